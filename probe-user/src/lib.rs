@@ -1,0 +1,2 @@
+//! kstamp's userspace.
+pub mod core;

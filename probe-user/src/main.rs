@@ -1,0 +1,2 @@
+//! The `kstamp` binary.
+fn main() {}

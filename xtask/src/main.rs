@@ -1,0 +1,2 @@
+//! Set-up, lab, tests and benches of kstamp.
+fn main() {}
