@@ -1,1 +1,13 @@
-#![no_std]
+//! What kstamp's kernel programs and its userspace agree on, and the pure functions that both of them run.
+//!
+//! Everything here is `no_std`, does no I/O and reads no clock, so the very code that runs in the kernel is tested on
+//! the host.
+
+#![cfg_attr(not(test), no_std)]
+
+pub mod abi;
+pub mod checksum;
+pub mod frame;
+pub mod ntp;
+pub mod reflect;
+pub mod stamp;

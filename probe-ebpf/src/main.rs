@@ -1,2 +1,37 @@
+//! The entry points that `kstamp` loads.
+
 #![no_std]
 #![no_main]
+
+use aya_ebpf::macros::{classifier, xdp};
+use aya_ebpf::programs::{TcContext, XdpContext};
+use probe_ebpf::hook::{TcHook, XdpHook};
+use probe_ebpf::{egress, receive};
+
+/// Receives at XDP, native or generic: reflects probes, collects replies.
+#[xdp]
+fn kstamp_xdp(context: XdpContext) -> u32 {
+    receive::receive(&mut XdpHook::new(context))
+}
+
+/// Receives at TC ingress what [`kstamp_xdp`] would, where an XDP program cannot be attached.
+#[classifier]
+fn kstamp_ingress(context: TcContext) -> i32 {
+    receive::receive(&mut TcHook::new(context))
+}
+
+/// Stamps this host's probes at TC egress, and lets everything pass.
+#[classifier]
+fn kstamp_egress(context: TcContext) -> i32 {
+    egress::stamp(&TcHook::new(context))
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+#[cfg(not(test))]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}

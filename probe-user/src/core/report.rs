@@ -1,6 +1,7 @@
 //! What the core reports: the counts and distributions of one window, or of a whole run, for one peer and path.
 
 use std::net::IpAddr;
+use std::ops::AddAssign;
 
 /// How a probe was addressed: a switch floods one kind and forwards the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -46,6 +47,26 @@ pub struct Summary {
     pub count: u64,
 }
 
+impl Summary {
+    /// The distribution of the same samples, each moved by `by_ns`.
+    ///
+    /// With `by_ns` = −min this is the PDV of a delay, D(i) − Dmin (RFC 5481 §4.2). Its percentiles are as fine as
+    /// those of the delay: within 0.1 % of the delay, not of the variation.
+    pub fn shifted(self, by_ns: i64) -> Summary {
+        let shift = |value: i64| value.saturating_add(by_ns);
+        Summary {
+            min: shift(self.min),
+            mean: shift(self.mean),
+            p50: shift(self.p50),
+            p90: shift(self.p90),
+            p99: shift(self.p99),
+            p999: shift(self.p999),
+            max: shift(self.max),
+            ..self
+        }
+    }
+}
+
 /// The counts of a window or run. `sent = received + lost + pending`, always.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -73,6 +94,23 @@ pub struct Counts {
     pub collector_lost: u64,
     /// Probes that never left this host; not in `sent`.
     pub send_failed: u64,
+}
+
+impl AddAssign for Counts {
+    fn add_assign(&mut self, other: Counts) {
+        self.sent += other.sent;
+        self.received += other.received;
+        self.lost += other.lost;
+        self.pending += other.pending;
+        self.lost_forward += other.lost_forward;
+        self.lost_backward += other.lost_backward;
+        self.lost_unknown += other.lost_unknown;
+        self.late += other.late;
+        self.duplicates += other.duplicates;
+        self.reordered += other.reordered;
+        self.collector_lost += other.collector_lost;
+        self.send_failed += other.send_failed;
+    }
 }
 
 /// One peer and path over one window or a whole run.

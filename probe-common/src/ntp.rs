@@ -1,0 +1,159 @@
+//! NTP timestamps and the STAMP error estimate.
+
+/// Seconds from the NTP epoch (1900) to the Unix epoch (1970) (RFC 5905 §6).
+const UNIX_EPOCH_IN_NTP: u64 = 2_208_988_800;
+
+/// Nanoseconds in a second.
+pub const NS_PER_S: u64 = 1_000_000_000;
+
+/// A timestamp in NTP 64-bit format: seconds since 1900 modulo 2³², then a 32-bit fraction (RFC 5905 §6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NtpTime(pub u64);
+
+impl NtpTime {
+    /// From UTC nanoseconds since 1970, rounded down to 2⁻³² s or one more step below (error at most 0.5 ns).
+    #[inline(always)]
+    pub fn from_unix_ns(unix_ns: u64) -> Self {
+        Self::from_parts(unix_ns / NS_PER_S, unix_ns % NS_PER_S)
+    }
+
+    /// From seconds since 1970 and nanoseconds within the second (below 10⁹).
+    #[inline(always)]
+    pub fn from_parts(seconds: u64, ns: u64) -> Self {
+        // 2³² / 10⁹ = 4 + 1266874889.709… / 2³²: a multiplication in place of a second division.
+        let fraction = 4 * ns + ((ns * 1_266_874_889) >> 32);
+        Self(((seconds + UNIX_EPOCH_IN_NTP) << 32) | fraction)
+    }
+
+    /// UTC nanoseconds since 1970, to the nearest nanosecond.
+    ///
+    /// The era (RFC 5905 §6) is the one that lies within 68 years of `near_unix_ns`.
+    pub fn to_unix_ns(self, near_unix_ns: u64) -> u64 {
+        let near = near_unix_ns / NS_PER_S + UNIX_EPOCH_IN_NTP;
+        let seconds = (self.0 >> 32) as u32;
+        let ahead = seconds.wrapping_sub(near as u32) as i32;
+        let seconds = near.wrapping_add_signed(i64::from(ahead)).wrapping_sub(UNIX_EPOCH_IN_NTP);
+        let ns = ((self.0 & 0xffff_ffff) * NS_PER_S + (1 << 31)) >> 32;
+        seconds.wrapping_mul(NS_PER_S).wrapping_add(ns)
+    }
+
+    /// As on the wire.
+    #[inline(always)]
+    pub fn to_be_bytes(self) -> [u8; 8] {
+        self.0.to_be_bytes()
+    }
+
+    /// From the wire.
+    #[inline(always)]
+    pub fn from_be_bytes(bytes: [u8; 8]) -> Self {
+        Self(u64::from_be_bytes(bytes))
+    }
+}
+
+/// A PTPv2 truncated timestamp: seconds, then nanoseconds (RFC 8762 §4.2.1, IEEE 1588), as UTC nanoseconds since 1970.
+pub fn ptp_to_unix_ns(wire: u64) -> u64 {
+    (wire >> 32) * NS_PER_S + (wire & 0xffff_ffff)
+}
+
+/// The error estimate of a timestamp: `S | Z | scale (6) | multiplier (8)`, error = multiplier · 2⁻³² · 2^scale s
+/// (RFC 4656 §4.1.2, RFC 8762 §4.2.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ErrorEstimate(pub u16);
+
+impl ErrorEstimate {
+    const SYNCHRONISED: u16 = 1 << 15;
+    const PTP: u16 = 1 << 14;
+
+    /// The smallest representable bound that is not below `error_ns`; the multiplier is never zero (RFC 4656 §4.1.2).
+    pub fn new(synchronised: bool, error_ns: u64) -> Self {
+        let mut multiplier = (u128::from(error_ns) << 32).div_ceil(u128::from(NS_PER_S)).max(1);
+        let mut scale = 0;
+        while multiplier > 0xff {
+            multiplier = multiplier.div_ceil(2);
+            scale += 1;
+        }
+        let synchronised = if synchronised { Self::SYNCHRONISED } else { 0 };
+        Self(synchronised | (scale << 8) | multiplier as u16)
+    }
+
+    /// The S bit: the clock is synchronised to UTC by an external source.
+    pub fn synchronised(self) -> bool {
+        self.0 & Self::SYNCHRONISED != 0
+    }
+
+    /// The Z bit: the timestamp beside it is in PTPv2 format, not NTP.
+    pub fn is_ptp(self) -> bool {
+        self.0 & Self::PTP != 0
+    }
+
+    /// The bound in nanoseconds, rounded up; `None` where the multiplier is zero, which says nothing.
+    pub fn bound_ns(self) -> Option<u64> {
+        let multiplier = u128::from(self.0 & 0xff);
+        let scale = (self.0 >> 8) & 0x3f;
+        let bound = ((multiplier << scale) * u128::from(NS_PER_S)).div_ceil(1 << 32);
+        (multiplier != 0).then(|| u64::try_from(bound).unwrap_or(u64::MAX))
+    }
+
+    /// UTC nanoseconds since 1970 of the timestamp that stands beside this estimate.
+    pub fn decode(self, wire: u64, near_unix_ns: u64) -> u64 {
+        if self.is_ptp() { ptp_to_unix_ns(wire) } else { NtpTime(wire).to_unix_ns(near_unix_ns) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const Y2026_NS: u64 = 1_795_000_000 * NS_PER_S;
+
+    #[test]
+    fn known_instants() {
+        assert_eq!(NtpTime::from_unix_ns(0).0, UNIX_EPOCH_IN_NTP << 32);
+        assert_eq!(NtpTime::from_unix_ns(NS_PER_S / 2).0 & 0xffff_ffff, 0x7fff_ffff);
+        // 2036-02-07T06:28:16Z: NTP era 1 begins at zero.
+        let era1_ns = 2_085_978_496 * NS_PER_S;
+        assert_eq!(NtpTime::from_unix_ns(era1_ns).0, 0);
+        assert_eq!(NtpTime(0).to_unix_ns(Y2026_NS), era1_ns);
+    }
+
+    #[test]
+    fn error_estimate_is_an_upper_bound_and_never_zero() {
+        for (error_ns, low, high) in [(0, 0, 1), (1, 1, 2), (1_000_000, 1_000_000, 1_010_000), (16_000_000_000, 16_000_000_000, 16_200_000_000)] {
+            let bound = ErrorEstimate::new(false, error_ns).bound_ns().unwrap();
+            assert!((low..=high).contains(&bound), "{error_ns}: {bound}");
+        }
+        assert!(ErrorEstimate::new(true, 5).synchronised());
+        assert!(!ErrorEstimate::new(false, 5).synchronised());
+        assert_eq!(ErrorEstimate(0x8000).bound_ns(), None);
+        assert!(ErrorEstimate::new(false, u64::MAX).bound_ns().unwrap() > 0);
+    }
+
+    #[test]
+    fn ptp_is_seconds_and_nanoseconds() {
+        let estimate = ErrorEstimate(0x4001);
+        assert!(estimate.is_ptp());
+        assert_eq!(estimate.decode((7 << 32) | 9, Y2026_NS), 7 * NS_PER_S + 9);
+    }
+
+    proptest! {
+        #[test]
+        fn ntp_round_trips_to_the_nanosecond(unix_ns in 0..4 * Y2026_NS, skew_s in -1_000_000_000i64..1_000_000_000) {
+            let near = unix_ns.saturating_add_signed(skew_s * NS_PER_S as i64);
+            prop_assert_eq!(NtpTime::from_unix_ns(unix_ns).to_unix_ns(near), unix_ns);
+        }
+
+        #[test]
+        fn ntp_keeps_order(a in 0..NS_PER_S, b in 0..NS_PER_S) {
+            prop_assert_eq!(a < b, NtpTime::from_parts(1, a).0 < NtpTime::from_parts(1, b).0);
+        }
+
+        #[test]
+        fn error_bound_holds(error_ns in 0..(1u64 << 60)) {
+            let bound = ErrorEstimate::new(false, error_ns).bound_ns().unwrap();
+            prop_assert!(bound >= error_ns);
+            prop_assert!(bound <= error_ns + error_ns / 64 + 2);
+        }
+    }
+}

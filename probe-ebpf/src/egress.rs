@@ -1,0 +1,79 @@
+//! The session-sender's leaving half: T1 goes into the probe and into the in-flight record.
+
+use aya_log_ebpf::debug;
+use probe_common::abi::{ABI_VERSION, Address, Counter, InFlight, InFlightKey, Settings};
+use probe_common::frame::{self, ETHERNET_LEN, Family, IPV4_LEN, IPV6_LEN, Source, UDP_LEN, Udp};
+use probe_common::ntp::NtpTime;
+use probe_common::stamp::{BASE_LEN, SEQUENCE, SSID, TIMESTAMP};
+
+use crate::clock;
+use crate::count::count;
+use crate::hook::{Hook, TcHook};
+use crate::maps::{IN_FLIGHT, SETTINGS};
+
+/// Offset of the checksum in a UDP header.
+const UDP_CHECKSUM: usize = 6;
+
+/// Stamps a probe of this host; the verdict is always that of whoever comes next.
+#[inline(always)]
+pub fn stamp(hook: &TcHook) -> i32 {
+    if let Some(counter) = try_stamp(hook) {
+        count(counter);
+        debug!(hook.context(), "egress: counter {}", counter as u32);
+    }
+    TcHook::PASS
+}
+
+/// `None` for packets that do not concern kstamp.
+#[inline(always)]
+fn try_stamp(hook: &TcHook) -> Option<Counter> {
+    let udp = frame::udp(hook)?;
+    let settings = SETTINGS.get(0)?;
+    if !settings.is_own_probe(&udp) || hook.untagged() {
+        return None;
+    }
+    if settings.abi_version != ABI_VERSION {
+        return Some(Counter::AbiMismatch);
+    }
+    if udp.payload_len() != Some(BASE_LEN) || udp.obstacle.is_some() {
+        return Some(Counter::EgressForeign);
+    }
+    Some(if remember_and_write(hook, &udp, settings).is_some() {
+        Counter::EgressStamped
+    } else {
+        Counter::EgressFailed
+    })
+}
+
+#[inline(always)]
+fn remember_and_write(hook: &TcHook, udp: &Udp, settings: &Settings) -> Option<()> {
+    let (udp_at, destination) = match udp.family {
+        Family::V4 => {
+            let destination = Address::from_v4_word(hook.load(ETHERNET_LEN + 16)?);
+            (ETHERNET_LEN + IPV4_LEN, destination)
+        }
+        Family::V6 => {
+            let destination = Address::from_words(hook.load(ETHERNET_LEN + 24)?, hook.load(ETHERNET_LEN + 32)?);
+            (ETHERNET_LEN + IPV6_LEN, destination)
+        }
+    };
+    let payload = udp_at + UDP_LEN;
+    let key = InFlightKey {
+        seq: u32::from_be(hook.load(payload + SEQUENCE)?),
+        ssid: u16::from_be(hook.load(payload + SSID)?),
+        reserved: 0,
+    };
+    // The record is made before the clock is read, so that making it is not measured.
+    IN_FLIGHT.insert(&key, &InFlight { t1_mono_ns: 0, t1_wire: 0, destination }, 0).ok()?;
+    let record = IN_FLIGHT.get_ptr_mut(&key)?;
+
+    let t1_unix_ns = clock::unix_ns(settings);
+    let t1_mono_ns = clock::monotonic_ns();
+    let t1 = NtpTime::from_unix_ns(t1_unix_ns);
+    // SAFETY: map values stay writable for the program's run, and nobody knows of this record before the probe is out.
+    unsafe {
+        (*record).t1_mono_ns = t1_mono_ns;
+        (*record).t1_wire = t1.0;
+    }
+    hook.replace(payload + TIMESTAMP, udp_at + UDP_CHECKSUM, t1.0.to_be()).then_some(())
+}

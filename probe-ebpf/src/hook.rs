@@ -1,0 +1,38 @@
+//! What differs between XDP and TC: where the bytes are, and which verdicts there are.
+
+mod tc;
+mod xdp;
+
+use aya_ebpf::EbpfContext;
+use probe_common::abi::{Counter, Settings};
+use probe_common::frame::Source;
+use probe_common::reflect::BaseFrame;
+pub use tc::TcHook;
+pub use xdp::XdpHook;
+
+/// A place in the kernel at which the receive program runs.
+pub trait Hook: Source {
+    /// The program's return value.
+    type Verdict;
+    /// Let the packet go on as if no program were here.
+    const PASS: Self::Verdict;
+    /// The packet has served its purpose.
+    const CONSUME: Self::Verdict;
+    /// The context, for debug lines.
+    type Context: EbpfContext;
+
+    /// The context, for debug lines.
+    fn context(&self) -> &Self::Context;
+
+    /// Whether the frame had a VLAN tag that was taken out of it.
+    fn untagged(&self) -> bool;
+
+    /// Sends the frame back out of the interface that it came from.
+    fn transmit(&self, settings: &Settings) -> Self::Verdict;
+
+    /// Lets `change` work on a frame of type `F`, and keeps what it did unless it fails.
+    fn edit<F: BaseFrame>(
+        &self,
+        change: impl FnOnce(&mut F) -> Result<Counter, Counter>,
+    ) -> Result<Counter, Counter>;
+}

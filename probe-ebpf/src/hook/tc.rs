@@ -1,0 +1,104 @@
+//! TC: bytes are read where they lie if they are linear, and written through helpers, which leave clones alone.
+
+use aya_ebpf::bindings::{BPF_F_MARK_MANGLED_0, TC_ACT_SHOT, TC_ACT_UNSPEC};
+use aya_ebpf::helpers::{bpf_redirect, bpf_skb_load_bytes, bpf_skb_store_bytes};
+use aya_ebpf::programs::TcContext;
+use probe_common::abi::{Counter, Settings};
+use probe_common::frame::{Source, Word};
+use probe_common::reflect::BaseFrame;
+
+use super::Hook;
+use crate::maps::SCRATCH;
+
+/// A TC program's packet.
+pub struct TcHook(TcContext);
+
+impl TcHook {
+    /// Wraps the context that the kernel gave.
+    #[inline(always)]
+    pub fn new(context: TcContext) -> Self {
+        Self(context)
+    }
+
+    /// Overwrites the eight bytes at `offset` by `new`, and mends the UDP checksum at `checksum_at` unless a device will
+    /// compute it (`CHECKSUM_PARTIAL`, which `bpf_l4_csum_replace` knows). Both values are as they lie in memory.
+    #[inline(always)]
+    pub fn replace(&self, offset: usize, checksum_at: usize, new: u64) -> bool {
+        let flags = u64::from(BPF_F_MARK_MANGLED_0) | size_of::<u32>() as u64;
+        let mend = |old: u64, new: u64| self.0.skb.l4_csum_replace(checksum_at, old, new, flags).is_ok();
+        // The two halves of a word, in either order: a sum does not mind.
+        let halves = |word: u64| (word & 0xffff_ffff, word >> 32);
+        let Some(old) = self.load::<u64>(offset).map(halves) else {
+            return false;
+        };
+        let changed = halves(new);
+        self.0.skb.store(offset, &new, 0).is_ok() && mend(old.0, changed.0) && mend(old.1, changed.1)
+    }
+}
+
+impl Source for TcHook {
+    #[inline(always)]
+    fn load<W: Word>(&self, offset: usize) -> Option<W> {
+        let start = self.0.data() + offset;
+        if start + size_of::<W>() <= self.0.data_end() {
+            // SAFETY: the bytes lie within the linear part of the packet, and any bytes are a valid word.
+            return Some(unsafe { (start as *const W).read_unaligned() });
+        }
+        self.load_behind(offset)
+    }
+
+    #[inline(always)]
+    fn load_behind<W: Word>(&self, offset: usize) -> Option<W> {
+        let mut word = W::ZERO;
+        let length = size_of::<W>() as u32;
+        // SAFETY: `word` is as long as is said, and the helper checks the offset against the packet.
+        let status = unsafe {
+            bpf_skb_load_bytes(self.0.skb.skb.cast(), offset as u32, (&raw mut word).cast(), length)
+        };
+        (status == 0).then_some(word)
+    }
+}
+
+impl Hook for TcHook {
+    type Verdict = i32;
+    const PASS: i32 = TC_ACT_UNSPEC;
+    const CONSUME: i32 = TC_ACT_SHOT;
+    type Context = TcContext;
+
+    #[inline(always)]
+    fn context(&self) -> &TcContext {
+        &self.0
+    }
+
+    #[inline(always)]
+    fn untagged(&self) -> bool {
+        // SAFETY: the kernel keeps the context valid while the program runs.
+        unsafe { (*self.0.skb.skb).vlan_present != 0 }
+    }
+
+    #[inline(always)]
+    fn transmit(&self, settings: &Settings) -> i32 {
+        // SAFETY: the helper takes integers; an interface that is gone makes it drop the packet.
+        unsafe { bpf_redirect(settings.interface, 0) as i32 }
+    }
+
+    #[inline(always)]
+    fn edit<F: BaseFrame>(
+        &self,
+        change: impl FnOnce(&mut F) -> Result<Counter, Counter>,
+    ) -> Result<Counter, Counter> {
+        let scratch = SCRATCH.get_ptr_mut(0).ok_or(Counter::ReflectFailed)?;
+        let (skb, length) = (self.0.skb.skb, size_of::<F>() as u32);
+        // SAFETY: `scratch` has room for the longest `BaseFrame`, and is this CPU's own while the program runs.
+        if unsafe { bpf_skb_load_bytes(skb.cast(), 0, scratch.cast(), length) } != 0 {
+            return Err(Counter::Malformed);
+        }
+        // SAFETY: as above; a `BaseFrame` is a plain byte array, so that any bytes are a valid one.
+        let counter = change(unsafe { &mut *scratch.cast::<F>() })?;
+        // SAFETY: as above.
+        if unsafe { bpf_skb_store_bytes(skb.cast(), 0, scratch.cast(), length, 0) } != 0 {
+            return Err(Counter::ReflectFailed);
+        }
+        Ok(counter)
+    }
+}

@@ -1,0 +1,78 @@
+//! XDP: packet memory is read and written in place.
+
+use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
+use aya_ebpf::helpers::bpf_xdp_load_bytes;
+use aya_ebpf::programs::XdpContext;
+use probe_common::abi::{Counter, Settings};
+use probe_common::frame::{Source, Word};
+use probe_common::reflect::BaseFrame;
+
+use super::Hook;
+
+/// An XDP program's packet.
+pub struct XdpHook(XdpContext);
+
+impl XdpHook {
+    /// Wraps the context that the kernel gave.
+    #[inline(always)]
+    pub fn new(context: XdpContext) -> Self {
+        Self(context)
+    }
+
+    /// A pointer to a `T` at `offset`, if the packet reaches so far.
+    #[inline(always)]
+    fn at<T>(&self, offset: usize) -> Option<*mut T> {
+        let start = self.0.data() + offset;
+        (start + size_of::<T>() <= self.0.data_end()).then_some(start as *mut T)
+    }
+}
+
+impl Source for XdpHook {
+    #[inline(always)]
+    fn load<W: Word>(&self, offset: usize) -> Option<W> {
+        // SAFETY: the bytes lie within the packet, and any bytes are a valid word.
+        self.at::<W>(offset).map(|word| unsafe { word.read_unaligned() })
+    }
+
+    #[inline(always)]
+    fn load_behind<W: Word>(&self, offset: usize) -> Option<W> {
+        let mut word = W::ZERO;
+        let length = size_of::<W>() as u32;
+        // SAFETY: `word` is as long as is said, and the helper checks the offset against the packet.
+        let status = unsafe { bpf_xdp_load_bytes(self.0.ctx, offset as u32, (&raw mut word).cast(), length) };
+        (status == 0).then_some(word)
+    }
+}
+
+impl Hook for XdpHook {
+    type Verdict = u32;
+    const PASS: u32 = XDP_PASS;
+    const CONSUME: u32 = XDP_DROP;
+    type Context = XdpContext;
+
+    #[inline(always)]
+    fn context(&self) -> &XdpContext {
+        &self.0
+    }
+
+    #[inline(always)]
+    fn untagged(&self) -> bool {
+        false
+    }
+
+    #[inline(always)]
+    fn transmit(&self, _: &Settings) -> u32 {
+        XDP_TX
+    }
+
+    #[inline(always)]
+    fn edit<F: BaseFrame>(
+        &self,
+        change: impl FnOnce(&mut F) -> Result<Counter, Counter>,
+    ) -> Result<Counter, Counter> {
+        let frame = self.at::<F>(0).ok_or(Counter::Malformed)?;
+        // SAFETY: the frame lies within the packet, a `BaseFrame` is a plain byte array, and nothing else refers to
+        // packet memory while `change` runs.
+        change(unsafe { &mut *frame })
+    }
+}

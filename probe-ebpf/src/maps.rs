@@ -1,0 +1,42 @@
+//! The maps, shared by all programs of one interface.
+
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
+use probe_common::abi::{
+    Address, COUNTERS, InFlight, InFlightKey, MAX_DESTINATIONS, MAX_IN_FLIGHT, MAX_MISSED, MAX_REFLECTOR_SESSIONS,
+    MissedKey, ReflectorSession, ReflectorSessionKey, SAMPLES_BYTES, Settings,
+};
+use probe_common::reflect::V6_FRAME;
+
+/// What the loader tells the programs; one entry.
+#[map]
+pub static SETTINGS: Array<Settings> = Array::with_max_entries(1, 0);
+
+/// Addresses to which probes may come, with `DESTINATION_OWN` or `DESTINATION_GROUP`.
+#[map]
+pub static DESTINATIONS: HashMap<Address, u32> = HashMap::with_max_entries(MAX_DESTINATIONS, 0);
+
+/// Probes that have left and may be answered.
+#[map]
+pub static IN_FLIGHT: LruHashMap<InFlightKey, InFlight> = LruHashMap::with_max_entries(MAX_IN_FLIGHT, 0);
+
+/// The reflector's reply counters.
+#[map]
+pub static REFLECTOR_SESSIONS: LruHashMap<ReflectorSessionKey, ReflectorSession> =
+    LruHashMap::with_max_entries(MAX_REFLECTOR_SESSIONS, 0);
+
+/// Accepted replies, on their way to userspace.
+#[map]
+pub static SAMPLES: RingBuf = RingBuf::with_byte_size(SAMPLES_BYTES, 0);
+
+/// Accepted replies for which `SAMPLES` had no room, with T4.
+#[map]
+pub static MISSED: LruHashMap<MissedKey, u64> = LruHashMap::with_max_entries(MAX_MISSED, 0);
+
+/// What became of the packets that concerned kstamp, by `Counter`.
+#[map]
+pub static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS, 0);
+
+/// Room for a frame that TC cannot change in place.
+#[map]
+pub static SCRATCH: PerCpuArray<[u8; V6_FRAME]> = PerCpuArray::with_max_entries(1, 0);

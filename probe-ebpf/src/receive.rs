@@ -1,0 +1,70 @@
+//! A packet comes in: whose is it?
+
+use aya_log_ebpf::debug;
+use probe_common::abi::{ABI_VERSION, Counter, Settings};
+use probe_common::frame::{self, Obstacle, Udp};
+
+use crate::collect;
+use crate::count::count;
+use crate::hook::Hook;
+use crate::maps::SETTINGS;
+use crate::reflect;
+
+/// Reflects a probe, collects a reply, and lets everything else pass.
+#[inline(always)]
+pub fn receive<H: Hook>(hook: &mut H) -> H::Verdict {
+    let Some(udp) = frame::udp(hook) else {
+        return H::PASS;
+    };
+    let Some(settings) = SETTINGS.get(0) else {
+        return H::PASS;
+    };
+    if settings.is_probe(&udp) {
+        let outcome = may_be_taken(hook, &udp, settings).and_then(|()| reflect::reflect(hook, &udp, settings));
+        finish(hook, outcome, |hook| hook.transmit(settings))
+    } else if settings.is_reply(&udp) {
+        let outcome = may_be_taken(hook, &udp, settings).and_then(|()| collect::collect(hook, &udp, settings));
+        finish(hook, outcome, |_| H::CONSUME)
+    } else {
+        H::PASS
+    }
+}
+
+/// What concerns kstamp by its ports, but is not for the programs.
+#[inline(always)]
+fn may_be_taken<H: Hook>(hook: &H, udp: &Udp, settings: &Settings) -> Result<(), Counter> {
+    if settings.abi_version != ABI_VERSION {
+        return Err(Counter::AbiMismatch);
+    }
+    if hook.untagged() {
+        return Err(Counter::Vlan);
+    }
+    match udp.obstacle {
+        None => Ok(()),
+        Some(Obstacle::Vlan) => Err(Counter::Vlan),
+        Some(Obstacle::IpOptions) => Err(Counter::IpOptions),
+        Some(Obstacle::Extension) => Err(Counter::Extension),
+        Some(Obstacle::Fragment) => Err(Counter::Fragment),
+    }
+}
+
+/// Counts the outcome; a packet that was not taken passes.
+#[inline(always)]
+fn finish<H: Hook>(
+    hook: &H,
+    outcome: Result<Counter, Counter>,
+    taken: impl FnOnce(&H) -> H::Verdict,
+) -> H::Verdict {
+    match outcome {
+        Ok(counter) => {
+            count(counter);
+            debug!(hook.context(), "taken: counter {}", counter as u32);
+            taken(hook)
+        }
+        Err(counter) => {
+            count(counter);
+            debug!(hook.context(), "passed: counter {}", counter as u32);
+            H::PASS
+        }
+    }
+}

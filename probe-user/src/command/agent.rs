@@ -1,0 +1,177 @@
+//! `kstamp agent`: discover, probe, reflect, report. Wiring only: what is concluded is concluded in the core.
+
+use anyhow::{Context as _, Result};
+use probe_common::abi::{COUNTER_NAMES, Counter};
+use tokio::time::{Interval, MissedTickBehavior, interval};
+
+use super::config::AgentConfig;
+use super::introductions::Introductions;
+use super::reporter::Reporter;
+use super::shutdown::Shutdown;
+use super::{LOOK_AFTER, identity, passed_up};
+use crate::core::agent::Agent;
+use crate::core::event::{Destination, Event, Family};
+use crate::engine::ebpf::{Port, PortEvent, Ring, reply};
+use crate::engine::sockets::PassedUp;
+use crate::engine::timer::Timer;
+use crate::host::clock::monotonic_ns;
+
+/// Why the agent woke up.
+enum Wake {
+    /// A deadline of the core was reached, or there are samples.
+    Work,
+    /// A packet for userspace.
+    PassedUp(PassedUp),
+    /// It is time to look after the interface.
+    LookAfter,
+    /// The run's time is over.
+    Over,
+    /// A signal.
+    Shutdown,
+}
+
+/// Runs until the duration or count is reached, or a signal comes; then reports the summary.
+pub async fn run(config: AgentConfig) -> Result<()> {
+    let mut reporter = Reporter::open(&config.output)?;
+    let mut shutdown = Shutdown::new().context("cannot catch signals")?;
+    let (mut port, ring) = Port::open(config.port.clone()).await?;
+    port.log_programs().context("cannot read what the programs log")?;
+    let introductions = Introductions::new(identity(&config.name, &port)?, config.port.test_port);
+    reporter.start(&config.subject(), &port)?;
+    let started_ns = monotonic_ns();
+    let mut run = Run {
+        agent: Agent::new(config.core.clone(), started_ns),
+        over_ns: config.duration_ns.map_or(u64::MAX, |duration_ns| started_ns + duration_ns),
+        port,
+        ring,
+        introductions,
+        reporter,
+        config,
+    };
+    let outcome = run.until_done(&mut shutdown).await;
+    // Whatever ended the run, what was measured is reported.
+    run.finish().and(outcome)
+}
+
+struct Run {
+    config: AgentConfig,
+    port: Port,
+    ring: Ring,
+    agent: Agent,
+    introductions: Introductions,
+    reporter: Reporter,
+    over_ns: u64,
+}
+
+impl Run {
+    async fn until_done(&mut self, shutdown: &mut Shutdown) -> Result<()> {
+        let timer = Timer::new().context("cannot make a timer")?;
+        let mut look_after = interval(LOOK_AFTER);
+        look_after.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while !self.agent.is_settled() {
+            self.work()?;
+            match self.wake(&timer, &mut look_after, shutdown).await? {
+                Wake::Work => {}
+                Wake::PassedUp(packet) => {
+                    if let Some((peer, identity)) = self.introductions.take(&packet, &self.port, &mut self.agent) {
+                        self.reporter.introduced(peer, &identity);
+                    }
+                }
+                Wake::LookAfter => self.look_after().await?,
+                Wake::Over => {
+                    self.over_ns = u64::MAX;
+                    self.agent.stop_sending();
+                }
+                Wake::Shutdown => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what came, gives up what did not, sends what is due, and reports what there is to report.
+    fn work(&mut self) -> Result<()> {
+        // The clock is read before the ring is: a reply stamped before `now_ns` is then seen before its probe expires.
+        let now_ns = monotonic_ns();
+        self.take_samples();
+        self.agent.expire(now_ns, &mut |ssid, seq, peer| self.port.fate(ssid, seq, peer));
+        while let Some(transmit) = self.agent.poll_transmit(now_ns) {
+            let to = match transmit.destination {
+                Destination::Peer(peer) => Some(peer),
+                Destination::Group(family) => {
+                    let v6 = family == Family::V6;
+                    self.config.port.groups.iter().copied().find(|group| group.is_ipv6() == v6)
+                }
+            };
+            let sent = to.map(|to| self.port.send(to, transmit.ssid, transmit.seq));
+            if !matches!(sent, Some(Ok(()))) {
+                self.agent.transmit_failed(&transmit);
+            }
+        }
+        self.introductions.ask(&self.port, now_ns);
+        self.report_events(now_ns)
+    }
+
+    fn take_samples(&mut self) {
+        let now_ns = monotonic_ns();
+        let clock = self.port.clock();
+        let own_error_ns = clock.synchronised.then_some(clock.error_ns);
+        self.ring.drain(|sample| self.agent.reply(&reply(sample, own_error_ns), now_ns));
+    }
+
+    fn report_events(&mut self, now_ns: u64) -> Result<()> {
+        while let Some(event) = self.agent.poll_event() {
+            match &event {
+                Event::PeerUp { peer, .. } => self.introductions.peer_up(*peer, now_ns),
+                Event::PeerDown { peer, .. } => self.introductions.peer_down(*peer),
+                _ => {}
+            }
+            self.reporter.event(event)?;
+        }
+        // The windows of one interval make one table, so it waits for the last of them.
+        if self.reporter.has_windows() && !self.agent.holds_windows() {
+            self.reporter.flush_windows()?;
+        }
+        Ok(())
+    }
+
+    async fn wake(&self, timer: &Timer, look_after: &mut Interval, shutdown: &mut Shutdown) -> Result<Wake> {
+        let deadline_ns = self.agent.next_deadline().unwrap_or(u64::MAX).min(self.over_ns);
+        let over = self.over_ns <= deadline_ns;
+        tokio::select! {
+            biased;
+            () = shutdown.requested() => Ok(Wake::Shutdown),
+            reached = timer.until(deadline_ns) => {
+                reached.context("the timer failed")?;
+                Ok(if over { Wake::Over } else { Wake::Work })
+            }
+            ready = self.ring.ready() => {
+                ready.context("the ring buffer failed")?;
+                Ok(Wake::Work)
+            }
+            _ = look_after.tick() => Ok(Wake::LookAfter),
+            packet = passed_up(&self.port) => Ok(Wake::PassedUp(packet)),
+        }
+    }
+
+    async fn look_after(&mut self) -> Result<()> {
+        for event in self.port.poll().await? {
+            if let PortEvent::Reattached { mode, .. } = &event {
+                self.introductions.own_mut().receive = mode.to_string();
+            }
+            self.reporter.port_event(&self.config.port.interface, &event)?;
+        }
+        Ok(())
+    }
+
+    /// The summary of the whole run.
+    fn finish(&mut self) -> Result<()> {
+        self.take_samples();
+        let now_ns = monotonic_ns();
+        let summaries = self.agent.finish(now_ns);
+        self.report_events(now_ns)?;
+        let mut counters = self.port.counters()?;
+        // What the programs let through as ours, but no session had asked for.
+        *counters.entry(COUNTER_NAMES[Counter::Unmatched as usize]).or_default() += self.agent.unmatched();
+        Ok(self.reporter.end(&summaries, &counters)?)
+    }
+}

@@ -1,0 +1,203 @@
+//! The command line as it is typed; what it means, and whether it can be meant, is for [`super::config`].
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::error::ErrorKind;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Measures delay and loss between Open vSwitch ports, with stamps taken in the kernel.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "kstamp", version, subcommand_required = true)]
+pub struct Cli {
+    /// Say more on standard error; twice: still more
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+
+    /// What to do.
+    #[command(subcommand)]
+    pub command: CommandArgs,
+}
+
+/// The subcommands.
+#[derive(Debug, Clone, Subcommand)]
+pub enum CommandArgs {
+    /// Find peers, probe them, answer their probes, and report delay and loss
+    Agent(AgentArgs),
+    /// Answer the probes of others, and send none
+    Reflect(ReflectArgs),
+    /// Say whether kstamp can run here, and what to do if it cannot
+    Doctor(DoctorArgs),
+}
+
+/// `kstamp agent`.
+#[derive(Debug, Clone, Args)]
+pub struct AgentArgs {
+    /// What it has in common with `reflect`.
+    #[command(flatten)]
+    pub port: PortArgs,
+
+    /// Time between two probes to the same peer: 500ms, 1s; at least 100us
+    #[arg(long, value_name = "DURATION", default_value = "500ms")]
+    pub interval: String,
+
+    /// Time after which a probe without an answer is lost: 500ms, 2s
+    #[arg(long, value_name = "DURATION", default_value = "2s")]
+    pub timeout: String,
+
+    /// Probe this address too, whether or not it shows itself in the group; may be repeated
+    #[arg(long, value_name = "ADDR")]
+    pub peer: Vec<String>,
+
+    /// Send no probes to the group, only to each --peer
+    #[arg(long, conflicts_with = "group")]
+    pub no_group: bool,
+
+    /// Silence after which a peer is said to be down; at least the timeout
+    #[arg(long, value_name = "DURATION", default_value = "30s")]
+    pub peer_expiry: String,
+
+    /// Stop after this many probes to each peer [default: run until ctrl-C]
+    #[arg(long, value_name = "NUMBER")]
+    pub count: Option<String>,
+
+    /// Write every single probe to this file, one JSON object per line
+    #[arg(long, value_name = "FILE")]
+    pub samples: Option<PathBuf>,
+}
+
+/// `kstamp reflect`.
+#[derive(Debug, Clone, Args)]
+pub struct ReflectArgs {
+    /// What it has in common with `agent`.
+    #[command(flatten)]
+    pub port: PortArgs,
+}
+
+/// What whoever attaches to an interface has to be told.
+#[derive(Debug, Clone, Args)]
+pub struct PortArgs {
+    /// Interface to measure on, such as an Open vSwitch internal port
+    #[arg(long, value_name = "IFACE")]
+    pub iface: String,
+
+    /// Multicast group in which peers find each other, at most one of each IP version; it alone decides which versions
+    /// are used, unless --family does [default: 239.255.255.250 and ff0e::10]
+    #[arg(long, value_name = "ADDR")]
+    pub group: Vec<String>,
+
+    /// UDP port on which probes arrive, here and at the peers
+    #[arg(long, value_name = "PORT", default_value = "1910")]
+    pub port: String,
+
+    /// IP versions to use [default: those of which the interface has an address]
+    #[arg(long, value_enum, value_name = "FAMILY")]
+    pub family: Option<FamilyArg>,
+
+    /// How to receive: the fastest way that works here, or only the one named
+    #[arg(long, value_enum, value_name = "MODE", default_value = "auto")]
+    pub attach: AttachArg,
+
+    /// Time between two reports
+    #[arg(long, value_name = "DURATION", default_value = "10s")]
+    pub report: String,
+
+    /// Stop after this time [default: run until ctrl-C]
+    #[arg(long, value_name = "DURATION")]
+    pub duration: Option<String>,
+
+    /// What peers are told this agent is called [default: HOSTNAME:IFACE]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+
+    /// Form of the output: tables for people, or one JSON object per line
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
+    pub format: FormatArg,
+
+    /// Write the output to this file instead of standard output; it is emptied first
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+
+    /// Show on standard error what the kernel programs log of each packet (slow)
+    #[arg(long)]
+    pub log_bpf: bool,
+}
+
+/// `kstamp doctor`.
+#[derive(Debug, Clone, Args)]
+pub struct DoctorArgs {
+    /// Look at this interface too
+    #[arg(long, value_name = "IFACE")]
+    pub iface: Option<String>,
+}
+
+/// `--family`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum FamilyArg {
+    /// IPv4 only
+    V4,
+    /// IPv6 only
+    V6,
+    /// Both, and fail if the interface lacks one
+    Both,
+}
+
+/// `--attach`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum AttachArg {
+    /// The fastest that works
+    Auto,
+    /// XDP in the driver
+    XdpNative,
+    /// XDP in the network stack
+    XdpGeneric,
+    /// Traffic control
+    Tc,
+}
+
+/// `--format`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum FormatArg {
+    /// Tables for people
+    Text,
+    /// One JSON object per line
+    Jsonl,
+}
+
+/// Why there are no arguments to go on with.
+#[derive(Debug, thiserror::Error)]
+pub enum ParseError {
+    /// Help or the version was asked for: print it on standard output and end as a success.
+    #[error("{0}")]
+    Help(String),
+    /// They cannot be understood; one line.
+    #[error("{0}")]
+    Usage(String),
+}
+
+/// Reads a command line, the program's name first.
+///
+/// # Errors
+/// [`ParseError::Help`] if only help is wanted, [`ParseError::Usage`] if the line makes no sense.
+pub fn parse<I>(arguments: I) -> Result<Cli, ParseError>
+where
+    I: IntoIterator,
+    I::Item: Into<OsString> + Clone,
+{
+    Cli::try_parse_from(arguments).map_err(|error| match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ParseError::Help(error.to_string()),
+        _ => ParseError::Usage(one_line(&error.to_string())),
+    })
+}
+
+/// What clap says in paragraphs, as one line without the usage: complaint; tip; where to find help.
+fn one_line(error: &str) -> String {
+    let paragraphs = error.split("\n\n").map(|paragraph| paragraph.split_whitespace().collect::<Vec<_>>().join(" "));
+    let mut parts: Vec<String> = paragraphs
+        .filter(|paragraph| !paragraph.is_empty() && !paragraph.starts_with("Usage:"))
+        .filter(|paragraph| !paragraph.starts_with("For more information"))
+        .map(|paragraph| paragraph.trim_start_matches("error: ").trim_start_matches("tip: ").to_owned())
+        .collect();
+    parts.push("see --help".to_owned());
+    parts.join("; ")
+}

@@ -1,0 +1,307 @@
+//! What the command line means: checked as a whole before anything is attached, in terms of what it configures.
+
+mod values;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
+use std::process;
+
+use probe_common::abi::MAX_IN_FLIGHT;
+
+use super::args::{AgentArgs, AttachArg, Cli, CommandArgs, DoctorArgs, FamilyArg, FormatArg, PortArgs, ReflectArgs};
+use crate::core::event::{Config as CoreConfig, Families, Family, MAX_PEERS};
+use crate::engine::ebpf::PortConfig;
+use crate::engine::ebpf::plan::{Choice, ReceiveMode};
+use crate::host::identity::default_agent_name;
+use crate::host::link::{NameError, check_name};
+use crate::output::Format;
+use crate::output::quantity::duration_u64;
+
+/// The group of each IP version in which agents find each other unless they are told another.
+pub const DEFAULT_GROUPS: (Ipv4Addr, Ipv6Addr) =
+    (Ipv4Addr::new(239, 255, 255, 250), Ipv6Addr::new(0xff0e, 0, 0, 0, 0, 0, 0, 0x10));
+
+/// aya-log's level `trace`: everything that the programs say.
+const LOG_EVERYTHING: u8 = 5;
+
+/// What is wrong with a command line, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// No interface can have this name.
+    #[error("--iface: {0}; `ip link` lists the interfaces")]
+    Interface(#[source] NameError),
+    /// One flag, by itself or beside another.
+    #[error("{0}")]
+    Flag(String),
+}
+
+/// One subcommand with what it needs.
+#[derive(Debug, Clone)]
+pub enum Command {
+    /// `kstamp agent`.
+    Agent(Box<AgentConfig>),
+    /// `kstamp reflect`.
+    Reflect(ReflectConfig),
+    /// `kstamp doctor`.
+    Doctor(DoctorConfig),
+}
+
+/// `kstamp agent`.
+#[derive(Debug, Clone)]
+pub struct AgentConfig {
+    /// What peers are told.
+    pub name: String,
+    /// The interface.
+    pub port: PortConfig,
+    /// Each family was asked for, by a flag that names it: the interface must have an address of each.
+    pub families_required: bool,
+    /// Whom to probe and how.
+    pub core: CoreConfig,
+    /// How long to run; `None` until a signal comes.
+    pub duration_ns: Option<u64>,
+    /// Where results go.
+    pub output: OutputConfig,
+}
+
+/// `kstamp reflect`.
+#[derive(Debug, Clone)]
+pub struct ReflectConfig {
+    /// What peers are told.
+    pub name: String,
+    /// The interface.
+    pub port: PortConfig,
+    /// Each family was asked for, by a flag that names it: the interface must have an address of each.
+    pub families_required: bool,
+    /// Time between two reports.
+    pub report_ns: u64,
+    /// How long to run; `None` until a signal comes.
+    pub duration_ns: Option<u64>,
+    /// Where results go.
+    pub output: OutputConfig,
+}
+
+/// `kstamp doctor`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DoctorConfig {
+    /// An interface to look at too.
+    pub interface: Option<String>,
+}
+
+/// Where results go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutputConfig {
+    /// In which form.
+    pub format: Format,
+    /// To which file; `None` for standard output.
+    pub path: Option<PathBuf>,
+    /// Where every single probe goes.
+    pub samples: Option<PathBuf>,
+}
+
+impl AgentConfig {
+    /// Leaves out the families of which the interface has no address, unless they are required. If none is left,
+    /// nothing is left out, and opening the port says what is missing.
+    pub fn limit_to(&mut self, present: Families) {
+        if self.families_required {
+            return;
+        }
+        limit(&mut self.port.groups, present);
+        let probed = families_of(&self.port.groups);
+        self.core.group.v4 &= probed.v4;
+        self.core.group.v6 &= probed.v6;
+    }
+}
+
+impl ReflectConfig {
+    /// As [`AgentConfig::limit_to`].
+    pub fn limit_to(&mut self, present: Families) {
+        if !self.families_required {
+            limit(&mut self.port.groups, present);
+        }
+    }
+}
+
+fn limit(groups: &mut Vec<IpAddr>, present: Families) {
+    let is_present = |group: &IpAddr| has(present, Family::of(*group));
+    if groups.iter().any(is_present) {
+        groups.retain(is_present);
+    }
+}
+
+/// The meaning of a command line.
+///
+/// # Errors
+/// The first thing that is wrong with it.
+pub fn validate(cli: Cli) -> Result<Command, ConfigError> {
+    match cli.command {
+        CommandArgs::Agent(args) => agent(args).map(Box::new).map(Command::Agent),
+        CommandArgs::Reflect(args) => reflect(args).map(Command::Reflect),
+        CommandArgs::Doctor(args) => doctor(args).map(Command::Doctor),
+    }
+}
+
+fn agent(args: AgentArgs) -> Result<AgentConfig, ConfigError> {
+    let common = port(args.port, true)?;
+    let interval_ns = values::interval_ns(&args.interval)?;
+    let timeout_ns = values::duration_ns("--timeout", &args.timeout)?;
+    let peer_expiry_ns = values::duration_ns("--peer-expiry", &args.peer_expiry)?;
+    if peer_expiry_ns < timeout_ns {
+        return wrong(format!(
+            "--peer-expiry {} is shorter than --timeout {}, so that an answer in time could come from a peer that is \
+             down; make it at least as long",
+            args.peer_expiry, args.timeout
+        ));
+    }
+    let static_peers = values::peers(&args.peer, &common.port.interface)?;
+    let families = families_of(&common.port.groups);
+    if let Some(peer) = static_peers.iter().find(|peer| !has(families, Family::of(**peer))) {
+        return wrong(format!(
+            "--peer {peer} is {}, which --family or --group leaves out; add --family both",
+            values::family_name(*peer)
+        ));
+    }
+    if args.no_group && static_peers.is_empty() {
+        return wrong("--no-group leaves nobody to probe; name a peer with --peer, or use `kstamp reflect`".to_owned());
+    }
+    let group = if args.no_group { Families { v4: false, v6: false } } else { families };
+    let sessions = u64::from(group.v4) + u64::from(group.v6) + static_peers.len() as u64;
+    let in_flight = timeout_ns.div_ceil(interval_ns).saturating_mul(sessions);
+    if in_flight > u64::from(MAX_IN_FLIGHT) {
+        return wrong(format!(
+            "--timeout {} at --interval {} keeps {in_flight} probes waiting, and the kernel remembers {MAX_IN_FLIGHT}; \
+             use a longer interval or a shorter timeout",
+            args.timeout, args.interval
+        ));
+    }
+    let count = args.count.as_deref().map(values::count).transpose()?;
+    let samples = args.samples;
+    if samples.is_some() && samples == common.output.path {
+        return wrong("--samples and --output name the same file; give each its own".to_owned());
+    }
+    Ok(AgentConfig {
+        name: common.name,
+        port: common.port,
+        // A peer of a family that the interface lacks could never be reached.
+        families_required: common.families_required,
+        core: CoreConfig {
+            interval_ns,
+            timeout_ns,
+            report_ns: common.report_ns,
+            peer_expiry_ns,
+            count,
+            group,
+            unicast: true,
+            static_peers,
+            first_ssid: first_ssid(process::id()),
+            max_peers: MAX_PEERS,
+            samples: samples.is_some(),
+        },
+        duration_ns: common.duration_ns,
+        output: OutputConfig { samples, ..common.output },
+    })
+}
+
+fn reflect(args: ReflectArgs) -> Result<ReflectConfig, ConfigError> {
+    let Common { name, port, families_required, report_ns, duration_ns, output } = port(args.port, false)?;
+    Ok(ReflectConfig { name, port, families_required, report_ns, duration_ns, output })
+}
+
+fn doctor(args: DoctorArgs) -> Result<DoctorConfig, ConfigError> {
+    if let Some(interface) = &args.iface {
+        check_name(interface).map_err(ConfigError::Interface)?;
+    }
+    Ok(DoctorConfig { interface: args.iface })
+}
+
+/// What `agent` and `reflect` have in common.
+struct Common {
+    name: String,
+    port: PortConfig,
+    families_required: bool,
+    report_ns: u64,
+    duration_ns: Option<u64>,
+    output: OutputConfig,
+}
+
+fn port(args: PortArgs, probing: bool) -> Result<Common, ConfigError> {
+    check_name(&args.iface).map_err(ConfigError::Interface)?;
+    let given = values::groups(&args.group)?;
+    Ok(Common {
+        name: match args.name {
+            Some(name) => values::name(name)?,
+            None => default_agent_name(&args.iface),
+        },
+        families_required: args.family.is_some() || !given.is_empty(),
+        port: PortConfig {
+            test_port: values::port(&args.port)?,
+            groups: groups(&given, args.family)?,
+            choice: choice(args.attach),
+            probing,
+            log_level: if args.log_bpf { LOG_EVERYTHING } else { 0 },
+            interface: args.iface,
+        },
+        report_ns: values::duration_ns("--report", &args.report)?,
+        duration_ns: args.duration.map(|duration| values::duration_ns("--duration", &duration)).transpose()?,
+        output: OutputConfig {
+            format: match args.format {
+                FormatArg::Text => Format::Text,
+                FormatArg::Jsonl => Format::Jsonl,
+            },
+            path: args.output,
+            samples: None,
+        },
+    })
+}
+
+/// One group for each family in use: the one given, or the default one.
+fn groups(given: &[IpAddr], family: Option<FamilyArg>) -> Result<Vec<IpAddr>, ConfigError> {
+    let families = match family {
+        Some(FamilyArg::V4) => Families { v4: true, v6: false },
+        Some(FamilyArg::V6) => Families { v4: false, v6: true },
+        None if !given.is_empty() => families_of(given),
+        Some(FamilyArg::Both) | None => Families { v4: true, v6: true },
+    };
+    if let Some(group) = given.iter().find(|group| !has(families, Family::of(**group))) {
+        let name = values::family_name(*group);
+        return wrong(format!("--group {group} is {name}, which --family leaves out; drop one of the two"));
+    }
+    let (v4, v6) = DEFAULT_GROUPS;
+    Ok([(Family::V4, v4.into()), (Family::V6, v6.into())]
+        .into_iter()
+        .filter(|(family, _)| has(families, *family))
+        .map(|(family, default)| given.iter().copied().find(|group| Family::of(*group) == family).unwrap_or(default))
+        .collect())
+}
+
+fn choice(attach: AttachArg) -> Choice {
+    match attach {
+        AttachArg::Auto => Choice::Auto,
+        AttachArg::XdpNative => Choice::Only(ReceiveMode::XdpNative),
+        AttachArg::XdpGeneric => Choice::Only(ReceiveMode::XdpGeneric),
+        AttachArg::Tc => Choice::Only(ReceiveMode::Tc),
+    }
+}
+
+fn families_of(addresses: &[IpAddr]) -> Families {
+    Families { v4: addresses.iter().any(IpAddr::is_ipv4), v6: addresses.iter().any(IpAddr::is_ipv6) }
+}
+
+fn has(families: Families, family: Family) -> bool {
+    match family {
+        Family::V4 => families.v4,
+        Family::V6 => families.v6,
+    }
+}
+
+/// Differs from run to run, so that a reflector that counts replies by session does not go on where an earlier run
+/// ended. Never 0, which stands for no session (RFC 8972 §3).
+fn first_ssid(process_id: u32) -> u16 {
+    (process_id % u32::from(u16::MAX)) as u16 + 1
+}
+
+fn wrong<T>(message: String) -> Result<T, ConfigError> {
+    Err(ConfigError::Flag(message))
+}
+
+#[cfg(test)]
+mod tests;

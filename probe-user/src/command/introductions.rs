@@ -1,0 +1,92 @@
+//! Who is who: asks peers for their identity, answers those who ask, and tells the agent what may be made of it.
+
+use std::net::IpAddr;
+
+use log::debug;
+
+use crate::core::agent::Agent;
+use crate::engine::ebpf::Port;
+use crate::engine::sockets::PassedUp;
+use crate::host::clock::{monotonic_ns, realtime_ns};
+use crate::identity::exchange::{AnswerLimit, Exchange};
+use crate::identity::{Identity, wire};
+
+/// The identities of this agent and of its peers.
+pub struct Introductions {
+    own: Identity,
+    test_port: u16,
+    exchange: Exchange,
+    limit: AnswerLimit,
+}
+
+impl Introductions {
+    /// `own` is what this agent says of itself; questions come to `test_port`.
+    pub fn new(own: Identity, test_port: u16) -> Self {
+        let limit = AnswerLimit::new(monotonic_ns());
+        Self { own, test_port, exchange: Exchange::default(), limit }
+    }
+
+    /// What this agent says of itself, to be kept up to date.
+    pub fn own_mut(&mut self) -> &mut Identity {
+        &mut self.own
+    }
+
+    /// A peer has shown itself.
+    pub fn peer_up(&mut self, peer: IpAddr, now_ns: u64) {
+        self.exchange.peer_up(peer, now_ns);
+    }
+
+    /// A peer has gone.
+    pub fn peer_down(&mut self, peer: IpAddr) {
+        self.exchange.peer_down(peer);
+    }
+
+    /// Sends the questions that are due.
+    pub fn ask(&mut self, port: &Port, now_ns: u64) {
+        while let Some(peer) = self.exchange.poll(now_ns) {
+            let Some(sockets) = port.sockets(peer.is_ipv6()) else {
+                continue;
+            };
+            let Some(question) = wire::question(&self.own, port.error_estimate(), realtime_ns()) else {
+                continue;
+            };
+            if let Err(error) = sockets.control.try_send_to(&question, sockets.endpoint(peer, self.test_port)) {
+                debug!("cannot ask {peer} who it is: {error}");
+            }
+        }
+    }
+
+    /// Takes a packet that the programs passed up. Gives the peer that has just told who it is, and who that is.
+    pub fn take(&mut self, passed_up: &PassedUp, port: &Port, agent: &mut Agent) -> Option<(IpAddr, Identity)> {
+        let now_ns = monotonic_ns();
+        let from = passed_up.from.ip().to_canonical();
+        if passed_up.to_test_port {
+            self.answer(passed_up, port, now_ns);
+            return None;
+        }
+        let identity = wire::from_answer(&passed_up.packet)?;
+        if !self.exchange.answered(from, now_ns) {
+            return None;
+        }
+        agent.set_same_clock(from, identity.clock == self.own.clock);
+        agent.set_stateful(from, identity.stateful);
+        debug!("{from} is {} ({}, {})", identity.name, identity.version, identity.receive);
+        Some((from, identity))
+    }
+
+    /// Answers a question, and nothing else: whatever else comes to the test port has been counted in the kernel.
+    pub fn answer(&mut self, passed_up: &PassedUp, port: &Port, now_ns: u64) {
+        let receive_ns = realtime_ns();
+        let (from, v6) = (passed_up.from, passed_up.from.is_ipv6());
+        if from.port() == self.test_port || from.ip().is_multicast() || !self.limit.allow(now_ns) {
+            return;
+        }
+        let arrival = wire::Arrival { receive_ns, transmit_ns: realtime_ns(), error: port.error_estimate() };
+        let answer = wire::answer(&passed_up.packet, &self.own, arrival);
+        if let Some((answer, sockets)) = answer.zip(port.sockets(v6))
+            && let Err(error) = sockets.test.try_send_to(&answer, from)
+        {
+            debug!("cannot tell {from} who this is: {error}");
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! `kstamp reflect`: the reflecting half alone.
+
+use anyhow::{Context as _, Result};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
+
+use super::config::ReflectConfig;
+use super::introductions::Introductions;
+use super::reporter::Reporter;
+use super::shutdown::Shutdown;
+use super::{LOOK_AFTER, identity, passed_up};
+use crate::engine::ebpf::{Port, PortEvent};
+use crate::host::clock::monotonic_ns;
+
+/// Answers until the duration is over or a signal comes, and reports what the programs counted.
+pub async fn run(config: ReflectConfig) -> Result<()> {
+    let mut reporter = Reporter::open(&config.output)?;
+    let mut shutdown = Shutdown::new().context("cannot catch signals")?;
+    let (mut port, _ring) = Port::open(config.port.clone()).await?;
+    port.log_programs().context("cannot read what the programs log")?;
+    let mut introductions = Introductions::new(identity(&config.name, &port)?, config.port.test_port);
+    reporter.start(&config.subject(), &port)?;
+
+    let mut look_after = interval_at(Instant::now() + LOOK_AFTER, LOOK_AFTER);
+    look_after.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut report = interval_at(Instant::now() + config.report, config.report);
+    let over = async {
+        match config.duration {
+            Some(duration) => sleep(duration).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::pin!(over);
+    loop {
+        tokio::select! {
+            () = shutdown.requested() => break,
+            () = &mut over => break,
+            _ = report.tick() => reporter.counters(&port.counters()?)?,
+            _ = look_after.tick() => {
+                for event in port.poll().await? {
+                    if let PortEvent::Reattached { mode, .. } = &event {
+                        introductions.own_mut().receive = mode.to_string();
+                    }
+                    reporter.port_event(&config.port.interface, &event)?;
+                }
+            }
+            packet = passed_up(&port) => introductions.answer(&packet, &port, monotonic_ns()),
+        }
+    }
+    Ok(reporter.end(&[], &port.counters()?)?)
+}

@@ -1,0 +1,232 @@
+//! Peers that come and go, and the course of a run.
+
+use super::*;
+
+#[test]
+fn a_host_that_answers_the_group_is_probed_itself() {
+    let mut world = World::new(config(), &[host(1)]);
+    world.run(REPORT + 10 * MS);
+    assert_eq!(world.events, [up(host(1))]);
+    let summaries = world.finish();
+    let paths: Vec<Path> = summaries.iter().map(|summary| summary.path).collect();
+    assert_eq!(paths, [Path::Unicast, Path::Group]);
+    for summary in &summaries {
+        assert!(
+            summary.counts.sent >= 100 && summary.counts.lost == 0,
+            "{summary:?}"
+        );
+        assert_eq!(
+            summary.rtt_ns.map(|rtt| rtt.max),
+            Some((TRIP - MS / 2) as i64)
+        );
+    }
+    assert_eq!(world.agent.unmatched(), 0);
+}
+
+#[test]
+fn ten_hosts_in_two_families_are_twenty_sessions_spread_over_the_interval() {
+    let hosts: Vec<IpAddr> = (1..=5).map(host).chain((1..=5).map(host6)).collect();
+    let mut world = World::new(
+        Config {
+            group: Families { v4: true, v6: true },
+            ..config()
+        },
+        &hosts,
+    );
+    world.run(3 * REPORT + INTERVAL / 2);
+    assert_eq!(world.events.len(), 10);
+    // 12 senders: no two closer than a sixteenth of the interval.
+    let times: Vec<u64> = world.sent.iter().map(|(time, _)| *time).collect();
+    let settled = &times[times.len() / 2..];
+    assert!(
+        settled
+            .windows(2)
+            .all(|pair| pair[1] - pair[0] >= INTERVAL / 16)
+    );
+    let windows = world.windows.len();
+    assert_eq!(
+        windows % 20,
+        0,
+        "the windows of all sessions close together"
+    );
+    let summaries = world.finish();
+    assert_eq!(summaries.len(), 20);
+    assert!(summaries.iter().all(|summary| summary.counts.lost == 0));
+    assert!(
+        summaries
+            .iter()
+            .all(|summary| summary.counts.received > 290)
+    );
+}
+
+#[test]
+fn identifiers_are_unique_and_not_zero() {
+    let hosts: Vec<IpAddr> = (1..=5).map(host).collect();
+    let mut world = World::new(
+        Config {
+            first_ssid: u16::MAX - 2,
+            ..config()
+        },
+        &hosts,
+    );
+    world.run(REPORT);
+    let mut ssids: Vec<u16> = world.agent.peers().iter().filter_map(Peer::ssid).collect();
+    ssids.sort_unstable();
+    assert_eq!(ssids, [1, 2, 3, u16::MAX - 1, u16::MAX]);
+}
+
+#[test]
+fn each_session_counts_from_zero() {
+    let mut world = World::new(config(), &[host(1)]);
+    world.run(REPORT);
+    for destination in [Destination::Group(Family::V4), Destination::Peer(host(1))] {
+        let sent = world
+            .sent
+            .iter()
+            .filter(|(_, transmit)| transmit.destination == destination);
+        let seqs: Vec<u32> = sent.map(|(_, transmit)| transmit.seq).collect();
+        assert!(seqs.iter().copied().eq(0..seqs.len() as u32));
+    }
+}
+
+#[test]
+fn a_peer_goes_down_and_comes_back_as_the_same() {
+    let mut world = World::new(config(), &[host(1)]);
+    world.run(REPORT);
+    world.hosts.clear();
+    world.run(3 * SILENCE);
+    assert_eq!(world.events, [up(host(1)), down(host(1))]);
+    assert!(!world.agent.peers()[0].is_up());
+    let silent = world.sent_to(Destination::Peer(host(1)));
+    world.run(REPORT);
+    assert_eq!(
+        world.sent_to(Destination::Peer(host(1))),
+        silent,
+        "a peer that is down is left alone"
+    );
+
+    world.hosts.push(host(1));
+    world.run(REPORT);
+    assert_eq!(world.events, [up(host(1)), down(host(1)), up(host(1))]);
+    assert_eq!(world.agent.peers().len(), 1);
+    let summaries = world.finish();
+    assert_eq!(summaries.len(), 2);
+    for summary in &summaries {
+        // About 50 probes were lost before the peer was given up, and none while it was down.
+        let Counts { received, lost, .. } = summary.counts;
+        assert!((45..=55).contains(&lost), "{summary:?}");
+        assert!(received > 190, "{summary:?}");
+    }
+}
+
+#[test]
+fn a_static_peer_is_probed_before_it_answers_and_after_it_is_down() {
+    let peer = host(9);
+    let mut world = World::new(
+        Config {
+            group: Families {
+                v4: false,
+                v6: false,
+            },
+            static_peers: vec![peer, peer],
+            ..config()
+        },
+        &[],
+    );
+    world.run(REPORT / 2);
+    assert_eq!((world.events.len(), world.agent.peers().len()), (0, 1));
+    world.hosts.push(peer);
+    world.run(REPORT / 2);
+    world.hosts.clear();
+    world.run(2 * SILENCE);
+    world.hosts.push(peer);
+    world.run(REPORT);
+    let found = Found::Static;
+    let expected = [
+        Event::PeerUp { peer, found },
+        Event::PeerDown { peer, found },
+        Event::PeerUp { peer, found },
+    ];
+    assert_eq!(world.events, expected);
+    assert!(world.sent_to(Destination::Peer(peer)) >= 290);
+    let summaries = world.finish();
+    assert_eq!(summaries.len(), 1);
+    assert!(summaries[0].counts.lost >= 140);
+}
+
+#[test]
+fn a_count_ends_the_run_by_itself() {
+    let mut world = World::new(
+        Config {
+            count: Some(3),
+            report_ns: 0,
+            ..config()
+        },
+        &[host(1)],
+    );
+    world.run(INTERVAL * 4);
+    assert!(!world.agent.is_settled(), "a new peer may still answer");
+    world.run(2 * TIMEOUT);
+    assert!(world.agent.is_settled());
+    assert_eq!(world.sent_to(Destination::Group(Family::V4)), 3);
+    assert_eq!(world.sent_to(Destination::Peer(host(1))), 3);
+    assert_eq!(world.agent.next_deadline(), None);
+    assert!(
+        world
+            .finish()
+            .iter()
+            .all(|summary| summary.counts.received == 3)
+    );
+}
+
+#[test]
+fn who_was_told_to_stop_waits_for_what_is_pending_only() {
+    let mut world = World::new(config(), &[host(1)]);
+    world.run(REPORT / 2);
+    world.agent.stop_sending();
+    let sent = world.sent.len();
+    world.run(TRIP);
+    assert!(world.agent.is_settled());
+    assert_eq!(world.sent.len(), sent);
+    world.run(2 * SILENCE);
+    assert_eq!(
+        world.events,
+        [up(host(1))],
+        "who is not asked is not silent"
+    );
+}
+
+#[test]
+fn after_a_stall_each_session_sends_once() {
+    let mut world = World::new(config(), &[host(1), host(2)]);
+    world.run(REPORT);
+    let before = world.sent.len();
+    world.now += 10 * INTERVAL;
+    world.step();
+    assert_eq!(world.sent.len() - before, 3);
+    // Each goes on at its own phase; numbers count real probes only.
+    world.run(INTERVAL);
+    assert_eq!(world.sent.len() - before, 6);
+    let group = Destination::Group(Family::V4);
+    let last = world
+        .sent
+        .iter()
+        .rev()
+        .find(|(_, transmit)| transmit.destination == group);
+    assert_eq!(
+        last.map(|(_, transmit)| transmit.seq as usize + 1),
+        Some(world.sent_to(group))
+    );
+}
+
+#[test]
+fn missed_windows_are_one_window() {
+    let mut world = World::new(config(), &[host(1)]);
+    world.run(REPORT / 2);
+    world.now += 3 * REPORT;
+    world.step();
+    let next = world.agent.next_deadline().unwrap();
+    assert!(next > world.now);
+    let ends: Vec<u64> = world.windows.iter().map(|window| window.end_ns).collect();
+    assert!(ends.iter().all(|end| *end == world.now), "{ends:?}");
+}

@@ -1,0 +1,180 @@
+//! Which reply belongs to which probe, and what is told of each.
+
+use super::*;
+
+/// An agent with one group, one peer that is up, and the first probe to each of both.
+fn one_peer(config: Config) -> (Agent, Transmit, Transmit) {
+    let mut agent = Agent::new(config, START);
+    let group = agent.poll_transmit(START).unwrap();
+    agent.reply(&reply(host(1), &group, START), START + TRIP);
+    let due = agent.next_deadline().unwrap();
+    let unicast = agent.poll_transmit(due).unwrap();
+    (agent, group, unicast)
+}
+
+fn samples(agent: &mut Agent) -> Vec<(Path, u32, Outcome, bool)> {
+    std::iter::from_fn(|| agent.poll_event())
+        .filter_map(|event| match event {
+            Event::Sample {
+                path,
+                seq,
+                reply,
+                outcome,
+                ..
+            } => Some((path, seq, outcome, reply.is_some())),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn a_reply_from_elsewhere_is_unmatched() {
+    let (mut agent, group, unicast) = one_peer(config());
+    assert_eq!(unicast.destination, Destination::Peer(host(1)));
+    let now = START + INTERVAL;
+    let strangers = [
+        reply(host(2), &unicast, START),
+        reply(
+            host(1),
+            &Transmit {
+                ssid: 999,
+                ..unicast
+            },
+            START,
+        ),
+        reply(host(1), &Transmit { seq: 7, ..unicast }, START),
+        reply(host6(1), &group, START),
+        reply(host(2), &Transmit { seq: 7, ..group }, START),
+        reply(IpAddr::V4(Ipv4Addr::new(224, 0, 0, 1)), &group, START),
+    ];
+    for (count, stranger) in (1..).zip(&strangers) {
+        agent.reply(stranger, now);
+        assert_eq!(agent.unmatched(), count, "{stranger:?}");
+    }
+    assert_eq!(agent.peers().len(), 1);
+}
+
+#[test]
+fn peers_beyond_the_maximum_are_refused_and_counted() {
+    let (mut agent, group, _) = one_peer(Config {
+        max_peers: 2,
+        ..config()
+    });
+    agent.reply(&reply(host(2), &group, START), START + TRIP);
+    agent.reply(&reply(host(3), &group, START), START + TRIP);
+    assert_eq!(
+        (agent.peers().len(), agent.refused(), agent.unmatched()),
+        (2, 1, 0)
+    );
+}
+
+#[test]
+fn a_peer_is_measured_from_the_probe_it_answered_first() {
+    let mut agent = Agent::new(config(), START);
+    let probes: Vec<Transmit> = (0..5)
+        .filter_map(|turn| agent.poll_transmit(START + turn * INTERVAL))
+        .collect();
+    let now = START + 4 * INTERVAL + TRIP;
+    agent.reply(&reply(host(1), &probes[2], START + 2 * INTERVAL), now);
+    agent.reply(&reply(host(1), &probes[4], START + 4 * INTERVAL), now);
+    let group = agent
+        .finish(now)
+        .into_iter()
+        .find(|summary| summary.path == Path::Group)
+        .unwrap();
+    let Counts {
+        sent,
+        received,
+        pending,
+        ..
+    } = group.counts;
+    assert_eq!((sent, received, pending), (3, 2, 1));
+    assert_eq!(group.start_ns, START + 2 * INTERVAL);
+}
+
+#[test]
+fn every_probe_is_a_sample_if_asked_for() {
+    let (mut agent, group, unicast) = one_peer(Config {
+        samples: true,
+        ..config()
+    });
+    agent.reply(&reply(host(1), &group, START), START + TRIP);
+    let after = START + INTERVAL + TIMEOUT + GRACE_NS;
+    agent.expire(after, &mut |ssid, seq, peer| {
+        assert_eq!((ssid, seq, peer), (unicast.ssid, unicast.seq, host(1)));
+        Fate::Unanswered
+    });
+    agent.reply(&reply(host(1), &unicast, START), after);
+    let expected = [
+        (Path::Group, 0, Outcome::Ok, true),
+        (Path::Group, 0, Outcome::Duplicate, true),
+        (Path::Unicast, 0, Outcome::Lost, false),
+        (Path::Unicast, 0, Outcome::Late, true),
+    ];
+    assert_eq!(samples(&mut agent), expected);
+}
+
+#[test]
+fn samples_are_not_made_unless_asked_for() {
+    let (mut agent, ..) = one_peer(config());
+    agent.expire(START + REPORT / 2, &mut |_, _, _| Fate::Unanswered);
+    assert_eq!(samples(&mut agent), []);
+}
+
+#[test]
+fn what_did_not_leave_and_what_was_not_collected_is_not_lost() {
+    let (mut agent, _, unicast) = one_peer(config());
+    agent.transmit_failed(&unicast);
+    let now = START + INTERVAL;
+    let group = agent.poll_transmit(now).unwrap();
+    assert_eq!(group.destination, Destination::Group(Family::V4));
+    agent.expire(now + REPORT / 2, &mut |_, _, _| Fate::CollectorLost);
+    let counts: Vec<Counts> = agent
+        .finish(now + REPORT / 2)
+        .iter()
+        .map(|summary| summary.counts)
+        .collect();
+    assert_eq!((counts[0].sent, counts[0].send_failed), (0, 1));
+    assert_eq!(
+        (counts[1].received, counts[1].collector_lost, counts[1].lost),
+        (2, 1, 0)
+    );
+}
+
+#[test]
+fn nobody_is_found_by_a_group_probe_that_did_not_leave() {
+    let mut agent = Agent::new(config(), START);
+    let probe = agent.poll_transmit(START).unwrap();
+    agent.transmit_failed(&probe);
+    agent.reply(&reply(host(1), &probe, START), START + TRIP);
+    assert_eq!((agent.peers().len(), agent.unmatched()), (0, 1));
+}
+
+#[test]
+fn what_is_known_of_a_peer_holds_for_all_its_sessions() {
+    let (mut agent, _, unicast) = one_peer(config());
+    agent.set_same_clock(host(1), true);
+    agent.set_stateful(host(1), true);
+    agent.reply(
+        &reply(host(1), &unicast, START + INTERVAL),
+        START + 2 * INTERVAL,
+    );
+    let summaries = agent.finish(START + 2 * INTERVAL);
+    assert!(summaries.iter().all(|summary| summary.clock.is_some()));
+    assert!(summaries.iter().all(|summary| summary.forward_ns.is_some()));
+}
+
+#[test]
+fn without_unicast_the_group_is_the_only_path() {
+    let mut world = World::new(
+        Config {
+            unicast: false,
+            ..config()
+        },
+        &[host(1)],
+    );
+    world.run(REPORT);
+    assert_eq!(world.sent_to(Destination::Peer(host(1))), 0);
+    let paths: Vec<Path> = world.finish().iter().map(|summary| summary.path).collect();
+    assert_eq!(paths, [Path::Group]);
+}

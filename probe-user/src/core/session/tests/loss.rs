@@ -1,0 +1,217 @@
+//! On which way probes are said to be lost.
+
+use super::*;
+
+/// One probe per millisecond, answered after half of one with the counter given, or not at all.
+fn drive(session: &mut Session, first: u32, counters: &[Option<u32>]) {
+    for (seq, counter) in (first..).zip(counters) {
+        let sent = u64::from(seq) * MS;
+        session.sent(seq, sent);
+        if let Some(counter) = counter {
+            session.reply(&reply(seq, *counter, sent, sent + MS / 2));
+        }
+    }
+}
+
+fn expire_all(session: &mut Session) {
+    session.expire(session.now_ns + EXPIRY, &mut unanswered);
+}
+
+/// (forward, backward, unknown).
+fn ways(session: &Session) -> (u64, u64, u64) {
+    let counts = counts(session);
+    (
+        counts.lost_forward,
+        counts.lost_backward,
+        counts.lost_unknown,
+    )
+}
+
+fn after(counters: &[Option<u32>]) -> Session {
+    let mut session = session();
+    drive(&mut session, 0, counters);
+    expire_all(&mut session);
+    session
+}
+
+#[test]
+fn each_way_is_told_between_two_answers() {
+    // The reflector counts from 7, so that it is known to count.
+    assert_eq!(ways(&after(&[Some(7), None, Some(8)])), (1, 0, 0));
+    assert_eq!(ways(&after(&[Some(7), None, Some(9)])), (0, 1, 0));
+    assert_eq!(
+        ways(&after(&[Some(7), None, None, None, Some(9)])),
+        (2, 1, 0)
+    );
+    assert_eq!(
+        ways(&after(&[Some(u32::MAX), None, None, Some(1)])),
+        (1, 1, 0)
+    );
+}
+
+#[test]
+fn open_ends_are_unknown() {
+    assert_eq!(ways(&after(&[None, Some(7), Some(8), None])), (0, 0, 2));
+}
+
+#[test]
+fn a_copied_number_tells_nothing() {
+    let mut session = after(&[Some(0), None, Some(2)]);
+    assert_eq!(ways(&session), (0, 0, 1));
+    session.set_stateful(true);
+    assert_eq!(ways(&session), (0, 1, 0));
+    session.set_stateful(false);
+    assert_eq!(ways(&session), (0, 0, 1));
+}
+
+#[test]
+fn one_counter_that_is_no_copy_proves_a_count() {
+    assert_eq!(ways(&after(&[Some(0), None, Some(1)])), (1, 0, 0));
+}
+
+#[test]
+fn nothing_is_claimed_across_a_restart() {
+    let mut session = after(&[Some(7), Some(8), None, Some(0), None, Some(1)]);
+    assert_eq!(ways(&session), (1, 0, 1));
+    // Evicted after each answer, the reflector gives the same counter twice.
+    drive(&mut session, 300, &[Some(0), None, Some(0), None, Some(2)]);
+    expire_all(&mut session);
+    assert_eq!(ways(&session), (1, 1, 2));
+}
+
+#[test]
+fn nothing_is_claimed_across_a_pause() {
+    let mut session = after(&[Some(7), Some(8)]);
+    drive(&mut session, 1_000, &[None, Some(900), None, Some(901)]);
+    expire_all(&mut session);
+    assert_eq!(ways(&session), (1, 0, 1));
+}
+
+#[test]
+fn what_never_left_and_what_was_collected_is_no_loss() {
+    let mut session = session();
+    drive(&mut session, 0, &[Some(7), None, None, None, Some(9)]);
+    session.send_failed(1);
+    let mut fate = |seq| {
+        if seq == 2 {
+            Fate::CollectorLost
+        } else {
+            Fate::Unanswered
+        }
+    };
+    session.expire(EXPIRY + 10 * MS, &mut fate);
+    // 2 was counted and collected, so that 3 did not arrive.
+    assert_eq!(ways(&session), (1, 0, 0));
+}
+
+#[test]
+fn a_late_reply_withdraws_the_claim() {
+    let mut session = after(&[Some(7), None, None, Some(9)]);
+    assert_eq!(ways(&session), (1, 1, 0));
+    session.reply(&reply(1, 8, MS, 3 * EXPIRY));
+    assert_eq!(ways(&session), (1, 0, 1));
+}
+
+#[test]
+fn a_copy_made_on_the_way_forward_is_counted_at_the_reflector() {
+    let mut session = session();
+    drive(&mut session, 0, &[Some(7), Some(8), None, Some(10)]);
+    // The copy of 1 had counter 9, so that 2 did not arrive; its reply comes before the loss is judged.
+    session.reply(&reply(1, 9, MS, 4 * MS));
+    expire_all(&mut session);
+    assert_eq!(ways(&session), (1, 0, 0));
+
+    // And after it is judged.
+    let mut session = after(&[Some(7), Some(8), None, Some(10)]);
+    assert_eq!(ways(&session), (0, 1, 0));
+    session.reply(&reply(1, 9, MS, 4 * MS));
+    assert_eq!(ways(&session), (1, 0, 0));
+
+    // A copy made on the way back has the counter of the first reply.
+    session.reply(&reply(1, 8, MS, 4 * MS));
+    assert_eq!(
+        (ways(&session), counts(&session).duplicates),
+        ((1, 0, 0), 2)
+    );
+}
+
+#[test]
+fn a_loop_in_the_network_ends_all_claims_until_it_is_over() {
+    let mut session = session();
+    drive(&mut session, 0, &[Some(0), None, Some(400)]);
+    (1..400).for_each(|counter| {
+        session.reply(&reply(0, counter, 0, MS));
+    });
+    expire_all(&mut session);
+    assert_eq!(ways(&session), (0, 0, 1));
+    drive(&mut session, 300, &[Some(1_000), None, Some(1_001)]);
+    expire_all(&mut session);
+    assert_eq!(ways(&session), (1, 0, 1));
+}
+
+#[test]
+fn an_overtaken_probe_whose_reply_is_lost_is_placed_when_it_shows() {
+    let mut session = session();
+    // 1 reaches the reflector after 2 and 3 and is counted 10; its reply is lost.
+    drive(
+        &mut session,
+        0,
+        &[Some(7), None, Some(8), Some(9), Some(11), Some(12)],
+    );
+    expire_all(&mut session);
+    assert_eq!(ways(&session), (0, 1, 0));
+}
+
+#[test]
+fn overtaking_is_not_loss() {
+    let mut session = session();
+    (0..4).for_each(|seq| session.sent(seq, u64::from(seq) * MS));
+    // 1 is lost on the way forward; 3 overtakes 2.
+    session.reply(&reply(0, 7, 0, 5 * MS));
+    session.reply(&reply(3, 8, 3 * MS, 8 * MS));
+    session.reply(&reply(2, 9, 2 * MS, 9 * MS));
+    session.sent(4, 10 * MS);
+    session.reply(&reply(4, 10, 10 * MS, 12 * MS));
+    expire_all(&mut session);
+    assert_eq!((ways(&session), counts(&session).reordered), ((1, 0, 0), 1));
+}
+
+#[test]
+fn an_outage_longer_than_the_memory_is_placed_in_the_summary() {
+    let mut session = session();
+    let lost = 2 * MEMORY_PROBES as u32;
+    drive(&mut session, 0, &[Some(7)]);
+    for seq in 1..=lost {
+        session.sent(seq, u64::from(seq) * MS);
+        session.expire(u64::from(seq) * MS, &mut unanswered);
+    }
+    assert!(session.history.len() <= MEMORY_PROBES + 2);
+    drive(&mut session, lost + 1, &[Some(18)]);
+    expire_all(&mut session);
+    assert_eq!(ways(&session), (u64::from(lost) - 10, 10, 0));
+}
+
+#[test]
+fn a_window_waits_a_moment_for_the_direction_of_its_losses() {
+    let mut session = session();
+    drive(&mut session, 0, &[Some(7), None]);
+    session.roll(2 * MS);
+    session.expire(MS + EXPIRY, &mut unanswered);
+    assert_eq!(session.take_finished(), None);
+    let by = 2 * MS + EXPIRY + DIRECTION_HOLD_NS;
+    assert_eq!(session.next_deadline(), Some(by));
+
+    session.expire(by, &mut unanswered);
+    let window = session.take_finished().unwrap();
+    assert_eq!((window.counts.lost, window.counts.lost_unknown), (1, 1));
+}
+
+#[test]
+fn a_window_is_handed_out_as_soon_as_the_direction_is_known() {
+    let mut session = session();
+    drive(&mut session, 0, &[Some(7), None]);
+    session.roll(2 * MS);
+    drive(&mut session, 2, &[Some(8)]);
+    session.expire(MS + EXPIRY, &mut unanswered);
+    assert_eq!(session.take_finished().unwrap().counts.lost_forward, 1);
+}

@@ -1,0 +1,244 @@
+//! The books of a session: counts and distributions by window, and of all windows already handed out.
+
+use super::direction::Way;
+use super::distribution::Distribution;
+use super::observation::Reply;
+use super::report::{Counts, OneWayClock, Path, Report};
+use std::collections::VecDeque;
+use std::net::IpAddr;
+
+/// Whose books they are, and what backs their one-way delays beside what the replies say.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Subject {
+    pub(super) peer: IpAddr,
+    pub(super) path: Path,
+    pub(super) same_clock: bool,
+}
+
+/// Counts and distributions, of a window or of several.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Tally {
+    pub(super) counts: Counts,
+    pub(super) ipdv: Distribution,
+    rtt: Distribution,
+    residence: Distribution,
+    forward: Distribution,
+    backward: Distribution,
+    /// Largest sum of both ends' error bounds.
+    synced_bound_ns: Option<u64>,
+    /// Some reply came without an error bound of both ends.
+    unsynced: bool,
+}
+
+impl Tally {
+    /// Records the delays of a reply in time, if the reflector's two stamps make sense together.
+    pub(super) fn record(&mut self, reply: &Reply) {
+        let (Some(rtt), Some(residence)) = (reply.rtt_ns(), reply.residence_ns()) else {
+            return;
+        };
+        self.rtt.record(signed(rtt));
+        self.residence.record(signed(residence));
+        self.forward.record(reply.forward_ns());
+        self.backward.record(reply.backward_ns());
+        match (reply.own_error_ns, reply.reflector_error_ns) {
+            (Some(own), Some(reflector)) => {
+                self.synced_bound_ns = self
+                    .synced_bound_ns
+                    .max(Some(own.saturating_add(reflector)));
+            }
+            _ => self.unsynced = true,
+        }
+    }
+
+    fn merge(&mut self, other: &Tally) {
+        self.counts += other.counts;
+        self.ipdv.merge(&other.ipdv);
+        self.rtt.merge(&other.rtt);
+        self.residence.merge(&other.residence);
+        self.forward.merge(&other.forward);
+        self.backward.merge(&other.backward);
+        self.synced_bound_ns = self.synced_bound_ns.max(other.synced_bound_ns);
+        self.unsynced |= other.unsynced;
+    }
+
+    /// One reply that does not vouch for both clocks takes the word of all: its delay is among the others.
+    fn clock(&self, same_clock: bool) -> Option<OneWayClock> {
+        if same_clock {
+            return Some(OneWayClock::SameClock);
+        }
+        let bound_ns = self.synced_bound_ns.filter(|_| !self.unsynced)?;
+        Some(OneWayClock::Synced { bound_ns })
+    }
+
+    fn report(&self, subject: Subject, start_ns: u64, end_ns: u64) -> Report {
+        let clock = self.clock(subject.same_clock);
+        let rtt_ns = self.rtt.summary();
+        Report {
+            peer: subject.peer,
+            path: subject.path,
+            start_ns,
+            end_ns,
+            counts: self.counts,
+            rtt_ns,
+            residence_ns: self.residence.summary(),
+            forward_ns: clock.and_then(|_| self.forward.summary()),
+            backward_ns: clock.and_then(|_| self.backward.summary()),
+            pdv_ns: rtt_ns.map(|rtt| rtt.shifted(rtt.min.saturating_neg())),
+            ipdv_ns: self.ipdv.summary(),
+            clock,
+        }
+    }
+}
+
+fn signed(duration_ns: u64) -> i64 {
+    i64::try_from(duration_ns).unwrap_or(i64::MAX)
+}
+
+/// A window that is not handed out yet.
+#[derive(Debug)]
+pub(super) struct Window {
+    start_ns: u64,
+    /// When it was closed, if it is.
+    pub(super) end_ns: Option<u64>,
+    pub(super) tally: Tally,
+    /// Slot of the last probe lost in it.
+    pub(super) last_lost: Option<u64>,
+}
+
+impl Window {
+    fn open(start_ns: u64) -> Window {
+        Window {
+            start_ns,
+            end_ns: None,
+            tally: Tally::default(),
+            last_lost: None,
+        }
+    }
+}
+
+/// All windows of a session, numbered from 0, and the sum of those handed out.
+#[derive(Debug)]
+pub(super) struct Ledger {
+    start_ns: u64,
+    handed_out: Tally,
+    /// Windows not handed out; the last is open.
+    windows: VecDeque<Window>,
+    /// Number of the first of `windows`.
+    first: u64,
+    /// Losses placed after their probes were forgotten: in no window, but in the summary.
+    forgotten_forward: u64,
+    forgotten_backward: u64,
+}
+
+impl Ledger {
+    pub(super) fn new(start_ns: u64) -> Ledger {
+        Ledger {
+            start_ns,
+            handed_out: Tally::default(),
+            windows: VecDeque::from([Window::open(start_ns)]),
+            first: 0,
+            forgotten_forward: 0,
+            forgotten_backward: 0,
+        }
+    }
+
+    /// Number of the open window.
+    pub(super) fn current(&self) -> u64 {
+        self.first + self.windows.len() as u64 - 1
+    }
+
+    /// The window with this number, unless it was handed out.
+    pub(super) fn held(&mut self, window: u64) -> Option<&mut Window> {
+        self.windows
+            .get_mut(usize::try_from(window.checked_sub(self.first)?).ok()?)
+    }
+
+    /// Where what happens to a probe of `window` is counted: there, or in the sum if it was handed out.
+    pub(super) fn of(&mut self, window: u64) -> &mut Tally {
+        match window
+            .checked_sub(self.first)
+            .and_then(|place| usize::try_from(place).ok())
+        {
+            Some(place) if place < self.windows.len() => &mut self.windows[place].tally,
+            _ => &mut self.handed_out,
+        }
+    }
+
+    /// Where something new about a probe of `window` is counted: there, or in the open window if it was handed out.
+    pub(super) fn of_or_current(&mut self, window: u64) -> &mut Tally {
+        let window = if window < self.first {
+            self.current()
+        } else {
+            window
+        };
+        self.of(window)
+    }
+
+    /// Moves a loss in `window` from one way to another; `None` is unknown.
+    pub(super) fn place(&mut self, window: u64, from: Option<Way>, to: Option<Way>) {
+        let counts = &mut self.of(window).counts;
+        *lost(counts, from) -= 1;
+        *lost(counts, to) += 1;
+    }
+
+    /// Places losses whose probes, and so whose windows, are forgotten.
+    pub(super) fn place_forgotten(&mut self, forward: u64, backward: u64) {
+        self.forgotten_forward += forward;
+        self.forgotten_backward += backward;
+    }
+
+    /// Closes the open window and opens the next.
+    pub(super) fn roll(&mut self, now_ns: u64) {
+        if let Some(open) = self.windows.back_mut() {
+            open.end_ns = Some(now_ns);
+        }
+        self.windows.push_back(Window::open(now_ns));
+    }
+
+    /// The oldest window, if it is closed.
+    pub(super) fn oldest_closed(&self) -> Option<(&Window, u64)> {
+        let window = self.windows.front()?;
+        window.end_ns.map(|end_ns| (window, end_ns))
+    }
+
+    /// Hands out the oldest window if it is closed. The inner value is `None` if nothing happened in it.
+    pub(super) fn hand_out(&mut self, subject: Subject) -> Option<Option<Report>> {
+        let end_ns = self.oldest_closed()?.1;
+        let window = self.windows.pop_front()?;
+        self.first += 1;
+        self.handed_out.merge(&window.tally);
+        let empty = window.tally.counts == Counts::default();
+        Some((!empty).then(|| window.tally.report(subject, window.start_ns, end_ns)))
+    }
+
+    /// The whole run, every window included.
+    pub(super) fn summary(&self, subject: Subject, now_ns: u64) -> Report {
+        let mut all = self.handed_out.clone();
+        self.windows
+            .iter()
+            .for_each(|window| all.merge(&window.tally));
+        all.counts = self.counts();
+        all.report(subject, self.start_ns, now_ns)
+    }
+
+    /// The counts of the whole run.
+    pub(super) fn counts(&self) -> Counts {
+        let mut counts = self.handed_out.counts;
+        self.windows
+            .iter()
+            .for_each(|window| counts += window.tally.counts);
+        counts.lost_forward += self.forgotten_forward;
+        counts.lost_backward += self.forgotten_backward;
+        counts.lost_unknown -= self.forgotten_forward + self.forgotten_backward;
+        counts
+    }
+}
+
+/// The count of losses on one way.
+fn lost(counts: &mut Counts, way: Option<Way>) -> &mut u64 {
+    match way {
+        Some(Way::Forward) => &mut counts.lost_forward,
+        Some(Way::Backward) => &mut counts.lost_backward,
+        None => &mut counts.lost_unknown,
+    }
+}

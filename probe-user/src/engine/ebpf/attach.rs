@@ -1,0 +1,111 @@
+//! Attaching the programs to an interface, so that whatever becomes of this process, nothing of them stays behind
+//! where the kernel has links.
+
+use aya::programs::links::LinkOrder;
+use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions, qdisc_add_clsact};
+use aya::programs::xdp::XdpLink;
+use aya::programs::{ProgramError, SchedClassifier, TcAttachType, XdpMode, loaded_programs};
+use aya::util::KernelVersion;
+use thiserror::Error;
+
+use super::object::{EGRESS, INGRESS, Object, ObjectError, root_cause};
+use super::plan::ReceiveMode;
+
+/// A program could not be attached.
+#[derive(Debug, Error)]
+pub enum AttachError {
+    /// The object lacks a program.
+    #[error(transparent)]
+    Object(#[from] ObjectError),
+    /// The kernel refused.
+    #[error("cannot attach {program} to {interface}: {}", root_cause(.source))]
+    Refused {
+        /// What was to be attached.
+        program: String,
+        /// Where.
+        interface: String,
+        /// Why not.
+        source: Box<ProgramError>,
+    },
+}
+
+/// Programs on an interface. They are detached when this is dropped.
+pub struct Attachment {
+    /// Where the receive program runs.
+    pub mode: ReceiveMode,
+    _receive: Receive,
+}
+
+enum Receive {
+    Xdp { _link: XdpLink },
+    Tc { _link: SchedClassifierLink },
+}
+
+/// The egress program on an interface. It is detached when this is dropped.
+pub struct Egress {
+    _link: SchedClassifierLink,
+}
+
+/// Attaches the receive program to `interface`, of index `index`.
+pub fn receive(object: &mut Object, interface: &str, index: u32, mode: ReceiveMode) -> Result<Attachment, AttachError> {
+    let refused = refusal(interface, format!("the receive program ({mode})"));
+    let receive = match mode {
+        ReceiveMode::XdpNative | ReceiveMode::XdpGeneric => {
+            let flag = if mode == ReceiveMode::XdpNative { XdpMode::Driver } else { XdpMode::Skb };
+            let program = object.xdp()?;
+            let link = program.attach_to_if_index(index, flag).and_then(|id| program.take_link(id));
+            Receive::Xdp { _link: link.map_err(refused)? }
+        }
+        ReceiveMode::Tc => {
+            let program = object.classifier(INGRESS)?;
+            let link = classifier(program, interface, TcAttachType::Ingress, LinkOrder::first());
+            Receive::Tc { _link: link.map_err(refused)? }
+        }
+    };
+    Ok(Attachment { mode, _receive: receive })
+}
+
+/// Attaches the egress program to `interface`, behind all others: what they delay or drop is not ours to stamp.
+pub fn egress(object: &mut Object, interface: &str) -> Result<Egress, AttachError> {
+    let program = object.classifier(EGRESS)?;
+    let link = classifier(program, interface, TcAttachType::Egress, LinkOrder::last())
+        .map_err(refusal(interface, "the egress program (tc)".to_owned()))?;
+    Ok(Egress { _link: link })
+}
+
+fn refusal(interface: &str, program: String) -> impl FnOnce(ProgramError) -> AttachError {
+    let interface = interface.to_owned();
+    |source| AttachError::Refused { program, interface, source: Box::new(source) }
+}
+
+/// By TCX from kernel 6.6 on; before, by a filter on the clsact qdisc, which is added where it is missing.
+fn classifier(
+    program: &mut SchedClassifier,
+    interface: &str,
+    direction: TcAttachType,
+    order: LinkOrder,
+) -> Result<SchedClassifierLink, ProgramError> {
+    let options = if has_tcx() {
+        TcAttachOptions::TcxOrder(order)
+    } else {
+        // It fails if somebody has added it already, which is as good.
+        let _ = qdisc_add_clsact(interface);
+        TcAttachOptions::Netlink(NlOptions::default())
+    };
+    let id = program.attach_with_options(interface, direction, options)?;
+    program.take_link(id)
+}
+
+/// From kernel 6.6 on.
+fn has_tcx() -> bool {
+    KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(6, 6, 0))
+}
+
+/// The XDP program of id `program_id` in words.
+pub fn describe_program(program_id: u32) -> String {
+    let program = loaded_programs().flatten().find(|program| program.id() == program_id);
+    match program.as_ref().and_then(|program| program.name_as_str()) {
+        Some(name) if !name.is_empty() => format!("the XDP program {name} (id {program_id})"),
+        _ => format!("an XDP program (id {program_id})"),
+    }
+}

@@ -1,0 +1,15 @@
+//! Stamps by kernel programs: loading them, attaching them, telling them what to do, and reading what they write.
+
+mod attach;
+mod log;
+pub mod object;
+pub mod plan;
+mod port;
+mod ring;
+mod samples;
+mod settings;
+mod watch;
+
+pub use port::{Port, PortConfig, PortError, PortEvent};
+pub use ring::Ring;
+pub use samples::reply;

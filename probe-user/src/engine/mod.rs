@@ -1,0 +1,5 @@
+//! How stamps are obtained.
+
+pub mod ebpf;
+pub mod sockets;
+pub mod timer;

@@ -1,0 +1,45 @@
+//! A timer of nanosecond resolution: tokio's own rounds to milliseconds.
+
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd, RawFd};
+use std::time::Duration;
+
+use nix::sys::time::TimeSpec;
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+struct Fd(TimerFd);
+
+impl AsRawFd for Fd {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_fd().as_raw_fd()
+    }
+}
+
+/// A timerfd on `CLOCK_MONOTONIC`.
+pub struct Timer(AsyncFd<Fd>);
+
+impl Timer {
+    /// A timer that is not set.
+    pub fn new() -> io::Result<Self> {
+        let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)?;
+        // SAFETY: `Fd` owns the descriptor and gives the same one until it is dropped.
+        let timer = unsafe { AsyncFd::register_with_interest(Fd(timer), Interest::READABLE) }?;
+        Ok(Self(timer))
+    }
+
+    /// Returns when `CLOCK_MONOTONIC` reaches `deadline_ns`, at once if it has. Cancel safe.
+    pub async fn until(&self, deadline_ns: u64) -> io::Result<()> {
+        // Zero would disarm it.
+        let deadline = TimeSpec::from(Duration::from_nanos(deadline_ns.max(1)));
+        self.0.get_ref().0.set(Expiration::OneShot(deadline), TimerSetTimeFlags::TFD_TIMER_ABSTIME)?;
+        loop {
+            let mut guard = self.0.readable().await?;
+            match guard.try_io(|fd| fd.get_ref().0.wait().map_err(io::Error::from)) {
+                Ok(result) => return result,
+                Err(_would_block) => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! What this host calls itself.
+
+use nix::unistd::gethostname;
+
+/// The name an agent has unless it is given one: `hostname:interface`.
+pub fn default_agent_name(interface: &str) -> String {
+    format!("{}:{interface}", hostname())
+}
+
+/// The kernel's host name, or `localhost` where none is set.
+pub fn hostname() -> String {
+    match gethostname() {
+        Ok(name) if !name.is_empty() => name.to_string_lossy().into_owned(),
+        _ => "localhost".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_name_says_host_and_interface() {
+        let name = default_agent_name("eth0");
+        assert_eq!(name.strip_suffix(":eth0"), Some(hostname().as_str()));
+        assert!(!name.starts_with(':'));
+    }
+}

@@ -1,0 +1,239 @@
+//! What is reported while kstamp runs, with the field names that programs rely on: adding one is allowed, renaming one
+//! is not.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+
+use serde::Serialize;
+
+use super::fields;
+use super::results::Results;
+use super::time::Utc;
+use crate::core::event::Found;
+use crate::engine::ebpf::plan::ReceiveMode;
+use crate::host::clock::ClockState;
+
+/// What is reported while an agent or a reflector runs, in this order: one start, any number of others, one end.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// The programs are attached.
+    Start(Start),
+    /// The receive program is now attached in another way.
+    Attach(AttachChange),
+    /// The interface came or went.
+    Interface(InterfaceChange),
+    /// A peer came or went.
+    Peer(PeerChange),
+    /// A report interval ended.
+    Windows(Windows),
+    /// The kernel's counters, at the end of a reflector's report interval.
+    Counters(Counters),
+    /// The run ended.
+    End(End),
+}
+
+/// How a program is attached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AttachMode {
+    /// XDP in the driver.
+    XdpNative,
+    /// XDP in the network stack.
+    XdpGeneric,
+    /// Traffic control (TCX, or clsact below Linux 6.6).
+    Tc,
+}
+
+impl fmt::Display for AttachMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::XdpNative => "xdp-native",
+            Self::XdpGeneric => "xdp-generic",
+            Self::Tc => "tc",
+        })
+    }
+}
+
+impl From<ReceiveMode> for AttachMode {
+    fn from(mode: ReceiveMode) -> Self {
+        match mode {
+            ReceiveMode::XdpNative => Self::XdpNative,
+            ReceiveMode::XdpGeneric => Self::XdpGeneric,
+            ReceiveMode::Tc => Self::Tc,
+        }
+    }
+}
+
+/// How each program is attached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Attach {
+    /// The program that stamps probes as they leave.
+    pub egress: AttachMode,
+    /// The program that reflects probes and stamps replies.
+    pub receive: AttachMode,
+}
+
+/// State of this host's clock against UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Clock {
+    /// Something disciplines it.
+    pub synchronised: bool,
+    /// Bound on its error; meaningless unless `synchronised`.
+    pub error_ns: u64,
+    /// TAI − UTC.
+    pub tai_offset_s: i32,
+}
+
+impl From<ClockState> for Clock {
+    fn from(state: ClockState) -> Self {
+        let ClockState { synchronised, error_ns, tai_offset_s } = state;
+        Self { synchronised, error_ns, tai_offset_s }
+    }
+}
+
+/// What runs, where, and how.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Start {
+    /// Version of kstamp.
+    pub version: String,
+    /// The interface.
+    pub interface: String,
+    impl From<ReceiveMode> for AttachMode {
+    fn from(mode: ReceiveMode) -> Self {
+        match mode {
+            ReceiveMode::XdpNative => Self::XdpNative,
+            ReceiveMode::XdpGeneric => Self::XdpGeneric,
+            ReceiveMode::Tc => Self::Tc,
+        }
+    }
+}
+
+/// How each program is attached.
+    pub attach: Attach,
+    /// Why the receive program is attached like that.
+    pub attach_reason: String,
+    /// How stamps are obtained.
+    pub engine: Engine,
+    /// State of this host's clock.
+    pub clock: Clock,
+    /// The kernel's release.
+    pub kernel: String,
+    /// The agent's name.
+    pub name: String,
+    /// Addresses that probes are sent from and answered at.
+    pub addresses: Vec<IpAddr>,
+    /// Port on which probes arrive.
+    pub port: u16,
+    /// Groups that were joined.
+    pub groups: Vec<IpAddr>,
+    /// Time between two probes of a session; `None` of a reflector.
+    pub interval_ns: Option<u64>,
+    /// Time after which a probe is lost; `None` of a reflector.
+    pub timeout_ns: Option<u64>,
+    /// When it started.
+    pub time: Utc,
+}
+
+/// How stamps are obtained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Engine {
+    /// By kernel programs.
+    Ebpf,
+}
+
+/// The receive program is now attached in another way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AttachChange {
+    /// In which way.
+    pub receive: AttachMode,
+    /// Why.
+    pub reason: String,
+    /// When.
+    pub time: Utc,
+}
+
+/// What became of the interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum InterfaceEvent {
+    /// It went down, or lost its carrier.
+    Down,
+    /// It is up again.
+    Up,
+    /// It was deleted.
+    Deleted,
+    /// It was made again, and the programs are attached to it again.
+    Back,
+}
+
+/// The interface came or went.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct InterfaceChange {
+    /// What became of it.
+    pub event: InterfaceEvent,
+    /// Its name.
+    pub interface: String,
+    /// When.
+    pub time: Utc,
+}
+
+/// What became of a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PeerEvent {
+    /// It answers.
+    Up,
+    /// It has not answered for longer than the peer expiry.
+    Down,
+}
+
+/// A peer came or went.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PeerChange {
+    /// What became of it.
+    pub event: PeerEvent,
+    /// Its address.
+    pub peer: IpAddr,
+    /// How it was found.
+    #[serde(with = "fields::FoundName")]
+    pub found: Found,
+    /// What it calls itself, if it says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Its version of kstamp, if it says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// When.
+    pub time: Utc,
+}
+
+/// The results of one report interval.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Windows {
+    /// When it ended.
+    pub time: Utc,
+    /// One for each peer and path.
+    pub results: Vec<Results>,
+}
+
+/// The results of a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct End {
+    /// One for each peer and path.
+    pub results: Vec<Results>,
+    /// The kernel's counters.
+    pub counters: Counters,
+}
+
+/// What became of the packets that concerned kstamp: each kernel counter by its name.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Counters(pub BTreeMap<String, u64>);
+
+impl<K: Into<String>> FromIterator<(K, u64)> for Counters {
+    fn from_iter<I: IntoIterator<Item = (K, u64)>>(counters: I) -> Self {
+        Self(counters.into_iter().map(|(name, value)| (name.into(), value)).collect())
+    }
+}

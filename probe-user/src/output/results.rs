@@ -1,0 +1,138 @@
+//! What was measured, as it is reported: results over time, and single probes. The field names are those of
+//! [`super::model`].
+
+use std::net::IpAddr;
+
+use serde::Serialize;
+
+use super::fields;
+use super::model::Attach;
+use super::time::{Utc, UtcOffset};
+use crate::core::event::Family;
+use crate::core::observation::Reply;
+use crate::core::report::{Counts, OneWayClock, Path, Report, Summary};
+use crate::core::session::Outcome;
+
+/// What is said of a result beside what was measured.
+#[derive(Debug, Clone, Copy)]
+pub struct Context<'a> {
+    /// From monotonic time to UTC.
+    pub utc: UtcOffset,
+    /// How the programs are attached.
+    pub attach: Attach,
+    /// What the peer calls itself, if it said so.
+    pub peer_name: Option<&'a str>,
+}
+
+/// One peer and path over one window or a whole run.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Results {
+    /// The peer's address.
+    pub peer: IpAddr,
+    /// What it calls itself, if it said so.
+    pub peer_name: Option<String>,
+    /// Version of IP.
+    #[serde(with = "fields::FamilyName")]
+    pub family: Family,
+    /// How the peer was addressed.
+    #[serde(with = "fields::PathName")]
+    pub path: Path,
+    /// How the programs are attached.
+    pub attach: Attach,
+    /// When it began.
+    pub start: Utc,
+    /// When it ended.
+    pub end: Utc,
+    /// What was counted: each count is a field of the result.
+    #[serde(flatten, with = "fields::CountsFields")]
+    pub counts: Counts,
+    /// Round-trip delay less the reflector's residence.
+    #[serde(serialize_with = "fields::distribution")]
+    pub rtt_ns: Option<Summary>,
+    /// Reflector residence.
+    #[serde(serialize_with = "fields::distribution")]
+    pub residence_ns: Option<Summary>,
+    /// One-way delay to the peer.
+    #[serde(serialize_with = "fields::distribution")]
+    pub forward_ns: Option<Summary>,
+    /// One-way delay from the peer.
+    #[serde(serialize_with = "fields::distribution")]
+    pub backward_ns: Option<Summary>,
+    /// What backs the one-way delays: the fields `clock` and `clock_bound_ns`.
+    #[serde(flatten, serialize_with = "fields::one_way_clock")]
+    pub clock: Option<OneWayClock>,
+    /// Round-trip delay variation against the least delay.
+    #[serde(serialize_with = "fields::distribution")]
+    pub pdv_ns: Option<Summary>,
+    /// Round-trip delay variation against the packet before.
+    #[serde(serialize_with = "fields::distribution")]
+    pub ipdv_ns: Option<Summary>,
+}
+
+impl Results {
+    /// What the core reports, with what it does not know.
+    pub fn new(report: &Report, context: Context<'_>) -> Self {
+        Self {
+            peer: report.peer,
+            peer_name: context.peer_name.map(str::to_owned),
+            family: Family::of(report.peer),
+            path: report.path,
+            attach: context.attach,
+            start: context.utc.utc(report.start_ns),
+            end: context.utc.utc(report.end_ns),
+            counts: report.counts,
+            rtt_ns: report.rtt_ns,
+            residence_ns: report.residence_ns,
+            forward_ns: report.forward_ns,
+            backward_ns: report.backward_ns,
+            clock: report.clock,
+            pdv_ns: report.pdv_ns,
+            ipdv_ns: report.ipdv_ns,
+        }
+    }
+}
+
+/// One probe, or one more reply to it. What is not known is `None`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Sample {
+    /// The peer's address.
+    pub peer: IpAddr,
+    /// How the peer was addressed.
+    #[serde(with = "fields::PathName")]
+    pub path: Path,
+    /// Sequence number of the probe.
+    pub seq: u32,
+    /// T1, UTC since 1970: the probe left this host.
+    pub t1_ns: Option<u64>,
+    /// T2, UTC since 1970: the probe reached the reflector.
+    pub t2_ns: Option<u64>,
+    /// T3, UTC since 1970: the reply left the reflector.
+    pub t3_ns: Option<u64>,
+    /// T4, UTC since 1970: the reply reached this host.
+    pub t4_ns: Option<u64>,
+    /// Round-trip delay less the residence, by monotonic stamps.
+    pub rtt_ns: Option<u64>,
+    /// Reflector residence.
+    pub residence_ns: Option<u64>,
+    /// What became of it.
+    #[serde(with = "fields::OutcomeName")]
+    pub state: Outcome,
+}
+
+impl Sample {
+    /// What became of a probe, with the reply unless it is lost.
+    pub fn new(peer: IpAddr, path: Path, seq: u32, reply: Option<&Reply>, state: Outcome) -> Self {
+        Self {
+            peer,
+            path,
+            seq,
+            t1_ns: reply.map(|reply| reply.t1_ns),
+            t2_ns: reply.map(|reply| reply.t2_ns),
+            t3_ns: reply.map(|reply| reply.t3_ns),
+            t4_ns: reply.map(|reply| reply.t4_ns),
+            rtt_ns: reply.and_then(Reply::rtt_ns),
+            residence_ns: reply.and_then(Reply::residence_ns),
+            state,
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! Every single probe, to a file (`--samples`).
+
+use std::path::Path;
+
+use super::jsonl::Line;
+use super::results::Sample;
+use super::sink::{OutputError, Sink};
+
+/// A file of `sample` objects, one per line. It is buffered: flush it at window ends and at the end of the run; what is
+/// left is flushed when it is dropped, but nobody then hears of an error.
+pub struct Samples(Sink);
+
+impl Samples {
+    /// Makes or empties the file: before measuring, so that a bad path fails at once.
+    ///
+    /// # Errors
+    /// [`OutputError::Write`] naming the path.
+    pub fn create(path: &Path) -> Result<Self, OutputError> {
+        Sink::create(path).map(Self)
+    }
+
+    /// Adds one sample.
+    ///
+    /// # Errors
+    /// [`OutputError::Write`] naming the path, if the buffer was full and could not be written out.
+    pub fn add(&mut self, sample: &Sample) -> Result<(), OutputError> {
+        self.0.write(|out| Line::Sample(sample).write(out))
+    }
+
+    /// Writes out what is buffered.
+    ///
+    /// # Errors
+    /// [`OutputError::Write`] naming the path.
+    pub fn flush(&mut self) -> Result<(), OutputError> {
+        self.0.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::core::observation::Reply;
+    use crate::core::report::Path as ProbePath;
+    use crate::core::session::Outcome;
+
+    fn reply(t3_ns: u64) -> Reply {
+        Reply {
+            peer: [10, 1, 1, 6].into(),
+            ssid: 1,
+            seq: 7,
+            reflector_seq: 7,
+            sent_mono_ns: 1_000,
+            received_mono_ns: 1_500,
+            t1_ns: 100_000,
+            t2_ns: 100_200,
+            t3_ns,
+            t4_ns: 100_500,
+            reflector_error_ns: None,
+            own_error_ns: None,
+        }
+    }
+
+    fn sample(path: ProbePath, reply: &Reply, outcome: Outcome) -> Sample {
+        Sample::new(reply.peer, path, reply.seq, Some(reply), outcome)
+    }
+
+    fn lost(peer: &str, seq: u32) -> Sample {
+        Sample::new(peer.parse().unwrap(), ProbePath::Unicast, seq, None, Outcome::Lost)
+    }
+
+    #[test]
+    fn samples_are_lines_of_json() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("samples");
+        let mut samples = Samples::create(&path).unwrap();
+        let table = [
+            (
+                sample(ProbePath::Unicast, &reply(100_300), Outcome::Ok),
+                r#"{"type":"sample","peer":"10.1.1.6","path":"unicast","seq":7,"t1_ns":100000,"t2_ns":100200,"t3_ns":100300,"t4_ns":100500,"rtt_ns":400,"residence_ns":100,"state":"ok"}"#,
+            ),
+            (
+                sample(ProbePath::Group, &reply(100_100), Outcome::Late),
+                r#"{"type":"sample","peer":"10.1.1.6","path":"group","seq":7,"t1_ns":100000,"t2_ns":100200,"t3_ns":100100,"t4_ns":100500,"rtt_ns":null,"residence_ns":null,"state":"late"}"#,
+            ),
+            (
+                lost("fe80::1", u32::MAX),
+                r#"{"type":"sample","peer":"fe80::1","path":"unicast","seq":4294967295,"t1_ns":null,"t2_ns":null,"t3_ns":null,"t4_ns":null,"rtt_ns":null,"residence_ns":null,"state":"lost"}"#,
+            ),
+        ];
+        for (sample, _) in &table {
+            samples.add(sample).unwrap();
+        }
+        assert_eq!(fs::read_to_string(&path).unwrap(), "", "buffered");
+        samples.flush().unwrap();
+        let expected = table.map(|(_, line)| line);
+        assert_eq!(fs::read_to_string(&path).unwrap().lines().collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn what_is_left_is_flushed_when_it_is_dropped() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("samples");
+        let mut samples = Samples::create(&path).unwrap();
+        samples.add(&lost("10.1.1.6", 1)).unwrap();
+        drop(samples);
+        assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 1);
+    }
+}

@@ -1,0 +1,88 @@
+//! Points in time, as results name them: UTC, from monotonic stamps.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::{Serialize, Serializer};
+
+/// A point in time: nanoseconds since 1970, UTC. Written by RFC 3339.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Utc {
+    /// Nanoseconds since 1970.
+    pub unix_ns: u64,
+}
+
+impl Utc {
+    fn timestamp(self) -> Timestamp {
+        Timestamp::from_nanosecond(i128::from(self.unix_ns)).unwrap_or(Timestamp::MAX)
+    }
+
+    /// To the second, for people: `2026-11-21T10:10:38Z`.
+    pub fn to_second(self) -> impl fmt::Display {
+        fmt::from_fn(move |f| write!(f, "{:.0}", self.timestamp()))
+    }
+}
+
+/// With all nine digits of the fraction: `2026-11-21T10:10:38.000000000Z`.
+impl fmt::Display for Utc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.9}", self.timestamp())
+    }
+}
+
+impl Serialize for Utc {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// How far UTC was ahead of `CLOCK_MONOTONIC` when both were read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UtcOffset {
+    ahead_ns: i128,
+}
+
+impl UtcOffset {
+    /// From a reading of each clock, taken together.
+    pub fn new(monotonic_ns: u64, realtime_ns: u64) -> Self {
+        Self { ahead_ns: i128::from(realtime_ns) - i128::from(monotonic_ns) }
+    }
+
+    /// What UTC was when `CLOCK_MONOTONIC` was `monotonic_ns`.
+    pub fn utc(self, monotonic_ns: u64) -> Utc {
+        let unix_ns = i128::from(monotonic_ns) + self.ahead_ns;
+        Utc { unix_ns: u64::try_from(unix_ns.max(0)).unwrap_or(u64::MAX) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_rfc_3339_in_utc() {
+        let table = [
+            (0, "1970-01-01T00:00:00.000000000Z", "1970-01-01T00:00:00Z"),
+            (1_795_255_838_000_000_001, "2026-11-21T10:10:38.000000001Z", "2026-11-21T10:10:38Z"),
+            (1_795_255_838_999_999_999, "2026-11-21T10:10:38.999999999Z", "2026-11-21T10:10:38Z"),
+        ];
+        for (unix_ns, exact, to_second) in table {
+            let utc = Utc { unix_ns };
+            assert_eq!(utc.to_string(), exact);
+            assert_eq!(utc.to_second().to_string(), to_second);
+            assert_eq!(serde_json::to_string(&utc).unwrap(), format!("\"{exact}\""));
+        }
+    }
+
+    #[test]
+    fn monotonic_time_becomes_utc() {
+        let offset = UtcOffset::new(1_000, 1_795_255_838_000_000_000);
+        assert_eq!(offset.utc(1_001).unix_ns, 1_795_255_838_000_000_001);
+        assert_eq!(offset.utc(0).unix_ns, 1_795_255_837_999_999_000);
+    }
+
+    #[test]
+    fn a_clock_before_1970_is_1970() {
+        assert_eq!(UtcOffset::new(5_000, 1_000).utc(3_000).unix_ns, 0);
+    }
+}

@@ -1,0 +1,222 @@
+//! Replies: which are taken, what userspace gets of them, and what is kept of those that the ring had no room for.
+
+use std::net::IpAddr;
+
+use probe_common::abi::Counter::{Collected, ReplyMalformed, RingFull, Unmatched};
+use probe_common::abi::{Address, InFlight, InFlightKey, MissedKey, SAMPLES_BYTES, Sample};
+use probe_common::stamp;
+
+use crate::packet::{
+    Datagram, GROUP_V4, GROUP_V6, OWN_MAC, OWN_V4, OWN_V6, SENDER_MAC, SENDER_PORT_V4, SENDER_PORT_V6, SENDER_V4,
+    SENDER_V6, TEST_PORT,
+};
+use crate::rig::{Program, RECEIVERS, Rig, Verdict, once};
+
+const KEY: InFlightKey = InFlightKey { seq: 0x0102_0304, ssid: 0x0b0c, reserved: 0 };
+const T1_MONO_NS: u64 = 123_456_789;
+const T1_WIRE: u64 = 0xec01_0203_8405_0607;
+const T2_WIRE: u64 = 0xec01_0203_9415_1617;
+const T3_WIRE: u64 = 0xec01_0203_a425_2627;
+
+/// A whole reply to [`KEY`] with every field different from every other.
+fn reply_payload() -> Vec<u8> {
+    let mut payload = vec![0; stamp::BASE_LEN];
+    payload[stamp::SEQUENCE..][..4].copy_from_slice(&0xa1a2_a3a4_u32.to_be_bytes());
+    payload[stamp::TIMESTAMP..][..8].copy_from_slice(&T3_WIRE.to_be_bytes());
+    payload[stamp::ERROR_ESTIMATE..][..2].copy_from_slice(&0x8e0f_u16.to_be_bytes());
+    payload[stamp::SSID..][..2].copy_from_slice(&KEY.ssid.to_be_bytes());
+    payload[stamp::RECEIVE_TIMESTAMP..][..8].copy_from_slice(&T2_WIRE.to_be_bytes());
+    payload[stamp::SENDER_SEQUENCE..][..4].copy_from_slice(&KEY.seq.to_be_bytes());
+    payload[stamp::SENDER_TIMESTAMP..][..8].copy_from_slice(&T1_WIRE.to_be_bytes());
+    payload[stamp::SENDER_ERROR_ESTIMATE..][..2].copy_from_slice(&[0x8a, 0x0b]);
+    payload[stamp::SENDER_TTL] = 61;
+    payload
+}
+
+/// A reply from `source` to the port from which this host probes that IP version.
+fn reply(source: impl Into<IpAddr>) -> Datagram {
+    let source = source.into();
+    let (destination, port): (IpAddr, u16) = match source {
+        IpAddr::V4(_) => (OWN_V4.into(), SENDER_PORT_V4),
+        IpAddr::V6(_) => (OWN_V6.into(), SENDER_PORT_V6),
+    };
+    Datagram {
+        macs: (SENDER_MAC, OWN_MAC),
+        source,
+        destination,
+        ports: (TEST_PORT, port),
+        ttl: 255,
+        payload: reply_payload(),
+    }
+}
+
+/// The reply with `bytes` at `at` in its payload.
+fn altered(reply: &Datagram, at: usize, bytes: &[u8]) -> Vec<u8> {
+    let mut payload = reply.payload.clone();
+    payload[at..][..bytes.len()].copy_from_slice(bytes);
+    reply.clone().payload(payload).build()
+}
+
+/// A rig with a probe in flight to `destination`.
+fn waiting_for(destination: impl Into<IpAddr>) -> Option<Rig> {
+    let mut rig = Rig::new()?;
+    let sent = InFlight { t1_mono_ns: T1_MONO_NS, t1_wire: T1_WIRE, destination: Address::from(destination.into()) };
+    rig.object.in_flight().unwrap().insert(KEY, sent, 0).unwrap();
+    Some(rig)
+}
+
+#[test]
+fn every_field_of_a_sample() {
+    for hook in RECEIVERS {
+        for (asked, source) in [
+            (IpAddr::from(SENDER_V4), IpAddr::from(SENDER_V4)),
+            (SENDER_V6.into(), SENDER_V6.into()),
+            (GROUP_V4.into(), SENDER_V4.into()),
+            (GROUP_V4.into(), [192, 0, 2, 99].into()),
+            (GROUP_V6.into(), SENDER_V6.into()),
+        ] {
+            let Some(mut rig) = waiting_for(asked) else { return };
+            let frame = reply(source).build();
+            let outcome = rig.run(hook, &frame);
+            assert_eq!(outcome.verdict, Verdict::Consume);
+            assert_eq!(outcome.counted, once(&[Collected]));
+            assert_eq!(outcome.frame, frame);
+            let samples = rig.samples();
+            let [sample] = samples[..] else { panic!("{samples:?}") };
+            assert!(outcome.monotonic.contains(&sample.t4_mono_ns), "{} {:?}", sample.t4_mono_ns, outcome.monotonic);
+            assert!(outcome.unix.contains(&sample.t4_unix_ns), "{} {:?}", sample.t4_unix_ns, outcome.unix);
+            let expected = Sample {
+                t1_mono_ns: T1_MONO_NS,
+                t4_mono_ns: sample.t4_mono_ns,
+                t1_wire: T1_WIRE,
+                t2_wire: T2_WIRE,
+                t3_wire: T3_WIRE,
+                t4_unix_ns: sample.t4_unix_ns,
+                source: source.into(),
+                seq: KEY.seq,
+                reflector_seq: 0xa1a2_a3a4,
+                ssid: KEY.ssid,
+                reflector_error: 0x8e0f,
+                reserved: 0,
+            };
+            assert_eq!(sample, expected);
+        }
+    }
+}
+
+#[test]
+fn a_duplicate_is_handed_over_as_well() {
+    for hook in RECEIVERS {
+        let Some(mut rig) = waiting_for(SENDER_V4) else { return };
+        for _ in 0..3 {
+            assert_eq!(rig.run(hook, &reply(SENDER_V4).build()).counted, once(&[Collected]));
+        }
+        let samples = rig.samples();
+        assert_eq!(samples.len(), 3);
+        assert!(samples.is_sorted_by_key(|sample| sample.t4_mono_ns));
+    }
+}
+
+#[test]
+fn what_no_probe_waits_for() {
+    let good = reply(SENDER_V4);
+    let foreign = reply(SENDER_V6);
+    let table = [
+        ("another source", reply([10, 1, 1, 7]).build()),
+        ("the other IP version", foreign.build()),
+        ("T1", altered(&good, stamp::SENDER_TIMESTAMP + 7, &[0x06])),
+        ("no T1", altered(&good, stamp::SENDER_TIMESTAMP, &[0; 8])),
+        ("SSID", altered(&good, stamp::SSID, &[0x0b, 0x0d])),
+        ("sequence", altered(&good, stamp::SENDER_SEQUENCE, &[1, 2, 3, 5])),
+        ("the reflector's sequence in its place", altered(&good, stamp::SENDER_SEQUENCE, &[0xa1, 0xa2, 0xa3, 0xa4])),
+    ];
+    for hook in RECEIVERS {
+        let Some(mut rig) = waiting_for(SENDER_V4) else { return };
+        for (what, frame) in &table {
+            rig.run(hook, frame).assert_passed(frame, &[Unmatched], what);
+        }
+        assert_eq!(rig.samples(), []);
+        assert_eq!(rig.run(hook, &good.build()).counted, once(&[Collected]), "the probe still waits");
+
+        let Some(mut rig) = Rig::new() else { return };
+        rig.run(hook, &good.build()).assert_passed(&good.build(), &[Unmatched], "nothing is in flight");
+    }
+}
+
+#[test]
+fn a_group_probe_takes_any_source_but_not_any_t1() {
+    for hook in RECEIVERS {
+        let Some(mut rig) = waiting_for(GROUP_V4) else { return };
+        let wrong = altered(&reply(SENDER_V4), stamp::SENDER_TIMESTAMP, &[0]);
+        rig.run(hook, &wrong).assert_passed(&wrong, &[Unmatched], "another T1");
+    }
+}
+
+#[test]
+fn replies_of_every_length() {
+    for hook in RECEIVERS {
+        let Some(mut rig) = waiting_for(SENDER_V4) else { return };
+        for length in 0..80 {
+            let mut payload = reply_payload();
+            payload.resize(length, 0x77);
+            let frame = reply(SENDER_V4).payload(payload).build();
+            let outcome = rig.run(hook, &frame);
+            if length < stamp::MIN_REPLY_LEN {
+                outcome.assert_passed(&frame, &[ReplyMalformed], "short");
+            } else {
+                assert_eq!((outcome.verdict, outcome.counted), (Verdict::Consume, once(&[Collected])), "{length}");
+            }
+        }
+        assert_eq!(rig.samples().len(), 80 - stamp::MIN_REPLY_LEN);
+
+        for udp_length in [0_u16, 7, 53, u16::MAX] {
+            let mut frame = reply(SENDER_V4).build();
+            frame[38..40].copy_from_slice(&udp_length.to_be_bytes());
+            rig.run(hook, &frame).assert_passed(&frame, &[ReplyMalformed], "contradicting lengths");
+        }
+    }
+}
+
+#[test]
+fn a_full_ring_is_told_and_the_reply_remembered() {
+    // A record is preceded by eight bytes of the ring buffer's own (`include/uapi/linux/bpf.h`).
+    const FIT: u32 = SAMPLES_BYTES / (size_of::<Sample>() as u32 + 8);
+    for hook in RECEIVERS {
+        let Some(mut rig) = waiting_for(SENDER_V4) else { return };
+        let frame = reply(SENDER_V4).build();
+        assert_eq!(rig.repeat(hook, &frame, FIT), Verdict::Consume);
+        let collected = rig.counted();
+        assert_eq!(collected, [("collected", u64::from(FIT))]);
+        let missed: Vec<_> = rig.object.missed().unwrap().keys().collect();
+        assert!(missed.is_empty(), "{missed:?}");
+
+        let outcome = rig.run(hook, &frame);
+        assert_eq!(outcome.verdict, Verdict::Consume);
+        assert_eq!(outcome.counted, once(&[RingFull]));
+        let missed: Vec<_> = rig.object.missed().unwrap().iter().map(Result::unwrap).collect();
+        let [(key, t4_mono_ns)] = missed[..] else { panic!("{missed:?}") };
+        assert_eq!(key, MissedKey { source: IpAddr::from(SENDER_V4).into(), probe: KEY });
+        assert!(outcome.monotonic.contains(&t4_mono_ns));
+
+        assert_eq!(rig.samples().len(), FIT as usize, "what was collected is there");
+        assert_eq!(rig.run(hook, &frame).counted, once(&[Collected]), "and there is room again");
+    }
+}
+
+#[test]
+fn the_egress_program_and_the_receivers_share_what_is_in_flight() {
+    for hook in RECEIVERS {
+        let Some(mut rig) = Rig::new() else { return };
+        let probe = Datagram::probe(SENDER_V4).from(OWN_V4).ports(SENDER_PORT_V4, TEST_PORT);
+        let sent = rig.run(Program::Egress, &probe.build());
+        let t1 = sent.stamp(probe.udp_at() + 8 + stamp::TIMESTAMP);
+        let frame = altered(&reply(SENDER_V4), stamp::SENDER_TIMESTAMP, &t1.to_be_bytes());
+        let outcome = rig.run(hook, &frame);
+        assert_eq!(outcome.counted, once(&[Collected]));
+        let samples = rig.samples();
+        let [sample] = samples[..] else { panic!("{samples:?}") };
+        assert!(sent.monotonic.contains(&sample.t1_mono_ns));
+        assert!(sample.t1_mono_ns <= sample.t4_mono_ns);
+        assert_eq!(sample.t1_wire, t1.0);
+    }
+}

@@ -1,0 +1,182 @@
+//! Two namespaces with a veth pair between them, and kstamp started in them.
+
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// The binary under test.
+pub const KSTAMP: &str = env!("CARGO_BIN_EXE_kstamp");
+
+/// Whether namespaces can be made and programs loaded; says so if not.
+pub fn can_run() -> bool {
+    let root = nix::unistd::geteuid().is_root();
+    if !root {
+        println!("SKIPPED: needs root for namespaces and eBPF");
+    }
+    root
+}
+
+/// Runs a command that must succeed.
+pub fn run(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output().expect(program);
+    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Namespaces `near` and `far`, joined by a veth pair `port1`–`port2`; removed when dropped.
+pub struct Pair {
+    pub near: String,
+    pub far: String,
+    files: TempDir,
+}
+
+pub const NEAR_V4: &str = "10.1.1.5";
+pub const FAR_V4: &str = "10.1.1.6";
+
+impl Pair {
+    pub fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let id = format!("kt{}x{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let pair = Self { near: format!("{id}n"), far: format!("{id}f"), files: TempDir::new().unwrap() };
+        run("ip", &["netns", "add", &pair.near]);
+        run("ip", &["netns", "add", &pair.far]);
+        pair.connect();
+        pair
+    }
+
+    /// Makes the veth pair, or makes it again after it was deleted.
+    pub fn connect(&self) {
+        let (near, far) = (&self.near, &self.far);
+        run("ip", &["link", "add", "port1", "netns", near, "type", "veth", "peer", "name", "port2", "netns", far]);
+        for (namespace, port, v4, v6) in [(near, "port1", NEAR_V4, "fd01::5"), (far, "port2", FAR_V4, "fd01::6")] {
+            run("ip", &["-n", namespace, "address", "add", &format!("{v4}/24"), "dev", port]);
+            run("ip", &["-n", namespace, "address", "add", &format!("{v6}/64"), "dev", port, "nodad"]);
+            run("ip", &["-n", namespace, "link", "set", port, "up"]);
+        }
+    }
+
+    /// `kstamp ARGUMENTS…` in a namespace, run to its end.
+    pub fn output(&self, namespace: &str, arguments: &[&str]) -> Output {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", namespace, KSTAMP]).args(arguments);
+        command.output().unwrap()
+    }
+
+    /// `kstamp ARGUMENTS… --format jsonl` in a namespace, left running.
+    pub fn start(&self, namespace: &str, arguments: &[&str]) -> Running {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        let file = |what: &str| self.files.path().join(format!("{id}.{what}"));
+        let (out, err) = (file("out"), file("err"));
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", namespace, KSTAMP]).args(arguments).args(["--format", "jsonl"]);
+        command.stdin(Stdio::null()).stdout(File::create(&out).unwrap()).stderr(File::create(&err).unwrap());
+        Running { child: command.spawn().unwrap(), out, err }
+    }
+}
+
+impl Drop for Pair {
+    fn drop(&mut self) {
+        for namespace in [&self.near, &self.far] {
+            let _ = Command::new("ip").args(["netns", "delete", namespace]).status();
+        }
+    }
+}
+
+/// A running kstamp.
+pub struct Running {
+    child: Child,
+    out: std::path::PathBuf,
+    err: std::path::PathBuf,
+}
+
+impl Running {
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id().cast_signed()), signal).unwrap();
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn stderr(&self) -> String {
+        read(&self.err)
+    }
+
+    pub fn records(&self) -> Vec<Value> {
+        let text = read(&self.out);
+        let complete = text.rsplit_once('\n').map_or("", |(complete, _)| complete);
+        complete.lines().map(|line| serde_json::from_str(line).expect(line)).collect()
+    }
+
+    /// Waits until as many records as `number` satisfy `wanted`; gives the last of them.
+    pub fn await_record(&self, number: usize, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let end = Instant::now() + Duration::from_secs(10);
+        loop {
+            let found: Vec<_> = self.records().into_iter().filter(&wanted).collect();
+            if found.len() >= number {
+                return found[number - 1].clone();
+            }
+            assert!(Instant::now() < end, "no {what}: {:#?}\n{}", self.records(), self.stderr());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    pub fn await_type(&self, kind: &str) -> Value {
+        self.await_record(1, kind, |record| record["type"] == kind)
+    }
+
+    pub fn wait(mut self) -> (ExitStatus, Vec<Value>, String) {
+        let end = Instant::now() + Duration::from_secs(20);
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return (status, self.records(), self.stderr());
+            }
+            assert!(Instant::now() < end, "it did not end: {}", self.stderr());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    pub fn stop(self) -> (ExitStatus, Vec<Value>, String) {
+        self.signal(Signal::SIGTERM);
+        self.wait()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap()
+}
+
+/// The summary of a peer and path.
+pub fn summary<'a>(records: &'a [Value], peer: &str, path: &str) -> &'a Value {
+    let mut summaries = records.iter().filter(|record| record["type"] == "summary");
+    summaries
+        .find(|record| record["peer"] == peer && record["path"] == path)
+        .unwrap_or_else(|| panic!("no summary of {peer} by {path}: {records:#?}"))
+}
+
+/// A field that is a count.
+pub fn count(record: &Value, field: &str) -> u64 {
+    record[field].as_u64().unwrap_or_else(|| panic!("no {field}: {record:#}"))
+}
+
+/// The counters at the end.
+pub fn counters(records: &[Value]) -> &Value {
+    records.iter().rfind(|record| record["type"] == "counters").expect("counters")
+}

@@ -1,0 +1,223 @@
+//! Bad input and trouble: one clear line each, nothing half-attached, nothing lost.
+
+mod support;
+
+use std::net::UdpSocket;
+use std::process::Command;
+
+use aya::programs::loaded_programs;
+use nix::sys::signal::Signal;
+use support::{FAR_V4, KSTAMP, NEAR_V4, Pair, can_run, count, counters, run, summary};
+
+/// Exit status and the one line on stderr.
+fn refusal(output: &std::process::Output) -> (i32, String) {
+    let stderr = String::from_utf8_lossy(&output.stderr).trim_end().to_owned();
+    assert_eq!(stderr.lines().count(), 1, "one line: {stderr}");
+    assert!(output.stdout.is_empty(), "{}", String::from_utf8_lossy(&output.stdout));
+    (output.status.code().unwrap(), stderr)
+}
+
+fn has_xdp(namespace: &str, port: &str) -> bool {
+    run("ip", &["-n", namespace, "-d", "link", "show", port]).contains("xdp")
+}
+
+#[test]
+fn bad_input_is_refused_before_anything_is_attached() {
+    if !can_run() {
+        return;
+    }
+    let pair = Pair::new();
+    run("ip", &["-n", &pair.near, "link", "add", "idle0", "type", "veth", "peer", "name", "idle1"]);
+    run("ip", &["netns", "exec", &pair.near, "sysctl", "-qw", "net.ipv6.conf.idle1.disable_ipv6=1"]);
+    run("ip", &["-n", &pair.near, "link", "set", "idle1", "up"]);
+    let agent = |rest: &[&'static str]| [&["agent", "--iface", "port1"], rest].concat();
+    let table = [
+        (vec!["agent", "--iface", "nosuch0"], 1, "no interface named nosuch0"),
+        (vec!["agent", "--iface", "idle0"], 1, "ip link set idle0 up"),
+        (vec!["agent", "--iface", "idle1", "--family", "v6"], 1, "idle1 has no IPv6 address"),
+        (vec!["agent", "--iface", "idle1", "--family", "v4"], 1, "idle1 has no IPv4 address"),
+        (agent(&["--output", "/nosuch/directory/out"]), 1, "/nosuch/directory/out"),
+        (agent(&["--samples", "/nosuch/directory/out"]), 1, "/nosuch/directory/out"),
+        (agent(&["--group", "10.0.0.1"]), 2, "10.0.0.1 is not a multicast address"),
+        (agent(&["--interval", "0"]), 2, "--interval"),
+        (agent(&["--attach", "fastest"]), 2, "fastest"),
+        (agent(&["--port", "0"]), 2, "--port"),
+    ];
+    for (arguments, code, says) in table {
+        let (status, line) = refusal_of_usage(&pair, &arguments);
+        assert_eq!(status, code, "{arguments:?}: {line}");
+        assert!(line.contains(says), "{arguments:?}: {line}");
+        assert!(!has_xdp(&pair.near, "port1"), "{arguments:?}");
+    }
+}
+
+fn refusal_of_usage(pair: &Pair, arguments: &[&str]) -> (i32, String) {
+    refusal(&pair.output(&pair.near, arguments))
+}
+
+#[test]
+fn without_privileges_it_says_which() {
+    if !can_run() {
+        return;
+    }
+    let pair = Pair::new();
+    // The binary lies below a directory that others may not enter.
+    let copy = std::env::temp_dir().join(format!("kstamp-{}", std::process::id()));
+    std::fs::copy(KSTAMP, &copy).unwrap();
+    let output = Command::new("ip")
+        .args(["netns", "exec", &pair.near, "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"])
+        .arg(&copy)
+        .args(["agent", "--iface", "port1"])
+        .output()
+        .unwrap();
+    std::fs::remove_file(&copy).unwrap();
+    let (status, line) = refusal(&output);
+    assert_eq!(status, 1, "{line}");
+    assert!(line.contains("root") || line.contains("CAP_"), "{line}");
+}
+
+#[test]
+fn a_second_agent_on_a_port_is_refused_and_the_first_goes_on() {
+    if !can_run() {
+        return;
+    }
+    let pair = Pair::new();
+    let first = pair.start(&pair.near, &["agent", "--iface", "port1", "--interval", "20ms"]);
+    first.await_type("start");
+    let (status, line) = refusal(&pair.output(&pair.near, &["agent", "--iface", "port1"]));
+    assert_eq!(status, 1);
+    assert!(line.contains("1910") && line.contains("in use"), "{line}");
+    assert!(has_xdp(&pair.near, "port1"));
+    assert!(first.stop().0.success());
+    assert!(!has_xdp(&pair.near, "port1"), "a clean interface");
+}
+
+#[test]
+fn sigint_and_sigterm_end_in_a_summary_and_a_clean_interface() {
+    if !can_run() {
+        return;
+    }
+    let pair = Pair::new();
+    let far = pair.start(&pair.far, &["reflect", "--iface", "port2"]);
+    far.await_type("start");
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        let near = pair.start(&pair.near, &["agent", "--iface", "port1", "--family", "v4", "--interval", "10ms"]);
+        near.await_type("peer");
+        near.signal(signal);
+        let (status, records, stderr) = near.wait();
+        assert!(status.success(), "{signal}: {stderr}");
+        let summary = summary(&records, FAR_V4, "group");
+        assert!(count(summary, "received") >= 1, "{summary:#}");
+        assert!(!has_xdp(&pair.near, "port1"));
+    }
+    let (status, records, _) = far.stop();
+    assert!(status.success());
+    assert!(counters(&records)["reflected_group"].as_u64().unwrap() >= 2, "{records:#?}");
+}
+
+#[test]
+fn sigkill_leaves_nothing_and_the_next_start_succeeds() {
+    if !can_run() {
+        return;
+    }
+    let pair = Pair::new();
+    let near = pair.start(&pair.near, &["agent", "--iface", "port1"]);
+    near.await_type("start");
+    let ours = |pid: u32| {
+        let fds = std::fs::read_dir(format!("/proc/{pid}/fdinfo")).unwrap().flatten();
+        let infos = fds.filter_map(|entry| std::fs::read_to_string(entry.path()).ok());
+        let ids = infos.filter_map(|info| {
+            let line = info.lines().find(|line| line.starts_with("prog_id:"))?.to_owned();
+            line.split_whitespace().nth(1)?.parse::<u32>().ok()
+        });
+        ids.collect::<Vec<_>>()
+    };
+    let programs = ours(near.pid());
+    assert!(programs.len() >= 3, "{programs:?}");
+    near.signal(Signal::SIGKILL);
+    near.wait();
+    let left = || loaded_programs().flatten().any(|program| programs.contains(&program.id()));
+    for _ in 0..100 {
+        if !left() {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    assert!(!left(), "programs outlived their agent");
+    assert!(!has_xdp(&pair.near, "port1"));
+    let again = pair.start(&pair.near, &["agent", "--iface", "port1"]);
+    again.await_type("start");
+    assert!(again.stop().0.success());
+}
+
+#[test]
+fn the_interface_may_go_down_and_away_and_come_back() {
+    if !can_run() {
+        return;
+    }
+    let pair = Pair::new();
+    let arguments = ["--family", "v4", "--interval", "20ms", "--timeout", "200ms", "--report", "500ms"];
+    let far = pair.start(&pair.far, &["reflect", "--iface", "port2", "--family", "v4"]);
+    let near = pair.start(&pair.near, &[&["agent", "--iface", "port1", "--peer", FAR_V4][..], &arguments].concat());
+    let event = |event: &'static str| move |record: &serde_json::Value| record["type"] == "interface" && record["event"] == event;
+    let answered = |record: &serde_json::Value| {
+        record["type"] == "window" && record["path"] == "unicast" && record["received"].as_u64().unwrap() > 0
+    };
+    near.await_record(1, "first results", answered);
+
+    run("ip", &["-n", &pair.near, "link", "set", "port1", "down"]);
+    near.await_record(1, "down", event("down"));
+    let before = near.records().into_iter().filter(answered).count();
+    run("ip", &["-n", &pair.near, "link", "set", "port1", "up"]);
+    near.await_record(1, "up", event("up"));
+    near.await_record(before + 2, "results after down and up", answered);
+
+    run("ip", &["-n", &pair.near, "link", "delete", "port1"]);
+    near.await_record(1, "deletion", event("deleted"));
+    far.await_record(1, "deletion", event("deleted"));
+    let before = near.records().into_iter().filter(answered).count();
+    pair.connect();
+    near.await_record(1, "return", event("back"));
+    far.await_record(1, "return", event("back"));
+    near.await_record(before + 2, "results after the return", answered);
+
+    let (status, records, stderr) = near.stop();
+    assert!(status.success(), "{stderr}");
+    for record in records.iter().filter(|record| record["type"] == "summary" || record["type"] == "window") {
+        assert_eq!(count(record, "sent"), count(record, "received") + count(record, "lost") + count(record, "pending"));
+    }
+    let summary = summary(&records, FAR_V4, "unicast");
+    assert!(count(summary, "send_failed") > 0, "what could not leave is no loss of the network: {summary:#}");
+    assert!(far.stop().0.success());
+}
+
+#[test]
+fn garbage_on_the_port_is_counted_and_never_answered() {
+    if !can_run() {
+        return;
+    }
+    let pair = Pair::new();
+    let near = pair.start(&pair.near, &["agent", "--iface", "port1", "--family", "v4"]);
+    near.await_type("start");
+    let packets: Vec<Vec<u8>> = vec![vec![], vec![0; 3], b"12".to_vec(), vec![0xff; 43], vec![0xff; 45], vec![0xaa; 1400]];
+    let far = pair.far.clone();
+    let sent = packets.len() as u64 * 20;
+    let answered = std::thread::spawn(move || {
+        let namespace = std::fs::File::open(format!("/run/netns/{far}")).unwrap();
+        nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+        let socket = UdpSocket::bind((FAR_V4, 0)).unwrap();
+        socket.set_read_timeout(Some(std::time::Duration::from_millis(300))).unwrap();
+        for packet in packets.iter().cycle().take(packets.len() * 20) {
+            socket.send_to(packet, (NEAR_V4, 1910)).unwrap();
+        }
+        socket.recv_from(&mut [0; 2000]).is_ok()
+    })
+    .join()
+    .unwrap();
+    assert!(!answered);
+    let (status, records, stderr) = near.stop();
+    assert!(status.success(), "{stderr}");
+    let counters = counters(&records);
+    assert_eq!(count(counters, "passed_up") + count(counters, "malformed"), sent, "{counters:#}");
+    assert_eq!(count(counters, "reflected"), 0);
+}

@@ -1,0 +1,172 @@
+//! `cargo xtask test`: formatting, lints and every test, added up; the last line is the count.
+
+mod tally;
+
+use std::{
+    env,
+    io::{BufRead as _, BufReader},
+    process::{Command, ExitCode, Stdio},
+};
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+
+use crate::{exec, privilege, setup, workspace};
+use tally::Tally;
+
+/// Which tests to run.
+#[derive(Clone, Debug, Args)]
+pub struct TestArguments {
+    /// Only tests whose name contains this; formatting and lints are left out then.
+    #[arg(long, value_name = "NAME")]
+    filter: Option<String>,
+    /// Leave out what needs root: those tests are skipped.
+    #[arg(long)]
+    no_root: bool,
+}
+
+impl TestArguments {
+    /// Runs all of it, whatever fails on the way.
+    ///
+    /// # Errors
+    /// If something cannot even be started.
+    pub fn run(&self) -> Result<ExitCode> {
+        let mut total = Tally::default();
+        heading("setup");
+        if let Err(error) = setup::prepare() {
+            eprintln!("xtask: {error:#}");
+            total.fail("setup");
+        }
+        if self.filter.is_none() {
+            step(
+                &mut total,
+                "format",
+                workspace::cargo().args(["fmt", "--all", "--check"]),
+            )?;
+            let lint = [
+                "clippy",
+                "--workspace",
+                "--all-targets",
+                "--exclude",
+                "probe-ebpf",
+                "--",
+                "-D",
+                "warnings",
+            ];
+            step(&mut total, "lint", workspace::cargo().args(lint))?;
+            lint_programs(&mut total)?;
+        }
+        let rest = ["--workspace", "--exclude", "probe-ebpf", "--exclude", "xtask"];
+        self.tests(&mut total, "tests", &rest, &[])?;
+        // There is one lab on a machine: its tests take turns.
+        self.tests(&mut total, "lab tests", &["--package", "xtask"], &["--test-threads=1"])?;
+        heading("result");
+        total.failures().iter().for_each(|name| println!("failed: {name}"));
+        println!("{total}");
+        Ok(if total.failed() == 0 {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        })
+    }
+
+    /// One `cargo test`: its output is shown as it comes, and read along.
+    fn tests(&self, total: &mut Tally, name: &str, packages: &[&str], options: &[&str]) -> Result<()> {
+        heading(name);
+        let mut command = workspace::cargo();
+        command
+            .arg("test")
+            .args(packages)
+            .arg("--no-fail-fast")
+            .args(&self.filter);
+        command.args(["--", "--show-output"]).args(options);
+        if self.no_root {
+            command.env(privilege::NO_ROOT, "1");
+        } else if !privilege::is_root() {
+            command.env(runner_variable()?, "sudo -E --");
+        }
+        let mut child = command
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("cannot start `{}`", exec::line(&command)))?;
+        let mut tally = Tally::default();
+        if let Some(stdout) = child.stdout.take() {
+            for line in BufReader::new(stdout).split(b'\n') {
+                let line = line.context("cannot read what the tests print")?;
+                let line = String::from_utf8_lossy(&line);
+                println!("{line}");
+                tally.read(&line);
+            }
+        }
+        let status = child.wait().context("cannot wait for the tests")?;
+        tally.finish(name, status.success());
+        total.add(tally);
+        Ok(())
+    }
+}
+
+/// Lints the eBPF programs, which only their own toolchain can compile; Debian's has no clippy.
+fn lint_programs(total: &mut Tally) -> Result<()> {
+    let toolchain = setup::ebpf_toolchain().unwrap_or_default();
+    if !toolchain.starts_with("nightly") || !has_clippy(&toolchain) {
+        heading("lint of the eBPF programs");
+        println!("SKIPPED: the eBPF toolchain ({toolchain}) has no clippy");
+        total.skip();
+        return Ok(());
+    }
+    let mut command = Command::new("rustup");
+    command.current_dir(workspace::root());
+    command.args([
+        "run",
+        &toolchain,
+        "cargo",
+        "clippy",
+        "--package",
+        "probe-ebpf",
+        "--release",
+    ]);
+    command.args([
+        "--target",
+        "bpfel-unknown-none",
+        "-Z",
+        "build-std=core",
+        "--",
+        "-D",
+        "warnings",
+    ]);
+    // Its own directory: another compiler would throw away what this one has built.
+    command.env("CARGO_TARGET_DIR", workspace::target_directory().join("lint-programs"));
+    step(total, "lint of the eBPF programs", &mut command)
+}
+
+fn has_clippy(toolchain: &str) -> bool {
+    exec::capture(Command::new("rustup").args(["run", toolchain, "cargo", "clippy", "--version"])).is_ok()
+}
+
+/// One step that passes or fails as a whole.
+fn step(total: &mut Tally, name: &str, command: &mut Command) -> Result<()> {
+    heading(name);
+    let status = command
+        .status()
+        .with_context(|| format!("cannot start `{}`", exec::line(command)))?;
+    if status.success() {
+        total.pass();
+    } else {
+        total.fail(name);
+    }
+    Ok(())
+}
+
+/// The variable by which cargo is told how to start a test.
+fn runner_variable() -> Result<String> {
+    let version = exec::run(&env::var("RUSTC").unwrap_or_else(|_| "rustc".to_owned()), ["-vV"])?;
+    let host = version
+        .lines()
+        .find_map(|line| line.strip_prefix("host: "))
+        .context("rustc does not tell its host")?;
+    Ok(format!("CARGO_TARGET_{}_RUNNER", host.to_uppercase().replace('-', "_")))
+}
+
+fn heading(name: &str) {
+    println!("\n== {name} ==");
+}

@@ -1,0 +1,50 @@
+//! The command line of `cargo xtask`.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::{
+    check::TestArguments, forward::ForwardArguments, lab::LabCommand, run::RunArguments, setup::SetupArguments,
+};
+
+/// Set-up, lab, tests and benches of kstamp.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+pub struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum Task {
+    /// Find or install what building and the lab need.
+    Setup(SetupArguments),
+    /// Build, bring a lab up, run one kstamp in each of two namespaces, take the lab down.
+    Run(RunArguments),
+    /// Check formatting, lint and run every test; the last line is the count.
+    Test(TestArguments),
+    /// Namespaces and Open vSwitch instances to work in by hand.
+    #[command(subcommand)]
+    Lab(LabCommand),
+    /// Join two interfaces by a delay line.
+    #[command(hide = true)]
+    Forward(ForwardArguments),
+}
+
+impl Arguments {
+    /// Does what the arguments say.
+    ///
+    /// # Errors
+    /// One line: what was wrong, where, what to do.
+    pub fn run(&self) -> Result<ExitCode> {
+        match &self.task {
+            Task::Setup(arguments) => arguments.run(),
+            Task::Run(arguments) => arguments.run(),
+            Task::Test(arguments) => arguments.run(),
+            Task::Lab(command) => command.run(),
+            Task::Forward(arguments) => arguments.run().map(|()| ExitCode::SUCCESS),
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! Runs other programs: output captured, waiting bounded, a failure told in one line.
+
+use std::{
+    ffi::OsStr,
+    os::unix::process::CommandExt as _,
+    process::{Child, Command, ExitStatus, Output, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+
+/// How often a child that is waited for is looked at.
+const POLL: Duration = Duration::from_millis(10);
+
+/// Runs `program` to its end and returns what it printed to stdout.
+///
+/// It runs in a process group of its own: Ctrl-C in the terminal reaches the caller, who decides
+/// what that means, and not a step half done.
+///
+/// # Errors
+/// One line with the command and the last line it printed to stderr, if it cannot start or fails.
+pub fn run<S: AsRef<OsStr>>(program: &str, arguments: impl IntoIterator<Item = S>) -> Result<String> {
+    capture(Command::new(program).args(arguments))
+}
+
+/// As [`run`], for a command that needs more than arguments.
+///
+/// # Errors
+/// As [`run`].
+pub fn capture(command: &mut Command) -> Result<String> {
+    let output = output(command)?;
+    if !output.status.success() {
+        bail!("{}", failure(command, &output));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Runs `command` to its end, whatever its status, in a process group of its own.
+///
+/// # Errors
+/// If it cannot start.
+pub fn output(command: &mut Command) -> Result<Output> {
+    command
+        .stdin(Stdio::null())
+        .process_group(0)
+        .output()
+        .with_context(|| format!("cannot start `{}`", line(command)))
+}
+
+/// Runs `command` for at most `limit`; `None` if it had to be killed. Its output is discarded
+/// unless the caller redirected it.
+///
+/// # Errors
+/// If it cannot start or be waited for.
+pub fn status_within(command: &mut Command, limit: Duration) -> Result<Option<ExitStatus>> {
+    let mut child = command
+        .stdin(Stdio::null())
+        .spawn()
+        .with_context(|| format!("cannot start `{}`", line(command)))?;
+    let status = wait_within(&mut child, limit)?;
+    if status.is_none() {
+        child.kill().context("cannot kill a child")?;
+        child.wait().context("cannot wait for a child")?;
+    }
+    Ok(status)
+}
+
+/// Waits for `child` for at most `limit`; `None` if it still runs.
+///
+/// # Errors
+/// If it cannot be waited for.
+pub fn wait_within(child: &mut Child, limit: Duration) -> Result<Option<ExitStatus>> {
+    let deadline = Instant::now() + limit;
+    loop {
+        if let Some(status) = child.try_wait().context("cannot wait for a child")? {
+            return Ok(Some(status));
+        }
+        if Instant::now() >= deadline {
+            return Ok(None);
+        }
+        thread::sleep(POLL);
+    }
+}
+
+/// Polls `condition` until it holds or `limit` is over; whether it held.
+pub fn wait_until(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + limit;
+    while !condition() {
+        if Instant::now() >= deadline {
+            return false;
+        }
+        thread::sleep(POLL);
+    }
+    true
+}
+
+/// A command as one would type it.
+pub fn line(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")
+}
+
+/// What went wrong, on one line: the command, its status, and the last line it printed to stderr.
+pub fn failure(command: &Command, output: &Output) -> String {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let last = stderr.lines().rev().find(|line| !line.trim().is_empty());
+    let said = last.map_or_else(|| output.status.to_string(), |last| last.trim().to_owned());
+    format!("`{}` failed: {said}", line(command))
+}

@@ -1,0 +1,156 @@
+//! `cargo xtask lab`: a lab to work in by hand.
+
+use std::{process::ExitCode, thread, time::Duration};
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+
+use super::{
+    DelayLine, Lab, Options, Topology, guard, namespace, parse_loss,
+    state::{State, Step},
+};
+use crate::signals;
+
+/// What to do with the lab.
+#[derive(Clone, Debug, Subcommand)]
+pub enum LabCommand {
+    /// Build a lab that stays until `lab down`.
+    Up(UpArguments),
+    /// Remove the lab, also one that a crash left behind.
+    Down,
+    /// Show which lab is up.
+    Status,
+    /// Remove a lab when its owner is killed.
+    #[command(hide = true)]
+    Guard {
+        /// Which lab.
+        id: String,
+    },
+}
+
+/// Which lab to build.
+#[derive(Clone, Debug, Args)]
+pub struct UpArguments {
+    /// What stands between the agents.
+    #[arg(long, value_enum, default_value = "vxlan")]
+    pub topology: Topology,
+    /// How many agents (topology switch).
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(2..=200))]
+    pub agents: u8,
+    /// Stay in the foreground and remove the lab on Ctrl-C.
+    #[arg(long)]
+    pub hold: bool,
+    #[command(flatten)]
+    line: LineArguments,
+}
+
+#[derive(Clone, Debug, Args)]
+struct LineArguments {
+    /// Delay from agent1 to agent2 (topology delay).
+    #[arg(long, value_name = "TIME", default_value = "20ms")]
+    left_to_right: humantime::Duration,
+    /// Delay from agent2 to agent1 (topology delay).
+    #[arg(long, value_name = "TIME", default_value = "30ms")]
+    right_to_left: humantime::Duration,
+    /// Loss from agent1 to agent2 (topology delay).
+    #[arg(long, value_name = "PERCENT", default_value = "0%", value_parser = parse_loss)]
+    loss_left_to_right: f64,
+    /// Loss from agent2 to agent1 (topology delay).
+    #[arg(long, value_name = "PERCENT", default_value = "0%", value_parser = parse_loss)]
+    loss_right_to_left: f64,
+}
+
+impl UpArguments {
+    /// What they say about a lab besides its topology.
+    pub fn options(&self) -> Options {
+        let mut delay = DelayLine::default();
+        delay.left_to_right.delay = self.line.left_to_right.into();
+        delay.right_to_left.delay = self.line.right_to_left.into();
+        delay.left_to_right.loss = self.line.loss_left_to_right;
+        delay.right_to_left.loss = self.line.loss_right_to_left;
+        Options {
+            agents: self.agents,
+            delay,
+        }
+    }
+}
+
+impl LabCommand {
+    /// Does it.
+    ///
+    /// # Errors
+    /// One line: what was wrong, where, what to do.
+    pub fn run(&self) -> Result<ExitCode> {
+        match self {
+            Self::Up(arguments) => up(arguments),
+            Self::Down => {
+                let removed = super::down()?;
+                eprintln!("lab: {}", if removed { "removed" } else { "none is up" });
+                Ok(ExitCode::SUCCESS)
+            }
+            Self::Status => status(),
+            Self::Guard { id } => guard::watch(id).map(|()| ExitCode::SUCCESS),
+        }
+    }
+}
+
+fn up(arguments: &UpArguments) -> Result<ExitCode> {
+    signals::catch()?;
+    let lab = Lab::up(arguments.topology, &arguments.options())?;
+    describe(&lab);
+    if !arguments.hold {
+        lab.keep()?;
+        eprintln!("lab: it stays; cargo xtask lab down removes it");
+        return Ok(ExitCode::SUCCESS);
+    }
+    eprintln!("lab: Ctrl-C removes it");
+    while signals::received().is_none() {
+        thread::sleep(Duration::from_millis(50));
+    }
+    lab.down()?;
+    eprintln!("lab: removed");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Says on stderr what a lab consists of.
+pub(crate) fn describe(lab: &Lab) {
+    eprintln!("lab: topology {}; {}", lab.topology().name(), lab.datapath());
+    if let Some(line) = lab.delay_line() {
+        eprintln!("lab: delay by {line}");
+    }
+    for agent in lab.agents() {
+        eprintln!(
+            "lab: {}: {} {} {}",
+            agent.namespace, agent.interface, agent.v4, agent.v6
+        );
+    }
+}
+
+fn status() -> Result<ExitCode> {
+    let Some(state) = State::load()? else {
+        println!("no lab is up");
+        return Ok(ExitCode::SUCCESS);
+    };
+    println!("topology {}; {}", state.topology, state.datapath);
+    println!(
+        "built by process {}{}",
+        state.owner,
+        if state.kept { ", kept" } else { "" }
+    );
+    for step in &state.steps {
+        match step {
+            Step::Namespace { name } => {
+                let there = if namespace::exists(name) { "" } else { " (missing)" };
+                println!(
+                    "namespace {name}{there}, {} processes",
+                    namespace::processes(name).len()
+                );
+            }
+            Step::Switch { namespace, directory } => {
+                println!("Open vSwitch in {namespace}, files in {}", directory.display());
+            }
+            Step::Directory { .. } => {}
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

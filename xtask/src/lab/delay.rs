@@ -1,0 +1,166 @@
+//! The delay line: joins two ports and holds packets back, each direction by a time of its own.
+//!
+//! netem on a Linux bridge where the kernel has both, else our own forwarder ([`crate::forward`]).
+
+use std::{
+    fs::{self, File},
+    os::unix::process::CommandExt as _,
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+
+use super::namespace;
+use crate::{exec, forward, workspace};
+
+/// How long the forwarder may take to open its ports.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// What the line does to packets that go one way.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Direction {
+    /// How long a packet is held back.
+    pub delay: Duration,
+    /// The share of packets that are dropped, 0 to 1.
+    pub loss: f64,
+}
+
+/// What the line does to packets.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct DelayLine {
+    /// From agent1 to agent2.
+    pub left_to_right: Direction,
+    /// From agent2 to agent1.
+    pub right_to_left: Direction,
+    /// What the choice of lost packets starts from (the forwarder's; netem draws its own).
+    pub seed: u64,
+}
+
+impl Default for DelayLine {
+    fn default() -> Self {
+        let of = |milliseconds| Direction {
+            delay: Duration::from_millis(milliseconds),
+            loss: 0.0,
+        };
+        Self {
+            left_to_right: of(20),
+            right_to_left: of(30),
+            seed: 1,
+        }
+    }
+}
+
+/// A line that is in place.
+pub(crate) struct Line {
+    pub(crate) describe: String,
+    pub(crate) child: Option<Child>,
+}
+
+/// Reads `1%`, `0.5%`.
+///
+/// # Errors
+/// If it is not a percentage.
+pub fn parse_loss(text: &str) -> Result<f64> {
+    let number = text.strip_suffix('%').unwrap_or(text);
+    match number.trim().parse::<f64>() {
+        Ok(percent) if (0.0..=100.0).contains(&percent) => Ok(percent / 100.0),
+        _ => Err(anyhow!("`{text}` is not a loss: write a percentage, for example 1%")),
+    }
+}
+
+/// Joins ports `left` and `right`, which are in `namespace`; a log may be written to `directory`.
+pub(crate) fn join(namespace: &str, left: &str, right: &str, line: &DelayLine, directory: &Path) -> Result<Line> {
+    let (there, back) = (line.left_to_right.delay, line.right_to_left.delay);
+    match netem(namespace, left, right, line) {
+        Ok(()) => Ok(Line {
+            describe: format!("netem on a Linux bridge, {there:?} there, {back:?} back"),
+            child: None,
+        }),
+        Err(_) => {
+            // Half of it may be there.
+            let _ = exec::run("ip", ["-n", namespace, "link", "delete", "br3"]);
+            let child = forwarder(namespace, left, right, line, directory)?;
+            let describe = format!("xtask forward (no netem in this kernel), {there:?} there, {back:?} back");
+            Ok(Line {
+                describe,
+                child: Some(child),
+            })
+        }
+    }
+}
+
+fn netem(namespace: &str, left: &str, right: &str, line: &DelayLine) -> Result<()> {
+    let ip = |words: String| exec::run("ip", ["-n", namespace].into_iter().chain(words.split(' '))).map(drop);
+    for (port, direction) in [(right, line.left_to_right), (left, line.right_to_left)] {
+        let loss = if direction.loss > 0.0 {
+            format!(" loss {}%", direction.loss * 100.0)
+        } else {
+            String::new()
+        };
+        let delay = direction.delay.as_micros();
+        let words = format!("qdisc add dev {port} root netem limit 100000 delay {delay}us{loss}");
+        exec::run("tc", ["-n", namespace].into_iter().chain(words.split(' ')))?;
+    }
+    ip("link add br3 type bridge mcast_snooping 0 forward_delay 0".to_owned())?;
+    for port in [left, right] {
+        ip(format!("link set {port} master br3 up"))?;
+    }
+    ip("link set br3 up".to_owned())
+}
+
+fn forwarder(namespace: &str, left: &str, right: &str, line: &DelayLine, directory: &Path) -> Result<Child> {
+    for port in [left, right] {
+        exec::run("ip", ["-n", namespace, "link", "set", port, "up"])?;
+    }
+    let path = directory.join("forward.log");
+    let log = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+    let mut command = Command::new(workspace::xtask_binary()?);
+    command.args(["forward", "--left", left, "--right", right]);
+    for (name, direction) in [
+        ("left-to-right", line.left_to_right),
+        ("right-to-left", line.right_to_left),
+    ] {
+        command.arg(format!("--{name}={}us", direction.delay.as_micros()));
+        command.arg(format!("--loss-{name}={}%", direction.loss * 100.0));
+    }
+    command.arg(format!("--seed={}", line.seed));
+    // Out of reach of Ctrl-C in the terminal: the lab ends it.
+    command
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .process_group(0);
+    namespace::enter(&mut command, namespace);
+    let mut child = command.spawn().context("cannot start the forwarder")?;
+    let said = || fs::read_to_string(&path).unwrap_or_default();
+    let mut ended = false;
+    exec::wait_until(PATIENCE, || {
+        ended = !matches!(child.try_wait(), Ok(None));
+        ended || said().contains(forward::READY)
+    });
+    if ended || !said().contains(forward::READY) {
+        let _ = child.kill();
+        let _ = child.wait();
+        bail!(
+            "the forwarder does not forward: {}",
+            said().lines().last().unwrap_or("no word from it")
+        );
+    }
+    Ok(child)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loss_is_a_percentage() {
+        assert_eq!(parse_loss("1%").unwrap(), 0.01);
+        assert_eq!(parse_loss("0.5").unwrap(), 0.005);
+        for bad in ["", "%", "-1%", "101%", "one", "NaN"] {
+            assert!(parse_loss(bad).is_err(), "{bad}");
+        }
+    }
+}

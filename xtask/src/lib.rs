@@ -1,0 +1,14 @@
+//! Set-up, lab, tests and benches of kstamp.
+//!
+//! A library, so that tests can build the lab ([`lab::Lab`]), and a thin binary (`cargo xtask`).
+
+pub mod check;
+pub mod cli;
+pub mod exec;
+pub mod forward;
+pub mod lab;
+pub mod privilege;
+pub mod run;
+pub mod setup;
+pub mod signals;
+pub mod workspace;

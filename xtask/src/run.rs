@@ -1,0 +1,286 @@
+//! `cargo xtask run`: one kstamp in each of two namespaces, in a lab made for it and removed after it.
+
+use std::{
+    env,
+    ffi::OsString,
+    fs::{self, File},
+    os::unix::process::{CommandExt as _, ExitStatusExt as _},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitCode, ExitStatus, Stdio},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Args, ValueEnum};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use crate::{
+    exec,
+    lab::{self, AgentNs, Lab, Options, Topology},
+    privilege, setup, signals, workspace,
+};
+
+/// How much longer the far agent runs, so that its end is not taken for loss.
+const LONGER: Duration = Duration::from_secs(5);
+
+/// How long an agent may take to print its summary.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// How often the agents are looked at.
+const POLL: Duration = Duration::from_millis(20);
+
+/// What to run, and where.
+#[derive(Clone, Debug, Args)]
+pub struct RunArguments {
+    /// What stands between the agents.
+    #[arg(long, value_enum, default_value = "vxlan")]
+    topology: Topology,
+    /// Which IP versions are probed.
+    #[arg(long, value_enum, default_value = "v4")]
+    family: Family,
+    /// How long to measure.
+    #[arg(long, value_name = "TIME", default_value = "20s")]
+    duration: humantime::Duration,
+    /// How results are printed.
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+    /// Time between probes.
+    #[arg(long, value_name = "TIME")]
+    interval: Option<humantime::Duration>,
+    /// Let the lab stand afterwards.
+    #[arg(long)]
+    keep: bool,
+    /// A kstamp that is already built; set-up and building are skipped.
+    #[arg(long, hide = true)]
+    built: Option<PathBuf>,
+    /// Further arguments for `kstamp agent`, given to both agents.
+    #[arg(last = true)]
+    extra: Vec<OsString>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Family {
+    V4,
+    V6,
+    Both,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Text,
+    Jsonl,
+}
+
+impl RunArguments {
+    /// Runs; the status is the near agent's.
+    ///
+    /// # Errors
+    /// If setting up, building or bringing the lab up fails.
+    pub fn run(&self) -> Result<ExitCode> {
+        let kstamp = match &self.built {
+            Some(path) => path.clone(),
+            None => build()?,
+        };
+        if !privilege::is_root() {
+            return again_as_root(&kstamp);
+        }
+        signals::catch()?;
+        let lab = Lab::up(self.topology, &Options::default())?;
+        lab::describe(&lab);
+        let status = self.measure(&lab, &kstamp)?;
+        if self.keep {
+            lab.keep()?;
+            eprintln!("lab: it stays; cargo xtask lab down removes it");
+        } else {
+            lab.down()?;
+        }
+        Ok(exit_code(status))
+    }
+
+    /// Runs both agents to their end; the status of the near one, or of the far one if that failed.
+    fn measure(&self, lab: &Lab, kstamp: &Path) -> Result<ExitStatus> {
+        let [near, far, ..] = lab.agents() else {
+            bail!("a lab without two agents")
+        };
+        let logs = lab.scratch()?;
+        let (out, err) = (logs.join("far.out"), logs.join("far.err"));
+        let mut command = self.agent(lab, kstamp, far, Duration::from(self.duration) + LONGER);
+        command.stdout(create(&out)?).stderr(create(&err)?);
+        let mut far_agent = Agent::start(command)?;
+        let mut near_agent = Agent::start(self.agent(lab, kstamp, near, self.duration.into()))?;
+
+        let mut told = false;
+        let status = loop {
+            if let Some(status) = near_agent.ended()? {
+                break status;
+            }
+            if let Some(status) = far_agent.ended()?.filter(|status| !status.success()) {
+                near_agent.finish()?;
+                show(&format!("{} failed ({status})", far.namespace), &[&out, &err]);
+                return Ok(status);
+            }
+            if signals::received().is_some() && !std::mem::replace(&mut told, true) {
+                near_agent.tell(Signal::SIGTERM);
+            }
+            thread::sleep(POLL);
+        };
+        let far_status = far_agent.finish()?;
+        if far_status.success() {
+            self.print_summary(far, &out)?;
+            return Ok(status);
+        }
+        show(&format!("{} failed ({far_status})", far.namespace), &[&out, &err]);
+        Ok(if status.success() { far_status } else { status })
+    }
+
+    fn agent(&self, lab: &Lab, kstamp: &Path, place: &AgentNs, duration: Duration) -> Command {
+        let mut command = lab.command(&place.namespace, kstamp, ["agent", "--iface", &place.interface]);
+        command.arg("--family").arg(name_of(self.family));
+        command.arg("--format").arg(name_of(self.format));
+        command
+            .arg("--duration")
+            .arg(humantime::format_duration(duration).to_string());
+        if let Some(interval) = self.interval {
+            command.arg("--interval").arg(interval.to_string());
+        }
+        command.args(&self.extra);
+        command
+    }
+
+    /// Prints the end of what the far agent printed: its summary. Lines of JSON are the near agent's alone on stdout.
+    fn print_summary(&self, far: &AgentNs, out: &Path) -> Result<()> {
+        let text = fs::read_to_string(out).with_context(|| format!("cannot read {}", out.display()))?;
+        let heading = format!("== {} ({}, {}) ==", far.namespace, far.interface, far.v4);
+        match self.format {
+            Format::Text => println!("\n{heading}\n{}", last_paragraph(&text)),
+            Format::Jsonl => {
+                eprintln!("{heading}");
+                let summaries = text.lines().filter(|line| line.contains(r#""type":"summary""#));
+                summaries.for_each(|line| eprintln!("{line}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A running `kstamp agent`, killed if it is forgotten.
+struct Agent {
+    child: Child,
+}
+
+impl Agent {
+    /// Starts it in a process group of its own: Ctrl-C is handed on once, by us.
+    fn start(mut command: Command) -> Result<Self> {
+        command.stdin(Stdio::null()).process_group(0);
+        let child = command
+            .spawn()
+            .with_context(|| format!("cannot start `{}`", exec::line(&command)))?;
+        Ok(Self { child })
+    }
+
+    fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        self.child.try_wait().context("cannot wait for kstamp")
+    }
+
+    fn tell(&self, signal: Signal) {
+        if let Ok(pid) = i32::try_from(self.child.id()) {
+            // Ended meanwhile is as good.
+            let _ = kill(Pid::from_raw(pid), signal);
+        }
+    }
+
+    /// Asks it to end, lets it print its summary, and waits.
+    fn finish(&mut self) -> Result<ExitStatus> {
+        if let Some(status) = self.ended()? {
+            return Ok(status);
+        }
+        self.tell(Signal::SIGTERM);
+        if let Some(status) = exec::wait_within(&mut self.child, GRACE)? {
+            return Ok(status);
+        }
+        self.tell(Signal::SIGKILL);
+        self.child.wait().context("cannot wait for kstamp")
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        // Both fail if it has ended, which is what is wanted.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn build() -> Result<PathBuf> {
+    setup::prepare()?;
+    let mut command = workspace::cargo();
+    command.args(["build", "--release", "-p", "probe-user"]);
+    let status = command.status().context("cannot start cargo")?;
+    if !status.success() {
+        bail!("`{}` failed: {status}", exec::line(&command));
+    }
+    let binary = workspace::kstamp_binary();
+    if !binary.is_file() {
+        bail!("`{}` left no {}", exec::line(&command), binary.display());
+    }
+    Ok(binary)
+}
+
+/// The same once more as root: only the lab needs it, building is the user's.
+fn again_as_root(kstamp: &Path) -> Result<ExitCode> {
+    let mut command = privilege::as_root(workspace::xtask_binary()?)?;
+    command.arg("run").arg("--built").arg(kstamp);
+    command.args(env::args_os().skip_while(|argument| argument != "run").skip(1));
+    eprintln!("run: the lab needs root; going on with sudo");
+    let status = command.status().context("cannot start sudo")?;
+    Ok(exit_code(status))
+}
+
+fn exit_code(status: ExitStatus) -> ExitCode {
+    let code = status
+        .code()
+        .or_else(|| status.signal().map(|signal| 128 + signal))
+        .unwrap_or(1);
+    ExitCode::from(u8::try_from(code).unwrap_or(1))
+}
+
+/// A choice as it is written on the command line.
+fn name_of(choice: impl ValueEnum) -> String {
+    choice
+        .to_possible_value()
+        .map(|value| value.get_name().to_owned())
+        .unwrap_or_default()
+}
+
+fn create(path: &Path) -> Result<File> {
+    File::create(path).with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn show(heading: &str, files: &[&PathBuf]) {
+    eprintln!("== {heading} ==");
+    for file in files {
+        eprint!("{}", fs::read_to_string(file).unwrap_or_default());
+    }
+}
+
+/// What stands after the last empty line.
+fn last_paragraph(text: &str) -> &str {
+    let text = text.trim_end();
+    text.rsplit_once("\n\n").map_or(text, |(_, last)| last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_summary_is_the_last_paragraph() {
+        assert_eq!(last_paragraph("window\n\nsummary\nrtt\n\n"), "summary\nrtt");
+        assert_eq!(last_paragraph("summary\n"), "summary");
+        assert_eq!(last_paragraph(""), "");
+    }
+}

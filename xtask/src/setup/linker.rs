@@ -1,0 +1,133 @@
+//! bpf-linker: turns what rustc emits into a BPF object.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::{
+    Mode,
+    packages::{self, Need},
+    say,
+};
+use crate::exec;
+
+/// The LLVM that bpf-linker is built against; rustc must have the same.
+pub(super) const LLVM: u32 = 22;
+
+/// The version that is installed where there is none.
+const VERSION: &str = "0.13.0";
+
+/// Where Debian keeps it.
+const DEBIAN_LLVM: &str = "/usr/lib/llvm-22";
+
+const NEEDS: [Need; 1] = [Need {
+    what: "/usr/lib/llvm-22/lib/libLLVM.so",
+    packages: "llvm-22-dev",
+    why: "bpf-linker is linked to it",
+}];
+
+/// Installs bpf-linker if there is none that suits; 1 if it is missing (when only checking).
+pub(super) fn ensure(mode: Mode) -> Result<usize> {
+    let why = match installed() {
+        Some((path, version)) => match unsuitable(&path, &version) {
+            None => {
+                say("bpf-linker", &format!("{version}, {}", path.display()));
+                return Ok(0);
+            }
+            Some(why) => why,
+        },
+        None => "missing".to_owned(),
+    };
+    say("bpf-linker", &format!("{why}; it links the eBPF programs"));
+    if mode == Mode::Check {
+        return Ok(1);
+    }
+    let prefix = match env::var_os("LLVM_PREFIX") {
+        Some(prefix) => PathBuf::from(prefix),
+        None => {
+            packages::ensure(&NEEDS, mode)?;
+            PathBuf::from(DEBIAN_LLVM)
+        }
+    };
+    install(&prefix)?;
+    match installed() {
+        Some((path, version)) if unsuitable(&path, &version).is_none() => Ok(0),
+        Some((path, version)) => {
+            bail!(
+                "{} ({version}) hides the bpf-linker just installed: remove it, or put ~/.cargo/bin first in PATH",
+                path.display()
+            )
+        }
+        None => bail!("bpf-linker was installed but is not found: put ~/.cargo/bin in PATH"),
+    }
+}
+
+fn install(prefix: &Path) -> Result<()> {
+    say(
+        "bpf-linker",
+        &format!("building {VERSION} with {} (a minute or two)", prefix.display()),
+    );
+    let feature = format!("llvm-{LLVM}");
+    let mut command = Command::new("cargo");
+    command.args([
+        "install",
+        "bpf-linker",
+        "--version",
+        VERSION,
+        "--locked",
+        "--quiet",
+        "--force",
+    ]);
+    command.args(["--no-default-features", "--features", &feature]);
+    command.env("LLVM_PREFIX", prefix);
+    let status = command.status().context("cannot start cargo")?;
+    if !status.success() {
+        bail!("`{}` failed: {status}", exec::line(&command));
+    }
+    Ok(())
+}
+
+/// Where bpf-linker is, and which version it says it is.
+fn installed() -> Option<(PathBuf, String)> {
+    let path = which::which("bpf-linker").ok()?;
+    let text = exec::capture(Command::new(&path).arg("--version")).ok()?;
+    Some((path, text.trim().trim_start_matches("bpf-linker ").to_owned()))
+}
+
+/// Why this bpf-linker will not do, if it will not.
+fn unsuitable(path: &Path, version: &str) -> Option<String> {
+    if number(version) < number(VERSION) {
+        return Some(format!("{version} is too old"));
+    }
+    // One that carries its LLVM inside does not tell which; the build will.
+    let libraries = exec::capture(Command::new("ldd").arg(path)).unwrap_or_default();
+    let llvm = libraries
+        .split("libLLVM.so.")
+        .nth(1)?
+        .split('.')
+        .next()?
+        .split_whitespace()
+        .next()?;
+    let llvm: u32 = llvm.parse().ok()?;
+    (llvm < LLVM).then(|| format!("{version} is linked to LLVM {llvm}, {LLVM} is needed"))
+}
+
+fn number(version: &str) -> Vec<u32> {
+    version.split(['.', '-']).map_while(|part| part.parse().ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_compared_as_numbers() {
+        assert!(number("0.9.14") < number(VERSION));
+        assert!(number("0.13.0") >= number(VERSION));
+        assert!(number("0.13.1") >= number(VERSION));
+    }
+}
