@@ -1,2 +1,60 @@
-//! The `kstamp` binary.
-fn main() {}
+//! The `kstamp` binary: arguments in, exit code out.
+
+use std::process::ExitCode;
+
+use log::LevelFilter;
+use probe_user::command::args::{self, ParseError};
+use probe_user::command::{self, config};
+use probe_user::output::sink::OutputError;
+
+/// The command line makes no sense.
+const USAGE: u8 = 2;
+/// It does, but what it asks for failed.
+const FAILURE: u8 = 1;
+
+fn main() -> ExitCode {
+    let cli = match args::parse(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(ParseError::Help(text)) => {
+            print!("{text}");
+            return ExitCode::SUCCESS;
+        }
+        Err(ParseError::Usage(line)) => return fail(USAGE, &line),
+    };
+    let verbosity = cli.verbose;
+    let command = match config::validate(cli) {
+        Ok(command) => command,
+        Err(error) => return fail(USAGE, &error.to_string()),
+    };
+    start_logging(verbosity, command.wants_program_log());
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(FAILURE, &format!("cannot start: {error}")),
+    };
+    match runtime.block_on(command::run(command)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.downcast_ref::<OutputError>().is_some_and(OutputError::is_reader_left) => ExitCode::SUCCESS,
+        Err(error) => fail(FAILURE, &format!("{error:#}")),
+    }
+}
+
+fn fail(code: u8, line: &str) -> ExitCode {
+    eprintln!("kstamp: {line}");
+    ExitCode::from(code)
+}
+
+/// Diagnostics go to stderr: warnings, and more with `-v`; the programs' lines if they were asked for.
+fn start_logging(verbosity: u8, programs: bool) {
+    let level = match verbosity {
+        0 => LevelFilter::Warn,
+        1 => LevelFilter::Info,
+        2 => LevelFilter::Debug,
+        _ => LevelFilter::Trace,
+    };
+    let mut logger = env_logger::Builder::new();
+    logger.filter_level(LevelFilter::Warn).filter_module("probe_user", level).format_timestamp_millis();
+    if programs {
+        logger.filter_module("probe_ebpf", LevelFilter::Trace);
+    }
+    logger.init();
+}

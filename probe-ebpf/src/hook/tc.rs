@@ -4,6 +4,7 @@ use aya_ebpf::bindings::{BPF_F_MARK_MANGLED_0, TC_ACT_SHOT, TC_ACT_UNSPEC};
 use aya_ebpf::helpers::{bpf_redirect, bpf_skb_load_bytes, bpf_skb_store_bytes};
 use aya_ebpf::programs::TcContext;
 use probe_common::abi::{Counter, Settings};
+use probe_common::checksum::Sum;
 use probe_common::frame::{Source, Word};
 use probe_common::reflect::BaseFrame;
 
@@ -24,15 +25,14 @@ impl TcHook {
     /// compute it (`CHECKSUM_PARTIAL`, which `bpf_l4_csum_replace` knows). Both values are as they lie in memory.
     #[inline(always)]
     pub fn replace(&self, offset: usize, checksum_at: usize, new: u64) -> bool {
-        let flags = u64::from(BPF_F_MARK_MANGLED_0) | size_of::<u32>() as u64;
-        let mend = |old: u64, new: u64| self.0.skb.l4_csum_replace(checksum_at, old, new, flags).is_ok();
-        // The two halves of a word, in either order: a sum does not mind.
-        let halves = |word: u64| (word & 0xffff_ffff, word >> 32);
-        let Some(old) = self.load::<u64>(offset).map(halves) else {
+        let Some(old) = self.load::<u64>(offset) else {
             return false;
         };
-        let changed = halves(new);
-        self.0.skb.store(offset, &new, 0).is_ok() && mend(old.0, changed.0) && mend(old.1, changed.1)
+        // With no size among the flags, the helper takes a difference of sums (RFC 1624) in place of two words.
+        let difference = Sum::ZERO.quad(new.to_ne_bytes()).quad((!old).to_ne_bytes()).fold();
+        let (difference, flags) = (u64::from(u16::from_ne_bytes(difference)), u64::from(BPF_F_MARK_MANGLED_0));
+        self.0.skb.store(offset, &new, 0).is_ok()
+            && self.0.skb.l4_csum_replace(checksum_at, 0, difference, flags).is_ok()
     }
 }
 

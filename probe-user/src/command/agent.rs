@@ -8,7 +8,7 @@ use super::config::AgentConfig;
 use super::introductions::Introductions;
 use super::reporter::Reporter;
 use super::shutdown::Shutdown;
-use super::{LOOK_AFTER, identity, passed_up};
+use super::{LOOK_AFTER, check_host, families_present, identity, passed_up};
 use crate::core::agent::Agent;
 use crate::core::event::{Destination, Event, Family};
 use crate::engine::ebpf::{Port, PortEvent, Ring, reply};
@@ -31,13 +31,15 @@ enum Wake {
 }
 
 /// Runs until the duration or count is reached, or a signal comes; then reports the summary.
-pub async fn run(config: AgentConfig) -> Result<()> {
+pub async fn run(mut config: AgentConfig) -> Result<()> {
+    check_host()?;
     let mut reporter = Reporter::open(&config.output)?;
+    config.limit_to(families_present(&config.port.interface).await?);
     let mut shutdown = Shutdown::new().context("cannot catch signals")?;
     let (mut port, ring) = Port::open(config.port.clone()).await?;
     port.log_programs().context("cannot read what the programs log")?;
     let introductions = Introductions::new(identity(&config.name, &port)?, config.port.test_port);
-    reporter.start(&config.subject(), &port)?;
+    reporter.start(&config, &port)?;
     let started_ns = monotonic_ns();
     let mut run = Run {
         agent: Agent::new(config.core.clone(), started_ns),

@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Measures delay and loss between Open vSwitch ports, with stamps taken in the kernel.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "kstamp", version, subcommand_required = true)]
+#[command(name = "kstamp", version, arg_required_else_help = false)]
 pub struct Cli {
     /// Say more on standard error; twice: still more
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
@@ -58,7 +58,7 @@ pub struct AgentArgs {
     pub peer_expiry: String,
 
     /// Stop after this many probes to each peer [default: run until ctrl-C]
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
     pub count: Option<String>,
 
     /// Write every single probe to this file, one JSON object per line
@@ -192,11 +192,18 @@ where
 
 /// What clap says in paragraphs, as one line without the usage: complaint; tip; where to find help.
 fn one_line(error: &str) -> String {
-    let paragraphs = error.split("\n\n").map(|paragraph| paragraph.split_whitespace().collect::<Vec<_>>().join(" "));
+    let paragraphs = error
+        .split("\n\n")
+        .map(|paragraph| paragraph.split_whitespace().collect::<Vec<_>>().join(" "));
     let mut parts: Vec<String> = paragraphs
         .filter(|paragraph| !paragraph.is_empty() && !paragraph.starts_with("Usage:"))
         .filter(|paragraph| !paragraph.starts_with("For more information"))
-        .map(|paragraph| paragraph.trim_start_matches("error: ").trim_start_matches("tip: ").to_owned())
+        .map(|paragraph| {
+            paragraph
+                .trim_start_matches("error: ")
+                .trim_start_matches("tip: ")
+                .to_owned()
+        })
         .collect();
     parts.push("see --help".to_owned());
     parts.join("; ")

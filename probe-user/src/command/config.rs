@@ -1,25 +1,22 @@
 //! What the command line means: checked as a whole before anything is attached, in terms of what it configures.
 
+mod families;
 mod values;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::process;
+use std::time::Duration;
 
 use probe_common::abi::MAX_IN_FLIGHT;
 
-use super::args::{AgentArgs, AttachArg, Cli, CommandArgs, DoctorArgs, FamilyArg, FormatArg, PortArgs, ReflectArgs};
+use super::args::{AgentArgs, AttachArg, Cli, CommandArgs, DoctorArgs, FormatArg, PortArgs, ReflectArgs};
 use crate::core::event::{Config as CoreConfig, Families, Family, MAX_PEERS};
 use crate::engine::ebpf::PortConfig;
 use crate::engine::ebpf::plan::{Choice, ReceiveMode};
 use crate::host::identity::default_agent_name;
 use crate::host::link::{NameError, check_name};
 use crate::output::Format;
-use crate::output::quantity::duration_u64;
-
-/// The group of each IP version in which agents find each other unless they are told another.
-pub const DEFAULT_GROUPS: (Ipv4Addr, Ipv6Addr) =
-    (Ipv4Addr::new(239, 255, 255, 250), Ipv6Addr::new(0xff0e, 0, 0, 0, 0, 0, 0, 0x10));
+use families::{families_of, groups, has, limit};
 
 /// aya-log's level `trace`: everything that the programs say.
 const LOG_EVERYTHING: u8 = 5;
@@ -44,6 +41,17 @@ pub enum Command {
     Reflect(ReflectConfig),
     /// `kstamp doctor`.
     Doctor(DoctorConfig),
+}
+
+impl Command {
+    /// Whether the kernel programs are to log, and their lines to be shown.
+    pub fn wants_program_log(&self) -> bool {
+        match self {
+            Self::Agent(config) => config.port.log_level != 0,
+            Self::Reflect(config) => config.port.log_level != 0,
+            Self::Doctor(_) => false,
+        }
+    }
 }
 
 /// `kstamp agent`.
@@ -73,9 +81,9 @@ pub struct ReflectConfig {
     /// Each family was asked for, by a flag that names it: the interface must have an address of each.
     pub families_required: bool,
     /// Time between two reports.
-    pub report_ns: u64,
+    pub report: Duration,
     /// How long to run; `None` until a signal comes.
-    pub duration_ns: Option<u64>,
+    pub duration: Option<Duration>,
     /// Where results go.
     pub output: OutputConfig,
 }
@@ -93,19 +101,24 @@ pub struct OutputConfig {
     /// In which form.
     pub format: Format,
     /// To which file; `None` for standard output.
-    pub path: Option<PathBuf>,
-    /// Where every single probe goes.
+    pub output: Option<PathBuf>,
+    /// To which file every single probe goes, if to any.
     pub samples: Option<PathBuf>,
 }
 
 impl AgentConfig {
-    /// Leaves out the families of which the interface has no address, unless they are required. If none is left,
-    /// nothing is left out, and opening the port says what is missing.
+    /// Leaves out the families of which the interface has no address, unless they are required or a peer was named that
+    /// has one. If none is left, nothing is left out, and opening the port says what is missing.
     pub fn limit_to(&mut self, present: Families) {
         if self.families_required {
             return;
         }
-        limit(&mut self.port.groups, present);
+        let peers = families_of(&self.core.static_peers);
+        let wanted = Families {
+            v4: present.v4 || peers.v4,
+            v6: present.v6 || peers.v6,
+        };
+        limit(&mut self.port.groups, wanted);
         let probed = families_of(&self.port.groups);
         self.core.group.v4 &= probed.v4;
         self.core.group.v6 &= probed.v6;
@@ -118,13 +131,6 @@ impl ReflectConfig {
         if !self.families_required {
             limit(&mut self.port.groups, present);
         }
-    }
-}
-
-fn limit(groups: &mut Vec<IpAddr>, present: Families) {
-    let is_present = |group: &IpAddr| has(present, Family::of(*group));
-    if groups.iter().any(is_present) {
-        groups.retain(is_present);
     }
 }
 
@@ -163,7 +169,11 @@ fn agent(args: AgentArgs) -> Result<AgentConfig, ConfigError> {
     if args.no_group && static_peers.is_empty() {
         return wrong("--no-group leaves nobody to probe; name a peer with --peer, or use `kstamp reflect`".to_owned());
     }
-    let group = if args.no_group { Families { v4: false, v6: false } } else { families };
+    let group = if args.no_group {
+        Families { v4: false, v6: false }
+    } else {
+        families
+    };
     let sessions = u64::from(group.v4) + u64::from(group.v6) + static_peers.len() as u64;
     let in_flight = timeout_ns.div_ceil(interval_ns).saturating_mul(sessions);
     if in_flight > u64::from(MAX_IN_FLIGHT) {
@@ -175,13 +185,12 @@ fn agent(args: AgentArgs) -> Result<AgentConfig, ConfigError> {
     }
     let count = args.count.as_deref().map(values::count).transpose()?;
     let samples = args.samples;
-    if samples.is_some() && samples == common.output.path {
+    if samples.is_some() && samples == common.output.output {
         return wrong("--samples and --output name the same file; give each its own".to_owned());
     }
     Ok(AgentConfig {
         name: common.name,
         port: common.port,
-        // A peer of a family that the interface lacks could never be reached.
         families_required: common.families_required,
         core: CoreConfig {
             interval_ns,
@@ -197,13 +206,32 @@ fn agent(args: AgentArgs) -> Result<AgentConfig, ConfigError> {
             samples: samples.is_some(),
         },
         duration_ns: common.duration_ns,
-        output: OutputConfig { samples, ..common.output },
+        output: OutputConfig {
+            samples,
+            ..common.output
+        },
     })
 }
 
 fn reflect(args: ReflectArgs) -> Result<ReflectConfig, ConfigError> {
-    let Common { name, port, families_required, report_ns, duration_ns, output } = port(args.port, false)?;
-    Ok(ReflectConfig { name, port, families_required, report_ns, duration_ns, output })
+    let Common {
+        name,
+        port,
+        families_required,
+        report_ns,
+        duration_ns,
+        output,
+    } = port(args.port, false)?;
+    let report = Duration::from_nanos(report_ns);
+    let duration = duration_ns.map(Duration::from_nanos);
+    Ok(ReflectConfig {
+        name,
+        port,
+        families_required,
+        report,
+        duration,
+        output,
+    })
 }
 
 fn doctor(args: DoctorArgs) -> Result<DoctorConfig, ConfigError> {
@@ -241,36 +269,19 @@ fn port(args: PortArgs, probing: bool) -> Result<Common, ConfigError> {
             interface: args.iface,
         },
         report_ns: values::duration_ns("--report", &args.report)?,
-        duration_ns: args.duration.map(|duration| values::duration_ns("--duration", &duration)).transpose()?,
+        duration_ns: args
+            .duration
+            .map(|duration| values::duration_ns("--duration", &duration))
+            .transpose()?,
         output: OutputConfig {
             format: match args.format {
                 FormatArg::Text => Format::Text,
                 FormatArg::Jsonl => Format::Jsonl,
             },
-            path: args.output,
+            output: args.output,
             samples: None,
         },
     })
-}
-
-/// One group for each family in use: the one given, or the default one.
-fn groups(given: &[IpAddr], family: Option<FamilyArg>) -> Result<Vec<IpAddr>, ConfigError> {
-    let families = match family {
-        Some(FamilyArg::V4) => Families { v4: true, v6: false },
-        Some(FamilyArg::V6) => Families { v4: false, v6: true },
-        None if !given.is_empty() => families_of(given),
-        Some(FamilyArg::Both) | None => Families { v4: true, v6: true },
-    };
-    if let Some(group) = given.iter().find(|group| !has(families, Family::of(**group))) {
-        let name = values::family_name(*group);
-        return wrong(format!("--group {group} is {name}, which --family leaves out; drop one of the two"));
-    }
-    let (v4, v6) = DEFAULT_GROUPS;
-    Ok([(Family::V4, v4.into()), (Family::V6, v6.into())]
-        .into_iter()
-        .filter(|(family, _)| has(families, *family))
-        .map(|(family, default)| given.iter().copied().find(|group| Family::of(*group) == family).unwrap_or(default))
-        .collect())
 }
 
 fn choice(attach: AttachArg) -> Choice {
@@ -279,17 +290,6 @@ fn choice(attach: AttachArg) -> Choice {
         AttachArg::XdpNative => Choice::Only(ReceiveMode::XdpNative),
         AttachArg::XdpGeneric => Choice::Only(ReceiveMode::XdpGeneric),
         AttachArg::Tc => Choice::Only(ReceiveMode::Tc),
-    }
-}
-
-fn families_of(addresses: &[IpAddr]) -> Families {
-    Families { v4: addresses.iter().any(IpAddr::is_ipv4), v6: addresses.iter().any(IpAddr::is_ipv6) }
-}
-
-fn has(families: Families, family: Family) -> bool {
-    match family {
-        Family::V4 => families.v4,
-        Family::V6 => families.v6,
     }
 }
 

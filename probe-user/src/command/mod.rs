@@ -2,7 +2,7 @@
 
 mod agent;
 pub mod args;
-mod config;
+pub mod config;
 mod doctor;
 mod introductions;
 mod reflect;
@@ -11,16 +11,49 @@ mod shutdown;
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use log::warn;
 
+use self::config::Command;
+use crate::core::event::{Families, Family};
 use crate::engine::ebpf::Port;
 use crate::engine::sockets::PassedUp;
 use crate::host::clock::clock_identity;
+use crate::host::link::Netlink;
+use crate::host::preflight::{Facts, check};
 use crate::identity::Identity;
 
 /// How often the interface is looked after.
 const LOOK_AFTER: Duration = Duration::from_millis(500);
+
+/// Runs a validated command to its end.
+pub async fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Agent(config) => agent::run(*config).await,
+        Command::Reflect(config) => reflect::run(config).await,
+        Command::Doctor(config) => doctor::run(config).await,
+    }
+}
+
+/// Refuses to go on where the kernel or this process lacks what kstamp needs; `kstamp doctor` tells all that is
+/// missing.
+fn check_host() -> Result<()> {
+    match check(&Facts::collect()?).first() {
+        Some(finding) => Err(anyhow!("{finding}")),
+        None => Ok(()),
+    }
+}
+
+/// IP versions of which the interface has an address; none if it is not there.
+async fn families_present(interface: &str) -> Result<Families> {
+    let netlink = Netlink::open()?;
+    let addresses = match netlink.link_by_name(interface).await? {
+        Some(link) => netlink.addresses(link.index).await?,
+        None => Vec::new(),
+    };
+    let is_present = |family| addresses.iter().any(|address| Family::of(address.ip) == family);
+    Ok(Families { v4: is_present(Family::V4), v6: is_present(Family::V6) })
+}
 
 /// What this agent says of itself.
 fn identity(name: &str, port: &Port) -> Result<Identity> {

@@ -7,18 +7,20 @@ use super::config::ReflectConfig;
 use super::introductions::Introductions;
 use super::reporter::Reporter;
 use super::shutdown::Shutdown;
-use super::{LOOK_AFTER, identity, passed_up};
+use super::{LOOK_AFTER, check_host, families_present, identity, passed_up};
 use crate::engine::ebpf::{Port, PortEvent};
 use crate::host::clock::monotonic_ns;
 
 /// Answers until the duration is over or a signal comes, and reports what the programs counted.
-pub async fn run(config: ReflectConfig) -> Result<()> {
+pub async fn run(mut config: ReflectConfig) -> Result<()> {
+    check_host()?;
     let mut reporter = Reporter::open(&config.output)?;
+    config.limit_to(families_present(&config.port.interface).await?);
     let mut shutdown = Shutdown::new().context("cannot catch signals")?;
     let (mut port, _ring) = Port::open(config.port.clone()).await?;
     port.log_programs().context("cannot read what the programs log")?;
     let mut introductions = Introductions::new(identity(&config.name, &port)?, config.port.test_port);
-    reporter.start(&config.subject(), &port)?;
+    reporter.start(&config, &port)?;
 
     let mut look_after = interval_at(Instant::now() + LOOK_AFTER, LOOK_AFTER);
     look_after.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -2,46 +2,43 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::PathBuf;
 
+use super::config::{AgentConfig, OutputConfig, ReflectConfig};
 use crate::core::event::{Event, Found};
 use crate::core::report::Report;
-use crate::core::session::Outcome;
 use crate::engine::ebpf::plan::ReceiveMode;
-use crate::engine::ebpf::{Port, PortEvent};
-use crate::host::clock::{ClockState, monotonic_ns, realtime_ns};
+use crate::engine::ebpf::{Port, PortConfig, PortEvent};
+use crate::host::clock::{monotonic_ns, realtime_ns};
 use crate::identity::Identity;
-use crate::output::results::{Context, Results, Sample, SampleState};
+use crate::output::results::{Context, Results, Sample};
 use crate::output::samples::Samples;
 use crate::output::sink::OutputError;
 use crate::output::time::{Utc, UtcOffset};
-use crate::output::{Format, Output, model};
-
-/// Where results go.
-#[derive(Debug, Clone)]
-pub struct OutputConfig {
-    /// In which form.
-    pub format: Format,
-    /// To which file, if not to standard output.
-    pub output: Option<PathBuf>,
-    /// To which file every probe is written, if to any.
-    pub samples: Option<PathBuf>,
-}
+use crate::output::{Output, model};
 
 /// What a start record says beside what the port knows.
 pub struct Subject<'a> {
-    /// The agent's name.
-    pub name: &'a str,
-    /// The interface.
-    pub interface: &'a str,
-    /// The test port.
-    pub port: u16,
-    /// The joined groups.
-    pub groups: &'a [IpAddr],
-    /// Time between two probes of a session; `None` of a reflector.
-    pub interval_ns: Option<u64>,
-    /// Time after which a probe is lost; `None` of a reflector.
-    pub timeout_ns: Option<u64>,
+    name: &'a str,
+    port: &'a PortConfig,
+    interval_ns: Option<u64>,
+    timeout_ns: Option<u64>,
+}
+
+impl<'a> From<&'a AgentConfig> for Subject<'a> {
+    fn from(config: &'a AgentConfig) -> Self {
+        Self {
+            name: &config.name,
+            port: &config.port,
+            interval_ns: Some(config.core.interval_ns),
+            timeout_ns: Some(config.core.timeout_ns),
+        }
+    }
+}
+
+impl<'a> From<&'a ReflectConfig> for Subject<'a> {
+    fn from(config: &'a ReflectConfig) -> Self {
+        Self { name: &config.name, port: &config.port, interval_ns: None, timeout_ns: None }
+    }
 }
 
 /// Writes results as they come.
@@ -66,23 +63,24 @@ impl Reporter {
     }
 
     /// The programs are attached.
-    pub fn start(&mut self, subject: &Subject<'_>, port: &Port) -> Result<(), OutputError> {
+    pub fn start<'a>(&mut self, subject: impl Into<Subject<'a>>, port: &Port) -> Result<(), OutputError> {
+        let Subject { name, port: config, interval_ns, timeout_ns } = subject.into();
         let (receive, reason) = port.attachment().unwrap_or((ReceiveMode::Tc, ""));
-        self.attach.receive = attach_mode(receive);
+        self.attach.receive = receive.into();
         self.output.export(&model::Event::Start(model::Start {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            interface: subject.interface.to_owned(),
+            interface: config.interface.clone(),
             attach: self.attach,
             attach_reason: reason.to_owned(),
             engine: model::Engine::Ebpf,
-            clock: clock(port.clock()),
+            clock: port.clock().into(),
             kernel: kernel_release(),
-            name: subject.name.to_owned(),
+            name: name.to_owned(),
             addresses: port.addresses(),
-            port: subject.port,
-            groups: subject.groups.to_vec(),
-            interval_ns: subject.interval_ns,
-            timeout_ns: subject.timeout_ns,
+            port: config.test_port,
+            groups: config.groups.clone(),
+            interval_ns,
+            timeout_ns,
             time: now(),
         }))
     }
@@ -103,7 +101,7 @@ impl Reporter {
             PortEvent::Deleted => change(model::InterfaceEvent::Deleted),
             PortEvent::Back => change(model::InterfaceEvent::Back),
             PortEvent::Reattached { mode, reason } => {
-                self.attach.receive = attach_mode(*mode);
+                self.attach.receive = (*mode).into();
                 model::Event::Attach(model::AttachChange {
                     receive: self.attach.receive,
                     reason: reason.clone(),
@@ -127,10 +125,7 @@ impl Reporter {
                 let Some(samples) = &mut self.samples else {
                     return Ok(());
                 };
-                samples.add(&match reply {
-                    Some(reply) => Sample::answered(path, &reply, state(outcome)),
-                    None => Sample::lost(path, peer, seq),
-                })
+                samples.add(&Sample::new(peer, path, seq, reply.as_ref(), outcome))
             }
         }
     }
@@ -170,10 +165,7 @@ impl Reporter {
         self.output.export(&model::Event::Peer(model::PeerChange {
             event,
             peer,
-            found: match found {
-                Found::Multicast => model::Found::Multicast,
-                Found::Static => model::Found::Static,
-            },
+            found,
             name: identity.map(|identity| identity.name.clone()),
             version: identity.map(|identity| identity.version.clone()),
             time: now(),
@@ -187,31 +179,6 @@ impl Reporter {
             Results::new(report, Context { utc, attach: self.attach, peer_name })
         };
         reports.iter().map(result).collect()
-    }
-}
-
-fn attach_mode(mode: ReceiveMode) -> model::AttachMode {
-    match mode {
-        ReceiveMode::XdpNative => model::AttachMode::XdpNative,
-        ReceiveMode::XdpGeneric => model::AttachMode::XdpGeneric,
-        ReceiveMode::Tc => model::AttachMode::Tc,
-    }
-}
-
-fn state(outcome: Outcome) -> SampleState {
-    match outcome {
-        Outcome::Ok => SampleState::Ok,
-        Outcome::Lost => SampleState::Lost,
-        Outcome::Late => SampleState::Late,
-        Outcome::Duplicate => SampleState::Duplicate,
-    }
-}
-
-fn clock(state: ClockState) -> model::Clock {
-    model::Clock {
-        synchronised: state.synchronised,
-        error_ns: state.error_ns,
-        tai_offset_s: state.tai_offset_s,
     }
 }
 

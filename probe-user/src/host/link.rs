@@ -6,14 +6,11 @@ use std::net::IpAddr;
 use std::pin::pin;
 
 use futures_util::TryStreamExt as _;
+use rtnetlink::LinkGetRequest;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
 use rtnetlink::packet_route::link::{
     InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp, XdpAttached as KernelXdp,
 };
-
-use rtnetlink::LinkGetRequest;
-
-use rtnetlink::LinkGetRequest;
 
 use super::driver::DriverQuery;
 
@@ -188,7 +185,10 @@ impl Netlink {
     /// [`LinkError::Name`] if no interface can have that name, [`LinkError::Ask`] if the kernel does not answer.
     pub async fn link_by_name(&self, name: &str) -> Result<Option<Link>, LinkError> {
         check_name(name)?;
-        self.link(self.handle.link().get().match_name(name), || format!("interface {name}")).await
+        self.link(self.handle.link().get().match_name(name), || {
+            format!("interface {name}")
+        })
+        .await
     }
 
     /// The interface with that index, or `None` if there is none.
@@ -196,7 +196,10 @@ impl Netlink {
     /// # Errors
     /// [`LinkError::Ask`] if the kernel does not answer.
     pub async fn link_by_index(&self, index: u32) -> Result<Option<Link>, LinkError> {
-        self.link(self.handle.link().get().match_index(index), || format!("interface {index}")).await
+        self.link(self.handle.link().get().match_index(index), || {
+            format!("interface {index}")
+        })
+        .await
     }
 
     async fn link(&self, request: LinkGetRequest, what: impl FnOnce() -> String) -> Result<Option<Link>, LinkError> {
@@ -210,7 +213,10 @@ impl Netlink {
 
     fn link_from(&self, message: LinkMessage) -> Link {
         let link = link_from(message);
-        Link { driver: self.drivers.driver(&link.name), ..link }
+        Link {
+            driver: self.drivers.driver(&link.name),
+            ..link
+        }
     }
 
     /// The addresses of the interface with that index; none if there is no such interface.

@@ -41,11 +41,14 @@ impl Exporter for Jsonl {
             Event::Interface(change) => Line::Interface(change).write(out),
             Event::Peer(change) => Line::Peer(change).write(out),
             Event::Counters(counters) => Line::Counters(counters).write(out),
-            Event::Windows(windows) => {
-                windows.results.iter().try_for_each(|results| Line::Window(results).write(&mut *out))
-            }
+            Event::Windows(windows) => windows
+                .results
+                .iter()
+                .try_for_each(|results| Line::Window(results).write(&mut *out)),
             Event::End(end) => {
-                end.results.iter().try_for_each(|results| Line::Summary(results).write(&mut *out))?;
+                end.results
+                    .iter()
+                    .try_for_each(|results| Line::Summary(results).write(&mut *out))?;
                 Line::Counters(&end.counters).write(out)
             }
         }

@@ -1,6 +1,8 @@
 //! What the user gets: one result model, and an exporter for each form in which it is written.
 
 mod fields;
+#[cfg(test)]
+mod fixtures;
 
 pub mod jsonl;
 pub mod model;
@@ -58,7 +60,10 @@ impl Output {
     /// [`OutputError::Write`] naming the path.
     pub fn open(format: Format, path: Option<&Path>) -> Result<Self, OutputError> {
         let sink = path.map_or_else(|| Ok(Sink::stdout()), Sink::create)?;
-        Ok(Self { exporter: format.exporter(), sink })
+        Ok(Self {
+            exporter: format.exporter(),
+            sink,
+        })
     }
 
     /// Writes one event and flushes it, so that a reader at the other end of a pipe has it now.

@@ -87,8 +87,16 @@ pub struct Clock {
 
 impl From<ClockState> for Clock {
     fn from(state: ClockState) -> Self {
-        let ClockState { synchronised, error_ns, tai_offset_s } = state;
-        Self { synchronised, error_ns, tai_offset_s }
+        let ClockState {
+            synchronised,
+            error_ns,
+            tai_offset_s,
+        } = state;
+        Self {
+            synchronised,
+            error_ns,
+            tai_offset_s,
+        }
     }
 }
 
@@ -99,17 +107,7 @@ pub struct Start {
     pub version: String,
     /// The interface.
     pub interface: String,
-    impl From<ReceiveMode> for AttachMode {
-    fn from(mode: ReceiveMode) -> Self {
-        match mode {
-            ReceiveMode::XdpNative => Self::XdpNative,
-            ReceiveMode::XdpGeneric => Self::XdpGeneric,
-            ReceiveMode::Tc => Self::Tc,
-        }
-    }
-}
-
-/// How each program is attached.
+    /// How each program is attached.
     pub attach: Attach,
     /// Why the receive program is attached like that.
     pub attach_reason: String,

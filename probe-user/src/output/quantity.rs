@@ -113,6 +113,9 @@ mod tests {
 
     #[test]
     fn counts_have_a_plural() {
-        assert_eq!([count(0, "probe"), count(1, "probe"), count(2, "probe")], ["0 probes", "1 probe", "2 probes"]);
+        assert_eq!(
+            [count(0, "probe"), count(1, "probe"), count(2, "probe")],
+            ["0 probes", "1 probe", "2 probes"]
+        );
     }
 }

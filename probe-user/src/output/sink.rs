@@ -36,7 +36,9 @@ fn name(path: Option<&Path>) -> String {
 
 /// The kernel's words, without the number that `io::Error` adds.
 fn reason(error: &io::Error) -> String {
-    error.raw_os_error().map_or_else(|| error.to_string(), |code| Errno::from_raw(code).desc().to_owned())
+    error
+        .raw_os_error()
+        .map_or_else(|| error.to_string(), |code| Errno::from_raw(code).desc().to_owned())
 }
 
 /// Standard output or a file, buffered; it is flushed when it is dropped.
@@ -48,7 +50,10 @@ pub struct Sink {
 impl Sink {
     /// Standard output.
     pub fn stdout() -> Self {
-        Self { path: None, out: BufWriter::new(Box::new(io::stdout())) }
+        Self {
+            path: None,
+            out: BufWriter::new(Box::new(io::stdout())),
+        }
     }
 
     /// A file, which is made or emptied.
@@ -58,8 +63,14 @@ impl Sink {
     pub fn create(path: &Path) -> Result<Self, OutputError> {
         let path = path.to_owned();
         match File::create(&path) {
-            Ok(file) => Ok(Self { path: Some(path), out: BufWriter::new(Box::new(file)) }),
-            Err(source) => Err(OutputError::Write { path: Some(path), source }),
+            Ok(file) => Ok(Self {
+                path: Some(path),
+                out: BufWriter::new(Box::new(file)),
+            }),
+            Err(source) => Err(OutputError::Write {
+                path: Some(path),
+                source,
+            }),
         }
     }
 
@@ -82,7 +93,10 @@ impl Sink {
     fn error(&self, source: io::Error) -> OutputError {
         match &self.path {
             None if source.kind() == io::ErrorKind::BrokenPipe => OutputError::ReaderLeft,
-            path => OutputError::Write { path: path.clone(), source },
+            path => OutputError::Write {
+                path: path.clone(),
+                source,
+            },
         }
     }
 }
@@ -95,7 +109,10 @@ mod tests {
     fn to_nobody(path: Option<&str>) -> Sink {
         let (reader, writer) = io::pipe().unwrap();
         drop(reader);
-        Sink { path: path.map(PathBuf::from), out: BufWriter::new(Box::new(writer)) }
+        Sink {
+            path: path.map(PathBuf::from),
+            out: BufWriter::new(Box::new(writer)),
+        }
     }
 
     fn write(sink: &mut Sink) -> Result<(), OutputError> {

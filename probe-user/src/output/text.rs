@@ -5,7 +5,9 @@ mod table;
 
 use std::io::{self, Write};
 use std::net::IpAddr;
+use std::time::Duration;
 
+use humantime::format_duration;
 use probe_common::abi::Counter;
 
 use super::Exporter;
@@ -48,23 +50,52 @@ impl Exporter for Text {
 }
 
 fn write_start(start: &Start, out: &mut dyn Write) -> io::Result<()> {
-    let Start { version, interface, name, kernel, port, .. } = start;
-    writeln!(out, "kstamp {version}: {name} on {interface} ({}), kernel {kernel}", list(&start.addresses))?;
-    let groups = if start.groups.is_empty() { "no group".to_owned() } else { list(&start.groups) };
+    let Start {
+        version,
+        interface,
+        name,
+        kernel,
+        port,
+        ..
+    } = start;
+    writeln!(
+        out,
+        "kstamp {version}: {name} on {interface} ({}), kernel {kernel}",
+        list(&start.addresses)
+    )?;
+    let groups = if start.groups.is_empty() {
+        "no group".to_owned()
+    } else {
+        list(&start.groups)
+    };
     match (start.interval_ns, start.timeout_ns) {
         (Some(interval_ns), Some(timeout_ns)) => {
-            let (interval, timeout) = (duration_u64(interval_ns), duration_u64(timeout_ns));
-            writeln!(out, "  probes    every {interval} to port {port}, {groups}; lost after {timeout}")?;
+            // As on the command line.
+            let [interval, timeout] = [interval_ns, timeout_ns].map(|ns| format_duration(Duration::from_nanos(ns)));
+            writeln!(
+                out,
+                "  probes    every {interval} to port {port}, {groups}; lost after {timeout}"
+            )?;
         }
         _ => writeln!(out, "  reflects  probes to port {port}, {groups}")?,
     }
     let receive = mode_in_words(start.attach.receive);
-    let egress = mode_in_words(start.attach.egress);
-    writeln!(out, "  attached  receive by {receive} ({}), egress by {egress}", start.attach_reason)?;
+    write!(out, "  attached  receive by {receive} ({})", start.attach_reason)?;
+    match start.interval_ns {
+        Some(_) => writeln!(out, ", egress by {}", mode_in_words(start.attach.egress))?,
+        None => writeln!(out)?,
+    }
     if start.clock.synchronised {
-        writeln!(out, "  clock     synchronised to UTC within {}", duration_u64(start.clock.error_ns))
+        writeln!(
+            out,
+            "  clock     synchronised to UTC within {}",
+            duration_u64(start.clock.error_ns)
+        )
     } else {
-        writeln!(out, "  clock     not synchronised: one-way delays only between agents that read one clock")
+        writeln!(
+            out,
+            "  clock     not synchronised: one-way delays only between agents that read one clock"
+        )
     }
 }
 
@@ -85,7 +116,12 @@ fn list(addresses: &[IpAddr]) -> String {
 
 fn write_attach(change: &AttachChange, out: &mut dyn Write) -> io::Result<()> {
     let AttachChange { receive, reason, time } = change;
-    writeln!(out, "{} now receiving by {}: {reason}", time.to_second(), mode_in_words(*receive))
+    writeln!(
+        out,
+        "{} now receiving by {}: {reason}",
+        time.to_second(),
+        mode_in_words(*receive)
+    )
 }
 
 fn write_interface(change: &InterfaceChange, out: &mut dyn Write) -> io::Result<()> {
@@ -125,7 +161,11 @@ fn write_windows(windows: &Windows, out: &mut dyn Write) -> io::Result<()> {
 fn write_reflected(counters: &Counters, out: &mut dyn Write) -> io::Result<()> {
     let by_group = summary::value(counters, Counter::ReflectedGroup);
     let all = summary::value(counters, Counter::Reflected) + by_group;
-    writeln!(out, "{} answered since the start, {by_group} of them by a group", count(all, "probe"))
+    writeln!(
+        out,
+        "{} answered since the start, {by_group} of them by a group",
+        count(all, "probe")
+    )
 }
 
 #[cfg(test)]

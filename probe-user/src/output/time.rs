@@ -45,13 +45,17 @@ pub struct UtcOffset {
 impl UtcOffset {
     /// From a reading of each clock, taken together.
     pub fn new(monotonic_ns: u64, realtime_ns: u64) -> Self {
-        Self { ahead_ns: i128::from(realtime_ns) - i128::from(monotonic_ns) }
+        Self {
+            ahead_ns: i128::from(realtime_ns) - i128::from(monotonic_ns),
+        }
     }
 
     /// What UTC was when `CLOCK_MONOTONIC` was `monotonic_ns`.
     pub fn utc(self, monotonic_ns: u64) -> Utc {
         let unix_ns = i128::from(monotonic_ns) + self.ahead_ns;
-        Utc { unix_ns: u64::try_from(unix_ns.max(0)).unwrap_or(u64::MAX) }
+        Utc {
+            unix_ns: u64::try_from(unix_ns.max(0)).unwrap_or(u64::MAX),
+        }
     }
 }
 
@@ -63,8 +67,16 @@ mod tests {
     fn times_are_rfc_3339_in_utc() {
         let table = [
             (0, "1970-01-01T00:00:00.000000000Z", "1970-01-01T00:00:00Z"),
-            (1_795_255_838_000_000_001, "2026-11-21T10:10:38.000000001Z", "2026-11-21T10:10:38Z"),
-            (1_795_255_838_999_999_999, "2026-11-21T10:10:38.999999999Z", "2026-11-21T10:10:38Z"),
+            (
+                1_795_255_838_000_000_001,
+                "2026-11-21T10:10:38.000000001Z",
+                "2026-11-21T10:10:38Z",
+            ),
+            (
+                1_795_255_838_999_999_999,
+                "2026-11-21T10:10:38.999999999Z",
+                "2026-11-21T10:10:38Z",
+            ),
         ];
         for (unix_ns, exact, to_second) in table {
             let utc = Utc { unix_ns };

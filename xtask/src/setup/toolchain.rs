@@ -140,9 +140,11 @@ fn obtain(mode: Mode) -> Result<Option<Choice>> {
 }
 
 fn debian(mode: Mode, reason: &str) -> Result<Option<Choice>> {
-    if packages::ensure(&DEBIAN_NEEDS, mode)? > 0 {
+    // It is one way of several: what is missing of it is of interest only where it is about to be taken.
+    if mode == Mode::Check && !DEBIAN_NEEDS.iter().all(packages::is_met) {
         return Ok(None);
     }
+    packages::ensure(&DEBIAN_NEEDS, mode)?;
     if !toolchains().iter().any(|name| name == DEBIAN) {
         if mode == Mode::Check {
             return Ok(None);
@@ -199,7 +201,7 @@ fn add_source(name: &str) {
 /// Runs rustup for a limited time; failing is no more than a note, since there is another way.
 fn rustup(arguments: &[&str]) -> bool {
     let mut command = Command::new("rustup");
-    command.args(arguments).stdout(Stdio::null()).stderr(Stdio::null());
+    command.args(arguments).stdout(Stdio::null());
     let outcome = exec::status_within(&mut command, PATIENCE);
     let done = matches!(&outcome, Ok(Some(status)) if status.success());
     if !done {

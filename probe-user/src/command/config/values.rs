@@ -14,7 +14,9 @@ const MAX_NAME: usize = 64;
 /// A duration of more than nothing.
 pub(super) fn duration_ns(flag: &str, text: &str) -> Result<u64, ConfigError> {
     let Ok(duration) = humantime::parse_duration(text) else {
-        return wrong(format!("{flag} '{text}' is not a duration; write a number and a unit: 500ms, 2s, 1m 30s"));
+        return wrong(format!(
+            "{flag} '{text}' is not a duration; write a number and a unit: 500ms, 2s, 1m 30s"
+        ));
     };
     match duration.as_nanos() {
         0 => wrong(format!("{flag} {text} must be more than 0")),
@@ -72,7 +74,9 @@ pub(super) fn groups(texts: &[String]) -> Result<Vec<IpAddr>, ConfigError> {
         }
         if let Some(other) = groups.iter().find(|other| Family::of(**other) == Family::of(group)) {
             let family = family_name(group);
-            return wrong(format!("--group {other} and --group {group} are both {family}; give one of each IP version"));
+            return wrong(format!(
+                "--group {other} and --group {group} are both {family}; give one of each IP version"
+            ));
         }
         groups.push(group);
     }
@@ -89,7 +93,9 @@ pub(super) fn peers(texts: &[String], interface: &str) -> Result<Vec<IpAddr>, Co
         }
         let is_broadcast = matches!(peer, IpAddr::V4(v4) if v4.is_broadcast());
         if is_broadcast || peer.is_unspecified() || peer.is_loopback() {
-            return wrong(format!("--peer {text} is not the address of another port; give the peer's own address"));
+            return wrong(format!(
+                "--peer {text} is not the address of another port; give the peer's own address"
+            ));
         }
         if peers.contains(&peer) {
             return wrong(format!("--peer {text} is given twice"));

@@ -129,10 +129,10 @@ impl Port {
     /// Checks everything that can be checked, then opens sockets, loads and attaches. What fails leaves nothing behind.
     pub async fn open(config: PortConfig) -> Result<(Self, Ring), PortError> {
         let netlink = Netlink::open()?;
-        let link = usable_link(&netlink, &config).await?;
+        let link = usable_link(&netlink, &config.interface).await?;
         let addresses = netlink.addresses(link.index).await?;
         check_addresses(&config, &addresses)?;
-        let plan = make_plan(&netlink, &config, &link).await?;
+        let plan = make_plan(&netlink, config.choice, &link).await?;
         let sockets = open_sockets(&config, &link)?;
         let mut object = Object::load(config.log_level)?;
         let ring = Ring::new(object.take_samples()?).map_err(PortError::Ring)?;
@@ -147,6 +147,20 @@ impl Port {
         };
         port.go_live(link, addresses, sockets, plan)?;
         Ok((port, ring))
+    }
+
+    /// Says of an interface how an agent would receive on it, in words.
+    pub async fn examine(interface: &str) -> Result<String, PortError> {
+        let netlink = Netlink::open()?;
+        let link = usable_link(&netlink, interface).await?;
+        let addresses = netlink.addresses(link.index).await?;
+        if addresses.is_empty() {
+            return Err(PortError::NoAddress { interface: interface.to_owned(), family: "IP" });
+        }
+        let plan = make_plan(&netlink, Choice::Auto, &link).await?;
+        let kind = link.kind.as_deref().unwrap_or("device");
+        let because = plan.reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+        Ok(format!("{interface} ({kind}) is up with {} addresses; to try {}{because}", addresses.len(), plan.modes[0]))
     }
 
     /// Prints what the programs log from now on, if [`PortConfig::log_level`] lets them.
@@ -292,7 +306,7 @@ impl Port {
     async fn try_reopen(&mut self, link: Link) -> Result<(), PortError> {
         let addresses = self.netlink.addresses(link.index).await?;
         check_addresses(&self.config, &addresses)?;
-        let plan = make_plan(&self.netlink, &self.config, &link).await?;
+        let plan = make_plan(&self.netlink, self.config.choice, &link).await?;
         let sockets = open_sockets(&self.config, &link)?;
         self.go_live(link, addresses, sockets, plan)
     }
@@ -401,10 +415,10 @@ fn clock_state() -> ClockState {
     ClockState::read().unwrap_or(ClockState { synchronised: false, error_ns: 0, tai_offset_s: 0 })
 }
 
-async fn usable_link(netlink: &Netlink, config: &PortConfig) -> Result<Link, PortError> {
-    let link = netlink.link_by_name(&config.interface).await?;
-    let link = link.ok_or_else(|| PortError::NoInterface(config.interface.clone()))?;
-    if link.up { Ok(link) } else { Err(PortError::Down(config.interface.clone())) }
+async fn usable_link(netlink: &Netlink, interface: &str) -> Result<Link, PortError> {
+    let link = netlink.link_by_name(interface).await?;
+    let link = link.ok_or_else(|| PortError::NoInterface(interface.to_owned()))?;
+    if link.up { Ok(link) } else { Err(PortError::Down(interface.to_owned())) }
 }
 
 /// Each IP version in use needs an address.
@@ -418,7 +432,7 @@ fn check_addresses(config: &PortConfig, addresses: &[link::Address]) -> Result<(
     Ok(())
 }
 
-async fn make_plan(netlink: &Netlink, config: &PortConfig, link: &Link) -> Result<Plan, PortError> {
+async fn make_plan(netlink: &Netlink, choice: Choice, link: &Link) -> Result<Plan, PortError> {
     let peer = match link.peer_index {
         Some(index) => netlink.link_by_index(index).await?,
         None => None,
@@ -429,8 +443,7 @@ async fn make_plan(netlink: &Netlink, config: &PortConfig, link: &Link) -> Resul
         foreign_xdp: link.xdp.as_ref().map(|xdp| foreign(xdp.program_id)),
         peer_has_xdp: peer.as_ref().is_some_and(native),
     };
-    plan::plan(config.choice, &device)
-        .map_err(|refusal| PortError::Refused { interface: config.interface.clone(), refusal })
+    plan::plan(choice, &device).map_err(|refusal| PortError::Refused { interface: link.name.clone(), refusal })
 }
 
 /// In words; an agent of ours gets a hint with it.

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use probe_common::abi::{COUNTER_NAMES, Counter};
 
-use super::table::{self, path_name};
 use super::list;
+use super::table::{self, path_name};
 use crate::output::model::{Counters, End};
 use crate::output::quantity::count;
 use crate::output::results::Results;
@@ -26,22 +26,49 @@ const ORDINARY: [Counter; 7] = [
 
 /// What the others mean, after their number.
 const IN_WORDS: [(Counter, &str); 16] = [
-    (Counter::EgressFailed, "probes left without a stamp: they could not be remembered or rewritten"),
+    (
+        Counter::EgressFailed,
+        "probes left without a stamp: they could not be remembered or rewritten",
+    ),
     (Counter::Malformed, "probes not answered: malformed"),
     (Counter::BadChecksum, "probes not answered: wrong UDP checksum"),
-    (Counter::NotForUs, "probes not answered: to an address that is neither this interface's nor a joined group"),
-    (Counter::BadSource, "probes not answered: from an address that cannot be answered"),
-    (Counter::SourcePort, "probes not answered: from the test port itself, as replies are"),
-    (Counter::NoOwnAddress, "probes not answered: the interface has no address of that family"),
-    (Counter::ReflectFailed, "probes not answered: the reply could not be written"),
-    (Counter::RingFull, "replies counted without their stamps: the ring buffer was full"),
-    (Counter::Unmatched, "replies ignored: to no probe in flight, or from an address that was not asked"),
+    (
+        Counter::NotForUs,
+        "probes not answered: to an address that is neither this interface's nor a joined group",
+    ),
+    (
+        Counter::BadSource,
+        "probes not answered: from an address that cannot be answered",
+    ),
+    (
+        Counter::SourcePort,
+        "probes not answered: from the test port itself, as replies are",
+    ),
+    (
+        Counter::NoOwnAddress,
+        "probes not answered: the interface has no address of that family",
+    ),
+    (
+        Counter::ReflectFailed,
+        "probes not answered: the reply could not be written",
+    ),
+    (
+        Counter::RingFull,
+        "replies counted without their stamps: the ring buffer was full",
+    ),
+    (
+        Counter::Unmatched,
+        "replies ignored: to no probe in flight, or from an address that was not asked",
+    ),
     (Counter::ReplyMalformed, "replies ignored: malformed"),
     (Counter::Vlan, "packets left alone: with a VLAN tag"),
     (Counter::IpOptions, "packets left alone: with IPv4 options"),
     (Counter::Extension, "packets left alone: with IPv6 extension headers"),
     (Counter::Fragment, "packets left alone: fragments"),
-    (Counter::AbiMismatch, "packets left alone: the programs and this binary are of different builds"),
+    (
+        Counter::AbiMismatch,
+        "packets left alone: the programs and this binary are of different builds",
+    ),
 ];
 
 /// Writes the summary of a run.
@@ -57,53 +84,85 @@ pub(super) fn write(end: &End, port: u16, groups: &[IpAddr], out: &mut dyn Write
         writeln!(out, "\nParts of a round trip; avg latency is half of the mean RTT")?;
         table::write(&table::parts(results), out)?;
     }
-    write_notes(results, out)?;
-    write_counters(&end.counters, out)
+    let mut notes = Vec::new();
+    write_notes(results, &mut notes)?;
+    write_counters(&end.counters, &mut notes)?;
+    if !notes.is_empty() && !results.is_empty() {
+        writeln!(out)?;
+    }
+    out.write_all(&notes)
 }
 
 /// What to look at when nothing was heard.
 fn write_silence(counters: &Counters, port: u16, groups: &[IpAddr], out: &mut dyn Write) -> io::Result<()> {
     let stamped = value(counters, Counter::EgressStamped);
-    writeln!(out, "no peer answered ({} left this host): check that", count(stamped, "probe"))?;
-    writeln!(out, "  - kstamp runs on the other port too, with --port {port} and the same groups")?;
+    writeln!(
+        out,
+        "no peer answered ({} left this host): check that",
+        count(stamped, "probe")
+    )?;
+    writeln!(
+        out,
+        "  - kstamp runs on the other port too, with --port {port} and the same groups"
+    )?;
     writeln!(out, "  - UDP port {port} is not filtered on the way")?;
     if !groups.is_empty() {
-        writeln!(out, "  - the switch forwards {} (IGMP and MLD snooping), or name a peer: --peer ADDR", list(groups))?;
+        writeln!(
+            out,
+            "  - the switch forwards {} (IGMP and MLD snooping), or name a peer: --peer ADDR",
+            list(groups)
+        )?;
     }
-    writeln!(out, "  - kstamp doctor finds nothing to complain of")
+    writeln!(out, "  - kstamp doctor finds nothing to complain of\n")
 }
 
 /// What is seldom there: shown only where it is.
 pub(super) fn write_notes(results: &[Results], out: &mut dyn Write) -> io::Result<()> {
     for result in results {
         let counts = &result.counts;
-        let mut notes = Vec::new();
-        let mut note = |number: u64, what: &str| {
-            if number > 0 {
-                notes.push(format!("{number} {what}"));
-            }
-        };
-        note(counts.pending, "still pending");
-        note(counts.late, "answered late");
-        note(counts.duplicates, "duplicate");
-        note(counts.reordered, "reordered");
-        note(counts.send_failed, "never left this host");
-        note(counts.collector_lost, "answered, stamps lost because the ring buffer was full");
-        note(counts.lost_forward, "lost on the way there");
-        note(counts.lost_backward, "lost on the way back");
-        note(counts.lost_unknown, "lost one way or the other");
-        if !notes.is_empty() {
-            writeln!(out, "{} {}: {}", result.peer, path_name(result.path), notes.join(", "))?;
-        }
+        let who = format!("{} {}", result.peer, path_name(result.path));
+        let losses = [
+            (counts.lost_forward, "on the way there"),
+            (counts.lost_backward, "on the way back"),
+            (counts.lost_unknown, "not known which way"),
+        ];
+        let replies = [
+            (counts.pending, "still pending"),
+            (counts.late, "late"),
+            (counts.duplicates, "duplicate"),
+            (counts.reordered, "reordered"),
+        ];
+        let own = [
+            (counts.send_failed, "never left this host"),
+            (counts.collector_lost, "answered, stamps lost to a full ring buffer"),
+        ];
+        write_note(&format!("{who} lost {}", counts.lost), &losses, out)?;
+        write_note(&format!("{who} replies"), &replies, out)?;
+        write_note(&format!("{who} probes"), &own, out)?;
     }
     Ok(())
+}
+
+/// `who: 1 this, 2 that`, or nothing if all are zero.
+fn write_note(who: &str, numbers: &[(u64, &str)], out: &mut dyn Write) -> io::Result<()> {
+    let present = numbers.iter().filter(|(number, _)| *number > 0);
+    let notes: Vec<String> = present.map(|(number, what)| format!("{number} {what}")).collect();
+    if notes.is_empty() {
+        Ok(())
+    } else {
+        writeln!(out, "{who}: {}", notes.join(", "))
+    }
 }
 
 /// Kernel counters worth a person's attention.
 pub(super) fn write_counters(counters: &Counters, out: &mut dyn Write) -> io::Result<()> {
     let is_ordinary = |counter: &str| ORDINARY.iter().any(|&ordinary| name(ordinary) == counter);
     let in_words = |counter: &str| IN_WORDS.iter().find(|(known, _)| name(*known) == counter);
-    for (counter, number) in counters.0.iter().filter(|(counter, number)| **number > 0 && !is_ordinary(counter)) {
+    for (counter, number) in counters
+        .0
+        .iter()
+        .filter(|(counter, number)| **number > 0 && !is_ordinary(counter))
+    {
         match in_words(counter) {
             Some((_, words)) => writeln!(out, "{number} {words} ({counter})")?,
             None => writeln!(out, "{number} {counter}")?,

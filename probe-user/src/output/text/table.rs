@@ -25,7 +25,9 @@ pub(super) fn path_name(path: Path) -> &'static str {
 
 /// Counts and round-trip delays.
 pub(super) fn round_trips(results: &[Results]) -> Table {
-    let mut table = table(["peer", "path", "sent", "received", "lost", "RTT min", "mean", "p50", "p99", "max"]);
+    let mut table = table([
+        "peer", "path", "sent", "received", "lost", "RTT min", "mean", "p50", "p99", "max",
+    ]);
     for result in results {
         let counts = &result.counts;
         let rtt = |value: fn(&Summary) -> i64| cell(result.rtt_ns.as_ref().map(value));
@@ -49,7 +51,16 @@ pub(super) fn round_trips(results: &[Results]) -> Table {
 
 /// What a round trip consists of, and what its parts rest on.
 pub(super) fn parts(results: &[Results]) -> Table {
-    let header = ["peer", "path", "avg latency", "residence p50", "forward p50", "backward p50", "clock", "attach"];
+    let header = [
+        "peer",
+        "path",
+        "avg latency",
+        "residence p50",
+        "forward p50",
+        "backward p50",
+        "clock",
+        "attach",
+    ];
     let mut table = table(header);
     for result in results {
         table.add_row([

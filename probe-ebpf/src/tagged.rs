@@ -1,0 +1,41 @@
+//! Programs that only tests load: a VLAN tag that is not in the frame is beyond what `BPF_PROG_TEST_RUN` can set up.
+
+#![no_std]
+#![no_main]
+
+use aya_ebpf::bindings::TC_ACT_SHOT;
+use aya_ebpf::helpers::bpf_skb_vlan_push;
+use aya_ebpf::macros::classifier;
+use aya_ebpf::programs::TcContext;
+use probe_ebpf::hook::TcHook;
+use probe_ebpf::{egress, receive};
+
+/// Receives the packet as if a device had taken a VLAN tag out of it.
+#[classifier]
+fn tagged_ingress(context: TcContext) -> i32 {
+    if tag(&context) { receive::receive(&mut TcHook::new(context)) } else { TC_ACT_SHOT }
+}
+
+/// Sends the packet as if a device were to put a VLAN tag into it.
+#[classifier]
+fn tagged_egress(context: TcContext) -> i32 {
+    if tag(&context) { egress::stamp(&TcHook::new(context)) } else { TC_ACT_SHOT }
+}
+
+/// The kernel keeps a first tag beside the frame (`skb_vlan_push`).
+#[inline(always)]
+fn tag(context: &TcContext) -> bool {
+    const ETHERTYPE_8021Q: u16 = 0x8100;
+    // SAFETY: the kernel keeps the context valid while the program runs; packet pointers are read anew after this.
+    unsafe { bpf_skb_vlan_push(context.skb.skb, ETHERTYPE_8021Q.to_be(), 42) == 0 }
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+#[cfg(not(test))]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}

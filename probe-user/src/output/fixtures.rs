@@ -1,0 +1,219 @@
+//! One of everything, for the tests of the exporters.
+
+use std::net::IpAddr;
+
+use super::Exporter;
+use super::model::{
+    Attach, AttachChange, AttachMode, Clock, Counters, End, Engine, Event, InterfaceChange, InterfaceEvent, PeerChange,
+    PeerEvent, Start, Windows,
+};
+use super::results::{Context, Results};
+use super::time::{Utc, UtcOffset};
+use crate::core::event::Found;
+use crate::core::report::{Counts, OneWayClock, Path, Report, Summary};
+
+/// 2026-11-21T10:10:38Z, when the monotonic clock was 0.
+const UNIX_NS: u64 = 1_795_255_838_000_000_000;
+
+const ATTACH: Attach = Attach {
+    egress: AttachMode::Tc,
+    receive: AttachMode::XdpNative,
+};
+
+fn time() -> Utc {
+    Utc { unix_ns: UNIX_NS }
+}
+
+pub(super) fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+pub(super) fn start() -> Start {
+    Start {
+        version: "0.1.0".to_owned(),
+        interface: "p1".to_owned(),
+        attach: ATTACH,
+        attach_reason: "the fastest that this device takes".to_owned(),
+        engine: Engine::Ebpf,
+        clock: Clock {
+            synchronised: true,
+            error_ns: 1_200_000,
+            tai_offset_s: 37,
+        },
+        kernel: "6.1.0-32-amd64".to_owned(),
+        name: "h1:p1".to_owned(),
+        addresses: vec![ip("10.1.1.5"), ip("fe80::5")],
+        port: 1910,
+        groups: vec![ip("239.255.255.250"), ip("ff0e::10")],
+        interval_ns: Some(500_000_000),
+        timeout_ns: Some(2_000_000_000),
+        time: time(),
+    }
+}
+
+pub(super) fn reflector() -> Start {
+    let clock = Clock {
+        synchronised: false,
+        error_ns: 16_000_000_000,
+        tai_offset_s: 0,
+    };
+    Start {
+        interval_ns: None,
+        timeout_ns: None,
+        clock,
+        ..start()
+    }
+}
+
+pub(super) fn attach_change() -> AttachChange {
+    let reason = "p1 dropped the replies that native XDP transmitted".to_owned();
+    AttachChange {
+        receive: AttachMode::XdpGeneric,
+        reason,
+        time: time(),
+    }
+}
+
+pub(super) fn interface_change(event: InterfaceEvent) -> InterfaceChange {
+    InterfaceChange {
+        event,
+        interface: "p1".to_owned(),
+        time: time(),
+    }
+}
+
+pub(super) fn peer_change(event: PeerEvent, found: Found, name: Option<&str>) -> PeerChange {
+    let (name, version) = (name.map(str::to_owned), name.map(|_| "0.1.0".to_owned()));
+    PeerChange {
+        event,
+        peer: ip("10.1.1.6"),
+        found,
+        name,
+        version,
+        time: time(),
+    }
+}
+
+fn summary(min: i64, p50: i64, max: i64) -> Summary {
+    Summary {
+        min,
+        mean: (min + p50 + max) / 3,
+        p50,
+        p90: max,
+        p99: max,
+        p999: max,
+        max,
+        stddev: 10,
+        count: 20,
+    }
+}
+
+/// A peer on the same clock, of which all is well.
+pub(super) fn good() -> Results {
+    let report = Report {
+        peer: ip("10.1.1.6"),
+        path: Path::Unicast,
+        start_ns: 0,
+        end_ns: 10_000_000_001,
+        counts: Counts {
+            sent: 20,
+            received: 20,
+            ..Counts::default()
+        },
+        rtt_ns: Some(summary(140_200, 161_400, 1_280_000)),
+        residence_ns: Some(summary(210, 340, 5_120)),
+        forward_ns: Some(summary(70_000, 80_500, 640_000)),
+        backward_ns: Some(summary(-1_000, 79_900, 640_000)),
+        pdv_ns: Some(summary(0, 21_200, 1_139_800)),
+        ipdv_ns: Some(summary(-900, 0, 900)),
+        clock: Some(OneWayClock::SameClock),
+    };
+    results(&report, Some("h2:p2"))
+}
+
+/// A peer with one of every trouble.
+pub(super) fn troubled() -> Results {
+    let report = Report {
+        peer: ip("fe80::5054:ff:fe12:3456"),
+        path: Path::Group,
+        start_ns: 0,
+        end_ns: 10_000_000_000,
+        counts: Counts {
+            sent: 100,
+            received: 90,
+            lost: 9,
+            pending: 1,
+            lost_forward: 4,
+            lost_backward: 3,
+            lost_unknown: 2,
+            late: 5,
+            duplicates: 6,
+            reordered: 7,
+            collector_lost: 8,
+            send_failed: 10,
+        },
+        rtt_ns: Some(summary(50_450_000, 50_460_000, 120_000_000)),
+        residence_ns: Some(summary(210, 340, 5_120)),
+        forward_ns: Some(summary(30_000_000, 30_210_000, 70_000_000)),
+        backward_ns: Some(summary(20_000_000, 20_220_000, 50_000_000)),
+        pdv_ns: Some(summary(0, 21_200, 1_139_800)),
+        ipdv_ns: None,
+        clock: Some(OneWayClock::Synced { bound_ns: 2_400_000 }),
+    };
+    results(&report, Some("a-long-host-name:interface-2"))
+}
+
+/// A peer that never answered.
+pub(super) fn silent() -> Results {
+    let report = Report {
+        peer: ip("2001:db8:1111:2222:3333:4444:5555:6666"),
+        path: Path::Unicast,
+        start_ns: 0,
+        end_ns: 10_000_000_000,
+        counts: Counts {
+            sent: 20,
+            lost: 20,
+            lost_unknown: 20,
+            ..Counts::default()
+        },
+        rtt_ns: None,
+        residence_ns: None,
+        forward_ns: None,
+        backward_ns: None,
+        pdv_ns: None,
+        ipdv_ns: None,
+        clock: None,
+    };
+    results(&report, None)
+}
+
+fn results(report: &Report, peer_name: Option<&str>) -> Results {
+    Results::new(
+        report,
+        Context {
+            utc: UtcOffset::new(0, UNIX_NS),
+            attach: ATTACH,
+            peer_name,
+        },
+    )
+}
+
+pub(super) fn windows(results: Vec<Results>) -> Windows {
+    Windows { time: time(), results }
+}
+
+pub(super) fn end<const N: usize>(results: Vec<Results>, counters: [(&str, u64); N]) -> End {
+    End {
+        results,
+        counters: Counters::from_iter(counters),
+    }
+}
+
+/// What an exporter writes of some events, in turn.
+pub(super) fn exported(mut exporter: impl Exporter, events: impl IntoIterator<Item = Event>) -> String {
+    let mut out = Vec::new();
+    for event in events {
+        exporter.export(&event, &mut out).unwrap();
+    }
+    String::from_utf8(out).unwrap()
+}
