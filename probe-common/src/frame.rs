@@ -173,6 +173,10 @@ fn ipv4<S: Source + ?Sized>(source: &S, at: usize, tagged: Option<Obstacle>) -> 
 
 #[inline(always)]
 fn ipv6<S: Source + ?Sized>(source: &S, at: usize, tagged: Option<Obstacle>) -> Option<Udp> {
+    let version: u8 = source.load(at)?;
+    if version >> 4 != 6 {
+        return None;
+    }
     let mut next: u8 = source.load(at + 6)?;
     let payload_len = be16(source, at + 4)?;
     let mut found = Found { family: Family::V6, obstacle: tagged, ip_payload_len: payload_len };

@@ -55,29 +55,6 @@ pub fn ptp_to_unix_ns(wire: u64) -> u64 {
     (wire >> 32) * NS_PER_S + (wire & 0xffff_ffff)
 }
 
-/// A second of UTC, found once so that timestamps in it need no division.
-#[derive(Debug, Clone, Copy)]
-pub struct Second {
-    since_epoch: u64,
-    starts_ns: u64,
-}
-
-impl Second {
-    /// The second in which UTC nanoseconds since 1970 lie.
-    #[inline(always)]
-    pub fn of(unix_ns: u64) -> Self {
-        let since_epoch = unix_ns / NS_PER_S;
-        Self { since_epoch, starts_ns: since_epoch * NS_PER_S }
-    }
-
-    /// As [`NtpTime::from_unix_ns`], and faster for times in this second.
-    #[inline(always)]
-    pub fn ntp(self, unix_ns: u64) -> NtpTime {
-        let ns = unix_ns.wrapping_sub(self.starts_ns);
-        if ns < NS_PER_S { NtpTime::from_parts(self.since_epoch, ns) } else { NtpTime::from_unix_ns(unix_ns) }
-    }
-}
-
 /// The error estimate of a timestamp: `S | Z | scale (6) | multiplier (8)`, error = multiplier · 2⁻³² · 2^scale s
 /// (RFC 4656 §4.1.2, RFC 8762 §4.2.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -165,12 +142,6 @@ mod tests {
         fn ntp_round_trips_to_the_nanosecond(unix_ns in 0..4 * Y2026_NS, skew_s in -1_000_000_000i64..1_000_000_000) {
             let near = unix_ns.saturating_add_signed(skew_s * NS_PER_S as i64);
             prop_assert_eq!(NtpTime::from_unix_ns(unix_ns).to_unix_ns(near), unix_ns);
-        }
-
-        #[test]
-        fn a_second_makes_no_difference(unix_ns in 0..4 * Y2026_NS, step_ns in -3_000_000_000i64..3_000_000_000) {
-            let other = unix_ns.saturating_add_signed(step_ns);
-            prop_assert_eq!(Second::of(unix_ns).ntp(other), NtpTime::from_unix_ns(other));
         }
 
         #[test]

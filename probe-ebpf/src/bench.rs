@@ -63,7 +63,11 @@ fn restore(context: XdpContext) -> u32 {
 /// Makes the packet a fresh probe, and reflects it.
 #[xdp]
 fn restore_and_receive(context: XdpContext) -> u32 {
-    if put_back(&context) { receive::receive(&mut XdpHook::new(context)) } else { XDP_ABORTED }
+    if put_back(&context) {
+        receive::receive(&mut XdpHook::new(context))
+    } else {
+        XDP_ABORTED
+    }
 }
 
 /// Makes the packet the sender's next IPv4 probe.
@@ -75,7 +79,11 @@ fn next(context: TcContext) -> i32 {
 /// Makes the packet the sender's next IPv4 probe, and stamps it.
 #[classifier]
 fn next_and_stamp(context: TcContext) -> i32 {
-    if advance(&context) { egress::stamp(&TcHook::new(context)) } else { TC_ACT_SHOT }
+    if advance(&context) {
+        egress::stamp(&TcHook::new(context))
+    } else {
+        TC_ACT_SHOT
+    }
 }
 
 /// Frames hold exactly a base probe, so that their length tells their IP version.
@@ -96,7 +104,11 @@ fn restored<const LENGTH: usize>(context: &XdpContext) -> bool {
         return false;
     }
     // SAFETY: both have `LENGTH` bytes, a byte array needs no alignment, and packets do not lie in maps.
-    unsafe { original.cast::<[u8; LENGTH]>().copy_to_nonoverlapping(packet as *mut [u8; LENGTH], 1) };
+    unsafe {
+        original
+            .cast::<[u8; LENGTH]>()
+            .copy_to_nonoverlapping(packet as *mut [u8; LENGTH], 1)
+    };
     true
 }
 

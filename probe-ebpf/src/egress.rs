@@ -29,13 +29,13 @@ pub fn stamp(hook: &TcHook) -> i32 {
 fn try_stamp(hook: &TcHook) -> Option<Counter> {
     let udp = frame::udp(hook)?;
     let settings = SETTINGS.get(0)?;
-    if !settings.is_own_probe(&udp) || hook.untagged() {
+    if !settings.is_own_probe(&udp) {
         return None;
     }
     if settings.abi_version != ABI_VERSION {
         return Some(Counter::AbiMismatch);
     }
-    if udp.payload_len() != Some(BASE_LEN) || udp.obstacle.is_some() {
+    if udp.payload_len() != Some(BASE_LEN) || udp.obstacle.is_some() || hook.untagged() {
         return Some(Counter::EgressForeign);
     }
     Some(if remember_and_write(hook, &udp, settings).is_some() {

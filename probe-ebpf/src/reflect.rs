@@ -6,7 +6,7 @@ use probe_common::abi::{
 };
 use probe_common::checksum::Found;
 use probe_common::frame::{Family, Udp};
-use probe_common::ntp::Second;
+use probe_common::ntp::NtpTime;
 use probe_common::reflect::{Answer, BaseFrame, V4, V6, answer};
 use probe_common::stamp::{BASE_LEN, MIN_PROBE_LEN};
 
@@ -61,16 +61,15 @@ fn turn<F: BaseFrame>(frame: &mut F, settings: &Settings, receive_ns: u64) -> Re
         ssid: frame.ssid(),
         reserved: 0,
     })?;
-    let second = Second::of(receive_ns);
     let fields = Answer {
         mac: settings.mac,
         own: &own,
         sequence,
-        receive: second.ntp(receive_ns),
+        receive: NtpTime::from_unix_ns(receive_ns),
         error: settings.error_estimate,
         partial: checksum == Found::Partial && settings.partial_checksums != 0,
     };
-    answer(frame, &fields, || second.ntp(clock::unix_ns(settings)));
+    answer(frame, &fields, || NtpTime::from_unix_ns(clock::unix_ns(settings)));
     Ok(counter)
 }
 

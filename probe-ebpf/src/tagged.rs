@@ -13,13 +13,21 @@ use probe_ebpf::{egress, receive};
 /// Receives the packet as if a device had taken a VLAN tag out of it.
 #[classifier]
 fn tagged_ingress(context: TcContext) -> i32 {
-    if tag(&context) { receive::receive(&mut TcHook::new(context)) } else { TC_ACT_SHOT }
+    if tag(&context) {
+        receive::receive(&mut TcHook::new(context))
+    } else {
+        TC_ACT_SHOT
+    }
 }
 
 /// Sends the packet as if a device were to put a VLAN tag into it.
 #[classifier]
 fn tagged_egress(context: TcContext) -> i32 {
-    if tag(&context) { egress::stamp(&TcHook::new(context)) } else { TC_ACT_SHOT }
+    if tag(&context) {
+        egress::stamp(&TcHook::new(context))
+    } else {
+        TC_ACT_SHOT
+    }
 }
 
 /// The kernel keeps a first tag beside the frame (`skb_vlan_push`).

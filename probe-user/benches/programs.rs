@@ -90,7 +90,10 @@ fn json_file() -> Result<Option<(String, File)>> {
 
 fn stay_on_one_cpu() -> Result<()> {
     let allowed = sched_getaffinity(Pid::from_raw(0))?;
-    let last = (0..CpuSet::count()).rev().find(|&cpu| allowed.is_set(cpu).unwrap_or(false)).context("no CPU")?;
+    let last = (0..CpuSet::count())
+        .rev()
+        .find(|&cpu| allowed.is_set(cpu).unwrap_or(false))
+        .context("no CPU")?;
     let mut only = CpuSet::new();
     only.set(last)?;
     Ok(sched_setaffinity(Pid::from_raw(0), &only)?)
@@ -128,7 +131,12 @@ const UNSPEC: i32 = -1;
 fn subjects() -> Result<Vec<Subject>> {
     let probe_v4 = v4(PEER_V4, OWN_V4, (SENDER_PORT, TEST_PORT), &probe())?;
     let probe_v6 = v6((SENDER_PORT, TEST_PORT), &probe())?;
-    let own_probe = v4(OWN_V4, PEER_V4, (SENDER_PORT, TEST_PORT), &stamp::probe(1, ErrorEstimate(1), 2))?;
+    let own_probe = v4(
+        OWN_V4,
+        PEER_V4,
+        (SENDER_PORT, TEST_PORT),
+        &stamp::probe(1, ErrorEstimate(1), 2),
+    )?;
     let reply = v4(PEER_V4, OWN_V4, (TEST_PORT, SENDER_PORT), &reply())?;
     let mut tcp = Vec::new();
     PacketBuilder::ethernet2(PEER_MAC, OWN_MAC)
@@ -156,8 +164,10 @@ fn subjects() -> Result<Vec<Subject>> {
         limit_ns: Some(BYSTANDER_LIMIT_NS),
         ..kstamp(name, program, frame, verdict, None, baseline)
     };
-    let reflector =
-        |subject: Subject| Subject { limit_ns: Some(REFLECT_LIMIT_NS), ..subject };
+    let reflector = |subject: Subject| Subject {
+        limit_ns: Some(REFLECT_LIMIT_NS),
+        ..subject
+    };
     Ok(vec![
         bench(EMPTY_XDP, "empty_xdp", &tcp, PASS, None, EMPTY_XDP),
         bench(EMPTY_TC, "empty_tc", &tcp, UNSPEC, None, EMPTY_TC),
@@ -172,13 +182,41 @@ fn subjects() -> Result<Vec<Subject>> {
         bystander("bystander TCP v4, TC egress", EGRESS, &tcp, UNSPEC, EMPTY_TC),
         bystander("bystander UDP v4, TC egress", EGRESS, &udp_v4, UNSPEC, EMPTY_TC),
         bench("restore v4", "restore", &probe_v4, PASS, None, EMPTY_XDP),
-        reflector(bench("reflect v4", "restore_and_receive", &probe_v4, TX, Some(Counter::Reflected), "restore v4")),
+        reflector(bench(
+            "reflect v4",
+            "restore_and_receive",
+            &probe_v4,
+            TX,
+            Some(Counter::Reflected),
+            "restore v4",
+        )),
         bench("restore v6", "restore", &probe_v6, PASS, None, EMPTY_XDP),
-        reflector(bench("reflect v6", "restore_and_receive", &probe_v6, TX, Some(Counter::Reflected), "restore v6")),
+        reflector(bench(
+            "reflect v6",
+            "restore_and_receive",
+            &probe_v6,
+            TX,
+            Some(Counter::Reflected),
+            "restore v6",
+        )),
         kstamp("collect v4", XDP, &reply, DROP, Some(Counter::Collected), EMPTY_XDP),
-        kstamp("stamp v4, one probe", EGRESS, &own_probe, UNSPEC, Some(Counter::EgressStamped), EMPTY_TC),
+        kstamp(
+            "stamp v4, one probe",
+            EGRESS,
+            &own_probe,
+            UNSPEC,
+            Some(Counter::EgressStamped),
+            EMPTY_TC,
+        ),
         bench("next v4", "next", &own_probe, UNSPEC, None, EMPTY_TC),
-        bench("stamp v4, ever new probes", "next_and_stamp", &own_probe, UNSPEC, Some(Counter::EgressStamped), "next v4"),
+        bench(
+            "stamp v4, ever new probes",
+            "next_and_stamp",
+            &own_probe,
+            UNSPEC,
+            Some(Counter::EgressStamped),
+            "next v4",
+        ),
     ])
 }
 
@@ -220,7 +258,12 @@ impl Bench {
     fn new() -> Result<Self> {
         let mut kstamp = Object::load(0)?;
         let samples = kstamp.take_samples()?;
-        let mut bench = Self { kstamp, bench: load_bench()?, samples, subjects: subjects()? };
+        let mut bench = Self {
+            kstamp,
+            bench: load_bench()?,
+            samples,
+            subjects: subjects()?,
+        };
         for ebpf in [bench.kstamp.ebpf_mut(), &mut bench.bench] {
             let mut settings: Array<_, Settings> = map(ebpf, "SETTINGS")?;
             settings.set(0, settings_of_bench(), 0)?;
@@ -228,8 +271,20 @@ impl Bench {
             destinations.insert(Address::from_v4(OWN_V4), DESTINATION_OWN, 0)?;
             destinations.insert(Address::from_bytes(OWN_V6), DESTINATION_OWN, 0)?;
         }
-        let sent = InFlight { t1_mono_ns: 1, t1_wire: 1, destination: Address::from_v4(PEER_V4) };
-        bench.kstamp.in_flight()?.insert(InFlightKey { seq: 1, ssid: 1, reserved: 0 }, sent, 0)?;
+        let sent = InFlight {
+            t1_mono_ns: 1,
+            t1_wire: 1,
+            destination: Address::from_v4(PEER_V4),
+        };
+        bench.kstamp.in_flight()?.insert(
+            InFlightKey {
+                seq: 1,
+                ssid: 1,
+                reserved: 0,
+            },
+            sent,
+            0,
+        )?;
         Ok(bench)
     }
 
@@ -250,7 +305,12 @@ impl Bench {
 
     /// One batch, proven to have gone the intended way on every pass.
     fn measure(&mut self, index: usize) -> Result<f64> {
-        let Subject { name, program, expected: (verdict, counter), .. } = self.subjects[index];
+        let Subject {
+            name,
+            program,
+            expected: (verdict, counter),
+            ..
+        } = self.subjects[index];
         if name.starts_with("reflect") || name.starts_with("restore") {
             let mut original = [0; V6_FRAME];
             let frame = &self.subjects[index].frame;
@@ -263,15 +323,25 @@ impl Bench {
         let result = self.run(index, REPEAT)?;
         let ns = cpu_ns()? - start;
         let after = self.counters(program.0)?;
-        let changed = COUNTER_NAMES.iter().zip(before.iter().zip(&after)).filter(|(_, (before, after))| before != after);
+        let changed = COUNTER_NAMES
+            .iter()
+            .zip(before.iter().zip(&after))
+            .filter(|(_, (before, after))| before != after);
         for (counted, (before, after)) in changed {
             let expected = counter.is_some_and(|counter| COUNTER_NAMES[counter as usize] == *counted);
             let started = *counted == COUNTER_NAMES[Counter::SessionStarted as usize];
-            ensure!(expected || started, "{name}: {} passes were counted as {counted}", after - before);
+            ensure!(
+                expected || started,
+                "{name}: {} passes were counted as {counted}",
+                after - before
+            );
         }
         if let Some(counter) = counter {
             let counted = after[counter as usize] - before[counter as usize];
-            ensure!(counted == u64::from(REPEAT), "{name}: only {counted} of {REPEAT} passes took the path");
+            ensure!(
+                counted == u64::from(REPEAT),
+                "{name}: only {counted} of {REPEAT} passes took the path"
+            );
         }
         let got = result.return_value as i32;
         ensure!(got == verdict, "{name}: verdict {got}, not {verdict}");
@@ -285,7 +355,11 @@ impl Bench {
         let (Some(empty), Some(v4), Some(v6)) = (find(EMPTY_XDP), find("reflect v4"), find("reflect v6")) else {
             bail!("a subject is missing")
         };
-        let subjects = [(In::Bench, "empty_xdp", empty), (In::Kstamp, XDP, v4), (In::Kstamp, XDP, v6)];
+        let subjects = [
+            (In::Bench, "empty_xdp", empty),
+            (In::Kstamp, XDP, v4),
+            (In::Kstamp, XDP, v6),
+        ];
         let mut figures = [const { Vec::new() }; 3];
         for _ in 0..SINGLES {
             for (of_subject, (object, program, subject)) in figures.iter_mut().zip(subjects) {
@@ -296,7 +370,11 @@ impl Bench {
             }
         }
         let [empty, v4, v6] = figures.map(|figures| median(&figures));
-        Ok(Singles { empty, v4: v4 - empty, v6: v6 - empty })
+        Ok(Singles {
+            empty,
+            v4: v4 - empty,
+            v6: v6 - empty,
+        })
     }
 
     fn run(&mut self, index: usize, repeat: u32) -> Result<TestRunResult> {
@@ -369,12 +447,21 @@ fn map<'a, M>(ebpf: &'a mut Ebpf, name: &str) -> Result<M>
 where
     M: TryFrom<&'a mut Map, Error = aya::maps::MapError>,
 {
-    Ok(M::try_from(ebpf.map_mut(name).with_context(|| format!("no map {name}"))?)?)
+    Ok(M::try_from(
+        ebpf.map_mut(name).with_context(|| format!("no map {name}"))?,
+    )?)
 }
 
 fn test_run(ebpf: &mut Ebpf, program: &str, frame: &[u8], repeat: u32) -> Result<TestRunResult> {
-    let options = TestRunOptions { data_in: Some(frame), repeat, ..TestRunOptions::new() };
-    let result = match ebpf.program_mut(program).with_context(|| format!("no program {program}"))? {
+    let options = TestRunOptions {
+        data_in: Some(frame),
+        repeat,
+        ..TestRunOptions::new()
+    };
+    let result = match ebpf
+        .program_mut(program)
+        .with_context(|| format!("no program {program}"))?
+    {
         Program::Xdp(program) => program.test_run(options),
         Program::SchedClassifier(program) => program.test_run(options),
         _ => bail!("{program} is of no expected type"),
@@ -414,7 +501,10 @@ struct Report {
 impl Report {
     fn new(subjects: &[Subject], rounds: &[Vec<f64>], singles: &Singles) -> Self {
         let of = |name: &str| {
-            let index = subjects.iter().position(|subject| subject.name == name).unwrap_or_default();
+            let index = subjects
+                .iter()
+                .position(|subject| subject.name == name)
+                .unwrap_or_default();
             &rounds[index]
         };
         let row = |(subject, figures): (&Subject, &Vec<f64>)| {
@@ -444,7 +534,10 @@ impl Report {
 
     fn print(&self) {
         println!("ns per packet, {ROUNDS} rounds of {REPEAT} packets, CPU time of BPF_PROG_TEST_RUN");
-        println!("{:30} {:>8} {:>8} {:>8}  {:14} {:>9}  target", "", "median", "min", "above", "baseline", "x empty");
+        println!(
+            "{:30} {:>8} {:>8} {:>8}  {:14} {:>9}  target",
+            "", "median", "min", "above", "baseline", "x empty"
+        );
         for row in &self.rows {
             let target = row.limit.map_or(String::new(), |limit| {
                 format!("<= {limit:.0}: {}", if row.above <= limit { "met" } else { "MISSED" })
@@ -474,7 +567,11 @@ impl Report {
             })
         };
         let rows: Vec<_> = self.rows.iter().map(row).collect();
-        let singles: Vec<_> = self.singles.iter().map(|(name, ns)| json!({ "name": name, "median_ns": ns })).collect();
+        let singles: Vec<_> = self
+            .singles
+            .iter()
+            .map(|(name, ns)| json!({ "name": name, "median_ns": ns }))
+            .collect();
         let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         json!({
             "kernel": kernel.trim(),

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::{
-    check::TestArguments, forward::ForwardArguments, lab::LabCommand, run::RunArguments, setup::SetupArguments,
+    bench::BenchCommand, check::TestArguments, forward::ForwardArguments, lab::LabCommand, run::RunArguments, setup::SetupArguments,
 };
 
 /// Set-up, lab, tests and benches of kstamp.
@@ -28,6 +28,9 @@ enum Task {
     /// Namespaces and Open vSwitch instances to work in by hand.
     #[command(subcommand)]
     Lab(LabCommand),
+    /// Measure, as ratios within one run.
+    #[command(subcommand)]
+    Bench(BenchCommand),
     /// Join two interfaces by a delay line.
     #[command(hide = true)]
     Forward(ForwardArguments),
@@ -44,6 +47,7 @@ impl Arguments {
             Task::Run(arguments) => arguments.run(),
             Task::Test(arguments) => arguments.run(),
             Task::Lab(command) => command.run(),
+            Task::Bench(command) => command.run(),
             Task::Forward(arguments) => arguments.run().map(|()| ExitCode::SUCCESS),
         }
     }

@@ -1,6 +1,7 @@
 //! Runs other programs: output captured, waiting bounded, a failure told in one line.
 
 use std::{
+    env,
     ffi::OsStr,
     os::unix::process::CommandExt as _,
     process::{Child, Command, ExitStatus, Output, Stdio},
@@ -108,3 +109,16 @@ pub fn failure(command: &Command, output: &Output) -> String {
     let said = last.map_or_else(|| output.status.to_string(), |last| last.trim().to_owned());
     format!("`{}` failed: {said}", line(command))
 }
+/// The variable by which cargo is told how to start a test or bench.
+///
+/// # Errors
+/// If rustc does not tell its host.
+pub fn runner_variable() -> Result<String> {
+    let version = run(&env::var("RUSTC").unwrap_or_else(|_| "rustc".to_owned()), ["-vV"])?;
+    let host = version
+        .lines()
+        .find_map(|line| line.strip_prefix("host: "))
+        .context("rustc does not tell its host")?;
+    Ok(format!("CARGO_TARGET_{}_RUNNER", host.to_uppercase().replace('-', "_")))
+}
+

@@ -2,6 +2,7 @@
 //!
 //! A library, so that tests can build the lab ([`lab::Lab`]), and a thin binary (`cargo xtask`).
 
+pub mod bench;
 pub mod check;
 pub mod cli;
 pub mod exec;

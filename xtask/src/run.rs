@@ -156,7 +156,7 @@ impl RunArguments {
         let text = fs::read_to_string(out).with_context(|| format!("cannot read {}", out.display()))?;
         let heading = format!("== {} ({}, {}) ==", far.namespace, far.interface, far.v4);
         match self.format {
-            Format::Text => println!("\n{heading}\n{}", last_paragraph(&text)),
+            Format::Text => println!("\n{heading}\n{}", summary_of(&text)),
             Format::Jsonl => {
                 eprintln!("{heading}");
                 let summaries = text.lines().filter(|line| line.contains(r#""type":"summary""#));
@@ -267,10 +267,11 @@ fn show(heading: &str, files: &[&PathBuf]) {
     }
 }
 
-/// What stands after the last empty line.
-fn last_paragraph(text: &str) -> &str {
+/// From the last line that begins with `Summary`; where there is none, what stands after the last empty line.
+fn summary_of(text: &str) -> &str {
     let text = text.trim_end();
-    text.rsplit_once("\n\n").map_or(text, |(_, last)| last)
+    let start = text.rfind("\nSummary").or_else(|| text.rfind("\n\n"));
+    start.map_or(text, |start| text[start..].trim_start())
 }
 
 #[cfg(test)]
@@ -278,9 +279,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_summary_is_the_last_paragraph() {
-        assert_eq!(last_paragraph("window\n\nsummary\nrtt\n\n"), "summary\nrtt");
-        assert_eq!(last_paragraph("summary\n"), "summary");
-        assert_eq!(last_paragraph(""), "");
+    fn a_summary_is_all_from_its_heading() {
+        assert_eq!(
+            summary_of("window\n\nSummary: x\nrtt\n\nParts\n\n"),
+            "Summary: x\nrtt\n\nParts"
+        );
+        assert_eq!(summary_of("window\n\nother\nrtt\n"), "other\nrtt");
+        assert_eq!(summary_of("Summary\n"), "Summary");
+        assert_eq!(summary_of(""), "");
     }
 }

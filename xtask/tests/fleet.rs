@@ -1,5 +1,7 @@
 //! Ten agents on one switch: all find each other, and see one go.
 
+#![expect(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
+
 mod support;
 
 use std::time::{Duration, Instant};
@@ -14,6 +16,7 @@ fn ten_agents_find_each_other_and_see_one_go() {
     }
     let lab = Lab::up(Topology::Switch, &Options { agents: 10, ..Options::default() }).unwrap();
     let arguments = ["--family", "v4", "--peer-expiry", "3s"];
+    support::kstamp();
     let begin = Instant::now();
     let mut agents: Vec<_> = lab.agents().iter().map(|place| Agent::start(&lab, place, "agent", &arguments)).collect();
 

@@ -105,12 +105,14 @@ fn what_has_no_ports_is_nobodys() {
     arp[12..14].copy_from_slice(&[0x08, 0x06]);
     let mut version = v4.clone();
     version[14] = 0x65;
+    let mut version_v6 = v6.clone();
+    version_v6[14] = 0x40;
     let mut short_header = v4.clone();
     short_header[14] = 0x44;
     let later_v6 = with_extensions(&v6, &[(FRAGMENT, vec![0, 0x05, 0xa8, 0, 0, 0, 7])]);
     let endless = with_extensions(&v6, &vec![(HOP_BY_HOP, vec![0, 1, 4, 0, 0, 0, 0]); 5]);
     let triple = with_tags(&v4, &[0x88a8, 0x8100, 0x8100]);
-    for frame in [later_fragment, tcp, arp, version, short_header, later_v6, endless, triple, Vec::new()] {
+    for frame in [later_fragment, tcp, arp, version, version_v6, short_header, later_v6, endless, triple, Vec::new()] {
         assert_eq!(udp(&frame[..]), None, "{frame:02x?}");
     }
 }

@@ -125,6 +125,29 @@ fn checksums_are_judged() {
 }
 
 #[test]
+fn only_an_ipv4_header_has_a_checksum_of_its_own() {
+    for flipped in 14..34 {
+        let mut frame = v4(OWN_MAC, [10, 1, 1, 6], &payload(7, 9));
+        assert!(frame.network_is_intact());
+        frame.0[flipped] ^= 0x20;
+        assert!(!frame.network_is_intact(), "byte {flipped}");
+    }
+    let mut frame = v6([0xfd; 16], [0xfc; 16], &payload(7, 9));
+    frame.0[21] ^= 0x20;
+    assert!(frame.network_is_intact());
+}
+
+#[test]
+fn only_stations_are_answered() {
+    let mut frame = v4(OWN_MAC, [10, 1, 1, 6], &payload(7, 9));
+    assert!(frame.is_from_station());
+    for group in [GROUP_MAC, [0xff; 6], [0x33, 0x33, 0, 0, 0, 1]] {
+        frame.0[6..12].copy_from_slice(&group);
+        assert!(!frame.is_from_station(), "{group:02x?}");
+    }
+}
+
+#[test]
 fn only_hosts_are_answered() {
     for (source, answerable) in [
         ([10, 1, 1, 5], true),

@@ -12,7 +12,11 @@ use crate::packet::{
 };
 use crate::rig::{Program, RECEIVERS, Rig, Verdict, once};
 
-const KEY: InFlightKey = InFlightKey { seq: 0x0102_0304, ssid: 0x0b0c, reserved: 0 };
+const KEY: InFlightKey = InFlightKey {
+    seq: 0x0102_0304,
+    ssid: 0x0b0c,
+    reserved: 0,
+};
 const T1_MONO_NS: u64 = 123_456_789;
 const T1_WIRE: u64 = 0xec01_0203_8405_0607;
 const T2_WIRE: u64 = 0xec01_0203_9415_1617;
@@ -60,7 +64,11 @@ fn altered(reply: &Datagram, at: usize, bytes: &[u8]) -> Vec<u8> {
 /// A rig with a probe in flight to `destination`.
 fn waiting_for(destination: impl Into<IpAddr>) -> Option<Rig> {
     let mut rig = Rig::new()?;
-    let sent = InFlight { t1_mono_ns: T1_MONO_NS, t1_wire: T1_WIRE, destination: Address::from(destination.into()) };
+    let sent = InFlight {
+        t1_mono_ns: T1_MONO_NS,
+        t1_wire: T1_WIRE,
+        destination: Address::from(destination.into()),
+    };
     rig.object.in_flight().unwrap().insert(KEY, sent, 0).unwrap();
     Some(rig)
 }
@@ -83,8 +91,18 @@ fn every_field_of_a_sample() {
             assert_eq!(outcome.frame, frame);
             let samples = rig.samples();
             let [sample] = samples[..] else { panic!("{samples:?}") };
-            assert!(outcome.monotonic.contains(&sample.t4_mono_ns), "{} {:?}", sample.t4_mono_ns, outcome.monotonic);
-            assert!(outcome.unix.contains(&sample.t4_unix_ns), "{} {:?}", sample.t4_unix_ns, outcome.unix);
+            assert!(
+                outcome.monotonic.contains(&sample.t4_mono_ns),
+                "{} {:?}",
+                sample.t4_mono_ns,
+                outcome.monotonic
+            );
+            assert!(
+                outcome.unix.contains(&sample.t4_unix_ns),
+                "{} {:?}",
+                sample.t4_unix_ns,
+                outcome.unix
+            );
             let expected = Sample {
                 t1_mono_ns: T1_MONO_NS,
                 t4_mono_ns: sample.t4_mono_ns,
@@ -128,7 +146,10 @@ fn what_no_probe_waits_for() {
         ("no T1", altered(&good, stamp::SENDER_TIMESTAMP, &[0; 8])),
         ("SSID", altered(&good, stamp::SSID, &[0x0b, 0x0d])),
         ("sequence", altered(&good, stamp::SENDER_SEQUENCE, &[1, 2, 3, 5])),
-        ("the reflector's sequence in its place", altered(&good, stamp::SENDER_SEQUENCE, &[0xa1, 0xa2, 0xa3, 0xa4])),
+        (
+            "the reflector's sequence in its place",
+            altered(&good, stamp::SENDER_SEQUENCE, &[0xa1, 0xa2, 0xa3, 0xa4]),
+        ),
     ];
     for hook in RECEIVERS {
         let Some(mut rig) = waiting_for(SENDER_V4) else { return };
@@ -136,10 +157,15 @@ fn what_no_probe_waits_for() {
             rig.run(hook, frame).assert_passed(frame, &[Unmatched], what);
         }
         assert_eq!(rig.samples(), []);
-        assert_eq!(rig.run(hook, &good.build()).counted, once(&[Collected]), "the probe still waits");
+        assert_eq!(
+            rig.run(hook, &good.build()).counted,
+            once(&[Collected]),
+            "the probe still waits"
+        );
 
         let Some(mut rig) = Rig::new() else { return };
-        rig.run(hook, &good.build()).assert_passed(&good.build(), &[Unmatched], "nothing is in flight");
+        rig.run(hook, &good.build())
+            .assert_passed(&good.build(), &[Unmatched], "nothing is in flight");
     }
 }
 
@@ -164,7 +190,11 @@ fn replies_of_every_length() {
             if length < stamp::MIN_REPLY_LEN {
                 outcome.assert_passed(&frame, &[ReplyMalformed], "short");
             } else {
-                assert_eq!((outcome.verdict, outcome.counted), (Verdict::Consume, once(&[Collected])), "{length}");
+                assert_eq!(
+                    (outcome.verdict, outcome.counted),
+                    (Verdict::Consume, once(&[Collected])),
+                    "{length}"
+                );
             }
         }
         assert_eq!(rig.samples().len(), 80 - stamp::MIN_REPLY_LEN);
@@ -172,7 +202,8 @@ fn replies_of_every_length() {
         for udp_length in [0_u16, 7, 53, u16::MAX] {
             let mut frame = reply(SENDER_V4).build();
             frame[38..40].copy_from_slice(&udp_length.to_be_bytes());
-            rig.run(hook, &frame).assert_passed(&frame, &[ReplyMalformed], "contradicting lengths");
+            rig.run(hook, &frame)
+                .assert_passed(&frame, &[ReplyMalformed], "contradicting lengths");
         }
     }
 }
@@ -194,12 +225,24 @@ fn a_full_ring_is_told_and_the_reply_remembered() {
         assert_eq!(outcome.verdict, Verdict::Consume);
         assert_eq!(outcome.counted, once(&[RingFull]));
         let missed: Vec<_> = rig.object.missed().unwrap().iter().map(Result::unwrap).collect();
-        let [(key, t4_mono_ns)] = missed[..] else { panic!("{missed:?}") };
-        assert_eq!(key, MissedKey { source: IpAddr::from(SENDER_V4).into(), probe: KEY });
+        let [(key, t4_mono_ns)] = missed[..] else {
+            panic!("{missed:?}")
+        };
+        assert_eq!(
+            key,
+            MissedKey {
+                source: IpAddr::from(SENDER_V4).into(),
+                probe: KEY
+            }
+        );
         assert!(outcome.monotonic.contains(&t4_mono_ns));
 
         assert_eq!(rig.samples().len(), FIT as usize, "what was collected is there");
-        assert_eq!(rig.run(hook, &frame).counted, once(&[Collected]), "and there is room again");
+        assert_eq!(
+            rig.run(hook, &frame).counted,
+            once(&[Collected]),
+            "and there is room again"
+        );
     }
 }
 

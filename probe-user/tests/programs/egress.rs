@@ -15,8 +15,11 @@ use crate::rig::{Program, Rig, Verdict, once, settings};
 /// A probe of this host.
 fn leaving(destination: impl Into<IpAddr>) -> Datagram {
     let probe = Datagram::probe(destination);
-    let (source, port): (IpAddr, u16) =
-        if probe.is_v4() { (OWN_V4.into(), SENDER_PORT_V4) } else { (OWN_V6.into(), SENDER_PORT_V6) };
+    let (source, port): (IpAddr, u16) = if probe.is_v4() {
+        (OWN_V4.into(), SENDER_PORT_V4)
+    } else {
+        (OWN_V6.into(), SENDER_PORT_V6)
+    };
     probe.from(source).ports(port, TEST_PORT)
 }
 
@@ -48,13 +51,29 @@ fn t1_is_written_and_remembered_and_nothing_else_changes() {
         assert_eq!(outcome.verdict, Verdict::Pass);
         assert_eq!(outcome.counted, once(&[EgressStamped]));
         let t1 = outcome.stamp(probe.udp_at() + 8 + stamp::TIMESTAMP);
-        assert_eq!(outcome.frame, with_t1(&probe, t1.to_be_bytes()).build(), "all but T1 and the checksum");
+        assert_eq!(
+            outcome.frame,
+            with_t1(&probe, t1.to_be_bytes()).build(),
+            "all but T1 and the checksum"
+        );
 
-        let [a, b, c, d, ..] = probe.payload[..] else { unreachable!() };
-        let [e, f] = probe.payload[stamp::SSID..][..2] else { unreachable!() };
-        let key = InFlightKey { seq: u32::from_be_bytes([a, b, c, d]), ssid: u16::from_be_bytes([e, f]), reserved: 0 };
+        let [a, b, c, d, ..] = probe.payload[..] else {
+            unreachable!()
+        };
+        let [e, f] = probe.payload[stamp::SSID..][..2] else {
+            unreachable!()
+        };
+        let key = InFlightKey {
+            seq: u32::from_be_bytes([a, b, c, d]),
+            ssid: u16::from_be_bytes([e, f]),
+            reserved: 0,
+        };
         let record = rig.object.in_flight().unwrap().get(&key, 0).unwrap();
-        assert!(outcome.monotonic.contains(&record.t1_mono_ns), "{record:?} {:?}", outcome.monotonic);
+        assert!(
+            outcome.monotonic.contains(&record.t1_mono_ns),
+            "{record:?} {:?}",
+            outcome.monotonic
+        );
         assert_eq!(record.t1_wire, t1.0);
         assert_eq!(record.destination, probe.destination.into());
     }
@@ -64,7 +83,11 @@ fn t1_is_written_and_remembered_and_nothing_else_changes() {
 #[test]
 fn the_same_number_again_replaces_the_record() {
     let Some(mut rig) = Rig::new() else { return };
-    let key = InFlightKey { seq: 0x0102_0304, ssid: 0x0b0c, reserved: 0 };
+    let key = InFlightKey {
+        seq: 0x0102_0304,
+        ssid: 0x0b0c,
+        reserved: 0,
+    };
     let mut last = None;
     for destination in [SENDER_V4, GROUP_V4] {
         rig.run(Program::Egress, &leaving(destination).build());
@@ -90,7 +113,11 @@ fn a_checksum_left_out_stays_out() {
 fn every_checksum_is_mended() {
     let Some(mut rig) = Rig::new() else { return };
     for sequence in 0..2_000_u32 {
-        let destination: IpAddr = if sequence % 2 == 0 { SENDER_V4.into() } else { SENDER_V6.into() };
+        let destination: IpAddr = if sequence % 2 == 0 {
+            SENDER_V4.into()
+        } else {
+            SENDER_V6.into()
+        };
         let probe = leaving(destination).payload(probe_payload(sequence.wrapping_mul(0x9e37_79b9), 1));
         let outcome = rig.run(Program::Egress, &probe.build());
         let t1 = outcome.stamp(probe.udp_at() + 8 + stamp::TIMESTAMP);
@@ -103,31 +130,70 @@ fn what_is_no_probe_of_ours_leaves_unstamped() {
     let (v4, v6) = (leaving(SENDER_V4), leaving(SENDER_V6));
     let fragment = with_fragment(&v4.build(), 0x2000);
     let mut table: Vec<(&str, Vec<u8>, Option<Counter>)> = vec![
-        ("another source port", v4.clone().ports(PROBER_PORT, TEST_PORT).build(), None),
-        ("another destination port", v4.clone().ports(SENDER_PORT_V4, 53).build(), None),
-        ("the port of the other IP version", v4.clone().ports(SENDER_PORT_V6, TEST_PORT).build(), None),
-        ("the port of the other IP version", v6.clone().ports(SENDER_PORT_V4, TEST_PORT).build(), None),
-        ("a reply of this host", v4.clone().ports(TEST_PORT, PROBER_PORT).build(), None),
+        (
+            "another source port",
+            v4.clone().ports(PROBER_PORT, TEST_PORT).build(),
+            None,
+        ),
+        (
+            "another destination port",
+            v4.clone().ports(SENDER_PORT_V4, 53).build(),
+            None,
+        ),
+        (
+            "the port of the other IP version",
+            v4.clone().ports(SENDER_PORT_V6, TEST_PORT).build(),
+            None,
+        ),
+        (
+            "the port of the other IP version",
+            v6.clone().ports(SENDER_PORT_V4, TEST_PORT).build(),
+            None,
+        ),
+        (
+            "a reply of this host",
+            v4.clone().ports(TEST_PORT, PROBER_PORT).build(),
+            None,
+        ),
         ("a tag", with_tags(&v4.build(), &[0x8100]), Some(EgressForeign)),
         ("options", with_options(&v4.build()), Some(EgressForeign)),
         ("a first fragment", fragment, Some(EgressForeign)),
         ("a later fragment", with_fragment(&v4.build(), 0x2001), None),
-        ("an extension", with_extensions(&v6.build(), &[(0, &[0, 1, 4, 0, 0, 0, 0])]), Some(EgressForeign)),
+        (
+            "an extension",
+            with_extensions(&v6.build(), &[(0, &[0, 1, 4, 0, 0, 0, 0])]),
+            Some(EgressForeign),
+        ),
     ];
     for length in (0..44).chain(45..60).chain([400, 1400]) {
-        table.push(("another length", leaving(SENDER_V4).payload(vec![7; length]).build(), Some(EgressForeign)));
-        table.push(("another length, IPv6", leaving(GROUP_V6).payload(vec![7; length]).build(), Some(EgressForeign)));
+        table.push((
+            "another length",
+            leaving(SENDER_V4).payload(vec![7; length]).build(),
+            Some(EgressForeign),
+        ));
+        table.push((
+            "another length, IPv6",
+            leaving(GROUP_V6).payload(vec![7; length]).build(),
+            Some(EgressForeign),
+        ));
     }
     let Some(mut rig) = Rig::new() else { return };
     for (what, frame, counter) in &table {
-        rig.run(Program::Egress, frame).assert_passed(frame, counter.as_slice(), what);
+        rig.run(Program::Egress, frame)
+            .assert_passed(frame, counter.as_slice(), what);
     }
     assert_eq!(rig.object.in_flight().unwrap().keys().count(), 0);
 }
 
 #[test]
 fn an_agent_that_does_not_send_stamps_nothing() {
-    let Some(mut rig) = Rig::with(&Settings { sender_port_v4: 0, sender_port_v6: 0, ..settings() }) else { return };
+    let Some(mut rig) = Rig::with(&Settings {
+        sender_port_v4: 0,
+        sender_port_v6: 0,
+        ..settings()
+    }) else {
+        return;
+    };
     for destination in [IpAddr::from(SENDER_V4), SENDER_V6.into()] {
         for port in [0, SENDER_PORT_V4, SENDER_PORT_V6] {
             let frame = leaving(destination).ports(port, TEST_PORT).build();
@@ -138,8 +204,14 @@ fn an_agent_that_does_not_send_stamps_nothing() {
 
 #[test]
 fn loader_and_program_of_two_versions() {
-    let Some(mut rig) = Rig::with(&Settings { abi_version: ABI_VERSION + 1, ..settings() }) else { return };
+    let Some(mut rig) = Rig::with(&Settings {
+        abi_version: ABI_VERSION + 1,
+        ..settings()
+    }) else {
+        return;
+    };
     let frame = leaving(SENDER_V4).build();
-    rig.run(Program::Egress, &frame).assert_passed(&frame, &[AbiMismatch], "ABI");
+    rig.run(Program::Egress, &frame)
+        .assert_passed(&frame, &[AbiMismatch], "ABI");
     assert_eq!(rig.object.in_flight().unwrap().keys().count(), 0);
 }

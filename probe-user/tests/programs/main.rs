@@ -2,6 +2,8 @@
 //!
 //! Needs root, or `CAP_BPF` and `CAP_NET_ADMIN`; without, every test prints `SKIPPED` and passes.
 
+#![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
+
 mod collect;
 mod egress;
 mod mutation;
@@ -9,3 +11,13 @@ mod packet;
 mod reflect;
 mod refuse;
 mod rig;
+mod tagged;
+
+#[test]
+fn the_verifier_accepts_every_log_level() {
+    if rig::may_load() {
+        for level in [0, 1, 2, 3, 4, 5, u8::MAX] {
+            probe_user::engine::ebpf::object::Object::load(level).unwrap();
+        }
+    }
+}

@@ -11,8 +11,8 @@ use probe_common::frame;
 
 use crate::packet::{
     Datagram, ETHERNET, GROUP_V4, GROUP_V6, OWN_LINK_LOCAL, OWN_MAC, OWN_V4, OWN_V6, PROBER_PORT, SECOND_V4,
-    SENDER_LINK_LOCAL, SENDER_PORT_V4, SENDER_PORT_V6, SENDER_V4, SENDER_V6, TEST_PORT, UDP_V4, UDP_V6, mend_ipv4,
-    with_extensions, with_options, with_tags,
+    SENDER_LINK_LOCAL, SENDER_PORT_V4, SENDER_PORT_V6, SENDER_V4, SENDER_V6, TEST_PORT, UDP_V4, UDP_V6, ipv4_checksum,
+    mend_ipv4, with_extensions, with_options, with_tags,
 };
 use crate::rig::{Program, RECEIVERS, Rig, Verdict};
 
@@ -43,8 +43,15 @@ fn mutated_packets_get_what_they_deserve() {
             check(&mut rig, hook, &frame, &mut tally);
         }
         println!("{hook:?}: {tally:?}");
-        assert_eq!(tally.reflected + tally.collected + tally.refused + tally.bystanders + tally.not_run, PACKETS);
-        let least = tally.reflected.min(tally.collected).min(tally.refused).min(tally.bystanders);
+        assert_eq!(
+            tally.reflected + tally.collected + tally.refused + tally.bystanders + tally.not_run,
+            PACKETS
+        );
+        let least = tally
+            .reflected
+            .min(tally.collected)
+            .min(tally.refused)
+            .min(tally.bystanders);
         assert!(least > PACKETS / 50, "the mutations leave a kind of packet out");
         assert_eq!(rig.samples().len(), tally.collected);
     }
@@ -66,15 +73,37 @@ fn check(rig: &mut Rig, hook: Program, frame: &[u8], tally: &mut Tally) {
     };
     let what = || format!("{hook:?} {:?} {:?} on {frame:02x?}", outcome.verdict, outcome.counted);
     let beside = COUNTER_NAMES[Counter::SessionStarted as usize];
-    let outcomes: u64 = outcome.counted.iter().filter(|(name, _)| *name != beside).map(|(_, count)| count).sum();
+    let outcomes: u64 = outcome
+        .counted
+        .iter()
+        .filter(|(name, _)| *name != beside)
+        .map(|(_, count)| count)
+        .sum();
     let concerned = concerns(frame);
     assert_eq!(outcomes, u64::from(concerned), "{}", what());
-    assert_eq!(outcome.verdict == Verdict::Transmit, deserves_a_reply(frame), "{}", what());
+    assert_eq!(
+        outcome.verdict == Verdict::Transmit,
+        deserves_a_reply(frame),
+        "{}",
+        what()
+    );
     let names: Vec<_> = outcome.counted.iter().map(|(name, _)| *name).collect();
     match outcome.verdict {
         Verdict::Transmit => {
-            assert!(matches!(names[..], ["reflected" | "reflected_group"] | ["reflected" | "reflected_group", "session_started"]), "{}", what());
-            assert_eq!(outcome.frame.len(), frame.len(), "a reply is as long as its request: {}", what());
+            assert!(
+                matches!(
+                    names[..],
+                    ["reflected" | "reflected_group"] | ["reflected" | "reflected_group", "session_started"]
+                ),
+                "{}",
+                what()
+            );
+            assert_eq!(
+                outcome.frame.len(),
+                frame.len(),
+                "a reply is as long as its request: {}",
+                what()
+            );
             assert_answers(frame, &outcome.frame);
             tally.reflected += 1;
         }
@@ -84,9 +113,19 @@ fn check(rig: &mut Rig, hook: Program, frame: &[u8], tally: &mut Tally) {
             tally.collected += 1;
         }
         Verdict::Pass => {
-            assert!(!names.iter().any(|name| name.starts_with("reflected") || *name == "collected"), "{}", what());
+            assert!(
+                !names
+                    .iter()
+                    .any(|name| name.starts_with("reflected") || *name == "collected"),
+                "{}",
+                what()
+            );
             assert_eq!(outcome.frame, frame, "{}", what());
-            if concerned { tally.refused += 1 } else { tally.bystanders += 1 }
+            if concerned {
+                tally.refused += 1
+            } else {
+                tally.bystanders += 1
+            }
         }
     }
 }
@@ -113,7 +152,10 @@ fn concerns(packet: &[u8]) -> bool {
     let ours = frame::udp(packet)
         .is_some_and(|udp| by_ports(udp.source_port, udp.destination_port, udp.family == frame::Family::V4));
     if let Some(read) = Read::of(packet) {
-        assert_eq!(ours, by_ports(read.udp.source_port, read.udp.destination_port, read.source.is_ipv4()));
+        assert_eq!(
+            ours,
+            by_ports(read.udp.source_port, read.udp.destination_port, read.source.is_ipv4())
+        );
     }
     ours
 }
@@ -165,7 +207,14 @@ impl Read {
     fn of(frame: &[u8]) -> Option<Self> {
         let ethernet = Ethernet2HeaderSlice::from_slice(frame).ok()?.to_header();
         let network = &frame[ETHERNET..];
-        let (source, destination, fragmented, ip_checksum_is_right, ip_payload_len, transport): (IpAddr, IpAddr, _, _, _, _);
+        let (source, destination, fragmented, ip_checksum_is_right, ip_payload_len, transport): (
+            IpAddr,
+            IpAddr,
+            _,
+            _,
+            _,
+            _,
+        );
         match ethernet.ether_type.0 {
             0x0800 => {
                 let ip = Ipv4HeaderSlice::from_slice(network).ok()?.to_header();
@@ -174,15 +223,12 @@ impl Read {
                 }
                 (source, destination) = (ip.source.into(), ip.destination.into());
                 fragmented = ip.more_fragments;
-                ip_checksum_is_right = ip.calc_header_checksum() == ip.header_checksum;
+                ip_checksum_is_right = ipv4_checksum(&network[..20]) == network[10..12];
                 ip_payload_len = ip.total_len.saturating_sub(20);
                 transport = &network[20..];
             }
             0x86dd => {
-                // The programs do not judge the version nibble of IPv6, nor does an Ethernet receiver; etherparse does.
-                let mut header: [u8; 40] = network.get(..40)?.try_into().ok()?;
-                header[0] = 0x60 | (header[0] & 0x0f);
-                let ip = Ipv6HeaderSlice::from_slice(&header).ok()?.to_header();
+                let ip = Ipv6HeaderSlice::from_slice(network).ok()?.to_header();
                 if ip.next_header.0 != 17 {
                     return None;
                 }
@@ -237,7 +283,11 @@ fn bases() -> Vec<Vec<u8>> {
         let mut payload = vec![0; 44];
         payload[14..16].copy_from_slice(&7_u16.to_be_bytes());
         payload[28..36].copy_from_slice(&9_u64.to_be_bytes());
-        Datagram::probe(destination).from(source).ports(TEST_PORT, port).payload(payload).build()
+        Datagram::probe(destination)
+            .from(source)
+            .ports(TEST_PORT, port)
+            .payload(payload)
+            .build()
     };
     let v6 = Datagram::probe(OWN_V6).build();
     vec![
@@ -262,29 +312,61 @@ fn bases() -> Vec<Vec<u8>> {
 fn rig() -> Option<Rig> {
     let mut rig = Rig::new()?;
     // Whom a group probe reached is not known, so that replies of both IP versions match.
-    let sent = InFlight { t1_mono_ns: 1, t1_wire: 9, destination: Address::from(IpAddr::from(GROUP_V4)) };
-    rig.object.in_flight().unwrap().insert(InFlightKey { seq: 0, ssid: 7, reserved: 0 }, sent, 0).unwrap();
+    let sent = InFlight {
+        t1_mono_ns: 1,
+        t1_wire: 9,
+        destination: Address::from(IpAddr::from(GROUP_V4)),
+    };
+    rig.object
+        .in_flight()
+        .unwrap()
+        .insert(
+            InFlightKey {
+                seq: 0,
+                ssid: 7,
+                reserved: 0,
+            },
+            sent,
+            0,
+        )
+        .unwrap();
     Some(rig)
 }
 
 fn mutate(frame: &mut Vec<u8>, random: &mut Random) {
     const INTERESTING: [u8; 14] = [0, 1, 4, 6, 17, 44, 51, 52, 60, 127, 224, 0xfe, 0xff, 0x80];
     /// Offsets of fields that decide: MACs, EtherType, version and IHL, lengths, fragment, protocol, addresses.
-    const FIELDS: [usize; 20] = [0, 5, 6, 11, 12, 13, 14, 16, 17, 18, 19, 20, 21, 22, 23, 26, 30, 33, 38, 53];
+    const FIELDS: [usize; 20] = [
+        0, 5, 6, 11, 12, 13, 14, 16, 17, 18, 19, 20, 21, 22, 23, 26, 30, 33, 38, 53,
+    ];
     let udp = if frame.get(12) == Some(&0x08) { UDP_V4 } else { UDP_V6 };
     match random.below(9) {
         0 => frame.truncate(random.below(frame.len() + 1)),
         1 => frame.extend(std::iter::repeat_n(0xee, random.below(64))),
         2 => put(frame, random.of(&FIELDS), &[random.of(&INTERESTING)]),
         3 => put(frame, udp + random.below(8), &[random.of(&INTERESTING)]),
-        4 => put(frame, udp + 2 * random.below(2), &random.of(&[TEST_PORT, SENDER_PORT_V4, SENDER_PORT_V6, 0]).to_be_bytes()),
+        4 => put(
+            frame,
+            udp + 2 * random.below(2),
+            &random.of(&[TEST_PORT, SENDER_PORT_V4, SENDER_PORT_V6, 0]).to_be_bytes(),
+        ),
         5 => put(frame, udp + 4, &random.of(&[0_u16, 7, 8, 51, 52, 53, 60]).to_be_bytes()),
         6 => put(frame, udp + 8 + random.below(44), &[random.below(256) as u8]),
         7 => {
             let at = random.below(frame.len().max(1));
             put(frame, at, &[random.below(256) as u8]);
         }
-        _ => put(frame, 26, &random.of(&[[10, 1, 1, 9], [127, 0, 0, 1], [224, 0, 0, 1], [10, 1, 1, 6], [0, 0, 0, 0]])),
+        _ => put(
+            frame,
+            26,
+            &random.of(&[
+                [10, 1, 1, 9],
+                [127, 0, 0, 1],
+                [224, 0, 0, 1],
+                [10, 1, 1, 6],
+                [0, 0, 0, 0],
+            ]),
+        ),
     }
 }
 
@@ -295,7 +377,12 @@ fn mend(frame: &mut [u8]) {
     }
     if let Some(read) = Read::of(frame) {
         let at = if read.source.is_ipv4() { UDP_V4 } else { UDP_V6 } + 6;
-        let kinds = [read.udp_checksum().unwrap_or(0), read.udp_checksum().unwrap_or(0), read.partial, 0];
+        let kinds = [
+            read.udp_checksum().unwrap_or(0),
+            read.udp_checksum().unwrap_or(0),
+            read.partial,
+            0,
+        ];
         let kind = kinds[usize::from(frame[at]) % kinds.len()];
         frame[at..at + 2].copy_from_slice(&kind.to_be_bytes());
     }

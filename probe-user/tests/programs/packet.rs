@@ -49,7 +49,11 @@ impl Datagram {
         let destination = destination.into();
         Self {
             macs: (SENDER_MAC, mac_of(destination)),
-            source: if destination.is_ipv4() { SENDER_V4.into() } else { SENDER_V6.into() },
+            source: if destination.is_ipv4() {
+                SENDER_V4.into()
+            } else {
+                SENDER_V6.into()
+            },
             destination,
             ports: (PROBER_PORT, TEST_PORT),
             ttl: 61,
@@ -72,7 +76,7 @@ impl Datagram {
         self
     }
 
-    pub(crate) fn to_mac(mut self, mac: [u8; 6]) -> Self {
+    pub(crate) fn at_mac(mut self, mac: [u8; 6]) -> Self {
         self.macs.1 = mac;
         self
     }
@@ -99,7 +103,9 @@ impl Datagram {
             mixed => panic!("addresses of two IP versions: {mixed:?}"),
         };
         let mut frame = Vec::new();
-        ip.udp(self.ports.0, self.ports.1).write(&mut frame, &self.payload).unwrap();
+        ip.udp(self.ports.0, self.ports.1)
+            .write(&mut frame, &self.payload)
+            .unwrap();
         frame
     }
 }
@@ -180,9 +186,17 @@ fn add_to_length(frame: &mut [u8], at: usize, more: u16) {
 /// Computes the IPv4 header checksum anew, if there is a whole IPv4 header.
 pub(crate) fn mend_ipv4(frame: &mut [u8]) {
     if let Ok(header) = etherparse::Ipv4HeaderSlice::from_slice(&frame[ETHERNET.min(frame.len())..]) {
-        let checksum = header.to_header().calc_header_checksum();
-        frame[ETHERNET + 10..][..2].copy_from_slice(&checksum.to_be_bytes());
+        let checksum = ipv4_checksum(header.slice());
+        frame[ETHERNET + 10..][..2].copy_from_slice(&checksum);
     }
+}
+
+/// The checksum that an IPv4 header must have; over its bytes, since etherparse's own drops the reserved flag.
+pub(crate) fn ipv4_checksum(header: &[u8]) -> [u8; 2] {
+    let sum = etherparse::checksum::Sum16BitWords::new()
+        .add_slice(&header[..10])
+        .add_slice(&header[12..]);
+    sum.ones_complement().to_ne_bytes()
 }
 
 /// The sum over the pseudo-header that a sender on this machine leaves in the UDP checksum field for a device to

@@ -22,7 +22,16 @@ fn expected_reply(probe: &Datagram, own: IpAddr, sequence: u32, outcome: &Outcom
     assert!(receive.0 <= transmit.0, "T2 {receive:?} is later than T3 {transmit:?}");
     let mut payload = probe.payload.clone();
     let error = ErrorEstimate(settings().error_estimate);
-    assert!(stamp::into_reply(&mut payload, &ReplyFields { sequence, transmit, error, receive, ttl: probe.ttl }));
+    assert!(stamp::into_reply(
+        &mut payload,
+        &ReplyFields {
+            sequence,
+            transmit,
+            error,
+            receive,
+            ttl: probe.ttl
+        }
+    ));
     Datagram {
         macs: (OWN_MAC, SENDER_MAC),
         source: own,
@@ -35,7 +44,11 @@ fn expected_reply(probe: &Datagram, own: IpAddr, sequence: u32, outcome: &Outcom
 
 fn assert_reflected(probe: &Datagram, own: impl Into<IpAddr>, sequence: u32, counter: Counter, outcome: &Outcome) {
     assert_eq!(outcome.verdict, Verdict::Transmit, "{probe:?}");
-    let started: &[Counter] = if sequence == 0 { &[counter, SessionStarted] } else { &[counter] };
+    let started: &[Counter] = if sequence == 0 {
+        &[counter, SessionStarted]
+    } else {
+        &[counter]
+    };
     assert_eq!(outcome.counted, once(started), "{probe:?}");
     let reply = expected_reply(probe, own.into(), sequence, outcome);
     assert_eq!(outcome.frame, reply.build(), "{probe:?}");
@@ -47,11 +60,26 @@ fn every_byte_of_a_reply() {
         (Datagram::probe(OWN_V4), OWN_V4.into(), Reflected),
         (Datagram::probe(SECOND_V4), SECOND_V4.into(), Reflected),
         (Datagram::probe(OWN_V6), OWN_V6.into(), Reflected),
-        (Datagram::probe(OWN_LINK_LOCAL).from(SENDER_LINK_LOCAL), OWN_LINK_LOCAL.into(), Reflected),
+        (
+            Datagram::probe(OWN_LINK_LOCAL).from(SENDER_LINK_LOCAL),
+            OWN_LINK_LOCAL.into(),
+            Reflected,
+        ),
         (Datagram::probe(GROUP_V4), OWN_V4.into(), ReflectedGroup),
         (Datagram::probe(GROUP_V6), OWN_V6.into(), ReflectedGroup),
-        (Datagram::probe(GROUP_V6).from(SENDER_LINK_LOCAL), OWN_LINK_LOCAL.into(), ReflectedGroup),
-        (Datagram { ttl: 0, ..Datagram::probe(OWN_V4).payload(vec![0xff; 44]) }, OWN_V4.into(), Reflected),
+        (
+            Datagram::probe(GROUP_V6).from(SENDER_LINK_LOCAL),
+            OWN_LINK_LOCAL.into(),
+            ReflectedGroup,
+        ),
+        (
+            Datagram {
+                ttl: 0,
+                ..Datagram::probe(OWN_V4).payload(vec![0xff; 44])
+            },
+            OWN_V4.into(),
+            Reflected,
+        ),
     ];
     for hook in RECEIVERS {
         for (probe, own, counter) in &table {
@@ -87,7 +115,13 @@ fn sessions_count_apart() {
                     let sequence = round * (index as u32 + 1) + step;
                     let group = probe.destination.is_multicast();
                     let own = if group { OWN_V4.into() } else { probe.destination };
-                    assert_reflected(probe, own, sequence, if group { ReflectedGroup } else { Reflected }, &outcome);
+                    assert_reflected(
+                        probe,
+                        own,
+                        sequence,
+                        if group { ReflectedGroup } else { Reflected },
+                        &outcome,
+                    );
                 }
             }
         }
@@ -118,7 +152,12 @@ fn both_programs_share_the_sessions() {
 fn a_checksum_left_out_or_left_to_a_device() {
     for hook in RECEIVERS {
         for keep_partial in [0, 1] {
-            let Some(mut rig) = Rig::with(&Settings { partial_checksums: keep_partial, ..settings() }) else { return };
+            let Some(mut rig) = Rig::with(&Settings {
+                partial_checksums: keep_partial,
+                ..settings()
+            }) else {
+                return;
+            };
             let mut sequence = 0;
             for (probe, own) in [
                 (Datagram::probe(OWN_V4), IpAddr::from(OWN_V4)),
@@ -129,7 +168,11 @@ fn a_checksum_left_out_or_left_to_a_device() {
                 let outcome = rig.run(hook, &with_checksum(&probe, partial_checksum(&probe)));
                 assert_eq!(outcome.verdict, Verdict::Transmit);
                 let reply = expected_reply(&probe, own, 0, &outcome);
-                let expected = if keep_partial == 1 { with_checksum(&reply, partial_checksum(&reply)) } else { reply.build() };
+                let expected = if keep_partial == 1 {
+                    with_checksum(&reply, partial_checksum(&reply))
+                } else {
+                    reply.build()
+                };
                 assert_eq!(outcome.frame, expected, "partial_checksums {keep_partial}");
 
                 let none = with_checksum(&probe, [0, 0]);
@@ -155,7 +198,11 @@ fn padding_behind_the_datagram_does_not_matter() {
             let probe = Datagram::probe(OWN_V4);
             let tail = vec![0xee; padding];
             let mut outcome = rig.run(hook, &[probe.build(), tail.clone()].concat());
-            assert_eq!(outcome.frame.split_off(probe.build().len()), tail, "the padding stays as it was");
+            assert_eq!(
+                outcome.frame.split_off(probe.build().len()),
+                tail,
+                "the padding stays as it was"
+            );
             assert_reflected(&probe, OWN_V4, sequence, Reflected, &outcome);
         }
     }
@@ -182,10 +229,16 @@ fn addresses_may_come_and_go() {
         let Some(mut rig) = Rig::new() else { return };
         let late = IpAddr::from([10, 9, 9, 9]);
         let probe = Datagram::probe(late);
-        rig.run(hook, &probe.build()).assert_passed(&probe.build(), &[Counter::NotForUs], "not yet an own address");
-        rig.object.destinations().unwrap().insert(Address::from(late), DESTINATION_OWN, 0).unwrap();
+        rig.run(hook, &probe.build())
+            .assert_passed(&probe.build(), &[Counter::NotForUs], "not yet an own address");
+        rig.object
+            .destinations()
+            .unwrap()
+            .insert(Address::from(late), DESTINATION_OWN, 0)
+            .unwrap();
         assert_reflected(&probe, late, 0, Reflected, &rig.run(hook, &probe.build()));
         rig.object.destinations().unwrap().remove(&Address::from(late)).unwrap();
-        rig.run(hook, &probe.build()).assert_passed(&probe.build(), &[Counter::NotForUs], "no longer an own address");
+        rig.run(hook, &probe.build())
+            .assert_passed(&probe.build(), &[Counter::NotForUs], "no longer an own address");
     }
 }

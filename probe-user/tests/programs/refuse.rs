@@ -42,14 +42,22 @@ fn what_stands_between_the_frame_and_an_answer() {
             ("a reply with a tag", with_tags(&reply, &[0x8100]), Some(Vlan)),
             ("options", with_options(&v4), Some(IpOptions)),
             ("a reply with options", with_options(&reply), Some(IpOptions)),
-            ("options behind a tag", with_tags(&with_options(&v4), &[0x8100]), Some(Vlan)),
+            (
+                "options behind a tag",
+                with_tags(&with_options(&v4), &[0x8100]),
+                Some(Vlan),
+            ),
             ("hop-by-hop", with_extensions(&v6, &[HOP_BY_HOP]), Some(Extension)),
             ("four headers", with_extensions(&v6, &[HOP_BY_HOP; 4]), Some(Extension)),
             ("five headers: nobody's", with_extensions(&v6, &[HOP_BY_HOP; 5]), None),
             ("first fragment", with_fragment(&v4, 0x2000), Some(Fragment)),
             ("later fragment", with_fragment(&v4, 0x2001), None),
             ("last fragment", with_fragment(&v4, 0x00b9), None),
-            ("first fragment, IPv6", with_extensions(&v6, &[FIRST_FRAGMENT]), Some(Fragment)),
+            (
+                "first fragment, IPv6",
+                with_extensions(&v6, &[FIRST_FRAGMENT]),
+                Some(Fragment),
+            ),
             ("later fragment, IPv6", with_extensions(&v6, &[LATER_FRAGMENT]), None),
         ],
     );
@@ -85,7 +93,11 @@ fn lengths_that_are_not_a_base_packets() {
         table.push(("IP length against UDP length", with_ip_length(length), Some(Malformed)));
     }
     for length in [73, 86, 1500, u16::MAX] {
-        table.push(("an IP packet longer than its datagram", with_ip_length(length), Some(PassedUp)));
+        table.push((
+            "an IP packet longer than its datagram",
+            with_ip_length(length),
+            Some(PassedUp),
+        ));
     }
     let mut v6 = Datagram::probe(OWN_V6).build();
     v6[ETHERNET + 4..][..2].copy_from_slice(&[0, 0]);
@@ -98,20 +110,72 @@ fn who_is_not_meant_and_who_is_not_answered() {
     let v4 = || Datagram::probe(OWN_V4);
     let v6 = || Datagram::probe(OWN_V6);
     let mut table = vec![
-        ("another host's address", Datagram::probe([10, 1, 1, 77]).build(), Some(NotForUs)),
-        ("another host's address, IPv6", Datagram::probe([0xfd00, 0, 0, 1, 0, 0, 0, 0x77]).build(), Some(NotForUs)),
-        ("a group not joined", Datagram::probe([239, 1, 2, 3]).build(), Some(NotForUs)),
-        ("broadcast", Datagram::probe([255, 255, 255, 255]).build(), Some(NotForUs)),
-        ("flooded this way", v4().to_mac([2, 0, 0, 0, 0, 0x77]).build(), Some(NotForUs)),
-        ("flooded this way, IPv6", v6().to_mac([2, 0, 0, 0, 0, 0x77]).build(), Some(NotForUs)),
-        ("own address by a group's MAC", v4().to_mac([1, 0, 0x5e, 0x7f, 0xff, 0xfa]).build(), Some(NotForUs)),
-        ("a reflector's own port", v4().ports(TEST_PORT, TEST_PORT).build(), Some(SourcePort)),
-        ("a reflector's own port, IPv6", v6().ports(TEST_PORT, TEST_PORT).build(), Some(SourcePort)),
-        ("source port zero is a reply to nobody", v4().ports(TEST_PORT, 0).build(), None),
+        (
+            "another host's address",
+            Datagram::probe([10, 1, 1, 77]).build(),
+            Some(NotForUs),
+        ),
+        (
+            "another host's address, IPv6",
+            Datagram::probe([0xfd00, 0, 0, 1, 0, 0, 0, 0x77]).build(),
+            Some(NotForUs),
+        ),
+        (
+            "a group not joined",
+            Datagram::probe([239, 1, 2, 3]).build(),
+            Some(NotForUs),
+        ),
+        (
+            "broadcast",
+            Datagram::probe([255, 255, 255, 255]).build(),
+            Some(NotForUs),
+        ),
+        (
+            "flooded this way",
+            v4().at_mac([2, 0, 0, 0, 0, 0x77]).build(),
+            Some(NotForUs),
+        ),
+        (
+            "flooded this way, IPv6",
+            v6().at_mac([2, 0, 0, 0, 0, 0x77]).build(),
+            Some(NotForUs),
+        ),
+        (
+            "own address by a group's MAC",
+            v4().at_mac([1, 0, 0x5e, 0x7f, 0xff, 0xfa]).build(),
+            Some(NotForUs),
+        ),
+        (
+            "a reflector's own port",
+            v4().ports(TEST_PORT, TEST_PORT).build(),
+            Some(SourcePort),
+        ),
+        (
+            "a reflector's own port, IPv6",
+            v6().ports(TEST_PORT, TEST_PORT).build(),
+            Some(SourcePort),
+        ),
+        (
+            "source port zero is a reply to nobody",
+            v4().ports(TEST_PORT, 0).build(),
+            None,
+        ),
     ];
-    for source in [[0, 0, 0, 0], [0, 1, 2, 3], [127, 0, 0, 1], [224, 0, 0, 1], [239, 255, 255, 250], [240, 0, 0, 1], [255; 4]] {
+    for source in [
+        [0, 0, 0, 0],
+        [0, 1, 2, 3],
+        [127, 0, 0, 1],
+        [224, 0, 0, 1],
+        [239, 255, 255, 250],
+        [240, 0, 0, 1],
+        [255; 4],
+    ] {
         table.push(("a source that is no host", v4().from(source).build(), Some(BadSource)));
-        table.push(("a source that is no host", Datagram::probe(GROUP_V4).from(source).build(), Some(BadSource)));
+        table.push((
+            "a source that is no host",
+            Datagram::probe(GROUP_V4).from(source).build(),
+            Some(BadSource),
+        ));
     }
     for source in ["::", "::1", "ff02::1", "ff0e::10"] {
         let source: std::net::Ipv6Addr = source.parse().unwrap();
@@ -126,7 +190,11 @@ fn who_is_not_meant_and_who_is_not_answered() {
 #[test]
 fn wrong_checksums() {
     let mut table = Vec::new();
-    for probe in [Datagram::probe(OWN_V4), Datagram::probe(GROUP_V4), Datagram::probe(OWN_V6)] {
+    for probe in [
+        Datagram::probe(OWN_V4),
+        Datagram::probe(GROUP_V4),
+        Datagram::probe(OWN_V6),
+    ] {
         let good = probe.build();
         let at = probe.udp_at();
         for flipped in [at, at + 6, at + 7, at + 8, at + 20, at + 51] {
@@ -138,7 +206,11 @@ fn wrong_checksums() {
     }
     let probe = Datagram::probe(OWN_V6);
     table.push(("none, IPv6", with_checksum(&probe, [0, 0]), Some(BadChecksum)));
-    table.push(("none, IPv6 group", with_checksum(&Datagram::probe(GROUP_V6), [0, 0]), Some(BadChecksum)));
+    table.push((
+        "none, IPv6 group",
+        with_checksum(&Datagram::probe(GROUP_V6), [0, 0]),
+        Some(BadChecksum),
+    ));
     for flipped in [ETHERNET + 1, ETHERNET + 4, ETHERNET + 8, ETHERNET + 10] {
         let mut frame = with_checksum(&Datagram::probe(OWN_V4), [0, 0]);
         frame[flipped] ^= 0x10;
@@ -165,9 +237,21 @@ fn no_address_to_answer_from() {
             ("IPv6 link-local", link_local.clone(), Some(NoOwnAddress)),
         ],
     );
-    assert_refused(&Settings { own_v6: Address::NONE, ..settings() }, &[("no global address", v6, Some(NoOwnAddress))]);
-    let global_only = Settings { own_v6_link_local: Address::NONE, ..settings() };
-    assert_refused(&global_only, &[("no link-local address", link_local, Some(NoOwnAddress))]);
+    assert_refused(
+        &Settings {
+            own_v6: Address::NONE,
+            ..settings()
+        },
+        &[("no global address", v6, Some(NoOwnAddress))],
+    );
+    let global_only = Settings {
+        own_v6_link_local: Address::NONE,
+        ..settings()
+    };
+    assert_refused(
+        &global_only,
+        &[("no link-local address", link_local, Some(NoOwnAddress))],
+    );
 }
 
 #[test]
@@ -176,7 +260,10 @@ fn loader_and_programs_of_two_versions() {
     let reply = Datagram::probe(OWN_V4).ports(TEST_PORT, SENDER_PORT_V4).build();
     for abi_version in [0, ABI_VERSION + 1, u32::MAX] {
         assert_refused(
-            &Settings { abi_version, ..settings() },
+            &Settings {
+                abi_version,
+                ..settings()
+            },
             &[
                 ("a probe", v4.clone(), Some(AbiMismatch)),
                 ("a probe, IPv6", v6.clone(), Some(AbiMismatch)),
@@ -192,10 +279,17 @@ fn loader_and_programs_of_two_versions() {
 fn programs_that_were_told_nothing_touch_nothing() {
     for program in [Program::Xdp, Program::Ingress, Program::Egress] {
         let Some(mut rig) = Rig::unset() else { return };
-        for ports in [(0, 0), (PROBER_PORT, 0), (0, PROBER_PORT), (PROBER_PORT, TEST_PORT), (TEST_PORT, SENDER_PORT_V4)] {
+        for ports in [
+            (0, 0),
+            (PROBER_PORT, 0),
+            (0, PROBER_PORT),
+            (PROBER_PORT, TEST_PORT),
+            (TEST_PORT, SENDER_PORT_V4),
+        ] {
             for destination in [OWN_V4.into(), GROUP_V4.into(), std::net::IpAddr::from(OWN_V6)] {
                 let frame = Datagram::probe(destination).ports(ports.0, ports.1).build();
-                rig.run(program, &frame).assert_passed(&frame, &[], &format!("{program:?}, {ports:?}"));
+                rig.run(program, &frame)
+                    .assert_passed(&frame, &[], &format!("{program:?}, {ports:?}"));
             }
         }
     }
@@ -203,13 +297,29 @@ fn programs_that_were_told_nothing_touch_nothing() {
 
 #[test]
 fn an_agent_that_only_reflects_has_no_replies() {
-    let no_sender = Settings { sender_port_v4: 0, sender_port_v6: 0, ..settings() };
+    let no_sender = Settings {
+        sender_port_v4: 0,
+        sender_port_v6: 0,
+        ..settings()
+    };
     assert_refused(
         &no_sender,
         &[
-            ("to port zero", Datagram::probe(OWN_V4).ports(TEST_PORT, 0).build(), None),
-            ("to port zero, IPv6", Datagram::probe(OWN_V6).ports(TEST_PORT, 0).build(), None),
-            ("to another port", Datagram::probe(OWN_V4).ports(TEST_PORT, SENDER_PORT_V4).build(), None),
+            (
+                "to port zero",
+                Datagram::probe(OWN_V4).ports(TEST_PORT, 0).build(),
+                None,
+            ),
+            (
+                "to port zero, IPv6",
+                Datagram::probe(OWN_V6).ports(TEST_PORT, 0).build(),
+                None,
+            ),
+            (
+                "to another port",
+                Datagram::probe(OWN_V4).ports(TEST_PORT, SENDER_PORT_V4).build(),
+                None,
+            ),
         ],
     );
 }
@@ -226,6 +336,8 @@ fn bystanders_are_not_counted() {
     arp[12..14].copy_from_slice(&[0x08, 0x06]);
     let mut version = Datagram::probe(OWN_V4).build();
     version[ETHERNET] = 0x65;
+    let mut version_v6 = Datagram::probe(OWN_V6).build();
+    version_v6[ETHERNET] = 0x45;
     let mut header = Datagram::probe(OWN_V4).build();
     header[ETHERNET] = 0x44;
     let mut icmp6 = Datagram::probe(OWN_V6).build();
@@ -236,13 +348,30 @@ fn bystanders_are_not_counted() {
             ("TCP to the test port", tcp, None),
             ("ARP", arp, None),
             ("IP version 6 in an IPv4 frame", version, None),
+            ("IP version 4 in an IPv6 frame", version_v6, None),
             ("a header of 16 bytes", header, None),
             ("ICMPv6", icmp6, None),
             ("UDP of others", Datagram::probe(OWN_V4).ports(53, 40_000).build(), None),
-            ("UDP of others, IPv6", Datagram::probe(OWN_V6).ports(53, 40_000).build(), None),
-            ("the ports the wrong way round", Datagram::probe(OWN_V4).ports(TEST_PORT, PROBER_PORT).build(), None),
-            ("the port of the other IP version", Datagram::probe(OWN_V4).ports(TEST_PORT, SENDER_PORT_V6).build(), None),
-            ("the port of the other IP version", Datagram::probe(OWN_V6).ports(TEST_PORT, SENDER_PORT_V4).build(), None),
+            (
+                "UDP of others, IPv6",
+                Datagram::probe(OWN_V6).ports(53, 40_000).build(),
+                None,
+            ),
+            (
+                "the ports the wrong way round",
+                Datagram::probe(OWN_V4).ports(TEST_PORT, PROBER_PORT).build(),
+                None,
+            ),
+            (
+                "the port of the other IP version",
+                Datagram::probe(OWN_V4).ports(TEST_PORT, SENDER_PORT_V6).build(),
+                None,
+            ),
+            (
+                "the port of the other IP version",
+                Datagram::probe(OWN_V6).ports(TEST_PORT, SENDER_PORT_V4).build(),
+                None,
+            ),
         ],
     );
 }
@@ -281,9 +410,23 @@ fn every_truncation() {
 
 /// A frame that is cut short passes unchanged, and counts at most once.
 fn assert_cut_short(outcome: &Outcome, frame: &[u8], program: Program) {
-    let reasons: &[Counter] = &[Malformed, ReplyMalformed, Unmatched, Vlan, IpOptions, Extension, Fragment];
+    let reasons: &[Counter] = &[
+        Malformed,
+        ReplyMalformed,
+        Unmatched,
+        Vlan,
+        IpOptions,
+        Extension,
+        Fragment,
+    ];
     let reason = outcome.counted.first().and_then(|(name, _)| {
-        reasons.iter().find(|&&reason| probe_common::abi::COUNTER_NAMES[reason as usize] == *name)
+        reasons
+            .iter()
+            .find(|&&reason| probe_common::abi::COUNTER_NAMES[reason as usize] == *name)
     });
-    outcome.assert_passed(frame, reason.map(std::slice::from_ref).unwrap_or_default(), &format!("{program:?}"));
+    outcome.assert_passed(
+        frame,
+        reason.map(std::slice::from_ref).unwrap_or_default(),
+        &format!("{program:?}"),
+    );
 }

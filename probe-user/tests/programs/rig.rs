@@ -61,7 +61,11 @@ impl Outcome {
     pub(crate) fn stamp(&self, at: usize) -> NtpTime {
         let wire = NtpTime::from_be_bytes(self.frame[at..][..8].try_into().unwrap());
         let unix_ns = wire.to_unix_ns(*self.unix.start());
-        assert!(self.unix.contains(&unix_ns), "the stamp {unix_ns} at {at} is not within {:?}", self.unix);
+        assert!(
+            self.unix.contains(&unix_ns),
+            "the stamp {unix_ns} at {at} is not within {:?}",
+            self.unix
+        );
         wire
     }
 
@@ -75,7 +79,10 @@ impl Outcome {
 
 /// The expected change of counters that count one packet.
 pub(crate) fn once(counters: &[Counter]) -> Vec<(&'static str, u64)> {
-    counters.iter().map(|&counter| (COUNTER_NAMES[counter as usize], 1)).collect()
+    counters
+        .iter()
+        .map(|&counter| (COUNTER_NAMES[counter as usize], 1))
+        .collect()
 }
 
 /// A loaded object with settings and addresses, and its ring buffer.
@@ -109,13 +116,15 @@ impl Rig {
     /// Loaded and told nothing.
     pub(crate) fn unset() -> Option<Self> {
         if !may_load() {
-            // Past the capture of test output, so that the line is seen.
-            let _ = writeln!(io::stderr(), "SKIPPED: needs root");
             return None;
         }
         let mut object = Object::load(0).unwrap();
         let samples = object.take_samples().unwrap();
-        Some(Self { object, samples, counters: [0; COUNTER_NAMES.len()] })
+        Some(Self {
+            object,
+            samples,
+            counters: [0; COUNTER_NAMES.len()],
+        })
     }
 
     /// Runs `program` once on `frame`.
@@ -149,7 +158,11 @@ impl Rig {
     pub(crate) fn counted(&mut self) -> Vec<(&'static str, u64)> {
         let before = std::mem::replace(&mut self.counters, self.object.counters().unwrap());
         let changes = self.counters.iter().zip(before).map(|(now, before)| now - before);
-        COUNTER_NAMES.into_iter().zip(changes).filter(|change| change.1 != 0).collect()
+        COUNTER_NAMES
+            .into_iter()
+            .zip(changes)
+            .filter(|change| change.1 != 0)
+            .collect()
     }
 
     /// The samples that the programs have handed over since.
@@ -170,7 +183,12 @@ impl Rig {
         data_out: Option<&mut [u8]>,
         repeat: u32,
     ) -> Result<TestRunResult, ProgramError> {
-        let options = TestRunOptions { data_in: Some(frame), data_out, repeat, ..TestRunOptions::new() };
+        let options = TestRunOptions {
+            data_in: Some(frame),
+            data_out,
+            repeat,
+            ..TestRunOptions::new()
+        };
         match program {
             Program::Xdp => self.object.xdp().unwrap().test_run(options),
             Program::Ingress => self.object.classifier(INGRESS).unwrap().test_run(options),
@@ -212,13 +230,18 @@ fn now(clock: ClockId) -> u64 {
     time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64
 }
 
-/// Whether this process has what loading takes (`capabilities(7)`).
-fn may_load() -> bool {
+/// Whether this process has what loading takes (`capabilities(7)`); says so if not.
+pub(crate) fn may_load() -> bool {
     const NET_ADMIN: u64 = 1 << 12;
     const SYS_ADMIN: u64 = 1 << 21;
     const BPF: u64 = 1 << 39;
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap();
     let effective = u64::from_str_radix(effective.trim(), 16).unwrap();
-    effective & SYS_ADMIN != 0 || effective & (BPF | NET_ADMIN) == BPF | NET_ADMIN
+    let may = effective & SYS_ADMIN != 0 || effective & (BPF | NET_ADMIN) == BPF | NET_ADMIN;
+    if !may {
+        // Past the capture of test output, so that the line is seen.
+        let _ = writeln!(io::stderr(), "SKIPPED: needs root");
+    }
+    may
 }

@@ -3,7 +3,6 @@
 mod tally;
 
 use std::{
-    env,
     io::{BufRead as _, BufReader},
     process::{Command, ExitCode, Stdio},
 };
@@ -83,7 +82,7 @@ impl TestArguments {
         if self.no_root {
             command.env(privilege::NO_ROOT, "1");
         } else if !privilege::is_root() {
-            command.env(runner_variable()?, "sudo -E --");
+            command.env(exec::runner_variable()?, "sudo -E --");
         }
         let mut child = command
             .stdout(Stdio::piped())
@@ -155,16 +154,6 @@ fn step(total: &mut Tally, name: &str, command: &mut Command) -> Result<()> {
         total.fail(name);
     }
     Ok(())
-}
-
-/// The variable by which cargo is told how to start a test.
-fn runner_variable() -> Result<String> {
-    let version = exec::run(&env::var("RUSTC").unwrap_or_else(|_| "rustc".to_owned()), ["-vV"])?;
-    let host = version
-        .lines()
-        .find_map(|line| line.strip_prefix("host: "))
-        .context("rustc does not tell its host")?;
-    Ok(format!("CARGO_TARGET_{}_RUNNER", host.to_uppercase().replace('-', "_")))
 }
 
 fn heading(name: &str) {

@@ -1,6 +1,7 @@
 //! What the whole-run tests share: a built kstamp, agents started in a lab, and their results read back.
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
+#![expect(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -12,15 +13,15 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 use xtask::lab::{AgentNs, Lab};
-use xtask::workspace;
+use xtask::{privilege, workspace};
 
 /// Whether a lab can be made; says so if not.
 pub fn can_run() -> bool {
-    let root = nix::unistd::geteuid().is_root();
-    if !root {
-        println!("SKIPPED: needs root for namespaces");
+    let why_not = privilege::why_no_root_tests();
+    if let Some(why) = why_not {
+        println!("SKIPPED: {why}");
     }
-    root
+    why_not.is_none()
 }
 
 /// The release binary, built once per test run.
@@ -46,7 +47,7 @@ pub struct Agent {
 impl Agent {
     /// Starts `kstamp COMMAND --iface PORT --format jsonl ARGUMENTS…` at `place`.
     pub fn start(lab: &Lab, place: &AgentNs, command: &str, arguments: &[&str]) -> Self {
-        let what = format!("{}-{}", place.namespace, fastrand());
+        let what = format!("{}-{}", place.namespace, number());
         let scratch = lab.scratch().unwrap();
         let (out, err) = (scratch.join(format!("{what}.out")), scratch.join(format!("{what}.err")));
         let mut process = lab.command(&place.namespace, kstamp(), [command, "--iface", &place.interface]);
@@ -117,7 +118,7 @@ impl Drop for Agent {
 }
 
 /// A number that no other agent of this process has.
-fn fastrand() -> u32 {
+fn number() -> u32 {
     use std::sync::atomic::{AtomicU32, Ordering};
     static NEXT: AtomicU32 = AtomicU32::new(0);
     NEXT.fetch_add(1, Ordering::Relaxed)
