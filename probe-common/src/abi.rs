@@ -116,8 +116,9 @@ pub struct Settings {
     pub mac: [u8; 6],
     /// 1 where frames reach the receive program with checksums left to the device (XDP generic, TC) and may leave so.
     pub partial_checksums: u8,
-    /// Zero.
-    pub reserved: u8,
+    /// 1 where TC ingress stands behind generic XDP: it then takes what was not shown to XDP, and counts no refusals,
+    /// which XDP has counted.
+    pub ingress_is_second: u8,
     /// Answers group probes of IPv4 senders; [`Address::NONE`] for none.
     pub own_v4: Address,
     /// Answers group probes of IPv6 senders; [`Address::NONE`] for none.

@@ -24,6 +24,9 @@ pub trait Hook: Source {
     /// The context, for debug lines.
     fn context(&self) -> &Self::Context;
 
+    /// Whether another program of ours has judged the packet before.
+    fn is_second(&self, settings: &Settings) -> bool;
+
     /// Whether the frame had a VLAN tag that was taken out of it.
     fn untagged(&self) -> bool;
 

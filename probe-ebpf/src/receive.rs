@@ -21,10 +21,10 @@ pub fn receive<H: Hook>(hook: &mut H) -> H::Verdict {
     };
     if settings.is_probe(&udp) {
         let outcome = may_be_taken(hook, &udp, settings).and_then(|()| reflect::reflect(hook, &udp, settings));
-        finish(hook, outcome, |hook| hook.transmit(settings))
+        finish(hook, settings, outcome, |hook| hook.transmit(settings))
     } else if settings.is_reply(&udp) {
         let outcome = may_be_taken(hook, &udp, settings).and_then(|()| collect::collect(hook, &udp, settings));
-        finish(hook, outcome, |_| H::CONSUME)
+        finish(hook, settings, outcome, |_| H::CONSUME)
     } else {
         H::PASS
     }
@@ -52,6 +52,7 @@ fn may_be_taken<H: Hook>(hook: &H, udp: &Udp, settings: &Settings) -> Result<(),
 #[inline(always)]
 fn finish<H: Hook>(
     hook: &H,
+    settings: &Settings,
     outcome: Result<Counter, Counter>,
     taken: impl FnOnce(&H) -> H::Verdict,
 ) -> H::Verdict {
@@ -62,8 +63,10 @@ fn finish<H: Hook>(
             taken(hook)
         }
         Err(counter) => {
-            count(counter);
-            debug!(hook.context(), "passed: counter {}", counter as u32);
+            if !hook.is_second(settings) {
+                count(counter);
+                debug!(hook.context(), "passed: counter {}", counter as u32);
+            }
             H::PASS
         }
     }

@@ -418,7 +418,7 @@ fn settings_of_bench() -> Settings {
         error_estimate: 1,
         mac: OWN_MAC,
         partial_checksums: 0,
-        reserved: 0,
+        ingress_is_second: 0,
         own_v4: Address::from_v4(OWN_V4),
         own_v6: Address::from_bytes(OWN_V6),
         own_v6_link_local: Address::NONE,

@@ -187,7 +187,7 @@ fn own_address_follows_the_senders_scope() {
         error_estimate: 1,
         mac: OWN_MAC,
         partial_checksums: 0,
-        reserved: 0,
+        ingress_is_second: 0,
         own_v4: Address::from_v4([10, 1, 1, 6]),
         own_v6: Address::NONE,
         own_v6_link_local: Address::from_bytes([0xfe; 16]),

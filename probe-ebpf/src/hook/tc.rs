@@ -71,6 +71,11 @@ impl Hook for TcHook {
     }
 
     #[inline(always)]
+    fn is_second(&self, settings: &Settings) -> bool {
+        settings.ingress_is_second != 0
+    }
+
+    #[inline(always)]
     fn untagged(&self) -> bool {
         // SAFETY: the kernel keeps the context valid while the program runs.
         unsafe { (*self.0.skb.skb).vlan_present != 0 }

@@ -56,6 +56,11 @@ impl Hook for XdpHook {
     }
 
     #[inline(always)]
+    fn is_second(&self, _: &Settings) -> bool {
+        false
+    }
+
+    #[inline(always)]
     fn untagged(&self) -> bool {
         false
     }

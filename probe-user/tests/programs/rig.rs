@@ -209,7 +209,7 @@ pub(crate) fn settings() -> Settings {
         error_estimate: 0x8c0d,
         mac: OWN_MAC,
         partial_checksums: 0,
-        reserved: 0,
+        ingress_is_second: 0,
         own_v4: IpAddr::from(OWN_V4).into(),
         own_v6: IpAddr::from(OWN_V6).into(),
         own_v6_link_local: IpAddr::from(OWN_LINK_LOCAL).into(),

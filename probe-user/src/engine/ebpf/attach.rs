@@ -36,9 +36,10 @@ pub struct Attachment {
     _receive: Receive,
 }
 
-enum Receive {
-    Xdp { _link: XdpLink },
-    Tc { _link: SchedClassifierLink },
+/// The links, kept for what dropping them does.
+struct Receive {
+    _xdp: Option<XdpLink>,
+    _ingress: Option<SchedClassifierLink>,
 }
 
 /// The egress program on an interface. It is detached when this is dropped.
@@ -48,21 +49,29 @@ pub struct Egress {
 
 /// Attaches the receive program to `interface`, of index `index`.
 pub fn receive(object: &mut Object, interface: &str, index: u32, mode: ReceiveMode) -> Result<Attachment, AttachError> {
-    let refused = refusal(interface, format!("the receive program ({mode})"));
-    let receive = match mode {
-        ReceiveMode::XdpNative | ReceiveMode::XdpGeneric => {
-            let flag = if mode == ReceiveMode::XdpNative { XdpMode::Driver } else { XdpMode::Skb };
+    let xdp_mode = match mode {
+        ReceiveMode::XdpNative => Some(XdpMode::Driver),
+        ReceiveMode::XdpGeneric => Some(XdpMode::Skb),
+        ReceiveMode::Tc => None,
+    };
+    let xdp = match xdp_mode {
+        Some(flag) => {
             let program = object.xdp()?;
             let link = program.attach_to_if_index(index, flag).and_then(|id| program.take_link(id));
-            Receive::Xdp { _link: link.map_err(refused)? }
+            Some(link.map_err(refusal(interface, format!("the receive program ({mode})")))?)
         }
-        ReceiveMode::Tc => {
-            let program = object.classifier(INGRESS)?;
-            let link = classifier(program, interface, TcAttachType::Ingress, LinkOrder::first());
-            Receive::Tc { _link: link.map_err(refused)? }
-        }
+        None => None,
     };
-    Ok(Attachment { mode, _receive: receive })
+    // Generic XDP is not shown packets that a TC program on this host has redirected, such as the replies of an agent
+    // that receives by TC (`skb_is_redirected` in `net/core/dev.c`). They are for the program at TC ingress.
+    let ingress = if mode == ReceiveMode::XdpNative {
+        None
+    } else {
+        let program = object.classifier(INGRESS)?;
+        let link = classifier(program, interface, TcAttachType::Ingress, LinkOrder::first());
+        Some(link.map_err(refusal(interface, "the receive program (tc)".to_owned()))?)
+    };
+    Ok(Attachment { mode, _receive: Receive { _xdp: xdp, _ingress: ingress } })
 }
 
 /// Attaches the egress program to `interface`, behind all others: what they delay or drop is not ours to stamp.

@@ -380,7 +380,7 @@ impl Port {
             sender_port_v4: sender_port(v4),
             sender_port_v6: sender_port(v6),
             clock: self.clock,
-            partial_checksums: mode != ReceiveMode::XdpNative,
+            mode,
         };
         self.object.set_settings(&facts.settings())?;
         let wanted = facts.destinations();

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use probe_common::abi::{ABI_VERSION, Address, DESTINATION_GROUP, DESTINATION_OWN, Settings};
 use probe_common::ntp::ErrorEstimate;
 
+use super::plan::ReceiveMode;
 use crate::host::clock::ClockState;
 use crate::host::link::{self, Link};
 
@@ -25,8 +26,8 @@ pub struct Facts<'a> {
     pub sender_port_v6: u16,
     /// This host's clock.
     pub clock: ClockState,
-    /// Whether frames come with checksums left to the device.
-    pub partial_checksums: bool,
+    /// Where the receive program runs.
+    pub mode: ReceiveMode,
 }
 
 /// The error estimate that goes with `clock`.
@@ -50,8 +51,9 @@ impl Facts<'_> {
             sender_port_v6: self.sender_port_v6,
             error_estimate: error_estimate(&self.clock).0,
             mac: self.link.mac,
-            partial_checksums: u8::from(self.partial_checksums),
-            reserved: 0,
+            // Native XDP sees frames from which the socket buffer, and with it what was left to the device, is gone.
+            partial_checksums: u8::from(self.mode != ReceiveMode::XdpNative),
+            ingress_is_second: u8::from(self.mode == ReceiveMode::XdpGeneric),
             own_v4: own(|ip| ip.is_ipv4()),
             own_v6: own(|ip| matches!(ip, IpAddr::V6(v6) if !v6.is_unicast_link_local())),
             own_v6_link_local: own(|ip| matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local())),
