@@ -21,7 +21,11 @@ fn main() -> Result<()> {
     // SAFETY: as above. What cargo has to say becomes warnings of this build, progress too.
     unsafe { env::set_var("CARGO_TERM_QUIET", "true") };
     let root = env::var("CARGO_MANIFEST_DIR").context("CARGO_MANIFEST_DIR")?;
-    let package = Package { name: "probe-ebpf", root_dir: &format!("{root}/../probe-ebpf"), ..Package::default() };
+    let package = Package {
+        name: "probe-ebpf",
+        root_dir: &format!("{root}/../probe-ebpf"),
+        ..Package::default()
+    };
     aya_build::build_ebpf([package], Toolchain::Custom(&toolchain)).map_err(|error| {
         anyhow!("building the eBPF programs with toolchain '{toolchain}': {error:#}; run `cargo xtask setup`")
     })?;

@@ -51,7 +51,10 @@ impl Address {
     /// ::ffff:a.b.c.d.
     #[inline(always)]
     pub const fn from_v4([a, b, c, d]: [u8; 4]) -> Self {
-        Self { first: 0, last: u64::from_ne_bytes([0, 0, 0xff, 0xff, a, b, c, d]) }
+        Self {
+            first: 0,
+            last: u64::from_ne_bytes([0, 0, 0xff, 0xff, a, b, c, d]),
+        }
     }
 
     /// ::ffff:a.b.c.d, from a word as it lies in memory.
@@ -394,7 +397,11 @@ mod tests {
     #[test]
     fn counter_names_are_unique_and_fit_json() {
         for (i, name) in COUNTER_NAMES.iter().enumerate() {
-            assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'), "{name}");
+            assert!(
+                name.bytes()
+                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'),
+                "{name}"
+            );
             assert!(!COUNTER_NAMES[..i].contains(name), "{name}");
         }
         assert_eq!(COUNTER_NAMES[Counter::RingFull as usize], "ring_full");

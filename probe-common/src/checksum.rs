@@ -90,7 +90,11 @@ pub fn judge(field: [u8; 2], pseudo: Sum, rest: Sum, may_be_absent: bool) -> Fou
 /// will add the rest.
 #[inline(always)]
 pub fn seal(pseudo: Sum, rest: Sum, partial: bool) -> [u8; 2] {
-    if partial { pseudo.fold() } else { Sum(pseudo.0 + rest.0).finish_udp() }
+    if partial {
+        pseudo.fold()
+    } else {
+        Sum(pseudo.0 + rest.0).finish_udp()
+    }
 }
 
 #[cfg(test)]

@@ -162,12 +162,22 @@ fn ipv4<S: Source + ?Sized>(source: &S, at: usize, tagged: Option<Obstacle>) -> 
     if version_ihl >> 4 != 4 || header_len < IPV4_LEN || fragment & 0x1fff != 0 {
         return None;
     }
-    let obstacle = if fragment & 0x2000 != 0 { tagged.or(Some(Obstacle::Fragment)) } else { tagged };
-    let found = Found { family: Family::V4, obstacle, ip_payload_len: total_len.saturating_sub(header_len as u16) };
+    let obstacle = if fragment & 0x2000 != 0 {
+        tagged.or(Some(Obstacle::Fragment))
+    } else {
+        tagged
+    };
+    let found = Found {
+        family: Family::V4,
+        obstacle,
+        ip_payload_len: total_len.saturating_sub(header_len as u16),
+    };
     if header_len == IPV4_LEN {
         found.ports(|offset| source.load(at + IPV4_LEN + offset))
     } else {
-        found.behind(Obstacle::IpOptions).ports(|offset| source.load_behind(at + header_len + offset))
+        found
+            .behind(Obstacle::IpOptions)
+            .ports(|offset| source.load_behind(at + header_len + offset))
     }
 }
 
@@ -179,7 +189,11 @@ fn ipv6<S: Source + ?Sized>(source: &S, at: usize, tagged: Option<Obstacle>) -> 
     }
     let mut next: u8 = source.load(at + 6)?;
     let payload_len = be16(source, at + 4)?;
-    let mut found = Found { family: Family::V6, obstacle: tagged, ip_payload_len: payload_len };
+    let mut found = Found {
+        family: Family::V6,
+        obstacle: tagged,
+        ip_payload_len: payload_len,
+    };
     if next == PROTOCOL_UDP {
         return found.ports(|offset| source.load(at + IPV6_LEN + offset));
     }
@@ -198,7 +212,11 @@ fn ipv6<S: Source + ?Sized>(source: &S, at: usize, tagged: Option<Obstacle>) -> 
             }
             _ => return None,
         };
-        found = found.behind(if next == FRAGMENT { Obstacle::Fragment } else { Obstacle::Extension });
+        found = found.behind(if next == FRAGMENT {
+            Obstacle::Fragment
+        } else {
+            Obstacle::Extension
+        });
         found.ip_payload_len = found.ip_payload_len.saturating_sub(header_len as u16);
         next = source.load_behind(udp_at)?;
         udp_at += header_len;
@@ -219,7 +237,10 @@ struct Found {
 impl Found {
     #[inline(always)]
     fn behind(self, obstacle: Obstacle) -> Self {
-        Self { obstacle: self.obstacle.or(Some(obstacle)), ..self }
+        Self {
+            obstacle: self.obstacle.or(Some(obstacle)),
+            ..self
+        }
     }
 
     /// Reads the UDP header through `load`, which takes offsets from its start.

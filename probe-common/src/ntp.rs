@@ -32,7 +32,9 @@ impl NtpTime {
         let near = near_unix_ns / NS_PER_S + UNIX_EPOCH_IN_NTP;
         let seconds = (self.0 >> 32) as u32;
         let ahead = seconds.wrapping_sub(near as u32) as i32;
-        let seconds = near.wrapping_add_signed(i64::from(ahead)).wrapping_sub(UNIX_EPOCH_IN_NTP);
+        let seconds = near
+            .wrapping_add_signed(i64::from(ahead))
+            .wrapping_sub(UNIX_EPOCH_IN_NTP);
         let ns = ((self.0 & 0xffff_ffff) * NS_PER_S + (1 << 31)) >> 32;
         seconds.wrapping_mul(NS_PER_S).wrapping_add(ns)
     }
@@ -96,7 +98,11 @@ impl ErrorEstimate {
 
     /// UTC nanoseconds since 1970 of the timestamp that stands beside this estimate.
     pub fn decode(self, wire: u64, near_unix_ns: u64) -> u64 {
-        if self.is_ptp() { ptp_to_unix_ns(wire) } else { NtpTime(wire).to_unix_ns(near_unix_ns) }
+        if self.is_ptp() {
+            ptp_to_unix_ns(wire)
+        } else {
+            NtpTime(wire).to_unix_ns(near_unix_ns)
+        }
     }
 }
 
@@ -120,7 +126,12 @@ mod tests {
 
     #[test]
     fn error_estimate_is_an_upper_bound_and_never_zero() {
-        for (error_ns, low, high) in [(0, 0, 1), (1, 1, 2), (1_000_000, 1_000_000, 1_010_000), (16_000_000_000, 16_000_000_000, 16_200_000_000)] {
+        for (error_ns, low, high) in [
+            (0, 0, 1),
+            (1, 1, 2),
+            (1_000_000, 1_000_000, 1_010_000),
+            (16_000_000_000, 16_000_000_000, 16_200_000_000),
+        ] {
             let bound = ErrorEstimate::new(false, error_ns).bound_ns().unwrap();
             assert!((low..=high).contains(&bound), "{error_ns}: {bound}");
         }

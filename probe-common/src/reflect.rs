@@ -152,7 +152,11 @@ pub fn answer<F: BaseFrame>(frame: &mut F, answer: &Answer<'_>, transmit: impl F
 
     let transmit = transmit().to_be_bytes();
     put(bytes, payload + stamp::TIMESTAMP, transmit);
-    put(bytes, udp + 6, checksum::seal(pseudo, rest.quad(transmit), answer.partial));
+    put(
+        bytes,
+        udp + 6,
+        checksum::seal(pseudo, rest.quad(transmit), answer.partial),
+    );
 }
 
 /// An IPv4 frame that holds exactly a base test packet.
@@ -262,7 +266,11 @@ impl BaseFrame for V6 {
     #[inline(always)]
     fn own_address(&self, settings: &Settings) -> Option<Address> {
         let link_local = self.0[V6_SOURCE] == 0xfe && self.0[V6_SOURCE + 1] & 0xc0 == 0x80;
-        let own = if link_local { settings.own_v6_link_local } else { settings.own_v6 };
+        let own = if link_local {
+            settings.own_v6_link_local
+        } else {
+            settings.own_v6
+        };
         (own != Address::NONE).then_some(own)
     }
 

@@ -22,7 +22,11 @@ pub fn collect<H: Hook>(hook: &H, udp: &Udp, settings: &Settings) -> Result<Coun
     }
     let reply = Reply::at(hook, udp.family).ok_or(Counter::ReplyMalformed)?;
     let source = reply.source;
-    let probe = InFlightKey { seq: reply.sender_sequence, ssid: reply.ssid, reserved: 0 };
+    let probe = InFlightKey {
+        seq: reply.sender_sequence,
+        ssid: reply.ssid,
+        reserved: 0,
+    };
     // SAFETY: an entry that is evicted and reused while it is read has another T1, and is refused for it.
     let sent = unsafe { IN_FLIGHT.get(&probe) }.ok_or(Counter::Unmatched)?;
     // A probe to a group may be answered by anyone, one to a host by that host.

@@ -64,7 +64,17 @@ fn remember_and_write(hook: &TcHook, udp: &Udp, settings: &Settings) -> Option<(
         reserved: 0,
     };
     // The record is made before the clock is read, so that making it is not measured.
-    IN_FLIGHT.insert(&key, &InFlight { t1_mono_ns: 0, t1_wire: 0, destination }, 0).ok()?;
+    IN_FLIGHT
+        .insert(
+            &key,
+            &InFlight {
+                t1_mono_ns: 0,
+                t1_wire: 0,
+                destination,
+            },
+            0,
+        )
+        .ok()?;
     let record = IN_FLIGHT.get_ptr_mut(&key)?;
 
     let t1_unix_ns = clock::unix_ns(settings);
@@ -75,5 +85,6 @@ fn remember_and_write(hook: &TcHook, udp: &Udp, settings: &Settings) -> Option<(
         (*record).t1_mono_ns = t1_mono_ns;
         (*record).t1_wire = t1.0;
     }
-    hook.replace(payload + TIMESTAMP, udp_at + UDP_CHECKSUM, t1.0.to_be()).then_some(())
+    hook.replace(payload + TIMESTAMP, udp_at + UDP_CHECKSUM, t1.0.to_be())
+        .then_some(())
 }

@@ -34,8 +34,5 @@ pub trait Hook: Source {
     fn transmit(&self, settings: &Settings) -> Self::Verdict;
 
     /// Lets `change` work on a frame of type `F`, and keeps what it did unless it fails.
-    fn edit<F: BaseFrame>(
-        &self,
-        change: impl FnOnce(&mut F) -> Result<Counter, Counter>,
-    ) -> Result<Counter, Counter>;
+    fn edit<F: BaseFrame>(&self, change: impl FnOnce(&mut F) -> Result<Counter, Counter>) -> Result<Counter, Counter>;
 }

@@ -1,9 +1,7 @@
 //! The session-reflector (RFC 8762 §4.3), stateful.
 
 use aya_ebpf::bindings::BPF_NOEXIST;
-use probe_common::abi::{
-    Counter, DESTINATION_GROUP, ReflectorSession, ReflectorSessionKey, Settings,
-};
+use probe_common::abi::{Counter, DESTINATION_GROUP, ReflectorSession, ReflectorSessionKey, Settings};
 use probe_common::checksum::Found;
 use probe_common::frame::{Family, Udp};
 use probe_common::ntp::NtpTime;
@@ -45,7 +43,9 @@ fn turn<F: BaseFrame>(frame: &mut F, settings: &Settings, receive_ns: u64) -> Re
     }
     let destination = frame.destination();
     // SAFETY: the loader replaces no entry while packets flow, it only adds and removes; the value is one word.
-    let kind = unsafe { DESTINATIONS.get(&destination) }.copied().ok_or(Counter::NotForUs)?;
+    let kind = unsafe { DESTINATIONS.get(&destination) }
+        .copied()
+        .ok_or(Counter::NotForUs)?;
     let (own, counter) = if kind == DESTINATION_GROUP {
         let own = frame.own_address(settings).ok_or(Counter::NoOwnAddress)?;
         (own, Counter::ReflectedGroup)

@@ -33,7 +33,13 @@ fn main() -> ExitCode {
     };
     match runtime.block_on(command::run(command)) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) if error.downcast_ref::<OutputError>().is_some_and(OutputError::is_reader_left) => ExitCode::SUCCESS,
+        Err(error)
+            if error
+                .downcast_ref::<OutputError>()
+                .is_some_and(OutputError::is_reader_left) =>
+        {
+            ExitCode::SUCCESS
+        }
         Err(error) => fail(FAILURE, &format!("{error:#}")),
     }
 }
@@ -52,7 +58,10 @@ fn start_logging(verbosity: u8, programs: bool) {
         _ => LevelFilter::Trace,
     };
     let mut logger = env_logger::Builder::new();
-    logger.filter_level(LevelFilter::Warn).filter_module("probe_user", level).format_timestamp_millis();
+    logger
+        .filter_level(LevelFilter::Warn)
+        .filter_module("probe_user", level)
+        .format_timestamp_millis();
     if programs {
         logger.filter_module("probe_ebpf", LevelFilter::Trace);
     }

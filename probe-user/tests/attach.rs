@@ -17,11 +17,19 @@ use support::{FAR_V4, NEAR_V4, Pair, can_run, count, run, summary};
 fn attach_xdp(namespace: &str, port: &str) -> Object {
     let (namespace, port) = (namespace.to_owned(), port.to_owned());
     let in_namespace = move || {
-        setns(File::open(format!("/run/netns/{namespace}")).unwrap(), CloneFlags::CLONE_NEWNET).unwrap();
+        setns(
+            File::open(format!("/run/netns/{namespace}")).unwrap(),
+            CloneFlags::CLONE_NEWNET,
+        )
+        .unwrap();
         // Ours, but never told its settings: it touches no packet.
         let mut object = Object::load(0).unwrap();
         let index = if_nametoindex(port.as_str()).unwrap();
-        object.xdp().unwrap().attach_to_if_index(index, XdpMode::Driver).unwrap();
+        object
+            .xdp()
+            .unwrap()
+            .attach_to_if_index(index, XdpMode::Driver)
+            .unwrap();
         object
     };
     std::thread::spawn(in_namespace).join().unwrap()
@@ -38,20 +46,35 @@ fn somebody_elses_xdp_program_is_named_and_left_alone() {
     let refused = pair.output(&pair.near, &["agent", "--iface", "port1", "--attach", "xdp-generic"]);
     let line = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert_eq!(refused.status.code(), Some(1), "{line}");
-    assert!(line.contains("kstamp_xdp (id ") && line.contains("--attach tc"), "{line}");
+    assert!(
+        line.contains("kstamp_xdp (id ") && line.contains("--attach tc"),
+        "{line}"
+    );
 
-    let far = pair.start(&pair.far, &["agent", "--iface", "port2", "--family", "v4", "--interval", "20ms"]);
-    let near = pair.start(&pair.near, &["agent", "--iface", "port1", "--family", "v4", "--interval", "20ms"]);
+    let far = pair.start(
+        &pair.far,
+        &["agent", "--iface", "port2", "--family", "v4", "--interval", "20ms"],
+    );
+    let near = pair.start(
+        &pair.near,
+        &["agent", "--iface", "port1", "--family", "v4", "--interval", "20ms"],
+    );
     let start = near.await_type("start");
     assert_eq!(start["attach"]["receive"], "tc", "{start:#}");
-    assert!(start["attach_reason"].as_str().unwrap().contains("kstamp_xdp (id "), "{start:#}");
+    assert!(
+        start["attach_reason"].as_str().unwrap().contains("kstamp_xdp (id "),
+        "{start:#}"
+    );
     far.await_type("peer");
     near.await_type("peer");
     std::thread::sleep(std::time::Duration::from_millis(500));
     let (status, records, stderr) = far.stop();
     assert!(status.success(), "{stderr}");
     let reflected = summary(&records, NEAR_V4, "unicast");
-    assert!(count(reflected, "received") > 10 && count(reflected, "lost") == 0, "{reflected:#}");
+    assert!(
+        count(reflected, "received") > 10 && count(reflected, "lost") == 0,
+        "{reflected:#}"
+    );
     assert!(near.stop().0.success());
     let link = run("ip", &["-n", &pair.near, "-d", "link", "show", "port1"]);
     assert!(link.contains("xdp"), "their program is still there: {link}");
@@ -76,10 +99,25 @@ fn a_mode_that_swallows_replies_is_left_while_running() {
     // Their program goes, the other end goes elsewhere: what native XDP transmits is dropped from now on.
     drop(theirs);
     run("ip", &["-n", near, "link", "set", "port2", "netns", far]);
-    run("ip", &["-n", far, "address", "add", &format!("{FAR_V4}/24"), "dev", "port2"]);
+    run(
+        "ip",
+        &["-n", far, "address", "add", &format!("{FAR_V4}/24"), "dev", "port2"],
+    );
     run("ip", &["-n", far, "link", "set", "port2", "up"]);
-    let arguments = ["--family", "v4", "--attach", "tc", "--interval", "20ms", "--report", "500ms"];
-    let prober = pair.start(far, &[&["agent", "--iface", "port2", "--peer", NEAR_V4][..], &arguments].concat());
+    let arguments = [
+        "--family",
+        "v4",
+        "--attach",
+        "tc",
+        "--interval",
+        "20ms",
+        "--report",
+        "500ms",
+    ];
+    let prober = pair.start(
+        far,
+        &[&["agent", "--iface", "port2", "--peer", NEAR_V4][..], &arguments].concat(),
+    );
     let change = agent.await_type("attach");
     assert_eq!(change["receive"], "xdp-generic", "{change:#}");
     assert!(change["reason"].as_str().unwrap().contains("dropped"), "{change:#}");

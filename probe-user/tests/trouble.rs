@@ -29,18 +29,53 @@ fn bad_input_is_refused_before_anything_is_attached() {
         return;
     }
     let pair = Pair::new();
-    run("ip", &["-n", &pair.near, "link", "add", "idle0", "type", "veth", "peer", "name", "idle1"]);
-    run("ip", &["netns", "exec", &pair.near, "sysctl", "-qw", "net.ipv6.conf.idle1.disable_ipv6=1"]);
+    run(
+        "ip",
+        &[
+            "-n", &pair.near, "link", "add", "idle0", "type", "veth", "peer", "name", "idle1",
+        ],
+    );
+    run(
+        "ip",
+        &[
+            "netns",
+            "exec",
+            &pair.near,
+            "sysctl",
+            "-qw",
+            "net.ipv6.conf.idle1.disable_ipv6=1",
+        ],
+    );
     run("ip", &["-n", &pair.near, "link", "set", "idle1", "up"]);
     let agent = |rest: &[&'static str]| [&["agent", "--iface", "port1"], rest].concat();
     let table = [
         (vec!["agent", "--iface", "nosuch0"], 1, "no interface named nosuch0"),
         (vec!["agent", "--iface", "idle0"], 1, "ip link set idle0 up"),
-        (vec!["agent", "--iface", "idle1", "--family", "v6"], 1, "idle1 has no IPv6 address"),
-        (vec!["agent", "--iface", "idle1", "--family", "v4"], 1, "idle1 has no IPv4 address"),
-        (agent(&["--output", "/nosuch/directory/out"]), 1, "/nosuch/directory/out"),
-        (agent(&["--samples", "/nosuch/directory/out"]), 1, "/nosuch/directory/out"),
-        (agent(&["--group", "10.0.0.1"]), 2, "10.0.0.1 is not a multicast address"),
+        (
+            vec!["agent", "--iface", "idle1", "--family", "v6"],
+            1,
+            "idle1 has no IPv6 address",
+        ),
+        (
+            vec!["agent", "--iface", "idle1", "--family", "v4"],
+            1,
+            "idle1 has no IPv4 address",
+        ),
+        (
+            agent(&["--output", "/nosuch/directory/out"]),
+            1,
+            "/nosuch/directory/out",
+        ),
+        (
+            agent(&["--samples", "/nosuch/directory/out"]),
+            1,
+            "/nosuch/directory/out",
+        ),
+        (
+            agent(&["--group", "10.0.0.1"]),
+            2,
+            "10.0.0.1 is not a multicast address",
+        ),
         (agent(&["--interval", "0"]), 2, "--interval"),
         (agent(&["--attach", "fastest"]), 2, "fastest"),
         (agent(&["--port", "0"]), 2, "--port"),
@@ -67,7 +102,15 @@ fn without_privileges_it_says_which() {
     let copy = std::env::temp_dir().join(format!("kstamp-{}", std::process::id()));
     std::fs::copy(KSTAMP, &copy).unwrap();
     let output = Command::new("ip")
-        .args(["netns", "exec", &pair.near, "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"])
+        .args([
+            "netns",
+            "exec",
+            &pair.near,
+            "setpriv",
+            "--reuid=65534",
+            "--regid=65534",
+            "--clear-groups",
+        ])
         .arg(&copy)
         .args(["agent", "--iface", "port1"])
         .output()
@@ -103,7 +146,10 @@ fn sigint_and_sigterm_end_in_a_summary_and_a_clean_interface() {
     let far = pair.start(&pair.far, &["reflect", "--iface", "port2"]);
     far.await_type("start");
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
-        let near = pair.start(&pair.near, &["agent", "--iface", "port1", "--family", "v4", "--interval", "10ms"]);
+        let near = pair.start(
+            &pair.near,
+            &["agent", "--iface", "port1", "--family", "v4", "--interval", "10ms"],
+        );
         near.await_type("peer");
         near.signal(signal);
         let (status, records, stderr) = near.wait();
@@ -114,7 +160,10 @@ fn sigint_and_sigterm_end_in_a_summary_and_a_clean_interface() {
     }
     let (status, records, _) = far.stop();
     assert!(status.success());
-    assert!(counters(&records)["reflected_group"].as_u64().unwrap() >= 2, "{records:#?}");
+    assert!(
+        counters(&records)["reflected_group"].as_u64().unwrap() >= 2,
+        "{records:#?}"
+    );
 }
 
 #[test]
@@ -138,7 +187,11 @@ fn sigkill_leaves_nothing_and_the_next_start_succeeds() {
     assert!(programs.len() >= 3, "{programs:?}");
     near.signal(Signal::SIGKILL);
     near.wait();
-    let left = || loaded_programs().flatten().any(|program| programs.contains(&program.id()));
+    let left = || {
+        loaded_programs()
+            .flatten()
+            .any(|program| programs.contains(&program.id()))
+    };
     for _ in 0..100 {
         if !left() {
             break;
@@ -158,10 +211,24 @@ fn the_interface_may_go_down_and_away_and_come_back() {
         return;
     }
     let pair = Pair::new();
-    let arguments = ["--family", "v4", "--interval", "20ms", "--timeout", "200ms", "--report", "500ms"];
+    let arguments = [
+        "--family",
+        "v4",
+        "--interval",
+        "20ms",
+        "--timeout",
+        "200ms",
+        "--report",
+        "500ms",
+    ];
     let far = pair.start(&pair.far, &["reflect", "--iface", "port2", "--family", "v4"]);
-    let near = pair.start(&pair.near, &[&["agent", "--iface", "port1", "--peer", FAR_V4][..], &arguments].concat());
-    let event = |event: &'static str| move |record: &serde_json::Value| record["type"] == "interface" && record["event"] == event;
+    let near = pair.start(
+        &pair.near,
+        &[&["agent", "--iface", "port1", "--peer", FAR_V4][..], &arguments].concat(),
+    );
+    let event = |event: &'static str| {
+        move |record: &serde_json::Value| record["type"] == "interface" && record["event"] == event
+    };
     let answered = |record: &serde_json::Value| {
         record["type"] == "window" && record["path"] == "unicast" && record["received"].as_u64().unwrap() > 0
     };
@@ -185,11 +252,20 @@ fn the_interface_may_go_down_and_away_and_come_back() {
 
     let (status, records, stderr) = near.stop();
     assert!(status.success(), "{stderr}");
-    for record in records.iter().filter(|record| record["type"] == "summary" || record["type"] == "window") {
-        assert_eq!(count(record, "sent"), count(record, "received") + count(record, "lost") + count(record, "pending"));
+    for record in records
+        .iter()
+        .filter(|record| record["type"] == "summary" || record["type"] == "window")
+    {
+        assert_eq!(
+            count(record, "sent"),
+            count(record, "received") + count(record, "lost") + count(record, "pending")
+        );
     }
     let summary = summary(&records, FAR_V4, "unicast");
-    assert!(count(summary, "send_failed") > 0, "what could not leave is no loss of the network: {summary:#}");
+    assert!(
+        count(summary, "send_failed") > 0,
+        "what could not leave is no loss of the network: {summary:#}"
+    );
     assert!(far.stop().0.success());
 }
 
@@ -201,14 +277,23 @@ fn garbage_on_the_port_is_counted_and_never_answered() {
     let pair = Pair::new();
     let near = pair.start(&pair.near, &["agent", "--iface", "port1", "--family", "v4"]);
     near.await_type("start");
-    let packets: Vec<Vec<u8>> = vec![vec![], vec![0; 3], b"12".to_vec(), vec![0xff; 43], vec![0xff; 45], vec![0xaa; 1400]];
+    let packets: Vec<Vec<u8>> = vec![
+        vec![],
+        vec![0; 3],
+        b"12".to_vec(),
+        vec![0xff; 43],
+        vec![0xff; 45],
+        vec![0xaa; 1400],
+    ];
     let far = pair.far.clone();
     let sent = packets.len() as u64 * 20;
     let answered = std::thread::spawn(move || {
         let namespace = std::fs::File::open(format!("/run/netns/{far}")).unwrap();
         nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
         let socket = UdpSocket::bind((FAR_V4, 0)).unwrap();
-        socket.set_read_timeout(Some(std::time::Duration::from_millis(300))).unwrap();
+        socket
+            .set_read_timeout(Some(std::time::Duration::from_millis(300)))
+            .unwrap();
         for packet in packets.iter().cycle().take(packets.len() * 20) {
             socket.send_to(packet, (NEAR_V4, 1910)).unwrap();
         }
@@ -220,6 +305,10 @@ fn garbage_on_the_port_is_counted_and_never_answered() {
     let (status, records, stderr) = near.stop();
     assert!(status.success(), "{stderr}");
     let counters = counters(&records);
-    assert_eq!(count(counters, "passed_up") + count(counters, "malformed"), sent, "{counters:#}");
+    assert_eq!(
+        count(counters, "passed_up") + count(counters, "malformed"),
+        sent,
+        "{counters:#}"
+    );
     assert_eq!(count(counters, "reflected"), 0);
 }

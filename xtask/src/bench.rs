@@ -27,11 +27,19 @@ impl BenchCommand {
         let Self::Programs { arguments } = self;
         setup::prepare()?;
         let mut command = workspace::cargo();
-        command.args(["bench", "--quiet", "-p", "probe-user", "--bench", "programs", "--"]).args(arguments);
+        command
+            .args(["bench", "--quiet", "-p", "probe-user", "--bench", "programs", "--"])
+            .args(arguments);
         if !privilege::is_root() {
             command.env(exec::runner_variable()?, "sudo -E --");
         }
-        let status = command.status().with_context(|| format!("cannot start `{}`", exec::line(&command)))?;
-        Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        let status = command
+            .status()
+            .with_context(|| format!("cannot start `{}`", exec::line(&command)))?;
+        Ok(if status.success() {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        })
     }
 }

@@ -6,7 +6,8 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::{
-    bench::BenchCommand, check::TestArguments, forward::ForwardArguments, lab::LabCommand, run::RunArguments, setup::SetupArguments,
+    bench::BenchCommand, check::TestArguments, forward::ForwardArguments, lab::LabCommand, run::RunArguments,
+    setup::SetupArguments,
 };
 
 /// Set-up, lab, tests and benches of kstamp.

@@ -121,4 +121,3 @@ pub fn runner_variable() -> Result<String> {
         .context("rustc does not tell its host")?;
     Ok(format!("CARGO_TARGET_{}_RUNNER", host.to_uppercase().replace('-', "_")))
 }
-

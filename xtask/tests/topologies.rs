@@ -11,7 +11,9 @@ use xtask::lab::{Lab, Options, Topology};
 
 /// Runs two agents for `seconds`, the second a little longer so that the end causes no loss.
 fn run_both(lab: &Lab, seconds: u64, arguments: &[&str]) -> [Finished; 2] {
-    let [near, far, ..] = lab.agents() else { panic!("two agents") };
+    let [near, far, ..] = lab.agents() else {
+        panic!("two agents")
+    };
     let (short, long) = (format!("{seconds}s"), format!("{}s", seconds + 4));
     let far = Agent::start(lab, far, "agent", &[arguments, &["--duration", &long]].concat());
     let near = Agent::start(lab, near, "agent", &[arguments, &["--duration", &short]].concat());
@@ -29,18 +31,27 @@ fn default_interval_then_every_millisecond(topology: Topology) {
         return;
     }
     let lab = Lab::up(topology, &Options::default()).unwrap();
-    let [_, far, ..] = lab.agents() else { panic!("two agents") };
+    let [_, far, ..] = lab.agents() else {
+        panic!("two agents")
+    };
     let peers = [far.v4.to_string(), far.v6.to_string()];
 
     let [near, _] = run_both(&lab, 20, &[]);
     for (peer, path) in peers.iter().flat_map(|peer| [(peer, "group"), (peer, "unicast")]) {
         near.assert_no_loss(peer, path);
         let summary = near.summary(peer, path);
-        assert!((37..=41).contains(&count(summary, "sent")), "40 probes in 20 s: {summary:#}");
+        assert!(
+            (37..=41).contains(&count(summary, "sent")),
+            "40 probes in 20 s: {summary:#}"
+        );
         assert_eq!(summary["clock"], "same-clock", "{summary:#}");
         assert!(ms(summary, "rtt_ns", "p50") < 50.0, "{summary:#}");
     }
-    assert_eq!(near.of_type("window").len(), 8, "two windows of two paths to two addresses: {near:#?}");
+    assert_eq!(
+        near.of_type("window").len(),
+        8,
+        "two windows of two paths to two addresses: {near:#?}"
+    );
 
     let [near, _] = run_both(&lab, 10, &["--interval", "1ms"]);
     for (peer, path) in peers.iter().flat_map(|peer| [(peer, "group"), (peer, "unicast")]) {
@@ -67,7 +78,9 @@ fn delay_is_found_in_its_directions() {
         return;
     }
     let lab = Lab::up(Topology::Delay, &Options::default()).unwrap();
-    let [first, second, ..] = lab.agents() else { panic!("two agents") };
+    let [first, second, ..] = lab.agents() else {
+        panic!("two agents")
+    };
     let agents = run_both(&lab, 10, &["--interval", "100ms"]);
     let sides = [(&agents[0], second, 20.0, 30.0), (&agents[1], first, 30.0, 20.0)];
     for (agent, peer, forward, backward) in sides {
@@ -93,10 +106,15 @@ fn veth_in_every_mode() {
         return;
     }
     let lab = Lab::up(Topology::Veth, &Options::default()).unwrap();
-    let [_, far, ..] = lab.agents() else { panic!("two agents") };
-    for (asked, got) in
-        [("auto", "xdp-generic"), ("xdp-native", "xdp-native"), ("xdp-generic", "xdp-generic"), ("tc", "tc")]
-    {
+    let [_, far, ..] = lab.agents() else {
+        panic!("two agents")
+    };
+    for (asked, got) in [
+        ("auto", "xdp-generic"),
+        ("xdp-native", "xdp-native"),
+        ("xdp-generic", "xdp-generic"),
+        ("tc", "tc"),
+    ] {
         let [near, _] = run_both(&lab, 3, &["--attach", asked, "--interval", "10ms"]);
         assert_eq!(near.start()["attach"]["receive"], got, "{near:#?}");
         assert!(!near.start()["attach_reason"].as_str().unwrap().is_empty());

@@ -18,7 +18,11 @@ fn v4_frame(payload: &[u8]) -> Vec<u8> {
 
 fn v6_frame(payload: &[u8]) -> Vec<u8> {
     let mut frame = Vec::new();
-    PacketBuilder::ethernet2(MACS.0, MACS.1).ipv6(V6.0, V6.1, 64).udp(40000, 1910).write(&mut frame, payload).unwrap();
+    PacketBuilder::ethernet2(MACS.0, MACS.1)
+        .ipv6(V6.0, V6.1, 64)
+        .udp(40000, 1910)
+        .write(&mut frame, payload)
+        .unwrap();
     frame
 }
 
@@ -50,7 +54,13 @@ fn with_extensions(frame: &[u8], headers: &[(u8, Vec<u8>)]) -> Vec<u8> {
 
 fn found(frame: &[u8]) -> (Family, Option<Obstacle>, u16, u16, Option<usize>) {
     let udp = udp(frame).expect("a UDP datagram");
-    (udp.family, udp.obstacle, udp.source_port, udp.destination_port, udp.payload_len())
+    (
+        udp.family,
+        udp.obstacle,
+        udp.source_port,
+        udp.destination_port,
+        udp.payload_len(),
+    )
 }
 
 #[test]
@@ -82,14 +92,34 @@ fn obstacles_are_recognised_and_the_ports_still_found() {
         (with_tags(&options, &[0x8100]), Family::V4, Obstacle::Vlan),
         (options, Family::V4, Obstacle::IpOptions),
         (fragment, Family::V4, Obstacle::Fragment),
-        (with_extensions(&v6, std::slice::from_ref(&hop_by_hop)), Family::V6, Obstacle::Extension),
-        (with_extensions(&v6, &[hop_by_hop.clone(), long_options]), Family::V6, Obstacle::Extension),
+        (
+            with_extensions(&v6, std::slice::from_ref(&hop_by_hop)),
+            Family::V6,
+            Obstacle::Extension,
+        ),
+        (
+            with_extensions(&v6, &[hop_by_hop.clone(), long_options]),
+            Family::V6,
+            Obstacle::Extension,
+        ),
         (with_extensions(&v6, &[authentication]), Family::V6, Obstacle::Extension),
-        (with_extensions(&v6, std::slice::from_ref(&first_fragment)), Family::V6, Obstacle::Fragment),
-        (with_extensions(&v6, &[hop_by_hop, first_fragment]), Family::V6, Obstacle::Extension),
+        (
+            with_extensions(&v6, std::slice::from_ref(&first_fragment)),
+            Family::V6,
+            Obstacle::Fragment,
+        ),
+        (
+            with_extensions(&v6, &[hop_by_hop, first_fragment]),
+            Family::V6,
+            Obstacle::Extension,
+        ),
     ];
     for (frame, family, obstacle) in table {
-        assert_eq!(found(&frame), (family, Some(obstacle), 40000, 1910, Some(44)), "{obstacle:?}");
+        assert_eq!(
+            found(&frame),
+            (family, Some(obstacle), 40000, 1910, Some(44)),
+            "{obstacle:?}"
+        );
     }
 }
 
@@ -112,7 +142,18 @@ fn what_has_no_ports_is_nobodys() {
     let later_v6 = with_extensions(&v6, &[(FRAGMENT, vec![0, 0x05, 0xa8, 0, 0, 0, 7])]);
     let endless = with_extensions(&v6, &vec![(HOP_BY_HOP, vec![0, 1, 4, 0, 0, 0, 0]); 5]);
     let triple = with_tags(&v4, &[0x88a8, 0x8100, 0x8100]);
-    for frame in [later_fragment, tcp, arp, version, version_v6, short_header, later_v6, endless, triple, Vec::new()] {
+    for frame in [
+        later_fragment,
+        tcp,
+        arp,
+        version,
+        version_v6,
+        short_header,
+        later_v6,
+        endless,
+        triple,
+        Vec::new(),
+    ] {
         assert_eq!(udp(&frame[..]), None, "{frame:02x?}");
     }
 }

@@ -36,7 +36,14 @@ fn v6(source: [u8; 16], destination: [u8; 16], payload: &[u8]) -> V6 {
 }
 
 fn reply<'a>(own: &'a Address, sequence: u32, partial: bool) -> Answer<'a> {
-    Answer { mac: OWN_MAC, own, sequence, receive: NtpTime(0xd0d1_d2d3_d4d5_d6d7), error: 0xc0c1, partial }
+    Answer {
+        mac: OWN_MAC,
+        own,
+        sequence,
+        receive: NtpTime(0xd0d1_d2d3_d4d5_d6d7),
+        error: 0xc0c1,
+        partial,
+    }
 }
 
 /// The reply's payload as [`stamp::into_reply`] would make it.
@@ -194,8 +201,14 @@ fn own_address_follows_the_senders_scope() {
     };
     let mut link_local = [0; 16];
     link_local[..2].copy_from_slice(&[0xfe, 0x80]);
-    assert_eq!(v4(OWN_MAC, [10, 1, 1, 6], &payload(0, 0)).own_address(&settings), Some(settings.own_v4));
-    assert_eq!(v6(link_local, [0xff; 16], &payload(0, 0)).own_address(&settings), Some(Address::from_bytes([0xfe; 16])));
+    assert_eq!(
+        v4(OWN_MAC, [10, 1, 1, 6], &payload(0, 0)).own_address(&settings),
+        Some(settings.own_v4)
+    );
+    assert_eq!(
+        v6(link_local, [0xff; 16], &payload(0, 0)).own_address(&settings),
+        Some(Address::from_bytes([0xfe; 16]))
+    );
     assert_eq!(v6([0xfd; 16], [0xff; 16], &payload(0, 0)).own_address(&settings), None);
 }
 

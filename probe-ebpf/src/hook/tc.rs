@@ -30,7 +30,10 @@ impl TcHook {
         };
         // With no size among the flags, the helper takes a difference of sums (RFC 1624) in place of two words.
         let difference = Sum::ZERO.quad(new.to_ne_bytes()).quad((!old).to_ne_bytes()).fold();
-        let (difference, flags) = (u64::from(u16::from_ne_bytes(difference)), u64::from(BPF_F_MARK_MANGLED_0));
+        let (difference, flags) = (
+            u64::from(u16::from_ne_bytes(difference)),
+            u64::from(BPF_F_MARK_MANGLED_0),
+        );
         self.0.skb.store(offset, &new, 0).is_ok()
             && self.0.skb.l4_csum_replace(checksum_at, 0, difference, flags).is_ok()
     }
@@ -52,9 +55,8 @@ impl Source for TcHook {
         let mut word = W::ZERO;
         let length = size_of::<W>() as u32;
         // SAFETY: `word` is as long as is said, and the helper checks the offset against the packet.
-        let status = unsafe {
-            bpf_skb_load_bytes(self.0.skb.skb.cast(), offset as u32, (&raw mut word).cast(), length)
-        };
+        let status =
+            unsafe { bpf_skb_load_bytes(self.0.skb.skb.cast(), offset as u32, (&raw mut word).cast(), length) };
         (status == 0).then_some(word)
     }
 }
@@ -88,10 +90,7 @@ impl Hook for TcHook {
     }
 
     #[inline(always)]
-    fn edit<F: BaseFrame>(
-        &self,
-        change: impl FnOnce(&mut F) -> Result<Counter, Counter>,
-    ) -> Result<Counter, Counter> {
+    fn edit<F: BaseFrame>(&self, change: impl FnOnce(&mut F) -> Result<Counter, Counter>) -> Result<Counter, Counter> {
         let scratch = SCRATCH.get_ptr_mut(0).ok_or(Counter::ReflectFailed)?;
         let (skb, length) = (self.0.skb.skb, size_of::<F>() as u32);
         // SAFETY: `scratch` has room for the longest `BaseFrame`, and is this CPU's own while the program runs.

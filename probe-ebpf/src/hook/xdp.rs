@@ -71,10 +71,7 @@ impl Hook for XdpHook {
     }
 
     #[inline(always)]
-    fn edit<F: BaseFrame>(
-        &self,
-        change: impl FnOnce(&mut F) -> Result<Counter, Counter>,
-    ) -> Result<Counter, Counter> {
+    fn edit<F: BaseFrame>(&self, change: impl FnOnce(&mut F) -> Result<Counter, Counter>) -> Result<Counter, Counter> {
         let frame = self.at::<F>(0).ok_or(Counter::Malformed)?;
         // SAFETY: the frame lies within the packet, a `BaseFrame` is a plain byte array, and nothing else refers to
         // packet memory while `change` runs.

@@ -43,7 +43,9 @@ pub async fn run(mut config: AgentConfig) -> Result<()> {
     let started_ns = monotonic_ns();
     let mut run = Run {
         agent: Agent::new(config.core.clone(), started_ns),
-        over_ns: config.duration_ns.map_or(u64::MAX, |duration_ns| started_ns + duration_ns),
+        over_ns: config
+            .duration_ns
+            .map_or(u64::MAX, |duration_ns| started_ns + duration_ns),
         port,
         ring,
         introductions,
@@ -95,13 +97,19 @@ impl Run {
         // The clock is read before the ring is: a reply stamped before `now_ns` is then seen before its probe expires.
         let now_ns = monotonic_ns();
         self.take_samples();
-        self.agent.expire(now_ns, &mut |ssid, seq, peer| self.port.fate(ssid, seq, peer));
+        self.agent
+            .expire(now_ns, &mut |ssid, seq, peer| self.port.fate(ssid, seq, peer));
         while let Some(transmit) = self.agent.poll_transmit(now_ns) {
             let to = match transmit.destination {
                 Destination::Peer(peer) => Some(peer),
                 Destination::Group(family) => {
                     let v6 = family == Family::V6;
-                    self.config.port.groups.iter().copied().find(|group| group.is_ipv6() == v6)
+                    self.config
+                        .port
+                        .groups
+                        .iter()
+                        .copied()
+                        .find(|group| group.is_ipv6() == v6)
                 }
             };
             let sent = to.map(|to| self.port.send(to, transmit.ssid, transmit.seq));
@@ -117,7 +125,8 @@ impl Run {
         let now_ns = monotonic_ns();
         let clock = self.port.clock();
         let own_error_ns = clock.synchronised.then_some(clock.error_ns);
-        self.ring.drain(|sample| self.agent.reply(&reply(sample, own_error_ns), now_ns));
+        self.ring
+            .drain(|sample| self.agent.reply(&reply(sample, own_error_ns), now_ns));
     }
 
     fn report_events(&mut self, now_ns: u64) -> Result<()> {

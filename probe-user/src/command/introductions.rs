@@ -23,7 +23,12 @@ impl Introductions {
     /// `own` is what this agent says of itself; questions come to `test_port`.
     pub fn new(own: Identity, test_port: u16) -> Self {
         let limit = AnswerLimit::new(monotonic_ns());
-        Self { own, test_port, exchange: Exchange::default(), limit }
+        Self {
+            own,
+            test_port,
+            exchange: Exchange::default(),
+            limit,
+        }
     }
 
     /// What this agent says of itself, to be kept up to date.
@@ -50,7 +55,10 @@ impl Introductions {
             let Some(question) = wire::question(&self.own, port.error_estimate(), realtime_ns()) else {
                 continue;
             };
-            if let Err(error) = sockets.control.try_send_to(&question, sockets.endpoint(peer, self.test_port)) {
+            if let Err(error) = sockets
+                .control
+                .try_send_to(&question, sockets.endpoint(peer, self.test_port))
+            {
                 debug!("cannot ask {peer} who it is: {error}");
             }
         }
@@ -70,7 +78,10 @@ impl Introductions {
         }
         agent.set_same_clock(from, identity.clock == self.own.clock);
         agent.set_stateful(from, identity.stateful);
-        debug!("{from} is {} ({}, {})", identity.name, identity.version, identity.receive);
+        debug!(
+            "{from} is {} ({}, {})",
+            identity.name, identity.version, identity.receive
+        );
         Some((from, identity))
     }
 
@@ -81,7 +92,11 @@ impl Introductions {
         if from.port() == self.test_port || from.ip().is_multicast() || !self.limit.allow(now_ns) {
             return;
         }
-        let arrival = wire::Arrival { receive_ns, transmit_ns: realtime_ns(), error: port.error_estimate() };
+        let arrival = wire::Arrival {
+            receive_ns,
+            transmit_ns: realtime_ns(),
+            error: port.error_estimate(),
+        };
         let answer = wire::answer(&passed_up.packet, &self.own, arrival);
         if let Some((answer, sockets)) = answer.zip(port.sockets(v6))
             && let Err(error) = sockets.test.try_send_to(&answer, from)

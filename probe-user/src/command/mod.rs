@@ -52,7 +52,10 @@ async fn families_present(interface: &str) -> Result<Families> {
         None => Vec::new(),
     };
     let is_present = |family| addresses.iter().any(|address| Family::of(address.ip) == family);
-    Ok(Families { v4: is_present(Family::V4), v6: is_present(Family::V6) })
+    Ok(Families {
+        v4: is_present(Family::V4),
+        v6: is_present(Family::V6),
+    })
 }
 
 /// What this agent says of itself.

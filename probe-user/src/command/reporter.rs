@@ -37,7 +37,12 @@ impl<'a> From<&'a AgentConfig> for Subject<'a> {
 
 impl<'a> From<&'a ReflectConfig> for Subject<'a> {
     fn from(config: &'a ReflectConfig) -> Self {
-        Self { name: &config.name, port: &config.port, interval_ns: None, timeout_ns: None }
+        Self {
+            name: &config.name,
+            port: &config.port,
+            interval_ns: None,
+            timeout_ns: None,
+        }
     }
 }
 
@@ -56,7 +61,10 @@ impl Reporter {
         Ok(Self {
             output: Output::open(config.format, config.output.as_deref())?,
             samples: config.samples.as_deref().map(Samples::create).transpose()?,
-            attach: model::Attach { egress: model::AttachMode::Tc, receive: model::AttachMode::Tc },
+            attach: model::Attach {
+                egress: model::AttachMode::Tc,
+                receive: model::AttachMode::Tc,
+            },
             names: BTreeMap::new(),
             windows: Vec::new(),
         })
@@ -64,7 +72,12 @@ impl Reporter {
 
     /// The programs are attached.
     pub fn start<'a>(&mut self, subject: impl Into<Subject<'a>>, port: &Port) -> Result<(), OutputError> {
-        let Subject { name, port: config, interval_ns, timeout_ns } = subject.into();
+        let Subject {
+            name,
+            port: config,
+            interval_ns,
+            timeout_ns,
+        } = subject.into();
         let (receive, reason) = port.attachment().unwrap_or((ReceiveMode::Tc, ""));
         self.attach.receive = receive.into();
         self.output.export(&model::Event::Start(model::Start {
@@ -93,7 +106,11 @@ impl Reporter {
     /// Something happened to the interface.
     pub fn port_event(&mut self, interface: &str, event: &PortEvent) -> Result<(), OutputError> {
         let change = |event| {
-            model::Event::Interface(model::InterfaceChange { event, interface: interface.to_owned(), time: now() })
+            model::Event::Interface(model::InterfaceChange {
+                event,
+                interface: interface.to_owned(),
+                time: now(),
+            })
         };
         let event = match event {
             PortEvent::Down => change(model::InterfaceEvent::Down),
@@ -121,7 +138,13 @@ impl Reporter {
                 self.windows.push(*report);
                 Ok(())
             }
-            Event::Sample { peer, path, seq, reply, outcome } => {
+            Event::Sample {
+                peer,
+                path,
+                seq,
+                reply,
+                outcome,
+            } => {
                 let Some(samples) = &mut self.samples else {
                     return Ok(());
                 };
@@ -143,7 +166,8 @@ impl Reporter {
         if let Some(samples) = &mut self.samples {
             samples.flush()?;
         }
-        self.output.export(&model::Event::Windows(model::Windows { time: now(), results }))
+        self.output
+            .export(&model::Event::Windows(model::Windows { time: now(), results }))
     }
 
     /// The kernel's counters while the run goes on.
@@ -157,7 +181,10 @@ impl Reporter {
             self.flush_windows()?;
         }
         let results = self.results(summaries);
-        self.output.export(&model::Event::End(model::End { results, counters: named(counters) }))
+        self.output.export(&model::Event::End(model::End {
+            results,
+            counters: named(counters),
+        }))
     }
 
     fn peer(&mut self, event: model::PeerEvent, peer: IpAddr, found: Found) -> Result<(), OutputError> {
@@ -176,14 +203,26 @@ impl Reporter {
         let utc = UtcOffset::new(monotonic_ns(), realtime_ns());
         let result = |report: &Report| {
             let peer_name = self.names.get(&report.peer).map(|identity| identity.name.as_str());
-            Results::new(report, Context { utc, attach: self.attach, peer_name })
+            Results::new(
+                report,
+                Context {
+                    utc,
+                    attach: self.attach,
+                    peer_name,
+                },
+            )
         };
         reports.iter().map(result).collect()
     }
 }
 
 fn named(counters: &BTreeMap<&'static str, u64>) -> model::Counters {
-    model::Counters(counters.iter().map(|(&name, &value)| (name.to_owned(), value)).collect())
+    model::Counters(
+        counters
+            .iter()
+            .map(|(&name, &value)| (name.to_owned(), value))
+            .collect(),
+    )
 }
 
 fn now() -> Utc {
@@ -191,5 +230,7 @@ fn now() -> Utc {
 }
 
 fn kernel_release() -> String {
-    nix::sys::utsname::uname().map(|uname| uname.release().to_string_lossy().into_owned()).unwrap_or_default()
+    nix::sys::utsname::uname()
+        .map(|uname| uname.release().to_string_lossy().into_owned())
+        .unwrap_or_default()
 }

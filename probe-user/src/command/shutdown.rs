@@ -12,8 +12,11 @@ pub struct Shutdown {
 impl Shutdown {
     /// Catches them from now on.
     pub fn new() -> io::Result<Self> {
-        let signals =
-            [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?];
+        let signals = [
+            signal(SignalKind::interrupt())?,
+            signal(SignalKind::terminate())?,
+            signal(SignalKind::hangup())?,
+        ];
         Ok(Self { signals })
     }
 

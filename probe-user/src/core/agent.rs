@@ -70,10 +70,7 @@ impl Agent {
             refused: 0,
             config,
         };
-        for (family, enabled) in [
-            (Family::V4, agent.config.group.v4),
-            (Family::V6, agent.config.group.v6),
-        ] {
+        for (family, enabled) in [(Family::V4, agent.config.group.v4), (Family::V6, agent.config.group.v6)] {
             if let Some(ssid) = agent.free_ssid().filter(|_| enabled) {
                 agent.by_ssid.insert(ssid, Owner::Group(agent.groups.len()));
                 let numbers = Numbers::new(ssid);
@@ -112,10 +109,7 @@ impl Agent {
             Owner::Group(group) => {
                 let group = &mut self.groups[group];
                 let seq = group.numbers.next();
-                group.recent.push_back(GroupProbe {
-                    seq,
-                    sent_ns: now_ns,
-                });
+                group.recent.push_back(GroupProbe { seq, sent_ns: now_ns });
                 let family = group.family;
                 for peer in self.peers.iter_mut().filter(|peer| peer.in_group) {
                     if let Some(session) = &mut peer.group
@@ -132,11 +126,7 @@ impl Agent {
             self.schedule.leave(ssid);
         }
         self.expiry_ns = self.expiry_ns.min(self.deadline(now_ns));
-        Some(Transmit {
-            destination,
-            ssid,
-            seq,
-        })
+        Some(Transmit { destination, ssid, seq })
     }
 
     /// The kernel refused a probe: it is `send_failed`, not sent.
@@ -301,9 +291,6 @@ fn deadline(sent_ns: u64, timeout_ns: u64) -> u64 {
 /// Takes the finished windows out of a peer's sessions.
 fn hand_out(peer: &mut Peer, events: &mut VecDeque<Event>) {
     for (_, session) in peer.sessions() {
-        events.extend(
-            std::iter::from_fn(|| session.take_finished())
-                .map(|report| Event::Window(Box::new(report))),
-        );
+        events.extend(std::iter::from_fn(|| session.take_finished()).map(|report| Event::Window(Box::new(report))));
     }
 }

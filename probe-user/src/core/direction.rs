@@ -72,12 +72,7 @@ pub(super) struct Direction {
 
 impl Direction {
     /// Whether the reflector keeps a counter of its own, as its identity tells or as a reply proved.
-    pub(super) fn set_stateful(
-        &mut self,
-        stateful: bool,
-        history: &mut History,
-        ledger: &mut Ledger,
-    ) {
+    pub(super) fn set_stateful(&mut self, stateful: bool, history: &mut History, ledger: &mut Ledger) {
         if self.stateful == stateful {
             return;
         }
@@ -131,13 +126,8 @@ impl Direction {
             }
             self.scanned += 1;
         }
-        let open_since = history
-            .oldest_pending()
-            .map_or(u64::MAX, |(_, probe)| probe.sent_ns);
-        while let Some(mark) = self
-            .candidates
-            .pop_front_if(|mark| mark.received_ns <= open_since)
-        {
+        let open_since = history.oldest_pending().map_or(u64::MAX, |(_, probe)| probe.sent_ns);
+        while let Some(mark) = self.candidates.pop_front_if(|mark| mark.received_ns <= open_since) {
             self.judge(mark, history, ledger);
         }
     }
@@ -148,13 +138,7 @@ impl Direction {
     }
 
     /// The probe at `slot` was answered once more, with another counter than before.
-    pub(super) fn additional(
-        &mut self,
-        slot: u64,
-        counter: u32,
-        history: &mut History,
-        ledger: &mut Ledger,
-    ) {
+    pub(super) fn additional(&mut self, slot: u64, counter: u32, history: &mut History, ledger: &mut Ledger) {
         if self.extra.contains(&counter) {
             return;
         }
@@ -173,13 +157,10 @@ impl Direction {
 
     /// Counters below every remembered anchor cannot matter any more.
     fn drop_old_extra(&mut self, history: &History) {
-        let Some(oldest) =
-            (history.start()..history.end()).find_map(|slot| Mark::anchor(history, slot))
-        else {
+        let Some(oldest) = (history.start()..history.end()).find_map(|slot| Mark::anchor(history, slot)) else {
             return;
         };
-        self.extra
-            .retain(|&counter| ahead(counter, oldest.counter) > 0);
+        self.extra.retain(|&counter| ahead(counter, oldest.counter) > 0);
     }
 
     /// Nothing that was counted before can be compared with what comes.
@@ -193,10 +174,7 @@ impl Direction {
 
     /// An answered probe is a candidate if none before it has a larger counter, and ends the candidacy of those that do.
     fn consider(&mut self, mark: Mark, sent_ns: u64) {
-        if let Some(highest) = self
-            .highest
-            .filter(|highest| ahead(mark.counter, highest.counter) <= 0)
-        {
+        if let Some(highest) = self.highest.filter(|highest| ahead(mark.counter, highest.counter) <= 0) {
             if sent_ns < highest.received_ns {
                 while self
                     .candidates
@@ -254,9 +232,7 @@ impl Direction {
     /// The anchor before `slot`, not before the reflector began.
     fn anchor_before(&self, history: &History, slot: u64) -> Option<Mark> {
         let first = self.first_anchor.max(history.start());
-        (first..slot)
-            .rev()
-            .find_map(|slot| Mark::anchor(history, slot))
+        (first..slot).rev().find_map(|slot| Mark::anchor(history, slot))
     }
 
     /// The anchor that ends the span in which `counter` lies, if it is settled; `slot` is somewhere near.
@@ -334,11 +310,7 @@ impl Direction {
     ) {
         let stateful = self.stateful;
         let way = || {
-            let way = if forward > 0 {
-                Way::Forward
-            } else {
-                Way::Backward
-            };
+            let way = if forward > 0 { Way::Forward } else { Way::Backward };
             forward = forward.saturating_sub(1);
             stateful.then_some(way)
         };
@@ -346,13 +318,7 @@ impl Direction {
     }
 }
 
-fn place_each(
-    from: Mark,
-    to: Mark,
-    mut way: impl FnMut() -> Option<Way>,
-    history: &mut History,
-    ledger: &mut Ledger,
-) {
+fn place_each(from: Mark, to: Mark, mut way: impl FnMut() -> Option<Way>, history: &mut History, ledger: &mut Ledger) {
     for slot in from.slot + 1..to.slot {
         if let Some(probe) = history.get_mut(slot)
             && let State::Lost(old) = probe.state

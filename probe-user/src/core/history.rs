@@ -84,10 +84,7 @@ impl History {
         let guess = usize::try_from(index.checked_sub(front.index)?).ok()?;
         let place = match self.probes.get(guess) {
             Some(probe) if probe.index == index => guess,
-            _ => self
-                .probes
-                .binary_search_by_key(&index, |probe| probe.index)
-                .ok()?,
+            _ => self.probes.binary_search_by_key(&index, |probe| probe.index).ok()?,
         };
         Some(self.forgotten + place as u64)
     }
@@ -128,10 +125,7 @@ impl History {
 
     /// Takes the oldest probe out if it is resolved and `unneeded` agrees, given its slot and how many there are.
     /// The newest stays: later numbers are unwrapped from it.
-    pub(super) fn forget_oldest(
-        &mut self,
-        unneeded: impl FnOnce(u64, &Probe, usize) -> bool,
-    ) -> Option<(u64, Probe)> {
+    pub(super) fn forget_oldest(&mut self, unneeded: impl FnOnce(u64, &Probe, usize) -> bool) -> Option<(u64, Probe)> {
         let (oldest, count) = (self.probes.front()?, self.probes.len());
         let resolved = oldest.state != State::Pending;
         if count == 1 || !resolved || !unneeded(self.forgotten, oldest, count) {

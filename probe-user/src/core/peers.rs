@@ -157,10 +157,7 @@ impl Peer {
 
     /// Probes still waiting, on all paths.
     pub(super) fn pending(&self) -> u64 {
-        let unicast = self
-            .unicast
-            .as_ref()
-            .map_or(0, |unicast| unicast.session.pending());
+        let unicast = self.unicast.as_ref().map_or(0, |unicast| unicast.session.pending());
         unicast + self.group.as_ref().map_or(0, Session::pending)
     }
 
@@ -172,7 +169,6 @@ impl Peer {
 
     pub(super) fn set_stateful(&mut self, stateful: bool) {
         self.stateful = Some(stateful);
-        self.sessions()
-            .for_each(|(_, session)| session.set_stateful(stateful));
+        self.sessions().for_each(|(_, session)| session.set_stateful(stateful));
     }
 }

@@ -23,8 +23,7 @@ impl Schedule {
     /// Adds the session `ssid`, the `ordinal`-th of the agent, from its next turn on.
     pub(super) fn join(&mut self, ssid: u16, ordinal: u16, now_ns: u64) {
         let first_ns = self.start_ns + phase(ordinal, self.interval_ns);
-        self.due
-            .push(Reverse((self.turn_from(first_ns, now_ns), ssid)));
+        self.due.push(Reverse((self.turn_from(first_ns, now_ns), ssid)));
     }
 
     pub(super) fn leave(&mut self, ssid: u16) {
@@ -51,16 +50,13 @@ impl Schedule {
             return None;
         }
         self.due.pop();
-        self.due
-            .push(Reverse((self.turn_from(due_ns, now_ns + 1), ssid)));
+        self.due.push(Reverse((self.turn_from(due_ns, now_ns + 1), ssid)));
         Some(ssid)
     }
 
     /// The first turn at or after `earliest_ns`, of those one interval apart that begin at `turn_ns`.
     fn turn_from(&self, turn_ns: u64, earliest_ns: u64) -> u64 {
-        let missed = earliest_ns
-            .saturating_sub(turn_ns)
-            .div_ceil(self.interval_ns);
+        let missed = earliest_ns.saturating_sub(turn_ns).div_ceil(self.interval_ns);
         turn_ns.saturating_add(missed.saturating_mul(self.interval_ns))
     }
 }
@@ -133,9 +129,6 @@ mod tests {
         schedule.leave(2);
         assert!(schedule.is_empty());
         schedule.join(2, 1, 5_000 + 7 * INTERVAL);
-        assert_eq!(
-            schedule.next_due(),
-            Some(5_000 + 7 * INTERVAL + INTERVAL / 2)
-        );
+        assert_eq!(schedule.next_due(), Some(5_000 + 7 * INTERVAL + INTERVAL / 2));
     }
 }

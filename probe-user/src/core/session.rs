@@ -94,11 +94,7 @@ impl Session {
     /// measured here, which breaks the comparison with the reflector's counter, and nothing else.
     pub fn sent(&mut self, seq: u32, now_ns: u64) {
         self.now_ns = self.now_ns.max(now_ns);
-        if self
-            .history
-            .push(seq, now_ns, self.ledger.current())
-            .is_some()
-        {
+        if self.history.push(seq, now_ns, self.ledger.current()).is_some() {
             let counts = &mut self.current().counts;
             counts.sent += 1;
             counts.pending += 1;
@@ -217,17 +213,13 @@ impl Session {
         let Some((window, end_ns)) = self.ledger.oldest_closed() else {
             return false;
         };
-        let settled = window
-            .last_lost
-            .is_none_or(|slot| self.direction.is_settled(slot));
+        let settled = window.last_lost.is_none_or(|slot| self.direction.is_settled(slot));
         let resolved = window.tally.counts.pending == 0;
         self.ended || (resolved && (settled || self.now_ns >= self.hand_out_by(end_ns)))
     }
 
     fn deadline(&self, sent_ns: u64) -> u64 {
-        sent_ns
-            .saturating_add(self.timeout_ns)
-            .saturating_add(GRACE_NS)
+        sent_ns.saturating_add(self.timeout_ns).saturating_add(GRACE_NS)
     }
 
     fn hand_out_by(&self, end_ns: u64) -> u64 {
@@ -293,10 +285,7 @@ impl Session {
             return;
         };
         if let (Some(earlier), Some(later)) = (before.rtt_ns, probe.rtt_ns) {
-            self.ledger
-                .of_or_current(probe.window)
-                .ipdv
-                .record(later - earlier);
+            self.ledger.of_or_current(probe.window).ipdv.record(later - earlier);
         }
     }
 
@@ -310,8 +299,7 @@ impl Session {
             if let Some(probe) = self.history.get_mut(slot) {
                 probe.state = State::Late;
             }
-            self.direction
-                .late(slot, &mut self.history, &mut self.ledger);
+            self.direction.late(slot, &mut self.history, &mut self.ledger);
         } else {
             self.resolve(slot, State::Late);
         }
@@ -324,12 +312,8 @@ impl Session {
         };
         self.ledger.of_or_current(window).counts.duplicates += 1;
         if reply.reflector_seq != first_counter {
-            self.direction.additional(
-                slot,
-                reply.reflector_seq,
-                &mut self.history,
-                &mut self.ledger,
-            );
+            self.direction
+                .additional(slot, reply.reflector_seq, &mut self.history, &mut self.ledger);
         }
     }
 

@@ -42,9 +42,7 @@ impl Tally {
         self.backward.record(reply.backward_ns());
         match (reply.own_error_ns, reply.reflector_error_ns) {
             (Some(own), Some(reflector)) => {
-                self.synced_bound_ns = self
-                    .synced_bound_ns
-                    .max(Some(own.saturating_add(reflector)));
+                self.synced_bound_ns = self.synced_bound_ns.max(Some(own.saturating_add(reflector)));
             }
             _ => self.unsynced = true,
         }
@@ -166,11 +164,7 @@ impl Ledger {
 
     /// Where something new about a probe of `window` is counted: there, or in the open window if it was handed out.
     pub(super) fn of_or_current(&mut self, window: u64) -> &mut Tally {
-        let window = if window < self.first {
-            self.current()
-        } else {
-            window
-        };
+        let window = if window < self.first { self.current() } else { window };
         self.of(window)
     }
 
@@ -214,9 +208,7 @@ impl Ledger {
     /// The whole run, every window included.
     pub(super) fn summary(&self, subject: Subject, now_ns: u64) -> Report {
         let mut all = self.handed_out.clone();
-        self.windows
-            .iter()
-            .for_each(|window| all.merge(&window.tally));
+        self.windows.iter().for_each(|window| all.merge(&window.tally));
         all.counts = self.counts();
         all.report(subject, self.start_ns, now_ns)
     }
@@ -224,9 +216,7 @@ impl Ledger {
     /// The counts of the whole run.
     pub(super) fn counts(&self) -> Counts {
         let mut counts = self.handed_out.counts;
-        self.windows
-            .iter()
-            .for_each(|window| counts += window.tally.counts);
+        self.windows.iter().for_each(|window| counts += window.tally.counts);
         counts.lost_forward += self.forgotten_forward;
         counts.lost_backward += self.forgotten_backward;
         counts.lost_unknown -= self.forgotten_forward + self.forgotten_backward;

@@ -54,10 +54,17 @@ impl Sockets {
     pub fn open(interface: &str, index: u32, port: u16, group: IpAddr) -> Result<Self, SocketError> {
         let failed = |what: &str| {
             let what = what.to_owned();
-            move |source| SocketError::Other { interface: interface.to_owned(), what, source }
+            move |source| SocketError::Other {
+                interface: interface.to_owned(),
+                what,
+                source,
+            }
         };
         let test = bound(interface, group, port).map_err(|source| match source.kind() {
-            io::ErrorKind::AddrInUse => SocketError::PortInUse { port, interface: interface.to_owned() },
+            io::ErrorKind::AddrInUse => SocketError::PortInUse {
+                port,
+                interface: interface.to_owned(),
+            },
             _ => failed("bind the test port")(source),
         })?;
         join(&test, group, index).map_err(failed(&format!("join {group}")))?;
@@ -129,7 +136,9 @@ fn prepare_sender(socket: &Socket, family_of: IpAddr, index: u32) -> io::Result<
 
 fn local_port(socket: &Socket) -> io::Result<u16> {
     let address = socket.local_addr()?.as_socket();
-    address.map(|address| address.port()).ok_or_else(|| io::Error::other("the socket has no port"))
+    address
+        .map(|address| address.port())
+        .ok_or_else(|| io::Error::other("the socket has no port"))
 }
 
 /// A packet that the programs passed up to a socket.
@@ -155,7 +164,11 @@ impl Sockets {
             match socket.try_recv_from(&mut packet) {
                 Ok((length, from)) => {
                     packet.truncate(length);
-                    return Ok(PassedUp { packet, from, to_test_port });
+                    return Ok(PassedUp {
+                        packet,
+                        from,
+                        to_test_port,
+                    });
                 }
                 // Readiness can be stale, and a datagram with a wrong checksum vanishes on reading.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

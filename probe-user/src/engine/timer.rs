@@ -23,7 +23,10 @@ pub struct Timer(AsyncFd<Fd>);
 impl Timer {
     /// A timer that is not set.
     pub fn new() -> io::Result<Self> {
-        let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)?;
+        let timer = TimerFd::new(
+            ClockId::CLOCK_MONOTONIC,
+            TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC,
+        )?;
         // SAFETY: `Fd` owns the descriptor and gives the same one until it is dropped.
         let timer = unsafe { AsyncFd::register_with_interest(Fd(timer), Interest::READABLE) }?;
         Ok(Self(timer))
@@ -33,7 +36,10 @@ impl Timer {
     pub async fn until(&self, deadline_ns: u64) -> io::Result<()> {
         // Zero would disarm it.
         let deadline = TimeSpec::from(Duration::from_nanos(deadline_ns.max(1)));
-        self.0.get_ref().0.set(Expiration::OneShot(deadline), TimerSetTimeFlags::TFD_TIMER_ABSTIME)?;
+        self.0
+            .get_ref()
+            .0
+            .set(Expiration::OneShot(deadline), TimerSetTimeFlags::TFD_TIMER_ABSTIME)?;
         loop {
             let mut guard = self.0.readable().await?;
             match guard.try_io(|fd| fd.get_ref().0.wait().map_err(io::Error::from)) {

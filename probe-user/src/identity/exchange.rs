@@ -22,7 +22,13 @@ struct Asked {
 impl Exchange {
     /// `peer` has shown itself: ask it now.
     pub fn peer_up(&mut self, peer: IpAddr, now_ns: u64) {
-        self.peers.insert(peer, Asked { next_ns: now_ns, unanswered: 0 });
+        self.peers.insert(
+            peer,
+            Asked {
+                next_ns: now_ns,
+                unanswered: 0,
+            },
+        );
     }
 
     /// `peer` has gone: ask no more.
@@ -36,7 +42,10 @@ impl Exchange {
         let Some(asked) = asked.filter(|asked| asked.unanswered > 0) else {
             return false;
         };
-        *asked = Asked { next_ns: now_ns + REFRESH_NS, unanswered: 0 };
+        *asked = Asked {
+            next_ns: now_ns + REFRESH_NS,
+            unanswered: 0,
+        };
         true
     }
 
@@ -44,7 +53,11 @@ impl Exchange {
     pub fn poll(&mut self, now_ns: u64) -> Option<IpAddr> {
         let (&peer, asked) = self.peers.iter_mut().find(|(_, asked)| asked.next_ns <= now_ns)?;
         asked.unanswered += 1;
-        let wait_ns = if asked.unanswered < RETRIES { RETRY_NS } else { REFRESH_NS };
+        let wait_ns = if asked.unanswered < RETRIES {
+            RETRY_NS
+        } else {
+            REFRESH_NS
+        };
         asked.next_ns = now_ns + wait_ns;
         Some(peer)
     }
@@ -63,7 +76,10 @@ impl AnswerLimit {
 
     /// A full bucket.
     pub fn new(now_ns: u64) -> Self {
-        Self { tokens: Self::BURST, refilled_ns: now_ns }
+        Self {
+            tokens: Self::BURST,
+            refilled_ns: now_ns,
+        }
     }
 
     /// Whether one more answer may be given now.

@@ -68,13 +68,21 @@ pub fn answer(question: &[u8], own: &Identity, arrival: Arrival) -> Option<Vec<u
 /// The identity in an answer; `None` if this is none, or the reflector did not understand the question.
 pub fn from_answer(packet: &[u8]) -> Option<Identity> {
     let flags = packet.get(BASE_LEN)?;
-    if flags & UNRECOGNISED != 0 { None } else { identity(packet) }
+    if flags & UNRECOGNISED != 0 {
+        None
+    } else {
+        identity(packet)
+    }
 }
 
 /// The identity in a question.
 pub fn from_question(packet: &[u8]) -> Option<Identity> {
     let flags = packet.get(BASE_LEN)?;
-    if flags & UNRECOGNISED == 0 { None } else { identity(packet) }
+    if flags & UNRECOGNISED == 0 {
+        None
+    } else {
+        identity(packet)
+    }
 }
 
 fn identity(packet: &[u8]) -> Option<Identity> {
@@ -116,7 +124,11 @@ mod tests {
     }
 
     fn arrival() -> Arrival {
-        Arrival { receive_ns: 1_795_000_000_000_000_000, transmit_ns: 1_795_000_000_000_000_900, error: ErrorEstimate(0x8101) }
+        Arrival {
+            receive_ns: 1_795_000_000_000_000_000,
+            transmit_ns: 1_795_000_000_000_000_900,
+            error: ErrorEstimate(0x8101),
+        }
     }
 
     #[test]
@@ -130,8 +142,14 @@ mod tests {
         assert_eq!(answer.len(), question.len(), "no amplification");
         assert_eq!(from_answer(&answer), Some(asked));
         assert_eq!(from_question(&answer), None, "an answer is never answered");
-        assert_eq!(answer[4..12], NtpTime::from_unix_ns(arrival().transmit_ns).to_be_bytes());
-        assert_eq!(answer[16..24], NtpTime::from_unix_ns(arrival().receive_ns).to_be_bytes());
+        assert_eq!(
+            answer[4..12],
+            NtpTime::from_unix_ns(arrival().transmit_ns).to_be_bytes()
+        );
+        assert_eq!(
+            answer[16..24],
+            NtpTime::from_unix_ns(arrival().receive_ns).to_be_bytes()
+        );
     }
 
     #[test]
@@ -147,7 +165,13 @@ mod tests {
         let mut echoed = question(&identity("agent1"), ErrorEstimate(1), 0).unwrap();
         stamp::into_reply(
             &mut echoed,
-            &ReplyFields { sequence: 0, transmit: NtpTime(1), error: ErrorEstimate(1), receive: NtpTime(1), ttl: 1 },
+            &ReplyFields {
+                sequence: 0,
+                transmit: NtpTime(1),
+                error: ErrorEstimate(1),
+                receive: NtpTime(1),
+                ttl: 1,
+            },
         );
         assert_eq!(from_answer(&echoed), None, "U is still set");
     }
@@ -161,7 +185,11 @@ mod tests {
             assert_eq!(answer(&other, &identity("agent2"), arrival()), None, "byte {at}");
         }
         for len in 0..good.len() {
-            assert_eq!(answer(&good[..len], &identity("agent2"), arrival()), None, "{len} bytes");
+            assert_eq!(
+                answer(&good[..len], &identity("agent2"), arrival()),
+                None,
+                "{len} bytes"
+            );
         }
     }
 

@@ -31,7 +31,11 @@ pub fn can_run() -> bool {
 /// Runs a command that must succeed.
 pub fn run(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output().expect(program);
-    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{program} {arguments:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
@@ -49,7 +53,11 @@ impl Pair {
     pub fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let id = format!("kt{}x{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let pair = Self { near: format!("{id}n"), far: format!("{id}f"), files: TempDir::new().unwrap() };
+        let pair = Self {
+            near: format!("{id}n"),
+            far: format!("{id}f"),
+            files: TempDir::new().unwrap(),
+        };
         run("ip", &["netns", "add", &pair.near]);
         run("ip", &["netns", "add", &pair.far]);
         pair.connect();
@@ -59,10 +67,30 @@ impl Pair {
     /// Makes the veth pair, or makes it again after it was deleted.
     pub fn connect(&self) {
         let (near, far) = (&self.near, &self.far);
-        run("ip", &["link", "add", "port1", "netns", near, "type", "veth", "peer", "name", "port2", "netns", far]);
+        run(
+            "ip",
+            &[
+                "link", "add", "port1", "netns", near, "type", "veth", "peer", "name", "port2", "netns", far,
+            ],
+        );
         for (namespace, port, v4, v6) in [(near, "port1", NEAR_V4, "fd01::5"), (far, "port2", FAR_V4, "fd01::6")] {
-            run("ip", &["-n", namespace, "address", "add", &format!("{v4}/24"), "dev", port]);
-            run("ip", &["-n", namespace, "address", "add", &format!("{v6}/64"), "dev", port, "nodad"]);
+            run(
+                "ip",
+                &["-n", namespace, "address", "add", &format!("{v4}/24"), "dev", port],
+            );
+            run(
+                "ip",
+                &[
+                    "-n",
+                    namespace,
+                    "address",
+                    "add",
+                    &format!("{v6}/64"),
+                    "dev",
+                    port,
+                    "nodad",
+                ],
+            );
             run("ip", &["-n", namespace, "link", "set", port, "up"]);
         }
     }
@@ -81,9 +109,19 @@ impl Pair {
         let file = |what: &str| self.files.path().join(format!("{id}.{what}"));
         let (out, err) = (file("out"), file("err"));
         let mut command = Command::new("ip");
-        command.args(["netns", "exec", namespace, KSTAMP]).args(arguments).args(["--format", "jsonl"]);
-        command.stdin(Stdio::null()).stdout(File::create(&out).unwrap()).stderr(File::create(&err).unwrap());
-        Running { child: command.spawn().unwrap(), out, err }
+        command
+            .args(["netns", "exec", namespace, KSTAMP])
+            .args(arguments)
+            .args(["--format", "jsonl"]);
+        command
+            .stdin(Stdio::null())
+            .stdout(File::create(&out).unwrap())
+            .stderr(File::create(&err).unwrap());
+        Running {
+            child: command.spawn().unwrap(),
+            out,
+            err,
+        }
     }
 }
 
@@ -118,7 +156,10 @@ impl Running {
     pub fn records(&self) -> Vec<Value> {
         let text = read(&self.out);
         let complete = text.rsplit_once('\n').map_or("", |(complete, _)| complete);
-        complete.lines().map(|line| serde_json::from_str(line).expect(line)).collect()
+        complete
+            .lines()
+            .map(|line| serde_json::from_str(line).expect(line))
+            .collect()
     }
 
     /// Waits until as many records as `number` satisfy `wanted`; gives the last of them.
@@ -129,7 +170,12 @@ impl Running {
             if found.len() >= number {
                 return found[number - 1].clone();
             }
-            assert!(Instant::now() < end, "no {what}: {:#?}\n{}", self.records(), self.stderr());
+            assert!(
+                Instant::now() < end,
+                "no {what}: {:#?}\n{}",
+                self.records(),
+                self.stderr()
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -176,10 +222,15 @@ pub fn summary<'a>(records: &'a [Value], peer: &str, path: &str) -> &'a Value {
 
 /// A field that is a count.
 pub fn count(record: &Value, field: &str) -> u64 {
-    record[field].as_u64().unwrap_or_else(|| panic!("no {field}: {record:#}"))
+    record[field]
+        .as_u64()
+        .unwrap_or_else(|| panic!("no {field}: {record:#}"))
 }
 
 /// The counters at the end.
 pub fn counters(records: &[Value]) -> &Value {
-    records.iter().rfind(|record| record["type"] == "counters").expect("counters")
+    records
+        .iter()
+        .rfind(|record| record["type"] == "counters")
+        .expect("counters")
 }

@@ -29,7 +29,9 @@ pub fn kstamp() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT
         .get_or_init(|| {
-            let status = workspace::cargo().args(["build", "--quiet", "--release", "-p", "probe-user"]).status();
+            let status = workspace::cargo()
+                .args(["build", "--quiet", "--release", "-p", "probe-user"])
+                .status();
             assert!(status.unwrap().success(), "kstamp does not build");
             workspace::kstamp_binary()
         })
@@ -52,8 +54,15 @@ impl Agent {
         let (out, err) = (scratch.join(format!("{what}.out")), scratch.join(format!("{what}.err")));
         let mut process = lab.command(&place.namespace, kstamp(), [command, "--iface", &place.interface]);
         process.args(["--format", "jsonl"]).args(arguments).stdin(Stdio::null());
-        process.stdout(File::create(&out).unwrap()).stderr(File::create(&err).unwrap());
-        Self { child: process.spawn().unwrap(), out, err, what }
+        process
+            .stdout(File::create(&out).unwrap())
+            .stderr(File::create(&err).unwrap());
+        Self {
+            child: process.spawn().unwrap(),
+            out,
+            err,
+            what,
+        }
     }
 
     /// Asks it to end.
@@ -68,10 +77,19 @@ impl Agent {
             if let Some(status) = self.child.try_wait().unwrap() {
                 break status;
             }
-            assert!(Instant::now() < end, "{} did not end within {limit:?}: {}", self.what, self.stderr());
+            assert!(
+                Instant::now() < end,
+                "{} did not end within {limit:?}: {}",
+                self.what,
+                self.stderr()
+            );
             std::thread::sleep(Duration::from_millis(20));
         };
-        Finished { status, records: self.records(), stderr: self.stderr() }
+        Finished {
+            status,
+            records: self.records(),
+            stderr: self.stderr(),
+        }
     }
 
     /// SIGTERM, then [`Agent::wait`].
@@ -84,7 +102,10 @@ impl Agent {
     pub fn records(&self) -> Vec<Value> {
         let text = fs::read_to_string(&self.out).unwrap();
         let complete = text.rsplit_once('\n').map_or("", |(complete, _)| complete);
-        complete.lines().map(|line| serde_json::from_str(line).expect(line)).collect()
+        complete
+            .lines()
+            .map(|line| serde_json::from_str(line).expect(line))
+            .collect()
     }
 
     /// Waits until a record satisfies `wanted`, and returns it.
@@ -140,7 +161,10 @@ impl Finished {
 
     /// The start record.
     pub fn start(&self) -> &Value {
-        self.of_type("start").first().copied().unwrap_or_else(|| panic!("no start: {self:#?}"))
+        self.of_type("start")
+            .first()
+            .copied()
+            .unwrap_or_else(|| panic!("no start: {self:#?}"))
     }
 
     /// The summary of one peer and path.
@@ -153,7 +177,11 @@ impl Finished {
 
     /// The counters at the end.
     pub fn counter(&self, name: &str) -> u64 {
-        self.of_type("counters").last().unwrap_or_else(|| panic!("no counters: {self:#?}"))[name].as_u64().unwrap()
+        self.of_type("counters")
+            .last()
+            .unwrap_or_else(|| panic!("no counters: {self:#?}"))[name]
+            .as_u64()
+            .unwrap()
     }
 
     /// `sent = received + lost + pending` in every window and summary, directions add up, windows add up to the
@@ -163,7 +191,11 @@ impl Finished {
             for record in self.of_type(kind) {
                 let n = |field: &str| count(record, field);
                 assert_eq!(n("sent"), n("received") + n("lost") + n("pending"), "{record:#}");
-                assert_eq!(n("lost"), n("lost_forward") + n("lost_backward") + n("lost_unknown"), "{record:#}");
+                assert_eq!(
+                    n("lost"),
+                    n("lost_forward") + n("lost_backward") + n("lost_unknown"),
+                    "{record:#}"
+                );
                 let samples = record["rtt_ns"]["count"].as_u64().unwrap_or(0);
                 assert!(samples <= n("received"), "{record:#}");
             }
@@ -187,7 +219,9 @@ impl Finished {
 
 /// A count of a record.
 pub fn count(record: &Value, field: &str) -> u64 {
-    record[field].as_u64().unwrap_or_else(|| panic!("no {field}: {record:#}"))
+    record[field]
+        .as_u64()
+        .unwrap_or_else(|| panic!("no {field}: {record:#}"))
 }
 
 /// A percentile or moment of a distribution of a record, in milliseconds.

@@ -25,13 +25,9 @@ impl Agent {
                 .for_each(|(_, session)| session.roll(now_ns));
         }
         if rolls || now_ns >= self.expiry_ns {
-            self.peers
-                .iter_mut()
-                .for_each(|peer| hand_out(peer, &mut self.events));
+            self.peers.iter_mut().for_each(|peer| hand_out(peer, &mut self.events));
             let sessions = self.peers.iter_mut().flat_map(Peer::sessions);
-            let next = sessions
-                .filter_map(|(_, session)| session.next_deadline())
-                .min();
+            let next = sessions.filter_map(|(_, session)| session.next_deadline()).min();
             self.expiry_ns = next.unwrap_or(u64::MAX);
         }
         if now_ns >= self.silence_ns {
@@ -48,17 +44,10 @@ impl Agent {
         let samples = self.config.samples;
         for peer in &mut self.peers {
             let address = peer.address;
-            let group = self
-                .groups
-                .iter()
-                .find(|group| group.family == Family::of(address));
+            let group = self.groups.iter().find(|group| group.family == Family::of(address));
             let (unicast, group) = (peer.ssid(), group.map(|group| group.numbers.ssid));
             for (path, session) in peer.sessions() {
-                let ssid = if path == Path::Unicast {
-                    unicast
-                } else {
-                    group
-                };
+                let ssid = if path == Path::Unicast { unicast } else { group };
                 session.expire(now_ns, &mut |seq| {
                     let fate = ssid.map_or(Fate::Unanswered, |ssid| fate(ssid, seq, address));
                     if samples && fate == Fate::Unanswered {
@@ -118,10 +107,8 @@ impl Agent {
 
     /// A peer that is asked once per interval cannot be heard more often.
     pub(super) fn longest_silence_ns(&self) -> u64 {
-        self.config.peer_expiry_ns.max(
-            self.config
-                .interval_ns
-                .saturating_add(self.config.timeout_ns),
-        )
+        self.config
+            .peer_expiry_ns
+            .max(self.config.interval_ns.saturating_add(self.config.timeout_ns))
     }
 }

@@ -22,11 +22,7 @@ impl Agent {
 
     fn unicast_reply(&mut self, place: usize, reply: &Reply, now_ns: u64) -> Option<()> {
         let peer = &mut self.peers[place];
-        let session = &mut peer
-            .unicast
-            .as_mut()
-            .filter(|_| peer.address == reply.peer)?
-            .session;
+        let session = &mut peer.unicast.as_mut().filter(|_| peer.address == reply.peer)?.session;
         let outcome = session.reply(reply)?;
         peer.heard_ns = now_ns;
         // A peer found in the group comes back there: until then its address is not probed.
@@ -66,14 +62,8 @@ impl Agent {
     /// Measures a peer in the group from the probe that it answered first, or first after a silence.
     fn expect_in_group(&mut self, place: usize, reply: &Reply) {
         let peer = &mut self.peers[place];
-        let group = self
-            .groups
-            .iter()
-            .find(|group| group.numbers.ssid == reply.ssid);
-        let Some(probes) = group
-            .filter(|_| !peer.in_group)
-            .and_then(|g| g.since(reply.seq))
-        else {
+        let group = self.groups.iter().find(|group| group.numbers.ssid == reply.ssid);
+        let Some(probes) = group.filter(|_| !peer.in_group).and_then(|g| g.since(reply.seq)) else {
             return;
         };
         let mut session = peer.group.take();
@@ -81,9 +71,7 @@ impl Agent {
             session
                 .get_or_insert_with(|| peer.session(Path::Group, self.config.timeout_ns, sent_ns))
                 .sent(seq, sent_ns);
-            self.expiry_ns = self
-                .expiry_ns
-                .min(deadline(sent_ns, self.config.timeout_ns));
+            self.expiry_ns = self.expiry_ns.min(deadline(sent_ns, self.config.timeout_ns));
         }
         peer.group = session;
     }
@@ -96,13 +84,8 @@ impl Agent {
         }
         peer.up = true;
         let (address, found) = (peer.address, peer.found);
-        self.events.push_back(Event::PeerUp {
-            peer: address,
-            found,
-        });
-        self.silence_ns = self
-            .silence_ns
-            .min(now_ns.saturating_add(self.longest_silence_ns()));
+        self.events.push_back(Event::PeerUp { peer: address, found });
+        self.silence_ns = self.silence_ns.min(now_ns.saturating_add(self.longest_silence_ns()));
         if found == Found::Multicast && self.config.unicast {
             self.probe(place, now_ns);
         }

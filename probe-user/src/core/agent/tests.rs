@@ -25,10 +25,7 @@ fn config() -> Config {
         report_ns: REPORT,
         peer_expiry_ns: SILENCE,
         count: None,
-        group: Families {
-            v4: true,
-            v6: false,
-        },
+        group: Families { v4: true, v6: false },
         unicast: true,
         static_peers: Vec::new(),
         first_ssid: 100,
@@ -108,13 +105,10 @@ impl World {
         }
         while let Some(transmit) = self.agent.poll_transmit(self.now) {
             self.sent.push((self.now, transmit));
-            let answers = self
-                .hosts
-                .iter()
-                .filter(|&&host| match transmit.destination {
-                    Destination::Group(family) => Family::of(host) == family,
-                    Destination::Peer(peer) => host == peer,
-                });
+            let answers = self.hosts.iter().filter(|&&host| match transmit.destination {
+                Destination::Group(family) => Family::of(host) == family,
+                Destination::Peer(peer) => host == peer,
+            });
             self.replies
                 .extend(answers.map(|&host| reply(host, &transmit, self.now)));
         }
@@ -154,8 +148,7 @@ impl World {
             } = summary.counts;
             assert_eq!(sent, received + lost + pending);
             let mut windows = Counts::default();
-            let of_it =
-                |window: &&Report| (window.peer, window.path) == (summary.peer, summary.path);
+            let of_it = |window: &&Report| (window.peer, window.path) == (summary.peer, summary.path);
             self.windows
                 .iter()
                 .filter(of_it)

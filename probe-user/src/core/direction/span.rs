@@ -41,8 +41,7 @@ pub(super) struct Span {
 impl Span {
     /// The probes after `from`, up to and with `to`.
     pub(super) fn between(from: Mark, to: Mark, history: &History, extra: &[u32]) -> Span {
-        let within =
-            |counter: u32| ahead(counter, from.counter) > 0 && ahead(to.counter, counter) >= 0;
+        let within = |counter: u32| ahead(counter, from.counter) > 0 && ahead(to.counter, counter) >= 0;
         let additional = extra.iter().filter(|&&counter| within(counter)).count() as u64;
         let counted = ahead(to.counter, from.counter).max(0).unsigned_abs();
         let mut span = Span {

@@ -5,16 +5,13 @@ use proptest::prelude::*;
 
 fn of(samples: &[i64]) -> Distribution {
     let mut distribution = Distribution::default();
-    samples
-        .iter()
-        .for_each(|&sample| distribution.record(sample));
+    samples.iter().for_each(|&sample| distribution.record(sample));
     distribution
 }
 
 /// Within 0.1 %, and never more than a nanosecond off where 0.1 % is less than one.
 fn near(value: i64, exact: i64) -> bool {
-    (i128::from(value) - i128::from(exact)).unsigned_abs()
-        <= u128::from(exact.unsigned_abs()) / 1000
+    (i128::from(value) - i128::from(exact)).unsigned_abs() <= u128::from(exact.unsigned_abs()) / 1000
 }
 
 fn nearest_rank(sorted: &[i64], per_mille: usize) -> i64 {
@@ -68,10 +65,7 @@ fn a_small_spread_survives_a_huge_offset() {
 fn a_shift_moves_positions_and_keeps_the_spread() {
     let rtt = of(&[1_000, 1_500, 2_000]).summary().unwrap();
     let pdv = rtt.shifted(-rtt.min);
-    assert_eq!(
-        (pdv.min, pdv.mean, pdv.p50, pdv.max),
-        (0, 500, rtt.p50 - 1_000, 1_000)
-    );
+    assert_eq!((pdv.min, pdv.mean, pdv.p50, pdv.max), (0, 500, rtt.p50 - 1_000, 1_000));
     assert_eq!((pdv.stddev, pdv.count), (rtt.stddev, 3));
 }
 

@@ -98,10 +98,7 @@ fn transitions() {
     ];
     let zero = Counts::default();
     let sent = Counts { sent: 1, ..zero };
-    let received = Counts {
-        received: 1,
-        ..sent
-    };
+    let received = Counts { received: 1, ..sent };
     let lost = Counts {
         lost: 1,
         lost_unknown: 1,
@@ -111,10 +108,7 @@ fn transitions() {
         collector_lost: 1,
         ..received
     };
-    let failed = Counts {
-        send_failed: 1,
-        ..zero
-    };
+    let failed = Counts { send_failed: 1, ..zero };
     let late = Some(Outcome::Late);
     let duplicate = Some(Outcome::Duplicate);
     // For each state: what a reply in time, a reply after the timeout and the deadline make of it.
@@ -191,11 +185,7 @@ fn transitions() {
             let mut session = session();
             prepare(&mut session);
             let outcome = action(&mut session);
-            assert_eq!(
-                (outcome, counts(&session)),
-                row[column],
-                "{name}, column {column}"
-            );
+            assert_eq!((outcome, counts(&session)), row[column], "{name}, column {column}");
         };
         run(&|session| session.reply(&in_time), 0);
         run(&|session| session.reply(&too_late), 1);
@@ -263,10 +253,7 @@ fn a_window_in_which_nothing_happened_is_left_out() {
     session.sent(0, MS);
     session.reply(&reply(0, 0, MS, 2 * MS));
     session.roll(3 * MS);
-    assert_eq!(
-        session.take_finished().map(|window| window.start_ns),
-        Some(MS)
-    );
+    assert_eq!(session.take_finished().map(|window| window.start_ns), Some(MS));
 }
 
 #[test]

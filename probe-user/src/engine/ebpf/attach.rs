@@ -57,7 +57,9 @@ pub fn receive(object: &mut Object, interface: &str, index: u32, mode: ReceiveMo
     let xdp = match xdp_mode {
         Some(flag) => {
             let program = object.xdp()?;
-            let link = program.attach_to_if_index(index, flag).and_then(|id| program.take_link(id));
+            let link = program
+                .attach_to_if_index(index, flag)
+                .and_then(|id| program.take_link(id));
             Some(link.map_err(refusal(interface, format!("the receive program ({mode})")))?)
         }
         None => None,
@@ -71,7 +73,13 @@ pub fn receive(object: &mut Object, interface: &str, index: u32, mode: ReceiveMo
         let link = classifier(program, interface, TcAttachType::Ingress, LinkOrder::first());
         Some(link.map_err(refusal(interface, "the receive program (tc)".to_owned()))?)
     };
-    Ok(Attachment { mode, _receive: Receive { _xdp: xdp, _ingress: ingress } })
+    Ok(Attachment {
+        mode,
+        _receive: Receive {
+            _xdp: xdp,
+            _ingress: ingress,
+        },
+    })
 }
 
 /// Attaches the egress program to `interface`, behind all others: what they delay or drop is not ours to stamp.
@@ -84,7 +92,11 @@ pub fn egress(object: &mut Object, interface: &str) -> Result<Egress, AttachErro
 
 fn refusal(interface: &str, program: String) -> impl FnOnce(ProgramError) -> AttachError {
     let interface = interface.to_owned();
-    |source| AttachError::Refused { program, interface, source: Box::new(source) }
+    |source| AttachError::Refused {
+        program,
+        interface,
+        source: Box::new(source),
+    }
 }
 
 /// By TCX from kernel 6.6 on; before, by a filter on the clsact qdisc, which is added where it is missing.

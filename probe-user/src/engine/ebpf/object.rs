@@ -20,7 +20,9 @@ pub const EGRESS: &str = "kstamp_egress";
 #[derive(Debug, Error)]
 pub enum ObjectError {
     /// Built with `AYA_BUILD_SKIP`.
-    #[error("this kstamp was built without its kernel programs; build it with `cargo xtask setup && cargo build --release`")]
+    #[error(
+        "this kstamp was built without its kernel programs; build it with `cargo xtask setup && cargo build --release`"
+    )]
     Stub,
     /// The kernel or aya refused the object.
     #[error("cannot load the kernel programs: {}", root_cause(.0))]
@@ -53,7 +55,10 @@ pub(super) fn root_cause(error: &dyn std::error::Error) -> String {
         cause = source;
     }
     let text = cause.to_string();
-    text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default().to_owned()
+    text.lines()
+        .find(|line| !line.trim().is_empty())
+        .unwrap_or_default()
+        .to_owned()
 }
 
 /// The loaded object: programs in the kernel, attached to nothing yet.
@@ -73,7 +78,10 @@ impl Object {
         let ebpf = loader.load(OBJECT).map_err(Box::new)?;
         let mut object = Self { ebpf };
         let load = |name, result: Result<(), ProgramError>| {
-            result.map_err(|source| ObjectError::Program { name, source: Box::new(source) })
+            result.map_err(|source| ObjectError::Program {
+                name,
+                source: Box::new(source),
+            })
         };
         load(XDP, object.xdp()?.load())?;
         load(INGRESS, object.classifier(INGRESS)?.load())?;
@@ -101,7 +109,10 @@ impl Object {
     /// Tells the programs what they must know; until then they touch nothing.
     pub fn set_settings(&mut self, settings: &Settings) -> Result<(), ObjectError> {
         let mut map: Array<&mut MapData, Settings> = self.map("SETTINGS")?;
-        map.set(0, settings, 0).map_err(|source| ObjectError::Map { name: "SETTINGS", source })
+        map.set(0, settings, 0).map_err(|source| ObjectError::Map {
+            name: "SETTINGS",
+            source,
+        })
     }
 
     /// Own and group addresses, with `DESTINATION_OWN` or `DESTINATION_GROUP`.
@@ -122,7 +133,10 @@ impl Object {
     /// Takes the ring buffer of samples out of the object; it can be taken once.
     pub fn take_samples(&mut self) -> Result<RingBuf<MapData>, ObjectError> {
         let map = self.ebpf.take_map("SAMPLES").ok_or(ObjectError::Missing("SAMPLES"))?;
-        RingBuf::try_from(map).map_err(|source| ObjectError::Map { name: "SAMPLES", source })
+        RingBuf::try_from(map).map_err(|source| ObjectError::Map {
+            name: "SAMPLES",
+            source,
+        })
     }
 
     /// The counters in the order of [`COUNTER_NAMES`], summed over all CPUs.
@@ -130,7 +144,9 @@ impl Object {
         let map: PerCpuArray<&mut MapData, u64> = self.map("COUNTS")?;
         let mut counters = [0; COUNTER_NAMES.len()];
         for (index, counter) in (0..).zip(&mut counters) {
-            let values = map.get(&index, 0).map_err(|source| ObjectError::Map { name: "COUNTS", source })?;
+            let values = map
+                .get(&index, 0)
+                .map_err(|source| ObjectError::Map { name: "COUNTS", source })?;
             *counter = values.iter().sum();
         }
         Ok(counters)

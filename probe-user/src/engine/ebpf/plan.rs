@@ -57,13 +57,18 @@ pub struct Plan {
 /// The plan for a device, or what stands in the way of what the user asked for.
 pub fn plan(choice: Choice, device: &Device) -> Result<Plan, String> {
     use ReceiveMode::{Tc, XdpGeneric, XdpNative};
-    let only = |modes: &[ReceiveMode], reason: Option<String>| Ok(Plan { modes: modes.to_vec(), reason });
+    let only = |modes: &[ReceiveMode], reason: Option<String>| {
+        Ok(Plan {
+            modes: modes.to_vec(),
+            reason,
+        })
+    };
     match (choice, &device.foreign_xdp) {
         (Choice::Only(Tc), _) => only(&[Tc], None),
         (Choice::Only(mode), None) => only(&[mode], None),
-        (Choice::Only(mode), Some(foreign)) => {
-            Err(format!("{foreign} is attached and will not be replaced, so {mode} is not to be had; use --attach tc or auto"))
-        }
+        (Choice::Only(mode), Some(foreign)) => Err(format!(
+            "{foreign} is attached and will not be replaced, so {mode} is not to be had; use --attach tc or auto"
+        )),
         (Choice::Auto, Some(foreign)) => only(&[Tc], Some(format!("{foreign} is attached and will not be replaced"))),
         (Choice::Auto, None) if device.kind.as_deref() == Some("veth") && !device.peer_has_xdp => only(
             &[XdpGeneric, Tc],
@@ -107,9 +112,15 @@ mod tests {
     #[test]
     fn what_is_asked_for_is_done_or_refused() {
         for mode in [XdpNative, XdpGeneric, Tc] {
-            assert_eq!(plan(Choice::Only(mode), &device("veth", false, false)).unwrap().modes, [mode]);
+            assert_eq!(
+                plan(Choice::Only(mode), &device("veth", false, false)).unwrap().modes,
+                [mode]
+            );
         }
-        assert_eq!(plan(Choice::Only(Tc), &device("veth", true, false)).unwrap().modes, [Tc]);
+        assert_eq!(
+            plan(Choice::Only(Tc), &device("veth", true, false)).unwrap().modes,
+            [Tc]
+        );
         let refusal = plan(Choice::Only(XdpNative), &device("veth", true, false)).unwrap_err();
         assert!(refusal.contains("lb (id 7)"), "{refusal}");
     }

@@ -155,17 +155,28 @@ impl Port {
         let link = usable_link(&netlink, interface).await?;
         let addresses = netlink.addresses(link.index).await?;
         if addresses.is_empty() {
-            return Err(PortError::NoAddress { interface: interface.to_owned(), family: "IP" });
+            return Err(PortError::NoAddress {
+                interface: interface.to_owned(),
+                family: "IP",
+            });
         }
         let plan = make_plan(&netlink, Choice::Auto, &link).await?;
         let kind = link.kind.as_deref().unwrap_or("device");
         let because = plan.reason.map(|reason| format!(": {reason}")).unwrap_or_default();
-        Ok(format!("{interface} ({kind}) is up with {} addresses; to try {}{because}", addresses.len(), plan.modes[0]))
+        Ok(format!(
+            "{interface} ({kind}) is up with {} addresses; to try {}{because}",
+            addresses.len(),
+            plan.modes[0]
+        ))
     }
 
     /// Prints what the programs log from now on, if [`PortConfig::log_level`] lets them.
     pub fn log_programs(&mut self) -> io::Result<()> {
-        if self.config.log_level == 0 { Ok(()) } else { super::log::print(&mut self.object) }
+        if self.config.log_level == 0 {
+            Ok(())
+        } else {
+            super::log::print(&mut self.object)
+        }
     }
 
     /// How the receive program is attached, and why so; `None` while the interface is gone.
@@ -175,7 +186,11 @@ impl Port {
 
     /// The interface's addresses in use.
     pub fn addresses(&self) -> Vec<IpAddr> {
-        self.destinations.keys().copied().filter(|ip| !ip.is_multicast()).collect()
+        self.destinations
+            .keys()
+            .copied()
+            .filter(|ip| !ip.is_multicast())
+            .collect()
     }
 
     /// This host's clock, as of the last [`Port::poll`].
@@ -198,13 +213,20 @@ impl Port {
     pub fn send(&self, to: IpAddr, ssid: u16, seq: u32) -> io::Result<()> {
         let gone = || io::Error::new(io::ErrorKind::NotFound, "the interface is gone");
         let sockets = self.sockets(to.is_ipv6()).ok_or_else(gone)?;
-        sockets.send_probe(&stamp::probe(seq, self.error_estimate(), ssid), to, self.config.test_port)
+        sockets.send_probe(
+            &stamp::probe(seq, self.error_estimate(), ssid),
+            to,
+            self.config.test_port,
+        )
     }
 
     /// What became of a probe that has no reply.
     pub fn fate(&mut self, ssid: u16, seq: u32, peer: IpAddr) -> Fate {
         let probe = InFlightKey { seq, ssid, reserved: 0 };
-        let missed = MissedKey { source: Address::from(peer), probe };
+        let missed = MissedKey {
+            source: Address::from(peer),
+            probe,
+        };
         let was_missed = self.object.missed().is_ok_and(|map| map.get(&missed, 0).is_ok());
         let has_left = self.object.in_flight().is_ok_and(|map| map.get(&probe, 0).is_ok());
         match (was_missed, has_left) {
@@ -261,7 +283,10 @@ impl Port {
         if live.receive.mode != ReceiveMode::XdpNative || !live.watch.swallows(reflected, live.link.tx_dropped) {
             return Ok(());
         }
-        let swallowed = format!("{} dropped the replies that native XDP transmitted", self.config.interface);
+        let swallowed = format!(
+            "{} dropped the replies that native XDP transmitted",
+            self.config.interface
+        );
         if live.plan.modes.len() < 2 {
             warn!("{swallowed}: its other end has no XDP program? --attach auto finds a mode that works");
             return Ok(());
@@ -269,20 +294,44 @@ impl Port {
         live.plan.modes.remove(0);
         self.reattach(swallowed.clone())?;
         if let Some((mode, _)) = self.attachment() {
-            events.push(PortEvent::Reattached { mode, reason: swallowed });
+            events.push(PortEvent::Reattached {
+                mode,
+                reason: swallowed,
+            });
         }
         Ok(())
     }
 
     /// Takes up the next mode of the plan.
     fn reattach(&mut self, reason: String) -> Result<(), PortError> {
-        let Some(Live { link, addresses, v4, v6, mut plan, watch, receive, _egress, .. }) = self.live.take() else {
+        let Some(Live {
+            link,
+            addresses,
+            v4,
+            v6,
+            mut plan,
+            watch,
+            receive,
+            _egress,
+            ..
+        }) = self.live.take()
+        else {
             return Ok(());
         };
         drop(receive);
         let index = link.index;
         let (receive, _) = self.attach_first(&mut plan, index)?;
-        self.live = Some(Live { link, addresses, v4, v6, plan, reason, watch, receive, _egress });
+        self.live = Some(Live {
+            link,
+            addresses,
+            v4,
+            v6,
+            plan,
+            reason,
+            watch,
+            receive,
+            _egress,
+        });
         self.tell_programs()
     }
 
@@ -328,7 +377,17 @@ impl Port {
         let (receive, refusal) = self.attach_first(&mut plan, index)?;
         let reason = reason(self.config.choice, &plan, refusal);
         let watch = Watch::new(self.reflected()?, link.tx_dropped);
-        self.live = Some(Live { link, addresses, v4, v6, plan, reason, watch, receive, _egress: egress });
+        self.live = Some(Live {
+            link,
+            addresses,
+            v4,
+            v6,
+            plan,
+            reason,
+            watch,
+            receive,
+            _egress: egress,
+        });
         self.tell_programs()
     }
 
@@ -358,7 +417,12 @@ impl Port {
         let Some(live) = self.live.take() else {
             return Ok(());
         };
-        let told = self.tell(&live.link, &live.addresses, (live.v4.as_ref(), live.v6.as_ref()), live.receive.mode);
+        let told = self.tell(
+            &live.link,
+            &live.addresses,
+            (live.v4.as_ref(), live.v6.as_ref()),
+            live.receive.mode,
+        );
         self.live = Some(live);
         told
     }
@@ -384,7 +448,10 @@ impl Port {
         };
         self.object.set_settings(&facts.settings())?;
         let wanted = facts.destinations();
-        let failed = |source: MapError| ObjectError::Map { name: "DESTINATIONS", source };
+        let failed = |source: MapError| ObjectError::Map {
+            name: "DESTINATIONS",
+            source,
+        };
         let mut map = self.object.destinations()?;
         for (ip, kind) in &wanted {
             if self.destinations.get(ip) != Some(kind) {
@@ -412,13 +479,21 @@ fn reason(choice: Choice, plan: &Plan, refusal: Option<String>) -> String {
 
 /// A clock of which the kernel says nothing is not synchronised.
 fn clock_state() -> ClockState {
-    ClockState::read().unwrap_or(ClockState { synchronised: false, error_ns: 0, tai_offset_s: 0 })
+    ClockState::read().unwrap_or(ClockState {
+        synchronised: false,
+        error_ns: 0,
+        tai_offset_s: 0,
+    })
 }
 
 async fn usable_link(netlink: &Netlink, interface: &str) -> Result<Link, PortError> {
     let link = netlink.link_by_name(interface).await?;
     let link = link.ok_or_else(|| PortError::NoInterface(interface.to_owned()))?;
-    if link.up { Ok(link) } else { Err(PortError::Down(interface.to_owned())) }
+    if link.up {
+        Ok(link)
+    } else {
+        Err(PortError::Down(interface.to_owned()))
+    }
 }
 
 /// Each IP version in use needs an address.
@@ -426,7 +501,10 @@ fn check_addresses(config: &PortConfig, addresses: &[link::Address]) -> Result<(
     for group in &config.groups {
         if !addresses.iter().any(|address| address.ip.is_ipv4() == group.is_ipv4()) {
             let family = if group.is_ipv4() { "IPv4" } else { "IPv6" };
-            return Err(PortError::NoAddress { interface: config.interface.clone(), family });
+            return Err(PortError::NoAddress {
+                interface: config.interface.clone(),
+                family,
+            });
         }
     }
     Ok(())
@@ -443,19 +521,28 @@ async fn make_plan(netlink: &Netlink, choice: Choice, link: &Link) -> Result<Pla
         foreign_xdp: link.xdp.as_ref().map(|xdp| foreign(xdp.program_id)),
         peer_has_xdp: peer.as_ref().is_some_and(native),
     };
-    plan::plan(choice, &device).map_err(|refusal| PortError::Refused { interface: link.name.clone(), refusal })
+    plan::plan(choice, &device).map_err(|refusal| PortError::Refused {
+        interface: link.name.clone(),
+        refusal,
+    })
 }
 
 /// In words; an agent of ours gets a hint with it.
 fn foreign(program_id: u32) -> String {
     let program = attach::describe_program(program_id);
-    if program.contains(XDP) { format!("{program} of another kstamp") } else { program }
+    if program.contains(XDP) {
+        format!("{program} of another kstamp")
+    } else {
+        program
+    }
 }
 
 fn open_sockets(config: &PortConfig, link: &Link) -> Result<(Option<Sockets>, Option<Sockets>), PortError> {
     let open = |v6: bool| {
         let group = config.groups.iter().find(|group| group.is_ipv6() == v6);
-        group.map(|&group| Sockets::open(&config.interface, link.index, config.test_port, group)).transpose()
+        group
+            .map(|&group| Sockets::open(&config.interface, link.index, config.test_port, group))
+            .transpose()
     };
     Ok((open(false)?, open(true)?))
 }

@@ -19,7 +19,11 @@ pub fn reply(sample: &Sample, own_error_ns: Option<u64>) -> Reply {
         t2_ns: estimate.decode(sample.t2_wire, sample.t4_unix_ns),
         t3_ns: estimate.decode(sample.t3_wire, sample.t4_unix_ns),
         t4_ns: sample.t4_unix_ns,
-        reflector_error_ns: if estimate.synchronised() { estimate.bound_ns() } else { None },
+        reflector_error_ns: if estimate.synchronised() {
+            estimate.bound_ns()
+        } else {
+            None
+        },
         own_error_ns,
     }
 }
@@ -55,13 +59,19 @@ mod tests {
         let ptp = |ns| (ns / 1_000_000_000) << 32 | (ns % 1_000_000_000);
         let table = [
             (sample(ErrorEstimate::new(false, 5), ntp), None),
-            (sample(ErrorEstimate::new(true, 1_000_000), ntp), ErrorEstimate::new(true, 1_000_000).bound_ns()),
+            (
+                sample(ErrorEstimate::new(true, 1_000_000), ntp),
+                ErrorEstimate::new(true, 1_000_000).bound_ns(),
+            ),
             (sample(ErrorEstimate(0x4001), ptp), None),
         ];
         for (sample, bound_ns) in table {
             let reply = reply(&sample, Some(3));
             assert_eq!(reply.peer, "10.1.1.6".parse::<std::net::IpAddr>().unwrap());
-            assert_eq!([reply.t1_ns, reply.t2_ns, reply.t3_ns, reply.t4_ns], [0, 70_000, 70_250, 160_000].map(|d| T1_NS + d));
+            assert_eq!(
+                [reply.t1_ns, reply.t2_ns, reply.t3_ns, reply.t4_ns],
+                [0, 70_000, 70_250, 160_000].map(|d| T1_NS + d)
+            );
             assert_eq!((reply.rtt_ns(), reply.residence_ns()), (Some(159_750), Some(250)));
             assert_eq!((reply.forward_ns(), reply.backward_ns()), (70_000, 89_750));
             assert_eq!((reply.ssid, reply.seq, reply.reflector_seq), (9, 7, 5));

@@ -63,13 +63,20 @@ impl Facts<'_> {
     /// Own and group addresses with their kinds.
     pub fn destinations(&self) -> BTreeMap<IpAddr, u32> {
         let own = self.usable().map(|ip| (ip, DESTINATION_OWN));
-        own.chain(self.groups.iter().map(|&group| (group, DESTINATION_GROUP))).collect()
+        own.chain(self.groups.iter().map(|&group| (group, DESTINATION_GROUP)))
+            .collect()
     }
 
     /// Addresses of the IP versions in use that are beyond duplicate address detection.
     fn usable(&self) -> impl Iterator<Item = IpAddr> {
         let in_use = |ip: &IpAddr| self.groups.iter().any(|group| group.is_ipv4() == ip.is_ipv4());
-        let settled = self.addresses.iter().filter(|address| !address.tentative).map(|address| address.ip);
-        settled.filter(in_use).filter(|ip| *ip != IpAddr::V6(Ipv6Addr::UNSPECIFIED))
+        let settled = self
+            .addresses
+            .iter()
+            .filter(|address| !address.tentative)
+            .map(|address| address.ip);
+        settled
+            .filter(in_use)
+            .filter(|ip| *ip != IpAddr::V6(Ipv6Addr::UNSPECIFIED))
     }
 }

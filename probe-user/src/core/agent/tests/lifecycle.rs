@@ -11,14 +11,8 @@ fn a_host_that_answers_the_group_is_probed_itself() {
     let paths: Vec<Path> = summaries.iter().map(|summary| summary.path).collect();
     assert_eq!(paths, [Path::Unicast, Path::Group]);
     for summary in &summaries {
-        assert!(
-            summary.counts.sent >= 100 && summary.counts.lost == 0,
-            "{summary:?}"
-        );
-        assert_eq!(
-            summary.rtt_ns.map(|rtt| rtt.max),
-            Some((TRIP - MS / 2) as i64)
-        );
+        assert!(summary.counts.sent >= 100 && summary.counts.lost == 0, "{summary:?}");
+        assert_eq!(summary.rtt_ns.map(|rtt| rtt.max), Some((TRIP - MS / 2) as i64));
     }
     assert_eq!(world.agent.unmatched(), 0);
 }
@@ -38,25 +32,13 @@ fn ten_hosts_in_two_families_are_twenty_sessions_spread_over_the_interval() {
     // 12 senders: no two closer than a sixteenth of the interval.
     let times: Vec<u64> = world.sent.iter().map(|(time, _)| *time).collect();
     let settled = &times[times.len() / 2..];
-    assert!(
-        settled
-            .windows(2)
-            .all(|pair| pair[1] - pair[0] >= INTERVAL / 16)
-    );
+    assert!(settled.windows(2).all(|pair| pair[1] - pair[0] >= INTERVAL / 16));
     let windows = world.windows.len();
-    assert_eq!(
-        windows % 20,
-        0,
-        "the windows of all sessions close together"
-    );
+    assert_eq!(windows % 20, 0, "the windows of all sessions close together");
     let summaries = world.finish();
     assert_eq!(summaries.len(), 20);
     assert!(summaries.iter().all(|summary| summary.counts.lost == 0));
-    assert!(
-        summaries
-            .iter()
-            .all(|summary| summary.counts.received > 290)
-    );
+    assert!(summaries.iter().all(|summary| summary.counts.received > 290));
 }
 
 #[test]
@@ -124,10 +106,7 @@ fn a_static_peer_is_probed_before_it_answers_and_after_it_is_down() {
     let peer = host(9);
     let mut world = World::new(
         Config {
-            group: Families {
-                v4: false,
-                v6: false,
-            },
+            group: Families { v4: false, v6: false },
             static_peers: vec![peer, peer],
             ..config()
         },
@@ -171,12 +150,7 @@ fn a_count_ends_the_run_by_itself() {
     assert_eq!(world.sent_to(Destination::Group(Family::V4)), 3);
     assert_eq!(world.sent_to(Destination::Peer(host(1))), 3);
     assert_eq!(world.agent.next_deadline(), None);
-    assert!(
-        world
-            .finish()
-            .iter()
-            .all(|summary| summary.counts.received == 3)
-    );
+    assert!(world.finish().iter().all(|summary| summary.counts.received == 3));
 }
 
 #[test]
@@ -189,11 +163,7 @@ fn who_was_told_to_stop_waits_for_what_is_pending_only() {
     assert!(world.agent.is_settled());
     assert_eq!(world.sent.len(), sent);
     world.run(2 * SILENCE);
-    assert_eq!(
-        world.events,
-        [up(host(1))],
-        "who is not asked is not silent"
-    );
+    assert_eq!(world.events, [up(host(1))], "who is not asked is not silent");
 }
 
 #[test]

@@ -34,14 +34,7 @@ fn a_reply_from_elsewhere_is_unmatched() {
     let now = START + INTERVAL;
     let strangers = [
         reply(host(2), &unicast, START),
-        reply(
-            host(1),
-            &Transmit {
-                ssid: 999,
-                ..unicast
-            },
-            START,
-        ),
+        reply(host(1), &Transmit { ssid: 999, ..unicast }, START),
         reply(host(1), &Transmit { seq: 7, ..unicast }, START),
         reply(host6(1), &group, START),
         reply(host(2), &Transmit { seq: 7, ..group }, START),
@@ -62,10 +55,7 @@ fn peers_beyond_the_maximum_are_refused_and_counted() {
     });
     agent.reply(&reply(host(2), &group, START), START + TRIP);
     agent.reply(&reply(host(3), &group, START), START + TRIP);
-    assert_eq!(
-        (agent.peers().len(), agent.refused(), agent.unmatched()),
-        (2, 1, 0)
-    );
+    assert_eq!((agent.peers().len(), agent.refused(), agent.unmatched()), (2, 1, 0));
 }
 
 #[test]
@@ -155,10 +145,7 @@ fn what_is_known_of_a_peer_holds_for_all_its_sessions() {
     let (mut agent, _, unicast) = one_peer(config());
     agent.set_same_clock(host(1), true);
     agent.set_stateful(host(1), true);
-    agent.reply(
-        &reply(host(1), &unicast, START + INTERVAL),
-        START + 2 * INTERVAL,
-    );
+    agent.reply(&reply(host(1), &unicast, START + INTERVAL), START + 2 * INTERVAL);
     let summaries = agent.finish(START + 2 * INTERVAL);
     assert!(summaries.iter().all(|summary| summary.clock.is_some()));
     assert!(summaries.iter().all(|summary| summary.forward_ns.is_some()));

@@ -16,10 +16,7 @@ fn reordering_is_below_next_expected_and_variation_in_sequence_order() {
     assert_eq!(summary.counts.reordered, 1);
     let ipdv = summary.ipdv_ns.unwrap();
     // 30 − 10, 9 − 30, 40 − 9.
-    assert_eq!(
-        (ipdv.count, ipdv.min, ipdv.max),
-        (3, -21_000_000, 31_000_000)
-    );
+    assert_eq!((ipdv.count, ipdv.min, ipdv.max), (3, -21_000_000, 31_000_000));
     assert_eq!(ipdv.mean, 10_000_000);
     let (rtt, pdv) = (summary.rtt_ns.unwrap(), summary.pdv_ns.unwrap());
     assert_eq!(
@@ -49,22 +46,13 @@ fn one_way_delays_need_a_clock() {
     });
     let synced = session.summary(6 * MS);
     assert_eq!(synced.clock, Some(OneWayClock::Synced { bound_ns: 320 }));
-    assert_eq!(
-        synced.forward_ns.map(|forward| forward.min),
-        Some(1_000_000)
-    );
-    assert_eq!(
-        synced.backward_ns.map(|backward| backward.min),
-        Some(3_000_000)
-    );
+    assert_eq!(synced.forward_ns.map(|forward| forward.min), Some(1_000_000));
+    assert_eq!(synced.backward_ns.map(|backward| backward.min), Some(3_000_000));
 
     session.sent(1, 6 * MS);
     session.reply(&reply(1, 1, 6 * MS, 11 * MS));
     let mixed = session.summary(12 * MS);
-    assert_eq!(
-        (mixed.clock, mixed.forward_ns, mixed.backward_ns),
-        (None, None, None)
-    );
+    assert_eq!((mixed.clock, mixed.forward_ns, mixed.backward_ns), (None, None, None));
 
     session.set_same_clock(true);
     let same = session.summary(12 * MS);
@@ -91,10 +79,7 @@ fn sequence_numbers_wrap() {
     for step in 0..4u32 {
         let (seq, sent) = ((u32::MAX - 1).wrapping_add(step), u64::from(step) * MS);
         session.sent(seq, sent);
-        assert_eq!(
-            session.reply(&reply(seq, step, sent, sent + 2 * MS)),
-            Some(Outcome::Ok)
-        );
+        assert_eq!(session.reply(&reply(seq, step, sent, sent + 2 * MS)), Some(Outcome::Ok));
     }
     let summary = session.summary(10 * MS);
     assert_eq!((summary.counts.received, summary.counts.reordered), (4, 0));

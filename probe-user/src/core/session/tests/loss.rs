@@ -20,11 +20,7 @@ fn expire_all(session: &mut Session) {
 /// (forward, backward, unknown).
 fn ways(session: &Session) -> (u64, u64, u64) {
     let counts = counts(session);
-    (
-        counts.lost_forward,
-        counts.lost_backward,
-        counts.lost_unknown,
-    )
+    (counts.lost_forward, counts.lost_backward, counts.lost_unknown)
 }
 
 fn after(counters: &[Option<u32>]) -> Session {
@@ -39,14 +35,8 @@ fn each_way_is_told_between_two_answers() {
     // The reflector counts from 7, so that it is known to count.
     assert_eq!(ways(&after(&[Some(7), None, Some(8)])), (1, 0, 0));
     assert_eq!(ways(&after(&[Some(7), None, Some(9)])), (0, 1, 0));
-    assert_eq!(
-        ways(&after(&[Some(7), None, None, None, Some(9)])),
-        (2, 1, 0)
-    );
-    assert_eq!(
-        ways(&after(&[Some(u32::MAX), None, None, Some(1)])),
-        (1, 1, 0)
-    );
+    assert_eq!(ways(&after(&[Some(7), None, None, None, Some(9)])), (2, 1, 0));
+    assert_eq!(ways(&after(&[Some(u32::MAX), None, None, Some(1)])), (1, 1, 0));
 }
 
 #[test]
@@ -129,10 +119,7 @@ fn a_copy_made_on_the_way_forward_is_counted_at_the_reflector() {
 
     // A copy made on the way back has the counter of the first reply.
     session.reply(&reply(1, 8, MS, 4 * MS));
-    assert_eq!(
-        (ways(&session), counts(&session).duplicates),
-        ((1, 0, 0), 2)
-    );
+    assert_eq!((ways(&session), counts(&session).duplicates), ((1, 0, 0), 2));
 }
 
 #[test]
@@ -153,11 +140,7 @@ fn a_loop_in_the_network_ends_all_claims_until_it_is_over() {
 fn an_overtaken_probe_whose_reply_is_lost_is_placed_when_it_shows() {
     let mut session = session();
     // 1 reaches the reflector after 2 and 3 and is counted 10; its reply is lost.
-    drive(
-        &mut session,
-        0,
-        &[Some(7), None, Some(8), Some(9), Some(11), Some(12)],
-    );
+    drive(&mut session, 0, &[Some(7), None, Some(8), Some(9), Some(11), Some(12)]);
     expire_all(&mut session);
     assert_eq!(ways(&session), (0, 1, 0));
 }

@@ -25,18 +25,16 @@ const TENTH: u64 = MS / 10;
 fn in_order(restarts: bool) -> impl Strategy<Value = Plan> {
     let restart = if restarts { 0.05 } else { 0.0 };
     let odds = (0.1, restart, 0.05, 0.05, 0.2, 0.2);
-    (odds_of(odds), 1u64..30).prop_map(|((roll, restart, never, ring, forward, backward), gap)| {
-        Plan {
-            gap,
-            roll_before: roll,
-            restart_before: restart,
-            never_left: never,
-            ring_full: ring,
-            forward: (!forward).then_some(20),
-            forward_copy: None,
-            backward: (!backward).then_some(30),
-            backward_copy: None,
-        }
+    (odds_of(odds), 1u64..30).prop_map(|((roll, restart, never, ring, forward, backward), gap)| Plan {
+        gap,
+        roll_before: roll,
+        restart_before: restart,
+        never_left: never,
+        ring_full: ring,
+        forward: (!forward).then_some(20),
+        forward_copy: None,
+        backward: (!backward).then_some(30),
+        backward_copy: None,
     })
 }
 
@@ -58,28 +56,21 @@ fn odds_of(odds: Odds<f64>) -> impl Strategy<Value = Odds<bool>> {
 fn disorderly() -> impl Strategy<Value = Plan> {
     let rarely = |range| proptest::option::weighted(0.05, range);
     let back = prop_oneof![9 => 1u64..60, 1 => 900u64..3_000];
-    (
-        in_order(false),
-        1u64..60,
-        back,
-        rarely(0u64..40),
-        rarely(0u64..40),
+    (in_order(false), 1u64..60, back, rarely(0u64..40), rarely(0u64..40)).prop_map(
+        |(plan, forward, backward, forward_copy, backward_copy)| Plan {
+            forward: plan.forward.map(|_| forward),
+            // The replies to both come back: see what `direction` cannot see.
+            forward_copy: plan
+                .forward
+                .and(plan.backward)
+                .filter(|_| !plan.ring_full)
+                .and(forward_copy),
+            backward: plan.backward.map(|_| backward),
+            backward_copy: plan.backward.and(backward_copy),
+            ring_full: plan.ring_full && backward < 60,
+            ..plan
+        },
     )
-        .prop_map(
-            |(plan, forward, backward, forward_copy, backward_copy)| Plan {
-                forward: plan.forward.map(|_| forward),
-                // The replies to both come back: see what `direction` cannot see.
-                forward_copy: plan
-                    .forward
-                    .and(plan.backward)
-                    .filter(|_| !plan.ring_full)
-                    .and(forward_copy),
-                backward: plan.backward.map(|_| backward),
-                backward_copy: plan.backward.and(backward_copy),
-                ring_full: plan.ring_full && backward < 60,
-                ..plan
-            },
-        )
 }
 
 /// After the disorder: probes that all come back, in order.
@@ -178,13 +169,7 @@ impl Run {
         arrivals.sort_by_key(|(time, _)| *time);
         let mut counter = self.first_counter;
         for (arrival, what) in arrivals {
-            let Arrival::Probe {
-                seq,
-                sent,
-                plan,
-                copy,
-            } = what
-            else {
+            let Arrival::Probe { seq, sent, plan, copy } = what else {
                 // Not to 0: a counter must not pass its old value soon. See what `direction` cannot see.
                 counter /= 2;
                 continue;
@@ -252,10 +237,7 @@ impl Run {
             lost_unknown: 0,
             ..counts
         };
-        assert_eq!(
-            regardless_of_the_way(windows),
-            regardless_of_the_way(counts)
-        );
+        assert_eq!(regardless_of_the_way(windows), regardless_of_the_way(counts));
         assert_eq!(counts.pending, 0);
         counts
     }
@@ -311,8 +293,5 @@ proptest! {
 
 /// A calm probe, once everything before it has arrived.
 fn calm_after() -> Plan {
-    Plan {
-        gap: 4_000,
-        ..calm()
-    }
+    Plan { gap: 4_000, ..calm() }
 }
