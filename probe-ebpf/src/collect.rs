@@ -28,7 +28,7 @@ pub fn collect<H: Hook>(hook: &H, udp: &Udp, settings: &Settings) -> Result<Coun
         reserved: 0,
     };
     // SAFETY: an entry that is evicted and reused while it is read has another T1, and is refused for it.
-    let sent = unsafe { IN_FLIGHT.get(&probe) }.ok_or(Counter::Unmatched)?;
+    let sent = unsafe { IN_FLIGHT.get(probe) }.ok_or(Counter::Unmatched)?;
     // A probe to a group may be answered by anyone, one to a host by that host.
     let asked = sent.destination == source || sent.destination.is_multicast();
     if sent.t1_wire != reply.sender_timestamp || !asked {
@@ -50,7 +50,7 @@ pub fn collect<H: Hook>(hook: &H, udp: &Udp, settings: &Settings) -> Result<Coun
     };
     let Some(mut entry) = SAMPLES.reserve::<Sample>(0) else {
         // Should this fail as well, the probe is counted as lost; RingFull tells.
-        let _ = MISSED.insert(&MissedKey { source, probe }, &t4_mono_ns, 0);
+        let _ = MISSED.insert(MissedKey { source, probe }, t4_mono_ns, 0);
         return Ok(Counter::RingFull);
     };
     MaybeUninit::write(&mut entry, sample);

@@ -66,8 +66,8 @@ fn remember_and_write(hook: &TcHook, udp: &Udp, settings: &Settings) -> Option<(
     // The record is made before the clock is read, so that making it is not measured.
     IN_FLIGHT
         .insert(
-            &key,
-            &InFlight {
+            key,
+            InFlight {
                 t1_mono_ns: 0,
                 t1_wire: 0,
                 destination,
@@ -75,7 +75,7 @@ fn remember_and_write(hook: &TcHook, udp: &Udp, settings: &Settings) -> Option<(
             0,
         )
         .ok()?;
-    let record = IN_FLIGHT.get_ptr_mut(&key)?;
+    let record = IN_FLIGHT.get_ptr_mut(key)?;
 
     let t1_unix_ns = clock::unix_ns(settings);
     let t1_mono_ns = clock::monotonic_ns();

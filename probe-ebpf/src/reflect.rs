@@ -43,7 +43,7 @@ fn turn<F: BaseFrame>(frame: &mut F, settings: &Settings, receive_ns: u64) -> Re
     }
     let destination = frame.destination();
     // SAFETY: the loader replaces no entry while packets flow, it only adds and removes; the value is one word.
-    let kind = unsafe { DESTINATIONS.get(&destination) }
+    let kind = unsafe { DESTINATIONS.get(destination) }
         .copied()
         .ok_or(Counter::NotForUs)?;
     let (own, counter) = if kind == DESTINATION_GROUP {
@@ -80,7 +80,7 @@ fn next_sequence(key: &ReflectorSessionKey) -> Result<u32, Counter> {
         return Ok(sequence);
     }
     let first = ReflectorSession { replies: 1 };
-    if REFLECTOR_SESSIONS.insert(key, &first, u64::from(BPF_NOEXIST)).is_ok() {
+    if REFLECTOR_SESSIONS.insert(key, first, u64::from(BPF_NOEXIST)).is_ok() {
         count(Counter::SessionStarted);
         return Ok(0);
     }

@@ -1,6 +1,6 @@
 //! How the receive program is attached beside others, and how a mode that swallows replies is left.
 
-#![expect(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
+#![allow(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
 
 mod support;
 

@@ -1,6 +1,6 @@
 //! Bad input and trouble: one clear line each, nothing half-attached, nothing lost.
 
-#![expect(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
+#![allow(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
 
 mod support;
 

@@ -1,6 +1,6 @@
 //! Whole runs between two agents in every topology and IP version, judged by their JSON.
 
-#![expect(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
+#![allow(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
 
 mod support;
 

@@ -11,7 +11,7 @@ use crate::packet::{
     SENDER_PORT_V4, SENDER_PORT_V6, TEST_PORT, UDP_V4, UDP_V6, mend_ipv4, with_checksum, with_extensions,
     with_fragment, with_options, with_tags,
 };
-use crate::rig::{Outcome, Program, RECEIVERS, Rig, settings};
+use crate::rig::{Outcome, Program, RECEIVERS, Rig, once, settings};
 
 const HOP_BY_HOP: (u8, &[u8]) = (0, &[0, 1, 4, 0, 0, 0, 0]);
 const FIRST_FRAGMENT: (u8, &[u8]) = (44, &[0, 0, 1, 0, 0, 0, 7]);
@@ -429,4 +429,15 @@ fn assert_cut_short(outcome: &Outcome, frame: &[u8], program: Program) {
         reason.map(std::slice::from_ref).unwrap_or_default(),
         &format!("{program:?}"),
     );
+}
+
+#[test]
+fn ingress_behind_generic_xdp_takes_what_xdp_was_not_shown_and_counts_no_refusal_twice() {
+    let behind = Settings { ingress_is_second: 1, ..settings() };
+    let Some(mut rig) = Rig::with(&behind) else { return };
+    let refused = with_tags(&Datagram::probe(OWN_V4).build(), &[0x8100]);
+    rig.run(Program::Xdp, &refused).assert_passed(&refused, &[Vlan], "XDP counts it");
+    rig.run(Program::Ingress, &refused).assert_passed(&refused, &[], "TC ingress has seen it counted");
+    let redirected = rig.run(Program::Ingress, &Datagram::probe(OWN_V4).build());
+    assert_eq!(redirected.counted, once(&[Counter::Reflected, Counter::SessionStarted]));
 }

@@ -1,7 +1,7 @@
 //! Two namespaces with a veth pair between them, and kstamp started in them.
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
-#![expect(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
+#![allow(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
 
 use std::fs::{self, File};
 use std::path::Path;

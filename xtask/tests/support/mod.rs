@@ -1,7 +1,7 @@
 //! What the whole-run tests share: a built kstamp, agents started in a lab, and their results read back.
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
-#![expect(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
+#![allow(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
 
 use std::fs::{self, File};
 use std::path::PathBuf;
