@@ -36,8 +36,7 @@ pub async fn run(mut config: AgentConfig) -> Result<()> {
     let mut reporter = Reporter::open(&config.output)?;
     config.limit_to(families_present(&config.port.interface).await?);
     let mut shutdown = Shutdown::new().context("cannot catch signals")?;
-    let (mut port, ring) = Port::open(config.port.clone()).await?;
-    port.log_programs().context("cannot read what the programs log")?;
+    let (port, ring) = Port::open(config.port.clone()).await?;
     let introductions = Introductions::new(identity(&config.name, &port)?, config.port.test_port);
     reporter.start(&config, &port)?;
     let started_ns = monotonic_ns();
@@ -165,7 +164,7 @@ impl Run {
     }
 
     async fn look_after(&mut self) -> Result<()> {
-        for event in self.port.poll().await? {
+        for event in self.port.poll().await {
             if let PortEvent::Reattached { mode, .. } = &event {
                 self.introductions.own_mut().receive = mode.to_string();
             }

@@ -18,7 +18,6 @@ pub async fn run(mut config: ReflectConfig) -> Result<()> {
     config.limit_to(families_present(&config.port.interface).await?);
     let mut shutdown = Shutdown::new().context("cannot catch signals")?;
     let (mut port, _ring) = Port::open(config.port.clone()).await?;
-    port.log_programs().context("cannot read what the programs log")?;
     let mut introductions = Introductions::new(identity(&config.name, &port)?, config.port.test_port);
     reporter.start(&config, &port)?;
 
@@ -38,7 +37,7 @@ pub async fn run(mut config: ReflectConfig) -> Result<()> {
             () = &mut over => break,
             _ = report.tick() => reporter.counters(&port.counters()?)?,
             _ = look_after.tick() => {
-                for event in port.poll().await? {
+                for event in port.poll().await {
                     if let PortEvent::Reattached { mode, .. } = &event {
                         introductions.own_mut().receive = mode.to_string();
                     }

@@ -433,11 +433,16 @@ fn assert_cut_short(outcome: &Outcome, frame: &[u8], program: Program) {
 
 #[test]
 fn ingress_behind_generic_xdp_takes_what_xdp_was_not_shown_and_counts_no_refusal_twice() {
-    let behind = Settings { ingress_is_second: 1, ..settings() };
+    let behind = Settings {
+        ingress_is_second: 1,
+        ..settings()
+    };
     let Some(mut rig) = Rig::with(&behind) else { return };
     let refused = with_tags(&Datagram::probe(OWN_V4).build(), &[0x8100]);
-    rig.run(Program::Xdp, &refused).assert_passed(&refused, &[Vlan], "XDP counts it");
-    rig.run(Program::Ingress, &refused).assert_passed(&refused, &[], "TC ingress has seen it counted");
+    rig.run(Program::Xdp, &refused)
+        .assert_passed(&refused, &[Vlan], "XDP counts it");
+    rig.run(Program::Ingress, &refused)
+        .assert_passed(&refused, &[], "TC ingress has seen it counted");
     let redirected = rig.run(Program::Ingress, &Datagram::probe(OWN_V4).build());
     assert_eq!(redirected.counted, once(&[Counter::Reflected, Counter::SessionStarted]));
 }

@@ -5,6 +5,7 @@ mod log;
 pub mod object;
 pub mod plan;
 mod port;
+mod programs;
 mod ring;
 mod samples;
 mod settings;

@@ -1,0 +1,154 @@
+//! What exists only while the interface does: its sockets, its attachments, and what is known of it.
+
+use super::survey::Survey;
+use super::{PortConfig, PortError};
+use crate::engine::ebpf::attach::{Attachment, Egress};
+use crate::engine::ebpf::plan::{Choice, Plan, ReceiveMode};
+use crate::engine::ebpf::programs::Programs;
+use crate::engine::ebpf::settings::Facts;
+use crate::engine::ebpf::watch::Watch;
+use crate::engine::sockets::{SocketError, Sockets};
+use crate::host::clock::ClockState;
+use crate::host::link::{Address, Link};
+
+/// An interface in use.
+pub(super) struct Live {
+    pub(super) link: Link,
+    pub(super) addresses: Vec<Address>,
+    pub(super) sockets: SocketPair,
+    pub(super) plan: Plan,
+    pub(super) reason: String,
+    pub(super) watch: Watch,
+    pub(super) receive: Attachment,
+    _egress: Option<Egress>,
+}
+
+impl Live {
+    /// Attaches the programs, told of the interface beforehand.
+    pub(super) fn start(
+        survey: Survey,
+        sockets: SocketPair,
+        programs: &mut Programs,
+        config: &PortConfig,
+        clock: ClockState,
+    ) -> Result<Self, PortError> {
+        let Survey {
+            link,
+            addresses,
+            mut plan,
+        } = survey;
+        programs.tell(&facts(config, clock, &link, &addresses, &sockets, plan.modes[0]))?;
+        let egress = match config.probing {
+            true => Some(programs.attach_egress(&config.interface)?),
+            false => None,
+        };
+        let (receive, refusal) = programs.attach_receive(&config.interface, link.index, &mut plan)?;
+        let live = Self {
+            reason: reason(config.choice, &plan, refusal),
+            watch: Watch::new(programs.reflected()?, link.tx_dropped),
+            link,
+            addresses,
+            sockets,
+            plan,
+            receive,
+            _egress: egress,
+        };
+        // Once more: the mode may be another one than was tried first.
+        programs.tell(&live.facts(config, clock))?;
+        Ok(live)
+    }
+
+    /// Leaves the mode in use for the next of the plan that works.
+    pub(super) fn in_next_mode(
+        mut self,
+        reason: String,
+        programs: &mut Programs,
+        config: &PortConfig,
+    ) -> Result<Self, PortError> {
+        self.plan.modes.remove(0);
+        // One XDP program fits an interface: the old one goes first.
+        drop(self.receive);
+        let (receive, _) = programs.attach_receive(&config.interface, self.link.index, &mut self.plan)?;
+        Ok(Self {
+            receive,
+            reason,
+            ..self
+        })
+    }
+
+    /// What the programs must know.
+    pub(super) fn facts<'a>(&'a self, config: &'a PortConfig, clock: ClockState) -> Facts<'a> {
+        facts(
+            config,
+            clock,
+            &self.link,
+            &self.addresses,
+            &self.sockets,
+            self.receive.mode,
+        )
+    }
+}
+
+fn facts<'a>(
+    config: &'a PortConfig,
+    clock: ClockState,
+    link: &'a Link,
+    addresses: &'a [Address],
+    sockets: &SocketPair,
+    mode: ReceiveMode,
+) -> Facts<'a> {
+    let sender_port = |v6| sockets.of(v6).map_or(0, |sockets| sockets.sender_port);
+    Facts {
+        link,
+        addresses,
+        groups: &config.groups,
+        test_port: config.test_port,
+        sender_port_v4: sender_port(false),
+        sender_port_v6: sender_port(true),
+        clock,
+        mode,
+    }
+}
+
+/// What to tell the user of the choice.
+fn reason(choice: Choice, plan: &Plan, refusal: Option<String>) -> String {
+    match (choice, &plan.reason, refusal) {
+        (Choice::Only(_), ..) => "as asked for".to_owned(),
+        (Choice::Auto, Some(reason), None) => reason.clone(),
+        (Choice::Auto, None, Some(refusal)) => refusal,
+        (Choice::Auto, Some(reason), Some(refusal)) => format!("{reason}; {refusal}"),
+        (Choice::Auto, None, None) => "the fastest that this device takes".to_owned(),
+    }
+}
+
+/// The sockets of the IP versions in use.
+#[derive(Default)]
+pub(super) struct SocketPair {
+    v4: Option<Sockets>,
+    v6: Option<Sockets>,
+}
+
+impl SocketPair {
+    /// Those of one IP version.
+    pub(super) fn of(&self, v6: bool) -> Option<&Sockets> {
+        if v6 { self.v6.as_ref() } else { self.v4.as_ref() }
+    }
+
+    /// Opens what is missing of each IP version that is in use and has an address.
+    pub(super) fn open_missing(
+        &mut self,
+        config: &PortConfig,
+        link: &Link,
+        addresses: &[Address],
+    ) -> Result<(), SocketError> {
+        for group in &config.groups {
+            let has_address = addresses.iter().any(|address| address.ip.is_ipv6() == group.is_ipv6());
+            let sockets = if group.is_ipv6() { &mut self.v6 } else { &mut self.v4 };
+            if has_address && sockets.is_none() {
+                let opened = Sockets::open(&config.interface, link.index, config.test_port, *group)?;
+                *sockets = Some(opened);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,117 @@
+//! The loaded programs of one interface: attached, told what they must know, asked what happened.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::IpAddr;
+
+use aya::maps::{MapData, MapError, RingBuf};
+use log::debug;
+use probe_common::abi::{Address, COUNTER_NAMES, Counter, InFlightKey, MissedKey};
+
+use super::attach::{self, AttachError, Attachment, Egress};
+use super::object::{Object, ObjectError};
+use super::plan::Plan;
+use super::settings::Facts;
+use crate::core::observation::Fate;
+
+/// The object, and which destinations it knows.
+pub(super) struct Programs {
+    object: Object,
+    destinations: BTreeMap<IpAddr, u32>,
+}
+
+impl Programs {
+    /// Loads them; they touch nothing until they are told something.
+    pub(super) fn load(log_level: u8) -> Result<(Self, RingBuf<MapData>), ObjectError> {
+        let mut object = Object::load(log_level)?;
+        let samples = object.take_samples()?;
+        let destinations = BTreeMap::new();
+        Ok((Self { object, destinations }, samples))
+    }
+
+    /// Prints what they log.
+    pub(super) fn print_log(&mut self) -> io::Result<()> {
+        super::log::print(&mut self.object)
+    }
+
+    /// Attaches the egress program.
+    pub(super) fn attach_egress(&mut self, interface: &str) -> Result<Egress, AttachError> {
+        attach::egress(&mut self.object, interface)
+    }
+
+    /// Attaches the receive program in the first mode of the plan that the kernel accepts, and strikes those before it
+    /// off the plan. Also says why they were refused.
+    pub(super) fn attach_receive(
+        &mut self,
+        interface: &str,
+        index: u32,
+        plan: &mut Plan,
+    ) -> Result<(Attachment, Option<String>), AttachError> {
+        let mut refusal = None;
+        loop {
+            match attach::receive(&mut self.object, interface, index, plan.modes[0]) {
+                Ok(attachment) => return Ok((attachment, refusal)),
+                Err(error) if plan.modes.len() == 1 => return Err(error),
+                Err(error) => {
+                    debug!("{error}");
+                    plan.modes.remove(0);
+                    refusal = Some(error.to_string());
+                }
+            }
+        }
+    }
+
+    /// Writes the settings and brings the destinations up to date.
+    pub(super) fn tell(&mut self, facts: &Facts<'_>) -> Result<(), ObjectError> {
+        self.object.set_settings(&facts.settings())?;
+        let wanted = facts.destinations();
+        let failed = |source: MapError| ObjectError::Map {
+            name: "DESTINATIONS",
+            source,
+        };
+        let mut map = self.object.destinations()?;
+        for (ip, kind) in &wanted {
+            if self.destinations.get(ip) != Some(kind) {
+                map.insert(Address::from(*ip), kind, 0).map_err(failed)?;
+            }
+        }
+        for ip in self.destinations.keys().filter(|ip| !wanted.contains_key(ip)) {
+            map.remove(&Address::from(*ip)).map_err(failed)?;
+        }
+        self.destinations = wanted;
+        Ok(())
+    }
+
+    /// The own addresses to which probes may come.
+    pub(super) fn addresses(&self) -> Vec<IpAddr> {
+        let addresses = self.destinations.keys().copied();
+        addresses.filter(|ip| !ip.is_multicast()).collect()
+    }
+
+    /// What became of a probe that has no reply.
+    pub(super) fn fate(&mut self, ssid: u16, seq: u32, peer: IpAddr) -> Fate {
+        let probe = InFlightKey { seq, ssid, reserved: 0 };
+        let missed = MissedKey {
+            source: Address::from(peer),
+            probe,
+        };
+        let was_missed = self.object.missed().is_ok_and(|map| map.get(&missed, 0).is_ok());
+        let has_left = self.object.in_flight().is_ok_and(|map| map.get(&probe, 0).is_ok());
+        match (was_missed, has_left) {
+            (true, _) => Fate::CollectorLost,
+            (false, true) => Fate::Unanswered,
+            (false, false) => Fate::NeverLeft,
+        }
+    }
+
+    /// Their counters by name.
+    pub(super) fn counters(&mut self) -> Result<BTreeMap<&'static str, u64>, ObjectError> {
+        Ok(COUNTER_NAMES.into_iter().zip(self.object.counters()?).collect())
+    }
+
+    /// Probes answered so far.
+    pub(super) fn reflected(&mut self) -> Result<u64, ObjectError> {
+        let counters = self.object.counters()?;
+        Ok(counters[Counter::Reflected as usize] + counters[Counter::ReflectedGroup as usize])
+    }
+}
