@@ -62,7 +62,7 @@ impl Reporter {
             output: Output::open(config.format, config.output.as_deref())?,
             samples: config.samples.as_deref().map(Samples::create).transpose()?,
             attach: model::Attach {
-                egress: model::AttachMode::Tc,
+                egress: None,
                 receive: model::AttachMode::Tc,
             },
             names: BTreeMap::new(),
@@ -79,7 +79,10 @@ impl Reporter {
             timeout_ns,
         } = subject.into();
         let (receive, reason) = port.attachment().unwrap_or((ReceiveMode::Tc, ""));
-        self.attach.receive = receive.into();
+        self.attach = model::Attach {
+            egress: config.probing.then_some(model::AttachMode::Tc),
+            receive: receive.into(),
+        };
         self.output.export(&model::Event::Start(model::Start {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             interface: config.interface.clone(),

@@ -7,10 +7,13 @@ pub fn default_agent_name(interface: &str) -> String {
     format!("{}:{interface}", hostname())
 }
 
+/// What the kernel calls itself where nobody has named it (`include/linux/uts.h`).
+const UNNAMED: &str = "(none)";
+
 /// The kernel's host name, or `localhost` where none is set.
 pub fn hostname() -> String {
     match gethostname() {
-        Ok(name) if !name.is_empty() => name.to_string_lossy().into_owned(),
+        Ok(name) if !name.is_empty() && name != UNNAMED => name.to_string_lossy().into_owned(),
         _ => "localhost".to_owned(),
     }
 }

@@ -16,7 +16,7 @@ use crate::core::report::{Counts, OneWayClock, Path, Report, Summary};
 const UNIX_NS: u64 = 1_795_255_838_000_000_000;
 
 const ATTACH: Attach = Attach {
-    egress: AttachMode::Tc,
+    egress: Some(AttachMode::Tc),
     receive: AttachMode::XdpNative,
 };
 

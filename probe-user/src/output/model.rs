@@ -68,8 +68,8 @@ impl From<ReceiveMode> for AttachMode {
 /// How each program is attached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Attach {
-    /// The program that stamps probes as they leave.
-    pub egress: AttachMode,
+    /// The program that stamps probes as they leave; `None` of a reflector.
+    pub egress: Option<AttachMode>,
     /// The program that reflects probes and stamps replies.
     pub receive: AttachMode,
 }

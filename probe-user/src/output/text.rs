@@ -81,8 +81,8 @@ fn write_start(start: &Start, out: &mut dyn Write) -> io::Result<()> {
     }
     let receive = mode_in_words(start.attach.receive);
     write!(out, "  attached  receive by {receive} ({})", start.attach_reason)?;
-    match start.interval_ns {
-        Some(_) => writeln!(out, ", egress by {}", mode_in_words(start.attach.egress))?,
+    match start.attach.egress {
+        Some(egress) => writeln!(out, ", egress by {}", mode_in_words(egress))?,
         None => writeln!(out)?,
     }
     if start.clock.synchronised {
