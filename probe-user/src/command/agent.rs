@@ -137,9 +137,8 @@ impl Run {
             }
             self.reporter.event(event)?;
         }
-        // The windows of one interval make one table, so it waits for the last of them.
-        if self.reporter.has_windows() && !self.agent.holds_windows() {
-            self.reporter.flush_windows()?;
+        if self.reporter.has_windows() {
+            self.reporter.flush_windows(self.agent.held_window_end_ns())?;
         }
         Ok(())
     }

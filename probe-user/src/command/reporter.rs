@@ -46,6 +46,9 @@ impl<'a> From<&'a ReflectConfig> for Subject<'a> {
     }
 }
 
+/// Two readings of both clocks differ by less, unless one of the clocks was set.
+const WALL_CLOCK_STEP_NS: u128 = 1_000_000;
+
 /// Writes results as they come.
 pub struct Reporter {
     output: Output,
@@ -53,6 +56,7 @@ pub struct Reporter {
     attach: model::Attach,
     names: BTreeMap<IpAddr, Identity>,
     windows: Vec<Report>,
+    utc: UtcOffset,
 }
 
 impl Reporter {
@@ -67,6 +71,7 @@ impl Reporter {
             },
             names: BTreeMap::new(),
             windows: Vec::new(),
+            utc: UtcOffset::new(monotonic_ns(), realtime_ns()),
         })
     }
 
@@ -145,13 +150,18 @@ impl Reporter {
                 peer,
                 path,
                 seq,
+                sent_ns,
                 reply,
                 outcome,
             } => {
                 let Some(samples) = &mut self.samples else {
                     return Ok(());
                 };
-                samples.add(&Sample::new(peer, path, seq, reply.as_ref(), outcome))
+                let sent = sent_ns.map(|sent_ns| self.utc.utc(sent_ns).unix_ns);
+                samples.add(&Sample {
+                    sent_ns: sent,
+                    ..Sample::new(peer, path, seq, reply.as_ref(), outcome)
+                })
             }
         }
     }
@@ -161,16 +171,21 @@ impl Reporter {
         !self.windows.is_empty()
     }
 
-    /// Writes the windows that have come, as one table.
-    pub fn flush_windows(&mut self) -> Result<(), OutputError> {
-        let mut windows = std::mem::take(&mut self.windows);
+    /// Writes the windows that ended before `held_ns`, or all if that is `None`: one table for each interval. The
+    /// others wait for windows of the same interval whose probes may still be answered.
+    pub fn flush_windows(&mut self, held_ns: Option<u64>) -> Result<(), OutputError> {
+        let complete = |report: &mut Report| held_ns.is_none_or(|held_ns| report.end_ns < held_ns);
+        let mut windows: Vec<Report> = self.windows.extract_if(.., complete).collect();
         windows.sort_by_key(|report| (report.end_ns, report.peer, report.path));
-        let results = self.results(&windows);
-        if let Some(samples) = &mut self.samples {
-            samples.flush()?;
+        for interval in windows.chunk_by(|a, b| a.end_ns == b.end_ns) {
+            let results = self.results(interval);
+            self.output
+                .export(&model::Event::Windows(model::Windows { time: now(), results }))?;
         }
-        self.output
-            .export(&model::Event::Windows(model::Windows { time: now(), results }))
+        match &mut self.samples {
+            Some(samples) if !windows.is_empty() => samples.flush(),
+            _ => Ok(()),
+        }
     }
 
     /// The kernel's counters while the run goes on.
@@ -180,10 +195,10 @@ impl Reporter {
 
     /// The run is over.
     pub fn end(&mut self, summaries: &[Report], counters: &BTreeMap<&'static str, u64>) -> Result<(), OutputError> {
-        if self.has_windows() {
-            self.flush_windows()?;
-        }
-        let results = self.results(summaries);
+        self.flush_windows(None)?;
+        let mut summaries = summaries.to_vec();
+        summaries.sort_by_key(|report| (report.peer, report.path));
+        let results = self.results(&summaries);
         self.output.export(&model::Event::End(model::End {
             results,
             counters: named(counters),
@@ -202,8 +217,17 @@ impl Reporter {
         }))
     }
 
-    fn results(&self, reports: &[Report]) -> Vec<Results> {
-        let utc = UtcOffset::new(monotonic_ns(), realtime_ns());
+    /// One offset for all times, so that intervals that meet do so to the nanosecond, until the wall clock is stepped.
+    fn follow_wall_clock(&mut self) -> UtcOffset {
+        let current = UtcOffset::new(monotonic_ns(), realtime_ns());
+        if self.utc.distance_ns(current) > WALL_CLOCK_STEP_NS {
+            self.utc = current;
+        }
+        self.utc
+    }
+
+    fn results(&mut self, reports: &[Report]) -> Vec<Results> {
+        let utc = self.follow_wall_clock();
         let result = |report: &Report| {
             let peer_name = self.names.get(&report.peer).map(|identity| identity.name.as_str());
             Results::new(

@@ -228,9 +228,10 @@ impl Agent {
         self.refused
     }
 
-    /// Whether a window that is over has not become an event yet: some of its probes may still be answered.
-    pub fn holds_windows(&self) -> bool {
-        self.peers.iter().any(Peer::holds_windows)
+    /// End of the oldest window that is over but has not become an event yet: some of its probes may still be
+    /// answered. All windows that ended before have become events.
+    pub fn held_window_end_ns(&self) -> Option<u64> {
+        self.peers.iter().filter_map(Peer::held_window_end_ns).min()
     }
 
     /// All peers, up or down, in the order in which they became known.

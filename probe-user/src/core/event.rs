@@ -118,6 +118,8 @@ pub enum Event {
         path: Path,
         /// The probe's sequence number.
         seq: u32,
+        /// When it was given to the kernel, monotonic; `None` with a reply, which knows T1.
+        sent_ns: Option<u64>,
         /// The reply; `None` if the probe is lost.
         reply: Option<Reply>,
         /// What became of the probe.

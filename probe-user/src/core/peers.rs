@@ -149,10 +149,11 @@ impl Peer {
             .chain(self.group.as_mut().map(|session| (Path::Group, session)))
     }
 
-    /// Whether a window of one of its sessions is closed but not handed out yet.
-    pub(super) fn holds_windows(&self) -> bool {
+    /// End of the oldest window of its sessions that is closed but not handed out yet.
+    pub(super) fn held_window_end_ns(&self) -> Option<u64> {
         let unicast = self.unicast.as_ref().map(|unicast| &unicast.session);
-        unicast.into_iter().chain(&self.group).any(Session::holds_windows)
+        let sessions = unicast.into_iter().chain(&self.group);
+        sessions.filter_map(Session::held_window_end_ns).min()
     }
 
     /// Probes still waiting, on all paths.

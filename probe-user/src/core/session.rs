@@ -140,13 +140,13 @@ impl Session {
         Some(outcome)
     }
 
-    /// Resolves the probes whose time is over, as `fate` knows of each sequence number.
-    pub fn expire(&mut self, now_ns: u64, fate: &mut dyn FnMut(u32) -> Fate) {
+    /// Resolves the probes whose time is over, as `fate` knows of each, given its sequence number and when it was sent.
+    pub fn expire(&mut self, now_ns: u64, fate: &mut dyn FnMut(u32, u64) -> Fate) {
         self.now_ns = self.now_ns.max(now_ns);
         while let Some((slot, probe)) = self.history.oldest_pending()
             && self.deadline(probe.sent_ns) <= now_ns
         {
-            let state = match fate(probe.index as u32) {
+            let state = match fate(probe.index as u32, probe.sent_ns) {
                 Fate::Unanswered => State::Lost(None),
                 Fate::NeverLeft => State::NeverLeft,
                 Fate::CollectorLost => State::CollectorLost,
@@ -188,9 +188,9 @@ impl Session {
         None
     }
 
-    /// Whether a window is closed but not handed out yet.
-    pub fn holds_windows(&self) -> bool {
-        self.ledger.oldest_closed().is_some()
+    /// End of the oldest window that is closed but not handed out yet.
+    pub fn held_window_end_ns(&self) -> Option<u64> {
+        self.ledger.oldest_closed().map(|(_, end_ns)| end_ns)
     }
 
     /// The whole run until now, with what is pending.

@@ -102,6 +102,8 @@ pub struct Sample {
     pub path: Path,
     /// Sequence number of the probe.
     pub seq: u32,
+    /// When the probe was given to the kernel, UTC since 1970; only of a lost one, which has no stamps.
+    pub sent_ns: Option<u64>,
     /// T1, UTC since 1970: the probe left this host.
     pub t1_ns: Option<u64>,
     /// T2, UTC since 1970: the probe reached the reflector.
@@ -126,6 +128,7 @@ impl Sample {
             peer,
             path,
             seq,
+            sent_ns: None,
             t1_ns: reply.map(|reply| reply.t1_ns),
             t2_ns: reply.map(|reply| reply.t2_ns),
             t3_ns: reply.map(|reply| reply.t3_ns),

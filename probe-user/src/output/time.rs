@@ -43,6 +43,11 @@ pub struct UtcOffset {
 }
 
 impl UtcOffset {
+    /// How much the wall clock differs from what this offset was taken from.
+    pub fn distance_ns(self, other: Self) -> u128 {
+        self.ahead_ns.abs_diff(other.ahead_ns)
+    }
+
     /// From a reading of each clock, taken together.
     pub fn new(monotonic_ns: u64, realtime_ns: u64) -> Self {
         Self {

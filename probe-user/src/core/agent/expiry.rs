@@ -48,7 +48,7 @@ impl Agent {
             let (unicast, group) = (peer.ssid(), group.map(|group| group.numbers.ssid));
             for (path, session) in peer.sessions() {
                 let ssid = if path == Path::Unicast { unicast } else { group };
-                session.expire(now_ns, &mut |seq| {
+                session.expire(now_ns, &mut |seq, sent_ns| {
                     let fate = ssid.map_or(Fate::Unanswered, |ssid| fate(ssid, seq, address));
                     if samples && fate == Fate::Unanswered {
                         let outcome = Outcome::Lost;
@@ -56,6 +56,7 @@ impl Agent {
                             peer: address,
                             path,
                             seq,
+                            sent_ns: Some(sent_ns),
                             reply: None,
                             outcome,
                         });

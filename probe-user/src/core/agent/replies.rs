@@ -100,6 +100,7 @@ impl Agent {
                 peer,
                 path,
                 seq,
+                sent_ns: None,
                 reply: Some(*reply),
                 outcome,
             });

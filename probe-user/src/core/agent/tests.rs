@@ -7,6 +7,7 @@ use crate::core::report::Counts;
 use crate::core::session::Outcome;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+mod held;
 mod lifecycle;
 mod matching;
 

@@ -38,7 +38,7 @@ fn reply(seq: u32, counter: u32, sent_ns: u64, received_ns: u64) -> Reply {
     }
 }
 
-fn unanswered(_: u32) -> Fate {
+fn unanswered(_: u32, _: u64) -> Fate {
     Fate::Unanswered
 }
 
@@ -67,7 +67,7 @@ fn transitions() {
     type Prepare = fn(&mut Session);
     let in_time = reply(0, 0, 0, 10 * MS);
     let too_late = reply(0, 0, 0, TIMEOUT + 1);
-    let expire = |session: &mut Session, fate| session.expire(EXPIRY, &mut |_| fate);
+    let expire = |session: &mut Session, fate| session.expire(EXPIRY, &mut |_, _| fate);
     let states: [(&str, Prepare); 8] = [
         ("not sent", |_| {}),
         ("pending", |session| session.sent(0, 0)),
@@ -85,11 +85,11 @@ fn transitions() {
         }),
         ("collector lost", |session| {
             session.sent(0, 0);
-            session.expire(EXPIRY, &mut |_| Fate::CollectorLost);
+            session.expire(EXPIRY, &mut |_, _| Fate::CollectorLost);
         }),
         ("never left", |session| {
             session.sent(0, 0);
-            session.expire(EXPIRY, &mut |_| Fate::NeverLeft);
+            session.expire(EXPIRY, &mut |_, _| Fate::NeverLeft);
         }),
         ("refused", |session| {
             session.sent(0, 0);

@@ -38,7 +38,10 @@ impl Log for Named {
         let line = with_name(&record.args().to_string());
         let mut named = Record::builder();
         named.metadata(record.metadata().clone());
-        named.module_path(record.module_path()).file(record.file()).line(record.line());
+        named
+            .module_path(record.module_path())
+            .file(record.file())
+            .line(record.line());
         self.0.log(&named.args(format_args!("{line}")).build());
     }
 

@@ -82,7 +82,7 @@ fn what_never_left_and_what_was_collected_is_no_loss() {
     let mut session = session();
     drive(&mut session, 0, &[Some(7), None, None, None, Some(9)]);
     session.send_failed(1);
-    let mut fate = |seq| {
+    let mut fate = |seq, _| {
         if seq == 2 {
             Fate::CollectorLost
         } else {

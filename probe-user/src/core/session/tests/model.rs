@@ -209,7 +209,7 @@ impl Run {
                 Step::Reply(reply) => {
                     assert!(session.reply(&reply).is_some());
                 }
-                Step::Expire => session.expire(time, &mut |seq| {
+                Step::Expire => session.expire(time, &mut |seq, _| {
                     let collected = self.collected.contains(&seq);
                     if collected {
                         Fate::CollectorLost
