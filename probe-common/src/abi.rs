@@ -225,6 +225,9 @@ pub struct MissedKey {
     pub probe: InFlightKey,
 }
 
+/// Probed hosts of which `SESSIONS_BY_PEER` knows the session.
+pub const MAX_PEER_SESSIONS: u32 = 1 << 12;
+
 /// One accepted reply; the only kind of record in `SAMPLES`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -307,6 +310,8 @@ counters! {
     BadSource = "bad_source",
     /// probe: from the test port itself, as a reply would be; passed up.
     SourcePort = "source_port",
+    /// probe: with a reply's fields where a sender's are zero; passed up. Answering it could go on for ever.
+    ReplyShaped = "reply_shaped",
     /// probe: by a group, but the interface has no address of its own to answer from; passed up.
     NoOwnAddress = "no_own_address",
     /// probe: the reply could not be written; passed up.
@@ -317,6 +322,8 @@ counters! {
     RingFull = "ring_full",
     /// reply: to no probe that is in flight, from another address than was asked, or with another T1; passed up.
     Unmatched = "unmatched",
+    /// reply: a checksum was wrong; passed up.
+    ReplyBadChecksum = "reply_bad_checksum",
     /// reply: shorter than any reply, or with lengths that contradict each other; passed up.
     ReplyMalformed = "reply_malformed",
     /// probe or reply: with a VLAN tag; passed up.

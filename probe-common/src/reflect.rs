@@ -62,6 +62,23 @@ pub trait BaseFrame: Sized {
         self.bytes()[6] & 1 == 0
     }
 
+    /// Whether this is a reply of some reflector: T2 where a session-sender's packet is zero, and zeroes where random
+    /// padding is not (RFC 8762 §4.2.1 and §4.3.1). Two reflectors that answered replies would never end.
+    #[inline(always)]
+    fn is_reply_shaped(&self) -> bool {
+        let payload = Self::UDP_AT + UDP_LEN;
+        let bytes = self.bytes();
+        get::<8>(bytes, payload + stamp::RECEIVE_TIMESTAMP) != [0; 8]
+            && get::<2>(bytes, payload + stamp::SENDER_ERROR_ESTIMATE + 2) == [0; 2]
+            && get::<4>(bytes, payload + stamp::SENDER_TTL)[1..] == [0; 3]
+    }
+
+    /// Whether both checksums are right, as far as this host can know: a sender on it may have left one to a device.
+    #[inline(always)]
+    fn is_intact(&self) -> bool {
+        self.network_is_intact() && self.checksum() != Found::Wrong
+    }
+
     /// Source port, as on the wire.
     #[inline(always)]
     fn source_port(&self) -> u16 {

@@ -4,13 +4,15 @@ use core::mem::MaybeUninit;
 
 use probe_common::abi::{Address, Counter, InFlightKey, MissedKey, Sample, Settings};
 use probe_common::frame::{ETHERNET_LEN, Family, IPV4_LEN, IPV6_LEN, UDP_LEN, Udp};
+use probe_common::reflect::{BaseFrame as _, V4, V6};
 use probe_common::stamp::{
-    ERROR_ESTIMATE, MIN_REPLY_LEN, RECEIVE_TIMESTAMP, SENDER_SEQUENCE, SENDER_TIMESTAMP, SEQUENCE, SSID, TIMESTAMP,
+    BASE_LEN, ERROR_ESTIMATE, MIN_REPLY_LEN, RECEIVE_TIMESTAMP, SENDER_SEQUENCE, SENDER_TIMESTAMP, SEQUENCE, SSID,
+    TIMESTAMP,
 };
 
 use crate::clock;
 use crate::hook::Hook;
-use crate::maps::{IN_FLIGHT, MISSED, SAMPLES};
+use crate::maps::{IN_FLIGHT, MISSED, SAMPLES, SESSIONS_BY_PEER};
 
 /// Takes T4 and a reply that a probe in flight is waiting for. `Ok` means that the packet has served its purpose.
 #[inline(always)]
@@ -20,11 +22,12 @@ pub fn collect<H: Hook>(hook: &H, udp: &Udp, settings: &Settings) -> Result<Coun
     if udp.payload_len().is_none_or(|length| length < MIN_REPLY_LEN) {
         return Err(Counter::ReplyMalformed);
     }
+    check(hook, udp)?;
     let reply = Reply::at(hook, udp.family).ok_or(Counter::ReplyMalformed)?;
     let source = reply.source;
     let probe = InFlightKey {
         seq: reply.sender_sequence,
-        ssid: reply.ssid,
+        ssid: session_of(&reply).ok_or(Counter::Unmatched)?,
         reserved: 0,
     };
     // SAFETY: an entry that is evicted and reused while it is read has another T1, and is refused for it.
@@ -56,6 +59,35 @@ pub fn collect<H: Hook>(hook: &H, udp: &Udp, settings: &Settings) -> Result<Coun
     MaybeUninit::write(&mut entry, sample);
     entry.submit(0);
     Ok(Counter::Collected)
+}
+
+/// The checksums of a base reply must be right: the packet is consumed before the stack would look. Replies of other
+/// lengths are believed, as their in-flight record still has to match.
+#[inline(always)]
+fn check<H: Hook>(hook: &H, udp: &Udp) -> Result<(), Counter> {
+    if udp.payload_len() != Some(BASE_LEN) || udp.ip_payload_len != udp.udp_len {
+        return Ok(());
+    }
+    let intact = match udp.family {
+        Family::V4 => hook.view(|frame: &mut V4| frame.is_intact()),
+        Family::V6 => hook.view(|frame: &mut V6| frame.is_intact()),
+    };
+    match intact {
+        Some(true) => Ok(()),
+        Some(false) => Err(Counter::ReplyBadChecksum),
+        None => Err(Counter::ReplyMalformed),
+    }
+}
+
+/// The session that a reply says it belongs to. A reflector without RFC 8972 leaves its identifier zero; what is probed
+/// at that host's own address has but one session.
+#[inline(always)]
+fn session_of(reply: &Reply) -> Option<u16> {
+    if reply.ssid != 0 {
+        return Some(reply.ssid);
+    }
+    // SAFETY: the loader only adds entries, and the value is one word.
+    unsafe { SESSIONS_BY_PEER.get(reply.source) }.map(|&ssid| ssid as u16)
 }
 
 /// The fields of a reply that matter, in host order.

@@ -33,6 +33,9 @@ pub trait Hook: Source {
     /// Sends the frame back out of the interface that it came from.
     fn transmit(&self, settings: &Settings) -> Self::Verdict;
 
+    /// Lets `look` see a frame of type `F`, or a copy of it; `None` where the packet is shorter.
+    fn view<F: BaseFrame, R>(&self, look: impl FnOnce(&mut F) -> R) -> Option<R>;
+
     /// Lets `change` work on a frame of type `F`, and keeps what it did unless it fails.
     fn edit<F: BaseFrame>(&self, change: impl FnOnce(&mut F) -> Result<Counter, Counter>) -> Result<Counter, Counter>;
 }

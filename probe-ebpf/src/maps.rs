@@ -3,8 +3,8 @@
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use probe_common::abi::{
-    Address, COUNTERS, InFlight, InFlightKey, MAX_DESTINATIONS, MAX_IN_FLIGHT, MAX_MISSED, MAX_REFLECTOR_SESSIONS,
-    MissedKey, ReflectorSession, ReflectorSessionKey, SAMPLES_BYTES, Settings,
+    Address, COUNTERS, InFlight, InFlightKey, MAX_DESTINATIONS, MAX_IN_FLIGHT, MAX_MISSED, MAX_PEER_SESSIONS,
+    MAX_REFLECTOR_SESSIONS, MissedKey, ReflectorSession, ReflectorSessionKey, SAMPLES_BYTES, Settings,
 };
 use probe_common::reflect::V6_FRAME;
 
@@ -24,6 +24,10 @@ pub static IN_FLIGHT: LruHashMap<InFlightKey, InFlight> = LruHashMap::with_max_e
 #[map]
 pub static REFLECTOR_SESSIONS: LruHashMap<ReflectorSessionKey, ReflectorSession> =
     LruHashMap::with_max_entries(MAX_REFLECTOR_SESSIONS, 0);
+
+/// The session of each host that is probed at its own address: for reflectors that do not return its identifier.
+#[map]
+pub static SESSIONS_BY_PEER: LruHashMap<Address, u32> = LruHashMap::with_max_entries(MAX_PEER_SESSIONS, 0);
 
 /// Accepted replies, on their way to userspace.
 #[map]

@@ -41,6 +41,9 @@ fn turn<F: BaseFrame>(frame: &mut F, settings: &Settings, receive_ns: u64) -> Re
     if checksum == Found::Wrong || !frame.network_is_intact() {
         return Err(Counter::BadChecksum);
     }
+    if frame.is_reply_shaped() {
+        return Err(Counter::ReplyShaped);
+    }
     let destination = frame.destination();
     // SAFETY: the loader replaces no entry while packets flow, it only adds and removes; the value is one word.
     let kind = unsafe { DESTINATIONS.get(destination) }

@@ -40,8 +40,20 @@ fn main() -> ExitCode {
         {
             ExitCode::SUCCESS
         }
-        Err(error) => fail(FAILURE, &format!("{error:#}")),
+        Err(error) => fail(FAILURE, &one_line(&error)),
     }
+}
+
+/// The error and its causes, without those that it has told already.
+fn one_line(error: &anyhow::Error) -> String {
+    let mut line = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        let told = cause.split(" (os error").next().unwrap_or(&cause);
+        if !line.contains(told) {
+            line = format!("{line}: {cause}");
+        }
+    }
+    line
 }
 
 fn fail(code: u8, line: &str) -> ExitCode {

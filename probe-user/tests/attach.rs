@@ -4,11 +4,8 @@
 
 mod support;
 
-use std::fs::File;
-
 use aya::programs::XdpMode;
 use nix::net::if_::if_nametoindex;
-use nix::sched::{CloneFlags, setns};
 use probe_user::engine::ebpf::object::Object;
 use support::{FAR_V4, NEAR_V4, Pair, can_run, count, run, summary};
 
@@ -17,11 +14,7 @@ use support::{FAR_V4, NEAR_V4, Pair, can_run, count, run, summary};
 fn attach_xdp(namespace: &str, port: &str) -> Object {
     let (namespace, port) = (namespace.to_owned(), port.to_owned());
     let in_namespace = move || {
-        setns(
-            File::open(format!("/run/netns/{namespace}")).unwrap(),
-            CloneFlags::CLONE_NEWNET,
-        )
-        .unwrap();
+        support::in_namespace(&namespace);
         // Ours, but never told its settings: it touches no packet.
         let mut object = Object::load(0).unwrap();
         let index = if_nametoindex(port.as_str()).unwrap();

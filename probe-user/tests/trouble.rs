@@ -79,11 +79,15 @@ fn bad_input_is_refused_before_anything_is_attached() {
         (agent(&["--interval", "0"]), 2, "--interval"),
         (agent(&["--attach", "fastest"]), 2, "fastest"),
         (agent(&["--port", "0"]), 2, "--port"),
+        (agent(&["--samples", "-"]), 2, "--samples"),
+        (agent(&["--peer", NEAR_V4]), 1, "is an address of port1 itself"),
+        (vec!["agent", "--iface", "lo"], 1, "lo: it leads to this host only"),
     ];
     for (arguments, code, says) in table {
         let (status, line) = refusal_of_usage(&pair, &arguments);
         assert_eq!(status, code, "{arguments:?}: {line}");
         assert!(line.contains(says), "{arguments:?}: {line}");
+        assert_eq!(line.matches("No such file").count() / 2, 0, "said once: {line}");
         assert!(!has_xdp(&pair.near, "port1"), "{arguments:?}");
     }
 }
@@ -236,6 +240,7 @@ fn the_interface_may_go_down_and_away_and_come_back() {
 
     run("ip", &["-n", &pair.near, "link", "set", "port1", "down"]);
     near.await_record(1, "down", event("down"));
+    far.await_record(1, "loss of the carrier", event("down"));
     let before = near.records().into_iter().filter(answered).count();
     run("ip", &["-n", &pair.near, "link", "set", "port1", "up"]);
     near.await_record(1, "up", event("up"));
@@ -288,8 +293,7 @@ fn garbage_on_the_port_is_counted_and_never_answered() {
     let far = pair.far.clone();
     let sent = packets.len() as u64 * 20;
     let answered = std::thread::spawn(move || {
-        let namespace = std::fs::File::open(format!("/run/netns/{far}")).unwrap();
-        nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+        support::in_namespace(&far);
         let socket = UdpSocket::bind((FAR_V4, 0)).unwrap();
         socket
             .set_read_timeout(Some(std::time::Duration::from_millis(300)))

@@ -90,17 +90,22 @@ impl Hook for TcHook {
     }
 
     #[inline(always)]
-    fn edit<F: BaseFrame>(&self, change: impl FnOnce(&mut F) -> Result<Counter, Counter>) -> Result<Counter, Counter> {
-        let scratch = SCRATCH.get_ptr_mut(0).ok_or(Counter::ReflectFailed)?;
-        let (skb, length) = (self.0.skb.skb, size_of::<F>() as u32);
+    fn view<F: BaseFrame, R>(&self, look: impl FnOnce(&mut F) -> R) -> Option<R> {
+        let scratch = SCRATCH.get_ptr_mut(0)?;
+        let length = size_of::<F>() as u32;
         // SAFETY: `scratch` has room for the longest `BaseFrame`, and is this CPU's own while the program runs.
-        if unsafe { bpf_skb_load_bytes(skb.cast(), 0, scratch.cast(), length) } != 0 {
-            return Err(Counter::Malformed);
-        }
+        let status = unsafe { bpf_skb_load_bytes(self.0.skb.skb.cast(), 0, scratch.cast(), length) };
         // SAFETY: as above; a `BaseFrame` is a plain byte array, so that any bytes are a valid one.
-        let counter = change(unsafe { &mut *scratch.cast::<F>() })?;
-        // SAFETY: as above.
-        if unsafe { bpf_skb_store_bytes(skb.cast(), 0, scratch.cast(), length, 0) } != 0 {
+        (status == 0).then(|| look(unsafe { &mut *scratch.cast::<F>() }))
+    }
+
+    #[inline(always)]
+    fn edit<F: BaseFrame>(&self, change: impl FnOnce(&mut F) -> Result<Counter, Counter>) -> Result<Counter, Counter> {
+        let counter = self.view(change).unwrap_or(Err(Counter::Malformed))?;
+        let scratch = SCRATCH.get_ptr_mut(0).ok_or(Counter::ReflectFailed)?;
+        let length = size_of::<F>() as u32;
+        // SAFETY: `scratch` has room for the longest `BaseFrame`, and still holds what `change` left there.
+        if unsafe { bpf_skb_store_bytes(self.0.skb.skb.cast(), 0, scratch.cast(), length, 0) } != 0 {
             return Err(Counter::ReflectFailed);
         }
         Ok(counter)

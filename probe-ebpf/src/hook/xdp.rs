@@ -71,10 +71,15 @@ impl Hook for XdpHook {
     }
 
     #[inline(always)]
-    fn edit<F: BaseFrame>(&self, change: impl FnOnce(&mut F) -> Result<Counter, Counter>) -> Result<Counter, Counter> {
-        let frame = self.at::<F>(0).ok_or(Counter::Malformed)?;
+    fn view<F: BaseFrame, R>(&self, look: impl FnOnce(&mut F) -> R) -> Option<R> {
+        let frame = self.at::<F>(0)?;
         // SAFETY: the frame lies within the packet, a `BaseFrame` is a plain byte array, and nothing else refers to
-        // packet memory while `change` runs.
-        change(unsafe { &mut *frame })
+        // packet memory while `look` runs.
+        Some(look(unsafe { &mut *frame }))
+    }
+
+    #[inline(always)]
+    fn edit<F: BaseFrame>(&self, change: impl FnOnce(&mut F) -> Result<Counter, Counter>) -> Result<Counter, Counter> {
+        self.view(change).unwrap_or(Err(Counter::Malformed))
     }
 }

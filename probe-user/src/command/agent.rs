@@ -1,6 +1,7 @@
 //! `kstamp agent`: discover, probe, reflect, report. Wiring only: what is concluded is concluded in the core.
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
+use log::warn;
 use probe_common::abi::{COUNTER_NAMES, Counter};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
@@ -8,10 +9,10 @@ use super::config::AgentConfig;
 use super::introductions::Introductions;
 use super::reporter::Reporter;
 use super::shutdown::Shutdown;
-use super::{LOOK_AFTER, check_host, families_present, identity, passed_up};
+use super::{LOOK_AFTER, addresses_of, check_host, families_of, identity, passed_up};
 use crate::core::agent::Agent;
 use crate::core::event::{Destination, Event, Family};
-use crate::engine::ebpf::{Port, PortEvent, Ring, reply};
+use crate::engine::ebpf::{Port, Ring, reply};
 use crate::engine::sockets::PassedUp;
 use crate::engine::timer::Timer;
 use crate::host::clock::monotonic_ns;
@@ -34,7 +35,12 @@ enum Wake {
 pub async fn run(mut config: AgentConfig) -> Result<()> {
     check_host()?;
     let mut reporter = Reporter::open(&config.output)?;
-    config.limit_to(families_present(&config.port.interface).await?);
+    let addresses = addresses_of(&config.port.interface).await?;
+    if let Some(own) = config.core.static_peers.iter().find(|peer| addresses.contains(peer)) {
+        let interface = &config.port.interface;
+        bail!("--peer {own} is an address of {interface} itself; name the other end");
+    }
+    config.limit_to(families_of(&addresses));
     let mut shutdown = Shutdown::new().context("cannot catch signals")?;
     let (port, ring) = Port::open(config.port.clone()).await?;
     let introductions = Introductions::new(identity(&config.name, &port)?, config.port.test_port);
@@ -50,6 +56,7 @@ pub async fn run(mut config: AgentConfig) -> Result<()> {
         introductions,
         reporter,
         config,
+        warned_of_refusals: false,
     };
     let outcome = run.until_done(&mut shutdown).await;
     // Whatever ended the run, what was measured is reported.
@@ -64,6 +71,7 @@ struct Run {
     introductions: Introductions,
     reporter: Reporter,
     over_ns: u64,
+    warned_of_refusals: bool,
 }
 
 impl Run {
@@ -149,6 +157,9 @@ impl Run {
         tokio::select! {
             biased;
             () = shutdown.requested() => Ok(Wake::Shutdown),
+            // Before the timer, which is always due where the agent cannot keep up with its interval.
+            _ = look_after.tick() => Ok(Wake::LookAfter),
+            packet = passed_up(&self.port) => Ok(Wake::PassedUp(packet)),
             reached = timer.until(deadline_ns) => {
                 reached.context("the timer failed")?;
                 Ok(if over { Wake::Over } else { Wake::Work })
@@ -157,17 +168,19 @@ impl Run {
                 ready.context("the ring buffer failed")?;
                 Ok(Wake::Work)
             }
-            _ = look_after.tick() => Ok(Wake::LookAfter),
-            packet = passed_up(&self.port) => Ok(Wake::PassedUp(packet)),
         }
     }
 
     async fn look_after(&mut self) -> Result<()> {
         for event in self.port.poll().await {
-            if let PortEvent::Reattached { mode, .. } = &event {
-                self.introductions.own_mut().receive = mode.to_string();
-            }
             self.reporter.port_event(&self.config.port.interface, &event)?;
+        }
+        self.introductions.follow(&self.port);
+        let refused = self.agent.refused();
+        if refused > 0 && !self.warned_of_refusals {
+            self.warned_of_refusals = true;
+            let most = self.config.core.max_peers;
+            warn!("more than {most} peers answer, and no more are measured; a longer --interval makes room for more");
         }
         Ok(())
     }

@@ -38,7 +38,7 @@ pub struct AgentArgs {
     pub port: PortArgs,
 
     /// Time between two probes to the same peer: 500ms, 1s; at least 100us
-    #[arg(long, value_name = "DURATION", default_value = "500ms")]
+    #[arg(long, value_name = "DURATION", default_value = "500ms", allow_hyphen_values = true)]
     pub interval: String,
 
     /// Time after which a probe without an answer is lost: 500ms, 2s

@@ -11,6 +11,7 @@ use probe_common::abi::MAX_IN_FLIGHT;
 
 use super::args::{AgentArgs, AttachArg, Cli, CommandArgs, DoctorArgs, FormatArg, PortArgs, ReflectArgs};
 use crate::core::event::{Config as CoreConfig, Families, Family, MAX_PEERS};
+use crate::core::session::GRACE_NS;
 use crate::engine::ebpf::PortConfig;
 use crate::engine::ebpf::plan::{Choice, ReceiveMode};
 use crate::host::identity::default_agent_name;
@@ -20,6 +21,9 @@ use families::{families_of, groups, has, limit};
 
 /// aya-log's level `trace`: everything that the programs say.
 const LOG_EVERYTHING: u8 = 5;
+
+/// As a file name, the usual sign for it.
+const STANDARD_OUTPUT: &str = "-";
 
 /// What is wrong with a command line, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -174,8 +178,10 @@ fn agent(args: AgentArgs) -> Result<AgentConfig, ConfigError> {
     } else {
         families
     };
-    let sessions = u64::from(group.v4) + u64::from(group.v6) + static_peers.len() as u64;
-    let in_flight = timeout_ns.div_ceil(interval_ns).saturating_mul(sessions);
+    let groups = u64::from(group.v4) + u64::from(group.v6);
+    let sessions = groups + static_peers.len() as u64;
+    let waiting = timeout_ns.saturating_add(GRACE_NS).div_ceil(interval_ns);
+    let in_flight = waiting.saturating_mul(sessions);
     if in_flight > u64::from(MAX_IN_FLIGHT) {
         return wrong(format!(
             "--timeout {} at --interval {} keeps {in_flight} probes waiting, and the kernel remembers {MAX_IN_FLIGHT}; \
@@ -185,6 +191,9 @@ fn agent(args: AgentArgs) -> Result<AgentConfig, ConfigError> {
     }
     let count = args.count.as_deref().map(values::count).transpose()?;
     let samples = args.samples;
+    if samples.as_ref().is_some_and(|path| path.as_os_str() == STANDARD_OUTPUT) {
+        return wrong("--samples needs a file of its own; standard output has the results".to_owned());
+    }
     if samples.is_some() && samples == common.output.output {
         return wrong("--samples and --output name the same file; give each its own".to_owned());
     }
@@ -202,7 +211,7 @@ fn agent(args: AgentArgs) -> Result<AgentConfig, ConfigError> {
             unicast: true,
             static_peers,
             first_ssid: first_ssid(process::id()),
-            max_peers: MAX_PEERS,
+            max_peers: max_peers(waiting, groups),
             samples: samples.is_some(),
         },
         duration_ns: common.duration_ns,
@@ -211,6 +220,12 @@ fn agent(args: AgentArgs) -> Result<AgentConfig, ConfigError> {
             ..common.output
         },
     })
+}
+
+/// Peers, each in a session of its own beside the groups', whose probes the kernel can remember all at once.
+fn max_peers(waiting: u64, groups: u64) -> usize {
+    let sessions = u64::from(MAX_IN_FLIGHT) / waiting.max(1);
+    usize::try_from(sessions.saturating_sub(groups)).map_or(MAX_PEERS, |peers| peers.min(MAX_PEERS))
 }
 
 fn reflect(args: ReflectArgs) -> Result<ReflectConfig, ConfigError> {
@@ -278,7 +293,7 @@ fn port(args: PortArgs, probing: bool) -> Result<Common, ConfigError> {
                 FormatArg::Text => Format::Text,
                 FormatArg::Jsonl => Format::Jsonl,
             },
-            output: args.output,
+            output: args.output.filter(|path| path.as_os_str() != STANDARD_OUTPUT),
             samples: None,
         },
     })

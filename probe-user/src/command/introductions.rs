@@ -1,5 +1,6 @@
 //! Who is who: asks peers for their identity, answers those who ask, and tells the agent what may be made of it.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
 
 use log::debug;
@@ -31,9 +32,14 @@ impl Introductions {
         }
     }
 
-    /// What this agent says of itself, to be kept up to date.
-    pub fn own_mut(&mut self) -> &mut Identity {
-        &mut self.own
+    /// Keeps what this agent says of itself up to date.
+    pub fn follow(&mut self, port: &Port) {
+        let clock = port.clock();
+        self.own.synchronised = clock.synchronised;
+        self.own.error_ns = clock.error_ns;
+        if let Some((mode, _)) = port.attachment() {
+            self.own.receive = mode.to_string();
+        }
     }
 
     /// A peer has shown itself.
@@ -48,16 +54,16 @@ impl Introductions {
 
     /// Sends the questions that are due.
     pub fn ask(&mut self, port: &Port, now_ns: u64) {
-        while let Some(peer) = self.exchange.poll(now_ns) {
-            let Some(sockets) = port.sockets(peer.is_ipv6()) else {
-                continue;
+        loop {
+            let nonce = nonce();
+            let Some(peer) = self.exchange.poll(now_ns, nonce) else {
+                return;
             };
-            let Some(question) = wire::question(&self.own, port.error_estimate(), realtime_ns()) else {
-                continue;
-            };
-            if let Err(error) = sockets
-                .control
-                .try_send_to(&question, sockets.endpoint(peer, self.test_port))
+            let question = wire::question(&self.own, port.error_estimate(), nonce);
+            if let Some((question, sockets)) = question.zip(port.sockets(peer.is_ipv6()))
+                && let Err(error) = sockets
+                    .control
+                    .try_send_to(&question, sockets.endpoint(peer, self.test_port))
             {
                 debug!("cannot ask {peer} who it is: {error}");
             }
@@ -67,29 +73,29 @@ impl Introductions {
     /// Takes a packet that the programs passed up. Gives the peer that has just told who it is, and who that is.
     pub fn take(&mut self, passed_up: &PassedUp, port: &Port, agent: &mut Agent) -> Option<(IpAddr, Identity)> {
         let now_ns = monotonic_ns();
-        let from = passed_up.from.ip().to_canonical();
         if passed_up.to_test_port {
             self.answer(passed_up, port, now_ns);
             return None;
         }
-        let identity = wire::from_answer(&passed_up.packet)?;
-        if !self.exchange.answered(from, now_ns) {
+        let (nonce, identity) = wire::from_answer(&passed_up.packet)?;
+        if passed_up.from.port() != self.test_port {
             return None;
         }
-        agent.set_same_clock(from, identity.clock == self.own.clock);
-        agent.set_stateful(from, identity.stateful);
+        let peer = self.exchange.answered(nonce, now_ns)?;
+        agent.set_same_clock(peer, identity.clock == self.own.clock);
+        agent.set_stateful(peer, identity.stateful);
         debug!(
-            "{from} is {} ({}, {})",
+            "{peer} is {} ({}, {})",
             identity.name, identity.version, identity.receive
         );
-        Some((from, identity))
+        Some((peer, identity))
     }
 
     /// Answers a question, and nothing else: whatever else comes to the test port has been counted in the kernel.
     pub fn answer(&mut self, passed_up: &PassedUp, port: &Port, now_ns: u64) {
         let receive_ns = realtime_ns();
         let (from, v6) = (passed_up.from, passed_up.from.is_ipv6());
-        if from.port() == self.test_port || from.ip().is_multicast() || !self.limit.allow(now_ns) {
+        if from.port() == self.test_port || from.ip().is_multicast() {
             return;
         }
         let arrival = wire::Arrival {
@@ -97,11 +103,17 @@ impl Introductions {
             transmit_ns: realtime_ns(),
             error: port.error_estimate(),
         };
-        let answer = wire::answer(&passed_up.packet, &self.own, arrival);
+        let answer = wire::answer(&passed_up.packet, &self.own, arrival).filter(|_| self.limit.allow(now_ns));
         if let Some((answer, sockets)) = answer.zip(port.sockets(v6))
             && let Err(error) = sockets.test.try_send_to(&answer, from)
         {
             debug!("cannot tell {from} who this is: {error}");
         }
     }
+}
+
+/// A number that who has not seen the question cannot guess: the standard library seeds its hash maps from the kernel's
+/// random numbers.
+fn nonce() -> u64 {
+    RandomState::new().hash_one(0)
 }

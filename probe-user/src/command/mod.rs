@@ -9,6 +9,7 @@ mod reflect;
 mod reporter;
 mod shutdown;
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
@@ -44,18 +45,23 @@ fn check_host() -> Result<()> {
     }
 }
 
-/// IP versions of which the interface has an address; none if it is not there.
-async fn families_present(interface: &str) -> Result<Families> {
+/// The interface's addresses; none if it is not there.
+async fn addresses_of(interface: &str) -> Result<Vec<IpAddr>> {
     let netlink = Netlink::open()?;
     let addresses = match netlink.link_by_name(interface).await? {
         Some(link) => netlink.addresses(link.index).await?,
         None => Vec::new(),
     };
-    let is_present = |family| addresses.iter().any(|address| Family::of(address.ip) == family);
-    Ok(Families {
+    Ok(addresses.into_iter().map(|address| address.ip).collect())
+}
+
+/// IP versions of these addresses.
+fn families_of(addresses: &[IpAddr]) -> Families {
+    let is_present = |family| addresses.iter().any(|address| Family::of(*address) == family);
+    Families {
         v4: is_present(Family::V4),
         v6: is_present(Family::V6),
-    })
+    }
 }
 
 /// What this agent says of itself.

@@ -7,15 +7,15 @@ use super::config::ReflectConfig;
 use super::introductions::Introductions;
 use super::reporter::Reporter;
 use super::shutdown::Shutdown;
-use super::{LOOK_AFTER, check_host, families_present, identity, passed_up};
-use crate::engine::ebpf::{Port, PortEvent};
+use super::{LOOK_AFTER, addresses_of, check_host, families_of, identity, passed_up};
+use crate::engine::ebpf::Port;
 use crate::host::clock::monotonic_ns;
 
 /// Answers until the duration is over or a signal comes, and reports what the programs counted.
 pub async fn run(mut config: ReflectConfig) -> Result<()> {
     check_host()?;
     let mut reporter = Reporter::open(&config.output)?;
-    config.limit_to(families_present(&config.port.interface).await?);
+    config.limit_to(families_of(&addresses_of(&config.port.interface).await?));
     let mut shutdown = Shutdown::new().context("cannot catch signals")?;
     let (mut port, _ring) = Port::open(config.port.clone()).await?;
     let mut introductions = Introductions::new(identity(&config.name, &port)?, config.port.test_port);
@@ -38,11 +38,9 @@ pub async fn run(mut config: ReflectConfig) -> Result<()> {
             _ = report.tick() => reporter.counters(&port.counters()?)?,
             _ = look_after.tick() => {
                 for event in port.poll().await {
-                    if let PortEvent::Reattached { mode, .. } = &event {
-                        introductions.own_mut().receive = mode.to_string();
-                    }
                     reporter.port_event(&config.port.interface, &event)?;
                 }
+                introductions.follow(&port);
             }
             packet = passed_up(&port) => introductions.answer(&packet, &port, monotonic_ns()),
         }

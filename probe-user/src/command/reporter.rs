@@ -1,13 +1,18 @@
 //! From what the core and the engine say to what the output writes.
 
+mod downs;
+mod subject;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use super::config::{AgentConfig, OutputConfig, ReflectConfig};
+use self::downs::Downs;
+use self::subject::Subject;
+use super::config::OutputConfig;
 use crate::core::event::{Event, Found};
 use crate::core::report::Report;
 use crate::engine::ebpf::plan::ReceiveMode;
-use crate::engine::ebpf::{Port, PortConfig, PortEvent};
+use crate::engine::ebpf::{Port, PortEvent};
 use crate::host::clock::{monotonic_ns, realtime_ns};
 use crate::identity::Identity;
 use crate::output::results::{Context, Results, Sample};
@@ -15,36 +20,6 @@ use crate::output::samples::Samples;
 use crate::output::sink::OutputError;
 use crate::output::time::{Utc, UtcOffset};
 use crate::output::{Output, model};
-
-/// What a start record says beside what the port knows.
-pub struct Subject<'a> {
-    name: &'a str,
-    port: &'a PortConfig,
-    interval_ns: Option<u64>,
-    timeout_ns: Option<u64>,
-}
-
-impl<'a> From<&'a AgentConfig> for Subject<'a> {
-    fn from(config: &'a AgentConfig) -> Self {
-        Self {
-            name: &config.name,
-            port: &config.port,
-            interval_ns: Some(config.core.interval_ns),
-            timeout_ns: Some(config.core.timeout_ns),
-        }
-    }
-}
-
-impl<'a> From<&'a ReflectConfig> for Subject<'a> {
-    fn from(config: &'a ReflectConfig) -> Self {
-        Self {
-            name: &config.name,
-            port: &config.port,
-            interval_ns: None,
-            timeout_ns: None,
-        }
-    }
-}
 
 /// Two readings of both clocks differ by less, unless one of the clocks was set.
 const WALL_CLOCK_STEP_NS: u128 = 1_000_000;
@@ -54,7 +29,8 @@ pub struct Reporter {
     output: Output,
     samples: Option<Samples>,
     attach: model::Attach,
-    names: BTreeMap<IpAddr, Identity>,
+    peers: BTreeMap<IpAddr, Identity>,
+    downs: Downs,
     windows: Vec<Report>,
     utc: UtcOffset,
 }
@@ -69,7 +45,8 @@ impl Reporter {
                 egress: None,
                 receive: model::AttachMode::Tc,
             },
-            names: BTreeMap::new(),
+            peers: BTreeMap::new(),
+            downs: Downs::default(),
             windows: Vec::new(),
             utc: UtcOffset::new(monotonic_ns(), realtime_ns()),
         })
@@ -82,6 +59,8 @@ impl Reporter {
             port: config,
             interval_ns,
             timeout_ns,
+            peers,
+            group_probes,
         } = subject.into();
         let (receive, reason) = port.attachment().unwrap_or((ReceiveMode::Tc, ""));
         self.attach = model::Attach {
@@ -100,6 +79,8 @@ impl Reporter {
             addresses: port.addresses(),
             port: config.test_port,
             groups: config.groups.clone(),
+            peers: peers.to_vec(),
+            group_probes,
             interval_ns,
             timeout_ns,
             time: now(),
@@ -108,7 +89,7 @@ impl Reporter {
 
     /// `peer` has told who it is.
     pub fn introduced(&mut self, peer: IpAddr, identity: &Identity) {
-        self.names.insert(peer, identity.clone());
+        self.peers.insert(peer, identity.clone());
     }
 
     /// Something happened to the interface.
@@ -140,8 +121,14 @@ impl Reporter {
     /// Something that the core has to tell. Windows are kept until [`Reporter::flush_windows`].
     pub fn event(&mut self, event: Event) -> Result<(), OutputError> {
         match event {
-            Event::PeerUp { peer, found } => self.peer(model::PeerEvent::Up, peer, found),
-            Event::PeerDown { peer, found } => self.peer(model::PeerEvent::Down, peer, found),
+            Event::PeerUp { peer, found } => {
+                self.downs.up(peer, monotonic_ns());
+                self.peer(model::PeerEvent::Up, peer, found)
+            }
+            Event::PeerDown { peer, found } => {
+                self.downs.down(peer, monotonic_ns());
+                self.peer(model::PeerEvent::Down, peer, found)
+            }
             Event::Window(report) => {
                 self.windows.push(*report);
                 Ok(())
@@ -157,11 +144,8 @@ impl Reporter {
                 let Some(samples) = &mut self.samples else {
                     return Ok(());
                 };
-                let sent = sent_ns.map(|sent_ns| self.utc.utc(sent_ns).unix_ns);
-                samples.add(&Sample {
-                    sent_ns: sent,
-                    ..Sample::new(peer, path, seq, reply.as_ref(), outcome)
-                })
+                let sent = sent_ns.map(|sent_ns| self.utc.utc(sent_ns));
+                samples.add(&Sample::new(peer, path, seq, sent, reply.as_ref(), outcome))
             }
         }
     }
@@ -206,7 +190,7 @@ impl Reporter {
     }
 
     fn peer(&mut self, event: model::PeerEvent, peer: IpAddr, found: Found) -> Result<(), OutputError> {
-        let identity = self.names.get(&peer);
+        let identity = self.peers.get(&peer);
         self.output.export(&model::Event::Peer(model::PeerChange {
             event,
             peer,
@@ -229,27 +213,26 @@ impl Reporter {
     fn results(&mut self, reports: &[Report]) -> Vec<Results> {
         let utc = self.follow_wall_clock();
         let result = |report: &Report| {
-            let peer_name = self.names.get(&report.peer).map(|identity| identity.name.as_str());
-            Results::new(
-                report,
-                Context {
-                    utc,
-                    attach: self.attach,
-                    peer_name,
-                },
-            )
+            let context = Context {
+                utc,
+                attach: self.attach,
+                peer: self.peers.get(&report.peer),
+                downtime: self.downs.during(report.peer, report.start_ns, report.end_ns),
+            };
+            Results::new(report, context)
         };
         reports.iter().map(result).collect()
     }
 }
 
 fn named(counters: &BTreeMap<&'static str, u64>) -> model::Counters {
-    model::Counters(
-        counters
+    model::Counters {
+        values: counters
             .iter()
             .map(|(&name, &value)| (name.to_owned(), value))
             .collect(),
-    )
+        time: now(),
+    }
 }
 
 fn now() -> Utc {
@@ -261,3 +244,6 @@ fn kernel_release() -> String {
         .map(|uname| uname.release().to_string_lossy().into_owned())
         .unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

@@ -74,6 +74,8 @@ pub struct Link {
     pub name: String,
     /// It is set up (`IFF_UP`).
     pub up: bool,
+    /// It leads to this host only (`IFF_LOOPBACK`).
+    pub loopback: bool,
     /// It is up and has a carrier (`IFF_LOWER_UP`).
     pub running: bool,
     /// Its MAC address; zeroes where it has none of six bytes.
@@ -246,6 +248,7 @@ fn link_from(message: LinkMessage) -> Link {
         index: message.header.index,
         name: String::new(),
         up: flags.contains(LinkFlags::Up),
+        loopback: flags.contains(LinkFlags::Loopback),
         running: flags.contains(LinkFlags::Up | LinkFlags::LowerUp),
         mac: [0; 6],
         mtu: 0,

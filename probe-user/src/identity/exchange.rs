@@ -17,18 +17,19 @@ pub struct Exchange {
 struct Asked {
     next_ns: u64,
     unanswered: u32,
+    /// What the question carried that waits for its answer.
+    nonce: Option<u64>,
 }
 
 impl Exchange {
     /// `peer` has shown itself: ask it now.
     pub fn peer_up(&mut self, peer: IpAddr, now_ns: u64) {
-        self.peers.insert(
-            peer,
-            Asked {
-                next_ns: now_ns,
-                unanswered: 0,
-            },
-        );
+        let asked = Asked {
+            next_ns: now_ns,
+            unanswered: 0,
+            nonce: None,
+        };
+        self.peers.insert(peer, asked);
     }
 
     /// `peer` has gone: ask no more.
@@ -36,23 +37,24 @@ impl Exchange {
         self.peers.remove(&peer);
     }
 
-    /// `peer` has answered. Says whether it had been asked.
-    pub fn answered(&mut self, peer: IpAddr, now_ns: u64) -> bool {
-        let asked = self.peers.get_mut(&peer);
-        let Some(asked) = asked.filter(|asked| asked.unanswered > 0) else {
-            return false;
-        };
+    /// Somebody has answered the question that carried `nonce`: the peer that was asked it, if it was asked.
+    ///
+    /// The nonce tells, and not the source address: a host may answer from another address than it is probed at.
+    pub fn answered(&mut self, nonce: u64, now_ns: u64) -> Option<IpAddr> {
+        let (&peer, asked) = self.peers.iter_mut().find(|(_, asked)| asked.nonce == Some(nonce))?;
         *asked = Asked {
             next_ns: now_ns + REFRESH_NS,
             unanswered: 0,
+            nonce: None,
         };
-        true
+        Some(peer)
     }
 
-    /// A peer to ask now, if any.
-    pub fn poll(&mut self, now_ns: u64) -> Option<IpAddr> {
+    /// A peer to ask now, if any, by a question that carries `nonce`.
+    pub fn poll(&mut self, now_ns: u64, nonce: u64) -> Option<IpAddr> {
         let (&peer, asked) = self.peers.iter_mut().find(|(_, asked)| asked.next_ns <= now_ns)?;
         asked.unanswered += 1;
+        asked.nonce = Some(nonce);
         let wait_ns = if asked.unanswered < RETRIES {
             RETRY_NS
         } else {
@@ -111,7 +113,7 @@ mod tests {
         exchange.peer_up(peer(6), 0);
         let mut asked = Vec::new();
         for second in 0..130 {
-            while let Some(peer) = exchange.poll(second * S) {
+            while let Some(peer) = exchange.poll(second * S, 1) {
                 asked.push((second, peer));
             }
         }
@@ -123,21 +125,27 @@ mod tests {
     fn an_answer_ends_the_retries() {
         let mut exchange = Exchange::default();
         exchange.peer_up(peer(6), 0);
-        assert!(!exchange.answered(peer(6), 0), "it has not been asked yet");
-        assert_eq!(exchange.poll(0), Some(peer(6)));
-        assert!(exchange.answered(peer(6), S / 2));
-        assert!(!exchange.answered(peer(6), S / 2), "one answer to one question");
-        assert_eq!(exchange.poll(59 * S), None);
-        assert_eq!(exchange.poll(61 * S), Some(peer(6)));
+        assert_eq!(exchange.poll(0, 77), Some(peer(6)));
+        assert_eq!(exchange.answered(77, S / 2), Some(peer(6)));
+        assert_eq!(exchange.answered(77, S / 2), None, "one answer to one question");
+        assert_eq!(exchange.poll(59 * S, 78), None);
+        assert_eq!(exchange.poll(61 * S, 78), Some(peer(6)));
     }
 
     #[test]
-    fn strangers_and_the_departed_have_no_say() {
+    fn only_the_last_question_is_answered_and_only_by_its_nonce() {
         let mut exchange = Exchange::default();
         exchange.peer_up(peer(6), 0);
-        assert!(!exchange.answered(peer(7), 0));
+        exchange.peer_up(peer(7), 0);
+        assert_eq!(exchange.answered(0, 0), None, "nobody has been asked");
+        assert_eq!(exchange.poll(0, 1), Some(peer(6)));
+        assert_eq!(exchange.poll(0, 2), Some(peer(7)));
+        assert_eq!(exchange.poll(S, 3), Some(peer(6)));
+        assert_eq!(exchange.answered(1, S), None, "asked again since");
+        assert_eq!(exchange.answered(2, S), Some(peer(7)));
         exchange.peer_down(peer(6));
-        assert_eq!(exchange.poll(S), None);
+        assert_eq!(exchange.answered(3, S), None);
+        assert_eq!(exchange.poll(9 * S, 4), None);
     }
 
     #[test]

@@ -34,10 +34,11 @@ pub struct Arrival {
     pub error: ErrorEstimate,
 }
 
-/// A packet that tells who asks, and asks who hears it.
-pub fn question(own: &Identity, error: ErrorEstimate, transmit_ns: u64) -> Option<Vec<u8>> {
+/// A packet that tells who asks, and asks who hears it. `nonce` stands where a probe has T1: a reflector returns it, and
+/// nobody measures with this packet.
+pub fn question(own: &Identity, error: ErrorEstimate, nonce: u64) -> Option<Vec<u8>> {
     let mut packet = stamp::probe(0, error, 0).to_vec();
-    packet[stamp::TIMESTAMP..][..8].copy_from_slice(&NtpTime::from_unix_ns(transmit_ns).to_be_bytes());
+    packet[stamp::TIMESTAMP..][..8].copy_from_slice(&nonce.to_be_bytes());
     packet.extend([UNRECOGNISED, TYPE]);
     packet.extend(((ENTERPRISE_LEN + TEXT_LEN) as u16).to_be_bytes());
     packet.extend(ENTERPRISE.to_be_bytes());
@@ -65,13 +66,15 @@ pub fn answer(question: &[u8], own: &Identity, arrival: Arrival) -> Option<Vec<u
     Some(packet)
 }
 
-/// The identity in an answer; `None` if this is none, or the reflector did not understand the question.
-pub fn from_answer(packet: &[u8]) -> Option<Identity> {
+/// The identity in an answer, and the nonce of the question that it answers; `None` if this is no answer, or the
+/// reflector did not understand the question.
+pub fn from_answer(packet: &[u8]) -> Option<(u64, Identity)> {
     let flags = packet.get(BASE_LEN)?;
+    let nonce = packet.get(stamp::SENDER_TIMESTAMP..)?.first_chunk()?;
     if flags & UNRECOGNISED != 0 {
         None
     } else {
-        identity(packet)
+        Some((u64::from_be_bytes(*nonce), identity(packet)?))
     }
 }
 
@@ -94,7 +97,10 @@ fn identity(packet: &[u8]) -> Option<Identity> {
         return None;
     }
     let identity: Identity = serde_json::from_slice(text).ok()?;
-    (identity.name.len() <= MAX_NAME_LEN && !identity.name.chars().any(char::is_control)).then_some(identity)
+    // All of it is shown to people, on terminals.
+    let texts = [&identity.name, &identity.version, &identity.receive, &identity.egress];
+    let is_plain = |text: &&String| text.len() <= MAX_NAME_LEN && !text.chars().any(char::is_control);
+    texts.iter().all(is_plain).then_some(identity)
 }
 
 fn text(identity: &Identity) -> Option<[u8; TEXT_LEN]> {
@@ -140,7 +146,7 @@ mod tests {
         assert_eq!(from_answer(&question), None);
         let answer = answer(&question, &asked, arrival()).unwrap();
         assert_eq!(answer.len(), question.len(), "no amplification");
-        assert_eq!(from_answer(&answer), Some(asked));
+        assert_eq!(from_answer(&answer), Some((5, asked)));
         assert_eq!(from_question(&answer), None, "an answer is never answered");
         assert_eq!(
             answer[4..12],
@@ -158,6 +164,17 @@ mod tests {
         assert!(question(&identity(&longest), ErrorEstimate(1), 0).is_some());
         let question = question(&identity(&"n".repeat(MAX_NAME_LEN + 1)), ErrorEstimate(1), 0).unwrap();
         assert_eq!(from_question(&question), None);
+    }
+
+    #[test]
+    fn nothing_that_a_terminal_would_act_on_is_taken() {
+        for field in 0..4 {
+            let mut evil = identity("agent1");
+            let fields = [&mut evil.name, &mut evil.version, &mut evil.receive, &mut evil.egress];
+            fields.into_iter().nth(field).unwrap().push_str("\x1b[31m");
+            let question = question(&evil, ErrorEstimate(1), 0).unwrap();
+            assert_eq!(from_question(&question), None, "field {field}");
+        }
     }
 
     #[test]

@@ -7,10 +7,11 @@ use super::model::{
     Attach, AttachChange, AttachMode, Clock, Counters, End, Engine, Event, InterfaceChange, InterfaceEvent, PeerChange,
     PeerEvent, Start, Windows,
 };
-use super::results::{Context, Results};
+use super::results::{Context, Downtime, Results};
 use super::time::{Utc, UtcOffset};
-use crate::core::event::Found;
+use crate::core::event::{Family, Found};
 use crate::core::report::{Counts, OneWayClock, Path, Report, Summary};
+use crate::identity::Identity;
 
 /// 2026-11-21T10:10:38Z, when the monotonic clock was 0.
 const UNIX_NS: u64 = 1_795_255_838_000_000_000;
@@ -45,6 +46,8 @@ pub(super) fn start() -> Start {
         addresses: vec![ip("10.1.1.5"), ip("fe80::5")],
         port: 1910,
         groups: vec![ip("239.255.255.250"), ip("ff0e::10")],
+        peers: vec![],
+        group_probes: true,
         interval_ns: Some(500_000_000),
         timeout_ns: Some(2_000_000_000),
         time: time(),
@@ -58,6 +61,8 @@ pub(super) fn reflector() -> Start {
         tai_offset_s: 0,
     };
     Start {
+        attach: Attach { egress: None, ..ATTACH },
+        group_probes: false,
         interval_ns: None,
         timeout_ns: None,
         clock,
@@ -131,6 +136,40 @@ pub(super) fn good() -> Results {
     results(&report, Some("h2:p2"))
 }
 
+/// The same peer by the group, slower.
+pub(super) fn good_group() -> Results {
+    Results {
+        path: Path::Group,
+        rtt_ns: Some(summary(150_200, 171_400, 2_280_000)),
+        ..good()
+    }
+}
+
+/// A peer on this network that does not answer ARP.
+pub(super) fn absent() -> Results {
+    let counts = Counts {
+        send_failed: 25,
+        ..Counts::default()
+    };
+    Results {
+        peer: ip("10.1.1.99"),
+        family: Family::V4,
+        counts,
+        ..silent()
+    }
+}
+
+/// A peer that was down in the meantime.
+pub(super) fn revived() -> Results {
+    Results {
+        downtime: Downtime {
+            downs: 1,
+            down_ns: 17_200_000_000,
+        },
+        ..good()
+    }
+}
+
 /// A peer with one of every trouble.
 pub(super) fn troubled() -> Results {
     let report = Report {
@@ -188,12 +227,23 @@ pub(super) fn silent() -> Results {
 }
 
 fn results(report: &Report, peer_name: Option<&str>) -> Results {
+    let identity = |name: &str| Identity {
+        name: name.to_owned(),
+        version: "0.1.0".to_owned(),
+        receive: "tc".to_owned(),
+        egress: "tc".to_owned(),
+        synchronised: true,
+        error_ns: 1_200_000,
+        clock: 1,
+        stateful: true,
+    };
     Results::new(
         report,
         Context {
             utc: UtcOffset::new(0, UNIX_NS),
             attach: ATTACH,
-            peer_name,
+            peer: peer_name.map(identity).as_ref(),
+            downtime: Downtime::default(),
         },
     )
 }
@@ -205,7 +255,14 @@ pub(super) fn windows(results: Vec<Results>) -> Windows {
 pub(super) fn end<const N: usize>(results: Vec<Results>, counters: [(&str, u64); N]) -> End {
     End {
         results,
-        counters: Counters::from_iter(counters),
+        counters: self::counters(counters),
+    }
+}
+
+pub(super) fn counters<const N: usize>(values: [(&str, u64); N]) -> Counters {
+    Counters {
+        values: values.map(|(name, value)| (name.to_owned(), value)).into(),
+        time: time(),
     }
 }
 

@@ -10,6 +10,7 @@ pub mod quantity;
 pub mod results;
 pub mod samples;
 pub mod sink;
+pub mod terminal;
 pub mod text;
 pub mod time;
 
@@ -38,9 +39,9 @@ pub enum Format {
 }
 
 impl Format {
-    fn exporter(self) -> Box<dyn Exporter + Send> {
+    fn exporter(self, columns: text::Columns) -> Box<dyn Exporter + Send> {
         match self {
-            Self::Text => Box::new(text::Text::default()),
+            Self::Text => Box::new(text::Text::new(columns)),
             Self::Jsonl => Box::new(jsonl::Jsonl),
         }
     }
@@ -60,8 +61,10 @@ impl Output {
     /// [`OutputError::Write`] naming the path.
     pub fn open(format: Format, path: Option<&Path>) -> Result<Self, OutputError> {
         let sink = path.map_or_else(|| Ok(Sink::stdout()), Sink::create)?;
+        // What is in a file is not for this terminal.
+        let columns = if path.is_some() { || None } else { terminal::columns };
         Ok(Self {
-            exporter: format.exporter(),
+            exporter: format.exporter(columns),
             sink,
         })
     }

@@ -45,6 +45,15 @@ pub enum AttachMode {
     Tc,
 }
 
+impl AttachMode {
+    /// The mode of this name; `None` if there is none, as a peer may say what it likes.
+    pub fn of_name(name: &str) -> Option<Self> {
+        [Self::XdpNative, Self::XdpGeneric, Self::Tc]
+            .into_iter()
+            .find(|mode| mode.to_string() == name)
+    }
+}
+
 impl fmt::Display for AttachMode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -125,6 +134,10 @@ pub struct Start {
     pub port: u16,
     /// Groups that were joined.
     pub groups: Vec<IpAddr>,
+    /// Peers that were named by the user; none of a reflector.
+    pub peers: Vec<IpAddr>,
+    /// Whether probes are sent to `groups`, and to who answers there.
+    pub group_probes: bool,
     /// Time between two probes of a session; `None` of a reflector.
     pub interval_ns: Option<u64>,
     /// Time after which a probe is lost; `None` of a reflector.
@@ -225,13 +238,12 @@ pub struct End {
     pub counters: Counters,
 }
 
-/// What became of the packets that concerned kstamp: each kernel counter by its name.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-#[serde(transparent)]
-pub struct Counters(pub BTreeMap<String, u64>);
-
-impl<K: Into<String>> FromIterator<(K, u64)> for Counters {
-    fn from_iter<I: IntoIterator<Item = (K, u64)>>(counters: I) -> Self {
-        Self(counters.into_iter().map(|(name, value)| (name.into(), value)).collect())
-    }
+/// What has become of the packets that concerned kstamp since it started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Counters {
+    /// Each kernel counter by its name: each is a field of the record.
+    #[serde(flatten)]
+    pub values: BTreeMap<String, u64>,
+    /// When they were read.
+    pub time: Utc,
 }

@@ -57,10 +57,13 @@ pub fn percent(part: u64, whole: u64) -> String {
     }
 }
 
-/// `1 probe`, `2 probes`.
+/// `1 probe`, `2 probes`, `2 replies`.
 pub fn count(number: u64, singular: &str) -> String {
-    let plural = if number == 1 { "" } else { "s" };
-    format!("{number} {singular}{plural}")
+    match singular.strip_suffix('y') {
+        _ if number == 1 => format!("{number} {singular}"),
+        Some(stem) => format!("{number} {stem}ies"),
+        None => format!("{number} {singular}s"),
+    }
 }
 
 #[cfg(test)]
@@ -117,5 +120,6 @@ mod tests {
             [count(0, "probe"), count(1, "probe"), count(2, "probe")],
             ["0 probes", "1 probe", "2 probes"]
         );
+        assert_eq!([count(1, "reply"), count(2, "reply")], ["1 reply", "2 replies"]);
     }
 }

@@ -6,12 +6,13 @@ use std::net::IpAddr;
 use serde::Serialize;
 
 use super::fields;
-use super::model::Attach;
+use super::model::{Attach, AttachMode};
 use super::time::{Utc, UtcOffset};
 use crate::core::event::Family;
 use crate::core::observation::Reply;
 use crate::core::report::{Counts, OneWayClock, Path, Report, Summary};
 use crate::core::session::Outcome;
+use crate::identity::Identity;
 
 /// What is said of a result beside what was measured.
 #[derive(Debug, Clone, Copy)]
@@ -20,8 +21,19 @@ pub struct Context<'a> {
     pub utc: UtcOffset,
     /// How the programs are attached.
     pub attach: Attach,
-    /// What the peer calls itself, if it said so.
-    pub peer_name: Option<&'a str>,
+    /// Who the peer is, if it said so.
+    pub peer: Option<&'a Identity>,
+    /// How long it was down in the meantime.
+    pub downtime: Downtime,
+}
+
+/// How often, and for how long, a peer did not answer, from when that was noticed until it answered again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Downtime {
+    /// Times that it went down.
+    pub downs: u64,
+    /// For how long it was down, in all.
+    pub down_ns: u64,
 }
 
 /// One peer and path over one window or a whole run.
@@ -39,6 +51,8 @@ pub struct Results {
     pub path: Path,
     /// How the programs are attached.
     pub attach: Attach,
+    /// How the peer's receive program is attached, if it said so.
+    pub peer_attach: Option<AttachMode>,
     /// When it began.
     pub start: Utc,
     /// When it ended.
@@ -67,6 +81,9 @@ pub struct Results {
     /// Round-trip delay variation against the packet before.
     #[serde(serialize_with = "fields::distribution")]
     pub ipdv_ns: Option<Summary>,
+    /// How long the peer was down: the fields `downs` and `down_ns`.
+    #[serde(flatten)]
+    pub downtime: Downtime,
 }
 
 impl Results {
@@ -74,10 +91,11 @@ impl Results {
     pub fn new(report: &Report, context: Context<'_>) -> Self {
         Self {
             peer: report.peer,
-            peer_name: context.peer_name.map(str::to_owned),
+            peer_name: context.peer.map(|peer| peer.name.clone()),
             family: Family::of(report.peer),
             path: report.path,
             attach: context.attach,
+            peer_attach: context.peer.and_then(|peer| AttachMode::of_name(&peer.receive)),
             start: context.utc.utc(report.start_ns),
             end: context.utc.utc(report.end_ns),
             counts: report.counts,
@@ -88,6 +106,7 @@ impl Results {
             clock: report.clock,
             pdv_ns: report.pdv_ns,
             ipdv_ns: report.ipdv_ns,
+            downtime: context.downtime,
         }
     }
 }
@@ -122,13 +141,13 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// What became of a probe, with the reply unless it is lost.
-    pub fn new(peer: IpAddr, path: Path, seq: u32, reply: Option<&Reply>, state: Outcome) -> Self {
+    /// What became of a probe: with the reply, or, if it is lost, with when it was sent.
+    pub fn new(peer: IpAddr, path: Path, seq: u32, sent: Option<Utc>, reply: Option<&Reply>, state: Outcome) -> Self {
         Self {
             peer,
             path,
             seq,
-            sent_ns: None,
+            sent_ns: sent.map(|sent| sent.unix_ns),
             t1_ns: reply.map(|reply| reply.t1_ns),
             t2_ns: reply.map(|reply| reply.t2_ns),
             t3_ns: reply.map(|reply| reply.t3_ns),

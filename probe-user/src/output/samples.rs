@@ -44,6 +44,7 @@ mod tests {
     use crate::core::observation::Reply;
     use crate::core::report::Path as ProbePath;
     use crate::core::session::Outcome;
+    use crate::output::time::Utc;
 
     fn reply(t3_ns: u64) -> Reply {
         Reply {
@@ -63,11 +64,13 @@ mod tests {
     }
 
     fn sample(path: ProbePath, reply: &Reply, outcome: Outcome) -> Sample {
-        Sample::new(reply.peer, path, reply.seq, Some(reply), outcome)
+        Sample::new(reply.peer, path, reply.seq, None, Some(reply), outcome)
     }
 
     fn lost(peer: &str, seq: u32) -> Sample {
-        Sample::new(peer.parse().unwrap(), ProbePath::Unicast, seq, None, Outcome::Lost)
+        let sent = Utc { unix_ns: 100_000 };
+        let peer = peer.parse().unwrap();
+        Sample::new(peer, ProbePath::Unicast, seq, Some(sent), None, Outcome::Lost)
     }
 
     #[test]
@@ -78,15 +81,15 @@ mod tests {
         let table = [
             (
                 sample(ProbePath::Unicast, &reply(100_300), Outcome::Ok),
-                r#"{"type":"sample","peer":"10.1.1.6","path":"unicast","seq":7,"t1_ns":100000,"t2_ns":100200,"t3_ns":100300,"t4_ns":100500,"rtt_ns":400,"residence_ns":100,"state":"ok"}"#,
+                r#"{"type":"sample","peer":"10.1.1.6","path":"unicast","seq":7,"sent_ns":null,"t1_ns":100000,"t2_ns":100200,"t3_ns":100300,"t4_ns":100500,"rtt_ns":400,"residence_ns":100,"state":"ok"}"#,
             ),
             (
                 sample(ProbePath::Group, &reply(100_100), Outcome::Late),
-                r#"{"type":"sample","peer":"10.1.1.6","path":"group","seq":7,"t1_ns":100000,"t2_ns":100200,"t3_ns":100100,"t4_ns":100500,"rtt_ns":null,"residence_ns":null,"state":"late"}"#,
+                r#"{"type":"sample","peer":"10.1.1.6","path":"group","seq":7,"sent_ns":null,"t1_ns":100000,"t2_ns":100200,"t3_ns":100100,"t4_ns":100500,"rtt_ns":null,"residence_ns":null,"state":"late"}"#,
             ),
             (
                 lost("fe80::1", u32::MAX),
-                r#"{"type":"sample","peer":"fe80::1","path":"unicast","seq":4294967295,"t1_ns":null,"t2_ns":null,"t3_ns":null,"t4_ns":null,"rtt_ns":null,"residence_ns":null,"state":"lost"}"#,
+                r#"{"type":"sample","peer":"fe80::1","path":"unicast","seq":4294967295,"sent_ns":100000,"t1_ns":null,"t2_ns":null,"t3_ns":null,"t4_ns":null,"rtt_ns":null,"residence_ns":null,"state":"lost"}"#,
             ),
         ];
         for (sample, _) in &table {

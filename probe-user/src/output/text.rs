@@ -1,101 +1,69 @@
 //! For people: a header, lines as things happen, a table per report interval, and the summary of the run.
 
+mod counters;
+mod header;
+mod layout;
+mod notes;
+mod silence;
 mod summary;
 mod table;
+mod wrap;
 
+use std::fmt;
 use std::io::{self, Write};
 use std::net::IpAddr;
-use std::time::Duration;
-
-use humantime::format_duration;
-use probe_common::abi::Counter;
 
 use super::Exporter;
 use super::model::{
-    AttachChange, AttachMode, Counters, Event, InterfaceChange, InterfaceEvent, PeerChange, PeerEvent, Start, Windows,
+    AttachChange, AttachMode, Event, InterfaceChange, InterfaceEvent, PeerChange, PeerEvent, Start, Windows,
 };
-use super::quantity::{count, duration_u64};
+use super::results::Results;
+use super::time;
 use crate::core::event::Found;
 
+/// How many columns there are; `None` for as many as it takes. Asked at each event, as a terminal changes its size.
+pub type Columns = fn() -> Option<usize>;
+
 /// The exporter.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Text {
-    /// Sends probes, and does not only reflect.
-    probing: bool,
-    port: u16,
-    groups: Vec<IpAddr>,
+    columns: Columns,
+    start: Option<Start>,
+}
+
+impl Text {
+    /// Lines as wide as `columns` says.
+    pub fn new(columns: Columns) -> Self {
+        Self { columns, start: None }
+    }
+
+    /// What the run was told, of an agent; `None` of a reflector.
+    fn probing(&self) -> Option<&Start> {
+        self.start.as_ref().filter(|start| start.interval_ns.is_some())
+    }
 }
 
 impl Exporter for Text {
     fn export(&mut self, event: &Event, out: &mut dyn Write) -> io::Result<()> {
+        let columns = (self.columns)();
         match event {
             Event::Start(start) => {
-                self.probing = start.interval_ns.is_some();
-                self.port = start.port;
-                self.groups.clone_from(&start.groups);
-                write_start(start, out)
+                self.start = Some(start.clone());
+                header::write(start, columns, out)
             }
             Event::Attach(change) => write_attach(change, out),
             Event::Interface(change) => write_interface(change, out),
             Event::Peer(change) => write_peer(change, out),
-            Event::Windows(windows) => write_windows(windows, out),
-            Event::Counters(counters) => write_reflected(counters, out),
-            Event::End(end) if self.probing => summary::write(end, self.port, &self.groups, out),
-            Event::End(end) => {
-                write_reflected(&end.counters, out)?;
-                summary::write_counters(&end.counters, out)
-            }
+            Event::Windows(windows) => write_windows(windows, columns, out),
+            Event::Counters(counters) => counters::write_reflected(counters, out),
+            Event::End(end) => match self.probing() {
+                Some(start) => summary::write(end, start, columns, out),
+                None => {
+                    counters::write_reflected(&end.counters, out)?;
+                    counters::write_trouble(&end.counters, columns, out)
+                }
+            },
         }
-    }
-}
-
-fn write_start(start: &Start, out: &mut dyn Write) -> io::Result<()> {
-    let Start {
-        version,
-        interface,
-        name,
-        kernel,
-        port,
-        ..
-    } = start;
-    writeln!(
-        out,
-        "kstamp {version}: {name} on {interface} ({}), kernel {kernel}",
-        list(&start.addresses)
-    )?;
-    let groups = if start.groups.is_empty() {
-        "no group".to_owned()
-    } else {
-        list(&start.groups)
-    };
-    match (start.interval_ns, start.timeout_ns) {
-        (Some(interval_ns), Some(timeout_ns)) => {
-            // As on the command line.
-            let [interval, timeout] = [interval_ns, timeout_ns].map(|ns| format_duration(Duration::from_nanos(ns)));
-            writeln!(
-                out,
-                "  probes    every {interval} to port {port}, {groups}; lost after {timeout}"
-            )?;
-        }
-        _ => writeln!(out, "  reflects  probes to port {port}, {groups}")?,
-    }
-    let receive = mode_in_words(start.attach.receive);
-    write!(out, "  attached  receive by {receive} ({})", start.attach_reason)?;
-    match start.attach.egress {
-        Some(egress) => writeln!(out, ", egress by {}", mode_in_words(egress))?,
-        None => writeln!(out)?,
-    }
-    if start.clock.synchronised {
-        writeln!(
-            out,
-            "  clock     synchronised to UTC within {}",
-            duration_u64(start.clock.error_ns)
-        )
-    } else {
-        writeln!(
-            out,
-            "  clock     not synchronised: one-way delays only between agents that read one clock"
-        )
     }
 }
 
@@ -107,11 +75,14 @@ fn mode_in_words(mode: AttachMode) -> &'static str {
     }
 }
 
+/// Some addresses in words; the first few if they are many.
 fn list(addresses: &[IpAddr]) -> String {
-    if addresses.is_empty() {
-        return "no address".to_owned();
+    const SHOWN: usize = 8;
+    let shown: Vec<String> = addresses.iter().take(SHOWN).map(IpAddr::to_string).collect();
+    match addresses.len() - shown.len() {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
     }
-    addresses.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn write_attach(change: &AttachChange, out: &mut dyn Write) -> io::Result<()> {
@@ -148,24 +119,20 @@ fn write_peer(change: &PeerChange, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "{} peer {}{who} {what}", change.time.to_second(), change.peer)
 }
 
-fn write_windows(windows: &Windows, out: &mut dyn Write) -> io::Result<()> {
-    let time = windows.time.to_second();
-    if windows.results.is_empty() {
-        return writeln!(out, "{time} no peer has answered yet");
-    }
-    writeln!(out, "\n{time}")?;
-    table::write(&table::round_trips(&windows.results), out)?;
-    summary::write_notes(&windows.results, out)
+fn write_windows(windows: &Windows, columns: Option<usize>, out: &mut dyn Write) -> io::Result<()> {
+    let Some(interval) = interval(&windows.results) else {
+        return writeln!(out, "{} no peer has answered yet", windows.time.to_second());
+    };
+    writeln!(out, "\n{interval}")?;
+    table::round_trips(&windows.results).write(columns, out)?;
+    notes::write(&windows.results, columns, out)
 }
 
-fn write_reflected(counters: &Counters, out: &mut dyn Write) -> io::Result<()> {
-    let by_group = summary::value(counters, Counter::ReflectedGroup);
-    let all = summary::value(counters, Counter::Reflected) + by_group;
-    writeln!(
-        out,
-        "{} answered since the start, {by_group} of them by a group",
-        count(all, "probe")
-    )
+/// From when until when something was measured; `None` if nothing was.
+fn interval(results: &[Results]) -> Option<impl fmt::Display> {
+    let start = results.iter().map(|result| result.start).min()?;
+    let end = results.iter().map(|result| result.end).max()?;
+    Some(time::interval(start, end))
 }
 
 #[cfg(test)]

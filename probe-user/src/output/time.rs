@@ -23,6 +23,26 @@ impl Utc {
     }
 }
 
+/// From `start` to `end`, for people: `2026-11-21T10:10:38Z – 10:10:48Z`; the day of the end where it is another, and
+/// milliseconds where it takes no second.
+pub fn interval(start: Utc, end: Utc) -> impl fmt::Display {
+    const DAY: &str = "%Y-%m-%d";
+    let time = if end.unix_ns.saturating_sub(start.unix_ns) < 1_000_000_000 {
+        "%H:%M:%S%.3fZ"
+    } else {
+        "%H:%M:%SZ"
+    };
+    fmt::from_fn(move |f| {
+        let (start, end) = (start.timestamp(), end.timestamp());
+        let [first_day, last_day] = [start, end].map(|at| at.strftime(DAY).to_string());
+        write!(f, "{first_day}T{} – ", start.strftime(time))?;
+        if last_day != first_day {
+            write!(f, "{last_day}T")?;
+        }
+        write!(f, "{}", end.strftime(time))
+    })
+}
+
 /// With all nine digits of the fraction: `2026-11-21T10:10:38.000000000Z`.
 impl fmt::Display for Utc {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -88,6 +108,21 @@ mod tests {
             assert_eq!(utc.to_string(), exact);
             assert_eq!(utc.to_second().to_string(), to_second);
             assert_eq!(serde_json::to_string(&utc).unwrap(), format!("\"{exact}\""));
+        }
+    }
+
+    #[test]
+    fn an_interval_is_as_long_as_it_must_be() {
+        const NOON_NS: u64 = 1_795_262_400_000_000_000;
+        let table = [
+            ((0, 10_000_000_001), "2026-11-21T12:00:00Z – 12:00:10Z"),
+            ((0, 43_200_000_000_000), "2026-11-21T12:00:00Z – 2026-11-22T00:00:00Z"),
+            ((0, 1_000_000_000), "2026-11-21T12:00:00Z – 12:00:01Z"),
+            ((200_000_000, 700_900_000), "2026-11-21T12:00:00.200Z – 12:00:00.700Z"),
+        ];
+        for ((start, end), expected) in table {
+            let [start, end] = [start, end].map(|ns| Utc { unix_ns: NOON_NS + ns });
+            assert_eq!(interval(start, end).to_string(), expected);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use probe_common::abi::Counter::{Collected, ReplyMalformed, RingFull, Unmatched};
+use probe_common::abi::Counter::{Collected, ReplyBadChecksum, ReplyMalformed, RingFull, Unmatched};
 use probe_common::abi::{Address, InFlight, InFlightKey, MissedKey, SAMPLES_BYTES, Sample};
 use probe_common::stamp;
 
@@ -166,6 +166,41 @@ fn what_no_probe_waits_for() {
         let Some(mut rig) = Rig::new() else { return };
         rig.run(hook, &good.build())
             .assert_passed(&good.build(), &[Unmatched], "nothing is in flight");
+    }
+}
+
+#[test]
+fn a_reply_without_a_session_identifier_belongs_to_the_session_of_its_host() {
+    for hook in RECEIVERS {
+        let Some(mut rig) = waiting_for(SENDER_V4) else { return };
+        let anonymous = altered(&reply(SENDER_V4), stamp::SSID, &[0, 0]);
+        rig.run(hook, &anonymous)
+            .assert_passed(&anonymous, &[Unmatched], "the host is not probed by itself");
+        let peer = Address::from(IpAddr::from(SENDER_V4));
+        let mut sessions = rig.object.sessions_by_peer().unwrap();
+        sessions.insert(peer, u32::from(KEY.ssid), 0).unwrap();
+        assert_eq!(rig.run(hook, &anonymous).counted, once(&[Collected]));
+        assert_eq!(rig.samples()[0].ssid, KEY.ssid);
+    }
+}
+
+#[test]
+fn a_damaged_reply_is_left_to_the_stack() {
+    for hook in RECEIVERS {
+        for source in [IpAddr::from(SENDER_V4), SENDER_V6.into()] {
+            let Some(mut rig) = waiting_for(source) else { return };
+            let mut frame = reply(source).build();
+            let t3 = frame.len() - stamp::BASE_LEN + stamp::TIMESTAMP + 7;
+            frame[t3] ^= 1;
+            rig.run(hook, &frame)
+                .assert_passed(&frame, &[ReplyBadChecksum], "one bit of T3");
+        }
+        let Some(mut rig) = waiting_for(SENDER_V4) else { return };
+        let mut frame = reply(SENDER_V4).build();
+        frame[22] ^= 1;
+        rig.run(hook, &frame)
+            .assert_passed(&frame, &[ReplyBadChecksum], "one bit of the TTL");
+        assert_eq!(rig.samples(), []);
     }
 }
 

@@ -187,6 +187,12 @@ fn deserves_a_reply(frame: &[u8]) -> bool {
         && read.udp.destination_port == TEST_PORT
         && read.udp.source_port != TEST_PORT
         && intact
+        && !is_reply_shaped(&read.payload)
+}
+
+/// T2 where a sender has zeroes, and zeroes where random padding has none.
+fn is_reply_shaped(payload: &[u8]) -> bool {
+    payload[16..24].iter().any(|&byte| byte != 0) && payload[38..40] == [0; 2] && payload[41..44] == [0; 3]
 }
 
 /// An untagged UDP packet without options and extensions, as etherparse reads it.

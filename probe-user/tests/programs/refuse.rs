@@ -1,8 +1,10 @@
 //! Packets that the receiving programs must leave alone: each passes, byte for byte, and is counted for its reason.
 
+use std::net::IpAddr;
+
 use probe_common::abi::Counter::{
     self, AbiMismatch, BadChecksum, BadSource, Extension, Fragment, IpOptions, Malformed, NoOwnAddress, NotForUs,
-    PassedUp, ReplyMalformed, SourcePort, Unmatched, Vlan,
+    PassedUp, ReplyMalformed, ReplyShaped, SourcePort, Unmatched, Vlan,
 };
 use probe_common::abi::{ABI_VERSION, Address, Settings};
 
@@ -11,7 +13,7 @@ use crate::packet::{
     SENDER_PORT_V4, SENDER_PORT_V6, TEST_PORT, UDP_V4, UDP_V6, mend_ipv4, with_checksum, with_extensions,
     with_fragment, with_options, with_tags,
 };
-use crate::rig::{Outcome, Program, RECEIVERS, Rig, once, settings};
+use crate::rig::{Outcome, Program, RECEIVERS, Rig, Verdict, once, settings};
 
 const HOP_BY_HOP: (u8, &[u8]) = (0, &[0, 1, 4, 0, 0, 0, 0]);
 const FIRST_FRAGMENT: (u8, &[u8]) = (44, &[0, 0, 1, 0, 0, 0, 7]);
@@ -445,4 +447,21 @@ fn ingress_behind_generic_xdp_takes_what_xdp_was_not_shown_and_counts_no_refusal
         .assert_passed(&refused, &[], "TC ingress has seen it counted");
     let redirected = rig.run(Program::Ingress, &Datagram::probe(OWN_V4).build());
     assert_eq!(redirected.counted, once(&[Counter::Reflected, Counter::SessionStarted]));
+}
+
+#[test]
+fn a_reply_is_never_answered_whatever_its_ports() {
+    for hook in RECEIVERS {
+        let Some(mut rig) = Rig::new() else { return };
+        for own in [IpAddr::from(OWN_V4), OWN_V6.into()] {
+            let probe = Datagram::probe(own);
+            let answered = rig.run(hook, &probe.build());
+            assert_eq!(answered.verdict, Verdict::Transmit);
+            // What another reflector, on another port, would make of our reply.
+            let reply = answered.frame[probe.udp_at() + 8..].to_vec();
+            let returned = probe.payload(reply).build();
+            rig.run(hook, &returned)
+                .assert_passed(&returned, &[ReplyShaped], "a reply to a reply");
+        }
+    }
 }

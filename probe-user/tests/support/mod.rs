@@ -28,6 +28,12 @@ pub fn can_run() -> bool {
     can_run
 }
 
+/// Moves this thread, and no other, into a namespace.
+pub fn in_namespace(namespace: &str) {
+    let namespace = File::open(format!("/run/netns/{namespace}")).unwrap();
+    nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+}
+
 /// Runs a command that must succeed.
 pub fn run(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output().expect(program);

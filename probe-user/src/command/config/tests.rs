@@ -241,3 +241,16 @@ fn help_and_version_are_no_mistakes() {
         assert!(matches!(parse(line), Err(ParseError::Help(_))), "{words:?}");
     }
 }
+
+#[test]
+fn there_are_no_more_peers_than_the_kernel_can_remember_probes_of() {
+    let most = |flags| agent(flags).core.max_peers;
+    assert_eq!(most(""), MAX_PEERS);
+    assert_eq!(most("--interval 1ms"), 65536 / 2020 - 2);
+    assert_eq!(most("--interval 1ms --family v4"), 65536 / 2020 - 1);
+}
+
+#[test]
+fn a_hyphen_is_standard_output() {
+    assert_eq!(agent("--output -").output.output, None);
+}

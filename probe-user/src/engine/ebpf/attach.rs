@@ -82,10 +82,11 @@ pub fn receive(object: &mut Object, interface: &str, index: u32, mode: ReceiveMo
     })
 }
 
-/// Attaches the egress program to `interface`, behind all others: what they delay or drop is not ours to stamp.
+/// Attaches the egress program to `interface`, before all others: a program that ends the chain (`TCX_PASS`) would keep
+/// one behind it from ever stamping.
 pub fn egress(object: &mut Object, interface: &str) -> Result<Egress, AttachError> {
     let program = object.classifier(EGRESS)?;
-    let link = classifier(program, interface, TcAttachType::Egress, LinkOrder::last())
+    let link = classifier(program, interface, TcAttachType::Egress, LinkOrder::first())
         .map_err(refusal(interface, "the egress program (tc)".to_owned()))?;
     Ok(Egress { _link: link })
 }

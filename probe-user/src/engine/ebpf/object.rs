@@ -130,6 +130,11 @@ impl Object {
         self.map("MISSED")
     }
 
+    /// The session of each host that is probed at its own address.
+    pub fn sessions_by_peer(&mut self) -> Result<HashMap<&mut MapData, Address, u32>, ObjectError> {
+        self.map("SESSIONS_BY_PEER")
+    }
+
     /// Takes the ring buffer of samples out of the object; it can be taken once.
     pub fn take_samples(&mut self) -> Result<RingBuf<MapData>, ObjectError> {
         let map = self.ebpf.take_map("SAMPLES").ok_or(ObjectError::Missing("SAMPLES"))?;

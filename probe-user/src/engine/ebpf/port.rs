@@ -44,9 +44,9 @@ pub struct PortConfig {
 /// Something that happened to the interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PortEvent {
-    /// It was taken down.
+    /// It was taken down, or lost its carrier.
     Down,
-    /// It is up again.
+    /// It is up again, with a carrier.
     Up,
     /// It was deleted.
     Deleted,
@@ -68,6 +68,10 @@ pub struct Port {
     programs: Programs,
     live: Option<Live>,
     clock: ClockState,
+    /// How the receive program is attached, or was before the interface went.
+    mode: ReceiveMode,
+    /// Whether the interface is up and has a carrier, as far as has been told.
+    running: bool,
     /// What failed at the last look, so that it is said once.
     trouble: Option<String>,
 }
@@ -94,6 +98,8 @@ impl Port {
             config,
             netlink,
             programs,
+            mode: live.receive.mode,
+            running: true,
             live: Some(live),
             clock,
             trouble: None,
@@ -145,7 +151,11 @@ impl Port {
     ///
     /// # Errors
     /// The socket's, or that the interface is gone.
-    pub fn send(&self, to: IpAddr, ssid: u16, seq: u32) -> io::Result<()> {
+    pub fn send(&mut self, to: IpAddr, ssid: u16, seq: u32) -> io::Result<()> {
+        if seq == 0 && !to.is_multicast() {
+            // It serves replies without an identifier, and is refused for none that has one.
+            self.programs.set_session(to, ssid).map_err(io::Error::other)?;
+        }
         let gone = || io::Error::new(io::ErrorKind::NotFound, "the interface is gone");
         let sockets = self.sockets(to.is_ipv6()).ok_or_else(gone)?;
         let probe = stamp::probe(seq, self.error_estimate(), ssid);

@@ -82,6 +82,16 @@ impl Programs {
         Ok(())
     }
 
+    /// `peer` is probed in session `ssid`, at its own address.
+    pub(super) fn set_session(&mut self, peer: IpAddr, ssid: u16) -> Result<(), ObjectError> {
+        let failed = |source: MapError| ObjectError::Map {
+            name: "SESSIONS_BY_PEER",
+            source,
+        };
+        let mut sessions = self.object.sessions_by_peer()?;
+        sessions.insert(Address::from(peer), u32::from(ssid), 0).map_err(failed)
+    }
+
     /// The own addresses to which probes may come.
     pub(super) fn addresses(&self) -> Vec<IpAddr> {
         let addresses = self.destinations.keys().copied();

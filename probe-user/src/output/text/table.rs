@@ -1,16 +1,9 @@
-//! The tables of the text form: one row per peer and path, at most 120 columns wide.
+//! The tables of the text form: one row per peer and path.
 
-use std::io::{self, Write};
-
-use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, Width, presets};
-
+use super::layout::{Column, Grid, Who};
 use crate::core::report::{OneWayClock, Path, Summary};
 use crate::output::quantity::{duration, duration_u64, percent};
 use crate::output::results::Results;
-
-const COLUMNS: u16 = 120;
-/// A link-local IPv6 address fits; a longer address, or a name beside it, goes on in the next line.
-const PEER_COLUMNS: u16 = 28;
 
 /// Shown where there is no value.
 const NONE: &str = "-";
@@ -24,100 +17,113 @@ pub(super) fn path_name(path: Path) -> &'static str {
 }
 
 /// Counts and round-trip delays.
-pub(super) fn round_trips(results: &[Results]) -> Table {
-    let mut table = table([
-        "peer", "path", "sent", "received", "lost", "RTT min", "mean", "p50", "p99", "max",
-    ]);
-    for result in results {
-        let counts = &result.counts;
-        let rtt = |value: fn(&Summary) -> i64| cell(result.rtt_ns.as_ref().map(value));
-        table.add_row([
-            peer(result),
-            path_name(result.path).to_owned(),
-            counts.sent.to_string(),
-            counts.received.to_string(),
-            // What is pending may yet be answered.
-            percent(counts.lost, counts.received + counts.lost),
-            rtt(|summary| summary.min),
-            rtt(|summary| summary.mean),
-            rtt(|summary| summary.p50),
-            rtt(|summary| summary.p99),
-            rtt(|summary| summary.max),
-        ]);
+pub(super) fn round_trips(results: &[Results]) -> Grid {
+    let number = |heading, gives_way, value: fn(&Results) -> String| Column {
+        numbers: true,
+        gives_way,
+        ..text(results, heading, value)
+    };
+    let rtt = |heading, gives_way, value: fn(&Summary) -> i64| Column {
+        of: "RTT",
+        heading,
+        numbers: true,
+        gives_way,
+        cells: column(results, |result| cell(result.rtt_ns.as_ref().map(value))),
+    };
+    let mut columns = vec![
+        text(results, "path", |result| path_name(result.path).to_owned()),
+        number("sent", 0, |result| result.counts.sent.to_string()),
+    ];
+    if results.iter().any(|result| result.counts.send_failed > 0) {
+        columns.push(number("failed", 0, |result| result.counts.send_failed.to_string()));
     }
-    align(&mut table, 2..10);
-    table
+    columns.extend([
+        number("received", 4, |result| result.counts.received.to_string()),
+        // What is pending may yet be answered.
+        number("lost", 0, |result| {
+            percent(result.counts.lost, result.counts.received + result.counts.lost)
+        }),
+        rtt("min", 3, |summary| summary.min),
+        rtt("mean", 5, |summary| summary.mean),
+        rtt("p50", 1, |summary| summary.p50),
+        rtt("p99", 0, |summary| summary.p99),
+        rtt("max", 2, |summary| summary.max),
+    ]);
+    Grid {
+        who: who(results),
+        columns,
+    }
 }
 
 /// What a round trip consists of, and what its parts rest on.
-pub(super) fn parts(results: &[Results]) -> Table {
-    let header = [
-        "peer",
-        "path",
-        "avg latency",
-        "residence p50",
-        "forward p50",
-        "backward p50",
-        "clock",
-        "attach",
+pub(super) fn parts(results: &[Results]) -> Grid {
+    let number = |heading, gives_way, value: fn(&Results) -> Option<i64>| Column {
+        numbers: true,
+        gives_way,
+        ..text(results, heading, |result| cell(value(result)))
+    };
+    let columns = vec![
+        text(results, "path", |result| path_name(result.path).to_owned()),
+        // Half of the round trip, as if both ways took the same time.
+        number("avg latency", 3, |result| result.rtt_ns.map(|summary| summary.mean / 2)),
+        number("residence", 2, |result| median(result.residence_ns)),
+        number("forward", 0, |result| median(result.forward_ns)),
+        number("backward", 0, |result| median(result.backward_ns)),
+        text(results, "clock", |result| match result.clock {
+            Some(OneWayClock::SameClock) => "same-clock".to_owned(),
+            Some(OneWayClock::Synced { bound_ns }) => format!("synced ±{}", duration_u64(bound_ns)),
+            None => NONE.to_owned(),
+        }),
+        Column {
+            gives_way: 1,
+            ..text(results, "attach", |result| match result.peer_attach {
+                Some(peer) => format!("{} / {peer}", result.attach.receive),
+                None => result.attach.receive.to_string(),
+            })
+        },
     ];
-    let mut table = table(header);
-    for result in results {
-        table.add_row([
-            peer(result),
-            path_name(result.path).to_owned(),
-            // Half of the round trip, as if both ways took the same time.
-            cell(result.rtt_ns.map(|summary| summary.mean / 2)),
-            median(result.residence_ns),
-            median(result.forward_ns),
-            median(result.backward_ns),
-            match result.clock {
-                Some(OneWayClock::SameClock) => "same-clock".to_owned(),
-                Some(OneWayClock::Synced { bound_ns }) => format!("synced ±{}", duration_u64(bound_ns)),
-                None => NONE.to_owned(),
-            },
-            result.attach.receive.to_string(),
-        ]);
+    Grid {
+        who: who(results),
+        columns,
     }
-    align(&mut table, 2..6);
-    table
 }
 
-/// Writes a table, without the blanks that it has at the ends of lines.
-pub(super) fn write(table: &Table, out: &mut dyn Write) -> io::Result<()> {
-    writeln!(out, "{}", table.trim_fmt())
-}
-
-fn table<const N: usize>(header: [&str; N]) -> Table {
-    let mut table = Table::new();
-    table
-        .load_style(presets::NOTHING)
-        .set_content_arrangement(ContentArrangement::Dynamic)
-        .set_width(COLUMNS)
-        .set_header(header);
-    if let Some(peer) = table.column_mut(0) {
-        peer.set_constraint(ColumnConstraint::UpperBoundary(Width::Fixed(PEER_COLUMNS)));
+/// A column that always stays.
+fn text(results: &[Results], heading: &'static str, value: impl Fn(&Results) -> String) -> Column {
+    Column {
+        of: "",
+        heading,
+        numbers: false,
+        gives_way: 0,
+        cells: column(results, value),
     }
-    table
 }
 
-fn align(table: &mut Table, numbers: std::ops::Range<usize>) {
-    for index in numbers {
-        if let Some(column) = table.column_mut(index) {
-            column.set_cell_alignment(CellAlignment::Right);
+fn column(results: &[Results], value: impl Fn(&Results) -> String) -> Vec<String> {
+    results.iter().map(value).collect()
+}
+
+/// Each peer once, in the first of its rows.
+fn who(results: &[Results]) -> Vec<Who> {
+    let mut before = None;
+    let who = |result: &Results| {
+        if before.replace(result.peer) == Some(result.peer) {
+            Who {
+                address: String::new(),
+                name: None,
+            }
+        } else {
+            Who {
+                address: result.peer.to_string(),
+                name: result.peer_name.clone(),
+            }
         }
-    }
+    };
+    results.iter().map(who).collect()
 }
 
-fn peer(result: &Results) -> String {
-    match &result.peer_name {
-        Some(name) => format!("{} {name}", result.peer),
-        None => result.peer.to_string(),
-    }
-}
-
-fn median(summary: Option<Summary>) -> String {
-    cell(summary.map(|summary| summary.p50))
+fn median(summary: Option<Summary>) -> Option<i64> {
+    summary.map(|summary| summary.p50)
 }
 
 fn cell(ns: Option<i64>) -> String {

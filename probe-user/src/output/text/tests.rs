@@ -2,23 +2,72 @@
 
 use super::*;
 use crate::output::fixtures::{
-    attach_change, end, exported, good, interface_change, peer_change, reflector, silent, start, troubled, windows,
+    absent, attach_change, counters, end, exported, good, good_group, interface_change, ip, peer_change, reflector,
+    revived, silent, start, troubled, windows,
 };
+use crate::output::model::End;
+
+/// Without a terminal.
+fn to_file() -> Text {
+    Text::new(|| None)
+}
 
 fn text(event: Event) -> String {
-    exported(Text::default(), [event])
+    exported(to_file(), [event])
+}
+
+/// What is written of an event after the start of a run.
+fn after(start: Start, event: Event, text: &Text) -> String {
+    let header = exported(text.clone(), [Event::Start(start.clone())]).len();
+    exported(text.clone(), [Event::Start(start), event]).split_off(header)
 }
 
 /// What is written at the end of an agent's run.
 fn at_end(event: Event) -> String {
-    let header = text(Event::Start(start())).len();
-    exported(Text::default(), [Event::Start(start()), event]).split_off(header)
+    after(start(), event, &to_file())
 }
 
 #[test]
 fn the_header_says_where_how_and_with_what_clock() {
     assert_eq!(text(Event::Start(start())), include_str!("golden/header.txt"));
     assert_eq!(text(Event::Start(reflector())), include_str!("golden/reflector.txt"));
+}
+
+#[test]
+fn the_header_says_whom_it_probes() {
+    let probes = |start| {
+        let header = text(Event::Start(start));
+        header.lines().nth(1).unwrap().to_owned()
+    };
+    let mut start = start();
+    start.peers = vec![ip("10.1.1.99"), ip("fe80::99")];
+    assert_eq!(
+        probes(start.clone()),
+        "  probes    every 500ms to port 1910: 239.255.255.250, ff0e::10 and who answers there, 10.1.1.99,"
+    );
+    start.group_probes = false;
+    assert_eq!(
+        probes(start.clone()),
+        "  probes    every 500ms to port 1910: 10.1.1.99, fe80::99 by --peer, no group; lost after 2s"
+    );
+    start.peers = (1..=20).map(|last| [10, 1, 1, last].into()).collect();
+    assert!(text(Event::Start(start)).contains("10.1.1.8 and 12 more by"));
+}
+
+#[test]
+fn a_long_reason_goes_on_in_the_next_line() {
+    let start = Start {
+        attach_reason: "native XDP on a veth whose other end has no XDP program would lose what it sends".to_owned(),
+        ..start()
+    };
+    let header = text(Event::Start(start.clone()));
+    assert!(
+        header.contains("\n            would lose what it sends), egress by TC\n"),
+        "{header}"
+    );
+    assert!(header.lines().all(|line| line.chars().count() <= 100), "{header}");
+    let narrow = exported(Text::new(|| Some(60)), [Event::Start(start)]);
+    assert!(narrow.lines().all(|line| line.chars().count() <= 60), "{narrow}");
 }
 
 #[test]
@@ -65,7 +114,7 @@ fn each_change_is_a_line() {
 
 #[test]
 fn a_report_interval_is_one_table() {
-    let windows = windows(vec![good(), troubled(), silent()]);
+    let windows = windows(vec![good(), good_group(), absent(), silent(), troubled()]);
     assert_eq!(text(Event::Windows(windows)), include_str!("golden/windows.txt"));
 }
 
@@ -108,21 +157,105 @@ fn a_run_in_which_nobody_answered() {
 }
 
 #[test]
-fn a_reflector_counts() {
-    let counters = [("reflected", 5), ("reflected_group", 2), ("not_for_us", 1)];
-    let answered = "7 probes answered since the start, 2 of them by a group\n";
-    assert_eq!(text(Event::Counters(Counters::from_iter(counters))), answered);
-    let refused =
-        "1 probes not answered: to an address that is neither this interface's nor a joined group (not_for_us)\n";
-    assert_eq!(text(Event::End(end(vec![], counters))), format!("{answered}{refused}"));
+fn a_run_in_which_nothing_left_asks_to_look_at_this_host() {
+    let start = Start {
+        peers: vec![ip("10.1.1.99")],
+        group_probes: false,
+        ..start()
+    };
+    let end = || Event::End(end(vec![absent()], []));
+    assert_eq!(
+        after(start.clone(), end(), &to_file()),
+        include_str!("golden/absent.txt")
+    );
+    let alone = at_end(end());
+    assert!(alone.contains("has a carrier"), "{alone}");
+    assert!(!alone.contains("ip neigh"), "nobody was named: {alone}");
 }
 
 #[test]
-fn nothing_is_wider_than_a_terminal() {
-    for results in [good(), troubled(), silent()] {
-        let all = at_end(Event::End(end(vec![results.clone(), results], [])));
-        for line in all.lines() {
-            assert!(line.chars().count() <= 120, "{line}");
+fn without_group_probes_nothing_is_advised_of_groups() {
+    let start = Start {
+        peers: vec![ip("10.1.1.99")],
+        group_probes: false,
+        ..start()
+    };
+    let text = after(start, Event::End(end(vec![], [("egress_stamped", 40)])), &to_file());
+    assert!(text.contains("kstamp runs at 10.1.1.99 with --port 1910\n"), "{text}");
+    assert!(!text.contains("group") && !text.contains("snooping"), "{text}");
+}
+
+#[test]
+fn a_peer_that_was_down_is_noted_once() {
+    let both = || {
+        vec![
+            revived(),
+            Results {
+                path: good_group().path,
+                ..revived()
+            },
+        ]
+    };
+    let note = "10.1.1.6 was down 1 time, 17s in all; ";
+    let end = |results| Event::End(end(results, []));
+    let found = at_end(end(both()));
+    assert!(
+        found.ends_with(&format!("{note}probes then not sent are not counted as lost\n")),
+        "{found}"
+    );
+    assert_eq!(found.matches("was down").count(), 1);
+    let start = Start {
+        peers: vec![ip("10.1.1.6")],
+        ..start()
+    };
+    let named = after(start, end(both()), &to_file());
+    assert!(
+        named.ends_with(&format!(
+            "{note}unicast probes were sent all the same, and are counted\n"
+        )),
+        "{named}"
+    );
+}
+
+#[test]
+fn a_reflector_counts() {
+    let counters = [("reflected", 5), ("reflected_group", 2), ("not_for_us", 1)];
+    let answered = "2026-11-21T10:10:38Z 7 probes answered since the start, 2 of them by a group\n";
+    assert_eq!(text(Event::Counters(self::counters(counters))), answered);
+    let refused =
+        "1 probe not answered: to an address that is neither this interface's nor a joined group (not_for_us)\n";
+    assert_eq!(text(Event::End(end(vec![], counters))), format!("{answered}{refused}"));
+}
+
+fn all_at_once() -> End {
+    end(
+        vec![good(), good_group(), absent(), silent(), troubled()],
+        [("bad_checksum", 3), ("not_for_us", 1)],
+    )
+}
+
+#[test]
+fn nothing_is_wider_than_the_terminal() {
+    let table: [(Columns, usize); 3] = [(|| Some(80), 80), (|| Some(100), 100), (|| Some(120), 120)];
+    for (columns, width) in table {
+        let text = exported(Text::new(columns), [Event::Start(start()), Event::End(all_at_once())]);
+        for line in text.lines() {
+            assert!(line.chars().count() <= width, "{line}");
         }
+    }
+    let text = after(start(), Event::End(all_at_once()), &Text::new(|| Some(80)));
+    assert_eq!(text, include_str!("golden/narrow.txt"));
+}
+
+#[test]
+fn nothing_is_broken_in_a_file() {
+    let text = at_end(Event::End(all_at_once()));
+    for whole in [
+        "fe80::5054:ff:fe12:3456 a-long-host-name:interface-2  group",
+        "2001:db8:1111:2222:3333:4444:5555:6666                unicast",
+        "RTT min      mean       p50      p99      max",
+        "3 on the way back, 2 not known which way",
+    ] {
+        assert!(text.contains(whole), "{text}");
     }
 }

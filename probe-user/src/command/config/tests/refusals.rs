@@ -48,7 +48,7 @@ fn each_bad_value_has_its_message() {
         ),
         (
             "--interval 100us --timeout 10s",
-            "--timeout 10s at --interval 100us keeps 200000 probes waiting, and the kernel remembers 65536; use a \
+            "--timeout 10s at --interval 100us keeps 200400 probes waiting, and the kernel remembers 65536; use a \
              longer interval or a shorter timeout",
         ),
         ("--count 0", "--count '0' is not a number of probes; use 1 or more"),

@@ -18,6 +18,12 @@ impl Survey {
     pub(super) async fn of(netlink: &Netlink, name: &str, choice: Choice) -> Result<Self, PortError> {
         let link = netlink.link_by_name(name).await?;
         let link = link.ok_or_else(|| PortError::NoInterface(name.to_owned()))?;
+        if link.loopback {
+            return Err(PortError::Refused {
+                interface: name.to_owned(),
+                refusal: "it leads to this host only, where there is nothing to measure".to_owned(),
+            });
+        }
         if !link.up {
             return Err(PortError::Down(name.to_owned()));
         }

@@ -47,8 +47,9 @@ impl Port {
         let Some(live) = &mut self.live else {
             return Ok(());
         };
-        if live.link.up != link.up {
-            events.push(if link.up { PortEvent::Up } else { PortEvent::Down });
+        if self.running != link.running {
+            self.running = link.running;
+            events.push(if link.running { PortEvent::Up } else { PortEvent::Down });
         }
         live.link = link;
         live.addresses = addresses;
@@ -75,9 +76,12 @@ impl Port {
         // Should no mode be left that works, the interface is taken up anew at the next call.
         let live = live.in_next_mode(reason.clone(), &mut self.programs, &self.config)?;
         self.programs.tell(&live.facts(&self.config, self.clock))?;
-        let mode = live.receive.mode;
+        self.mode = live.receive.mode;
         self.live = Some(live);
-        events.push(PortEvent::Reattached { mode, reason });
+        events.push(PortEvent::Reattached {
+            mode: self.mode,
+            reason,
+        });
         Ok(())
     }
 
@@ -86,14 +90,17 @@ impl Port {
         let survey = Survey::of(&self.netlink, &self.config.interface, self.config.choice).await?;
         let mut sockets = SocketPair::default();
         sockets.open_missing(&self.config, &survey.link, &survey.addresses)?;
-        self.live = Some(Live::start(
-            survey,
-            sockets,
-            &mut self.programs,
-            &self.config,
-            self.clock,
-        )?);
+        let live = Live::start(survey, sockets, &mut self.programs, &self.config, self.clock)?;
         events.push(PortEvent::Back);
+        if live.receive.mode != self.mode {
+            self.mode = live.receive.mode;
+            events.push(PortEvent::Reattached {
+                mode: self.mode,
+                reason: live.reason.clone(),
+            });
+        }
+        self.running = true;
+        self.live = Some(live);
         Ok(())
     }
 }

@@ -1,0 +1,117 @@
+//! Figures as a table and as JSON.
+
+use std::fs;
+
+use serde_json::json;
+
+use crate::bench::Singles;
+use crate::subject::{EMPTY_TC, EMPTY_XDP, Subject, UNSPEC};
+use crate::{REPEAT, ROUNDS, SINGLES};
+
+pub(crate) fn median(figures: &[f64]) -> f64 {
+    let mut sorted = figures.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted[sorted.len() / 2]
+}
+
+/// One subject's figures, in nanoseconds per packet.
+pub(crate) struct Row {
+    name: &'static str,
+    median: f64,
+    min: f64,
+    baseline: &'static str,
+    above: f64,
+    /// Of `above` and the empty program of the same hook, over the empty program.
+    ratio: f64,
+    limit: Option<f64>,
+}
+
+pub(crate) struct Report {
+    rows: Vec<Row>,
+    singles: [(&'static str, f64); 3],
+}
+
+impl Report {
+    pub(crate) fn new(subjects: &[Subject], rounds: &[Vec<f64>], singles: &Singles) -> Self {
+        let of = |name: &str| {
+            let index = subjects
+                .iter()
+                .position(|subject| subject.name == name)
+                .unwrap_or_default();
+            &rounds[index]
+        };
+        let row = |(subject, figures): (&Subject, &Vec<f64>)| {
+            let differences: Vec<f64> = figures.iter().zip(of(subject.baseline)).map(|(a, b)| a - b).collect();
+            let is_tc = matches!(subject.expected.0, UNSPEC);
+            let empty = median(of(if is_tc { EMPTY_TC } else { EMPTY_XDP }));
+            let above = median(&differences);
+            Row {
+                name: subject.name,
+                median: median(figures),
+                min: figures.iter().copied().fold(f64::INFINITY, f64::min),
+                baseline: subject.baseline,
+                above,
+                ratio: (empty + above) / empty,
+                limit: subject.limit_ns,
+            }
+        };
+        Self {
+            rows: subjects.iter().zip(rounds).map(row).collect(),
+            singles: [
+                ("empty XDP", singles.empty),
+                ("reflect v4, above empty", singles.v4),
+                ("reflect v6, above empty", singles.v6),
+            ],
+        }
+    }
+
+    pub(crate) fn print(&self) {
+        println!("ns per packet, {ROUNDS} rounds of {REPEAT} packets, CPU time of BPF_PROG_TEST_RUN");
+        println!(
+            "{:30} {:>8} {:>8} {:>8}  {:14} {:>9}  target",
+            "", "median", "min", "above", "baseline", "x empty"
+        );
+        for row in &self.rows {
+            let target = row.limit.map_or(String::new(), |limit| {
+                format!("<= {limit:.0}: {}", if row.above <= limit { "met" } else { "MISSED" })
+            });
+            println!(
+                "{:30} {:8.1} {:8.1} {:8.1}  {:14} {:9.1}  {target}",
+                row.name, row.median, row.min, row.above, row.baseline, row.ratio
+            );
+        }
+        println!("\nCross-check: the kernel's timing of {SINGLES} single runs of kstamp_xdp on fresh packets, median");
+        for (name, ns) in self.singles {
+            println!("{name:30} {ns:8.1}");
+        }
+    }
+
+    pub(crate) fn json(&self) -> serde_json::Value {
+        let row = |row: &Row| {
+            json!({
+                "name": row.name,
+                "median_ns": row.median,
+                "min_ns": row.min,
+                "baseline": row.baseline,
+                "above_baseline_ns": row.above,
+                "ratio_to_empty": row.ratio,
+                "limit_ns": row.limit,
+                "met": row.limit.map(|limit| row.above <= limit),
+            })
+        };
+        let rows: Vec<_> = self.rows.iter().map(row).collect();
+        let singles: Vec<_> = self
+            .singles
+            .iter()
+            .map(|(name, ns)| json!({ "name": name, "median_ns": ns }))
+            .collect();
+        let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        json!({
+            "kernel": kernel.trim(),
+            "rounds": ROUNDS,
+            "packets_per_round": REPEAT,
+            "programs": rows,
+            "single_runs": singles,
+        })
+    }
+}

@@ -1,0 +1,143 @@
+//! What the kernel programs counted, in words.
+
+use std::io::{self, Write};
+
+use probe_common::abi::{COUNTER_NAMES, Counter};
+
+use super::wrap;
+use crate::output::model::Counters;
+use crate::output::quantity::count;
+
+/// Counters that are no sign of trouble.
+const ORDINARY: [Counter; 7] = [
+    Counter::EgressStamped,
+    // Questions to peers, who they are, leave like that.
+    Counter::EgressForeign,
+    Counter::Reflected,
+    Counter::ReflectedGroup,
+    // And these questions arrive like that.
+    Counter::PassedUp,
+    Counter::Collected,
+    Counter::SessionStarted,
+];
+
+/// What the others count, and what became of that.
+const IN_WORDS: [(Counter, &str, &str); 16] = [
+    (
+        Counter::EgressFailed,
+        "probe",
+        "left without a stamp: not remembered or not rewritten",
+    ),
+    (
+        Counter::Malformed,
+        "probe",
+        "not answered: too short, or of a length that its headers contradict",
+    ),
+    (Counter::BadChecksum, "probe", "not answered: wrong checksum"),
+    (
+        Counter::NotForUs,
+        "probe",
+        "not answered: to an address that is neither this interface's nor a joined group",
+    ),
+    (
+        Counter::BadSource,
+        "probe",
+        "not answered: from an address that cannot be answered",
+    ),
+    (
+        Counter::SourcePort,
+        "probe",
+        "not answered: from the test port itself, as replies are",
+    ),
+    (
+        Counter::NoOwnAddress,
+        "probe",
+        "not answered: the interface has no address of that family",
+    ),
+    (
+        Counter::ReflectFailed,
+        "probe",
+        "not answered: the reply could not be written",
+    ),
+    (
+        Counter::RingFull,
+        "reply",
+        "counted without stamps: the ring buffer was full",
+    ),
+    (
+        Counter::Unmatched,
+        "reply",
+        "ignored: to no probe in flight, or from an address that was not asked",
+    ),
+    (
+        Counter::ReplyMalformed,
+        "reply",
+        "ignored: too short, or of a length that its headers contradict",
+    ),
+    (Counter::Vlan, "packet", "left alone: with an 802.1Q tag"),
+    (Counter::IpOptions, "packet", "left alone: with IPv4 options"),
+    (Counter::Extension, "packet", "left alone: with IPv6 extension headers"),
+    (Counter::Fragment, "packet", "left alone: in several pieces"),
+    (
+        Counter::AbiMismatch,
+        "packet",
+        "left alone: the programs and this binary are of different builds",
+    ),
+];
+
+/// Writes what a reflector has answered.
+pub(super) fn write_reflected(counters: &Counters, out: &mut dyn Write) -> io::Result<()> {
+    let by_group = value(counters, Counter::ReflectedGroup);
+    let all = value(counters, Counter::Reflected) + by_group;
+    writeln!(
+        out,
+        "{} {} answered since the start, {by_group} of them by a group",
+        counters.time.to_second(),
+        count(all, "probe")
+    )
+}
+
+/// Writes what is worth a person's attention.
+pub(super) fn write_trouble(counters: &Counters, columns: Option<usize>, out: &mut dyn Write) -> io::Result<()> {
+    let is_ordinary = |counter: &str| ORDINARY.iter().any(|&ordinary| name(ordinary) == counter);
+    for (counter, &number) in &counters.values {
+        if number == 0 || is_ordinary(counter) {
+            continue;
+        }
+        let note = match IN_WORDS.iter().find(|(known, ..)| name(*known) == counter) {
+            Some((_, what, became)) => format!("{} {became} ({counter})", count(number, what)),
+            None => format!("{number} {counter}"),
+        };
+        wrap::write("", &note, 2, columns, out)?;
+    }
+    Ok(())
+}
+
+/// The value of one counter.
+pub(super) fn value(counters: &Counters, counter: Counter) -> u64 {
+    counters.values.get(name(counter)).copied().unwrap_or(0)
+}
+
+fn name(counter: Counter) -> &'static str {
+    COUNTER_NAMES[counter as usize]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_counter_is_ordinary_or_in_words_that_say_more_than_its_name() {
+        for counter in COUNTER_NAMES {
+            let in_words = IN_WORDS.iter().find(|(known, ..)| name(*known) == counter);
+            assert_ne!(
+                in_words.is_some(),
+                ORDINARY.iter().any(|&ordinary| name(ordinary) == counter),
+                "{counter}"
+            );
+            if let Some((_, _, words)) = in_words {
+                assert!(!words.to_lowercase().contains(counter), "{words} ({counter})");
+            }
+        }
+    }
+}

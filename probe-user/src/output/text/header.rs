@@ -1,0 +1,85 @@
+//! What runs, where, and how.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use humantime::format_duration;
+
+use super::{list, mode_in_words, wrap};
+use crate::output::model::Start;
+use crate::output::quantity::duration_u64;
+
+/// As wide as the header gets, even where there is more room.
+const COLUMNS: usize = 100;
+/// Where the text begins, right of the labels.
+const INDENT: usize = 12;
+
+/// Writes the header.
+pub(super) fn write(start: &Start, columns: Option<usize>, out: &mut dyn Write) -> io::Result<()> {
+    let columns = Some(columns.unwrap_or(COLUMNS).min(COLUMNS));
+    let Start {
+        version,
+        interface,
+        name,
+        kernel,
+        ..
+    } = start;
+    let addresses = match &*start.addresses {
+        [] => "no address".to_owned(),
+        addresses => list(addresses),
+    };
+    let title = format!("{name} on {interface} ({addresses}), kernel {kernel}");
+    wrap::write(&format!("kstamp {version}: "), &title, INDENT, columns, out)?;
+    if let (Some(interval_ns), Some(timeout_ns)) = (start.interval_ns, start.timeout_ns) {
+        // As on the command line.
+        let [interval, timeout] = [interval_ns, timeout_ns].map(|ns| format_duration(Duration::from_nanos(ns)));
+        let probes = format!(
+            "every {interval} to port {}: {}; lost after {timeout}",
+            start.port,
+            probed(start)
+        );
+        wrap::write("  probes    ", &probes, INDENT, columns, out)?;
+    }
+    wrap::write("  reflects  ", &reflected(start), INDENT, columns, out)?;
+    wrap::write("  attached  ", &attached(start), INDENT, columns, out)?;
+    let clock = if start.clock.synchronised {
+        let error = duration_u64(start.clock.error_ns);
+        format!("synchronised to UTC within {error}")
+    } else {
+        "not synchronised: one-way delays only between agents that read one clock".to_owned()
+    };
+    wrap::write("  clock     ", &clock, INDENT, columns, out)
+}
+
+/// Whom an agent probes.
+fn probed(start: &Start) -> String {
+    let (groups, peers) = (list(&start.groups), list(&start.peers));
+    match (start.group_probes, start.peers.is_empty()) {
+        (true, true) => format!("{groups} and who answers there"),
+        (true, false) => format!("{groups} and who answers there, {peers} by --peer"),
+        (false, _) => format!("{peers} by --peer, no group"),
+    }
+}
+
+/// What is answered.
+fn reflected(start: &Start) -> String {
+    let groups = match &*start.groups {
+        [] => "no group".to_owned(),
+        groups => list(groups),
+    };
+    format!("probes to port {}, {groups}", start.port)
+}
+
+/// How the programs are attached, and why so.
+fn attached(start: &Start) -> String {
+    let receive = mode_in_words(start.attach.receive);
+    let reason = match &*start.attach_reason {
+        "" => String::new(),
+        reason => format!(" ({reason})"),
+    };
+    let egress = match start.attach.egress {
+        Some(egress) => format!(", egress by {}", mode_in_words(egress)),
+        None => String::new(),
+    };
+    format!("receive by {receive}{reason}{egress}")
+}
