@@ -1,7 +1,7 @@
 //! What the programs are told: derived from the interface, its addresses, the sockets and the clock.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 use probe_common::abi::{ABI_VERSION, Address, DESTINATION_GROUP, DESTINATION_OWN, Settings};
 use probe_common::ntp::ErrorEstimate;
@@ -38,9 +38,11 @@ pub fn error_estimate(clock: &ClockState) -> ErrorEstimate {
 impl Facts<'_> {
     /// The settings record.
     pub fn settings(&self) -> Settings {
+        // An address whose preferred lifetime is over answers only if there is no other (RFC 4862 §5.5.4).
         let own = |wanted: fn(IpAddr) -> bool| {
-            let found = self.usable().find(|&ip| wanted(ip));
-            found.map_or(Address::NONE, Address::from)
+            let found = self.usable().filter(|address| wanted(address.ip));
+            let preferred = found.min_by_key(|address| address.deprecated);
+            preferred.map_or(Address::NONE, |address| Address::from(address.ip))
         };
         Settings {
             abi_version: ABI_VERSION,
@@ -62,21 +64,141 @@ impl Facts<'_> {
 
     /// Own and group addresses with their kinds.
     pub fn destinations(&self) -> BTreeMap<IpAddr, u32> {
-        let own = self.usable().map(|ip| (ip, DESTINATION_OWN));
+        let own = self.usable().map(|address| (address.ip, DESTINATION_OWN));
         own.chain(self.groups.iter().map(|&group| (group, DESTINATION_GROUP)))
             .collect()
     }
 
     /// Addresses of the IP versions in use that are beyond duplicate address detection.
-    fn usable(&self) -> impl Iterator<Item = IpAddr> {
-        let in_use = |ip: &IpAddr| self.groups.iter().any(|group| group.is_ipv4() == ip.is_ipv4());
-        let settled = self
-            .addresses
+    fn usable(&self) -> impl Iterator<Item = &link::Address> {
+        let in_use = |ip: IpAddr| self.groups.iter().any(|group| group.is_ipv4() == ip.is_ipv4());
+        self.addresses
             .iter()
-            .filter(|address| !address.tentative)
-            .map(|address| address.ip);
-        settled
-            .filter(in_use)
-            .filter(|ip| *ip != IpAddr::V6(Ipv6Addr::UNSPECIFIED))
+            .filter(move |address| in_use(address.ip) && !address.tentative && !address.duplicate)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::link::Scope;
+
+    const MAC: [u8; 6] = [2, 0, 0, 0, 0, 5];
+
+    fn link() -> Link {
+        Link {
+            index: 7,
+            name: "port1".to_owned(),
+            up: true,
+            loopback: false,
+            running: true,
+            mac: MAC,
+            mtu: 1450,
+            kind: None,
+            driver: None,
+            xdp: None,
+            peer_index: None,
+            tx_dropped: 0,
+            tx_errors: 0,
+            rx_dropped: 0,
+        }
+    }
+
+    fn address(ip: &str) -> link::Address {
+        link::Address {
+            ip: ip.parse().unwrap(),
+            prefix_len: 24,
+            scope: Scope::Global,
+            tentative: false,
+            duplicate: false,
+            deprecated: false,
+        }
+    }
+
+    fn told(addresses: &[link::Address], groups: &[&str]) -> (Settings, BTreeMap<IpAddr, u32>) {
+        let groups: Vec<IpAddr> = groups.iter().map(|group| group.parse().unwrap()).collect();
+        let facts = Facts {
+            link: &link(),
+            addresses,
+            groups: &groups,
+            test_port: 1910,
+            sender_port_v4: 40_000,
+            sender_port_v6: 0,
+            clock: ClockState {
+                synchronised: true,
+                error_ns: 1_000,
+                tai_offset_s: 37,
+            },
+            mode: ReceiveMode::XdpGeneric,
+        };
+        (facts.settings(), facts.destinations())
+    }
+
+    fn ip(text: &str) -> Address {
+        Address::from(text.parse::<IpAddr>().unwrap())
+    }
+
+    #[test]
+    fn everything_that_the_programs_must_know() {
+        let addresses = [
+            address("10.1.1.5"),
+            address("10.1.1.7"),
+            address("fd01::5"),
+            address("fe80::5"),
+        ];
+        let (settings, destinations) = told(&addresses, &["239.255.255.250", "ff0e::10"]);
+        assert_eq!(
+            (settings.abi_version, settings.interface, settings.mac),
+            (ABI_VERSION, 7, MAC)
+        );
+        assert_eq!(
+            (settings.test_port, settings.sender_port_v4, settings.sender_port_v6),
+            (1910, 40_000, 0)
+        );
+        assert_eq!(settings.tai_offset_ns, 37_000_000_000);
+        assert!(ErrorEstimate(settings.error_estimate).synchronised());
+        assert_eq!((settings.partial_checksums, settings.ingress_is_second), (1, 1));
+        assert_eq!((settings.own_v4, settings.own_v6), (ip("10.1.1.5"), ip("fd01::5")));
+        assert_eq!(settings.own_v6_link_local, ip("fe80::5"));
+        let kinds: Vec<u32> = destinations.into_values().collect();
+        assert_eq!(
+            kinds,
+            [
+                DESTINATION_OWN,
+                DESTINATION_OWN,
+                DESTINATION_GROUP,
+                DESTINATION_OWN,
+                DESTINATION_OWN,
+                DESTINATION_GROUP
+            ]
+        );
+    }
+
+    #[test]
+    fn an_ip_version_that_is_not_in_use_has_no_addresses() {
+        let (settings, destinations) = told(&[address("10.1.1.5"), address("fd01::5")], &["239.255.255.250"]);
+        assert_eq!(settings.own_v6, Address::NONE);
+        assert_eq!(destinations.len(), 2);
+    }
+
+    #[test]
+    fn unsettled_addresses_wait_and_deprecated_ones_answer_last() {
+        let tentative = link::Address {
+            tentative: true,
+            ..address("fd01::1")
+        };
+        let duplicate = link::Address {
+            duplicate: true,
+            ..address("fd01::2")
+        };
+        let deprecated = link::Address {
+            deprecated: true,
+            ..address("fd01::3")
+        };
+        let (settings, destinations) = told(&[tentative, duplicate, deprecated], &["ff0e::10"]);
+        assert_eq!(settings.own_v6, ip("fd01::3"));
+        assert_eq!(destinations.len(), 2);
+        let (settings, _) = told(&[deprecated, address("fd01::4")], &["ff0e::10"]);
+        assert_eq!(settings.own_v6, ip("fd01::4"));
     }
 }
