@@ -22,7 +22,7 @@ const ORDINARY: [Counter; 7] = [
 ];
 
 /// What the others count, and what became of that.
-const IN_WORDS: [(Counter, &str, &str); 16] = [
+const IN_WORDS: [(Counter, &str, &str); 18] = [
     (
         Counter::EgressFailed,
         "probe",
@@ -50,6 +50,11 @@ const IN_WORDS: [(Counter, &str, &str); 16] = [
         "not answered: from the test port itself, as replies are",
     ),
     (
+        Counter::ReplyShaped,
+        "probe",
+        "not answered: with the fields of a reply, so that answers could go on for ever",
+    ),
+    (
         Counter::NoOwnAddress,
         "probe",
         "not answered: the interface has no address of that family",
@@ -69,6 +74,7 @@ const IN_WORDS: [(Counter, &str, &str); 16] = [
         "reply",
         "ignored: to no probe in flight, or from an address that was not asked",
     ),
+    (Counter::ReplyBadChecksum, "reply", "ignored: wrong checksum"),
     (
         Counter::ReplyMalformed,
         "reply",

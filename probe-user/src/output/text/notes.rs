@@ -8,51 +8,62 @@ use humantime::format_duration;
 
 use super::table::path_name;
 use super::wrap;
-use crate::core::report::Path;
+use crate::core::report::{Counts, Path};
 use crate::output::quantity::{count, duration_u64};
 use crate::output::results::Results;
 
 /// Writes what went wrong with each peer and path.
 pub(super) fn write(results: &[Results], columns: Option<usize>, out: &mut dyn Write) -> io::Result<()> {
     for result in results {
-        let counts = &result.counts;
         let who = format!("{} {}", result.peer, path_name(result.path));
-        let losses = [
-            (counts.lost_forward, "on the way there"),
-            (counts.lost_backward, "on the way back"),
-            (counts.lost_unknown, "not known which way"),
-        ];
-        let replies = [
-            (counts.pending, "still pending"),
-            (counts.late, "late"),
-            (counts.duplicates, "duplicate"),
-            (counts.reordered, "reordered"),
-        ];
-        if counts.send_failed > 0 {
-            let why = match result.path {
-                Path::Unicast => "no answer to ARP or ND, no route, or no carrier",
-                Path::Group => "no usable address, no route, or no carrier",
-            };
-            let failed = count(counts.send_failed, "probe");
-            let note = format!("{who}: {failed} never left this host: {why}");
-            wrap::write("", &note, 2, columns, out)?;
+        for note in [unsent(result), lost_and_found(&result.counts)].into_iter().flatten() {
+            wrap::write("", &format!("{who}: {note}"), 2, columns, out)?;
         }
-        write_note(&format!("{who} lost {}", counts.lost), &losses, columns, out)?;
-        write_note(&format!("{who} replies"), &replies, columns, out)?;
-        let own = [(counts.collector_lost, "answered, stamps lost to a full ring buffer")];
-        write_note(&format!("{who} probes"), &own, columns, out)?;
     }
     Ok(())
 }
 
-/// `who: 1 this, 2 that`, or nothing if all are zero.
-fn write_note(who: &str, numbers: &[(u64, &str)], columns: Option<usize>, out: &mut dyn Write) -> io::Result<()> {
-    let present = numbers.iter().filter(|(number, _)| *number > 0);
-    let notes: Vec<String> = present.map(|(number, what)| format!("{number} {what}")).collect();
-    if notes.is_empty() {
-        return Ok(());
-    }
-    wrap::write("", &format!("{who}: {}", notes.join(", ")), 2, columns, out)
+/// Of probes that never left.
+fn unsent(result: &Results) -> Option<String> {
+    let why = match result.path {
+        Path::Unicast => "no answer to ARP or ND, no route, or no carrier",
+        Path::Group => "no usable address, no route, or no carrier",
+    };
+    let failed = result.counts.send_failed;
+    (failed > 0).then(|| format!("{} never left this host: {why}", count(failed, "probe")))
+}
+
+/// Of probes that did.
+fn lost_and_found(counts: &Counts) -> Option<String> {
+    let ways = [
+        (counts.lost_forward, "on the way there"),
+        (counts.lost_backward, "on the way back"),
+        (counts.lost_unknown, "not known which way"),
+    ];
+    let where_lost = match ways.iter().find(|(number, _)| *number == counts.lost) {
+        Some((_, way)) => format!(", {way}"),
+        None => format!(": {}", parts(ways).join(", ")),
+    };
+    let lost = (counts.lost > 0).then(|| format!("{} lost{where_lost}", count(counts.lost, "probe")));
+    let pending = (counts.pending > 0).then(|| format!("{} pending", counts.pending));
+    let odd = parts([
+        (counts.late, "late"),
+        (counts.duplicates, "duplicate"),
+        (counts.reordered, "reordered"),
+        (
+            counts.collector_lost,
+            "counted without stamps, as the ring buffer was full",
+        ),
+    ]);
+    let odd = (!odd.is_empty()).then(|| format!("replies: {}", odd.join(", ")));
+    let clauses: Vec<String> = [lost, pending, odd].into_iter().flatten().collect();
+    (!clauses.is_empty()).then(|| clauses.join("; "))
+}
+
+/// `1 this`, `2 that`: those that are not zero.
+fn parts<const N: usize>(numbers: [(u64, &str); N]) -> Vec<String> {
+    let present = numbers.into_iter().filter(|(number, _)| *number > 0);
+    present.map(|(number, what)| format!("{number} {what}")).collect()
 }
 
 /// Writes how long each peer was down, once for all of its paths. Those in `always_probed` are probed all the while.

@@ -35,19 +35,19 @@ pub(super) fn round_trips(results: &[Results]) -> Grid {
         number("sent", 0, |result| result.counts.sent.to_string()),
     ];
     if results.iter().any(|result| result.counts.send_failed > 0) {
-        columns.push(number("failed", 0, |result| result.counts.send_failed.to_string()));
+        columns.push(number("failed", 1, |result| result.counts.send_failed.to_string()));
     }
     columns.extend([
-        number("received", 4, |result| result.counts.received.to_string()),
+        number("received", 6, |result| result.counts.received.to_string()),
         // What is pending may yet be answered.
         number("lost", 0, |result| {
             percent(result.counts.lost, result.counts.received + result.counts.lost)
         }),
-        rtt("min", 3, |summary| summary.min),
-        rtt("mean", 5, |summary| summary.mean),
-        rtt("p50", 1, |summary| summary.p50),
-        rtt("p99", 0, |summary| summary.p99),
-        rtt("max", 2, |summary| summary.max),
+        rtt("min", 5, |summary| summary.min),
+        rtt("mean", 7, |summary| summary.mean),
+        rtt("p50", 3, |summary| summary.p50),
+        rtt("p99", 2, |summary| summary.p99),
+        rtt("max", 4, |summary| summary.max),
     ]);
     Grid {
         who: who(results),
@@ -65,17 +65,20 @@ pub(super) fn parts(results: &[Results]) -> Grid {
     let columns = vec![
         text(results, "path", |result| path_name(result.path).to_owned()),
         // Half of the round trip, as if both ways took the same time.
-        number("avg latency", 3, |result| result.rtt_ns.map(|summary| summary.mean / 2)),
-        number("residence", 2, |result| median(result.residence_ns)),
+        number("avg latency", 2, |result| result.rtt_ns.map(|summary| summary.mean / 2)),
+        number("residence", 4, |result| median(result.residence_ns)),
         number("forward", 0, |result| median(result.forward_ns)),
         number("backward", 0, |result| median(result.backward_ns)),
-        text(results, "clock", |result| match result.clock {
-            Some(OneWayClock::SameClock) => "same-clock".to_owned(),
-            Some(OneWayClock::Synced { bound_ns }) => format!("synced ±{}", duration_u64(bound_ns)),
-            None => NONE.to_owned(),
-        }),
         Column {
             gives_way: 1,
+            ..text(results, "clock", |result| match result.clock {
+                Some(OneWayClock::SameClock) => "same-clock".to_owned(),
+                Some(OneWayClock::Synced { bound_ns }) => format!("synced ±{}", duration_u64(bound_ns)),
+                None => NONE.to_owned(),
+            })
+        },
+        Column {
+            gives_way: 3,
             ..text(results, "attach", |result| match result.peer_attach {
                 Some(peer) => format!("{} / {peer}", result.attach.receive),
                 None => result.attach.receive.to_string(),

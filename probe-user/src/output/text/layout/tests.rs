@@ -48,18 +48,18 @@ fn what_is_least_important_gives_way_before_anything_is_broken() {
              3 ms      3 ms   3 ms   3 ms\n",
         ),
         (
-            Some(50),
-            " peer                        path   RTT min    p50\n \
-             fe80::1 a-host-with-a-lon…  12 ms    12 ms  12 ms\n                             \
+            Some(46),
+            " peer                    path   RTT min    p50\n \
+             fe80::1 a-host-with-a…  12 ms    12 ms  12 ms\n                         \
              3 ms      3 ms   3 ms\n",
         ),
         (
-            Some(28),
-            " peer                 path\n fe80::1 a-host-wit…  12 ms\n                      3 ms\n",
+            Some(24),
+            " peer              path\n fe80::1 a-host-…  12 ms\n                   3 ms\n",
         ),
         (
             Some(20),
-            " peer         path\n fe80::1 a-…  12 ms\n              3 ms\n",
+            " peer          path\n fe80::1 a-h…  12 ms\n               3 ms\n",
         ),
         (Some(5), " peer     path\n fe80::1  12 ms\n          3 ms\n"),
     ];
