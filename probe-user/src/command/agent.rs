@@ -25,8 +25,6 @@ enum Wake {
     PassedUp(PassedUp),
     /// It is time to look after the interface.
     LookAfter,
-    /// The run's time is over.
-    Over,
     /// A signal.
     Shutdown,
 }
@@ -70,6 +68,7 @@ struct Run {
     agent: Agent,
     introductions: Introductions,
     reporter: Reporter,
+    /// When `--duration` ends; the maximum if there is none, or it has.
     over_ns: u64,
     warned_of_refusals: bool,
 }
@@ -89,10 +88,6 @@ impl Run {
                     }
                 }
                 Wake::LookAfter => self.look_after().await?,
-                Wake::Over => {
-                    self.over_ns = u64::MAX;
-                    self.agent.stop_sending();
-                }
                 Wake::Shutdown => break,
             }
         }
@@ -106,6 +101,10 @@ impl Run {
         self.take_samples();
         self.agent
             .expire(now_ns, &mut |ssid, seq, peer| self.port.fate(ssid, seq, peer));
+        if now_ns >= self.over_ns {
+            self.over_ns = u64::MAX;
+            self.agent.stop_sending();
+        }
         while let Some(transmit) = self.agent.poll_transmit(now_ns) {
             let to = match transmit.destination {
                 Destination::Peer(peer) => Some(peer),
@@ -153,7 +152,6 @@ impl Run {
 
     async fn wake(&self, timer: &Timer, look_after: &mut Interval, shutdown: &mut Shutdown) -> Result<Wake> {
         let deadline_ns = self.agent.next_deadline().unwrap_or(u64::MAX).min(self.over_ns);
-        let over = self.over_ns <= deadline_ns;
         tokio::select! {
             biased;
             () = shutdown.requested() => Ok(Wake::Shutdown),
@@ -162,7 +160,7 @@ impl Run {
             packet = passed_up(&self.port) => Ok(Wake::PassedUp(packet)),
             reached = timer.until(deadline_ns) => {
                 reached.context("the timer failed")?;
-                Ok(if over { Wake::Over } else { Wake::Work })
+                Ok(Wake::Work)
             }
             ready = self.ring.ready() => {
                 ready.context("the ring buffer failed")?;
