@@ -4,29 +4,42 @@
 /// Replies to see before judging.
 const ENOUGH_REPLIES: u64 = 4;
 
+/// Judgements in a row that nothing left. A queue that overflows while the other end is kept from running drops much,
+/// but neither everything nor for so long.
+const ENOUGH_JUDGEMENTS: u32 = 3;
+
 /// Compares what the program reflected with what the device dropped, over one attachment.
 #[derive(Debug, Clone, Copy)]
 pub struct Watch {
     reflected: u64,
     dropped: u64,
+    judgements: u32,
 }
 
 impl Watch {
     /// Starts from the counters at the time of attaching.
     pub fn new(reflected: u64, dropped: u64) -> Self {
-        Self { reflected, dropped }
+        Self {
+            reflected,
+            dropped,
+            judgements: 0,
+        }
     }
 
-    /// Whether the device dropped at least half of the replies since the last verdict; few replies are no evidence
-    /// and are kept for the next call.
+    /// Whether the device has dropped as much as was reflected, time after time. Few replies are no evidence and are
+    /// kept for the next call.
     pub fn swallows(&mut self, reflected: u64, dropped: u64) -> bool {
         let replies = reflected.saturating_sub(self.reflected);
         if replies < ENOUGH_REPLIES {
             return false;
         }
-        let swallowed = dropped.saturating_sub(self.dropped).saturating_mul(2) >= replies;
-        *self = Self::new(reflected, dropped);
-        swallowed
+        let all_dropped = dropped.saturating_sub(self.dropped) >= replies;
+        *self = Self {
+            reflected,
+            dropped,
+            judgements: if all_dropped { self.judgements + 1 } else { 0 },
+        };
+        self.judgements >= ENOUGH_JUDGEMENTS
     }
 }
 
@@ -35,14 +48,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn judges_by_the_share_of_drops() {
+    fn only_a_device_that_drops_everything_all_the_time_swallows() {
         let table = [
             (100, 50, false, "nothing new"),
             (103, 53, false, "too few to judge"),
-            (104, 54, true, "all dropped"),
-            (108, 54, false, "none dropped"),
-            (208, 103, false, "less than half"),
-            (308, 153, true, "half"),
+            (104, 54, false, "all dropped, once"),
+            (204, 154, false, "twice"),
+            (304, 250, false, "not all: an overflowing queue"),
+            (404, 350, false, "all dropped, once"),
+            (406, 352, false, "too few to judge"),
+            (408, 354, false, "twice"),
+            (508, 460, true, "three times"),
         ];
         let mut watch = Watch::new(100, 50);
         for (reflected, dropped, swallowed, what) in table {
