@@ -132,12 +132,4 @@ fn forget_what_memory_holds() {
     unsafe { core::arch::asm!("") };
 }
 
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
-
-#[cfg(not(test))]
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
-}
+probe_ebpf::object_needs!();

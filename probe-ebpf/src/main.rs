@@ -26,12 +26,4 @@ fn kstamp_egress(context: TcContext) -> i32 {
     egress::stamp(&TcHook::new(context))
 }
 
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
-
-#[cfg(not(test))]
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
-}
+probe_ebpf::object_needs!();

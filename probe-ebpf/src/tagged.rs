@@ -38,12 +38,4 @@ fn tag(context: &TcContext) -> bool {
     unsafe { bpf_skb_vlan_push(context.skb.skb, ETHERTYPE_8021Q.to_be(), 42) == 0 }
 }
 
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
-
-#[cfg(not(test))]
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
-}
+probe_ebpf::object_needs!();

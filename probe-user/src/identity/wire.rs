@@ -48,10 +48,10 @@ pub fn question(own: &Identity, error: ErrorEstimate, nonce: u64) -> Option<Vec<
 
 /// The answer to `question`, exactly as long; `None` if it is not a question of this kind.
 pub fn answer(question: &[u8], own: &Identity, arrival: Arrival) -> Option<Vec<u8>> {
-    if question.len() != PACKET_LEN || question[BASE_LEN] & UNRECOGNISED == 0 {
+    if question.len() != PACKET_LEN {
         return None;
     }
-    identity(question)?;
+    from_question(question)?;
     let mut packet = question.to_vec();
     let fields = ReplyFields {
         sequence: 0,
@@ -79,7 +79,7 @@ pub fn from_answer(packet: &[u8]) -> Option<(u64, Identity)> {
 }
 
 /// The identity in a question.
-pub fn from_question(packet: &[u8]) -> Option<Identity> {
+fn from_question(packet: &[u8]) -> Option<Identity> {
     let flags = packet.get(BASE_LEN)?;
     if flags & UNRECOGNISED == 0 {
         None

@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 use nix::sys::signal::{SigSet, Signal};
 
-use crate::lab::{Direction, parse_loss};
+use crate::lab::LineArguments;
 use line::Counters;
 use socket::Port;
 
@@ -28,18 +28,8 @@ pub struct ForwardArguments {
     /// The other.
     #[arg(long)]
     right: String,
-    /// How long a frame from left to right is held back.
-    #[arg(long, value_name = "TIME", default_value = "20ms")]
-    left_to_right: humantime::Duration,
-    /// How long a frame from right to left is held back.
-    #[arg(long, value_name = "TIME", default_value = "30ms")]
-    right_to_left: humantime::Duration,
-    /// Share of frames from left to right that is dropped.
-    #[arg(long, value_name = "PERCENT", default_value = "0%", value_parser = parse_loss)]
-    loss_left_to_right: f64,
-    /// Share of frames from right to left that is dropped.
-    #[arg(long, value_name = "PERCENT", default_value = "0%", value_parser = parse_loss)]
-    loss_right_to_left: f64,
+    #[command(flatten)]
+    line: LineArguments,
     /// What the choice of dropped frames starts from.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -58,14 +48,7 @@ impl ForwardArguments {
         ends.thread_block().context("cannot block signals")?;
         let left = Arc::new(Port::open(&self.left)?);
         let right = Arc::new(Port::open(&self.right)?);
-        let there = Direction {
-            delay: self.left_to_right.into(),
-            loss: self.loss_left_to_right,
-        };
-        let back = Direction {
-            delay: self.right_to_left.into(),
-            loss: self.loss_right_to_left,
-        };
+        let (there, back) = self.line.directions();
         let there = line::start(&left, &right, there, self.seed)?;
         let back = line::start(&right, &left, back, !self.seed)?;
         println!("{READY} {} <-> {}", self.left, self.right);

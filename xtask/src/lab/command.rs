@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::{Args, Subcommand};
 
 use super::{
-    DelayLine, Lab, Options, Topology, guard, namespace, parse_loss,
+    DelayLine, Lab, LineArguments, Options, Topology, guard, namespace,
     state::{State, Step},
 };
 use crate::signals;
@@ -44,33 +44,17 @@ pub struct UpArguments {
     line: LineArguments,
 }
 
-#[derive(Clone, Debug, Args)]
-struct LineArguments {
-    /// Delay from agent1 to agent2 (topology delay).
-    #[arg(long, value_name = "TIME", default_value = "20ms")]
-    left_to_right: humantime::Duration,
-    /// Delay from agent2 to agent1 (topology delay).
-    #[arg(long, value_name = "TIME", default_value = "30ms")]
-    right_to_left: humantime::Duration,
-    /// Loss from agent1 to agent2 (topology delay).
-    #[arg(long, value_name = "PERCENT", default_value = "0%", value_parser = parse_loss)]
-    loss_left_to_right: f64,
-    /// Loss from agent2 to agent1 (topology delay).
-    #[arg(long, value_name = "PERCENT", default_value = "0%", value_parser = parse_loss)]
-    loss_right_to_left: f64,
-}
-
 impl UpArguments {
     /// What they say about a lab besides its topology.
     pub fn options(&self) -> Options {
-        let mut delay = DelayLine::default();
-        delay.left_to_right.delay = self.line.left_to_right.into();
-        delay.right_to_left.delay = self.line.right_to_left.into();
-        delay.left_to_right.loss = self.line.loss_left_to_right;
-        delay.right_to_left.loss = self.line.loss_right_to_left;
+        let (left_to_right, right_to_left) = self.line.directions();
         Options {
             agents: self.agents,
-            delay,
+            delay: DelayLine {
+                left_to_right,
+                right_to_left,
+                ..DelayLine::default()
+            },
         }
     }
 }

@@ -11,6 +11,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow, bail};
+use clap::Args;
 
 use super::namespace;
 use crate::{exec, forward, workspace};
@@ -52,6 +53,38 @@ impl Default for DelayLine {
     }
 }
 
+/// A delay line on the command line.
+#[derive(Clone, Debug, Args)]
+pub struct LineArguments {
+    /// Delay from agent1 to agent2 (topology delay).
+    #[arg(long, value_name = "TIME", default_value = "20ms")]
+    left_to_right: humantime::Duration,
+    /// Delay from agent2 to agent1 (topology delay).
+    #[arg(long, value_name = "TIME", default_value = "30ms")]
+    right_to_left: humantime::Duration,
+    /// Loss from agent1 to agent2 (topology delay).
+    #[arg(long, value_name = "PERCENT", default_value = "0%", value_parser = parse_loss)]
+    loss_left_to_right: f64,
+    /// Loss from agent2 to agent1 (topology delay).
+    #[arg(long, value_name = "PERCENT", default_value = "0%", value_parser = parse_loss)]
+    loss_right_to_left: f64,
+}
+
+impl LineArguments {
+    /// From left to right, and from right to left.
+    pub fn directions(&self) -> (Direction, Direction) {
+        let left_to_right = Direction {
+            delay: self.left_to_right.into(),
+            loss: self.loss_left_to_right,
+        };
+        let right_to_left = Direction {
+            delay: self.right_to_left.into(),
+            loss: self.loss_right_to_left,
+        };
+        (left_to_right, right_to_left)
+    }
+}
+
 /// A line that is in place.
 pub(crate) struct Line {
     pub(crate) describe: String,
@@ -62,7 +95,7 @@ pub(crate) struct Line {
 ///
 /// # Errors
 /// If it is not a percentage.
-pub fn parse_loss(text: &str) -> Result<f64> {
+fn parse_loss(text: &str) -> Result<f64> {
     let number = text.strip_suffix('%').unwrap_or(text);
     match number.trim().parse::<f64>() {
         Ok(percent) if (0.0..=100.0).contains(&percent) => Ok(percent / 100.0),

@@ -27,7 +27,7 @@ use anyhow::{Context as _, Result, bail};
 
 pub(crate) use command::describe;
 pub use command::{LabCommand, UpArguments};
-pub use delay::{DelayLine, Direction, parse_loss};
+pub use delay::{DelayLine, Direction, LineArguments};
 pub use switch::Datapath;
 pub use topology::Topology;
 
