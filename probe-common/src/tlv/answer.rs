@@ -164,10 +164,17 @@ pub enum HmacPlace {
     Misplaced,
 }
 
-/// Finds the HMAC TLV. TLVs behind a malformed one are not looked at.
+/// Finds the HMAC TLV. A TLV that the packet cuts off is one to protect, or whoever spoils a length could hide all.
 pub fn hmac_place(tlvs: &[u8]) -> HmacPlace {
     let (mut at, mut place, mut count, mut padding) = (0, None, 0, 0);
-    while let Some(Ok(end)) = span(tlvs, at) {
+    while let Some(span) = span(tlvs, at) {
+        let Ok(end) = span else {
+            return if place.is_some() {
+                HmacPlace::Misplaced
+            } else {
+                HmacPlace::Missing
+            };
+        };
         match tlvs[at + 1] {
             kind::HMAC if place.is_some() || end - at != HEADER_LEN + HMAC_LEN => return HmacPlace::Misplaced,
             kind::HMAC => place = Some(at),

@@ -309,7 +309,8 @@ fn the_hmac_stands_behind_all_but_padding() {
     let hmac = written(kind::HMAC, &[7; 16]);
     let padding = [0x80, 1, 0, 2, 5, 5];
     let report = [0x80, 6, 0, 4, 0x20, 1, 0, 0];
-    let table: [(&[&[u8]], HmacPlace); 11] = [
+    let cut = [0x80, 1, 0, 9, 1];
+    let table: [(&[&[u8]], HmacPlace); 13] = [
         (&[], HmacPlace::NotNeeded),
         (&[&padding], HmacPlace::NotNeeded),
         (&[&padding, &padding], HmacPlace::Missing),
@@ -318,6 +319,8 @@ fn the_hmac_stands_behind_all_but_padding() {
         (&[&report, &hmac], HmacPlace::At(8)),
         (&[&padding, &hmac], HmacPlace::At(6)),
         (&[&report, &hmac, &padding], HmacPlace::At(8)),
+        (&[&cut], HmacPlace::Missing),
+        (&[&hmac, &cut], HmacPlace::Misplaced),
         (&[&hmac, &report], HmacPlace::Misplaced),
         (&[&hmac, &hmac], HmacPlace::Misplaced),
         (&[&[0x80, 8, 0, 4, 1, 2, 3, 4]], HmacPlace::Misplaced),
