@@ -8,3 +8,4 @@ pub mod engine;
 pub mod host;
 pub mod identity;
 pub mod output;
+pub mod reflector;
