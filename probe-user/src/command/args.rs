@@ -98,6 +98,19 @@ pub struct PortArgs {
     #[arg(long, value_enum, value_name = "MODE", default_value = "auto")]
     pub attach: AttachArg,
 
+    /// How to stamp: by kernel programs, or by sockets, where eBPF is not permitted [default: ebpf; socket with --key-file]
+    #[arg(long, value_enum, value_name = "ENGINE")]
+    pub engine: Option<EngineArg>,
+
+    /// Authenticate every packet with the key in this file, and answer no others: hexadecimal digits, or the key itself;
+    /// nobody but its owner may have any right to the file
+    #[arg(long, value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
+
+    /// Answer with the sender's sequence numbers, and keep no sessions; only with --engine socket
+    #[arg(long)]
+    pub stateless: bool,
+
     /// Time between two reports
     #[arg(long, value_name = "DURATION", default_value = "10s")]
     pub report: String,
@@ -153,6 +166,15 @@ pub enum AttachArg {
     XdpGeneric,
     /// Traffic control
     Tc,
+}
+
+/// `--engine`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum EngineArg {
+    /// Kernel programs
+    Ebpf,
+    /// Sockets
+    Socket,
 }
 
 /// `--format`.

@@ -1,7 +1,10 @@
 //! What the command line means: checked as a whole before anything is attached, in terms of what it configures.
 
 mod families;
+mod stamping;
 mod values;
+
+pub use self::stamping::StampingConfig;
 
 use std::path::PathBuf;
 use std::process;
@@ -65,6 +68,8 @@ pub struct AgentConfig {
     pub name: String,
     /// The interface.
     pub port: PortConfig,
+    /// Who stamps.
+    pub stamping: StampingConfig,
     /// Each family was asked for, by a flag that names it: the interface must have an address of each.
     pub families_required: bool,
     /// Whom to probe and how.
@@ -82,6 +87,8 @@ pub struct ReflectConfig {
     pub name: String,
     /// The interface.
     pub port: PortConfig,
+    /// Who stamps.
+    pub stamping: StampingConfig,
     /// Each family was asked for, by a flag that names it: the interface must have an address of each.
     pub families_required: bool,
     /// Time between two reports.
@@ -200,6 +207,7 @@ fn agent(args: AgentArgs) -> Result<AgentConfig, ConfigError> {
     Ok(AgentConfig {
         name: common.name,
         port: common.port,
+        stamping: common.stamping,
         families_required: common.families_required,
         core: CoreConfig {
             interval_ns,
@@ -232,6 +240,7 @@ fn reflect(args: ReflectArgs) -> Result<ReflectConfig, ConfigError> {
     let Common {
         name,
         port,
+        stamping,
         families_required,
         report_ns,
         duration_ns,
@@ -242,6 +251,7 @@ fn reflect(args: ReflectArgs) -> Result<ReflectConfig, ConfigError> {
     Ok(ReflectConfig {
         name,
         port,
+        stamping,
         families_required,
         report,
         duration,
@@ -260,6 +270,7 @@ fn doctor(args: DoctorArgs) -> Result<DoctorConfig, ConfigError> {
 struct Common {
     name: String,
     port: PortConfig,
+    stamping: StampingConfig,
     families_required: bool,
     report_ns: u64,
     duration_ns: Option<u64>,
@@ -269,7 +280,9 @@ struct Common {
 fn port(args: PortArgs, probing: bool) -> Result<Common, ConfigError> {
     check_name(&args.iface).map_err(ConfigError::Interface)?;
     let given = values::groups(&args.group)?;
+    let stamping = stamping::stamping(&args)?;
     Ok(Common {
+        stamping,
         name: match args.name {
             Some(name) => values::name(name)?,
             None => default_agent_name(&args.iface),
