@@ -11,6 +11,6 @@ mod samples;
 mod settings;
 mod watch;
 
-pub use port::{Port, PortConfig, PortError, PortEvent};
+pub use port::{Answering, Port, PortConfig, PortError, PortEvent};
 pub use ring::Ring;
 pub use samples::reply;
