@@ -5,10 +5,10 @@ use log::warn;
 use probe_common::abi::{COUNTER_NAMES, Counter};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use super::answering::Answering;
 use super::config::AgentConfig;
 use super::introductions::Introductions;
 use super::reporter::Reporter;
+use super::responder::Responder;
 use super::shutdown::Shutdown;
 use super::{LOOK_AFTER, addresses_of, counters, families_of, identity, open, passed_up};
 use crate::core::agent::Agent;
@@ -43,7 +43,7 @@ pub async fn run(mut config: AgentConfig) -> Result<()> {
     let engine = open(config.port.clone(), &config.stamping).await?;
     let own = identity(&config.name, &engine, !config.stamping.stateless)?;
     let introductions = Introductions::new(own, config.port.test_port);
-    let answering = Answering::new(&config.port, &config.stamping, &engine);
+    let responder = Responder::new(&config.port, &config.stamping, &engine);
     reporter.start(&config, &engine)?;
     let started_ns = monotonic_ns();
     let mut run = Run {
@@ -53,7 +53,7 @@ pub async fn run(mut config: AgentConfig) -> Result<()> {
             .map_or(u64::MAX, |duration_ns| started_ns + duration_ns),
         engine,
         introductions,
-        answering,
+        responder,
         reporter,
         config,
         warned_of_refusals: false,
@@ -68,7 +68,7 @@ struct Run {
     engine: Engine,
     agent: Agent,
     introductions: Introductions,
-    answering: Answering,
+    responder: Responder,
     reporter: Reporter,
     /// When `--duration` ends; the maximum if there is none, or it has.
     over_ns: u64,
@@ -85,7 +85,7 @@ impl Run {
             match self.wake(&timer, &mut look_after, shutdown).await? {
                 Wake::Work => {}
                 Wake::PassedUp(PassedUp::TestPort { packet, received }) => {
-                    self.answering
+                    self.responder
                         .answer(packet, &received, &self.engine, &mut self.introductions);
                 }
                 Wake::PassedUp(PassedUp::Control { packet, from }) => {
@@ -180,7 +180,7 @@ impl Run {
             self.reporter.port_event(&self.config.port.interface, &event)?;
         }
         self.introductions.follow(&self.engine);
-        self.answering.follow(&self.engine);
+        self.responder.follow(&self.engine);
         let refused = self.agent.refused();
         if refused > 0 && !self.warned_of_refusals {
             self.warned_of_refusals = true;
@@ -196,7 +196,7 @@ impl Run {
         let now_ns = monotonic_ns();
         let summaries = self.agent.finish(now_ns);
         self.report_events(now_ns)?;
-        let mut counters = counters(&mut self.engine, &self.answering)?;
+        let mut counters = counters(&mut self.engine, &self.responder)?;
         // What the programs let through as ours, but no session had asked for.
         *counters.entry(COUNTER_NAMES[Counter::Unmatched as usize]).or_default() += self.agent.unmatched();
         Ok(self.reporter.end(&summaries, &counters)?)

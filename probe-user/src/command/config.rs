@@ -14,9 +14,10 @@ use probe_common::abi::MAX_IN_FLIGHT;
 
 use super::args::{AgentArgs, AttachArg, Cli, CommandArgs, DoctorArgs, FormatArg, PortArgs, ReflectArgs};
 use crate::core::event::{Config as CoreConfig, Families, Family, MAX_PEERS};
+use crate::core::policy::Rates;
 use crate::core::session::GRACE_NS;
-use crate::engine::ebpf::PortConfig;
 use crate::engine::ebpf::plan::{Choice, ReceiveMode};
+use crate::engine::ebpf::{Answering, PortConfig};
 use crate::host::identity::default_agent_name;
 use crate::host::link::{NameError, check_name};
 use crate::output::Format;
@@ -76,6 +77,8 @@ pub struct AgentConfig {
     pub core: CoreConfig,
     /// How long to run; `None` until a signal comes.
     pub duration_ns: Option<u64>,
+    /// Who to be once everything is opened and attached; `None` for no change.
+    pub user: Option<String>,
     /// Where results go.
     pub output: OutputConfig,
 }
@@ -95,6 +98,8 @@ pub struct ReflectConfig {
     pub report: Duration,
     /// How long to run; `None` until a signal comes.
     pub duration: Option<Duration>,
+    /// Who to be once everything is opened and attached; `None` for no change.
+    pub user: Option<String>,
     /// Where results go.
     pub output: OutputConfig,
 }
@@ -223,6 +228,7 @@ fn agent(args: AgentArgs) -> Result<AgentConfig, ConfigError> {
             samples: samples.is_some(),
         },
         duration_ns: common.duration_ns,
+        user: common.user,
         output: OutputConfig {
             samples,
             ..common.output
@@ -244,6 +250,7 @@ fn reflect(args: ReflectArgs) -> Result<ReflectConfig, ConfigError> {
         families_required,
         report_ns,
         duration_ns,
+        user,
         output,
     } = port(args.port, false)?;
     let report = Duration::from_nanos(report_ns);
@@ -255,6 +262,7 @@ fn reflect(args: ReflectArgs) -> Result<ReflectConfig, ConfigError> {
         families_required,
         report,
         duration,
+        user,
         output,
     })
 }
@@ -274,6 +282,7 @@ struct Common {
     families_required: bool,
     report_ns: u64,
     duration_ns: Option<u64>,
+    user: Option<String>,
     output: OutputConfig,
 }
 
@@ -294,6 +303,14 @@ fn port(args: PortArgs, probing: bool) -> Result<Common, ConfigError> {
             choice: choice(args.attach),
             probing,
             log_level: if args.log_bpf { LOG_EVERYTHING } else { 0 },
+            answering: Answering {
+                allow: values::prefixes(&args.allow)?,
+                rates: Rates {
+                    port: values::rate("--rate", &args.rate)?,
+                    source: values::rate("--rate-source", &args.rate_source)?,
+                    group: values::rate("--rate-group", &args.rate_group)?,
+                },
+            },
             interface: args.iface,
         },
         report_ns: values::duration_ns("--report", &args.report)?,
@@ -301,6 +318,7 @@ fn port(args: PortArgs, probing: bool) -> Result<Common, ConfigError> {
             .duration
             .map(|duration| values::duration_ns("--duration", &duration))
             .transpose()?,
+        user: args.user,
         output: OutputConfig {
             format: match args.format {
                 FormatArg::Text => Format::Text,

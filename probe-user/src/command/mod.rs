@@ -1,13 +1,13 @@
 //! The subcommands, one file each: wiring only.
 
 mod agent;
-mod answering;
 pub mod args;
 pub mod config;
 mod doctor;
 mod introductions;
 mod reflect;
 mod reporter;
+mod responder;
 mod shutdown;
 
 use std::collections::BTreeMap;
@@ -17,8 +17,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow};
 use log::warn;
 
-use self::answering::Answering;
 use self::config::{Command, StampingConfig};
+use self::responder::Responder;
 use crate::core::event::{Families, Family};
 use crate::engine::any::{Engine, Kind};
 use crate::engine::ebpf::{PortConfig, PortError};
@@ -93,9 +93,9 @@ fn identity(name: &str, engine: &Engine, stateful: bool) -> Result<Identity> {
 }
 
 /// What the engine and the userspace reflector have counted.
-fn counters(engine: &mut Engine, answering: &Answering) -> Result<BTreeMap<&'static str, u64>> {
+fn counters(engine: &mut Engine, responder: &Responder) -> Result<BTreeMap<&'static str, u64>> {
     let mut counters = engine.counters()?;
-    counters.extend(answering.counters());
+    counters.extend(responder.counters());
     Ok(counters)
 }
 

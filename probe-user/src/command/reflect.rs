@@ -3,10 +3,10 @@
 use anyhow::{Context as _, Result};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 
-use super::answering::Answering;
 use super::config::ReflectConfig;
 use super::introductions::Introductions;
 use super::reporter::Reporter;
+use super::responder::Responder;
 use super::shutdown::Shutdown;
 use super::{LOOK_AFTER, addresses_of, counters, families_of, identity, open, passed_up};
 use crate::engine::sockets::PassedUp;
@@ -19,7 +19,7 @@ pub async fn run(mut config: ReflectConfig) -> Result<()> {
     let mut engine = open(config.port.clone(), &config.stamping).await?;
     let own = identity(&config.name, &engine, !config.stamping.stateless)?;
     let mut introductions = Introductions::new(own, config.port.test_port);
-    let mut answering = Answering::new(&config.port, &config.stamping, &engine);
+    let mut responder = Responder::new(&config.port, &config.stamping, &engine);
     reporter.start(&config, &engine)?;
 
     let mut look_after = interval_at(Instant::now() + LOOK_AFTER, LOOK_AFTER);
@@ -36,20 +36,20 @@ pub async fn run(mut config: ReflectConfig) -> Result<()> {
         tokio::select! {
             () = shutdown.requested() => break,
             () = &mut over => break,
-            _ = report.tick() => reporter.counters(&counters(&mut engine, &answering)?)?,
+            _ = report.tick() => reporter.counters(&counters(&mut engine, &responder)?)?,
             _ = look_after.tick() => {
                 for event in engine.poll().await {
                     reporter.port_event(&config.port.interface, &event)?;
                 }
                 introductions.follow(&engine);
-                answering.follow(&engine);
+                responder.follow(&engine);
             }
             passed_up = passed_up(&engine) => {
                 if let PassedUp::TestPort { packet, received } = passed_up {
-                    answering.answer(packet, &received, &engine, &mut introductions);
+                    responder.answer(packet, &received, &engine, &mut introductions);
                 }
             }
         }
     }
-    Ok(reporter.end(&[], &counters(&mut engine, &answering)?)?)
+    Ok(reporter.end(&[], &counters(&mut engine, &responder)?)?)
 }

@@ -8,6 +8,7 @@ pub mod event;
 mod history;
 pub mod observation;
 mod peers;
+pub mod policy;
 pub mod report;
 mod schedule;
 pub mod sequence;

@@ -13,6 +13,7 @@ use super::socket;
 use super::sockets::Sockets;
 use crate::auth::Key;
 use crate::core::observation::{Fate, Reply};
+use crate::core::policy::Policy;
 use crate::host::clock::ClockState;
 
 /// How stamps are obtained.
@@ -89,6 +90,14 @@ impl Engine {
         match self {
             Self::Ebpf(port, _) => port.addresses(),
             Self::Socket(port) => port.addresses(),
+        }
+    }
+
+    /// Who is answered.
+    pub fn policy(&self) -> Policy {
+        match self {
+            Self::Ebpf(port, _) => port.policy().clone(),
+            Self::Socket(port) => port.policy(),
         }
     }
 

@@ -1,96 +1,73 @@
-//! How often answers are given: token buckets, one for each source and one for all of them.
+//! How often answers are given: the same buckets as in the kernel programs, for each source, for its group probes, and for
+//! all sources together; smaller where userspace could not keep up.
 
 use std::net::IpAddr;
 
+use probe_common::abi::Limit;
+
 use super::lru::Lru;
+use crate::core::policy::{Rates, limit};
 
-/// Sources of which a bucket is kept.
+/// Sources of which it is known what they have used up.
 const MAX_SOURCES: usize = 4096;
-/// Answers per second to one source, and at once after a pause.
-const SOURCE: Rate = Rate {
-    per_second: 5_000,
-    burst: 1_000,
-};
-/// Answers per second to all sources together, and at once after a pause.
-const TOTAL: Rate = Rate {
-    per_second: 20_000,
-    burst: 4_000,
+
+/// An answer from userspace takes some ten microseconds, not a quarter of one: what keeps a CPU half busy. Whoever lifts
+/// the limits lifts these too.
+const USERSPACE: Rates = Rates {
+    port: 50_000,
+    source: 25_000,
+    group: 20_000,
 };
 
-#[derive(Debug, Clone, Copy)]
-struct Rate {
-    per_second: u64,
-    burst: u64,
-}
-
-/// Tokens are kept in nanoseconds, so that nothing is lost by rounding.
-#[derive(Debug, Clone, Copy)]
-struct Bucket {
-    saved_ns: u64,
-    refilled_ns: u64,
-}
-
-impl Bucket {
-    fn full(rate: Rate, now_ns: u64) -> Self {
-        Self {
-            saved_ns: rate.burst * rate.price_ns(),
-            refilled_ns: now_ns,
-        }
-    }
-
-    fn refill(&mut self, rate: Rate, now_ns: u64) {
-        let elapsed_ns = now_ns.saturating_sub(self.refilled_ns);
-        self.refilled_ns = self.refilled_ns.max(now_ns);
-        self.saved_ns = self
-            .saved_ns
-            .saturating_add(elapsed_ns)
-            .min(rate.burst * rate.price_ns());
-    }
-
-    fn affords(&self, rate: Rate) -> bool {
-        self.saved_ns >= rate.price_ns()
-    }
-
-    fn pay(&mut self, rate: Rate) {
-        self.saved_ns -= rate.price_ns();
-    }
-}
-
-impl Rate {
-    const fn price_ns(self) -> u64 {
-        1_000_000_000 / self.per_second
-    }
-}
-
+/// What each bucket lets pass.
 #[derive(Debug)]
-pub(super) struct Limit {
-    sources: Lru<IpAddr, Bucket>,
-    total: Option<Bucket>,
+pub(super) struct Limiter {
+    port: Limit,
+    source: Limit,
+    group: Limit,
+    port_earned_ns: u64,
+    sources: Lru<IpAddr, Earned>,
 }
 
-impl Default for Limit {
-    fn default() -> Self {
+/// When what a source was answered will have been earned.
+#[derive(Debug, Clone, Copy, Default)]
+struct Earned {
+    unicast_ns: u64,
+    group_ns: u64,
+}
+
+impl Limiter {
+    /// Full buckets.
+    pub fn new(rates: Rates) -> Self {
+        let bounded = |rate: u32, most: u32| limit(if rate == 0 { 0 } else { rate.min(most) });
         Self {
+            port: bounded(rates.port, USERSPACE.port),
+            source: bounded(rates.source, USERSPACE.source),
+            group: bounded(rates.group, USERSPACE.group),
+            port_earned_ns: 0,
             sources: Lru::new(MAX_SOURCES),
-            total: None,
         }
     }
-}
 
-impl Limit {
     /// Whether one more answer may be given to `source` now; if so, it counts. A source that may not be answered takes
     /// nothing from the others.
-    pub fn allows(&mut self, source: IpAddr, now_ns: u64) -> bool {
-        let bucket = self.sources.get_or(source, || Bucket::full(SOURCE, now_ns));
-        let total = self.total.get_or_insert_with(|| Bucket::full(TOTAL, now_ns));
-        bucket.refill(SOURCE, now_ns);
-        total.refill(TOTAL, now_ns);
-        let allowed = bucket.affords(SOURCE) && total.affords(TOTAL);
-        if allowed {
-            bucket.pay(SOURCE);
-            total.pay(TOTAL);
+    pub fn allows(&mut self, source: IpAddr, by_group: bool, now_ns: u64) -> bool {
+        let earned = self.sources.get_or(source, Earned::default);
+        let (limit, own_ns) = if by_group {
+            (self.group, &mut earned.group_ns)
+        } else {
+            (self.source, &mut earned.unicast_ns)
+        };
+        let own = limit.charge(*own_ns, now_ns, 1);
+        let all = self.port.charge(self.port_earned_ns, now_ns, 1);
+        match own.zip(all) {
+            Some((own, all)) => {
+                *own_ns = own;
+                self.port_earned_ns = all;
+                true
+            }
+            None => false,
         }
-        allowed
     }
 }
 
@@ -99,41 +76,55 @@ mod tests {
     use super::*;
 
     const S: u64 = 1_000_000_000;
+    /// A quarter of a second of it passes at once.
+    const RATES: Rates = Rates {
+        port: 10_000,
+        source: 1_000,
+        group: 400,
+    };
 
     fn source(last: u8) -> IpAddr {
         [10, 1, 1, last].into()
     }
 
-    fn allowed(limit: &mut Limit, source: IpAddr, tries: usize, now_ns: u64) -> usize {
-        (0..tries).filter(|_| limit.allows(source, now_ns)).count()
+    fn allowed(limiter: &mut Limiter, source: IpAddr, by_group: bool, now_ns: u64) -> usize {
+        (0..20_000).filter(|_| limiter.allows(source, by_group, now_ns)).count()
     }
 
     #[test]
     fn one_source_is_bounded_and_another_is_still_answered() {
-        let mut limit = Limit::default();
-        assert_eq!(allowed(&mut limit, source(5), 100_000, S), 1_000);
-        assert_eq!(allowed(&mut limit, source(6), 100, S), 100);
-        assert_eq!(allowed(&mut limit, source(5), 100_000, S + S / 10), 500);
+        let mut limiter = Limiter::new(RATES);
+        assert_eq!(allowed(&mut limiter, source(5), false, S), 250);
+        assert_eq!(allowed(&mut limiter, source(6), false, S), 250);
         assert_eq!(
-            allowed(&mut limit, source(5), 100_000, 100 * S),
-            1_000,
+            allowed(&mut limiter, source(5), true, S),
+            100,
+            "group probes have their own"
+        );
+        assert_eq!(allowed(&mut limiter, source(5), false, S + S / 10), 100);
+        assert_eq!(
+            allowed(&mut limiter, source(5), false, 100 * S),
+            250,
             "no more is saved"
         );
     }
 
     #[test]
     fn all_sources_together_are_bounded() {
-        let mut limit = Limit::default();
-        let answered: usize = (0..100).map(|last| allowed(&mut limit, source(last), 1_000, 0)).sum();
-        assert_eq!(answered, 4_000);
+        let mut limiter = Limiter::new(RATES);
+        let answered: usize = (0..100).map(|last| allowed(&mut limiter, source(last), false, S)).sum();
+        assert_eq!(answered, 2_500);
     }
 
     #[test]
-    fn a_clock_that_stands_still_or_goes_back_gives_nothing() {
-        let mut limit = Limit::default();
-        assert_eq!(allowed(&mut limit, source(5), 5_000, S), 1_000);
-        assert_eq!(allowed(&mut limit, source(5), 5_000, S), 0);
-        assert_eq!(allowed(&mut limit, source(5), 5_000, 0), 0);
-        assert_eq!(allowed(&mut limit, source(5), 5_000, S), 0);
+    fn userspace_has_limits_of_its_own_unless_they_are_lifted() {
+        let mut limiter = Limiter::new(Rates::DEFAULT);
+        assert_eq!(allowed(&mut limiter, source(5), false, S), 25_000 / 4);
+        let mut limiter = Limiter::new(Rates {
+            port: 0,
+            source: 0,
+            group: 0,
+        });
+        assert_eq!(allowed(&mut limiter, source(5), false, S), 20_000);
     }
 }

@@ -13,9 +13,10 @@ use probe_common::ntp::{ErrorEstimate, NtpTime};
 use probe_common::stamp::{self, MIN_PROBE_LEN, ReplyFields};
 use probe_common::tlv::{self, FollowUp, Observed, SyncSource, TimestampInformation, TimestampMethod};
 
-use self::limit::Limit;
+use self::limit::Limiter;
 use self::session::Sessions;
 use crate::auth::{Key, TlvIntegrity};
+use crate::core::policy::{Policy, Rates};
 
 pub use self::count::{Count, Counts};
 pub use self::session::ReplyId;
@@ -31,6 +32,8 @@ pub struct Config {
     pub stateless: bool,
     /// Authenticated mode, and nothing else is answered then.
     pub key: Option<Key>,
+    /// How often; userspace has limits of its own below these.
+    pub rates: Rates,
     /// The kernel programs answer base packets; one that comes here was refused there.
     pub behind_kernel: bool,
 }
@@ -77,8 +80,9 @@ pub struct Reply {
 pub struct Reflector {
     config: Config,
     own: Vec<IpAddr>,
+    policy: Policy,
     sessions: Sessions,
-    limit: Limit,
+    limiter: Limiter,
     counts: Counts,
 }
 
@@ -86,19 +90,19 @@ impl Reflector {
     /// A reflector without sessions.
     pub fn new(config: Config) -> Self {
         Self {
+            limiter: Limiter::new(config.rates),
             config,
             own: Vec::new(),
+            policy: Policy::default(),
             sessions: Sessions::default(),
-            limit: Limit::default(),
             counts: Counts::default(),
         }
     }
 
-    /// The interface's own addresses, at which probes are answered.
-    pub fn set_addresses(&mut self, own: &[IpAddr]) {
-        if self.own != own {
-            self.own = own.to_vec();
-        }
+    /// The interface's own addresses, at which probes are answered, and who is answered. Nobody is before this was called.
+    pub fn follow(&mut self, own: Vec<IpAddr>, policy: Policy) {
+        self.own = own;
+        self.policy = policy;
     }
 
     /// What has been answered and what has not, by reason.
@@ -117,18 +121,13 @@ impl Reflector {
     }
 
     /// Whether whoever sent a packet may be answered at all and now: neither a reply, nor a loop, nor too often, nor from
-    /// where nobody may ask. `allows` is the policy of sources. A refusal is counted.
-    pub fn admits(&mut self, arrival: &Arrival, now_ns: u64, allows: impl FnOnce(IpAddr) -> bool) -> bool {
-        let outcome = self.judge_arrival(arrival, now_ns, allows);
+    /// where nobody may ask. A refusal is counted.
+    pub fn admits(&mut self, arrival: &Arrival, now_ns: u64) -> bool {
+        let outcome = self.judge_arrival(arrival, now_ns);
         outcome.map_err(|reason| self.counts.add(reason)).is_ok()
     }
 
-    fn judge_arrival(
-        &mut self,
-        arrival: &Arrival,
-        now_ns: u64,
-        allows: impl FnOnce(IpAddr) -> bool,
-    ) -> Result<(), Count> {
+    fn judge_arrival(&mut self, arrival: &Arrival, now_ns: u64) -> Result<(), Count> {
         let source = arrival.from.ip();
         if arrival.from.port() == self.config.test_port {
             return Err(Count::SourcePort);
@@ -136,13 +135,14 @@ impl Reflector {
         if arrival.from.port() == 0 || !is_answerable(source) {
             return Err(Count::BadSource);
         }
-        if !self.own.contains(&arrival.to) && !self.config.groups.contains(&arrival.to) {
+        let by_group = !self.own.contains(&arrival.to);
+        if by_group && !self.config.groups.contains(&arrival.to) {
             return Err(Count::NotForUs);
         }
-        if !allows(source) {
+        if !self.policy.allows(source) {
             return Err(Count::NotAllowed);
         }
-        if !self.limit.allows(source, now_ns) {
+        if !self.limiter.allows(source, by_group, now_ns) {
             return Err(Count::RateLimited);
         }
         Ok(())

@@ -10,6 +10,7 @@ use std::io;
 use std::net::IpAddr;
 
 pub use error::PortError;
+use ipnet::IpNet;
 use probe_common::ntp::ErrorEstimate;
 use probe_common::stamp;
 
@@ -20,6 +21,7 @@ use super::programs::Programs;
 use super::ring::Ring;
 use super::settings;
 use crate::core::observation::Fate;
+use crate::core::policy::{Policy, Rates};
 use crate::engine::sockets::{SocketPair, Sockets};
 use crate::host::clock::ClockState;
 use crate::host::link::Netlink;
@@ -39,6 +41,17 @@ pub struct PortConfig {
     pub probing: bool,
     /// aya-log's level for lines from the programs, 0 for none.
     pub log_level: u8,
+    /// Who is answered, and how often.
+    pub answering: Answering,
+}
+
+/// Who is answered, and how often.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answering {
+    /// Prefixes beside the interface's own.
+    pub allow: Vec<IpNet>,
+    /// Packets a second.
+    pub rates: Rates,
 }
 
 /// Something that happened to the interface.
@@ -165,6 +178,20 @@ impl Port {
     /// What became of a probe that has no reply.
     pub fn fate(&mut self, ssid: u16, seq: u32, peer: IpAddr) -> Fate {
         self.programs.fate(ssid, seq, peer)
+    }
+
+    /// Who is answered, by the programs and by whoever answers what they pass up.
+    pub fn policy(&self) -> &Policy {
+        self.programs.policy()
+    }
+
+    /// Probes of `source` that a limit of this port has refused. It starts again at 0 when the programs have forgotten
+    /// the source.
+    ///
+    /// # Errors
+    /// The map's.
+    pub fn refused(&mut self, source: IpAddr) -> Result<u64, PortError> {
+        Ok(self.programs.refused(source)?)
     }
 
     /// The programs' counters by name.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use log::warn;
 use probe_common::ntp::{ErrorEstimate, NtpTime};
 use probe_common::{authenticated, stamp};
@@ -13,6 +14,7 @@ use super::reply::WireReply;
 use super::stamped::Received;
 use crate::auth::Key;
 use crate::core::observation::{Fate, Reply};
+use crate::core::policy::Policy;
 use crate::engine::ebpf::{PortConfig, PortError, PortEvent, clock_state, error_estimate};
 use crate::engine::sockets::{MAX_PACKET, SocketPair, Sockets, Stamps};
 use crate::host::clock::{ClockState, monotonic_ns, realtime_ns};
@@ -85,15 +87,24 @@ impl Port {
 
     /// The interface's addresses in use.
     pub fn addresses(&self) -> Vec<IpAddr> {
-        let in_use = |ip: &IpAddr| self.config.groups.iter().any(|group| group.is_ipv4() == ip.is_ipv4());
-        let addresses = self.live.iter().flat_map(|live| &live.addresses);
-        let mut addresses: Vec<IpAddr> = addresses
-            .filter(|address| !address.tentative && !address.duplicate)
-            .map(|address| address.ip)
-            .filter(in_use)
-            .collect();
+        let mut addresses: Vec<IpAddr> = self.usable().map(|address| address.ip).collect();
         addresses.sort_unstable();
         addresses
+    }
+
+    /// Who is answered: the prefixes of the interface's usable addresses, and what the user allows.
+    pub fn policy(&self) -> Policy {
+        let own = self
+            .usable()
+            .filter_map(|address| IpNet::new(address.prefix_of, address.prefix_len).ok());
+        Policy::new(own.chain(self.config.answering.allow.iter().copied()))
+    }
+
+    /// Addresses of the IP versions in use that are beyond duplicate address detection.
+    fn usable(&self) -> impl Iterator<Item = &Address> {
+        let in_use = |ip: IpAddr| self.config.groups.iter().any(|group| group.is_ipv4() == ip.is_ipv4());
+        let addresses = self.live.iter().flat_map(|live| &live.addresses);
+        addresses.filter(move |address| in_use(address.ip) && !address.tentative && !address.duplicate)
     }
 
     /// This host's clock, as of the last [`Port::poll`].

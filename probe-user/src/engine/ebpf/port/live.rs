@@ -109,6 +109,7 @@ fn facts<'a>(
         sender_port_v6: sender_port(true),
         clock,
         mode,
+        answering: &config.answering,
     }
 }
 

@@ -19,33 +19,34 @@ use crate::reflector::{Arrival, Clock, Config, Count, Reflector, ReplyId};
 const MAX_UNSTAMPED: usize = 64;
 
 /// The userspace reflector and its socket's stamps.
-pub struct Answering {
+pub struct Responder {
     reflector: Reflector,
     /// Replies that left by the socket of IPv6 or not, under this number.
     unstamped: VecDeque<((bool, u32), ReplyId)>,
 }
 
-impl Answering {
+impl Responder {
     /// A reflector on `engine`, behind its programs if it has any.
     pub fn new(port: &PortConfig, stamping: &StampingConfig, engine: &Engine) -> Self {
         let config = Config {
             test_port: port.test_port,
             groups: port.groups.clone(),
+            rates: port.answering.rates,
             stateless: stamping.stateless,
             key: stamping.key.clone(),
             behind_kernel: engine.kind() == Kind::Ebpf,
         };
-        let mut answering = Self {
+        let mut responder = Self {
             reflector: Reflector::new(config),
             unstamped: VecDeque::new(),
         };
-        answering.follow(engine);
-        answering
+        responder.follow(engine);
+        responder
     }
 
-    /// Keeps the addresses at which probes are answered up to date.
+    /// Keeps the addresses at which probes are answered, and who is answered, up to date.
     pub fn follow(&mut self, engine: &Engine) {
-        self.reflector.set_addresses(&engine.addresses());
+        self.reflector.follow(engine.addresses(), engine.policy());
     }
 
     /// What was answered and what was not, by name.
@@ -73,7 +74,7 @@ impl Answering {
             receive_ns: received.stamp_ns.unwrap_or_else(realtime_ns),
         };
         let now_ns = monotonic_ns();
-        if !self.reflector.admits(&arrival, now_ns, |_| true) {
+        if !self.reflector.admits(&arrival, now_ns) {
             return;
         }
         if !self.reflector.is_authenticated()
