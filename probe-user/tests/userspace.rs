@@ -219,6 +219,74 @@ fn replies_and_other_addresses_are_never_answered() {
     assert_eq!(count(counters(&records), "user_reply_shaped"), 2);
 }
 
+#[test]
+fn sources_outside_the_prefixes_are_not_answered_unless_allowed() {
+    if !can_run() {
+        return;
+    }
+    let pair = Pair::new();
+    support::run(
+        "ip",
+        &["-n", &pair.near, "address", "add", "10.9.9.9/32", "dev", "port1"],
+    );
+    support::run(
+        "ip",
+        &[
+            "-n",
+            &pair.near,
+            "route",
+            "change",
+            "10.1.1.0/24",
+            "dev",
+            "port1",
+            "src",
+            "10.9.9.9",
+        ],
+    );
+    support::run("ip", &["-n", &pair.far, "route", "add", "10.9.9.9/32", "dev", "port2"]);
+    for (more, answered) in [(&[][..], false), (&["--allow", "10.9.9.0/24"], true)] {
+        let far = reflector(&pair, &[&["--engine", "socket"], more].concat());
+        assert_eq!(ask(&pair, FAR_V4, vec![probe(1)])[0].is_some(), answered);
+        let (_, records, _) = far.stop();
+        assert_eq!(count(counters(&records), "user_not_allowed"), u64::from(!answered));
+    }
+}
+
+#[test]
+fn a_socket_agent_outlives_its_interface() {
+    if !can_run() {
+        return;
+    }
+    let pair = Pair::new();
+    let arguments = [
+        "agent",
+        "--iface",
+        "port1",
+        "--engine",
+        "socket",
+        "--interval",
+        "10ms",
+        "--timeout",
+        "100ms",
+    ];
+    let near = pair.start(&pair.near, &[&arguments[..], &["--report", "500ms"]].concat());
+    near.await_type("start");
+    support::run("ip", &["-n", &pair.near, "link", "delete", "port1"]);
+    near.await_record(1, "deleted", |record| {
+        record["type"] == "interface" && record["event"] == "deleted"
+    });
+    pair.connect();
+    near.await_record(1, "back", |record| {
+        record["type"] == "interface" && record["event"] == "back"
+    });
+    let _far = reflector(&pair, &["--engine", "socket"]);
+    near.await_record(1, "measured again", |record| {
+        record["type"] == "window" && record["peer"] == FAR_V4 && record["received"].as_u64() > Some(0)
+    });
+    let (status, _, stderr) = near.stop();
+    assert!(status.success(), "{stderr}");
+}
+
 fn signed(sequence: u32, key: &Key, tlvs: &[(u8, &[u8])]) -> Vec<u8> {
     let base = authenticated::probe(sequence, NtpTime(0x11), ErrorEstimate(1), 7).to_vec();
     let mut packet = with_tlvs(base, tlvs);

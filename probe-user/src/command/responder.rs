@@ -80,7 +80,8 @@ impl Responder {
         if !self.reflector.is_authenticated()
             && let Some(answer) = introductions.answer(&packet, arrival.receive_ns, engine, now_ns)
         {
-            match sockets.answer(&answer, arrival.from, None, 0) {
+            let source = (!to.is_multicast()).then_some(to);
+            match sockets.answer(&answer, arrival.from, source, 0) {
                 Ok(_) => self.reflector.count(Count::Introduced),
                 Err(error) => self.unsent(arrival.from, &error),
             }

@@ -250,18 +250,31 @@ impl Sockets {
     /// # Errors
     /// The sockets'.
     pub async fn passed_up(&self) -> io::Result<PassedUp> {
-        let (mut probe, mut answer) = (vec![0; MAX_PACKET], vec![0; MAX_PACKET]);
         tokio::select! {
-            received = self.test.receive(&mut probe) => {
-                let received = received?;
-                probe.truncate(received.len);
-                Ok(PassedUp::TestPort { packet: probe, received })
+            received = self.test.receive(MAX_PACKET) => {
+                let (packet, received) = received?;
+                Ok(PassedUp::TestPort { packet, received })
             }
-            received = self.control.recv_from(&mut answer) => {
-                let (length, from) = received?;
-                answer.truncate(length);
-                Ok(PassedUp::Control { packet: answer, from })
+            received = receive_from(&self.control) => {
+                let (packet, from) = received?;
+                Ok(PassedUp::Control { packet, from })
             }
+        }
+    }
+}
+
+async fn receive_from(socket: &UdpSocket) -> io::Result<(Vec<u8>, SocketAddr)> {
+    loop {
+        socket.readable().await?;
+        let mut packet = vec![0; MAX_PACKET];
+        match socket.try_recv_from(&mut packet) {
+            Ok((length, from)) => {
+                packet.truncate(length);
+                return Ok((packet, from));
+            }
+            // Readiness can be stale, and a datagram with a wrong checksum vanishes on reading.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
         }
     }
 }

@@ -43,15 +43,20 @@ impl WatchedSocket {
         Ok(())
     }
 
-    /// Waits for a packet. Cancel safe.
+    /// Waits for a packet, of which at most `most` bytes are taken. Cancel safe.
     ///
     /// # Errors
     /// The socket's.
-    pub async fn receive(&self, buffer: &mut [u8]) -> io::Result<Received> {
+    pub async fn receive(&self, most: usize) -> io::Result<(Vec<u8>, Received)> {
         loop {
             let mut guard = self.0.readable().await?;
-            match guard.try_io(|fd| fd.get_ref().0.borrow_mut().receive(buffer)) {
-                Ok(received) => return received,
+            let mut packet = vec![0; most];
+            match guard.try_io(|fd| fd.get_ref().0.borrow_mut().receive(&mut packet)) {
+                Ok(received) => {
+                    let received = received?;
+                    packet.truncate(received.len);
+                    return Ok((packet, received));
+                }
                 // Readiness can be stale, and a datagram with a wrong checksum vanishes on reading.
                 Err(_would_block) => {}
             }
