@@ -1,11 +1,14 @@
 //! The command line as it is typed; what it means, and whether it can be meant, is for [`super::config`].
 
+mod ping;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use self::ping::PingArgs;
 use crate::core::policy::Rates;
 
 /// Measures delay and loss between Open vSwitch ports, with stamps taken in the kernel.
@@ -28,6 +31,8 @@ pub enum CommandArgs {
     Agent(AgentArgs),
     /// Answer the probes of others, and send none
     Reflect(ReflectArgs),
+    /// Probe one reflector, of whatever make, and say what comes back
+    Ping(PingArgs),
     /// Say whether kstamp can run here, and what to do if it cannot
     Doctor(DoctorArgs),
 }
@@ -193,6 +198,17 @@ pub enum AttachArg {
 /// `--engine`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum EngineArg {
+    /// Kernel programs
+    Ebpf,
+    /// Sockets
+    Socket,
+}
+
+/// `--engine` of `ping`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PingEngineArg {
+    /// Kernel programs, or else sockets
+    Auto,
     /// Kernel programs
     Ebpf,
     /// Sockets

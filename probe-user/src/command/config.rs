@@ -1,9 +1,11 @@
 //! What the command line means: checked as a whole before anything is attached, in terms of what it configures.
 
 mod families;
+mod ping;
 mod stamping;
 mod values;
 
+pub use self::ping::{PingConfig, PingEngine};
 pub use self::stamping::StampingConfig;
 
 use std::path::PathBuf;
@@ -47,6 +49,8 @@ pub enum Command {
     Agent(Box<AgentConfig>),
     /// `kstamp reflect`.
     Reflect(ReflectConfig),
+    /// `kstamp ping`.
+    Ping(Box<PingConfig>),
     /// `kstamp doctor`.
     Doctor(DoctorConfig),
 }
@@ -57,7 +61,7 @@ impl Command {
         match self {
             Self::Agent(config) => config.port.log_level != 0,
             Self::Reflect(config) => config.port.log_level != 0,
-            Self::Doctor(_) => false,
+            Self::Ping(_) | Self::Doctor(_) => false,
         }
     }
 }
@@ -158,6 +162,7 @@ pub fn validate(cli: Cli) -> Result<Command, ConfigError> {
     match cli.command {
         CommandArgs::Agent(args) => agent(args).map(Box::new).map(Command::Agent),
         CommandArgs::Reflect(args) => reflect(args).map(Command::Reflect),
+        CommandArgs::Ping(args) => ping::ping(args).map(Box::new).map(Command::Ping),
         CommandArgs::Doctor(args) => doctor(args).map(Command::Doctor),
     }
 }

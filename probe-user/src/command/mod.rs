@@ -5,6 +5,7 @@ pub mod args;
 pub mod config;
 mod doctor;
 mod introductions;
+mod ping;
 mod reflect;
 mod reporter;
 mod responder;
@@ -39,6 +40,7 @@ pub async fn run(command: Command) -> Result<()> {
     match command {
         Command::Agent(config) => agent::run(*config).await,
         Command::Reflect(config) => reflect::run(config).await,
+        Command::Ping(config) => ping::run(*config).await,
         Command::Doctor(config) => doctor::run(config).await,
     }
 }

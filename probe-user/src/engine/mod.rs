@@ -2,6 +2,7 @@
 
 pub mod any;
 pub mod ebpf;
+pub mod ping;
 pub mod socket;
 pub mod sockets;
 pub mod timer;

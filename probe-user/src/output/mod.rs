@@ -6,6 +6,7 @@ mod fixtures;
 
 pub mod jsonl;
 pub mod model;
+pub mod ping;
 pub mod quantity;
 pub mod results;
 pub mod samples;

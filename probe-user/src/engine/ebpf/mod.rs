@@ -12,7 +12,7 @@ mod settings;
 mod watch;
 
 pub(super) use port::clock_state;
-pub use port::{Answering, Port, PortConfig, PortError, PortEvent};
+pub use port::{Answering, Port, PortConfig, PortError, PortEvent, Sender};
 pub use ring::Ring;
 pub use samples::reply;
 pub use settings::error_estimate;
