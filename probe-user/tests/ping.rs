@@ -124,8 +124,8 @@ fn authenticated_replies_are_believed_and_others_are_not() {
     }
     let pair = Pair::new();
     let directory = tempfile::tempdir().unwrap();
-    let [good, bad] = ["a shared secret!", "another secret !"].map(|secret| {
-        let path = directory.path().join(&secret[..7]);
+    let [good, bad] = [("good", "a shared secret!"), ("bad", "another secret !")].map(|(name, secret)| {
+        let path = directory.path().join(name);
         fs::write(&path, secret).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         path.to_str().unwrap().to_owned()
