@@ -81,10 +81,7 @@ impl RunArguments {
     /// # Errors
     /// If setting up, building or bringing the lab up fails.
     pub fn run(&self) -> Result<ExitCode> {
-        let kstamp = match &self.built {
-            Some(path) => path.clone(),
-            None => build()?,
-        };
+        let kstamp = built(self.built.as_deref())?;
         if !privilege::is_root() {
             return again_as_root(&kstamp);
         }
@@ -213,6 +210,11 @@ impl Drop for Agent {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The kstamp at `path`, or else one that is built now.
+pub(crate) fn built(path: Option<&Path>) -> Result<PathBuf> {
+    path.map_or_else(build, |path| Ok(path.to_path_buf()))
 }
 
 fn build() -> Result<PathBuf> {

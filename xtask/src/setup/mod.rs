@@ -1,5 +1,6 @@
 //! `cargo xtask setup`: finds or installs what building and the lab need, and says of each thing why.
 
+mod compared;
 mod linker;
 mod packages;
 mod rust;
@@ -9,6 +10,9 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Args;
+
+pub use compared::ensure_stamp_suite;
+pub(crate) use compared::{bench_tools, stamp_suite};
 
 /// Whether to install.
 #[derive(Clone, Debug, Args)]
