@@ -132,7 +132,11 @@ async def run(options):
     samples = open(options.samples, "w", encoding="ascii") if options.samples else None
     probe = Probe(options, address_of(options.iface, family), samples)
     await loop.create_datagram_endpoint(lambda: probe, sock=bound(family, options.iface, 0))
-    await probe.run((options.to or options.group, options.port))
+    try:
+        await probe.run((options.to or options.group, options.port))
+    finally:
+        if samples:
+            samples.close()
     print(f"sent {probe.sent}, received {probe.received}, dropped {probe.dropped}", flush=True)
 
 

@@ -77,14 +77,14 @@ pub(super) fn run(arguments: &RateArguments) -> Result<ExitCode> {
         let best = climb(&place, tool.as_ref());
         signals::check()?;
         match best {
-            Ok(Some(best)) => {
+            Ok(Ok(best)) => {
                 let own = *own.get_or_insert(best.rate);
                 println!("{}", row(name, &best, own));
                 if let Some(json) = &mut json {
                     write(json, name, &best)?;
                 }
             }
-            Ok(None) => println!("{name:<12} does not sustain {} probes/s", LADDER[0]),
+            Ok(Err(why)) => println!("{name:<12} sustains no rate: {why}"),
             Err(error) => println!("{name:<12} failed: {error:#}"),
         }
     }
@@ -92,46 +92,54 @@ pub(super) fn run(arguments: &RateArguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The last rate of the ladder that the tool sustains.
-fn climb(place: &Place, tool: &dyn Tool) -> Result<Option<Best>> {
+/// The last rate of the ladder that the tool sustains, or why it does not sustain even the first.
+fn climb(place: &Place, tool: &dyn Tool) -> Result<Result<Best, String>> {
     let session = Session::start(place, tool)?;
-    let mut best: Option<Best> = None;
+    let mut best = Err(String::new());
     for target in LADDER {
-        let pace = Pace {
-            interval: Duration::from_secs(1) / target,
-            count: target * STEP.as_secs() as u32,
-        };
-        let mut why_not = String::new();
-        for _ in 0..TRIES {
-            let run = session.run(pace, Detail::Counts)?;
-            match judge(target, &run) {
-                Ok(rate) => {
-                    why_not.clear();
-                    best = Some(Best {
-                        rate,
-                        sent: run.answers.sent,
-                        cpu: run.cpu,
-                        limit: "end of the ladder".to_owned(),
-                    });
-                    break;
-                }
-                Err(why) => why_not = why,
+        match step(&session, target)? {
+            Ok(better) => best = Ok(better),
+            Err(why) => {
+                return Ok(match best {
+                    Ok(best) => Ok(Best { limit: why, ..best }),
+                    Err(_) => Err(why),
+                });
             }
-        }
-        if !why_not.is_empty() {
-            if let Some(best) = &mut best {
-                best.limit = why_not;
-            }
-            break;
         }
     }
     Ok(best)
 }
 
+/// One rate, tried until it is sustained or [`TRIES`] are over.
+fn step(session: &Session<'_>, target: u32) -> Result<Result<Best, String>> {
+    let pace = Pace {
+        interval: Duration::from_secs(1) / target,
+        count: target * STEP.as_secs() as u32,
+    };
+    let mut outcome = Err(String::new());
+    for _ in 0..TRIES {
+        let run = match session.run(pace, Detail::Counts) {
+            Ok(run) => run,
+            // A tool that refuses a rate does not sustain it.
+            Err(error) => return Ok(Err(format!("at {target}: {error:#}"))),
+        };
+        outcome = judge(target, &run).map(|rate| Best {
+            rate,
+            sent: run.answers.sent,
+            cpu: run.cpu,
+            limit: "end of the ladder".to_owned(),
+        });
+        if outcome.is_ok() {
+            break;
+        }
+    }
+    Ok(outcome)
+}
+
 /// The rate that was kept up, or what fell short.
 fn judge(target: u32, run: &Run) -> Result<f64, String> {
     let (sent, received) = (run.answers.sent, run.answers.received);
-    let rate = sent as f64 / run.sending.as_secs_f64().max(STEP.as_secs_f64() / 2.0);
+    let rate = run.rate;
     let lost = sent.saturating_sub(received) as f64 / sent.max(1) as f64;
     if sent == 0 || lost >= LOST {
         return Err(format!("at {target}: {:.2} % lost", lost * 100.0));
@@ -176,28 +184,32 @@ mod tests {
     use super::*;
     use crate::bench::tools::Answers;
 
-    fn run(sent: u64, received: u64, seconds: f64) -> Run {
+    fn run(sent: u64, received: u64, rate: f64) -> Run {
         Run {
             answers: Answers {
                 sent,
                 received,
                 rtts_ns: Vec::new(),
             },
-            sending: Duration::from_secs_f64(seconds),
+            rate,
             cpu: Cpu::default(),
         }
     }
 
     #[test]
     fn a_rate_is_sustained_if_it_is_sent_and_answered() {
-        assert_eq!(judge(1000, &run(1000, 1000, 1.0)), Ok(1000.0));
+        assert_eq!(judge(1000, &run(1000, 1000, 1000.0)), Ok(1000.0));
         assert_eq!(
-            judge(1000, &run(1000, 1000, 0.9)),
+            judge(1000, &run(1000, 1000, 1100.0)),
             Ok(1000.0),
             "no more than was asked for"
         );
-        assert!(judge(1000, &run(1000, 1000, 1.1)).unwrap_err().contains("sent 909"));
-        assert!(judge(1000, &run(1000, 999, 1.0)).unwrap_err().contains("0.10 % lost"));
+        assert!(judge(1000, &run(1000, 1000, 909.0)).unwrap_err().contains("sent 909"));
+        assert!(
+            judge(1000, &run(1000, 999, 1000.0))
+                .unwrap_err()
+                .contains("0.10 % lost")
+        );
         assert!(judge(1000, &run(0, 0, 0.0)).is_err());
     }
 }

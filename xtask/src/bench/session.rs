@@ -28,15 +28,15 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How much longer than its probes take a sender may run: some wait for seconds at the end.
 const LONGER: Duration = Duration::from_secs(15);
 
-/// How often a running sender is looked at; also the resolution of [`Run::sending`].
+/// How often a running sender is looked at; also the resolution in time of [`Run::rate`].
 const POLL: Duration = Duration::from_millis(5);
 
 /// What came of a run.
 #[derive(Debug)]
 pub(super) struct Run {
     pub(super) answers: Answers,
-    /// From the first packet that left the near end to the last, as its interface counted them.
-    pub(super) sending: Duration,
+    /// Packets a second that left the near end, as its interface counted them.
+    pub(super) rate: f64,
     pub(super) cpu: Cpu,
 }
 
@@ -97,7 +97,7 @@ impl<'a> Session<'a> {
         let mut command = self.tool.sender(self.place, pace, detail);
         let (machine, reflector) = (machine_cpu()?, self.reflector_cpu());
         let child = spawn(&mut command, &out)?;
-        let (ended, sending) = self.watch(&child, pace.duration() + LONGER)?;
+        let (ended, rate) = self.watch(&child, pace.duration() + LONGER)?;
         let cpu = Cpu {
             sender: ended.cpu,
             reflector: self.reflector_cpu().saturating_sub(reflector),
@@ -109,23 +109,17 @@ impl<'a> Session<'a> {
             let last = printed.lines().last().unwrap_or("nothing was printed");
             format!("{} ended with {}: {last}", exec::line(&command), ended.status)
         })?;
-        Ok(Run { answers, sending, cpu })
+        Ok(Run { answers, rate, cpu })
     }
 
     /// Waits for the sender, at most `limit`, and watches it send.
-    fn watch(&self, child: &Child, limit: Duration) -> Result<(Ended, Duration)> {
+    fn watch(&self, child: &Child, limit: Duration) -> Result<(Ended, f64)> {
         let begin = Instant::now();
-        let before = self.sent_packets()?;
-        let (mut first, mut last, mut seen) = (None, begin, before);
+        let mut seen = Vec::new();
         loop {
-            let packets = self.sent_packets()?;
-            if packets != seen {
-                seen = packets;
-                last = Instant::now();
-                first.get_or_insert(last);
-            }
+            seen.push((begin.elapsed(), self.sent_packets()?));
             if let Some(ended) = ended(child)? {
-                return Ok((ended, first.map_or(Duration::ZERO, |first| last - first)));
+                return Ok((ended, middle_rate(&seen)));
             }
             if begin.elapsed() > limit || signals::received().is_some() {
                 send_signal(child, Signal::SIGKILL);
@@ -190,6 +184,21 @@ impl Drop for Session<'_> {
     }
 }
 
+/// Packets a second while the middle nine tenths were sent: what tools send before and after their probes is not counted.
+fn middle_rate(seen: &[(Duration, u64)]) -> f64 {
+    let (Some((_, first)), Some((_, last))) = (seen.first(), seen.last()) else {
+        return 0.0;
+    };
+    let reached = |share: f64| {
+        let packets = *first + ((last - first) as f64 * share) as u64;
+        seen.iter().find(|(_, count)| *count >= packets)
+    };
+    match reached(0.05).zip(reached(0.95)) {
+        Some((from, to)) if to.0 > from.0 => (to.1 - from.1) as f64 / (to.0 - from.0).as_secs_f64(),
+        _ => 0.0,
+    }
+}
+
 /// Starts `command` with both streams into `out`.
 fn spawn(command: &mut Command, out: &Path) -> Result<Child> {
     let open = || -> io::Result<(File, File)> {
@@ -251,4 +260,20 @@ fn machine_cpu() -> Result<Duration> {
     let per_second = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK)?.unwrap_or(100);
     let busy = user + nice + system + irq + softirq;
     Ok(Duration::from_secs_f64(busy as f64 / per_second as f64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_sent_before_and_after_the_probes_does_not_slow_them() {
+        let at = |ms, packets| (Duration::from_millis(ms), packets);
+        let mut seen = vec![at(0, 100), at(10, 101), at(20, 101)];
+        seen.extend((0..=100).map(|i| at(500 + 10 * i, 101 + 10 * i)));
+        seen.push(at(3_000, 1_102));
+        assert!((middle_rate(&seen) - 1_000.0).abs() < 20.0, "{}", middle_rate(&seen));
+        assert_eq!(middle_rate(&[]), 0.0);
+        assert_eq!(middle_rate(&[at(0, 5), at(10, 5)]), 0.0);
+    }
 }
