@@ -17,6 +17,13 @@ use crate::engine::sockets::PassedUp;
 use crate::engine::timer::Timer;
 use crate::host::clock::monotonic_ns;
 
+/// The least time to sleep: shorter intervals are sent in bursts of what has become due, or each probe would cost a
+/// wake-up, several times the rest of its cost.
+const BREATH_NS: u64 = 50_000;
+
+/// Samples need wake nobody whom the timer wakes within this time.
+const SOON_NS: u64 = 1_000_000;
+
 /// Why the agent woke up.
 enum Wake {
     /// A deadline of the core was reached, or there are samples.
@@ -151,7 +158,9 @@ impl Run {
     }
 
     async fn wake(&self, timer: &Timer, look_after: &mut Interval, shutdown: &mut Shutdown) -> Result<Wake> {
+        let now_ns = monotonic_ns();
         let deadline_ns = self.agent.next_deadline().unwrap_or(u64::MAX).min(self.over_ns);
+        let deadline_ns = deadline_ns.max(now_ns + BREATH_NS);
         tokio::select! {
             biased;
             () = shutdown.requested() => Ok(Wake::Shutdown),
@@ -162,7 +171,7 @@ impl Run {
                 reached.context("the timer failed")?;
                 Ok(Wake::Work)
             }
-            ready = self.ring.ready() => {
+            ready = self.ring.ready(), if deadline_ns - now_ns > SOON_NS => {
                 ready.context("the ring buffer failed")?;
                 Ok(Wake::Work)
             }

@@ -37,7 +37,7 @@ pub struct AgentArgs {
     #[command(flatten)]
     pub port: PortArgs,
 
-    /// Time between two probes to the same peer: 500ms, 1s; at least 100us
+    /// Time between two probes to the same peer: 500ms, 1s; at least 1us, and below 100us in small bursts
     #[arg(long, value_name = "DURATION", default_value = "500ms", allow_hyphen_values = true)]
     pub interval: String,
 
