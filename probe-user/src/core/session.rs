@@ -130,10 +130,17 @@ impl Session {
             State::Answered | State::CollectorLost | State::Late => Outcome::Duplicate,
             State::NeverLeft => return None,
         };
-        let first_counter = *probe.counter.get_or_insert(reply.reflector_seq);
+        let first_counter = match probe.counter {
+            Some(counter) => counter,
+            None => {
+                probe.counter = Some(reply.reflector_seq);
+                probe.received_ns = reply.received_mono_ns;
+                reply.reflector_seq
+            }
+        };
         match outcome {
             Outcome::Ok => self.answered(slot, reply),
-            Outcome::Late | Outcome::Lost => self.late(slot),
+            Outcome::Late | Outcome::Lost => self.late(slot, first_counter),
             Outcome::Duplicate => self.duplicate(slot, reply, first_counter),
         }
         self.place_losses();
@@ -265,7 +272,6 @@ impl Session {
         let Some(probe) = self.history.get_mut(slot) else {
             return;
         };
-        probe.received_ns = reply.received_mono_ns;
         probe.rtt_ns = reply.rtt_ns().and_then(|rtt| i64::try_from(rtt).ok());
         let Probe { index, window, .. } = *probe;
         let tally = self.ledger.of(window);
@@ -290,7 +296,7 @@ impl Session {
     }
 
     /// A probe answered too late is lost, and on neither way: whatever was claimed is withdrawn.
-    fn late(&mut self, slot: u64) {
+    fn late(&mut self, slot: u64, counter: u32) {
         let Some(&Probe { state, window, .. }) = self.history.get(slot) else {
             return;
         };
@@ -299,7 +305,8 @@ impl Session {
             if let Some(probe) = self.history.get_mut(slot) {
                 probe.state = State::Late;
             }
-            self.direction.late(slot, &mut self.history, &mut self.ledger);
+            self.direction
+                .learnt(slot, counter, &mut self.history, &mut self.ledger);
         } else {
             self.resolve(slot, State::Late);
         }
@@ -312,8 +319,9 @@ impl Session {
         };
         self.ledger.of_or_current(window).counts.duplicates += 1;
         if reply.reflector_seq != first_counter {
+            let (counter, received_ns) = (reply.reflector_seq, reply.received_mono_ns);
             self.direction
-                .additional(slot, reply.reflector_seq, &mut self.history, &mut self.ledger);
+                .copied(slot, counter, received_ns, &mut self.history, &mut self.ledger);
         }
     }
 
@@ -327,7 +335,7 @@ impl Session {
         while let Some((slot, probe)) = self.history.forget_oldest(|slot, probe, count| {
             count > MEMORY_PROBES || (probe.sent_ns < old && !self.direction.needs(slot))
         }) {
-            self.direction.forget(slot, probe.state);
+            self.direction.forget(slot, &probe);
         }
     }
 }

@@ -56,17 +56,28 @@ fn a_copied_number_tells_nothing() {
 
 #[test]
 fn one_counter_that_is_no_copy_proves_a_count() {
-    assert_eq!(ways(&after(&[Some(0), None, Some(1)])), (1, 0, 0));
+    assert_eq!(ways(&after(&[Some(0), Some(1), None, Some(2)])), (1, 0, 0));
 }
 
 #[test]
 fn nothing_is_claimed_across_a_restart() {
-    let mut session = after(&[Some(7), Some(8), None, Some(0), None, Some(1)]);
+    let mut session = after(&[Some(7), Some(8), None, Some(0), Some(1), None, Some(2)]);
     assert_eq!(ways(&session), (1, 0, 1));
     // Evicted after each answer, the reflector gives the same counter twice.
     drive(&mut session, 300, &[Some(0), None, Some(0), None, Some(2)]);
     expire_all(&mut session);
     assert_eq!(ways(&session), (1, 1, 2));
+}
+
+#[test]
+fn a_restart_that_has_counted_past_the_old_counter_unseen_is_not_taken_for_loss() {
+    // 3 to 5 were answered with 0 to 2 by a reflector that restarted, and those replies were lost.
+    assert_eq!(
+        ways(&after(&[Some(0), Some(1), None, None, None, None, Some(3)])),
+        (0, 0, 4)
+    );
+    // The same counters, had it not restarted, where it cannot have: nothing arrived twice.
+    assert_eq!(ways(&after(&[Some(5), Some(6), None, None, Some(8)])), (1, 1, 0));
 }
 
 #[test]
@@ -148,28 +159,45 @@ fn an_overtaken_probe_whose_reply_is_lost_is_placed_when_it_shows() {
 #[test]
 fn overtaking_is_not_loss() {
     let mut session = session();
-    (0..4).for_each(|seq| session.sent(seq, u64::from(seq) * MS));
-    // 1 is lost on the way forward; 3 overtakes 2.
-    session.reply(&reply(0, 7, 0, 5 * MS));
-    session.reply(&reply(3, 8, 3 * MS, 8 * MS));
-    session.reply(&reply(2, 9, 2 * MS, 9 * MS));
-    session.sent(4, 10 * MS);
-    session.reply(&reply(4, 10, 10 * MS, 12 * MS));
+    let sent = |seq: u32| u64::from(seq) * MS;
+    (0..6).for_each(|seq| session.sent(seq, sent(seq)));
+    // 2 is lost on the way forward; 5 overtakes 4, by as much as 1 and 2 are apart, and 0 and 1.
+    session.reply(&reply(0, 6, sent(0), 7 * MS));
+    session.reply(&reply(1, 7, sent(1), 7 * MS));
+    session.reply(&reply(3, 8, sent(3), 8 * MS));
+    session.reply(&reply(5, 9, sent(5), 9 * MS));
+    session.reply(&reply(4, 10, sent(4), 10 * MS));
+    session.sent(6, 11 * MS);
+    session.reply(&reply(6, 11, 11 * MS, 12 * MS));
     expire_all(&mut session);
     assert_eq!((ways(&session), counts(&session).reordered), ((1, 0, 0), 1));
+}
+
+#[test]
+fn a_probe_that_a_lost_one_may_have_crossed_is_no_anchor() {
+    let mut session = session();
+    (0..5).for_each(|seq| session.sent(seq, u64::from(seq) * MS));
+    // 2 overtakes 1 by 1 ms; 3 is lost, and may as well have overtaken 2, which would be the first anchor else.
+    session.reply(&reply(2, 7, 2 * MS, 8 * MS));
+    session.reply(&reply(1, 8, MS, 8 * MS));
+    session.reply(&reply(4, 9, 4 * MS, 9 * MS));
+    session.sent(5, 20 * MS);
+    session.reply(&reply(5, 10, 20 * MS, 21 * MS));
+    expire_all(&mut session);
+    assert_eq!(ways(&session), (0, 0, 2));
 }
 
 #[test]
 fn an_outage_longer_than_the_memory_is_placed_in_the_summary() {
     let mut session = session();
     let lost = 2 * MEMORY_PROBES as u32;
-    drive(&mut session, 0, &[Some(7)]);
+    drive(&mut session, 0, &[Some(107)]);
     for seq in 1..=lost {
         session.sent(seq, u64::from(seq) * MS);
         session.expire(u64::from(seq) * MS, &mut unanswered);
     }
     assert!(session.history.len() <= MEMORY_PROBES + 2);
-    drive(&mut session, lost + 1, &[Some(18)]);
+    drive(&mut session, lost + 1, &[Some(118)]);
     expire_all(&mut session);
     assert_eq!(ways(&session), (u64::from(lost) - 10, 10, 0));
 }
