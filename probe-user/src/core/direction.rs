@@ -8,7 +8,7 @@
 //!    as near as the network was seen to reorder lately.
 //! 3. Between two anchors, the counters that no reply carried (less those whose samples were collected by nobody) were
 //!    lost backward; the other lost probes were lost forward. Should either number be negative, a lost probe has crossed
-//!    an anchor: the older anchor is given up, and the span grows until its numbers make sense.
+//!    an anchor: the older anchor is given up, and the span grows until its numbers make sense; if they never do, nothing is claimed.
 //! 4. A counter that falls back on a probe sent after the larger one was received is a reflector that began anew (it
 //!    restarted, or the session was evicted from its table). Nothing is claimed across that, before the first anchor,
 //!    or after the last.
@@ -147,7 +147,9 @@ impl Direction {
         }
         let base = match self.anchor {
             Some(newest) if newest.slot < slot && ahead(counter, newest.counter) > 0 => Some(newest),
-            _ => self.anchors(history, slot).find(|anchor| ahead(counter, anchor.counter) > 0),
+            _ => self
+                .anchors(history, slot)
+                .find(|anchor| ahead(counter, anchor.counter) > 0),
         };
         self.conclude_again_from(base, history, ledger);
     }
@@ -161,7 +163,11 @@ impl Direction {
         history: &mut History,
         ledger: &mut Ledger,
     ) {
-        if self.copies.iter().any(|copy| (copy.slot, copy.counter) == (slot, counter)) {
+        if self
+            .copies
+            .iter()
+            .any(|copy| (copy.slot, copy.counter) == (slot, counter))
+        {
             return;
         }
         if self.copies.len() < COPIES {
@@ -244,7 +250,8 @@ impl Direction {
     }
 
     fn reordering(&self, at_ns: u64) -> Option<(u64, u64)> {
-        self.reordering.filter(|(_, seen_ns)| at_ns.abs_diff(*seen_ns) <= REORDERS_AGAIN_NS)
+        self.reordering
+            .filter(|(_, seen_ns)| at_ns.abs_diff(*seen_ns) <= REORDERS_AGAIN_NS)
     }
 
     /// Whether a probe without a reply was sent so near that it may have arrived on the other side of `mark`.
@@ -296,6 +303,9 @@ impl Direction {
                 None => break,
             }
         }
+        // Some anchor of these was crossed, and nothing tells which.
+        withdraw(from.slot + 1, history, ledger);
+        self.anchor = Some(from);
         self.refused += 1;
         if self.refused > PATIENCE {
             self.make_anchor(mark, Anchor::First, history);

@@ -36,6 +36,8 @@ pub(super) struct Probe {
     pub(super) counter: Option<u32>,
     /// Round-trip delay, if it has one.
     pub(super) rtt_ns: Option<i64>,
+    /// It was answered more than once.
+    pub(super) duplicated: bool,
     /// Sequence numbers before it were sent that this session did not measure.
     pub(super) after_gap: bool,
     /// Whether losses are placed up to here.
@@ -88,6 +90,7 @@ impl History {
             received_ns: 0,
             counter: None,
             rtt_ns: None,
+            duplicated: false,
             after_gap: newest.is_some_and(|newest| index != newest + 1),
             anchor: Anchor::No,
         });

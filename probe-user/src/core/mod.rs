@@ -8,6 +8,7 @@ pub mod distribution;
 pub mod event;
 mod history;
 pub mod observation;
+mod patterns;
 mod peers;
 pub mod report;
 mod schedule;

@@ -101,7 +101,10 @@ fn offset_and_skew_are_recovered_to_within_the_asymmetry() {
             assert!((error + 5 * MS).abs() < MS / 10, "{error} with {jitter_ns}");
             assert!(error.abs() <= bound, "{error} within {bound}");
             assert!(bound < 26 * MS, "{bound}: RTTmin / 2 is 25 ms");
-            assert!(skew_error.abs() <= skew_tolerance_ppb, "{skew_error} ppb with {jitter_ns}");
+            assert!(
+                skew_error.abs() <= skew_tolerance_ppb,
+                "{skew_error} ppb with {jitter_ns}"
+            );
         }
     }
 }
@@ -122,7 +125,10 @@ fn the_bound_holds_from_the_first_estimate_on_whatever_the_queues() {
             assert_eq!(fit.observe(&reply), None, "no step, seed {seed}");
             if let Some(estimate) = fit.estimate {
                 let error = estimate.offset_ns(estimate.at_ns) - world.theta_ns(estimate.at_ns);
-                assert!(error.abs() <= estimate.bound_ns().cast_signed() + 2, "seed {seed}: {error} {estimate:?}");
+                assert!(
+                    error.abs() <= estimate.bound_ns().cast_signed() + 2,
+                    "seed {seed}: {error} {estimate:?}"
+                );
             }
         }
     }
@@ -150,10 +156,7 @@ fn one_way_delays_rest_on_the_estimate() {
 fn a_step_of_the_peers_clock_is_noticed_and_the_fit_begins_anew() {
     for step in [10 * MS, -3 * MS, 86_400_000 * MS, -86_400_000 * MS] {
         let mut fit = ClockFit::default();
-        let before = World {
-            jitter_ns: 1e6,
-            ..EVEN
-        };
+        let before = World { jitter_ns: 1e6, ..EVEN };
         assert_eq!(feed(&mut fit, &before, S / 2, 0..60), NONE);
         let after = World {
             offset_ns: before.offset_ns + step,
@@ -171,7 +174,12 @@ fn a_step_of_the_peers_clock_is_noticed_and_the_fit_begins_anew() {
 
 #[test]
 fn a_change_of_the_path_is_no_step() {
-    for delays_ns in [(60 * MS, 30 * MS), (20 * MS, 90 * MS), (5 * MS, 30 * MS), (2 * MS, 3 * MS)] {
+    for delays_ns in [
+        (60 * MS, 30 * MS),
+        (20 * MS, 90 * MS),
+        (5 * MS, 30 * MS),
+        (2 * MS, 3 * MS),
+    ] {
         let mut fit = ClockFit::default();
         assert_eq!(feed(&mut fit, &EVEN, S / 2, 0..60), NONE);
         assert_eq!(feed(&mut fit, &World { delays_ns, ..EVEN }, S / 2, 60..120), NONE);

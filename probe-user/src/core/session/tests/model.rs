@@ -311,19 +311,35 @@ fn calm_after() -> Plan {
 fn a_copy_whose_original_is_late_is_no_loss() {
     for (second, copy) in [(1_227, 22), (1, 22), (1_227, 23), (1, 23), (1_227, 21)] {
         for gap in [10, 1] {
-            let plan = |forward, forward_copy, backward| Plan { gap, forward, forward_copy, backward: Some(backward), ..calm() };
+            let plan = |forward, forward_copy, backward| Plan {
+                gap,
+                forward,
+                forward_copy,
+                backward: Some(backward),
+                ..calm()
+            };
             let plans = [
                 plan(None, None, 1),
                 plan(Some(11), None, second),
                 plan(Some(1), Some(copy), 1_227),
                 plan(Some(9), None, 1),
             ];
-            let plans: Vec<Plan> =
-                [calm()].into_iter().chain(plans).chain([calm_after()]).chain([calm(); 8]).collect();
+            let plans: Vec<Plan> = [calm()]
+                .into_iter()
+                .chain(plans)
+                .chain([calm_after()])
+                .chain([calm(); 8])
+                .collect();
             let run = run(&plans, 0, 0);
             let counts = run.drive();
-            assert!(counts.lost_forward <= run.lost_forward, "{second} {copy} {gap} {counts:?}");
-            assert!(counts.lost_backward <= run.lost_backward, "{second} {copy} {gap} {counts:?}");
+            assert!(
+                counts.lost_forward <= run.lost_forward,
+                "{second} {copy} {gap} {counts:?}"
+            );
+            assert!(
+                counts.lost_backward <= run.lost_backward,
+                "{second} {copy} {gap} {counts:?}"
+            );
         }
     }
 }
