@@ -26,8 +26,9 @@ const MAX_SKEW: f64 = 500e-6;
 /// Samples before an estimate is used: before, one odd delay is all there is.
 const WARM_UP: u64 = 8;
 
-/// How often the estimate is made anew.
+/// The estimate is made anew after this, or sooner: after a part of the time that was watched.
 const REFRESH_NS: u64 = 500_000_000;
+const REFRESH_PART: u64 = 8;
 
 /// A step is not told from the noise if it is smaller.
 const LEAST_STEP_NS: f64 = 1_000_000.0;
@@ -38,7 +39,7 @@ const WITNESSES: u32 = 3;
 /// What is known of a peer's clock.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Estimate {
-    /// When it was made, monotonic.
+    /// When it will be made anew, monotonic: the bound holds until then.
     at_ns: u64,
     /// The peer's wall clock less our monotonic clock, at `at_ns`.
     offset_ns: i64,
@@ -136,9 +137,7 @@ impl ClockFit {
         self.samples += 1;
         self.minima.add(reply);
         let now_ns = reply.received_mono_ns;
-        let is_due = self
-            .estimate
-            .is_none_or(|estimate| now_ns.saturating_sub(estimate.at_ns) >= REFRESH_NS);
+        let is_due = self.estimate.is_none_or(|estimate| now_ns >= estimate.at_ns);
         if self.samples >= WARM_UP && is_due {
             self.estimate = self.fit(now_ns);
         }
@@ -163,15 +162,16 @@ impl ClockFit {
     /// A line through the minima; those that no straight line allows, the oldest first, are given up.
     fn fit(&mut self, now_ns: u64) -> Option<Estimate> {
         loop {
-            let corridor = Corridor::between(&self.minima, now_ns)?;
+            let at_ns = now_ns + REFRESH_NS.min(self.minima.span_ns() / REFRESH_PART);
+            let corridor = Corridor::between(&self.minima, at_ns)?;
             if let Some(middle) = corridor.middle() {
                 return Some(Estimate {
-                    at_ns: now_ns,
+                    at_ns,
                     offset_ns: self.minima.base_ns().wrapping_add(middle.offset_ns as i64),
                     skew: middle.skew,
                     bound_ns: middle.bound_ns.ceil() as u64,
                     rtt_min_ns: middle.width_ns,
-                    noise_ns: self.minima.noise_ns(now_ns, &middle),
+                    noise_ns: self.minima.noise_ns(at_ns, &middle),
                 });
             }
             self.minima.give_up_oldest();

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use super::Exporter;
 use super::model::{
-    Attach, AttachChange, AttachMode, Clock, Counters, End, Engine, Event, InterfaceChange, InterfaceEvent, PeerChange,
-    PeerEvent, Start, Windows,
+    Attach, AttachChange, AttachMode, Clock, ClockStep, Counters, End, Engine, Event, InterfaceChange, InterfaceEvent,
+    PeerChange, PeerEvent, Start, Windows,
 };
 use super::results::{Context, Downtime, Results};
 use super::time::{Utc, UtcOffset};
@@ -95,6 +95,14 @@ pub(super) fn peer_change(event: PeerEvent, found: Found, name: Option<&str>) ->
         found,
         name,
         version,
+        time: time(),
+    }
+}
+
+pub(super) fn clock_step(peer: Option<&str>, by_ns: i64) -> ClockStep {
+    ClockStep {
+        peer: peer.map(ip),
+        by_ns,
         time: time(),
     }
 }

@@ -6,7 +6,10 @@ use super::minima::{Minima, Point};
 /// Halvings of an interval of slopes: 1000 ppm come down to far less than 1 ppb.
 const HALVINGS: u32 = 48;
 
-/// A corner of a hull: nanoseconds from now, and the value there.
+/// Minima from which on a slope is told from what is only noise; with fewer, the clocks are taken to run alike.
+const LEAST_MINIMA: usize = 8;
+
+/// A corner of a hull: nanoseconds from when it is asked for, and the value there.
 type Corner = (f64, f64);
 
 /// Both hulls.
@@ -15,12 +18,13 @@ pub(super) struct Corridor {
     upper: Vec<Corner>,
     /// Upper hull of the T3 − T4: no line is below.
     lower: Vec<Corner>,
+    minima: usize,
 }
 
 /// The line in the middle of the widest corridor.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Middle {
-    /// Now.
+    /// When it is asked for.
     pub(super) offset_ns: f64,
     /// Seconds per second.
     pub(super) skew: f64,
@@ -48,13 +52,18 @@ impl Corridor {
         // The upper hull of the negatives is the negative of the lower hull.
         let lower = lower_hull(minima.backward().map(|point| corner(point, 1.0)).collect());
         let lower: Vec<Corner> = lower.into_iter().map(|(at, value)| (at, -value)).collect();
-        (!upper.is_empty()).then_some(Corridor { upper, lower })
+        let minima = minima.forward().count();
+        (minima > 0).then_some(Corridor { upper, lower, minima })
     }
 
     /// The middle line; `None` if no straight line passes.
     pub(super) fn middle(&self) -> Option<Middle> {
         let width = |skew| self.highest(skew) - self.lowest(skew);
-        let skew = argmax(width, (-MAX_SKEW, MAX_SKEW));
+        let skew = if self.minima < LEAST_MINIMA && width(0.0) >= 0.0 {
+            0.0
+        } else {
+            argmax(width, (-MAX_SKEW, MAX_SKEW))
+        };
         let width_ns = width(skew);
         if width_ns < 0.0 {
             return None;

@@ -99,6 +99,14 @@ impl Minima {
         }
     }
 
+    /// From the first to the last.
+    pub(super) fn span_ns(&self) -> u64 {
+        let ends = self.times.back().zip(self.times.front());
+        ends.map_or(0, |(last, first)| {
+            last.forward.at_ns.saturating_sub(first.forward.at_ns)
+        })
+    }
+
     /// Gives up the older half.
     pub(super) fn give_up_oldest(&mut self) {
         self.times.drain(..self.times.len().div_ceil(2));

@@ -40,6 +40,95 @@ fn each_way_is_told_between_two_answers() {
 }
 
 #[test]
+fn loss_periods_and_distances_are_those_of_the_stream() {
+    // Lost are 1, 3, 4, and, with no end, 7; 5 never left, so that 4 and 6 are neighbours.
+    let mut session = session();
+    drive(
+        &mut session,
+        0,
+        &[Some(7), None, Some(8), None, None, None, Some(9), None],
+    );
+    session.send_failed(5);
+    expire_all(&mut session);
+    let periods = session.summary(0).patterns.loss_period.unwrap();
+    assert_eq!((periods.count, periods.min, periods.max), (2, 1, 2));
+    session.end(session.now_ns);
+    let patterns = session.summary(0).patterns;
+    let (periods, distances) = (patterns.loss_period.unwrap(), patterns.loss_distance.unwrap());
+    assert_eq!((periods.count, periods.mean), (3, 1));
+    // 1 → 3 → 4 → 7.
+    assert_eq!(
+        (distances.count, distances.min, distances.p50, distances.max),
+        (3, 1, 2, 3)
+    );
+}
+
+#[test]
+fn a_loss_period_counts_in_the_window_in_which_it_ended() {
+    let mut session = session();
+    drive(&mut session, 0, &[Some(7), None, None]);
+    session.roll(3 * MS);
+    drive(&mut session, 3, &[None, Some(8)]);
+    session.roll(5 * MS);
+    expire_all(&mut session);
+    let lengths: Vec<_> = std::iter::from_fn(|| session.take_finished())
+        .map(|window| window.patterns.loss_period.map(|period| period.max))
+        .collect();
+    assert_eq!(lengths, [None, Some(3)]);
+}
+
+#[test]
+fn the_ledger_tells_late_refused_and_duplicated_probes() {
+    let mut session = after(&[Some(7), None, None, Some(9), Some(10), None]);
+    session.reply(&reply(1, 8, MS, 3 * EXPIRY));
+    (0..3).for_each(|_| {
+        session.reply(&reply(4, 10, 4 * MS, 5 * MS));
+    });
+    session.set_refused(Some(7));
+    let patterns = session.summary(0).patterns;
+    assert_eq!((patterns.lost_late, patterns.duplicated), (1, 1));
+    assert_eq!(counts(&session).duplicates, 3);
+    // 2, which did not arrive, and 5, of which nothing is known: no more can have been refused.
+    assert_eq!(patterns.lost_refused, Some(2));
+}
+
+#[test]
+fn one_percent_is_placed_on_the_way_on_which_it_was_lost() {
+    for (backward, seed) in [(false, 1u64), (true, 2)] {
+        let mut dice = seed;
+        let mut counter = 0;
+        let mut is_lost = || {
+            dice = dice
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (dice >> 33) % 100 == 0
+        };
+        let mut answer = |_| {
+            let lost = is_lost();
+            if lost && !backward {
+                return None;
+            }
+            counter += 1;
+            (!lost).then_some(counter)
+        };
+        let counters: Vec<Option<u32>> = (0..10_000).map(&mut answer).collect();
+        let lost = counters.iter().filter(|counter| counter.is_none()).count() as u64;
+        assert!((70..130).contains(&lost), "{lost}");
+        let mut session = session();
+        session.set_stateful(true);
+        for (seq, counter) in (0u32..).zip(counters) {
+            drive(&mut session, seq, &[counter]);
+            session.expire(u64::from(seq) * MS, &mut unanswered);
+        }
+        expire_all(&mut session);
+        let (forward, back, unknown) = ways(&session);
+        let (right, wrong) = if backward { (back, forward) } else { (forward, back) };
+        assert_eq!(wrong, 0);
+        assert!(right * 100 >= lost * 99, "{right} of {lost}, {unknown} unknown");
+    }
+}
+
+#[test]
 fn open_ends_are_unknown() {
     assert_eq!(ways(&after(&[None, Some(7), Some(8), None])), (0, 0, 2));
 }
