@@ -15,7 +15,7 @@ use crate::core::event::{Destination, Event, Family};
 use crate::engine::ebpf::{Port, Ring, reply};
 use crate::engine::sockets::PassedUp;
 use crate::engine::timer::Timer;
-use crate::host::clock::monotonic_ns;
+use crate::host::clock::{WallClock, monotonic_ns};
 
 /// The least time to sleep: shorter intervals are sent in bursts of what has become due, or each probe would cost a
 /// wake-up, several times the rest of its cost.
@@ -62,6 +62,7 @@ pub async fn run(mut config: AgentConfig) -> Result<()> {
         reporter,
         config,
         warned_of_refusals: false,
+        wall_clock: WallClock::new(),
     };
     let outcome = run.until_done(&mut shutdown).await;
     // Whatever ended the run, what was measured is reported.
@@ -78,6 +79,7 @@ struct Run {
     /// When `--duration` ends; the maximum if there is none, or it has.
     over_ns: u64,
     warned_of_refusals: bool,
+    wall_clock: WallClock,
 }
 
 impl Run {
@@ -106,6 +108,9 @@ impl Run {
         // The clock is read before the ring is: a reply stamped before `now_ns` is then seen before its probe expires.
         let now_ns = monotonic_ns();
         self.take_samples();
+        if let Some(by_ns) = self.wall_clock.step() {
+            self.agent.own_clock_stepped(by_ns);
+        }
         self.agent
             .expire(now_ns, &mut |ssid, seq, peer| self.port.fate(ssid, seq, peer));
         if now_ns >= self.over_ns {

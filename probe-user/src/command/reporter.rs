@@ -129,6 +129,11 @@ impl Reporter {
                 self.downs.down(peer, monotonic_ns());
                 self.peer(model::PeerEvent::Down, peer, found)
             }
+            Event::ClockStep { peer, by_ns } => {
+                let time = now();
+                self.output
+                    .export(&model::Event::Clock(model::ClockStep { peer, by_ns, time }))
+            }
             Event::Window(report) => {
                 self.windows.push(*report);
                 Ok(())

@@ -2,11 +2,13 @@
 //! `now_ns` is always a parameter, in nanoseconds of `CLOCK_MONOTONIC`.
 
 pub mod agent;
+pub mod clock_fit;
 mod direction;
 pub mod distribution;
 pub mod event;
 mod history;
 pub mod observation;
+mod patterns;
 mod peers;
 pub mod report;
 mod schedule;

@@ -25,6 +25,8 @@ pub enum Event {
     Interface(InterfaceChange),
     /// A peer came or went.
     Peer(PeerChange),
+    /// A wall clock was stepped.
+    Clock(ClockStep),
     /// A report interval ended.
     Windows(Windows),
     /// The kernel's counters, at the end of a reflector's report interval.
@@ -217,6 +219,17 @@ pub struct PeerChange {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
     /// When.
+    pub time: Utc,
+}
+
+/// A wall clock was stepped: round-trip delays do not rest on it, one-way delays across it mean nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ClockStep {
+    /// The peer whose clock it is; `None` for this host's.
+    pub peer: Option<IpAddr>,
+    /// By how much; positive if it went forward.
+    pub by_ns: i64,
+    /// When that was noticed.
     pub time: Utc,
 }
 

@@ -10,7 +10,7 @@ use super::model::{Attach, AttachMode};
 use super::time::{Utc, UtcOffset};
 use crate::core::event::Family;
 use crate::core::observation::Reply;
-use crate::core::report::{Counts, OneWayClock, Path, Report, Summary};
+use crate::core::report::{ClockSteps, Counts, OneWayClock, Path, Patterns, Report, Summary};
 use crate::core::session::Outcome;
 use crate::identity::Identity;
 
@@ -72,7 +72,7 @@ pub struct Results {
     /// One-way delay from the peer.
     #[serde(serialize_with = "fields::distribution")]
     pub backward_ns: Option<Summary>,
-    /// What backs the one-way delays: the fields `clock` and `clock_bound_ns`.
+    /// What backs the one-way delays: the fields `clock`, `clock_bound_ns`, `clock_offset_ns` and `clock_skew_ppb`.
     #[serde(flatten, serialize_with = "fields::one_way_clock")]
     pub clock: Option<OneWayClock>,
     /// Round-trip delay variation against the least delay.
@@ -81,6 +81,18 @@ pub struct Results {
     /// Round-trip delay variation against the packet before.
     #[serde(serialize_with = "fields::distribution")]
     pub ipdv_ns: Option<Summary>,
+    /// Variation of the one-way delay to the peer against its least.
+    #[serde(serialize_with = "fields::distribution")]
+    pub forward_pdv_ns: Option<Summary>,
+    /// Variation of the one-way delay from the peer against its least.
+    #[serde(serialize_with = "fields::distribution")]
+    pub backward_pdv_ns: Option<Summary>,
+    /// Steps of wall clocks: the fields `own_clock_steps` and `peer_clock_steps`.
+    #[serde(flatten, with = "fields::ClockStepsFields")]
+    pub steps: ClockSteps,
+    /// How probes were lost, overtaken and duplicated: each is a field of the result.
+    #[serde(flatten, with = "fields::PatternsFields")]
+    pub patterns: Patterns,
     /// How long the peer was down: the fields `downs` and `down_ns`.
     #[serde(flatten)]
     pub downtime: Downtime,
@@ -106,6 +118,10 @@ impl Results {
             clock: report.clock,
             pdv_ns: report.pdv_ns,
             ipdv_ns: report.ipdv_ns,
+            forward_pdv_ns: report.forward_pdv_ns,
+            backward_pdv_ns: report.backward_pdv_ns,
+            steps: report.steps,
+            patterns: report.patterns,
             downtime: context.downtime,
         }
     }
