@@ -6,7 +6,7 @@ use crate::frame::{Family, Udp};
 
 /// Version of this module's layouts and meanings. The loader writes it into [`Settings`]; a program that was built
 /// with another one touches no packet.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// An IPv6 address, or an IPv4 address mapped into one (RFC 4291 §2.5.5.2), as its bytes lie in memory.
 ///
@@ -38,6 +38,19 @@ impl Address {
     #[inline(always)]
     pub const fn from_words(first: u64, last: u64) -> Self {
         Self { first, last }
+    }
+
+    /// As two words, as they lie in memory.
+    #[inline(always)]
+    pub const fn words(&self) -> [u64; 2] {
+        [self.first, self.last]
+    }
+
+    /// Whether this is an IPv4 address mapped into IPv6.
+    #[inline(always)]
+    pub const fn is_v4(&self) -> bool {
+        let [e, f, g, h, ..] = self.last.to_ne_bytes();
+        self.first == 0 && matches!([e, f, g, h], [0, 0, 0xff, 0xff])
     }
 
     /// In network order.
@@ -74,9 +87,8 @@ impl Address {
     #[inline(always)]
     pub const fn is_multicast(&self) -> bool {
         let [first, ..] = self.first.to_ne_bytes();
-        let [e, f, g, h, v4_first, ..] = self.last.to_ne_bytes();
-        let mapped = self.first == 0 && matches!([e, f, g, h], [0, 0, 0xff, 0xff]);
-        first == 0xff || (mapped && v4_first >= 224 && v4_first < 240)
+        let [.., v4_first, _, _, _] = self.last.to_ne_bytes();
+        first == 0xff || (self.is_v4() && v4_first >= 224 && v4_first < 240)
     }
 }
 
@@ -128,6 +140,53 @@ pub struct Settings {
     pub own_v6: Address,
     /// Answers group probes of link-local IPv6 senders; [`Address::NONE`] for none.
     pub own_v6_link_local: Address,
+    /// Changes whenever `ALLOWED` does, so that what [`SourceState`] remembers of it is looked up anew.
+    pub policy_generation: u32,
+    /// Packets that a CPU takes from the port's bucket at once, at least 1.
+    pub port_batch: u32,
+    /// How often each source is answered.
+    pub source_limit: Limit,
+    /// How often each source is answered that probes a group.
+    pub group_limit: Limit,
+    /// How often all of them together are answered.
+    pub port_limit: Limit,
+}
+
+/// A token bucket in the form of the generic cell rate algorithm (ITU-T I.371, virtual scheduling): a packet costs
+/// `interval_ns`, and the debt may not exceed `burst_ns`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit {
+    /// Time in which one packet is earned; 0 for no limit.
+    pub interval_ns: u64,
+    /// How far what has been spent may be ahead of what has been earned.
+    pub burst_ns: u64,
+}
+
+impl Limit {
+    /// As much as comes.
+    pub const NONE: Self = Self {
+        interval_ns: 0,
+        burst_ns: 0,
+    };
+
+    /// The debt after `packets` more at `now_ns`, as the time at which it will have been earned; `None` if that is too
+    /// much. `earned_ns` is the debt before.
+    ///
+    /// A debt that no series of packets can have made is that of a clock that has been set back: it is forgiven. Nobody
+    /// can have made twice what is allowed, even if another CPU's clock is some nanoseconds ahead.
+    #[inline(always)]
+    pub fn charge(&self, earned_ns: u64, now_ns: u64, packets: u64) -> Option<u64> {
+        let cost_ns = self.interval_ns.wrapping_mul(packets);
+        let debt_ns = earned_ns.wrapping_sub(now_ns) as i64;
+        let debt_ns = if debt_ns > 0 && debt_ns as u64 <= self.burst_ns.wrapping_mul(2) {
+            debt_ns as u64
+        } else {
+            0
+        };
+        let debt_ns = debt_ns.wrapping_add(cost_ns);
+        (debt_ns <= self.burst_ns).then_some(now_ns.wrapping_add(debt_ns))
+    }
 }
 
 impl Settings {
@@ -214,6 +273,27 @@ pub struct ReflectorSession {
     pub replies: u64,
 }
 
+/// Value of `ALLOWED`: the prefix is one of IPv4, mapped into IPv6.
+pub const ALLOWED_V4: u32 = 4;
+/// Value of `ALLOWED`: the prefix is one of IPv6.
+pub const ALLOWED_V6: u32 = 6;
+
+/// Value of `SOURCES`, by source address: what a sender that may be answered has used up.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SourceState {
+    /// When all that it was answered by unicast will have been earned, UTC. Modified atomically.
+    pub unicast_earned_ns: u64,
+    /// The same for its probes to a group.
+    pub group_earned_ns: u64,
+    /// Probes of its that a limit has refused. Modified atomically.
+    pub refused: u64,
+    /// [`Settings::policy_generation`] of when it was found to be allowed.
+    pub generation: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
 /// Key of `MISSED`: a reply that was accepted, but for which the ring buffer had no room. The value is T4,
 /// `CLOCK_MONOTONIC`.
 #[repr(C)]
@@ -264,6 +344,16 @@ pub const SAMPLES_BYTES: u32 = 4 << 20;
 pub const MAX_IN_FLIGHT: u32 = 1 << 16;
 /// Sessions that a reflector counts at once; beyond, the least recently used one starts again at zero.
 pub const MAX_REFLECTOR_SESSIONS: u32 = 1 << 14;
+/// Senders of which the reflector knows what they have used up; beyond, the least recently seen one starts anew.
+pub const MAX_SOURCES: u32 = 1 << 14;
+/// Prefixes whose sources are answered.
+pub const MAX_ALLOWED: u32 = 1 << 12;
+/// Longest payload of a padded probe that the kernel programs answer: what a jumbo frame of 9,000 bytes holds.
+pub const MAX_PADDED_LEN: usize = 9000 - 28;
+/// Longest payload of the older agents' probes: the digits of a number.
+pub const MAX_ECHO_LEN: usize = 20;
+/// The port on which the older agents echo.
+pub const ECHO_PORT: u16 = 1910;
 /// Own and group addresses.
 pub const MAX_DESTINATIONS: u32 = 256;
 /// Replies remembered while the ring buffer is full.
@@ -298,7 +388,7 @@ counters! {
     Reflected = "reflected",
     /// probe: answered, having come by a group.
     ReflectedGroup = "reflected_group",
-    /// probe: not a base packet (extensions, padding, TWAMP-Light); passed up to userspace.
+    /// probe: not a base packet (extensions other than padding, TWAMP-Light); passed up to userspace.
     PassedUp = "passed_up",
     /// probe: shorter than any test packet, or with lengths that contradict each other; passed up.
     Malformed = "malformed",
@@ -316,6 +406,21 @@ counters! {
     NoOwnAddress = "no_own_address",
     /// probe: the reply could not be written; passed up.
     ReflectFailed = "reflect_failed",
+    /// probe: a number in ASCII, as the older agents send; echoed.
+    Echoed = "echoed",
+    /// probe: a number in ASCII that came by a group; echoed.
+    EchoedGroup = "echoed_group",
+    /// probe: a number in ASCII from the port of an echoing service, or with the TTL of our own echoes; passed up.
+    /// Echoing it could go on for ever.
+    EchoLoop = "echo_loop",
+    /// probe: from a source outside the prefixes that are answered; dropped.
+    NotAllowed = "not_allowed",
+    /// probe: its source has used up its share; dropped.
+    RateSource = "rate_source",
+    /// probe: by a group, and its source has used up its share of group probes; dropped.
+    RateGroup = "rate_group",
+    /// probe: all sources together have used up what this port answers; dropped.
+    RatePort = "rate_port",
     /// reply: accepted and handed to userspace.
     Collected = "collected",
     /// reply: accepted, but the ring buffer had no room.
@@ -336,8 +441,40 @@ counters! {
     Fragment = "fragment",
     /// Beside the groups: a reflector session began, or began again after it had been evicted.
     SessionStarted = "session_started",
+    /// Beside the groups: a probe that was answered was longer than a base packet.
+    Padded = "padded",
+    /// Beside the groups: a source was seen for the first time, or again after it had been evicted.
+    SourceStarted = "source_started",
     /// Beside the groups: a packet was passed up because loader and programs disagree on [`ABI_VERSION`].
     AbiMismatch = "abi_mismatch",
+}
+
+impl Counter {
+    /// Whether a packet that is counted so is dropped: the policy has refused it.
+    #[inline(always)]
+    pub const fn is_dropped(self) -> bool {
+        matches!(
+            self,
+            Self::NotAllowed | Self::RateSource | Self::RateGroup | Self::RatePort
+        )
+    }
+
+    /// Whether a probe to this host that is counted so goes on to userspace's socket: it is neither answered nor dropped,
+    /// the stack will not refuse it either, and it is nobody else's.
+    #[inline(always)]
+    pub const fn reaches_userspace(self) -> bool {
+        matches!(
+            self,
+            Self::PassedUp
+                | Self::Malformed
+                | Self::SourcePort
+                | Self::ReplyShaped
+                | Self::EchoLoop
+                | Self::IpOptions
+                | Self::Extension
+                | Self::Fragment
+        )
+    }
 }
 
 const _: () = {
@@ -345,12 +482,20 @@ const _: () = {
 
     assert!(size_of::<Address>() == 16 && align_of::<Address>() == 8);
 
-    assert!(size_of::<Settings>() == 80 && align_of::<Settings>() == 8);
+    assert!(size_of::<Settings>() == 136 && align_of::<Settings>() == 8);
     assert!(offset_of!(Settings, tai_offset_ns) == 8);
     assert!(offset_of!(Settings, test_port) == 16);
     assert!(offset_of!(Settings, mac) == 24);
     assert!(offset_of!(Settings, own_v4) == 32);
     assert!(offset_of!(Settings, own_v6_link_local) == 64);
+    assert!(offset_of!(Settings, policy_generation) == 80);
+    assert!(offset_of!(Settings, source_limit) == 88);
+    assert!(offset_of!(Settings, port_limit) == 120);
+    assert!(size_of::<Limit>() == 16 && offset_of!(Limit, burst_ns) == 8);
+
+    assert!(size_of::<SourceState>() == 32 && align_of::<SourceState>() == 8);
+    assert!(offset_of!(SourceState, refused) == 16);
+    assert!(offset_of!(SourceState, generation) == 24);
 
     assert!(size_of::<InFlightKey>() == 8 && align_of::<InFlightKey>() == 4);
     assert!(size_of::<InFlight>() == 32 && align_of::<InFlight>() == 8);
@@ -392,6 +537,8 @@ mod pod {
     // SAFETY: as above.
     unsafe impl aya::Pod for ReflectorSession {}
     // SAFETY: as above.
+    unsafe impl aya::Pod for SourceState {}
+    // SAFETY: as above.
     unsafe impl aya::Pod for MissedKey {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Sample {}
@@ -412,6 +559,61 @@ mod tests {
             assert!(!COUNTER_NAMES[..i].contains(name), "{name}");
         }
         assert_eq!(COUNTER_NAMES[Counter::RingFull as usize], "ring_full");
+    }
+
+    /// Packets that pass of those that come every `step_ns` until `end_ns`.
+    fn passing(limit: Limit, step_ns: u64, end_ns: u64) -> u64 {
+        let mut earned_ns = 0;
+        let mut passed = 0;
+        for now_ns in (1_000_000_000..1_000_000_000 + end_ns).step_by(step_ns as usize) {
+            if let Some(after_ns) = limit.charge(earned_ns, now_ns, 1) {
+                earned_ns = after_ns;
+                passed += 1;
+            }
+        }
+        passed
+    }
+
+    #[test]
+    fn a_limit_lets_its_burst_and_then_its_rate_pass() {
+        // 1,000 a second, 250 at once.
+        let limit = Limit {
+            interval_ns: 1_000_000,
+            burst_ns: 250_000_000,
+        };
+        assert_eq!(passing(limit, 1, 100), 100);
+        assert_eq!(passing(limit, 1_000, 1_000_000), 250, "the burst");
+        let in_two_seconds = passing(limit, 10_000, 2_000_000_000);
+        assert!((2249..=2250).contains(&in_two_seconds), "{in_two_seconds}");
+        assert_eq!(
+            passing(limit, 1_000_000, 2_000_000_000),
+            2000,
+            "nothing of what keeps to the rate"
+        );
+        assert_eq!(limit.charge(0, 0, 250), Some(250_000_000));
+        assert_eq!(limit.charge(0, 0, 251), None);
+        assert_eq!(Limit::NONE.charge(0, 5, u64::MAX), Some(5));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_starts_the_limit_anew() {
+        let limit = Limit {
+            interval_ns: 1_000,
+            burst_ns: 10_000,
+        };
+        let hour_ns = 3_600_000_000_000;
+        assert_eq!(limit.charge(2 * hour_ns, hour_ns, 1), Some(hour_ns + 1_000), "set back");
+        assert_eq!(
+            limit.charge(hour_ns, 2 * hour_ns, 1),
+            Some(2 * hour_ns + 1_000),
+            "set forth"
+        );
+        assert_eq!(limit.charge(u64::MAX, 0, 1), Some(1_000));
+        assert_eq!(
+            limit.charge(hour_ns + 10_000, hour_ns - 5, 1),
+            None,
+            "not by another CPU's clock"
+        );
     }
 
     #[test]

@@ -8,6 +8,18 @@ impl Sum {
     /// The sum of nothing.
     pub const ZERO: Self = Self(0);
 
+    /// A sum that the kernel has computed (`bpf_csum_diff`), over words in memory order too.
+    #[inline(always)]
+    pub fn of_kernel(sum: u32) -> Self {
+        Self(u64::from(sum))
+    }
+
+    /// Whether all that was added is zero.
+    #[inline(always)]
+    pub fn is_zero(self) -> bool {
+        self.0 == 0
+    }
+
     /// Adds two bytes in memory order.
     #[inline(always)]
     pub fn word(self, bytes: [u8; 2]) -> Self {

@@ -1,5 +1,4 @@
-//! A base test packet in its frame, judged and turned into its reply in place: the reflector without its maps and
-//! clocks.
+//! A test packet in its frame, judged and turned into its reply in place: the reflector without its maps and clocks.
 
 use crate::abi::{Address, Settings};
 use crate::checksum::{self, Found, Sum};
@@ -8,23 +7,25 @@ use crate::ntp::NtpTime;
 use crate::stamp;
 
 /// Length of an untagged IPv4 frame with a base test packet.
-pub const V4_FRAME: usize = ETHERNET_LEN + IPV4_LEN + UDP_LEN + stamp::BASE_LEN;
+pub const V4_FRAME: usize = V4_HEADERS + stamp::BASE_LEN;
 /// Length of an untagged IPv6 frame with a base test packet.
-pub const V6_FRAME: usize = ETHERNET_LEN + IPV6_LEN + UDP_LEN + stamp::BASE_LEN;
+pub const V6_FRAME: usize = V6_HEADERS + stamp::BASE_LEN;
 
-/// Length field of the UDP header of a base test packet.
-pub const BASE_UDP_LEN: u16 = (UDP_LEN + stamp::BASE_LEN) as u16;
+/// Length of an untagged IPv4 frame's headers.
+pub const V4_HEADERS: usize = ETHERNET_LEN + IPV4_LEN + UDP_LEN;
+/// Length of an untagged IPv6 frame's headers.
+pub const V6_HEADERS: usize = ETHERNET_LEN + IPV6_LEN + UDP_LEN;
 
 /// TTL and hop limit of a reply (RFC 8762 gives none; TWAMP's choice, RFC 5357 §4.2.1).
-const REPLY_TTL: u8 = 255;
+pub const REPLY_TTL: u8 = 255;
 
 const V4_SOURCE: usize = ETHERNET_LEN + 12;
 const V4_DESTINATION: usize = ETHERNET_LEN + 16;
 const V6_SOURCE: usize = ETHERNET_LEN + 8;
 const V6_DESTINATION: usize = ETHERNET_LEN + 24;
 
-/// A frame of one IP version that holds exactly a base test packet.
-pub trait BaseFrame: Sized {
+/// The Ethernet, IP and UDP headers of one IP version, and what of the datagram the frame holds.
+pub trait Frame: Sized {
     /// Offset of the UDP header.
     const UDP_AT: usize;
     /// The sender's address.
@@ -33,10 +34,13 @@ pub trait BaseFrame: Sized {
     fn destination(&self) -> Address;
     /// TTL or hop limit.
     fn ttl(&self) -> u8;
-    /// Whether `source` can be a host to answer: not multicast, broadcast, unspecified or loopback.
+    /// Whether `source` can be a host to answer: not multicast, broadcast, unspecified or loopback, nor an IPv4 address
+    /// where none belongs.
     fn source_is_answerable(&self) -> bool;
     /// The address from which to answer a group probe of this sender, or `None` where the interface has none.
     fn own_address(&self, settings: &Settings) -> Option<Address>;
+    /// The interface's first address of this IP version.
+    fn first_own(settings: &Settings) -> Address;
     /// Whether the network header's own checksum is right, if it has one: a program at the hook is the first to look.
     fn network_is_intact(&self) -> bool;
     /// Sum of the UDP pseudo-header.
@@ -62,6 +66,46 @@ pub trait BaseFrame: Sized {
         self.bytes()[6] & 1 == 0
     }
 
+    /// Source port, as on the wire.
+    #[inline(always)]
+    fn source_port(&self) -> u16 {
+        u16::from_ne_bytes(get(self.bytes(), Self::UDP_AT))
+    }
+
+    /// What the UDP checksum field holds, if the payload adds up to `payload`.
+    #[inline(always)]
+    fn checksum_over(&self, payload: Sum) -> Found {
+        let (udp, bytes) = (Self::UDP_AT, self.bytes());
+        let rest = payload.long(get(bytes, udp)).word(get(bytes, udp + 4));
+        checksum::judge(get(bytes, udp + 6), self.pseudo(), rest, Self::CHECKSUM_MAY_BE_ABSENT)
+    }
+
+    /// Turns MAC addresses, IP addresses and ports around.
+    #[inline(always)]
+    fn turn_headers(&mut self, mac: [u8; 6], own: &Address) {
+        let bytes = self.bytes_mut();
+        let sender_mac: [u8; 6] = get(bytes, 6);
+        put(bytes, 0, sender_mac);
+        put(bytes, 6, mac);
+        let [s0, s1, d0, d1]: [u8; 4] = get(bytes, Self::UDP_AT);
+        put(bytes, Self::UDP_AT, [d0, d1, s0, s1]);
+        self.turn_network(own);
+    }
+
+    /// Turns a datagram around that goes back with the payload that it came with, which adds up to `payload`. `partial`
+    /// leaves the UDP checksum to the device.
+    #[inline(always)]
+    fn echo(&mut self, mac: [u8; 6], own: &Address, payload: Sum, partial: bool) {
+        self.turn_headers(mac, own);
+        let udp = Self::UDP_AT;
+        let rest = payload.long(get(self.bytes(), udp)).word(get(self.bytes(), udp + 4));
+        let checksum = checksum::seal(self.pseudo(), rest, partial);
+        put(self.bytes_mut(), udp + 6, checksum);
+    }
+}
+
+/// A frame of one IP version that holds a base test packet, or the front of a longer one.
+pub trait BaseFrame: Frame {
     /// Whether this is a reply of some reflector: T2 where a session-sender's packet is zero, and zeroes where random
     /// padding is not (RFC 8762 §4.2.1 and §4.3.1). Two reflectors that answered replies would never end.
     #[inline(always)]
@@ -74,15 +118,10 @@ pub trait BaseFrame: Sized {
     }
 
     /// Whether both checksums are right, as far as this host can know: a sender on it may have left one to a device.
+    /// What is beyond the base packet adds up to `beyond`.
     #[inline(always)]
-    fn is_intact(&self) -> bool {
-        self.network_is_intact() && self.checksum() != Found::Wrong
-    }
-
-    /// Source port, as on the wire.
-    #[inline(always)]
-    fn source_port(&self) -> u16 {
-        u16::from_ne_bytes(get(self.bytes(), Self::UDP_AT))
+    fn is_intact(&self, beyond: Sum) -> bool {
+        self.network_is_intact() && self.checksum(beyond) != Found::Wrong
     }
 
     /// Session identifier (RFC 8972 §3), as on the wire.
@@ -91,18 +130,15 @@ pub trait BaseFrame: Sized {
         u16::from_ne_bytes(get(self.bytes(), Self::UDP_AT + UDP_LEN + stamp::SSID))
     }
 
-    /// What the UDP checksum field holds.
+    /// What the UDP checksum field holds, if what is beyond the base packet adds up to `beyond`.
     #[inline(always)]
-    fn checksum(&self) -> Found {
-        let udp = Self::UDP_AT;
-        let bytes = self.bytes();
-        let mut rest = Sum::ZERO.long(get(bytes, udp)).word(get(bytes, udp + 4));
-        let mut at = udp + UDP_LEN;
-        while at < udp + UDP_LEN + stamp::BASE_LEN {
-            rest = rest.long(get(bytes, at));
+    fn checksum(&self, beyond: Sum) -> Found {
+        let (mut sum, mut at) = (beyond, Self::UDP_AT + UDP_LEN);
+        while at < Self::UDP_AT + UDP_LEN + stamp::BASE_LEN {
+            sum = sum.long(get(self.bytes(), at));
             at += 4;
         }
-        checksum::judge(get(bytes, udp + 6), self.pseudo(), rest, Self::CHECKSUM_MAY_BE_ABSENT)
+        self.checksum_over(sum)
     }
 }
 
@@ -118,26 +154,24 @@ pub struct Answer<'a> {
     pub receive: NtpTime,
     /// The reflector's error estimate.
     pub error: u16,
+    /// What the reply's bytes beyond a base packet add up to.
+    pub beyond: Sum,
     /// Leave the UDP checksum to the device, as the sender of the probe did.
     pub partial: bool,
 }
 
-/// Turns a base test packet into its reply. `transmit` is called as late as can be, and gives T3.
+/// Turns a test packet into its reply. `transmit` is called as late as can be, and gives T3.
 #[inline(always)]
 pub fn answer<F: BaseFrame>(frame: &mut F, answer: &Answer<'_>, transmit: impl FnOnce() -> NtpTime) {
     let ttl = frame.ttl();
-    let bytes = frame.bytes_mut();
-    let sender_mac: [u8; 6] = get(bytes, 6);
-    put(bytes, 0, sender_mac);
-    put(bytes, 6, answer.mac);
-    frame.turn_network(answer.own);
+    frame.turn_headers(answer.mac, answer.own);
     let pseudo = frame.pseudo();
 
     let udp = F::UDP_AT;
     let payload = udp + UDP_LEN;
     let bytes = frame.bytes_mut();
-    let [s0, s1, d0, d1]: [u8; 4] = get(bytes, udp);
-    let ports = [d0, d1, s0, s1];
+    let ports: [u8; 4] = get(bytes, udp);
+    let length: [u8; 2] = get(bytes, udp + 4);
     let sequence = answer.sequence.to_be_bytes();
     let receive = answer.receive.to_be_bytes();
     let error = answer.error.to_be_bytes();
@@ -145,9 +179,10 @@ pub fn answer<F: BaseFrame>(frame: &mut F, answer: &Answer<'_>, transmit: impl F
     let sender_sequence: [u8; 4] = get(bytes, payload + stamp::SEQUENCE);
     let sender_timestamp: [u8; 8] = get(bytes, payload + stamp::TIMESTAMP);
     let sender_error: [u8; 2] = get(bytes, payload + stamp::ERROR_ESTIMATE);
-    let rest = Sum::ZERO
+    let rest = answer
+        .beyond
         .long(ports)
-        .word(BASE_UDP_LEN.to_be_bytes())
+        .word(length)
         .long(sequence)
         .word(error)
         .word(ssid)
@@ -157,7 +192,6 @@ pub fn answer<F: BaseFrame>(frame: &mut F, answer: &Answer<'_>, transmit: impl F
         .word(sender_error)
         .word([ttl, 0]);
 
-    put(bytes, udp, ports);
     put(bytes, payload + stamp::SEQUENCE, sequence);
     put(bytes, payload + stamp::ERROR_ESTIMATE, error);
     put(bytes, payload + stamp::RECEIVE_TIMESTAMP, receive);
@@ -176,11 +210,13 @@ pub fn answer<F: BaseFrame>(frame: &mut F, answer: &Answer<'_>, transmit: impl F
     );
 }
 
-/// An IPv4 frame that holds exactly a base test packet.
+/// An IPv4 frame's first `LENGTH` bytes: its headers at least.
 #[repr(transparent)]
-pub struct V4(pub [u8; V4_FRAME]);
+pub struct V4<const LENGTH: usize = V4_FRAME>(pub [u8; LENGTH]);
 
-impl BaseFrame for V4 {
+impl BaseFrame for V4 {}
+
+impl<const LENGTH: usize> Frame for V4<LENGTH> {
     const UDP_AT: usize = ETHERNET_LEN + IPV4_LEN;
     const CHECKSUM_MAY_BE_ABSENT: bool = true;
 
@@ -211,6 +247,11 @@ impl BaseFrame for V4 {
     }
 
     #[inline(always)]
+    fn first_own(settings: &Settings) -> Address {
+        settings.own_v4
+    }
+
+    #[inline(always)]
     fn network_is_intact(&self) -> bool {
         let sum = Sum::ZERO
             .quad(get(&self.0, ETHERNET_LEN))
@@ -224,7 +265,7 @@ impl BaseFrame for V4 {
         Sum::ZERO
             .quad(get(&self.0, V4_SOURCE))
             .word([0, PROTOCOL_UDP])
-            .word(BASE_UDP_LEN.to_be_bytes())
+            .word(get(&self.0, Self::UDP_AT + 4))
     }
 
     #[inline(always)]
@@ -251,11 +292,13 @@ impl BaseFrame for V4 {
     }
 }
 
-/// An IPv6 frame that holds exactly a base test packet.
+/// An IPv6 frame's first `LENGTH` bytes: its headers at least.
 #[repr(transparent)]
-pub struct V6(pub [u8; V6_FRAME]);
+pub struct V6<const LENGTH: usize = V6_FRAME>(pub [u8; LENGTH]);
 
-impl BaseFrame for V6 {
+impl BaseFrame for V6 {}
+
+impl<const LENGTH: usize> Frame for V6<LENGTH> {
     const UDP_AT: usize = ETHERNET_LEN + IPV6_LEN;
     const CHECKSUM_MAY_BE_ABSENT: bool = false;
 
@@ -277,7 +320,8 @@ impl BaseFrame for V6 {
     #[inline(always)]
     fn source_is_answerable(&self) -> bool {
         let address = self.source();
-        address != Address::NONE && address != Address::V6_LOOPBACK && !address.is_multicast()
+        let is_nobody = address == Address::NONE || address == Address::V6_LOOPBACK;
+        !is_nobody && !address.is_multicast() && !address.is_v4()
     }
 
     #[inline(always)]
@@ -292,6 +336,11 @@ impl BaseFrame for V6 {
     }
 
     #[inline(always)]
+    fn first_own(settings: &Settings) -> Address {
+        settings.own_v6
+    }
+
+    #[inline(always)]
     fn network_is_intact(&self) -> bool {
         true
     }
@@ -303,7 +352,7 @@ impl BaseFrame for V6 {
             .quad(get(&self.0, V6_SOURCE + 8))
             .quad(get(&self.0, V6_DESTINATION))
             .quad(get(&self.0, V6_DESTINATION + 8))
-            .word(BASE_UDP_LEN.to_be_bytes())
+            .word(get(&self.0, Self::UDP_AT + 4))
             .word([0, PROTOCOL_UDP])
     }
 

@@ -14,6 +14,13 @@ pub const MIN_REPLY_LEN: usize = 36;
 /// A test packet of a TWAMP-Light sender has no more than sequence, timestamp and error estimate (RFC 4656 §4.1.2).
 pub const MIN_PROBE_LEN: usize = 14;
 
+/// Length of a TLV's flags, type and length fields (RFC 8972 §4).
+pub const TLV_HEADER_LEN: usize = 4;
+/// Type of the Extra Padding TLV (RFC 8972 §4.1).
+pub const EXTRA_PADDING: u8 = 1;
+/// Flag U of a TLV: set by the sender, cleared by a reflector that recognises the type (RFC 8972 §4).
+pub const TLV_UNRECOGNISED: u8 = 0x80;
+
 /// Sequence number of the packet's own sender: `u32`.
 pub const SEQUENCE: usize = 0;
 /// Timestamp of the packet's own sender, T1 in a test packet and T3 in a reply: NTP, 8 bytes.

@@ -3,6 +3,7 @@
 use core::mem::MaybeUninit;
 
 use probe_common::abi::{Address, Counter, InFlightKey, MissedKey, Sample, Settings};
+use probe_common::checksum::Sum;
 use probe_common::frame::{ETHERNET_LEN, Family, IPV4_LEN, IPV6_LEN, UDP_LEN, Udp};
 use probe_common::reflect::{BaseFrame as _, V4, V6};
 use probe_common::stamp::{
@@ -69,8 +70,8 @@ fn check<H: Hook>(hook: &H, udp: &Udp) -> Result<(), Counter> {
         return Ok(());
     }
     let intact = match udp.family {
-        Family::V4 => hook.view(|frame: &mut V4| frame.is_intact()),
-        Family::V6 => hook.view(|frame: &mut V6| frame.is_intact()),
+        Family::V4 => hook.view(|frame: &mut V4| frame.is_intact(Sum::ZERO)),
+        Family::V6 => hook.view(|frame: &mut V6| frame.is_intact(Sum::ZERO)),
     };
     match intact {
         Some(true) => Ok(()),

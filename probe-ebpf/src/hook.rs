@@ -6,7 +6,7 @@ mod xdp;
 use aya_ebpf::EbpfContext;
 use probe_common::abi::{Counter, Settings};
 use probe_common::frame::Source;
-use probe_common::reflect::BaseFrame;
+use probe_common::reflect::Frame;
 pub use tc::TcHook;
 pub use xdp::XdpHook;
 
@@ -33,9 +33,15 @@ pub trait Hook: Source {
     /// Sends the frame back out of the interface that it came from.
     fn transmit(&self, settings: &Settings) -> Self::Verdict;
 
+    /// Copies `length` bytes at `offset`; `false` where the packet is shorter. `into` must have room for them.
+    fn copy(&self, offset: usize, into: *mut u8, length: usize) -> bool;
+
+    /// Overwrites the byte at `offset`; `false` where the packet is shorter.
+    fn store(&self, offset: usize, byte: u8) -> bool;
+
     /// Lets `look` see a frame of type `F`, or a copy of it; `None` where the packet is shorter.
-    fn view<F: BaseFrame, R>(&self, look: impl FnOnce(&mut F) -> R) -> Option<R>;
+    fn view<F: Frame, R>(&self, look: impl FnOnce(&mut F) -> R) -> Option<R>;
 
     /// Lets `change` work on a frame of type `F`, and keeps what it did unless it fails.
-    fn edit<F: BaseFrame>(&self, change: impl FnOnce(&mut F) -> Result<Counter, Counter>) -> Result<Counter, Counter>;
+    fn edit<F: Frame>(&self, change: impl FnOnce(&mut F) -> Result<Counter, Counter>) -> Result<Counter, Counter>;
 }

@@ -3,12 +3,16 @@
 #![no_std]
 #![feature(asm_experimental_arch)]
 
+mod atomic;
 mod clock;
 pub mod collect;
 pub mod count;
+mod echo;
 pub mod egress;
 pub mod hook;
 pub mod maps;
+mod payload;
+mod policy;
 pub mod receive;
 pub mod reflect;
 

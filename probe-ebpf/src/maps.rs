@@ -1,12 +1,15 @@
 //! The maps, shared by all programs of one interface.
 
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
+use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf};
 use probe_common::abi::{
-    Address, COUNTERS, InFlight, InFlightKey, MAX_DESTINATIONS, MAX_IN_FLIGHT, MAX_MISSED, MAX_PEER_SESSIONS,
-    MAX_REFLECTOR_SESSIONS, MissedKey, ReflectorSession, ReflectorSessionKey, SAMPLES_BYTES, Settings,
+    Address, COUNTERS, InFlight, InFlightKey, MAX_ALLOWED, MAX_DESTINATIONS, MAX_IN_FLIGHT, MAX_MISSED,
+    MAX_PEER_SESSIONS, MAX_REFLECTOR_SESSIONS, MAX_SOURCES, MissedKey, ReflectorSession, ReflectorSessionKey,
+    SAMPLES_BYTES, Settings, SourceState,
 };
 use probe_common::reflect::V6_FRAME;
+
+use crate::payload::CHUNK_LEN;
 
 /// What the loader tells the programs; one entry.
 #[map]
@@ -15,6 +18,23 @@ pub static SETTINGS: Array<Settings> = Array::with_max_entries(1, 0);
 /// Addresses to which probes may come, with `DESTINATION_OWN` or `DESTINATION_GROUP`.
 #[map]
 pub static DESTINATIONS: HashMap<Address, u32> = HashMap::with_max_entries(MAX_DESTINATIONS, 0);
+
+/// Prefixes whose sources are answered, with `ALLOWED_V4` or `ALLOWED_V6`, so that no prefix of one IP version is one of
+/// the other; the key's words are an [`Address`].
+#[map]
+pub static ALLOWED: LpmTrie<[u64; 2], u32> = LpmTrie::with_max_entries(MAX_ALLOWED, 0);
+
+/// Senders, and what they have used up.
+#[map]
+pub static SOURCES: LruHashMap<Address, SourceState> = LruHashMap::with_max_entries(MAX_SOURCES, 0);
+
+/// When all that this port has answered will have been earned, UTC; one entry.
+#[map]
+pub static PORT_EARNED: Array<u64> = Array::with_max_entries(1, 0);
+
+/// Packets that each CPU has taken from the port's bucket and not yet spent.
+#[map]
+pub static PORT_SHARE: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
 /// Probes that have left and may be answered.
 #[map]
@@ -44,3 +64,7 @@ pub static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS, 0)
 /// Room for a frame that TC cannot change in place.
 #[map]
 pub static SCRATCH: PerCpuArray<[u8; V6_FRAME]> = PerCpuArray::with_max_entries(1, 0);
+
+/// Room for a piece of a payload, while it is summed; a word more, which the verifier believes to be reached.
+#[map]
+pub static CHUNK: PerCpuArray<[u64; CHUNK_LEN / 8 + 1]> = PerCpuArray::with_max_entries(1, 0);

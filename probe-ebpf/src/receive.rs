@@ -20,7 +20,9 @@ pub fn receive<H: Hook>(hook: &mut H) -> H::Verdict {
         return H::PASS;
     };
     if settings.is_probe(&udp) {
-        let outcome = may_be_taken(hook, &udp, settings).and_then(|()| reflect::reflect(hook, &udp, settings));
+        let outcome = may_be_taken(hook, &udp, settings)
+            .and_then(|()| reflect::reflect(hook, &udp, settings))
+            .map_err(|counter| reflect::pass_up(hook, &udp, settings, counter));
         finish(hook, settings, outcome, |hook| hook.transmit(settings))
     } else if settings.is_reply(&udp) {
         let outcome = may_be_taken(hook, &udp, settings).and_then(|()| collect::collect(hook, &udp, settings));
@@ -48,7 +50,8 @@ fn may_be_taken<H: Hook>(hook: &H, udp: &Udp, settings: &Settings) -> Result<(),
     }
 }
 
-/// Counts the outcome; a packet that was not taken passes.
+/// Counts the outcome. A packet that was not taken passes, unless a limit or a prefix has refused it: passing up a flood
+/// would load this host with what was refused.
 #[inline(always)]
 fn finish<H: Hook>(
     hook: &H,
@@ -61,6 +64,11 @@ fn finish<H: Hook>(
             count(counter);
             debug!(hook.context(), "taken: counter {}", counter as u32);
             taken(hook)
+        }
+        Err(counter) if counter.is_dropped() => {
+            count(counter);
+            debug!(hook.context(), "dropped: counter {}", counter as u32);
+            H::CONSUME
         }
         Err(counter) => {
             if !hook.is_second(settings) {

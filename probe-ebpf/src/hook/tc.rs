@@ -6,7 +6,7 @@ use aya_ebpf::programs::TcContext;
 use probe_common::abi::{Counter, Settings};
 use probe_common::checksum::Sum;
 use probe_common::frame::{Source, Word};
-use probe_common::reflect::BaseFrame;
+use probe_common::reflect::Frame;
 
 use super::Hook;
 use crate::maps::SCRATCH;
@@ -90,21 +90,32 @@ impl Hook for TcHook {
     }
 
     #[inline(always)]
-    fn view<F: BaseFrame, R>(&self, look: impl FnOnce(&mut F) -> R) -> Option<R> {
+    fn copy(&self, offset: usize, into: *mut u8, length: usize) -> bool {
+        // SAFETY: the caller has room, and the helper checks the offset against the packet.
+        unsafe { bpf_skb_load_bytes(self.0.skb.skb.cast(), offset as u32, into.cast(), length as u32) == 0 }
+    }
+
+    #[inline(always)]
+    fn store(&self, offset: usize, byte: u8) -> bool {
+        self.0.skb.store(offset, &byte, 0).is_ok()
+    }
+
+    #[inline(always)]
+    fn view<F: Frame, R>(&self, look: impl FnOnce(&mut F) -> R) -> Option<R> {
         let scratch = SCRATCH.get_ptr_mut(0)?;
         let length = size_of::<F>() as u32;
-        // SAFETY: `scratch` has room for the longest `BaseFrame`, and is this CPU's own while the program runs.
+        // SAFETY: `scratch` has room for the longest `Frame`, and is this CPU's own while the program runs.
         let status = unsafe { bpf_skb_load_bytes(self.0.skb.skb.cast(), 0, scratch.cast(), length) };
-        // SAFETY: as above; a `BaseFrame` is a plain byte array, so that any bytes are a valid one.
+        // SAFETY: as above; a `Frame` is a plain byte array, so that any bytes are a valid one.
         (status == 0).then(|| look(unsafe { &mut *scratch.cast::<F>() }))
     }
 
     #[inline(always)]
-    fn edit<F: BaseFrame>(&self, change: impl FnOnce(&mut F) -> Result<Counter, Counter>) -> Result<Counter, Counter> {
+    fn edit<F: Frame>(&self, change: impl FnOnce(&mut F) -> Result<Counter, Counter>) -> Result<Counter, Counter> {
         let counter = self.view(change).unwrap_or(Err(Counter::Malformed))?;
         let scratch = SCRATCH.get_ptr_mut(0).ok_or(Counter::ReflectFailed)?;
         let length = size_of::<F>() as u32;
-        // SAFETY: `scratch` has room for the longest `BaseFrame`, and still holds what `change` left there.
+        // SAFETY: `scratch` has room for the longest `Frame`, and still holds what `change` left there.
         if unsafe { bpf_skb_store_bytes(self.0.skb.skb.cast(), 0, scratch.cast(), length, 0) } != 0 {
             return Err(Counter::ReflectFailed);
         }

@@ -5,7 +5,7 @@ use aya_ebpf::helpers::bpf_xdp_load_bytes;
 use aya_ebpf::programs::XdpContext;
 use probe_common::abi::{Counter, Settings};
 use probe_common::frame::{Source, Word};
-use probe_common::reflect::BaseFrame;
+use probe_common::reflect::Frame;
 
 use super::Hook;
 
@@ -71,15 +71,31 @@ impl Hook for XdpHook {
     }
 
     #[inline(always)]
-    fn view<F: BaseFrame, R>(&self, look: impl FnOnce(&mut F) -> R) -> Option<R> {
+    fn copy(&self, offset: usize, into: *mut u8, length: usize) -> bool {
+        // SAFETY: the caller has room, and the helper checks the offset against the packet.
+        unsafe { bpf_xdp_load_bytes(self.0.ctx, offset as u32, into.cast(), length as u32) == 0 }
+    }
+
+    #[inline(always)]
+    fn store(&self, offset: usize, byte: u8) -> bool {
+        let Some(place) = self.at::<u8>(offset) else {
+            return false;
+        };
+        // SAFETY: the byte lies within the packet.
+        unsafe { place.write(byte) };
+        true
+    }
+
+    #[inline(always)]
+    fn view<F: Frame, R>(&self, look: impl FnOnce(&mut F) -> R) -> Option<R> {
         let frame = self.at::<F>(0)?;
-        // SAFETY: the frame lies within the packet, a `BaseFrame` is a plain byte array, and nothing else refers to
+        // SAFETY: the frame lies within the packet, a `Frame` is a plain byte array, and nothing else refers to
         // packet memory while `look` runs.
         Some(look(unsafe { &mut *frame }))
     }
 
     #[inline(always)]
-    fn edit<F: BaseFrame>(&self, change: impl FnOnce(&mut F) -> Result<Counter, Counter>) -> Result<Counter, Counter> {
+    fn edit<F: Frame>(&self, change: impl FnOnce(&mut F) -> Result<Counter, Counter>) -> Result<Counter, Counter> {
         self.view(change).unwrap_or(Err(Counter::Malformed))
     }
 }

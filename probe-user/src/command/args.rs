@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::core::policy::Rates;
+
 /// Measures delay and loss between Open vSwitch ports, with stamps taken in the kernel.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "kstamp", version, arg_required_else_help = false)]
@@ -98,6 +100,39 @@ pub struct PortArgs {
     #[arg(long, value_enum, value_name = "MODE", default_value = "auto")]
     pub attach: AttachArg,
 
+    /// Answer sources in this prefix too, beside those in the interface's own prefixes; may be repeated
+    #[arg(long, value_name = "PREFIX")]
+    pub allow: Vec<String>,
+
+    /// Answer at most so many probes a second in all; 0: as many as come
+    #[arg(long, value_name = "NUMBER", default_value_t = Rates::DEFAULT.port.to_string(), allow_negative_numbers = true)]
+    pub rate: String,
+
+    /// Answer each source at most so many probes a second; 0: as many as come
+    #[arg(long, value_name = "NUMBER", default_value_t = Rates::DEFAULT.source.to_string(), allow_negative_numbers = true)]
+    pub rate_source: String,
+
+    /// Answer each source at most so many probes to a group a second, as every member does; 0: as many as come
+    #[arg(long, value_name = "NUMBER", default_value_t = Rates::DEFAULT.group.to_string(), allow_negative_numbers = true)]
+    pub rate_group: String,
+
+    /// Go on as this user once everything is opened and attached
+    #[arg(long, value_name = "NAME")]
+    pub user: Option<String>,
+
+    /// How to stamp: by kernel programs, or by sockets, where eBPF is not permitted [default: ebpf; socket with --key-file]
+    #[arg(long, value_enum, value_name = "ENGINE")]
+    pub engine: Option<EngineArg>,
+
+    /// Authenticate every packet with the key in this file, and answer no others: hexadecimal digits, or the key itself;
+    /// nobody but its owner may have any right to the file
+    #[arg(long, value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
+
+    /// Answer with the sender's sequence numbers, and keep no sessions; only with --engine socket
+    #[arg(long)]
+    pub stateless: bool,
+
     /// Time between two reports
     #[arg(long, value_name = "DURATION", default_value = "10s")]
     pub report: String,
@@ -153,6 +188,15 @@ pub enum AttachArg {
     XdpGeneric,
     /// Traffic control
     Tc,
+}
+
+/// `--engine`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum EngineArg {
+    /// Kernel programs
+    Ebpf,
+    /// Sockets
+    Socket,
 }
 
 /// `--format`.

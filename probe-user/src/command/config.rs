@@ -1,7 +1,10 @@
 //! What the command line means: checked as a whole before anything is attached, in terms of what it configures.
 
 mod families;
+mod stamping;
 mod values;
+
+pub use self::stamping::StampingConfig;
 
 use std::path::PathBuf;
 use std::process;
@@ -11,9 +14,10 @@ use probe_common::abi::MAX_IN_FLIGHT;
 
 use super::args::{AgentArgs, AttachArg, Cli, CommandArgs, DoctorArgs, FormatArg, PortArgs, ReflectArgs};
 use crate::core::event::{Config as CoreConfig, Families, Family, MAX_PEERS};
+use crate::core::policy::Rates;
 use crate::core::session::GRACE_NS;
-use crate::engine::ebpf::PortConfig;
 use crate::engine::ebpf::plan::{Choice, ReceiveMode};
+use crate::engine::ebpf::{Answering, PortConfig};
 use crate::host::identity::default_agent_name;
 use crate::host::link::{NameError, check_name};
 use crate::output::Format;
@@ -65,12 +69,16 @@ pub struct AgentConfig {
     pub name: String,
     /// The interface.
     pub port: PortConfig,
+    /// Who stamps.
+    pub stamping: StampingConfig,
     /// Each family was asked for, by a flag that names it: the interface must have an address of each.
     pub families_required: bool,
     /// Whom to probe and how.
     pub core: CoreConfig,
     /// How long to run; `None` until a signal comes.
     pub duration_ns: Option<u64>,
+    /// Who to be once everything is opened and attached; `None` for no change.
+    pub user: Option<String>,
     /// Where results go.
     pub output: OutputConfig,
 }
@@ -82,12 +90,16 @@ pub struct ReflectConfig {
     pub name: String,
     /// The interface.
     pub port: PortConfig,
+    /// Who stamps.
+    pub stamping: StampingConfig,
     /// Each family was asked for, by a flag that names it: the interface must have an address of each.
     pub families_required: bool,
     /// Time between two reports.
     pub report: Duration,
     /// How long to run; `None` until a signal comes.
     pub duration: Option<Duration>,
+    /// Who to be once everything is opened and attached; `None` for no change.
+    pub user: Option<String>,
     /// Where results go.
     pub output: OutputConfig,
 }
@@ -200,6 +212,7 @@ fn agent(args: AgentArgs) -> Result<AgentConfig, ConfigError> {
     Ok(AgentConfig {
         name: common.name,
         port: common.port,
+        stamping: common.stamping,
         families_required: common.families_required,
         core: CoreConfig {
             interval_ns,
@@ -215,6 +228,7 @@ fn agent(args: AgentArgs) -> Result<AgentConfig, ConfigError> {
             samples: samples.is_some(),
         },
         duration_ns: common.duration_ns,
+        user: common.user,
         output: OutputConfig {
             samples,
             ..common.output
@@ -232,9 +246,11 @@ fn reflect(args: ReflectArgs) -> Result<ReflectConfig, ConfigError> {
     let Common {
         name,
         port,
+        stamping,
         families_required,
         report_ns,
         duration_ns,
+        user,
         output,
     } = port(args.port, false)?;
     let report = Duration::from_nanos(report_ns);
@@ -242,9 +258,11 @@ fn reflect(args: ReflectArgs) -> Result<ReflectConfig, ConfigError> {
     Ok(ReflectConfig {
         name,
         port,
+        stamping,
         families_required,
         report,
         duration,
+        user,
         output,
     })
 }
@@ -260,16 +278,20 @@ fn doctor(args: DoctorArgs) -> Result<DoctorConfig, ConfigError> {
 struct Common {
     name: String,
     port: PortConfig,
+    stamping: StampingConfig,
     families_required: bool,
     report_ns: u64,
     duration_ns: Option<u64>,
+    user: Option<String>,
     output: OutputConfig,
 }
 
 fn port(args: PortArgs, probing: bool) -> Result<Common, ConfigError> {
     check_name(&args.iface).map_err(ConfigError::Interface)?;
     let given = values::groups(&args.group)?;
+    let stamping = stamping::stamping(&args)?;
     Ok(Common {
+        stamping,
         name: match args.name {
             Some(name) => values::name(name)?,
             None => default_agent_name(&args.iface),
@@ -281,6 +303,14 @@ fn port(args: PortArgs, probing: bool) -> Result<Common, ConfigError> {
             choice: choice(args.attach),
             probing,
             log_level: if args.log_bpf { LOG_EVERYTHING } else { 0 },
+            answering: Answering {
+                allow: values::prefixes(&args.allow)?,
+                rates: Rates {
+                    port: values::rate("--rate", &args.rate)?,
+                    source: values::rate("--rate-source", &args.rate_source)?,
+                    group: values::rate("--rate-group", &args.rate_group)?,
+                },
+            },
             interface: args.iface,
         },
         report_ns: values::duration_ns("--report", &args.report)?,
@@ -288,6 +318,7 @@ fn port(args: PortArgs, probing: bool) -> Result<Common, ConfigError> {
             .duration
             .map(|duration| values::duration_ns("--duration", &duration))
             .transpose()?,
+        user: args.user,
         output: OutputConfig {
             format: match args.format {
                 FormatArg::Text => Format::Text,

@@ -11,8 +11,9 @@ use self::subject::Subject;
 use super::config::OutputConfig;
 use crate::core::event::{Event, Found};
 use crate::core::report::Report;
+use crate::engine::any::{Engine, Kind, Receive};
+use crate::engine::ebpf::PortEvent;
 use crate::engine::ebpf::plan::ReceiveMode;
-use crate::engine::ebpf::{Port, PortEvent};
 use crate::host::clock::{monotonic_ns, realtime_ns};
 use crate::identity::Identity;
 use crate::output::results::{Context, Results, Sample};
@@ -28,6 +29,7 @@ const WALL_CLOCK_STEP_NS: u128 = 1_000_000;
 pub struct Reporter {
     output: Output,
     samples: Option<Samples>,
+    engine: model::Engine,
     attach: model::Attach,
     peers: BTreeMap<IpAddr, Identity>,
     downs: Downs,
@@ -41,6 +43,7 @@ impl Reporter {
         Ok(Self {
             output: Output::open(config.format, config.output.as_deref())?,
             samples: config.samples.as_deref().map(Samples::create).transpose()?,
+            engine: model::Engine::Ebpf,
             attach: model::Attach {
                 egress: None,
                 receive: model::AttachMode::Tc,
@@ -53,7 +56,7 @@ impl Reporter {
     }
 
     /// The programs are attached.
-    pub fn start<'a>(&mut self, subject: impl Into<Subject<'a>>, port: &Port) -> Result<(), OutputError> {
+    pub fn start<'a>(&mut self, subject: impl Into<Subject<'a>>, engine: &Engine) -> Result<(), OutputError> {
         let Subject {
             name,
             port: config,
@@ -61,10 +64,16 @@ impl Reporter {
             timeout_ns,
             peers,
             group_probes,
+            authenticated,
         } = subject.into();
-        let (receive, reason) = port.attachment().unwrap_or((ReceiveMode::Tc, ""));
+        let (receive, reason) = engine.attachment().unwrap_or((Receive::Program(ReceiveMode::Tc), ""));
+        self.engine = engine.kind().into();
+        let egress = match engine.kind() {
+            Kind::Ebpf => model::AttachMode::Tc,
+            Kind::Socket => model::AttachMode::Socket,
+        };
         self.attach = model::Attach {
-            egress: config.probing.then_some(model::AttachMode::Tc),
+            egress: config.probing.then_some(egress),
             receive: receive.into(),
         };
         self.output.export(&model::Event::Start(model::Start {
@@ -72,11 +81,12 @@ impl Reporter {
             interface: config.interface.clone(),
             attach: self.attach,
             attach_reason: reason.to_owned(),
-            engine: model::Engine::Ebpf,
-            clock: port.clock().into(),
+            engine: self.engine,
+            authenticated,
+            clock: engine.clock().into(),
             kernel: kernel_release(),
             name: name.to_owned(),
-            addresses: port.addresses(),
+            addresses: engine.addresses(),
             port: config.test_port,
             groups: config.groups.clone(),
             peers: peers.to_vec(),
@@ -107,7 +117,7 @@ impl Reporter {
             PortEvent::Deleted => change(model::InterfaceEvent::Deleted),
             PortEvent::Back => change(model::InterfaceEvent::Back),
             PortEvent::Reattached { mode, reason } => {
-                self.attach.receive = (*mode).into();
+                self.attach.receive = model::AttachMode::from(*mode);
                 model::Event::Attach(model::AttachChange {
                     receive: self.attach.receive,
                     reason: reason.clone(),
@@ -220,6 +230,7 @@ impl Reporter {
         let result = |report: &Report| {
             let context = Context {
                 utc,
+                engine: self.engine,
                 attach: self.attach,
                 peer: self.peers.get(&report.peer),
                 downtime: self.downs.during(report.peer, report.start_ns, report.end_ns),

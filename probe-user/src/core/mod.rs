@@ -10,6 +10,7 @@ mod history;
 pub mod observation;
 mod patterns;
 mod peers;
+pub mod policy;
 pub mod report;
 mod schedule;
 pub mod sequence;

@@ -135,6 +135,8 @@ pub struct Address {
     pub ip: IpAddr,
     /// Length of its prefix.
     pub prefix_len: u8,
+    /// What the prefix is of: the address, or on a point-to-point link the other end's.
+    pub prefix_of: IpAddr,
     /// How far it is valid.
     pub scope: Scope,
     /// Duplicate address detection has not ended: it cannot be used yet.
@@ -329,6 +331,7 @@ fn address_from(message: &AddressMessage) -> Option<Address> {
     Some(Address {
         // On a point-to-point link IFA_ADDRESS is the other end.
         ip: local.or(address)?,
+        prefix_of: address.or(local)?,
         prefix_len: message.header.prefix_len,
         scope: match message.header.scope {
             AddressScope::Universe => Scope::Global,

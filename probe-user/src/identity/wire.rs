@@ -3,17 +3,14 @@
 
 use probe_common::ntp::{ErrorEstimate, NtpTime};
 use probe_common::stamp::{self, BASE_LEN, ReplyFields};
+use probe_common::tlv::HEADER_LEN;
+use probe_common::tlv::flag::UNRECOGNISED;
+use probe_common::tlv::kind::PRIVATE as TYPE;
 
 use super::Identity;
 
-/// The first of the types for private use (RFC 8972 §5.1).
-const TYPE: u8 = 252;
 /// The enterprise number that RFC 5612 sets aside for documentation: kstamp has none of its own.
 const ENTERPRISE: u32 = 32473;
-/// Flag U: set by the sender, and left so by a reflector that does not understand the TLV (RFC 8972 §4).
-const UNRECOGNISED: u8 = 0x80;
-
-const HEADER_LEN: usize = 4;
 const ENTERPRISE_LEN: usize = 4;
 /// Bytes for the JSON text.
 const TEXT_LEN: usize = 504;

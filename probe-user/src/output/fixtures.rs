@@ -36,6 +36,7 @@ pub(super) fn start() -> Start {
         attach: ATTACH,
         attach_reason: "the fastest that this device takes".to_owned(),
         engine: Engine::Ebpf,
+        authenticated: false,
         clock: Clock {
             synchronised: true,
             error_ns: 1_200_000,
@@ -260,6 +261,7 @@ fn results(report: &Report, peer_name: Option<&str>) -> Results {
     Results::new(
         report,
         Context {
+            engine: Engine::Ebpf,
             utc: UtcOffset::new(0, UNIX_NS),
             attach: ATTACH,
             peer: peer_name.map(identity).as_ref(),

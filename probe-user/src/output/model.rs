@@ -11,6 +11,7 @@ use super::fields;
 use super::results::Results;
 use super::time::Utc;
 use crate::core::event::Found;
+use crate::engine::any::{Kind, Receive};
 use crate::engine::ebpf::plan::ReceiveMode;
 use crate::host::clock::ClockState;
 
@@ -45,12 +46,14 @@ pub enum AttachMode {
     XdpGeneric,
     /// Traffic control (TCX, or clsact below Linux 6.6).
     Tc,
+    /// No program: a socket sends and receives.
+    Socket,
 }
 
 impl AttachMode {
     /// The mode of this name; `None` if there is none, as a peer may say what it likes.
     pub fn of_name(name: &str) -> Option<Self> {
-        [Self::XdpNative, Self::XdpGeneric, Self::Tc]
+        [Self::XdpNative, Self::XdpGeneric, Self::Tc, Self::Socket]
             .into_iter()
             .find(|mode| mode.to_string() == name)
     }
@@ -62,6 +65,7 @@ impl fmt::Display for AttachMode {
             Self::XdpNative => "xdp-native",
             Self::XdpGeneric => "xdp-generic",
             Self::Tc => "tc",
+            Self::Socket => "socket",
         })
     }
 }
@@ -72,6 +76,15 @@ impl From<ReceiveMode> for AttachMode {
             ReceiveMode::XdpNative => Self::XdpNative,
             ReceiveMode::XdpGeneric => Self::XdpGeneric,
             ReceiveMode::Tc => Self::Tc,
+        }
+    }
+}
+
+impl From<Receive> for AttachMode {
+    fn from(receive: Receive) -> Self {
+        match receive {
+            Receive::Program(mode) => mode.into(),
+            Receive::Socket => Self::Socket,
         }
     }
 }
@@ -124,6 +137,8 @@ pub struct Start {
     pub attach_reason: String,
     /// How stamps are obtained.
     pub engine: Engine,
+    /// Whether packets are authenticated, and no others are sent or answered.
+    pub authenticated: bool,
     /// State of this host's clock.
     pub clock: Clock,
     /// The kernel's release.
@@ -154,6 +169,17 @@ pub struct Start {
 pub enum Engine {
     /// By kernel programs.
     Ebpf,
+    /// By sockets.
+    Socket,
+}
+
+impl From<Kind> for Engine {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Ebpf => Self::Ebpf,
+            Kind::Socket => Self::Socket,
+        }
+    }
 }
 
 /// The receive program is now attached in another way.

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use serde::Serialize;
 
 use super::fields;
-use super::model::{Attach, AttachMode};
+use super::model::{Attach, AttachMode, Engine};
 use super::time::{Utc, UtcOffset};
 use crate::core::event::Family;
 use crate::core::observation::Reply;
@@ -19,6 +19,8 @@ use crate::identity::Identity;
 pub struct Context<'a> {
     /// From monotonic time to UTC.
     pub utc: UtcOffset,
+    /// How stamps are obtained.
+    pub engine: Engine,
     /// How the programs are attached.
     pub attach: Attach,
     /// Who the peer is, if it said so.
@@ -49,6 +51,8 @@ pub struct Results {
     /// How the peer was addressed.
     #[serde(with = "fields::PathName")]
     pub path: Path,
+    /// How stamps are obtained.
+    pub engine: Engine,
     /// How the programs are attached.
     pub attach: Attach,
     /// How the peer's receive program is attached, if it said so.
@@ -106,6 +110,7 @@ impl Results {
             peer_name: context.peer.map(|peer| peer.name.clone()),
             family: Family::of(report.peer),
             path: report.path,
+            engine: context.engine,
             attach: context.attach,
             peer_attach: context.peer.and_then(|peer| AttachMode::of_name(&peer.receive)),
             start: context.utc.utc(report.start_ns),

@@ -74,6 +74,7 @@ fn mode_in_words(mode: AttachMode) -> &'static str {
         AttachMode::XdpNative => "native XDP",
         AttachMode::XdpGeneric => "generic XDP",
         AttachMode::Tc => "TC",
+        AttachMode::Socket => "socket",
     }
 }
 

@@ -9,7 +9,7 @@ use aya::maps::{MapData, RingBuf};
 use aya::programs::{ProgramError, TestRun as _, TestRunOptions, TestRunResult};
 use nix::time::{ClockId, clock_gettime};
 use probe_common::abi::{
-    ABI_VERSION, Address, COUNTER_NAMES, Counter, DESTINATION_GROUP, DESTINATION_OWN, Sample, Settings,
+    ABI_VERSION, Address, COUNTER_NAMES, Counter, DESTINATION_GROUP, DESTINATION_OWN, Limit, Sample, Settings,
 };
 use probe_common::ntp::NtpTime;
 use probe_user::engine::ebpf::object::{EGRESS, INGRESS, Object};
@@ -213,6 +213,11 @@ pub(crate) fn settings() -> Settings {
         own_v4: IpAddr::from(OWN_V4).into(),
         own_v6: IpAddr::from(OWN_V6).into(),
         own_v6_link_local: IpAddr::from(OWN_LINK_LOCAL).into(),
+        policy_generation: 1,
+        port_batch: 64,
+        source_limit: Limit::NONE,
+        group_limit: Limit::NONE,
+        port_limit: Limit::NONE,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Every flag, and what becomes of it.
 
 mod refusals;
+mod stamping;
 
 use std::net::IpAddr;
 

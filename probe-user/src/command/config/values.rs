@@ -2,8 +2,11 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use super::{ConfigError, wrong};
 use crate::core::event::Family;
+use crate::core::policy::{Rates, canonical};
 
 const MIN_INTERVAL_NS: u64 = 1_000;
 /// A year: longer is a slip of the finger, and far from where nanoseconds overflow.
@@ -40,6 +43,31 @@ pub(super) fn port(text: &str) -> Result<u16, ConfigError> {
     match text.parse() {
         Ok(port) if port > 0 => Ok(port),
         _ => wrong(format!("--port '{text}' is not a UDP port; use 1 to 65535")),
+    }
+}
+
+/// `--allow`: a prefix, or one address.
+pub(super) fn prefixes(texts: &[String]) -> Result<Vec<IpNet>, ConfigError> {
+    let prefix = |text: &String| {
+        let address = || text.parse::<IpAddr>().map(IpNet::from);
+        match text.parse().or_else(|_| address()) {
+            Ok(prefix) => Ok(canonical(prefix)),
+            Err(_) => wrong(format!(
+                "--allow '{text}' is not a prefix; write an address and a length: 10.1.0.0/16, fd01::/64"
+            )),
+        }
+    };
+    texts.iter().map(prefix).collect()
+}
+
+/// `--rate`, `--rate-source` and `--rate-group`.
+pub(super) fn rate(flag: &str, text: &str) -> Result<u32, ConfigError> {
+    match text.parse() {
+        Ok(rate) if rate <= Rates::MAX => Ok(rate),
+        _ => wrong(format!(
+            "{flag} '{text}' is not a number of packets a second; use 1 to {}, or 0 for no limit",
+            Rates::MAX
+        )),
     }
 }
 

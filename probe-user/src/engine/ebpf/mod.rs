@@ -11,6 +11,8 @@ mod samples;
 mod settings;
 mod watch;
 
-pub use port::{Port, PortConfig, PortError, PortEvent};
+pub(super) use port::clock_state;
+pub use port::{Answering, Port, PortConfig, PortError, PortEvent};
 pub use ring::Ring;
 pub use samples::reply;
+pub use settings::error_estimate;

@@ -1,9 +1,10 @@
 //! The eBPF object: embedded, loaded, and its maps by name.
 
+use aya::maps::lpm_trie::LpmTrie;
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
 use aya::programs::{ProgramError, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfError, EbpfLoader, include_bytes_aligned};
-use probe_common::abi::{Address, COUNTER_NAMES, InFlight, InFlightKey, MissedKey, Settings};
+use probe_common::abi::{Address, COUNTER_NAMES, InFlight, InFlightKey, MissedKey, Settings, SourceState};
 use thiserror::Error;
 
 /// The compiled programs; empty if the crate was built without them.
@@ -118,6 +119,16 @@ impl Object {
     /// Own and group addresses, with `DESTINATION_OWN` or `DESTINATION_GROUP`.
     pub fn destinations(&mut self) -> Result<HashMap<&mut MapData, Address, u32>, ObjectError> {
         self.map("DESTINATIONS")
+    }
+
+    /// Prefixes whose sources are answered, with `ALLOWED_V4` or `ALLOWED_V6`; prefix lengths are those in IPv6.
+    pub fn allowed(&mut self) -> Result<LpmTrie<&mut MapData, Address, u32>, ObjectError> {
+        self.map("ALLOWED")
+    }
+
+    /// Senders, and what they have used up.
+    pub fn sources(&mut self) -> Result<HashMap<&mut MapData, Address, SourceState>, ObjectError> {
+        self.map("SOURCES")
     }
 
     /// Probes that the egress program has seen.

@@ -10,17 +10,19 @@ use std::io;
 use std::net::IpAddr;
 
 pub use error::PortError;
+use ipnet::IpNet;
 use probe_common::ntp::ErrorEstimate;
 use probe_common::stamp;
 
-use self::live::{Live, SocketPair};
+use self::live::Live;
 use self::survey::Survey;
 use super::plan::{Choice, ReceiveMode};
 use super::programs::Programs;
 use super::ring::Ring;
 use super::settings;
 use crate::core::observation::Fate;
-use crate::engine::sockets::Sockets;
+use crate::core::policy::{Policy, Rates};
+use crate::engine::sockets::{SocketPair, Sockets};
 use crate::host::clock::ClockState;
 use crate::host::link::Netlink;
 
@@ -39,6 +41,17 @@ pub struct PortConfig {
     pub probing: bool,
     /// aya-log's level for lines from the programs, 0 for none.
     pub log_level: u8,
+    /// Who is answered, and how often.
+    pub answering: Answering,
+}
+
+/// Who is answered, and how often.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answering {
+    /// Prefixes beside the interface's own.
+    pub allow: Vec<IpNet>,
+    /// Packets a second.
+    pub rates: Rates,
 }
 
 /// Something that happened to the interface.
@@ -86,7 +99,7 @@ impl Port {
         let survey = Survey::of(&netlink, &config.interface, config.choice).await?;
         survey.check_addresses(&config)?;
         let mut sockets = SocketPair::default();
-        sockets.open_missing(&config, &survey.link, &survey.addresses)?;
+        live::open_missing(&mut sockets, &config, &survey.link, &survey.addresses)?;
         let (mut programs, samples) = Programs::load(config.log_level)?;
         let ring = Ring::new(samples).map_err(PortError::Ring)?;
         if config.log_level != 0 {
@@ -159,12 +172,26 @@ impl Port {
         let gone = || io::Error::new(io::ErrorKind::NotFound, "the interface is gone");
         let sockets = self.sockets(to.is_ipv6()).ok_or_else(gone)?;
         let probe = stamp::probe(seq, self.error_estimate(), ssid);
-        sockets.send_probe(&probe, to, self.config.test_port)
+        sockets.send_probe(&probe, to, self.config.test_port).map(drop)
     }
 
     /// What became of a probe that has no reply.
     pub fn fate(&mut self, ssid: u16, seq: u32, peer: IpAddr) -> Fate {
         self.programs.fate(ssid, seq, peer)
+    }
+
+    /// Who is answered, by the programs and by whoever answers what they pass up.
+    pub fn policy(&self) -> &Policy {
+        self.programs.policy()
+    }
+
+    /// Probes of `source` that a limit of this port has refused. It starts again at 0 when the programs have forgotten
+    /// the source.
+    ///
+    /// # Errors
+    /// The map's.
+    pub fn refused(&mut self, source: IpAddr) -> Result<u64, PortError> {
+        Ok(self.programs.refused(source)?)
     }
 
     /// The programs' counters by name.
@@ -177,7 +204,7 @@ impl Port {
 }
 
 /// A clock of which the kernel says nothing is not synchronised.
-fn clock_state() -> ClockState {
+pub(in crate::engine) fn clock_state() -> ClockState {
     ClockState::read().unwrap_or(ClockState {
         synchronised: false,
         error_ns: u64::MAX,

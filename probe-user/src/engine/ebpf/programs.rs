@@ -1,23 +1,28 @@
 //! The loaded programs of one interface: attached, told what they must know, asked what happened.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 
+use aya::maps::lpm_trie::Key;
 use aya::maps::{MapData, MapError, RingBuf};
+use ipnet::IpNet;
 use log::debug;
-use probe_common::abi::{Address, COUNTER_NAMES, Counter, InFlightKey, MissedKey};
+use probe_common::abi::{ALLOWED_V4, ALLOWED_V6, Address, COUNTER_NAMES, Counter, InFlightKey, MissedKey};
 
 use super::attach::{self, AttachError, Attachment, Egress};
 use super::object::{Object, ObjectError};
 use super::plan::Plan;
 use super::settings::Facts;
 use crate::core::observation::Fate;
+use crate::core::policy::Policy;
 
-/// The object, and which destinations it knows.
+/// The object, and what it has been told.
 pub(super) struct Programs {
     object: Object,
     destinations: BTreeMap<IpAddr, u32>,
+    policy: Policy,
+    policy_generation: u32,
 }
 
 impl Programs {
@@ -26,7 +31,13 @@ impl Programs {
         let mut object = Object::load(log_level)?;
         let samples = object.take_samples()?;
         let destinations = BTreeMap::new();
-        Ok((Self { object, destinations }, samples))
+        let programs = Self {
+            object,
+            destinations,
+            policy: Policy::default(),
+            policy_generation: 0,
+        };
+        Ok((programs, samples))
     }
 
     /// Prints what they log.
@@ -61,9 +72,11 @@ impl Programs {
         }
     }
 
-    /// Writes the settings and brings the destinations up to date.
+    /// Writes the settings and brings prefixes and destinations up to date.
     pub(super) fn tell(&mut self, facts: &Facts<'_>) -> Result<(), ObjectError> {
-        self.object.set_settings(&facts.settings())?;
+        // Prefixes before the generation that makes the programs look at them.
+        self.set_policy(facts.policy())?;
+        self.object.set_settings(&facts.settings(self.policy_generation))?;
         let wanted = facts.destinations();
         let failed = |source: MapError| ObjectError::Map {
             name: "DESTINATIONS",
@@ -80,6 +93,46 @@ impl Programs {
         }
         self.destinations = wanted;
         Ok(())
+    }
+
+    fn set_policy(&mut self, wanted: Policy) -> Result<(), ObjectError> {
+        if wanted == self.policy {
+            return Ok(());
+        }
+        let failed = |source: MapError| ObjectError::Map {
+            name: "ALLOWED",
+            source,
+        };
+        let known: BTreeSet<IpNet> = self.policy.prefixes().collect();
+        let mut map = self.object.allowed()?;
+        for prefix in wanted.prefixes().filter(|prefix| !known.contains(prefix)) {
+            let (key, family) = trie_entry(prefix);
+            map.insert(&key, family, 0).map_err(failed)?;
+        }
+        let kept: BTreeSet<IpNet> = wanted.prefixes().collect();
+        for prefix in known.difference(&kept) {
+            map.remove(&trie_entry(*prefix).0).map_err(failed)?;
+        }
+        self.policy = wanted;
+        self.policy_generation = self.policy_generation.wrapping_add(1);
+        Ok(())
+    }
+
+    /// Who is answered.
+    pub(super) fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Probes of `source` that a limit of this port has refused; 0 for a source that has sent none.
+    pub(super) fn refused(&mut self, source: IpAddr) -> Result<u64, ObjectError> {
+        match self.object.sources()?.get(&Address::from(source), 0) {
+            Ok(state) => Ok(state.refused),
+            Err(MapError::KeyNotFound) => Ok(0),
+            Err(source) => Err(ObjectError::Map {
+                name: "SOURCES",
+                source,
+            }),
+        }
     }
 
     /// `peer` is probed in session `ssid`, at its own address.
@@ -122,6 +175,25 @@ impl Programs {
     /// Probes answered so far.
     pub(super) fn reflected(&mut self) -> Result<u64, ObjectError> {
         let counters = self.object.counters()?;
-        Ok(counters[Counter::Reflected as usize] + counters[Counter::ReflectedGroup as usize])
+        let answered = [
+            Counter::Reflected,
+            Counter::ReflectedGroup,
+            Counter::Echoed,
+            Counter::EchoedGroup,
+        ];
+        Ok(answered.iter().map(|&counter| counters[counter as usize]).sum())
+    }
+}
+
+/// How `ALLOWED` has a prefix.
+fn trie_entry(prefix: IpNet) -> (Key<Address>, u32) {
+    const MAPPED: u32 = 96;
+    let length = u32::from(prefix.prefix_len());
+    match prefix {
+        IpNet::V4(v4) => (
+            Key::new(MAPPED + length, Address::from(IpAddr::V4(v4.addr()))),
+            ALLOWED_V4,
+        ),
+        IpNet::V6(v6) => (Key::new(length, Address::from(IpAddr::V6(v6.addr()))), ALLOWED_V6),
     }
 }

@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use probe_common::abi::{ABI_VERSION, Address, DESTINATION_GROUP, DESTINATION_OWN, Settings};
 use probe_common::ntp::ErrorEstimate;
 
 use super::plan::ReceiveMode;
+use super::port::Answering;
+use crate::core::policy::{Policy, limit};
 use crate::host::clock::ClockState;
 use crate::host::link::{self, Link};
 
@@ -28,6 +31,8 @@ pub struct Facts<'a> {
     pub clock: ClockState,
     /// Where the receive program runs.
     pub mode: ReceiveMode,
+    /// Who is answered beside the interface's own prefixes, and how often.
+    pub answering: &'a Answering,
 }
 
 /// The error estimate that goes with `clock`.
@@ -36,8 +41,9 @@ pub fn error_estimate(clock: &ClockState) -> ErrorEstimate {
 }
 
 impl Facts<'_> {
-    /// The settings record.
-    pub fn settings(&self) -> Settings {
+    /// The settings record; `policy_generation` changes whenever [`Facts::policy`] does.
+    pub fn settings(&self, policy_generation: u32) -> Settings {
+        let rates = self.answering.rates;
         // An address whose preferred lifetime is over answers only if there is no other (RFC 4862 §5.5.4).
         let own = |wanted: fn(IpAddr) -> bool| {
             let found = self.usable().filter(|address| wanted(address.ip));
@@ -59,7 +65,20 @@ impl Facts<'_> {
             own_v4: own(|ip| ip.is_ipv4()),
             own_v6: own(|ip| matches!(ip, IpAddr::V6(v6) if !v6.is_unicast_link_local())),
             own_v6_link_local: own(|ip| matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local())),
+            policy_generation,
+            port_batch: port_batch(rates.port),
+            source_limit: limit(rates.source),
+            group_limit: limit(rates.group),
+            port_limit: limit(rates.port),
         }
+    }
+
+    /// Whose sources are answered: the prefixes of the interface's usable addresses, and what the user allows.
+    pub fn policy(&self) -> Policy {
+        let own = self
+            .usable()
+            .filter_map(|address| IpNet::new(address.prefix_of, address.prefix_len).ok());
+        Policy::new(own.chain(self.answering.allow.iter().copied()))
     }
 
     /// Own and group addresses with their kinds.
@@ -78,9 +97,16 @@ impl Facts<'_> {
     }
 }
 
+/// What a CPU takes from the port's bucket at once: a millisecond's worth, so that it can be wrong by no more.
+fn port_batch(rate: u32) -> u32 {
+    const MOST: u32 = 64;
+    (rate / 1_000).clamp(1, MOST)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::policy::Rates;
     use crate::host::link::Scope;
 
     const MAC: [u8; 6] = [2, 0, 0, 0, 0, 5];
@@ -107,6 +133,7 @@ mod tests {
     fn address(ip: &str) -> link::Address {
         link::Address {
             ip: ip.parse().unwrap(),
+            prefix_of: ip.parse().unwrap(),
             prefix_len: 24,
             scope: Scope::Global,
             tentative: false,
@@ -130,8 +157,12 @@ mod tests {
                 tai_offset_s: 37,
             },
             mode: ReceiveMode::XdpGeneric,
+            answering: &Answering {
+                allow: vec![],
+                rates: Rates::DEFAULT,
+            },
         };
-        (facts.settings(), facts.destinations())
+        (facts.settings(9), facts.destinations())
     }
 
     fn ip(text: &str) -> Address {

@@ -4,13 +4,13 @@
 //! stack, a sent one where the stack hands it to the driver; a driver that does not stamp what it sends gives none, and
 //! the first packets received have none either: the kernel turns that stamping on in the background.
 
-use std::io::{self, IoSliceMut};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
 
 use nix::cmsg_space;
 use nix::sys::socket::{
-    ControlMessageOwned, MsgFlags, SockaddrStorage, TimestampingFlag, recvmsg, setsockopt,
+    ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, TimestampingFlag, recvmsg, sendmsg, setsockopt,
     sockopt::{
         IpRecvTos, Ipv4PacketInfo, Ipv4RecvTtl, Ipv6RecvHopLimit, Ipv6RecvPacketInfo, Ipv6RecvTClass, Timestamping,
     },
@@ -45,6 +45,17 @@ pub struct Received {
     pub ttl: Option<u8>,
     /// Type of service or traffic class with which it arrived: DSCP in the upper six bits, ECN in the lower two.
     pub tos: Option<u8>,
+}
+
+/// How a packet is to leave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Leaving {
+    /// From which of this host's addresses; `None` for the one that the route prefers.
+    pub source: Option<IpAddr>,
+    /// By the interface of this index.
+    pub interface: u32,
+    /// With this type of service or traffic class.
+    pub tos: u8,
 }
 
 /// The stamp of a packet that was sent.
@@ -95,6 +106,57 @@ impl StampedSocket {
     /// As `sendto(2)`. The kernel numbers no packet that it refused (net/ipv4/ip_output.c, since 6.8 in every case).
     pub fn send(&mut self, packet: &[u8], to: SocketAddr) -> io::Result<u32> {
         self.socket.send_to(packet, &to.into())?;
+        let id = self.sent;
+        self.sent = self.sent.wrapping_add(1);
+        Ok(id)
+    }
+
+    /// As [`StampedSocket::send`], by the interface and from the address of `leaving`, and with its type of service.
+    ///
+    /// # Errors
+    /// As `sendmsg(2)`.
+    pub fn send_leaving(&mut self, packet: &[u8], to: SocketAddr, leaving: Leaving) -> io::Result<u32> {
+        let parts = [IoSlice::new(packet)];
+        let fd = self.socket.as_raw_fd();
+        let address = SockaddrStorage::from(to);
+        match to {
+            SocketAddr::V4(_) => {
+                let source = match leaving.source {
+                    Some(IpAddr::V4(source)) => source,
+                    _ => Ipv4Addr::UNSPECIFIED,
+                };
+                let info = libc::in_pktinfo {
+                    ipi_ifindex: leaving.interface.cast_signed(),
+                    ipi_spec_dst: libc::in_addr {
+                        s_addr: source.to_bits().to_be(),
+                    },
+                    ipi_addr: libc::in_addr { s_addr: 0 },
+                };
+                let control = [
+                    ControlMessage::Ipv4PacketInfo(&info),
+                    ControlMessage::Ipv4Tos(&leaving.tos),
+                ];
+                sendmsg(fd, &parts, &control, MsgFlags::empty(), Some(&address))?;
+            }
+            SocketAddr::V6(_) => {
+                let source = match leaving.source {
+                    Some(IpAddr::V6(source)) => source,
+                    _ => Ipv6Addr::UNSPECIFIED,
+                };
+                let info = libc::in6_pktinfo {
+                    ipi6_addr: libc::in6_addr {
+                        s6_addr: source.octets(),
+                    },
+                    ipi6_ifindex: leaving.interface,
+                };
+                let class = i32::from(leaving.tos);
+                let control = [
+                    ControlMessage::Ipv6PacketInfo(&info),
+                    ControlMessage::Ipv6TClass(&class),
+                ];
+                sendmsg(fd, &parts, &control, MsgFlags::empty(), Some(&address))?;
+            }
+        }
         let id = self.sent;
         self.sent = self.sent.wrapping_add(1);
         Ok(id)

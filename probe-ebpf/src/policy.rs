@@ -1,0 +1,156 @@
+//! Who is answered, and how often: prefixes, and a token bucket for each source, its group probes, and the port.
+//!
+//! A bucket is one word, which a compare-and-exchange moves on: no CPU waits for another, and none can spend twice. Who
+//! loses the exchange four times in a row is refused, so that a source never gets more than its share. The port's
+//! bucket is taken from in batches, one CPU's at a time: it may be wrong by a batch for each CPU. All of it is in UTC, of
+//! which the reflector has a reading anyway; a clock that is set back is forgiven (`Limit::charge`).
+
+use aya_ebpf::bindings::BPF_NOEXIST;
+use aya_ebpf::maps::lpm_trie::Key;
+use probe_common::abi::{ALLOWED_V4, ALLOWED_V6, Address, Counter, Limit, Settings, SourceState};
+
+use crate::atomic::{compare_exchange, fetch_add};
+use crate::count::count;
+use crate::maps::{ALLOWED, PORT_EARNED, PORT_SHARE, SOURCES};
+
+/// What answering a probe costs in the kernel.
+pub const PROBE: u64 = 1;
+/// What it costs to wake a process for one. A flood of these would keep userspace from measuring.
+pub const PASSED_UP: u64 = 8;
+
+/// Attempts at a bucket that other CPUs are taking from.
+const ATTEMPTS: u32 = 4;
+
+/// Charges `source` for a probe that costs as much as `packets`. `Err` says why it is not to be answered.
+#[inline(always)]
+pub fn admit(settings: &Settings, source: &Address, group: bool, packets: u64, now_ns: u64) -> Result<(), Counter> {
+    let state = match known(settings, source) {
+        Some(state) => state,
+        None => {
+            if !introduce(source, settings.policy_generation) {
+                return Err(Counter::NotAllowed);
+            }
+            // It can have been evicted at once, by a flood of others.
+            known(settings, source).ok_or(Counter::RateSource)?
+        }
+    };
+    // SAFETY: map values stay readable and writable for the program's run, even if evicted.
+    let (earned_ns, refused) = unsafe {
+        let earned_ns = if group {
+            &raw mut (*state).group_earned_ns
+        } else {
+            &raw mut (*state).unicast_earned_ns
+        };
+        (earned_ns, &raw mut (*state).refused)
+    };
+    let (limit, refusal) = if group {
+        (&settings.group_limit, Counter::RateGroup)
+    } else {
+        (&settings.source_limit, Counter::RateSource)
+    };
+    let refusal = if !charge(limit, earned_ns, now_ns, packets) {
+        refusal
+    } else if !charge_port(settings, now_ns, packets) {
+        Counter::RatePort
+    } else {
+        return Ok(());
+    };
+    if packets == PROBE {
+        // SAFETY: as above; the word is touched by nothing else.
+        unsafe { fetch_add(refused, 1) };
+    }
+    Err(refusal)
+}
+
+/// What is known of a source that the present prefixes allow.
+#[inline(always)]
+fn known(settings: &Settings, source: &Address) -> Option<*mut SourceState> {
+    let state = SOURCES.get_ptr_mut(source)?;
+    // SAFETY: as above; a source that is being introduced anew on another CPU is looked up once more than needed.
+    (unsafe { (*state).generation } == settings.policy_generation).then_some(state)
+}
+
+/// Remembers a source if it is allowed. Apart, because it is rare.
+#[inline(never)]
+fn introduce(source: &Address, generation: u32) -> bool {
+    if !is_allowed(source) {
+        return false;
+    }
+    if let Some(state) = SOURCES.get_ptr_mut(source) {
+        // SAFETY: as above; every CPU writes the same word.
+        unsafe { (*state).generation = generation };
+        return true;
+    }
+    let state = SourceState {
+        unicast_earned_ns: 0,
+        group_earned_ns: 0,
+        refused: 0,
+        generation,
+        reserved: 0,
+    };
+    if SOURCES.insert(source, state, u64::from(BPF_NOEXIST)).is_ok() {
+        count(Counter::SourceStarted);
+    }
+    true
+}
+
+#[inline(always)]
+fn is_allowed(source: &Address) -> bool {
+    /// The packed key, laid out so that its words are aligned on the stack, as the verifier wants them.
+    #[repr(C, align(8))]
+    struct Aligned {
+        padding: u32,
+        key: Key<[u64; 2]>,
+    }
+    let whole = Aligned {
+        padding: 0,
+        key: Key::new(u128::BITS, source.words()),
+    };
+    let family = if source.is_v4() { ALLOWED_V4 } else { ALLOWED_V6 };
+    ALLOWED.get(&whole.key) == Some(&family)
+}
+
+#[inline(always)]
+fn charge(limit: &Limit, earned_ns: *mut u64, now_ns: u64, packets: u64) -> bool {
+    if limit.interval_ns == 0 {
+        return true;
+    }
+    for _ in 0..ATTEMPTS {
+        // SAFETY: the callers' words lie in map values, which stay readable and writable for the program's run.
+        let before = unsafe { earned_ns.read_volatile() };
+        let Some(after) = limit.charge(before, now_ns, packets) else {
+            return false;
+        };
+        // SAFETY: as above.
+        if unsafe { compare_exchange(earned_ns, before, after) } == before {
+            return true;
+        }
+    }
+    false
+}
+
+/// Takes from this CPU's share, and that from the port's bucket.
+#[inline(always)]
+fn charge_port(settings: &Settings, now_ns: u64, packets: u64) -> bool {
+    if settings.port_limit.interval_ns == 0 {
+        return true;
+    }
+    let Some(share) = PORT_SHARE.get_ptr_mut(0) else {
+        return false;
+    };
+    // SAFETY: the entry is this CPU's own, and the programs that write it do not interrupt one another.
+    let mut left = unsafe { *share };
+    if left < packets {
+        let batch = u64::from(settings.port_batch).max(packets);
+        let Some(earned_ns) = PORT_EARNED.get_ptr_mut(0) else {
+            return false;
+        };
+        if !charge(&settings.port_limit, earned_ns, now_ns, batch) {
+            return false;
+        }
+        left = left.wrapping_add(batch);
+    }
+    // SAFETY: as above.
+    unsafe { *share = left.wrapping_sub(packets) };
+    true
+}
