@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 
 use crate::{
     bench::BenchCommand, check::TestArguments, forward::ForwardArguments, lab::LabCommand, run::RunArguments,
-    setup::SetupArguments,
+    setup::SetupArguments, vm::guest::GuestArguments,
 };
 
 /// Set-up, lab, tests and benches of kstamp.
@@ -35,6 +35,9 @@ enum Task {
     /// Join two interfaces by a delay line.
     #[command(hide = true)]
     Forward(ForwardArguments),
+    /// Be the first process of a virtual machine.
+    #[command(hide = true)]
+    Guest(GuestArguments),
 }
 
 impl Arguments {
@@ -50,6 +53,7 @@ impl Arguments {
             Task::Lab(command) => command.run(),
             Task::Bench(command) => command.run(),
             Task::Forward(arguments) => arguments.run().map(|()| ExitCode::SUCCESS),
+            Task::Guest(arguments) => arguments.run().map(|()| ExitCode::SUCCESS),
         }
     }
 }

@@ -12,4 +12,5 @@ pub mod privilege;
 pub mod run;
 pub mod setup;
 pub mod signals;
+pub mod vm;
 pub mod workspace;
