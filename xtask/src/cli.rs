@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 
 use crate::{
     bench::BenchCommand, check::TestArguments, forward::ForwardArguments, lab::LabCommand, relay::RelayArguments,
-    run::RunArguments, setup::SetupArguments,
+    run::RunArguments, setup::SetupArguments, vm::guest::GuestArguments,
 };
 
 /// Set-up, lab, tests and benches of kstamp.
@@ -38,6 +38,9 @@ enum Task {
     /// Carry TCP connections on, later.
     #[command(hide = true)]
     Relay(RelayArguments),
+    /// Be the first process of a virtual machine.
+    #[command(hide = true)]
+    Guest(GuestArguments),
 }
 
 impl Arguments {
@@ -54,6 +57,7 @@ impl Arguments {
             Task::Bench(command) => command.run(),
             Task::Forward(arguments) => arguments.run().map(|()| ExitCode::SUCCESS),
             Task::Relay(arguments) => arguments.run().map(|()| ExitCode::SUCCESS),
+            Task::Guest(arguments) => arguments.run().map(|()| ExitCode::SUCCESS),
         }
     }
 }

@@ -13,4 +13,5 @@ pub mod relay;
 pub mod run;
 pub mod setup;
 pub mod signals;
+pub mod vm;
 pub mod workspace;

@@ -31,6 +31,7 @@ use anyhow::{Context as _, Result, bail};
 pub(crate) use command::describe;
 pub use command::{LabCommand, UpArguments};
 pub use delay::{DelayLine, Direction, LineArguments};
+pub(crate) use namespace::end_with_parent;
 pub use network::{CONTROLLER, ControlDelay, Link, Network, SWITCHES, Tour};
 pub use switch::Datapath;
 pub use topology::Topology;

@@ -8,8 +8,6 @@ use std::io;
 use std::sync::Arc;
 
 use aya::maps::{Map, MapData, MapError, PerCpuArray, RingBuf};
-use aya::programs::links::LinkOrder;
-use aya::programs::tc::SchedClassifierLink;
 use aya::programs::{ProgramError, SchedClassifier, TcAttachType};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 use nix::net::if_::if_nametoindex;
@@ -17,12 +15,17 @@ use probe_common::tap::{EGRESS, HANDED_OVER, INGRESS, LOST, Record};
 use thiserror::Error;
 use tokio::io::unix::AsyncFd;
 
-use super::attach;
+use super::attach::{self, Classifier};
 use super::object::{ObjectError, root_cause};
 use crate::host::link::{NameError, check_name};
 
 /// The compiled programs; empty if the crate was built without them.
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/kstamp-tap-programs"));
+
+/// Name of the program at TC ingress.
+pub const TAP_INGRESS: &str = "kstamp_tap_ingress";
+/// Name of the program at TC egress.
+pub const TAP_EGRESS: &str = "kstamp_tap_egress";
 
 /// Taps could not be set up.
 #[derive(Debug, Error)]
@@ -87,7 +90,7 @@ pub struct Taps {
     object: TapObject,
     ring: AsyncFd<RingBuf<MapData>>,
     interfaces: BTreeMap<u32, Arc<str>>,
-    _links: Vec<SchedClassifierLink>,
+    _programs: Vec<Classifier>,
 }
 
 impl Taps {
@@ -107,17 +110,18 @@ impl Taps {
         let ring = unsafe { AsyncFd::register(object.take_records()?) }
             .map_err(io::Error::from)
             .map_err(TapError::Watch)?;
-        let mut links = Vec::new();
-        for name in interfaces.values() {
+        let mut programs = Vec::new();
+        for (&index, name) in &interfaces {
             for direction in [Direction::Egress, Direction::Ingress] {
-                links.push(tap(&mut object, name, direction)?);
+                // In front: before TCX, the first on an interface owns what both hang on, and has to go last.
+                programs.insert(0, tap(&mut object, name, index, direction)?);
             }
         }
         Ok(Self {
             object,
             ring,
             interfaces,
-            _links: links,
+            _programs: programs,
         })
     }
 
@@ -174,13 +178,13 @@ fn decode(bytes: &[u8]) -> Option<Record> {
 
 /// Attaches one program before all others: one that ends the chain (`TCX_PASS`) would keep one behind it from seeing
 /// the frame.
-fn tap(object: &mut TapObject, interface: &str, direction: Direction) -> Result<SchedClassifierLink, TapError> {
+fn tap(object: &mut TapObject, interface: &str, index: u32, direction: Direction) -> Result<Classifier, TapError> {
     let (kernel, word) = match direction {
         Direction::Ingress => (TcAttachType::Ingress, "ingress"),
         Direction::Egress => (TcAttachType::Egress, "egress"),
     };
     let program = object.program(direction)?;
-    attach::classifier(program, interface, kernel, LinkOrder::first()).map_err(|source| TapError::Refused {
+    attach::classifier(program, interface, index, kernel).map_err(|source| TapError::Refused {
         interface: interface.to_owned(),
         direction: word,
         source: Box::new(source),
@@ -254,7 +258,7 @@ impl TapObject {
 
 fn program_name(direction: Direction) -> &'static str {
     match direction {
-        Direction::Ingress => "kstamp_tap_ingress",
-        Direction::Egress => "kstamp_tap_egress",
+        Direction::Ingress => TAP_INGRESS,
+        Direction::Egress => TAP_EGRESS,
     }
 }
