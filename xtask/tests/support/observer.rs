@@ -94,7 +94,12 @@ fn watch(seen: &Mutex<Seen>, end: &AtomicBool) {
     let names: BTreeMap<usize, String> = if_nameindex()
         .unwrap()
         .iter()
-        .map(|interface| (interface.index() as usize, interface.name().to_string_lossy().into_owned()))
+        .map(|interface| {
+            (
+                interface.index() as usize,
+                interface.name().to_string_lossy().into_owned(),
+            )
+        })
         .collect();
     let socket = open();
     setsockopt(&socket, ReceiveTimestampns, &true).unwrap();
@@ -115,7 +120,13 @@ fn watch(seen: &Mutex<Seen>, end: &AtomicBool) {
         let length = message.bytes;
         if let Some(name) = names.get(&from.ifindex()) {
             let stamp_ns = i64::try_from(stamp.as_nanos()).unwrap();
-            note(&mut seen.lock().unwrap(), name, from.pkttype(), stamp_ns, &buffer[..length]);
+            note(
+                &mut seen.lock().unwrap(),
+                name,
+                from.pkttype(),
+                stamp_ns,
+                &buffer[..length],
+            );
         }
     }
 }
