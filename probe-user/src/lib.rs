@@ -6,4 +6,5 @@ pub mod core;
 pub mod engine;
 pub mod host;
 pub mod identity;
+pub mod openflow;
 pub mod output;
