@@ -35,7 +35,13 @@ impl InFlight {
     pub(super) fn depart(&mut self, probe: Probe, now_ns: u64) -> u64 {
         let seq = self.next_seq;
         self.next_seq += 1;
-        self.sent.insert(seq, Sent { probe, handed_ns: now_ns });
+        self.sent.insert(
+            seq,
+            Sent {
+                probe,
+                handed_ns: now_ns,
+            },
+        );
         self.ends.sent += 1;
         seq
     }

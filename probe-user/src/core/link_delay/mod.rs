@@ -10,13 +10,14 @@ mod window;
 use std::collections::HashMap;
 
 pub use estimate::{Estimate, LinkEstimates, LinkState, LinkTerms, Statistic, link_estimates, state_of};
-pub use in_flight::Refusal;
 use in_flight::InFlight;
+pub use in_flight::Refusal;
 pub use kernel::{Kernel, TapDirection};
 use pace::Pace;
 pub use window::Window;
 
-use super::topology::{Dpid, PortId};
+use super::topology::PortId;
+use crate::openflow::id::Dpid;
 
 /// Periods for which a term's samples are kept.
 const WINDOW_PERIODS: u64 = 20;

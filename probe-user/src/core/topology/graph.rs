@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use petgraph::algo::{astar, min_spanning_tree};
 use petgraph::data::Element;
 use petgraph::graph::{EdgeIndex, NodeIndex, UnGraph};
-use petgraph::visit::EdgeRef as _;
 
-use super::{Dpid, Link, PortId};
+use super::{Link, PortId};
+use crate::openflow::id::Dpid;
 
 /// A link that may be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,7 +99,9 @@ impl Graph {
         );
         min_spanning_tree(&preferring)
             .filter_map(|element| match element {
-                Element::Edge { weight: (_, _, link), .. } => Some(link),
+                Element::Edge {
+                    weight: (_, _, link), ..
+                } => Some(link),
                 Element::Node { .. } => None,
             })
             .collect()
@@ -112,7 +114,10 @@ impl Graph {
             return false;
         }
         // As many links as a spanning tree has: it is one if they connect as much.
-        let edges = tree.iter().filter_map(|link| self.edges.get(link)).map(|edge| self.graph[*edge]);
+        let edges = tree
+            .iter()
+            .filter_map(|link| self.edges.get(link))
+            .map(|edge| self.graph[*edge]);
         let alone = Graph::new(self.nodes.keys().copied(), edges);
         alone.edges.len() == tree.len() && petgraph::algo::connected_components(&alone.graph) == parts
     }

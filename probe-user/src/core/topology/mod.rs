@@ -4,34 +4,26 @@
 mod graph;
 mod route;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 pub use graph::{Edge, Graph, Hop, Path};
 pub use route::{Route, choose_route, choose_tree};
+
+use crate::openflow::id::{Dpid, PortNumber};
 
 /// After as many periods without LLDP a link is stale, and a port on which no LLDP was heard is one of a host.
 const MISSED: u64 = 3;
 /// How long a link that is gone stays in the table.
 const KEPT_NS: u64 = 60_000_000_000;
 
-/// A switch, by its datapath id. Written as Open vSwitch does: 16 hexadecimal digits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Dpid(pub u64);
-
-impl fmt::Display for Dpid {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
-    }
-}
-
 /// A port of a switch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PortId {
     /// The switch.
     pub dpid: Dpid,
-    /// Its OpenFlow port number.
-    pub port: u32,
+    /// Its number there.
+    pub port: PortNumber,
 }
 
 impl fmt::Display for PortId {
@@ -118,7 +110,7 @@ struct Known {
 #[derive(Debug)]
 pub struct Topology {
     age_ns: u64,
-    switches: BTreeMap<Dpid, ()>,
+    switches: BTreeSet<Dpid>,
     ports: BTreeMap<PortId, Port>,
     links: BTreeMap<Link, Known>,
     changes: Vec<Change>,
@@ -129,7 +121,7 @@ impl Topology {
     pub fn new(period_ns: u64) -> Self {
         Self {
             age_ns: period_ns.saturating_mul(MISSED),
-            switches: BTreeMap::new(),
+            switches: BTreeSet::new(),
             ports: BTreeMap::new(),
             links: BTreeMap::new(),
             changes: Vec::new(),
@@ -143,7 +135,7 @@ impl Topology {
 
     /// A switch is there.
     pub fn switch_up(&mut self, dpid: Dpid) {
-        self.switches.insert(dpid, ());
+        self.switches.insert(dpid);
     }
 
     /// A switch is gone, with its ports and links.
@@ -156,13 +148,19 @@ impl Topology {
 
     /// The switches, by datapath id.
     pub fn switches(&self) -> impl Iterator<Item = Dpid> + '_ {
-        self.switches.keys().copied()
+        self.switches.iter().copied()
     }
 
     /// The ports of a switch that are up, by number.
     pub fn ports_of(&self, dpid: Dpid) -> impl Iterator<Item = PortId> + '_ {
-        let first = PortId { dpid, port: 0 };
-        let last = PortId { dpid, port: u32::MAX };
+        let first = PortId {
+            dpid,
+            port: PortNumber(0),
+        };
+        let last = PortId {
+            dpid,
+            port: PortNumber(u32::MAX),
+        };
         self.ports.range(first..=last).map(|(port, _)| *port)
     }
 

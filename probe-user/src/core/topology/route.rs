@@ -3,7 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use super::{Dpid, Graph, Link, Path};
+use super::{Graph, Link, Path};
+use crate::openflow::id::Dpid;
 
 /// What to do about the way between two switches.
 #[derive(Debug, Clone, PartialEq, Eq)]
