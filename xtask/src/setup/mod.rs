@@ -49,6 +49,23 @@ pub fn prepare() -> Result<()> {
     perform(Mode::Install).map(drop)
 }
 
+/// Installs what booting guests needs.
+///
+/// # Errors
+/// If something cannot be installed.
+pub(crate) fn prepare_for_guests() -> Result<()> {
+    prepare()?;
+    packages::ensure(&packages::NEEDS_OF_GUESTS, Mode::Install).map(drop)
+}
+
+/// Has apt learn which packages there are now.
+///
+/// # Errors
+/// If it cannot.
+pub(crate) fn refresh_packages() -> Result<()> {
+    packages::apt(&["update", "-qq"])
+}
+
 /// The toolchain that builds the eBPF programs, as set-up chose it.
 ///
 /// # Errors

@@ -1,0 +1,125 @@
+//! What runs in a guest: the parts of the suite, built here, in the order in which they run there.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Stdio,
+};
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+
+use super::guest::Run;
+use crate::{exec, workspace};
+
+/// The test binaries, of `probe-user/tests` and `xtask/tests`. One that is named here runs in every guest.
+const PARTS: [&str; 5] = ["programs", "kernel_datapath", "attach", "clsact", "trouble"];
+
+/// What was built.
+#[derive(Debug)]
+pub(super) struct Suite {
+    runs: Vec<Run>,
+    binaries: Vec<PathBuf>,
+    xtask: PathBuf,
+}
+
+impl Suite {
+    /// Builds all parts, and the binaries that they start; only tests whose name contains `filter` are to run.
+    pub(super) fn build(filter: Option<&str>) -> Result<Self> {
+        let mut command = workspace::cargo();
+        command.args([
+            "test",
+            "--quiet",
+            "--no-run",
+            "--message-format=json-render-diagnostics",
+            // Emulated processors are slow enough.
+            "--release",
+        ]);
+        command.args(["--package", "probe-user", "--package", "xtask", "--bins"]);
+        command.args(PARTS.iter().flat_map(|part| ["--test", part]));
+        let output = command
+            .stderr(Stdio::inherit())
+            .output()
+            .with_context(|| format!("cannot start `{}`", exec::line(&command)))?;
+        if !output.status.success() {
+            bail!("`{}` failed: {}", exec::line(&command), output.status);
+        }
+        let built = Built::read(&String::from_utf8_lossy(&output.stdout));
+        let mut runs = Vec::new();
+        for part in PARTS {
+            let program = built.test(part)?;
+            runs.push(Run {
+                name: part.to_owned(),
+                program: program.to_owned(),
+                arguments: arguments(filter),
+            });
+        }
+        let mut binaries: Vec<_> = runs.iter().map(|run| run.program.clone()).collect();
+        // Tests know these two by their paths.
+        let xtask = workspace::kstamp_binary().with_file_name("xtask");
+        binaries.extend([workspace::kstamp_binary(), xtask.clone()]);
+        Ok(Self { runs, binaries, xtask })
+    }
+
+    /// What is to run as the guest's first process.
+    pub(super) fn first_process(&self) -> &Path {
+        &self.xtask
+    }
+
+    /// Files that must be in the guest, at the same paths.
+    pub(super) fn binaries(&self) -> &[PathBuf] {
+        &self.binaries
+    }
+
+    /// The runs, as the guest reads them.
+    pub(super) fn description(&self) -> Result<Vec<u8>> {
+        serde_json::to_vec(&self.runs).context("cannot describe the suite")
+    }
+}
+
+/// One at a time: the processors are emulated, and there is one lab.
+fn arguments(filter: Option<&str>) -> Vec<String> {
+    let fixed = ["--test-threads=1", "--show-output"].map(str::to_owned);
+    fixed.into_iter().chain(filter.map(str::to_owned)).collect()
+}
+
+/// What cargo says it has built.
+struct Built(Vec<Value>);
+
+impl Built {
+    fn read(messages: &str) -> Self {
+        let messages = messages.lines().filter_map(|line| serde_json::from_str(line).ok());
+        Self(
+            messages
+                .filter(|message: &Value| message["executable"].is_string())
+                .collect(),
+        )
+    }
+
+    fn test(&self, name: &str) -> Result<&Path> {
+        let is_it = |message: &&Value| message["target"]["name"] == name && message["target"]["kind"][0] == "test";
+        let found = self
+            .0
+            .iter()
+            .find(is_it)
+            .and_then(|message| message["executable"].as_str());
+        found
+            .map(Path::new)
+            .with_context(|| format!("cargo has not built the test {name}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_test_binary_is_found_by_its_name() {
+        let messages = r#"{"reason":"compiler-artifact","target":{"kind":["bin"],"name":"attach"},"executable":"/t/attach"}
+{"reason":"compiler-artifact","target":{"kind":["test"],"name":"attach"},"executable":"/t/deps/attach-1"}
+{"reason":"compiler-artifact","target":{"kind":["lib"],"name":"xtask"},"executable":null}
+{"reason":"build-finished","success":true}"#;
+        let built = Built::read(messages);
+        assert_eq!(built.test("attach").unwrap(), Path::new("/t/deps/attach-1"));
+        assert!(built.test("xtask").is_err());
+    }
+}
