@@ -3,7 +3,9 @@
 use std::time::Instant;
 
 use super::tally::Tally;
-use crate::vm::Listener;
+use anyhow::Result;
+
+use crate::vm::{Kernel, Listener, table::Table};
 
 /// What has been heard of one guest.
 pub(super) struct Heard {
@@ -14,6 +16,7 @@ pub(super) struct Heard {
     total: Tally,
     /// When the part that runs began.
     since: Instant,
+    matrix: Table,
 }
 
 impl Heard {
@@ -26,6 +29,7 @@ impl Heard {
             part,
             total,
             since: Instant::now(),
+            matrix: Table::default(),
         }
     }
 
@@ -35,6 +39,22 @@ impl Heard {
         // What the part that ran has not finished counts as broken off.
         std::mem::take(&mut self.part).add_to(&mut self.total, "the guest's last part", true);
         self.total.fail("the guest failed");
+    }
+
+    /// Holds the attach matrix, if it was among the tests, against the documentation; or writes it there.
+    pub(super) fn judge_matrix(&mut self, kernel: Kernel, write: bool) {
+        let outcome: Result<()> = match (self.matrix.is_empty(), write) {
+            (true, _) => return,
+            (false, true) => self.matrix.write(kernel),
+            (false, false) => self.matrix.check(kernel),
+        };
+        match outcome {
+            Ok(()) => self.total.pass(),
+            Err(error) => {
+                eprintln!("xtask: {error:#}");
+                self.total.fail("the attach matrix in the documentation");
+            }
+        }
     }
 
     /// All of it.
@@ -47,6 +67,7 @@ impl Listener for Heard {
     fn line(&mut self, line: &str) {
         println!("{line}");
         self.part.read(line);
+        self.matrix.hear(line);
     }
 
     fn part(&mut self, name: &str, success: bool) {

@@ -30,6 +30,9 @@ pub struct TestArguments {
     /// Run the suite on stock Debian kernels in a virtual machine instead of on this one.
     #[arg(long, value_enum, value_name = "KERNEL", num_args = 0..=1, default_missing_value = "all")]
     vm: Option<vm::Choice>,
+    /// Write the attach matrix that was found into docs/kernel-support.md.
+    #[arg(long, requires = "vm")]
+    write_table: bool,
     /// Run it here and on every kernel: what continuous integration does.
     #[arg(long, conflicts_with_all = ["vm", "no_root"])]
     everywhere: bool,
@@ -99,7 +102,10 @@ impl TestArguments {
             heading(&format!("Linux {series} in a virtual machine"));
             let mut heard = guests::Heard::new(series);
             match guests.run(kernel, &mut heard) {
-                Ok(taken) => println!("Linux {series}: {} s", taken.as_secs()),
+                Ok(taken) => {
+                    println!("Linux {series}: {} s", taken.as_secs());
+                    heard.judge_matrix(kernel, self.write_table);
+                }
                 Err(error) => heard.fail(&error),
             }
             total.add(heard.end());

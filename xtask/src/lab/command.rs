@@ -55,6 +55,7 @@ impl UpArguments {
                 right_to_left,
                 ..DelayLine::default()
             },
+            ..Options::default()
         }
     }
 }

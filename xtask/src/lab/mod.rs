@@ -48,6 +48,8 @@ pub struct Options {
     pub agents: u8,
     /// What [`Topology::Delay`] does to packets.
     pub delay: DelayLine,
+    /// Which datapath its switches have; the kernel's where there is one if nothing is said.
+    pub datapath: Option<Datapath>,
 }
 
 impl Default for Options {
@@ -55,6 +57,7 @@ impl Default for Options {
         Self {
             agents: 2,
             delay: DelayLine::default(),
+            datapath: None,
         }
     }
 }
@@ -110,7 +113,7 @@ impl Lab {
         }
         let lock = lock::acquire(PATIENCE)?;
         refuse_if_taken(&topology.namespaces(options.agents))?;
-        let datapath = Datapath::detect();
+        let datapath = options.datapath.unwrap_or_else(Datapath::detect);
         let words = if topology.has_switch() {
             datapath.describe()
         } else {

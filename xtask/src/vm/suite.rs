@@ -12,7 +12,16 @@ use super::guest::Run;
 use crate::{exec, workspace};
 
 /// The test binaries, of `probe-user/tests` and `xtask/tests`. One that is named here runs in every guest.
-const PARTS: [&str; 5] = ["programs", "kernel_datapath", "attach", "clsact", "trouble"];
+const PARTS: [&str; 8] = [
+    "programs",
+    "kernel_datapath",
+    "netem",
+    "attach_matrix",
+    "churn",
+    "attach",
+    "clsact",
+    "trouble",
+];
 
 /// What was built.
 #[derive(Debug)]
