@@ -13,8 +13,14 @@ use support::{Agent, can_run, count};
 use xtask::lab::{AgentNs, Datapath, Lab, Options, Topology};
 use xtask::vm::table::{Cell, MODES};
 
-/// Replies that prove a mode.
-const ENOUGH: u64 = 10;
+/// Replies within one window, of 15 probes, that prove a mode.
+const ENOUGH: u64 = 5;
+
+/// How long replies are waited for.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// As long, for `auto`: to leave a mode that swallows replies takes it a few seconds.
+const PATIENCE_WITH_AUTO: Duration = Duration::from_secs(8);
 
 /// A device in a lab, and from where it is probed.
 struct Subject {
@@ -72,19 +78,12 @@ impl Subject {
         self
     }
 
-    /// What comes of one mode: `works`, why it was refused, or that replies do not come; for `auto` what was chosen.
-    fn try_mode(&self, mode: &str) -> String {
-        let family = ["--family", "v4"];
-        let reflector = Agent::start(
-            &self.lab,
-            &self.device,
-            "reflect",
-            &[&family[..], &["--attach", mode]].concat(),
-        );
+    /// Probes the device from the other end, all the time.
+    fn start_prober(&self) -> Agent {
         let peer = self.device.v4.to_string();
-        // To leave a mode that swallows replies takes `auto` a few seconds.
-        let probes = if mode == "auto" { "150" } else { "50" };
         let arguments = [
+            "--family",
+            "v4",
             "--attach",
             "tc",
             "--no-group",
@@ -93,43 +92,51 @@ impl Subject {
             "--interval",
             "20ms",
             "--timeout",
-            "400ms",
-            "--count",
-            probes,
+            "300ms",
+            "--report",
+            "300ms",
         ];
-        let prober = Agent::start(&self.lab, &self.prober, "agent", &[&family[..], &arguments].concat());
-        let prober = prober.wait(Duration::from_secs(20));
-        assert!(prober.status.success(), "{prober:#?}");
-        let answered = prober
-            .of_type("summary")
-            .iter()
-            .map(|summary| count(summary, "received"))
-            .sum::<u64>();
+        Agent::start(&self.lab, &self.prober, "agent", &arguments)
+    }
+
+    /// What comes of one mode: `works`, why it was refused, or that replies do not come; for `auto` what was chosen.
+    fn try_mode(&self, mode: &str, prober: &Agent) -> String {
+        assert!(
+            within(PATIENCE_WITH_AUTO, || received(prober) == Some(0)),
+            "{}",
+            prober.stderr()
+        );
+        let arguments = ["--family", "v4", "--attach", mode];
+        let reflector = Agent::start(&self.lab, &self.device, "reflect", &arguments);
+        let started = || !reflector.records().is_empty();
+        assert!(within(PATIENCE_WITH_AUTO, || started()
+            || refusal(&reflector.stderr()).is_some()));
         if let Some(refusal) = refusal(&reflector.stderr()) {
-            assert_eq!(answered, 0, "{refusal}");
             return refusal;
         }
+        let patience = if mode == "auto" { PATIENCE_WITH_AUTO } else { PATIENCE };
+        let works = within(patience, || received(prober).is_some_and(|received| received >= ENOUGH));
         let reflector = reflector.stop();
         assert!(reflector.status.success(), "{reflector:#?}");
-        let last = |kind: &str, field: &str| reflector.of_type(kind).last().map(|record| record[field].clone());
-        let mode = last("attach", "receive").unwrap_or_else(|| reflector.start()["attach"]["receive"].clone());
-        let works = answered >= ENOUGH;
-        match (
-            reflector.start()["attach_reason"].as_str() == Some("as asked for"),
-            works,
-        ) {
-            (true, true) => "works".to_owned(),
-            (true, false) => "no replies".to_owned(),
-            (false, true) => mode.as_str().unwrap().to_owned(),
-            (false, false) => format!("{}: no replies", mode.as_str().unwrap()),
+        let change = reflector.of_type("attach").last().map(|record| &record["receive"]);
+        let used = change
+            .unwrap_or(&reflector.start()["attach"]["receive"])
+            .as_str()
+            .unwrap();
+        match (mode, works) {
+            ("auto", true) => used.to_owned(),
+            ("auto", false) => format!("{used}: no replies"),
+            (_, true) => "works".to_owned(),
+            (_, false) => "no replies".to_owned(),
         }
     }
 
     /// Tries all modes, and prints what came of them.
     fn row(self, device: &str) {
+        let prober = self.start_prober();
         let mut outcomes = Vec::new();
         for mode in MODES {
-            let outcome = self.try_mode(mode);
+            let outcome = self.try_mode(mode, &prober);
             let [device, mode] = [device, mode].map(str::to_owned);
             println!(
                 "{}",
@@ -156,18 +163,28 @@ impl Subject {
             "what auto chose does not work when it is asked for: {outcomes:?}"
         );
         assert_eq!(tc, "works", "TC works everywhere");
+        prober.stop().assert_consistent();
         self.lab.down().unwrap();
     }
 }
 
-/// Why an agent did not start: the kernel's own words, at the end of its one line.
+/// How many probes of the last window were answered.
+fn received(prober: &Agent) -> Option<u64> {
+    let records = prober.records();
+    let last = records.iter().rfind(|record| record["type"] == "window")?;
+    Some(count(last, "received"))
+}
+
+fn within(limit: Duration, condition: impl FnMut() -> bool) -> bool {
+    xtask::exec::wait_until(limit, condition)
+}
+
+/// Why an agent did not start, in the kernel's own words.
 fn refusal(stderr: &str) -> Option<String> {
     let line = stderr.lines().find(|line| line.contains("cannot attach"))?;
-    let reason = line.rsplit(": ").next().unwrap_or(line);
-    Some(format!(
-        "refused: {}",
-        reason.split(" (os error").next().unwrap_or(reason)
-    ))
+    let (told, _) = line.split_once(" (os error").unwrap_or((line, ""));
+    let reason = told.rsplit(": ").next().unwrap_or(told);
+    Some(format!("refused: {reason}"))
 }
 
 /// A lab for a row; `None`, said so, where this kernel cannot have all of the rows.

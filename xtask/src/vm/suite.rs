@@ -1,14 +1,15 @@
 //! What runs in a guest: the parts of the suite, built here, in the order in which they run there.
 
 use std::{
+    fs,
     path::{Path, PathBuf},
-    process::Stdio,
+    process::{Command, Stdio},
 };
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
-use super::guest::Run;
+use super::{directory, guest::Run};
 use crate::{exec, workspace};
 
 /// The test binaries, of `probe-user/tests` and `xtask/tests`. One that is named here runs in every guest.
@@ -27,8 +28,27 @@ const PARTS: [&str; 8] = [
 #[derive(Debug)]
 pub(super) struct Suite {
     runs: Vec<Run>,
-    binaries: Vec<PathBuf>,
+    binaries: Vec<Binary>,
     xtask: PathBuf,
+}
+
+/// A file that must be in the guest.
+#[derive(Debug)]
+pub(super) struct Binary {
+    /// Where: the same path as here.
+    pub(super) path: PathBuf,
+    /// Without what only a debugger reads.
+    pub(super) stripped: PathBuf,
+}
+
+impl Binary {
+    fn strip(path: PathBuf) -> Result<Self> {
+        let directory = directory().join("stripped");
+        fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
+        let stripped = directory.join(path.file_name().unwrap_or_default());
+        exec::capture(Command::new("strip").arg("-o").arg(&stripped).arg(&path))?;
+        Ok(Self { path, stripped })
+    }
 }
 
 impl Suite {
@@ -66,7 +86,13 @@ impl Suite {
         // Tests know these two by their paths.
         let xtask = workspace::kstamp_binary().with_file_name("xtask");
         binaries.extend([workspace::kstamp_binary(), xtask.clone()]);
-        Ok(Self { runs, binaries, xtask })
+        // Those of earlier builds have other names.
+        let _ = fs::remove_dir_all(directory().join("stripped"));
+        Ok(Self {
+            runs,
+            binaries: binaries.into_iter().map(Binary::strip).collect::<Result<_>>()?,
+            xtask,
+        })
     }
 
     /// What is to run as the guest's first process.
@@ -74,8 +100,8 @@ impl Suite {
         &self.xtask
     }
 
-    /// Files that must be in the guest, at the same paths.
-    pub(super) fn binaries(&self) -> &[PathBuf] {
+    /// Files that must be in the guest.
+    pub(super) fn binaries(&self) -> &[Binary] {
         &self.binaries
     }
 
