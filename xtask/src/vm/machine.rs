@@ -19,7 +19,7 @@ use crate::exec;
 const QEMU: &str = "qemu-system-x86_64";
 
 /// The whole of a guest's life.
-const LIMIT: Duration = Duration::from_secs(420);
+const LIMIT: Duration = Duration::from_secs(600);
 
 /// The longest time in which a guest says nothing: its longest test takes less.
 const SILENCE: Duration = Duration::from_secs(90);

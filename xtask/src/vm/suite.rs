@@ -12,17 +12,32 @@ use serde_json::Value;
 use super::{directory, guest::Run};
 use crate::{exec, workspace};
 
+/// A test binary.
+struct Part {
+    test: &'static str,
+    /// Whether its tests make the lab, of which there is one: then they take turns.
+    in_lab: bool,
+}
+
 /// The test binaries, of `probe-user/tests` and `xtask/tests`. One that is named here runs in every guest.
-const PARTS: [&str; 8] = [
-    "programs",
-    "kernel_datapath",
-    "netem",
-    "attach_matrix",
-    "churn",
-    "attach",
-    "clsact",
-    "trouble",
+const PARTS: [Part; 8] = [
+    alone("programs"),
+    in_lab("kernel_datapath"),
+    in_lab("netem"),
+    in_lab("attach_matrix"),
+    in_lab("churn"),
+    alone("attach"),
+    alone("clsact"),
+    alone("trouble"),
 ];
+
+const fn in_lab(test: &'static str) -> Part {
+    Part { test, in_lab: true }
+}
+
+const fn alone(test: &'static str) -> Part {
+    Part { test, in_lab: false }
+}
 
 /// What was built.
 #[derive(Debug)]
@@ -64,7 +79,7 @@ impl Suite {
             "--release",
         ]);
         command.args(["--package", "probe-user", "--package", "xtask", "--bins"]);
-        command.args(PARTS.iter().flat_map(|part| ["--test", part]));
+        command.args(PARTS.iter().flat_map(|part| ["--test", part.test]));
         let output = command
             .stderr(Stdio::inherit())
             .output()
@@ -75,11 +90,11 @@ impl Suite {
         let built = Built::read(&String::from_utf8_lossy(&output.stdout));
         let mut runs = Vec::new();
         for part in PARTS {
-            let program = built.test(part)?;
+            let program = built.test(part.test)?;
             runs.push(Run {
-                name: part.to_owned(),
+                name: part.test.to_owned(),
                 program: program.to_owned(),
-                arguments: arguments(filter),
+                arguments: arguments(&part, filter),
             });
         }
         let mut binaries: Vec<_> = runs.iter().map(|run| run.program.clone()).collect();
@@ -111,10 +126,10 @@ impl Suite {
     }
 }
 
-/// One at a time: the processors are emulated, and there is one lab.
-fn arguments(filter: Option<&str>) -> Vec<String> {
-    let fixed = ["--test-threads=1", "--show-output"].map(str::to_owned);
-    fixed.into_iter().chain(filter.map(str::to_owned)).collect()
+fn arguments(part: &Part, filter: Option<&str>) -> Vec<String> {
+    let turns = part.in_lab.then_some("--test-threads=1");
+    let all = ["--show-output"].into_iter().chain(turns).chain(filter);
+    all.map(str::to_owned).collect()
 }
 
 /// What cargo says it has built.
