@@ -12,4 +12,5 @@ pub mod frame;
 pub mod ntp;
 pub mod reflect;
 pub mod stamp;
+pub mod tap;
 pub mod tlv;

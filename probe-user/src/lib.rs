@@ -3,9 +3,11 @@
 
 pub mod auth;
 pub mod command;
+pub mod controller;
 pub mod core;
 pub mod engine;
 pub mod host;
 pub mod identity;
+pub mod openflow;
 pub mod output;
 pub mod reflector;

@@ -6,6 +6,7 @@ use probe_common::abi::{COUNTER_NAMES, Counter};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::config::AgentConfig;
+use super::echo_peers::{self, EchoPeers};
 use super::introductions::Introductions;
 use super::reporter::Reporter;
 use super::responder::Responder;
@@ -16,7 +17,14 @@ use crate::core::event::{Destination, Event, Family};
 use crate::engine::any::Engine;
 use crate::engine::sockets::PassedUp;
 use crate::engine::timer::Timer;
-use crate::host::clock::monotonic_ns;
+use crate::host::clock::{WallClock, monotonic_ns};
+
+/// The least time to sleep: shorter intervals are sent in bursts of what has become due, or each probe would cost a
+/// wake-up, several times the rest of its cost.
+const BREATH_NS: u64 = 50_000;
+
+/// Samples need wake nobody whom the timer wakes within this time.
+const SOON_NS: u64 = 1_000_000;
 
 /// Why the agent woke up.
 enum Wake {
@@ -47,6 +55,7 @@ pub async fn run(mut config: AgentConfig) -> Result<()> {
     reporter.start(&config, &engine)?;
     let started_ns = monotonic_ns();
     let mut run = Run {
+        echo: EchoPeers::open(&config, &engine, started_ns).await?,
         agent: Agent::new(config.core.clone(), started_ns),
         over_ns: config
             .duration_ns
@@ -57,6 +66,7 @@ pub async fn run(mut config: AgentConfig) -> Result<()> {
         reporter,
         config,
         warned_of_refusals: false,
+        wall_clock: WallClock::new(),
     };
     let outcome = run.until_done(&mut shutdown).await;
     // Whatever ended the run, what was measured is reported.
@@ -67,12 +77,14 @@ struct Run {
     config: AgentConfig,
     engine: Engine,
     agent: Agent,
+    echo: Option<EchoPeers>,
     introductions: Introductions,
     responder: Responder,
     reporter: Reporter,
     /// When `--duration` ends; the maximum if there is none, or it has.
     over_ns: u64,
     warned_of_refusals: bool,
+    wall_clock: WallClock,
 }
 
 impl Run {
@@ -80,7 +92,7 @@ impl Run {
         let timer = Timer::new().context("cannot make a timer")?;
         let mut look_after = interval(LOOK_AFTER);
         look_after.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while !self.agent.is_settled() {
+        while !(self.agent.is_settled() && self.echo.as_ref().is_none_or(EchoPeers::is_settled)) {
             self.work()?;
             match self.wake(&timer, &mut look_after, shutdown).await? {
                 Wake::Work => {}
@@ -105,11 +117,15 @@ impl Run {
         // The clock is read before the ring is: a reply stamped before `now_ns` is then seen before its probe expires.
         let now_ns = monotonic_ns();
         self.take_samples();
+        if let Some(by_ns) = self.wall_clock.step() {
+            self.agent.own_clock_stepped(by_ns);
+        }
         self.agent
             .expire(now_ns, &mut |ssid, seq, peer| self.engine.fate(ssid, seq, peer));
         if now_ns >= self.over_ns {
             self.over_ns = u64::MAX;
             self.agent.stop_sending();
+            self.echo.iter_mut().for_each(EchoPeers::stop_sending);
         }
         while let Some(transmit) = self.agent.poll_transmit(now_ns) {
             let to = match transmit.destination {
@@ -129,6 +145,9 @@ impl Run {
                 self.agent.transmit_failed(&transmit);
             }
         }
+        if let Some(echo) = &mut self.echo {
+            echo.work(&self.agent, now_ns);
+        }
         // In authenticated mode nobody is told anything, nor believed, without a signature.
         if self.config.stamping.key.is_none() {
             self.introductions.ask(&self.engine, now_ns);
@@ -144,20 +163,34 @@ impl Run {
     fn report_events(&mut self, now_ns: u64) -> Result<()> {
         while let Some(event) = self.agent.poll_event() {
             match &event {
-                Event::PeerUp { peer, .. } => self.introductions.peer_up(*peer, now_ns),
+                Event::PeerUp { peer, .. } => {
+                    self.introductions.peer_up(*peer, now_ns);
+                    self.echo.iter_mut().for_each(|echo| echo.retire(*peer));
+                }
                 Event::PeerDown { peer, .. } => self.introductions.peer_down(*peer),
                 _ => {}
             }
             self.reporter.event(event)?;
         }
+        if let Some(echo) = &mut self.echo {
+            echo.report(&mut self.reporter)?;
+        }
         if self.reporter.has_windows() {
-            self.reporter.flush_windows(self.agent.held_window_end_ns())?;
+            let held = [
+                self.agent.held_window_end_ns(),
+                self.echo.as_ref().and_then(EchoPeers::held_window_end_ns),
+            ];
+            self.reporter.flush_windows(held.into_iter().flatten().min())?;
         }
         Ok(())
     }
 
     async fn wake(&self, timer: &Timer, look_after: &mut Interval, shutdown: &mut Shutdown) -> Result<Wake> {
+        let now_ns = monotonic_ns();
         let deadline_ns = self.agent.next_deadline().unwrap_or(u64::MAX).min(self.over_ns);
+        let echo_ns = self.echo.as_ref().and_then(EchoPeers::next_deadline);
+        let deadline_ns = deadline_ns.min(echo_ns.unwrap_or(u64::MAX));
+        let deadline_ns = deadline_ns.max(now_ns + BREATH_NS);
         tokio::select! {
             biased;
             () = shutdown.requested() => Ok(Wake::Shutdown),
@@ -168,16 +201,24 @@ impl Run {
                 reached.context("the timer failed")?;
                 Ok(Wake::Work)
             }
-            ready = self.engine.ready() => {
+            ready = self.engine.ready(), if deadline_ns - now_ns > SOON_NS => {
                 ready.context("waiting for replies failed")?;
+                Ok(Wake::Work)
+            }
+            ready = echo_peers::ready(self.echo.as_ref()), if deadline_ns - now_ns > SOON_NS => {
+                ready.context("waiting for older agents failed")?;
                 Ok(Wake::Work)
             }
         }
     }
 
     async fn look_after(&mut self) -> Result<()> {
-        for event in self.engine.poll().await {
-            self.reporter.port_event(&self.config.port.interface, &event)?;
+        let events = self.engine.poll().await;
+        for event in &events {
+            self.reporter.port_event(&self.config.port.interface, event)?;
+        }
+        if let Some(echo) = &mut self.echo {
+            echo.follow(&events, &self.engine).await;
         }
         self.introductions.follow(&self.engine);
         self.responder.follow(&self.engine);
@@ -195,10 +236,15 @@ impl Run {
         self.take_samples();
         let now_ns = monotonic_ns();
         let summaries = self.agent.finish(now_ns);
+        let echoed = self.echo.as_mut().map(|echo| echo.finish(&self.agent, now_ns));
+        self.reporter.echoed(echoed.unwrap_or_default());
         self.report_events(now_ns)?;
         let mut counters = counters(&mut self.engine, &self.responder)?;
         // What the programs let through as ours, but no session had asked for.
         *counters.entry(COUNTER_NAMES[Counter::Unmatched as usize]).or_default() += self.agent.unmatched();
+        if let Some(echo) = &self.echo {
+            counters.insert("echo_unmatched", echo.unmatched());
+        }
         Ok(self.reporter.end(&summaries, &counters)?)
     }
 }

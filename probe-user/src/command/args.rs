@@ -1,5 +1,6 @@
 //! The command line as it is typed; what it means, and whether it can be meant, is for [`super::config`].
 
+mod controller;
 mod ping;
 
 use std::ffi::OsString;
@@ -10,6 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use self::ping::PingArgs;
 use crate::core::policy::Rates;
+pub use controller::ControllerArgs;
 
 /// Measures delay and loss between Open vSwitch ports, with stamps taken in the kernel.
 #[derive(Debug, Clone, Parser)]
@@ -31,6 +33,8 @@ pub enum CommandArgs {
     Agent(AgentArgs),
     /// Answer the probes of others, and send none
     Reflect(ReflectArgs),
+    /// Control OpenFlow switches: find their links, measure the delay of each, route by it
+    Controller(ControllerArgs),
     /// Probe one reflector, of whatever make, and say what comes back
     Ping(PingArgs),
     /// Say whether kstamp can run here, and what to do if it cannot
@@ -44,7 +48,7 @@ pub struct AgentArgs {
     #[command(flatten)]
     pub port: PortArgs,
 
-    /// Time between two probes to the same peer: 500ms, 1s; at least 100us
+    /// Time between two probes to the same peer: 500ms, 1s; at least 1us, and below 100us in small bursts
     #[arg(long, value_name = "DURATION", default_value = "500ms", allow_hyphen_values = true)]
     pub interval: String,
 
@@ -59,6 +63,10 @@ pub struct AgentArgs {
     /// Send no probes to the group, only to each --peer
     #[arg(long, conflicts_with = "group")]
     pub no_group: bool,
+
+    /// Ask agents of the older kind too, which send back numbers in ASCII: those in the group that do not speak STAMP
+    #[arg(long, conflicts_with_all = ["no_group", "key_file"])]
+    pub echo_peers: bool,
 
     /// Silence after which a peer is said to be down; at least the timeout
     #[arg(long, value_name = "DURATION", default_value = "30s")]

@@ -1,5 +1,6 @@
 //! What the command line means: checked as a whole before anything is attached, in terms of what it configures.
 
+mod controller;
 mod families;
 mod ping;
 mod stamping;
@@ -23,6 +24,7 @@ use crate::engine::ebpf::{Answering, PortConfig};
 use crate::host::identity::default_agent_name;
 use crate::host::link::{NameError, check_name};
 use crate::output::Format;
+pub use controller::ControllerConfig;
 use families::{families_of, groups, has, limit};
 
 /// aya-log's level `trace`: everything that the programs say.
@@ -49,6 +51,8 @@ pub enum Command {
     Agent(Box<AgentConfig>),
     /// `kstamp reflect`.
     Reflect(ReflectConfig),
+    /// `kstamp controller`.
+    Controller(Box<ControllerConfig>),
     /// `kstamp ping`.
     Ping(Box<PingConfig>),
     /// `kstamp doctor`.
@@ -61,7 +65,7 @@ impl Command {
         match self {
             Self::Agent(config) => config.port.log_level != 0,
             Self::Reflect(config) => config.port.log_level != 0,
-            Self::Ping(_) | Self::Doctor(_) => false,
+            Self::Ping(_) | Self::Controller(_) | Self::Doctor(_) => false,
         }
     }
 }
@@ -79,6 +83,8 @@ pub struct AgentConfig {
     pub families_required: bool,
     /// Whom to probe and how.
     pub core: CoreConfig,
+    /// Whether to ask agents of the older kind.
+    pub echo_peers: bool,
     /// How long to run; `None` until a signal comes.
     pub duration_ns: Option<u64>,
     /// Who to be once everything is opened and attached; `None` for no change.
@@ -162,6 +168,7 @@ pub fn validate(cli: Cli) -> Result<Command, ConfigError> {
     match cli.command {
         CommandArgs::Agent(args) => agent(args).map(Box::new).map(Command::Agent),
         CommandArgs::Reflect(args) => reflect(args).map(Command::Reflect),
+        CommandArgs::Controller(args) => controller::validate(args).map(Box::new).map(Command::Controller),
         CommandArgs::Ping(args) => ping::ping(args).map(Box::new).map(Command::Ping),
         CommandArgs::Doctor(args) => doctor(args).map(Command::Doctor),
     }
@@ -219,6 +226,7 @@ fn agent(args: AgentArgs) -> Result<AgentConfig, ConfigError> {
         port: common.port,
         stamping: common.stamping,
         families_required: common.families_required,
+        echo_peers: args.echo_peers,
         core: CoreConfig {
             interval_ns,
             timeout_ns,

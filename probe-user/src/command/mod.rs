@@ -3,7 +3,9 @@
 mod agent;
 pub mod args;
 pub mod config;
+mod controller;
 mod doctor;
+mod echo_peers;
 mod introductions;
 mod ping;
 mod reflect;
@@ -40,6 +42,7 @@ pub async fn run(command: Command) -> Result<()> {
     match command {
         Command::Agent(config) => agent::run(*config).await,
         Command::Reflect(config) => reflect::run(config).await,
+        Command::Controller(config) => controller::run(*config).await,
         Command::Ping(config) => ping::run(*config).await,
         Command::Doctor(config) => doctor::run(config).await,
     }

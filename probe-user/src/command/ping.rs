@@ -21,7 +21,7 @@ use crate::engine::timer::Timer;
 use crate::host::clock::{monotonic_ns, realtime_ns};
 use crate::host::link::{Netlink, Route};
 use crate::host::preflight::{Facts, check};
-use crate::output::model::{Attach, AttachMode, Engine};
+use crate::output::model::{Attach, AttachMode, Engine, Method};
 use crate::output::ping::{PingOutput, PingSample, PingStart};
 use crate::output::results::{Context as ResultContext, Downtime, Results, Sample};
 use crate::output::time::{Utc, UtcOffset};
@@ -307,19 +307,20 @@ impl Run {
     }
 
     fn results(&self, report: &Report) -> Results {
-        let (egress, receive) = match self.start.engine {
-            Engine::Ebpf => (AttachMode::Tc, AttachMode::Tc),
-            Engine::Socket => (AttachMode::Socket, AttachMode::Socket),
+        let attach = match self.start.engine {
+            Engine::Ebpf => Attach {
+                egress: Some(AttachMode::Tc),
+                receive: AttachMode::Tc,
+            },
+            Engine::Socket => Attach::SOCKETS,
         };
         Results::new(
             report,
             ResultContext {
                 utc: self.utc,
+                method: Method::Stamp,
                 engine: self.start.engine,
-                attach: Attach {
-                    egress: Some(egress),
-                    receive,
-                },
+                attach,
                 peer: None,
                 downtime: Downtime::default(),
             },

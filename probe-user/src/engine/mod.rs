@@ -2,6 +2,7 @@
 
 pub mod any;
 pub mod ebpf;
+pub mod echo;
 pub mod ping;
 pub mod socket;
 pub mod sockets;

@@ -13,6 +13,9 @@ use super::socket::watched::WatchedSocket;
 /// TTL and hop limit of unicast probes, as of replies.
 const UNICAST_TTL: u32 = 255;
 
+/// TTL and hop limit of numbers to the older agents.
+const ECHO_TTL: u32 = 64;
+
 /// Longest packet that userspace looks at: the payload of a jumbo frame.
 pub const MAX_PACKET: usize = 9216;
 
@@ -262,6 +265,28 @@ pub(super) fn deaf_sender(interface: &str, target: &Target) -> Result<(Socket, u
     make_deaf(&socket).map_err(failed)?;
     let port = local_port(&socket).map_err(failed)?;
     Ok((socket, port))
+}
+
+/// A socket on `interface` of index `index` that asks the older agents, in the IP version of `group`. Its TTL is that of
+/// an ordinary host: kstamp's programs take a number with a higher one for an echo.
+///
+/// # Errors
+/// What could not be done.
+pub(super) fn echo_sender(interface: &str, index: u32, group: IpAddr) -> Result<WatchedSocket, SocketError> {
+    let open = || {
+        let socket = bound(interface, group, 0)?;
+        prepare_sender(&socket, group, index)?;
+        match group {
+            IpAddr::V4(_) => socket.set_ttl_v4(ECHO_TTL)?,
+            IpAddr::V6(_) => socket.set_unicast_hops_v6(ECHO_TTL)?,
+        }
+        WatchedSocket::new(socket)
+    };
+    open().map_err(|source| SocketError::Other {
+        interface: interface.to_owned(),
+        what: "open the socket for --echo-peers".to_owned(),
+        source,
+    })
 }
 
 /// Connected, so that ICMP errors reach it, and nobody else does.

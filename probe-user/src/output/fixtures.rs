@@ -4,13 +4,13 @@ use std::net::IpAddr;
 
 use super::Exporter;
 use super::model::{
-    Attach, AttachChange, AttachMode, Clock, Counters, End, Engine, Event, InterfaceChange, InterfaceEvent, PeerChange,
-    PeerEvent, Start, Windows,
+    Attach, AttachChange, AttachMode, Clock, ClockStep, Counters, End, Engine, Event, InterfaceChange, InterfaceEvent,
+    Method, PeerChange, PeerEvent, Start, Windows,
 };
 use super::results::{Context, Downtime, Results};
 use super::time::{Utc, UtcOffset};
 use crate::core::event::{Family, Found};
-use crate::core::report::{Counts, OneWayClock, Path, Report, Summary};
+use crate::core::report::{ClockSteps, Counts, OneWayClock, Path, Patterns, Report, Summary};
 use crate::identity::Identity;
 
 /// 2026-11-21T10:10:38Z, when the monotonic clock was 0.
@@ -94,8 +94,17 @@ pub(super) fn peer_change(event: PeerEvent, found: Found, name: Option<&str>) ->
         event,
         peer: ip("10.1.1.6"),
         found,
+        method: Method::Stamp,
         name,
         version,
+        time: time(),
+    }
+}
+
+pub(super) fn clock_step(peer: Option<&str>, by_ns: i64) -> ClockStep {
+    ClockStep {
+        peer: peer.map(ip),
+        by_ns,
         time: time(),
     }
 }
@@ -133,6 +142,10 @@ pub(super) fn good() -> Results {
         pdv_ns: Some(summary(0, 21_200, 1_139_800)),
         ipdv_ns: Some(summary(-900, 0, 900)),
         clock: Some(OneWayClock::SameClock),
+        forward_pdv_ns: None,
+        backward_pdv_ns: None,
+        steps: ClockSteps::default(),
+        patterns: Patterns::default(),
     };
     results(&report, Some("h2:p2"))
 }
@@ -199,6 +212,10 @@ pub(super) fn troubled() -> Results {
         pdv_ns: Some(summary(0, 21_200, 1_139_800)),
         ipdv_ns: None,
         clock: Some(OneWayClock::Synced { bound_ns: 2_400_000 }),
+        forward_pdv_ns: None,
+        backward_pdv_ns: None,
+        steps: ClockSteps::default(),
+        patterns: Patterns::default(),
     };
     results(&report, Some("a-long-host-name:interface-2"))
 }
@@ -223,6 +240,10 @@ pub(super) fn silent() -> Results {
         pdv_ns: None,
         ipdv_ns: None,
         clock: None,
+        forward_pdv_ns: None,
+        backward_pdv_ns: None,
+        steps: ClockSteps::default(),
+        patterns: Patterns::default(),
     };
     results(&report, None)
 }
@@ -241,6 +262,7 @@ fn results(report: &Report, peer_name: Option<&str>) -> Results {
     Results::new(
         report,
         Context {
+            method: Method::Stamp,
             engine: Engine::Ebpf,
             utc: UtcOffset::new(0, UNIX_NS),
             attach: ATTACH,

@@ -26,6 +26,8 @@ pub enum Event {
     Interface(InterfaceChange),
     /// A peer came or went.
     Peer(PeerChange),
+    /// A wall clock was stepped.
+    Clock(ClockStep),
     /// A report interval ended.
     Windows(Windows),
     /// The kernel's counters, at the end of a reflector's report interval.
@@ -96,6 +98,14 @@ pub struct Attach {
     pub receive: AttachMode,
 }
 
+impl Attach {
+    /// No program at all: sockets send and receive.
+    pub const SOCKETS: Self = Self {
+        egress: Some(AttachMode::Socket),
+        receive: AttachMode::Socket,
+    };
+}
+
 /// State of this host's clock against UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Clock {
@@ -159,6 +169,16 @@ pub struct Start {
     pub timeout_ns: Option<u64>,
     /// When it started.
     pub time: Utc,
+}
+
+/// How a peer is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Method {
+    /// By STAMP.
+    Stamp,
+    /// As the older agents do: by numbers in ASCII that come back as they are.
+    Echo,
 }
 
 /// How stamps are obtained.
@@ -236,6 +256,8 @@ pub struct PeerChange {
     /// How it was found.
     #[serde(with = "fields::FoundName")]
     pub found: Found,
+    /// How it was asked.
+    pub method: Method,
     /// What it calls itself, if it says so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
@@ -243,6 +265,17 @@ pub struct PeerChange {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
     /// When.
+    pub time: Utc,
+}
+
+/// A wall clock was stepped: round-trip delays do not rest on it, one-way delays across it mean nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ClockStep {
+    /// The peer whose clock it is; `None` for this host's.
+    pub peer: Option<IpAddr>,
+    /// By how much; positive if it went forward.
+    pub by_ns: i64,
+    /// When that was noticed.
     pub time: Utc,
 }
 

@@ -15,8 +15,10 @@ use std::net::IpAddr;
 
 use super::Exporter;
 use super::model::{
-    AttachChange, AttachMode, Event, InterfaceChange, InterfaceEvent, PeerChange, PeerEvent, Start, Windows,
+    AttachChange, AttachMode, ClockStep, Event, InterfaceChange, InterfaceEvent, Method, PeerChange, PeerEvent, Start,
+    Windows,
 };
+use super::quantity::duration_u64;
 use super::results::Results;
 use super::time;
 use crate::core::event::Found;
@@ -54,6 +56,7 @@ impl Exporter for Text {
             Event::Attach(change) => write_attach(change, out),
             Event::Interface(change) => write_interface(change, out),
             Event::Peer(change) => write_peer(change, out),
+            Event::Clock(step) => write_clock(step, out),
             Event::Windows(windows) => write_windows(windows, columns, out),
             Event::Counters(counters) => counters::write_reflected(counters, out),
             Event::End(end) => match self.probing() {
@@ -112,12 +115,31 @@ fn write_peer(change: &PeerChange, out: &mut dyn Write) -> io::Result<()> {
         (PeerEvent::Up, Found::Static) => "is up, named by --peer",
         (PeerEvent::Down, _) => "is down: it answers no more",
     };
+    let how = match (change.event, change.method) {
+        (PeerEvent::Up, Method::Echo) => "; an older agent, asked by numbers, stamped by a socket",
+        (_, Method::Echo) => " to numbers",
+        (_, Method::Stamp) => "",
+    };
     let who = match (&change.name, &change.version) {
         (Some(name), Some(version)) => format!(" ({name}, kstamp {version})"),
         (Some(name), None) => format!(" ({name})"),
         (None, _) => String::new(),
     };
-    writeln!(out, "{} peer {}{who} {what}", change.time.to_second(), change.peer)
+    writeln!(out, "{} peer {}{who} {what}{how}", change.time.to_second(), change.peer)
+}
+
+fn write_clock(step: &ClockStep, out: &mut dyn Write) -> io::Result<()> {
+    let whose = match step.peer {
+        Some(peer) => format!("clock of {peer}"),
+        None => "wall clock of this host".to_owned(),
+    };
+    let way = if step.by_ns < 0 { "back" } else { "forward" };
+    let by = duration_u64(step.by_ns.unsigned_abs());
+    writeln!(
+        out,
+        "{} the {whose} was stepped {way} by {by}: one-way delays across it mean nothing, RTT does not rest on it",
+        step.time.to_second()
+    )
 }
 
 fn write_windows(windows: &Windows, columns: Option<usize>, out: &mut dyn Write) -> io::Result<()> {

@@ -209,7 +209,7 @@ impl Port {
 pub(in crate::engine) fn clock_state() -> ClockState {
     ClockState::read().unwrap_or(ClockState {
         synchronised: false,
-        error_ns: 0,
+        error_ns: u64::MAX,
         tai_offset_s: 0,
     })
 }

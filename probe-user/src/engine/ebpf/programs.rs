@@ -46,8 +46,8 @@ impl Programs {
     }
 
     /// Attaches the egress program.
-    pub(super) fn attach_egress(&mut self, interface: &str) -> Result<Egress, AttachError> {
-        attach::egress(&mut self.object, interface)
+    pub(super) fn attach_egress(&mut self, interface: &str, index: u32) -> Result<Egress, AttachError> {
+        attach::egress(&mut self.object, interface, index)
     }
 
     /// Attaches the receive program in the first mode of the plan that the kernel accepts, and strikes those before it

@@ -1,7 +1,8 @@
 //! A UDP socket whose packets the kernel stamps in software, `SO_TIMESTAMPING` (Documentation/networking/timestamping.rst).
 //!
 //! All stamps are `CLOCK_REALTIME` nanoseconds since 1970. A received packet is stamped where the driver hands it to the
-//! stack, a sent one where the stack hands it to the driver; a driver that does not stamp what it sends gives none.
+//! stack, a sent one where the stack hands it to the driver; a driver that does not stamp what it sends gives none, and
+//! the first packets received have none either: the kernel turns that stamping on in the background.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

@@ -134,6 +134,7 @@ fn backing(clock: OneWayClock) -> String {
     match clock {
         OneWayClock::SameClock => "same clock".to_owned(),
         OneWayClock::Synced { bound_ns } => format!("synchronised, ± {}", duration_u64(bound_ns)),
+        OneWayClock::Estimated { bound_ns, .. } => format!("estimated, ± {}", duration_u64(bound_ns)),
     }
 }
 

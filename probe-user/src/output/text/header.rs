@@ -46,7 +46,7 @@ pub(super) fn write(start: &Start, columns: Option<usize>, out: &mut dyn Write) 
         let error = duration_u64(start.clock.error_ns);
         format!("synchronised to UTC within {error}")
     } else {
-        "not synchronised: one-way delays only between agents that read one clock".to_owned()
+        "not synchronised: one-way delays are estimates, but for peers on the same clock".to_owned()
     };
     wrap::write("  clock     ", &clock, INDENT, columns, out)
 }

@@ -41,7 +41,7 @@ impl Live {
         } = survey;
         programs.tell(&facts(config, clock, &link, &addresses, &sockets, plan.modes[0]))?;
         let egress = match config.probing {
-            true => Some(programs.attach_egress(&config.interface)?),
+            true => Some(programs.attach_egress(&config.interface, link.index)?),
             false => None,
         };
         let (receive, refusal) = programs.attach_receive(&config.interface, link.index, &mut plan)?;

@@ -69,7 +69,7 @@ impl Sender {
         })?;
         // For reflectors that return no identifier.
         programs.set_session(target.to.ip(), ssid).map_err(PortError::Object)?;
-        let egress = programs.attach_egress(interface)?;
+        let egress = programs.attach_egress(interface, survey.link.index)?;
         let (receive, _) = programs.attach_receive(interface, survey.link.index, &mut survey.plan)?;
         let sender = Self {
             socket,
