@@ -90,7 +90,7 @@ fn what_makes_no_sense_is_refused_with_what_to_do() {
         ("10.1.1.6 -p 0", "use 1 to 65535"),
         ("10.1.1.6 -c 0", "use 1 or more"),
         ("10.1.1.6 -c -3", "use 1 or more"),
-        ("10.1.1.6 -i 1us", "too short"),
+        ("10.1.1.6 -i 100ns", "too short"),
         ("10.1.1.6 -i 100us -W 60s", "600200 probes waiting"),
         ("10.1.1.6 --dscp 64", "0 to 63"),
         ("10.1.1.6 --ssid 65536", "0 to 65535"),
