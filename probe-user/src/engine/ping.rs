@@ -25,7 +25,7 @@ pub enum Pinger {
         /// What they collect.
         ring: Ring,
         /// What each probe contains.
-        plan: PacketPlan,
+        plan: Box<PacketPlan>,
     },
     /// By a socket.
     Socket(Box<socket::Sender>),
@@ -41,7 +41,7 @@ impl Pinger {
         Ok(Self::Ebpf {
             sender: Box::new(sender),
             ring,
-            plan,
+            plan: Box::new(plan),
         })
     }
 
