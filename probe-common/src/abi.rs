@@ -585,7 +585,11 @@ mod tests {
         assert_eq!(passing(limit, 1_000, 1_000_000), 250, "the burst");
         let in_two_seconds = passing(limit, 10_000, 2_000_000_000);
         assert!((2249..=2250).contains(&in_two_seconds), "{in_two_seconds}");
-        assert_eq!(passing(limit, 1_000_000, 2_000_000_000), 2000, "nothing of what keeps to the rate");
+        assert_eq!(
+            passing(limit, 1_000_000, 2_000_000_000),
+            2000,
+            "nothing of what keeps to the rate"
+        );
         assert_eq!(limit.charge(0, 0, 250), Some(250_000_000));
         assert_eq!(limit.charge(0, 0, 251), None);
         assert_eq!(Limit::NONE.charge(0, 5, u64::MAX), Some(5));
@@ -599,9 +603,17 @@ mod tests {
         };
         let hour_ns = 3_600_000_000_000;
         assert_eq!(limit.charge(2 * hour_ns, hour_ns, 1), Some(hour_ns + 1_000), "set back");
-        assert_eq!(limit.charge(hour_ns, 2 * hour_ns, 1), Some(2 * hour_ns + 1_000), "set forth");
+        assert_eq!(
+            limit.charge(hour_ns, 2 * hour_ns, 1),
+            Some(2 * hour_ns + 1_000),
+            "set forth"
+        );
         assert_eq!(limit.charge(u64::MAX, 0, 1), Some(1_000));
-        assert_eq!(limit.charge(hour_ns + 10_000, hour_ns - 5, 1), None, "not by another CPU's clock");
+        assert_eq!(
+            limit.charge(hour_ns + 10_000, hour_ns - 5, 1),
+            None,
+            "not by another CPU's clock"
+        );
     }
 
     #[test]

@@ -18,13 +18,7 @@ const LARGEST_TTL: u8 = 128;
 
 /// Sends a datagram back whose payload adds up to `number`. `Ok` means that it is to be transmitted.
 #[inline(always)]
-pub fn echo<H: Hook>(
-    hook: &H,
-    udp: &Udp,
-    settings: &Settings,
-    number: Sum,
-    now_ns: u64,
-) -> Result<Counter, Counter> {
+pub fn echo<H: Hook>(hook: &H, udp: &Udp, settings: &Settings, number: Sum, now_ns: u64) -> Result<Counter, Counter> {
     if udp.source_port < FIRST_UNPRIVILEGED_PORT || udp.source_port == ECHO_PORT {
         return Err(Counter::EchoLoop);
     }

@@ -57,12 +57,7 @@ pub fn reflect<H: Hook>(hook: &H, udp: &Udp, settings: &Settings) -> Result<Coun
 }
 
 #[inline(always)]
-fn turn<F: BaseFrame>(
-    frame: &mut F,
-    settings: &Settings,
-    receive_ns: u64,
-    beyond: Beyond,
-) -> Result<Counter, Counter> {
+fn turn<F: BaseFrame>(frame: &mut F, settings: &Settings, receive_ns: u64, beyond: Beyond) -> Result<Counter, Counter> {
     if !frame.source_is_answerable() || !frame.is_from_station() {
         return Err(Counter::BadSource);
     }

@@ -9,13 +9,16 @@ use aya::programs::{Program, TestRun as _, TestRunOptions, TestRunResult};
 use aya::{Ebpf, EbpfLoader};
 use nix::time::{ClockId, clock_gettime};
 use probe_common::abi::{
-    ABI_VERSION, ALLOWED_V4, ALLOWED_V6, Address, COUNTER_NAMES, Counter, DESTINATION_OWN, InFlight, InFlightKey, Limit, Settings,
+    ABI_VERSION, ALLOWED_V4, ALLOWED_V6, Address, COUNTER_NAMES, Counter, DESTINATION_OWN, InFlight, InFlightKey,
+    Limit, Settings,
 };
 use probe_common::reflect::V6_FRAME;
 use probe_user::engine::ebpf::object::{Object, XDP};
 
 use crate::report::median;
-use crate::subject::{EMPTY_XDP, In, OWN_MAC, OWN_V4, OWN_V6, PEER_V4, PEER_V6, SENDER_PORT, Subject, TEST_PORT, subjects};
+use crate::subject::{
+    EMPTY_XDP, In, OWN_MAC, OWN_V4, OWN_V6, PEER_V4, PEER_V6, SENDER_PORT, Subject, TEST_PORT, subjects,
+};
 use crate::{REPEAT, ROUNDS, SINGLES};
 
 /// Both objects, loaded and set up alike.

@@ -16,6 +16,7 @@ use crate::engine::ebpf::{Port, Ring, reply};
 use crate::engine::sockets::PassedUp;
 use crate::engine::timer::Timer;
 use crate::host::clock::monotonic_ns;
+use crate::host::privileges::reduce;
 
 /// Why the agent woke up.
 enum Wake {
@@ -42,7 +43,8 @@ pub async fn run(mut config: AgentConfig) -> Result<()> {
     let mut shutdown = Shutdown::new().context("cannot catch signals")?;
     let (port, ring) = Port::open(config.port.clone()).await?;
     let introductions = Introductions::new(identity(&config.name, &port)?, config.port.test_port);
-    reporter.start(&config, &port)?;
+    let privileges = reduce(config.user.as_deref(), config.port.test_port)?;
+    reporter.start(&config, &port, privileges)?;
     let started_ns = monotonic_ns();
     let mut run = Run {
         agent: Agent::new(config.core.clone(), started_ns),
@@ -83,7 +85,7 @@ impl Run {
             match self.wake(&timer, &mut look_after, shutdown).await? {
                 Wake::Work => {}
                 Wake::PassedUp(packet) => {
-                    if let Some((peer, identity)) = self.introductions.take(&packet, &self.port, &mut self.agent) {
+                    if let Some((peer, identity)) = self.introductions.take(&packet, &mut self.port, &mut self.agent) {
                         self.reporter.introduced(peer, &identity);
                     }
                 }

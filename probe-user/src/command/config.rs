@@ -11,10 +11,10 @@ use probe_common::abi::MAX_IN_FLIGHT;
 
 use super::args::{AgentArgs, AttachArg, Cli, CommandArgs, DoctorArgs, FormatArg, PortArgs, ReflectArgs};
 use crate::core::event::{Config as CoreConfig, Families, Family, MAX_PEERS};
-use crate::core::session::GRACE_NS;
 use crate::core::policy::Rates;
-use crate::engine::ebpf::{Answering, PortConfig};
+use crate::core::session::GRACE_NS;
 use crate::engine::ebpf::plan::{Choice, ReceiveMode};
+use crate::engine::ebpf::{Answering, PortConfig};
 use crate::host::identity::default_agent_name;
 use crate::host::link::{NameError, check_name};
 use crate::output::Format;
@@ -305,7 +305,7 @@ fn port(args: PortArgs, probing: bool) -> Result<Common, ConfigError> {
             .duration
             .map(|duration| values::duration_ns("--duration", &duration))
             .transpose()?,
-        user: args.user,
+        user: args.user.map(values::user).transpose()?,
         output: OutputConfig {
             format: match args.format {
                 FormatArg::Text => Format::Text,

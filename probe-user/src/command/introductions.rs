@@ -1,9 +1,10 @@
 //! Who is who: asks peers for their identity, answers those who ask, and tells the agent what may be made of it.
 
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
 
-use log::debug;
+use log::{debug, warn};
 
 use crate::core::agent::Agent;
 use crate::engine::ebpf::Port;
@@ -18,6 +19,8 @@ pub struct Introductions {
     test_port: u16,
     exchange: Exchange,
     limit: AnswerLimit,
+    /// How many of this agent's probes each peer says it has refused.
+    refused: BTreeMap<IpAddr, u64>,
 }
 
 impl Introductions {
@@ -29,6 +32,7 @@ impl Introductions {
             test_port,
             exchange: Exchange::default(),
             limit,
+            refused: BTreeMap::new(),
         }
     }
 
@@ -71,19 +75,24 @@ impl Introductions {
     }
 
     /// Takes a packet that the programs passed up. Gives the peer that has just told who it is, and who that is.
-    pub fn take(&mut self, passed_up: &PassedUp, port: &Port, agent: &mut Agent) -> Option<(IpAddr, Identity)> {
+    pub fn take(&mut self, passed_up: &PassedUp, port: &mut Port, agent: &mut Agent) -> Option<(IpAddr, Identity)> {
         let now_ns = monotonic_ns();
         if passed_up.to_test_port {
             self.answer(passed_up, port, now_ns);
             return None;
         }
-        let (nonce, identity) = wire::from_answer(&passed_up.packet)?;
+        let wire::Answer {
+            nonce,
+            identity,
+            refused,
+        } = wire::from_answer(&passed_up.packet)?;
         if passed_up.from.port() != self.test_port {
             return None;
         }
         let peer = self.exchange.answered(nonce, now_ns)?;
         agent.set_same_clock(peer, identity.clock == self.own.clock);
         agent.set_stateful(peer, identity.stateful);
+        self.refused(peer, refused.unwrap_or(0));
         debug!(
             "{peer} is {} ({}, {})",
             identity.name, identity.version, identity.receive
@@ -91,11 +100,21 @@ impl Introductions {
         Some((peer, identity))
     }
 
+    /// A peer tells how many of this agent's probes it has refused so far.
+    fn refused(&mut self, peer: IpAddr, total: u64) {
+        let before = self.refused.insert(peer, total).unwrap_or(0);
+        if total > before {
+            warn!(
+                "{peer} has refused {total} probes of this host: they are more than it answers; see its --rate-source"
+            );
+        }
+    }
+
     /// Answers a question, and nothing else: whatever else comes to the test port has been counted in the kernel.
-    pub fn answer(&mut self, passed_up: &PassedUp, port: &Port, now_ns: u64) {
+    pub fn answer(&mut self, passed_up: &PassedUp, port: &mut Port, now_ns: u64) {
         let receive_ns = realtime_ns();
         let (from, v6) = (passed_up.from, passed_up.from.is_ipv6());
-        if from.port() == self.test_port || from.ip().is_multicast() {
+        if from.port() == self.test_port || from.ip().is_multicast() || !port.policy().allows(from.ip()) {
             return;
         }
         let arrival = wire::Arrival {
@@ -103,7 +122,8 @@ impl Introductions {
             transmit_ns: realtime_ns(),
             error: port.error_estimate(),
         };
-        let answer = wire::answer(&passed_up.packet, &self.own, arrival).filter(|_| self.limit.allow(now_ns));
+        let refused = port.refused(from.ip().to_canonical()).unwrap_or_default();
+        let answer = wire::answer(&passed_up.packet, &self.own, refused, arrival).filter(|_| self.limit.allow(now_ns));
         if let Some((answer, sockets)) = answer.zip(port.sockets(v6))
             && let Err(error) = sockets.test.try_send_to(&answer, from)
         {

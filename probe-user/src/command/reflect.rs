@@ -10,6 +10,7 @@ use super::shutdown::Shutdown;
 use super::{LOOK_AFTER, addresses_of, check_host, families_of, identity, passed_up};
 use crate::engine::ebpf::Port;
 use crate::host::clock::monotonic_ns;
+use crate::host::privileges::reduce;
 
 /// Answers until the duration is over or a signal comes, and reports what the programs counted.
 pub async fn run(mut config: ReflectConfig) -> Result<()> {
@@ -19,7 +20,8 @@ pub async fn run(mut config: ReflectConfig) -> Result<()> {
     let mut shutdown = Shutdown::new().context("cannot catch signals")?;
     let (mut port, _ring) = Port::open(config.port.clone()).await?;
     let mut introductions = Introductions::new(identity(&config.name, &port)?, config.port.test_port);
-    reporter.start(&config, &port)?;
+    let privileges = reduce(config.user.as_deref(), config.port.test_port)?;
+    reporter.start(&config, &port, privileges)?;
 
     let mut look_after = interval_at(Instant::now() + LOOK_AFTER, LOOK_AFTER);
     look_after.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -42,7 +44,7 @@ pub async fn run(mut config: ReflectConfig) -> Result<()> {
                 }
                 introductions.follow(&port);
             }
-            packet = passed_up(&port) => introductions.answer(&packet, &port, monotonic_ns()),
+            packet = passed_up(&port) => introductions.answer(&packet, &mut port, monotonic_ns()),
         }
     }
     Ok(reporter.end(&[], &port.counters()?)?)

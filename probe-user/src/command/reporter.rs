@@ -14,6 +14,7 @@ use crate::core::report::Report;
 use crate::engine::ebpf::plan::ReceiveMode;
 use crate::engine::ebpf::{Port, PortEvent};
 use crate::host::clock::{monotonic_ns, realtime_ns};
+use crate::host::privileges::Privileges;
 use crate::identity::Identity;
 use crate::output::results::{Context, Results, Sample};
 use crate::output::samples::Samples;
@@ -53,7 +54,12 @@ impl Reporter {
     }
 
     /// The programs are attached.
-    pub fn start<'a>(&mut self, subject: impl Into<Subject<'a>>, port: &Port) -> Result<(), OutputError> {
+    pub fn start<'a>(
+        &mut self,
+        subject: impl Into<Subject<'a>>,
+        port: &Port,
+        privileges: Privileges,
+    ) -> Result<(), OutputError> {
         let Subject {
             name,
             port: config,
@@ -83,6 +89,12 @@ impl Reporter {
             group_probes,
             interval_ns,
             timeout_ns,
+            allowed: port.policy().prefixes().map(|prefix| prefix.to_string()).collect(),
+            rate: config.answering.rates.port,
+            rate_source: config.answering.rates.source,
+            rate_group: config.answering.rates.group,
+            user: privileges.user,
+            capabilities: privileges.capabilities,
             time: now(),
         }))
     }

@@ -153,7 +153,9 @@ mod tests {
                 // Held up for 100 ms, then all at once.
                 now_ns += 100_000_000;
                 for _ in 0..1_000 {
-                    earned_ns = limit.charge(earned_ns, now_ns, 1).unwrap_or_else(|| panic!("{rate} a second, burst {burst}"));
+                    earned_ns = limit
+                        .charge(earned_ns, now_ns, 1)
+                        .unwrap_or_else(|| panic!("{rate} a second, burst {burst}"));
                 }
             }
         }

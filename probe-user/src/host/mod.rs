@@ -6,3 +6,4 @@ pub mod clock;
 pub mod identity;
 pub mod link;
 pub mod preflight;
+pub mod privileges;

@@ -179,7 +179,7 @@ fn who_is_not_meant_and_who_is_not_answered() {
             Some(BadSource),
         ));
     }
-    for source in ["::", "::1", "ff02::1", "ff0e::10"] {
+    for source in ["::", "::1", "::ffff:10.1.1.5", "ff02::1", "ff0e::10"] {
         let source: std::net::Ipv6Addr = source.parse().unwrap();
         table.push(("a source that is no host", v6().from(source).build(), Some(BadSource)));
     }
@@ -446,7 +446,10 @@ fn ingress_behind_generic_xdp_takes_what_xdp_was_not_shown_and_counts_no_refusal
     rig.run(Program::Ingress, &refused)
         .assert_passed(&refused, &[], "TC ingress has seen it counted");
     let redirected = rig.run(Program::Ingress, &Datagram::probe(OWN_V4).build());
-    assert_eq!(redirected.counted, once(&[Counter::Reflected, Counter::SessionStarted]));
+    assert_eq!(
+        redirected.counted,
+        once(&[Counter::Reflected, Counter::SessionStarted])
+    );
 }
 
 #[test]

@@ -190,7 +190,10 @@ fn trie_entry(prefix: IpNet) -> (Key<Address>, u32) {
     const MAPPED: u32 = 96;
     let length = u32::from(prefix.prefix_len());
     match prefix {
-        IpNet::V4(v4) => (Key::new(MAPPED + length, Address::from(IpAddr::V4(v4.addr()))), ALLOWED_V4),
+        IpNet::V4(v4) => (
+            Key::new(MAPPED + length, Address::from(IpAddr::V4(v4.addr()))),
+            ALLOWED_V4,
+        ),
         IpNet::V6(v6) => (Key::new(length, Address::from(IpAddr::V6(v6.addr()))), ALLOWED_V6),
     }
 }

@@ -75,7 +75,9 @@ impl Facts<'_> {
 
     /// Whose sources are answered: the prefixes of the interface's usable addresses, and what the user allows.
     pub fn policy(&self) -> Policy {
-        let own = self.usable().filter_map(|address| IpNet::new(address.prefix_of, address.prefix_len).ok());
+        let own = self
+            .usable()
+            .filter_map(|address| IpNet::new(address.prefix_of, address.prefix_len).ok());
         Policy::new(own.chain(self.answering.allow.iter().copied()))
     }
 
