@@ -446,10 +446,7 @@ fn ingress_behind_generic_xdp_takes_what_xdp_was_not_shown_and_counts_no_refusal
     rig.run(Program::Ingress, &refused)
         .assert_passed(&refused, &[], "TC ingress has seen it counted");
     let redirected = rig.run(Program::Ingress, &Datagram::probe(OWN_V4).build());
-    assert_eq!(
-        redirected.counted,
-        once(&[Counter::Reflected, Counter::SessionStarted])
-    );
+    assert_eq!(redirected.counted, once(&[Counter::Reflected, Counter::SessionStarted]));
 }
 
 #[test]

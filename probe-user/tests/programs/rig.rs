@@ -168,7 +168,11 @@ impl Rig {
         Ok(Outcome {
             verdict: verdict(program, result.return_value),
             frame: out,
-            counted: self.counted().into_iter().filter(|(name, _)| *name != STARTED).collect(),
+            counted: self
+                .counted()
+                .into_iter()
+                .filter(|(name, _)| *name != STARTED)
+                .collect(),
             monotonic: before.0 - CLOCK_SLACK_NS..=after.0 + CLOCK_SLACK_NS,
             unix: before.1 - TAI_OFFSET_NS - CLOCK_SLACK_NS..=after.1 - TAI_OFFSET_NS + CLOCK_SLACK_NS,
         })
