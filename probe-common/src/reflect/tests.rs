@@ -199,6 +199,11 @@ fn own_address_follows_the_senders_scope() {
         own_v4: Address::from_v4([10, 1, 1, 6]),
         own_v6: Address::NONE,
         own_v6_link_local: Address::from_bytes([0xfe; 16]),
+        policy_generation: 0,
+        port_batch: 1,
+        source_limit: Limit::NONE,
+        group_limit: Limit::NONE,
+        port_limit: Limit::NONE,
     };
     let mut link_local = [0; 16];
     link_local[..2].copy_from_slice(&[0xfe, 0x80]);
