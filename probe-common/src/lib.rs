@@ -6,8 +6,11 @@
 #![cfg_attr(not(test), no_std)]
 
 pub mod abi;
+pub mod authenticated;
 pub mod checksum;
 pub mod frame;
 pub mod ntp;
 pub mod reflect;
 pub mod stamp;
+pub mod tap;
+pub mod tlv;

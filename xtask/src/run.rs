@@ -1,4 +1,7 @@
-//! `cargo xtask run`: one kstamp in each of two namespaces, in a lab made for it and removed after it.
+//! `cargo xtask run`: one kstamp in each of two namespaces, or a controller of a network of switches, in a lab made for
+//! it and removed after it.
+
+mod controller;
 
 use std::{
     env,
@@ -20,7 +23,7 @@ use nix::{
 
 use crate::{
     exec,
-    lab::{self, AgentNs, Lab, Options, Topology},
+    lab::{self, AgentNs, ControlDelay, Lab, Options, Topology},
     privilege, setup, signals, workspace,
 };
 
@@ -51,13 +54,16 @@ pub struct RunArguments {
     /// Time between probes.
     #[arg(long, value_name = "TIME")]
     interval: Option<humantime::Duration>,
+    /// Delay a switch's control channel (topologies line, triangle, arpanet), such as s2:10ms:30ms; repeatable.
+    #[arg(long, value_name = "SWITCH:UP:DOWN")]
+    control_delay: Vec<ControlDelay>,
     /// Let the lab stand afterwards.
     #[arg(long)]
     keep: bool,
     /// A kstamp that is already built; set-up and building are skipped.
     #[arg(long, hide = true)]
     built: Option<PathBuf>,
-    /// Further arguments for `kstamp agent`, given to both agents.
+    /// Further arguments for `kstamp agent`, given to both agents, or for `kstamp controller`.
     #[arg(last = true)]
     extra: Vec<OsString>,
 }
@@ -81,17 +87,24 @@ impl RunArguments {
     /// # Errors
     /// If setting up, building or bringing the lab up fails.
     pub fn run(&self) -> Result<ExitCode> {
-        let kstamp = match &self.built {
-            Some(path) => path.clone(),
-            None => build()?,
-        };
+        if self.topology.network().is_some() && self.interval.is_some() {
+            bail!("no --interval in a network of switches: arguments for its controller come after --");
+        }
+        let kstamp = built(self.built.as_deref())?;
         if !privilege::is_root() {
             return again_as_root(&kstamp);
         }
         signals::catch()?;
-        let lab = Lab::up(self.topology, &Options::default())?;
+        let options = Options {
+            control: self.control_delay.clone(),
+            ..Options::default()
+        };
+        let lab = Lab::up(self.topology, &options)?;
         lab::describe(&lab);
-        let status = self.measure(&lab, &kstamp)?;
+        let status = match self.topology.network() {
+            Some(network) => controller::run(self, &lab, network, &kstamp)?,
+            None => self.measure(&lab, &kstamp)?,
+        };
         if self.keep {
             lab.keep()?;
             eprintln!("lab: it stays; cargo xtask lab down removes it");
@@ -213,6 +226,11 @@ impl Drop for Agent {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The kstamp at `path`, or else one that is built now.
+pub(crate) fn built(path: Option<&Path>) -> Result<PathBuf> {
+    path.map_or_else(build, |path| Ok(path.to_path_buf()))
 }
 
 fn build() -> Result<PathBuf> {

@@ -8,15 +8,23 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use super::config::AgentConfig;
 use super::introductions::Introductions;
 use super::reporter::Reporter;
+use super::responder::Responder;
 use super::shutdown::Shutdown;
-use super::{LOOK_AFTER, addresses_of, check_host, families_of, identity, passed_up};
+use super::{LOOK_AFTER, addresses_of, counters, families_of, identity, open, passed_up};
 use crate::core::agent::Agent;
 use crate::core::event::{Destination, Event, Family};
-use crate::engine::ebpf::{Port, Ring, reply};
+use crate::engine::any::Engine;
 use crate::engine::sockets::PassedUp;
 use crate::engine::timer::Timer;
-use crate::host::clock::monotonic_ns;
+use crate::host::clock::{WallClock, monotonic_ns};
 use crate::host::privileges::reduce;
+
+/// The least time to sleep: shorter intervals are sent in bursts of what has become due, or each probe would cost a
+/// wake-up, several times the rest of its cost.
+const BREATH_NS: u64 = 50_000;
+
+/// Samples need wake nobody whom the timer wakes within this time.
+const SOON_NS: u64 = 1_000_000;
 
 /// Why the agent woke up.
 enum Wake {
@@ -32,7 +40,6 @@ enum Wake {
 
 /// Runs until the duration or count is reached, or a signal comes; then reports the summary.
 pub async fn run(mut config: AgentConfig) -> Result<()> {
-    check_host()?;
     let mut reporter = Reporter::open(&config.output)?;
     let addresses = addresses_of(&config.port.interface).await?;
     if let Some(own) = config.core.static_peers.iter().find(|peer| addresses.contains(peer)) {
@@ -41,22 +48,25 @@ pub async fn run(mut config: AgentConfig) -> Result<()> {
     }
     config.limit_to(families_of(&addresses));
     let mut shutdown = Shutdown::new().context("cannot catch signals")?;
-    let (port, ring) = Port::open(config.port.clone()).await?;
-    let introductions = Introductions::new(identity(&config.name, &port)?, config.port.test_port);
-    let privileges = reduce(config.user.as_deref(), config.port.test_port)?;
-    reporter.start(&config, &port, privileges)?;
+    let engine = open(config.port.clone(), &config.stamping).await?;
+    let own = identity(&config.name, &engine, !config.stamping.stateless)?;
+    let introductions = Introductions::new(own, config.port.test_port);
+    let responder = Responder::new(&config.port, &config.stamping, &engine);
+    let privileges = reduce(config.user.as_deref(), engine.kind(), config.port.test_port)?;
+    reporter.start(&config, &engine, privileges)?;
     let started_ns = monotonic_ns();
     let mut run = Run {
         agent: Agent::new(config.core.clone(), started_ns),
         over_ns: config
             .duration_ns
             .map_or(u64::MAX, |duration_ns| started_ns + duration_ns),
-        port,
-        ring,
+        engine,
         introductions,
+        responder,
         reporter,
         config,
         warned_of_refusals: false,
+        wall_clock: WallClock::new(),
     };
     let outcome = run.until_done(&mut shutdown).await;
     // Whatever ended the run, what was measured is reported.
@@ -65,14 +75,15 @@ pub async fn run(mut config: AgentConfig) -> Result<()> {
 
 struct Run {
     config: AgentConfig,
-    port: Port,
-    ring: Ring,
+    engine: Engine,
     agent: Agent,
     introductions: Introductions,
+    responder: Responder,
     reporter: Reporter,
     /// When `--duration` ends; the maximum if there is none, or it has.
     over_ns: u64,
     warned_of_refusals: bool,
+    wall_clock: WallClock,
 }
 
 impl Run {
@@ -84,8 +95,12 @@ impl Run {
             self.work()?;
             match self.wake(&timer, &mut look_after, shutdown).await? {
                 Wake::Work => {}
-                Wake::PassedUp(packet) => {
-                    if let Some((peer, identity)) = self.introductions.take(&packet, &mut self.port, &mut self.agent) {
+                Wake::PassedUp(PassedUp::TestPort { packet, received }) => {
+                    self.responder
+                        .answer(packet, &received, &self.engine, &mut self.introductions);
+                }
+                Wake::PassedUp(PassedUp::Control { packet, from }) => {
+                    if let Some((peer, identity)) = self.introductions.take(&packet, from, &mut self.agent) {
                         self.reporter.introduced(peer, &identity);
                     }
                 }
@@ -101,8 +116,11 @@ impl Run {
         // The clock is read before the ring is: a reply stamped before `now_ns` is then seen before its probe expires.
         let now_ns = monotonic_ns();
         self.take_samples();
+        if let Some(by_ns) = self.wall_clock.step() {
+            self.agent.own_clock_stepped(by_ns);
+        }
         self.agent
-            .expire(now_ns, &mut |ssid, seq, peer| self.port.fate(ssid, seq, peer));
+            .expire(now_ns, &mut |ssid, seq, peer| self.engine.fate(ssid, seq, peer));
         if now_ns >= self.over_ns {
             self.over_ns = u64::MAX;
             self.agent.stop_sending();
@@ -120,21 +138,21 @@ impl Run {
                         .find(|group| group.is_ipv6() == v6)
                 }
             };
-            let sent = to.map(|to| self.port.send(to, transmit.ssid, transmit.seq));
+            let sent = to.map(|to| self.engine.send(to, transmit.ssid, transmit.seq));
             if !matches!(sent, Some(Ok(()))) {
                 self.agent.transmit_failed(&transmit);
             }
         }
-        self.introductions.ask(&self.port, now_ns);
+        // In authenticated mode nobody is told anything, nor believed, without a signature.
+        if self.config.stamping.key.is_none() {
+            self.introductions.ask(&self.engine, now_ns);
+        }
         self.report_events(now_ns)
     }
 
     fn take_samples(&mut self) {
         let now_ns = monotonic_ns();
-        let clock = self.port.clock();
-        let own_error_ns = clock.synchronised.then_some(clock.error_ns);
-        self.ring
-            .drain(|sample| self.agent.reply(&reply(sample, own_error_ns), now_ns));
+        self.engine.drain(|reply| self.agent.reply(reply, now_ns));
     }
 
     fn report_events(&mut self, now_ns: u64) -> Result<()> {
@@ -153,29 +171,32 @@ impl Run {
     }
 
     async fn wake(&self, timer: &Timer, look_after: &mut Interval, shutdown: &mut Shutdown) -> Result<Wake> {
+        let now_ns = monotonic_ns();
         let deadline_ns = self.agent.next_deadline().unwrap_or(u64::MAX).min(self.over_ns);
+        let deadline_ns = deadline_ns.max(now_ns + BREATH_NS);
         tokio::select! {
             biased;
             () = shutdown.requested() => Ok(Wake::Shutdown),
             // Before the timer, which is always due where the agent cannot keep up with its interval.
             _ = look_after.tick() => Ok(Wake::LookAfter),
-            packet = passed_up(&self.port) => Ok(Wake::PassedUp(packet)),
+            packet = passed_up(&self.engine) => Ok(Wake::PassedUp(packet)),
             reached = timer.until(deadline_ns) => {
                 reached.context("the timer failed")?;
                 Ok(Wake::Work)
             }
-            ready = self.ring.ready() => {
-                ready.context("the ring buffer failed")?;
+            ready = self.engine.ready(), if deadline_ns - now_ns > SOON_NS => {
+                ready.context("waiting for replies failed")?;
                 Ok(Wake::Work)
             }
         }
     }
 
     async fn look_after(&mut self) -> Result<()> {
-        for event in self.port.poll().await {
+        for event in self.engine.poll().await {
             self.reporter.port_event(&self.config.port.interface, &event)?;
         }
-        self.introductions.follow(&self.port);
+        self.introductions.follow(&self.engine);
+        self.responder.follow(&self.engine);
         let refused = self.agent.refused();
         if refused > 0 && !self.warned_of_refusals {
             self.warned_of_refusals = true;
@@ -191,7 +212,7 @@ impl Run {
         let now_ns = monotonic_ns();
         let summaries = self.agent.finish(now_ns);
         self.report_events(now_ns)?;
-        let mut counters = self.port.counters()?;
+        let mut counters = counters(&mut self.engine, &self.responder)?;
         // What the programs let through as ours, but no session had asked for.
         *counters.entry(COUNTER_NAMES[Counter::Unmatched as usize]).or_default() += self.agent.unmatched();
         Ok(self.reporter.end(&summaries, &counters)?)

@@ -1,5 +1,7 @@
 //! The command line as it is typed; what it means, and whether it can be meant, is for [`super::config`].
 
+mod controller;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -7,6 +9,7 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::core::policy::Rates;
+pub use controller::ControllerArgs;
 
 /// Measures delay and loss between Open vSwitch ports, with stamps taken in the kernel.
 #[derive(Debug, Clone, Parser)]
@@ -28,6 +31,8 @@ pub enum CommandArgs {
     Agent(AgentArgs),
     /// Answer the probes of others, and send none
     Reflect(ReflectArgs),
+    /// Control OpenFlow switches: find their links, measure the delay of each, route by it
+    Controller(ControllerArgs),
     /// Say whether kstamp can run here, and what to do if it cannot
     Doctor(DoctorArgs),
 }
@@ -39,7 +44,7 @@ pub struct AgentArgs {
     #[command(flatten)]
     pub port: PortArgs,
 
-    /// Time between two probes to the same peer: 500ms, 1s; at least 100us
+    /// Time between two probes to the same peer: 500ms, 1s; at least 1us, and below 100us in small bursts
     #[arg(long, value_name = "DURATION", default_value = "500ms", allow_hyphen_values = true)]
     pub interval: String,
 
@@ -120,6 +125,19 @@ pub struct PortArgs {
     #[arg(long, value_name = "NAME")]
     pub user: Option<String>,
 
+    /// How to stamp: by kernel programs, or by sockets, where eBPF is not permitted [default: ebpf; socket with --key-file]
+    #[arg(long, value_enum, value_name = "ENGINE")]
+    pub engine: Option<EngineArg>,
+
+    /// Authenticate every packet with the key in this file, and answer no others: hexadecimal digits, or the key itself;
+    /// nobody but its owner may have any right to the file
+    #[arg(long, value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
+
+    /// Answer with the sender's sequence numbers, and keep no sessions; only with --engine socket
+    #[arg(long)]
+    pub stateless: bool,
+
     /// Time between two reports
     #[arg(long, value_name = "DURATION", default_value = "10s")]
     pub report: String,
@@ -175,6 +193,15 @@ pub enum AttachArg {
     XdpGeneric,
     /// Traffic control
     Tc,
+}
+
+/// `--engine`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum EngineArg {
+    /// Kernel programs
+    Ebpf,
+    /// Sockets
+    Socket,
 }
 
 /// `--format`.

@@ -1,7 +1,11 @@
 //! What the command line means: checked as a whole before anything is attached, in terms of what it configures.
 
+mod controller;
 mod families;
+mod stamping;
 mod values;
+
+pub use self::stamping::StampingConfig;
 
 use std::path::PathBuf;
 use std::process;
@@ -18,6 +22,7 @@ use crate::engine::ebpf::{Answering, PortConfig};
 use crate::host::identity::default_agent_name;
 use crate::host::link::{NameError, check_name};
 use crate::output::Format;
+pub use controller::ControllerConfig;
 use families::{families_of, groups, has, limit};
 
 /// aya-log's level `trace`: everything that the programs say.
@@ -44,6 +49,8 @@ pub enum Command {
     Agent(Box<AgentConfig>),
     /// `kstamp reflect`.
     Reflect(Box<ReflectConfig>),
+    /// `kstamp controller`.
+    Controller(Box<ControllerConfig>),
     /// `kstamp doctor`.
     Doctor(DoctorConfig),
 }
@@ -54,7 +61,7 @@ impl Command {
         match self {
             Self::Agent(config) => config.port.log_level != 0,
             Self::Reflect(config) => config.port.log_level != 0,
-            Self::Doctor(_) => false,
+            Self::Controller(_) | Self::Doctor(_) => false,
         }
     }
 }
@@ -66,6 +73,8 @@ pub struct AgentConfig {
     pub name: String,
     /// The interface.
     pub port: PortConfig,
+    /// Who stamps.
+    pub stamping: StampingConfig,
     /// Each family was asked for, by a flag that names it: the interface must have an address of each.
     pub families_required: bool,
     /// Whom to probe and how.
@@ -85,6 +94,8 @@ pub struct ReflectConfig {
     pub name: String,
     /// The interface.
     pub port: PortConfig,
+    /// Who stamps.
+    pub stamping: StampingConfig,
     /// Each family was asked for, by a flag that names it: the interface must have an address of each.
     pub families_required: bool,
     /// Time between two reports.
@@ -151,6 +162,7 @@ pub fn validate(cli: Cli) -> Result<Command, ConfigError> {
     match cli.command {
         CommandArgs::Agent(args) => agent(args).map(Box::new).map(Command::Agent),
         CommandArgs::Reflect(args) => reflect(args).map(Box::new).map(Command::Reflect),
+        CommandArgs::Controller(args) => controller::validate(args).map(Box::new).map(Command::Controller),
         CommandArgs::Doctor(args) => doctor(args).map(Command::Doctor),
     }
 }
@@ -205,6 +217,7 @@ fn agent(args: AgentArgs) -> Result<AgentConfig, ConfigError> {
     Ok(AgentConfig {
         name: common.name,
         port: common.port,
+        stamping: common.stamping,
         families_required: common.families_required,
         core: CoreConfig {
             interval_ns,
@@ -238,6 +251,7 @@ fn reflect(args: ReflectArgs) -> Result<ReflectConfig, ConfigError> {
     let Common {
         name,
         port,
+        stamping,
         families_required,
         report_ns,
         duration_ns,
@@ -249,6 +263,7 @@ fn reflect(args: ReflectArgs) -> Result<ReflectConfig, ConfigError> {
     Ok(ReflectConfig {
         name,
         port,
+        stamping,
         families_required,
         report,
         duration,
@@ -268,6 +283,7 @@ fn doctor(args: DoctorArgs) -> Result<DoctorConfig, ConfigError> {
 struct Common {
     name: String,
     port: PortConfig,
+    stamping: StampingConfig,
     families_required: bool,
     report_ns: u64,
     duration_ns: Option<u64>,
@@ -278,7 +294,9 @@ struct Common {
 fn port(args: PortArgs, probing: bool) -> Result<Common, ConfigError> {
     check_name(&args.iface).map_err(ConfigError::Interface)?;
     let given = values::groups(&args.group)?;
+    let stamping = stamping::stamping(&args)?;
     Ok(Common {
+        stamping,
         name: match args.name {
             Some(name) => values::name(name)?,
             None => default_agent_name(&args.iface),

@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, RandomState};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use log::{debug, warn};
 
 use crate::core::agent::Agent;
-use crate::engine::ebpf::Port;
-use crate::engine::sockets::PassedUp;
+use crate::engine::any::Engine;
 use crate::host::clock::{monotonic_ns, realtime_ns};
 use crate::identity::exchange::{AnswerLimit, Exchange};
 use crate::identity::{Identity, wire};
@@ -37,11 +36,11 @@ impl Introductions {
     }
 
     /// Keeps what this agent says of itself up to date.
-    pub fn follow(&mut self, port: &Port) {
-        let clock = port.clock();
+    pub fn follow(&mut self, engine: &Engine) {
+        let clock = engine.clock();
         self.own.synchronised = clock.synchronised;
         self.own.error_ns = clock.error_ns;
-        if let Some((mode, _)) = port.attachment() {
+        if let Some((mode, _)) = engine.attachment() {
             self.own.receive = mode.to_string();
         }
     }
@@ -57,14 +56,14 @@ impl Introductions {
     }
 
     /// Sends the questions that are due.
-    pub fn ask(&mut self, port: &Port, now_ns: u64) {
+    pub fn ask(&mut self, engine: &Engine, now_ns: u64) {
         loop {
             let nonce = nonce();
             let Some(peer) = self.exchange.poll(now_ns, nonce) else {
                 return;
             };
-            let question = wire::question(&self.own, port.error_estimate(), nonce);
-            if let Some((question, sockets)) = question.zip(port.sockets(peer.is_ipv6()))
+            let question = wire::question(&self.own, engine.error_estimate(), nonce);
+            if let Some((question, sockets)) = question.zip(engine.sockets(peer.is_ipv6()))
                 && let Err(error) = sockets
                     .control
                     .try_send_to(&question, sockets.endpoint(peer, self.test_port))
@@ -74,25 +73,35 @@ impl Introductions {
         }
     }
 
-    /// Takes a packet that the programs passed up. Gives the peer that has just told who it is, and who that is.
-    pub fn take(&mut self, passed_up: &PassedUp, port: &mut Port, agent: &mut Agent) -> Option<(IpAddr, Identity)> {
-        let now_ns = monotonic_ns();
-        if passed_up.to_test_port {
-            self.answer(passed_up, port, now_ns);
-            return None;
+    /// A peer tells how many of this host's probes it has refused so far.
+    fn tell_of_refusals(&mut self, peer: IpAddr, total: u64) {
+        // What it had refused before the first answer may have been another's.
+        let before = self.refused.insert(peer, total).unwrap_or(total);
+        if total > before {
+            let more = total - before;
+            warn!(
+                "{peer} has refused {more} probes of this host: they are more than it answers; see its --rate-source"
+            );
         }
+    }
+
+    /// Takes a packet that came to the control socket. Gives the peer that has just told who it is, and who that is.
+    pub fn take(&mut self, packet: &[u8], from: SocketAddr, agent: &mut Agent) -> Option<(IpAddr, Identity)> {
         let wire::Answer {
             nonce,
             identity,
             refused,
-        } = wire::from_answer(&passed_up.packet)?;
-        if passed_up.from.port() != self.test_port {
+        } = wire::from_answer(packet)?;
+        if from.port() != self.test_port {
             return None;
         }
-        let peer = self.exchange.answered(nonce, now_ns)?;
+        let peer = self.exchange.answered(nonce, monotonic_ns())?;
         agent.set_same_clock(peer, identity.clock == self.own.clock);
         agent.set_stateful(peer, identity.stateful);
-        self.refused(peer, refused.unwrap_or(0));
+        if let Some(total) = refused {
+            agent.set_refused(peer, total);
+            self.tell_of_refusals(peer, total);
+        }
         debug!(
             "{peer} is {} ({}, {})",
             identity.name, identity.version, identity.receive
@@ -100,35 +109,23 @@ impl Introductions {
         Some((peer, identity))
     }
 
-    /// A peer tells how many of this agent's probes it has refused so far.
-    fn refused(&mut self, peer: IpAddr, total: u64) {
-        let before = self.refused.insert(peer, total).unwrap_or(0);
-        if total > before {
-            warn!(
-                "{peer} has refused {total} probes of this host: they are more than it answers; see its --rate-source"
-            );
-        }
-    }
-
-    /// Answers a question, and nothing else: whatever else comes to the test port has been counted in the kernel.
-    pub fn answer(&mut self, passed_up: &PassedUp, port: &mut Port, now_ns: u64) {
-        let receive_ns = realtime_ns();
-        let (from, v6) = (passed_up.from, passed_up.from.is_ipv6());
-        if from.port() == self.test_port || from.ip().is_multicast() || !port.policy().allows(from.ip()) {
-            return;
-        }
+    /// The answer to a question who this is; `None` if it is no such question, or there were too many. It came from `from`
+    /// at `receive_ns`, UTC.
+    pub fn answer(
+        &mut self,
+        packet: &[u8],
+        from: IpAddr,
+        receive_ns: u64,
+        engine: &Engine,
+        now_ns: u64,
+    ) -> Option<Vec<u8>> {
         let arrival = wire::Arrival {
             receive_ns,
             transmit_ns: realtime_ns(),
-            error: port.error_estimate(),
+            error: engine.error_estimate(),
         };
-        let refused = port.refused(from.ip().to_canonical()).unwrap_or_default();
-        let answer = wire::answer(&passed_up.packet, &self.own, refused, arrival).filter(|_| self.limit.allow(now_ns));
-        if let Some((answer, sockets)) = answer.zip(port.sockets(v6))
-            && let Err(error) = sockets.test.try_send_to(&answer, from)
-        {
-            debug!("cannot tell {from} who this is: {error}");
-        }
+        let refused = engine.refused(from.to_canonical());
+        wire::answer(packet, &self.own, refused, arrival).filter(|_| self.limit.allow(now_ns))
     }
 }
 

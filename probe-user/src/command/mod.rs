@@ -3,26 +3,34 @@
 mod agent;
 pub mod args;
 pub mod config;
+mod controller;
 mod doctor;
 mod introductions;
 mod reflect;
 mod reporter;
+mod responder;
 mod shutdown;
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
 use log::warn;
 
-use self::config::Command;
+use self::config::{Command, StampingConfig};
+use self::responder::Responder;
 use crate::core::event::{Families, Family};
-use crate::engine::ebpf::Port;
+use crate::engine::any::{Engine, Kind};
+use crate::engine::ebpf::{PortConfig, PortError};
 use crate::engine::sockets::PassedUp;
 use crate::host::clock::clock_identity;
 use crate::host::link::Netlink;
 use crate::host::preflight::{Facts, check};
 use crate::identity::Identity;
+
+/// What to do where the programs cannot be loaded, and nothing can be done about that.
+const WITHOUT_EBPF: &str = "without eBPF, --engine socket measures with the stamps of sockets";
 
 /// How often the interface is looked after.
 const LOOK_AFTER: Duration = Duration::from_millis(500);
@@ -32,6 +40,7 @@ pub async fn run(command: Command) -> Result<()> {
     match command {
         Command::Agent(config) => agent::run(*config).await,
         Command::Reflect(config) => reflect::run(*config).await,
+        Command::Controller(config) => controller::run(*config).await,
         Command::Doctor(config) => doctor::run(config).await,
     }
 }
@@ -40,7 +49,7 @@ pub async fn run(command: Command) -> Result<()> {
 /// missing.
 fn check_host() -> Result<()> {
     match check(&Facts::collect()?).first() {
-        Some(finding) => Err(anyhow!("{finding}")),
+        Some(finding) => Err(anyhow!("{finding}; {WITHOUT_EBPF}")),
         None => Ok(()),
     }
 }
@@ -65,24 +74,49 @@ fn families_of(addresses: &[IpAddr]) -> Families {
 }
 
 /// What this agent says of itself.
-fn identity(name: &str, port: &Port) -> Result<Identity> {
-    let clock = port.clock();
+fn identity(name: &str, engine: &Engine, stateful: bool) -> Result<Identity> {
+    let clock = engine.clock();
     Ok(Identity {
         name: name.to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        receive: port.attachment().map(|(mode, _)| mode.to_string()).unwrap_or_default(),
-        egress: "tc".to_owned(),
+        receive: engine
+            .attachment()
+            .map(|(receive, _)| receive.to_string())
+            .unwrap_or_default(),
+        egress: match engine.kind() {
+            Kind::Ebpf => "tc".to_owned(),
+            Kind::Socket => "socket".to_owned(),
+        },
         synchronised: clock.synchronised,
         error_ns: clock.error_ns,
         clock: clock_identity().context("cannot tell which clock this is")?,
-        stateful: true,
+        stateful,
+    })
+}
+
+/// What the engine and the userspace reflector have counted.
+fn counters(engine: &mut Engine, responder: &Responder) -> Result<BTreeMap<&'static str, u64>> {
+    let mut counters = engine.counters()?;
+    counters.extend(responder.counters());
+    Ok(counters)
+}
+
+/// Opens the interface as the command line has it.
+async fn open(port: PortConfig, stamping: &StampingConfig) -> Result<Engine> {
+    if stamping.kind == Kind::Ebpf {
+        check_host()?;
+    }
+    let opened = Engine::open(port, stamping.kind, stamping.key.clone()).await;
+    opened.map_err(|error| match error {
+        PortError::Object(_) => anyhow!("{error}; {WITHOUT_EBPF}"),
+        error => error.into(),
     })
 }
 
 /// Waits for a packet that is not for the kernel programs, on either IP version's sockets. Cancel safe.
-async fn passed_up(port: &Port) -> PassedUp {
+async fn passed_up(engine: &Engine) -> PassedUp {
     let receive = async |v6| {
-        let Some(sockets) = port.sockets(v6) else {
+        let Some(sockets) = engine.sockets(v6) else {
             return std::future::pending().await;
         };
         loop {

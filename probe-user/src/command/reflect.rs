@@ -6,22 +6,23 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 use super::config::ReflectConfig;
 use super::introductions::Introductions;
 use super::reporter::Reporter;
+use super::responder::Responder;
 use super::shutdown::Shutdown;
-use super::{LOOK_AFTER, addresses_of, check_host, families_of, identity, passed_up};
-use crate::engine::ebpf::Port;
-use crate::host::clock::monotonic_ns;
+use super::{LOOK_AFTER, addresses_of, counters, families_of, identity, open, passed_up};
+use crate::engine::sockets::PassedUp;
 use crate::host::privileges::reduce;
 
 /// Answers until the duration is over or a signal comes, and reports what the programs counted.
 pub async fn run(mut config: ReflectConfig) -> Result<()> {
-    check_host()?;
     let mut reporter = Reporter::open(&config.output)?;
     config.limit_to(families_of(&addresses_of(&config.port.interface).await?));
     let mut shutdown = Shutdown::new().context("cannot catch signals")?;
-    let (mut port, _ring) = Port::open(config.port.clone()).await?;
-    let mut introductions = Introductions::new(identity(&config.name, &port)?, config.port.test_port);
-    let privileges = reduce(config.user.as_deref(), config.port.test_port)?;
-    reporter.start(&config, &port, privileges)?;
+    let mut engine = open(config.port.clone(), &config.stamping).await?;
+    let own = identity(&config.name, &engine, !config.stamping.stateless)?;
+    let mut introductions = Introductions::new(own, config.port.test_port);
+    let mut responder = Responder::new(&config.port, &config.stamping, &engine);
+    let privileges = reduce(config.user.as_deref(), engine.kind(), config.port.test_port)?;
+    reporter.start(&config, &engine, privileges)?;
 
     let mut look_after = interval_at(Instant::now() + LOOK_AFTER, LOOK_AFTER);
     look_after.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -37,15 +38,20 @@ pub async fn run(mut config: ReflectConfig) -> Result<()> {
         tokio::select! {
             () = shutdown.requested() => break,
             () = &mut over => break,
-            _ = report.tick() => reporter.counters(&port.counters()?)?,
+            _ = report.tick() => reporter.counters(&counters(&mut engine, &responder)?)?,
             _ = look_after.tick() => {
-                for event in port.poll().await {
+                for event in engine.poll().await {
                     reporter.port_event(&config.port.interface, &event)?;
                 }
-                introductions.follow(&port);
+                introductions.follow(&engine);
+                responder.follow(&engine);
             }
-            packet = passed_up(&port) => introductions.answer(&packet, &mut port, monotonic_ns()),
+            passed_up = passed_up(&engine) => {
+                if let PassedUp::TestPort { packet, received } = passed_up {
+                    responder.answer(packet, &received, &engine, &mut introductions);
+                }
+            }
         }
     }
-    Ok(reporter.end(&[], &port.counters()?)?)
+    Ok(reporter.end(&[], &counters(&mut engine, &responder)?)?)
 }

@@ -11,8 +11,9 @@ use self::subject::Subject;
 use super::config::OutputConfig;
 use crate::core::event::{Event, Found};
 use crate::core::report::Report;
+use crate::engine::any::{Engine, Kind, Receive};
+use crate::engine::ebpf::PortEvent;
 use crate::engine::ebpf::plan::ReceiveMode;
-use crate::engine::ebpf::{Port, PortEvent};
 use crate::host::clock::{monotonic_ns, realtime_ns};
 use crate::host::privileges::Privileges;
 use crate::identity::Identity;
@@ -29,6 +30,7 @@ const WALL_CLOCK_STEP_NS: u128 = 1_000_000;
 pub struct Reporter {
     output: Output,
     samples: Option<Samples>,
+    engine: model::Engine,
     attach: model::Attach,
     peers: BTreeMap<IpAddr, Identity>,
     downs: Downs,
@@ -42,6 +44,7 @@ impl Reporter {
         Ok(Self {
             output: Output::open(config.format, config.output.as_deref())?,
             samples: config.samples.as_deref().map(Samples::create).transpose()?,
+            engine: model::Engine::Ebpf,
             attach: model::Attach {
                 egress: None,
                 receive: model::AttachMode::Tc,
@@ -57,7 +60,7 @@ impl Reporter {
     pub fn start<'a>(
         &mut self,
         subject: impl Into<Subject<'a>>,
-        port: &Port,
+        engine: &Engine,
         privileges: Privileges,
     ) -> Result<(), OutputError> {
         let Subject {
@@ -67,10 +70,16 @@ impl Reporter {
             timeout_ns,
             peers,
             group_probes,
+            authenticated,
         } = subject.into();
-        let (receive, reason) = port.attachment().unwrap_or((ReceiveMode::Tc, ""));
+        let (receive, reason) = engine.attachment().unwrap_or((Receive::Program(ReceiveMode::Tc), ""));
+        self.engine = engine.kind().into();
+        let egress = match engine.kind() {
+            Kind::Ebpf => model::AttachMode::Tc,
+            Kind::Socket => model::AttachMode::Socket,
+        };
         self.attach = model::Attach {
-            egress: config.probing.then_some(model::AttachMode::Tc),
+            egress: config.probing.then_some(egress),
             receive: receive.into(),
         };
         self.output.export(&model::Event::Start(model::Start {
@@ -78,18 +87,19 @@ impl Reporter {
             interface: config.interface.clone(),
             attach: self.attach,
             attach_reason: reason.to_owned(),
-            engine: model::Engine::Ebpf,
-            clock: port.clock().into(),
+            engine: self.engine,
+            authenticated,
+            clock: engine.clock().into(),
             kernel: kernel_release(),
             name: name.to_owned(),
-            addresses: port.addresses(),
+            addresses: engine.addresses(),
             port: config.test_port,
             groups: config.groups.clone(),
             peers: peers.to_vec(),
             group_probes,
             interval_ns,
             timeout_ns,
-            allowed: port.policy().prefixes().map(|prefix| prefix.to_string()).collect(),
+            allowed: engine.policy().prefixes().map(|prefix| prefix.to_string()).collect(),
             rate: config.answering.rates.port,
             rate_source: config.answering.rates.source,
             rate_group: config.answering.rates.group,
@@ -119,7 +129,7 @@ impl Reporter {
             PortEvent::Deleted => change(model::InterfaceEvent::Deleted),
             PortEvent::Back => change(model::InterfaceEvent::Back),
             PortEvent::Reattached { mode, reason } => {
-                self.attach.receive = (*mode).into();
+                self.attach.receive = model::AttachMode::from(*mode);
                 model::Event::Attach(model::AttachChange {
                     receive: self.attach.receive,
                     reason: reason.clone(),
@@ -140,6 +150,11 @@ impl Reporter {
             Event::PeerDown { peer, found } => {
                 self.downs.down(peer, monotonic_ns());
                 self.peer(model::PeerEvent::Down, peer, found)
+            }
+            Event::ClockStep { peer, by_ns } => {
+                let time = now();
+                self.output
+                    .export(&model::Event::Clock(model::ClockStep { peer, by_ns, time }))
             }
             Event::Window(report) => {
                 self.windows.push(*report);
@@ -227,6 +242,7 @@ impl Reporter {
         let result = |report: &Report| {
             let context = Context {
                 utc,
+                engine: self.engine,
                 attach: self.attach,
                 peer: self.peers.get(&report.peer),
                 downtime: self.downs.during(report.peer, report.start_ns, report.end_ns),

@@ -7,7 +7,7 @@ use super::event::{Config, Destination, Event, Family, Found, Transmit};
 use super::peers::{Group, GroupProbe, Numbers, Unicast};
 use super::report::{Path, Report};
 use super::schedule::Schedule;
-use super::session::GRACE_NS;
+use super::session::{ClockOwner, GRACE_NS};
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 
@@ -190,6 +190,21 @@ impl Agent {
         }
     }
 
+    /// The wall clock of this host was stepped.
+    pub fn own_clock_stepped(&mut self, by_ns: i64) {
+        let sessions = self.peers.iter_mut().flat_map(Peer::sessions);
+        sessions.for_each(|(_, session)| session.clock_stepped(ClockOwner::ThisHost));
+        self.events.push_back(Event::ClockStep { peer: None, by_ns });
+    }
+
+    /// The peer's policy has refused `total` probes of this host since the peer began, as it tells. What it had refused
+    /// when it told for the first time was not asked by this agent, as far as that can be known.
+    pub fn set_refused(&mut self, peer: IpAddr, total: u64) {
+        if let Some(&place) = self.by_address.get(&peer) {
+            self.peers[place].set_refused(total);
+        }
+    }
+
     /// No more probes; those sent are waited for.
     pub fn stop_sending(&mut self) {
         self.stopped = true;
@@ -209,6 +224,7 @@ impl Agent {
         self.stop_sending();
         let mut summaries = Vec::new();
         for peer in &mut self.peers {
+            peer.share_refused();
             for (_, session) in peer.sessions() {
                 session.end(now_ns);
                 summaries.push(session.summary(now_ns));

@@ -1,30 +1,29 @@
 //! On which way probes were lost, told from the counter that a stateful reflector keeps of the probes it answered.
 //!
-//! An answered probe is an *anchor* if every probe answered before it has a smaller counter and every probe answered
-//! after it a larger one. Between two anchors A and B, with S probes sent, a counter that advanced by D, and R
-//! distinct counters received, X of them on replies beyond the first to a probe:
-//!
-//! * forward loss = S − (D − X): what was sent and did not reach the reflector;
-//! * backward loss = D − R: what the reflector answered and did not come back.
-//!
-//! A probe sent after B's reply was received cannot have overtaken B. So B is judged when every probe sent before
-//! that is resolved, and a counter that falls back on a later one is a reflector that began anew (a restart, or the
-//! session was evicted from its table): nothing is claimed across it. Nor is anything claimed before the first
-//! anchor, after the last one, or for a reflector that may be stateless and only copy the sender's number.
-//!
-//! A probe that overtakes an anchor and whose own reply is then lost makes the span before it look wrong by one and
-//! the span after it wrong by one the other way. Each span's two losses must therefore be ≥ 0 and add up to its lost
-//! probes; where they do not, the span is joined with those before it until they do. Where a late or an additional
-//! reply shows that a span was wrong, its claims and all since are withdrawn, and the next anchor judges them again.
+//! 1. Each reply carries a counter, so each counter that no reply carried is a probe that arrived and whose reply did
+//!    not come back.
+//! 2. An answered probe is *in order* if every probe answered before it has a smaller counter and every probe answered
+//!    after it a larger one. It becomes an *anchor* once no probe is pending that could have overtaken it (all that
+//!    were sent before its reply was received are resolved), unless a lost one is so near that it may have crossed it:
+//!    as near as the network was seen to reorder lately.
+//! 3. Between two anchors, the counters that no reply carried (less those whose samples were collected by nobody) were
+//!    lost backward; the other lost probes were lost forward. Should either number be negative, a lost probe has crossed
+//!    an anchor: the older anchor is given up, and the span grows until its numbers make sense; if they never do, nothing is claimed.
+//! 4. A counter that falls back on a probe sent after the larger one was received is a reflector that began anew (it
+//!    restarted, or the session was evicted from its table). Nothing is claimed across that, before the first anchor,
+//!    or after the last.
+//! 5. A reply that comes late, or once more with another counter, adds to what is known: all that was concluded since
+//!    the last anchor before it is forgotten and concluded again. A claim so depends on what is known, not on when
+//!    it was learnt.
 //!
 //! What it cannot see: a probe that the network duplicated on the way forward and whose second reply was lost; a lost
-//! probe that had overtaken the very first anchor; and a reflector that restarted and counted past its old counter
-//! within one round trip.
+//! probe that crossed the very first or the newest anchor; and a reflector that began anew unseen, after
+//! [`YOUNG`] answers and more, because all its replies were lost until it had counted past its old counter.
 
-use super::history::{History, State};
+use super::history::{Anchor, History, Probe, State};
 use super::sequence::ahead;
 use super::window::Ledger;
-use span::{Mark, Span};
+use span::{Mark, Span, Verdict};
 use std::collections::VecDeque;
 
 mod span;
@@ -32,11 +31,17 @@ mod span;
 /// Spans joined before a contradiction is left to the next anchor.
 const JOINED_SPANS: usize = 16;
 
-/// Anchors in a row that contradict the one before, after which the reflector is taken to have begun anew.
+/// Anchors in a row that contradict those before, after which the reflector is taken to have begun anew.
 const PATIENCE: u32 = 32;
 
+/// For how long the network is expected to reorder again as it did.
+const REORDERS_AGAIN_NS: u64 = 10_000_000_000;
+
 /// Counters of additional replies remembered. More at a time is a loop in the network, where no count is to be trusted.
-const EXTRA_COUNTERS: usize = 256;
+const COPIES: usize = 256;
+
+/// A counter below this may have been passed again, unseen, since the reflector began anew.
+const YOUNG: u32 = 64;
 
 /// The way on which a probe was lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +52,14 @@ pub(super) enum Way {
     Backward,
 }
 
+/// A reply beyond the first to its probe, with a counter of its own: the probe was duplicated on the way forward.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Duplicate {
+    slot: u64,
+    counter: u32,
+    received_ns: u64,
+}
+
 /// Places the losses of one session.
 #[derive(Debug, Default)]
 pub(super) struct Direction {
@@ -54,16 +67,19 @@ pub(super) struct Direction {
     stateful: bool,
     /// The next slot to look at.
     scanned: u64,
-    /// The answered probe with the highest counter since the reflector began.
+    /// Slots below are not looked at again.
+    floor: u64,
+    /// The probe in order, or out of it, with the highest counter since the reflector began.
     highest: Option<Mark>,
-    /// Probes that are anchors unless a smaller counter shows up behind them; counters ascend.
+    /// Probes in order so far that are not anchors yet; counters ascend.
     candidates: VecDeque<Mark>,
     /// The newest anchor.
     anchor: Option<Mark>,
-    /// Slot of the first anchor since the reflector began.
-    first_anchor: u64,
-    /// Counters of replies beyond the first to their probe, since the reflector began.
-    extra: Vec<u32>,
+    /// How far apart two probes were sent of which the later one was the first to arrive, at most, and when it was.
+    reordering: Option<(u64, u64)>,
+    /// The reflector has counted to [`YOUNG`] since it began.
+    mature: bool,
+    copies: Vec<Duplicate>,
     /// Probes after the newest anchor that are forgotten.
     forgotten: Span,
     /// Anchors refused in a row.
@@ -73,17 +89,9 @@ pub(super) struct Direction {
 impl Direction {
     /// Whether the reflector keeps a counter of its own, as its identity tells or as a reply proved.
     pub(super) fn set_stateful(&mut self, stateful: bool, history: &mut History, ledger: &mut Ledger) {
-        if self.stateful == stateful {
-            return;
-        }
-        self.stateful = stateful;
-        let Some(newest) = self.anchor else { return };
-        let mut end = Some(newest);
-        while let Some(to) = end.filter(|to| to.slot > self.first_anchor) {
-            end = self.anchor_before(history, to.slot);
-            if let Some(from) = end {
-                self.place_again(from, to, history, ledger);
-            }
+        if std::mem::replace(&mut self.stateful, stateful) != stateful {
+            self.conclude_again_from(None, history, ledger);
+            self.advance(history, ledger);
         }
     }
 
@@ -98,32 +106,28 @@ impl Direction {
     }
 
     /// A probe needed no longer, or one too many, leaves the history.
-    pub(super) fn forget(&mut self, slot: u64, state: State) {
+    pub(super) fn forget(&mut self, slot: u64, probe: &Probe) {
         if self.anchor.is_some_and(|anchor| slot > anchor.slot) {
-            self.forgotten.add(state, true);
+            self.forgotten.add(probe);
         }
+        let after_anchor = |counter| self.anchor.is_some_and(|anchor| ahead(counter, anchor.counter) > 0);
+        let leaving = self.copies.extract_if(.., |copy| copy.slot <= slot);
+        self.forgotten.seen += leaving.filter(|copy| after_anchor(copy.counter)).count() as u64;
     }
 
     /// Looks at the probes resolved since the last call and places what losses it can.
     pub(super) fn advance(&mut self, history: &mut History, ledger: &mut Ledger) {
+        self.scanned = self.scanned.max(history.start());
         while let Some(&probe) = history.get(self.scanned) {
             if probe.state == State::Pending {
                 break;
             }
-            if probe.after_gap {
-                self.begin_anew();
+            if !self.stateful && probe.counter.is_some_and(|counter| counter != probe.index as u32) {
+                self.stateful = true;
+                self.conclude_again_from(None, history, ledger);
+                continue;
             }
-            if let (State::Answered, Some(counter)) = (probe.state, probe.counter) {
-                if counter != probe.index as u32 {
-                    self.set_stateful(true, history, ledger);
-                }
-                let mark = Mark {
-                    slot: self.scanned,
-                    counter,
-                    received_ns: probe.received_ns,
-                };
-                self.consider(mark, probe.sent_ns);
-            }
+            self.look_at(self.scanned, &probe);
             self.scanned += 1;
         }
         let open_since = history.oldest_pending().map_or(u64::MAX, |(_, probe)| probe.sent_ns);
@@ -132,55 +136,106 @@ impl Direction {
         }
     }
 
-    /// The probe at `slot`, lost before, was answered after its time: what was said of its neighbours may be wrong.
-    pub(super) fn late(&mut self, slot: u64, history: &mut History, ledger: &mut Ledger) {
-        self.place_again_around(slot, history, ledger);
+    /// The probe at `slot` was answered after its time, or once more with another counter than before: what was
+    /// concluded near it may be wrong.
+    pub(super) fn learnt(&mut self, slot: u64, counter: u32, history: &mut History, ledger: &mut Ledger) {
+        if slot < self.floor {
+            withdraw(history.start(), history, ledger);
+        }
+        if slot >= self.scanned {
+            return;
+        }
+        let base = match self.anchor {
+            Some(newest) if newest.slot < slot && ahead(counter, newest.counter) > 0 => Some(newest),
+            _ => self
+                .anchors(history, slot)
+                .find(|anchor| ahead(counter, anchor.counter) > 0),
+        };
+        self.conclude_again_from(base, history, ledger);
     }
 
     /// The probe at `slot` was answered once more, with another counter than before.
-    pub(super) fn additional(&mut self, slot: u64, counter: u32, history: &mut History, ledger: &mut Ledger) {
-        if self.extra.contains(&counter) {
+    pub(super) fn copied(
+        &mut self,
+        slot: u64,
+        counter: u32,
+        received_ns: u64,
+        history: &mut History,
+        ledger: &mut Ledger,
+    ) {
+        if self
+            .copies
+            .iter()
+            .any(|copy| (copy.slot, copy.counter) == (slot, counter))
+        {
             return;
         }
-        if self.extra.len() == EXTRA_COUNTERS {
-            self.drop_old_extra(history);
-        }
-        if self.extra.len() == EXTRA_COUNTERS {
-            self.begin_anew();
+        if self.copies.len() < COPIES {
+            self.copies.push(Duplicate {
+                slot,
+                counter,
+                received_ns,
+            });
+            self.learnt(slot, counter, history, ledger);
             return;
         }
-        self.extra.push(counter);
-        if let Some(end) = self.span_of_counter(slot, counter, history) {
-            self.place_again_around(end, history, ledger);
-        }
-    }
-
-    /// Counters below every remembered anchor cannot matter any more.
-    fn drop_old_extra(&mut self, history: &History) {
-        let Some(oldest) = (history.start()..history.end()).find_map(|slot| Mark::anchor(history, slot)) else {
-            return;
-        };
-        self.extra.retain(|&counter| ahead(counter, oldest.counter) > 0);
+        self.learnt(slot, counter, history, ledger);
+        self.copies.clear();
+        self.begin_anew();
+        self.floor = history.end();
+        self.scanned = self.floor;
     }
 
     /// Nothing that was counted before can be compared with what comes.
     fn begin_anew(&mut self) {
-        *self = Direction {
-            stateful: self.stateful,
-            scanned: self.scanned,
-            ..Direction::default()
-        };
+        self.highest = None;
+        self.anchor = None;
+        self.mature = false;
+        self.candidates.clear();
+        self.forgotten = Span::default();
+        self.refused = 0;
     }
 
-    /// An answered probe is a candidate if none before it has a larger counter, and ends the candidacy of those that do.
-    fn consider(&mut self, mark: Mark, sent_ns: u64) {
-        if let Some(highest) = self.highest.filter(|highest| ahead(mark.counter, highest.counter) <= 0) {
-            if sent_ns < highest.received_ns {
-                while self
-                    .candidates
-                    .pop_back_if(|candidate| ahead(mark.counter, candidate.counter) <= 0)
-                    .is_some()
-                {}
+    /// Forgets what was concluded since `base`, or at all.
+    fn conclude_again_from(&mut self, base: Option<Mark>, history: &mut History, ledger: &mut Ledger) {
+        let forgotten = std::mem::take(&mut self.forgotten);
+        let is_newest = base.is_some() && base.map(|base| base.slot) == self.anchor.map(|newest| newest.slot);
+        self.begin_anew();
+        if is_newest {
+            self.forgotten = forgotten;
+        }
+        self.anchor = base;
+        self.highest = base;
+        self.mature = base.is_some_and(|base| base.counter >= YOUNG);
+        self.scanned = base.map_or(self.floor, |base| base.slot + 1).max(history.start());
+        withdraw(self.scanned, history, ledger);
+    }
+
+    /// Takes note of one resolved probe.
+    fn look_at(&mut self, slot: u64, probe: &Probe) {
+        // A sample that got lost had a counter; a later reply to the same probe may or may not carry that one.
+        if probe.after_gap || (probe.state == State::CollectorLost && probe.counter.is_some()) {
+            self.begin_anew();
+        }
+        let Some(counter) = probe.counter else { return };
+        let mut copies = self.copies.iter().filter(|copy| copy.slot == slot).peekable();
+        if copies.peek().is_some() {
+            // Which of its arrivals is out of place, the others cannot tell: it ends candidacies, and has none.
+            let counters = copies.map(|copy| copy.counter).chain([counter]);
+            let lowest = counters.min_by_key(|&other| ahead(other, counter));
+            self.end_candidacies(lowest.unwrap_or(counter));
+            return;
+        }
+        let mark = Mark {
+            slot,
+            counter,
+            sent_ns: probe.sent_ns,
+            received_ns: probe.received_ns,
+        };
+        if let Some(highest) = self.highest.filter(|highest| ahead(counter, highest.counter) <= 0) {
+            if probe.sent_ns < highest.received_ns {
+                self.note_reordering(highest.sent_ns.abs_diff(probe.sent_ns), probe.sent_ns);
+                self.end_candidacies(counter);
                 return;
             }
             self.begin_anew();
@@ -189,99 +244,98 @@ impl Direction {
         self.candidates.push_back(mark);
     }
 
-    /// Makes a candidate the newest anchor, if the losses since the last one add up.
+    fn note_reordering(&mut self, extent_ns: u64, at_ns: u64) {
+        let (longest_ns, _) = self.reordering(at_ns).unwrap_or_default();
+        self.reordering = Some((longest_ns.max(extent_ns), at_ns));
+    }
+
+    fn reordering(&self, at_ns: u64) -> Option<(u64, u64)> {
+        self.reordering
+            .filter(|(_, seen_ns)| at_ns.abs_diff(*seen_ns) <= REORDERS_AGAIN_NS)
+    }
+
+    /// Whether a probe without a reply was sent so near that it may have arrived on the other side of `mark`.
+    fn may_be_crossed(&self, mark: Mark, history: &History) -> bool {
+        let Some((extent_ns, _)) = self.reordering(mark.sent_ns) else {
+            return false;
+        };
+        let near = |slot: &u64| {
+            let probe = history.get(*slot);
+            probe.is_some_and(|probe| probe.sent_ns.abs_diff(mark.sent_ns) <= extent_ns)
+        };
+        let is_silent = |slot: u64| history.get(slot).is_some_and(Probe::is_silent);
+        (mark.slot + 1..).take_while(near).any(is_silent) || (0..mark.slot).rev().take_while(near).any(is_silent)
+    }
+
+    /// Something sent later has `counter`: what has a larger one is not in order.
+    fn end_candidacies(&mut self, counter: u32) {
+        let overtaken = |candidate: &mut Mark| ahead(counter, candidate.counter) <= 0;
+        while self.candidates.pop_back_if(overtaken).is_some() {}
+    }
+
+    /// Makes a candidate the newest anchor, if the losses since the last one make sense.
     fn judge(&mut self, mark: Mark, history: &mut History, ledger: &mut Ledger) {
-        let Some(mut from) = self.anchor else {
-            self.first_anchor = mark.slot;
-            self.make_anchor(mark, history);
+        if self.may_be_crossed(mark, history) {
+            return;
+        }
+        let Some(newest) = self.anchor else {
+            self.make_anchor(mark, Anchor::First, history);
             return;
         };
+        let mut from = newest;
         for _ in 0..=JOINED_SPANS {
-            let mut span = Span::between(from, mark, history, &self.extra);
-            span.join(self.forgotten);
-            if let Some((forward, backward)) = span.losses() {
-                for slot in from.slot + 1..mark.slot {
-                    if let Some(probe) = history.get_mut(slot) {
-                        probe.anchor = false;
-                    }
+            let span = Span::between(from, mark, self.forgotten, history, &self.copies);
+            match span.verdict(from.counter, self.mature) {
+                Verdict::Losses { forward, backward } => {
+                    clear_anchors(from.slot + 1, history);
+                    self.place(from, mark, (forward, backward), history, ledger);
+                    self.make_anchor(mark, Anchor::Next, history);
+                    return;
                 }
-                self.place(from, mark, (forward, backward), history, ledger);
-                self.make_anchor(mark, history);
-                return;
+                Verdict::BegunAnew if from.slot == newest.slot => {
+                    self.make_anchor(mark, Anchor::First, history);
+                    return;
+                }
+                Verdict::BegunAnew | Verdict::Contradiction => {}
             }
-            match self.anchor_before(history, from.slot) {
+            match self.anchor_before(from.slot, history) {
                 Some(before) => from = before,
                 None => break,
             }
         }
+        // Some anchor of these was crossed, and nothing tells which.
+        withdraw(from.slot + 1, history, ledger);
+        self.anchor = Some(from);
         self.refused += 1;
         if self.refused > PATIENCE {
-            self.begin_anew();
+            self.make_anchor(mark, Anchor::First, history);
         }
     }
 
-    fn make_anchor(&mut self, mark: Mark, history: &mut History) {
+    fn make_anchor(&mut self, mark: Mark, kind: Anchor, history: &mut History) {
         if let Some(probe) = history.get_mut(mark.slot) {
-            probe.anchor = true;
+            probe.anchor = kind;
         }
         self.anchor = Some(mark);
+        self.mature |= mark.counter >= YOUNG;
         self.forgotten = Span::default();
         self.refused = 0;
     }
 
-    /// The anchor before `slot`, not before the reflector began.
-    fn anchor_before(&self, history: &History, slot: u64) -> Option<Mark> {
-        let first = self.first_anchor.max(history.start());
-        (first..slot).rev().find_map(|slot| Mark::anchor(history, slot))
+    /// The anchor before that at `slot`, since the reflector began.
+    fn anchor_before(&self, slot: u64, history: &History) -> Option<Mark> {
+        let is_first = history.get(slot).is_none_or(|probe| probe.anchor == Anchor::First);
+        self.anchors(history, slot).next().filter(|_| !is_first)
     }
 
-    /// The anchor that ends the span in which `counter` lies, if it is settled; `slot` is somewhere near.
-    fn span_of_counter(&self, slot: u64, counter: u32, history: &History) -> Option<u64> {
-        let newest = self.anchor?;
-        let reaches = |mark: &Mark| ahead(mark.counter, counter) >= 0;
-        let mut end = (slot.max(self.first_anchor)..=newest.slot)
-            .filter_map(|slot| Mark::anchor(history, slot))
-            .find(reaches)?;
-        while let Some(before) = self.anchor_before(history, end.slot).filter(reaches) {
-            end = before;
-        }
-        Some(end.slot)
+    /// The anchors before `slot`, newest first.
+    fn anchors(&self, history: &History, slot: u64) -> impl Iterator<Item = Mark> {
+        let oldest = self.floor.max(history.start());
+        (oldest..slot).rev().filter_map(|slot| Mark::anchor(history, slot))
     }
 
-    /// Places the losses of the settled span in which `slot` lies once more.
-    fn place_again_around(&mut self, slot: u64, history: &mut History, ledger: &mut Ledger) {
-        let Some(newest) = self.anchor.filter(|anchor| slot <= anchor.slot) else {
-            return;
-        };
-        let Some(from) = self.anchor_before(history, slot) else {
-            return;
-        };
-        let end = (slot..=newest.slot).find_map(|slot| Mark::anchor(history, slot));
-        self.place_again(from, end.unwrap_or(newest), history, ledger);
-    }
-
-    fn place_again(&mut self, from: Mark, to: Mark, history: &mut History, ledger: &mut Ledger) {
-        let span = Span::between(from, to, history, &self.extra);
-        match span.losses() {
-            Some(losses) => self.place_remembered(from, to, losses, history, ledger),
-            None => self.withdraw(from, history, ledger),
-        }
-    }
-
-    /// Makes `anchor` the newest again: what came after is unknown until the next anchor.
-    fn withdraw(&mut self, anchor: Mark, history: &mut History, ledger: &mut Ledger) {
-        let Some(newest) = self.anchor.replace(anchor) else {
-            return;
-        };
-        place_each(anchor, newest, || None, history, ledger);
-        for slot in anchor.slot + 1..=newest.slot {
-            if let Some(probe) = history.get_mut(slot) {
-                probe.anchor = false;
-            }
-        }
-    }
-
-    /// Writes down the losses of a span, the forgotten probes first.
+    /// Writes down the losses of a span, the forgotten probes first. Where there are losses on both ways, which probe
+    /// was lost on which is not known: forward comes first.
     fn place(
         &mut self,
         from: Mark,
@@ -290,42 +344,49 @@ impl Direction {
         history: &mut History,
         ledger: &mut Ledger,
     ) {
-        let forgotten_forward = forward.min(self.forgotten.lost);
-        let forgotten_backward = self.forgotten.lost - forgotten_forward;
-        if self.stateful {
-            ledger.place_forgotten(forgotten_forward, forgotten_backward);
+        if !self.stateful {
+            return;
         }
-        let remaining = (forward - forgotten_forward, backward - forgotten_backward);
-        self.place_remembered(from, to, remaining, history, ledger);
-    }
-
-    /// Where a span has losses on both ways, which probe was lost on which is not known: forward comes first.
-    fn place_remembered(
-        &mut self,
-        from: Mark,
-        to: Mark,
-        (mut forward, _): (u64, u64),
-        history: &mut History,
-        ledger: &mut Ledger,
-    ) {
-        let stateful = self.stateful;
-        let way = || {
-            let way = if forward > 0 { Way::Forward } else { Way::Backward };
-            forward = forward.saturating_sub(1);
-            stateful.then_some(way)
-        };
-        place_each(from, to, way, history, ledger);
+        let forgotten_forward = forward.min(self.forgotten.lost);
+        let forgotten_backward = backward.min(self.forgotten.lost - forgotten_forward);
+        ledger.place_forgotten(forgotten_forward, forgotten_backward);
+        let mut forward = forward - forgotten_forward;
+        for slot in from.slot + 1..to.slot {
+            if is_lost(history, slot) {
+                let way = if forward > 0 { Way::Forward } else { Way::Backward };
+                forward = forward.saturating_sub(1);
+                place(slot, Some(way), history, ledger);
+            }
+        }
     }
 }
 
-fn place_each(from: Mark, to: Mark, mut way: impl FnMut() -> Option<Way>, history: &mut History, ledger: &mut Ledger) {
-    for slot in from.slot + 1..to.slot {
-        if let Some(probe) = history.get_mut(slot)
-            && let State::Lost(old) = probe.state
-        {
-            let new = way();
-            probe.state = State::Lost(new);
-            ledger.place(probe.window, old, new);
+fn is_lost(history: &History, slot: u64) -> bool {
+    history
+        .get(slot)
+        .is_some_and(|probe| matches!(probe.state, State::Lost(_)))
+}
+
+/// Moves the loss at `slot`, if it is one, to `way`.
+fn place(slot: u64, way: Option<Way>, history: &mut History, ledger: &mut Ledger) {
+    if let Some(probe) = history.get_mut(slot)
+        && let State::Lost(before) = probe.state
+    {
+        probe.state = State::Lost(way);
+        ledger.place(probe.window, before, way);
+    }
+}
+
+/// From `slot` on, nothing is known of any loss.
+fn withdraw(slot: u64, history: &mut History, ledger: &mut Ledger) {
+    clear_anchors(slot, history);
+    (slot..history.end()).for_each(|slot| place(slot, None, history, ledger));
+}
+
+fn clear_anchors(from: u64, history: &mut History) {
+    for slot in from..history.end() {
+        if let Some(probe) = history.get_mut(slot) {
+            probe.anchor = Anchor::No;
         }
     }
 }

@@ -125,6 +125,13 @@ pub enum Event {
         /// What became of the probe.
         outcome: Outcome,
     },
+    /// A wall clock was stepped. Round-trip delays do not rest on it; one-way delays do.
+    ClockStep {
+        /// The peer whose clock it is; `None` for this host's.
+        peer: Option<IpAddr>,
+        /// By how much; positive if it went forward.
+        by_ns: i64,
+    },
     /// A finished window of one peer and path.
     Window(Box<Report>),
 }

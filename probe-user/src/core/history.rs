@@ -30,16 +30,36 @@ pub(super) struct Probe {
     /// Number of the window in which it was sent.
     pub(super) window: u64,
     pub(super) state: State,
-    /// When its first reply was received (T4), if one was.
+    /// When its first reply was received (T4), in time or late, if one was.
     pub(super) received_ns: u64,
     /// The reflector's counter in its first reply, in time or late.
     pub(super) counter: Option<u32>,
     /// Round-trip delay, if it has one.
     pub(super) rtt_ns: Option<i64>,
+    /// It was answered more than once.
+    pub(super) duplicated: bool,
     /// Sequence numbers before it were sent that this session did not measure.
     pub(super) after_gap: bool,
-    /// The direction of loss is settled up to here.
-    pub(super) anchor: bool,
+    /// Whether losses are placed up to here.
+    pub(super) anchor: Anchor,
+}
+
+impl Probe {
+    /// Whether it may have arrived, or not, and no reply tells when.
+    pub(super) fn is_silent(&self) -> bool {
+        matches!(self.state, State::Lost(_) | State::CollectorLost) && self.counter.is_none()
+    }
+}
+
+/// Whether the reflector's counter is trusted at a probe, to place losses before and after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Anchor {
+    /// It is not.
+    No,
+    /// From here on: what it was before cannot be compared.
+    First,
+    /// It is.
+    Next,
 }
 
 /// Probes in the order in which they were sent.
@@ -70,8 +90,9 @@ impl History {
             received_ns: 0,
             counter: None,
             rtt_ns: None,
+            duplicated: false,
             after_gap: newest.is_some_and(|newest| index != newest + 1),
-            anchor: false,
+            anchor: Anchor::No,
         });
         Some(self.end() - 1)
     }

@@ -1,9 +1,11 @@
 //! Whom the agent measures: the peers, the groups in which they show themselves, and the numbers of their probes.
 
+use super::clock_fit::{ClockFit, Estimate};
 use super::event::{Family, Found};
+use super::observation::Reply;
 use super::report::Path;
 use super::sequence::ahead;
-use super::session::Session;
+use super::session::{ClockOwner, Session};
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
@@ -91,6 +93,17 @@ pub struct Peer {
     pub(super) in_group: bool,
     same_clock: bool,
     stateful: Option<bool>,
+    clock: ClockFit,
+    refused: Option<Refused>,
+}
+
+/// Probes refused, as the peer tells.
+#[derive(Debug, Clone, Copy)]
+struct Refused {
+    /// What it told last.
+    told: u64,
+    /// Of this agent's probes.
+    ours: u64,
 }
 
 impl Peer {
@@ -105,6 +118,8 @@ impl Peer {
             in_group: false,
             same_clock: false,
             stateful: None,
+            clock: ClockFit::default(),
+            refused: None,
         }
     }
 
@@ -166,6 +181,42 @@ impl Peer {
         self.same_clock = same_clock;
         self.sessions()
             .for_each(|(_, session)| session.set_same_clock(same_clock));
+    }
+
+    /// A total that falls is that of a peer that began anew.
+    pub(super) fn set_refused(&mut self, total: u64) {
+        let refused = self.refused.get_or_insert(Refused { told: total, ours: 0 });
+        refused.ours += total.checked_sub(refused.told).unwrap_or(total);
+        refused.told = total;
+    }
+
+    /// Tells the sessions how many of their probes were refused. The peer counts both paths in one: unicast comes
+    /// first, as far as its losses go.
+    pub(super) fn share_refused(&mut self) {
+        let Some(Refused { mut ours, .. }) = self.refused else {
+            return;
+        };
+        for (_, session) in self.sessions() {
+            session.set_refused(Some(ours));
+            let taken = session.summary(0).patterns.lost_refused.unwrap_or_default();
+            ours -= taken;
+        }
+    }
+
+    /// What of the peer's clock `reply` may be judged by; nothing where both ends read one clock.
+    pub(super) fn clock_for(&self, reply: &Reply) -> Option<Estimate> {
+        self.clock.estimate_for(reply).filter(|_| !self.same_clock)
+    }
+
+    /// Takes a reply in time; says by how much the peer's clock was stepped, if it was.
+    pub(super) fn follow_clock(&mut self, reply: &Reply) -> Option<i64> {
+        if self.same_clock {
+            return None;
+        }
+        let step = self.clock.observe(reply)?;
+        self.sessions()
+            .for_each(|(_, session)| session.clock_stepped(ClockOwner::Peer));
+        Some(step)
     }
 
     pub(super) fn set_stateful(&mut self, stateful: bool) {

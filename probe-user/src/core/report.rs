@@ -22,9 +22,51 @@ pub enum OneWayClock {
         /// Bound on the error of a one-way delay.
         bound_ns: u64,
     },
+    /// Offset and skew of the peer's clock were estimated from the round trips (see [`super::clock_fit`]).
+    Estimated {
+        /// Bound on the error of a one-way delay, for clocks that run evenly.
+        bound_ns: u64,
+        /// The peer's wall clock less this host's, when the last reply came.
+        offset_ns: i64,
+        /// How much the peer's clock gains on this host's monotonic clock, in parts per billion.
+        skew_ppb: i64,
+    },
 }
 
-/// A distribution as it is reported: order statistics and moments, in nanoseconds.
+/// Steps of wall clocks that were noticed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ClockSteps {
+    /// Of this host.
+    pub own: u64,
+    /// Of the peer.
+    pub peer: u64,
+}
+
+impl AddAssign for ClockSteps {
+    fn add_assign(&mut self, other: ClockSteps) {
+        self.own += other.own;
+        self.peer += other.peer;
+    }
+}
+
+/// How probes were lost, overtaken and duplicated.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Patterns {
+    /// Of the losses whose way is not known: answered after the timeout, and so lost on neither way.
+    pub lost_late: u64,
+    /// Of the losses forward or not known: refused by the peer's policy, as the peer says; `None` if it does not.
+    pub lost_refused: Option<u64>,
+    /// Probes answered more than once, each counted once (RFC 5560).
+    pub duplicated: u64,
+    /// Lengths of the loss periods, in probes: one for each run of lost probes (RFC 3357 §4).
+    pub loss_period: Option<Summary>,
+    /// From each lost probe to the lost one before, in sequence numbers (RFC 3357 §4).
+    pub loss_distance: Option<Summary>,
+    /// How many replies each reordered one came too late (RFC 4737 §4.2).
+    pub reordering_extent: Option<Summary>,
+}
+
+/// A distribution as it is reported: order statistics and moments, in nanoseconds unless said otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Summary {
     /// Smallest sample, exact.
@@ -138,6 +180,14 @@ pub struct Report {
     pub pdv_ns: Option<Summary>,
     /// Round-trip delay variation D(i) − D(i−1) (RFC 5481 §4.1), of consecutive sequence numbers.
     pub ipdv_ns: Option<Summary>,
+    /// Variation of the one-way delay to the peer, D(i) − Dmin (RFC 5481 §4.2); present only if `clock` is.
+    pub forward_pdv_ns: Option<Summary>,
+    /// Variation of the one-way delay from the peer, D(i) − Dmin (RFC 5481 §4.2); present only if `clock` is.
+    pub backward_pdv_ns: Option<Summary>,
     /// What backs the one-way delays.
     pub clock: Option<OneWayClock>,
+    /// Steps of either clock in the meantime: one-way delays across them mean nothing.
+    pub steps: ClockSteps,
+    /// How probes were lost, overtaken and duplicated.
+    pub patterns: Patterns,
 }

@@ -3,6 +3,10 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+/// Up to this lateness the turns that follow are kept. Nobody is woken to the microsecond: without it, short intervals
+/// would come out longer. With more, what a stall has left undone would go out as one burst.
+const MAKE_UP_NS: u64 = 1_000_000;
+
 /// Sessions by the time of their next probe.
 #[derive(Debug)]
 pub(super) struct Schedule {
@@ -43,14 +47,16 @@ impl Schedule {
         self.due.peek().map(|Reverse((due_ns, _))| *due_ns)
     }
 
-    /// A session whose probe is due. Turns that were missed besides are left out, not made up for.
+    /// A session whose probe is due. If it is later than [`MAKE_UP_NS`], the turns missed since are left out.
     pub(super) fn take_due(&mut self, now_ns: u64) -> Option<u16> {
         let Reverse((due_ns, ssid)) = self.due.peek().copied()?;
         if due_ns > now_ns {
             return None;
         }
         self.due.pop();
-        self.due.push(Reverse((self.turn_from(due_ns, now_ns + 1), ssid)));
+        let stalled = now_ns - due_ns > MAKE_UP_NS;
+        let earliest_ns = if stalled { now_ns } else { due_ns };
+        self.due.push(Reverse((self.turn_from(due_ns, earliest_ns + 1), ssid)));
         Some(ssid)
     }
 
@@ -119,6 +125,22 @@ mod tests {
         let sent: Vec<u16> = std::iter::from_fn(|| schedule.take_due(late)).collect();
         assert_eq!(sent.len(), 3);
         assert!(schedule.next_due().unwrap() > late);
+    }
+
+    #[test]
+    fn turns_missed_by_little_are_made_up_for() {
+        let interval_ns = MAKE_UP_NS / 100;
+        let mut schedule = Schedule::new(interval_ns, 0);
+        schedule.join(1, 0, 0);
+        let mut sent = 0;
+        for wake_ns in (0..100).map(|i| i * 37 * interval_ns / 10) {
+            while schedule.take_due(wake_ns).is_some() {
+                sent += 1;
+            }
+        }
+        assert_eq!(sent, 99 * 37 / 10 + 1);
+        let stalled_ns = 1_000 * MAKE_UP_NS;
+        assert_eq!(std::iter::from_fn(|| schedule.take_due(stalled_ns)).count(), 1);
     }
 
     #[test]

@@ -7,9 +7,11 @@
 //! | received, or lost and late | `Duplicate` | `Duplicate` | |
 //! | never left, or not known | none | none | |
 
+use super::clock_fit::Estimate;
 use super::direction::Direction;
 use super::history::{History, Probe, State};
 use super::observation::{Fate, Reply};
+use super::patterns::{LossPattern, Reordering};
 use super::report::{Path, Report};
 use super::window::{Ledger, Subject, Tally};
 use std::net::IpAddr;
@@ -40,6 +42,15 @@ pub enum Outcome {
     Duplicate,
 }
 
+/// Whose wall clock it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClockOwner {
+    /// This host's.
+    ThisHost,
+    /// The peer's.
+    Peer,
+}
+
 /// The probes to one peer on one path, counted by windows.
 ///
 /// A probe belongs to the window in which it was sent, and so does all that becomes of it. Only a late, duplicate or
@@ -51,6 +62,10 @@ pub struct Session {
     history: History,
     ledger: Ledger,
     direction: Direction,
+    losses: LossPattern,
+    reordering: Reordering,
+    /// The peer's clock, for the next reply.
+    estimate: Option<Estimate>,
     /// NextExp of RFC 4737 §3.3: one past the highest index answered in time.
     next_expected: u64,
     /// The latest time this session was told.
@@ -67,11 +82,15 @@ impl Session {
                 peer,
                 path,
                 same_clock: false,
+                refused: None,
             },
             timeout_ns,
             history: History::default(),
             ledger: Ledger::new(start_ns),
             direction: Direction::default(),
+            losses: LossPattern::default(),
+            reordering: Reordering::default(),
+            estimate: None,
             next_expected: 0,
             now_ns: start_ns,
             ended: false,
@@ -81,6 +100,26 @@ impl Session {
     /// Both ends run on one clock: one-way delays are valid, those already recorded too.
     pub fn set_same_clock(&mut self, same_clock: bool) {
         self.subject.same_clock = same_clock;
+    }
+
+    /// What is known of the peer's clock from now on.
+    pub fn follow_clock(&mut self, estimate: Option<Estimate>) {
+        self.estimate = estimate;
+    }
+
+    /// A wall clock was stepped, this host's or the peer's: the open window is marked. Round-trip delays do not rest on
+    /// either.
+    pub fn clock_stepped(&mut self, whose: ClockOwner) {
+        let steps = &mut self.current().steps;
+        match whose {
+            ClockOwner::ThisHost => steps.own += 1,
+            ClockOwner::Peer => steps.peer += 1,
+        }
+    }
+
+    /// How many of the probes the peer says it refused. They look lost on the way forward.
+    pub fn set_refused(&mut self, refused: Option<u64>) {
+        self.subject.refused = refused;
     }
 
     /// The reflector keeps a counter of its own. A reply whose counter is not a copy of the sequence number proves
@@ -130,10 +169,17 @@ impl Session {
             State::Answered | State::CollectorLost | State::Late => Outcome::Duplicate,
             State::NeverLeft => return None,
         };
-        let first_counter = *probe.counter.get_or_insert(reply.reflector_seq);
+        let first_counter = match probe.counter {
+            Some(counter) => counter,
+            None => {
+                probe.counter = Some(reply.reflector_seq);
+                probe.received_ns = reply.received_mono_ns;
+                reply.reflector_seq
+            }
+        };
         match outcome {
             Outcome::Ok => self.answered(slot, reply),
-            Outcome::Late | Outcome::Lost => self.late(slot),
+            Outcome::Late | Outcome::Lost => self.late(slot, first_counter),
             Outcome::Duplicate => self.duplicate(slot, reply, first_counter),
         }
         self.place_losses();
@@ -200,6 +246,7 @@ impl Session {
 
     /// Closes the open window and makes every window ready to be taken, pending probes or not.
     pub fn end(&mut self, now_ns: u64) {
+        self.losses.end(&mut self.ledger);
         self.roll(now_ns);
         self.ended = true;
     }
@@ -265,11 +312,15 @@ impl Session {
         let Some(probe) = self.history.get_mut(slot) else {
             return;
         };
-        probe.received_ns = reply.received_mono_ns;
         probe.rtt_ns = reply.rtt_ns().and_then(|rtt| i64::try_from(rtt).ok());
         let Probe { index, window, .. } = *probe;
         let tally = self.ledger.of(window);
-        tally.record(reply);
+        tally.record(reply, self.estimate);
+        if let Some(extent) = self.reordering.arrive(index) {
+            tally
+                .reordering_extent
+                .record(i64::try_from(extent).unwrap_or(i64::MAX));
+        }
         tally.counts.reordered += u64::from(index < self.next_expected);
         self.next_expected = self.next_expected.max(index + 1);
         self.vary(slot.checked_sub(1), slot);
@@ -290,7 +341,7 @@ impl Session {
     }
 
     /// A probe answered too late is lost, and on neither way: whatever was claimed is withdrawn.
-    fn late(&mut self, slot: u64) {
+    fn late(&mut self, slot: u64, counter: u32) {
         let Some(&Probe { state, window, .. }) = self.history.get(slot) else {
             return;
         };
@@ -299,26 +350,33 @@ impl Session {
             if let Some(probe) = self.history.get_mut(slot) {
                 probe.state = State::Late;
             }
-            self.direction.late(slot, &mut self.history, &mut self.ledger);
+            self.direction
+                .learnt(slot, counter, &mut self.history, &mut self.ledger);
         } else {
             self.resolve(slot, State::Late);
         }
+        self.ledger.of(window).lost_late += 1;
         self.ledger.of_or_current(window).counts.late += 1;
     }
 
     fn duplicate(&mut self, slot: u64, reply: &Reply, first_counter: u32) {
-        let Some(&Probe { window, .. }) = self.history.get(slot) else {
+        let Some(probe) = self.history.get_mut(slot) else {
             return;
         };
-        self.ledger.of_or_current(window).counts.duplicates += 1;
+        let is_first = !std::mem::replace(&mut probe.duplicated, true);
+        let tally = self.ledger.of_or_current(probe.window);
+        tally.counts.duplicates += 1;
+        tally.duplicated += u64::from(is_first);
         if reply.reflector_seq != first_counter {
+            let (counter, received_ns) = (reply.reflector_seq, reply.received_mono_ns);
             self.direction
-                .additional(slot, reply.reflector_seq, &mut self.history, &mut self.ledger);
+                .copied(slot, counter, received_ns, &mut self.history, &mut self.ledger);
         }
     }
 
     fn place_losses(&mut self) {
         self.direction.advance(&mut self.history, &mut self.ledger);
+        self.losses.advance(&self.history, &mut self.ledger);
     }
 
     /// Forgets what is neither young nor needed to place losses, and whatever is too much.
@@ -327,7 +385,7 @@ impl Session {
         while let Some((slot, probe)) = self.history.forget_oldest(|slot, probe, count| {
             count > MEMORY_PROBES || (probe.sent_ns < old && !self.direction.needs(slot))
         }) {
-            self.direction.forget(slot, probe.state);
+            self.direction.forget(slot, &probe);
         }
     }
 }

@@ -1,9 +1,10 @@
 //! The books of a session: counts and distributions by window, and of all windows already handed out.
 
+use super::clock_fit::Estimate;
 use super::direction::Way;
 use super::distribution::Distribution;
 use super::observation::Reply;
-use super::report::{Counts, OneWayClock, Path, Report};
+use super::report::{ClockSteps, Counts, OneWayClock, Path, Patterns, Report, Summary};
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
@@ -13,6 +14,8 @@ pub(super) struct Subject {
     pub(super) peer: IpAddr,
     pub(super) path: Path,
     pub(super) same_clock: bool,
+    /// Probes that the peer says it refused; `None` if it does not say.
+    pub(super) refused: Option<u64>,
 }
 
 /// Counts and distributions, of a window or of several.
@@ -20,6 +23,12 @@ pub(super) struct Subject {
 pub(super) struct Tally {
     pub(super) counts: Counts,
     pub(super) ipdv: Distribution,
+    pub(super) steps: ClockSteps,
+    pub(super) lost_late: u64,
+    pub(super) duplicated: u64,
+    pub(super) loss_period: Distribution,
+    pub(super) loss_distance: Distribution,
+    pub(super) reordering_extent: Distribution,
     rtt: Distribution,
     residence: Distribution,
     forward: Distribution,
@@ -28,11 +37,46 @@ pub(super) struct Tally {
     synced_bound_ns: Option<u64>,
     /// Some reply came without an error bound of both ends.
     unsynced: bool,
+    estimated: Estimated,
+}
+
+/// One-way delays by an estimate of the peer's clock.
+#[derive(Debug, Clone, Default)]
+struct Estimated {
+    forward: Distribution,
+    backward: Distribution,
+    /// Largest bound of the estimates; `None` without a sample.
+    bound_ns: Option<u64>,
+    /// Of the last estimate, against this host's wall clock.
+    offset_ns: i64,
+    skew_ppb: i64,
+}
+
+impl Estimated {
+    fn record(&mut self, reply: &Reply, estimate: Estimate) {
+        self.forward.record(estimate.forward_ns(reply));
+        self.backward.record(estimate.backward_ns(reply));
+        self.bound_ns = self.bound_ns.max(Some(estimate.bound_ns()));
+        // What the wall clock is ahead of the monotonic one.
+        let wall_ns = reply.t4_ns.wrapping_sub(reply.received_mono_ns) as i64;
+        self.offset_ns = estimate.offset_ns(reply.received_mono_ns).wrapping_sub(wall_ns);
+        self.skew_ppb = estimate.skew_ppb();
+    }
+
+    fn merge(&mut self, later: &Estimated) {
+        self.forward.merge(&later.forward);
+        self.backward.merge(&later.backward);
+        if later.bound_ns.is_some() {
+            self.bound_ns = self.bound_ns.max(later.bound_ns);
+            self.offset_ns = later.offset_ns;
+            self.skew_ppb = later.skew_ppb;
+        }
+    }
 }
 
 impl Tally {
     /// Records the delays of a reply in time, if the reflector's two stamps make sense together.
-    pub(super) fn record(&mut self, reply: &Reply) {
+    pub(super) fn record(&mut self, reply: &Reply, estimate: Option<Estimate>) {
         let (Some(rtt), Some(residence)) = (reply.rtt_ns(), reply.residence_ns()) else {
             return;
         };
@@ -46,6 +90,9 @@ impl Tally {
             }
             _ => self.unsynced = true,
         }
+        if let Some(estimate) = estimate {
+            self.estimated.record(reply, estimate);
+        }
     }
 
     fn merge(&mut self, other: &Tally) {
@@ -57,6 +104,13 @@ impl Tally {
         self.backward.merge(&other.backward);
         self.synced_bound_ns = self.synced_bound_ns.max(other.synced_bound_ns);
         self.unsynced |= other.unsynced;
+        self.estimated.merge(&other.estimated);
+        self.steps += other.steps;
+        self.lost_late += other.lost_late;
+        self.duplicated += other.duplicated;
+        self.loss_period.merge(&other.loss_period);
+        self.loss_distance.merge(&other.loss_distance);
+        self.reordering_extent.merge(&other.reordering_extent);
     }
 
     /// One reply that does not vouch for both clocks takes the word of all: its delay is among the others.
@@ -64,13 +118,46 @@ impl Tally {
         if same_clock {
             return Some(OneWayClock::SameClock);
         }
-        let bound_ns = self.synced_bound_ns.filter(|_| !self.unsynced)?;
-        Some(OneWayClock::Synced { bound_ns })
+        if let Some(bound_ns) = self.synced_bound_ns.filter(|_| !self.unsynced) {
+            return Some(OneWayClock::Synced { bound_ns });
+        }
+        self.estimated.bound_ns.map(|bound_ns| OneWayClock::Estimated {
+            bound_ns,
+            offset_ns: self.estimated.offset_ns,
+            skew_ppb: self.estimated.skew_ppb,
+        })
+    }
+
+    /// One-way delays, there and back, as far as `clock` backs them.
+    fn one_way(&self, clock: Option<OneWayClock>) -> [Option<Summary>; 2] {
+        match clock {
+            Some(OneWayClock::SameClock | OneWayClock::Synced { .. }) => {
+                [self.forward.summary(), self.backward.summary()]
+            }
+            Some(OneWayClock::Estimated { .. }) => {
+                [self.estimated.forward.summary(), self.estimated.backward.summary()]
+            }
+            None => [None, None],
+        }
+    }
+
+    fn patterns(&self, refused: Option<u64>) -> Patterns {
+        let of_policy = self.counts.lost - self.counts.lost_backward - self.lost_late;
+        Patterns {
+            lost_late: self.lost_late,
+            lost_refused: refused.map(|refused| refused.min(of_policy)),
+            duplicated: self.duplicated,
+            loss_period: self.loss_period.summary(),
+            loss_distance: self.loss_distance.summary(),
+            reordering_extent: self.reordering_extent.summary(),
+        }
     }
 
     fn report(&self, subject: Subject, start_ns: u64, end_ns: u64) -> Report {
         let clock = self.clock(subject.same_clock);
         let rtt_ns = self.rtt.summary();
+        let [forward_ns, backward_ns] = self.one_way(clock);
+        let above_least = |delay: Summary| delay.shifted(delay.min.saturating_neg());
         Report {
             peer: subject.peer,
             path: subject.path,
@@ -79,11 +166,15 @@ impl Tally {
             counts: self.counts,
             rtt_ns,
             residence_ns: self.residence.summary(),
-            forward_ns: clock.and_then(|_| self.forward.summary()),
-            backward_ns: clock.and_then(|_| self.backward.summary()),
-            pdv_ns: rtt_ns.map(|rtt| rtt.shifted(rtt.min.saturating_neg())),
+            forward_ns,
+            backward_ns,
+            pdv_ns: rtt_ns.map(above_least),
             ipdv_ns: self.ipdv.summary(),
+            forward_pdv_ns: forward_ns.map(above_least),
+            backward_pdv_ns: backward_ns.map(above_least),
             clock,
+            steps: self.steps,
+            patterns: self.patterns(subject.refused),
         }
     }
 }
@@ -202,6 +293,11 @@ impl Ledger {
         self.first += 1;
         self.handed_out.merge(&window.tally);
         let empty = window.tally.counts == Counts::default();
+        // What the peer refused is known in sum only.
+        let subject = Subject {
+            refused: None,
+            ..subject
+        };
         Some((!empty).then(|| window.tally.report(subject, window.start_ns, end_ns)))
     }
 

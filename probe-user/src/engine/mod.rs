@@ -1,5 +1,7 @@
 //! How stamps are obtained.
 
+pub mod any;
 pub mod ebpf;
+pub mod socket;
 pub mod sockets;
 pub mod timer;

@@ -1,4 +1,4 @@
-//! The sockets of an agent: they keep port numbers and group memberships, and send; the kernel programs receive.
+//! The sockets of an agent: they keep port numbers and group memberships, send, and receive what no kernel program takes.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
@@ -7,11 +7,14 @@ use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockFilter, Socket, Typ
 use thiserror::Error;
 use tokio::net::UdpSocket;
 
+use super::socket::stamped::{Leaving, Received};
+use super::socket::watched::WatchedSocket;
+
 /// TTL and hop limit of unicast probes, as of replies.
 const UNICAST_TTL: u32 = 255;
 
-/// Longest packet that userspace looks at.
-const MAX_PACKET: usize = 2048;
+/// Longest packet that userspace looks at: the payload of a jumbo frame.
+pub const MAX_PACKET: usize = 9216;
 
 /// A socket could not be made.
 #[derive(Debug, Error)]
@@ -19,6 +22,14 @@ pub enum SocketError {
     /// The test port is taken.
     #[error("UDP port {port} on {interface} is in use; another agent? Stop it, or give every agent another --port")]
     PortInUse {
+        /// Which port.
+        port: u16,
+        /// Where.
+        interface: String,
+    },
+    /// The test port is not for this user.
+    #[error("UDP port {port} on {interface} is for root only; give every agent another --port, or run kstamp as root")]
+    PortForbidden {
         /// Which port.
         port: u16,
         /// Where.
@@ -36,12 +47,29 @@ pub enum SocketError {
     },
 }
 
+/// Who stamps probes and takes their replies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stamps {
+    /// The kernel programs.
+    Programs,
+    /// The sending socket.
+    Socket,
+}
+
+/// The sending socket.
+enum Sender {
+    /// Its replies end in the kernel programs, and what does not is dropped unread.
+    Deaf(Socket),
+    /// It stamps what it sends, and receives the replies.
+    Stamping(WatchedSocket),
+}
+
 /// One IP version's sockets on one interface.
 pub struct Sockets {
     /// Bound to the test port and a member of the group: receives what the programs pass up.
-    pub test: UdpSocket,
-    /// Sends probes; its replies end in the kernel, and what does not is dropped unread.
-    sender: Socket,
+    pub test: WatchedSocket,
+    /// Sends probes.
+    sender: Sender,
     /// Asks peers who they are.
     pub control: UdpSocket,
     /// Port of `sender`.
@@ -51,7 +79,10 @@ pub struct Sockets {
 
 impl Sockets {
     /// Opens them on `interface` of index `index` for the IP version of `group`, and joins `group`.
-    pub fn open(interface: &str, index: u32, port: u16, group: IpAddr) -> Result<Self, SocketError> {
+    ///
+    /// # Errors
+    /// What could not be done, and what to do about it.
+    pub fn open(interface: &str, index: u32, port: u16, group: IpAddr, stamps: Stamps) -> Result<Self, SocketError> {
         let failed = |what: &str| {
             let what = what.to_owned();
             move |source| SocketError::Other {
@@ -65,15 +96,29 @@ impl Sockets {
                 port,
                 interface: interface.to_owned(),
             },
+            io::ErrorKind::PermissionDenied => SocketError::PortForbidden {
+                port,
+                interface: interface.to_owned(),
+            },
             _ => failed("bind the test port")(source),
         })?;
         join(&test, group, index).map_err(failed(&format!("join {group}")))?;
+        set_ttl(&test, group).map_err(failed("set up the test port"))?;
         let sender = bound(interface, group, 0).map_err(failed("open the sending socket"))?;
         prepare_sender(&sender, group, index).map_err(failed("set up the sending socket"))?;
         let control = bound(interface, group, 0).map_err(failed("open the control socket"))?;
         let sender_port = local_port(&sender).map_err(failed("read the sending socket's port"))?;
+        let sender = match stamps {
+            Stamps::Programs => {
+                make_deaf(&sender).map_err(failed("set up the sending socket"))?;
+                Sender::Deaf(sender)
+            }
+            Stamps::Socket => {
+                Sender::Stamping(WatchedSocket::new(sender).map_err(failed("stamp at the sending socket"))?)
+            }
+        };
         Ok(Self {
-            test: UdpSocket::from_std(test.into()).map_err(failed("watch the test port"))?,
+            test: WatchedSocket::new(test).map_err(failed("stamp at the test port"))?,
             sender,
             control: UdpSocket::from_std(control.into()).map_err(failed("watch the control socket"))?,
             sender_port,
@@ -81,9 +126,38 @@ impl Sockets {
         })
     }
 
-    /// Sends a probe.
-    pub fn send_probe(&self, packet: &[u8], to: IpAddr, port: u16) -> io::Result<()> {
-        self.sender.send_to(packet, &self.endpoint(to, port).into()).map(drop)
+    /// Sends a probe; gives the number of its stamp, where the socket stamps.
+    ///
+    /// # Errors
+    /// The socket's.
+    pub fn send_probe(&self, packet: &[u8], to: IpAddr, port: u16) -> io::Result<Option<u32>> {
+        let to = self.endpoint(to, port);
+        match &self.sender {
+            Sender::Deaf(socket) => socket.send_to(packet, &to.into()).map(|_| None),
+            Sender::Stamping(socket) => socket.send(packet, to).map(Some),
+        }
+    }
+
+    /// The sending socket, where it receives replies.
+    pub fn replies(&self) -> Option<&WatchedSocket> {
+        match &self.sender {
+            Sender::Deaf(_) => None,
+            Sender::Stamping(socket) => Some(socket),
+        }
+    }
+
+    /// Answers from the test port, from `source` or else from the address that the route prefers, with `tos`. Gives the
+    /// number of the stamp.
+    ///
+    /// # Errors
+    /// The socket's.
+    pub fn answer(&self, packet: &[u8], to: SocketAddr, source: Option<IpAddr>, tos: u8) -> io::Result<u32> {
+        let leaving = Leaving {
+            source,
+            interface: self.index,
+            tos,
+        };
+        self.test.send_leaving(packet, to, leaving)
     }
 
     /// `to`, reached through this interface.
@@ -117,19 +191,29 @@ fn join(socket: &Socket, group: IpAddr, index: u32) -> io::Result<()> {
     }
 }
 
-/// Group probes leave by this interface and are not looped back; nothing is ever queued for reading.
+/// Group probes leave by this interface and are not looped back.
 fn prepare_sender(socket: &Socket, family_of: IpAddr, index: u32) -> io::Result<()> {
     match family_of {
         IpAddr::V4(_) => {
             socket.set_multicast_loop_v4(false)?;
-            socket.set_ttl_v4(UNICAST_TTL)?;
         }
         IpAddr::V6(_) => {
             socket.set_multicast_loop_v6(false)?;
             socket.set_multicast_if_v6(index)?;
-            socket.set_unicast_hops_v6(UNICAST_TTL)?;
         }
     }
+    set_ttl(socket, family_of)
+}
+
+fn set_ttl(socket: &Socket, family_of: IpAddr) -> io::Result<()> {
+    match family_of {
+        IpAddr::V4(_) => socket.set_ttl_v4(UNICAST_TTL),
+        IpAddr::V6(_) => socket.set_unicast_hops_v6(UNICAST_TTL),
+    }
+}
+
+/// Nothing is ever queued for reading.
+fn make_deaf(socket: &Socket) -> io::Result<()> {
     let accept_no_bytes = SockFilter::new((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, 0);
     socket.attach_filter(&[accept_no_bytes])
 }
@@ -141,39 +225,92 @@ fn local_port(socket: &Socket) -> io::Result<u16> {
         .ok_or_else(|| io::Error::other("the socket has no port"))
 }
 
-/// A packet that the programs passed up to a socket.
-pub struct PassedUp {
-    /// What was received.
-    pub packet: Vec<u8>,
-    /// Who sent it.
-    pub from: SocketAddr,
-    /// Whether it came to the test port, as a question would, or to the control socket, as an answer would.
-    pub to_test_port: bool,
+/// A packet for userspace.
+#[derive(Debug)]
+pub enum PassedUp {
+    /// It came to the test port, as a probe or a question would.
+    TestPort {
+        /// What was received.
+        packet: Vec<u8>,
+        /// From where, when, and how.
+        received: Received,
+    },
+    /// It came to the control socket, as the answer to a question would.
+    Control {
+        /// What was received.
+        packet: Vec<u8>,
+        /// Who sent it.
+        from: SocketAddr,
+    },
 }
 
 impl Sockets {
     /// Waits for a packet that is not for the kernel programs. Cancel safe.
+    ///
+    /// # Errors
+    /// The sockets'.
     pub async fn passed_up(&self) -> io::Result<PassedUp> {
-        loop {
-            let to_test_port = tokio::select! {
-                ready = self.test.readable() => ready.map(|()| true)?,
-                ready = self.control.readable() => ready.map(|()| false)?,
-            };
-            let socket = if to_test_port { &self.test } else { &self.control };
-            let mut packet = vec![0; MAX_PACKET];
-            match socket.try_recv_from(&mut packet) {
-                Ok((length, from)) => {
-                    packet.truncate(length);
-                    return Ok(PassedUp {
-                        packet,
-                        from,
-                        to_test_port,
-                    });
-                }
-                // Readiness can be stale, and a datagram with a wrong checksum vanishes on reading.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
+        tokio::select! {
+            received = self.test.receive(MAX_PACKET) => {
+                let (packet, received) = received?;
+                Ok(PassedUp::TestPort { packet, received })
+            }
+            received = receive_from(&self.control) => {
+                let (packet, from) = received?;
+                Ok(PassedUp::Control { packet, from })
             }
         }
+    }
+}
+
+async fn receive_from(socket: &UdpSocket) -> io::Result<(Vec<u8>, SocketAddr)> {
+    loop {
+        socket.readable().await?;
+        let mut packet = vec![0; MAX_PACKET];
+        match socket.try_recv_from(&mut packet) {
+            Ok((length, from)) => {
+                packet.truncate(length);
+                return Ok((packet, from));
+            }
+            // Readiness can be stale, and a datagram with a wrong checksum vanishes on reading.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// The sockets of the IP versions in use.
+#[derive(Default)]
+pub struct SocketPair {
+    v4: Option<Sockets>,
+    v6: Option<Sockets>,
+}
+
+impl SocketPair {
+    /// Those of one IP version.
+    pub fn of(&self, v6: bool) -> Option<&Sockets> {
+        if v6 { self.v6.as_ref() } else { self.v4.as_ref() }
+    }
+
+    /// Opens what is missing of each IP version that is in use, which its group tells, and has an address.
+    ///
+    /// # Errors
+    /// As [`Sockets::open`].
+    pub fn open_missing(
+        &mut self,
+        interface: (&str, u32),
+        port: u16,
+        groups: &[IpAddr],
+        addresses: &[IpAddr],
+        stamps: Stamps,
+    ) -> Result<(), SocketError> {
+        for group in groups {
+            let has_address = addresses.iter().any(|address| address.is_ipv6() == group.is_ipv6());
+            let sockets = if group.is_ipv6() { &mut self.v6 } else { &mut self.v4 };
+            if has_address && sockets.is_none() {
+                *sockets = Some(Sockets::open(interface.0, interface.1, port, *group, stamps)?);
+            }
+        }
+        Ok(())
     }
 }

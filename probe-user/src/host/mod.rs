@@ -7,3 +7,4 @@ pub mod identity;
 pub mod link;
 pub mod preflight;
 pub mod privileges;
+pub mod wall;

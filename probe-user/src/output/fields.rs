@@ -4,7 +4,7 @@ use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
 
 use crate::core::event::{Family, Found};
-use crate::core::report::{Counts, OneWayClock, Path, Summary};
+use crate::core::report::{ClockSteps, Counts, OneWayClock, Path, Patterns, Summary};
 use crate::core::session::Outcome;
 
 /// The fields of [`Counts`]; the compiler checks that they are those.
@@ -48,6 +48,31 @@ pub(super) fn distribution<S: Serializer>(summary: &Option<Summary>, serializer:
     summary.as_ref().map(Distribution).serialize(serializer)
 }
 
+/// The fields of [`Patterns`]; the compiler checks that they are those.
+#[derive(Serialize)]
+#[serde(remote = "Patterns")]
+pub(super) struct PatternsFields {
+    lost_late: u64,
+    lost_refused: Option<u64>,
+    duplicated: u64,
+    #[serde(serialize_with = "distribution")]
+    loss_period: Option<Summary>,
+    #[serde(serialize_with = "distribution")]
+    loss_distance: Option<Summary>,
+    #[serde(serialize_with = "distribution")]
+    reordering_extent: Option<Summary>,
+}
+
+/// The fields of [`ClockSteps`]; the compiler checks that they are those.
+#[derive(Serialize)]
+#[serde(remote = "ClockSteps")]
+pub(super) struct ClockStepsFields {
+    #[serde(rename = "own_clock_steps")]
+    own: u64,
+    #[serde(rename = "peer_clock_steps")]
+    peer: u64,
+}
+
 /// `unicast` or `group`.
 #[derive(Serialize)]
 #[serde(remote = "Path", rename_all = "lowercase")]
@@ -82,15 +107,22 @@ pub(super) enum OutcomeName {
     Duplicate,
 }
 
-/// `clock` and its bound, both null where nothing backs a one-way delay.
+/// `clock`, its bound, and what was estimated of the peer's clock, all null where nothing backs a one-way delay.
 pub(super) fn one_way_clock<S: Serializer>(clock: &Option<OneWayClock>, serializer: S) -> Result<S::Ok, S::Error> {
-    let (name, bound_ns) = match clock {
-        Some(OneWayClock::SameClock) => (Some("same-clock"), None),
-        Some(OneWayClock::Synced { bound_ns }) => (Some("synced"), Some(bound_ns)),
-        None => (None, None),
+    let (name, bound_ns, estimate) = match clock {
+        Some(OneWayClock::SameClock) => (Some("same-clock"), None, None),
+        Some(OneWayClock::Synced { bound_ns }) => (Some("synced"), Some(bound_ns), None),
+        Some(OneWayClock::Estimated {
+            bound_ns,
+            offset_ns,
+            skew_ppb,
+        }) => (Some("estimated"), Some(bound_ns), Some((offset_ns, skew_ppb))),
+        None => (None, None, None),
     };
-    let mut fields = serializer.serialize_map(Some(2))?;
+    let mut fields = serializer.serialize_map(Some(4))?;
     fields.serialize_entry("clock", &name)?;
     fields.serialize_entry("clock_bound_ns", &bound_ns)?;
+    fields.serialize_entry("clock_offset_ns", &estimate.map(|(offset_ns, _)| offset_ns))?;
+    fields.serialize_entry("clock_skew_ppb", &estimate.map(|(_, skew_ppb)| skew_ppb))?;
     fields.end()
 }

@@ -4,13 +4,13 @@ use std::net::IpAddr;
 
 use super::Exporter;
 use super::model::{
-    Attach, AttachChange, AttachMode, Clock, Counters, End, Engine, Event, InterfaceChange, InterfaceEvent, PeerChange,
-    PeerEvent, Start, Windows,
+    Attach, AttachChange, AttachMode, Clock, ClockStep, Counters, End, Engine, Event, InterfaceChange, InterfaceEvent,
+    PeerChange, PeerEvent, Start, Windows,
 };
 use super::results::{Context, Downtime, Results};
 use super::time::{Utc, UtcOffset};
 use crate::core::event::{Family, Found};
-use crate::core::report::{Counts, OneWayClock, Path, Report, Summary};
+use crate::core::report::{ClockSteps, Counts, OneWayClock, Path, Patterns, Report, Summary};
 use crate::identity::Identity;
 
 /// 2026-11-21T10:10:38Z, when the monotonic clock was 0.
@@ -36,6 +36,7 @@ pub(super) fn start() -> Start {
         attach: ATTACH,
         attach_reason: "the fastest that this device takes".to_owned(),
         engine: Engine::Ebpf,
+        authenticated: false,
         clock: Clock {
             synchronised: true,
             error_ns: 1_200_000,
@@ -105,6 +106,14 @@ pub(super) fn peer_change(event: PeerEvent, found: Found, name: Option<&str>) ->
     }
 }
 
+pub(super) fn clock_step(peer: Option<&str>, by_ns: i64) -> ClockStep {
+    ClockStep {
+        peer: peer.map(ip),
+        by_ns,
+        time: time(),
+    }
+}
+
 fn summary(min: i64, p50: i64, max: i64) -> Summary {
     Summary {
         min,
@@ -138,6 +147,10 @@ pub(super) fn good() -> Results {
         pdv_ns: Some(summary(0, 21_200, 1_139_800)),
         ipdv_ns: Some(summary(-900, 0, 900)),
         clock: Some(OneWayClock::SameClock),
+        forward_pdv_ns: None,
+        backward_pdv_ns: None,
+        steps: ClockSteps::default(),
+        patterns: Patterns::default(),
     };
     results(&report, Some("h2:p2"))
 }
@@ -204,6 +217,10 @@ pub(super) fn troubled() -> Results {
         pdv_ns: Some(summary(0, 21_200, 1_139_800)),
         ipdv_ns: None,
         clock: Some(OneWayClock::Synced { bound_ns: 2_400_000 }),
+        forward_pdv_ns: None,
+        backward_pdv_ns: None,
+        steps: ClockSteps::default(),
+        patterns: Patterns::default(),
     };
     results(&report, Some("a-long-host-name:interface-2"))
 }
@@ -228,6 +245,10 @@ pub(super) fn silent() -> Results {
         pdv_ns: None,
         ipdv_ns: None,
         clock: None,
+        forward_pdv_ns: None,
+        backward_pdv_ns: None,
+        steps: ClockSteps::default(),
+        patterns: Patterns::default(),
     };
     results(&report, None)
 }
@@ -246,6 +267,7 @@ fn results(report: &Report, peer_name: Option<&str>) -> Results {
     Results::new(
         report,
         Context {
+            engine: Engine::Ebpf,
             utc: UtcOffset::new(0, UNIX_NS),
             attach: ATTACH,
             peer: peer_name.map(identity).as_ref(),

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use super::Exporter;
-use super::model::{AttachChange, Counters, Event, InterfaceChange, PeerChange, Start};
+use super::model::{AttachChange, ClockStep, Counters, Event, InterfaceChange, PeerChange, Start};
 use super::results::{Results, Sample};
 
 /// What a line can be; `type` says which.
@@ -16,6 +16,7 @@ pub(super) enum Line<'a> {
     Attach(&'a AttachChange),
     Interface(&'a InterfaceChange),
     Peer(&'a PeerChange),
+    Clock(&'a ClockStep),
     Window(&'a Results),
     Summary(&'a Results),
     Counters(&'a Counters),
@@ -40,6 +41,7 @@ impl Exporter for Jsonl {
             Event::Attach(change) => Line::Attach(change).write(out),
             Event::Interface(change) => Line::Interface(change).write(out),
             Event::Peer(change) => Line::Peer(change).write(out),
+            Event::Clock(step) => Line::Clock(step).write(out),
             Event::Counters(counters) => Line::Counters(counters).write(out),
             Event::Windows(windows) => windows
                 .results

@@ -11,6 +11,7 @@ use super::fields;
 use super::results::Results;
 use super::time::Utc;
 use crate::core::event::Found;
+use crate::engine::any::{Kind, Receive};
 use crate::engine::ebpf::plan::ReceiveMode;
 use crate::host::clock::ClockState;
 
@@ -26,6 +27,8 @@ pub enum Event {
     Interface(InterfaceChange),
     /// A peer came or went.
     Peer(PeerChange),
+    /// A wall clock was stepped.
+    Clock(ClockStep),
     /// A report interval ended.
     Windows(Windows),
     /// The kernel's counters, at the end of a reflector's report interval.
@@ -44,12 +47,14 @@ pub enum AttachMode {
     XdpGeneric,
     /// Traffic control (TCX, or clsact below Linux 6.6).
     Tc,
+    /// No program: a socket sends and receives.
+    Socket,
 }
 
 impl AttachMode {
     /// The mode of this name; `None` if there is none, as a peer may say what it likes.
     pub fn of_name(name: &str) -> Option<Self> {
-        [Self::XdpNative, Self::XdpGeneric, Self::Tc]
+        [Self::XdpNative, Self::XdpGeneric, Self::Tc, Self::Socket]
             .into_iter()
             .find(|mode| mode.to_string() == name)
     }
@@ -61,6 +66,7 @@ impl fmt::Display for AttachMode {
             Self::XdpNative => "xdp-native",
             Self::XdpGeneric => "xdp-generic",
             Self::Tc => "tc",
+            Self::Socket => "socket",
         })
     }
 }
@@ -71,6 +77,15 @@ impl From<ReceiveMode> for AttachMode {
             ReceiveMode::XdpNative => Self::XdpNative,
             ReceiveMode::XdpGeneric => Self::XdpGeneric,
             ReceiveMode::Tc => Self::Tc,
+        }
+    }
+}
+
+impl From<Receive> for AttachMode {
+    fn from(receive: Receive) -> Self {
+        match receive {
+            Receive::Program(mode) => mode.into(),
+            Receive::Socket => Self::Socket,
         }
     }
 }
@@ -123,6 +138,8 @@ pub struct Start {
     pub attach_reason: String,
     /// How stamps are obtained.
     pub engine: Engine,
+    /// Whether packets are authenticated, and no others are sent or answered.
+    pub authenticated: bool,
     /// State of this host's clock.
     pub clock: Clock,
     /// The kernel's release.
@@ -165,6 +182,17 @@ pub struct Start {
 pub enum Engine {
     /// By kernel programs.
     Ebpf,
+    /// By sockets.
+    Socket,
+}
+
+impl From<Kind> for Engine {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Ebpf => Self::Ebpf,
+            Kind::Socket => Self::Socket,
+        }
+    }
 }
 
 /// The receive program is now attached in another way.
@@ -230,6 +258,17 @@ pub struct PeerChange {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
     /// When.
+    pub time: Utc,
+}
+
+/// A wall clock was stepped: round-trip delays do not rest on it, one-way delays across it mean nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ClockStep {
+    /// The peer whose clock it is; `None` for this host's.
+    pub peer: Option<IpAddr>,
+    /// By how much; positive if it went forward.
+    pub by_ns: i64,
+    /// When that was noticed.
     pub time: Utc,
 }
 

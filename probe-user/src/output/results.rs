@@ -6,11 +6,11 @@ use std::net::IpAddr;
 use serde::Serialize;
 
 use super::fields;
-use super::model::{Attach, AttachMode};
+use super::model::{Attach, AttachMode, Engine};
 use super::time::{Utc, UtcOffset};
 use crate::core::event::Family;
 use crate::core::observation::Reply;
-use crate::core::report::{Counts, OneWayClock, Path, Report, Summary};
+use crate::core::report::{ClockSteps, Counts, OneWayClock, Path, Patterns, Report, Summary};
 use crate::core::session::Outcome;
 use crate::identity::Identity;
 
@@ -19,6 +19,8 @@ use crate::identity::Identity;
 pub struct Context<'a> {
     /// From monotonic time to UTC.
     pub utc: UtcOffset,
+    /// How stamps are obtained.
+    pub engine: Engine,
     /// How the programs are attached.
     pub attach: Attach,
     /// Who the peer is, if it said so.
@@ -49,6 +51,8 @@ pub struct Results {
     /// How the peer was addressed.
     #[serde(with = "fields::PathName")]
     pub path: Path,
+    /// How stamps are obtained.
+    pub engine: Engine,
     /// How the programs are attached.
     pub attach: Attach,
     /// How the peer's receive program is attached, if it said so.
@@ -72,7 +76,7 @@ pub struct Results {
     /// One-way delay from the peer.
     #[serde(serialize_with = "fields::distribution")]
     pub backward_ns: Option<Summary>,
-    /// What backs the one-way delays: the fields `clock` and `clock_bound_ns`.
+    /// What backs the one-way delays: the fields `clock`, `clock_bound_ns`, `clock_offset_ns` and `clock_skew_ppb`.
     #[serde(flatten, serialize_with = "fields::one_way_clock")]
     pub clock: Option<OneWayClock>,
     /// Round-trip delay variation against the least delay.
@@ -81,6 +85,18 @@ pub struct Results {
     /// Round-trip delay variation against the packet before.
     #[serde(serialize_with = "fields::distribution")]
     pub ipdv_ns: Option<Summary>,
+    /// Variation of the one-way delay to the peer against its least.
+    #[serde(serialize_with = "fields::distribution")]
+    pub forward_pdv_ns: Option<Summary>,
+    /// Variation of the one-way delay from the peer against its least.
+    #[serde(serialize_with = "fields::distribution")]
+    pub backward_pdv_ns: Option<Summary>,
+    /// Steps of wall clocks: the fields `own_clock_steps` and `peer_clock_steps`.
+    #[serde(flatten, with = "fields::ClockStepsFields")]
+    pub steps: ClockSteps,
+    /// How probes were lost, overtaken and duplicated: each is a field of the result.
+    #[serde(flatten, with = "fields::PatternsFields")]
+    pub patterns: Patterns,
     /// How long the peer was down: the fields `downs` and `down_ns`.
     #[serde(flatten)]
     pub downtime: Downtime,
@@ -94,6 +110,7 @@ impl Results {
             peer_name: context.peer.map(|peer| peer.name.clone()),
             family: Family::of(report.peer),
             path: report.path,
+            engine: context.engine,
             attach: context.attach,
             peer_attach: context.peer.and_then(|peer| AttachMode::of_name(&peer.receive)),
             start: context.utc.utc(report.start_ns),
@@ -106,6 +123,10 @@ impl Results {
             clock: report.clock,
             pdv_ns: report.pdv_ns,
             ipdv_ns: report.ipdv_ns,
+            forward_pdv_ns: report.forward_pdv_ns,
+            backward_pdv_ns: report.backward_pdv_ns,
+            steps: report.steps,
+            patterns: report.patterns,
             downtime: context.downtime,
         }
     }

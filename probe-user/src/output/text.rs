@@ -14,8 +14,9 @@ use std::io::{self, Write};
 
 use super::Exporter;
 use super::model::{
-    AttachChange, AttachMode, Event, InterfaceChange, InterfaceEvent, PeerChange, PeerEvent, Start, Windows,
+    AttachChange, AttachMode, ClockStep, Event, InterfaceChange, InterfaceEvent, PeerChange, PeerEvent, Start, Windows,
 };
+use super::quantity::duration_u64;
 use super::results::Results;
 use super::time;
 use crate::core::event::Found;
@@ -53,6 +54,7 @@ impl Exporter for Text {
             Event::Attach(change) => write_attach(change, out),
             Event::Interface(change) => write_interface(change, out),
             Event::Peer(change) => write_peer(change, out),
+            Event::Clock(step) => write_clock(step, out),
             Event::Windows(windows) => write_windows(windows, columns, out),
             Event::Counters(counters) => counters::write_reflected(counters, out),
             Event::End(end) => match self.probing() {
@@ -71,6 +73,7 @@ fn mode_in_words(mode: AttachMode) -> &'static str {
         AttachMode::XdpNative => "native XDP",
         AttachMode::XdpGeneric => "generic XDP",
         AttachMode::Tc => "TC",
+        AttachMode::Socket => "socket",
     }
 }
 
@@ -116,6 +119,20 @@ fn write_peer(change: &PeerChange, out: &mut dyn Write) -> io::Result<()> {
         (None, _) => String::new(),
     };
     writeln!(out, "{} peer {}{who} {what}", change.time.to_second(), change.peer)
+}
+
+fn write_clock(step: &ClockStep, out: &mut dyn Write) -> io::Result<()> {
+    let whose = match step.peer {
+        Some(peer) => format!("clock of {peer}"),
+        None => "wall clock of this host".to_owned(),
+    };
+    let way = if step.by_ns < 0 { "back" } else { "forward" };
+    let by = duration_u64(step.by_ns.unsigned_abs());
+    writeln!(
+        out,
+        "{} the {whose} was stepped {way} by {by}: one-way delays across it mean nothing, RTT does not rest on it",
+        step.time.to_second()
+    )
 }
 
 fn write_windows(windows: &Windows, columns: Option<usize>, out: &mut dyn Write) -> io::Result<()> {

@@ -15,6 +15,8 @@ mod reflect;
 mod refuse;
 mod rig;
 mod tagged;
+mod tap;
+mod verifier;
 
 #[test]
 fn the_verifier_accepts_every_log_level() {

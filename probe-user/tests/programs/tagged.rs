@@ -3,11 +3,9 @@
 //! `BPF_PROG_TEST_RUN` refuses `vlan_present` in its context, so these run in programs of `probe-ebpf/src/tagged.rs` that
 //! push a tag and then do what the real ones do.
 
-use std::fs;
-
-use aya::EbpfLoader;
 use aya::maps::{Array, PerCpuArray};
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
+use aya::{EbpfLoader, include_bytes_aligned};
 use probe_common::abi::{COUNTER_NAMES, Counter, Settings};
 
 use crate::packet::{
@@ -15,15 +13,17 @@ use crate::packet::{
 };
 use crate::rig::{may_load, once, settings};
 
+/// In the binary, since that may run where nothing was built.
+static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/kstamp-test-programs"));
+
 /// Runs `program` on each frame, which must pass unchanged and be counted as `counter`, or not at all.
 fn assert_passed(program: &str, table: &[(Vec<u8>, Option<Counter>)]) {
-    const PATH: &str = concat!(env!("OUT_DIR"), "/kstamp-test-programs");
     if !may_load() {
         return;
     }
     let mut loader = EbpfLoader::new();
     loader.override_global(aya_log::LEVEL, &0_u8, false);
-    let mut ebpf = loader.load(&fs::read(PATH).unwrap()).unwrap();
+    let mut ebpf = loader.load(OBJECT).unwrap();
     let mut map: Array<_, Settings> = ebpf.map_mut("SETTINGS").unwrap().try_into().unwrap();
     map.set(0, settings(), 0).unwrap();
     let classifier: &mut SchedClassifier = ebpf.program_mut(program).unwrap().try_into().unwrap();

@@ -28,6 +28,11 @@ pub fn can_run() -> bool {
     can_run
 }
 
+/// Whether TC programs are attached by links (Linux 6.6 and later).
+pub fn has_tcx() -> bool {
+    aya::util::KernelVersion::current().unwrap() >= aya::util::KernelVersion::new(6, 6, 0)
+}
+
 /// Moves this thread, and no other, into a namespace.
 pub fn in_namespace(namespace: &str) {
     let namespace = File::open(format!("/run/netns/{namespace}")).unwrap();

@@ -1,5 +1,6 @@
 //! `cargo xtask test`: formatting, lints and every test, added up; the last line is the count.
 
+mod guests;
 mod tally;
 
 use std::{
@@ -10,7 +11,12 @@ use std::{
 use anyhow::{Context as _, Result};
 use clap::Args;
 
-use crate::{exec, privilege, setup, workspace};
+use crate::{
+    exec, privilege, setup,
+    vm::{self, Guests, Kernel},
+    workspace,
+};
+use guests::Heard;
 use tally::Tally;
 
 /// Which tests to run.
@@ -22,6 +28,15 @@ pub struct TestArguments {
     /// Leave out what needs root: those tests are skipped.
     #[arg(long)]
     no_root: bool,
+    /// Run the suite on stock Debian kernels in a virtual machine instead of on this one.
+    #[arg(long, value_enum, value_name = "KERNEL", num_args = 0..=1, default_missing_value = "all")]
+    vm: Option<vm::Choice>,
+    /// Write the attach matrix that was found into docs/kernel-support.md.
+    #[arg(long, requires = "vm")]
+    write_table: bool,
+    /// Run it here and on every kernel: what continuous integration does.
+    #[arg(long, conflicts_with_all = ["vm", "no_root"])]
+    everywhere: bool,
 }
 
 impl TestArguments {
@@ -31,17 +46,31 @@ impl TestArguments {
     /// If something cannot even be started.
     pub fn run(&self) -> Result<ExitCode> {
         let mut total = Tally::default();
+        if self.vm.is_none() {
+            self.here(&mut total)?;
+        }
+        if let Some(choice) = self.vm.or(self.everywhere.then_some(vm::Choice::All)) {
+            self.in_guests(&mut total, choice.kernels());
+        }
+        heading("result");
+        total.failures().iter().for_each(|name| println!("failed: {name}"));
+        println!("{total}");
+        Ok(if total.failed() == 0 {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        })
+    }
+
+    /// Formatting, lints and tests on this machine.
+    fn here(&self, total: &mut Tally) -> Result<()> {
         heading("setup");
         if let Err(error) = setup::prepare() {
             eprintln!("xtask: {error:#}");
             total.fail("setup");
         }
         if self.filter.is_none() {
-            step(
-                &mut total,
-                "format",
-                workspace::cargo().args(["fmt", "--all", "--check"]),
-            )?;
+            step(total, "format", workspace::cargo().args(["fmt", "--all", "--check"]))?;
             let lint = [
                 "clippy",
                 "--workspace",
@@ -52,21 +81,27 @@ impl TestArguments {
                 "-D",
                 "warnings",
             ];
-            step(&mut total, "lint", workspace::cargo().args(lint))?;
-            lint_programs(&mut total)?;
+            step(total, "lint", workspace::cargo().args(lint))?;
+            lint_programs(total)?;
         }
         let rest = ["--workspace", "--exclude", "probe-ebpf", "--exclude", "xtask"];
-        self.tests(&mut total, "tests", &rest, &[])?;
+        self.tests(total, "tests", &rest, &[])?;
         // There is one lab on a machine: its tests take turns.
-        self.tests(&mut total, "lab tests", &["--package", "xtask"], &["--test-threads=1"])?;
-        heading("result");
-        total.failures().iter().for_each(|name| println!("failed: {name}"));
-        println!("{total}");
-        Ok(if total.failed() == 0 {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
-        })
+        self.tests(total, "lab tests", &["--package", "xtask"], &["--test-threads=1"])?;
+        Ok(())
+    }
+
+    /// The suite on each kernel, in a virtual machine.
+    fn in_guests(&self, total: &mut Tally, kernels: &[Kernel]) {
+        heading("virtual machines");
+        let guests = match Guests::prepare(kernels, self.filter.as_deref()) {
+            Ok(guests) => guests,
+            Err(error) => return total.fail(&format!("virtual machines: {error:#}")),
+        };
+        let heard = kernels.iter().map(|&kernel| Heard::new(kernel, self.write_table));
+        let mut heard: Vec<_> = heard.collect();
+        guests.run(&mut heard);
+        heard.into_iter().for_each(|heard| total.add(heard.total()));
     }
 
     /// One `cargo test`: its output is shown as it comes, and read along.

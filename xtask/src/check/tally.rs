@@ -57,6 +57,14 @@ impl Tally {
         self.failures.extend(other.failures);
     }
 
+    /// Says of every failure where it was.
+    pub(super) fn located(mut self, place: &str) -> Self {
+        for name in &mut self.failures {
+            *name = format!("{place}: {name}");
+        }
+        self
+    }
+
     /// Reads one line of a test binary's output.
     ///
     /// libtest counts a test that could not run, says so (`SKIPPED: reason`) and returns, as passed; here it is not.

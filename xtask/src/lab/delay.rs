@@ -2,22 +2,13 @@
 //!
 //! netem on a Linux bridge where the kernel has both, else our own forwarder ([`crate::forward`]).
 
-use std::{
-    fs::{self, File},
-    os::unix::process::CommandExt as _,
-    path::Path,
-    process::{Child, Command, Stdio},
-    time::Duration,
-};
+use std::{path::Path, process::Child, time::Duration};
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Result, anyhow};
 use clap::Args;
 
-use super::namespace;
-use crate::{exec, forward, workspace};
-
-/// How long the forwarder may take to open its ports.
-const PATIENCE: Duration = Duration::from_secs(3);
+use super::process;
+use crate::{exec, forward};
 
 /// What the line does to packets that go one way.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -147,41 +138,18 @@ fn forwarder(namespace: &str, left: &str, right: &str, line: &DelayLine, directo
     for port in [left, right] {
         exec::run("ip", ["-n", namespace, "link", "set", port, "up"])?;
     }
-    let path = directory.join("forward.log");
-    let log = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
-    let mut command = Command::new(workspace::xtask_binary()?);
-    command.args(["forward", "--left", left, "--right", right]);
+    let mut arguments = ["forward", "--left", left, "--right", right]
+        .map(str::to_owned)
+        .to_vec();
     for (name, direction) in [
         ("left-to-right", line.left_to_right),
         ("right-to-left", line.right_to_left),
     ] {
-        command.arg(format!("--{name}={}us", direction.delay.as_micros()));
-        command.arg(format!("--loss-{name}={}%", direction.loss * 100.0));
+        arguments.push(format!("--{name}={}us", direction.delay.as_micros()));
+        arguments.push(format!("--loss-{name}={}%", direction.loss * 100.0));
     }
-    command.arg(format!("--seed={}", line.seed));
-    // Out of reach of Ctrl-C in the terminal: the lab ends it.
-    command
-        .stdin(Stdio::null())
-        .stdout(log.try_clone()?)
-        .stderr(log)
-        .process_group(0);
-    namespace::enter(&mut command, namespace);
-    let mut child = command.spawn().context("cannot start the forwarder")?;
-    let said = || fs::read_to_string(&path).unwrap_or_default();
-    let mut ended = false;
-    exec::wait_until(PATIENCE, || {
-        ended = !matches!(child.try_wait(), Ok(None));
-        ended || said().contains(forward::READY)
-    });
-    if ended || !said().contains(forward::READY) {
-        let _ = child.kill();
-        let _ = child.wait();
-        bail!(
-            "the forwarder does not forward: {}",
-            said().lines().last().unwrap_or("no word from it")
-        );
-    }
-    Ok(child)
+    arguments.push(format!("--seed={}", line.seed));
+    process::start(namespace, &arguments, &directory.join("forward.log"), forward::READY)
 }
 
 #[cfg(test)]

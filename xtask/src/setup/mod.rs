@@ -1,5 +1,6 @@
 //! `cargo xtask setup`: finds or installs what building and the lab need, and says of each thing why.
 
+mod compared;
 mod linker;
 mod packages;
 mod rust;
@@ -9,6 +10,9 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Args;
+
+pub use compared::ensure_stamp_suite;
+pub(crate) use compared::{bench_tools, stamp_suite};
 
 /// Whether to install.
 #[derive(Clone, Debug, Args)]
@@ -43,6 +47,23 @@ impl SetupArguments {
 /// If something cannot be installed.
 pub fn prepare() -> Result<()> {
     perform(Mode::Install).map(drop)
+}
+
+/// Installs what booting guests needs.
+///
+/// # Errors
+/// If something cannot be installed.
+pub(crate) fn prepare_for_guests() -> Result<()> {
+    prepare()?;
+    packages::ensure(&packages::NEEDS_OF_GUESTS, Mode::Install).map(drop)
+}
+
+/// Has apt learn which packages there are now.
+///
+/// # Errors
+/// If it cannot.
+pub(crate) fn refresh_packages() -> Result<()> {
+    packages::apt(&["update", "-qq"])
 }
 
 /// The toolchain that builds the eBPF programs, as set-up chose it.

@@ -42,6 +42,40 @@ pub(super) const NEEDS: [Need; 4] = [
     },
 ];
 
+/// What booting guests needs besides; some of it is for the inside.
+pub(super) const NEEDS_OF_GUESTS: [Need; 6] = [
+    Need {
+        what: "qemu-system-x86_64",
+        packages: "qemu-system-x86",
+        why: "emulates the machine that a guest is",
+    },
+    Need {
+        what: "apt-get",
+        packages: "apt",
+        why: "fetches Debian's kernels",
+    },
+    Need {
+        what: "depmod",
+        packages: "kmod",
+        why: "lists a guest's kernel modules",
+    },
+    Need {
+        what: "strip",
+        packages: "binutils",
+        why: "makes a guest's binaries small",
+    },
+    Need {
+        what: "sysctl",
+        packages: "procps",
+        why: "is called by tests in a guest",
+    },
+    Need {
+        what: "setpriv",
+        packages: "util-linux",
+        why: "is called by tests in a guest",
+    },
+];
+
 /// Installs the packages of those needs that are not met; how many are not (when only checking).
 pub(super) fn ensure(needs: &[Need], mode: Mode) -> Result<usize> {
     let mut missing = Vec::new();
@@ -87,7 +121,7 @@ fn install(needs: &[Need]) -> Result<()> {
     apt(&options.into_iter().chain(packages).collect::<Vec<_>>())
 }
 
-fn apt(arguments: &[&str]) -> Result<()> {
+pub(super) fn apt(arguments: &[&str]) -> Result<()> {
     let mut command = privilege::as_root("env")?;
     command
         .args(["DEBIAN_FRONTEND=noninteractive", "apt-get"])

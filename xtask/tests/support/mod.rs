@@ -3,16 +3,18 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
 
+pub mod observer;
+
 use std::fs::{self, File};
 use std::path::PathBuf;
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
-use xtask::lab::{AgentNs, Lab};
+use xtask::lab::{AgentNs, CONTROLLER, Lab, SWITCHES};
 use xtask::{privilege, workspace};
 
 /// Whether a lab can be made; says so if not.
@@ -29,6 +31,9 @@ pub fn kstamp() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT
         .get_or_init(|| {
+            if let Some(built) = std::env::var_os(xtask::vm::guest::BUILT) {
+                return built.into();
+            }
             let status = workspace::cargo()
                 .args(["build", "--quiet", "--release", "-p", "probe-user"])
                 .status();
@@ -49,10 +54,23 @@ pub struct Agent {
 impl Agent {
     /// Starts `kstamp COMMAND --iface PORT --format jsonl ARGUMENTS…` at `place`.
     pub fn start(lab: &Lab, place: &AgentNs, command: &str, arguments: &[&str]) -> Self {
-        let what = format!("{}-{}", place.namespace, number());
+        let process = lab.command(&place.namespace, kstamp(), [command, "--iface", &place.interface]);
+        Self::spawn(lab, &place.namespace, process, arguments)
+    }
+
+    /// Starts `kstamp controller --format jsonl ARGUMENTS…` for the switches of a lab, with a tap at every port of a link.
+    pub fn controller(lab: &Lab, arguments: &[&str]) -> Self {
+        let mut process = lab.command(SWITCHES, kstamp(), ["controller", "--listen", CONTROLLER]);
+        for port in lab.topology().network().unwrap().ports() {
+            process.args(["--tap", &port]);
+        }
+        Self::spawn(lab, SWITCHES, process, arguments)
+    }
+
+    fn spawn(lab: &Lab, name: &str, mut process: Command, arguments: &[&str]) -> Self {
+        let what = format!("{name}-{}", number());
         let scratch = lab.scratch().unwrap();
         let (out, err) = (scratch.join(format!("{what}.out")), scratch.join(format!("{what}.err")));
-        let mut process = lab.command(&place.namespace, kstamp(), [command, "--iface", &place.interface]);
         process.args(["--format", "jsonl"]).args(arguments).stdin(Stdio::null());
         process
             .stdout(File::create(&out).unwrap())

@@ -9,7 +9,7 @@ use crate::core::event::Family;
 use crate::core::policy::{Rates, canonical};
 use crate::host::privileges::check_user;
 
-const MIN_INTERVAL_NS: u64 = 100_000;
+const MIN_INTERVAL_NS: u64 = 1_000;
 /// A year: longer is a slip of the finger, and far from where nanoseconds overflow.
 const MAX_DURATION_NS: u128 = 365 * 24 * 3_600 * 1_000_000_000;
 /// Bytes of a name, so that it fits into the packet in which agents introduce themselves.
@@ -33,8 +33,7 @@ pub(super) fn duration_ns(flag: &str, text: &str) -> Result<u64, ConfigError> {
 pub(super) fn interval_ns(text: &str) -> Result<u64, ConfigError> {
     match duration_ns("--interval", text)? {
         ns if ns < MIN_INTERVAL_NS => wrong(format!(
-            "--interval {text} is too short: below 100us the probes of one session queue up behind each other, and \
-             the queue is what is measured; use 100us or more"
+            "--interval {text} is too short: no host sends that fast; use 1us or more"
         )),
         ns => Ok(ns),
     }

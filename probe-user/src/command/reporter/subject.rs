@@ -13,6 +13,7 @@ pub struct Subject<'a> {
     pub(super) timeout_ns: Option<u64>,
     pub(super) peers: &'a [IpAddr],
     pub(super) group_probes: bool,
+    pub(super) authenticated: bool,
 }
 
 impl<'a> From<&'a AgentConfig> for Subject<'a> {
@@ -25,6 +26,7 @@ impl<'a> From<&'a AgentConfig> for Subject<'a> {
             timeout_ns: Some(core.timeout_ns),
             peers: &core.static_peers,
             group_probes: core.group.v4 || core.group.v6,
+            authenticated: config.stamping.key.is_some(),
         }
     }
 }
@@ -38,6 +40,7 @@ impl<'a> From<&'a ReflectConfig> for Subject<'a> {
             timeout_ns: None,
             peers: &[],
             group_probes: false,
+            authenticated: config.stamping.key.is_some(),
         }
     }
 }

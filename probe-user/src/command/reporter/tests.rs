@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::*;
 use crate::command::args::Cli;
 use crate::command::config::{Command, validate};
-use crate::core::report::{Counts, Path};
+use crate::core::report::{ClockSteps, Counts, Path, Patterns};
 use crate::output::Format;
 
 fn peer() -> IpAddr {
@@ -27,6 +27,10 @@ fn summary() -> Report {
         pdv_ns: None,
         ipdv_ns: None,
         clock: None,
+        forward_pdv_ns: None,
+        backward_pdv_ns: None,
+        steps: ClockSteps::default(),
+        patterns: Patterns::default(),
     }
 }
 

@@ -22,7 +22,9 @@ impl Agent {
 
     fn unicast_reply(&mut self, place: usize, reply: &Reply, now_ns: u64) -> Option<()> {
         let peer = &mut self.peers[place];
+        let estimate = peer.clock_for(reply);
         let session = &mut peer.unicast.as_mut().filter(|_| peer.address == reply.peer)?.session;
+        session.follow_clock(estimate);
         let outcome = session.reply(reply)?;
         peer.heard_ns = now_ns;
         // A peer found in the group comes back there: until then its address is not probed.
@@ -51,7 +53,10 @@ impl Agent {
         };
         self.expect_in_group(place, reply);
         let peer = &mut self.peers[place];
-        let outcome = peer.group.as_mut()?.reply(reply)?;
+        let estimate = peer.clock_for(reply);
+        let session = peer.group.as_mut()?;
+        session.follow_clock(estimate);
+        let outcome = session.reply(reply)?;
         peer.heard_ns = now_ns;
         peer.in_group = true;
         self.show_up(place, now_ns);
@@ -94,6 +99,12 @@ impl Agent {
     /// Reports what a reply made of its probe, and the windows it completed.
     fn tell(&mut self, place: usize, path: Path, reply: &Reply, outcome: Outcome) {
         let peer = &mut self.peers[place];
+        if outcome == Outcome::Ok
+            && let Some(by_ns) = peer.follow_clock(reply)
+        {
+            let peer = Some(peer.address);
+            self.events.push_back(Event::ClockStep { peer, by_ns });
+        }
         if self.config.samples {
             let (peer, seq) = (peer.address, reply.seq);
             self.events.push_back(Event::Sample {

@@ -7,6 +7,7 @@ use crate::core::report::Counts;
 use crate::core::session::Outcome;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+mod clocks;
 mod held;
 mod lifecycle;
 mod matching;
@@ -70,6 +71,8 @@ struct World {
     sent: Vec<(u64, Transmit)>,
     events: Vec<Event>,
     windows: Vec<Report>,
+    /// What becomes of each reply.
+    change: fn(Reply) -> Reply,
 }
 
 impl World {
@@ -82,6 +85,7 @@ impl World {
             sent: Vec::new(),
             events: Vec::new(),
             windows: Vec::new(),
+            change: |reply| reply,
         }
     }
 
@@ -111,7 +115,7 @@ impl World {
                 Destination::Peer(peer) => host == peer,
             });
             self.replies
-                .extend(answers.map(|&host| reply(host, &transmit, self.now)));
+                .extend(answers.map(|&host| (self.change)(reply(host, &transmit, self.now))));
         }
         self.agent.expire(self.now, &mut |_, _, _| Fate::Unanswered);
         self.take_events();

@@ -1,6 +1,7 @@
 //! The arithmetic of loss between two anchors.
 
-use crate::core::history::{History, State};
+use super::Duplicate;
+use crate::core::history::{Anchor, History, Probe, State};
 use crate::core::sequence::ahead;
 
 /// An answered probe, as far as the placing of losses is concerned.
@@ -8,16 +9,18 @@ use crate::core::sequence::ahead;
 pub(super) struct Mark {
     pub(super) slot: u64,
     pub(super) counter: u32,
+    pub(super) sent_ns: u64,
     pub(super) received_ns: u64,
 }
 
 impl Mark {
     /// The anchor at `slot`, if there is one.
     pub(super) fn anchor(history: &History, slot: u64) -> Option<Mark> {
-        let probe = history.get(slot).filter(|probe| probe.anchor)?;
+        let probe = history.get(slot).filter(|probe| probe.anchor != Anchor::No)?;
         Some(Mark {
             slot,
             counter: probe.counter?,
+            sent_ns: probe.sent_ns,
             received_ns: probe.received_ns,
         })
     }
@@ -26,59 +29,68 @@ impl Mark {
 /// What became of the probes after one anchor, up to and with another.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Span {
-    /// Probes that left this host.
-    sent: u64,
-    /// Counters that came back, in whatever reply.
-    returned: u64,
-    /// Of `returned`: in replies beyond the first to a probe.
-    additional: u64,
     /// How far the reflector's counter advanced.
     counted: u64,
+    /// Counters that came back, in whatever reply.
+    pub(super) seen: u64,
+    /// Probes whose reply came, with a counter that nobody read.
+    collected: u64,
     /// Probes to be placed: with no reply at all.
     pub(super) lost: u64,
 }
 
+/// What a span tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// How many of its lost probes were lost on which way.
+    Losses { forward: u64, backward: u64 },
+    /// One of its ends is not where it seems to be: a lost probe crossed it.
+    Contradiction,
+    /// The reflector may as well have begun anew in it, and counted past its old counter.
+    BegunAnew,
+}
+
 impl Span {
-    /// The probes after `from`, up to and with `to`.
-    pub(super) fn between(from: Mark, to: Mark, history: &History, extra: &[u32]) -> Span {
-        let within = |counter: u32| ahead(counter, from.counter) > 0 && ahead(to.counter, counter) >= 0;
-        let additional = extra.iter().filter(|&&counter| within(counter)).count() as u64;
+    /// The probes after `from`, up to and with `to`; those `forgotten` are among them.
+    pub(super) fn between(from: Mark, to: Mark, forgotten: Span, history: &History, copies: &[Duplicate]) -> Span {
         let counted = ahead(to.counter, from.counter).max(0).unsigned_abs();
+        let within = |counter| ahead(counter, from.counter) > 0 && ahead(to.counter, counter) >= 0;
+        // What has arrived after `from` came back after `from` was sent; else it is of the time before a restart.
+        let copies = copies.iter().filter(|copy| copy.received_ns > from.sent_ns);
         let mut span = Span {
-            returned: additional,
-            additional,
             counted: u64::from(counted),
-            ..Span::default()
+            seen: forgotten.seen + copies.filter(|copy| within(copy.counter)).count() as u64,
+            ..forgotten
         };
         for slot in from.slot + 1..=to.slot {
             if let Some(probe) = history.get(slot) {
-                span.add(probe.state, probe.counter.is_none_or(within));
+                span.add(probe);
             }
         }
         span
     }
 
-    /// Adds one probe; `within` tells whether the counter of its reply, if it had one, lies in the span too.
-    pub(super) fn add(&mut self, state: State, within: bool) {
-        self.sent += u64::from(state != State::NeverLeft);
-        match state {
-            State::Answered | State::CollectorLost => self.returned += 1,
-            State::Late => self.returned += u64::from(within),
-            State::Lost(_) => self.lost += 1,
-            State::Pending | State::NeverLeft => {}
+    /// Adds one probe.
+    pub(super) fn add(&mut self, probe: &Probe) {
+        match (probe.state, probe.counter) {
+            (State::Pending | State::NeverLeft, _) => {}
+            (_, Some(_)) => self.seen += 1,
+            (State::CollectorLost, None) => self.collected += 1,
+            (_, None) => self.lost += 1,
         }
     }
 
-    pub(super) fn join(&mut self, other: Span) {
-        self.sent += other.sent;
-        self.returned += other.returned;
-        self.lost += other.lost;
-    }
-
-    /// Forward and backward loss; `None` if they contradict what became of the probes.
-    pub(super) fn losses(&self) -> Option<(u64, u64)> {
-        let forward = (self.sent + self.additional).checked_sub(self.counted)?;
-        let backward = self.counted.checked_sub(self.returned)?;
-        (forward + backward == self.lost).then_some((forward, backward))
+    /// Where its lost probes were lost, if the counter was `began_at` at its beginning.
+    ///
+    /// Had the reflector begun anew in between, it would have counted from 0 beyond `began_at`, and more probes than
+    /// `began_at` would seem to be lost forward. One that is `mature` would hardly get so far unseen.
+    pub(super) fn verdict(&self, began_at: u32, mature: bool) -> Verdict {
+        let backward = self.counted.checked_sub(self.seen + self.collected);
+        let forward = backward.and_then(|backward| self.lost.checked_sub(backward));
+        match backward.zip(forward) {
+            None => Verdict::Contradiction,
+            Some((_, forward)) if !mature && forward > u64::from(began_at) => Verdict::BegunAnew,
+            Some((backward, forward)) => Verdict::Losses { forward, backward },
+        }
     }
 }

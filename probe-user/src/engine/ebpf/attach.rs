@@ -2,12 +2,13 @@
 //! where the kernel has links.
 
 use aya::programs::links::LinkOrder;
-use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions, qdisc_add_clsact};
+use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions};
 use aya::programs::xdp::XdpLink;
 use aya::programs::{ProgramError, SchedClassifier, TcAttachType, XdpMode, loaded_programs};
 use aya::util::KernelVersion;
 use thiserror::Error;
 
+use super::clsact::Clsact;
 use super::object::{EGRESS, INGRESS, Object, ObjectError, root_cause};
 use super::plan::ReceiveMode;
 
@@ -39,12 +40,18 @@ pub struct Attachment {
 /// The links, kept for what dropping them does.
 struct Receive {
     _xdp: Option<XdpLink>,
-    _ingress: Option<SchedClassifierLink>,
+    _ingress: Option<Classifier>,
 }
 
 /// The egress program on an interface. It is detached when this is dropped.
 pub struct Egress {
+    _link: Classifier,
+}
+
+/// A TC program on an interface, and what it hangs on: dropped in this order.
+pub(super) struct Classifier {
     _link: SchedClassifierLink,
+    _qdisc: Option<Clsact>,
 }
 
 /// Attaches the receive program to `interface`, of index `index`.
@@ -70,7 +77,7 @@ pub fn receive(object: &mut Object, interface: &str, index: u32, mode: ReceiveMo
         None
     } else {
         let program = object.classifier(INGRESS)?;
-        let link = classifier(program, interface, TcAttachType::Ingress, LinkOrder::first());
+        let link = classifier(program, interface, index, TcAttachType::Ingress);
         Some(link.map_err(refusal(interface, "the receive program (tc)".to_owned()))?)
     };
     Ok(Attachment {
@@ -84,9 +91,9 @@ pub fn receive(object: &mut Object, interface: &str, index: u32, mode: ReceiveMo
 
 /// Attaches the egress program to `interface`, before all others: a program that ends the chain (`TCX_PASS`) would keep
 /// one behind it from ever stamping.
-pub fn egress(object: &mut Object, interface: &str) -> Result<Egress, AttachError> {
+pub fn egress(object: &mut Object, interface: &str, index: u32) -> Result<Egress, AttachError> {
     let program = object.classifier(EGRESS)?;
-    let link = classifier(program, interface, TcAttachType::Egress, LinkOrder::first())
+    let link = classifier(program, interface, index, TcAttachType::Egress)
         .map_err(refusal(interface, "the egress program (tc)".to_owned()))?;
     Ok(Egress { _link: link })
 }
@@ -100,22 +107,24 @@ fn refusal(interface: &str, program: String) -> impl FnOnce(ProgramError) -> Att
     }
 }
 
-/// By TCX from kernel 6.6 on; before, by a filter on the clsact qdisc, which is added where it is missing.
-fn classifier(
+/// By TCX from kernel 6.6 on; before, by a filter on the clsact qdisc, which the kernel puts before those that are there.
+pub(super) fn classifier(
     program: &mut SchedClassifier,
     interface: &str,
+    index: u32,
     direction: TcAttachType,
-    order: LinkOrder,
-) -> Result<SchedClassifierLink, ProgramError> {
-    let options = if has_tcx() {
-        TcAttachOptions::TcxOrder(order)
+) -> Result<Classifier, ProgramError> {
+    let (qdisc, options) = if has_tcx() {
+        (None, TcAttachOptions::TcxOrder(LinkOrder::first()))
     } else {
-        // It fails if somebody has added it already, which is as good.
-        let _ = qdisc_add_clsact(interface);
-        TcAttachOptions::Netlink(NlOptions::default())
+        let qdisc = Clsact::ensure(interface, index)?;
+        (Some(qdisc), TcAttachOptions::Netlink(NlOptions::default()))
     };
     let id = program.attach_with_options(interface, direction, options)?;
-    program.take_link(id)
+    Ok(Classifier {
+        _link: program.take_link(id)?,
+        _qdisc: qdisc,
+    })
 }
 
 /// From kernel 6.6 on.

@@ -1,6 +1,7 @@
 //! Stamps by kernel programs: loading them, attaching them, telling them what to do, and reading what they write.
 
 mod attach;
+mod clsact;
 mod log;
 pub mod object;
 pub mod plan;
@@ -9,8 +10,11 @@ mod programs;
 mod ring;
 mod samples;
 mod settings;
+pub mod tap;
 mod watch;
 
+pub(super) use port::clock_state;
 pub use port::{Answering, Port, PortConfig, PortError, PortEvent};
 pub use ring::Ring;
 pub use samples::reply;
+pub use settings::error_estimate;

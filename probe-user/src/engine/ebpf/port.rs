@@ -14,7 +14,7 @@ use ipnet::IpNet;
 use probe_common::ntp::ErrorEstimate;
 use probe_common::stamp;
 
-use self::live::{Live, SocketPair};
+use self::live::Live;
 use self::survey::Survey;
 use super::plan::{Choice, ReceiveMode};
 use super::programs::Programs;
@@ -22,7 +22,7 @@ use super::ring::Ring;
 use super::settings;
 use crate::core::observation::Fate;
 use crate::core::policy::{Policy, Rates};
-use crate::engine::sockets::Sockets;
+use crate::engine::sockets::{SocketPair, Sockets};
 use crate::host::clock::ClockState;
 use crate::host::link::Netlink;
 
@@ -99,7 +99,7 @@ impl Port {
         let survey = Survey::of(&netlink, &config.interface, config.choice).await?;
         survey.check_addresses(&config)?;
         let mut sockets = SocketPair::default();
-        sockets.open_missing(&config, &survey.link, &survey.addresses)?;
+        live::open_missing(&mut sockets, &config, &survey.link, &survey.addresses)?;
         let (mut programs, samples) = Programs::load(config.log_level)?;
         let ring = Ring::new(samples).map_err(PortError::Ring)?;
         if config.log_level != 0 {
@@ -172,7 +172,7 @@ impl Port {
         let gone = || io::Error::new(io::ErrorKind::NotFound, "the interface is gone");
         let sockets = self.sockets(to.is_ipv6()).ok_or_else(gone)?;
         let probe = stamp::probe(seq, self.error_estimate(), ssid);
-        sockets.send_probe(&probe, to, self.config.test_port)
+        sockets.send_probe(&probe, to, self.config.test_port).map(drop)
     }
 
     /// What became of a probe that has no reply.
@@ -190,7 +190,7 @@ impl Port {
     ///
     /// # Errors
     /// The map's.
-    pub fn refused(&mut self, source: IpAddr) -> Result<u64, PortError> {
+    pub fn refused(&self, source: IpAddr) -> Result<u64, PortError> {
         Ok(self.programs.refused(source)?)
     }
 
@@ -204,10 +204,10 @@ impl Port {
 }
 
 /// A clock of which the kernel says nothing is not synchronised.
-fn clock_state() -> ClockState {
+pub(in crate::engine) fn clock_state() -> ClockState {
     ClockState::read().unwrap_or(ClockState {
         synchronised: false,
-        error_ns: 0,
+        error_ns: u64::MAX,
         tai_offset_s: 0,
     })
 }

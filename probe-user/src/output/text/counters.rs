@@ -1,4 +1,4 @@
-//! What the kernel programs counted, in words.
+//! What the kernel programs and the userspace reflector counted, in words.
 
 use std::io::{self, Write};
 
@@ -7,6 +7,10 @@ use probe_common::abi::{COUNTER_NAMES, Counter};
 use super::wrap;
 use crate::output::model::Counters;
 use crate::output::quantity::count;
+use crate::reflector::Count;
+
+/// Counters of the sockets that are no sign of trouble.
+const SOCKETS: [&str; 3] = ["socket_sent", "socket_stamped", "socket_received"];
 
 /// Counters that are no sign of trouble.
 const ORDINARY: [Counter; 11] = [
@@ -118,8 +122,9 @@ const IN_WORDS: [(Counter, &str, &str); 23] = [
 
 /// Writes what a reflector has answered.
 pub(super) fn write_reflected(counters: &Counters, out: &mut dyn Write) -> io::Result<()> {
-    let by_group = value(counters, Counter::ReflectedGroup);
-    let all = value(counters, Counter::Reflected) + by_group;
+    let in_userspace = |what: Count| counters.values.get(what.name()).copied().unwrap_or(0);
+    let by_group = value(counters, Counter::ReflectedGroup) + in_userspace(Count::ReflectedGroup);
+    let all = value(counters, Counter::Reflected) + in_userspace(Count::Reflected) + by_group;
     writeln!(
         out,
         "{} {} answered since the start, {by_group} of them by a group",
@@ -135,13 +140,21 @@ pub(super) fn write_reflected(counters: &Counters, out: &mut dyn Write) -> io::R
 
 /// Writes what is worth a person's attention.
 pub(super) fn write_trouble(counters: &Counters, columns: Option<usize>, out: &mut dyn Write) -> io::Result<()> {
-    let is_ordinary = |counter: &str| ORDINARY.iter().any(|&ordinary| name(ordinary) == counter);
+    let is_ordinary = |counter: &str| {
+        let in_userspace = Count::ALL.iter().find(|what| what.name() == counter);
+        ORDINARY.iter().any(|&ordinary| name(ordinary) == counter)
+            || SOCKETS.contains(&counter)
+            || in_userspace.is_some_and(|what| what.in_words().is_none())
+    };
     for (counter, &number) in &counters.values {
         if number == 0 || is_ordinary(counter) {
             continue;
         }
-        let note = match IN_WORDS.iter().find(|(known, ..)| name(*known) == counter) {
-            Some((_, what, became)) => format!("{} {became} ({counter})", count(number, what)),
+        let in_kernel = IN_WORDS.iter().find(|(known, ..)| name(*known) == counter);
+        let in_kernel = in_kernel.map(|&(_, what, became)| (what, became));
+        let in_userspace = || Count::ALL.iter().find(|what| what.name() == counter)?.in_words();
+        let note = match in_kernel.or_else(in_userspace) {
+            Some((what, became)) => format!("{} {became} ({counter})", count(number, what)),
             None => format!("{number} {counter}"),
         };
         wrap::write("", &note, 2, columns, out)?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use humantime::format_duration;
 
 use super::{list, mode_in_words, wrap};
-use crate::output::model::Start;
+use crate::output::model::{Engine, Start};
 use crate::output::quantity::duration_u64;
 
 /// As wide as the header gets, even where there is more room.
@@ -48,7 +48,7 @@ pub(super) fn write(start: &Start, columns: Option<usize>, out: &mut dyn Write) 
         let error = duration_u64(start.clock.error_ns);
         format!("synchronised to UTC within {error}")
     } else {
-        "not synchronised: one-way delays only between agents that read one clock".to_owned()
+        "not synchronised: one-way delays are estimates, but for peers on the same clock".to_owned()
     };
     wrap::write("  clock     ", &clock, INDENT, columns, out)
 }
@@ -69,7 +69,12 @@ fn reflected(start: &Start) -> String {
         [] => "no group".to_owned(),
         groups => list(groups),
     };
-    format!("probes to port {}, {groups}", start.port)
+    let only = if start.authenticated {
+        ", authenticated only"
+    } else {
+        ""
+    };
+    format!("probes to port {}, {groups}{only}", start.port)
 }
 
 /// Who is answered, and how often.
@@ -103,6 +108,10 @@ fn identity(start: &Start) -> String {
 
 /// How the programs are attached, and why so.
 fn attached(start: &Start) -> String {
+    if start.engine == Engine::Socket {
+        let reason = &start.attach_reason;
+        return format!("nothing: {reason}; the kernel stamps at the sockets (SO_TIMESTAMPING)");
+    }
     let receive = mode_in_words(start.attach.receive);
     let reason = match &*start.attach_reason {
         "" => String::new(),

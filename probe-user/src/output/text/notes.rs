@@ -8,7 +8,7 @@ use humantime::format_duration;
 
 use super::table::path_name;
 use super::wrap;
-use crate::core::report::{Counts, Path};
+use crate::core::report::{Counts, Path, Patterns};
 use crate::output::quantity::{count, duration_u64};
 use crate::output::results::Results;
 
@@ -16,7 +16,12 @@ use crate::output::results::Results;
 pub(super) fn write(results: &[Results], columns: Option<usize>, out: &mut dyn Write) -> io::Result<()> {
     for result in results {
         let who = format!("{} {}", result.peer, path_name(result.path));
-        for note in [unsent(result), lost_and_found(&result.counts)].into_iter().flatten() {
+        let notes = [
+            unsent(result),
+            lost_and_found(&result.counts, &result.patterns),
+            stepped(result),
+        ];
+        for note in notes.into_iter().flatten() {
             wrap::write("", &format!("{who}: {note}"), 2, columns, out)?;
         }
     }
@@ -33,18 +38,36 @@ fn unsent(result: &Results) -> Option<String> {
     (failed > 0).then(|| format!("{} never left this host: {why}", count(failed, "probe")))
 }
 
+/// Of steps of the clocks.
+fn stepped(result: &Results) -> Option<String> {
+    let whose = parts([(result.steps.own, "of this host"), (result.steps.peer, "of the peer")]);
+    (!whose.is_empty()).then(|| format!("steps of the wall clock: {}", whose.join(", ")))
+}
+
 /// Of probes that did.
-fn lost_and_found(counts: &Counts) -> Option<String> {
+fn lost_and_found(counts: &Counts, patterns: &Patterns) -> Option<String> {
     let ways = [
         (counts.lost_forward, "on the way there"),
         (counts.lost_backward, "on the way back"),
-        (counts.lost_unknown, "not known which way"),
+        (patterns.lost_late, "answered too late"),
+        (
+            counts.lost_unknown.saturating_sub(patterns.lost_late),
+            "not known which way",
+        ),
     ];
     let where_lost = match ways.iter().find(|(number, _)| *number == counts.lost) {
         Some((_, way)) => format!(", {way}"),
         None => format!(": {}", parts(ways).join(", ")),
     };
-    let lost = (counts.lost > 0).then(|| format!("{} lost{where_lost}", count(counts.lost, "probe")));
+    let refused = patterns.lost_refused.filter(|&refused| refused > 0);
+    let refused = refused.map(|refused| format!(", {refused} of them refused by the peer's policy"));
+    let longest = patterns.loss_period.filter(|period| period.max > 1);
+    let in_a_row = longest.map(|period| format!(", up to {} in a row", period.max));
+    let [refused, in_a_row] = [refused, in_a_row].map(Option::unwrap_or_default);
+    let lost = (counts.lost > 0).then(|| {
+        let probes = count(counts.lost, "probe");
+        format!("{probes} lost{where_lost}{refused}{in_a_row}")
+    });
     let pending = (counts.pending > 0).then(|| format!("{} pending", counts.pending));
     let odd = parts([
         (counts.late, "late"),
@@ -55,6 +78,13 @@ fn lost_and_found(counts: &Counts) -> Option<String> {
             "counted without stamps, as the ring buffer was full",
         ),
     ]);
+    let odd = match patterns.reordering_extent {
+        Some(extent) => odd
+            .into_iter()
+            .chain([format!("overtaken by up to {}", extent.max)])
+            .collect(),
+        None => odd,
+    };
     let odd = (!odd.is_empty()).then(|| format!("replies: {}", odd.join(", ")));
     let clauses: Vec<String> = [lost, pending, odd].into_iter().flatten().collect();
     (!clauses.is_empty()).then(|| clauses.join("; "))

@@ -74,6 +74,7 @@ pub(super) fn parts(results: &[Results]) -> Grid {
             ..text(results, "clock", |result| match result.clock {
                 Some(OneWayClock::SameClock) => "same-clock".to_owned(),
                 Some(OneWayClock::Synced { bound_ns }) => format!("synced ±{}", duration_u64(bound_ns)),
+                Some(OneWayClock::Estimated { bound_ns, .. }) => format!("estimated ±{}", duration_u64(bound_ns)),
                 None => NONE.to_owned(),
             })
         },

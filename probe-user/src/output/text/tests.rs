@@ -1,9 +1,10 @@
 //! What a person reads, to the letter.
 
 use super::*;
+use crate::core::report::{ClockSteps, OneWayClock, Patterns, Summary};
 use crate::output::fixtures::{
-    absent, attach_change, counters, end, exported, good, good_group, interface_change, ip, peer_change, reflector,
-    revived, silent, start, troubled, windows,
+    absent, attach_change, clock_step, counters, end, exported, good, good_group, interface_change, ip, peer_change,
+    reflector, revived, silent, start, troubled, windows,
 };
 use crate::output::model::End;
 
@@ -104,6 +105,14 @@ fn each_change_is_a_line() {
         (
             Event::Peer(peer_change(PeerEvent::Down, Found::Multicast, None)),
             "peer 10.1.1.6 is down: it answers no more",
+        ),
+        (
+            Event::Clock(clock_step(None, 10_000_000)),
+            "the wall clock of this host was stepped forward by 10.00 ms: one-way delays across it mean nothing, RTT does not rest on it",
+        ),
+        (
+            Event::Clock(clock_step(Some("10.1.1.6"), -3_000_000)),
+            "the clock of 10.1.1.6 was stepped back by 3.00 ms: one-way delays across it mean nothing, RTT does not rest on it",
         ),
         (Event::Windows(windows(vec![])), "no peer has answered yet"),
     ];
@@ -215,6 +224,48 @@ fn a_peer_that_was_down_is_noted_once() {
         )),
         "{named}"
     );
+}
+
+#[test]
+fn the_ledger_of_losses_and_their_patterns_are_notes() {
+    let mut results = troubled();
+    results.steps = ClockSteps { own: 1, peer: 2 };
+    results.patterns = Patterns {
+        lost_late: 1,
+        lost_refused: Some(3),
+        loss_period: Some(in_packets(4)),
+        reordering_extent: Some(in_packets(12)),
+        ..Patterns::default()
+    };
+    let text = text(Event::Windows(windows(vec![results])));
+    for note in [
+        "9 probes lost: 4 on the way there, 3 on the way back, 1 answered too late, 1 not known which way, \
+         3 of them refused by the peer's policy, up to 4 in a row;",
+        "7 reordered",
+        "overtaken by up to 12",
+        "steps of the wall clock: 1 of this host, 2 of the peer\n",
+    ] {
+        assert!(text.contains(note), "{note}: {text}");
+    }
+}
+
+#[test]
+fn an_estimate_comes_with_its_bound() {
+    let mut results = good();
+    results.clock = Some(OneWayClock::Estimated {
+        bound_ns: 80_700,
+        offset_ns: 10_000_000,
+        skew_ppb: 50_000,
+    });
+    assert!(at_end(Event::End(end(vec![results], []))).contains("  estimated ±80.70 µs  "));
+}
+
+fn in_packets(most: i64) -> Summary {
+    Summary {
+        min: 1,
+        max: most,
+        ..good().rtt_ns.unwrap()
+    }
 }
 
 #[test]

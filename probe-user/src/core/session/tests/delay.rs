@@ -14,6 +14,8 @@ fn reordering_is_below_next_expected_and_variation_in_sequence_order() {
     }
     let summary = session.summary(50 * MS);
     assert_eq!(summary.counts.reordered, 1);
+    // 1 comes in place 2; the first after it that it should have preceded is 2, in place 1.
+    assert_eq!(summary.patterns.reordering_extent.map(|extent| extent.max), Some(1));
     let ipdv = summary.ipdv_ns.unwrap();
     // 30 − 10, 9 − 30, 40 − 9.
     assert_eq!((ipdv.count, ipdv.min, ipdv.max), (3, -21_000_000, 31_000_000));

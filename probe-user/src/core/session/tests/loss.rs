@@ -40,6 +40,95 @@ fn each_way_is_told_between_two_answers() {
 }
 
 #[test]
+fn loss_periods_and_distances_are_those_of_the_stream() {
+    // Lost are 1, 3, 4, and, with no end, 7; 5 never left, so that 4 and 6 are neighbours.
+    let mut session = session();
+    drive(
+        &mut session,
+        0,
+        &[Some(7), None, Some(8), None, None, None, Some(9), None],
+    );
+    session.send_failed(5);
+    expire_all(&mut session);
+    let periods = session.summary(0).patterns.loss_period.unwrap();
+    assert_eq!((periods.count, periods.min, periods.max), (2, 1, 2));
+    session.end(session.now_ns);
+    let patterns = session.summary(0).patterns;
+    let (periods, distances) = (patterns.loss_period.unwrap(), patterns.loss_distance.unwrap());
+    assert_eq!((periods.count, periods.mean), (3, 1));
+    // 1 → 3 → 4 → 7.
+    assert_eq!(
+        (distances.count, distances.min, distances.p50, distances.max),
+        (3, 1, 2, 3)
+    );
+}
+
+#[test]
+fn a_loss_period_counts_in_the_window_in_which_it_ended() {
+    let mut session = session();
+    drive(&mut session, 0, &[Some(7), None, None]);
+    session.roll(3 * MS);
+    drive(&mut session, 3, &[None, Some(8)]);
+    session.roll(5 * MS);
+    expire_all(&mut session);
+    let lengths: Vec<_> = std::iter::from_fn(|| session.take_finished())
+        .map(|window| window.patterns.loss_period.map(|period| period.max))
+        .collect();
+    assert_eq!(lengths, [None, Some(3)]);
+}
+
+#[test]
+fn the_ledger_tells_late_refused_and_duplicated_probes() {
+    let mut session = after(&[Some(7), None, None, Some(9), Some(10), None]);
+    session.reply(&reply(1, 8, MS, 3 * EXPIRY));
+    (0..3).for_each(|_| {
+        session.reply(&reply(4, 10, 4 * MS, 5 * MS));
+    });
+    session.set_refused(Some(7));
+    let patterns = session.summary(0).patterns;
+    assert_eq!((patterns.lost_late, patterns.duplicated), (1, 1));
+    assert_eq!(counts(&session).duplicates, 3);
+    // 2, which did not arrive, and 5, of which nothing is known: no more can have been refused.
+    assert_eq!(patterns.lost_refused, Some(2));
+}
+
+#[test]
+fn one_percent_is_placed_on_the_way_on_which_it_was_lost() {
+    for (backward, seed) in [(false, 1u64), (true, 2)] {
+        let mut dice = seed;
+        let mut counter = 0;
+        let mut is_lost = || {
+            dice = dice
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (dice >> 33) % 100 == 0
+        };
+        let mut answer = |_| {
+            let lost = is_lost();
+            if lost && !backward {
+                return None;
+            }
+            counter += 1;
+            (!lost).then_some(counter)
+        };
+        let counters: Vec<Option<u32>> = (0..10_000).map(&mut answer).collect();
+        let lost = counters.iter().filter(|counter| counter.is_none()).count() as u64;
+        assert!((70..130).contains(&lost), "{lost}");
+        let mut session = session();
+        session.set_stateful(true);
+        for (seq, counter) in (0u32..).zip(counters) {
+            drive(&mut session, seq, &[counter]);
+            session.expire(u64::from(seq) * MS, &mut unanswered);
+        }
+        expire_all(&mut session);
+        let (forward, back, unknown) = ways(&session);
+        let (right, wrong) = if backward { (back, forward) } else { (forward, back) };
+        assert_eq!(wrong, 0);
+        assert!(right * 100 >= lost * 99, "{right} of {lost}, {unknown} unknown");
+    }
+}
+
+#[test]
 fn open_ends_are_unknown() {
     assert_eq!(ways(&after(&[None, Some(7), Some(8), None])), (0, 0, 2));
 }
@@ -56,17 +145,28 @@ fn a_copied_number_tells_nothing() {
 
 #[test]
 fn one_counter_that_is_no_copy_proves_a_count() {
-    assert_eq!(ways(&after(&[Some(0), None, Some(1)])), (1, 0, 0));
+    assert_eq!(ways(&after(&[Some(0), Some(1), None, Some(2)])), (1, 0, 0));
 }
 
 #[test]
 fn nothing_is_claimed_across_a_restart() {
-    let mut session = after(&[Some(7), Some(8), None, Some(0), None, Some(1)]);
+    let mut session = after(&[Some(7), Some(8), None, Some(0), Some(1), None, Some(2)]);
     assert_eq!(ways(&session), (1, 0, 1));
     // Evicted after each answer, the reflector gives the same counter twice.
     drive(&mut session, 300, &[Some(0), None, Some(0), None, Some(2)]);
     expire_all(&mut session);
     assert_eq!(ways(&session), (1, 1, 2));
+}
+
+#[test]
+fn a_restart_that_has_counted_past_the_old_counter_unseen_is_not_taken_for_loss() {
+    // 3 to 5 were answered with 0 to 2 by a reflector that restarted, and those replies were lost.
+    assert_eq!(
+        ways(&after(&[Some(0), Some(1), None, None, None, None, Some(3)])),
+        (0, 0, 4)
+    );
+    // The same counters, had it not restarted, where it cannot have: nothing arrived twice.
+    assert_eq!(ways(&after(&[Some(5), Some(6), None, None, Some(8)])), (1, 1, 0));
 }
 
 #[test]
@@ -148,28 +248,45 @@ fn an_overtaken_probe_whose_reply_is_lost_is_placed_when_it_shows() {
 #[test]
 fn overtaking_is_not_loss() {
     let mut session = session();
-    (0..4).for_each(|seq| session.sent(seq, u64::from(seq) * MS));
-    // 1 is lost on the way forward; 3 overtakes 2.
-    session.reply(&reply(0, 7, 0, 5 * MS));
-    session.reply(&reply(3, 8, 3 * MS, 8 * MS));
-    session.reply(&reply(2, 9, 2 * MS, 9 * MS));
-    session.sent(4, 10 * MS);
-    session.reply(&reply(4, 10, 10 * MS, 12 * MS));
+    let sent = |seq: u32| u64::from(seq) * MS;
+    (0..6).for_each(|seq| session.sent(seq, sent(seq)));
+    // 2 is lost on the way forward; 5 overtakes 4, by as much as 1 and 2 are apart, and 0 and 1.
+    session.reply(&reply(0, 6, sent(0), 7 * MS));
+    session.reply(&reply(1, 7, sent(1), 7 * MS));
+    session.reply(&reply(3, 8, sent(3), 8 * MS));
+    session.reply(&reply(5, 9, sent(5), 9 * MS));
+    session.reply(&reply(4, 10, sent(4), 10 * MS));
+    session.sent(6, 11 * MS);
+    session.reply(&reply(6, 11, 11 * MS, 12 * MS));
     expire_all(&mut session);
     assert_eq!((ways(&session), counts(&session).reordered), ((1, 0, 0), 1));
+}
+
+#[test]
+fn a_probe_that_a_lost_one_may_have_crossed_is_no_anchor() {
+    let mut session = session();
+    (0..5).for_each(|seq| session.sent(seq, u64::from(seq) * MS));
+    // 2 overtakes 1 by 1 ms; 3 is lost, and may as well have overtaken 2, which would be the first anchor else.
+    session.reply(&reply(2, 7, 2 * MS, 8 * MS));
+    session.reply(&reply(1, 8, MS, 8 * MS));
+    session.reply(&reply(4, 9, 4 * MS, 9 * MS));
+    session.sent(5, 20 * MS);
+    session.reply(&reply(5, 10, 20 * MS, 21 * MS));
+    expire_all(&mut session);
+    assert_eq!(ways(&session), (0, 0, 2));
 }
 
 #[test]
 fn an_outage_longer_than_the_memory_is_placed_in_the_summary() {
     let mut session = session();
     let lost = 2 * MEMORY_PROBES as u32;
-    drive(&mut session, 0, &[Some(7)]);
+    drive(&mut session, 0, &[Some(107)]);
     for seq in 1..=lost {
         session.sent(seq, u64::from(seq) * MS);
         session.expire(u64::from(seq) * MS, &mut unanswered);
     }
     assert!(session.history.len() <= MEMORY_PROBES + 2);
-    drive(&mut session, lost + 1, &[Some(18)]);
+    drive(&mut session, lost + 1, &[Some(118)]);
     expire_all(&mut session);
     assert_eq!(ways(&session), (u64::from(lost) - 10, 10, 0));
 }

@@ -1,5 +1,7 @@
 //! What exists only while the interface does: its sockets, its attachments, and what is known of it.
 
+use std::net::IpAddr;
+
 use super::survey::Survey;
 use super::{PortConfig, PortError};
 use crate::engine::ebpf::attach::{Attachment, Egress};
@@ -7,7 +9,7 @@ use crate::engine::ebpf::plan::{Choice, Plan, ReceiveMode};
 use crate::engine::ebpf::programs::Programs;
 use crate::engine::ebpf::settings::Facts;
 use crate::engine::ebpf::watch::Watch;
-use crate::engine::sockets::{SocketError, Sockets};
+use crate::engine::sockets::{SocketError, SocketPair, Stamps};
 use crate::host::clock::ClockState;
 use crate::host::link::{Address, Link};
 
@@ -39,7 +41,7 @@ impl Live {
         } = survey;
         programs.tell(&facts(config, clock, &link, &addresses, &sockets, plan.modes[0]))?;
         let egress = match config.probing {
-            true => Some(programs.attach_egress(&config.interface)?),
+            true => Some(programs.attach_egress(&config.interface, link.index)?),
             false => None,
         };
         let (receive, refusal) = programs.attach_receive(&config.interface, link.index, &mut plan)?;
@@ -122,34 +124,20 @@ fn reason(choice: Choice, plan: &Plan, refusal: Option<String>) -> String {
     }
 }
 
-/// The sockets of the IP versions in use.
-#[derive(Default)]
-pub(super) struct SocketPair {
-    v4: Option<Sockets>,
-    v6: Option<Sockets>,
-}
-
-impl SocketPair {
-    /// Those of one IP version.
-    pub(super) fn of(&self, v6: bool) -> Option<&Sockets> {
-        if v6 { self.v6.as_ref() } else { self.v4.as_ref() }
-    }
-
-    /// Opens what is missing of each IP version that is in use and has an address.
-    pub(super) fn open_missing(
-        &mut self,
-        config: &PortConfig,
-        link: &Link,
-        addresses: &[Address],
-    ) -> Result<(), SocketError> {
-        for group in &config.groups {
-            let has_address = addresses.iter().any(|address| address.ip.is_ipv6() == group.is_ipv6());
-            let sockets = if group.is_ipv6() { &mut self.v6 } else { &mut self.v4 };
-            if has_address && sockets.is_none() {
-                let opened = Sockets::open(&config.interface, link.index, config.test_port, *group)?;
-                *sockets = Some(opened);
-            }
-        }
-        Ok(())
-    }
+/// Opens the sockets that are missing.
+pub(super) fn open_missing(
+    sockets: &mut SocketPair,
+    config: &PortConfig,
+    link: &Link,
+    addresses: &[Address],
+) -> Result<(), SocketError> {
+    let addresses: Vec<IpAddr> = addresses.iter().map(|address| address.ip).collect();
+    let interface = (config.interface.as_str(), link.index);
+    sockets.open_missing(
+        interface,
+        config.test_port,
+        &config.groups,
+        &addresses,
+        Stamps::Programs,
+    )
 }

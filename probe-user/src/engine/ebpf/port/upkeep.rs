@@ -2,10 +2,11 @@
 
 use log::warn;
 
-use super::live::{Live, SocketPair};
+use super::live::{self, Live};
 use super::survey::Survey;
 use super::{Port, PortError, PortEvent, clock_state};
 use crate::engine::ebpf::plan::ReceiveMode;
+use crate::engine::sockets::SocketPair;
 use crate::host::link::Link;
 
 impl Port {
@@ -53,7 +54,7 @@ impl Port {
         }
         live.link = link;
         live.addresses = addresses;
-        live.sockets.open_missing(&self.config, &live.link, &live.addresses)?;
+        live::open_missing(&mut live.sockets, &self.config, &live.link, &live.addresses)?;
         self.programs.tell(&live.facts(&self.config, self.clock))?;
         self.leave_a_mode_that_swallows(events)
     }
@@ -89,7 +90,7 @@ impl Port {
     async fn take_up(&mut self, events: &mut Vec<PortEvent>) -> Result<(), PortError> {
         let survey = Survey::of(&self.netlink, &self.config.interface, self.config.choice).await?;
         let mut sockets = SocketPair::default();
-        sockets.open_missing(&self.config, &survey.link, &survey.addresses)?;
+        live::open_missing(&mut sockets, &self.config, &survey.link, &survey.addresses)?;
         let live = Live::start(survey, sockets, &mut self.programs, &self.config, self.clock)?;
         events.push(PortEvent::Back);
         if live.receive.mode != self.mode {

@@ -1,0 +1,205 @@
+//! What a reflector makes of the TLVs of a test packet, in place (RFC 8972 §4): nothing is added, removed or resized.
+
+use core::net::IpAddr;
+
+use super::location::{self, Ends};
+use super::{
+    AccessReport, ClassOfService, DirectMeasurement, FollowUp, HEADER_LEN, HMAC_LEN, TimestampInformation, flag, kind,
+    span,
+};
+
+/// What the reflector knows of the test packet, of its session and of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Observed {
+    /// Address and port that the packet came from.
+    pub source: (IpAddr, u16),
+    /// Address and port that it was sent to.
+    pub destination: (IpAddr, u16),
+    /// DSCP with which it came.
+    pub dscp: u8,
+    /// ECN with which it came.
+    pub ecn: u8,
+    /// Whether the reply can be sent with the DSCP that the packet asks for.
+    pub may_set_dscp: bool,
+    /// The reflector's clock and stamps.
+    pub timestamps: TimestampInformation,
+    /// Test packets of this session received so far, this one included.
+    pub received: u32,
+    /// Replies of this session sent so far, this one included.
+    pub sent: u32,
+    /// The reply before this one; [`FollowUp::NONE`] if there was none, it is not known when it left, or the reflector
+    /// keeps no state.
+    pub follow_up: FollowUp,
+}
+
+/// What was made of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Answered {
+    /// TLVs that were not understood.
+    pub unrecognised: u32,
+    /// Whether one was malformed; those behind it are returned as they came.
+    pub malformed: bool,
+    /// The DSCP that the reply has to be sent with, where a TLV asks for one and that can be done.
+    pub dscp: Option<u8>,
+}
+
+/// Answers each TLV: fills in its value, clears flag U if it was understood, sets M if it is malformed.
+///
+/// The HMAC TLV is left to whoever holds the key: see [`hmac_place`].
+pub fn answer(tlvs: &mut [u8], observed: &Observed) -> Answered {
+    let mut answered = Answered::default();
+    let mut at = 0;
+    while let Some(span) = span(tlvs, at) {
+        let Ok(end) = span else {
+            tlvs[at] |= flag::MALFORMED;
+            answered.malformed = true;
+            return answered;
+        };
+        let (header, value) = tlvs[at..end].split_at_mut(HEADER_LEN);
+        header[0] = match answer_value(header[1], value, observed, &mut answered) {
+            Outcome::Understood => 0,
+            Outcome::Unrecognised => {
+                answered.unrecognised += 1;
+                flag::UNRECOGNISED
+            }
+            Outcome::Malformed => {
+                header[0] |= flag::MALFORMED;
+                answered.malformed = true;
+                return answered;
+            }
+        };
+        at = end;
+    }
+    answered
+}
+
+enum Outcome {
+    Understood,
+    Unrecognised,
+    Malformed,
+}
+
+fn answer_value(kind: u8, value: &mut [u8], observed: &Observed, answered: &mut Answered) -> Outcome {
+    let understood = match kind {
+        kind::EXTRA_PADDING => true,
+        kind::LOCATION => {
+            let ends = Ends {
+                source: observed.source,
+                destination: observed.destination,
+            };
+            location::answer(value, &ends)
+        }
+        kind::TIMESTAMP_INFORMATION => put(value.first_chunk_mut(), observed.timestamps.to_bytes()),
+        kind::CLASS_OF_SERVICE => match ClassOfService::read(value) {
+            Some(asked) => {
+                answered.dscp = observed.may_set_dscp.then_some(asked.dscp_wanted);
+                let told = ClassOfService {
+                    dscp_wanted: asked.dscp_wanted,
+                    dscp_received: observed.dscp,
+                    ecn_received: observed.ecn,
+                    reverse_path: u8::from(!observed.may_set_dscp),
+                };
+                put(value.first_chunk_mut(), told.to_bytes())
+            }
+            None => false,
+        },
+        kind::DIRECT_MEASUREMENT => match DirectMeasurement::read(value) {
+            Some(asked) => {
+                let told = DirectMeasurement {
+                    reflector_received: observed.received,
+                    reflector_sent: observed.sent,
+                    ..asked
+                };
+                put(value.first_chunk_mut(), told.to_bytes())
+            }
+            None => false,
+        },
+        kind::ACCESS_REPORT => match AccessReport::read(value) {
+            Some(report) if report.is_valid() => true,
+            // Discarded (§4.6): the sender sees by U that it was not taken.
+            Some(_) => return Outcome::Unrecognised,
+            None => false,
+        },
+        kind::FOLLOW_UP_TELEMETRY if value.len() == FollowUp::LEN => {
+            put(value.first_chunk_mut(), observed.follow_up.to_bytes())
+        }
+        kind::FOLLOW_UP_TELEMETRY => {
+            // §4.7, erratum 8339: zeros where the number and the stamp would be.
+            let length = value.len().min(12);
+            value[..length].fill(0);
+            false
+        }
+        kind::HMAC => value.len() == HMAC_LEN,
+        _ => return Outcome::Unrecognised,
+    };
+    if understood {
+        Outcome::Understood
+    } else {
+        Outcome::Malformed
+    }
+}
+
+/// Writes a value whose length was checked.
+fn put<const N: usize>(place: Option<&mut [u8; N]>, bytes: [u8; N]) -> bool {
+    match place {
+        Some(place) => {
+            *place = bytes;
+            true
+        }
+        None => false,
+    }
+}
+
+/// Where the HMAC TLV is (RFC 8972 §4.8).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HmacPlace {
+    /// There is none, and nothing to protect: no TLV, or Extra Padding alone.
+    NotNeeded,
+    /// There is none, though there are TLVs that it would have to protect.
+    Missing,
+    /// It begins at this offset, behind all TLVs but Extra Padding. It covers the sequence number and all before it.
+    At(usize),
+    /// It is of another length than an HMAC has, or another TLV than Extra Padding stands behind it. That counts as a
+    /// wrong one.
+    Misplaced,
+}
+
+/// Finds the HMAC TLV. A TLV that the packet cuts off is one to protect, or whoever spoils a length could hide all.
+pub fn hmac_place(tlvs: &[u8]) -> HmacPlace {
+    let (mut at, mut place, mut count, mut padding) = (0, None, 0, 0);
+    while let Some(span) = span(tlvs, at) {
+        let Ok(end) = span else {
+            return if place.is_some() {
+                HmacPlace::Misplaced
+            } else {
+                HmacPlace::Missing
+            };
+        };
+        match tlvs[at + 1] {
+            kind::HMAC if place.is_some() || end - at != HEADER_LEN + HMAC_LEN => return HmacPlace::Misplaced,
+            kind::HMAC => place = Some(at),
+            kind::EXTRA_PADDING => padding += 1,
+            _ if place.is_some() => return HmacPlace::Misplaced,
+            _ => {}
+        }
+        count += 1;
+        at = end;
+    }
+    match place {
+        Some(at) => HmacPlace::At(at),
+        None if count == 0 || (count == 1 && padding == 1) => HmacPlace::NotNeeded,
+        None => HmacPlace::Missing,
+    }
+}
+
+/// Sets flag I in each TLV and changes nothing else, as a reflector does that finds the HMAC wrong (RFC 8972 §4.8).
+pub fn fail_integrity(tlvs: &mut [u8]) {
+    let mut at = 0;
+    while let Some(span) = span(tlvs, at) {
+        tlvs[at] |= flag::INTEGRITY;
+        match span {
+            Ok(end) => at = end,
+            Err(_) => return,
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! The cookies of kstamp's rules: who they belong to and what for, so that they can be told from others' and deleted by class.
+//!
+//! The upper 32 bits say that a rule is kstamp's, the next 8 its class; the lower 24 are free for whoever makes the rule.
+
+/// "kstp": the upper half of every cookie of ours.
+pub const OURS: u64 = 0x6b73_7470_0000_0000;
+/// Mask for [`OURS`]: rules of all classes.
+pub const OURS_MASK: u64 = 0xffff_ffff_0000_0000;
+
+/// Class of rules that measure: LLDP to the controller, bounces. The only ones that `--measure-only` touches.
+pub const MEASURING: u64 = OURS | 0x0100_0000;
+/// Class of rules that forward: the table miss, paths, broadcast.
+pub const FORWARDING: u64 = OURS | 0x0200_0000;
+/// Mask for [`MEASURING`] and [`FORWARDING`].
+pub const CLASS_MASK: u64 = 0xffff_ffff_ff00_0000;
+
+/// The rule that sends LLDP to the controller; the server installs it.
+pub const LLDP: u64 = MEASURING | 1;
+/// The rule that sends what no other rule matches to the controller; the server installs it unless told to measure only.
+pub const TABLE_MISS: u64 = FORWARDING | 1;
+
+/// Whether a rule with this cookie measures.
+pub const fn is_measuring(cookie: u64) -> bool {
+    cookie & CLASS_MASK == MEASURING
+}

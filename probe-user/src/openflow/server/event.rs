@@ -1,0 +1,148 @@
+//! What the server says and what it is told: the whole of its interface beside start and stop.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use crate::openflow::id::Dpid;
+use crate::openflow::message::{ErrorMessage, Features, Message, PacketIn};
+use crate::openflow::port::{Port, PortReason};
+
+/// One connection of a switch; never used again in this run, also not by the same switch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(pub u64);
+
+/// Something that happened on a connection.
+///
+/// For one connection the order is: `Connected`, then anything, then `Gone`, after which there is nothing more of it. A
+/// connection that does not get through its handshake yields one `Refused`.
+#[derive(Debug)]
+pub struct Event {
+    /// Where.
+    pub connection: ConnectionId,
+    /// `CLOCK_MONOTONIC` in ns when the bytes that caused it were read from the socket (`Connected`: those of the last
+    /// answer of the handshake); for `Gone` and `Refused` when it was found out.
+    pub at_ns: u64,
+    /// What.
+    pub what: What,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum What {
+    /// A switch is ready: its handshake is done and its rules are in place.
+    Connected {
+        /// From where.
+        address: SocketAddr,
+        /// Who it is.
+        features: Features,
+        /// All its ports, with [`crate::openflow::id::PortNumber::LOCAL`] if it has one.
+        ports: Vec<Port>,
+    },
+    /// One of its ports changed. Open vSwitch tells a change in several steps.
+    PortStatus(PortReason, Port),
+    /// A frame from the switch.
+    PacketIn(PacketIn),
+    /// The answer to an echo request that was sent by [`Command::Send`] or [`Command::SendStamped`].
+    EchoReply(Vec<u8>),
+    /// All that was sent before [`Command::Barrier`] with this token is done.
+    Barrier(u64),
+    /// The switch refused something that it was sent.
+    Error(ErrorMessage),
+    /// The connection has ended.
+    Gone {
+        /// Whose it was.
+        dpid: Dpid,
+        /// From where.
+        address: SocketAddr,
+        /// Why.
+        reason: Reason,
+    },
+    /// Someone did not get through the handshake.
+    Refused {
+        /// From where.
+        address: SocketAddr,
+        /// Why.
+        reason: Reason,
+    },
+}
+
+/// Something to do on a connection.
+pub enum Command {
+    /// Sends a message.
+    Send(Message),
+    /// Sends a message that is made at the moment of its write: nothing else of ours is then before it in the connection's
+    /// buffer. It is given `CLOCK_MONOTONIC` in ns. It runs on the I/O thread and must be quick.
+    SendStamped(Box<dyn FnOnce(u64) -> Message + Send>),
+    /// Sends a barrier request; its answer is [`What::Barrier`] with this token.
+    Barrier(u64),
+    /// Sends what is waiting, then closes the connection.
+    Close,
+}
+
+impl Command {
+    /// A [`Command::SendStamped`].
+    pub fn stamped(build: impl FnOnce(u64) -> Message + Send + 'static) -> Self {
+        Self::SendStamped(Box::new(build))
+    }
+}
+
+impl fmt::Debug for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Send(message) => f.debug_tuple("Send").field(message).finish(),
+            Self::SendStamped(_) => f.write_str("SendStamped"),
+            Self::Barrier(token) => f.debug_tuple("Barrier").field(token).finish(),
+            Self::Close => f.write_str("Close"),
+        }
+    }
+}
+
+/// A command was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CommandError {
+    /// There is no such connection any more.
+    #[error("the connection has ended")]
+    Gone,
+    /// The switch does not read what it is sent, and too much is waiting.
+    #[error("too much is waiting to be sent to the switch")]
+    Full,
+}
+
+/// Why a connection ended or was refused; displayed as one clause that names no address.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Reason {
+    /// The switch closed it.
+    #[error("the switch closed the connection")]
+    ClosedBySwitch,
+    /// [`Command::Close`], or the server was stopped.
+    #[error("closed by this controller")]
+    ClosedHere,
+    /// What came is not OpenFlow 1.3, or not what may come at this point.
+    #[error("{0}")]
+    Protocol(String),
+    /// It did not answer.
+    #[error("{0}")]
+    Silent(String),
+    /// TLS failed.
+    #[error("TLS: {0}")]
+    Tls(String),
+    /// Another connection of the same datapath is alive.
+    #[error(
+        "datapath {dpid} is already connected from {other}, and that connection answers; two switches with one datapath id?"
+    )]
+    DuplicateDpid {
+        /// The datapath.
+        dpid: Dpid,
+        /// The connection that stays.
+        other: SocketAddr,
+    },
+    /// A newer connection of the same datapath took its place, because this one no longer answered.
+    #[error("datapath {0} connected anew, and this connection no longer answers")]
+    Superseded(Dpid),
+    /// A limit was reached.
+    #[error("{0}")]
+    Limit(String),
+    /// The socket failed.
+    #[error("{0}")]
+    Io(String),
+}

@@ -1,0 +1,71 @@
+//! A map of bounded size, out of which the entry goes that was not used for the longest time.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
+
+#[derive(Debug)]
+pub(super) struct Lru<K, V> {
+    entries: HashMap<K, (u64, V)>,
+    by_age: BTreeMap<u64, K>,
+    /// When each entry was last used, in uses of the map.
+    uses: u64,
+    capacity: usize,
+}
+
+impl<K: Copy + Eq + Hash, V> Lru<K, V> {
+    /// For at most `capacity` entries.
+    pub(super) fn new(capacity: usize) -> Self {
+        Self {
+            entries: HashMap::new(),
+            by_age: BTreeMap::new(),
+            uses: 0,
+            capacity,
+        }
+    }
+
+    /// The value of `key`, made if it is not there.
+    pub(super) fn get_or(&mut self, key: K, make: impl FnOnce() -> V) -> &mut V {
+        self.uses += 1;
+        match self.entries.get(&key) {
+            Some((used, _)) => {
+                self.by_age.remove(used);
+            }
+            None if self.entries.len() >= self.capacity => {
+                if let Some((_, oldest)) = self.by_age.pop_first() {
+                    self.entries.remove(&oldest);
+                }
+            }
+            None => {}
+        }
+        self.by_age.insert(self.uses, key);
+        let entry = self.entries.entry(key).or_insert_with(|| (0, make()));
+        entry.0 = self.uses;
+        &mut entry.1
+    }
+
+    /// The value of `key`, if it is there; that is no use of it.
+    pub(super) fn peek(&mut self, key: &K) -> Option<&mut V> {
+        self.entries.get_mut(key).map(|(_, value)| value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_least_recently_used_goes() {
+        let mut lru = Lru::new(2);
+        *lru.get_or(1, || 10) += 1;
+        lru.get_or(2, || 20);
+        lru.get_or(1, || 0);
+        lru.get_or(3, || 30);
+        assert_eq!(lru.peek(&1), Some(&mut 11));
+        assert_eq!(lru.peek(&2), None);
+        assert_eq!(lru.peek(&3), Some(&mut 30));
+        for key in 0..1000 {
+            lru.get_or(key, || 0);
+        }
+        assert_eq!((lru.entries.len(), lru.by_age.len()), (2, 2));
+    }
+}

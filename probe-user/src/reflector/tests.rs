@@ -1,0 +1,477 @@
+//! Packets in, replies out.
+
+use probe_common::tlv::{AccessReport, ClassOfService, DirectMeasurement, Tlv, Writer, flag, kind};
+use proptest::prelude::*;
+
+use super::*;
+
+const T2_NS: u64 = 1_795_000_000_123_456_789;
+const T3_NS: u64 = T2_NS + 40_000;
+const OWN: &str = "10.1.1.6";
+const GROUP: &str = "239.255.255.250";
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn config() -> Config {
+    Config {
+        test_port: 1910,
+        groups: vec![ip(GROUP), ip("ff0e::10")],
+        stateless: false,
+        key: None,
+        rates: Rates::DEFAULT,
+        behind_kernel: false,
+    }
+}
+
+fn reflector(config: Config) -> Reflector {
+    let mut reflector = Reflector::new(config);
+    let prefixes = [
+        "10.1.0.0/16",
+        "fd01::/64",
+        "fe80::/64",
+        "0.0.0.0/8",
+        "127.0.0.0/8",
+        "224.0.0.0/3",
+        "::/127",
+        "ff00::/8",
+    ];
+    let policy = Policy::new(prefixes.map(|prefix| prefix.parse().unwrap()));
+    reflector.follow(vec![ip(OWN), ip("fd01::6")], policy);
+    reflector
+}
+
+fn arrival() -> Arrival {
+    Arrival {
+        from: "10.1.1.5:40001".parse().unwrap(),
+        to: ip(OWN),
+        ttl: 63,
+        tos: 20 << 2 | 1,
+        receive_ns: T2_NS,
+    }
+}
+
+fn clock() -> Clock {
+    Clock {
+        error: ErrorEstimate(0x8a0b),
+        synchronised: true,
+    }
+}
+
+fn key() -> Key {
+    Key::new(b"0123456789abcdef")
+}
+
+fn reflect(reflector: &mut Reflector, packet: &[u8], arrival: &Arrival) -> Option<(Vec<u8>, Reply)> {
+    let mut packet = packet.to_vec();
+    let reply = reflector.reflect(&mut packet, arrival, clock(), || T3_NS)?;
+    Some((packet, reply))
+}
+
+fn probe(sequence: u32) -> Vec<u8> {
+    let mut packet = stamp::probe(sequence, ErrorEstimate(1), 0x0c0d).to_vec();
+    packet[4..12].copy_from_slice(&[0x11; 8]);
+    packet
+}
+
+fn with_tlvs(mut base: Vec<u8>, tlvs: &[(u8, &[u8])]) -> Vec<u8> {
+    let mut room = [0; 300];
+    let mut writer = Writer::new(&mut room);
+    for (kind, value) in tlvs {
+        writer.push(*kind, value).unwrap();
+    }
+    base.extend(writer.written());
+    base
+}
+
+fn tlvs(packet: &[u8], base_len: usize) -> Vec<Tlv<'_>> {
+    tlv::read(&packet[base_len..]).map(Result::unwrap).collect()
+}
+
+#[test]
+fn a_base_packet_is_answered_in_every_field() {
+    let mut reflector = reflector(config());
+    let (reply, facts) = reflect(&mut reflector, &probe(7), &arrival()).unwrap();
+    let mut expected = [0; 44];
+    expected[4..12].copy_from_slice(&NtpTime::from_unix_ns(T3_NS).to_be_bytes());
+    expected[12..16].copy_from_slice(&[0x8a, 0x0b, 0x0c, 0x0d]);
+    expected[16..24].copy_from_slice(&NtpTime::from_unix_ns(T2_NS).to_be_bytes());
+    expected[27] = 7;
+    expected[28..36].copy_from_slice(&[0x11; 8]);
+    expected[37] = 1;
+    expected[40] = 63;
+    assert_eq!(reply, expected);
+    assert_eq!((facts.source, facts.by_group), (Some(ip(OWN)), false));
+    assert_eq!(facts.tos, 20 << 2, "the DSCP of the packet, and no ECN");
+    assert_eq!(reflector.counts().of(Count::Reflected), 1);
+}
+
+#[test]
+fn sessions_count_by_source_destination_and_ssid() {
+    let mut reflector = reflector(config());
+    let mut sequence = |packet: &[u8], arrival: &Arrival| {
+        let (reply, _) = reflect(&mut reflector, packet, arrival).unwrap();
+        u32::from_be_bytes(reply[..4].try_into().unwrap())
+    };
+    let other_port = Arrival {
+        from: "10.1.1.5:40002".parse().unwrap(),
+        ..arrival()
+    };
+    let by_group = Arrival {
+        to: ip(GROUP),
+        ..arrival()
+    };
+    let mut other_ssid = probe(9);
+    other_ssid[15] ^= 1;
+    assert_eq!(sequence(&probe(100), &arrival()), 0);
+    assert_eq!(sequence(&probe(103), &arrival()), 1);
+    assert_eq!(sequence(&probe(9), &other_port), 0);
+    assert_eq!(sequence(&probe(9), &by_group), 0);
+    assert_eq!(sequence(&other_ssid, &arrival()), 0);
+    assert_eq!(sequence(&probe(104), &arrival()), 2);
+}
+
+#[test]
+fn a_stateless_reflector_returns_the_senders_number() {
+    let mut reflector = reflector(Config {
+        stateless: true,
+        ..config()
+    });
+    for number in [5, 3, 9] {
+        let follow_up = with_tlvs(probe(number), &[(kind::FOLLOW_UP_TELEMETRY, &[0; 16])]);
+        let (reply, facts) = reflect(&mut reflector, &follow_up, &arrival()).unwrap();
+        assert_eq!(reply[..4], number.to_be_bytes());
+        assert_eq!(facts.id, None);
+        assert_eq!(tlvs(&reply, 44)[0].value, [0; 16]);
+    }
+}
+
+#[test]
+fn a_group_probe_is_answered_from_an_own_address() {
+    let arrival = Arrival {
+        to: ip(GROUP),
+        ..arrival()
+    };
+    let mut reflector = reflector(config());
+    let (_, facts) = reflect(&mut reflector, &probe(0), &arrival).unwrap();
+    assert_eq!((facts.source, facts.by_group), (None, true));
+    assert_eq!(reflector.counts().of(Count::ReflectedGroup), 1);
+}
+
+#[test]
+fn twamp_light_gets_a_base_packet_and_padding_comes_back() {
+    let mut reflector = reflector(config());
+    for length in 14..=44 {
+        let packet = &probe(7)[..length];
+        let (reply, _) = reflect(&mut reflector, packet, &arrival()).unwrap();
+        assert_eq!((reply.len(), &reply[24..36]), (44, &packet[..12]), "{length}");
+    }
+    for length in [45, 100, 1452] {
+        let mut packet = probe(7);
+        packet.resize(length, 0);
+        let (reply, _) = reflect(&mut reflector, &packet, &arrival()).unwrap();
+        assert_eq!(reply.len(), length);
+        assert!(reply[44..].iter().all(|&byte| byte == 0));
+    }
+    for length in 0..14 {
+        assert_eq!(reflect(&mut reflector, &probe(7)[..length], &arrival()), None);
+    }
+    assert_eq!(reflector.counts().of(Count::TooShort), 14);
+}
+
+#[test]
+fn tlvs_are_answered_with_their_flags() {
+    let mut reflector = reflector(config());
+    let asked = ClassOfService {
+        dscp_wanted: 46,
+        ..ClassOfService::default()
+    };
+    let packet = with_tlvs(
+        probe(7),
+        &[
+            (kind::CLASS_OF_SERVICE, &asked.to_bytes()),
+            (kind::DIRECT_MEASUREMENT, &[0; 12]),
+            (kind::TIMESTAMP_INFORMATION, &[0; 4]),
+            (200, &[1, 2, 3]),
+            (kind::EXTRA_PADDING, &[9; 20]),
+            (kind::ACCESS_REPORT, &[1]),
+        ],
+    );
+    reflect(&mut reflector, &packet, &arrival()).unwrap();
+    let (reply, facts) = reflect(&mut reflector, &packet, &arrival()).unwrap();
+    assert_eq!(reply.len(), packet.len());
+    assert_eq!(facts.tos, 46 << 2, "as asked for");
+    let tlvs = tlvs(&reply, 44);
+    let flags: Vec<u8> = tlvs.iter().map(|tlv| tlv.flags).collect();
+    assert_eq!(
+        flags,
+        [0, 0, 0, flag::UNRECOGNISED, 0, flag::UNRECOGNISED | flag::MALFORMED]
+    );
+    let class = ClassOfService::read(tlvs[0].value).unwrap();
+    assert_eq!((class.dscp_received, class.ecn_received), (20, 1));
+    let counted = DirectMeasurement::read(tlvs[1].value).unwrap();
+    assert_eq!((counted.reflector_received, counted.reflector_sent), (2, 2));
+    assert_eq!(tlvs[2].value, [1, 2, 1, 2]);
+    let counts = reflector.counts();
+    assert_eq!(
+        (counts.of(Count::TlvUnrecognised), counts.of(Count::TlvMalformed)),
+        (2, 2)
+    );
+}
+
+#[test]
+fn a_follow_up_tells_when_the_reply_before_left() {
+    let mut reflector = reflector(config());
+    let packet = with_tlvs(probe(7), &[(kind::FOLLOW_UP_TELEMETRY, &[0; 16])]);
+    let told = |reflector: &mut Reflector| {
+        let (reply, facts) = reflect(reflector, &packet, &arrival()).unwrap();
+        (FollowUp::read(tlvs(&reply, 44)[0].value).unwrap(), facts.id.unwrap())
+    };
+    let (first, first_id) = told(&mut reflector);
+    assert_eq!(first, FollowUp::NONE);
+    reflector.left(first_id, T3_NS + 5);
+    let (second, second_id) = told(&mut reflector);
+    assert_eq!(second.sequence, 0);
+    assert_eq!(second.timestamp, NtpTime::from_unix_ns(T3_NS + 5).0);
+    assert_eq!(second.method, TimestampMethod::SOFTWARE);
+    reflector.left(first_id, T3_NS + 9);
+    assert_eq!(
+        told(&mut reflector).0,
+        FollowUp::NONE,
+        "nobody told when the second left"
+    );
+    reflector.left(second_id, T3_NS + 9);
+    assert_eq!(told(&mut reflector).0, FollowUp::NONE, "told too late");
+}
+
+fn signed(sequence: u32, tlvs: &[(u8, &[u8])]) -> Vec<u8> {
+    let base = authenticated::probe(sequence, NtpTime(0x11), ErrorEstimate(1), 0x0c0d).to_vec();
+    let mut packet = with_tlvs(base, tlvs);
+    key().sign(&mut packet);
+    key().sign_tlvs(&mut packet, authenticated::BASE_LEN);
+    packet
+}
+
+fn authenticated_reflector() -> Reflector {
+    reflector(Config {
+        key: Some(key()),
+        ..config()
+    })
+}
+
+#[test]
+fn authenticated_packets_are_answered_and_signed() {
+    let mut reflector = authenticated_reflector();
+    let report = AccessReport {
+        access_id: 1,
+        return_code: 1,
+    };
+    let packet = signed(7, &[(kind::ACCESS_REPORT, &report.to_bytes()), (kind::HMAC, &[0; 16])]);
+    let (reply, _) = reflect(&mut reflector, &packet, &arrival()).unwrap();
+    assert!(key().is_signed(&reply));
+    assert_eq!(key().check_tlvs(&reply, 112, true), TlvIntegrity::Intact);
+    assert_eq!(reply.len(), packet.len());
+    assert_eq!(reply[48..52], [0, 0, 0, 7]);
+    assert_eq!(reply[80], 63);
+    assert_eq!(
+        tlvs(&reply, 112).iter().map(|tlv| tlv.flags).collect::<Vec<_>>(),
+        [0, 0]
+    );
+    let (reply, _) = reflect(&mut reflector, &packet, &arrival()).unwrap();
+    assert_eq!(reply[..4], [0, 0, 0, 1]);
+}
+
+#[test]
+fn a_wrong_or_missing_hmac_is_dropped_and_counted() {
+    let mut reflector = authenticated_reflector();
+    for length in [0, 14, 44, 111] {
+        assert_eq!(reflect(&mut reflector, &signed(7, &[])[..length], &arrival()), None);
+    }
+    assert_eq!(reflect(&mut reflector, &[0; 112], &arrival()), None);
+    let mut other_key = authenticated::probe(7, NtpTime(1), ErrorEstimate(1), 1).to_vec();
+    Key::new(b"another secret..").sign(&mut other_key);
+    assert_eq!(reflect(&mut reflector, &other_key, &arrival()), None);
+    let mut altered = signed(7, &[]);
+    altered[3] ^= 1;
+    assert_eq!(reflect(&mut reflector, &altered, &arrival()), None);
+    let counts = reflector.counts();
+    assert_eq!((counts.of(Count::HmacMissing), counts.of(Count::HmacWrong)), (4, 3));
+    assert_eq!(counts.of(Count::Reflected), 0);
+}
+
+#[test]
+fn tlvs_with_a_wrong_or_missing_hmac_come_back_with_flag_i_and_unchanged() {
+    let mut reflector = authenticated_reflector();
+    let class = [0xb8, 0, 0, 0];
+    let without = signed(7, &[(kind::CLASS_OF_SERVICE, &class)]);
+    let mut altered = signed(7, &[(kind::CLASS_OF_SERVICE, &class), (kind::HMAC, &[0; 16])]);
+    altered[117] ^= 1;
+    for packet in [without, altered] {
+        let (reply, facts) = reflect(&mut reflector, &packet, &arrival()).unwrap();
+        assert!(key().is_signed(&reply));
+        let (sent, returned) = (tlvs(&packet, 112), tlvs(&reply, 112));
+        for (sent, returned) in sent.iter().zip(&returned) {
+            assert_eq!(returned.flags, sent.flags | flag::INTEGRITY);
+            assert_eq!(returned.value, sent.value);
+        }
+        assert_eq!(facts.tos, 20 << 2, "what the TLV asks for is not done");
+    }
+    assert_eq!(reflector.counts().of(Count::TlvIntegrity), 2);
+}
+
+#[test]
+fn replies_are_never_answered() {
+    let mut plain = reflector(config());
+    for packet in [
+        probe(7),
+        with_tlvs(probe(7), &[(kind::EXTRA_PADDING, &[1; 9])]),
+        probe(7)[..14].to_vec(),
+    ] {
+        let (reply, _) = reflect(&mut plain, &packet, &arrival()).unwrap();
+        assert_eq!(reflect(&mut plain, &reply, &arrival()), None);
+        // A TWAMP-Light reflector would cut it.
+        for length in 38..44 {
+            assert_eq!(reflect(&mut plain, &reply[..length], &arrival()), None, "{length}");
+        }
+    }
+    let mut with_key = authenticated_reflector();
+    let (reply, _) = reflect(&mut with_key, &signed(7, &[]), &arrival()).unwrap();
+    assert_eq!(reflect(&mut with_key, &reply, &arrival()), None);
+    assert_eq!(with_key.counts().of(Count::ReplyShaped), 1);
+}
+
+#[test]
+fn behind_the_kernel_base_packets_have_been_refused_already() {
+    let mut reflector = reflector(Config {
+        behind_kernel: true,
+        ..config()
+    });
+    assert_eq!(reflect(&mut reflector, &probe(7), &arrival()), None);
+    assert_eq!(reflector.counts().of(Count::LeftByKernel), 1);
+    let mut longer = probe(7);
+    longer.push(0);
+    assert!(reflect(&mut reflector, &longer, &arrival()).is_some());
+}
+
+#[test]
+fn who_is_answered_at_all() {
+    let mut reflector = reflector(config());
+    let from = |text: &str| Arrival {
+        from: text.parse().unwrap(),
+        ..arrival()
+    };
+    let to = |text: &str| Arrival {
+        to: ip(text),
+        ..arrival()
+    };
+    let mut admitted = |arrival: Arrival| reflector.admits(&arrival, 0);
+    for good in [
+        arrival(),
+        from("[fd01::5]:1"),
+        from("[fe80::5]:65535"),
+        to(GROUP),
+        to("ff0e::10"),
+        to("fd01::6"),
+    ] {
+        assert!(admitted(good), "{good:?}");
+    }
+    for bad in [
+        from("10.1.1.5:1910"),
+        from("10.1.1.5:0"),
+        from("0.1.1.5:9"),
+        from("127.0.0.1:9"),
+        from("224.0.0.1:9"),
+        from("255.255.255.255:9"),
+        from("[::]:9"),
+        from("[::1]:9"),
+        from("[ff02::1]:9"),
+        from("10.9.9.9:9"),
+        to("10.1.1.255"),
+        to("255.255.255.255"),
+        to("224.0.0.1"),
+        to("10.1.1.7"),
+    ] {
+        assert!(!admitted(bad), "{bad:?}");
+    }
+    let counts = reflector.counts();
+    let expected = [
+        (Count::SourcePort, 1),
+        (Count::BadSource, 8),
+        (Count::NotAllowed, 1),
+        (Count::NotForUs, 4),
+        (Count::RateLimited, 0),
+    ];
+    for (what, number) in expected {
+        assert_eq!(counts.of(what), number, "{what:?}");
+    }
+}
+
+#[test]
+fn a_flood_is_refused_and_counted() {
+    let mut reflector = reflector(config());
+    let answered = (0..10_000).filter(|_| reflector.admits(&arrival(), 0)).count();
+    assert!((1..10_000).contains(&answered));
+    assert_eq!(reflector.counts().of(Count::RateLimited), 10_000 - answered as u64);
+}
+
+#[test]
+fn every_count_has_a_name_of_its_own() {
+    assert_eq!(Counts::default().by_name().len(), Count::ALL.len());
+    assert!(Count::ALL.iter().all(|what| what.name().starts_with("user_")));
+}
+
+fn modes() -> impl Strategy<Value = Config> {
+    (any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(stateless, with_key, behind_kernel)| Config {
+        stateless,
+        behind_kernel,
+        key: with_key.then(key),
+        ..config()
+    })
+}
+
+/// Bytes of any kind, some of which begin like a test packet, some of which are signed.
+fn packets() -> impl Strategy<Value = Vec<u8>> {
+    let bytes = || prop::collection::vec(any::<u8>(), 0..300);
+    let tail = prop_oneof![
+        bytes(),
+        prop::collection::vec((0u8..10, prop::collection::vec(any::<u8>(), 0..40)), 0..6).prop_map(|list| {
+            let list: Vec<(u8, &[u8])> = list.iter().map(|(kind, value)| (*kind, value.as_slice())).collect();
+            with_tlvs(Vec::new(), &list)
+        }),
+    ];
+    prop_oneof![
+        bytes(),
+        (any::<u32>(), tail.clone()).prop_map(|(sequence, tail)| [probe(sequence), tail].concat()),
+        (any::<u32>(), tail, any::<bool>()).prop_map(|(sequence, tail, sign)| {
+            let mut packet = [signed(sequence, &[]), tail].concat();
+            if sign {
+                key().sign_tlvs(&mut packet, authenticated::BASE_LEN);
+            }
+            packet
+        }),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn nothing_makes_it_panic_or_answer_at_greater_length_or_answer_an_answer(
+        config in modes(),
+        packets in prop::collection::vec(packets(), 1..8),
+        tos: u8,
+    ) {
+        let base_len = if config.key.is_some() { authenticated::BASE_LEN } else { stamp::BASE_LEN };
+        let mut reflector = reflector(config);
+        let arrival = Arrival { tos, ..arrival() };
+        for (number, packet) in packets.iter().enumerate() {
+            let before: u64 = [Count::Reflected, Count::ReflectedGroup].iter().map(|&what| reflector.counts().of(what)).sum();
+            let Some((reply, facts)) = reflect(&mut reflector, packet, &arrival) else {
+                continue;
+            };
+            prop_assert_eq!(reply.len(), packet.len().max(base_len), "packet {}", number);
+            prop_assert_eq!(reflector.counts().of(Count::Reflected), before + 1);
+            prop_assert_eq!(facts.tos & 3, 0);
+            prop_assert_eq!(reflect(&mut reflector, &reply, &arrival), None);
+        }
+    }
+}

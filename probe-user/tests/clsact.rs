@@ -1,0 +1,152 @@
+//! TC before TCX (Linux 6.6): the clsact qdisc is added where it is missing and removed if it was ours; what others have
+//! put on it stays.
+
+#![allow(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
+
+mod support;
+
+use nix::sys::signal::Signal;
+use support::{Pair, Running, can_run, has_tcx, run};
+
+const AGENT: [&str; 7] = ["agent", "--iface", "port1", "--family", "v4", "--attach", "tc"];
+
+fn tc(pair: &Pair, words: &str) -> String {
+    let arguments: Vec<_> = ["-n", &pair.near].into_iter().chain(words.split(' ')).collect();
+    run("tc", &arguments)
+}
+
+fn has_clsact(pair: &Pair) -> bool {
+    tc(pair, "qdisc show dev port1").contains("clsact")
+}
+
+/// The filters at both hooks, as tc shows them.
+fn filters(pair: &Pair) -> String {
+    ["ingress", "egress"]
+        .map(|hook| tc(pair, &format!("filter show dev port1 {hook}")))
+        .concat()
+}
+
+/// How many egress filters of ours there are.
+fn ours(pair: &Pair) -> usize {
+    let shown = filters(pair);
+    shown.lines().filter(|line| line.contains("kstamp_egress")).count()
+}
+
+/// Somebody else's filters, at both hooks.
+fn add_others(pair: &Pair) {
+    for hook in ["ingress", "egress"] {
+        tc(pair, &format!("filter add dev port1 {hook} matchall action ok"));
+    }
+}
+
+fn start(pair: &Pair) -> Running {
+    let agent = pair.start(&pair.near, &AGENT);
+    agent.await_type("start");
+    agent
+}
+
+/// A pair on a kernel that needs the qdisc; says so if this one does not.
+fn pair() -> Option<Pair> {
+    if !can_run() {
+        return None;
+    }
+    if has_tcx() {
+        println!("SKIPPED: this kernel has TCX and needs no qdisc");
+        return None;
+    }
+    Some(Pair::new())
+}
+
+#[test]
+fn the_qdisc_comes_and_goes_with_the_agent() {
+    let Some(pair) = pair() else { return };
+    assert!(!has_clsact(&pair));
+    let agent = start(&pair);
+    assert!(has_clsact(&pair));
+    let shown = filters(&pair);
+    assert!(
+        shown.contains("kstamp_ingress") && shown.contains("kstamp_egress"),
+        "{shown}"
+    );
+    assert!(agent.stop().0.success());
+    assert!(!has_clsact(&pair));
+}
+
+#[test]
+fn a_qdisc_that_was_there_stays() {
+    let Some(pair) = pair() else { return };
+    tc(&pair, "qdisc add dev port1 clsact");
+    assert!(start(&pair).stop().0.success());
+    assert!(has_clsact(&pair));
+    assert_eq!(filters(&pair), "");
+}
+
+#[test]
+fn others_who_came_to_use_our_qdisc_keep_it() {
+    let Some(pair) = pair() else { return };
+    let agent = start(&pair);
+    add_others(&pair);
+    assert!(agent.stop().0.success());
+    let shown = filters(&pair);
+    assert_eq!(shown.matches("matchall").count() / 2, 2, "{shown}");
+    assert!(!shown.contains("kstamp"), "{shown}");
+}
+
+#[test]
+fn what_a_killed_agent_left_is_removed_by_the_next_one() {
+    let Some(pair) = pair() else { return };
+    let killed = start(&pair);
+    killed.signal(Signal::SIGKILL);
+    killed.wait();
+    assert_eq!(ours(&pair), 1, "such is TC without links");
+    let next = start(&pair);
+    assert_eq!(ours(&pair), 1);
+    assert!(
+        next.stderr().contains("that a killed kstamp had left"),
+        "{}",
+        next.stderr()
+    );
+    assert!(next.stop().0.success());
+    assert!(!has_clsact(&pair), "the qdisc was the killed one's");
+}
+
+#[test]
+fn an_agent_on_another_port_is_alive_and_keeps_its_filters() {
+    let Some(pair) = pair() else { return };
+    let first = start(&pair);
+    let second = pair.start(&pair.near, &[&AGENT[..], &["--port", "1911"]].concat());
+    second.await_type("start");
+    assert_eq!(ours(&pair), 2);
+    assert!(first.stop().0.success());
+    assert_eq!(ours(&pair), 1);
+    assert!(second.stop().0.success());
+    assert_eq!(filters(&pair), "");
+}
+
+#[test]
+fn somebody_elses_filters_are_left_alone_with_and_without_tcx() {
+    if !can_run() {
+        return;
+    }
+    let pair = Pair::new();
+    if !run_quietly(&["-n", &pair.near, "qdisc", "add", "dev", "port1", "clsact"]) {
+        println!("SKIPPED: this kernel has no clsact");
+        return;
+    }
+    if !run_quietly(&[
+        "-n", &pair.near, "filter", "add", "dev", "port1", "egress", "matchall", "action", "ok",
+    ]) {
+        println!("SKIPPED: this kernel has no matchall");
+        return;
+    }
+    let before = filters(&pair);
+    let agent = start(&pair);
+    assert!(filters(&pair).contains("matchall"));
+    assert!(agent.stop().0.success());
+    assert_eq!(filters(&pair), before);
+}
+
+fn run_quietly(arguments: &[&str]) -> bool {
+    let output = std::process::Command::new("tc").args(arguments).output().unwrap();
+    output.status.success()
+}

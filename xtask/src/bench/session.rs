@@ -1,0 +1,279 @@
+//! One tool's run: its reflector kept ready, its sender run to its end, and what that cost.
+
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use nix::{
+    sys::signal::{Signal, kill},
+    time::clock_getcpuclockid,
+    unistd::Pid,
+};
+
+use super::{
+    place::Place,
+    tools::{Answers, Detail, Pace, Ready, Tool},
+};
+use crate::{exec, signals};
+
+/// How long a reflector may take until it answers, and how long it may take to end.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How much longer than its probes take a sender may run: some wait for seconds at the end.
+const LONGER: Duration = Duration::from_secs(15);
+
+/// How often a running sender is looked at; also the resolution in time of [`Run::rate`].
+const POLL: Duration = Duration::from_millis(5);
+
+/// What came of a run.
+#[derive(Debug)]
+pub(super) struct Run {
+    pub(super) answers: Answers,
+    /// Packets a second that left the near end, as its interface counted them.
+    pub(super) rate: f64,
+    pub(super) cpu: Cpu,
+}
+
+/// CPU time of one run.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Cpu {
+    /// The sending process.
+    pub(super) sender: Duration,
+    /// The answering process; zero where the kernel answers.
+    pub(super) reflector: Duration,
+    /// All processes and the kernel, until the sender ended.
+    pub(super) machine: Duration,
+}
+
+/// A tool at work: its reflector, if it has one, runs until this is dropped.
+pub(super) struct Session<'a> {
+    place: &'a Place,
+    tool: &'a dyn Tool,
+    reflector: Option<Child>,
+}
+
+impl<'a> Session<'a> {
+    /// Starts the reflector and waits until it answers.
+    pub(super) fn start(place: &'a Place, tool: &'a dyn Tool) -> Result<Self> {
+        let mut session = Self {
+            place,
+            tool,
+            reflector: None,
+        };
+        if let Some((mut command, ready)) = tool.reflector(place) {
+            let out = place.file(&format!("{}.reflector", tool.name()));
+            session.reflector = Some(spawn(&mut command, &out)?);
+            let is_ready = || match ready {
+                Ready::Port(port) => session.has_bound(port),
+                Ready::Line(line) => fs::read_to_string(&out).is_ok_and(|text| text.contains(line)),
+            };
+            if !exec::wait_until(PATIENCE, is_ready) {
+                let said = fs::read_to_string(&out).unwrap_or_default();
+                let last = said.lines().last().unwrap_or("nothing was printed");
+                bail!("{}'s reflector does not answer: {last}", tool.name());
+            }
+        }
+        Ok(session)
+    }
+
+    /// Runs the sender to its end.
+    pub(super) fn run(&self, pace: Pace, detail: Detail) -> Result<Run> {
+        signals::check()?;
+        // In a thread of its own, which can see the near end's interface. It also stays until the sender has ended,
+        // as the sender's parent must.
+        thread::scope(|scope| scope.spawn(|| self.send(pace, detail)).join())
+            .unwrap_or_else(|_| bail!("running {} panicked", self.tool.name()))
+    }
+
+    fn send(&self, pace: Pace, detail: Detail) -> Result<Run> {
+        self.place.enter_near()?;
+        let out = self.place.file(&format!("{}.sender", self.tool.name()));
+        let mut command = self.tool.sender(self.place, pace, detail);
+        let (machine, reflector) = (machine_cpu()?, self.reflector_cpu());
+        let child = spawn(&mut command, &out)?;
+        let (ended, rate) = self.watch(&child, pace.duration() + LONGER)?;
+        let cpu = Cpu {
+            sender: ended.cpu,
+            reflector: self.reflector_cpu().saturating_sub(reflector),
+            machine: machine_cpu()?.saturating_sub(machine),
+        };
+        let printed = fs::read_to_string(&out).unwrap_or_default();
+        let answers = self.tool.answers(&self.place.scratch, &printed, detail);
+        let answers = answers.with_context(|| {
+            let last = printed.lines().last().unwrap_or("nothing was printed");
+            format!("{} ended with {}: {last}", exec::line(&command), ended.status)
+        })?;
+        Ok(Run { answers, rate, cpu })
+    }
+
+    /// Waits for the sender, at most `limit`, and watches it send.
+    fn watch(&self, child: &Child, limit: Duration) -> Result<(Ended, f64)> {
+        let begin = Instant::now();
+        let mut seen = Vec::new();
+        loop {
+            seen.push((begin.elapsed(), self.sent_packets()?));
+            if let Some(ended) = ended(child)? {
+                return Ok((ended, middle_rate(&seen)));
+            }
+            if begin.elapsed() > limit || signals::received().is_some() {
+                send_signal(child, Signal::SIGKILL);
+                while ended(child)?.is_none() {
+                    thread::sleep(POLL);
+                }
+                signals::check()?;
+                bail!("{} did not end within {} s", self.tool.name(), limit.as_secs());
+            }
+            thread::sleep(POLL);
+        }
+    }
+
+    /// Packets that have left the near end's interface; only for a thread in its namespace.
+    fn sent_packets(&self) -> Result<u64> {
+        let table = fs::read_to_string("/proc/thread-self/net/dev").context("cannot read the interface's counters")?;
+        let name = format!("{}:", self.place.near.interface);
+        let line = table.lines().find_map(|line| line.trim_start().strip_prefix(&name));
+        let packets = line.and_then(|line| line.split_whitespace().nth(9)?.parse().ok());
+        packets.with_context(|| format!("no counters of {}", self.place.near.interface))
+    }
+
+    fn reflector_cpu(&self) -> Duration {
+        let pid = self
+            .reflector
+            .as_ref()
+            .map(|child| Pid::from_raw(child.id().cast_signed()));
+        let clock = pid.and_then(|pid| clock_getcpuclockid(pid).ok());
+        let time = clock.and_then(|clock| clock.now().ok());
+        time.map_or(Duration::ZERO, Duration::from)
+    }
+
+    /// Whether the reflector's namespace has this UDP port bound.
+    fn has_bound(&self, port: u16) -> bool {
+        let Some(child) = &self.reflector else {
+            return false;
+        };
+        let wanted = format!(":{port:04X} ");
+        ["udp", "udp6"].iter().any(|table| {
+            let path = format!("/proc/{}/net/{table}", child.id());
+            fs::read_to_string(path).is_ok_and(|table| {
+                table
+                    .lines()
+                    .skip(1)
+                    .any(|line| line.split_once(": ").is_some_and(|(_, rest)| rest.contains(&wanted)))
+            })
+        })
+    }
+}
+
+impl Drop for Session<'_> {
+    fn drop(&mut self) {
+        let Some(mut child) = self.reflector.take() else {
+            return;
+        };
+        send_signal(&child, Signal::SIGTERM);
+        if !matches!(exec::wait_within(&mut child, PATIENCE), Ok(Some(_))) {
+            // Both fail if it has ended, which is what is wanted.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Packets a second while the middle nine tenths were sent: what tools send before and after their probes is not counted.
+fn middle_rate(seen: &[(Duration, u64)]) -> f64 {
+    let (Some((_, first)), Some((_, last))) = (seen.first(), seen.last()) else {
+        return 0.0;
+    };
+    let reached = |share: f64| {
+        let packets = *first + ((last - first) as f64 * share) as u64;
+        seen.iter().find(|(_, count)| *count >= packets)
+    };
+    match reached(0.05).zip(reached(0.95)) {
+        Some((from, to)) if to.0 > from.0 => (to.1 - from.1) as f64 / (to.0 - from.0).as_secs_f64(),
+        _ => 0.0,
+    }
+}
+
+/// Starts `command` with both streams into `out`.
+fn spawn(command: &mut Command, out: &Path) -> Result<Child> {
+    let open = || -> io::Result<(File, File)> {
+        let file = File::create(out)?;
+        Ok((file.try_clone()?, file))
+    };
+    let (stdout, stderr) = open().with_context(|| format!("cannot write {}", out.display()))?;
+    command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
+    command
+        .spawn()
+        .with_context(|| format!("cannot start `{}`", exec::line(command)))
+}
+
+fn send_signal(child: &Child, signal: Signal) {
+    // Ended meanwhile is as good.
+    let _ = kill(Pid::from_raw(child.id().cast_signed()), signal);
+}
+
+/// How a child ended.
+struct Ended {
+    status: std::process::ExitStatus,
+    cpu: Duration,
+}
+
+/// Reaps `child` if it has ended. `Child::wait` would not tell the CPU time.
+fn ended(child: &Child) -> Result<Option<Ended>> {
+    use std::os::unix::process::ExitStatusExt as _;
+    let mut status = 0;
+    // SAFETY: all zeroes are a valid `rusage`, and both pointers are to locals that outlive the call.
+    let (pid, usage) = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        let pid = libc::wait4(child.id().cast_signed(), &mut status, libc::WNOHANG, &mut usage);
+        (pid, usage)
+    };
+    if pid < 0 {
+        return Err(io::Error::last_os_error()).context("cannot wait for a child");
+    }
+    let time = |time: libc::timeval| Duration::new(time.tv_sec.cast_unsigned(), time.tv_usec as u32 * 1000);
+    Ok((pid > 0).then(|| Ended {
+        status: std::process::ExitStatus::from_raw(status),
+        cpu: time(usage.ru_utime) + time(usage.ru_stime),
+    }))
+}
+
+/// CPU time that the whole machine has been busy (`/proc/stat`: user, nice, system, irq, softirq).
+fn machine_cpu() -> Result<Duration> {
+    let table = fs::read_to_string(PathBuf::from("/proc/stat")).context("cannot read /proc/stat")?;
+    let ticks: Vec<u64> = table
+        .lines()
+        .next()
+        .unwrap_or_default()
+        .split_whitespace()
+        .skip(1)
+        .filter_map(|field| field.parse().ok())
+        .collect();
+    let [user, nice, system, _idle, _iowait, irq, softirq, ..] = ticks[..] else {
+        bail!("/proc/stat begins with no line of the machine's times");
+    };
+    let per_second = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK)?.unwrap_or(100);
+    let busy = user + nice + system + irq + softirq;
+    Ok(Duration::from_secs_f64(busy as f64 / per_second as f64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_sent_before_and_after_the_probes_does_not_slow_them() {
+        let at = |ms, packets| (Duration::from_millis(ms), packets);
+        let mut seen = vec![at(0, 100), at(10, 101), at(20, 101)];
+        seen.extend((0..=100).map(|i| at(500 + 10 * i, 101 + 10 * i)));
+        seen.push(at(3_000, 1_102));
+        assert!((middle_rate(&seen) - 1_000.0).abs() < 20.0, "{}", middle_rate(&seen));
+        assert_eq!(middle_rate(&[]), 0.0);
+        assert_eq!(middle_rate(&[at(0, 5), at(10, 5)]), 0.0);
+    }
+}
