@@ -85,7 +85,10 @@ fn one_way(forward: f64, backward: f64) {
     let injected = if forward > 0.0 { "lost_forward" } else { "lost_backward" };
     assert!(n(injected) >= 50, "{summary:#}");
     let periods = &summary["loss_period"];
-    assert!(periods["count"].as_u64().is_some_and(|count| count <= lost), "{summary:#}");
+    assert!(
+        periods["count"].as_u64().is_some_and(|count| count <= lost),
+        "{summary:#}"
+    );
     lab.down().unwrap();
 }
 
