@@ -46,7 +46,7 @@ pub enum Command {
     /// `kstamp agent`.
     Agent(Box<AgentConfig>),
     /// `kstamp reflect`.
-    Reflect(ReflectConfig),
+    Reflect(Box<ReflectConfig>),
     /// `kstamp doctor`.
     Doctor(DoctorConfig),
 }
@@ -157,7 +157,7 @@ impl ReflectConfig {
 pub fn validate(cli: Cli) -> Result<Command, ConfigError> {
     match cli.command {
         CommandArgs::Agent(args) => agent(args).map(Box::new).map(Command::Agent),
-        CommandArgs::Reflect(args) => reflect(args).map(Command::Reflect),
+        CommandArgs::Reflect(args) => reflect(args).map(Box::new).map(Command::Reflect),
         CommandArgs::Doctor(args) => doctor(args).map(Command::Doctor),
     }
 }
