@@ -318,7 +318,7 @@ fn port(args: PortArgs, probing: bool) -> Result<Common, ConfigError> {
             .duration
             .map(|duration| values::duration_ns("--duration", &duration))
             .transpose()?,
-        user: args.user,
+        user: args.user.map(values::user).transpose()?,
         output: OutputConfig {
             format: match args.format {
                 FormatArg::Text => Format::Text,

@@ -101,6 +101,14 @@ impl Engine {
         }
     }
 
+    /// Probes of `source` that a limit of the programs has refused; 0 where there are none, or they have forgotten it.
+    pub fn refused(&mut self, source: IpAddr) -> u64 {
+        match self {
+            Self::Ebpf(port, _) => port.refused(source).unwrap_or_default(),
+            Self::Socket(_) => 0,
+        }
+    }
+
     /// This host's clock, as of the last [`Engine::poll`].
     pub fn clock(&self) -> ClockState {
         match self {
