@@ -99,7 +99,7 @@ impl Reporter {
             group_probes,
             interval_ns,
             timeout_ns,
-            allowed: port.policy().prefixes().map(|prefix| prefix.to_string()).collect(),
+            allowed: engine.policy().prefixes().map(|prefix| prefix.to_string()).collect(),
             rate: config.answering.rates.port,
             rate_source: config.answering.rates.source,
             rate_group: config.answering.rates.group,

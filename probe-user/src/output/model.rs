@@ -16,6 +16,7 @@ use crate::engine::ebpf::plan::ReceiveMode;
 use crate::host::clock::ClockState;
 
 /// What is reported while an agent or a reflector runs, in this order: one start, any number of others, one end.
+#[expect(clippy::large_enum_variant, reason = "there is one start in a run")]
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
     /// The programs are attached.
