@@ -17,6 +17,7 @@ use crate::engine::any::Engine;
 use crate::engine::sockets::PassedUp;
 use crate::engine::timer::Timer;
 use crate::host::clock::{WallClock, monotonic_ns};
+use crate::host::privileges::reduce;
 
 /// The least time to sleep: shorter intervals are sent in bursts of what has become due, or each probe would cost a
 /// wake-up, several times the rest of its cost.
@@ -51,7 +52,8 @@ pub async fn run(mut config: AgentConfig) -> Result<()> {
     let own = identity(&config.name, &engine, !config.stamping.stateless)?;
     let introductions = Introductions::new(own, config.port.test_port);
     let responder = Responder::new(&config.port, &config.stamping, &engine);
-    reporter.start(&config, &engine)?;
+    let privileges = reduce(config.user.as_deref(), config.port.test_port)?;
+    reporter.start(&config, &engine, privileges)?;
     let started_ns = monotonic_ns();
     let mut run = Run {
         agent: Agent::new(config.core.clone(), started_ns),
@@ -95,7 +97,7 @@ impl Run {
                 Wake::Work => {}
                 Wake::PassedUp(PassedUp::TestPort { packet, received }) => {
                     self.responder
-                        .answer(packet, &received, &self.engine, &mut self.introductions);
+                        .answer(packet, &received, &mut self.engine, &mut self.introductions);
                 }
                 Wake::PassedUp(PassedUp::Control { packet, from }) => {
                     if let Some((peer, identity)) = self.introductions.take(&packet, from, &mut self.agent) {

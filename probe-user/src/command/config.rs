@@ -48,7 +48,7 @@ pub enum Command {
     /// `kstamp agent`.
     Agent(Box<AgentConfig>),
     /// `kstamp reflect`.
-    Reflect(ReflectConfig),
+    Reflect(Box<ReflectConfig>),
     /// `kstamp controller`.
     Controller(Box<ControllerConfig>),
     /// `kstamp doctor`.
@@ -161,7 +161,7 @@ impl ReflectConfig {
 pub fn validate(cli: Cli) -> Result<Command, ConfigError> {
     match cli.command {
         CommandArgs::Agent(args) => agent(args).map(Box::new).map(Command::Agent),
-        CommandArgs::Reflect(args) => reflect(args).map(Command::Reflect),
+        CommandArgs::Reflect(args) => reflect(args).map(Box::new).map(Command::Reflect),
         CommandArgs::Controller(args) => controller::validate(args).map(Box::new).map(Command::Controller),
         CommandArgs::Doctor(args) => doctor(args).map(Command::Doctor),
     }
@@ -323,7 +323,7 @@ fn port(args: PortArgs, probing: bool) -> Result<Common, ConfigError> {
             .duration
             .map(|duration| values::duration_ns("--duration", &duration))
             .transpose()?,
-        user: args.user,
+        user: args.user.map(values::user).transpose()?,
         output: OutputConfig {
             format: match args.format {
                 FormatArg::Text => Format::Text,

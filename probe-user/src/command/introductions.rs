@@ -1,9 +1,10 @@
 //! Who is who: asks peers for their identity, answers those who ask, and tells the agent what may be made of it.
 
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::{IpAddr, SocketAddr};
 
-use log::debug;
+use log::{debug, warn};
 
 use crate::core::agent::Agent;
 use crate::engine::any::Engine;
@@ -17,6 +18,8 @@ pub struct Introductions {
     test_port: u16,
     exchange: Exchange,
     limit: AnswerLimit,
+    /// How many of this agent's probes each peer says it has refused.
+    refused: BTreeMap<IpAddr, u64>,
 }
 
 impl Introductions {
@@ -28,6 +31,7 @@ impl Introductions {
             test_port,
             exchange: Exchange::default(),
             limit,
+            refused: BTreeMap::new(),
         }
     }
 
@@ -71,13 +75,18 @@ impl Introductions {
 
     /// Takes a packet that came to the control socket. Gives the peer that has just told who it is, and who that is.
     pub fn take(&mut self, packet: &[u8], from: SocketAddr, agent: &mut Agent) -> Option<(IpAddr, Identity)> {
-        let (nonce, identity) = wire::from_answer(packet)?;
+        let wire::Answer {
+            nonce,
+            identity,
+            refused,
+        } = wire::from_answer(packet)?;
         if from.port() != self.test_port {
             return None;
         }
         let peer = self.exchange.answered(nonce, monotonic_ns())?;
         agent.set_same_clock(peer, identity.clock == self.own.clock);
         agent.set_stateful(peer, identity.stateful);
+        self.refused(peer, refused.unwrap_or(0));
         debug!(
             "{peer} is {} ({}, {})",
             identity.name, identity.version, identity.receive
@@ -85,15 +94,32 @@ impl Introductions {
         Some((peer, identity))
     }
 
+    /// A peer tells how many of this agent's probes it has refused so far.
+    fn refused(&mut self, peer: IpAddr, total: u64) {
+        let before = self.refused.insert(peer, total).unwrap_or(0);
+        if total > before {
+            warn!(
+                "{peer} has refused {total} probes of this host: they are more than it answers; see its --rate-source"
+            );
+        }
+    }
+
     /// The answer to a question who this is; `None` if it is no such question, or there were too many. It came at
-    /// `receive_ns`, UTC.
-    pub fn answer(&mut self, packet: &[u8], receive_ns: u64, engine: &Engine, now_ns: u64) -> Option<Vec<u8>> {
+    /// `receive_ns`, UTC, from a host of which this one has `refused` so many probes.
+    pub fn answer(
+        &mut self,
+        packet: &[u8],
+        receive_ns: u64,
+        refused: u64,
+        engine: &Engine,
+        now_ns: u64,
+    ) -> Option<Vec<u8>> {
         let arrival = wire::Arrival {
             receive_ns,
             transmit_ns: realtime_ns(),
             error: engine.error_estimate(),
         };
-        wire::answer(packet, &self.own, arrival).filter(|_| self.limit.allow(now_ns))
+        wire::answer(packet, &self.own, refused, arrival).filter(|_| self.limit.allow(now_ns))
     }
 }
 

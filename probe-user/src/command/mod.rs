@@ -39,7 +39,7 @@ const LOOK_AFTER: Duration = Duration::from_millis(500);
 pub async fn run(command: Command) -> Result<()> {
     match command {
         Command::Agent(config) => agent::run(*config).await,
-        Command::Reflect(config) => reflect::run(config).await,
+        Command::Reflect(config) => reflect::run(*config).await,
         Command::Controller(config) => controller::run(*config).await,
         Command::Doctor(config) => doctor::run(config).await,
     }

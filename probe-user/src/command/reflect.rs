@@ -10,6 +10,7 @@ use super::responder::Responder;
 use super::shutdown::Shutdown;
 use super::{LOOK_AFTER, addresses_of, counters, families_of, identity, open, passed_up};
 use crate::engine::sockets::PassedUp;
+use crate::host::privileges::reduce;
 
 /// Answers until the duration is over or a signal comes, and reports what the programs counted.
 pub async fn run(mut config: ReflectConfig) -> Result<()> {
@@ -20,7 +21,8 @@ pub async fn run(mut config: ReflectConfig) -> Result<()> {
     let own = identity(&config.name, &engine, !config.stamping.stateless)?;
     let mut introductions = Introductions::new(own, config.port.test_port);
     let mut responder = Responder::new(&config.port, &config.stamping, &engine);
-    reporter.start(&config, &engine)?;
+    let privileges = reduce(config.user.as_deref(), config.port.test_port)?;
+    reporter.start(&config, &engine, privileges)?;
 
     let mut look_after = interval_at(Instant::now() + LOOK_AFTER, LOOK_AFTER);
     look_after.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -46,7 +48,7 @@ pub async fn run(mut config: ReflectConfig) -> Result<()> {
             }
             passed_up = passed_up(&engine) => {
                 if let PassedUp::TestPort { packet, received } = passed_up {
-                    responder.answer(packet, &received, &engine, &mut introductions);
+                    responder.answer(packet, &received, &mut engine, &mut introductions);
                 }
             }
         }

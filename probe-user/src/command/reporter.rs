@@ -15,6 +15,7 @@ use crate::engine::any::{Engine, Kind, Receive};
 use crate::engine::ebpf::PortEvent;
 use crate::engine::ebpf::plan::ReceiveMode;
 use crate::host::clock::{monotonic_ns, realtime_ns};
+use crate::host::privileges::Privileges;
 use crate::identity::Identity;
 use crate::output::results::{Context, Results, Sample};
 use crate::output::samples::Samples;
@@ -56,7 +57,12 @@ impl Reporter {
     }
 
     /// The programs are attached.
-    pub fn start<'a>(&mut self, subject: impl Into<Subject<'a>>, engine: &Engine) -> Result<(), OutputError> {
+    pub fn start<'a>(
+        &mut self,
+        subject: impl Into<Subject<'a>>,
+        engine: &Engine,
+        privileges: Privileges,
+    ) -> Result<(), OutputError> {
         let Subject {
             name,
             port: config,
@@ -93,6 +99,12 @@ impl Reporter {
             group_probes,
             interval_ns,
             timeout_ns,
+            allowed: engine.policy().prefixes().map(|prefix| prefix.to_string()).collect(),
+            rate: config.answering.rates.port,
+            rate_source: config.answering.rates.source,
+            rate_group: config.answering.rates.group,
+            user: privileges.user,
+            capabilities: privileges.capabilities,
             time: now(),
         }))
     }

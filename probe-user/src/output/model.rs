@@ -16,6 +16,7 @@ use crate::engine::ebpf::plan::ReceiveMode;
 use crate::host::clock::ClockState;
 
 /// What is reported while an agent or a reflector runs, in this order: one start, any number of others, one end.
+#[expect(clippy::large_enum_variant, reason = "there is one start in a run")]
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
     /// The programs are attached.
@@ -159,6 +160,18 @@ pub struct Start {
     pub interval_ns: Option<u64>,
     /// Time after which a probe is lost; `None` of a reflector.
     pub timeout_ns: Option<u64>,
+    /// Prefixes whose sources are answered.
+    pub allowed: Vec<String>,
+    /// Most answers a second to all sources together; 0 for no limit.
+    pub rate: u32,
+    /// Most answers a second to each source; 0 for no limit.
+    pub rate_source: u32,
+    /// Most answers a second to each source that probes a group; 0 for no limit.
+    pub rate_group: u32,
+    /// Who runs it.
+    pub user: String,
+    /// Capabilities that it has kept.
+    pub capabilities: Vec<String>,
     /// When it started.
     pub time: Utc,
 }

@@ -24,7 +24,7 @@ fn agent(flags: &str) -> AgentConfig {
 
 fn reflect(flags: &str) -> ReflectConfig {
     match run(&format!("reflect --iface p1 {flags}")) {
-        Ok(Command::Reflect(config)) => config,
+        Ok(Command::Reflect(config)) => *config,
         other => panic!("{flags}: {other:?}"),
     }
 }
