@@ -1,5 +1,9 @@
 //! Matches, actions and flow mods, as far as kstamp needs them (OpenFlow 1.3.5 §7.2.2–7.2.5, §7.3.4.1).
 
+mod wire;
+
+pub(super) use wire::UnknownFields;
+
 use super::id::{MacAddress, PortNumber};
 
 /// `max_len` of an output to the controller that asks for the whole frame, unbuffered (`OFPCML_NO_BUFFER`).

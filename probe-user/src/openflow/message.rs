@@ -1,5 +1,13 @@
 //! The messages that kstamp speaks, whole: one type for each, in the form in which the rest of the program has them.
 
+mod decode;
+mod encode;
+pub(super) mod kind;
+#[cfg(test)]
+mod tests;
+
+pub use encode::TooLong;
+
 use super::flow::{Action, FlowMod, Match};
 use super::id::{Dpid, PortNumber};
 use super::port::{Port, PortReason};

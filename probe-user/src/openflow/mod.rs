@@ -14,3 +14,5 @@ pub mod message;
 pub mod port;
 pub mod server;
 mod wire;
+
+pub use wire::DecodeError;

@@ -1,5 +1,9 @@
 //! A switch's port and its changes (OpenFlow 1.3.5 §7.2.1, §7.4.3).
 
+mod wire;
+
+pub(super) use wire::PORT_LEN;
+
 use super::id::{MacAddress, PortNumber};
 
 /// Taken down by the administrator (`OFPPC_PORT_DOWN`), in [`Port::config`].
