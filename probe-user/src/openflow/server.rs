@@ -3,17 +3,36 @@
 //! All of its I/O is on one thread of its own, so that nothing that the rest of the program does delays a stamp. The rest
 //! hears [`Event`]s and gives [`Command`]s.
 
+mod accept;
+mod bucket;
 mod config;
+mod connection;
 mod counters;
 mod event;
+mod handshake;
+mod io;
+mod refusals;
+mod seats;
+mod tls;
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
 
-use tokio::sync::mpsc;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{mpsc, watch};
 
 pub use config::{Config, Limits, TlsFiles};
 pub use counters::Counters;
 pub use event::{Command, CommandError, ConnectionId, Event, Reason, What};
+
+use accept::Context;
+use counters::Counts;
+
+/// Events that may wait to be taken. When there are as many, packet-ins and echo replies are dropped and counted, and all
+/// else waits.
+const EVENTS: usize = 8_192;
 
 /// The server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -40,15 +59,33 @@ pub enum StartError {
 /// What happened, in the order in which it did. Closed when the server has ended.
 pub type Events = mpsc::Receiver<Event>;
 
-/// A running server. Dropping it stops it.
-pub struct Server {
-    address: SocketAddr,
-    switches: Switches,
+/// What the thread and the rest of the program share.
+#[derive(Default)]
+struct Shared {
+    connections: Mutex<HashMap<ConnectionId, mpsc::Sender<Command>>>,
+    counts: Counts,
+}
+
+impl Shared {
+    fn connections(&self) -> MutexGuard<'_, HashMap<ConnectionId, mpsc::Sender<Command>>> {
+        // No operation on the map can leave it half done.
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn register(&self, connection: ConnectionId, commands: mpsc::Sender<Command>) {
+        self.connections().insert(connection, commands);
+    }
+
+    fn unregister(&self, connection: ConnectionId) {
+        self.connections().remove(&connection);
+    }
 }
 
 /// Gives commands to connections, from any thread, without waiting.
 #[derive(Clone)]
-pub struct Switches {}
+pub struct Switches {
+    shared: Arc<Shared>,
+}
 
 impl Switches {
     /// Gives a command to a connection; commands to one connection are carried out in order.
@@ -56,9 +93,21 @@ impl Switches {
     /// # Errors
     /// [`CommandError`]; the command is then not carried out.
     pub fn command(&self, connection: ConnectionId, command: Command) -> Result<(), CommandError> {
-        let _ = (connection, command);
-        todo!("being written")
+        let connections = self.shared.connections();
+        let commands = connections.get(&connection).ok_or(CommandError::Gone)?;
+        commands.try_send(command).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => CommandError::Full,
+            mpsc::error::TrySendError::Closed(_) => CommandError::Gone,
+        })
     }
+}
+
+/// A running server. Dropping it stops it.
+pub struct Server {
+    address: SocketAddr,
+    switches: Switches,
+    stop: watch::Sender<bool>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Server {
@@ -67,8 +116,40 @@ impl Server {
     /// # Errors
     /// [`StartError`]; nothing then listens.
     pub fn start(config: Config) -> Result<(Self, Events), StartError> {
-        let _ = config;
-        todo!("being written")
+        let tls = config.tls.as_ref().map(tls::acceptor).transpose()?;
+        let failed = |source| StartError::Listen {
+            address: config.listen,
+            source,
+        };
+        let listener = std::net::TcpListener::bind(config.listen).map_err(failed)?;
+        listener.set_nonblocking(true).map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(StartError::Thread)?;
+        let listener = {
+            let _inside = runtime.enter();
+            tokio::net::TcpListener::from_std(listener).map_err(failed)?
+        };
+
+        let shared = Arc::<Shared>::default();
+        let (sender, events) = mpsc::channel(EVENTS);
+        let (stop, stopped) = watch::channel(false);
+        let for_thread = Arc::clone(&shared);
+        let run = move |runtime: Runtime| {
+            let context = Context::new(config, for_thread, sender, stopped, tls);
+            runtime.block_on(accept::run(listener, context));
+        };
+        let thread = thread::Builder::new().name("openflow".to_owned());
+        let thread = thread.spawn(move || run(runtime)).map_err(StartError::Thread)?;
+        let server = Self {
+            address,
+            switches: Switches { shared },
+            stop,
+            thread: Some(thread),
+        };
+        Ok((server, events))
     }
 
     /// Where it listens.
@@ -78,7 +159,7 @@ impl Server {
 
     /// What was counted so far.
     pub fn counters(&self) -> Counters {
-        todo!("being written")
+        self.switches.shared.counts.read()
     }
 
     /// What commands are given by; may be cloned.
@@ -87,5 +168,22 @@ impl Server {
     }
 
     /// Sends what is waiting, closes all connections, and waits for the thread to end: a second at most.
-    pub fn stop(self) {}
+    pub fn stop(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        let _ = self.stop.send(true);
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            log::error!("the thread for switches has panicked");
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.end();
+    }
 }
