@@ -44,7 +44,7 @@ pub struct ControllerArgs {
         value_name = "PERCENT",
         default_value = "5%",
         conflicts_with = "measure_only",
-        allow_negative_numbers = true
+        allow_hyphen_values = true
     )]
     pub reroute_gain: String,
 
