@@ -16,6 +16,7 @@ use crate::{
     vm::{self, Guests, Kernel},
     workspace,
 };
+use guests::Heard;
 use tally::Tally;
 
 /// Which tests to run.
@@ -30,6 +31,9 @@ pub struct TestArguments {
     /// Run the suite on stock Debian kernels in a virtual machine instead of on this one.
     #[arg(long, value_enum, value_name = "KERNEL", num_args = 0..=1, default_missing_value = "all")]
     vm: Option<vm::Choice>,
+    /// Write the attach matrix that was found into docs/kernel-support.md.
+    #[arg(long, requires = "vm")]
+    write_table: bool,
     /// Run it here and on every kernel: what continuous integration does.
     #[arg(long, conflicts_with_all = ["vm", "no_root"])]
     everywhere: bool,
@@ -90,20 +94,14 @@ impl TestArguments {
     /// The suite on each kernel, in a virtual machine.
     fn in_guests(&self, total: &mut Tally, kernels: &[Kernel]) {
         heading("virtual machines");
-        let guests = match Guests::prepare(self.filter.as_deref()) {
+        let guests = match Guests::prepare(kernels, self.filter.as_deref()) {
             Ok(guests) => guests,
             Err(error) => return total.fail(&format!("virtual machines: {error:#}")),
         };
-        for &kernel in kernels {
-            let series = kernel.series();
-            heading(&format!("Linux {series} in a virtual machine"));
-            let mut heard = guests::Heard::new(series);
-            match guests.run(kernel, &mut heard) {
-                Ok(taken) => println!("Linux {series}: {} s", taken.as_secs()),
-                Err(error) => heard.fail(&error),
-            }
-            total.add(heard.end());
-        }
+        let heard = kernels.iter().map(|&kernel| Heard::new(kernel, self.write_table));
+        let mut heard: Vec<_> = heard.collect();
+        guests.run(&mut heard);
+        heard.into_iter().for_each(|heard| total.add(heard.total()));
     }
 
     /// One `cargo test`: its output is shown as it comes, and read along.

@@ -72,6 +72,7 @@ impl UpArguments {
                 ..DelayLine::default()
             },
             control: self.control_delay.clone(),
+            ..Options::default()
         }
     }
 }

@@ -54,6 +54,8 @@ pub struct Options {
     pub delay: DelayLine,
     /// Which control channels of a network of switches take time.
     pub control: Vec<ControlDelay>,
+    /// Which datapath its switches have; the kernel's where there is one if nothing is said.
+    pub datapath: Option<Datapath>,
 }
 
 impl Default for Options {
@@ -62,6 +64,7 @@ impl Default for Options {
             agents: 2,
             delay: DelayLine::default(),
             control: Vec::new(),
+            datapath: None,
         }
     }
 }
@@ -120,7 +123,7 @@ impl Lab {
         check_control(topology, &options.control)?;
         let lock = lock::acquire(PATIENCE)?;
         refuse_if_taken(&topology.namespaces(options.agents))?;
-        let datapath = Datapath::detect();
+        let datapath = options.datapath.unwrap_or_else(Datapath::detect);
         let words = if topology.has_switch() {
             datapath.describe()
         } else {

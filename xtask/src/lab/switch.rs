@@ -52,7 +52,7 @@ impl Datapath {
     pub fn describe(self) -> &'static str {
         match self {
             Self::Kernel => "Open vSwitch, kernel datapath",
-            Self::Userspace => "Open vSwitch, userspace datapath (no openvswitch module in this kernel)",
+            Self::Userspace => "Open vSwitch, userspace datapath",
         }
     }
 }

@@ -4,12 +4,11 @@ use std::{
     fs::{self, File},
     io::{BufWriter, Write},
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use anyhow::{Context as _, Result};
 
-use super::{archive::Archive, directory, guest, kernel::Unpacked, modules, suite::Suite};
+use super::{archive::Archive, guest, kernel::Unpacked, modules, suite::Suite};
 use crate::exec;
 
 /// Programs that the lab, the tests and kstamp call.
@@ -64,7 +63,7 @@ pub(super) fn write(path: &Path, kernel: &Unpacked, suite: &Suite) -> Result<()>
             .file(&inside(&Path::new("/").join(&module)), &root.join(&module))?;
     }
     for binary in suite.binaries() {
-        image.stripped(binary)?;
+        image.program(&binary.path, &binary.stripped)?;
     }
     image
         .archive
@@ -112,14 +111,6 @@ impl<W: Write> Image<W> {
             }
         }
         Ok(())
-    }
-
-    /// A built binary at its own path, without what only a debugger reads.
-    fn stripped(&mut self, binary: &Path) -> Result<()> {
-        let copy = directory().join("stripped");
-        exec::capture(Command::new("strip").arg("-o").arg(&copy).arg(binary))?;
-        self.program(binary, &copy)?;
-        fs::remove_file(&copy).with_context(|| format!("cannot remove {}", copy.display()))
     }
 
     /// A file, or all files in a directory.

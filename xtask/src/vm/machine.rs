@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File},
     io::{BufRead as _, BufReader, Write as _},
+    os::unix::process::CommandExt as _,
     path::Path,
     process::{Child, ChildStdout, Command, Stdio},
     sync::mpsc::{Receiver, RecvTimeoutError, channel},
@@ -18,13 +19,16 @@ use crate::exec;
 const QEMU: &str = "qemu-system-x86_64";
 
 /// The whole of a guest's life.
-const LIMIT: Duration = Duration::from_secs(420);
+const LIMIT: Duration = Duration::from_secs(600);
 
 /// The longest time in which a guest says nothing: its longest test takes less.
 const SILENCE: Duration = Duration::from_secs(90);
 
 /// How long it may take to switch off when it has said that it is done.
 const GOODBYE: Duration = Duration::from_secs(10);
+
+/// The guest's priority among processes.
+const NICENESS: libc::c_int = -10;
 
 /// How many lines of the console are shown when a guest fails.
 const TAIL: usize = 40;
@@ -87,6 +91,7 @@ impl Machine {
         command.arg("-append").arg(COMMAND_LINE);
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         crate::lab::end_with_parent(&mut command);
+        prefer(&mut command);
         let mut child = command
             .spawn()
             .with_context(|| format!("cannot start `{}`", exec::line(&command)))?;
@@ -130,6 +135,18 @@ impl Drop for Machine {
         // Both fail if it has ended, which is what is wanted.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// Puts the guest before whatever else runs here: what keeps it waiting is delay to those who measure inside. Where
+/// that is not permitted, its timing is coarser.
+fn prefer(command: &mut Command) {
+    // SAFETY: one system call between fork and exec, no memory touched.
+    unsafe {
+        command.pre_exec(|| {
+            libc::setpriority(libc::PRIO_PROCESS, 0, NICENESS);
+            Ok(())
+        });
     }
 }
 

@@ -14,10 +14,7 @@ mod modules;
 mod suite;
 pub mod table;
 
-use std::{
-    path::PathBuf,
-    time::{Duration, Instant},
-};
+use std::{path::PathBuf, thread};
 
 use anyhow::Result;
 use clap::ValueEnum;
@@ -35,7 +32,7 @@ pub enum Choice {
     /// Debian 13's.
     #[value(name = "6.12")]
     V6_12,
-    /// Both, one after the other.
+    /// Both, at the same time.
     All,
 }
 
@@ -51,41 +48,54 @@ impl Choice {
 }
 
 /// What a guest says, and how it ended.
-pub trait Listener {
+pub trait Listener: Send {
     /// One line that a test or the guest printed.
     fn line(&mut self, line: &str);
     /// One part of the suite has ended.
     fn part(&mut self, name: &str, success: bool);
+    /// The guest has ended: with its suite, or because it could not be booted, panicked or fell silent.
+    fn end(&mut self, outcome: Result<()>);
 }
 
-/// What guests run: built once, for all kernels.
+/// Kernels, and what runs on them: built once, for all.
 pub struct Guests {
+    kernels: Vec<(Kernel, kernel::Unpacked)>,
     suite: suite::Suite,
 }
 
 impl Guests {
-    /// Installs what booting needs, and builds what is to run inside; only tests whose name contains `filter`.
+    /// Installs what booting needs, fetches the kernels, and builds what is to run inside; only tests whose name contains
+    /// `filter`.
     ///
     /// # Errors
-    /// If something is missing and cannot be installed, or does not build.
-    pub fn prepare(filter: Option<&str>) -> Result<Self> {
+    /// If something is missing and cannot be installed or fetched, or does not build.
+    pub fn prepare(kernels: &[Kernel], filter: Option<&str>) -> Result<Self> {
         setup::prepare_for_guests()?;
-        let suite = suite::Suite::build(filter)?;
-        Ok(Self { suite })
+        let kernels = kernels.iter().map(|&kernel| Ok((kernel, kernel::fetch(kernel)?)));
+        Ok(Self {
+            kernels: kernels.collect::<Result<_>>()?,
+            suite: suite::Suite::build(filter)?,
+        })
     }
 
-    /// Boots `kernel` and runs the suite on it; how long that took.
-    ///
-    /// # Errors
-    /// If the kernel cannot be fetched or booted, panics, falls silent or does not come to its end.
-    pub fn run(&self, kernel: Kernel, listener: &mut dyn Listener) -> Result<Duration> {
-        let begin = Instant::now();
-        let unpacked = kernel::fetch(kernel)?;
+    /// Boots every kernel and runs the suite on it, all at the same time: most of it is waiting. Each has a listener, in
+    /// the order of the kernels.
+    pub fn run<L: Listener>(&self, listeners: &mut [L]) {
+        thread::scope(|scope| {
+            for ((kernel, unpacked), listener) in self.kernels.iter().zip(listeners) {
+                scope.spawn(move || {
+                    let outcome = self.boot(*kernel, unpacked, listener);
+                    listener.end(outcome);
+                });
+            }
+        });
+    }
+
+    fn boot(&self, kernel: Kernel, unpacked: &kernel::Unpacked, listener: &mut dyn Listener) -> Result<()> {
         let directory = directory().join(kernel.series());
         let archive = directory.join("initramfs");
-        image::write(&archive, &unpacked, &self.suite)?;
-        machine::boot(&unpacked.image, &archive, &directory, listener)?;
-        Ok(begin.elapsed())
+        image::write(&archive, unpacked, &self.suite)?;
+        machine::boot(&unpacked.image, &archive, &directory, listener)
     }
 }
 

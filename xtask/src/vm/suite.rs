@@ -1,25 +1,69 @@
 //! What runs in a guest: the parts of the suite, built here, in the order in which they run there.
 
 use std::{
+    fs,
     path::{Path, PathBuf},
-    process::Stdio,
+    process::{Command, Stdio},
 };
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
-use super::guest::Run;
+use super::{directory, guest::Run};
 use crate::{exec, workspace};
 
+/// A test binary.
+struct Part {
+    test: &'static str,
+    /// Whether its tests make the lab, of which there is one: then they take turns.
+    in_lab: bool,
+}
+
 /// The test binaries, of `probe-user/tests` and `xtask/tests`. One that is named here runs in every guest.
-const PARTS: [&str; 5] = ["programs", "kernel_datapath", "attach", "clsact", "trouble"];
+const PARTS: [Part; 8] = [
+    alone("programs"),
+    in_lab("kernel_datapath"),
+    in_lab("netem"),
+    in_lab("attach_matrix"),
+    in_lab("churn"),
+    alone("attach"),
+    alone("clsact"),
+    alone("trouble"),
+];
+
+const fn in_lab(test: &'static str) -> Part {
+    Part { test, in_lab: true }
+}
+
+const fn alone(test: &'static str) -> Part {
+    Part { test, in_lab: false }
+}
 
 /// What was built.
 #[derive(Debug)]
 pub(super) struct Suite {
     runs: Vec<Run>,
-    binaries: Vec<PathBuf>,
+    binaries: Vec<Binary>,
     xtask: PathBuf,
+}
+
+/// A file that must be in the guest.
+#[derive(Debug)]
+pub(super) struct Binary {
+    /// Where: the same path as here.
+    pub(super) path: PathBuf,
+    /// Without what only a debugger reads.
+    pub(super) stripped: PathBuf,
+}
+
+impl Binary {
+    fn strip(path: PathBuf) -> Result<Self> {
+        let directory = directory().join("stripped");
+        fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
+        let stripped = directory.join(path.file_name().unwrap_or_default());
+        exec::capture(Command::new("strip").arg("-o").arg(&stripped).arg(&path))?;
+        Ok(Self { path, stripped })
+    }
 }
 
 impl Suite {
@@ -35,7 +79,7 @@ impl Suite {
             "--release",
         ]);
         command.args(["--package", "probe-user", "--package", "xtask", "--bins"]);
-        command.args(PARTS.iter().flat_map(|part| ["--test", part]));
+        command.args(PARTS.iter().flat_map(|part| ["--test", part.test]));
         let output = command
             .stderr(Stdio::inherit())
             .output()
@@ -46,18 +90,24 @@ impl Suite {
         let built = Built::read(&String::from_utf8_lossy(&output.stdout));
         let mut runs = Vec::new();
         for part in PARTS {
-            let program = built.test(part)?;
+            let program = built.test(part.test)?;
             runs.push(Run {
-                name: part.to_owned(),
+                name: part.test.to_owned(),
                 program: program.to_owned(),
-                arguments: arguments(filter),
+                arguments: arguments(&part, filter),
             });
         }
         let mut binaries: Vec<_> = runs.iter().map(|run| run.program.clone()).collect();
         // Tests know these two by their paths.
         let xtask = workspace::kstamp_binary().with_file_name("xtask");
         binaries.extend([workspace::kstamp_binary(), xtask.clone()]);
-        Ok(Self { runs, binaries, xtask })
+        // Those of earlier builds have other names.
+        let _ = fs::remove_dir_all(directory().join("stripped"));
+        Ok(Self {
+            runs,
+            binaries: binaries.into_iter().map(Binary::strip).collect::<Result<_>>()?,
+            xtask,
+        })
     }
 
     /// What is to run as the guest's first process.
@@ -65,8 +115,8 @@ impl Suite {
         &self.xtask
     }
 
-    /// Files that must be in the guest, at the same paths.
-    pub(super) fn binaries(&self) -> &[PathBuf] {
+    /// Files that must be in the guest.
+    pub(super) fn binaries(&self) -> &[Binary] {
         &self.binaries
     }
 
@@ -76,10 +126,10 @@ impl Suite {
     }
 }
 
-/// One at a time: the processors are emulated, and there is one lab.
-fn arguments(filter: Option<&str>) -> Vec<String> {
-    let fixed = ["--test-threads=1", "--show-output"].map(str::to_owned);
-    fixed.into_iter().chain(filter.map(str::to_owned)).collect()
+fn arguments(part: &Part, filter: Option<&str>) -> Vec<String> {
+    let turns = part.in_lab.then_some("--test-threads=1");
+    let all = ["--show-output"].into_iter().chain(turns).chain(filter);
+    all.map(str::to_owned).collect()
 }
 
 /// What cargo says it has built.

@@ -1,1 +1,172 @@
-//! The attach matrix.
+//! The attach matrix: what the guests' tests found, as the tables of `docs/kernel-support.md`.
+
+use std::{collections::BTreeMap, fs, path::PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use serde::{Deserialize, Serialize};
+
+use super::Kernel;
+use crate::workspace;
+
+/// The beginning of a line with a cell, among what tests print.
+const MARK: &str = "attach matrix: ";
+
+/// The columns, as `kstamp agent --attach` has them.
+pub const MODES: [&str; 4] = ["xdp-native", "xdp-generic", "tc", "auto"];
+
+/// What came of one mode on one kind of device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cell {
+    /// The kind of device.
+    pub device: String,
+    /// What `--attach` was given.
+    pub mode: String,
+    /// In words.
+    pub outcome: String,
+}
+
+impl Cell {
+    /// As a test prints it.
+    pub fn line(&self) -> String {
+        // Three strings: it cannot fail.
+        format!("{MARK}{}", serde_json::to_string(self).unwrap_or_default())
+    }
+
+    /// The cell in a line, if there is one.
+    pub fn read(line: &str) -> Option<Self> {
+        serde_json::from_str(line.strip_prefix(MARK)?).ok()
+    }
+}
+
+/// The rows in the order in which they were found, by kind of device.
+#[derive(Clone, Debug, Default)]
+pub struct Table {
+    devices: Vec<String>,
+    cells: BTreeMap<(String, String), String>,
+}
+
+impl Table {
+    /// Takes the cell in a line, if there is one.
+    pub fn hear(&mut self, line: &str) {
+        if let Some(cell) = Cell::read(line) {
+            if !self.devices.contains(&cell.device) {
+                self.devices.push(cell.device.clone());
+            }
+            self.cells.insert((cell.device, cell.mode), cell.outcome);
+        }
+    }
+
+    /// Whether there is nothing in it: the matrix was not among the tests.
+    pub fn is_empty(&self) -> bool {
+        self.cells.is_empty()
+    }
+
+    /// In Markdown.
+    fn markdown(&self) -> String {
+        let row = |cells: Vec<&str>| format!("| {} |\n", cells.join(" | "));
+        let mut text = row(["device"].into_iter().chain(MODES).collect());
+        text += &row(vec!["---"; 1 + MODES.len()]);
+        for device in &self.devices {
+            let outcome = |mode: &str| self.cells.get(&(device.clone(), mode.to_owned()));
+            let outcomes = MODES.map(|mode| outcome(mode).map_or("", String::as_str));
+            text += &row([device.as_str()].into_iter().chain(outcomes).collect());
+        }
+        text
+    }
+
+    /// Compares it with what the documentation says of `kernel`.
+    ///
+    /// # Errors
+    /// If it says something else; what mends it.
+    pub fn check(&self, kernel: Kernel) -> Result<()> {
+        let text = read()?;
+        if place(&text, kernel)?.1 == self.markdown() {
+            return Ok(());
+        }
+        bail!(
+            "{} has another table for Linux {series}; cargo xtask test --vm {series} --filter attach_matrix \
+             --write-table writes the one that was found:\n{}",
+            document().display(),
+            self.markdown(),
+            series = kernel.series()
+        );
+    }
+
+    /// Writes it into the documentation.
+    ///
+    /// # Errors
+    /// If that has no place for it.
+    pub fn write(&self, kernel: Kernel) -> Result<()> {
+        let text = read()?;
+        let (before, _, after) = place(&text, kernel)?;
+        let path = document();
+        fs::write(&path, [before, &self.markdown(), after].concat())
+            .with_context(|| format!("cannot write {}", path.display()))
+    }
+}
+
+fn document() -> PathBuf {
+    workspace::root().join("docs/kernel-support.md")
+}
+
+fn read() -> Result<String> {
+    let path = document();
+    fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// What stands before the table of `kernel`, the table, and what stands behind it.
+fn place(text: &str, kernel: Kernel) -> Result<(&str, &str, &str)> {
+    let begin = format!("<!-- Linux {}: found by the attach_matrix test -->\n", kernel.series());
+    let end = "<!-- end -->\n";
+    let parts = text.split_once(&begin).and_then(|(before, rest)| {
+        let (table, _) = rest.split_once(end)?;
+        let start = before.len() + begin.len();
+        Some((&text[..start], table, &text[start + table.len()..]))
+    });
+    parts.with_context(|| {
+        format!(
+            "{} has no table between `{}` and `{}`",
+            document().display(),
+            begin.trim(),
+            end.trim()
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cell(device: &str, mode: &str, outcome: &str) -> Cell {
+        let [device, mode, outcome] = [device, mode, outcome].map(str::to_owned);
+        Cell { device, mode, outcome }
+    }
+
+    #[test]
+    fn a_table_is_made_of_what_tests_print() {
+        let mut table = Table::default();
+        assert!(table.is_empty());
+        for cell in [
+            cell("veth", "tc", "works"),
+            cell("bridge", "auto", "works"),
+            cell("veth", "auto", "xdp-generic"),
+        ] {
+            table.hear(&cell.line());
+        }
+        table.hear("test something ... ok");
+        table.hear("attach matrix: no JSON");
+        let expected = "| device | xdp-native | xdp-generic | tc | auto |\n| --- | --- | --- | --- | --- |\n\
+                        | veth |  |  | works | xdp-generic |\n| bridge |  |  |  | works |\n";
+        assert_eq!(table.markdown(), expected);
+    }
+
+    #[test]
+    fn each_kernel_has_a_place_in_the_documentation() {
+        let text = read().unwrap();
+        for kernel in [Kernel::V6_1, Kernel::V6_12] {
+            let (before, table, after) = place(&text, kernel).unwrap();
+            assert_eq!([before, table, after].concat(), text);
+            assert!(table.starts_with("| device |"), "{table}");
+        }
+    }
+}
