@@ -363,8 +363,10 @@ impl Brain {
     /// What follows from links that came or went.
     fn follow_links(&mut self, now_ns: u64) {
         for Change { link, now, .. } in self.topology.take_changes() {
-            self.is_stale = true;
             let Link { from, to } = link;
+            // One that came is of use only when it has been measured; but what leads to a switch is not flooded to.
+            let is_flooded = self.flood.is_of_hosts(from) || self.flood.is_of_hosts(to);
+            self.is_stale |= is_flooded || matches!(now, Presence::Stale | Presence::Down);
             match now {
                 Presence::Up => {
                     for end in [from, to] {
