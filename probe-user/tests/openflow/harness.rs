@@ -1,6 +1,6 @@
 //! A server under test, and peers that speak by hand.
 
-use std::io::{Read as _, Write as _};
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -96,8 +96,8 @@ impl Subject {
 }
 
 /// The other end of a connection, by hand.
-pub struct Peer {
-    pub stream: TcpStream,
+pub struct Peer<T = TcpStream> {
+    pub stream: T,
     framer: Framer,
 }
 
@@ -106,6 +106,12 @@ impl Peer {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(SOON)).unwrap();
+        Self::over(stream)
+    }
+}
+
+impl<T: Read + Write> Peer<T> {
+    pub fn over(stream: T) -> Self {
         Self {
             stream,
             framer: Framer::new(MAX_MESSAGE),

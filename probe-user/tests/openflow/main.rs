@@ -8,7 +8,6 @@ mod support;
 mod harness;
 mod hostile;
 mod many;
-mod ovs;
 mod sim;
 mod steering;
 mod tls;
