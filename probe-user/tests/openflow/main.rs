@@ -8,6 +8,7 @@ mod support;
 mod harness;
 mod hostile;
 mod many;
+mod ovs;
 mod sim;
 mod steering;
 mod tls;
