@@ -11,3 +11,4 @@ pub mod frame;
 pub mod ntp;
 pub mod reflect;
 pub mod stamp;
+pub mod tap;

@@ -2,6 +2,7 @@
 //! output reports, the commands wire them together.
 
 pub mod command;
+pub mod controller;
 pub mod core;
 pub mod engine;
 pub mod host;

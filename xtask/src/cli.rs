@@ -6,8 +6,8 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::{
-    bench::BenchCommand, check::TestArguments, forward::ForwardArguments, lab::LabCommand, run::RunArguments,
-    setup::SetupArguments,
+    bench::BenchCommand, check::TestArguments, forward::ForwardArguments, lab::LabCommand, relay::RelayArguments,
+    run::RunArguments, setup::SetupArguments,
 };
 
 /// Set-up, lab, tests and benches of kstamp.
@@ -35,6 +35,9 @@ enum Task {
     /// Join two interfaces by a delay line.
     #[command(hide = true)]
     Forward(ForwardArguments),
+    /// Carry TCP connections on, later.
+    #[command(hide = true)]
+    Relay(RelayArguments),
 }
 
 impl Arguments {
@@ -50,6 +53,7 @@ impl Arguments {
             Task::Lab(command) => command.run(),
             Task::Bench(command) => command.run(),
             Task::Forward(arguments) => arguments.run().map(|()| ExitCode::SUCCESS),
+            Task::Relay(arguments) => arguments.run().map(|()| ExitCode::SUCCESS),
         }
     }
 }

@@ -9,6 +9,7 @@ pub mod exec;
 pub mod forward;
 pub mod lab;
 pub mod privilege;
+pub mod relay;
 pub mod run;
 pub mod setup;
 pub mod signals;

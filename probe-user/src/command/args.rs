@@ -1,10 +1,14 @@
 //! The command line as it is typed; what it means, and whether it can be meant, is for [`super::config`].
 
+mod controller;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub use controller::ControllerArgs;
 
 /// Measures delay and loss between Open vSwitch ports, with stamps taken in the kernel.
 #[derive(Debug, Clone, Parser)]
@@ -26,6 +30,8 @@ pub enum CommandArgs {
     Agent(AgentArgs),
     /// Answer the probes of others, and send none
     Reflect(ReflectArgs),
+    /// Control OpenFlow switches: find their links, measure the delay of each, route by it
+    Controller(ControllerArgs),
     /// Say whether kstamp can run here, and what to do if it cannot
     Doctor(DoctorArgs),
 }

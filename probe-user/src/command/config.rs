@@ -1,5 +1,6 @@
 //! What the command line means: checked as a whole before anything is attached, in terms of what it configures.
 
+mod controller;
 mod families;
 mod values;
 
@@ -17,6 +18,7 @@ use crate::engine::ebpf::plan::{Choice, ReceiveMode};
 use crate::host::identity::default_agent_name;
 use crate::host::link::{NameError, check_name};
 use crate::output::Format;
+pub use controller::ControllerConfig;
 use families::{families_of, groups, has, limit};
 
 /// aya-log's level `trace`: everything that the programs say.
@@ -43,6 +45,8 @@ pub enum Command {
     Agent(Box<AgentConfig>),
     /// `kstamp reflect`.
     Reflect(ReflectConfig),
+    /// `kstamp controller`.
+    Controller(Box<ControllerConfig>),
     /// `kstamp doctor`.
     Doctor(DoctorConfig),
 }
@@ -53,7 +57,7 @@ impl Command {
         match self {
             Self::Agent(config) => config.port.log_level != 0,
             Self::Reflect(config) => config.port.log_level != 0,
-            Self::Doctor(_) => false,
+            Self::Controller(_) | Self::Doctor(_) => false,
         }
     }
 }
@@ -146,6 +150,7 @@ pub fn validate(cli: Cli) -> Result<Command, ConfigError> {
     match cli.command {
         CommandArgs::Agent(args) => agent(args).map(Box::new).map(Command::Agent),
         CommandArgs::Reflect(args) => reflect(args).map(Command::Reflect),
+        CommandArgs::Controller(args) => controller::validate(args).map(Box::new).map(Command::Controller),
         CommandArgs::Doctor(args) => doctor(args).map(Command::Doctor),
     }
 }

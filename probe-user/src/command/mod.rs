@@ -3,6 +3,7 @@
 mod agent;
 pub mod args;
 pub mod config;
+mod controller;
 mod doctor;
 mod introductions;
 mod reflect;
@@ -32,6 +33,7 @@ pub async fn run(command: Command) -> Result<()> {
     match command {
         Command::Agent(config) => agent::run(*config).await,
         Command::Reflect(config) => reflect::run(config).await,
+        Command::Controller(config) => controller::run(*config).await,
         Command::Doctor(config) => doctor::run(config).await,
     }
 }

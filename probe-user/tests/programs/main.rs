@@ -12,6 +12,7 @@ mod reflect;
 mod refuse;
 mod rig;
 mod tagged;
+mod tap;
 
 #[test]
 fn the_verifier_accepts_every_log_level() {

@@ -88,9 +88,7 @@ fn receive(port: &Port, queue: &SyncSender<(Duration, Frame)>, what: Direction, 
 
 fn send(port: &Port, queued: &Receiver<(Duration, Frame)>, counters: &Counters) {
     for (due, frame) in queued {
-        let due = TimeSpec::from_duration(due);
-        // An absolute deadline: no drift, and an interrupted sleep goes on.
-        while clock_nanosleep(ClockId::CLOCK_MONOTONIC, ClockNanosleepFlags::TIMER_ABSTIME, &due).is_err() {}
+        sleep_until(due);
         let counter = if port.send(&frame).is_ok() {
             &counters.forwarded
         } else {
@@ -107,8 +105,15 @@ pub(crate) fn now() -> Duration {
         .unwrap_or_default()
 }
 
+/// Sleeps until the monotonic clock says `due`.
+pub(crate) fn sleep_until(due: Duration) {
+    let due = TimeSpec::from_duration(due);
+    // An absolute deadline: no drift, and an interrupted sleep goes on.
+    while clock_nanosleep(ClockId::CLOCK_MONOTONIC, ClockNanosleepFlags::TIMER_ABSTIME, &due).is_err() {}
+}
+
 /// Asks for exact timers and a real-time priority; where that is not permitted, the line is merely less exact.
-fn be_punctual() {
+pub(crate) fn be_punctual() {
     let priority = libc::sched_param {
         sched_priority: PRIORITY,
     };

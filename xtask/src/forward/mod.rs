@@ -14,6 +14,7 @@ use nix::sys::signal::{SigSet, Signal};
 
 use crate::lab::LineArguments;
 use line::Counters;
+pub(crate) use line::{be_punctual, now, sleep_until};
 use socket::Port;
 
 /// What the forwarder prints once frames pass.

@@ -11,6 +11,7 @@ use super::{
     AgentNs, Options, Topology,
     delay::{self, Line},
     namespace,
+    network::Standing,
     state::{DIRECTORY, State, Step},
     switch::{Datapath, Switch, words},
 };
@@ -40,6 +41,7 @@ pub(crate) struct Build<'a> {
 pub(crate) struct Built {
     pub(crate) agents: Vec<AgentNs>,
     pub(crate) line: Option<Line>,
+    pub(crate) network: Option<Standing>,
 }
 
 impl Build<'_> {
@@ -48,6 +50,14 @@ impl Build<'_> {
         for name in topology.namespaces(self.options.agents) {
             self.namespace(&name)?;
         }
+        if let Some(network) = topology.network() {
+            let (agents, network) = self.network(network)?;
+            return Ok(Built {
+                agents,
+                line: None,
+                network: Some(network),
+            });
+        }
         let mut line = None;
         match topology {
             Topology::Patch => self.patch()?,
@@ -55,6 +65,7 @@ impl Build<'_> {
             Topology::Delay => line = Some(self.delay()?),
             Topology::Veth => self.veth()?,
             Topology::Switch => self.switch()?,
+            Topology::Line | Topology::Triangle | Topology::Arpanet => {}
         }
         let count = if topology == Topology::Switch {
             self.options.agents
@@ -66,7 +77,11 @@ impl Build<'_> {
             signals::check()?;
             configure(agent, (topology == Topology::Vxlan).then_some(OVERLAY_MTU))?;
         }
-        Ok(Built { agents, line })
+        Ok(Built {
+            agents,
+            line,
+            network: None,
+        })
     }
 
     fn patch(&mut self) -> Result<()> {
@@ -180,7 +195,7 @@ impl Build<'_> {
         namespace::set_sysctls(name, &AT_ONCE)
     }
 
-    fn start_switch(&mut self, namespace: &str) -> Result<Switch> {
+    pub(super) fn start_switch(&mut self, namespace: &str) -> Result<Switch> {
         signals::check()?;
         let directory = self.directory(namespace)?;
         self.state.record(Step::Switch {
@@ -191,7 +206,7 @@ impl Build<'_> {
     }
 
     /// A directory for the files of what runs in `namespace`.
-    fn directory(&mut self, namespace: &str) -> Result<PathBuf> {
+    pub(super) fn directory(&mut self, namespace: &str) -> Result<PathBuf> {
         let path = Path::new(DIRECTORY).join(namespace);
         self.state.record(Step::Directory { path: path.clone() })?;
         fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
@@ -216,7 +231,7 @@ fn finish(switch: &Switch, line: &[String], bridges: &[&str], moves: &[(&str, &s
 }
 
 /// Gives the agent's port its addresses, and the route that multicast takes.
-fn configure(agent: &AgentNs, mtu: Option<&str>) -> Result<()> {
+pub(super) fn configure(agent: &AgentNs, mtu: Option<&str>) -> Result<()> {
     let AgentNs {
         namespace,
         interface,

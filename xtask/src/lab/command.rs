@@ -2,11 +2,11 @@
 
 use std::{process::ExitCode, thread, time::Duration};
 
-use anyhow::Result;
-use clap::{Args, Subcommand};
+use anyhow::{Result, anyhow, bail};
+use clap::{Args, Subcommand, ValueEnum as _};
 
 use super::{
-    DelayLine, Lab, LineArguments, Options, Topology, guard, namespace,
+    CONTROLLER, ControlDelay, DelayLine, Lab, LineArguments, Options, SWITCHES, Topology, guard, namespace, network,
     state::{State, Step},
 };
 use crate::signals;
@@ -20,12 +20,25 @@ pub enum LabCommand {
     Down,
     /// Show which lab is up.
     Status,
+    /// Cut the link between two switches of a lab that stands.
+    Cut(Ends),
+    /// Repair the link between two switches.
+    Repair(Ends),
     /// Remove a lab when its owner is killed.
     #[command(hide = true)]
     Guard {
         /// Which lab.
         id: String,
     },
+}
+
+/// A link by the switches that it joins.
+#[derive(Clone, Debug, Args)]
+pub struct Ends {
+    /// The switch at one end.
+    one: String,
+    /// The switch at the other.
+    other: String,
 }
 
 /// Which lab to build.
@@ -40,6 +53,9 @@ pub struct UpArguments {
     /// Stay in the foreground and remove the lab on Ctrl-C.
     #[arg(long)]
     pub hold: bool,
+    /// Delay a switch's control channel (topologies line, triangle, arpanet), such as s2:10ms:30ms; repeatable.
+    #[arg(long, value_name = "SWITCH:UP:DOWN")]
+    control_delay: Vec<ControlDelay>,
     #[command(flatten)]
     line: LineArguments,
 }
@@ -55,6 +71,7 @@ impl UpArguments {
                 right_to_left,
                 ..DelayLine::default()
             },
+            control: self.control_delay.clone(),
         }
     }
 }
@@ -73,6 +90,8 @@ impl LabCommand {
                 Ok(ExitCode::SUCCESS)
             }
             Self::Status => status(),
+            Self::Cut(ends) => set_link(ends, "down"),
+            Self::Repair(ends) => set_link(ends, "up"),
             Self::Guard { id } => guard::watch(id).map(|()| ExitCode::SUCCESS),
         }
     }
@@ -102,12 +121,25 @@ pub(crate) fn describe(lab: &Lab) {
     if let Some(line) = lab.delay_line() {
         eprintln!("lab: delay by {line}");
     }
+    if let Some(links) = lab.links() {
+        eprintln!("lab: {links}; switches in namespace {SWITCHES} ask the controller at {CONTROLLER}");
+    }
     for agent in lab.agents() {
         eprintln!(
             "lab: {}: {} {} {}",
             agent.namespace, agent.interface, agent.v4, agent.v6
         );
     }
+}
+
+fn set_link(ends: &Ends, state: &str) -> Result<ExitCode> {
+    let Some(lab) = State::load()? else {
+        bail!("no lab is up: cargo xtask lab up --topology arpanet");
+    };
+    let topology =
+        Topology::from_str(&lab.topology, false).map_err(|_| anyhow!("unknown topology {}", lab.topology))?;
+    network::set_link(topology, &ends.one, &ends.other, state)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn status() -> Result<ExitCode> {

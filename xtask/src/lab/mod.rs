@@ -4,11 +4,14 @@
 //! is killed; by `cargo xtask lab down` after anything else.
 
 mod build;
+mod checksums;
 mod command;
 mod delay;
 mod guard;
 mod lock;
 mod namespace;
+mod network;
+mod process;
 mod ready;
 mod state;
 mod switch;
@@ -28,6 +31,7 @@ use anyhow::{Context as _, Result, bail};
 pub(crate) use command::describe;
 pub use command::{LabCommand, UpArguments};
 pub use delay::{DelayLine, Direction, LineArguments};
+pub use network::{CONTROLLER, ControlDelay, Link, Network, SWITCHES, Tour};
 pub use switch::Datapath;
 pub use topology::Topology;
 
@@ -47,6 +51,8 @@ pub struct Options {
     pub agents: u8,
     /// What [`Topology::Delay`] does to packets.
     pub delay: DelayLine,
+    /// Which control channels of a network of switches take time.
+    pub control: Vec<ControlDelay>,
 }
 
 impl Default for Options {
@@ -54,6 +60,7 @@ impl Default for Options {
         Self {
             agents: 2,
             delay: DelayLine::default(),
+            control: Vec::new(),
         }
     }
 }
@@ -89,6 +96,7 @@ pub struct Lab {
     topology: Topology,
     agents: Vec<AgentNs>,
     line: Option<(String, Option<Child>)>,
+    network: Option<network::Standing>,
     state: State,
     guard: Option<Guard>,
     standing: bool,
@@ -96,7 +104,8 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// Builds a lab and waits until its agents reach each other by IPv4 and IPv6.
+    /// Builds a lab and waits until its agents reach each other by IPv4 and IPv6; in a network of OpenFlow switches they
+    /// do not before there is a controller.
     ///
     /// # Errors
     /// If this is not root, a namespace of one of its names exists, or a step fails; nothing is left then.
@@ -107,6 +116,7 @@ impl Lab {
         if !(2..=200).contains(&options.agents) {
             bail!("a lab of {} agents: 2 to 200 are possible", options.agents);
         }
+        check_control(topology, &options.control)?;
         let lock = lock::acquire(PATIENCE)?;
         refuse_if_taken(&topology.namespaces(options.agents))?;
         let datapath = Datapath::detect();
@@ -120,6 +130,7 @@ impl Lab {
             topology,
             agents: Vec::new(),
             line: None,
+            network: None,
             state,
             guard: None,
             standing: true,
@@ -135,7 +146,10 @@ impl Lab {
         .build(topology)?;
         lab.agents = built.agents;
         lab.line = built.line.map(|line| (line.describe, line.child));
-        ready::wait(&lab.agents)?;
+        lab.network = built.network;
+        if lab.network.is_none() {
+            ready::wait(&lab.agents)?;
+        }
         Ok(lab)
     }
 
@@ -157,6 +171,27 @@ impl Lab {
     /// What delays packets, in words, if something does.
     pub fn delay_line(&self) -> Option<&str> {
         self.line.as_ref().map(|(words, _)| words.as_str())
+    }
+
+    /// How links are delayed, in words, in a network of switches.
+    pub fn links(&self) -> Option<&'static str> {
+        self.network.as_ref().map(|network| network.describe)
+    }
+
+    /// Cuts the link between two switches: both its ports go down.
+    ///
+    /// # Errors
+    /// If there is no such link.
+    pub fn cut(&self, one: &str, other: &str) -> Result<()> {
+        network::set_link(self.topology, one, other, "down")
+    }
+
+    /// Repairs the link between two switches.
+    ///
+    /// # Errors
+    /// If there is no such link.
+    pub fn repair(&self, one: &str, other: &str) -> Result<()> {
+        network::set_link(self.topology, one, other, "up")
     }
 
     /// A command that runs `program` inside `namespace`; its process id is the program's own. The kernel kills it
@@ -212,6 +247,9 @@ impl Lab {
             let _ = line.kill();
             let _ = line.wait();
         }
+        if standing && let Some(network) = self.network.take() {
+            network.end();
+        }
         if let Some(guard) = self.guard.take() {
             guard.dismiss();
         }
@@ -239,6 +277,15 @@ pub fn down() -> Result<bool> {
     match State::load()? {
         Some(mut state) => state.undo().map(|()| true),
         None => Ok(false),
+    }
+}
+
+/// Fails if a control channel is to be delayed that is not there.
+fn check_control(topology: Topology, control: &[ControlDelay]) -> Result<()> {
+    match topology.network() {
+        Some(network) => network.check(control),
+        None if control.is_empty() => Ok(()),
+        None => bail!("topology {} has no control channels", topology.name()),
     }
 }
 

@@ -51,17 +51,25 @@ pub(crate) fn delete(name: &str) -> Result<()> {
 
 /// Sets sysctls below `/proc/sys/net` as they are inside the namespace.
 pub(crate) fn set_sysctls(name: &str, settings: &[(&str, &str)]) -> Result<()> {
-    let file = fs::File::open(path(name)).with_context(|| format!("cannot open namespace {name}"))?;
-    let write_all = || -> Result<()> {
-        setns(&file, CloneFlags::CLONE_NEWNET).with_context(|| format!("cannot enter namespace {name}"))?;
+    within(name, || {
         for (key, value) in settings {
             let path = Path::new("/proc/sys/net").join(key);
             fs::write(&path, value).with_context(|| format!("cannot write {value} to {}", path.display()))?;
         }
         Ok(())
+    })
+}
+
+/// Does `work` inside the namespace.
+pub(crate) fn within<T: Send>(name: &str, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let file = fs::File::open(path(name)).with_context(|| format!("cannot open namespace {name}"))?;
+    let enter_and_work = || {
+        setns(&file, CloneFlags::CLONE_NEWNET).with_context(|| format!("cannot enter namespace {name}"))?;
+        work()
     };
     // A namespace is entered thread by thread: one of its own leaves this one where it is.
-    thread::scope(|scope| scope.spawn(write_all).join()).unwrap_or_else(|_| bail!("setting sysctls in {name} panicked"))
+    thread::scope(|scope| scope.spawn(enter_and_work).join())
+        .unwrap_or_else(|_| bail!("what was to be done in namespace {name} panicked"))
 }
 
 /// Makes `command` run inside the namespace, as `ip netns exec` would: with a `/sys` that shows its interfaces.

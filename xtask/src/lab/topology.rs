@@ -15,6 +15,12 @@ pub enum Topology {
     Veth,
     /// One bridge with any number of agents.
     Switch,
+    /// Three OpenFlow switches in a row, and a controller.
+    Line,
+    /// Three OpenFlow switches, each linked with each, and a controller.
+    Triangle,
+    /// The nine nodes of June 1970 as OpenFlow switches, and a controller.
+    Arpanet,
 }
 
 impl Topology {
@@ -26,6 +32,9 @@ impl Topology {
             Self::Delay => "delay",
             Self::Veth => "veth",
             Self::Switch => "switch",
+            Self::Line => "line",
+            Self::Triangle => "triangle",
+            Self::Arpanet => "arpanet",
         }
     }
 
@@ -36,12 +45,16 @@ impl Topology {
 
     /// Every namespace it makes, given how many agents `switch` is to have.
     pub fn namespaces(self, agents: u8) -> Vec<String> {
+        if let Some(network) = self.network() {
+            return network.namespaces();
+        }
         let fixed: &[&str] = match self {
             Self::Patch => &["switch1", "agent1", "agent2"],
             Self::Vxlan => &["host1", "host2", "agent1", "agent2"],
             Self::Delay => &["switch1", "agent1", "agent2", "agent3"],
             Self::Veth => &["agent1", "agent2"],
             Self::Switch => &["switch1"],
+            Self::Line | Self::Triangle | Self::Arpanet => &[],
         };
         let counted = if self == Self::Switch { agents } else { 0 };
         fixed

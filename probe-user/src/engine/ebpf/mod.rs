@@ -9,6 +9,7 @@ mod programs;
 mod ring;
 mod samples;
 mod settings;
+pub mod tap;
 mod watch;
 
 pub use port::{Port, PortConfig, PortError, PortEvent};

@@ -1,0 +1,108 @@
+//! `kstamp controller`: what its flags mean.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::{ConfigError, STANDARD_OUTPUT, values, wrong};
+use crate::command::args::{ControllerArgs, FormatArg};
+use crate::controller;
+use crate::host::link::check_name;
+use crate::openflow::server;
+use crate::output::Format;
+
+/// Below it the answers of a period would still be on their way in the next.
+const LEAST_PERIOD_NS: u64 = 50_000_000;
+const MOST_PERIOD_NS: u64 = 60_000_000_000;
+
+/// `kstamp controller`.
+#[derive(Debug, Clone)]
+pub struct ControllerConfig {
+    /// How to listen.
+    pub server: server::Config,
+    /// What to do.
+    pub brain: controller::Config,
+    /// Interfaces to tap.
+    pub taps: Vec<String>,
+    /// Time between two reports.
+    pub report: Duration,
+    /// How long to run; `None` until a signal comes.
+    pub duration: Option<Duration>,
+    /// In which form results are written.
+    pub format: Format,
+    /// To which file; `None` for standard output.
+    pub output: Option<PathBuf>,
+    /// To which file the drawing goes, if to any.
+    pub html: Option<PathBuf>,
+}
+
+pub(super) fn validate(args: ControllerArgs) -> Result<ControllerConfig, ConfigError> {
+    let Ok(listen) = args.listen.parse::<SocketAddr>() else {
+        return wrong(format!(
+            "--listen '{}' is not an address and a port; write 0.0.0.0:6653 or [::]:6653",
+            args.listen
+        ));
+    };
+    let period_ns = values::duration_ns("--period", &args.period)?;
+    if !(LEAST_PERIOD_NS..=MOST_PERIOD_NS).contains(&period_ns) {
+        return wrong(format!("--period {} is out of range; use 50ms to 60s", args.period));
+    }
+    for (place, name) in args.tap.iter().enumerate() {
+        if let Err(error) = check_name(name) {
+            return wrong(format!("--tap: {error}; `ip link` lists the interfaces"));
+        }
+        if args.tap[..place].contains(name) {
+            return wrong(format!("--tap {name} is given twice"));
+        }
+    }
+    let output = args.output.filter(|path| path.as_os_str() != STANDARD_OUTPUT);
+    if args
+        .html
+        .as_ref()
+        .is_some_and(|path| path.as_os_str() == STANDARD_OUTPUT)
+    {
+        return wrong("--html needs a file of its own; standard output has the results".to_owned());
+    }
+    if args.html.is_some() && args.html == output {
+        return wrong("--html and --output name the same file; give each its own".to_owned());
+    }
+    let tls = match (args.tls_cert, args.tls_key, args.tls_ca) {
+        (Some(cert), Some(key), Some(ca)) => Some(server::TlsFiles { cert, key, ca }),
+        _ => None,
+    };
+    Ok(ControllerConfig {
+        server: server::Config {
+            tls,
+            measure_only: args.measure_only,
+            ..server::Config::new(listen)
+        },
+        brain: controller::Config {
+            period_ns,
+            measure_only: args.measure_only,
+            reroute_gain: gain(&args.reroute_gain)?,
+        },
+        taps: args.tap,
+        report: Duration::from_nanos(values::duration_ns("--report", &args.report)?),
+        duration: args
+            .duration
+            .map(|duration| values::duration_ns("--duration", &duration))
+            .transpose()?
+            .map(Duration::from_nanos),
+        format: match args.format {
+            FormatArg::Text => Format::Text,
+            FormatArg::Jsonl => Format::Jsonl,
+        },
+        output,
+        html: args.html,
+    })
+}
+
+/// A percentage, as a fraction.
+fn gain(text: &str) -> Result<f64, ConfigError> {
+    match text.trim_end_matches('%').trim_end().parse::<f64>() {
+        Ok(percent) if (0.0..100.0).contains(&percent) => Ok(percent / 100.0),
+        _ => wrong(format!(
+            "--reroute-gain '{text}' is not a percentage; use 0% to less than 100%"
+        )),
+    }
+}

@@ -1,0 +1,151 @@
+//! `kstamp controller`: listen for switches, measure, route, report. Wiring only.
+
+mod report;
+
+use std::future::pending;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
+
+use super::check_host;
+use super::config::ControllerConfig;
+use super::shutdown::Shutdown;
+use crate::controller::Brain;
+use crate::core::link_delay::TapDirection;
+use crate::engine::ebpf::tap::{Direction, Tapped, Taps};
+use crate::engine::timer::Timer;
+use crate::host::clock::monotonic_ns;
+use crate::openflow::server::{Events, Server};
+use report::Reporter;
+
+/// Why the controller woke up.
+enum Wake {
+    Event(Box<crate::openflow::server::Event>),
+    Tapped(Tapped),
+    Due,
+    Report,
+    End,
+}
+
+/// Runs until the duration is over or a signal comes, and reports what was found.
+pub async fn run(config: ControllerConfig) -> Result<()> {
+    if !config.taps.is_empty() {
+        check_host()?;
+    }
+    let mut reporter = Reporter::open(&config)?;
+    let mut shutdown = Shutdown::new().context("cannot catch signals")?;
+    let taps = match config.taps.is_empty() {
+        true => None,
+        false => Some(Taps::attach(&config.taps)?),
+    };
+    let brain = Brain::new(config.brain.clone(), monotonic_ns()).context("cannot make a key to sign LLDP with")?;
+    let (server, events) = Server::start(config.server.clone())?;
+    reporter.start(&server)?;
+    let mut run = Run {
+        brain,
+        server,
+        events,
+        taps,
+        reporter,
+    };
+    let outcome = run.until_done(&config, &mut shutdown).await;
+    // Whatever ended the run, what was measured is reported.
+    run.finish().and(outcome)
+}
+
+struct Run {
+    brain: Brain,
+    server: Server,
+    events: Events,
+    taps: Option<Taps>,
+    reporter: Reporter,
+}
+
+impl Run {
+    async fn until_done(&mut self, config: &ControllerConfig, shutdown: &mut Shutdown) -> Result<()> {
+        let timer = Timer::new().context("cannot make a timer")?;
+        let mut report = interval_at(Instant::now() + config.report, config.report);
+        report.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let over = end_of(config.duration);
+        tokio::pin!(over);
+        loop {
+            self.work()?;
+            let due_ns = self.brain.next_deadline();
+            let wake = tokio::select! {
+                biased;
+                () = shutdown.requested() => Wake::End,
+                () = &mut over => Wake::End,
+                _ = report.tick() => Wake::Report,
+                event = self.events.recv() => match event {
+                    Some(event) => Wake::Event(Box::new(event)),
+                    None => return Err(anyhow!("the server for switches has ended by itself")),
+                },
+                tapped = next_tapped(&mut self.taps) => Wake::Tapped(tapped.context("the taps failed")?),
+                reached = timer.until(due_ns) => {
+                    reached.context("the timer failed")?;
+                    Wake::Due
+                }
+            };
+            match wake {
+                Wake::Event(event) => {
+                    self.brain.event(*event);
+                    while let Ok(event) = self.events.try_recv() {
+                        self.brain.event(event);
+                        // Events may come faster than they can be taken; sending must not wait for their end.
+                        if self.brain.next_deadline() <= monotonic_ns() {
+                            break;
+                        }
+                    }
+                }
+                Wake::Tapped(tapped) => self.tapped(&tapped),
+                Wake::Due => {}
+                Wake::Report => self.reporter.report(&self.brain, &self.server)?,
+                Wake::End => return Ok(()),
+            }
+        }
+    }
+
+    /// Sends what is due, and tells what happened.
+    fn work(&mut self) -> Result<()> {
+        self.brain.work(monotonic_ns());
+        while let Some((connection, command)) = self.brain.poll_command() {
+            // If the connection has ended, or is so slow that it is about to be ended, that is an event of its own.
+            self.server.switches().command(connection, command).ok();
+        }
+        while let Some(notice) = self.brain.poll_notice() {
+            self.reporter.notice(&notice, &self.brain)?;
+        }
+        Ok(())
+    }
+
+    fn tapped(&mut self, tapped: &Tapped) {
+        let direction = match tapped.direction {
+            Direction::Ingress => TapDirection::Ingress,
+            Direction::Egress => TapDirection::Egress,
+        };
+        self.brain.tapped(&tapped.frame, direction, tapped.stamp_ns);
+    }
+
+    /// The summary of the whole run.
+    fn finish(mut self) -> Result<()> {
+        let outcome = self.reporter.end(&self.brain, &self.server);
+        self.server.stop();
+        outcome
+    }
+}
+
+async fn end_of(duration: Option<Duration>) {
+    match duration {
+        Some(duration) => sleep(duration).await,
+        None => pending().await,
+    }
+}
+
+/// The next frame that a tap saw; never, without taps. Cancel safe.
+async fn next_tapped(taps: &mut Option<Taps>) -> std::io::Result<Tapped> {
+    match taps {
+        Some(taps) => taps.next().await,
+        None => pending().await,
+    }
+}

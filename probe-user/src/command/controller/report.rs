@@ -1,0 +1,244 @@
+//! From what the controller knows to what is reported.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::command::config::ControllerConfig;
+use crate::controller::{Brain, LinkView, Notice, RouteView};
+use crate::core::link_delay::Window;
+use crate::core::topology::{Link, PortId};
+use crate::host::clock::{monotonic_ns, realtime_ns};
+use crate::openflow::id::Dpid;
+use crate::openflow::server::Server;
+use crate::output::controller::ControllerOutput;
+use crate::output::controller::drawing::Drawing;
+use crate::output::controller::model::{
+    ByMethod, End, Event, Happened, HopLine, LinkCounts, LinkLine, PathLine, Report, Start, SummaryLine, SwitchLine,
+};
+use crate::output::quantity::duration_u64;
+use crate::output::time::{Utc, UtcOffset};
+
+/// Writes all results.
+pub(super) struct Reporter {
+    output: ControllerOutput,
+    drawing: Option<Drawing>,
+    start: Start,
+}
+
+impl Reporter {
+    /// Opens all files.
+    pub(super) fn open(config: &ControllerConfig) -> Result<Self> {
+        let drawing = |path: &Path| Drawing::create(path, config.report.as_secs());
+        Ok(Self {
+            output: ControllerOutput::open(config.format, config.output.as_deref())?,
+            drawing: config.html.as_deref().map(drawing).transpose()?,
+            start: Start {
+                time: now(),
+                version: env!("CARGO_PKG_VERSION"),
+                listen: config.server.listen,
+                tls: config.server.tls.is_some(),
+                period_ns: config.brain.period_ns,
+                measure_only: config.brain.measure_only,
+                taps: config.taps.clone(),
+            },
+        })
+    }
+
+    pub(super) fn start(&mut self, server: &Server) -> Result<()> {
+        self.start.time = now();
+        self.start.listen = server.address();
+        Ok(self.output.event(&Event::Start(self.start.clone()))?)
+    }
+
+    pub(super) fn notice(&mut self, notice: &Notice, brain: &Brain) -> Result<()> {
+        let (event, text) = in_words(notice, brain);
+        let happened = Happened {
+            time: now(),
+            event,
+            text,
+        };
+        Ok(self.output.event(&Event::Event(happened))?)
+    }
+
+    pub(super) fn report(&mut self, brain: &Brain, server: &Server) -> Result<()> {
+        self.write(brain, server, false)
+    }
+
+    pub(super) fn end(&mut self, brain: &Brain, server: &Server) -> Result<()> {
+        self.write(brain, server, true)
+    }
+
+    fn write(&mut self, brain: &Brain, server: &Server, is_last: bool) -> Result<()> {
+        let report = report(brain, server);
+        self.output.report(&report, is_last)?;
+        if let Some(drawing) = &self.drawing {
+            drawing.draw(&report, is_last)?;
+        }
+        Ok(())
+    }
+}
+
+fn now() -> Utc {
+    let now_ns = monotonic_ns();
+    UtcOffset::new(now_ns, realtime_ns()).utc(now_ns)
+}
+
+fn in_words(notice: &Notice, brain: &Brain) -> (&'static str, String) {
+    let link = |link: &Link| format!("link {} – {}", port(link.from, brain), port(link.to, brain));
+    match notice {
+        Notice::SwitchUp { dpid, address } => (
+            "switch_up",
+            format!("switch {} ({dpid}) connected from {address}", brain.name(*dpid)),
+        ),
+        Notice::SwitchDown { dpid, address, reason } => {
+            let who = match dpid {
+                Some(dpid) => format!("switch {} at {address} is gone", brain.name(*dpid)),
+                None => format!("{address} did not become a switch"),
+            };
+            ("switch_down", format!("{who}: {reason}"))
+        }
+        Notice::LinkUp(up) => ("link_up", format!("{} is up", link(up))),
+        Notice::LinkStale(stale) => ("link_stale", format!("{} is stale: LLDP no longer comes", link(stale))),
+        Notice::LinkDown(down) => ("link_down", format!("{} is down", link(down))),
+        Notice::Rerouted {
+            from,
+            to,
+            path,
+            former_delay_ns,
+        } => {
+            let mut switches = vec![brain.name(*from)];
+            switches.extend(path.hops.iter().map(|hop| brain.name(hop.into.dpid)));
+            let why = match former_delay_ns {
+                Some(former_ns) => format!(
+                    "now {} instead of {}",
+                    duration_u64(path.delay_ns),
+                    duration_u64(*former_ns)
+                ),
+                None => format!("{}; the former way is broken", duration_u64(path.delay_ns)),
+            };
+            let (from, to) = (brain.name(*from), brain.name(*to));
+            ("reroute", format!("{from} to {to} by {}: {why}", switches.join(" – ")))
+        }
+        Notice::Trouble(line) => ("trouble", line.clone()),
+    }
+}
+
+fn port(port: PortId, brain: &Brain) -> String {
+    format!("{}:{}", brain.name(port.dpid), port.port)
+}
+
+fn report(brain: &Brain, server: &Server) -> Report {
+    let time = now();
+    let switches: Vec<SwitchLine> = brain
+        .switches()
+        .iter()
+        .map(|switch| SwitchLine {
+            time,
+            dpid: switch.dpid.to_string(),
+            name: switch.name.clone(),
+            address: switch.address,
+            ports: switch.ports,
+            echo_ns: switch.echo.and_then(Window::minimum),
+            echo_p50_ns: switch.echo.and_then(Window::median),
+            baseline_ns: switch.baseline.and_then(Window::minimum),
+        })
+        .collect();
+    let summary = summary(time, switches.len(), brain, server);
+    Report {
+        time,
+        links: brain.links().iter().map(|view| link(time, view, brain)).collect(),
+        paths: brain.routes().iter().map(|route| path(time, route, brain)).collect(),
+        switches,
+        summary,
+    }
+}
+
+fn end(port: PortId, brain: &Brain) -> End {
+    End::new(port, brain.name(port.dpid), brain.port_name(port))
+}
+
+fn link(time: Utc, view: &LinkView, brain: &Brain) -> LinkLine {
+    let estimates = &view.estimates;
+    let rtt_ns = ByMethod {
+        lldp_echo: estimates.lldp_echo.map(|estimate| estimate.rtt_ns),
+        bounce: estimates.bounce.map(|estimate| estimate.rtt_ns),
+        kernel: estimates.kernel.map(|estimate| estimate.rtt_ns),
+    };
+    let off = |rtt_ns: Option<i64>| Some(rtt_ns? - estimates.kernel?.rtt_ns);
+    LinkLine {
+        time,
+        from: end(view.link.from, brain),
+        to: end(view.link.to, brain),
+        state: view.state,
+        lldp_ns: view.lldp_ns.into(),
+        rtt_ns,
+        error_ns: ByMethod {
+            lldp_echo: estimates.lldp_echo.map(|estimate| estimate.error_ns),
+            bounce: estimates.bounce.map(|estimate| estimate.error_ns),
+            kernel: estimates.kernel.map(|estimate| estimate.error_ns),
+        },
+        off_ns: ByMethod {
+            lldp_echo: off(rtt_ns.lldp_echo),
+            bounce: off(rtt_ns.bounce),
+            kernel: None,
+        },
+        kernel_ns: estimates.kernel_one_way_ns.into(),
+        by: estimates.lldp_echo.map(|estimate| estimate.by),
+        weight_ns: view.weight_ns,
+        in_tree: brain.tree().contains(&view.link),
+        negatives: view.negatives,
+    }
+}
+
+fn path(time: Utc, route: &RouteView, brain: &Brain) -> PathLine {
+    let mut switches = vec![brain.name(route.from)];
+    switches.extend(route.path.hops.iter().map(|hop| brain.name(hop.into.dpid)));
+    let hop = |hop: &crate::core::topology::Hop| HopLine {
+        from: end(hop.out, brain),
+        to: end(hop.into, brain),
+    };
+    PathLine {
+        time,
+        from: route.from.to_string(),
+        to: route.to.to_string(),
+        switches,
+        hops: route.path.hops.iter().map(hop).collect(),
+        delay_ns: route.path.delay_ns,
+        from_hosts: hosts(route.from, brain),
+        to_hosts: hosts(route.to, brain),
+    }
+}
+
+/// The hosts of a switch, by IP address where that is known.
+fn hosts(dpid: Dpid, brain: &Brain) -> Vec<String> {
+    let of_switch = brain.hosts().filter(|(_, host)| host.port.dpid == dpid);
+    let name = |(mac, host): (crate::openflow::id::MacAddress, &crate::controller::Host)| match host.ip {
+        Some(ip) => ip.to_string(),
+        None => mac.to_string(),
+    };
+    of_switch.map(name).collect()
+}
+
+fn summary(time: Utc, switches: usize, brain: &Brain, server: &Server) -> SummaryLine {
+    let totals = brain.totals();
+    let counters = server.counters();
+    SummaryLine {
+        time,
+        switches,
+        links: LinkCounts::of(brain.links().iter().map(|view| view.state)),
+        hosts: brain.hosts().count(),
+        negatives: totals.negatives,
+        storms: totals.storms,
+        reroutes: totals.reroutes,
+        broadcasts: totals.broadcasts,
+        forged: totals.forged,
+        sent: totals.probes.sent,
+        answered: totals.probes.answered,
+        lost: totals.probes.lost,
+        late: totals.probes.late,
+        mismatched: totals.probes.mismatched,
+        packet_ins_over_limit: counters.packet_ins_over_limit,
+        events_dropped: counters.events_dropped,
+    }
+}

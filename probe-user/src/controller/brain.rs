@@ -1,0 +1,617 @@
+//! The controller's conclusions, in one place: what came in, what follows from it, what goes out.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::flood::Flood;
+use super::hosts::{self, Host, Hosts, Learnt};
+use super::links::{self, LinkView, Negatives};
+use super::paths::{self, Held, Means, Paths};
+use super::routes::{RouteView, Routes};
+use super::switches::{Switch, Switches};
+use super::{Notice, Outbox, SwitchView, Totals, frames, measure, rules};
+use crate::core::link_delay::{Kernel, LinkDelay, Probe, TapDirection};
+use crate::core::topology::{Change, Graph, Link, PortId, Presence, Role, Topology, choose_tree};
+use crate::openflow::cookie;
+use crate::openflow::flow::{Action, FlowMod};
+use crate::openflow::id::{Dpid, MacAddress, PortNumber};
+use crate::openflow::lldp::{self, Key, Kind, NotOurs};
+use crate::openflow::message::{ErrorMessage, Message, PacketIn, PacketOut};
+use crate::openflow::port::{Port, PortReason};
+use crate::openflow::server::{Command, ConnectionId, Event, What};
+
+/// What the controller is told once.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Each probe is sent once in this time, in nanoseconds.
+    pub period_ns: u64,
+    /// Only measure: no rule is touched but those that measuring needs.
+    pub measure_only: bool,
+    /// By how much another way must be better to be taken: 0.1 is 10 %.
+    pub reroute_gain: f64,
+}
+
+/// Frames to hosts that are not known, sent to all ports of hosts: at most this many in a period.
+const MOST_UNKNOWN: u32 = 64;
+
+/// The state of the controller.
+pub struct Brain {
+    config: Config,
+    key: Arc<Key>,
+    switches: Switches,
+    topology: Topology,
+    delay: LinkDelay,
+    kernel: Kernel,
+    hosts: Hosts,
+    routes: Routes,
+    paths: Paths,
+    flood: Flood,
+    graph: Graph,
+    tree: BTreeSet<Link>,
+    views: Vec<LinkView>,
+    negatives: Negatives,
+    totals: Totals,
+    token: u64,
+    /// When the estimates are looked at again.
+    evaluate_ns: u64,
+    /// Links came or went since they were.
+    is_stale: bool,
+    unknown_left: u32,
+    outbox: Outbox,
+    notices: VecDeque<Notice>,
+    /// What was complained of already: each port and kind once.
+    complained: BTreeSet<(Option<PortId>, &'static str)>,
+}
+
+impl Brain {
+    /// With no switch yet.
+    ///
+    /// # Errors
+    /// If the kernel has no random numbers for the key that this run's LLDP is signed with.
+    pub fn new(config: Config, now_ns: u64) -> io::Result<Self> {
+        Ok(Self {
+            key: Arc::new(Key::random()?),
+            switches: Switches::default(),
+            topology: Topology::new(config.period_ns),
+            delay: LinkDelay::new(config.period_ns, now_ns),
+            kernel: Kernel::default(),
+            hosts: Hosts::default(),
+            routes: Routes::new(config.reroute_gain),
+            paths: Paths::default(),
+            flood: Flood::default(),
+            graph: Graph::default(),
+            tree: BTreeSet::new(),
+            views: Vec::new(),
+            negatives: Negatives::default(),
+            totals: Totals::default(),
+            token: 0,
+            evaluate_ns: now_ns + config.period_ns,
+            is_stale: false,
+            unknown_left: MOST_UNKNOWN,
+            outbox: Outbox::new(),
+            notices: VecDeque::new(),
+            complained: BTreeSet::new(),
+            config,
+        })
+    }
+
+    /// Takes what the server says.
+    pub fn event(&mut self, event: Event) {
+        let Event {
+            connection,
+            at_ns,
+            what,
+        } = event;
+        match what {
+            What::Connected {
+                address,
+                features,
+                ports,
+            } => self.connected(connection, address, features.dpid, ports, at_ns),
+            What::Gone { dpid, address, reason } => {
+                if self.switches.remove(connection).is_some() {
+                    self.gone(dpid, at_ns);
+                }
+                let dpid = Some(dpid);
+                let reason = reason.to_string();
+                self.notices.push_back(Notice::SwitchDown { dpid, address, reason });
+            }
+            What::Refused { address, reason } => {
+                let (dpid, reason) = (None, reason.to_string());
+                self.notices.push_back(Notice::SwitchDown { dpid, address, reason });
+            }
+            other => {
+                if let Some(dpid) = self.switches.of(connection) {
+                    self.of_switch(dpid, other, at_ns);
+                }
+            }
+        }
+    }
+
+    /// Takes a kernel stamp of a frame, which may be anybody's.
+    pub fn tapped(&mut self, frame: &[u8], direction: TapDirection, stamp_ns: u64) {
+        if let Ok(says) = lldp::Probe::decode(&self.key, frame)
+            && says.kind == Kind::Discovery
+        {
+            let origin = PortId {
+                dpid: says.dpid,
+                port: says.port,
+            };
+            self.kernel.stamped(origin, says.sequence, direction, stamp_ns);
+        }
+    }
+
+    /// Does what is due.
+    pub fn work(&mut self, now_ns: u64) {
+        while let Some(transmit) = self.delay.poll_transmit(now_ns) {
+            if let Some(command) = measure::command(transmit, &self.key, &self.switches) {
+                self.switches.command(transmit.probe.dpid(), command, &mut self.outbox);
+            }
+        }
+        if self.topology.next_deadline().is_some_and(|due_ns| due_ns <= now_ns) {
+            self.topology.expire(now_ns);
+        }
+        self.follow_links(now_ns);
+        if now_ns >= self.evaluate_ns {
+            self.evaluate_ns = now_ns + self.config.period_ns;
+            self.unknown_left = MOST_UNKNOWN;
+            self.delay.expire(now_ns);
+            self.kernel.expire(now_ns, self.config.period_ns.saturating_mul(20));
+            self.topology.expire(now_ns);
+            self.follow_links(now_ns);
+            self.evaluate(now_ns, true);
+        } else if self.is_stale {
+            self.evaluate(now_ns, false);
+        }
+    }
+
+    /// When there is something to do next.
+    pub fn next_deadline(&self) -> u64 {
+        let due = [self.delay.next_deadline(), self.topology.next_deadline()];
+        due.into_iter().flatten().fold(self.evaluate_ns, u64::min)
+    }
+
+    /// The next command for the server.
+    pub fn poll_command(&mut self) -> Option<(ConnectionId, Command)> {
+        self.outbox.pop_front()
+    }
+
+    /// The next thing to tell.
+    pub fn poll_notice(&mut self) -> Option<Notice> {
+        self.notices.pop_front()
+    }
+
+    /// Links, as they were when last looked at.
+    pub fn links(&self) -> &[LinkView] {
+        &self.views
+    }
+
+    /// Ways between switches.
+    pub fn routes(&self) -> Vec<RouteView> {
+        self.routes.views(&self.graph)
+    }
+
+    /// Hosts that were learnt.
+    pub fn hosts(&self) -> impl Iterator<Item = (MacAddress, &Host)> {
+        self.hosts.iter()
+    }
+
+    /// The links along which broadcast goes.
+    pub fn tree(&self) -> &BTreeSet<Link> {
+        &self.tree
+    }
+
+    /// Switches that are connected.
+    pub fn switches(&self) -> Vec<SwitchView<'_>> {
+        let view = |(dpid, switch): (Dpid, &Switch)| SwitchView {
+            dpid,
+            name: self.switches.name(dpid),
+            address: switch.address,
+            ports: self.topology.ports_of(dpid).count(),
+            echo: self.delay.window(Probe::Echo(dpid)),
+            baseline: self.delay.window(Probe::Baseline(dpid)),
+        };
+        self.switches.iter().map(view).collect()
+    }
+
+    /// What a switch is called.
+    pub fn name(&self, dpid: Dpid) -> String {
+        self.switches.name(dpid)
+    }
+
+    /// What a port is called.
+    pub fn port_name(&self, port: PortId) -> Option<&str> {
+        self.switches.port_name(port)
+    }
+
+    /// Counts so far.
+    pub fn totals(&self) -> Totals {
+        Totals {
+            probes: self.delay.ends(),
+            ..self.totals
+        }
+    }
+
+    fn connected(&mut self, connection: ConnectionId, address: SocketAddr, dpid: Dpid, ports: Vec<Port>, now_ns: u64) {
+        if self.switches.is_connected(dpid) {
+            self.gone(dpid, now_ns);
+        }
+        let up: Vec<PortId> = ports
+            .iter()
+            .filter(|port| port.is_up())
+            .map(|port| PortId {
+                dpid,
+                port: port.number,
+            })
+            .collect();
+        let ports = ports.into_iter().map(|port| (port.number, port)).collect();
+        let switch = Switch {
+            connection,
+            address,
+            ports,
+        };
+        self.switches.insert(dpid, switch);
+        self.topology.switch_up(dpid);
+        self.flood.switch_up(dpid);
+        self.paths.switch_reset(dpid);
+        self.rule(dpid, rules::returned(dpid));
+        if !self.config.measure_only {
+            self.rule(dpid, rules::reserved());
+        }
+        self.start(Probe::Echo(dpid), now_ns);
+        self.start(Probe::Baseline(dpid), now_ns);
+        for port in up {
+            self.port_up(port, now_ns);
+        }
+        self.is_stale = true;
+        self.notices.push_back(Notice::SwitchUp { dpid, address });
+    }
+
+    fn gone(&mut self, dpid: Dpid, now_ns: u64) {
+        let ports: Vec<PortId> = self.topology.ports_of(dpid).collect();
+        for port in ports {
+            self.port_down(port, now_ns);
+        }
+        self.topology.switch_down(dpid, now_ns);
+        self.delay.stop(Probe::Echo(dpid));
+        self.delay.stop(Probe::Baseline(dpid));
+        self.flood.switch_down(dpid);
+        self.paths.switch_reset(dpid);
+        self.is_stale = true;
+    }
+
+    fn of_switch(&mut self, dpid: Dpid, what: What, at_ns: u64) {
+        match what {
+            What::PortStatus(reason, port) => self.port_status(dpid, reason, port, at_ns),
+            What::PacketIn(packet) => self.packet_in(dpid, &packet, at_ns),
+            What::EchoReply(payload) => {
+                if let Some(answer) = measure::echo_answer(dpid, &payload, at_ns) {
+                    // What does not match is counted where it is found out.
+                    self.delay.answer(&answer).ok();
+                }
+            }
+            What::Barrier(token) => {
+                if self.flood.confirmed(dpid, token) {
+                    self.is_stale = true;
+                }
+                let mut means = means(&self.switches, &mut self.token, &mut self.outbox, at_ns);
+                self.paths.confirmed(token, &mut means);
+            }
+            What::Error(error) => self.refused(dpid, &error),
+            What::Connected { .. } | What::Gone { .. } | What::Refused { .. } => {}
+        }
+    }
+
+    fn refused(&mut self, dpid: Dpid, error: &ErrorMessage) {
+        let ErrorMessage { kind, code, .. } = error;
+        if self.complained.insert((Some(whole(dpid)), "error")) {
+            let name = self.switches.name(dpid);
+            self.trouble(format!(
+                "switch {name} refused what it was told: OpenFlow error type {kind}, code {code}; said once"
+            ));
+        }
+    }
+
+    fn port_status(&mut self, dpid: Dpid, reason: PortReason, port: Port, now_ns: u64) {
+        let id = PortId {
+            dpid,
+            port: port.number,
+        };
+        let is_up = reason != PortReason::Delete && port.is_up();
+        let Some(switch) = self.switches.get_mut(dpid) else {
+            return;
+        };
+        if reason == PortReason::Delete {
+            switch.ports.remove(&port.number);
+        } else {
+            switch.ports.insert(port.number, port);
+        }
+        if is_up {
+            self.port_up(id, now_ns);
+        } else {
+            self.port_down(id, now_ns);
+        }
+    }
+
+    fn port_up(&mut self, port: PortId, now_ns: u64) {
+        if self.topology.port_up(port, now_ns) {
+            self.start(Probe::Lldp(port), now_ns);
+        }
+    }
+
+    fn port_down(&mut self, port: PortId, now_ns: u64) {
+        if !self.topology.port_down(port, now_ns) {
+            return;
+        }
+        self.delay.stop(Probe::Lldp(port));
+        self.kernel.restart(port);
+        self.is_stale = true;
+        for host in self.hosts.port_down(port) {
+            let mut means = means(&self.switches, &mut self.token, &mut self.outbox, now_ns);
+            self.paths.forget(host, &mut means);
+        }
+    }
+
+    fn start(&mut self, probe: Probe, now_ns: u64) {
+        if !self.delay.start(probe, now_ns) && self.complained.insert((None, "too many probes")) {
+            self.trouble("there are more than 65536 ports and switches; the rest is not measured".to_owned());
+        }
+    }
+
+    /// What follows from links that came or went.
+    fn follow_links(&mut self, now_ns: u64) {
+        for Change { link, now, .. } in self.topology.take_changes() {
+            self.is_stale = true;
+            let Link { from, to } = link;
+            match now {
+                Presence::Up => {
+                    for end in [from, to] {
+                        self.delay.restart(Probe::Lldp(end));
+                        self.kernel.restart(end);
+                    }
+                    if let Some(rule) = rules::bounce_rule(to.dpid, to.port, from.dpid) {
+                        self.rule(to.dpid, rule);
+                        self.start(Probe::Bounce(from), now_ns);
+                    }
+                    self.notices.push_back(Notice::LinkUp(link));
+                }
+                Presence::Stale | Presence::Down => {
+                    self.delay.stop(Probe::Bounce(from));
+                    self.rule(to.dpid, rules::no_bounce_rule(to.port, from.dpid));
+                    let notice = if now == Presence::Stale {
+                        Notice::LinkStale(link)
+                    } else {
+                        Notice::LinkDown(link)
+                    };
+                    self.notices.push_back(notice);
+                }
+                Presence::OneWay => {}
+            }
+        }
+    }
+
+    /// Looks at all links again, and lays ways and the tree by what they are worth now.
+    fn evaluate(&mut self, now_ns: u64, count: bool) {
+        self.is_stale = false;
+        let mut views = links::views(&self.topology, &self.delay, &self.kernel);
+        if count {
+            self.totals.negatives += self.negatives.count(&views);
+        }
+        for view in &mut views {
+            view.negatives = self.negatives.of(view.link);
+        }
+        self.views = views;
+        self.graph = Graph::new(self.topology.switches(), links::edges(&self.views));
+        let switches: Vec<Dpid> = self.topology.switches().collect();
+        for changed in self.routes.update(&self.graph, &switches) {
+            if let Some(former_delay_ns) = changed.former {
+                self.totals.reroutes += 1;
+                self.notices.push_back(Notice::Rerouted {
+                    from: changed.from,
+                    to: changed.to,
+                    path: changed.path,
+                    former_delay_ns,
+                });
+            }
+        }
+        if !self.config.measure_only {
+            self.tree = choose_tree(&self.graph, &self.tree);
+            self.flood.update(
+                &self.tree,
+                &self.topology,
+                &self.switches,
+                now_ns,
+                &mut self.token,
+                &mut self.outbox,
+            );
+            for pair in self.paths.pairs().collect::<Vec<_>>() {
+                self.lay(pair, now_ns);
+            }
+            let mut means = means(&self.switches, &mut self.token, &mut self.outbox, now_ns);
+            self.paths.retry(&mut means);
+        }
+    }
+
+    fn packet_in(&mut self, dpid: Dpid, packet: &PacketIn, at_ns: u64) {
+        let at = PortId {
+            dpid,
+            port: packet.in_port,
+        };
+        match lldp::Probe::decode(&self.key, &packet.frame) {
+            Ok(says) => self.probe_came(&says, at, at_ns),
+            Err(NotOurs::Other) => {
+                if !self.config.measure_only && !cookie::is_measuring(packet.cookie) {
+                    self.host_frame(at, &packet.frame, at_ns);
+                }
+            }
+            Err(NotOurs::Foreign) => {
+                if self.complained.insert((Some(at), "foreign")) {
+                    let port = self.port_in_words(at);
+                    self.trouble(format!(
+                        "{port}: LLDP of another station or controller comes in; it makes no link"
+                    ));
+                }
+            }
+            Err(error @ (NotOurs::Forged | NotOurs::Malformed(_))) => {
+                self.totals.forged += 1;
+                if self.complained.insert((Some(at), "forged")) {
+                    let port = self.port_in_words(at);
+                    self.trouble(format!("{port}: {error}; it makes no link"));
+                }
+            }
+        }
+    }
+
+    fn probe_came(&mut self, says: &lldp::Probe, at: PortId, at_ns: u64) {
+        let Some(answer) = measure::frame_answer(says, at, at_ns) else {
+            return;
+        };
+        if self.delay.answer(&answer).is_err() {
+            return;
+        }
+        if let Probe::Lldp(origin) = answer.probe {
+            self.topology.heard(origin, at, at_ns);
+            self.follow_links(at_ns);
+        }
+    }
+
+    /// A frame that is none of ours.
+    fn host_frame(&mut self, at: PortId, frame: &[u8], now_ns: u64) {
+        let Some((destination, source)) = frames::addresses(frame) else {
+            return;
+        };
+        let is_edge = self.topology.role(at, now_ns) == Role::Edge;
+        if is_edge && !source.is_group() {
+            self.learn(source, at, frame, now_ns);
+        }
+        if destination.is_group() {
+            // The switches flood it by themselves.
+            self.totals.broadcasts += 1;
+        } else if self.hosts.get(destination).is_some() {
+            self.towards(source, destination, at, frame, now_ns);
+        } else if is_edge {
+            self.to_all_hosts(at, frame, now_ns);
+        }
+    }
+
+    fn learn(&mut self, source: MacAddress, at: PortId, frame: &[u8], now_ns: u64) {
+        match self.hosts.learn(source, at, frames::arp_sender(frame), now_ns) {
+            Learnt::Nothing | Learnt::New => {}
+            Learnt::Moved => self.is_stale = true,
+            Learnt::Storm => {
+                self.totals.storms += 1;
+                let port = self.port_in_words(at);
+                self.trouble(format!(
+                    "{port}: frames of {source} come in at changing ports; is there a loop that LLDP does not cross?"
+                ));
+            }
+            Learnt::Full => {
+                if self.complained.insert((None, "hosts")) {
+                    self.trouble(format!("there are more than {} hosts; no more are learnt", hosts::MOST));
+                }
+            }
+        }
+    }
+
+    /// A frame between two hosts, for which its switch has no rule yet.
+    fn towards(&mut self, source: MacAddress, destination: MacAddress, at: PortId, frame: &[u8], now_ns: u64) {
+        if self.hosts.get(source).is_none() {
+            return;
+        }
+        let pair = (source, destination);
+        if self.paths.len() >= paths::MOST && self.paths.pairs().all(|known| known != pair) {
+            if self.complained.insert((None, "pairs")) {
+                self.trouble(format!(
+                    "more than {} pairs of hosts talk; no more get a way",
+                    paths::MOST
+                ));
+            }
+            return;
+        }
+        if !self.lay(pair, now_ns) {
+            return;
+        }
+        let frame = frame.to_vec();
+        let mut means = means(&self.switches, &mut self.token, &mut self.outbox, now_ns);
+        self.paths.hold(pair, Held { at, frame }, &mut means);
+    }
+
+    /// Lays the way of a pair if it is not the one that it has. False if there is none.
+    fn lay(&mut self, pair: paths::Pair, now_ns: u64) -> bool {
+        let Some(way) = self.way(pair) else { return false };
+        if !self.paths.is_along(pair, &way) {
+            let mut means = means(&self.switches, &mut self.token, &mut self.outbox, now_ns);
+            self.paths.lay(pair, way, &mut means);
+        }
+        true
+    }
+
+    /// From the source's switch to the destination's port: each switch with its output.
+    fn way(&mut self, (source, destination): paths::Pair) -> Option<Vec<(Dpid, PortNumber)>> {
+        let from = self.hosts.get(source)?.port.dpid;
+        let to = self.hosts.get(destination)?.port;
+        let hops = self.routes.between(&self.graph, from, to.dpid)?;
+        let outputs = hops.iter().map(|hop| (hop.out.dpid, hop.out.port));
+        Some(outputs.chain([(to.dpid, to.port)]).collect())
+    }
+
+    /// A frame to a host that nobody has heard of goes to all ports of hosts, past the links: it cannot go around.
+    fn to_all_hosts(&mut self, from: PortId, frame: &[u8], now_ns: u64) {
+        if self.unknown_left == 0 {
+            return;
+        }
+        self.unknown_left -= 1;
+        let switches: Vec<Dpid> = self.topology.switches().collect();
+        for dpid in switches {
+            let ports = self.topology.ports_of(dpid);
+            let ports = ports.filter(|port| *port != from && self.topology.role(*port, now_ns) == Role::Edge);
+            let actions: Vec<Action> = ports.map(|port| Action::Output(port.port)).collect();
+            if actions.is_empty() {
+                continue;
+            }
+            let packet = PacketOut {
+                in_port: PortNumber::CONTROLLER,
+                actions,
+                frame: frame.to_vec(),
+            };
+            let command = Command::Send(Message::PacketOut(packet));
+            self.switches.command(dpid, command, &mut self.outbox);
+        }
+    }
+
+    fn rule(&mut self, dpid: Dpid, rule: FlowMod) {
+        self.switches
+            .command(dpid, Command::Send(Message::FlowMod(rule)), &mut self.outbox);
+    }
+
+    fn trouble(&mut self, line: String) {
+        self.notices.push_back(Notice::Trouble(line));
+    }
+
+    fn port_in_words(&self, port: PortId) -> String {
+        let switch = self.switches.name(port.dpid);
+        match self.switches.port_name(port) {
+            Some(name) => format!("switch {switch}, port {} ({name})", port.port),
+            None => format!("switch {switch}, port {}", port.port),
+        }
+    }
+}
+
+/// A switch as a whole, where ports are named.
+fn whole(dpid: Dpid) -> PortId {
+    PortId {
+        dpid,
+        port: PortNumber::ANY,
+    }
+}
+
+fn means<'a>(switches: &'a Switches, token: &'a mut u64, outbox: &'a mut Outbox, now_ns: u64) -> Means<'a> {
+    Means {
+        switches,
+        token,
+        outbox,
+        now_ns,
+    }
+}

@@ -1,0 +1,114 @@
+//! The rules that switches are given, and nothing else: matches, actions, priorities, cookies.
+
+use std::collections::BTreeSet;
+
+use crate::openflow::cookie;
+use crate::openflow::flow::{Action, FlowMod, Match};
+use crate::openflow::id::{Dpid, MacAddress, PortNumber};
+use crate::openflow::lldp::{BOUNCE_DESTINATION, ETH_TYPE_BOUNCE};
+
+const PRIORITY_BOUNCE: u16 = 65_534;
+const PRIORITY_RESERVED: u16 = 40_000;
+const PRIORITY_PATH: u16 = 30_000;
+const PRIORITY_GROUP_FROM_HOST: u16 = 20_001;
+const PRIORITY_GROUP: u16 = 20_000;
+
+const RETURN: u64 = cookie::MEASURING | 2;
+const BOUNCE: u64 = cookie::MEASURING | 3;
+const RESERVED: u64 = cookie::FORWARDING | 2;
+const GROUP: u64 = cookie::FORWARDING | 3;
+/// Of the 24 bits that are free in a cookie: the one that says that the others number a path.
+const PATH: u64 = cookie::FORWARDING | 0x80_0000;
+const PATH_NUMBERS: u64 = 0x7f_ffff;
+
+/// The source address of what a switch sends to be bounced, by which it knows its own. It depends on nothing but the
+/// switch, so that rules that an earlier run left can never make two switches return a frame to each other for ever:
+/// none bounces its own.
+pub(super) fn marker(dpid: Dpid) -> MacAddress {
+    // FNV-1a, for datapath ids often differ in a few bits only. Equal markers cost a bounce, see `bounce_rule`.
+    let hash = dpid
+        .0
+        .to_be_bytes()
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+    let [.., a, b, c, d, e] = (hash ^ (hash >> 40)).to_be_bytes();
+    MacAddress([0x02, a, b, c, d, e])
+}
+
+fn bouncing(from: Dpid) -> Match {
+    Match::any()
+        .eth_type(ETH_TYPE_BOUNCE)
+        .eth_dst(BOUNCE_DESTINATION)
+        .eth_src(marker(from))
+}
+
+/// What was bounced and came back goes to the controller.
+pub(super) fn returned(dpid: Dpid) -> FlowMod {
+    let to_controller = vec![Action::Output(PortNumber::CONTROLLER)];
+    FlowMod::add(RETURN, PRIORITY_BOUNCE, bouncing(dpid), to_controller)
+}
+
+/// What the neighbour sends to be bounced goes back by the port where it came in. `None` where both have one marker.
+pub(super) fn bounce_rule(at: Dpid, port: PortNumber, neighbour: Dpid) -> Option<FlowMod> {
+    let matching = bouncing(neighbour).in_port(port);
+    let back = vec![Action::Output(PortNumber::IN_PORT)];
+    (marker(at) != marker(neighbour)).then(|| FlowMod::add(BOUNCE, PRIORITY_BOUNCE, matching, back))
+}
+
+/// The opposite of [`bounce_rule`].
+pub(super) fn no_bounce_rule(port: PortNumber, neighbour: Dpid) -> FlowMod {
+    FlowMod::delete_strict(BOUNCE, PRIORITY_BOUNCE, bouncing(neighbour).in_port(port))
+}
+
+/// Frames to a bridge's own group addresses go no further (IEEE 802.1Q §8.6.3). LLDP to the controller goes first.
+pub(super) fn reserved() -> FlowMod {
+    let group = MacAddress([0x01, 0x80, 0xc2, 0, 0, 0]);
+    let mask = MacAddress([0xff, 0xff, 0xff, 0xff, 0xff, 0xf0]);
+    let matching = Match::any().eth_dst_masked(group, mask);
+    FlowMod::add(RESERVED, PRIORITY_RESERVED, matching, Vec::new())
+}
+
+/// The cookie of the `generation`-th path.
+pub(super) fn path_cookie(generation: u64) -> u64 {
+    PATH | (generation & PATH_NUMBERS)
+}
+
+fn between(source: MacAddress, destination: MacAddress) -> Match {
+    Match::any().eth_src(source).eth_dst(destination)
+}
+
+/// Frames from one host to another go out by a port.
+pub(super) fn path(cookie: u64, source: MacAddress, destination: MacAddress, out: Action) -> FlowMod {
+    FlowMod::add(cookie, PRIORITY_PATH, between(source, destination), vec![out])
+}
+
+/// The opposite of [`path`].
+pub(super) fn no_path(cookie: u64, source: MacAddress, destination: MacAddress) -> FlowMod {
+    FlowMod::delete_strict(cookie, PRIORITY_PATH, between(source, destination))
+}
+
+/// Group frames go out by all these ports but the one where they came in.
+pub(super) fn group(ports: &BTreeSet<PortNumber>) -> FlowMod {
+    let matching = Match::any().eth_dst_group();
+    FlowMod::add(GROUP, PRIORITY_GROUP, matching, outputs(ports))
+}
+
+/// As [`group`], and to the controller, which learns by it where the host is.
+pub(super) fn group_from_host(port: PortNumber, ports: &BTreeSet<PortNumber>) -> FlowMod {
+    let mut actions = outputs(ports);
+    actions.push(Action::Output(PortNumber::CONTROLLER));
+    let matching = Match::any().in_port(port).eth_dst_group();
+    FlowMod::add(GROUP, PRIORITY_GROUP_FROM_HOST, matching, actions)
+}
+
+/// The opposite of [`group_from_host`].
+pub(super) fn no_group_from_host(port: PortNumber) -> FlowMod {
+    let matching = Match::any().in_port(port).eth_dst_group();
+    FlowMod::delete_strict(GROUP, PRIORITY_GROUP_FROM_HOST, matching)
+}
+
+fn outputs(ports: &BTreeSet<PortNumber>) -> Vec<Action> {
+    ports.iter().copied().map(Action::Output).collect()
+}

@@ -1,0 +1,318 @@
+//! The OpenFlow network as its LLDP shows it: switches, ports and the links between them, keyed by (dpid, port) at both
+//! ends, so that parallel links are different links.
+
+mod graph;
+mod route;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+pub use graph::{Edge, Graph, Hop, Path};
+pub use route::{Route, choose_route, choose_tree};
+
+use crate::openflow::id::{Dpid, PortNumber};
+
+/// After as many periods without LLDP a link is stale, and a port on which no LLDP was heard is one of a host.
+const MISSED: u64 = 3;
+/// How long a link that is gone stays in the table.
+const KEPT_NS: u64 = 60_000_000_000;
+
+/// A port of a switch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PortId {
+    /// The switch.
+    pub dpid: Dpid,
+    /// Its number there.
+    pub port: PortNumber,
+}
+
+impl fmt::Display for PortId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.dpid, self.port)
+    }
+}
+
+/// A link between two ports; `from` is the smaller one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Link {
+    /// One end.
+    pub from: PortId,
+    /// The other.
+    pub to: PortId,
+}
+
+impl Link {
+    /// The link between two ports, whichever is named first.
+    pub fn between(one: PortId, other: PortId) -> Self {
+        Self {
+            from: one.min(other),
+            to: one.max(other),
+        }
+    }
+
+    /// Whether it ends at this port.
+    pub fn ends_at(&self, port: PortId) -> bool {
+        self.from == port || self.to == port
+    }
+}
+
+/// Whether LLDP shows a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// In both directions, within the last [`Topology::age_ns`].
+    Up,
+    /// In both directions once; no longer.
+    Stale,
+    /// In one direction only, so far.
+    OneWay,
+    /// One of its ports is down or gone.
+    Down,
+}
+
+/// What happened to a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Change {
+    /// Which.
+    pub link: Link,
+    /// What it was; `None` if it was not known.
+    pub before: Option<Presence>,
+    /// What it is.
+    pub now: Presence,
+}
+
+/// What a port leads to, as far as is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Not known yet: nothing may be flooded to it, as it could close a loop.
+    Unknown,
+    /// Another switch, now or since it came up.
+    Link,
+    /// No switch answered LLDP: hosts.
+    Edge,
+}
+
+#[derive(Debug)]
+struct Port {
+    up_since_ns: u64,
+    /// Whose LLDP was heard here last, and when.
+    heard: Option<(PortId, u64)>,
+    /// LLDP came or went here since the port came up.
+    is_link: bool,
+}
+
+#[derive(Debug)]
+struct Known {
+    presence: Presence,
+    since_ns: u64,
+}
+
+/// Switches, ports, links.
+#[derive(Debug)]
+pub struct Topology {
+    age_ns: u64,
+    switches: BTreeSet<Dpid>,
+    ports: BTreeMap<PortId, Port>,
+    links: BTreeMap<Link, Known>,
+    changes: Vec<Change>,
+}
+
+impl Topology {
+    /// An empty network in which LLDP leaves each port once a period.
+    pub fn new(period_ns: u64) -> Self {
+        Self {
+            age_ns: period_ns.saturating_mul(MISSED),
+            switches: BTreeSet::new(),
+            ports: BTreeMap::new(),
+            links: BTreeMap::new(),
+            changes: Vec::new(),
+        }
+    }
+
+    /// How long a link lives without LLDP, in nanoseconds.
+    pub fn age_ns(&self) -> u64 {
+        self.age_ns
+    }
+
+    /// A switch is there.
+    pub fn switch_up(&mut self, dpid: Dpid) {
+        self.switches.insert(dpid);
+    }
+
+    /// A switch is gone, with its ports and links.
+    pub fn switch_down(&mut self, dpid: Dpid, now_ns: u64) {
+        self.switches.remove(&dpid);
+        for port in self.ports_of(dpid).collect::<Vec<_>>() {
+            self.port_down(port, now_ns);
+        }
+    }
+
+    /// The switches, by datapath id.
+    pub fn switches(&self) -> impl Iterator<Item = Dpid> + '_ {
+        self.switches.iter().copied()
+    }
+
+    /// The ports of a switch that are up, by number.
+    pub fn ports_of(&self, dpid: Dpid) -> impl Iterator<Item = PortId> + '_ {
+        let first = PortId {
+            dpid,
+            port: PortNumber(0),
+        };
+        let last = PortId {
+            dpid,
+            port: PortNumber(u32::MAX),
+        };
+        self.ports.range(first..=last).map(|(port, _)| *port)
+    }
+
+    /// A port carries frames; false if it did already.
+    pub fn port_up(&mut self, port: PortId, now_ns: u64) -> bool {
+        if self.ports.contains_key(&port) {
+            return false;
+        }
+        let up = Port {
+            up_since_ns: now_ns,
+            heard: None,
+            is_link: false,
+        };
+        self.ports.insert(port, up);
+        true
+    }
+
+    /// A port carries none: its links are down at once. False if it was not up.
+    pub fn port_down(&mut self, port: PortId, now_ns: u64) -> bool {
+        if self.ports.remove(&port).is_none() {
+            return false;
+        }
+        for other in self.ports.values_mut() {
+            other.heard = other.heard.filter(|(from, _)| *from != port);
+        }
+        let links: Vec<Link> = self.links.keys().filter(|link| link.ends_at(port)).copied().collect();
+        for link in links {
+            self.note(link, Presence::Down, now_ns);
+        }
+        true
+    }
+
+    /// LLDP of `from` was received on `at`. Nothing of ports that are not up: a frame may outlive its port.
+    pub fn heard(&mut self, from: PortId, at: PortId, now_ns: u64) {
+        if from == at || !self.ports.contains_key(&from) {
+            return;
+        }
+        let Some(port) = self.ports.get_mut(&at) else { return };
+        let before = port.heard.replace((from, now_ns));
+        port.is_link = true;
+        if let Some(port) = self.ports.get_mut(&from) {
+            port.is_link = true;
+        }
+        // Who was heard here before is connected elsewhere now.
+        if let Some((before, _)) = before.filter(|(before, _)| *before != from) {
+            let former = Link::between(before, at);
+            self.note(former, Presence::Down, now_ns);
+        }
+        let link = Link::between(from, at);
+        let presence = self.presence(link, now_ns);
+        self.note(link, presence, now_ns);
+    }
+
+    /// Lets links age, and forgets those that have long been gone.
+    pub fn expire(&mut self, now_ns: u64) {
+        let links: Vec<Link> = self
+            .links
+            .iter()
+            .filter(|(_, known)| known.presence != Presence::Down)
+            .map(|(link, _)| *link)
+            .collect();
+        for link in links {
+            let presence = self.presence(link, now_ns);
+            self.note(link, presence, now_ns);
+        }
+        self.links.retain(|_, known| {
+            let gone = matches!(known.presence, Presence::Down | Presence::OneWay);
+            !(gone && now_ns.saturating_sub(known.since_ns) > KEPT_NS)
+        });
+    }
+
+    /// When the next link can have aged, if there is one that can.
+    pub fn next_deadline(&self) -> Option<u64> {
+        let up = self.links.iter().filter(|(_, known)| known.presence == Presence::Up);
+        up.filter_map(|(link, _)| self.last_heard(*link))
+            .min()
+            .map(|last_ns| last_ns.saturating_add(self.age_ns + 1))
+    }
+
+    /// What happened since the last call.
+    pub fn take_changes(&mut self) -> Vec<Change> {
+        std::mem::take(&mut self.changes)
+    }
+
+    /// All links that are known, with what LLDP shows of them.
+    pub fn links(&self) -> impl Iterator<Item = (Link, Presence)> + '_ {
+        self.links.iter().map(|(link, known)| (*link, known.presence))
+    }
+
+    /// The link that a port is up on.
+    pub fn link_at(&self, port: PortId) -> Option<Link> {
+        let (from, _) = self.ports.get(&port)?.heard?;
+        let link = Link::between(from, port);
+        let known = self.links.get(&link)?;
+        (known.presence == Presence::Up).then_some(link)
+    }
+
+    /// What a port leads to. One that ever led to a switch does not become one of hosts while it stays up: a link that
+    /// drops frames may carry them again at any moment, and flooding to it could close a loop.
+    pub fn role(&self, port: PortId, now_ns: u64) -> Role {
+        match self.ports.get(&port) {
+            None => Role::Unknown,
+            Some(port) if port.is_link => Role::Link,
+            Some(port) if now_ns.saturating_sub(port.up_since_ns) > self.age_ns => Role::Edge,
+            Some(_) => Role::Unknown,
+        }
+    }
+
+    /// When the next port whose role is unknown becomes one of hosts.
+    pub fn next_edge(&self, now_ns: u64) -> Option<u64> {
+        let unknown = self.ports.values().filter(|port| !port.is_link);
+        let edge = unknown.map(|port| port.up_since_ns.saturating_add(self.age_ns + 1));
+        edge.filter(|at_ns| *at_ns > now_ns).min()
+    }
+
+    fn presence(&self, link: Link, now_ns: u64) -> Presence {
+        if !self.ports.contains_key(&link.from) || !self.ports.contains_key(&link.to) {
+            return Presence::Down;
+        }
+        let was_both_ways = matches!(
+            self.links.get(&link).map(|known| known.presence),
+            Some(Presence::Up | Presence::Stale)
+        );
+        match self.last_heard(link) {
+            Some(last_ns) if now_ns.saturating_sub(last_ns) <= self.age_ns => Presence::Up,
+            _ if was_both_ways => Presence::Stale,
+            _ => Presence::OneWay,
+        }
+    }
+
+    /// When LLDP was last heard in the direction in which it is longer ago; `None` if not in both.
+    fn last_heard(&self, link: Link) -> Option<u64> {
+        let at = |at: &PortId, from| {
+            let (heard, last_ns) = self.ports.get(at)?.heard?;
+            (heard == from).then_some(last_ns)
+        };
+        Some(at(&link.to, link.from)?.min(at(&link.from, link.to)?))
+    }
+
+    fn note(&mut self, link: Link, now: Presence, now_ns: u64) {
+        let before = self.links.get(&link).map(|known| known.presence);
+        if before == Some(now) || (before.is_none() && now == Presence::Down) {
+            return;
+        }
+        let known = Known {
+            presence: now,
+            since_ns: now_ns,
+        };
+        self.links.insert(link, known);
+        self.changes.push(Change { link, before, now });
+    }
+}
+
+#[cfg(test)]
+mod tests;

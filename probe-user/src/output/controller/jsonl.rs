@@ -1,0 +1,42 @@
+//! One JSON object per line.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use super::model::{Event, LinkLine, PathLine, Report, SummaryLine, SwitchLine};
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+enum Line<'a> {
+    Link(&'a LinkLine),
+    Switch(&'a SwitchLine),
+    Path(&'a PathLine),
+    Summary(&'a SummaryLine),
+}
+
+pub(super) fn event(event: &Event, out: &mut dyn Write) -> io::Result<()> {
+    line(event, out)
+}
+
+/// A report is its links, switches and paths; the last one ends with the summary.
+pub(super) fn report(report: &Report, is_last: bool, out: &mut dyn Write) -> io::Result<()> {
+    for link in &report.links {
+        line(&Line::Link(link), out)?;
+    }
+    for switch in &report.switches {
+        line(&Line::Switch(switch), out)?;
+    }
+    for path in &report.paths {
+        line(&Line::Path(path), out)?;
+    }
+    if is_last {
+        line(&Line::Summary(&report.summary), out)?;
+    }
+    Ok(())
+}
+
+fn line(line: &impl Serialize, out: &mut dyn Write) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, line)?;
+    out.write_all(b"\n")
+}
