@@ -110,6 +110,32 @@ fn answers_are_stamped_when_they_are_read_and_not_when_they_are_taken() {
 }
 
 #[test]
+fn answers_are_stamped_when_they_arrive_and_not_when_the_thread_is_free() {
+    const BLOCKED: Duration = Duration::from_millis(600);
+    let mut subject = Subject::new(Limits::default());
+    let (mut peer, connection) = subject.switch(1);
+    let (sender, blocked) = std::sync::mpsc::channel();
+    let command = Command::stamped(move |_| {
+        sender.send(()).unwrap();
+        // What no user of the server should do, and a busy machine does.
+        std::thread::sleep(BLOCKED);
+        Message::BarrierRequest
+    });
+    subject.server.switches().command(connection, command).unwrap();
+    blocked.recv().unwrap();
+    let before = monotonic_ns();
+    peer.send(&Message::EchoReply(vec![1]), 0);
+    let at_ns = subject.wait("echo reply", |event| {
+        matches!(event.what, What::EchoReply(_)).then_some(event.at_ns)
+    });
+    assert!(
+        (before..before + 300_000_000).contains(&at_ns),
+        "stamped {} ns after it was sent",
+        at_ns.abs_diff(before)
+    );
+}
+
+#[test]
 fn barriers_come_back_by_their_tokens_and_in_order() {
     let mut subject = Subject::new(Limits::default());
     let (mut peer, connection) = subject.switch(1);
