@@ -287,7 +287,7 @@ fn layouts_are_those_of_the_specification() {
         (
             Message::FlowMod(FlowMod::add(0, 1, Match::any().eth_dst_group(), Vec::new())),
             "04 0e 0048 00000007 0000000000000000 0000000000000000 00 00 0000 0000 0001 ffffffff ffffffff ffffffff
-             0000 0000  0001 0014 8000070c 010000000000 010000000000",
+             0000 0000  0001 0014 8000070c 010000000000 010000000000 00000000",
         ),
     ];
     for (message, expected) in table {
