@@ -178,6 +178,14 @@ impl Rig {
         })
     }
 
+    /// Runs `program` once on `frame`, and looks at no counters and no clocks: the verdict, and the frame afterwards.
+    pub(crate) fn verdict(&mut self, program: Program, frame: &[u8]) -> Result<(Verdict, Vec<u8>), ProgramError> {
+        let mut out = vec![0; frame.len() + 64];
+        let result = self.invoke(program, frame, Some(&mut out), 1)?;
+        out.truncate(result.data_size_out as usize);
+        Ok((verdict(program, result.return_value), out))
+    }
+
     /// Runs `program` on `frame` many times over; the last verdict.
     pub(crate) fn repeat(&mut self, program: Program, frame: &[u8], times: u32) -> Verdict {
         let result = self.invoke(program, frame, None, times).unwrap();
