@@ -42,12 +42,14 @@ fn toolchain() -> String {
         .unwrap_or_else(|| "nightly".to_owned())
 }
 
-/// With `AYA_BUILD_SKIP` there is no object: an empty one lets the crate compile, and is refused when it is loaded.
+/// With `AYA_BUILD_SKIP` there are no objects: empty ones let the crate compile, and are refused when they are loaded.
 fn leave_a_stub_if_skipped() -> Result<()> {
     let out_dir = env::var("OUT_DIR").context("OUT_DIR")?;
-    let object = Path::new(&out_dir).join("kstamp-programs");
-    if env::var_os("AYA_BUILD_SKIP").is_some() && !object.exists() {
-        fs::write(&object, []).with_context(|| format!("cannot write {}", object.display()))?;
+    for name in ["kstamp-programs", "kstamp-anatomy-programs"] {
+        let object = Path::new(&out_dir).join(name);
+        if env::var_os("AYA_BUILD_SKIP").is_some() && !object.exists() {
+            fs::write(&object, []).with_context(|| format!("cannot write {}", object.display()))?;
+        }
     }
     Ok(())
 }

@@ -7,6 +7,7 @@
 
 pub mod abi;
 pub mod checksum;
+pub mod echo;
 pub mod frame;
 pub mod ntp;
 pub mod reflect;

@@ -3,7 +3,7 @@
 #![no_std]
 #![feature(asm_experimental_arch)]
 
-mod clock;
+pub mod clock;
 pub mod collect;
 pub mod count;
 pub mod egress;

@@ -8,7 +8,7 @@ use thiserror::Error;
 use tokio::net::UdpSocket;
 
 /// TTL and hop limit of unicast probes, as of replies.
-const UNICAST_TTL: u32 = 255;
+pub(super) const UNICAST_TTL: u32 = 255;
 
 /// Longest packet that userspace looks at.
 const MAX_PACKET: usize = 2048;

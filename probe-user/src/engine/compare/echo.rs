@@ -1,0 +1,249 @@
+//! The far end of the process-bound methods: a thread for each that receives a probe and sends it back, with nothing
+//! else to do.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use probe_common::echo;
+
+use super::priority::Priority;
+use super::{bound, end_reading};
+use crate::host::clock::monotonic_ns;
+use crate::host::link::Address;
+use crate::identity::EchoPorts;
+
+/// Answers a thread gives per second at most, and at once.
+const PER_SECOND: u64 = 20_000;
+
+/// After an error of the socket, which is that of an interface that went: a rest, so as not to spin.
+const REST: Duration = Duration::from_millis(100);
+
+/// Who may be answered: whoever is on a prefix of the interface.
+#[derive(Debug, Default)]
+pub(super) struct OnLink(RwLock<Vec<(IpAddr, u8)>>);
+
+impl OnLink {
+    fn set(&self, addresses: &[Address]) {
+        let prefixes = addresses.iter().map(|address| (address.ip, address.prefix_len)).collect();
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = prefixes;
+    }
+
+    pub(super) fn contains(&self, source: IpAddr) -> bool {
+        let prefixes = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        prefixes.iter().any(|&(own, length)| is_within(source, own, length))
+    }
+}
+
+fn is_within(address: IpAddr, prefix: IpAddr, length: u8) -> bool {
+    match (address, prefix) {
+        (IpAddr::V4(address), IpAddr::V4(prefix)) => {
+            let differs = u32::from(address) ^ u32::from(prefix);
+            differs.checked_shr(32_u32.saturating_sub(length.into())).unwrap_or(0) == 0
+        }
+        (IpAddr::V6(address), IpAddr::V6(prefix)) => {
+            let differs = u128::from(address) ^ u128::from(prefix);
+            differs.checked_shr(128_u32.saturating_sub(length.into())).unwrap_or(0) == 0
+        }
+        _ => false,
+    }
+}
+
+/// A bound on answers that reads no clock while there is credit.
+#[derive(Debug)]
+pub(super) struct Credit {
+    left: u64,
+    since_ns: u64,
+}
+
+impl Credit {
+    pub(super) fn new(now_ns: u64) -> Self {
+        Self {
+            left: PER_SECOND,
+            since_ns: now_ns,
+        }
+    }
+
+    /// Whether one more answer may be given.
+    #[inline]
+    pub(super) fn spend(&mut self, now_ns: impl FnOnce() -> u64) -> bool {
+        if self.left == 0 {
+            let now_ns = now_ns();
+            let earned = u128::from(now_ns.saturating_sub(self.since_ns)) * u128::from(PER_SECOND) / 1_000_000_000;
+            if earned == 0 {
+                return false;
+            }
+            self.left = u64::try_from(earned).unwrap_or(u64::MAX).min(PER_SECOND);
+            self.since_ns = now_ns;
+        }
+        self.left -= 1;
+        true
+    }
+}
+
+/// The echo threads of one interface. They end when this is dropped.
+#[derive(Debug)]
+pub struct Echo {
+    on_link: Arc<OnLink>,
+    /// When a watched probe came last, `CLOCK_MONOTONIC` in whole looks of [`Echo::was_watched`].
+    watched: Arc<AtomicU64>,
+    families: Vec<(bool, EchoPorts)>,
+    threads: Vec<(UdpSocket, JoinHandle<()>)>,
+}
+
+impl Echo {
+    /// Starts answering on `interface` in each IP version (`true` is IPv6) of `families`.
+    ///
+    /// # Errors
+    /// The sockets' or the threads'.
+    pub fn start(interface: &str, families: &[bool], addresses: &[Address], priority: Priority) -> io::Result<Self> {
+        let mut echo = Self {
+            on_link: Arc::default(),
+            watched: Arc::default(),
+            families: Vec::new(),
+            threads: Vec::new(),
+        };
+        echo.follow(addresses);
+        for &v6 in families {
+            let socket = bound(interface, v6)?;
+            let userspace = socket.local_addr()?.port();
+            let (on_link, watched) = (Arc::clone(&echo.on_link), Arc::clone(&echo.watched));
+            echo.spawn("kstamp-echo", socket, move |socket| {
+                priority.take();
+                answer(&socket, &on_link, &watched);
+            })?;
+            let socket = echo.start_stamped(interface, v6, priority)?;
+            echo.families.push((v6, EchoPorts { userspace, socket }));
+        }
+        Ok(echo)
+    }
+
+    fn start_stamped(&mut self, interface: &str, v6: bool, priority: Priority) -> io::Result<u16> {
+        let socket = bound(interface, v6)?;
+        let port = socket.local_addr()?.port();
+        let on_link = Arc::clone(&self.on_link);
+        let answering = super::socket::Reflector::new(&socket)?;
+        self.spawn("kstamp-echo-so", socket, move |_| {
+            priority.take();
+            answering.run(&on_link);
+        })?;
+        Ok(port)
+    }
+
+    fn spawn(
+        &mut self,
+        name: &str,
+        socket: UdpSocket,
+        body: impl FnOnce(UdpSocket) + Send + 'static,
+    ) -> io::Result<()> {
+        let own = socket.try_clone()?;
+        let thread = thread::Builder::new().name(name.to_owned()).spawn(move || body(own))?;
+        self.threads.push((socket, thread));
+        Ok(())
+    }
+
+    /// The ports on which probes of one IP version are answered.
+    pub fn ports(&self, v6: bool) -> Option<EchoPorts> {
+        self.families.iter().find(|(of, _)| *of == v6).map(|(_, ports)| *ports)
+    }
+
+    /// The interface's addresses have changed, or may have.
+    pub fn follow(&mut self, addresses: &[Address]) {
+        self.on_link.set(addresses);
+    }
+
+    /// How many watched probes have come.
+    pub fn watched(&self) -> u64 {
+        self.watched.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Echo {
+    fn drop(&mut self) {
+        for (socket, thread) in self.threads.drain(..) {
+            end_reading(&socket);
+            let _ = thread.join();
+        }
+    }
+}
+
+fn answer(socket: &UdpSocket, on_link: &OnLink, watched: &AtomicU64) {
+    let mut packet = [0; echo::LEN + 1];
+    let mut credit = Credit::new(monotonic_ns());
+    loop {
+        let (length, from) = match receive(socket, &mut packet) {
+            Received::Packet(length, from) => (length, from),
+            Received::Nothing => continue,
+            Received::End => return,
+        };
+        let Some(is_watched) = echo::into_reply(&mut packet[..length]) else {
+            continue;
+        };
+        if on_link.contains(from.ip()) && credit.spend(monotonic_ns) {
+            // Whoever is not reached does not get an answer, and counts it as lost.
+            let _ = socket.send_to(&packet[..length], from);
+            if is_watched {
+                watched.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+enum Received {
+    Packet(usize, SocketAddr),
+    Nothing,
+    End,
+}
+
+#[inline]
+fn receive(socket: &UdpSocket, packet: &mut [u8]) -> Received {
+    match socket.recv_from(packet) {
+        // Reading was ended: an empty datagram would have a sender.
+        Ok((0, from)) if from.port() == 0 => Received::End,
+        Ok((length, from)) => Received::Packet(length, from),
+        Err(_) => {
+            thread::sleep(REST);
+            Received::Nothing
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_neighbours_are_answered() {
+        let table = [
+            ("10.1.1.6", "10.1.1.5", 24, true),
+            ("10.1.2.6", "10.1.1.5", 24, false),
+            ("10.1.1.6", "10.1.1.6", 32, true),
+            ("10.1.1.7", "10.1.1.6", 32, false),
+            ("203.0.113.9", "10.1.1.6", 0, true),
+            ("fd01::6", "fd01::5", 64, true),
+            ("fd01:0:0:1::6", "fd01::5", 64, false),
+            ("fd01::6", "fd01::5", 128, false),
+            ("fd01::6", "10.1.1.5", 0, false),
+        ];
+        for (source, own, length, expected) in table {
+            let [source, own] = [source, own].map(|text| text.parse::<IpAddr>().unwrap());
+            assert_eq!(is_within(source, own, length), expected, "{source} {own}/{length}");
+        }
+    }
+
+    #[test]
+    fn answers_are_bounded_and_the_clock_is_read_only_when_credit_is_out() {
+        let mut credit = Credit::new(0);
+        for _ in 0..PER_SECOND {
+            assert!(credit.spend(|| panic!("there is credit")));
+        }
+        assert!(!credit.spend(|| 0));
+        assert!(!credit.spend(|| 49_999));
+        assert!(credit.spend(|| 100_000));
+        assert!(credit.spend(|| panic!("two were earned")));
+        assert!(!credit.spend(|| 100_000));
+    }
+}
