@@ -1,5 +1,6 @@
 //! How stamps are obtained.
 
 pub mod ebpf;
+pub mod socket;
 pub mod sockets;
 pub mod timer;

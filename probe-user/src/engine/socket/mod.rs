@@ -1,0 +1,3 @@
+//! Stamps by ordinary sockets: the best that can be had without eBPF.
+
+pub mod stamped;
