@@ -191,7 +191,10 @@ mod tests {
         assert_eq!(settings.on_ingress(&probe), Some((FAR_INGRESS, WATCHED_PROBE)));
         let reply = udp(Family::V6, 50_006, 40_000);
         assert_eq!(settings.on_egress(&reply), Some((FAR_EGRESS, WATCHED_PROBE | IS_REPLY)));
-        assert_eq!(settings.on_ingress(&reply), Some((NEAR_INGRESS, WATCHED_PROBE | IS_REPLY)));
+        assert_eq!(
+            settings.on_ingress(&reply),
+            Some((NEAR_INGRESS, WATCHED_PROBE | IS_REPLY))
+        );
         let other = udp(Family::V6, 50_004, 50_004);
         assert_eq!((settings.on_egress(&other), settings.on_ingress(&other)), (None, None));
         let off = WatchSettings {

@@ -6,6 +6,7 @@ use probe_common::abi::{COUNTER_NAMES, Counter};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::config::AgentConfig;
+use super::echo::EchoService;
 use super::introductions::Introductions;
 use super::reporter::Reporter;
 use super::shutdown::Shutdown;
@@ -41,7 +42,9 @@ pub async fn run(mut config: AgentConfig) -> Result<()> {
     config.limit_to(families_of(&addresses));
     let mut shutdown = Shutdown::new().context("cannot catch signals")?;
     let (port, ring) = Port::open(config.port.clone()).await?;
-    let introductions = Introductions::new(identity(&config.name, &port)?, config.port.test_port);
+    let mut introductions = Introductions::new(identity(&config.name, &port)?, config.port.test_port);
+    let echo = EchoService::start(&config.port.interface, config.echo, &port);
+    introductions.set_echo(&echo);
     reporter.start(&config, &port)?;
     let started_ns = monotonic_ns();
     let mut run = Run {
@@ -52,6 +55,7 @@ pub async fn run(mut config: AgentConfig) -> Result<()> {
         port,
         ring,
         introductions,
+        echo,
         reporter,
         config,
         warned_of_refusals: false,
@@ -67,6 +71,7 @@ struct Run {
     ring: Ring,
     agent: Agent,
     introductions: Introductions,
+    echo: EchoService,
     reporter: Reporter,
     /// When `--duration` ends; the maximum if there is none, or it has.
     over_ns: u64,
@@ -170,9 +175,12 @@ impl Run {
     }
 
     async fn look_after(&mut self) -> Result<()> {
-        for event in self.port.poll().await {
-            self.reporter.port_event(&self.config.port.interface, &event)?;
+        let events = self.port.poll().await;
+        for event in &events {
+            self.reporter.port_event(&self.config.port.interface, event)?;
         }
+        self.echo.look_after(&self.port, &events);
+        self.introductions.set_echo(&self.echo);
         self.introductions.follow(&self.port);
         let refused = self.agent.refused();
         if refused > 0 && !self.warned_of_refusals {

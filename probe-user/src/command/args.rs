@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use super::compare::args::{BusyArgs, CalibrateArgs, CompareArgs, EchoArg};
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -28,6 +29,13 @@ pub enum CommandArgs {
     Reflect(ReflectArgs),
     /// Say whether kstamp can run here, and what to do if it cannot
     Doctor(DoctorArgs),
+    /// Set three ways of measuring beside each other: processes, the kernel's socket stamps, and kstamp's own
+    Compare(CompareArgs),
+    /// Measure the instrument itself: differences below its noise floor are not real
+    Calibrate(CalibrateArgs),
+    /// Use a processor, and nothing else
+    #[command(hide = true)]
+    Busy(BusyArgs),
 }
 
 /// `kstamp agent`.
@@ -117,6 +125,10 @@ pub struct PortArgs {
     /// Write the output to this file instead of standard output; it is emptied first
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+
+    /// Whether processes of this end answer too, which is what `kstamp compare` compares with
+    #[arg(long, value_enum, value_name = "HOW", default_value = "on")]
+    pub echo: EchoArg,
 
     /// Show on standard error what the kernel programs log of each packet (slow)
     #[arg(long)]

@@ -1,5 +1,6 @@
 //! What the command line means: checked as a whole before anything is attached, in terms of what it configures.
 
+mod compare;
 mod families;
 mod values;
 
@@ -10,13 +11,16 @@ use std::time::Duration;
 use probe_common::abi::MAX_IN_FLIGHT;
 
 use super::args::{AgentArgs, AttachArg, Cli, CommandArgs, DoctorArgs, FormatArg, PortArgs, ReflectArgs};
+use super::compare::args::EchoArg;
 use crate::core::event::{Config as CoreConfig, Families, Family, MAX_PEERS};
 use crate::core::session::GRACE_NS;
+use crate::engine::compare::priority::Priority;
 use crate::engine::ebpf::PortConfig;
 use crate::engine::ebpf::plan::{Choice, ReceiveMode};
 use crate::host::identity::default_agent_name;
 use crate::host::link::{NameError, check_name};
 use crate::output::Format;
+pub use compare::{CalibrateConfig, CompareConfig, Stress};
 use families::{families_of, groups, has, limit};
 
 /// aya-log's level `trace`: everything that the programs say.
@@ -45,6 +49,12 @@ pub enum Command {
     Reflect(ReflectConfig),
     /// `kstamp doctor`.
     Doctor(DoctorConfig),
+    /// `kstamp compare`.
+    Compare(Box<CompareConfig>),
+    /// `kstamp calibrate`.
+    Calibrate(CalibrateConfig),
+    /// A busy process of `kstamp compare --stress`, for so long at most.
+    Busy(Duration),
 }
 
 impl Command {
@@ -53,7 +63,7 @@ impl Command {
         match self {
             Self::Agent(config) => config.port.log_level != 0,
             Self::Reflect(config) => config.port.log_level != 0,
-            Self::Doctor(_) => false,
+            Self::Doctor(_) | Self::Compare(_) | Self::Calibrate(_) | Self::Busy(_) => false,
         }
     }
 }
@@ -71,6 +81,8 @@ pub struct AgentConfig {
     pub core: CoreConfig,
     /// How long to run; `None` until a signal comes.
     pub duration_ns: Option<u64>,
+    /// How urgently processes answer; `None` if they do not.
+    pub echo: Option<Priority>,
     /// Where results go.
     pub output: OutputConfig,
 }
@@ -88,6 +100,8 @@ pub struct ReflectConfig {
     pub report: Duration,
     /// How long to run; `None` until a signal comes.
     pub duration: Option<Duration>,
+    /// How urgently processes answer; `None` if they do not.
+    pub echo: Option<Priority>,
     /// Where results go.
     pub output: OutputConfig,
 }
@@ -147,6 +161,9 @@ pub fn validate(cli: Cli) -> Result<Command, ConfigError> {
         CommandArgs::Agent(args) => agent(args).map(Box::new).map(Command::Agent),
         CommandArgs::Reflect(args) => reflect(args).map(Command::Reflect),
         CommandArgs::Doctor(args) => doctor(args).map(Command::Doctor),
+        CommandArgs::Compare(args) => compare::compare(args).map(Box::new).map(Command::Compare),
+        CommandArgs::Calibrate(args) => compare::calibrate(&args).map(Command::Calibrate),
+        CommandArgs::Busy(args) => Ok(Command::Busy(Duration::from_secs(args.seconds))),
     }
 }
 
@@ -215,6 +232,7 @@ fn agent(args: AgentArgs) -> Result<AgentConfig, ConfigError> {
             samples: samples.is_some(),
         },
         duration_ns: common.duration_ns,
+        echo: common.echo,
         output: OutputConfig {
             samples,
             ..common.output
@@ -235,6 +253,7 @@ fn reflect(args: ReflectArgs) -> Result<ReflectConfig, ConfigError> {
         families_required,
         report_ns,
         duration_ns,
+        echo,
         output,
     } = port(args.port, false)?;
     let report = Duration::from_nanos(report_ns);
@@ -245,6 +264,7 @@ fn reflect(args: ReflectArgs) -> Result<ReflectConfig, ConfigError> {
         families_required,
         report,
         duration,
+        echo,
         output,
     })
 }
@@ -263,6 +283,7 @@ struct Common {
     families_required: bool,
     report_ns: u64,
     duration_ns: Option<u64>,
+    echo: Option<Priority>,
     output: OutputConfig,
 }
 
@@ -288,15 +309,24 @@ fn port(args: PortArgs, probing: bool) -> Result<Common, ConfigError> {
             .duration
             .map(|duration| values::duration_ns("--duration", &duration))
             .transpose()?,
+        echo: match args.echo {
+            EchoArg::On => Some(Priority::Normal),
+            EchoArg::Realtime => Some(Priority::Realtime),
+            EchoArg::Off => None,
+        },
         output: OutputConfig {
-            format: match args.format {
-                FormatArg::Text => Format::Text,
-                FormatArg::Jsonl => Format::Jsonl,
-            },
+            format: format(args.format),
             output: args.output.filter(|path| path.as_os_str() != STANDARD_OUTPUT),
             samples: None,
         },
     })
+}
+
+fn format(format: FormatArg) -> Format {
+    match format {
+        FormatArg::Text => Format::Text,
+        FormatArg::Jsonl => Format::Jsonl,
+    }
 }
 
 fn choice(attach: AttachArg) -> Choice {

@@ -5,12 +5,13 @@ use std::net::IpAddr;
 
 use log::debug;
 
+use super::echo::EchoService;
 use crate::core::agent::Agent;
 use crate::engine::ebpf::Port;
 use crate::engine::sockets::PassedUp;
 use crate::host::clock::{monotonic_ns, realtime_ns};
 use crate::identity::exchange::{AnswerLimit, Exchange};
-use crate::identity::{Identity, wire};
+use crate::identity::{EchoPorts, Identity, wire};
 
 /// The identities of this agent and of its peers.
 pub struct Introductions {
@@ -18,6 +19,8 @@ pub struct Introductions {
     test_port: u16,
     exchange: Exchange,
     limit: AnswerLimit,
+    /// Where processes answer IPv4 and IPv6 probes.
+    echo: [Option<EchoPorts>; 2],
 }
 
 impl Introductions {
@@ -29,7 +32,13 @@ impl Introductions {
             test_port,
             exchange: Exchange::default(),
             limit,
+            echo: [None; 2],
         }
+    }
+
+    /// Where processes answer from now on.
+    pub fn set_echo(&mut self, echo: &EchoService) {
+        self.echo = [echo.ports(false), echo.ports(true)];
     }
 
     /// Keeps what this agent says of itself up to date.
@@ -103,7 +112,11 @@ impl Introductions {
             transmit_ns: realtime_ns(),
             error: port.error_estimate(),
         };
-        let answer = wire::answer(&passed_up.packet, &self.own, arrival).filter(|_| self.limit.allow(now_ns));
+        let own = Identity {
+            echo: self.echo[usize::from(v6)],
+            ..self.own.clone()
+        };
+        let answer = wire::answer(&passed_up.packet, &own, arrival).filter(|_| self.limit.allow(now_ns));
         if let Some((answer, sockets)) = answer.zip(port.sockets(v6))
             && let Err(error) = sockets.test.try_send_to(&answer, from)
         {

@@ -2,8 +2,11 @@
 
 mod agent;
 pub mod args;
+mod calibrate;
+pub mod compare;
 pub mod config;
 mod doctor;
+mod echo;
 mod introductions;
 mod reflect;
 mod reporter;
@@ -33,6 +36,12 @@ pub async fn run(command: Command) -> Result<()> {
         Command::Agent(config) => agent::run(*config).await,
         Command::Reflect(config) => reflect::run(config).await,
         Command::Doctor(config) => doctor::run(config).await,
+        Command::Compare(config) => compare::run(*config).await,
+        Command::Calibrate(config) => calibrate::run(config).await,
+        Command::Busy(limit) => {
+            crate::engine::compare::load::be_busy(limit);
+            Ok(())
+        }
     }
 }
 
@@ -76,6 +85,7 @@ fn identity(name: &str, port: &Port) -> Result<Identity> {
         error_ns: clock.error_ns,
         clock: clock_identity().context("cannot tell which clock this is")?,
         stateful: true,
+        echo: None,
     })
 }
 

@@ -4,6 +4,7 @@ use anyhow::{Context as _, Result};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 
 use super::config::ReflectConfig;
+use super::echo::EchoService;
 use super::introductions::Introductions;
 use super::reporter::Reporter;
 use super::shutdown::Shutdown;
@@ -19,6 +20,8 @@ pub async fn run(mut config: ReflectConfig) -> Result<()> {
     let mut shutdown = Shutdown::new().context("cannot catch signals")?;
     let (mut port, _ring) = Port::open(config.port.clone()).await?;
     let mut introductions = Introductions::new(identity(&config.name, &port)?, config.port.test_port);
+    let mut echo = EchoService::start(&config.port.interface, config.echo, &port);
+    introductions.set_echo(&echo);
     reporter.start(&config, &port)?;
 
     let mut look_after = interval_at(Instant::now() + LOOK_AFTER, LOOK_AFTER);
@@ -37,9 +40,12 @@ pub async fn run(mut config: ReflectConfig) -> Result<()> {
             () = &mut over => break,
             _ = report.tick() => reporter.counters(&port.counters()?)?,
             _ = look_after.tick() => {
-                for event in port.poll().await {
-                    reporter.port_event(&config.port.interface, &event)?;
+                let events = port.poll().await;
+                for event in &events {
+                    reporter.port_event(&config.port.interface, event)?;
                 }
+                echo.look_after(&port, &events);
+                introductions.set_echo(&echo);
                 introductions.follow(&port);
             }
             packet = passed_up(&port) => introductions.answer(&packet, &port, monotonic_ns()),

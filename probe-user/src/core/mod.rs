@@ -2,6 +2,7 @@
 //! `now_ns` is always a parameter, in nanoseconds of `CLOCK_MONOTONIC`.
 
 pub mod agent;
+pub mod compare;
 mod direction;
 pub mod distribution;
 pub mod event;

@@ -1,5 +1,6 @@
 //! How stamps are obtained.
 
+pub mod compare;
 pub mod ebpf;
 pub mod socket;
 pub mod sockets;

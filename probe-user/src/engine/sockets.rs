@@ -86,6 +86,14 @@ impl Sockets {
         self.sender.send_to(packet, &self.endpoint(to, port).into()).map(drop)
     }
 
+    /// The sending socket once more, for a thread of its own.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn clone_sender(&self) -> io::Result<Socket> {
+        self.sender.try_clone()
+    }
+
     /// `to`, reached through this interface.
     pub fn endpoint(&self, to: IpAddr, port: u16) -> SocketAddr {
         match to {

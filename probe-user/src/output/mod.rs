@@ -4,6 +4,7 @@ mod fields;
 #[cfg(test)]
 mod fixtures;
 
+pub mod compare;
 pub mod jsonl;
 pub mod model;
 pub mod quantity;

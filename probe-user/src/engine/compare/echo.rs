@@ -2,12 +2,13 @@
 //! else to do.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::net::{IpAddr, UdpSocket};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use log::warn;
 use probe_common::echo;
 
 use super::priority::Priority;
@@ -24,15 +25,18 @@ const REST: Duration = Duration::from_millis(100);
 
 /// Who may be answered: whoever is on a prefix of the interface.
 #[derive(Debug, Default)]
-pub(super) struct OnLink(RwLock<Vec<(IpAddr, u8)>>);
+struct OnLink(RwLock<Vec<(IpAddr, u8)>>);
 
 impl OnLink {
     fn set(&self, addresses: &[Address]) {
-        let prefixes = addresses.iter().map(|address| (address.ip, address.prefix_len)).collect();
+        let prefixes = addresses
+            .iter()
+            .map(|address| (address.ip, address.prefix_len))
+            .collect();
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = prefixes;
     }
 
-    pub(super) fn contains(&self, source: IpAddr) -> bool {
+    fn contains(&self, source: IpAddr) -> bool {
         let prefixes = self.0.read().unwrap_or_else(PoisonError::into_inner);
         prefixes.iter().any(|&(own, length)| is_within(source, own, length))
     }
@@ -52,15 +56,52 @@ fn is_within(address: IpAddr, prefix: IpAddr, length: u8) -> bool {
     }
 }
 
+/// Who is answered by one thread, how often, and until when.
+#[derive(Debug)]
+pub(super) struct Gate {
+    on_link: Arc<OnLink>,
+    ended: Arc<AtomicBool>,
+    credit: Credit,
+}
+
+impl Gate {
+    fn new(on_link: &Arc<OnLink>, ended: &Arc<AtomicBool>) -> Self {
+        Self {
+            on_link: Arc::clone(on_link),
+            ended: Arc::clone(ended),
+            credit: Credit::new(monotonic_ns()),
+        }
+    }
+
+    /// Whether to go on.
+    #[inline]
+    pub(super) fn is_open(&self) -> bool {
+        !self.ended.load(Ordering::Relaxed)
+    }
+
+    /// Whether a probe from `source` is to be answered.
+    #[inline]
+    pub(super) fn lets_in(&mut self, source: IpAddr) -> bool {
+        self.on_link.contains(source) && self.credit.spend(monotonic_ns)
+    }
+
+    /// After an error, unless it is that of the end.
+    pub(super) fn rest(&self) {
+        if self.is_open() {
+            thread::sleep(REST);
+        }
+    }
+}
+
 /// A bound on answers that reads no clock while there is credit.
 #[derive(Debug)]
-pub(super) struct Credit {
+struct Credit {
     left: u64,
     since_ns: u64,
 }
 
 impl Credit {
-    pub(super) fn new(now_ns: u64) -> Self {
+    fn new(now_ns: u64) -> Self {
         Self {
             left: PER_SECOND,
             since_ns: now_ns,
@@ -69,7 +110,7 @@ impl Credit {
 
     /// Whether one more answer may be given.
     #[inline]
-    pub(super) fn spend(&mut self, now_ns: impl FnOnce() -> u64) -> bool {
+    fn spend(&mut self, now_ns: impl FnOnce() -> u64) -> bool {
         if self.left == 0 {
             let now_ns = now_ns();
             let earned = u128::from(now_ns.saturating_sub(self.since_ns)) * u128::from(PER_SECOND) / 1_000_000_000;
@@ -88,8 +129,8 @@ impl Credit {
 #[derive(Debug)]
 pub struct Echo {
     on_link: Arc<OnLink>,
-    /// When a watched probe came last, `CLOCK_MONOTONIC` in whole looks of [`Echo::was_watched`].
     watched: Arc<AtomicU64>,
+    ended: Arc<AtomicBool>,
     families: Vec<(bool, EchoPorts)>,
     threads: Vec<(UdpSocket, JoinHandle<()>)>,
 }
@@ -103,6 +144,7 @@ impl Echo {
         let mut echo = Self {
             on_link: Arc::default(),
             watched: Arc::default(),
+            ended: Arc::default(),
             families: Vec::new(),
             threads: Vec::new(),
         };
@@ -110,10 +152,11 @@ impl Echo {
         for &v6 in families {
             let socket = bound(interface, v6)?;
             let userspace = socket.local_addr()?.port();
-            let (on_link, watched) = (Arc::clone(&echo.on_link), Arc::clone(&echo.watched));
+            let gate = Gate::new(&echo.on_link, &echo.ended);
+            let watched = Arc::clone(&echo.watched);
             echo.spawn("kstamp-echo", socket, move |socket| {
                 priority.take();
-                answer(&socket, &on_link, &watched);
+                answer(&socket, gate, &watched);
             })?;
             let socket = echo.start_stamped(interface, v6, priority)?;
             echo.families.push((v6, EchoPorts { userspace, socket }));
@@ -124,11 +167,12 @@ impl Echo {
     fn start_stamped(&mut self, interface: &str, v6: bool, priority: Priority) -> io::Result<u16> {
         let socket = bound(interface, v6)?;
         let port = socket.local_addr()?.port();
-        let on_link = Arc::clone(&self.on_link);
-        let answering = super::socket::Reflector::new(&socket)?;
-        self.spawn("kstamp-echo-so", socket, move |_| {
+        let gate = Gate::new(&self.on_link, &self.ended);
+        self.spawn("kstamp-echo-so", socket, move |socket| {
             priority.take();
-            answering.run(&on_link);
+            if let Err(error) = super::socket::answer(socket, gate) {
+                warn!("probes of the method socket are not answered: {error}");
+            }
         })?;
         Ok(port)
     }
@@ -163,6 +207,7 @@ impl Echo {
 
 impl Drop for Echo {
     fn drop(&mut self) {
+        self.ended.store(true, Ordering::Relaxed);
         for (socket, thread) in self.threads.drain(..) {
             end_reading(&socket);
             let _ = thread.join();
@@ -170,43 +215,22 @@ impl Drop for Echo {
     }
 }
 
-fn answer(socket: &UdpSocket, on_link: &OnLink, watched: &AtomicU64) {
+fn answer(socket: &UdpSocket, mut gate: Gate, watched: &AtomicU64) {
     let mut packet = [0; echo::LEN + 1];
-    let mut credit = Credit::new(monotonic_ns());
-    loop {
-        let (length, from) = match receive(socket, &mut packet) {
-            Received::Packet(length, from) => (length, from),
-            Received::Nothing => continue,
-            Received::End => return,
+    while gate.is_open() {
+        let Ok((length, from)) = socket.recv_from(&mut packet) else {
+            gate.rest();
+            continue;
         };
         let Some(is_watched) = echo::into_reply(&mut packet[..length]) else {
             continue;
         };
-        if on_link.contains(from.ip()) && credit.spend(monotonic_ns) {
+        if gate.lets_in(from.ip()) {
             // Whoever is not reached does not get an answer, and counts it as lost.
             let _ = socket.send_to(&packet[..length], from);
             if is_watched {
                 watched.fetch_add(1, Ordering::Relaxed);
             }
-        }
-    }
-}
-
-enum Received {
-    Packet(usize, SocketAddr),
-    Nothing,
-    End,
-}
-
-#[inline]
-fn receive(socket: &UdpSocket, packet: &mut [u8]) -> Received {
-    match socket.recv_from(packet) {
-        // Reading was ended: an empty datagram would have a sender.
-        Ok((0, from)) if from.port() == 0 => Received::End,
-        Ok((length, from)) => Received::Packet(length, from),
-        Err(_) => {
-            thread::sleep(REST);
-            Received::Nothing
         }
     }
 }

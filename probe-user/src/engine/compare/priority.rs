@@ -23,10 +23,7 @@ impl Priority {
         let parameter = libc::sched_param { sched_priority: LEVEL };
         // SAFETY: the parameter is valid during the call; thread 0 is the calling one.
         if unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &parameter) } != 0 {
-            warn!(
-                "a thread stays at normal priority: {}",
-                std::io::Error::last_os_error()
-            );
+            warn!("a thread stays at normal priority: {}", std::io::Error::last_os_error());
         }
     }
 }

@@ -101,7 +101,7 @@ fn refusal(interface: &str, program: String) -> impl FnOnce(ProgramError) -> Att
 }
 
 /// By TCX from kernel 6.6 on; before, by a filter on the clsact qdisc, which is added where it is missing.
-fn classifier(
+pub(in crate::engine) fn classifier(
     program: &mut SchedClassifier,
     interface: &str,
     direction: TcAttachType,

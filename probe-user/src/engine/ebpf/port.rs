@@ -20,9 +20,10 @@ use super::programs::Programs;
 use super::ring::Ring;
 use super::settings;
 use crate::core::observation::Fate;
+use crate::engine::compare::kernel;
 use crate::engine::sockets::Sockets;
 use crate::host::clock::ClockState;
-use crate::host::link::Netlink;
+use crate::host::link::{Address, Netlink};
 
 /// What to open.
 #[derive(Debug, Clone)]
@@ -160,6 +161,28 @@ impl Port {
         let sockets = self.sockets(to.is_ipv6()).ok_or_else(gone)?;
         let probe = stamp::probe(seq, self.error_estimate(), ssid);
         sockets.send_probe(&probe, to, self.config.test_port)
+    }
+
+    /// Sends the probes of session `ssid` to `to` from another thread, as [`Port::send`] would.
+    ///
+    /// # Errors
+    /// The socket's, or that the interface is gone.
+    pub fn sender(&mut self, to: IpAddr, ssid: u16) -> io::Result<kernel::Sender> {
+        self.programs.set_session(to, ssid).map_err(io::Error::other)?;
+        let gone = || io::Error::new(io::ErrorKind::NotFound, "the interface is gone");
+        let error = self.error_estimate();
+        let sockets = self.sockets(to.is_ipv6()).ok_or_else(gone)?;
+        Ok(kernel::Sender {
+            socket: sockets.clone_sender()?,
+            peer: sockets.endpoint(to, self.config.test_port),
+            error,
+            ssid,
+        })
+    }
+
+    /// The interface's addresses with their prefixes; none while it is gone.
+    pub fn prefixes(&self) -> &[Address] {
+        self.live.as_ref().map_or(&[], |live| &live.addresses)
     }
 
     /// What became of a probe that has no reply.
