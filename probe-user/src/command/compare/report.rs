@@ -5,7 +5,7 @@ use anyhow::Result;
 use crate::command::config::CompareConfig;
 use crate::core::compare::{Method, Phase};
 use crate::output::Format;
-use crate::output::compare::{Comparison, PhaseResult, Setting, jsonl, text};
+use crate::output::compare::{Comparison, PhaseResult, Setting, html, jsonl, text};
 use crate::output::sink::Sink;
 use crate::output::terminal;
 
@@ -91,7 +91,8 @@ impl Report {
             self.sink.flush()?;
         }
         if let Some(html) = &mut self.html {
-            let _ = html;
+            html.write(|out| html::write(comparison, out))?;
+            html.flush()?;
         }
         Ok(())
     }

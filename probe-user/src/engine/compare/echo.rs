@@ -3,16 +3,19 @@
 
 use std::io;
 use std::net::{IpAddr, UdpSocket};
+use std::os::fd::AsRawFd as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use log::warn;
+use nix::sys::socket::{SockaddrStorage, recvfrom};
 use probe_common::echo;
 
 use super::priority::Priority;
 use super::{bound, end_reading};
+use crate::engine::socket::stamped::socket_address;
 use crate::host::clock::monotonic_ns;
 use crate::host::link::Address;
 use crate::identity::EchoPorts;
@@ -218,7 +221,12 @@ impl Drop for Echo {
 fn answer(socket: &UdpSocket, mut gate: Gate, watched: &AtomicU64) {
     let mut packet = [0; echo::LEN + 1];
     while gate.is_open() {
-        let Ok((length, from)) = socket.recv_from(&mut packet) else {
+        // Not that of the standard library, which takes it for a mistake that the end of reading has no sender.
+        let received = recvfrom::<SockaddrStorage>(socket.as_raw_fd(), &mut packet);
+        let Some((length, from)) = received
+            .ok()
+            .and_then(|(length, from)| Some((length, socket_address(&from?)?)))
+        else {
             gate.rest();
             continue;
         };

@@ -1,6 +1,8 @@
 //! The result of `kstamp compare`, and its forms.
 
+pub mod html;
 pub mod jsonl;
+mod plots;
 pub mod text;
 mod verdict;
 

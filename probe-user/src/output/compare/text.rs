@@ -55,7 +55,7 @@ pub fn header(setting: &Setting, phases: &str, columns: Option<usize>, out: &mut
 }
 
 /// What the noise floor means.
-fn in_words(floor: &Summary) -> String {
+pub(super) fn in_words(floor: &Summary) -> String {
     format!(
         "on this machine differences below {} are not real (kstamp over a bare veth pair: p50 {}, p99 {})",
         duration(floor.p99),
@@ -156,7 +156,7 @@ pub(super) fn heading(result: &PhaseResult) -> String {
     format!("{busy}: {}", facts.join(", "))
 }
 
-fn round_trips(result: &PhaseResult) -> Grid {
+pub(super) fn round_trips(result: &PhaseResult) -> Grid {
     let counted = |value: fn(&crate::core::compare::ledger::Tally) -> String| {
         let cell = |&method: &Method| result.tally(method).map_or_else(|| NONE.to_owned(), value);
         Method::ALL.iter().map(cell).collect()
@@ -213,7 +213,7 @@ fn statistics(of: &'static str, rows: &[Option<Summary>]) -> Vec<Column> {
     ]
 }
 
-fn beside_kernel(result: &PhaseResult) -> Grid {
+pub(super) fn beside_kernel(result: &PhaseResult) -> Grid {
     let methods = [Method::Userspace, Method::Socket];
     let column = |of, heading, value: fn(&Versus) -> Option<String>| Column {
         of,

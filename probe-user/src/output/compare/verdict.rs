@@ -114,7 +114,10 @@ fn of_load(phases: &[PhaseResult]) -> Option<String> {
         format!("grows {} under load", times(kernel))
     };
     let process = change(Method::Userspace)
-        .map(|ratio| format!("; that of processes changes by {}", times(ratio)))
+        .map(|ratio| match ratio < NOTABLE_RATIO {
+            true => "; nor does that of processes".to_owned(),
+            false => format!("; that of processes grows {}", times(ratio)),
+        })
         .unwrap_or_default();
     Some(format!("kstamp's p99 {steady}{process}."))
 }
