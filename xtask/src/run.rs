@@ -1,5 +1,7 @@
 //! `cargo xtask run`: one kstamp in each of two namespaces, in a lab made for it and removed after it.
 
+mod compare;
+
 use std::{
     env,
     ffi::OsString,
@@ -36,21 +38,24 @@ const POLL: Duration = Duration::from_millis(20);
 /// What to run, and where.
 #[derive(Clone, Debug, Args)]
 pub struct RunArguments {
-    /// What stands between the agents.
-    #[arg(long, value_enum, default_value = "vxlan")]
-    topology: Topology,
+    /// What stands between the agents [default: vxlan; veth with --compare].
+    #[arg(long, value_enum)]
+    topology: Option<Topology>,
     /// Which IP versions are probed.
     #[arg(long, value_enum, default_value = "v4")]
     family: Family,
-    /// How long to measure.
-    #[arg(long, value_name = "TIME", default_value = "20s")]
-    duration: humantime::Duration,
+    /// How long to measure; with --compare, each phase [default: 20s; 10s with --compare].
+    #[arg(long, value_name = "TIME")]
+    duration: Option<humantime::Duration>,
     /// How results are printed.
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
     /// Time between probes.
     #[arg(long, value_name = "TIME")]
     interval: Option<humantime::Duration>,
+    /// Set kstamp beside what processes measure, as the machine is and under load.
+    #[command(flatten)]
+    compare: compare::CompareArguments,
     /// Let the lab stand afterwards.
     #[arg(long)]
     keep: bool,
@@ -89,9 +94,13 @@ impl RunArguments {
             return again_as_root(&kstamp);
         }
         signals::catch()?;
-        let lab = Lab::up(self.topology, &Options::default())?;
+        let lab = Lab::up(self.topology(), &Options::default())?;
         lab::describe(&lab);
-        let status = self.measure(&lab, &kstamp)?;
+        let status = if self.compare.wanted() {
+            self.compare(&lab, &kstamp)?
+        } else {
+            self.measure(&lab, &kstamp)?
+        };
         if self.keep {
             lab.keep()?;
             eprintln!("lab: it stays; cargo xtask lab down removes it");
@@ -101,6 +110,20 @@ impl RunArguments {
         Ok(exit_code(status))
     }
 
+    fn topology(&self) -> Topology {
+        let default = if self.compare.wanted() {
+            Topology::Veth
+        } else {
+            Topology::Vxlan
+        };
+        self.topology.unwrap_or(default)
+    }
+
+    fn duration(&self) -> Duration {
+        let default = Duration::from_secs(if self.compare.wanted() { 10 } else { 20 });
+        self.duration.map_or(default, Duration::from)
+    }
+
     /// Runs both agents to their end; the status of the near one, or of the far one if that failed.
     fn measure(&self, lab: &Lab, kstamp: &Path) -> Result<ExitStatus> {
         let [near, far, ..] = lab.agents() else {
@@ -108,25 +131,17 @@ impl RunArguments {
         };
         let logs = lab.scratch()?;
         let (out, err) = (logs.join("far.out"), logs.join("far.err"));
-        let mut command = self.agent(lab, kstamp, far, Duration::from(self.duration) + LONGER);
+        let mut command = self.agent(lab, kstamp, far, self.duration() + LONGER);
         command.stdout(create(&out)?).stderr(create(&err)?);
         let mut far_agent = Agent::start(command)?;
-        let mut near_agent = Agent::start(self.agent(lab, kstamp, near, self.duration.into()))?;
+        let mut near_agent = Agent::start(self.agent(lab, kstamp, near, self.duration()))?;
 
-        let mut told = false;
-        let status = loop {
-            if let Some(status) = near_agent.ended()? {
-                break status;
-            }
-            if let Some(status) = far_agent.ended()?.filter(|status| !status.success()) {
-                near_agent.finish()?;
+        let status = match near_end(&mut near_agent, &mut far_agent)? {
+            Ok(status) => status,
+            Err(status) => {
                 show(&format!("{} failed ({status})", far.namespace), &[&out, &err]);
                 return Ok(status);
             }
-            if signals::received().is_some() && !std::mem::replace(&mut told, true) {
-                near_agent.tell(Signal::SIGTERM);
-            }
-            thread::sleep(POLL);
         };
         let far_status = far_agent.finish()?;
         if far_status.success() {
@@ -167,7 +182,26 @@ impl RunArguments {
     }
 }
 
-/// A running `kstamp agent`, killed if it is forgotten.
+/// Waits for the near agent, hands a signal on to it, and gives up should the far one fail meanwhile: then the error is
+/// that one's status.
+fn near_end(near: &mut Agent, far: &mut Agent) -> Result<Result<ExitStatus, ExitStatus>> {
+    let mut told = false;
+    loop {
+        if let Some(status) = near.ended()? {
+            return Ok(Ok(status));
+        }
+        if let Some(status) = far.ended()?.filter(|status| !status.success()) {
+            near.finish()?;
+            return Ok(Err(status));
+        }
+        if signals::received().is_some() && !std::mem::replace(&mut told, true) {
+            near.tell(Signal::SIGTERM);
+        }
+        thread::sleep(POLL);
+    }
+}
+
+/// A running kstamp, killed if it is forgotten.
 struct Agent {
     child: Child,
 }

@@ -203,6 +203,6 @@ fn setting(config: &CompareConfig, port: &Port, peer: Option<&Identity>) -> Resu
         realtime: config.priority == Priority::Realtime,
         start: Utc { unix_ns: realtime_ns() },
         floor: None,
-        notes: Vec::new(),
+        notes: config.notes.clone(),
     })
 }

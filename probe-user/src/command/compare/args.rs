@@ -49,6 +49,10 @@ pub struct CompareArgs {
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
 
+    /// A remark that is to stand beside the results; may be repeated
+    #[arg(long, value_name = "TEXT")]
+    pub note: Vec<String>,
+
     /// Form of the output: tables for people, or one JSON object per line
     #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
     pub format: FormatArg,

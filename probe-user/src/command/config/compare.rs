@@ -40,6 +40,8 @@ pub struct CompareConfig {
     pub stress: Option<Stress>,
     /// Of the near threads of the process-bound methods.
     pub priority: Priority,
+    /// Remarks that are to stand beside the results.
+    pub notes: Vec<String>,
     /// Where the page goes.
     pub html: Option<PathBuf>,
     /// In which form results are written.
@@ -118,6 +120,7 @@ pub(super) fn compare(args: CompareArgs) -> Result<CompareConfig, ConfigError> {
         } else {
             Priority::Normal
         },
+        notes: args.note,
         html: args.html,
         format: format(args.format),
         output: args.output.filter(|path| path.as_os_str() != STANDARD_OUTPUT),
