@@ -183,7 +183,7 @@ mod tests {
         ) {
             // The far clock may be anywhere, unless it is the same.
             let ahead = if same_clock { 0 } else { ahead / 4 };
-            let [send, forward, far, backward, receive] = parts;
+            let [send, forward, far, backward, _] = parts;
             let stamps = Stamps {
                 called_ns: start,
                 near_egress_ns: start + send,

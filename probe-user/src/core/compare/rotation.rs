@@ -70,7 +70,7 @@ mod tests {
     fn no_method_follows_one_more_often_than_another() {
         let mut rotation = Rotation::new(&Method::ALL);
         let mut before = rotation.next().0;
-        let mut pairs = BTreeMap::new();
+        let mut pairs: BTreeMap<_, u32> = BTreeMap::new();
         // Six rounds, and the first of the seventh.
         for _ in 0..18 {
             let (method, _) = rotation.next();

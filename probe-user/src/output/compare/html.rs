@@ -50,7 +50,7 @@ pub fn write(comparison: &Comparison, out: &mut dyn Write) -> io::Result<()> {
 fn phase(result: &PhaseResult, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "<section>\n<h2>{}</h2>", text(&heading(result)))?;
     let methods: Vec<_> = Method::ALL.iter().map(|method| method.name().to_owned()).collect();
-    key(&methods, out)?;
+    key(&methods, 0, out)?;
     writeln!(out, "<div class=\"plots\">")?;
     let name = result.phase.name();
     let what = "How many round trips took at most so long; the axis is logarithmic";
@@ -87,8 +87,11 @@ fn anatomy(result: &PhaseResult, out: &mut dyn Write) -> io::Result<()> {
         "Mean of each part over {} that were stamped at every hook; the parts add up to the round trip",
         count(anatomy.watched.count(), "probe")
     );
-    figure(Some(svg), &format!("Anatomy, {}", result.phase.name()), &caption, out)?;
-    key(&names, out)
+    let title = format!("Anatomy, {}", result.phase.name());
+    write!(out, "<div class=\"bar\">")?;
+    figure(Some(svg), &title, &caption, out)?;
+    writeln!(out, "</div>")?;
+    key(&names, plots::PARTS, out)
 }
 
 fn how(comparison: &Comparison, out: &mut dyn Write) -> io::Result<()> {
@@ -149,10 +152,10 @@ fn figure(svg: Option<String>, title: &str, caption: &str, out: &mut dyn Write) 
     )
 }
 
-fn key(names: &[String], out: &mut dyn Write) -> io::Result<()> {
+fn key(names: &[String], first: usize, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "<ul class=\"key\">")?;
     for (place, name) in names.iter().enumerate() {
-        let colour = plots::colour_name(place);
+        let colour = plots::colour_name(first + place);
         writeln!(out, "<li><i style=\"background:var({colour})\"></i>{}</li>", text(name))?;
     }
     writeln!(out, "</ul>")

@@ -19,6 +19,9 @@ type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 /// What a plot can fail of: writing to memory does not.
 type Failure = DrawingAreaErrorKind<std::io::Error>;
 
+/// Place of the first part's colour, behind those of the methods.
+pub(super) const PARTS: usize = Method::ALL.len();
+
 /// Colours that stand for variables of the page's style, so that it decides on light and dark.
 const INK: RGBColor = RGBColor(1, 2, 1);
 const GRID: RGBColor = RGBColor(1, 2, 2);
@@ -50,13 +53,14 @@ pub(super) fn distribution(result: &PhaseResult) -> Option<String> {
     draw(SIZE, |area| {
         let mut chart = ChartBuilder::on(area)
             .margin(10)
+            .margin_right(34)
             .x_label_area_size(30)
             .y_label_area_size(52)
             .build_cartesian_2d(range.clone().log_scale(), 0.0..100.0_f64)?;
         mesh!(chart)
             .x_labels(7)
             .y_labels(5)
-            .x_label_formatter(&|ns| duration(*ns as i64))
+            .x_label_formatter(&round)
             .y_label_formatter(&|percent| format!("{percent:.0} %"))
             .draw()?;
         for (place, tally) in lines(result) {
@@ -74,6 +78,7 @@ pub(super) fn course(result: &PhaseResult) -> Option<String> {
     draw(SIZE, |area| {
         let mut chart = ChartBuilder::on(area)
             .margin(10)
+            .margin_right(34)
             .x_label_area_size(30)
             .y_label_area_size(64)
             .build_cartesian_2d(0.0..seconds(end_ns), range.clone().log_scale())?;
@@ -81,7 +86,7 @@ pub(super) fn course(result: &PhaseResult) -> Option<String> {
             .x_labels(6)
             .y_labels(6)
             .x_label_formatter(&|at| format!("{at:.1} s"))
-            .y_label_formatter(&|ns| duration(*ns as i64))
+            .y_label_formatter(&round)
             .draw()?;
         for (place, tally) in lines(result) {
             let dot = colour(place).mix(0.7).filled();
@@ -102,19 +107,20 @@ pub(super) fn anatomy(result: &PhaseResult) -> Option<String> {
     draw(BAR_SIZE, |area| {
         let mut chart = ChartBuilder::on(area)
             .margin(10)
-            .margin_right(30)
+            .margin_left(34)
+            .margin_right(34)
             .x_label_area_size(30)
             .build_cartesian_2d(0.0..whole as f64, 0.0..1.0_f64)?;
         mesh!(chart)
             .disable_y_mesh()
             .disable_y_axis()
             .x_labels(5)
-            .x_label_formatter(&|ns| duration(*ns as i64))
+            .x_label_formatter(&round)
             .draw()?;
         let mut from = 0;
         for (place, (_, part)) in parts.iter().enumerate() {
             let corners = [(from as f64, 0.1), ((from + part.mean) as f64, 0.9)];
-            chart.draw_series([Rectangle::new(corners, colour(place).filled())])?;
+            chart.draw_series([Rectangle::new(corners, colour(PARTS + place).filled())])?;
             from += part.mean;
         }
         Ok(())
@@ -140,7 +146,7 @@ fn in_page_colours(svg: &str, (width, height): (u32, u32)) -> String {
             &format!("<svg width=\"{width}\" height=\"{height}\""),
             "<svg role=\"img\"",
         );
-    for place in 0..6 {
+    for place in 0..PARTS + 6 {
         svg = svg.replace(&hex(colour(place)), &format!("var({})", colour_name(place)));
     }
     svg
@@ -186,6 +192,11 @@ fn peaks(tally: &Tally) -> impl Iterator<Item = (f64, f64)> {
         .chunks(stride)
         .filter_map(|group| group.iter().max_by_key(|point| point.rtt_ns));
     longest.map(|point| (seconds(point.at_ns), point.rtt_ns.max(1) as f64))
+}
+
+/// A duration as an axis has it: `10 µs`.
+fn round(ns: &f64) -> String {
+    duration(*ns as i64).replace(".00 ", " ")
 }
 
 fn seconds(ns: u64) -> f64 {

@@ -82,9 +82,11 @@ fn what_cannot_be_compared_is_refused() {
 
 #[test]
 fn calibrate_measures_a_probe_a_millisecond() {
-    let calibrate = |flags: &str| match run(&format!("calibrate {flags}"))? {
-        Command::Calibrate(config) => Ok(config),
-        other => panic!("{flags}: {other:?}"),
+    let calibrate = |flags: &str| -> Result<CalibrateConfig, String> {
+        match run(&format!("calibrate {flags}"))? {
+            Command::Calibrate(config) => Ok(config),
+            other => panic!("{flags}: {other:?}"),
+        }
     };
     let config = calibrate("").unwrap();
     assert_eq!(
