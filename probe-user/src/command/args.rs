@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use super::compare::args::{BusyArgs, CalibrateArgs, CompareArgs, EchoArg};
+use super::compare::args::{CalibrateArgs, CompareArgs, EchoArg};
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -33,9 +33,6 @@ pub enum CommandArgs {
     Compare(CompareArgs),
     /// Measure the instrument itself: differences below its noise floor are not real
     Calibrate(CalibrateArgs),
-    /// Use a processor, and nothing else
-    #[command(hide = true)]
-    Busy(BusyArgs),
 }
 
 /// `kstamp agent`.

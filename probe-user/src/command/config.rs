@@ -53,8 +53,6 @@ pub enum Command {
     Compare(Box<CompareConfig>),
     /// `kstamp calibrate`.
     Calibrate(CalibrateConfig),
-    /// A busy process of `kstamp compare --stress`, for so long at most.
-    Busy(Duration),
 }
 
 impl Command {
@@ -63,7 +61,7 @@ impl Command {
         match self {
             Self::Agent(config) => config.port.log_level != 0,
             Self::Reflect(config) => config.port.log_level != 0,
-            Self::Doctor(_) | Self::Compare(_) | Self::Calibrate(_) | Self::Busy(_) => false,
+            Self::Doctor(_) | Self::Compare(_) | Self::Calibrate(_) => false,
         }
     }
 }
@@ -163,7 +161,6 @@ pub fn validate(cli: Cli) -> Result<Command, ConfigError> {
         CommandArgs::Doctor(args) => doctor(args).map(Command::Doctor),
         CommandArgs::Compare(args) => compare::compare(args).map(Box::new).map(Command::Compare),
         CommandArgs::Calibrate(args) => compare::calibrate(&args).map(Command::Calibrate),
-        CommandArgs::Busy(args) => Ok(Command::Busy(Duration::from_secs(args.seconds))),
     }
 }
 

@@ -38,10 +38,6 @@ pub async fn run(command: Command) -> Result<()> {
         Command::Doctor(config) => doctor::run(config).await,
         Command::Compare(config) => compare::run(*config).await,
         Command::Calibrate(config) => calibrate::run(config).await,
-        Command::Busy(limit) => {
-            crate::engine::compare::load::be_busy(limit);
-            Ok(())
-        }
     }
 }
 

@@ -78,13 +78,6 @@ pub struct CalibrateArgs {
     pub format: FormatArg,
 }
 
-/// What a busy process is told.
-#[derive(Debug, Clone, Args)]
-pub struct BusyArgs {
-    /// For how many seconds
-    pub seconds: u64,
-}
-
 /// `--echo` of agents and reflectors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum EchoArg {

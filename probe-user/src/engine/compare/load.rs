@@ -1,5 +1,6 @@
 //! Load on the processors: busy processes that end with this one, whatever ends it.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::os::unix::process::CommandExt as _;
@@ -10,8 +11,8 @@ use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use nix::unistd::getppid;
 
-/// The hidden subcommand that a busy process runs.
-pub const SUBCOMMAND: &str = "busy";
+/// The first argument of a busy process. No subcommand: nobody is to call it.
+const BUSY: &str = "busy";
 
 /// Busy processes. They are killed when this is dropped.
 #[derive(Debug)]
@@ -30,7 +31,7 @@ impl Load {
         for _ in 0..number {
             let mut command = Command::new(&program);
             command
-                .args([SUBCOMMAND, &limit.as_secs().max(1).to_string()])
+                .args([BUSY, &limit.as_secs().max(1).to_string()])
                 .stdin(Stdio::null())
                 .stdout(Stdio::null());
             // SAFETY: between fork and exec only system calls are made, and nothing is allocated.
@@ -59,6 +60,15 @@ impl Drop for Load {
         for child in &mut self.0 {
             let _ = child.wait();
         }
+    }
+}
+
+/// For how long a process with these arguments is to be busy, if it is one of those that [`Load::start`] starts.
+pub fn asked_to_be_busy(arguments: impl IntoIterator<Item = OsString>) -> Option<Duration> {
+    let arguments: Vec<_> = arguments.into_iter().skip(1).take(3).collect();
+    match &arguments[..] {
+        [busy, seconds] if busy == BUSY => Some(Duration::from_secs(seconds.to_str()?.parse().ok()?)),
+        _ => None,
     }
 }
 

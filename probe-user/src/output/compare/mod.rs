@@ -114,3 +114,6 @@ pub fn parts(anatomy: &Anatomy) -> Vec<(&'static str, Summary)> {
     let present = |(name, part): (_, &crate::core::distribution::Distribution)| Some((name, part.summary()?));
     parts.into_iter().filter_map(present).collect()
 }
+
+#[cfg(test)]
+mod tests;
