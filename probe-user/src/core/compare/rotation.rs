@@ -32,7 +32,7 @@ impl Rotation {
     }
 
     /// The method to send now, and whether a round ends with it.
-    pub fn next(&mut self) -> (Method, bool) {
+    pub fn turn(&mut self) -> (Method, bool) {
         let order = &self.orders[self.order];
         let method = order[self.place];
         self.place += 1;
@@ -57,7 +57,7 @@ mod tests {
         let mut places = BTreeMap::new();
         for _ in 0..6 {
             for place in 0..3 {
-                let (method, ends) = rotation.next();
+                let (method, ends) = rotation.turn();
                 assert_eq!(ends, place == 2);
                 *places.entry((method, place)).or_insert(0) += 1;
             }
@@ -69,11 +69,11 @@ mod tests {
     #[test]
     fn no_method_follows_one_more_often_than_another() {
         let mut rotation = Rotation::new(&Method::ALL);
-        let mut before = rotation.next().0;
+        let mut before = rotation.turn().0;
         let mut pairs: BTreeMap<_, u32> = BTreeMap::new();
         // Six rounds, and the first of the seventh.
         for _ in 0..18 {
-            let (method, _) = rotation.next();
+            let (method, _) = rotation.turn();
             *pairs.entry((before, method)).or_insert(0) += 1;
             before = method;
         }
@@ -90,6 +90,6 @@ mod tests {
     #[test]
     fn one_method_alone_is_always_its_own_turn() {
         let mut rotation = Rotation::new(&[Method::Kernel]);
-        assert_eq!([rotation.next(), rotation.next()], [(Method::Kernel, true); 2]);
+        assert_eq!([rotation.turn(), rotation.turn()], [(Method::Kernel, true); 2]);
     }
 }

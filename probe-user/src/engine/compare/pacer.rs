@@ -120,7 +120,7 @@ fn pace(mut senders: Senders, course: Course, stop: &AtomicBool) -> Sent {
     let mut begins_round = true;
     while !begins_round || (due_ns < over_ns && !stop.load(Ordering::Relaxed)) {
         sleep_until(due_ns);
-        let (method, ends_round) = rotation.next();
+        let (method, ends_round) = rotation.turn();
         let now_ns = monotonic_ns();
         let sent = senders.send(method, seq);
         match sent {

@@ -16,6 +16,10 @@ use crate::output::time::Utc;
 
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one lives at a time, on the stack, while it is written"
+)]
 enum Line<'a> {
     Compare(Compared<'a>),
     Anatomy(Parts<'a>),

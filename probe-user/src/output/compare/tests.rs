@@ -140,7 +140,7 @@ fn the_verdict_is_in_plain_words() {
     assert!(all.contains("90 % of the mean round trip"), "{all}");
     assert!(all.contains("wait and work in the far process (31.00 µs"), "{all}");
     assert!(
-        all.contains("kstamp's p99 does not grow under load; that of processes grows 10.0 times"),
+        all.contains("kstamp's p99 goes from 20.00 µs to 5.00 µs under load, 0.2 times; that of processes goes from"),
         "{all}"
     );
 

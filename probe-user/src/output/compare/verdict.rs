@@ -5,9 +5,6 @@ use crate::core::compare::versus::ratio;
 use crate::core::compare::{Method, Phase};
 use crate::output::quantity::duration;
 
-/// Below this, one of both numbers is as good as the other.
-const NOTABLE_RATIO: f64 = 1.5;
-
 /// What follows from the numbers, one sentence or two each.
 pub(super) fn sentences(comparison: &Comparison) -> Vec<String> {
     let floor_ns = comparison.setting.floor.map(|floor| floor.p99);
@@ -106,18 +103,13 @@ fn of_load(phases: &[PhaseResult]) -> Option<String> {
         let result = phases.iter().find(|result| result.phase == phase)?;
         result.rtt(method)
     };
-    let change = |method| ratio(rtt(Phase::Loaded, method)?.p99, rtt(Phase::Idle, method)?.p99);
-    let kernel = change(Method::Kernel)?;
-    let steady = if kernel < NOTABLE_RATIO {
-        "does not grow under load".to_owned()
-    } else {
-        format!("grows {} under load", times(kernel))
+    let change = |method, whose: &str| {
+        let (idle, loaded) = (rtt(Phase::Idle, method)?.p99, rtt(Phase::Loaded, method)?.p99);
+        let factor = times(ratio(loaded, idle)?);
+        let [idle, loaded] = [idle, loaded].map(duration);
+        Some(format!("{whose} goes from {idle} to {loaded} under load, {factor}"))
     };
-    let process = change(Method::Userspace)
-        .map(|ratio| match ratio < NOTABLE_RATIO {
-            true => "; nor does that of processes".to_owned(),
-            false => format!("; that of processes grows {}", times(ratio)),
-        })
-        .unwrap_or_default();
-    Some(format!("kstamp's p99 {steady}{process}."))
+    let kernel = change(Method::Kernel, "kstamp's p99")?;
+    let process = change(Method::Userspace, "; that of processes").unwrap_or_default();
+    Some(format!("{kernel}{process}."))
 }
