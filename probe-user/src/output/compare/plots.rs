@@ -9,9 +9,9 @@ use crate::core::compare::ledger::Tally;
 use crate::output::quantity::duration;
 
 /// Small enough to be read on a phone without enlarging.
-const SIZE: (u32, u32) = (520, 320);
-const BAR_SIZE: (u32, u32) = (520, 120);
-const FONT: (&str, u32) = ("sans-serif", 14);
+const SIZE: (u32, u32) = (460, 300);
+const BAR_SIZE: (u32, u32) = (460, 110);
+const FONT: (&str, u32) = ("sans-serif", 16);
 /// Points of one method in one plot; of more, those that matter are kept.
 const MAX_POINTS: usize = 1_500;
 
@@ -55,10 +55,10 @@ pub(super) fn distribution(result: &PhaseResult) -> Option<String> {
             .margin(10)
             .margin_right(34)
             .x_label_area_size(30)
-            .y_label_area_size(52)
+            .y_label_area_size(58)
             .build_cartesian_2d(range.clone().log_scale(), 0.0..100.0_f64)?;
         mesh!(chart)
-            .x_labels(7)
+            .x_labels(5)
             .y_labels(5)
             .x_label_formatter(&round)
             .y_label_formatter(&|percent| format!("{percent:.0} %"))
@@ -80,7 +80,7 @@ pub(super) fn course(result: &PhaseResult) -> Option<String> {
             .margin(10)
             .margin_right(34)
             .x_label_area_size(30)
-            .y_label_area_size(64)
+            .y_label_area_size(74)
             .build_cartesian_2d(0.0..seconds(end_ns), range.clone().log_scale())?;
         mesh!(chart)
             .x_labels(6)
