@@ -6,11 +6,12 @@ use std::net::{IpAddr, SocketAddr};
 
 use log::{debug, warn};
 
+use super::echo::EchoService;
 use crate::core::agent::Agent;
 use crate::engine::any::Engine;
 use crate::host::clock::{monotonic_ns, realtime_ns};
 use crate::identity::exchange::{AnswerLimit, Exchange};
-use crate::identity::{Identity, wire};
+use crate::identity::{EchoPorts, Identity, wire};
 
 /// The identities of this agent and of its peers.
 pub struct Introductions {
@@ -20,6 +21,8 @@ pub struct Introductions {
     limit: AnswerLimit,
     /// How many of this agent's probes each peer says it has refused.
     refused: BTreeMap<IpAddr, u64>,
+    /// Where processes answer IPv4 and IPv6 probes.
+    echo: [Option<EchoPorts>; 2],
 }
 
 impl Introductions {
@@ -32,7 +35,13 @@ impl Introductions {
             exchange: Exchange::default(),
             limit,
             refused: BTreeMap::new(),
+            echo: [None; 2],
         }
+    }
+
+    /// Where processes answer from now on.
+    pub fn set_echo(&mut self, echo: &EchoService) {
+        self.echo = [echo.ports(false), echo.ports(true)];
     }
 
     /// Keeps what this agent says of itself up to date.
@@ -86,7 +95,9 @@ impl Introductions {
         let peer = self.exchange.answered(nonce, monotonic_ns())?;
         agent.set_same_clock(peer, identity.clock == self.own.clock);
         agent.set_stateful(peer, identity.stateful);
-        self.refused(peer, refused.unwrap_or(0));
+        if let Some(total) = refused {
+            self.refused(peer, total, agent);
+        }
         debug!(
             "{peer} is {} ({}, {})",
             identity.name, identity.version, identity.receive
@@ -95,7 +106,8 @@ impl Introductions {
     }
 
     /// A peer tells how many of this agent's probes it has refused so far.
-    fn refused(&mut self, peer: IpAddr, total: u64) {
+    fn refused(&mut self, peer: IpAddr, total: u64, agent: &mut Agent) {
+        agent.set_refused(peer, total);
         let before = self.refused.insert(peer, total).unwrap_or(0);
         if total > before {
             warn!(
@@ -105,11 +117,12 @@ impl Introductions {
     }
 
     /// The answer to a question who this is; `None` if it is no such question, or there were too many. It came at
-    /// `receive_ns`, UTC, from a host of which this one has `refused` so many probes.
+    /// `receive_ns`, UTC, by IPv6 or not, from a host of which this one has `refused` so many probes.
     pub fn answer(
         &mut self,
         packet: &[u8],
         receive_ns: u64,
+        v6: bool,
         refused: u64,
         engine: &Engine,
         now_ns: u64,
@@ -119,7 +132,11 @@ impl Introductions {
             transmit_ns: realtime_ns(),
             error: engine.error_estimate(),
         };
-        wire::answer(packet, &self.own, refused, arrival).filter(|_| self.limit.allow(now_ns))
+        let own = Identity {
+            echo: self.echo[usize::from(v6)],
+            ..self.own.clone()
+        };
+        wire::answer(packet, &own, refused, arrival).filter(|_| self.limit.allow(now_ns))
     }
 }
 

@@ -494,7 +494,7 @@ impl Brain {
         } else if self.hosts.get(destination).is_some() {
             self.towards(source, destination, at, frame, now_ns);
         } else if is_edge {
-            self.to_all_hosts(at, frame, now_ns);
+            self.reach_all_hosts(at, frame, now_ns);
         }
     }
 
@@ -560,7 +560,7 @@ impl Brain {
     }
 
     /// A frame to a host that nobody has heard of goes to all ports of hosts, past the links: it cannot go around.
-    fn to_all_hosts(&mut self, from: PortId, frame: &[u8], now_ns: u64) {
+    fn reach_all_hosts(&mut self, from: PortId, frame: &[u8], now_ns: u64) {
         if self.unknown_left == 0 {
             return;
         }

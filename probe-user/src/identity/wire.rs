@@ -142,6 +142,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::identity::EchoPorts;
 
     fn identity(name: &str) -> Identity {
         Identity {
@@ -153,6 +154,10 @@ mod tests {
             error_ns: u64::MAX,
             clock: u64::MAX,
             stateful: true,
+            echo: Some(EchoPorts {
+                userspace: u16::MAX,
+                socket: u16::MAX,
+            }),
         }
     }
 

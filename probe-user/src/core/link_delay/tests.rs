@@ -150,7 +150,8 @@ fn window(samples: &[i64]) -> Window {
 
 #[test]
 fn a_window_knows_its_minimum_its_median_and_how_far_they_are_apart() {
-    let table: [(&[i64], Option<i64>, Option<i64>, Option<u64>); 4] = [
+    type Row = (&'static [i64], Option<i64>, Option<i64>, Option<u64>);
+    let table: [Row; 4] = [
         (&[], None, None, None),
         (&[5], Some(5), Some(5), Some(0)),
         (&[9, 1], Some(1), Some(1), Some(0)),

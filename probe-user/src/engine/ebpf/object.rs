@@ -50,7 +50,7 @@ pub enum ObjectError {
 }
 
 /// The innermost error of a chain: what the kernel said, in one line.
-pub(super) fn root_cause(error: &dyn std::error::Error) -> String {
+pub(in crate::engine) fn root_cause(error: &dyn std::error::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(source) = cause.source() {
         cause = source;

@@ -22,6 +22,7 @@ use super::ring::Ring;
 use super::settings;
 use crate::core::observation::Fate;
 use crate::core::policy::{Policy, Rates};
+use crate::engine::compare::kernel;
 use crate::engine::sockets::{SocketPair, Sockets};
 use crate::host::clock::ClockState;
 use crate::host::link::Netlink;
@@ -46,7 +47,7 @@ pub struct PortConfig {
 }
 
 /// Who is answered, and how often.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Answering {
     /// Prefixes beside the interface's own.
     pub allow: Vec<IpNet>,
@@ -173,6 +174,23 @@ impl Port {
         let sockets = self.sockets(to.is_ipv6()).ok_or_else(gone)?;
         let probe = stamp::probe(seq, self.error_estimate(), ssid);
         sockets.send_probe(&probe, to, self.config.test_port).map(drop)
+    }
+
+    /// Sends the probes of session `ssid` to `to` from another thread, as [`Port::send`] would.
+    ///
+    /// # Errors
+    /// The socket's, or that the interface is gone.
+    pub fn sender(&mut self, to: IpAddr, ssid: u16) -> io::Result<kernel::Sender> {
+        self.programs.set_session(to, ssid).map_err(io::Error::other)?;
+        let gone = || io::Error::new(io::ErrorKind::NotFound, "the interface is gone");
+        let error = self.error_estimate();
+        let sockets = self.sockets(to.is_ipv6()).ok_or_else(gone)?;
+        Ok(kernel::Sender {
+            socket: sockets.clone_sender()?,
+            peer: sockets.endpoint(to, self.config.test_port),
+            error,
+            ssid,
+        })
     }
 
     /// What became of a probe that has no reply.
