@@ -6,6 +6,7 @@ use probe_common::abi::{COUNTER_NAMES, Counter};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::config::AgentConfig;
+use super::echo::EchoService;
 use super::introductions::Introductions;
 use super::reporter::Reporter;
 use super::responder::Responder;
@@ -49,10 +50,18 @@ pub async fn run(mut config: AgentConfig) -> Result<()> {
     config.limit_to(families_of(&addresses));
     let mut shutdown = Shutdown::new().context("cannot catch signals")?;
     let engine = open(config.port.clone(), &config.stamping).await?;
+    let mut echo = EchoService::load(&config.port.interface, config.echo());
+    let privileges = reduce(
+        config.user.as_deref(),
+        engine.kind(),
+        config.port.test_port,
+        echo.is_realtime(),
+    )?;
+    echo.start(&engine);
     let own = identity(&config.name, &engine, !config.stamping.stateless)?;
-    let introductions = Introductions::new(own, config.port.test_port);
+    let mut introductions = Introductions::new(own, config.port.test_port);
+    introductions.set_echo(&echo);
     let responder = Responder::new(&config.port, &config.stamping, &engine);
-    let privileges = reduce(config.user.as_deref(), engine.kind(), config.port.test_port)?;
     reporter.start(&config, &engine, privileges)?;
     let started_ns = monotonic_ns();
     let mut run = Run {
@@ -63,6 +72,7 @@ pub async fn run(mut config: AgentConfig) -> Result<()> {
         engine,
         introductions,
         responder,
+        echo,
         reporter,
         config,
         warned_of_refusals: false,
@@ -79,6 +89,7 @@ struct Run {
     agent: Agent,
     introductions: Introductions,
     responder: Responder,
+    echo: EchoService,
     reporter: Reporter,
     /// When `--duration` ends; the maximum if there is none, or it has.
     over_ns: u64,
@@ -97,7 +108,7 @@ impl Run {
                 Wake::Work => {}
                 Wake::PassedUp(PassedUp::TestPort { packet, received }) => {
                     self.responder
-                        .answer(packet, &received, &self.engine, &mut self.introductions);
+                        .answer(packet, &received, &mut self.engine, &mut self.introductions);
                 }
                 Wake::PassedUp(PassedUp::Control { packet, from }) => {
                     if let Some((peer, identity)) = self.introductions.take(&packet, from, &mut self.agent) {
@@ -192,9 +203,12 @@ impl Run {
     }
 
     async fn look_after(&mut self) -> Result<()> {
-        for event in self.engine.poll().await {
-            self.reporter.port_event(&self.config.port.interface, &event)?;
+        let events = self.engine.poll().await;
+        for event in &events {
+            self.reporter.port_event(&self.config.port.interface, event)?;
         }
+        self.echo.look_after(&self.engine, &events);
+        self.introductions.set_echo(&self.echo);
         self.introductions.follow(&self.engine);
         self.responder.follow(&self.engine);
         let refused = self.agent.refused();

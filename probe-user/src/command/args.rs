@@ -5,6 +5,7 @@ mod controller;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use super::compare::args::{CalibrateArgs, CompareArgs, EchoArg};
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -35,6 +36,10 @@ pub enum CommandArgs {
     Controller(ControllerArgs),
     /// Say whether kstamp can run here, and what to do if it cannot
     Doctor(DoctorArgs),
+    /// Set three ways of measuring beside each other: processes, the kernel's socket stamps, and kstamp's own
+    Compare(CompareArgs),
+    /// Measure the instrument itself: differences below its noise floor are not real
+    Calibrate(CalibrateArgs),
 }
 
 /// `kstamp agent`.
@@ -157,6 +162,10 @@ pub struct PortArgs {
     /// Write the output to this file instead of standard output; it is emptied first
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+
+    /// Whether processes of this end answer too, which is what `kstamp compare` compares with
+    #[arg(long, value_enum, value_name = "HOW", default_value = "on")]
+    pub echo: EchoArg,
 
     /// Show on standard error what the kernel programs log of each packet (slow)
     #[arg(long)]

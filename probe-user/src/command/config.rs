@@ -1,5 +1,6 @@
 //! What the command line means: checked as a whole before anything is attached, in terms of what it configures.
 
+mod compare;
 mod controller;
 mod families;
 mod stamping;
@@ -14,14 +15,17 @@ use std::time::Duration;
 use probe_common::abi::MAX_IN_FLIGHT;
 
 use super::args::{AgentArgs, AttachArg, Cli, CommandArgs, DoctorArgs, FormatArg, PortArgs, ReflectArgs};
+use super::compare::args::EchoArg;
 use crate::core::event::{Config as CoreConfig, Families, Family, MAX_PEERS};
 use crate::core::policy::Rates;
 use crate::core::session::GRACE_NS;
+use crate::engine::compare::priority::Priority;
 use crate::engine::ebpf::plan::{Choice, ReceiveMode};
 use crate::engine::ebpf::{Answering, PortConfig};
 use crate::host::identity::default_agent_name;
 use crate::host::link::{NameError, check_name};
 use crate::output::Format;
+pub use compare::{CalibrateConfig, CompareConfig, Stress};
 pub use controller::ControllerConfig;
 use families::{families_of, groups, has, limit};
 
@@ -53,6 +57,10 @@ pub enum Command {
     Controller(Box<ControllerConfig>),
     /// `kstamp doctor`.
     Doctor(DoctorConfig),
+    /// `kstamp compare`.
+    Compare(Box<CompareConfig>),
+    /// `kstamp calibrate`.
+    Calibrate(CalibrateConfig),
 }
 
 impl Command {
@@ -61,7 +69,7 @@ impl Command {
         match self {
             Self::Agent(config) => config.port.log_level != 0,
             Self::Reflect(config) => config.port.log_level != 0,
-            Self::Controller(_) | Self::Doctor(_) => false,
+            Self::Controller(_) | Self::Doctor(_) | Self::Compare(_) | Self::Calibrate(_) => false,
         }
     }
 }
@@ -83,6 +91,8 @@ pub struct AgentConfig {
     pub duration_ns: Option<u64>,
     /// Who to be once everything is opened and attached; `None` for no change.
     pub user: Option<String>,
+    /// How urgently processes answer; `None` if they do not.
+    pub echo: Option<Priority>,
     /// Where results go.
     pub output: OutputConfig,
 }
@@ -104,6 +114,8 @@ pub struct ReflectConfig {
     pub duration: Option<Duration>,
     /// Who to be once everything is opened and attached; `None` for no change.
     pub user: Option<String>,
+    /// How urgently processes answer; `None` if they do not.
+    pub echo: Option<Priority>,
     /// Where results go.
     pub output: OutputConfig,
 }
@@ -127,6 +139,11 @@ pub struct OutputConfig {
 }
 
 impl AgentConfig {
+    /// How urgently processes answer; `None` if they do not. With a key nobody is told where they would.
+    pub fn echo(&self) -> Option<Priority> {
+        self.echo.filter(|_| self.stamping.key.is_none())
+    }
+
     /// Leaves out the families of which the interface has no address, unless they are required or a peer was named that
     /// has one. If none is left, nothing is left out, and opening the port says what is missing.
     pub fn limit_to(&mut self, present: Families) {
@@ -146,6 +163,11 @@ impl AgentConfig {
 }
 
 impl ReflectConfig {
+    /// How urgently processes answer; `None` if they do not. With a key nobody is told where they would.
+    pub fn echo(&self) -> Option<Priority> {
+        self.echo.filter(|_| self.stamping.key.is_none())
+    }
+
     /// As [`AgentConfig::limit_to`].
     pub fn limit_to(&mut self, present: Families) {
         if !self.families_required {
@@ -164,6 +186,8 @@ pub fn validate(cli: Cli) -> Result<Command, ConfigError> {
         CommandArgs::Reflect(args) => reflect(args).map(Box::new).map(Command::Reflect),
         CommandArgs::Controller(args) => controller::validate(args).map(Box::new).map(Command::Controller),
         CommandArgs::Doctor(args) => doctor(args).map(Command::Doctor),
+        CommandArgs::Compare(args) => compare::compare(args).map(Box::new).map(Command::Compare),
+        CommandArgs::Calibrate(args) => compare::calibrate(&args).map(Command::Calibrate),
     }
 }
 
@@ -234,6 +258,7 @@ fn agent(args: AgentArgs) -> Result<AgentConfig, ConfigError> {
         },
         duration_ns: common.duration_ns,
         user: common.user,
+        echo: common.echo,
         output: OutputConfig {
             samples,
             ..common.output
@@ -256,6 +281,7 @@ fn reflect(args: ReflectArgs) -> Result<ReflectConfig, ConfigError> {
         report_ns,
         duration_ns,
         user,
+        echo,
         output,
     } = port(args.port, false)?;
     let report = Duration::from_nanos(report_ns);
@@ -268,6 +294,7 @@ fn reflect(args: ReflectArgs) -> Result<ReflectConfig, ConfigError> {
         report,
         duration,
         user,
+        echo,
         output,
     })
 }
@@ -288,6 +315,7 @@ struct Common {
     report_ns: u64,
     duration_ns: Option<u64>,
     user: Option<String>,
+    echo: Option<Priority>,
     output: OutputConfig,
 }
 
@@ -324,15 +352,24 @@ fn port(args: PortArgs, probing: bool) -> Result<Common, ConfigError> {
             .map(|duration| values::duration_ns("--duration", &duration))
             .transpose()?,
         user: args.user.map(values::user).transpose()?,
+        echo: match args.echo {
+            EchoArg::On => Some(Priority::Normal),
+            EchoArg::Realtime => Some(Priority::Realtime),
+            EchoArg::Off => None,
+        },
         output: OutputConfig {
-            format: match args.format {
-                FormatArg::Text => Format::Text,
-                FormatArg::Jsonl => Format::Jsonl,
-            },
+            format: format(args.format),
             output: args.output.filter(|path| path.as_os_str() != STANDARD_OUTPUT),
             samples: None,
         },
     })
+}
+
+fn format(format: FormatArg) -> Format {
+    match format {
+        FormatArg::Text => Format::Text,
+        FormatArg::Jsonl => Format::Jsonl,
+    }
 }
 
 fn choice(attach: AttachArg) -> Choice {

@@ -6,11 +6,12 @@ use std::net::{IpAddr, SocketAddr};
 
 use log::{debug, warn};
 
+use super::echo::EchoService;
 use crate::core::agent::Agent;
 use crate::engine::any::Engine;
 use crate::host::clock::{monotonic_ns, realtime_ns};
 use crate::identity::exchange::{AnswerLimit, Exchange};
-use crate::identity::{Identity, wire};
+use crate::identity::{EchoPorts, Identity, wire};
 
 /// The identities of this agent and of its peers.
 pub struct Introductions {
@@ -20,6 +21,8 @@ pub struct Introductions {
     limit: AnswerLimit,
     /// How many of this agent's probes each peer says it has refused.
     refused: BTreeMap<IpAddr, u64>,
+    /// Where processes answer IPv4 and IPv6 probes.
+    echo: [Option<EchoPorts>; 2],
 }
 
 impl Introductions {
@@ -32,7 +35,13 @@ impl Introductions {
             exchange: Exchange::default(),
             limit,
             refused: BTreeMap::new(),
+            echo: [None; 2],
         }
+    }
+
+    /// Where processes answer from now on.
+    pub fn set_echo(&mut self, echo: &EchoService) {
+        self.echo = [echo.ports(false), echo.ports(true)];
     }
 
     /// Keeps what this agent says of itself up to date.
@@ -73,18 +82,6 @@ impl Introductions {
         }
     }
 
-    /// A peer tells how many of this host's probes it has refused so far.
-    fn tell_of_refusals(&mut self, peer: IpAddr, total: u64) {
-        // What it had refused before the first answer may have been another's.
-        let before = self.refused.insert(peer, total).unwrap_or(total);
-        if total > before {
-            let more = total - before;
-            warn!(
-                "{peer} has refused {more} probes of this host: they are more than it answers; see its --rate-source"
-            );
-        }
-    }
-
     /// Takes a packet that came to the control socket. Gives the peer that has just told who it is, and who that is.
     pub fn take(&mut self, packet: &[u8], from: SocketAddr, agent: &mut Agent) -> Option<(IpAddr, Identity)> {
         let wire::Answer {
@@ -99,8 +96,7 @@ impl Introductions {
         agent.set_same_clock(peer, identity.clock == self.own.clock);
         agent.set_stateful(peer, identity.stateful);
         if let Some(total) = refused {
-            agent.set_refused(peer, total);
-            self.tell_of_refusals(peer, total);
+            self.refused(peer, total, agent);
         }
         debug!(
             "{peer} is {} ({}, {})",
@@ -109,13 +105,25 @@ impl Introductions {
         Some((peer, identity))
     }
 
-    /// The answer to a question who this is; `None` if it is no such question, or there were too many. It came from `from`
-    /// at `receive_ns`, UTC.
+    /// A peer tells how many of this agent's probes it has refused so far.
+    fn refused(&mut self, peer: IpAddr, total: u64, agent: &mut Agent) {
+        agent.set_refused(peer, total);
+        let before = self.refused.insert(peer, total).unwrap_or(0);
+        if total > before {
+            warn!(
+                "{peer} has refused {total} probes of this host: they are more than it answers; see its --rate-source"
+            );
+        }
+    }
+
+    /// The answer to a question who this is; `None` if it is no such question, or there were too many. It came at
+    /// `receive_ns`, UTC, by IPv6 or not, from a host of which this one has `refused` so many probes.
     pub fn answer(
         &mut self,
         packet: &[u8],
-        from: IpAddr,
         receive_ns: u64,
+        v6: bool,
+        refused: u64,
         engine: &Engine,
         now_ns: u64,
     ) -> Option<Vec<u8>> {
@@ -124,8 +132,11 @@ impl Introductions {
             transmit_ns: realtime_ns(),
             error: engine.error_estimate(),
         };
-        let refused = engine.refused(from.to_canonical());
-        wire::answer(packet, &self.own, refused, arrival).filter(|_| self.limit.allow(now_ns))
+        let own = Identity {
+            echo: self.echo[usize::from(v6)],
+            ..self.own.clone()
+        };
+        wire::answer(packet, &own, refused, arrival).filter(|_| self.limit.allow(now_ns))
     }
 }
 

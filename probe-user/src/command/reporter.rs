@@ -267,7 +267,7 @@ fn now() -> Utc {
     Utc { unix_ns: realtime_ns() }
 }
 
-fn kernel_release() -> String {
+pub(super) fn kernel_release() -> String {
     nix::sys::utsname::uname()
         .map(|uname| uname.release().to_string_lossy().into_owned())
         .unwrap_or_default()

@@ -61,6 +61,12 @@ pub struct Rates {
     pub group: u32,
 }
 
+impl Default for Rates {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
 impl Rates {
     /// Above what agents send: one with an interval of 100 µs sends each peer 10,000 probes a second by unicast and as many
     /// to the group, and a host that does nothing else sends a few 100,000 in all. Below what would occupy a CPU: an

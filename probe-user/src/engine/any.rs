@@ -46,7 +46,7 @@ impl fmt::Display for Receive {
 /// An interface under measurement.
 pub enum Engine {
     /// By kernel programs, which write samples to the ring.
-    Ebpf(Box<ebpf::Port>, Ring),
+    Ebpf(Box<ebpf::Port>, Box<Ring>),
     /// By sockets.
     Socket(Box<socket::Port>),
 }
@@ -60,7 +60,7 @@ impl Engine {
         match kind {
             Kind::Ebpf => {
                 let (port, ring) = ebpf::Port::open(config).await?;
-                Ok(Self::Ebpf(Box::new(port), ring))
+                Ok(Self::Ebpf(Box::new(port), Box::new(ring)))
             }
             Kind::Socket => Ok(Self::Socket(Box::new(socket::Port::open(config, key).await?))),
         }
@@ -98,6 +98,14 @@ impl Engine {
         match self {
             Self::Ebpf(port, _) => port.policy().clone(),
             Self::Socket(port) => port.policy(),
+        }
+    }
+
+    /// Probes of `source` that a limit of the programs has refused; 0 where there are none, or they have forgotten it.
+    pub fn refused(&mut self, source: IpAddr) -> u64 {
+        match self {
+            Self::Ebpf(port, _) => port.refused(source).unwrap_or_default(),
+            Self::Socket(_) => 0,
         }
     }
 
@@ -164,14 +172,6 @@ impl Engine {
                 ring.drain(|sample| each(&reply(sample, own_error_ns)));
             }
             Self::Socket(port) => port.drain(each),
-        }
-    }
-
-    /// Probes of `source` that a limit has refused, as far as the engine knows.
-    pub fn refused(&self, source: IpAddr) -> Option<u64> {
-        match self {
-            Self::Ebpf(port, _) => port.refused(source).ok(),
-            Self::Socket(_) => None,
         }
     }
 

@@ -2,12 +2,12 @@
 
 mod counters;
 mod header;
-mod layout;
+pub(super) mod layout;
 mod notes;
 mod silence;
 mod summary;
 mod table;
-mod wrap;
+pub(super) mod wrap;
 
 use std::fmt;
 use std::io::{self, Write};

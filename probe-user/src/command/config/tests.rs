@@ -1,5 +1,6 @@
 //! Every flag, and what becomes of it.
 
+mod compare;
 mod refusals;
 mod stamping;
 
