@@ -51,7 +51,12 @@ pub async fn run(mut config: AgentConfig) -> Result<()> {
     let mut shutdown = Shutdown::new().context("cannot catch signals")?;
     let engine = open(config.port.clone(), &config.stamping).await?;
     let mut echo = EchoService::load(&config.port.interface, config.echo());
-    let privileges = reduce(config.user.as_deref(), config.port.test_port, echo.is_realtime())?;
+    let privileges = reduce(
+        config.user.as_deref(),
+        engine.kind(),
+        config.port.test_port,
+        echo.is_realtime(),
+    )?;
     echo.start(&engine);
     let own = identity(&config.name, &engine, !config.stamping.stateless)?;
     let mut introductions = Introductions::new(own, config.port.test_port);
@@ -103,7 +108,7 @@ impl Run {
                 Wake::Work => {}
                 Wake::PassedUp(PassedUp::TestPort { packet, received }) => {
                     self.responder
-                        .answer(packet, &received, &mut self.engine, &mut self.introductions);
+                        .answer(packet, &received, &self.engine, &mut self.introductions);
                 }
                 Wake::PassedUp(PassedUp::Control { packet, from }) => {
                     if let Some((peer, identity)) = self.introductions.take(&packet, from, &mut self.agent) {

@@ -20,7 +20,12 @@ pub async fn run(mut config: ReflectConfig) -> Result<()> {
     let mut shutdown = Shutdown::new().context("cannot catch signals")?;
     let mut engine = open(config.port.clone(), &config.stamping).await?;
     let mut echo = EchoService::load(&config.port.interface, config.echo());
-    let privileges = reduce(config.user.as_deref(), config.port.test_port, echo.is_realtime())?;
+    let privileges = reduce(
+        config.user.as_deref(),
+        engine.kind(),
+        config.port.test_port,
+        echo.is_realtime(),
+    )?;
     echo.start(&engine);
     let own = identity(&config.name, &engine, !config.stamping.stateless)?;
     let mut introductions = Introductions::new(own, config.port.test_port);
@@ -55,7 +60,7 @@ pub async fn run(mut config: ReflectConfig) -> Result<()> {
             }
             passed_up = passed_up(&engine) => {
                 if let PassedUp::TestPort { packet, received } = passed_up {
-                    responder.answer(packet, &received, &mut engine, &mut introductions);
+                    responder.answer(packet, &received, &engine, &mut introductions);
                 }
             }
         }

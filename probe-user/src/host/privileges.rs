@@ -7,6 +7,8 @@ use caps::securebits::set_keepcaps;
 use caps::{CapSet, Capability, CapsHashSet};
 use nix::unistd::{User, geteuid, initgroups, setresgid, setresuid};
 
+use crate::engine::any::Kind;
+
 /// Why privileges could not be given up.
 #[derive(Debug, thiserror::Error)]
 pub enum PrivilegeError {
@@ -48,17 +50,20 @@ pub fn check_user(name: &str) -> Result<(), PrivilegeError> {
 }
 
 /// Becomes `user`, if one is given, and keeps only the capabilities that taking up a deleted interface again wants:
-/// `CAP_NET_ADMIN` to attach the programs, which stay loaded, for a `test_port` below 1024 `CAP_NET_BIND_SERVICE`, and
-/// `CAP_SYS_NICE` if `realtime` threads are to be started.
+/// `CAP_NET_ADMIN` to attach the programs, if there are any, which stay loaded, for a `test_port` below 1024
+/// `CAP_NET_BIND_SERVICE`, and `CAP_SYS_NICE` if `realtime` threads are to be started.
 /// Children cannot regain any.
 ///
 /// Call it while there is one thread: capabilities are each thread's own, and later threads inherit them.
 ///
 /// # Errors
 /// What the kernel refused.
-pub fn reduce(user: Option<&str>, test_port: u16, realtime: bool) -> Result<Privileges, PrivilegeError> {
+pub fn reduce(user: Option<&str>, engine: Kind, test_port: u16, realtime: bool) -> Result<Privileges, PrivilegeError> {
     let user = user.map(find).transpose()?;
-    let mut wanted = CapsHashSet::from([Capability::CAP_NET_ADMIN]);
+    let mut wanted = CapsHashSet::new();
+    if engine == Kind::Ebpf {
+        wanted.insert(Capability::CAP_NET_ADMIN);
+    }
     if test_port < first_unprivileged_port() {
         wanted.insert(Capability::CAP_NET_BIND_SERVICE);
     }

@@ -1,17 +1,24 @@
 //! Who is answered, and how often.
 
+use std::fs;
 use std::net::IpAddr;
+use std::thread;
 
+use aya::EbpfLoader;
+use aya::maps::lpm_trie::LpmTrie;
+use aya::maps::{Array, PerCpuArray};
+use aya::programs::{TestRun as _, TestRunOptions, Xdp};
 use probe_common::abi::Counter::{
     self, NotAllowed, NotForUs, PassedUp, RateGroup, RatePort, RateSource, Reflected, ReflectedGroup, SourcePort,
 };
 use probe_common::abi::{Address, COUNTER_NAMES, Limit, Settings};
+use probe_common::reflect::V6_FRAME;
 
 use crate::packet::{
     Datagram, GROUP_V4, OWN_LINK_LOCAL, OWN_V4, OWN_V6, PROBER_PORT, SENDER_LINK_LOCAL, SENDER_V4, SENDER_V6,
     TEST_PORT, probe_payload, with_options,
 };
-use crate::rig::{Outcome, RECEIVERS, Rig, Verdict, settings};
+use crate::rig::{Outcome, RECEIVERS, Rig, Verdict, may_load, settings, trie_entry};
 
 const HOUR_NS: u64 = 3_600_000_000_000;
 
@@ -221,4 +228,56 @@ fn waking_userspace_costs_as_much_as_eight_answers() {
         rig.run(hook, &elsewhere)
             .assert_passed(&elsewhere, &[PassedUp], "another host's");
     }
+}
+
+/// Two CPUs at one source's bucket: it gets its share to the packet, however they race.
+#[test]
+fn a_share_is_not_exceeded_by_asking_on_several_cpus() {
+    const SHARE: u64 = 20_000;
+    const PATH: &str = concat!(env!("OUT_DIR"), "/kstamp-bench-programs");
+    if !may_load() {
+        return;
+    }
+    let mut loader = EbpfLoader::new();
+    loader.override_global(aya_log::LEVEL, &0_u8, false);
+    let mut ebpf = loader.load(&fs::read(PATH).unwrap()).unwrap();
+    let probe = Datagram::probe(OWN_V4).build();
+    let limited = Settings {
+        source_limit: at_once(SHARE),
+        ..settings()
+    };
+    let mut map: Array<_, Settings> = ebpf.map_mut("SETTINGS").unwrap().try_into().unwrap();
+    map.set(0, limited, 0).unwrap();
+    let mut allowed: LpmTrie<_, Address, u32> = ebpf.map_mut("ALLOWED").unwrap().try_into().unwrap();
+    let (key, family) = trie_entry("10.1.0.0/16");
+    allowed.insert(&key, family, 0).unwrap();
+    // What the program makes of the packet before each pass.
+    let mut fresh = [0; V6_FRAME];
+    fresh[..probe.len()].copy_from_slice(&probe);
+    let mut original: Array<_, [u8; V6_FRAME]> = ebpf.map_mut("ORIGINAL").unwrap().try_into().unwrap();
+    original.set(0, fresh, 0).unwrap();
+    let program: &mut Xdp = ebpf.program_mut("restore_and_receive").unwrap().try_into().unwrap();
+    program.load().unwrap();
+    let program = &*program;
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let options = TestRunOptions {
+                    data_in: Some(&probe),
+                    repeat: SHARE as u32,
+                    ..TestRunOptions::new()
+                };
+                program.test_run(options).unwrap();
+            });
+        }
+    });
+    let counts: PerCpuArray<_, u64> = ebpf.map("COUNTS").unwrap().try_into().unwrap();
+    let counted = |counter: Counter| counts.get(&(counter as u32), 0).unwrap().iter().sum::<u64>();
+    assert_eq!(counted(Reflected) + counted(RateSource), 2 * SHARE);
+    // Who lost the race four times was refused, and may have been one of the last.
+    assert!(
+        (SHARE - 10..=SHARE).contains(&counted(Reflected)),
+        "{}",
+        counted(Reflected)
+    );
 }

@@ -260,7 +260,7 @@ pub(crate) fn settings() -> Settings {
 }
 
 /// A prefix as the map has it: IPv4 mapped into IPv6.
-fn trie_entry(prefix: &str) -> (Key<Address>, u32) {
+pub(crate) fn trie_entry(prefix: &str) -> (Key<Address>, u32) {
     let (address, length) = prefix.split_once('/').unwrap();
     let (address, length): (IpAddr, u32) = (address.parse().unwrap(), length.parse().unwrap());
     match address {

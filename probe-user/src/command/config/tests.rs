@@ -71,7 +71,7 @@ fn who_is_answered_and_how_often() {
     let Err(ParseError::Help(help)) = parse(["kstamp", "reflect", "--help"]) else {
         panic!("no help");
     };
-    for default in ["[default: 1000000]", "[default: 50000]", "[default: 20000]"] {
+    for default in ["[default: 2000000]", "[default: 500000]", "[default: 50000]"] {
         assert!(help.contains(default), "{help}");
     }
 }
