@@ -108,7 +108,7 @@ impl Run {
                 Wake::Work => {}
                 Wake::PassedUp(PassedUp::TestPort { packet, received }) => {
                     self.responder
-                        .answer(packet, &received, &mut self.engine, &mut self.introductions);
+                        .answer(packet, &received, &self.engine, &mut self.introductions);
                 }
                 Wake::PassedUp(PassedUp::Control { packet, from }) => {
                     if let Some((peer, identity)) = self.introductions.take(&packet, from, &mut self.agent) {

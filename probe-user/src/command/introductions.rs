@@ -82,6 +82,18 @@ impl Introductions {
         }
     }
 
+    /// A peer tells how many of this host's probes it has refused so far.
+    fn tell_of_refusals(&mut self, peer: IpAddr, total: u64) {
+        // What it had refused before the first answer may have been another's.
+        let before = self.refused.insert(peer, total).unwrap_or(total);
+        if total > before {
+            let more = total - before;
+            warn!(
+                "{peer} has refused {more} probes of this host: they are more than it answers; see its --rate-source"
+            );
+        }
+    }
+
     /// Takes a packet that came to the control socket. Gives the peer that has just told who it is, and who that is.
     pub fn take(&mut self, packet: &[u8], from: SocketAddr, agent: &mut Agent) -> Option<(IpAddr, Identity)> {
         let wire::Answer {
@@ -96,7 +108,8 @@ impl Introductions {
         agent.set_same_clock(peer, identity.clock == self.own.clock);
         agent.set_stateful(peer, identity.stateful);
         if let Some(total) = refused {
-            self.refused(peer, total, agent);
+            agent.set_refused(peer, total);
+            self.tell_of_refusals(peer, total);
         }
         debug!(
             "{peer} is {} ({}, {})",
@@ -105,25 +118,13 @@ impl Introductions {
         Some((peer, identity))
     }
 
-    /// A peer tells how many of this agent's probes it has refused so far.
-    fn refused(&mut self, peer: IpAddr, total: u64, agent: &mut Agent) {
-        agent.set_refused(peer, total);
-        let before = self.refused.insert(peer, total).unwrap_or(0);
-        if total > before {
-            warn!(
-                "{peer} has refused {total} probes of this host: they are more than it answers; see its --rate-source"
-            );
-        }
-    }
-
-    /// The answer to a question who this is; `None` if it is no such question, or there were too many. It came at
-    /// `receive_ns`, UTC, by IPv6 or not, from a host of which this one has `refused` so many probes.
+    /// The answer to a question who this is; `None` if it is no such question, or there were too many. It came from `from`
+    /// at `receive_ns`, UTC.
     pub fn answer(
         &mut self,
         packet: &[u8],
+        from: IpAddr,
         receive_ns: u64,
-        v6: bool,
-        refused: u64,
         engine: &Engine,
         now_ns: u64,
     ) -> Option<Vec<u8>> {
@@ -133,9 +134,10 @@ impl Introductions {
             error: engine.error_estimate(),
         };
         let own = Identity {
-            echo: self.echo[usize::from(v6)],
+            echo: self.echo[usize::from(from.is_ipv6())],
             ..self.own.clone()
         };
+        let refused = engine.refused(from.to_canonical());
         wire::answer(packet, &own, refused, arrival).filter(|_| self.limit.allow(now_ns))
     }
 }

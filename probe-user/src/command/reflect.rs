@@ -60,7 +60,7 @@ pub async fn run(mut config: ReflectConfig) -> Result<()> {
             }
             passed_up = passed_up(&engine) => {
                 if let PassedUp::TestPort { packet, received } = passed_up {
-                    responder.answer(packet, &received, &mut engine, &mut introductions);
+                    responder.answer(packet, &received, &engine, &mut introductions);
                 }
             }
         }

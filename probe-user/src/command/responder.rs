@@ -13,7 +13,6 @@ use crate::engine::ebpf::PortConfig;
 use crate::engine::socket::stamped::Received;
 use crate::engine::sockets::Sockets;
 use crate::host::clock::{monotonic_ns, realtime_ns};
-use crate::identity::wire;
 use crate::reflector::{Arrival, Clock, Config, Count, Reflector, ReplyId};
 
 /// Replies whose stamps are waited for. They come at once or, from drivers that do not stamp, never.
@@ -60,15 +59,10 @@ impl Responder {
         &mut self,
         mut packet: Vec<u8>,
         received: &Received,
-        engine: &mut Engine,
+        engine: &Engine,
         introductions: &mut Introductions,
     ) {
         let v6 = received.from.is_ipv6();
-        let refused = match packet.len() == wire::PACKET_LEN {
-            true => engine.refused(received.from.ip().to_canonical()),
-            false => 0,
-        };
-        let engine = &*engine;
         let (Some(sockets), Some(to)) = (engine.sockets(v6), received.to) else {
             return;
         };
@@ -84,7 +78,7 @@ impl Responder {
             return;
         }
         if !self.reflector.is_authenticated()
-            && let Some(answer) = introductions.answer(&packet, arrival.receive_ns, v6, refused, engine, now_ns)
+            && let Some(answer) = introductions.answer(&packet, arrival.from.ip(), arrival.receive_ns, engine, now_ns)
         {
             let source = (!to.is_multicast()).then_some(to);
             match sockets.answer(&answer, arrival.from, source, 0) {

@@ -101,14 +101,6 @@ impl Engine {
         }
     }
 
-    /// Probes of `source` that a limit of the programs has refused; 0 where there are none, or they have forgotten it.
-    pub fn refused(&mut self, source: IpAddr) -> u64 {
-        match self {
-            Self::Ebpf(port, _) => port.refused(source).unwrap_or_default(),
-            Self::Socket(_) => 0,
-        }
-    }
-
     /// This host's clock, as of the last [`Engine::poll`].
     pub fn clock(&self) -> ClockState {
         match self {
@@ -172,6 +164,14 @@ impl Engine {
                 ring.drain(|sample| each(&reply(sample, own_error_ns)));
             }
             Self::Socket(port) => port.drain(each),
+        }
+    }
+
+    /// Probes of `source` that a limit has refused, as far as the engine knows.
+    pub fn refused(&self, source: IpAddr) -> Option<u64> {
+        match self {
+            Self::Ebpf(port, _) => port.refused(source).ok(),
+            Self::Socket(_) => None,
         }
     }
 

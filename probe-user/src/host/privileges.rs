@@ -50,8 +50,8 @@ pub fn check_user(name: &str) -> Result<(), PrivilegeError> {
 }
 
 /// Becomes `user`, if one is given, and keeps only the capabilities that taking up a deleted interface again wants:
-/// `CAP_NET_ADMIN` to attach the programs, if there are any, which stay loaded, for a `test_port` below 1024 `CAP_NET_BIND_SERVICE`, and
-/// `CAP_SYS_NICE` if `realtime` threads are to be started.
+/// `CAP_NET_ADMIN` to attach the programs, if there are any, which stay loaded, for a `test_port` below 1024
+/// `CAP_NET_BIND_SERVICE`, and `CAP_SYS_NICE` if `realtime` threads are to be started.
 /// Children cannot regain any.
 ///
 /// Call it while there is one thread: capabilities are each thread's own, and later threads inherit them.

@@ -67,8 +67,8 @@ pub fn question(own: &Identity, error: ErrorEstimate, nonce: u64) -> Option<Vec<
 }
 
 /// The answer to `question`, exactly as long; `None` if it is not a question of this kind. `refused` of the asker's probes
-/// were refused here.
-pub fn answer(question: &[u8], own: &Identity, refused: u64, arrival: Arrival) -> Option<Vec<u8>> {
+/// were refused here, if that is known.
+pub fn answer(question: &[u8], own: &Identity, refused: Option<u64>, arrival: Arrival) -> Option<Vec<u8>> {
     if question.len() != PACKET_LEN {
         return None;
     }
@@ -83,7 +83,7 @@ pub fn answer(question: &[u8], own: &Identity, refused: u64, arrival: Arrival) -
     };
     stamp::into_reply(&mut packet, &fields);
     packet[BASE_LEN] &= !UNRECOGNISED;
-    packet[BASE_LEN + HEADER_LEN + ENTERPRISE_LEN..].copy_from_slice(&text(own, Some(refused))?);
+    packet[BASE_LEN + HEADER_LEN + ENTERPRISE_LEN..].copy_from_slice(&text(own, refused)?);
     Some(packet)
 }
 
@@ -176,7 +176,7 @@ mod tests {
         assert_eq!(question.len(), PACKET_LEN);
         assert_eq!(from_question(&question), Some(asking));
         assert_eq!(from_answer(&question), None);
-        let answer = answer(&question, &asked, 1_234, arrival()).unwrap();
+        let answer = answer(&question, &asked, Some(1_234), arrival()).unwrap();
         assert_eq!(answer.len(), question.len(), "no amplification");
         let expected = Answer {
             nonce: 5,
@@ -199,7 +199,7 @@ mod tests {
     fn the_longest_name_fits_and_a_longer_one_is_refused() {
         let longest = "\u{201c}".repeat(MAX_NAME_LEN / 3);
         let longest_question = question(&identity(&longest), ErrorEstimate(1), 0).unwrap();
-        assert!(answer(&longest_question, &identity(&longest), u64::MAX, arrival()).is_some());
+        assert!(answer(&longest_question, &identity(&longest), Some(u64::MAX), arrival()).is_some());
         let question = question(&identity(&"n".repeat(MAX_NAME_LEN + 1)), ErrorEstimate(1), 0).unwrap();
         assert_eq!(from_question(&question), None);
     }
@@ -207,9 +207,7 @@ mod tests {
     #[test]
     fn an_agent_that_does_not_tell_what_it_refused_is_understood() {
         let question = question(&identity("agent1"), ErrorEstimate(1), 5).unwrap();
-        let mut answered = answer(&question, &identity("agent2"), 7, arrival()).unwrap();
-        let at = BASE_LEN + HEADER_LEN + ENTERPRISE_LEN;
-        answered[at..].copy_from_slice(&text(&identity("agent2"), None).unwrap());
+        let answered = answer(&question, &identity("agent2"), None, arrival()).unwrap();
         let answered = from_answer(&answered).unwrap();
         assert_eq!((answered.identity.name.as_str(), answered.refused), ("agent2", None));
     }
@@ -247,11 +245,15 @@ mod tests {
         for at in [BASE_LEN + 1, BASE_LEN + 2, BASE_LEN + 4, BASE_LEN + 8] {
             let mut other = good.clone();
             other[at] ^= 0x55;
-            assert_eq!(answer(&other, &identity("agent2"), 0, arrival()), None, "byte {at}");
+            assert_eq!(
+                answer(&other, &identity("agent2"), Some(0), arrival()),
+                None,
+                "byte {at}"
+            );
         }
         for len in 0..good.len() {
             assert_eq!(
-                answer(&good[..len], &identity("agent2"), 0, arrival()),
+                answer(&good[..len], &identity("agent2"), Some(0), arrival()),
                 None,
                 "{len} bytes"
             );
@@ -261,7 +263,7 @@ mod tests {
     proptest! {
         #[test]
         fn garbage_is_never_answered(bytes in prop::collection::vec(any::<u8>(), 0..700)) {
-            prop_assert_eq!(answer(&bytes, &identity("agent2"), 0, arrival()), None);
+            prop_assert_eq!(answer(&bytes, &identity("agent2"), Some(0), arrival()), None);
             prop_assert_eq!(from_answer(&bytes), None);
         }
     }

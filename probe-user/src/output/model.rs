@@ -16,8 +16,8 @@ use crate::engine::ebpf::plan::ReceiveMode;
 use crate::host::clock::ClockState;
 
 /// What is reported while an agent or a reflector runs, in this order: one start, any number of others, one end.
-#[expect(clippy::large_enum_variant, reason = "there is one start in a run")]
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, and a start only once")]
 pub enum Event {
     /// The programs are attached.
     Start(Start),

@@ -49,8 +49,10 @@ impl Topology {
     /// `count` switches of `ports` ports, dpids from 1, all ports wired: neighbours on a ring by the first two ports, and
     /// ever longer chords of the ring by each further pair.
     pub fn ring(count: u64, ports: u32) -> Self {
-        let mut topology = Self::default();
-        topology.switches = (1..=count).map(|dpid| (Dpid(dpid), ports)).collect();
+        let mut topology = Self {
+            switches: (1..=count).map(|dpid| (Dpid(dpid), ports)).collect(),
+            ..Self::default()
+        };
         for pair in 0..ports / 2 {
             for from in 0..count {
                 let to = (from + u64::from(pair) + 1) % count;

@@ -208,7 +208,7 @@ impl Port {
     ///
     /// # Errors
     /// The map's.
-    pub fn refused(&mut self, source: IpAddr) -> Result<u64, PortError> {
+    pub fn refused(&self, source: IpAddr) -> Result<u64, PortError> {
         Ok(self.programs.refused(source)?)
     }
 
