@@ -45,7 +45,7 @@ fn toolchain() -> String {
 /// With `AYA_BUILD_SKIP` there are no objects: empty ones let the crate compile, and are refused when they are loaded.
 fn leave_a_stub_if_skipped() -> Result<()> {
     let out_dir = env::var("OUT_DIR").context("OUT_DIR")?;
-    for name in ["kstamp-programs", "kstamp-tap-programs"] {
+    for name in ["kstamp-programs", "kstamp-tap-programs", "kstamp-anatomy-programs"] {
         let object = Path::new(&out_dir).join(name);
         if env::var_os("AYA_BUILD_SKIP").is_some() && !object.exists() {
             fs::write(&object, []).with_context(|| format!("cannot write {}", object.display()))?;

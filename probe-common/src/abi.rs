@@ -286,6 +286,8 @@ pub struct SourceState {
     pub unicast_earned_ns: u64,
     /// The same for its probes to a group.
     pub group_earned_ns: u64,
+    /// The same for what was passed up to userspace: apart, so that a source whose probes are too many can still ask.
+    pub passed_up_earned_ns: u64,
     /// Probes of its that a limit has refused. Modified atomically.
     pub refused: u64,
     /// [`Settings::policy_generation`] of when it was found to be allowed.
@@ -493,9 +495,9 @@ const _: () = {
     assert!(offset_of!(Settings, port_limit) == 120);
     assert!(size_of::<Limit>() == 16 && offset_of!(Limit, burst_ns) == 8);
 
-    assert!(size_of::<SourceState>() == 32 && align_of::<SourceState>() == 8);
-    assert!(offset_of!(SourceState, refused) == 16);
-    assert!(offset_of!(SourceState, generation) == 24);
+    assert!(size_of::<SourceState>() == 40 && align_of::<SourceState>() == 8);
+    assert!(offset_of!(SourceState, refused) == 24);
+    assert!(offset_of!(SourceState, generation) == 32);
 
     assert!(size_of::<InFlightKey>() == 8 && align_of::<InFlightKey>() == 4);
     assert!(size_of::<InFlight>() == 32 && align_of::<InFlight>() == 8);

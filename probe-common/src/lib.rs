@@ -8,6 +8,7 @@
 pub mod abi;
 pub mod authenticated;
 pub mod checksum;
+pub mod echo;
 pub mod frame;
 pub mod ntp;
 pub mod reflect;

@@ -41,7 +41,7 @@ fn turn<F: Frame>(frame: &mut F, settings: &Settings, number: Sum, now_ns: u64) 
         return Err(Counter::EchoLoop);
     }
     let (own, group) = reflect::meant(frame, settings)?;
-    policy::admit(settings, &frame.source(), group, policy::PROBE, now_ns)?;
+    policy::admit(settings, &frame.source(), reflect::wish_of(group), now_ns)?;
     let partial = checksum == Found::Partial && settings.partial_checksums != 0;
     frame.echo(settings.mac, &own, number, partial);
     Ok(if group { Counter::EchoedGroup } else { Counter::Echoed })

@@ -4,7 +4,7 @@
 #![feature(asm_experimental_arch)]
 
 mod atomic;
-mod clock;
+pub mod clock;
 pub mod collect;
 pub mod count;
 mod echo;

@@ -13,17 +13,26 @@ use crate::atomic::{compare_exchange, fetch_add};
 use crate::count::count;
 use crate::maps::{ALLOWED, PORT_EARNED, PORT_SHARE, SOURCES};
 
-/// What answering a probe costs in the kernel.
-pub const PROBE: u64 = 1;
-/// What it costs to wake a process for one. A flood of these would keep userspace from measuring.
-pub const PASSED_UP: u64 = 8;
+/// What a source wants.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Wish {
+    /// An answer by unicast.
+    Unicast,
+    /// An answer to what it sent to a group.
+    Group,
+    /// A process to wake up.
+    Userspace,
+}
+
+/// Answers that waking a process costs as much as. A flood of these would keep userspace from measuring.
+const USERSPACE_COST: u64 = 8;
 
 /// Attempts at a bucket that other CPUs are taking from.
 const ATTEMPTS: u32 = 4;
 
-/// Charges `source` for a probe that costs as much as `packets`. `Err` says why it is not to be answered.
+/// Charges `source` for what it wants. `Err` says why it is not to have it.
 #[inline(always)]
-pub fn admit(settings: &Settings, source: &Address, group: bool, packets: u64, now_ns: u64) -> Result<(), Counter> {
+pub fn admit(settings: &Settings, source: &Address, wish: Wish, now_ns: u64) -> Result<(), Counter> {
     let state = match known(settings, source) {
         Some(state) => state,
         None => {
@@ -35,18 +44,18 @@ pub fn admit(settings: &Settings, source: &Address, group: bool, packets: u64, n
         }
     };
     // SAFETY: map values stay readable and writable for the program's run, even if evicted.
-    let (earned_ns, refused) = unsafe {
-        let earned_ns = if group {
-            &raw mut (*state).group_earned_ns
-        } else {
-            &raw mut (*state).unicast_earned_ns
-        };
-        (earned_ns, &raw mut (*state).refused)
+    let (unicast, group, userspace, refused) = unsafe {
+        (
+            &raw mut (*state).unicast_earned_ns,
+            &raw mut (*state).group_earned_ns,
+            &raw mut (*state).passed_up_earned_ns,
+            &raw mut (*state).refused,
+        )
     };
-    let (limit, refusal) = if group {
-        (&settings.group_limit, Counter::RateGroup)
-    } else {
-        (&settings.source_limit, Counter::RateSource)
+    let (earned_ns, limit, packets, refusal) = match wish {
+        Wish::Unicast => (unicast, &settings.source_limit, 1, Counter::RateSource),
+        Wish::Group => (group, &settings.group_limit, 1, Counter::RateGroup),
+        Wish::Userspace => (userspace, &settings.source_limit, USERSPACE_COST, Counter::RateSource),
     };
     let refusal = if !charge(limit, earned_ns, now_ns, packets) {
         refusal
@@ -55,7 +64,7 @@ pub fn admit(settings: &Settings, source: &Address, group: bool, packets: u64, n
     } else {
         return Ok(());
     };
-    if packets == PROBE {
+    if wish != Wish::Userspace {
         // SAFETY: as above; the word is touched by nothing else.
         unsafe { fetch_add(refused, 1) };
     }
@@ -84,6 +93,7 @@ fn introduce(source: &Address, generation: u32) -> bool {
     let state = SourceState {
         unicast_earned_ns: 0,
         group_earned_ns: 0,
+        passed_up_earned_ns: 0,
         refused: 0,
         generation,
         reserved: 0,

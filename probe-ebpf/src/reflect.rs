@@ -15,6 +15,7 @@ use crate::count::count;
 use crate::hook::Hook;
 use crate::maps::{DESTINATIONS, REFLECTOR_SESSIONS};
 use crate::payload::{self, Beyond};
+use crate::policy::Wish;
 use crate::{clock, echo, policy};
 
 /// Turns a probe into its reply. `Ok` means that it is to be transmitted.
@@ -70,7 +71,7 @@ fn turn<F: BaseFrame>(frame: &mut F, settings: &Settings, receive_ns: u64, beyon
     }
     let (own, group) = meant(frame, settings)?;
     let source = frame.source();
-    policy::admit(settings, &source, group, policy::PROBE, receive_ns)?;
+    policy::admit(settings, &source, wish_of(group), receive_ns)?;
     let sequence = next_sequence(&ReflectorSessionKey {
         source,
         destination: frame.destination(),
@@ -93,6 +94,12 @@ fn turn<F: BaseFrame>(frame: &mut F, settings: &Settings, receive_ns: u64, beyon
     } else {
         Counter::Reflected
     })
+}
+
+/// What who sent a probe by unicast or to a group wants.
+#[inline(always)]
+pub fn wish_of(group: bool) -> Wish {
+    if group { Wish::Group } else { Wish::Unicast }
 }
 
 /// Whether a probe is meant for this host: the address to answer it from, and whether it came by a group.
@@ -142,11 +149,11 @@ pub fn pass_up<H: Hook>(hook: &H, udp: &Udp, settings: &Settings, counter: Count
 /// `Err` says why userspace is not to see this packet; the network header is where it always is.
 #[inline(always)]
 fn charge<F: Frame>(frame: &mut F, settings: &Settings) -> Result<(), Counter> {
-    let Ok((_, group)) = meant(frame, settings) else {
+    if meant(frame, settings).is_err() {
         return Ok(());
-    };
+    }
     let now_ns = clock::unix_ns(settings);
-    policy::admit(settings, &frame.source(), group, policy::PASSED_UP, now_ns)
+    policy::admit(settings, &frame.source(), Wish::Userspace, now_ns)
 }
 
 /// The session's counter before this reply; a session that is not known begins at zero.

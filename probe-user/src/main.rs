@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use log::LevelFilter;
 use probe_user::command::args::{self, ParseError};
 use probe_user::command::{self, config};
+use probe_user::engine::compare::load;
 use probe_user::output::sink::OutputError;
 
 /// The command line makes no sense.
@@ -13,6 +14,10 @@ const USAGE: u8 = 2;
 const FAILURE: u8 = 1;
 
 fn main() -> ExitCode {
+    if let Some(limit) = load::asked_to_be_busy(std::env::args_os()) {
+        load::be_busy(limit);
+        return ExitCode::SUCCESS;
+    }
     let cli = match args::parse(std::env::args_os()) {
         Ok(cli) => cli,
         Err(ParseError::Help(text)) => {

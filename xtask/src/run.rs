@@ -3,6 +3,8 @@
 
 mod controller;
 
+mod compare;
+
 use std::{
     env,
     ffi::OsString,
@@ -39,15 +41,15 @@ const POLL: Duration = Duration::from_millis(20);
 /// What to run, and where.
 #[derive(Clone, Debug, Args)]
 pub struct RunArguments {
-    /// What stands between the agents.
-    #[arg(long, value_enum, default_value = "vxlan")]
-    topology: Topology,
+    /// What stands between the agents [default: vxlan; veth with --compare].
+    #[arg(long, value_enum)]
+    topology: Option<Topology>,
     /// Which IP versions are probed.
     #[arg(long, value_enum, default_value = "v4")]
     family: Family,
-    /// How long to measure.
-    #[arg(long, value_name = "TIME", default_value = "20s")]
-    duration: humantime::Duration,
+    /// How long to measure; with --compare, each phase [default: 20s; 10s with --compare].
+    #[arg(long, value_name = "TIME")]
+    duration: Option<humantime::Duration>,
     /// How results are printed.
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
@@ -57,6 +59,9 @@ pub struct RunArguments {
     /// Delay a switch's control channel (topologies line, triangle, arpanet), such as s2:10ms:30ms; repeatable.
     #[arg(long, value_name = "SWITCH:UP:DOWN")]
     control_delay: Vec<ControlDelay>,
+    /// Set kstamp beside what processes measure, as the machine is and under load.
+    #[command(flatten)]
+    compare: compare::CompareArguments,
     /// Let the lab stand afterwards.
     #[arg(long)]
     keep: bool,
@@ -87,7 +92,7 @@ impl RunArguments {
     /// # Errors
     /// If setting up, building or bringing the lab up fails.
     pub fn run(&self) -> Result<ExitCode> {
-        if self.topology.network().is_some() && self.interval.is_some() {
+        if self.topology().network().is_some() && self.interval.is_some() {
             bail!("no --interval in a network of switches: arguments for its controller come after --");
         }
         let kstamp = built(self.built.as_deref())?;
@@ -99,10 +104,12 @@ impl RunArguments {
             control: self.control_delay.clone(),
             ..Options::default()
         };
-        let lab = Lab::up(self.topology, &options)?;
+        let topology = self.topology();
+        let lab = Lab::up(topology, &options)?;
         lab::describe(&lab);
-        let status = match self.topology.network() {
+        let status = match topology.network() {
             Some(network) => controller::run(self, &lab, network, &kstamp)?,
+            None if self.compare.wanted() => self.compare(&lab, &kstamp)?,
             None => self.measure(&lab, &kstamp)?,
         };
         if self.keep {
@@ -114,6 +121,20 @@ impl RunArguments {
         Ok(exit_code(status))
     }
 
+    fn topology(&self) -> Topology {
+        let default = if self.compare.wanted() {
+            Topology::Veth
+        } else {
+            Topology::Vxlan
+        };
+        self.topology.unwrap_or(default)
+    }
+
+    fn duration(&self) -> Duration {
+        let default = Duration::from_secs(if self.compare.wanted() { 10 } else { 20 });
+        self.duration.map_or(default, Duration::from)
+    }
+
     /// Runs both agents to their end; the status of the near one, or of the far one if that failed.
     fn measure(&self, lab: &Lab, kstamp: &Path) -> Result<ExitStatus> {
         let [near, far, ..] = lab.agents() else {
@@ -121,25 +142,17 @@ impl RunArguments {
         };
         let logs = lab.scratch()?;
         let (out, err) = (logs.join("far.out"), logs.join("far.err"));
-        let mut command = self.agent(lab, kstamp, far, Duration::from(self.duration) + LONGER);
+        let mut command = self.agent(lab, kstamp, far, self.duration() + LONGER);
         command.stdout(create(&out)?).stderr(create(&err)?);
         let mut far_agent = Agent::start(command)?;
-        let mut near_agent = Agent::start(self.agent(lab, kstamp, near, self.duration.into()))?;
+        let mut near_agent = Agent::start(self.agent(lab, kstamp, near, self.duration()))?;
 
-        let mut told = false;
-        let status = loop {
-            if let Some(status) = near_agent.ended()? {
-                break status;
-            }
-            if let Some(status) = far_agent.ended()?.filter(|status| !status.success()) {
-                near_agent.finish()?;
+        let status = match near_end(&mut near_agent, &mut far_agent)? {
+            Ok(status) => status,
+            Err(status) => {
                 show(&format!("{} failed ({status})", far.namespace), &[&out, &err]);
                 return Ok(status);
             }
-            if signals::received().is_some() && !std::mem::replace(&mut told, true) {
-                near_agent.tell(Signal::SIGTERM);
-            }
-            thread::sleep(POLL);
         };
         let far_status = far_agent.finish()?;
         if far_status.success() {
@@ -180,7 +193,26 @@ impl RunArguments {
     }
 }
 
-/// A running `kstamp agent`, killed if it is forgotten.
+/// Waits for the near agent, hands a signal on to it, and gives up should the far one fail meanwhile: then the error is
+/// that one's status.
+fn near_end(near: &mut Agent, far: &mut Agent) -> Result<Result<ExitStatus, ExitStatus>> {
+    let mut told = false;
+    loop {
+        if let Some(status) = near.ended()? {
+            return Ok(Ok(status));
+        }
+        if let Some(status) = far.ended()?.filter(|status| !status.success()) {
+            near.finish()?;
+            return Ok(Err(status));
+        }
+        if signals::received().is_some() && !std::mem::replace(&mut told, true) {
+            near.tell(Signal::SIGTERM);
+        }
+        thread::sleep(POLL);
+    }
+}
+
+/// A running kstamp, killed if it is forgotten.
 struct Agent {
     child: Child,
 }

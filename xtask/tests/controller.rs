@@ -130,8 +130,10 @@ fn the_arpanet_is_found_used_and_survives_a_cut() {
     support::kstamp();
     let lab = Lab::up(Topology::Arpanet, &Options::default()).unwrap();
     let observer = Observer::start(SWITCHES);
-    let begin = Instant::now();
     let controller = Agent::controller(&lab, &["--report", "500ms"]);
+    // From when it listens: switches try once in a second or two.
+    controller.await_record(Duration::from_secs(5), "start", |record| record["type"] == "start");
+    let begin = Instant::now();
     let count_links = |wanted: &dyn Fn(&Value) -> bool| {
         let records = controller.records();
         latest(&records).into_values().filter(|link| wanted(link)).count()

@@ -6,6 +6,7 @@ use probe_common::abi::{COUNTER_NAMES, Counter};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::config::AgentConfig;
+use super::echo::EchoService;
 use super::echo_peers::{self, EchoPeers};
 use super::introductions::Introductions;
 use super::reporter::Reporter;
@@ -18,6 +19,7 @@ use crate::engine::any::Engine;
 use crate::engine::sockets::PassedUp;
 use crate::engine::timer::Timer;
 use crate::host::clock::{WallClock, monotonic_ns};
+use crate::host::privileges::reduce;
 
 /// The least time to sleep: shorter intervals are sent in bursts of what has become due, or each probe would cost a
 /// wake-up, several times the rest of its cost.
@@ -49,13 +51,22 @@ pub async fn run(mut config: AgentConfig) -> Result<()> {
     config.limit_to(families_of(&addresses));
     let mut shutdown = Shutdown::new().context("cannot catch signals")?;
     let engine = open(config.port.clone(), &config.stamping).await?;
+    let mut echo = EchoService::load(&config.port.interface, config.echo());
+    let privileges = reduce(
+        config.user.as_deref(),
+        engine.kind(),
+        config.port.test_port,
+        echo.is_realtime(),
+    )?;
+    echo.start(&engine);
     let own = identity(&config.name, &engine, !config.stamping.stateless)?;
-    let introductions = Introductions::new(own, config.port.test_port);
+    let mut introductions = Introductions::new(own, config.port.test_port);
+    introductions.set_echo(&echo);
     let responder = Responder::new(&config.port, &config.stamping, &engine);
-    reporter.start(&config, &engine)?;
+    reporter.start(&config, &engine, privileges)?;
     let started_ns = monotonic_ns();
     let mut run = Run {
-        echo: EchoPeers::open(&config, &engine, started_ns).await?,
+        older: EchoPeers::open(&config, &engine, started_ns).await?,
         agent: Agent::new(config.core.clone(), started_ns),
         over_ns: config
             .duration_ns
@@ -63,6 +74,7 @@ pub async fn run(mut config: AgentConfig) -> Result<()> {
         engine,
         introductions,
         responder,
+        echo,
         reporter,
         config,
         warned_of_refusals: false,
@@ -77,9 +89,10 @@ struct Run {
     config: AgentConfig,
     engine: Engine,
     agent: Agent,
-    echo: Option<EchoPeers>,
+    older: Option<EchoPeers>,
     introductions: Introductions,
     responder: Responder,
+    echo: EchoService,
     reporter: Reporter,
     /// When `--duration` ends; the maximum if there is none, or it has.
     over_ns: u64,
@@ -92,7 +105,7 @@ impl Run {
         let timer = Timer::new().context("cannot make a timer")?;
         let mut look_after = interval(LOOK_AFTER);
         look_after.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while !(self.agent.is_settled() && self.echo.as_ref().is_none_or(EchoPeers::is_settled)) {
+        while !(self.agent.is_settled() && self.older.as_ref().is_none_or(EchoPeers::is_settled)) {
             self.work()?;
             match self.wake(&timer, &mut look_after, shutdown).await? {
                 Wake::Work => {}
@@ -125,7 +138,7 @@ impl Run {
         if now_ns >= self.over_ns {
             self.over_ns = u64::MAX;
             self.agent.stop_sending();
-            self.echo.iter_mut().for_each(EchoPeers::stop_sending);
+            self.older.iter_mut().for_each(EchoPeers::stop_sending);
         }
         while let Some(transmit) = self.agent.poll_transmit(now_ns) {
             let to = match transmit.destination {
@@ -145,8 +158,8 @@ impl Run {
                 self.agent.transmit_failed(&transmit);
             }
         }
-        if let Some(echo) = &mut self.echo {
-            echo.work(&self.agent, now_ns);
+        if let Some(older) = &mut self.older {
+            older.work(&self.agent, now_ns);
         }
         // In authenticated mode nobody is told anything, nor believed, without a signature.
         if self.config.stamping.key.is_none() {
@@ -165,20 +178,20 @@ impl Run {
             match &event {
                 Event::PeerUp { peer, .. } => {
                     self.introductions.peer_up(*peer, now_ns);
-                    self.echo.iter_mut().for_each(|echo| echo.retire(*peer));
+                    self.older.iter_mut().for_each(|older| older.retire(*peer));
                 }
                 Event::PeerDown { peer, .. } => self.introductions.peer_down(*peer),
                 _ => {}
             }
             self.reporter.event(event)?;
         }
-        if let Some(echo) = &mut self.echo {
-            echo.report(&mut self.reporter)?;
+        if let Some(older) = &mut self.older {
+            older.report(&mut self.reporter)?;
         }
         if self.reporter.has_windows() {
             let held = [
                 self.agent.held_window_end_ns(),
-                self.echo.as_ref().and_then(EchoPeers::held_window_end_ns),
+                self.older.as_ref().and_then(EchoPeers::held_window_end_ns),
             ];
             self.reporter.flush_windows(held.into_iter().flatten().min())?;
         }
@@ -188,7 +201,7 @@ impl Run {
     async fn wake(&self, timer: &Timer, look_after: &mut Interval, shutdown: &mut Shutdown) -> Result<Wake> {
         let now_ns = monotonic_ns();
         let deadline_ns = self.agent.next_deadline().unwrap_or(u64::MAX).min(self.over_ns);
-        let echo_ns = self.echo.as_ref().and_then(EchoPeers::next_deadline);
+        let echo_ns = self.older.as_ref().and_then(EchoPeers::next_deadline);
         let deadline_ns = deadline_ns.min(echo_ns.unwrap_or(u64::MAX));
         let deadline_ns = deadline_ns.max(now_ns + BREATH_NS);
         tokio::select! {
@@ -205,7 +218,7 @@ impl Run {
                 ready.context("waiting for replies failed")?;
                 Ok(Wake::Work)
             }
-            ready = echo_peers::ready(self.echo.as_ref()), if deadline_ns - now_ns > SOON_NS => {
+            ready = echo_peers::ready(self.older.as_ref()), if deadline_ns - now_ns > SOON_NS => {
                 ready.context("waiting for older agents failed")?;
                 Ok(Wake::Work)
             }
@@ -217,9 +230,11 @@ impl Run {
         for event in &events {
             self.reporter.port_event(&self.config.port.interface, event)?;
         }
-        if let Some(echo) = &mut self.echo {
-            echo.follow(&events, &self.engine).await;
+        if let Some(older) = &mut self.older {
+            older.follow(&events, &self.engine).await;
         }
+        self.echo.look_after(&self.engine, &events);
+        self.introductions.set_echo(&self.echo);
         self.introductions.follow(&self.engine);
         self.responder.follow(&self.engine);
         let refused = self.agent.refused();
@@ -236,14 +251,14 @@ impl Run {
         self.take_samples();
         let now_ns = monotonic_ns();
         let summaries = self.agent.finish(now_ns);
-        let echoed = self.echo.as_mut().map(|echo| echo.finish(&self.agent, now_ns));
+        let echoed = self.older.as_mut().map(|older| older.finish(&self.agent, now_ns));
         self.reporter.echoed(echoed.unwrap_or_default());
         self.report_events(now_ns)?;
         let mut counters = counters(&mut self.engine, &self.responder)?;
         // What the programs let through as ours, but no session had asked for.
         *counters.entry(COUNTER_NAMES[Counter::Unmatched as usize]).or_default() += self.agent.unmatched();
-        if let Some(echo) = &self.echo {
-            counters.insert("echo_unmatched", echo.unmatched());
+        if let Some(older) = &self.older {
+            counters.insert("echo_unmatched", older.unmatched());
         }
         Ok(self.reporter.end(&summaries, &counters)?)
     }

@@ -6,6 +6,7 @@ mod ping;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use super::compare::args::{CalibrateArgs, CompareArgs, EchoArg};
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -39,6 +40,10 @@ pub enum CommandArgs {
     Ping(PingArgs),
     /// Say whether kstamp can run here, and what to do if it cannot
     Doctor(DoctorArgs),
+    /// Set three ways of measuring beside each other: processes, the kernel's socket stamps, and kstamp's own
+    Compare(CompareArgs),
+    /// Measure the instrument itself: differences below its noise floor are not real
+    Calibrate(CalibrateArgs),
 }
 
 /// `kstamp agent`.
@@ -165,6 +170,10 @@ pub struct PortArgs {
     /// Write the output to this file instead of standard output; it is emptied first
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+
+    /// Whether processes of this end answer too, which is what `kstamp compare` compares with
+    #[arg(long, value_enum, value_name = "HOW", default_value = "on")]
+    pub echo: EchoArg,
 
     /// Show on standard error what the kernel programs log of each packet (slow)
     #[arg(long)]

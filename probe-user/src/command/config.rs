@@ -1,5 +1,6 @@
 //! What the command line means: checked as a whole before anything is attached, in terms of what it configures.
 
+mod compare;
 mod controller;
 mod families;
 mod ping;
@@ -16,14 +17,17 @@ use std::time::Duration;
 use probe_common::abi::MAX_IN_FLIGHT;
 
 use super::args::{AgentArgs, AttachArg, Cli, CommandArgs, DoctorArgs, FormatArg, PortArgs, ReflectArgs};
+use super::compare::args::EchoArg;
 use crate::core::event::{Config as CoreConfig, Families, Family, MAX_PEERS};
 use crate::core::policy::Rates;
 use crate::core::session::GRACE_NS;
+use crate::engine::compare::priority::Priority;
 use crate::engine::ebpf::plan::{Choice, ReceiveMode};
 use crate::engine::ebpf::{Answering, PortConfig};
 use crate::host::identity::default_agent_name;
 use crate::host::link::{NameError, check_name};
 use crate::output::Format;
+pub use compare::{CalibrateConfig, CompareConfig, Stress};
 pub use controller::ControllerConfig;
 use families::{families_of, groups, has, limit};
 
@@ -50,13 +54,17 @@ pub enum Command {
     /// `kstamp agent`.
     Agent(Box<AgentConfig>),
     /// `kstamp reflect`.
-    Reflect(ReflectConfig),
+    Reflect(Box<ReflectConfig>),
     /// `kstamp controller`.
     Controller(Box<ControllerConfig>),
     /// `kstamp ping`.
     Ping(Box<PingConfig>),
     /// `kstamp doctor`.
     Doctor(DoctorConfig),
+    /// `kstamp compare`.
+    Compare(Box<CompareConfig>),
+    /// `kstamp calibrate`.
+    Calibrate(CalibrateConfig),
 }
 
 impl Command {
@@ -65,7 +73,7 @@ impl Command {
         match self {
             Self::Agent(config) => config.port.log_level != 0,
             Self::Reflect(config) => config.port.log_level != 0,
-            Self::Ping(_) | Self::Controller(_) | Self::Doctor(_) => false,
+            Self::Ping(_) | Self::Controller(_) | Self::Doctor(_) | Self::Compare(_) | Self::Calibrate(_) => false,
         }
     }
 }
@@ -89,6 +97,8 @@ pub struct AgentConfig {
     pub duration_ns: Option<u64>,
     /// Who to be once everything is opened and attached; `None` for no change.
     pub user: Option<String>,
+    /// How urgently processes answer; `None` if they do not.
+    pub echo: Option<Priority>,
     /// Where results go.
     pub output: OutputConfig,
 }
@@ -110,6 +120,8 @@ pub struct ReflectConfig {
     pub duration: Option<Duration>,
     /// Who to be once everything is opened and attached; `None` for no change.
     pub user: Option<String>,
+    /// How urgently processes answer; `None` if they do not.
+    pub echo: Option<Priority>,
     /// Where results go.
     pub output: OutputConfig,
 }
@@ -133,6 +145,11 @@ pub struct OutputConfig {
 }
 
 impl AgentConfig {
+    /// How urgently processes answer; `None` if they do not. With a key nobody is told where they would.
+    pub fn echo(&self) -> Option<Priority> {
+        self.echo.filter(|_| self.stamping.key.is_none())
+    }
+
     /// Leaves out the families of which the interface has no address, unless they are required or a peer was named that
     /// has one. If none is left, nothing is left out, and opening the port says what is missing.
     pub fn limit_to(&mut self, present: Families) {
@@ -152,6 +169,11 @@ impl AgentConfig {
 }
 
 impl ReflectConfig {
+    /// How urgently processes answer; `None` if they do not. With a key nobody is told where they would.
+    pub fn echo(&self) -> Option<Priority> {
+        self.echo.filter(|_| self.stamping.key.is_none())
+    }
+
     /// As [`AgentConfig::limit_to`].
     pub fn limit_to(&mut self, present: Families) {
         if !self.families_required {
@@ -167,10 +189,12 @@ impl ReflectConfig {
 pub fn validate(cli: Cli) -> Result<Command, ConfigError> {
     match cli.command {
         CommandArgs::Agent(args) => agent(args).map(Box::new).map(Command::Agent),
-        CommandArgs::Reflect(args) => reflect(args).map(Command::Reflect),
+        CommandArgs::Reflect(args) => reflect(args).map(Box::new).map(Command::Reflect),
         CommandArgs::Controller(args) => controller::validate(args).map(Box::new).map(Command::Controller),
         CommandArgs::Ping(args) => ping::ping(args).map(Box::new).map(Command::Ping),
         CommandArgs::Doctor(args) => doctor(args).map(Command::Doctor),
+        CommandArgs::Compare(args) => compare::compare(args).map(Box::new).map(Command::Compare),
+        CommandArgs::Calibrate(args) => compare::calibrate(&args).map(Command::Calibrate),
     }
 }
 
@@ -242,6 +266,7 @@ fn agent(args: AgentArgs) -> Result<AgentConfig, ConfigError> {
         },
         duration_ns: common.duration_ns,
         user: common.user,
+        echo: common.echo,
         output: OutputConfig {
             samples,
             ..common.output
@@ -264,6 +289,7 @@ fn reflect(args: ReflectArgs) -> Result<ReflectConfig, ConfigError> {
         report_ns,
         duration_ns,
         user,
+        echo,
         output,
     } = port(args.port, false)?;
     let report = Duration::from_nanos(report_ns);
@@ -276,6 +302,7 @@ fn reflect(args: ReflectArgs) -> Result<ReflectConfig, ConfigError> {
         report,
         duration,
         user,
+        echo,
         output,
     })
 }
@@ -296,6 +323,7 @@ struct Common {
     report_ns: u64,
     duration_ns: Option<u64>,
     user: Option<String>,
+    echo: Option<Priority>,
     output: OutputConfig,
 }
 
@@ -331,16 +359,25 @@ fn port(args: PortArgs, probing: bool) -> Result<Common, ConfigError> {
             .duration
             .map(|duration| values::duration_ns("--duration", &duration))
             .transpose()?,
-        user: args.user,
+        user: args.user.map(values::user).transpose()?,
+        echo: match args.echo {
+            EchoArg::On => Some(Priority::Normal),
+            EchoArg::Realtime => Some(Priority::Realtime),
+            EchoArg::Off => None,
+        },
         output: OutputConfig {
-            format: match args.format {
-                FormatArg::Text => Format::Text,
-                FormatArg::Jsonl => Format::Jsonl,
-            },
+            format: format(args.format),
             output: args.output.filter(|path| path.as_os_str() != STANDARD_OUTPUT),
             samples: None,
         },
     })
+}
+
+fn format(format: FormatArg) -> Format {
+    match format {
+        FormatArg::Text => Format::Text,
+        FormatArg::Jsonl => Format::Jsonl,
+    }
 }
 
 fn choice(attach: AttachArg) -> Choice {

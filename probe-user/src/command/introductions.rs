@@ -1,15 +1,17 @@
 //! Who is who: asks peers for their identity, answers those who ask, and tells the agent what may be made of it.
 
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::{IpAddr, SocketAddr};
 
-use log::debug;
+use log::{debug, warn};
 
+use super::echo::EchoService;
 use crate::core::agent::Agent;
 use crate::engine::any::Engine;
 use crate::host::clock::{monotonic_ns, realtime_ns};
 use crate::identity::exchange::{AnswerLimit, Exchange};
-use crate::identity::{Identity, wire};
+use crate::identity::{EchoPorts, Identity, wire};
 
 /// The identities of this agent and of its peers.
 pub struct Introductions {
@@ -17,6 +19,10 @@ pub struct Introductions {
     test_port: u16,
     exchange: Exchange,
     limit: AnswerLimit,
+    /// How many of this agent's probes each peer says it has refused.
+    refused: BTreeMap<IpAddr, u64>,
+    /// Where processes answer IPv4 and IPv6 probes.
+    echo: [Option<EchoPorts>; 2],
 }
 
 impl Introductions {
@@ -28,7 +34,14 @@ impl Introductions {
             test_port,
             exchange: Exchange::default(),
             limit,
+            refused: BTreeMap::new(),
+            echo: [None; 2],
         }
+    }
+
+    /// Where processes answer from now on.
+    pub fn set_echo(&mut self, echo: &EchoService) {
+        self.echo = [echo.ports(false), echo.ports(true)];
     }
 
     /// Keeps what this agent says of itself up to date.
@@ -69,15 +82,35 @@ impl Introductions {
         }
     }
 
+    /// A peer tells how many of this host's probes it has refused so far.
+    fn tell_of_refusals(&mut self, peer: IpAddr, total: u64) {
+        // What it had refused before the first answer may have been another's.
+        let before = self.refused.insert(peer, total).unwrap_or(total);
+        if total > before {
+            let more = total - before;
+            warn!(
+                "{peer} has refused {more} probes of this host: they are more than it answers; see its --rate-source"
+            );
+        }
+    }
+
     /// Takes a packet that came to the control socket. Gives the peer that has just told who it is, and who that is.
     pub fn take(&mut self, packet: &[u8], from: SocketAddr, agent: &mut Agent) -> Option<(IpAddr, Identity)> {
-        let (nonce, identity) = wire::from_answer(packet)?;
+        let wire::Answer {
+            nonce,
+            identity,
+            refused,
+        } = wire::from_answer(packet)?;
         if from.port() != self.test_port {
             return None;
         }
         let peer = self.exchange.answered(nonce, monotonic_ns())?;
         agent.set_same_clock(peer, identity.clock == self.own.clock);
         agent.set_stateful(peer, identity.stateful);
+        if let Some(total) = refused {
+            agent.set_refused(peer, total);
+            self.tell_of_refusals(peer, total);
+        }
         debug!(
             "{peer} is {} ({}, {})",
             identity.name, identity.version, identity.receive
@@ -85,15 +118,27 @@ impl Introductions {
         Some((peer, identity))
     }
 
-    /// The answer to a question who this is; `None` if it is no such question, or there were too many. It came at
-    /// `receive_ns`, UTC.
-    pub fn answer(&mut self, packet: &[u8], receive_ns: u64, engine: &Engine, now_ns: u64) -> Option<Vec<u8>> {
+    /// The answer to a question who this is; `None` if it is no such question, or there were too many. It came from `from`
+    /// at `receive_ns`, UTC.
+    pub fn answer(
+        &mut self,
+        packet: &[u8],
+        from: IpAddr,
+        receive_ns: u64,
+        engine: &Engine,
+        now_ns: u64,
+    ) -> Option<Vec<u8>> {
         let arrival = wire::Arrival {
             receive_ns,
             transmit_ns: realtime_ns(),
             error: engine.error_estimate(),
         };
-        wire::answer(packet, &self.own, arrival).filter(|_| self.limit.allow(now_ns))
+        let own = Identity {
+            echo: self.echo[usize::from(from.is_ipv6())],
+            ..self.own.clone()
+        };
+        let refused = engine.refused(from.to_canonical());
+        wire::answer(packet, &own, refused, arrival).filter(|_| self.limit.allow(now_ns))
     }
 }
 

@@ -2,9 +2,12 @@
 
 mod agent;
 pub mod args;
+mod calibrate;
+pub mod compare;
 pub mod config;
 mod controller;
 mod doctor;
+mod echo;
 mod echo_peers;
 mod introductions;
 mod ping;
@@ -25,8 +28,8 @@ use self::responder::Responder;
 use crate::core::event::{Families, Family};
 use crate::engine::any::{Engine, Kind};
 use crate::engine::ebpf::{PortConfig, PortError};
-use crate::engine::sockets::PassedUp;
-use crate::host::clock::clock_identity;
+use crate::engine::sockets::{PassedUp, Sockets};
+use crate::host::clock::{ClockState, clock_identity};
 use crate::host::link::Netlink;
 use crate::host::preflight::{Facts, check};
 use crate::identity::Identity;
@@ -41,10 +44,12 @@ const LOOK_AFTER: Duration = Duration::from_millis(500);
 pub async fn run(command: Command) -> Result<()> {
     match command {
         Command::Agent(config) => agent::run(*config).await,
-        Command::Reflect(config) => reflect::run(config).await,
+        Command::Reflect(config) => reflect::run(*config).await,
         Command::Controller(config) => controller::run(*config).await,
         Command::Ping(config) => ping::run(*config).await,
         Command::Doctor(config) => doctor::run(config).await,
+        Command::Compare(config) => compare::run(*config).await,
+        Command::Calibrate(config) => calibrate::run(config).await,
     }
 }
 
@@ -78,22 +83,32 @@ fn families_of(addresses: &[IpAddr]) -> Families {
 
 /// What this agent says of itself.
 fn identity(name: &str, engine: &Engine, stateful: bool) -> Result<Identity> {
-    let clock = engine.clock();
+    let receive = engine.attachment().map(|(receive, _)| receive.to_string());
+    let egress = match engine.kind() {
+        Kind::Ebpf => "tc",
+        Kind::Socket => "socket",
+    };
+    identity_of(name, engine.clock(), receive, egress, stateful)
+}
+
+/// What whoever stamps so says of itself.
+fn identity_of(
+    name: &str,
+    clock: ClockState,
+    receive: Option<String>,
+    egress: &str,
+    stateful: bool,
+) -> Result<Identity> {
     Ok(Identity {
         name: name.to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        receive: engine
-            .attachment()
-            .map(|(receive, _)| receive.to_string())
-            .unwrap_or_default(),
-        egress: match engine.kind() {
-            Kind::Ebpf => "tc".to_owned(),
-            Kind::Socket => "socket".to_owned(),
-        },
+        receive: receive.unwrap_or_default(),
+        egress: egress.to_owned(),
         synchronised: clock.synchronised,
         error_ns: clock.error_ns,
         clock: clock_identity().context("cannot tell which clock this is")?,
         stateful,
+        echo: None,
     })
 }
 
@@ -118,8 +133,13 @@ async fn open(port: PortConfig, stamping: &StampingConfig) -> Result<Engine> {
 
 /// Waits for a packet that is not for the kernel programs, on either IP version's sockets. Cancel safe.
 async fn passed_up(engine: &Engine) -> PassedUp {
+    passed_up_to(|v6| engine.sockets(v6)).await
+}
+
+/// As [`passed_up`], for the `sockets` of each IP version.
+async fn passed_up_to<'a>(sockets: impl Fn(bool) -> Option<&'a Sockets>) -> PassedUp {
     let receive = async |v6| {
-        let Some(sockets) = engine.sockets(v6) else {
+        let Some(sockets) = sockets(v6) else {
             return std::future::pending().await;
         };
         loop {

@@ -15,6 +15,7 @@ use crate::engine::any::{Engine, Kind, Receive};
 use crate::engine::ebpf::PortEvent;
 use crate::engine::ebpf::plan::ReceiveMode;
 use crate::host::clock::{monotonic_ns, realtime_ns};
+use crate::host::privileges::Privileges;
 use crate::identity::Identity;
 use crate::output::results::{Context, Results, Sample};
 use crate::output::samples::Samples;
@@ -59,7 +60,12 @@ impl Reporter {
     }
 
     /// The programs are attached.
-    pub fn start<'a>(&mut self, subject: impl Into<Subject<'a>>, engine: &Engine) -> Result<(), OutputError> {
+    pub fn start<'a>(
+        &mut self,
+        subject: impl Into<Subject<'a>>,
+        engine: &Engine,
+        privileges: Privileges,
+    ) -> Result<(), OutputError> {
         let Subject {
             name,
             port: config,
@@ -96,6 +102,12 @@ impl Reporter {
             group_probes,
             interval_ns,
             timeout_ns,
+            allowed: engine.policy().prefixes().map(|prefix| prefix.to_string()).collect(),
+            rate: config.answering.rates.port,
+            rate_source: config.answering.rates.source,
+            rate_group: config.answering.rates.group,
+            user: privileges.user,
+            capabilities: privileges.capabilities,
             time: now(),
         }))
     }
@@ -287,7 +299,7 @@ fn now() -> Utc {
     Utc { unix_ns: realtime_ns() }
 }
 
-fn kernel_release() -> String {
+pub(super) fn kernel_release() -> String {
     nix::sys::utsname::uname()
         .map(|uname| uname.release().to_string_lossy().into_owned())
         .unwrap_or_default()

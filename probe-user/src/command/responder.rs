@@ -78,7 +78,7 @@ impl Responder {
             return;
         }
         if !self.reflector.is_authenticated()
-            && let Some(answer) = introductions.answer(&packet, arrival.receive_ns, engine, now_ns)
+            && let Some(answer) = introductions.answer(&packet, arrival.from.ip(), arrival.receive_ns, engine, now_ns)
         {
             let source = (!to.is_multicast()).then_some(to);
             match sockets.answer(&answer, arrival.from, source, 0) {

@@ -363,8 +363,10 @@ impl Brain {
     /// What follows from links that came or went.
     fn follow_links(&mut self, now_ns: u64) {
         for Change { link, now, .. } in self.topology.take_changes() {
-            self.is_stale = true;
             let Link { from, to } = link;
+            // One that came is of use only when it has been measured; but what leads to a switch is not flooded to.
+            let is_flooded = self.flood.is_of_hosts(from) || self.flood.is_of_hosts(to);
+            self.is_stale |= is_flooded || matches!(now, Presence::Stale | Presence::Down);
             match now {
                 Presence::Up => {
                     for end in [from, to] {
@@ -492,7 +494,7 @@ impl Brain {
         } else if self.hosts.get(destination).is_some() {
             self.towards(source, destination, at, frame, now_ns);
         } else if is_edge {
-            self.to_all_hosts(at, frame, now_ns);
+            self.reach_all_hosts(at, frame, now_ns);
         }
     }
 
@@ -558,7 +560,7 @@ impl Brain {
     }
 
     /// A frame to a host that nobody has heard of goes to all ports of hosts, past the links: it cannot go around.
-    fn to_all_hosts(&mut self, from: PortId, frame: &[u8], now_ns: u64) {
+    fn reach_all_hosts(&mut self, from: PortId, frame: &[u8], now_ns: u64) {
         if self.unknown_left == 0 {
             return;
         }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::core::topology::{Link, Role, Topology};
+use crate::core::topology::{Link, PortId, Role, Topology};
 use crate::openflow::flow::FlowMod;
 use crate::openflow::id::{Dpid, PortNumber};
 use crate::openflow::message::Message;
@@ -57,6 +57,13 @@ impl Flood {
     /// A switch is gone. It may keep its rules, but no other switch sends it anything.
     pub(super) fn switch_down(&mut self, dpid: Dpid) {
         self.switch_up(dpid);
+    }
+
+    /// Whether group frames go out by a port as one of hosts.
+    pub(super) fn is_of_hosts(&self, port: PortId) -> bool {
+        self.told
+            .get(&port.dpid)
+            .is_some_and(|told| told.hosts.contains(&port.port))
     }
 
     /// A barrier was answered. True if it was the last that was waited for.

@@ -64,6 +64,7 @@ pub(super) fn edges(views: &[LinkView]) -> impl Iterator<Item = Edge> + '_ {
         Some(Edge {
             link: view.link,
             delay_ns: view.weight_ns?,
+            error_ns: view.estimates.lldp_echo?.error_ns / 2,
         })
     })
 }

@@ -1,6 +1,6 @@
 //! The way between each two switches that are used or shown: the same links both ways.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::core::topology::{Graph, Hop, Path, Route, choose_route};
 use crate::openflow::id::Dpid;
@@ -35,6 +35,8 @@ pub(super) struct Routes {
     gain: f64,
     /// By the smaller datapath id first. `None` where there is no way, but one is wanted.
     routes: BTreeMap<(Dpid, Dpid), Option<Path>>,
+    /// Those that hosts use.
+    used: BTreeSet<(Dpid, Dpid)>,
 }
 
 impl Routes {
@@ -43,12 +45,14 @@ impl Routes {
         Self {
             gain,
             routes: BTreeMap::new(),
+            used: BTreeSet::new(),
         }
     }
 
     /// The hops from one switch to another; the way is kept from now on. `None` where there is none.
     pub(super) fn between(&mut self, graph: &Graph, from: Dpid, to: Dpid) -> Option<Vec<Hop>> {
         let (low, high) = (from.min(to), from.max(to));
+        self.used.insert((low, high));
         let route = self
             .routes
             .entry((low, high))
@@ -65,6 +69,9 @@ impl Routes {
                     self.routes.entry((*from, *to)).or_default();
                 }
             }
+        } else {
+            let used = &self.used;
+            self.routes.retain(|ends, _| used.contains(ends));
         }
         let mut changed = Vec::new();
         for ((from, to), present) in &mut self.routes {

@@ -4,8 +4,9 @@
 //!    not come back.
 //! 2. An answered probe is *in order* if every probe answered before it has a smaller counter and every probe answered
 //!    after it a larger one. It becomes an *anchor* once no probe is pending that could have overtaken it (all that
-//!    were sent before its reply was received are resolved), unless a lost one is so near that it may have crossed it:
-//!    as near as the network was seen to reorder lately.
+//!    were sent before its reply was received are resolved), unless a lost one may have crossed it: where the network
+//!    has lately let probes overtake one another, one that was sent within a round trip before or after, the longest
+//!    that was lately seen.
 //! 3. Between two anchors, the counters that no reply carried (less those whose samples were collected by nobody) were
 //!    lost backward; the other lost probes were lost forward. Should either number be negative, a lost probe has crossed
 //!    an anchor: the older anchor is given up, and the span grows until its numbers make sense; if they never do, nothing is claimed.
@@ -34,8 +35,8 @@ const JOINED_SPANS: usize = 16;
 /// Anchors in a row that contradict those before, after which the reflector is taken to have begun anew.
 const PATIENCE: u32 = 32;
 
-/// For how long the network is expected to reorder again as it did.
-const REORDERS_AGAIN_NS: u64 = 10_000_000_000;
+/// What the network did within this time it may do again.
+const LATELY_NS: u64 = 10_000_000_000;
 
 /// Counters of additional replies remembered. More at a time is a loop in the network, where no count is to be trusted.
 const COPIES: usize = 256;
@@ -75,8 +76,10 @@ pub(super) struct Direction {
     candidates: VecDeque<Mark>,
     /// The newest anchor.
     anchor: Option<Mark>,
-    /// How far apart two probes were sent of which the later one was the first to arrive, at most, and when it was.
-    reordering: Option<(u64, u64)>,
+    /// When a probe was last sent that another one overtook.
+    overtaken_ns: Option<u64>,
+    /// The longest time to a reply, and when its probe was sent.
+    longest: Option<(u64, u64)>,
     /// The reflector has counted to [`YOUNG`] since it began.
     mature: bool,
     copies: Vec<Duplicate>,
@@ -218,6 +221,7 @@ impl Direction {
             self.begin_anew();
         }
         let Some(counter) = probe.counter else { return };
+        self.note_delay(probe);
         let mut copies = self.copies.iter().filter(|copy| copy.slot == slot).peekable();
         if copies.peek().is_some() {
             // Which of its arrivals is out of place, the others cannot tell: it ends candidacies, and has none.
@@ -234,7 +238,7 @@ impl Direction {
         };
         if let Some(highest) = self.highest.filter(|highest| ahead(counter, highest.counter) <= 0) {
             if probe.sent_ns < highest.received_ns {
-                self.note_reordering(highest.sent_ns.abs_diff(probe.sent_ns), probe.sent_ns);
+                self.overtaken_ns = Some(probe.sent_ns);
                 self.end_candidacies(counter);
                 return;
             }
@@ -244,24 +248,23 @@ impl Direction {
         self.candidates.push_back(mark);
     }
 
-    fn note_reordering(&mut self, extent_ns: u64, at_ns: u64) {
-        let (longest_ns, _) = self.reordering(at_ns).unwrap_or_default();
-        self.reordering = Some((longest_ns.max(extent_ns), at_ns));
-    }
-
-    fn reordering(&self, at_ns: u64) -> Option<(u64, u64)> {
-        self.reordering
-            .filter(|(_, seen_ns)| at_ns.abs_diff(*seen_ns) <= REORDERS_AGAIN_NS)
+    fn note_delay(&mut self, probe: &Probe) {
+        let elapsed_ns = probe.received_ns.saturating_sub(probe.sent_ns);
+        let is_longer = |(longest_ns, at_ns)| longest_ns < elapsed_ns || !is_lately(at_ns, probe.sent_ns);
+        if self.longest.is_none_or(is_longer) {
+            self.longest = Some((elapsed_ns, probe.sent_ns));
+        }
     }
 
     /// Whether a probe without a reply was sent so near that it may have arrived on the other side of `mark`.
     fn may_be_crossed(&self, mark: Mark, history: &History) -> bool {
-        let Some((extent_ns, _)) = self.reordering(mark.sent_ns) else {
+        let reorders = self.overtaken_ns.is_some_and(|at_ns| is_lately(at_ns, mark.sent_ns));
+        let Some((longest_ns, _)) = self.longest.filter(|_| reorders) else {
             return false;
         };
         let near = |slot: &u64| {
             let probe = history.get(*slot);
-            probe.is_some_and(|probe| probe.sent_ns.abs_diff(mark.sent_ns) <= extent_ns)
+            probe.is_some_and(|probe| probe.sent_ns.abs_diff(mark.sent_ns) <= longest_ns)
         };
         let is_silent = |slot: u64| history.get(slot).is_some_and(Probe::is_silent);
         (mark.slot + 1..).take_while(near).any(is_silent) || (0..mark.slot).rev().take_while(near).any(is_silent)
@@ -359,6 +362,10 @@ impl Direction {
             }
         }
     }
+}
+
+fn is_lately(at_ns: u64, now_ns: u64) -> bool {
+    at_ns.abs_diff(now_ns) <= LATELY_NS
 }
 
 fn is_lost(history: &History, slot: u64) -> bool {

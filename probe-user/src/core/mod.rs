@@ -3,6 +3,7 @@
 
 pub mod agent;
 pub mod clock_fit;
+pub mod compare;
 mod direction;
 pub mod distribution;
 pub mod echo;

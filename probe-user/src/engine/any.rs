@@ -46,7 +46,7 @@ impl fmt::Display for Receive {
 /// An interface under measurement.
 pub enum Engine {
     /// By kernel programs, which write samples to the ring.
-    Ebpf(Box<ebpf::Port>, Ring),
+    Ebpf(Box<ebpf::Port>, Box<Ring>),
     /// By sockets.
     Socket(Box<socket::Port>),
 }
@@ -60,7 +60,7 @@ impl Engine {
         match kind {
             Kind::Ebpf => {
                 let (port, ring) = ebpf::Port::open(config).await?;
-                Ok(Self::Ebpf(Box::new(port), ring))
+                Ok(Self::Ebpf(Box::new(port), Box::new(ring)))
             }
             Kind::Socket => Ok(Self::Socket(Box::new(socket::Port::open(config, key).await?))),
         }
@@ -164,6 +164,14 @@ impl Engine {
                 ring.drain(|sample| each(&reply(sample, own_error_ns)));
             }
             Self::Socket(port) => port.drain(each),
+        }
+    }
+
+    /// Probes of `source` that a limit has refused, as far as the engine knows.
+    pub fn refused(&self, source: IpAddr) -> Option<u64> {
+        match self {
+            Self::Ebpf(port, _) => port.refused(source).ok(),
+            Self::Socket(_) => None,
         }
     }
 

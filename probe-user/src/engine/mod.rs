@@ -1,6 +1,7 @@
 //! How stamps are obtained.
 
 pub mod any;
+pub mod compare;
 pub mod ebpf;
 pub mod echo;
 pub mod ping;

@@ -11,7 +11,7 @@ use super::socket::stamped::{Leaving, Received};
 use super::socket::watched::WatchedSocket;
 
 /// TTL and hop limit of unicast probes, as of replies.
-const UNICAST_TTL: u32 = 255;
+pub(super) const UNICAST_TTL: u32 = 255;
 
 /// TTL and hop limit of numbers to the older agents.
 const ECHO_TTL: u32 = 64;
@@ -169,6 +169,17 @@ impl Sockets {
             tos,
         };
         self.test.send_leaving(packet, to, leaving)
+    }
+
+    /// The sending socket once more, for a thread of its own.
+    ///
+    /// # Errors
+    /// The kernel's, or that the socket numbers the stamps of what it sends: two who send would confuse them.
+    pub fn clone_sender(&self) -> io::Result<Socket> {
+        match &self.sender {
+            Sender::Deaf(socket) => socket.try_clone(),
+            Sender::Stamping(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
     }
 
     /// `to`, reached through this interface.

@@ -6,4 +6,5 @@ pub mod clock;
 pub mod identity;
 pub mod link;
 pub mod preflight;
+pub mod privileges;
 pub mod wall;

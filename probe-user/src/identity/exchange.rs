@@ -5,7 +5,10 @@ use std::net::IpAddr;
 
 const RETRY_NS: u64 = 1_000_000_000;
 const RETRIES: u32 = 5;
-const REFRESH_NS: u64 = 60_000_000_000;
+/// Between two answers of one peer: they also tell what it has refused.
+const REFRESH_NS: u64 = 10_000_000_000;
+/// Between two questions to a peer that has not answered so far: it may be no kstamp.
+const PATIENCE_NS: u64 = 60_000_000_000;
 
 /// The questions that are due.
 #[derive(Debug, Default)]
@@ -58,7 +61,7 @@ impl Exchange {
         let wait_ns = if asked.unanswered < RETRIES {
             RETRY_NS
         } else {
-            REFRESH_NS
+            PATIENCE_NS
         };
         asked.next_ns = now_ns + wait_ns;
         Some(peer)
@@ -128,8 +131,8 @@ mod tests {
         assert_eq!(exchange.poll(0, 77), Some(peer(6)));
         assert_eq!(exchange.answered(77, S / 2), Some(peer(6)));
         assert_eq!(exchange.answered(77, S / 2), None, "one answer to one question");
-        assert_eq!(exchange.poll(59 * S, 78), None);
-        assert_eq!(exchange.poll(61 * S, 78), Some(peer(6)));
+        assert_eq!(exchange.poll(10 * S, 78), None);
+        assert_eq!(exchange.poll(11 * S, 78), Some(peer(6)));
     }
 
     #[test]

@@ -27,4 +27,16 @@ pub struct Identity {
     pub clock: u64,
     /// Whether its reflector counts replies per session.
     pub stateful: bool,
+    /// Where its processes answer the probes of `kstamp compare`; absent if they do not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub echo: Option<EchoPorts>,
+}
+
+/// UDP ports on which processes answer, those of the IP version in which they are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EchoPorts {
+    /// Of the method `userspace`.
+    pub userspace: u16,
+    /// Of the method `socket`.
+    pub socket: u16,
 }

@@ -1,6 +1,8 @@
 //! The identity TLV (RFC 8972 §4): a private type, an enterprise number, then the identity as JSON, padded with spaces
 //! so that an answer is as long as its question.
 
+use serde::{Deserialize, Serialize};
+
 use probe_common::ntp::{ErrorEstimate, NtpTime};
 use probe_common::stamp::{self, BASE_LEN, ReplyFields};
 use probe_common::tlv::HEADER_LEN;
@@ -19,6 +21,27 @@ pub const PACKET_LEN: usize = BASE_LEN + HEADER_LEN + ENTERPRISE_LEN + TEXT_LEN;
 
 /// Longest agent name; with it, any identity fits.
 pub const MAX_NAME_LEN: usize = 64;
+
+/// What an answer tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// What the question carried.
+    pub nonce: u64,
+    /// Who answers.
+    pub identity: Identity,
+    /// How many of the asker's probes its limits have refused; `None` of an agent that does not tell. It may start again
+    /// at 0.
+    pub refused: Option<u64>,
+}
+
+/// The text in a question or an answer.
+#[derive(Debug, Serialize, Deserialize)]
+struct Text {
+    #[serde(flatten)]
+    identity: Identity,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    refused: Option<u64>,
+}
 
 /// When a question arrived and what else its answer must tell.
 #[derive(Debug, Clone, Copy)]
@@ -39,12 +62,13 @@ pub fn question(own: &Identity, error: ErrorEstimate, nonce: u64) -> Option<Vec<
     packet.extend([UNRECOGNISED, TYPE]);
     packet.extend(((ENTERPRISE_LEN + TEXT_LEN) as u16).to_be_bytes());
     packet.extend(ENTERPRISE.to_be_bytes());
-    packet.extend(text(own)?);
+    packet.extend(text(own, None)?);
     Some(packet)
 }
 
-/// The answer to `question`, exactly as long; `None` if it is not a question of this kind.
-pub fn answer(question: &[u8], own: &Identity, arrival: Arrival) -> Option<Vec<u8>> {
+/// The answer to `question`, exactly as long; `None` if it is not a question of this kind. `refused` of the asker's probes
+/// were refused here, if that is known.
+pub fn answer(question: &[u8], own: &Identity, refused: Option<u64>, arrival: Arrival) -> Option<Vec<u8>> {
     if question.len() != PACKET_LEN {
         return None;
     }
@@ -59,19 +83,23 @@ pub fn answer(question: &[u8], own: &Identity, arrival: Arrival) -> Option<Vec<u
     };
     stamp::into_reply(&mut packet, &fields);
     packet[BASE_LEN] &= !UNRECOGNISED;
-    packet[BASE_LEN + HEADER_LEN + ENTERPRISE_LEN..].copy_from_slice(&text(own)?);
+    packet[BASE_LEN + HEADER_LEN + ENTERPRISE_LEN..].copy_from_slice(&text(own, refused)?);
     Some(packet)
 }
 
-/// The identity in an answer, and the nonce of the question that it answers; `None` if this is no answer, or the
-/// reflector did not understand the question.
-pub fn from_answer(packet: &[u8]) -> Option<(u64, Identity)> {
+/// What an answer tells; `None` if this is no answer, or the reflector did not understand the question.
+pub fn from_answer(packet: &[u8]) -> Option<Answer> {
     let flags = packet.get(BASE_LEN)?;
     let nonce = packet.get(stamp::SENDER_TIMESTAMP..)?.first_chunk()?;
     if flags & UNRECOGNISED != 0 {
         None
     } else {
-        Some((u64::from_be_bytes(*nonce), identity(packet)?))
+        let Text { identity, refused } = text_of(packet)?;
+        Some(Answer {
+            nonce: u64::from_be_bytes(*nonce),
+            identity,
+            refused,
+        })
     }
 }
 
@@ -81,11 +109,11 @@ fn from_question(packet: &[u8]) -> Option<Identity> {
     if flags & UNRECOGNISED == 0 {
         None
     } else {
-        identity(packet)
+        text_of(packet).map(|text| text.identity)
     }
 }
 
-fn identity(packet: &[u8]) -> Option<Identity> {
+fn text_of(packet: &[u8]) -> Option<Text> {
     let tlv = packet.get(BASE_LEN..)?;
     let (header, value) = tlv.split_first_chunk::<HEADER_LEN>()?;
     let length = usize::from(u16::from_be_bytes([header[2], header[3]]));
@@ -93,15 +121,17 @@ fn identity(packet: &[u8]) -> Option<Identity> {
     if header[1] != TYPE || u32::from_be_bytes(*enterprise) != ENTERPRISE {
         return None;
     }
-    let identity: Identity = serde_json::from_slice(text).ok()?;
+    let text: Text = serde_json::from_slice(text).ok()?;
+    let identity = &text.identity;
     // All of it is shown to people, on terminals.
     let texts = [&identity.name, &identity.version, &identity.receive, &identity.egress];
     let is_plain = |text: &&String| text.len() <= MAX_NAME_LEN && !text.chars().any(char::is_control);
-    texts.iter().all(is_plain).then_some(identity)
+    texts.iter().all(is_plain).then_some(text)
 }
 
-fn text(identity: &Identity) -> Option<[u8; TEXT_LEN]> {
-    let json = serde_json::to_vec(identity).ok()?;
+fn text(identity: &Identity, refused: Option<u64>) -> Option<[u8; TEXT_LEN]> {
+    let identity = identity.clone();
+    let json = serde_json::to_vec(&Text { identity, refused }).ok()?;
     let mut text = [b' '; TEXT_LEN];
     text.get_mut(..json.len())?.copy_from_slice(&json);
     Some(text)
@@ -112,6 +142,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::identity::EchoPorts;
 
     fn identity(name: &str) -> Identity {
         Identity {
@@ -123,6 +154,10 @@ mod tests {
             error_ns: u64::MAX,
             clock: u64::MAX,
             stateful: true,
+            echo: Some(EchoPorts {
+                userspace: u16::MAX,
+                socket: u16::MAX,
+            }),
         }
     }
 
@@ -141,9 +176,14 @@ mod tests {
         assert_eq!(question.len(), PACKET_LEN);
         assert_eq!(from_question(&question), Some(asking));
         assert_eq!(from_answer(&question), None);
-        let answer = answer(&question, &asked, arrival()).unwrap();
+        let answer = answer(&question, &asked, Some(1_234), arrival()).unwrap();
         assert_eq!(answer.len(), question.len(), "no amplification");
-        assert_eq!(from_answer(&answer), Some((5, asked)));
+        let expected = Answer {
+            nonce: 5,
+            identity: asked,
+            refused: Some(1_234),
+        };
+        assert_eq!(from_answer(&answer), Some(expected));
         assert_eq!(from_question(&answer), None, "an answer is never answered");
         assert_eq!(
             answer[4..12],
@@ -158,9 +198,18 @@ mod tests {
     #[test]
     fn the_longest_name_fits_and_a_longer_one_is_refused() {
         let longest = "\u{201c}".repeat(MAX_NAME_LEN / 3);
-        assert!(question(&identity(&longest), ErrorEstimate(1), 0).is_some());
+        let longest_question = question(&identity(&longest), ErrorEstimate(1), 0).unwrap();
+        assert!(answer(&longest_question, &identity(&longest), Some(u64::MAX), arrival()).is_some());
         let question = question(&identity(&"n".repeat(MAX_NAME_LEN + 1)), ErrorEstimate(1), 0).unwrap();
         assert_eq!(from_question(&question), None);
+    }
+
+    #[test]
+    fn an_agent_that_does_not_tell_what_it_refused_is_understood() {
+        let question = question(&identity("agent1"), ErrorEstimate(1), 5).unwrap();
+        let answered = answer(&question, &identity("agent2"), None, arrival()).unwrap();
+        let answered = from_answer(&answered).unwrap();
+        assert_eq!((answered.identity.name.as_str(), answered.refused), ("agent2", None));
     }
 
     #[test]
@@ -196,11 +245,15 @@ mod tests {
         for at in [BASE_LEN + 1, BASE_LEN + 2, BASE_LEN + 4, BASE_LEN + 8] {
             let mut other = good.clone();
             other[at] ^= 0x55;
-            assert_eq!(answer(&other, &identity("agent2"), arrival()), None, "byte {at}");
+            assert_eq!(
+                answer(&other, &identity("agent2"), Some(0), arrival()),
+                None,
+                "byte {at}"
+            );
         }
         for len in 0..good.len() {
             assert_eq!(
-                answer(&good[..len], &identity("agent2"), arrival()),
+                answer(&good[..len], &identity("agent2"), Some(0), arrival()),
                 None,
                 "{len} bytes"
             );
@@ -210,7 +263,7 @@ mod tests {
     proptest! {
         #[test]
         fn garbage_is_never_answered(bytes in prop::collection::vec(any::<u8>(), 0..700)) {
-            prop_assert_eq!(answer(&bytes, &identity("agent2"), arrival()), None);
+            prop_assert_eq!(answer(&bytes, &identity("agent2"), Some(0), arrival()), None);
             prop_assert_eq!(from_answer(&bytes), None);
         }
     }

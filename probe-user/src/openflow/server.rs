@@ -4,6 +4,7 @@
 //! hears [`Event`]s and gives [`Command`]s.
 
 mod accept;
+mod arrival;
 mod bucket;
 mod config;
 mod connection;

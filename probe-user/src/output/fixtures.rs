@@ -51,6 +51,12 @@ pub(super) fn start() -> Start {
         group_probes: true,
         interval_ns: Some(500_000_000),
         timeout_ns: Some(2_000_000_000),
+        allowed: vec!["10.1.1.0/24".to_owned(), "fe80::/64".to_owned()],
+        rate: 1_000_000,
+        rate_source: 50_000,
+        rate_group: 20_000,
+        user: "root".to_owned(),
+        capabilities: vec!["CAP_NET_ADMIN".to_owned()],
         time: time(),
     }
 }
@@ -258,6 +264,7 @@ fn results(report: &Report, peer_name: Option<&str>) -> Results {
         error_ns: 1_200_000,
         clock: 1,
         stateful: true,
+        echo: None,
     };
     Results::new(
         report,

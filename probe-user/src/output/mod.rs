@@ -4,6 +4,7 @@ mod fields;
 #[cfg(test)]
 mod fixtures;
 
+pub mod compare;
 pub mod controller;
 pub mod jsonl;
 pub mod model;

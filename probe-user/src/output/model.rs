@@ -17,6 +17,7 @@ use crate::host::clock::ClockState;
 
 /// What is reported while an agent or a reflector runs, in this order: one start, any number of others, one end.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, and a start only once")]
 pub enum Event {
     /// The programs are attached.
     Start(Start),
@@ -167,6 +168,18 @@ pub struct Start {
     pub interval_ns: Option<u64>,
     /// Time after which a probe is lost; `None` of a reflector.
     pub timeout_ns: Option<u64>,
+    /// Prefixes whose sources are answered.
+    pub allowed: Vec<String>,
+    /// Most answers a second to all sources together; 0 for no limit.
+    pub rate: u32,
+    /// Most answers a second to each source; 0 for no limit.
+    pub rate_source: u32,
+    /// Most answers a second to each source that probes a group; 0 for no limit.
+    pub rate_group: u32,
+    /// Who runs it.
+    pub user: String,
+    /// Capabilities that it has kept.
+    pub capabilities: Vec<String>,
     /// When it started.
     pub time: Utc,
 }

@@ -2,16 +2,15 @@
 
 mod counters;
 mod header;
-mod layout;
+pub(super) mod layout;
 mod notes;
 mod silence;
 mod summary;
 mod table;
-mod wrap;
+pub(super) mod wrap;
 
 use std::fmt;
 use std::io::{self, Write};
-use std::net::IpAddr;
 
 use super::Exporter;
 use super::model::{
@@ -79,11 +78,11 @@ fn mode_in_words(mode: AttachMode) -> &'static str {
     }
 }
 
-/// Some addresses in words; the first few if they are many.
-fn list(addresses: &[IpAddr]) -> String {
+/// Some addresses or prefixes in words; the first few if they are many.
+fn list<T: ToString>(items: &[T]) -> String {
     const SHOWN: usize = 8;
-    let shown: Vec<String> = addresses.iter().take(SHOWN).map(IpAddr::to_string).collect();
-    match addresses.len() - shown.len() {
+    let shown: Vec<String> = items.iter().take(SHOWN).map(ToString::to_string).collect();
+    match items.len() - shown.len() {
         0 => shown.join(", "),
         more => format!("{} and {more} more", shown.join(", ")),
     }

@@ -5,9 +5,12 @@
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
 mod collect;
+mod echo;
 mod egress;
 mod mutation;
 mod packet;
+mod padded;
+mod policy;
 mod reflect;
 mod refuse;
 mod rig;

@@ -1,12 +1,14 @@
 //! Valid packets, mutated where it hurts: etherparse decides what each deserves, and the programs must agree.
 //!
-//! `KSTAMP_SEED=…` repeats a run.
+//! Each program is tried for some seconds; `KSTAMP_PACKETS=5000000` has each get as many packets (ten million in all take half
+//! a minute with `--release`), and `KSTAMP_SEED=…` repeats a run.
 
 use std::net::{IpAddr, Ipv6Addr};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use etherparse::{Ethernet2HeaderSlice, Ipv4HeaderSlice, Ipv6HeaderSlice, UdpHeader, UdpHeaderSlice};
-use probe_common::abi::{Address, COUNTER_NAMES, Counter, InFlight, InFlightKey};
+use probe_common::abi::{Address, InFlight, InFlightKey};
 use probe_common::frame;
 
 use crate::packet::{
@@ -16,124 +18,193 @@ use crate::packet::{
 };
 use crate::rig::{Program, RECEIVERS, Rig, Verdict};
 
-/// How many packets each program gets; `KSTAMP_PACKETS` says otherwise, where processors are emulated.
-const PACKETS: usize = 10_000;
+/// What is tried of each seed that has found something once.
+const KEPT_PACKETS: usize = 2_000;
+/// Seeds that have found something, or were near it.
+const KEPT_SEEDS: [u64; 3] = [1, 0x9e37_79b9_7f4a_7c15, 1_795_255_838_000_000_001];
+/// How long each program is tried with a new seed, unless `KSTAMP_PACKETS` says how many packets there are to be.
+const TIME: Duration = Duration::from_secs(8);
+/// Fewer would leave a kind of packet out.
+const LEAST_PACKETS: usize = 5_000;
+/// Packets after which the counters are added up. `KSTAMP_EACH` has it done after each, to find out which was wrong.
+const BATCH: usize = 500;
 
-/// Base probe length in a UDP header.
-const BASE_UDP: u16 = 52;
+/// Prefixes of [`Rig::new`].
+fn is_allowed(source: IpAddr) -> bool {
+    match source {
+        IpAddr::V4(v4) => v4.octets()[..2] == [10, 1],
+        IpAddr::V6(v6) => v6.segments()[..4] == [0xfd00, 0, 0, 1] || v6.segments()[..4] == [0xfe80, 0, 0, 0],
+    }
+}
 
 #[test]
 fn mutated_packets_get_what_they_deserve() {
-    let seed = std::env::var("KSTAMP_SEED").ok().map_or_else(
-        || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64 | 1,
-        |text| text.parse().unwrap(),
-    );
+    let variable = |name| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
+    let seed = variable("KSTAMP_SEED")
+        .unwrap_or_else(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64 | 1);
+    let packets = variable("KSTAMP_PACKETS").map(|packets| packets as usize);
     println!("KSTAMP_SEED={seed}");
-    let packets = std::env::var("KSTAMP_PACKETS").map_or(PACKETS, |text| text.parse().unwrap());
-    let mut random = Random(seed);
-    for hook in RECEIVERS {
-        let Some(mut rig) = rig() else { return };
-        let mut tally = Tally::default();
-        for _ in 0..packets {
-            let mut frame = random.of(&bases());
-            for _ in 0..random.below(4) {
-                mutate(&mut frame, &mut random);
-            }
-            if random.below(3) > 0 {
-                mend(&mut frame);
-            }
-            check(&mut rig, hook, &frame, &mut tally);
+    // Side by side: each program has maps of its own.
+    thread::scope(|scope| {
+        for hook in RECEIVERS {
+            scope.spawn(move || {
+                for kept in KEPT_SEEDS {
+                    try_out(hook, kept, |tried| {
+                        tried < packets.unwrap_or(KEPT_PACKETS).min(KEPT_PACKETS)
+                    });
+                }
+                let start = Instant::now();
+                let tally = try_out(hook, seed, |tried| match packets {
+                    Some(packets) => tried < packets,
+                    None => tried < LEAST_PACKETS || start.elapsed() < TIME,
+                });
+                let Some(tally) = tally else { return };
+                println!("{hook:?}: {} packets in {:?}: {tally:?}", tally.all(), start.elapsed());
+                let kinds = [
+                    tally.reflected,
+                    tally.echoed,
+                    tally.collected,
+                    tally.not_allowed,
+                    tally.refused,
+                    tally.bystanders,
+                ];
+                assert!(
+                    kinds.iter().all(|&kind| kind > tally.all() as u64 / 200),
+                    "the mutations leave a kind of packet out: {tally:?}"
+                );
+            });
         }
-        println!("{hook:?}: {tally:?}");
-        assert_eq!(
-            tally.reflected + tally.collected + tally.refused + tally.bystanders + tally.not_run,
-            packets
-        );
-        let least = tally
-            .reflected
-            .min(tally.collected)
-            .min(tally.refused)
-            .min(tally.bystanders);
-        assert!(least > packets / 50, "the mutations leave a kind of packet out");
-        assert_eq!(rig.samples().len(), tally.collected);
+    });
+}
+
+/// Runs mutated packets while `go_on` says so, given how many there were; `None` without permission.
+fn try_out(hook: Program, seed: u64, go_on: impl Fn(usize) -> bool) -> Option<Tally> {
+    let batch = if std::env::var_os("KSTAMP_EACH").is_some() {
+        1
+    } else {
+        BATCH
+    };
+    let mut random = Random(seed);
+    let mut rig = rig()?;
+    let bases = bases();
+    let (mut tally, mut added_up) = (Tally::default(), Tally::default());
+    let mut tried = 0;
+    while go_on(tried) {
+        let mut frame = random.of(&bases);
+        for _ in 0..random.below(4) {
+            mutate(&mut frame, &mut random);
+        }
+        if random.below(3) > 0 {
+            mend(&mut frame);
+        }
+        check(&mut rig, hook, &frame, &mut tally);
+        tried += 1;
+        if tried % batch == 0 || !go_on(tried) {
+            add_up(&mut rig, &tally, &added_up, seed);
+            added_up = tally.clone();
+        }
+    }
+    assert_eq!(tally.all(), tried);
+    Some(tally)
+}
+
+/// What came of the packets.
+#[derive(Debug, Default, Clone)]
+struct Tally {
+    reflected: u64,
+    padded: u64,
+    echoed: u64,
+    collected: u64,
+    not_allowed: u64,
+    refused: u64,
+    bystanders: u64,
+    not_run: u64,
+}
+
+impl Tally {
+    fn all(&self) -> usize {
+        let all = self.reflected + self.echoed + self.collected + self.not_allowed + self.refused;
+        (all + self.bystanders + self.not_run) as usize
     }
 }
 
-#[derive(Debug, Default)]
-struct Tally {
-    reflected: usize,
-    collected: usize,
-    refused: usize,
-    bystanders: usize,
-    not_run: usize,
+/// The counters have counted exactly what was fed in since `before`, each packet once.
+fn add_up(rig: &mut Rig, now: &Tally, before: &Tally, seed: u64) {
+    let (mut reflected, mut padded, mut echoed, mut collected, mut not_allowed, mut refused) = (0, 0, 0, 0, 0, 0);
+    for (name, count) in rig.counted() {
+        match name {
+            "reflected" | "reflected_group" => reflected += count,
+            "padded" => padded += count,
+            "echoed" | "echoed_group" => echoed += count,
+            "collected" => collected += count,
+            "not_allowed" => not_allowed += count,
+            "session_started" | "source_started" => {}
+            _ => refused += count,
+        }
+    }
+    let expected = [
+        now.reflected - before.reflected,
+        now.padded - before.padded,
+        now.echoed - before.echoed,
+        now.collected - before.collected,
+        now.not_allowed - before.not_allowed,
+        now.refused - before.refused,
+    ];
+    let counted = [reflected, padded, echoed, collected, not_allowed, refused];
+    assert_eq!(counted, expected, "again with KSTAMP_SEED={seed} KSTAMP_EACH=1");
+    assert_eq!(rig.samples().len() as u64, now.collected - before.collected);
 }
 
 fn check(rig: &mut Rig, hook: Program, frame: &[u8], tally: &mut Tally) {
-    let Ok(outcome) = rig.try_run(hook, frame) else {
+    let Ok((verdict, out)) = rig.verdict(hook, frame) else {
         tally.not_run += 1;
         return;
     };
-    let what = || format!("{hook:?} {:?} {:?} on {frame:02x?}", outcome.verdict, outcome.counted);
-    let beside = COUNTER_NAMES[Counter::SessionStarted as usize];
-    let outcomes: u64 = outcome
-        .counted
-        .iter()
-        .filter(|(name, _)| *name != beside)
-        .map(|(_, count)| count)
-        .sum();
-    let concerned = concerns(frame);
-    assert_eq!(outcomes, u64::from(concerned), "{}", what());
+    let what = || format!("{hook:?} {verdict:?} on {frame:02x?}");
+    let deserved = deserves(frame);
     assert_eq!(
-        outcome.verdict == Verdict::Transmit,
-        deserves_a_reply(frame),
-        "{}",
+        verdict == Verdict::Transmit,
+        deserved.is_some(),
+        "{deserved:?} {}",
         what()
     );
-    let names: Vec<_> = outcome.counted.iter().map(|(name, _)| *name).collect();
-    match outcome.verdict {
-        Verdict::Transmit => {
-            assert!(
-                matches!(
-                    names[..],
-                    ["reflected" | "reflected_group"] | ["reflected" | "reflected_group", "session_started"]
-                ),
-                "{}",
-                what()
-            );
-            assert_eq!(
-                outcome.frame.len(),
-                frame.len(),
-                "a reply is as long as its request: {}",
-                what()
-            );
-            assert_answers(frame, &outcome.frame);
-            tally.reflected += 1;
+    match (verdict, deserved) {
+        (Verdict::Transmit, Some(kind)) => {
+            assert_eq!(out.len(), frame.len(), "a reply is as long as its request: {}", what());
+            assert_answers(frame, &out, kind);
+            match kind {
+                Kind::Number => tally.echoed += 1,
+                Kind::Base => tally.reflected += 1,
+                Kind::Padded => {
+                    tally.reflected += 1;
+                    tally.padded += 1;
+                }
+            }
         }
-        Verdict::Consume => {
-            assert_eq!(names, ["collected"], "{}", what());
-            assert_eq!(outcome.frame, frame, "{}", what());
+        (Verdict::Consume, _) if is_to_test_port(frame) => {
+            assert!(is_ours_but_from_outside(frame), "{}", what());
+            assert_eq!(out, frame, "{}", what());
+            tally.not_allowed += 1;
+        }
+        (Verdict::Consume, _) => {
+            assert!(concerns(frame), "{}", what());
+            assert_eq!(out, frame, "{}", what());
             tally.collected += 1;
         }
-        Verdict::Pass => {
-            assert!(
-                !names
-                    .iter()
-                    .any(|name| name.starts_with("reflected") || *name == "collected"),
-                "{}",
-                what()
-            );
-            assert_eq!(outcome.frame, frame, "{}", what());
-            if concerned {
-                tally.refused += 1
+        (_, _) => {
+            assert_eq!(out, frame, "{}", what());
+            if concerns(frame) {
+                tally.refused += 1;
             } else {
-                tally.bystanders += 1
+                tally.bystanders += 1;
             }
         }
     }
 }
 
-/// The reply goes back where the request came from, from an own unicast address, with right checksums.
-fn assert_answers(request: &[u8], reply: &[u8]) {
+/// The reply goes back where the request came from, from an own unicast address, with right checksums and nothing in it
+/// that the request had not.
+fn assert_answers(request: &[u8], reply: &[u8], kind: Kind) {
     let (asked, answered) = (Read::of(request).unwrap(), Read::of(reply).unwrap());
     assert_eq!(answered.macs, (OWN_MAC, asked.macs.0));
     assert_eq!(answered.destination, asked.source);
@@ -141,7 +212,20 @@ fn assert_answers(request: &[u8], reply: &[u8]) {
     assert!(asked.destination.is_multicast() || answered.source == asked.destination);
     assert_eq!(answered.udp.destination_port, asked.udp.source_port);
     assert_eq!(answered.udp.source_port, TEST_PORT);
+    assert_eq!(answered.ttl, 255);
     assert!(answered.ip_checksum_is_right && answered.udp_checksum() == Some(answered.udp.checksum));
+    let (mut behind_asked, behind_answered) = match kind {
+        Kind::Number => (asked.payload.clone(), &answered.payload[..]),
+        Kind::Base | Kind::Padded => (asked.payload[44..].to_vec(), &answered.payload[44..]),
+    };
+    if kind == Kind::Padded {
+        // Flag U is cleared.
+        behind_asked[0] = 0;
+    }
+    assert_eq!(behind_asked, behind_answered);
+    if kind != Kind::Number {
+        assert_eq!(asked.payload[..14], answered.payload[24..38], "the sender's fields");
+    }
 }
 
 /// Whether a packet is a probe or a reply by its ports, as the parser under test sees it on the host; whatever
@@ -162,34 +246,86 @@ fn concerns(packet: &[u8]) -> bool {
     ours
 }
 
-/// RFC 8762 and the design's rules for the kernel reflector, by etherparse alone.
-fn deserves_a_reply(frame: &[u8]) -> bool {
-    let Some(read) = Read::of(frame) else { return false };
+fn is_to_test_port(packet: &[u8]) -> bool {
+    frame::udp(packet).is_some_and(|udp| udp.destination_port == TEST_PORT)
+}
+
+/// Whether a packet is for this host, though its source is outside the prefixes; by the bytes where addresses are.
+fn is_ours_but_from_outside(frame: &[u8]) -> bool {
+    let v4 = |at: usize| IpAddr::from(<[u8; 4]>::try_from(&frame[at..at + 4]).unwrap());
+    let v6 = |at: usize| IpAddr::from(<[u8; 16]>::try_from(&frame[at..at + 16]).unwrap());
+    let (source, destination) = match frame[12..14] {
+        [0x08, 0x00] => (v4(26), v4(30)),
+        [0x86, 0xdd] => (v6(22), v6(38)),
+        _ => return false,
+    };
+    is_meant(destination, &frame[..6]) && !is_allowed(source)
+}
+
+fn is_meant(destination: IpAddr, mac: &[u8]) -> bool {
     let own: [IpAddr; 4] = [OWN_V4.into(), SECOND_V4.into(), OWN_V6.into(), OWN_LINK_LOCAL.into()];
     let groups: [IpAddr; 2] = [GROUP_V4.into(), GROUP_V6.into()];
-    let meant = groups.contains(&read.destination) || (own.contains(&read.destination) && read.macs.1 == OWN_MAC);
+    groups.contains(&destination) || (own.contains(&destination) && mac == OWN_MAC)
+}
+
+/// What a packet is that the programs answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Base,
+    Padded,
+    Number,
+}
+
+impl Kind {
+    /// By the payload alone.
+    fn of(payload: &[u8]) -> Option<Self> {
+        match payload.len() {
+            44 => Some(Self::Base),
+            1..=20 if payload.iter().all(u8::is_ascii_digit) => Some(Self::Number),
+            45.. => {
+                let padding = &payload[44..];
+                let is_tlv = match *padding {
+                    [0 | 0x80, 1, high, low, ..] => usize::from(u16::from_be_bytes([high, low])) + 4 == padding.len(),
+                    _ => false,
+                };
+                (is_tlv || padding.iter().all(|&byte| byte == 0)).then_some(Self::Padded)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// RFC 8762, RFC 8972 and the design's rules for the kernel reflector, by etherparse alone.
+fn deserves(frame: &[u8]) -> Option<Kind> {
+    let read = Read::of(frame)?;
     let host = match read.source {
         IpAddr::V4(source) => !matches!(source.octets()[0], 0 | 127 | 224..),
         IpAddr::V6(source) => !source.is_multicast() && !source.is_loopback() && !source.is_unspecified(),
     };
     let checksum = read.udp.checksum;
+    let payload = read.datagram()?;
+    let kind = Kind::of(payload)?;
     let intact = if checksum == 0 {
         read.source.is_ipv4()
     } else {
         read.udp_checksum() == Some(checksum) || read.partial == checksum || read.sums_to_all_ones()
     };
-    meant
+    let may_go_on_for_ever = match kind {
+        Kind::Number => read.ttl > 128 || read.udp.source_port < 1024,
+        Kind::Base | Kind::Padded => is_reply_shaped(payload),
+    };
+    let is_answered = is_meant(read.destination, &read.macs.1)
         && host
+        && is_allowed(read.source)
         && read.macs.0[0] & 1 == 0
         && read.ip_checksum_is_right
         && !read.fragmented
-        && read.udp.length == BASE_UDP
-        && read.ip_payload_len == BASE_UDP
-        && read.payload.len() >= 44
+        && read.ip_payload_len == read.udp.length
         && read.udp.destination_port == TEST_PORT
         && read.udp.source_port != TEST_PORT
         && intact
-        && !is_reply_shaped(&read.payload)
+        && !may_go_on_for_ever;
+    is_answered.then_some(kind)
 }
 
 /// T2 where a sender has zeroes, and zeroes where random padding has none.
@@ -202,6 +338,7 @@ struct Read {
     macs: ([u8; 6], [u8; 6]),
     source: IpAddr,
     destination: IpAddr,
+    ttl: u8,
     fragmented: bool,
     ip_checksum_is_right: bool,
     ip_payload_len: u16,
@@ -215,9 +352,10 @@ impl Read {
     fn of(frame: &[u8]) -> Option<Self> {
         let ethernet = Ethernet2HeaderSlice::from_slice(frame).ok()?.to_header();
         let network = &frame[ETHERNET..];
-        let (source, destination, fragmented, ip_checksum_is_right, ip_payload_len, transport): (
+        let (source, destination, ttl, fragmented, ip_checksum_is_right, ip_payload_len, transport): (
             IpAddr,
             IpAddr,
+            _,
             _,
             _,
             _,
@@ -230,6 +368,7 @@ impl Read {
                     return None;
                 }
                 (source, destination) = (ip.source.into(), ip.destination.into());
+                ttl = ip.time_to_live;
                 fragmented = ip.more_fragments;
                 ip_checksum_is_right = ipv4_checksum(&network[..20]) == network[10..12];
                 ip_payload_len = ip.total_len.saturating_sub(20);
@@ -241,7 +380,7 @@ impl Read {
                     return None;
                 }
                 (source, destination) = (Ipv6Addr::from(ip.source).into(), Ipv6Addr::from(ip.destination).into());
-                (fragmented, ip_checksum_is_right) = (false, true);
+                (ttl, fragmented, ip_checksum_is_right) = (ip.hop_limit, false, true);
                 ip_payload_len = ip.payload_length;
                 transport = &network[40..];
             }
@@ -254,12 +393,13 @@ impl Read {
             destination,
             ports: (0, 0),
             ttl: 0,
-            payload: vec![0; 44],
+            payload: vec![0; usize::from(udp.length).saturating_sub(8)],
         };
         Some(Self {
             macs: datagram.macs,
             source,
             destination,
+            ttl,
             fragmented,
             ip_checksum_is_right,
             ip_payload_len,
@@ -269,9 +409,14 @@ impl Read {
         })
     }
 
-    /// The checksum that a base packet of these contents has; `None` if it is too short to be one.
+    /// The payload by the UDP header's length; `None` if the frame is shorter.
+    fn datagram(&self) -> Option<&[u8]> {
+        self.payload.get(..usize::from(self.udp.length).checked_sub(8)?)
+    }
+
+    /// The checksum that a datagram of these contents has; `None` if it is cut short.
     fn udp_checksum(&self) -> Option<u16> {
-        let payload = self.payload.get(..44)?;
+        let payload = self.datagram()?;
         match (self.source, self.destination) {
             (IpAddr::V4(a), IpAddr::V4(b)) => self.udp.calc_checksum_ipv4_raw(a.octets(), b.octets(), payload).ok(),
             (IpAddr::V6(a), IpAddr::V6(b)) => self.udp.calc_checksum_ipv6_raw(a.octets(), b.octets(), payload).ok(),
@@ -306,6 +451,14 @@ fn bases() -> Vec<Vec<u8>> {
         Datagram::probe(GROUP_V6).from(SENDER_LINK_LOCAL).build(),
         Datagram::probe(OWN_LINK_LOCAL).from(SENDER_LINK_LOCAL).build(),
         Datagram::probe(OWN_V4).payload(vec![0; 60]).build(),
+        Datagram::probe(OWN_V6).payload(vec![0; 700]).build(),
+        Datagram::probe(GROUP_V4).payload(padded(0x80, 240)).build(),
+        Datagram::probe(OWN_V6).payload(padded(0x80, 37)).build(),
+        number(OWN_V4.into(), "18"),
+        number(GROUP_V4.into(), "4294967295"),
+        number(GROUP_V6.into(), "1234567"),
+        Datagram::probe(OWN_V4).from([192, 0, 2, 9]).build(),
+        Datagram::probe(OWN_V6).from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1]).build(),
         Datagram::probe(OWN_V4).ports(PROBER_PORT, 53).build(),
         with_tags(&Datagram::probe(OWN_V4).build(), &[0x8100]),
         with_options(&Datagram::probe(OWN_V4).build()),
@@ -314,6 +467,19 @@ fn bases() -> Vec<Vec<u8>> {
         reply(SENDER_V4.into(), OWN_V4.into(), SENDER_PORT_V4),
         reply(SENDER_V6.into(), OWN_V6.into(), SENDER_PORT_V6),
     ]
+}
+
+/// A probe with an Extra Padding TLV.
+fn padded(flags: u8, length: u8) -> Vec<u8> {
+    let mut payload = vec![0; 44];
+    payload.extend([flags, 1, 0, length]);
+    payload.extend(vec![0xa5; usize::from(length)]);
+    payload
+}
+
+fn number(destination: IpAddr, digits: &str) -> Vec<u8> {
+    let number = Datagram::probe(destination).payload(digits.as_bytes().to_vec());
+    Datagram { ttl: 64, ..number }.build()
 }
 
 /// With probes in flight to which the replies among [`bases`] belong.
@@ -348,7 +514,7 @@ fn mutate(frame: &mut Vec<u8>, random: &mut Random) {
         0, 5, 6, 11, 12, 13, 14, 16, 17, 18, 19, 20, 21, 22, 23, 26, 30, 33, 38, 53,
     ];
     let udp = if frame.get(12) == Some(&0x08) { UDP_V4 } else { UDP_V6 };
-    match random.below(9) {
+    match random.below(10) {
         0 => frame.truncate(random.below(frame.len() + 1)),
         1 => frame.extend(std::iter::repeat_n(0xee, random.below(64))),
         2 => put(frame, random.of(&FIELDS), &[random.of(&INTERESTING)]),
@@ -360,7 +526,12 @@ fn mutate(frame: &mut Vec<u8>, random: &mut Random) {
         ),
         5 => put(frame, udp + 4, &random.of(&[0_u16, 7, 8, 51, 52, 53, 60]).to_be_bytes()),
         6 => put(frame, udp + 8 + random.below(44), &[random.below(256) as u8]),
-        7 => {
+        7 => put(
+            frame,
+            udp + 8 + 44 + random.below(5),
+            &[random.of(&[0_u8, 1, 2, 0x80, 0x81, 0xc0, b'0', b'9'])],
+        ),
+        8 => {
             let at = random.below(frame.len().max(1));
             put(frame, at, &[random.below(256) as u8]);
         }
@@ -369,6 +540,7 @@ fn mutate(frame: &mut Vec<u8>, random: &mut Random) {
             26,
             &random.of(&[
                 [10, 1, 1, 9],
+                [10, 2, 1, 9],
                 [127, 0, 0, 1],
                 [224, 0, 0, 1],
                 [10, 1, 1, 6],

@@ -179,7 +179,7 @@ fn who_is_not_meant_and_who_is_not_answered() {
             Some(BadSource),
         ));
     }
-    for source in ["::", "::1", "ff02::1", "ff0e::10"] {
+    for source in ["::", "::1", "::ffff:10.1.1.5", "ff02::1", "ff0e::10"] {
         let source: std::net::Ipv6Addr = source.parse().unwrap();
         table.push(("a source that is no host", v6().from(source).build(), Some(BadSource)));
     }

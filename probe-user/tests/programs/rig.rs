@@ -5,11 +5,13 @@ use std::io::{self, Write as _};
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
+use aya::maps::lpm_trie::Key;
 use aya::maps::{MapData, RingBuf};
 use aya::programs::{ProgramError, TestRun as _, TestRunOptions, TestRunResult};
 use nix::time::{ClockId, clock_gettime};
 use probe_common::abi::{
-    ABI_VERSION, Address, COUNTER_NAMES, Counter, DESTINATION_GROUP, DESTINATION_OWN, Limit, Sample, Settings,
+    ABI_VERSION, ALLOWED_V4, ALLOWED_V6, Address, COUNTER_NAMES, Counter, DESTINATION_GROUP, DESTINATION_OWN, Limit,
+    Sample, Settings,
 };
 use probe_common::ntp::NtpTime;
 use probe_user::engine::ebpf::object::{EGRESS, INGRESS, Object};
@@ -23,6 +25,9 @@ pub(crate) const TAI_OFFSET_NS: u64 = 37_000_000_000;
 
 /// The kernel's fast clock accessors may differ from the precise ones by as much around a clock update.
 const CLOCK_SLACK_NS: u64 = 1_000;
+
+/// Whether a source is known already is no matter to most tests.
+const STARTED: &str = COUNTER_NAMES[Counter::SourceStarted as usize];
 
 /// Which program is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +53,7 @@ pub(crate) enum Verdict {
 pub(crate) struct Outcome {
     pub(crate) verdict: Verdict,
     pub(crate) frame: Vec<u8>,
-    /// The counters that changed, and by how much.
+    /// The counters that changed, and by how much; without [`STARTED`].
     pub(crate) counted: Vec<(&'static str, u64)>,
     /// Clock readings around the run, widened by [`CLOCK_SLACK_NS`].
     pub(crate) monotonic: RangeInclusive<u64>,
@@ -67,6 +72,13 @@ impl Outcome {
             self.unix
         );
         wire
+    }
+
+    /// The packet was dropped, untouched, and `counters` alone counted it, each once.
+    pub(crate) fn assert_dropped(&self, before: &[u8], counters: &[Counter], what: &str) {
+        assert_eq!(self.verdict, Verdict::Consume, "{what}");
+        assert_eq!(self.counted, once(counters), "{what}");
+        assert_eq!(self.frame, before, "{what}");
     }
 
     /// The packet passed, untouched, and `counters` alone counted it, each once.
@@ -110,7 +122,21 @@ impl Rig {
                 destinations.insert(Address::from(address), kind, 0).unwrap();
             }
         }
+        for prefix in ["10.1.0.0/16", "fd00:0:0:1::/64", "fe80::/64"] {
+            rig.allow(prefix);
+        }
         Some(rig)
+    }
+
+    /// Admits a prefix; what is known already is looked at again when the generation changes.
+    pub(crate) fn allow(&mut self, prefix: &str) {
+        let (key, family) = trie_entry(prefix);
+        self.object.allowed().unwrap().insert(&key, family, 0).unwrap();
+    }
+
+    /// Takes a prefix back.
+    pub(crate) fn disallow(&mut self, prefix: &str) {
+        self.object.allowed().unwrap().remove(&trie_entry(prefix).0).unwrap();
     }
 
     /// Loaded and told nothing.
@@ -142,10 +168,22 @@ impl Rig {
         Ok(Outcome {
             verdict: verdict(program, result.return_value),
             frame: out,
-            counted: self.counted(),
+            counted: self
+                .counted()
+                .into_iter()
+                .filter(|(name, _)| *name != STARTED)
+                .collect(),
             monotonic: before.0 - CLOCK_SLACK_NS..=after.0 + CLOCK_SLACK_NS,
             unix: before.1 - TAI_OFFSET_NS - CLOCK_SLACK_NS..=after.1 - TAI_OFFSET_NS + CLOCK_SLACK_NS,
         })
+    }
+
+    /// Runs `program` once on `frame`, and looks at no counters and no clocks: the verdict, and the frame afterwards.
+    pub(crate) fn verdict(&mut self, program: Program, frame: &[u8]) -> Result<(Verdict, Vec<u8>), ProgramError> {
+        let mut out = vec![0; frame.len() + 64];
+        let result = self.invoke(program, frame, Some(&mut out), 1)?;
+        out.truncate(result.data_size_out as usize);
+        Ok((verdict(program, result.return_value), out))
     }
 
     /// Runs `program` on `frame` many times over; the last verdict.
@@ -218,6 +256,16 @@ pub(crate) fn settings() -> Settings {
         source_limit: Limit::NONE,
         group_limit: Limit::NONE,
         port_limit: Limit::NONE,
+    }
+}
+
+/// A prefix as the map has it: IPv4 mapped into IPv6.
+pub(crate) fn trie_entry(prefix: &str) -> (Key<Address>, u32) {
+    let (address, length) = prefix.split_once('/').unwrap();
+    let (address, length): (IpAddr, u32) = (address.parse().unwrap(), length.parse().unwrap());
+    match address {
+        IpAddr::V4(_) => (Key::new(96 + length, address.into()), ALLOWED_V4),
+        IpAddr::V6(_) => (Key::new(length, address.into()), ALLOWED_V6),
     }
 }
 

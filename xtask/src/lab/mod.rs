@@ -172,6 +172,11 @@ impl Lab {
         &self.state.datapath
     }
 
+    /// Whether packets are switched by a process.
+    pub fn switches_in_a_process(&self) -> bool {
+        self.topology.has_switch() && self.state.datapath == Datapath::Userspace.describe()
+    }
+
     /// What delays packets, in words, if something does.
     pub fn delay_line(&self) -> Option<&str> {
         self.line.as_ref().map(|(words, _)| words.as_str())

@@ -41,7 +41,7 @@ pub(super) fn run(arguments: &RunArguments, lab: &Lab, network: &Network, kstamp
             return Err(error);
         }
     }
-    while begin.elapsed() < Duration::from(arguments.duration) && signals::received().is_none() {
+    while begin.elapsed() < arguments.duration() && signals::received().is_none() {
         if let Some(status) = controller.ended()? {
             return Ok(status);
         }

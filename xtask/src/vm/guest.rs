@@ -169,7 +169,7 @@ fn run_suite() -> Result<()> {
 pub const BUILT: &str = "KSTAMP_BUILT";
 
 /// How many mutated packets the programs get here, where processors are emulated.
-const PACKETS: (&str, &str) = ("KSTAMP_PACKETS", "500");
+const PACKETS: (&str, &str) = ("KSTAMP_PACKETS", "2500");
 
 fn uptime() -> Result<Duration> {
     let text = fs::read_to_string("/proc/uptime").context("cannot read /proc/uptime")?;

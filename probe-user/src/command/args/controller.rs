@@ -42,9 +42,9 @@ pub struct ControllerArgs {
     #[arg(
         long,
         value_name = "PERCENT",
-        default_value = "10%",
+        default_value = "5%",
         conflicts_with = "measure_only",
-        allow_negative_numbers = true
+        allow_hyphen_values = true
     )]
     pub reroute_gain: String,
 

@@ -106,3 +106,64 @@ fn gain(text: &str) -> Result<f64, ConfigError> {
         )),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::args::parse;
+    use crate::command::config::{Command, validate};
+
+    fn controller(flags: &str) -> Result<ControllerConfig, String> {
+        let words = ["kstamp", "controller"].into_iter().chain(flags.split_whitespace());
+        match validate(parse(words).map_err(|error| error.to_string())?).map_err(|error| error.to_string())? {
+            Command::Controller(config) => Ok(*config),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn flags_mean_what_they_say() {
+        let config = controller("").unwrap();
+        assert_eq!(config.server.listen.to_string(), "0.0.0.0:6653");
+        assert_eq!((config.brain.period_ns, config.brain.reroute_gain), (500_000_000, 0.05));
+        assert!(!config.brain.measure_only && config.server.tls.is_none() && config.taps.is_empty());
+
+        let line = "--listen [::1]:0 --period 1s --tap a b --tap c --measure-only --report 1s --duration 3s --html x";
+        let config = controller(line).unwrap();
+        assert_eq!(config.taps, ["a", "b", "c"]);
+        assert!(config.brain.measure_only && config.server.measure_only);
+        assert_eq!(config.duration, Some(Duration::from_secs(3)));
+        assert_eq!(controller("--reroute-gain 25%").unwrap().brain.reroute_gain, 0.25);
+        let tls = controller("--tls-cert c --tls-key k --tls-ca a")
+            .unwrap()
+            .server
+            .tls
+            .unwrap();
+        assert_eq!([tls.cert, tls.key, tls.ca], ["c", "k", "a"].map(PathBuf::from));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_in_one_line_that_names_the_flag() {
+        let table = [
+            ("--listen 6653", "--listen"),
+            ("--period 0s", "--period"),
+            ("--period 10ms", "--period"),
+            ("--period 2m", "--period"),
+            ("--tls-cert c", "--tls-key"),
+            ("--tap a a", "--tap"),
+            ("--tap an-interface-with-a-long-name", "--tap"),
+            ("--reroute-gain 100%", "--reroute-gain"),
+            ("--reroute-gain -1%", "--reroute-gain"),
+            ("--reroute-gain x", "--reroute-gain"),
+            ("--reroute-gain nan", "--reroute-gain"),
+            ("--reroute-gain 1% --measure-only", "--measure-only"),
+            ("--html -", "--html"),
+            ("--html x --output x", "--html"),
+            ("--report 0s", "--report"),
+        ];
+        for (flags, names) in table {
+            let error = controller(flags).unwrap_err();
+            assert!(error.contains(names) && !error.contains('\n'), "{flags}: {error}");
+        }
+    }
+}

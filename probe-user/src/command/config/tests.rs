@@ -1,5 +1,6 @@
 //! Every flag, and what becomes of it.
 
+mod compare;
 mod refusals;
 mod stamping;
 
@@ -24,7 +25,7 @@ fn agent(flags: &str) -> AgentConfig {
 
 fn reflect(flags: &str) -> ReflectConfig {
     match run(&format!("reflect --iface p1 {flags}")) {
-        Ok(Command::Reflect(config)) => config,
+        Ok(Command::Reflect(config)) => *config,
         other => panic!("{flags}: {other:?}"),
     }
 }
@@ -54,7 +55,32 @@ fn the_help_names_the_default_groups() {
 }
 
 #[test]
+fn who_is_answered_and_how_often() {
+    let answering = agent("--allow 10.9.9.9 --allow fd00::1/48 --rate 0 --rate-source 7 --rate-group 10000000")
+        .port
+        .answering;
+    let allowed: Vec<_> = answering.allow.iter().map(ToString::to_string).collect();
+    assert_eq!(allowed, ["10.9.9.9/32", "fd00::/48"]);
+    let rates = Rates {
+        port: 0,
+        source: 7,
+        group: 10_000_000,
+    };
+    assert_eq!(answering.rates, rates);
+    assert_eq!(reflect("--user root").user.as_deref(), Some("root"));
+    let Err(ParseError::Help(help)) = parse(["kstamp", "reflect", "--help"]) else {
+        panic!("no help");
+    };
+    for default in ["[default: 2000000]", "[default: 500000]", "[default: 50000]"] {
+        assert!(help.contains(default), "{help}");
+    }
+}
+
+#[test]
 fn defaults() {
+    let config = agent("");
+    assert_eq!((config.port.answering.allow.len(), config.user), (0, None));
+    assert_eq!(config.port.answering.rates, Rates::DEFAULT);
     let config = agent("");
     assert_eq!(config.port.interface, "p1");
     assert_eq!(config.port.test_port, 1910);

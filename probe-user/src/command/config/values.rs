@@ -8,6 +8,7 @@ use probe_common::abi::MAX_IN_FLIGHT;
 use super::{ConfigError, wrong};
 use crate::core::event::Family;
 use crate::core::policy::{Rates, canonical};
+use crate::host::privileges::check_user;
 
 const MIN_INTERVAL_NS: u64 = 1_000;
 /// A year: longer is a slip of the finger, and far from where nanoseconds overflow.
@@ -80,6 +81,14 @@ pub(super) fn rate(flag: &str, text: &str) -> Result<u32, ConfigError> {
             "{flag} '{text}' is not a number of packets a second; use 1 to {}, or 0 for no limit",
             Rates::MAX
         )),
+    }
+}
+
+/// `--user`.
+pub(super) fn user(name: String) -> Result<String, ConfigError> {
+    match check_user(&name) {
+        Ok(()) => Ok(name),
+        Err(error) => wrong(format!("--user: {error}")),
     }
 }
 

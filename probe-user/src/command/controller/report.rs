@@ -236,6 +236,7 @@ fn summary(time: Utc, switches: usize, brain: &Brain, server: &Server) -> Summar
         sent: totals.probes.sent,
         answered: totals.probes.answered,
         lost: totals.probes.lost,
+        unheard: totals.probes.unheard,
         late: totals.probes.late,
         mismatched: totals.probes.mismatched,
         packet_ins_over_limit: counters.packet_ins_over_limit,

@@ -71,12 +71,18 @@ impl InFlight {
         }
     }
 
-    /// Those that were handed over longer ago than `timeout_ns` are lost.
-    pub(super) fn expire(&mut self, now_ns: u64, timeout_ns: u64) {
-        let before = self.sent.len();
-        self.sent
-            .retain(|_, sent| now_ns.saturating_sub(sent.handed_ns) <= timeout_ns);
-        self.ends.lost += (before - self.sent.len()) as u64;
+    /// Those that were handed over longer ago than `timeout_ns` are lost, or `unheard` where nobody was ever heard.
+    pub(super) fn expire(&mut self, now_ns: u64, timeout_ns: u64, is_heard: impl Fn(&Probe) -> bool) {
+        let ends = &mut self.ends;
+        self.sent.retain(|_, sent| {
+            let waits = now_ns.saturating_sub(sent.handed_ns) <= timeout_ns;
+            match is_heard(&sent.probe) {
+                _ if waits => {}
+                true => ends.lost += 1,
+                false => ends.unheard += 1,
+            }
+            waits
+        });
     }
 
     /// Answers to what was sent so far of this are late from now on. They are not lost: nobody waits for them.

@@ -78,6 +78,8 @@ pub struct Ends {
     pub answered: u64,
     /// Not answered within [`TIMEOUT_NS`].
     pub lost: u64,
+    /// The same of LLDP out of ports from which none was ever answered: no switch is there.
+    pub unheard: u64,
     /// Answers after that, or after a first answer.
     pub late: u64,
     /// Answers that do not fit what was sent.
@@ -152,7 +154,9 @@ impl LinkDelay {
 
     /// Gives up what was not answered in time, and drops samples that are too old.
     pub fn expire(&mut self, now_ns: u64) {
-        self.in_flight.expire(now_ns, TIMEOUT_NS);
+        let windows = &self.windows;
+        let is_heard = |probe: &Probe| windows.contains_key(probe) || !matches!(probe, Probe::Lldp(_));
+        self.in_flight.expire(now_ns, TIMEOUT_NS, is_heard);
         let oldest_ns = now_ns.saturating_sub(self.window_ns);
         self.windows.retain(|_, window| {
             window.forget_before(oldest_ns);

@@ -106,6 +106,15 @@ fn what_is_not_answered_in_time_is_lost_and_a_late_answer_pairs_with_nothing() {
 }
 
 #[test]
+fn lldp_of_a_port_without_a_switch_is_not_lost() {
+    let mut delay = LinkDelay::new(PERIOD, 0);
+    delay.start(Probe::Lldp(port(1, 1)), 0);
+    let (_, sent_ns) = send(&mut delay);
+    delay.expire(sent_ns + TIMEOUT_NS + 1);
+    assert_eq!((delay.ends().lost, delay.ends().unheard), (0, 1));
+}
+
+#[test]
 fn answers_to_a_link_that_is_no_more_are_late() {
     let mut delay = LinkDelay::new(PERIOD, 0);
     let lldp = Probe::Lldp(port(1, 1));
@@ -141,7 +150,8 @@ fn window(samples: &[i64]) -> Window {
 
 #[test]
 fn a_window_knows_its_minimum_its_median_and_how_far_they_are_apart() {
-    let table: [(&[i64], Option<i64>, Option<i64>, Option<u64>); 4] = [
+    type Row = (&'static [i64], Option<i64>, Option<i64>, Option<u64>);
+    let table: [Row; 4] = [
         (&[], None, None, None),
         (&[5], Some(5), Some(5), Some(0)),
         (&[9, 1], Some(1), Some(1), Some(0)),

@@ -16,6 +16,8 @@ pub struct Edge {
     pub link: Link,
     /// Its delay one way, in nanoseconds. It cannot be negative, by its type.
     pub delay_ns: u64,
+    /// How far that may be off, in nanoseconds.
+    pub error_ns: u64,
 }
 
 /// A link as it is passed on a path.
@@ -89,6 +91,15 @@ impl Graph {
     pub fn path_delay_ns(&self, hops: &[Hop]) -> Option<u64> {
         hops.iter()
             .try_fold(0u64, |sum, hop| Some(sum.saturating_add(self.delay_ns(hop.link())?)))
+    }
+
+    /// How far the difference of what two ways take may be off, in nanoseconds: the errors of the links that only one of
+    /// them passes, taken as independent.
+    pub fn difference_error_ns(&self, one: &[Hop], other: &[Hop]) -> f64 {
+        let [one, other]: [BTreeSet<Link>; 2] = [one, other].map(|hops| hops.iter().map(Hop::link).collect());
+        let edges = one.symmetric_difference(&other).filter_map(|link| self.edges.get(link));
+        let squares = edges.map(|edge| (self.graph[*edge].error_ns as f64).powi(2));
+        squares.sum::<f64>().sqrt()
     }
 
     /// A spanning tree of each connected part: of least total delay, but with as many links of `kept` as can be.

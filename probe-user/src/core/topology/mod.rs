@@ -114,6 +114,8 @@ pub struct Topology {
     ports: BTreeMap<PortId, Port>,
     links: BTreeMap<Link, Known>,
     changes: Vec<Change>,
+    /// No link ages before.
+    due_ns: Option<u64>,
 }
 
 impl Topology {
@@ -125,6 +127,7 @@ impl Topology {
             ports: BTreeMap::new(),
             links: BTreeMap::new(),
             changes: Vec::new(),
+            due_ns: None,
         }
     }
 
@@ -212,6 +215,13 @@ impl Topology {
         let link = Link::between(from, at);
         let presence = self.presence(link, now_ns);
         self.note(link, presence, now_ns);
+        if presence == Presence::Up {
+            // Looking through all links here would cost more than all else; what is heard again only ages later.
+            let due_ns = self
+                .last_heard(link)
+                .map(|last_ns| last_ns.saturating_add(self.age_ns + 1));
+            self.due_ns = self.due_ns.into_iter().chain(due_ns).min();
+        }
     }
 
     /// Lets links age, and forgets those that have long been gone.
@@ -230,14 +240,14 @@ impl Topology {
             let gone = matches!(known.presence, Presence::Down | Presence::OneWay);
             !(gone && now_ns.saturating_sub(known.since_ns) > KEPT_NS)
         });
+        let up = self.links.iter().filter(|(_, known)| known.presence == Presence::Up);
+        let last_ns = up.filter_map(|(link, _)| self.last_heard(*link)).min();
+        self.due_ns = last_ns.map(|last_ns| last_ns.saturating_add(self.age_ns + 1));
     }
 
-    /// When the next link can have aged, if there is one that can.
+    /// When [`Topology::expire`] is to be called next: no link ages before.
     pub fn next_deadline(&self) -> Option<u64> {
-        let up = self.links.iter().filter(|(_, known)| known.presence == Presence::Up);
-        up.filter_map(|(link, _)| self.last_heard(*link))
-            .min()
-            .map(|last_ns| last_ns.saturating_add(self.age_ns + 1))
+        self.due_ns
     }
 
     /// What happened since the last call.
@@ -267,13 +277,6 @@ impl Topology {
             Some(port) if now_ns.saturating_sub(port.up_since_ns) > self.age_ns => Role::Edge,
             Some(_) => Role::Unknown,
         }
-    }
-
-    /// When the next port whose role is unknown becomes one of hosts.
-    pub fn next_edge(&self, now_ns: u64) -> Option<u64> {
-        let unknown = self.ports.values().filter(|port| !port.is_link);
-        let edge = unknown.map(|port| port.up_since_ns.saturating_add(self.age_ns + 1));
-        edge.filter(|at_ns| *at_ns > now_ns).min()
     }
 
     fn presence(&self, link: Link, now_ns: u64) -> Presence {

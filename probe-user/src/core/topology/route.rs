@@ -17,7 +17,8 @@ pub enum Route {
     Unreachable,
 }
 
-/// The way from one switch to another, if now `present` is used and another must be better by `gain` (0.1: 10 %).
+/// The way from one switch to another, if now `present` is used and another must be better by `gain` (0.1: 10 %), and by
+/// more than the delays of the links may be off.
 pub fn choose_route(graph: &Graph, from: Dpid, to: Dpid, present: Option<&Path>, gain: f64) -> Route {
     let Some(best) = graph.least_delay(from, to) else {
         return Route::Unreachable;
@@ -28,7 +29,9 @@ pub fn choose_route(graph: &Graph, from: Dpid, to: Dpid, present: Option<&Path>,
     let Some(delay_ns) = graph.path_delay_ns(&present.hops) else {
         return Route::Change(best);
     };
-    if best.hops != present.hops && (best.delay_ns as f64) < delay_ns as f64 * (1.0 - gain) {
+    let better_ns = delay_ns.saturating_sub(best.delay_ns) as f64;
+    let enough_ns = (delay_ns as f64 * gain).max(graph.difference_error_ns(&best.hops, &present.hops));
+    if best.hops != present.hops && better_ns > enough_ns {
         Route::Change(best)
     } else {
         Route::Keep

@@ -150,6 +150,7 @@ fn edge(place: usize, (from, to, delay_ms): (u64, u64, u64)) -> Edge {
     Edge {
         link: Link::between(port(from, number), port(to, number)),
         delay_ns: delay_ms * MS,
+        error_ns: 0,
     }
 }
 
@@ -190,6 +191,25 @@ fn a_way_is_left_when_it_breaks_or_when_another_is_better_by_the_gain() {
         choose_route(&graph(&[]), SDC, MIT, Some(&path), 0.0),
         Route::Unreachable
     );
+}
+
+#[test]
+fn links_within_their_noise_move_no_traffic() {
+    // Weighed by their resolution, as links that take nothing that can be measured are; it changes all the time.
+    let noisy = |delays: [u64; 3]| {
+        let edges = [(1, 2), (2, 3), (1, 3)].into_iter().zip(delays).enumerate();
+        let edges = edges.map(|(place, ((from, to), delay_ms))| Edge {
+            error_ns: delay_ms * MS,
+            ..edge(place, (from, to, delay_ms))
+        });
+        Graph::new((1..=3).map(Dpid), edges)
+    };
+    let before = noisy([5, 5, 12]);
+    let path = before.least_delay(Dpid(1), Dpid(3)).unwrap();
+    assert_eq!(through(&path), [2, 3]);
+    let after = noisy([6, 6, 9]);
+    assert_eq!(through(&after.least_delay(Dpid(1), Dpid(3)).unwrap()), [3]);
+    assert_eq!(choose_route(&after, Dpid(1), Dpid(3), Some(&path), 0.0), Route::Keep);
 }
 
 #[test]

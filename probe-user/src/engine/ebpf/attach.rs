@@ -49,7 +49,7 @@ pub struct Egress {
 }
 
 /// A TC program on an interface, and what it hangs on: dropped in this order.
-pub(super) struct Classifier {
+pub(in crate::engine) struct Classifier {
     _link: SchedClassifierLink,
     _qdisc: Option<Clsact>,
 }
@@ -77,7 +77,7 @@ pub fn receive(object: &mut Object, interface: &str, index: u32, mode: ReceiveMo
         None
     } else {
         let program = object.classifier(INGRESS)?;
-        let link = classifier(program, interface, index, TcAttachType::Ingress);
+        let link = classifier(program, interface, index, TcAttachType::Ingress, LinkOrder::first());
         Some(link.map_err(refusal(interface, "the receive program (tc)".to_owned()))?)
     };
     Ok(Attachment {
@@ -93,7 +93,7 @@ pub fn receive(object: &mut Object, interface: &str, index: u32, mode: ReceiveMo
 /// one behind it from ever stamping.
 pub fn egress(object: &mut Object, interface: &str, index: u32) -> Result<Egress, AttachError> {
     let program = object.classifier(EGRESS)?;
-    let link = classifier(program, interface, index, TcAttachType::Egress)
+    let link = classifier(program, interface, index, TcAttachType::Egress, LinkOrder::first())
         .map_err(refusal(interface, "the egress program (tc)".to_owned()))?;
     Ok(Egress { _link: link })
 }
@@ -107,15 +107,17 @@ fn refusal(interface: &str, program: String) -> impl FnOnce(ProgramError) -> Att
     }
 }
 
-/// By TCX from kernel 6.6 on; before, by a filter on the clsact qdisc, which the kernel puts before those that are there.
-pub(super) fn classifier(
+/// By TCX from kernel 6.6 on, at the place of `order`; before, by a filter on the clsact qdisc, which the kernel puts
+/// before those that are there.
+pub(in crate::engine) fn classifier(
     program: &mut SchedClassifier,
     interface: &str,
     index: u32,
     direction: TcAttachType,
+    order: LinkOrder,
 ) -> Result<Classifier, ProgramError> {
     let (qdisc, options) = if has_tcx() {
-        (None, TcAttachOptions::TcxOrder(LinkOrder::first()))
+        (None, TcAttachOptions::TcxOrder(order))
     } else {
         let qdisc = Clsact::ensure(interface, index)?;
         (Some(qdisc), TcAttachOptions::Netlink(NlOptions::default()))

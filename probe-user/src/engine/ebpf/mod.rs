@@ -1,6 +1,6 @@
 //! Stamps by kernel programs: loading them, attaching them, telling them what to do, and reading what they write.
 
-mod attach;
+pub(in crate::engine) mod attach;
 mod clsact;
 mod log;
 pub mod object;

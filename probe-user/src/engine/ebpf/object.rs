@@ -50,7 +50,7 @@ pub enum ObjectError {
 }
 
 /// The innermost error of a chain: what the kernel said, in one line.
-pub(super) fn root_cause(error: &dyn std::error::Error) -> String {
+pub(in crate::engine) fn root_cause(error: &dyn std::error::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(source) = cause.source() {
         cause = source;
@@ -127,8 +127,12 @@ impl Object {
     }
 
     /// Senders, and what they have used up.
-    pub fn sources(&mut self) -> Result<HashMap<&mut MapData, Address, SourceState>, ObjectError> {
-        self.map("SOURCES")
+    pub fn sources(&self) -> Result<HashMap<&MapData, Address, SourceState>, ObjectError> {
+        let map = self.ebpf.map("SOURCES").ok_or(ObjectError::Missing("SOURCES"))?;
+        HashMap::try_from(map).map_err(|source| ObjectError::Map {
+            name: "SOURCES",
+            source,
+        })
     }
 
     /// Probes that the egress program has seen.

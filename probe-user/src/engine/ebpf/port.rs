@@ -24,6 +24,7 @@ use super::ring::Ring;
 use super::settings;
 use crate::core::observation::Fate;
 use crate::core::policy::{Policy, Rates};
+use crate::engine::compare::kernel;
 use crate::engine::sockets::{SocketPair, Sockets};
 use crate::host::clock::ClockState;
 use crate::host::link::Netlink;
@@ -48,7 +49,7 @@ pub struct PortConfig {
 }
 
 /// Who is answered, and how often.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Answering {
     /// Prefixes beside the interface's own.
     pub allow: Vec<IpNet>,
@@ -177,6 +178,23 @@ impl Port {
         sockets.send_probe(&probe, to, self.config.test_port).map(drop)
     }
 
+    /// Sends the probes of session `ssid` to `to` from another thread, as [`Port::send`] would.
+    ///
+    /// # Errors
+    /// The socket's, or that the interface is gone.
+    pub fn sender(&mut self, to: IpAddr, ssid: u16) -> io::Result<kernel::Sender> {
+        self.programs.set_session(to, ssid).map_err(io::Error::other)?;
+        let gone = || io::Error::new(io::ErrorKind::NotFound, "the interface is gone");
+        let error = self.error_estimate();
+        let sockets = self.sockets(to.is_ipv6()).ok_or_else(gone)?;
+        Ok(kernel::Sender {
+            socket: sockets.clone_sender()?,
+            peer: sockets.endpoint(to, self.config.test_port),
+            error,
+            ssid,
+        })
+    }
+
     /// What became of a probe that has no reply.
     pub fn fate(&mut self, ssid: u16, seq: u32, peer: IpAddr) -> Fate {
         self.programs.fate(ssid, seq, peer)
@@ -192,7 +210,7 @@ impl Port {
     ///
     /// # Errors
     /// The map's.
-    pub fn refused(&mut self, source: IpAddr) -> Result<u64, PortError> {
+    pub fn refused(&self, source: IpAddr) -> Result<u64, PortError> {
         Ok(self.programs.refused(source)?)
     }
 

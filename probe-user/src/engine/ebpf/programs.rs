@@ -124,7 +124,7 @@ impl Programs {
     }
 
     /// Probes of `source` that a limit of this port has refused; 0 for a source that has sent none.
-    pub(super) fn refused(&mut self, source: IpAddr) -> Result<u64, ObjectError> {
+    pub(super) fn refused(&self, source: IpAddr) -> Result<u64, ObjectError> {
         match self.object.sources()?.get(&Address::from(source), 0) {
             Ok(state) => Ok(state.refused),
             Err(MapError::KeyNotFound) => Ok(0),

@@ -206,6 +206,51 @@ mod tests {
     }
 
     #[test]
+    fn the_interfaces_own_prefixes_are_answered_and_what_is_allowed_beside_them() {
+        let point_to_point = link::Address {
+            prefix_of: "192.0.2.7".parse().unwrap(),
+            prefix_len: 32,
+            ..address("192.0.2.1")
+        };
+        let tentative = link::Address {
+            tentative: true,
+            ..address("10.8.8.8")
+        };
+        let groups = ["239.255.255.250".parse().unwrap()];
+        let facts = Facts {
+            link: &link(),
+            addresses: &[address("10.1.1.5"), point_to_point, tentative, address("fd01::5")],
+            groups: &groups,
+            test_port: 1910,
+            sender_port_v4: 0,
+            sender_port_v6: 0,
+            clock: ClockState {
+                synchronised: false,
+                error_ns: 0,
+                tai_offset_s: 0,
+            },
+            mode: ReceiveMode::Tc,
+            answering: &Answering {
+                allow: vec!["10.7.0.0/16".parse().unwrap()],
+                rates: Rates {
+                    port: 2_000,
+                    source: 0,
+                    group: 10,
+                },
+            },
+        };
+        let prefixes: Vec<_> = facts.policy().prefixes().map(|prefix| prefix.to_string()).collect();
+        assert_eq!(prefixes, ["10.1.1.0/24", "10.7.0.0/16", "192.0.2.7/32"]);
+        let settings = facts.settings(3);
+        assert_eq!((settings.policy_generation, settings.port_batch), (3, 2));
+        assert_eq!(
+            (settings.port_limit.interval_ns, settings.group_limit.interval_ns),
+            (500_000, 100_000_000)
+        );
+        assert_eq!(settings.source_limit, probe_common::abi::Limit::NONE);
+    }
+
+    #[test]
     fn an_ip_version_that_is_not_in_use_has_no_addresses() {
         let (settings, destinations) = told(&[address("10.1.1.5"), address("fd01::5")], &["239.255.255.250"]);
         assert_eq!(settings.own_v6, Address::NONE);

@@ -8,6 +8,7 @@ use std::io;
 use std::sync::Arc;
 
 use aya::maps::{Map, MapData, MapError, PerCpuArray, RingBuf};
+use aya::programs::links::LinkOrder;
 use aya::programs::{ProgramError, SchedClassifier, TcAttachType};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 use nix::net::if_::if_nametoindex;
@@ -184,7 +185,7 @@ fn tap(object: &mut TapObject, interface: &str, index: u32, direction: Direction
         Direction::Egress => (TcAttachType::Egress, "egress"),
     };
     let program = object.program(direction)?;
-    attach::classifier(program, interface, index, kernel).map_err(|source| TapError::Refused {
+    attach::classifier(program, interface, index, kernel, LinkOrder::first()).map_err(|source| TapError::Refused {
         interface: interface.to_owned(),
         direction: word,
         source: Box::new(source),

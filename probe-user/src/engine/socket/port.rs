@@ -243,10 +243,7 @@ impl Port {
 
     fn take_stamps(&mut self) {
         for v6 in [false, true] {
-            loop {
-                let Some(socket) = self.sockets(v6).and_then(Sockets::replies) else {
-                    break;
-                };
+            while let Some(socket) = self.sockets(v6).and_then(Sockets::replies) {
                 let Ok(Some(stamp)) = socket.sent_stamp() else {
                     break;
                 };

@@ -242,7 +242,8 @@ impl AsFd for StampedSocket {
     }
 }
 
-fn socket_address(address: &SockaddrStorage) -> Option<SocketAddr> {
+/// The address of a UDP socket; `None` for any other.
+pub fn socket_address(address: &SockaddrStorage) -> Option<SocketAddr> {
     let v4 = address.as_sockaddr_in().map(|&address| SocketAddr::V4(address.into()));
     v4.or_else(|| address.as_sockaddr_in6().map(|&address| SocketAddr::V6(address.into())))
 }

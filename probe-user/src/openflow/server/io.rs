@@ -7,11 +7,12 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use tokio::io::Interest;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::Reason;
+use super::{Reason, arrival};
 use crate::host::clock::monotonic_ns;
 use crate::openflow::frame::{Framer, Header};
 
@@ -27,6 +28,7 @@ pub(super) struct Stamped {
 impl Stamped {
     /// The socket, and the cell that will hold `CLOCK_MONOTONIC` in ns of the last read that gave bytes.
     pub(super) fn new(socket: TcpStream) -> (Self, Rc<Cell<u64>>) {
+        arrival::ask(&socket);
         let read_at_ns = Rc::new(Cell::new(monotonic_ns()));
         let stamped = Self {
             socket,
@@ -37,10 +39,23 @@ impl Stamped {
 }
 
 impl AsyncRead for Stamped {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let result = ready!(Pin::new(&mut self.socket).poll_read(cx, to));
-        self.read_at_ns.set(monotonic_ns());
-        Poll::Ready(result)
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        loop {
+            ready!(self.socket.poll_read_ready(cx))?;
+            let free = to.initialize_unfilled();
+            match self
+                .socket
+                .try_io(Interest::READABLE, || arrival::receive(&self.socket, free))
+            {
+                Ok((count, at_ns)) => {
+                    to.advance(count);
+                    self.read_at_ns.set(at_ns);
+                    return Poll::Ready(Ok(()));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
     }
 }
 

@@ -14,9 +14,9 @@ use crate::core::link_delay::LinkState;
 use crate::output::quantity::{count, duration, duration_u64};
 use crate::output::sink::OutputError;
 
-const WIDTH: f64 = 800.0;
-const HEIGHT: f64 = 560.0;
-const MARGIN: f64 = 70.0;
+const WIDTH: f64 = 560.0;
+const HEIGHT: f64 = 480.0;
+const MARGIN: f64 = 56.0;
 
 const STYLE: &str = "
 :root { color-scheme: light dark; --ink: #1c2430; --dim: #67717f; --paper: #fff; --line: #2f6fb0; --card: #eef3f8;

@@ -159,6 +159,8 @@ pub struct SummaryLine {
     pub answered: u64,
     /// not answered in time,
     pub lost: u64,
+    /// LLDP out of ports that lead to no switch,
+    pub unheard: u64,
     /// answered late or twice,
     pub late: u64,
     /// and answers that fit nothing that was sent.
@@ -264,6 +266,13 @@ impl LinkCounts {
             } += 1;
         }
         counts
+    }
+}
+
+impl PathLine {
+    /// Whether there are hosts at both ends.
+    pub fn has_hosts(&self) -> bool {
+        !self.from_hosts.is_empty() && !self.to_hosts.is_empty()
     }
 }
 

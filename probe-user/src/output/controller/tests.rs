@@ -1,1 +1,177 @@
+use super::drawing::Drawing;
+use super::layout::places;
+use super::model::{BothWays, ByMethod, End, LinkCounts, LinkLine, PathLine, Report, SummaryLine, SwitchLine};
+use super::*;
+use crate::core::link_delay::{LinkState, Statistic};
+use crate::output::time::Utc;
 
+const TIME: Utc = Utc { unix_ns: 0 };
+
+fn end(dpid: &str, port: u32) -> End {
+    End {
+        dpid: dpid.to_owned(),
+        port,
+        switch: format!("s<{dpid}>"),
+        name: None,
+    }
+}
+
+fn link(state: LinkState, rtt_ns: Option<i64>) -> LinkLine {
+    LinkLine {
+        time: TIME,
+        from: end("1", 1),
+        to: end("2", 1),
+        state,
+        lldp_ns: BothWays {
+            forward: Some(6_000_000),
+            backward: None,
+        },
+        rtt_ns: ByMethod {
+            lldp_echo: rtt_ns,
+            ..ByMethod::default()
+        },
+        error_ns: ByMethod {
+            lldp_echo: rtt_ns.map(|_| 500_000),
+            ..ByMethod::default()
+        },
+        off_ns: ByMethod::default(),
+        kernel_ns: BothWays::default(),
+        by: rtt_ns.map(|_| Statistic::Minimum),
+        weight_ns: None,
+        in_tree: false,
+        negatives: 3,
+    }
+}
+
+fn report() -> Report {
+    let switch = |dpid: &str| SwitchLine {
+        time: TIME,
+        dpid: dpid.to_owned(),
+        name: format!("s<{dpid}>"),
+        address: "127.0.0.1:1".parse().unwrap(),
+        ports: 2,
+        echo_ns: Some(300_000),
+        echo_p50_ns: None,
+        baseline_ns: None,
+    };
+    let links = vec![link(LinkState::Valid, Some(10_500_000)), link(LinkState::Missing, None)];
+    Report {
+        time: TIME,
+        summary: SummaryLine {
+            time: TIME,
+            switches: 2,
+            links: LinkCounts::of(links.iter().map(|link| link.state)),
+            hosts: 0,
+            negatives: 3,
+            storms: 0,
+            reroutes: 1,
+            broadcasts: 0,
+            forged: 0,
+            sent: 9,
+            answered: 8,
+            lost: 1,
+            unheard: 0,
+            late: 0,
+            mismatched: 0,
+            packet_ins_over_limit: 0,
+            events_dropped: 0,
+        },
+        links,
+        switches: vec![switch("1"), switch("2")],
+        paths: vec![PathLine {
+            time: TIME,
+            from: "1".to_owned(),
+            to: "2".to_owned(),
+            switches: vec!["s<1>".to_owned(), "s<2>".to_owned()],
+            hops: Vec::new(),
+            delay_ns: 5_250_000,
+            from_hosts: Vec::new(),
+            to_hosts: Vec::new(),
+        }],
+    }
+}
+
+#[test]
+fn json_has_the_promised_fields_and_null_for_what_is_not_known() {
+    let mut out = Vec::new();
+    jsonl::report(&report(), true, &mut out).unwrap();
+    let lines: Vec<serde_json::Value> = out
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty())
+        .map(|line| serde_json::from_slice(line).unwrap())
+        .collect();
+    let types: Vec<&str> = lines.iter().map(|line| line["type"].as_str().unwrap()).collect();
+    assert_eq!(types, ["link", "link", "switch", "switch", "path", "summary"]);
+    assert_eq!(
+        (&lines[0]["from"]["dpid"], &lines[0]["from"]["port"]),
+        (&"1".into(), &1.into())
+    );
+    assert_eq!(
+        (&lines[0]["state"], &lines[0]["by"]),
+        (&"valid".into(), &"minimum".into())
+    );
+    assert_eq!(lines[0]["lldp_ns"]["forward"], 6_000_000);
+    assert_eq!(lines[0]["rtt_ns"]["lldp_echo"], 10_500_000);
+    assert_eq!(lines[0]["error_ns"]["lldp_echo"], 500_000);
+    for null in [
+        &lines[0]["rtt_ns"]["bounce"],
+        &lines[0]["rtt_ns"]["kernel"],
+        &lines[1]["rtt_ns"]["lldp_echo"],
+    ] {
+        assert!(null.is_null());
+    }
+    assert_eq!(
+        (&lines[2]["echo_ns"], &lines[4]["delay_ns"]),
+        (&300_000.into(), &5_250_000.into())
+    );
+    assert_eq!((&lines[5]["negatives"], &lines[5]["reroutes"]), (&3.into(), &1.into()));
+}
+
+#[test]
+fn text_has_a_row_for_each_link_and_says_what_is_missing() {
+    let mut out = Vec::new();
+    text::report(&report(), true, None, &mut out).unwrap();
+    let text = String::from_utf8(out).unwrap();
+    for part in [
+        "s<1>:1 – s<2>:1",
+        "10.50 ms",
+        "valid, 3 × below zero",
+        "missing",
+        "s<1> – s<2>",
+        "1 reroute",
+    ] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+}
+
+#[test]
+fn a_drawing_is_whole_escaped_and_loaded_again_until_the_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("net.html");
+    let drawing = Drawing::create(&path, 5).unwrap();
+    drawing.draw(&report(), false).unwrap();
+    let page = std::fs::read_to_string(&path).unwrap();
+    assert!(page.contains("http-equiv=\"refresh\" content=\"5\"") && page.ends_with("</html>"));
+    assert!(page.contains("10.50 ms") && page.contains("s&lt;1&gt;") && !page.contains("s<1>"));
+    drawing.draw(&report(), true).unwrap();
+    assert!(!std::fs::read_to_string(&path).unwrap().contains("refresh"));
+    // No draft is left.
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
+    let error = Drawing::create(&directory.path().join("no/net.html"), 5).err().unwrap();
+    assert!(error.to_string().contains("no/net.html: No such file"), "{error}");
+    assert!(Drawing::create(directory.path(), 5).is_err());
+}
+
+#[test]
+fn switches_are_drawn_apart_and_within_the_paper() {
+    for count in 0..12 {
+        let ring: Vec<(usize, usize)> = (0..count).map(|place| (place, (place + 1) % count)).collect();
+        let places = places(count, &ring);
+        assert_eq!(places.len(), count);
+        for (at, place) in places.iter().enumerate() {
+            assert!((0.0..=1.0).contains(&place.x) && (0.0..=1.0).contains(&place.y));
+            let near = |other: &super::layout::Place| (place.x - other.x).hypot(place.y - other.y) < 0.05;
+            assert!(!places[at + 1..].iter().any(near), "{count}: {places:?}");
+        }
+    }
+}

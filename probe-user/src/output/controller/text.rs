@@ -52,9 +52,11 @@ pub(super) fn report(report: &Report, is_last: bool, columns: Option<usize>, out
     if !report.links.is_empty() {
         links(&report.links, columns, out)?;
     }
-    if !report.paths.is_empty() {
+    // Between hosts, or all at the end.
+    let shown: Vec<&PathLine> = report.paths.iter().filter(|path| is_last || path.has_hosts()).collect();
+    if !shown.is_empty() {
         writeln!(out)?;
-        paths(&report.paths, out)?;
+        paths(&shown, out)?;
     }
     if is_last && !report.switches.is_empty() {
         writeln!(out)?;
@@ -128,12 +130,13 @@ fn link_table(links: &[LinkLine], has_kernel: bool, wide: bool) -> String {
     table.trim_fmt()
 }
 
-fn paths(paths: &[PathLine], out: &mut dyn Write) -> io::Result<()> {
+fn paths(paths: &[&PathLine], out: &mut dyn Write) -> io::Result<()> {
     let mut table = bare(&["path", "one way", "hosts"]);
     for path in paths.iter().take(MOST_PATHS) {
-        let hosts = match (path.from_hosts.is_empty(), path.to_hosts.is_empty()) {
-            (true, true) => String::new(),
-            _ => format!("{} – {}", some(&path.from_hosts), some(&path.to_hosts)),
+        let hosts = if path.has_hosts() {
+            format!("{} – {}", some(&path.from_hosts), some(&path.to_hosts))
+        } else {
+            String::new()
         };
         table.add_row([path.switches.join(" – "), duration_u64(path.delay_ns), hosts]);
     }
@@ -213,10 +216,11 @@ fn summary(summary: &SummaryLine, is_last: bool, out: &mut dyn Write) -> io::Res
     }
     writeln!(
         out,
-        " {} sent: {} answered, {} lost, {} late or double, {} mismatched; {} seen",
+        " {} sent: {} answered, {} lost, {} without a switch to answer, {} late or double, {} mismatched; {} seen",
         count(summary.sent, "probe"),
         summary.answered,
         summary.lost,
+        summary.unheard,
         summary.late,
         summary.mismatched,
         count(summary.broadcasts, "broadcast"),

@@ -13,7 +13,7 @@ use crate::reflector::Count;
 const SOCKETS: [&str; 4] = ["socket_sent", "socket_stamped", "socket_received", "echo_unmatched"];
 
 /// Counters that are no sign of trouble.
-const ORDINARY: [Counter; 7] = [
+const ORDINARY: [Counter; 11] = [
     Counter::EgressStamped,
     // Questions to peers, who they are, leave like that.
     Counter::EgressForeign,
@@ -23,10 +23,14 @@ const ORDINARY: [Counter; 7] = [
     Counter::PassedUp,
     Counter::Collected,
     Counter::SessionStarted,
+    Counter::Echoed,
+    Counter::EchoedGroup,
+    Counter::Padded,
+    Counter::SourceStarted,
 ];
 
 /// What the others count, and what became of that.
-const IN_WORDS: [(Counter, &str, &str); 18] = [
+const IN_WORDS: [(Counter, &str, &str); 23] = [
     (
         Counter::EgressFailed,
         "probe",
@@ -69,6 +73,27 @@ const IN_WORDS: [(Counter, &str, &str); 18] = [
         "not answered: the reply could not be written",
     ),
     (
+        Counter::EchoLoop,
+        "probe",
+        "not echoed: a number from an echoing port or with an echo's TTL, so that echoes could go on for ever",
+    ),
+    (
+        Counter::NotAllowed,
+        "probe",
+        "not answered: from outside the prefixes that are answered; --allow admits more",
+    ),
+    (
+        Counter::RateSource,
+        "probe",
+        "not answered: more than --rate-source of one source",
+    ),
+    (
+        Counter::RateGroup,
+        "probe",
+        "not answered: more than --rate-group of one source by a group",
+    ),
+    (Counter::RatePort, "probe", "not answered: more than --rate in all"),
+    (
         Counter::RingFull,
         "reply",
         "counted without stamps: the ring buffer was full",
@@ -105,7 +130,12 @@ pub(super) fn write_reflected(counters: &Counters, out: &mut dyn Write) -> io::R
         "{} {} answered since the start, {by_group} of them by a group",
         counters.time.to_second(),
         count(all, "probe")
-    )
+    )?;
+    let echoed = value(counters, Counter::Echoed) + value(counters, Counter::EchoedGroup);
+    match echoed {
+        0 => Ok(()),
+        _ => writeln!(out, "  and {} of older agents echoed", count(echoed, "probe")),
+    }
 }
 
 /// Writes what is worth a person's attention.

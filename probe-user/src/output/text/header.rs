@@ -41,7 +41,9 @@ pub(super) fn write(start: &Start, columns: Option<usize>, out: &mut dyn Write) 
         wrap::write("  probes    ", &probes, INDENT, columns, out)?;
     }
     wrap::write("  reflects  ", &reflected(start), INDENT, columns, out)?;
+    wrap::write("  answers   ", &answered(start), INDENT, columns, out)?;
     wrap::write("  attached  ", &attached(start), INDENT, columns, out)?;
+    wrap::write("  runs as   ", &identity(start), INDENT, columns, out)?;
     let clock = if start.clock.synchronised {
         let error = duration_u64(start.clock.error_ns);
         format!("synchronised to UTC within {error}")
@@ -73,6 +75,35 @@ fn reflected(start: &Start) -> String {
         ""
     };
     format!("probes to port {}, {groups}{only}", start.port)
+}
+
+/// Who is answered, and how often.
+fn answered(start: &Start) -> String {
+    let sources = match &*start.allowed {
+        [] => "nobody".to_owned(),
+        allowed => list(allowed),
+    };
+    let rate = |rate: u32, what: &str| (rate > 0).then(|| format!("{rate} {what}"));
+    let rates: Vec<String> = [
+        rate(start.rate_source, "each"),
+        rate(start.rate_group, "by group"),
+        rate(start.rate, "in all"),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    match &*rates {
+        [] => format!("{sources}, as often as they ask"),
+        rates => format!("{sources}; a second at most {}", rates.join(", ")),
+    }
+}
+
+/// Who runs, and what it may still do.
+fn identity(start: &Start) -> String {
+    match &*start.capabilities {
+        [] => format!("{}, without capabilities", start.user),
+        capabilities => format!("{}, with {} alone", start.user, capabilities.join(" and ")),
+    }
 }
 
 /// How the programs are attached, and why so.

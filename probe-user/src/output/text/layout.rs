@@ -11,32 +11,34 @@ const NAME_COLUMNS: usize = 8;
 const GAP: usize = 2;
 
 /// Who a row is of.
-pub(super) struct Who {
+pub(in crate::output) struct Who {
     /// Empty in a row of the same peer as the row before.
-    pub(super) address: String,
-    pub(super) name: Option<String>,
+    pub(in crate::output) address: String,
+    pub(in crate::output) name: Option<String>,
 }
 
 /// A column right of that.
-pub(super) struct Column {
+pub(in crate::output) struct Column {
     /// What it is a statistic of: part of the heading of the leftmost such column.
-    pub(super) of: &'static str,
-    pub(super) heading: &'static str,
-    pub(super) numbers: bool,
+    pub(in crate::output) of: &'static str,
+    pub(in crate::output) heading: &'static str,
+    pub(in crate::output) numbers: bool,
     /// Of two columns, the one with the higher number goes first; one with 0 stays.
-    pub(super) gives_way: u8,
-    pub(super) cells: Vec<String>,
+    pub(in crate::output) gives_way: u8,
+    pub(in crate::output) cells: Vec<String>,
 }
 
-/// A table with one row per peer and path.
-pub(super) struct Grid {
-    pub(super) who: Vec<Who>,
-    pub(super) columns: Vec<Column>,
+/// A table, such as one with a row per peer and path.
+pub(in crate::output) struct Grid {
+    /// Heading of who the rows are of.
+    pub(in crate::output) heading: &'static str,
+    pub(in crate::output) who: Vec<Who>,
+    pub(in crate::output) columns: Vec<Column>,
 }
 
 impl Grid {
     /// Writes it, not wider than `columns` if that can be.
-    pub(super) fn write(mut self, columns: Option<usize>, out: &mut dyn Write) -> io::Result<()> {
+    pub(in crate::output) fn write(mut self, columns: Option<usize>, out: &mut dyn Write) -> io::Result<()> {
         let room = match columns {
             Some(columns) => self.make_room(columns),
             None => usize::MAX,
@@ -46,7 +48,7 @@ impl Grid {
             .load_style(presets::NOTHING)
             .set_content_arrangement(ContentArrangement::Disabled);
         let headings = self.headings();
-        table.set_header(std::iter::once("peer".to_owned()).chain(headings));
+        table.set_header(std::iter::once(self.heading.to_owned()).chain(headings));
         for (row, who) in self.who.iter().enumerate() {
             let cells = self.columns.iter().map(|column| column.cells[row].clone());
             table.add_row(std::iter::once(who.within(room)).chain(cells));

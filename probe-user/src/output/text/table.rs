@@ -60,6 +60,7 @@ pub(super) fn round_trips(results: &[Results]) -> Grid {
         rtt("max", 4, |summary| summary.max),
     ]);
     Grid {
+        heading: "peer",
         who: who(results),
         columns,
     }
@@ -97,6 +98,7 @@ pub(super) fn parts(results: &[Results]) -> Grid {
         },
     ];
     Grid {
+        heading: "peer",
         who: who(results),
         columns,
     }

@@ -6,7 +6,7 @@ use unicode_width::UnicodeWidthStr as _;
 
 /// Writes `text` after `label`, broken at blanks so that no line is wider than `columns`; all lines but the first are
 /// indented by `indent`. A word is never broken.
-pub(super) fn write(
+pub(in crate::output) fn write(
     label: &str,
     text: &str,
     indent: usize,

@@ -6,6 +6,26 @@ use super::run;
 fn each_bad_value_has_its_message() {
     let table = [
         ("--port 0", "--port '0' is not a UDP port; use 1 to 65535"),
+        (
+            "--allow 10.1.1.0/33",
+            "--allow '10.1.1.0/33' is not a prefix; write an address and a length: 10.1.0.0/16, fd01::/64",
+        ),
+        (
+            "--rate-source -1",
+            "--rate-source '-1' is not a number of packets a second; use 1 to 10000000, or 0 for no limit",
+        ),
+        (
+            "--rate 10000001",
+            "--rate '10000001' is not a number of packets a second; use 1 to 10000000, or 0 for no limit",
+        ),
+        (
+            "--rate-group many",
+            "--rate-group 'many' is not a number of packets a second; use 1 to 10000000, or 0 for no limit",
+        ),
+        (
+            "--user no-such-user",
+            "--user: there is no user 'no-such-user'; `getent passwd` lists the users",
+        ),
         ("--port 65536", "--port '65536' is not a UDP port; use 1 to 65535"),
         (
             "--group 10.0.0.1",
@@ -146,7 +166,7 @@ fn each_bad_line_has_its_message() {
         ),
         (
             "",
-            "'kstamp' requires a subcommand but one was not provided [subcommands: agent, reflect, controller, ping, doctor, help]; see --help",
+            "'kstamp' requires a subcommand but one was not provided [subcommands: agent, reflect, controller, ping, doctor, compare, calibrate, help]; see --help",
         ),
     ];
     for (line, expected) in table {

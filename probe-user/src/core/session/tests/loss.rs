@@ -248,16 +248,13 @@ fn an_overtaken_probe_whose_reply_is_lost_is_placed_when_it_shows() {
 #[test]
 fn overtaking_is_not_loss() {
     let mut session = session();
-    let sent = |seq: u32| u64::from(seq) * MS;
-    (0..6).for_each(|seq| session.sent(seq, sent(seq)));
-    // 2 is lost on the way forward; 5 overtakes 4, by as much as 1 and 2 are apart, and 0 and 1.
-    session.reply(&reply(0, 6, sent(0), 7 * MS));
-    session.reply(&reply(1, 7, sent(1), 7 * MS));
-    session.reply(&reply(3, 8, sent(3), 8 * MS));
-    session.reply(&reply(5, 9, sent(5), 9 * MS));
-    session.reply(&reply(4, 10, sent(4), 10 * MS));
-    session.sent(6, 11 * MS);
-    session.reply(&reply(6, 11, 11 * MS, 12 * MS));
+    // 1 is lost on the way forward; 3 overtakes 2. Round trips take 5 to 9 ms.
+    let sent = [0, 10, 11, 12, 30].map(|ms| ms * MS);
+    (0u32..).zip(sent).for_each(|(seq, sent_ns)| session.sent(seq, sent_ns));
+    session.reply(&reply(0, 7, sent[0], 5 * MS));
+    session.reply(&reply(3, 8, sent[3], 17 * MS));
+    session.reply(&reply(2, 9, sent[2], 20 * MS));
+    session.reply(&reply(4, 10, sent[4], 35 * MS));
     expire_all(&mut session);
     assert_eq!((ways(&session), counts(&session).reordered), ((1, 0, 0), 1));
 }

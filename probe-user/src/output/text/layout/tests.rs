@@ -11,6 +11,7 @@ fn written(columns: Option<usize>) -> String {
         cells: vec!["12 ms".to_owned(), "3 ms".to_owned()],
     };
     let grid = Grid {
+        heading: "peer",
         who: vec![
             Who {
                 address: "fe80::1".to_owned(),
@@ -81,6 +82,7 @@ fn no_line_is_wider_than_the_terminal() {
 fn the_heading_of_what_is_left_says_what_it_is_of() {
     assert!(written(Some(60)).contains("RTT min"));
     let grid = Grid {
+        heading: "peer",
         who: vec![],
         columns: vec![Column {
             of: "RTT",

@@ -1,0 +1,115 @@
+//! The comparison in plain words.
+
+use super::{Comparison, PhaseResult, parts};
+use crate::core::compare::versus::ratio;
+use crate::core::compare::{Method, Phase};
+use crate::output::quantity::duration;
+
+/// What follows from the numbers, one sentence or two each.
+pub(super) fn sentences(comparison: &Comparison) -> Vec<String> {
+    let floor_ns = comparison.setting.floor.map(|floor| floor.p99);
+    let mut said: Vec<String> = Vec::new();
+    for result in &comparison.phases {
+        said.extend(of_userspace(result, floor_ns));
+        said.extend(of_anatomy(result));
+        said.extend(of_socket(result, floor_ns));
+    }
+    said.extend(of_load(&comparison.phases));
+    if said.is_empty() {
+        said.push("There is nothing to compare: fewer than two methods were answered.".to_owned());
+    }
+    said
+}
+
+fn when(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Idle => "Idle",
+        Phase::Loaded => "Under load",
+    }
+}
+
+/// `8.7 times`, `134 times`.
+pub(super) fn times(ratio: f64) -> String {
+    if ratio < 100.0 {
+        format!("{ratio:.1} times")
+    } else {
+        format!("{ratio:.0} times")
+    }
+}
+
+fn of_userspace(result: &PhaseResult, floor_ns: Option<i64>) -> Option<String> {
+    let (process, kernel) = (result.rtt(Method::Userspace)?, result.rtt(Method::Kernel)?);
+    let versus = result.versus(Method::Userspace)?;
+    let when = when(result.phase);
+    if floor_ns.is_some_and(|floor_ns| versus.bias_ns.abs() < floor_ns) {
+        return Some(format!(
+            "{when}, the medians differ by {}, which is less than what this machine can tell apart.",
+            duration(versus.bias_ns)
+        ));
+    }
+    let median = versus.bias_ratio.map(times).unwrap_or_else(|| "more".to_owned());
+    let tail = versus
+        .p99_ratio
+        .map(|ratio| format!(", {}", times(ratio)))
+        .unwrap_or_default();
+    Some(format!(
+        "{when}, processes that stamp for themselves say {} (median) where the kernel's stamps say {}: {median} as \
+         much. One probe in a hundred takes them {} or more, and the kernel's {}{tail}.",
+        duration(process.p50),
+        duration(kernel.p50),
+        duration(process.p99),
+        duration(kernel.p99),
+    ))
+}
+
+fn of_anatomy(result: &PhaseResult) -> Option<String> {
+    let anatomy = result.anatomy.as_ref()?;
+    let whole = anatomy.watched.summary()?;
+    let way: i64 = [&anatomy.forward, &anatomy.backward, &anatomy.path]
+        .into_iter()
+        .filter_map(|part| part.summary())
+        .map(|part| part.mean)
+        .sum();
+    let share = ratio(whole.mean - way, whole.mean)?;
+    let (name, largest) = parts(anatomy).into_iter().max_by_key(|(_, part)| part.mean)?;
+    Some(format!(
+        "{:.0} % of the mean round trip of a process is spent in the two hosts and not on the way between the ports; \
+         the largest part is {name} ({} in the mean, {} in one probe of a hundred).",
+        share * 100.0,
+        duration(largest.mean),
+        duration(largest.p99),
+    ))
+}
+
+fn of_socket(result: &PhaseResult, floor_ns: Option<i64>) -> Option<String> {
+    let socket = result.rtt(Method::Socket)?;
+    let versus = result.versus(Method::Socket)?;
+    let small = floor_ns.is_some_and(|floor_ns| versus.bias_ns.abs() < floor_ns);
+    let judgement = if small {
+        "as near to kstamp's own as this machine can tell".to_owned()
+    } else {
+        let more = if versus.bias_ns < 0 { "less" } else { "more" };
+        format!("{} {more} than kstamp's own", duration(versus.bias_ns.abs()))
+    };
+    Some(format!(
+        "The kernel's stamps for sockets say {} (median), {judgement}; p99 {}.",
+        duration(socket.p50),
+        duration(socket.p99)
+    ))
+}
+
+fn of_load(phases: &[PhaseResult]) -> Option<String> {
+    let rtt = |phase, method| {
+        let result = phases.iter().find(|result| result.phase == phase)?;
+        result.rtt(method)
+    };
+    let change = |method, whose: &str| {
+        let (idle, loaded) = (rtt(Phase::Idle, method)?.p99, rtt(Phase::Loaded, method)?.p99);
+        let factor = times(ratio(loaded, idle)?);
+        let [idle, loaded] = [idle, loaded].map(duration);
+        Some(format!("{whose} goes from {idle} to {loaded} under load, {factor}"))
+    };
+    let kernel = change(Method::Kernel, "kstamp's p99")?;
+    let process = change(Method::Userspace, "; that of processes").unwrap_or_default();
+    Some(format!("{kernel}{process}."))
+}

@@ -1,0 +1,151 @@
+//! `kstamp controller` with a hundred switches: what it must reach, and what it may cost.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, SysconfVar, sysconf};
+use serde_json::Value;
+
+use crate::sim::{Network, Topology};
+use crate::support::KSTAMP;
+
+const SWITCHES: u64 = 100;
+const PORTS: u32 = 8;
+const FOUND_WITHIN: Duration = Duration::from_secs(10);
+/// Over how long the share of a core is measured, once all is found.
+const OBSERVED: Duration = Duration::from_secs(10);
+const MAX_CORE_SHARE: f64 = 0.30;
+const MAX_MEMORY_KIB: u64 = 64 * 1024;
+
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Running {
+    fn pid(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.0.id()).unwrap())
+    }
+
+    /// Time on a processor since its start.
+    fn cpu(&self) -> Duration {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        // Behind the name, which may hold blanks: state is the first field, utime and stime the 12th and 13th.
+        let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+        let ticks: u64 = fields[11..13].iter().map(|field| field.parse::<u64>().unwrap()).sum();
+        let per_s = sysconf(SysconfVar::CLK_TCK).unwrap().unwrap();
+        Duration::from_secs_f64(ticks as f64 / per_s as f64)
+    }
+
+    /// The most memory it ever had.
+    fn peak_memory_kib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+}
+
+/// A port that is free now.
+fn free_address() -> SocketAddr {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .unwrap()
+        .local_addr()
+        .unwrap()
+}
+
+#[test]
+fn a_hundred_switches_are_discovered_and_cost_little() {
+    if cfg!(debug_assertions) {
+        println!("SKIPPED: what it costs is measured with cargo test --release");
+        return;
+    }
+    let address = free_address();
+    let mut child = Command::new(KSTAMP)
+        .args([
+            "controller",
+            "--listen",
+            &address.to_string(),
+            "--report",
+            "1s",
+            "--format",
+            "jsonl",
+        ])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (sender, lines) = mpsc::channel();
+    let stdout = BufReader::new(child.stdout.take().unwrap());
+    std::thread::spawn(move || {
+        for line in stdout.lines().map_while(Result::ok) {
+            let at = Instant::now();
+            if sender
+                .send((at, serde_json::from_str::<Value>(&line).unwrap()))
+                .is_err()
+            {
+                return;
+            }
+        }
+    });
+    let mut controller = Running(child);
+    // It listens before switches are started.
+    let until = Instant::now() + FOUND_WITHIN;
+    while std::net::TcpStream::connect(address).is_err() {
+        assert!(
+            Instant::now() < until && controller.0.try_wait().unwrap().is_none(),
+            "it does not listen"
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+
+    let topology = Topology::ring(SWITCHES, PORTS);
+    let expected = topology.links.len() / 2;
+    let begin = Instant::now();
+    let _network = Network::start(address, topology);
+    let mut found = std::collections::HashSet::new();
+    let took = loop {
+        let left = FOUND_WITHIN.saturating_sub(begin.elapsed());
+        let Ok((at, line)) = lines.recv_timeout(left) else {
+            panic!("{} of {expected} links found in {FOUND_WITHIN:?}", found.len());
+        };
+        if line["type"] == "link" && line["state"] != "missing" {
+            let mut ends = [line["from"].to_string(), line["to"].to_string()];
+            ends.sort();
+            found.insert(ends);
+        }
+        if found.len() == expected {
+            break at - begin;
+        }
+    };
+
+    let (cpu, since) = (controller.cpu(), Instant::now());
+    std::thread::sleep(OBSERVED);
+    let share = (controller.cpu() - cpu).as_secs_f64() / since.elapsed().as_secs_f64();
+    let memory = controller.peak_memory_kib();
+    println!(
+        "{expected} links found in {took:?}; {:.1} % of a core; {memory} KiB at most",
+        share * 100.0
+    );
+    assert!(share < MAX_CORE_SHARE, "{:.1} % of a core", share * 100.0);
+    assert!(memory < MAX_MEMORY_KIB, "{memory} KiB");
+
+    kill(controller.pid(), Signal::SIGINT).unwrap();
+    let until = Instant::now() + FOUND_WITHIN;
+    while controller.0.try_wait().unwrap().is_none() {
+        assert!(Instant::now() < until, "it does not end");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let summary = lines
+        .iter()
+        .map(|(_, line)| line)
+        .find(|line| line["type"] == "summary");
+    println!("{}", summary.expect("no summary"));
+}

@@ -1,0 +1,15 @@
+//! The server of switches against simulated, hostile and real switches, over loopback and in namespaces of its own.
+
+#![allow(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod controller;
+mod harness;
+mod hostile;
+mod many;
+mod ovs;
+mod sim;
+mod steering;
+mod tls;

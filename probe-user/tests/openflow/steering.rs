@@ -1,0 +1,213 @@
+//! What the server does for those who use it: rules, stamps, barriers, ends.
+
+use std::time::Duration;
+
+use probe_user::host::clock::monotonic_ns;
+use probe_user::openflow::cookie;
+use probe_user::openflow::flow::{Action, FlowCommand, FlowMod, Match};
+use probe_user::openflow::id::PortNumber;
+use probe_user::openflow::lldp::{Key, Kind, Probe};
+use probe_user::openflow::message::{Message, PacketOut};
+use probe_user::openflow::server::{Command, CommandError, Config, Limits, Reason, What};
+
+use crate::harness::{Subject, loopback, port};
+
+fn rules(given: Vec<Message>) -> Vec<FlowMod> {
+    let rules = given.into_iter().filter_map(|message| match message {
+        Message::FlowMod(rule) => Some(rule),
+        _ => None,
+    });
+    rules.collect()
+}
+
+#[test]
+fn the_handshake_leaves_lldp_and_the_table_miss() {
+    let mut subject = Subject::new(Limits::default());
+    let rules = rules(subject.peer().shake_hands(0x2a));
+    let (_, dpid, ports) = subject.connected();
+    assert_eq!((dpid.0, ports), (0x2a, vec![port(1)]));
+    assert_eq!(rules[0], FlowMod::delete_by_cookie(cookie::OURS, cookie::OURS_MASK));
+    let to_controller = vec![Action::Output(PortNumber::CONTROLLER)];
+    assert_eq!((rules[1].priority, rules[1].cookie), (65_535, cookie::LLDP));
+    assert_eq!((rules[2].priority, rules[2].matching), (0, Match::any()));
+    assert!(
+        rules[1..]
+            .iter()
+            .all(|rule| rule.command == FlowCommand::Add && rule.actions == to_controller)
+    );
+    assert_eq!(rules.len(), 3);
+}
+
+#[test]
+fn measuring_only_touches_only_rules_that_measure() {
+    let config = Config {
+        measure_only: true,
+        ..Config::new(loopback())
+    };
+    let subject = Subject::with(config);
+    let rules = rules(subject.peer().shake_hands(1));
+    assert_eq!(rules.len(), 2);
+    assert!(rules.iter().all(|rule| cookie::is_measuring(rule.cookie)), "{rules:?}");
+    assert_eq!(rules[0].cookie_mask, cookie::CLASS_MASK);
+}
+
+#[test]
+fn a_stamped_message_is_made_at_its_write() {
+    let mut subject = Subject::new(Limits::default());
+    let (mut peer, connection) = subject.switch(1);
+    let key = Key::from_secret(&[7; 32]);
+    let build = {
+        let key = key.clone();
+        move |sent_ns| {
+            let probe = Probe {
+                kind: Kind::Discovery,
+                dpid: probe_user::openflow::id::Dpid(1),
+                port: PortNumber(1),
+                sent_ns,
+                sequence: 9,
+            };
+            Message::PacketOut(PacketOut::to_port(PortNumber(1), probe.encode(&key, port(1).mac)))
+        }
+    };
+    let before = monotonic_ns();
+    subject
+        .server
+        .switches()
+        .command(connection, Command::stamped(build))
+        .unwrap();
+    let Some((_, Message::PacketOut(packet))) = peer.receive() else {
+        panic!("no packet-out");
+    };
+    let after = monotonic_ns();
+    let probe = Probe::decode(&key, &packet.frame).unwrap();
+    assert!((before..=after).contains(&probe.sent_ns), "{before} {probe:?} {after}");
+    assert_eq!(packet.actions, [Action::Output(PortNumber(1))]);
+}
+
+#[test]
+fn answers_are_stamped_when_they_are_read_and_not_when_they_are_taken() {
+    let mut subject = Subject::new(Limits::default());
+    let (mut peer, connection) = subject.switch(1);
+    let command = Command::stamped(|sent_ns| Message::EchoRequest(sent_ns.to_be_bytes().to_vec()));
+    subject.server.switches().command(connection, command).unwrap();
+    let Some((header, Message::EchoRequest(payload))) = peer.receive() else {
+        panic!("no echo request");
+    };
+    let before = monotonic_ns();
+    peer.send(&Message::EchoReply(payload.clone()), header.xid);
+    // Nobody takes the event for a while; its stamp must not show that.
+    std::thread::sleep(Duration::from_millis(300));
+    let (at_ns, returned) = subject.wait("echo reply", |event| match event.what {
+        What::EchoReply(payload) => Some((event.at_ns, payload)),
+        _ => None,
+    });
+    assert_eq!(returned, payload);
+    assert!(
+        (before..before + 250_000_000).contains(&at_ns),
+        "stamped {} ns after it was sent",
+        at_ns - before
+    );
+}
+
+#[test]
+fn answers_are_stamped_when_they_arrive_and_not_when_the_thread_is_free() {
+    const BLOCKED: Duration = Duration::from_millis(600);
+    let mut subject = Subject::new(Limits::default());
+    let (mut peer, connection) = subject.switch(1);
+    let (sender, blocked) = std::sync::mpsc::channel();
+    let command = Command::stamped(move |_| {
+        sender.send(()).unwrap();
+        // What no user of the server should do, and a busy machine does.
+        std::thread::sleep(BLOCKED);
+        Message::BarrierRequest
+    });
+    subject.server.switches().command(connection, command).unwrap();
+    blocked.recv().unwrap();
+    let before = monotonic_ns();
+    peer.send(&Message::EchoReply(vec![1]), 0);
+    let at_ns = subject.wait("echo reply", |event| {
+        matches!(event.what, What::EchoReply(_)).then_some(event.at_ns)
+    });
+    assert!(
+        (before..before + 300_000_000).contains(&at_ns),
+        "stamped {} ns after it was sent",
+        at_ns.abs_diff(before)
+    );
+}
+
+#[test]
+fn barriers_come_back_by_their_tokens_and_in_order() {
+    let mut subject = Subject::new(Limits::default());
+    let (mut peer, connection) = subject.switch(1);
+    for token in [70, 71] {
+        subject
+            .server
+            .switches()
+            .command(connection, Command::Barrier(token))
+            .unwrap();
+    }
+    for _ in 0..2 {
+        let Some((header, Message::BarrierRequest)) = peer.receive() else {
+            panic!("no barrier request");
+        };
+        peer.send(&Message::BarrierReply, header.xid);
+    }
+    let mut next = || {
+        subject.wait("barrier", |event| match event.what {
+            What::Barrier(token) => Some(token),
+            _ => None,
+        })
+    };
+    assert_eq!([next(), next()], [70, 71]);
+}
+
+#[test]
+fn echo_requests_are_always_answered() {
+    let mut subject = Subject::new(Limits::default());
+    let (mut peer, _) = subject.switch(1);
+    peer.send(&Message::EchoRequest(vec![1, 2, 3]), 0xbeef);
+    let (header, message) = peer.receive().unwrap();
+    assert_eq!((header.xid, message), (0xbeef, Message::EchoReply(vec![1, 2, 3])));
+}
+
+#[test]
+fn what_waits_is_sent_before_a_close() {
+    let mut subject = Subject::new(Limits::default());
+    let (mut peer, connection) = subject.switch(1);
+    let switches = subject.server.switches().clone();
+    // Unread bytes in the server's socket must not take back what it has sent.
+    peer.send(&Message::EchoRequest(vec![0; 60_000]), 1);
+    for number in 0..100_u8 {
+        switches
+            .command(connection, Command::Send(Message::EchoRequest(vec![number])))
+            .unwrap();
+    }
+    switches.command(connection, Command::Close).unwrap();
+    let mut seen = Vec::new();
+    while let Some((_, message)) = peer.receive() {
+        if let Message::EchoRequest(payload) = message {
+            seen.push(payload[0]);
+        }
+    }
+    assert_eq!(seen, (0..100).collect::<Vec<_>>());
+    assert_eq!(subject.gone(connection), Reason::ClosedHere);
+    assert_eq!(switches.command(connection, Command::Close), Err(CommandError::Gone));
+}
+
+#[test]
+fn stopping_sends_what_waits_and_ends_in_time() {
+    let mut subject = Subject::new(Limits::default());
+    let (mut peer, connection) = subject.switch(1);
+    let delete = FlowMod::delete_by_cookie(cookie::OURS, cookie::OURS_MASK);
+    let command = Command::Send(Message::FlowMod(delete.clone()));
+    subject.server.switches().command(connection, command).unwrap();
+    let reader = std::thread::spawn(move || peer.receive());
+    let begin = std::time::Instant::now();
+    subject.server.stop();
+    // A second is promised; the rest is for a busy machine.
+    assert!(begin.elapsed() < Duration::from_secs(5));
+    assert_eq!(
+        reader.join().unwrap().map(|(_, message)| message),
+        Some(Message::FlowMod(delete))
+    );
+}

@@ -1,0 +1,128 @@
+//! Who is answered, on interfaces whose addresses change, and what a refused sender learns of it.
+
+#![allow(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
+
+mod support;
+
+use std::net::UdpSocket;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use support::{FAR_V4, Pair, can_run, count, counters, in_namespace, run};
+
+/// Whether a base probe from `source` in `namespace` is answered within a second.
+fn is_answered(namespace: &str, source: &str) -> bool {
+    let (namespace, source) = (namespace.to_owned(), source.to_owned());
+    let ask = move || {
+        in_namespace(&namespace);
+        let socket = UdpSocket::bind((source.as_str(), 0)).unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(250))).unwrap();
+        let mut reply = [0; 100];
+        (0..4).any(|_| {
+            socket.send_to(&[0; 44], (FAR_V4, 1910)).unwrap();
+            socket.recv(&mut reply).is_ok_and(|length| length == 44)
+        })
+    };
+    thread::spawn(ask).join().unwrap()
+}
+
+#[test]
+fn prefixes_follow_the_addresses_and_allow_adds_to_them() {
+    if !can_run() {
+        return;
+    }
+    let pair = Pair::new();
+    let (near, far) = (&pair.near, &pair.far);
+    // The far end can reach these addresses, but they are in none of its prefixes.
+    for address in ["10.2.2.5", "10.3.3.5", "10.4.4.5"] {
+        run(
+            "ip",
+            &["-n", near, "address", "add", &format!("{address}/32"), "dev", "port1"],
+        );
+        run(
+            "ip",
+            &["-n", far, "route", "add", &format!("{address}/32"), "dev", "port2"],
+        );
+    }
+    let arguments = [
+        "reflect",
+        "--iface",
+        "port2",
+        "--family",
+        "v4",
+        "--attach",
+        "tc",
+        "--allow",
+        "10.3.0.0/16",
+    ];
+    let reflector = pair.start(far, &arguments);
+    let start = reflector.await_type("start");
+    assert_eq!(
+        start["allowed"],
+        serde_json::json!(["10.1.1.0/24", "10.3.0.0/16"]),
+        "{start:#}"
+    );
+    assert!(is_answered(near, "10.1.1.5") && is_answered(near, "10.3.3.5"));
+    assert!(!is_answered(near, "10.2.2.5"));
+
+    run("ip", &["-n", far, "address", "add", "10.2.2.6/24", "dev", "port2"]);
+    let end = Instant::now() + Duration::from_secs(10);
+    while !is_answered(near, "10.2.2.5") {
+        assert!(Instant::now() < end, "the new prefix is not followed");
+    }
+    run("ip", &["-n", far, "address", "delete", "10.2.2.6/24", "dev", "port2"]);
+    let end = Instant::now() + Duration::from_secs(10);
+    while is_answered(near, "10.2.2.5") {
+        assert!(Instant::now() < end, "the old prefix is still answered");
+    }
+    assert!(!is_answered(near, "10.4.4.5"));
+    let (status, records, stderr) = reflector.stop();
+    assert!(status.success(), "{stderr}");
+    assert!(count(counters(&records), "not_allowed") >= 8, "{records:#?}");
+}
+
+#[test]
+fn a_sender_learns_that_it_was_refused() {
+    if !can_run() {
+        return;
+    }
+    let pair = Pair::new();
+    let far = pair.start(
+        &pair.far,
+        &["reflect", "--iface", "port2", "--family", "v4", "--rate-source", "20"],
+    );
+    far.await_type("start");
+    let near = pair.start(
+        &pair.near,
+        &[
+            "agent",
+            "--iface",
+            "port1",
+            "--family",
+            "v4",
+            "--no-group",
+            "--peer",
+            FAR_V4,
+            "--interval",
+            "5ms",
+        ],
+    );
+    near.await_type("start");
+    // It asks again ten seconds after the first answer.
+    let end = Instant::now() + Duration::from_secs(20);
+    while !near.stderr().contains("has refused") {
+        assert!(Instant::now() < end, "it learns nothing: {}", near.stderr());
+        thread::sleep(Duration::from_millis(50));
+    }
+    let line = near.stderr();
+    let told: u64 = line
+        .split("has refused ")
+        .nth(1)
+        .and_then(|rest| rest.split(' ').next())
+        .and_then(|number| number.parse().ok())
+        .unwrap_or_else(|| panic!("{line}"));
+    assert!(near.stop().0.success());
+    let (_, records, _) = far.stop();
+    let refused = count(counters(&records), "rate_source");
+    assert!((1..=refused).contains(&told), "{told} of {refused}");
+}

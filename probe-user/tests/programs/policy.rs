@@ -1,0 +1,283 @@
+//! Who is answered, and how often.
+
+use std::fs;
+use std::net::IpAddr;
+use std::thread;
+
+use aya::EbpfLoader;
+use aya::maps::lpm_trie::LpmTrie;
+use aya::maps::{Array, PerCpuArray};
+use aya::programs::{TestRun as _, TestRunOptions, Xdp};
+use probe_common::abi::Counter::{
+    self, NotAllowed, NotForUs, PassedUp, RateGroup, RatePort, RateSource, Reflected, ReflectedGroup, SourcePort,
+};
+use probe_common::abi::{Address, COUNTER_NAMES, Limit, Settings};
+use probe_common::reflect::V6_FRAME;
+
+use crate::packet::{
+    Datagram, GROUP_V4, OWN_LINK_LOCAL, OWN_V4, OWN_V6, PROBER_PORT, SENDER_LINK_LOCAL, SENDER_V4, SENDER_V6,
+    TEST_PORT, probe_payload, with_options,
+};
+use crate::rig::{Outcome, RECEIVERS, Rig, Verdict, may_load, settings, trie_entry};
+
+const HOUR_NS: u64 = 3_600_000_000_000;
+
+/// So many at once, and none earned while a test runs.
+fn at_once(packets: u64) -> Limit {
+    Limit {
+        interval_ns: HOUR_NS,
+        burst_ns: packets * HOUR_NS,
+    }
+}
+
+/// The outcome was an answer, and counted as `counter`.
+fn assert_answered(outcome: &Outcome, counter: Counter, what: &str) {
+    assert_eq!(outcome.verdict, Verdict::Transmit, "{what}: {:?}", outcome.counted);
+    assert!(
+        outcome.counted.contains(&(COUNTER_NAMES[counter as usize], 1)),
+        "{what}: {:?}",
+        outcome.counted
+    );
+}
+
+fn refused(rig: &mut Rig, source: impl Into<IpAddr>) -> u64 {
+    let sources = rig.object.sources().unwrap();
+    sources.get(&Address::from(source.into()), 0).unwrap().refused
+}
+
+#[test]
+fn sources_outside_the_prefixes_are_dropped_whatever_they_send() {
+    let outside = Datagram::probe(OWN_V4).from([192, 0, 2, 5]);
+    let outside_v6 = Datagram::probe(OWN_V6).from([0xfd00, 0, 0, 2, 0, 0, 0, 5]);
+    let table = [
+        outside.build(),
+        Datagram::probe(GROUP_V4).from([192, 0, 2, 5]).build(),
+        outside_v6.build(),
+        outside.clone().payload(probe_payload(1, 1)[..20].to_vec()).build(),
+        outside.clone().payload(vec![b'7'; 3]).build(),
+        outside.clone().payload(vec![]).build(),
+        outside.clone().ports(TEST_PORT, TEST_PORT).build(),
+        with_options(&outside.build()),
+    ];
+    for hook in RECEIVERS {
+        let Some(mut rig) = Rig::new() else { return };
+        for frame in &table {
+            rig.run(hook, frame)
+                .assert_dropped(frame, &[NotAllowed], &format!("{frame:02x?}"));
+        }
+        let elsewhere = outside.clone().at_mac([2, 0, 0, 0, 0, 0x77]).build();
+        rig.run(hook, &elsewhere)
+            .assert_passed(&elsewhere, &[NotForUs], "what is another host's is not ours to drop");
+        assert_eq!(
+            rig.object.sources().unwrap().keys().count(),
+            0,
+            "nothing is remembered of them"
+        );
+    }
+}
+
+#[test]
+fn prefixes_come_and_go() {
+    for hook in RECEIVERS {
+        let Some(mut rig) = Rig::new() else { return };
+        let generation = |rig: &mut Rig, policy_generation| {
+            let settings = Settings {
+                policy_generation,
+                ..settings()
+            };
+            rig.object.set_settings(&settings).unwrap();
+        };
+        let (far, far_v6) = (IpAddr::from([192, 0, 2, 5]), "2001:db8::5".parse::<IpAddr>().unwrap());
+        let (v4, v6) = (
+            Datagram::probe(OWN_V4).from(far).build(),
+            Datagram::probe(OWN_V6).from(far_v6).build(),
+        );
+        rig.run(hook, &v4).assert_dropped(&v4, &[NotAllowed], "not yet");
+        rig.allow("::/0");
+        assert_answered(&rig.run(hook, &v6), Reflected, "any IPv6 source");
+        rig.run(hook, &v4)
+            .assert_dropped(&v4, &[NotAllowed], "IPv4 is not IPv6");
+        rig.allow("0.0.0.0/0");
+        assert_answered(&rig.run(hook, &v4), Reflected, "any IPv4 source");
+        rig.disallow("::/0");
+        rig.disallow("0.0.0.0/0");
+        assert_answered(&rig.run(hook, &v4), Reflected, "known until the generation changes");
+        generation(&mut rig, 2);
+        for frame in [&v4, &v6] {
+            rig.run(hook, frame).assert_dropped(frame, &[NotAllowed], "no longer");
+        }
+        rig.allow("192.0.2.5/32");
+        assert_answered(&rig.run(hook, &v4), Reflected, "one address");
+        generation(&mut rig, 3);
+        assert_answered(&rig.run(hook, &v4), Reflected, "still, in the next generation");
+        let link_local = Datagram::probe(OWN_LINK_LOCAL).from(SENDER_LINK_LOCAL).build();
+        assert_answered(&rig.run(hook, &link_local), Reflected, "the link's own prefix");
+    }
+}
+
+#[test]
+fn a_source_that_asks_too_often_is_refused_and_no_other() {
+    let limited = Settings {
+        source_limit: at_once(4),
+        group_limit: at_once(2),
+        ..settings()
+    };
+    for hook in RECEIVERS {
+        let Some(mut rig) = Rig::with(&limited) else { return };
+        let (v4, group) = (Datagram::probe(OWN_V4), Datagram::probe(GROUP_V4));
+        for number in 0..4_u16 {
+            // Another port is not another source.
+            let probe = v4.clone().ports(PROBER_PORT + number, TEST_PORT);
+            assert_answered(&rig.run(hook, &probe.build()), Reflected, "within the limit");
+        }
+        for _ in 0..3 {
+            rig.run(hook, &v4.build())
+                .assert_dropped(&v4.build(), &[RateSource], "beyond the limit");
+        }
+        for _ in 0..2 {
+            assert_answered(&rig.run(hook, &group.build()), ReflectedGroup, "the group has its own");
+        }
+        rig.run(hook, &group.build())
+            .assert_dropped(&group.build(), &[RateGroup], "beyond the group's");
+        assert_eq!(refused(&mut rig, SENDER_V4), 4);
+        let other = v4.clone().from([10, 1, 1, 7]);
+        assert_answered(&rig.run(hook, &other.build()), Reflected, "another source");
+        assert_answered(
+            &rig.run(hook, &Datagram::probe(OWN_V6).build()),
+            Reflected,
+            "another IP version",
+        );
+        assert_eq!(refused(&mut rig, SENDER_V6), 0);
+    }
+}
+
+#[test]
+fn what_is_earned_is_answered_again() {
+    let quick = Settings {
+        source_limit: Limit {
+            interval_ns: 20_000_000,
+            burst_ns: 20_000_000,
+        },
+        ..settings()
+    };
+    for hook in RECEIVERS {
+        let Some(mut rig) = Rig::with(&quick) else { return };
+        let probe = Datagram::probe(OWN_V4).build();
+        for _ in 0..3 {
+            assert_answered(&rig.run(hook, &probe), Reflected, "earned");
+            std::thread::sleep(std::time::Duration::from_millis(25));
+        }
+    }
+}
+
+#[test]
+fn the_port_has_a_limit_for_all_sources_together() {
+    let limited = Settings {
+        port_batch: 1,
+        port_limit: at_once(5),
+        ..settings()
+    };
+    for hook in RECEIVERS {
+        let Some(mut rig) = Rig::with(&limited) else { return };
+        for last in 11..=15 {
+            let probe = Datagram::probe(OWN_V4).from([10, 1, 1, last]).build();
+            assert_answered(&rig.run(hook, &probe), Reflected, "within the limit");
+        }
+        for probe in [
+            Datagram::probe(OWN_V4),
+            Datagram::probe(GROUP_V4),
+            Datagram::probe(OWN_V6),
+        ] {
+            rig.run(hook, &probe.build())
+                .assert_dropped(&probe.build(), &[RatePort], "beyond the limit");
+        }
+        assert_eq!(refused(&mut rig, SENDER_V4), 2);
+        let digits = Datagram::probe(OWN_V4).payload(b"12".to_vec()).build();
+        rig.run(hook, &digits)
+            .assert_dropped(&digits, &[RatePort], "an echo is an answer too");
+    }
+}
+
+#[test]
+fn waking_userspace_costs_as_much_as_eight_answers() {
+    let limited = Settings {
+        source_limit: at_once(17),
+        ..settings()
+    };
+    for hook in RECEIVERS {
+        let Some(mut rig) = Rig::with(&limited) else { return };
+        let odd = Datagram::probe(OWN_V4).payload(vec![0x55; 100]);
+        let from_port = Datagram::probe(OWN_V4).ports(TEST_PORT, TEST_PORT).build();
+        rig.run(hook, &odd.build())
+            .assert_passed(&odd.build(), &[PassedUp], "8 of 17 spent");
+        rig.run(hook, &from_port)
+            .assert_passed(&from_port, &[SourcePort], "16 of 17 spent");
+        rig.run(hook, &odd.build())
+            .assert_dropped(&odd.build(), &[RateSource], "too dear");
+        assert_eq!(refused(&mut rig, SENDER_V4), 0, "only probes are told of");
+        let probe = Datagram::probe(OWN_V4).build();
+        for _ in 0..17 {
+            assert_answered(&rig.run(hook, &probe), Reflected, "probes have a bucket of their own");
+        }
+        rig.run(hook, &probe)
+            .assert_dropped(&probe, &[RateSource], "and no other");
+        let other = odd.clone().from([10, 1, 1, 7]).build();
+        rig.run(hook, &other)
+            .assert_passed(&other, &[PassedUp], "another source");
+        let elsewhere = odd.clone().at_mac([2, 0, 0, 0, 0, 0x77]).build();
+        rig.run(hook, &elsewhere)
+            .assert_passed(&elsewhere, &[PassedUp], "another host's");
+    }
+}
+
+/// Two CPUs at one source's bucket: it gets its share to the packet, however they race.
+#[test]
+fn a_share_is_not_exceeded_by_asking_on_several_cpus() {
+    const SHARE: u64 = 20_000;
+    const PATH: &str = concat!(env!("OUT_DIR"), "/kstamp-bench-programs");
+    if !may_load() {
+        return;
+    }
+    let mut loader = EbpfLoader::new();
+    loader.override_global(aya_log::LEVEL, &0_u8, false);
+    let mut ebpf = loader.load(&fs::read(PATH).unwrap()).unwrap();
+    let probe = Datagram::probe(OWN_V4).build();
+    let limited = Settings {
+        source_limit: at_once(SHARE),
+        ..settings()
+    };
+    let mut map: Array<_, Settings> = ebpf.map_mut("SETTINGS").unwrap().try_into().unwrap();
+    map.set(0, limited, 0).unwrap();
+    let mut allowed: LpmTrie<_, Address, u32> = ebpf.map_mut("ALLOWED").unwrap().try_into().unwrap();
+    let (key, family) = trie_entry("10.1.0.0/16");
+    allowed.insert(&key, family, 0).unwrap();
+    // What the program makes of the packet before each pass.
+    let mut fresh = [0; V6_FRAME];
+    fresh[..probe.len()].copy_from_slice(&probe);
+    let mut original: Array<_, [u8; V6_FRAME]> = ebpf.map_mut("ORIGINAL").unwrap().try_into().unwrap();
+    original.set(0, fresh, 0).unwrap();
+    let program: &mut Xdp = ebpf.program_mut("restore_and_receive").unwrap().try_into().unwrap();
+    program.load().unwrap();
+    let program = &*program;
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let options = TestRunOptions {
+                    data_in: Some(&probe),
+                    repeat: SHARE as u32,
+                    ..TestRunOptions::new()
+                };
+                program.test_run(options).unwrap();
+            });
+        }
+    });
+    let counts: PerCpuArray<_, u64> = ebpf.map("COUNTS").unwrap().try_into().unwrap();
+    let counted = |counter: Counter| counts.get(&(counter as u32), 0).unwrap().iter().sum::<u64>();
+    assert_eq!(counted(Reflected) + counted(RateSource), 2 * SHARE);
+    // Who lost the race four times was refused, and may have been one of the last.
+    assert!(
+        (SHARE - 10..=SHARE).contains(&counted(Reflected)),
+        "{}",
+        counted(Reflected)
+    );
+}
