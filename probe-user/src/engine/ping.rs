@@ -23,7 +23,7 @@ pub enum Pinger {
         /// The programs and their socket.
         sender: Box<ebpf::Sender>,
         /// What they collect.
-        ring: Ring,
+        ring: Box<Ring>,
         /// What each probe contains.
         plan: Box<PacketPlan>,
     },
@@ -40,7 +40,7 @@ impl Pinger {
         let (sender, ring) = ebpf::Sender::open(interface, target, plan.ssid, plan.len()).await?;
         Ok(Self::Ebpf {
             sender: Box::new(sender),
-            ring,
+            ring: Box::new(ring),
             plan: Box::new(plan),
         })
     }
