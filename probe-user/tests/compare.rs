@@ -191,6 +191,35 @@ fn a_peer_that_does_not_answer_has_empty_cells() {
 }
 
 #[test]
+fn a_peer_that_is_not_there_is_said_not_to_be() {
+    if !can_run() {
+        return;
+    }
+    let pair = Pair::new();
+    let nobody = FAR_V4.rsplit_once('.').unwrap().0.to_owned() + ".99";
+    let arguments = ["compare", "--iface", "port1", "--peer", &nobody];
+    let short = ["--duration", "200ms", "--timeout", "200ms"];
+    let output = pair.output(&pair.near, &[&arguments[..], &short].concat());
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}");
+    assert!(text.contains("does not answer at all"), "{text}");
+    assert!(text.replace('\n', " ").contains("never left this host"), "{text}");
+}
+
+#[test]
+fn a_far_end_with_few_privileges_still_watches() {
+    if !can_run() {
+        return;
+    }
+    let pair = Pair::new();
+    let (records, stderr) = compare(&pair, &["--user", "nobody", "--echo", "realtime"], &["--realtime"]);
+    let anatomy = records.iter().find(|record| record["type"] == "anatomy");
+    let anatomy = anatomy.unwrap_or_else(|| panic!("no anatomy: {records:#?}"));
+    assert!(count(&anatomy["rtt_ns"], "count") > 0, "{anatomy:#}");
+    assert!(!stderr.contains("normal priority"), "{stderr}");
+}
+
+#[test]
 fn a_page_that_cannot_be_written_fails_before_the_run() {
     if !can_run() {
         return;

@@ -51,6 +51,17 @@ pub(super) struct Cpu {
     pub(super) machine: Duration,
 }
 
+impl Cpu {
+    /// What remains without `other`.
+    pub(super) fn without(self, other: Cpu) -> Cpu {
+        Cpu {
+            sender: self.sender.saturating_sub(other.sender),
+            reflector: self.reflector.saturating_sub(other.reflector),
+            machine: self.machine.saturating_sub(other.machine),
+        }
+    }
+}
+
 /// A tool at work: its reflector, if it has one, runs until this is dropped.
 pub(super) struct Session<'a> {
     place: &'a Place,
