@@ -97,7 +97,7 @@ fn renders(page: &Path) {
         !text.contains("http://www") || !text.contains("src="),
         "the page needs nothing else"
     );
-    assert_eq!(text.matches("<svg ").count(), 6, "three plots in each phase");
+    assert_eq!(text.matches("<svg ").count(), 8, "four plots in each phase");
     assert!(!text.contains("#01"), "a colour that is not the page's");
     if which("chromium").is_none() {
         println!("SKIPPED: needs chromium to render the page; apt-get install chromium");

@@ -72,21 +72,24 @@ fn beside([process_ns, kernel_ns]: [i64; 2], floor_ns: Option<i64>) -> String {
 
 fn of_anatomy(result: &PhaseResult) -> Option<String> {
     let anatomy = result.anatomy.as_ref()?;
-    let whole = anatomy.watched.summary()?;
-    let way: i64 = [&anatomy.forward, &anatomy.backward, &anatomy.path]
+    // Of the mean of all, one probe that waited long would be the whole.
+    let half = anatomy.middle_half();
+    let whole = half.watched.summary()?;
+    let way: i64 = [&half.forward, &half.backward, &half.path]
         .into_iter()
         .filter_map(|part| part.summary())
         .map(|part| part.mean)
         .sum();
     let share = ratio(whole.mean - way, whole.mean)?;
-    let (name, largest) = parts(anatomy).into_iter().max_by_key(|(_, part)| part.mean)?;
+    let (name, largest) = parts(&half).into_iter().max_by_key(|(_, part)| part.mean)?;
+    let (_, of_all) = parts(anatomy).into_iter().find(|(other, _)| *other == name)?;
     Some(format!(
-        "{}, {:.0} % of the mean round trip of a process is spent in the two hosts and not on the way between the \
-         ports; the largest part is {name} ({} in the mean, {} or more in one probe of a hundred).",
+        "{}, {:.0} % of a usual round trip of a process is spent in the two hosts and not on the way between the \
+         ports; the largest part is {name} (usually {}, and {} or more in one probe of a hundred).",
         when(result.phase),
         share * 100.0,
         duration(largest.mean),
-        duration(largest.p99),
+        duration(of_all.p99),
     ))
 }
 
