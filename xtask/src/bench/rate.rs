@@ -7,9 +7,8 @@ use serde::Serialize;
 
 use super::{
     RateArguments,
-    busy::cores,
     place::Place,
-    session::{Cpu, Run, Session},
+    session::{Cpu, Run, Session, cores_in_use},
     tools::{self, Detail, Pace, Tool},
 };
 use crate::{run, setup, signals};
@@ -65,7 +64,7 @@ pub(super) fn run(arguments: &RateArguments) -> Result<ExitCode> {
     setup::bench_tools();
     signals::catch()?;
     let place = Place::up(&kstamp)?;
-    eprintln!("bench: veth pair, {} cores, nothing else running", cores());
+    eprintln!("bench: veth pair, {}", cores_in_use()?);
     println!(
         "highest rate with less than 0.1 % loss over {} s, and CPU seconds per million probes at it",
         STEP.as_secs()

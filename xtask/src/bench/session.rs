@@ -17,6 +17,7 @@ use nix::{
 };
 
 use super::{
+    busy::cores,
     place::Place,
     tools::{Answers, Detail, Pace, Ready, Tool},
 };
@@ -252,6 +253,20 @@ fn ended(child: &Child) -> Result<Option<Ended>> {
         status: std::process::ExitStatus::from_raw(status),
         cpu: time(usage.ru_utime) + time(usage.ru_stime),
     }))
+}
+
+/// In words: how many cores there are, and how much of them is used before the bench begins, which its figures suffer from.
+pub(super) fn cores_in_use() -> Result<String> {
+    const LOOK: Duration = Duration::from_millis(500);
+    let before = machine_cpu()?;
+    thread::sleep(LOOK);
+    let used = machine_cpu()?.saturating_sub(before);
+    let share = used.as_secs_f64() / (LOOK.as_secs_f64() * cores() as f64);
+    Ok(format!(
+        "{} cores, {:.0} % of them used by others",
+        cores(),
+        share * 100.0
+    ))
 }
 
 /// CPU time that the whole machine has been busy (`/proc/stat`: user, nice, system, irq, softirq).
