@@ -97,7 +97,7 @@ fn renders(page: &Path) {
         !text.contains("http://www") || !text.contains("src="),
         "the page needs nothing else"
     );
-    assert_eq!(text.matches("<svg ").count(), 6, "three plots in each phase");
+    assert_eq!(text.matches("<svg ").count(), 8, "four plots in each phase");
     assert!(!text.contains("#01"), "a colour that is not the page's");
     if which("chromium").is_none() {
         println!("SKIPPED: needs chromium to render the page; apt-get install chromium");
@@ -191,6 +191,35 @@ fn a_peer_that_does_not_answer_has_empty_cells() {
 }
 
 #[test]
+fn a_peer_that_is_not_there_is_said_not_to_be() {
+    if !can_run() {
+        return;
+    }
+    let pair = Pair::new();
+    let nobody = FAR_V4.rsplit_once('.').unwrap().0.to_owned() + ".99";
+    let arguments = ["compare", "--iface", "port1", "--peer", &nobody];
+    let short = ["--duration", "200ms", "--timeout", "200ms"];
+    let output = pair.output(&pair.near, &[&arguments[..], &short].concat());
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}");
+    assert!(text.contains("does not answer at all"), "{text}");
+    assert!(text.replace('\n', " ").contains("never left this host"), "{text}");
+}
+
+#[test]
+fn a_far_end_with_few_privileges_still_watches() {
+    if !can_run() {
+        return;
+    }
+    let pair = Pair::new();
+    let (records, stderr) = compare(&pair, &["--user", "nobody", "--echo", "realtime"], &["--realtime"]);
+    let anatomy = records.iter().find(|record| record["type"] == "anatomy");
+    let anatomy = anatomy.unwrap_or_else(|| panic!("no anatomy: {records:#?}"));
+    assert!(count(&anatomy["rtt_ns"], "count") > 0, "{anatomy:#}");
+    assert!(!stderr.contains("normal priority"), "{stderr}");
+}
+
+#[test]
 fn a_page_that_cannot_be_written_fails_before_the_run() {
     if !can_run() {
         return;
@@ -237,7 +266,6 @@ fn busy_processes_end_even_if_the_comparison_is_killed() {
         "2",
     ];
     let comparison = pair.start(&pair.near, &near);
-    comparison.await_type("compare");
     let children = await_children(comparison.pid(), 2);
     comparison.signal(Signal::SIGKILL);
     let end = Instant::now() + Duration::from_secs(5);
@@ -249,8 +277,9 @@ fn busy_processes_end_even_if_the_comparison_is_killed() {
     assert!(!link.contains("xdp"), "{link}");
 }
 
+/// They come only with the second phase, and before the first all programs are loaded three times.
 fn await_children(parent: u32, number: usize) -> Vec<u32> {
-    let end = Instant::now() + Duration::from_secs(5);
+    let end = Instant::now() + Duration::from_secs(30);
     loop {
         let children = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
         let children: Vec<u32> = children.split_whitespace().map(|pid| pid.parse().unwrap()).collect();

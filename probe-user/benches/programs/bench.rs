@@ -1,4 +1,4 @@
-//! Measuring: both objects loaded and set up alike, every subject run in every round.
+//! Measuring: the objects loaded and set up alike, every subject run in every round.
 
 use std::fs;
 
@@ -12,19 +12,24 @@ use probe_common::abi::{
     ABI_VERSION, ALLOWED_V4, ALLOWED_V6, Address, COUNTER_NAMES, Counter, DESTINATION_OWN, InFlight, InFlightKey,
     Limit, Settings,
 };
+use probe_common::echo;
+use probe_common::frame::{ETHERNET_LEN, IPV4_LEN, UDP_LEN};
 use probe_common::reflect::V6_FRAME;
+use probe_user::engine::compare::watch::Watch;
 use probe_user::engine::ebpf::object::{Object, XDP};
 
 use crate::report::median;
 use crate::subject::{
-    EMPTY_XDP, In, OWN_MAC, OWN_V4, OWN_V6, PEER_V4, PEER_V6, SENDER_PORT, Subject, TEST_PORT, subjects,
+    ECHO_PORT, EMPTY_XDP, In, OWN_MAC, OWN_V4, OWN_V6, PEER_V4, PEER_V6, SENDER_PORT, Subject, TEST_PORT, WATCH_IN,
+    WATCH_OUT, WATCHED_PORT, subjects,
 };
 use crate::{REPEAT, ROUNDS, SINGLES};
 
-/// Both objects, loaded and set up alike.
+/// The objects; the two that reflect are set up alike.
 pub(crate) struct Bench {
     kstamp: Object,
     bench: Ebpf,
+    watch: Watch,
     samples: RingBuf<aya::maps::MapData>,
     pub(crate) subjects: Vec<Subject>,
 }
@@ -36,6 +41,8 @@ impl Bench {
         let mut bench = Self {
             kstamp,
             bench: load_bench()?,
+            // The far end's port is told too, so that either program knows the probes by a port.
+            watch: Watch::load(WATCHED_PORT, [ECHO_PORT; 2])?,
             samples,
             subjects: subjects()?,
         };
@@ -63,7 +70,28 @@ impl Bench {
             sent,
             0,
         )?;
+        bench.check_stamps()?;
         Ok(bench)
+    }
+
+    /// The watching programs count nothing: one run of each shows that it stamps what it is to stamp, and nothing else.
+    fn check_stamps(&mut self) -> Result<()> {
+        for index in 0..self.subjects.len() {
+            let Subject { name, program, .. } = self.subjects[index];
+            if !matches!(program.0, In::Watch) {
+                continue;
+            }
+            let mut out = vec![0; self.subjects[index].frame.len()];
+            self.run(index, 1, Some(&mut out))?;
+            let payload = &out[ETHERNET_LEN + IPV4_LEN + UDP_LEN..];
+            let stamped = |at| echo::stamp(payload, at).is_some();
+            let (out, into) = (stamped(echo::NEAR_EGRESS), stamped(echo::FAR_INGRESS));
+            ensure!(
+                (out, into) == (name == WATCH_OUT, name == WATCH_IN),
+                "{name}: stamped at egress: {out}, at ingress: {into}"
+            );
+        }
+        Ok(())
     }
 
     /// Nanoseconds per packet, by subject and round.
@@ -98,7 +126,7 @@ impl Bench {
         }
         let before = self.counters(program.0)?;
         let start = cpu_ns()?;
-        let result = self.run(index, REPEAT)?;
+        let result = self.run(index, REPEAT, None)?;
         let ns = cpu_ns()? - start;
         let after = self.counters(program.0)?;
         let changed = COUNTER_NAMES
@@ -143,7 +171,7 @@ impl Bench {
         for _ in 0..SINGLES {
             for (of_subject, (object, program, subject)) in figures.iter_mut().zip(subjects) {
                 let frame = std::mem::take(&mut self.subjects[subject].frame);
-                let result = test_run(self.object(object), program, &frame, 1);
+                let result = test_run(self.object(object), program, &frame, 1, None);
                 self.subjects[subject].frame = frame;
                 of_subject.push(result?.duration.as_nanos() as f64);
             }
@@ -156,15 +184,18 @@ impl Bench {
         })
     }
 
-    pub(crate) fn run(&mut self, index: usize, repeat: u32) -> Result<TestRunResult> {
+    fn run(&mut self, index: usize, repeat: u32, out: Option<&mut [u8]>) -> Result<TestRunResult> {
         let (object, program) = self.subjects[index].program;
         let frame = std::mem::take(&mut self.subjects[index].frame);
-        let result = test_run(self.object(object), program, &frame, repeat);
+        let result = test_run(self.object(object), program, &frame, repeat, out);
         self.subjects[index].frame = frame;
         result
     }
 
     pub(crate) fn counters(&mut self, object: In) -> Result<Vec<u64>> {
+        if matches!(object, In::Watch) {
+            return Ok(Vec::new());
+        }
         let counts: PerCpuArray<_, u64> = map(self.object(object), "COUNTS")?;
         let sum = |index| Ok(counts.get(&index, 0)?.iter().sum());
         (0..COUNTER_NAMES.len() as u32).map(sum).collect()
@@ -174,6 +205,7 @@ impl Bench {
         match object {
             In::Kstamp => self.kstamp.ebpf_mut(),
             In::Bench => &mut self.bench,
+            In::Watch => self.watch.ebpf_mut(),
         }
     }
 }
@@ -243,9 +275,16 @@ where
     )?)
 }
 
-pub(crate) fn test_run(ebpf: &mut Ebpf, program: &str, frame: &[u8], repeat: u32) -> Result<TestRunResult> {
+fn test_run(
+    ebpf: &mut Ebpf,
+    program: &str,
+    frame: &[u8],
+    repeat: u32,
+    out: Option<&mut [u8]>,
+) -> Result<TestRunResult> {
     let options = TestRunOptions {
         data_in: Some(frame),
+        data_out: out,
         repeat,
         ..TestRunOptions::new()
     };

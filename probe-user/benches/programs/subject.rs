@@ -4,11 +4,15 @@ use anyhow::Result;
 use etherparse::PacketBuilder;
 use probe_common::abi::Counter;
 use probe_common::ntp::ErrorEstimate;
-use probe_common::stamp;
+use probe_common::{echo, stamp};
+use probe_user::engine::compare::watch;
 use probe_user::engine::ebpf::object::{EGRESS, INGRESS, XDP};
 
 pub(crate) const TEST_PORT: u16 = 1910;
 pub(crate) const SENDER_PORT: u16 = 40_000;
+/// From which `kstamp compare` sends what processes answer, and where they do.
+pub(crate) const WATCHED_PORT: u16 = 41_000;
+pub(crate) const ECHO_PORT: u16 = 42_000;
 pub(crate) const OWN_MAC: [u8; 6] = [2, 0, 0, 0, 0, 6];
 pub(crate) const PEER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 5];
 pub(crate) const OWN_V4: [u8; 4] = [10, 1, 1, 6];
@@ -18,6 +22,8 @@ pub(crate) const PEER_V6: [u8; 16] = [0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 
 
 const REFLECT_LIMIT_NS: f64 = 200.0;
 const BYSTANDER_LIMIT_NS: f64 = 10.0;
+/// A round trip is stamped four times, and half a microsecond is all that this may take.
+const WATCH_LIMIT_NS: f64 = 125.0;
 
 /// Which object a program is in.
 #[derive(Debug, Clone, Copy)]
@@ -26,6 +32,8 @@ pub(crate) enum In {
     Kstamp,
     /// `kstamp-bench-programs`.
     Bench,
+    /// The one that watches probes for `kstamp compare`.
+    Watch,
 }
 
 /// One program on one packet.
@@ -43,6 +51,9 @@ pub(crate) struct Subject {
 
 pub(crate) const EMPTY_XDP: &str = "empty XDP";
 pub(crate) const EMPTY_TC: &str = "empty TC";
+/// The subjects whose packet must come out with a stamp in it.
+pub(crate) const WATCH_OUT: &str = "watch, egress stamp";
+pub(crate) const WATCH_IN: &str = "watch, ingress stamp";
 pub(crate) const PASS: i32 = 2;
 pub(crate) const DROP: i32 = 1;
 pub(crate) const TX: i32 = 3;
@@ -83,6 +94,15 @@ pub(crate) fn subjects() -> Result<Vec<Subject>> {
     let bystander = |name, program, frame: &[u8], verdict, baseline| Subject {
         limit_ns: Some(BYSTANDER_LIMIT_NS),
         ..kstamp(name, program, frame, verdict, None, baseline)
+    };
+    let watching = |name, program, watched, limit_ns| -> Result<Subject> {
+        let ports = (WATCHED_PORT, ECHO_PORT);
+        let frame = v4(OWN_V4, PEER_V4, ports, &echo::probe(1, watched))?;
+        Ok(Subject {
+            program: (In::Watch, program),
+            limit_ns,
+            ..bench(name, program, &frame, UNSPEC, None, EMPTY_TC)
+        })
     };
     let reflector = |subject: Subject| Subject {
         limit_ns: Some(REFLECT_LIMIT_NS),
@@ -137,6 +157,13 @@ pub(crate) fn subjects() -> Result<Vec<Subject>> {
             Some(Counter::EgressStamped),
             "next v4",
         ),
+        watching(WATCH_OUT, watch::OUT, true, Some(WATCH_LIMIT_NS))?,
+        watching(WATCH_IN, watch::IN, true, Some(WATCH_LIMIT_NS))?,
+        watching("watch, probe not to be stamped", watch::OUT, false, None)?,
+        Subject {
+            program: (In::Watch, watch::OUT),
+            ..bystander("watch, bystander UDP v4", watch::OUT, &udp_v4, UNSPEC, EMPTY_TC)
+        },
     ])
 }
 

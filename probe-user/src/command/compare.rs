@@ -152,8 +152,8 @@ fn open(config: &CompareConfig, port: &mut Port, peer: Option<&Identity>, notes:
                 config.peer
             ),
             None => format!(
-                "{} does not say who it is, so it is no kstamp: it answers only kernel, and processes are not compared \
-                 with it, as half of such a round trip would not be one of processes",
+                "{} does not say who it is: it is no kstamp, or does not answer at all. Only kernel is measured, as half \
+                 of a process's round trip to another reflector would not be one of processes",
                 config.peer
             ),
         });
@@ -187,6 +187,13 @@ fn open(config: &CompareConfig, port: &mut Port, peer: Option<&Identity>, notes:
 
 fn setting(config: &CompareConfig, port: &Port, peer: Option<&Identity>) -> Result<Setting> {
     let (mode, _) = port.attachment().context("the interface is gone")?;
+    let peer_attach = peer.and_then(|identity| AttachMode::of_name(&identity.receive));
+    let mut notes = config.notes.clone();
+    if peer_attach == Some(AttachMode::Socket) {
+        let note =
+            "the far end has no kernel programs (--engine socket): there a process answers kernel too, and reads T3";
+        notes.push(note.to_owned());
+    }
     let own = crate::host::clock::clock_identity().context("cannot tell which clock this is")?;
     Ok(Setting {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -195,7 +202,7 @@ fn setting(config: &CompareConfig, port: &Port, peer: Option<&Identity>) -> Resu
         peer: config.peer,
         peer_name: peer.map(|identity| identity.name.clone()),
         attach: mode.into(),
-        peer_attach: peer.and_then(|identity| AttachMode::of_name(&identity.receive)),
+        peer_attach,
         same_clock: peer.is_some_and(|identity| identity.clock == own),
         interval: Duration::from_nanos(config.interval_ns),
         duration: Duration::from_nanos(config.duration_ns),
@@ -203,6 +210,6 @@ fn setting(config: &CompareConfig, port: &Port, peer: Option<&Identity>) -> Resu
         realtime: config.priority == Priority::Realtime,
         start: Utc { unix_ns: realtime_ns() },
         floor: None,
-        notes: config.notes.clone(),
+        notes,
     })
 }

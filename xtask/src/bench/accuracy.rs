@@ -7,10 +7,10 @@ use serde::Serialize;
 
 use super::{
     AccuracyArguments,
-    busy::{Busy, cores, default_number},
+    busy::{Busy, default_number},
     figures::{Figures, microseconds, ratio},
     place::Place,
-    session::Session,
+    session::{Session, cores_in_use},
     tools::{self, Detail, Pace, Tool},
 };
 use crate::{run, setup, signals};
@@ -47,11 +47,11 @@ pub(super) fn run(arguments: &AccuracyArguments) -> Result<ExitCode> {
         count: arguments.count,
     };
     eprintln!(
-        "bench: {} rounds of {} probes, {} apart, each tool in its turn; veth pair, {} cores; loaded: {stress} busy processes",
+        "bench: {} rounds of {} probes, {} apart, each tool in its turn; veth pair, {}; loaded: {stress} busy processes",
         arguments.rounds,
         pace.count,
         humantime::format_duration(pace.interval),
-        cores()
+        cores_in_use()?
     );
     let (present, missing): (Vec<_>, Vec<_>) = tools.into_iter().partition(|tool| tool.missing().is_none());
     for (phase, busy) in [("idle", 0), ("loaded", stress)] {

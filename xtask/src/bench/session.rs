@@ -17,6 +17,7 @@ use nix::{
 };
 
 use super::{
+    busy::cores,
     place::Place,
     tools::{Answers, Detail, Pace, Ready, Tool},
 };
@@ -49,6 +50,17 @@ pub(super) struct Cpu {
     pub(super) reflector: Duration,
     /// All processes and the kernel, until the sender ended.
     pub(super) machine: Duration,
+}
+
+impl Cpu {
+    /// What remains without `other`.
+    pub(super) fn without(self, other: Cpu) -> Cpu {
+        Cpu {
+            sender: self.sender.saturating_sub(other.sender),
+            reflector: self.reflector.saturating_sub(other.reflector),
+            machine: self.machine.saturating_sub(other.machine),
+        }
+    }
 }
 
 /// A tool at work: its reflector, if it has one, runs until this is dropped.
@@ -241,6 +253,20 @@ fn ended(child: &Child) -> Result<Option<Ended>> {
         status: std::process::ExitStatus::from_raw(status),
         cpu: time(usage.ru_utime) + time(usage.ru_stime),
     }))
+}
+
+/// In words: how many cores there are, and how much of them is used before the bench begins, which its figures suffer from.
+pub(super) fn cores_in_use() -> Result<String> {
+    const LOOK: Duration = Duration::from_millis(500);
+    let before = machine_cpu()?;
+    thread::sleep(LOOK);
+    let used = machine_cpu()?.saturating_sub(before);
+    let share = used.as_secs_f64() / (LOOK.as_secs_f64() * cores() as f64);
+    Ok(format!(
+        "{} cores, {:.0} % of them used by others",
+        cores(),
+        share * 100.0
+    ))
 }
 
 /// CPU time that the whole machine has been busy (`/proc/stat`: user, nice, system, irq, softirq).

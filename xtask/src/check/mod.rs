@@ -69,6 +69,9 @@ impl TestArguments {
             eprintln!("xtask: {error:#}");
             total.fail("setup");
         }
+        if !self.no_root {
+            setup::wanted_by_tests();
+        }
         if self.filter.is_none() {
             step(total, "format", workspace::cargo().args(["fmt", "--all", "--check"]))?;
             let lint = [

@@ -5,7 +5,6 @@ use std::{path::PathBuf, process::Command};
 use anyhow::{Context as _, Result, bail};
 
 use super::{
-    Mode,
     packages::{self, Need},
     say,
 };
@@ -38,11 +37,7 @@ const TOOLS: [Need; 4] = [
 
 /// Installs what can be installed; what cannot is said, and the bench goes on without it.
 pub(crate) fn bench_tools() {
-    for need in &TOOLS {
-        if let Err(error) = packages::ensure(std::slice::from_ref(need), Mode::Install) {
-            say(need.what, &format!("not installed: {error:#}"));
-        }
-    }
+    packages::want(&TOOLS);
     if let Err(error) = ensure_stamp_suite() {
         say("stamp-suite", &format!("not installed: {error:#}"));
     }

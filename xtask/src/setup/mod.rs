@@ -49,6 +49,11 @@ pub fn prepare() -> Result<()> {
     perform(Mode::Install).map(drop)
 }
 
+/// Installs what tests can use but do without where it cannot be had: they are skipped then, and say so.
+pub(crate) fn wanted_by_tests() {
+    packages::want(&packages::WANTED_BY_TESTS);
+}
+
 /// Installs what booting guests needs.
 ///
 /// # Errors

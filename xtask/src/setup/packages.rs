@@ -76,6 +76,22 @@ pub(super) const NEEDS_OF_GUESTS: [Need; 6] = [
     },
 ];
 
+/// What tests can use, and are done without where it is not to be had: a hundred megabytes to look at one page.
+pub(super) const WANTED_BY_TESTS: [Need; 1] = [Need {
+    what: "chromium",
+    packages: "chromium fonts-dejavu-core",
+    why: "shows whether the page of kstamp compare renders",
+}];
+
+/// Installs what can be installed; what cannot is said, and no failure.
+pub(super) fn want(needs: &[Need]) {
+    for need in needs {
+        if let Err(error) = ensure(std::slice::from_ref(need), Mode::Install) {
+            say(need.what, &format!("not installed: {error:#}"));
+        }
+    }
+}
+
 /// Installs the packages of those needs that are not met; how many are not (when only checking).
 pub(super) fn ensure(needs: &[Need], mode: Mode) -> Result<usize> {
     let mut missing = Vec::new();

@@ -1,6 +1,6 @@
 //! One stretch of probing by all methods, and what came of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,6 +17,7 @@ use crate::core::observation::Fate;
 use crate::engine::compare::load::{self, Spent};
 use crate::engine::compare::pacer::{self, Senders, Sent};
 use crate::engine::compare::priority::Priority;
+use crate::engine::compare::userspace::Answer;
 use crate::engine::compare::{socket, userspace};
 use crate::engine::ebpf::{Port, Ring, reply};
 use crate::output::compare::PhaseResult;
@@ -50,7 +51,7 @@ pub(super) struct Stretch {
 /// What has come so far.
 #[derive(Default)]
 struct Came {
-    userspace: Vec<userspace::Answer>,
+    userspace: Vec<Answer>,
     socket: Vec<stamped::Reply>,
     kernel: Vec<Arrival>,
 }
@@ -99,19 +100,21 @@ impl Course {
             .and_then(|(before, now)| now.busy_since(&before));
         self.wait_for_the_last(&sent, &mut came, is_over).await;
         self.next_seq = sent.next_seq;
-        if sent.departures.values().all(Vec::is_empty) && sent.refused > 0 {
+        if sent.departures.values().all(Vec::is_empty) && sent.tried > 0 {
             bail!(
                 "no probe could be sent to {}; is there a route, and is the interface up?",
                 self.peer
             );
         }
         let (tallies, anatomy) = self.conclude(&mut sent, &came);
+        let left: u64 = tallies.iter().map(|(_, tally)| tally.sent).sum();
         self.senders = Some(sent.senders);
         let result = PhaseResult {
             phase,
             busy,
             cpu,
             load: load::average(),
+            unsent: sent.tried.saturating_sub(left),
             tallies,
             anatomy,
             notes: Vec::new(),
@@ -198,10 +201,16 @@ impl Course {
     }
 
     /// The parts of the watched probes of this stretch; `None` if the far end has not stamped any.
-    fn dissect(&self, departures: &[Departure], answers: &[userspace::Answer]) -> Option<Anatomy> {
+    fn dissect(&self, departures: &[Departure], answers: &[Answer]) -> Option<Anatomy> {
         let first = departures.first()?.seq;
         let mut anatomy = Anatomy::default();
-        for answer in answers.iter().filter(|answer| answer.arrival.seq >= first) {
+        let mut seen = HashSet::new();
+        // The same probes as in the tally: copies count once, and what came too late is lost.
+        let in_time = |rtt_ns| rtt_ns <= self.timeout_ns;
+        let counted = answers.iter().filter(|Answer { arrival, .. }| {
+            arrival.seq >= first && arrival.rtt_ns.is_some_and(in_time) && seen.insert(arrival.seq)
+        });
+        for answer in counted {
             match (&answer.watched, answer.arrival.rtt_ns) {
                 (Some(stamps), _) => anatomy.record(stamps, self.same_clock),
                 (None, Some(rtt_ns)) => anatomy.unwatched.record(rtt_ns as i64),

@@ -6,6 +6,7 @@ use crate::command::config::CompareConfig;
 use crate::core::compare::{Method, Phase};
 use crate::output::Format;
 use crate::output::compare::{Comparison, PhaseResult, Setting, html, jsonl, text};
+use crate::output::quantity::count;
 use crate::output::sink::Sink;
 use crate::output::terminal;
 
@@ -98,10 +99,28 @@ impl Report {
     }
 }
 
-/// What is to be said of a phase's cells that are empty.
+/// More of the processors' time than this is not used by the comparison itself.
+const NOT_IDLE: f64 = 0.5;
+
+/// What is to be said of a phase: why cells are empty, and what was not as it should be.
 fn remarks(result: &PhaseResult, setting: &Setting) -> Vec<String> {
     let when = result.phase.name();
     let mut remarks = Vec::new();
+    if let Some(cpu) = result.cpu.filter(|&cpu| result.phase == Phase::Idle && cpu > NOT_IDLE) {
+        let percent = cpu * 100.0;
+        remarks.push(format!(
+            "this host was not idle: {percent:.0} % of its processors' time was used, by others than this comparison"
+        ));
+    }
+    if result.unsent > 0 {
+        remarks.push(format!(
+            "{when}: {} never left this host and {} not counted: the interface was down, or the address of {} did not \
+             resolve (ARP, ND)",
+            count(result.unsent, "probe"),
+            if result.unsent == 1 { "is" } else { "are" },
+            setting.peer
+        ));
+    }
     for (method, tally) in &result.tallies {
         let name = method.name();
         if tally.sent > 0 && tally.received == 0 {

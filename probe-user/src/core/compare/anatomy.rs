@@ -102,15 +102,32 @@ pub struct Anatomy {
     pub unwatched: Distribution,
     /// Watched probes whose stamps contradict each other.
     pub refused: u64,
+    trips: Vec<Parts>,
 }
 
 impl Anatomy {
     /// Adds one watched probe.
     pub fn record(&mut self, stamps: &Stamps, same_clock: bool) {
-        let Some(parts) = Parts::of(stamps, same_clock) else {
-            self.refused += 1;
-            return;
-        };
+        match Parts::of(stamps, same_clock) {
+            Some(parts) => self.add(parts),
+            None => self.refused += 1,
+        }
+    }
+
+    /// The watched probes without the quarter with the longest round trips and that with the shortest: what is usual,
+    /// with parts whose means add up.
+    pub fn middle_half(&self) -> Self {
+        let mut trips = self.trips.clone();
+        trips.sort_by_key(Parts::sum_ns);
+        let quarter = trips.len() / 4;
+        let mut half = Self::default();
+        trips
+            .drain(quarter..trips.len() - quarter)
+            .for_each(|parts| half.add(parts));
+        half
+    }
+
+    fn add(&mut self, parts: Parts) {
         let record = |distribution: &mut Distribution, ns: u64| distribution.record(ns as i64);
         record(&mut self.send, parts.send_ns);
         match parts.path_ns {
@@ -126,6 +143,7 @@ impl Anatomy {
         record(&mut self.far, parts.far_ns);
         record(&mut self.receive, parts.receive_ns);
         record(&mut self.watched, parts.sum_ns());
+        self.trips.push(parts);
     }
 }
 
@@ -171,6 +189,25 @@ mod tests {
         };
         anatomy.record(&stamps, true);
         assert_eq!((anatomy.refused, anatomy.send.count()), (1, 0));
+    }
+
+    #[test]
+    fn the_middle_half_has_neither_the_longest_nor_the_shortest() {
+        let mut anatomy = Anatomy::default();
+        assert_eq!(anatomy.middle_half().watched.count(), 0);
+        for returned_ns in [50, 1_000_000, 60, 51, 80, 62, 49, 9_000] {
+            let stamps = Stamps {
+                called_ns: 0,
+                near_egress_ns: 10,
+                far_ingress_ns: 20,
+                far_egress_ns: 30,
+                near_ingress_ns: 40,
+                returned_ns,
+            };
+            anatomy.record(&stamps, true);
+        }
+        let half = anatomy.middle_half().watched.summary().unwrap();
+        assert_eq!((half.count, half.min, half.max), (4, 51, 80));
     }
 
     proptest! {

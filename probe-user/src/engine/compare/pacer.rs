@@ -76,8 +76,8 @@ pub struct Sent {
     pub senders: Senders,
     /// Probes by method.
     pub departures: BTreeMap<Method, Vec<Departure>>,
-    /// Probes that the kernel refused.
-    pub refused: u64,
+    /// Probes that were to be sent, those that the kernel refused included.
+    pub tried: u64,
     /// When the course began, on `CLOCK_MONOTONIC`.
     pub start_ns: u64,
     /// The first number that was not used.
@@ -115,7 +115,7 @@ fn pace(mut senders: Senders, course: Course, stop: &AtomicBool) -> Sent {
         .collect();
     let start_ns = monotonic_ns();
     let over_ns = start_ns.saturating_add(course.duration_ns);
-    let (mut seq, mut refused, mut due_ns) = (course.first_seq, 0, start_ns);
+    let (mut seq, mut tried, mut due_ns) = (course.first_seq, 0, start_ns);
     // A round is always finished, so that every method sends as often as the others.
     let mut begins_round = true;
     while !begins_round || (due_ns < over_ns && !stop.load(Ordering::Relaxed)) {
@@ -123,12 +123,13 @@ fn pace(mut senders: Senders, course: Course, stop: &AtomicBool) -> Sent {
         let (method, ends_round) = rotation.turn();
         let now_ns = monotonic_ns();
         let sent = senders.send(method, seq);
-        match sent {
-            Ok(()) => departures.entry(method).or_default().push(Departure {
+        tried += 1;
+        // What was refused shows as the difference.
+        if sent.is_ok() {
+            departures.entry(method).or_default().push(Departure {
                 seq,
                 at_ns: now_ns - start_ns,
-            }),
-            Err(_) => refused += 1,
+            });
         }
         seq = seq.wrapping_add(u32::from(ends_round));
         begins_round = ends_round;
@@ -138,7 +139,7 @@ fn pace(mut senders: Senders, course: Course, stop: &AtomicBool) -> Sent {
     Sent {
         senders,
         departures,
-        refused,
+        tried,
         start_ns,
         next_seq: seq,
     }

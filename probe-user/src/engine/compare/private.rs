@@ -15,7 +15,7 @@ use rtnetlink::{Handle, LinkUnspec, LinkVeth};
 use thiserror::Error;
 
 use crate::engine::ebpf::plan::{Choice, ReceiveMode};
-use crate::engine::ebpf::{Answering, Port, PortConfig, PortError, reply};
+use crate::engine::ebpf::{Answering, Port, PortConfig, PortError, Ring, reply};
 use crate::engine::timer::Timer;
 use crate::host::clock::monotonic_ns;
 
@@ -148,16 +148,17 @@ fn near_end(
         moved.map_err(refused("move the far end of the veth pair"))?;
         set_up(&handle, NEAR).await?;
         tell.send(()).map_err(|_| CalibrateError::OtherEnd)?;
+        // Beside the far end: loading the programs is what takes the time.
+        let opened = Port::open(config(NEAR.0, mode, true)).await?;
         told.recv().map_err(gone)?;
-        probe(mode, probes).await
+        probe(opened, mode, probes).await
     })
 }
 
-async fn probe(mode: ReceiveMode, probes: u32) -> Result<Vec<u64>, CalibrateError> {
-    let (mut port, mut ring) = Port::open(config(NEAR.0, mode, true)).await?;
+async fn probe((mut port, mut ring): (Port, Ring), mode: ReceiveMode, probes: u32) -> Result<Vec<u64>, CalibrateError> {
     let timer = Timer::new().map_err(failed("make a timer"))?;
     let mut rtts = Vec::with_capacity(probes as usize);
-    let mut take = |ring: &mut crate::engine::ebpf::Ring| {
+    let mut take = |ring: &mut Ring| {
         ring.drain(|sample| {
             let reply = reply(sample, None);
             rtts.extend(reply.rtt_ns().filter(|_| reply.seq >= WARM_UP));

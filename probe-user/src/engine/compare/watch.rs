@@ -17,8 +17,10 @@ use crate::engine::ebpf::object::ObjectError;
 /// The compiled programs; empty if the crate was built without them.
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/kstamp-anatomy-programs"));
 
-const OUT: &str = "kstamp_watch_out";
-const IN: &str = "kstamp_watch_in";
+/// Name of the program that stamps what leaves.
+pub const OUT: &str = "kstamp_watch_out";
+/// Name of the program that stamps what arrives.
+pub const IN: &str = "kstamp_watch_in";
 const SETTINGS: &str = "WATCH";
 
 /// The loaded programs. They are detached when this is dropped.
@@ -62,6 +64,11 @@ impl Watch {
         let map = self.ebpf.map_mut(SETTINGS).ok_or(ObjectError::Missing(SETTINGS))?;
         let told = Array::<&mut MapData, WatchSettings>::try_from(map).and_then(|mut map| map.set(0, settings, 0));
         told.map_err(|source| ObjectError::Map { name: SETTINGS, source })
+    }
+
+    /// The whole object, for benches.
+    pub fn ebpf_mut(&mut self) -> &mut Ebpf {
+        &mut self.ebpf
     }
 
     /// A program, [`OUT`] or [`IN`].

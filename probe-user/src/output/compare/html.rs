@@ -71,9 +71,10 @@ fn phase(result: &PhaseResult, out: &mut dyn Write) -> io::Result<()> {
 }
 
 fn anatomy(result: &PhaseResult, out: &mut dyn Write) -> io::Result<()> {
-    let Some((anatomy, svg)) = result.anatomy.as_ref().zip(plots::anatomy(result)) else {
+    let Some(anatomy) = result.anatomy.as_ref().filter(|anatomy| anatomy.watched.count() > 0) else {
         return Ok(());
     };
+    let half = anatomy.middle_half();
     writeln!(out, "<h3>Anatomy of a userspace round trip</h3>")?;
     let parts = parts(anatomy);
     let names: Vec<_> = parts
@@ -83,13 +84,15 @@ fn anatomy(result: &PhaseResult, out: &mut dyn Write) -> io::Result<()> {
             format!("{name}: mean {mean}, p50 {p50}, p99 {p99}")
         })
         .collect();
-    let caption = format!(
-        "Mean of each part over {} that were stamped at every hook; the parts add up to the round trip",
+    writeln!(out, "<div class=\"plots\">")?;
+    let name = result.phase.name();
+    let what = "Mean of each part, without the quarter of the probes that took longest and that which took shortest";
+    figure(plots::anatomy(&half), &format!("A usual round trip, {name}"), what, out)?;
+    let what = format!(
+        "Mean of each part over all {} that were stamped at every hook; the parts add up to the round trip",
         count(anatomy.watched.count(), "probe")
     );
-    let title = format!("Anatomy, {}", result.phase.name());
-    write!(out, "<div class=\"bar\">")?;
-    figure(Some(svg), &title, &caption, out)?;
+    figure(plots::anatomy(anatomy), &format!("All round trips, {name}"), &what, out)?;
     writeln!(out, "</div>")?;
     key(&names, plots::PARTS, out)
 }

@@ -63,6 +63,8 @@ pub struct PhaseResult {
     pub cpu: Option<f64>,
     /// Load average over the last minute, at the end.
     pub load: Option<f64>,
+    /// Probes that never left this host, in no tally: the kernel refused them, or the peer's address did not resolve.
+    pub unsent: u64,
     /// Of each method that was measured.
     pub tallies: Vec<(Method, Tally)>,
     /// Of the method `userspace`, if the far end watches too.

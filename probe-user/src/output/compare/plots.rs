@@ -5,6 +5,7 @@ use plotters::prelude::*;
 
 use super::{PhaseResult, parts};
 use crate::core::compare::Method;
+use crate::core::compare::anatomy::Anatomy;
 use crate::core::compare::ledger::Tally;
 use crate::output::quantity::duration;
 
@@ -98,8 +99,8 @@ pub(super) fn course(result: &PhaseResult) -> Option<String> {
 }
 
 /// The mean parts of a userspace round trip, end to end: means add up, medians would not.
-pub(super) fn anatomy(result: &PhaseResult) -> Option<String> {
-    let parts = parts(result.anatomy.as_ref()?);
+pub(super) fn anatomy(anatomy: &Anatomy) -> Option<String> {
+    let parts = parts(anatomy);
     let whole: i64 = parts.iter().map(|(_, part)| part.mean).sum();
     if whole <= 0 {
         return None;

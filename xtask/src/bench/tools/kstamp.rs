@@ -10,6 +10,10 @@ use crate::bench::place::Place;
 
 const FILE: &str = "kstamp.samples";
 
+/// On a bare veth pair native XDP works once both ends have it, which the end that begins cannot know; two that find
+/// each other by themselves on ports of a switch get it without being told.
+const ATTACH: [&str; 2] = ["--attach", "xdp-native"];
+
 /// `kstamp agent` at the near end, `kstamp reflect` at the far one.
 #[derive(Debug)]
 pub(super) struct Kstamp;
@@ -20,7 +24,7 @@ impl Tool for Kstamp {
     }
 
     fn how(&self) -> &'static str {
-        "STAMP, stamped and answered by eBPF programs"
+        "STAMP, stamped and answered by eBPF programs (native XDP)"
     }
 
     fn missing(&self) -> Option<String> {
@@ -29,7 +33,9 @@ impl Tool for Kstamp {
 
     fn reflector(&self, place: &Place) -> Option<(Command, Ready)> {
         let arguments = ["reflect", "--format", "jsonl", "--iface", &place.far.interface];
-        Some((place.at_far(&place.kstamp, arguments), Ready::Line(r#""type":"start""#)))
+        let mut command = place.at_far(&place.kstamp, arguments);
+        command.args(ATTACH);
+        Some((command, Ready::Line(r#""type":"start""#)))
     }
 
     fn sender(&self, place: &Place, pace: Pace, detail: Detail) -> Command {
@@ -49,7 +55,7 @@ impl Tool for Kstamp {
             "--timeout",
             "200ms",
         ]);
-        command.args(["--count", &pace.count.to_string()]);
+        command.args(["--count", &pace.count.to_string()]).args(ATTACH);
         if detail == Detail::Each {
             command.arg("--samples").arg(place.file(FILE));
         }
