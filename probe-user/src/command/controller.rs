@@ -2,10 +2,11 @@
 
 mod report;
 
-use std::future::pending;
+use std::future::{pending, ready};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
+use tokio::sync::mpsc::error::TryRecvError;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 
 use super::check_host;
@@ -21,7 +22,7 @@ use report::Reporter;
 
 /// Why the controller woke up.
 enum Wake {
-    Event(Box<crate::openflow::server::Event>),
+    Events,
     Tapped(Tapped),
     Due,
     Report,
@@ -70,6 +71,7 @@ impl Run {
         let over = end_of(config.duration);
         tokio::pin!(over);
         loop {
+            let is_more = self.take_events()?;
             self.work()?;
             let due_ns = self.brain.next_deadline();
             let wake = tokio::select! {
@@ -77,31 +79,35 @@ impl Run {
                 () = shutdown.requested() => Wake::End,
                 () = &mut over => Wake::End,
                 _ = report.tick() => Wake::Report,
-                event = self.events.recv() => match event {
-                    Some(event) => Wake::Event(Box::new(event)),
-                    None => return Err(anyhow!("the server for switches has ended by itself")),
-                },
+                () = self.events.pressing() => Wake::Events,
                 tapped = next_tapped(&mut self.taps) => Wake::Tapped(tapped.context("the taps failed")?),
                 reached = timer.until(due_ns) => {
                     reached.context("the timer failed")?;
                     Wake::Due
                 }
+                () = ready(()), if is_more => Wake::Events,
             };
             match wake {
-                Wake::Event(event) => {
-                    self.brain.event(*event);
-                    while let Ok(event) = self.events.try_recv() {
-                        self.brain.event(event);
-                        // Events may come faster than they can be taken; sending must not wait for their end.
-                        if self.brain.next_deadline() <= monotonic_ns() {
-                            break;
-                        }
-                    }
-                }
+                // Whatever it was woken for, it takes the events that are there.
+                Wake::Events | Wake::Due => {}
                 Wake::Tapped(tapped) => self.tapped(&tapped),
-                Wake::Due => {}
                 Wake::Report => self.reporter.report(&self.brain, &self.server)?,
                 Wake::End => return Ok(()),
+            }
+        }
+    }
+
+    /// Takes what the server tells; true if it stopped before the end of it.
+    fn take_events(&mut self) -> Result<bool> {
+        loop {
+            match self.events.try_recv() {
+                Ok(event) => self.brain.event(event),
+                Err(TryRecvError::Empty) => return Ok(false),
+                Err(TryRecvError::Disconnected) => return Err(anyhow!("the server for switches has ended by itself")),
+            }
+            // Events may come faster than they can be taken; sending must not wait for their end.
+            if self.brain.next_deadline() <= monotonic_ns() {
+                return Ok(true);
             }
         }
     }

@@ -10,8 +10,10 @@ mod config;
 mod connection;
 mod counters;
 mod event;
+mod events;
 mod handshake;
 mod io;
+mod pacer;
 mod refusals;
 mod seats;
 mod tls;
@@ -26,14 +28,14 @@ use tokio::sync::{mpsc, watch};
 
 pub use config::{Config, Limits, TlsFiles};
 pub use counters::Counters;
-pub use event::{Command, CommandError, ConnectionId, Event, Reason, What};
+pub use event::{Build, Command, CommandError, ConnectionId, Event, Reason, What};
+pub use events::Events;
 
 use accept::Context;
 use counters::Counts;
+use pacer::{Paced, Pacer};
 
-/// Events that may wait to be taken. When there are as many, packet-ins and echo replies are dropped and counted, and all
-/// else waits.
-const EVENTS: usize = 8_192;
+use crate::engine::timer::Timer;
 
 /// The server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -56,9 +58,6 @@ pub enum StartError {
     #[error("cannot start the thread for switches: {0}")]
     Thread(#[source] std::io::Error),
 }
-
-/// What happened, in the order in which it did. Closed when the server has ended.
-pub type Events = mpsc::Receiver<Event>;
 
 /// What the thread and the rest of the program share.
 #[derive(Default)]
@@ -86,20 +85,22 @@ impl Shared {
 #[derive(Clone)]
 pub struct Switches {
     shared: Arc<Shared>,
+    paced: mpsc::Sender<Paced>,
 }
 
 impl Switches {
-    /// Gives a command to a connection; commands to one connection are carried out in order.
+    /// Gives a command to a connection; commands to one connection are carried out in order, but for those that say when.
     ///
     /// # Errors
     /// [`CommandError`]; the command is then not carried out.
     pub fn command(&self, connection: ConnectionId, command: Command) -> Result<(), CommandError> {
         let connections = self.shared.connections();
         let commands = connections.get(&connection).ok_or(CommandError::Gone)?;
-        commands.try_send(command).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => CommandError::Full,
-            mpsc::error::TrySendError::Closed(_) => CommandError::Gone,
-        })
+        if let Command::SendStampedAt(due_ns, build) = command {
+            let paced = Paced::new(due_ns, connection, build);
+            return self.paced.try_send(paced).map_err(CommandError::from);
+        }
+        commands.try_send(command).map_err(CommandError::from)
     }
 }
 
@@ -133,20 +134,26 @@ impl Server {
             let _inside = runtime.enter();
             tokio::net::TcpListener::from_std(listener).map_err(failed)?
         };
+        let timer = {
+            let _inside = runtime.enter();
+            Timer::new().map_err(StartError::Thread)?
+        };
 
         let shared = Arc::<Shared>::default();
-        let (sender, events) = mpsc::channel(EVENTS);
+        let (teller, events) = events::channel();
+        let (paced, to_pace) = mpsc::channel(pacer::MOST);
         let (stop, stopped) = watch::channel(false);
         let for_thread = Arc::clone(&shared);
+        let pacer = Pacer::new(timer, to_pace, Arc::clone(&shared));
         let run = move |runtime: Runtime| {
-            let context = Context::new(config, for_thread, sender, stopped, tls);
-            runtime.block_on(accept::run(listener, context));
+            let context = Context::new(config, for_thread, teller, stopped, tls);
+            runtime.block_on(accept::run(listener, context, pacer));
         };
         let thread = thread::Builder::new().name("openflow".to_owned());
         let thread = thread.spawn(move || run(runtime)).map_err(StartError::Thread)?;
         let server = Self {
             address,
-            switches: Switches { shared },
+            switches: Switches { shared, paced },
             stop,
             thread: Some(thread),
         };
