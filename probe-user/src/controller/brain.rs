@@ -170,7 +170,10 @@ impl Brain {
 
     /// When there is something to do next.
     pub fn next_deadline(&self) -> u64 {
-        let to_plan_ns = self.delay.next_deadline().map(|due_ns| due_ns.saturating_sub(LATEST_NS));
+        let to_plan_ns = self
+            .delay
+            .next_deadline()
+            .map(|due_ns| due_ns.saturating_sub(LATEST_NS));
         let due = [to_plan_ns, self.topology.next_deadline()];
         due.into_iter().flatten().fold(self.evaluate_ns, u64::min)
     }

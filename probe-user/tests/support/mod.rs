@@ -29,7 +29,15 @@ pub fn release_binary() -> PathBuf {
             return KSTAMP.into();
         }
         let status = Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "--release", "--package", "probe-user", "--bin", "kstamp"])
+            .args([
+                "build",
+                "--quiet",
+                "--release",
+                "--package",
+                "probe-user",
+                "--bin",
+                "kstamp",
+            ])
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .status();
         assert!(status.unwrap().success(), "kstamp does not build");

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use log::error;
 use tokio::sync::mpsc;
 
-use super::event::{Build, Command, ConnectionId};
 use super::Shared;
+use super::event::{Build, Command, ConnectionId};
 use crate::engine::timer::Timer;
 use crate::host::clock::monotonic_ns;
 
@@ -93,7 +93,9 @@ impl Pacer {
 
     fn send_due(&mut self, now_ns: u64) {
         while self.planned.peek().is_some_and(|Reverse(next)| next.due_ns <= now_ns) {
-            let Some(Reverse(next)) = self.planned.pop() else { return };
+            let Some(Reverse(next)) = self.planned.pop() else {
+                return;
+            };
             if let Some(commands) = self.shared.connections().get(&next.connection) {
                 // One that is so slow that too much waits for it is about to be ended.
                 let _ = commands.try_send(Command::SendStamped(next.build));
