@@ -17,7 +17,7 @@ use crate::core::link_delay::TapDirection;
 use crate::engine::ebpf::tap::{Direction, Tapped, Taps};
 use crate::engine::timer::Timer;
 use crate::host::clock::monotonic_ns;
-use crate::openflow::server::{Events, Server};
+use crate::openflow::server::{Events, Listening, Server};
 use report::Reporter;
 
 /// Why the controller woke up.
@@ -36,12 +36,14 @@ pub async fn run(config: ControllerConfig) -> Result<()> {
     }
     let mut reporter = Reporter::open(&config)?;
     let mut shutdown = Shutdown::new().context("cannot catch signals")?;
+    // Switches that find nobody listening wait for a second or more before they try again, and attaching takes time too.
+    let listening = Listening::open(config.server.clone())?;
     let taps = match config.taps.is_empty() {
         true => None,
         false => Some(Taps::attach(&config.taps)?),
     };
     let brain = Brain::new(config.brain.clone(), monotonic_ns()).context("cannot make a key to sign LLDP with")?;
-    let (server, events) = Server::start(config.server.clone())?;
+    let (server, events) = listening.start()?;
     reporter.start(&server)?;
     let mut run = Run {
         brain,

@@ -25,6 +25,7 @@ use std::thread::{self, JoinHandle};
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, watch};
+use tokio_rustls::TlsAcceptor;
 
 pub use config::{Config, Limits, TlsFiles};
 pub use counters::Counters;
@@ -112,12 +113,20 @@ pub struct Server {
     thread: Option<JoinHandle<()>>,
 }
 
-impl Server {
-    /// Reads the TLS files, listens, and starts the thread. Switches connect from now on.
+/// A server whose switches wait for it: they connect, and are served as soon as it is started.
+pub struct Listening {
+    config: Config,
+    tls: Option<TlsAcceptor>,
+    listener: std::net::TcpListener,
+    address: SocketAddr,
+}
+
+impl Listening {
+    /// Reads the TLS files, and listens.
     ///
     /// # Errors
     /// [`StartError`]; nothing then listens.
-    pub fn start(config: Config) -> Result<(Self, Events), StartError> {
+    pub fn open(config: Config) -> Result<Self, StartError> {
         let tls = config.tls.as_ref().map(tls::acceptor).transpose()?;
         let failed = |source| StartError::Listen {
             address: config.listen,
@@ -126,13 +135,32 @@ impl Server {
         let listener = std::net::TcpListener::bind(config.listen).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
+        Ok(Self {
+            config,
+            tls,
+            listener,
+            address,
+        })
+    }
+
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing then listens any more.
+    pub fn start(self) -> Result<(Server, Events), StartError> {
+        let Self {
+            config,
+            tls,
+            listener,
+            address,
+        } = self;
         let runtime = Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(StartError::Thread)?;
         let listener = {
             let _inside = runtime.enter();
-            tokio::net::TcpListener::from_std(listener).map_err(failed)?
+            tokio::net::TcpListener::from_std(listener).map_err(|source| StartError::Listen { address, source })?
         };
         let timer = {
             let _inside = runtime.enter();
@@ -151,13 +179,23 @@ impl Server {
         };
         let thread = thread::Builder::new().name("openflow".to_owned());
         let thread = thread.spawn(move || run(runtime)).map_err(StartError::Thread)?;
-        let server = Self {
+        let server = Server {
             address,
             switches: Switches { shared, paced },
             stop,
             thread: Some(thread),
         };
         Ok((server, events))
+    }
+}
+
+impl Server {
+    /// Listens and starts.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing then listens.
+    pub fn start(config: Config) -> Result<(Self, Events), StartError> {
+        Listening::open(config)?.start()
     }
 
     /// Where it listens.
