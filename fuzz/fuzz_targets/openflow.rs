@@ -1,56 +1,8 @@
-//! Whatever a switch sends, cut and decoded: no panic; nothing is read twice or skipped; and what was understood is
-//! understood the same way after it has been encoded.
+//! Whatever a switch sends: see `probe-user/tests/openflow/stream.rs`, which the tests run too.
 
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-use probe_user::openflow::frame::Framer;
-use probe_user::openflow::lldp::{Key, Probe};
-use probe_user::openflow::message::Message;
+#[path = "../../probe-user/tests/openflow/stream.rs"]
+mod stream;
 
-/// Shorter than OpenFlow allows, so that the limit is met.
-const MOST: usize = 4_096;
-
-fuzz_target!(|stream: &[u8]| {
-    let mut whole = Framer::new(MOST);
-    whole.push(stream);
-    let mut pieces = Framer::new(MOST);
-    let mut fed = 0;
-    let key = Key::from_secret(&[1; 32]);
-    loop {
-        let next = whole.next_message().map(|found| found.map(|(header, body)| (header, body.to_vec())));
-        // The same stream a byte at a time.
-        let same = loop {
-            match pieces.next_message().map(|found| found.map(|(header, body)| (header, body.to_vec()))) {
-                Ok(None) if fed < stream.len() => {
-                    pieces.push(&stream[fed..=fed]);
-                    fed += 1;
-                }
-                other => break other,
-            }
-        };
-        assert_eq!(next, same);
-        let Ok(Some((header, body))) = next else {
-            break;
-        };
-        let Ok(message) = Message::decode(header, &body) else {
-            continue;
-        };
-        if let Message::PacketIn(packet) = &message {
-            assert!(Probe::decode(&key, &packet.frame).is_err(), "nobody else has the key");
-        }
-        if !matches!(message, Message::Unused { .. }) {
-            let Ok(bytes) = message.encode(header.xid) else {
-                continue;
-            };
-            let mut again = Framer::new(usize::MAX);
-            again.push(&bytes);
-            let (header, body) = again.next_message().expect("encoded").expect("whole");
-            // A name that is not UTF-8 is longer once it has been replaced, and is cut.
-            match (Message::decode(header, body).expect("encoded"), message) {
-                (Message::PortStatus(..) | Message::PortDescReply { .. }, _) => {}
-                (again, message) => assert_eq!(again, message),
-            }
-        }
-    }
-});
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| stream::check(bytes));

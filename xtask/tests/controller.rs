@@ -196,6 +196,44 @@ fn the_arpanet_is_found_used_and_survives_a_cut() {
     lab.down().unwrap();
 }
 
+#[test]
+fn a_link_that_drops_everything_and_says_nothing_is_left_in_time() {
+    if !can_run() {
+        return;
+    }
+    support::kstamp();
+    let lab = Lab::up(Topology::Triangle, &Options::default()).unwrap();
+    let controller = Agent::controller(&lab, &["--report", "500ms"]);
+    let (s2, s3) = (host(&lab, "s2"), host(&lab, "s3"));
+    assert!(reaches(&lab, s2, s3), "s2 does not reach s3: {}", controller.stderr());
+    let is_by_s1 = |record: &Value| {
+        record["type"] == "path" && ends(record) == ("s2", "s3") && record["hops"].as_array().unwrap().len() == 2
+    };
+    controller.await_record(Duration::from_secs(15), "path from s2 by s1 to s3", is_by_s1);
+    let mut pings = Pings::start(&lab, s2, s3);
+    // 10 ms by s1, 40 ms without it.
+    let start = now();
+    pings.await_answer(Duration::from_secs(10), |at, rtt| at > start && rtt < 35.0);
+
+    let cut = now();
+    lab.cut_silently("s1", "s2").unwrap();
+    let around = pings.await_answer(Duration::from_secs(8), |at, rtt| at > cut && rtt >= 40.0);
+    println!("around {:.2} s after the silent cut", around - cut);
+    assert!(around - cut < 2.0, "rerouted after {} s", around - cut);
+    controller.await_record(Duration::from_secs(3), "stale link", |record| {
+        record["type"] == "link" && record["state"] == "stale"
+    });
+    let repaired = now();
+    lab.repair("s1", "s2").unwrap();
+    let back = pings.await_answer(Duration::from_secs(15), |at, rtt| at > repaired && rtt < 35.0);
+    println!("back {:.2} s after the repair", back - repaired);
+    drop(pings);
+    let finished = controller.stop();
+    assert!(finished.status.success(), "{}", finished.stderr);
+    assert_eq!(finished.of_type("summary")[0]["links"]["stale"], 0);
+    lab.down().unwrap();
+}
+
 /// Frames to everybody cross each link once at most, and come to every host once, in a network that is full of loops.
 fn assert_no_storm(lab: &Lab, observer: &Observer, from: &AgentNs) {
     const SENT: u64 = 20;

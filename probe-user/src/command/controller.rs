@@ -2,10 +2,11 @@
 
 mod report;
 
-use std::future::pending;
+use std::future::{pending, ready};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
+use tokio::sync::mpsc::error::TryRecvError;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 
 use super::check_host;
@@ -16,12 +17,12 @@ use crate::core::link_delay::TapDirection;
 use crate::engine::ebpf::tap::{Direction, Tapped, Taps};
 use crate::engine::timer::Timer;
 use crate::host::clock::monotonic_ns;
-use crate::openflow::server::{Events, Server};
+use crate::openflow::server::{Events, Listening, Server};
 use report::Reporter;
 
 /// Why the controller woke up.
 enum Wake {
-    Event(Box<crate::openflow::server::Event>),
+    Events,
     Tapped(Tapped),
     Due,
     Report,
@@ -35,12 +36,14 @@ pub async fn run(config: ControllerConfig) -> Result<()> {
     }
     let mut reporter = Reporter::open(&config)?;
     let mut shutdown = Shutdown::new().context("cannot catch signals")?;
+    // Switches that find nobody listening wait for a second or more before they try again, and attaching takes time too.
+    let listening = Listening::open(config.server.clone())?;
     let taps = match config.taps.is_empty() {
         true => None,
         false => Some(Taps::attach(&config.taps)?),
     };
     let brain = Brain::new(config.brain.clone(), monotonic_ns()).context("cannot make a key to sign LLDP with")?;
-    let (server, events) = Server::start(config.server.clone())?;
+    let (server, events) = listening.start()?;
     reporter.start(&server)?;
     let mut run = Run {
         brain,
@@ -70,6 +73,7 @@ impl Run {
         let over = end_of(config.duration);
         tokio::pin!(over);
         loop {
+            let is_more = self.take_events()?;
             self.work()?;
             let due_ns = self.brain.next_deadline();
             let wake = tokio::select! {
@@ -77,31 +81,35 @@ impl Run {
                 () = shutdown.requested() => Wake::End,
                 () = &mut over => Wake::End,
                 _ = report.tick() => Wake::Report,
-                event = self.events.recv() => match event {
-                    Some(event) => Wake::Event(Box::new(event)),
-                    None => return Err(anyhow!("the server for switches has ended by itself")),
-                },
+                () = self.events.pressing() => Wake::Events,
                 tapped = next_tapped(&mut self.taps) => Wake::Tapped(tapped.context("the taps failed")?),
                 reached = timer.until(due_ns) => {
                     reached.context("the timer failed")?;
                     Wake::Due
                 }
+                () = ready(()), if is_more => Wake::Events,
             };
             match wake {
-                Wake::Event(event) => {
-                    self.brain.event(*event);
-                    while let Ok(event) = self.events.try_recv() {
-                        self.brain.event(event);
-                        // Events may come faster than they can be taken; sending must not wait for their end.
-                        if self.brain.next_deadline() <= monotonic_ns() {
-                            break;
-                        }
-                    }
-                }
+                // Whatever it was woken for, it takes the events that are there.
+                Wake::Events | Wake::Due => {}
                 Wake::Tapped(tapped) => self.tapped(&tapped),
-                Wake::Due => {}
                 Wake::Report => self.reporter.report(&self.brain, &self.server)?,
                 Wake::End => return Ok(()),
+            }
+        }
+    }
+
+    /// Takes what the server tells; true if it stopped before the end of it.
+    fn take_events(&mut self) -> Result<bool> {
+        loop {
+            match self.events.try_recv() {
+                Ok(event) => self.brain.event(event),
+                Err(TryRecvError::Empty) => return Ok(false),
+                Err(TryRecvError::Disconnected) => return Err(anyhow!("the server for switches has ended by itself")),
+            }
+            // Events may come faster than they can be taken; sending must not wait for their end.
+            if self.brain.next_deadline() <= monotonic_ns() {
+                return Ok(true);
             }
         }
     }

@@ -36,6 +36,11 @@ pub struct Config {
 /// Frames to hosts that are not known, sent to all ports of hosts: at most this many in a period.
 const MOST_UNKNOWN: u32 = 64;
 
+/// So far ahead probes are handed to the server, which sends each at its time: few wake-ups for many probes.
+const AHEAD_NS: u64 = 20_000_000;
+/// So long before its time a probe is handed over at the latest. To look at all links takes a few milliseconds.
+const LATEST_NS: u64 = 5_000_000;
+
 /// The state of the controller.
 pub struct Brain {
     config: Config,
@@ -145,11 +150,7 @@ impl Brain {
 
     /// Does what is due.
     pub fn work(&mut self, now_ns: u64) {
-        while let Some(transmit) = self.delay.poll_transmit(now_ns) {
-            if let Some(command) = measure::command(transmit, &self.key, &self.switches) {
-                self.switches.command(transmit.probe.dpid(), command, &mut self.outbox);
-            }
-        }
+        self.plan_probes(now_ns);
         if self.topology.next_deadline().is_some_and(|due_ns| due_ns <= now_ns) {
             self.topology.expire(now_ns);
         }
@@ -169,7 +170,11 @@ impl Brain {
 
     /// When there is something to do next.
     pub fn next_deadline(&self) -> u64 {
-        let due = [self.delay.next_deadline(), self.topology.next_deadline()];
+        let to_plan_ns = self
+            .delay
+            .next_deadline()
+            .map(|due_ns| due_ns.saturating_sub(LATEST_NS));
+        let due = [to_plan_ns, self.topology.next_deadline()];
         due.into_iter().flatten().fold(self.evaluate_ns, u64::min)
     }
 
@@ -231,6 +236,22 @@ impl Brain {
         Totals {
             probes: self.delay.ends(),
             ..self.totals
+        }
+    }
+
+    /// Hands over what is to be sent in the time to come, each with its time.
+    fn plan_probes(&mut self, now_ns: u64) {
+        let to_plan_ns = |delay: &LinkDelay| delay.next_deadline().map(|due_ns| due_ns.max(now_ns));
+        if to_plan_ns(&self.delay).is_none_or(|due_ns| due_ns > now_ns + LATEST_NS) {
+            return;
+        }
+        while let Some(due_ns) = to_plan_ns(&self.delay).filter(|due_ns| *due_ns <= now_ns + AHEAD_NS) {
+            let Some(transmit) = self.delay.poll_transmit(due_ns) else {
+                break;
+            };
+            if let Some(command) = measure::command(transmit, due_ns, &self.key, &self.switches) {
+                self.switches.command(transmit.probe.dpid(), command, &mut self.outbox);
+            }
         }
     }
 

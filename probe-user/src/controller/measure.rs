@@ -12,18 +12,18 @@ use crate::openflow::server::Command;
 use super::rules::marker;
 use super::switches::Switches;
 
-/// The command that sends a probe; the stamp is taken at the write.
-pub(super) fn command(transmit: Transmit, key: &Arc<Key>, switches: &Switches) -> Option<Command> {
+/// The command that sends a probe when it is due; the stamp is taken at the write.
+pub(super) fn command(transmit: Transmit, due_ns: u64, key: &Arc<Key>, switches: &Switches) -> Option<Command> {
     let Transmit { seq, probe } = transmit;
     let (kind, port, out, source) = match probe {
-        Probe::Echo(_) => return Some(Command::stamped(move |stamp_ns| echo(stamp_ns, seq))),
+        Probe::Echo(_) => return Some(Command::stamped_at(due_ns, move |sent_ns| echo(sent_ns, seq))),
         Probe::Baseline(dpid) => (Kind::Baseline, PortNumber::LOCAL, PortNumber::CONTROLLER, marker(dpid)),
         Probe::Lldp(port) => (Kind::Discovery, port.port, port.port, switches.mac(port)?),
         Probe::Bounce(port) => (Kind::Bounce, port.port, port.port, marker(port.dpid)),
     };
     let key = Arc::clone(key);
     let dpid = probe.dpid();
-    Some(Command::stamped(move |sent_ns| {
+    Some(Command::stamped_at(due_ns, move |sent_ns| {
         let says = lldp::Probe {
             kind,
             dpid,

@@ -10,8 +10,10 @@ mod config;
 mod connection;
 mod counters;
 mod event;
+mod events;
 mod handshake;
 mod io;
+mod pacer;
 mod refusals;
 mod seats;
 mod tls;
@@ -23,17 +25,18 @@ use std::thread::{self, JoinHandle};
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, watch};
+use tokio_rustls::TlsAcceptor;
 
 pub use config::{Config, Limits, TlsFiles};
 pub use counters::Counters;
-pub use event::{Command, CommandError, ConnectionId, Event, Reason, What};
+pub use event::{Build, Command, CommandError, ConnectionId, Event, Reason, What};
+pub use events::Events;
 
 use accept::Context;
 use counters::Counts;
+use pacer::{Paced, Pacer};
 
-/// Events that may wait to be taken. When there are as many, packet-ins and echo replies are dropped and counted, and all
-/// else waits.
-const EVENTS: usize = 8_192;
+use crate::engine::timer::Timer;
 
 /// The server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -56,9 +59,6 @@ pub enum StartError {
     #[error("cannot start the thread for switches: {0}")]
     Thread(#[source] std::io::Error),
 }
-
-/// What happened, in the order in which it did. Closed when the server has ended.
-pub type Events = mpsc::Receiver<Event>;
 
 /// What the thread and the rest of the program share.
 #[derive(Default)]
@@ -86,20 +86,22 @@ impl Shared {
 #[derive(Clone)]
 pub struct Switches {
     shared: Arc<Shared>,
+    paced: mpsc::Sender<Paced>,
 }
 
 impl Switches {
-    /// Gives a command to a connection; commands to one connection are carried out in order.
+    /// Gives a command to a connection; commands to one connection are carried out in order, but for those that say when.
     ///
     /// # Errors
     /// [`CommandError`]; the command is then not carried out.
     pub fn command(&self, connection: ConnectionId, command: Command) -> Result<(), CommandError> {
         let connections = self.shared.connections();
         let commands = connections.get(&connection).ok_or(CommandError::Gone)?;
-        commands.try_send(command).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => CommandError::Full,
-            mpsc::error::TrySendError::Closed(_) => CommandError::Gone,
-        })
+        if let Command::SendStampedAt(due_ns, build) = command {
+            let paced = Paced::new(due_ns, connection, build);
+            return self.paced.try_send(paced).map_err(CommandError::from);
+        }
+        commands.try_send(command).map_err(CommandError::from)
     }
 }
 
@@ -111,12 +113,20 @@ pub struct Server {
     thread: Option<JoinHandle<()>>,
 }
 
-impl Server {
-    /// Reads the TLS files, listens, and starts the thread. Switches connect from now on.
+/// A server whose switches wait for it: they connect, and are served as soon as it is started.
+pub struct Listening {
+    config: Config,
+    tls: Option<TlsAcceptor>,
+    listener: std::net::TcpListener,
+    address: SocketAddr,
+}
+
+impl Listening {
+    /// Reads the TLS files, and listens.
     ///
     /// # Errors
     /// [`StartError`]; nothing then listens.
-    pub fn start(config: Config) -> Result<(Self, Events), StartError> {
+    pub fn open(config: Config) -> Result<Self, StartError> {
         let tls = config.tls.as_ref().map(tls::acceptor).transpose()?;
         let failed = |source| StartError::Listen {
             address: config.listen,
@@ -125,32 +135,67 @@ impl Server {
         let listener = std::net::TcpListener::bind(config.listen).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
+        Ok(Self {
+            config,
+            tls,
+            listener,
+            address,
+        })
+    }
+
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing then listens any more.
+    pub fn start(self) -> Result<(Server, Events), StartError> {
+        let Self {
+            config,
+            tls,
+            listener,
+            address,
+        } = self;
         let runtime = Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(StartError::Thread)?;
         let listener = {
             let _inside = runtime.enter();
-            tokio::net::TcpListener::from_std(listener).map_err(failed)?
+            tokio::net::TcpListener::from_std(listener).map_err(|source| StartError::Listen { address, source })?
+        };
+        let timer = {
+            let _inside = runtime.enter();
+            Timer::new().map_err(StartError::Thread)?
         };
 
         let shared = Arc::<Shared>::default();
-        let (sender, events) = mpsc::channel(EVENTS);
+        let (teller, events) = events::channel();
+        let (paced, to_pace) = mpsc::channel(pacer::MOST);
         let (stop, stopped) = watch::channel(false);
         let for_thread = Arc::clone(&shared);
+        let pacer = Pacer::new(timer, to_pace, Arc::clone(&shared));
         let run = move |runtime: Runtime| {
-            let context = Context::new(config, for_thread, sender, stopped, tls);
-            runtime.block_on(accept::run(listener, context));
+            let context = Context::new(config, for_thread, teller, stopped, tls);
+            runtime.block_on(accept::run(listener, context, pacer));
         };
         let thread = thread::Builder::new().name("openflow".to_owned());
         let thread = thread.spawn(move || run(runtime)).map_err(StartError::Thread)?;
-        let server = Self {
+        let server = Server {
             address,
-            switches: Switches { shared },
+            switches: Switches { shared, paced },
             stop,
             thread: Some(thread),
         };
         Ok((server, events))
+    }
+}
+
+impl Server {
+    /// Listens and starts.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing then listens.
+    pub fn start(config: Config) -> Result<(Self, Events), StartError> {
+        Listening::open(config)?.start()
     }
 
     /// Where it listens.

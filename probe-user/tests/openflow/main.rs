@@ -5,11 +5,14 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod binary;
 mod controller;
 mod harness;
 mod hostile;
 mod many;
+mod mutations;
 mod ovs;
 mod sim;
 mod steering;
+mod stream;
 mod tls;

@@ -22,6 +22,7 @@ use probe_user::openflow::port::Port;
 use probe_user::openflow::server::{Command, Config, ConnectionId, TlsFiles, What};
 use tempfile::TempDir;
 
+use crate::binary::Controller;
 use crate::harness::{Subject, loopback};
 use crate::support::{can_run, in_namespace, run};
 use crate::tls::{Authority, files};
@@ -384,6 +385,38 @@ fn over_tls_a_real_switch_accepts_everything() {
     let subject = Subject::with(config);
     switch.connect_to(&format!("ssl:{}", subject.server.address()));
     everything_is_accepted(Network::await_bridges(subject), &switch);
+}
+
+#[test]
+fn over_tls_a_real_switch_is_measured_by_the_real_controller() {
+    if !can_switch() {
+        return;
+    }
+    let switch = OpenVSwitch::start();
+    in_namespace(&switch.namespace);
+    let directory = TempDir::new().unwrap();
+    let authority = Authority::new(directory.path(), "ours");
+    let paper = authority.issue(directory.path(), "controller");
+    let text = |path: &Path| path.display().to_string();
+    let (cert, key, ca) = (text(&paper.cert), text(&paper.key), text(&authority.ca));
+    let controller = Controller::start(&["--tls-cert", &cert, "--tls-key", &key, "--tls-ca", &ca]);
+    // A switch with papers of another authority is refused, then one with papers of ours is not.
+    let stranger = Authority::new(directory.path(), "stranger");
+    let other = stranger.issue(directory.path(), "stranger");
+    switch.vsctl(&["set-ssl", &text(&other.key), &text(&other.cert), &ca]);
+    switch.connect_to(&format!("ssl:{}", controller.address));
+    controller.told("switch_down", &["did not become a switch", "TLS"]);
+    let ours = authority.issue(directory.path(), "switch");
+    switch.vsctl(&["set-ssl", &text(&ours.key), &text(&ours.cert), &ca]);
+    let link = controller.wait("link with a delay", |line| {
+        line["type"] == "link" && (line["state"] == "valid" || line["state"] == "below_resolution")
+    });
+    for end in ["from", "to"] {
+        assert_eq!(link[end]["port"], 5, "{link:#}");
+    }
+    assert!(link["rtt_ns"]["lldp_echo"].is_i64(), "{link:#}");
+    let (summary, _) = controller.stop();
+    assert_eq!(summary["switches"], 2, "{summary:#}");
 }
 
 /// Stands between switches and server, and keeps what the switches say.

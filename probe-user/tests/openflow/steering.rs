@@ -85,6 +85,45 @@ fn a_stamped_message_is_made_at_its_write() {
 }
 
 #[test]
+fn what_is_planned_is_sent_in_the_order_of_its_times_and_never_before() {
+    const MS: u64 = 1_000_000;
+    let mut subject = Subject::new(Limits::default());
+    let (mut peer, connection) = subject.switch(1);
+    let begin = monotonic_ns();
+    for after_ms in [120, 40, 80, 0] {
+        let due_ns = begin + after_ms * MS;
+        let command = Command::stamped_at(due_ns, move |sent_ns| {
+            assert!(sent_ns >= due_ns);
+            Message::EchoRequest([due_ns.to_be_bytes(), sent_ns.to_be_bytes()].concat())
+        });
+        subject.server.switches().command(connection, command).unwrap();
+    }
+    // What is given meanwhile goes first.
+    let now = Command::stamped(|_| Message::EchoRequest(vec![1]));
+    subject.server.switches().command(connection, now).unwrap();
+    let mut planned = Vec::new();
+    while planned.len() < 5 {
+        match peer.receive() {
+            Some((_, Message::EchoRequest(payload))) if payload.len() == 16 => {
+                let due = u64::from_be_bytes(*payload.first_chunk().unwrap());
+                planned.push(Some((due - begin) / MS));
+            }
+            Some((_, Message::EchoRequest(payload))) if payload == [1] => planned.push(None),
+            Some(_) => {}
+            None => panic!("closed"),
+        }
+    }
+    assert!(planned[..2].contains(&None), "{planned:?}");
+    let planned: Vec<u64> = planned.into_iter().flatten().collect();
+    assert_eq!(planned, [0, 40, 80, 120]);
+    // Of a connection that has ended meanwhile it is dropped.
+    drop(peer);
+    subject.gone(connection);
+    let late = Command::stamped_at(0, |_| Message::BarrierRequest);
+    assert!(subject.server.switches().command(connection, late).is_err());
+}
+
+#[test]
 fn answers_are_stamped_when_they_are_read_and_not_when_they_are_taken() {
     let mut subject = Subject::new(Limits::default());
     let (mut peer, connection) = subject.switch(1);

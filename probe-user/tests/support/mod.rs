@@ -4,8 +4,9 @@
 #![allow(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
 
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,34 @@ use tempfile::TempDir;
 
 /// The binary under test.
 pub const KSTAMP: &str = env!("CARGO_BIN_EXE_kstamp");
+
+/// The same as users run it, where it matters what it costs: built once, unless `KSTAMP_BUILT` names it.
+pub fn release_binary() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    let find = || {
+        if let Some(built) = std::env::var_os("KSTAMP_BUILT") {
+            return built.into();
+        }
+        if !cfg!(debug_assertions) {
+            return KSTAMP.into();
+        }
+        let status = Command::new(env!("CARGO"))
+            .args([
+                "build",
+                "--quiet",
+                "--release",
+                "--package",
+                "probe-user",
+                "--bin",
+                "kstamp",
+            ])
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .status();
+        assert!(status.unwrap().success(), "kstamp does not build");
+        Path::new(KSTAMP).ancestors().nth(2).unwrap().join("release/kstamp")
+    };
+    BUILT.get_or_init(find).clone()
+}
 
 /// Whether namespaces can be made and programs loaded; says so if not.
 pub fn can_run() -> bool {

@@ -21,8 +21,8 @@ pub enum LabCommand {
     /// Show which lab is up.
     Status,
     /// Cut the link between two switches of a lab that stands.
-    Cut(Ends),
-    /// Repair the link between two switches.
+    Cut(CutArguments),
+    /// Repair the link between two switches, however it was cut.
     Repair(Ends),
     /// Remove a lab when its owner is killed.
     #[command(hide = true)]
@@ -39,6 +39,16 @@ pub struct Ends {
     one: String,
     /// The switch at the other.
     other: String,
+}
+
+/// Which link to cut, and how.
+#[derive(Clone, Debug, Args)]
+pub struct CutArguments {
+    #[command(flatten)]
+    ends: Ends,
+    /// Drop what it carries, and leave its ports up: no switch tells the controller.
+    #[arg(long)]
+    silently: bool,
 }
 
 /// Which lab to build.
@@ -91,8 +101,9 @@ impl LabCommand {
                 Ok(ExitCode::SUCCESS)
             }
             Self::Status => status(),
-            Self::Cut(ends) => set_link(ends, "down"),
-            Self::Repair(ends) => set_link(ends, "up"),
+            Self::Cut(cut) if cut.silently => on_link(&cut.ends, network::drop_on_link),
+            Self::Cut(cut) => on_link(&cut.ends, network::cut_link),
+            Self::Repair(ends) => on_link(ends, network::repair_link),
             Self::Guard { id } => guard::watch(id).map(|()| ExitCode::SUCCESS),
         }
     }
@@ -133,13 +144,13 @@ pub(crate) fn describe(lab: &Lab) {
     }
 }
 
-fn set_link(ends: &Ends, state: &str) -> Result<ExitCode> {
+fn on_link(ends: &Ends, act: fn(Topology, &str, &str) -> Result<()>) -> Result<ExitCode> {
     let Some(lab) = State::load()? else {
         bail!("no lab is up: cargo xtask lab up --topology arpanet");
     };
     let topology =
         Topology::from_str(&lab.topology, false).map_err(|_| anyhow!("unknown topology {}", lab.topology))?;
-    network::set_link(topology, &ends.one, &ends.other, state)?;
+    act(topology, &ends.one, &ends.other)?;
     Ok(ExitCode::SUCCESS)
 }
 

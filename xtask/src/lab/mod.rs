@@ -192,15 +192,23 @@ impl Lab {
     /// # Errors
     /// If there is no such link.
     pub fn cut(&self, one: &str, other: &str) -> Result<()> {
-        network::set_link(self.topology, one, other, "down")
+        network::cut_link(self.topology, one, other)
     }
 
-    /// Repairs the link between two switches.
+    /// Has the link between two switches drop everything from now on, while its ports stay up and nobody is told.
+    ///
+    /// # Errors
+    /// If there is no such link.
+    pub fn cut_silently(&self, one: &str, other: &str) -> Result<()> {
+        network::drop_on_link(self.topology, one, other)
+    }
+
+    /// Repairs the link between two switches, however it was cut.
     ///
     /// # Errors
     /// If there is no such link.
     pub fn repair(&self, one: &str, other: &str) -> Result<()> {
-        network::set_link(self.topology, one, other, "up")
+        network::repair_link(self.topology, one, other)
     }
 
     /// A command that runs `program` inside `namespace`; its process id is the program's own. The kernel kills it

@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 
 pub use control::ControlDelay;
-pub(crate) use links::{Standing, set_link};
+pub(crate) use links::{Standing, cut_link, drop_on_link, repair_link};
 
 use super::{AgentNs, Topology};
 

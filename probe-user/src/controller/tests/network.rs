@@ -189,13 +189,17 @@ impl Network {
     fn carry_out(&mut self) {
         while let Some((ConnectionId(dpid), command)) = self.brain.poll_command() {
             let dpid = Dpid(dpid);
-            let due = match command {
-                Command::Send(message) => Due::Message(dpid, message),
-                Command::SendStamped(build) => Due::Message(dpid, build(self.now_ns)),
-                Command::Barrier(token) => Due::Barrier(dpid, token),
+            let (in_ns, due) = match command {
+                Command::Send(message) => (0, Due::Message(dpid, message)),
+                Command::SendStamped(build) => (0, Due::Message(dpid, build(self.now_ns))),
+                Command::SendStampedAt(due_ns, build) => {
+                    let sent_ns = due_ns.max(self.now_ns);
+                    (sent_ns - self.now_ns, Due::Message(dpid, build(sent_ns)))
+                }
+                Command::Barrier(token) => (0, Due::Barrier(dpid, token)),
                 Command::Close => continue,
             };
-            self.plan(self.control_ns[&dpid].0, due);
+            self.plan(in_ns + self.control_ns[&dpid].0, due);
         }
         while let Some(notice) = self.brain.poll_notice() {
             self.notices.push(notice);

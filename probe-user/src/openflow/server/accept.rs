@@ -16,8 +16,10 @@ use tokio_rustls::TlsAcceptor;
 
 use super::connection::Connection;
 use super::counters::Counts;
+use super::events::Teller;
 use super::handshake::Handshake;
 use super::io::{Incoming, Outgoing, Stamped, from_io};
+use super::pacer::Pacer;
 use super::refusals::Refusals;
 use super::seats::Seats;
 use super::{Command, Config, ConnectionId, Event, Reason, Shared, What};
@@ -34,7 +36,7 @@ const STOP_WITHIN: Duration = Duration::from_millis(900);
 pub(super) struct Context {
     pub(super) config: Config,
     pub(super) shared: Arc<Shared>,
-    pub(super) events: mpsc::Sender<Event>,
+    events: Teller,
     pub(super) stop: watch::Receiver<bool>,
     tls: Option<TlsAcceptor>,
     seats: Rc<Seats>,
@@ -46,7 +48,7 @@ impl Context {
     pub(super) fn new(
         config: Config,
         shared: Arc<Shared>,
-        events: mpsc::Sender<Event>,
+        events: Teller,
         stop: watch::Receiver<bool>,
         tls: Option<TlsAcceptor>,
     ) -> Self {
@@ -64,41 +66,36 @@ impl Context {
 
     /// Sends an event that must not be lost.
     pub(super) async fn tell(&self, connection: ConnectionId, at_ns: u64, what: What) {
-        // If nobody listens any more, the server is about to be stopped.
-        let _ = self
-            .events
-            .send(Event {
-                connection,
-                at_ns,
-                what,
-            })
-            .await;
+        let event = Event {
+            connection,
+            at_ns,
+            what,
+        };
+        self.events.tell(event).await;
     }
 
     /// Sends an event that is better dropped than late.
     pub(super) fn tell_now(&self, connection: ConnectionId, at_ns: u64, what: What) {
-        if self
-            .events
-            .try_send(Event {
-                connection,
-                at_ns,
-                what,
-            })
-            .is_err()
-        {
+        let event = Event {
+            connection,
+            at_ns,
+            what,
+        };
+        if !self.events.tell_now(event) {
             Counts::add_one(&self.shared.counts.events_dropped);
         }
     }
 }
 
 /// Runs until it is told to stop, and all connections have ended.
-pub(super) async fn run(listener: TcpListener, context: Context) {
+pub(super) async fn run(listener: TcpListener, context: Context, pacer: Pacer) {
     let context = Rc::new(context);
     let mut stop = context.stop.clone();
     let local = LocalSet::new();
     local
         .run_until(async {
             let mut connections = JoinSet::new();
+            let pacing = tokio::task::spawn_local(pacer.run());
             loop {
                 tokio::select! {
                     accepted = listener.accept() => match accepted {
@@ -113,6 +110,7 @@ pub(super) async fn run(listener: TcpListener, context: Context) {
                 }
             }
             drop(listener);
+            pacing.abort();
             let _ = timeout(STOP_WITHIN, async { while connections.join_next().await.is_some() {} }).await;
         })
         .await;

@@ -3,7 +3,10 @@
 use std::fmt;
 use std::net::SocketAddr;
 
-use crate::openflow::id::Dpid;
+use tokio::sync::mpsc::error::TrySendError;
+
+use crate::openflow::cookie;
+use crate::openflow::id::{Dpid, PortNumber};
 use crate::openflow::message::{ErrorMessage, Features, Message, PacketIn};
 use crate::openflow::port::{Port, PortReason};
 
@@ -42,7 +45,7 @@ pub enum What {
     PortStatus(PortReason, Port),
     /// A frame from the switch.
     PacketIn(PacketIn),
-    /// The answer to an echo request that was sent by [`Command::Send`] or [`Command::SendStamped`].
+    /// The answer to an echo request that a [`Command`] sent.
     EchoReply(Vec<u8>),
     /// All that was sent before [`Command::Barrier`] with this token is done.
     Barrier(u64),
@@ -66,13 +69,30 @@ pub enum What {
     },
 }
 
+impl What {
+    /// Whether it may be taken a little later: an answer to what was sent to measure has its stamp.
+    pub(super) fn can_wait(&self) -> bool {
+        match self {
+            Self::EchoReply(_) => true,
+            Self::PacketIn(packet) => cookie::is_measuring(packet.cookie) || packet.in_port == PortNumber::CONTROLLER,
+            _ => false,
+        }
+    }
+}
+
+/// Makes a message, given `CLOCK_MONOTONIC` in ns at the moment of its write. It runs on the I/O thread and must be quick.
+pub type Build = Box<dyn FnOnce(u64) -> Message + Send>;
+
 /// Something to do on a connection.
 pub enum Command {
     /// Sends a message.
     Send(Message),
     /// Sends a message that is made at the moment of its write: nothing else of ours is then before it in the connection's
-    /// buffer. It is given `CLOCK_MONOTONIC` in ns. It runs on the I/O thread and must be quick.
-    SendStamped(Box<dyn FnOnce(u64) -> Message + Send>),
+    /// buffer.
+    SendStamped(Build),
+    /// As [`Command::SendStamped`], but not before `CLOCK_MONOTONIC` has reached so many nanoseconds: many may be given
+    /// ahead. What is given meanwhile goes first. If the connection has ended by then it is dropped.
+    SendStampedAt(u64, Build),
     /// Sends a barrier request; its answer is [`What::Barrier`] with this token.
     Barrier(u64),
     /// Sends what is waiting, then closes the connection.
@@ -84,6 +104,11 @@ impl Command {
     pub fn stamped(build: impl FnOnce(u64) -> Message + Send + 'static) -> Self {
         Self::SendStamped(Box::new(build))
     }
+
+    /// A [`Command::SendStampedAt`].
+    pub fn stamped_at(due_ns: u64, build: impl FnOnce(u64) -> Message + Send + 'static) -> Self {
+        Self::SendStampedAt(due_ns, Box::new(build))
+    }
 }
 
 impl fmt::Debug for Command {
@@ -91,6 +116,7 @@ impl fmt::Debug for Command {
         match self {
             Self::Send(message) => f.debug_tuple("Send").field(message).finish(),
             Self::SendStamped(_) => f.write_str("SendStamped"),
+            Self::SendStampedAt(due_ns, _) => f.debug_tuple("SendStampedAt").field(due_ns).finish(),
             Self::Barrier(token) => f.debug_tuple("Barrier").field(token).finish(),
             Self::Close => f.write_str("Close"),
         }
@@ -106,6 +132,15 @@ pub enum CommandError {
     /// The switch does not read what it is sent, and too much is waiting.
     #[error("too much is waiting to be sent to the switch")]
     Full,
+}
+
+impl<T> From<TrySendError<T>> for CommandError {
+    fn from(error: TrySendError<T>) -> Self {
+        match error {
+            TrySendError::Full(_) => Self::Full,
+            TrySendError::Closed(_) => Self::Gone,
+        }
+    }
 }
 
 /// Why a connection ended or was refused; displayed as one clause that names no address.

@@ -18,6 +18,8 @@ use crate::openflow::frame::{Framer, Header};
 
 /// Bytes read at a time.
 const READ: usize = 16 * 1024;
+/// A switch that sends more than this at once does not get all of the thread. An answer to what measures is far smaller.
+const BUSY: usize = 1024;
 
 /// A socket that notes when it was last read. Under TLS it is the inner stream, so that decryption is not counted.
 pub(super) struct Stamped {
@@ -43,17 +45,24 @@ impl AsyncRead for Stamped {
         loop {
             ready!(self.socket.poll_read_ready(cx))?;
             let free = to.initialize_unfilled();
-            match self
-                .socket
-                .try_io(Interest::READABLE, || arrival::receive(&self.socket, free))
-            {
-                Ok((count, at_ns)) => {
+            let mut received = None;
+            let tried = self.socket.try_io(Interest::READABLE, || {
+                let (count, at_ns) = arrival::receive(&self.socket, free)?;
+                received = Some((count, at_ns));
+                // A read that was not filled has emptied the socket. Said so, tokio waits for more, and need not try.
+                if (1..free.len()).contains(&count) {
+                    return Err(io::ErrorKind::WouldBlock.into());
+                }
+                Ok(())
+            });
+            match (received, tried) {
+                (Some((count, at_ns)), _) => {
                     to.advance(count);
                     self.read_at_ns.set(at_ns);
                     return Poll::Ready(Ok(()));
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Poll::Ready(Err(error)),
+                (None, Err(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
+                (None, tried) => return Poll::Ready(tried),
             }
         }
     }
@@ -79,6 +88,8 @@ pub(super) struct Incoming<S> {
     read_at_ns: Rc<Cell<u64>>,
     framer: Framer,
     buffer: Box<[u8]>,
+    /// How much the last read gave.
+    last: usize,
 }
 
 impl<S: AsyncRead> Incoming<S> {
@@ -88,6 +99,7 @@ impl<S: AsyncRead> Incoming<S> {
             read_at_ns,
             framer: Framer::new(message_bytes),
             buffer: vec![0; READ].into_boxed_slice(),
+            last: 0,
         }
     }
 
@@ -101,10 +113,16 @@ impl<S: AsyncRead> Incoming<S> {
             Ok(0) => Err(Reason::ClosedBySwitch),
             Ok(count) => {
                 self.framer.push(&self.buffer[..count]);
+                self.last = count;
                 Ok(self.read_at_ns.get())
             }
             Err(error) => Err(from_io(&error)),
         }
+    }
+
+    /// Whether so much came at once that more may be waiting.
+    pub(super) fn is_busy(&self) -> bool {
+        self.last > BUSY
     }
 
     /// The next message of those that were read.

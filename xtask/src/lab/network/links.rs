@@ -99,23 +99,58 @@ pub(super) fn has_netem() -> bool {
 /// TC egress, where kernel stamps are taken, comes before the queueing discipline: the delay lies between the stamps.
 fn delay_by_netem(port: &str, link: &Link) -> Result<()> {
     let delay = link.delay.as_micros();
-    let words = format!("-n {SWITCHES} qdisc add dev {port} root netem limit 100000 delay {delay}us");
-    exec::run("tc", words.split(' ')).map(drop)
+    tc(&format!("qdisc add dev {port} root netem limit 100000 delay {delay}us"))
 }
 
 fn far_end(port: &str) -> String {
     format!("l-{port}")
 }
 
-/// Sets both ports of the link between two switches `up` or `down`.
-pub(crate) fn set_link(topology: Topology, one: &str, other: &str, state: &str) -> Result<()> {
-    let Some(network) = topology.network() else {
-        bail!("topology {} has no links of switches", topology.name());
-    };
-    for port in network.link(one, other)?.ports() {
+/// Takes both ports of the link between two switches down.
+pub(crate) fn cut_link(topology: Topology, one: &str, other: &str) -> Result<()> {
+    set_link(&find(topology, one, other)?, "down")
+}
+
+/// Has both ports of the link drop what they are to send. They stay up, so no switch tells of it.
+pub(crate) fn drop_on_link(topology: Topology, one: &str, other: &str) -> Result<()> {
+    for port in find(topology, one, other)?.ports() {
+        // A queue for no frames; it takes the place of netem's. Every kernel has it.
+        tc(&format!("qdisc replace dev {port} root pfifo limit 0"))?;
+    }
+    Ok(())
+}
+
+/// Undoes [`cut_link`] and [`drop_on_link`].
+pub(crate) fn repair_link(topology: Topology, one: &str, other: &str) -> Result<()> {
+    let link = find(topology, one, other)?;
+    for port in link.ports() {
+        let queue = exec::run("tc", ["-n", SWITCHES, "qdisc", "show", "dev", &port, "root"])?;
+        if queue.contains("pfifo") {
+            tc(&format!("qdisc del dev {port} root"))?;
+            if !link.delay.is_zero() && has_netem() {
+                delay_by_netem(&port, &link)?;
+            }
+        }
+    }
+    set_link(&link, "up")
+}
+
+fn find(topology: Topology, one: &str, other: &str) -> Result<Link> {
+    match topology.network() {
+        Some(network) => network.link(one, other),
+        None => bail!("topology {} has no links of switches", topology.name()),
+    }
+}
+
+fn set_link(link: &Link, state: &str) -> Result<()> {
+    for port in link.ports() {
         ip(SWITCHES, &format!("link set {port} {state}"))?;
     }
     Ok(())
+}
+
+fn tc(words: &str) -> Result<()> {
+    exec::run("tc", ["-n", SWITCHES].into_iter().chain(words.split(' '))).map(drop)
 }
 
 fn ip(namespace: &str, words: &str) -> Result<()> {

@@ -78,7 +78,7 @@ impl Connection {
             }
             if std::mem::take(&mut allowance.exceeded) {
                 tokio::time::sleep(PAUSE).await;
-            } else {
+            } else if incoming.is_busy() {
                 // The others' turn, even if there is more to read.
                 tokio::task::yield_now().await;
             }

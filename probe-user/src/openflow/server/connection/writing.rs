@@ -46,7 +46,9 @@ impl Connection {
         match command {
             Command::Send(message) => self.send(outgoing, &message, self.xid()).await,
             // All that was to be written before has been handed to the kernel, so now is the time of the write.
-            Command::SendStamped(build) => self.send(outgoing, &build(monotonic_ns()), self.xid()).await,
+            Command::SendStamped(build) | Command::SendStampedAt(_, build) => {
+                self.send(outgoing, &build(monotonic_ns()), self.xid()).await
+            }
             Command::Barrier(token) => {
                 let xid = self.xid();
                 let waiting = {
