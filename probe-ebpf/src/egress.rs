@@ -35,7 +35,9 @@ fn try_stamp(hook: &TcHook) -> Option<Counter> {
     if settings.abi_version != ABI_VERSION {
         return Some(Counter::AbiMismatch);
     }
-    if udp.payload_len() != Some(BASE_LEN) || udp.obstacle.is_some() || hook.untagged() {
+    // What follows the base packet is not looked at.
+    let is_short = udp.payload_len().is_none_or(|length| length < BASE_LEN);
+    if is_short || udp.obstacle.is_some() || hook.untagged() {
         return Some(Counter::EgressForeign);
     }
     Some(if remember_and_write(hook, &udp, settings).is_some() {

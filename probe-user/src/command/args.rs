@@ -1,6 +1,7 @@
 //! The command line as it is typed; what it means, and whether it can be meant, is for [`super::config`].
 
 mod controller;
+mod ping;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use super::compare::args::{CalibrateArgs, CompareArgs, EchoArg};
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use self::ping::PingArgs;
 use crate::core::policy::Rates;
 pub use controller::ControllerArgs;
 
@@ -34,6 +36,8 @@ pub enum CommandArgs {
     Reflect(ReflectArgs),
     /// Control OpenFlow switches: find their links, measure the delay of each, route by it
     Controller(ControllerArgs),
+    /// Probe one reflector, of whatever make, and say what comes back
+    Ping(PingArgs),
     /// Say whether kstamp can run here, and what to do if it cannot
     Doctor(DoctorArgs),
     /// Set three ways of measuring beside each other: processes, the kernel's socket stamps, and kstamp's own
@@ -64,6 +68,10 @@ pub struct AgentArgs {
     /// Send no probes to the group, only to each --peer
     #[arg(long, conflicts_with = "group")]
     pub no_group: bool,
+
+    /// Ask agents of the older kind too, which send back numbers in ASCII: those in the group that do not speak STAMP
+    #[arg(long, conflicts_with_all = ["no_group", "key_file"])]
+    pub echo_peers: bool,
 
     /// Silence after which a peer is said to be down; at least the timeout
     #[arg(long, value_name = "DURATION", default_value = "30s")]
@@ -207,6 +215,17 @@ pub enum AttachArg {
 /// `--engine`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum EngineArg {
+    /// Kernel programs
+    Ebpf,
+    /// Sockets
+    Socket,
+}
+
+/// `--engine` of `ping`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PingEngineArg {
+    /// Kernel programs, or else sockets
+    Auto,
     /// Kernel programs
     Ebpf,
     /// Sockets

@@ -3,9 +3,11 @@
 mod compare;
 mod controller;
 mod families;
+mod ping;
 mod stamping;
 mod values;
 
+pub use self::ping::{PingConfig, PingEngine};
 pub use self::stamping::StampingConfig;
 
 use std::path::PathBuf;
@@ -55,6 +57,8 @@ pub enum Command {
     Reflect(Box<ReflectConfig>),
     /// `kstamp controller`.
     Controller(Box<ControllerConfig>),
+    /// `kstamp ping`.
+    Ping(Box<PingConfig>),
     /// `kstamp doctor`.
     Doctor(DoctorConfig),
     /// `kstamp compare`.
@@ -69,7 +73,7 @@ impl Command {
         match self {
             Self::Agent(config) => config.port.log_level != 0,
             Self::Reflect(config) => config.port.log_level != 0,
-            Self::Controller(_) | Self::Doctor(_) | Self::Compare(_) | Self::Calibrate(_) => false,
+            Self::Ping(_) | Self::Controller(_) | Self::Doctor(_) | Self::Compare(_) | Self::Calibrate(_) => false,
         }
     }
 }
@@ -87,6 +91,8 @@ pub struct AgentConfig {
     pub families_required: bool,
     /// Whom to probe and how.
     pub core: CoreConfig,
+    /// Whether to ask agents of the older kind.
+    pub echo_peers: bool,
     /// How long to run; `None` until a signal comes.
     pub duration_ns: Option<u64>,
     /// Who to be once everything is opened and attached; `None` for no change.
@@ -185,6 +191,7 @@ pub fn validate(cli: Cli) -> Result<Command, ConfigError> {
         CommandArgs::Agent(args) => agent(args).map(Box::new).map(Command::Agent),
         CommandArgs::Reflect(args) => reflect(args).map(Box::new).map(Command::Reflect),
         CommandArgs::Controller(args) => controller::validate(args).map(Box::new).map(Command::Controller),
+        CommandArgs::Ping(args) => ping::ping(args).map(Box::new).map(Command::Ping),
         CommandArgs::Doctor(args) => doctor(args).map(Command::Doctor),
         CommandArgs::Compare(args) => compare::compare(args).map(Box::new).map(Command::Compare),
         CommandArgs::Calibrate(args) => compare::calibrate(&args).map(Command::Calibrate),
@@ -243,6 +250,7 @@ fn agent(args: AgentArgs) -> Result<AgentConfig, ConfigError> {
         port: common.port,
         stamping: common.stamping,
         families_required: common.families_required,
+        echo_peers: args.echo_peers,
         core: CoreConfig {
             interval_ns,
             timeout_ns,

@@ -8,7 +8,9 @@ pub mod config;
 mod controller;
 mod doctor;
 mod echo;
+mod echo_peers;
 mod introductions;
+mod ping;
 mod reflect;
 mod reporter;
 mod responder;
@@ -44,6 +46,7 @@ pub async fn run(command: Command) -> Result<()> {
         Command::Agent(config) => agent::run(*config).await,
         Command::Reflect(config) => reflect::run(*config).await,
         Command::Controller(config) => controller::run(*config).await,
+        Command::Ping(config) => ping::run(*config).await,
         Command::Doctor(config) => doctor::run(config).await,
         Command::Compare(config) => compare::run(*config).await,
         Command::Calibrate(config) => calibrate::run(config).await,

@@ -34,7 +34,9 @@ pub struct Reporter {
     attach: model::Attach,
     peers: BTreeMap<IpAddr, Identity>,
     downs: Downs,
-    windows: Vec<Report>,
+    windows: Vec<(model::Method, Report)>,
+    /// Summaries of older agents.
+    echoed: Vec<Report>,
     utc: UtcOffset,
 }
 
@@ -52,6 +54,7 @@ impl Reporter {
             peers: BTreeMap::new(),
             downs: Downs::default(),
             windows: Vec::new(),
+            echoed: Vec::new(),
             utc: UtcOffset::new(monotonic_ns(), realtime_ns()),
         })
     }
@@ -142,14 +145,28 @@ impl Reporter {
 
     /// Something that the core has to tell. Windows are kept until [`Reporter::flush_windows`].
     pub fn event(&mut self, event: Event) -> Result<(), OutputError> {
+        self.told(event, model::Method::Stamp)
+    }
+
+    /// Something about an agent of the older kind.
+    pub fn echo_event(&mut self, event: Event) -> Result<(), OutputError> {
+        self.told(event, model::Method::Echo)
+    }
+
+    /// The summaries of older agents, for the end.
+    pub fn echoed(&mut self, summaries: Vec<Report>) {
+        self.echoed = summaries;
+    }
+
+    fn told(&mut self, event: Event, method: model::Method) -> Result<(), OutputError> {
         match event {
             Event::PeerUp { peer, found } => {
                 self.downs.up(peer, monotonic_ns());
-                self.peer(model::PeerEvent::Up, peer, found)
+                self.peer(model::PeerEvent::Up, peer, found, method)
             }
             Event::PeerDown { peer, found } => {
                 self.downs.down(peer, monotonic_ns());
-                self.peer(model::PeerEvent::Down, peer, found)
+                self.peer(model::PeerEvent::Down, peer, found, method)
             }
             Event::ClockStep { peer, by_ns } => {
                 let time = now();
@@ -157,7 +174,7 @@ impl Reporter {
                     .export(&model::Event::Clock(model::ClockStep { peer, by_ns, time }))
             }
             Event::Window(report) => {
-                self.windows.push(*report);
+                self.windows.push((method, *report));
                 Ok(())
             }
             Event::Sample {
@@ -185,10 +202,11 @@ impl Reporter {
     /// Writes the windows that ended before `held_ns`, or all if that is `None`: one table for each interval. The
     /// others wait for windows of the same interval whose probes may still be answered.
     pub fn flush_windows(&mut self, held_ns: Option<u64>) -> Result<(), OutputError> {
-        let complete = |report: &mut Report| held_ns.is_none_or(|held_ns| report.end_ns < held_ns);
-        let mut windows: Vec<Report> = self.windows.extract_if(.., complete).collect();
-        windows.sort_by_key(|report| (report.end_ns, report.peer, report.path));
-        for interval in windows.chunk_by(|a, b| a.end_ns == b.end_ns) {
+        let complete =
+            |(_, report): &mut (model::Method, Report)| held_ns.is_none_or(|held_ns| report.end_ns < held_ns);
+        let mut windows: Vec<(model::Method, Report)> = self.windows.extract_if(.., complete).collect();
+        windows.sort_by_key(|(method, report)| (report.end_ns, report.peer, *method, report.path));
+        for interval in windows.chunk_by(|(_, a), (_, b)| a.end_ns == b.end_ns) {
             let results = self.results(interval);
             self.output
                 .export(&model::Event::Windows(model::Windows { time: now(), results }))?;
@@ -207,8 +225,10 @@ impl Reporter {
     /// The run is over.
     pub fn end(&mut self, summaries: &[Report], counters: &BTreeMap<&'static str, u64>) -> Result<(), OutputError> {
         self.flush_windows(None)?;
-        let mut summaries = summaries.to_vec();
-        summaries.sort_by_key(|report| (report.peer, report.path));
+        let stamped = summaries.iter().cloned().map(|report| (model::Method::Stamp, report));
+        let echoed = self.echoed.drain(..).map(|report| (model::Method::Echo, report));
+        let mut summaries: Vec<_> = stamped.chain(echoed).collect();
+        summaries.sort_by_key(|(method, report)| (report.peer, *method, report.path));
         let results = self.results(&summaries);
         self.output.export(&model::Event::End(model::End {
             results,
@@ -216,12 +236,19 @@ impl Reporter {
         }))
     }
 
-    fn peer(&mut self, event: model::PeerEvent, peer: IpAddr, found: Found) -> Result<(), OutputError> {
+    fn peer(
+        &mut self,
+        event: model::PeerEvent,
+        peer: IpAddr,
+        found: Found,
+        method: model::Method,
+    ) -> Result<(), OutputError> {
         let identity = self.peers.get(&peer);
         self.output.export(&model::Event::Peer(model::PeerChange {
             event,
             peer,
             found,
+            method,
             name: identity.map(|identity| identity.name.clone()),
             version: identity.map(|identity| identity.version.clone()),
             time: now(),
@@ -237,13 +264,18 @@ impl Reporter {
         self.utc
     }
 
-    fn results(&mut self, reports: &[Report]) -> Vec<Results> {
+    fn results(&mut self, reports: &[(model::Method, Report)]) -> Vec<Results> {
         let utc = self.follow_wall_clock();
-        let result = |report: &Report| {
+        let result = |(method, report): &(model::Method, Report)| {
+            let (engine, attach) = match method {
+                model::Method::Stamp => (self.engine, self.attach),
+                model::Method::Echo => (model::Engine::Socket, model::Attach::SOCKETS),
+            };
             let context = Context {
                 utc,
-                engine: self.engine,
-                attach: self.attach,
+                method: *method,
+                engine,
+                attach,
                 peer: self.peers.get(&report.peer),
                 downtime: self.downs.during(report.peer, report.start_ns, report.end_ns),
             };

@@ -6,6 +6,7 @@ pub mod clock_fit;
 pub mod compare;
 mod direction;
 pub mod distribution;
+pub mod echo;
 pub mod event;
 mod history;
 pub mod link_delay;

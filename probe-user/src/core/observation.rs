@@ -5,7 +5,7 @@ use std::net::IpAddr;
 /// One reply with every stamp of its round trip.
 ///
 /// The two `*_mono_ns` stamps are `CLOCK_MONOTONIC` of this host; the four `t*_ns` are UTC nanoseconds since 1970,
-/// T1 and T4 of this host, T2 and T3 as the reflector wrote them.
+/// T1 and T4 of this host, T2 and T3 as the reflector wrote them, or both 0 from one that stamps nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reply {
     /// Source address of the reply.
@@ -38,6 +38,11 @@ impl Reply {
     /// Time from T1 to T4 on this host's monotonic clock, reflector residence included.
     pub fn elapsed_ns(&self) -> u64 {
         self.received_mono_ns.saturating_sub(self.sent_mono_ns)
+    }
+
+    /// Whether there are a T2 and a T3. Without them the round trip is all that is known, residence included.
+    pub fn is_stamped(&self) -> bool {
+        (self.t2_ns, self.t3_ns) != (0, 0)
     }
 
     /// T3 − T2, or `None` where the reflector's wall clock was stepped in between (negative, or longer than the whole trip).

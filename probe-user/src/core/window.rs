@@ -81,6 +81,10 @@ impl Tally {
             return;
         };
         self.rtt.record(signed(rtt));
+        if !reply.is_stamped() {
+            self.unsynced = true;
+            return;
+        }
         self.residence.record(signed(residence));
         self.forward.record(reply.forward_ns());
         self.backward.record(reply.backward_ns());

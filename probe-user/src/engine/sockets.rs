@@ -13,6 +13,9 @@ use super::socket::watched::WatchedSocket;
 /// TTL and hop limit of unicast probes, as of replies.
 pub(super) const UNICAST_TTL: u32 = 255;
 
+/// TTL and hop limit of numbers to the older agents.
+const ECHO_TTL: u32 = 64;
+
 /// Longest packet that userspace looks at: the payload of a jumbo frame.
 pub const MAX_PACKET: usize = 9216;
 
@@ -34,6 +37,14 @@ pub enum SocketError {
         port: u16,
         /// Where.
         interface: String,
+    },
+    /// There is no way to a destination.
+    #[error("cannot send to {to}: {source}")]
+    Target {
+        /// Where to.
+        to: SocketAddr,
+        /// Why.
+        source: io::Error,
     },
     /// Anything else.
     #[error("{interface}: cannot {what}: {source}")]
@@ -234,6 +245,85 @@ fn local_port(socket: &Socket) -> io::Result<u16> {
     address
         .map(|address| address.port())
         .ok_or_else(|| io::Error::other("the socket has no port"))
+}
+
+/// Where a single session's probes go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Target {
+    /// Address, port, and scope where the address needs one.
+    pub to: SocketAddr,
+    /// DSCP that they leave with.
+    pub dscp: u8,
+}
+
+/// A socket that leaves routes to the kernel, and stamps what it sends and receives.
+///
+/// # Errors
+/// What could not be done.
+pub(super) fn stamping_sender(target: &Target) -> Result<WatchedSocket, SocketError> {
+    let failed = |source| SocketError::Target { to: target.to, source };
+    let socket = sender_to(target, None).map_err(failed)?;
+    WatchedSocket::new(socket).map_err(failed)
+}
+
+/// A socket on `interface` alone whose replies are taken by programs, and its port.
+///
+/// # Errors
+/// What could not be done.
+pub(super) fn deaf_sender(interface: &str, target: &Target) -> Result<(Socket, u16), SocketError> {
+    let failed = |source| SocketError::Target { to: target.to, source };
+    let socket = sender_to(target, Some(interface)).map_err(failed)?;
+    make_deaf(&socket).map_err(failed)?;
+    let port = local_port(&socket).map_err(failed)?;
+    Ok((socket, port))
+}
+
+/// A socket on `interface` of index `index` that asks the older agents, in the IP version of `group`. Its TTL is that of
+/// an ordinary host: kstamp's programs take a number with a higher one for an echo.
+///
+/// # Errors
+/// What could not be done.
+pub(super) fn echo_sender(interface: &str, index: u32, group: IpAddr) -> Result<WatchedSocket, SocketError> {
+    let open = || {
+        let socket = bound(interface, group, 0)?;
+        prepare_sender(&socket, group, index)?;
+        match group {
+            IpAddr::V4(_) => socket.set_ttl_v4(ECHO_TTL)?,
+            IpAddr::V6(_) => socket.set_unicast_hops_v6(ECHO_TTL)?,
+        }
+        WatchedSocket::new(socket)
+    };
+    open().map_err(|source| SocketError::Other {
+        interface: interface.to_owned(),
+        what: "open the socket for --echo-peers".to_owned(),
+        source,
+    })
+}
+
+/// Connected, so that ICMP errors reach it, and nobody else does.
+fn sender_to(target: &Target, interface: Option<&str>) -> io::Result<Socket> {
+    let socket = Socket::new(
+        Domain::for_address(target.to),
+        Type::DGRAM.nonblocking(),
+        Some(Protocol::UDP),
+    )?;
+    if let Some(interface) = interface {
+        socket.bind_device(Some(interface.as_bytes()))?;
+    }
+    set_ttl(&socket, target.to.ip())?;
+    let tos = u32::from(target.dscp) << 2;
+    match target.to {
+        SocketAddr::V4(_) => socket.set_tos_v4(tos)?,
+        SocketAddr::V6(_) => socket.set_tclass_v6(tos)?,
+    }
+    socket.connect(&target.to.into())?;
+    Ok(socket)
+}
+
+/// Whether an ICMP error has come that says that nobody listens there. It is taken, so that it fails no call after it.
+pub(super) fn was_refused(socket: &Socket) -> bool {
+    let error = socket.take_error().ok().flatten();
+    error.is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
 /// A packet for userspace.

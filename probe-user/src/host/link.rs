@@ -1,5 +1,7 @@
 //! Network interfaces and their addresses, asked of the kernel by netlink.
 
+mod route;
+
 use std::fmt;
 use std::io;
 use std::net::IpAddr;
@@ -12,6 +14,7 @@ use rtnetlink::packet_route::link::{
     InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp, XdpAttached as KernelXdp,
 };
 
+pub use self::route::Route;
 use super::driver::DriverQuery;
 
 /// Why an interface could not be looked at.

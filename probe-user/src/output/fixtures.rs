@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::Exporter;
 use super::model::{
     Attach, AttachChange, AttachMode, Clock, ClockStep, Counters, End, Engine, Event, InterfaceChange, InterfaceEvent,
-    PeerChange, PeerEvent, Start, Windows,
+    Method, PeerChange, PeerEvent, Start, Windows,
 };
 use super::results::{Context, Downtime, Results};
 use super::time::{Utc, UtcOffset};
@@ -100,6 +100,7 @@ pub(super) fn peer_change(event: PeerEvent, found: Found, name: Option<&str>) ->
         event,
         peer: ip("10.1.1.6"),
         found,
+        method: Method::Stamp,
         name,
         version,
         time: time(),
@@ -268,6 +269,7 @@ fn results(report: &Report, peer_name: Option<&str>) -> Results {
     Results::new(
         report,
         Context {
+            method: Method::Stamp,
             engine: Engine::Ebpf,
             utc: UtcOffset::new(0, UNIX_NS),
             attach: ATTACH,

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::Exporter;
 use super::model::{AttachChange, ClockStep, Counters, Event, InterfaceChange, PeerChange, Start};
+use super::ping::{PingSample, PingStart};
 use super::results::{Results, Sample};
 
 /// What a line can be; `type` says which.
@@ -13,6 +14,8 @@ use super::results::{Results, Sample};
 #[serde(tag = "type", rename_all = "lowercase")]
 pub(super) enum Line<'a> {
     Start(&'a Start),
+    #[serde(rename = "start")]
+    PingStart(&'a PingStart),
     Attach(&'a AttachChange),
     Interface(&'a InterfaceChange),
     Peer(&'a PeerChange),
@@ -21,6 +24,8 @@ pub(super) enum Line<'a> {
     Summary(&'a Results),
     Counters(&'a Counters),
     Sample(&'a Sample),
+    #[serde(rename = "sample")]
+    PingSample(&'a PingSample),
 }
 
 impl Line<'_> {

@@ -8,6 +8,7 @@ pub mod compare;
 pub mod controller;
 pub mod jsonl;
 pub mod model;
+pub mod ping;
 pub mod quantity;
 pub mod results;
 pub mod samples;

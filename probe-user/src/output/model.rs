@@ -99,6 +99,14 @@ pub struct Attach {
     pub receive: AttachMode,
 }
 
+impl Attach {
+    /// No program at all: sockets send and receive.
+    pub const SOCKETS: Self = Self {
+        egress: Some(AttachMode::Socket),
+        receive: AttachMode::Socket,
+    };
+}
+
 /// State of this host's clock against UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Clock {
@@ -176,6 +184,16 @@ pub struct Start {
     pub time: Utc,
 }
 
+/// How a peer is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Method {
+    /// By STAMP.
+    Stamp,
+    /// As the older agents do: by numbers in ASCII that come back as they are.
+    Echo,
+}
+
 /// How stamps are obtained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -251,6 +269,8 @@ pub struct PeerChange {
     /// How it was found.
     #[serde(with = "fields::FoundName")]
     pub found: Found,
+    /// How it was asked.
+    pub method: Method,
     /// What it calls itself, if it says so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use serde::Serialize;
 
 use super::fields;
-use super::model::{Attach, AttachMode, Engine};
+use super::model::{Attach, AttachMode, Engine, Method};
 use super::time::{Utc, UtcOffset};
 use crate::core::event::Family;
 use crate::core::observation::Reply;
@@ -19,6 +19,8 @@ use crate::identity::Identity;
 pub struct Context<'a> {
     /// From monotonic time to UTC.
     pub utc: UtcOffset,
+    /// How it is asked.
+    pub method: Method,
     /// How stamps are obtained.
     pub engine: Engine,
     /// How the programs are attached.
@@ -51,6 +53,8 @@ pub struct Results {
     /// How the peer was addressed.
     #[serde(with = "fields::PathName")]
     pub path: Path,
+    /// How the peer was asked.
+    pub method: Method,
     /// How stamps are obtained.
     pub engine: Engine,
     /// How the programs are attached.
@@ -110,6 +114,7 @@ impl Results {
             peer_name: context.peer.map(|peer| peer.name.clone()),
             family: Family::of(report.peer),
             path: report.path,
+            method: context.method,
             engine: context.engine,
             attach: context.attach,
             peer_attach: context.peer.and_then(|peer| AttachMode::of_name(&peer.receive)),
@@ -164,17 +169,18 @@ pub struct Sample {
 impl Sample {
     /// What became of a probe: with the reply, or, if it is lost, with when it was sent.
     pub fn new(peer: IpAddr, path: Path, seq: u32, sent: Option<Utc>, reply: Option<&Reply>, state: Outcome) -> Self {
+        let stamped = reply.filter(|reply| reply.is_stamped());
         Self {
             peer,
             path,
             seq,
             sent_ns: sent.map(|sent| sent.unix_ns),
             t1_ns: reply.map(|reply| reply.t1_ns),
-            t2_ns: reply.map(|reply| reply.t2_ns),
-            t3_ns: reply.map(|reply| reply.t3_ns),
+            t2_ns: stamped.map(|reply| reply.t2_ns),
+            t3_ns: stamped.map(|reply| reply.t3_ns),
             t4_ns: reply.map(|reply| reply.t4_ns),
             rtt_ns: reply.and_then(Reply::rtt_ns),
-            residence_ns: reply.and_then(Reply::residence_ns),
+            residence_ns: stamped.and_then(Reply::residence_ns),
             state,
         }
     }

@@ -14,7 +14,8 @@ use std::io::{self, Write};
 
 use super::Exporter;
 use super::model::{
-    AttachChange, AttachMode, ClockStep, Event, InterfaceChange, InterfaceEvent, PeerChange, PeerEvent, Start, Windows,
+    AttachChange, AttachMode, ClockStep, Event, InterfaceChange, InterfaceEvent, Method, PeerChange, PeerEvent, Start,
+    Windows,
 };
 use super::quantity::duration_u64;
 use super::results::Results;
@@ -113,12 +114,17 @@ fn write_peer(change: &PeerChange, out: &mut dyn Write) -> io::Result<()> {
         (PeerEvent::Up, Found::Static) => "is up, named by --peer",
         (PeerEvent::Down, _) => "is down: it answers no more",
     };
+    let how = match (change.event, change.method) {
+        (PeerEvent::Up, Method::Echo) => "; an older agent, asked by numbers, stamped by a socket",
+        (_, Method::Echo) => " to numbers",
+        (_, Method::Stamp) => "",
+    };
     let who = match (&change.name, &change.version) {
         (Some(name), Some(version)) => format!(" ({name}, kstamp {version})"),
         (Some(name), None) => format!(" ({name})"),
         (None, _) => String::new(),
     };
-    writeln!(out, "{} peer {}{who} {what}", change.time.to_second(), change.peer)
+    writeln!(out, "{} peer {}{who} {what}{how}", change.time.to_second(), change.peer)
 }
 
 fn write_clock(step: &ClockStep, out: &mut dyn Write) -> io::Result<()> {

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use probe_common::abi::MAX_IN_FLIGHT;
 
 use super::{ConfigError, wrong};
 use crate::core::event::Family;
@@ -36,6 +37,17 @@ pub(super) fn interval_ns(text: &str) -> Result<u64, ConfigError> {
             "--interval {text} is too short: no host sends that fast; use 1us or more"
         )),
         ns => Ok(ns),
+    }
+}
+
+/// Refuses to have more probes waiting than are remembered.
+pub(super) fn waiting(timeout: &str, timeout_ns: u64, interval: &str, interval_ns: u64) -> Result<(), ConfigError> {
+    match timeout_ns.div_ceil(interval_ns) {
+        waiting if waiting > u64::from(MAX_IN_FLIGHT) => wrong(format!(
+            "--timeout {timeout} at --interval {interval} keeps {waiting} probes waiting, and {MAX_IN_FLIGHT} are \
+             remembered; use a longer interval or a shorter timeout"
+        )),
+        _ => Ok(()),
     }
 }
 

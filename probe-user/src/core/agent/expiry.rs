@@ -5,7 +5,9 @@ use crate::core::event::{Event, Family, Found};
 use crate::core::observation::Fate;
 use crate::core::peers::{GroupProbe, Peer};
 use crate::core::report::Path;
+use crate::core::schedule::Schedule;
 use crate::core::session::Outcome;
+use std::collections::VecDeque;
 use std::net::IpAddr;
 
 impl Agent {
@@ -94,15 +96,16 @@ impl Agent {
                 self.silence_ns = self.silence_ns.min(until_ns);
                 continue;
             }
-            peer.up = false;
-            peer.in_group = false;
-            if let Some(ssid) = peer.ssid().filter(|_| peer.found == Found::Multicast) {
-                self.schedule.leave(ssid);
-            }
-            self.events.push_back(Event::PeerDown {
-                peer: peer.address,
-                found: peer.found,
-            });
+            fall_silent(peer, &mut self.schedule, &mut self.events);
+        }
+    }
+
+    /// Probes a peer found in the group no more, until it answers there again. What was measured stays.
+    pub fn retire(&mut self, peer: IpAddr) {
+        let place = self.by_address.get(&peer);
+        let peer = place.and_then(|&place| self.peers.get_mut(place));
+        if let Some(peer) = peer.filter(|peer| peer.up && peer.found == Found::Multicast) {
+            fall_silent(peer, &mut self.schedule, &mut self.events);
         }
     }
 
@@ -112,4 +115,17 @@ impl Agent {
             .peer_expiry_ns
             .max(self.config.interval_ns.saturating_add(self.config.timeout_ns))
     }
+}
+
+/// A peer is down: one that was found in the group is probed there alone, where it may come back.
+fn fall_silent(peer: &mut Peer, schedule: &mut Schedule, events: &mut VecDeque<Event>) {
+    peer.up = false;
+    peer.in_group = false;
+    if let Some(ssid) = peer.ssid().filter(|_| peer.found == Found::Multicast) {
+        schedule.leave(ssid);
+    }
+    events.push_back(Event::PeerDown {
+        peer: peer.address,
+        found: peer.found,
+    });
 }

@@ -100,6 +100,7 @@ impl Agent {
     fn tell(&mut self, place: usize, path: Path, reply: &Reply, outcome: Outcome) {
         let peer = &mut self.peers[place];
         if outcome == Outcome::Ok
+            && reply.is_stamped()
             && let Some(by_ns) = peer.follow_clock(reply)
         {
             let peer = Some(peer.address);

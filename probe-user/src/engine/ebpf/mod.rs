@@ -14,7 +14,7 @@ pub mod tap;
 mod watch;
 
 pub(super) use port::clock_state;
-pub use port::{Answering, Port, PortConfig, PortError, PortEvent};
+pub use port::{Answering, Port, PortConfig, PortError, PortEvent, Sender};
 pub use ring::Ring;
 pub use samples::reply;
 pub use settings::error_estimate;

@@ -2,6 +2,7 @@
 
 mod error;
 mod live;
+mod sender;
 mod survey;
 mod upkeep;
 
@@ -13,6 +14,7 @@ pub use error::PortError;
 use ipnet::IpNet;
 use probe_common::ntp::ErrorEstimate;
 use probe_common::stamp;
+pub use sender::Sender;
 
 use self::live::Live;
 use self::survey::Survey;

@@ -3,7 +3,9 @@
 mod in_flight;
 mod port;
 mod reply;
+mod sender;
 pub mod stamped;
 pub mod watched;
 
 pub use port::Port;
+pub use sender::Sender;

@@ -75,6 +75,11 @@ impl WatchedSocket {
         }
     }
 
+    /// Lets `body` look at the socket, within the limits of [`StampedSocket::socket`].
+    pub fn with_socket<T>(&self, body: impl FnOnce(&Socket) -> T) -> T {
+        body(self.0.get_ref().0.borrow().socket())
+    }
+
     /// As [`StampedSocket::send`].
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use humantime::format_duration;
 
-use super::table::path_name;
+use super::table::way_name;
 use super::wrap;
 use crate::core::report::{Counts, Path, Patterns};
 use crate::output::quantity::{count, duration_u64};
@@ -15,7 +15,7 @@ use crate::output::results::Results;
 /// Writes what went wrong with each peer and path.
 pub(super) fn write(results: &[Results], columns: Option<usize>, out: &mut dyn Write) -> io::Result<()> {
     for result in results {
-        let who = format!("{} {}", result.peer, path_name(result.path));
+        let who = format!("{} {}", result.peer, way_name(result));
         let notes = [
             unsent(result),
             lost_and_found(&result.counts, &result.patterns),

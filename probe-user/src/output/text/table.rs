@@ -2,6 +2,7 @@
 
 use super::layout::{Column, Grid, Who};
 use crate::core::report::{OneWayClock, Path, Summary};
+use crate::output::model::Method;
 use crate::output::quantity::{duration, duration_u64, percent};
 use crate::output::results::Results;
 
@@ -13,6 +14,15 @@ pub(super) fn path_name(path: Path) -> &'static str {
     match path {
         Path::Unicast => "unicast",
         Path::Group => "group",
+    }
+}
+
+/// How a peer was asked and addressed.
+pub(super) fn way_name(result: &Results) -> String {
+    let path = path_name(result.path);
+    match result.method {
+        Method::Stamp => path.to_owned(),
+        Method::Echo => format!("{path} echo"),
     }
 }
 
@@ -31,7 +41,7 @@ pub(super) fn round_trips(results: &[Results]) -> Grid {
         cells: column(results, |result| cell(result.rtt_ns.as_ref().map(value))),
     };
     let mut columns = vec![
-        text(results, "path", |result| path_name(result.path).to_owned()),
+        text(results, "path", way_name),
         number("sent", 0, |result| result.counts.sent.to_string()),
     ];
     if results.iter().any(|result| result.counts.send_failed > 0) {
@@ -64,7 +74,7 @@ pub(super) fn parts(results: &[Results]) -> Grid {
         ..text(results, heading, |result| cell(value(result)))
     };
     let columns = vec![
-        text(results, "path", |result| path_name(result.path).to_owned()),
+        text(results, "path", way_name),
         // Half of the round trip, as if both ways took the same time.
         number("avg latency", 2, |result| result.rtt_ns.map(|summary| summary.mean / 2)),
         number("residence", 4, |result| median(result.residence_ns)),

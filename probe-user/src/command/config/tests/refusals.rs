@@ -166,7 +166,7 @@ fn each_bad_line_has_its_message() {
         ),
         (
             "",
-            "'kstamp' requires a subcommand but one was not provided [subcommands: agent, reflect, controller, doctor, compare, calibrate, help]; see --help",
+            "'kstamp' requires a subcommand but one was not provided [subcommands: agent, reflect, controller, ping, doctor, compare, calibrate, help]; see --help",
         ),
     ];
     for (line, expected) in table {
