@@ -19,6 +19,7 @@ use crate::auth::{Key, TlvIntegrity};
 use crate::core::policy::{Policy, Rates};
 
 pub use self::count::{Count, Counts};
+pub use self::limit::in_userspace;
 pub use self::session::ReplyId;
 
 /// How to answer.
@@ -281,6 +282,7 @@ impl Reflector {
             dscp: arrival.tos >> 2,
             ecn: arrival.tos & ECN,
             may_set_dscp: true,
+            has_key: self.config.key.is_some(),
             timestamps: TimestampInformation {
                 sync_in: sync,
                 method_in: method,

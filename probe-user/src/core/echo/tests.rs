@@ -152,7 +152,11 @@ fn a_number_that_never_left_is_no_drop() {
         .iter()
         .map(|report| report.counts.send_failed)
         .sum();
-    assert_eq!(failed, transmits.len() as u64, "refused by the socket, or never stamped");
+    assert_eq!(
+        failed,
+        transmits.len() as u64,
+        "refused by the socket, or never stamped"
+    );
 }
 
 #[test]
