@@ -21,6 +21,8 @@ pub struct Observed {
     pub ecn: u8,
     /// Whether the reply can be sent with the DSCP that the packet asks for.
     pub may_set_dscp: bool,
+    /// Whether the reflector has a key, with which it checks the HMAC TLV and makes it anew.
+    pub has_key: bool,
     /// The reflector's clock and stamps.
     pub timestamps: TimestampInformation,
     /// Test packets of this session received so far, this one included.
@@ -129,7 +131,8 @@ fn answer_value(kind: u8, value: &mut [u8], observed: &Observed, answered: &mut 
             value[..length].fill(0);
             false
         }
-        kind::HMAC => value.len() == HMAC_LEN,
+        // Without the key it is as good as unknown: what it says no longer fits the answer.
+        kind::HMAC if observed.has_key => value.len() == HMAC_LEN,
         _ => return Outcome::Unrecognised,
     };
     if understood {

@@ -13,6 +13,7 @@ fn observed() -> Observed {
         dscp: 20,
         ecn: 1,
         may_set_dscp: true,
+        has_key: true,
         timestamps: TimestampInformation {
             sync_in: SyncSource::NTP,
             method_in: TimestampMethod::SOFTWARE,
@@ -242,6 +243,14 @@ fn hmac() {
     let (returned, _) = answered(&sent);
     assert_eq!(returned[..4], [0, 8, 0, 16]);
     assert_eq!(returned[4..], [7; 16], "left to whoever has the key");
+
+    let without_key = Observed {
+        has_key: false,
+        ..observed()
+    };
+    let mut returned = sent.clone();
+    assert_eq!(answer(&mut returned, &without_key).unrecognised, 1);
+    assert_eq!(returned, sent, "nobody has checked it, and the sender sees that by U");
 }
 
 #[test]

@@ -58,7 +58,11 @@ impl Key {
         };
         let file = File::open(path).map_err(failed)?;
         // Of the open file, so that it cannot be another one by now.
-        let mode = file.metadata().map_err(failed)?.permissions().mode() & 0o7777;
+        let metadata = file.metadata().map_err(failed)?;
+        if metadata.is_dir() {
+            return Err(failed(io::ErrorKind::IsADirectory.into()));
+        }
+        let mode = metadata.permissions().mode() & 0o7777;
         if mode & OTHERS != 0 {
             return Err(KeyFileError::Open {
                 path: path.to_owned(),
@@ -146,5 +150,8 @@ mod tests {
         let error = read(b"", 0o600).unwrap_err().to_string();
         assert!(error.contains("0 bytes"), "{error}");
         assert!(Key::read(Path::new("/nonexistent/key")).is_err());
+        let directory = tempfile::tempdir().unwrap();
+        let error = Key::read(directory.path()).unwrap_err().to_string();
+        assert!(error.ends_with("is a directory"), "{error}");
     }
 }

@@ -96,14 +96,14 @@ impl Introductions {
 
     /// Takes a packet that came to the control socket. Gives the peer that has just told who it is, and who that is.
     pub fn take(&mut self, packet: &[u8], from: SocketAddr, agent: &mut Agent) -> Option<(IpAddr, Identity)> {
+        if from.port() != self.test_port {
+            return None;
+        }
         let wire::Answer {
             nonce,
             identity,
             refused,
         } = wire::from_answer(packet)?;
-        if from.port() != self.test_port {
-            return None;
-        }
         let peer = self.exchange.answered(nonce, monotonic_ns())?;
         agent.set_same_clock(peer, identity.clock == self.own.clock);
         agent.set_stateful(peer, identity.stateful);

@@ -22,6 +22,7 @@ use crate::output::samples::Samples;
 use crate::output::sink::OutputError;
 use crate::output::time::{Utc, UtcOffset};
 use crate::output::{Output, model};
+use crate::reflector::in_userspace;
 
 /// Two readings of both clocks differ by less, unless one of the clocks was set.
 const WALL_CLOCK_STEP_NS: u128 = 1_000_000;
@@ -81,6 +82,10 @@ impl Reporter {
             Kind::Ebpf => model::AttachMode::Tc,
             Kind::Socket => model::AttachMode::Socket,
         };
+        let rates = match engine.kind() {
+            Kind::Ebpf => config.answering.rates,
+            Kind::Socket => in_userspace(config.answering.rates),
+        };
         self.attach = model::Attach {
             egress: config.probing.then_some(egress),
             receive: receive.into(),
@@ -103,9 +108,9 @@ impl Reporter {
             interval_ns,
             timeout_ns,
             allowed: engine.policy().prefixes().map(|prefix| prefix.to_string()).collect(),
-            rate: config.answering.rates.port,
-            rate_source: config.answering.rates.source,
-            rate_group: config.answering.rates.group,
+            rate: rates.port,
+            rate_source: rates.source,
+            rate_group: rates.group,
             user: privileges.user,
             capabilities: privileges.capabilities,
             time: now(),

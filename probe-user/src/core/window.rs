@@ -35,7 +35,7 @@ pub(super) struct Tally {
     backward: Distribution,
     /// Largest sum of both ends' error bounds.
     synced_bound_ns: Option<u64>,
-    /// Some reply came without an error bound of both ends.
+    /// Some reply came without an error bound of both ends, or refutes them.
     unsynced: bool,
     estimated: Estimated,
 }
@@ -89,7 +89,7 @@ impl Tally {
         self.forward.record(reply.forward_ns());
         self.backward.record(reply.backward_ns());
         match (reply.own_error_ns, reply.reflector_error_ns) {
-            (Some(own), Some(reflector)) => {
+            (Some(own), Some(reflector)) if is_possible(reply, own.saturating_add(reflector)) => {
                 self.synced_bound_ns = self.synced_bound_ns.max(Some(own.saturating_add(reflector)));
             }
             _ => self.unsynced = true,
@@ -181,6 +181,12 @@ impl Tally {
             patterns: self.patterns(subject.refused),
         }
     }
+}
+
+/// Whether a reply may have been stamped by clocks that differ by no more than `bound_ns`: none arrives before it leaves. A
+/// reflector whose PTP stamps are TAI, which its Error Estimate does not tell, is off by more.
+fn is_possible(reply: &Reply, bound_ns: u64) -> bool {
+    reply.forward_ns().min(reply.backward_ns()) >= signed(bound_ns).saturating_neg()
 }
 
 fn signed(duration_ns: u64) -> i64 {

@@ -19,6 +19,16 @@ const USERSPACE: Rates = Rates {
     group: 20_000,
 };
 
+/// The limits that hold in userspace where `rates` are asked for.
+pub fn in_userspace(rates: Rates) -> Rates {
+    let bounded = |rate: u32, most: u32| if rate == 0 { 0 } else { rate.min(most) };
+    Rates {
+        port: bounded(rates.port, USERSPACE.port),
+        source: bounded(rates.source, USERSPACE.source),
+        group: bounded(rates.group, USERSPACE.group),
+    }
+}
+
 /// What each bucket lets pass.
 #[derive(Debug)]
 pub(super) struct Limiter {
@@ -39,11 +49,11 @@ struct Earned {
 impl Limiter {
     /// Full buckets.
     pub fn new(rates: Rates) -> Self {
-        let bounded = |rate: u32, most: u32| limit(if rate == 0 { 0 } else { rate.min(most) });
+        let rates = in_userspace(rates);
         Self {
-            port: bounded(rates.port, USERSPACE.port),
-            source: bounded(rates.source, USERSPACE.source),
-            group: bounded(rates.group, USERSPACE.group),
+            port: limit(rates.port),
+            source: limit(rates.source),
+            group: limit(rates.group),
             port_earned_ns: 0,
             sources: Lru::new(MAX_SOURCES),
         }

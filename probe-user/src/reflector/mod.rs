@@ -20,6 +20,7 @@ use crate::auth::{Key, TlvIntegrity};
 use crate::core::policy::{Policy, Rates};
 
 pub use self::count::{Count, Counts};
+pub use self::limit::in_userspace;
 pub use self::session::ReplyId;
 
 /// Ports below belong to services, some of which send back what they get (RFC 862).
@@ -319,6 +320,7 @@ impl Reflector {
             dscp: arrival.tos >> 2,
             ecn: arrival.tos & ECN,
             may_set_dscp: true,
+            has_key: self.config.key.is_some(),
             timestamps: TimestampInformation {
                 sync_in: sync,
                 method_in: method,

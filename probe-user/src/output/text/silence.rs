@@ -10,17 +10,23 @@ use crate::output::quantity::count;
 
 /// Writes what to check, beginning with this host if nothing left it.
 pub(super) fn write(counters: &Counters, start: &Start, columns: Option<usize>, out: &mut dyn Write) -> io::Result<()> {
-    let left = counters::value(counters, Counter::EgressStamped) + counters::value(counters, Counter::EgressFailed);
-    let advice = if left == 0 {
-        writeln!(out, "no probe left this host: check that")?;
-        at_home(start)
-    } else {
-        writeln!(
-            out,
-            "no peer answered ({} left this host): check that",
-            count(left, "probe")
-        )?;
+    let named = |name: &str| counters.values.get(name).copied().unwrap_or(0);
+    let by_programs =
+        counters::value(counters, Counter::EgressStamped) + counters::value(counters, Counter::EgressFailed);
+    let left = by_programs + named("socket_stamped");
+    let advice = if left > 0 {
+        let left = count(left, "probe");
+        writeln!(out, "no peer answered ({left} left this host): check that")?;
         out_there(start)
+    } else {
+        // A device may leave what it sends without a stamp.
+        let known = if named("socket_sent") > 0 {
+            "is known to have left"
+        } else {
+            "left"
+        };
+        writeln!(out, "no probe {known} this host: check that")?;
+        at_home(start)
     };
     for advice in advice {
         wrap::write("  - ", &advice, 4, columns, out)?;
@@ -58,6 +64,14 @@ fn out_there(start: &Start) -> Vec<String> {
     } else {
         advice.push(format!("kstamp runs at {} with --port {port}", list(peers)));
     }
+    let key = if start.authenticated {
+        "has the same --key-file"
+    } else {
+        "has no --key-file"
+    };
+    advice.push(format!(
+        "it {key}, and this host's address is in its interface's prefixes or --allow"
+    ));
     advice.push(format!("UDP port {port} is not filtered on the way"));
     if start.group_probes {
         let other_way = if peers.is_empty() {

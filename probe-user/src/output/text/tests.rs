@@ -183,6 +183,28 @@ fn a_run_in_which_nothing_left_asks_to_look_at_this_host() {
 }
 
 #[test]
+fn what_sockets_sent_has_left_too() {
+    let text = |counters: [(&str, u64); 2]| {
+        let start = Start {
+            authenticated: true,
+            ..start()
+        };
+        after(start, Event::End(end(vec![], counters)), &to_file())
+    };
+    let stamped = text([("socket_sent", 21), ("socket_stamped", 20)]);
+    assert!(
+        stamped.contains("no peer answered (20 probes left this host)"),
+        "{stamped}"
+    );
+    assert!(stamped.contains("it has the same --key-file"), "{stamped}");
+    let unstamped = text([("socket_sent", 20), ("socket_stamped", 0)]);
+    assert!(
+        unstamped.contains("no probe is known to have left this host"),
+        "{unstamped}"
+    );
+}
+
+#[test]
 fn without_group_probes_nothing_is_advised_of_groups() {
     let start = Start {
         peers: vec![ip("10.1.1.99")],

@@ -87,3 +87,38 @@ fn sequence_numbers_wrap() {
     assert_eq!((summary.counts.received, summary.counts.reordered), (4, 0));
     assert_eq!(summary.ipdv_ns.unwrap().count, 3);
 }
+
+#[test]
+fn clocks_that_say_they_are_synchronised_are_not_believed_against_the_stamps() {
+    let told = |t2_ns, t3_ns| Reply {
+        t2_ns,
+        t3_ns,
+        reflector_error_ns: Some(300),
+        own_error_ns: Some(20),
+        ..reply(0, 0, 0, 5 * MS)
+    };
+    let right = reply(0, 0, 0, 5 * MS);
+    let table = [
+        (0, true),
+        // As far as both bounds go, and one step further, either way.
+        (MS as i64 + 320, true),
+        (MS as i64 + 321, false),
+        (-(3 * MS as i64) - 320, true),
+        (-(3 * MS as i64) - 321, false),
+        // TAI for UTC.
+        (37_000_000_000, false),
+    ];
+    for (off_ns, believed) in table {
+        let mut session = session();
+        session.sent(0, 0);
+        // The reflector's clock is behind by so much.
+        let off = |stamp: u64| stamp.wrapping_add_signed(-off_ns);
+        session.reply(&told(off(right.t2_ns), off(right.t3_ns)));
+        let clock = session.summary(6 * MS).clock;
+        assert_eq!(
+            clock == Some(OneWayClock::Synced { bound_ns: 320 }),
+            believed,
+            "{off_ns}: {clock:?}"
+        );
+    }
+}
