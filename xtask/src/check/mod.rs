@@ -102,6 +102,21 @@ impl TestArguments {
         let mut heard: Vec<_> = heard.collect();
         guests.run(&mut heard);
         heard.into_iter().for_each(|heard| total.add(heard.total()));
+        if vm::fails_on_purpose(self.filter.as_deref()) {
+            heading("virtual machines that fail on purpose");
+            for (name, outcome) in guests.fail_on_purpose() {
+                match outcome {
+                    Ok(()) => {
+                        println!("{name} ... ok");
+                        total.pass();
+                    }
+                    Err(error) => {
+                        println!("{name} ... FAILED: {error:#}");
+                        total.fail(name);
+                    }
+                }
+            }
+        }
     }
 
     /// One `cargo test`: its output is shown as it comes, and read along.

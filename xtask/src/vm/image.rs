@@ -12,7 +12,7 @@ use super::{archive::Archive, guest, kernel::Unpacked, modules, suite::Suite};
 use crate::exec;
 
 /// Programs that the lab, the tests and kstamp call.
-const PROGRAMS: [&str; 19] = [
+const PROGRAMS: [&str; 21] = [
     "ip",
     "tc",
     "bridge",
@@ -22,6 +22,8 @@ const PROGRAMS: [&str; 19] = [
     "setpriv",
     "kill",
     "pgrep",
+    "id",
+    "cat",
     "sleep",
     "ls",
     "sh",
@@ -39,6 +41,10 @@ const DATA: [&str; 2] = [
     "/usr/share/openvswitch/vswitch.ovsschema",
     "/usr/lib/x86_64-linux-gnu/tc",
 ];
+
+/// `/etc/passwd` and `/etc/group`, as Debian has them: `kstamp --user nobody` is tested.
+const USERS: &[u8] = b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n";
+const GROUPS: &[u8] = b"root:x:0:\nnogroup:x:65534:\n";
 
 /// Writes the archive for `kernel` and `suite` to `path`.
 pub(super) fn write(path: &Path, kernel: &Unpacked, suite: &Suite) -> Result<()> {
@@ -89,9 +95,8 @@ impl<W: Write> Image<W> {
             self.archive.directory(Path::new(directory))?;
         }
         self.archive.link(Path::new("/var/run"), "../run")?;
-        self.archive
-            .bytes(Path::new("/etc/passwd"), b"root:x:0:0:root:/root:/bin/sh\n")?;
-        self.archive.bytes(Path::new("/etc/group"), b"root:x:0:\n")?;
+        self.archive.bytes(Path::new("/etc/passwd"), USERS)?;
+        self.archive.bytes(Path::new("/etc/group"), GROUPS)?;
         Ok(())
     }
 

@@ -20,15 +20,22 @@ struct Part {
 }
 
 /// The test binaries, of `probe-user/tests` and `xtask/tests`. One that is named here runs in every guest.
-const PARTS: [Part; 8] = [
+const PARTS: [Part; 15] = [
     alone("programs"),
     in_lab("kernel_datapath"),
     in_lab("netem"),
     in_lab("attach_matrix"),
     in_lab("churn"),
+    in_lab("network"),
+    in_lab("controller"),
     alone("attach"),
     alone("clsact"),
     alone("trouble"),
+    alone("privileges"),
+    alone("policy"),
+    alone("userspace"),
+    alone("strangers"),
+    alone("tap"),
 ];
 
 const fn in_lab(test: &'static str) -> Part {
