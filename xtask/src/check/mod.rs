@@ -40,14 +40,17 @@ pub struct TestArguments {
 }
 
 impl TestArguments {
-    /// Runs all of it, whatever fails on the way.
+    /// Runs all of it, whatever fails on the way, and prints the count; fails if anything has.
     ///
     /// # Errors
-    /// If something cannot even be started.
+    /// None so far.
     pub fn run(&self) -> Result<ExitCode> {
         let mut total = Tally::default();
-        if self.vm.is_none() {
-            self.here(&mut total)?;
+        if self.vm.is_none()
+            && let Err(error) = self.here(&mut total)
+        {
+            // The count comes in any case.
+            total.fail(&format!("{error:#}"));
         }
         if let Some(choice) = self.vm.or(self.everywhere.then_some(vm::Choice::All)) {
             self.in_guests(&mut total, choice.kernels());
@@ -70,6 +73,10 @@ impl TestArguments {
             total.fail("setup");
         }
         if self.filter.is_none() {
+            if let Err(error) = setup::ensure_checkers() {
+                eprintln!("xtask: {error:#}");
+                total.fail("setup");
+            }
             step(total, "format", workspace::cargo().args(["fmt", "--all", "--check"]))?;
             let lint = [
                 "clippy",
