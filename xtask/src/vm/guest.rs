@@ -206,7 +206,7 @@ fn run_suite(report: &mut File) -> Result<()> {
 pub const BUILT: &str = "KSTAMP_BUILT";
 
 /// How many mutated packets the programs get here, where processors are emulated.
-const PACKETS: (&str, &str) = ("KSTAMP_MUTATIONS", "5000");
+const PACKETS: (&str, &str) = ("KSTAMP_PACKETS", "5000");
 
 fn uptime() -> Result<Duration> {
     let text = fs::read_to_string("/proc/uptime").context("cannot read /proc/uptime")?;
