@@ -101,9 +101,10 @@ fn sum<H: Hook>(hook: &H, at: usize, length: usize) -> Option<Sum> {
         at += CHUNK_LEN;
         left -= CHUNK_LEN;
     }
-    // The verifier must see the bound.
+    // The verifier must see both bounds: before Linux 6.8 it does not take what is not 0 for at least 1.
     let left = left & (CHUNK_LEN - 1);
     if left > 0 {
+        let left = (opaque(left - 1) & (CHUNK_LEN - 1)) + 1;
         // SAFETY: the last word that the bytes reach lies within the chunk.
         unsafe { chunk.add(left / 4).write(0) };
         if !hook.copy(at, chunk.cast(), left) {

@@ -74,11 +74,11 @@ fn is_lldp(context: &TcContext) -> bool {
 /// Writes the record; `None` where there is no room for it or the frame cannot be read.
 #[inline(always)]
 fn hand_over(context: &TcContext, direction: u8, stamp_ns: u64) -> Option<()> {
-    let length = core::hint::black_box(context.len().min(SNAP as u32));
-    // Said again, in the very register that the helper gets: the verifier wants to see it.
-    if length == 0 || length > SNAP as u32 {
-        return None;
-    }
+    const { assert!(SNAP.is_power_of_two()) }
+    // A frame has a header, so this takes nothing away. The verifier wants to see both bounds in the very register that
+    // the helper gets, and does not take what is not 0 for at least 1 before Linux 6.8.
+    let last = core::hint::black_box(context.len().min(SNAP as u32).wrapping_sub(1));
+    let length = (last & (SNAP as u32 - 1)) + 1;
     let mut entry = TAP_RECORDS.reserve::<Record>(0)?;
     let record = entry.as_mut_ptr();
     // SAFETY: the entry is as large as a `Record` and ours alone until it is submitted; each field is written once.

@@ -1,13 +1,12 @@
 //! Who is answered, and how often.
 
-use std::fs;
 use std::net::IpAddr;
 use std::thread;
 
-use aya::EbpfLoader;
 use aya::maps::lpm_trie::LpmTrie;
 use aya::maps::{Array, PerCpuArray};
 use aya::programs::{TestRun as _, TestRunOptions, Xdp};
+use aya::{EbpfLoader, include_bytes_aligned};
 use probe_common::abi::Counter::{
     self, NotAllowed, NotForUs, PassedUp, RateGroup, RatePort, RateSource, Reflected, ReflectedGroup, SourcePort,
 };
@@ -234,13 +233,13 @@ fn waking_userspace_costs_as_much_as_eight_answers() {
 #[test]
 fn a_share_is_not_exceeded_by_asking_on_several_cpus() {
     const SHARE: u64 = 20_000;
-    const PATH: &str = concat!(env!("OUT_DIR"), "/kstamp-bench-programs");
+    static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/kstamp-bench-programs"));
     if !may_load() {
         return;
     }
     let mut loader = EbpfLoader::new();
     loader.override_global(aya_log::LEVEL, &0_u8, false);
-    let mut ebpf = loader.load(&fs::read(PATH).unwrap()).unwrap();
+    let mut ebpf = loader.load(OBJECT).unwrap();
     let probe = Datagram::probe(OWN_V4).build();
     let limited = Settings {
         source_limit: at_once(SHARE),

@@ -40,14 +40,17 @@ pub struct TestArguments {
 }
 
 impl TestArguments {
-    /// Runs all of it, whatever fails on the way.
+    /// Runs all of it, whatever fails on the way, and prints the count; fails if anything has.
     ///
     /// # Errors
-    /// If something cannot even be started.
+    /// None so far.
     pub fn run(&self) -> Result<ExitCode> {
         let mut total = Tally::default();
-        if self.vm.is_none() {
-            self.here(&mut total)?;
+        if self.vm.is_none()
+            && let Err(error) = self.here(&mut total)
+        {
+            // The count comes in any case.
+            total.fail(&format!("{error:#}"));
         }
         if let Some(choice) = self.vm.or(self.everywhere.then_some(vm::Choice::All)) {
             self.in_guests(&mut total, choice.kernels());
@@ -73,6 +76,10 @@ impl TestArguments {
             setup::wanted_by_tests();
         }
         if self.filter.is_none() {
+            if let Err(error) = setup::ensure_checkers() {
+                eprintln!("xtask: {error:#}");
+                total.fail("setup");
+            }
             step(total, "format", workspace::cargo().args(["fmt", "--all", "--check"]))?;
             let lint = [
                 "clippy",
@@ -105,6 +112,21 @@ impl TestArguments {
         let mut heard: Vec<_> = heard.collect();
         guests.run(&mut heard);
         heard.into_iter().for_each(|heard| total.add(heard.total()));
+        if vm::fails_on_purpose(self.filter.as_deref()) {
+            heading("virtual machines that fail on purpose");
+            for (name, outcome) in guests.fail_on_purpose() {
+                match outcome {
+                    Ok(()) => {
+                        println!("{name} ... ok");
+                        total.pass();
+                    }
+                    Err(error) => {
+                        println!("{name} ... FAILED: {error:#}");
+                        total.fail(name);
+                    }
+                }
+            }
+        }
     }
 
     /// One `cargo test`: its output is shown as it comes, and read along.

@@ -13,6 +13,7 @@ use clap::Args;
 
 pub use compared::{Foreign, ensure_foreign, ensure_stamp_suite};
 pub(crate) use compared::{bench_tools, stamp_suite};
+pub(crate) use rust::ensure_checkers;
 
 /// Whether to install.
 #[derive(Clone, Debug, Args)]

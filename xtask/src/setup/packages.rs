@@ -19,7 +19,7 @@ pub(super) struct Need {
 }
 
 /// What building and the lab need in any case.
-pub(super) const NEEDS: [Need; 4] = [
+pub(super) const NEEDS: [Need; 6] = [
     Need {
         what: "cc",
         packages: "gcc libc6-dev",
@@ -40,10 +40,20 @@ pub(super) const NEEDS: [Need; 4] = [
         packages: "iputils-ping",
         why: "tells when the lab is usable",
     },
+    Need {
+        what: "sysctl",
+        packages: "procps",
+        why: "is called by tests, as kill and pgrep are",
+    },
+    Need {
+        what: "setpriv",
+        packages: "util-linux",
+        why: "is called by tests",
+    },
 ];
 
-/// What booting guests needs besides; some of it is for the inside.
-pub(super) const NEEDS_OF_GUESTS: [Need; 6] = [
+/// What booting guests needs besides.
+pub(super) const NEEDS_OF_GUESTS: [Need; 4] = [
     Need {
         what: "qemu-system-x86_64",
         packages: "qemu-system-x86",
@@ -63,16 +73,6 @@ pub(super) const NEEDS_OF_GUESTS: [Need; 6] = [
         what: "strip",
         packages: "binutils",
         why: "makes a guest's binaries small",
-    },
-    Need {
-        what: "sysctl",
-        packages: "procps",
-        why: "is called by tests in a guest",
-    },
-    Need {
-        what: "setpriv",
-        packages: "util-linux",
-        why: "is called by tests in a guest",
     },
 ];
 

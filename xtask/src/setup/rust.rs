@@ -62,6 +62,21 @@ pub(super) fn check() -> Result<usize> {
     Ok(0)
 }
 
+/// Installs what checks format and lints, which a minimal toolchain lacks.
+///
+/// # Errors
+/// If it cannot be installed.
+pub(crate) fn ensure_checkers() -> Result<()> {
+    for (program, component) in [("cargo-fmt", "rustfmt"), ("cargo-clippy", "clippy")] {
+        // rustup has these programs in any case, and they fail where the component is not there.
+        if exec::run(program, ["--version"]).is_err() {
+            say(component, "missing; asking rustup for it");
+            exec::run("rustup", ["component", "add", component])?;
+        }
+    }
+    Ok(())
+}
+
 /// `1.97.0-nightly` as (1, 97).
 fn number(release: &str) -> Option<(u32, u32)> {
     let mut parts = release.split('.').map(str::parse);

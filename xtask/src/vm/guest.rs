@@ -1,17 +1,17 @@
 //! Inside the guest: the first process, which prepares the system, runs the suite and switches off.
 
 use std::{
-    fs::{self, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{self, Write as _},
     os::unix::fs::symlink,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{self, Command, Stdio},
     thread,
     time::Duration,
 };
 
 use anyhow::{Context as _, Result};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use nix::{
     mount::{MsFlags, mount},
     sys::reboot::{RebootMode, reboot},
@@ -79,9 +79,24 @@ impl Word {
     }
 }
 
+/// What a guest does that shall be noticed by those who wait for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Failure {
+    /// The kernel panics: its first process ends.
+    Panic,
+    /// It says nothing more.
+    Silence,
+    /// It talks on and on.
+    Endless,
+}
+
 /// Runs as a guest's first process.
 #[derive(Clone, Debug, Args)]
-pub struct GuestArguments {}
+pub struct GuestArguments {
+    /// Fail on purpose instead of running the suite.
+    #[arg(long, value_enum, value_name = "HOW")]
+    fail: Option<Failure>,
+}
 
 impl GuestArguments {
     /// Prepares, runs, switches the machine off.
@@ -93,7 +108,11 @@ impl GuestArguments {
             Pid::this().as_raw() == 1 && Path::new(SUITE).exists(),
             "this is for the inside of `cargo xtask test --vm`"
         );
-        if let Err(error) = prepare().and_then(|()| run_suite()) {
+        let outcome = prepare().and_then(|()| match self.fail {
+            None => run_suite(&mut report()?),
+            Some(failure) => fail(failure, &mut report()?),
+        });
+        if let Err(error) = outcome {
             println!("{MARK}{error:#}");
         }
         // What is still in the line's buffer comes out before the machine goes.
@@ -129,9 +148,8 @@ fn prepare() -> Result<()> {
     Ok(())
 }
 
-fn run_suite() -> Result<()> {
-    let text = fs::read(SUITE).with_context(|| format!("cannot read {SUITE}"))?;
-    let runs: Vec<Run> = serde_json::from_slice(&text).with_context(|| format!("{SUITE} is damaged"))?;
+/// The line by which to tell, on which the guest has said by now that it is there.
+fn report() -> Result<File> {
     let mut report = OpenOptions::new()
         .write(true)
         .open(REPORT)
@@ -143,6 +161,25 @@ fn run_suite() -> Result<()> {
         uptime()?,
         release.release().display()
     )?;
+    Ok(report)
+}
+
+fn fail(failure: Failure, report: &mut File) -> Result<()> {
+    match failure {
+        // Without its first process a kernel panics.
+        Failure::Panic => process::exit(1),
+        Failure::Silence => loop {
+            thread::park();
+        },
+        Failure::Endless => loop {
+            writeln!(report, "guest goes on")?;
+        },
+    }
+}
+
+fn run_suite(report: &mut File) -> Result<()> {
+    let text = fs::read(SUITE).with_context(|| format!("cannot read {SUITE}"))?;
+    let runs: Vec<Run> = serde_json::from_slice(&text).with_context(|| format!("{SUITE} is damaged"))?;
     thread::sleep(UP_LONG_ENOUGH.saturating_sub(uptime()?));
     for run in runs {
         writeln!(report, "{}", Word::Begin(run.name.clone()).line())?;

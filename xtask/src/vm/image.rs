@@ -8,11 +8,11 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::{archive::Archive, guest, kernel::Unpacked, modules, suite::Suite};
+use super::{Kernel, archive::Archive, guest, kernel::Unpacked, modules, suite::Suite};
 use crate::exec;
 
 /// Programs that the lab, the tests and kstamp call.
-const PROGRAMS: [&str; 19] = [
+const PROGRAMS: [&str; 21] = [
     "ip",
     "tc",
     "bridge",
@@ -22,6 +22,8 @@ const PROGRAMS: [&str; 19] = [
     "setpriv",
     "kill",
     "pgrep",
+    "id",
+    "cat",
     "sleep",
     "ls",
     "sh",
@@ -40,8 +42,12 @@ const DATA: [&str; 2] = [
     "/usr/lib/x86_64-linux-gnu/tc",
 ];
 
-/// Writes the archive for `kernel` and `suite` to `path`.
-pub(super) fn write(path: &Path, kernel: &Unpacked, suite: &Suite) -> Result<()> {
+/// `/etc/passwd` and `/etc/group`, as Debian has them: `kstamp --user nobody` is tested.
+const USERS: &[u8] = b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n";
+const GROUPS: &[u8] = b"root:x:0:\nnogroup:x:65534:\n";
+
+/// Writes the archive for `kernel`, unpacked, and `suite` to `path`.
+pub(super) fn write(path: &Path, kernel: Kernel, unpacked: &Unpacked, suite: &Suite) -> Result<()> {
     let directory = path.parent().unwrap_or(path);
     fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
     let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
@@ -57,7 +63,7 @@ pub(super) fn write(path: &Path, kernel: &Unpacked, suite: &Suite) -> Result<()>
         image.data(Path::new(data))?;
     }
     let root = directory.join("modules");
-    for module in modules::select(kernel, &root)? {
+    for module in modules::select(unpacked, &root)? {
         image
             .archive
             .file(&inside(&Path::new("/").join(&module)), &root.join(&module))?;
@@ -68,7 +74,9 @@ pub(super) fn write(path: &Path, kernel: &Unpacked, suite: &Suite) -> Result<()>
     image
         .archive
         .link(Path::new("/init"), &suite.first_process().display().to_string())?;
-    image.archive.bytes(Path::new(guest::SUITE), &suite.description()?)?;
+    image
+        .archive
+        .bytes(Path::new(guest::SUITE), &suite.description(kernel)?)?;
     image
         .archive
         .finish()
@@ -89,9 +97,8 @@ impl<W: Write> Image<W> {
             self.archive.directory(Path::new(directory))?;
         }
         self.archive.link(Path::new("/var/run"), "../run")?;
-        self.archive
-            .bytes(Path::new("/etc/passwd"), b"root:x:0:0:root:/root:/bin/sh\n")?;
-        self.archive.bytes(Path::new("/etc/group"), b"root:x:0:\n")?;
+        self.archive.bytes(Path::new("/etc/passwd"), USERS)?;
+        self.archive.bytes(Path::new("/etc/group"), GROUPS)?;
         Ok(())
     }
 

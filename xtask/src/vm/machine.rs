@@ -18,11 +18,20 @@ use crate::exec;
 
 const QEMU: &str = "qemu-system-x86_64";
 
-/// The whole of a guest's life.
-const LIMIT: Duration = Duration::from_secs(600);
+/// What a guest is not waited for longer than.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// The whole of its life.
+    pub(super) life: Duration,
+    /// The longest time in which it says nothing.
+    pub(super) silence: Duration,
+}
 
-/// The longest time in which a guest says nothing: its longest test takes less.
-const SILENCE: Duration = Duration::from_secs(90);
+/// Of a guest that runs the suite: its longest test takes less than the silence.
+pub(super) const LIMITS: Limits = Limits {
+    life: Duration::from_secs(900),
+    silence: Duration::from_secs(90),
+};
 
 /// How long it may take to switch off when it has said that it is done.
 const GOODBYE: Duration = Duration::from_secs(10);
@@ -35,18 +44,29 @@ const TAIL: usize = 40;
 
 /// What the kernel is told. `panic=-1` with QEMU's `-no-reboot` ends the machine when it panics. Under emulation the
 /// kernel would find the time stamp counter unstable, and then every clock read is slow. What is no parameter of the
-/// kernel's becomes the first process's environment; what stands behind `--`, its arguments.
+/// kernel's becomes the first process's environment; what stands behind `--`, its arguments, follows.
 const COMMAND_LINE: &str = "console=ttyS0 panic=-1 quiet loglevel=4 mitigations=off random.trust_cpu=on \
-                            tsc=reliable clocksource=tsc PATH=/usr/sbin:/usr/bin -- guest";
+                            tsc=reliable clocksource=tsc PATH=/usr/sbin:/usr/bin --";
 
-/// Boots `kernel` with `archive`, whose first process is this program, and hears it to its end. The console's and the
-/// suite's words are kept in `directory`.
-pub(super) fn boot(kernel: &Path, archive: &Path, directory: &Path, listener: &mut dyn Listener) -> Result<()> {
+/// What is booted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct System<'a> {
+    /// The kernel.
+    pub(super) kernel: &'a Path,
+    /// Its first file system, whose first process is this program.
+    pub(super) archive: &'a Path,
+    /// The arguments of that.
+    pub(super) arguments: &'a str,
+}
+
+/// Boots `system`, and hears it to its end, or to its limits. The console's and the suite's words are kept in
+/// `directory`.
+pub(super) fn boot(system: System, directory: &Path, limits: Limits, listener: &mut dyn Listener) -> Result<()> {
     let console = directory.join("console.log");
     let path = directory.join("suite.log");
     let mut log = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
-    let mut machine = Machine::start(kernel, archive, &console)?;
-    let outcome = machine.hear(|line| {
+    let mut machine = Machine::start(&mut emulator(system, &console))?;
+    let outcome = machine.hear(limits, |line| {
         // Only a copy: the listener has the line in any case.
         let _ = writeln!(log, "{line}");
         listener.line(line);
@@ -68,33 +88,45 @@ struct Machine {
     lines: Receiver<String>,
 }
 
+/// QEMU's command line.
+fn emulator(system: System, console: &Path) -> Command {
+    let mut command = Command::new(QEMU);
+    command.args([
+        "-M",
+        "q35",
+        "-accel",
+        "tcg,thread=multi",
+        "-cpu",
+        "max",
+        "-smp",
+        "2",
+        "-m",
+        "1536",
+    ]);
+    command.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
+    // The first serial line is the kernel's console, the second the suite's.
+    command.arg("-serial").arg(format!("file:{}", console.display()));
+    command.args(["-serial", "stdio"]);
+    command
+        .arg("-kernel")
+        .arg(system.kernel)
+        .arg("-initrd")
+        .arg(system.archive);
+    command
+        .arg("-append")
+        .arg(format!("{COMMAND_LINE} {}", system.arguments));
+    command
+}
+
 impl Machine {
-    fn start(kernel: &Path, archive: &Path, console: &Path) -> Result<Self> {
-        let mut command = Command::new(QEMU);
-        command.args([
-            "-M",
-            "q35",
-            "-accel",
-            "tcg,thread=multi",
-            "-cpu",
-            "max",
-            "-smp",
-            "2",
-            "-m",
-            "1536",
-        ]);
-        command.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
-        // The first serial line is the kernel's console, the second the suite's.
-        command.arg("-serial").arg(format!("file:{}", console.display()));
-        command.args(["-serial", "stdio"]);
-        command.arg("-kernel").arg(kernel).arg("-initrd").arg(archive);
-        command.arg("-append").arg(COMMAND_LINE);
+    fn start(command: &mut Command) -> Result<Self> {
         command.stdin(Stdio::null()).stdout(Stdio::piped());
-        crate::lab::end_with_parent(&mut command);
-        prefer(&mut command);
+        crate::lab::end_with_parent(command);
+        prefer(command);
         let mut child = command
             .spawn()
-            .with_context(|| format!("cannot start `{}`", exec::line(&command)))?;
+            .with_context(|| format!("cannot start `{}`", exec::line(command)))?;
+        prefer_group(&child);
         let stdout = child.stdout.take().context("QEMU has no output")?;
         Ok(Self {
             child,
@@ -103,11 +135,16 @@ impl Machine {
     }
 
     /// Passes lines on until the guest says that it is done.
-    fn hear(&mut self, mut pass_on: impl FnMut(&str)) -> Result<()> {
-        let deadline = Instant::now() + LIMIT;
+    fn hear(&mut self, limits: Limits, mut pass_on: impl FnMut(&str)) -> Result<()> {
+        let Limits { life, silence } = limits;
+        let deadline = Instant::now() + life;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            match self.lines.recv_timeout(left.min(SILENCE)) {
+            // Some never pause.
+            if left.is_zero() {
+                bail!("it was not done after {life:?}");
+            }
+            match self.lines.recv_timeout(left.min(silence)) {
                 Ok(line) => {
                     pass_on(&line);
                     if Word::read(&line) == Some(Word::Done) {
@@ -115,8 +152,8 @@ impl Machine {
                     }
                 }
                 Err(RecvTimeoutError::Disconnected) => bail!("it ended before its suite did"),
-                Err(RecvTimeoutError::Timeout) if left <= SILENCE => bail!("it was not done after {LIMIT:?}"),
-                Err(RecvTimeoutError::Timeout) => bail!("it said nothing for {SILENCE:?}"),
+                Err(RecvTimeoutError::Timeout) if left <= silence => bail!("it was not done after {life:?}"),
+                Err(RecvTimeoutError::Timeout) => bail!("it said nothing for {silence:?}"),
             }
         }
     }
@@ -141,13 +178,21 @@ impl Drop for Machine {
 /// Puts the guest before whatever else runs here: what keeps it waiting is delay to those who measure inside. Where
 /// that is not permitted, its timing is coarser.
 fn prefer(command: &mut Command) {
-    // SAFETY: one system call between fork and exec, no memory touched.
+    // SAFETY: two system calls between fork and exec, no memory touched.
     unsafe {
         command.pre_exec(|| {
+            // Its own session is a scheduling group of its own, see `prefer_group`.
+            libc::setsid();
             libc::setpriority(libc::PRIO_PROCESS, 0, NICENESS);
             Ok(())
         });
     }
+}
+
+/// With `CONFIG_SCHED_AUTOGROUP` a process's priority counts within its session only, and sessions have priorities of
+/// their own (`sched(7)`); without it there is no such file.
+fn prefer_group(child: &Child) {
+    let _ = fs::write(format!("/proc/{}/autogroup", child.id()), NICENESS.to_string());
 }
 
 /// The lines of `stdout` as they come.
@@ -169,4 +214,36 @@ fn tail(path: &Path) -> String {
     let text = String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned();
     let lines: Vec<_> = text.lines().collect();
     lines[lines.len().saturating_sub(TAIL)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How a machine that is this shell script ends, within two seconds in all and one of silence.
+    fn end_of(script: &str) -> Result<()> {
+        let limits = Limits {
+            life: Duration::from_secs(2),
+            silence: Duration::from_secs(1),
+        };
+        Machine::start(Command::new("sh").args(["-c", script]))?.hear(limits, |_| {})
+    }
+
+    #[test]
+    fn a_machine_that_is_done_and_ends_has_succeeded() {
+        end_of("echo guest: begin x; echo guest: done").unwrap();
+    }
+
+    #[test]
+    fn a_machine_is_not_waited_for_for_ever() {
+        for (script, end) in [
+            ("echo guest: begin x", "it ended before its suite did"),
+            ("exec sleep 60", "it said nothing for 1s"),
+            ("while :; do echo .; sleep 0.1; done", "it was not done after 2s"),
+            ("exec yes", "it was not done after 2s"),
+            ("echo guest: done; exit 3", "qemu-system-x86_64 failed: exit status: 3"),
+        ] {
+            assert_eq!(end_of(script).unwrap_err().to_string(), end, "{script}");
+        }
+    }
 }

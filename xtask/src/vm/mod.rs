@@ -6,6 +6,7 @@
 //! processor's own, but the same on every machine.
 
 mod archive;
+mod failing;
 pub mod guest;
 mod image;
 mod kernel;
@@ -22,6 +23,7 @@ use clap::ValueEnum;
 pub use kernel::Kernel;
 
 use crate::{setup, workspace};
+use machine::System;
 
 /// Which kernels to boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -93,10 +95,34 @@ impl Guests {
 
     fn boot(&self, kernel: Kernel, unpacked: &kernel::Unpacked, listener: &mut dyn Listener) -> Result<()> {
         let directory = directory().join(kernel.series());
-        let archive = directory.join("initramfs");
-        image::write(&archive, unpacked, &self.suite)?;
-        machine::boot(&unpacked.image, &archive, &directory, listener)
+        let archive = archive(kernel);
+        image::write(&archive, kernel, unpacked, &self.suite)?;
+        let system = System {
+            kernel: &unpacked.image,
+            archive: &archive,
+            arguments: "guest",
+        };
+        machine::boot(system, &directory, machine::LIMITS, listener)
     }
+
+    /// Boots guests that fail on purpose, with what [`Guests::run`] has left for the last kernel: whether each was found
+    /// to fail as it did, by name.
+    pub fn fail_on_purpose(&self) -> Vec<(&'static str, Result<()>)> {
+        let Some((kernel, unpacked)) = self.kernels.last() else {
+            return Vec::new();
+        };
+        failing::boot_all(&unpacked.image, &archive(*kernel), &directory().join("failing"))
+    }
+}
+
+/// Whether `filter` leaves any guest that fails on purpose.
+pub fn fails_on_purpose(filter: Option<&str>) -> bool {
+    filter.is_none_or(|filter| failing::names().any(|name| name.contains(filter)))
+}
+
+/// The first file system of a kernel's guest.
+fn archive(kernel: Kernel) -> PathBuf {
+    directory().join(kernel.series()).join("initramfs")
 }
 
 /// Where kernels, archives and what guests said are kept.

@@ -26,6 +26,12 @@ pub fn can_run() -> bool {
     why_not.is_none()
 }
 
+/// Whether this is a guest of `cargo xtask test --vm`: its processors are emulated, so all that a program does takes ten
+/// times as long and more, while netem and the clock keep their time.
+pub fn is_emulated() -> bool {
+    std::env::var_os(xtask::vm::guest::BUILT).is_some()
+}
+
 /// The release binary, built once per test run.
 pub fn kstamp() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
