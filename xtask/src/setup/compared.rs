@@ -5,6 +5,7 @@ use std::{path::PathBuf, process::Command};
 use anyhow::{Context as _, Result, bail};
 
 use super::{
+    Mode,
     packages::{self, Need},
     say,
 };
