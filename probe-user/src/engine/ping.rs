@@ -23,9 +23,9 @@ pub enum Pinger {
         /// The programs and their socket.
         sender: Box<ebpf::Sender>,
         /// What they collect.
-        ring: Ring,
+        ring: Box<Ring>,
         /// What each probe contains.
-        plan: PacketPlan,
+        plan: Box<PacketPlan>,
     },
     /// By a socket.
     Socket(Box<socket::Sender>),
@@ -40,8 +40,8 @@ impl Pinger {
         let (sender, ring) = ebpf::Sender::open(interface, target, plan.ssid, plan.len()).await?;
         Ok(Self::Ebpf {
             sender: Box::new(sender),
-            ring,
-            plan,
+            ring: Box::new(ring),
+            plan: Box::new(plan),
         })
     }
 

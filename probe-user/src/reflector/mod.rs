@@ -8,6 +8,7 @@ mod session;
 
 use std::net::{IpAddr, SocketAddr};
 
+use probe_common::abi::{ECHO_PORT, MAX_ECHO_LEN};
 use probe_common::authenticated;
 use probe_common::ntp::{ErrorEstimate, NtpTime};
 use probe_common::stamp::{self, MIN_PROBE_LEN, ReplyFields};
@@ -21,6 +22,12 @@ use crate::core::policy::{Policy, Rates};
 pub use self::count::{Count, Counts};
 pub use self::limit::in_userspace;
 pub use self::session::ReplyId;
+
+/// Ports below belong to services, some of which send back what they get (RFC 862).
+const FIRST_UNPRIVILEGED_PORT: u16 = 1024;
+
+/// Hosts send with a TTL of 64 or 128; our echoes leave with 255, and come from less than 127 hops away.
+const LARGEST_TTL: u8 = 128;
 
 /// How to answer.
 #[derive(Debug, Clone)]
@@ -160,6 +167,18 @@ impl Reflector {
         clock: Clock,
         transmit_ns: impl FnOnce() -> u64,
     ) -> Option<Reply> {
+        if self.config.key.is_none() && is_number(packet) {
+            return match self.echo(arrival) {
+                Ok(reply) => {
+                    self.counts.add(Count::Echoed);
+                    Some(reply)
+                }
+                Err(reason) => {
+                    self.counts.add(reason);
+                    None
+                }
+            };
+        }
         match self.turn_around(packet, arrival, clock, transmit_ns) {
             Ok(reply) => {
                 self.counts.add(if reply.by_group {
@@ -174,6 +193,25 @@ impl Reflector {
                 None
             }
         }
+    }
+
+    /// Whether a number of an agent of the older kind goes back as it came. It looks like its echo: only where it comes
+    /// from can tell them apart, as in the programs.
+    fn echo(&self, arrival: &Arrival) -> Result<Reply, Count> {
+        if self.config.behind_kernel {
+            return Err(Count::LeftByKernel);
+        }
+        let port = arrival.from.port();
+        if port < FIRST_UNPRIVILEGED_PORT || port == ECHO_PORT || arrival.ttl > LARGEST_TTL {
+            return Err(Count::EchoLoop);
+        }
+        let by_group = !self.own.contains(&arrival.to);
+        Ok(Reply {
+            source: (!by_group).then_some(arrival.to),
+            tos: arrival.tos & !ECN,
+            by_group,
+            id: None,
+        })
     }
 
     fn turn_around(
@@ -349,6 +387,11 @@ fn is_reply_shaped(packet: &[u8]) -> bool {
         && !is_zero(part(stamp::RECEIVE_TIMESTAMP, stamp::RECEIVE_TIMESTAMP + 8))
         && is_zero(part(AFTER_ERROR, stamp::SENDER_TTL))
         && is_zero(part(stamp::SENDER_TTL + 1, stamp::BASE_LEN))
+}
+
+/// Whether this is a probe of an agent of the older kind: ASCII digits and nothing else.
+fn is_number(packet: &[u8]) -> bool {
+    (1..=MAX_ECHO_LEN).contains(&packet.len()) && packet.iter().all(u8::is_ascii_digit)
 }
 
 #[cfg(test)]

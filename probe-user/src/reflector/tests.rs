@@ -475,3 +475,51 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn numbers_of_older_agents_go_back_as_they_came_unless_they_may_be_echoes() {
+    let from = |port: u16, ttl: u8| Arrival {
+        from: format!("10.1.1.5:{port}").parse().unwrap(),
+        ttl,
+        ..arrival()
+    };
+    let mut plain = reflector(config());
+    for number in ["1", "42", "18446744073709551615"] {
+        let (echo, reply) = reflect(&mut plain, number.as_bytes(), &from(40_001, 64)).expect(number);
+        assert_eq!(echo, number.as_bytes());
+        assert_eq!(
+            (reply.source, reply.by_group, reply.id.is_none()),
+            (Some(ip(OWN)), false, true)
+        );
+    }
+    let by_group = Arrival {
+        to: ip(GROUP),
+        ..from(40_001, 1)
+    };
+    let (_, reply) = reflect(&mut plain, b"7", &by_group).unwrap();
+    assert_eq!((reply.source, reply.by_group), (None, true));
+    for (port, ttl) in [(1_023, 64), (1_910, 64), (40_001, 129), (40_001, 255)] {
+        assert_eq!(reflect(&mut plain, b"1", &from(port, ttl)), None, "{port} {ttl}");
+    }
+    assert_eq!(
+        (plain.counts().of(Count::Echoed), plain.counts().of(Count::EchoLoop)),
+        (4, 4)
+    );
+    for strange in [&b""[..], b"one", b"-1", b"1 ", b"1\n"] {
+        assert_eq!(reflect(&mut plain, strange, &from(40_001, 64)), None, "{strange:?}");
+    }
+    let mut behind = reflector(Config {
+        behind_kernel: true,
+        ..config()
+    });
+    assert_eq!(
+        reflect(&mut behind, b"1", &from(40_001, 64)),
+        None,
+        "refused there for a reason"
+    );
+    let mut authenticated = reflector(Config {
+        key: Some(key()),
+        ..config()
+    });
+    assert_eq!(reflect(&mut authenticated, b"1", &from(40_001, 64)), None, "not signed");
+}

@@ -83,3 +83,28 @@ pub fn ensure_stamp_suite() -> Result<PathBuf> {
 fn root() -> PathBuf {
     workspace::target_directory().join("compared")
 }
+
+/// Installs what tests of interoperation run beside stamp-suite: a program and the package that brings it.
+///
+/// # Errors
+/// If it is missing and cannot be installed.
+pub fn ensure_foreign(program: Foreign) -> Result<()> {
+    let need = match program {
+        Foreign::Tshark => Need {
+            what: "tshark",
+            packages: "tshark",
+            why: "decodes kstamp's packets in tests",
+        },
+        Foreign::Python => TOOLS[3],
+    };
+    packages::ensure(&[need], Mode::Install).map(drop)
+}
+
+/// A program of others that tests run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Foreign {
+    /// Wireshark's decoder for terminals.
+    Tshark,
+    /// For the older agents.
+    Python,
+}

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Args;
 
-pub use compared::ensure_stamp_suite;
+pub use compared::{Foreign, ensure_foreign, ensure_stamp_suite};
 pub(crate) use compared::{bench_tools, stamp_suite};
 
 /// Whether to install.

@@ -10,7 +10,7 @@ use crate::output::quantity::count;
 use crate::reflector::Count;
 
 /// Counters of the sockets that are no sign of trouble.
-const SOCKETS: [&str; 3] = ["socket_sent", "socket_stamped", "socket_received"];
+const SOCKETS: [&str; 4] = ["socket_sent", "socket_stamped", "socket_received", "echo_unmatched"];
 
 /// Counters that are no sign of trouble.
 const ORDINARY: [Counter; 11] = [
