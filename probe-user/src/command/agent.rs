@@ -66,7 +66,7 @@ pub async fn run(mut config: AgentConfig) -> Result<()> {
     reporter.start(&config, &engine, privileges)?;
     let started_ns = monotonic_ns();
     let mut run = Run {
-        echo_peers: EchoPeers::open(&config, &engine, started_ns).await?,
+        older: EchoPeers::open(&config, &engine, started_ns).await?,
         agent: Agent::new(config.core.clone(), started_ns),
         over_ns: config
             .duration_ns
@@ -89,7 +89,7 @@ struct Run {
     config: AgentConfig,
     engine: Engine,
     agent: Agent,
-    echo_peers: Option<EchoPeers>,
+    older: Option<EchoPeers>,
     introductions: Introductions,
     responder: Responder,
     echo: EchoService,
@@ -105,7 +105,7 @@ impl Run {
         let timer = Timer::new().context("cannot make a timer")?;
         let mut look_after = interval(LOOK_AFTER);
         look_after.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while !(self.agent.is_settled() && self.echo_peers.as_ref().is_none_or(EchoPeers::is_settled)) {
+        while !(self.agent.is_settled() && self.older.as_ref().is_none_or(EchoPeers::is_settled)) {
             self.work()?;
             match self.wake(&timer, &mut look_after, shutdown).await? {
                 Wake::Work => {}
@@ -138,7 +138,7 @@ impl Run {
         if now_ns >= self.over_ns {
             self.over_ns = u64::MAX;
             self.agent.stop_sending();
-            self.echo_peers.iter_mut().for_each(EchoPeers::stop_sending);
+            self.older.iter_mut().for_each(EchoPeers::stop_sending);
         }
         while let Some(transmit) = self.agent.poll_transmit(now_ns) {
             let to = match transmit.destination {
@@ -158,8 +158,8 @@ impl Run {
                 self.agent.transmit_failed(&transmit);
             }
         }
-        if let Some(echo) = &mut self.echo_peers {
-            echo.work(&self.agent, now_ns);
+        if let Some(older) = &mut self.older {
+            older.work(&self.agent, now_ns);
         }
         // In authenticated mode nobody is told anything, nor believed, without a signature.
         if self.config.stamping.key.is_none() {
@@ -178,20 +178,20 @@ impl Run {
             match &event {
                 Event::PeerUp { peer, .. } => {
                     self.introductions.peer_up(*peer, now_ns);
-                    self.echo_peers.iter_mut().for_each(|echo| echo.retire(*peer));
+                    self.older.iter_mut().for_each(|older| older.retire(*peer));
                 }
                 Event::PeerDown { peer, .. } => self.introductions.peer_down(*peer),
                 _ => {}
             }
             self.reporter.event(event)?;
         }
-        if let Some(echo) = &mut self.echo_peers {
-            echo.report(&mut self.reporter)?;
+        if let Some(older) = &mut self.older {
+            older.report(&mut self.reporter)?;
         }
         if self.reporter.has_windows() {
             let held = [
                 self.agent.held_window_end_ns(),
-                self.echo_peers.as_ref().and_then(EchoPeers::held_window_end_ns),
+                self.older.as_ref().and_then(EchoPeers::held_window_end_ns),
             ];
             self.reporter.flush_windows(held.into_iter().flatten().min())?;
         }
@@ -201,7 +201,7 @@ impl Run {
     async fn wake(&self, timer: &Timer, look_after: &mut Interval, shutdown: &mut Shutdown) -> Result<Wake> {
         let now_ns = monotonic_ns();
         let deadline_ns = self.agent.next_deadline().unwrap_or(u64::MAX).min(self.over_ns);
-        let echo_ns = self.echo_peers.as_ref().and_then(EchoPeers::next_deadline);
+        let echo_ns = self.older.as_ref().and_then(EchoPeers::next_deadline);
         let deadline_ns = deadline_ns.min(echo_ns.unwrap_or(u64::MAX));
         let deadline_ns = deadline_ns.max(now_ns + BREATH_NS);
         tokio::select! {
@@ -218,7 +218,7 @@ impl Run {
                 ready.context("waiting for replies failed")?;
                 Ok(Wake::Work)
             }
-            ready = echo_peers::ready(self.echo_peers.as_ref()), if deadline_ns - now_ns > SOON_NS => {
+            ready = echo_peers::ready(self.older.as_ref()), if deadline_ns - now_ns > SOON_NS => {
                 ready.context("waiting for older agents failed")?;
                 Ok(Wake::Work)
             }
@@ -230,8 +230,8 @@ impl Run {
         for event in &events {
             self.reporter.port_event(&self.config.port.interface, event)?;
         }
-        if let Some(echo) = &mut self.echo_peers {
-            echo.follow(&events, &self.engine).await;
+        if let Some(older) = &mut self.older {
+            older.follow(&events, &self.engine).await;
         }
         self.echo.look_after(&self.engine, &events);
         self.introductions.set_echo(&self.echo);
@@ -251,14 +251,14 @@ impl Run {
         self.take_samples();
         let now_ns = monotonic_ns();
         let summaries = self.agent.finish(now_ns);
-        let echoed = self.echo_peers.as_mut().map(|echo| echo.finish(&self.agent, now_ns));
+        let echoed = self.older.as_mut().map(|older| older.finish(&self.agent, now_ns));
         self.reporter.echoed(echoed.unwrap_or_default());
         self.report_events(now_ns)?;
         let mut counters = counters(&mut self.engine, &self.responder)?;
         // What the programs let through as ours, but no session had asked for.
         *counters.entry(COUNTER_NAMES[Counter::Unmatched as usize]).or_default() += self.agent.unmatched();
-        if let Some(echo) = &self.echo_peers {
-            counters.insert("echo_unmatched", echo.unmatched());
+        if let Some(older) = &self.older {
+            counters.insert("echo_unmatched", older.unmatched());
         }
         Ok(self.reporter.end(&summaries, &counters)?)
     }
