@@ -52,6 +52,10 @@ fn neither_a_lopsided_control_channel_nor_load_misleads() {
     if !can_run() {
         return;
     }
+    if support::is_emulated() {
+        println!("SKIPPED: busy loops leave an emulated machine no time to forward");
+        return;
+    }
     let options = Options {
         control: vec!["s1:10ms:30ms".parse::<ControlDelay>().unwrap()],
         ..Options::default()
@@ -73,6 +77,16 @@ fn limits() -> Limits {
         bounce: 0.5 * slower,
         kernel: 0.1 * slower,
     }
+}
+
+/// How long something is waited for that takes `seconds` at most where processors are real.
+fn patience(seconds: u64) -> Duration {
+    Duration::from_secs(seconds) * if support::is_emulated() { 3 } else { 1 }
+}
+
+/// What switches and delay lines add to a way of some links at most, in ms.
+fn additional_ms() -> f64 {
+    if support::is_emulated() { 40.0 } else { 12.0 }
 }
 
 /// Measures a triangle, holds each method against what packet sockets say of the links, and against its limit.
@@ -135,7 +149,7 @@ fn the_arpanet_is_found_used_and_survives_a_cut() {
     let observer = Observer::start(SWITCHES);
     let controller = Agent::controller(&lab, &["--report", "500ms"]);
     // From when it listens: switches try once in a second or two.
-    controller.await_record(Duration::from_secs(5), "start", |record| record["type"] == "start");
+    controller.await_record(patience(5), "start", |record| record["type"] == "start");
     let begin = Instant::now();
     let count_links = |wanted: &dyn Fn(&Value) -> bool| {
         let records = controller.records();
@@ -153,16 +167,18 @@ fn the_arpanet_is_found_used_and_survives_a_cut() {
         }
         println!("10 links {what} after {:.1?}", begin.elapsed());
     };
-    await_links(Duration::from_secs(5), "found", &|_| true);
+    await_links(patience(5), "found", &|_| true);
     // A delay is known when there are some samples of each of its terms.
-    await_links(Duration::from_secs(15), "in use", &is_edge);
+    await_links(patience(15), "in use", &is_edge);
 
     let (sdc, mit) = (host(&lab, "sdc"), host(&lab, "mit"));
     assert!(reaches(&lab, sdc, mit), "SDC does not reach MIT");
     // Windows fill, and estimates settle.
-    let path = controller.await_record(Duration::from_secs(10), "path of 63 ms from SDC to MIT", |record| {
+    let path = controller.await_record(patience(10), "path of 63 ms from SDC to MIT", |record| {
         let delay_ms = record["delay_ns"].as_f64().unwrap_or_default() / 1e6;
-        record["type"] == "path" && ends(record) == ("sdc", "mit") && (62.0..68.0).contains(&delay_ms)
+        record["type"] == "path"
+            && ends(record) == ("sdc", "mit")
+            && (62.0..63.0 + 5.0 * additional_ms() / 12.0).contains(&delay_ms)
     });
     let switches: Vec<_> = path["switches"].as_array().unwrap().iter().collect();
     assert_eq!(switches, ["sdc", "rand", "bbn", "mit"], "{path:#}");
@@ -174,18 +190,23 @@ fn the_arpanet_is_found_used_and_survives_a_cut() {
     rtts.sort_by(f64::total_cmp);
     let rtt = rtts[rtts.len() / 2];
     println!("SDC to MIT and back in {rtt:.1} ms");
-    assert!((126.0..138.0).contains(&rtt), "126 ms and four switches: {rtt} ms");
+    let direct = 126.0..126.0 + additional_ms();
+    assert!(direct.contains(&rtt), "126 ms and four switches: {rtt} ms");
 
     let cut = now();
     lab.cut("mit", "bbn").unwrap();
-    let by_utah = pings.await_answer(Duration::from_secs(5), |at, rtt| {
-        at > cut && (144.0..170.0).contains(&rtt)
+    let by_utah = pings.await_answer(patience(5), |at, rtt| {
+        at > cut && (144.0..158.0 + additional_ms()).contains(&rtt)
     });
     println!("by UTAH {:.2} s after the cut", by_utah - cut);
-    assert!(by_utah - cut < 2.0, "rerouted after {} s", by_utah - cut);
+    assert!(
+        by_utah - cut < patience(2).as_secs_f64(),
+        "rerouted after {} s",
+        by_utah - cut
+    );
     let repaired = now();
     lab.repair("mit", "bbn").unwrap();
-    let back = pings.await_answer(Duration::from_secs(15), |at, rtt| at > repaired && rtt < 138.0);
+    let back = pings.await_answer(patience(15), |at, rtt| at > repaired && rtt < direct.end.min(144.0));
     println!("back {:.2} s after the repair", back - repaired);
     drop(pings);
 
