@@ -144,6 +144,8 @@ fn network(report: &Report) -> Markup {
     html! {
         svg viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) role="img" aria-label="the network with the round trips of its links" {
             @for link in &drawn { (line(link, places[link.from], places[link.to])) }
+            // Above all lines, so that none strikes out another's label.
+            @for link in &drawn { (label(link, places[link.from], places[link.to])) }
             @for (switch, place) in report.switches.iter().zip(&places) {
                 @let half = 14.0 + 4.8 * switch.name.chars().count() as f64;
                 g class="switch" {
@@ -173,25 +175,39 @@ fn drawn<'a>(report: &'a Report, positions: &BTreeMap<&str, usize>) -> Vec<Drawn
 }
 
 fn line(drawn: &Drawn<'_>, from: Place, to: Place) -> Markup {
-    let (dx, dy) = (to.x - from.x, to.y - from.y);
-    let length = dx.hypot(dy).max(1.0);
-    let bend = drawn.aside * 60.0;
-    let middle = Place {
-        x: (from.x + to.x) / 2.0 - dy / length * bend,
-        y: (from.y + to.y) / 2.0 + dx / length * bend,
-    };
-    // The curve passes half as far aside as the point that it bends to.
-    let label = Place {
-        x: (middle.x + (from.x + to.x) / 2.0) / 2.0,
-        y: (middle.y + (from.y + to.y) / 2.0) / 2.0,
-    };
-    let [x1, y1, mx, my, x2, y2] = [from.x, from.y, middle.x, middle.y, to.x, to.y].map(rounded);
+    let bend = bend(drawn, from, to);
+    let [x1, y1, mx, my, x2, y2] = [from.x, from.y, bend.x, bend.y, to.x, to.y].map(rounded);
     html! {
         g class=(format!("link {}", state_name(drawn.link.state))) {
             title { (in_words(drawn.link)) }
             path d=(format!("M{x1} {y1} Q{mx} {my} {x2} {y2}")) {}
-            text x=(rounded(label.x)) y=(rounded(label.y + 5.0)) { (label_of(drawn.link)) }
         }
+    }
+}
+
+fn label(drawn: &Drawn<'_>, from: Place, to: Place) -> Markup {
+    let bend = bend(drawn, from, to);
+    // The curve passes half as far aside as the point that it bends to.
+    let [x, y] = [
+        (bend.x + (from.x + to.x) / 2.0) / 2.0,
+        (bend.y + (from.y + to.y) / 2.0) / 2.0,
+    ];
+    html! {
+        g class=(format!("link {}", state_name(drawn.link.state))) {
+            title { (in_words(drawn.link)) }
+            text x=(rounded(x)) y=(rounded(y + 5.0)) { (label_of(drawn.link)) }
+        }
+    }
+}
+
+/// The point that a link bends to.
+fn bend(drawn: &Drawn<'_>, from: Place, to: Place) -> Place {
+    let (dx, dy) = (to.x - from.x, to.y - from.y);
+    let length = dx.hypot(dy).max(1.0);
+    let aside = drawn.aside * 60.0;
+    Place {
+        x: (from.x + to.x) / 2.0 - dy / length * aside,
+        y: (from.y + to.y) / 2.0 + dx / length * aside,
     }
 }
 
