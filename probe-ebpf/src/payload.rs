@@ -119,8 +119,10 @@ fn sum<H: Hook>(hook: &H, at: usize, length: usize) -> Option<Sum> {
 #[inline(always)]
 fn opaque(number: usize) -> usize {
     let mut number = number;
-    // SAFETY: no instruction at all.
-    unsafe { core::arch::asm!("/* {0} */", inout(reg) number) };
+    // Without any instruction, the line of this one and that of the next would have the same offset, which the kernel
+    // refuses (`Invalid line_info`).
+    // SAFETY: the one instruction copies the register to itself.
+    unsafe { core::arch::asm!("{0} = {0}", inout(reg) number) };
     number
 }
 
