@@ -355,9 +355,12 @@ fn host<'a>(lab: &'a Lab, switch: &str) -> &'a AgentNs {
 /// Whether one host gets an answer from another within ten seconds.
 fn reaches(lab: &Lab, from: &AgentNs, to: &AgentNs) -> bool {
     let to = to.v4.to_string();
-    let arguments = ["-n", "-q", "-c", "1", "-i", "0.1", "-w", "10", &to];
-    let output = exec::output(&mut lab.command(&from.namespace, "ping", arguments)).unwrap();
-    output.status.success()
+    // One ping for all that time would not do: where nobody answers to ARP yet, it ends with that.
+    exec::wait_until(patience(15), || {
+        let arguments = ["-n", "-q", "-c", "1", "-W", "1", &to];
+        let output = exec::output(&mut lab.command(&from.namespace, "ping", arguments)).unwrap();
+        output.status.success()
+    })
 }
 
 /// Ten pings a second, for as long as this is not dropped.
