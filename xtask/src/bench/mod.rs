@@ -32,11 +32,11 @@ pub enum BenchCommand {
 /// `bench accuracy`.
 #[derive(Clone, Debug, Args)]
 pub struct AccuracyArguments {
-    /// Time between two probes.
-    #[arg(long, value_name = "TIME", default_value = "5ms")]
+    /// Time between two probes. Below 10 ms ping spins instead of sleeping, which keeps processor and caches warm.
+    #[arg(long, value_name = "TIME", default_value = "20ms")]
     interval: humantime::Duration,
     /// Probes of each tool in each round.
-    #[arg(long, value_name = "NUMBER", default_value_t = 500, value_parser = clap::value_parser!(u32).range(10..=100_000))]
+    #[arg(long, value_name = "NUMBER", default_value_t = 250, value_parser = clap::value_parser!(u32).range(10..=100_000))]
     count: u32,
     /// Rounds: in each, every tool has its turn.
     #[arg(long, value_name = "NUMBER", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=100))]
