@@ -34,7 +34,7 @@ pub struct TestArguments {
     /// Write the attach matrix that was found into docs/kernel-support.md.
     #[arg(long, requires = "vm")]
     write_table: bool,
-    /// Run it here and on every kernel: what continuous integration does.
+    /// Run it here and on every kernel, with one count.
     #[arg(long, conflicts_with_all = ["vm", "no_root"])]
     everywhere: bool,
 }
