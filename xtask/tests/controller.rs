@@ -75,7 +75,9 @@ fn limits() -> Limits {
     Limits {
         lldp_echo: 1.5 * slower,
         bounce: 0.5 * slower,
-        kernel: 0.1 * slower,
+        // On a quiet machine 0.04 to 0.10. Frames are seen by packet sockets before, and stamped by TC after, they have
+        // waited for a softirq: on a busy one that alone came to 0.07 on the bare cable, and to 0.15 on a link.
+        kernel: 0.25 * slower,
     }
 }
 
@@ -113,6 +115,11 @@ fn measure_triangle(options: &Options, limits: &Limits) -> Finished {
                 .filter_map(|report| Some((report["rtt_ns"][method].as_i64()? as f64 / 1e6 - truth_ms).abs()))
                 .collect();
             assert!(off.len() >= 5, "{} by {method}: {off:?} of {finished:#?}", link.name());
+            if method == "kernel" {
+                // It tells the median of the very frames that the truth is the median of, once it has seen them all:
+                // before, frames of other moments would be compared, and the delay line itself is not that steady.
+                off.drain(..off.len() - 1);
+            }
             off.sort_by(f64::total_cmp);
             let median = off[off.len() / 2];
             println!(
