@@ -217,28 +217,9 @@ impl Port {
             return None;
         }
         let wire = WireReply::read(packet, self.key.as_ref())?;
-        let ((ssid, seq), probe) = self.in_flight.answered(source, &wire)?;
+        let (id, probe) = self.in_flight.answered(source, &wire)?;
         let t4_ns = received.stamp_ns.unwrap_or_else(realtime_ns);
-        let own_error_ns = self.clock.synchronised.then_some(self.clock.error_ns);
-        let reflector_error_ns = if wire.error.synchronised() {
-            wire.error.bound_ns()
-        } else {
-            None
-        };
-        Some(Reply {
-            peer: source,
-            ssid,
-            seq,
-            reflector_seq: wire.sequence,
-            sent_mono_ns: probe.sent_mono_ns,
-            received_mono_ns: self.wall.monotonic_ns(t4_ns),
-            t1_ns: probe.sent_ns,
-            t2_ns: wire.error.decode(wire.receive, t4_ns),
-            t3_ns: wire.error.decode(wire.transmit, t4_ns),
-            t4_ns,
-            reflector_error_ns,
-            own_error_ns,
-        })
+        Some(wire.observation(source, id, &probe, t4_ns, &self.wall, self.clock))
     }
 
     fn take_stamps(&mut self) {

@@ -1,9 +1,15 @@
 //! A reply as it comes to a socket, in either mode.
 
+use std::net::IpAddr;
+
 use probe_common::ntp::ErrorEstimate;
 use probe_common::{authenticated, stamp};
 
+use super::in_flight::{Probe, ProbeId};
 use crate::auth::Key;
+use crate::core::observation::Reply;
+use crate::host::clock::ClockState;
+use crate::host::wall::WallOffset;
 
 /// What a reply tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +53,33 @@ impl WireReply {
                 sender_sequence: long(packet, stamp::SENDER_SEQUENCE),
                 sender_timestamp: quad(packet, stamp::SENDER_TIMESTAMP),
             }),
+        }
+    }
+
+    /// The observation that it makes of `probe`, the `id` of which it answers: come from `peer` with the stamp `t4_ns`.
+    pub fn observation(
+        &self,
+        peer: IpAddr,
+        (ssid, seq): ProbeId,
+        probe: &Probe,
+        t4_ns: u64,
+        wall: &WallOffset,
+        clock: ClockState,
+    ) -> Reply {
+        let reflector_error_ns = self.error.synchronised().then(|| self.error.bound_ns());
+        Reply {
+            peer,
+            ssid,
+            seq,
+            reflector_seq: self.sequence,
+            sent_mono_ns: probe.sent_mono_ns,
+            received_mono_ns: wall.monotonic_ns(t4_ns),
+            t1_ns: probe.sent_ns,
+            t2_ns: self.error.decode(self.receive, t4_ns),
+            t3_ns: self.error.decode(self.transmit, t4_ns),
+            t4_ns,
+            reflector_error_ns: reflector_error_ns.flatten(),
+            own_error_ns: clock.synchronised.then_some(clock.error_ns),
         }
     }
 }

@@ -10,7 +10,7 @@ use super::reply::WireReply;
 use super::stamped::Received;
 use super::watched::WatchedSocket;
 use crate::auth::TlvIntegrity;
-use crate::core::observation::{Fate, Reply};
+use crate::core::observation::Fate;
 use crate::engine::ebpf::{clock_state, error_estimate};
 use crate::engine::ping::answer::{Answer, ReplyPacket, returned};
 use crate::engine::ping::packet::PacketPlan;
@@ -130,26 +130,9 @@ impl Sender {
         }
         let source = received.from.ip();
         let wire = WireReply::read(packet, self.plan.key.as_ref())?;
-        let ((ssid, seq), probe) = self.in_flight.answered(source, &wire)?;
+        let (id, probe) = self.in_flight.answered(source, &wire)?;
         let t4_ns = received.stamp_ns.unwrap_or_else(realtime_ns);
-        let reply = Reply {
-            peer: source,
-            ssid,
-            seq,
-            reflector_seq: wire.sequence,
-            sent_mono_ns: probe.sent_mono_ns,
-            received_mono_ns: self.wall.monotonic_ns(t4_ns),
-            t1_ns: probe.sent_ns,
-            t2_ns: wire.error.decode(wire.receive, t4_ns),
-            t3_ns: wire.error.decode(wire.transmit, t4_ns),
-            t4_ns,
-            reflector_error_ns: if wire.error.synchronised() {
-                wire.error.bound_ns()
-            } else {
-                None
-            },
-            own_error_ns: self.clock.synchronised.then_some(self.clock.error_ns),
-        };
+        let reply = wire.observation(source, id, &probe, t4_ns, &self.wall, self.clock);
         Some(Answer {
             reply,
             packet: Some(self.packet(packet, received)),
