@@ -3,7 +3,7 @@
 use core::ptr;
 
 use aya_ebpf::helpers::bpf_csum_diff;
-use probe_common::abi::MAX_PADDED_LEN;
+use probe_common::abi::{MAX_ECHO_LEN, MAX_PADDED_LEN};
 use probe_common::checksum::Sum;
 use probe_common::stamp::{BASE_LEN, EXTRA_PADDING, TLV_HEADER_LEN, TLV_UNRECOGNISED};
 
@@ -72,17 +72,33 @@ pub fn padding<H: Hook>(hook: &H, at: usize, length: usize) -> Option<Beyond> {
 /// What a payload of `length` bytes at `at` adds up to, at most 20 (`MAX_ECHO_LEN`), if all are ASCII digits.
 #[inline(always)]
 pub fn digits<H: Hook>(hook: &H, at: usize, length: usize) -> Option<Sum> {
-    let number = sum(hook, at, length)?;
-    let chunk = CHUNK.get_ptr(0)?.cast::<u8>();
-    let mut index = 0;
-    while index < length && index < CHUNK_LEN {
-        // SAFETY: the index lies within the chunk, which is this CPU's own while the program runs.
-        if !unsafe { chunk.add(index).read() }.is_ascii_digit() {
-            return None;
-        }
-        index += 1;
+    let chunk = CHUNK.get_ptr_mut(0)?.cast::<[u64; ECHO_WORDS]>();
+    // SAFETY: the chunk is longer, and this CPU's own while the program runs.
+    unsafe { chunk.write([ZERO_DIGITS; ECHO_WORDS]) };
+    if !copy(hook, at, chunk.cast(), length) {
+        return None;
     }
-    Some(number)
+    // SAFETY: as above.
+    let words = unsafe { chunk.read() };
+    if !words.into_iter().all(are_digits) {
+        return None;
+    }
+    sum(hook, at, length)
+}
+
+/// Eight times the digit 0.
+const ZERO_DIGITS: u64 = u64::from_ne_bytes([b'0'; 8]);
+
+/// Words that hold the longest number.
+const ECHO_WORDS: usize = MAX_ECHO_LEN.div_ceil(8);
+
+/// Whether each byte of a word is an ASCII digit: its upper half is 3, and stays 3 when 6 is added.
+#[inline(always)]
+fn are_digits(word: u64) -> bool {
+    const UPPER: u64 = u64::from_ne_bytes([0xf0; 8]);
+    const SIX: u64 = u64::from_ne_bytes([6; 8]);
+    // No carry from byte to byte: those whose upper half is 3 are less than 0x40.
+    word & UPPER == ZERO_DIGITS && word.wrapping_add(SIX) & UPPER == ZERO_DIGITS
 }
 
 /// What `length` bytes at `at` add up to, an odd last byte with a zero behind it.
@@ -101,18 +117,24 @@ fn sum<H: Hook>(hook: &H, at: usize, length: usize) -> Option<Sum> {
         at += CHUNK_LEN;
         left -= CHUNK_LEN;
     }
-    // The verifier must see both bounds: before Linux 6.8 it does not take what is not 0 for at least 1.
     let left = left & (CHUNK_LEN - 1);
     if left > 0 {
-        let left = (opaque(left - 1) & (CHUNK_LEN - 1)) + 1;
         // SAFETY: the last word that the bytes reach lies within the chunk.
         unsafe { chunk.add(left / 4).write(0) };
-        if !hook.copy(at, chunk.cast(), left) {
+        if !copy(hook, at, chunk.cast(), left) {
             return None;
         }
         seed = add(chunk, (left + 3) & !3, seed)?;
     }
     Some(Sum::of_kernel(seed))
+}
+
+/// Copies `length` bytes, at least 1 and less than a chunk.
+#[inline(always)]
+fn copy<H: Hook>(hook: &H, at: usize, chunk: *mut u8, length: usize) -> bool {
+    // The verifier must see both bounds: before Linux 6.8 it does not take what is not 0 for at least 1.
+    let length = (opaque(length - 1) & (CHUNK_LEN - 1)) + 1;
+    hook.copy(at, chunk, length)
 }
 
 /// `number`, of which the compiler then knows nothing, so that it keeps what it would take for superfluous.

@@ -36,11 +36,11 @@ pub fn admit(settings: &Settings, source: &Address, wish: Wish, now_ns: u64) -> 
     let state = match known(settings, source) {
         Some(state) => state,
         None => {
-            if !introduce(source, settings.policy_generation) {
+            if !is_allowed(source) {
                 return Err(Counter::NotAllowed);
             }
             // It can have been evicted at once, by a flood of others.
-            known(settings, source).ok_or(Counter::RateSource)?
+            introduce(source, settings.policy_generation).ok_or(Counter::RateSource)?
         }
     };
     // SAFETY: map values stay readable and writable for the program's run, even if evicted.
@@ -79,29 +79,26 @@ fn known(settings: &Settings, source: &Address) -> Option<*mut SourceState> {
     (unsafe { (*state).generation } == settings.policy_generation).then_some(state)
 }
 
-/// Remembers a source if it is allowed. Apart, because it is rare.
-#[inline(never)]
-fn introduce(source: &Address, generation: u32) -> bool {
-    if !is_allowed(source) {
-        return false;
-    }
-    if let Some(state) = SOURCES.get_ptr_mut(source) {
-        // SAFETY: as above; every CPU writes the same word.
-        unsafe { (*state).generation = generation };
-        return true;
-    }
-    let state = SourceState {
-        unicast_earned_ns: 0,
-        group_earned_ns: 0,
-        passed_up_earned_ns: 0,
-        refused: 0,
-        generation,
-        reserved: 0,
-    };
-    if SOURCES.insert(source, state, u64::from(BPF_NOEXIST)).is_ok() {
+/// A source that has used up nothing and is not known to be allowed.
+static NEW: SourceState = SourceState {
+    unicast_earned_ns: 0,
+    group_earned_ns: 0,
+    passed_up_earned_ns: 0,
+    refused: 0,
+    generation: 0,
+    reserved: 0,
+};
+
+/// Remembers a source that is allowed.
+#[inline(always)]
+fn introduce(source: &Address, generation: u32) -> Option<*mut SourceState> {
+    if SOURCES.insert(source, &NEW, u64::from(BPF_NOEXIST)).is_ok() {
         count(Counter::SourceStarted);
     }
-    true
+    let state = SOURCES.get_ptr_mut(source)?;
+    // SAFETY: as above; every CPU writes the same word.
+    unsafe { (*state).generation = generation };
+    Some(state)
 }
 
 #[inline(always)]

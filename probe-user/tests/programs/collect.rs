@@ -69,7 +69,7 @@ fn waiting_for(destination: impl Into<IpAddr>) -> Option<Rig> {
         t1_wire: T1_WIRE,
         destination: Address::from(destination.into()),
     };
-    rig.object.in_flight().unwrap().insert(KEY, sent, 0).unwrap();
+    rig.object().in_flight().unwrap().insert(KEY, sent, 0).unwrap();
     Some(rig)
 }
 
@@ -177,7 +177,7 @@ fn a_reply_without_a_session_identifier_belongs_to_the_session_of_its_host() {
         rig.run(hook, &anonymous)
             .assert_passed(&anonymous, &[Unmatched], "the host is not probed by itself");
         let peer = Address::from(IpAddr::from(SENDER_V4));
-        let mut sessions = rig.object.sessions_by_peer().unwrap();
+        let mut sessions = rig.object().sessions_by_peer().unwrap();
         sessions.insert(peer, u32::from(KEY.ssid), 0).unwrap();
         assert_eq!(rig.run(hook, &anonymous).counted, once(&[Collected]));
         assert_eq!(rig.samples()[0].ssid, KEY.ssid);
@@ -253,13 +253,13 @@ fn a_full_ring_is_told_and_the_reply_remembered() {
         assert_eq!(rig.repeat(hook, &frame, FIT), Verdict::Consume);
         let collected = rig.counted();
         assert_eq!(collected, [("collected", u64::from(FIT))]);
-        let missed: Vec<_> = rig.object.missed().unwrap().keys().collect();
+        let missed: Vec<_> = rig.object().missed().unwrap().keys().collect();
         assert!(missed.is_empty(), "{missed:?}");
 
         let outcome = rig.run(hook, &frame);
         assert_eq!(outcome.verdict, Verdict::Consume);
         assert_eq!(outcome.counted, once(&[RingFull]));
-        let missed: Vec<_> = rig.object.missed().unwrap().iter().map(Result::unwrap).collect();
+        let missed: Vec<_> = rig.object().missed().unwrap().iter().map(Result::unwrap).collect();
         let [(key, t4_mono_ns)] = missed[..] else {
             panic!("{missed:?}")
         };

@@ -121,7 +121,7 @@ fn echoes_cannot_go_on_for_ever() {
             test_port: 1911,
             ..settings()
         };
-        rig.object.set_settings(&elsewhere).unwrap();
+        rig.object().set_settings(&elsewhere).unwrap();
         let frame = first.clone().ports(1910, 1911).build();
         assert_not_echoed(&frame, EchoLoop, &rig.run(hook, &frame));
     }

@@ -68,7 +68,7 @@ fn t1_is_written_and_remembered_and_nothing_else_changes() {
             ssid: u16::from_be_bytes([e, f]),
             reserved: 0,
         };
-        let record = rig.object.in_flight().unwrap().get(&key, 0).unwrap();
+        let record = rig.object().in_flight().unwrap().get(&key, 0).unwrap();
         assert!(
             outcome.monotonic.contains(&record.t1_mono_ns),
             "{record:?} {:?}",
@@ -77,7 +77,7 @@ fn t1_is_written_and_remembered_and_nothing_else_changes() {
         assert_eq!(record.t1_wire, t1.0);
         assert_eq!(record.destination, probe.destination.into());
     }
-    assert_eq!(rig.object.in_flight().unwrap().keys().count(), 6);
+    assert_eq!(rig.object().in_flight().unwrap().keys().count(), 6);
 }
 
 #[test]
@@ -91,12 +91,12 @@ fn the_same_number_again_replaces_the_record() {
     let mut last = None;
     for destination in [SENDER_V4, GROUP_V4] {
         rig.run(Program::Egress, &leaving(destination).build());
-        let record = rig.object.in_flight().unwrap().get(&key, 0).unwrap();
+        let record = rig.object().in_flight().unwrap().get(&key, 0).unwrap();
         assert_eq!(record.destination, IpAddr::from(destination).into());
         assert!(last.is_none_or(|last| last < record.t1_mono_ns));
         last = Some(record.t1_mono_ns);
     }
-    assert_eq!(rig.object.in_flight().unwrap().keys().count(), 1);
+    assert_eq!(rig.object().in_flight().unwrap().keys().count(), 1);
 }
 
 #[test]
@@ -182,7 +182,7 @@ fn what_is_no_probe_of_ours_leaves_unstamped() {
         rig.run(Program::Egress, frame)
             .assert_passed(frame, counter.as_slice(), what);
     }
-    assert_eq!(rig.object.in_flight().unwrap().keys().count(), 0);
+    assert_eq!(rig.object().in_flight().unwrap().keys().count(), 0);
 }
 
 #[test]
@@ -229,5 +229,5 @@ fn loader_and_program_of_two_versions() {
     let frame = leaving(SENDER_V4).build();
     rig.run(Program::Egress, &frame)
         .assert_passed(&frame, &[AbiMismatch], "ABI");
-    assert_eq!(rig.object.in_flight().unwrap().keys().count(), 0);
+    assert_eq!(rig.object().in_flight().unwrap().keys().count(), 0);
 }

@@ -11,6 +11,7 @@ mod mutation;
 mod packet;
 mod padded;
 mod policy;
+mod pool;
 mod reflect;
 mod refuse;
 mod rig;

@@ -491,7 +491,7 @@ fn rig() -> Option<Rig> {
         t1_wire: 9,
         destination: Address::from(IpAddr::from(GROUP_V4)),
     };
-    rig.object
+    rig.object()
         .in_flight()
         .unwrap()
         .insert(

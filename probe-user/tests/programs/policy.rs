@@ -40,7 +40,7 @@ fn assert_answered(outcome: &Outcome, counter: Counter, what: &str) {
 }
 
 fn refused(rig: &mut Rig, source: impl Into<IpAddr>) -> u64 {
-    let sources = rig.object.sources().unwrap();
+    let sources = rig.object().sources().unwrap();
     sources.get(&Address::from(source.into()), 0).unwrap().refused
 }
 
@@ -68,7 +68,7 @@ fn sources_outside_the_prefixes_are_dropped_whatever_they_send() {
         rig.run(hook, &elsewhere)
             .assert_passed(&elsewhere, &[NotForUs], "what is another host's is not ours to drop");
         assert_eq!(
-            rig.object.sources().unwrap().keys().count(),
+            rig.object().sources().unwrap().keys().count(),
             0,
             "nothing is remembered of them"
         );
@@ -84,7 +84,7 @@ fn prefixes_come_and_go() {
                 policy_generation,
                 ..settings()
             };
-            rig.object.set_settings(&settings).unwrap();
+            rig.object().set_settings(&settings).unwrap();
         };
         let (far, far_v6) = (IpAddr::from([192, 0, 2, 5]), "2001:db8::5".parse::<IpAddr>().unwrap());
         let (v4, v6) = (

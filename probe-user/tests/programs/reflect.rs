@@ -231,13 +231,17 @@ fn addresses_may_come_and_go() {
         let probe = Datagram::probe(late);
         rig.run(hook, &probe.build())
             .assert_passed(&probe.build(), &[Counter::NotForUs], "not yet an own address");
-        rig.object
+        rig.object()
             .destinations()
             .unwrap()
             .insert(Address::from(late), DESTINATION_OWN, 0)
             .unwrap();
         assert_reflected(&probe, late, 0, Reflected, &rig.run(hook, &probe.build()));
-        rig.object.destinations().unwrap().remove(&Address::from(late)).unwrap();
+        rig.object()
+            .destinations()
+            .unwrap()
+            .remove(&Address::from(late))
+            .unwrap();
         rig.run(hook, &probe.build())
             .assert_passed(&probe.build(), &[Counter::NotForUs], "no longer an own address");
     }

@@ -6,7 +6,6 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use aya::maps::lpm_trie::Key;
-use aya::maps::{MapData, RingBuf};
 use aya::programs::{ProgramError, TestRun as _, TestRunOptions, TestRunResult};
 use nix::time::{ClockId, clock_gettime};
 use probe_common::abi::{
@@ -19,6 +18,7 @@ use probe_user::engine::ebpf::object::{EGRESS, INGRESS, Object};
 use crate::packet::{
     GROUP_V4, GROUP_V6, OWN_LINK_LOCAL, OWN_MAC, OWN_V4, OWN_V6, SECOND_V4, SENDER_PORT_V4, SENDER_PORT_V6, TEST_PORT,
 };
+use crate::pool::Lent;
 
 /// TAI − UTC for the programs; not the machine's own, so that a program that forgets it is found out.
 pub(crate) const TAI_OFFSET_NS: u64 = 37_000_000_000;
@@ -99,8 +99,7 @@ pub(crate) fn once(counters: &[Counter]) -> Vec<(&'static str, u64)> {
 
 /// A loaded object with settings and addresses, and its ring buffer.
 pub(crate) struct Rig {
-    pub(crate) object: Object,
-    samples: RingBuf<MapData>,
+    loaded: Lent,
     counters: [u64; COUNTER_NAMES.len()],
 }
 
@@ -113,10 +112,10 @@ impl Rig {
     /// With other settings.
     pub(crate) fn with(settings: &Settings) -> Option<Self> {
         let mut rig = Self::unset()?;
-        rig.object.set_settings(settings).unwrap();
+        rig.object().set_settings(settings).unwrap();
         let own: [IpAddr; 4] = [OWN_V4.into(), SECOND_V4.into(), OWN_V6.into(), OWN_LINK_LOCAL.into()];
         let groups: [IpAddr; 2] = [GROUP_V4.into(), GROUP_V6.into()];
-        let mut destinations = rig.object.destinations().unwrap();
+        let mut destinations = rig.object().destinations().unwrap();
         for (addresses, kind) in [(&own[..], DESTINATION_OWN), (&groups[..], DESTINATION_GROUP)] {
             for &address in addresses {
                 destinations.insert(Address::from(address), kind, 0).unwrap();
@@ -131,12 +130,17 @@ impl Rig {
     /// Admits a prefix; what is known already is looked at again when the generation changes.
     pub(crate) fn allow(&mut self, prefix: &str) {
         let (key, family) = trie_entry(prefix);
-        self.object.allowed().unwrap().insert(&key, family, 0).unwrap();
+        self.loaded.object.allowed().unwrap().insert(&key, family, 0).unwrap();
     }
 
     /// Takes a prefix back.
     pub(crate) fn disallow(&mut self, prefix: &str) {
-        self.object.allowed().unwrap().remove(&trie_entry(prefix).0).unwrap();
+        self.loaded
+            .object
+            .allowed()
+            .unwrap()
+            .remove(&trie_entry(prefix).0)
+            .unwrap();
     }
 
     /// Loaded and told nothing.
@@ -144,13 +148,14 @@ impl Rig {
         if !may_load() {
             return None;
         }
-        let mut object = Object::load(0).unwrap();
-        let samples = object.take_samples().unwrap();
-        Some(Self {
-            object,
-            samples,
-            counters: [0; COUNTER_NAMES.len()],
-        })
+        let mut loaded = Lent::new();
+        let counters = loaded.object.counters().unwrap();
+        Some(Self { loaded, counters })
+    }
+
+    /// The programs and their maps.
+    pub(crate) fn object(&mut self) -> &mut Object {
+        &mut self.loaded.object
     }
 
     /// Runs `program` once on `frame`.
@@ -194,7 +199,7 @@ impl Rig {
 
     /// The counters that changed since they were last asked for.
     pub(crate) fn counted(&mut self) -> Vec<(&'static str, u64)> {
-        let before = std::mem::replace(&mut self.counters, self.object.counters().unwrap());
+        let before = std::mem::replace(&mut self.counters, self.loaded.object.counters().unwrap());
         let changes = self.counters.iter().zip(before).map(|(now, before)| now - before);
         COUNTER_NAMES
             .into_iter()
@@ -206,7 +211,7 @@ impl Rig {
     /// The samples that the programs have handed over since.
     pub(crate) fn samples(&mut self) -> Vec<Sample> {
         let mut samples = Vec::new();
-        while let Some(record) = self.samples.next() {
+        while let Some(record) = self.loaded.samples.next() {
             assert_eq!(record.len(), size_of::<Sample>());
             // SAFETY: the record is as long as a `Sample`, which any bytes are.
             samples.push(unsafe { record.as_ptr().cast::<Sample>().read_unaligned() });
@@ -228,9 +233,9 @@ impl Rig {
             ..TestRunOptions::new()
         };
         match program {
-            Program::Xdp => self.object.xdp().unwrap().test_run(options),
-            Program::Ingress => self.object.classifier(INGRESS).unwrap().test_run(options),
-            Program::Egress => self.object.classifier(EGRESS).unwrap().test_run(options),
+            Program::Xdp => self.loaded.object.xdp().unwrap().test_run(options),
+            Program::Ingress => self.loaded.object.classifier(INGRESS).unwrap().test_run(options),
+            Program::Egress => self.loaded.object.classifier(EGRESS).unwrap().test_run(options),
         }
     }
 }
