@@ -6,20 +6,16 @@ use probe_common::abi::{COUNTER_NAMES, Counter};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::config::AgentConfig;
-use super::echo::EchoService;
 use super::echo_peers::{self, EchoPeers};
-use super::introductions::Introductions;
 use super::reporter::Reporter;
-use super::responder::Responder;
 use super::shutdown::Shutdown;
-use super::{LOOK_AFTER, addresses_of, counters, families_of, identity, open, passed_up};
+use super::station::Station;
+use super::{LOOK_AFTER, addresses_of, families_of, passed_up};
 use crate::core::agent::Agent;
 use crate::core::event::{Destination, Event, Family};
-use crate::engine::any::Engine;
 use crate::engine::sockets::PassedUp;
 use crate::engine::timer::Timer;
 use crate::host::clock::{WallClock, monotonic_ns};
-use crate::host::privileges::reduce;
 
 /// The least time to sleep: shorter intervals are sent in bursts of what has become due, or each probe would cost a
 /// wake-up, several times the rest of its cost.
@@ -43,38 +39,24 @@ enum Wake {
 /// Runs until the duration or count is reached, or a signal comes; then reports the summary.
 pub async fn run(mut config: AgentConfig) -> Result<()> {
     let mut reporter = Reporter::open(&config.output)?;
-    let addresses = addresses_of(&config.port.interface).await?;
+    let interface = &config.station.port.interface;
+    let addresses = addresses_of(interface).await?;
     if let Some(own) = config.core.static_peers.iter().find(|peer| addresses.contains(peer)) {
-        let interface = &config.port.interface;
         bail!("--peer {own} is an address of {interface} itself; name the other end");
     }
     config.limit_to(families_of(&addresses));
     let mut shutdown = Shutdown::new().context("cannot catch signals")?;
-    let engine = open(config.port.clone(), &config.stamping).await?;
-    let mut echo = EchoService::load(&config.port.interface, config.echo());
-    let privileges = reduce(
-        config.user.as_deref(),
-        engine.kind(),
-        config.port.test_port,
-        echo.is_realtime(),
-    )?;
-    echo.start(&engine);
-    let own = identity(&config.name, &engine, !config.stamping.stateless)?;
-    let mut introductions = Introductions::new(own, config.port.test_port);
-    introductions.set_echo(&echo);
-    let responder = Responder::new(&config.port, &config.stamping, &engine);
-    reporter.start(&config, &engine, privileges)?;
+    let (station, privileges) = Station::open(&config.station).await?;
+    let older = EchoPeers::open(&config, &station.engine, monotonic_ns()).await?;
+    reporter.start(&config, &station.engine, privileges)?;
     let started_ns = monotonic_ns();
     let mut run = Run {
-        older: EchoPeers::open(&config, &engine, started_ns).await?,
+        older,
         agent: Agent::new(config.core.clone(), started_ns),
         over_ns: config
             .duration_ns
             .map_or(u64::MAX, |duration_ns| started_ns + duration_ns),
-        engine,
-        introductions,
-        responder,
-        echo,
+        station,
         reporter,
         config,
         warned_of_refusals: false,
@@ -87,12 +69,9 @@ pub async fn run(mut config: AgentConfig) -> Result<()> {
 
 struct Run {
     config: AgentConfig,
-    engine: Engine,
+    station: Station,
     agent: Agent,
     older: Option<EchoPeers>,
-    introductions: Introductions,
-    responder: Responder,
-    echo: EchoService,
     reporter: Reporter,
     /// When `--duration` ends; the maximum if there is none, or it has.
     over_ns: u64,
@@ -110,11 +89,10 @@ impl Run {
             match self.wake(&timer, &mut look_after, shutdown).await? {
                 Wake::Work => {}
                 Wake::PassedUp(PassedUp::TestPort { packet, received }) => {
-                    self.responder
-                        .answer(packet, &received, &self.engine, &mut self.introductions);
+                    self.station.answer(packet, &received);
                 }
                 Wake::PassedUp(PassedUp::Control { packet, from }) => {
-                    if let Some((peer, identity)) = self.introductions.take(&packet, from, &mut self.agent) {
+                    if let Some((peer, identity)) = self.station.introductions.take(&packet, from, &mut self.agent) {
                         self.reporter.introduced(peer, &identity);
                     }
                 }
@@ -134,7 +112,7 @@ impl Run {
             self.agent.own_clock_stepped(by_ns);
         }
         self.agent
-            .expire(now_ns, &mut |ssid, seq, peer| self.engine.fate(ssid, seq, peer));
+            .expire(now_ns, &mut |ssid, seq, peer| self.station.engine.fate(ssid, seq, peer));
         if now_ns >= self.over_ns {
             self.over_ns = u64::MAX;
             self.agent.stop_sending();
@@ -145,15 +123,11 @@ impl Run {
                 Destination::Peer(peer) => Some(peer),
                 Destination::Group(family) => {
                     let v6 = family == Family::V6;
-                    self.config
-                        .port
-                        .groups
-                        .iter()
-                        .copied()
-                        .find(|group| group.is_ipv6() == v6)
+                    let groups = &self.config.station.port.groups;
+                    groups.iter().copied().find(|group| group.is_ipv6() == v6)
                 }
             };
-            let sent = to.map(|to| self.engine.send(to, transmit.ssid, transmit.seq));
+            let sent = to.map(|to| self.station.engine.send(to, transmit.ssid, transmit.seq));
             if !matches!(sent, Some(Ok(()))) {
                 self.agent.transmit_failed(&transmit);
             }
@@ -162,25 +136,25 @@ impl Run {
             older.work(&self.agent, now_ns);
         }
         // In authenticated mode nobody is told anything, nor believed, without a signature.
-        if self.config.stamping.key.is_none() {
-            self.introductions.ask(&self.engine, now_ns);
+        if self.config.station.stamping.key.is_none() {
+            self.station.introductions.ask(&self.station.engine, now_ns);
         }
         self.report_events(now_ns)
     }
 
     fn take_samples(&mut self) {
         let now_ns = monotonic_ns();
-        self.engine.drain(|reply| self.agent.reply(reply, now_ns));
+        self.station.engine.drain(|reply| self.agent.reply(reply, now_ns));
     }
 
     fn report_events(&mut self, now_ns: u64) -> Result<()> {
         while let Some(event) = self.agent.poll_event() {
             match &event {
                 Event::PeerUp { peer, .. } => {
-                    self.introductions.peer_up(*peer, now_ns);
+                    self.station.introductions.peer_up(*peer, now_ns);
                     self.older.iter_mut().for_each(|older| older.retire(*peer));
                 }
-                Event::PeerDown { peer, .. } => self.introductions.peer_down(*peer),
+                Event::PeerDown { peer, .. } => self.station.introductions.peer_down(*peer),
                 _ => {}
             }
             self.reporter.event(event)?;
@@ -209,12 +183,12 @@ impl Run {
             () = shutdown.requested() => Ok(Wake::Shutdown),
             // Before the timer, which is always due where the agent cannot keep up with its interval.
             _ = look_after.tick() => Ok(Wake::LookAfter),
-            packet = passed_up(&self.engine) => Ok(Wake::PassedUp(packet)),
+            packet = passed_up(&self.station.engine) => Ok(Wake::PassedUp(packet)),
             reached = timer.until(deadline_ns) => {
                 reached.context("the timer failed")?;
                 Ok(Wake::Work)
             }
-            ready = self.engine.ready(), if deadline_ns - now_ns > SOON_NS => {
+            ready = self.station.engine.ready(), if deadline_ns - now_ns > SOON_NS => {
                 ready.context("waiting for replies failed")?;
                 Ok(Wake::Work)
             }
@@ -226,17 +200,13 @@ impl Run {
     }
 
     async fn look_after(&mut self) -> Result<()> {
-        let events = self.engine.poll().await;
+        let events = self.station.look_after().await;
         for event in &events {
-            self.reporter.port_event(&self.config.port.interface, event)?;
+            self.reporter.port_event(&self.config.station.port.interface, event)?;
         }
         if let Some(older) = &mut self.older {
-            older.follow(&events, &self.engine).await;
+            older.follow(&events, &self.station.engine).await;
         }
-        self.echo.look_after(&self.engine, &events);
-        self.introductions.set_echo(&self.echo);
-        self.introductions.follow(&self.engine);
-        self.responder.follow(&self.engine);
         let refused = self.agent.refused();
         if refused > 0 && !self.warned_of_refusals {
             self.warned_of_refusals = true;
@@ -254,7 +224,7 @@ impl Run {
         let echoed = self.older.as_mut().map(|older| older.finish(&self.agent, now_ns));
         self.reporter.echoed(echoed.unwrap_or_default());
         self.report_events(now_ns)?;
-        let mut counters = counters(&mut self.engine, &self.responder)?;
+        let mut counters = self.station.counters()?;
         // What the programs let through as ours, but no session had asked for.
         *counters.entry(COUNTER_NAMES[Counter::Unmatched as usize]).or_default() += self.agent.unmatched();
         if let Some(older) = &self.older {

@@ -71,16 +71,16 @@ impl Command {
     /// Whether the kernel programs are to log, and their lines to be shown.
     pub fn wants_program_log(&self) -> bool {
         match self {
-            Self::Agent(config) => config.port.log_level != 0,
-            Self::Reflect(config) => config.port.log_level != 0,
+            Self::Agent(config) => config.station.port.log_level != 0,
+            Self::Reflect(config) => config.station.port.log_level != 0,
             Self::Ping(_) | Self::Controller(_) | Self::Doctor(_) | Self::Compare(_) | Self::Calibrate(_) => false,
         }
     }
 }
 
-/// `kstamp agent`.
+/// What `kstamp agent` and `kstamp reflect` have in common: an interface, and how others are answered there.
 #[derive(Debug, Clone)]
-pub struct AgentConfig {
+pub struct StationConfig {
     /// What peers are told.
     pub name: String,
     /// The interface.
@@ -89,16 +89,23 @@ pub struct AgentConfig {
     pub stamping: StampingConfig,
     /// Each family was asked for, by a flag that names it: the interface must have an address of each.
     pub families_required: bool,
+    /// Who to be once everything is opened and attached; `None` for no change.
+    pub user: Option<String>,
+    /// How urgently processes answer; `None` if they do not. With a key nobody is told where they would.
+    pub echo: Option<Priority>,
+}
+
+/// `kstamp agent`.
+#[derive(Debug, Clone)]
+pub struct AgentConfig {
+    /// Where, and how others are answered.
+    pub station: StationConfig,
     /// Whom to probe and how.
     pub core: CoreConfig,
     /// Whether to ask agents of the older kind.
     pub echo_peers: bool,
     /// How long to run; `None` until a signal comes.
     pub duration_ns: Option<u64>,
-    /// Who to be once everything is opened and attached; `None` for no change.
-    pub user: Option<String>,
-    /// How urgently processes answer; `None` if they do not.
-    pub echo: Option<Priority>,
     /// Where results go.
     pub output: OutputConfig,
 }
@@ -106,22 +113,12 @@ pub struct AgentConfig {
 /// `kstamp reflect`.
 #[derive(Debug, Clone)]
 pub struct ReflectConfig {
-    /// What peers are told.
-    pub name: String,
-    /// The interface.
-    pub port: PortConfig,
-    /// Who stamps.
-    pub stamping: StampingConfig,
-    /// Each family was asked for, by a flag that names it: the interface must have an address of each.
-    pub families_required: bool,
+    /// Where and how.
+    pub station: StationConfig,
     /// Time between two reports.
     pub report: Duration,
     /// How long to run; `None` until a signal comes.
     pub duration: Option<Duration>,
-    /// Who to be once everything is opened and attached; `None` for no change.
-    pub user: Option<String>,
-    /// How urgently processes answer; `None` if they do not.
-    pub echo: Option<Priority>,
     /// Where results go.
     pub output: OutputConfig,
 }
@@ -145,15 +142,10 @@ pub struct OutputConfig {
 }
 
 impl AgentConfig {
-    /// How urgently processes answer; `None` if they do not. With a key nobody is told where they would.
-    pub fn echo(&self) -> Option<Priority> {
-        self.echo.filter(|_| self.stamping.key.is_none())
-    }
-
     /// Leaves out the families of which the interface has no address, unless they are required or a peer was named that
     /// has one. If none is left, nothing is left out, and opening the port says what is missing.
     pub fn limit_to(&mut self, present: Families) {
-        if self.families_required {
+        if self.station.families_required {
             return;
         }
         let peers = families_of(&self.core.static_peers);
@@ -161,23 +153,19 @@ impl AgentConfig {
             v4: present.v4 || peers.v4,
             v6: present.v6 || peers.v6,
         };
-        limit(&mut self.port.groups, wanted);
-        let probed = families_of(&self.port.groups);
+        let groups = &mut self.station.port.groups;
+        limit(groups, wanted);
+        let probed = families_of(groups);
         self.core.group.v4 &= probed.v4;
         self.core.group.v6 &= probed.v6;
     }
 }
 
 impl ReflectConfig {
-    /// How urgently processes answer; `None` if they do not. With a key nobody is told where they would.
-    pub fn echo(&self) -> Option<Priority> {
-        self.echo.filter(|_| self.stamping.key.is_none())
-    }
-
     /// As [`AgentConfig::limit_to`].
     pub fn limit_to(&mut self, present: Families) {
-        if !self.families_required {
-            limit(&mut self.port.groups, present);
+        if !self.station.families_required {
+            limit(&mut self.station.port.groups, present);
         }
     }
 }
@@ -210,8 +198,8 @@ fn agent(args: AgentArgs) -> Result<AgentConfig, ConfigError> {
             args.peer_expiry, args.timeout
         ));
     }
-    let static_peers = values::peers(&args.peer, &common.port.interface)?;
-    let families = families_of(&common.port.groups);
+    let static_peers = values::peers(&args.peer, &common.station.port.interface)?;
+    let families = families_of(&common.station.port.groups);
     if let Some(peer) = static_peers.iter().find(|peer| !has(families, Family::of(**peer))) {
         return wrong(format!(
             "--peer {peer} is {}, which --family or --group leaves out; add --family both",
@@ -246,10 +234,7 @@ fn agent(args: AgentArgs) -> Result<AgentConfig, ConfigError> {
         return wrong("--samples and --output name the same file; give each its own".to_owned());
     }
     Ok(AgentConfig {
-        name: common.name,
-        port: common.port,
-        stamping: common.stamping,
-        families_required: common.families_required,
+        station: common.station,
         echo_peers: args.echo_peers,
         core: CoreConfig {
             interval_ns,
@@ -265,8 +250,6 @@ fn agent(args: AgentArgs) -> Result<AgentConfig, ConfigError> {
             samples: samples.is_some(),
         },
         duration_ns: common.duration_ns,
-        user: common.user,
-        echo: common.echo,
         output: OutputConfig {
             samples,
             ..common.output
@@ -281,29 +264,12 @@ fn max_peers(waiting: u64, groups: u64) -> usize {
 }
 
 fn reflect(args: ReflectArgs) -> Result<ReflectConfig, ConfigError> {
-    let Common {
-        name,
-        port,
-        stamping,
-        families_required,
-        report_ns,
-        duration_ns,
-        user,
-        echo,
-        output,
-    } = port(args.port, false)?;
-    let report = Duration::from_nanos(report_ns);
-    let duration = duration_ns.map(Duration::from_nanos);
+    let common = port(args.port, false)?;
     Ok(ReflectConfig {
-        name,
-        port,
-        stamping,
-        families_required,
-        report,
-        duration,
-        user,
-        echo,
-        output,
+        station: common.station,
+        report: Duration::from_nanos(common.report_ns),
+        duration: common.duration_ns.map(Duration::from_nanos),
+        output: common.output,
     })
 }
 
@@ -314,16 +280,11 @@ fn doctor(args: DoctorArgs) -> Result<DoctorConfig, ConfigError> {
     Ok(DoctorConfig { interface: args.iface })
 }
 
-/// What `agent` and `reflect` have in common.
+/// What the flags of `agent` and `reflect` have in common.
 struct Common {
-    name: String,
-    port: PortConfig,
-    stamping: StampingConfig,
-    families_required: bool,
+    station: StationConfig,
     report_ns: u64,
     duration_ns: Option<u64>,
-    user: Option<String>,
-    echo: Option<Priority>,
     output: OutputConfig,
 }
 
@@ -331,40 +292,43 @@ fn port(args: PortArgs, probing: bool) -> Result<Common, ConfigError> {
     check_name(&args.iface).map_err(ConfigError::Interface)?;
     let given = values::groups(&args.group)?;
     let stamping = stamping::stamping(&args)?;
+    let echo = match args.echo {
+        EchoArg::On => Some(Priority::Normal),
+        EchoArg::Realtime => Some(Priority::Realtime),
+        EchoArg::Off => None,
+    };
     Ok(Common {
-        stamping,
-        name: match args.name {
-            Some(name) => values::name(name)?,
-            None => default_agent_name(&args.iface),
-        },
-        families_required: args.family.is_some() || !given.is_empty(),
-        port: PortConfig {
-            test_port: values::port(&args.port)?,
-            groups: groups(&given, args.family)?,
-            choice: choice(args.attach),
-            probing,
-            log_level: if args.log_bpf { LOG_EVERYTHING } else { 0 },
-            answering: Answering {
-                allow: values::prefixes(&args.allow)?,
-                rates: Rates {
-                    port: values::rate("--rate", &args.rate)?,
-                    source: values::rate("--rate-source", &args.rate_source)?,
-                    group: values::rate("--rate-group", &args.rate_group)?,
-                },
+        station: StationConfig {
+            name: match args.name {
+                Some(name) => values::name(name)?,
+                None => default_agent_name(&args.iface),
             },
-            interface: args.iface,
+            families_required: args.family.is_some() || !given.is_empty(),
+            port: PortConfig {
+                test_port: values::port(&args.port)?,
+                groups: groups(&given, args.family)?,
+                choice: choice(args.attach),
+                probing,
+                log_level: if args.log_bpf { LOG_EVERYTHING } else { 0 },
+                answering: Answering {
+                    allow: values::prefixes(&args.allow)?,
+                    rates: Rates {
+                        port: values::rate("--rate", &args.rate)?,
+                        source: values::rate("--rate-source", &args.rate_source)?,
+                        group: values::rate("--rate-group", &args.rate_group)?,
+                    },
+                },
+                interface: args.iface,
+            },
+            user: args.user.map(values::user).transpose()?,
+            echo: echo.filter(|_| stamping.key.is_none()),
+            stamping,
         },
         report_ns: values::duration_ns("--report", &args.report)?,
         duration_ns: args
             .duration
             .map(|duration| values::duration_ns("--duration", &duration))
             .transpose()?,
-        user: args.user.map(values::user).transpose()?,
-        echo: match args.echo {
-            EchoArg::On => Some(Priority::Normal),
-            EchoArg::Realtime => Some(Priority::Realtime),
-            EchoArg::Off => None,
-        },
         output: OutputConfig {
             format: format(args.format),
             output: args.output.filter(|path| path.as_os_str() != STANDARD_OUTPUT),

@@ -32,7 +32,7 @@ impl EchoPeers {
         if !config.echo_peers {
             return Ok(None);
         }
-        let interface = config.port.interface.clone();
+        let interface = config.station.port.interface.clone();
         let netlink = Netlink::open()?;
         let link = netlink.link_by_name(&interface).await?;
         let index = link.with_context(|| format!("{interface} is gone"))?.index;
@@ -42,7 +42,12 @@ impl EchoPeers {
         };
         Ok(Some(Self {
             agent: EchoAgent::new(core, now_ns),
-            port: EchoPort::open(&interface, index, config.port.test_port, &config.port.groups)?,
+            port: EchoPort::open(
+                &interface,
+                index,
+                config.station.port.test_port,
+                &config.station.port.groups,
+            )?,
             interface,
             own: engine.addresses(),
             netlink,

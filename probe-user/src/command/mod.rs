@@ -15,6 +15,7 @@ mod reflect;
 mod reporter;
 mod responder;
 mod shutdown;
+mod station;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

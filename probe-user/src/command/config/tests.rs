@@ -57,6 +57,7 @@ fn the_help_names_the_default_groups() {
 #[test]
 fn who_is_answered_and_how_often() {
     let answering = agent("--allow 10.9.9.9 --allow fd00::1/48 --rate 0 --rate-source 7 --rate-group 10000000")
+        .station
         .port
         .answering;
     let allowed: Vec<_> = answering.allow.iter().map(ToString::to_string).collect();
@@ -67,7 +68,7 @@ fn who_is_answered_and_how_often() {
         group: 10_000_000,
     };
     assert_eq!(answering.rates, rates);
-    assert_eq!(reflect("--user root").user.as_deref(), Some("root"));
+    assert_eq!(reflect("--user root").station.user.as_deref(), Some("root"));
     let Err(ParseError::Help(help)) = parse(["kstamp", "reflect", "--help"]) else {
         panic!("no help");
     };
@@ -79,16 +80,19 @@ fn who_is_answered_and_how_often() {
 #[test]
 fn defaults() {
     let config = agent("");
-    assert_eq!((config.port.answering.allow.len(), config.user), (0, None));
-    assert_eq!(config.port.answering.rates, Rates::DEFAULT);
+    assert_eq!(
+        (config.station.port.answering.allow.len(), config.station.user),
+        (0, None)
+    );
+    assert_eq!(config.station.port.answering.rates, Rates::DEFAULT);
     let config = agent("");
-    assert_eq!(config.port.interface, "p1");
-    assert_eq!(config.port.test_port, 1910);
-    assert_eq!(config.port.groups, ips(["239.255.255.250", "ff0e::10"]));
-    assert_eq!(config.port.choice, Choice::Auto);
-    assert_eq!((config.port.probing, config.port.log_level), (true, 0));
-    assert_eq!(config.name, default_agent_name("p1"));
-    assert!(!config.families_required);
+    assert_eq!(config.station.port.interface, "p1");
+    assert_eq!(config.station.port.test_port, 1910);
+    assert_eq!(config.station.port.groups, ips(["239.255.255.250", "ff0e::10"]));
+    assert_eq!(config.station.port.choice, Choice::Auto);
+    assert_eq!((config.station.port.probing, config.station.port.log_level), (true, 0));
+    assert_eq!(config.station.name, default_agent_name("p1"));
+    assert!(!config.station.families_required);
     assert_eq!(config.core.interval_ns, 500_000_000);
     assert_eq!(config.core.timeout_ns, 2_000_000_000);
     assert_eq!(config.core.report_ns, 10_000_000_000);
@@ -110,24 +114,24 @@ fn defaults() {
 
 #[test]
 fn each_flag_of_an_agent_is_heeded() {
-    assert_eq!(agent("--port 65535").port.test_port, 65535);
+    assert_eq!(agent("--port 65535").station.port.test_port, 65535);
     assert_eq!(agent("--interval 100us").core.interval_ns, 100_000);
     assert_eq!(agent("--timeout 1500ms").core.timeout_ns, 1_500_000_000);
     assert_eq!(agent("--report 1m_30s").core.report_ns, 90_000_000_000);
     assert_eq!(agent("--peer-expiry 2s").core.peer_expiry_ns, 2_000_000_000);
     assert_eq!(agent("--duration 1h").duration_ns, Some(3_600_000_000_000));
     assert_eq!(agent("--count 3").core.count, Some(3));
-    assert_eq!(agent("--name edge_7").name, "edge 7");
+    assert_eq!(agent("--name edge_7").station.name, "edge 7");
     assert_eq!(
-        agent("--attach xdp-native").port.choice,
+        agent("--attach xdp-native").station.port.choice,
         Choice::Only(ReceiveMode::XdpNative)
     );
     assert_eq!(
-        agent("--attach xdp-generic").port.choice,
+        agent("--attach xdp-generic").station.port.choice,
         Choice::Only(ReceiveMode::XdpGeneric)
     );
-    assert_eq!(agent("--attach tc").port.choice, Choice::Only(ReceiveMode::Tc));
-    assert_eq!(agent("--log-bpf").port.log_level, 5);
+    assert_eq!(agent("--attach tc").station.port.choice, Choice::Only(ReceiveMode::Tc));
+    assert_eq!(agent("--log-bpf").station.port.log_level, 5);
     assert_eq!(agent("--format jsonl").output.format, Format::Jsonl);
     assert_eq!(agent("--output o").output.output, Some("o".into()));
     let config = agent("--samples s");
@@ -137,7 +141,11 @@ fn each_flag_of_an_agent_is_heeded() {
         (config.core.group, config.core.static_peers),
         (NEITHER, ips(["10.1.1.6"]))
     );
-    assert_eq!(config.port.groups.len(), 2, "group probes of others are still answered");
+    assert_eq!(
+        config.station.port.groups.len(),
+        2,
+        "group probes of others are still answered"
+    );
 }
 
 #[test]
@@ -145,17 +153,23 @@ fn each_flag_of_a_reflector_is_heeded() {
     let config = reflect(
         "--port 862 --group ff05::7 --attach tc --report 1s --duration 5s --name r --format jsonl --output o --log-bpf",
     );
-    assert_eq!((config.port.test_port, config.port.groups), (862, ips(["ff05::7"])));
     assert_eq!(
-        (config.port.choice, config.port.probing),
+        (config.station.port.test_port, config.station.port.groups),
+        (862, ips(["ff05::7"]))
+    );
+    assert_eq!(
+        (config.station.port.choice, config.station.port.probing),
         (Choice::Only(ReceiveMode::Tc), false)
     );
-    assert_eq!(config.port.log_level, 5);
+    assert_eq!(config.station.port.log_level, 5);
     assert_eq!(
         (config.report, config.duration),
         (Duration::from_secs(1), Some(Duration::from_secs(5)))
     );
-    assert_eq!((config.name.as_str(), config.families_required), ("r", true));
+    assert_eq!(
+        (config.station.name.as_str(), config.station.families_required),
+        ("r", true)
+    );
     assert_eq!(
         config.output,
         OutputConfig {
@@ -205,7 +219,7 @@ fn families_follow_the_flags_that_name_them() {
         let groups: Vec<IpAddr> = groups.iter().map(|group| group.parse().unwrap()).collect();
         let config = agent(flags);
         assert_eq!(
-            (&config.port.groups, config.families_required),
+            (&config.station.port.groups, config.station.families_required),
             (&groups, required),
             "{flags}"
         );
@@ -228,17 +242,20 @@ fn families_that_the_interface_lacks_are_left_out_unless_required() {
         let mut config = agent(flags);
         config.limit_to(present);
         assert_eq!(
-            (families_of(&config.port.groups), config.core.group),
+            (families_of(&config.station.port.groups), config.core.group),
             (left, left),
             "{flags} {present:?}"
         );
     }
     let mut config = agent("--no-group --peer 10.1.1.6");
     config.limit_to(V4);
-    assert_eq!((families_of(&config.port.groups), config.core.group), (V4, NEITHER));
+    assert_eq!(
+        (families_of(&config.station.port.groups), config.core.group),
+        (V4, NEITHER)
+    );
     let mut config = reflect("");
     config.limit_to(V6);
-    assert_eq!(config.port.groups, ips(["ff0e::10"]));
+    assert_eq!(config.station.port.groups, ips(["ff0e::10"]));
 }
 
 #[test]

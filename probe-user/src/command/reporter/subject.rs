@@ -20,13 +20,13 @@ impl<'a> From<&'a AgentConfig> for Subject<'a> {
     fn from(config: &'a AgentConfig) -> Self {
         let core = &config.core;
         Self {
-            name: &config.name,
-            port: &config.port,
+            name: &config.station.name,
+            port: &config.station.port,
             interval_ns: Some(core.interval_ns),
             timeout_ns: Some(core.timeout_ns),
             peers: &core.static_peers,
             group_probes: core.group.v4 || core.group.v6,
-            authenticated: config.stamping.key.is_some(),
+            authenticated: config.station.stamping.key.is_some(),
         }
     }
 }
@@ -34,13 +34,13 @@ impl<'a> From<&'a AgentConfig> for Subject<'a> {
 impl<'a> From<&'a ReflectConfig> for Subject<'a> {
     fn from(config: &'a ReflectConfig) -> Self {
         Self {
-            name: &config.name,
-            port: &config.port,
+            name: &config.station.name,
+            port: &config.station.port,
             interval_ns: None,
             timeout_ns: None,
             peers: &[],
             group_probes: false,
-            authenticated: config.stamping.key.is_some(),
+            authenticated: config.station.stamping.key.is_some(),
         }
     }
 }

@@ -111,6 +111,10 @@ fn processes_answer_unless_they_are_told_not_to() {
         ("--echo realtime", Some(Priority::Realtime)),
         ("--echo off", None),
     ] {
-        assert_eq!((agent(flag).echo, reflect(flag).echo), (expected, expected), "{flag}");
+        assert_eq!(
+            (agent(flag).station.echo, reflect(flag).station.echo),
+            (expected, expected),
+            "{flag}"
+        );
     }
 }

@@ -13,13 +13,18 @@ fn programs_stamp_unless_sockets_are_asked_for_or_needed() {
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
     let with_key = format!("--key-file {}", path.display());
 
-    assert_eq!(agent("").stamping.kind, Kind::Ebpf);
-    assert_eq!(agent("--engine ebpf").stamping.kind, Kind::Ebpf);
-    assert_eq!(reflect("--engine socket").stamping.kind, Kind::Socket);
-    let stamping = agent(&with_key).stamping;
+    assert_eq!(agent("").station.stamping.kind, Kind::Ebpf);
+    assert_eq!(agent("--engine ebpf").station.stamping.kind, Kind::Ebpf);
+    assert_eq!(reflect("--engine socket").station.stamping.kind, Kind::Socket);
+    let stamping = agent(&with_key).station.stamping;
     assert!(stamping.key.is_some() && stamping.kind == Kind::Socket);
-    assert!(reflect("--engine socket --stateless").stamping.stateless);
-    assert!(agent(&format!("{with_key} --stateless")).stamping.stateless);
+    assert_eq!(
+        agent(&with_key).station.echo,
+        None,
+        "nobody is told where processes answer"
+    );
+    assert!(reflect("--engine socket --stateless").station.stamping.stateless);
+    assert!(agent(&format!("{with_key} --stateless")).station.stamping.stateless);
 
     let refused = |flags: &str, words: &str| {
         let error = run(&format!("agent --iface p1 {flags}")).unwrap_err();

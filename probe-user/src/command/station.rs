@@ -1,0 +1,69 @@
+//! What an agent and a reflector have in common: an interface that is open, and all that answers others there.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+
+use super::config::StationConfig;
+use super::echo::EchoService;
+use super::introductions::Introductions;
+use super::responder::Responder;
+use super::{counters, identity, open};
+use crate::engine::any::Engine;
+use crate::engine::ebpf::PortEvent;
+use crate::engine::socket::stamped::Received;
+use crate::host::privileges::{Privileges, reduce};
+
+/// An open interface, and who answers on it.
+pub(super) struct Station {
+    /// The interface.
+    pub(super) engine: Engine,
+    /// Who asks and tells who agents are.
+    pub(super) introductions: Introductions,
+    responder: Responder,
+    echo: EchoService,
+}
+
+impl Station {
+    /// Opens the interface, gives up the privileges that are needed for nothing else, and answers from now on. The
+    /// privileges are those that are left.
+    pub(super) async fn open(config: &StationConfig) -> Result<(Self, Privileges)> {
+        let StationConfig { port, stamping, .. } = config;
+        let engine = open(port.clone(), stamping).await?;
+        let mut echo = EchoService::load(&port.interface, config.echo);
+        let user = config.user.as_deref();
+        let privileges = reduce(user, engine.kind(), port.test_port, echo.is_realtime())?;
+        echo.start(&engine);
+        let own = identity(&config.name, &engine, !stamping.stateless)?;
+        let mut introductions = Introductions::new(own, port.test_port);
+        introductions.set_echo(&echo);
+        let station = Self {
+            responder: Responder::new(port, stamping, &engine),
+            engine,
+            introductions,
+            echo,
+        };
+        Ok((station, privileges))
+    }
+
+    /// Answers a packet that came to the test port, or counts why not.
+    pub(super) fn answer(&mut self, packet: Vec<u8>, received: &Received) {
+        let introductions = &mut self.introductions;
+        self.responder.answer(packet, received, &self.engine, introductions);
+    }
+
+    /// Follows the interface. What has become of it is returned.
+    pub(super) async fn look_after(&mut self) -> Vec<PortEvent> {
+        let events = self.engine.poll().await;
+        self.echo.look_after(&self.engine, &events);
+        self.introductions.set_echo(&self.echo);
+        self.introductions.follow(&self.engine);
+        self.responder.follow(&self.engine);
+        events
+    }
+
+    /// What the engine and the userspace reflector have counted.
+    pub(super) fn counters(&mut self) -> Result<BTreeMap<&'static str, u64>> {
+        counters(&mut self.engine, &self.responder)
+    }
+}
