@@ -65,11 +65,7 @@ fn assert_cut_off(lab: &Lab, network: &Network, from: &str, to: &str) {
 /// The median round trip is `ms` and what switches and delay lines cost: each is a process that has to be woken up.
 fn assert_takes(rtts: &[f64], ms: f64) {
     let median = *rtts.get(rtts.len() / 2).expect("some answers");
-    let additional = if support::is_emulated() { 24.0 } else { 12.0 };
-    assert!(
-        (ms..ms + additional).contains(&median),
-        "{ms} ms, not {median} of {rtts:?}"
-    );
+    assert!((ms..ms + 12.0).contains(&median), "{ms} ms, not {median} of {rtts:?}");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::{Kernel, archive::Archive, guest, kernel::Unpacked, modules, suite::Suite};
+use super::{archive::Archive, guest, kernel::Unpacked, modules, suite::Suite};
 use crate::exec;
 
 /// Programs that the lab, the tests and kstamp call.
@@ -46,8 +46,8 @@ const DATA: [&str; 2] = [
 const USERS: &[u8] = b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n";
 const GROUPS: &[u8] = b"root:x:0:\nnogroup:x:65534:\n";
 
-/// Writes the archive for `kernel`, unpacked, and `suite` to `path`.
-pub(super) fn write(path: &Path, kernel: Kernel, unpacked: &Unpacked, suite: &Suite) -> Result<()> {
+/// Writes the archive for an unpacked kernel and `suite` to `path`.
+pub(super) fn write(path: &Path, unpacked: &Unpacked, suite: &Suite) -> Result<()> {
     let directory = path.parent().unwrap_or(path);
     fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
     let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
@@ -74,9 +74,7 @@ pub(super) fn write(path: &Path, kernel: Kernel, unpacked: &Unpacked, suite: &Su
     image
         .archive
         .link(Path::new("/init"), &suite.first_process().display().to_string())?;
-    image
-        .archive
-        .bytes(Path::new(guest::SUITE), &suite.description(kernel)?)?;
+    image.archive.bytes(Path::new(guest::SUITE), &suite.description()?)?;
     image
         .archive
         .finish()

@@ -21,9 +21,6 @@ pub enum Kernel {
 }
 
 impl Kernel {
-    /// The first one.
-    pub(super) const OLDEST: Self = Self::V6_1;
-
     /// The series, as people call it.
     pub fn series(self) -> &'static str {
         match self {

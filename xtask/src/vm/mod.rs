@@ -96,7 +96,7 @@ impl Guests {
     fn boot(&self, kernel: Kernel, unpacked: &kernel::Unpacked, listener: &mut dyn Listener) -> Result<()> {
         let directory = directory().join(kernel.series());
         let archive = archive(kernel);
-        image::write(&archive, kernel, unpacked, &self.suite)?;
+        image::write(&archive, unpacked, &self.suite)?;
         let system = System {
             kernel: &unpacked.image,
             archive: &archive,

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
-use super::{Kernel, directory, guest::Run};
+use super::{directory, guest::Run};
 use crate::{exec, workspace};
 
 /// A test binary.
@@ -18,33 +18,21 @@ struct Part {
     test: &'static str,
     /// Whether its tests make the lab, of which there is one: then they take turns.
     in_lab: bool,
-    /// Tests, by parts of their names, that run on the oldest kernel only.
-    once: &'static [&'static str],
 }
 
-/// Packets of `programs` one by one. Each test loads all programs anew, and the verifier takes seconds for that on an
-/// emulated processor; the mutations, which run on every kernel, hold the same programs against a model of them.
-const CASES: [&str; 5] = ["collect::", "echo::", "padded::", "reflect::", "refuse::"];
-
 /// The test binaries, of `probe-user/tests` and `xtask/tests`. One that is named here runs in every guest.
-static PARTS: [Part; 15] = [
-    Part {
-        once: &CASES,
-        ..alone("programs")
-    },
+static PARTS: [Part; 12] = [
+    alone("programs"),
     in_lab("kernel_datapath"),
     in_lab("netem"),
     in_lab("attach_matrix"),
     in_lab("churn"),
-    in_lab("network"),
-    in_lab("controller"),
+    in_lab("link_delay"),
     alone("attach"),
     alone("clsact"),
     alone("trouble"),
     alone("privileges"),
     alone("policy"),
-    alone("userspace"),
-    alone("strangers"),
     alone("tap"),
 ];
 
@@ -56,17 +44,13 @@ const fn in_lab(test: &'static str) -> Part {
 }
 
 const fn alone(test: &'static str) -> Part {
-    Part {
-        test,
-        in_lab: false,
-        once: &[],
-    }
+    Part { test, in_lab: false }
 }
 
 /// What was built.
 #[derive(Debug)]
 pub(super) struct Suite {
-    runs: Vec<(&'static Part, Run)>,
+    runs: Vec<Run>,
     binaries: Vec<Binary>,
     xtask: PathBuf,
 }
@@ -119,9 +103,9 @@ impl Suite {
                 program: built.test(part.test)?.to_owned(),
                 arguments: arguments(part, filter),
             };
-            runs.push((part, run));
+            runs.push(run);
         }
-        let mut binaries: Vec<_> = runs.iter().map(|(_, run)| run.program.clone()).collect();
+        let mut binaries: Vec<_> = runs.iter().map(|run| run.program.clone()).collect();
         // Tests know these two by their paths.
         let xtask = workspace::kstamp_binary().with_file_name("xtask");
         binaries.extend([workspace::kstamp_binary(), xtask.clone()]);
@@ -144,20 +128,10 @@ impl Suite {
         &self.binaries
     }
 
-    /// The runs on `kernel`, as the guest reads them.
-    pub(super) fn description(&self, kernel: Kernel) -> Result<Vec<u8>> {
-        let runs = self.runs.iter().map(|(part, run)| on(kernel, part, run.clone()));
-        serde_json::to_vec(&runs.collect::<Vec<_>>()).context("cannot describe the suite")
+    /// The runs, as the guest reads them.
+    pub(super) fn description(&self) -> Result<Vec<u8>> {
+        serde_json::to_vec(&self.runs).context("cannot describe the suite")
     }
-}
-
-/// Without what runs on another kernel.
-fn on(kernel: Kernel, part: &Part, mut run: Run) -> Run {
-    if kernel != Kernel::OLDEST {
-        let skips = part.once.iter().map(|name| format!("--skip={name}"));
-        run.arguments.extend(skips);
-    }
-    run
 }
 
 fn arguments(part: &Part, filter: Option<&str>) -> Vec<String> {
@@ -205,18 +179,5 @@ mod tests {
         let built = Built::read(messages);
         assert_eq!(built.test("attach").unwrap(), Path::new("/t/deps/attach-1"));
         assert!(built.test("xtask").is_err());
-    }
-
-    #[test]
-    fn what_runs_once_runs_on_the_oldest_kernel() {
-        let run = || Run {
-            name: "programs".into(),
-            program: "/programs".into(),
-            arguments: arguments(&PARTS[0], Some("x")),
-        };
-        assert_eq!(on(Kernel::V6_1, &PARTS[0], run()), run());
-        let newer = on(Kernel::V6_12, &PARTS[0], run()).arguments;
-        assert_eq!(newer[..3], ["--show-output", "x", "--skip=collect::"]);
-        assert_eq!(on(Kernel::V6_12, &PARTS[1], run()), run());
     }
 }

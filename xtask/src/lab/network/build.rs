@@ -30,7 +30,8 @@ impl Build<'_> {
         // The relays listen before the switches look for them.
         let mut children = control::start(&self.options.control, &directory)?;
         let hosts = network.hosts();
-        let mut line = Vec::new();
+        // Otherwise Open vSwitch removes the queueing discipline of each port that it gets.
+        let mut line = words("-- --id=@as_it_is create qos type=linux-noop");
         for (name, host) in network.switches.iter().zip(&hosts) {
             line.extend(switch.bridge(name));
             line.extend(openflow(name, network, &control::target(&self.options.control, name)));
@@ -41,7 +42,9 @@ impl Build<'_> {
         for link in network.links {
             for (here, there) in [(link.left, link.right), (link.right, link.left)] {
                 let number = network.port_number(here, there).unwrap_or_default();
-                line.extend(port(here, &format!("{here}-{there}"), number));
+                let interface = format!("{here}-{there}");
+                line.extend(port(here, &interface, number));
+                line.extend(words(&format!("-- set port {interface} qos=@as_it_is")));
             }
         }
         switch.configure(line.iter().map(String::as_str))?;
