@@ -26,6 +26,8 @@ const V6_DESTINATION: usize = ETHERNET_LEN + 24;
 
 /// The Ethernet, IP and UDP headers of one IP version, and what of the datagram the frame holds.
 pub trait Frame: Sized {
+    /// Whether it is IPv6's.
+    const IS_V6: bool;
     /// Offset of the UDP header.
     const UDP_AT: usize;
     /// The sender's address.
@@ -217,6 +219,7 @@ pub struct V4<const LENGTH: usize = V4_FRAME>(pub [u8; LENGTH]);
 impl BaseFrame for V4 {}
 
 impl<const LENGTH: usize> Frame for V4<LENGTH> {
+    const IS_V6: bool = false;
     const UDP_AT: usize = ETHERNET_LEN + IPV4_LEN;
     const CHECKSUM_MAY_BE_ABSENT: bool = true;
 
@@ -299,6 +302,7 @@ pub struct V6<const LENGTH: usize = V6_FRAME>(pub [u8; LENGTH]);
 impl BaseFrame for V6 {}
 
 impl<const LENGTH: usize> Frame for V6<LENGTH> {
+    const IS_V6: bool = true;
     const UDP_AT: usize = ETHERNET_LEN + IPV6_LEN;
     const CHECKSUM_MAY_BE_ABSENT: bool = false;
 

@@ -4,7 +4,7 @@ mod tc;
 mod xdp;
 
 use aya_ebpf::EbpfContext;
-use probe_common::abi::{Counter, Settings};
+use probe_common::abi::Settings;
 use probe_common::frame::Source;
 use probe_common::reflect::Frame;
 pub use tc::TcHook;
@@ -42,6 +42,7 @@ pub trait Hook: Source {
     /// Lets `look` see a frame of type `F`, or a copy of it; `None` where the packet is shorter.
     fn view<F: Frame, R>(&self, look: impl FnOnce(&mut F) -> R) -> Option<R>;
 
-    /// Lets `change` work on a frame of type `F`, and keeps what it did unless it fails.
-    fn edit<F: Frame>(&self, change: impl FnOnce(&mut F) -> Result<Counter, Counter>) -> Result<Counter, Counter>;
+    /// Lets `change` work on the frame that `view` has shown last, as the same type, and keeps what it did; `false` if
+    /// that fails.
+    fn change<F: Frame>(&self, change: impl FnOnce(&mut F)) -> bool;
 }

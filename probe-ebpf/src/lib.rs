@@ -10,6 +10,7 @@ pub mod count;
 mod echo;
 pub mod egress;
 pub mod hook;
+mod judge;
 pub mod maps;
 mod object_needs;
 mod payload;

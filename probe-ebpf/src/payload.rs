@@ -8,6 +8,7 @@ use probe_common::checksum::Sum;
 use probe_common::stamp::{BASE_LEN, EXTRA_PADDING, TLV_HEADER_LEN, TLV_UNRECOGNISED};
 
 use crate::hook::Hook;
+use crate::judge::Task;
 use crate::maps::CHUNK;
 
 /// Bytes that are summed at once: what `bpf_csum_diff` takes before Linux 6.13.
@@ -23,8 +24,8 @@ pub struct Beyond {
     pub request: Sum,
     /// In its reply.
     pub reply: Sum,
-    /// There is a TLV whose flags the reply has cleared.
-    pub clears_flags: bool,
+    /// Flags of the [`Task`].
+    pub flags: u32,
 }
 
 impl Beyond {
@@ -32,7 +33,7 @@ impl Beyond {
     pub const NOTHING: Self = Self {
         request: Sum::ZERO,
         reply: Sum::ZERO,
-        clears_flags: false,
+        flags: 0,
     };
 }
 
@@ -62,10 +63,13 @@ pub fn padding<H: Hook>(hook: &H, at: usize, length: usize) -> Option<Beyond> {
         Some(Beyond {
             request,
             reply,
-            clears_flags: true,
+            flags: Task::PADDED | Task::CLEARS_FLAGS,
         })
     } else {
-        request.is_zero().then_some(Beyond::NOTHING)
+        request.is_zero().then_some(Beyond {
+            flags: Task::PADDED,
+            ..Beyond::NOTHING
+        })
     }
 }
 

@@ -3,7 +3,7 @@
 use aya_ebpf::bindings::{BPF_F_MARK_MANGLED_0, TC_ACT_SHOT, TC_ACT_UNSPEC};
 use aya_ebpf::helpers::{bpf_redirect, bpf_skb_load_bytes, bpf_skb_store_bytes};
 use aya_ebpf::programs::TcContext;
-use probe_common::abi::{Counter, Settings};
+use probe_common::abi::Settings;
 use probe_common::checksum::Sum;
 use probe_common::frame::{Source, Word};
 use probe_common::reflect::Frame;
@@ -111,14 +111,14 @@ impl Hook for TcHook {
     }
 
     #[inline(always)]
-    fn edit<F: Frame>(&self, change: impl FnOnce(&mut F) -> Result<Counter, Counter>) -> Result<Counter, Counter> {
-        let counter = self.view(change).unwrap_or(Err(Counter::Malformed))?;
-        let scratch = SCRATCH.get_ptr_mut(0).ok_or(Counter::ReflectFailed)?;
+    fn change<F: Frame>(&self, change: impl FnOnce(&mut F)) -> bool {
+        let Some(scratch) = SCRATCH.get_ptr_mut(0) else {
+            return false;
+        };
+        // SAFETY: as in `view`, which has left the frame there.
+        change(unsafe { &mut *scratch.cast::<F>() });
         let length = size_of::<F>() as u32;
-        // SAFETY: `scratch` has room for the longest `Frame`, and still holds what `change` left there.
-        if unsafe { bpf_skb_store_bytes(self.0.skb.skb.cast(), 0, scratch.cast(), length, 0) } != 0 {
-            return Err(Counter::ReflectFailed);
-        }
-        Ok(counter)
+        // SAFETY: the scratch is as long.
+        unsafe { bpf_skb_store_bytes(self.0.skb.skb.cast(), 0, scratch.cast(), length, 0) == 0 }
     }
 }

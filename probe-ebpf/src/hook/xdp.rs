@@ -3,7 +3,7 @@
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
 use aya_ebpf::helpers::bpf_xdp_load_bytes;
 use aya_ebpf::programs::XdpContext;
-use probe_common::abi::{Counter, Settings};
+use probe_common::abi::Settings;
 use probe_common::frame::{Source, Word};
 use probe_common::reflect::Frame;
 
@@ -95,7 +95,7 @@ impl Hook for XdpHook {
     }
 
     #[inline(always)]
-    fn edit<F: Frame>(&self, change: impl FnOnce(&mut F) -> Result<Counter, Counter>) -> Result<Counter, Counter> {
-        self.view(change).unwrap_or(Err(Counter::Malformed))
+    fn change<F: Frame>(&self, change: impl FnOnce(&mut F)) -> bool {
+        self.view(change).is_some()
     }
 }
