@@ -33,17 +33,18 @@ fn every_method_is_as_near_to_the_truth_as_promised() {
         return;
     }
     let finished = measure_triangle(&Options::default(), &limits());
-    for link in links_between(&finished.records, "s1", "s3").skip(WARM_UP) {
-        if support::is_emulated() {
-            // What such a machine adds to the way through a switch may be more than what it adds to an echo.
-            assert!(is_edge(link), "{link:#}");
-        } else {
-            assert_eq!(link["state"], "below_resolution", "a link of no delay: {link:#}");
-        }
-    }
-    for (left, right) in [("s1", "s2"), ("s2", "s3")] {
+    for (left, right, state) in [
+        ("s1", "s2", "valid"),
+        ("s2", "s3", "valid"),
+        ("s1", "s3", "below_resolution"),
+    ] {
         for link in links_between(&finished.records, left, right).skip(WARM_UP) {
-            assert_eq!(link["state"], "valid", "{link:#}");
+            if support::is_emulated() {
+                // There the error may be larger than any of these delays.
+                assert!(is_edge(link), "{link:#}");
+            } else {
+                assert_eq!(link["state"], state, "{link:#}");
+            }
         }
     }
 }
@@ -70,9 +71,9 @@ fn neither_a_lopsided_control_channel_nor_load_misleads() {
     measure_triangle(&options, &limits);
 }
 
-/// What is promised where nothing else goes on; in a guest, ten times that.
+/// What is promised where nothing else goes on; in a guest, sixteen times that.
 fn limits() -> Limits {
-    let slower = if support::is_emulated() { 10.0 } else { 1.0 };
+    let slower = if support::is_emulated() { 16.0 } else { 1.0 };
     Limits {
         lldp_echo: 1.5 * slower,
         bounce: 0.5 * slower,

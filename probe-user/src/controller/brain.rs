@@ -1,25 +1,26 @@
 //! The controller's conclusions, in one place: what came in, what follows from it, what goes out.
 
+mod said;
+mod traffic;
+
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::flood::Flood;
-use super::hosts::{self, Host, Hosts, Learnt};
+use super::hosts::{Host, Hosts};
 use super::links::{self, LinkView, Negatives};
-use super::paths::{self, Held, Means, Paths};
+use super::paths::{Means, Paths};
 use super::routes::{RouteView, Routes};
 use super::switches::{Switch, Switches};
-use super::{Notice, Outbox, SwitchView, Totals, frames, measure, rules};
+use super::{Notice, Outbox, SwitchView, Totals, measure, rules};
 use crate::core::link_delay::{Kernel, LinkDelay, Probe, TapDirection};
-use crate::core::topology::{Change, Graph, Link, PortId, Presence, Role, Topology, choose_tree};
+use crate::core::topology::{Change, Graph, Link, PortId, Presence, Topology, choose_tree};
 use crate::openflow::cookie;
-use crate::openflow::flow::{Action, FlowMod};
-use crate::openflow::id::{Dpid, MacAddress, PortNumber};
+use crate::openflow::flow::FlowMod;
+use crate::openflow::id::{Dpid, MacAddress};
 use crate::openflow::lldp::{self, Key, Kind, NotOurs};
-use crate::openflow::message::{ErrorMessage, Message, PacketIn, PacketOut};
-use crate::openflow::port::{Port, PortReason};
+use crate::openflow::message::{Message, PacketIn};
 use crate::openflow::server::{Command, ConnectionId, Event, What};
 
 /// What the controller is told once.
@@ -255,126 +256,6 @@ impl Brain {
         }
     }
 
-    fn connected(&mut self, connection: ConnectionId, address: SocketAddr, dpid: Dpid, ports: Vec<Port>, now_ns: u64) {
-        if self.switches.is_connected(dpid) {
-            self.gone(dpid, now_ns);
-        }
-        let up: Vec<PortId> = ports
-            .iter()
-            .filter(|port| port.is_up())
-            .map(|port| PortId {
-                dpid,
-                port: port.number,
-            })
-            .collect();
-        let ports = ports.into_iter().map(|port| (port.number, port)).collect();
-        let switch = Switch {
-            connection,
-            address,
-            ports,
-        };
-        self.switches.insert(dpid, switch);
-        self.topology.switch_up(dpid);
-        self.flood.switch_up(dpid);
-        self.paths.switch_reset(dpid);
-        self.rule(dpid, rules::returned(dpid));
-        if !self.config.measure_only {
-            self.rule(dpid, rules::reserved());
-        }
-        self.start(Probe::Echo(dpid), now_ns);
-        self.start(Probe::Baseline(dpid), now_ns);
-        for port in up {
-            self.port_up(port, now_ns);
-        }
-        self.is_stale = true;
-        self.notices.push_back(Notice::SwitchUp { dpid, address });
-    }
-
-    fn gone(&mut self, dpid: Dpid, now_ns: u64) {
-        let ports: Vec<PortId> = self.topology.ports_of(dpid).collect();
-        for port in ports {
-            self.port_down(port, now_ns);
-        }
-        self.topology.switch_down(dpid, now_ns);
-        self.delay.stop(Probe::Echo(dpid));
-        self.delay.stop(Probe::Baseline(dpid));
-        self.flood.switch_down(dpid);
-        self.paths.switch_reset(dpid);
-        self.is_stale = true;
-    }
-
-    fn of_switch(&mut self, dpid: Dpid, what: What, at_ns: u64) {
-        match what {
-            What::PortStatus(reason, port) => self.port_status(dpid, reason, port, at_ns),
-            What::PacketIn(packet) => self.packet_in(dpid, &packet, at_ns),
-            What::EchoReply(payload) => {
-                if let Some(answer) = measure::echo_answer(dpid, &payload, at_ns) {
-                    // What does not match is counted where it is found out.
-                    self.delay.answer(&answer).ok();
-                }
-            }
-            What::Barrier(token) => {
-                if self.flood.confirmed(dpid, token) {
-                    self.is_stale = true;
-                }
-                let mut means = means(&self.switches, &mut self.token, &mut self.outbox, at_ns);
-                self.paths.confirmed(token, &mut means);
-            }
-            What::Error(error) => self.refused(dpid, &error),
-            What::Connected { .. } | What::Gone { .. } | What::Refused { .. } => {}
-        }
-    }
-
-    fn refused(&mut self, dpid: Dpid, error: &ErrorMessage) {
-        let ErrorMessage { kind, code, .. } = error;
-        if self.complained.insert((Some(whole(dpid)), "error")) {
-            let name = self.switches.name(dpid);
-            self.trouble(format!(
-                "switch {name} refused what it was told: OpenFlow error type {kind}, code {code}; said once"
-            ));
-        }
-    }
-
-    fn port_status(&mut self, dpid: Dpid, reason: PortReason, port: Port, now_ns: u64) {
-        let id = PortId {
-            dpid,
-            port: port.number,
-        };
-        let is_up = reason != PortReason::Delete && port.is_up();
-        let Some(switch) = self.switches.get_mut(dpid) else {
-            return;
-        };
-        if reason == PortReason::Delete {
-            switch.ports.remove(&port.number);
-        } else {
-            switch.ports.insert(port.number, port);
-        }
-        if is_up {
-            self.port_up(id, now_ns);
-        } else {
-            self.port_down(id, now_ns);
-        }
-    }
-
-    fn port_up(&mut self, port: PortId, now_ns: u64) {
-        if self.topology.port_up(port, now_ns) {
-            self.start(Probe::Lldp(port), now_ns);
-        }
-    }
-
-    fn port_down(&mut self, port: PortId, now_ns: u64) {
-        if !self.topology.port_down(port, now_ns) {
-            return;
-        }
-        self.delay.stop(Probe::Lldp(port));
-        self.kernel.restart(port);
-        self.is_stale = true;
-        for host in self.hosts.port_down(port) {
-            let mut means = means(&self.switches, &mut self.token, &mut self.outbox, now_ns);
-            self.paths.forget(host, &mut means);
-        }
-    }
-
     fn start(&mut self, probe: Probe, now_ns: u64) {
         if !self.delay.start(probe, now_ns) && self.complained.insert((None, "too many probes")) {
             self.trouble("there are more than 65536 ports and switches; the rest is not measured".to_owned());
@@ -500,110 +381,6 @@ impl Brain {
         }
     }
 
-    /// A frame that is none of ours.
-    fn host_frame(&mut self, at: PortId, frame: &[u8], now_ns: u64) {
-        let Some((destination, source)) = frames::addresses(frame) else {
-            return;
-        };
-        let is_edge = self.topology.role(at, now_ns) == Role::Edge;
-        if is_edge && !source.is_group() {
-            self.learn(source, at, frame, now_ns);
-        }
-        if destination.is_group() {
-            // The switches flood it by themselves.
-            self.totals.broadcasts += 1;
-        } else if self.hosts.get(destination).is_some() {
-            self.towards(source, destination, at, frame, now_ns);
-        } else if is_edge {
-            self.reach_all_hosts(at, frame, now_ns);
-        }
-    }
-
-    fn learn(&mut self, source: MacAddress, at: PortId, frame: &[u8], now_ns: u64) {
-        match self.hosts.learn(source, at, frames::arp_sender(frame), now_ns) {
-            Learnt::Nothing | Learnt::New => {}
-            Learnt::Moved => self.is_stale = true,
-            Learnt::Storm => {
-                self.totals.storms += 1;
-                let port = self.port_in_words(at);
-                self.trouble(format!(
-                    "{port}: frames of {source} come in at changing ports; is there a loop that LLDP does not cross?"
-                ));
-            }
-            Learnt::Full => {
-                if self.complained.insert((None, "hosts")) {
-                    self.trouble(format!("there are more than {} hosts; no more are learnt", hosts::MOST));
-                }
-            }
-        }
-    }
-
-    /// A frame between two hosts, for which its switch has no rule yet.
-    fn towards(&mut self, source: MacAddress, destination: MacAddress, at: PortId, frame: &[u8], now_ns: u64) {
-        if self.hosts.get(source).is_none() {
-            return;
-        }
-        let pair = (source, destination);
-        if self.paths.len() >= paths::MOST && self.paths.pairs().all(|known| known != pair) {
-            if self.complained.insert((None, "pairs")) {
-                self.trouble(format!(
-                    "more than {} pairs of hosts talk; no more get a way",
-                    paths::MOST
-                ));
-            }
-            return;
-        }
-        if !self.lay(pair, now_ns) {
-            return;
-        }
-        let frame = frame.to_vec();
-        let mut means = means(&self.switches, &mut self.token, &mut self.outbox, now_ns);
-        self.paths.hold(pair, Held { at, frame }, &mut means);
-    }
-
-    /// Lays the way of a pair if it is not the one that it has. False if there is none.
-    fn lay(&mut self, pair: paths::Pair, now_ns: u64) -> bool {
-        let Some(way) = self.way(pair) else { return false };
-        if !self.paths.is_along(pair, &way) {
-            let mut means = means(&self.switches, &mut self.token, &mut self.outbox, now_ns);
-            self.paths.lay(pair, way, &mut means);
-        }
-        true
-    }
-
-    /// From the source's switch to the destination's port: each switch with its output.
-    fn way(&mut self, (source, destination): paths::Pair) -> Option<Vec<(Dpid, PortNumber)>> {
-        let from = self.hosts.get(source)?.port.dpid;
-        let to = self.hosts.get(destination)?.port;
-        let hops = self.routes.between(&self.graph, from, to.dpid)?;
-        let outputs = hops.iter().map(|hop| (hop.out.dpid, hop.out.port));
-        Some(outputs.chain([(to.dpid, to.port)]).collect())
-    }
-
-    /// A frame to a host that nobody has heard of goes to all ports of hosts, past the links: it cannot go around.
-    fn reach_all_hosts(&mut self, from: PortId, frame: &[u8], now_ns: u64) {
-        if self.unknown_left == 0 {
-            return;
-        }
-        self.unknown_left -= 1;
-        let switches: Vec<Dpid> = self.topology.switches().collect();
-        for dpid in switches {
-            let ports = self.topology.ports_of(dpid);
-            let ports = ports.filter(|port| *port != from && self.topology.role(*port, now_ns) == Role::Edge);
-            let actions: Vec<Action> = ports.map(|port| Action::Output(port.port)).collect();
-            if actions.is_empty() {
-                continue;
-            }
-            let packet = PacketOut {
-                in_port: PortNumber::CONTROLLER,
-                actions,
-                frame: frame.to_vec(),
-            };
-            let command = Command::Send(Message::PacketOut(packet));
-            self.switches.command(dpid, command, &mut self.outbox);
-        }
-    }
-
     fn rule(&mut self, dpid: Dpid, rule: FlowMod) {
         self.switches
             .command(dpid, Command::Send(Message::FlowMod(rule)), &mut self.outbox);
@@ -619,14 +396,6 @@ impl Brain {
             Some(name) => format!("switch {switch}, port {} ({name})", port.port),
             None => format!("switch {switch}, port {}", port.port),
         }
-    }
-}
-
-/// A switch as a whole, where ports are named.
-fn whole(dpid: Dpid) -> PortId {
-    PortId {
-        dpid,
-        port: PortNumber::ANY,
     }
 }
 
