@@ -91,6 +91,10 @@ static NEW: SourceState = SourceState {
 
 /// Remembers a source that is allowed.
 #[inline(always)]
+#[allow(
+    clippy::needless_borrows_for_generic_args,
+    reason = "by value it would be made on the stack, byte by byte, which the verifier goes through"
+)]
 fn introduce(source: &Address, generation: u32) -> Option<*mut SourceState> {
     if SOURCES.insert(source, &NEW, u64::from(BPF_NOEXIST)).is_ok() {
         count(Counter::SourceStarted);

@@ -85,7 +85,7 @@ impl Scene {
             "--interval",
             interval,
             "--timeout",
-            "1s",
+            "500ms",
             "--count",
             &probes,
         ];

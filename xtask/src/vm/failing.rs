@@ -37,19 +37,19 @@ const CASES: [Case; 3] = [
     Case {
         name: "a guest that falls silent fails",
         arguments: "guest --fail silence",
-        said: ["it said nothing for 15s", "console.log"],
+        said: ["it said nothing for 12s", "console.log"],
         life: Duration::from_secs(60),
     },
     Case {
         name: "a guest that never ends fails",
         arguments: "guest --fail endless",
-        said: ["it was not done after 25s", "console.log"],
-        life: Duration::from_secs(25),
+        said: ["it was not done after 18s", "console.log"],
+        life: Duration::from_secs(18),
     },
 ];
 
 /// How long each may be silent: to boot, three at the same time, takes less.
-const SILENCE: Duration = Duration::from_secs(15);
+const SILENCE: Duration = Duration::from_secs(12);
 
 /// How long after a limit it may take until it is noticed.
 const SLACK: Duration = Duration::from_secs(5);

@@ -102,6 +102,7 @@ impl Suite {
                 name: part.test.to_owned(),
                 program: built.test(part.test)?.to_owned(),
                 arguments: arguments(part, filter),
+                in_lab: part.in_lab,
             };
             runs.push(run);
         }
