@@ -6,10 +6,11 @@
 
 mod support;
 
-use std::time::Duration;
-
-use support::{Agent, Finished, can_run, count, ms};
+use support::pair::{assert_delay, run_both};
+use support::{can_run, count, ms};
 use xtask::lab::{Datapath, Lab, Options, Topology};
+
+const OFTEN: [&str; 2] = ["--interval", "100ms"];
 
 /// Whether there is something to test here; says so if not.
 fn on_the_kernel_datapath() -> bool {
@@ -23,23 +24,6 @@ fn on_the_kernel_datapath() -> bool {
     there
 }
 
-/// A run of ten seconds with probes each 100 ms; the second agent runs longer, so that its end is not taken for loss.
-fn run_both(lab: &Lab) -> [Finished; 2] {
-    let [near, far, ..] = lab.agents() else {
-        panic!("two agents")
-    };
-    let interval = ["--interval", "100ms"];
-    let far = Agent::start(lab, far, "agent", &[&interval[..], &["--duration", "30s"]].concat());
-    let near = Agent::start(lab, near, "agent", &[&interval[..], &["--duration", "8s"]].concat());
-    let near = near.wait(Duration::from_secs(20));
-    let far = far.stop();
-    for agent in [&near, &far] {
-        assert!(agent.status.success(), "{agent:#?}");
-        agent.assert_consistent();
-    }
-    [near, far]
-}
-
 /// Both agents see both addresses of the other by both paths, without loss, on one clock.
 fn all_is_answered(topology: Topology) {
     if !on_the_kernel_datapath() {
@@ -47,7 +31,7 @@ fn all_is_answered(topology: Topology) {
     }
     let lab = Lab::up(topology, &Options::default()).unwrap();
     assert_eq!(lab.datapath(), Datapath::Kernel.describe());
-    let [near, _] = run_both(&lab);
+    let [near, _] = run_both(&lab, 8, &OFTEN);
     // Internal ports of the kernel datapath take no native XDP.
     assert_eq!(near.start()["attach"]["receive"], "xdp-generic", "{near:#?}");
     let far = &lab.agents()[1];
@@ -82,24 +66,6 @@ fn delay_is_found_in_its_directions() {
     let lab = Lab::up(Topology::Delay, &Options::default()).unwrap();
     let line = lab.delay_line().unwrap();
     assert!(line.starts_with("netem"), "{line}");
-    let [first, second, ..] = lab.agents() else {
-        panic!("two agents")
-    };
-    let agents = run_both(&lab);
-    let sides = [(&agents[0], second, 20.0, 30.0), (&agents[1], first, 30.0, 20.0)];
-    for (agent, peer, forward, backward) in sides {
-        for peer in [peer.v4.to_string(), peer.v6.to_string()] {
-            for path in ["unicast", "group"] {
-                let summary = agent.summary(&peer, path);
-                let within = |field: &str, low: f64, width: f64| {
-                    let p50 = ms(summary, field, "p50");
-                    assert!((low..=low + width).contains(&p50), "{field} {p50} ms: {summary:#}");
-                };
-                within("rtt_ns", 50.0, 2.0);
-                within("forward_ns", forward, 1.0);
-                within("backward_ns", backward, 1.0);
-            }
-        }
-    }
+    assert_delay(&lab, &run_both(&lab, 8, &OFTEN));
     lab.down().unwrap();
 }

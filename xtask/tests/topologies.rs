@@ -4,27 +4,9 @@
 
 mod support;
 
-use std::time::Duration;
-
-use support::{Agent, Finished, can_run, count, ms};
+use support::pair::{assert_delay, run_both};
+use support::{can_run, count, ms};
 use xtask::lab::{Lab, Options, Topology};
-
-/// Runs two agents for `seconds`, the second a little longer so that the end causes no loss.
-fn run_both(lab: &Lab, seconds: u64, arguments: &[&str]) -> [Finished; 2] {
-    let [near, far, ..] = lab.agents() else {
-        panic!("two agents")
-    };
-    let (short, long) = (format!("{seconds}s"), format!("{}s", seconds + 4));
-    let far = Agent::start(lab, far, "agent", &[arguments, &["--duration", &long]].concat());
-    let near = Agent::start(lab, near, "agent", &[arguments, &["--duration", &short]].concat());
-    let near = near.wait(Duration::from_secs(seconds + 8));
-    let far = far.stop();
-    for agent in [&near, &far] {
-        assert!(agent.status.success(), "{agent:#?}");
-        agent.assert_consistent();
-    }
-    [near, far]
-}
 
 fn default_interval_then_every_millisecond(topology: Topology) {
     if !can_run() {
@@ -78,25 +60,7 @@ fn delay_is_found_in_its_directions() {
         return;
     }
     let lab = Lab::up(Topology::Delay, &Options::default()).unwrap();
-    let [first, second, ..] = lab.agents() else {
-        panic!("two agents")
-    };
-    let agents = run_both(&lab, 10, &["--interval", "100ms"]);
-    let sides = [(&agents[0], second, 20.0, 30.0), (&agents[1], first, 30.0, 20.0)];
-    for (agent, peer, forward, backward) in sides {
-        for peer in [peer.v4.to_string(), peer.v6.to_string()] {
-            for path in ["unicast", "group"] {
-                let summary = agent.summary(&peer, path);
-                let within = |field: &str, low: f64, width: f64| {
-                    let p50 = ms(summary, field, "p50");
-                    assert!((low..=low + width).contains(&p50), "{field} {p50} ms: {summary:#}");
-                };
-                within("rtt_ns", 50.0, 2.0);
-                within("forward_ns", forward, 1.0);
-                within("backward_ns", backward, 1.0);
-            }
-        }
-    }
+    assert_delay(&lab, &run_both(&lab, 10, &["--interval", "100ms"]));
     lab.down().unwrap();
 }
 

@@ -5,6 +5,7 @@
 
 pub mod links;
 pub mod observer;
+pub mod pair;
 
 use std::fs::{self, File};
 use std::path::PathBuf;
