@@ -47,6 +47,9 @@ pub(super) fn write(start: &Start, columns: Option<usize>, out: &mut dyn Write) 
     let clock = if start.clock.synchronised {
         let error = duration_u64(start.clock.error_ns);
         format!("synchronised to UTC within {error}")
+    } else if start.authenticated {
+        // Peers then tell nobody which clock is theirs.
+        "not synchronised: one-way delays are estimates".to_owned()
     } else {
         "not synchronised: one-way delays are estimates, but for peers on the same clock".to_owned()
     };
