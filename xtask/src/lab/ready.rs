@@ -4,7 +4,7 @@ use std::{
     io::Read as _,
     os::unix::process::CommandExt as _,
     process::{Child, Command, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -13,7 +13,7 @@ use super::{AgentNs, namespace};
 use crate::{exec, signals};
 
 /// How long ports may take to become usable.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How often packets are sent in the hope that none is lost; on a line that loses, some always are.
 const ROUNDS: usize = 5;
@@ -27,15 +27,18 @@ pub(crate) fn wait(agents: &[AgentNs]) -> Result<()> {
     };
     for other in others {
         for address in [other.v4.to_string(), other.v6.to_string()] {
-            // As many as it takes, until one is answered.
-            let limit = PATIENCE.as_secs().to_string();
+            // As many as it takes, until one is answered. A ping ends before its time where three questions for the MAC
+            // address were not answered, and on a line that loses that is no proof.
+            let (begin, limit) = (Instant::now(), PATIENCE.as_secs().to_string());
             let options = ["-c", "1", "-i", "0.05", "-w", &limit];
-            if loses(ping(first, &address, &options)?)? == Loss::All {
-                let to = &other.namespace;
-                bail!(
-                    "{} does not reach {address} ({to}) within {PATIENCE:?}",
-                    first.namespace
-                );
+            while loses(ping(first, &address, &options)?)? == Loss::All {
+                if begin.elapsed() >= PATIENCE {
+                    let to = &other.namespace;
+                    bail!(
+                        "{} does not reach {address} ({to}) within {PATIENCE:?}",
+                        first.namespace
+                    );
+                }
             }
         }
     }
