@@ -68,12 +68,6 @@ pub trait Frame: Sized {
         self.bytes()[6] & 1 == 0
     }
 
-    /// Source port, as on the wire.
-    #[inline(always)]
-    fn source_port(&self) -> u16 {
-        u16::from_ne_bytes(get(self.bytes(), Self::UDP_AT))
-    }
-
     /// What the UDP checksum field holds, if the payload adds up to `payload`.
     #[inline(always)]
     fn checksum_over(&self, payload: Sum) -> Found {
@@ -124,12 +118,6 @@ pub trait BaseFrame: Frame {
     #[inline(always)]
     fn is_intact(&self, beyond: Sum) -> bool {
         self.network_is_intact() && self.checksum(beyond) != Found::Wrong
-    }
-
-    /// Session identifier (RFC 8972 §3), as on the wire.
-    #[inline(always)]
-    fn ssid(&self) -> u16 {
-        u16::from_ne_bytes(get(self.bytes(), Self::UDP_AT + UDP_LEN + stamp::SSID))
     }
 
     /// What the UDP checksum field holds, if what is beyond the base packet adds up to `beyond`.

@@ -9,7 +9,7 @@ mod support;
 
 use std::time::Duration;
 
-use support::{Agent, can_run, count};
+use support::{Agent, can_run, count, pair};
 use xtask::lab::{DelayLine, Direction, Lab, Options, Topology};
 
 const PROBES: u64 = 10_000;
@@ -34,30 +34,16 @@ fn one_way(forward: f64, backward: f64) {
         return;
     }
     let lab = Lab::up(Topology::Delay, &losing(forward, backward)).unwrap();
-    let [near, far, ..] = lab.agents() else {
+    let [_, far, ..] = lab.agents() else {
         panic!("two agents")
     };
     let peer = far.v4.to_string();
     support::kstamp();
     let reflector = Agent::start(&lab, far, "reflect", &["--family", "v4"]);
     reflector.await_record(Duration::from_secs(5), "start", |record| record["type"] == "start");
-    let probes = PROBES.to_string();
-    let arguments = [
-        "--family",
-        "v4",
-        "--no-group",
-        "--peer",
-        &peer,
-        "--interval",
-        "1ms",
-        "--count",
-        &probes,
-    ];
     // 10 s of probes and 2 s for the last of them; a machine without idle time takes longer.
-    let near = Agent::start(&lab, near, "agent", &arguments).wait(Duration::from_secs(40));
+    let near = pair::probe(&lab, "1ms", PROBES, &[], Duration::from_secs(40));
     let reflector = reflector.stop();
-    assert!(near.status.success(), "{near:#?}");
-    near.assert_consistent();
 
     let summary = near.summary(&peer, "unicast");
     let n = |field: &str| count(summary, field);

@@ -12,7 +12,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use serde_json::Value;
-use support::{Agent, can_run, count, ms};
+use support::{Agent, can_run, count, ms, pair};
 use xtask::lab::{Lab, Options, Topology};
 
 /// Quantile of the normal distribution for a two-sided interval of 99.9 %.
@@ -72,28 +72,10 @@ impl Scene {
 
     /// Probes agent2 from agent1 by unicast for a while; the summary.
     fn probe(&self, interval: &str, probes: u32) -> Value {
-        let [near, far, ..] = self.lab.agents() else {
-            panic!("two agents")
-        };
-        let (peer, probes) = (far.v4.to_string(), probes.to_string());
-        let arguments = [
-            "--family",
-            "v4",
-            "--no-group",
-            "--peer",
-            &peer,
-            "--interval",
-            interval,
-            "--timeout",
-            "500ms",
-            "--count",
-            &probes,
-        ];
-        let agent = Agent::start(&self.lab, near, "agent", &arguments).wait(Duration::from_secs(60));
-        assert!(agent.status.success(), "{agent:#?}");
-        agent.assert_consistent();
-        let summary = agent.summary(&peer, "unicast").clone();
-        assert_eq!(count(&summary, "sent").to_string(), probes, "{summary:#}");
+        let options = ["--timeout", "500ms"];
+        let agent = pair::probe(&self.lab, interval, probes.into(), &options, Duration::from_secs(60));
+        let summary = agent.summary(&self.lab.agents()[1].v4.to_string(), "unicast").clone();
+        assert_eq!(count(&summary, "sent"), u64::from(probes), "{summary:#}");
         summary
     }
 

@@ -17,18 +17,15 @@ mod responder;
 mod shutdown;
 mod station;
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
 use log::warn;
 
-use self::config::{Command, StampingConfig};
-use self::responder::Responder;
+use self::config::Command;
 use crate::core::event::{Families, Family};
-use crate::engine::any::{Engine, Kind};
-use crate::engine::ebpf::{PortConfig, PortError};
+use crate::engine::any::Engine;
 use crate::engine::sockets::{PassedUp, Sockets};
 use crate::host::clock::{ClockState, clock_identity};
 use crate::host::link::Netlink;
@@ -82,16 +79,6 @@ fn families_of(addresses: &[IpAddr]) -> Families {
     }
 }
 
-/// What this agent says of itself.
-fn identity(name: &str, engine: &Engine, stateful: bool) -> Result<Identity> {
-    let receive = engine.attachment().map(|(receive, _)| receive.to_string());
-    let egress = match engine.kind() {
-        Kind::Ebpf => "tc",
-        Kind::Socket => "socket",
-    };
-    identity_of(name, engine.clock(), receive, egress, stateful)
-}
-
 /// What whoever stamps so says of itself.
 fn identity_of(
     name: &str,
@@ -110,25 +97,6 @@ fn identity_of(
         clock: clock_identity().context("cannot tell which clock this is")?,
         stateful,
         echo: None,
-    })
-}
-
-/// What the engine and the userspace reflector have counted.
-fn counters(engine: &mut Engine, responder: &Responder) -> Result<BTreeMap<&'static str, u64>> {
-    let mut counters = engine.counters()?;
-    counters.extend(responder.counters());
-    Ok(counters)
-}
-
-/// Opens the interface as the command line has it.
-async fn open(port: PortConfig, stamping: &StampingConfig) -> Result<Engine> {
-    if stamping.kind == Kind::Ebpf {
-        check_host()?;
-    }
-    let opened = Engine::open(port, stamping.kind, stamping.key.clone()).await;
-    opened.map_err(|error| match error {
-        PortError::Object(_) => anyhow!("{error}; {WITHOUT_EBPF}"),
-        error => error.into(),
     })
 }
 

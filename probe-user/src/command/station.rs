@@ -2,17 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 
-use super::config::StationConfig;
+use super::config::{StampingConfig, StationConfig};
 use super::echo::EchoService;
 use super::introductions::Introductions;
 use super::responder::Responder;
-use super::{counters, identity, open};
-use crate::engine::any::Engine;
-use crate::engine::ebpf::PortEvent;
+use super::{WITHOUT_EBPF, check_host, identity_of};
+use crate::engine::any::{Engine, Kind};
+use crate::engine::ebpf::{PortConfig, PortError, PortEvent};
 use crate::engine::socket::stamped::Received;
 use crate::host::privileges::{Privileges, reduce};
+use crate::identity::Identity;
 
 /// An open interface, and who answers on it.
 pub(super) struct Station {
@@ -64,6 +65,30 @@ impl Station {
 
     /// What the engine and the userspace reflector have counted.
     pub(super) fn counters(&mut self) -> Result<BTreeMap<&'static str, u64>> {
-        counters(&mut self.engine, &self.responder)
+        let mut counters = self.engine.counters()?;
+        counters.extend(self.responder.counters());
+        Ok(counters)
     }
+}
+
+/// Opens the interface as the command line has it.
+async fn open(port: PortConfig, stamping: &StampingConfig) -> Result<Engine> {
+    if stamping.kind == Kind::Ebpf {
+        check_host()?;
+    }
+    let opened = Engine::open(port, stamping.kind, stamping.key.clone()).await;
+    opened.map_err(|error| match error {
+        PortError::Object(_) => anyhow!("{error}; {WITHOUT_EBPF}"),
+        error => error.into(),
+    })
+}
+
+/// What this agent says of itself.
+fn identity(name: &str, engine: &Engine, stateful: bool) -> Result<Identity> {
+    let receive = engine.attachment().map(|(receive, _)| receive.to_string());
+    let egress = match engine.kind() {
+        Kind::Ebpf => "tc",
+        Kind::Socket => "socket",
+    };
+    identity_of(name, engine.clock(), receive, egress, stateful)
 }

@@ -44,3 +44,26 @@ pub fn assert_delay(lab: &Lab, agents: &[Finished; 2]) {
         }
     }
 }
+
+/// Runs an agent at the first end that probes the second by unicast, `count` times; it must end well within `limit`.
+pub fn probe(lab: &Lab, interval: &str, count: u64, options: &[&str], limit: Duration) -> Finished {
+    let [near, far, ..] = lab.agents() else {
+        panic!("two agents")
+    };
+    let (peer, count) = (far.v4.to_string(), count.to_string());
+    let fixed = [
+        "--family",
+        "v4",
+        "--no-group",
+        "--peer",
+        &peer,
+        "--interval",
+        interval,
+        "--count",
+        &count,
+    ];
+    let agent = Agent::start(lab, near, "agent", &[&fixed, options].concat()).wait(limit);
+    assert!(agent.status.success(), "{agent:#?}");
+    agent.assert_consistent();
+    agent
+}
