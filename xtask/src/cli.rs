@@ -6,8 +6,14 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::{
-    bench::BenchCommand, check::TestArguments, forward::ForwardArguments, lab::LabCommand, relay::RelayArguments,
-    run::RunArguments, setup::SetupArguments, vm::guest::GuestArguments,
+    bench::BenchCommand,
+    check::{TestArguments, structure},
+    forward::ForwardArguments,
+    lab::LabCommand,
+    relay::RelayArguments,
+    run::RunArguments,
+    setup::SetupArguments,
+    vm::guest::GuestArguments,
 };
 
 /// Set-up, lab, tests and benches of kstamp.
@@ -26,6 +32,8 @@ enum Task {
     Run(RunArguments),
     /// Check formatting, lint and run every test; the last line is the count.
     Test(TestArguments),
+    /// Find modules that import each other and crates that use one below them.
+    Structure,
     /// Namespaces and Open vSwitch instances to work in by hand.
     #[command(subcommand)]
     Lab(LabCommand),
@@ -53,6 +61,7 @@ impl Arguments {
             Task::Setup(arguments) => arguments.run(),
             Task::Run(arguments) => arguments.run(),
             Task::Test(arguments) => arguments.run(),
+            Task::Structure => structure::run(),
             Task::Lab(command) => command.run(),
             Task::Bench(command) => command.run(),
             Task::Forward(arguments) => arguments.run().map(|()| ExitCode::SUCCESS),

@@ -1,6 +1,7 @@
 //! `cargo xtask test`: formatting, lints and every test, added up; the last line is the count.
 
 mod guests;
+pub(crate) mod structure;
 mod tally;
 
 use std::{
