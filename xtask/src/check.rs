@@ -1,29 +1,35 @@
-//! `cargo xtask test`: formatting, lints and every test, added up; the last line is the count.
+//! `cargo xtask test`: formatting, structure, lints and every test, added up; the last line is the count.
 
 mod guests;
 pub(crate) mod structure;
+mod suite;
 mod tally;
 
 use std::{
-    io::{BufRead as _, BufReader},
-    process::{Command, ExitCode, Stdio},
+    process::{Command, ExitCode},
+    time::Instant,
 };
 
 use anyhow::{Context as _, Result};
 use clap::Args;
 
 use crate::{
-    exec, privilege, setup,
+    docs, exec,
+    setup::{self, tool},
     vm::{self, Guests, Kernel},
     workspace,
 };
 use guests::Heard;
+use suite::Suite;
 use tally::Tally;
 
 /// Which tests to run.
 #[derive(Clone, Debug, Args)]
 pub struct TestArguments {
-    /// Only tests whose name contains this; formatting and lints are left out then.
+    /// Only what takes seconds and needs neither root nor a lab: formatting, structure and the tests inside of crates.
+    #[arg(long, conflicts_with_all = ["vm", "everywhere"])]
+    quick: bool,
+    /// Only tests whose name contains this; nothing else is checked then.
     #[arg(long, value_name = "NAME")]
     filter: Option<String>,
     /// Leave out what needs root: those tests are skipped.
@@ -47,11 +53,8 @@ impl TestArguments {
     /// None so far.
     pub fn run(&self) -> Result<ExitCode> {
         let mut total = Tally::default();
-        if self.vm.is_none()
-            && let Err(error) = self.here(&mut total)
-        {
-            // The count comes in any case.
-            total.fail(&format!("{error:#}"));
+        if self.vm.is_none() {
+            self.here(&mut total);
         }
         if let Some(choice) = self.vm.or(self.everywhere.then_some(vm::Choice::All)) {
             self.in_guests(&mut total, choice.kernels());
@@ -59,47 +62,50 @@ impl TestArguments {
         heading("result");
         total.failures().iter().for_each(|name| println!("failed: {name}"));
         println!("{total}");
-        Ok(if total.failed() == 0 {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
-        })
+        Ok(ExitCode::from(u8::from(total.failed() > 0)))
     }
 
-    /// Formatting, lints and tests on this machine.
-    fn here(&self, total: &mut Tally) -> Result<()> {
-        heading("setup");
-        if let Err(error) = setup::prepare() {
-            eprintln!("xtask: {error:#}");
-            total.fail("setup");
+    /// What is checked on this machine.
+    fn here(&self, total: &mut Tally) {
+        step(total, "setup", || self.prepare());
+        if self.filter.is_none() {
+            step(total, "format", || {
+                succeeds(workspace::cargo().args(["fmt", "--all", "--check"]))
+            });
+            step(total, "structure", structure::check);
+            if !self.quick {
+                lint(total);
+                check_docs(total);
+            }
         }
-        if !self.no_root {
+        self.tests(total);
+    }
+
+    fn prepare(&self) -> Result<()> {
+        setup::prepare()?;
+        if !self.no_root && !self.quick {
             setup::wanted_by_tests();
         }
-        if self.filter.is_none() {
-            if let Err(error) = setup::ensure_checkers() {
-                eprintln!("xtask: {error:#}");
-                total.fail("setup");
+        setup::ensure_checkers()
+    }
+
+    fn tests(&self, total: &mut Tally) {
+        let suite = Suite {
+            filter: self.filter.as_deref(),
+            only_units: self.quick,
+            no_root: self.no_root,
+        };
+        let mut binaries = Vec::new();
+        step(total, "build of the tests", || {
+            suite.build().map(|built| binaries = built)
+        });
+        for binary in binaries {
+            heading(&binary.name);
+            match suite.run(&binary) {
+                Ok(tally) => total.add(tally),
+                Err(error) => total.fail(&format!("{}: {error:#}", binary.name)),
             }
-            step(total, "format", workspace::cargo().args(["fmt", "--all", "--check"]))?;
-            let lint = [
-                "clippy",
-                "--workspace",
-                "--all-targets",
-                "--exclude",
-                "probe-ebpf",
-                "--",
-                "-D",
-                "warnings",
-            ];
-            step(total, "lint", workspace::cargo().args(lint))?;
-            lint_programs(total)?;
         }
-        let rest = ["--workspace", "--exclude", "probe-ebpf", "--exclude", "xtask"];
-        self.tests(total, "tests", &rest, &[])?;
-        // There is one lab on a machine: its tests take turns.
-        self.tests(total, "lab tests", &["--package", "xtask"], &["--test-threads=1"])?;
-        Ok(())
     }
 
     /// The suite on each kernel, in a virtual machine.
@@ -129,91 +135,71 @@ impl TestArguments {
             }
         }
     }
-
-    /// One `cargo test`: its output is shown as it comes, and read along.
-    fn tests(&self, total: &mut Tally, name: &str, packages: &[&str], options: &[&str]) -> Result<()> {
-        heading(name);
-        let mut command = workspace::cargo();
-        command
-            .arg("test")
-            .args(packages)
-            .arg("--no-fail-fast")
-            .args(&self.filter);
-        command.args(["--", "--show-output"]).args(options);
-        if self.no_root {
-            command.env(privilege::NO_ROOT, "1");
-        } else if !privilege::is_root() {
-            command.env(exec::runner_variable()?, "sudo -E --");
-        }
-        let mut child = command
-            .stdout(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("cannot start `{}`", exec::line(&command)))?;
-        let mut tally = Tally::default();
-        if let Some(stdout) = child.stdout.take() {
-            for line in BufReader::new(stdout).split(b'\n') {
-                let line = line.context("cannot read what the tests print")?;
-                let line = String::from_utf8_lossy(&line);
-                println!("{line}");
-                tally.read(&line);
-            }
-        }
-        let status = child.wait().context("cannot wait for the tests")?;
-        tally.finish(name, status.success());
-        total.add(tally);
-        Ok(())
-    }
 }
 
-/// Lints the eBPF programs, which only their own toolchain can compile; Debian's has no clippy.
-fn lint_programs(total: &mut Tally) -> Result<()> {
+/// Lints the workspace, and the eBPF programs by the toolchain that compiles them.
+fn lint(total: &mut Tally) {
+    let deny = ["--", "-D", "warnings"];
+    let workspace = ["clippy", "--workspace", "--all-targets", "--exclude", "probe-ebpf"];
+    step(total, "lint", || {
+        succeeds(workspace::cargo().args(workspace).args(deny))
+    });
+
+    let name = "lint of the eBPF programs";
     let toolchain = setup::ebpf_toolchain().unwrap_or_default();
-    if !toolchain.starts_with("nightly") || !has_clippy(&toolchain) {
-        heading("lint of the eBPF programs");
+    let clippy = |options: &[&str]| {
+        let mut command = Command::new("rustup");
+        command.args(["run", &toolchain, "cargo", "clippy"]).args(options);
+        command.current_dir(workspace::root());
+        command
+    };
+    // Debian's toolchain has no clippy.
+    if !toolchain.starts_with("nightly") || exec::capture(&mut clippy(&["--version"])).is_err() {
+        heading(name);
         println!("SKIPPED: the eBPF toolchain ({toolchain}) has no clippy");
-        total.skip();
-        return Ok(());
+        return total.skip();
     }
-    let mut command = Command::new("rustup");
-    command.current_dir(workspace::root());
-    command.args([
-        "run",
-        &toolchain,
-        "cargo",
-        "clippy",
-        "--package",
-        "probe-ebpf",
-        "--release",
-    ]);
-    command.args([
-        "--target",
-        "bpfel-unknown-none",
-        "-Z",
-        "build-std=core",
-        "--",
-        "-D",
-        "warnings",
-    ]);
-    // Its own directory: another compiler would throw away what this one has built.
+    let programs = ["--package", "probe-ebpf", "--release", "--target", "bpfel-unknown-none"];
+    let mut command = clippy(&programs);
+    command.args(["-Z", "build-std=core"]).args(deny);
+    // In a directory of its own: another compiler would throw away what this one has built.
     command.env("CARGO_TARGET_DIR", workspace::target_directory().join("lint-programs"));
-    step(total, "lint of the eBPF programs", &mut command)
+    step(total, name, || succeeds(&mut command));
 }
 
-fn has_clippy(toolchain: &str) -> bool {
-    exec::capture(Command::new("rustup").args(["run", toolchain, "cargo", "clippy", "--version"])).is_ok()
+/// Renders the book and checks its links, where the program that renders it can be had.
+fn check_docs(total: &mut Tally) {
+    match tool::MDBOOK.ensure() {
+        Ok(mdbook) => step(total, "docs", || docs::check(&mdbook)),
+        Err(error) => {
+            heading("docs");
+            println!("SKIPPED: {error:#}");
+            total.skip();
+        }
+    }
 }
 
 /// One step that passes or fails as a whole.
-fn step(total: &mut Tally, name: &str, command: &mut Command) -> Result<()> {
+fn step(total: &mut Tally, name: &str, step: impl FnOnce() -> Result<()>) {
     heading(name);
+    let begin = Instant::now();
+    let outcome = step();
+    println!("{name} took {:.1} s", begin.elapsed().as_secs_f64());
+    match outcome {
+        Ok(()) => total.pass(),
+        Err(error) => {
+            println!("{error:#}");
+            total.fail(name);
+        }
+    }
+}
+
+/// Runs a command, whose output is shown; an error if it fails.
+fn succeeds(command: &mut Command) -> Result<()> {
     let status = command
         .status()
         .with_context(|| format!("cannot start `{}`", exec::line(command)))?;
-    if status.success() {
-        total.pass();
-    } else {
-        total.fail(name);
-    }
+    anyhow::ensure!(status.success(), "`{}` failed: {status}", exec::line(command));
     Ok(())
 }
 

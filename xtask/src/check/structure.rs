@@ -6,28 +6,29 @@ mod names;
 mod paths;
 mod tree;
 
-use std::{collections::BTreeSet, path::PathBuf, process::ExitCode};
+use std::{collections::BTreeSet, path::PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use crate::{exec, workspace};
 use crates::members;
 use tree::Tree;
 
-/// Prints what breaks the rules; fails if anything does.
-///
-/// # Errors
-/// If the sources cannot be read.
-pub fn run() -> Result<ExitCode> {
+/// Prints what breaks the rules; an error if anything does, or if the sources cannot be read.
+pub(crate) fn check() -> Result<()> {
     let findings = findings()?;
     findings.iter().for_each(|finding| println!("{finding}"));
-    println!("{} circles and misplaced dependencies", findings.len());
-    Ok(ExitCode::from(u8::from(!findings.is_empty())))
+    let count = findings.len();
+    ensure!(
+        count == 0,
+        "{count} circles of modules and misplaced dependencies: see CONTRIBUTING.md"
+    );
+    Ok(())
 }
 
 /// Every circle of modules and every dependency in the wrong direction, as text.
-pub(super) fn findings() -> Result<BTreeSet<String>> {
+fn findings() -> Result<BTreeSet<String>> {
     let metadata = exec::capture(workspace::cargo().args(["metadata", "--format-version", "1", "--no-deps"]))?;
     let metadata: Value = serde_json::from_str(&metadata).context("cannot read cargo's metadata")?;
     let mut findings: BTreeSet<_> = crates::misplaced(&metadata)?.into_iter().collect();

@@ -10,8 +10,8 @@ pub(super) struct Tally {
     skipped: u64,
     /// What failed, by name where it is known.
     failures: Vec<String>,
-    /// Test binaries that began and have not said their result.
-    open: u64,
+    /// Whether a test binary began and has not said its result.
+    open: bool,
     part: Part,
     /// Whether the test whose output is being read has said that it was skipped.
     counted: bool,
@@ -70,7 +70,7 @@ impl Tally {
     /// libtest counts a test that could not run, says so (`SKIPPED: reason`) and returns, as passed; here it is not.
     pub(super) fn read(&mut self, line: &str) {
         if line.starts_with("running ") && (line.ends_with(" tests") || line.ends_with(" test")) {
-            self.open += 1;
+            self.open = true;
             self.part = Part::Course;
         } else if line == "successes:" {
             self.part = Part::Successes;
@@ -88,7 +88,7 @@ impl Tally {
             self.counted = true;
             self.said_so += 1;
         } else if let Some(result) = line.strip_prefix("test result: ") {
-            self.open = self.open.saturating_sub(1);
+            self.open = false;
             let said_so = std::mem::take(&mut self.said_so);
             self.passed += count(result, " passed").saturating_sub(said_so);
             self.failed += count(result, " failed");
@@ -97,13 +97,11 @@ impl Tally {
         }
     }
 
-    /// Reads the end of `cargo test`: a binary that broke off, or did not build, is a failure too.
+    /// Reads the end of the test binary `name`: that it broke off is a failure too.
     pub(super) fn finish(&mut self, name: &str, success: bool) {
-        for _ in 0..std::mem::take(&mut self.open) {
-            self.fail(&format!("{name}: a test binary broke off"));
-        }
-        if !success && self.failed == 0 {
-            self.fail(&format!("{name}: did not build"));
+        let broke_off = std::mem::take(&mut self.open);
+        if broke_off || (!success && self.failed == 0) {
+            self.fail(&format!("{name}: broke off"));
         }
     }
 }
@@ -164,10 +162,16 @@ mod tests {
     }
 
     #[test]
-    fn a_build_failure_and_a_broken_binary_count() {
-        assert_eq!(read("", false).failures(), ["tests: did not build"]);
-        let broken = read("running 5 tests\ntest a ... ok\n", false);
-        assert_eq!(broken.to_string(), "0 passed, 1 failed, 0 skipped");
-        assert_eq!(broken.failures(), ["tests: a test binary broke off"]);
+    fn a_binary_that_breaks_off_has_failed() {
+        for (text, success) in [
+            ("", false),
+            ("running 5 tests\ntest a ... ok\n", false),
+            ("running 5 tests\n", true),
+        ] {
+            let tally = read(text, success);
+            assert_eq!(tally.to_string(), "0 passed, 1 failed, 0 skipped", "{text}");
+            assert_eq!(tally.failures(), ["tests: broke off"], "{text}");
+        }
+        assert_eq!(read("", true).to_string(), "0 passed, 0 failed, 0 skipped");
     }
 }

@@ -6,12 +6,12 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 
 use super::{
     Mode,
     packages::{self, Need},
-    say,
+    say, tool,
 };
 use crate::exec;
 
@@ -72,23 +72,10 @@ fn install(prefix: &Path) -> Result<()> {
         &format!("building {VERSION} with {} (a minute or two)", prefix.display()),
     );
     let feature = format!("llvm-{LLVM}");
-    let mut command = Command::new("cargo");
-    command.args([
-        "install",
-        "bpf-linker",
-        "--version",
-        VERSION,
-        "--locked",
-        "--quiet",
-        "--force",
-    ]);
+    let mut command = tool::install("bpf-linker", VERSION);
     command.args(["--no-default-features", "--features", &feature]);
     command.env("LLVM_PREFIX", prefix);
-    let status = command.status().context("cannot start cargo")?;
-    if !status.success() {
-        bail!("`{}` failed: {status}", exec::line(&command));
-    }
-    Ok(())
+    tool::run(&mut command)
 }
 
 /// Where bpf-linker is, and which version it says it is.

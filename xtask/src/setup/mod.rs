@@ -4,6 +4,7 @@ mod compared;
 mod linker;
 mod packages;
 mod rust;
+pub(crate) mod tool;
 mod toolchain;
 
 use std::process::ExitCode;
@@ -62,6 +63,14 @@ pub(crate) fn wanted_by_tests() {
 pub(crate) fn prepare_for_guests() -> Result<()> {
     prepare()?;
     packages::ensure(&packages::NEEDS_OF_GUESTS, Mode::Install).map(drop)
+}
+
+/// Installs what building fuzz targets needs.
+///
+/// # Errors
+/// If it cannot be installed.
+pub(crate) fn needed_by_fuzzing() -> Result<()> {
+    packages::ensure(&packages::NEEDS_OF_FUZZING, Mode::Install).map(drop)
 }
 
 /// Has apt learn which packages there are now.

@@ -76,6 +76,13 @@ pub(super) const NEEDS_OF_GUESTS: [Need; 4] = [
     },
 ];
 
+/// What fuzzing needs besides.
+pub(super) const NEEDS_OF_FUZZING: [Need; 1] = [Need {
+    what: "c++",
+    packages: "g++",
+    why: "compiles libFuzzer",
+}];
+
 /// What tests can use, and are done without where it is not to be had: a hundred megabytes to look at one page.
 pub(super) const WANTED_BY_TESTS: [Need; 1] = [Need {
     what: "chromium",
