@@ -10,7 +10,7 @@ use std::{
     time::Instant,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 
 use crate::{
@@ -19,14 +19,14 @@ use crate::{
     vm::{self, Guests, Kernel},
     workspace,
 };
-use guests::Heard;
+use guests::Output;
 use suite::Suite;
 use tally::Tally;
 
 /// Which tests to run.
 #[derive(Clone, Debug, Args)]
 pub struct TestArguments {
-    /// Only what takes seconds and needs neither root nor a lab: formatting, structure and the tests inside of crates.
+    /// Only what takes seconds and needs neither root nor a lab: formatting, structure, lints and the tests inside of crates.
     #[arg(long, conflicts_with_all = ["vm", "everywhere"])]
     quick: bool,
     /// Only tests whose name contains this; nothing else is checked then.
@@ -74,7 +74,7 @@ impl TestArguments {
             });
             step(total, "structure", structure::check);
             if !self.quick {
-                lint(total);
+                lint_programs(total);
                 check_docs(total);
             }
         }
@@ -95,11 +95,16 @@ impl TestArguments {
             only_units: self.quick,
             no_root: self.no_root,
         };
-        let mut binaries = Vec::new();
-        step(total, "build of the tests", || {
-            suite.build().map(|built| binaries = built)
-        });
-        for binary in binaries {
+        let Some(built) = step(total, "build of the tests", || suite.build()) else {
+            return;
+        };
+        if self.filter.is_none() {
+            step(total, "lint", || match built.warnings.len() {
+                0 => Ok(()),
+                count => bail!("{count} warnings, shown above"),
+            });
+        }
+        for binary in built.binaries {
             heading(&binary.name);
             match suite.run(&binary) {
                 Ok(tally) => total.add(tally),
@@ -115,10 +120,10 @@ impl TestArguments {
             Ok(guests) => guests,
             Err(error) => return total.fail(&format!("virtual machines: {error:#}")),
         };
-        let heard = kernels.iter().map(|&kernel| Heard::new(kernel, self.write_table));
-        let mut heard: Vec<_> = heard.collect();
-        guests.run(&mut heard);
-        heard.into_iter().for_each(|heard| total.add(heard.total()));
+        let outputs = kernels.iter().map(|&kernel| Output::new(kernel, self.write_table));
+        let mut outputs: Vec<_> = outputs.collect();
+        guests.run(&mut outputs);
+        outputs.into_iter().for_each(|output| total.add(output.total()));
         if vm::fails_on_purpose(self.filter.as_deref()) {
             heading("virtual machines that fail on purpose");
             for (name, outcome) in guests.fail_on_purpose() {
@@ -137,14 +142,8 @@ impl TestArguments {
     }
 }
 
-/// Lints the workspace, and the eBPF programs by the toolchain that compiles them.
-fn lint(total: &mut Tally) {
-    let deny = ["--", "-D", "warnings"];
-    let workspace = ["clippy", "--workspace", "--all-targets", "--exclude", "probe-ebpf"];
-    step(total, "lint", || {
-        succeeds(workspace::cargo().args(workspace).args(deny))
-    });
-
+/// Lints the eBPF programs, by the toolchain that compiles them.
+fn lint_programs(total: &mut Tally) {
     let name = "lint of the eBPF programs";
     let toolchain = setup::ebpf_toolchain().unwrap_or_default();
     let clippy = |options: &[&str]| {
@@ -161,7 +160,7 @@ fn lint(total: &mut Tally) {
     }
     let programs = ["--package", "probe-ebpf", "--release", "--target", "bpfel-unknown-none"];
     let mut command = clippy(&programs);
-    command.args(["-Z", "build-std=core"]).args(deny);
+    command.args(["-Z", "build-std=core", "--", "-D", "warnings"]);
     // In a directory of its own: another compiler would throw away what this one has built.
     command.env("CARGO_TARGET_DIR", workspace::target_directory().join("lint-programs"));
     step(total, name, || succeeds(&mut command));
@@ -170,7 +169,7 @@ fn lint(total: &mut Tally) {
 /// Renders the book and checks its links, where the program that renders it can be had.
 fn check_docs(total: &mut Tally) {
     match tool::MDBOOK.ensure() {
-        Ok(mdbook) => step(total, "docs", || docs::check(&mdbook)),
+        Ok(mdbook) => drop(step(total, "docs", || docs::check(&mdbook))),
         Err(error) => {
             heading("docs");
             println!("SKIPPED: {error:#}");
@@ -179,17 +178,21 @@ fn check_docs(total: &mut Tally) {
     }
 }
 
-/// One step that passes or fails as a whole.
-fn step(total: &mut Tally, name: &str, step: impl FnOnce() -> Result<()>) {
+/// One step that passes or fails as a whole; what it brings, if it passes.
+fn step<T>(total: &mut Tally, name: &str, step: impl FnOnce() -> Result<T>) -> Option<T> {
     heading(name);
     let begin = Instant::now();
     let outcome = step();
     println!("{name} took {:.1} s", begin.elapsed().as_secs_f64());
     match outcome {
-        Ok(()) => total.pass(),
+        Ok(done) => {
+            total.pass();
+            Some(done)
+        }
         Err(error) => {
             println!("{error:#}");
             total.fail(name);
+            None
         }
     }
 }
@@ -199,7 +202,7 @@ fn succeeds(command: &mut Command) -> Result<()> {
     let status = command
         .status()
         .with_context(|| format!("cannot start `{}`", exec::line(command)))?;
-    anyhow::ensure!(status.success(), "`{}` failed: {status}", exec::line(command));
+    ensure!(status.success(), "`{}` failed: {status}", exec::line(command));
     Ok(())
 }
 

@@ -1,12 +1,12 @@
-//! The test binaries of the workspace: built by one `cargo test`, so that nothing is compiled twice, then run one by one.
+//! The test binaries of the workspace: one build compiles and lints all of them, then they run one by one.
 
 use std::{
-    io::{BufRead as _, BufReader},
+    collections::BTreeSet,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, ensure};
 use serde_json::Value;
 
 use super::tally::Tally;
@@ -22,23 +22,47 @@ pub(super) struct Suite<'a> {
     pub(super) no_root: bool,
 }
 
+/// What a build has brought.
+#[derive(Default)]
+pub(super) struct Built {
+    pub(super) binaries: Vec<Binary>,
+    /// What compiler and lints have to say, without repetition.
+    pub(super) warnings: BTreeSet<String>,
+}
+
 impl Suite<'_> {
-    /// Builds all test binaries.
-    pub(super) fn build(&self) -> Result<Vec<Binary>> {
+    /// Builds all test binaries; warnings are shown as they come.
+    pub(super) fn build(&self) -> Result<Built> {
         let mut command = workspace::cargo();
-        command.args(["test", "--no-run", "--message-format=json-render-diagnostics"]);
-        command.args(["--workspace", "--exclude", "probe-ebpf"]);
-        if self.only_units {
-            command.args(["--lib", "--bins"]);
-        }
-        let output = command
-            .stderr(Stdio::inherit())
-            .output()
-            .with_context(|| format!("cannot start `{}`", exec::line(&command)))?;
-        if !output.status.success() {
-            bail!("the tests do not build");
-        }
-        Ok(binaries(&String::from_utf8_lossy(&output.stdout)))
+        command.args([
+            "test",
+            "--no-run",
+            "--message-format=json",
+            "--workspace",
+            "--exclude",
+            "probe-ebpf",
+        ]);
+        command.args(if self.only_units {
+            &["--lib", "--bins"][..]
+        } else {
+            &["--all-targets"]
+        });
+        // Clippy compiles as it lints: `cargo clippy` would read every crate once more, and its dependencies too.
+        command.env("RUSTC_WORKSPACE_WRAPPER", "clippy-driver");
+        let mut built = Built::default();
+        let success = exec::read_lines(&mut command, |line| {
+            let Ok(message) = serde_json::from_str(line) else {
+                return;
+            };
+            built.binaries.extend(binary(&message));
+            if let Some(warning) = message["message"]["rendered"].as_str()
+                && built.warnings.insert(warning.to_owned())
+            {
+                eprint!("{warning}");
+            }
+        })?;
+        ensure!(success, "the tests do not build");
+        Ok(built)
     }
 
     /// Runs one: its output is shown as it comes, and read along.
@@ -59,21 +83,12 @@ impl Suite<'_> {
         if self.no_root {
             command.env(privilege::NO_ROOT, "1");
         }
-        let mut child = command
-            .stdout(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("cannot start `{}`", exec::line(&command)))?;
         let mut tally = Tally::default();
-        if let Some(stdout) = child.stdout.take() {
-            for line in BufReader::new(stdout).split(b'\n') {
-                let line = line.context("cannot read what the tests print")?;
-                let line = String::from_utf8_lossy(&line);
-                println!("{line}");
-                tally.read(&line);
-            }
-        }
-        let status = child.wait().context("cannot wait for the tests")?;
-        tally.finish(&binary.name, status.success());
+        let success = exec::read_lines(&mut command, |line| {
+            println!("{line}");
+            tally.read(line);
+        })?;
+        tally.finish(&binary.name, success);
         Ok(tally)
     }
 }
@@ -89,53 +104,49 @@ pub(super) struct Binary {
     in_lab: bool,
 }
 
-/// The test binaries that cargo says it has built.
-fn binaries(messages: &str) -> Vec<Binary> {
-    let messages = messages.lines().filter_map(|line| serde_json::from_str(line).ok());
-    messages.filter_map(|message| binary(&message)).collect()
-}
-
+/// The test binary that a message of cargo's tells of.
 fn binary(message: &Value) -> Option<Binary> {
-    if message["profile"]["test"] != true {
+    let target = &message["target"];
+    let kind = target["kind"][0].as_str()?;
+    if message["profile"]["test"] != true || kind == "bench" {
         return None;
     }
     let directory = Path::new(message["manifest_path"].as_str()?).parent()?;
     let package = directory.file_name()?.to_str()?;
-    let target = &message["target"];
     Some(Binary {
         name: format!("{package}: {}", target["name"].as_str()?),
         program: message["executable"].as_str()?.into(),
         directory: directory.to_owned(),
-        in_lab: package == "xtask" && target["kind"][0] == "test",
+        in_lab: package == "xtask" && kind == "test",
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
     fn test_binaries_are_told_from_other_artifacts() {
-        let message = |package: &str, kind: &str, is_test: bool, executable: &str| {
-            format!(
-                r#"{{"manifest_path":"/w/{package}/Cargo.toml","target":{{"kind":["{kind}"],"name":"t"}},"profile":{{"test":{is_test}}},"executable":{executable}}}"#
-            )
-        };
         let cases = [
-            (
-                message("probe-core", "lib", true, r#""/t/a""#),
-                Some(("probe-core: t", false)),
-            ),
-            (message("xtask", "test", true, r#""/t/a""#), Some(("xtask: t", true))),
-            (message("xtask", "lib", true, r#""/t/a""#), Some(("xtask: t", false))),
-            (message("xtask", "bin", false, r#""/t/a""#), None),
-            (message("probe-core", "lib", false, "null"), None),
-            (r#"{"reason":"build-finished","success":true}"#.to_owned(), None),
+            ("probe-core", "lib", true, Some(("probe-core: t", false))),
+            ("xtask", "test", true, Some(("xtask: t", true))),
+            ("xtask", "lib", true, Some(("xtask: t", false))),
+            ("xtask", "bin", false, None),
+            ("probe-io", "bench", true, None),
         ];
-        for (message, want) in cases {
-            let found = binaries(&message);
-            let found = found.first().map(|binary| (binary.name.as_str(), binary.in_lab));
+        for (package, kind, is_test, want) in cases {
+            let message = json!({
+                "manifest_path": format!("/w/{package}/Cargo.toml"),
+                "target": {"kind": [kind], "name": "t"},
+                "profile": {"test": is_test},
+                "executable": "/t/a",
+            });
+            let found = binary(&message);
+            let found = found.as_ref().map(|binary| (binary.name.as_str(), binary.in_lab));
             assert_eq!(found, want, "{message}");
         }
+        assert_eq!(binary(&json!({"reason": "build-finished", "success": true})), None);
     }
 }
