@@ -1,11 +1,12 @@
-//! The packets of `kstamp compare`: probes that processes send and processes answer, as long as a base STAMP packet, so
-//! that all methods put the same bytes on the wire.
+//! The packets of `kstamp compare`: processes send these probes and responders, processes too, answer them. They are as
+//! long as a base STAMP packet, so that all methods put as many bytes on the wire.
 //!
-//! They go to ports of their own, which an agent tells in the identity exchange, and are no STAMP: a probe and its
-//! reply differ in one bit, so that a reply is never answered. Offsets count from the start of the UDP payload;
-//! sequence numbers and kinds are big-endian, stamps are as they lie in memory of the host that took them.
+//! They go to the responder's own ports, which an agent advertises in the identity exchange, and are not STAMP: a probe
+//! and its reply differ in one bit, and a reply is never answered. Offsets count from the start of the UDP payload;
+//! sequence numbers and kinds are big-endian, stamps have the byte order of the host that took them.
 
-use crate::frame::{Family, Udp};
+use crate::family::Family;
+use crate::frame::Udp;
 
 /// Length of a probe and of its reply.
 pub const LEN: usize = crate::stamp::BASE_LEN;
@@ -15,18 +16,17 @@ pub const SEQUENCE: usize = 0;
 /// Watched reply: the reply left the far port, monotonic clock there. Socket reply: T3 of the probe [`PREVIOUS`], UTC,
 /// big-endian.
 pub const FAR_EGRESS: usize = 4;
-/// What the packet is: `u32`.
+/// [`PROBE`] or [`WATCHED_PROBE`], with [`IS_REPLY`] in a reply: `u32`.
 pub const KIND: usize = 12;
-/// Watched: the probe came to the far port, monotonic clock there. Socket reply: T2, UTC, big-endian.
+/// Watched: the probe reached the far port, monotonic clock there. Socket reply: T2, UTC, big-endian.
 pub const FAR_INGRESS: usize = 16;
 /// Socket reply: the sequence number of the probe whose reply left at [`FAR_EGRESS`].
 pub const PREVIOUS: usize = 24;
 /// Watched: the probe left the near port, monotonic clock there.
 pub const NEAR_EGRESS: usize = 28;
-/// Watched reply: the reply came to the near port, monotonic clock there.
+/// Watched reply: the reply reached the near port, monotonic clock there.
 pub const NEAR_INGRESS: usize = 36;
 
-/// A probe.
 pub const PROBE: u32 = 0x6b73_0001;
 /// A probe that the watching programs stamp on its way.
 pub const WATCHED_PROBE: u32 = 0x6b73_0003;
@@ -42,7 +42,7 @@ pub fn probe(sequence: u32, watched: bool) -> [u8; LEN] {
     packet
 }
 
-/// Turns a probe into its reply in place; `None` for whatever is no probe. Says whether it is watched.
+/// Turns a probe into its reply in place, and returns whether it is watched; `None` if it is no probe.
 pub fn into_reply(packet: &mut [u8]) -> Option<bool> {
     let kind = kind(packet)?;
     if kind != PROBE && kind != WATCHED_PROBE {
@@ -52,7 +52,7 @@ pub fn into_reply(packet: &mut [u8]) -> Option<bool> {
     Some(kind == WATCHED_PROBE)
 }
 
-/// The sequence number of a reply, and whether it is watched; `None` for whatever is no reply.
+/// The sequence number of a reply, and whether it is watched; `None` if it is no reply.
 pub fn reply(packet: &[u8]) -> Option<(u32, bool)> {
     let watched = match kind(packet)?.checked_sub(IS_REPLY)? {
         PROBE => false,
@@ -69,18 +69,17 @@ fn kind(packet: &[u8]) -> Option<u32> {
     Some(u32::from_be_bytes(field(packet, KIND)?))
 }
 
-/// A stamp that a watching program of this host wrote; `None` where none did.
+/// A stamp that a watching program of this host wrote; `None` if none did.
 pub fn stamp(packet: &[u8], at: usize) -> Option<u64> {
     let stamp = u64::from_ne_bytes(field(packet, at)?);
     (stamp != 0).then_some(stamp)
 }
 
-/// The bytes of a field.
 pub fn field<const N: usize>(packet: &[u8], at: usize) -> Option<[u8; N]> {
     packet.get(at..)?.first_chunk().copied()
 }
 
-/// What the watching programs must know; the one entry of the `WATCH` array.
+/// The one entry of the `WATCH` array, which the watching programs read.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WatchSettings {
@@ -88,11 +87,10 @@ pub struct WatchSettings {
     pub abi_version: u32,
     /// Port from which this host's probes leave, host order; 0 for none.
     pub near_port: u16,
-    /// Port on which this host answers IPv4 probes, host order; 0 for none.
-    pub echo_port_v4: u16,
-    /// Port on which this host answers IPv6 probes, host order; 0 for none.
-    pub echo_port_v6: u16,
-    /// Zero.
+    /// Port of this host's responder for IPv4, host order; 0 for none.
+    pub responder_port_v4: u16,
+    /// Port of this host's responder for IPv6, host order; 0 for none.
+    pub responder_port_v6: u16,
     pub reserved: u16,
 }
 
@@ -103,22 +101,22 @@ const _: () = assert!(size_of::<WatchSettings>() == 12 && align_of::<WatchSettin
 unsafe impl aya::Pod for WatchSettings {}
 
 impl WatchSettings {
-    /// Where a packet that leaves is to be stamped, and of which kind it must be, by its ports.
+    /// Offset at which to stamp a packet that leaves, and the kind it must have, by its ports.
     #[inline(always)]
     pub fn on_egress(&self, udp: &Udp) -> Option<(usize, u32)> {
         if is(udp.source_port, self.near_port) {
             Some((NEAR_EGRESS, WATCHED_PROBE))
-        } else if is(udp.source_port, self.echo_port(udp)) {
+        } else if is(udp.source_port, self.responder_port(udp)) {
             Some((FAR_EGRESS, WATCHED_PROBE | IS_REPLY))
         } else {
             None
         }
     }
 
-    /// Where a packet that arrives is to be stamped, and of which kind it must be, by its ports.
+    /// Offset at which to stamp a packet that arrives, and the kind it must have, by its ports.
     #[inline(always)]
     pub fn on_ingress(&self, udp: &Udp) -> Option<(usize, u32)> {
-        if is(udp.destination_port, self.echo_port(udp)) {
+        if is(udp.destination_port, self.responder_port(udp)) {
             Some((FAR_INGRESS, WATCHED_PROBE))
         } else if is(udp.destination_port, self.near_port) {
             Some((NEAR_INGRESS, WATCHED_PROBE | IS_REPLY))
@@ -128,10 +126,10 @@ impl WatchSettings {
     }
 
     #[inline(always)]
-    fn echo_port(&self, udp: &Udp) -> u16 {
+    fn responder_port(&self, udp: &Udp) -> u16 {
         match udp.family {
-            Family::V4 => self.echo_port_v4,
-            Family::V6 => self.echo_port_v6,
+            Family::V4 => self.responder_port_v4,
+            Family::V6 => self.responder_port_v6,
         }
     }
 }
@@ -174,8 +172,8 @@ mod tests {
         let settings = WatchSettings {
             abi_version: 1,
             near_port: 40_000,
-            echo_port_v4: 50_004,
-            echo_port_v6: 50_006,
+            responder_port_v4: 50_004,
+            responder_port_v6: 50_006,
             reserved: 0,
         };
         let udp = |family, source_port, destination_port| Udp {
@@ -186,23 +184,42 @@ mod tests {
             ip_payload_len: 52,
             udp_len: 52,
         };
-        let probe = udp(Family::V4, 40_000, 50_004);
-        assert_eq!(settings.on_egress(&probe), Some((NEAR_EGRESS, WATCHED_PROBE)));
-        assert_eq!(settings.on_ingress(&probe), Some((FAR_INGRESS, WATCHED_PROBE)));
-        let reply = udp(Family::V6, 50_006, 40_000);
-        assert_eq!(settings.on_egress(&reply), Some((FAR_EGRESS, WATCHED_PROBE | IS_REPLY)));
-        assert_eq!(
-            settings.on_ingress(&reply),
-            Some((NEAR_INGRESS, WATCHED_PROBE | IS_REPLY))
-        );
-        let other = udp(Family::V6, 50_004, 50_004);
-        assert_eq!((settings.on_egress(&other), settings.on_ingress(&other)), (None, None));
         let off = WatchSettings {
             near_port: 0,
-            echo_port_v4: 0,
+            responder_port_v4: 0,
             ..settings
         };
-        let zero = udp(Family::V4, 0, 0);
-        assert_eq!((off.on_egress(&zero), off.on_ingress(&zero)), (None, None));
+        let (probe, reply) = (WATCHED_PROBE, WATCHED_PROBE | IS_REPLY);
+        for (settings, udp, on_egress, on_ingress) in [
+            (
+                settings,
+                udp(Family::V4, 40_000, 50_004),
+                Some((NEAR_EGRESS, probe)),
+                Some((FAR_INGRESS, probe)),
+            ),
+            (
+                settings,
+                udp(Family::V6, 50_006, 40_000),
+                Some((FAR_EGRESS, reply)),
+                Some((NEAR_INGRESS, reply)),
+            ),
+            (settings, udp(Family::V6, 50_004, 50_004), None, None),
+            (settings, udp(Family::V4, 50_006, 50_006), None, None),
+            (off, udp(Family::V4, 0, 0), None, None),
+        ] {
+            assert_eq!(settings.on_egress(&udp), on_egress, "{udp:?}");
+            assert_eq!(settings.on_ingress(&udp), on_ingress, "{udp:?}");
+        }
+    }
+
+    #[test]
+    fn fields_are_read_where_they_are_and_not_beyond() {
+        let mut packet = probe(7, true);
+        assert_eq!(field(&packet, SEQUENCE), Some([0, 0, 0, 7]));
+        assert_eq!(field::<4>(&packet, LEN - 4), Some([0; 4]));
+        assert_eq!(field::<4>(&packet, LEN - 3), None);
+        assert_eq!(stamp(&packet, NEAR_EGRESS), None, "not stamped");
+        packet[NEAR_EGRESS..][..8].copy_from_slice(&5_u64.to_ne_bytes());
+        assert_eq!(stamp(&packet, NEAR_EGRESS), Some(5));
     }
 }
