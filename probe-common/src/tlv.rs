@@ -135,35 +135,20 @@ fn span(bytes: &[u8], at: usize) -> Option<Result<usize, Cut>> {
     })
 }
 
-/// Padding that the kernel programs send back themselves.
-#[derive(Debug, Clone, Copy)]
-pub enum Padding {
-    /// Zeros, which go back as they are (RFC 8762 §4.2.1).
-    Zeros,
-    /// One Extra Padding TLV (RFC 8972 §4.1), whose flags the reply clears: this is to be added to the sum of the reply.
-    Tlv(Sum),
+/// Whether the `length` bytes behind a base packet are one Extra Padding TLV without any flag but U, by its header. The
+/// kernel programs send it back themselves, with [`clear_flags`], as [`answer`] would.
+#[inline(always)]
+pub fn is_padding([flags, kind, high, low]: [u8; HEADER_LEN], length: usize) -> bool {
+    kind == kind::EXTRA_PADDING
+        && flags & !flag::UNRECOGNISED == 0
+        && u16::from_be_bytes([high, low]) as usize + HEADER_LEN == length
 }
 
-impl Padding {
-    /// By the first bytes behind the base packet (zero if there are fewer) and the length of all: [`answer`] would return
-    /// the same. If it is [`Padding::Zeros`], the caller checks the remaining bytes.
-    ///
-    /// A TLV with any flag but U is left to userspace.
-    #[inline(always)]
-    pub fn of(header: [u8; HEADER_LEN], length: usize) -> Option<Self> {
-        let [flags, kind, high, low] = header;
-        let is_tlv = kind == kind::EXTRA_PADDING
-            && flags & !flag::UNRECOGNISED == 0
-            && u16::from_be_bytes([high, low]) as usize + HEADER_LEN == length;
-        if is_tlv {
-            // One's complement: adding the complement of the flags subtracts them.
-            Some(Self::Tlv(Sum::ZERO.word([!flags, 0xff])))
-        } else if header == [0; HEADER_LEN] {
-            Some(Self::Zeros)
-        } else {
-            None
-        }
-    }
+/// The sum of TLVs that add up to `sum`, once the flags of the first one are cleared.
+#[inline(always)]
+pub fn clear_flags(sum: Sum, [flags, ..]: [u8; HEADER_LEN]) -> Sum {
+    // One's complement: adding the complement subtracts.
+    sum.word([!flags, 0xff])
 }
 
 /// There is no room for a TLV.

@@ -7,7 +7,7 @@ use probe_common::abi::MAX_PADDED_LEN;
 use probe_common::checksum::Sum;
 use probe_common::legacy::{MAX_LEN, ZERO_DIGITS, are_digits};
 use probe_common::stamp::BASE_LEN;
-use probe_common::tlv::{HEADER_LEN, Padding};
+use probe_common::tlv::{self, HEADER_LEN};
 
 use crate::hook::Hook;
 use crate::maps::{CHUNK, CHUNK_LEN};
@@ -35,7 +35,8 @@ impl Trailer {
     };
 }
 
-/// The trailer of a payload of `length` bytes at `at`, if it is nothing but padding: see [`Padding`].
+/// The trailer of a payload of `length` bytes at `at`, if it is nothing but padding: zeros (RFC 8762 §4.2.1), or one
+/// Extra Padding TLV (RFC 8972 §4.1).
 #[inline(always)]
 pub fn padding<H: Hook>(hook: &H, at: usize, length: usize) -> Option<Trailer> {
     if length > MAX_PADDED_LEN {
@@ -46,18 +47,22 @@ pub fn padding<H: Hook>(hook: &H, at: usize, length: usize) -> Option<Trailer> {
         HEADER_LEN.. => hook.load::<u32>(behind)?.to_ne_bytes(),
         _ => [0; HEADER_LEN],
     };
-    let padding = Padding::of(header, behind_len)?;
+    let is_tlv = tlv::is_padding(header, behind_len);
+    if !is_tlv && header != [0; HEADER_LEN] {
+        return None;
+    }
     let request = sum(hook, behind, behind_len)?;
-    match padding {
-        Padding::Tlv(clears_flags) => Some(Trailer {
+    if is_tlv {
+        Some(Trailer {
             request,
-            reply: request.plus(clears_flags),
+            reply: tlv::clear_flags(request, header),
             flags: ReplyPlan::PADDED | ReplyPlan::CLEARS_FLAGS,
-        }),
-        Padding::Zeros => request.is_zero().then_some(Trailer {
+        })
+    } else {
+        request.is_zero().then_some(Trailer {
             flags: ReplyPlan::PADDED,
             ..Trailer::NOTHING
-        }),
+        })
     }
 }
 
