@@ -232,7 +232,7 @@ fn toolchains() -> Vec<String> {
         .collect()
 }
 
-/// The file with the choice. The build script that builds the programs reads it.
+/// The file with the choice, which `probe-io/build.rs` reads.
 fn file() -> PathBuf {
     workspace::root().join("target/ebpf-toolchain")
 }

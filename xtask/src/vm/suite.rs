@@ -20,7 +20,7 @@ struct Part {
     in_lab: bool,
 }
 
-/// Test binaries of `probe-user/tests` and `xtask/tests`. What is named here runs in every guest.
+/// Test binaries of `probe-io/tests`, `probe-user/tests` and `xtask/tests`. What is named here runs in every guest.
 static PARTS: [Part; 12] = [
     alone("programs"),
     in_lab("kernel_datapath"),
@@ -84,7 +84,15 @@ impl Suite {
             // Emulated processors are slow.
             "--release",
         ]);
-        command.args(["--package", "probe-user", "--package", "xtask", "--bins"]);
+        command.args([
+            "--package",
+            "probe-io",
+            "--package",
+            "probe-user",
+            "--package",
+            "xtask",
+            "--bins",
+        ]);
         command.args(PARTS.iter().flat_map(|part| ["--test", part.test]));
         let output = command
             .stderr(Stdio::inherit())
