@@ -3,6 +3,7 @@
 use std::{
     env,
     ffi::OsStr,
+    io::{BufRead as _, BufReader},
     os::unix::process::CommandExt as _,
     process::{Child, Command, ExitStatus, Output, Stdio},
     thread,
@@ -47,6 +48,30 @@ pub fn output(command: &mut Command) -> Result<Output> {
         .process_group(0)
         .output()
         .with_context(|| format!("cannot start `{}`", line(command)))
+}
+
+/// Runs `command` to its end, and hands over each line of its output as it comes; whether it succeeded.
+///
+/// # Errors
+/// If it cannot start, or its output cannot be read.
+pub fn read_lines(command: &mut Command, mut read: impl FnMut(&str)) -> Result<bool> {
+    let mut child = command
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot start `{}`", line(command)))?;
+    for output in child
+        .stdout
+        .take()
+        .into_iter()
+        .flat_map(|stdout| BufReader::new(stdout).split(b'\n'))
+    {
+        let output = output.with_context(|| format!("cannot read what `{}` prints", line(command)))?;
+        read(&String::from_utf8_lossy(&output));
+    }
+    let status = child
+        .wait()
+        .with_context(|| format!("cannot wait for `{}`", line(command)))?;
+    Ok(status.success())
 }
 
 /// Runs `command` for at most `limit`; `None` if it had to be killed. Its output is discarded

@@ -5,9 +5,12 @@
 pub mod bench;
 pub mod check;
 pub mod cli;
+pub mod docs;
 pub mod exec;
 pub mod forward;
+pub mod fuzz;
 pub mod lab;
+pub mod mutants;
 pub mod privilege;
 pub mod relay;
 pub mod run;
