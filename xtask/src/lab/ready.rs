@@ -85,9 +85,7 @@ fn loss_of(mut ping: KillOnDrop) -> Result<Loss> {
                 (false, _) => Loss::All,
             });
         }
-        if let Err(interrupted) = signals::check() {
-            return Err(interrupted);
-        }
+        signals::check()?;
     }
 }
 
