@@ -59,7 +59,7 @@ pub(crate) fn lock(limit: Duration) -> Result<File> {
 pub(crate) struct Guard(Child);
 
 impl Guard {
-    /// Starts the guard of lab `id`. It holds the lock too, so that the next lab is built after it has removed this one.
+    /// Starts the guard of lab `id`. It holds the lock too, so the next lab is built after it has removed this one.
     pub(crate) fn start(id: &str, lock: &File) -> Result<Self> {
         let lock = lock.try_clone().context("cannot share the lock")?;
         let mut command = Command::new(workspace::xtask_binary()?);
