@@ -1,5 +1,5 @@
 //! The attach matrix: whether replies arrive, in every attach mode on every kind of device. `auto` must always choose a
-//! mode in which they do. Each test prints its row of `docs/kernel-support.md`.
+//! mode in which they do. Each test prints its row of the table in the documentation.
 //!
 //! A reflector is attached to the device; the agent that probes it receives by TC, which does not help native XDP.
 
