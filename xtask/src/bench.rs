@@ -47,7 +47,7 @@ fn programs(arguments: &[OsString]) -> Result<ExitCode> {
     setup::prepare()?;
     let mut command = workspace::cargo();
     command
-        .args(["bench", "--quiet", "-p", "probe-user", "--bench", "programs", "--"])
+        .args(["bench", "--quiet", "-p", "probe-io", "--bench", "programs", "--"])
         .args(arguments);
     if !privilege::is_root() {
         command.env(exec::runner_variable()?, "sudo -E --");
