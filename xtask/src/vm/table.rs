@@ -1,4 +1,4 @@
-//! The attach matrix: what the guests' tests found, as the tables of `docs/kernel-support.md`.
+//! The attach matrix: what the guests' tests found, as the tables of `docs/src/reference/kernels.md`.
 
 use std::{collections::BTreeMap, fs, path::PathBuf};
 
@@ -106,7 +106,7 @@ impl Table {
 }
 
 fn document() -> PathBuf {
-    workspace::root().join("docs/kernel-support.md")
+    workspace::root().join("docs/src/reference/kernels.md")
 }
 
 fn read() -> Result<String> {
