@@ -1,13 +1,4 @@
-//! kstamp's userspace, outermost layer last: the core concludes, the host tells facts, the engine obtains stamps, the
-//! output reports, the commands wire them together.
+//! The `kstamp` command: subcommands, and the results that they report.
 
-pub mod auth;
 pub mod command;
-pub mod controller;
-pub mod core;
-pub mod engine;
-pub mod host;
-pub mod identity;
-pub mod openflow;
 pub mod output;
-pub mod reflector;

@@ -3,15 +3,18 @@
 use std::process::ExitCode;
 
 use log::LevelFilter;
+use probe_io::compare::load;
 use probe_user::command::args::{self, ParseError};
 use probe_user::command::{self, config};
-use probe_user::engine::compare::load;
 use probe_user::output::sink::OutputError;
 
 /// The command line makes no sense.
 const USAGE: u8 = 2;
 /// It does, but what it asks for failed.
 const FAILURE: u8 = 1;
+
+/// Crates whose diagnostics `-v` shows.
+const ROOMS: [&str; 5] = ["probe_user", "probe_core", "probe_host", "probe_io", "probe_controller"];
 
 fn main() -> ExitCode {
     if let Some(limit) = load::asked_to_be_busy(std::env::args_os()) {
@@ -75,10 +78,10 @@ fn start_logging(verbosity: u8, programs: bool) {
         _ => LevelFilter::Trace,
     };
     let mut logger = env_logger::Builder::new();
-    logger
-        .filter_level(LevelFilter::Warn)
-        .filter_module("probe_user", level)
-        .format_timestamp_millis();
+    logger.filter_level(LevelFilter::Warn).format_timestamp_millis();
+    for room in ROOMS {
+        logger.filter_module(room, level);
+    }
     if programs {
         logger.filter_module("probe_ebpf", LevelFilter::Trace);
     }

@@ -6,7 +6,7 @@ mod support;
 
 use aya::programs::XdpMode;
 use nix::net::if_::if_nametoindex;
-use probe_user::engine::ebpf::object::Object;
+use probe_io::backend::ebpf::object::Object;
 use support::{FAR_V4, NEAR_V4, Pair, can_run, count, run, summary};
 
 /// Loads an XDP program that lets everything pass onto `port` in `namespace`. It is detached when the object is

@@ -4,10 +4,9 @@
 
 mod support;
 
-use std::mem;
 use std::os::fd::AsRawFd as _;
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{mem, thread};
 
 use etherparse::PacketBuilder;
 use nix::net::if_::if_nametoindex;

@@ -9,7 +9,7 @@ use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::time::Duration;
 
 use probe_common::tap::{DESTINATION, ETHERTYPE};
-use probe_user::engine::ebpf::tap::{Direction, TapCounts, TapError, Tapped, Taps};
+use probe_io::tap::{Direction, TapCounts, TapError, Tapped, Taps};
 use support::{Pair, can_run};
 
 /// Runs `work` in a namespace, on a thread and a tokio runtime of its own.

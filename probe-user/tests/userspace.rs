@@ -13,7 +13,7 @@ use std::time::Duration;
 use probe_common::ntp::{ErrorEstimate, NtpTime};
 use probe_common::tlv::{self, AccessReport, ClassOfService, Location, Tlv, Writer, flag, kind};
 use probe_common::{authenticated, stamp};
-use probe_user::auth::{Key, TlvIntegrity};
+use probe_core::auth::{Key, TlvIntegrity};
 use serde_json::Value;
 use support::{FAR_V4, NEAR_V4, Pair, Running, can_run, count, counters, in_namespace, summary};
 

@@ -3,19 +3,19 @@
 use anyhow::{Context as _, Result, bail};
 use log::warn;
 use probe_common::abi::{COUNTER_NAMES, Counter};
+use probe_core::agent::Agent;
+use probe_core::agent::event::{Destination, Event, Family};
+use probe_host::clock::{WallClock, monotonic_ns};
+use probe_host::timer::Timer;
+use probe_io::udp::sockets::PassedUp;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use super::config::AgentConfig;
-use super::echo_peers::{self, EchoPeers};
-use super::reporter::Reporter;
-use super::shutdown::Shutdown;
-use super::station::Station;
-use super::{LOOK_AFTER, addresses_of, families_of, passed_up};
-use crate::core::agent::Agent;
-use crate::core::event::{Destination, Event, Family};
-use crate::engine::sockets::PassedUp;
-use crate::engine::timer::Timer;
-use crate::host::clock::{WallClock, monotonic_ns};
+use crate::command::config::AgentConfig;
+use crate::command::echo_peers::EchoPeers;
+use crate::command::reporter::Reporter;
+use crate::command::shutdown::Shutdown;
+use crate::command::station::Station;
+use crate::command::{LOOK_AFTER, addresses_of, echo_peers, families_of, passed_up};
 
 /// The least time to sleep: shorter intervals are sent in bursts of what has become due, or each probe would cost a
 /// wake-up, several times the rest of its cost.

@@ -1,4 +1,4 @@
-//! The command line as it is typed; what it means, and whether it can be meant, is for [`super::config`].
+//! The command line as it is typed; what it means, and whether it can be meant, is for [`crate::command::config`].
 
 mod controller;
 mod ping;
@@ -6,13 +6,13 @@ mod ping;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use super::compare::args::{CalibrateArgs, CompareArgs, EchoArg};
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-
-pub use self::ping::PingArgs;
-use crate::core::policy::Rates;
 pub use controller::ControllerArgs;
+use probe_core::reflector::policy::Rates;
+
+pub use crate::command::args::ping::PingArgs;
+use crate::command::compare::args::{CalibrateArgs, CompareArgs, EchoArg};
 
 /// Measures delay and loss between Open vSwitch ports, with stamps taken in the kernel.
 #[derive(Debug, Clone, Parser)]

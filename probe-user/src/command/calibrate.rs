@@ -3,17 +3,16 @@
 use std::io;
 
 use anyhow::{Context as _, Result};
+use probe_core::stats::distribution::Distribution;
+use probe_core::stats::report::Summary;
+use probe_io::backend::ebpf::plan::ReceiveMode;
+use probe_io::compare::private;
 
-use super::check_host;
-use super::config::CalibrateConfig;
-use crate::core::distribution::Distribution;
-use crate::core::report::Summary;
-use crate::engine::compare::private;
-use crate::engine::ebpf::plan::ReceiveMode;
-use crate::output::Format;
+use crate::command::check_host;
+use crate::command::config::CalibrateConfig;
 use crate::output::compare::{jsonl, text};
 use crate::output::sink::Sink;
-use crate::output::terminal;
+use crate::output::{Format, terminal};
 
 /// Measures over a private veth pair, and prints the floor.
 pub async fn run(config: CalibrateConfig) -> Result<()> {

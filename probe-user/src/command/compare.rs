@@ -9,21 +9,22 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use log::debug;
+use probe_core::compare::Phase;
+use probe_core::identity::Identity;
+use probe_host::clock::realtime_ns;
+use probe_io::backend::ebpf::Port;
+use probe_io::compare::load::Load;
+use probe_io::compare::pacer::Senders;
+use probe_io::compare::priority::Priority;
+use probe_io::compare::watch::Watch;
+use probe_io::compare::{socket, userspace};
 
-use self::course::Course;
-use self::report::Report;
-use super::calibrate::floor;
-use super::config::{CompareConfig, Stress};
-use super::shutdown::Shutdown;
-use super::{addresses_of, check_host};
-use crate::core::compare::Phase;
-use crate::engine::compare::pacer::Senders;
-use crate::engine::compare::priority::Priority;
-use crate::engine::compare::watch::Watch;
-use crate::engine::compare::{load::Load, socket, userspace};
-use crate::engine::ebpf::Port;
-use crate::host::clock::realtime_ns;
-use crate::identity::Identity;
+use crate::command::calibrate::floor;
+use crate::command::compare::course::Course;
+use crate::command::compare::report::Report;
+use crate::command::config::{CompareConfig, Stress};
+use crate::command::shutdown::Shutdown;
+use crate::command::{addresses_of, check_host};
 use crate::output::compare::Setting;
 use crate::output::model::AttachMode;
 use crate::output::time::Utc;
@@ -194,10 +195,10 @@ fn setting(config: &CompareConfig, port: &Port, peer: Option<&Identity>) -> Resu
             "the far end has no kernel programs (--engine socket): there a process answers kernel too, and reads T3";
         notes.push(note.to_owned());
     }
-    let own = crate::host::clock::clock_identity().context("cannot tell which clock this is")?;
+    let own = probe_host::clock::clock_identity().context("cannot tell which clock this is")?;
     Ok(Setting {
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        kernel: super::reporter::kernel_release(),
+        kernel: crate::command::reporter::kernel_release(),
         interface: config.port.interface.clone(),
         peer: config.peer,
         peer_name: peer.map(|identity| identity.name.clone()),

@@ -7,29 +7,28 @@ mod ping;
 mod stamping;
 mod values;
 
-pub use self::ping::{PingConfig, PingEngine};
-pub use self::stamping::StampingConfig;
-
 use std::path::PathBuf;
 use std::process;
 use std::time::Duration;
 
-use probe_common::abi::MAX_IN_FLIGHT;
-
-use super::args::{AgentArgs, AttachArg, Cli, CommandArgs, DoctorArgs, FormatArg, PortArgs, ReflectArgs};
-use super::compare::args::EchoArg;
-use crate::core::event::{Config as CoreConfig, Families, Family, MAX_PEERS};
-use crate::core::policy::Rates;
-use crate::core::session::GRACE_NS;
-use crate::engine::compare::priority::Priority;
-use crate::engine::ebpf::plan::{Choice, ReceiveMode};
-use crate::engine::ebpf::{Answering, PortConfig};
-use crate::host::identity::default_agent_name;
-use crate::host::link::{NameError, check_name};
-use crate::output::Format;
 pub use compare::{CalibrateConfig, CompareConfig, Stress};
 pub use controller::ControllerConfig;
 use families::{families_of, groups, has, limit};
+use probe_common::abi::MAX_IN_FLIGHT;
+use probe_core::agent::event::{Config as CoreConfig, Families, Family, MAX_PEERS};
+use probe_core::reflector::policy::Rates;
+use probe_core::session::GRACE_NS;
+use probe_host::identity::default_agent_name;
+use probe_host::link::{NameError, check_name};
+use probe_io::backend::ebpf::plan::{Choice, ReceiveMode};
+use probe_io::backend::ebpf::{Answering, PortConfig};
+use probe_io::compare::priority::Priority;
+
+use crate::command::args::{AgentArgs, AttachArg, Cli, CommandArgs, DoctorArgs, FormatArg, PortArgs, ReflectArgs};
+use crate::command::compare::args::EchoArg;
+pub use crate::command::config::ping::{PingConfig, PingEngine};
+pub use crate::command::config::stamping::StampingConfig;
+use crate::output::Format;
 
 /// aya-log's level `trace`: everything that the programs say.
 const LOG_EVERYTHING: u8 = 5;

@@ -6,19 +6,19 @@ use std::future::{pending, ready};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
+use probe_controller::forwarding::Brain;
+use probe_controller::link_delay::TapDirection;
+use probe_controller::openflow::server::{Events, Listening, Server};
+use probe_host::clock::monotonic_ns;
+use probe_host::timer::Timer;
+use probe_io::tap::{Direction, Tapped, Taps};
+use report::Reporter;
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 
-use super::check_host;
-use super::config::ControllerConfig;
-use super::shutdown::Shutdown;
-use crate::controller::Brain;
-use crate::core::link_delay::TapDirection;
-use crate::engine::ebpf::tap::{Direction, Tapped, Taps};
-use crate::engine::timer::Timer;
-use crate::host::clock::monotonic_ns;
-use crate::openflow::server::{Events, Listening, Server};
-use report::Reporter;
+use crate::command::check_host;
+use crate::command::config::ControllerConfig;
+use crate::command::shutdown::Shutdown;
 
 /// Why the controller woke up.
 enum Wake {

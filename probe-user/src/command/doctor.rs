@@ -1,11 +1,11 @@
 //! `kstamp doctor`: whether kstamp can run here, and what to do if it cannot.
 
 use anyhow::{Result, bail};
+use probe_host::preflight::{Facts, check};
+use probe_io::backend::ebpf::Port;
+use probe_io::backend::ebpf::object::Object;
 
-use super::config::DoctorConfig;
-use crate::engine::ebpf::Port;
-use crate::engine::ebpf::object::Object;
-use crate::host::preflight::{Facts, check};
+use crate::command::config::DoctorConfig;
 
 /// Prints what was looked at and what was found; an error if something is missing.
 pub async fn run(config: DoctorConfig) -> Result<()> {

@@ -2,14 +2,13 @@
 //! while packets ask for it.
 
 use log::{debug, warn};
-
-use crate::engine::any::Engine;
-use crate::engine::compare::echo::Echo;
-use crate::engine::compare::priority::Priority;
-use crate::engine::compare::watch::Watch;
-use crate::engine::ebpf::PortEvent;
-use crate::engine::ebpf::object::ObjectError;
-use crate::identity::EchoPorts;
+use probe_core::identity::EchoPorts;
+use probe_io::backend::ebpf::PortEvent;
+use probe_io::backend::ebpf::object::ObjectError;
+use probe_io::compare::echo::Echo;
+use probe_io::compare::priority::Priority;
+use probe_io::compare::watch::Watch;
+use probe_io::port::Engine;
 
 /// Looks, half a second apart, without a packet that asks, after which watching ends.
 const IDLE_LOOKS: u32 = 20;

@@ -5,17 +5,17 @@ use std::net::IpAddr;
 
 use anyhow::{Context as _, Result};
 use log::warn;
+use probe_core::agent::Agent;
+use probe_core::agent::event::Config as CoreConfig;
+use probe_core::legacy::EchoAgent;
+use probe_core::stats::report::Report;
+use probe_host::link::Netlink;
+use probe_io::backend::ebpf::PortEvent;
+use probe_io::legacy::EchoPort;
+use probe_io::port::Engine;
 
-use super::config::AgentConfig;
-use super::reporter::Reporter;
-use crate::core::agent::Agent;
-use crate::core::echo::EchoAgent;
-use crate::core::event::Config as CoreConfig;
-use crate::core::report::Report;
-use crate::engine::any::Engine;
-use crate::engine::ebpf::PortEvent;
-use crate::engine::echo::EchoPort;
-use crate::host::link::Netlink;
+use crate::command::config::AgentConfig;
+use crate::command::reporter::Reporter;
 
 /// Who asks the older agents.
 pub struct EchoPeers {

@@ -5,13 +5,13 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::net::{IpAddr, SocketAddr};
 
 use log::{debug, warn};
+use probe_core::agent::Agent;
+use probe_core::identity::exchange::{AnswerLimit, Exchange};
+use probe_core::identity::{EchoPorts, Identity, wire};
+use probe_host::clock::{monotonic_ns, realtime_ns};
+use probe_io::port::Engine;
 
-use super::echo::EchoService;
-use crate::core::agent::Agent;
-use crate::engine::any::Engine;
-use crate::host::clock::{monotonic_ns, realtime_ns};
-use crate::identity::exchange::{AnswerLimit, Exchange};
-use crate::identity::{EchoPorts, Identity, wire};
+use crate::command::echo::EchoService;
 
 /// The identities of this agent and of its peers.
 pub struct Introductions {

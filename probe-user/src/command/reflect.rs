@@ -1,14 +1,14 @@
 //! `kstamp reflect`: the reflecting half alone.
 
 use anyhow::{Context as _, Result};
+use probe_io::udp::sockets::PassedUp;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 
-use super::config::ReflectConfig;
-use super::reporter::Reporter;
-use super::shutdown::Shutdown;
-use super::station::Station;
-use super::{LOOK_AFTER, addresses_of, families_of, passed_up};
-use crate::engine::sockets::PassedUp;
+use crate::command::config::ReflectConfig;
+use crate::command::reporter::Reporter;
+use crate::command::shutdown::Shutdown;
+use crate::command::station::Station;
+use crate::command::{LOOK_AFTER, addresses_of, families_of, passed_up};
 
 /// Answers until the duration is over or a signal comes, and reports what the programs counted.
 pub async fn run(mut config: ReflectConfig) -> Result<()> {

@@ -6,23 +6,24 @@ mod subject;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use self::downs::Downs;
-use self::subject::Subject;
-use super::config::OutputConfig;
-use crate::core::event::{Event, Found};
-use crate::core::report::Report;
-use crate::engine::any::{Engine, Kind, Receive};
-use crate::engine::ebpf::PortEvent;
-use crate::engine::ebpf::plan::ReceiveMode;
-use crate::host::clock::{monotonic_ns, realtime_ns};
-use crate::host::privileges::Privileges;
-use crate::identity::Identity;
+use probe_core::agent::event::{Event, Found};
+use probe_core::identity::Identity;
+use probe_core::reflector::in_userspace;
+use probe_core::stats::report::Report;
+use probe_host::clock::{monotonic_ns, realtime_ns};
+use probe_host::privileges::Privileges;
+use probe_io::backend::ebpf::PortEvent;
+use probe_io::backend::ebpf::plan::ReceiveMode;
+use probe_io::port::{Engine, Kind, Receive};
+
+use crate::command::config::OutputConfig;
+use crate::command::reporter::downs::Downs;
+use crate::command::reporter::subject::Subject;
 use crate::output::results::{Context, Results, Sample};
 use crate::output::samples::Samples;
 use crate::output::sink::OutputError;
 use crate::output::time::{Utc, UtcOffset};
 use crate::output::{Output, model};
-use crate::reflector::in_userspace;
 
 /// Two readings of both clocks differ by less, unless one of the clocks was set.
 const WALL_CLOCK_STEP_NS: u128 = 1_000_000;

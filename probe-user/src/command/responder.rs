@@ -5,15 +5,15 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
 use log::debug;
+use probe_core::reflector::{Arrival, Clock, Config, Count, Reflector, ReplyId};
+use probe_host::clock::{monotonic_ns, realtime_ns};
+use probe_io::backend::ebpf::PortConfig;
+use probe_io::port::{Engine, Kind};
+use probe_io::udp::sockets::Sockets;
+use probe_io::udp::stamped::Received;
 
-use super::config::StampingConfig;
-use super::introductions::Introductions;
-use crate::engine::any::{Engine, Kind};
-use crate::engine::ebpf::PortConfig;
-use crate::engine::socket::stamped::Received;
-use crate::engine::sockets::Sockets;
-use crate::host::clock::{monotonic_ns, realtime_ns};
-use crate::reflector::{Arrival, Clock, Config, Count, Reflector, ReplyId};
+use crate::command::config::StampingConfig;
+use crate::command::introductions::Introductions;
 
 /// Replies whose stamps are waited for. They come at once or, from drivers that do not stamp, never.
 const MAX_UNSTAMPED: usize = 64;

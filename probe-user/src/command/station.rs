@@ -3,17 +3,17 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Result, anyhow};
+use probe_core::identity::Identity;
+use probe_host::privileges::{Capability, Privileges, reduce};
+use probe_io::backend::ebpf::{PortConfig, PortError, PortEvent};
+use probe_io::port::{Engine, Kind};
+use probe_io::udp::stamped::Received;
 
-use super::config::{StampingConfig, StationConfig};
-use super::echo::EchoService;
-use super::introductions::Introductions;
-use super::responder::Responder;
-use super::{WITHOUT_EBPF, check_host, identity_of};
-use crate::engine::any::{Engine, Kind};
-use crate::engine::ebpf::{PortConfig, PortError, PortEvent};
-use crate::engine::socket::stamped::Received;
-use crate::host::privileges::{Privileges, reduce};
-use crate::identity::Identity;
+use crate::command::config::{StampingConfig, StationConfig};
+use crate::command::echo::EchoService;
+use crate::command::introductions::Introductions;
+use crate::command::responder::Responder;
+use crate::command::{WITHOUT_EBPF, check_host, identity_of};
 
 /// An open interface, and who answers on it.
 pub(super) struct Station {
@@ -33,7 +33,11 @@ impl Station {
         let engine = open(port.clone(), stamping).await?;
         let mut echo = EchoService::load(&port.interface, config.echo);
         let user = config.user.as_deref();
-        let privileges = reduce(user, engine.kind(), port.test_port, echo.is_realtime())?;
+        // The programs are attached again when a deleted interface comes back.
+        let attaches = (engine.kind() == Kind::Ebpf).then_some(Capability::CAP_NET_ADMIN);
+        let raises = echo.is_realtime().then_some(Capability::CAP_SYS_NICE);
+        let keep: Vec<_> = attaches.into_iter().chain(raises).collect();
+        let privileges = reduce(user, &keep, port.test_port)?;
         echo.start(&engine);
         let own = identity(&config.name, &engine, !stamping.stateless)?;
         let mut introductions = Introductions::new(own, port.test_port);

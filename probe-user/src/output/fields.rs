@@ -1,11 +1,10 @@
 //! How the core's types are written in JSON; the core itself knows of no output form.
 
+use probe_core::agent::event::{Family, Found};
+use probe_core::session::Outcome;
+use probe_core::stats::report::{ClockSteps, Counts, OneWayClock, Path, Patterns, Summary};
 use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
-
-use crate::core::event::{Family, Found};
-use crate::core::report::{ClockSteps, Counts, OneWayClock, Path, Patterns, Summary};
-use crate::core::session::Outcome;
 
 /// The fields of [`Counts`]; the compiler checks that they are those.
 #[derive(Serialize)]

@@ -2,16 +2,17 @@
 
 use std::net::IpAddr;
 
-use super::Exporter;
-use super::model::{
+use probe_core::agent::event::{Family, Found};
+use probe_core::identity::Identity;
+use probe_core::stats::report::{ClockSteps, Counts, OneWayClock, Path, Patterns, Report, Summary};
+
+use crate::output::Exporter;
+use crate::output::model::{
     Attach, AttachChange, AttachMode, Clock, ClockStep, Counters, End, Engine, Event, InterfaceChange, InterfaceEvent,
     Method, PeerChange, PeerEvent, Start, Windows,
 };
-use super::results::{Context, Downtime, Results};
-use super::time::{Utc, UtcOffset};
-use crate::core::event::{Family, Found};
-use crate::core::report::{ClockSteps, Counts, OneWayClock, Path, Patterns, Report, Summary};
-use crate::identity::Identity;
+use crate::output::results::{Context, Downtime, Results};
+use crate::output::time::{Utc, UtcOffset};
 
 /// 2026-11-21T10:10:38Z, when the monotonic clock was 0.
 const UNIX_NS: u64 = 1_795_255_838_000_000_000;

@@ -4,10 +4,10 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::Exporter;
-use super::model::{AttachChange, ClockStep, Counters, Event, InterfaceChange, PeerChange, Start};
-use super::ping::{PingSample, PingStart};
-use super::results::{Results, Sample};
+use crate::output::Exporter;
+use crate::output::model::{AttachChange, ClockStep, Counters, Event, InterfaceChange, PeerChange, Start};
+use crate::output::ping::{PingSample, PingStart};
+use crate::output::results::{Results, Sample};
 
 /// What a line can be; `type` says which.
 #[derive(Serialize)]

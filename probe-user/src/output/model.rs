@@ -5,15 +5,15 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
+use probe_core::agent::event::Found;
+use probe_host::clock::ClockState;
+use probe_io::backend::ebpf::plan::ReceiveMode;
+use probe_io::port::{Kind, Receive};
 use serde::Serialize;
 
-use super::fields;
-use super::results::Results;
-use super::time::Utc;
-use crate::core::event::Found;
-use crate::engine::any::{Kind, Receive};
-use crate::engine::ebpf::plan::ReceiveMode;
-use crate::host::clock::ClockState;
+use crate::output::fields;
+use crate::output::results::Results;
+use crate::output::time::Utc;
 
 /// What is reported while an agent or a reflector runs, in this order: one start, any number of others, one end.
 #[derive(Debug, Clone, PartialEq)]

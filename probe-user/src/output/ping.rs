@@ -4,16 +4,16 @@ mod text;
 
 use std::net::IpAddr;
 
+use probe_core::stats::report::OneWayClock;
+use probe_io::ping::answer::{ReplyPacket, ReturnedTlv};
 use serde::Serialize;
 
-use super::Format;
-use super::jsonl::Line;
-use super::model::{Clock, Engine};
-use super::results::{Results, Sample};
-use super::sink::{OutputError, Sink};
-use super::time::Utc;
-use crate::core::report::OneWayClock;
-use crate::engine::ping::answer::{ReplyPacket, ReturnedTlv};
+use crate::output::Format;
+use crate::output::jsonl::Line;
+use crate::output::model::{Clock, Engine};
+use crate::output::results::{Results, Sample};
+use crate::output::sink::{OutputError, Sink};
+use crate::output::time::Utc;
 
 /// Whom it probes, and how.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -63,7 +63,7 @@ pub struct PingSample {
     /// One-way delay from the peer; only where `clock` is known.
     pub backward_ns: Option<i64>,
     /// What backs the one-way delays: the fields `clock` and `clock_bound_ns`.
-    #[serde(flatten, serialize_with = "super::fields::one_way_clock")]
+    #[serde(flatten, serialize_with = "crate::output::fields::one_way_clock")]
     pub clock: Option<OneWayClock>,
     /// The packet that the reply came in; only where a socket has seen it.
     #[serde(serialize_with = "packet")]
@@ -140,7 +140,7 @@ impl PingOutput {
     /// Before the first probe.
     ///
     /// # Errors
-    /// As [`super::Output::export`], and so for the others.
+    /// As [`crate::output::Output::export`], and so for the others.
     pub fn start(&mut self, start: &PingStart) -> Result<(), OutputError> {
         self.write(Line::PingStart(start), |out| text::start(start, out))
     }

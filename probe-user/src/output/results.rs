@@ -1,18 +1,18 @@
 //! What was measured, as it is reported: results over time, and single probes. The field names are those of
-//! [`super::model`].
+//! [`crate::output::model`].
 
 use std::net::IpAddr;
 
+use probe_core::agent::event::Family;
+use probe_core::identity::Identity;
+use probe_core::observation::Reply;
+use probe_core::session::Outcome;
+use probe_core::stats::report::{ClockSteps, Counts, OneWayClock, Path, Patterns, Report, Summary};
 use serde::Serialize;
 
-use super::fields;
-use super::model::{Attach, AttachMode, Engine, Method};
-use super::time::{Utc, UtcOffset};
-use crate::core::event::Family;
-use crate::core::observation::Reply;
-use crate::core::report::{ClockSteps, Counts, OneWayClock, Path, Patterns, Report, Summary};
-use crate::core::session::Outcome;
-use crate::identity::Identity;
+use crate::output::fields;
+use crate::output::model::{Attach, AttachMode, Engine, Method};
+use crate::output::time::{Utc, UtcOffset};
 
 /// What is said of a result beside what was measured.
 #[derive(Debug, Clone, Copy)]

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use super::jsonl::Line;
-use super::results::Sample;
-use super::sink::{OutputError, Sink};
+use crate::output::jsonl::Line;
+use crate::output::results::Sample;
+use crate::output::sink::{OutputError, Sink};
 
 /// A file of `sample` objects, one per line. It is buffered: flush it at window ends and at the end of the run; what is
 /// left is flushed when it is dropped, but nobody then hears of an error.
@@ -40,10 +40,11 @@ impl Samples {
 mod tests {
     use std::fs;
 
+    use probe_core::observation::Reply;
+    use probe_core::session::Outcome;
+    use probe_core::stats::report::Path as ProbePath;
+
     use super::*;
-    use crate::core::observation::Reply;
-    use crate::core::report::Path as ProbePath;
-    use crate::core::session::Outcome;
     use crate::output::time::Utc;
 
     fn reply(t3_ns: u64) -> Reply {

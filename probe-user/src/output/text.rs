@@ -12,15 +12,15 @@ pub(super) mod wrap;
 use std::fmt;
 use std::io::{self, Write};
 
-use super::Exporter;
-use super::model::{
+use probe_core::agent::event::Found;
+
+use crate::output::model::{
     AttachChange, AttachMode, ClockStep, Event, InterfaceChange, InterfaceEvent, Method, PeerChange, PeerEvent, Start,
     Windows,
 };
-use super::quantity::duration_u64;
-use super::results::Results;
-use super::time;
-use crate::core::event::Found;
+use crate::output::quantity::duration_u64;
+use crate::output::results::Results;
+use crate::output::{Exporter, time};
 
 /// How many columns there are; `None` for as many as it takes. Asked at each event, as a terminal changes its size.
 pub type Columns = fn() -> Option<usize>;

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use probe_user::openflow::flow::Match;
-use probe_user::openflow::id::PortNumber;
-use probe_user::openflow::message::{Message, PacketIn, PacketInReason};
+use probe_controller::openflow::flow::Match;
+use probe_controller::openflow::id::PortNumber;
+use probe_controller::openflow::message::{Message, PacketIn, PacketInReason};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -280,7 +280,7 @@ fn hostile_peers_get_a_line_each_and_the_others_are_untouched() {
     // The first is still served.
     good.send(&Message::EchoRequest(vec![7; 8]), 99);
     let is_answer = |(header, message): &(_, Message)| {
-        let header: &probe_user::openflow::frame::Header = header;
+        let header: &probe_controller::openflow::frame::Header = header;
         header.xid == 99 && *message == Message::EchoReply(vec![7; 8])
     };
     while !is_answer(&good.receive().expect("the first switch was cut off")) {}

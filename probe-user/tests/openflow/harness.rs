@@ -4,11 +4,11 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use probe_user::openflow::frame::{Framer, Header, MAX_MESSAGE};
-use probe_user::openflow::id::{Dpid, MacAddress, PortNumber};
-use probe_user::openflow::message::{Features, Hello, Message};
-use probe_user::openflow::port::{Port, STATE_LIVE};
-use probe_user::openflow::server::{Config, ConnectionId, Event, Events, Limits, Reason, Server, What};
+use probe_controller::openflow::frame::{Framer, Header, MAX_MESSAGE};
+use probe_controller::openflow::id::{Dpid, MacAddress, PortNumber};
+use probe_controller::openflow::message::{Features, Hello, Message};
+use probe_controller::openflow::port::{Port, STATE_LIVE};
+use probe_controller::openflow::server::{Config, ConnectionId, Event, Events, Limits, Reason, Server, What};
 use tokio::sync::mpsc::error::TryRecvError;
 
 /// How long anything may take that is to happen at once. Generous: the machine may be busy.

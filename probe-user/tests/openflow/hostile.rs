@@ -3,11 +3,11 @@
 use std::io::Read as _;
 use std::time::{Duration, Instant};
 
-use probe_user::openflow::cookie;
-use probe_user::openflow::flow::Match;
-use probe_user::openflow::id::PortNumber;
-use probe_user::openflow::message::{ErrorMessage, Features, Hello, Message, PacketIn, PacketInReason};
-use probe_user::openflow::server::{Command, Limits, Reason, What};
+use probe_controller::openflow::cookie;
+use probe_controller::openflow::flow::Match;
+use probe_controller::openflow::id::PortNumber;
+use probe_controller::openflow::message::{ErrorMessage, Features, Hello, Message, PacketIn, PacketInReason};
+use probe_controller::openflow::server::{Command, Limits, Reason, What};
 
 use crate::harness::{Peer, Subject, features};
 

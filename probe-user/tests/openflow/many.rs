@@ -4,9 +4,9 @@ use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use probe_user::openflow::lldp::{Key, Kind, Probe};
-use probe_user::openflow::message::{Message, PacketOut};
-use probe_user::openflow::server::{Command, Limits, What};
+use probe_controller::openflow::lldp::{Key, Kind, Probe};
+use probe_controller::openflow::message::{Message, PacketOut};
+use probe_controller::openflow::server::{Command, Limits, What};
 
 use crate::harness::Subject;
 use crate::sim::{Network, Topology};
@@ -64,7 +64,11 @@ fn a_hundred_switches_of_eight_ports_are_served_and_their_links_seen() {
     assert_eq!(network.done().packet_outs.load(Ordering::Relaxed), 800);
 }
 
-fn discovery(key: &Key, dpid: probe_user::openflow::id::Dpid, port: &probe_user::openflow::port::Port) -> Command {
+fn discovery(
+    key: &Key,
+    dpid: probe_controller::openflow::id::Dpid,
+    port: &probe_controller::openflow::port::Port,
+) -> Command {
     let (key, number, mac) = (key.clone(), port.number, port.mac);
     Command::stamped(move |sent_ns| {
         let probe = Probe {

@@ -12,14 +12,14 @@ use std::sync::{Arc, Mutex};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use probe_user::openflow::cookie;
-use probe_user::openflow::flow::{Action, FlowMod, Match};
-use probe_user::openflow::frame::{Framer, MAX_MESSAGE};
-use probe_user::openflow::id::{Dpid, MacAddress, PortNumber};
-use probe_user::openflow::lldp::{ETH_TYPE_BOUNCE, Key, Kind, Probe};
-use probe_user::openflow::message::{Message, PacketIn, PacketOut};
-use probe_user::openflow::port::Port;
-use probe_user::openflow::server::{Command, Config, ConnectionId, TlsFiles, What};
+use probe_controller::openflow::cookie;
+use probe_controller::openflow::flow::{Action, FlowMod, Match};
+use probe_controller::openflow::frame::{Framer, MAX_MESSAGE};
+use probe_controller::openflow::id::{Dpid, MacAddress, PortNumber};
+use probe_controller::openflow::lldp::{ETH_TYPE_BOUNCE, Key, Kind, Probe};
+use probe_controller::openflow::message::{Message, PacketIn, PacketOut};
+use probe_controller::openflow::port::Port;
+use probe_controller::openflow::server::{Command, Config, ConnectionId, TlsFiles, What};
 use tempfile::TempDir;
 
 use crate::binary::Controller;

@@ -13,11 +13,11 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use probe_user::openflow::flow::{Action, FlowCommand, FlowMod, Match};
-use probe_user::openflow::frame::{Framer, MAX_MESSAGE};
-use probe_user::openflow::id::{Dpid, MacAddress, PortNumber};
-use probe_user::openflow::message::{Features, Hello, Message, PacketIn, PacketInReason, PacketOut};
-use probe_user::openflow::port::{CONFIG_DOWN, Port, PortReason, STATE_LINK_DOWN, STATE_LIVE};
+use probe_controller::openflow::flow::{Action, FlowCommand, FlowMod, Match};
+use probe_controller::openflow::frame::{Framer, MAX_MESSAGE};
+use probe_controller::openflow::id::{Dpid, MacAddress, PortNumber};
+use probe_controller::openflow::message::{Features, Hello, Message, PacketIn, PacketInReason, PacketOut};
+use probe_controller::openflow::port::{CONFIG_DOWN, Port, PortReason, STATE_LINK_DOWN, STATE_LIVE};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};

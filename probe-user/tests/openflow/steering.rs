@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use probe_user::host::clock::monotonic_ns;
-use probe_user::openflow::cookie;
-use probe_user::openflow::flow::{Action, FlowCommand, FlowMod, Match};
-use probe_user::openflow::id::PortNumber;
-use probe_user::openflow::lldp::{Key, Kind, Probe};
-use probe_user::openflow::message::{Message, PacketOut};
-use probe_user::openflow::server::{Command, CommandError, Config, Limits, Reason, What};
+use probe_controller::openflow::cookie;
+use probe_controller::openflow::flow::{Action, FlowCommand, FlowMod, Match};
+use probe_controller::openflow::id::PortNumber;
+use probe_controller::openflow::lldp::{Key, Kind, Probe};
+use probe_controller::openflow::message::{Message, PacketOut};
+use probe_controller::openflow::server::{Command, CommandError, Config, Limits, Reason, What};
+use probe_host::clock::monotonic_ns;
 
 use crate::harness::{Subject, loopback, port};
 
@@ -61,7 +61,7 @@ fn a_stamped_message_is_made_at_its_write() {
         move |sent_ns| {
             let probe = Probe {
                 kind: Kind::Discovery,
-                dpid: probe_user::openflow::id::Dpid(1),
+                dpid: probe_controller::openflow::id::Dpid(1),
                 port: PortNumber(1),
                 sent_ns,
                 sequence: 9,

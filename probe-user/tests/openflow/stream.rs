@@ -1,9 +1,9 @@
 //! What must hold of any stream of bytes from a switch: no panic; nothing is read twice or skipped; and what was understood
 //! is understood the same way after it has been encoded. Also the fuzz target `fuzz/fuzz_targets/openflow.rs`.
 
-use probe_user::openflow::frame::Framer;
-use probe_user::openflow::lldp::{Key, Probe};
-use probe_user::openflow::message::Message;
+use probe_controller::openflow::frame::Framer;
+use probe_controller::openflow::lldp::{Key, Probe};
+use probe_controller::openflow::message::Message;
 
 /// Shorter than OpenFlow allows, so that the limit is met.
 const MOST: usize = 4_096;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use probe_user::openflow::server::{Config, Limits, Reason, Server, TlsFiles};
+use probe_controller::openflow::server::{Config, Limits, Reason, Server, TlsFiles};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
 use tokio_rustls::rustls::crypto::ring::default_provider;

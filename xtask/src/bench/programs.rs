@@ -6,12 +6,12 @@ use anyhow::{Context as _, Result};
 
 use crate::{exec, privilege, setup, workspace};
 
-/// Runs the bench of probe-user.
+/// Runs the bench of probe-io.
 pub(super) fn run(arguments: &[OsString]) -> Result<ExitCode> {
     setup::prepare()?;
     let mut command = workspace::cargo();
     command
-        .args(["bench", "--quiet", "-p", "probe-user", "--bench", "programs", "--"])
+        .args(["bench", "--quiet", "-p", "probe-io", "--bench", "programs", "--"])
         .args(arguments);
     if !privilege::is_root() {
         command.env(exec::runner_variable()?, "sudo -E --");

@@ -233,7 +233,7 @@ fn toolchains() -> Vec<String> {
         .collect()
 }
 
-/// Where the choice is kept: `probe-user/build.rs` reads it.
+/// Where the choice is kept: `probe-io/build.rs` reads it.
 fn file() -> PathBuf {
     workspace::root().join("target/ebpf-toolchain")
 }

@@ -20,7 +20,7 @@ struct Part {
     in_lab: bool,
 }
 
-/// The test binaries, of `probe-user/tests` and `xtask/tests`. One that is named here runs in every guest.
+/// The test binaries, of `probe-io/tests`, `probe-user/tests` and `xtask/tests`. One that is named here runs in every guest.
 static PARTS: [Part; 12] = [
     alone("programs"),
     in_lab("kernel_datapath"),
@@ -86,7 +86,7 @@ impl Suite {
             // Emulated processors are slow enough.
             "--release",
         ]);
-        command.args(["--package", "probe-user", "--package", "xtask", "--bins"]);
+        command.args(["--package", "probe-io", "--package", "probe-user", "--package", "xtask", "--bins"]);
         command.args(PARTS.iter().flat_map(|part| ["--test", part.test]));
         let output = command
             .stderr(Stdio::inherit())

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::FormatArg;
+use crate::command::args::FormatArg;
 
 /// `kstamp controller`.
 #[derive(Debug, Clone, Args)]

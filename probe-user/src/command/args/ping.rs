@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{FamilyArg, FormatArg, PingEngineArg};
+use crate::command::args::{FamilyArg, FormatArg, PingEngineArg};
 
 /// `kstamp ping`.
 #[derive(Debug, Clone, Args)]

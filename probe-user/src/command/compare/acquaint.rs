@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use log::debug;
+use probe_core::identity::{Identity, wire};
+use probe_io::backend::ebpf::Port;
+use probe_io::udp::sockets::PassedUp;
 use tokio::time::timeout;
 
 use crate::command::{identity_of, passed_up_to};
-use crate::engine::ebpf::Port;
-use crate::engine::sockets::PassedUp;
-use crate::identity::{Identity, wire};
 
 /// Questions before the peer is taken for one that says nothing of itself.
 const QUESTIONS: u32 = 4;

@@ -7,19 +7,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use probe_core::compare::anatomy::Anatomy;
+use probe_core::compare::ledger::{Arrival, Departure, Tally};
+use probe_core::compare::{Method, Phase, stamped};
+use probe_core::observation::Fate;
+use probe_io::backend::ebpf::{Port, Ring, reply};
+use probe_io::compare::load::Spent;
+use probe_io::compare::pacer::{Senders, Sent};
+use probe_io::compare::priority::Priority;
+use probe_io::compare::userspace::Answer;
+use probe_io::compare::{load, pacer, socket, userspace};
 use tokio::time::{Instant, sleep};
 
 use crate::command::shutdown::Shutdown;
-use crate::core::compare::anatomy::Anatomy;
-use crate::core::compare::ledger::{Arrival, Departure, Tally};
-use crate::core::compare::{Method, Phase, stamped};
-use crate::core::observation::Fate;
-use crate::engine::compare::load::{self, Spent};
-use crate::engine::compare::pacer::{self, Senders, Sent};
-use crate::engine::compare::priority::Priority;
-use crate::engine::compare::userspace::Answer;
-use crate::engine::compare::{socket, userspace};
-use crate::engine::ebpf::{Port, Ring, reply};
 use crate::output::compare::PhaseResult;
 
 /// How often it is looked whether all replies have come.

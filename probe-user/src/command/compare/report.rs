@@ -1,14 +1,13 @@
 //! Where the results of a comparison go.
 
 use anyhow::Result;
+use probe_core::compare::{Method, Phase};
 
 use crate::command::config::CompareConfig;
-use crate::core::compare::{Method, Phase};
-use crate::output::Format;
 use crate::output::compare::{Comparison, PhaseResult, Setting, html, jsonl, text};
 use crate::output::quantity::count;
 use crate::output::sink::Sink;
-use crate::output::terminal;
+use crate::output::{Format, terminal};
 
 /// The files, opened before anything is measured, and what has been measured.
 pub(super) struct Report {

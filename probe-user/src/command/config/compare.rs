@@ -5,14 +5,15 @@ use std::path::PathBuf;
 use std::process;
 use std::time::Duration;
 
-use super::families::groups;
-use super::{ConfigError, STANDARD_OUTPUT, choice, first_ssid, format, values, wrong};
+use probe_host::link::check_name;
+use probe_io::backend::ebpf::plan::{Choice, ReceiveMode};
+use probe_io::backend::ebpf::{Answering, PortConfig};
+use probe_io::compare::priority::Priority;
+
 use crate::command::args::FamilyArg;
 use crate::command::compare::args::{CalibrateArgs, CompareArgs};
-use crate::engine::compare::priority::Priority;
-use crate::engine::ebpf::plan::{Choice, ReceiveMode};
-use crate::engine::ebpf::{Answering, PortConfig};
-use crate::host::link::check_name;
+use crate::command::config::families::groups;
+use crate::command::config::{ConfigError, STANDARD_OUTPUT, choice, first_ssid, format, values, wrong};
 use crate::output::Format;
 
 /// Below this, three methods leave no room for the wake-up of a process between two probes.

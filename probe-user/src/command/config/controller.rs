@@ -4,11 +4,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{ConfigError, STANDARD_OUTPUT, values, wrong};
+use probe_controller::forwarding;
+use probe_controller::openflow::server;
+use probe_host::link::check_name;
+
 use crate::command::args::{ControllerArgs, FormatArg};
-use crate::controller;
-use crate::host::link::check_name;
-use crate::openflow::server;
+use crate::command::config::{ConfigError, STANDARD_OUTPUT, values, wrong};
 use crate::output::Format;
 
 /// Below it the answers of a period would still be on their way in the next.
@@ -21,7 +22,7 @@ pub struct ControllerConfig {
     /// How to listen.
     pub server: server::Config,
     /// What to do.
-    pub brain: controller::Config,
+    pub brain: forwarding::Config,
     /// Interfaces to tap.
     pub taps: Vec<String>,
     /// Time between two reports.
@@ -76,7 +77,7 @@ pub(super) fn validate(args: ControllerArgs) -> Result<ControllerConfig, ConfigE
             measure_only: args.measure_only,
             ..server::Config::new(listen)
         },
-        brain: controller::Config {
+        brain: forwarding::Config {
             period_ns,
             measure_only: args.measure_only,
             reroute_gain: gain(&args.reroute_gain)?,

@@ -2,10 +2,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::values::family_name;
-use super::{ConfigError, wrong};
+use probe_core::agent::event::{Families, Family};
+
 use crate::command::args::FamilyArg;
-use crate::core::event::{Families, Family};
+use crate::command::config::values::family_name;
+use crate::command::config::{ConfigError, wrong};
 
 /// The group of each IP version in which agents find each other unless they are told another.
 pub(super) const DEFAULT_GROUPS: (Ipv4Addr, Ipv6Addr) = (

@@ -3,13 +3,13 @@
 use std::process;
 
 use probe_common::tlv::AccessReport;
+use probe_core::agent::event::Family;
+use probe_core::session::GRACE_NS;
+use probe_io::ping::packet::{MAX_SIZE, PacketPlan, TlvRequest};
 
-use super::{ConfigError, first_ssid, values, wrong};
-use crate::auth::Key;
 use crate::command::args::{FamilyArg, FormatArg, PingArgs, PingEngineArg};
-use crate::core::event::Family;
-use crate::core::session::GRACE_NS;
-use crate::engine::ping::packet::{MAX_SIZE, PacketPlan, TlvRequest};
+use crate::command::config::{ConfigError, first_ssid, values, wrong};
+use crate::command::key_file;
 use crate::output::Format;
 
 /// Longest name that DNS knows.
@@ -72,7 +72,7 @@ pub(super) fn ping(args: PingArgs) -> Result<PingConfig, ConfigError> {
         &args.interval,
         interval_ns,
     )?;
-    let key = args.key_file.as_deref().map(Key::read).transpose();
+    let key = args.key_file.as_deref().map(key_file::read).transpose();
     let key = key.map_err(|error| ConfigError::Flag(format!("--key-file: {error}")))?;
     let tlvs = args.tlv.iter().map(|text| tlv(text)).collect::<Result<Vec<_>, _>>()?;
     let engine = engine(args.engine, key.is_some(), !tlvs.is_empty())?;

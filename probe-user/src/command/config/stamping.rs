@@ -1,9 +1,11 @@
 //! Who stamps packets, and whether they are authenticated.
 
-use super::{ConfigError, wrong};
-use crate::auth::Key;
+use probe_core::auth::Key;
+use probe_io::port::Kind;
+
 use crate::command::args::{AttachArg, EngineArg, PortArgs};
-use crate::engine::any::Kind;
+use crate::command::config::{ConfigError, wrong};
+use crate::command::key_file;
 
 /// How stamps are obtained, and what the userspace reflector is to do.
 #[derive(Debug, Clone)]
@@ -37,7 +39,7 @@ pub(super) fn stamping(args: &PortArgs) -> Result<StampingConfig, ConfigError> {
             "{flag} is about kernel programs, which are not used with --engine socket or --key-file; drop one of the two"
         ));
     }
-    let key = args.key_file.as_deref().map(Key::read).transpose();
+    let key = args.key_file.as_deref().map(key_file::read).transpose();
     Ok(StampingConfig {
         kind,
         key: key.map_err(|error| ConfigError::Flag(format!("--key-file: {error}")))?,

@@ -4,11 +4,11 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use probe_common::abi::MAX_IN_FLIGHT;
+use probe_core::agent::event::Family;
+use probe_core::reflector::policy::{Rates, canonical};
+use probe_host::privileges::check_user;
 
-use super::{ConfigError, wrong};
-use crate::core::event::Family;
-use crate::core::policy::{Rates, canonical};
-use crate::host::privileges::check_user;
+use crate::command::config::{ConfigError, wrong};
 
 const MIN_INTERVAL_NS: u64 = 1_000;
 /// A year: longer is a slip of the finger, and far from where nanoseconds overflow.

@@ -3,14 +3,14 @@
 use std::path::Path;
 
 use anyhow::Result;
+use probe_controller::forwarding::{Brain, LinkView, Notice, RouteView};
+use probe_controller::link_delay::Window;
+use probe_controller::openflow::id::Dpid;
+use probe_controller::openflow::server::Server;
+use probe_controller::topology::{Link, PortId};
+use probe_host::clock::{monotonic_ns, realtime_ns};
 
 use crate::command::config::ControllerConfig;
-use crate::controller::{Brain, LinkView, Notice, RouteView};
-use crate::core::link_delay::Window;
-use crate::core::topology::{Link, PortId};
-use crate::host::clock::{monotonic_ns, realtime_ns};
-use crate::openflow::id::Dpid;
-use crate::openflow::server::Server;
 use crate::output::controller::ControllerOutput;
 use crate::output::controller::drawing::Drawing;
 use crate::output::controller::model::{
@@ -194,7 +194,7 @@ fn link(time: Utc, view: &LinkView, brain: &Brain) -> LinkLine {
 fn path(time: Utc, route: &RouteView, brain: &Brain) -> PathLine {
     let mut switches = vec![brain.name(route.from)];
     switches.extend(route.path.hops.iter().map(|hop| brain.name(hop.into.dpid)));
-    let hop = |hop: &crate::core::topology::Hop| HopLine {
+    let hop = |hop: &probe_controller::topology::Hop| HopLine {
         from: end(hop.out, brain),
         to: end(hop.into, brain),
     };
@@ -213,7 +213,10 @@ fn path(time: Utc, route: &RouteView, brain: &Brain) -> PathLine {
 /// The hosts of a switch, by IP address where that is known.
 fn hosts(dpid: Dpid, brain: &Brain) -> Vec<String> {
     let of_switch = brain.hosts().filter(|(_, host)| host.port.dpid == dpid);
-    let name = |(mac, host): (crate::openflow::id::MacAddress, &crate::controller::Host)| match host.ip {
+    let name = |(mac, host): (
+        probe_controller::openflow::id::MacAddress,
+        &probe_controller::forwarding::Host,
+    )| match host.ip {
         Some(ip) => ip.to_string(),
         None => mac.to_string(),
     };

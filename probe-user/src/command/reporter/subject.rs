@@ -2,8 +2,9 @@
 
 use std::net::IpAddr;
 
+use probe_io::backend::ebpf::PortConfig;
+
 use crate::command::config::{AgentConfig, ReflectConfig};
-use crate::engine::ebpf::PortConfig;
 
 /// Who probes or reflects, and whom.
 pub struct Subject<'a> {

@@ -1,12 +1,12 @@
 //! What reaches the output, without a port.
 
 use clap::Parser as _;
+use probe_core::stats::report::{ClockSteps, Counts, Path, Patterns};
 use serde_json::Value;
 
 use super::*;
 use crate::command::args::Cli;
 use crate::command::config::{Command, validate};
-use crate::core::report::{ClockSteps, Counts, Path, Patterns};
 use crate::output::Format;
 
 fn peer() -> IpAddr {

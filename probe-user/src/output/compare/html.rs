@@ -3,9 +3,10 @@
 use std::fmt;
 use std::io::{self, Write};
 
-use super::text::{beside_kernel, heading, in_words, round_trips};
-use super::{Comparison, PhaseResult, parts, plots, verdict};
-use crate::core::compare::{Method, Phase};
+use probe_core::compare::{Method, Phase};
+
+use crate::output::compare::text::{beside_kernel, heading, in_words, round_trips};
+use crate::output::compare::{Comparison, PhaseResult, parts, plots, verdict};
 use crate::output::quantity::{count, duration};
 use crate::output::text::layout::Grid;
 

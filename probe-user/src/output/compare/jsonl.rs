@@ -3,13 +3,13 @@
 use std::io::{self, Write};
 use std::net::IpAddr;
 
+use probe_core::compare::Method;
+use probe_core::compare::anatomy::Anatomy;
+use probe_core::stats::distribution::Distribution;
+use probe_core::stats::report::Summary;
 use serde::Serialize;
 
-use super::{Comparison, PhaseResult, Setting};
-use crate::core::compare::Method;
-use crate::core::compare::anatomy::Anatomy;
-use crate::core::distribution::Distribution;
-use crate::core::report::Summary;
+use crate::output::compare::{Comparison, PhaseResult, Setting};
 use crate::output::fields;
 use crate::output::model::AttachMode;
 use crate::output::time::Utc;

@@ -2,11 +2,11 @@
 
 use plotters::coord::Shift;
 use plotters::prelude::*;
+use probe_core::compare::Method;
+use probe_core::compare::anatomy::Anatomy;
+use probe_core::compare::ledger::Tally;
 
-use super::{PhaseResult, parts};
-use crate::core::compare::Method;
-use crate::core::compare::anatomy::Anatomy;
-use crate::core::compare::ledger::Tally;
+use crate::output::compare::{PhaseResult, parts};
 use crate::output::quantity::duration;
 
 /// Small enough to be read on a phone without enlarging.

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use probe_core::compare::anatomy::Stamps;
+use probe_core::compare::ledger::{Arrival, Departure};
+
 use super::*;
-use crate::core::compare::anatomy::Stamps;
-use crate::core::compare::ledger::{Arrival, Departure};
 
 const TIMEOUT_NS: u64 = 2_000_000_000;
 

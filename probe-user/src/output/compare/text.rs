@@ -2,10 +2,11 @@
 
 use std::io::{self, Write};
 
-use super::{Comparison, PhaseResult, Setting, parts, verdict};
-use crate::core::compare::versus::Versus;
-use crate::core::compare::{Method, Phase};
-use crate::core::report::Summary;
+use probe_core::compare::versus::Versus;
+use probe_core::compare::{Method, Phase};
+use probe_core::stats::report::Summary;
+
+use crate::output::compare::{Comparison, PhaseResult, Setting, parts, verdict};
 use crate::output::model::AttachMode;
 use crate::output::quantity::{count, duration, percent};
 use crate::output::text::layout::{Column, Grid, Who};
@@ -157,7 +158,7 @@ pub(super) fn heading(result: &PhaseResult) -> String {
 }
 
 pub(super) fn round_trips(result: &PhaseResult) -> Grid {
-    let counted = |value: fn(&crate::core::compare::ledger::Tally) -> String| {
+    let counted = |value: fn(&probe_core::compare::ledger::Tally) -> String| {
         let cell = |&method: &Method| result.tally(method).map_or_else(|| NONE.to_owned(), value);
         Method::ALL.iter().map(cell).collect()
     };

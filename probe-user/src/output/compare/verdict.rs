@@ -1,8 +1,9 @@
 //! The comparison in plain words.
 
-use super::{Comparison, PhaseResult, parts};
-use crate::core::compare::versus::ratio;
-use crate::core::compare::{Method, Phase};
+use probe_core::compare::versus::ratio;
+use probe_core::compare::{Method, Phase};
+
+use crate::output::compare::{Comparison, PhaseResult, parts};
 use crate::output::quantity::duration;
 
 /// What follows from the numbers, one sentence or two each.

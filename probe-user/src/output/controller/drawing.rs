@@ -2,15 +2,14 @@
 //! loads it again by itself, and it is always there whole.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
+use probe_controller::link_delay::LinkState;
 
-use super::layout::{Place, places};
-use super::model::{LinkLine, Report, state_name};
-use crate::core::link_delay::LinkState;
+use crate::output::controller::layout::{Place, places};
+use crate::output::controller::model::{LinkLine, Report, state_name};
 use crate::output::quantity::{count, duration, duration_u64};
 use crate::output::sink::OutputError;
 

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::model::{Event, LinkLine, PathLine, Report, SummaryLine, SwitchLine};
+use crate::output::controller::model::{Event, LinkLine, PathLine, Report, SummaryLine, SwitchLine};
 
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "lowercase")]

@@ -3,11 +3,11 @@
 
 use std::net::SocketAddr;
 
+use probe_controller::link_delay::{LinkState, Statistic};
+use probe_controller::topology;
 use serde::{Serialize, Serializer};
 
-use super::super::time::Utc;
-use crate::core::link_delay::{LinkState, Statistic};
-use crate::core::topology;
+use crate::output::time::Utc;
 
 /// A port, as `{dpid, port}` with what they are called.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

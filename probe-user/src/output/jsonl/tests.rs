@@ -1,9 +1,9 @@
 //! Golden lines: their field names and their order are what programs rely on.
 
+use probe_core::agent::event::Found;
 use serde_json::Value;
 
 use super::*;
-use crate::core::event::Found;
 use crate::output::fixtures::{
     attach_change, clock_step, counters, end, exported, good, interface_change, peer_change, reflector, silent, start,
     troubled, windows,

@@ -2,10 +2,11 @@
 
 use std::io::{self, Write};
 
-use super::{PingSample, PingStart};
-use crate::core::report::{OneWayClock, Summary};
-use crate::core::session::Outcome;
+use probe_core::session::Outcome;
+use probe_core::stats::report::{OneWayClock, Summary};
+
 use crate::output::model::Engine;
+use crate::output::ping::{PingSample, PingStart};
 use crate::output::quantity::{count, duration, duration_u64, percent};
 use crate::output::results::Results;
 

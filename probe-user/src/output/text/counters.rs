@@ -3,11 +3,11 @@
 use std::io::{self, Write};
 
 use probe_common::abi::{COUNTER_NAMES, Counter};
+use probe_core::reflector::Count;
 
-use super::wrap;
 use crate::output::model::Counters;
 use crate::output::quantity::count;
-use crate::reflector::Count;
+use crate::output::text::wrap;
 
 /// Counters of the sockets that are no sign of trouble.
 const SOCKETS: [&str; 4] = ["socket_sent", "socket_stamped", "socket_received", "echo_unmatched"];

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use humantime::format_duration;
 
-use super::{list, mode_in_words, wrap};
 use crate::output::model::{Engine, Start};
 use crate::output::quantity::duration_u64;
+use crate::output::text::{list, mode_in_words, wrap};
 
 /// As wide as the header gets, even where there is more room.
 const COLUMNS: usize = 100;

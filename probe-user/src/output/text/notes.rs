@@ -5,12 +5,12 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use humantime::format_duration;
+use probe_core::stats::report::{Counts, Path, Patterns};
 
-use super::table::way_name;
-use super::wrap;
-use crate::core::report::{Counts, Path, Patterns};
 use crate::output::quantity::{count, duration_u64};
 use crate::output::results::Results;
+use crate::output::text::table::way_name;
+use crate::output::text::wrap;
 
 /// Writes what went wrong with each peer and path.
 pub(super) fn write(results: &[Results], columns: Option<usize>, out: &mut dyn Write) -> io::Result<()> {

@@ -4,9 +4,9 @@ use std::io::{self, Write};
 
 use probe_common::abi::Counter;
 
-use super::{counters, list, wrap};
 use crate::output::model::{Counters, Start};
 use crate::output::quantity::count;
+use crate::output::text::{counters, list, wrap};
 
 /// Writes what to check, beginning with this host if nothing left it.
 pub(super) fn write(counters: &Counters, start: &Start, columns: Option<usize>, out: &mut dyn Write) -> io::Result<()> {

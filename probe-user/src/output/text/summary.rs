@@ -2,8 +2,8 @@
 
 use std::io::{self, Write};
 
-use super::{counters, interval, notes, silence, table, wrap};
 use crate::output::model::{End, Start};
+use crate::output::text::{counters, interval, notes, silence, table, wrap};
 
 /// Writes the summary of a run.
 pub(super) fn write(end: &End, start: &Start, columns: Option<usize>, out: &mut dyn Write) -> io::Result<()> {

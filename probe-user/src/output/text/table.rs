@@ -1,10 +1,11 @@
 //! The tables of the text form: one row per peer and path.
 
-use super::layout::{Column, Grid, Who};
-use crate::core::report::{OneWayClock, Path, Summary};
+use probe_core::stats::report::{OneWayClock, Path, Summary};
+
 use crate::output::model::Method;
 use crate::output::quantity::{duration, duration_u64, percent};
 use crate::output::results::Results;
+use crate::output::text::layout::{Column, Grid, Who};
 
 /// Shown where there is no value.
 const NONE: &str = "-";

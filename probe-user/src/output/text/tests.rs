@@ -1,7 +1,8 @@
 //! What a person reads, to the letter.
 
+use probe_core::stats::report::{ClockSteps, OneWayClock, Patterns, Summary};
+
 use super::*;
-use crate::core::report::{ClockSteps, OneWayClock, Patterns, Summary};
 use crate::output::fixtures::{
     absent, attach_change, clock_step, counters, end, exported, good, good_group, interface_change, ip, peer_change,
     reflector, revived, silent, start, troubled, windows,

@@ -1,7 +1,8 @@
 use probe_common::tlv::kind;
 
 use super::*;
-use crate::command::args::{self, CommandArgs};
+use crate::command::args;
+use crate::command::args::CommandArgs;
 
 fn read(line: &str) -> Result<PingConfig, ConfigError> {
     let words = ["kstamp", "ping"].into_iter().chain(line.split_whitespace());

@@ -1,6 +1,6 @@
 //! Every flag badly given, with the line that the user then reads.
 
-use super::run;
+use crate::command::config::tests::run;
 
 #[test]
 fn each_bad_value_has_its_message() {

@@ -2,8 +2,9 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
+use probe_io::port::Kind;
+
 use super::*;
-use crate::engine::any::Kind;
 
 #[test]
 fn programs_stamp_unless_sockets_are_asked_for_or_needed() {

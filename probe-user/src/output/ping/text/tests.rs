@@ -1,7 +1,8 @@
+use probe_core::observation::Reply;
+use probe_core::stats::report::Path;
+use probe_io::ping::answer::{ReplyPacket, ReturnedTlv};
+
 use super::*;
-use crate::core::observation::Reply;
-use crate::core::report::Path;
-use crate::engine::ping::answer::{ReplyPacket, ReturnedTlv};
 use crate::output::results::Sample;
 
 fn reply() -> Reply {

@@ -1,0 +1,110 @@
+//! What the links are worth: their estimates, their states, and the edges that follow.
+
+use std::collections::BTreeMap;
+
+use crate::link_delay::{
+    Kernel, LinkDelay, LinkEstimates, LinkState, LinkTerms, Probe, Window, link_estimates, state_of,
+};
+use crate::topology::{Edge, Link, Presence, Topology};
+
+/// A link, as it is now. Pairs are forward, from `from` to `to`, and backward.
+#[derive(Debug, Clone)]
+pub struct LinkView {
+    /// Which.
+    pub link: Link,
+    /// What may be made of it.
+    pub state: LinkState,
+    /// Whether LLDP shows it.
+    pub presence: Presence,
+    /// LLDP times: minima.
+    pub lldp_ns: [Option<i64>; 2],
+    /// Samples of the LLDP times.
+    pub samples: [usize; 2],
+    /// Round trips by each method.
+    pub estimates: LinkEstimates,
+    /// Delay one way as an edge; `None` where it is none.
+    pub weight_ns: Option<u64>,
+    /// Estimates of it that were below zero, over the run.
+    pub negatives: u64,
+}
+
+/// Negative estimates by link.
+#[derive(Debug, Default)]
+pub(super) struct Negatives {
+    by_link: BTreeMap<Link, u64>,
+}
+
+impl Negatives {
+    /// Counts what is negative among these; how many are.
+    pub(super) fn count(&mut self, views: &[LinkView]) -> u64 {
+        let is_negative = |view: &&LinkView| view.estimates.lldp_echo.is_some_and(|estimate| estimate.rtt_ns < 0);
+        let mut found = 0;
+        for view in views.iter().filter(is_negative) {
+            *self.by_link.entry(view.link).or_default() += 1;
+            found += 1;
+        }
+        found
+    }
+
+    /// How many there were of a link.
+    pub(super) fn of(&self, link: Link) -> u64 {
+        self.by_link.get(&link).copied().unwrap_or(0)
+    }
+}
+
+/// All links that are known.
+pub(super) fn views(topology: &Topology, delay: &LinkDelay, kernel: &Kernel) -> Vec<LinkView> {
+    let view = |(link, presence)| view(link, presence, delay, kernel);
+    topology.links().map(view).collect()
+}
+
+/// The edges among them.
+pub(super) fn edges(views: &[LinkView]) -> impl Iterator<Item = Edge> + '_ {
+    views.iter().filter_map(|view| {
+        Some(Edge {
+            link: view.link,
+            delay_ns: view.weight_ns?,
+            error_ns: view.estimates.lldp_echo?.error_ns / 2,
+        })
+    })
+}
+
+fn view(link: Link, presence: Presence, delay: &LinkDelay, kernel: &Kernel) -> LinkView {
+    let Link { from, to } = link;
+    let ends = [from, to];
+    let terms = LinkTerms {
+        lldp: ends.map(|end| delay.window(Probe::Lldp(end))),
+        echo: ends.map(|end| delay.window(Probe::Echo(end.dpid))),
+        baseline: ends.map(|end| delay.window(Probe::Baseline(end.dpid))),
+        bounce: ends.map(|end| delay.window(Probe::Bounce(end))),
+        kernel: ends.map(|end| kernel.window(end)),
+    };
+    // What a port measures belongs to its link only while that is its link.
+    let terms = if matches!(presence, Presence::Up) {
+        terms
+    } else {
+        LinkTerms::default()
+    };
+    let estimates = link_estimates(&terms);
+    let state = match presence {
+        Presence::Up => state_of(estimates.lldp_echo.as_ref()),
+        Presence::Stale => LinkState::Stale,
+        Presence::OneWay | Presence::Down => LinkState::Missing,
+    };
+    let estimate = estimates.lldp_echo;
+    let round_trip_ns = match state {
+        LinkState::Valid => estimate.map(|estimate| estimate.rtt_ns.unsigned_abs()),
+        LinkState::BelowResolution => estimate.map(|estimate| estimate.error_ns),
+        LinkState::Negative | LinkState::Stale | LinkState::Missing => None,
+    };
+    LinkView {
+        link,
+        state,
+        presence,
+        lldp_ns: terms.lldp.map(|window| window.and_then(Window::minimum)),
+        samples: terms.lldp.map(|window| window.map_or(0, Window::count)),
+        estimates,
+        weight_ns: round_trip_ns.map(|round_trip_ns| round_trip_ns / 2),
+        negatives: 0,
+    }
+}

@@ -1,0 +1,72 @@
+//! From probes to messages, and from messages back to answers.
+
+use std::sync::Arc;
+
+use crate::forwarding::rules::marker;
+use crate::forwarding::switches::Switches;
+use crate::link_delay::{Answer, Probe, Transmit};
+use crate::openflow::id::{Dpid, PortNumber};
+use crate::openflow::lldp;
+use crate::openflow::lldp::{Key, Kind};
+use crate::openflow::message::{Message, PacketOut};
+use crate::openflow::server::Command;
+use crate::topology::PortId;
+
+/// The command that sends a probe when it is due; the stamp is taken at the write.
+pub(super) fn command(transmit: Transmit, due_ns: u64, key: &Arc<Key>, switches: &Switches) -> Option<Command> {
+    let Transmit { seq, probe } = transmit;
+    let (kind, port, out, source) = match probe {
+        Probe::Echo(_) => return Some(Command::stamped_at(due_ns, move |sent_ns| echo(sent_ns, seq))),
+        Probe::Baseline(dpid) => (Kind::Baseline, PortNumber::LOCAL, PortNumber::CONTROLLER, marker(dpid)),
+        Probe::Lldp(port) => (Kind::Discovery, port.port, port.port, switches.mac(port)?),
+        Probe::Bounce(port) => (Kind::Bounce, port.port, port.port, marker(port.dpid)),
+    };
+    let key = Arc::clone(key);
+    let dpid = probe.dpid();
+    Some(Command::stamped_at(due_ns, move |sent_ns| {
+        let says = lldp::Probe {
+            kind,
+            dpid,
+            port,
+            sent_ns,
+            sequence: seq,
+        };
+        Message::PacketOut(PacketOut::to_port(out, says.encode(&key, source)))
+    }))
+}
+
+/// 16 bytes: stamp and sequence number.
+fn echo(stamp_ns: u64, seq: u64) -> Message {
+    Message::EchoRequest([stamp_ns.to_be_bytes(), seq.to_be_bytes()].concat())
+}
+
+/// The answer that an echo reply is; `None` if it is none of ours.
+pub(super) fn echo_answer(dpid: Dpid, payload: &[u8], received_ns: u64) -> Option<Answer> {
+    let (stamp, seq) = payload.split_first_chunk::<8>()?;
+    Some(Answer {
+        seq: u64::from_be_bytes(*<&[u8; 8]>::try_from(seq).ok()?),
+        probe: Probe::Echo(dpid),
+        sent_ns: u64::from_be_bytes(*stamp),
+        received_ns,
+    })
+}
+
+/// The answer that a frame of ours is, by where it came in; `None` where it cannot have come in.
+pub(super) fn frame_answer(says: &lldp::Probe, at: PortId, received_ns: u64) -> Option<Answer> {
+    let origin = PortId {
+        dpid: says.dpid,
+        port: says.port,
+    };
+    let probe = match says.kind {
+        Kind::Discovery if at.port.is_ordinary() => Probe::Lldp(origin),
+        Kind::Bounce if at == origin => Probe::Bounce(origin),
+        Kind::Baseline if at.dpid == origin.dpid && at.port == PortNumber::CONTROLLER => Probe::Baseline(origin.dpid),
+        _ => return None,
+    };
+    Some(Answer {
+        seq: says.sequence,
+        probe,
+        sent_ns: says.sent_ns,
+        received_ns,
+    })
+}

@@ -1,0 +1,117 @@
+//! The way between each two switches that are used or shown: the same links both ways.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::openflow::id::Dpid;
+use crate::topology::{Graph, Hop, Path, Route, choose_route};
+
+/// Of so many switches the ways between all are kept, of more only those that are used.
+const ALL_UP_TO: usize = 24;
+
+/// A way between two switches.
+#[derive(Debug, Clone)]
+pub struct RouteView {
+    /// The switch with the smaller datapath id.
+    pub from: Dpid,
+    /// The other.
+    pub to: Dpid,
+    /// The way, with what it takes now.
+    pub path: Path,
+}
+
+/// A way that was changed.
+#[derive(Debug, Clone)]
+pub(super) struct Changed {
+    pub(super) from: Dpid,
+    pub(super) to: Dpid,
+    pub(super) path: Path,
+    /// There was one before: what that takes now, `None` if it is broken.
+    pub(super) former: Option<Option<u64>>,
+}
+
+/// The ways that are kept.
+#[derive(Debug)]
+pub(super) struct Routes {
+    gain: f64,
+    /// By the smaller datapath id first. `None` where there is no way, but one is wanted.
+    routes: BTreeMap<(Dpid, Dpid), Option<Path>>,
+    /// Those that hosts use.
+    used: BTreeSet<(Dpid, Dpid)>,
+}
+
+impl Routes {
+    /// Another way must be better by `gain` (0.1: 10 %) to be taken.
+    pub(super) fn new(gain: f64) -> Self {
+        Self {
+            gain,
+            routes: BTreeMap::new(),
+            used: BTreeSet::new(),
+        }
+    }
+
+    /// The hops from one switch to another; the way is kept from now on. `None` where there is none.
+    pub(super) fn between(&mut self, graph: &Graph, from: Dpid, to: Dpid) -> Option<Vec<Hop>> {
+        let (low, high) = (from.min(to), from.max(to));
+        self.used.insert((low, high));
+        let route = self
+            .routes
+            .entry((low, high))
+            .or_insert_with(|| graph.least_delay(low, high));
+        let hops = &route.as_ref()?.hops;
+        Some(if from == low { hops.clone() } else { reversed(hops) })
+    }
+
+    /// Looks at all ways again.
+    pub(super) fn update(&mut self, graph: &Graph, switches: &[Dpid]) -> Vec<Changed> {
+        if switches.len() <= ALL_UP_TO {
+            for (place, from) in switches.iter().enumerate() {
+                for to in &switches[place + 1..] {
+                    self.routes.entry((*from, *to)).or_default();
+                }
+            }
+        } else {
+            let used = &self.used;
+            self.routes.retain(|ends, _| used.contains(ends));
+        }
+        let mut changed = Vec::new();
+        for ((from, to), present) in &mut self.routes {
+            if let Route::Change(path) = choose_route(graph, *from, *to, present.as_ref(), self.gain) {
+                let former = present.as_ref().map(|former| graph.path_delay_ns(&former.hops));
+                *present = Some(path.clone());
+                changed.push(Changed {
+                    from: *from,
+                    to: *to,
+                    path,
+                    former,
+                });
+            }
+        }
+        changed
+    }
+
+    /// All ways that can be gone now.
+    pub(super) fn views(&self, graph: &Graph) -> Vec<RouteView> {
+        let view = |((from, to), path): (&(Dpid, Dpid), &Option<Path>)| {
+            let hops = path.as_ref()?.hops.clone();
+            let delay_ns = graph.path_delay_ns(&hops)?;
+            Some(RouteView {
+                from: *from,
+                to: *to,
+                path: Path { hops, delay_ns },
+            })
+        };
+        self.routes
+            .iter()
+            .filter(|((from, to), _)| from != to)
+            .filter_map(view)
+            .collect()
+    }
+}
+
+fn reversed(hops: &[Hop]) -> Vec<Hop> {
+    let back = |hop: &Hop| Hop {
+        out: hop.into,
+        into: hop.out,
+    };
+    hops.iter().rev().map(back).collect()
+}

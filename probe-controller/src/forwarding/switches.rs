@@ -1,0 +1,93 @@
+//! The switches that are connected, with what they said of their ports.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use crate::forwarding::Outbox;
+use crate::openflow::id::{Dpid, MacAddress, PortNumber};
+use crate::openflow::port::Port;
+use crate::openflow::server::{Command, ConnectionId};
+use crate::topology::PortId;
+
+/// One switch.
+#[derive(Debug)]
+pub(super) struct Switch {
+    pub(super) connection: ConnectionId,
+    pub(super) address: SocketAddr,
+    /// By number, those that are down and the local one included.
+    pub(super) ports: BTreeMap<PortNumber, Port>,
+}
+
+/// All of them. What is known of one that has gone is kept for its name.
+#[derive(Debug, Default)]
+pub(super) struct Switches {
+    connected: BTreeMap<Dpid, Switch>,
+    by_connection: BTreeMap<ConnectionId, Dpid>,
+    names: BTreeMap<Dpid, String>,
+}
+
+impl Switches {
+    pub(super) fn insert(&mut self, dpid: Dpid, switch: Switch) {
+        if let Some(local) = switch.ports.get(&PortNumber::LOCAL) {
+            self.names.insert(dpid, local.name.clone());
+        }
+        self.by_connection.insert(switch.connection, dpid);
+        self.connected.insert(dpid, switch);
+    }
+
+    /// The switch of a connection that has ended; none if another connection has taken its place.
+    pub(super) fn remove(&mut self, connection: ConnectionId) -> Option<Dpid> {
+        let dpid = self.by_connection.remove(&connection)?;
+        if self.connected.get(&dpid)?.connection == connection {
+            self.connected.remove(&dpid);
+            return Some(dpid);
+        }
+        None
+    }
+
+    pub(super) fn of(&self, connection: ConnectionId) -> Option<Dpid> {
+        let dpid = *self.by_connection.get(&connection)?;
+        (self.connected.get(&dpid)?.connection == connection).then_some(dpid)
+    }
+
+    pub(super) fn get(&self, dpid: Dpid) -> Option<&Switch> {
+        self.connected.get(&dpid)
+    }
+
+    pub(super) fn get_mut(&mut self, dpid: Dpid) -> Option<&mut Switch> {
+        self.connected.get_mut(&dpid)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Dpid, &Switch)> {
+        self.connected.iter().map(|(dpid, switch)| (*dpid, switch))
+    }
+
+    pub(super) fn is_connected(&self, dpid: Dpid) -> bool {
+        self.connected.contains_key(&dpid)
+    }
+
+    /// The name of the switch's own port, which is the bridge's name in Open vSwitch; else its datapath id.
+    pub(super) fn name(&self, dpid: Dpid) -> String {
+        self.names.get(&dpid).cloned().unwrap_or_else(|| dpid.to_string())
+    }
+
+    /// What a port is called, with its switch: `SDC:2 (sdc-rand)`.
+    pub(super) fn port_name(&self, port: PortId) -> Option<&str> {
+        Some(&self.get(port.dpid)?.ports.get(&port.port)?.name)
+    }
+
+    pub(super) fn mac(&self, port: PortId) -> Option<MacAddress> {
+        Some(self.get(port.dpid)?.ports.get(&port.port)?.mac)
+    }
+
+    /// Gives a switch a command; false if it is not connected.
+    pub(super) fn command(&self, dpid: Dpid, command: Command, outbox: &mut Outbox) -> bool {
+        match self.connected.get(&dpid) {
+            Some(switch) => {
+                outbox.push_back((switch.connection, command));
+                true
+            }
+            None => false,
+        }
+    }
+}

@@ -1,0 +1,270 @@
+mod network;
+
+use network::{MS, Network, PERIOD, frame, mac, port};
+
+use super::*;
+use crate::link_delay::LinkState;
+use crate::openflow::cookie;
+use crate::openflow::flow::Match;
+use crate::openflow::id::{MacAddress, PortNumber};
+use crate::openflow::message::{PacketIn, PacketInReason};
+use crate::openflow::server::What;
+use crate::topology::PortId;
+
+const SECOND: u64 = 1_000 * MS;
+
+/// Three switches, each with a host on port 9: 1–2 and 2–3 take 5 ms, 1–3 takes 20 ms.
+fn triangle(measure_only: bool) -> Network {
+    let links = [
+        (port(1, 1), port(2, 1), 5),
+        (port(2, 2), port(3, 1), 5),
+        (port(1, 2), port(3, 2), 20),
+    ];
+    Network::new(measure_only, 3, 3, &links)
+}
+
+fn host(dpid: u64) -> PortId {
+    port(dpid, 3)
+}
+
+fn link_to(network: &Network, one: PortId) -> &LinkView {
+    let mut links = network.brain.links().iter();
+    links.find(|view| view.link.ends_at(one)).unwrap()
+}
+
+/// Both hosts become known.
+fn introduce(network: &mut Network) {
+    for dpid in 1..=3 {
+        network.send(host(dpid), MacAddress::BROADCAST);
+    }
+    network.run(200 * MS);
+    network.received.clear();
+}
+
+#[test]
+fn links_are_found_and_measured_to_the_nanosecond_where_nothing_disturbs() {
+    let mut network = triangle(false);
+    // One control channel takes 10 ms up and 30 ms down.
+    network.control_ns.insert(Dpid(2), (30 * MS, 10 * MS));
+    network.run(5 * SECOND);
+    let views = network.brain.links();
+    assert_eq!(views.len(), 3);
+    for (one, rtt_ms) in [(port(1, 1), 10), (port(2, 2), 10), (port(1, 2), 40)] {
+        let view = link_to(&network, one);
+        let rtt_ns = Some(rtt_ms * 1_000_000);
+        assert_eq!(view.state, LinkState::Valid);
+        assert_eq!(view.estimates.lldp_echo.map(|estimate| estimate.rtt_ns), rtt_ns);
+        assert_eq!(view.estimates.bounce.map(|estimate| estimate.rtt_ns), rtt_ns);
+    }
+    let totals = network.brain.totals();
+    assert_eq!(
+        (totals.negatives, totals.probes.mismatched, totals.probes.late),
+        (0, 0, 0)
+    );
+}
+
+#[test]
+fn a_link_that_takes_no_time_is_below_the_resolution_and_used() {
+    let mut network = Network::new(false, 2, 2, &[(port(1, 1), port(2, 1), 0)]);
+    network.run(5 * SECOND);
+    let view = link_to(&network, port(1, 1));
+    assert_eq!((view.state, view.weight_ns), (LinkState::BelowResolution, Some(0)));
+}
+
+#[test]
+fn broadcast_reaches_every_host_once_and_only_when_ports_are_known_to_be_of_hosts() {
+    let mut network = triangle(false);
+    network.send(host(1), MacAddress::BROADCAST);
+    network.run(100 * MS);
+    assert_eq!(network.take_received(mac(host(1))), []);
+    network.run(3 * SECOND);
+    for _ in 0..3 {
+        network.send(host(1), MacAddress::BROADCAST);
+        network.run(100 * MS);
+        assert_eq!(network.take_received(mac(host(1))), [host(2), host(3)]);
+    }
+    assert_eq!(network.brain.totals().storms, 0);
+    assert_eq!(network.brain.hosts().count(), 1);
+}
+
+#[test]
+fn hosts_talk_along_the_way_of_least_delay() {
+    let mut network = triangle(false);
+    network.run(4 * SECOND);
+    introduce(&mut network);
+    network.carried = 0;
+    // The first frame waits for its way, the second finds it.
+    for _ in 0..2 {
+        network.send(host(1), mac(host(3)));
+        network.run(100 * MS);
+        assert_eq!(network.take_received(mac(host(1))), [host(3)]);
+    }
+    assert_eq!(network.carried, 4);
+    // 10 ms by switch 2, not 20 ms directly.
+    let started_ns = network.now_ns;
+    network.send(host(1), mac(host(3)));
+    network.run(10 * MS);
+    assert_eq!(network.take_received(mac(host(1))), [host(3)], "{started_ns}");
+}
+
+#[test]
+fn a_frame_to_a_host_nobody_knows_reaches_all_hosts_and_no_link() {
+    let mut network = triangle(false);
+    network.run(4 * SECOND);
+    network.send(host(1), MacAddress([2, 9, 9, 9, 9, 9]));
+    network.run(100 * MS);
+    assert_eq!(network.take_received(mac(host(1))), [host(2), host(3)]);
+    assert_eq!(network.carried, 0);
+}
+
+#[test]
+fn a_silent_cut_is_noticed_within_two_seconds_and_the_way_comes_back_after_repair() {
+    let mut network = triangle(false);
+    network.run(4 * SECOND);
+    introduce(&mut network);
+    network.send(host(1), mac(host(3)));
+    network.run(100 * MS);
+    network.received.clear();
+
+    network.cut(port(1, 1), true);
+    network.run(2 * SECOND);
+    network.send(host(1), mac(host(3)));
+    network.run(100 * MS);
+    assert_eq!(network.take_received(mac(host(1))), [host(3)], "by the direct link");
+    assert_eq!(link_to(&network, port(1, 1)).state, LinkState::Stale);
+    assert!(network.brain.totals().reroutes > 0);
+    network.send(host(1), MacAddress::BROADCAST);
+    network.run(100 * MS);
+    assert_eq!(network.take_received(mac(host(1))), [host(2), host(3)]);
+
+    network.cut(port(1, 1), false);
+    network.run(4 * SECOND);
+    network.carried = 0;
+    network.send(host(1), mac(host(3)));
+    network.run(100 * MS);
+    assert_eq!(
+        (network.take_received(mac(host(1))), network.carried),
+        (vec![host(3)], 2)
+    );
+    // The rules of the former way are gone: a path has one rule on each of its switches.
+    let paths = |dpid| {
+        network
+            .rules(dpid)
+            .iter()
+            .filter(|rule| rule.priority == 30_000)
+            .count()
+    };
+    assert_eq!([paths(1), paths(2), paths(3)], [1, 1, 1]);
+}
+
+#[test]
+fn a_port_that_goes_down_reroutes_at_once() {
+    let mut network = triangle(false);
+    network.run(4 * SECOND);
+    introduce(&mut network);
+    network.send(host(1), mac(host(3)));
+    network.run(100 * MS);
+    network.received.clear();
+    network.cut(port(1, 1), true);
+    network.port_status(port(1, 1), false);
+    network.run(20 * MS);
+    network.send(host(1), mac(host(3)));
+    network.run(100 * MS);
+    assert_eq!(network.take_received(mac(host(1))), [host(3)]);
+}
+
+#[test]
+fn broadcast_never_goes_around_while_links_come_and_go() {
+    // A full mesh of five switches, with parallel links.
+    let mut links = Vec::new();
+    for one in 1..=5u64 {
+        for other in one + 1..=5 {
+            let [there, back] = [other as u32, one as u32];
+            links.push((port(one, there), port(other, back), 1 + (one * other) % 7));
+            links.push((port(one, there + 10), port(other, back + 10), 2));
+        }
+    }
+    let mut network = Network::new(false, 5, 16, &links);
+    // Control channels of different lengths: rules change at different times.
+    for dpid in 1..=5 {
+        network.control_ns.insert(Dpid(dpid), (dpid * 7 * MS, MS));
+    }
+    network.run(4 * SECOND);
+    for round in 0..40usize {
+        let (end, ..) = links[round * 7 % links.len()];
+        network.cut(end, round % 3 != 2);
+        network.port_status(end, round % 3 == 2);
+        for from in 1..=5 {
+            network.send(port(from, from as u32), MacAddress::BROADCAST);
+        }
+        network.carried = 0;
+        network.run(37 * MS);
+        assert!(network.carried <= 5 * 4 * 2, "{}", network.carried);
+    }
+    assert_eq!(network.brain.totals().storms, 0);
+}
+
+#[test]
+fn measuring_only_touches_no_rule_that_forwards() {
+    let mut network = triangle(true);
+    network.run(4 * SECOND);
+    network.send(host(1), MacAddress::BROADCAST);
+    network.run(SECOND);
+    for dpid in 1..=3 {
+        assert!(network.rules(dpid).iter().all(|rule| cookie::is_measuring(rule.cookie)));
+    }
+    assert_eq!(network.brain.routes().len(), 3);
+    assert_eq!(network.brain.hosts().count(), 0);
+}
+
+#[test]
+fn lldp_that_is_not_ours_makes_no_link_and_is_told_once() {
+    let mut network = triangle(false);
+    network.run(SECOND);
+    network.notices.clear();
+    let mut foreign = frame(crate::openflow::lldp::DESTINATION, mac(host(1)));
+    foreign.truncate(12);
+    foreign.extend([0x88, 0xcc, 0x02, 0x02, 7, b'x', 0x04, 0x02, 2, 1, 0x06, 2, 0, 120, 0, 0]);
+    let links = network.brain.links().len();
+    for _ in 0..2 {
+        let packet = PacketIn {
+            reason: PacketInReason::Action,
+            table: 0,
+            cookie: cookie::LLDP,
+            in_port: PortNumber(3),
+            matching: Match::any(),
+            total_len: 0,
+            frame: foreign.clone(),
+        };
+        network.tell(Dpid(1), What::PacketIn(packet));
+        network.run(PERIOD / 10);
+    }
+    assert_eq!(network.brain.links().len(), links);
+    let told = network
+        .notices
+        .iter()
+        .filter(|notice| matches!(notice, Notice::Trouble(_)));
+    assert_eq!(told.count(), 1, "{:?}", network.notices);
+}
+
+#[test]
+fn a_switch_that_comes_back_is_given_its_rules_anew() {
+    let mut network = triangle(false);
+    network.run(4 * SECOND);
+    introduce(&mut network);
+    network.send(host(1), mac(host(3)));
+    network.run(100 * MS);
+    network.reconnect(Dpid(2), 3);
+    network.run(5 * SECOND);
+    network.received.clear();
+    network.carried = 0;
+    network.send(host(1), mac(host(3)));
+    network.run(100 * MS);
+    assert_eq!(
+        (network.take_received(mac(host(1))), network.carried),
+        (vec![host(3)], 2)
+    );
+    network.send(host(2), MacAddress::BROADCAST);
+    network.run(100 * MS);
+    assert_eq!(network.take_received(mac(host(2))), [host(1), host(3)]);
+}

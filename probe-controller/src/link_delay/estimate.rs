@@ -1,0 +1,164 @@
+//! From terms to round trips of a link, each with the bound of its error, and to what may be made of them.
+
+use crate::link_delay::Window;
+
+/// Fewer samples than this of a term say nothing of its spread.
+const LEAST_SAMPLES: usize = 3;
+/// From as many samples of each term on, minima are compared, below it medians: the least of few is chance.
+const LEAST_FOR_MINIMUM: usize = 5;
+
+/// The terms of a link, each with what it has: forward is from `from` to `to`.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LinkTerms<'a> {
+    /// LLDP forward and backward.
+    pub lldp: [Option<&'a Window>; 2],
+    /// Echo of the switches at `from` and `to`.
+    pub echo: [Option<&'a Window>; 2],
+    /// Packet-out to CONTROLLER at `from` and `to`.
+    pub baseline: [Option<&'a Window>; 2],
+    /// Bounces out of `from` and out of `to`.
+    pub bounce: [Option<&'a Window>; 2],
+    /// Kernel stamps, forward and backward.
+    pub kernel: [Option<&'a Window>; 2],
+}
+
+/// Which of a window's samples an estimate is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Statistic {
+    /// The minimum of each term.
+    Minimum,
+    /// The median of each term, while there are few samples.
+    Median,
+}
+
+/// A round trip.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Estimate {
+    /// Signed: it is a difference of what was measured, and is never clamped.
+    pub rtt_ns: i64,
+    /// How far it may be off, by the spread of its terms and by what is known to be in it besides the link.
+    pub error_ns: u64,
+    /// What it is made of.
+    pub by: Statistic,
+}
+
+/// What is known of a link's round trip, by method; `None` where samples are missing. Never zero for unknown.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LinkEstimates {
+    /// LLDP both ways less both echoes.
+    pub lldp_echo: Option<Estimate>,
+    /// Bounce less the packet-out baseline of its switch.
+    pub bounce: Option<Estimate>,
+    /// Kernel stamps of the same LLDP.
+    pub kernel: Option<Estimate>,
+    /// Kernel one-way delays, medians, forward and backward.
+    pub kernel_one_way_ns: [Option<i64>; 2],
+}
+
+/// What may be made of a link's estimate by LLDP and echo.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum LinkState {
+    /// Above the noise: an edge, weighed by it.
+    Valid,
+    /// Within the noise, on either side of zero: an edge, weighed by the noise.
+    BelowResolution,
+    /// Below zero by more than the noise: not an edge.
+    Negative,
+    /// LLDP no longer comes: not an edge.
+    Stale,
+    /// A term has no sample, or too few: not an edge.
+    Missing,
+}
+
+/// All that can be said of a link's round trip.
+pub fn link_estimates(terms: &LinkTerms<'_>) -> LinkEstimates {
+    LinkEstimates {
+        lldp_echo: lldp_echo(terms),
+        bounce: bounce(terms),
+        kernel: kernel(terms),
+        kernel_one_way_ns: terms.kernel.map(|window| window?.median()),
+    }
+}
+
+/// What an estimate by LLDP and echo is worth, while LLDP comes.
+pub fn state_of(estimate: Option<&Estimate>) -> LinkState {
+    match estimate {
+        None => LinkState::Missing,
+        Some(estimate) if estimate.rtt_ns.unsigned_abs() <= estimate.error_ns => LinkState::BelowResolution,
+        Some(estimate) if estimate.rtt_ns < 0 => LinkState::Negative,
+        Some(_) => LinkState::Valid,
+    }
+}
+
+/// `RTT(1,2) = T_lldp1 + T_lldp2 − (T_echo1 + T_echo2)`. Its error is the spread of the four terms, and by how much a
+/// packet-out and packet-in cost the switches more than an echo.
+fn lldp_echo(terms: &LinkTerms<'_>) -> Option<Estimate> {
+    let lldp = both(terms.lldp)?;
+    let echo = both(terms.echo)?;
+    let of = statistic(&[lldp[0], lldp[1], echo[0], echo[1]])?;
+    let rtt_ns = value(lldp[0], of)? + value(lldp[1], of)? - value(echo[0], of)? - value(echo[1], of)?;
+    let spread_ns = spread(&[lldp[0], lldp[1], echo[0], echo[1]])?;
+    let excess_ns = |end: usize| {
+        let baseline = enough(terms.baseline[end])?;
+        Some((value(baseline, of)? - value(echo[end], of)?).max(0).unsigned_abs())
+    };
+    let excess_ns: u64 = (0..2).filter_map(excess_ns).sum();
+    Some(Estimate {
+        rtt_ns,
+        error_ns: spread_ns + excess_ns,
+        by: of,
+    })
+}
+
+/// Bounce less baseline, of the end at which this is known best.
+fn bounce(terms: &LinkTerms<'_>) -> Option<Estimate> {
+    let at = |end: usize| {
+        let bounce = enough(terms.bounce[end])?;
+        let baseline = enough(terms.baseline[end])?;
+        let of = statistic(&[bounce, baseline])?;
+        Some(Estimate {
+            rtt_ns: value(bounce, of)? - value(baseline, of)?,
+            error_ns: spread(&[bounce, baseline])?,
+            by: of,
+        })
+    };
+    (0..2).filter_map(at).min_by_key(|estimate| estimate.error_ns)
+}
+
+/// The medians of both directions.
+fn kernel(terms: &LinkTerms<'_>) -> Option<Estimate> {
+    let [forward, backward] = both(terms.kernel)?;
+    Some(Estimate {
+        rtt_ns: forward.median()? + backward.median()?,
+        error_ns: spread(&[forward, backward])?,
+        by: Statistic::Median,
+    })
+}
+
+fn both(windows: [Option<&Window>; 2]) -> Option<[&Window; 2]> {
+    Some([enough(windows[0])?, enough(windows[1])?])
+}
+
+fn enough(window: Option<&Window>) -> Option<&Window> {
+    window.filter(|window| window.count() >= LEAST_SAMPLES)
+}
+
+fn statistic(windows: &[&Window]) -> Option<Statistic> {
+    let fewest = windows.iter().map(|window| window.count()).min()?;
+    Some(if fewest >= LEAST_FOR_MINIMUM {
+        Statistic::Minimum
+    } else {
+        Statistic::Median
+    })
+}
+
+fn value(window: &Window, of: Statistic) -> Option<i64> {
+    match of {
+        Statistic::Minimum => window.minimum(),
+        Statistic::Median => window.median(),
+    }
+}
+
+fn spread(windows: &[&Window]) -> Option<u64> {
+    windows.iter().map(|window| window.spread()).sum()
+}

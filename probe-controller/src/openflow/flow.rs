@@ -1,0 +1,174 @@
+//! Matches, actions and flow mods, as far as kstamp needs them (OpenFlow 1.3.5 §7.2.2–7.2.5, §7.3.4.1).
+
+mod wire;
+
+pub(super) use wire::UnknownFields;
+
+use crate::openflow::id::{MacAddress, PortNumber};
+
+/// `max_len` of an output to the controller that asks for the whole frame, unbuffered (`OFPCML_NO_BUFFER`).
+pub const NO_BUFFER: u16 = 0xffff;
+/// All tables, in a delete (`OFPTT_ALL`).
+pub const ALL_TABLES: u8 = 0xff;
+/// The highest priority.
+pub const PRIORITY_LLDP: u16 = 65_535;
+/// EtherType of LLDP.
+pub const ETH_TYPE_LLDP: u16 = 0x88cc;
+
+/// Which packets a rule is for. What is `None` matches everything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Match {
+    /// The port it came in by.
+    pub in_port: Option<PortNumber>,
+    /// Destination, and the mask that is applied to it.
+    pub eth_dst: Option<(MacAddress, MacAddress)>,
+    /// Source.
+    pub eth_src: Option<MacAddress>,
+    /// EtherType.
+    pub eth_type: Option<u16>,
+}
+
+impl Match {
+    /// Everything.
+    pub fn any() -> Self {
+        Self::default()
+    }
+
+    /// Adds the port it came in by.
+    pub fn in_port(self, port: PortNumber) -> Self {
+        Self {
+            in_port: Some(port),
+            ..self
+        }
+    }
+
+    /// Adds an exact destination.
+    pub fn eth_dst(self, mac: MacAddress) -> Self {
+        self.eth_dst_masked(mac, MacAddress::BROADCAST)
+    }
+
+    /// Adds a masked destination. The address must be zero where the mask is.
+    pub fn eth_dst_masked(self, mac: MacAddress, mask: MacAddress) -> Self {
+        Self {
+            eth_dst: Some((mac, mask)),
+            ..self
+        }
+    }
+
+    /// Adds all group destinations, multicast and broadcast.
+    pub fn eth_dst_group(self) -> Self {
+        let group_bit = MacAddress([1, 0, 0, 0, 0, 0]);
+        self.eth_dst_masked(group_bit, group_bit)
+    }
+
+    /// Adds a source.
+    pub fn eth_src(self, mac: MacAddress) -> Self {
+        Self {
+            eth_src: Some(mac),
+            ..self
+        }
+    }
+
+    /// Adds an EtherType.
+    pub fn eth_type(self, eth_type: u16) -> Self {
+        Self {
+            eth_type: Some(eth_type),
+            ..self
+        }
+    }
+}
+
+/// What is done with a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// Sent out of a port; to [`PortNumber::CONTROLLER`] whole. A switch does not send a packet out of the port it came in
+    /// by, unless that is [`PortNumber::IN_PORT`].
+    Output(PortNumber),
+}
+
+/// `ofp_flow_mod_command`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FlowCommand {
+    /// Adds a rule, or replaces the one of the same match and priority.
+    Add,
+    /// Changes the actions of all rules that the match covers.
+    Modify,
+    /// Changes the actions of the rule of exactly this match and priority.
+    ModifyStrict,
+    /// Deletes all rules that the match covers.
+    Delete,
+    /// Deletes the rule of exactly this match and priority.
+    DeleteStrict,
+}
+
+/// A change of the switch's rules. Make one by the functions below.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FlowMod {
+    /// What the rule is named by; see [`crate::openflow::cookie`].
+    pub cookie: u64,
+    /// Which bits of `cookie` a rule must share to be modified or deleted; 0 for no such condition. Not for adding.
+    pub cookie_mask: u64,
+    /// The table.
+    pub table: u8,
+    /// What is done.
+    pub command: FlowCommand,
+    /// Seconds without a packet after which the rule goes; 0 for never.
+    pub idle_timeout_s: u16,
+    /// Seconds after which the rule goes; 0 for never.
+    pub hard_timeout_s: u16,
+    /// Higher goes first.
+    pub priority: u16,
+    /// `OFPFF_…`.
+    pub flags: u16,
+    /// Which packets.
+    pub matching: Match,
+    /// What is done with them (`OFPIT_APPLY_ACTIONS`); none drops them.
+    pub actions: Vec<Action>,
+}
+
+impl FlowMod {
+    /// Adds a rule to table 0, without timeouts.
+    pub fn add(cookie: u64, priority: u16, matching: Match, actions: Vec<Action>) -> Self {
+        Self {
+            cookie,
+            cookie_mask: 0,
+            table: 0,
+            command: FlowCommand::Add,
+            idle_timeout_s: 0,
+            hard_timeout_s: 0,
+            priority,
+            flags: 0,
+            matching,
+            actions,
+        }
+    }
+
+    /// Changes the actions of the rule of exactly this match and priority, if its cookie is this one. A switch does nothing
+    /// if there is none.
+    pub fn modify_strict(cookie: u64, priority: u16, matching: Match, actions: Vec<Action>) -> Self {
+        Self {
+            cookie_mask: u64::MAX,
+            command: FlowCommand::ModifyStrict,
+            ..Self::add(cookie, priority, matching, actions)
+        }
+    }
+
+    /// Deletes the rule of exactly this match and priority, if its cookie is this one.
+    pub fn delete_strict(cookie: u64, priority: u16, matching: Match) -> Self {
+        Self {
+            cookie_mask: u64::MAX,
+            command: FlowCommand::DeleteStrict,
+            ..Self::add(cookie, priority, matching, Vec::new())
+        }
+    }
+
+    /// Deletes the rules of all tables whose cookie agrees in the bits of the mask.
+    pub fn delete_by_cookie(cookie: u64, mask: u64) -> Self {
+        Self {
+            cookie_mask: mask,
+            table: ALL_TABLES,
+            command: FlowCommand::Delete,
+            ..Self::add(cookie, 0, Match::any(), Vec::new())
+        }
+    }
+}

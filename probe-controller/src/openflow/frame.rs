@@ -1,0 +1,93 @@
+//! Cuts a byte stream into messages: nothing is looked at before all of it is there, and nothing is read beyond its length.
+
+use crate::openflow::message::kind;
+use crate::openflow::wire::{DecodeError, Reader};
+
+/// Length of a message's header, in bytes.
+pub const HEADER_LEN: usize = 8;
+/// OpenFlow 1.3 on the wire.
+pub const VERSION: u8 = 4;
+/// The longest message that a header can announce.
+pub const MAX_MESSAGE: usize = 65_535;
+
+/// `ofp_header` without the length, which is that of the message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Header {
+    /// Version of the protocol.
+    pub version: u8,
+    /// `ofp_type`.
+    pub kind: u8,
+    /// Transaction: an answer has that of its request.
+    pub xid: u32,
+}
+
+impl Header {
+    /// Reads a header, and returns with it the length of the whole message, at most `most`.
+    ///
+    /// Only a hello may be of another version.
+    ///
+    /// # Errors
+    /// [`DecodeError`]; the stream cannot be followed any further then.
+    pub fn decode(bytes: &[u8; HEADER_LEN], most: usize) -> Result<(Self, usize), DecodeError> {
+        let mut reader = Reader::new(bytes, "a header");
+        let (version, kind) = (reader.u8()?, reader.u8()?);
+        let (len, xid) = (usize::from(reader.u16()?), reader.u32()?);
+        if version == 0 || (kind != kind::HELLO && version != VERSION) {
+            return Err(DecodeError::Version(version));
+        }
+        if kind > kind::LAST {
+            return Err(DecodeError::Type(kind));
+        }
+        if len < HEADER_LEN || len > most {
+            return Err(DecodeError::Length { len, most });
+        }
+        Ok((Self { version, kind, xid }, len))
+    }
+}
+
+/// What was read and not yet cut.
+#[derive(Debug)]
+pub struct Framer {
+    buffer: Vec<u8>,
+    start: usize,
+    most: usize,
+}
+
+impl Framer {
+    /// One that takes messages of `most` bytes, of which the stream has given none yet.
+    pub fn new(most: usize) -> Self {
+        Self {
+            buffer: Vec::new(),
+            start: 0,
+            most: most.clamp(HEADER_LEN, MAX_MESSAGE),
+        }
+    }
+
+    /// Takes what the stream gave.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.buffer.drain(..self.start);
+        self.start = 0;
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// The next message's header and body; `None` until all of it is there.
+    ///
+    /// # Errors
+    /// [`DecodeError`] as soon as the header is wrong; again and again from then on.
+    pub fn next_message(&mut self) -> Result<Option<(Header, &[u8])>, DecodeError> {
+        let Some(head) = self.buffer[self.start..].first_chunk() else {
+            return Ok(None);
+        };
+        let (header, len) = Header::decode(head, self.most)?;
+        let Some(message) = self.buffer.get(self.start..self.start + len) else {
+            return Ok(None);
+        };
+        self.start += len;
+        Ok(Some((header, &message[HEADER_LEN..])))
+    }
+
+    /// Bytes that are waiting for the rest of their message.
+    pub fn waiting(&self) -> usize {
+        self.buffer.len() - self.start
+    }
+}

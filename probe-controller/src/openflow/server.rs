@@ -1,0 +1,232 @@
+//! The server that switches connect to: TCP or TLS, the handshake, limits, stamps.
+//!
+//! All of its I/O is on one thread of its own, so that nothing that the rest of the program does delays a stamp. The rest
+//! hears [`Event`]s and gives [`Command`]s.
+
+mod accept;
+mod arrival;
+mod bucket;
+mod config;
+mod connection;
+mod counters;
+mod event;
+mod events;
+mod handshake;
+mod io;
+mod pacer;
+mod refusals;
+mod seats;
+mod tls;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use accept::Context;
+pub use config::{Config, Limits, TlsFiles};
+pub use counters::Counters;
+use counters::Counts;
+pub use event::{Build, Command, CommandError, ConnectionId, Event, Reason, What};
+pub use events::Events;
+use pacer::{Paced, Pacer};
+use probe_host::timer::Timer;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{mpsc, watch};
+use tokio_rustls::TlsAcceptor;
+
+/// The server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address cannot be listened at.
+    #[error(
+        "cannot listen at {address} for switches: {source}; is another controller running? Stop it, or give another --listen"
+    )]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A TLS file is not of use.
+    #[error("{0}")]
+    Tls(String),
+    /// The thread could not be made.
+    #[error("cannot start the thread for switches: {0}")]
+    Thread(#[source] std::io::Error),
+}
+
+/// What the thread and the rest of the program share.
+#[derive(Default)]
+struct Shared {
+    connections: Mutex<HashMap<ConnectionId, mpsc::Sender<Command>>>,
+    counts: Counts,
+}
+
+impl Shared {
+    fn connections(&self) -> MutexGuard<'_, HashMap<ConnectionId, mpsc::Sender<Command>>> {
+        // No operation on the map can leave it half done.
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn register(&self, connection: ConnectionId, commands: mpsc::Sender<Command>) {
+        self.connections().insert(connection, commands);
+    }
+
+    fn unregister(&self, connection: ConnectionId) {
+        self.connections().remove(&connection);
+    }
+}
+
+/// Gives commands to connections, from any thread, without waiting.
+#[derive(Clone)]
+pub struct Switches {
+    shared: Arc<Shared>,
+    paced: mpsc::Sender<Paced>,
+}
+
+impl Switches {
+    /// Gives a command to a connection; commands to one connection are carried out in order, but for those that say when.
+    ///
+    /// # Errors
+    /// [`CommandError`]; the command is then not carried out.
+    pub fn command(&self, connection: ConnectionId, command: Command) -> Result<(), CommandError> {
+        let connections = self.shared.connections();
+        let commands = connections.get(&connection).ok_or(CommandError::Gone)?;
+        if let Command::SendStampedAt(due_ns, build) = command {
+            let paced = Paced::new(due_ns, connection, build);
+            return self.paced.try_send(paced).map_err(CommandError::from);
+        }
+        commands.try_send(command).map_err(CommandError::from)
+    }
+}
+
+/// A running server. Dropping it stops it.
+pub struct Server {
+    address: SocketAddr,
+    switches: Switches,
+    stop: watch::Sender<bool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// A server whose switches wait for it: they connect, and are served as soon as it is started.
+pub struct Listening {
+    config: Config,
+    tls: Option<TlsAcceptor>,
+    listener: std::net::TcpListener,
+    address: SocketAddr,
+}
+
+impl Listening {
+    /// Reads the TLS files, and listens.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing then listens.
+    pub fn open(config: Config) -> Result<Self, StartError> {
+        let tls = config.tls.as_ref().map(tls::acceptor).transpose()?;
+        let failed = |source| StartError::Listen {
+            address: config.listen,
+            source,
+        };
+        let listener = std::net::TcpListener::bind(config.listen).map_err(failed)?;
+        listener.set_nonblocking(true).map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        Ok(Self {
+            config,
+            tls,
+            listener,
+            address,
+        })
+    }
+
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing then listens any more.
+    pub fn start(self) -> Result<(Server, Events), StartError> {
+        let Self {
+            config,
+            tls,
+            listener,
+            address,
+        } = self;
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(StartError::Thread)?;
+        let listener = {
+            let _inside = runtime.enter();
+            tokio::net::TcpListener::from_std(listener).map_err(|source| StartError::Listen { address, source })?
+        };
+        let timer = {
+            let _inside = runtime.enter();
+            Timer::new().map_err(StartError::Thread)?
+        };
+
+        let shared = Arc::<Shared>::default();
+        let (teller, events) = events::channel();
+        let (paced, to_pace) = mpsc::channel(pacer::MOST);
+        let (stop, stopped) = watch::channel(false);
+        let for_thread = Arc::clone(&shared);
+        let pacer = Pacer::new(timer, to_pace, Arc::clone(&shared));
+        let run = move |runtime: Runtime| {
+            let context = Context::new(config, for_thread, teller, stopped, tls);
+            runtime.block_on(accept::run(listener, context, pacer));
+        };
+        let thread = thread::Builder::new().name("openflow".to_owned());
+        let thread = thread.spawn(move || run(runtime)).map_err(StartError::Thread)?;
+        let server = Server {
+            address,
+            switches: Switches { shared, paced },
+            stop,
+            thread: Some(thread),
+        };
+        Ok((server, events))
+    }
+}
+
+impl Server {
+    /// Listens and starts.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing then listens.
+    pub fn start(config: Config) -> Result<(Self, Events), StartError> {
+        Listening::open(config)?.start()
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What was counted so far.
+    pub fn counters(&self) -> Counters {
+        self.switches.shared.counts.read()
+    }
+
+    /// What commands are given by; may be cloned.
+    pub fn switches(&self) -> &Switches {
+        &self.switches
+    }
+
+    /// Sends what is waiting, closes all connections, and waits for the thread to end: a second at most.
+    pub fn stop(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        let _ = self.stop.send(true);
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            log::error!("the thread for switches has panicked");
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.end();
+    }
+}

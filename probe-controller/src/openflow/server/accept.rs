@@ -1,0 +1,249 @@
+//! The thread: takes connections, sees each through TLS and its handshake, and says who was refused and why.
+
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use log::{debug, info, warn};
+use probe_host::clock::monotonic_ns;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinSet, LocalSet};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+
+use crate::openflow::server::connection::Connection;
+use crate::openflow::server::counters::Counts;
+use crate::openflow::server::events::Teller;
+use crate::openflow::server::handshake::Handshake;
+use crate::openflow::server::io::{Incoming, Outgoing, Stamped, from_io};
+use crate::openflow::server::pacer::Pacer;
+use crate::openflow::server::refusals::Refusals;
+use crate::openflow::server::seats::Seats;
+use crate::openflow::server::{Command, Config, ConnectionId, Event, Reason, Shared, What};
+
+/// Commands that may wait for one connection.
+const COMMANDS: usize = 2_048;
+/// How long to wait when the kernel cannot give a connection (too many open files).
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+/// How long connections have to end when the server stops.
+const STOP_WITHIN: Duration = Duration::from_millis(900);
+
+/// What all connections share. It never leaves the thread.
+pub(super) struct Context {
+    pub(super) config: Config,
+    pub(super) shared: Arc<Shared>,
+    events: Teller,
+    pub(super) stop: watch::Receiver<bool>,
+    tls: Option<TlsAcceptor>,
+    seats: Rc<Seats>,
+    refusals: Refusals,
+    next_connection: Cell<u64>,
+}
+
+impl Context {
+    pub(super) fn new(
+        config: Config,
+        shared: Arc<Shared>,
+        events: Teller,
+        stop: watch::Receiver<bool>,
+        tls: Option<TlsAcceptor>,
+    ) -> Self {
+        Self {
+            config,
+            shared,
+            events,
+            stop,
+            tls,
+            seats: Rc::default(),
+            refusals: Refusals::default(),
+            next_connection: Cell::new(1),
+        }
+    }
+
+    /// Sends an event that must not be lost.
+    pub(super) async fn tell(&self, connection: ConnectionId, at_ns: u64, what: What) {
+        let event = Event {
+            connection,
+            at_ns,
+            what,
+        };
+        self.events.tell(event).await;
+    }
+
+    /// Sends an event that is better dropped than late.
+    pub(super) fn tell_now(&self, connection: ConnectionId, at_ns: u64, what: What) {
+        let event = Event {
+            connection,
+            at_ns,
+            what,
+        };
+        if !self.events.tell_now(event) {
+            Counts::add_one(&self.shared.counts.events_dropped);
+        }
+    }
+}
+
+/// Runs until it is told to stop, and all connections have ended.
+pub(super) async fn run(listener: TcpListener, context: Context, pacer: Pacer) {
+    let context = Rc::new(context);
+    let mut stop = context.stop.clone();
+    let local = LocalSet::new();
+    local
+        .run_until(async {
+            let mut connections = JoinSet::new();
+            let pacing = tokio::task::spawn_local(pacer.run());
+            loop {
+                tokio::select! {
+                    accepted = listener.accept() => match accepted {
+                        Ok((socket, address)) => admit(&context, &mut connections, socket, address),
+                        Err(error) => {
+                            warn!("cannot take a switch's connection: {error}");
+                            tokio::time::sleep(ACCEPT_AGAIN).await;
+                        }
+                    },
+                    Some(_) = connections.join_next() => {}
+                    _ = stop.wait_for(|&stop| stop) => break,
+                }
+            }
+            drop(listener);
+            pacing.abort();
+            let _ = timeout(STOP_WITHIN, async { while connections.join_next().await.is_some() {} }).await;
+        })
+        .await;
+}
+
+fn admit(context: &Rc<Context>, connections: &mut JoinSet<()>, socket: TcpStream, address: SocketAddr) {
+    let connection = ConnectionId(context.next_connection.get());
+    context.next_connection.set(connection.0 + 1);
+    let most = context.config.limits.switches;
+    if connections.len() >= most {
+        refuse(
+            context,
+            connection,
+            address,
+            Reason::Limit(format!("{most} connections are open, and no more are taken")),
+        );
+        return;
+    }
+    // Without it small messages wait for the answer to those before them.
+    if let Err(error) = socket.set_nodelay(true) {
+        debug!("{address}: TCP_NODELAY: {error}");
+    }
+    connections.spawn_local(serve(Rc::clone(context), connection, socket, address));
+}
+
+async fn serve(context: Rc<Context>, connection: ConnectionId, socket: TcpStream, address: SocketAddr) {
+    let (stamped, read_at_ns) = Stamped::new(socket);
+    let result = match &context.tls {
+        None => talk(&context, connection, address, stamped, read_at_ns).await,
+        Some(acceptor) => match timeout(context.config.limits.handshake, acceptor.accept(stamped)).await {
+            Ok(Ok(stream)) => talk(&context, connection, address, stream, read_at_ns).await,
+            Ok(Err(error)) => Err(tls_failure(&error)),
+            Err(_) => Err(Reason::Silent(
+                "it did not get through the TLS handshake in time; does it speak TLS (ssl:)?".to_owned(),
+            )),
+        },
+    };
+    if let Err(reason) = result {
+        refuse(&context, connection, address, reason);
+    }
+}
+
+/// All of an error of rustls, and of an end without a word.
+fn tls_failure(error: &std::io::Error) -> Reason {
+    match from_io(error) {
+        Reason::ClosedBySwitch => {
+            Reason::Tls("the switch gave up during the handshake; does it know our authority?".to_owned())
+        }
+        reason => reason,
+    }
+}
+
+/// Handshake, then the connection's life. An error is one of the handshake.
+async fn talk<S: AsyncRead + AsyncWrite>(
+    context: &Rc<Context>,
+    connection: ConnectionId,
+    address: SocketAddr,
+    stream: S,
+    read_at_ns: Rc<Cell<u64>>,
+) -> Result<(), Reason> {
+    let limits = &context.config.limits;
+    let (reader, writer) = tokio::io::split(stream);
+    let mut incoming = Incoming::new(reader, read_at_ns, limits.message_bytes);
+    let mut outgoing = Outgoing::new(writer, limits.dead);
+    let handshake = Handshake::new(
+        &mut incoming,
+        &mut outgoing,
+        connection,
+        address,
+        context.config.measure_only,
+    );
+    let mut stop = context.stop.clone();
+    let ready = tokio::select! {
+        ready = timeout(limits.handshake, handshake.run(&context.seats)) => match ready {
+            Ok(ready) => ready,
+            Err(_) => Err(Reason::Silent(format!(
+                "it did not get through the OpenFlow handshake in {} s",
+                limits.handshake.as_secs_f32()
+            ))),
+        },
+        _ = stop.wait_for(|&stop| stop) => Err(Reason::ClosedHere),
+    };
+    let mut ready = match ready {
+        Ok(ready) => ready,
+        Err(reason) => {
+            outgoing.finish().await;
+            return Err(reason);
+        }
+    };
+    let dpid = ready.features.dpid;
+    info!("switch {dpid} connected from {address}");
+    Counts::add_one(&context.shared.counts.connected);
+    let (sender, commands) = mpsc::channel::<Command>(COMMANDS);
+    context.shared.register(connection, sender);
+    let what = What::Connected {
+        address,
+        features: ready.features,
+        ports: ready.ports,
+    };
+    context.tell(connection, ready.at_ns, what).await;
+    let life = Connection::new(
+        Rc::clone(context),
+        connection,
+        address,
+        dpid,
+        ready.next_xid,
+        ready.at_ns,
+    );
+    let left = life
+        .run(incoming, outgoing, commands, ready.seat.summons(), ready.early)
+        .await;
+    context.shared.unregister(connection);
+    let what = What::Gone {
+        dpid,
+        address,
+        reason: left.reason.clone(),
+    };
+    match left.reason {
+        Reason::ClosedHere => debug!("switch {dpid} at {address}: {}", left.reason),
+        ref reason => warn!("switch {dpid} at {address}: {reason}; connection closed"),
+    }
+    context.tell(connection, monotonic_ns(), what).await;
+    // Whoever waits for the seat is to find it free.
+    drop(ready.seat);
+    drop(left.told);
+    Ok(())
+}
+
+fn refuse(context: &Context, connection: ConnectionId, address: SocketAddr, reason: Reason) {
+    if reason == Reason::ClosedHere {
+        return;
+    }
+    context.refusals.log(address, &reason, monotonic_ns());
+    Counts::add_one(&context.shared.counts.refused);
+    context.tell_now(connection, monotonic_ns(), What::Refused { address, reason });
+}

@@ -1,0 +1,159 @@
+//! The network as a graph whose edges are links that may be used, weighed by their delay.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use petgraph::algo::{astar, min_spanning_tree};
+use petgraph::data::Element;
+use petgraph::graph::{EdgeIndex, NodeIndex, UnGraph};
+
+use crate::openflow::id::Dpid;
+use crate::topology::{Link, PortId};
+
+/// A link that may be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Edge {
+    /// Which.
+    pub link: Link,
+    /// Its delay one way, in nanoseconds. It cannot be negative, by its type.
+    pub delay_ns: u64,
+    /// How far that may be off, in nanoseconds.
+    pub error_ns: u64,
+}
+
+/// A link as it is passed on a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Hop {
+    /// Where a frame leaves a switch.
+    pub out: PortId,
+    /// Where it enters the next.
+    pub into: PortId,
+}
+
+impl Hop {
+    /// The link that is passed.
+    pub fn link(&self) -> Link {
+        Link::between(self.out, self.into)
+    }
+}
+
+/// A way from one switch to another; without hops, of a switch to itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Path {
+    /// The links, in order.
+    pub hops: Vec<Hop>,
+    /// The sum of their delays one way when it was computed, in nanoseconds.
+    pub delay_ns: u64,
+}
+
+/// Switches, and the links that may be used.
+#[derive(Debug, Default)]
+pub struct Graph {
+    graph: UnGraph<Dpid, Edge>,
+    nodes: BTreeMap<Dpid, NodeIndex>,
+    edges: BTreeMap<Link, EdgeIndex>,
+}
+
+impl Graph {
+    /// The graph of these. An edge to a switch that is not among them is left out.
+    pub fn new(switches: impl IntoIterator<Item = Dpid>, edges: impl IntoIterator<Item = Edge>) -> Self {
+        let mut network = Self::default();
+        for dpid in switches {
+            let node = network.graph.add_node(dpid);
+            network.nodes.insert(dpid, node);
+        }
+        for edge in edges {
+            let [from, to] = [edge.link.from, edge.link.to].map(|port| network.nodes.get(&port.dpid).copied());
+            if let (Some(from), Some(to)) = (from, to) {
+                let index = network.graph.add_edge(from, to, edge);
+                network.edges.insert(edge.link, index);
+            }
+        }
+        network
+    }
+
+    /// Delay one way of a link, if it may be used.
+    pub fn delay_ns(&self, link: Link) -> Option<u64> {
+        self.edges.get(&link).map(|edge| self.graph[*edge].delay_ns)
+    }
+
+    /// The path of least delay, if there is one.
+    pub fn least_delay(&self, from: Dpid, to: Dpid) -> Option<Path> {
+        let (start, goal) = (*self.nodes.get(&from)?, *self.nodes.get(&to)?);
+        // The sum saturates, so that absurd delays cannot wrap around to small ones.
+        let cost = |edge: petgraph::graph::EdgeReference<'_, Edge>| Cost(edge.weight().delay_ns, 1);
+        let (_, nodes) = astar(&self.graph, start, |node| node == goal, cost, |_| Cost(0, 0))?;
+        let hops: Vec<Hop> = nodes.windows(2).filter_map(|pair| self.hop(pair[0], pair[1])).collect();
+        let delay_ns = self.path_delay_ns(&hops)?;
+        Some(Path { hops, delay_ns })
+    }
+
+    /// What a path takes now; `None` if one of its links may no longer be used.
+    pub fn path_delay_ns(&self, hops: &[Hop]) -> Option<u64> {
+        hops.iter()
+            .try_fold(0u64, |sum, hop| Some(sum.saturating_add(self.delay_ns(hop.link())?)))
+    }
+
+    /// How far the difference of what two ways take may be off, in nanoseconds: the errors of the links that only one of
+    /// them passes, taken as independent.
+    pub fn difference_error_ns(&self, one: &[Hop], other: &[Hop]) -> f64 {
+        let [one, other]: [BTreeSet<Link>; 2] = [one, other].map(|hops| hops.iter().map(Hop::link).collect());
+        let edges = one.symmetric_difference(&other).filter_map(|link| self.edges.get(link));
+        let squares = edges.map(|edge| (self.graph[*edge].error_ns as f64).powi(2));
+        squares.sum::<f64>().sqrt()
+    }
+
+    /// A spanning tree of each connected part: of least total delay, but with as many links of `kept` as can be.
+    pub fn tree(&self, kept: &BTreeSet<Link>) -> BTreeSet<Link> {
+        let preferring = self.graph.map(
+            |_, _| (),
+            |_, edge| (!kept.contains(&edge.link), edge.delay_ns, edge.link),
+        );
+        min_spanning_tree(&preferring)
+            .filter_map(|element| match element {
+                Element::Edge {
+                    weight: (_, _, link), ..
+                } => Some(link),
+                Element::Node { .. } => None,
+            })
+            .collect()
+    }
+
+    /// Whether a set of links spans all that is connected, without a loop.
+    pub fn is_spanned_by(&self, tree: &BTreeSet<Link>) -> bool {
+        let parts = petgraph::algo::connected_components(&self.graph);
+        if tree.len() + parts != self.nodes.len() {
+            return false;
+        }
+        // As many links as a spanning tree has: it is one if they connect as much.
+        let edges = tree
+            .iter()
+            .filter_map(|link| self.edges.get(link))
+            .map(|edge| self.graph[*edge]);
+        let alone = Graph::new(self.nodes.keys().copied(), edges);
+        alone.edges.len() == tree.len() && petgraph::algo::connected_components(&alone.graph) == parts
+    }
+
+    /// The link of least delay between neighbours.
+    fn hop(&self, from: NodeIndex, to: NodeIndex) -> Option<Hop> {
+        let between = self.graph.edges_connecting(from, to).map(|edge| *edge.weight());
+        let link = between.min_by_key(|edge| (edge.delay_ns, edge.link))?.link;
+        let [out, into] = if link.from.dpid == self.graph[from] {
+            [link.from, link.to]
+        } else {
+            [link.to, link.from]
+        };
+        Some(Hop { out, into })
+    }
+}
+
+/// Delay, and links passed: of two ways that take as long, the one of fewer links.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Cost(u64, u32);
+
+impl std::ops::Add for Cost {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0), self.1.saturating_add(other.1))
+    }
+}

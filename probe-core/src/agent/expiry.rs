@@ -1,0 +1,132 @@
+//! What the passing of time changes: probes expire, windows close, peers fall silent.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+
+use crate::agent::event::{Event, Family, Found};
+use crate::agent::peers::{GroupProbe, Peer};
+use crate::agent::{Agent, deadline, hand_out};
+use crate::observation::Fate;
+use crate::schedule::Schedule;
+use crate::session::Outcome;
+use crate::stats::report::Path;
+
+impl Agent {
+    /// Declares lost what was not answered in time, unless `fate` knows better of (ssid, seq, peer); closes windows
+    /// whose time is over; and notices peers that fell silent.
+    pub fn expire(&mut self, now_ns: u64, fate: &mut dyn FnMut(u16, u32, IpAddr) -> Fate) {
+        let rolls = now_ns >= self.roll_ns;
+        if rolls || now_ns >= self.expiry_ns {
+            self.expire_probes(now_ns, fate);
+        }
+        if rolls {
+            let missed = (now_ns - self.roll_ns) / self.config.report_ns;
+            self.roll_ns += (missed + 1) * self.config.report_ns;
+            self.peers
+                .iter_mut()
+                .flat_map(Peer::sessions)
+                .for_each(|(_, session)| session.roll(now_ns));
+        }
+        if rolls || now_ns >= self.expiry_ns {
+            self.peers.iter_mut().for_each(|peer| hand_out(peer, &mut self.events));
+            let sessions = self.peers.iter_mut().flat_map(Peer::sessions);
+            let next = sessions.filter_map(|(_, session)| session.next_deadline()).min();
+            self.expiry_ns = next.unwrap_or(u64::MAX);
+        }
+        if now_ns >= self.silence_ns {
+            self.notice_silence(now_ns);
+        }
+        for group in &mut self.groups {
+            let timeout_ns = self.config.timeout_ns;
+            let over = |probe: &mut GroupProbe| deadline(probe.sent_ns, timeout_ns) <= now_ns;
+            while group.recent.pop_front_if(over).is_some() {}
+        }
+    }
+
+    fn expire_probes(&mut self, now_ns: u64, fate: &mut dyn FnMut(u16, u32, IpAddr) -> Fate) {
+        let samples = self.config.samples;
+        for peer in &mut self.peers {
+            let address = peer.address;
+            let group = self.groups.iter().find(|group| group.family == Family::of(address));
+            let (unicast, group) = (peer.ssid(), group.map(|group| group.numbers.ssid));
+            for (path, session) in peer.sessions() {
+                let ssid = if path == Path::Unicast { unicast } else { group };
+                session.expire(now_ns, &mut |seq, sent_ns| {
+                    let fate = ssid.map_or(Fate::Unanswered, |ssid| fate(ssid, seq, address));
+                    if samples && fate == Fate::Unanswered {
+                        let outcome = Outcome::Lost;
+                        self.events.push_back(Event::Sample {
+                            peer: address,
+                            path,
+                            seq,
+                            sent_ns: Some(sent_ns),
+                            reply: None,
+                            outcome,
+                        });
+                    }
+                    fate
+                });
+            }
+        }
+    }
+
+    fn notice_silence(&mut self, now_ns: u64) {
+        let longest_ns = self.longest_silence_ns();
+        self.silence_ns = u64::MAX;
+        if self.schedule.is_empty() {
+            return;
+        }
+        let count = self.config.count;
+        for peer in self.peers.iter_mut().filter(|peer| peer.up) {
+            let unicast = peer.unicast.as_ref().map(|unicast| &unicast.numbers);
+            let group = self
+                .groups
+                .iter()
+                .find(|group| group.family == Family::of(peer.address));
+            let group = group.filter(|_| peer.in_group).map(|group| &group.numbers);
+            // Who is asked no more has no reason to answer.
+            if [unicast, group]
+                .into_iter()
+                .flatten()
+                .all(|numbers| numbers.is_done(count))
+            {
+                continue;
+            }
+            let until_ns = peer.heard_ns.saturating_add(longest_ns);
+            if until_ns > now_ns {
+                self.silence_ns = self.silence_ns.min(until_ns);
+                continue;
+            }
+            fall_silent(peer, &mut self.schedule, &mut self.events);
+        }
+    }
+
+    /// Probes a peer found in the group no more, until it answers there again. What was measured stays.
+    pub fn retire(&mut self, peer: IpAddr) {
+        let place = self.by_address.get(&peer);
+        let peer = place.and_then(|&place| self.peers.get_mut(place));
+        if let Some(peer) = peer.filter(|peer| peer.up && peer.found == Found::Multicast) {
+            fall_silent(peer, &mut self.schedule, &mut self.events);
+        }
+    }
+
+    /// A peer that is asked once per interval cannot be heard more often.
+    pub(super) fn longest_silence_ns(&self) -> u64 {
+        self.config
+            .peer_expiry_ns
+            .max(self.config.interval_ns.saturating_add(self.config.timeout_ns))
+    }
+}
+
+/// A peer is down: one that was found in the group is probed there alone, where it may come back.
+fn fall_silent(peer: &mut Peer, schedule: &mut Schedule, events: &mut VecDeque<Event>) {
+    peer.up = false;
+    peer.in_group = false;
+    if let Some(ssid) = peer.ssid().filter(|_| peer.found == Found::Multicast) {
+        schedule.leave(ssid);
+    }
+    events.push_back(Event::PeerDown {
+        peer: peer.address,
+        found: peer.found,
+    });
+}

@@ -1,0 +1,227 @@
+//! Whom the agent measures: the peers, the groups in which they show themselves, and the numbers of their probes.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+
+use crate::agent::event::{Family, Found};
+use crate::clock::{ClockFit, Estimate};
+use crate::observation::Reply;
+use crate::session::sequence::ahead;
+use crate::session::{ClockOwner, Session};
+use crate::stats::report::Path;
+
+/// The identifier of a session and the numbers it gives to its probes.
+#[derive(Debug)]
+pub(super) struct Numbers {
+    pub(super) ssid: u16,
+    given: u64,
+}
+
+impl Numbers {
+    pub(super) fn new(ssid: u16) -> Numbers {
+        Numbers { ssid, given: 0 }
+    }
+
+    /// The next sequence number, from 0 (RFC 8762 §4.2.1).
+    pub(super) fn next(&mut self) -> u32 {
+        let seq = self.given as u32;
+        self.given += 1;
+        seq
+    }
+
+    /// Whether all numbers that the run allows are given.
+    pub(super) fn is_done(&self, count: Option<u64>) -> bool {
+        count.is_some_and(|count| self.given >= count)
+    }
+}
+
+/// The multicast group of one family.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) family: Family,
+    pub(super) numbers: Numbers,
+    /// Probes that a peer not known yet could still answer in time, oldest first.
+    pub(super) recent: VecDeque<GroupProbe>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct GroupProbe {
+    pub(super) seq: u32,
+    pub(super) sent_ns: u64,
+}
+
+impl Group {
+    /// The recent probes from `seq` on, if `seq` itself is one.
+    pub(super) fn since(&self, seq: u32) -> Option<impl Iterator<Item = &GroupProbe>> {
+        let place = self.place(seq)?;
+        Some(self.recent.range(place..))
+    }
+
+    /// A probe did not leave: nobody can answer it.
+    pub(super) fn remove(&mut self, seq: u32) {
+        if let Some(place) = self.place(seq) {
+            self.recent.remove(place);
+        }
+    }
+
+    /// Where among the recent probes `seq` is.
+    pub(super) fn place(&self, seq: u32) -> Option<usize> {
+        let first = self.recent.front()?.seq;
+        let distance = ahead(seq, first);
+        self.recent
+            .binary_search_by_key(&distance, |probe| ahead(probe.seq, first))
+            .ok()
+    }
+}
+
+/// The probes to a peer's own address.
+#[derive(Debug)]
+pub(super) struct Unicast {
+    pub(super) numbers: Numbers,
+    pub(super) session: Session,
+}
+
+/// One address that is measured.
+#[derive(Debug)]
+pub struct Peer {
+    pub(super) address: IpAddr,
+    pub(super) found: Found,
+    pub(super) up: bool,
+    pub(super) heard_ns: u64,
+    pub(super) unicast: Option<Unicast>,
+    pub(super) group: Option<Session>,
+    /// Probes to the group are expected to be answered by it.
+    pub(super) in_group: bool,
+    same_clock: bool,
+    stateful: Option<bool>,
+    clock: ClockFit,
+    refused: Option<Refused>,
+}
+
+/// Probes refused, as the peer tells.
+#[derive(Debug, Clone, Copy)]
+struct Refused {
+    /// What it told last.
+    told: u64,
+    /// Of this agent's probes.
+    ours: u64,
+}
+
+impl Peer {
+    pub(super) fn new(address: IpAddr, found: Found, now_ns: u64) -> Peer {
+        Peer {
+            address,
+            found,
+            up: false,
+            heard_ns: now_ns,
+            unicast: None,
+            group: None,
+            in_group: false,
+            same_clock: false,
+            stateful: None,
+            clock: ClockFit::default(),
+            refused: None,
+        }
+    }
+
+    /// Its address.
+    pub fn address(&self) -> IpAddr {
+        self.address
+    }
+
+    /// How it became known.
+    pub fn found(&self) -> Found {
+        self.found
+    }
+
+    /// Whether it answered lately.
+    pub fn is_up(&self) -> bool {
+        self.up
+    }
+
+    /// Identifier of its unicast session, if it has one.
+    pub fn ssid(&self) -> Option<u16> {
+        self.unicast.as_ref().map(|unicast| unicast.numbers.ssid)
+    }
+
+    /// A new session with this peer, told what is known of it.
+    pub(super) fn session(&self, path: Path, timeout_ns: u64, start_ns: u64) -> Session {
+        let mut session = Session::new(self.address, path, timeout_ns, start_ns);
+        session.set_same_clock(self.same_clock);
+        if let Some(stateful) = self.stateful {
+            session.set_stateful(stateful);
+        }
+        session
+    }
+
+    /// Its sessions, unicast first.
+    pub(super) fn sessions(&mut self) -> impl Iterator<Item = (Path, &mut Session)> {
+        let unicast = self
+            .unicast
+            .as_mut()
+            .map(|unicast| (Path::Unicast, &mut unicast.session));
+        unicast
+            .into_iter()
+            .chain(self.group.as_mut().map(|session| (Path::Group, session)))
+    }
+
+    /// End of the oldest window of its sessions that is closed but not handed out yet.
+    pub(super) fn held_window_end_ns(&self) -> Option<u64> {
+        let unicast = self.unicast.as_ref().map(|unicast| &unicast.session);
+        let sessions = unicast.into_iter().chain(&self.group);
+        sessions.filter_map(Session::held_window_end_ns).min()
+    }
+
+    /// Probes still waiting, on all paths.
+    pub(super) fn pending(&self) -> u64 {
+        let unicast = self.unicast.as_ref().map_or(0, |unicast| unicast.session.pending());
+        unicast + self.group.as_ref().map_or(0, Session::pending)
+    }
+
+    pub(super) fn set_same_clock(&mut self, same_clock: bool) {
+        self.same_clock = same_clock;
+        self.sessions()
+            .for_each(|(_, session)| session.set_same_clock(same_clock));
+    }
+
+    /// A total that falls is that of a peer that began anew.
+    pub(super) fn set_refused(&mut self, total: u64) {
+        let refused = self.refused.get_or_insert(Refused { told: total, ours: 0 });
+        refused.ours += total.checked_sub(refused.told).unwrap_or(total);
+        refused.told = total;
+    }
+
+    /// Tells the sessions how many of their probes were refused. The peer counts both paths in one: unicast comes
+    /// first, as far as its losses go.
+    pub(super) fn share_refused(&mut self) {
+        let Some(Refused { mut ours, .. }) = self.refused else {
+            return;
+        };
+        for (_, session) in self.sessions() {
+            session.set_refused(Some(ours));
+            let taken = session.summary(0).patterns.lost_refused.unwrap_or_default();
+            ours -= taken;
+        }
+    }
+
+    /// What of the peer's clock `reply` may be judged by; nothing where both ends read one clock.
+    pub(super) fn clock_for(&self, reply: &Reply) -> Option<Estimate> {
+        self.clock.estimate_for(reply).filter(|_| !self.same_clock)
+    }
+
+    /// Takes a reply in time; says by how much the peer's clock was stepped, if it was.
+    pub(super) fn follow_clock(&mut self, reply: &Reply) -> Option<i64> {
+        if self.same_clock {
+            return None;
+        }
+        let step = self.clock.observe(reply)?;
+        self.sessions()
+            .for_each(|(_, session)| session.clock_stepped(ClockOwner::Peer));
+        Some(step)
+    }
+
+    pub(super) fn set_stateful(&mut self, stateful: bool) {
+        self.stateful = Some(stateful);
+        self.sessions().for_each(|(_, session)| session.set_stateful(stateful));
+    }
+}

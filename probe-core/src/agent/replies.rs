@@ -1,0 +1,122 @@
+//! What a reply changes: the sessions, and who is known and up.
+
+use crate::agent::event::{Event, Family, Found};
+use crate::agent::peers::GroupProbe;
+use crate::agent::{Agent, Owner, deadline, hand_out};
+use crate::observation::Reply;
+use crate::session::Outcome;
+use crate::stats::report::Path;
+
+impl Agent {
+    /// Takes a reply. One to the group from an address not known yet is a new peer.
+    pub fn reply(&mut self, reply: &Reply, now_ns: u64) {
+        let taken = match self.by_ssid.get(&reply.ssid) {
+            Some(&Owner::Peer(peer)) => self.unicast_reply(peer, reply, now_ns),
+            Some(&Owner::Group(group)) => self.group_reply(group, reply, now_ns),
+            None => None,
+        };
+        if taken.is_none() {
+            self.unmatched += 1;
+        }
+    }
+
+    fn unicast_reply(&mut self, place: usize, reply: &Reply, now_ns: u64) -> Option<()> {
+        let peer = &mut self.peers[place];
+        let estimate = peer.clock_for(reply);
+        let session = &mut peer.unicast.as_mut().filter(|_| peer.address == reply.peer)?.session;
+        session.follow_clock(estimate);
+        let outcome = session.reply(reply)?;
+        peer.heard_ns = now_ns;
+        // A peer found in the group comes back there: until then its address is not probed.
+        if peer.found == Found::Static {
+            self.show_up(place, now_ns);
+        }
+        self.tell(place, Path::Unicast, reply, outcome);
+        Some(())
+    }
+
+    fn group_reply(&mut self, group: usize, reply: &Reply, now_ns: u64) -> Option<()> {
+        let group = &self.groups[group];
+        if Family::of(reply.peer) != group.family || reply.peer.is_multicast() {
+            return None;
+        }
+        let place = match self.by_address.get(&reply.peer) {
+            Some(&place) => place,
+            None => {
+                group.place(reply.seq)?;
+                if self.peers.len() >= self.config.max_peers {
+                    self.refused += 1;
+                    return Some(());
+                }
+                self.admit(reply.peer, Found::Multicast, now_ns)
+            }
+        };
+        self.expect_in_group(place, reply);
+        let peer = &mut self.peers[place];
+        let estimate = peer.clock_for(reply);
+        let session = peer.group.as_mut()?;
+        session.follow_clock(estimate);
+        let outcome = session.reply(reply)?;
+        peer.heard_ns = now_ns;
+        peer.in_group = true;
+        self.show_up(place, now_ns);
+        self.tell(place, Path::Group, reply, outcome);
+        Some(())
+    }
+
+    /// Measures a peer in the group from the probe that it answered first, or first after a silence.
+    fn expect_in_group(&mut self, place: usize, reply: &Reply) {
+        let peer = &mut self.peers[place];
+        let group = self.groups.iter().find(|group| group.numbers.ssid == reply.ssid);
+        let Some(probes) = group.filter(|_| !peer.in_group).and_then(|g| g.since(reply.seq)) else {
+            return;
+        };
+        let mut session = peer.group.take();
+        for &GroupProbe { seq, sent_ns } in probes {
+            session
+                .get_or_insert_with(|| peer.session(Path::Group, self.config.timeout_ns, sent_ns))
+                .sent(seq, sent_ns);
+            self.expiry_ns = self.expiry_ns.min(deadline(sent_ns, self.config.timeout_ns));
+        }
+        peer.group = session;
+    }
+
+    /// A peer was heard: it is up, and probed if it was not.
+    fn show_up(&mut self, place: usize, now_ns: u64) {
+        let peer = &mut self.peers[place];
+        if peer.up {
+            return;
+        }
+        peer.up = true;
+        let (address, found) = (peer.address, peer.found);
+        self.events.push_back(Event::PeerUp { peer: address, found });
+        self.silence_ns = self.silence_ns.min(now_ns.saturating_add(self.longest_silence_ns()));
+        if found == Found::Multicast && self.config.unicast {
+            self.probe(place, now_ns);
+        }
+    }
+
+    /// Reports what a reply made of its probe, and the windows it completed.
+    fn tell(&mut self, place: usize, path: Path, reply: &Reply, outcome: Outcome) {
+        let peer = &mut self.peers[place];
+        if outcome == Outcome::Ok
+            && reply.is_stamped()
+            && let Some(by_ns) = peer.follow_clock(reply)
+        {
+            let peer = Some(peer.address);
+            self.events.push_back(Event::ClockStep { peer, by_ns });
+        }
+        if self.config.samples {
+            let (peer, seq) = (peer.address, reply.seq);
+            self.events.push_back(Event::Sample {
+                peer,
+                path,
+                seq,
+                sent_ns: None,
+                reply: Some(*reply),
+                outcome,
+            });
+        }
+        hand_out(peer, &mut self.events);
+    }
+}

@@ -1,0 +1,121 @@
+//! One-way delays and clock steps, through the whole agent, with a peer whose clock is not ours.
+
+use super::*;
+use crate::stats::report::{ClockSteps, OneWayClock};
+
+const PATH: u64 = 20 * MS;
+
+/// A peer whose clock gains 50 ppm and is stepped by 300 ms after ten seconds.
+fn skewed(mut reply: Reply) -> Reply {
+    let sent_ns = reply.sent_mono_ns;
+    let late = if sent_ns > START + 10_000 * MS { 300 * MS } else { 0 };
+    let ahead = |at_ns: u64| at_ns + 10 * MS + at_ns / 20_000 + late;
+    reply.received_mono_ns = sent_ns + PATH;
+    reply.t2_ns = ahead(sent_ns + PATH / 2);
+    reply.t3_ns = ahead(sent_ns + PATH / 2) + 1_000;
+    reply.t4_ns = sent_ns + PATH;
+    reply
+}
+
+fn world() -> World {
+    let mut world = World::new(config(), &[host(1)]);
+    world.change = skewed;
+    world
+}
+
+#[test]
+fn offset_and_skew_of_a_peer_are_estimated_and_its_steps_noticed() {
+    let mut world = world();
+    world.run(20_000 * MS);
+    let summaries = world.finish();
+    let steps: Vec<_> = world
+        .events
+        .iter()
+        .filter_map(|event| match event {
+            Event::ClockStep { peer, by_ns } => Some((*peer, *by_ns)),
+            _ => None,
+        })
+        .collect();
+    let [(peer, by_ns)] = *steps else { panic!("{steps:?}") };
+    assert_eq!(peer, Some(host(1)));
+    assert!(by_ns.abs_diff(300_000_000) < MS, "{by_ns}");
+    for summary in &summaries {
+        assert_eq!(summary.steps, ClockSteps { own: 0, peer: 1 });
+        let Some(OneWayClock::Estimated {
+            bound_ns,
+            offset_ns,
+            skew_ppb,
+        }) = summary.clock
+        else {
+            panic!("{:?}", summary.clock);
+        };
+        let true_offset_ns = (10 * MS + 300 * MS + (START + 20_000 * MS) / 20_000).cast_signed();
+        assert!((PATH / 2 - 1_000..PATH).contains(&bound_ns), "{bound_ns}");
+        assert!(
+            offset_ns.abs_diff(true_offset_ns) < MS / 10,
+            "{offset_ns}, {true_offset_ns}"
+        );
+        assert!((skew_ppb - 50_000).abs() < 1_000, "{skew_ppb}");
+        let [forward, backward] = [summary.forward_ns, summary.backward_ns].map(Option::unwrap);
+        for (way, truth_ns) in [(forward, PATH / 2), (backward, PATH / 2 - 1_000)] {
+            for ns in [way.min, way.max] {
+                assert!(ns.abs_diff(truth_ns.cast_signed()) < MS / 10, "{ns}, {truth_ns}");
+            }
+        }
+        let rtt = summary.rtt_ns.unwrap();
+        assert!(rtt.max - rtt.min < 2_000, "the step did not touch RTT: {rtt:?}");
+    }
+    let marked = world.windows.iter().filter(|window| window.steps.peer > 0).count();
+    assert_eq!(marked, 2, "one window of each path");
+}
+
+#[test]
+fn a_peer_on_the_same_clock_is_not_estimated() {
+    let mut world = world();
+    world.run(1_000 * MS);
+    world.agent.set_same_clock(host(1), true);
+    world.run(19_000 * MS);
+    let summaries = world.finish();
+    assert!(
+        summaries
+            .iter()
+            .all(|summary| summary.clock == Some(OneWayClock::SameClock))
+    );
+    assert!(summaries.iter().all(|summary| summary.steps.peer == 0));
+}
+
+#[test]
+fn a_step_of_our_own_clock_marks_every_open_window() {
+    let mut world = world();
+    world.run(1_500 * MS);
+    world.agent.own_clock_stepped(-5_000);
+    world.run(1_000 * MS);
+    assert!(world.events.contains(&Event::ClockStep {
+        peer: None,
+        by_ns: -5_000
+    }));
+    let marks: Vec<u64> = world.windows.iter().map(|window| window.steps.own).collect();
+    assert_eq!(marks.iter().sum::<u64>(), 2, "one of each path: {marks:?}");
+}
+
+#[test]
+fn what_the_peer_refused_is_shared_by_its_paths() {
+    let mut world = World::new(config(), &[host(1)]);
+    world.run(1_000 * MS);
+    world.agent.set_refused(host(1), 1_000);
+    world.hosts.clear();
+    world.run(200 * MS);
+    world.agent.set_refused(host(1), 1_030);
+    world.run(250 * MS);
+    let summaries = world.finish();
+    let refused: Vec<_> = summaries.iter().map(|summary| summary.patterns.lost_refused).collect();
+    let lost: Vec<_> = summaries.iter().map(|summary| summary.counts.lost).collect();
+    assert_eq!(refused[0], Some(lost[0].min(30)));
+    assert_eq!(refused[1], Some(30 - lost[0].min(30)));
+    assert!(
+        world
+            .windows
+            .iter()
+            .all(|window| window.patterns.lost_refused.is_none())
+    );
+}

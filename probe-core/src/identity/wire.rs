@@ -1,0 +1,269 @@
+//! The identity TLV (RFC 8972 §4): a private type, an enterprise number, then the identity as JSON, padded with spaces
+//! so that an answer is as long as its question.
+
+use probe_common::ntp::{ErrorEstimate, NtpTime};
+use probe_common::stamp::{self, BASE_LEN, ReplyFields};
+use probe_common::tlv::HEADER_LEN;
+use probe_common::tlv::flag::UNRECOGNISED;
+use probe_common::tlv::kind::PRIVATE as TYPE;
+use serde::{Deserialize, Serialize};
+
+use crate::identity::Identity;
+
+/// The enterprise number that RFC 5612 sets aside for documentation: kstamp has none of its own.
+const ENTERPRISE: u32 = 32473;
+const ENTERPRISE_LEN: usize = 4;
+/// Bytes for the JSON text.
+const TEXT_LEN: usize = 504;
+/// Length of a question and of its answer.
+pub const PACKET_LEN: usize = BASE_LEN + HEADER_LEN + ENTERPRISE_LEN + TEXT_LEN;
+
+/// Longest agent name; with it, any identity fits.
+pub const MAX_NAME_LEN: usize = 64;
+
+/// What an answer tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// What the question carried.
+    pub nonce: u64,
+    /// Who answers.
+    pub identity: Identity,
+    /// How many of the asker's probes its limits have refused; `None` of an agent that does not tell. It may start again
+    /// at 0.
+    pub refused: Option<u64>,
+}
+
+/// The text in a question or an answer.
+#[derive(Debug, Serialize, Deserialize)]
+struct Text {
+    #[serde(flatten)]
+    identity: Identity,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    refused: Option<u64>,
+}
+
+/// When a question arrived and what else its answer must tell.
+#[derive(Debug, Clone, Copy)]
+pub struct Arrival {
+    /// T2, UTC.
+    pub receive_ns: u64,
+    /// T3, UTC.
+    pub transmit_ns: u64,
+    /// The reflector's error estimate.
+    pub error: ErrorEstimate,
+}
+
+/// A packet that tells who asks, and asks who hears it. `nonce` stands where a probe has T1: a reflector returns it, and
+/// nobody measures with this packet.
+pub fn question(own: &Identity, error: ErrorEstimate, nonce: u64) -> Option<Vec<u8>> {
+    let mut packet = stamp::probe(0, error, 0).to_vec();
+    packet[stamp::TIMESTAMP..][..8].copy_from_slice(&nonce.to_be_bytes());
+    packet.extend([UNRECOGNISED, TYPE]);
+    packet.extend(((ENTERPRISE_LEN + TEXT_LEN) as u16).to_be_bytes());
+    packet.extend(ENTERPRISE.to_be_bytes());
+    packet.extend(text(own, None)?);
+    Some(packet)
+}
+
+/// The answer to `question`, exactly as long; `None` if it is not a question of this kind. `refused` of the asker's probes
+/// were refused here, if that is known.
+pub fn answer(question: &[u8], own: &Identity, refused: Option<u64>, arrival: Arrival) -> Option<Vec<u8>> {
+    if question.len() != PACKET_LEN {
+        return None;
+    }
+    from_question(question)?;
+    let mut packet = question.to_vec();
+    let fields = ReplyFields {
+        sequence: 0,
+        transmit: NtpTime::from_unix_ns(arrival.transmit_ns),
+        error: arrival.error,
+        receive: NtpTime::from_unix_ns(arrival.receive_ns),
+        ttl: 0,
+    };
+    stamp::into_reply(&mut packet, &fields);
+    packet[BASE_LEN] &= !UNRECOGNISED;
+    packet[BASE_LEN + HEADER_LEN + ENTERPRISE_LEN..].copy_from_slice(&text(own, refused)?);
+    Some(packet)
+}
+
+/// What an answer tells; `None` if this is no answer, or the reflector did not understand the question.
+pub fn from_answer(packet: &[u8]) -> Option<Answer> {
+    let flags = packet.get(BASE_LEN)?;
+    let nonce = packet.get(stamp::SENDER_TIMESTAMP..)?.first_chunk()?;
+    if flags & UNRECOGNISED != 0 {
+        None
+    } else {
+        let Text { identity, refused } = text_of(packet)?;
+        Some(Answer {
+            nonce: u64::from_be_bytes(*nonce),
+            identity,
+            refused,
+        })
+    }
+}
+
+/// The identity in a question.
+fn from_question(packet: &[u8]) -> Option<Identity> {
+    let flags = packet.get(BASE_LEN)?;
+    if flags & UNRECOGNISED == 0 {
+        None
+    } else {
+        text_of(packet).map(|text| text.identity)
+    }
+}
+
+fn text_of(packet: &[u8]) -> Option<Text> {
+    let tlv = packet.get(BASE_LEN..)?;
+    let (header, value) = tlv.split_first_chunk::<HEADER_LEN>()?;
+    let length = usize::from(u16::from_be_bytes([header[2], header[3]]));
+    let (enterprise, text) = value.get(..length)?.split_first_chunk::<ENTERPRISE_LEN>()?;
+    if header[1] != TYPE || u32::from_be_bytes(*enterprise) != ENTERPRISE {
+        return None;
+    }
+    let text: Text = serde_json::from_slice(text).ok()?;
+    let identity = &text.identity;
+    // All of it is shown to people, on terminals.
+    let texts = [&identity.name, &identity.version, &identity.receive, &identity.egress];
+    let is_plain = |text: &&String| text.len() <= MAX_NAME_LEN && !text.chars().any(char::is_control);
+    texts.iter().all(is_plain).then_some(text)
+}
+
+fn text(identity: &Identity, refused: Option<u64>) -> Option<[u8; TEXT_LEN]> {
+    let identity = identity.clone();
+    let json = serde_json::to_vec(&Text { identity, refused }).ok()?;
+    let mut text = [b' '; TEXT_LEN];
+    text.get_mut(..json.len())?.copy_from_slice(&json);
+    Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::identity::EchoPorts;
+
+    fn identity(name: &str) -> Identity {
+        Identity {
+            name: name.to_owned(),
+            version: "0.1.0".to_owned(),
+            receive: "xdp-generic".to_owned(),
+            egress: "tc".to_owned(),
+            synchronised: true,
+            error_ns: u64::MAX,
+            clock: u64::MAX,
+            stateful: true,
+            echo: Some(EchoPorts {
+                userspace: u16::MAX,
+                socket: u16::MAX,
+            }),
+        }
+    }
+
+    fn arrival() -> Arrival {
+        Arrival {
+            receive_ns: 1_795_000_000_000_000_000,
+            transmit_ns: 1_795_000_000_000_000_900,
+            error: ErrorEstimate(0x8101),
+        }
+    }
+
+    #[test]
+    fn both_sides_learn_who_the_other_is() {
+        let (asking, asked) = (identity("agent1"), identity("agent2"));
+        let question = question(&asking, ErrorEstimate(1), 5).unwrap();
+        assert_eq!(question.len(), PACKET_LEN);
+        assert_eq!(from_question(&question), Some(asking));
+        assert_eq!(from_answer(&question), None);
+        let answer = answer(&question, &asked, Some(1_234), arrival()).unwrap();
+        assert_eq!(answer.len(), question.len(), "no amplification");
+        let expected = Answer {
+            nonce: 5,
+            identity: asked,
+            refused: Some(1_234),
+        };
+        assert_eq!(from_answer(&answer), Some(expected));
+        assert_eq!(from_question(&answer), None, "an answer is never answered");
+        assert_eq!(
+            answer[4..12],
+            NtpTime::from_unix_ns(arrival().transmit_ns).to_be_bytes()
+        );
+        assert_eq!(
+            answer[16..24],
+            NtpTime::from_unix_ns(arrival().receive_ns).to_be_bytes()
+        );
+    }
+
+    #[test]
+    fn the_longest_name_fits_and_a_longer_one_is_refused() {
+        let longest = "\u{201c}".repeat(MAX_NAME_LEN / 3);
+        let longest_question = question(&identity(&longest), ErrorEstimate(1), 0).unwrap();
+        assert!(answer(&longest_question, &identity(&longest), Some(u64::MAX), arrival()).is_some());
+        let question = question(&identity(&"n".repeat(MAX_NAME_LEN + 1)), ErrorEstimate(1), 0).unwrap();
+        assert_eq!(from_question(&question), None);
+    }
+
+    #[test]
+    fn an_agent_that_does_not_tell_what_it_refused_is_understood() {
+        let question = question(&identity("agent1"), ErrorEstimate(1), 5).unwrap();
+        let answered = answer(&question, &identity("agent2"), None, arrival()).unwrap();
+        let answered = from_answer(&answered).unwrap();
+        assert_eq!((answered.identity.name.as_str(), answered.refused), ("agent2", None));
+    }
+
+    #[test]
+    fn nothing_that_a_terminal_would_act_on_is_taken() {
+        for field in 0..4 {
+            let mut evil = identity("agent1");
+            let fields = [&mut evil.name, &mut evil.version, &mut evil.receive, &mut evil.egress];
+            fields.into_iter().nth(field).unwrap().push_str("\x1b[31m");
+            let question = question(&evil, ErrorEstimate(1), 0).unwrap();
+            assert_eq!(from_question(&question), None, "field {field}");
+        }
+    }
+
+    #[test]
+    fn a_plain_reflector_says_nothing_of_itself() {
+        let mut echoed = question(&identity("agent1"), ErrorEstimate(1), 0).unwrap();
+        stamp::into_reply(
+            &mut echoed,
+            &ReplyFields {
+                sequence: 0,
+                transmit: NtpTime(1),
+                error: ErrorEstimate(1),
+                receive: NtpTime(1),
+                ttl: 1,
+            },
+        );
+        assert_eq!(from_answer(&echoed), None, "U is still set");
+    }
+
+    #[test]
+    fn other_tlvs_and_cut_packets_are_not_questions() {
+        let good = question(&identity("agent1"), ErrorEstimate(1), 0).unwrap();
+        for at in [BASE_LEN + 1, BASE_LEN + 2, BASE_LEN + 4, BASE_LEN + 8] {
+            let mut other = good.clone();
+            other[at] ^= 0x55;
+            assert_eq!(
+                answer(&other, &identity("agent2"), Some(0), arrival()),
+                None,
+                "byte {at}"
+            );
+        }
+        for len in 0..good.len() {
+            assert_eq!(
+                answer(&good[..len], &identity("agent2"), Some(0), arrival()),
+                None,
+                "{len} bytes"
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn garbage_is_never_answered(bytes in prop::collection::vec(any::<u8>(), 0..700)) {
+            prop_assert_eq!(answer(&bytes, &identity("agent2"), Some(0), arrival()), None);
+            prop_assert_eq!(from_answer(&bytes), None);
+        }
+    }
+}

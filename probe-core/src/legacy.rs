@@ -1,0 +1,225 @@
+//! Measuring the older agents, which send back any datagram as it is: numbers in ASCII, "1", "2", …, each sent once.
+//!
+//! Whom to probe and when, and what an answer is worth, is [`Agent`]'s to decide; here a number stands for a probe. An
+//! answer with that number, from another address than our own, is its reply. Nothing else ties them together, so that
+//! whoever can guess a number can forge its answer: such is the older way.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
+
+use crate::agent::Agent;
+use crate::agent::event::{Config, Destination, Event, Transmit};
+use crate::observation::{Fate, Reply};
+use crate::stats::report::Report;
+
+/// Digits of the largest number.
+const MAX_DIGITS: usize = 20;
+
+/// Probes remembered at most, answered or not.
+const MAX_PROBES: usize = 65_536;
+
+/// A number to be sent now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EchoTransmit {
+    /// Where to.
+    pub destination: Destination,
+    /// The number, from 1 on.
+    pub number: u64,
+}
+
+/// When something happened, on both clocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    /// UTC since 1970.
+    pub unix_ns: u64,
+    /// Monotonic.
+    pub mono_ns: u64,
+}
+
+/// What a number stands for.
+#[derive(Debug, Clone, Copy)]
+struct Probe {
+    transmit: Transmit,
+    /// When it was handed to the kernel, or when it left, once that is known.
+    sent: Moment,
+    stamped: bool,
+}
+
+/// The prober of the older agents.
+#[derive(Debug)]
+pub struct EchoAgent {
+    agent: Agent,
+    /// The last probes, by number from `first` on.
+    probes: VecDeque<Probe>,
+    first: u64,
+    numbers: HashMap<(u16, u32), u64>,
+    /// Addresses that have answered in the group once: from the second answer on they are peers, so that one that speaks
+    /// STAMP as well has had time to show it.
+    newcomers: HashMap<IpAddr, u64>,
+    stamped: u64,
+    unmatched: u64,
+}
+
+impl EchoAgent {
+    /// As [`Agent::new`].
+    pub fn new(config: Config, now_ns: u64) -> Self {
+        Self {
+            agent: Agent::new(config, now_ns),
+            probes: VecDeque::new(),
+            first: 1,
+            numbers: HashMap::new(),
+            newcomers: HashMap::new(),
+            stamped: 0,
+            unmatched: 0,
+        }
+    }
+
+    /// A number to be sent now, at `now`; ask again until there is none.
+    pub fn poll_transmit(&mut self, now: Moment) -> Option<EchoTransmit> {
+        let transmit = self.agent.poll_transmit(now.mono_ns)?;
+        let number = self.first + self.probes.len() as u64;
+        self.probes.push_back(Probe {
+            transmit,
+            sent: now,
+            stamped: false,
+        });
+        self.numbers.insert((transmit.ssid, transmit.seq), number);
+        if self.probes.len() > MAX_PROBES
+            && let Some(oldest) = self.probes.pop_front()
+        {
+            self.first += 1;
+            self.numbers.remove(&(oldest.transmit.ssid, oldest.transmit.seq));
+        }
+        Some(EchoTransmit {
+            destination: transmit.destination,
+            number,
+        })
+    }
+
+    /// The kernel refused it.
+    pub fn transmit_failed(&mut self, number: u64) {
+        if let Some(transmit) = self.probe(number).map(|probe| probe.transmit) {
+            self.agent.transmit_failed(&transmit);
+        }
+    }
+
+    /// It left at this moment.
+    pub fn left(&mut self, number: u64, at: Moment) {
+        let Some(probe) = self.probe(number) else { return };
+        // A stamp from before the number was made is none: the clock was set in between.
+        if at.mono_ns >= probe.sent.mono_ns {
+            probe.sent = at;
+        }
+        if !probe.stamped {
+            probe.stamped = true;
+            self.stamped += 1;
+        }
+    }
+
+    /// Takes an answer from an address that is not our own.
+    pub fn answer(&mut self, source: IpAddr, payload: &[u8], at: Moment, now_ns: u64) {
+        let Some(probe) = number_in(payload).and_then(|number| self.probe(number).copied()) else {
+            self.unmatched += 1;
+            return;
+        };
+        let known = self.agent.peers().iter().any(|peer| peer.address() == source);
+        if !known && !self.is_second(source, probe.transmit) {
+            return;
+        }
+        self.agent.reply(
+            &Reply {
+                peer: source,
+                ssid: probe.transmit.ssid,
+                seq: probe.transmit.seq,
+                // It has no counter of its own.
+                reflector_seq: probe.transmit.seq,
+                sent_mono_ns: probe.sent.mono_ns,
+                received_mono_ns: at.mono_ns,
+                t1_ns: probe.sent.unix_ns,
+                t2_ns: 0,
+                t3_ns: 0,
+                t4_ns: at.unix_ns,
+                reflector_error_ns: None,
+                own_error_ns: None,
+            },
+            now_ns,
+        );
+    }
+
+    /// Whether an address has answered another probe before.
+    fn is_second(&mut self, source: IpAddr, transmit: Transmit) -> bool {
+        let probe = (u64::from(transmit.ssid) << 32) | u64::from(transmit.seq);
+        if self.newcomers.len() >= MAX_PROBES {
+            self.newcomers.clear();
+        }
+        *self.newcomers.entry(source).or_insert(probe) != probe
+    }
+
+    /// The address speaks STAMP: it is measured so, and this way no more.
+    pub fn retire(&mut self, peer: IpAddr) {
+        self.newcomers.remove(&peer);
+        self.agent.retire(peer);
+    }
+
+    /// As [`Agent::expire`]; a number that the device never stamped, though it stamps others, did not leave.
+    pub fn expire(&mut self, now_ns: u64) {
+        let (probes, numbers, first, stamps) = (&self.probes, &self.numbers, self.first, self.stamped > 0);
+        self.agent.expire(now_ns, &mut |ssid, seq, _| {
+            let number = numbers.get(&(ssid, seq));
+            let place = number.and_then(|number| usize::try_from(number - first).ok());
+            match place.and_then(|place| probes.get(place)) {
+                Some(probe) if !probe.stamped && stamps => Fate::NeverLeft,
+                _ => Fate::Unanswered,
+            }
+        });
+    }
+
+    /// As [`Agent::next_deadline`].
+    pub fn next_deadline(&self) -> Option<u64> {
+        self.agent.next_deadline()
+    }
+
+    /// As [`Agent::poll_event`].
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.agent.poll_event()
+    }
+
+    /// As [`Agent::held_window_end_ns`].
+    pub fn held_window_end_ns(&self) -> Option<u64> {
+        self.agent.held_window_end_ns()
+    }
+
+    /// As [`Agent::stop_sending`].
+    pub fn stop_sending(&mut self) {
+        self.agent.stop_sending();
+    }
+
+    /// As [`Agent::is_settled`].
+    pub fn is_settled(&self) -> bool {
+        self.agent.is_settled()
+    }
+
+    /// As [`Agent::finish`].
+    pub fn finish(&mut self, now_ns: u64) -> Vec<Report> {
+        self.agent.finish(now_ns)
+    }
+
+    /// Answers to no number of ours.
+    pub fn unmatched(&self) -> u64 {
+        self.unmatched + self.agent.unmatched()
+    }
+
+    fn probe(&mut self, number: u64) -> Option<&mut Probe> {
+        let place = usize::try_from(number.checked_sub(self.first)?).ok()?;
+        self.probes.get_mut(place)
+    }
+}
+
+/// The number that a datagram holds, if it holds nothing else.
+fn number_in(payload: &[u8]) -> Option<u64> {
+    let is_number = payload.len() <= MAX_DIGITS && payload.iter().all(u8::is_ascii_digit);
+    str::from_utf8(payload).ok().filter(|_| is_number)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,156 @@
+//! When each session sends: once per interval, each at a phase of its own, so that many sessions are not a burst.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+/// Up to this lateness the turns that follow are kept. Nobody is woken to the microsecond: without it, short intervals
+/// would come out longer. With more, what a stall has left undone would go out as one burst.
+const MAKE_UP_NS: u64 = 1_000_000;
+
+/// Sessions by the time of their next probe.
+#[derive(Debug)]
+pub struct Schedule {
+    interval_ns: u64,
+    start_ns: u64,
+    due: BinaryHeap<Reverse<(u64, u16)>>,
+}
+
+impl Schedule {
+    pub fn new(interval_ns: u64, start_ns: u64) -> Schedule {
+        Schedule {
+            interval_ns: interval_ns.max(1),
+            start_ns,
+            due: BinaryHeap::new(),
+        }
+    }
+
+    /// Adds the session `ssid`, the `ordinal`-th of the agent, from its next turn on.
+    pub fn join(&mut self, ssid: u16, ordinal: u16, now_ns: u64) {
+        let first_ns = self.start_ns + phase(ordinal, self.interval_ns);
+        self.due.push(Reverse((self.turn_from(first_ns, now_ns), ssid)));
+    }
+
+    pub fn leave(&mut self, ssid: u16) {
+        self.due.retain(|Reverse((_, other))| *other != ssid);
+    }
+
+    pub fn clear(&mut self) {
+        self.due.clear();
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.due.is_empty()
+    }
+
+    /// When the next probe is due.
+    pub fn next_due(&self) -> Option<u64> {
+        self.due.peek().map(|Reverse((due_ns, _))| *due_ns)
+    }
+
+    /// A session whose probe is due. If it is later than [`MAKE_UP_NS`], the turns missed since are left out.
+    pub fn take_due(&mut self, now_ns: u64) -> Option<u16> {
+        let Reverse((due_ns, ssid)) = self.due.peek().copied()?;
+        if due_ns > now_ns {
+            return None;
+        }
+        self.due.pop();
+        let stalled = now_ns - due_ns > MAKE_UP_NS;
+        let earliest_ns = if stalled { now_ns } else { due_ns };
+        self.due.push(Reverse((self.turn_from(due_ns, earliest_ns + 1), ssid)));
+        Some(ssid)
+    }
+
+    /// The first turn at or after `earliest_ns`, of those one interval apart that begin at `turn_ns`.
+    fn turn_from(&self, turn_ns: u64, earliest_ns: u64) -> u64 {
+        let missed = earliest_ns.saturating_sub(turn_ns).div_ceil(self.interval_ns);
+        turn_ns.saturating_add(missed.saturating_mul(self.interval_ns))
+    }
+}
+
+/// The `ordinal`-th of the fractions 0, 1/2, 1/4, 3/4, 1/8, … of an interval (van der Corput): whatever their number,
+/// sessions are about evenly spread, and none has to move when another joins.
+fn phase(ordinal: u16, interval_ns: u64) -> u64 {
+    let fraction = u128::from(ordinal.reverse_bits());
+    ((u128::from(interval_ns) * fraction) >> 16) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INTERVAL: u64 = 1_000_000;
+
+    fn schedule(sessions: u16) -> Schedule {
+        let mut schedule = Schedule::new(INTERVAL, 5_000);
+        (0..sessions).for_each(|ordinal| schedule.join(ordinal + 1, ordinal, 5_000));
+        schedule
+    }
+
+    /// The times of the next `count` probes if nothing is ever late.
+    fn times(schedule: &mut Schedule, count: usize) -> Vec<u64> {
+        let mut times = Vec::new();
+        for _ in 0..count {
+            let due = schedule.next_due().unwrap();
+            assert!(schedule.take_due(due).is_some());
+            times.push(due);
+        }
+        times
+    }
+
+    #[test]
+    fn sessions_are_spread_over_the_interval() {
+        for sessions in 1..40u16 {
+            let mut schedule = schedule(sessions);
+            let times = times(&mut schedule, usize::from(sessions) + 1);
+            let fair = INTERVAL / u64::from(sessions.next_power_of_two());
+            assert!(
+                times.windows(2).all(|pair| pair[1] - pair[0] >= fair),
+                "{sessions} sessions"
+            );
+            assert_eq!(times[usize::from(sessions)] - times[0], INTERVAL);
+        }
+    }
+
+    #[test]
+    fn a_session_keeps_its_grid_when_a_turn_is_late() {
+        let mut schedule = schedule(1);
+        assert_eq!(schedule.take_due(5_000 + INTERVAL / 2), Some(1));
+        assert_eq!(schedule.next_due(), Some(5_000 + INTERVAL));
+    }
+
+    #[test]
+    fn missed_turns_are_left_out() {
+        let mut schedule = schedule(3);
+        let late = 5_000 + 10 * INTERVAL + 1;
+        let sent: Vec<u16> = std::iter::from_fn(|| schedule.take_due(late)).collect();
+        assert_eq!(sent.len(), 3);
+        assert!(schedule.next_due().unwrap() > late);
+    }
+
+    #[test]
+    fn turns_missed_by_little_are_made_up_for() {
+        let interval_ns = MAKE_UP_NS / 100;
+        let mut schedule = Schedule::new(interval_ns, 0);
+        schedule.join(1, 0, 0);
+        let mut sent = 0;
+        for wake_ns in (0..100).map(|i| i * 37 * interval_ns / 10) {
+            while schedule.take_due(wake_ns).is_some() {
+                sent += 1;
+            }
+        }
+        assert_eq!(sent, 99 * 37 / 10 + 1);
+        let stalled_ns = 1_000 * MAKE_UP_NS;
+        assert_eq!(std::iter::from_fn(|| schedule.take_due(stalled_ns)).count(), 1);
+    }
+
+    #[test]
+    fn who_leaves_is_not_due_and_who_joins_late_takes_its_phase() {
+        let mut schedule = schedule(2);
+        schedule.leave(1);
+        assert_eq!(schedule.next_due(), Some(5_000 + INTERVAL / 2));
+        schedule.leave(2);
+        assert!(schedule.is_empty());
+        schedule.join(2, 1, 5_000 + 7 * INTERVAL);
+        assert_eq!(schedule.next_due(), Some(5_000 + 7 * INTERVAL + INTERVAL / 2));
+    }
+}

@@ -1,0 +1,116 @@
+//! In what patterns a session's probes were lost and its replies overtaken.
+
+use std::collections::VecDeque;
+
+use crate::session::history::{History, Probe, State};
+use crate::session::window::Ledger;
+
+/// Replies remembered that were ahead of all before them. An extent that reaches beyond is cut there.
+const LEADERS: usize = 512;
+
+/// Runs of lost probes (RFC 3357), in the order in which they were sent.
+#[derive(Debug, Default)]
+pub(super) struct LossPattern {
+    /// The next slot to look at.
+    scanned: u64,
+    /// Lost in a row until here.
+    run: u64,
+    /// Index of the last lost probe.
+    last_lost: Option<u64>,
+}
+
+impl LossPattern {
+    /// Looks at the probes resolved since the last call. A loss period is counted where it ends, a loss distance where
+    /// the later of the two losses is.
+    pub(super) fn advance(&mut self, history: &History, ledger: &mut Ledger) {
+        self.scanned = self.scanned.max(history.start());
+        while let Some(probe) = history.get(self.scanned).filter(|probe| probe.state != State::Pending) {
+            self.look_at(probe, ledger);
+            self.scanned += 1;
+        }
+    }
+
+    /// No more probes will be looked at: a period that has no end ends now.
+    pub(super) fn end(&mut self, ledger: &mut Ledger) {
+        self.end_period(ledger.current(), ledger);
+    }
+
+    fn look_at(&mut self, probe: &Probe, ledger: &mut Ledger) {
+        if probe.after_gap {
+            self.end_period(probe.window, ledger);
+            self.last_lost = None;
+        }
+        match probe.state {
+            State::Lost(_) | State::Late => {
+                self.run += 1;
+                if let Some(before) = self.last_lost.replace(probe.index) {
+                    let distance = i64::try_from(probe.index - before).unwrap_or(i64::MAX);
+                    ledger.of_or_current(probe.window).loss_distance.record(distance);
+                }
+            }
+            State::Answered | State::CollectorLost => self.end_period(probe.window, ledger),
+            // It was not part of the stream.
+            State::NeverLeft | State::Pending => {}
+        }
+    }
+
+    fn end_period(&mut self, window: u64, ledger: &mut Ledger) {
+        let run = std::mem::take(&mut self.run);
+        if run > 0 {
+            let length = i64::try_from(run).unwrap_or(i64::MAX);
+            ledger.of_or_current(window).loss_period.record(length);
+        }
+    }
+}
+
+/// How far replies were overtaken (RFC 4737 §4.2).
+#[derive(Debug, Default)]
+pub(super) struct Reordering {
+    /// Replies so far.
+    arrived: u64,
+    /// The replies that were ahead of all before them: which reply it was, and the index of its probe. Both ascend.
+    leaders: VecDeque<(u64, u64)>,
+}
+
+impl Reordering {
+    /// The reply to the probe with this index arrives. If it is reordered, its extent: how many replies have come
+    /// since the first that should have come after it.
+    pub(super) fn arrive(&mut self, index: u64) -> Option<u64> {
+        let place = self.arrived;
+        self.arrived += 1;
+        if self.leaders.back().is_none_or(|&(_, leader)| leader < index) {
+            if self.leaders.len() == LEADERS {
+                self.leaders.pop_front();
+            }
+            self.leaders.push_back((place, index));
+            return None;
+        }
+        let first = self.leaders.partition_point(|&(_, leader)| leader <= index);
+        self.leaders.get(first).map(|&(earlier, _)| place - earlier)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn extents(arrivals: &[u64]) -> Vec<Option<u64>> {
+        let mut reordering = Reordering::default();
+        arrivals.iter().map(|&index| reordering.arrive(index)).collect()
+    }
+
+    #[test]
+    fn the_extent_counts_from_the_first_reply_that_came_too_early() {
+        // The example of RFC 4737, Table 2 and 3 of §4.2.3: 4 is reordered with extent 2.
+        let in_place = [None; 3];
+        assert_eq!(extents(&[1, 2, 3, 5, 6, 4])[3..], [None, None, Some(2)]);
+        assert_eq!(extents(&[1, 2, 3, 5, 6, 4])[..3], in_place);
+        assert_eq!(extents(&[7, 8, 9, 10, 1, 2, 3])[4..], [Some(4), Some(5), Some(6)]);
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let arrivals: Vec<u64> = (10..10_000).chain([1]).collect();
+        assert_eq!(extents(&arrivals).last(), Some(&Some(LEADERS as u64)));
+    }
+}

@@ -1,0 +1,4 @@
+//! What a window reports: counts and distributions.
+
+pub mod distribution;
+pub mod report;

@@ -1,0 +1,271 @@
+//! This host's clocks: their readings, what the kernel says of their quality, and which clock this is.
+
+use std::mem::MaybeUninit;
+use std::os::unix::fs::MetadataExt as _;
+use std::{fs, io};
+
+const NS_PER_S: u64 = 1_000_000_000;
+const NS_PER_US: u64 = 1_000;
+
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+const TIME_NAMESPACE: &str = "/proc/self/ns/time";
+
+/// Why a fact about a clock is not known.
+#[derive(Debug, thiserror::Error)]
+pub enum ClockError {
+    /// `adjtimex` was refused.
+    #[error("cannot read the state of the system clock (adjtimex): {0}; a seccomp filter may forbid it")]
+    State(#[source] io::Error),
+    /// A file that identifies the clock could not be read.
+    #[error("cannot read {path}: {source}; is /proc mounted?")]
+    Identity {
+        /// The file.
+        path: &'static str,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// `CLOCK_MONOTONIC`, in nanoseconds.
+pub fn monotonic_ns() -> u64 {
+    read(libc::CLOCK_MONOTONIC)
+}
+
+/// `CLOCK_REALTIME`, in nanoseconds since 1970.
+pub fn realtime_ns() -> u64 {
+    read(libc::CLOCK_REALTIME)
+}
+
+fn read(clock: libc::clockid_t) -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `now` is a timespec that the call may write. It has no other way to fail than an unknown clock, and the
+    // two that are asked for exist on every kernel.
+    unsafe { libc::clock_gettime(clock, &mut now) };
+    now.tv_sec.unsigned_abs() * NS_PER_S + now.tv_nsec.unsigned_abs()
+}
+
+/// `CLOCK_REALTIME` less `CLOCK_MONOTONIC`, and within how much: the two cannot be read at once.
+fn ahead_ns() -> (i64, u64) {
+    let reading = || {
+        let before = monotonic_ns();
+        let wall = realtime_ns();
+        let after = monotonic_ns();
+        let middle = before + after.saturating_sub(before) / 2;
+        (wall.wrapping_sub(middle) as i64, after.saturating_sub(before))
+    };
+    // The quickest of a few: an interrupt may come between.
+    let readings = (0..5).map(|_| reading());
+    readings.min_by_key(|&(_, within)| within).unwrap_or_default()
+}
+
+/// Notices steps of the wall clock. Slewing is none: it changes both clocks alike.
+#[derive(Debug)]
+pub struct WallClock {
+    ahead_ns: i64,
+}
+
+impl WallClock {
+    /// Steps smaller than this are not told from the time that two readings take.
+    const LEAST_STEP_NS: u64 = 100_000;
+
+    /// Watches from now on.
+    #[allow(clippy::new_without_default, reason = "it reads the clocks")]
+    pub fn new() -> Self {
+        Self { ahead_ns: ahead_ns().0 }
+    }
+
+    /// By how much the wall clock was stepped since the last call; positive if it went forward.
+    pub fn step(&mut self) -> Option<i64> {
+        self.compare(ahead_ns())
+    }
+
+    fn compare(&mut self, (ahead_ns, within_ns): (i64, u64)) -> Option<i64> {
+        let by_ns = ahead_ns.wrapping_sub(self.ahead_ns);
+        if by_ns.unsigned_abs() < Self::LEAST_STEP_NS.saturating_add(within_ns) {
+            return None;
+        }
+        self.ahead_ns = ahead_ns;
+        Some(by_ns)
+    }
+}
+
+/// What the kernel says of `CLOCK_REALTIME`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClockState {
+    /// Something disciplines the clock (NTP, PTP), and did so recently.
+    pub synchronised: bool,
+    /// Bound on its distance from UTC, as the disciplining program and the kernel reckon it (`maxerror`, or `esterror`
+    /// where that is more), and what the kernel's clock is precise to, 1 µs: programs that discipline it by PTP report
+    /// no error at all. It is meaningless unless `synchronised`.
+    pub error_ns: u64,
+    /// TAI − UTC in seconds; 0 where nobody has told the kernel.
+    pub tai_offset_s: i32,
+}
+
+impl ClockState {
+    /// The state now.
+    ///
+    /// # Errors
+    /// [`ClockError::State`] where a seccomp filter forbids the call.
+    pub fn read() -> Result<Self, ClockError> {
+        let mut timex = MaybeUninit::<libc::timex>::zeroed();
+        // SAFETY: zeroes are a valid timex, whose `modes` of 0 asks to change nothing; the call may write to it.
+        let status = unsafe { libc::adjtimex(timex.as_mut_ptr()) };
+        if status == -1 {
+            return Err(ClockError::State(io::Error::last_os_error()));
+        }
+        // SAFETY: it was valid before the call, and the call writes only integers.
+        Ok(Self::from_timex(status, &unsafe { timex.assume_init() }))
+    }
+
+    fn from_timex(status: libc::c_int, timex: &libc::timex) -> Self {
+        Self {
+            synchronised: status != libc::TIME_ERROR && timex.status & libc::STA_UNSYNC == 0,
+            error_ns: {
+                let error_us = timex.maxerror.max(timex.esterror).max(0) + timex.precision.max(1);
+                u64::try_from(error_us).unwrap_or(u64::MAX).saturating_mul(NS_PER_US)
+            },
+            tai_offset_s: timex.tai,
+        }
+    }
+
+    /// TAI − UTC: what `bpf_ktime_get_tai_ns` is ahead of UTC.
+    pub fn tai_offset_ns(&self) -> u64 {
+        u64::try_from(self.tai_offset_s).unwrap_or(0) * NS_PER_S
+    }
+}
+
+/// Names the clock that this process reads: equal on two agents if they run on one kernel and in one time namespace.
+///
+/// It is FNV-1a (64 bits) over the kernel's boot id, as its 36 characters, and the inode of the time namespace, as
+/// eight bytes, least significant first; the inode is 0 on a kernel without time namespaces. Agents of all versions
+/// must agree on it. Virtual machines that were resumed from one snapshot share both, and cannot be told apart.
+///
+/// # Errors
+/// [`ClockError::Identity`] if `/proc` cannot be read.
+pub fn clock_identity() -> Result<u64, ClockError> {
+    let boot_id = fs::read_to_string(BOOT_ID).map_err(|source| ClockError::Identity { path: BOOT_ID, source })?;
+    let namespace = match fs::metadata(TIME_NAMESPACE) {
+        Ok(metadata) => metadata.ino(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+        Err(source) => {
+            return Err(ClockError::Identity {
+                path: TIME_NAMESPACE,
+                source,
+            });
+        }
+    };
+    Ok(identity_of(boot_id.trim_end(), namespace))
+}
+
+fn identity_of(boot_id: &str, time_namespace: u64) -> u64 {
+    const OFFSET_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
+    const PRIME: u64 = 0x0000_0100_0000_01b3;
+    boot_id
+        .bytes()
+        .chain(time_namespace.to_le_bytes())
+        .fold(OFFSET_BASIS, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn timex(status: libc::c_int, maxerror_us: libc::c_long, tai: libc::c_int) -> libc::timex {
+        // SAFETY: zeroes are a valid timex.
+        let mut timex: libc::timex = unsafe { MaybeUninit::zeroed().assume_init() };
+        timex.status = status;
+        timex.maxerror = maxerror_us;
+        timex.tai = tai;
+        timex
+    }
+
+    #[test]
+    fn clocks_go_forward() {
+        let before = (monotonic_ns(), realtime_ns());
+        std::thread::sleep(std::time::Duration::from_millis(2));
+        assert!(monotonic_ns() >= before.0 + 2_000_000);
+        assert!(realtime_ns() > 1_600_000_000 * NS_PER_S);
+    }
+
+    #[test]
+    fn a_clock_is_synchronised_only_if_status_and_flag_agree() {
+        let table = [
+            (0, 0, true),
+            (0, libc::STA_UNSYNC, false),
+            (libc::TIME_ERROR, 0, false),
+            (libc::TIME_ERROR, libc::STA_UNSYNC, false),
+        ];
+        for (status, flags, synchronised) in table {
+            let state = ClockState::from_timex(status, &timex(flags, 1_500, 37));
+            assert_eq!(
+                state,
+                ClockState {
+                    synchronised,
+                    // Rounded up by what the clock is precise to.
+                    error_ns: 1_501_000,
+                    tai_offset_s: 37
+                }
+            );
+        }
+    }
+
+    #[test]
+    fn an_error_is_never_less_than_the_precision_nor_than_the_estimate() {
+        let error_ns = |maxerror, esterror, precision| {
+            let mut timex = timex(0, maxerror, 0);
+            timex.esterror = esterror;
+            timex.precision = precision;
+            ClockState::from_timex(0, &timex).error_ns
+        };
+        assert_eq!(error_ns(0, 0, 1), 1_000, "as phc2sys leaves it");
+        assert_eq!(error_ns(10, 200, 1), 201_000);
+        assert_eq!(error_ns(10, 0, 4_000), 4_010_000);
+    }
+
+    #[test]
+    fn a_step_of_the_wall_clock_is_noticed_once() {
+        let mut wall = WallClock { ahead_ns: 1_000 };
+        assert_eq!(wall.compare((60_000, 50)), None, "no more than the readings take");
+        assert_eq!(wall.compare((10_001_000, 50)), Some(10_000_000));
+        assert_eq!(wall.compare((10_001_020, 50)), None);
+        assert_eq!(wall.compare((1_000, 50)), Some(-10_000_000));
+        assert_eq!(
+            wall.compare((900_000, 5_000_000)),
+            None,
+            "a slow reading proves nothing"
+        );
+        assert_eq!(WallClock::new().step(), None);
+    }
+
+    #[test]
+    fn the_tai_offset_is_in_nanoseconds_and_never_negative() {
+        let state = |tai| ClockState::from_timex(0, &timex(0, 0, tai));
+        assert_eq!(state(37).tai_offset_ns(), 37_000_000_000);
+        assert_eq!(state(0).tai_offset_ns(), 0);
+        assert_eq!(state(-1).tai_offset_ns(), 0);
+    }
+
+    #[test]
+    fn the_state_of_this_host_can_be_read() {
+        let state = ClockState::read().unwrap();
+        assert!(state.error_ns > 0 || state.synchronised, "{state:?}");
+    }
+
+    #[test]
+    fn the_identity_is_fnv_1a_and_depends_on_both_parts() {
+        // Published check value of FNV-1a 64: the hash of "a" (here followed by the eight zeroes of no namespace).
+        let of_a = 0xaf63_dc4c_8601_ec8c_u64;
+        let zeroes = (0..8).fold(of_a, |hash, _| hash.wrapping_mul(0x0000_0100_0000_01b3));
+        assert_eq!(identity_of("a", 0), zeroes);
+        assert_ne!(identity_of("a", 0), identity_of("b", 0));
+        assert_ne!(identity_of("a", 0), identity_of("a", 1));
+    }
+
+    #[test]
+    fn the_identity_is_the_same_in_every_thread_and_time() {
+        let first = clock_identity().unwrap();
+        assert_eq!(first, std::thread::spawn(|| clock_identity().unwrap()).join().unwrap());
+    }
+}

@@ -1,0 +1,11 @@
+//! Facts about this machine: clocks, interfaces, privileges, and whether kstamp can run here.
+
+mod driver;
+
+pub mod clock;
+pub mod identity;
+pub mod link;
+pub mod preflight;
+pub mod privileges;
+pub mod timer;
+pub mod wall;

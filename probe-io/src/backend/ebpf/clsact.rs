@@ -1,0 +1,219 @@
+//! The clsact qdisc, on which TC programs hang before TCX (Linux 6.6): added where it is missing, removed at the end if
+//! it was ours and nothing else hangs on it.
+//!
+//! Unlike links, filters outlive the process that made them. Those that a killed agent left are removed when the next
+//! one attaches: they would go on answering probes.
+
+use std::{fs, io};
+
+use aya::programs::TcAttachType;
+use aya::programs::tc::{TcError, qdisc_add_clsact};
+use log::{debug, warn};
+use rtnetlink::packet_core::{
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkDeserializable, NetlinkMessage, NetlinkPayload,
+};
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::tc::{TcAttribute, TcFilterBpfOption, TcHandle, TcMessage, TcOption};
+use rtnetlink::sys::protocols::NETLINK_ROUTE;
+use rtnetlink::sys::{Socket, SocketAddr};
+
+use crate::backend::ebpf::object::{EGRESS, INGRESS};
+use crate::tap::{TAP_EGRESS, TAP_INGRESS};
+
+/// Both hooks of the qdisc.
+const HOOKS: [TcAttachType; 2] = [TcAttachType::Ingress, TcAttachType::Egress];
+
+/// The names of kstamp's TC programs.
+const OURS: [&str; 4] = [EGRESS, INGRESS, TAP_EGRESS, TAP_INGRESS];
+
+/// The qdisc of one interface, in use. Drop it after the filters on it.
+pub(crate) struct Clsact {
+    index: i32,
+    /// Whether it would not be there without us.
+    ours: bool,
+}
+
+impl Clsact {
+    /// Makes sure that `interface`, of index `index`, has the qdisc, and no filter of an agent that is no more.
+    pub(crate) fn ensure(interface: &str, index: u32) -> Result<Self, TcError> {
+        let index = index.cast_signed();
+        let abandoned = match remove_abandoned(index) {
+            Ok(number) => number,
+            Err(error) => {
+                // What cannot be seen is left alone.
+                debug!("cannot look at the filters of {interface}: {error}");
+                0
+            }
+        };
+        if abandoned > 0 {
+            warn!("{interface}: removed {abandoned} TC filters that a killed kstamp had left");
+        }
+        let added = match qdisc_add_clsact(interface) {
+            Ok(()) => true,
+            Err(TcError::NetlinkError(error)) if error.raw_os_error() == Some(libc::EEXIST) => false,
+            Err(error) => return Err(error),
+        };
+        // A qdisc on which there was nothing but what a killed agent had left was that agent's.
+        let inherited = abandoned > 0 && filters(index).is_ok_and(|filters| filters.is_empty());
+        let ours = added || inherited;
+        Ok(Self { index, ours })
+    }
+}
+
+impl Drop for Clsact {
+    fn drop(&mut self) {
+        // Others may have come to use it. If it cannot be removed, the interface has gone, and the qdisc with it.
+        if self.ours && filters(self.index).is_ok_and(|filters| filters.is_empty()) {
+            let _ = delete(self.index);
+        }
+    }
+}
+
+/// Removes our filters whose programs no process holds; how many there were.
+fn remove_abandoned(index: i32) -> io::Result<usize> {
+    let is_abandoned = |filter: &TcMessage| of_kstamp(filter).is_some_and(|program| !is_held(program));
+    let abandoned: Vec<_> = filters(index)?.into_iter().filter(is_abandoned).collect();
+    let number = abandoned.len();
+    for filter in abandoned {
+        let mut message = TcMessage::with_index(index);
+        message.header = filter.header;
+        request(RouteNetlinkMessage::DelTrafficFilter(message), NLM_F_ACK)?;
+    }
+    Ok(number)
+}
+
+/// All filters on the qdisc; none if there is no qdisc. A priority of its own is no filter.
+fn filters(index: i32) -> io::Result<Vec<TcMessage>> {
+    let mut found = Vec::new();
+    for hook in HOOKS {
+        let mut message = TcMessage::with_index(index);
+        message.header.parent = parent(hook);
+        let answers = request(RouteNetlinkMessage::GetTrafficFilter(message), NLM_F_DUMP)?;
+        found.extend(answers.into_iter().filter_map(|answer| match answer {
+            RouteNetlinkMessage::NewTrafficFilter(filter) if filter.header.handle != TcHandle::UNSPEC => Some(filter),
+            _ => None,
+        }));
+    }
+    Ok(found)
+}
+
+fn parent(hook: TcAttachType) -> TcHandle {
+    let minor = match hook {
+        TcAttachType::Egress => TcHandle::MIN_EGRESS,
+        _ => TcHandle::MIN_INGRESS,
+    };
+    TcHandle {
+        minor,
+        ..TcHandle::CLSACT
+    }
+}
+
+/// The id of a filter's program, if it is one of ours.
+fn of_kstamp(filter: &TcMessage) -> Option<u32> {
+    let options = filter.attributes.iter().find_map(|attribute| match attribute {
+        TcAttribute::Options(options) => Some(options),
+        _ => None,
+    })?;
+    let is_ours = options.iter().any(
+        |option| matches!(option, TcOption::Bpf(TcFilterBpfOption::ProgName(name)) if OURS.contains(&name.as_str())),
+    );
+    options.iter().find_map(|option| match option {
+        TcOption::Bpf(TcFilterBpfOption::ProgId(id)) if is_ours => Some(*id),
+        _ => None,
+    })
+}
+
+/// Whether a living process has the program open, as an agent has for as long as it runs.
+fn is_held(program: u32) -> bool {
+    let Ok(processes) = fs::read_dir("/proc") else {
+        return true;
+    };
+    let descriptors = processes
+        .flatten()
+        .filter_map(|process| fs::read_dir(process.path().join("fdinfo")).ok());
+    descriptors.flatten().flatten().any(|descriptor| {
+        let info = fs::read_to_string(descriptor.path()).unwrap_or_default();
+        let mut ids = info.lines().filter_map(|line| line.strip_prefix("prog_id:"));
+        ids.any(|id| id.trim().parse() == Ok(program))
+    })
+}
+
+fn delete(index: i32) -> io::Result<()> {
+    let mut message = TcMessage::with_index(index);
+    message.header.parent = TcHandle::CLSACT;
+    message.attributes.push(TcAttribute::Kind("clsact".to_owned()));
+    request(RouteNetlinkMessage::DelQueueDiscipline(message), NLM_F_ACK).map(drop)
+}
+
+/// Asks the kernel, and waits for all of its answer: this is needed in `drop`, where nothing can be awaited.
+fn request(message: RouteNetlinkMessage, flags: u16) -> io::Result<Vec<RouteNetlinkMessage>> {
+    let mut socket = Socket::new(NETLINK_ROUTE)?;
+    socket.bind_auto()?;
+    socket.connect(&SocketAddr::new(0, 0))?;
+    let mut message = NetlinkMessage::from(message);
+    message.header.flags = NLM_F_REQUEST | flags;
+    message.finalize();
+    let mut bytes = vec![0; message.buffer_len()];
+    message.serialize(&mut bytes);
+    socket.send(&bytes, 0)?;
+    let mut answers = Vec::new();
+    loop {
+        let (bytes, _) = socket.recv_from_full()?;
+        if take(&bytes, &mut answers)? {
+            return Ok(answers);
+        }
+    }
+}
+
+/// Takes the messages of one datagram; whether it ends the answer.
+fn take<T: NetlinkDeserializable>(mut bytes: &[u8], answers: &mut Vec<T>) -> io::Result<bool> {
+    while !bytes.is_empty() {
+        let message = NetlinkMessage::<T>::deserialize(bytes).map_err(io::Error::other)?;
+        // Each begins at a multiple of four bytes.
+        let length = (message.header.length as usize).next_multiple_of(4);
+        match message.payload {
+            NetlinkPayload::Done(_) => return Ok(true),
+            NetlinkPayload::Error(error) => return error.code.map_or(Ok(true), |_| Err(error.to_io())),
+            NetlinkPayload::InnerMessage(answer) => answers.push(answer),
+            _ => {}
+        }
+        bytes = bytes.get(length..).unwrap_or_default();
+    }
+    Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filter(name: &str) -> TcMessage {
+        let mut filter = TcMessage::with_index(7);
+        let options = [
+            TcFilterBpfOption::ProgName(name.to_owned()),
+            TcFilterBpfOption::ProgId(42),
+        ];
+        let options = options.into_iter().map(TcOption::Bpf).collect();
+        filter.attributes.push(TcAttribute::Options(options));
+        filter
+    }
+
+    #[test]
+    fn our_filters_are_known_by_their_names() {
+        for name in OURS {
+            assert_eq!(of_kstamp(&filter(name)), Some(42));
+        }
+        assert_eq!(of_kstamp(&filter("cil_from_netdev")), None);
+        assert_eq!(of_kstamp(&TcMessage::with_index(7)), None);
+    }
+
+    #[test]
+    fn hooks_are_below_clsact() {
+        assert_eq!(u32::from(parent(TcAttachType::Ingress)), 0xffff_fff2);
+        assert_eq!(u32::from(parent(TcAttachType::Egress)), 0xffff_fff3);
+    }
+
+    #[test]
+    fn nobody_holds_a_program_that_is_not() {
+        assert!(!is_held(u32::MAX));
+    }
+}

@@ -1,0 +1,209 @@
+//! The probes that are waiting for replies: what was sent, where, and when it left.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::net::IpAddr;
+
+use crate::backend::socket::reply::WireReply;
+
+/// As many as the kernel programs remember.
+const MAX_PROBES: usize = probe_common::abi::MAX_IN_FLIGHT as usize;
+
+/// A probe by its session and its number.
+pub(crate) type ProbeId = (u16, u32);
+
+/// A stamp by its socket, that of IPv6 or not, and its number.
+pub(crate) type StampId = (bool, u32);
+
+/// One probe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Probe {
+    pub destination: IpAddr,
+    /// T1 as the probe carries it, NTP format.
+    pub wire: u64,
+    /// Just before it was sent, UTC; once it is stamped, when it left.
+    pub sent_ns: u64,
+    /// The same on the monotonic clock.
+    pub sent_mono_ns: u64,
+    /// Whether the kernel has stamped it.
+    pub stamped: bool,
+}
+
+/// The last [`MAX_PROBES`] probes.
+#[derive(Debug, Default)]
+pub(crate) struct InFlight {
+    probes: HashMap<ProbeId, Probe>,
+    in_order: VecDeque<ProbeId>,
+    by_stamp: HashMap<StampId, ProbeId>,
+    stamps_in_order: VecDeque<StampId>,
+    /// The session in which an address is probed: replies without RFC 8972 do not say.
+    sessions: BTreeMap<IpAddr, u16>,
+}
+
+impl InFlight {
+    /// A probe was sent. It is kept after its reply, so that a second one is known for what it is.
+    pub fn insert(&mut self, id: ProbeId, stamp: StampId, probe: Probe) {
+        if !probe.destination.is_multicast() {
+            self.sessions.insert(probe.destination, id.0);
+        }
+        if self.probes.insert(id, probe).is_none() {
+            self.in_order.push_back(id);
+        }
+        if self.in_order.len() > MAX_PROBES
+            && let Some(oldest) = self.in_order.pop_front()
+        {
+            self.probes.remove(&oldest);
+        }
+        self.by_stamp.insert(stamp, id);
+        self.stamps_in_order.push_back(stamp);
+        if self.stamps_in_order.len() > MAX_PROBES
+            && let Some(oldest) = self.stamps_in_order.pop_front()
+        {
+            self.by_stamp.remove(&oldest);
+        }
+    }
+
+    /// A probe left at this moment. `false` if it is not known which.
+    pub fn left(&mut self, stamp: StampId, at_ns: u64, at_mono_ns: u64) -> bool {
+        let id = self.by_stamp.remove(&stamp);
+        let Some(probe) = id.and_then(|id| self.probes.get_mut(&id)) else {
+            return false;
+        };
+        // A stamp from before the probe was made is none: the clock was set in between.
+        if at_mono_ns >= probe.sent_mono_ns {
+            probe.sent_ns = at_ns;
+            probe.sent_mono_ns = at_mono_ns;
+        }
+        probe.stamped = true;
+        true
+    }
+
+    /// The probe that a reply from `source` answers: it must return number, session and T1, and come from where the probe
+    /// was sent, or from anywhere if that was a group.
+    pub fn answered(&self, source: IpAddr, reply: &WireReply) -> Option<(ProbeId, Probe)> {
+        let ssid = match reply.ssid {
+            0 => *self.sessions.get(&source)?,
+            ssid => ssid,
+        };
+        let id = (ssid, reply.sender_sequence);
+        let probe = *self.probes.get(&id)?;
+        let from_there = probe.destination == source || probe.destination.is_multicast();
+        (from_there && probe.wire == reply.sender_timestamp).then_some((id, probe))
+    }
+
+    /// A probe by its number.
+    pub fn get(&self, id: ProbeId) -> Option<&Probe> {
+        self.probes.get(&id)
+    }
+
+    /// The sockets are new, and number their stamps from zero on.
+    pub fn forget_stamps(&mut self) {
+        self.by_stamp.clear();
+        self.stamps_in_order.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use probe_common::ntp::ErrorEstimate;
+
+    use super::*;
+
+    const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 1, 1, 6));
+    const OTHER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 1, 1, 7));
+    const GROUP: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(239, 255, 255, 250));
+
+    fn probe(destination: IpAddr) -> Probe {
+        Probe {
+            destination,
+            wire: 77,
+            sent_ns: 1_000,
+            sent_mono_ns: 100,
+            stamped: false,
+        }
+    }
+
+    fn reply() -> WireReply {
+        WireReply {
+            sequence: 0,
+            transmit: 0,
+            error: ErrorEstimate(1),
+            ssid: 9,
+            receive: 0,
+            sender_sequence: 3,
+            sender_timestamp: 77,
+        }
+    }
+
+    #[test]
+    fn only_what_was_asked_is_answered() {
+        let mut in_flight = InFlight::default();
+        in_flight.insert((9, 3), (false, 0), probe(PEER));
+        assert!(in_flight.answered(PEER, &reply()).is_some());
+        assert!(in_flight.answered(PEER, &reply()).is_some(), "and a duplicate is known");
+        let wrong = [
+            WireReply { ssid: 8, ..reply() },
+            WireReply {
+                sender_sequence: 4,
+                ..reply()
+            },
+            WireReply {
+                sender_timestamp: 78,
+                ..reply()
+            },
+        ];
+        for wrong in wrong {
+            assert_eq!(in_flight.answered(PEER, &wrong), None, "{wrong:?}");
+        }
+        assert_eq!(in_flight.answered(OTHER, &reply()), None, "from another address");
+    }
+
+    #[test]
+    fn a_reply_without_ssid_belongs_to_the_session_of_its_address() {
+        let mut in_flight = InFlight::default();
+        in_flight.insert((9, 3), (false, 0), probe(PEER));
+        in_flight.insert((10, 3), (false, 1), probe(GROUP));
+        let plain = WireReply { ssid: 0, ..reply() };
+        assert_eq!(in_flight.answered(PEER, &plain).unwrap().0, (9, 3));
+        assert_eq!(in_flight.answered(OTHER, &plain), None);
+        let by_group = WireReply { ssid: 10, ..reply() };
+        assert!(
+            in_flight.answered(OTHER, &by_group).is_some(),
+            "a group is answered by anybody"
+        );
+    }
+
+    #[test]
+    fn stamps_find_their_probes_once() {
+        let mut in_flight = InFlight::default();
+        in_flight.insert((9, 3), (false, 0), probe(PEER));
+        in_flight.insert((9, 4), (true, 0), probe(PEER));
+        assert!(in_flight.left((true, 0), 1_500, 600));
+        assert!(!in_flight.left((true, 0), 1_700, 800), "told already");
+        assert!(!in_flight.get((9, 3)).unwrap().stamped);
+        let stamped = in_flight.get((9, 4)).unwrap();
+        assert_eq!(
+            (stamped.sent_ns, stamped.sent_mono_ns, stamped.stamped),
+            (1_500, 600, true)
+        );
+        assert!(in_flight.left((false, 0), 50, 5));
+        let odd = in_flight.get((9, 3)).unwrap();
+        assert_eq!(
+            (odd.sent_mono_ns, odd.stamped),
+            (100, true),
+            "a stamp from before it was sent"
+        );
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let mut in_flight = InFlight::default();
+        for number in 0..MAX_PROBES as u32 + 10 {
+            in_flight.insert((9, number), (false, number), probe(PEER));
+        }
+        assert_eq!(
+            (in_flight.probes.len(), in_flight.by_stamp.len()),
+            (MAX_PROBES, MAX_PROBES)
+        );
+        assert!(in_flight.get((9, 0)).is_none() && in_flight.get((9, 10)).is_some());
+    }
+}

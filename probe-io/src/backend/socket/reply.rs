@@ -1,0 +1,153 @@
+//! A reply as it comes to a socket, in either mode.
+
+use std::net::IpAddr;
+
+use probe_common::ntp::ErrorEstimate;
+use probe_common::{authenticated, stamp};
+use probe_core::auth::Key;
+use probe_core::observation::Reply;
+use probe_host::clock::ClockState;
+use probe_host::wall::WallOffset;
+
+use crate::backend::socket::in_flight::{Probe, ProbeId};
+
+/// What a reply tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct WireReply {
+    /// The reflector's own number.
+    pub sequence: u32,
+    /// T3, in the format that `error` says.
+    pub transmit: u64,
+    pub error: ErrorEstimate,
+    /// 0 from a reflector without RFC 8972.
+    pub ssid: u16,
+    /// T2, in the format that `error` says.
+    pub receive: u64,
+    pub sender_sequence: u32,
+    /// T1, as the probe had it.
+    pub sender_timestamp: u64,
+}
+
+impl WireReply {
+    /// Reads a reply; with a key, only one that is signed with it. `None` if it is none.
+    pub fn read(packet: &[u8], key: Option<&Key>) -> Option<Self> {
+        match key {
+            Some(key) => {
+                let is_signed = key.is_signed(packet) && authenticated::is_reply_shaped(packet);
+                is_signed.then(|| Self {
+                    sequence: long(packet, authenticated::SEQUENCE),
+                    transmit: quad(packet, authenticated::TIMESTAMP),
+                    error: ErrorEstimate(word(packet, authenticated::ERROR_ESTIMATE)),
+                    ssid: word(packet, authenticated::SSID),
+                    receive: quad(packet, authenticated::RECEIVE_TIMESTAMP),
+                    sender_sequence: long(packet, authenticated::SENDER_SEQUENCE),
+                    sender_timestamp: quad(packet, authenticated::SENDER_TIMESTAMP),
+                })
+            }
+            None => (packet.len() >= stamp::MIN_REPLY_LEN).then(|| Self {
+                sequence: long(packet, stamp::SEQUENCE),
+                transmit: quad(packet, stamp::TIMESTAMP),
+                error: ErrorEstimate(word(packet, stamp::ERROR_ESTIMATE)),
+                ssid: word(packet, stamp::SSID),
+                receive: quad(packet, stamp::RECEIVE_TIMESTAMP),
+                sender_sequence: long(packet, stamp::SENDER_SEQUENCE),
+                sender_timestamp: quad(packet, stamp::SENDER_TIMESTAMP),
+            }),
+        }
+    }
+
+    /// The observation that it makes of `probe`, the `id` of which it answers: come from `peer` with the stamp `t4_ns`.
+    pub fn observation(
+        &self,
+        peer: IpAddr,
+        (ssid, seq): ProbeId,
+        probe: &Probe,
+        t4_ns: u64,
+        wall: &WallOffset,
+        clock: ClockState,
+    ) -> Reply {
+        let reflector_error_ns = self.error.synchronised().then(|| self.error.bound_ns());
+        Reply {
+            peer,
+            ssid,
+            seq,
+            reflector_seq: self.sequence,
+            sent_mono_ns: probe.sent_mono_ns,
+            received_mono_ns: wall.monotonic_ns(t4_ns),
+            t1_ns: probe.sent_ns,
+            t2_ns: self.error.decode(self.receive, t4_ns),
+            t3_ns: self.error.decode(self.transmit, t4_ns),
+            t4_ns,
+            reflector_error_ns: reflector_error_ns.flatten(),
+            own_error_ns: clock.synchronised.then_some(clock.error_ns),
+        }
+    }
+}
+
+fn bytes<const N: usize>(packet: &[u8], at: usize) -> [u8; N] {
+    let part = packet.get(at..).and_then(|rest| rest.first_chunk());
+    part.copied().unwrap_or([0; N])
+}
+
+fn word(packet: &[u8], at: usize) -> u16 {
+    u16::from_be_bytes(bytes(packet, at))
+}
+
+fn long(packet: &[u8], at: usize) -> u32 {
+    u32::from_be_bytes(bytes(packet, at))
+}
+
+fn quad(packet: &[u8], at: usize) -> u64 {
+    u64::from_be_bytes(bytes(packet, at))
+}
+
+#[cfg(test)]
+mod tests {
+    use probe_common::ntp::NtpTime;
+    use probe_common::stamp::ReplyFields;
+
+    use super::*;
+
+    fn fields() -> ReplyFields {
+        ReplyFields {
+            sequence: 5,
+            transmit: NtpTime(30),
+            error: ErrorEstimate(0x8101),
+            receive: NtpTime(20),
+            ttl: 63,
+        }
+    }
+
+    fn expected() -> WireReply {
+        WireReply {
+            sequence: 5,
+            transmit: 30,
+            error: ErrorEstimate(0x8101),
+            ssid: 9,
+            receive: 20,
+            sender_sequence: 7,
+            sender_timestamp: 10,
+        }
+    }
+
+    #[test]
+    fn both_modes_are_read() {
+        let mut plain = stamp::probe(7, ErrorEstimate(1), 9);
+        plain[11] = 10;
+        stamp::into_reply(&mut plain, &fields());
+        assert_eq!(WireReply::read(&plain, None), Some(expected()));
+        assert_eq!(WireReply::read(&plain[..36], None), Some(expected()), "TWAMP-Light");
+        assert_eq!(WireReply::read(&plain[..35], None), None);
+
+        let key = Key::new(b"secret");
+        let mut signed = authenticated::probe(7, NtpTime(10), ErrorEstimate(1), 9);
+        key.sign(&mut signed);
+        assert_eq!(WireReply::read(&signed, Some(&key)), None, "a probe is no reply");
+        authenticated::into_reply(&mut signed, &fields());
+        assert_eq!(WireReply::read(&signed, Some(&key)), None, "not signed");
+        key.sign(&mut signed);
+        assert_eq!(WireReply::read(&signed, Some(&key)), Some(expected()));
+        assert_eq!(WireReply::read(&signed, Some(&Key::new(b"other"))), None);
+        assert_eq!(WireReply::read(&plain, Some(&key)), None);
+    }
+}

@@ -1,0 +1,144 @@
+//! Load on the processors: busy processes that end with this one, whatever ends it.
+
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use std::{fs, io};
+
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::Signal;
+use nix::unistd::getppid;
+
+/// The first argument of a busy process. No subcommand: nobody is to call it.
+const BUSY: &str = "busy";
+
+/// Busy processes. They are killed when this is dropped.
+#[derive(Debug)]
+pub struct Load(Vec<Child>);
+
+impl Load {
+    /// Starts `number` of them, to last at most `limit`. The kernel kills them too when the calling thread ends, so call
+    /// it from one that stays.
+    ///
+    /// # Errors
+    /// That a process could not be started; none is left then.
+    pub fn start(number: u32, limit: Duration) -> io::Result<Self> {
+        let program = fs::read_link("/proc/self/exe")?;
+        let own = nix::unistd::getpid();
+        let mut load = Self(Vec::new());
+        for _ in 0..number {
+            let mut command = Command::new(&program);
+            command
+                .args([BUSY, &limit.as_secs().max(1).to_string()])
+                .stdin(Stdio::null())
+                .stdout(Stdio::null());
+            // SAFETY: between fork and exec only system calls are made, and nothing is allocated.
+            unsafe {
+                command.pre_exec(move || {
+                    set_pdeathsig(Signal::SIGKILL)?;
+                    // It may have ended before the signal was set.
+                    if getppid() == own {
+                        Ok(())
+                    } else {
+                        Err(io::Error::from_raw_os_error(libc::ESRCH))
+                    }
+                });
+            }
+            load.0.push(command.spawn()?);
+        }
+        Ok(load)
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            let _ = child.kill();
+        }
+        for child in &mut self.0 {
+            let _ = child.wait();
+        }
+    }
+}
+
+/// For how long a process with these arguments is to be busy, if it is one of those that [`Load::start`] starts.
+pub fn asked_to_be_busy(arguments: impl IntoIterator<Item = OsString>) -> Option<Duration> {
+    let arguments: Vec<_> = arguments.into_iter().skip(1).take(3).collect();
+    match &arguments[..] {
+        [busy, seconds] if busy == BUSY => Some(Duration::from_secs(seconds.to_str()?.parse().ok()?)),
+        _ => None,
+    }
+}
+
+/// What a busy process does for `limit`.
+pub fn be_busy(limit: Duration) {
+    let start = Instant::now();
+    let mut count = 0_u64;
+    while start.elapsed() < limit {
+        for _ in 0..1_000_000 {
+            count = std::hint::black_box(count.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1));
+        }
+    }
+}
+
+/// Time that the processors have spent since the machine started, in ticks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Spent {
+    busy: u64,
+    all: u64,
+}
+
+impl Spent {
+    /// Until now; `None` where `/proc` does not tell.
+    pub fn now() -> Option<Self> {
+        Self::of(&fs::read_to_string("/proc/stat").ok()?)
+    }
+
+    /// From the first line of `/proc/stat` (proc_stat(5)): user, nice, system, idle, iowait, irq, softirq, steal.
+    fn of(text: &str) -> Option<Self> {
+        let fields = text.lines().next()?.strip_prefix("cpu ")?;
+        let ticks: Vec<u64> = fields
+            .split_whitespace()
+            .take(8)
+            .map_while(|field| field.parse().ok())
+            .collect();
+        let all = ticks.iter().sum();
+        let unused: u64 = ticks.get(3..5)?.iter().sum();
+        Some(Self {
+            busy: all - unused,
+            all,
+        })
+    }
+
+    /// Which part of the time since `before` was used, 0 to 1.
+    pub fn busy_since(&self, before: &Self) -> Option<f64> {
+        let all = self.all.checked_sub(before.all).filter(|&all| all > 0)?;
+        Some(self.busy.saturating_sub(before.busy) as f64 / all as f64)
+    }
+}
+
+/// Load average over the last minute; `None` where `/proc` does not tell.
+pub fn average() -> Option<f64> {
+    fs::read_to_string("/proc/loadavg")
+        .ok()?
+        .split(' ')
+        .next()?
+        .parse()
+        .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_idle_is_busy() {
+        let before = Spent::of("cpu  100 0 50 800 50 0 0 0 0 0\ncpu0 1\n").unwrap();
+        let after = Spent::of("cpu  190 0 60 850 60 5 5 0 7 0\n").unwrap();
+        assert_eq!(after.busy_since(&before), Some(110.0 / 170.0));
+        assert_eq!(before.busy_since(&before), None);
+        assert_eq!(Spent::of("intr 1"), None);
+        assert!(Spent::now().is_some() && average().is_some());
+    }
+}

@@ -1,0 +1,151 @@
+//! The one thread that sends the probes of every method, in turn and evenly spaced, so that each is sent by a process
+//! in the same state, and none right behind another.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use std::{io, thread};
+
+use nix::sys::time::TimeSpec;
+use nix::time::{ClockId, ClockNanosleepFlags, clock_nanosleep};
+use probe_core::compare::Method;
+use probe_core::compare::ledger::Departure;
+use probe_core::compare::rotation::Rotation;
+use probe_host::clock::monotonic_ns;
+use tokio::sync::oneshot;
+
+use crate::compare::priority::Priority;
+use crate::compare::{kernel, socket, userspace};
+
+/// So many rounds, which is every order of three methods once, are watched, and so many are not.
+const WATCHED_ROUNDS: u32 = 6;
+
+/// The methods that can be measured.
+#[derive(Debug)]
+pub struct Senders {
+    /// Absent if the peer does not answer it.
+    pub userspace: Option<userspace::Sender>,
+    /// Absent if the peer does not answer it.
+    pub socket: Option<socket::Sender>,
+    /// Always there.
+    pub kernel: kernel::Sender,
+}
+
+impl Senders {
+    /// Which they are.
+    pub fn methods(&self) -> Vec<Method> {
+        let present = |method: &Method| match method {
+            Method::Userspace => self.userspace.is_some(),
+            Method::Socket => self.socket.is_some(),
+            Method::Kernel => true,
+        };
+        Method::ALL.into_iter().filter(present).collect()
+    }
+
+    fn send(&mut self, method: Method, seq: u32) -> io::Result<()> {
+        match (method, &mut self.userspace, &mut self.socket) {
+            (Method::Userspace, Some(sender), _) => sender.send(seq, is_watched(seq)),
+            (Method::Socket, _, Some(sender)) => sender.send(seq),
+            _ => self.kernel.send(seq),
+        }
+    }
+}
+
+/// Whether the userspace probe of this number is to be stamped on its way.
+fn is_watched(seq: u32) -> bool {
+    (seq / WATCHED_ROUNDS) % 2 == 1
+}
+
+/// What to send.
+#[derive(Debug, Clone, Copy)]
+pub struct Course {
+    /// Time between two probes of one method.
+    pub interval_ns: u64,
+    /// For how long.
+    pub duration_ns: u64,
+    /// Number of the first probe of each method.
+    pub first_seq: u32,
+}
+
+/// What was sent.
+#[derive(Debug)]
+pub struct Sent {
+    /// To go on with.
+    pub senders: Senders,
+    /// Probes by method.
+    pub departures: BTreeMap<Method, Vec<Departure>>,
+    /// Probes that were to be sent, those that the kernel refused included.
+    pub tried: u64,
+    /// When the course began, on `CLOCK_MONOTONIC`.
+    pub start_ns: u64,
+    /// The first number that was not used.
+    pub next_seq: u32,
+}
+
+/// Sends in a thread of its own, until the course is over or `stop` is set.
+///
+/// # Errors
+/// That there is no thread to be had.
+pub fn start(
+    senders: Senders,
+    course: Course,
+    priority: Priority,
+    stop: &Arc<AtomicBool>,
+) -> io::Result<oneshot::Receiver<Sent>> {
+    let (tell, told) = oneshot::channel();
+    let stop = Arc::clone(stop);
+    thread::Builder::new().name("kstamp-pacer".to_owned()).spawn(move || {
+        priority.take();
+        // Nobody listens any more: the run was given up.
+        let _ = tell.send(pace(senders, course, &stop));
+    })?;
+    Ok(told)
+}
+
+fn pace(mut senders: Senders, course: Course, stop: &AtomicBool) -> Sent {
+    let methods = senders.methods();
+    let spacing_ns = (course.interval_ns / methods.len() as u64).max(1);
+    let mut rotation = Rotation::new(&methods);
+    let room = usize::try_from(course.duration_ns / course.interval_ns).unwrap_or(0) + 1;
+    let mut departures: BTreeMap<Method, Vec<Departure>> = methods
+        .iter()
+        .map(|&method| (method, Vec::with_capacity(room)))
+        .collect();
+    let start_ns = monotonic_ns();
+    let over_ns = start_ns.saturating_add(course.duration_ns);
+    let (mut seq, mut tried, mut due_ns) = (course.first_seq, 0, start_ns);
+    // A round is always finished, so that every method sends as often as the others.
+    let mut begins_round = true;
+    while !begins_round || (due_ns < over_ns && !stop.load(Ordering::Relaxed)) {
+        sleep_until(due_ns);
+        let (method, ends_round) = rotation.turn();
+        let now_ns = monotonic_ns();
+        let sent = senders.send(method, seq);
+        tried += 1;
+        // What was refused shows as the difference.
+        if sent.is_ok() {
+            departures.entry(method).or_default().push(Departure {
+                seq,
+                at_ns: now_ns - start_ns,
+            });
+        }
+        seq = seq.wrapping_add(u32::from(ends_round));
+        begins_round = ends_round;
+        // What woke up late sends late: two probes at once would help, or hinder, each other.
+        due_ns = (due_ns + spacing_ns).max(now_ns + spacing_ns / 2);
+    }
+    Sent {
+        senders,
+        departures,
+        tried,
+        start_ns,
+        next_seq: seq,
+    }
+}
+
+fn sleep_until(due_ns: u64) {
+    let due = TimeSpec::from(Duration::from_nanos(due_ns));
+    // An interrupted sleep sends early, which does no harm.
+    let _ = clock_nanosleep(ClockId::CLOCK_MONOTONIC, ClockNanosleepFlags::TIMER_ABSTIME, &due);
+}

@@ -1,0 +1,197 @@
+//! The method `socket`: the kernel stamps for the process, by `SO_TIMESTAMPING`, at both ends. T3 is known only when the
+//! reply is out, so each reply tells that of the reply before.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use probe_common::echo;
+use probe_core::compare::stamped::{Departure, Reply};
+use socket2::Socket;
+
+use crate::compare::echo::Gate;
+use crate::compare::priority::Priority;
+use crate::compare::{bound, end_reading};
+use crate::udp::stamped::StampedSocket;
+
+/// Senders whose last reply's stamp is kept for their next.
+const MAX_SENDERS: usize = 256;
+
+/// Stamps that have not come after so many replies never will.
+const MAX_AWAITED: usize = 64;
+
+/// The sending half, for the thread that paces the probes of all methods.
+#[derive(Debug)]
+pub struct Sender {
+    socket: StampedSocket,
+    peer: SocketAddr,
+    departures: Vec<Departure>,
+    /// Place in `departures` of each stamp that is still to come.
+    awaited: BTreeMap<u32, usize>,
+}
+
+impl Sender {
+    /// Sends a probe, which the kernel stamps on its way out (T1).
+    ///
+    /// # Errors
+    /// The socket's.
+    pub fn send(&mut self, seq: u32) -> io::Result<()> {
+        let id = self.socket.send(&echo::probe(seq, false), self.peer)?;
+        self.awaited.insert(id, self.departures.len());
+        self.departures.push(Departure { seq, t1_ns: None });
+        self.take_stamps();
+        while self.awaited.len() > MAX_AWAITED {
+            self.awaited.pop_first();
+        }
+        Ok(())
+    }
+
+    fn take_stamps(&mut self) {
+        while let Ok(Some(stamp)) = self.socket.sent_stamp() {
+            if let Some(place) = self.awaited.remove(&stamp.id) {
+                self.departures[place].t1_ns = Some(stamp.stamp_ns);
+            }
+        }
+    }
+
+    /// Takes what was sent since the last time.
+    pub fn take(&mut self) -> Vec<Departure> {
+        self.take_stamps();
+        self.awaited.clear();
+        std::mem::take(&mut self.departures)
+    }
+}
+
+/// The receiving half: a thread that blocks in the receive call. It ends when this is dropped.
+#[derive(Debug)]
+pub struct Receiver {
+    socket: UdpSocket,
+    ended: Arc<AtomicBool>,
+    replies: Arc<Mutex<Vec<Reply>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Opens the method on `interface` towards the echo at `peer`.
+///
+/// # Errors
+/// The socket's, or the thread's.
+pub fn open(interface: &str, peer: SocketAddr, priority: Priority) -> io::Result<(Sender, Receiver)> {
+    let socket = bound(interface, peer.is_ipv6())?;
+    let sender = Sender {
+        socket: StampedSocket::new(Socket::from(socket.try_clone()?))?,
+        peer,
+        departures: Vec::with_capacity(1 << 16),
+        awaited: BTreeMap::new(),
+    };
+    let reading = StampedSocket::new(Socket::from(socket.try_clone()?))?;
+    let replies = Arc::new(Mutex::new(Vec::with_capacity(1 << 16)));
+    let ended = Arc::new(AtomicBool::new(false));
+    let (writing, is_over) = (Arc::clone(&replies), Arc::clone(&ended));
+    let thread = thread::Builder::new()
+        .name("kstamp-socket".to_owned())
+        .spawn(move || receive(reading, peer, &writing, &is_over, priority))?;
+    let receiver = Receiver {
+        socket,
+        ended,
+        replies,
+        thread: Some(thread),
+    };
+    Ok((sender, receiver))
+}
+
+fn receive(
+    mut socket: StampedSocket,
+    peer: SocketAddr,
+    replies: &Mutex<Vec<Reply>>,
+    ended: &AtomicBool,
+    priority: Priority,
+) {
+    priority.take();
+    let mut packet = [0; echo::LEN + 1];
+    while !ended.load(Ordering::Relaxed) {
+        match socket.receive(&mut packet) {
+            Ok(received) if (received.from.ip(), received.from.port()) == (peer.ip(), peer.port()) => {
+                if let Some(reply) = decode(&packet[..received.len], received.stamp_ns) {
+                    replies.lock().unwrap_or_else(PoisonError::into_inner).push(reply);
+                }
+            }
+            Ok(_) => {}
+            // The end, or an ICMP error: lost probes tell.
+            Err(_) if ended.load(Ordering::Relaxed) => return,
+            Err(_) => thread::sleep(Duration::from_millis(10)),
+        }
+    }
+}
+
+fn decode(packet: &[u8], t4_ns: Option<u64>) -> Option<Reply> {
+    let (seq, _) = echo::reply(packet)?;
+    let utc = |at| u64::from_be_bytes(echo::field(packet, at).unwrap_or_default());
+    let known = |ns: u64| (ns != 0).then_some(ns);
+    let previous = u32::from_be_bytes(echo::field(packet, echo::PREVIOUS)?);
+    Some(Reply {
+        seq,
+        t2_ns: known(utc(echo::FAR_INGRESS)),
+        t4_ns,
+        previous: known(utc(echo::FAR_EGRESS)).map(|t3_ns| (previous, t3_ns)),
+    })
+}
+
+impl Receiver {
+    /// Takes what has come since the last time.
+    pub fn take(&self) -> Vec<Reply> {
+        std::mem::take(&mut *self.replies.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::Relaxed);
+        end_reading(&self.socket);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Answers probes until the gate is closed: with T2, and with T3 of the same sender's probe before.
+pub(crate) fn answer(socket: UdpSocket, mut gate: Gate) -> io::Result<()> {
+    let mut socket = StampedSocket::new(Socket::from(socket))?;
+    let mut packet = [0; echo::LEN + 1];
+    let mut last: HashMap<SocketAddr, (u32, u64)> = HashMap::new();
+    let mut awaited: BTreeMap<u32, (SocketAddr, u32)> = BTreeMap::new();
+    while gate.is_open() {
+        let Ok(received) = socket.receive(&mut packet) else {
+            gate.rest();
+            continue;
+        };
+        let packet = &mut packet[..received.len];
+        if echo::into_reply(packet).is_none() || !gate.lets_in(received.from.ip()) {
+            continue;
+        }
+        let (previous, t3_ns) = last.get(&received.from).copied().unwrap_or_default();
+        packet[echo::FAR_INGRESS..][..8].copy_from_slice(&received.stamp_ns.unwrap_or(0).to_be_bytes());
+        packet[echo::FAR_EGRESS..][..8].copy_from_slice(&t3_ns.to_be_bytes());
+        packet[echo::PREVIOUS..][..4].copy_from_slice(&previous.to_be_bytes());
+        let Ok(id) = socket.send(packet, received.from) else {
+            continue;
+        };
+        let seq = u32::from_be_bytes(echo::field(packet, echo::SEQUENCE).unwrap_or_default());
+        awaited.insert(id, (received.from, seq));
+        while awaited.len() > MAX_AWAITED {
+            awaited.pop_first();
+        }
+        if last.len() > MAX_SENDERS {
+            last.clear();
+        }
+        while let Ok(Some(stamp)) = socket.sent_stamp() {
+            if let Some((sender, seq)) = awaited.remove(&stamp.id) {
+                last.insert(sender, (seq, stamp.stamp_ns));
+            }
+        }
+    }
+    Ok(())
+}

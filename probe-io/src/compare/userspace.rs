@@ -1,0 +1,145 @@
+//! The method `userspace`: the clock is read just before the send call and just after the receive call returns, each in
+//! a thread of its own, as the best of agents, echo tools and pingers do.
+
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use probe_common::echo;
+use probe_core::compare::anatomy::Stamps;
+use probe_core::compare::ledger::Arrival;
+use probe_host::clock::monotonic_ns;
+
+use crate::compare::priority::Priority;
+use crate::compare::{bound, end_reading};
+
+/// Slots for the times of sending; a probe that is older than so many others has no reply any more.
+const SLOTS: usize = 1 << 16;
+
+/// When each of the last probes was sent, on `CLOCK_MONOTONIC`.
+#[derive(Debug)]
+struct Sent(Box<[AtomicU64]>);
+
+/// The sending half, for the thread that paces the probes of all methods.
+#[derive(Debug)]
+pub struct Sender {
+    socket: UdpSocket,
+    sent: Arc<Sent>,
+}
+
+impl Sender {
+    /// Reads the clock and sends a probe. One that is `watched` is stamped by the watching programs on its way.
+    ///
+    /// # Errors
+    /// The socket's.
+    pub fn send(&mut self, seq: u32, watched: bool) -> io::Result<()> {
+        let packet = echo::probe(seq, watched);
+        let slot = &self.sent.0[seq as usize % SLOTS];
+        // The store is a nanosecond; the reply, which another thread takes, must not overtake it.
+        slot.store(monotonic_ns(), Ordering::Release);
+        self.socket.send(&packet).map(drop)
+    }
+}
+
+/// A reply as the process saw it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answer {
+    /// Which probe, and its round trip.
+    pub arrival: Arrival,
+    /// What the watching programs wrote into it, if it was watched.
+    pub watched: Option<Stamps>,
+}
+
+/// The receiving half: a thread that blocks in the receive call. It ends when this is dropped.
+#[derive(Debug)]
+pub struct Receiver {
+    socket: UdpSocket,
+    answers: Arc<Mutex<Vec<Answer>>>,
+    thread: Option<JoinHandle<()>>,
+    /// Port from which the probes leave.
+    pub port: u16,
+}
+
+/// Opens the method on `interface` towards the echo at `peer`.
+///
+/// # Errors
+/// The socket's, or the thread's.
+pub fn open(interface: &str, peer: SocketAddr, priority: Priority) -> io::Result<(Sender, Receiver)> {
+    let socket = bound(interface, peer.is_ipv6())?;
+    socket.connect(peer)?;
+    let port = socket.local_addr()?.port();
+    let sent = Arc::new(Sent((0..SLOTS).map(|_| AtomicU64::new(0)).collect()));
+    let answers = Arc::new(Mutex::new(Vec::with_capacity(SLOTS)));
+    let sender = Sender {
+        socket: socket.try_clone()?,
+        sent: Arc::clone(&sent),
+    };
+    let (reading, writing) = (socket.try_clone()?, Arc::clone(&answers));
+    let thread = thread::Builder::new()
+        .name("kstamp-userspace".to_owned())
+        .spawn(move || receive(&reading, &sent, &writing, priority))?;
+    let receiver = Receiver {
+        socket,
+        answers,
+        thread: Some(thread),
+        port,
+    };
+    Ok((sender, receiver))
+}
+
+fn receive(socket: &UdpSocket, sent: &Sent, answers: &Mutex<Vec<Answer>>, priority: Priority) {
+    priority.take();
+    let mut packet = [0; echo::LEN + 1];
+    loop {
+        let received = socket.recv(&mut packet);
+        let returned_ns = monotonic_ns();
+        match received {
+            Ok(0) => return,
+            Ok(length) => {
+                let Some((seq, watched)) = echo::reply(&packet[..length]) else {
+                    continue;
+                };
+                let called_ns = sent.0[seq as usize % SLOTS].load(Ordering::Acquire);
+                let answer = Answer {
+                    arrival: Arrival {
+                        seq,
+                        rtt_ns: Some(returned_ns.saturating_sub(called_ns)),
+                    },
+                    watched: watched.then(|| stamps(&packet, called_ns, returned_ns)).flatten(),
+                };
+                answers.lock().unwrap_or_else(PoisonError::into_inner).push(answer);
+            }
+            // Nobody listens at the peer (ICMP), or the interface went down: lost probes tell.
+            Err(_) => thread::sleep(std::time::Duration::from_millis(10)),
+        }
+    }
+}
+
+fn stamps(packet: &[u8], called_ns: u64, returned_ns: u64) -> Option<Stamps> {
+    Some(Stamps {
+        called_ns,
+        near_egress_ns: echo::stamp(packet, echo::NEAR_EGRESS)?,
+        far_ingress_ns: echo::stamp(packet, echo::FAR_INGRESS)?,
+        far_egress_ns: echo::stamp(packet, echo::FAR_EGRESS)?,
+        near_ingress_ns: echo::stamp(packet, echo::NEAR_INGRESS)?,
+        returned_ns,
+    })
+}
+
+impl Receiver {
+    /// Takes what has come since the last time.
+    pub fn take(&self) -> Vec<Answer> {
+        std::mem::take(&mut *self.answers.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        end_reading(&self.socket);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

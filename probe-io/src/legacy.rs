@@ -1,0 +1,172 @@
+//! The sockets that ask the older agents: a port of its own for each IP version, stamped by the kernel.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+
+use probe_core::agent::event::{Destination, Family};
+use probe_core::legacy::{EchoAgent, EchoTransmit, Moment};
+use probe_host::clock::{monotonic_ns, realtime_ns};
+use probe_host::wall::WallOffset;
+
+use crate::udp::sockets;
+use crate::udp::sockets::SocketError;
+use crate::udp::stamped::Received;
+use crate::udp::watched::WatchedSocket;
+
+/// Longer answers hold more than a number.
+const MAX_ANSWER: usize = 32;
+
+/// Answers taken at once, so that whoever floods the port does not keep the agent from everything else.
+const MAX_AT_ONCE: usize = 4096;
+
+/// What asks on one interface.
+pub struct EchoPort {
+    interface: String,
+    port: u16,
+    /// Each IP version's group and socket; none while the interface is gone.
+    sockets: Vec<(IpAddr, WatchedSocket)>,
+    index: u32,
+    groups: Vec<IpAddr>,
+    /// Numbers of stamps, by the numbers that were sent.
+    unstamped: Vec<((bool, u32), u64)>,
+    wall: WallOffset,
+}
+
+impl EchoPort {
+    /// Opens a socket for each group.
+    ///
+    /// # Errors
+    /// What could not be done.
+    pub fn open(interface: &str, index: u32, port: u16, groups: &[IpAddr]) -> Result<Self, SocketError> {
+        let mut opened = Self {
+            interface: interface.to_owned(),
+            port,
+            sockets: Vec::new(),
+            index,
+            groups: groups.to_vec(),
+            unstamped: Vec::new(),
+            wall: WallOffset::now(),
+        };
+        opened.reopen(index)?;
+        Ok(opened)
+    }
+
+    /// The interface is gone, and the sockets were bound to it.
+    pub fn close(&mut self) {
+        self.sockets.clear();
+        self.unstamped.clear();
+    }
+
+    /// The interface is back, with another index.
+    ///
+    /// # Errors
+    /// As [`EchoPort::open`].
+    pub fn reopen(&mut self, index: u32) -> Result<(), SocketError> {
+        self.close();
+        self.index = index;
+        for &group in &self.groups {
+            let socket = sockets::echo_sender(&self.interface, index, group)?;
+            self.sockets.push((group, socket));
+        }
+        Ok(())
+    }
+
+    /// Both clocks now.
+    pub fn now() -> Moment {
+        Moment {
+            unix_ns: realtime_ns(),
+            mono_ns: monotonic_ns(),
+        }
+    }
+
+    /// Sends a number.
+    ///
+    /// # Errors
+    /// The socket's, or that the interface is gone.
+    pub fn send(&mut self, transmit: EchoTransmit) -> io::Result<()> {
+        self.wall.follow(WallOffset::now());
+        let v6 = match transmit.destination {
+            Destination::Group(family) => family == Family::V6,
+            Destination::Peer(peer) => peer.is_ipv6(),
+        };
+        let found = self.sockets.iter().find(|(group, _)| group.is_ipv6() == v6);
+        let Some((group, socket)) = found else {
+            return Err(io::Error::new(io::ErrorKind::NotFound, "the interface is gone"));
+        };
+        let to = match transmit.destination {
+            Destination::Group(_) => *group,
+            Destination::Peer(peer) => peer,
+        };
+        let to = match to {
+            IpAddr::V4(_) => SocketAddr::new(to, self.port),
+            IpAddr::V6(v6) => SocketAddrV6::new(v6, self.port, 0, self.index).into(),
+        };
+        let stamp = socket.send(transmit.number.to_string().as_bytes(), to)?;
+        self.unstamped.push(((v6, stamp), transmit.number));
+        // Drivers that stamp do so at once; those that do not never will.
+        let excess = self.unstamped.len().saturating_sub(MAX_AT_ONCE);
+        self.unstamped.drain(..excess);
+        Ok(())
+    }
+
+    /// Returns when there may be answers. Cancel safe.
+    ///
+    /// # Errors
+    /// The runtime's.
+    pub async fn ready(&self) -> io::Result<()> {
+        match &self.sockets[..] {
+            [] => std::future::pending().await,
+            [(_, one)] => one.ready().await,
+            [(_, one), (_, other), ..] => tokio::select! {
+                ready = one.ready() => ready,
+                ready = other.ready() => ready,
+            },
+        }
+    }
+
+    /// Hands over stamps and answers, but those of addresses that are to be ignored.
+    pub fn drain(&mut self, agent: &mut EchoAgent, is_ignored: impl Fn(IpAddr) -> bool) {
+        self.wall.follow(WallOffset::now());
+        let mut buffer = [0; MAX_ANSWER];
+        for place in 0..self.sockets.len() {
+            for _ in 0..MAX_AT_ONCE {
+                let Ok(Some(received)) = self.sockets[place].1.try_receive(&mut buffer) else {
+                    break;
+                };
+                // An answer comes after its number has left, and so does the stamp.
+                self.take_stamps(place, agent);
+                self.take(&buffer[..received.len], &received, agent, &is_ignored);
+            }
+            self.take_stamps(place, agent);
+        }
+    }
+
+    fn take(&self, payload: &[u8], received: &Received, agent: &mut EchoAgent, is_ignored: impl Fn(IpAddr) -> bool) {
+        let source = received.from.ip();
+        if received.from.port() != self.port || is_ignored(source) {
+            return;
+        }
+        let unix_ns = received.stamp_ns.unwrap_or_else(realtime_ns);
+        let at = Moment {
+            unix_ns,
+            mono_ns: self.wall.monotonic_ns(unix_ns),
+        };
+        agent.answer(source, payload, at, monotonic_ns());
+    }
+
+    fn take_stamps(&mut self, place: usize, agent: &mut EchoAgent) {
+        let (group, socket) = &self.sockets[place];
+        let v6 = group.is_ipv6();
+        while let Ok(Some(stamp)) = socket.sent_stamp() {
+            let sent = self.unstamped.iter().position(|&(id, _)| id == (v6, stamp.id));
+            if let Some(sent) = sent {
+                let (_, number) = self.unstamped.swap_remove(sent);
+                let at = Moment {
+                    unix_ns: stamp.stamp_ns,
+                    mono_ns: self.wall.monotonic_ns(stamp.stamp_ns),
+                };
+                agent.left(number, at);
+            }
+        }
+    }
+}

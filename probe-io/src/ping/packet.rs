@@ -1,0 +1,177 @@
+//! What a single probe contains: base packet, TLVs, padding, and HMACs where there is a key.
+
+use probe_common::ntp::{ErrorEstimate, NtpTime};
+use probe_common::tlv::{
+    AccessReport, ClassOfService, DirectMeasurement, FollowUp, HEADER_LEN, HMAC_LEN, Location, TimestampInformation,
+    flag, kind,
+};
+use probe_common::{authenticated, stamp};
+use probe_core::auth::Key;
+
+use crate::udp::sockets::MAX_PACKET;
+
+/// Longest probe.
+pub const MAX_SIZE: usize = MAX_PACKET;
+
+/// A TLV to be sent (RFC 8972 §4).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TlvRequest {
+    /// Extra Padding, of so many bytes.
+    Padding(usize),
+    /// Location: from where and to where the probe came.
+    Location,
+    /// Timestamp Information.
+    Timestamps,
+    /// Class of Service: the reply is to have this DSCP.
+    ClassOfService {
+        /// That DSCP.
+        dscp: u8,
+    },
+    /// Direct Measurement.
+    Direct,
+    /// Access Report.
+    Access(AccessReport),
+    /// Follow-Up Telemetry.
+    FollowUp,
+    /// Any other.
+    Other {
+        /// Its type.
+        kind: u8,
+        /// Its value.
+        value: Vec<u8>,
+    },
+}
+
+impl TlvRequest {
+    /// Type and value, in the probe that is the `number`th of the session, from 1 on.
+    fn content(&self, number: u32) -> (u8, Vec<u8>) {
+        match self {
+            Self::Padding(length) => (kind::EXTRA_PADDING, vec![0; *length]),
+            Self::Location => (kind::LOCATION, Location::question().to_vec()),
+            Self::Timestamps => (kind::TIMESTAMP_INFORMATION, vec![0; TimestampInformation::LEN]),
+            Self::ClassOfService { dscp } => {
+                let asked = ClassOfService {
+                    dscp_wanted: *dscp,
+                    ..ClassOfService::default()
+                };
+                (kind::CLASS_OF_SERVICE, asked.to_bytes().to_vec())
+            }
+            Self::Direct => {
+                let counted = DirectMeasurement {
+                    sender_sent: number,
+                    ..DirectMeasurement::default()
+                };
+                (kind::DIRECT_MEASUREMENT, counted.to_bytes().to_vec())
+            }
+            Self::Access(report) => (kind::ACCESS_REPORT, report.to_bytes().to_vec()),
+            Self::FollowUp => (kind::FOLLOW_UP_TELEMETRY, FollowUp::NONE.to_bytes().to_vec()),
+            Self::Other { kind, value } => (*kind, value.clone()),
+        }
+    }
+}
+
+/// What every probe of a session contains.
+#[derive(Debug, Clone)]
+pub struct PacketPlan {
+    /// Session identifier; 0 for a sender without RFC 8972.
+    pub ssid: u16,
+    /// The key of authenticated mode.
+    pub key: Option<Key>,
+    /// The TLVs, in their order.
+    tlvs: Vec<TlvRequest>,
+    /// Bytes of Extra Padding behind all others.
+    padding: Option<usize>,
+}
+
+impl PacketPlan {
+    /// Without padding.
+    pub fn new(ssid: u16, tlvs: Vec<TlvRequest>, key: Option<Key>) -> Self {
+        Self {
+            ssid,
+            key,
+            tlvs,
+            padding: None,
+        }
+    }
+
+    /// Padded to `size` bytes; `None` if that is too short, too long, or too short for a padding TLV.
+    pub fn padded_to(self, size: usize) -> Option<Self> {
+        let padding = match size.checked_sub(self.least_len())? {
+            0 => None,
+            more => Some(more.checked_sub(HEADER_LEN)?),
+        };
+        (size <= MAX_SIZE).then_some(Self { padding, ..self })
+    }
+
+    /// Length without padding.
+    pub fn least_len(&self) -> usize {
+        self.clone_unpadded().build(0, NtpTime(0), ErrorEstimate(1)).len()
+    }
+
+    /// Length of every probe.
+    pub fn len(&self) -> usize {
+        self.least_len() + self.padding.map_or(0, |length| HEADER_LEN + length)
+    }
+
+    /// Never: there always is a base packet.
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+
+    /// Length of the base packet, of probes and replies.
+    pub fn base_len(&self) -> usize {
+        match self.key {
+            Some(_) => authenticated::BASE_LEN,
+            None => stamp::BASE_LEN,
+        }
+    }
+
+    fn clone_unpadded(&self) -> Self {
+        Self {
+            padding: None,
+            ..self.clone()
+        }
+    }
+
+    /// The probe with this number, complete and signed.
+    pub fn build(&self, sequence: u32, transmit: NtpTime, error: ErrorEstimate) -> Vec<u8> {
+        let mut packet = match self.key {
+            Some(_) => authenticated::probe(sequence, transmit, error, self.ssid).to_vec(),
+            None => {
+                let mut probe = stamp::probe(sequence, error, self.ssid);
+                probe[stamp::TIMESTAMP..][..8].copy_from_slice(&transmit.to_be_bytes());
+                probe.to_vec()
+            }
+        };
+        let mut needs_hmac = false;
+        for request in &self.tlvs {
+            let (kind, value) = request.content(sequence.wrapping_add(1));
+            push(&mut packet, kind, &value);
+            needs_hmac |= kind != kind::EXTRA_PADDING;
+        }
+        // In authenticated mode it is mandatory, and only padding may follow (RFC 8972 §4.8).
+        if self.key.is_some() && (needs_hmac || self.tlvs.len() > 1) {
+            push(&mut packet, kind::HMAC, &[0; HMAC_LEN]);
+        }
+        if let Some(length) = self.padding {
+            push(&mut packet, kind::EXTRA_PADDING, &vec![0; length]);
+        }
+        if let Some(key) = &self.key {
+            key.sign(&mut packet);
+            key.sign_tlvs(&mut packet, authenticated::BASE_LEN);
+        }
+        packet
+    }
+}
+
+/// Appends a TLV with flag U set, as a sender must (RFC 8972 §4).
+fn push(packet: &mut Vec<u8>, kind: u8, value: &[u8]) {
+    // Longer ones do not fit into a probe: `PacketPlan` is checked against `MAX_SIZE`.
+    let length = u16::try_from(value.len()).unwrap_or(u16::MAX);
+    packet.extend([flag::UNRECOGNISED, kind]);
+    packet.extend(length.to_be_bytes());
+    packet.extend(value);
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,266 @@
+//! Taps: the kernel's stamps of LLDP frames at switch ports, for as long as they are held.
+//!
+//! A tap only looks: frames go on as if it were not there. The same frame stamped where it leaves one end of a link and
+//! where it comes in at the other gives the link's one-way delay, if one kernel does both.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+use aya::maps::{Map, MapData, MapError, PerCpuArray, RingBuf};
+use aya::programs::links::LinkOrder;
+use aya::programs::{ProgramError, SchedClassifier, TcAttachType};
+use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
+use nix::net::if_::if_nametoindex;
+use probe_common::tap::{EGRESS, HANDED_OVER, INGRESS, LOST, Record};
+use probe_host::link::{NameError, check_name};
+use thiserror::Error;
+use tokio::io::unix::AsyncFd;
+
+use crate::backend::ebpf::attach;
+use crate::backend::ebpf::attach::Classifier;
+use crate::backend::ebpf::object::{ObjectError, root_cause};
+
+/// The compiled programs; empty if the crate was built without them.
+static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/kstamp-tap-programs"));
+
+/// Name of the program at TC ingress.
+pub const TAP_INGRESS: &str = "kstamp_tap_ingress";
+/// Name of the program at TC egress.
+pub const TAP_EGRESS: &str = "kstamp_tap_egress";
+
+/// Taps could not be set up.
+#[derive(Debug, Error)]
+pub enum TapError {
+    /// No interface can have that name.
+    #[error("cannot tap: {0}")]
+    Name(#[from] NameError),
+    /// There is none of that name here.
+    #[error("cannot tap {0}: there is no such interface in this network namespace; `ip link` lists them")]
+    NoInterface(String),
+    /// The programs could not be loaded.
+    #[error(transparent)]
+    Object(#[from] ObjectError),
+    /// The kernel refused.
+    #[error("cannot tap {interface} ({direction}): {}", root_cause(.source))]
+    Refused {
+        /// Where.
+        interface: String,
+        /// `ingress` or `egress`.
+        direction: &'static str,
+        /// Why not.
+        source: Box<ProgramError>,
+    },
+    /// The ring buffer could not be watched.
+    #[error("cannot watch the ring buffer of the taps: {0}")]
+    Watch(#[source] io::Error),
+}
+
+/// Which way a frame passed the interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Direction {
+    /// It came in.
+    Ingress,
+    /// It went out.
+    Egress,
+}
+
+/// One LLDP frame at one interface. Not necessarily kstamp's own: that is for whoever reads the frame.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tapped {
+    /// Where.
+    pub interface: Arc<str>,
+    /// Which way.
+    pub direction: Direction,
+    /// When, on `CLOCK_MONOTONIC`.
+    pub stamp_ns: u64,
+    /// The frame from its destination address on, at most [`probe_common::tap::SNAP`] bytes of it.
+    pub frame: Vec<u8>,
+}
+
+/// How many frames the taps have seen.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TapCounts {
+    /// Handed over.
+    pub handed_over: u64,
+    /// Seen, but the ring buffer was full or the frame could not be read.
+    pub lost: u64,
+}
+
+/// Taps on some interfaces. Dropping it detaches them.
+pub struct Taps {
+    object: TapObject,
+    ring: AsyncFd<RingBuf<MapData>>,
+    interfaces: BTreeMap<u32, Arc<str>>,
+    _programs: Vec<Classifier>,
+}
+
+impl Taps {
+    /// Taps every interface in `names` in both directions, or none. To be called from within a tokio runtime.
+    ///
+    /// # Errors
+    /// [`TapError`], which names the interface that it is about.
+    pub fn attach<S: AsRef<str>>(names: &[S]) -> Result<Self, TapError> {
+        let mut interfaces = BTreeMap::new();
+        for name in names.iter().map(AsRef::as_ref) {
+            check_name(name)?;
+            let index = if_nametoindex(name).map_err(|_| TapError::NoInterface(name.to_owned()))?;
+            interfaces.insert(index, Arc::from(name));
+        }
+        let mut object = TapObject::load()?;
+        // SAFETY: `RingBuf` owns the map's descriptor and gives the same one until it is dropped.
+        let ring = unsafe { AsyncFd::register(object.take_records()?) }
+            .map_err(io::Error::from)
+            .map_err(TapError::Watch)?;
+        let mut programs = Vec::new();
+        for (&index, name) in &interfaces {
+            for direction in [Direction::Egress, Direction::Ingress] {
+                // In front: before TCX, the first on an interface owns what both hang on, and has to go last.
+                programs.insert(0, tap(&mut object, name, index, direction)?);
+            }
+        }
+        Ok(Self {
+            object,
+            ring,
+            interfaces,
+            _programs: programs,
+        })
+    }
+
+    /// The tapped interfaces.
+    pub fn interfaces(&self) -> impl Iterator<Item = &str> {
+        self.interfaces.values().map(|name| &**name)
+    }
+
+    /// The next frame, in the order in which the kernel stamped them on one CPU. Cancel safe.
+    ///
+    /// # Errors
+    /// If the ring buffer cannot be watched any more.
+    pub async fn next(&mut self) -> io::Result<Tapped> {
+        loop {
+            // Only an empty ring buffer may say that it is not ready: the kernel wakes whoever waits once for many.
+            let mut guard = self.ring.readable_mut().await?;
+            let record = guard.get_inner_mut().next();
+            match record.map(|bytes| read(&bytes, &self.interfaces)) {
+                None => guard.clear_ready(),
+                Some(None) => {}
+                Some(Some(tapped)) => return Ok(tapped),
+            }
+        }
+    }
+
+    /// How many frames were handed over and lost so far.
+    ///
+    /// # Errors
+    /// If the kernel does not tell.
+    pub fn counts(&mut self) -> Result<TapCounts, ObjectError> {
+        self.object.counts()
+    }
+}
+
+/// One record; `None` where it is not of this version, or of an interface that was not asked for.
+fn read(bytes: &[u8], interfaces: &BTreeMap<u32, Arc<str>>) -> Option<Tapped> {
+    let record = decode(bytes)?;
+    Some(Tapped {
+        interface: Arc::clone(interfaces.get(&record.interface)?),
+        direction: match record.direction {
+            INGRESS => Direction::Ingress,
+            EGRESS => Direction::Egress,
+            _ => return None,
+        },
+        stamp_ns: record.stamp_ns,
+        frame: record.frame.get(..usize::from(record.length))?.to_vec(),
+    })
+}
+
+fn decode(bytes: &[u8]) -> Option<Record> {
+    // SAFETY: the length is right, any bytes are a valid `Record` (`Pod`), and the read assumes no alignment.
+    (bytes.len() == size_of::<Record>()).then(|| unsafe { bytes.as_ptr().cast::<Record>().read_unaligned() })
+}
+
+/// Attaches one program before all others: one that ends the chain (`TCX_PASS`) would keep one behind it from seeing
+/// the frame.
+fn tap(object: &mut TapObject, interface: &str, index: u32, direction: Direction) -> Result<Classifier, TapError> {
+    let (kernel, word) = match direction {
+        Direction::Ingress => (TcAttachType::Ingress, "ingress"),
+        Direction::Egress => (TcAttachType::Egress, "egress"),
+    };
+    let program = object.program(direction)?;
+    attach::classifier(program, interface, index, kernel, LinkOrder::first()).map_err(|source| TapError::Refused {
+        interface: interface.to_owned(),
+        direction: word,
+        source: Box::new(source),
+    })
+}
+
+/// The loaded programs, attached to nothing.
+pub struct TapObject {
+    ebpf: Ebpf,
+}
+
+impl TapObject {
+    /// Creates the maps and loads both programs.
+    ///
+    /// # Errors
+    /// If the kernel refuses one, or this library was built without them.
+    pub fn load() -> Result<Self, ObjectError> {
+        if OBJECT.is_empty() {
+            return Err(ObjectError::Stub);
+        }
+        let ebpf = EbpfLoader::new().load(OBJECT).map_err(Box::new)?;
+        let mut object = Self { ebpf };
+        for direction in [Direction::Ingress, Direction::Egress] {
+            object
+                .program(direction)?
+                .load()
+                .map_err(|source| ObjectError::Program {
+                    name: program_name(direction),
+                    source: Box::new(source),
+                })?;
+        }
+        Ok(object)
+    }
+
+    /// The program for a direction.
+    ///
+    /// # Errors
+    /// If the object has none.
+    pub fn program(&mut self, direction: Direction) -> Result<&mut SchedClassifier, ObjectError> {
+        let name = program_name(direction);
+        let program = self.ebpf.program_mut(name).ok_or(ObjectError::Missing(name))?;
+        program.try_into().map_err(|_| ObjectError::Missing(name))
+    }
+
+    /// Takes the ring buffer out of the object; it can be taken once.
+    ///
+    /// # Errors
+    /// If it is not there.
+    pub fn take_records(&mut self) -> Result<RingBuf<MapData>, ObjectError> {
+        const NAME: &str = "TAP_RECORDS";
+        let map = self.ebpf.take_map(NAME).ok_or(ObjectError::Missing(NAME))?;
+        RingBuf::try_from(map).map_err(|source| ObjectError::Map { name: NAME, source })
+    }
+
+    /// Both counters, summed over all CPUs.
+    ///
+    /// # Errors
+    /// If the kernel does not tell.
+    pub fn counts(&mut self) -> Result<TapCounts, ObjectError> {
+        const NAME: &str = "TAP_COUNTS";
+        let failed = |source: MapError| ObjectError::Map { name: NAME, source };
+        let map: &Map = self.ebpf.map(NAME).ok_or(ObjectError::Missing(NAME))?;
+        let map: PerCpuArray<&MapData, u64> = map.try_into().map_err(failed)?;
+        let sum = |counter| Ok::<u64, ObjectError>(map.get(&counter, 0).map_err(failed)?.iter().sum());
+        Ok(TapCounts {
+            handed_over: sum(HANDED_OVER)?,
+            lost: sum(LOST)?,
+        })
+    }
+}
+
+fn program_name(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Ingress => TAP_INGRESS,
+        Direction::Egress => TAP_EGRESS,
+    }
+}

@@ -1,0 +1,5 @@
+//! UDP sockets, and the stamps that the kernel gives them.
+
+pub mod sockets;
+pub mod stamped;
+pub mod watched;

@@ -1,0 +1,98 @@
+//! Loaded objects that tests hand on to one another, empty: the verifier takes most of the time of most tests.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::{Mutex, PoisonError};
+
+use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues, RingBuf};
+use aya::{Pod, util};
+use probe_common::abi::{
+    Address, InFlight, InFlightKey, MissedKey, ReflectorSession, ReflectorSessionKey, Settings, SourceState,
+};
+use probe_io::backend::ebpf::object::Object;
+
+/// Those that no test has at present.
+static IDLE: Mutex<Vec<Loaded>> = Mutex::new(Vec::new());
+
+/// An object and its ring buffer.
+pub(crate) struct Loaded {
+    pub(crate) object: Object,
+    pub(crate) samples: RingBuf<MapData>,
+}
+
+/// One that goes back when its test is done.
+pub(crate) struct Lent(Option<Loaded>);
+
+impl Lent {
+    /// As if just loaded; only the counters go on from where they were.
+    pub(crate) fn new() -> Self {
+        let idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut loaded = idle.unwrap_or_else(Loaded::load);
+        loaded.empty();
+        Self(Some(loaded))
+    }
+}
+
+impl Deref for Lent {
+    type Target = Loaded;
+
+    fn deref(&self) -> &Loaded {
+        self.0.as_ref().unwrap()
+    }
+}
+
+impl DerefMut for Lent {
+    fn deref_mut(&mut self) -> &mut Loaded {
+        self.0.as_mut().unwrap()
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        IDLE.lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend(self.0.take());
+    }
+}
+
+impl Loaded {
+    fn load() -> Self {
+        let mut object = Object::load(0).unwrap();
+        let samples = object.take_samples().unwrap();
+        Self { object, samples }
+    }
+
+    /// Takes out of the maps whatever a test can have put there.
+    fn empty(&mut self) {
+        while self.samples.next().is_some() {}
+        // SAFETY: any bytes are settings.
+        self.object
+            .set_settings(&unsafe { std::mem::zeroed::<Settings>() })
+            .unwrap();
+        self.forget::<Address, u32>("DESTINATIONS");
+        self.forget::<Address, SourceState>("SOURCES");
+        self.forget::<Address, u32>("SESSIONS_BY_PEER");
+        self.forget::<InFlightKey, InFlight>("IN_FLIGHT");
+        self.forget::<MissedKey, u64>("MISSED");
+        self.forget::<ReflectorSessionKey, ReflectorSession>("REFLECTOR_SESSIONS");
+        let mut allowed = self.object.allowed().unwrap();
+        for prefix in allowed.keys().map(Result::unwrap).collect::<Vec<_>>() {
+            allowed.remove(&prefix).unwrap();
+        }
+        self.map::<Array<_, u64>>("PORT_EARNED").set(0, 0, 0).unwrap();
+        let nothing = PerCpuValues::try_from(vec![0; util::nr_cpus().unwrap()]).unwrap();
+        self.map::<PerCpuArray<_, u64>>("PORT_SHARE")
+            .set(0, nothing, 0)
+            .unwrap();
+    }
+
+    fn forget<K: Pod, V: Pod>(&mut self, name: &str) {
+        let mut map: HashMap<_, K, V> = self.map(name);
+        for key in map.keys().map(Result::unwrap).collect::<Vec<_>>() {
+            map.remove(&key).unwrap();
+        }
+    }
+
+    fn map<'a, M: TryFrom<&'a mut Map, Error = MapError>>(&'a mut self, name: &str) -> M {
+        self.object.ebpf_mut().map_mut(name).unwrap().try_into().unwrap()
+    }
+}

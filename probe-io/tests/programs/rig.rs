@@ -1,0 +1,305 @@
+//! One loaded object, and what a program did with one packet.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+
+use aya::maps::lpm_trie::Key;
+use aya::programs::{ProgramError, TestRun as _, TestRunOptions, TestRunResult};
+use nix::time::{ClockId, clock_gettime};
+use probe_common::abi::{
+    ABI_VERSION, ALLOWED_V4, ALLOWED_V6, Address, COUNTER_NAMES, Counter, DESTINATION_GROUP, DESTINATION_OWN, Limit,
+    Sample, Settings,
+};
+use probe_common::ntp::NtpTime;
+use probe_io::backend::ebpf::object::{EGRESS, INGRESS, Object};
+
+use crate::packet::{
+    GROUP_V4, GROUP_V6, OWN_LINK_LOCAL, OWN_MAC, OWN_V4, OWN_V6, SECOND_V4, SENDER_PORT_V4, SENDER_PORT_V6, TEST_PORT,
+};
+use crate::pool::Lent;
+
+/// TAI − UTC for the programs; not the machine's own, so that a program that forgets it is found out.
+pub(crate) const TAI_OFFSET_NS: u64 = 37_000_000_000;
+
+/// The kernel's fast clock accessors may differ from the precise ones by as much around a clock update.
+const CLOCK_SLACK_NS: u64 = 1_000;
+
+/// Whether a source is known already is no matter to most tests.
+const STARTED: &str = COUNTER_NAMES[Counter::SourceStarted as usize];
+
+/// Which program is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Program {
+    Xdp,
+    Ingress,
+    Egress,
+}
+
+/// The two programs that receive, and must behave alike.
+pub(crate) const RECEIVERS: [Program; 2] = [Program::Xdp, Program::Ingress];
+
+/// A verdict, in the words that both hooks share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Pass,
+    Consume,
+    Transmit,
+}
+
+/// What a program did with a packet.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) verdict: Verdict,
+    pub(crate) frame: Vec<u8>,
+    /// The counters that changed, and by how much; without [`STARTED`].
+    pub(crate) counted: Vec<(&'static str, u64)>,
+    /// Clock readings around the run, widened by [`CLOCK_SLACK_NS`].
+    pub(crate) monotonic: RangeInclusive<u64>,
+    /// The same for UTC, as the programs are told to compute it.
+    pub(crate) unix: RangeInclusive<u64>,
+}
+
+impl Outcome {
+    /// The timestamp at `at` in UTC nanoseconds, which must lie within the run.
+    pub(crate) fn stamp(&self, at: usize) -> NtpTime {
+        let wire = NtpTime::from_be_bytes(self.frame[at..][..8].try_into().unwrap());
+        let unix_ns = wire.to_unix_ns(*self.unix.start());
+        assert!(
+            self.unix.contains(&unix_ns),
+            "the stamp {unix_ns} at {at} is not within {:?}",
+            self.unix
+        );
+        wire
+    }
+
+    /// The packet was dropped, untouched, and `counters` alone counted it, each once.
+    pub(crate) fn assert_dropped(&self, before: &[u8], counters: &[Counter], what: &str) {
+        assert_eq!(self.verdict, Verdict::Consume, "{what}");
+        assert_eq!(self.counted, once(counters), "{what}");
+        assert_eq!(self.frame, before, "{what}");
+    }
+
+    /// The packet passed, untouched, and `counters` alone counted it, each once.
+    pub(crate) fn assert_passed(&self, before: &[u8], counters: &[Counter], what: &str) {
+        assert_eq!(self.verdict, Verdict::Pass, "{what}");
+        assert_eq!(self.counted, once(counters), "{what}");
+        assert_eq!(self.frame, before, "{what}");
+    }
+}
+
+/// The expected change of counters that count one packet.
+pub(crate) fn once(counters: &[Counter]) -> Vec<(&'static str, u64)> {
+    counters
+        .iter()
+        .map(|&counter| (COUNTER_NAMES[counter as usize], 1))
+        .collect()
+}
+
+/// A loaded object with settings and addresses, and its ring buffer.
+pub(crate) struct Rig {
+    loaded: Lent,
+    counters: [u64; COUNTER_NAMES.len()],
+}
+
+impl Rig {
+    /// With [`settings`] and the addresses of [`crate::packet`]; `None`, and a line that says so, without permission.
+    pub(crate) fn new() -> Option<Self> {
+        Self::with(&settings())
+    }
+
+    /// With other settings.
+    pub(crate) fn with(settings: &Settings) -> Option<Self> {
+        let mut rig = Self::unset()?;
+        rig.object().set_settings(settings).unwrap();
+        let own: [IpAddr; 4] = [OWN_V4.into(), SECOND_V4.into(), OWN_V6.into(), OWN_LINK_LOCAL.into()];
+        let groups: [IpAddr; 2] = [GROUP_V4.into(), GROUP_V6.into()];
+        let mut destinations = rig.object().destinations().unwrap();
+        for (addresses, kind) in [(&own[..], DESTINATION_OWN), (&groups[..], DESTINATION_GROUP)] {
+            for &address in addresses {
+                destinations.insert(Address::from(address), kind, 0).unwrap();
+            }
+        }
+        for prefix in ["10.1.0.0/16", "fd00:0:0:1::/64", "fe80::/64"] {
+            rig.allow(prefix);
+        }
+        Some(rig)
+    }
+
+    /// Admits a prefix; what is known already is looked at again when the generation changes.
+    pub(crate) fn allow(&mut self, prefix: &str) {
+        let (key, family) = trie_entry(prefix);
+        self.loaded.object.allowed().unwrap().insert(&key, family, 0).unwrap();
+    }
+
+    /// Takes a prefix back.
+    pub(crate) fn disallow(&mut self, prefix: &str) {
+        self.loaded
+            .object
+            .allowed()
+            .unwrap()
+            .remove(&trie_entry(prefix).0)
+            .unwrap();
+    }
+
+    /// Loaded and told nothing.
+    pub(crate) fn unset() -> Option<Self> {
+        if !may_load() {
+            return None;
+        }
+        let mut loaded = Lent::new();
+        let counters = loaded.object.counters().unwrap();
+        Some(Self { loaded, counters })
+    }
+
+    /// The programs and their maps.
+    pub(crate) fn object(&mut self) -> &mut Object {
+        &mut self.loaded.object
+    }
+
+    /// Runs `program` once on `frame`.
+    pub(crate) fn run(&mut self, program: Program, frame: &[u8]) -> Outcome {
+        self.try_run(program, frame).unwrap()
+    }
+
+    /// The same where the kernel may refuse the frame before any program sees it.
+    pub(crate) fn try_run(&mut self, program: Program, frame: &[u8]) -> Result<Outcome, ProgramError> {
+        let mut out = vec![0; frame.len() + 64];
+        let before = (now(ClockId::CLOCK_MONOTONIC), now(ClockId::CLOCK_TAI));
+        let result = self.invoke(program, frame, Some(&mut out), 1)?;
+        let after = (now(ClockId::CLOCK_MONOTONIC), now(ClockId::CLOCK_TAI));
+        out.truncate(result.data_size_out as usize);
+        Ok(Outcome {
+            verdict: verdict(program, result.return_value),
+            frame: out,
+            counted: self
+                .counted()
+                .into_iter()
+                .filter(|(name, _)| *name != STARTED)
+                .collect(),
+            monotonic: before.0 - CLOCK_SLACK_NS..=after.0 + CLOCK_SLACK_NS,
+            unix: before.1 - TAI_OFFSET_NS - CLOCK_SLACK_NS..=after.1 - TAI_OFFSET_NS + CLOCK_SLACK_NS,
+        })
+    }
+
+    /// Runs `program` once on `frame`, and looks at no counters and no clocks: the verdict, and the frame afterwards.
+    pub(crate) fn verdict(&mut self, program: Program, frame: &[u8]) -> Result<(Verdict, Vec<u8>), ProgramError> {
+        let mut out = vec![0; frame.len() + 64];
+        let result = self.invoke(program, frame, Some(&mut out), 1)?;
+        out.truncate(result.data_size_out as usize);
+        Ok((verdict(program, result.return_value), out))
+    }
+
+    /// Runs `program` on `frame` many times over; the last verdict.
+    pub(crate) fn repeat(&mut self, program: Program, frame: &[u8], times: u32) -> Verdict {
+        let result = self.invoke(program, frame, None, times).unwrap();
+        verdict(program, result.return_value)
+    }
+
+    /// The counters that changed since they were last asked for.
+    pub(crate) fn counted(&mut self) -> Vec<(&'static str, u64)> {
+        let before = std::mem::replace(&mut self.counters, self.loaded.object.counters().unwrap());
+        let changes = self.counters.iter().zip(before).map(|(now, before)| now - before);
+        COUNTER_NAMES
+            .into_iter()
+            .zip(changes)
+            .filter(|change| change.1 != 0)
+            .collect()
+    }
+
+    /// The samples that the programs have handed over since.
+    pub(crate) fn samples(&mut self) -> Vec<Sample> {
+        let mut samples = Vec::new();
+        while let Some(record) = self.loaded.samples.next() {
+            assert_eq!(record.len(), size_of::<Sample>());
+            // SAFETY: the record is as long as a `Sample`, which any bytes are.
+            samples.push(unsafe { record.as_ptr().cast::<Sample>().read_unaligned() });
+        }
+        samples
+    }
+
+    fn invoke(
+        &mut self,
+        program: Program,
+        frame: &[u8],
+        data_out: Option<&mut [u8]>,
+        repeat: u32,
+    ) -> Result<TestRunResult, ProgramError> {
+        let options = TestRunOptions {
+            data_in: Some(frame),
+            data_out,
+            repeat,
+            ..TestRunOptions::new()
+        };
+        match program {
+            Program::Xdp => self.loaded.object.xdp().unwrap().test_run(options),
+            Program::Ingress => self.loaded.object.classifier(INGRESS).unwrap().test_run(options),
+            Program::Egress => self.loaded.object.classifier(EGRESS).unwrap().test_run(options),
+        }
+    }
+}
+
+/// A reflector and sender with an address of every kind.
+pub(crate) fn settings() -> Settings {
+    Settings {
+        abi_version: ABI_VERSION,
+        interface: 1,
+        tai_offset_ns: TAI_OFFSET_NS,
+        test_port: TEST_PORT,
+        sender_port_v4: SENDER_PORT_V4,
+        sender_port_v6: SENDER_PORT_V6,
+        error_estimate: 0x8c0d,
+        mac: OWN_MAC,
+        partial_checksums: 0,
+        ingress_is_second: 0,
+        own_v4: IpAddr::from(OWN_V4).into(),
+        own_v6: IpAddr::from(OWN_V6).into(),
+        own_v6_link_local: IpAddr::from(OWN_LINK_LOCAL).into(),
+        policy_generation: 1,
+        port_batch: 64,
+        source_limit: Limit::NONE,
+        group_limit: Limit::NONE,
+        port_limit: Limit::NONE,
+    }
+}
+
+/// A prefix as the map has it: IPv4 mapped into IPv6.
+pub(crate) fn trie_entry(prefix: &str) -> (Key<Address>, u32) {
+    let (address, length) = prefix.split_once('/').unwrap();
+    let (address, length): (IpAddr, u32) = (address.parse().unwrap(), length.parse().unwrap());
+    match address {
+        IpAddr::V4(_) => (Key::new(96 + length, address.into()), ALLOWED_V4),
+        IpAddr::V6(_) => (Key::new(length, address.into()), ALLOWED_V6),
+    }
+}
+
+fn verdict(program: Program, value: u32) -> Verdict {
+    match (program, value as i32) {
+        (Program::Xdp, 2) | (Program::Ingress | Program::Egress, -1) => Verdict::Pass,
+        (Program::Xdp, 1) | (Program::Ingress, 2) => Verdict::Consume,
+        (Program::Xdp, 3) | (Program::Ingress, 7) => Verdict::Transmit,
+        (program, value) => panic!("{program:?} returned {value}"),
+    }
+}
+
+fn now(clock: ClockId) -> u64 {
+    let time = clock_gettime(clock).unwrap();
+    time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64
+}
+
+/// Whether this process has what loading takes (`capabilities(7)`); says so if not.
+pub(crate) fn may_load() -> bool {
+    const NET_ADMIN: u64 = 1 << 12;
+    const SYS_ADMIN: u64 = 1 << 21;
+    const BPF: u64 = 1 << 39;
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap();
+    let effective = u64::from_str_radix(effective.trim(), 16).unwrap();
+    let may = effective & SYS_ADMIN != 0 || effective & (BPF | NET_ADMIN) == BPF | NET_ADMIN;
+    if !may {
+        // Past the capture of test output, so that the line is seen.
+        let _ = writeln!(io::stderr(), "SKIPPED: needs root");
+    }
+    may
+}

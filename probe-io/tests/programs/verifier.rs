@@ -1,0 +1,38 @@
+//! What the verifier made of each program: printed, so that growth is seen.
+
+use aya::programs::ProgramInfo;
+use probe_io::backend::ebpf::object::{EGRESS, INGRESS, Object};
+
+use crate::rig;
+
+/// What the verifier goes through before it gives up (`BPF_COMPLEXITY_LIMIT_INSNS`, `include/linux/bpf.h`).
+const LIMIT: u32 = 1_000_000;
+
+#[test]
+fn the_verifier_is_far_from_its_limit() {
+    if !rig::may_load() {
+        return;
+    }
+    let mut object = Object::load(0).unwrap();
+    let infos = [
+        object.xdp().unwrap().info().unwrap(),
+        object.classifier(INGRESS).unwrap().info().unwrap(),
+        object.classifier(EGRESS).unwrap().info().unwrap(),
+    ];
+    let release = nix::sys::utsname::uname().unwrap();
+    for info in infos {
+        let (instructions, processed) = (instructions(&info), info.verified_instruction_count().unwrap());
+        println!(
+            "verifier: Linux {}: {}: {instructions} instructions, {processed} processed",
+            release.release().display(),
+            info.name_as_str().unwrap()
+        );
+        assert!(processed >= instructions / 2, "dead code alone is left out");
+        assert!(processed < LIMIT / 20, "{processed} of {LIMIT}");
+    }
+}
+
+/// As the kernel runs them; one of eight bytes, or, for a constant of 64 bits, two such.
+fn instructions(info: &ProgramInfo) -> u32 {
+    info.size_translated().unwrap() / 8
+}
