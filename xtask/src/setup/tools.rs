@@ -1,19 +1,18 @@
-//! The tools that `cargo xtask bench` compares kstamp with: installed if possible, done without if not.
+//! Programs by others that benches and tests run beside kstamp.
 
 use std::{path::PathBuf, process::Command};
 
 use anyhow::{Context as _, Result, bail};
 
 use super::{
-    Mode,
     packages::{self, Need},
-    say,
+    report::{Mode, say},
 };
 use crate::{exec, workspace};
 
 const STAMP_SUITE: &str = "1.0.0";
 
-const TOOLS: [Need; 4] = [
+pub(super) const TOOLS: [Need; 4] = [
     Need {
         what: "fping",
         packages: "fping",
@@ -29,28 +28,36 @@ const TOOLS: [Need; 4] = [
         packages: "sockperf",
         why: "compared in benches",
     },
-    Need {
-        what: "python3",
-        packages: "python3",
-        why: "runs the asyncio agent that is compared in benches and tests",
-    },
+    PYTHON,
 ];
 
-/// Installs what can be installed; what cannot is said, and the bench goes on without it.
+const PYTHON: Need = Need {
+    what: "python3",
+    packages: "python3",
+    why: "runs the asyncio agent that is compared in benches and tests",
+};
+
+pub(super) const TSHARK: Need = Need {
+    what: "tshark",
+    packages: "tshark",
+    why: "decodes kstamp's packets in tests",
+};
+
+/// Installs the tools that benches compare kstamp with. A bench leaves out what cannot be installed.
 pub(crate) fn bench_tools() {
-    packages::want(&TOOLS);
+    packages::install_optional(&TOOLS);
     if let Err(error) = ensure_stamp_suite() {
         say("stamp-suite", &format!("not installed: {error:#}"));
     }
 }
 
-/// Where set-up puts stamp-suite, if it has: below the target directory, not among the user's programs.
+/// The stamp-suite that set-up built, if it did: below the target directory, not among the user's programs.
 pub(crate) fn stamp_suite() -> Option<PathBuf> {
     let path = root().join("bin/stamp-suite");
     path.is_file().then_some(path)
 }
 
-/// Builds stamp-suite with the kernel's socket stamps, unless it is there; where it is.
+/// Finds stamp-suite, or builds it with the kernel's socket stamps. Returns its path.
 ///
 /// # Errors
 /// If it cannot be built.
@@ -80,27 +87,23 @@ fn root() -> PathBuf {
     workspace::target_directory().join("compared")
 }
 
-/// Installs what tests of interoperation run beside stamp-suite: a program and the package that brings it.
+/// Installs a program that tests of interoperation run.
 ///
 /// # Errors
 /// If it is missing and cannot be installed.
 pub fn ensure_foreign(program: Foreign) -> Result<()> {
     let need = match program {
-        Foreign::Tshark => Need {
-            what: "tshark",
-            packages: "tshark",
-            why: "decodes kstamp's packets in tests",
-        },
-        Foreign::Python => TOOLS[3],
+        Foreign::Tshark => TSHARK,
+        Foreign::Python => PYTHON,
     };
     packages::ensure(&[need], Mode::Install).map(drop)
 }
 
-/// A program of others that tests run.
+/// A program by others that tests run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Foreign {
-    /// Wireshark's decoder for terminals.
+    /// Wireshark's decoder.
     Tshark,
-    /// For the older agents.
+    /// For the legacy agents.
     Python,
 }
