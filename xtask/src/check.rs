@@ -38,7 +38,7 @@ pub struct TestArguments {
     /// Run the suite on stock Debian kernels in a virtual machine instead of on this one.
     #[arg(long, value_enum, value_name = "KERNEL", num_args = 0..=1, default_missing_value = "all")]
     vm: Option<vm::Choice>,
-    /// Write the attach matrix that was found into docs/kernel-support.md.
+    /// Write the attach matrix that was found into docs/src/reference/kernels.md.
     #[arg(long, requires = "vm")]
     write_table: bool,
     /// Run it here and on every kernel, with one count.
