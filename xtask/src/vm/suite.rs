@@ -86,7 +86,15 @@ impl Suite {
             // Emulated processors are slow enough.
             "--release",
         ]);
-        command.args(["--package", "probe-io", "--package", "probe-user", "--package", "xtask", "--bins"]);
+        command.args([
+            "--package",
+            "probe-io",
+            "--package",
+            "probe-user",
+            "--package",
+            "xtask",
+            "--bins",
+        ]);
         command.args(PARTS.iter().flat_map(|part| ["--test", part.test]));
         let output = command
             .stderr(Stdio::inherit())

@@ -2,7 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use probe_core::agent::event::{Families, Family};
+use probe_core::agent::config::Families;
+use probe_core::agent::event::Family;
 
 use crate::command::args::FamilyArg;
 use crate::command::config::values::family_name;
