@@ -1,5 +1,6 @@
 //! `cargo xtask setup`: finds or installs what building and the lab need, and reports what each thing is used for.
 
+pub(crate) mod cargo_tool;
 mod linker;
 mod packages;
 mod report;
@@ -59,6 +60,14 @@ pub(crate) fn prepare_for_guests() -> Result<()> {
     packages::ensure(&packages::GUEST_NEEDS, Mode::Install).map(drop)
 }
 
+/// Installs what building fuzz targets needs.
+///
+/// # Errors
+/// If it cannot be installed.
+pub(crate) fn prepare_for_fuzzing() -> Result<()> {
+    packages::ensure(&packages::FUZZING_NEEDS, Mode::Install).map(drop)
+}
+
 /// The toolchain that builds the eBPF programs, as set-up chose it.
 pub fn ebpf_toolchain() -> Result<String> {
     toolchain::chosen().ok_or_else(|| anyhow::anyhow!("no eBPF toolchain is chosen: run cargo xtask setup"))
@@ -115,9 +124,10 @@ mod tests {
         let refusal = install(&[EMULATOR]).unwrap_err().to_string();
         assert!(refusal.contains("Packages need to be removed"), "{refusal}");
 
-        let needs: [&[Need]; 7] = [
+        let needs: [&[Need]; 8] = [
             &packages::NEEDS,
             &packages::GUEST_NEEDS,
+            &packages::FUZZING_NEEDS,
             &packages::OPTIONAL_TEST_NEEDS,
             &tools::TOOLS,
             &[tools::TSHARK],

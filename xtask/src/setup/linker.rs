@@ -6,9 +6,10 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 
 use super::{
+    cargo_tool,
     packages::{self, Need},
     report::{Mode, say},
 };
@@ -71,23 +72,10 @@ fn install(prefix: &Path) -> Result<()> {
         &format!("building {VERSION} with {} (a minute or two)", prefix.display()),
     );
     let feature = format!("llvm-{LLVM}");
-    let mut command = Command::new("cargo");
-    command.args([
-        "install",
-        "bpf-linker",
-        "--version",
-        VERSION,
-        "--locked",
-        "--quiet",
-        "--force",
-    ]);
+    let mut command = cargo_tool::install("bpf-linker", VERSION);
     command.args(["--no-default-features", "--features", &feature]);
     command.env("LLVM_PREFIX", prefix);
-    let status = command.status().context("cannot start cargo")?;
-    if !status.success() {
-        bail!("`{}` failed: {status}", exec::line(&command));
-    }
-    Ok(())
+    cargo_tool::run(&mut command)
 }
 
 /// Where bpf-linker is, and its version.

@@ -71,6 +71,13 @@ pub(super) const GUEST_NEEDS: [Need; 3] = [
     },
 ];
 
+/// Also needed to build fuzz targets.
+pub(super) const FUZZING_NEEDS: [Need; 1] = [Need {
+    what: "c++",
+    packages: "g++",
+    why: "compiles libFuzzer",
+}];
+
 /// What tests use where it can be installed. A hundred megabytes to look at one page: tests are skipped without it.
 pub(super) const OPTIONAL_TEST_NEEDS: [Need; 1] = [Need {
     what: "chromium",

@@ -9,7 +9,7 @@ use super::kernel::Kernel;
 use crate::workspace;
 
 /// The document with the tables.
-const DOCUMENT: &str = "docs/kernel-support.md";
+const DOCUMENT: &str = "docs/src/reference/kernels.md";
 
 /// How a line starts, among what tests print, that holds a cell.
 const MARK: &str = "attach matrix: ";
