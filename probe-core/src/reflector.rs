@@ -9,29 +9,24 @@ mod session;
 
 use std::net::{IpAddr, SocketAddr};
 
-use probe_common::abi::{ECHO_PORT, MAX_ECHO_LEN};
-use probe_common::authenticated;
+use probe_common::abi::Address;
+use probe_common::family::Family;
 use probe_common::ntp::{ErrorEstimate, NtpTime};
 use probe_common::stamp::{self, MIN_PROBE_LEN, ReplyFields};
 use probe_common::tlv::{self, FollowUp, Observed, SyncSource, TimestampInformation, TimestampMethod};
+use probe_common::{authenticated, legacy};
 
 use crate::auth::{Key, TlvIntegrity};
 pub use crate::reflector::count::{Count, Counts};
 use crate::reflector::limit::Limiter;
-pub use crate::reflector::limit::in_userspace;
+pub use crate::reflector::limit::userspace_rates;
 use crate::reflector::policy::{Policy, Rates};
 pub use crate::reflector::session::ReplyId;
 use crate::reflector::session::Sessions;
 
-/// Ports below belong to services, some of which send back what they get (RFC 862).
-const FIRST_UNPRIVILEGED_PORT: u16 = 1024;
-
-/// Hosts send with a TTL of 64 or 128; our echoes leave with 255, and come from less than 127 hops away.
-const LARGEST_TTL: u8 = 128;
-
 /// How to answer.
 #[derive(Debug, Clone)]
-pub struct Config {
+pub struct ReflectorConfig {
     /// Port on which test packets arrive.
     pub test_port: u16,
     /// The groups whose probes are answered.
@@ -63,7 +58,7 @@ pub struct Arrival {
 
 /// What this host says of its clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Clock {
+pub struct ClockQuality {
     /// Error estimate of its stamps.
     pub error: ErrorEstimate,
     /// Something disciplines it.
@@ -72,7 +67,7 @@ pub struct Clock {
 
 /// A reply, whose bytes stand where the test packet stood.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Reply {
+pub struct Reflected {
     /// The address to answer from; `None` for the interface's own one, where a group was probed.
     pub source: Option<IpAddr>,
     /// DSCP in the upper six bits, ECN in the lower two.
@@ -86,7 +81,7 @@ pub struct Reply {
 /// The reflector's state.
 #[derive(Debug)]
 pub struct Reflector {
-    config: Config,
+    config: ReflectorConfig,
     own: Vec<IpAddr>,
     policy: Policy,
     sessions: Sessions,
@@ -96,7 +91,7 @@ pub struct Reflector {
 
 impl Reflector {
     /// A reflector without sessions.
-    pub fn new(config: Config) -> Self {
+    pub fn new(config: ReflectorConfig) -> Self {
         Self {
             limiter: Limiter::new(config.rates),
             config,
@@ -108,7 +103,7 @@ impl Reflector {
     }
 
     /// The interface's own addresses, at which probes are answered, and who is answered. Nobody is before this was called.
-    pub fn follow(&mut self, own: Vec<IpAddr>, policy: Policy) {
+    pub fn set_policy(&mut self, own: Vec<IpAddr>, policy: Policy) {
         self.own = own;
         self.policy = policy;
     }
@@ -140,7 +135,7 @@ impl Reflector {
         if arrival.from.port() == self.config.test_port {
             return Err(Count::SourcePort);
         }
-        if arrival.from.port() == 0 || !is_answerable(source) {
+        if arrival.from.port() == 0 || !Address::from(source).is_answerable(Family::of(source)) {
             return Err(Count::BadSource);
         }
         let by_group = !self.own.contains(&arrival.to);
@@ -164,13 +159,13 @@ impl Reflector {
         &mut self,
         packet: &mut Vec<u8>,
         arrival: &Arrival,
-        clock: Clock,
+        clock: ClockQuality,
         transmit_ns: impl FnOnce() -> u64,
-    ) -> Option<Reply> {
-        if self.config.key.is_none() && is_number(packet) {
+    ) -> Option<Reflected> {
+        if self.config.key.is_none() && legacy::is_probe(packet) {
             return match self.echo(arrival) {
                 Ok(reply) => {
-                    self.counts.add(Count::Echoed);
+                    self.counts.add(Count::LegacyReflected);
                     Some(reply)
                 }
                 Err(reason) => {
@@ -197,16 +192,15 @@ impl Reflector {
 
     /// Whether a number of an agent of the older kind goes back as it came. It looks like its echo: only where it comes
     /// from can tell them apart, as in the programs.
-    fn echo(&self, arrival: &Arrival) -> Result<Reply, Count> {
+    fn echo(&self, arrival: &Arrival) -> Result<Reflected, Count> {
         if self.config.behind_kernel {
-            return Err(Count::LeftByKernel);
+            return Err(Count::RefusedByKernel);
         }
-        let port = arrival.from.port();
-        if port < FIRST_UNPRIVILEGED_PORT || port == ECHO_PORT || arrival.ttl > LARGEST_TTL {
-            return Err(Count::EchoLoop);
+        if legacy::may_loop(arrival.from.port(), arrival.ttl) {
+            return Err(Count::LegacyLoop);
         }
         let by_group = !self.own.contains(&arrival.to);
-        Ok(Reply {
+        Ok(Reflected {
             source: (!by_group).then_some(arrival.to),
             tos: arrival.tos & !ECN,
             by_group,
@@ -218,9 +212,9 @@ impl Reflector {
         &mut self,
         packet: &mut Vec<u8>,
         arrival: &Arrival,
-        clock: Clock,
+        clock: ClockQuality,
         transmit_ns: impl FnOnce() -> u64,
-    ) -> Result<Reply, Count> {
+    ) -> Result<Reflected, Count> {
         let base_len = self.judge_packet(packet)?;
         let integrity = match &self.config.key {
             Some(key) => key.check_tlvs(packet, base_len, true),
@@ -272,7 +266,7 @@ impl Reflector {
             }
         }
         let by_group = !self.own.contains(&arrival.to);
-        Ok(Reply {
+        Ok(Reflected {
             source: (!by_group).then_some(arrival.to),
             tos,
             by_group,
@@ -297,16 +291,16 @@ impl Reflector {
         if packet.len() < MIN_PROBE_LEN {
             return Err(Count::TooShort);
         }
-        if is_reply_shaped(packet) {
+        if stamp::is_reply_shaped(packet) {
             return Err(Count::ReplyShaped);
         }
         if self.config.behind_kernel && packet.len() == stamp::BASE_LEN {
-            return Err(Count::LeftByKernel);
+            return Err(Count::RefusedByKernel);
         }
         Ok(stamp::BASE_LEN)
     }
 
-    fn observed(&self, arrival: &Arrival, clock: Clock, turn: &session::Turn) -> Observed {
+    fn observed(&self, arrival: &Arrival, clock: ClockQuality, turn: &session::Turn) -> Observed {
         let sync = if clock.synchronised {
             // The kernel tells that its clock is disciplined, and not by what; NTP's interface is how.
             SyncSource::NTP
@@ -338,7 +332,7 @@ impl Reflector {
     }
 
     /// A reply left at this moment, UTC nanoseconds since 1970: the next one of its session can tell (RFC 8972 §4.7).
-    pub fn left(&mut self, reply: ReplyId, at_ns: u64) {
+    pub fn transmitted(&mut self, reply: ReplyId, at_ns: u64) {
         self.sessions.left(reply, at_ns);
     }
 }
@@ -366,32 +360,6 @@ impl Asked {
             ssid: u16::from_be_bytes(ssid.unwrap_or_default()),
         }
     }
-}
-
-/// Whether there can be one host to answer behind an address.
-fn is_answerable(source: IpAddr) -> bool {
-    match source {
-        // 0/8, 127/8, and everything from multicast upwards (RFC 1122 §3.2.1.3).
-        IpAddr::V4(v4) => !matches!(v4.octets()[0], 0 | 127 | 224..),
-        IpAddr::V6(v6) => !v6.is_unspecified() && !v6.is_loopback() && !v6.is_multicast(),
-    }
-}
-
-/// Whether this is a reply of some reflector: T2 where a session-sender's packet is zero, and zeros where random padding
-/// is not (RFC 8762 §4.2.1 and §4.3.1), as far as the packet goes. Two reflectors that answered replies would never end.
-fn is_reply_shaped(packet: &[u8]) -> bool {
-    const AFTER_ERROR: usize = stamp::SENDER_ERROR_ESTIMATE + 2;
-    let part = |from: usize, to: usize| packet.get(from..to.min(packet.len())).unwrap_or_default();
-    let is_zero = |part: &[u8]| part.iter().all(|&byte| byte == 0);
-    packet.len() >= AFTER_ERROR
-        && !is_zero(part(stamp::RECEIVE_TIMESTAMP, stamp::RECEIVE_TIMESTAMP + 8))
-        && is_zero(part(AFTER_ERROR, stamp::SENDER_TTL))
-        && is_zero(part(stamp::SENDER_TTL + 1, stamp::BASE_LEN))
-}
-
-/// Whether this is a probe of an agent of the older kind: ASCII digits and nothing else.
-fn is_number(packet: &[u8]) -> bool {
-    (1..=MAX_ECHO_LEN).contains(&packet.len()) && packet.iter().all(u8::is_ascii_digit)
 }
 
 #[cfg(test)]

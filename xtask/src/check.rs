@@ -15,7 +15,7 @@ use clap::Args;
 
 use crate::{
     docs, exec,
-    setup::{self, tool},
+    setup::{self, cargo_tool},
     vm::{self, Guests, Kernel},
     workspace,
 };
@@ -38,7 +38,7 @@ pub struct TestArguments {
     /// Run the suite on stock Debian kernels in a virtual machine instead of on this one.
     #[arg(long, value_enum, value_name = "KERNEL", num_args = 0..=1, default_missing_value = "all")]
     vm: Option<vm::Choice>,
-    /// Write the attach matrix that was found into docs/kernel-support.md.
+    /// Write the attach matrix that was found into docs/src/reference/kernels.md.
     #[arg(long, requires = "vm")]
     write_table: bool,
     /// Run it here and on every kernel, with one count.
@@ -168,7 +168,7 @@ fn lint_programs(total: &mut Tally) {
 
 /// Renders the book and checks its links, where the program that renders it can be had.
 fn check_docs(total: &mut Tally) {
-    match tool::MDBOOK.ensure() {
+    match cargo_tool::MDBOOK.ensure() {
         Ok(mdbook) => drop(step(total, "docs", || docs::check(&mdbook))),
         Err(error) => {
             heading("docs");

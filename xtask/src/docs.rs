@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 
-use crate::{exec, setup::tool, workspace};
+use crate::{exec, setup::cargo_tool, workspace};
 
 /// Pages that are generated from the code, in the book's source.
 const REFERENCE: &str = "docs/src/reference";
@@ -34,7 +34,7 @@ impl DocsArguments {
     /// If pages are stale, the book cannot be rendered, or a link leads nowhere.
     pub fn run(&self) -> Result<()> {
         reference(self.check)?;
-        let book = render(&tool::MDBOOK.ensure()?)?;
+        let book = render(&cargo_tool::MDBOOK.ensure()?)?;
         check_links(&book)?;
         println!("the book: {}", book.join("index.html").display());
         Ok(())

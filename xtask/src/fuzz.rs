@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
 use crate::{
-    setup::{self, tool},
+    setup::{self, cargo_tool},
     workspace,
 };
 
@@ -33,8 +33,8 @@ impl FuzzArguments {
             }
             targets.retain(|known| known == target);
         }
-        setup::needed_by_fuzzing()?;
-        let program = tool::CARGO_FUZZ.ensure()?;
+        setup::prepare_for_fuzzing()?;
+        let program = cargo_tool::CARGO_FUZZ.ensure()?;
         for target in targets {
             println!("\n== {target} ==");
             let mut command = std::process::Command::new(&program);

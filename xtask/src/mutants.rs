@@ -10,7 +10,7 @@ use clap::Args;
 use serde_json::Value;
 
 use crate::{
-    setup::{self, tool},
+    setup::{self, cargo_tool},
     workspace,
 };
 
@@ -38,7 +38,7 @@ impl MutantsArguments {
     /// If cargo-mutants cannot be installed or started.
     pub fn run(&self) -> Result<ExitCode> {
         setup::prepare()?;
-        let program = tool::CARGO_MUTANTS.ensure()?;
+        let program = cargo_tool::CARGO_MUTANTS.ensure()?;
         let directory = workspace::target_directory().join("mutants");
         fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
         let mut command = Command::new(program);

@@ -67,7 +67,7 @@ impl Listener for Output {
     fn line(&mut self, line: &str) {
         self.print(line);
         self.part.read(line);
-        self.matrix.hear(line);
+        self.matrix.read_line(line);
     }
 
     fn part(&mut self, name: &str, success: bool) {
