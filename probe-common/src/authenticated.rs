@@ -29,7 +29,9 @@ pub const SENDER_ERROR_ESTIMATE: usize = 72;
 pub const SENDER_TTL: usize = 80;
 /// HMAC-SHA-256 of all bytes before it, cut to 16 bytes (RFC 8762 §4.4).
 pub const HMAC: usize = 96;
-pub const HMAC_LEN: usize = BASE_LEN - HMAC;
+pub const HMAC_LEN: usize = 16;
+
+const _: () = assert!(HMAC + HMAC_LEN == BASE_LEN);
 
 /// A session-sender's test packet; the caller signs it.
 pub fn probe(sequence: u32, transmit: NtpTime, error: ErrorEstimate, ssid: u16) -> [u8; BASE_LEN] {

@@ -48,7 +48,7 @@ pub fn into_reply(packet: &mut [u8]) -> Option<bool> {
     if kind != PROBE && kind != WATCHED_PROBE {
         return None;
     }
-    packet[KIND..][..4].copy_from_slice(&(kind | IS_REPLY).to_be_bytes());
+    packet[KIND..][..4].copy_from_slice(&(kind + IS_REPLY).to_be_bytes());
     Some(kind == WATCHED_PROBE)
 }
 
@@ -107,7 +107,7 @@ impl WatchSettings {
         if is(udp.source_port, self.near_port) {
             Some((NEAR_EGRESS, WATCHED_PROBE))
         } else if is(udp.source_port, self.responder_port(udp)) {
-            Some((FAR_EGRESS, WATCHED_PROBE | IS_REPLY))
+            Some((FAR_EGRESS, WATCHED_PROBE + IS_REPLY))
         } else {
             None
         }
@@ -119,7 +119,7 @@ impl WatchSettings {
         if is(udp.destination_port, self.responder_port(udp)) {
             Some((FAR_INGRESS, WATCHED_PROBE))
         } else if is(udp.destination_port, self.near_port) {
-            Some((NEAR_INGRESS, WATCHED_PROBE | IS_REPLY))
+            Some((NEAR_INGRESS, WATCHED_PROBE + IS_REPLY))
         } else {
             None
         }
@@ -189,7 +189,7 @@ mod tests {
             responder_port_v4: 0,
             ..settings
         };
-        let (probe, reply) = (WATCHED_PROBE, WATCHED_PROBE | IS_REPLY);
+        let (probe, reply) = (WATCHED_PROBE, WATCHED_PROBE + IS_REPLY);
         for (settings, udp, on_egress, on_ingress) in [
             (
                 settings,
