@@ -163,25 +163,25 @@ mod pod {
 
     use super::*;
 
-    // SAFETY: each is `repr(C)`, made of integers and byte arrays, valid for any bytes, and without implicit padding,
-    // which the assertions above on sizes and offsets show.
-    unsafe impl aya::Pod for Address {}
-    // SAFETY: as above.
-    unsafe impl aya::Pod for Settings {}
-    // SAFETY: as above.
-    unsafe impl aya::Pod for InFlightKey {}
-    // SAFETY: as above.
-    unsafe impl aya::Pod for InFlight {}
-    // SAFETY: as above.
-    unsafe impl aya::Pod for ReflectorSessionKey {}
-    // SAFETY: as above.
-    unsafe impl aya::Pod for ReflectorSession {}
-    // SAFETY: as above.
-    unsafe impl aya::Pod for SourceState {}
-    // SAFETY: as above.
-    unsafe impl aya::Pod for MissedKey {}
-    // SAFETY: as above.
-    unsafe impl aya::Pod for Sample {}
+    macro_rules! pod {
+        ($($record:ty),+) => {$(
+            // SAFETY: `repr(C)`, made of integers and byte arrays, valid for any bytes, and without implicit padding, as
+            // the assertions above on sizes and offsets show.
+            unsafe impl aya::Pod for $record {}
+        )+};
+    }
+
+    pod!(
+        Address,
+        InFlight,
+        InFlightKey,
+        MissedKey,
+        ReflectorSession,
+        ReflectorSessionKey,
+        Sample,
+        Settings,
+        SourceState
+    );
 }
 
 #[cfg(test)]
