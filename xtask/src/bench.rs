@@ -14,7 +14,6 @@ use clap::Subcommand;
 
 use crate::{exec, privilege, setup, workspace};
 
-/// What to measure.
 #[derive(Clone, Debug, Subcommand)]
 pub enum BenchCommand {
     /// Nanoseconds per packet of each kernel program, of an empty program and of clock reads.
@@ -30,10 +29,6 @@ pub enum BenchCommand {
 }
 
 impl BenchCommand {
-    /// Measures and prints.
-    ///
-    /// # Errors
-    /// If set-up, building or the bench fails.
     pub fn run(&self) -> Result<ExitCode> {
         match self {
             Self::Programs { arguments } => programs(arguments),

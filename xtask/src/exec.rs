@@ -27,9 +27,6 @@ pub fn run<S: AsRef<OsStr>>(program: &str, arguments: impl IntoIterator<Item = S
 }
 
 /// As [`run`], for a command that needs more than arguments.
-///
-/// # Errors
-/// As [`run`].
 pub fn capture(command: &mut Command) -> Result<String> {
     let output = output(command)?;
     if !output.status.success() {
@@ -39,9 +36,6 @@ pub fn capture(command: &mut Command) -> Result<String> {
 }
 
 /// Runs `command` to its end, whatever its status, in a process group of its own.
-///
-/// # Errors
-/// If it cannot start.
 pub fn output(command: &mut Command) -> Result<Output> {
     command
         .stdin(Stdio::null())
@@ -75,18 +69,11 @@ pub fn read_lines(command: &mut Command, mut read: impl FnMut(&str)) -> Result<b
 }
 
 /// Runs `command` for at most `limit`; `None` if it had to be killed.
-///
-/// # Errors
-/// If it cannot start or be waited for.
 pub fn status_within(command: &mut Command, limit: Duration) -> Result<Option<ExitStatus>> {
     let mut child = KillOnDrop(spawn(command.stdin(Stdio::null()))?);
     wait_within(&mut child, limit)
 }
 
-/// Starts `command`.
-///
-/// # Errors
-/// If it cannot start.
 pub fn spawn(command: &mut Command) -> Result<Child> {
     command
         .spawn()
@@ -94,9 +81,6 @@ pub fn spawn(command: &mut Command) -> Result<Child> {
 }
 
 /// Waits for `child` for at most `limit`; `None` if it still runs.
-///
-/// # Errors
-/// If it cannot be waited for.
 pub fn wait_within(child: &mut Child, limit: Duration) -> Result<Option<ExitStatus>> {
     let deadline = Instant::now() + limit;
     loop {
@@ -169,9 +153,6 @@ pub(crate) fn exit_code(status: ExitStatus) -> ExitCode {
 }
 
 /// The variable that tells cargo how to start a test or bench.
-///
-/// # Errors
-/// If rustc does not report its host.
 pub fn runner_variable() -> Result<String> {
     let version = run(&env::var("RUSTC").unwrap_or_else(|_| "rustc".to_owned()), ["-vV"])?;
     let host = version

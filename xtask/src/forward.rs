@@ -84,7 +84,6 @@ fn parse_loss(text: &str) -> Result<f64> {
     }
 }
 
-/// The interfaces to join and what happens to frames between them.
 #[derive(Clone, Debug, Args)]
 pub struct ForwardArguments {
     /// One interface.
@@ -102,9 +101,6 @@ pub struct ForwardArguments {
 
 impl ForwardArguments {
     /// Forwards until SIGINT or SIGTERM, then prints counts of frames.
-    ///
-    /// # Errors
-    /// If an interface cannot be opened.
     pub fn run(&self) -> Result<()> {
         // Before any thread starts, so that all of them block the signals that this one waits for.
         let end = signals::block()?;

@@ -103,15 +103,11 @@ impl Lab {
         &self.agents
     }
 
-    /// The first two agents.
     pub fn pair(&self) -> [&AgentNs; 2] {
         [&self.agents[0], &self.agents[1]]
     }
 
-    /// The host of a switch, in a network.
-    ///
-    /// # Panics
-    /// If there is no such switch.
+    /// The host of a switch, in a network; panics if there is no such switch.
     pub fn host(&self, switch: &str) -> &AgentNs {
         let namespace = format!("host-{switch}");
         let mut agents = self.agents.iter();
@@ -127,7 +123,6 @@ impl Lab {
         &self.state.datapath
     }
 
-    /// Whether a process switches packets.
     pub fn has_userspace_datapath(&self) -> bool {
         self.state.datapath == Datapath::Userspace.describe()
     }
@@ -154,25 +149,16 @@ impl Lab {
     }
 
     /// Cuts the link between two switches: both its ports go down.
-    ///
-    /// # Errors
-    /// If there is no such link.
     pub fn cut(&self, one: &str, other: &str) -> Result<()> {
         network::cut_link(self.topology(), one, other)
     }
 
     /// Makes the link between two switches drop everything while its ports stay up, so that no switch reports it.
-    ///
-    /// # Errors
-    /// If there is no such link.
     pub fn cut_silently(&self, one: &str, other: &str) -> Result<()> {
         network::cut_link_silently(self.topology(), one, other)
     }
 
     /// Repairs the link between two switches, however it was cut.
-    ///
-    /// # Errors
-    /// If there is no such link.
     pub fn repair(&self, one: &str, other: &str) -> Result<()> {
         network::repair_link(self.topology(), one, other)
     }
@@ -189,9 +175,6 @@ impl Lab {
     }
 
     /// A directory for files that are removed with the lab.
-    ///
-    /// # Errors
-    /// If it cannot be made.
     pub fn scratch(&self) -> Result<PathBuf> {
         let path = state::scratch();
         fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
@@ -212,9 +195,6 @@ impl Lab {
     }
 
     /// Removes the lab; dropping it only prints what could not be removed.
-    ///
-    /// # Errors
-    /// If a part cannot be removed.
     pub fn down(mut self) -> Result<()> {
         self.remove()
     }

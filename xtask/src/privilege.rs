@@ -27,9 +27,6 @@ pub fn why_no_root_tests() -> Option<&'static str> {
 }
 
 /// A command that runs `program` as root, through sudo if needed, with the same environment.
-///
-/// # Errors
-/// If this process is not root and there is no sudo.
 pub fn as_root(program: impl AsRef<OsStr>) -> Result<Command> {
     if is_root() {
         return Ok(Command::new(program));
@@ -46,9 +43,6 @@ pub fn as_root(program: impl AsRef<OsStr>) -> Result<Command> {
 }
 
 /// Runs this `cargo xtask TASK …` again as root, with `more` arguments after TASK.
-///
-/// # Errors
-/// If there is no sudo.
 pub(crate) fn rerun_as_root(task: &str, more: &[&OsStr]) -> Result<ExitCode> {
     let mut command = as_root(workspace::xtask_binary()?)?;
     command.arg(task).args(more);

@@ -24,7 +24,6 @@ pub const READY: &str = "relaying";
 /// Reads of one direction that may wait before the sender has to.
 const QUEUE_LENGTH: usize = 4_096;
 
-/// The addresses and the delays.
 #[derive(Clone, Debug, Args)]
 pub struct RelayArguments {
     /// Address at which the switch connects.
@@ -43,9 +42,6 @@ pub struct RelayArguments {
 
 impl RelayArguments {
     /// Relays until SIGINT or SIGTERM.
-    ///
-    /// # Errors
-    /// If it cannot listen.
     pub fn run(&self) -> Result<()> {
         // Before any thread starts, so that all of them block the signals that this one waits for.
         let end = signals::block()?;

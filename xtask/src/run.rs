@@ -29,10 +29,7 @@ use args::Format;
 const FAR_EXTRA: Duration = Duration::from_secs(5);
 
 impl RunArguments {
-    /// Runs, and returns the status of the near agent.
-    ///
-    /// # Errors
-    /// If set-up, building or the lab fails.
+    /// Returns the status of the near agent, of the comparison or of the controller.
     pub fn run(&self) -> Result<ExitCode> {
         self.check()?;
         let kstamp = built(self.built.as_deref())?;

@@ -8,9 +8,6 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction
 static RECEIVED: AtomicI32 = AtomicI32::new(0);
 
 /// From now on SIGINT, SIGTERM and SIGHUP are recorded and do not end this process.
-///
-/// # Errors
-/// If the handlers cannot be installed.
 pub fn catch() -> Result<()> {
     let action = SigAction::new(SigHandler::Handler(record), SaFlags::SA_RESTART, SigSet::empty());
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
@@ -21,9 +18,6 @@ pub fn catch() -> Result<()> {
 }
 
 /// Blocks SIGINT and SIGTERM in this thread and those that it starts; wait for them with `SigSet::wait`.
-///
-/// # Errors
-/// If they cannot be blocked.
 pub fn block() -> Result<SigSet> {
     let mut signals = SigSet::empty();
     signals.add(Signal::SIGINT);
@@ -38,9 +32,6 @@ pub fn received() -> Option<Signal> {
 }
 
 /// Fails if a signal was received.
-///
-/// # Errors
-/// "interrupted by SIGINT", for example.
 pub fn check() -> Result<()> {
     if let Some(signal) = received() {
         bail!("interrupted by {signal}");

@@ -33,9 +33,6 @@ pub fn cargo() -> Command {
 }
 
 /// The `xtask` binary: this process or, in a test, the binary that cargo built beside it.
-///
-/// # Errors
-/// If there is none.
 pub fn xtask_binary() -> Result<PathBuf> {
     let this = env::current_exe().context("cannot find the path of this program")?;
     let beside = this

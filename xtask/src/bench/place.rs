@@ -56,7 +56,6 @@ impl Place {
         self.lab.command(&self.far.namespace, program, arguments)
     }
 
-    /// The far end's address.
     pub(super) fn target(&self) -> String {
         self.far.v4.to_string()
     }
@@ -85,7 +84,6 @@ pub(super) fn start_busy_processes(number: usize) -> Result<Vec<KillOnDrop>> {
     (0..number).map(start).collect()
 }
 
-/// The number of CPUs.
 pub(super) fn cores() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
 }

@@ -6,7 +6,6 @@ use anyhow::{Context as _, Result};
 
 use super::place::Place;
 
-/// Interval and number of probes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
     pub(super) interval: Duration,
@@ -52,7 +51,6 @@ pub(super) enum Ready {
     Line(&'static str),
 }
 
-/// A tool that measures round trips.
 pub(super) trait Tool: Sync {
     fn name(&self) -> &'static str;
 
@@ -82,7 +80,6 @@ pub(super) fn missing_program(program: &str, package: &str) -> Option<String> {
         .then(|| format!("{program} is not installed (package {package})"))
 }
 
-/// Reads a result file.
 pub(super) fn read(scratch: &Path, file: &str) -> Result<String> {
     let path = scratch.join(file);
     fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))

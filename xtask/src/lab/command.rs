@@ -27,7 +27,6 @@ use crate::{
     name_of, privilege, signals, workspace,
 };
 
-/// What to do with the lab.
 #[derive(Clone, Debug, Subcommand)]
 pub enum LabCommand {
     /// Build a lab that stays until `lab down`.
@@ -50,7 +49,6 @@ pub enum LabCommand {
     },
 }
 
-/// A link, by its switches.
 #[derive(Clone, Debug, Args)]
 pub struct Ends {
     /// The switch at one end.
@@ -59,7 +57,6 @@ pub struct Ends {
     other: String,
 }
 
-/// A link, and how to cut it.
 #[derive(Clone, Debug, Args)]
 pub struct CutArguments {
     #[command(flatten)]
@@ -69,7 +66,6 @@ pub struct CutArguments {
     silently: bool,
 }
 
-/// The lab to build.
 #[derive(Clone, Debug, Args)]
 pub struct UpArguments {
     /// What connects the agents.
@@ -92,10 +88,6 @@ pub struct UpArguments {
 }
 
 impl LabCommand {
-    /// Runs the command.
-    ///
-    /// # Errors
-    /// One line: what was wrong, where, what to do.
     pub fn run(&self) -> Result<ExitCode> {
         if let Self::Up(arguments) = self {
             arguments.options()?;
@@ -165,7 +157,6 @@ fn up(arguments: &UpArguments) -> Result<()> {
     Ok(())
 }
 
-/// The lab that is up.
 fn current() -> Result<State> {
     match State::load()? {
         Some(state) => Ok(state),
@@ -204,7 +195,6 @@ fn status() -> Result<()> {
     Ok(())
 }
 
-/// Tests the lab that is up.
 fn test() -> Result<()> {
     let state = current()?;
     let topology = state.topology;

@@ -51,12 +51,10 @@ pub(crate) fn delete(name: &str) -> Result<()> {
     exec::run("ip", ["netns", "delete", name]).map(drop)
 }
 
-/// Runs `ip` on the namespace.
 pub(crate) fn ip(name: &str, arguments: &str) -> Result<()> {
     exec::run("ip", ["-n", name].into_iter().chain(arguments.split(' '))).map(drop)
 }
 
-/// Runs `tc` on the namespace.
 pub(crate) fn tc(name: &str, arguments: &str) -> Result<()> {
     exec::run("tc", ["-n", name].into_iter().chain(arguments.split(' '))).map(drop)
 }
@@ -94,7 +92,6 @@ pub(crate) fn set_sysctls(name: &str, settings: &[(&str, &str)]) -> Result<()> {
     })
 }
 
-/// Does `work` inside the namespace.
 pub(crate) fn within<T: Send>(name: &str, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     let file = fs::File::open(path(name)).with_context(|| format!("cannot open namespace {name}"))?;
     let enter_and_work = || {

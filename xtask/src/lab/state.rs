@@ -94,7 +94,6 @@ impl State {
             .map(Some)
     }
 
-    /// Creates a namespace.
     pub(crate) fn create_namespace(&mut self, name: &str) -> Result<()> {
         signals::check()?;
         self.record(Step::Namespace { name: name.to_owned() })?;

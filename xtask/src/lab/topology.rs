@@ -46,12 +46,10 @@ pub enum Topology {
 }
 
 impl Topology {
-    /// As it is written on the command line.
     pub fn name(self) -> String {
         name_of(&self)
     }
 
-    /// Whether it contains an Open vSwitch.
     pub fn has_switch(self) -> bool {
         self != Self::Veth
     }
@@ -143,25 +141,20 @@ pub struct Network {
     pub tour: Tour,
 }
 
-/// A link between two switches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Link {
-    /// The switch at one end.
     pub left: &'static str,
-    /// The switch at the other end.
     pub right: &'static str,
-    /// Of each direction.
+    /// In each direction.
     pub delay: Duration,
 }
 
-/// A demonstration: hosts whose path changes when a link is cut.
+/// A demonstration: hosts of two switches ping, and their path changes when a link is cut.
 #[derive(Clone, Copy, Debug)]
 pub struct Tour {
-    /// The switch whose host pings.
     pub from: &'static str,
-    /// The switch whose host is pinged.
     pub to: &'static str,
-    /// The ends of the link that is cut and repaired.
+    /// Ends of the link that is cut and repaired.
     pub cut: (&'static str, &'static str),
 }
 
@@ -173,7 +166,6 @@ const fn link(left: &'static str, right: &'static str, milliseconds: u64) -> Lin
     }
 }
 
-/// Three switches in a row.
 static LINE: Network = Network {
     switches: &["s1", "s2", "s3"],
     links: &[link("s1", "s2", 5), link("s2", "s3", 20)],
@@ -233,7 +225,6 @@ impl Network {
         self.links.iter().flat_map(|link| link.ports()).collect()
     }
 
-    /// A switch's datapath identifier.
     pub fn dpid(&self, switch: &str) -> Option<u64> {
         let index = self.switches.iter().position(|name| *name == switch)?;
         u64::try_from(index).ok().map(|index| index + 1)
@@ -246,10 +237,6 @@ impl Network {
         u32::try_from(index).ok().map(|index| HOST_PORT + 1 + index)
     }
 
-    /// The link between two switches.
-    ///
-    /// # Errors
-    /// If there is none; the message lists the links.
     pub fn link(&self, one: &str, other: &str) -> Result<Link> {
         let found = self.links.iter().find(|link| link.joins(one) && link.joins(other));
         match found.filter(|_| one != other) {
