@@ -10,10 +10,11 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use probe_common::echo;
+use probe_common::family::Family;
 use probe_core::compare::stamped::{Departure, Reply};
 use socket2::Socket;
 
-use crate::compare::echo::Gate;
+use crate::compare::gate::Gate;
 use crate::compare::priority::Priority;
 use crate::compare::{bound, end_reading};
 use crate::udp::stamped::StampedSocket;
@@ -75,12 +76,12 @@ pub struct Receiver {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Opens the method on `interface` towards the echo at `peer`.
+/// Opens the method on `interface` towards the responder at `peer`.
 ///
 /// # Errors
 /// The socket's, or the thread's.
 pub fn open(interface: &str, peer: SocketAddr, priority: Priority) -> io::Result<(Sender, Receiver)> {
-    let socket = bound(interface, peer.is_ipv6())?;
+    let socket = bound(interface, Family::of(peer.ip()))?;
     let sender = Sender {
         socket: StampedSocket::new(Socket::from(socket.try_clone()?))?,
         peer,

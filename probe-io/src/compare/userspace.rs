@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use probe_common::echo;
+use probe_common::family::Family;
 use probe_core::compare::anatomy::Stamps;
 use probe_core::compare::ledger::Arrival;
 use probe_host::clock::monotonic_ns;
@@ -62,12 +63,12 @@ pub struct Receiver {
     pub port: u16,
 }
 
-/// Opens the method on `interface` towards the echo at `peer`.
+/// Opens the method on `interface` towards the responder at `peer`.
 ///
 /// # Errors
 /// The socket's, or the thread's.
 pub fn open(interface: &str, peer: SocketAddr, priority: Priority) -> io::Result<(Sender, Receiver)> {
-    let socket = bound(interface, peer.is_ipv6())?;
+    let socket = bound(interface, Family::of(peer.ip()))?;
     socket.connect(peer)?;
     let port = socket.local_addr()?.port();
     let sent = Arc::new(Sent((0..SLOTS).map(|_| AtomicU64::new(0)).collect()));

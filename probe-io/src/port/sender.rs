@@ -1,4 +1,4 @@
-//! The method `kernel`: kstamp's own probes, sent by the thread that paces those of the other methods too.
+//! The sending half of a port, for a thread of its own.
 
 use std::io;
 use std::net::SocketAddr;
@@ -7,16 +7,16 @@ use probe_common::ntp::ErrorEstimate;
 use probe_common::stamp;
 use socket2::Socket;
 
-/// The sending half; the receiving one is the ring buffer.
+/// Sends the probes of one session.
 #[derive(Debug)]
-pub struct Sender {
+pub struct ProbeSender {
     pub(crate) socket: Socket,
     pub(crate) peer: SocketAddr,
     pub(crate) error: ErrorEstimate,
     pub(crate) ssid: u16,
 }
 
-impl Sender {
+impl ProbeSender {
     /// Sends a probe; T1 is taken by the egress program.
     ///
     /// # Errors

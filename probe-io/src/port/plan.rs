@@ -1,41 +1,19 @@
-//! Which way of receiving to try, in which order, and why: decided from facts about the device, before anything is
-//! attached.
+//! Which attach modes to try, in which order, and why: decided from facts about the device.
 
-use std::fmt;
+use probe_core::attach::AttachMode;
 
-/// Where the receive program runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ReceiveMode {
-    /// XDP in the driver.
-    XdpNative,
-    /// XDP in the network core, after the driver has made a socket buffer.
-    XdpGeneric,
-    /// TC ingress.
-    Tc,
-}
-
-impl fmt::Display for ReceiveMode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::XdpNative => "xdp-native",
-            Self::XdpGeneric => "xdp-generic",
-            Self::Tc => "tc",
-        })
-    }
-}
-
-/// What the user asked for.
+/// How the user wants to receive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Choice {
-    /// The fastest that works.
+    /// In the fastest mode that works.
     Auto,
-    /// This, or fail.
-    Only(ReceiveMode),
+    /// In this mode, or not at all.
+    Only(AttachMode),
 }
 
 /// What the choice depends on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Device {
+pub(crate) struct Device {
     /// Kind of the link (`IFLA_INFO_KIND`), such as `veth`.
     pub kind: Option<String>,
     /// Somebody else's XDP program, in words: there can be only one on an interface.
@@ -45,26 +23,39 @@ pub struct Device {
     pub peer_has_xdp: bool,
 }
 
-/// Modes to try in turn, and what to tell the user of the choice.
+/// Modes to try in turn, and why these.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// In order of preference, never empty.
-    pub modes: Vec<ReceiveMode>,
+    pub modes: Vec<AttachMode>,
     /// Why not the usual order, if it is not.
     pub reason: Option<String>,
 }
 
+impl Plan {
+    /// Why the first mode is in use, after `refusal` of those before it.
+    pub(crate) fn explain(&self, choice: Choice, refusal: Option<String>) -> String {
+        match (choice, &self.reason, refusal) {
+            (Choice::Only(_), ..) => "as asked for".to_owned(),
+            (Choice::Auto, Some(reason), None) => reason.clone(),
+            (Choice::Auto, None, Some(refusal)) => refusal,
+            (Choice::Auto, Some(reason), Some(refusal)) => format!("{reason}; {refusal}"),
+            (Choice::Auto, None, None) => "the fastest that this device takes".to_owned(),
+        }
+    }
+}
+
 /// The plan for a device, or what stands in the way of what the user asked for.
-pub fn plan(choice: Choice, device: &Device) -> Result<Plan, String> {
-    use ReceiveMode::{Tc, XdpGeneric, XdpNative};
-    let only = |modes: &[ReceiveMode], reason: Option<String>| {
+pub(crate) fn plan(choice: Choice, device: &Device) -> Result<Plan, String> {
+    use AttachMode::{Socket, Tc, XdpGeneric, XdpNative};
+    let only = |modes: &[AttachMode], reason: Option<String>| {
         Ok(Plan {
             modes: modes.to_vec(),
             reason,
         })
     };
     match (choice, &device.foreign_xdp) {
-        (Choice::Only(Tc), _) => only(&[Tc], None),
+        (Choice::Only(mode @ (Tc | Socket)), _) => only(&[mode], None),
         (Choice::Only(mode), None) => only(&[mode], None),
         (Choice::Only(mode), Some(foreign)) => Err(format!(
             "{foreign} is attached and will not be replaced, so {mode} is not to be had; use --attach tc or auto"
@@ -80,7 +71,7 @@ pub fn plan(choice: Choice, device: &Device) -> Result<Plan, String> {
 
 #[cfg(test)]
 mod tests {
-    use ReceiveMode::{Tc, XdpGeneric, XdpNative};
+    use AttachMode::{Tc, XdpGeneric, XdpNative};
 
     use super::*;
 
@@ -94,7 +85,7 @@ mod tests {
 
     #[test]
     fn auto_prefers_speed_but_never_a_mode_that_swallows() {
-        let table: [(Device, &[ReceiveMode], bool); 6] = [
+        let table: [(Device, &[AttachMode], bool); 6] = [
             (device("tun", false, false), &[XdpNative, XdpGeneric, Tc], false),
             (device("openvswitch", false, false), &[XdpNative, XdpGeneric, Tc], false),
             (device("veth", false, false), &[XdpGeneric, Tc], true),

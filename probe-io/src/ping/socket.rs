@@ -1,17 +1,18 @@
 //! Probes to one destination, stamped by their socket, with whatever they carry.
 
 use std::io;
+use std::task::{Context, Poll};
 
-use probe_common::ntp::{ErrorEstimate, NtpTime};
+use probe_common::family::Family;
+use probe_common::ntp::NtpTime;
 use probe_common::{authenticated, stamp};
 use probe_core::auth::TlvIntegrity;
 use probe_core::observation::Fate;
 use probe_host::clock::{ClockState, monotonic_ns, realtime_ns};
 use probe_host::wall::WallOffset;
 
-use crate::backend::ebpf::{clock_state, error_estimate};
-use crate::backend::socket::in_flight::{InFlight, Probe};
-use crate::backend::socket::reply::WireReply;
+use crate::backend::socket::{InFlight, SentProbe, WireReply};
+use crate::clock::{clock_state, error_estimate};
 use crate::ping::answer::{Answer, ReplyPacket, returned};
 use crate::ping::packet::PacketPlan;
 use crate::udp::sockets;
@@ -20,7 +21,7 @@ use crate::udp::stamped::Received;
 use crate::udp::watched::WatchedSocket;
 
 /// A socket of its own for one destination. It needs no privilege.
-pub struct Sender {
+pub struct SocketSender {
     socket: WatchedSocket,
     target: Target,
     plan: PacketPlan,
@@ -31,12 +32,8 @@ pub struct Sender {
     unmatched: u64,
 }
 
-impl Sender {
-    /// Opens it.
-    ///
-    /// # Errors
-    /// What could not be done.
-    pub fn open(target: Target, plan: PacketPlan) -> Result<Self, SocketError> {
+impl SocketSender {
+    pub(crate) fn open(target: Target, plan: PacketPlan) -> Result<Self, SocketError> {
         Ok(Self {
             socket: sockets::stamping_sender(&target)?,
             target,
@@ -49,66 +46,47 @@ impl Sender {
         })
     }
 
-    /// This host's clock, as it was at the start.
-    pub fn clock(&self) -> ClockState {
+    pub(crate) fn clock(&self) -> ClockState {
         self.clock
     }
 
-    /// Replies that answer no probe of this sender, or are not signed as they must be.
-    pub fn unmatched(&self) -> u64 {
+    pub(crate) fn unmatched(&self) -> u64 {
         self.unmatched
     }
 
-    /// Whether the far host has said, since this was last asked, that nobody listens there.
-    pub fn was_refused(&self) -> bool {
+    pub(crate) fn was_refused(&self) -> bool {
         self.socket.with_socket(sockets::was_refused)
     }
 
-    fn error_estimate(&self) -> ErrorEstimate {
-        error_estimate(&self.clock)
-    }
-
-    /// Sends the probe with this number.
-    ///
-    /// # Errors
-    /// The socket's.
-    pub fn send(&mut self, seq: u32) -> io::Result<()> {
+    pub(crate) fn send(&mut self, seq: u32) -> io::Result<()> {
         self.wall.follow(WallOffset::now());
         let (sent_ns, sent_mono_ns) = (realtime_ns(), monotonic_ns());
         let transmit = NtpTime::from_unix_ns(sent_ns);
-        let probe = self.plan.build(seq, transmit, self.error_estimate());
-        let stamp = self.socket.send(&probe, self.target.to)?;
-        let probe = Probe {
-            destination: self.target.to.ip(),
+        let packet = self.plan.build(seq, transmit, error_estimate(&self.clock));
+        let stamp = self.socket.send(&packet, self.target.to)?;
+        let destination = self.target.to.ip();
+        let probe = SentProbe {
+            destination,
             wire: transmit.0,
             sent_ns,
             sent_mono_ns,
             stamped: false,
         };
-        let v6 = self.target.to.is_ipv6();
-        self.in_flight.insert((self.plan.ssid, seq), (v6, stamp), probe);
+        let stamp = (Family::of(destination), stamp);
+        self.in_flight.insert((self.plan.ssid, seq), stamp, probe);
         Ok(())
     }
 
-    /// As [`crate::backend::socket::Port::fate`].
-    pub fn fate(&mut self, seq: u32) -> Fate {
+    pub(crate) fn fate(&mut self, seq: u32) -> Fate {
         self.take_stamps();
-        match self.in_flight.get((self.plan.ssid, seq)) {
-            Some(probe) if !probe.stamped && self.stamped > 0 => Fate::NeverLeft,
-            _ => Fate::Unanswered,
-        }
+        self.in_flight.fate((self.plan.ssid, seq), self.stamped > 0)
     }
 
-    /// Returns when there may be replies. Cancel safe.
-    ///
-    /// # Errors
-    /// The runtime's.
-    pub async fn ready(&self) -> io::Result<()> {
-        self.socket.ready().await
+    pub(crate) fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.socket.poll_ready(cx)
     }
 
-    /// The replies that are there.
-    pub fn take(&mut self) -> Vec<Answer> {
+    pub(crate) fn take(&mut self) -> Vec<Answer> {
         self.wall.follow(WallOffset::now());
         let mut answers = Vec::new();
         let mut buffer = [0; MAX_PACKET];
@@ -133,7 +111,7 @@ impl Sender {
         let wire = WireReply::read(packet, self.plan.key.as_ref())?;
         let (id, probe) = self.in_flight.answered(source, &wire)?;
         let t4_ns = received.stamp_ns.unwrap_or_else(realtime_ns);
-        let reply = wire.observation(source, id, &probe, t4_ns, &self.wall, self.clock);
+        let reply = wire.observation(source, id, &probe, t4_ns, &self.wall, &self.clock);
         Some(Answer {
             reply,
             packet: Some(self.packet(packet, received)),
@@ -160,12 +138,7 @@ impl Sender {
     }
 
     fn take_stamps(&mut self) {
-        let v6 = self.target.to.is_ipv6();
-        while let Ok(Some(stamp)) = self.socket.sent_stamp() {
-            let at_mono_ns = self.wall.monotonic_ns(stamp.stamp_ns);
-            if self.in_flight.left((v6, stamp.id), stamp.stamp_ns, at_mono_ns) {
-                self.stamped += 1;
-            }
-        }
+        let family = Family::of(self.target.to.ip());
+        self.stamped += self.in_flight.take_stamps(family, &self.socket, &self.wall);
     }
 }
