@@ -97,8 +97,8 @@ impl EbpfBackend {
         let answered = [
             Counter::Reflected,
             Counter::ReflectedGroup,
-            Counter::Echoed,
-            Counter::EchoedGroup,
+            Counter::LegacyReflected,
+            Counter::LegacyReflectedGroup,
         ];
         Ok(answered.iter().map(|&counter| counters[counter as usize]).sum())
     }

@@ -9,7 +9,7 @@ use aya::programs::{ProgramError, SchedClassifier, TcAttachType};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 use nix::net::if_::if_nametoindex;
 use probe_common::abi::ABI_VERSION;
-use probe_common::echo::WatchSettings;
+use probe_common::compare::WatchSettings;
 
 use crate::backend::ebpf::attach::{Classifier, classifier};
 use crate::backend::ebpf::object;
@@ -51,12 +51,12 @@ impl Watch {
     /// # Errors
     /// The map's.
     pub fn tell(&mut self, near_port: u16, responder_ports: [u16; 2]) -> Result<(), ObjectError> {
-        let [echo_port_v4, echo_port_v6] = responder_ports;
+        let [responder_port_v4, responder_port_v6] = responder_ports;
         let settings = WatchSettings {
             abi_version: ABI_VERSION,
             near_port,
-            echo_port_v4,
-            echo_port_v6,
+            responder_port_v4,
+            responder_port_v6,
             reserved: 0,
         };
         let mut map: Array<&mut MapData, WatchSettings> = object::map(&mut self.ebpf, SETTINGS)?;
