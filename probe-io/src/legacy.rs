@@ -17,7 +17,7 @@ use crate::udp::watched::WatchedSocket;
 /// Longer answers hold more than a number.
 const MAX_ANSWER: usize = 32;
 
-/// Answers taken at once, so that whoever floods the port does not keep the agent from everything else.
+/// Answers taken at once, so that a flood of the port does not keep the agent from everything else.
 const MAX_AT_ONCE: usize = 4096;
 
 /// Probes the legacy agents on one interface.
@@ -52,13 +52,13 @@ impl LegacyProber {
         Ok(opened)
     }
 
-    /// The interface is gone, and the sockets were bound to it.
+    /// Closes the sockets of an interface that is gone.
     pub fn close(&mut self) {
         self.sockets.clear();
         self.unstamped.clear();
     }
 
-    /// The interface is back, with another index.
+    /// Opens the sockets of an interface that is back, with another index.
     ///
     /// # Errors
     /// As [`LegacyProber::open`].
@@ -80,7 +80,7 @@ impl LegacyProber {
         }
     }
 
-    /// Sends a number.
+    /// Sends one ASCII probe.
     ///
     /// # Errors
     /// The socket's, or that the interface is gone.
@@ -124,7 +124,7 @@ impl LegacyProber {
         }
     }
 
-    /// Hands over stamps and answers, but those of addresses that are to be ignored.
+    /// Hands stamps and answers to `agent`, but ignores the answers of some addresses.
     pub fn drain(&mut self, agent: &mut EchoAgent, is_ignored: impl Fn(IpAddr) -> bool) {
         self.wall.follow(WallOffset::now());
         let mut buffer = [0; MAX_ANSWER];
@@ -133,7 +133,7 @@ impl LegacyProber {
                 let Ok(Some(received)) = self.sockets[place].1.try_receive(&mut buffer) else {
                     break;
                 };
-                // An answer comes after its number has left, and so does the stamp.
+                // An answer comes after its probe has left, and so does the stamp.
                 self.take_stamps(place, agent);
                 self.take(&buffer[..received.len], &received, agent, &is_ignored);
             }

@@ -1,7 +1,7 @@
 //! Taps: the kernel's stamps of LLDP frames at switch ports, for as long as they are held.
 //!
-//! A tap only looks: frames go on as if it were not there. The same frame stamped where it leaves one end of a link and
-//! where it comes in at the other gives the link's one-way delay, if one kernel does both.
+//! A tap changes nothing: frames go on as if it were not there. A frame that one kernel stamps where it leaves one end of
+//! a link and where it comes in at the other gives the link's one-way delay.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -25,29 +25,21 @@ use crate::backend::error::{ObjectError, root_cause};
 /// The compiled programs; empty if the crate was built without them.
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/kstamp-tap-programs"));
 
-/// Taps could not be set up.
 #[derive(Debug, Error)]
 pub enum TapError {
-    /// No interface can have that name.
     #[error("cannot tap: {0}")]
     Name(#[from] NameError),
-    /// There is none of that name here.
     #[error("cannot tap {0}: there is no such interface in this network namespace; `ip link` lists them")]
     NoInterface(String),
-    /// The programs could not be loaded.
     #[error(transparent)]
     Object(#[from] ObjectError),
-    /// The kernel refused.
     #[error("cannot tap {interface} ({direction}): {}", root_cause(.source))]
     Refused {
-        /// Where.
         interface: String,
         /// `ingress` or `egress`.
         direction: &'static str,
-        /// Why not.
         source: Box<ProgramError>,
     },
-    /// The ring buffer could not be watched.
     #[error("cannot watch the ring buffer of the taps: {0}")]
     Watch(#[source] io::Error),
 }
@@ -55,20 +47,16 @@ pub enum TapError {
 /// Which way a frame passed the interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Direction {
-    /// It came in.
     Ingress,
-    /// It went out.
     Egress,
 }
 
-/// One LLDP frame at one interface. Not necessarily kstamp's own: that is for whoever reads the frame.
+/// One LLDP frame at one interface. It may be another program's: the reader of the frame decides.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tapped {
-    /// Where.
     pub interface: Arc<str>,
-    /// Which way.
     pub direction: Direction,
-    /// When, on `CLOCK_MONOTONIC`.
+    /// On `CLOCK_MONOTONIC`.
     pub stamp_ns: u64,
     /// The frame from its destination address on, at most [`probe_common::tap::SNAP`] bytes of it.
     pub frame: Vec<u8>,
@@ -77,7 +65,6 @@ pub struct Tapped {
 /// How many frames the taps have seen.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TapCounts {
-    /// Handed over.
     pub handed_over: u64,
     /// Seen, but the ring buffer was full or the frame could not be read.
     pub lost: u64,
@@ -148,13 +135,13 @@ impl Taps {
     /// How many frames were handed over and lost so far.
     ///
     /// # Errors
-    /// If the kernel does not tell.
+    /// If the map cannot be read.
     pub fn counts(&mut self) -> Result<TapCounts, ObjectError> {
         self.object.counts()
     }
 }
 
-/// One record; `None` where it is not of this version, or of an interface that was not asked for.
+/// One record; `None` if it is not of this version, or of an interface that is not tapped.
 fn read(bytes: &[u8], interfaces: &BTreeMap<u32, Arc<str>>) -> Option<Tapped> {
     let record = decode(bytes)?;
     Some(Tapped {
@@ -229,7 +216,7 @@ impl TapObject {
     /// Both counters, summed over all CPUs.
     ///
     /// # Errors
-    /// If the kernel does not tell.
+    /// If the map cannot be read.
     pub fn counts(&mut self) -> Result<TapCounts, ObjectError> {
         const NAME: &str = "TAP_COUNTS";
         let map: PerCpuArray<&mut MapData, u64> = object::map(&mut self.ebpf, NAME)?;

@@ -34,7 +34,6 @@ pub struct Senders {
 }
 
 impl Senders {
-    /// Which they are.
     pub fn methods(&self) -> Vec<Method> {
         let present = |method: &Method| match method {
             Method::Userspace => self.userspace.is_some(),
@@ -58,7 +57,6 @@ fn is_watched(seq: u32) -> bool {
     (seq / WATCHED_ROUNDS) % 2 == 1
 }
 
-/// What to send.
 #[derive(Debug, Clone, Copy)]
 pub struct Schedule {
     /// Time between two probes of one method.
@@ -72,7 +70,6 @@ pub struct Schedule {
 /// What was sent.
 #[derive(Debug)]
 pub struct Sent {
-    /// To go on with.
     pub senders: Senders,
     /// Probes by method.
     pub departures: BTreeMap<Method, Vec<Departure>>,
@@ -98,7 +95,7 @@ pub fn start(
     let stop = Arc::clone(stop);
     thread::Builder::new().name("kstamp-pacer".to_owned()).spawn(move || {
         priority.take();
-        // Nobody listens any more: the run was given up.
+        // The receiver is gone if the run was given up.
         let _ = tell.send(pace(senders, schedule, &stop));
     })?;
     Ok(told)
@@ -124,7 +121,7 @@ fn pace(mut senders: Senders, schedule: Schedule, stop: &AtomicBool) -> Sent {
         let now_ns = monotonic_ns();
         let sent = senders.send(method, seq);
         tried += 1;
-        // What was refused shows as the difference.
+        // The difference between `tried` and the departures is what the kernel refused.
         if sent.is_ok() {
             departures.entry(method).or_default().push(Departure {
                 seq,
@@ -133,7 +130,7 @@ fn pace(mut senders: Senders, schedule: Schedule, stop: &AtomicBool) -> Sent {
         }
         seq = seq.wrapping_add(u32::from(ends_round));
         begins_round = ends_round;
-        // What woke up late sends late: two probes at once would help, or hinder, each other.
+        // After a late wake-up the next probe is late too: two probes at once would help, or hinder, each other.
         due_ns = (due_ns + spacing_ns).max(now_ns + spacing_ns / 2);
     }
     Sent {
@@ -147,6 +144,6 @@ fn pace(mut senders: Senders, schedule: Schedule, stop: &AtomicBool) -> Sent {
 
 fn sleep_until(due_ns: u64) {
     let due = TimeSpec::from(Duration::from_nanos(due_ns));
-    // An interrupted sleep sends early, which does no harm.
+    // An interrupted sleep sends early, which is harmless.
     let _ = clock_nanosleep(ClockId::CLOCK_MONOTONIC, ClockNanosleepFlags::TIMER_ABSTIME, &due);
 }

@@ -1,5 +1,5 @@
-//! kstamp's own method over nothing: a veth pair between two network namespaces without names, which end with the
-//! threads that made them. What is measured there is the instrument.
+//! kstamp's own method over a veth pair between two unnamed network namespaces, which end with the threads that made
+//! them. The network there costs nothing, so that the instrument itself is measured.
 
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr};
@@ -30,24 +30,14 @@ const WARM_UP: u32 = 50;
 const INTERVAL_NS: u64 = 1_000_000;
 const LAST_REPLY_TIMEOUT: Duration = Duration::from_millis(50);
 
-/// Why the instrument could not be measured.
 #[derive(Debug, Error)]
 pub enum CalibrateError {
-    /// The private link could not be made.
     #[error("cannot {what}: {source}")]
-    Link {
-        /// Which step.
-        what: &'static str,
-        /// What the kernel said.
-        source: io::Error,
-    },
-    /// The programs could not be attached to it.
+    Link { what: &'static str, source: io::Error },
     #[error(transparent)]
     Port(#[from] PortError),
-    /// Nothing came back.
     #[error("no probe came back over the private veth pair ({0}); try another --attach")]
     Silent(AttachMode),
-    /// A thread ended early.
     #[error("the other end of the private veth pair failed")]
     OtherEnd,
 }
@@ -119,7 +109,7 @@ fn far_end(mode: AttachMode, tell: &Sender<OwnedFd>, told: &Receiver<()>) -> Res
         set_up(&handle, FAR).await?;
         let port = Port::open(config(FAR.0, mode, false), Engine::Ebpf, None).await?;
         tell.send(again.into()).map_err(|_| CalibrateError::OtherEnd)?;
-        // The near end says nothing more: it goes.
+        // Until the near end goes.
         let _ = told.recv();
         drop(port);
         Ok(())
@@ -161,7 +151,7 @@ async fn probe(mut port: Port, mode: AttachMode, probes: u32) -> Result<Vec<u64>
     for seq in 0..WARM_UP + probes {
         let due_ns = start_ns + u64::from(seq) * INTERVAL_NS;
         timer.until(due_ns).await.map_err(failed("wait"))?;
-        // What is not sent is not measured; should nothing be, it is said at the end.
+        // A probe that cannot be sent is not measured. If there is no sample at all, the end reports it.
         let _ = port.send(IpAddr::V4(FAR.1), SSID, seq);
         take(&mut port);
     }

@@ -112,7 +112,7 @@ impl Drop for Responder {
 fn answer(socket: &UdpSocket, mut gate: Gate, watched: &AtomicU64) {
     let mut packet = [0; compare::LEN + 1];
     while gate.is_open() {
-        // Not that of the standard library, which takes it for a mistake that the end of reading has no sender.
+        // Not `UdpSocket::recv_from`, for which a read that ended without a sender is an error.
         let received = recvfrom::<SockaddrStorage>(socket.as_raw_fd(), &mut packet);
         let Some((length, from)) = received
             .ok()
@@ -125,7 +125,7 @@ fn answer(socket: &UdpSocket, mut gate: Gate, watched: &AtomicU64) {
             continue;
         };
         if gate.lets_in(from.ip()) {
-            // Whoever is not reached does not get an answer, and counts it as lost.
+            // A sender that cannot be reached counts the answer as lost.
             let _ = socket.send_to(&packet[..length], from);
             if is_watched {
                 watched.fetch_add(1, Ordering::Relaxed);

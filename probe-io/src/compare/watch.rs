@@ -1,11 +1,10 @@
-//! The programs that watch the probes of the method `userspace` at each hook: loaded, told the ports, attached while
-//! somebody compares.
+//! The programs that stamp the probes of the method `userspace` at each hook, attached while a `kstamp compare` runs.
 
 use std::io;
 
 use aya::maps::{Array, MapData};
+use aya::programs::TcAttachType;
 use aya::programs::links::LinkOrder;
-use aya::programs::{ProgramError, SchedClassifier, TcAttachType};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 use nix::net::if_::if_nametoindex;
 use probe_common::abi::ABI_VERSION;
@@ -31,22 +30,23 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Loads the programs and tells them which ports to watch: `near_port` of this host's probes, and `responder_ports` on
+    /// Loads the programs and sets the ports that they watch: `near_port` of this host's probes, and `responder_ports` on
     /// which it answers IPv4 and IPv6 probes; 0 for none.
     ///
     /// # Errors
-    /// What aya or the kernel said.
+    /// If the kernel refuses a program, or this library was built without them.
     pub fn load(near_port: u16, responder_ports: [u16; 2]) -> Result<Self, ObjectError> {
         let ebpf = object::parse(OBJECT, &mut EbpfLoader::new())?;
         let mut watch = Self { ebpf, links: None };
         for name in [OUT, IN] {
-            watch.program(name)?.load().map_err(ObjectError::program(name))?;
+            let program = object::classifier(&mut watch.ebpf, name)?;
+            program.load().map_err(ObjectError::program(name))?;
         }
         watch.tell(near_port, responder_ports)?;
         Ok(watch)
     }
 
-    /// Tells the programs which ports to watch, as [`Watch::load`] does.
+    /// Sets other ports, as [`Watch::load`] does.
     ///
     /// # Errors
     /// The map's.
@@ -68,13 +68,8 @@ impl Watch {
         &mut self.ebpf
     }
 
-    /// A program, [`OUT`] or [`IN`].
-    fn program(&mut self, name: &'static str) -> Result<&mut SchedClassifier, ObjectError> {
-        object::classifier(&mut self.ebpf, name)
-    }
-
-    /// Watches from now on, if it does not yet: as the last on the way out, and the first on the way in, so that what
-    /// other programs cost is outside.
+    /// Attaches the programs, if they are not: last on the way out and first on the way in, so that the cost of other
+    /// programs is outside.
     ///
     /// # Errors
     /// The kernel's.
@@ -82,16 +77,18 @@ impl Watch {
         if self.links.is_some() {
             return Ok(());
         }
-        let index = if_nametoindex(interface).map_err(|error| ObjectError::program(OUT)(io::Error::from(error).into()))?;
-        let (egress, ingress) = (TcAttachType::Egress, TcAttachType::Ingress);
-        let out = classifier(self.program(OUT)?, interface, index, egress, LinkOrder::last());
-        let out = out.map_err(ObjectError::program(OUT))?;
-        let into = classifier(self.program(IN)?, interface, index, ingress, LinkOrder::first());
-        self.links = Some([out, into.map_err(ObjectError::program(IN))?]);
+        let index =
+            if_nametoindex(interface).map_err(|error| ObjectError::program(OUT)(io::Error::from(error).into()))?;
+        let mut link = |name, direction, order| {
+            let program = object::classifier(&mut self.ebpf, name)?;
+            classifier(program, interface, index, direction, order).map_err(ObjectError::program(name))
+        };
+        let out = link(OUT, TcAttachType::Egress, LinkOrder::last())?;
+        let into = link(IN, TcAttachType::Ingress, LinkOrder::first())?;
+        self.links = Some([out, into]);
         Ok(())
     }
 
-    /// Watches no more.
     pub fn detach(&mut self) {
         self.links = None;
     }

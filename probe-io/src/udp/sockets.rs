@@ -1,4 +1,4 @@
-//! The sockets of an agent: they keep port numbers and group memberships, send, and receive what no kernel program takes.
+//! UDP sockets: they hold ports and group memberships, send probes, and receive what no kernel program takes.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
@@ -22,41 +22,18 @@ const LEGACY_TTL: u32 = 64;
 /// Longest packet that userspace looks at: the payload of a jumbo frame.
 pub const MAX_PACKET: usize = 9216;
 
-/// A socket could not be made.
 #[derive(Debug, Error)]
 pub enum SocketError {
-    /// The test port is taken.
     #[error("UDP port {port} on {interface} is in use; another agent? Stop it, or give every agent another --port")]
-    PortInUse {
-        /// Which port.
-        port: u16,
-        /// Where.
-        interface: String,
-    },
-    /// The test port is not for this user.
+    PortInUse { port: u16, interface: String },
     #[error("UDP port {port} on {interface} is for root only; give every agent another --port, or run kstamp as root")]
-    PortForbidden {
-        /// Which port.
-        port: u16,
-        /// Where.
-        interface: String,
-    },
-    /// There is no way to a destination.
+    PortForbidden { port: u16, interface: String },
     #[error("cannot send to {to}: {source}")]
-    Target {
-        /// Where to.
-        to: SocketAddr,
-        /// Why.
-        source: io::Error,
-    },
-    /// Anything else.
+    Target { to: SocketAddr, source: io::Error },
     #[error("{interface}: cannot {what}: {source}")]
     Other {
-        /// Where.
         interface: String,
-        /// What failed.
         what: String,
-        /// Why.
         source: io::Error,
     },
 }
@@ -73,9 +50,8 @@ enum Sender {
 pub struct Sockets {
     /// Bound to the test port and a member of the group: receives what the programs pass up.
     pub test: WatchedSocket,
-    /// Sends probes.
     sender: Sender,
-    /// Asks peers who they are.
+    /// Asks peers for their identity.
     pub control: UdpSocket,
     /// Port of `sender`.
     pub sender_port: u16,
@@ -84,9 +60,6 @@ pub struct Sockets {
 
 impl Sockets {
     /// Opens them on `interface` of index `index` for the IP version of `group`, and joins `group`.
-    ///
-    /// # Errors
-    /// What could not be done, and what to do about it.
     fn open(interface: &str, index: u32, port: u16, group: IpAddr, engine: Engine) -> Result<Self, SocketError> {
         let failed = |what: &str| {
             let what = what.to_owned();
@@ -132,7 +105,7 @@ impl Sockets {
         })
     }
 
-    /// Sends a probe; gives the number of its stamp, where the socket stamps.
+    /// Sends a probe. Returns the number of its stamp, if the socket stamps.
     ///
     /// # Errors
     /// The socket's.
@@ -152,7 +125,7 @@ impl Sockets {
         }
     }
 
-    /// Answers from the test port, from `source` or else from the address that the route prefers, with `tos`. Gives the
+    /// Answers from the test port, from `source` or else from the address that the route prefers, with `tos`. Returns the
     /// number of the stamp.
     ///
     /// # Errors
@@ -166,11 +139,11 @@ impl Sockets {
         self.test.send_leaving(packet, to, leaving)
     }
 
-    /// The sending socket once more, for a thread of its own.
+    /// A second handle of the sending socket, for a thread of its own.
     ///
     /// # Errors
-    /// The kernel's, or that the socket numbers the stamps of what it sends: two who send would confuse them.
-    pub fn clone_sender(&self) -> io::Result<Socket> {
+    /// The kernel's, or that the socket numbers the stamps of what it sends: two senders would mix them up.
+    pub(crate) fn clone_sender(&self) -> io::Result<Socket> {
         match &self.sender {
             Sender::SendOnly(socket) => socket.try_clone(),
             Sender::Stamping(_) => Err(io::ErrorKind::Unsupported.into()),
@@ -240,19 +213,16 @@ fn local_port(socket: &Socket) -> io::Result<u16> {
         .ok_or_else(|| io::Error::other("the socket has no port"))
 }
 
-/// Where a single session's probes go.
+/// The destination of a single session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Target {
     /// Address, port, and scope where the address needs one.
     pub to: SocketAddr,
-    /// DSCP that they leave with.
+    /// DSCP of the probes.
     pub dscp: u8,
 }
 
 /// A socket that leaves routes to the kernel, and stamps what it sends and receives.
-///
-/// # Errors
-/// What could not be done.
 pub(crate) fn stamping_sender(target: &Target) -> Result<WatchedSocket, SocketError> {
     let failed = |source| SocketError::Target { to: target.to, source };
     let socket = sender_to(target, None).map_err(failed)?;
@@ -260,9 +230,6 @@ pub(crate) fn stamping_sender(target: &Target) -> Result<WatchedSocket, SocketEr
 }
 
 /// A socket on `interface` alone whose replies are taken by programs, and its port.
-///
-/// # Errors
-/// What could not be done.
 pub(crate) fn send_only(interface: &str, target: &Target) -> Result<(Socket, u16), SocketError> {
     let failed = |source| SocketError::Target { to: target.to, source };
     let socket = sender_to(target, Some(interface)).map_err(failed)?;
@@ -273,9 +240,6 @@ pub(crate) fn send_only(interface: &str, target: &Target) -> Result<(Socket, u16
 
 /// A socket on `interface` of index `index` that probes legacy agents. Its TTL is that of an ordinary host: kstamp's
 /// programs answer ASCII probes with a higher one.
-///
-/// # Errors
-/// What could not be done.
 pub(crate) fn legacy_sender(interface: &str, index: u32, family: Family) -> Result<WatchedSocket, SocketError> {
     let open = || {
         let socket = bound(interface, family, 0)?;
@@ -309,7 +273,7 @@ fn sender_to(target: &Target, interface: Option<&str>) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Whether an ICMP error has come that says that nobody listens there. It is taken, so that it fails no call after it.
+/// Whether an ICMP error says that nothing listens at the destination. The error is taken, so that no later call fails.
 pub(crate) fn was_refused(socket: &Socket) -> bool {
     let error = socket.take_error().ok().flatten();
     error.is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
@@ -318,28 +282,15 @@ pub(crate) fn was_refused(socket: &Socket) -> bool {
 /// A packet for userspace.
 #[derive(Debug)]
 pub enum PassedUp {
-    /// It came to the test port, as a probe or a question would.
-    TestPort {
-        /// What was received.
-        packet: Vec<u8>,
-        /// From where, when, and how.
-        received: Received,
-    },
-    /// It came to the control socket, as the answer to a question would.
-    Control {
-        /// What was received.
-        packet: Vec<u8>,
-        /// Who sent it.
-        from: SocketAddr,
-    },
+    /// It came to the test port, as a probe or an identity question would.
+    TestPort { packet: Vec<u8>, received: Received },
+    /// It came to the control socket, as the answer to an identity question would.
+    Control { packet: Vec<u8>, from: SocketAddr },
 }
 
 impl Sockets {
     /// Waits for a packet that is not for the kernel programs. Cancel safe.
-    ///
-    /// # Errors
-    /// The sockets'.
-    pub async fn passed_up(&self) -> io::Result<PassedUp> {
+    pub(crate) async fn passed_up(&self) -> io::Result<PassedUp> {
         tokio::select! {
             received = self.test.receive(MAX_PACKET) => {
                 let (packet, received) = received?;
