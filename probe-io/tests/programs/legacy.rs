@@ -1,8 +1,10 @@
-//! The older agents' probes: a number in ASCII comes back as it went, to whom it came from, and never for ever.
+//! Probes of legacy agents: each comes back to its sender as it went, and replies are never answered.
 
 use std::net::IpAddr;
 
-use probe_common::abi::Counter::{self, BadChecksum, EchoLoop, Echoed, EchoedGroup, Malformed, PassedUp, SourcePort};
+use probe_common::abi::Counter::{
+    self, BadChecksum, LegacyLoop, LegacyReflected, LegacyReflectedGroup, Malformed, PassedUp, SourcePort,
+};
 use probe_common::abi::{COUNTER_NAMES, Settings};
 
 use crate::packet::{
@@ -11,16 +13,15 @@ use crate::packet::{
 };
 use crate::rig::{Outcome, RECEIVERS, Rig, Verdict, settings};
 
-fn number(destination: impl Into<IpAddr>, digits: &str) -> Datagram {
+fn legacy_probe(destination: impl Into<IpAddr>, digits: &str) -> Datagram {
     Datagram {
         ttl: 64,
         ..Datagram::probe(destination).payload(digits.as_bytes().to_vec())
     }
 }
 
-/// What must come back.
-fn echo_of(number: &Datagram) -> Datagram {
-    let own = match number.destination {
+fn reply_to(probe: &Datagram) -> Datagram {
+    let own = match probe.destination {
         IpAddr::V4(v4) if v4.is_multicast() => OWN_V4.into(),
         IpAddr::V6(v6) if v6.is_multicast() => OWN_V6.into(),
         own => own,
@@ -28,32 +29,32 @@ fn echo_of(number: &Datagram) -> Datagram {
     Datagram {
         macs: (OWN_MAC, SENDER_MAC),
         source: own,
-        destination: number.source,
-        ports: (TEST_PORT, number.ports.0),
+        destination: probe.source,
+        ports: (TEST_PORT, probe.ports.0),
         ttl: 255,
-        payload: number.payload.clone(),
+        payload: probe.payload.clone(),
     }
 }
 
-fn assert_echoed(number: &Datagram, outcome: &Outcome) {
-    assert_eq!(outcome.verdict, Verdict::Transmit, "{number:?} {:?}", outcome.counted);
-    let counter = match number.destination.is_multicast() {
-        true => EchoedGroup,
-        false => Echoed,
+fn assert_sent_back(probe: &Datagram, outcome: &Outcome) {
+    assert_eq!(outcome.verdict, Verdict::Transmit, "{probe:?} {:?}", outcome.counted);
+    let counter = match probe.destination.is_multicast() {
+        true => LegacyReflectedGroup,
+        false => LegacyReflected,
     };
     let counted = &outcome.counted;
     assert!(counted.contains(&(COUNTER_NAMES[counter as usize], 1)), "{counted:?}");
-    assert_eq!(outcome.frame, echo_of(number).build(), "{number:?}");
+    assert_eq!(outcome.frame, reply_to(probe).build(), "{probe:?}");
 }
 
-/// It passed unchanged for this reason, whether or not its source was new.
-fn assert_not_echoed(frame: &[u8], counter: Counter, outcome: &Outcome) {
+/// The frame passed unchanged for this reason, whether or not its source was new.
+fn assert_passed(frame: &[u8], counter: Counter, outcome: &Outcome) {
     assert_eq!((outcome.verdict, &outcome.frame[..]), (Verdict::Pass, frame));
     assert_eq!(outcome.counted[0], (COUNTER_NAMES[counter as usize], 1));
 }
 
 #[test]
-fn numbers_of_every_length() {
+fn probes_of_every_length() {
     for hook in RECEIVERS {
         let Some(mut rig) = Rig::new() else { return };
         for length in 1..=20 {
@@ -65,13 +66,13 @@ fn numbers_of_every_length() {
                 OWN_V6.into(),
                 GROUP_V6.into(),
             ] {
-                let number = number(destination, &digits);
-                assert_echoed(&number, &rig.run(hook, &number.build()));
-                // As short frames come off a wire.
-                let mut padded = number.build();
+                let probe = legacy_probe(destination, &digits);
+                assert_sent_back(&probe, &rig.run(hook, &probe.build()));
+                // Short frames are padded on the wire.
+                let mut padded = probe.build();
                 padded.resize(padded.len().max(60), 0);
                 let outcome = rig.run(hook, &padded);
-                let mut expected = echo_of(&number).build();
+                let mut expected = reply_to(&probe).build();
                 expected.resize(expected.len().max(60), 0);
                 assert_eq!(outcome.frame, expected);
             }
@@ -80,7 +81,7 @@ fn numbers_of_every_length() {
 }
 
 #[test]
-fn what_is_no_number_is_not_echoed() {
+fn only_numbers_are_sent_back() {
     for hook in RECEIVERS {
         let Some(mut rig) = Rig::new() else { return };
         for (text, counter) in [
@@ -93,42 +94,42 @@ fn what_is_no_number_is_not_echoed() {
             ("123456789012345678x", PassedUp),
             ("184467440737095516150", PassedUp),
         ] {
-            let frame = number(OWN_V4, text).build();
-            assert_not_echoed(&frame, counter, &rig.run(hook, &frame));
+            let frame = legacy_probe(OWN_V4, text).build();
+            assert_passed(&frame, counter, &rig.run(hook, &frame));
         }
     }
 }
 
 #[test]
-fn echoes_cannot_go_on_for_ever() {
+fn a_reply_is_never_answered() {
     for hook in RECEIVERS {
         let Some(mut rig) = Rig::new() else { return };
-        let first = number(OWN_V4, "7");
-        for (port, counter) in [(TEST_PORT, SourcePort), (7, EchoLoop), (1023, EchoLoop)] {
+        let first = legacy_probe(OWN_V4, "7");
+        for (port, counter) in [(TEST_PORT, SourcePort), (7, LegacyLoop), (1023, LegacyLoop)] {
             let frame = first.clone().ports(port, TEST_PORT).build();
-            assert_not_echoed(&frame, counter, &rig.run(hook, &frame));
+            assert_passed(&frame, counter, &rig.run(hook, &frame));
         }
-        // What another kstamp on another port makes of our echo, up to 126 hops away.
-        let echo = rig.run(hook, &first.build());
-        assert_eq!(echo.frame[22], 255);
+        // A kstamp on another port, up to 126 hops away, takes our reply for one.
+        let reply = rig.run(hook, &first.build());
+        assert_eq!(reply.frame[22], 255);
         for ttl in [129, 254, 255] {
             let frame = Datagram { ttl, ..first.clone() }.build();
-            assert_not_echoed(&frame, EchoLoop, &rig.run(hook, &frame));
+            assert_passed(&frame, LegacyLoop, &rig.run(hook, &frame));
         }
-        assert_echoed(&first, &rig.run(hook, &first.build()));
-        // The older agents echo from their own port.
+        assert_sent_back(&first, &rig.run(hook, &first.build()));
+        // Legacy agents answer from their own port.
         let elsewhere = Settings {
             test_port: 1911,
             ..settings()
         };
         rig.object().set_settings(&elsewhere).unwrap();
         let frame = first.clone().ports(1910, 1911).build();
-        assert_not_echoed(&frame, EchoLoop, &rig.run(hook, &frame));
+        assert_passed(&frame, LegacyLoop, &rig.run(hook, &frame));
     }
 }
 
 #[test]
-fn checksums_of_echoes() {
+fn a_checksum_left_to_a_device_stays_so_or_is_made_whole() {
     for hook in RECEIVERS {
         for keep_partial in [0, 1] {
             let Some(mut rig) = Rig::with(&Settings {
@@ -137,15 +138,15 @@ fn checksums_of_echoes() {
             }) else {
                 return;
             };
-            for number in [number(OWN_V4, "123"), number(GROUP_V6, "4567")] {
-                let outcome = rig.run(hook, &with_checksum(&number, partial_checksum(&number)));
-                let echo = echo_of(&number);
+            for probe in [legacy_probe(OWN_V4, "123"), legacy_probe(GROUP_V6, "4567")] {
+                let outcome = rig.run(hook, &with_checksum(&probe, partial_checksum(&probe)));
+                let reply = reply_to(&probe);
                 let expected = match keep_partial {
-                    1 => with_checksum(&echo, partial_checksum(&echo)),
-                    _ => echo.build(),
+                    1 => with_checksum(&reply, partial_checksum(&reply)),
+                    _ => reply.build(),
                 };
                 assert_eq!(outcome.frame, expected);
-                let mut damaged = number.build();
+                let mut damaged = probe.build();
                 *damaged.last_mut().unwrap() ^= 1;
                 rig.run(hook, &damaged)
                     .assert_passed(&damaged, &[BadChecksum], "one bit of the number");
