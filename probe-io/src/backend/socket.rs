@@ -3,9 +3,6 @@
 mod in_flight;
 mod reply;
 
-pub(crate) use in_flight::InFlight;
-pub(crate) use reply::{SentProbe, WireReply};
-
 use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
@@ -25,6 +22,8 @@ use probe_host::wall::WallOffset;
 use crate::backend::Backend;
 use crate::backend::error::{AttachError, ObjectError};
 use crate::backend::facts::Facts;
+pub(crate) use crate::backend::socket::in_flight::InFlight;
+pub(crate) use crate::backend::socket::reply::{InFlightProbe, WireReply};
 use crate::clock::error_estimate;
 use crate::udp::sockets::{MAX_PACKET, SocketPair, Sockets};
 use crate::udp::stamped::Received;
@@ -135,7 +134,7 @@ impl Backend for SocketBackend {
             }
         };
         self.sent += 1;
-        let probe = SentProbe {
+        let probe = InFlightProbe {
             destination: to,
             wire: transmit.0,
             sent_ns,

@@ -1,5 +1,5 @@
 //! The method `socket`: the kernel stamps for the process, by `SO_TIMESTAMPING`, at both ends. T3 is known only when the
-//! reply is out, so each reply tells that of the reply before.
+//! reply has left, so each reply carries that of the reply before.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -22,7 +22,7 @@ use crate::udp::stamped::StampedSocket;
 /// Senders whose last reply's stamp is kept for their next.
 const MAX_SENDERS: usize = 256;
 
-/// Stamps that have not come after so many replies never will.
+/// Stamps that have not come after so many packets never will.
 const MAX_AWAITED: usize = 64;
 
 /// The sending half, for the thread that paces the probes of all methods.
@@ -121,7 +121,7 @@ fn receive(
                 }
             }
             Ok(_) => {}
-            // The end, or an ICMP error: lost probes tell.
+            // The end, or an ICMP error: lost probes show it.
             Err(_) if ended.load(Ordering::Relaxed) => return,
             Err(_) => thread::sleep(Duration::from_millis(10)),
         }

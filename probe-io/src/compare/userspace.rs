@@ -16,7 +16,7 @@ use probe_host::clock::monotonic_ns;
 use crate::compare::priority::Priority;
 use crate::compare::{bound, end_reading};
 
-/// Slots for the times of sending; a probe that is older than so many others has no reply any more.
+/// Slots for the times of sending: the reply of a probe that is this many probes old is not expected any more.
 const SLOTS: usize = 1 << 16;
 
 /// When each of the last probes was sent, on `CLOCK_MONOTONIC`.
@@ -31,7 +31,7 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// Reads the clock and sends a probe. One that is `watched` is stamped by the watching programs on its way.
+    /// Reads the clock and sends a probe. The watching programs stamp one that is `watched` on its way.
     ///
     /// # Errors
     /// The socket's.
@@ -44,7 +44,7 @@ impl Sender {
     }
 }
 
-/// A reply as the process saw it.
+/// A reply as the process received it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Answer {
     /// Which probe, and its round trip.
@@ -112,7 +112,7 @@ fn receive(socket: &UdpSocket, sent: &Sent, answers: &Mutex<Vec<Answer>>, priori
                 };
                 answers.lock().unwrap_or_else(PoisonError::into_inner).push(answer);
             }
-            // Nobody listens at the peer (ICMP), or the interface went down: lost probes tell.
+            // Nothing listens at the peer (ICMP), or the interface went down: lost probes show it.
             Err(_) => thread::sleep(std::time::Duration::from_millis(10)),
         }
     }

@@ -11,7 +11,7 @@ use probe_core::observation::Fate;
 use probe_host::clock::{ClockState, monotonic_ns, realtime_ns};
 use probe_host::wall::WallOffset;
 
-use crate::backend::socket::{InFlight, SentProbe, WireReply};
+use crate::backend::socket::{InFlight, InFlightProbe, WireReply};
 use crate::clock::{clock_state, error_estimate};
 use crate::ping::answer::{Answer, ReplyPacket, returned};
 use crate::ping::packet::PacketPlan;
@@ -65,7 +65,7 @@ impl SocketSender {
         let packet = self.plan.build(seq, transmit, error_estimate(&self.clock));
         let stamp = self.socket.send(&packet, self.target.to)?;
         let destination = self.target.to.ip();
-        let probe = SentProbe {
+        let probe = InFlightProbe {
             destination,
             wire: transmit.0,
             sent_ns,

@@ -7,7 +7,7 @@ use probe_common::family::Family;
 use probe_core::observation::Fate;
 use probe_host::wall::WallOffset;
 
-use crate::backend::socket::reply::{ProbeId, SentProbe, WireReply};
+use crate::backend::socket::reply::{InFlightProbe, ProbeId, WireReply};
 use crate::udp::watched::WatchedSocket;
 
 /// As many as the kernel programs remember.
@@ -19,17 +19,17 @@ type StampId = (Family, u32);
 /// The last [`MAX_PROBES`] probes.
 #[derive(Debug, Default)]
 pub(crate) struct InFlight {
-    probes: HashMap<ProbeId, SentProbe>,
+    probes: HashMap<ProbeId, InFlightProbe>,
     in_order: VecDeque<ProbeId>,
     by_stamp: HashMap<StampId, ProbeId>,
     stamps_in_order: VecDeque<StampId>,
-    /// The session in which an address is probed: replies without RFC 8972 do not say.
+    /// The session in which an address is probed, for replies without RFC 8972.
     sessions: BTreeMap<IpAddr, u16>,
 }
 
 impl InFlight {
-    /// A probe was sent. It is kept after its reply, so that a second one is known for what it is.
-    pub fn insert(&mut self, id: ProbeId, stamp: StampId, probe: SentProbe) {
+    /// Adds a probe that was sent. It is kept after its reply, so that a duplicate is recognised.
+    pub fn insert(&mut self, id: ProbeId, stamp: StampId, probe: InFlightProbe) {
         if !probe.destination.is_multicast() {
             self.sessions.insert(probe.destination, id.0);
         }
@@ -60,13 +60,13 @@ impl InFlight {
         stamped
     }
 
-    /// A probe left at this moment. `false` if it is not known which.
+    /// Notes when a probe left. `false` if it is not known which.
     fn left(&mut self, stamp: StampId, at_ns: u64, at_mono_ns: u64) -> bool {
         let id = self.by_stamp.remove(&stamp);
         let Some(probe) = id.and_then(|id| self.probes.get_mut(&id)) else {
             return false;
         };
-        // A stamp from before the probe was made is none: the clock was set in between.
+        // A stamp from before the probe was made is wrong: the clock was set in between.
         if at_mono_ns >= probe.sent_mono_ns {
             probe.sent_ns = at_ns;
             probe.sent_mono_ns = at_mono_ns;
@@ -77,7 +77,7 @@ impl InFlight {
 
     /// The probe that a reply from `source` answers: it must return number, session and T1, and come from where the probe
     /// was sent, or from anywhere if that was a group.
-    pub fn answered(&self, source: IpAddr, reply: &WireReply) -> Option<(ProbeId, SentProbe)> {
+    pub fn answered(&self, source: IpAddr, reply: &WireReply) -> Option<(ProbeId, InFlightProbe)> {
         let ssid = match reply.ssid {
             0 => *self.sessions.get(&source)?,
             ssid => ssid,
@@ -96,7 +96,7 @@ impl InFlight {
         }
     }
 
-    /// The sockets are new, and number their stamps from zero on.
+    /// For new sockets, which number their stamps from zero on.
     pub fn forget_stamps(&mut self) {
         self.by_stamp.clear();
         self.stamps_in_order.clear();
@@ -113,8 +113,8 @@ mod tests {
     const OTHER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 1, 1, 7));
     const GROUP: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(239, 255, 255, 250));
 
-    fn probe(destination: IpAddr) -> SentProbe {
-        SentProbe {
+    fn probe(destination: IpAddr) -> InFlightProbe {
+        InFlightProbe {
             destination,
             wire: 77,
             sent_ns: 1_000,
@@ -179,7 +179,7 @@ mod tests {
         in_flight.insert((9, 3), (Family::V4, 0), probe(PEER));
         in_flight.insert((9, 4), (Family::V6, 0), probe(PEER));
         assert!(in_flight.left((Family::V6, 0), 1_500, 600));
-        assert!(!in_flight.left((Family::V6, 0), 1_700, 800), "told already");
+        assert!(!in_flight.left((Family::V6, 0), 1_700, 800), "taken already");
         assert!(!in_flight.probes.get(&(9, 3)).unwrap().stamped);
         let stamped = in_flight.probes.get(&(9, 4)).unwrap();
         assert_eq!(

@@ -16,7 +16,7 @@ pub(crate) type ProbeId = (u16, u32);
 
 /// A probe that was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct SentProbe {
+pub(crate) struct InFlightProbe {
     pub destination: IpAddr,
     /// T1 as the probe carries it, NTP format.
     pub wire: u64,
@@ -78,7 +78,7 @@ impl WireReply {
         &self,
         peer: IpAddr,
         (ssid, seq): ProbeId,
-        probe: &SentProbe,
+        probe: &InFlightProbe,
         t4_ns: u64,
         wall: &WallOffset,
         clock: &ClockState,
