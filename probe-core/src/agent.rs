@@ -6,7 +6,9 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 
-use crate::agent::event::{Config, Destination, Event, Family, Found, Transmit};
+use probe_common::family::Family;
+
+use crate::agent::event::{Config, Destination, Event, Found, Transmit};
 pub use crate::agent::peers::Peer;
 use crate::agent::peers::{Group, GroupProbe, Numbers, Unicast};
 use crate::schedule::Schedule;

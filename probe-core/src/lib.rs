@@ -2,9 +2,11 @@
 //! `CLOCK_MONOTONIC`.
 
 pub mod agent;
+pub mod attach;
 pub mod auth;
 pub mod clock;
 pub mod compare;
+pub mod engine;
 pub mod identity;
 pub mod legacy;
 pub mod observation;

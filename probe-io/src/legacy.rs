@@ -1,9 +1,10 @@
-//! The sockets that ask the older agents: a port of its own for each IP version, stamped by the kernel.
+//! Sends ASCII probes to legacy agents: a socket of its own for each IP version, stamped by the kernel.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 
-use probe_core::agent::event::{Destination, Family};
+use probe_common::family::Family;
+use probe_core::agent::event::Destination;
 use probe_core::legacy::{EchoAgent, EchoTransmit, Moment};
 use probe_host::clock::{monotonic_ns, realtime_ns};
 use probe_host::wall::WallOffset;
@@ -19,20 +20,20 @@ const MAX_ANSWER: usize = 32;
 /// Answers taken at once, so that whoever floods the port does not keep the agent from everything else.
 const MAX_AT_ONCE: usize = 4096;
 
-/// What asks on one interface.
-pub struct EchoPort {
+/// Probes the legacy agents on one interface.
+pub struct LegacyProber {
     interface: String,
     port: u16,
     /// Each IP version's group and socket; none while the interface is gone.
     sockets: Vec<(IpAddr, WatchedSocket)>,
     index: u32,
     groups: Vec<IpAddr>,
-    /// Numbers of stamps, by the numbers that were sent.
-    unstamped: Vec<((bool, u32), u64)>,
+    /// The number in each probe that was sent, by the family and number of its stamp.
+    unstamped: Vec<((Family, u32), u64)>,
     wall: WallOffset,
 }
 
-impl EchoPort {
+impl LegacyProber {
     /// Opens a socket for each group.
     ///
     /// # Errors
@@ -60,12 +61,12 @@ impl EchoPort {
     /// The interface is back, with another index.
     ///
     /// # Errors
-    /// As [`EchoPort::open`].
+    /// As [`LegacyProber::open`].
     pub fn reopen(&mut self, index: u32) -> Result<(), SocketError> {
         self.close();
         self.index = index;
         for &group in &self.groups {
-            let socket = sockets::echo_sender(&self.interface, index, group)?;
+            let socket = sockets::legacy_sender(&self.interface, index, Family::of(group))?;
             self.sockets.push((group, socket));
         }
         Ok(())
@@ -85,12 +86,11 @@ impl EchoPort {
     /// The socket's, or that the interface is gone.
     pub fn send(&mut self, transmit: EchoTransmit) -> io::Result<()> {
         self.wall.follow(WallOffset::now());
-        let v6 = match transmit.destination {
-            Destination::Group(family) => family == Family::V6,
-            Destination::Peer(peer) => peer.is_ipv6(),
+        let family = match transmit.destination {
+            Destination::Group(family) => family,
+            Destination::Peer(peer) => Family::of(peer),
         };
-        let found = self.sockets.iter().find(|(group, _)| group.is_ipv6() == v6);
-        let Some((group, socket)) = found else {
+        let Some((group, socket)) = self.sockets.iter().find(|(group, _)| Family::of(*group) == family) else {
             return Err(io::Error::new(io::ErrorKind::NotFound, "the interface is gone"));
         };
         let to = match transmit.destination {
@@ -102,7 +102,7 @@ impl EchoPort {
             IpAddr::V6(v6) => SocketAddrV6::new(v6, self.port, 0, self.index).into(),
         };
         let stamp = socket.send(transmit.number.to_string().as_bytes(), to)?;
-        self.unstamped.push(((v6, stamp), transmit.number));
+        self.unstamped.push(((family, stamp), transmit.number));
         // Drivers that stamp do so at once; those that do not never will.
         let excess = self.unstamped.len().saturating_sub(MAX_AT_ONCE);
         self.unstamped.drain(..excess);
@@ -156,9 +156,9 @@ impl EchoPort {
 
     fn take_stamps(&mut self, place: usize, agent: &mut EchoAgent) {
         let (group, socket) = &self.sockets[place];
-        let v6 = group.is_ipv6();
+        let family = Family::of(*group);
         while let Ok(Some(stamp)) = socket.sent_stamp() {
-            let sent = self.unstamped.iter().position(|&(id, _)| id == (v6, stamp.id));
+            let sent = self.unstamped.iter().position(|&(id, _)| id == (family, stamp.id));
             if let Some(sent) = sent {
                 let (_, number) = self.unstamped.swap_remove(sent);
                 let at = Moment {

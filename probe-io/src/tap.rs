@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
-use aya::maps::{Map, MapData, MapError, PerCpuArray, RingBuf};
+use aya::maps::{MapData, PerCpuArray, RingBuf};
 use aya::programs::links::LinkOrder;
 use aya::programs::{ProgramError, SchedClassifier, TcAttachType};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
@@ -17,17 +17,13 @@ use probe_host::link::{NameError, check_name};
 use thiserror::Error;
 use tokio::io::unix::AsyncFd;
 
-use crate::backend::ebpf::attach;
-use crate::backend::ebpf::attach::Classifier;
-use crate::backend::ebpf::object::{ObjectError, root_cause};
+use crate::backend::ebpf::attach::{Classifier, classifier};
+use crate::backend::ebpf::object;
+use crate::backend::ebpf::object::{TAP_EGRESS, TAP_INGRESS};
+use crate::backend::error::{ObjectError, root_cause};
 
 /// The compiled programs; empty if the crate was built without them.
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/kstamp-tap-programs"));
-
-/// Name of the program at TC ingress.
-pub const TAP_INGRESS: &str = "kstamp_tap_ingress";
-/// Name of the program at TC egress.
-pub const TAP_EGRESS: &str = "kstamp_tap_egress";
 
 /// Taps could not be set up.
 #[derive(Debug, Error)]
@@ -186,7 +182,7 @@ fn tap(object: &mut TapObject, interface: &str, index: u32, direction: Direction
         Direction::Egress => (TcAttachType::Egress, "egress"),
     };
     let program = object.program(direction)?;
-    attach::classifier(program, interface, index, kernel, LinkOrder::first()).map_err(|source| TapError::Refused {
+    classifier(program, interface, index, kernel, LinkOrder::first()).map_err(|source| TapError::Refused {
         interface: interface.to_owned(),
         direction: word,
         source: Box::new(source),
@@ -204,19 +200,12 @@ impl TapObject {
     /// # Errors
     /// If the kernel refuses one, or this library was built without them.
     pub fn load() -> Result<Self, ObjectError> {
-        if OBJECT.is_empty() {
-            return Err(ObjectError::Stub);
-        }
-        let ebpf = EbpfLoader::new().load(OBJECT).map_err(Box::new)?;
-        let mut object = Self { ebpf };
+        let mut object = Self {
+            ebpf: object::parse(OBJECT, &mut EbpfLoader::new())?,
+        };
         for direction in [Direction::Ingress, Direction::Egress] {
-            object
-                .program(direction)?
-                .load()
-                .map_err(|source| ObjectError::Program {
-                    name: program_name(direction),
-                    source: Box::new(source),
-                })?;
+            let loaded = object.program(direction)?.load();
+            loaded.map_err(ObjectError::program(program_name(direction)))?;
         }
         Ok(object)
     }
@@ -226,9 +215,7 @@ impl TapObject {
     /// # Errors
     /// If the object has none.
     pub fn program(&mut self, direction: Direction) -> Result<&mut SchedClassifier, ObjectError> {
-        let name = program_name(direction);
-        let program = self.ebpf.program_mut(name).ok_or(ObjectError::Missing(name))?;
-        program.try_into().map_err(|_| ObjectError::Missing(name))
+        object::classifier(&mut self.ebpf, program_name(direction))
     }
 
     /// Takes the ring buffer out of the object; it can be taken once.
@@ -236,9 +223,7 @@ impl TapObject {
     /// # Errors
     /// If it is not there.
     pub fn take_records(&mut self) -> Result<RingBuf<MapData>, ObjectError> {
-        const NAME: &str = "TAP_RECORDS";
-        let map = self.ebpf.take_map(NAME).ok_or(ObjectError::Missing(NAME))?;
-        RingBuf::try_from(map).map_err(|source| ObjectError::Map { name: NAME, source })
+        object::take_ring(&mut self.ebpf, "TAP_RECORDS")
     }
 
     /// Both counters, summed over all CPUs.
@@ -247,10 +232,11 @@ impl TapObject {
     /// If the kernel does not tell.
     pub fn counts(&mut self) -> Result<TapCounts, ObjectError> {
         const NAME: &str = "TAP_COUNTS";
-        let failed = |source: MapError| ObjectError::Map { name: NAME, source };
-        let map: &Map = self.ebpf.map(NAME).ok_or(ObjectError::Missing(NAME))?;
-        let map: PerCpuArray<&MapData, u64> = map.try_into().map_err(failed)?;
-        let sum = |counter| Ok::<u64, ObjectError>(map.get(&counter, 0).map_err(failed)?.iter().sum());
+        let map: PerCpuArray<&mut MapData, u64> = object::map(&mut self.ebpf, NAME)?;
+        let sum = |counter| {
+            let values = map.get(&counter, 0).map_err(ObjectError::map(NAME))?;
+            Ok::<u64, ObjectError>(values.iter().sum())
+        };
         Ok(TapCounts {
             handed_over: sum(HANDED_OVER)?,
             lost: sum(LOST)?,

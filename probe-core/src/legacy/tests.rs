@@ -1,5 +1,7 @@
+use probe_common::family::Family;
+
 use super::*;
-use crate::agent::event::{Families, Family, Found, MAX_PEERS};
+use crate::agent::event::{Families, Found, MAX_PEERS};
 use crate::stats::report::Path;
 
 const INTERVAL_NS: u64 = 500_000_000;

@@ -16,7 +16,8 @@ use probe_host::clock::monotonic_ns;
 use tokio::sync::oneshot;
 
 use crate::compare::priority::Priority;
-use crate::compare::{kernel, socket, userspace};
+use crate::compare::{socket, userspace};
+use crate::port::ProbeSender;
 
 /// So many rounds, which is every order of three methods once, are watched, and so many are not.
 const WATCHED_ROUNDS: u32 = 6;
@@ -29,7 +30,7 @@ pub struct Senders {
     /// Absent if the peer does not answer it.
     pub socket: Option<socket::Sender>,
     /// Always there.
-    pub kernel: kernel::Sender,
+    pub kernel: ProbeSender,
 }
 
 impl Senders {
@@ -59,7 +60,7 @@ fn is_watched(seq: u32) -> bool {
 
 /// What to send.
 #[derive(Debug, Clone, Copy)]
-pub struct Course {
+pub struct Schedule {
     /// Time between two probes of one method.
     pub interval_ns: u64,
     /// For how long.
@@ -77,19 +78,19 @@ pub struct Sent {
     pub departures: BTreeMap<Method, Vec<Departure>>,
     /// Probes that were to be sent, those that the kernel refused included.
     pub tried: u64,
-    /// When the course began, on `CLOCK_MONOTONIC`.
+    /// When it began, on `CLOCK_MONOTONIC`.
     pub start_ns: u64,
     /// The first number that was not used.
     pub next_seq: u32,
 }
 
-/// Sends in a thread of its own, until the course is over or `stop` is set.
+/// Sends in a thread of its own, until the schedule is over or `stop` is set.
 ///
 /// # Errors
 /// That there is no thread to be had.
 pub fn start(
     senders: Senders,
-    course: Course,
+    schedule: Schedule,
     priority: Priority,
     stop: &Arc<AtomicBool>,
 ) -> io::Result<oneshot::Receiver<Sent>> {
@@ -98,23 +99,23 @@ pub fn start(
     thread::Builder::new().name("kstamp-pacer".to_owned()).spawn(move || {
         priority.take();
         // Nobody listens any more: the run was given up.
-        let _ = tell.send(pace(senders, course, &stop));
+        let _ = tell.send(pace(senders, schedule, &stop));
     })?;
     Ok(told)
 }
 
-fn pace(mut senders: Senders, course: Course, stop: &AtomicBool) -> Sent {
+fn pace(mut senders: Senders, schedule: Schedule, stop: &AtomicBool) -> Sent {
     let methods = senders.methods();
-    let spacing_ns = (course.interval_ns / methods.len() as u64).max(1);
+    let spacing_ns = (schedule.interval_ns / methods.len() as u64).max(1);
     let mut rotation = Rotation::new(&methods);
-    let room = usize::try_from(course.duration_ns / course.interval_ns).unwrap_or(0) + 1;
+    let room = usize::try_from(schedule.duration_ns / schedule.interval_ns).unwrap_or(0) + 1;
     let mut departures: BTreeMap<Method, Vec<Departure>> = methods
         .iter()
         .map(|&method| (method, Vec::with_capacity(room)))
         .collect();
     let start_ns = monotonic_ns();
-    let over_ns = start_ns.saturating_add(course.duration_ns);
-    let (mut seq, mut tried, mut due_ns) = (course.first_seq, 0, start_ns);
+    let over_ns = start_ns.saturating_add(schedule.duration_ns);
+    let (mut seq, mut tried, mut due_ns) = (schedule.first_seq, 0, start_ns);
     // A round is always finished, so that every method sends as often as the others.
     let mut begins_round = true;
     while !begins_round || (due_ns < over_ns && !stop.load(Ordering::Relaxed)) {

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, AsRawFd, RawFd};
+use std::task::{Context, Poll, ready};
 
 use socket2::Socket;
 use tokio::io::Interest;
@@ -41,6 +42,12 @@ impl WatchedSocket {
     pub async fn ready(&self) -> io::Result<()> {
         self.0.readable().await?.clear_ready();
         Ok(())
+    }
+
+    /// As [`WatchedSocket::ready`]. Wakes only the last task that polled.
+    pub fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.0.poll_read_ready(cx))?.clear_ready();
+        Poll::Ready(Ok(()))
     }
 
     /// Waits for a packet, of which at most `most` bytes are taken. Cancel safe.

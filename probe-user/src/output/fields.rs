@@ -1,6 +1,7 @@
 //! JSON names of the core's types; the core itself knows no output format.
 
-use probe_core::agent::event::{Family, Found};
+use probe_common::family::Family;
+use probe_core::agent::event::Found;
 use probe_core::session::Outcome;
 use probe_core::stats::report::{ClockSteps, Counts, OneWayClock, Path, Patterns, Summary};
 use serde::ser::SerializeMap as _;

@@ -17,8 +17,7 @@ use rtnetlink::packet_route::tc::{TcAttribute, TcFilterBpfOption, TcHandle, TcMe
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use rtnetlink::sys::{Socket, SocketAddr};
 
-use crate::backend::ebpf::object::{EGRESS, INGRESS};
-use crate::tap::{TAP_EGRESS, TAP_INGRESS};
+use crate::backend::ebpf::object::{EGRESS, INGRESS, TAP_EGRESS, TAP_INGRESS};
 
 /// Both hooks of the qdisc.
 const HOOKS: [TcAttachType; 2] = [TcAttachType::Ingress, TcAttachType::Egress];

@@ -1,7 +1,7 @@
 //! Configuration of `kstamp ping`.
 
+use probe_common::family::Family;
 use probe_common::tlv::AccessReport;
-use probe_core::agent::event::Family;
 use probe_core::session::GRACE_NS;
 use probe_io::ping::packet::{MAX_SIZE, PacketPlan, TlvRequest};
 

@@ -31,8 +31,8 @@ const ORDINARY: [Counter; 11] = [
     Counter::PassedUp,
     Counter::Collected,
     Counter::SessionStarted,
-    Counter::Echoed,
-    Counter::EchoedGroup,
+    Counter::LegacyReflected,
+    Counter::LegacyReflectedGroup,
     Counter::Padded,
     Counter::SourceStarted,
 ];
@@ -81,7 +81,7 @@ const IN_WORDS: [(Counter, &str, &str); 23] = [
         "not answered: the reply could not be written",
     ),
     (
-        Counter::EchoLoop,
+        Counter::LegacyLoop,
         "probe",
         "not answered: from a port or with a TTL of replies to legacy agents, answering could loop",
     ),
@@ -139,7 +139,7 @@ pub fn write_reflected(counters: &Counters, out: &mut dyn Write) -> io::Result<(
         counters.time.to_second(),
         count(all, "probe")
     )?;
-    let echoed = value(counters, Counter::Echoed) + value(counters, Counter::EchoedGroup);
+    let echoed = value(counters, Counter::LegacyReflected) + value(counters, Counter::LegacyReflectedGroup);
     match echoed {
         0 => Ok(()),
         _ => writeln!(out, "  and {} of legacy agents", count(echoed, "probe")),
