@@ -3,8 +3,8 @@
 use anyhow::{Result, bail};
 use clap::Args;
 use probe_host::preflight::{Facts, check};
-use probe_io::backend::ebpf::Port;
 use probe_io::backend::ebpf::object::Object;
+use probe_io::port::Port;
 
 use crate::command::shared::values::{self, ConfigError};
 

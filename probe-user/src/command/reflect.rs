@@ -58,7 +58,7 @@ pub async fn run(mut config: ReflectConfig) -> Result<()> {
     config.limit_to(families_of_interface(&config.endpoint.port.interface).await?);
     let mut shutdown = Shutdown::new().context("cannot catch signals")?;
     let (mut endpoint, privileges) = Endpoint::open(&config.endpoint).await?;
-    reporter.start(&config.endpoint, None, &endpoint.engine, privileges)?;
+    reporter.start(&config.endpoint, None, &endpoint.port, privileges)?;
 
     let mut poll = interval_at(Instant::now() + POLL_INTERVAL, POLL_INTERVAL);
     poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -80,7 +80,7 @@ pub async fn run(mut config: ReflectConfig) -> Result<()> {
                     reporter.port_event(&config.endpoint.port.interface, &event)?;
                 }
             }
-            passed_up = endpoint.passed_up() => {
+            passed_up = endpoint.port.passed_up() => {
                 if let PassedUp::TestPort { packet, received } = passed_up {
                     endpoint.answer(packet, &received);
                 }

@@ -4,12 +4,15 @@ use std::net::IpAddr;
 
 use probe_common::family::Family;
 use probe_core::agent::event::Found;
+use probe_core::attach::AttachMode;
 use probe_core::identity::Identity;
 use probe_core::stats::report::{ClockSteps, Counts, OneWayClock, Path, Patterns, Report, Summary};
 
+use probe_io::port::Engine;
+
 use crate::output::model::{
-    Attach, AttachChange, AttachMode, Clock, ClockStep, Context, Counters, Downtime, End, Engine, Event, Exporter,
-    InterfaceChange, InterfaceEvent, Method, PeerChange, PeerEvent, Results, Start, Windows,
+    Attach, AttachChange, Clock, ClockStep, Context, Counters, Downtime, End, Event, Exporter, InterfaceChange,
+    InterfaceEvent, Method, PeerChange, PeerEvent, Results, Start, Windows,
 };
 use crate::output::time::{Utc, UtcOffset};
 

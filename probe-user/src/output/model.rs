@@ -1,18 +1,18 @@
 //! The result model. Field names are stable: fields may be added, never renamed. `crate::reference` describes them.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::io::{self, Write};
 use std::net::IpAddr;
 
-use probe_core::agent::event::{Family, Found};
+use probe_common::family::Family;
+use probe_core::agent::event::Found;
+use probe_core::attach::AttachMode;
 use probe_core::identity::Identity;
 use probe_core::observation::Reply;
 use probe_core::session::Outcome;
 use probe_core::stats::report::{ClockSteps, Counts, OneWayClock, Path, Patterns, Report, Summary};
 use probe_host::clock::ClockState;
-use probe_io::backend::ebpf::plan::ReceiveMode;
-use probe_io::port::{Kind, Receive};
+use probe_io::port::Engine;
 use serde::Serialize;
 
 use crate::output::fields;
@@ -35,55 +35,6 @@ pub enum Event {
     Windows(Windows),
     Counters(Counters),
     End(End),
-}
-
-/// How a program is attached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum AttachMode {
-    XdpNative,
-    XdpGeneric,
-    Tc,
-    Socket,
-}
-
-impl AttachMode {
-    /// The mode of this name, which a peer reported; `None` if unknown.
-    pub fn of_name(name: &str) -> Option<Self> {
-        [Self::XdpNative, Self::XdpGeneric, Self::Tc, Self::Socket]
-            .into_iter()
-            .find(|mode| mode.to_string() == name)
-    }
-}
-
-impl fmt::Display for AttachMode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::XdpNative => "xdp-native",
-            Self::XdpGeneric => "xdp-generic",
-            Self::Tc => "tc",
-            Self::Socket => "socket",
-        })
-    }
-}
-
-impl From<ReceiveMode> for AttachMode {
-    fn from(mode: ReceiveMode) -> Self {
-        match mode {
-            ReceiveMode::XdpNative => Self::XdpNative,
-            ReceiveMode::XdpGeneric => Self::XdpGeneric,
-            ReceiveMode::Tc => Self::Tc,
-        }
-    }
-}
-
-impl From<Receive> for AttachMode {
-    fn from(receive: Receive) -> Self {
-        match receive {
-            Receive::Program(mode) => mode.into(),
-            Receive::Socket => Self::Socket,
-        }
-    }
 }
 
 /// Where the programs are attached.
@@ -160,23 +111,6 @@ pub enum Method {
     Stamp,
     /// Legacy agents, by ASCII numbers.
     Echo,
-}
-
-/// Where timestamps are taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Engine {
-    Ebpf,
-    Socket,
-}
-
-impl From<Kind> for Engine {
-    fn from(kind: Kind) -> Self {
-        match kind {
-            Kind::Ebpf => Self::Ebpf,
-            Kind::Socket => Self::Socket,
-        }
-    }
 }
 
 /// The receive program was attached to another hook.
@@ -327,7 +261,7 @@ impl Results {
             method: context.method,
             engine: context.engine,
             attach: context.attach,
-            peer_attach: context.peer.and_then(|peer| AttachMode::of_name(&peer.receive)),
+            peer_attach: context.peer.and_then(|peer| peer.receive.parse().ok()),
             start: context.utc.utc(report.start_ns),
             end: context.utc.utc(report.end_ns),
             counts: report.counts,

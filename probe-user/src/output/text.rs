@@ -12,10 +12,12 @@ use std::time::Duration;
 
 use humantime::format_duration;
 use probe_core::agent::event::Found;
+use probe_core::attach::AttachMode;
+use probe_io::port::Engine;
 
 use crate::output::model::{
-    AttachChange, AttachMode, ClockStep, End, Engine, Event, Exporter, InterfaceChange, InterfaceEvent, Method,
-    PeerChange, PeerEvent, Results, Start, Windows,
+    AttachChange, ClockStep, End, Event, Exporter, InterfaceChange, InterfaceEvent, Method, PeerChange, PeerEvent,
+    Results, Start, Windows,
 };
 use crate::output::quantity::{duration_u64, list};
 use crate::output::terminal::Columns;

@@ -1,7 +1,8 @@
 //! Configuration of `kstamp agent`.
 
 use probe_common::abi::MAX_IN_FLIGHT;
-use probe_core::agent::event::{Config as CoreConfig, Families, Family, MAX_PEERS};
+use probe_common::family::Family;
+use probe_core::agent::event::{Config as CoreConfig, Families, MAX_PEERS};
 use probe_core::session::GRACE_NS;
 
 use crate::command::agent::args::AgentArgs;
@@ -58,7 +59,7 @@ pub fn validate(args: AgentArgs) -> Result<AgentConfig, ConfigError> {
     if let Some(peer) = static_peers.iter().find(|peer| !has(families, Family::of(**peer))) {
         return wrong(format!(
             "--peer {peer} is {}, which --family or --group leaves out; add --family both",
-            values::family_name(*peer)
+            Family::of(*peer)
         ));
     }
     if args.no_group && static_peers.is_empty() {

@@ -10,16 +10,15 @@ use probe_core::agent::event::Config as CoreConfig;
 use probe_core::legacy::EchoAgent;
 use probe_core::stats::report::Report;
 use probe_host::link::Netlink;
-use probe_io::backend::ebpf::PortEvent;
-use probe_io::legacy::EchoPort;
-use probe_io::port::Engine;
+use probe_io::legacy::LegacyProber;
+use probe_io::port::{Port, PortEvent};
 
 use crate::command::agent::config::AgentConfig;
 use crate::command::shared::reporter::Reporter;
 
 pub struct LegacyPeers {
     agent: EchoAgent,
-    port: EchoPort,
+    prober: LegacyProber,
     interface: String,
     own: Vec<IpAddr>,
     netlink: Netlink,
@@ -27,7 +26,7 @@ pub struct LegacyPeers {
 
 impl LegacyPeers {
     /// Opens the sockets, if `--legacy-peers` is given.
-    pub async fn open(config: &AgentConfig, engine: &Engine, now_ns: u64) -> Result<Option<Self>> {
+    pub async fn open(config: &AgentConfig, port: &Port, now_ns: u64) -> Result<Option<Self>> {
         if !config.legacy_peers {
             return Ok(None);
         }
@@ -41,14 +40,14 @@ impl LegacyPeers {
         };
         Ok(Some(Self {
             agent: EchoAgent::new(core, now_ns),
-            port: EchoPort::open(
+            prober: LegacyProber::open(
                 &interface,
                 index,
                 config.endpoint.port.test_port,
                 &config.endpoint.port.groups,
             )?,
             interface,
-            own: engine.addresses(),
+            own: port.addresses(),
             netlink,
         }))
     }
@@ -57,20 +56,20 @@ impl LegacyPeers {
     pub fn work(&mut self, stamp: &Agent, now_ns: u64) {
         self.take(stamp);
         self.agent.expire(now_ns);
-        while let Some(transmit) = self.agent.poll_transmit(EchoPort::now()) {
-            if self.port.send(transmit).is_err() {
+        while let Some(transmit) = self.agent.poll_transmit(LegacyProber::now()) {
+            if self.prober.send(transmit).is_err() {
                 self.agent.transmit_failed(transmit.number);
             }
         }
     }
 
     fn take(&mut self, stamp: &Agent) {
-        let Self { agent, port, own, .. } = self;
+        let Self { agent, prober, own, .. } = self;
         let speaks_stamp = |source| {
             let peer = stamp.peers().iter().find(|peer| peer.address() == source);
             peer.is_some_and(|peer| peer.is_up())
         };
-        port.drain(agent, |source| own.contains(&source) || speaks_stamp(source));
+        prober.drain(agent, |source| own.contains(&source) || speaks_stamp(source));
     }
 
     /// Stops probing a peer, because it speaks STAMP.
@@ -86,10 +85,10 @@ impl LegacyPeers {
     }
 
     /// Follows the interface.
-    pub async fn follow(&mut self, events: &[PortEvent], engine: &Engine) {
+    pub async fn follow(&mut self, events: &[PortEvent], port: &Port) {
         for event in events {
             match event {
-                PortEvent::Deleted => self.port.close(),
+                PortEvent::Deleted => self.prober.close(),
                 PortEvent::Back => {
                     if let Err(error) = self.reopen().await {
                         warn!("legacy agents are no longer probed: {error}");
@@ -98,13 +97,13 @@ impl LegacyPeers {
                 PortEvent::Down | PortEvent::Up | PortEvent::Reattached { .. } => {}
             }
         }
-        self.own = engine.addresses();
+        self.own = port.addresses();
     }
 
     async fn reopen(&mut self) -> Result<()> {
         let link = self.netlink.link_by_name(&self.interface).await?;
         let index = link.context("the interface is gone")?.index;
-        Ok(self.port.reopen(index)?)
+        Ok(self.prober.reopen(index)?)
     }
 
     pub fn next_deadline(&self) -> Option<u64> {
@@ -137,7 +136,7 @@ impl LegacyPeers {
 /// Returns when legacy agents may have answered; never if none are probed. Cancel safe.
 pub async fn ready(peers: Option<&LegacyPeers>) -> io::Result<()> {
     match peers {
-        Some(peers) => peers.port.ready().await,
+        Some(peers) => peers.prober.ready().await,
         None => std::future::pending().await,
     }
 }

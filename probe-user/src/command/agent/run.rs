@@ -3,8 +3,9 @@
 use anyhow::{Context as _, Result, bail};
 use log::warn;
 use probe_common::abi::{COUNTER_NAMES, Counter};
+use probe_common::family::Family;
 use probe_core::agent::Agent;
-use probe_core::agent::event::{Destination, Event, Family};
+use probe_core::agent::event::{Destination, Event};
 use probe_host::clock::{WallClock, monotonic_ns};
 use probe_host::timer::Timer;
 use probe_io::udp::sockets::PassedUp;
@@ -44,8 +45,8 @@ pub async fn run(mut config: AgentConfig) -> Result<()> {
     config.limit_to(families_of(&addresses));
     let mut shutdown = Shutdown::new().context("cannot catch signals")?;
     let (endpoint, privileges) = Endpoint::open(&config.endpoint).await?;
-    let legacy = LegacyPeers::open(&config, &endpoint.engine, monotonic_ns()).await?;
-    reporter.start(&config.endpoint, Some(&config.core), &endpoint.engine, privileges)?;
+    let legacy = LegacyPeers::open(&config, &endpoint.port, monotonic_ns()).await?;
+    reporter.start(&config.endpoint, Some(&config.core), &endpoint.port, privileges)?;
     let started_ns = monotonic_ns();
     let mut run = Run {
         legacy,
@@ -108,9 +109,8 @@ impl Run {
         if let Some(by_ns) = self.wall_clock.step() {
             self.agent.own_clock_stepped(by_ns);
         }
-        self.agent.expire(now_ns, &mut |ssid, seq, peer| {
-            self.endpoint.engine.fate(ssid, seq, peer)
-        });
+        self.agent
+            .expire(now_ns, &mut |ssid, seq, peer| self.endpoint.port.fate(ssid, seq, peer));
         if now_ns >= self.over_ns {
             self.over_ns = u64::MAX;
             self.agent.stop_sending();
@@ -120,12 +120,11 @@ impl Run {
             let to = match transmit.destination {
                 Destination::Peer(peer) => Some(peer),
                 Destination::Group(family) => {
-                    let v6 = family == Family::V6;
                     let groups = &self.config.endpoint.port.groups;
-                    groups.iter().copied().find(|group| group.is_ipv6() == v6)
+                    groups.iter().copied().find(|group| Family::of(*group) == family)
                 }
             };
-            let sent = to.map(|to| self.endpoint.engine.send(to, transmit.ssid, transmit.seq));
+            let sent = to.map(|to| self.endpoint.port.send(to, transmit.ssid, transmit.seq));
             if !matches!(sent, Some(Ok(()))) {
                 self.agent.transmit_failed(&transmit);
             }
@@ -135,14 +134,14 @@ impl Run {
         }
         // Authenticated mode has no identity exchange.
         if self.config.endpoint.stamping.key.is_none() {
-            self.endpoint.introductions.ask(&self.endpoint.engine, now_ns);
+            self.endpoint.introductions.ask(&self.endpoint.port, now_ns);
         }
         self.report_events(now_ns)
     }
 
     fn take_samples(&mut self) {
         let now_ns = monotonic_ns();
-        self.endpoint.engine.drain(|reply| self.agent.reply(reply, now_ns));
+        self.endpoint.port.drain(|reply| self.agent.reply(reply, now_ns));
     }
 
     fn report_events(&mut self, now_ns: u64) -> Result<()> {
@@ -181,12 +180,12 @@ impl Run {
             () = shutdown.requested() => Ok(Wake::Shutdown),
             // Before the timer, which is always due if the agent cannot keep up with its interval.
             _ = poll.tick() => Ok(Wake::PollInterface),
-            packet = self.endpoint.passed_up() => Ok(Wake::PassedUp(packet)),
+            packet = self.endpoint.port.passed_up() => Ok(Wake::PassedUp(packet)),
             reached = timer.until(deadline_ns) => {
                 reached.context("the timer failed")?;
                 Ok(Wake::Work)
             }
-            ready = self.endpoint.engine.ready(), if deadline_ns - now_ns > RING_WAKE_UP_NS => {
+            ready = self.endpoint.port.ready(), if deadline_ns - now_ns > RING_WAKE_UP_NS => {
                 ready.context("waiting for replies failed")?;
                 Ok(Wake::Work)
             }
@@ -203,7 +202,7 @@ impl Run {
             self.reporter.port_event(&self.config.endpoint.port.interface, event)?;
         }
         if let Some(legacy) = &mut self.legacy {
-            legacy.follow(&events, &self.endpoint.engine).await;
+            legacy.follow(&events, &self.endpoint.port).await;
         }
         let refused = self.agent.refused();
         if refused > 0 && !self.warned_of_refusals {

@@ -4,9 +4,9 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use probe_io::backend::ebpf::plan::{Choice, ReceiveMode};
-use probe_io::backend::ebpf::{Answering, PortConfig};
+use probe_core::attach::AttachMode;
 use probe_io::compare::priority::Priority;
+use probe_io::port::{Answering, Choice, PortConfig};
 
 use crate::command::compare::args::{CalibrateArgs, CompareArgs};
 use crate::command::shared::args::FamilyArg;
@@ -52,7 +52,7 @@ pub enum Stress {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CalibrateConfig {
-    pub mode: ReceiveMode,
+    pub mode: AttachMode,
     /// Probes, a millisecond apart.
     pub probes: u32,
     pub format: Format,
@@ -129,7 +129,7 @@ pub fn validate_calibrate(args: &CalibrateArgs) -> Result<CalibrateConfig, Confi
     };
     Ok(CalibrateConfig {
         mode: match values::choice(args.attach) {
-            Choice::Auto => ReceiveMode::XdpNative,
+            Choice::Auto => AttachMode::XdpNative,
             Choice::Only(mode) => mode,
         },
         probes,

@@ -9,6 +9,7 @@ mod verdict;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use probe_core::attach::AttachMode;
 use probe_core::compare::anatomy::Anatomy;
 use probe_core::compare::ledger::Tally;
 use probe_core::compare::versus::Versus;
@@ -16,7 +17,6 @@ use probe_core::compare::{Method, Phase};
 use probe_core::stats::distribution::Distribution;
 use probe_core::stats::report::Summary;
 
-use crate::output::model::AttachMode;
 use crate::output::time::Utc;
 
 /// What is compared, known before the first probe.

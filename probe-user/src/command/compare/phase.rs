@@ -11,12 +11,12 @@ use probe_core::compare::anatomy::Anatomy;
 use probe_core::compare::ledger::{Arrival, Departure, Tally};
 use probe_core::compare::{Method, Phase, stamped};
 use probe_core::observation::Fate;
-use probe_io::backend::ebpf::{Port, Ring, reply};
 use probe_io::compare::load::Spent;
 use probe_io::compare::pacer::{Senders, Sent};
 use probe_io::compare::priority::Priority;
 use probe_io::compare::userspace::Answer;
 use probe_io::compare::{load, pacer, socket, userspace};
+use probe_io::port::Port;
 use tokio::time::{Instant, sleep};
 
 use crate::command::compare::output::PhaseResult;
@@ -28,7 +28,6 @@ const POLL: Duration = Duration::from_millis(20);
 /// All methods, ready to probe.
 pub struct Prober {
     pub port: Port,
-    pub ring: Ring,
     pub senders: Option<Senders>,
     pub userspace: Option<userspace::Receiver>,
     pub socket: Option<socket::Receiver>,
@@ -64,7 +63,7 @@ impl Prober {
     /// Probes for `duration_ns` or until a signal comes, and waits for the last replies.
     pub async fn run(&mut self, duration_ns: u64, phase: Phase, busy: u32, shutdown: &mut Shutdown) -> Result<Outcome> {
         let senders = self.senders.take().context("the phase before has not ended")?;
-        let plan = pacer::Course {
+        let plan = pacer::Schedule {
             interval_ns: self.interval_ns,
             duration_ns,
             first_seq: self.next_seq,
@@ -77,7 +76,7 @@ impl Prober {
         let mut sent = loop {
             tokio::select! {
                 sent = &mut pacer => break sent.context("the sending thread failed")?,
-                ready = self.ring.ready() => {
+                ready = self.port.ready() => {
                     ready.context("the ring buffer failed")?;
                     self.take(&mut replies);
                 }
@@ -117,8 +116,7 @@ impl Prober {
     fn take(&mut self, replies: &mut Replies) {
         let kernel = &mut replies.kernel;
         let (ssid, peer) = (self.ssid, self.peer);
-        self.ring.drain(|sample| {
-            let reply = reply(sample, None);
+        self.port.drain(|reply| {
             if reply.ssid == ssid && reply.peer == peer {
                 kernel.push(Arrival {
                     seq: reply.seq,

@@ -5,15 +5,17 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use log::debug;
+use probe_common::family::Family;
+use probe_core::attach::AttachMode;
 use probe_core::compare::Phase;
 use probe_core::identity::{Identity, wire};
 use probe_host::clock::{clock_identity, realtime_ns};
-use probe_io::backend::ebpf::Port;
 use probe_io::compare::load::Load;
 use probe_io::compare::pacer::Senders;
 use probe_io::compare::priority::Priority;
 use probe_io::compare::watch::Watch;
 use probe_io::compare::{socket, userspace};
+use probe_io::port::{Engine, Port};
 use probe_io::udp::sockets::PassedUp;
 use tokio::time::timeout;
 
@@ -22,11 +24,9 @@ use crate::command::compare::config::{CompareConfig, Stress};
 use crate::command::compare::output::Setting;
 use crate::command::compare::phase::Prober;
 use crate::command::compare::report::Report;
-use crate::command::shared::endpoint::passed_up;
 use crate::command::shared::host::{addresses_of, check_host, kernel_release};
 use crate::command::shared::introductions::{nonce, own_identity};
 use crate::command::shared::shutdown::Shutdown;
-use crate::output::model::AttachMode;
 use crate::output::time::Utc;
 
 /// Probes of the brief calibration.
@@ -54,7 +54,7 @@ pub async fn run(config: CompareConfig) -> Result<()> {
         );
     }
     let mut shutdown = Shutdown::new().context("cannot catch signals")?;
-    let (mut port, ring) = Port::open(config.port.clone()).await?;
+    let mut port = Port::open(config.port.clone(), Engine::Ebpf, None).await?;
     let identity = tokio::select! {
         identity = ask_identity(config.peer, &port, config.port.test_port) => identity?,
         () = shutdown.requested() => return Ok(()),
@@ -81,7 +81,6 @@ pub async fn run(config: CompareConfig) -> Result<()> {
     report.start(setting, busy, config.stress.is_some())?;
     let mut prober = Prober {
         port,
-        ring,
         senders: Some(senders),
         userspace,
         socket,
@@ -164,7 +163,7 @@ fn open(config: &CompareConfig, port: &mut Port, peer: Option<&Identity>, notes:
         return Ok(opened);
     };
     let endpoint = |to| {
-        port.sockets(config.peer.is_ipv6())
+        port.sockets(Family::of(config.peer))
             .map(|sockets| sockets.endpoint(config.peer, to))
     };
     let endpoints = endpoint(ports.userspace).zip(endpoint(ports.socket));
@@ -191,7 +190,7 @@ fn open(config: &CompareConfig, port: &mut Port, peer: Option<&Identity>, notes:
 
 fn setting(config: &CompareConfig, port: &Port, peer: Option<&Identity>) -> Result<Setting> {
     let (mode, _) = port.attachment().context("the interface is gone")?;
-    let peer_attach = peer.and_then(|identity| AttachMode::of_name(&identity.receive));
+    let peer_attach = peer.and_then(|identity| identity.receive.parse().ok());
     let mut notes = config.notes.clone();
     if peer_attach == Some(AttachMode::Socket) {
         let note =
@@ -205,7 +204,7 @@ fn setting(config: &CompareConfig, port: &Port, peer: Option<&Identity>) -> Resu
         interface: config.port.interface.clone(),
         peer: config.peer,
         peer_name: peer.map(|identity| identity.name.clone()),
-        attach: mode.into(),
+        attach: mode,
         peer_attach,
         same_clock: peer.is_some_and(|identity| identity.clock == own),
         interval: Duration::from_nanos(config.interval_ns),
@@ -220,9 +219,9 @@ fn setting(config: &CompareConfig, port: &Port, peer: Option<&Identity>) -> Resu
 
 /// The identity of `peer`; `None` if it does not answer.
 async fn ask_identity(peer: IpAddr, port: &Port, test_port: u16) -> Result<Option<Identity>> {
-    let receive = port.attachment().map(|(mode, _)| mode.to_string());
-    let own = own_identity("compare", port.clock(), receive, "tc", true)?;
-    let sockets = port.sockets(peer.is_ipv6()).context("the interface is gone")?;
+    let receive = port.attachment().map(|(mode, _)| mode);
+    let own = own_identity("compare", port.clock(), receive, AttachMode::Tc, true)?;
+    let sockets = port.sockets(Family::of(peer)).context("the interface is gone")?;
     for _ in 0..REQUESTS {
         let nonce = nonce();
         let request = wire::question(&own, port.error_estimate(), nonce).context("the request does not fit")?;
@@ -239,7 +238,7 @@ async fn ask_identity(peer: IpAddr, port: &Port, test_port: u16) -> Result<Optio
 
 async fn identity_answer(port: &Port, test_port: u16, nonce: u64) -> Identity {
     loop {
-        let PassedUp::Control { packet, from } = passed_up(|v6| port.sockets(v6)).await else {
+        let PassedUp::Control { packet, from } = port.passed_up().await else {
             continue;
         };
         let answer = wire::from_answer(&packet).filter(|answer| answer.nonce == nonce && from.port() == test_port);

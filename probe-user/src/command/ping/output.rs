@@ -7,10 +7,11 @@ use std::net::IpAddr;
 
 use probe_core::stats::report::OneWayClock;
 use probe_io::ping::answer::{ReplyPacket, ReturnedTlv};
+use probe_io::port::Engine;
 use serde::{Serialize, Serializer};
 
 use crate::output::jsonl::record;
-use crate::output::model::{Clock, Engine, Results, Sample};
+use crate::output::model::{Clock, Results, Sample};
 use crate::output::sink::{OutputError, Sink};
 use crate::output::time::Utc;
 use crate::output::{Format, fields};

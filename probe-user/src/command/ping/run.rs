@@ -3,8 +3,10 @@
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context as _, Result, anyhow, bail};
+use probe_common::family::Family;
 use probe_core::agent::Agent;
-use probe_core::agent::event::{Config as CoreConfig, Event, Families, Family};
+use probe_core::agent::event::{Config as CoreConfig, Event, Families};
+use probe_core::attach::AttachMode;
 use probe_core::observation::Reply;
 use probe_core::session::Outcome;
 use probe_core::stats::report::{OneWayClock, Report};
@@ -14,6 +16,7 @@ use probe_host::preflight::{Facts, check};
 use probe_host::timer::Timer;
 use probe_io::ping::Pinger;
 use probe_io::ping::answer::{Answer, ReplyPacket};
+use probe_io::port::Engine;
 use probe_io::udp::sockets::Target;
 use tokio::net::lookup_host;
 
@@ -21,7 +24,7 @@ use crate::command::ping::config::{PingConfig, PingEngine};
 use crate::command::ping::output::{PingOutput, PingSample, PingStart};
 use crate::command::shared::host::{POLL_INTERVAL, WITHOUT_EBPF, kernel_release};
 use crate::command::shared::shutdown::Shutdown;
-use crate::output::model::{Attach, AttachMode, Context as ResultContext, Downtime, Engine, Method, Results, Sample};
+use crate::output::model::{Attach, Context as ResultContext, Downtime, Method, Results, Sample};
 use crate::output::time::{Utc, UtcOffset};
 
 /// Runs until the count is reached or a signal comes. It is an error if no reply came.
@@ -146,7 +149,7 @@ fn start(config: &PingConfig, to: SocketAddr, path: &Path, pinger: &Pinger, engi
         target: config.target.clone(),
         peer: to.ip(),
         port: to.port(),
-        engine: Engine::from(pinger.kind()),
+        engine: pinger.engine(),
         engine_reason,
         interface: path.interface.clone(),
         size: config.packet.len(),

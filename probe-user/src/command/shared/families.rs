@@ -2,10 +2,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use probe_core::agent::event::{Families, Family};
+use probe_common::family::Family;
+use probe_core::agent::event::Families;
 
 use crate::command::shared::args::FamilyArg;
-use crate::command::shared::values::{ConfigError, family_name, wrong};
+use crate::command::shared::values::{ConfigError, wrong};
 
 /// Where agents discover each other unless --group is given.
 pub const DEFAULT_GROUPS: (Ipv4Addr, Ipv6Addr) = (
@@ -22,7 +23,7 @@ pub fn groups(given: &[IpAddr], family: Option<FamilyArg>) -> Result<Vec<IpAddr>
         Some(FamilyArg::Both) | None => Families { v4: true, v6: true },
     };
     if let Some(group) = given.iter().find(|group| !has(families, Family::of(**group))) {
-        let name = family_name(*group);
+        let name = Family::of(*group);
         return wrong(format!(
             "--group {group} is {name}, which --family leaves out; drop one of the two"
         ));

@@ -6,11 +6,13 @@ use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context as _, Result};
 use log::{debug, warn};
+use probe_common::family::Family;
 use probe_core::agent::Agent;
+use probe_core::attach::AttachMode;
 use probe_core::identity::exchange::{AnswerLimit, Exchange};
 use probe_core::identity::{EchoPorts, Identity, wire};
 use probe_host::clock::{ClockState, clock_identity, monotonic_ns, realtime_ns};
-use probe_io::port::Engine;
+use probe_io::port::Port;
 
 use crate::command::shared::responder::ResponderService;
 
@@ -39,15 +41,15 @@ impl Introductions {
     }
 
     pub fn set_responder(&mut self, responder: &ResponderService) {
-        self.responder = [responder.ports(false), responder.ports(true)];
+        self.responder = [Family::V4, Family::V6].map(|family| responder.ports(family));
     }
 
     /// Updates this agent's identity.
-    pub fn follow(&mut self, engine: &Engine) {
-        let clock = engine.clock();
+    pub fn follow(&mut self, port: &Port) {
+        let clock = port.clock();
         self.own.synchronised = clock.synchronised;
         self.own.error_ns = clock.error_ns;
-        if let Some((mode, _)) = engine.attachment() {
+        if let Some((mode, _)) = port.attachment() {
             self.own.receive = mode.to_string();
         }
     }
@@ -61,14 +63,14 @@ impl Introductions {
     }
 
     /// Sends the requests that are due.
-    pub fn ask(&mut self, engine: &Engine, now_ns: u64) {
+    pub fn ask(&mut self, port: &Port, now_ns: u64) {
         loop {
             let nonce = nonce();
             let Some(peer) = self.exchange.poll(now_ns, nonce) else {
                 return;
             };
-            let question = wire::question(&self.own, engine.error_estimate(), nonce);
-            if let Some((question, sockets)) = question.zip(engine.sockets(peer.is_ipv6()))
+            let question = wire::question(&self.own, port.error_estimate(), nonce);
+            if let Some((question, sockets)) = question.zip(port.sockets(Family::of(peer)))
                 && let Err(error) = sockets
                     .control
                     .try_send_to(&question, sockets.endpoint(peer, self.test_port))
@@ -120,19 +122,19 @@ impl Introductions {
         packet: &[u8],
         from: IpAddr,
         receive_ns: u64,
-        engine: &Engine,
+        port: &Port,
         now_ns: u64,
     ) -> Option<Vec<u8>> {
         let arrival = wire::Arrival {
             receive_ns,
             transmit_ns: realtime_ns(),
-            error: engine.error_estimate(),
+            error: port.error_estimate(),
         };
         let own = Identity {
             echo: self.responder[usize::from(from.is_ipv6())],
             ..self.own.clone()
         };
-        let refused = engine.refused(from.to_canonical());
+        let refused = port.refused(from.to_canonical());
         wire::answer(packet, &own, refused, arrival).filter(|_| self.limit.allow(now_ns))
     }
 }
@@ -146,15 +148,15 @@ pub fn nonce() -> u64 {
 pub fn own_identity(
     name: &str,
     clock: ClockState,
-    receive: Option<String>,
-    egress: &str,
+    receive: Option<AttachMode>,
+    egress: AttachMode,
     stateful: bool,
 ) -> Result<Identity> {
     Ok(Identity {
         name: name.to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        receive: receive.unwrap_or_default(),
-        egress: egress.to_owned(),
+        receive: receive.map_or_else(String::new, |mode| mode.to_string()),
+        egress: egress.to_string(),
         synchronised: clock.synchronised,
         error_ns: clock.error_ns,
         clock: clock_identity().context("cannot tell which clock this is")?,

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
 use log::debug;
+use probe_common::family::Family;
 use probe_core::reflector::{Arrival, Clock, Config, Count, Reflector, ReplyId};
 use probe_host::clock::{monotonic_ns, realtime_ns};
-use probe_io::backend::ebpf::PortConfig;
-use probe_io::port::{Engine, Kind};
+use probe_io::port::{Engine, Port, PortConfig};
 use probe_io::udp::sockets::Sockets;
 use probe_io::udp::stamped::Received;
 
@@ -19,31 +19,31 @@ const MAX_UNSTAMPED: usize = 64;
 
 pub struct UserReflector {
     reflector: Reflector,
-    /// Replies by IP version (whether IPv6) and number of the send call.
-    unstamped: VecDeque<((bool, u32), ReplyId)>,
+    /// Replies by IP version and number of the send call.
+    unstamped: VecDeque<((Family, u32), ReplyId)>,
 }
 
 impl UserReflector {
-    pub fn new(port: &PortConfig, stamping: &StampingConfig, engine: &Engine) -> Self {
-        let config = Config {
-            test_port: port.test_port,
-            groups: port.groups.clone(),
-            rates: port.answering.rates,
+    pub fn new(config: &PortConfig, stamping: &StampingConfig, port: &Port) -> Self {
+        let reflector_config = Config {
+            test_port: config.test_port,
+            groups: config.groups.clone(),
+            rates: config.answering.rates,
             stateless: stamping.stateless,
             key: stamping.key.clone(),
-            behind_kernel: engine.kind() == Kind::Ebpf,
+            behind_kernel: port.engine() == Engine::Ebpf,
         };
         let mut reflector = Self {
-            reflector: Reflector::new(config),
+            reflector: Reflector::new(reflector_config),
             unstamped: VecDeque::new(),
         };
-        reflector.follow(engine);
+        reflector.follow(port);
         reflector
     }
 
     /// Updates the addresses that are answered at, and the policy.
-    pub fn follow(&mut self, engine: &Engine) {
-        self.reflector.follow(engine.addresses(), engine.policy());
+    pub fn follow(&mut self, port: &Port) {
+        self.reflector.follow(port.addresses(), port.policy());
     }
 
     pub fn counters(&self) -> BTreeMap<&'static str, u64> {
@@ -51,15 +51,9 @@ impl UserReflector {
     }
 
     /// Answers a packet, or counts why not.
-    pub fn answer(
-        &mut self,
-        mut packet: Vec<u8>,
-        received: &Received,
-        engine: &Engine,
-        introductions: &mut Introductions,
-    ) {
-        let v6 = received.from.is_ipv6();
-        let (Some(sockets), Some(to)) = (engine.sockets(v6), received.to) else {
+    pub fn answer(&mut self, mut packet: Vec<u8>, received: &Received, port: &Port, introductions: &mut Introductions) {
+        let family = Family::of(received.from.ip());
+        let (Some(sockets), Some(to)) = (port.sockets(family), received.to) else {
             return;
         };
         let arrival = Arrival {
@@ -74,27 +68,27 @@ impl UserReflector {
             return;
         }
         if !self.reflector.is_authenticated()
-            && let Some(answer) = introductions.answer(&packet, arrival.from.ip(), arrival.receive_ns, engine, now_ns)
+            && let Some(answer) = introductions.answer(&packet, arrival.from.ip(), arrival.receive_ns, port, now_ns)
         {
             let source = (!to.is_multicast()).then_some(to);
             match sockets.answer(&answer, arrival.from, source, 0) {
                 Ok(_) => self.reflector.count(Count::Introduced),
                 Err(error) => self.unsent(arrival.from, &error),
             }
-            return self.take_stamps(v6, sockets);
+            return self.take_stamps(family, sockets);
         }
         let clock = Clock {
-            error: engine.error_estimate(),
-            synchronised: engine.clock().synchronised,
+            error: port.error_estimate(),
+            synchronised: port.clock().synchronised,
         };
         let Some(reply) = self.reflector.reflect(&mut packet, &arrival, clock, realtime_ns) else {
             return;
         };
         match sockets.answer(&packet, arrival.from, reply.source, reply.tos) {
-            Ok(stamp) => self.unstamped.extend(reply.id.map(|id| ((v6, stamp), id))),
+            Ok(stamp) => self.unstamped.extend(reply.id.map(|id| ((family, stamp), id))),
             Err(error) => self.unsent(arrival.from, &error),
         }
-        self.take_stamps(v6, sockets);
+        self.take_stamps(family, sockets);
     }
 
     fn unsent(&mut self, to: SocketAddr, error: &std::io::Error) {
@@ -103,9 +97,9 @@ impl UserReflector {
     }
 
     /// Hands transmit stamps to the sessions. The error queue is always emptied: it shares the receive buffer.
-    fn take_stamps(&mut self, v6: bool, sockets: &Sockets) {
+    fn take_stamps(&mut self, family: Family, sockets: &Sockets) {
         while let Ok(Some(stamp)) = sockets.test.sent_stamp() {
-            let place = self.unstamped.iter().position(|&(id, _)| id == (v6, stamp.id));
+            let place = self.unstamped.iter().position(|&(id, _)| id == (family, stamp.id));
             if let Some((_, reply)) = place.and_then(|place| self.unstamped.remove(place)) {
                 self.reflector.left(reply, stamp.stamp_ns);
             }

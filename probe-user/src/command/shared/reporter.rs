@@ -6,14 +6,13 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use probe_core::agent::event::{Config as CoreConfig, Event, Found};
+use probe_core::attach::AttachMode;
 use probe_core::identity::Identity;
 use probe_core::reflector::in_userspace;
 use probe_core::stats::report::Report;
 use probe_host::clock::{monotonic_ns, realtime_ns};
 use probe_host::privileges::Privileges;
-use probe_io::backend::ebpf::PortEvent;
-use probe_io::backend::ebpf::plan::ReceiveMode;
-use probe_io::port::{Engine, Kind, Receive};
+use probe_io::port::{Engine, Port, PortEvent};
 
 use crate::command::shared::endpoint::config::EndpointConfig;
 use crate::command::shared::host::kernel_release;
@@ -30,7 +29,7 @@ const WALL_CLOCK_STEP_NS: u128 = 1_000_000;
 pub struct Reporter {
     output: Output,
     samples: Option<Samples>,
-    engine: model::Engine,
+    engine: Engine,
     attach: model::Attach,
     peers: BTreeMap<IpAddr, Identity>,
     downs: Downs,
@@ -44,10 +43,10 @@ impl Reporter {
         Ok(Self {
             output: Output::open(config.format, config.output.as_deref())?,
             samples: config.samples.as_deref().map(Samples::create).transpose()?,
-            engine: model::Engine::Ebpf,
+            engine: Engine::Ebpf,
             attach: model::Attach {
                 egress: None,
-                receive: model::AttachMode::Tc,
+                receive: AttachMode::Tc,
             },
             peers: BTreeMap::new(),
             downs: Downs::default(),
@@ -61,24 +60,21 @@ impl Reporter {
         &mut self,
         endpoint: &EndpointConfig,
         probing: Option<&CoreConfig>,
-        engine: &Engine,
+        port: &Port,
         privileges: Privileges,
     ) -> Result<(), OutputError> {
         let config = &endpoint.port;
         let (group_probes, peers) = probed(probing);
-        let (receive, reason) = engine.attachment().unwrap_or((Receive::Program(ReceiveMode::Tc), ""));
-        self.engine = engine.kind().into();
-        let egress = match engine.kind() {
-            Kind::Ebpf => model::AttachMode::Tc,
-            Kind::Socket => model::AttachMode::Socket,
-        };
-        let rates = match engine.kind() {
-            Kind::Ebpf => config.answering.rates,
-            Kind::Socket => in_userspace(config.answering.rates),
+        let (receive, reason) = port.attachment().unwrap_or((AttachMode::Tc, ""));
+        self.engine = port.engine();
+        let egress = self.engine.egress_mode();
+        let rates = match self.engine {
+            Engine::Ebpf => config.answering.rates,
+            Engine::Socket => in_userspace(config.answering.rates),
         };
         self.attach = model::Attach {
             egress: config.probing.then_some(egress),
-            receive: receive.into(),
+            receive,
         };
         self.output.export(&model::Event::Start(model::Start {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -87,17 +83,17 @@ impl Reporter {
             attach_reason: reason.to_owned(),
             engine: self.engine,
             authenticated: endpoint.stamping.key.is_some(),
-            clock: engine.clock().into(),
+            clock: port.clock().into(),
             kernel: kernel_release(),
             name: endpoint.name.clone(),
-            addresses: engine.addresses(),
+            addresses: port.addresses(),
             port: config.test_port,
             groups: config.groups.clone(),
             peers,
             group_probes,
             interval_ns: probing.map(|core| core.interval_ns),
             timeout_ns: probing.map(|core| core.timeout_ns),
-            allowed: engine.policy().prefixes().map(|prefix| prefix.to_string()).collect(),
+            allowed: port.policy().prefixes().map(|prefix| prefix.to_string()).collect(),
             rate: rates.port,
             rate_source: rates.source,
             rate_group: rates.group,
@@ -125,7 +121,7 @@ impl Reporter {
             PortEvent::Deleted => change(model::InterfaceEvent::Deleted),
             PortEvent::Back => change(model::InterfaceEvent::Back),
             PortEvent::Reattached { mode, reason } => {
-                self.attach.receive = model::AttachMode::from(*mode);
+                self.attach.receive = *mode;
                 model::Event::Attach(model::AttachChange {
                     receive: self.attach.receive,
                     reason: reason.clone(),
@@ -260,7 +256,7 @@ impl Reporter {
         let result = |(method, report): &(model::Method, Report)| {
             let (engine, attach) = match method {
                 model::Method::Stamp => (self.engine, self.attach),
-                model::Method::Echo => (model::Engine::Socket, model::Attach::SOCKETS),
+                model::Method::Echo => (Engine::Socket, model::Attach::SOCKETS),
             };
             let context = Context {
                 utc,

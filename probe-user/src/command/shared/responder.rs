@@ -1,13 +1,13 @@
 //! The far end of `kstamp compare`: threads that answer in userspace, and programs that stamp their packets on request.
 
 use log::{debug, warn};
+use probe_common::family::Family;
 use probe_core::identity::EchoPorts;
-use probe_io::backend::ebpf::PortEvent;
-use probe_io::backend::ebpf::object::ObjectError;
-use probe_io::compare::echo::Echo;
+use probe_io::backend::error::ObjectError;
 use probe_io::compare::priority::Priority;
+use probe_io::compare::responder::Responder;
 use probe_io::compare::watch::Watch;
-use probe_io::port::Engine;
+use probe_io::port::{Port, PortEvent};
 
 /// The programs are detached after this many polls, half a second apart, without a request.
 const IDLE_POLLS: u32 = 20;
@@ -16,7 +16,7 @@ const IDLE_POLLS: u32 = 20;
 pub struct ResponderService {
     interface: String,
     priority: Option<Priority>,
-    responder: Option<Echo>,
+    responder: Option<Responder>,
     watch: Option<Watch>,
     watched: u64,
     idle_polls: u32,
@@ -45,18 +45,18 @@ impl ResponderService {
     }
 
     /// Starts to answer. Failures are logged; the run goes on without a responder.
-    pub fn start(&mut self, engine: &Engine) {
+    pub fn start(&mut self, port: &Port) {
         let Some(priority) = self.priority else { return };
         (self.responder, self.watched) = (None, 0);
-        let families: Vec<bool> = [false, true]
+        let families: Vec<_> = [Family::V4, Family::V6]
             .into_iter()
-            .filter(|&v6| engine.sockets(v6).is_some())
+            .filter(|&family| port.sockets(family).is_some())
             .collect();
-        match Echo::start(&self.interface, &families, engine.policy(), priority) {
+        match Responder::start(&self.interface, &families, port.policy(), priority) {
             Ok(responder) => self.responder = Some(responder),
             Err(error) => warn!("no responder for kstamp compare: {error}"),
         }
-        let ports = [false, true].map(|v6| self.ports(v6).map_or(0, |ports| ports.userspace));
+        let ports = [Family::V4, Family::V6].map(|family| self.ports(family).map_or(0, |ports| ports.userspace));
         if let Some(watch) = &mut self.watch {
             watch.detach();
             if let Err(error) = watch.tell(0, ports) {
@@ -66,17 +66,17 @@ impl ResponderService {
     }
 
     /// Its ports of one IP version.
-    pub fn ports(&self, v6: bool) -> Option<EchoPorts> {
-        self.responder.as_ref()?.ports(v6)
+    pub fn ports(&self, family: Family) -> Option<EchoPorts> {
+        self.responder.as_ref()?.ports(family)
     }
 
     /// Follows the interface, and attaches the programs while they are requested. Call it twice a second.
-    pub fn poll(&mut self, engine: &Engine, events: &[PortEvent]) {
+    pub fn poll(&mut self, port: &Port, events: &[PortEvent]) {
         if events.contains(&PortEvent::Back) {
             self.start(engine);
         }
         let Some(responder) = &mut self.responder else { return };
-        responder.follow(engine.policy());
+        responder.follow(port.policy());
         let Some(watch) = &mut self.watch else { return };
         let watched = responder.watched();
         if watched == self.watched {

@@ -8,12 +8,13 @@ use std::str::FromStr;
 
 use ipnet::IpNet;
 use probe_common::abi::MAX_IN_FLIGHT;
-use probe_core::agent::event::Family;
+use probe_common::family::Family;
+use probe_core::attach::AttachMode;
 use probe_core::auth::Key;
 use probe_core::reflector::policy::{Rates, canonical};
 use probe_host::link::{NameError, check_name};
 use probe_host::privileges::check_user;
-use probe_io::backend::ebpf::plan::{Choice, ReceiveMode};
+use probe_io::port::Choice;
 
 use crate::command::shared::args::AttachArg;
 use crate::command::shared::key_file;
@@ -150,7 +151,7 @@ pub fn groups(texts: &[String]) -> Result<Vec<IpAddr>, ConfigError> {
             ));
         }
         if let Some(other) = groups.iter().find(|other| Family::of(**other) == Family::of(group)) {
-            let family = family_name(group);
+            let family = Family::of(group);
             return wrong(format!(
                 "--group {other} and --group {group} are both {family}; give one of each IP version"
             ));
@@ -201,13 +202,6 @@ fn address(flag: &str, text: &str) -> Result<IpAddr, ConfigError> {
     }
 }
 
-pub fn family_name(address: IpAddr) -> &'static str {
-    match Family::of(address) {
-        Family::V4 => "IPv4",
-        Family::V6 => "IPv6",
-    }
-}
-
 /// A number from 0 to `max`.
 pub fn number<T: FromStr + PartialOrd + Display>(flag: &str, text: &str, max: T) -> Result<T, ConfigError> {
     match text.parse() {
@@ -247,9 +241,9 @@ pub fn other_output(
 pub fn choice(attach: AttachArg) -> Choice {
     match attach {
         AttachArg::Auto => Choice::Auto,
-        AttachArg::XdpNative => Choice::Only(ReceiveMode::XdpNative),
-        AttachArg::XdpGeneric => Choice::Only(ReceiveMode::XdpGeneric),
-        AttachArg::Tc => Choice::Only(ReceiveMode::Tc),
+        AttachArg::XdpNative => Choice::Only(AttachMode::XdpNative),
+        AttachArg::XdpGeneric => Choice::Only(AttachMode::XdpGeneric),
+        AttachArg::Tc => Choice::Only(AttachMode::Tc),
     }
 }
 

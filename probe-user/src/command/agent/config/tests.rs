@@ -4,11 +4,11 @@ use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
+use probe_core::attach::AttachMode;
 use probe_core::reflector::policy::Rates;
 use probe_host::identity::default_agent_name;
-use probe_io::backend::ebpf::plan::{Choice, ReceiveMode};
 use probe_io::compare::priority::Priority;
-use probe_io::port::Kind;
+use probe_io::port::{Choice, Engine};
 
 use super::*;
 use crate::command::reflect::ReflectConfig;
@@ -123,13 +123,13 @@ fn each_flag_of_an_agent_has_an_effect() {
     assert_eq!(agent("--name edge_7").endpoint.name, "edge 7");
     assert_eq!(
         agent("--attach xdp-native").endpoint.port.choice,
-        Choice::Only(ReceiveMode::XdpNative)
+        Choice::Only(AttachMode::XdpNative)
     );
     assert_eq!(
         agent("--attach xdp-generic").endpoint.port.choice,
-        Choice::Only(ReceiveMode::XdpGeneric)
+        Choice::Only(AttachMode::XdpGeneric)
     );
-    assert_eq!(agent("--attach tc").endpoint.port.choice, Choice::Only(ReceiveMode::Tc));
+    assert_eq!(agent("--attach tc").endpoint.port.choice, Choice::Only(AttachMode::Tc));
     assert_eq!(agent("--log-bpf").endpoint.port.log_level, 5);
     assert_eq!(agent("--format jsonl").output.format, Format::Jsonl);
     assert_eq!(agent("--output o").output.output, Some("o".into()));
@@ -158,7 +158,7 @@ fn each_flag_of_a_reflector_has_an_effect() {
     );
     assert_eq!(
         (config.endpoint.port.choice, config.endpoint.port.probing),
-        (Choice::Only(ReceiveMode::Tc), false)
+        (Choice::Only(AttachMode::Tc), false)
     );
     assert_eq!(config.endpoint.port.log_level, 5);
     assert_eq!(
@@ -405,11 +405,11 @@ fn the_engine_is_ebpf_unless_sockets_are_requested_or_needed() {
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
     let with_key = format!("--key-file {}", path.display());
 
-    assert_eq!(agent("").endpoint.stamping.kind, Kind::Ebpf);
-    assert_eq!(agent("--engine ebpf").endpoint.stamping.kind, Kind::Ebpf);
-    assert_eq!(reflect("--engine socket").endpoint.stamping.kind, Kind::Socket);
+    assert_eq!(agent("").endpoint.stamping.engine, Engine::Ebpf);
+    assert_eq!(agent("--engine ebpf").endpoint.stamping.engine, Engine::Ebpf);
+    assert_eq!(reflect("--engine socket").endpoint.stamping.engine, Engine::Socket);
     let stamping = agent(&with_key).endpoint.stamping;
-    assert!(stamping.key.is_some() && stamping.kind == Kind::Socket);
+    assert!(stamping.key.is_some() && stamping.engine == Engine::Socket);
     assert_eq!(
         agent(&with_key).endpoint.responder,
         None,

@@ -35,7 +35,7 @@ fn flags_set_the_configuration() {
     )
     .unwrap();
     assert_eq!(config.port.test_port, 5000);
-    assert_eq!(config.port.choice, Choice::Only(ReceiveMode::Tc));
+    assert_eq!(config.port.choice, Choice::Only(AttachMode::Tc));
     assert_eq!((config.interval_ns, config.duration_ns), (2_000_000, 3_000_000_000));
     assert_eq!(
         (config.timeout_ns, config.priority),
@@ -94,12 +94,12 @@ fn calibrate_sends_a_probe_per_millisecond() {
     let config = calibrate("").unwrap();
     assert_eq!(
         (config.mode, config.probes, config.format),
-        (ReceiveMode::XdpNative, 3_000, Format::Text)
+        (AttachMode::XdpNative, 3_000, Format::Text)
     );
     let config = calibrate("--attach tc --duration 200ms --format jsonl").unwrap();
     assert_eq!(
         (config.mode, config.probes, config.format),
-        (ReceiveMode::Tc, 200, Format::Jsonl)
+        (AttachMode::Tc, 200, Format::Jsonl)
     );
     for flags in ["--duration 50ms", "--duration 1h"] {
         assert!(calibrate(flags).unwrap_err().contains("100ms and 10m"));

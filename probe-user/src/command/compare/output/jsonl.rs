@@ -12,8 +12,8 @@ use serde::Serialize;
 use crate::command::compare::output::{Comparison, PhaseResult, Setting};
 use crate::output::fields;
 use crate::output::jsonl::record;
-use crate::output::model::AttachMode;
 use crate::output::time::Utc;
+use probe_core::attach::AttachMode;
 
 /// Fields of every record of a run.
 #[derive(Serialize)]

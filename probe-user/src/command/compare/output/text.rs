@@ -8,10 +8,10 @@ use probe_core::compare::{Method, Phase};
 use probe_core::stats::report::Summary;
 
 use crate::command::compare::output::{Comparison, PhaseResult, Setting, parts, verdict};
-use crate::output::model::AttachMode;
 use crate::output::quantity::{count, duration, percent};
 use crate::output::text::layout::{Column, Grid, Who};
 use crate::output::text::wrap;
+use probe_core::attach::AttachMode;
 
 const NONE: &str = "-";
 const INDENT: usize = 12;

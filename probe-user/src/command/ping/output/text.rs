@@ -5,8 +5,10 @@ use std::io::{self, Write};
 use probe_core::session::Outcome;
 use probe_core::stats::report::{OneWayClock, Summary};
 
+use probe_io::port::Engine;
+
 use crate::command::ping::output::{PingSample, PingStart};
-use crate::output::model::{Engine, Results};
+use crate::output::model::Results;
 use crate::output::quantity::{count, duration, duration_u64, percent};
 
 pub fn start(start: &PingStart, out: &mut dyn Write) -> io::Result<()> {

@@ -3,9 +3,8 @@
 use probe_core::auth::Key;
 use probe_core::reflector::policy::Rates;
 use probe_host::identity::default_agent_name;
-use probe_io::backend::ebpf::{Answering, PortConfig};
 use probe_io::compare::priority::Priority;
-use probe_io::port::Kind;
+use probe_io::port::{Answering, Engine, PortConfig};
 
 use crate::command::shared::args::{AttachArg, EndpointArgs, EngineArg, ResponderArg};
 use crate::command::shared::families::groups;
@@ -34,7 +33,7 @@ pub struct EndpointConfig {
 /// How timestamps are obtained, and how the userspace reflector answers.
 #[derive(Debug, Clone)]
 pub struct StampingConfig {
-    pub kind: Kind,
+    pub engine: Engine,
     /// The key of authenticated mode.
     pub key: Option<Key>,
     /// The reflector keeps no sessions.
@@ -99,24 +98,24 @@ pub fn validate(args: EndpointArgs, probing: bool) -> Result<Common, ConfigError
 }
 
 fn stamping(args: &EndpointArgs) -> Result<StampingConfig, ConfigError> {
-    let kind = match (args.engine, &args.key_file) {
+    let engine = match (args.engine, &args.key_file) {
         (Some(EngineArg::Ebpf), Some(_)) => {
             return wrong("--engine ebpf cannot authenticate packets; leave it out: with --key-file sockets are used");
         }
-        (Some(EngineArg::Ebpf) | None, None) => Kind::Ebpf,
-        (Some(EngineArg::Socket), _) | (None, Some(_)) => Kind::Socket,
+        (Some(EngineArg::Ebpf) | None, None) => Engine::Ebpf,
+        (Some(EngineArg::Socket), _) | (None, Some(_)) => Engine::Socket,
     };
-    if kind == Kind::Ebpf && args.stateless {
+    if engine == Engine::Ebpf && args.stateless {
         return wrong("--stateless needs --engine socket: the kernel programs count replies by session");
     }
-    if kind == Kind::Socket && (args.attach != AttachArg::Auto || args.log_bpf) {
+    if engine == Engine::Socket && (args.attach != AttachArg::Auto || args.log_bpf) {
         let flag = if args.log_bpf { "--log-bpf" } else { "--attach" };
         return wrong(format!(
             "{flag} is for kernel programs, which --engine socket and --key-file do not use; drop one of the two"
         ));
     }
     Ok(StampingConfig {
-        kind,
+        engine,
         key: values::key(args.key_file.clone())?,
         stateless: args.stateless,
     })
