@@ -17,7 +17,7 @@ use crate::output::{Format, terminal};
 pub struct ControllerOutput {
     format: Format,
     sink: Sink,
-    columns: crate::output::text::Columns,
+    columns: crate::output::terminal::Columns,
 }
 
 impl ControllerOutput {
