@@ -1,7 +1,7 @@
 //! Sends ASCII probes to legacy agents: a socket of its own for each IP version, stamped by the kernel.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::net::IpAddr;
 
 use probe_common::family::Family;
 use probe_core::agent::event::Destination;
@@ -97,10 +97,7 @@ impl LegacyProber {
             Destination::Group(_) => *group,
             Destination::Peer(peer) => peer,
         };
-        let to = match to {
-            IpAddr::V4(_) => SocketAddr::new(to, self.port),
-            IpAddr::V6(v6) => SocketAddrV6::new(v6, self.port, 0, self.index).into(),
-        };
+        let to = sockets::endpoint(to, self.port, self.index);
         let stamp = socket.send(transmit.number.to_string().as_bytes(), to)?;
         self.unstamped.push(((family, stamp), transmit.number));
         // Drivers that stamp do so at once; those that do not never will.

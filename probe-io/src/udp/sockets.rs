@@ -152,10 +152,15 @@ impl Sockets {
 
     /// `to`, reached through this interface.
     pub fn endpoint(&self, to: IpAddr, port: u16) -> SocketAddr {
-        match to {
-            IpAddr::V4(v4) => SocketAddrV4::new(v4, port).into(),
-            IpAddr::V6(v6) => SocketAddrV6::new(v6, port, 0, self.index).into(),
-        }
+        endpoint(to, port, self.index)
+    }
+}
+
+/// `to`, reached through the interface of index `index`.
+pub(crate) fn endpoint(to: IpAddr, port: u16, index: u32) -> SocketAddr {
+    match to {
+        IpAddr::V4(v4) => SocketAddrV4::new(v4, port).into(),
+        IpAddr::V6(v6) => SocketAddrV6::new(v6, port, 0, index).into(),
     }
 }
 
