@@ -1,6 +1,6 @@
 //! The text format: a header, a line per event, a table per report interval, and a summary.
 
-mod counters;
+pub mod counters;
 pub mod layout;
 mod notes;
 mod table;
@@ -212,7 +212,7 @@ fn reflected(start: &Start) -> String {
 
 fn answered(start: &Start) -> String {
     let sources = match &*start.allowed {
-        [] => "nobody".to_owned(),
+        [] => "no source".to_owned(),
         allowed => list(allowed),
     };
     let rate = |rate: u32, what: &str| (rate > 0).then(|| format!("{rate} {what}"));

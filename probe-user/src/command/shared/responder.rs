@@ -2,7 +2,7 @@
 
 use log::{debug, warn};
 use probe_common::family::Family;
-use probe_core::identity::EchoPorts;
+use probe_core::identity::ResponderPorts;
 use probe_io::backend::error::ObjectError;
 use probe_io::compare::priority::Priority;
 use probe_io::compare::responder::Responder;
@@ -66,14 +66,14 @@ impl ResponderService {
     }
 
     /// Its ports of one IP version.
-    pub fn ports(&self, family: Family) -> Option<EchoPorts> {
+    pub fn ports(&self, family: Family) -> Option<ResponderPorts> {
         self.responder.as_ref()?.ports(family)
     }
 
     /// Follows the interface, and attaches the programs while they are requested. Call it twice a second.
     pub fn poll(&mut self, port: &Port, events: &[PortEvent]) {
         if events.contains(&PortEvent::Back) {
-            self.start(engine);
+            self.start(port);
         }
         let Some(responder) = &mut self.responder else { return };
         responder.follow(port.policy());

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use probe_core::attach::AttachMode;
 use probe_core::reflector::policy::Rates;
-use probe_host::identity::default_agent_name;
+use probe_host::hostname::default_agent_name;
 use probe_io::compare::priority::Priority;
 use probe_io::port::{Choice, Engine};
 
 use super::*;
 use crate::command::reflect::ReflectConfig;
-use crate::command::shared::DEFAULT_GROUPS;
+use crate::command::shared::families::DEFAULT_GROUPS;
 use crate::command::{Command, ParseError, parse, read};
 use crate::output::Format;
 
@@ -413,7 +413,7 @@ fn the_engine_is_ebpf_unless_sockets_are_requested_or_needed() {
     assert_eq!(
         agent(&with_key).endpoint.responder,
         None,
-        "without an identity exchange nobody learns the responder's ports"
+        "without an identity exchange no peer knows the responder's ports"
     );
     assert!(reflect("--engine socket --stateless").endpoint.stamping.stateless);
     assert!(agent(&format!("{with_key} --stateless")).endpoint.stamping.stateless);

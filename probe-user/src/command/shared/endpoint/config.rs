@@ -2,7 +2,7 @@
 
 use probe_core::auth::Key;
 use probe_core::reflector::policy::Rates;
-use probe_host::identity::default_agent_name;
+use probe_host::hostname::default_agent_name;
 use probe_io::compare::priority::Priority;
 use probe_io::port::{Answering, Engine, PortConfig};
 
@@ -25,8 +25,8 @@ pub struct EndpointConfig {
     pub families_required: bool,
     /// The user to switch to once everything is opened and attached.
     pub user: Option<String>,
-    /// Priority of the responder's threads; `None` for no responder. With a key there is no identity exchange, so that
-    /// nobody could learn its ports.
+    /// Priority of the responder's threads; `None` for no responder. With a key there is no identity exchange, and
+    /// no peer would know its ports.
     pub responder: Option<Priority>,
 }
 
