@@ -8,7 +8,7 @@ mod limit;
 mod maps;
 
 pub use self::address::Address;
-pub use self::counters::{COUNTER_NAMES, COUNTERS, Counter};
+pub use self::counters::{COUNTER_MEANINGS, COUNTER_NAMES, COUNTERS, Counter};
 pub use self::limit::Limit;
 pub use self::maps::*;
 use crate::family::Family;

@@ -1,8 +1,8 @@
 //! Output: one result model, and an exporter for each format.
 
-mod fields;
+pub mod fields;
 #[cfg(test)]
-mod fixtures;
+pub mod fixtures;
 
 pub mod controller;
 pub mod jsonl;

@@ -87,5 +87,5 @@ pub async fn run(mut config: ReflectConfig) -> Result<()> {
             }
         }
     }
-    Ok(reporter.end(&[], &endpoint.counters()?)?)
+    Ok(reporter.end(&[], &[], &endpoint.counters()?)?)
 }

@@ -1,6 +1,6 @@
 //! The text format: a header, a line per event, a table per report interval, and a summary.
 
-mod counters;
+pub mod counters;
 pub mod layout;
 mod notes;
 mod table;

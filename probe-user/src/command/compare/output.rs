@@ -107,4 +107,4 @@ pub fn parts(anatomy: &Anatomy) -> Vec<(&'static str, Summary)> {
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

@@ -73,7 +73,7 @@ impl ResponderService {
     /// Follows the interface, and attaches the programs while they are requested. Call it twice a second.
     pub fn poll(&mut self, port: &Port, events: &[PortEvent]) {
         if events.contains(&PortEvent::Back) {
-            self.start(engine);
+            self.start(port);
         }
         let Some(responder) = &mut self.responder else { return };
         responder.follow(port.policy());

@@ -12,7 +12,7 @@ use probe_io::port::{Choice, Engine};
 
 use super::*;
 use crate::command::reflect::ReflectConfig;
-use crate::command::shared::DEFAULT_GROUPS;
+use crate::command::shared::families::DEFAULT_GROUPS;
 use crate::command::{Command, ParseError, parse, read};
 use crate::output::Format;
 

@@ -58,7 +58,7 @@ fn phase(phase: Phase, tallies: Vec<(Method, Tally)>) -> PhaseResult {
     }
 }
 
-fn comparison() -> Comparison {
+pub fn comparison() -> Comparison {
     let mut anatomy = Anatomy::default();
     let stamps = Stamps {
         called_ns: 0,
