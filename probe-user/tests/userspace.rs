@@ -205,7 +205,7 @@ fn a_stateless_reflector_counts_nothing() {
 }
 
 #[test]
-fn replies_and_other_addresses_are_never_answered() {
+fn replies_and_packets_to_other_addresses_are_not_answered() {
     if !can_run() {
         return;
     }
@@ -352,7 +352,7 @@ fn a_key_file_that_others_may_read_is_refused() {
 
 const PROBING: [&str; 4] = ["--interval", "10ms", "--count", "100"];
 
-/// An agent at the near end that probes both addresses of the far end and whoever is in the group.
+/// Runs an agent at the near end that probes both addresses of the far end and the groups.
 fn agent(pair: &Pair, more: &[&str]) -> (Vec<Value>, String) {
     let common = ["agent", "--iface", "port1", "--peer", FAR_V4, "--peer", FAR_V6];
     let arguments = [&common, &PROBING[..], more].concat();
@@ -446,7 +446,7 @@ fn a_socket_agent_and_an_agent_with_programs_measure_each_other() {
 }
 
 #[test]
-fn authenticated_agents_measure_each_other_and_nobody_else() {
+fn authenticated_agents_measure_only_each_other() {
     if !can_run() {
         return;
     }
@@ -476,7 +476,7 @@ fn authenticated_agents_measure_each_other_and_nobody_else() {
 }
 
 #[test]
-fn without_privileges_an_agent_says_what_works_and_sockets_do() {
+fn without_privileges_the_error_names_sockets_which_work() {
     if !can_run() {
         return;
     }
