@@ -212,7 +212,7 @@ fn reflected(start: &Start) -> String {
 
 fn answered(start: &Start) -> String {
     let sources = match &*start.allowed {
-        [] => "nobody".to_owned(),
+        [] => "no source".to_owned(),
         allowed => list(allowed),
     };
     let rate = |rate: u32, what: &str| (rate > 0).then(|| format!("{rate} {what}"));

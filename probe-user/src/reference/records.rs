@@ -1,4 +1,4 @@
-//! Every record and field of the JSON output.
+//! Every record and field of the JSON output, one line each (so without rustfmt).
 
 /// Name, type and meaning. Types: `ns`, `s`, `ppb` and `1/s` are integers in this unit, `time` is a string; `?` is nullable.
 pub type Field = (&'static str, &'static str, &'static str);
@@ -22,6 +22,7 @@ pub const DISTRIBUTION: &[Field] = &[
     ("count", "integer", "Number of samples."),
 ];
 
+#[rustfmt::skip]
 pub const RECORDS: &[Record] = &[
     Record {
         kind: "start",
@@ -30,63 +31,27 @@ pub const RECORDS: &[Record] = &[
         fields: &[&[
             ("version", "string", "Version of kstamp."),
             ("interface", "string", "Interface."),
-            (
-                "attach.egress",
-                "string?",
-                "Hook of the program that stamps probes; null of a reflector.",
-            ),
-            (
-                "attach.receive",
-                "string",
-                "Hook of the receive program: `xdp-native`, `xdp-generic` or `tc`; `socket` without programs.",
-            ),
+            ("attach.egress", "string?", "Hook of the program that stamps probes; null of a reflector."),
+            ("attach.receive", "string", "Hook of the receive program: `xdp-native`, `xdp-generic` or `tc`; `socket` without programs."),
             ("attach_reason", "string", "Why the receive program is attached there."),
             ("engine", "string", "Where timestamps are taken: `ebpf` or `socket`."),
-            (
-                "authenticated",
-                "boolean",
-                "Whether packets are authenticated (`--key-file`).",
-            ),
-            (
-                "clock.synchronised",
-                "boolean",
-                "Whether this host's clock is synchronised to UTC.",
-            ),
+            ("authenticated", "boolean", "Whether packets are authenticated (`--key-file`)."),
+            ("clock.synchronised", "boolean", "Whether this host's clock is synchronised to UTC."),
             ("clock.error_ns", "ns", "Bound on the clock's error, if synchronised."),
             ("clock.tai_offset_s", "s", "TAI − UTC as the kernel has it."),
             ("kernel", "string", "Kernel release."),
             ("name", "string", "Name of this agent, as peers see it."),
-            (
-                "addresses",
-                "list of strings",
-                "Addresses that probes are sent from and answered at.",
-            ),
+            ("addresses", "list of strings", "Addresses that probes are sent from and answered at."),
             ("port", "integer", "UDP port that probes are sent to."),
             ("groups", "list of strings", "Joined multicast groups."),
             ("peers", "list of strings", "Peers given with `--peer`."),
-            (
-                "group_probes",
-                "boolean",
-                "Whether multicast probes are sent to the groups.",
-            ),
-            (
-                "interval_ns",
-                "ns?",
-                "Time between two probes of a session; null of a reflector.",
-            ),
-            (
-                "timeout_ns",
-                "ns?",
-                "Time after which a probe is lost; null of a reflector.",
-            ),
+            ("group_probes", "boolean", "Whether multicast probes are sent to the groups."),
+            ("interval_ns", "ns?", "Time between two probes of a session; null of a reflector."),
+            ("timeout_ns", "ns?", "Time after which a probe is lost; null of a reflector."),
             ("allowed", "list of strings", "Prefixes whose sources are answered."),
             ("rate", "1/s", "Maximum replies to all sources together; 0: unlimited."),
             ("rate_source", "1/s", "Maximum replies to each source; 0: unlimited."),
-            (
-                "rate_group",
-                "1/s",
-                "Maximum replies to each source's multicast probes; 0: unlimited.",
-            ),
+            ("rate_group", "1/s", "Maximum replies to each source's multicast probes; 0: unlimited."),
             ("user", "string", "User that kstamp runs as."),
             ("capabilities", "list of strings", "Capabilities that it kept."),
             ("time", "time", "When it started."),
@@ -107,11 +72,7 @@ pub const RECORDS: &[Record] = &[
         commands: "agent, reflect",
         meaning: "The interface changed.",
         fields: &[&[
-            (
-                "event",
-                "string",
-                "`down` (or without carrier), `up`, `deleted`, or `back`: created and attached again.",
-            ),
+            ("event", "string", "`down` (or without carrier), `up`, `deleted`, or `back`: created and attached again."),
             ("interface", "string", "Interface."),
             ("time", "time", "When."),
         ]],
@@ -179,18 +140,10 @@ pub const RECORDS: &[Record] = &[
             ("size", "integer", "UDP payload of a probe in bytes."),
             ("ssid", "integer", "Session identifier of the probes."),
             ("dscp", "integer", "DSCP of the probes."),
-            (
-                "authenticated",
-                "boolean",
-                "Whether probes and replies are authenticated.",
-            ),
+            ("authenticated", "boolean", "Whether probes and replies are authenticated."),
             ("interval_ns", "ns", "Time between two probes."),
             ("timeout_ns", "ns", "Time after which a probe is lost."),
-            (
-                "clock.synchronised",
-                "boolean",
-                "Whether this host's clock is synchronised to UTC.",
-            ),
+            ("clock.synchronised", "boolean", "Whether this host's clock is synchronised to UTC."),
             ("clock.error_ns", "ns", "Bound on the clock's error, if synchronised."),
             ("clock.tai_offset_s", "s", "TAI − UTC as the kernel has it."),
             ("kernel", "string", "Kernel release."),
@@ -205,43 +158,23 @@ pub const RECORDS: &[Record] = &[
             SAMPLE,
             &[
                 ("forward_ns", "ns?", "One-way delay to the peer, if `clock` is known."),
-                (
-                    "backward_ns",
-                    "ns?",
-                    "One-way delay from the peer, if `clock` is known.",
-                ),
+                ("backward_ns", "ns?", "One-way delay from the peer, if `clock` is known."),
             ],
             ONE_WAY_CLOCK,
             &[
-                (
-                    "reply",
-                    "object?",
-                    "The reply packet; null if no socket received it (engine `ebpf`).",
-                ),
+                ("reply", "object?", "The reply packet; null if no socket received it (engine `ebpf`)."),
                 ("reply.length", "integer", "UDP payload in bytes."),
                 ("reply.ttl", "integer?", "TTL or hop limit of the reply."),
                 ("reply.dscp", "integer?", "DSCP of the reply."),
-                (
-                    "reply.probe_ttl",
-                    "integer?",
-                    "TTL or hop limit with which the probe reached the reflector.",
-                ),
+                ("reply.probe_ttl", "integer?", "TTL or hop limit with which the probe reached the reflector."),
                 ("reply.tlvs", "list of objects", "TLVs of the reply."),
                 ("reply.tlvs[].tlv", "integer", "Type."),
                 ("reply.tlvs[].name", "string", "Name of the type, or `unknown`."),
-                (
-                    "reply.tlvs[].flags",
-                    "string",
-                    "Flags U, M and I that are set; `-` for none.",
-                ),
+                ("reply.tlvs[].flags", "string", "Flags U, M and I that are set; `-` for none."),
                 ("reply.tlvs[].value", "string", "Value in hexadecimal digits."),
                 ("reply.tlvs[].says", "string?", "Value in words, if understood."),
                 ("reply.tlvs_cut", "boolean", "Whether the last TLV is truncated."),
-                (
-                    "reply.tlvs_forged",
-                    "boolean",
-                    "Whether the HMAC of the TLVs is missing or wrong.",
-                ),
+                ("reply.tlvs_forged", "boolean", "Whether the HMAC of the TLVs is missing or wrong."),
             ],
         ],
     },
@@ -256,24 +189,12 @@ pub const RECORDS: &[Record] = &[
                 ("sent", "integer", "Probes that left this host."),
                 ("received", "integer", "Probes answered within the timeout."),
                 ("lost", "integer", "Probes not answered within the timeout."),
-                (
-                    "rtt_ns",
-                    "distribution?",
-                    "Round-trip time; of `socket` and `kernel` without the time in the reflector.",
-                ),
-                (
-                    "floor_ns",
-                    "distribution?",
-                    "Noise floor: round-trip times over a private veth pair.",
-                ),
+                ("rtt_ns", "distribution?", "Round-trip time; of `socket` and `kernel` without the time in the reflector."),
+                ("floor_ns", "distribution?", "Noise floor: round-trip times over a private veth pair."),
                 ("bias_ns", "ns?", "Median less that of `kernel`."),
                 ("bias_ratio", "number?", "Median, as a multiple of that of `kernel`."),
                 ("spread_ns", "ns?", "p99 − p50, less that of `kernel`."),
-                (
-                    "spread_ratio",
-                    "number?",
-                    "p99 − p50, as a multiple of that of `kernel`.",
-                ),
+                ("spread_ratio", "number?", "p99 − p50, as a multiple of that of `kernel`."),
                 ("p99_ratio", "number?", "p99, as a multiple of that of `kernel`."),
                 ("notes", "list of strings", "Remarks, such as why a method is missing."),
             ],
@@ -288,33 +209,13 @@ pub const RECORDS: &[Record] = &[
             &[
                 ("clock", "string?", "`same-clock` if both ends read the same clock."),
                 ("send_ns", "distribution?", "From the send call to egress."),
-                (
-                    "forward_ns",
-                    "distribution?",
-                    "From this host's egress to the peer's ingress; null without a common clock.",
-                ),
-                (
-                    "backward_ns",
-                    "distribution?",
-                    "From the peer's egress to this host's ingress; null without a common clock.",
-                ),
-                (
-                    "path_ns",
-                    "distribution?",
-                    "Both directions together, without a common clock.",
-                ),
+                ("forward_ns", "distribution?", "From this host's egress to the peer's ingress; null without a common clock."),
+                ("backward_ns", "distribution?", "From the peer's egress to this host's ingress; null without a common clock."),
+                ("path_ns", "distribution?", "Both directions together, without a common clock."),
                 ("far_ns", "distribution?", "In the peer, from ingress to egress."),
-                (
-                    "receive_ns",
-                    "distribution?",
-                    "From ingress to the return of the receive call.",
-                ),
+                ("receive_ns", "distribution?", "From ingress to the return of the receive call."),
                 ("rtt_ns", "distribution?", "Round-trip time of these probes."),
-                (
-                    "unwatched_rtt_ns",
-                    "distribution?",
-                    "Round-trip time of the probes that were not stamped on their path.",
-                ),
+                ("unwatched_rtt_ns", "distribution?", "Round-trip time of the probes that were not stamped on their path."),
                 ("refused", "integer", "Probes whose timestamps contradict each other."),
             ],
         ],
@@ -325,11 +226,7 @@ pub const RECORDS: &[Record] = &[
         meaning: "The noise floor of this host.",
         fields: &[&[
             ("attach", "string", "Hook of the receive program."),
-            (
-                "floor_ns",
-                "distribution?",
-                "Round-trip times over a private veth pair.",
-            ),
+            ("floor_ns", "distribution?", "Round-trip times over a private veth pair."),
         ]],
     },
     Record {
@@ -341,11 +238,7 @@ pub const RECORDS: &[Record] = &[
             ("version", "string", "Version of kstamp."),
             ("listen", "string", "Address and port that switches connect to."),
             ("tls", "boolean", "Whether switches connect by TLS."),
-            (
-                "period_ns",
-                "ns",
-                "Time in which each link and switch is measured once.",
-            ),
+            ("period_ns", "ns", "Time in which each link and switch is measured once."),
             ("measure_only", "boolean", "Whether nothing is forwarded."),
             ("taps", "list of strings", "Tapped interfaces."),
         ]],
@@ -356,11 +249,7 @@ pub const RECORDS: &[Record] = &[
         meaning: "Something changed in the network.",
         fields: &[&[
             ("time", "time", "When."),
-            (
-                "event",
-                "string",
-                "`switch_up`, `switch_down`, `link_up`, `link_stale`, `link_down`, `reroute` or `trouble`.",
-            ),
+            ("event", "string", "`switch_up`, `switch_down`, `link_up`, `link_stale`, `link_down`, `reroute` or `trouble`."),
             ("text", "string", "The event in words."),
         ]],
     },
@@ -378,37 +267,13 @@ pub const RECORDS: &[Record] = &[
             ("to.port", "integer", "OpenFlow port number."),
             ("to.switch", "string", "Name of the switch."),
             ("to.name", "string?", "Name of the port."),
-            (
-                "state",
-                "string",
-                "`valid`, `below_resolution`, `negative`, `stale` or `missing`.",
-            ),
-            (
-                "lldp_ns.forward",
-                "ns?",
-                "Smallest time of LLDP from the controller over the link back to it.",
-            ),
+            ("state", "string", "`valid`, `below_resolution`, `negative`, `stale` or `missing`."),
+            ("lldp_ns.forward", "ns?", "Smallest time of LLDP from the controller over the link back to it."),
             ("lldp_ns.backward", "ns?", "The same in the other direction."),
-            (
-                "rtt_ns.lldp_echo",
-                "ns?",
-                "Round-trip time of the link: LLDP in both directions less both switches' ECHO times.",
-            ),
-            (
-                "rtt_ns.bounce",
-                "ns?",
-                "Round-trip time of the link: data-plane round trip less the packet-out baseline.",
-            ),
-            (
-                "rtt_ns.kernel",
-                "ns?",
-                "Round-trip time of the link: kernel timestamps of LLDP at both ends (`--tap`).",
-            ),
-            (
-                "error_ns.lldp_echo",
-                "ns?",
-                "Bound on the error of `rtt_ns.lldp_echo`: its resolution.",
-            ),
+            ("rtt_ns.lldp_echo", "ns?", "Round-trip time of the link: LLDP in both directions less both switches' ECHO times."),
+            ("rtt_ns.bounce", "ns?", "Round-trip time of the link: data-plane round trip less the packet-out baseline."),
+            ("rtt_ns.kernel", "ns?", "Round-trip time of the link: kernel timestamps of LLDP at both ends (`--tap`)."),
+            ("error_ns.lldp_echo", "ns?", "Bound on the error of `rtt_ns.lldp_echo`: its resolution."),
             ("error_ns.bounce", "ns?", "Bound on the error of `rtt_ns.bounce`."),
             ("error_ns.kernel", "ns?", "Bound on the error of `rtt_ns.kernel`."),
             ("off_ns.lldp_echo", "ns?", "`rtt_ns.lldp_echo` less `rtt_ns.kernel`."),
@@ -416,16 +281,8 @@ pub const RECORDS: &[Record] = &[
             ("off_ns.kernel", "ns?", "Always null."),
             ("kernel_ns.forward", "ns?", "One-way delay by kernel timestamps."),
             ("kernel_ns.backward", "ns?", "One-way delay in the other direction."),
-            (
-                "by",
-                "string?",
-                "Whether `lldp_echo` is from minima (`minimum`) or, with few samples, medians (`median`).",
-            ),
-            (
-                "weight_ns",
-                "ns?",
-                "One-way delay used to compute paths; null if the link is not used.",
-            ),
+            ("by", "string?", "Whether `lldp_echo` is from minima (`minimum`) or, with few samples, medians (`median`)."),
+            ("weight_ns", "ns?", "One-way delay used to compute paths; null if the link is not used."),
             ("in_tree", "boolean", "Whether broadcast frames use the link."),
             ("negatives", "integer", "Estimates below zero so far."),
         ]],
@@ -454,17 +311,9 @@ pub const RECORDS: &[Record] = &[
             ("from", "string", "Datapath of the first switch."),
             ("to", "string", "Datapath of the last switch."),
             ("switches", "list of strings", "Names of all switches on the path."),
-            (
-                "hops",
-                "list of objects",
-                "Links in order, each with `from` and `to` as in `link`.",
-            ),
+            ("hops", "list of objects", "Links in order, each with `from` and `to` as in `link`."),
             ("delay_ns", "ns", "Sum of the links' one-way delays."),
-            (
-                "from_hosts",
-                "list of strings",
-                "Addresses of hosts at the first switch.",
-            ),
+            ("from_hosts", "list of strings", "Addresses of hosts at the first switch."),
             ("to_hosts", "list of strings", "Addresses of hosts at the last switch."),
         ]],
     },
@@ -476,16 +325,8 @@ pub const RECORDS: &[Record] = &[
             ("time", "time", "When it ended."),
             ("switches", "integer", "Connected switches."),
             ("links.valid", "integer", "Links with a delay above the noise."),
-            (
-                "links.below_resolution",
-                "integer",
-                "Links with a delay within the noise.",
-            ),
-            (
-                "links.negative",
-                "integer",
-                "Links with an estimate below zero by more than the noise.",
-            ),
+            ("links.below_resolution", "integer", "Links with a delay within the noise."),
+            ("links.negative", "integer", "Links with an estimate below zero by more than the noise."),
             ("links.stale", "integer", "Links on which LLDP no longer arrives."),
             ("links.missing", "integer", "Links without enough samples."),
             ("hosts", "integer", "Known hosts."),
@@ -493,31 +334,20 @@ pub const RECORDS: &[Record] = &[
             ("storms", "integer", "Broadcast storms."),
             ("reroutes", "integer", "Changes of a path between switches."),
             ("broadcasts", "integer", "Broadcast and multicast frames of hosts."),
-            (
-                "forged",
-                "integer",
-                "Frames that claimed to be this run's LLDP and were not.",
-            ),
+            ("forged", "integer", "Frames that claimed to be this run's LLDP and were not."),
             ("sent", "integer", "Probes sent."),
             ("answered", "integer", "Probes answered in time."),
             ("lost", "integer", "Probes not answered in time."),
             ("unheard", "integer", "LLDP out of ports that lead to no switch."),
             ("late", "integer", "Answers that were late or duplicates."),
             ("mismatched", "integer", "Answers that match no probe."),
-            (
-                "packet_ins_over_limit",
-                "integer",
-                "Packet-ins dropped above the limit.",
-            ),
-            (
-                "events_dropped",
-                "integer",
-                "Events dropped because the controller could not keep up.",
-            ),
+            ("packet_ins_over_limit", "integer", "Packet-ins dropped above the limit."),
+            ("events_dropped", "integer", "Events dropped because the controller could not keep up."),
         ]],
     },
 ];
 
+#[rustfmt::skip]
 const RESULTS: &[&[Field]] = &[
     &[
         ("peer", "string", "Address of the peer."),
@@ -531,159 +361,66 @@ const RESULTS: &[&[Field]] = &[
         ("peer_attach", "string?", "Hook of the peer's receive program."),
         ("start", "time", "Start of the interval."),
         ("end", "time", "End of the interval."),
-        (
-            "sent",
-            "integer",
-            "Probes that left this host: `received` + `lost` + `pending`.",
-        ),
+        ("sent", "integer", "Probes that left this host: `received` + `lost` + `pending`."),
         ("received", "integer", "Probes answered within the timeout."),
         ("lost", "integer", "Probes not answered within the timeout."),
         ("pending", "integer", "Probes still in flight."),
-        (
-            "lost_forward",
-            "integer",
-            "Of `lost`: the probe did not reach the reflector.",
-        ),
+        ("lost_forward", "integer", "Of `lost`: the probe did not reach the reflector."),
         ("lost_backward", "integer", "Of `lost`: the reply did not come back."),
         ("lost_unknown", "integer", "Of `lost`: the direction is not known."),
         ("late", "integer", "Replies after the timeout; their probes stay lost."),
-        (
-            "duplicates",
-            "integer",
-            "Replies beyond the first to the same probe (RFC 5560).",
-        ),
-        (
-            "reordered",
-            "integer",
-            "Replies with a sequence number below an earlier one (RFC 4737).",
-        ),
-        (
-            "collector_lost",
-            "integer",
-            "Of `received`: without timestamps, because the ring buffer was full.",
-        ),
-        (
-            "send_failed",
-            "integer",
-            "Probes that never left this host; not in `sent`.",
-        ),
-        (
-            "rtt_ns",
-            "distribution?",
-            "Round-trip time less the residence time (RFC 2681).",
-        ),
-        (
-            "residence_ns",
-            "distribution?",
-            "Residence time in the reflector, T3 − T2.",
-        ),
-        (
-            "forward_ns",
-            "distribution?",
-            "One-way delay to the peer, T2 − T1 (RFC 7679), if `clock` is known.",
-        ),
-        (
-            "backward_ns",
-            "distribution?",
-            "One-way delay from the peer, T4 − T3 (RFC 7679), if `clock` is known.",
-        ),
+        ("duplicates", "integer", "Replies beyond the first to the same probe (RFC 5560)."),
+        ("reordered", "integer", "Replies with a sequence number below an earlier one (RFC 4737)."),
+        ("collector_lost", "integer", "Of `received`: without timestamps, because the ring buffer was full."),
+        ("send_failed", "integer", "Probes that never left this host; not in `sent`."),
+        ("rtt_ns", "distribution?", "Round-trip time less the residence time (RFC 2681)."),
+        ("residence_ns", "distribution?", "Residence time in the reflector, T3 − T2."),
+        ("forward_ns", "distribution?", "One-way delay to the peer, T2 − T1 (RFC 7679), if `clock` is known."),
+        ("backward_ns", "distribution?", "One-way delay from the peer, T4 − T3 (RFC 7679), if `clock` is known."),
     ],
     ONE_WAY_CLOCK,
     &[
-        (
-            "pdv_ns",
-            "distribution?",
-            "Round-trip delay variation against the minimum (RFC 5481 §4.2).",
-        ),
-        (
-            "ipdv_ns",
-            "distribution?",
-            "Round-trip delay variation against the previous probe (RFC 5481 §4.1).",
-        ),
-        (
-            "forward_pdv_ns",
-            "distribution?",
-            "Variation of the one-way delay to the peer against its minimum.",
-        ),
-        (
-            "backward_pdv_ns",
-            "distribution?",
-            "Variation of the one-way delay from the peer against its minimum.",
-        ),
+        ("pdv_ns", "distribution?", "Round-trip delay variation against the minimum (RFC 5481 §4.2)."),
+        ("ipdv_ns", "distribution?", "Round-trip delay variation against the previous probe (RFC 5481 §4.1)."),
+        ("forward_pdv_ns", "distribution?", "Variation of the one-way delay to the peer against its minimum."),
+        ("backward_pdv_ns", "distribution?", "Variation of the one-way delay from the peer against its minimum."),
         ("own_clock_steps", "integer", "Steps of this host's wall clock."),
         ("peer_clock_steps", "integer", "Steps of the peer's wall clock."),
         ("lost_late", "integer", "Of `lost_unknown`: answered after the timeout."),
-        (
-            "lost_refused",
-            "integer?",
-            "Of `lost_forward` and `lost_unknown`: refused by the peer's rate limits.",
-        ),
+        ("lost_refused", "integer?", "Of `lost_forward` and `lost_unknown`: refused by the peer's rate limits."),
         ("duplicated", "integer", "Probes answered more than once (RFC 5560)."),
-        (
-            "loss_period",
-            "distribution?",
-            "Lengths of runs of lost probes, in probes (RFC 3357 §4).",
-        ),
-        (
-            "loss_distance",
-            "distribution?",
-            "Sequence numbers from one lost probe to the next (RFC 3357 §4).",
-        ),
-        (
-            "reordering_extent",
-            "distribution?",
-            "By how many replies a reordered one was overtaken (RFC 4737 §4.2).",
-        ),
+        ("loss_period", "distribution?", "Lengths of runs of lost probes, in probes (RFC 3357 §4)."),
+        ("loss_distance", "distribution?", "Sequence numbers from one lost probe to the next (RFC 3357 §4)."),
+        ("reordering_extent", "distribution?", "By how many replies a reordered one was overtaken (RFC 4737 §4.2)."),
         ("downs", "integer", "How often the peer went down."),
         ("down_ns", "ns", "How long the peer was down."),
     ],
 ];
 
+#[rustfmt::skip]
 const ONE_WAY_CLOCK: &[Field] = &[
-    (
-        "clock",
-        "string?",
-        "What one-way delays rest on: `same-clock`, `synced` (both ends to UTC) or `estimated`.",
-    ),
-    (
-        "clock_bound_ns",
-        "ns?",
-        "Bound on the error of one-way delays; null with `same-clock`.",
-    ),
-    (
-        "clock_offset_ns",
-        "ns?",
-        "The peer's wall clock less this host's; only if estimated.",
-    ),
-    (
-        "clock_skew_ppb",
-        "ppb?",
-        "Rate of the peer's clock against this host's; only if estimated.",
-    ),
+    ("clock", "string?", "What one-way delays rest on: `same-clock`, `synced` (both ends to UTC) or `estimated`."),
+    ("clock_bound_ns", "ns?", "Bound on the error of one-way delays; null with `same-clock`."),
+    ("clock_offset_ns", "ns?", "The peer's wall clock less this host's; only if estimated."),
+    ("clock_skew_ppb", "ppb?", "Rate of the peer's clock against this host's; only if estimated."),
 ];
 
+#[rustfmt::skip]
 const SAMPLE: &[Field] = &[
     ("peer", "string", "Address of the peer."),
     ("path", "string", "`unicast` or `group` (multicast)."),
     ("seq", "integer", "Sequence number of the probe."),
-    (
-        "sent_ns",
-        "ns?",
-        "When a lost probe was handed to the kernel, UTC since 1970.",
-    ),
+    ("sent_ns", "ns?", "When a lost probe was handed to the kernel, UTC since 1970."),
     ("t1_ns", "ns?", "T1: the probe left this host, UTC since 1970."),
     ("t2_ns", "ns?", "T2: the probe reached the reflector, UTC since 1970."),
     ("t3_ns", "ns?", "T3: the reply left the reflector, UTC since 1970."),
     ("t4_ns", "ns?", "T4: the reply reached this host, UTC since 1970."),
-    (
-        "rtt_ns",
-        "ns?",
-        "Round-trip time less the residence time, by monotonic timestamps.",
-    ),
+    ("rtt_ns", "ns?", "Round-trip time less the residence time, by monotonic timestamps."),
     ("residence_ns", "ns?", "Residence time in the reflector."),
     ("state", "string", "`ok`, `lost`, `late` or `duplicate`."),
 ];
 
+#[rustfmt::skip]
 const COMPARED: &[Field] = &[
     ("method", "string", "`userspace`, `socket` or `kernel`."),
     ("start", "time", "When the comparison started."),

@@ -14,7 +14,7 @@ use crate::output::OutputConfig;
 #[derive(Debug, Clone)]
 pub struct AgentConfig {
     pub endpoint: EndpointConfig,
-    /// Whom to probe, and how.
+    /// What to probe, and how.
     pub core: CoreConfig,
     pub legacy_peers: bool,
     /// `None`: until a signal comes.

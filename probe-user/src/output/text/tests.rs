@@ -164,7 +164,7 @@ fn a_run_with_every_trouble() {
 fn a_run_without_replies() {
     assert_eq!(
         at_end(Event::End(end(vec![], [("egress_stamped", 40)]))),
-        include_str!("golden/nobody.txt")
+        include_str!("golden/no_reply.txt")
     );
     assert_eq!(
         at_end(Event::End(end(vec![silent()], [("egress_stamped", 20)]))),
@@ -287,10 +287,10 @@ fn an_estimate_has_its_bound() {
     assert!(at_end(Event::End(end(vec![results], []))).contains("  estimated ±80.70 µs  "));
 }
 
-fn in_packets(most: i64) -> Summary {
+fn in_packets(max: i64) -> Summary {
     Summary {
         min: 1,
-        max: most,
+        max,
         ..good().rtt_ns.unwrap()
     }
 }

@@ -413,7 +413,7 @@ fn the_engine_is_ebpf_unless_sockets_are_requested_or_needed() {
     assert_eq!(
         agent(&with_key).endpoint.responder,
         None,
-        "without an identity exchange nobody learns the responder's ports"
+        "without an identity exchange no peer knows the responder's ports"
     );
     assert!(reflect("--engine socket --stateless").endpoint.stamping.stateless);
     assert!(agent(&format!("{with_key} --stateless")).endpoint.stamping.stateless);

@@ -166,8 +166,8 @@ fn range(result: &PhaseResult) -> Option<std::ops::Range<f64>> {
             .flat_map(|(_, tally)| &tally.series)
             .map(|point| point.rtt_ns)
     };
-    let (least, most) = (round_trips().min()?.max(1), round_trips().max()?.max(1));
-    Some(least as f64 * 0.9..most as f64 * 1.1)
+    let (min, max) = (round_trips().min()?.max(1), round_trips().max()?.max(1));
+    Some(min as f64 * 0.9..max as f64 * 1.1)
 }
 
 /// The steps of a distribution in percent, thinned out evenly; the last one is kept.

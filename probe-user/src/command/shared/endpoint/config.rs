@@ -25,8 +25,8 @@ pub struct EndpointConfig {
     pub families_required: bool,
     /// The user to switch to once everything is opened and attached.
     pub user: Option<String>,
-    /// Priority of the responder's threads; `None` for no responder. With a key there is no identity exchange, so that
-    /// nobody could learn its ports.
+    /// Priority of the responder's threads; `None` for no responder. With a key there is no identity exchange, and
+    /// no peer would know its ports.
     pub responder: Option<Priority>,
 }
 

@@ -1,9 +1,7 @@
 use probe_core::observation::Reply;
 use probe_core::stats::report::Path;
-use probe_io::ping::answer::{ReplyPacket, ReturnedTlv};
 
 use super::*;
-use crate::output::model::Sample;
 
 fn reply() -> Reply {
     Reply {
@@ -35,7 +33,7 @@ fn of(reply: Option<Reply>, state: Outcome) -> PingSample {
 
 fn written(one: &PingSample) -> String {
     let mut out = Vec::new();
-    sample(one, &mut out).unwrap();
+    write_sample(one, &mut out).unwrap();
     String::from_utf8(out).unwrap()
 }
 
