@@ -64,7 +64,10 @@ pub enum PortEvent {
     /// It is there again, with sockets and programs.
     Back,
     /// The receive program is attached in another mode than before.
-    Reattached { mode: AttachMode, reason: String },
+    Reattached {
+        mode: AttachMode,
+        reason: String,
+    },
 }
 
 /// An interface under measurement.
@@ -107,7 +110,13 @@ impl Port {
         let survey = Survey::of(&netlink, &config.interface, config.choice).await?;
         survey.check_addresses(&config.groups)?;
         let mut sockets = SocketPair::default();
-        sockets.open_missing(&survey.link, &survey.addresses, config.test_port, &config.groups, engine)?;
+        sockets.open_missing(
+            &survey.link,
+            &survey.addresses,
+            config.test_port,
+            &config.groups,
+            engine,
+        )?;
         let has_key = key.is_some();
         let backend: Box<dyn Backend> = match engine {
             Engine::Ebpf => Box::new(EbpfBackend::load(config.log_level)?),

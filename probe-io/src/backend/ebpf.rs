@@ -25,6 +25,7 @@ use probe_core::reflector::policy::Policy;
 use probe_host::clock::ClockState;
 use probe_host::link::Link;
 
+use crate::backend::Backend;
 use crate::backend::ebpf::attach::{Classifier, Receive};
 use crate::backend::ebpf::object::Object;
 use crate::backend::ebpf::ring::Ring;
@@ -32,7 +33,6 @@ use crate::backend::ebpf::settings::settings;
 use crate::backend::ebpf::watch::Watch;
 use crate::backend::error::{AttachError, ObjectError};
 use crate::backend::facts::Facts;
-use crate::backend::Backend;
 use crate::clock::{error_bound_ns, error_estimate};
 use crate::udp::sockets::{SocketPair, Sockets};
 

@@ -22,9 +22,9 @@ use probe_host::clock::{ClockState, monotonic_ns, realtime_ns};
 use probe_host::link::Link;
 use probe_host::wall::WallOffset;
 
+use crate::backend::Backend;
 use crate::backend::error::{AttachError, ObjectError};
 use crate::backend::facts::Facts;
-use crate::backend::Backend;
 use crate::clock::error_estimate;
 use crate::udp::sockets::{MAX_PACKET, SocketPair, Sockets};
 use crate::udp::stamped::Received;
@@ -80,7 +80,12 @@ impl SocketBackend {
 
 /// The sockets that receive replies.
 fn replies(sockets: &SocketPair) -> impl Iterator<Item = (Family, &WatchedSocket)> {
-    let of = |family| sockets.of(family).and_then(Sockets::replies).map(|socket| (family, socket));
+    let of = |family| {
+        sockets
+            .of(family)
+            .and_then(Sockets::replies)
+            .map(|socket| (family, socket))
+    };
     [Family::V4, Family::V6].into_iter().filter_map(of)
 }
 

@@ -12,7 +12,7 @@ use log::warn;
 use nix::sys::socket::{SockaddrStorage, recvfrom};
 use probe_common::compare;
 use probe_common::family::Family;
-use probe_core::identity::EchoPorts;
+use probe_core::identity::ResponderPorts;
 use probe_core::reflector::policy::Policy;
 
 use crate::compare::gate::{Allowed, Gate};
@@ -26,7 +26,7 @@ pub struct Responder {
     allowed: Arc<Allowed>,
     watched: Arc<AtomicU64>,
     ended: Arc<AtomicBool>,
-    ports: Vec<(Family, EchoPorts)>,
+    ports: Vec<(Family, ResponderPorts)>,
     threads: Vec<(UdpSocket, JoinHandle<()>)>,
 }
 
@@ -54,7 +54,7 @@ impl Responder {
                 answer(&socket, gate, &watched);
             })?;
             let socket = responder.start_stamped(interface, family, priority)?;
-            responder.ports.push((family, EchoPorts { userspace, socket }));
+            responder.ports.push((family, ResponderPorts { userspace, socket }));
         }
         Ok(responder)
     }
@@ -85,7 +85,7 @@ impl Responder {
     }
 
     /// The ports on which probes of one IP version are answered.
-    pub fn ports(&self, family: Family) -> Option<EchoPorts> {
+    pub fn ports(&self, family: Family) -> Option<ResponderPorts> {
         self.ports.iter().find(|(of, _)| *of == family).map(|(_, ports)| *ports)
     }
 

@@ -82,7 +82,8 @@ impl Watch {
         if self.links.is_some() {
             return Ok(());
         }
-        let index = if_nametoindex(interface).map_err(|error| ObjectError::program(OUT)(io::Error::from(error).into()))?;
+        let index =
+            if_nametoindex(interface).map_err(|error| ObjectError::program(OUT)(io::Error::from(error).into()))?;
         let (egress, ingress) = (TcAttachType::Egress, TcAttachType::Ingress);
         let out = classifier(self.program(OUT)?, interface, index, egress, LinkOrder::last());
         let out = out.map_err(ObjectError::program(OUT))?;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
-use probe_core::agent::event::Families;
+use probe_core::agent::config::Families;
 use probe_io::udp::sockets::PassedUp;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 

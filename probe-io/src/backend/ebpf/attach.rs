@@ -47,7 +47,13 @@ pub(crate) fn receive(object: &mut Object, link: &Link, mode: AttachMode) -> Res
         None
     } else {
         let program = object.classifier(INGRESS)?;
-        let attached = classifier(program, &link.name, link.index, TcAttachType::Ingress, LinkOrder::first());
+        let attached = classifier(
+            program,
+            &link.name,
+            link.index,
+            TcAttachType::Ingress,
+            LinkOrder::first(),
+        );
         Some(attached.map_err(refusal(link, "the receive program (tc)".to_owned()))?)
     };
     Ok(Receive {
@@ -60,8 +66,14 @@ pub(crate) fn receive(object: &mut Object, link: &Link, mode: AttachMode) -> Res
 /// behind it from ever stamping.
 pub(crate) fn egress(object: &mut Object, link: &Link) -> Result<Classifier, AttachError> {
     let program = object.classifier(EGRESS)?;
-    classifier(program, &link.name, link.index, TcAttachType::Egress, LinkOrder::first())
-        .map_err(refusal(link, "the egress program (tc)".to_owned()))
+    classifier(
+        program,
+        &link.name,
+        link.index,
+        TcAttachType::Egress,
+        LinkOrder::first(),
+    )
+    .map_err(refusal(link, "the egress program (tc)".to_owned()))
 }
 
 fn refusal(link: &Link, program: String) -> impl FnOnce(ProgramError) -> AttachError {

@@ -2,7 +2,7 @@
 
 use probe_common::abi::MAX_IN_FLIGHT;
 use probe_common::family::Family;
-use probe_core::agent::event::{Config as CoreConfig, Families, MAX_PEERS};
+use probe_core::agent::config::{Families, MAX_PEERS, ProbeConfig};
 use probe_core::session::GRACE_NS;
 
 use crate::command::agent::args::AgentArgs;
@@ -15,7 +15,7 @@ use crate::output::OutputConfig;
 pub struct AgentConfig {
     pub endpoint: EndpointConfig,
     /// What to probe, and how.
-    pub core: CoreConfig,
+    pub core: ProbeConfig,
     pub legacy_peers: bool,
     /// `None`: until a signal comes.
     pub duration_ns: Option<u64>,
@@ -78,7 +78,7 @@ pub fn validate(args: AgentArgs) -> Result<AgentConfig, ConfigError> {
     Ok(AgentConfig {
         endpoint: common.endpoint,
         legacy_peers: args.legacy_peers,
-        core: CoreConfig {
+        core: ProbeConfig {
             interval_ns,
             timeout_ns,
             report_ns: common.report_ns,

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use anyhow::{Context as _, Result};
 use log::warn;
 use probe_core::agent::Agent;
-use probe_core::agent::event::Config as CoreConfig;
-use probe_core::legacy::EchoAgent;
+use probe_core::agent::config::ProbeConfig;
+use probe_core::legacy::LegacyAgent;
 use probe_core::stats::report::Report;
 use probe_host::link::Netlink;
 use probe_io::legacy::LegacyProber;
@@ -17,7 +17,7 @@ use crate::command::agent::config::AgentConfig;
 use crate::command::shared::reporter::Reporter;
 
 pub struct LegacyPeers {
-    agent: EchoAgent,
+    agent: LegacyAgent,
     prober: LegacyProber,
     interface: String,
     own: Vec<IpAddr>,
@@ -34,12 +34,12 @@ impl LegacyPeers {
         let netlink = Netlink::open()?;
         let link = netlink.link_by_name(&interface).await?;
         let index = link.with_context(|| format!("{interface} is gone"))?.index;
-        let core = CoreConfig {
+        let core = ProbeConfig {
             static_peers: Vec::new(),
             ..config.core.clone()
         };
         Ok(Some(Self {
-            agent: EchoAgent::new(core, now_ns),
+            agent: LegacyAgent::new(core, now_ns),
             prober: LegacyProber::open(
                 &interface,
                 index,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use probe_core::compare::anatomy::Anatomy;
-use probe_core::compare::ledger::{Arrival, Departure, Tally};
+use probe_core::compare::ledger::{RoundTrip, SentProbe, Tally};
 use probe_core::compare::{Method, Phase, stamped};
 use probe_core::observation::Fate;
 use probe_io::compare::load::Spent;
@@ -49,8 +49,8 @@ pub struct Outcome {
 #[derive(Default)]
 struct Replies {
     userspace: Vec<Answer>,
-    socket: Vec<stamped::Reply>,
-    kernel: Vec<Arrival>,
+    socket: Vec<stamped::StampedReply>,
+    kernel: Vec<RoundTrip>,
 }
 
 impl Replies {
@@ -118,7 +118,7 @@ impl Prober {
         let (ssid, peer) = (self.ssid, self.peer);
         self.port.drain(|reply| {
             if reply.ssid == ssid && reply.peer == peer {
-                kernel.push(Arrival {
+                kernel.push(RoundTrip {
                     seq: reply.seq,
                     rtt_ns: reply.rtt_ns(),
                 });
@@ -173,7 +173,7 @@ impl Prober {
 
     /// Asks the programs for the fate of the kernel's probes without a reply: one that never left does not count as sent,
     /// one whose sample did not fit into the ring buffer counts as received.
-    fn settle(&mut self, departures: &[Departure], arrivals: &[Arrival]) -> (Vec<Departure>, Vec<Arrival>) {
+    fn settle(&mut self, departures: &[SentProbe], arrivals: &[RoundTrip]) -> (Vec<SentProbe>, Vec<RoundTrip>) {
         let answered: BTreeMap<u32, ()> = arrivals.iter().map(|arrival| (arrival.seq, ())).collect();
         let (mut left, mut arrived) = (departures.to_vec(), arrivals.to_vec());
         left.retain(|departure| {
@@ -182,7 +182,7 @@ impl Prober {
             }
             match self.port.fate(self.ssid, departure.seq, self.peer) {
                 Fate::NeverLeft => return false,
-                Fate::CollectorLost => arrived.push(Arrival {
+                Fate::CollectorLost => arrived.push(RoundTrip {
                     seq: departure.seq,
                     rtt_ns: None,
                 }),
@@ -194,7 +194,7 @@ impl Prober {
     }
 
     /// The parts of the probes that the far end stamped too; `None` without any.
-    fn dissect(&self, departures: &[Departure], answers: &[Answer]) -> Option<Anatomy> {
+    fn dissect(&self, departures: &[SentProbe], answers: &[Answer]) -> Option<Anatomy> {
         let first = departures.first()?.seq;
         let mut anatomy = Anatomy::default();
         let mut seen = HashSet::new();

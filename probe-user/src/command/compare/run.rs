@@ -148,7 +148,7 @@ fn open(config: &CompareConfig, port: &mut Port, peer: Option<&Identity>, notes:
         socket: None,
         watch: None,
     };
-    let Some(ports) = peer.and_then(|identity| identity.echo) else {
+    let Some(ports) = peer.and_then(|identity| identity.responder) else {
         notes.push(match peer {
             Some(_) => format!(
                 "{} has no responder (--responder off, or an older kstamp): only kernel is measured",

@@ -5,7 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use anyhow::{Context as _, Result, anyhow, bail};
 use probe_common::family::Family;
 use probe_core::agent::Agent;
-use probe_core::agent::event::{Config as CoreConfig, Event, Families};
+use probe_core::agent::config::{Families, ProbeConfig};
+use probe_core::agent::event::Event;
 use probe_core::attach::AttachMode;
 use probe_core::observation::Reply;
 use probe_core::session::Outcome;
@@ -165,8 +166,8 @@ fn start(config: &PingConfig, to: SocketAddr, path: &Path, pinger: &Pinger, engi
 }
 
 /// An agent with one peer.
-fn core(config: &PingConfig, peer: IpAddr) -> CoreConfig {
-    CoreConfig {
+fn core(config: &PingConfig, peer: IpAddr) -> ProbeConfig {
+    ProbeConfig {
         interval_ns: config.interval_ns,
         timeout_ns: config.timeout_ns,
         report_ns: 0,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use nix::sys::utsname::uname;
-use probe_core::agent::event::Families;
+use probe_core::agent::config::Families;
 use probe_host::link::Netlink;
 use probe_host::preflight::{Facts, check};
 

@@ -10,7 +10,7 @@ use probe_common::family::Family;
 use probe_core::agent::Agent;
 use probe_core::attach::AttachMode;
 use probe_core::identity::exchange::{AnswerLimit, Exchange};
-use probe_core::identity::{EchoPorts, Identity, wire};
+use probe_core::identity::{Identity, ResponderPorts, wire};
 use probe_host::clock::{ClockState, clock_identity, monotonic_ns, realtime_ns};
 use probe_io::port::Port;
 
@@ -24,7 +24,7 @@ pub struct Introductions {
     /// How many of this host's probes each peer reports as refused.
     refused: BTreeMap<IpAddr, u64>,
     /// Ports of the responder, IPv4 and IPv6.
-    responder: [Option<EchoPorts>; 2],
+    responder: [Option<ResponderPorts>; 2],
 }
 
 impl Introductions {
@@ -125,13 +125,13 @@ impl Introductions {
         port: &Port,
         now_ns: u64,
     ) -> Option<Vec<u8>> {
-        let arrival = wire::Arrival {
+        let arrival = wire::AnswerStamps {
             receive_ns,
             transmit_ns: realtime_ns(),
             error: port.error_estimate(),
         };
         let own = Identity {
-            echo: self.responder[usize::from(from.is_ipv6())],
+            responder: self.responder[usize::from(from.is_ipv6())],
             ..self.own.clone()
         };
         let refused = port.refused(from.to_canonical());
@@ -161,6 +161,6 @@ pub fn own_identity(
         error_ns: clock.error_ns,
         clock: clock_identity().context("cannot tell which clock this is")?,
         stateful,
-        echo: None,
+        responder: None,
     })
 }

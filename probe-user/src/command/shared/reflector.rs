@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use log::debug;
 use probe_common::family::Family;
-use probe_core::reflector::{Arrival, Clock, Config, Count, Reflector, ReplyId};
+use probe_core::reflector::{Arrival, ClockQuality, Count, Reflector, ReflectorConfig, ReplyId};
 use probe_host::clock::{monotonic_ns, realtime_ns};
 use probe_io::port::{Engine, Port, PortConfig};
 use probe_io::udp::sockets::Sockets;
@@ -25,7 +25,7 @@ pub struct UserReflector {
 
 impl UserReflector {
     pub fn new(config: &PortConfig, stamping: &StampingConfig, port: &Port) -> Self {
-        let reflector_config = Config {
+        let reflector_config = ReflectorConfig {
             test_port: config.test_port,
             groups: config.groups.clone(),
             rates: config.answering.rates,
@@ -43,7 +43,7 @@ impl UserReflector {
 
     /// Updates the addresses that are answered at, and the policy.
     pub fn follow(&mut self, port: &Port) {
-        self.reflector.follow(port.addresses(), port.policy());
+        self.reflector.set_policy(port.addresses(), port.policy());
     }
 
     pub fn counters(&self) -> BTreeMap<&'static str, u64> {
@@ -72,12 +72,12 @@ impl UserReflector {
         {
             let source = (!to.is_multicast()).then_some(to);
             match sockets.answer(&answer, arrival.from, source, 0) {
-                Ok(_) => self.reflector.count(Count::Introduced),
+                Ok(_) => self.reflector.count(Count::IdentityAnswered),
                 Err(error) => self.unsent(arrival.from, &error),
             }
             return self.take_stamps(family, sockets);
         }
-        let clock = Clock {
+        let clock = ClockQuality {
             error: port.error_estimate(),
             synchronised: port.clock().synchronised,
         };
@@ -101,7 +101,7 @@ impl UserReflector {
         while let Ok(Some(stamp)) = sockets.test.sent_stamp() {
             let place = self.unstamped.iter().position(|&(id, _)| id == (family, stamp.id));
             if let Some((_, reply)) = place.and_then(|place| self.unstamped.remove(place)) {
-                self.reflector.left(reply, stamp.stamp_ns);
+                self.reflector.transmitted(reply, stamp.stamp_ns);
             }
         }
         let excess = self.unstamped.len().saturating_sub(MAX_UNSTAMPED);

@@ -5,10 +5,11 @@ mod downs;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use probe_core::agent::event::{Config as CoreConfig, Event, Found};
+use probe_core::agent::config::ProbeConfig;
+use probe_core::agent::event::{Event, Found};
 use probe_core::attach::AttachMode;
 use probe_core::identity::Identity;
-use probe_core::reflector::in_userspace;
+use probe_core::reflector::userspace_rates;
 use probe_core::stats::report::Report;
 use probe_host::clock::{monotonic_ns, realtime_ns};
 use probe_host::privileges::Privileges;
@@ -59,7 +60,7 @@ impl Reporter {
     pub fn start(
         &mut self,
         endpoint: &EndpointConfig,
-        probing: Option<&CoreConfig>,
+        probing: Option<&ProbeConfig>,
         port: &Port,
         privileges: Privileges,
     ) -> Result<(), OutputError> {
@@ -70,7 +71,7 @@ impl Reporter {
         let egress = self.engine.egress_mode();
         let rates = match self.engine {
             Engine::Ebpf => config.answering.rates,
-            Engine::Socket => in_userspace(config.answering.rates),
+            Engine::Socket => userspace_rates(config.answering.rates),
         };
         self.attach = model::Attach {
             egress: config.probing.then_some(egress),
@@ -287,7 +288,7 @@ fn now() -> Utc {
 }
 
 /// Whether the groups are probed, and the peers that are probed from the start.
-fn probed(probing: Option<&CoreConfig>) -> (bool, Vec<IpAddr>) {
+fn probed(probing: Option<&ProbeConfig>) -> (bool, Vec<IpAddr>) {
     match probing {
         Some(core) => (core.group.v4 || core.group.v6, core.static_peers.clone()),
         None => (false, Vec::new()),

@@ -2,7 +2,7 @@
 
 use log::{debug, warn};
 use probe_common::family::Family;
-use probe_core::identity::EchoPorts;
+use probe_core::identity::ResponderPorts;
 use probe_io::backend::error::ObjectError;
 use probe_io::compare::priority::Priority;
 use probe_io::compare::responder::Responder;
@@ -66,7 +66,7 @@ impl ResponderService {
     }
 
     /// Its ports of one IP version.
-    pub fn ports(&self, family: Family) -> Option<EchoPorts> {
+    pub fn ports(&self, family: Family) -> Option<ResponderPorts> {
         self.responder.as_ref()?.ports(family)
     }
 

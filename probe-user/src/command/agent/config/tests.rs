@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use probe_core::attach::AttachMode;
 use probe_core::reflector::policy::Rates;
-use probe_host::identity::default_agent_name;
+use probe_host::hostname::default_agent_name;
 use probe_io::compare::priority::Priority;
 use probe_io::port::{Choice, Engine};
 

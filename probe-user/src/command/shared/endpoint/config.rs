@@ -2,7 +2,7 @@
 
 use probe_core::auth::Key;
 use probe_core::reflector::policy::Rates;
-use probe_host::identity::default_agent_name;
+use probe_host::hostname::default_agent_name;
 use probe_io::compare::priority::Priority;
 use probe_io::port::{Answering, Engine, PortConfig};
 

@@ -71,7 +71,7 @@ fn the_attach_mode_is_taken_from_the_peers_identity() {
             error_ns: 0,
             clock: 0,
             stateful: true,
-            echo: None,
+            responder: None,
         };
         reported(|reporter| reporter.introduced(peer(), &identity))["peer_attach"].clone()
     };
