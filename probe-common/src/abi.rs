@@ -8,7 +8,7 @@ mod limit;
 mod maps;
 
 pub use crate::abi::address::Address;
-pub use crate::abi::counters::{COUNTER_NAMES, COUNTERS, Counter};
+pub use crate::abi::counters::{COUNTER_MEANINGS, COUNTER_NAMES, COUNTERS, Counter};
 pub use crate::abi::limit::Limit;
 pub use crate::abi::maps::*;
 use crate::family::Family;

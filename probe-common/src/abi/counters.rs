@@ -13,6 +13,9 @@ macro_rules! counters {
         /// Name of each counter, in the order of their indices; a stable field name of the `counters` record.
         pub const COUNTER_NAMES: [&str; COUNTERS as usize] = [$($name,)+];
 
+        /// What each counter counts, in the same order.
+        pub const COUNTER_MEANINGS: [&str; COUNTERS as usize] = [$(concat!($($doc),+),)+];
+
         pub const COUNTERS: u32 = [$($name,)+].len() as u32;
 
         #[cfg(test)]
@@ -88,7 +91,7 @@ counters! {
     Padded = "padded",
     /// Beside the groups: a source was seen for the first time, or again after it had been evicted.
     SourceStarted = "source_started",
-    /// Beside the groups: a packet was passed up because loader and programs disagree on [`ABI_VERSION`](super::ABI_VERSION).
+    /// Beside the groups: a packet was passed up because loader and programs disagree on the ABI version.
     AbiMismatch = "abi_mismatch",
 }
 

@@ -19,6 +19,11 @@ macro_rules! counts {
                 match self { $(Self::$variant => $name,)+ }
             }
 
+            /// What it counts.
+            pub fn meaning(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($doc),+),)+ }
+            }
+
             /// What it counts and what became of that, where it is a sign of trouble.
             pub fn in_words(self) -> Option<(&'static str, &'static str)> {
                 match self { $(Self::$variant => $words,)+ }

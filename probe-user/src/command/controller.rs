@@ -1,5 +1,7 @@
 //! `kstamp controller`: listen for switches, measure, route, report. Wiring only.
 
+pub mod args;
+pub mod config;
 mod report;
 
 use std::future::{pending, ready};
@@ -16,9 +18,9 @@ use report::Reporter;
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 
-use crate::command::check_host;
-use crate::command::config::ControllerConfig;
-use crate::command::shutdown::Shutdown;
+use crate::command::controller::config::ControllerConfig;
+use crate::command::shared::host::check_host;
+use crate::command::shared::shutdown::Shutdown;
 
 /// Why the controller woke up.
 enum Wake {

@@ -10,7 +10,7 @@ use probe_controller::openflow::server::Server;
 use probe_controller::topology::{Link, PortId};
 use probe_host::clock::{monotonic_ns, realtime_ns};
 
-use crate::command::config::ControllerConfig;
+use crate::command::controller::config::ControllerConfig;
 use crate::output::controller::ControllerOutput;
 use crate::output::controller::drawing::Drawing;
 use crate::output::controller::model::{
