@@ -23,7 +23,7 @@ enum Due {
 }
 
 pub(super) struct Network {
-    pub(super) brain: Brain,
+    pub(super) forwarding: Forwarding,
     pub(super) now_ns: u64,
     due: BTreeMap<(u64, u64), Due>,
     order: u64,
@@ -69,7 +69,7 @@ impl Network {
             both_ways.insert(*other, (*one, delay_ms * MS));
         }
         let mut network = Self {
-            brain: Brain::new(config, 0).unwrap(),
+            forwarding: Forwarding::new(config, 0).unwrap(),
             now_ns: 0,
             due: BTreeMap::new(),
             order: 0,
@@ -165,10 +165,10 @@ impl Network {
     pub(super) fn run(&mut self, for_ns: u64) {
         let until_ns = self.now_ns + for_ns;
         loop {
-            self.brain.work(self.now_ns);
+            self.forwarding.work(self.now_ns);
             self.carry_out();
             let due_ns = self.due.keys().next().map_or(u64::MAX, |(due_ns, _)| *due_ns);
-            let next_ns = due_ns.min(self.brain.next_deadline()).max(self.now_ns);
+            let next_ns = due_ns.min(self.forwarding.next_deadline()).max(self.now_ns);
             if next_ns > until_ns {
                 self.now_ns = until_ns;
                 return;
@@ -179,14 +179,14 @@ impl Network {
                     Due::Message(dpid, message) => self.message(dpid, message),
                     Due::Barrier(dpid, token) => self.tell(dpid, What::Barrier(token)),
                     Due::Frame(at, frame) => self.frame(at, &frame),
-                    Due::ToController(event) => self.brain.event(event),
+                    Due::ToController(event) => self.forwarding.event(event),
                 }
             }
         }
     }
 
     fn carry_out(&mut self) {
-        while let Some((ConnectionId(dpid), command)) = self.brain.poll_command() {
+        while let Some((ConnectionId(dpid), command)) = self.forwarding.poll_command() {
             let dpid = Dpid(dpid);
             let (in_ns, due) = match command {
                 Command::Send(message) => (0, Due::Message(dpid, message)),
@@ -200,7 +200,7 @@ impl Network {
             };
             self.plan(in_ns + self.control_ns[&dpid].0, due);
         }
-        while let Some(notice) = self.brain.poll_notice() {
+        while let Some(notice) = self.forwarding.poll_notice() {
             self.notices.push(notice);
         }
     }

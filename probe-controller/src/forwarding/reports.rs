@@ -2,9 +2,9 @@
 
 use std::net::SocketAddr;
 
-use crate::forwarding::brain::{Brain, means};
+use crate::forwarding::notice::Notice;
 use crate::forwarding::switches::Switch;
-use crate::forwarding::{Notice, measure, rules};
+use crate::forwarding::{Forwarding, dispatch, measure, rules};
 use crate::link_delay::Probe;
 use crate::openflow::id::{Dpid, PortNumber};
 use crate::openflow::message::ErrorMessage;
@@ -12,7 +12,7 @@ use crate::openflow::port::{Port, PortReason};
 use crate::openflow::server::{ConnectionId, What};
 use crate::topology::PortId;
 
-impl Brain {
+impl Forwarding {
     pub(super) fn connected(
         &mut self,
         connection: ConnectionId,
@@ -82,8 +82,8 @@ impl Brain {
                 if self.flood.confirmed(dpid, token) {
                     self.is_stale = true;
                 }
-                let mut means = means(&self.switches, &mut self.token, &mut self.outbox, at_ns);
-                self.paths.confirmed(token, &mut means);
+                let mut dispatch = dispatch(&self.switches, &mut self.token, &mut self.outbox, at_ns);
+                self.paths.confirmed(token, &mut dispatch);
             }
             What::Error(error) => self.refused(dpid, &error),
             What::Connected { .. } | What::Gone { .. } | What::Refused { .. } => {}
@@ -135,8 +135,8 @@ impl Brain {
         self.kernel.restart(port);
         self.is_stale = true;
         for host in self.hosts.port_down(port) {
-            let mut means = means(&self.switches, &mut self.token, &mut self.outbox, now_ns);
-            self.paths.forget(host, &mut means);
+            let mut dispatch = dispatch(&self.switches, &mut self.token, &mut self.outbox, now_ns);
+            self.paths.forget(host, &mut dispatch);
         }
     }
 }
