@@ -8,13 +8,15 @@ use std::net::IpAddr;
 
 use probe_common::family::Family;
 
-use crate::agent::event::{Config, Destination, Event, Found, Transmit};
+use crate::agent::config::ProbeConfig;
+use crate::agent::event::{Destination, Event, Found, Transmit};
 pub use crate::agent::peers::Peer;
 use crate::agent::peers::{Group, GroupProbe, Numbers, Unicast};
 use crate::schedule::Schedule;
 use crate::session::{ClockOwner, GRACE_NS};
 use crate::stats::report::{Path, Report};
 
+pub mod config;
 pub mod event;
 mod expiry;
 mod peers;
@@ -34,7 +36,7 @@ enum Owner {
 /// All peers and groups of one prober.
 #[derive(Debug)]
 pub struct Agent {
-    config: Config,
+    config: ProbeConfig,
     schedule: Schedule,
     groups: Vec<Group>,
     /// In the order in which they became known. A peer that is down keeps its entry.
@@ -54,7 +56,7 @@ pub struct Agent {
 
 impl Agent {
     /// An agent whose first probes are due at `now_ns`.
-    pub fn new(config: Config, now_ns: u64) -> Agent {
+    pub fn new(config: ProbeConfig, now_ns: u64) -> Agent {
         let mut agent = Agent {
             schedule: Schedule::new(config.interval_ns, now_ns),
             groups: Vec::new(),
@@ -243,7 +245,7 @@ impl Agent {
         self.unmatched
     }
 
-    /// Replies of peers that were one too many for [`Config::max_peers`].
+    /// Replies of peers that were one too many for [`ProbeConfig::max_peers`].
     pub fn refused(&self) -> u64 {
         self.refused
     }

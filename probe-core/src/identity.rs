@@ -28,13 +28,13 @@ pub struct Identity {
     /// Whether its reflector counts replies per session.
     pub stateful: bool,
     /// Where its processes answer the probes of `kstamp compare`; absent if they do not.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub echo: Option<EchoPorts>,
+    #[serde(default, rename = "echo", skip_serializing_if = "Option::is_none")]
+    pub responder: Option<ResponderPorts>,
 }
 
 /// UDP ports on which processes answer, those of the IP version in which they are told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EchoPorts {
+pub struct ResponderPorts {
     /// Of the method `userspace`.
     pub userspace: u16,
     /// Of the method `socket`.

@@ -8,7 +8,8 @@ use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 
 use crate::agent::Agent;
-use crate::agent::event::{Config, Destination, Event, Transmit};
+use crate::agent::config::ProbeConfig;
+use crate::agent::event::{Destination, Event, Transmit};
 use crate::observation::{Fate, Reply};
 use crate::stats::report::Report;
 
@@ -20,7 +21,7 @@ const MAX_PROBES: usize = 65_536;
 
 /// A number to be sent now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct EchoTransmit {
+pub struct LegacyTransmit {
     /// Where to.
     pub destination: Destination,
     /// The number, from 1 on.
@@ -47,7 +48,7 @@ struct Probe {
 
 /// The prober of the older agents.
 #[derive(Debug)]
-pub struct EchoAgent {
+pub struct LegacyAgent {
     agent: Agent,
     /// The last probes, by number from `first` on.
     probes: VecDeque<Probe>,
@@ -60,9 +61,9 @@ pub struct EchoAgent {
     unmatched: u64,
 }
 
-impl EchoAgent {
+impl LegacyAgent {
     /// As [`Agent::new`].
-    pub fn new(config: Config, now_ns: u64) -> Self {
+    pub fn new(config: ProbeConfig, now_ns: u64) -> Self {
         Self {
             agent: Agent::new(config, now_ns),
             probes: VecDeque::new(),
@@ -75,7 +76,7 @@ impl EchoAgent {
     }
 
     /// A number to be sent now, at `now`; ask again until there is none.
-    pub fn poll_transmit(&mut self, now: Moment) -> Option<EchoTransmit> {
+    pub fn poll_transmit(&mut self, now: Moment) -> Option<LegacyTransmit> {
         let transmit = self.agent.poll_transmit(now.mono_ns)?;
         let number = self.first + self.probes.len() as u64;
         self.probes.push_back(Probe {
@@ -90,7 +91,7 @@ impl EchoAgent {
             self.first += 1;
             self.numbers.remove(&(oldest.transmit.ssid, oldest.transmit.seq));
         }
-        Some(EchoTransmit {
+        Some(LegacyTransmit {
             destination: transmit.destination,
             number,
         })
@@ -104,7 +105,7 @@ impl EchoAgent {
     }
 
     /// It left at this moment.
-    pub fn left(&mut self, number: u64, at: Moment) {
+    pub fn transmitted(&mut self, number: u64, at: Moment) {
         let Some(probe) = self.probe(number) else { return };
         // A stamp from before the number was made is none: the clock was set in between.
         if at.mono_ns >= probe.sent.mono_ns {

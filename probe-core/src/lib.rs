@@ -2,6 +2,7 @@
 //! `CLOCK_MONOTONIC`.
 
 pub mod agent;
+pub mod attach;
 pub mod auth;
 pub mod clock;
 pub mod compare;

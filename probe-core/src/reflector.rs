@@ -10,24 +10,23 @@ mod session;
 use std::net::{IpAddr, SocketAddr};
 
 use probe_common::abi::Address;
-use probe_common::authenticated;
 use probe_common::family::Family;
-use probe_common::legacy;
 use probe_common::ntp::{ErrorEstimate, NtpTime};
 use probe_common::stamp::{self, MIN_PROBE_LEN, ReplyFields};
 use probe_common::tlv::{self, FollowUp, Observed, SyncSource, TimestampInformation, TimestampMethod};
+use probe_common::{authenticated, legacy};
 
 use crate::auth::{Key, TlvIntegrity};
 pub use crate::reflector::count::{Count, Counts};
 use crate::reflector::limit::Limiter;
-pub use crate::reflector::limit::in_userspace;
+pub use crate::reflector::limit::userspace_rates;
 use crate::reflector::policy::{Policy, Rates};
 pub use crate::reflector::session::ReplyId;
 use crate::reflector::session::Sessions;
 
 /// How to answer.
 #[derive(Debug, Clone)]
-pub struct Config {
+pub struct ReflectorConfig {
     /// Port on which test packets arrive.
     pub test_port: u16,
     /// The groups whose probes are answered.
@@ -59,7 +58,7 @@ pub struct Arrival {
 
 /// What this host says of its clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Clock {
+pub struct ClockQuality {
     /// Error estimate of its stamps.
     pub error: ErrorEstimate,
     /// Something disciplines it.
@@ -68,7 +67,7 @@ pub struct Clock {
 
 /// A reply, whose bytes stand where the test packet stood.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Reply {
+pub struct Reflected {
     /// The address to answer from; `None` for the interface's own one, where a group was probed.
     pub source: Option<IpAddr>,
     /// DSCP in the upper six bits, ECN in the lower two.
@@ -82,7 +81,7 @@ pub struct Reply {
 /// The reflector's state.
 #[derive(Debug)]
 pub struct Reflector {
-    config: Config,
+    config: ReflectorConfig,
     own: Vec<IpAddr>,
     policy: Policy,
     sessions: Sessions,
@@ -92,7 +91,7 @@ pub struct Reflector {
 
 impl Reflector {
     /// A reflector without sessions.
-    pub fn new(config: Config) -> Self {
+    pub fn new(config: ReflectorConfig) -> Self {
         Self {
             limiter: Limiter::new(config.rates),
             config,
@@ -104,7 +103,7 @@ impl Reflector {
     }
 
     /// The interface's own addresses, at which probes are answered, and who is answered. Nobody is before this was called.
-    pub fn follow(&mut self, own: Vec<IpAddr>, policy: Policy) {
+    pub fn set_policy(&mut self, own: Vec<IpAddr>, policy: Policy) {
         self.own = own;
         self.policy = policy;
     }
@@ -160,13 +159,13 @@ impl Reflector {
         &mut self,
         packet: &mut Vec<u8>,
         arrival: &Arrival,
-        clock: Clock,
+        clock: ClockQuality,
         transmit_ns: impl FnOnce() -> u64,
-    ) -> Option<Reply> {
+    ) -> Option<Reflected> {
         if self.config.key.is_none() && legacy::is_probe(packet) {
             return match self.echo(arrival) {
                 Ok(reply) => {
-                    self.counts.add(Count::Echoed);
+                    self.counts.add(Count::LegacyReflected);
                     Some(reply)
                 }
                 Err(reason) => {
@@ -193,15 +192,15 @@ impl Reflector {
 
     /// Whether a number of an agent of the older kind goes back as it came. It looks like its echo: only where it comes
     /// from can tell them apart, as in the programs.
-    fn echo(&self, arrival: &Arrival) -> Result<Reply, Count> {
+    fn echo(&self, arrival: &Arrival) -> Result<Reflected, Count> {
         if self.config.behind_kernel {
-            return Err(Count::LeftByKernel);
+            return Err(Count::RefusedByKernel);
         }
         if legacy::may_loop(arrival.from.port(), arrival.ttl) {
-            return Err(Count::EchoLoop);
+            return Err(Count::LegacyLoop);
         }
         let by_group = !self.own.contains(&arrival.to);
-        Ok(Reply {
+        Ok(Reflected {
             source: (!by_group).then_some(arrival.to),
             tos: arrival.tos & !ECN,
             by_group,
@@ -213,9 +212,9 @@ impl Reflector {
         &mut self,
         packet: &mut Vec<u8>,
         arrival: &Arrival,
-        clock: Clock,
+        clock: ClockQuality,
         transmit_ns: impl FnOnce() -> u64,
-    ) -> Result<Reply, Count> {
+    ) -> Result<Reflected, Count> {
         let base_len = self.judge_packet(packet)?;
         let integrity = match &self.config.key {
             Some(key) => key.check_tlvs(packet, base_len, true),
@@ -267,7 +266,7 @@ impl Reflector {
             }
         }
         let by_group = !self.own.contains(&arrival.to);
-        Ok(Reply {
+        Ok(Reflected {
             source: (!by_group).then_some(arrival.to),
             tos,
             by_group,
@@ -296,12 +295,12 @@ impl Reflector {
             return Err(Count::ReplyShaped);
         }
         if self.config.behind_kernel && packet.len() == stamp::BASE_LEN {
-            return Err(Count::LeftByKernel);
+            return Err(Count::RefusedByKernel);
         }
         Ok(stamp::BASE_LEN)
     }
 
-    fn observed(&self, arrival: &Arrival, clock: Clock, turn: &session::Turn) -> Observed {
+    fn observed(&self, arrival: &Arrival, clock: ClockQuality, turn: &session::Turn) -> Observed {
         let sync = if clock.synchronised {
             // The kernel tells that its clock is disciplined, and not by what; NTP's interface is how.
             SyncSource::NTP
@@ -333,7 +332,7 @@ impl Reflector {
     }
 
     /// A reply left at this moment, UTC nanoseconds since 1970: the next one of its session can tell (RFC 8972 §4.7).
-    pub fn left(&mut self, reply: ReplyId, at_ns: u64) {
+    pub fn transmitted(&mut self, reply: ReplyId, at_ns: u64) {
         self.sessions.left(reply, at_ns);
     }
 }

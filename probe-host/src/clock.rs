@@ -1,4 +1,4 @@
-//! This host's clocks: their readings, what the kernel says of their quality, and which clock this is.
+//! This host's clocks: their readings, their quality as the kernel reports it, and the identity of the clock.
 
 use std::mem::MaybeUninit;
 use std::os::unix::fs::MetadataExt as _;
@@ -43,51 +43,6 @@ fn read(clock: libc::clockid_t) -> u64 {
     // two that are asked for exist on every kernel.
     unsafe { libc::clock_gettime(clock, &mut now) };
     now.tv_sec.unsigned_abs() * NS_PER_S + now.tv_nsec.unsigned_abs()
-}
-
-/// `CLOCK_REALTIME` less `CLOCK_MONOTONIC`, and within how much: the two cannot be read at once.
-fn ahead_ns() -> (i64, u64) {
-    let reading = || {
-        let before = monotonic_ns();
-        let wall = realtime_ns();
-        let after = monotonic_ns();
-        let middle = before + after.saturating_sub(before) / 2;
-        (wall.wrapping_sub(middle) as i64, after.saturating_sub(before))
-    };
-    // The quickest of a few: an interrupt may come between.
-    let readings = (0..5).map(|_| reading());
-    readings.min_by_key(|&(_, within)| within).unwrap_or_default()
-}
-
-/// Notices steps of the wall clock. Slewing is none: it changes both clocks alike.
-#[derive(Debug)]
-pub struct WallClock {
-    ahead_ns: i64,
-}
-
-impl WallClock {
-    /// Steps smaller than this are not told from the time that two readings take.
-    const LEAST_STEP_NS: u64 = 100_000;
-
-    /// Watches from now on.
-    #[allow(clippy::new_without_default, reason = "it reads the clocks")]
-    pub fn new() -> Self {
-        Self { ahead_ns: ahead_ns().0 }
-    }
-
-    /// By how much the wall clock was stepped since the last call; positive if it went forward.
-    pub fn step(&mut self) -> Option<i64> {
-        self.compare(ahead_ns())
-    }
-
-    fn compare(&mut self, (ahead_ns, within_ns): (i64, u64)) -> Option<i64> {
-        let by_ns = ahead_ns.wrapping_sub(self.ahead_ns);
-        if by_ns.unsigned_abs() < Self::LEAST_STEP_NS.saturating_add(within_ns) {
-            return None;
-        }
-        self.ahead_ns = ahead_ns;
-        Some(by_ns)
-    }
 }
 
 /// What the kernel says of `CLOCK_REALTIME`.
@@ -222,21 +177,6 @@ mod tests {
         assert_eq!(error_ns(0, 0, 1), 1_000, "as phc2sys leaves it");
         assert_eq!(error_ns(10, 200, 1), 201_000);
         assert_eq!(error_ns(10, 0, 4_000), 4_010_000);
-    }
-
-    #[test]
-    fn a_step_of_the_wall_clock_is_noticed_once() {
-        let mut wall = WallClock { ahead_ns: 1_000 };
-        assert_eq!(wall.compare((60_000, 50)), None, "no more than the readings take");
-        assert_eq!(wall.compare((10_001_000, 50)), Some(10_000_000));
-        assert_eq!(wall.compare((10_001_020, 50)), None);
-        assert_eq!(wall.compare((1_000, 50)), Some(-10_000_000));
-        assert_eq!(
-            wall.compare((900_000, 5_000_000)),
-            None,
-            "a slow reading proves nothing"
-        );
-        assert_eq!(WallClock::new().step(), None);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 mod driver;
 
 pub mod clock;
-pub mod identity;
+pub mod hostname;
 pub mod link;
 pub mod preflight;
 pub mod privileges;

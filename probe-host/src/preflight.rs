@@ -1,4 +1,4 @@
-//! Whether kstamp can run here: what is missing, why that matters, and what mends it.
+//! Whether kstamp can run here: what is missing, why that matters, and how to fix it.
 
 use std::path::Path;
 use std::{fmt, fs, io};
@@ -118,7 +118,7 @@ fn is_initial_map(map: &str) -> bool {
     map.split_whitespace().eq(["0", "0", "4294967295"])
 }
 
-/// One thing that is missing. Shown as one line: what; why; what mends it.
+/// One thing that is missing. Shown as one line: what; why; how to fix it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
     /// What is missing.
@@ -126,12 +126,12 @@ pub struct Finding {
     /// Why that matters.
     pub why: String,
     /// What to do.
-    pub mend: String,
+    pub remedy: String,
 }
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}; {}", self.what, self.why, self.mend)
+        write!(f, "{}: {}; {}", self.what, self.why, self.remedy)
     }
 }
 
@@ -154,7 +154,7 @@ fn kernel(facts: &Facts) -> Option<Finding> {
     Some(Finding {
         what,
         why: format!("kstamp needs {major}.{minor} (bpf_ktime_get_tai_ns, XDP links, BTF)"),
-        mend: "boot a newer kernel (Debian 12 has 6.1)".to_owned(),
+        remedy: "boot a newer kernel (Debian 12 has 6.1)".to_owned(),
     })
 }
 
@@ -168,7 +168,7 @@ fn btf(facts: &Facts) -> Option<Finding> {
     (!facts.btf).then(|| Finding {
         what: format!("{BTF} is missing"),
         why: "the kernel does not describe its types, so that eBPF programs cannot be checked against it".to_owned(),
-        mend: "boot a kernel built with CONFIG_DEBUG_INFO_BTF=y (distribution kernels are), or mount /sys".to_owned(),
+        remedy: "boot a kernel built with CONFIG_DEBUG_INFO_BTF=y (distribution kernels are), or mount /sys".to_owned(),
     })
 }
 
@@ -176,7 +176,7 @@ fn user_namespace(facts: &Facts) -> Option<Finding> {
     (!facts.initial_user_namespace).then(|| Finding {
         what: "this process is in a user namespace".to_owned(),
         why: "the kernel lets nobody load eBPF programs from there, root included".to_owned(),
-        mend: "run kstamp outside of it (not in a rootless container)".to_owned(),
+        remedy: "run kstamp outside of it (not in a rootless container)".to_owned(),
     })
 }
 
@@ -207,7 +207,7 @@ fn capabilities(facts: &Facts) -> Option<Finding> {
             format!("{names} {} missing", if missing.len() == 1 { "is" } else { "are" })
         },
         why: format!("needed for {uses}"),
-        mend: format!("run kstamp as root (sudo kstamp …), or its container with{container}"),
+        remedy: format!("run kstamp as root (sudo kstamp …), or its container with{container}"),
     })
 }
 

@@ -1,23 +1,22 @@
-//! From the wall clock's stamps to `CLOCK_MONOTONIC`, which nobody steps.
+//! The wall clock against `CLOCK_MONOTONIC`, which nobody can set.
 
 use crate::clock::{monotonic_ns, realtime_ns};
 
-/// Readings of which the one in the shortest time is taken.
-const TRIES: usize = 3;
+/// The quickest of so many readings is used: an interrupt may come between the two clocks.
+const READINGS: usize = 5;
 
-/// How far `CLOCK_REALTIME` is ahead of `CLOCK_MONOTONIC`. Both are disciplined alike, so that changes only when
-/// somebody sets the clock.
+/// How far `CLOCK_REALTIME` is ahead of `CLOCK_MONOTONIC`. Slewing changes both clocks alike, so this changes only when
+/// the clock is set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WallOffset {
     ahead_ns: i64,
-    /// How far that may be off: half of the time that the reading took.
+    /// Half of the time that the reading took.
     uncertainty_ns: u64,
 }
 
 impl WallOffset {
-    /// As it is now.
     pub fn now() -> Self {
-        let readings: [Self; TRIES] = std::array::from_fn(|_| {
+        let readings: [Self; READINGS] = std::array::from_fn(|_| {
             let before_ns = monotonic_ns();
             let wall_ns = realtime_ns();
             Self::between(before_ns, wall_ns, monotonic_ns())
@@ -34,7 +33,7 @@ impl WallOffset {
         }
     }
 
-    /// Takes a new reading where it is a better one, or where it shows that the clock was set.
+    /// Adopts a new reading if it is more precise, or if it shows that the clock was set.
     pub fn follow(&mut self, new: Self) {
         let was_set = self.ahead_ns.abs_diff(new.ahead_ns) > self.uncertainty_ns + new.uncertainty_ns;
         if was_set || new.uncertainty_ns < self.uncertainty_ns {
@@ -42,9 +41,40 @@ impl WallOffset {
         }
     }
 
-    /// The monotonic time of a wall clock's stamp that was taken since the last time that the clock was set.
+    /// Converts a wall-clock stamp taken since the clock was last set.
     pub fn monotonic_ns(&self, wall_ns: u64) -> u64 {
         wall_ns.saturating_add_signed(self.ahead_ns.saturating_neg())
+    }
+}
+
+/// Detects steps of the wall clock.
+#[derive(Debug)]
+pub struct StepDetector {
+    ahead_ns: i64,
+}
+
+impl StepDetector {
+    /// Two readings differ by less without a step.
+    const MIN_STEP_NS: u64 = 100_000;
+
+    #[allow(clippy::new_without_default, reason = "it reads the clocks")]
+    pub fn new() -> Self {
+        let WallOffset { ahead_ns, .. } = WallOffset::now();
+        Self { ahead_ns }
+    }
+
+    /// The step since the last call; positive if the clock went forward.
+    pub fn step(&mut self) -> Option<i64> {
+        self.compare(WallOffset::now())
+    }
+
+    fn compare(&mut self, new: WallOffset) -> Option<i64> {
+        let step_ns = new.ahead_ns.wrapping_sub(self.ahead_ns);
+        if step_ns.unsigned_abs() < Self::MIN_STEP_NS.saturating_add(2 * new.uncertainty_ns) {
+            return None;
+        }
+        self.ahead_ns = new.ahead_ns;
+        Some(step_ns)
     }
 }
 
@@ -65,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn better_readings_and_steps_are_taken_and_worse_ones_are_not() {
+    fn better_readings_and_steps_are_adopted_and_worse_ones_are_not() {
         let mut offset = WallOffset::between(1_000, 1_001_050, 1_100);
         assert_eq!(offset.monotonic_ns(1_001_050), 1_050);
         let worse = WallOffset::between(2_000, 1_002_200, 2_300);
@@ -77,5 +107,24 @@ mod tests {
         let stepped = WallOffset::between(4_000, 9_000_000, 4_400);
         offset.follow(stepped);
         assert_eq!(offset, stepped);
+    }
+
+    #[test]
+    fn a_step_is_reported_once() {
+        let reading = |ahead_ns, uncertainty_ns| WallOffset {
+            ahead_ns,
+            uncertainty_ns,
+        };
+        let mut detector = StepDetector { ahead_ns: 1_000 };
+        for (reading, step, why) in [
+            (reading(60_000, 25), None, "less than two readings may differ by"),
+            (reading(10_001_000, 25), Some(10_000_000), "forward"),
+            (reading(10_001_020, 25), None, "already reported"),
+            (reading(1_000, 25), Some(-10_000_000), "backward"),
+            (reading(900_000, 2_500_000), None, "a slow reading proves nothing"),
+        ] {
+            assert_eq!(detector.compare(reading), step, "{why}");
+        }
+        assert_eq!(StepDetector::new().step(), None);
     }
 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 
 use probe_common::family::Family;
 use probe_core::agent::event::Destination;
-use probe_core::legacy::{EchoAgent, EchoTransmit, Moment};
+use probe_core::legacy::{LegacyAgent, LegacyTransmit, Moment};
 use probe_host::clock::{monotonic_ns, realtime_ns};
 use probe_host::wall::WallOffset;
 
@@ -84,7 +84,7 @@ impl EchoPort {
     ///
     /// # Errors
     /// The socket's, or that the interface is gone.
-    pub fn send(&mut self, transmit: EchoTransmit) -> io::Result<()> {
+    pub fn send(&mut self, transmit: LegacyTransmit) -> io::Result<()> {
         self.wall.follow(WallOffset::now());
         let v6 = match transmit.destination {
             Destination::Group(family) => family == Family::V6,
@@ -126,7 +126,7 @@ impl EchoPort {
     }
 
     /// Hands over stamps and answers, but those of addresses that are to be ignored.
-    pub fn drain(&mut self, agent: &mut EchoAgent, is_ignored: impl Fn(IpAddr) -> bool) {
+    pub fn drain(&mut self, agent: &mut LegacyAgent, is_ignored: impl Fn(IpAddr) -> bool) {
         self.wall.follow(WallOffset::now());
         let mut buffer = [0; MAX_ANSWER];
         for place in 0..self.sockets.len() {
@@ -142,7 +142,7 @@ impl EchoPort {
         }
     }
 
-    fn take(&self, payload: &[u8], received: &Received, agent: &mut EchoAgent, is_ignored: impl Fn(IpAddr) -> bool) {
+    fn take(&self, payload: &[u8], received: &Received, agent: &mut LegacyAgent, is_ignored: impl Fn(IpAddr) -> bool) {
         let source = received.from.ip();
         if received.from.port() != self.port || is_ignored(source) {
             return;
@@ -155,7 +155,7 @@ impl EchoPort {
         agent.answer(source, payload, at, monotonic_ns());
     }
 
-    fn take_stamps(&mut self, place: usize, agent: &mut EchoAgent) {
+    fn take_stamps(&mut self, place: usize, agent: &mut LegacyAgent) {
         let (group, socket) = &self.sockets[place];
         let v6 = group.is_ipv6();
         while let Ok(Some(stamp)) = socket.sent_stamp() {
@@ -166,7 +166,7 @@ impl EchoPort {
                     unix_ns: stamp.stamp_ns,
                     mono_ns: self.wall.monotonic_ns(stamp.stamp_ns),
                 };
-                agent.left(number, at);
+                agent.transmitted(number, at);
             }
         }
     }

@@ -24,7 +24,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow};
 use log::warn;
 use probe_common::family::Family;
-use probe_core::agent::event::Families;
+use probe_core::agent::config::Families;
 use probe_core::identity::Identity;
 use probe_host::clock::{ClockState, clock_identity};
 use probe_host::link::Netlink;
@@ -98,7 +98,7 @@ fn identity_of(
         error_ns: clock.error_ns,
         clock: clock_identity().context("cannot tell which clock this is")?,
         stateful,
-        echo: None,
+        responder: None,
     })
 }
 

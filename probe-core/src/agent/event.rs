@@ -4,48 +4,11 @@ use std::net::IpAddr;
 
 use probe_common::family::Family;
 
+#[cfg(doc)]
+use crate::agent::config::ProbeConfig;
 use crate::observation::Reply;
 use crate::session::Outcome;
 use crate::stats::report::{Path, Report};
-
-/// What the agent is told once, at its start. All durations in nanoseconds.
-#[derive(Debug, Clone)]
-pub struct Config {
-    /// Time between two probes of one session; at least 1.
-    pub interval_ns: u64,
-    /// Time from T1 within which a reply counts.
-    pub timeout_ns: u64,
-    /// Length of a report window; 0 for one window over the whole run.
-    pub report_ns: u64,
-    /// Silence after which a peer is down; at least interval + timeout is waited.
-    pub peer_expiry_ns: u64,
-    /// Probes per session, group sessions included; `None` for no end.
-    pub count: Option<u64>,
-    /// In which families the group is probed.
-    pub group: Families,
-    /// Whether a peer found in the group is probed at its own address too. Static peers always are.
-    pub unicast: bool,
-    /// Peers probed from the start, whether they show themselves or not.
-    pub static_peers: Vec<IpAddr>,
-    /// Session identifier (RFC 8972 §3) given to the first session; the next ones count on from it, past 0.
-    pub first_ssid: u16,
-    /// Peers known at a time, static ones included; no more are accepted from the group.
-    pub max_peers: usize,
-    /// Whether every probe becomes an [`Event::Sample`].
-    pub samples: bool,
-}
-
-/// What [`Config::max_peers`] is unless the user says otherwise.
-pub const MAX_PEERS: usize = 1024;
-
-/// A set of address families.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Families {
-    /// IPv4 is in it.
-    pub v4: bool,
-    /// IPv6 is in it.
-    pub v6: bool,
-}
 
 /// Where a probe goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -86,14 +49,14 @@ pub enum Event {
         /// How it became known.
         found: Found,
     },
-    /// A peer was silent on all paths for [`Config::peer_expiry_ns`].
+    /// A peer was silent on all paths for [`ProbeConfig::peer_expiry_ns`].
     PeerDown {
         /// Its address.
         peer: IpAddr,
         /// How it became known.
         found: Found,
     },
-    /// What became of one probe, if [`Config::samples`]. A probe that never left, and one whose sample was lost on
+    /// What became of one probe, if [`ProbeConfig::samples`]. A probe that never left, and one whose sample was lost on
     /// the way to userspace, has none.
     Sample {
         /// The peer's address.

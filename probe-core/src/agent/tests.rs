@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::*;
-use crate::agent::event::Families;
+use crate::agent::config::Families;
 use crate::observation::{Fate, Reply};
 use crate::session::Outcome;
 use crate::stats::report::Counts;
@@ -21,8 +21,8 @@ const REPORT: u64 = 1_000 * MS;
 const START: u64 = 7_777 * MS;
 const TRIP: u64 = 2 * MS;
 
-fn config() -> Config {
-    Config {
+fn config() -> ProbeConfig {
+    ProbeConfig {
         interval_ns: INTERVAL,
         timeout_ns: TIMEOUT,
         report_ns: REPORT,
@@ -77,7 +77,7 @@ struct World {
 }
 
 impl World {
-    fn new(config: Config, hosts: &[IpAddr]) -> World {
+    fn new(config: ProbeConfig, hosts: &[IpAddr]) -> World {
         World {
             agent: Agent::new(config, START),
             hosts: hosts.to_vec(),

@@ -26,7 +26,7 @@ pub struct Parts {
     /// From the send call to the near port's egress.
     pub send_ns: u64,
     /// The way, both directions.
-    pub path_ns: Path,
+    pub path_ns: Transit,
     /// From the far port's ingress to its egress: waking the far process, its work, its send call.
     pub far_ns: u64,
     /// From the near port's ingress to the return of the receive call: waking the near process.
@@ -35,7 +35,7 @@ pub struct Parts {
 
 /// The way between the ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Path {
+pub enum Transit {
     /// Both ends read one clock, so that each direction is known.
     Apart {
         /// From the near port to the far one.
@@ -53,12 +53,12 @@ impl Parts {
         let far_ns = stamps.far_egress_ns.checked_sub(stamps.far_ingress_ns)?;
         let away_ns = stamps.near_ingress_ns.checked_sub(stamps.near_egress_ns)?;
         let path_ns = if same_clock {
-            Path::Apart {
+            Transit::Apart {
                 forward_ns: stamps.far_ingress_ns.checked_sub(stamps.near_egress_ns)?,
                 backward_ns: stamps.near_ingress_ns.checked_sub(stamps.far_egress_ns)?,
             }
         } else {
-            Path::Together(away_ns.checked_sub(far_ns)?)
+            Transit::Together(away_ns.checked_sub(far_ns)?)
         };
         Some(Self {
             send_ns: stamps.near_egress_ns.checked_sub(stamps.called_ns)?,
@@ -71,11 +71,11 @@ impl Parts {
     /// Their sum.
     pub fn sum_ns(&self) -> u64 {
         let path_ns = match self.path_ns {
-            Path::Apart {
+            Transit::Apart {
                 forward_ns,
                 backward_ns,
             } => forward_ns + backward_ns,
-            Path::Together(path_ns) => path_ns,
+            Transit::Together(path_ns) => path_ns,
         };
         self.send_ns + path_ns + self.far_ns + self.receive_ns
     }
@@ -131,14 +131,14 @@ impl Anatomy {
         let record = |distribution: &mut Distribution, ns: u64| distribution.record(ns as i64);
         record(&mut self.send, parts.send_ns);
         match parts.path_ns {
-            Path::Apart {
+            Transit::Apart {
                 forward_ns,
                 backward_ns,
             } => {
                 record(&mut self.forward, forward_ns);
                 record(&mut self.backward, backward_ns);
             }
-            Path::Together(path_ns) => record(&mut self.path, path_ns),
+            Transit::Together(path_ns) => record(&mut self.path, path_ns),
         }
         record(&mut self.far, parts.far_ns);
         record(&mut self.receive, parts.receive_ns);
@@ -164,7 +164,7 @@ mod tests {
             returned_ns: 255,
         };
         let parts = Parts::of(&stamps, true).unwrap();
-        let apart = Path::Apart {
+        let apart = Transit::Apart {
             forward_ns: 7,
             backward_ns: 15,
         };
@@ -173,7 +173,7 @@ mod tests {
             (3, apart, 30, 100)
         );
         let parts = Parts::of(&stamps, false).unwrap();
-        assert_eq!((parts.path_ns, parts.sum_ns()), (Path::Together(22), 155));
+        assert_eq!((parts.path_ns, parts.sum_ns()), (Transit::Together(22), 155));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use crate::stats::distribution::Distribution;
 
 /// A reply that came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Arrival {
+pub struct RoundTrip {
     /// Number of the probe.
     pub seq: u32,
     /// Its round trip, if the stamps for it are there.
@@ -15,7 +15,7 @@ pub struct Arrival {
 
 /// A probe that was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Departure {
+pub struct SentProbe {
     /// Its number.
     pub seq: u32,
     /// When, since the phase began.
@@ -48,7 +48,7 @@ pub struct Tally {
 
 impl Tally {
     /// Of a phase that is over. A reply counts once; one whose round trip is longer than `timeout_ns` came too late.
-    pub fn new(departures: &[Departure], arrivals: &[Arrival], timeout_ns: u64) -> Self {
+    pub fn new(departures: &[SentProbe], arrivals: &[RoundTrip], timeout_ns: u64) -> Self {
         let mut tally = Self {
             sent: departures.len() as u64,
             ..Self::default()
@@ -81,17 +81,17 @@ impl Tally {
 mod tests {
     use super::*;
 
-    fn sent(seqs: std::ops::Range<u32>) -> Vec<Departure> {
-        seqs.map(|seq| Departure {
+    fn sent(seqs: std::ops::Range<u32>) -> Vec<SentProbe> {
+        seqs.map(|seq| SentProbe {
             seq,
             at_ns: u64::from(seq) * 10,
         })
         .collect()
     }
 
-    fn came(seq: u32, rtt_ns: u64) -> Arrival {
+    fn came(seq: u32, rtt_ns: u64) -> RoundTrip {
         let rtt_ns = Some(rtt_ns);
-        Arrival { seq, rtt_ns }
+        RoundTrip { seq, rtt_ns }
     }
 
     #[test]
@@ -102,7 +102,7 @@ mod tests {
             came(12, 301), // a copy
             came(13, 5_001),
             came(99, 1), // of no probe of this phase
-            Arrival { seq: 14, rtt_ns: None },
+            RoundTrip { seq: 14, rtt_ns: None },
         ];
         let tally = Tally::new(&sent(10..16), &arrivals, 5_000);
         assert_eq!((tally.sent, tally.received, tally.lost), (6, 3, 3));

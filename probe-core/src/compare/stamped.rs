@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
-use crate::compare::ledger::Arrival;
+use crate::compare::ledger::RoundTrip;
 
 /// A probe that was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Departure {
+pub struct StampedProbe {
     /// Its number.
     pub seq: u32,
     /// T1, UTC, where the device gives one.
@@ -15,7 +15,7 @@ pub struct Departure {
 
 /// A reply that came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Reply {
+pub struct StampedReply {
     /// Number of the probe.
     pub seq: u32,
     /// T2, UTC of the far host.
@@ -30,7 +30,7 @@ pub struct Reply {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Joined {
     /// One for each reply; without a round trip where a stamp is missing, or the stamps contradict each other.
-    pub arrivals: Vec<Arrival>,
+    pub arrivals: Vec<RoundTrip>,
     /// The near device stamped nothing that it sent.
     pub no_t1: bool,
     /// The far device stamped nothing that it sent.
@@ -38,19 +38,19 @@ pub struct Joined {
 }
 
 /// Joins what was sent with what came. The last reply's T3 is never told, so one probe has no round trip.
-pub fn join(departures: &[Departure], replies: &[Reply]) -> Joined {
+pub fn join(departures: &[StampedProbe], replies: &[StampedReply]) -> Joined {
     let t1: HashMap<u32, u64> = departures
         .iter()
         .filter_map(|departure| Some((departure.seq, departure.t1_ns?)))
         .collect();
     let t3: HashMap<u32, u64> = replies.iter().filter_map(|reply| reply.previous).collect();
-    let arrival = |reply: &Reply| {
+    let arrival = |reply: &StampedReply| {
         let rtt_ns = (|| {
             let away_ns = reply.t4_ns?.checked_sub(*t1.get(&reply.seq)?)?;
             let residence_ns = t3.get(&reply.seq)?.checked_sub(reply.t2_ns?)?;
             away_ns.checked_sub(residence_ns)
         })();
-        Arrival { seq: reply.seq, rtt_ns }
+        RoundTrip { seq: reply.seq, rtt_ns }
     };
     Joined {
         arrivals: replies.iter().map(arrival).collect(),
@@ -63,9 +63,9 @@ pub fn join(departures: &[Departure], replies: &[Reply]) -> Joined {
 mod tests {
     use super::*;
 
-    fn reply(seq: u32, previous: Option<(u32, u64)>) -> Reply {
+    fn reply(seq: u32, previous: Option<(u32, u64)>) -> StampedReply {
         let base = 1_000 * u64::from(seq);
-        Reply {
+        StampedReply {
             seq,
             t2_ns: Some(base + 700_000),
             t4_ns: Some(base + 160),
@@ -73,9 +73,9 @@ mod tests {
         }
     }
 
-    fn departures(count: u32) -> Vec<Departure> {
+    fn departures(count: u32) -> Vec<StampedProbe> {
         let t1_ns = |seq| Some(1_000 * u64::from(seq) + 100);
-        (0..count).map(|seq| Departure { seq, t1_ns: t1_ns(seq) }).collect()
+        (0..count).map(|seq| StampedProbe { seq, t1_ns: t1_ns(seq) }).collect()
     }
 
     #[test]
@@ -95,7 +95,7 @@ mod tests {
     fn a_device_without_stamps_is_named_and_nothing_made_up() {
         let silent: Vec<_> = departures(2)
             .into_iter()
-            .map(|departure| Departure {
+            .map(|departure| StampedProbe {
                 t1_ns: None,
                 ..departure
             })

@@ -44,7 +44,7 @@ struct Text {
 
 /// When a question arrived and what else its answer must tell.
 #[derive(Debug, Clone, Copy)]
-pub struct Arrival {
+pub struct AnswerStamps {
     /// T2, UTC.
     pub receive_ns: u64,
     /// T3, UTC.
@@ -67,7 +67,7 @@ pub fn question(own: &Identity, error: ErrorEstimate, nonce: u64) -> Option<Vec<
 
 /// The answer to `question`, exactly as long; `None` if it is not a question of this kind. `refused` of the asker's probes
 /// were refused here, if that is known.
-pub fn answer(question: &[u8], own: &Identity, refused: Option<u64>, arrival: Arrival) -> Option<Vec<u8>> {
+pub fn answer(question: &[u8], own: &Identity, refused: Option<u64>, arrival: AnswerStamps) -> Option<Vec<u8>> {
     if question.len() != PACKET_LEN {
         return None;
     }
@@ -141,7 +141,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::identity::EchoPorts;
+    use crate::identity::ResponderPorts;
 
     fn identity(name: &str) -> Identity {
         Identity {
@@ -153,15 +153,15 @@ mod tests {
             error_ns: u64::MAX,
             clock: u64::MAX,
             stateful: true,
-            echo: Some(EchoPorts {
+            responder: Some(ResponderPorts {
                 userspace: u16::MAX,
                 socket: u16::MAX,
             }),
         }
     }
 
-    fn arrival() -> Arrival {
-        Arrival {
+    fn arrival() -> AnswerStamps {
+        AnswerStamps {
             receive_ns: 1_795_000_000_000_000_000,
             transmit_ns: 1_795_000_000_000_000_900,
             error: ErrorEstimate(0x8101),

@@ -1,7 +1,8 @@
 use probe_common::family::Family;
 
 use super::*;
-use crate::agent::event::{Families, Found, MAX_PEERS};
+use crate::agent::config::{Families, MAX_PEERS};
+use crate::agent::event::Found;
 use crate::stats::report::Path;
 
 const INTERVAL_NS: u64 = 500_000_000;
@@ -16,8 +17,8 @@ fn at(mono_ns: u64) -> Moment {
     }
 }
 
-fn agent(count: Option<u64>) -> EchoAgent {
-    let config = Config {
+fn agent(count: Option<u64>) -> LegacyAgent {
+    let config = ProbeConfig {
         interval_ns: INTERVAL_NS,
         timeout_ns: TIMEOUT_NS,
         report_ns: 0,
@@ -30,18 +31,18 @@ fn agent(count: Option<u64>) -> EchoAgent {
         max_peers: MAX_PEERS,
         samples: false,
     };
-    EchoAgent::new(config, 0)
+    LegacyAgent::new(config, 0)
 }
 
 /// Runs for `turns` intervals; `answers` says, for each number and whether it went to the group, whether it is answered.
-fn run(agent: &mut EchoAgent, turns: u64, answers: impl Fn(u64, bool) -> bool) -> Vec<u64> {
+fn run(agent: &mut LegacyAgent, turns: u64, answers: impl Fn(u64, bool) -> bool) -> Vec<u64> {
     let mut numbers = Vec::new();
     let step_ns = INTERVAL_NS / 10;
     for step in 0..turns * 10 {
         let now_ns = step * step_ns;
         agent.expire(now_ns);
-        while let Some(EchoTransmit { destination, number }) = agent.poll_transmit(at(now_ns)) {
-            agent.left(number, at(now_ns + 1_000));
+        while let Some(LegacyTransmit { destination, number }) = agent.poll_transmit(at(now_ns)) {
+            agent.transmitted(number, at(now_ns + 1_000));
             numbers.push(number);
             if answers(number, matches!(destination, Destination::Group(_))) {
                 agent.answer(

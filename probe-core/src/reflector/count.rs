@@ -33,11 +33,11 @@ counts! {
     /// Answered, having come by a group.
     ReflectedGroup = "user_reflected_group", None;
     /// A number of an agent of the older kind, sent back as it came.
-    Echoed = "user_echoed", None;
+    LegacyReflected = "user_echoed", None;
     /// Such a number that may be an echo itself.
-    EchoLoop = "user_echo_loop", Some(("number", "not sent back in userspace: it may be an echo itself"));
+    LegacyLoop = "user_echo_loop", Some(("number", "not sent back in userspace: it may be an echo itself"));
     /// A peer that asked who this is was told.
-    Introduced = "user_introduced", None;
+    IdentityAnswered = "user_introduced", None;
     /// Shorter than any test packet.
     TooShort = "user_too_short", Some(("probe", "not answered in userspace: shorter than any test packet"));
     /// From the test port itself, as a reply would be.
@@ -57,7 +57,7 @@ counts! {
     /// In authenticated mode: the HMAC does not fit.
     HmacWrong = "user_hmac_wrong", Some(("probe", "not answered: with an HMAC of another key, or altered on the way"));
     /// A base packet, or a number, that the kernel programs have refused, and counted by reason.
-    LeftByKernel = "user_left_by_kernel", None;
+    RefusedByKernel = "user_left_by_kernel", None;
     /// The socket could not send the reply.
     Unsent = "user_unsent", Some(("reply", "not sent from userspace: the socket refused it"));
     /// A TLV of a type that this reflector does not know: returned with flag U.

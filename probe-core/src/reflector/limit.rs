@@ -20,7 +20,7 @@ const USERSPACE: Rates = Rates {
 };
 
 /// The limits that hold in userspace where `rates` are asked for.
-pub fn in_userspace(rates: Rates) -> Rates {
+pub fn userspace_rates(rates: Rates) -> Rates {
     let bounded = |rate: u32, most: u32| if rate == 0 { 0 } else { rate.min(most) };
     Rates {
         port: bounded(rates.port, USERSPACE.port),
@@ -49,7 +49,7 @@ struct Earned {
 impl Limiter {
     /// Full buckets.
     pub fn new(rates: Rates) -> Self {
-        let rates = in_userspace(rates);
+        let rates = userspace_rates(rates);
         Self {
             port: limit(rates.port),
             source: limit(rates.source),

@@ -14,8 +14,8 @@ fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-fn config() -> Config {
-    Config {
+fn config() -> ReflectorConfig {
+    ReflectorConfig {
         test_port: 1910,
         groups: vec![ip(GROUP), ip("ff0e::10")],
         stateless: false,
@@ -25,7 +25,7 @@ fn config() -> Config {
     }
 }
 
-fn reflector(config: Config) -> Reflector {
+fn reflector(config: ReflectorConfig) -> Reflector {
     let mut reflector = Reflector::new(config);
     let prefixes = [
         "10.1.0.0/16",
@@ -38,7 +38,7 @@ fn reflector(config: Config) -> Reflector {
         "ff00::/8",
     ];
     let policy = Policy::new(prefixes.map(|prefix| prefix.parse().unwrap()));
-    reflector.follow(vec![ip(OWN), ip("fd01::6")], policy);
+    reflector.set_policy(vec![ip(OWN), ip("fd01::6")], policy);
     reflector
 }
 
@@ -52,8 +52,8 @@ fn arrival() -> Arrival {
     }
 }
 
-fn clock() -> Clock {
-    Clock {
+fn clock() -> ClockQuality {
+    ClockQuality {
         error: ErrorEstimate(0x8a0b),
         synchronised: true,
     }
@@ -63,7 +63,7 @@ fn key() -> Key {
     Key::new(b"0123456789abcdef")
 }
 
-fn reflect(reflector: &mut Reflector, packet: &[u8], arrival: &Arrival) -> Option<(Vec<u8>, Reply)> {
+fn reflect(reflector: &mut Reflector, packet: &[u8], arrival: &Arrival) -> Option<(Vec<u8>, Reflected)> {
     let mut packet = packet.to_vec();
     let reply = reflector.reflect(&mut packet, arrival, clock(), || T3_NS)?;
     Some((packet, reply))
@@ -134,7 +134,7 @@ fn sessions_count_by_source_destination_and_ssid() {
 
 #[test]
 fn a_stateless_reflector_returns_the_senders_number() {
-    let mut reflector = reflector(Config {
+    let mut reflector = reflector(ReflectorConfig {
         stateless: true,
         ..config()
     });
@@ -230,18 +230,18 @@ fn a_follow_up_tells_when_the_reply_before_left() {
     };
     let (first, first_id) = told(&mut reflector);
     assert_eq!(first, FollowUp::NONE);
-    reflector.left(first_id, T3_NS + 5);
+    reflector.transmitted(first_id, T3_NS + 5);
     let (second, second_id) = told(&mut reflector);
     assert_eq!(second.sequence, 0);
     assert_eq!(second.timestamp, NtpTime::from_unix_ns(T3_NS + 5).0);
     assert_eq!(second.method, TimestampMethod::SOFTWARE);
-    reflector.left(first_id, T3_NS + 9);
+    reflector.transmitted(first_id, T3_NS + 9);
     assert_eq!(
         told(&mut reflector).0,
         FollowUp::NONE,
         "nobody told when the second left"
     );
-    reflector.left(second_id, T3_NS + 9);
+    reflector.transmitted(second_id, T3_NS + 9);
     assert_eq!(told(&mut reflector).0, FollowUp::NONE, "told too late");
 }
 
@@ -254,7 +254,7 @@ fn signed(sequence: u32, tlvs: &[(u8, &[u8])]) -> Vec<u8> {
 }
 
 fn authenticated_reflector() -> Reflector {
-    reflector(Config {
+    reflector(ReflectorConfig {
         key: Some(key()),
         ..config()
     })
@@ -343,12 +343,12 @@ fn replies_are_never_answered() {
 
 #[test]
 fn behind_the_kernel_base_packets_have_been_refused_already() {
-    let mut reflector = reflector(Config {
+    let mut reflector = reflector(ReflectorConfig {
         behind_kernel: true,
         ..config()
     });
     assert_eq!(reflect(&mut reflector, &probe(7), &arrival()), None);
-    assert_eq!(reflector.counts().of(Count::LeftByKernel), 1);
+    assert_eq!(reflector.counts().of(Count::RefusedByKernel), 1);
     let mut longer = probe(7);
     longer.push(0);
     assert!(reflect(&mut reflector, &longer, &arrival()).is_some());
@@ -421,8 +421,8 @@ fn every_count_has_a_name_of_its_own() {
     assert!(Count::ALL.iter().all(|what| what.name().starts_with("user_")));
 }
 
-fn modes() -> impl Strategy<Value = Config> {
-    (any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(stateless, with_key, behind_kernel)| Config {
+fn modes() -> impl Strategy<Value = ReflectorConfig> {
+    (any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(stateless, with_key, behind_kernel)| ReflectorConfig {
         stateless,
         behind_kernel,
         key: with_key.then(key),
@@ -502,13 +502,16 @@ fn numbers_of_older_agents_go_back_as_they_came_unless_they_may_be_echoes() {
         assert_eq!(reflect(&mut plain, b"1", &from(port, ttl)), None, "{port} {ttl}");
     }
     assert_eq!(
-        (plain.counts().of(Count::Echoed), plain.counts().of(Count::EchoLoop)),
+        (
+            plain.counts().of(Count::LegacyReflected),
+            plain.counts().of(Count::LegacyLoop)
+        ),
         (4, 4)
     );
     for strange in [&b""[..], b"one", b"-1", b"1 ", b"1\n"] {
         assert_eq!(reflect(&mut plain, strange, &from(40_001, 64)), None, "{strange:?}");
     }
-    let mut behind = reflector(Config {
+    let mut behind = reflector(ReflectorConfig {
         behind_kernel: true,
         ..config()
     });
@@ -517,7 +520,7 @@ fn numbers_of_older_agents_go_back_as_they_came_unless_they_may_be_echoes() {
         None,
         "refused there for a reason"
     );
-    let mut authenticated = reflector(Config {
+    let mut authenticated = reflector(ReflectorConfig {
         key: Some(key()),
         ..config()
     });

@@ -12,7 +12,7 @@ use std::time::Duration;
 use log::warn;
 use nix::sys::socket::{SockaddrStorage, recvfrom};
 use probe_common::compare;
-use probe_core::identity::EchoPorts;
+use probe_core::identity::ResponderPorts;
 use probe_core::reflector::policy::Policy;
 use probe_host::clock::monotonic_ns;
 
@@ -115,7 +115,7 @@ pub struct Echo {
     allowed: Arc<Allowed>,
     watched: Arc<AtomicU64>,
     ended: Arc<AtomicBool>,
-    families: Vec<(bool, EchoPorts)>,
+    families: Vec<(bool, ResponderPorts)>,
     threads: Vec<(UdpSocket, JoinHandle<()>)>,
 }
 
@@ -143,7 +143,7 @@ impl Echo {
                 answer(&socket, gate, &watched);
             })?;
             let socket = echo.start_stamped(interface, v6, priority)?;
-            echo.families.push((v6, EchoPorts { userspace, socket }));
+            echo.families.push((v6, ResponderPorts { userspace, socket }));
         }
         Ok(echo)
     }
@@ -174,7 +174,7 @@ impl Echo {
     }
 
     /// The ports on which probes of one IP version are answered.
-    pub fn ports(&self, v6: bool) -> Option<EchoPorts> {
+    pub fn ports(&self, v6: bool) -> Option<ResponderPorts> {
         self.families.iter().find(|(of, _)| *of == v6).map(|(_, ports)| *ports)
     }
 

@@ -10,7 +10,7 @@ use std::{io, thread};
 use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, ClockNanosleepFlags, clock_nanosleep};
 use probe_core::compare::Method;
-use probe_core::compare::ledger::Departure;
+use probe_core::compare::ledger::SentProbe;
 use probe_core::compare::rotation::Rotation;
 use probe_host::clock::monotonic_ns;
 use tokio::sync::oneshot;
@@ -74,7 +74,7 @@ pub struct Sent {
     /// To go on with.
     pub senders: Senders,
     /// Probes by method.
-    pub departures: BTreeMap<Method, Vec<Departure>>,
+    pub departures: BTreeMap<Method, Vec<SentProbe>>,
     /// Probes that were to be sent, those that the kernel refused included.
     pub tried: u64,
     /// When the course began, on `CLOCK_MONOTONIC`.
@@ -108,7 +108,7 @@ fn pace(mut senders: Senders, course: Course, stop: &AtomicBool) -> Sent {
     let spacing_ns = (course.interval_ns / methods.len() as u64).max(1);
     let mut rotation = Rotation::new(&methods);
     let room = usize::try_from(course.duration_ns / course.interval_ns).unwrap_or(0) + 1;
-    let mut departures: BTreeMap<Method, Vec<Departure>> = methods
+    let mut departures: BTreeMap<Method, Vec<SentProbe>> = methods
         .iter()
         .map(|&method| (method, Vec::with_capacity(room)))
         .collect();
@@ -125,7 +125,7 @@ fn pace(mut senders: Senders, course: Course, stop: &AtomicBool) -> Sent {
         tried += 1;
         // What was refused shows as the difference.
         if sent.is_ok() {
-            departures.entry(method).or_default().push(Departure {
+            departures.entry(method).or_default().push(SentProbe {
                 seq,
                 at_ns: now_ns - start_ns,
             });

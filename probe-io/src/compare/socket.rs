@@ -10,7 +10,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use probe_common::compare;
-use probe_core::compare::stamped::{Departure, Reply};
+use probe_core::compare::stamped::{StampedProbe, StampedReply};
 use socket2::Socket;
 
 use crate::compare::echo::Gate;
@@ -29,7 +29,7 @@ const MAX_AWAITED: usize = 64;
 pub struct Sender {
     socket: StampedSocket,
     peer: SocketAddr,
-    departures: Vec<Departure>,
+    departures: Vec<StampedProbe>,
     /// Place in `departures` of each stamp that is still to come.
     awaited: BTreeMap<u32, usize>,
 }
@@ -42,7 +42,7 @@ impl Sender {
     pub fn send(&mut self, seq: u32) -> io::Result<()> {
         let id = self.socket.send(&compare::probe(seq, false), self.peer)?;
         self.awaited.insert(id, self.departures.len());
-        self.departures.push(Departure { seq, t1_ns: None });
+        self.departures.push(StampedProbe { seq, t1_ns: None });
         self.take_stamps();
         while self.awaited.len() > MAX_AWAITED {
             self.awaited.pop_first();
@@ -59,7 +59,7 @@ impl Sender {
     }
 
     /// Takes what was sent since the last time.
-    pub fn take(&mut self) -> Vec<Departure> {
+    pub fn take(&mut self) -> Vec<StampedProbe> {
         self.take_stamps();
         self.awaited.clear();
         std::mem::take(&mut self.departures)
@@ -71,7 +71,7 @@ impl Sender {
 pub struct Receiver {
     socket: UdpSocket,
     ended: Arc<AtomicBool>,
-    replies: Arc<Mutex<Vec<Reply>>>,
+    replies: Arc<Mutex<Vec<StampedReply>>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -106,7 +106,7 @@ pub fn open(interface: &str, peer: SocketAddr, priority: Priority) -> io::Result
 fn receive(
     mut socket: StampedSocket,
     peer: SocketAddr,
-    replies: &Mutex<Vec<Reply>>,
+    replies: &Mutex<Vec<StampedReply>>,
     ended: &AtomicBool,
     priority: Priority,
 ) {
@@ -127,12 +127,12 @@ fn receive(
     }
 }
 
-fn decode(packet: &[u8], t4_ns: Option<u64>) -> Option<Reply> {
+fn decode(packet: &[u8], t4_ns: Option<u64>) -> Option<StampedReply> {
     let (seq, _) = compare::reply(packet)?;
     let utc = |at| u64::from_be_bytes(compare::field(packet, at).unwrap_or_default());
     let known = |ns: u64| (ns != 0).then_some(ns);
     let previous = u32::from_be_bytes(compare::field(packet, compare::PREVIOUS)?);
-    Some(Reply {
+    Some(StampedReply {
         seq,
         t2_ns: known(utc(compare::FAR_INGRESS)),
         t4_ns,
@@ -142,7 +142,7 @@ fn decode(packet: &[u8], t4_ns: Option<u64>) -> Option<Reply> {
 
 impl Receiver {
     /// Takes what has come since the last time.
-    pub fn take(&self) -> Vec<Reply> {
+    pub fn take(&self) -> Vec<StampedReply> {
         std::mem::take(&mut *self.replies.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

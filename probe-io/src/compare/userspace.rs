@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 
 use probe_common::compare;
 use probe_core::compare::anatomy::Stamps;
-use probe_core::compare::ledger::Arrival;
+use probe_core::compare::ledger::RoundTrip;
 use probe_host::clock::monotonic_ns;
 
 use crate::compare::priority::Priority;
@@ -47,7 +47,7 @@ impl Sender {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Answer {
     /// Which probe, and its round trip.
-    pub arrival: Arrival,
+    pub arrival: RoundTrip,
     /// What the watching programs wrote into it, if it was watched.
     pub watched: Option<Stamps>,
 }
@@ -103,7 +103,7 @@ fn receive(socket: &UdpSocket, sent: &Sent, answers: &Mutex<Vec<Answer>>, priori
                 };
                 let called_ns = sent.0[seq as usize % SLOTS].load(Ordering::Acquire);
                 let answer = Answer {
-                    arrival: Arrival {
+                    arrival: RoundTrip {
                         seq,
                         rtt_ns: Some(returned_ns.saturating_sub(called_ns)),
                     },

@@ -6,8 +6,9 @@ use probe_common::abi::{COUNTER_NAMES, Counter};
 use probe_common::family::Family;
 use probe_core::agent::Agent;
 use probe_core::agent::event::{Destination, Event};
-use probe_host::clock::{WallClock, monotonic_ns};
+use probe_host::clock::monotonic_ns;
 use probe_host::timer::Timer;
+use probe_host::wall::StepDetector;
 use probe_io::udp::sockets::PassedUp;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
@@ -61,7 +62,7 @@ pub async fn run(mut config: AgentConfig) -> Result<()> {
         reporter,
         config,
         warned_of_refusals: false,
-        wall_clock: WallClock::new(),
+        wall_clock: StepDetector::new(),
     };
     let outcome = run.until_done(&mut shutdown).await;
     // Whatever ended the run, what was measured is reported.
@@ -77,7 +78,7 @@ struct Run {
     /// When `--duration` ends; the maximum if there is none, or it has.
     over_ns: u64,
     warned_of_refusals: bool,
-    wall_clock: WallClock,
+    wall_clock: StepDetector,
 }
 
 impl Run {

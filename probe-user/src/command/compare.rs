@@ -146,7 +146,7 @@ fn open(config: &CompareConfig, port: &mut Port, peer: Option<&Identity>, notes:
         socket: None,
         watch: None,
     };
-    let Some(echo) = peer.and_then(|identity| identity.echo) else {
+    let Some(echo) = peer.and_then(|identity| identity.responder) else {
         notes.push(match peer {
             Some(_) => format!(
                 "no process of {} answers (--echo off, or an older kstamp): only kernel is measured",

@@ -16,10 +16,10 @@ pub use controller::ControllerConfig;
 use families::{families_of, groups, has, limit};
 use probe_common::abi::MAX_IN_FLIGHT;
 use probe_common::family::Family;
-use probe_core::agent::event::{Config as CoreConfig, Families, MAX_PEERS};
+use probe_core::agent::config::{Families, MAX_PEERS, ProbeConfig};
 use probe_core::reflector::policy::Rates;
 use probe_core::session::GRACE_NS;
-use probe_host::identity::default_agent_name;
+use probe_host::hostname::default_agent_name;
 use probe_host::link::{NameError, check_name};
 use probe_io::backend::ebpf::plan::{Choice, ReceiveMode};
 use probe_io::backend::ebpf::{Answering, PortConfig};
@@ -101,7 +101,7 @@ pub struct AgentConfig {
     /// Where, and how others are answered.
     pub station: StationConfig,
     /// Whom to probe and how.
-    pub core: CoreConfig,
+    pub core: ProbeConfig,
     /// Whether to ask agents of the older kind.
     pub echo_peers: bool,
     /// How long to run; `None` until a signal comes.
@@ -236,7 +236,7 @@ fn agent(args: AgentArgs) -> Result<AgentConfig, ConfigError> {
     Ok(AgentConfig {
         station: common.station,
         echo_peers: args.echo_peers,
-        core: CoreConfig {
+        core: ProbeConfig {
             interval_ns,
             timeout_ns,
             report_ns: common.report_ns,

@@ -2,7 +2,7 @@
 //! while packets ask for it.
 
 use log::{debug, warn};
-use probe_core::identity::EchoPorts;
+use probe_core::identity::ResponderPorts;
 use probe_io::backend::ebpf::PortEvent;
 use probe_io::backend::ebpf::object::ObjectError;
 use probe_io::compare::echo::Echo;
@@ -67,7 +67,7 @@ impl EchoService {
     }
 
     /// On which ports it answers probes of one IP version.
-    pub fn ports(&self, v6: bool) -> Option<EchoPorts> {
+    pub fn ports(&self, v6: bool) -> Option<ResponderPorts> {
         self.echo.as_ref()?.ports(v6)
     }
 

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use anyhow::{Context as _, Result};
 use log::warn;
 use probe_core::agent::Agent;
-use probe_core::agent::event::Config as CoreConfig;
-use probe_core::legacy::EchoAgent;
+use probe_core::agent::config::ProbeConfig;
+use probe_core::legacy::LegacyAgent;
 use probe_core::stats::report::Report;
 use probe_host::link::Netlink;
 use probe_io::backend::ebpf::PortEvent;
@@ -19,7 +19,7 @@ use crate::command::reporter::Reporter;
 
 /// Who asks the older agents.
 pub struct EchoPeers {
-    agent: EchoAgent,
+    agent: LegacyAgent,
     port: EchoPort,
     interface: String,
     own: Vec<IpAddr>,
@@ -36,12 +36,12 @@ impl EchoPeers {
         let netlink = Netlink::open()?;
         let link = netlink.link_by_name(&interface).await?;
         let index = link.with_context(|| format!("{interface} is gone"))?.index;
-        let core = CoreConfig {
+        let core = ProbeConfig {
             static_peers: Vec::new(),
             ..config.core.clone()
         };
         Ok(Some(Self {
-            agent: EchoAgent::new(core, now_ns),
+            agent: LegacyAgent::new(core, now_ns),
             port: EchoPort::open(
                 &interface,
                 index,
@@ -109,22 +109,22 @@ impl EchoPeers {
         Ok(self.port.reopen(index)?)
     }
 
-    /// As [`EchoAgent::next_deadline`].
+    /// As [`LegacyAgent::next_deadline`].
     pub fn next_deadline(&self) -> Option<u64> {
         self.agent.next_deadline()
     }
 
-    /// As [`EchoAgent::held_window_end_ns`].
+    /// As [`LegacyAgent::held_window_end_ns`].
     pub fn held_window_end_ns(&self) -> Option<u64> {
         self.agent.held_window_end_ns()
     }
 
-    /// As [`EchoAgent::stop_sending`].
+    /// As [`LegacyAgent::stop_sending`].
     pub fn stop_sending(&mut self) {
         self.agent.stop_sending();
     }
 
-    /// As [`EchoAgent::is_settled`].
+    /// As [`LegacyAgent::is_settled`].
     pub fn is_settled(&self) -> bool {
         self.agent.is_settled()
     }
@@ -140,7 +140,7 @@ impl EchoPeers {
         self.agent.finish(now_ns)
     }
 
-    /// As [`EchoAgent::unmatched`].
+    /// As [`LegacyAgent::unmatched`].
     pub fn unmatched(&self) -> u64 {
         self.agent.unmatched()
     }

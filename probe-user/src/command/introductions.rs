@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use log::{debug, warn};
 use probe_core::agent::Agent;
 use probe_core::identity::exchange::{AnswerLimit, Exchange};
-use probe_core::identity::{EchoPorts, Identity, wire};
+use probe_core::identity::{Identity, ResponderPorts, wire};
 use probe_host::clock::{monotonic_ns, realtime_ns};
 use probe_io::port::Engine;
 
@@ -22,7 +22,7 @@ pub struct Introductions {
     /// How many of this agent's probes each peer says it has refused.
     refused: BTreeMap<IpAddr, u64>,
     /// Where processes answer IPv4 and IPv6 probes.
-    echo: [Option<EchoPorts>; 2],
+    echo: [Option<ResponderPorts>; 2],
 }
 
 impl Introductions {
@@ -128,13 +128,13 @@ impl Introductions {
         engine: &Engine,
         now_ns: u64,
     ) -> Option<Vec<u8>> {
-        let arrival = wire::Arrival {
+        let arrival = wire::AnswerStamps {
             receive_ns,
             transmit_ns: realtime_ns(),
             error: engine.error_estimate(),
         };
         let own = Identity {
-            echo: self.echo[usize::from(from.is_ipv6())],
+            responder: self.echo[usize::from(from.is_ipv6())],
             ..self.own.clone()
         };
         let refused = engine.refused(from.to_canonical());

@@ -6,7 +6,8 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use nix::sys::utsname::uname;
 use probe_common::family::Family;
 use probe_core::agent::Agent;
-use probe_core::agent::event::{Config as CoreConfig, Event, Families};
+use probe_core::agent::config::{Families, ProbeConfig};
+use probe_core::agent::event::Event;
 use probe_core::observation::Reply;
 use probe_core::session::Outcome;
 use probe_core::stats::report::{OneWayClock, Report};
@@ -172,8 +173,8 @@ fn start(config: &PingConfig, to: SocketAddr, way: &Way, pinger: &Pinger, engine
 }
 
 /// An agent that knows one peer.
-fn core(config: &PingConfig, peer: IpAddr) -> CoreConfig {
-    CoreConfig {
+fn core(config: &PingConfig, peer: IpAddr) -> ProbeConfig {
+    ProbeConfig {
         interval_ns: config.interval_ns,
         timeout_ns: config.timeout_ns,
         report_ns: 0,

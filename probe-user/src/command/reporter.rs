@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use probe_core::agent::event::{Event, Found};
 use probe_core::identity::Identity;
-use probe_core::reflector::in_userspace;
+use probe_core::reflector::userspace_rates;
 use probe_core::stats::report::Report;
 use probe_host::clock::{monotonic_ns, realtime_ns};
 use probe_host::privileges::Privileges;
@@ -85,7 +85,7 @@ impl Reporter {
         };
         let rates = match engine.kind() {
             Kind::Ebpf => config.answering.rates,
-            Kind::Socket => in_userspace(config.answering.rates),
+            Kind::Socket => userspace_rates(config.answering.rates),
         };
         self.attach = model::Attach {
             egress: config.probing.then_some(egress),

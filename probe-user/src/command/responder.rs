@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
 use log::debug;
-use probe_core::reflector::{Arrival, Clock, Config, Count, Reflector, ReplyId};
+use probe_core::reflector::{Arrival, ClockQuality, Count, Reflector, ReflectorConfig, ReplyId};
 use probe_host::clock::{monotonic_ns, realtime_ns};
 use probe_io::backend::ebpf::PortConfig;
 use probe_io::port::{Engine, Kind};
@@ -28,7 +28,7 @@ pub struct Responder {
 impl Responder {
     /// A reflector on `engine`, behind its programs if it has any.
     pub fn new(port: &PortConfig, stamping: &StampingConfig, engine: &Engine) -> Self {
-        let config = Config {
+        let config = ReflectorConfig {
             test_port: port.test_port,
             groups: port.groups.clone(),
             rates: port.answering.rates,
@@ -46,7 +46,7 @@ impl Responder {
 
     /// Keeps the addresses at which probes are answered, and who is answered, up to date.
     pub fn follow(&mut self, engine: &Engine) {
-        self.reflector.follow(engine.addresses(), engine.policy());
+        self.reflector.set_policy(engine.addresses(), engine.policy());
     }
 
     /// What was answered and what was not, by name.
@@ -82,12 +82,12 @@ impl Responder {
         {
             let source = (!to.is_multicast()).then_some(to);
             match sockets.answer(&answer, arrival.from, source, 0) {
-                Ok(_) => self.reflector.count(Count::Introduced),
+                Ok(_) => self.reflector.count(Count::IdentityAnswered),
                 Err(error) => self.unsent(arrival.from, &error),
             }
             return self.take_stamps(v6, sockets);
         }
-        let clock = Clock {
+        let clock = ClockQuality {
             error: engine.error_estimate(),
             synchronised: engine.clock().synchronised,
         };
@@ -112,7 +112,7 @@ impl Responder {
         while let Ok(Some(stamp)) = sockets.test.sent_stamp() {
             let place = self.unstamped.iter().position(|&(id, _)| id == (v6, stamp.id));
             if let Some((_, reply)) = place.and_then(|place| self.unstamped.remove(place)) {
-                self.reflector.left(reply, stamp.stamp_ns);
+                self.reflector.transmitted(reply, stamp.stamp_ns);
             }
         }
         let excess = self.unstamped.len().saturating_sub(MAX_UNSTAMPED);

@@ -266,7 +266,7 @@ fn results(report: &Report, peer_name: Option<&str>) -> Results {
         error_ns: 1_200_000,
         clock: 1,
         stateful: true,
-        echo: None,
+        responder: None,
     };
     Results::new(
         report,

@@ -3,8 +3,8 @@
 use super::*;
 
 /// A timeout of several report intervals.
-fn patient() -> Config {
-    Config {
+fn patient() -> ProbeConfig {
+    ProbeConfig {
         timeout_ns: 4 * REPORT,
         peer_expiry_ns: 40 * REPORT,
         static_peers: vec![host(1), host(2)],

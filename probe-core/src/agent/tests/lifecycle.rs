@@ -21,7 +21,7 @@ fn a_host_that_answers_the_group_is_probed_itself() {
 fn ten_hosts_in_two_families_are_twenty_sessions_spread_over_the_interval() {
     let hosts: Vec<IpAddr> = (1..=5).map(host).chain((1..=5).map(host6)).collect();
     let mut world = World::new(
-        Config {
+        ProbeConfig {
             group: Families { v4: true, v6: true },
             ..config()
         },
@@ -45,7 +45,7 @@ fn ten_hosts_in_two_families_are_twenty_sessions_spread_over_the_interval() {
 fn identifiers_are_unique_and_not_zero() {
     let hosts: Vec<IpAddr> = (1..=5).map(host).collect();
     let mut world = World::new(
-        Config {
+        ProbeConfig {
             first_ssid: u16::MAX - 2,
             ..config()
         },
@@ -105,7 +105,7 @@ fn a_peer_goes_down_and_comes_back_as_the_same() {
 fn a_static_peer_is_probed_before_it_answers_and_after_it_is_down() {
     let peer = host(9);
     let mut world = World::new(
-        Config {
+        ProbeConfig {
             group: Families { v4: false, v6: false },
             static_peers: vec![peer, peer],
             ..config()
@@ -136,7 +136,7 @@ fn a_static_peer_is_probed_before_it_answers_and_after_it_is_down() {
 #[test]
 fn a_count_ends_the_run_by_itself() {
     let mut world = World::new(
-        Config {
+        ProbeConfig {
             count: Some(3),
             report_ns: 0,
             ..config()

@@ -3,7 +3,7 @@
 use super::*;
 
 /// An agent with one group, one peer that is up, and the first probe to each of both.
-fn one_peer(config: Config) -> (Agent, Transmit, Transmit) {
+fn one_peer(config: ProbeConfig) -> (Agent, Transmit, Transmit) {
     let mut agent = Agent::new(config, START);
     let group = agent.poll_transmit(START).unwrap();
     agent.reply(&reply(host(1), &group, START), START + TRIP);
@@ -49,7 +49,7 @@ fn a_reply_from_elsewhere_is_unmatched() {
 
 #[test]
 fn peers_beyond_the_maximum_are_refused_and_counted() {
-    let (mut agent, group, _) = one_peer(Config {
+    let (mut agent, group, _) = one_peer(ProbeConfig {
         max_peers: 2,
         ..config()
     });
@@ -84,7 +84,7 @@ fn a_peer_is_measured_from_the_probe_it_answered_first() {
 
 #[test]
 fn every_probe_is_a_sample_if_asked_for() {
-    let (mut agent, group, unicast) = one_peer(Config {
+    let (mut agent, group, unicast) = one_peer(ProbeConfig {
         samples: true,
         ..config()
     });
@@ -154,7 +154,7 @@ fn what_is_known_of_a_peer_holds_for_all_its_sessions() {
 #[test]
 fn without_unicast_the_group_is_the_only_path() {
     let mut world = World::new(
-        Config {
+        ProbeConfig {
             unicast: false,
             ..config()
         },

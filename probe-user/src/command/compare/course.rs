@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use probe_core::compare::anatomy::Anatomy;
-use probe_core::compare::ledger::{Arrival, Departure, Tally};
+use probe_core::compare::ledger::{RoundTrip, SentProbe, Tally};
 use probe_core::compare::{Method, Phase, stamped};
 use probe_core::observation::Fate;
 use probe_io::backend::ebpf::{Port, Ring, reply};
@@ -52,8 +52,8 @@ pub(super) struct Stretch {
 #[derive(Default)]
 struct Came {
     userspace: Vec<Answer>,
-    socket: Vec<stamped::Reply>,
-    kernel: Vec<Arrival>,
+    socket: Vec<stamped::StampedReply>,
+    kernel: Vec<RoundTrip>,
 }
 
 impl Came {
@@ -128,7 +128,7 @@ impl Course {
         self.ring.drain(|sample| {
             let reply = reply(sample, None);
             if reply.ssid == ssid && reply.peer == peer {
-                kernel.push(Arrival {
+                kernel.push(RoundTrip {
                     seq: reply.seq,
                     rtt_ns: reply.rtt_ns(),
                 });
@@ -180,7 +180,7 @@ impl Course {
 
     /// Asks the programs what became of the kernel's probes without a reply: one that never left was not sent, and one
     /// whose sample the ring buffer could not take was received.
-    fn settle(&mut self, departures: &[Departure], arrivals: &[Arrival]) -> (Vec<Departure>, Vec<Arrival>) {
+    fn settle(&mut self, departures: &[SentProbe], arrivals: &[RoundTrip]) -> (Vec<SentProbe>, Vec<RoundTrip>) {
         let answered: BTreeMap<u32, ()> = arrivals.iter().map(|arrival| (arrival.seq, ())).collect();
         let (mut left, mut arrived) = (departures.to_vec(), arrivals.to_vec());
         left.retain(|departure| {
@@ -189,7 +189,7 @@ impl Course {
             }
             match self.port.fate(self.ssid, departure.seq, self.peer) {
                 Fate::NeverLeft => return false,
-                Fate::CollectorLost => arrived.push(Arrival {
+                Fate::CollectorLost => arrived.push(RoundTrip {
                     seq: departure.seq,
                     rtt_ns: None,
                 }),
@@ -201,7 +201,7 @@ impl Course {
     }
 
     /// The parts of the watched probes of this stretch; `None` if the far end has not stamped any.
-    fn dissect(&self, departures: &[Departure], answers: &[Answer]) -> Option<Anatomy> {
+    fn dissect(&self, departures: &[SentProbe], answers: &[Answer]) -> Option<Anatomy> {
         let first = departures.first()?.seq;
         let mut anatomy = Anatomy::default();
         let mut seen = HashSet::new();

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use probe_common::family::Family;
-use probe_core::agent::event::Families;
+use probe_core::agent::config::Families;
 
 use crate::command::args::FamilyArg;
 use crate::command::config::{ConfigError, wrong};

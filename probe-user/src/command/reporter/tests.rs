@@ -75,7 +75,7 @@ fn a_peer_says_how_it_is_attached() {
             error_ns: 0,
             clock: 0,
             stateful: true,
-            echo: None,
+            responder: None,
         };
         reported(|reporter| reporter.introduced(peer(), &identity))["peer_attach"].clone()
     };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use probe_core::compare::anatomy::Stamps;
-use probe_core::compare::ledger::{Arrival, Departure};
+use probe_core::compare::ledger::{RoundTrip, SentProbe};
 
 use super::*;
 
@@ -34,12 +34,12 @@ fn setting() -> Setting {
 /// A hundred probes, of which one is lost, and one takes `longest_ns`.
 fn tally(usual_ns: u64, longest_ns: u64) -> Tally {
     let departures: Vec<_> = (0..100)
-        .map(|seq| Departure {
+        .map(|seq| SentProbe {
             seq,
             at_ns: u64::from(seq) * 10_000_000,
         })
         .collect();
-    let arrival = |seq| Arrival {
+    let arrival = |seq| RoundTrip {
         seq,
         rtt_ns: Some(if seq % 50 == 7 { longest_ns } else { usual_ns }),
     };
