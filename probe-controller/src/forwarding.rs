@@ -33,7 +33,7 @@ use crate::openflow::flow::FlowMod;
 use crate::openflow::id::{Dpid, MacAddress};
 use crate::openflow::lldp::{Key, Kind, NotOurs};
 use crate::openflow::message::{Message, PacketIn};
-use crate::openflow::server::{Command, ConnectionId, Event, What};
+use crate::openflow::server::{Command, ConnectionId, Event, EventKind};
 use crate::openflow::{cookie, lldp};
 use crate::topology::{Change, Graph, Link, PortId, Presence, Topology, choose_tree};
 
@@ -125,12 +125,12 @@ impl Forwarding {
             what,
         } = event;
         match what {
-            What::Connected {
+            EventKind::Connected {
                 address,
                 features,
                 ports,
             } => self.connected(connection, address, features.dpid, ports, at_ns),
-            What::Gone { dpid, address, reason } => {
+            EventKind::Gone { dpid, address, reason } => {
                 if self.switches.remove(connection).is_some() {
                     self.gone(dpid, at_ns);
                 }
@@ -138,7 +138,7 @@ impl Forwarding {
                 let reason = reason.to_string();
                 self.notices.push_back(Notice::SwitchDown { dpid, address, reason });
             }
-            What::Refused { address, reason } => {
+            EventKind::Refused { address, reason } => {
                 let (dpid, reason) = (None, reason.to_string());
                 self.notices.push_back(Notice::SwitchDown { dpid, address, reason });
             }

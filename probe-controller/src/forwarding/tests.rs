@@ -8,7 +8,7 @@ use crate::openflow::cookie;
 use crate::openflow::flow::Match;
 use crate::openflow::id::{MacAddress, PortNumber};
 use crate::openflow::message::{PacketIn, PacketInReason};
-use crate::openflow::server::What;
+use crate::openflow::server::EventKind;
 use crate::topology::PortId;
 
 const SECOND: u64 = 1_000 * MS;
@@ -236,7 +236,7 @@ fn lldp_that_is_not_ours_makes_no_link_and_is_told_once() {
             total_len: 0,
             frame: foreign.clone(),
         };
-        network.tell(Dpid(1), What::PacketIn(packet));
+        network.tell(Dpid(1), EventKind::PacketIn(packet));
         network.run(PERIOD / 10);
     }
     assert_eq!(network.forwarding.links().len(), links);

@@ -42,7 +42,8 @@ pub async fn run(config: ControllerConfig) -> Result<()> {
         true => None,
         false => Some(Taps::attach(&config.taps)?),
     };
-    let forwarding = Forwarding::new(config.forwarding.clone(), monotonic_ns()).context("cannot make a key to sign LLDP with")?;
+    let forwarding =
+        Forwarding::new(config.forwarding.clone(), monotonic_ns()).context("cannot make a key to sign LLDP with")?;
     let (server, events) = listening.start()?;
     reporter.start(&server)?;
     let mut run = Run {

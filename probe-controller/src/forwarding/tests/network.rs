@@ -7,7 +7,7 @@ use crate::openflow::flow::{Action, FlowCommand, FlowMod, Match, PRIORITY_LLDP};
 use crate::openflow::id::{MacAddress, PortNumber};
 use crate::openflow::message::{Features, Message, PacketIn, PacketInReason};
 use crate::openflow::port::{Port, PortReason};
-use crate::openflow::server::{Event, Reason, What};
+use crate::openflow::server::{Event, EventKind, Reason};
 use crate::openflow::{cookie, lldp};
 use crate::topology::PortId;
 
@@ -106,7 +106,7 @@ impl Network {
         let address = "127.0.0.1:1".parse().unwrap();
         self.tell(
             dpid,
-            What::Connected {
+            EventKind::Connected {
                 address,
                 features,
                 ports,
@@ -118,7 +118,7 @@ impl Network {
     pub(super) fn reconnect(&mut self, dpid: Dpid, ports: u32) {
         let address = "127.0.0.1:1".parse().unwrap();
         let reason = Reason::ClosedBySwitch;
-        self.tell(dpid, What::Gone { dpid, address, reason });
+        self.tell(dpid, EventKind::Gone { dpid, address, reason });
         self.connect(dpid, ports, false);
     }
 
@@ -141,7 +141,7 @@ impl Network {
     pub(super) fn port_status(&mut self, port: PortId, is_up: bool) {
         self.tell(
             port.dpid,
-            What::PortStatus(PortReason::Modify, description(port, is_up)),
+            EventKind::PortStatus(PortReason::Modify, description(port, is_up)),
         );
     }
 
@@ -150,7 +150,7 @@ impl Network {
         self.plan(0, Due::Frame(from, frame(to, mac(from))));
     }
 
-    pub(super) fn tell(&mut self, dpid: Dpid, what: What) {
+    pub(super) fn tell(&mut self, dpid: Dpid, what: EventKind) {
         let connection = ConnectionId(dpid.0);
         let at_ns = self.now_ns + self.control_ns[&dpid].1;
         let event = Event {
@@ -177,7 +177,7 @@ impl Network {
             while let Some(entry) = self.due.first_entry().filter(|entry| entry.key().0 <= self.now_ns) {
                 match entry.remove() {
                     Due::Message(dpid, message) => self.message(dpid, message),
-                    Due::Barrier(dpid, token) => self.tell(dpid, What::Barrier(token)),
+                    Due::Barrier(dpid, token) => self.tell(dpid, EventKind::Barrier(token)),
                     Due::Frame(at, frame) => self.frame(at, &frame),
                     Due::ToController(event) => self.forwarding.event(event),
                 }
@@ -212,7 +212,7 @@ impl Network {
 
     fn message(&mut self, dpid: Dpid, message: Message) {
         match message {
-            Message::EchoRequest(payload) => self.tell(dpid, What::EchoReply(payload)),
+            Message::EchoRequest(payload) => self.tell(dpid, EventKind::EchoReply(payload)),
             Message::PacketOut(packet) => {
                 let at = PortId {
                     dpid,
@@ -259,7 +259,7 @@ impl Network {
                         total_len: frame.len() as u16,
                         frame: frame.to_vec(),
                     };
-                    self.tell(at.dpid, What::PacketIn(packet));
+                    self.tell(at.dpid, EventKind::PacketIn(packet));
                 }
                 PortNumber::IN_PORT => self.leave(at, frame),
                 out if out == at.port => {}

@@ -126,7 +126,10 @@ mod tests {
     fn flags_mean_what_they_say() {
         let config = controller("").unwrap();
         assert_eq!(config.server.listen.to_string(), "0.0.0.0:6653");
-        assert_eq!((config.forwarding.period_ns, config.forwarding.reroute_gain), (500_000_000, 0.05));
+        assert_eq!(
+            (config.forwarding.period_ns, config.forwarding.reroute_gain),
+            (500_000_000, 0.05)
+        );
         assert!(!config.forwarding.measure_only && config.server.tls.is_none() && config.taps.is_empty());
 
         let line = "--listen [::1]:0 --period 1s --tap a b --tap c --measure-only --report 1s --duration 3s --html x";

@@ -147,8 +147,16 @@ fn report(forwarding: &Forwarding, server: &Server) -> Report {
     let summary = summary(time, switches.len(), forwarding, server);
     Report {
         time,
-        links: forwarding.links().iter().map(|view| link(time, view, forwarding)).collect(),
-        paths: forwarding.routes().iter().map(|route| path(time, route, forwarding)).collect(),
+        links: forwarding
+            .links()
+            .iter()
+            .map(|view| link(time, view, forwarding))
+            .collect(),
+        paths: forwarding
+            .routes()
+            .iter()
+            .map(|route| path(time, route, forwarding))
+            .collect(),
         switches,
         summary,
     }
