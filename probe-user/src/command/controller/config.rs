@@ -22,7 +22,7 @@ pub struct ControllerConfig {
     /// How to listen.
     pub server: server::Config,
     /// What to do.
-    pub brain: forwarding::Config,
+    pub forwarding: forwarding::Config,
     /// Interfaces to tap.
     pub taps: Vec<String>,
     /// Time between two reports.
@@ -68,7 +68,7 @@ pub fn validate(args: ControllerArgs) -> Result<ControllerConfig, ConfigError> {
             measure_only: args.measure_only,
             ..server::Config::new(listen)
         },
-        brain: forwarding::Config {
+        forwarding: forwarding::Config {
             period_ns,
             measure_only: args.measure_only,
             reroute_gain: gain(&args.reroute_gain)?,
@@ -112,15 +112,18 @@ mod tests {
     fn flags_mean_what_they_say() {
         let config = controller("").unwrap();
         assert_eq!(config.server.listen.to_string(), "0.0.0.0:6653");
-        assert_eq!((config.brain.period_ns, config.brain.reroute_gain), (500_000_000, 0.05));
-        assert!(!config.brain.measure_only && config.server.tls.is_none() && config.taps.is_empty());
+        assert_eq!(
+            (config.forwarding.period_ns, config.forwarding.reroute_gain),
+            (500_000_000, 0.05)
+        );
+        assert!(!config.forwarding.measure_only && config.server.tls.is_none() && config.taps.is_empty());
 
         let line = "--listen [::1]:0 --period 1s --tap a b --tap c --measure-only --report 1s --duration 3s --html x";
         let config = controller(line).unwrap();
         assert_eq!(config.taps, ["a", "b", "c"]);
-        assert!(config.brain.measure_only && config.server.measure_only);
+        assert!(config.forwarding.measure_only && config.server.measure_only);
         assert_eq!(config.duration, Some(Duration::from_secs(3)));
-        assert_eq!(controller("--reroute-gain 25%").unwrap().brain.reroute_gain, 0.25);
+        assert_eq!(controller("--reroute-gain 25%").unwrap().forwarding.reroute_gain, 0.25);
         let tls = controller("--tls-cert c --tls-key k --tls-ca a")
             .unwrap()
             .server

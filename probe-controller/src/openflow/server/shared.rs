@@ -1,6 +1,34 @@
-//! What the server counts over its life.
+//! State that the I/O thread shares with the rest of the program: open connections and counters.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::mpsc;
+
+use crate::openflow::server::event::{Command, ConnectionId};
+
+/// What the thread and the rest of the program share.
+#[derive(Default)]
+pub(super) struct Shared {
+    connections: Mutex<HashMap<ConnectionId, mpsc::Sender<Command>>>,
+    pub(super) counts: Counts,
+}
+
+impl Shared {
+    pub(super) fn connections(&self) -> MutexGuard<'_, HashMap<ConnectionId, mpsc::Sender<Command>>> {
+        // No operation on the map can leave it half done.
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn register(&self, connection: ConnectionId, commands: mpsc::Sender<Command>) {
+        self.connections().insert(connection, commands);
+    }
+
+    pub(super) fn unregister(&self, connection: ConnectionId) {
+        self.connections().remove(&connection);
+    }
+}
 
 /// Counts since the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

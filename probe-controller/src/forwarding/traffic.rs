@@ -1,19 +1,20 @@
 //! Frames of hosts: who is where, and the ways that are laid for them.
 
-use crate::forwarding::brain::{Brain, means};
-use crate::forwarding::hosts::Learnt;
+use std::net::Ipv4Addr;
+
+use crate::forwarding::hosts::Learned;
 use crate::forwarding::paths::Held;
-use crate::forwarding::{frames, hosts, paths};
+use crate::forwarding::{Forwarding, dispatch, hosts, paths};
 use crate::openflow::flow::Action;
 use crate::openflow::id::{Dpid, MacAddress, PortNumber};
 use crate::openflow::message::{Message, PacketOut};
 use crate::openflow::server::Command;
 use crate::topology::{PortId, Role};
 
-impl Brain {
+impl Forwarding {
     /// A frame that is none of ours.
     pub(super) fn host_frame(&mut self, at: PortId, frame: &[u8], now_ns: u64) {
-        let Some((destination, source)) = frames::addresses(frame) else {
+        let Some((destination, source)) = addresses(frame) else {
             return;
         };
         let is_edge = self.topology.role(at, now_ns) == Role::Edge;
@@ -31,19 +32,22 @@ impl Brain {
     }
 
     fn learn(&mut self, source: MacAddress, at: PortId, frame: &[u8], now_ns: u64) {
-        match self.hosts.learn(source, at, frames::arp_sender(frame), now_ns) {
-            Learnt::Nothing | Learnt::New => {}
-            Learnt::Moved => self.is_stale = true,
-            Learnt::Storm => {
+        match self.hosts.learn(source, at, arp_sender(frame), now_ns) {
+            Learned::Nothing | Learned::New => {}
+            Learned::Moved => self.is_stale = true,
+            Learned::Storm => {
                 self.totals.storms += 1;
                 let port = self.port_in_words(at);
                 self.trouble(format!(
                     "{port}: frames of {source} come in at changing ports; is there a loop that LLDP does not cross?"
                 ));
             }
-            Learnt::Full => {
+            Learned::Full => {
                 if self.complained.insert((None, "hosts")) {
-                    self.trouble(format!("there are more than {} hosts; no more are learnt", hosts::MOST));
+                    self.trouble(format!(
+                        "there are more than {} hosts; no more are learned",
+                        hosts::MAX_HOSTS
+                    ));
                 }
             }
         }
@@ -55,11 +59,11 @@ impl Brain {
             return;
         }
         let pair = (source, destination);
-        if self.paths.len() >= paths::MOST && self.paths.pairs().all(|known| known != pair) {
+        if self.paths.len() >= paths::MAX_PAIRS && self.paths.pairs().all(|known| known != pair) {
             if self.complained.insert((None, "pairs")) {
                 self.trouble(format!(
                     "more than {} pairs of hosts talk; no more get a way",
-                    paths::MOST
+                    paths::MAX_PAIRS
                 ));
             }
             return;
@@ -68,16 +72,16 @@ impl Brain {
             return;
         }
         let frame = frame.to_vec();
-        let mut means = means(&self.switches, &mut self.token, &mut self.outbox, now_ns);
-        self.paths.hold(pair, Held { at, frame }, &mut means);
+        let mut dispatch = dispatch(&self.switches, &mut self.token, &mut self.outbox, now_ns);
+        self.paths.hold(pair, Held { at, frame }, &mut dispatch);
     }
 
     /// Lays the way of a pair if it is not the one that it has. False if there is none.
     pub(super) fn lay(&mut self, pair: paths::Pair, now_ns: u64) -> bool {
         let Some(way) = self.way(pair) else { return false };
         if !self.paths.is_along(pair, &way) {
-            let mut means = means(&self.switches, &mut self.token, &mut self.outbox, now_ns);
-            self.paths.lay(pair, way, &mut means);
+            let mut dispatch = dispatch(&self.switches, &mut self.token, &mut self.outbox, now_ns);
+            self.paths.lay(pair, way, &mut dispatch);
         }
         true
     }
@@ -114,4 +118,24 @@ impl Brain {
             self.switches.command(dpid, command, &mut self.outbox);
         }
     }
+}
+
+const ARP: [u8; 2] = [0x08, 0x06];
+/// Ethernet and IPv4, the only addresses that ARP is used with (RFC 826).
+const ARP_ETHERNET_IPV4: [u8; 6] = [0, 1, 8, 0, 6, 4];
+
+/// Destination and source of an Ethernet frame.
+fn addresses(frame: &[u8]) -> Option<(MacAddress, MacAddress)> {
+    let destination = frame.first_chunk::<6>()?;
+    let source = frame.get(6..12)?.first_chunk::<6>()?;
+    Some((MacAddress(*destination), MacAddress(*source)))
+}
+
+/// The sender's IPv4 address, in ARP that names one.
+fn arp_sender(frame: &[u8]) -> Option<Ipv4Addr> {
+    if frame.get(12..14)? != ARP || frame.get(14..20)? != ARP_ETHERNET_IPV4 {
+        return None;
+    }
+    let address = Ipv4Addr::from(*frame.get(28..32)?.first_chunk::<4>()?);
+    (!address.is_unspecified()).then_some(address)
 }

@@ -14,12 +14,12 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use crate::openflow::id::Dpid;
-use crate::openflow::server::{ConnectionId, Reason};
+use crate::openflow::server::event::{ConnectionId, Reason};
 
 /// How long the older connection has to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 
-/// What a connection is told about its seat.
+/// What a connection is told about its slot.
 pub(super) enum Summons {
     /// Ask the switch for a sign of life, and say when there is one.
     ShowLife(oneshot::Sender<()>),
@@ -33,28 +33,28 @@ struct Holder {
     summons: mpsc::Sender<Summons>,
 }
 
-/// All seats that are taken.
+/// All slots that are taken.
 #[derive(Default)]
-pub(super) struct Seats {
+pub(super) struct Slots {
     holders: RefCell<HashMap<Dpid, Holder>>,
 }
 
-/// A seat that is held until this is dropped.
-pub(super) struct Seat {
-    seats: Rc<Seats>,
+/// A slot that is held until this is dropped.
+pub(super) struct Slot {
+    slots: Rc<Slots>,
     dpid: Dpid,
     connection: ConnectionId,
     summons: mpsc::Receiver<Summons>,
 }
 
-impl Seats {
-    /// Takes the seat of a datapath, or says who has it.
+impl Slots {
+    /// Takes the slot of a datapath, or says who has it.
     pub(super) async fn take(
         self: &Rc<Self>,
         dpid: Dpid,
         connection: ConnectionId,
         address: SocketAddr,
-    ) -> Result<Seat, Reason> {
+    ) -> Result<Slot, Reason> {
         let holder = self
             .holders
             .borrow()
@@ -79,8 +79,8 @@ impl Seats {
             summons: sender,
         };
         holders.insert(dpid, holder);
-        Ok(Seat {
-            seats: Rc::clone(self),
+        Ok(Slot {
+            slots: Rc::clone(self),
             dpid,
             connection,
             summons,
@@ -88,7 +88,7 @@ impl Seats {
     }
 }
 
-impl Seat {
+impl Slot {
     /// Where its holder is told about it.
     pub(super) fn summons(&mut self) -> &mut mpsc::Receiver<Summons> {
         &mut self.summons
@@ -97,7 +97,7 @@ impl Seat {
 
 async fn answers(holder: &mpsc::Sender<Summons>) -> bool {
     let (sender, answer) = oneshot::channel();
-    // If too many ask at a time they all get the answer that the seat is taken.
+    // If too many ask at a time they all get the answer that the slot is taken.
     match holder.try_send(Summons::ShowLife(sender)) {
         Ok(()) => matches!(timeout(ANSWER_WITHIN, answer).await, Ok(Ok(()))),
         Err(mpsc::error::TrySendError::Full(_)) => true,
@@ -112,9 +112,9 @@ async fn leave(holder: &mpsc::Sender<Summons>) {
     }
 }
 
-impl Drop for Seat {
+impl Drop for Slot {
     fn drop(&mut self) {
-        let mut holders = self.seats.holders.borrow_mut();
+        let mut holders = self.slots.holders.borrow_mut();
         if holders
             .get(&self.dpid)
             .is_some_and(|holder| holder.connection == self.connection)

@@ -2,17 +2,17 @@
 
 use std::net::SocketAddr;
 
-use crate::forwarding::brain::{Brain, means};
+use crate::forwarding::notice::Notice;
 use crate::forwarding::switches::Switch;
-use crate::forwarding::{Notice, measure, rules};
+use crate::forwarding::{Forwarding, dispatch, measure, rules};
 use crate::link_delay::Probe;
 use crate::openflow::id::{Dpid, PortNumber};
 use crate::openflow::message::ErrorMessage;
 use crate::openflow::port::{Port, PortReason};
-use crate::openflow::server::{ConnectionId, What};
+use crate::openflow::server::{ConnectionId, EventKind};
 use crate::topology::PortId;
 
-impl Brain {
+impl Forwarding {
     pub(super) fn connected(
         &mut self,
         connection: ConnectionId,
@@ -68,25 +68,25 @@ impl Brain {
         self.is_stale = true;
     }
 
-    pub(super) fn of_switch(&mut self, dpid: Dpid, what: What, at_ns: u64) {
+    pub(super) fn of_switch(&mut self, dpid: Dpid, what: EventKind, at_ns: u64) {
         match what {
-            What::PortStatus(reason, port) => self.port_status(dpid, reason, port, at_ns),
-            What::PacketIn(packet) => self.packet_in(dpid, &packet, at_ns),
-            What::EchoReply(payload) => {
+            EventKind::PortStatus(reason, port) => self.port_status(dpid, reason, port, at_ns),
+            EventKind::PacketIn(packet) => self.packet_in(dpid, &packet, at_ns),
+            EventKind::EchoReply(payload) => {
                 if let Some(answer) = measure::echo_answer(dpid, &payload, at_ns) {
                     // What does not match is counted where it is found out.
                     self.delay.answer(&answer).ok();
                 }
             }
-            What::Barrier(token) => {
+            EventKind::Barrier(token) => {
                 if self.flood.confirmed(dpid, token) {
                     self.is_stale = true;
                 }
-                let mut means = means(&self.switches, &mut self.token, &mut self.outbox, at_ns);
-                self.paths.confirmed(token, &mut means);
+                let mut dispatch = dispatch(&self.switches, &mut self.token, &mut self.outbox, at_ns);
+                self.paths.confirmed(token, &mut dispatch);
             }
-            What::Error(error) => self.refused(dpid, &error),
-            What::Connected { .. } | What::Gone { .. } | What::Refused { .. } => {}
+            EventKind::Error(error) => self.refused(dpid, &error),
+            EventKind::Connected { .. } | EventKind::Gone { .. } | EventKind::Refused { .. } => {}
         }
     }
 
@@ -135,8 +135,8 @@ impl Brain {
         self.kernel.restart(port);
         self.is_stale = true;
         for host in self.hosts.port_down(port) {
-            let mut means = means(&self.switches, &mut self.token, &mut self.outbox, now_ns);
-            self.paths.forget(host, &mut means);
+            let mut dispatch = dispatch(&self.switches, &mut self.token, &mut self.outbox, now_ns);
+            self.paths.forget(host, &mut dispatch);
         }
     }
 }
