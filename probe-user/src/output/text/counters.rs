@@ -123,8 +123,8 @@ const IN_WORDS: [(Counter, &str, &str); 23] = [
 /// Writes what a reflector has answered.
 pub(super) fn write_reflected(counters: &Counters, out: &mut dyn Write) -> io::Result<()> {
     let in_userspace = |what: Count| counters.values.get(what.name()).copied().unwrap_or(0);
-    let by_group = value(counters, Counter::ReflectedGroup) + userspace_rates(Count::ReflectedGroup);
-    let all = value(counters, Counter::Reflected) + userspace_rates(Count::Reflected) + by_group;
+    let by_group = value(counters, Counter::ReflectedGroup) + in_userspace(Count::ReflectedGroup);
+    let all = value(counters, Counter::Reflected) + in_userspace(Count::Reflected) + by_group;
     writeln!(
         out,
         "{} {} answered since the start, {by_group} of them by a group",
