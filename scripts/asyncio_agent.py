@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""The older way, for comparison and for tests of how kstamp gets on with it: an asyncio agent in userspace.
+"""A legacy agent in userspace, to compare kstamp with and to test that the two measure each other.
 
-It joins the group on the test port and echoes any datagram unchanged to its source. From another port it sends "1",
-"2", ... in ASCII to the group, takes an answer from another address with the same number as the reply, and counts a
-drop after the timeout. Every report it prints the average latency (half the round trip) and the drops.
+It joins the group on the test port and returns every datagram unchanged to its source. From another port it sends "1",
+"2", ... in ASCII to the group. A datagram with the same number from another address is the reply; without one, the probe
+is dropped after the timeout. Reports have the average latency (half the round trip) and the number of drops.
 """
 
 import argparse
@@ -15,8 +15,8 @@ import sys
 import time
 
 
-class Echo(asyncio.DatagramProtocol):
-    """Answers whatever comes to the test port."""
+class Reflector(asyncio.DatagramProtocol):
+    """Returns every datagram on the test port."""
 
     def connection_made(self, transport):
         self.transport = transport
@@ -26,7 +26,7 @@ class Echo(asyncio.DatagramProtocol):
 
 
 class Probe(asyncio.DatagramProtocol):
-    """Sends numbers and waits for them to come back."""
+    """Sends ASCII numbers and measures their round trips."""
 
     def __init__(self, options, own, samples):
         self.options, self.own, self.samples = options, own, samples
@@ -82,7 +82,7 @@ class Probe(asyncio.DatagramProtocol):
 
 
 def address_of(interface, family):
-    """The interface's own address, as its neighbours see it."""
+    """The interface's address; for IPv6 the global one."""
     if family == socket.AF_INET6:
         with open("/proc/net/if_inet6", encoding="ascii") as table:
             rows = [line.split() for line in table]
@@ -96,7 +96,7 @@ def address_of(interface, family):
 
 
 def bound(family, interface, port):
-    """A socket on this interface alone."""
+    """A socket bound to the interface and the port."""
     one = socket.socket(family, socket.SOCK_DGRAM)
     one.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
     one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -125,7 +125,7 @@ async def run(options):
     loop = asyncio.get_running_loop()
     test = bound(family, options.iface, options.port)
     join(test, family, options.iface, options.group)
-    await loop.create_datagram_endpoint(Echo, sock=test)
+    await loop.create_datagram_endpoint(Reflector, sock=test)
     print("ready", flush=True)
     if options.echo_only:
         await asyncio.Event().wait()
@@ -147,11 +147,11 @@ def main():
     parser.add_argument("--port", type=int, default=1910, help="test port (default: %(default)s)")
     parser.add_argument("--to", help="probe this address instead of the group")
     parser.add_argument("--interval", type=float, default=0.5, help="seconds between probes (default: %(default)s)")
-    parser.add_argument("--timeout", type=float, default=2.0, help="seconds until a drop (default: %(default)s)")
+    parser.add_argument("--timeout", type=float, default=2.0, help="seconds until a probe is dropped (default: %(default)s)")
     parser.add_argument("--report", type=float, default=10.0, help="seconds between reports (default: %(default)s)")
-    parser.add_argument("--count", type=int, help="stop after so many probes")
+    parser.add_argument("--count", type=int, help="stop after this many probes")
     parser.add_argument("--samples", help="write each round trip to this file, in nanoseconds")
-    parser.add_argument("--echo-only", action="store_true", help="only echo")
+    parser.add_argument("--echo-only", action="store_true", help="send no probes")
     try:
         asyncio.run(run(parser.parse_args()))
     except KeyboardInterrupt:

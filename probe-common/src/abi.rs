@@ -11,7 +11,8 @@ pub use self::address::Address;
 pub use self::counters::{COUNTER_NAMES, COUNTERS, Counter};
 pub use self::limit::Limit;
 pub use self::maps::*;
-use crate::frame::{Family, Udp};
+use crate::family::Family;
+use crate::frame::Udp;
 
 /// Version of this module's layouts and meanings. The loader writes it into [`Settings`]; a program that was built
 /// with another one touches no packet.
@@ -19,12 +20,8 @@ pub const ABI_VERSION: u32 = 2;
 
 /// Longest payload of a padded probe that the kernel programs answer: what a jumbo frame of 9,000 bytes holds.
 pub const MAX_PADDED_LEN: usize = 9000 - 28;
-/// Longest payload of the older agents' probes: the digits of a number.
-pub const MAX_ECHO_LEN: usize = 20;
-/// The port on which the older agents echo.
-pub const ECHO_PORT: u16 = 1910;
 
-/// What the programs must know; the one entry of the `SETTINGS` array.
+/// The one entry of the `SETTINGS` array.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
@@ -46,8 +43,8 @@ pub struct Settings {
     pub mac: [u8; 6],
     /// 1 where frames reach the receive program with checksums left to the device (XDP generic, TC) and may leave so.
     pub partial_checksums: u8,
-    /// 1 where TC ingress stands behind generic XDP: it then takes what was not shown to XDP, and counts no refusals,
-    /// which XDP has counted.
+    /// 1 where TC ingress stands behind generic XDP: it then takes what XDP was not shown, and leaves counting refusals
+    /// to XDP.
     pub ingress_is_second: u8,
     /// Answers group probes of IPv4 senders; [`Address::NONE`] for none.
     pub own_v4: Address,
@@ -55,20 +52,20 @@ pub struct Settings {
     pub own_v6: Address,
     /// Answers group probes of link-local IPv6 senders; [`Address::NONE`] for none.
     pub own_v6_link_local: Address,
-    /// Changes whenever `ALLOWED` does, so that what [`SourceState`] remembers of it is looked up anew.
+    /// Changes whenever `ALLOWED` does, so that each [`SourceState`] is looked up there again.
     pub policy_generation: u32,
     /// Packets that a CPU takes from the port's bucket at once, at least 1.
     pub port_batch: u32,
-    /// How often each source is answered.
+    /// Unicast probes of each source.
     pub source_limit: Limit,
-    /// How often each source is answered that probes a group.
+    /// Group probes of each source.
     pub group_limit: Limit,
-    /// How often all of them together are answered.
+    /// Probes of all sources together.
     pub port_limit: Limit,
 }
 
 impl Settings {
-    /// Whether a datagram is a probe to this host's reflector, by its port. Nothing is before the loader has set one.
+    /// Whether a datagram is a probe to this host's reflector, by its port. Before the loader has set one, none is.
     #[inline(always)]
     pub fn is_probe(&self, udp: &Udp) -> bool {
         udp.destination_port == self.test_port && self.test_port != 0
@@ -93,6 +90,26 @@ impl Settings {
             Family::V6 => self.sender_port_v6,
         };
         port == sender_port && sender_port != 0
+    }
+
+    /// The interface's first address of an IP version; [`Address::NONE`] for none.
+    #[inline(always)]
+    pub fn first_own(&self, family: Family) -> Address {
+        match family {
+            Family::V4 => self.own_v4,
+            Family::V6 => self.own_v6,
+        }
+    }
+
+    /// The address from which to answer a group probe of `source`: one of the same scope.
+    #[inline(always)]
+    pub fn own_address(&self, family: Family, source: &Address) -> Option<Address> {
+        let own = if source.is_v6_link_local() {
+            self.own_v6_link_local
+        } else {
+            self.first_own(family)
+        };
+        (own != Address::NONE).then_some(own)
     }
 }
 
@@ -162,3 +179,6 @@ mod pod {
     // SAFETY: as above.
     unsafe impl aya::Pod for Sample {}
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! STAMP packet layouts, authenticated mode (RFC 8762 §4.2.2 and §4.3.2, with the SSID of RFC 8972 §3).
 //!
-//! Offsets count bytes from the start of the UDP payload; all fields are big-endian, and what no field occupies is zero.
-//! The HMAC is computed elsewhere: kernel programs have no use for it.
+//! Offsets count bytes from the start of the UDP payload; all fields are big-endian, and bytes of no field are zero. The
+//! HMAC is computed in userspace: kernel programs have no use for it.
 
 use crate::ntp::{ErrorEstimate, NtpTime};
 use crate::stamp::ReplyFields;
@@ -27,12 +27,11 @@ pub const SENDER_TIMESTAMP: usize = 64;
 pub const SENDER_ERROR_ESTIMATE: usize = 72;
 /// In a reply: TTL or hop limit with which the test packet arrived, `u8`.
 pub const SENDER_TTL: usize = 80;
-/// HMAC-SHA-256 of all before it, cut to 16 bytes (RFC 8762 §4.4).
+/// HMAC-SHA-256 of all bytes before it, cut to 16 bytes (RFC 8762 §4.4).
 pub const HMAC: usize = 96;
-/// Length of the HMAC.
 pub const HMAC_LEN: usize = BASE_LEN - HMAC;
 
-/// A session-sender's test packet, its HMAC still zero.
+/// A session-sender's test packet; the caller signs it.
 pub fn probe(sequence: u32, transmit: NtpTime, error: ErrorEstimate, ssid: u16) -> [u8; BASE_LEN] {
     let mut packet = [0; BASE_LEN];
     packet[SEQUENCE..][..4].copy_from_slice(&sequence.to_be_bytes());
@@ -42,7 +41,7 @@ pub fn probe(sequence: u32, transmit: NtpTime, error: ErrorEstimate, ssid: u16) 
     packet
 }
 
-/// Turns a test packet into its reply in place, its HMAC zero. Bytes beyond the base packet are left as they are.
+/// Turns a test packet into its reply in place; the caller signs it. Bytes beyond the base packet are left as they are.
 ///
 /// `packet` must hold at least [`BASE_LEN`] bytes; a shorter one is left unchanged and `false` returned.
 pub fn into_reply(packet: &mut [u8], fields: &ReplyFields) -> bool {
@@ -63,8 +62,8 @@ pub fn into_reply(packet: &mut [u8], fields: &ReplyFields) -> bool {
     true
 }
 
-/// Whether this is a reply: it has a T2, where a test packet has zeros. Two reflectors that share a key and answered each
-/// other's replies would never end.
+/// Whether a packet is a reply: it has a T2 where a test packet has zeros. Two reflectors that share a key and answered
+/// each other's replies would never end.
 pub fn is_reply_shaped(packet: &[u8]) -> bool {
     let receive = packet.get(RECEIVE_TIMESTAMP..RECEIVE_TIMESTAMP + 8);
     receive.is_some_and(|receive| receive.iter().any(|&byte| byte != 0))
@@ -119,9 +118,10 @@ mod tests {
     }
 
     #[test]
-    fn a_short_packet_is_no_reply() {
+    fn a_packet_that_is_too_short_is_left_as_it_is() {
         let mut packet = [7; BASE_LEN - 1];
         assert!(!into_reply(&mut packet, &fields()));
         assert_eq!(packet, [7; BASE_LEN - 1]);
+        assert!(!is_reply_shaped(&packet[..RECEIVE_TIMESTAMP + 7]));
     }
 }

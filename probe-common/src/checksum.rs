@@ -1,11 +1,12 @@
 //! The Internet checksum (RFC 1071), summed over words as they lie in memory, which its arithmetic allows.
 
+use crate::family::Family;
+
 /// A running one's complement sum.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Sum(u64);
 
 impl Sum {
-    /// The sum of nothing.
     pub const ZERO: Self = Self(0);
 
     /// A sum that the kernel has computed (`bpf_csum_diff`), over words in memory order too.
@@ -14,7 +15,7 @@ impl Sum {
         Self(u64::from(sum))
     }
 
-    /// Whether all that was added is zero.
+    /// Whether nothing but zeros was added.
     #[inline(always)]
     pub fn is_zero(self) -> bool {
         self.0 == 0
@@ -36,6 +37,11 @@ impl Sum {
     #[inline(always)]
     pub fn quad(self, [a, b, c, d, e, f, g, h]: [u8; 8]) -> Self {
         self.long([a, b, c, d]).long([e, f, g, h])
+    }
+
+    #[inline(always)]
+    pub fn plus(self, other: Self) -> Self {
+        Self(self.0 + other.0)
     }
 
     /// The 16-bit sum in memory order, not complemented.
@@ -70,42 +76,44 @@ impl Sum {
     }
 }
 
-/// What a received UDP checksum field turned out to hold.
+/// State of a received UDP checksum field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Found {
-    /// A checksum that is right, or none where IPv4 allows it.
+pub enum State {
+    /// A right checksum, or none where IPv4 allows that.
     Full,
     /// Only the pseudo-header's sum: the sender is on this machine and left the rest to a device
     /// (`CHECKSUM_PARTIAL`, `include/linux/skbuff.h`).
     Partial,
-    /// Neither.
     Wrong,
 }
 
-/// Judges a UDP checksum `field` by the sums of the pseudo-header and of all else (UDP header without its checksum
-/// field, and payload).
+/// Checks a UDP checksum `field` against the sums of the pseudo-header and of all else (UDP header without this field,
+/// and payload). IPv4 allows an absent checksum (RFC 768), IPv6 does not (RFC 8200 §8.1).
 #[inline(always)]
-pub fn judge(field: [u8; 2], pseudo: Sum, rest: Sum, may_be_absent: bool) -> Found {
+pub fn check(field: [u8; 2], pseudo: Sum, rest: Sum, family: Family) -> State {
     if field == [0, 0] {
-        return if may_be_absent { Found::Full } else { Found::Wrong };
+        return match family {
+            Family::V4 => State::Full,
+            Family::V6 => State::Wrong,
+        };
     }
-    if Sum(pseudo.0 + rest.0).word(field).is_valid() {
-        Found::Full
+    if pseudo.plus(rest).word(field).is_valid() {
+        State::Full
     } else if field == pseudo.fold() {
-        Found::Partial
+        State::Partial
     } else {
-        Found::Wrong
+        State::Wrong
     }
 }
 
-/// The checksum field of a datagram to be sent: the whole checksum, or only the pseudo-header's sum where a device
-/// will add the rest.
+/// The checksum field of a datagram to be sent: the whole checksum, or only the pseudo-header's sum if a device adds the
+/// rest.
 #[inline(always)]
 pub fn seal(pseudo: Sum, rest: Sum, partial: bool) -> [u8; 2] {
     if partial {
         pseudo.fold()
     } else {
-        Sum(pseudo.0 + rest.0).finish_udp()
+        pseudo.plus(rest).finish_udp()
     }
 }
 
@@ -136,8 +144,32 @@ mod tests {
 
     #[test]
     fn absent_is_for_ipv4_only() {
-        assert_eq!(judge([0, 0], Sum::ZERO, Sum::ZERO, true), Found::Full);
-        assert_eq!(judge([0, 0], Sum::ZERO, Sum::ZERO, false), Found::Wrong);
+        assert_eq!(check([0, 0], Sum::ZERO, Sum::ZERO, Family::V4), State::Full);
+        assert_eq!(check([0, 0], Sum::ZERO, Sum::ZERO, Family::V6), State::Wrong);
+    }
+
+    #[test]
+    fn only_zeros_add_up_to_zero() {
+        assert!(Sum::ZERO.is_zero() && Sum::of_kernel(0).word([0; 2]).is_zero());
+        for bytes in [[0xff; 2], [0, 1], [1, 0]] {
+            assert!(!Sum::ZERO.word(bytes).is_zero());
+        }
+    }
+
+    #[test]
+    fn carries_are_added_until_none_is_left() {
+        for (sum, folded) in [
+            (0, 0),
+            (0xffff, 0xffff),
+            (0x1_0000, 1),
+            (0x1_ffff, 1),
+            (0xffff_ffff, 0xffff),
+            (0x1_ffff_ffff, 1),
+            (0xfffe_ffff_0001, 0xffff),
+            (u64::MAX, 0xffff),
+        ] {
+            assert_eq!(u16::from_ne_bytes(Sum(sum).fold()), folded, "{sum:#x}");
+        }
     }
 
     proptest! {
@@ -148,12 +180,25 @@ mod tests {
         }
 
         #[test]
-        fn what_is_sealed_is_judged_so(pseudo: [u8; 8], rest in prop::collection::vec(any::<u8>(), 2..80)) {
+        fn words_of_every_length_add_up_to_the_same(bytes: [u8; 8], kernel: u32) {
+            let [a, b, c, d, e, f, g, h] = bytes;
+            let in_words = sum_of(&bytes).fold();
+            prop_assert_eq!(Sum::ZERO.long([a, b, c, d]).long([e, f, g, h]).fold(), in_words);
+            prop_assert_eq!(Sum::ZERO.quad(bytes).fold(), in_words);
+            prop_assert_eq!(Sum::of_kernel(kernel).fold(), Sum::ZERO.long(kernel.to_ne_bytes()).fold());
+        }
+
+        #[test]
+        fn what_is_sealed_passes_the_check(pseudo: [u8; 8], rest in prop::collection::vec(any::<u8>(), 2..80)) {
             let (pseudo, rest) = (sum_of(&pseudo), sum_of(&rest));
-            prop_assert_eq!(judge(seal(pseudo, rest, false), pseudo, rest, false), Found::Full);
+            let full = seal(pseudo, rest, false);
+            prop_assert_eq!(check(full, pseudo, rest, Family::V6), State::Full);
             let partial = seal(pseudo, rest, true);
-            prop_assume!(partial != [0, 0] && !Sum(pseudo.0 + rest.0).word(partial).is_valid());
-            prop_assert_eq!(judge(partial, pseudo, rest, false), Found::Partial);
+            prop_assume!(partial != [0, 0] && !pseudo.plus(rest).word(partial).is_valid());
+            prop_assert_eq!(check(partial, pseudo, rest, Family::V6), State::Partial);
+            let wrong = [full[0] ^ 1, full[1]];
+            prop_assume!(wrong != [0, 0] && wrong != partial);
+            prop_assert_eq!(check(wrong, pseudo, rest, Family::V6), State::Wrong);
         }
     }
 }

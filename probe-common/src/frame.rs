@@ -1,7 +1,9 @@
 //! One cursor over a received or leaving frame: Ethernet, VLAN tags, IPv4, IPv6 with extension headers, UDP.
 //!
 //! The parser finds the UDP header even behind what kstamp does not answer (tags, options, extension headers, first
-//! fragments), so that such packets are recognised as ours and counted instead of being misread or overlooked.
+//! fragments), so that such packets are recognised as ours and counted instead of misread or overlooked.
+
+use crate::family::Family;
 
 /// Length of an Ethernet header without tags.
 pub const ETHERNET_LEN: usize = 14;
@@ -9,8 +11,25 @@ pub const ETHERNET_LEN: usize = 14;
 pub const IPV4_LEN: usize = 20;
 /// Length of the fixed IPv6 header.
 pub const IPV6_LEN: usize = 40;
-/// Length of a UDP header.
 pub const UDP_LEN: usize = 8;
+
+/// Offset of the checksum in a UDP header.
+pub const UDP_CHECKSUM: usize = 6;
+
+// Offsets of addresses in an untagged frame.
+pub const V4_SOURCE: usize = ETHERNET_LEN + 12;
+pub const V4_DESTINATION: usize = ETHERNET_LEN + 16;
+pub const V6_SOURCE: usize = ETHERNET_LEN + 8;
+pub const V6_DESTINATION: usize = ETHERNET_LEN + 24;
+
+/// Offset of the UDP payload in a frame without [`Obstacle`].
+#[inline(always)]
+pub const fn payload_at(family: Family) -> usize {
+    match family {
+        Family::V4 => ETHERNET_LEN + IPV4_LEN + UDP_LEN,
+        Family::V6 => ETHERNET_LEN + IPV6_LEN + UDP_LEN,
+    }
+}
 
 const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
@@ -25,14 +44,13 @@ const FRAGMENT: u8 = 44;
 const AUTHENTICATION: u8 = 51;
 const DESTINATION_OPTIONS: u8 = 60;
 
-/// Extension headers that are followed before a packet is taken for somebody else's.
+/// Extension headers that are followed before the packet is left alone.
 const MAX_EXTENSION_HEADERS: usize = 4;
 
 /// An unsigned integer as it lies in memory.
 pub trait Word: Copy {
-    /// All bits zero.
     const ZERO: Self;
-    /// The first bytes of `bytes`, or `None` where they are too few.
+    /// From the first bytes of `bytes`; `None` if they are too few.
     fn first_of(bytes: &[u8]) -> Option<Self>;
 }
 
@@ -54,7 +72,7 @@ word!(u8, u16, u32, u64);
 ///
 /// Words and not byte arrays, for the reason given at [`Address`](crate::abi::Address).
 pub trait Source {
-    /// The word at `offset` from the start of the Ethernet header, or `None` where the frame is shorter.
+    /// The word at `offset` from the start of the Ethernet header; `None` if the frame is shorter.
     fn load<W: Word>(&self, offset: usize) -> Option<W>;
 
     /// The same for an offset that was read from the packet, which the verifier cannot follow into direct access.
@@ -71,21 +89,11 @@ impl Source for [u8] {
     }
 }
 
-/// IP version.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Family {
-    /// IPv4.
-    V4,
-    /// IPv6.
-    V6,
-}
-
-/// What stands between the frame and an answer by the kernel programs.
+/// Why the kernel programs leave a frame alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Obstacle {
-    /// The frame carries a VLAN tag: it belongs to another interface.
+    /// A VLAN tag: the frame belongs to another interface.
     Vlan,
-    /// IPv4 options.
     IpOptions,
     /// IPv6 extension headers.
     Extension,
@@ -96,13 +104,10 @@ pub enum Obstacle {
 /// A UDP datagram found in a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Udp {
-    /// IP version.
     pub family: Family,
     /// The first obstacle met, outermost first.
     pub obstacle: Option<Obstacle>,
-    /// Source port.
     pub source_port: u16,
-    /// Destination port.
     pub destination_port: u16,
     /// Bytes that the IP header leaves for UDP header and payload.
     pub ip_payload_len: u16,
@@ -119,7 +124,7 @@ impl Udp {
     }
 }
 
-/// Finds the UDP datagram in a frame; `None` for whatever is not UDP, is cut short, or is a later fragment.
+/// Finds the UDP datagram in a frame; `None` if it is not UDP, is cut short, or is a later fragment.
 #[inline(always)]
 pub fn udp<S: Source + ?Sized>(source: &S) -> Option<Udp> {
     let (ethertype, tagged, at) = ethertype(source)?;
@@ -167,15 +172,15 @@ fn ipv4<S: Source + ?Sized>(source: &S, at: usize, tagged: Option<Obstacle>) -> 
     } else {
         tagged
     };
-    let found = Found {
+    let network = Network {
         family: Family::V4,
         obstacle,
         ip_payload_len: total_len.saturating_sub(header_len as u16),
     };
     if header_len == IPV4_LEN {
-        found.ports(|offset| source.load(at + IPV4_LEN + offset))
+        network.ports(|offset| source.load(at + IPV4_LEN + offset))
     } else {
-        found
+        network
             .behind(Obstacle::IpOptions)
             .ports(|offset| source.load_behind(at + header_len + offset))
     }
@@ -189,13 +194,13 @@ fn ipv6<S: Source + ?Sized>(source: &S, at: usize, tagged: Option<Obstacle>) -> 
     }
     let mut next: u8 = source.load(at + 6)?;
     let payload_len = be16(source, at + 4)?;
-    let mut found = Found {
+    let mut network = Network {
         family: Family::V6,
         obstacle: tagged,
         ip_payload_len: payload_len,
     };
     if next == PROTOCOL_UDP {
-        return found.ports(|offset| source.load(at + IPV6_LEN + offset));
+        return network.ports(|offset| source.load(at + IPV6_LEN + offset));
     }
     let mut udp_at = at + IPV6_LEN;
     for _ in 0..MAX_EXTENSION_HEADERS {
@@ -212,29 +217,29 @@ fn ipv6<S: Source + ?Sized>(source: &S, at: usize, tagged: Option<Obstacle>) -> 
             }
             _ => return None,
         };
-        found = found.behind(if next == FRAGMENT {
+        network = network.behind(if next == FRAGMENT {
             Obstacle::Fragment
         } else {
             Obstacle::Extension
         });
-        found.ip_payload_len = found.ip_payload_len.saturating_sub(header_len as u16);
+        network.ip_payload_len = network.ip_payload_len.saturating_sub(header_len as u16);
         next = source.load_behind(udp_at)?;
         udp_at += header_len;
         if next == PROTOCOL_UDP {
-            return found.ports(|offset| source.load_behind(udp_at + offset));
+            return network.ports(|offset| source.load_behind(udp_at + offset));
         }
     }
     None
 }
 
-/// What the network header told about a UDP datagram.
-struct Found {
+/// What the network header says about a UDP datagram.
+struct Network {
     family: Family,
     obstacle: Option<Obstacle>,
     ip_payload_len: u16,
 }
 
-impl Found {
+impl Network {
     #[inline(always)]
     fn behind(self, obstacle: Obstacle) -> Self {
         Self {

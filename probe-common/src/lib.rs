@@ -7,9 +7,12 @@
 
 pub mod abi;
 pub mod authenticated;
+mod bytes;
 pub mod checksum;
-pub mod echo;
+pub mod compare;
+pub mod family;
 pub mod frame;
+pub mod legacy;
 pub mod ntp;
 pub mod reflect;
 pub mod stamp;

@@ -3,7 +3,6 @@
 /// Seconds from the NTP epoch (1900) to the Unix epoch (1970) (RFC 5905 §6).
 const UNIX_EPOCH_IN_NTP: u64 = 2_208_988_800;
 
-/// Nanoseconds in a second.
 pub const NS_PER_S: u64 = 1_000_000_000;
 
 /// A timestamp in NTP 64-bit format: seconds since 1900 modulo 2³², then a 32-bit fraction (RFC 5905 §6).
@@ -11,7 +10,7 @@ pub const NS_PER_S: u64 = 1_000_000_000;
 pub struct NtpTime(pub u64);
 
 impl NtpTime {
-    /// From UTC nanoseconds since 1970, rounded down to 2⁻³² s or one more step below (error at most 0.5 ns).
+    /// From UTC nanoseconds since 1970, rounded down to a multiple of 2⁻³² s or to the one below it (error at most 0.5 ns).
     #[inline(always)]
     pub fn from_unix_ns(unix_ns: u64) -> Self {
         Self::from_parts(unix_ns / NS_PER_S, unix_ns % NS_PER_S)
@@ -39,13 +38,11 @@ impl NtpTime {
         seconds.wrapping_mul(NS_PER_S).wrapping_add(ns)
     }
 
-    /// As on the wire.
     #[inline(always)]
     pub fn to_be_bytes(self) -> [u8; 8] {
         self.0.to_be_bytes()
     }
 
-    /// From the wire.
     #[inline(always)]
     pub fn from_be_bytes(bytes: [u8; 8]) -> Self {
         Self(u64::from_be_bytes(bytes))
@@ -88,7 +85,7 @@ impl ErrorEstimate {
         self.0 & Self::PTP != 0
     }
 
-    /// The bound in nanoseconds, rounded up; `None` where the multiplier is zero, which says nothing.
+    /// The bound in nanoseconds, rounded up; `None` if the multiplier is zero, which is undefined.
     pub fn bound_ns(self) -> Option<u64> {
         let multiplier = u128::from(self.0 & 0xff);
         let scale = (self.0 >> 8) & 0x3f;
@@ -96,7 +93,7 @@ impl ErrorEstimate {
         (multiplier != 0).then(|| u64::try_from(bound).unwrap_or(u64::MAX))
     }
 
-    /// UTC nanoseconds since 1970 of the timestamp that stands beside this estimate.
+    /// UTC nanoseconds since 1970 of the timestamp beside this estimate; `near_unix_ns` as in [`NtpTime::to_unix_ns`].
     pub fn decode(self, wire: u64, near_unix_ns: u64) -> u64 {
         if self.is_ptp() {
             ptp_to_unix_ns(wire)

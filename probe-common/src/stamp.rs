@@ -2,6 +2,8 @@
 //!
 //! Offsets count bytes from the start of the UDP payload; all fields are big-endian.
 
+use crate::bytes::{get, put};
+use crate::checksum::Sum;
 use crate::ntp::{ErrorEstimate, NtpTime};
 
 /// Length of a base test packet and of a base reply.
@@ -14,12 +16,8 @@ pub const MIN_REPLY_LEN: usize = 36;
 /// A test packet of a TWAMP-Light sender has no more than sequence, timestamp and error estimate (RFC 4656 §4.1.2).
 pub const MIN_PROBE_LEN: usize = 14;
 
-/// Length of a TLV's flags, type and length fields (RFC 8972 §4).
-pub const TLV_HEADER_LEN: usize = 4;
-/// Type of the Extra Padding TLV (RFC 8972 §4.1).
-pub const EXTRA_PADDING: u8 = 1;
-/// Flag U of a TLV: set by the sender, cleared by a reflector that recognises the type (RFC 8972 §4).
-pub const TLV_UNRECOGNISED: u8 = 0x80;
+/// TTL and hop limit of unicast test packets and of replies (RFC 8762 gives none; TWAMP's choice, RFC 5357 §4.2.1).
+pub const TTL: u8 = 255;
 
 /// Sequence number of the packet's own sender: `u32`.
 pub const SEQUENCE: usize = 0;
@@ -37,17 +35,17 @@ pub const SENDER_SEQUENCE: usize = 24;
 pub const SENDER_TIMESTAMP: usize = 28;
 /// In a reply: error estimate of the test packet, `u16`.
 pub const SENDER_ERROR_ESTIMATE: usize = 36;
-/// In a reply: TTL or hop limit with which the test packet arrived, `u8`.
+/// In a reply: zero, 2 bytes.
+const MUST_BE_ZERO: usize = 38;
+/// In a reply: TTL or hop limit with which the test packet arrived, `u8`; three zero bytes follow.
 pub const SENDER_TTL: usize = 40;
 
-/// A session-sender's test packet with the must-be-zero field at zero.
-///
-/// T1 is written by the egress program; userspace sends it as zero.
+/// A session-sender's test packet with T1 and the must-be-zero field at zero; the egress program writes T1.
 pub fn probe(sequence: u32, error: ErrorEstimate, ssid: u16) -> [u8; BASE_LEN] {
     let mut packet = [0; BASE_LEN];
-    packet[SEQUENCE..][..4].copy_from_slice(&sequence.to_be_bytes());
-    packet[ERROR_ESTIMATE..][..2].copy_from_slice(&error.0.to_be_bytes());
-    packet[SSID..][..2].copy_from_slice(&ssid.to_be_bytes());
+    put(&mut packet, SEQUENCE, sequence.to_be_bytes());
+    put(&mut packet, ERROR_ESTIMATE, error.0.to_be_bytes());
+    put(&mut packet, SSID, ssid.to_be_bytes());
     packet
 }
 
@@ -70,24 +68,80 @@ pub struct ReplyFields {
 ///
 /// `packet` must hold at least [`BASE_LEN`] bytes; a shorter one is left unchanged and `false` returned.
 pub fn into_reply(packet: &mut [u8], fields: &ReplyFields) -> bool {
-    let Some(base) = packet.first_chunk_mut::<BASE_LEN>() else {
+    let Some(base) = packet.first_chunk_mut() else {
         return false;
     };
-    let mut sender = [0; MIN_PROBE_LEN];
-    sender.copy_from_slice(&base[..MIN_PROBE_LEN]);
-    base[SEQUENCE..][..4].copy_from_slice(&fields.sequence.to_be_bytes());
-    base[TIMESTAMP..][..8].copy_from_slice(&fields.transmit.to_be_bytes());
-    base[ERROR_ESTIMATE..][..2].copy_from_slice(&fields.error.0.to_be_bytes());
-    base[RECEIVE_TIMESTAMP..][..8].copy_from_slice(&fields.receive.to_be_bytes());
-    base[SENDER_SEQUENCE..][..MIN_PROBE_LEN].copy_from_slice(&sender);
-    base[SENDER_ERROR_ESTIMATE + 2..][..2].fill(0);
-    base[SENDER_TTL] = fields.ttl;
-    base[SENDER_TTL + 1..].fill(0);
+    let &ReplyFields {
+        sequence,
+        transmit,
+        error,
+        receive,
+        ttl,
+    } = fields;
+    write_reply(base, sequence, error, receive, ttl, || transmit);
     true
+}
+
+/// Turns a base test packet into its reply, and returns the sum of the reply for its checksum. `transmit` gives T3 and
+/// is called as late as possible. The arguments are those of [`ReplyFields`].
+///
+/// Each field is added as it is written: to read it back from the packet would cost the kernel programs time.
+#[inline(always)]
+pub fn write_reply(
+    base: &mut [u8; BASE_LEN],
+    sequence: u32,
+    error: ErrorEstimate,
+    receive: NtpTime,
+    ttl: u8,
+    transmit: impl FnOnce() -> NtpTime,
+) -> Sum {
+    let sequence = sequence.to_be_bytes();
+    let error = error.0.to_be_bytes();
+    let receive = receive.to_be_bytes();
+    let sender_sequence: [u8; 4] = get(base, SEQUENCE);
+    let sender_timestamp: [u8; 8] = get(base, TIMESTAMP);
+    let sender_error: [u8; 2] = get(base, ERROR_ESTIMATE);
+    let sum = Sum::ZERO
+        .long(sequence)
+        .word(error)
+        .word(get(base, SSID))
+        .quad(receive)
+        .long(sender_sequence)
+        .quad(sender_timestamp)
+        .word(sender_error)
+        .word([ttl, 0]);
+
+    put(base, SEQUENCE, sequence);
+    put(base, ERROR_ESTIMATE, error);
+    put(base, RECEIVE_TIMESTAMP, receive);
+    put(base, SENDER_SEQUENCE, sender_sequence);
+    put(base, SENDER_TIMESTAMP, sender_timestamp);
+    put(base, SENDER_ERROR_ESTIMATE, sender_error);
+    put(base, MUST_BE_ZERO, [0; 2]);
+    put(base, SENDER_TTL, [ttl, 0, 0, 0]);
+
+    let transmit = transmit().to_be_bytes();
+    put(base, TIMESTAMP, transmit);
+    sum.quad(transmit)
+}
+
+/// Whether a test packet is a reply of some reflector, as far as it goes: T2 where a session-sender's packet is zero, and
+/// zeros where random padding is not (RFC 8762 §4.2.1 and §4.3.1). Two reflectors that answered replies would never end.
+#[inline(always)]
+pub fn is_reply_shaped(packet: &[u8]) -> bool {
+    if packet.len() < MUST_BE_ZERO || get(packet, RECEIVE_TIMESTAMP) == [0; 8] {
+        return false;
+    }
+    match packet.first_chunk::<BASE_LEN>() {
+        Some(base) => get(base, MUST_BE_ZERO) == [0; 2] && get(base, SENDER_TTL + 1) == [0; 3],
+        None => (MUST_BE_ZERO..packet.len()).all(|at| at == SENDER_TTL || packet[at] == 0),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -97,19 +151,21 @@ mod tests {
         expected[..4].copy_from_slice(&[1, 2, 3, 4]);
         expected[12..16].copy_from_slice(&[0x8a, 0x0b, 0x0c, 0x0d]);
         assert_eq!(packet, expected);
+        assert!(!is_reply_shaped(&packet));
     }
+
+    const FIELDS: ReplyFields = ReplyFields {
+        sequence: 0xa0a1_a2a3,
+        transmit: NtpTime(0xb0b1_b2b3_b4b5_b6b7),
+        error: ErrorEstimate(0xc0c1),
+        receive: NtpTime(0xd0d1_d2d3_d4d5_d6d7),
+        ttl: 0xee,
+    };
 
     #[test]
     fn reply_copies_the_sender_and_zeroes_what_must_be_zero() {
-        let mut packet: [u8; BASE_LEN] = core::array::from_fn(|i| i as u8);
-        let fields = ReplyFields {
-            sequence: 0xa0a1_a2a3,
-            transmit: NtpTime(0xb0b1_b2b3_b4b5_b6b7),
-            error: ErrorEstimate(0xc0c1),
-            receive: NtpTime(0xd0d1_d2d3_d4d5_d6d7),
-            ttl: 0xee,
-        };
-        assert!(into_reply(&mut packet, &fields));
+        let mut packet: [u8; BASE_LEN + 2] = core::array::from_fn(|i| i as u8);
+        assert!(into_reply(&mut packet, &FIELDS));
         assert_eq!(packet[..4], [0xa0, 0xa1, 0xa2, 0xa3]);
         assert_eq!(packet[4..12], [0xb0, 0xb1, 0xb2, 0xb3, 0xb4, 0xb5, 0xb6, 0xb7]);
         assert_eq!(packet[12..14], [0xc0, 0xc1]);
@@ -118,19 +174,56 @@ mod tests {
         assert_eq!(packet[24..38], core::array::from_fn::<u8, 14, _>(|i| i as u8));
         assert_eq!(packet[38..40], [0, 0]);
         assert_eq!(packet[40..44], [0xee, 0, 0, 0]);
+        assert_eq!(packet[44..], [44, 45], "what follows the base packet stays");
     }
 
     #[test]
-    fn a_short_packet_is_no_reply() {
+    fn a_packet_that_is_too_short_is_left_as_it_is() {
         let mut packet = [7; BASE_LEN - 1];
-        let fields = ReplyFields {
-            sequence: 0,
-            transmit: NtpTime(0),
-            error: ErrorEstimate(1),
-            receive: NtpTime(0),
-            ttl: 0,
-        };
-        assert!(!into_reply(&mut packet, &fields));
+        assert!(!into_reply(&mut packet, &FIELDS));
         assert_eq!(packet, [7; BASE_LEN - 1]);
+    }
+
+    #[test]
+    fn a_reply_is_recognised_however_short_it_was_cut() {
+        let mut reply = [0xff; BASE_LEN + 1];
+        into_reply(&mut reply, &FIELDS);
+        for length in 0..=reply.len() {
+            assert_eq!(is_reply_shaped(&reply[..length]), length >= 38, "{length} bytes");
+        }
+        for t2 in 16..24 {
+            let mut reply = [0; BASE_LEN];
+            reply[t2] = 1;
+            assert!(is_reply_shaped(&reply), "byte {t2}");
+        }
+    }
+
+    #[test]
+    fn random_padding_is_not_taken_for_a_reply() {
+        for length in [BASE_LEN + 1, BASE_LEN, BASE_LEN - 1] {
+            for at in 36..length {
+                let mut probe = [0; BASE_LEN + 1];
+                probe[20] = 1;
+                probe[at] = 1;
+                let is_zero_in_replies = matches!(at, 38 | 39 | 41..=43);
+                assert_eq!(
+                    is_reply_shaped(&probe[..length]),
+                    !is_zero_in_replies,
+                    "byte {at} of {length}"
+                );
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_sum_of_a_reply_is_that_of_its_bytes(
+            probe: [u8; BASE_LEN], sequence: u32, error: u16, receive: u64, ttl: u8, transmit: u64,
+        ) {
+            let mut base = probe;
+            let sum = write_reply(&mut base, sequence, ErrorEstimate(error), NtpTime(receive), ttl, || NtpTime(transmit));
+            let of_bytes = base.as_chunks().0.iter().fold(Sum::ZERO, |sum, &word| sum.word(word));
+            prop_assert_eq!(sum.fold(), of_bytes.fold());
+        }
     }
 }

@@ -1,15 +1,14 @@
-//! What crosses the kernel boundary at a tap: LLDP frames (IEEE 802.1AB) as they pass a switch port, with a stamp.
+//! What a tap passes to userspace: LLDP frames (IEEE 802.1AB) at a switch port, each with a stamp.
 
-/// EtherType of LLDP.
 pub const ETHERTYPE: u16 = 0x88cc;
 
-/// Where LLDP frames go: the nearest bridge, and no further (IEEE 802.1AB §7.1).
+/// MAC address of the nearest bridge: LLDP frames go no further (IEEE 802.1AB §7.1).
 pub const DESTINATION: [u8; 6] = [0x01, 0x80, 0xc2, 0x00, 0x00, 0x0e];
 
-/// The most of a frame that a record holds, in bytes: room for every LLDP frame that kstamp sends.
+/// Bytes of a frame that a record holds: enough for every LLDP frame that kstamp sends.
 pub const SNAP: usize = 128;
 
-/// Room in the ring buffer, in bytes: 1,800 records.
+/// Size of the ring buffer: 1,800 records.
 pub const RECORDS_BYTES: u32 = 1 << 18;
 
 /// [`Record::direction`]: the frame came in by the interface.
@@ -17,28 +16,26 @@ pub const INGRESS: u8 = 0;
 /// [`Record::direction`]: the frame goes out by the interface.
 pub const EGRESS: u8 = 1;
 
-/// How many counters there are.
 pub const COUNTERS: u32 = 2;
-/// Counter: frames that were stamped and handed over.
+/// Counter: frames stamped and handed over to userspace.
 pub const HANDED_OVER: u32 = 0;
-/// Counter: frames whose stamp was lost, because the ring buffer was full or the frame could not be read.
+/// Counter: stamps lost because the ring buffer was full or the frame could not be read.
 pub const LOST: u32 = 1;
 
-/// One frame, on its way to userspace.
+/// One stamped frame.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 pub struct Record {
-    /// When the program saw the frame, on `CLOCK_MONOTONIC`.
+    /// When the program saw the frame, `CLOCK_MONOTONIC`.
     pub stamp_ns: u64,
     /// Index of the interface.
     pub interface: u32,
-    /// How many bytes of `frame` are the frame's; what follows them is of no meaning.
+    /// Valid bytes of `frame`; those after them have no meaning.
     pub length: u16,
     /// [`INGRESS`] or [`EGRESS`].
     pub direction: u8,
-    /// Zero.
     pub reserved: u8,
-    /// The frame from its destination address on, cut off after [`SNAP`] bytes.
+    /// The first [`SNAP`] bytes of the frame, from its destination address on.
     pub frame: [u8; SNAP],
 }
 

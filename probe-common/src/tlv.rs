@@ -1,8 +1,8 @@
-//! Extensions of STAMP packets, type-length-value (RFC 8972 §4): reading them, writing them, and what a reflector makes
-//! of them.
+//! Type-length-value extensions of STAMP packets (RFC 8972 §4): reading and writing them, and answering them as a
+//! reflector does.
 //!
-//! They stand behind the base packet: flags (1 byte), type (1), length of the value (2, big-endian), value. Nothing here
-//! allocates: whoever calls owns the bytes.
+//! They follow the base packet: flags (1 byte), type (1), length of the value (2, big-endian), value. Nothing here
+//! allocates: the caller owns the bytes.
 
 mod answer;
 mod location;
@@ -14,38 +14,40 @@ pub use value::{
     AccessReport, ClassOfService, DirectMeasurement, FollowUp, SyncSource, TimestampInformation, TimestampMethod,
 };
 
+use crate::checksum::Sum;
+
 /// Bytes in front of a value.
 pub const HEADER_LEN: usize = 4;
 
 /// Flags of a TLV (RFC 8972 §4, figure 3). The other five bits are reserved: zero when sent, ignored when received.
 pub mod flag {
-    /// U: a sender sets it; a reflector that has understood the TLV clears it, and sets it otherwise.
+    /// U: a sender sets it, a reflector clears it if it knows the type.
     pub const UNRECOGNISED: u8 = 0x80;
-    /// M: a reflector found the length to be impossible for the type, or the packet to end before the TLV does.
+    /// M: set by a reflector if the length is impossible for the type, or the packet ends before the TLV does.
     pub const MALFORMED: u8 = 0x40;
-    /// I: a reflector found the HMAC of the TLVs to be wrong or missing (§4.8).
+    /// I: set by a reflector if the HMAC of the TLVs is wrong or missing (§4.8).
     pub const INTEGRITY: u8 = 0x20;
 }
 
 /// Types of TLVs (RFC 8972 §5.1).
 pub mod kind {
-    /// Filling, of any length (§4.1).
+    /// Of any length (§4.1).
     pub const EXTRA_PADDING: u8 = 1;
-    /// From where and to where the packet came (§4.2).
+    /// Addresses and ports with which the packet arrived (§4.2).
     pub const LOCATION: u8 = 2;
-    /// What the reflector's clock hangs on, and how it stamps (§4.3).
+    /// What synchronises the reflector's clock, and how it stamps (§4.3).
     pub const TIMESTAMP_INFORMATION: u8 = 3;
-    /// DSCP and ECN, asked for and received (§4.4).
+    /// DSCP wanted, DSCP and ECN received (§4.4).
     pub const CLASS_OF_SERVICE: u8 = 4;
-    /// Counts of packets (§4.5).
+    /// Packet counts (§4.5).
     pub const DIRECT_MEASUREMENT: u8 = 5;
     /// State of an access network (§4.6).
     pub const ACCESS_REPORT: u8 = 6;
-    /// When the reply before this one really left (§4.7).
+    /// When the previous reply really left (§4.7).
     pub const FOLLOW_UP_TELEMETRY: u8 = 7;
     /// Protects the TLVs before it (§4.8).
     pub const HMAC: u8 = 8;
-    /// The first of three types for private use: an enterprise number comes first (§5.1).
+    /// The first of three types for private use; the value begins with an enterprise number (§5.1).
     pub const PRIVATE: u8 = 252;
 }
 
@@ -55,43 +57,41 @@ pub const HMAC_LEN: usize = 16;
 /// One TLV as it stands in a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tlv<'a> {
-    /// [`flag`]s.
+    /// See [`flag`].
     pub flags: u8,
-    /// [`kind`].
+    /// See [`kind`].
     pub kind: u8,
-    /// The value.
     pub value: &'a [u8],
 }
 
 impl Tlv<'_> {
-    /// Whether a flag is set.
     pub fn has(&self, flag: u8) -> bool {
         self.flags & flag != 0
     }
 
-    /// Whether a reflector says that it has understood this TLV and found nothing wrong with it.
+    /// Whether the reflector has understood this TLV and found nothing wrong with it.
     pub fn is_honoured(&self) -> bool {
         self.flags & (flag::UNRECOGNISED | flag::MALFORMED | flag::INTEGRITY) == 0
     }
 }
 
-/// The packet ends before its last TLV does, at this offset from the first TLV (RFC 8972 §4: the TLV is malformed).
+/// The packet ends before its last TLV does: that one is malformed (RFC 8972 §4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cut {
-    /// Where the TLV begins.
+    /// Offset of the TLV from the first one.
     pub at: usize,
 }
 
 /// The TLVs behind a base packet, in order; after a [`Cut`] there are no more.
 ///
-/// Zeros up to the end are padding (RFC 8762 §4.6: whatever follows the base packet is returned) and no TLVs.
+/// Zeros up to the end are padding (RFC 8762 §4.6: what follows the base packet is returned) and not TLVs.
 #[derive(Debug, Clone)]
 pub struct Tlvs<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
-/// Reads what stands behind a base packet.
+/// Reads what follows a base packet.
 pub fn read(bytes: &[u8]) -> Tlvs<'_> {
     Tlvs { bytes, at: 0 }
 }
@@ -118,7 +118,7 @@ impl<'a> Iterator for Tlvs<'a> {
     }
 }
 
-/// Where the TLV that begins at `at` ends; `None` where there are no more.
+/// The end of the TLV that begins at `at`; `None` if there are no more.
 fn span(bytes: &[u8], at: usize) -> Option<Result<usize, Cut>> {
     let rest = bytes.get(at..)?;
     if rest.iter().all(|&byte| byte == 0) {
@@ -135,11 +135,27 @@ fn span(bytes: &[u8], at: usize) -> Option<Result<usize, Cut>> {
     })
 }
 
+/// Whether the `length` bytes behind a base packet are one Extra Padding TLV without any flag but U, by its header. The
+/// kernel programs send it back themselves, with [`clear_flags`], as [`answer`] would.
+#[inline(always)]
+pub fn is_padding([flags, kind, high, low]: [u8; HEADER_LEN], length: usize) -> bool {
+    kind == kind::EXTRA_PADDING
+        && flags & !flag::UNRECOGNISED == 0
+        && u16::from_be_bytes([high, low]) as usize + HEADER_LEN == length
+}
+
+/// The sum of TLVs that add up to `sum`, once the flags of the first one are cleared.
+#[inline(always)]
+pub fn clear_flags(sum: Sum, [flags, ..]: [u8; HEADER_LEN]) -> Sum {
+    // One's complement: adding the complement subtracts.
+    sum.word([!flags, 0xff])
+}
+
 /// There is no room for a TLV.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NoRoom;
 
-/// Writes TLVs as a sender does, one behind the other.
+/// Writes TLVs as a sender does, one after the other.
 #[derive(Debug)]
 pub struct Writer<'a> {
     bytes: &'a mut [u8],
@@ -147,7 +163,6 @@ pub struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    /// Writes from the start of `bytes`.
     pub fn new(bytes: &'a mut [u8]) -> Self {
         Self { bytes, length: 0 }
     }
@@ -168,17 +183,14 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// Bytes written.
     pub fn len(&self) -> usize {
         self.length
     }
 
-    /// Whether nothing has been written.
     pub fn is_empty(&self) -> bool {
         self.length == 0
     }
 
-    /// What has been written.
     pub fn written(&self) -> &[u8] {
         &self.bytes[..self.length]
     }

@@ -6,8 +6,10 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 
+use probe_common::family::Family;
+
 use crate::agent::config::ProbeConfig;
-use crate::agent::event::{Destination, Event, Family, Found, Transmit};
+use crate::agent::event::{Destination, Event, Found, Transmit};
 pub use crate::agent::peers::Peer;
 use crate::agent::peers::{Group, GroupProbe, Numbers, Unicast};
 use crate::schedule::Schedule;

@@ -9,11 +9,12 @@ mod session;
 
 use std::net::{IpAddr, SocketAddr};
 
-use probe_common::abi::{ECHO_PORT, MAX_ECHO_LEN};
-use probe_common::authenticated;
+use probe_common::abi::Address;
+use probe_common::family::Family;
 use probe_common::ntp::{ErrorEstimate, NtpTime};
 use probe_common::stamp::{self, MIN_PROBE_LEN, ReplyFields};
 use probe_common::tlv::{self, FollowUp, Observed, SyncSource, TimestampInformation, TimestampMethod};
+use probe_common::{authenticated, legacy};
 
 use crate::auth::{Key, TlvIntegrity};
 pub use crate::reflector::count::{Count, Counts};
@@ -22,12 +23,6 @@ pub use crate::reflector::limit::userspace_rates;
 use crate::reflector::policy::{Policy, Rates};
 pub use crate::reflector::session::ReplyId;
 use crate::reflector::session::Sessions;
-
-/// Ports below belong to services, some of which send back what they get (RFC 862).
-const FIRST_UNPRIVILEGED_PORT: u16 = 1024;
-
-/// Hosts send with a TTL of 64 or 128; our echoes leave with 255, and come from less than 127 hops away.
-const LARGEST_TTL: u8 = 128;
 
 /// How to answer.
 #[derive(Debug, Clone)]
@@ -140,7 +135,7 @@ impl Reflector {
         if arrival.from.port() == self.config.test_port {
             return Err(Count::SourcePort);
         }
-        if arrival.from.port() == 0 || !is_answerable(source) {
+        if arrival.from.port() == 0 || !Address::from(source).is_answerable(Family::of(source)) {
             return Err(Count::BadSource);
         }
         let by_group = !self.own.contains(&arrival.to);
@@ -167,7 +162,7 @@ impl Reflector {
         clock: ClockQuality,
         transmit_ns: impl FnOnce() -> u64,
     ) -> Option<Reflected> {
-        if self.config.key.is_none() && is_number(packet) {
+        if self.config.key.is_none() && legacy::is_probe(packet) {
             return match self.echo(arrival) {
                 Ok(reply) => {
                     self.counts.add(Count::LegacyReflected);
@@ -201,8 +196,7 @@ impl Reflector {
         if self.config.behind_kernel {
             return Err(Count::RefusedByKernel);
         }
-        let port = arrival.from.port();
-        if port < FIRST_UNPRIVILEGED_PORT || port == ECHO_PORT || arrival.ttl > LARGEST_TTL {
+        if legacy::may_loop(arrival.from.port(), arrival.ttl) {
             return Err(Count::LegacyLoop);
         }
         let by_group = !self.own.contains(&arrival.to);
@@ -297,7 +291,7 @@ impl Reflector {
         if packet.len() < MIN_PROBE_LEN {
             return Err(Count::TooShort);
         }
-        if is_reply_shaped(packet) {
+        if stamp::is_reply_shaped(packet) {
             return Err(Count::ReplyShaped);
         }
         if self.config.behind_kernel && packet.len() == stamp::BASE_LEN {
@@ -366,32 +360,6 @@ impl Asked {
             ssid: u16::from_be_bytes(ssid.unwrap_or_default()),
         }
     }
-}
-
-/// Whether there can be one host to answer behind an address.
-fn is_answerable(source: IpAddr) -> bool {
-    match source {
-        // 0/8, 127/8, and everything from multicast upwards (RFC 1122 §3.2.1.3).
-        IpAddr::V4(v4) => !matches!(v4.octets()[0], 0 | 127 | 224..),
-        IpAddr::V6(v6) => !v6.is_unspecified() && !v6.is_loopback() && !v6.is_multicast(),
-    }
-}
-
-/// Whether this is a reply of some reflector: T2 where a session-sender's packet is zero, and zeros where random padding
-/// is not (RFC 8762 §4.2.1 and §4.3.1), as far as the packet goes. Two reflectors that answered replies would never end.
-fn is_reply_shaped(packet: &[u8]) -> bool {
-    const AFTER_ERROR: usize = stamp::SENDER_ERROR_ESTIMATE + 2;
-    let part = |from: usize, to: usize| packet.get(from..to.min(packet.len())).unwrap_or_default();
-    let is_zero = |part: &[u8]| part.iter().all(|&byte| byte == 0);
-    packet.len() >= AFTER_ERROR
-        && !is_zero(part(stamp::RECEIVE_TIMESTAMP, stamp::RECEIVE_TIMESTAMP + 8))
-        && is_zero(part(AFTER_ERROR, stamp::SENDER_TTL))
-        && is_zero(part(stamp::SENDER_TTL + 1, stamp::BASE_LEN))
-}
-
-/// Whether this is a probe of an agent of the older kind: ASCII digits and nothing else.
-fn is_number(packet: &[u8]) -> bool {
-    (1..=MAX_ECHO_LEN).contains(&packet.len()) && packet.iter().all(u8::is_ascii_digit)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! The programs of `kstamp compare` that watch the probes of processes: each hook's time goes into the packet itself.
+//! The programs of `kstamp compare` that watch the probes of processes: each hook writes its time into the packet.
 //!
-//! They stand beside `main.rs`, in an object of their own, attached only while somebody compares. Only packets that
-//! ask for it are written to, in bytes that are there for it, and no verdict changes.
+//! They are an object of their own, attached only while a comparison runs. They write only to packets that ask for it, in
+//! bytes reserved for it, and change no verdict.
 
 #![no_std]
 #![no_main]
@@ -10,15 +10,12 @@ use aya_ebpf::macros::{classifier, map};
 use aya_ebpf::maps::Array;
 use aya_ebpf::programs::TcContext;
 use probe_common::abi::ABI_VERSION;
-use probe_common::echo::{self, WatchSettings};
-use probe_common::frame::{self, ETHERNET_LEN, Family, IPV4_LEN, IPV6_LEN, Source as _, UDP_LEN, Udp};
+use probe_common::compare::{self, WatchSettings};
+use probe_common::frame::{self, Source as _, UDP_CHECKSUM, UDP_LEN, Udp, payload_at};
 use probe_ebpf::clock;
 use probe_ebpf::hook::{Hook as _, TcHook};
 
-/// Offset of the checksum in a UDP header.
-const UDP_CHECKSUM: usize = 6;
-
-/// What the loader tells the programs; one entry.
+/// Written by the loader; one entry.
 #[map]
 static WATCH: Array<WatchSettings> = Array::with_max_entries(1, 0);
 
@@ -38,7 +35,7 @@ fn kstamp_watch_in(context: TcContext) -> i32 {
     TcHook::PASS
 }
 
-/// `None` for packets that do not concern it.
+/// `None` for packets that are not stamped.
 #[inline(always)]
 fn stamp(hook: &TcHook, place: impl FnOnce(&WatchSettings, &Udp) -> Option<(usize, u32)>) -> Option<()> {
     let udp = frame::udp(hook)?;
@@ -46,20 +43,16 @@ fn stamp(hook: &TcHook, place: impl FnOnce(&WatchSettings, &Udp) -> Option<(usiz
     let (at, kind) = place(settings, &udp)?;
     if settings.abi_version != ABI_VERSION
         || udp.obstacle.is_some()
-        || udp.payload_len() != Some(echo::LEN)
+        || udp.payload_len() != Some(compare::LEN)
         || hook.untagged()
     {
         return None;
     }
-    let udp_at = match udp.family {
-        Family::V4 => ETHERNET_LEN + IPV4_LEN,
-        Family::V6 => ETHERNET_LEN + IPV6_LEN,
-    };
-    let payload = udp_at + UDP_LEN;
-    if u32::from_be(hook.load(payload + echo::KIND)?) != kind {
+    let payload = payload_at(udp.family);
+    if u32::from_be(hook.load(payload + compare::KIND)?) != kind {
         return None;
     }
-    hook.replace(payload + at, udp_at + UDP_CHECKSUM, clock::monotonic_ns());
+    hook.replace(payload + at, payload - UDP_LEN + UDP_CHECKSUM, clock::monotonic_ns());
     Some(())
 }
 

@@ -1,6 +1,6 @@
 //! Atomic operations, which `core` does not have for this target.
 
-/// Adds atomically and gives the value before.
+/// Adds atomically and returns the value before.
 ///
 /// # Safety
 ///
@@ -19,7 +19,7 @@ pub unsafe fn fetch_add(value: *mut u64, addend: u64) -> u64 {
     operand
 }
 
-/// Replaces `before` by `after` atomically, and gives the value that was there: `before`, unless another CPU was faster.
+/// Replaces `before` by `after` atomically. Returns the value found, which is not `before` if another CPU was faster.
 ///
 /// # Safety
 ///

@@ -1,10 +1,10 @@
-//! Programs that `kstamp` never loads: what its own are measured against and by.
+//! Programs that only benchmarks load, to measure those of `main.rs`.
 //!
 //! A test run repeats a program on the packet that the program itself has changed, so that a reflector would see its
-//! own reply the second time. Hence the pairs: one program that only makes the packet a fresh probe again, and one that
-//! does the same and then runs what is to be measured. The difference is the cost.
+//! own reply the second time. Hence pairs of programs: one only makes the packet a fresh probe again, the other does the
+//! same and then runs the measured function. The difference is the cost.
 //!
-//! What is measured is called from one program only, as in `main.rs`: the compiler inlines it there as it does here.
+//! A measured function is called from one program only, as in `main.rs`: the compiler inlines it there as it does here.
 
 #![no_std]
 #![no_main]
@@ -26,13 +26,13 @@ use probe_ebpf::{egress, receive};
 #[map]
 static ORIGINAL: Array<[u8; V6_FRAME]> = Array::with_max_entries(1, 0);
 
-/// What running any XDP program costs.
+/// The cost of running any XDP program.
 #[xdp]
 fn empty_xdp(_: XdpContext) -> u32 {
     XDP_PASS
 }
 
-/// What running any TC program costs.
+/// The cost of running any TC program.
 #[classifier]
 fn empty_tc(_: TcContext) -> i32 {
     TC_ACT_UNSPEC
@@ -86,7 +86,7 @@ fn next_and_stamp(context: TcContext) -> i32 {
     }
 }
 
-/// Frames hold exactly a base probe, so that their length tells their IP version.
+/// Frames hold exactly a base probe, so that the length gives the IP version.
 #[inline(always)]
 fn put_back(context: &XdpContext) -> bool {
     let restored = restored::<V6_FRAME>(context) || restored::<V4_FRAME>(context);
@@ -125,7 +125,7 @@ fn advance(context: &TcContext) -> bool {
     true
 }
 
-/// Keeps the compiler from carrying what was just written over into the measured code, which must read the packet.
+/// Keeps the compiler from passing the bytes just written on to the measured code, which must read the packet.
 #[inline(always)]
 fn forget_what_memory_holds() {
     // SAFETY: no instruction at all.

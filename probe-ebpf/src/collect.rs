@@ -1,10 +1,11 @@
-//! The session-sender's receiving half: a reply to a probe of ours is stamped and handed to userspace.
+//! The receiving half of the session-sender: stamps a reply to a probe of ours and passes it to userspace.
 
 use core::mem::MaybeUninit;
 
 use probe_common::abi::{Address, Counter, InFlightKey, MissedKey, Sample, Settings};
 use probe_common::checksum::Sum;
-use probe_common::frame::{ETHERNET_LEN, Family, IPV4_LEN, IPV6_LEN, UDP_LEN, Udp};
+use probe_common::family::Family;
+use probe_common::frame::{Udp, V4_SOURCE, V6_SOURCE, payload_at};
 use probe_common::reflect::{BaseFrame as _, V4, V6};
 use probe_common::stamp::{
     BASE_LEN, ERROR_ESTIMATE, MIN_REPLY_LEN, RECEIVE_TIMESTAMP, SENDER_SEQUENCE, SENDER_TIMESTAMP, SEQUENCE, SSID,
@@ -15,7 +16,7 @@ use crate::clock;
 use crate::hook::Hook;
 use crate::maps::{IN_FLIGHT, MISSED, SAMPLES, SESSIONS_BY_PEER};
 
-/// Takes T4 and a reply that a probe in flight is waiting for. `Ok` means that the packet has served its purpose.
+/// Takes T4 and passes on the reply if a probe is waiting for it. `Ok` means that the packet is to be consumed.
 #[inline(always)]
 pub fn collect<H: Hook>(hook: &H, udp: &Udp, settings: &Settings) -> Result<Counter, Counter> {
     let t4_mono_ns = clock::monotonic_ns();
@@ -33,9 +34,7 @@ pub fn collect<H: Hook>(hook: &H, udp: &Udp, settings: &Settings) -> Result<Coun
     };
     // SAFETY: an entry that is evicted and reused while it is read has another T1, and is refused for it.
     let sent = unsafe { IN_FLIGHT.get(probe) }.ok_or(Counter::Unmatched)?;
-    // A probe to a group may be answered by anyone, one to a host by that host.
-    let asked = sent.destination == source || sent.destination.is_multicast();
-    if sent.t1_wire != reply.sender_timestamp || !asked {
+    if !sent.is_answered_by(&source, reply.sender_timestamp) {
         return Err(Counter::Unmatched);
     }
     let sample = Sample {
@@ -53,7 +52,7 @@ pub fn collect<H: Hook>(hook: &H, udp: &Udp, settings: &Settings) -> Result<Coun
         reserved: 0,
     };
     let Some(mut entry) = SAMPLES.reserve::<Sample>(0) else {
-        // Should this fail as well, the probe is counted as lost; RingFull tells.
+        // If this fails as well, the probe counts as lost, but RingFull is counted.
         let _ = MISSED.insert(MissedKey { source, probe }, t4_mono_ns, 0);
         return Ok(Counter::RingFull);
     };
@@ -62,8 +61,8 @@ pub fn collect<H: Hook>(hook: &H, udp: &Udp, settings: &Settings) -> Result<Coun
     Ok(Counter::Collected)
 }
 
-/// The checksums of a base reply must be right: the packet is consumed before the stack would look. Replies of other
-/// lengths are believed, as their in-flight record still has to match.
+/// The checksums of a base reply must be right: the packet is consumed before the stack would check them. Replies of
+/// other lengths are not checked, but their in-flight record still has to match.
 #[inline(always)]
 fn check<H: Hook>(hook: &H, udp: &Udp) -> Result<(), Counter> {
     if udp.payload_len() != Some(BASE_LEN) || udp.ip_payload_len != udp.udp_len {
@@ -80,8 +79,8 @@ fn check<H: Hook>(hook: &H, udp: &Udp) -> Result<(), Counter> {
     }
 }
 
-/// The session that a reply says it belongs to. A reflector without RFC 8972 leaves its identifier zero; what is probed
-/// at that host's own address has but one session.
+/// The session of a reply. A reflector without RFC 8972 leaves the identifier zero; a host that is probed at its own
+/// address has only one session.
 #[inline(always)]
 fn session_of(reply: &Reply) -> Option<u16> {
     if reply.ssid != 0 {
@@ -91,7 +90,7 @@ fn session_of(reply: &Reply) -> Option<u16> {
     unsafe { SESSIONS_BY_PEER.get(reply.source) }.map(|&ssid| ssid as u16)
 }
 
-/// The fields of a reply that matter, in host order.
+/// The fields of a reply that are used, in host order.
 struct Reply {
     source: Address,
     sequence: u32,
@@ -104,19 +103,14 @@ struct Reply {
 }
 
 impl Reply {
-    /// Reads a reply behind headers of the usual lengths; `None` where the frame is shorter.
+    /// `None` if the frame is too short.
     #[inline(always)]
     fn at<H: Hook>(hook: &H, family: Family) -> Option<Self> {
-        let (source, payload) = match family {
-            Family::V4 => {
-                let source = Address::from_v4_word(hook.load(ETHERNET_LEN + 12)?);
-                (source, ETHERNET_LEN + IPV4_LEN + UDP_LEN)
-            }
-            Family::V6 => {
-                let source = Address::from_words(hook.load(ETHERNET_LEN + 8)?, hook.load(ETHERNET_LEN + 16)?);
-                (source, ETHERNET_LEN + IPV6_LEN + UDP_LEN)
-            }
+        let source = match family {
+            Family::V4 => Address::from_v4_word(hook.load(V4_SOURCE)?),
+            Family::V6 => Address::from_words(hook.load(V6_SOURCE)?, hook.load(V6_SOURCE + 8)?),
         };
+        let payload = payload_at(family);
         Some(Self {
             source,
             sequence: u32::from_be(hook.load(payload + SEQUENCE)?),

@@ -1,20 +1,17 @@
-//! The session-sender's leaving half: T1 goes into the probe and into the in-flight record.
+//! The sending half of the session-sender: writes T1 into the probe and into its in-flight record.
 
 use aya_log_ebpf::debug;
 use probe_common::abi::{ABI_VERSION, Address, Counter, InFlight, InFlightKey, Settings};
-use probe_common::frame::{self, ETHERNET_LEN, Family, IPV4_LEN, IPV6_LEN, Source, UDP_LEN, Udp};
+use probe_common::family::Family;
+use probe_common::frame::{self, Source, UDP_CHECKSUM, UDP_LEN, Udp, V4_DESTINATION, V6_DESTINATION, payload_at};
 use probe_common::ntp::NtpTime;
 use probe_common::stamp::{BASE_LEN, SEQUENCE, SSID, TIMESTAMP};
 
 use crate::clock;
-use crate::count::count;
 use crate::hook::{Hook, TcHook};
-use crate::maps::{IN_FLIGHT, SETTINGS};
+use crate::maps::{IN_FLIGHT, SETTINGS, count};
 
-/// Offset of the checksum in a UDP header.
-const UDP_CHECKSUM: usize = 6;
-
-/// Stamps a probe of this host; the verdict is always that of whoever comes next.
+/// Stamps a probe of this host; the verdict is always left to the next program.
 #[inline(always)]
 pub fn stamp(hook: &TcHook) -> i32 {
     if let Some(counter) = try_stamp(hook) {
@@ -35,7 +32,7 @@ fn try_stamp(hook: &TcHook) -> Option<Counter> {
     if settings.abi_version != ABI_VERSION {
         return Some(Counter::AbiMismatch);
     }
-    // What follows the base packet is not looked at.
+    // A base packet, whatever follows it.
     let is_short = udp.payload_len().is_none_or(|length| length < BASE_LEN);
     if is_short || udp.obstacle.is_some() || hook.untagged() {
         return Some(Counter::EgressForeign);
@@ -49,17 +46,11 @@ fn try_stamp(hook: &TcHook) -> Option<Counter> {
 
 #[inline(always)]
 fn remember_and_write(hook: &TcHook, udp: &Udp, settings: &Settings) -> Option<()> {
-    let (udp_at, destination) = match udp.family {
-        Family::V4 => {
-            let destination = Address::from_v4_word(hook.load(ETHERNET_LEN + 16)?);
-            (ETHERNET_LEN + IPV4_LEN, destination)
-        }
-        Family::V6 => {
-            let destination = Address::from_words(hook.load(ETHERNET_LEN + 24)?, hook.load(ETHERNET_LEN + 32)?);
-            (ETHERNET_LEN + IPV6_LEN, destination)
-        }
+    let destination = match udp.family {
+        Family::V4 => Address::from_v4_word(hook.load(V4_DESTINATION)?),
+        Family::V6 => Address::from_words(hook.load(V6_DESTINATION)?, hook.load(V6_DESTINATION + 8)?),
     };
-    let payload = udp_at + UDP_LEN;
+    let payload = payload_at(udp.family);
     let key = InFlightKey {
         seq: u32::from_be(hook.load(payload + SEQUENCE)?),
         ssid: u16::from_be(hook.load(payload + SSID)?),
@@ -82,11 +73,11 @@ fn remember_and_write(hook: &TcHook, udp: &Udp, settings: &Settings) -> Option<(
     let t1_unix_ns = clock::unix_ns(settings);
     let t1_mono_ns = clock::monotonic_ns();
     let t1 = NtpTime::from_unix_ns(t1_unix_ns);
-    // SAFETY: map values stay writable for the program's run, and nobody knows of this record before the probe is out.
+    // SAFETY: map values stay writable for the program's run, and nothing reads this record before the probe is out.
     unsafe {
         (*record).t1_mono_ns = t1_mono_ns;
         (*record).t1_wire = t1.0;
     }
-    hook.replace(payload + TIMESTAMP, udp_at + UDP_CHECKSUM, t1.0.to_be())
+    hook.replace(payload + TIMESTAMP, payload - UDP_LEN + UDP_CHECKSUM, t1.0.to_be())
         .then_some(())
 }

@@ -4,16 +4,15 @@
 #![feature(asm_experimental_arch)]
 
 mod atomic;
+mod classify;
 pub mod clock;
-pub mod collect;
-pub mod count;
-mod echo;
+mod collect;
 pub mod egress;
 pub mod hook;
-mod judge;
-pub mod maps;
+mod maps;
 mod object_needs;
 mod payload;
 mod policy;
 pub mod receive;
-pub mod reflect;
+mod reflect;
+mod reply_plan;

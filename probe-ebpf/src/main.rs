@@ -17,14 +17,14 @@ fn kstamp_xdp(context: XdpContext) -> u32 {
     receive::receive(&mut XdpHook::new(context))
 }
 
-/// Receives at TC ingress what [`kstamp_xdp`] would, where an XDP program cannot be attached.
+/// Does the same at TC ingress, where an XDP program cannot be attached.
 #[classifier]
 #[inline(always)]
 fn kstamp_ingress(context: TcContext) -> i32 {
     receive::receive(&mut TcHook::new(context))
 }
 
-/// Stamps this host's probes at TC egress, and lets everything pass.
+/// Stamps this host's probes at TC egress.
 #[classifier]
 #[inline(always)]
 fn kstamp_egress(context: TcContext) -> i32 {

@@ -1,17 +1,18 @@
-//! The maps, shared by all programs of one interface.
+//! The maps, shared by all programs of one interface, and the counting of outcomes.
 
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf};
 use probe_common::abi::{
-    Address, COUNTERS, InFlight, InFlightKey, MAX_ALLOWED, MAX_DESTINATIONS, MAX_IN_FLIGHT, MAX_MISSED,
+    Address, COUNTERS, Counter, InFlight, InFlightKey, MAX_ALLOWED, MAX_DESTINATIONS, MAX_IN_FLIGHT, MAX_MISSED,
     MAX_PEER_SESSIONS, MAX_REFLECTOR_SESSIONS, MAX_SOURCES, MissedKey, ReflectorSession, ReflectorSessionKey,
     SAMPLES_BYTES, Settings, SourceState,
 };
 use probe_common::reflect::V6_FRAME;
 
-use crate::payload::CHUNK_LEN;
+/// Bytes of a payload that are summed at once: the most that `bpf_csum_diff` takes before Linux 6.13.
+pub const CHUNK_LEN: usize = 512;
 
-/// What the loader tells the programs; one entry.
+/// Written by the loader; one entry.
 #[map]
 pub static SETTINGS: Array<Settings> = Array::with_max_entries(1, 0);
 
@@ -24,15 +25,15 @@ pub static DESTINATIONS: HashMap<Address, u32> = HashMap::with_max_entries(MAX_D
 #[map]
 pub static ALLOWED: LpmTrie<[u64; 2], u32> = LpmTrie::with_max_entries(MAX_ALLOWED, 0);
 
-/// Senders, and what they have used up.
+/// The debts of senders.
 #[map]
 pub static SOURCES: LruHashMap<Address, SourceState> = LruHashMap::with_max_entries(MAX_SOURCES, 0);
 
-/// When all that this port has answered will have been earned, UTC; one entry.
+/// The debt of the port, as the time at which it will have been earned, UTC; one entry.
 #[map]
 pub static PORT_EARNED: Array<u64> = Array::with_max_entries(1, 0);
 
-/// Packets that each CPU has taken from the port's bucket and not yet spent.
+/// Packets that each CPU has charged to the port and not yet answered.
 #[map]
 pub static PORT_SHARE: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
@@ -49,7 +50,7 @@ pub static REFLECTOR_SESSIONS: LruHashMap<ReflectorSessionKey, ReflectorSession>
 #[map]
 pub static SESSIONS_BY_PEER: LruHashMap<Address, u32> = LruHashMap::with_max_entries(MAX_PEER_SESSIONS, 0);
 
-/// Accepted replies, on their way to userspace.
+/// Accepted replies.
 #[map]
 pub static SAMPLES: RingBuf = RingBuf::with_byte_size(SAMPLES_BYTES, 0);
 
@@ -57,14 +58,23 @@ pub static SAMPLES: RingBuf = RingBuf::with_byte_size(SAMPLES_BYTES, 0);
 #[map]
 pub static MISSED: LruHashMap<MissedKey, u64> = LruHashMap::with_max_entries(MAX_MISSED, 0);
 
-/// What became of the packets that concerned kstamp, by `Counter`.
-#[map]
-pub static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS, 0);
-
 /// Room for a frame that TC cannot change in place.
 #[map]
 pub static SCRATCH: PerCpuArray<[u8; V6_FRAME]> = PerCpuArray::with_max_entries(1, 0);
 
-/// Room for a piece of a payload, while it is summed; a word more, which the verifier believes to be reached.
+/// Room for a piece of a payload while it is summed, and one more word that the verifier thinks is reached.
 #[map]
 pub static CHUNK: PerCpuArray<[u64; CHUNK_LEN / 8 + 1]> = PerCpuArray::with_max_entries(1, 0);
+
+/// Packets that concerned kstamp, by `Counter`.
+#[map]
+static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS, 0);
+
+/// Adds one to `counter` on this CPU.
+#[inline(always)]
+pub fn count(counter: Counter) {
+    if let Some(value) = COUNTS.get_ptr_mut(counter as u32) {
+        // SAFETY: the entry is this CPU's own, and the programs that write it do not interrupt one another.
+        unsafe { *value += 1 };
+    }
+}

@@ -1,8 +1,7 @@
-//! What every object needs beside its programs. A file, so that an object can have it without the prober's maps, which
-//! come with the library.
+//! The items that every object needs beside its programs. A file of its own, so that an object can have them without the
+//! library, which would bring the prober's maps.
 
-/// The licence that the kernel asks for, and a panic handler, which the verifier would refuse if a program could reach
-/// it.
+/// The licence, which the kernel asks for, and a panic handler, which the verifier refuses in any program that reaches it.
 #[macro_export]
 macro_rules! object_needs {
     () => {

@@ -1,45 +1,44 @@
 //! Who is answered, and how often: prefixes, and a token bucket for each source, its group probes, and the port.
 //!
-//! A bucket is one word, which a compare-and-exchange moves on: no CPU waits for another, and none can spend twice. Who
-//! loses the exchange four times in a row is refused, so that a source never gets more than its share. The port's
-//! bucket is taken from in batches, one CPU's at a time: it may be wrong by a batch for each CPU. All of it is in UTC, of
-//! which the reflector has a reading anyway; a clock that is set back is forgiven (`Limit::charge`).
+//! A bucket is one word, updated by compare-and-exchange: no CPU waits for another, and none can spend twice. A packet
+//! that loses the exchange four times in a row is refused, so that no source exceeds its rate. Each CPU charges the port
+//! for a batch of packets at once, so that the port's rate may be wrong by a batch for each CPU. All times are UTC, which
+//! the reflector reads anyway; `Limit::charge` copes with a clock that is set back.
 
 use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::maps::lpm_trie::Key;
 use probe_common::abi::{ALLOWED_V4, ALLOWED_V6, Address, Counter, Limit, Settings, SourceState};
 
 use crate::atomic::{compare_exchange, fetch_add};
-use crate::count::count;
-use crate::maps::{ALLOWED, PORT_EARNED, PORT_SHARE, SOURCES};
+use crate::maps::{ALLOWED, PORT_EARNED, PORT_SHARE, SOURCES, count};
 
-/// What a source wants.
+/// What a source is charged for.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Wish {
-    /// An answer by unicast.
+pub enum Charge {
+    /// A reply to a unicast probe.
     Unicast,
-    /// An answer to what it sent to a group.
+    /// A reply to a group probe.
     Group,
-    /// A process to wake up.
+    /// Waking up a process.
     Userspace,
 }
 
-/// Answers that waking a process costs as much as. A flood of these would keep userspace from measuring.
+/// Waking a process costs as much as this many replies. A flood would keep userspace from measuring.
 const USERSPACE_COST: u64 = 8;
 
-/// Attempts at a bucket that other CPUs are taking from.
+/// Attempts to update a bucket while other CPUs do.
 const ATTEMPTS: u32 = 4;
 
-/// Charges `source` for what it wants. `Err` says why it is not to have it.
+/// Charges `source`. `Err` says why the policy refuses it.
 #[inline(always)]
-pub fn admit(settings: &Settings, source: &Address, wish: Wish, now_ns: u64) -> Result<(), Counter> {
+pub fn admit(settings: &Settings, source: &Address, for_what: Charge, now_ns: u64) -> Result<(), Counter> {
     let state = match known(settings, source) {
         Some(state) => state,
         None => {
             if !is_allowed(source) {
                 return Err(Counter::NotAllowed);
             }
-            // It can have been evicted at once, by a flood of others.
+            // A flood of others can evict it at once.
             introduce(source, settings.policy_generation).ok_or(Counter::RateSource)?
         }
     };
@@ -52,10 +51,10 @@ pub fn admit(settings: &Settings, source: &Address, wish: Wish, now_ns: u64) -> 
             &raw mut (*state).refused,
         )
     };
-    let (earned_ns, limit, packets, refusal) = match wish {
-        Wish::Unicast => (unicast, &settings.source_limit, 1, Counter::RateSource),
-        Wish::Group => (group, &settings.group_limit, 1, Counter::RateGroup),
-        Wish::Userspace => (userspace, &settings.source_limit, USERSPACE_COST, Counter::RateSource),
+    let (earned_ns, limit, packets, refusal) = match for_what {
+        Charge::Unicast => (unicast, &settings.source_limit, 1, Counter::RateSource),
+        Charge::Group => (group, &settings.group_limit, 1, Counter::RateGroup),
+        Charge::Userspace => (userspace, &settings.source_limit, USERSPACE_COST, Counter::RateSource),
     };
     let refusal = if !charge(limit, earned_ns, now_ns, packets) {
         refusal
@@ -64,22 +63,22 @@ pub fn admit(settings: &Settings, source: &Address, wish: Wish, now_ns: u64) -> 
     } else {
         return Ok(());
     };
-    if wish != Wish::Userspace {
+    if for_what != Charge::Userspace {
         // SAFETY: as above; the word is touched by nothing else.
         unsafe { fetch_add(refused, 1) };
     }
     Err(refusal)
 }
 
-/// What is known of a source that the present prefixes allow.
+/// The state of a source that the current prefixes are known to allow.
 #[inline(always)]
 fn known(settings: &Settings, source: &Address) -> Option<*mut SourceState> {
     let state = SOURCES.get_ptr_mut(source)?;
-    // SAFETY: as above; a source that is being introduced anew on another CPU is looked up once more than needed.
+    // SAFETY: as above; a source that another CPU is introducing is looked up once more than needed.
     (unsafe { (*state).generation } == settings.policy_generation).then_some(state)
 }
 
-/// A source that has used up nothing and is not known to be allowed.
+/// A source without debts, not known to be allowed.
 static NEW: SourceState = SourceState {
     unicast_earned_ns: 0,
     group_earned_ns: 0,
@@ -89,11 +88,11 @@ static NEW: SourceState = SourceState {
     reserved: 0,
 };
 
-/// Remembers a source that is allowed.
+/// Adds an allowed source.
 #[inline(always)]
 #[allow(
     clippy::needless_borrows_for_generic_args,
-    reason = "by value it would be made on the stack, byte by byte, which the verifier goes through"
+    reason = "by value it would be built on the stack byte by byte, which costs the verifier"
 )]
 fn introduce(source: &Address, generation: u32) -> Option<*mut SourceState> {
     if SOURCES.insert(source, &NEW, u64::from(BPF_NOEXIST)).is_ok() {
@@ -107,7 +106,7 @@ fn introduce(source: &Address, generation: u32) -> Option<*mut SourceState> {
 
 #[inline(always)]
 fn is_allowed(source: &Address) -> bool {
-    /// The packed key, laid out so that its words are aligned on the stack, as the verifier wants them.
+    /// The packed key, with its words aligned on the stack, as the verifier demands.
     #[repr(C, align(8))]
     struct Aligned {
         padding: u32,
@@ -140,7 +139,7 @@ fn charge(limit: &Limit, earned_ns: *mut u64, now_ns: u64, packets: u64) -> bool
     false
 }
 
-/// Takes from this CPU's share, and that from the port's bucket.
+/// Charges this CPU's share, and the port for another batch once that is used up.
 #[inline(always)]
 fn charge_port(settings: &Settings, now_ns: u64, packets: u64) -> bool {
     if settings.port_limit.interval_ns == 0 {

@@ -1,13 +1,12 @@
-//! A packet comes in: whose is it?
+//! The first step of a packet that comes in: probe, reply, or not kstamp's.
 
 use aya_log_ebpf::debug;
 use probe_common::abi::{ABI_VERSION, Counter, Settings};
 use probe_common::frame::{self, Obstacle, Udp};
 
 use crate::collect;
-use crate::count::count;
 use crate::hook::Hook;
-use crate::maps::SETTINGS;
+use crate::maps::{SETTINGS, count};
 use crate::reflect;
 
 /// Reflects a probe, collects a reply, and lets everything else pass.
@@ -32,7 +31,7 @@ pub fn receive<H: Hook>(hook: &mut H) -> H::Verdict {
     }
 }
 
-/// What concerns kstamp by its ports, but is not for the programs.
+/// `Err` is the outcome of a packet that is kstamp's by its ports, but not for the programs.
 #[inline(always)]
 fn may_be_taken<H: Hook>(hook: &H, udp: &Udp, settings: &Settings) -> Result<(), Counter> {
     if settings.abi_version != ABI_VERSION {
@@ -50,8 +49,8 @@ fn may_be_taken<H: Hook>(hook: &H, udp: &Udp, settings: &Settings) -> Result<(),
     }
 }
 
-/// Counts the outcome. A packet that was not taken passes, unless a limit or a prefix has refused it: passing up a flood
-/// would load this host with what was refused.
+/// Counts the outcome. A packet that was not taken passes, unless the policy has refused it: passing up a flood would
+/// load this host with what was refused.
 #[inline(always)]
 fn finish<H: Hook>(
     hook: &H,

@@ -1,104 +1,124 @@
-//! The session-reflector (RFC 8762 §4.3), stateful: what was judged to be answered is charged to its source, and its
-//! frame turned around.
+//! The stateful session-reflector (RFC 8762 §4.3): classifies a probe, charges it to its source, and turns its frame into
+//! the reply.
 
 use aya_ebpf::bindings::BPF_NOEXIST;
 use probe_common::abi::{Address, Counter, ReflectorSession, ReflectorSessionKey, Settings};
-use probe_common::frame::{Family, UDP_LEN, Udp};
-use probe_common::ntp::NtpTime;
-use probe_common::reflect::{Answer, Frame, V4, V4_HEADERS, V6, V6_HEADERS, answer};
+use probe_common::family::Family;
+use probe_common::frame::{UDP_LEN, Udp};
+use probe_common::ntp::{ErrorEstimate, NtpTime};
+use probe_common::reflect::{Frame, ReplyInputs, V4, V4_HEADERS, V6, V6_HEADERS, reply};
 use probe_common::stamp::{BASE_LEN, SSID};
 
 use crate::atomic::fetch_add;
-use crate::count::count;
+use crate::classify::{addressed_to_us, classify};
+use crate::clock;
 use crate::hook::Hook;
-use crate::judge::{Task, judge, meant};
-use crate::maps::REFLECTOR_SESSIONS;
-use crate::policy::Wish;
-use crate::{clock, echo, policy};
+use crate::maps::{REFLECTOR_SESSIONS, count};
+use crate::policy::{Charge, admit};
+use crate::reply_plan::ReplyPlan;
 
-/// Turns a probe into its reply. `Ok` means that it is to be transmitted.
+/// Turns a probe into its reply. `Ok` means that the frame is to be transmitted.
 #[inline(always)]
 pub fn reflect<H: Hook>(hook: &H, udp: &Udp, settings: &Settings) -> Result<Counter, Counter> {
     let receive_ns = clock::unix_ns(settings);
-    let task = judge(hook, udp, settings)?;
-    let wish = if task.is(Task::GROUP) {
-        Wish::Group
+    let plan = classify(hook, udp, settings)?;
+    let charge = if plan.is(ReplyPlan::GROUP) {
+        Charge::Group
     } else {
-        Wish::Unicast
+        Charge::Unicast
     };
-    policy::admit(settings, &task.source, wish, receive_ns)?;
-    if task.is(Task::NUMBER) {
-        echo::answer(hook, settings, &task)
+    admit(settings, &plan.source, charge, receive_ns)?;
+    if plan.is(ReplyPlan::LEGACY) {
+        answer_legacy(hook, settings, &plan)
     } else {
-        answer_test(hook, settings, &task, receive_ns)
+        answer_test(hook, settings, &plan, receive_ns)
     }
 }
 
+/// Sends a legacy agent's probe back as it came.
 #[inline(always)]
-fn answer_test<H: Hook>(hook: &H, settings: &Settings, task: &Task, receive_ns: u64) -> Result<Counter, Counter> {
-    let payload_at = if task.is(Task::V6) { V6_HEADERS } else { V4_HEADERS };
+fn answer_legacy<H: Hook>(hook: &H, settings: &Settings, plan: &ReplyPlan) -> Result<Counter, Counter> {
+    let partial = plan.is(ReplyPlan::PARTIAL);
+    let changed = if plan.is(ReplyPlan::V6) {
+        hook.change(|frame: &mut V6<V6_HEADERS>| frame.send_back(settings.mac, &plan.own, plan.sum, partial))
+    } else {
+        hook.change(|frame: &mut V4<V4_HEADERS>| frame.send_back(settings.mac, &plan.own, plan.sum, partial))
+    };
+    if !changed {
+        return Err(Counter::ReflectFailed);
+    }
+    Ok(if plan.is(ReplyPlan::GROUP) {
+        Counter::LegacyReflectedGroup
+    } else {
+        Counter::LegacyReflected
+    })
+}
+
+#[inline(always)]
+fn answer_test<H: Hook>(hook: &H, settings: &Settings, plan: &ReplyPlan, receive_ns: u64) -> Result<Counter, Counter> {
+    let payload_at = if plan.is(ReplyPlan::V6) { V6_HEADERS } else { V4_HEADERS };
     let (source_port, ssid) = (hook.load(payload_at - UDP_LEN), hook.load(payload_at + SSID));
     let sequence = next_sequence(&ReflectorSessionKey {
-        source: task.source,
-        destination: task.destination,
+        source: plan.source,
+        destination: plan.destination,
         source_port: source_port.ok_or(Counter::ReflectFailed)?,
         ssid: ssid.ok_or(Counter::ReflectFailed)?,
         reserved: 0,
     })?;
-    let fields = Answer {
+    let inputs = ReplyInputs {
         mac: settings.mac,
-        own: &task.own,
+        own: &plan.own,
         sequence,
         receive: NtpTime::from_unix_ns(receive_ns),
-        error: settings.error_estimate,
-        beyond: task.sum,
-        partial: task.is(Task::PARTIAL),
+        error: ErrorEstimate(settings.error_estimate),
+        trailer: plan.sum,
+        partial: plan.is(ReplyPlan::PARTIAL),
     };
     let transmit = || NtpTime::from_unix_ns(clock::unix_ns(settings));
-    let turned = if task.is(Task::V6) {
-        hook.change(|frame: &mut V6| answer(frame, &fields, transmit))
+    let changed = if plan.is(ReplyPlan::V6) {
+        hook.change(|frame: &mut V6| reply(frame, &inputs, transmit))
     } else {
-        hook.change(|frame: &mut V4| answer(frame, &fields, transmit))
+        hook.change(|frame: &mut V4| reply(frame, &inputs, transmit))
     };
-    if !turned || task.is(Task::CLEARS_FLAGS) && !hook.store(payload_at + BASE_LEN, 0) {
+    if !changed || plan.is(ReplyPlan::CLEARS_FLAGS) && !hook.store(payload_at + BASE_LEN, 0) {
         return Err(Counter::ReflectFailed);
     }
-    if task.is(Task::PADDED) {
+    if plan.is(ReplyPlan::PADDED) {
         count(Counter::Padded);
     }
-    Ok(if task.is(Task::GROUP) {
+    Ok(if plan.is(ReplyPlan::GROUP) {
         Counter::ReflectedGroup
     } else {
         Counter::Reflected
     })
 }
 
-/// What is to become of a probe that was not answered for the reason `counter`: whatever would reach userspace is charged
-/// to its source, and not passed up if that may not be answered or has used up its share.
+/// The outcome of a probe that was not answered for the reason `counter`. If it would reach userspace, it is charged to
+/// its source, and dropped if the policy refuses the source.
 #[inline(always)]
 pub fn pass_up<H: Hook>(hook: &H, udp: &Udp, settings: &Settings, counter: Counter) -> Counter {
-    // What another program of ours has passed on has been charged.
+    // Another program of ours has charged it already.
     if !counter.reaches_userspace() || hook.is_second(settings) {
         return counter;
     }
-    let asker = match udp.family {
-        Family::V4 => hook.view(|frame: &mut V4<V4_HEADERS>| asker(frame, settings)),
-        Family::V6 => hook.view(|frame: &mut V6<V6_HEADERS>| asker(frame, settings)),
+    let source = match udp.family {
+        Family::V4 => hook.view(|frame: &mut V4<V4_HEADERS>| source_of_ours(frame, settings)),
+        Family::V6 => hook.view(|frame: &mut V6<V6_HEADERS>| source_of_ours(frame, settings)),
     };
-    let Some(Some(source)) = asker else {
+    let Some(Some(source)) = source else {
         return counter;
     };
-    let admitted = policy::admit(settings, &source, Wish::Userspace, clock::unix_ns(settings));
+    let admitted = admit(settings, &source, Charge::Userspace, clock::unix_ns(settings));
     admitted.err().unwrap_or(counter)
 }
 
-/// Whose packet this is, if it is meant for this host; the network header is where it always is.
+/// The source of a packet if it is for this host. Only the addresses are read, and no obstacle moves them.
 #[inline(always)]
-fn asker<F: Frame>(frame: &F, settings: &Settings) -> Option<Address> {
-    meant(frame, settings).is_ok().then(|| frame.source())
+fn source_of_ours<F: Frame>(frame: &F, settings: &Settings) -> Option<Address> {
+    addressed_to_us(frame, settings).is_ok().then(|| frame.source())
 }
 
-/// The session's counter before this reply; a session that is not known begins at zero.
+/// The sequence number of the session's next reply; a session that is not known begins at zero.
 #[inline(always)]
 fn next_sequence(key: &ReflectorSessionKey) -> Result<u32, Counter> {
     if let Some(sequence) = advance(key) {

@@ -1,4 +1,4 @@
-//! Programs that only tests load: a VLAN tag that is not in the frame is beyond what `BPF_PROG_TEST_RUN` can set up.
+//! Programs that only tests load: `BPF_PROG_TEST_RUN` cannot set up a VLAN tag outside the frame.
 
 #![no_std]
 #![no_main]

@@ -1,5 +1,5 @@
-//! The tap: stamps LLDP frames as they pass a switch port, and changes nothing. An object of its own, since it is
-//! attached to other interfaces than the prober's, and to many; and without the library, whose maps it has no use for.
+//! The tap: stamps LLDP frames as they pass a switch port, and changes nothing. It is an object of its own, because it is
+//! attached to other interfaces than the prober's, and to many; it does not use the library, which would bring its maps.
 
 #![no_std]
 #![no_main]
@@ -18,27 +18,26 @@ use probe_common::tap::{
     COUNTERS, DESTINATION, EGRESS, ETHERTYPE, HANDED_OVER, INGRESS, LOST, RECORDS_BYTES, Record, SNAP,
 };
 
-/// Stamped frames, on their way to userspace.
 #[map]
 static TAP_RECORDS: RingBuf = RingBuf::with_byte_size(RECORDS_BYTES, 0);
 
-/// What became of the frames: `HANDED_OVER`, `LOST`.
+/// By `HANDED_OVER` and `LOST`.
 #[map]
 static TAP_COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS, 0);
 
-/// Stamps what comes in by the interface.
+/// Stamps frames that come in.
 #[classifier]
 fn kstamp_tap_ingress(context: TcContext) -> i32 {
     observe(context, INGRESS)
 }
 
-/// Stamps what goes out by the interface.
+/// Stamps frames that go out.
 #[classifier]
 fn kstamp_tap_egress(context: TcContext) -> i32 {
     observe(context, EGRESS)
 }
 
-/// An observer: the verdict is always that of whoever comes next.
+/// The verdict is always left to the next program.
 #[inline(always)]
 fn observe(context: TcContext, direction: u8) -> i32 {
     if is_lldp(&context) {
@@ -53,8 +52,8 @@ fn observe(context: TcContext, direction: u8) -> i32 {
     TC_ACT_UNSPEC
 }
 
-/// By destination and EtherType of an untagged frame, which lie in the linear part of any packet. Whether it is
-/// kstamp's own is found out where it is read.
+/// By destination and EtherType of an untagged frame, which are in the linear part of any packet. Userspace finds out
+/// whether the frame is kstamp's own.
 #[inline(always)]
 fn is_lldp(context: &TcContext) -> bool {
     let start = context.data();
@@ -71,17 +70,17 @@ fn is_lldp(context: &TcContext) -> bool {
     u16::from_be_bytes(ethertype) == ETHERTYPE && destination == DESTINATION
 }
 
-/// Writes the record; `None` where there is no room for it or the frame cannot be read.
+/// Writes the record; `None` if there is no room for it or the frame cannot be read.
 #[inline(always)]
 fn hand_over(context: &TcContext, direction: u8, stamp_ns: u64) -> Option<()> {
     const { assert!(SNAP.is_power_of_two()) }
-    // A frame has a header, so this takes nothing away. The verifier wants to see both bounds in the very register that
-    // the helper gets, and does not take what is not 0 for at least 1 before Linux 6.8.
+    // A frame is never empty, so this changes nothing. The verifier must see both bounds in the register that the helper
+    // gets, and before Linux 6.8 it does not conclude "at least 1" from "not 0".
     let last = core::hint::black_box(context.len().min(SNAP as u32).wrapping_sub(1));
     let length = (last & (SNAP as u32 - 1)) + 1;
     let mut entry = TAP_RECORDS.reserve::<Record>(0)?;
     let record = entry.as_mut_ptr();
-    // SAFETY: the entry is as large as a `Record` and ours alone until it is submitted; each field is written once.
+    // SAFETY: the entry has the size of a `Record` and is ours alone until it is submitted; each field is written once.
     let status = unsafe {
         (&raw mut (*record).stamp_ns).write(stamp_ns);
         (&raw mut (*record).interface).write((*context.skb.skb).ifindex);

@@ -3,7 +3,8 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 
-use probe_core::agent::event::{Destination, Family};
+use probe_common::family::Family;
+use probe_core::agent::event::Destination;
 use probe_core::legacy::{LegacyAgent, LegacyTransmit, Moment};
 use probe_host::clock::{monotonic_ns, realtime_ns};
 use probe_host::wall::WallOffset;

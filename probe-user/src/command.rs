@@ -23,8 +23,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
 use log::warn;
+use probe_common::family::Family;
 use probe_core::agent::config::Families;
-use probe_core::agent::event::Family;
 use probe_core::identity::Identity;
 use probe_host::clock::{ClockState, clock_identity};
 use probe_host::link::Netlink;

@@ -6,8 +6,17 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::{
-    bench::BenchCommand, check::TestArguments, forward::ForwardArguments, lab::LabCommand, relay::RelayArguments,
-    run::RunArguments, setup::SetupArguments, vm::guest::GuestArguments,
+    bench::BenchCommand,
+    check::{TestArguments, structure},
+    docs::DocsArguments,
+    forward::ForwardArguments,
+    fuzz::FuzzArguments,
+    lab::LabCommand,
+    mutants::MutantsArguments,
+    relay::RelayArguments,
+    run::RunArguments,
+    setup::SetupArguments,
+    vm::guest::GuestArguments,
 };
 
 /// Set-up, lab, tests and benches of kstamp.
@@ -26,6 +35,14 @@ enum Task {
     Run(RunArguments),
     /// Check formatting, lint and run every test; the last line is the count.
     Test(TestArguments),
+    /// Find modules that import each other and crates that use one below them.
+    Structure,
+    /// Run fuzz targets.
+    Fuzz(FuzzArguments),
+    /// Change the code and find the changes that no unit test notices.
+    Mutants(MutantsArguments),
+    /// Write the reference pages, render the book and check its links.
+    Docs(DocsArguments),
     /// Namespaces and Open vSwitch instances to work in by hand.
     #[command(subcommand)]
     Lab(LabCommand),
@@ -53,6 +70,10 @@ impl Arguments {
             Task::Setup(arguments) => arguments.run(),
             Task::Run(arguments) => arguments.run(),
             Task::Test(arguments) => arguments.run(),
+            Task::Structure => structure::check().map(|()| ExitCode::SUCCESS),
+            Task::Fuzz(arguments) => arguments.run(),
+            Task::Mutants(arguments) => arguments.run(),
+            Task::Docs(arguments) => arguments.run().map(|()| ExitCode::SUCCESS),
             Task::Lab(command) => command.run(),
             Task::Bench(command) => command.run(),
             Task::Forward(arguments) => arguments.run().map(|()| ExitCode::SUCCESS),

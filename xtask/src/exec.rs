@@ -1,34 +1,32 @@
-//! Runs other programs: output captured, waiting bounded, a failure told in one line.
+//! Runs other programs with captured output and bounded waiting; a failure is one line.
 
 use std::{
     env,
     ffi::OsStr,
-    os::unix::process::CommandExt as _,
-    process::{Child, Command, ExitStatus, Output, Stdio},
+    io::{BufRead as _, BufReader},
+    ops::{Deref, DerefMut},
+    os::unix::process::{CommandExt as _, ExitStatusExt as _},
+    process::{Child, Command, ExitCode, ExitStatus, Output, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail};
 
-/// How often a child that is waited for is looked at.
 const POLL: Duration = Duration::from_millis(10);
 
-/// Runs `program` to its end and returns what it printed to stdout.
+/// Runs `program` to its end and returns its stdout.
 ///
-/// It runs in a process group of its own: Ctrl-C in the terminal reaches the caller, who decides
-/// what that means, and not a step half done.
+/// It runs in a process group of its own: Ctrl-C reaches the caller, which decides what to do, and does not interrupt
+/// a step half-way.
 ///
 /// # Errors
-/// One line with the command and the last line it printed to stderr, if it cannot start or fails.
+/// One line with the command and the last line of its stderr, if it cannot start or fails.
 pub fn run<S: AsRef<OsStr>>(program: &str, arguments: impl IntoIterator<Item = S>) -> Result<String> {
     capture(Command::new(program).args(arguments))
 }
 
 /// As [`run`], for a command that needs more than arguments.
-///
-/// # Errors
-/// As [`run`].
 pub fn capture(command: &mut Command) -> Result<String> {
     let output = output(command)?;
     if !output.status.success() {
@@ -38,9 +36,6 @@ pub fn capture(command: &mut Command) -> Result<String> {
 }
 
 /// Runs `command` to its end, whatever its status, in a process group of its own.
-///
-/// # Errors
-/// If it cannot start.
 pub fn output(command: &mut Command) -> Result<Output> {
     command
         .stdin(Stdio::null())
@@ -49,28 +44,43 @@ pub fn output(command: &mut Command) -> Result<Output> {
         .with_context(|| format!("cannot start `{}`", line(command)))
 }
 
-/// Runs `command` for at most `limit`; `None` if it had to be killed. Its output is discarded
-/// unless the caller redirected it.
+/// Runs `command` to its end, and hands over each line of its output as it comes; whether it succeeded.
 ///
 /// # Errors
-/// If it cannot start or be waited for.
-pub fn status_within(command: &mut Command, limit: Duration) -> Result<Option<ExitStatus>> {
+/// If it cannot start, or its output cannot be read.
+pub fn read_lines(command: &mut Command, mut read: impl FnMut(&str)) -> Result<bool> {
     let mut child = command
-        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
         .spawn()
         .with_context(|| format!("cannot start `{}`", line(command)))?;
-    let status = wait_within(&mut child, limit)?;
-    if status.is_none() {
-        child.kill().context("cannot kill a child")?;
-        child.wait().context("cannot wait for a child")?;
+    for output in child
+        .stdout
+        .take()
+        .into_iter()
+        .flat_map(|stdout| BufReader::new(stdout).split(b'\n'))
+    {
+        let output = output.with_context(|| format!("cannot read what `{}` prints", line(command)))?;
+        read(&String::from_utf8_lossy(&output));
     }
-    Ok(status)
+    let status = child
+        .wait()
+        .with_context(|| format!("cannot wait for `{}`", line(command)))?;
+    Ok(status.success())
+}
+
+/// Runs `command` for at most `limit`; `None` if it had to be killed.
+pub fn status_within(command: &mut Command, limit: Duration) -> Result<Option<ExitStatus>> {
+    let mut child = KillOnDrop(spawn(command.stdin(Stdio::null()))?);
+    wait_within(&mut child, limit)
+}
+
+pub fn spawn(command: &mut Command) -> Result<Child> {
+    command
+        .spawn()
+        .with_context(|| format!("cannot start `{}`", line(command)))
 }
 
 /// Waits for `child` for at most `limit`; `None` if it still runs.
-///
-/// # Errors
-/// If it cannot be waited for.
 pub fn wait_within(child: &mut Child, limit: Duration) -> Result<Option<ExitStatus>> {
     let deadline = Instant::now() + limit;
     loop {
@@ -84,7 +94,7 @@ pub fn wait_within(child: &mut Child, limit: Duration) -> Result<Option<ExitStat
     }
 }
 
-/// Polls `condition` until it holds or `limit` is over; whether it held.
+/// Polls `condition` until it holds or `limit` is over, and returns whether it held.
 pub fn wait_until(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
     let deadline = Instant::now() + limit;
     while !condition() {
@@ -96,28 +106,58 @@ pub fn wait_until(limit: Duration, mut condition: impl FnMut() -> bool) -> bool 
     true
 }
 
+/// A child process that is killed when this is dropped.
+#[derive(Debug)]
+pub struct KillOnDrop(pub Child);
+
+impl Drop for KillOnDrop {
+    fn drop(&mut self) {
+        // Both fail if it has ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Deref for KillOnDrop {
+    type Target = Child;
+
+    fn deref(&self) -> &Child {
+        &self.0
+    }
+}
+
+impl DerefMut for KillOnDrop {
+    fn deref_mut(&mut self) -> &mut Child {
+        &mut self.0
+    }
+}
+
 /// A command as one would type it.
 pub fn line(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     words.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")
 }
 
-/// What went wrong, on one line: the command, its status, and the last line it printed to stderr.
+/// One line: the command and the last line of its stderr, or its status.
 pub fn failure(command: &Command, output: &Output) -> String {
     let stderr = String::from_utf8_lossy(&output.stderr);
     let last = stderr.lines().rev().find(|line| !line.trim().is_empty());
-    let said = last.map_or_else(|| output.status.to_string(), |last| last.trim().to_owned());
-    format!("`{}` failed: {said}", line(command))
+    let reason = last.map_or_else(|| output.status.to_string(), |last| last.trim().to_owned());
+    format!("`{}` failed: {reason}", line(command))
 }
-/// The variable by which cargo is told how to start a test or bench.
-///
-/// # Errors
-/// If rustc does not tell its host.
+
+/// The exit code of a shell for `status`: 128 + the signal if there was one.
+pub(crate) fn exit_code(status: ExitStatus) -> ExitCode {
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
+    ExitCode::from(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
+}
+
+/// The variable that tells cargo how to start a test or bench.
 pub fn runner_variable() -> Result<String> {
     let version = run(&env::var("RUSTC").unwrap_or_else(|_| "rustc".to_owned()), ["-vV"])?;
     let host = version
         .lines()
         .find_map(|line| line.strip_prefix("host: "))
-        .context("rustc does not tell its host")?;
+        .context("rustc does not report its host")?;
     Ok(format!("CARGO_TARGET_{}_RUNNER", host.to_uppercase().replace('-', "_")))
 }

@@ -1,17 +1,37 @@
-//! Set-up, lab, tests and benches of kstamp.
-//!
-//! A library, so that tests can build the lab ([`lab::Lab`]), and a thin binary (`cargo xtask`).
+//! Set-up, lab, tests and benches of kstamp: the binary is `cargo xtask`, and tests build their labs with [`lab::Lab`].
 
 pub mod bench;
 pub mod check;
 pub mod cli;
+pub mod docs;
 pub mod exec;
 pub mod forward;
+pub mod fuzz;
 pub mod lab;
+pub mod mutants;
 pub mod privilege;
 pub mod relay;
 pub mod run;
 pub mod setup;
 pub mod signals;
+mod timing;
 pub mod vm;
 pub mod workspace;
+
+/// An error in the command line; the exit code is 2.
+#[derive(Debug)]
+pub struct UsageError(String);
+
+impl std::fmt::Display for UsageError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for UsageError {}
+
+/// A choice as it is written on the command line.
+pub(crate) fn name_of(choice: &impl clap::ValueEnum) -> String {
+    let value = choice.to_possible_value();
+    value.map(|value| value.get_name().to_owned()).unwrap_or_default()
+}

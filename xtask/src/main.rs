@@ -1,22 +1,22 @@
-//! `cargo xtask`: reads the arguments, does what they say, turns the outcome into an exit status.
+//! `cargo xtask`: exit code 2 for an error in the command line, 1 for a failure.
 
 use std::{env, process::ExitCode};
 
 use clap::Parser as _;
 
 fn main() -> ExitCode {
-    reach_system_programs();
+    add_system_directories();
     match xtask::cli::Arguments::parse().run() {
         Ok(status) => status,
         Err(error) => {
             eprintln!("xtask: {error:#}");
-            ExitCode::FAILURE
+            ExitCode::from(if error.is::<xtask::UsageError>() { 2 } else { 1 })
         }
     }
 }
 
-/// Not everybody's `PATH` names the directories of system programs, `ovs-vswitchd` among them.
-fn reach_system_programs() {
+/// Adds the directories of system programs such as `ovs-vswitchd` to `PATH`: a user's `PATH` may lack them.
+fn add_system_directories() {
     let path = env::var_os("PATH").unwrap_or_default();
     let directories = env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
     if let Ok(path) = env::join_paths(directories) {

@@ -1,8 +1,14 @@
-//! Who we are, and how to do as root what needs root.
+//! Runs as root whatever needs root.
 
-use std::{env, ffi::OsStr, process::Command};
+use std::{
+    env,
+    ffi::OsStr,
+    process::{Command, ExitCode},
+};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
+
+use crate::{exec, workspace};
 
 /// Whether this process is root.
 pub fn is_root() -> bool {
@@ -12,18 +18,15 @@ pub fn is_root() -> bool {
 /// If set, tests that need root are skipped even by root.
 pub const NO_ROOT: &str = "KSTAMP_NO_ROOT";
 
-/// Why a test that needs root cannot run here, if it cannot.
+/// The reason why tests that need root cannot run here, if they cannot.
 pub fn why_no_root_tests() -> Option<&'static str> {
     if env::var_os(NO_ROOT).is_some() {
-        return Some("tests that need root were not asked for");
+        return Some("tests that need root were not requested");
     }
     (!is_root()).then_some("root is needed")
 }
 
-/// A command that runs `program` as root: by itself if we are, else through sudo, with the environment kept.
-///
-/// # Errors
-/// If we are not root and there is no sudo.
+/// A command that runs `program` as root, through sudo if needed, with the same environment.
 pub fn as_root(program: impl AsRef<OsStr>) -> Result<Command> {
     if is_root() {
         return Ok(Command::new(program));
@@ -37,4 +40,14 @@ pub fn as_root(program: impl AsRef<OsStr>) -> Result<Command> {
     let mut command = Command::new("sudo");
     command.arg("-E").arg("--").arg(program);
     Ok(command)
+}
+
+/// Runs this `cargo xtask TASK …` again as root, with `more` arguments after TASK.
+pub(crate) fn rerun_as_root(task: &str, more: &[&OsStr]) -> Result<ExitCode> {
+    let mut command = as_root(workspace::xtask_binary()?)?;
+    command.arg(task).args(more);
+    command.args(env::args_os().skip_while(|argument| argument != task).skip(1));
+    eprintln!("{task}: needs root; continuing with sudo");
+    let status = command.status().context("cannot start sudo")?;
+    Ok(exec::exit_code(status))
 }

@@ -1,6 +1,6 @@
-//! A TCP relay that holds back what it carries, each direction by a time of its own: a control channel that takes time.
+//! A TCP relay that delays a control channel, each direction by its own time.
 //!
-//! Bytes stay in order. When a connection is not accepted at the far end, it is closed at the near end.
+//! A connection that the controller refuses is closed at the switch.
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -12,23 +12,24 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use clap::Args;
-use nix::sys::signal::{SigSet, Signal};
 
-use crate::forward::{be_punctual, now, sleep_until};
+use crate::{
+    signals,
+    timing::{now, sleep_until, use_realtime},
+};
 
-/// What the relay prints once it listens.
+/// Printed once the relay listens.
 pub const READY: &str = "relaying";
 
-/// How many reads of one direction may wait; then the sender has to.
-const QUEUE: usize = 4_096;
+/// Reads of one direction that may wait before the sender has to.
+const QUEUE_LENGTH: usize = 4_096;
 
-/// From where to where, and how long it takes.
 #[derive(Clone, Debug, Args)]
 pub struct RelayArguments {
-    /// Where the switch connects to.
+    /// Address at which the switch connects.
     #[arg(long)]
     listen: SocketAddr,
-    /// Where the controller listens.
+    /// Address of the controller.
     #[arg(long)]
     to: SocketAddr,
     /// Delay from the switch to the controller.
@@ -41,38 +42,30 @@ pub struct RelayArguments {
 
 impl RelayArguments {
     /// Relays until SIGINT or SIGTERM.
-    ///
-    /// # Errors
-    /// If it cannot listen.
     pub fn run(&self) -> Result<()> {
-        let mut ends = SigSet::empty();
-        ends.add(Signal::SIGINT);
-        ends.add(Signal::SIGTERM);
-        // Before any thread starts, so that none is interrupted: the wait below takes the signal.
-        ends.thread_block().context("cannot block signals")?;
+        // Before any thread starts, so that all of them block the signals that this one waits for.
+        let end = signals::block()?;
         let listener = TcpListener::bind(self.listen).with_context(|| format!("cannot listen at {}", self.listen))?;
         let (to, up, down) = (self.to, self.up.into(), self.down.into());
         thread::spawn(move || serve(&listener, to, up, down));
         println!("{READY} {} to {}", self.listen, self.to);
-        ends.wait().context("cannot wait for a signal").map(drop)
+        end.wait().context("cannot wait for a signal").map(drop)
     }
 }
 
-/// Carries every connection that comes.
 fn serve(listener: &TcpListener, to: SocketAddr, up: Duration, down: Duration) {
     for near in listener.incoming() {
-        // A connection that broke before it was taken concerns nobody, nor one that the controller does not take:
-        // the switch sees it closed, and tries again.
+        // If the controller refuses the connection, the switch sees it closed and tries again.
         let Ok(near) = near else { continue };
-        let _ = TcpStream::connect(to).and_then(|far| carry(&near, &far, up, down));
+        let _ = TcpStream::connect(to).and_then(|far| relay(&near, &far, up, down));
     }
 }
 
-fn carry(near: &TcpStream, far: &TcpStream, up: Duration, down: Duration) -> io::Result<()> {
+fn relay(near: &TcpStream, far: &TcpStream, up: Duration, down: Duration) -> io::Result<()> {
     near.set_nodelay(true)?;
     far.set_nodelay(true)?;
     for (from, to, delay) in [(near, far, up), (far, near, down)] {
-        let (queue, queued) = sync_channel(QUEUE);
+        let (queue, queued) = sync_channel(QUEUE_LENGTH);
         let (from, to) = (from.try_clone()?, to.try_clone()?);
         thread::spawn(move || read(from, &queue, delay));
         thread::spawn(move || write(to, &queued));
@@ -80,30 +73,30 @@ fn carry(near: &TcpStream, far: &TcpStream, up: Duration, down: Duration) -> io:
     Ok(())
 }
 
-/// Bytes, and when they are due.
+/// Bytes and the time at which to send them.
 type Chunk = (Duration, Vec<u8>);
 
 fn read(mut from: TcpStream, queue: &SyncSender<Chunk>, delay: Duration) {
-    be_punctual();
+    use_realtime();
     let mut buffer = vec![0; 65_536];
     while let Ok(length @ 1..) = from.read(&mut buffer) {
         if queue.send((now() + delay, buffer[..length].to_vec())).is_err() {
             return;
         }
     }
-    // The end takes as long as all that comes before it.
+    // The end of the stream is delayed like its bytes.
     let _ = queue.send((now() + delay, Vec::new()));
 }
 
 fn write(mut to: TcpStream, queued: &Receiver<Chunk>) {
-    be_punctual();
+    use_realtime();
     for (due, bytes) in queued {
         sleep_until(due);
         if bytes.is_empty() || to.write_all(&bytes).is_err() {
             break;
         }
     }
-    // Closed already is as good.
+    // It fails if the connection is closed already.
     let _ = to.shutdown(Shutdown::Write);
 }
 
@@ -113,8 +106,8 @@ mod tests {
 
     use super::*;
 
-    /// A relay to `to`; its address.
-    fn relay(to: SocketAddr, up: u64, down: u64) -> SocketAddr {
+    /// Starts a relay and returns its address.
+    fn start(to: SocketAddr, up: u64, down: u64) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let [up, down] = [up, down].map(Duration::from_millis);
@@ -123,10 +116,10 @@ mod tests {
     }
 
     #[test]
-    fn each_direction_takes_its_time_and_keeps_its_order() {
+    fn each_direction_is_delayed_and_keeps_its_order() {
         const LENGTH: usize = 1_000_000;
         let controller = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = relay(controller.local_addr().unwrap(), 30, 60);
+        let address = start(controller.local_addr().unwrap(), 30, 60);
         let begin = Instant::now();
         let mut switch = TcpStream::connect(address).unwrap();
         let sender = thread::spawn(move || {
@@ -154,9 +147,9 @@ mod tests {
     }
 
     #[test]
-    fn without_a_controller_the_switch_is_let_go() {
+    fn connection_is_closed_if_the_controller_does_not_listen() {
         let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let mut switch = TcpStream::connect(relay(nobody, 1, 1)).unwrap();
+        let mut switch = TcpStream::connect(start(nobody, 1, 1)).unwrap();
         switch.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         assert_eq!(switch.read(&mut [0]).unwrap(), 0);
     }

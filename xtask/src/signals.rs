@@ -1,4 +1,4 @@
-//! Ctrl-C and its kin as a question (`received`) instead of a sudden end, so that what was made is removed.
+//! Turns Ctrl-C, SIGTERM and SIGHUP into something to ask about, so that a lab is removed before the process ends.
 
 use std::sync::atomic::{AtomicI32, Ordering};
 
@@ -7,12 +7,9 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction
 
 static RECEIVED: AtomicI32 = AtomicI32::new(0);
 
-/// From now on SIGINT, SIGTERM and SIGHUP are noted, and do not end this process.
-///
-/// # Errors
-/// If the handlers cannot be installed.
+/// From now on SIGINT, SIGTERM and SIGHUP are recorded and do not end this process.
 pub fn catch() -> Result<()> {
-    let action = SigAction::new(SigHandler::Handler(note), SaFlags::SA_RESTART, SigSet::empty());
+    let action = SigAction::new(SigHandler::Handler(record), SaFlags::SA_RESTART, SigSet::empty());
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         // SAFETY: the handler stores to an atomic and does nothing else, which is allowed in a handler.
         unsafe { sigaction(signal, &action) }.with_context(|| format!("cannot handle {signal}"))?;
@@ -20,15 +17,21 @@ pub fn catch() -> Result<()> {
     Ok(())
 }
 
-/// The last signal that was noted, if any.
+/// Blocks SIGINT and SIGTERM in this thread and those that it starts; wait for them with `SigSet::wait`.
+pub fn block() -> Result<SigSet> {
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGINT);
+    signals.add(Signal::SIGTERM);
+    signals.thread_block().context("cannot block signals")?;
+    Ok(signals)
+}
+
+/// The last signal recorded.
 pub fn received() -> Option<Signal> {
     Signal::try_from(RECEIVED.load(Ordering::Relaxed)).ok()
 }
 
-/// Fails if a signal asked to stop.
-///
-/// # Errors
-/// "interrupted by SIGINT", or what it was.
+/// Fails if a signal was received.
 pub fn check() -> Result<()> {
     if let Some(signal) = received() {
         bail!("interrupted by {signal}");
@@ -36,6 +39,6 @@ pub fn check() -> Result<()> {
     Ok(())
 }
 
-extern "C" fn note(signal: libc::c_int) {
+extern "C" fn record(signal: libc::c_int) {
     RECEIVED.store(signal, Ordering::Relaxed);
 }

@@ -1,4 +1,4 @@
-//! Where things are: the workspace, its target directory, the binaries in it.
+//! Paths of the workspace, its target directory and its binaries.
 
 use std::{
     env,
@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-/// The workspace's root: where `Cargo.toml` and `target` are.
+/// The directory of the workspace's `Cargo.toml`.
 pub fn root() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     here.parent().unwrap_or(here).to_path_buf()
@@ -25,19 +25,16 @@ pub fn kstamp_binary() -> PathBuf {
     target_directory().join("release/kstamp")
 }
 
-/// A `cargo` command in the workspace, with the toolchain that runs this.
+/// A `cargo` command in the workspace, with the toolchain of this process.
 pub fn cargo() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());
     command
 }
 
-/// The `xtask` binary: this process, or, in a test, the binary that cargo built beside it.
-///
-/// # Errors
-/// If there is none.
+/// The `xtask` binary: this process or, in a test, the binary that cargo built beside it.
 pub fn xtask_binary() -> Result<PathBuf> {
-    let this = env::current_exe().context("cannot tell which program this is")?;
+    let this = env::current_exe().context("cannot find the path of this program")?;
     let beside = this
         .ancestors()
         .skip(1)
@@ -48,7 +45,7 @@ pub fn xtask_binary() -> Result<PathBuf> {
     if let Some(found) = candidates.find(is_xtask) {
         return Ok(found);
     }
-    // Rebuilt while it runs: the file has gone, the program has not.
+    // It was rebuilt while it runs: only the file is gone.
     if this
         .file_name()
         .is_some_and(|name| name.to_string_lossy().starts_with("xtask (deleted)"))

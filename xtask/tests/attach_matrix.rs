@@ -1,28 +1,28 @@
-//! The attach matrix: every mode on every kind of device, by whether replies come back. `auto` must always end in a
-//! mode in which they do. Each test prints its row; `docs/kernel-support.md` is made of them.
+//! The attach matrix: whether replies arrive, in every attach mode on every kind of device. `auto` must always choose a
+//! mode in which they do. Each test prints its row of the table in the documentation.
 //!
-//! A reflector is attached to the device; an agent behind it, which receives by TC and so helps no driver, probes it.
+//! A reflector is attached to the device; the agent that probes it receives by TC, which does not help native XDP.
 
-#![allow(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
+#![allow(clippy::unwrap_used, reason = "a test ends at its first failure")]
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use support::{Agent, can_run, count};
+use support::{Agent, can_run, count, lab_with, run};
 use xtask::lab::{AgentNs, Datapath, Lab, Options, Topology};
 use xtask::vm::table::{Cell, MODES};
 
-/// Replies within one window, of 15 probes, that prove a mode.
-const ENOUGH: u64 = 5;
+/// Replies in one window of 15 probes that prove that a mode works.
+const MIN_REPLIES: u64 = 5;
 
-/// How long replies are waited for.
-const PATIENCE: Duration = Duration::from_secs(3);
+const REPLY_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// As long, for `auto`: to leave a mode that swallows replies takes it a few seconds.
-const PATIENCE_WITH_AUTO: Duration = Duration::from_secs(8);
+/// `auto` takes a few seconds to leave a mode that swallows replies.
+const AUTO_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// A device in a lab, and from where it is probed.
+/// A device in a lab, and the agent that probes it.
 struct Subject {
     lab: Lab,
     prober: AgentNs,
@@ -30,55 +30,37 @@ struct Subject {
 }
 
 impl Subject {
-    /// A lab with nothing added: its second port is the device.
+    /// The second port of a lab.
     fn of(lab: Lab) -> Self {
-        let [prober, device, ..] = lab.agents() else {
-            panic!("two agents")
-        };
-        let (prober, device) = (prober.clone(), device.clone());
+        let [prober, device] = lab.pair().map(Clone::clone);
         Self { lab, prober, device }
     }
 
-    /// Carries out `setup`, one command a line, the first word being the namespace; then `interfaces` are what is
-    /// probed from and the device, with addresses of their own.
-    fn with(mut self, setup: &str, interfaces: [&str; 2]) -> Self {
+    /// Runs `setup`: lines of a namespace and a command. Then `prober` and `device` are the interfaces, and get addresses.
+    fn with(mut self, setup: &str, prober: &str, device: &str) -> Self {
         for line in setup.lines() {
-            let words: Vec<_> = line.split_whitespace().collect();
-            if let [namespace, program, arguments @ ..] = words.as_slice() {
-                let output = self.lab.command(namespace, program, arguments).output().unwrap();
-                assert!(
-                    output.status.success(),
-                    "{line}: {}",
-                    String::from_utf8_lossy(&output.stderr)
-                );
-            }
+            self.run(line.trim());
         }
-        for (place, (interface, host)) in [&mut self.prober, &mut self.device]
-            .into_iter()
-            .zip(interfaces.into_iter().zip(1..))
-        {
+        for (host, interface) in [(1, prober), (2, device)] {
+            let place = if host == 1 { &mut self.prober } else { &mut self.device };
             place.interface = interface.to_owned();
             place.v4 = [10, 9, 9, host].into();
-            for line in [
-                format!("address add {}/24 dev {interface}", place.v4),
-                format!("link set {interface} up"),
-            ] {
-                let output = self
-                    .lab
-                    .command(&place.namespace, "ip", line.split(' '))
-                    .output()
-                    .unwrap();
-                assert!(
-                    output.status.success(),
-                    "{line}: {}",
-                    String::from_utf8_lossy(&output.stderr)
-                );
-            }
+            let (namespace, address) = (place.namespace.clone(), place.v4);
+            self.run(&format!("{namespace} ip address add {address}/24 dev {interface}"));
+            self.run(&format!("{namespace} ip link set {interface} up"));
         }
         self
     }
 
-    /// Probes the device from the other end, all the time.
+    /// Runs a command after the name of its namespace.
+    fn run(&self, line: &str) {
+        let [namespace, program, arguments @ ..] = &line.split(' ').collect::<Vec<_>>()[..] else {
+            panic!("{line}")
+        };
+        run(&mut self.lab.command(namespace, program, arguments));
+    }
+
+    /// Starts probing the device.
     fn start_prober(&self) -> Agent {
         let peer = self.device.v4.to_string();
         let arguments = [
@@ -99,23 +81,24 @@ impl Subject {
         Agent::start(&self.lab, &self.prober, "agent", &arguments)
     }
 
-    /// What comes of one mode: `works`, why it was refused, or that replies do not come; for `auto` what was chosen.
+    /// The outcome of a mode: `works`, why it was refused, or `no replies`; of `auto` the chosen mode.
     fn try_mode(&self, mode: &str, prober: &Agent) -> String {
         assert!(
-            within(PATIENCE_WITH_AUTO, || received(prober) == Some(0)),
+            within(AUTO_TIMEOUT, || received(prober) == Some(0)),
             "{}",
             prober.stderr()
         );
         let arguments = ["--family", "v4", "--attach", mode];
         let reflector = Agent::start(&self.lab, &self.device, "reflect", &arguments);
         let started = || !reflector.records().is_empty();
-        assert!(within(PATIENCE_WITH_AUTO, || started()
-            || refusal(&reflector.stderr()).is_some()));
+        assert!(within(AUTO_TIMEOUT, || started() || refusal(&reflector.stderr()).is_some()));
         if let Some(refusal) = refusal(&reflector.stderr()) {
             return refusal;
         }
-        let patience = if mode == "auto" { PATIENCE_WITH_AUTO } else { PATIENCE };
-        let works = within(patience, || received(prober).is_some_and(|received| received >= ENOUGH));
+        let patience = if mode == "auto" { AUTO_TIMEOUT } else { REPLY_TIMEOUT };
+        let works = within(patience, || {
+            received(prober).is_some_and(|received| received >= MIN_REPLIES)
+        });
         let reflector = reflector.stop();
         assert!(reflector.status.success(), "{reflector:#?}");
         let change = reflector.of_type("attach").last().map(|record| &record["receive"]);
@@ -131,44 +114,33 @@ impl Subject {
         }
     }
 
-    /// Tries all modes, and prints what came of them.
+    /// Tries all modes and prints the outcomes.
     fn row(self, device: &str) {
         let prober = self.start_prober();
-        let mut outcomes = Vec::new();
+        let mut outcomes = BTreeMap::new();
         for mode in MODES {
             let outcome = self.try_mode(mode, &prober);
-            let [device, mode] = [device, mode].map(str::to_owned);
-            println!(
-                "{}",
-                Cell {
-                    device,
-                    mode,
-                    outcome: outcome.clone()
-                }
-                .line()
-            );
-            outcomes.push(outcome);
+            let cell = Cell {
+                device: device.to_owned(),
+                mode: mode.to_owned(),
+                outcome: outcome.clone(),
+            };
+            println!("{}", cell.line());
+            outcomes.insert(mode, outcome);
         }
-        let [native, generic, tc, auto] = outcomes.as_slice() else {
-            panic!("as many outcomes as modes")
-        };
-        let chosen = match auto.as_str() {
-            "xdp-native" => native,
-            "xdp-generic" => generic,
-            "tc" => tc,
-            other => panic!("auto ends in {other}"),
-        };
+        let chosen = &outcomes["auto"];
         assert_eq!(
-            chosen, "works",
-            "what auto chose does not work when it is asked for: {outcomes:?}"
+            outcomes.get(chosen.as_str()).map(String::as_str),
+            Some("works"),
+            "the mode that auto chose does not work when it is requested: {outcomes:?}"
         );
-        assert_eq!(tc, "works", "TC works everywhere");
+        assert_eq!(outcomes["tc"], "works", "TC works everywhere");
         prober.stop().assert_consistent();
         self.lab.down().unwrap();
     }
 }
 
-/// How many probes of the last window were answered.
+/// The number of replies in the last window.
 fn received(prober: &Agent) -> Option<u64> {
     let records = prober.records();
     let last = records.iter().rfind(|record| record["type"] == "window")?;
@@ -182,92 +154,102 @@ fn within(limit: Duration, condition: impl FnMut() -> bool) -> bool {
 /// Why an agent did not start, in the kernel's own words.
 fn refusal(stderr: &str) -> Option<String> {
     let line = stderr.lines().find(|line| line.contains("cannot attach"))?;
-    let (told, _) = line.split_once(" (os error").unwrap_or((line, ""));
-    let reason = told.rsplit(": ").next().unwrap_or(told);
+    let (message, _) = line.split_once(" (os error").unwrap_or((line, ""));
+    let reason = message.rsplit(": ").next().unwrap_or(message);
     Some(format!("refused: {reason}"))
 }
 
-/// A lab for a row; `None`, said so, where this kernel cannot have all of the rows.
-fn lab(topology: Topology) -> Option<Lab> {
-    if !can_run() {
-        return None;
-    }
-    if Datapath::detect() != Datapath::Kernel {
+/// A lab for a row, if this kernel can have all rows.
+fn lab(topology: Topology, datapath: Datapath) -> Option<Lab> {
+    if can_run() && Datapath::detect() != Datapath::Kernel {
         println!("SKIPPED: this kernel has no openvswitch module, and the matrix has rows for it");
         return None;
     }
-    Some(Lab::up(topology, &Options::default()).unwrap())
+    let options = Options {
+        datapath: Some(datapath),
+        ..Options::default()
+    };
+    lab_with(topology, &options)
 }
 
 #[test]
 fn attach_matrix_1_ovs_kernel_port() {
-    let Some(lab) = lab(Topology::Patch) else { return };
+    let Some(lab) = lab(Topology::Patch, Datapath::Kernel) else {
+        return;
+    };
     Subject::of(lab).row("Open vSwitch port, kernel datapath");
 }
 
 #[test]
 fn attach_matrix_2_ovs_userspace_port() {
-    if lab(Topology::Veth).is_none() {
+    let Some(lab) = lab(Topology::Patch, Datapath::Userspace) else {
         return;
-    }
-    let options = Options {
-        datapath: Some(Datapath::Userspace),
-        ..Options::default()
     };
-    let lab = Lab::up(Topology::Patch, &options).unwrap();
     Subject::of(lab).row("Open vSwitch port, userspace datapath (tap)");
 }
 
 #[test]
 fn attach_matrix_3_veth() {
-    let Some(lab) = lab(Topology::Veth) else { return };
+    let Some(lab) = lab(Topology::Veth, Datapath::Kernel) else {
+        return;
+    };
     Subject::of(lab).row("veth");
 }
 
 #[test]
 fn attach_matrix_4_veth_to_ovs() {
-    let Some(lab) = lab(Topology::Patch) else { return };
+    let Some(lab) = lab(Topology::Patch, Datapath::Kernel) else {
+        return;
+    };
     let setup = "switch1 ip link add vethA type veth peer name vethB netns agent2\n\
                  switch1 ip link set vethA up\n\
                  switch1 ovs-vsctl --db=unix:/run/kstamp-lab/switch1/db.sock add-port ovs1 vethA";
     Subject::of(lab)
-        .with(setup, ["port1", "vethB"])
+        .with(setup, "port1", "vethB")
         .row("veth, other end an Open vSwitch port");
 }
 
 #[test]
 fn attach_matrix_5_veth_to_bridge() {
-    let Some(lab) = lab(Topology::Veth) else { return };
+    let Some(lab) = lab(Topology::Veth, Datapath::Kernel) else {
+        return;
+    };
     let setup = "agent1 ip link add br0 type bridge\n\
                  agent1 ip link add vethA type veth peer name vethB netns agent2\n\
                  agent1 ip link set vethA master br0 up";
     Subject::of(lab)
-        .with(setup, ["br0", "vethB"])
+        .with(setup, "br0", "vethB")
         .row("veth, other end a Linux bridge port");
 }
 
 #[test]
 fn attach_matrix_6_bridge() {
-    let Some(lab) = lab(Topology::Veth) else { return };
+    let Some(lab) = lab(Topology::Veth, Datapath::Kernel) else {
+        return;
+    };
     let setup = "agent2 ip link add br0 type bridge\n\
                  agent2 ip link set port2 master br0 up";
     Subject::of(lab)
-        .with(setup, ["port1", "br0"])
+        .with(setup, "port1", "br0")
         .row("Linux bridge, its own port");
 }
 
 #[test]
 fn attach_matrix_7_vxlan() {
-    let Some(lab) = lab(Topology::Veth) else { return };
+    let Some(lab) = lab(Topology::Veth, Datapath::Kernel) else {
+        return;
+    };
     let setup = "agent1 ip link add vx0 type vxlan id 42 remote 10.1.1.6 dstport 4789 dev port1\n\
                  agent2 ip link add vx0 type vxlan id 42 remote 10.1.1.5 dstport 4789 dev port2";
-    Subject::of(lab).with(setup, ["vx0", "vx0"]).row("VXLAN device");
+    Subject::of(lab).with(setup, "vx0", "vx0").row("VXLAN device");
 }
 
 #[test]
 fn attach_matrix_8_vlan() {
-    let Some(lab) = lab(Topology::Veth) else { return };
+    let Some(lab) = lab(Topology::Veth, Datapath::Kernel) else {
+        return;
+    };
     let setup = "agent1 ip link add link port1 name vlan7 type vlan id 7\n\
                  agent2 ip link add link port2 name vlan7 type vlan id 7";
-    Subject::of(lab).with(setup, ["vlan7", "vlan7"]).row("VLAN device");
+    Subject::of(lab).with(setup, "vlan7", "vlan7").row("VLAN device");
 }

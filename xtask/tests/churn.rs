@@ -1,127 +1,103 @@
-//! What comes and goes while it is measured: ports, links, Open vSwitch itself, agents. Measured again within 3 s, with
-//! the books in order and nothing left behind.
+//! Ports, links, Open vSwitch and agents that fail and return during a measurement: there are results again within 3 s,
+//! counts are consistent, and nothing is left behind.
 
-#![allow(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
+#![allow(clippy::unwrap_used, reason = "a test ends at its first failure")]
 
 mod support;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
-use support::{Agent, can_run};
-use xtask::lab::{AgentNs, Datapath, Lab, Options, Topology};
+use support::{Agent, can_run, lab, run};
+use xtask::lab::{AgentNs, Datapath, Lab, Topology};
 
 /// The longest time until there are results again.
-const AGAIN_NS: u64 = 3_000_000_000;
+const MAX_OUTAGE_NS: u64 = 3_000_000_000;
 
-/// Where the lab keeps the files of the switch.
+/// The directory of the switch's files.
 const SWITCH: &str = "/run/kstamp-lab/switch1";
 
-/// How the measuring agent probes: often.
 const OFTEN: [&str; 6] = ["--interval", "10ms", "--timeout", "500ms", "--report", "1s"];
 
-/// Two agents on a bridge; the second is `subject`, to whom things happen.
-struct Scene {
+/// Two agents on a switch; the second is the `subject` that fails.
+struct Fixture {
     lab: Lab,
     near: Agent,
     samples: PathBuf,
-    /// Since when it should have been possible to measure, after each event.
+    /// Each event, and the time from which measuring should have been possible again.
     events: Vec<(&'static str, u64)>,
 }
 
-impl Scene {
+impl Fixture {
     fn new() -> Option<Self> {
-        if !can_run() {
-            return None;
-        }
-        let lab = Lab::up(Topology::Patch, &Options::default()).unwrap();
+        let lab = lab(Topology::Patch)?;
         let samples = lab.scratch().unwrap().join("samples");
-        let [place, far, ..] = lab.agents() else {
-            panic!("two agents")
-        };
+        let [place, far] = lab.pair();
         let (peer, file) = (far.v4.to_string(), samples.display().to_string());
         let fixed = ["--family", "v4", "--no-group", "--peer", &peer, "--samples", &file];
         let near = Agent::start(&lab, place, "agent", &[&fixed[..], &OFTEN].concat());
-        let events = Vec::new();
         Some(Self {
             lab,
             near,
             samples,
-            events,
+            events: Vec::new(),
         })
     }
 
     fn subject(&self) -> &AgentNs {
-        &self.lab.agents()[1]
+        self.lab.pair()[1]
     }
 
-    /// Starts the agent to whom things happen, and waits until it reflects.
+    /// Starts the subject and waits until it reflects.
     fn start_subject(&self) -> Agent {
         let agent = Agent::start(&self.lab, self.subject(), "agent", &["--family", "v4"]);
-        agent.await_record(Duration::from_secs(10), "start", |record| record["type"] == "start");
+        agent.await_start(Duration::from_secs(10));
         agent
     }
 
-    fn ip(&self, namespace: &str, words: &str) {
-        let output = self.lab.command(namespace, "ip", words.split(' ')).output().unwrap();
-        assert!(
-            output.status.success(),
-            "ip {words}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+    fn ip(&self, namespace: &str, arguments: &str) {
+        run(&mut self.lab.command(namespace, "ip", arguments.split(' ')));
     }
 
-    fn switch(&self, program: &str, arguments: &[&str]) {
+    fn run_at_switch(&self, program: &str, arguments: &[&str]) {
         let mut command = self.lab.command("switch1", program, arguments);
         for variable in ["OVS_RUNDIR", "OVS_LOGDIR", "OVS_DBDIR", "OVS_SYSCONFDIR"] {
             command.env(variable, SWITCH);
         }
-        let output = command.output().unwrap();
-        assert!(
-            output.status.success(),
-            "{program}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        run(&mut command);
     }
 
-    fn vsctl(&self, words: &str) {
+    fn vsctl(&self, commands: &str) {
         let database = format!("--db=unix:{SWITCH}/db.sock");
-        let words = [database.as_str(), "--timeout=10"].into_iter().chain(words.split(' '));
-        self.switch("ovs-vsctl", &words.collect::<Vec<_>>());
+        let options = [database.as_str(), "--timeout=10"].into_iter();
+        self.run_at_switch("ovs-vsctl", &options.chain(commands.split(' ')).collect::<Vec<_>>());
     }
 
-    /// From now on it should be possible to measure, after `what`; waits for as long as that may take.
-    fn restored(&mut self, what: &'static str) {
+    /// Records that measuring should be possible again after `event`, and waits for as long as that may take.
+    fn restored(&mut self, event: &'static str) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-        self.events.push((what, u64::try_from(now.as_nanos()).unwrap()));
-        sleep(Duration::from_nanos(AGAIN_NS) + Duration::from_millis(500));
+        self.events.push((event, u64::try_from(now.as_nanos()).unwrap()));
+        sleep(Duration::from_nanos(MAX_OUTAGE_NS) + Duration::from_millis(500));
     }
 
-    /// Ends all, and judges.
+    /// Ends both agents and checks their results.
     fn end(self, subject: Agent) {
-        let near = self.near.stop();
-        assert!(near.status.success(), "{near:#?}");
-        near.assert_consistent();
-        let subject = subject.stop();
-        assert!(subject.status.success(), "{subject:#?}");
-        subject.assert_consistent();
+        let near = self.near.stop().assert_success();
+        subject.stop().assert_success();
         let text = fs::read_to_string(&self.samples).unwrap();
         let answered: Vec<u64> = text.lines().filter_map(sent_and_answered).collect();
-        for (what, since) in self.events {
-            let again = answered.iter().find(|&&sent| sent > since);
-            let taken = again.map(|sent| sent - since);
-            println!(
-                "after {what}: measured again in {:.2?}",
-                taken.map(Duration::from_nanos)
-            );
+        for (event, since) in self.events {
+            let next = answered.iter().find(|&&sent| sent > since);
+            let outage = next.map(|sent| sent - since);
+            println!("after {event}: results in {:.2?}", outage.map(Duration::from_nanos));
             assert!(
-                taken.is_some_and(|taken| taken <= AGAIN_NS),
-                "{what}: {taken:?} ns; {near:#?}"
+                outage.is_some_and(|outage| outage <= MAX_OUTAGE_NS),
+                "{event}: {outage:?} ns; {near:#?}"
             );
         }
         for agent in self.lab.agents() {
@@ -137,16 +113,10 @@ fn sent_and_answered(line: &str) -> Option<u64> {
     (sample["state"] == "ok").then(|| sample["t1_ns"].as_u64())?
 }
 
-/// What of kstamp is attached to a port.
+/// kstamp's attachments to a port.
 fn attached(lab: &Lab, agent: &AgentNs) -> String {
     let interface = &agent.interface;
-    let show = |program: &str, words: &str| {
-        let output = lab
-            .command(&agent.namespace, program, words.split(' '))
-            .output()
-            .unwrap();
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    };
+    let show = |program: &str, arguments: &str| run(&mut lab.command(&agent.namespace, program, arguments.split(' ')));
     let all = [
         show("ip", &format!("-d link show dev {interface}")),
         show("tc", &format!("qdisc show dev {interface}")),
@@ -160,75 +130,69 @@ fn attached(lab: &Lab, agent: &AgentNs) -> String {
 }
 
 #[test]
-fn a_port_is_deleted_and_added_again() {
-    let Some(mut scene) = Scene::new() else { return };
-    let subject = scene.start_subject();
-    scene.restored("the start");
+fn results_resume_after_a_port_is_deleted_and_added() {
+    let Some(mut fixture) = Fixture::new() else { return };
+    let subject = fixture.start_subject();
+    fixture.restored("the start");
     for _ in 0..2 {
-        scene.vsctl("del-port port2");
+        fixture.vsctl("del-port port2");
         subject.await_record(Duration::from_secs(5), "deletion", |record| {
             record["event"] == "deleted"
         });
-        scene.vsctl("add-port ovs2 port2 -- set interface port2 type=internal");
-        scene.ip("switch1", "link set port2 netns agent2");
-        let address = format!("address add {}/24 dev port2", scene.subject().v4);
-        scene.ip("agent2", &address);
-        scene.ip("agent2", "link set port2 up");
-        scene.restored("the port's return");
+        fixture.vsctl("add-port ovs2 port2 -- set interface port2 type=internal");
+        fixture.ip("switch1", "link set port2 netns agent2");
+        let address = format!("address add {}/24 dev port2", fixture.subject().v4);
+        fixture.ip("agent2", &address);
+        fixture.ip("agent2", "link set port2 up");
+        fixture.restored("the port's return");
     }
-    scene.end(subject);
+    fixture.end(subject);
 }
 
 #[test]
-fn a_link_flaps() {
-    let Some(mut scene) = Scene::new() else { return };
-    let subject = scene.start_subject();
-    scene.restored("the start");
+fn results_resume_after_a_link_flaps() {
+    let Some(mut fixture) = Fixture::new() else { return };
+    let subject = fixture.start_subject();
+    fixture.restored("the start");
     for pause in [0, 50, 300, 700] {
-        scene.ip("agent2", "link set port2 down");
+        fixture.ip("agent2", "link set port2 down");
         sleep(Duration::from_millis(pause));
-        scene.ip("agent2", "link set port2 up");
+        fixture.ip("agent2", "link set port2 up");
     }
-    scene.restored("flaps");
-    scene.end(subject);
+    fixture.restored("flaps");
+    fixture.end(subject);
 }
 
 #[test]
-fn open_vswitch_is_restarted() {
+fn results_resume_after_open_vswitch_restarts() {
     if can_run() && Datapath::detect() != Datapath::Kernel {
-        println!("SKIPPED: the ports of the userspace datapath go with its process");
+        println!("SKIPPED: the ports of the userspace datapath end with its process");
         return;
     }
-    let Some(mut scene) = Scene::new() else { return };
-    let subject = scene.start_subject();
-    scene.restored("the start");
+    let Some(mut fixture) = Fixture::new() else { return };
+    let subject = fixture.start_subject();
+    fixture.restored("the start");
     let pid = fs::read_to_string(Path::new(SWITCH).join("ovs-vswitchd.pid")).unwrap();
-    assert!(
-        Command::new("kill")
-            .args(["-KILL", pid.trim()])
-            .status()
-            .unwrap()
-            .success()
-    );
+    kill(Pid::from_raw(pid.trim().parse().unwrap()), Signal::SIGKILL).unwrap();
     let [database, pid, log] = [
         format!("unix:{SWITCH}/db.sock"),
         format!("--pidfile={SWITCH}/ovs-vswitchd.pid"),
         format!("--log-file={SWITCH}/ovs-vswitchd.log"),
     ];
-    scene.switch("ovs-vswitchd", &[&database, &pid, &log, "--detach"]);
-    scene.restored("Open vSwitch's restart");
-    scene.end(subject);
+    fixture.run_at_switch("ovs-vswitchd", &[&database, &pid, &log, "--detach"]);
+    fixture.restored("Open vSwitch's restart");
+    fixture.end(subject);
 }
 
 #[test]
-fn an_agent_is_killed() {
-    let Some(mut scene) = Scene::new() else { return };
-    let killed = scene.start_subject();
-    scene.restored("the start");
+fn results_resume_after_an_agent_is_killed_and_restarted() {
+    let Some(mut fixture) = Fixture::new() else { return };
+    let killed = fixture.start_subject();
+    fixture.restored("the start");
     killed.signal(Signal::SIGKILL);
     drop(killed);
     sleep(Duration::from_millis(500));
-    let again = scene.start_subject();
-    scene.restored("the next agent's start");
-    scene.end(again);
+    let again = fixture.start_subject();
+    fixture.restored("the next agent's start");
+    fixture.end(again);
 }

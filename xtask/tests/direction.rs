@@ -1,51 +1,43 @@
-//! One probe in a hundred is lost on one way only: the losses are placed there, and none on the other way.
+//! One packet in a hundred is lost in one direction: losses are attributed to that direction and none to the other.
 //!
-//! What was truly lost where is told by the reflector's own count of probes answered, so that a switch that drops
-//! packets on a busy machine does not fail the test.
+//! The reflector's own count of replies is the truth, so a switch that drops packets on a busy machine does not fail the
+//! test.
 
-#![allow(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
+#![allow(clippy::unwrap_used, reason = "a test ends at its first failure")]
 
 mod support;
 
 use std::time::Duration;
 
-use support::{Agent, can_run, count, pair};
-use xtask::lab::{DelayLine, Direction, Lab, Options, Topology};
+use support::{Agent, count, lab_with};
+use xtask::forward::Impairment;
+use xtask::lab::{DelayLine, Options, Topology};
 
 const PROBES: u64 = 10_000;
 
-fn losing(forward: f64, backward: f64) -> Options {
-    let way = |loss| Direction {
+fn assert_losses_are_attributed(forward_loss: f64, backward_loss: f64) {
+    let direction = |loss| Impairment {
         delay: Duration::from_millis(5),
         loss,
     };
-    Options {
+    let options = Options {
         delay: DelayLine {
-            left_to_right: way(forward),
-            right_to_left: way(backward),
+            left_to_right: direction(forward_loss),
+            right_to_left: direction(backward_loss),
             seed: 7,
         },
         ..Options::default()
-    }
-}
-
-fn one_way(forward: f64, backward: f64) {
-    if !can_run() {
-        return;
-    }
-    let lab = Lab::up(Topology::Delay, &losing(forward, backward)).unwrap();
-    let [_, far, ..] = lab.agents() else {
-        panic!("two agents")
     };
-    let peer = far.v4.to_string();
+    let Some(lab) = lab_with(Topology::Delay, &options) else {
+        return;
+    };
     support::kstamp();
-    let reflector = Agent::start(&lab, far, "reflect", &["--family", "v4"]);
-    reflector.await_record(Duration::from_secs(5), "start", |record| record["type"] == "start");
-    // 10 s of probes and 2 s for the last of them; a machine without idle time takes longer.
-    let near = pair::probe(&lab, "1ms", PROBES, &[], Duration::from_secs(40));
+    let reflector = Agent::reflector(&lab, Duration::from_secs(5));
+    // 10 s of probes and 2 s of timeout; a busy machine takes longer.
+    let near = Agent::probe(&lab, "1ms", PROBES, &[], Duration::from_secs(40));
     let reflector = reflector.stop();
 
-    let summary = near.summary(&peer, "unicast");
+    let summary = near.summary(&lab.pair()[1].v4.to_string(), "unicast");
     let n = |field: &str| count(summary, field);
     let answered = reflector.counter("reflected");
     let (truly_forward, truly_backward) = (n("sent") - answered, answered - n("received"));
@@ -59,16 +51,20 @@ fn one_way(forward: f64, backward: f64) {
     assert!((50..=400).contains(&lost), "about 100 of {PROBES}: {summary:#}");
     assert!(n("lost_forward") <= truly_forward, "{truly_forward}: {summary:#}");
     assert!(n("lost_backward") <= truly_backward, "{truly_backward}: {summary:#}");
-    let placed = n("lost_forward") + n("lost_backward");
-    assert!(placed * 100 >= lost * 99, "{summary:#}");
+    let attributed = n("lost_forward") + n("lost_backward");
+    assert!(attributed * 100 >= lost * 99, "{summary:#}");
     println!(
-        "{lost} of {} lost, truly {truly_forward} there and {truly_backward} back; placed: {} there, {} back, {} unknown",
+        "{lost} of {} lost, truly {truly_forward} forward and {truly_backward} backward; attributed: {} forward, {} backward, {} unknown",
         n("sent"),
         n("lost_forward"),
         n("lost_backward"),
         n("lost_unknown")
     );
-    let injected = if forward > 0.0 { "lost_forward" } else { "lost_backward" };
+    let injected = if forward_loss > 0.0 {
+        "lost_forward"
+    } else {
+        "lost_backward"
+    };
     assert!(n(injected) >= 50, "{summary:#}");
     let periods = &summary["loss_period"];
     assert!(
@@ -79,11 +75,11 @@ fn one_way(forward: f64, backward: f64) {
 }
 
 #[test]
-fn losses_forward_are_placed_forward() {
-    one_way(0.01, 0.0);
+fn forward_loss_is_reported_as_forward() {
+    assert_losses_are_attributed(0.01, 0.0);
 }
 
 #[test]
-fn losses_backward_are_placed_backward() {
-    one_way(0.0, 0.01);
+fn backward_loss_is_reported_as_backward() {
+    assert_losses_are_attributed(0.0, 0.01);
 }

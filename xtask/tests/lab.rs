@@ -1,30 +1,114 @@
-//! The lab itself, for real: what it builds works, and what it made it removes, whatever happens.
+//! The lab works, and removes all of itself whatever happens.
 
-#![expect(clippy::unwrap_used, reason = "in a test, a failure is to end it where it happens")]
+#![allow(clippy::unwrap_used, reason = "a test ends at its first failure")]
+
+mod support;
 
 use std::{
     fs,
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     sync::{Mutex, MutexGuard},
     thread,
     time::{Duration, Instant},
 };
 
+use support::{can_run, ping_rtts, run};
 use xtask::{
-    lab::{self, Lab, Options, Topology},
-    privilege,
+    exec::{self, KillOnDrop},
+    lab::{self, Families, Lab, Options, Topology},
 };
 
 const XTASK: &str = env!("CARGO_BIN_EXE_xtask");
 
-/// How long something may take that is to happen at once.
-const SOON: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(10);
 
-/// Every name that a lab gives.
+/// Every namespace of these labs.
 const NAMES: [&str; 8] = [
     "agent1", "agent2", "agent3", "agent4", "host1", "host2", "switch1", "agent5",
 ];
+
+#[test]
+fn usage_errors_exit_with_2_and_failures_with_1() {
+    for (arguments, code, message) in [
+        (
+            "lab up --topology nonsense",
+            2,
+            "invalid value 'nonsense' for '--topology <TOPOLOGY>'",
+        ),
+        (
+            "lab up --topology patch --agents 5",
+            2,
+            "--agents: only with --topology switch",
+        ),
+        (
+            "lab up --left-to-right 5ms",
+            2,
+            "delays and losses: only with --topology delay",
+        ),
+        (
+            "lab up --topology veth --control-delay s1:1ms:1ms",
+            2,
+            "topology veth has no control channels",
+        ),
+        (
+            "run --topology triangle --interval 1s",
+            2,
+            "--interval does not apply to topology triangle",
+        ),
+        ("run --stress 4", 2, "--compare"),
+        ("bench rate --tool nonsense", 2, "--tool nonsense: no such tool"),
+        ("lab guard", 2, "<ID>"),
+    ] {
+        let output = Command::new(XTASK).args(arguments.split(' ')).output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{arguments}: {stderr}");
+        assert!(stderr.contains(message), "{arguments}: {stderr}");
+    }
+    let Some(_turn) = turn() else { return };
+    let lab = Lab::up(Topology::Line, &Options::default()).unwrap();
+    for (arguments, code, message) in [
+        (
+            "lab cut s1 s9",
+            2,
+            "xtask: no link joins s1 and s9; links: s1-s2, s2-s3\n",
+        ),
+        (
+            "lab test",
+            1,
+            "xtask: in topology line no agent reaches another without a controller: \
+             cargo xtask run --topology line\n",
+        ),
+    ] {
+        let output = Command::new(XTASK).args(arguments.split(' ')).output().unwrap();
+        assert_eq!(output.status.code(), Some(code), "{arguments}");
+        assert_eq!(String::from_utf8_lossy(&output.stderr), message);
+    }
+    drop(lab);
+    let output = Command::new(XTASK).args(["lab", "cut", "s1", "s2"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(
+        String::from_utf8_lossy(&output.stderr),
+        "xtask: no lab is up: cargo xtask lab up builds one\n"
+    );
+    assert_nothing_left();
+}
+
+#[test]
+fn agents_have_addresses_of_the_chosen_family_only() {
+    let Some(_turn) = turn() else { return };
+    for (families, has_v4, has_v6) in [(Families::V4, true, false), (Families::V6, false, true)] {
+        let options = Options {
+            families,
+            ..Options::default()
+        };
+        let lab = Lab::up(Topology::Veth, &options).unwrap();
+        let addresses = run(&mut lab.command("agent1", "ip", ["address", "show", "dev", "port1"]));
+        assert_eq!(addresses.contains("10.1.1.5/24"), has_v4, "{addresses}");
+        assert_eq!(addresses.contains("fd01:2345:6789:abc1::5/64"), has_v6, "{addresses}");
+    }
+    assert_nothing_left();
+}
 
 #[test]
 fn patch_joins_two_bridges() {
@@ -65,9 +149,10 @@ fn switch_joins_any_number_of_agents() {
 fn delay_adds_20_and_30_milliseconds() {
     let Some(_turn) = turn() else { return };
     let lab = Lab::up(Topology::Delay, &Options::default()).unwrap();
-    assert!(lab.delay_line().is_some());
+    assert!(lab.delayed_by().is_some());
     for address in [lab.agents()[1].v4.to_string(), lab.agents()[1].v6.to_string()] {
-        let rtts = rtts(&ping_times(&lab, "agent1", &address, 20));
+        let mut rtts = ping_rtts(&ping_times(&lab, "agent1", &address, 20));
+        rtts.sort_by(f64::total_cmp);
         let median = rtts[rtts.len() / 2];
         assert!((50.0..54.0).contains(&median), "{median} ms, of {rtts:?}");
     }
@@ -76,14 +161,14 @@ fn delay_adds_20_and_30_milliseconds() {
 }
 
 #[test]
-fn the_line_loses_what_it_is_told_to() {
+fn delay_line_drops_the_given_share() {
     let Some(_turn) = turn() else { return };
     let mut options = Options::default();
     options.delay.left_to_right.delay = Duration::from_millis(1);
     options.delay.right_to_left.delay = Duration::from_millis(1);
     options.delay.right_to_left.loss = 0.25;
     let lab = Lab::up(Topology::Delay, &options).unwrap();
-    let received = rtts(&ping_times(&lab, "agent1", "10.1.1.6", 200)).len();
+    let received = ping_rtts(&ping_times(&lab, "agent1", "10.1.1.6", 200)).len();
     assert!(
         (110..190).contains(&received),
         "{received} of 200 with a loss of a quarter"
@@ -95,7 +180,7 @@ fn multicast_crosses_every_switch() {
     let Some(_turn) = turn() else { return };
     for topology in [Topology::Patch, Topology::Vxlan, Topology::Delay] {
         let lab = Lab::up(topology, &Options::default()).unwrap();
-        // Every host is in this group and answers.
+        // Every host joins this group and answers.
         let answer = lab
             .command("agent1", "ping", ["-c", "2", "-W", "2", "ff02::1%port1"])
             .output()
@@ -107,7 +192,7 @@ fn multicast_crosses_every_switch() {
 }
 
 #[test]
-fn a_panic_removes_the_lab() {
+fn lab_is_removed_after_a_panic() {
     let Some(_turn) = turn() else { return };
     let outcome = thread::spawn(|| {
         let _lab = Lab::up(Topology::Patch, &Options::default()).unwrap();
@@ -119,13 +204,13 @@ fn a_panic_removes_the_lab() {
 }
 
 #[test]
-fn a_name_that_is_taken_is_refused_and_left_alone() {
+fn existing_namespace_is_refused_and_left_alone() {
     let Some(_turn) = turn() else { return };
-    assert!(ip(&["netns", "add", "agent2"]));
+    ip(&["netns", "add", "agent2"]);
     let refusal = Lab::up(Topology::Patch, &Options::default()).map(drop);
     let still_there = Path::new("/run/netns/agent2").exists();
     let others = ["agent1", "switch1"].map(|name| Path::new("/run/netns").join(name).exists());
-    assert!(ip(&["netns", "delete", "agent2"]));
+    ip(&["netns", "delete", "agent2"]);
     let message = format!("{:#}", refusal.unwrap_err());
     assert!(message.starts_with("namespace agent2 exists; a lab is up"), "{message}");
     assert!(still_there);
@@ -134,52 +219,39 @@ fn a_name_that_is_taken_is_refused_and_left_alone() {
 }
 
 #[test]
-fn a_kept_lab_is_refused_and_then_removed_even_if_half_of_it_is_gone() {
+fn kept_lab_blocks_the_next_and_is_removed_even_if_half_of_it_is_gone() {
     let Some(_turn) = turn() else { return };
     assert!(xtask(&["lab", "up", "--topology", "patch"]));
     assert!(Lab::up(Topology::Veth, &Options::default()).is_err());
-    // Somebody did half the work by hand.
-    assert!(ip(&["netns", "delete", "agent2"]));
+    ip(&["netns", "delete", "agent2"]);
     let pid = fs::read_to_string("/run/kstamp-lab/switch1/ovs-vswitchd.pid").unwrap();
-    assert!(
-        Command::new("kill")
-            .args(["-KILL", pid.trim()])
-            .status()
-            .unwrap()
-            .success()
-    );
+    kill(&["-KILL", pid.trim()]);
     assert!(lab::down().unwrap());
     assert_nothing_left();
     assert!(!lab::down().unwrap(), "there is nothing left to remove");
 }
 
 #[test]
-fn a_killed_owner_leaves_nothing() {
+fn lab_is_removed_when_its_owner_is_killed() {
     let Some(_turn) = turn() else { return };
     let mut owner = Owner::start("delay");
     owner.0.kill().unwrap();
     owner.0.wait().unwrap();
-    assert!(eventually(|| left().is_empty()), "left: {:?}", left());
+    assert!(exec::wait_until(LIMIT, || left().is_empty()), "left: {:?}", left());
 }
 
 #[test]
-fn a_terminated_owner_leaves_nothing() {
+fn lab_is_removed_when_its_owner_is_terminated() {
     let Some(_turn) = turn() else { return };
     let mut owner = Owner::start("vxlan");
     assert!(!xtask(&["lab", "down"]), "a lab in use is not to be removed");
-    assert!(
-        Command::new("kill")
-            .arg(owner.0.id().to_string())
-            .status()
-            .unwrap()
-            .success()
-    );
+    kill(&[&owner.0.id().to_string()]);
     assert!(owner.0.wait().unwrap().success());
     assert_nothing_left();
 }
 
 #[test]
-fn down_removes_what_a_crash_of_owner_and_guard_left() {
+fn down_removes_the_lab_after_a_crash_of_owner_and_guard() {
     let Some(_turn) = turn() else { return };
     let mut owner = Owner::start("delay");
     let guards = Command::new("pgrep")
@@ -189,23 +261,23 @@ fn down_removes_what_a_crash_of_owner_and_guard_left() {
     for guard in String::from_utf8_lossy(&guards.stdout).lines() {
         let command = fs::read(format!("/proc/{guard}/cmdline")).unwrap();
         if String::from_utf8_lossy(&command).contains("guard") {
-            assert!(Command::new("kill").args(["-KILL", guard]).status().unwrap().success());
+            kill(&["-KILL", guard]);
         }
     }
     owner.0.kill().unwrap();
     owner.0.wait().unwrap();
-    assert!(!left().is_empty(), "nobody is there to remove it");
+    assert!(!left().is_empty(), "nothing is there to remove it");
     assert!(lab::down().unwrap());
     assert_nothing_left();
 }
 
 #[test]
-fn a_command_is_the_program_itself_and_ends_with_the_lab() {
+fn command_has_the_process_id_of_its_program_and_ends_with_the_lab() {
     let Some(_turn) = turn() else { return };
     let lab = Lab::up(Topology::Veth, &Options::default()).unwrap();
     let mut sleeper = lab.command("agent1", "sleep", ["60"]).spawn().unwrap();
     let name = || fs::read_to_string(format!("/proc/{}/comm", sleeper.id())).unwrap();
-    assert!(eventually(|| name().trim() == "sleep"));
+    assert!(exec::wait_until(LIMIT, || name().trim() == "sleep"));
     let interfaces = lab.command("agent2", "ls", ["/sys/class/net"]).output().unwrap();
     assert!(String::from_utf8_lossy(&interfaces.stdout).contains("port2"));
     drop(lab);
@@ -215,33 +287,23 @@ fn a_command_is_the_program_itself_and_ends_with_the_lab() {
 }
 
 /// A process that holds a lab, as `cargo xtask run` does.
-struct Owner(Child);
+struct Owner(KillOnDrop);
 
 impl Owner {
     fn start(topology: &str) -> Self {
         let arguments = ["lab", "up", "--hold", "--topology", topology];
-        let child = Command::new(XTASK)
-            .args(arguments)
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut owner = Self(child);
+        let mut owner = Self(support::start(
+            Command::new(XTASK).args(arguments).stderr(Stdio::piped()),
+        ));
         let mut lines = std::io::BufReader::new(owner.0.stderr.take().unwrap());
         let mut text = String::new();
         while !text.contains("Ctrl-C removes it") {
             let read = std::io::BufRead::read_line(&mut lines, &mut text).unwrap();
             assert!(read > 0, "it does not come up: {text}");
         }
-        // Whatever it says later is of no interest, but it must be able to say it.
+        // It must be able to print more.
         thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
         owner
-    }
-}
-
-impl Drop for Owner {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }
 
@@ -249,7 +311,7 @@ fn check_topology(topology: Topology) {
     let Some(_turn) = turn() else { return };
     let started = Instant::now();
     let lab = Lab::up(topology, &Options::default()).unwrap();
-    assert!(started.elapsed() < SOON, "{:?}", started.elapsed());
+    assert!(started.elapsed() < LIMIT, "{:?}", started.elapsed());
     let names: Vec<_> = lab
         .agents()
         .iter()
@@ -266,7 +328,7 @@ fn check_topology(topology: Topology) {
 
 fn ping(lab: &Lab, from: &str, to: &str) {
     let text = ping_times(lab, from, to, 3);
-    assert!(!rtts(&text).is_empty(), "{from} does not reach {to}:\n{text}");
+    assert!(!ping_rtts(&text).is_empty(), "{from} does not reach {to}:\n{text}");
 }
 
 fn ping_times(lab: &Lab, from: &str, to: &str, count: u32) -> String {
@@ -281,15 +343,7 @@ fn ping_times(lab: &Lab, from: &str, to: &str, count: u32) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// The round trips in ping's output, in milliseconds, sorted.
-fn rtts(text: &str) -> Vec<f64> {
-    let time = |line: &str| line.split("time=").nth(1)?.split(' ').next()?.parse().ok();
-    let mut times: Vec<f64> = text.lines().filter_map(time).collect();
-    times.sort_by(f64::total_cmp);
-    times
-}
-
-/// What stands of any lab: namespaces, interfaces, processes, files.
+/// What exists of any lab: namespaces, interfaces, processes, files.
 fn left() -> Vec<String> {
     let namespaces = NAMES.iter().map(|name| format!("/run/netns/{name}"));
     let links = ["port1", "port2", "u1", "u2", "ovs1", "ovs2"].map(|name| format!("/sys/class/net/{name}"));
@@ -313,19 +367,12 @@ fn assert_nothing_left() {
     assert_eq!(left(), Vec::<String>::new());
 }
 
-fn eventually(mut condition: impl FnMut() -> bool) -> bool {
-    let deadline = Instant::now() + SOON;
-    while !condition() {
-        if Instant::now() > deadline {
-            return false;
-        }
-        thread::sleep(Duration::from_millis(20));
-    }
-    true
+fn ip(arguments: &[&str]) {
+    run(Command::new("ip").args(arguments));
 }
 
-fn ip(arguments: &[&str]) -> bool {
-    Command::new("ip").args(arguments).status().unwrap().success()
+fn kill(arguments: &[&str]) {
+    run(Command::new("kill").args(arguments));
 }
 
 fn xtask(arguments: &[&str]) -> bool {
@@ -337,12 +384,8 @@ fn xtask(arguments: &[&str]) -> bool {
         .success()
 }
 
-/// The tests of this file look at the whole machine, so they take turns; `None` where they cannot run.
+/// The tests of this file check the whole machine, so they take turns; `None` where they cannot run.
 fn turn() -> Option<MutexGuard<'static, ()>> {
     static TURN: Mutex<()> = Mutex::new(());
-    if let Some(reason) = privilege::why_no_root_tests() {
-        println!("SKIPPED: {reason}");
-        return None;
-    }
-    Some(TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+    can_run().then(|| TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
 }

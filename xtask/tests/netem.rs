@@ -1,10 +1,9 @@
-//! netem as the test of truth: what it does to packets is what kstamp reports, and in the direction in which it does it.
+//! kstamp reports what netem does to packets, in the direction in which it does it.
 //!
-//! Bounds are 99.9 % intervals of what the sample size allows, and what chance leads out of them, one sample in a thousand,
-//! it does not lead out of them twice ([`twice`]). What an emulated machine adds to delays is far below the delays and the
-//! jitter that are set.
+//! Bounds are 99.9 % intervals for the sample size; a sample outside is taken once more ([`twice`]). The delay that an
+//! emulated machine adds is far below the delays and the jitter that are set.
 
-#![allow(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
+#![allow(clippy::unwrap_used, reason = "a test ends at its first failure")]
 
 mod support;
 
@@ -12,69 +11,58 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use serde_json::Value;
-use support::{Agent, can_run, count, ms, pair};
-use xtask::lab::{Lab, Options, Topology};
+use support::{Agent, count, lab, ms, run};
+use xtask::lab::{Lab, Topology};
 
 /// Quantile of the normal distribution for a two-sided interval of 99.9 %.
 const Z: f64 = 3.29;
 
-/// Which way netem works on packets, seen from the agent that probes.
+/// The direction in which netem acts, seen from the agent that probes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
+enum Direction {
     Forward,
     Backward,
 }
 
-/// The delay line, with netem under our control.
-fn line() -> Option<Lab> {
-    if !can_run() {
-        return None;
-    }
-    let lab = Lab::up(Topology::Delay, &Options::default()).unwrap();
-    if lab.delay_line().is_some_and(|line| line.starts_with("netem")) {
-        return Some(lab);
-    }
-    println!("SKIPPED: this kernel has no netem");
-    None
-}
-
-/// A lab with a delay line, and who answers at its far end.
-struct Scene {
+/// A lab with a delay line of netem, and a reflector at its far end.
+struct Fixture {
     lab: Lab,
     reflector: Agent,
 }
 
-impl Scene {
+impl Fixture {
     fn new() -> Option<Self> {
-        let lab = line()?;
-        let reflector = Agent::start(&lab, &lab.agents()[1], "reflect", &["--family", "v4"]);
-        reflector.await_record(Duration::from_secs(10), "start", |record| record["type"] == "start");
+        let lab = lab(Topology::Delay)?;
+        if !lab.delayed_by().is_some_and(|means| means.starts_with("netem")) {
+            println!("SKIPPED: this kernel has no netem");
+            return None;
+        }
+        let reflector = Agent::reflector(&lab, Duration::from_secs(10));
         Some(Self { lab, reflector })
     }
 
-    /// Has netem do something to packets that go each way.
+    /// Sets netem's options for packets of each direction.
     fn set(&self, forward: &str, backward: &str) {
-        // Frames from agent1 leave the line by port22.
-        for (port, words) in [("port22", forward), ("port12", backward)] {
-            let line = format!("qdisc replace dev {port} root netem limit 100000 {words}");
-            let status = self.lab.command("agent3", "tc", line.split(' ')).status().unwrap();
-            assert!(status.success(), "tc {line}");
+        // Frames from agent1 leave the line through port22.
+        for (port, options) in [("port22", forward), ("port12", backward)] {
+            let arguments = format!("qdisc replace dev {port} root netem limit 100000 {options}");
+            run(&mut self.lab.command("agent3", "tc", arguments.split(' ')));
         }
     }
 
-    /// The same, to packets that go one way; the others are delayed by 1 ms.
-    fn set_one(&self, way: Way, words: &str) {
-        match way {
-            Way::Forward => self.set(words, "delay 1ms"),
-            Way::Backward => self.set("delay 1ms", words),
+    /// Sets netem's options for packets of one direction; the others are delayed by 1 ms.
+    fn set_one(&self, direction: Direction, options: &str) {
+        match direction {
+            Direction::Forward => self.set(options, "delay 1ms"),
+            Direction::Backward => self.set("delay 1ms", options),
         }
     }
 
-    /// Probes agent2 from agent1 by unicast for a while; the summary.
+    /// Probes agent2 from agent1 by unicast, and returns the summary.
     fn probe(&self, interval: &str, probes: u32) -> Value {
         let options = ["--timeout", "500ms"];
-        let agent = pair::probe(&self.lab, interval, probes.into(), &options, Duration::from_secs(60));
-        let summary = agent.summary(&self.lab.agents()[1].v4.to_string(), "unicast").clone();
+        let agent = Agent::probe(&self.lab, interval, probes.into(), &options, Duration::from_secs(60));
+        let summary = agent.summary(&self.lab.pair()[1].v4.to_string(), "unicast").clone();
         assert_eq!(count(&summary, "sent"), u64::from(probes), "{summary:#}");
         summary
     }
@@ -85,7 +73,7 @@ impl Scene {
     }
 }
 
-/// Fails if two samples in a row are not as they must be.
+/// Fails if two samples in a row fail.
 fn twice(sample: impl Fn() -> Result<(), String>) {
     if let Err(first) = sample() {
         println!("{first}: once more");
@@ -95,18 +83,18 @@ fn twice(sample: impl Fn() -> Result<(), String>) {
     }
 }
 
-/// Whether what was found lies in an interval.
-fn within(what: &str, found: f64, interval: RangeInclusive<f64>) -> Result<(), String> {
+/// Fails if a value is outside an interval.
+fn within(what: &str, value: f64, interval: RangeInclusive<f64>) -> Result<(), String> {
     let line = format!(
-        "{what}: {found:.2}, expected {:.2} to {:.2}",
+        "{what}: {value:.2}, expected {:.2} to {:.2}",
         interval.start(),
         interval.end()
     );
     println!("{line}");
-    if interval.contains(&found) { Ok(()) } else { Err(line) }
+    if interval.contains(&value) { Ok(()) } else { Err(line) }
 }
 
-/// The 99.9 % interval of a count of events that each of `trials` has with `probability`.
+/// The 99.9 % interval of the number of events that occur in each of `trials` with `probability`.
 fn events(trials: u64, probability: f64) -> RangeInclusive<f64> {
     let mean = trials as f64 * probability;
     let spread = Z * (mean * (1.0 - probability)).sqrt();
@@ -114,81 +102,85 @@ fn events(trials: u64, probability: f64) -> RangeInclusive<f64> {
 }
 
 #[test]
-fn loss_is_found_in_its_direction() {
+fn loss_is_reported_in_its_direction() {
     const PROBES: u32 = 4000;
-    let Some(scene) = Scene::new() else { return };
-    scene.set("delay 1ms loss 1%", "delay 1ms loss 2%");
+    let Some(fixture) = Fixture::new() else { return };
+    fixture.set("delay 1ms loss 1%", "delay 1ms loss 2%");
     twice(|| {
-        let summary = scene.probe("2ms", PROBES);
+        let summary = fixture.probe("2ms", PROBES);
         let [forward, backward, unknown] =
             ["lost_forward", "lost_backward", "lost_unknown"].map(|field| count(&summary, field));
-        // Behind the last answered probe there is no next reply to tell the direction by: one loss in a hundred runs.
+        // After the last reply the direction is unknown: one loss in a hundred runs.
         assert!(unknown <= 2, "{summary:#}");
         within("forward loss", forward as f64, events(PROBES.into(), 0.01))?;
         let reflected = u64::from(PROBES) - forward;
         within("backward loss", backward as f64, events(reflected, 0.02))
     });
-    scene.end();
+    fixture.end();
 }
 
 #[test]
-fn duplicates_are_found() {
+fn duplicates_are_counted() {
     const PROBES: u32 = 1500;
-    let Some(scene) = Scene::new() else { return };
-    for way in [Way::Forward, Way::Backward] {
-        scene.set_one(way, "delay 1ms duplicate 2%");
+    let Some(fixture) = Fixture::new() else { return };
+    for direction in [Direction::Forward, Direction::Backward] {
+        fixture.set_one(direction, "delay 1ms duplicate 2%");
         twice(|| {
-            let summary = scene.probe("2ms", PROBES);
-            assert_eq!(count(&summary, "lost"), 0, "{way:?}: {summary:#}");
+            let summary = fixture.probe("2ms", PROBES);
+            assert_eq!(count(&summary, "lost"), 0, "{direction:?}: {summary:#}");
             assert_eq!(
                 count(&summary, "received"),
                 u64::from(PROBES),
-                "a duplicate is no reply more: {summary:#}"
+                "a duplicate is no further reply: {summary:#}"
             );
             let duplicates = count(&summary, "duplicates") as f64;
-            within(&format!("{way:?} duplicates"), duplicates, events(PROBES.into(), 0.02))
+            within(
+                &format!("{direction:?} duplicates"),
+                duplicates,
+                events(PROBES.into(), 0.02),
+            )
         });
     }
-    scene.end();
+    fixture.end();
 }
 
 #[test]
-fn reordering_is_found() {
+fn reordering_is_counted() {
     const PROBES: u32 = 800;
-    let Some(scene) = Scene::new() else { return };
-    for way in [Way::Forward, Way::Backward] {
-        // A tenth goes at once and overtakes the one before, which is held for one and a half intervals; no more than that.
-        scene.set_one(way, "delay 9ms reorder 10%");
+    let Some(fixture) = Fixture::new() else { return };
+    for direction in [Direction::Forward, Direction::Backward] {
+        // A tenth is sent at once and overtakes the packet before it, which is delayed by one and a half intervals.
+        fixture.set_one(direction, "delay 9ms reorder 10%");
         twice(|| {
-            let summary = scene.probe("6ms", PROBES);
-            assert_eq!(count(&summary, "lost"), 0, "{way:?}: {summary:#}");
-            // Reordered is who is overtaken: was held back, and the next one was not.
+            let summary = fixture.probe("6ms", PROBES);
+            assert_eq!(count(&summary, "lost"), 0, "{direction:?}: {summary:#}");
+            // A packet is reordered if it is delayed and the next one is not.
             let reordered = count(&summary, "reordered") as f64;
             within(
-                &format!("{way:?} reordering"),
+                &format!("{direction:?} reordering"),
                 reordered,
                 events(PROBES.into(), 0.1 * 0.9),
             )
         });
     }
-    scene.end();
+    fixture.end();
 }
 
 #[test]
-fn delay_and_jitter_are_found_in_their_direction() {
+fn delay_and_jitter_are_reported_in_their_direction() {
     const PROBES: u32 = 600;
-    let Some(scene) = Scene::new() else { return };
-    let ways = [("forward_ns", 40.0, 8.0), ("backward_ns", 25.0, 4.0)];
+    let Some(fixture) = Fixture::new() else { return };
+    let directions = [("forward_ns", 40.0, 8.0), ("backward_ns", 25.0, 4.0)];
     let [forward, backward] =
-        ways.map(|(_, delay_ms, jitter_ms)| format!("delay {delay_ms}ms {jitter_ms}ms distribution normal"));
-    scene.set(&forward, &backward);
+        directions.map(|(_, delay_ms, jitter_ms)| format!("delay {delay_ms}ms {jitter_ms}ms distribution normal"));
+    fixture.set(&forward, &backward);
     twice(|| {
-        let summary = scene.probe("8ms", PROBES);
+        let summary = fixture.probe("8ms", PROBES);
         assert_eq!(count(&summary, "lost"), 0, "{summary:#}");
         let n = count(&summary, "received") as f64;
-        for (field, delay_ms, jitter_ms) in ways {
-            // Quantiles: an emulated machine pauses now and then, and a few of these make another mean and deviation. Of
-            // the normal distribution, by their probability and density; the path itself adds up to 1 ms.
+        for (field, delay_ms, jitter_ms) in directions {
+            // Quantiles of the normal distribution, by probability and density: a few pauses of an emulated machine change
+            // mean and deviation. The path itself adds up to 1 ms.
             for (name, deviations, probability, density) in [("p50", 0.0, 0.5, 0.3989), ("p90", 1.2816, 0.9, 0.1755)] {
                 let expected = delay_ms + deviations * jitter_ms;
                 let spread = Z * f64::sqrt(probability * (1.0 - probability) / n) / (density / jitter_ms);
@@ -198,5 +190,5 @@ fn delay_and_jitter_are_found_in_their_direction() {
         }
         Ok(())
     });
-    scene.end();
+    fixture.end();
 }

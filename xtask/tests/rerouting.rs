@@ -1,32 +1,27 @@
-//! Whether the controller's traffic takes the way of least delay, and what becomes of it when a link is cut.
+//! The controller forwards on the path of least delay, and reroutes when a link is cut.
 
-#![allow(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
+#![allow(clippy::unwrap_used, reason = "a test ends at its first failure")]
 
 mod support;
 
 use std::collections::BTreeMap;
-use std::process::{Child, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
-use support::links::{assert_only_edges_are_used, is_edge, latest};
-use support::observer::Observer;
-use support::{Agent, can_run, count};
-use xtask::exec;
-use xtask::lab::{AgentNs, Lab, Options, SWITCHES, Topology};
+use support::links::{Observer, assert_only_edges_are_used, is_edge, latest};
+use support::{Agent, count, lab, ping_rtts, start};
+use xtask::exec::{self, KillOnDrop};
+use xtask::lab::{AgentNs, Lab, SWITCHES, Topology};
 
 #[test]
-fn the_arpanet_is_found_used_and_survives_a_cut() {
-    if !can_run() {
-        return;
-    }
+fn arpanet_is_discovered_and_rerouted_after_a_cut() {
+    let Some(lab) = lab(Topology::Arpanet) else { return };
     support::kstamp();
-    let lab = Lab::up(Topology::Arpanet, &Options::default()).unwrap();
     let observer = Observer::start(SWITCHES);
     let controller = Agent::controller(&lab, &["--report", "500ms"]);
-    // From when it listens: switches try once in a second or two.
-    controller.await_record(Duration::from_secs(5), "start", |record| record["type"] == "start");
+    // Switches try to connect once in a second or two.
+    controller.await_start(Duration::from_secs(5));
     let begin = Instant::now();
     let count_links = |wanted: &dyn Fn(&Value) -> bool| {
         let records = controller.records();
@@ -45,12 +40,12 @@ fn the_arpanet_is_found_used_and_survives_a_cut() {
         println!("10 links {what} after {:.1?}", begin.elapsed());
     };
     await_links(Duration::from_secs(5), "found", &|_| true);
-    // A delay is known when there are some samples of each of its terms.
+    // A delay needs some samples of each of its terms.
     await_links(Duration::from_secs(15), "in use", &is_edge);
 
-    let (sdc, mit) = (host(&lab, "sdc"), host(&lab, "mit"));
+    let (sdc, mit) = (lab.host("sdc"), lab.host("mit"));
     assert!(reaches(&lab, sdc, mit), "SDC does not reach MIT");
-    // Windows fill, and estimates settle.
+    // Until windows are full and estimates are stable.
     let path = controller.await_record(Duration::from_secs(10), "path of 63 ms from SDC to MIT", |record| {
         let delay_ms = record["delay_ns"].as_f64().unwrap_or_default() / 1e6;
         record["type"] == "path" && ends(record) == ("sdc", "mit") && (62.0..68.0).contains(&delay_ms)
@@ -58,10 +53,15 @@ fn the_arpanet_is_found_used_and_survives_a_cut() {
     let switches: Vec<_> = path["switches"].as_array().unwrap().iter().collect();
     assert_eq!(switches, ["sdc", "rand", "bbn", "mit"], "{path:#}");
 
-    // The first frames of a flow go by way of the controller.
-    let mut pings = Pings::start(&lab, sdc, mit);
+    // The first frames of a flow pass through the controller.
+    let pings = Pings::start(&lab, sdc, mit);
     sleep(Duration::from_secs(3));
-    let mut rtts: Vec<_> = pings.answers().into_iter().skip(5).map(|(_, rtt)| rtt).collect();
+    let mut rtts: Vec<_> = pings
+        .answers()
+        .into_iter()
+        .skip(5)
+        .map(|answer| answer.rtt_ms)
+        .collect();
     rtts.sort_by(f64::total_cmp);
     let rtt = rtts[rtts.len() / 2];
     println!("SDC to MIT and back in {rtt:.1} ms");
@@ -70,14 +70,13 @@ fn the_arpanet_is_found_used_and_survives_a_cut() {
 
     let cut = now();
     lab.cut("mit", "bbn").unwrap();
-    let by_utah = pings.await_answer(Duration::from_secs(5), |at, rtt| {
-        at > cut && (144.0..170.0).contains(&rtt)
-    });
-    println!("by UTAH {:.2} s after the cut", by_utah - cut);
-    assert!(by_utah - cut < 2.0, "rerouted after {} s", by_utah - cut);
+    let detour = 144.0..170.0;
+    let rerouted = pings.await_answer(Duration::from_secs(5), cut, |rtt_ms| detour.contains(&rtt_ms));
+    println!("by UTAH {:.2} s after the cut", rerouted - cut);
+    assert!(rerouted - cut < 2.0, "rerouted after {} s", rerouted - cut);
     let repaired = now();
     lab.repair("mit", "bbn").unwrap();
-    let back = pings.await_answer(Duration::from_secs(15), |at, rtt| at > repaired && rtt < direct.end);
+    let back = pings.await_answer(Duration::from_secs(15), repaired, |rtt_ms| rtt_ms < direct.end);
     println!("back {:.2} s after the repair", back - repaired);
     drop(pings);
 
@@ -92,35 +91,31 @@ fn the_arpanet_is_found_used_and_survives_a_cut() {
 }
 
 #[test]
-fn a_link_that_drops_everything_and_says_nothing_is_left_in_time() {
-    if !can_run() {
-        return;
-    }
+fn link_that_drops_everything_while_its_ports_stay_up_is_avoided() {
+    let Some(lab) = lab(Topology::Triangle) else { return };
     support::kstamp();
-    let lab = Lab::up(Topology::Triangle, &Options::default()).unwrap();
     let controller = Agent::controller(&lab, &["--report", "500ms"]);
-    let (s2, s3) = (host(&lab, "s2"), host(&lab, "s3"));
+    let (s2, s3) = (lab.host("s2"), lab.host("s3"));
     assert!(reaches(&lab, s2, s3), "s2 does not reach s3: {}", controller.stderr());
-    let is_by_s1 = |record: &Value| {
+    let is_through_s1 = |record: &Value| {
         record["type"] == "path" && ends(record) == ("s2", "s3") && record["hops"].as_array().unwrap().len() == 2
     };
-    controller.await_record(Duration::from_secs(15), "path from s2 by s1 to s3", is_by_s1);
-    let mut pings = Pings::start(&lab, s2, s3);
-    // 10 ms by s1, 40 ms without it.
-    let start = now();
-    pings.await_answer(Duration::from_secs(10), |at, rtt| at > start && rtt < 35.0);
+    controller.await_record(Duration::from_secs(15), "path from s2 through s1 to s3", is_through_s1);
+    let pings = Pings::start(&lab, s2, s3);
+    // 10 ms through s1, 40 ms without it.
+    pings.await_answer(Duration::from_secs(10), now(), |rtt_ms| rtt_ms < 35.0);
 
     let cut = now();
     lab.cut_silently("s1", "s2").unwrap();
-    let around = pings.await_answer(Duration::from_secs(8), |at, rtt| at > cut && rtt >= 40.0);
-    println!("around {:.2} s after the silent cut", around - cut);
-    assert!(around - cut < 2.0, "rerouted after {} s", around - cut);
+    let rerouted = pings.await_answer(Duration::from_secs(8), cut, |rtt_ms| rtt_ms >= 40.0);
+    println!("rerouted {:.2} s after the silent cut", rerouted - cut);
+    assert!(rerouted - cut < 2.0, "rerouted after {} s", rerouted - cut);
     controller.await_record(Duration::from_secs(3), "stale link", |record| {
         record["type"] == "link" && record["state"] == "stale"
     });
     let repaired = now();
     lab.repair("s1", "s2").unwrap();
-    let back = pings.await_answer(Duration::from_secs(15), |at, rtt| at > repaired && rtt < 35.0);
+    let back = pings.await_answer(Duration::from_secs(15), repaired, |rtt_ms| rtt_ms < 35.0);
     println!("back {:.2} s after the repair", back - repaired);
     drop(pings);
     let finished = controller.stop();
@@ -129,15 +124,15 @@ fn a_link_that_drops_everything_and_says_nothing_is_left_in_time() {
     lab.down().unwrap();
 }
 
-/// Frames to everybody cross each link once at most, and come to every host once, in a network that is full of loops.
+/// Broadcast frames cross each link at most once, and reach every host once, in a network full of loops.
 fn assert_no_storm(lab: &Lab, observer: &Observer, from: &AgentNs) {
     const SENT: u64 = 20;
-    // ARP and neighbour discovery of hosts go to everybody too: a few a second, if at all.
+    // ARP requests of the hosts.
     const OTHERS: u64 = 10;
     let before = observer.broadcasts();
     let count = SENT.to_string();
     let arguments = ["-b", "-n", "-q", "-c", &count, "-i", "0.05", "-W", "1", "10.1.1.255"];
-    // Nobody answers (icmp_echo_ignore_broadcasts), so ping fails.
+    // ping fails: no host answers (icmp_echo_ignore_broadcasts).
     exec::output(&mut lab.command(&from.namespace, "ping", arguments)).unwrap();
     let sent: BTreeMap<_, _> = observer
         .broadcasts()
@@ -166,16 +161,10 @@ fn ends(path: &Value) -> (&str, &str) {
     )
 }
 
-fn host<'a>(lab: &'a Lab, switch: &str) -> &'a AgentNs {
-    let switches = lab.topology().network().unwrap().switches;
-    let at = switches.iter().position(|name| *name == switch).unwrap();
-    &lab.agents()[at]
-}
-
-/// Whether one host gets an answer from another within ten seconds.
+/// Whether one host reaches another within 15 seconds.
 fn reaches(lab: &Lab, from: &AgentNs, to: &AgentNs) -> bool {
     let to = to.v4.to_string();
-    // One ping for all that time would not do: where nobody answers to ARP yet, it ends with that.
+    // Not one ping for the whole time: it ends when ARP requests are not answered.
     exec::wait_until(Duration::from_secs(15), || {
         let arguments = ["-n", "-q", "-c", "1", "-W", "1", &to];
         let output = exec::output(&mut lab.command(&from.namespace, "ping", arguments)).unwrap();
@@ -183,10 +172,17 @@ fn reaches(lab: &Lab, from: &AgentNs, to: &AgentNs) -> bool {
     })
 }
 
-/// Ten pings a second, for as long as this is not dropped.
+/// Ten pings a second, until this is dropped.
 struct Pings {
-    child: Child,
     log: std::path::PathBuf,
+    _ping: KillOnDrop,
+}
+
+#[derive(Debug)]
+struct Answer {
+    /// In seconds since 1970.
+    time: f64,
+    rtt_ms: f64,
 }
 
 impl Pings {
@@ -194,41 +190,35 @@ impl Pings {
         let log = lab.scratch().unwrap().join("pings");
         let to = to.v4.to_string();
         let mut command = lab.command(&from.namespace, "ping", ["-D", "-n", "-i", "0.1", &to]);
-        let out = std::fs::File::create(&log).unwrap();
-        let child = command.stdin(Stdio::null()).stdout(out).spawn().unwrap();
-        Self { child, log }
+        let ping = start(command.stdout(std::fs::File::create(&log).unwrap()));
+        Self { log, _ping: ping }
     }
 
-    /// When each answer came, in seconds since 1970, and its round trip in ms.
-    fn answers(&mut self) -> Vec<(f64, f64)> {
+    fn answers(&self) -> Vec<Answer> {
         let text = std::fs::read_to_string(&self.log).unwrap();
         let answer = |line: &str| {
-            let at = line.strip_prefix('[')?.split(']').next()?.parse().ok()?;
-            let rtt = line.split("time=").nth(1)?.split(' ').next()?.parse().ok()?;
-            Some((at, rtt))
+            let time = line.strip_prefix('[')?.split(']').next()?.parse().ok()?;
+            let rtt_ms = *ping_rtts(line).first()?;
+            Some(Answer { time, rtt_ms })
         };
         text.lines().filter_map(answer).collect()
     }
 
-    /// Waits for an answer that pleases; when it came.
-    fn await_answer(&mut self, limit: Duration, pleases: impl Fn(f64, f64) -> bool) -> f64 {
+    /// Waits for an answer after `since` with an accepted round trip, and returns its time.
+    fn await_answer(&self, limit: Duration, since: f64, accept: impl Fn(f64) -> bool) -> f64 {
         let end = Instant::now() + limit;
         loop {
             let answers = self.answers();
-            if let Some((at, _)) = answers.iter().find(|(at, rtt)| pleases(*at, *rtt)) {
-                return *at;
+            let found = answers
+                .iter()
+                .find(|answer| answer.time > since && accept(answer.rtt_ms));
+            if let Some(answer) = found {
+                return answer.time;
             }
             let last = &answers[answers.len().saturating_sub(40)..];
             assert!(Instant::now() < end, "no such answer within {limit:?}: {last:?}");
             sleep(Duration::from_millis(20));
         }
-    }
-}
-
-impl Drop for Pings {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

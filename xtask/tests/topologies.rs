@@ -1,25 +1,21 @@
-//! Whole runs between two agents in every topology and IP version, judged by their JSON.
+//! Whole runs between two agents in every topology and IP version, checked by their JSON.
 
-#![allow(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
+#![allow(clippy::unwrap_used, reason = "a test ends at its first failure")]
 
 mod support;
 
-use support::pair::{assert_delay, run_both};
-use support::{can_run, count, ms};
-use xtask::lab::{Lab, Options, Topology};
+use support::{assert_delay, count, lab, ms, run_both};
+use xtask::lab::Topology;
 
-fn default_interval_then_every_millisecond(topology: Topology) {
-    if !can_run() {
-        return;
-    }
-    let lab = Lab::up(topology, &Options::default()).unwrap();
-    let [_, far, ..] = lab.agents() else {
-        panic!("two agents")
-    };
+/// Two runs: at the default interval, and at 1 ms.
+fn assert_nothing_is_lost(topology: Topology) {
+    let Some(lab) = lab(topology) else { return };
+    let [_, far] = lab.pair();
     let peers = [far.v4.to_string(), far.v6.to_string()];
+    let paths = || peers.iter().flat_map(|peer| [(peer, "group"), (peer, "unicast")]);
 
     let [near, _] = run_both(&lab, 20, &[]);
-    for (peer, path) in peers.iter().flat_map(|peer| [(peer, "group"), (peer, "unicast")]) {
+    for (peer, path) in paths() {
         near.assert_no_loss(peer, path);
         let summary = near.summary(peer, path);
         assert!(
@@ -36,7 +32,7 @@ fn default_interval_then_every_millisecond(topology: Topology) {
     );
 
     let [near, _] = run_both(&lab, 10, &["--interval", "1ms"]);
-    for (peer, path) in peers.iter().flat_map(|peer| [(peer, "group"), (peer, "unicast")]) {
+    for (peer, path) in paths() {
         near.assert_no_loss(peer, path);
         let sent = count(near.summary(peer, path), "sent");
         assert!((8_000..=10_001).contains(&sent), "{sent} probes of 10,000: {near:#?}");
@@ -45,49 +41,41 @@ fn default_interval_then_every_millisecond(topology: Topology) {
 }
 
 #[test]
-fn patch_both_families() {
-    default_interval_then_every_millisecond(Topology::Patch);
+fn patch_loses_nothing() {
+    assert_nothing_is_lost(Topology::Patch);
 }
 
 #[test]
-fn vxlan_both_families() {
-    default_interval_then_every_millisecond(Topology::Vxlan);
+fn vxlan_loses_nothing() {
+    assert_nothing_is_lost(Topology::Vxlan);
 }
 
 #[test]
-fn delay_is_found_in_its_directions() {
-    if !can_run() {
-        return;
-    }
-    let lab = Lab::up(Topology::Delay, &Options::default()).unwrap();
+fn delay_is_measured_in_each_direction() {
+    let Some(lab) = lab(Topology::Delay) else { return };
     assert_delay(&lab, &run_both(&lab, 10, &["--interval", "100ms"]));
     lab.down().unwrap();
 }
 
 #[test]
-fn veth_in_every_mode() {
-    if !can_run() {
-        return;
-    }
-    let lab = Lab::up(Topology::Veth, &Options::default()).unwrap();
-    let [_, far, ..] = lab.agents() else {
-        panic!("two agents")
-    };
-    for (asked, got) in [
+fn veth_works_in_every_attach_mode() {
+    let Some(lab) = lab(Topology::Veth) else { return };
+    let [_, far] = lab.pair();
+    for (requested, used) in [
         ("auto", "xdp-generic"),
         ("xdp-native", "xdp-native"),
         ("xdp-generic", "xdp-generic"),
         ("tc", "tc"),
     ] {
-        let [near, _] = run_both(&lab, 3, &["--attach", asked, "--interval", "10ms"]);
-        assert_eq!(near.start()["attach"]["receive"], got, "{near:#?}");
+        let [near, _] = run_both(&lab, 3, &["--attach", requested, "--interval", "10ms"]);
+        assert_eq!(near.start()["attach"]["receive"], used, "{near:#?}");
         assert!(!near.start()["attach_reason"].as_str().unwrap().is_empty());
         for peer in [far.v4.to_string(), far.v6.to_string()] {
             let summary = near.summary(&peer, "unicast");
             let (received, sent) = (count(summary, "received"), count(summary, "sent"));
-            // The two native programs are not attached in one instant; what is sent between is dropped by the veth.
-            assert!(received > 200 && received + 50 > sent, "{asked}: {summary:#}");
-            assert_eq!(summary["attach"]["receive"], got);
+            // Until both native programs are attached, the veth drops packets.
+            assert!(received > 200 && received + 50 > sent, "{requested}: {summary:#}");
+            assert_eq!(summary["attach"]["receive"], used);
         }
     }
     lab.down().unwrap();

@@ -1,4 +1,4 @@
-//! What became of packets.
+//! What became of packets: the outcomes that the programs count.
 
 macro_rules! counters {
     ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal,)+) => {
@@ -13,8 +13,10 @@ macro_rules! counters {
         /// Name of each counter, in the order of their indices; a stable field name of the `counters` record.
         pub const COUNTER_NAMES: [&str; COUNTERS as usize] = [$($name,)+];
 
-        /// Number of counters.
         pub const COUNTERS: u32 = [$($name,)+].len() as u32;
+
+        #[cfg(test)]
+        const ALL: [Counter; COUNTERS as usize] = [$(Counter::$variant,)+];
     };
 }
 
@@ -47,26 +49,26 @@ counters! {
     NoOwnAddress = "no_own_address",
     /// probe: the reply could not be written; passed up.
     ReflectFailed = "reflect_failed",
-    /// probe: a number in ASCII, as the older agents send; echoed.
-    Echoed = "echoed",
-    /// probe: a number in ASCII that came by a group; echoed.
-    EchoedGroup = "echoed_group",
-    /// probe: a number in ASCII from the port of an echoing service, or with the TTL of our own echoes; passed up.
-    /// Echoing it could go on for ever.
-    EchoLoop = "echo_loop",
+    /// probe: of a legacy agent; sent back.
+    LegacyReflected = "echoed",
+    /// probe: of a legacy agent, by a group; sent back.
+    LegacyReflectedGroup = "echoed_group",
+    /// probe: of a legacy agent, but from the port of an echoing service or with the TTL of our own replies; passed up.
+    /// Answering it could go on for ever.
+    LegacyLoop = "echo_loop",
     /// probe: from a source outside the prefixes that are answered; dropped.
     NotAllowed = "not_allowed",
-    /// probe: its source has used up its share; dropped.
+    /// probe: above its source's rate; dropped.
     RateSource = "rate_source",
-    /// probe: by a group, and its source has used up its share of group probes; dropped.
+    /// probe: by a group, above its source's rate of group probes; dropped.
     RateGroup = "rate_group",
-    /// probe: all sources together have used up what this port answers; dropped.
+    /// probe: above the rate of all sources together; dropped.
     RatePort = "rate_port",
     /// reply: accepted and handed to userspace.
     Collected = "collected",
     /// reply: accepted, but the ring buffer had no room.
     RingFull = "ring_full",
-    /// reply: to no probe that is in flight, from another address than was asked, or with another T1; passed up.
+    /// reply: to no probe in flight, from another address than was probed, or with another T1; passed up.
     Unmatched = "unmatched",
     /// reply: a checksum was wrong; passed up.
     ReplyBadChecksum = "reply_bad_checksum",
@@ -91,7 +93,7 @@ counters! {
 }
 
 impl Counter {
-    /// Whether a packet that is counted so is dropped: the policy has refused it.
+    /// Whether packets with this outcome are dropped: the policy has refused them.
     #[inline(always)]
     pub const fn is_dropped(self) -> bool {
         matches!(
@@ -100,8 +102,8 @@ impl Counter {
         )
     }
 
-    /// Whether a probe to this host that is counted so goes on to userspace's socket: it is neither answered nor dropped,
-    /// the stack will not refuse it either, and it is nobody else's.
+    /// Whether a probe to this host with this outcome goes on to the socket in userspace: neither the programs nor the
+    /// stack have answered or refused it.
     #[inline(always)]
     pub const fn reaches_userspace(self) -> bool {
         matches!(
@@ -110,7 +112,7 @@ impl Counter {
                 | Self::Malformed
                 | Self::SourcePort
                 | Self::ReplyShaped
-                | Self::EchoLoop
+                | Self::LegacyLoop
                 | Self::IpOptions
                 | Self::Extension
                 | Self::Fragment
@@ -125,13 +127,30 @@ mod tests {
     #[test]
     fn counter_names_are_unique_and_fit_json() {
         for (i, name) in COUNTER_NAMES.iter().enumerate() {
-            assert!(
-                name.bytes()
-                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'),
-                "{name}"
-            );
+            let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
+            assert!(name.bytes().all(fits), "{name}");
             assert!(!COUNTER_NAMES[..i].contains(name), "{name}");
         }
         assert_eq!(COUNTER_NAMES[Counter::RingFull as usize], "ring_full");
+    }
+
+    #[test]
+    fn a_refused_probe_is_dropped_or_passed_up() {
+        let dropped = ["not_allowed", "rate_source", "rate_group", "rate_port"];
+        let for_userspace = [
+            "passed_up",
+            "malformed",
+            "source_port",
+            "reply_shaped",
+            "echo_loop",
+            "ip_options",
+            "ipv6_extension",
+            "fragment",
+        ];
+        for counter in ALL {
+            let name = COUNTER_NAMES[counter as usize];
+            assert_eq!(counter.is_dropped(), dropped.contains(&name), "{name}");
+            assert_eq!(counter.reaches_userspace(), for_userspace.contains(&name), "{name}");
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! How often something may happen.
+//! Rate limits.
 
 /// A token bucket in the form of the generic cell rate algorithm (ITU-T I.371, virtual scheduling): a packet costs
 /// `interval_ns`, and the debt may not exceed `burst_ns`.
@@ -7,22 +7,21 @@
 pub struct Limit {
     /// Time in which one packet is earned; 0 for no limit.
     pub interval_ns: u64,
-    /// How far what has been spent may be ahead of what has been earned.
+    /// Largest debt.
     pub burst_ns: u64,
 }
 
 impl Limit {
-    /// As much as comes.
     pub const NONE: Self = Self {
         interval_ns: 0,
         burst_ns: 0,
     };
 
-    /// The debt after `packets` more at `now_ns`, as the time at which it will have been earned; `None` if that is too
-    /// much. `earned_ns` is the debt before.
+    /// Charges `packets` at `now_ns`. Takes and returns the debt as the time at which it will have been earned; `None` if
+    /// it would become too large.
     ///
-    /// A debt that no series of packets can have made is that of a clock that has been set back: it is forgiven. Nobody
-    /// can have made twice what is allowed, even if another CPU's clock is some nanoseconds ahead.
+    /// A debt of more than twice `burst_ns` cannot come from packets, even if another CPU's clock is some nanoseconds
+    /// ahead: the clock was set back, and the debt is forgiven.
     #[inline(always)]
     pub fn charge(&self, earned_ns: u64, now_ns: u64, packets: u64) -> Option<u64> {
         let cost_ns = self.interval_ns.wrapping_mul(packets);
@@ -76,23 +75,33 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_set_starts_the_limit_anew() {
+    fn a_clock_that_is_set_starts_the_limit_again() {
+        const HOUR_NS: u64 = 3_600_000_000_000;
         let limit = Limit {
             interval_ns: 1_000,
             burst_ns: 10_000,
         };
-        let hour_ns = 3_600_000_000_000;
-        assert_eq!(limit.charge(2 * hour_ns, hour_ns, 1), Some(hour_ns + 1_000), "set back");
-        assert_eq!(
-            limit.charge(hour_ns, 2 * hour_ns, 1),
-            Some(2 * hour_ns + 1_000),
-            "set forth"
-        );
-        assert_eq!(limit.charge(u64::MAX, 0, 1), Some(1_000));
-        assert_eq!(
-            limit.charge(hour_ns + 10_000, hour_ns - 5, 1),
-            None,
-            "not by another CPU's clock"
-        );
+        for (earned_ns, now_ns, after_ns, what) in [
+            (2 * HOUR_NS, HOUR_NS, Some(HOUR_NS + 1_000), "set back"),
+            (HOUR_NS, 2 * HOUR_NS, Some(2 * HOUR_NS + 1_000), "set forward"),
+            (u64::MAX, 0, Some(1_000), "before the epoch"),
+            (HOUR_NS + 10_000, HOUR_NS - 5, None, "another CPU's clock is ahead"),
+            (HOUR_NS + 20_000, HOUR_NS, None, "twice the burst may be a debt"),
+            (
+                HOUR_NS + 20_001,
+                HOUR_NS,
+                Some(HOUR_NS + 1_000),
+                "more than that is none",
+            ),
+            (
+                HOUR_NS + 9_000,
+                HOUR_NS,
+                Some(HOUR_NS + 10_000),
+                "the last packet of a burst",
+            ),
+            (HOUR_NS + 9_001, HOUR_NS, None, "one too many"),
+        ] {
+            assert_eq!(limit.charge(earned_ns, now_ns, 1), after_ns, "{what}");
+        }
     }
 }

@@ -11,11 +11,8 @@ pub const DESTINATION_GROUP: u32 = 2;
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InFlightKey {
-    /// Sequence number of the probe.
     pub seq: u32,
-    /// Its session identifier.
     pub ssid: u16,
-    /// Zero.
     pub reserved: u16,
 }
 
@@ -27,8 +24,16 @@ pub struct InFlight {
     pub t1_mono_ns: u64,
     /// T1 as the packet carries it, NTP format.
     pub t1_wire: u64,
-    /// Where it was sent.
     pub destination: Address,
+}
+
+impl InFlight {
+    /// Whether a reply from `source` that returns `sender_timestamp` as T1 answers this probe: a probe to a group may be
+    /// answered by anyone, one to a host by that host alone.
+    #[inline(always)]
+    pub fn is_answered_by(&self, source: &Address, sender_timestamp: u64) -> bool {
+        self.t1_wire == sender_timestamp && (self.destination == *source || self.destination.is_multicast())
+    }
 }
 
 /// Key of `REFLECTOR_SESSIONS` (RFC 8762 §4.3: addresses, ports, and the SSID of RFC 8972 §3).
@@ -45,7 +50,6 @@ pub struct ReflectorSessionKey {
     pub source_port: u16,
     /// Session identifier, as on the wire.
     pub ssid: u16,
-    /// Zero.
     pub reserved: u32,
 }
 
@@ -57,26 +61,26 @@ pub struct ReflectorSession {
     pub replies: u64,
 }
 
-/// Value of `ALLOWED`: the prefix is one of IPv4, mapped into IPv6.
+/// Value of `ALLOWED`: an IPv4 prefix, mapped into IPv6.
 pub const ALLOWED_V4: u32 = 4;
-/// Value of `ALLOWED`: the prefix is one of IPv6.
+/// Value of `ALLOWED`: an IPv6 prefix.
 pub const ALLOWED_V6: u32 = 6;
 
-/// Value of `SOURCES`, by source address: what a sender that may be answered has used up.
+/// Value of `SOURCES`, by source address: the debts of a sender that may be answered, see [`super::Limit`].
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SourceState {
-    /// When all that it was answered by unicast will have been earned, UTC. Modified atomically.
+    /// When the answers to its unicast probes will have been earned, UTC. Modified atomically.
     pub unicast_earned_ns: u64,
-    /// The same for its probes to a group.
+    /// The same for its group probes.
     pub group_earned_ns: u64,
-    /// The same for what was passed up to userspace: apart, so that a source whose probes are too many can still ask.
+    /// The same for packets passed up to userspace: separate, so that a source whose probes are too many can still ask
+    /// who this is.
     pub passed_up_earned_ns: u64,
-    /// Probes of its that a limit has refused. Modified atomically.
+    /// Probes that a limit has refused. Modified atomically.
     pub refused: u64,
-    /// [`super::Settings::policy_generation`] of when it was found to be allowed.
+    /// [`super::Settings::policy_generation`] at which it was found to be allowed.
     pub generation: u32,
-    /// Zero.
     pub reserved: u32,
 }
 
@@ -85,13 +89,12 @@ pub struct SourceState {
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MissedKey {
-    /// Who replied.
+    /// Source address of the reply.
     pub source: Address,
-    /// To which probe.
     pub probe: InFlightKey,
 }
 
-/// Probed hosts of which `SESSIONS_BY_PEER` knows the session.
+/// Entries of `SESSIONS_BY_PEER`.
 pub const MAX_PEER_SESSIONS: u32 = 1 << 12;
 
 /// One accepted reply; the only kind of record in `SAMPLES`.
@@ -104,33 +107,31 @@ pub struct Sample {
     pub t4_mono_ns: u64,
     /// T1 as the probe carried it, NTP format.
     pub t1_wire: u64,
-    /// T2 as the reflector wrote it, in the format that `reflector_error` says.
+    /// T2 as the reflector wrote it, in the format given by `reflector_error`.
     pub t2_wire: u64,
-    /// T3 as the reflector wrote it, in the format that `reflector_error` says.
+    /// T3, likewise.
     pub t3_wire: u64,
     /// T4, UTC since 1970.
     pub t4_unix_ns: u64,
-    /// Who replied.
+    /// Source address of the reply.
     pub source: Address,
     /// Sequence number of the probe.
     pub seq: u32,
     /// Sequence number of the reply.
     pub reflector_seq: u32,
-    /// Session identifier.
     pub ssid: u16,
     /// The reflector's error estimate.
     pub reflector_error: u16,
-    /// Zero.
     pub reserved: u32,
 }
 
-/// Size of `SAMPLES`.
+/// Size of the ring buffer `SAMPLES`.
 pub const SAMPLES_BYTES: u32 = 4 << 20;
 /// Probes that can be waiting for replies at once, in all sessions together.
 pub const MAX_IN_FLIGHT: u32 = 1 << 16;
-/// Sessions that a reflector counts at once; beyond, the least recently used one starts again at zero.
+/// Sessions that a reflector counts at once; beyond, the least recently used one is evicted and starts again at zero.
 pub const MAX_REFLECTOR_SESSIONS: u32 = 1 << 14;
-/// Senders of which the reflector knows what they have used up; beyond, the least recently seen one starts anew.
+/// Senders whose debts the reflector knows; beyond, the least recently seen one is evicted and starts again without.
 pub const MAX_SOURCES: u32 = 1 << 14;
 /// Prefixes whose sources are answered.
 pub const MAX_ALLOWED: u32 = 1 << 12;

@@ -1,58 +1,79 @@
-use etherparse::{PacketBuilder, SlicedPacket};
+use etherparse::{PacketBuilder, PacketBuilderStep, SlicedPacket, UdpHeader};
 use proptest::prelude::*;
 
 use super::*;
-use crate::abi::{ABI_VERSION, Limit};
-use crate::ntp::ErrorEstimate;
 
 const SENDER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 5];
 const OWN_MAC: [u8; 6] = [2, 0, 0, 0, 0, 6];
 const GROUP_MAC: [u8; 6] = [1, 0, 0x5e, 0x7f, 0xff, 0xfa];
+const SENDER_V4: [u8; 4] = [10, 1, 1, 5];
+const OWN_V4: [u8; 4] = [10, 1, 1, 6];
+const SENDER_V6: [u8; 16] = [0xfd; 16];
+const OWN_V6: [u8; 16] = [0xfc, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
+const T3: NtpTime = NtpTime(0xb0b1_b2b3_b4b5_b6b7);
+const PROBE: [u8; stamp::BASE_LEN] = {
+    let mut probe = [0; stamp::BASE_LEN];
+    let fields = [0, 0, 0, 7, 0xe0, 1, 2, 3, 4, 5, 6, 7, 0x0a, 0x0b, 0, 9];
+    let mut at = 0;
+    while at < fields.len() {
+        probe[at] = fields[at];
+        at += 1;
+    }
+    probe
+};
 
-fn payload(sequence: u32, ssid: u16) -> [u8; stamp::BASE_LEN] {
-    let mut payload = stamp::probe(sequence, ErrorEstimate(0x0a0b), ssid);
-    payload[stamp::TIMESTAMP..][..8].copy_from_slice(&[0xe0, 1, 2, 3, 4, 5, 6, 7]);
-    payload
-}
-
-fn v4(destination_mac: [u8; 6], destination: [u8; 4], payload: &[u8]) -> V4 {
+fn built<const LENGTH: usize>(headers: PacketBuilderStep<UdpHeader>, payload: &[u8]) -> [u8; LENGTH] {
     let mut frame = Vec::new();
-    PacketBuilder::ethernet2(SENDER_MAC, destination_mac)
-        .ipv4([10, 1, 1, 5], destination, 61)
-        .udp(40000, 1910)
-        .write(&mut frame, payload)
-        .unwrap();
-    V4(frame.try_into().unwrap())
+    headers.write(&mut frame, payload).unwrap();
+    frame[..LENGTH].try_into().unwrap()
 }
 
-fn v6(source: [u8; 16], destination: [u8; 16], payload: &[u8]) -> V6 {
-    let mut frame = Vec::new();
-    PacketBuilder::ethernet2(SENDER_MAC, OWN_MAC)
-        .ipv6(source, destination, 62)
-        .udp(40000, 1910)
-        .write(&mut frame, payload)
-        .unwrap();
-    V6(frame.try_into().unwrap())
+fn v4_to<const LENGTH: usize>(mac: [u8; 6], destination: [u8; 4], payload: &[u8]) -> V4<LENGTH> {
+    let ethernet = PacketBuilder::ethernet2(SENDER_MAC, mac);
+    V4(built(
+        ethernet.ipv4(SENDER_V4, destination, 61).udp(40000, 1910),
+        payload,
+    ))
 }
 
-fn reply<'a>(own: &'a Address, sequence: u32, partial: bool) -> Answer<'a> {
-    Answer {
+fn v4<const LENGTH: usize>(payload: &[u8]) -> V4<LENGTH> {
+    v4_to(OWN_MAC, OWN_V4, payload)
+}
+
+fn v6<const LENGTH: usize>(payload: &[u8]) -> V6<LENGTH> {
+    let ethernet = PacketBuilder::ethernet2(SENDER_MAC, OWN_MAC);
+    V6(built(ethernet.ipv6(SENDER_V6, OWN_V6, 62).udp(40000, 1910), payload))
+}
+
+/// The reply's frame, built from scratch.
+fn v4_reply<const LENGTH: usize>(payload: &[u8]) -> [u8; LENGTH] {
+    let ethernet = PacketBuilder::ethernet2(OWN_MAC, SENDER_MAC);
+    built(ethernet.ipv4(OWN_V4, SENDER_V4, 255).udp(1910, 40000), payload)
+}
+
+fn v6_reply<const LENGTH: usize>(payload: &[u8]) -> [u8; LENGTH] {
+    let ethernet = PacketBuilder::ethernet2(OWN_MAC, SENDER_MAC);
+    built(ethernet.ipv6(OWN_V6, SENDER_V6, 255).udp(1910, 40000), payload)
+}
+
+fn inputs(own: &Address) -> ReplyInputs<'_> {
+    ReplyInputs {
         mac: OWN_MAC,
         own,
-        sequence,
+        sequence: 3,
         receive: NtpTime(0xd0d1_d2d3_d4d5_d6d7),
-        error: 0xc0c1,
-        beyond: Sum::ZERO,
-        partial,
+        error: ErrorEstimate(0xc0c1),
+        trailer: Sum::ZERO,
+        partial: false,
     }
 }
 
-/// The reply's payload as [`stamp::into_reply`] would make it.
-fn expected_payload(probe: &[u8; stamp::BASE_LEN], sequence: u32, ttl: u8) -> [u8; stamp::BASE_LEN] {
-    let mut payload = *probe;
+/// The payload of the reply to [`PROBE`], as the userspace reflector would make it.
+fn reply_payload(ttl: u8) -> [u8; stamp::BASE_LEN] {
+    let mut payload = PROBE;
     let fields = stamp::ReplyFields {
-        sequence,
-        transmit: NtpTime(0xb0b1_b2b3_b4b5_b6b7),
+        sequence: 3,
+        transmit: T3,
         error: ErrorEstimate(0xc0c1),
         receive: NtpTime(0xd0d1_d2d3_d4d5_d6d7),
         ttl,
@@ -61,171 +82,159 @@ fn expected_payload(probe: &[u8; stamp::BASE_LEN], sequence: u32, ttl: u8) -> [u
     payload
 }
 
-fn transmit() -> NtpTime {
-    NtpTime(0xb0b1_b2b3_b4b5_b6b7)
-}
-
-/// Builds the reply from scratch with a library and compares every byte.
-fn assert_v4_reply(frame: &V4, own: [u8; 4], payload: &[u8]) {
-    let mut expected = Vec::new();
-    PacketBuilder::ethernet2(OWN_MAC, SENDER_MAC)
-        .ipv4(own, [10, 1, 1, 5], 255)
-        .udp(1910, 40000)
-        .write(&mut expected, payload)
-        .unwrap();
-    assert_eq!(frame.0[..], expected[..]);
+#[test]
+fn every_byte_of_a_reply() {
+    let (own_v4, own_v6) = (Address::from_v4(OWN_V4), Address::from_bytes(OWN_V6));
+    for (mac, destination) in [(OWN_MAC, OWN_V4), (GROUP_MAC, [239, 255, 255, 250])] {
+        let mut frame: V4 = v4_to(mac, destination, &PROBE);
+        reply(&mut frame, &inputs(&own_v4), || T3);
+        assert_eq!(frame.0, v4_reply(&reply_payload(61)));
+    }
+    let mut frame: V6 = v6(&PROBE);
+    reply(&mut frame, &inputs(&own_v6), || T3);
+    assert_eq!(frame.0, v6_reply(&reply_payload(62)));
 }
 
 #[test]
-fn unicast_v4_every_byte() {
-    let probe = payload(7, 9);
-    let mut frame = v4(OWN_MAC, [10, 1, 1, 6], &probe);
-    assert_eq!(frame.checksum(Sum::ZERO), Found::Full);
-    answer(&mut frame, &reply(&Address::from_v4([10, 1, 1, 6]), 3, false), transmit);
-    assert_v4_reply(&frame, [10, 1, 1, 6], &expected_payload(&probe, 3, 61));
+fn what_follows_the_base_packet_is_part_of_the_checksum() {
+    let longer = [&PROBE[..], &[1, 2, 3]].concat();
+    let trailer = Sum::ZERO.word([1, 2]).word([3, 0]);
+    let mut frame: V4 = v4(&longer);
+    assert_eq!(
+        (frame.checksum(trailer), frame.checksum(Sum::ZERO)),
+        (State::Full, State::Wrong)
+    );
+    assert_eq!((frame.is_intact(trailer), frame.is_intact(Sum::ZERO)), (true, false));
+    let own = Address::from_v4(OWN_V4);
+    reply(
+        &mut frame,
+        &ReplyInputs {
+            trailer,
+            ..inputs(&own)
+        },
+        || T3,
+    );
+    assert_eq!(frame.0, v4_reply(&[&reply_payload(61)[..], &[1, 2, 3]].concat()));
 }
 
 #[test]
-fn group_v4_is_answered_from_the_own_address_and_mac() {
-    let probe = payload(7, 9);
-    let mut frame = v4(GROUP_MAC, [239, 255, 255, 250], &probe);
-    answer(&mut frame, &reply(&Address::from_v4([10, 1, 1, 6]), 0, false), transmit);
-    assert_v4_reply(&frame, [10, 1, 1, 6], &expected_payload(&probe, 0, 61));
-}
-
-#[test]
-fn v6_every_byte() {
-    let (sender, own) = ([0xfd; 16], [0xfc; 16]);
-    let probe = payload(u32::MAX, u16::MAX);
-    let mut frame = v6(sender, own, &probe);
-    assert_eq!(frame.checksum(Sum::ZERO), Found::Full);
-    answer(&mut frame, &reply(&Address::from_bytes(own), u32::MAX, false), transmit);
-    let mut expected = Vec::new();
-    PacketBuilder::ethernet2(OWN_MAC, SENDER_MAC)
-        .ipv6(own, sender, 255)
-        .udp(1910, 40000)
-        .write(&mut expected, &expected_payload(&probe, u32::MAX, 62))
-        .unwrap();
-    assert_eq!(frame.0[..], expected[..]);
+fn what_is_sent_back_differs_only_in_its_headers() {
+    let sum = Sum::ZERO.word(*b"19").word(*b"1\0");
+    let mut frame: V4<V4_HEADERS> = v4(b"191");
+    assert_eq!(
+        (frame.checksum_over(sum), frame.checksum_over(Sum::ZERO)),
+        (State::Full, State::Wrong)
+    );
+    frame.send_back(OWN_MAC, &Address::from_v4(OWN_V4), sum, false);
+    assert_eq!(frame.0, v4_reply(b"191"));
+    let mut frame: V6<V6_HEADERS> = v6(b"191");
+    frame.send_back(OWN_MAC, &Address::from_bytes(OWN_V6), sum, false);
+    assert_eq!(frame.0, v6_reply(b"191"));
 }
 
 #[test]
 fn a_partial_checksum_stays_partial_only_if_asked() {
-    let mut frame = v4(GROUP_MAC, [239, 255, 255, 250], &payload(7, 9));
-    let pseudo = frame.pseudo().fold();
-    frame.0[40..42].copy_from_slice(&pseudo);
-    assert_eq!(frame.checksum(Sum::ZERO), Found::Partial);
-    answer(&mut frame, &reply(&Address::from_v4([10, 1, 1, 6]), 0, true), transmit);
-    assert_eq!(frame.0[40..42], frame.pseudo().fold());
-    assert_eq!(frame.checksum(Sum::ZERO), Found::Partial);
+    let own = Address::from_v4(OWN_V4);
+    for (partial, state) in [(true, State::Partial), (false, State::Full)] {
+        let mut frame: V4 = v4(&PROBE);
+        let pseudo = frame.pseudo().fold();
+        frame.0[40..42].copy_from_slice(&pseudo);
+        assert!(frame.checksum(Sum::ZERO) == State::Partial && frame.is_intact(Sum::ZERO));
+        reply(
+            &mut frame,
+            &ReplyInputs {
+                partial,
+                ..inputs(&own)
+            },
+            || T3,
+        );
+        assert_eq!(frame.checksum(Sum::ZERO), state);
+        frame.send_back(OWN_MAC, &own, Sum::ZERO, true);
+        assert_eq!(frame.checksum(Sum::ZERO), State::Partial);
+    }
 }
 
 #[test]
-fn checksums_are_judged() {
-    let mut v4 = v4(OWN_MAC, [10, 1, 1, 6], &payload(7, 9));
-    v4.0[50] ^= 1;
-    assert_eq!(v4.checksum(Sum::ZERO), Found::Wrong);
-    v4.0[40..42].fill(0);
-    assert_eq!(v4.checksum(Sum::ZERO), Found::Full);
-    let mut v6 = v6([0xfd; 16], [0xfc; 16], &payload(7, 9));
-    v6.0[60..62].fill(0);
-    assert_eq!(v6.checksum(Sum::ZERO), Found::Wrong);
-}
-
-#[test]
-fn only_an_ipv4_header_has_a_checksum_of_its_own() {
-    for flipped in 14..34 {
-        let mut frame = v4(OWN_MAC, [10, 1, 1, 6], &payload(7, 9));
+fn a_damaged_packet_is_not_intact() {
+    // In an IPv6 frame: from the source address on, as nothing protects what is before.
+    for at in 14..V4_FRAME {
+        let mut frame: V4 = v4(&PROBE);
+        frame.0[at] ^= 0x20;
+        assert!(!frame.is_intact(Sum::ZERO), "byte {at}");
+        assert_eq!(frame.network_is_intact(), at >= V4_HEADERS - UDP_LEN, "byte {at}");
+    }
+    for at in 14..V6_FRAME {
+        let mut frame: V6 = v6(&PROBE);
+        frame.0[at] ^= 0x20;
+        assert_eq!(frame.is_intact(Sum::ZERO), at < V6_SOURCE, "byte {at}");
         assert!(frame.network_is_intact());
-        frame.0[flipped] ^= 0x20;
-        assert!(!frame.network_is_intact(), "byte {flipped}");
     }
-    let mut frame = v6([0xfd; 16], [0xfc; 16], &payload(7, 9));
-    frame.0[21] ^= 0x20;
-    assert!(frame.network_is_intact());
+    let (mut v4, mut v6): (V4, V6) = (v4(&PROBE), v6(&PROBE));
+    v4.0[40..42].fill(0);
+    v6.0[60..62].fill(0);
+    assert!(
+        v4.is_intact(Sum::ZERO) && !v6.is_intact(Sum::ZERO),
+        "IPv4 allows no checksum"
+    );
 }
 
 #[test]
-fn only_stations_are_answered() {
-    let mut frame = v4(OWN_MAC, [10, 1, 1, 6], &payload(7, 9));
-    assert!(frame.is_from_station());
-    for group in [GROUP_MAC, [0xff; 6], [0x33, 0x33, 0, 0, 0, 1]] {
-        frame.0[6..12].copy_from_slice(&group);
-        assert!(!frame.is_from_station(), "{group:02x?}");
+fn headers_are_read_where_they_are() {
+    let (v4, v6): (V4, V6) = (v4(&PROBE), v6(&PROBE));
+    assert_eq!(
+        (v4.source(), v4.destination()),
+        (Address::from_v4(SENDER_V4), Address::from_v4(OWN_V4))
+    );
+    assert_eq!(
+        (v6.source(), v6.destination()),
+        (Address::from_bytes(SENDER_V6), Address::from_bytes(OWN_V6))
+    );
+    assert_eq!((v4.ttl(), v6.ttl()), (61, 62));
+    for at in 0..6 {
+        let mut mac = OWN_MAC;
+        assert!(v4.is_for_mac(mac));
+        mac[at] ^= 1;
+        assert!(!v4.is_for_mac(mac), "byte {at}");
     }
 }
 
 #[test]
-fn only_hosts_are_answered() {
-    for (source, answerable) in [
-        ([10, 1, 1, 5], true),
-        ([223, 255, 255, 1], true),
-        ([0, 0, 0, 0], false),
-        ([127, 0, 0, 1], false),
-        ([224, 0, 0, 1], false),
-        ([239, 255, 255, 250], false),
-        ([255, 255, 255, 255], false),
+fn only_one_host_is_answered() {
+    for (source_mac, source, answerable) in [
+        (SENDER_MAC, SENDER_V4, true),
+        (SENDER_MAC, [224, 0, 0, 1], false),
+        (GROUP_MAC, SENDER_V4, false),
+        ([0xff; 6], SENDER_V4, false),
+        ([0x33, 0x33, 0, 0, 0, 1], SENDER_V4, false),
     ] {
-        let mut frame = v4(OWN_MAC, [10, 1, 1, 6], &payload(7, 9));
+        let mut frame: V4 = v4(&PROBE);
+        frame.0[6..12].copy_from_slice(&source_mac);
         frame.0[26..30].copy_from_slice(&source);
-        assert_eq!(frame.source_is_answerable(), answerable, "{source:?}");
+        assert_eq!(frame.source_is_answerable(), answerable, "{source_mac:02x?} {source:?}");
     }
-    for (source, answerable) in [
-        ("fd00::5", true),
-        ("fe80::5", true),
-        ("::", false),
-        ("::1", false),
-        ("ff02::1", false),
-    ] {
-        let source: std::net::Ipv6Addr = source.parse().unwrap();
-        let frame = v6(source.octets(), [0xfc; 16], &payload(7, 9));
-        assert_eq!(frame.source_is_answerable(), answerable, "{source}");
-    }
+    let mut frame: V6 = v6(&PROBE);
+    assert!(frame.source_is_answerable());
+    frame.0[V6_SOURCE..][..16].copy_from_slice(&Address::from_v4(SENDER_V4).bytes());
+    assert!(!frame.source_is_answerable(), "IPv4 in an IPv6 header");
 }
 
 #[test]
-fn own_address_follows_the_senders_scope() {
-    let settings = Settings {
-        abi_version: ABI_VERSION,
-        interface: 1,
-        tai_offset_ns: 0,
-        test_port: 1910,
-        sender_port_v4: 0,
-        sender_port_v6: 0,
-        error_estimate: 1,
-        mac: OWN_MAC,
-        partial_checksums: 0,
-        ingress_is_second: 0,
-        own_v4: Address::from_v4([10, 1, 1, 6]),
-        own_v6: Address::NONE,
-        own_v6_link_local: Address::from_bytes([0xfe; 16]),
-        policy_generation: 0,
-        port_batch: 1,
-        source_limit: Limit::NONE,
-        group_limit: Limit::NONE,
-        port_limit: Limit::NONE,
-    };
-    let mut link_local = [0; 16];
-    link_local[..2].copy_from_slice(&[0xfe, 0x80]);
-    assert_eq!(
-        v4(OWN_MAC, [10, 1, 1, 6], &payload(0, 0)).own_address(&settings),
-        Some(settings.own_v4)
-    );
-    assert_eq!(
-        v6(link_local, [0xff; 16], &payload(0, 0)).own_address(&settings),
-        Some(Address::from_bytes([0xfe; 16]))
-    );
-    assert_eq!(v6([0xfd; 16], [0xff; 16], &payload(0, 0)).own_address(&settings), None);
+fn a_reply_is_never_answered() {
+    let (mut v4, mut v6): (V4, V6) = (v4(&PROBE), v6(&PROBE));
+    assert!(!v4.is_reply_shaped() && !v6.is_reply_shaped());
+    reply(&mut v4, &inputs(&Address::from_v4(OWN_V4)), || T3);
+    reply(&mut v6, &inputs(&Address::from_bytes(OWN_V6)), || T3);
+    assert!(v4.is_reply_shaped() && v6.is_reply_shaped());
 }
 
 proptest! {
     #[test]
     fn every_reply_has_right_checksums(bytes: [u8; stamp::BASE_LEN], sequence: u32, transmit: u64, receive: u64) {
-        let own = Address::from_v4([10, 1, 1, 6]);
-        let fields = Answer { mac: OWN_MAC, own: &own, sequence, receive: NtpTime(receive), error: 1, beyond: Sum::ZERO, partial: false };
-        let mut frame = v4(GROUP_MAC, [239, 255, 255, 250], &bytes);
-        answer(&mut frame, &fields, || NtpTime(transmit));
-        prop_assert_eq!(frame.checksum(Sum::ZERO), Found::Full);
+        let own = Address::from_v4(OWN_V4);
+        let mut frame: V4 = v4(&bytes);
+        let inputs = ReplyInputs { sequence, receive: NtpTime(receive), ..inputs(&own) };
+        reply(&mut frame, &inputs, || NtpTime(transmit));
+        prop_assert_eq!(frame.checksum(Sum::ZERO), State::Full);
         let sliced = SlicedPacket::from_ethernet(&frame.0).unwrap();
         let Some(etherparse::NetSlice::Ipv4(ip)) = sliced.net else { panic!("no IPv4") };
         prop_assert_eq!(ip.header().header_checksum(), ip.header().to_header().calc_header_checksum());

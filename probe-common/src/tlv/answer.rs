@@ -1,4 +1,4 @@
-//! What a reflector makes of the TLVs of a test packet, in place (RFC 8972 §4): nothing is added, removed or resized.
+//! Answers the TLVs of a test packet in place, as a reflector does (RFC 8972 §4): none is added, removed or resized.
 
 use core::net::IpAddr;
 
@@ -8,46 +8,43 @@ use super::{
     span,
 };
 
-/// What the reflector knows of the test packet, of its session and of itself.
+/// What the reflector knows about the test packet, its session and itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Observed {
-    /// Address and port that the packet came from.
+    /// Address and port of the packet's sender.
     pub source: (IpAddr, u16),
     /// Address and port that it was sent to.
     pub destination: (IpAddr, u16),
-    /// DSCP with which it came.
+    /// DSCP with which it arrived.
     pub dscp: u8,
-    /// ECN with which it came.
+    /// ECN with which it arrived.
     pub ecn: u8,
     /// Whether the reply can be sent with the DSCP that the packet asks for.
     pub may_set_dscp: bool,
-    /// Whether the reflector has a key, with which it checks the HMAC TLV and makes it anew.
+    /// Whether the reflector has a key, with which it checks the HMAC TLV and signs the reply's.
     pub has_key: bool,
-    /// The reflector's clock and stamps.
     pub timestamps: TimestampInformation,
     /// Test packets of this session received so far, this one included.
     pub received: u32,
     /// Replies of this session sent so far, this one included.
     pub sent: u32,
-    /// The reply before this one; [`FollowUp::NONE`] if there was none, it is not known when it left, or the reflector
-    /// keeps no state.
+    /// The previous reply; [`FollowUp::NONE`] if there was none, the time it left is unknown, or the reflector keeps no
+    /// state.
     pub follow_up: FollowUp,
 }
 
-/// What was made of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Answered {
-    /// TLVs that were not understood.
+    /// Number of TLVs that were not understood.
     pub unrecognised: u32,
-    /// Whether one was malformed; those behind it are returned as they came.
+    /// Whether one was malformed; those after it are returned as they came.
     pub malformed: bool,
-    /// The DSCP that the reply has to be sent with, where a TLV asks for one and that can be done.
+    /// The DSCP to send the reply with, if a TLV asks for one and the reflector can set it.
     pub dscp: Option<u8>,
 }
 
-/// Answers each TLV: fills in its value, clears flag U if it was understood, sets M if it is malformed.
-///
-/// The HMAC TLV is left to whoever holds the key: see [`hmac_place`].
+/// Answers each TLV: fills in its value, clears flag U if the type is known, sets M if it is malformed. The caller signs
+/// the HMAC TLV: see [`hmac_place`].
 pub fn answer(tlvs: &mut [u8], observed: &Observed) -> Answered {
     let mut answered = Answered::default();
     let mut at = 0;
@@ -95,30 +92,30 @@ fn answer_value(kind: u8, value: &mut [u8], observed: &Observed, answered: &mut 
         kind::CLASS_OF_SERVICE => match ClassOfService::read(value) {
             Some(asked) => {
                 answered.dscp = observed.may_set_dscp.then_some(asked.dscp_wanted);
-                let told = ClassOfService {
+                let reported = ClassOfService {
                     dscp_wanted: asked.dscp_wanted,
                     dscp_received: observed.dscp,
                     ecn_received: observed.ecn,
                     reverse_path: u8::from(!observed.may_set_dscp),
                 };
-                put(value.first_chunk_mut(), told.to_bytes())
+                put(value.first_chunk_mut(), reported.to_bytes())
             }
             None => false,
         },
         kind::DIRECT_MEASUREMENT => match DirectMeasurement::read(value) {
             Some(asked) => {
-                let told = DirectMeasurement {
+                let reported = DirectMeasurement {
                     reflector_received: observed.received,
                     reflector_sent: observed.sent,
                     ..asked
                 };
-                put(value.first_chunk_mut(), told.to_bytes())
+                put(value.first_chunk_mut(), reported.to_bytes())
             }
             None => false,
         },
         kind::ACCESS_REPORT => match AccessReport::read(value) {
             Some(report) if report.is_valid() => true,
-            // Discarded (§4.6): the sender sees by U that it was not taken.
+            // Discarded (§4.6): U tells the sender.
             Some(_) => return Outcome::Unrecognised,
             None => false,
         },
@@ -126,12 +123,12 @@ fn answer_value(kind: u8, value: &mut [u8], observed: &Observed, answered: &mut 
             put(value.first_chunk_mut(), observed.follow_up.to_bytes())
         }
         kind::FOLLOW_UP_TELEMETRY => {
-            // §4.7, erratum 8339: zeros where the number and the stamp would be.
+            // §4.7, erratum 8339: zeros in place of sequence number and timestamp.
             let length = value.len().min(12);
             value[..length].fill(0);
             false
         }
-        // Without the key it is as good as unknown: what it says no longer fits the answer.
+        // Without the key it counts as unknown: it no longer fits the reply.
         kind::HMAC if observed.has_key => value.len() == HMAC_LEN,
         _ => return Outcome::Unrecognised,
     };
@@ -153,21 +150,21 @@ fn put<const N: usize>(place: Option<&mut [u8; N]>, bytes: [u8; N]) -> bool {
     }
 }
 
-/// Where the HMAC TLV is (RFC 8972 §4.8).
+/// Position of the HMAC TLV (RFC 8972 §4.8).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HmacPlace {
-    /// There is none, and nothing to protect: no TLV, or Extra Padding alone.
+    /// There is none, and nothing to protect: no TLV, or only one of Extra Padding.
     NotNeeded,
-    /// There is none, though there are TLVs that it would have to protect.
+    /// There is none, but there are TLVs to protect.
     Missing,
-    /// It begins at this offset, behind all TLVs but Extra Padding. It covers the sequence number and all before it.
+    /// It begins at this offset, after all TLVs but Extra Padding. It covers the sequence number and all TLVs before it.
     At(usize),
-    /// It is of another length than an HMAC has, or another TLV than Extra Padding stands behind it. That counts as a
-    /// wrong one.
+    /// Its length is wrong, or another TLV than Extra Padding follows it. It counts as a wrong HMAC.
     Misplaced,
 }
 
-/// Finds the HMAC TLV. A TLV that the packet cuts off is one to protect, or whoever spoils a length could hide all.
+/// Finds the HMAC TLV. A TLV that the packet cuts off counts as one to protect: otherwise changing one length would hide
+/// all TLVs.
 pub fn hmac_place(tlvs: &[u8]) -> HmacPlace {
     let (mut at, mut place, mut count, mut padding) = (0, None, 0, 0);
     while let Some(span) = span(tlvs, at) {
@@ -195,7 +192,7 @@ pub fn hmac_place(tlvs: &[u8]) -> HmacPlace {
     }
 }
 
-/// Sets flag I in each TLV and changes nothing else, as a reflector does that finds the HMAC wrong (RFC 8972 §4.8).
+/// Sets flag I in each TLV and changes nothing else, as a reflector must if the HMAC is wrong (RFC 8972 §4.8).
 pub fn fail_integrity(tlvs: &mut [u8]) {
     let mut at = 0;
     while let Some(span) = span(tlvs, at) {

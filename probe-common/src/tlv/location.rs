@@ -1,5 +1,5 @@
-//! The Location TLV (RFC 8972 §4.2): two ports, then sub-TLVs by which a sender asks for an address in general and a
-//! reflector answers with a particular one, of the same length.
+//! The Location TLV (RFC 8972 §4.2): two ports, then sub-TLVs. A sender asks for an address of any kind; the reflector
+//! replaces the sub-TLV by one of a particular kind and the same length.
 
 use core::net::IpAddr;
 
@@ -20,9 +20,9 @@ pub(super) mod sub {
 
 /// Bytes of the two ports.
 const PORTS_LEN: usize = 4;
-/// Value of a sub-TLV with a MAC address.
+/// Length of the value of a sub-TLV with a MAC address.
 const MAC_LEN: usize = 8;
-/// Value of a sub-TLV with an IP address, of whichever version.
+/// Length of the value of a sub-TLV with an IP address of either version.
 const IP_LEN: usize = 16;
 
 /// A Location value as it stands in a packet.
@@ -35,36 +35,34 @@ pub struct Location<'a> {
     subs: &'a [u8],
 }
 
-/// What a sub-TLV says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LocationSub {
-    /// The source MAC address with which the test packet arrived.
+    /// Source MAC address with which the test packet arrived.
     SourceMac([u8; 6]),
-    /// The source address with which it arrived.
+    /// Source address with which it arrived.
     Source(IpAddr),
-    /// The destination address with which it arrived.
+    /// Destination address with which it arrived.
     Destination(IpAddr),
-    /// Nothing that can be used: a question, unknown to the reflector, not reported, or malformed.
+    /// No address: a question, unknown to the reflector, not reported, or malformed.
     Other,
 }
 
-/// Value of a question for both addresses.
+/// Length of the value of [`Location::question`].
 const QUESTION_LEN: usize = PORTS_LEN + 2 * (HEADER_LEN + IP_LEN);
 
 impl<'a> Location<'a> {
-    /// What a sender asks: both ports and both addresses.
+    /// The value with which a sender asks for both ports and both addresses.
     pub fn question() -> [u8; QUESTION_LEN] {
         let mut value = [0; QUESTION_LEN];
         let mut subs = Writer::new(&mut value[PORTS_LEN..]);
         for kind in [sub::SOURCE_IP, sub::DESTINATION_IP] {
-            // The array was made for these two.
+            // The array has room for these two.
             let fits = subs.push(kind, &[0; IP_LEN]);
             debug_assert!(fits.is_ok());
         }
         value
     }
 
-    /// From a value.
     pub fn read(value: &'a [u8]) -> Option<Self> {
         let (&[d0, d1, s0, s1], subs) = value.split_first_chunk::<PORTS_LEN>()?;
         Some(Self {
@@ -74,7 +72,6 @@ impl<'a> Location<'a> {
         })
     }
 
-    /// What it says beside the ports.
     pub fn subs(&self) -> LocationSubs<'a> {
         LocationSubs(read(self.subs))
     }
@@ -88,15 +85,15 @@ impl Iterator for LocationSubs<'_> {
     type Item = LocationSub;
 
     fn next(&mut self) -> Option<LocationSub> {
-        Some(self.0.next()?.map_or(LocationSub::Other, |tlv| told(&tlv)))
+        Some(self.0.next()?.map_or(LocationSub::Other, |tlv| reported(&tlv)))
     }
 }
 
-fn told(tlv: &Tlv<'_>) -> LocationSub {
+fn reported(tlv: &Tlv<'_>) -> LocationSub {
     let v4 = || tlv.value.first_chunk::<4>().map(|octets| IpAddr::from(*octets));
     let v6 = || tlv.value.first_chunk::<IP_LEN>().map(|octets| IpAddr::from(*octets));
     let is_reported = tlv.is_honoured() && tlv.value.iter().any(|&byte| byte != 0);
-    let said = match tlv.kind {
+    let sub = match tlv.kind {
         _ if !is_reported => None,
         sub::SOURCE_EUI_48 => tlv.value.first_chunk().copied().map(LocationSub::SourceMac),
         sub::SOURCE_IPV4 => v4().map(LocationSub::Source),
@@ -105,17 +102,17 @@ fn told(tlv: &Tlv<'_>) -> LocationSub {
         sub::DESTINATION_IPV6 => v6().map(LocationSub::Destination),
         _ => None,
     };
-    said.unwrap_or(LocationSub::Other)
+    sub.unwrap_or(LocationSub::Other)
 }
 
-/// From where and to where a test packet came.
+/// Addresses and ports with which a test packet arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Ends {
     pub source: (IpAddr, u16),
     pub destination: (IpAddr, u16),
 }
 
-/// Answers in place, within the length that the sender gave (RFC 8972 §4.2.2). `false` if the value is malformed.
+/// Answers in place, in the length that the sender chose (RFC 8972 §4.2.2). `false` if the value is malformed.
 pub(super) fn answer(value: &mut [u8], ends: &Ends) -> bool {
     let Some((ports, subs)) = value.split_first_chunk_mut::<PORTS_LEN>() else {
         return false;
@@ -139,7 +136,7 @@ pub(super) fn answer(value: &mut [u8], ends: &Ends) -> bool {
     true
 }
 
-/// Answers one sub-TLV; `false` if it is malformed, so that those behind it are left as they are.
+/// Answers one sub-TLV; `false` if it is malformed, and those after it are left as they are.
 fn answer_sub(tlv: &mut [u8], ends: &Ends) -> bool {
     let (header, value) = tlv.split_at_mut(HEADER_LEN);
     let expected = match header[1] {
@@ -153,7 +150,7 @@ fn answer_sub(tlv: &mut [u8], ends: &Ends) -> bool {
     }
     header[0] = 0;
     match header[1] {
-        // A socket is not told the MAC address: an EUI-64 of zeros says so (§4.2.2).
+        // A socket does not learn the MAC address: an EUI-64 of zeros reports that (§4.2.2).
         sub::SOURCE_MAC => {
             header[1] = sub::SOURCE_EUI_64;
             value.fill(0);
@@ -162,13 +159,13 @@ fn answer_sub(tlv: &mut [u8], ends: &Ends) -> bool {
         sub::DESTINATION_IP => {
             header[1] = put_address(value, ends.destination.0, sub::DESTINATION_IPV4, sub::DESTINATION_IPV6);
         }
-        // Answers are no questions.
+        // Reports, and unknown sub-TLVs.
         _ => header[0] = flag::UNRECOGNISED,
     }
     true
 }
 
-/// Writes an address, zeros behind it; gives the type that goes with its version.
+/// Writes an address, padded with zeros, and returns the type for its version.
 fn put_address(value: &mut [u8], address: IpAddr, v4: u8, v6: u8) -> u8 {
     value.fill(0);
     match address {

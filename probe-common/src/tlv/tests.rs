@@ -1,4 +1,4 @@
-//! A vector for every TLV, as a sender sends it and as a reflector returns it; and what goes wrong.
+//! A vector for every TLV, as a sender sends it and as a reflector returns it, and malformed ones.
 
 use core::net::IpAddr;
 
@@ -161,13 +161,13 @@ fn class_of_service() {
     // 101110 010100 01 00
     assert_eq!(returned, [0, 4, 0, 4, 0b1011_1001, 0b0100_0100, 0, 0]);
     assert_eq!(made.dscp, Some(46));
-    let told = ClassOfService {
+    let reported = ClassOfService {
         dscp_wanted: 46,
         dscp_received: 20,
         ecn_received: 1,
         reverse_path: 0,
     };
-    assert_eq!(ClassOfService::read(&returned[4..]), Some(told));
+    assert_eq!(ClassOfService::read(&returned[4..]), Some(reported));
 }
 
 #[test]
@@ -194,12 +194,12 @@ fn direct_measurement() {
     assert_eq!(sent, [0x80, 5, 0, 12, 0x11, 0x12, 0x13, 0x14, 0, 0, 0, 0, 0, 0, 0, 0]);
     let (returned, _) = answered(&sent);
     assert_eq!(returned, [0, 5, 0, 12, 0x11, 0x12, 0x13, 0x14, 1, 2, 3, 4, 5, 6, 7, 8]);
-    let told = DirectMeasurement {
+    let reported = DirectMeasurement {
         sender_sent: 0x1112_1314,
         reflector_received: 0x0102_0304,
         reflector_sent: 0x0506_0708,
     };
-    assert_eq!(DirectMeasurement::read(&returned[4..]), Some(told));
+    assert_eq!(DirectMeasurement::read(&returned[4..]), Some(reported));
 }
 
 #[test]
@@ -222,13 +222,13 @@ fn follow_up_telemetry() {
     assert_eq!(sent, [0x80, 7, 0, 16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     let (returned, _) = answered(&sent);
     #[rustfmt::skip]
-    let told = [
+    let reported = [
         0, 7, 0, 16,
         0x21, 0x22, 0x23, 0x24,
         0x31, 0x32, 0x33, 0x34, 0x35, 0x36, 0x37, 0x38,
         2, 0, 0, 0,
     ];
-    assert_eq!(returned, told);
+    assert_eq!(returned, reported);
     assert_eq!(FollowUp::read(&returned[4..]), Some(observed().follow_up));
     let (short, made) = answered(&[0x80, 7, 0, 5, 1, 2, 3, 4, 5]);
     assert_eq!(short, [0xc0, 7, 0, 5, 0, 0, 0, 0, 0]);
@@ -242,7 +242,7 @@ fn hmac() {
     assert_eq!(hmac_place(&sent), HmacPlace::At(0));
     let (returned, _) = answered(&sent);
     assert_eq!(returned[..4], [0, 8, 0, 16]);
-    assert_eq!(returned[4..], [7; 16], "left to whoever has the key");
+    assert_eq!(returned[4..], [7; 16], "the caller signs it");
 
     let without_key = Observed {
         has_key: false,
@@ -250,7 +250,7 @@ fn hmac() {
     };
     let mut returned = sent.clone();
     assert_eq!(answer(&mut returned, &without_key).unrecognised, 1);
-    assert_eq!(returned, sent, "nobody has checked it, and the sender sees that by U");
+    assert_eq!(returned, sent, "U tells the sender that it was not checked");
 }
 
 #[test]
@@ -260,11 +260,11 @@ fn unknown_types_are_returned_as_they_came() {
         let (returned, made) = answered(&sent);
         assert_eq!((returned.as_slice(), made.unrecognised), (sent.as_slice(), 1));
     }
-    let forgotten = [0x1f, 200, 0, 1, 9];
+    let without_u = [0x1f, 200, 0, 1, 9];
     assert_eq!(
-        answered(&forgotten).0,
+        answered(&without_u).0,
         [0x80, 200, 0, 1, 9],
-        "U is set even if the sender forgot it, reserved bits are zero"
+        "U is set even if the sender did not, reserved bits are zero"
     );
 }
 
@@ -304,7 +304,7 @@ fn a_tlv_that_the_packet_cuts_off_is_malformed() {
 }
 
 #[test]
-fn zeros_are_padding_and_no_tlvs() {
+fn zeros_are_padding_and_not_tlvs() {
     assert_eq!(read(&[0; 100]).next(), None);
     let sent = [0x80, 1, 0, 1, 9, 0, 0, 0, 0, 0, 0];
     assert_eq!(read(&sent).count(), 1);
@@ -363,7 +363,52 @@ fn a_writer_says_when_it_is_full() {
     );
 }
 
+#[test]
+fn only_a_tlv_without_flags_of_a_reflector_is_honoured() {
+    for (flags, honoured) in [(0, true), (0x1f, true), (0x80, false), (0x40, false), (0x20, false)] {
+        let tlv = Tlv {
+            flags,
+            kind: kind::EXTRA_PADDING,
+            value: &[],
+        };
+        assert_eq!(tlv.is_honoured(), honoured, "{flags:#x}");
+    }
+}
+
+#[test]
+fn only_padding_without_flags_of_a_reflector_is_for_the_kernel_programs() {
+    for (header, length, expected) in [
+        ([0x80, 1, 0, 3], 7, true),
+        ([0, 1, 0, 3], 7, true),
+        ([0x80, 1, 0, 0], 4, true),
+        ([0x80, 1, 2, 1], 517, true),
+        ([0x80, 1, 0, 3], 8, false),
+        ([0x80, 1, 0, 3], 6, false),
+        ([0x80, 2, 0, 3], 7, false),
+        ([0xc0, 1, 0, 3], 7, false),
+        ([0x81, 1, 0, 3], 7, false),
+        ([0; 4], 4, false),
+    ] {
+        assert_eq!(is_padding(header, length), expected, "{header:02x?} of {length}");
+    }
+}
+
 proptest! {
+    #[test]
+    fn padding_is_answered_alike_in_the_kernel_and_in_userspace(
+        flags in prop::sample::select(vec![0u8, 0x80]), words in prop::collection::vec(any::<[u8; 2]>(), 0..50),
+    ) {
+        let mut probe = written(kind::EXTRA_PADDING, words.as_flattened());
+        probe[0] = flags;
+        let header = *probe.first_chunk().unwrap();
+        prop_assert!(is_padding(header, probe.len()));
+        let sum = |bytes: &[u8]| bytes.as_chunks().0.iter().fold(Sum::ZERO, |sum, &word| sum.word(word));
+        let (in_userspace, _) = answered(&probe);
+        prop_assert_eq!(in_userspace[0], 0);
+        prop_assert_eq!(&in_userspace[1..], &probe[1..]);
+        prop_assert_eq!(clear_flags(sum(&probe), header).fold(), sum(&in_userspace).fold());
+    }
+
     #[test]
     fn whatever_comes_is_answered_in_its_own_length(
         tlvs in prop::collection::vec(any::<u8>(), 0..200),

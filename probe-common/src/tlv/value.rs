@@ -1,49 +1,42 @@
-//! Values of fixed length, by TLV type.
+//! TLV values of fixed length.
 
-/// What a clock is synchronised by (RFC 8972 §5.3, table 7).
+/// Synchronisation source of a clock (RFC 8972 §5.3, table 7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SyncSource(pub u8);
 
 impl SyncSource {
-    /// Not told.
     pub const NONE: Self = Self(0);
-    /// NTP.
     pub const NTP: Self = Self(1);
-    /// PTP.
     pub const PTP: Self = Self(2);
-    /// SSU or BITS.
     pub const SSU_BITS: Self = Self(3);
-    /// A satellite or LORAN-C.
+    /// Or LORAN-C.
     pub const SATELLITE: Self = Self(4);
-    /// Nothing: it runs free.
+    /// None: the clock runs free.
     pub const LOCAL: Self = Self(5);
 }
 
-/// How stamps are taken (RFC 8972 §5.3, table 9).
+/// How timestamps are taken (RFC 8972 §5.3, table 9).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TimestampMethod(pub u8);
 
 impl TimestampMethod {
-    /// Not told.
     pub const NONE: Self = Self(0);
-    /// By hardware.
     pub const HARDWARE: Self = Self(1);
-    /// By software, where the packet passes.
+    /// In the data path.
     pub const SOFTWARE: Self = Self(2);
-    /// By the control plane.
     pub const CONTROL_PLANE: Self = Self(3);
 }
 
 /// Timestamp Information (RFC 8972 §4.3). The sender leaves all of it zero; optional sub-TLVs may follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TimestampInformation {
-    /// What the clock of T2 is synchronised by.
+    /// Of T2.
     pub sync_in: SyncSource,
-    /// How T2 is taken.
+    /// Of T2.
     pub method_in: TimestampMethod,
-    /// What the clock of T3 is synchronised by.
+    /// Of T3.
     pub sync_out: SyncSource,
-    /// How T3 is taken.
+    /// Of T3.
     pub method_out: TimestampMethod,
 }
 
@@ -51,7 +44,6 @@ impl TimestampInformation {
     /// Length without sub-TLVs.
     pub const LEN: usize = 4;
 
-    /// As on the wire.
     pub fn to_bytes(self) -> [u8; Self::LEN] {
         [self.sync_in.0, self.method_in.0, self.sync_out.0, self.method_out.0]
     }
@@ -82,10 +74,9 @@ pub struct ClassOfService {
 }
 
 impl ClassOfService {
-    /// Length of the value.
     pub const LEN: usize = 4;
 
-    /// As on the wire; what exceeds a field is cut off.
+    /// Bits that exceed a field are cut off.
     pub fn to_bytes(self) -> [u8; Self::LEN] {
         let bits = (u16::from(self.dscp_wanted & 0x3f) << 10)
             | (u16::from(self.dscp_received & 0x3f) << 4)
@@ -120,10 +111,8 @@ pub struct DirectMeasurement {
 }
 
 impl DirectMeasurement {
-    /// Length of the value.
     pub const LEN: usize = 12;
 
-    /// As on the wire.
     pub fn to_bytes(self) -> [u8; Self::LEN] {
         let mut bytes = [0; Self::LEN];
         let counts = [self.sender_sent, self.reflector_received, self.reflector_sent];
@@ -158,10 +147,8 @@ pub struct AccessReport {
 }
 
 impl AccessReport {
-    /// Length of the value.
     pub const LEN: usize = 4;
 
-    /// As on the wire.
     pub fn to_bytes(self) -> [u8; Self::LEN] {
         [self.access_id << 4, self.return_code, 0, 0]
     }
@@ -181,29 +168,26 @@ impl AccessReport {
     }
 }
 
-/// Follow-Up Telemetry (RFC 8972 §4.7): about the reply before this one. The sender leaves it zero, and so does a
-/// stateless reflector.
+/// Follow-Up Telemetry (RFC 8972 §4.7) about the previous reply. The sender leaves it zero, and so does a stateless
+/// reflector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FollowUp {
     /// Sequence number of that reply, the reflector's own.
     pub sequence: u32,
-    /// When it left, in the format of the reflector's other stamps.
+    /// When it left, in the format of the reflector's other timestamps.
     pub timestamp: u64,
-    /// How that stamp was taken.
     pub method: TimestampMethod,
 }
 
 impl FollowUp {
-    /// Length of the value.
     pub const LEN: usize = 16;
-    /// As sent by a sender, and by a reflector that has nothing to tell.
+    /// As sent by a sender, and by a reflector that has nothing to report.
     pub const NONE: Self = Self {
         sequence: 0,
         timestamp: 0,
         method: TimestampMethod::NONE,
     };
 
-    /// As on the wire.
     pub fn to_bytes(self) -> [u8; Self::LEN] {
         let mut bytes = [0; Self::LEN];
         bytes[..4].copy_from_slice(&self.sequence.to_be_bytes());

@@ -2,30 +2,13 @@
 
 use std::net::IpAddr;
 
+use probe_common::family::Family;
+
 #[cfg(doc)]
 use crate::agent::config::ProbeConfig;
 use crate::observation::Reply;
 use crate::session::Outcome;
 use crate::stats::report::{Path, Report};
-
-/// An address family.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Family {
-    /// IPv4.
-    V4,
-    /// IPv6.
-    V6,
-}
-
-impl Family {
-    /// The family of an address.
-    pub fn of(address: IpAddr) -> Family {
-        match address {
-            IpAddr::V4(_) => Family::V4,
-            IpAddr::V6(_) => Family::V6,
-        }
-    }
-}
 
 /// Where a probe goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -3,7 +3,9 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
-use crate::agent::event::{Event, Family, Found};
+use probe_common::family::Family;
+
+use crate::agent::event::{Event, Found};
 use crate::agent::peers::{GroupProbe, Peer};
 use crate::agent::{Agent, deadline, hand_out};
 use crate::observation::Fate;

@@ -3,7 +3,9 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
-use crate::agent::event::{Family, Found};
+use probe_common::family::Family;
+
+use crate::agent::event::Found;
 use crate::clock::{ClockFit, Estimate};
 use crate::observation::Reply;
 use crate::session::sequence::ahead;

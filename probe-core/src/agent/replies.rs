@@ -1,6 +1,8 @@
 //! What a reply changes: the sessions, and who is known and up.
 
-use crate::agent::event::{Event, Family, Found};
+use probe_common::family::Family;
+
+use crate::agent::event::{Event, Found};
 use crate::agent::peers::GroupProbe;
 use crate::agent::{Agent, Owner, deadline, hand_out};
 use crate::observation::Reply;

@@ -1,6 +1,8 @@
+use probe_common::family::Family;
+
 use super::*;
 use crate::agent::config::{Families, MAX_PEERS};
-use crate::agent::event::{Family, Found};
+use crate::agent::event::Found;
 use crate::stats::report::Path;
 
 const INTERVAL_NS: u64 = 500_000_000;

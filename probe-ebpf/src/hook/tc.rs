@@ -1,4 +1,4 @@
-//! TC: bytes are read where they lie if they are linear, and written through helpers, which leave clones alone.
+//! TC: bytes in the linear part are read in place; all are written through helpers, which leave clones alone.
 
 use aya_ebpf::bindings::{BPF_F_MARK_MANGLED_0, TC_ACT_SHOT, TC_ACT_UNSPEC};
 use aya_ebpf::helpers::{bpf_redirect, bpf_skb_load_bytes, bpf_skb_store_bytes};
@@ -11,24 +11,22 @@ use probe_common::reflect::Frame;
 use super::Hook;
 use crate::maps::SCRATCH;
 
-/// A TC program's packet.
 pub struct TcHook(TcContext);
 
 impl TcHook {
-    /// Wraps the context that the kernel gave.
     #[inline(always)]
     pub fn new(context: TcContext) -> Self {
         Self(context)
     }
 
-    /// Overwrites the eight bytes at `offset` by `new`, and mends the UDP checksum at `checksum_at` unless a device will
-    /// compute it (`CHECKSUM_PARTIAL`, which `bpf_l4_csum_replace` knows). Both values are as they lie in memory.
+    /// Overwrites the eight bytes at `offset` by `new`, in memory order, and updates the UDP checksum at `checksum_at`
+    /// unless a device will compute it (`CHECKSUM_PARTIAL`, which `bpf_l4_csum_replace` handles).
     #[inline(always)]
     pub fn replace(&self, offset: usize, checksum_at: usize, new: u64) -> bool {
         let Some(old) = self.load::<u64>(offset) else {
             return false;
         };
-        // With no size among the flags, the helper takes a difference of sums (RFC 1624) in place of two words.
+        // With no size in the flags, the helper takes a difference of sums (RFC 1624) instead of two words.
         let difference = Sum::ZERO.quad(new.to_ne_bytes()).quad((!old).to_ne_bytes()).fold();
         let (difference, flags) = (
             u64::from(u16::from_ne_bytes(difference)),

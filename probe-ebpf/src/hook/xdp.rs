@@ -9,17 +9,15 @@ use probe_common::reflect::Frame;
 
 use super::Hook;
 
-/// An XDP program's packet.
 pub struct XdpHook(XdpContext);
 
 impl XdpHook {
-    /// Wraps the context that the kernel gave.
     #[inline(always)]
     pub fn new(context: XdpContext) -> Self {
         Self(context)
     }
 
-    /// A pointer to a `T` at `offset`, if the packet reaches so far.
+    /// A pointer to a `T` at `offset`; `None` if the packet is shorter.
     #[inline(always)]
     fn at<T>(&self, offset: usize) -> Option<*mut T> {
         let start = self.0.data() + offset;

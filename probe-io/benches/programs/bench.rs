@@ -12,7 +12,7 @@ use probe_common::abi::{
     ABI_VERSION, ALLOWED_V4, ALLOWED_V6, Address, COUNTER_NAMES, Counter, DESTINATION_OWN, InFlight, InFlightKey,
     Limit, Settings,
 };
-use probe_common::echo;
+use probe_common::compare;
 use probe_common::frame::{ETHERNET_LEN, IPV4_LEN, UDP_LEN};
 use probe_common::reflect::V6_FRAME;
 use probe_io::backend::ebpf::object::{Object, XDP};
@@ -84,8 +84,8 @@ impl Bench {
             let mut out = vec![0; self.subjects[index].frame.len()];
             self.run(index, 1, Some(&mut out))?;
             let payload = &out[ETHERNET_LEN + IPV4_LEN + UDP_LEN..];
-            let stamped = |at| echo::stamp(payload, at).is_some();
-            let (out, into) = (stamped(echo::NEAR_EGRESS), stamped(echo::FAR_INGRESS));
+            let stamped = |at| compare::stamp(payload, at).is_some();
+            let (out, into) = (stamped(compare::NEAR_EGRESS), stamped(compare::FAR_INGRESS));
             ensure!(
                 (out, into) == (name == WATCH_OUT, name == WATCH_IN),
                 "{name}: stamped at egress: {out}, at ingress: {into}"

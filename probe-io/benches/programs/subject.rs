@@ -4,7 +4,7 @@ use anyhow::Result;
 use etherparse::PacketBuilder;
 use probe_common::abi::Counter;
 use probe_common::ntp::ErrorEstimate;
-use probe_common::{echo, stamp};
+use probe_common::{compare, stamp};
 use probe_io::backend::ebpf::object::{EGRESS, INGRESS, XDP};
 use probe_io::compare::watch;
 
@@ -97,7 +97,7 @@ pub(crate) fn subjects() -> Result<Vec<Subject>> {
     };
     let watching = |name, program, watched, limit_ns| -> Result<Subject> {
         let ports = (WATCHED_PORT, ECHO_PORT);
-        let frame = v4(OWN_V4, PEER_V4, ports, &echo::probe(1, watched))?;
+        let frame = v4(OWN_V4, PEER_V4, ports, &compare::probe(1, watched))?;
         Ok(Subject {
             program: (In::Watch, program),
             limit_ns,

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use log::warn;
 use nix::sys::socket::{SockaddrStorage, recvfrom};
-use probe_common::echo;
+use probe_common::compare;
 use probe_core::identity::ResponderPorts;
 use probe_core::reflector::policy::Policy;
 use probe_host::clock::monotonic_ns;
@@ -200,7 +200,7 @@ impl Drop for Echo {
 }
 
 fn answer(socket: &UdpSocket, mut gate: Gate, watched: &AtomicU64) {
-    let mut packet = [0; echo::LEN + 1];
+    let mut packet = [0; compare::LEN + 1];
     while gate.is_open() {
         // Not that of the standard library, which takes it for a mistake that the end of reading has no sender.
         let received = recvfrom::<SockaddrStorage>(socket.as_raw_fd(), &mut packet);
@@ -211,7 +211,7 @@ fn answer(socket: &UdpSocket, mut gate: Gate, watched: &AtomicU64) {
             gate.rest();
             continue;
         };
-        let Some(is_watched) = echo::into_reply(&mut packet[..length]) else {
+        let Some(is_watched) = compare::into_reply(&mut packet[..length]) else {
             continue;
         };
         if gate.lets_in(from.ip()) {

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use probe_common::echo;
+use probe_common::compare;
 use probe_core::compare::stamped::{StampedProbe, StampedReply};
 use socket2::Socket;
 
@@ -40,7 +40,7 @@ impl Sender {
     /// # Errors
     /// The socket's.
     pub fn send(&mut self, seq: u32) -> io::Result<()> {
-        let id = self.socket.send(&echo::probe(seq, false), self.peer)?;
+        let id = self.socket.send(&compare::probe(seq, false), self.peer)?;
         self.awaited.insert(id, self.departures.len());
         self.departures.push(StampedProbe { seq, t1_ns: None });
         self.take_stamps();
@@ -111,7 +111,7 @@ fn receive(
     priority: Priority,
 ) {
     priority.take();
-    let mut packet = [0; echo::LEN + 1];
+    let mut packet = [0; compare::LEN + 1];
     while !ended.load(Ordering::Relaxed) {
         match socket.receive(&mut packet) {
             Ok(received) if (received.from.ip(), received.from.port()) == (peer.ip(), peer.port()) => {
@@ -128,15 +128,15 @@ fn receive(
 }
 
 fn decode(packet: &[u8], t4_ns: Option<u64>) -> Option<StampedReply> {
-    let (seq, _) = echo::reply(packet)?;
-    let utc = |at| u64::from_be_bytes(echo::field(packet, at).unwrap_or_default());
+    let (seq, _) = compare::reply(packet)?;
+    let utc = |at| u64::from_be_bytes(compare::field(packet, at).unwrap_or_default());
     let known = |ns: u64| (ns != 0).then_some(ns);
-    let previous = u32::from_be_bytes(echo::field(packet, echo::PREVIOUS)?);
+    let previous = u32::from_be_bytes(compare::field(packet, compare::PREVIOUS)?);
     Some(StampedReply {
         seq,
-        t2_ns: known(utc(echo::FAR_INGRESS)),
+        t2_ns: known(utc(compare::FAR_INGRESS)),
         t4_ns,
-        previous: known(utc(echo::FAR_EGRESS)).map(|t3_ns| (previous, t3_ns)),
+        previous: known(utc(compare::FAR_EGRESS)).map(|t3_ns| (previous, t3_ns)),
     })
 }
 
@@ -160,7 +160,7 @@ impl Drop for Receiver {
 /// Answers probes until the gate is closed: with T2, and with T3 of the same sender's probe before.
 pub(crate) fn answer(socket: UdpSocket, mut gate: Gate) -> io::Result<()> {
     let mut socket = StampedSocket::new(Socket::from(socket))?;
-    let mut packet = [0; echo::LEN + 1];
+    let mut packet = [0; compare::LEN + 1];
     let mut last: HashMap<SocketAddr, (u32, u64)> = HashMap::new();
     let mut awaited: BTreeMap<u32, (SocketAddr, u32)> = BTreeMap::new();
     while gate.is_open() {
@@ -169,17 +169,17 @@ pub(crate) fn answer(socket: UdpSocket, mut gate: Gate) -> io::Result<()> {
             continue;
         };
         let packet = &mut packet[..received.len];
-        if echo::into_reply(packet).is_none() || !gate.lets_in(received.from.ip()) {
+        if compare::into_reply(packet).is_none() || !gate.lets_in(received.from.ip()) {
             continue;
         }
         let (previous, t3_ns) = last.get(&received.from).copied().unwrap_or_default();
-        packet[echo::FAR_INGRESS..][..8].copy_from_slice(&received.stamp_ns.unwrap_or(0).to_be_bytes());
-        packet[echo::FAR_EGRESS..][..8].copy_from_slice(&t3_ns.to_be_bytes());
-        packet[echo::PREVIOUS..][..4].copy_from_slice(&previous.to_be_bytes());
+        packet[compare::FAR_INGRESS..][..8].copy_from_slice(&received.stamp_ns.unwrap_or(0).to_be_bytes());
+        packet[compare::FAR_EGRESS..][..8].copy_from_slice(&t3_ns.to_be_bytes());
+        packet[compare::PREVIOUS..][..4].copy_from_slice(&previous.to_be_bytes());
         let Ok(id) = socket.send(packet, received.from) else {
             continue;
         };
-        let seq = u32::from_be_bytes(echo::field(packet, echo::SEQUENCE).unwrap_or_default());
+        let seq = u32::from_be_bytes(compare::field(packet, compare::SEQUENCE).unwrap_or_default());
         awaited.insert(id, (received.from, seq));
         while awaited.len() > MAX_AWAITED {
             awaited.pop_first();

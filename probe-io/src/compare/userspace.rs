@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use probe_common::echo;
+use probe_common::compare;
 use probe_core::compare::anatomy::Stamps;
 use probe_core::compare::ledger::RoundTrip;
 use probe_host::clock::monotonic_ns;
@@ -35,7 +35,7 @@ impl Sender {
     /// # Errors
     /// The socket's.
     pub fn send(&mut self, seq: u32, watched: bool) -> io::Result<()> {
-        let packet = echo::probe(seq, watched);
+        let packet = compare::probe(seq, watched);
         let slot = &self.sent.0[seq as usize % SLOTS];
         // The store is a nanosecond; the reply, which another thread takes, must not overtake it.
         slot.store(monotonic_ns(), Ordering::Release);
@@ -91,14 +91,14 @@ pub fn open(interface: &str, peer: SocketAddr, priority: Priority) -> io::Result
 
 fn receive(socket: &UdpSocket, sent: &Sent, answers: &Mutex<Vec<Answer>>, priority: Priority) {
     priority.take();
-    let mut packet = [0; echo::LEN + 1];
+    let mut packet = [0; compare::LEN + 1];
     loop {
         let received = socket.recv(&mut packet);
         let returned_ns = monotonic_ns();
         match received {
             Ok(0) => return,
             Ok(length) => {
-                let Some((seq, watched)) = echo::reply(&packet[..length]) else {
+                let Some((seq, watched)) = compare::reply(&packet[..length]) else {
                     continue;
                 };
                 let called_ns = sent.0[seq as usize % SLOTS].load(Ordering::Acquire);
@@ -120,10 +120,10 @@ fn receive(socket: &UdpSocket, sent: &Sent, answers: &Mutex<Vec<Answer>>, priori
 fn stamps(packet: &[u8], called_ns: u64, returned_ns: u64) -> Option<Stamps> {
     Some(Stamps {
         called_ns,
-        near_egress_ns: echo::stamp(packet, echo::NEAR_EGRESS)?,
-        far_ingress_ns: echo::stamp(packet, echo::FAR_INGRESS)?,
-        far_egress_ns: echo::stamp(packet, echo::FAR_EGRESS)?,
-        near_ingress_ns: echo::stamp(packet, echo::NEAR_INGRESS)?,
+        near_egress_ns: compare::stamp(packet, compare::NEAR_EGRESS)?,
+        far_ingress_ns: compare::stamp(packet, compare::FAR_INGRESS)?,
+        far_egress_ns: compare::stamp(packet, compare::FAR_EGRESS)?,
+        near_ingress_ns: compare::stamp(packet, compare::NEAR_INGRESS)?,
         returned_ns,
     })
 }

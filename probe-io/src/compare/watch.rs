@@ -9,7 +9,7 @@ use aya::programs::{ProgramError, SchedClassifier, TcAttachType};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 use nix::net::if_::if_nametoindex;
 use probe_common::abi::ABI_VERSION;
-use probe_common::echo::WatchSettings;
+use probe_common::compare::WatchSettings;
 
 use crate::backend::ebpf::attach;
 use crate::backend::ebpf::object::ObjectError;
@@ -53,12 +53,12 @@ impl Watch {
     /// # Errors
     /// The map's.
     pub fn tell(&mut self, near_port: u16, echo_ports: [u16; 2]) -> Result<(), ObjectError> {
-        let [echo_port_v4, echo_port_v6] = echo_ports;
+        let [responder_port_v4, responder_port_v6] = echo_ports;
         let settings = WatchSettings {
             abi_version: ABI_VERSION,
             near_port,
-            echo_port_v4,
-            echo_port_v6,
+            responder_port_v4,
+            responder_port_v6,
             reserved: 0,
         };
         let map = self.ebpf.map_mut(SETTINGS).ok_or(ObjectError::Missing(SETTINGS))?;

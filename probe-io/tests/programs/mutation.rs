@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use etherparse::{Ethernet2HeaderSlice, Ipv4HeaderSlice, Ipv6HeaderSlice, UdpHeader, UdpHeaderSlice};
 use probe_common::abi::{Address, InFlight, InFlightKey};
+use probe_common::family::Family;
 use probe_common::frame;
 
 use crate::packet::{
@@ -235,8 +236,8 @@ fn concerns(packet: &[u8]) -> bool {
         let sender = if v4 { SENDER_PORT_V4 } else { SENDER_PORT_V6 };
         destination == TEST_PORT || (source == TEST_PORT && destination == sender)
     };
-    let ours = frame::udp(packet)
-        .is_some_and(|udp| by_ports(udp.source_port, udp.destination_port, udp.family == frame::Family::V4));
+    let ours =
+        frame::udp(packet).is_some_and(|udp| by_ports(udp.source_port, udp.destination_port, udp.family == Family::V4));
     if let Some(read) = Read::of(packet) {
         assert_eq!(
             ours,

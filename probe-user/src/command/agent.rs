@@ -3,8 +3,9 @@
 use anyhow::{Context as _, Result, bail};
 use log::warn;
 use probe_common::abi::{COUNTER_NAMES, Counter};
+use probe_common::family::Family;
 use probe_core::agent::Agent;
-use probe_core::agent::event::{Destination, Event, Family};
+use probe_core::agent::event::{Destination, Event};
 use probe_host::clock::monotonic_ns;
 use probe_host::timer::Timer;
 use probe_host::wall::StepDetector;

@@ -15,8 +15,8 @@ pub use compare::{CalibrateConfig, CompareConfig, Stress};
 pub use controller::ControllerConfig;
 use families::{families_of, groups, has, limit};
 use probe_common::abi::MAX_IN_FLIGHT;
+use probe_common::family::Family;
 use probe_core::agent::config::{Families, MAX_PEERS, ProbeConfig};
-use probe_core::agent::event::Family;
 use probe_core::reflector::policy::Rates;
 use probe_core::session::GRACE_NS;
 use probe_host::hostname::default_agent_name;
@@ -203,7 +203,7 @@ fn agent(args: AgentArgs) -> Result<AgentConfig, ConfigError> {
     if let Some(peer) = static_peers.iter().find(|peer| !has(families, Family::of(**peer))) {
         return wrong(format!(
             "--peer {peer} is {}, which --family or --group leaves out; add --family both",
-            values::family_name(*peer)
+            Family::of(*peer)
         ));
     }
     if args.no_group && static_peers.is_empty() {

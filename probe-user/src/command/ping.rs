@@ -4,9 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use nix::sys::utsname::uname;
+use probe_common::family::Family;
 use probe_core::agent::Agent;
 use probe_core::agent::config::{Families, ProbeConfig};
-use probe_core::agent::event::{Event, Family};
+use probe_core::agent::event::Event;
 use probe_core::observation::Reply;
 use probe_core::session::Outcome;
 use probe_core::stats::report::{OneWayClock, Report};

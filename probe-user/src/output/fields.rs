@@ -1,6 +1,7 @@
 //! How the core's types are written in JSON; the core itself knows of no output form.
 
-use probe_core::agent::event::{Family, Found};
+use probe_common::family::Family;
+use probe_core::agent::event::Found;
 use probe_core::session::Outcome;
 use probe_core::stats::report::{ClockSteps, Counts, OneWayClock, Path, Patterns, Summary};
 use serde::ser::SerializeMap as _;

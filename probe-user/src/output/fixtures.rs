@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-use probe_core::agent::event::{Family, Found};
+use probe_common::family::Family;
+use probe_core::agent::event::Found;
 use probe_core::identity::Identity;
 use probe_core::stats::report::{ClockSteps, Counts, OneWayClock, Path, Patterns, Report, Summary};
 

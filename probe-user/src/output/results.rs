@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use probe_core::agent::event::Family;
+use probe_common::family::Family;
 use probe_core::identity::Identity;
 use probe_core::observation::Reply;
 use probe_core::session::Outcome;

@@ -1,19 +1,37 @@
-//! `cargo xtask bench accuracy`: the same path, the same rate, every tool in its turn, idle and loaded.
+//! `cargo xtask bench accuracy`: every tool in turn on the same path at the same rate, idle and loaded.
 
 use std::{collections::BTreeMap, fs::File, io::Write as _, process::ExitCode};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
+use clap::Args;
 use serde::Serialize;
 
 use super::{
-    AccuracyArguments,
-    busy::{Busy, default_number},
-    figures::{Figures, microseconds, ratio},
-    place::Place,
+    place::{Place, cores, start_busy_processes},
     session::{Session, cores_in_use},
-    tools::{self, Detail, Pace, Tool},
+    tool::{Detail, Pace, Tool},
+    tools::ToolArguments,
 };
-use crate::{run, setup, signals};
+use crate::{UsageError, run, setup, signals};
+
+/// `bench accuracy`.
+#[derive(Clone, Debug, Args)]
+pub struct AccuracyArguments {
+    /// Time between probes. Below 10 ms ping spins instead of sleeping, which keeps CPU and caches warm.
+    #[arg(long, value_name = "TIME", default_value = "20ms")]
+    interval: humantime::Duration,
+    /// Probes of each tool in each round.
+    #[arg(long, value_name = "NUMBER", default_value_t = 250, value_parser = clap::value_parser!(u32).range(10..=100_000))]
+    count: u32,
+    /// Rounds: in each, every tool has its turn.
+    #[arg(long, value_name = "NUMBER", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+    /// Number of busy processes in the loaded phase [default: 2 per CPU].
+    #[arg(long, value_name = "NUMBER")]
+    stress: Option<usize>,
+    #[command(flatten)]
+    common: ToolArguments,
+}
 
 /// One tool in one phase.
 #[derive(Debug, Default)]
@@ -35,19 +53,22 @@ struct Line<'a> {
 }
 
 pub(super) fn run(arguments: &AccuracyArguments) -> Result<ExitCode> {
-    let tools = tools::chosen(&arguments.common.tool)?;
+    if arguments.interval.is_zero() {
+        bail!(UsageError("--interval 0s: write a time such as 20ms".to_owned()));
+    }
+    let tools = arguments.common.tools()?;
     let mut json = arguments.common.open_json()?;
     let kstamp = run::built(arguments.common.built.as_deref())?;
     setup::bench_tools();
     signals::catch()?;
     let place = Place::up(&kstamp)?;
-    let stress = arguments.stress.unwrap_or_else(default_number);
+    let stress = arguments.stress.unwrap_or_else(|| 2 * cores());
     let pace = Pace {
         interval: arguments.interval.into(),
         count: arguments.count,
     };
     eprintln!(
-        "bench: {} rounds of {} probes, {} apart, each tool in its turn; veth pair, {}; loaded: {stress} busy processes",
+        "bench: {} rounds of {} probes, {} apart, each tool in turn; veth pair, {}; loaded: {stress} busy processes",
         arguments.rounds,
         pace.count,
         humantime::format_duration(pace.interval),
@@ -63,16 +84,16 @@ pub(super) fn run(arguments: &AccuracyArguments) -> Result<ExitCode> {
             }
         }
     }
-    println!("\nAll from each tool's own report of each probe, by the same rule (nearest rank).");
+    println!("\nQuantiles of each tool's own report of each probe, by nearest rank.");
     Ok(ExitCode::SUCCESS)
 }
 
 type Cells = BTreeMap<&'static str, Result<Cell>>;
 
-/// All rounds of a phase. A tool that fails is left out of the rounds that follow.
+/// Runs all rounds of a phase; a tool that fails is left out of the next rounds.
 fn measure(place: &Place, tools: &[Box<dyn Tool>], pace: Pace, rounds: u32, busy: usize) -> Result<Cells> {
     let mut cells: Cells = tools.iter().map(|tool| (tool.name(), Ok(Cell::default()))).collect();
-    let _busy = Busy::start(busy)?;
+    let _busy = start_busy_processes(busy)?;
     for _ in 0..rounds {
         for tool in tools {
             let Some(Ok(cell)) = cells.get_mut(tool.name()) else {
@@ -148,12 +169,58 @@ fn write(json: &mut File, phase: &str, tool: &str, cell: &Cell) -> Result<()> {
     writeln!(json, "{line}").context("cannot write the file of --json")
 }
 
+/// Round trips of one tool in one phase.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+struct Figures {
+    count: usize,
+    p50_ns: u64,
+    p99_ns: u64,
+    max_ns: u64,
+}
+
+impl Figures {
+    /// By nearest rank; `None` without round trips.
+    fn of(mut rtts_ns: Vec<u64>) -> Option<Self> {
+        rtts_ns.sort_unstable();
+        let rank = |percent: usize| {
+            let rank = (rtts_ns.len() * percent).div_ceil(100);
+            rtts_ns.get(rank.saturating_sub(1)).copied()
+        };
+        Some(Self {
+            count: rtts_ns.len(),
+            p50_ns: rank(50)?,
+            p99_ns: rank(99)?,
+            max_ns: rank(100)?,
+        })
+    }
+}
+
+/// In microseconds, with three significant digits.
+fn microseconds(ns: u64) -> String {
+    let us = ns as f64 / 1e3;
+    match us {
+        ..10.0 => format!("{us:.2}"),
+        ..100.0 => format!("{us:.1}"),
+        _ => format!("{us:.0}"),
+    }
+}
+
+/// `a / b`, or a dash if `b` is zero.
+fn ratio(a: f64, b: f64) -> String {
+    let ratio = a / b;
+    match ratio {
+        _ if !ratio.is_finite() => "-".to_owned(),
+        ..10.0 => format!("{ratio:.2}"),
+        _ => format!("{ratio:.0}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_row_compares_with_kstamp() {
+    fn row_compares_with_kstamp() {
         let figures = Figures::of(vec![20_000]);
         let own = Figures::of(vec![2_000]);
         let text = row(&figures.unwrap(), own.as_ref());
@@ -162,5 +229,23 @@ mod tests {
             ["20.0", "20.0", "20.0", "10", "10"]
         );
         assert!(row(&figures.unwrap(), None).ends_with('-'));
+    }
+
+    #[test]
+    fn quantiles_are_round_trips_that_occurred() {
+        let figures = Figures::of((1..=200).rev().collect()).unwrap();
+        assert_eq!((figures.p50_ns, figures.p99_ns, figures.max_ns), (100, 198, 200));
+        assert_eq!(Figures::of(vec![7]).unwrap().p99_ns, 7);
+        assert_eq!(Figures::of(Vec::new()), None);
+    }
+
+    #[test]
+    fn figures_have_three_digits_and_are_never_infinite() {
+        for (ns, text) in [(1_234, "1.23"), (12_345, "12.3"), (1_234_567, "1235")] {
+            assert_eq!(microseconds(ns), text);
+        }
+        for (a, b, text) in [(3.0, 2.0, "1.50"), (50.0, 2.0, "25"), (1.0, 0.0, "-")] {
+            assert_eq!(ratio(a, b), text);
+        }
     }
 }

@@ -1,20 +1,24 @@
-//! Where the tools run: the two ends of the lab's veth pair.
+//! Where the tools run: the lab's veth pair, on a machine that is idle or busy.
 
 use std::{
-    fs::File,
+    ffi::OsStr,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
+    thread,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use nix::sched::{CloneFlags, setns};
 
-use crate::lab::{AgentNs, Lab, Options, Topology};
+use crate::{
+    exec::{self, KillOnDrop},
+    lab::{AgentNs, Lab, Options, Topology, end_with_parent},
+};
 
 /// A veth pair, and the kstamp to run there.
 #[derive(Debug)]
 pub(super) struct Place {
-    pub(super) lab: Lab,
+    lab: Lab,
     pub(super) near: AgentNs,
     pub(super) far: AgentNs,
     pub(super) kstamp: PathBuf,
@@ -24,12 +28,10 @@ pub(super) struct Place {
 impl Place {
     pub(super) fn up(kstamp: &Path) -> Result<Self> {
         let lab = Lab::up(Topology::Veth, &Options::default())?;
-        let [near, far] = lab.agents() else {
-            bail!("a veth lab without two ends")
-        };
+        let [near, far] = lab.pair().map(Clone::clone);
         Ok(Self {
-            near: near.clone(),
-            far: far.clone(),
+            near,
+            far,
             kstamp: kstamp.to_path_buf(),
             scratch: lab.scratch()?,
             lab,
@@ -37,24 +39,23 @@ impl Place {
     }
 
     /// A command at the near end, which sends.
-    pub(super) fn at_near<S: AsRef<std::ffi::OsStr>>(
+    pub(super) fn at_near<S: AsRef<OsStr>>(
         &self,
-        program: impl AsRef<std::ffi::OsStr>,
+        program: impl AsRef<OsStr>,
         arguments: impl IntoIterator<Item = S>,
     ) -> Command {
         self.lab.command(&self.near.namespace, program, arguments)
     }
 
     /// A command at the far end, which answers.
-    pub(super) fn at_far<S: AsRef<std::ffi::OsStr>>(
+    pub(super) fn at_far<S: AsRef<OsStr>>(
         &self,
-        program: impl AsRef<std::ffi::OsStr>,
+        program: impl AsRef<OsStr>,
         arguments: impl IntoIterator<Item = S>,
     ) -> Command {
         self.lab.command(&self.far.namespace, program, arguments)
     }
 
-    /// The far end's address, as text.
     pub(super) fn target(&self) -> String {
         self.far.v4.to_string()
     }
@@ -64,10 +65,25 @@ impl Place {
         self.scratch.join(name)
     }
 
-    /// Puts the calling thread into the near end's namespace, where it can read `/proc/thread-self/net`.
+    /// Moves the calling thread into the near end's namespace, where it can read `/proc/thread-self/net`.
     pub(super) fn enter_near(&self) -> Result<()> {
         let path = Path::new("/run/netns").join(&self.near.namespace);
-        let file = File::open(&path).with_context(|| format!("cannot open {}", path.display()))?;
+        let file = std::fs::File::open(&path).with_context(|| format!("cannot open {}", path.display()))?;
         setns(&file, CloneFlags::CLONE_NEWNET).with_context(|| format!("cannot enter {}", path.display()))
     }
+}
+
+/// Starts processes that use a core each.
+pub(super) fn start_busy_processes(number: usize) -> Result<Vec<KillOnDrop>> {
+    let start = |_| {
+        let mut command = Command::new("sh");
+        command.args(["-c", "while :; do :; done"]).stdin(Stdio::null());
+        end_with_parent(&mut command);
+        exec::spawn(&mut command).map(KillOnDrop)
+    };
+    (0..number).map(start).collect()
+}
+
+pub(super) fn cores() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
 }

@@ -1,49 +1,50 @@
-//! `cargo xtask bench rate`: how fast each tool can probe without losing, and what a probe costs.
+//! `cargo xtask bench rate`: the highest rate without loss of each tool, and the CPU time per probe.
 
 use std::{fs::File, io::Write as _, process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, Result};
+use clap::Args;
 use serde::Serialize;
 
 use super::{
-    RateArguments,
     place::Place,
     session::{Cpu, Run, Session, cores_in_use},
-    tools::{self, Detail, Pace, Tool},
+    tool::{Detail, Pace, Tool},
+    tools::ToolArguments,
 };
 use crate::{run, setup, signals};
 
-/// Probes a second that are tried, one after the other until one is not sustained.
-const LADDER: [u32; 11] = [
+/// Probes/s that are tried in turn until one is not sustained.
+const RATES: [u32; 11] = [
     1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 150_000, 200_000, 300_000, 500_000,
 ];
 
-/// How long each is kept up.
+/// How long each rate is tried.
 const STEP: Duration = Duration::from_secs(1);
 
-/// A rate is sustained if at least this much of it was sent, …
-const SENT: f64 = 0.95;
+/// The least share of a rate that has to be sent.
+const MIN_SENT: f64 = 0.95;
 
-/// … and less than this lost.
-const LOST: f64 = 0.001;
+/// The loss below which a rate is sustained.
+const MAX_LOSS: f64 = 0.001;
 
-/// Too few probes to cost anything: what such a run takes is starting and ending the tool.
-const NEARLY_NOTHING: Pace = Pace {
+/// So few probes that the CPU time of the run is that of starting and ending the tool.
+const START_AND_END: Pace = Pace {
     interval: Duration::from_millis(10),
     count: 10,
 };
 
-/// How often a rate is tried before it counts as not sustained: the machine may have had other work.
-const TRIES: usize = 2;
+/// Tries of a rate before it counts as not sustained: the machine may have been busy.
+const MAX_TRIES: usize = 2;
 
-/// What a tool sustains.
+/// The highest rate that a tool sustains.
 #[derive(Debug)]
 struct Best {
     rate: f64,
     sent: u64,
-    /// Without what starting and ending the tool takes.
+    /// Without that of starting and ending the tool.
     cpu: Cpu,
-    /// Why not the next one.
+    /// Why it does not sustain the next rate.
     limit: String,
 }
 
@@ -57,8 +58,15 @@ struct Line<'a> {
     machine_cpu_s_per_million: f64,
 }
 
+/// `bench rate`.
+#[derive(Clone, Debug, Args)]
+pub struct RateArguments {
+    #[command(flatten)]
+    common: ToolArguments,
+}
+
 pub(super) fn run(arguments: &RateArguments) -> Result<ExitCode> {
-    let tools = tools::chosen(&arguments.common.tool)?;
+    let tools = arguments.common.tools()?;
     let mut json = arguments.common.open_json()?;
     let kstamp = run::built(arguments.common.built.as_deref())?;
     setup::bench_tools();
@@ -80,7 +88,7 @@ pub(super) fn run(arguments: &RateArguments) -> Result<ExitCode> {
             println!("{name:<12} skipped: {why}");
             continue;
         }
-        let best = climb(&place, tool.as_ref());
+        let best = find_best(&place, tool.as_ref());
         signals::check()?;
         match best {
             Ok(Ok(best)) => {
@@ -95,19 +103,18 @@ pub(super) fn run(arguments: &RateArguments) -> Result<ExitCode> {
         }
     }
     println!(
-        "\nmachine: all CPU time of the run, the kernel's softirqs included. Of each figure that of a run of ten probes"
+        "\nmachine: all CPU time of the run, with softirqs. The CPU time of starting and ending the tool is subtracted."
     );
-    println!("is taken off: loading a tool, or its programs, is no cost of a probe.");
     Ok(ExitCode::SUCCESS)
 }
 
-/// The last rate of the ladder that the tool sustains, or why it does not sustain even the first.
-fn climb(place: &Place, tool: &dyn Tool) -> Result<Result<Best, String>> {
+/// The highest rate that the tool sustains, or why it does not sustain the lowest.
+fn find_best(place: &Place, tool: &dyn Tool) -> Result<Result<Best, String>> {
     let session = Session::start(place, tool)?;
-    let start = session.run(NEARLY_NOTHING, Detail::Counts)?.cpu;
+    let start = session.run(START_AND_END, Detail::Counts)?.cpu;
     let mut best = Err(String::new());
-    for target in LADDER {
-        match step(&session, target, start)? {
+    for target in RATES {
+        match try_rate(&session, target, start)? {
             Ok(better) => best = Ok(better),
             Err(why) => {
                 return Ok(match best {
@@ -120,24 +127,24 @@ fn climb(place: &Place, tool: &dyn Tool) -> Result<Result<Best, String>> {
     Ok(best)
 }
 
-/// One rate, tried until it is sustained or [`TRIES`] are over.
-fn step(session: &Session<'_>, target: u32, start: Cpu) -> Result<Result<Best, String>> {
+/// Tries one rate, at most [`MAX_TRIES`] times.
+fn try_rate(session: &Session<'_>, target: u32, start: Cpu) -> Result<Result<Best, String>> {
     let pace = Pace {
         interval: Duration::from_secs(1) / target,
         count: target * STEP.as_secs() as u32,
     };
     let mut outcome = Err(String::new());
-    for _ in 0..TRIES {
+    for _ in 0..MAX_TRIES {
         let run = match session.run(pace, Detail::Counts) {
             Ok(run) => run,
             // A tool that refuses a rate does not sustain it.
             Err(error) => return Ok(Err(format!("at {target}: {error:#}"))),
         };
-        outcome = judge(target, &run).map(|rate| Best {
+        outcome = sustained_rate(target, &run).map(|rate| Best {
             rate,
             sent: run.answers.sent,
             cpu: run.cpu.without(start),
-            limit: "end of the ladder".to_owned(),
+            limit: "no higher rate is tried".to_owned(),
         });
         if outcome.is_ok() {
             break;
@@ -146,21 +153,20 @@ fn step(session: &Session<'_>, target: u32, start: Cpu) -> Result<Result<Best, S
     Ok(outcome)
 }
 
-/// The rate that was kept up, or what fell short.
-fn judge(target: u32, run: &Run) -> Result<f64, String> {
+/// The rate that was sustained, or why it was not.
+fn sustained_rate(target: u32, run: &Run) -> Result<f64, String> {
     let (sent, received) = (run.answers.sent, run.answers.received);
-    let rate = run.rate;
     let lost = sent.saturating_sub(received) as f64 / sent.max(1) as f64;
-    if sent == 0 || lost >= LOST {
+    if sent == 0 || lost >= MAX_LOSS {
         return Err(format!("at {target}: {:.2} % lost", lost * 100.0));
     }
-    if rate < f64::from(target) * SENT {
-        return Err(format!("at {target}: sent {rate:.0} a second"));
+    if run.rate < f64::from(target) * MIN_SENT {
+        return Err(format!("at {target}: sent {:.0} a second", run.rate));
     }
-    Ok(rate.min(f64::from(target)))
+    Ok(run.rate.min(f64::from(target)))
 }
 
-/// CPU seconds of a million probes.
+/// CPU seconds per million probes.
 fn per_million(cpu: Duration, sent: u64) -> f64 {
     cpu.as_secs_f64() * 1e6 / sent.max(1) as f64
 }
@@ -192,7 +198,7 @@ fn write(json: &mut File, tool: &str, best: &Best) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::tools::Answers;
+    use crate::bench::tool::Answers;
 
     fn run(sent: u64, received: u64, rate: f64) -> Run {
         Run {
@@ -207,19 +213,19 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_is_sustained_if_it_is_sent_and_answered() {
-        assert_eq!(judge(1000, &run(1000, 1000, 1000.0)), Ok(1000.0));
-        assert_eq!(
-            judge(1000, &run(1000, 1000, 1100.0)),
-            Ok(1000.0),
-            "no more than was asked for"
-        );
-        assert!(judge(1000, &run(1000, 1000, 909.0)).unwrap_err().contains("sent 909"));
-        assert!(
-            judge(1000, &run(1000, 999, 1000.0))
-                .unwrap_err()
-                .contains("0.10 % lost")
-        );
-        assert!(judge(1000, &run(0, 0, 0.0)).is_err());
+    fn rate_is_sustained_if_it_is_sent_and_answered() {
+        for (sent, received, rate, outcome) in [
+            (1000, 1000, 1000.0, Ok(1000.0)),
+            // No more than the target.
+            (1000, 1000, 1100.0, Ok(1000.0)),
+            (1000, 1000, 909.0, Err("at 1000: sent 909 a second")),
+            (1000, 999, 1000.0, Err("at 1000: 0.10 % lost")),
+            (0, 0, 0.0, Err("at 1000: 0.00 % lost")),
+        ] {
+            assert_eq!(
+                sustained_rate(1000, &run(sent, received, rate)),
+                outcome.map_err(str::to_owned)
+            );
+        }
     }
 }

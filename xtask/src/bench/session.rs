@@ -1,9 +1,9 @@
-//! One tool's run: its reflector kept ready, its sender run to its end, and what that cost.
+//! Runs of one tool: its reflector stays ready, its sender runs to its end, and CPU time is counted.
 
 use std::{
     fs::{self, File},
     io,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -17,26 +17,28 @@ use nix::{
 };
 
 use super::{
-    busy::cores,
-    place::Place,
-    tools::{Answers, Detail, Pace, Ready, Tool},
+    place::{Place, cores},
+    tool::{Answers, Detail, Pace, Ready, Tool},
 };
-use crate::{exec, signals};
+use crate::{
+    exec::{self, KillOnDrop},
+    signals,
+};
 
-/// How long a reflector may take until it answers, and how long it may take to end.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a reflector may take to start, and to end.
+const REFLECTOR_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How much longer than its probes take a sender may run: some wait for seconds at the end.
-const LONGER: Duration = Duration::from_secs(15);
+/// How long a sender may run after its last probe: some wait for seconds.
+const END_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// How often a running sender is looked at; also the resolution in time of [`Run::rate`].
+/// Interval at which a sender is polled, and resolution of the time for [`Run::rate`].
 const POLL: Duration = Duration::from_millis(5);
 
-/// What came of a run.
+/// The result of a run.
 #[derive(Debug)]
 pub(super) struct Run {
     pub(super) answers: Answers,
-    /// Packets a second that left the near end, as its interface counted them.
+    /// Packets per second sent by the near end's interface.
     pub(super) rate: f64,
     pub(super) cpu: Cpu,
 }
@@ -44,16 +46,14 @@ pub(super) struct Run {
 /// CPU time of one run.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Cpu {
-    /// The sending process.
     pub(super) sender: Duration,
-    /// The answering process; zero where the kernel answers.
+    /// Zero where the kernel answers.
     pub(super) reflector: Duration,
     /// All processes and the kernel, until the sender ended.
     pub(super) machine: Duration,
 }
 
 impl Cpu {
-    /// What remains without `other`.
     pub(super) fn without(self, other: Cpu) -> Cpu {
         Cpu {
             sender: self.sender.saturating_sub(other.sender),
@@ -63,11 +63,11 @@ impl Cpu {
     }
 }
 
-/// A tool at work: its reflector, if it has one, runs until this is dropped.
+/// A tool whose reflector, if it has one, runs until this is dropped.
 pub(super) struct Session<'a> {
     place: &'a Place,
     tool: &'a dyn Tool,
-    reflector: Option<Child>,
+    reflector: Option<KillOnDrop>,
 }
 
 impl<'a> Session<'a> {
@@ -80,14 +80,14 @@ impl<'a> Session<'a> {
         };
         if let Some((mut command, ready)) = tool.reflector(place) {
             let out = place.file(&format!("{}.reflector", tool.name()));
-            session.reflector = Some(spawn(&mut command, &out)?);
+            session.reflector = Some(KillOnDrop(spawn(&mut command, &out)?));
             let is_ready = || match ready {
                 Ready::Port(port) => session.has_bound(port),
                 Ready::Line(line) => fs::read_to_string(&out).is_ok_and(|text| text.contains(line)),
             };
-            if !exec::wait_until(PATIENCE, is_ready) {
-                let said = fs::read_to_string(&out).unwrap_or_default();
-                let last = said.lines().last().unwrap_or("nothing was printed");
+            if !exec::wait_until(REFLECTOR_TIMEOUT, is_ready) {
+                let printed = fs::read_to_string(&out).unwrap_or_default();
+                let last = printed.lines().last().unwrap_or("nothing was printed");
                 bail!("{}'s reflector does not answer: {last}", tool.name());
             }
         }
@@ -97,10 +97,10 @@ impl<'a> Session<'a> {
     /// Runs the sender to its end.
     pub(super) fn run(&self, pace: Pace, detail: Detail) -> Result<Run> {
         signals::check()?;
-        // In a thread of its own, which can see the near end's interface. It also stays until the sender has ended,
-        // as the sender's parent must.
+        // In a thread of its own, which enters the near end's namespace. It stays until the sender has ended: the kernel
+        // kills the sender when the thread that started it ends.
         thread::scope(|scope| scope.spawn(|| self.send(pace, detail)).join())
-            .unwrap_or_else(|_| bail!("running {} panicked", self.tool.name()))
+            .unwrap_or_else(|_| bail!("a panic while {} ran", self.tool.name()))
     }
 
     fn send(&self, pace: Pace, detail: Detail) -> Result<Run> {
@@ -109,7 +109,7 @@ impl<'a> Session<'a> {
         let mut command = self.tool.sender(self.place, pace, detail);
         let (machine, reflector) = (machine_cpu()?, self.reflector_cpu());
         let child = spawn(&mut command, &out)?;
-        let (ended, rate) = self.watch(&child, pace.duration() + LONGER)?;
+        let (ended, rate) = self.watch(&child, pace.duration() + END_TIMEOUT)?;
         let cpu = Cpu {
             sender: ended.cpu,
             reflector: self.reflector_cpu().saturating_sub(reflector),
@@ -124,14 +124,14 @@ impl<'a> Session<'a> {
         Ok(Run { answers, rate, cpu })
     }
 
-    /// Waits for the sender, at most `limit`, and watches it send.
+    /// Waits for the end of the sender for at most `limit`, and measures its rate.
     fn watch(&self, child: &Child, limit: Duration) -> Result<(Ended, f64)> {
         let begin = Instant::now();
-        let mut seen = Vec::new();
+        let mut counts = Vec::new();
         loop {
-            seen.push((begin.elapsed(), self.sent_packets()?));
+            counts.push((begin.elapsed(), self.sent_packets()?));
             if let Some(ended) = ended(child)? {
-                return Ok((ended, middle_rate(&seen)));
+                return Ok((ended, rate_of(&counts)));
             }
             if begin.elapsed() > limit || signals::received().is_some() {
                 send_signal(child, Signal::SIGKILL);
@@ -145,7 +145,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Packets that have left the near end's interface; only for a thread in its namespace.
+    /// Packets sent by the near end's interface; only for a thread in its namespace.
     fn sent_packets(&self) -> Result<u64> {
         let table = fs::read_to_string("/proc/thread-self/net/dev").context("cannot read the interface's counters")?;
         let name = format!("{}:", self.place.near.interface);
@@ -164,7 +164,7 @@ impl<'a> Session<'a> {
         time.map_or(Duration::ZERO, Duration::from)
     }
 
-    /// Whether the reflector's namespace has this UDP port bound.
+    /// Whether this UDP port is bound in the reflector's namespace.
     fn has_bound(&self, port: u16) -> bool {
         let Some(child) = &self.reflector else {
             return false;
@@ -188,22 +188,19 @@ impl Drop for Session<'_> {
             return;
         };
         send_signal(&child, Signal::SIGTERM);
-        if !matches!(exec::wait_within(&mut child, PATIENCE), Ok(Some(_))) {
-            // Both fail if it has ended, which is what is wanted.
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+        // If it does not end, it is killed.
+        let _ = exec::wait_within(&mut child, REFLECTOR_TIMEOUT);
     }
 }
 
-/// Packets a second while the middle nine tenths were sent: what tools send before and after their probes is not counted.
-fn middle_rate(seen: &[(Duration, u64)]) -> f64 {
-    let (Some((_, first)), Some((_, last))) = (seen.first(), seen.last()) else {
+/// Packets per second of the middle nine tenths: packets before and after the probes of a tool do not count.
+fn rate_of(counts: &[(Duration, u64)]) -> f64 {
+    let (Some((_, first)), Some((_, last))) = (counts.first(), counts.last()) else {
         return 0.0;
     };
     let reached = |share: f64| {
         let packets = *first + ((last - first) as f64 * share) as u64;
-        seen.iter().find(|(_, count)| *count >= packets)
+        counts.iter().find(|(_, count)| *count >= packets)
     };
     match reached(0.05).zip(reached(0.95)) {
         Some((from, to)) if to.0 > from.0 => (to.1 - from.1) as f64 / (to.0 - from.0).as_secs_f64(),
@@ -211,7 +208,7 @@ fn middle_rate(seen: &[(Duration, u64)]) -> f64 {
     }
 }
 
-/// Starts `command` with both streams into `out`.
+/// Starts `command` with both streams in `out`.
 fn spawn(command: &mut Command, out: &Path) -> Result<Child> {
     let open = || -> io::Result<(File, File)> {
         let file = File::create(out)?;
@@ -219,13 +216,11 @@ fn spawn(command: &mut Command, out: &Path) -> Result<Child> {
     };
     let (stdout, stderr) = open().with_context(|| format!("cannot write {}", out.display()))?;
     command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
-    command
-        .spawn()
-        .with_context(|| format!("cannot start `{}`", exec::line(command)))
+    exec::spawn(command)
 }
 
 fn send_signal(child: &Child, signal: Signal) {
-    // Ended meanwhile is as good.
+    // It fails if the child has ended.
     let _ = kill(Pid::from_raw(child.id().cast_signed()), signal);
 }
 
@@ -235,7 +230,7 @@ struct Ended {
     cpu: Duration,
 }
 
-/// Reaps `child` if it has ended. `Child::wait` would not tell the CPU time.
+/// Reaps `child` if it has ended. `Child::wait` does not return the CPU time.
 fn ended(child: &Child) -> Result<Option<Ended>> {
     use std::os::unix::process::ExitStatusExt as _;
     let mut status = 0;
@@ -255,13 +250,13 @@ fn ended(child: &Child) -> Result<Option<Ended>> {
     }))
 }
 
-/// In words: how many cores there are, and how much of them is used before the bench begins, which its figures suffer from.
+/// The number of cores and their use before the bench begins, which distorts its figures, in words.
 pub(super) fn cores_in_use() -> Result<String> {
-    const LOOK: Duration = Duration::from_millis(500);
+    const SAMPLE: Duration = Duration::from_millis(500);
     let before = machine_cpu()?;
-    thread::sleep(LOOK);
+    thread::sleep(SAMPLE);
     let used = machine_cpu()?.saturating_sub(before);
-    let share = used.as_secs_f64() / (LOOK.as_secs_f64() * cores() as f64);
+    let share = used.as_secs_f64() / (SAMPLE.as_secs_f64() * cores() as f64);
     Ok(format!(
         "{} cores, {:.0} % of them used by others",
         cores(),
@@ -269,9 +264,9 @@ pub(super) fn cores_in_use() -> Result<String> {
     ))
 }
 
-/// CPU time that the whole machine has been busy (`/proc/stat`: user, nice, system, irq, softirq).
+/// CPU time of the machine without idle time (`/proc/stat`: user, nice, system, irq, softirq).
 fn machine_cpu() -> Result<Duration> {
-    let table = fs::read_to_string(PathBuf::from("/proc/stat")).context("cannot read /proc/stat")?;
+    let table = fs::read_to_string("/proc/stat").context("cannot read /proc/stat")?;
     let ticks: Vec<u64> = table
         .lines()
         .next()
@@ -281,7 +276,7 @@ fn machine_cpu() -> Result<Duration> {
         .filter_map(|field| field.parse().ok())
         .collect();
     let [user, nice, system, _idle, _iowait, irq, softirq, ..] = ticks[..] else {
-        bail!("/proc/stat begins with no line of the machine's times");
+        bail!("/proc/stat does not begin with CPU times");
     };
     let per_second = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK)?.unwrap_or(100);
     let busy = user + nice + system + irq + softirq;
@@ -293,13 +288,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_sent_before_and_after_the_probes_does_not_slow_them() {
+    fn packets_before_and_after_the_probes_do_not_change_the_rate() {
         let at = |ms, packets| (Duration::from_millis(ms), packets);
-        let mut seen = vec![at(0, 100), at(10, 101), at(20, 101)];
-        seen.extend((0..=100).map(|i| at(500 + 10 * i, 101 + 10 * i)));
-        seen.push(at(3_000, 1_102));
-        assert!((middle_rate(&seen) - 1_000.0).abs() < 20.0, "{}", middle_rate(&seen));
-        assert_eq!(middle_rate(&[]), 0.0);
-        assert_eq!(middle_rate(&[at(0, 5), at(10, 5)]), 0.0);
+        let mut counts = vec![at(0, 100), at(10, 101), at(20, 101)];
+        counts.extend((0..=100).map(|i| at(500 + 10 * i, 101 + 10 * i)));
+        counts.push(at(3_000, 1_102));
+        assert!((rate_of(&counts) - 1_000.0).abs() < 20.0, "{}", rate_of(&counts));
+        assert_eq!(rate_of(&[]), 0.0);
+        assert_eq!(rate_of(&[at(0, 5), at(10, 5)]), 0.0);
     }
 }

@@ -1,29 +1,28 @@
-//! Adds up what test binaries print.
+//! Counts passed, failed and skipped tests in the output of test binaries.
 
 use std::fmt;
 
-/// How many passed, failed, were skipped; and which failed.
+/// The counts, and the names of those that failed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tally {
     passed: u64,
     failed: u64,
     skipped: u64,
-    /// What failed, by name where it is known.
     failures: Vec<String>,
-    /// Test binaries that began and have not said their result.
-    open: u64,
-    part: Part,
-    /// Whether the test whose output is being read has said that it was skipped.
+    /// A test binary has started and not yet printed its result.
+    open: bool,
+    section: Section,
+    /// The test whose output is being read is already in `self_skipped`.
     counted: bool,
-    /// How many of the binary being read have.
-    said_so: u64,
+    /// Tests of this binary that passed because they skipped themselves.
+    self_skipped: u64,
 }
 
-/// Which part of a test binary's output is being read.
+/// Sections of a test binary's output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Part {
+enum Section {
     #[default]
-    Course,
+    Progress,
     Successes,
     Failures,
 }
@@ -57,7 +56,7 @@ impl Tally {
         self.failures.extend(other.failures);
     }
 
-    /// Says of every failure where it was.
+    /// Prefixes every failure with `place`.
     pub(super) fn located(mut self, place: &str) -> Self {
         for name in &mut self.failures {
             *name = format!("{place}: {name}");
@@ -67,43 +66,41 @@ impl Tally {
 
     /// Reads one line of a test binary's output.
     ///
-    /// libtest counts a test that could not run, says so (`SKIPPED: reason`) and returns, as passed; here it is not.
+    /// A test that cannot run prints `SKIPPED: reason` and returns. libtest counts it as passed; here it counts as skipped.
     pub(super) fn read(&mut self, line: &str) {
         if line.starts_with("running ") && (line.ends_with(" tests") || line.ends_with(" test")) {
-            self.open += 1;
-            self.part = Part::Course;
+            self.open = true;
+            self.section = Section::Progress;
         } else if line == "successes:" {
-            self.part = Part::Successes;
+            self.section = Section::Successes;
         } else if line == "failures:" {
-            self.part = Part::Failures;
+            self.section = Section::Failures;
         } else if let Some(name) = line
             .strip_prefix("---- ")
             .and_then(|rest| rest.strip_suffix(" stdout ----"))
         {
             self.counted = false;
-            if self.part == Part::Failures {
+            if self.section == Section::Failures {
                 self.failures.push(name.to_owned());
             }
-        } else if line.starts_with("SKIPPED: ") && self.part == Part::Successes && !self.counted {
+        } else if line.starts_with("SKIPPED: ") && self.section == Section::Successes && !self.counted {
             self.counted = true;
-            self.said_so += 1;
+            self.self_skipped += 1;
         } else if let Some(result) = line.strip_prefix("test result: ") {
-            self.open = self.open.saturating_sub(1);
-            let said_so = std::mem::take(&mut self.said_so);
-            self.passed += count(result, " passed").saturating_sub(said_so);
+            self.open = false;
+            let self_skipped = std::mem::take(&mut self.self_skipped);
+            self.passed += count(result, " passed").saturating_sub(self_skipped);
             self.failed += count(result, " failed");
-            self.skipped += count(result, " ignored") + said_so;
-            self.part = Part::Course;
+            self.skipped += count(result, " ignored") + self_skipped;
+            self.section = Section::Progress;
         }
     }
 
-    /// Reads the end of `cargo test`: a binary that broke off, or did not build, is a failure too.
+    /// Ends the test binary `name`: one that broke off counts as a failure.
     pub(super) fn finish(&mut self, name: &str, success: bool) {
-        for _ in 0..std::mem::take(&mut self.open) {
-            self.fail(&format!("{name}: a test binary broke off"));
-        }
-        if !success && self.failed == 0 {
-            self.fail(&format!("{name}: did not build"));
+        let broke_off = std::mem::take(&mut self.open);
+        if broke_off || (!success && self.failed == 0) {
+            self.fail(&format!("{name}: broke off"));
         }
     }
 }
@@ -164,10 +161,16 @@ mod tests {
     }
 
     #[test]
-    fn a_build_failure_and_a_broken_binary_count() {
-        assert_eq!(read("", false).failures(), ["tests: did not build"]);
-        let broken = read("running 5 tests\ntest a ... ok\n", false);
-        assert_eq!(broken.to_string(), "0 passed, 1 failed, 0 skipped");
-        assert_eq!(broken.failures(), ["tests: a test binary broke off"]);
+    fn a_binary_that_breaks_off_has_failed() {
+        for (text, success) in [
+            ("", false),
+            ("running 5 tests\ntest a ... ok\n", false),
+            ("running 5 tests\n", true),
+        ] {
+            let tally = read(text, success);
+            assert_eq!(tally.to_string(), "0 passed, 1 failed, 0 skipped", "{text}");
+            assert_eq!(tally.failures(), ["tests: broke off"], "{text}");
+        }
+        assert_eq!(read("", true).to_string(), "0 passed, 0 failed, 0 skipped");
     }
 }

@@ -1,5 +1,5 @@
-//! Checksums that a veth leaves to its other end: a switch whose datapath is a process reads frames without the note
-//! that says so, and would pass them on unfinished.
+//! Checksum offload of a veth, which a switch with userspace datapath cannot cope with: it would forward frames with
+//! partial checksums.
 
 use std::{
     io,
@@ -22,8 +22,8 @@ struct Value {
     data: u32,
 }
 
-/// Has the kernel finish the checksums of all that leaves by `interface` in `namespace`.
-pub(crate) fn finish(namespace: &str, interface: &str) -> Result<()> {
+/// Disables transmit checksum offload of `interface` in `namespace`.
+pub(crate) fn disable_offload(namespace: &str, interface: &str) -> Result<()> {
     namespace::within(namespace, || {
         let socket = UnixDatagram::unbound().context("cannot open a socket")?;
         let mut value = Value {
@@ -36,7 +36,7 @@ pub(crate) fn finish(namespace: &str, interface: &str) -> Result<()> {
                 ifru_data: (&raw mut value).cast(),
             },
         };
-        // One place is kept for the terminating zero.
+        // The last byte stays zero.
         let name = request.ifr_name.iter_mut().take(libc::IFNAMSIZ - 1);
         for (to, from) in name.zip(interface.bytes()) {
             *to = from.cast_signed() as libc::c_char;
@@ -46,7 +46,7 @@ pub(crate) fn finish(namespace: &str, interface: &str) -> Result<()> {
         let result = unsafe { libc::ioctl(socket.as_raw_fd(), SIOCETHTOOL, &raw mut request) };
         if result < 0 {
             let error = io::Error::last_os_error();
-            return Err(error).with_context(|| format!("cannot have checksums finished at {interface}"));
+            return Err(error).with_context(|| format!("cannot disable checksum offload of {interface}"));
         }
         Ok(())
     })

@@ -1,81 +1,133 @@
 //! `cargo xtask lab`: a lab to work in by hand.
 
-use std::{process::ExitCode, thread, time::Duration};
+use std::{
+    fs,
+    net::IpAddr,
+    process::{Command, ExitCode, ExitStatus, Stdio},
+    thread,
+    time::Duration,
+};
 
-use anyhow::{Result, anyhow, bail};
-use clap::{Args, Subcommand, ValueEnum as _};
+use anyhow::{Result, bail};
+use clap::{Args, Subcommand};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 
 use super::{
-    CONTROLLER, ControlDelay, DelayLine, Lab, LineArguments, Options, SWITCHES, Topology, guard, namespace, network,
-    state::{State, Step},
+    ControlDelay, DelayLine, Families, Lab, Options, Topology, namespace, network, owner,
+    state::{self, State, Step},
+    topology::AgentNs,
 };
-use crate::signals;
+use crate::{
+    UsageError,
+    exec::{self, KillOnDrop},
+    forward::ImpairmentArguments,
+    name_of, privilege, signals, workspace,
+};
 
-/// What to do with the lab.
 #[derive(Clone, Debug, Subcommand)]
 pub enum LabCommand {
     /// Build a lab that stays until `lab down`.
     Up(UpArguments),
-    /// Remove the lab, also one that a crash left behind.
+    /// Test the lab: ping, the multicast route and, if it is built, kstamp between the first two agents.
+    Test,
+    /// Remove the lab, also one that a crash has left behind.
     Down,
     /// Show which lab is up.
     Status,
-    /// Cut the link between two switches of a lab that stands.
+    /// Cut the link between two switches.
     Cut(CutArguments),
     /// Repair the link between two switches, however it was cut.
     Repair(Ends),
     /// Remove a lab when its owner is killed.
     #[command(hide = true)]
     Guard {
-        /// Which lab.
+        /// Identifier of the lab.
         id: String,
     },
 }
 
-/// A link by the switches that it joins.
 #[derive(Clone, Debug, Args)]
 pub struct Ends {
     /// The switch at one end.
     one: String,
-    /// The switch at the other.
+    /// The switch at the other end.
     other: String,
 }
 
-/// Which link to cut, and how.
 #[derive(Clone, Debug, Args)]
 pub struct CutArguments {
     #[command(flatten)]
     ends: Ends,
-    /// Drop what it carries, and leave its ports up: no switch tells the controller.
+    /// Drop all frames but leave the ports up: no switch reports it to the controller.
     #[arg(long)]
     silently: bool,
 }
 
-/// Which lab to build.
 #[derive(Clone, Debug, Args)]
 pub struct UpArguments {
-    /// What stands between the agents.
+    /// What connects the agents.
     #[arg(long, value_enum, default_value = "vxlan")]
-    pub topology: Topology,
-    /// How many agents (topology switch).
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(2..=200))]
-    pub agents: u8,
+    topology: Topology,
+    /// IP versions of the agents' addresses.
+    #[arg(long, value_enum, default_value = "both")]
+    family: Families,
+    /// Number of agents (topology switch) [default: 2].
+    #[arg(long, value_parser = clap::value_parser!(u8).range(2..=200))]
+    agents: Option<u8>,
     /// Stay in the foreground and remove the lab on Ctrl-C.
     #[arg(long)]
-    pub hold: bool,
+    hold: bool,
     /// Delay a switch's control channel (topologies line, triangle, arpanet), such as s2:10ms:30ms; repeatable.
     #[arg(long, value_name = "SWITCH:UP:DOWN")]
     control_delay: Vec<ControlDelay>,
     #[command(flatten)]
-    line: LineArguments,
+    impairments: ImpairmentArguments,
+}
+
+impl LabCommand {
+    pub fn run(&self) -> Result<ExitCode> {
+        if let Self::Up(arguments) = self {
+            arguments.options()?;
+        }
+        if !privilege::is_root() && !matches!(self, Self::Status | Self::Guard { .. }) {
+            return privilege::rerun_as_root("lab", &[]);
+        }
+        match self {
+            Self::Up(arguments) => up(arguments)?,
+            Self::Test => test()?,
+            Self::Down => {
+                let removed = super::down()?;
+                eprintln!("lab: {}", if removed { "removed" } else { "none is up" });
+            }
+            Self::Status => status()?,
+            Self::Cut(cut) if cut.silently => on_link(&cut.ends, network::cut_link_silently)?,
+            Self::Cut(cut) => on_link(&cut.ends, network::cut_link)?,
+            Self::Repair(ends) => on_link(ends, network::repair_link)?,
+            Self::Guard { id } => owner::guard(id)?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
 }
 
 impl UpArguments {
-    /// What they say about a lab besides its topology.
-    pub fn options(&self) -> Options {
-        let (left_to_right, right_to_left) = self.line.directions();
-        Options {
-            agents: self.agents,
+    /// The options of the lab, if they fit the topology.
+    fn options(&self) -> Result<Options> {
+        for (option, is_given, topology) in [
+            ("--agents", self.agents.is_some(), Topology::Switch),
+            ("delays and losses", self.impairments.are_given(), Topology::Delay),
+        ] {
+            if is_given && self.topology != topology {
+                let topology = topology.name();
+                bail!(UsageError(format!("{option}: only with --topology {topology}")));
+            }
+        }
+        let (left_to_right, right_to_left) = self.impairments.directions();
+        let options = Options {
+            agents: self.agents.unwrap_or(2),
+            families: self.family,
             delay: DelayLine {
                 left_to_right,
                 right_to_left,
@@ -83,40 +135,18 @@ impl UpArguments {
             },
             control: self.control_delay.clone(),
             ..Options::default()
-        }
+        };
+        options.check(self.topology)?;
+        Ok(options)
     }
 }
 
-impl LabCommand {
-    /// Does it.
-    ///
-    /// # Errors
-    /// One line: what was wrong, where, what to do.
-    pub fn run(&self) -> Result<ExitCode> {
-        match self {
-            Self::Up(arguments) => up(arguments),
-            Self::Down => {
-                let removed = super::down()?;
-                eprintln!("lab: {}", if removed { "removed" } else { "none is up" });
-                Ok(ExitCode::SUCCESS)
-            }
-            Self::Status => status(),
-            Self::Cut(cut) if cut.silently => on_link(&cut.ends, network::drop_on_link),
-            Self::Cut(cut) => on_link(&cut.ends, network::cut_link),
-            Self::Repair(ends) => on_link(ends, network::repair_link),
-            Self::Guard { id } => guard::watch(id).map(|()| ExitCode::SUCCESS),
-        }
-    }
-}
-
-fn up(arguments: &UpArguments) -> Result<ExitCode> {
+fn up(arguments: &UpArguments) -> Result<()> {
     signals::catch()?;
-    let lab = Lab::up(arguments.topology, &arguments.options())?;
-    describe(&lab);
+    let lab = Lab::up(arguments.topology, &arguments.options()?)?;
+    lab.describe();
     if !arguments.hold {
-        lab.keep()?;
-        eprintln!("lab: it stays; cargo xtask lab down removes it");
-        return Ok(ExitCode::SUCCESS);
+        return lab.keep();
     }
     eprintln!("lab: Ctrl-C removes it");
     while signals::received().is_none() {
@@ -124,42 +154,26 @@ fn up(arguments: &UpArguments) -> Result<ExitCode> {
     }
     lab.down()?;
     eprintln!("lab: removed");
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
-/// Says on stderr what a lab consists of.
-pub(crate) fn describe(lab: &Lab) {
-    eprintln!("lab: topology {}; {}", lab.topology().name(), lab.datapath());
-    if let Some(line) = lab.delay_line() {
-        eprintln!("lab: delay by {line}");
-    }
-    if let Some(links) = lab.links() {
-        eprintln!("lab: {links}; switches in namespace {SWITCHES} ask the controller at {CONTROLLER}");
-    }
-    for agent in lab.agents() {
-        eprintln!(
-            "lab: {}: {} {} {}",
-            agent.namespace, agent.interface, agent.v4, agent.v6
-        );
+fn current() -> Result<State> {
+    match State::load()? {
+        Some(state) => Ok(state),
+        None => bail!("no lab is up: cargo xtask lab up builds one"),
     }
 }
 
-fn on_link(ends: &Ends, act: fn(Topology, &str, &str) -> Result<()>) -> Result<ExitCode> {
-    let Some(lab) = State::load()? else {
-        bail!("no lab is up: cargo xtask lab up --topology arpanet");
-    };
-    let topology =
-        Topology::from_str(&lab.topology, false).map_err(|_| anyhow!("unknown topology {}", lab.topology))?;
-    act(topology, &ends.one, &ends.other)?;
-    Ok(ExitCode::SUCCESS)
+fn on_link(ends: &Ends, act: fn(Topology, &str, &str) -> Result<()>) -> Result<()> {
+    act(current()?.topology, &ends.one, &ends.other)
 }
 
-fn status() -> Result<ExitCode> {
+fn status() -> Result<()> {
     let Some(state) = State::load()? else {
         println!("no lab is up");
-        return Ok(ExitCode::SUCCESS);
+        return Ok(());
     };
-    println!("topology {}; {}", state.topology, state.datapath);
+    println!("topology {}; {}", state.topology.name(), state.datapath);
     println!(
         "built by process {}{}",
         state.owner,
@@ -168,11 +182,9 @@ fn status() -> Result<ExitCode> {
     for step in &state.steps {
         match step {
             Step::Namespace { name } => {
-                let there = if namespace::exists(name) { "" } else { " (missing)" };
-                println!(
-                    "namespace {name}{there}, {} processes",
-                    namespace::processes(name).len()
-                );
+                let missing = if namespace::exists(name) { "" } else { " (missing)" };
+                let processes = namespace::processes(name).len();
+                println!("namespace {name}{missing}, {processes} processes");
             }
             Step::Switch { namespace, directory } => {
                 println!("Open vSwitch in {namespace}, files in {}", directory.display());
@@ -180,5 +192,99 @@ fn status() -> Result<ExitCode> {
             Step::Directory { .. } => {}
         }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
+}
+
+fn test() -> Result<()> {
+    let state = current()?;
+    let topology = state.topology;
+    if topology.network().is_some() {
+        let name = topology.name();
+        bail!("in topology {name} no agent reaches another without a controller: cargo xtask run --topology {name}");
+    }
+    let agents = topology.agents(2);
+    let (near, far) = (&agents[0], &agents[1]);
+    for family in [Families::V4, Families::V6] {
+        if ![family, Families::Both].contains(&state.families) {
+            continue;
+        }
+        let group = if family == Families::V4 {
+            "239.255.255.250"
+        } else {
+            "ff0e::10"
+        };
+        for (from, to) in [(near, far), (far, near)] {
+            for address in to.addresses(family) {
+                println!("== ping from {} to {address}", from.namespace);
+                ping(from, address)?;
+            }
+            println!("== route of {} to group {group}", from.namespace);
+            let mut route = namespace::command(&from.namespace, "ip", ["route", "get", group]);
+            let route = exec::capture(&mut route)?;
+            if !route.contains(&format!("dev {}", from.interface)) {
+                bail!("{} does not send to {group} through {}", from.namespace, from.interface);
+            }
+            println!("{}", route.lines().next().unwrap_or_default());
+        }
+        kstamp(near, far, family)?;
+    }
+    println!("== all tests passed");
+    Ok(())
+}
+
+fn ping(from: &AgentNs, to: IpAddr) -> Result<()> {
+    let arguments = ["-n", "-c", "3", "-i", "0.2", "-W", "1", &to.to_string()];
+    let status = run(namespace::command(&from.namespace, "ping", arguments))?;
+    if !status.success() {
+        bail!("{} does not reach {to}", from.namespace);
+    }
+    Ok(())
+}
+
+/// Runs kstamp between two agents for five seconds.
+fn kstamp(near: &AgentNs, far: &AgentNs, family: Families) -> Result<()> {
+    let binary = workspace::kstamp_binary();
+    if !binary.is_file() {
+        println!(
+            "== no {}: cargo build --release -p probe-user builds it",
+            binary.display()
+        );
+        return Ok(());
+    }
+    let family = name_of(&family);
+    println!("== kstamp, {family}");
+    let agent = |place: &AgentNs, duration| {
+        let arguments = [
+            "agent",
+            "--iface",
+            &place.interface,
+            "--family",
+            &family,
+            "--duration",
+            duration,
+        ];
+        namespace::command(&place.namespace, &binary, arguments)
+    };
+    let scratch = state::scratch();
+    fs::create_dir_all(&scratch)?;
+    let log = scratch.join("far.log");
+    let file = fs::File::create(&log)?;
+    let mut far_agent = agent(far, "10s");
+    far_agent.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
+    let mut far_agent = KillOnDrop(exec::spawn(&mut far_agent)?);
+    let near_status = run(agent(near, "5s"))?;
+    // It fails if the agent has ended.
+    let _ = kill(Pid::from_raw(far_agent.id().cast_signed()), Signal::SIGTERM);
+    let far_status = far_agent.wait()?;
+    for (agent, status) in [(near, near_status), (far, far_status)] {
+        if !status.success() {
+            eprint!("{}", fs::read_to_string(&log).unwrap_or_default());
+            bail!("kstamp failed in {} ({status})", agent.namespace);
+        }
+    }
+    Ok(())
+}
+
+fn run(mut command: Command) -> Result<ExitStatus> {
+    Ok(exec::spawn(command.stdin(Stdio::null()))?.wait()?)
 }

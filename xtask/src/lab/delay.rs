@@ -1,146 +1,102 @@
-//! The delay line: joins two ports and holds packets back, each direction by a time of its own.
-//!
-//! netem on a Linux bridge where the kernel has both, else our own forwarder ([`crate::forward`]).
+//! What delays packets in a lab: netem, or our own forwarder ([`crate::forward`]) where the kernel has no netem, and
+//! relays ([`crate::relay`]) in control channels.
 
-use std::{path::Path, process::Child, time::Duration};
+use std::{
+    fs::{self, File},
+    os::unix::process::CommandExt as _,
+    path::Path,
+    process::{Command, Stdio},
+    str::FromStr,
+    time::Duration,
+};
 
-use anyhow::{Result, anyhow};
-use clap::Args;
+use anyhow::{Context as _, Error, Result, anyhow, bail};
 
-use super::process;
-use crate::{exec, forward};
+use super::{
+    namespace::{self, ip, tc},
+    topology::{CONTROLLER, SWITCHES},
+};
+use crate::{
+    exec::{self, KillOnDrop},
+    forward::{self, Impairment},
+    relay, workspace,
+};
 
-/// What the line does to packets that go one way.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Direction {
-    /// How long a packet is held back.
-    pub delay: Duration,
-    /// The share of packets that are dropped, 0 to 1.
-    pub loss: f64,
-}
+/// How long the forwarder or a relay may take to start.
+const START_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// What the line does to packets.
+/// The first port of the relays.
+const FIRST_RELAY_PORT: u16 = 16_653;
+
+/// What a delay line does to packets.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct DelayLine {
     /// From agent1 to agent2.
-    pub left_to_right: Direction,
+    pub left_to_right: Impairment,
     /// From agent2 to agent1.
-    pub right_to_left: Direction,
-    /// What the choice of lost packets starts from (the forwarder's; netem draws its own).
+    pub right_to_left: Impairment,
+    /// Seed of the forwarder's choice of lost packets; netem has its own.
     pub seed: u64,
 }
 
-impl Default for DelayLine {
-    fn default() -> Self {
-        let of = |milliseconds| Direction {
-            delay: Duration::from_millis(milliseconds),
-            loss: 0.0,
-        };
+impl DelayLine {
+    /// Without loss.
+    pub(crate) fn lossless(left_to_right: Duration, right_to_left: Duration) -> Self {
+        let [left_to_right, right_to_left] =
+            [left_to_right, right_to_left].map(|delay| Impairment { delay, loss: 0.0 });
         Self {
-            left_to_right: of(20),
-            right_to_left: of(30),
+            left_to_right,
+            right_to_left,
             seed: 1,
         }
     }
 }
 
-/// A delay line on the command line.
-#[derive(Clone, Debug, Args)]
-pub struct LineArguments {
-    /// Delay from agent1 to agent2 (topology delay).
-    #[arg(long, value_name = "TIME", default_value = "20ms")]
-    left_to_right: humantime::Duration,
-    /// Delay from agent2 to agent1 (topology delay).
-    #[arg(long, value_name = "TIME", default_value = "30ms")]
-    right_to_left: humantime::Duration,
-    /// Loss from agent1 to agent2 (topology delay).
-    #[arg(long, value_name = "PERCENT", default_value = "0%", value_parser = parse_loss)]
-    loss_left_to_right: f64,
-    /// Loss from agent2 to agent1 (topology delay).
-    #[arg(long, value_name = "PERCENT", default_value = "0%", value_parser = parse_loss)]
-    loss_right_to_left: f64,
-}
-
-impl LineArguments {
-    /// From left to right, and from right to left.
-    pub fn directions(&self) -> (Direction, Direction) {
-        let left_to_right = Direction {
-            delay: self.left_to_right.into(),
-            loss: self.loss_left_to_right,
-        };
-        let right_to_left = Direction {
-            delay: self.right_to_left.into(),
-            loss: self.loss_right_to_left,
-        };
-        (left_to_right, right_to_left)
+impl Default for DelayLine {
+    fn default() -> Self {
+        Self::lossless(Duration::from_millis(20), Duration::from_millis(30))
     }
 }
 
-/// A line that is in place.
-pub(crate) struct Line {
-    pub(crate) describe: String,
-    pub(crate) child: Option<Child>,
+/// Whether the kernel has netem: tried on the loopback device of `namespace`, which carries nothing.
+pub(crate) fn has_netem(namespace: &str) -> bool {
+    let has_netem = tc(namespace, "qdisc add dev lo root netem delay 1ms").is_ok();
+    if has_netem {
+        // If it fails, the qdisc is deleted with the namespace.
+        let _ = tc(namespace, "qdisc del dev lo root");
+    }
+    has_netem
 }
 
-/// Reads `1%`, `0.5%`.
-///
-/// # Errors
-/// If it is not a percentage.
-fn parse_loss(text: &str) -> Result<f64> {
-    let number = text.strip_suffix('%').unwrap_or(text);
-    match number.trim().parse::<f64>() {
-        Ok(percent) if (0.0..=100.0).contains(&percent) => Ok(percent / 100.0),
-        _ => Err(anyhow!("`{text}` is not a loss: write a percentage, for example 1%")),
-    }
+/// Delays and drops what `port` sends, by netem. TC egress, where kernel stamps are taken, comes before the qdisc: the
+/// delay is between the stamps.
+pub(crate) fn add_netem(namespace: &str, port: &str, impairment: Impairment) -> Result<()> {
+    let (delay, loss) = (impairment.delay.as_micros(), impairment.loss * 100.0);
+    let loss = if loss > 0.0 {
+        format!(" loss {loss}%")
+    } else {
+        String::new()
+    };
+    tc(
+        namespace,
+        &format!("qdisc add dev {port} root netem limit 100000 delay {delay}us{loss}"),
+    )
 }
 
-/// Joins ports `left` and `right`, which are in `namespace`; a log may be written to `directory`.
-pub(crate) fn join(namespace: &str, left: &str, right: &str, line: &DelayLine, directory: &Path) -> Result<Line> {
-    let (there, back) = (line.left_to_right.delay, line.right_to_left.delay);
-    match netem(namespace, left, right, line) {
-        Ok(()) => Ok(Line {
-            describe: format!("netem on a Linux bridge, {there:?} there, {back:?} back"),
-            child: None,
-        }),
-        Err(_) => {
-            // Half of it may be there.
-            let _ = exec::run("ip", ["-n", namespace, "link", "delete", "br3"]);
-            let child = forwarder(namespace, left, right, line, directory)?;
-            let describe = format!("xtask forward (no netem in this kernel), {there:?} there, {back:?} back");
-            Ok(Line {
-                describe,
-                child: Some(child),
-            })
-        }
-    }
-}
-
-fn netem(namespace: &str, left: &str, right: &str, line: &DelayLine) -> Result<()> {
-    let ip = |words: String| exec::run("ip", ["-n", namespace].into_iter().chain(words.split(' '))).map(drop);
-    for (port, direction) in [(right, line.left_to_right), (left, line.right_to_left)] {
-        let loss = if direction.loss > 0.0 {
-            format!(" loss {}%", direction.loss * 100.0)
-        } else {
-            String::new()
-        };
-        let delay = direction.delay.as_micros();
-        let words = format!("qdisc add dev {port} root netem limit 100000 delay {delay}us{loss}");
-        exec::run("tc", ["-n", namespace].into_iter().chain(words.split(' ')))?;
-    }
-    ip("link add br3 type bridge mcast_snooping 0 forward_delay 0".to_owned())?;
-    for port in [left, right] {
-        ip(format!("link set {port} master br3 up"))?;
-    }
-    ip("link set br3 up".to_owned())
-}
-
-fn forwarder(namespace: &str, left: &str, right: &str, line: &DelayLine, directory: &Path) -> Result<Child> {
-    for port in [left, right] {
-        exec::run("ip", ["-n", namespace, "link", "set", port, "up"])?;
-    }
-    let mut arguments = ["forward", "--left", left, "--right", right]
-        .map(str::to_owned)
-        .to_vec();
+/// Joins ports `left` and `right` of `namespace` by a forwarder.
+pub(crate) fn forward(
+    namespace: &str,
+    left: &str,
+    right: &str,
+    line: &DelayLine,
+    directory: &Path,
+) -> Result<KillOnDrop> {
+    let mut arguments = vec![
+        "forward".to_owned(),
+        format!("--left={left}"),
+        format!("--right={right}"),
+        format!("--seed={}", line.seed),
+    ];
     for (name, direction) in [
         ("left-to-right", line.left_to_right),
         ("right-to-left", line.right_to_left),
@@ -148,8 +104,131 @@ fn forwarder(namespace: &str, left: &str, right: &str, line: &DelayLine, directo
         arguments.push(format!("--{name}={}us", direction.delay.as_micros()));
         arguments.push(format!("--loss-{name}={}%", direction.loss * 100.0));
     }
-    arguments.push(format!("--seed={}", line.seed));
-    process::start(namespace, &arguments, &directory.join("forward.log"), forward::READY)
+    start_xtask(
+        namespace,
+        &arguments,
+        &directory.join(format!("{left}.log")),
+        forward::READY,
+    )
+}
+
+/// Joins ports `left` and `right` of `namespace` by netem on a Linux bridge or by a forwarder. Returns which, in words,
+/// and the forwarder.
+pub(crate) fn join(
+    namespace: &str,
+    left: &str,
+    right: &str,
+    line: &DelayLine,
+    directory: &Path,
+) -> Result<(String, Option<KillOnDrop>)> {
+    let bridge = "link add br3 type bridge mcast_snooping 0 forward_delay 0";
+    let netem = has_netem(namespace) && ip(namespace, bridge).is_ok();
+    if netem {
+        add_netem(namespace, right, line.left_to_right)?;
+        add_netem(namespace, left, line.right_to_left)?;
+        for port in [left, right] {
+            ip(namespace, &format!("link set {port} master br3"))?;
+        }
+        ip(namespace, "link set br3 up")?;
+    }
+    for port in [left, right] {
+        ip(namespace, &format!("link set {port} up"))?;
+    }
+    let forwarder = (!netem).then(|| forward(namespace, left, right, line, directory));
+    let (forward, backward) = (line.left_to_right.delay, line.right_to_left.delay);
+    let means = if netem {
+        "netem on a Linux bridge"
+    } else {
+        "xtask forward (no netem in this kernel)"
+    };
+    Ok((
+        format!("{means}, {forward:?} forward, {backward:?} backward"),
+        forwarder.transpose()?,
+    ))
+}
+
+/// Delays of the control channel of one switch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ControlDelay {
+    pub switch: String,
+    /// From the switch to the controller.
+    pub up: Duration,
+    /// From the controller to the switch.
+    pub down: Duration,
+}
+
+impl FromStr for ControlDelay {
+    type Err = Error;
+
+    /// Reads `SWITCH:UP:DOWN`, such as `s2:10ms:30ms`.
+    fn from_str(text: &str) -> Result<Self> {
+        let parts: Vec<_> = text.split(':').collect();
+        let [switch, up, down] = parts[..] else {
+            return Err(anyhow!("write SWITCH:UP:DOWN, such as s2:10ms:30ms"));
+        };
+        let time = |text: &str| {
+            humantime::parse_duration(text).map_err(|error| anyhow!("{text} is not a time such as 10ms: {error}"))
+        };
+        Ok(Self {
+            switch: switch.to_owned(),
+            up: time(up)?,
+            down: time(down)?,
+        })
+    }
+}
+
+/// Where `switch` finds its controller: at a relay if its control channel is delayed.
+pub(crate) fn controller_of(switch: &str, control: &[ControlDelay]) -> String {
+    let relay = (FIRST_RELAY_PORT..)
+        .zip(control)
+        .find(|(_, delay)| delay.switch == switch);
+    relay.map_or_else(
+        || format!("tcp:{CONTROLLER}"),
+        |(port, _)| format!("tcp:127.0.0.1:{port}"),
+    )
+}
+
+/// Starts the relays, with logs in `directory`.
+pub(crate) fn relay(control: &[ControlDelay], directory: &Path) -> Result<Vec<KillOnDrop>> {
+    let start = |(port, delay): (u16, &ControlDelay)| {
+        let arguments = [
+            "relay".to_owned(),
+            format!("--listen=127.0.0.1:{port}"),
+            format!("--to={CONTROLLER}"),
+            format!("--up={}us", delay.up.as_micros()),
+            format!("--down={}us", delay.down.as_micros()),
+        ];
+        let log = directory.join(format!("relay-{}.log", delay.switch));
+        start_xtask(SWITCHES, &arguments, &log, relay::READY)
+    };
+    (FIRST_RELAY_PORT..).zip(control).map(start).collect()
+}
+
+/// Starts `xtask ARGUMENTS…` in `namespace`, and waits until its output, which goes to `log`, contains `ready`.
+fn start_xtask(namespace: &str, arguments: &[String], log: &Path, ready: &str) -> Result<KillOnDrop> {
+    let file = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
+    let mut command = Command::new(workspace::xtask_binary()?);
+    // A process group of its own keeps Ctrl-C away from it: the lab ends it.
+    command
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(file.try_clone()?)
+        .stderr(file)
+        .process_group(0);
+    namespace::enter(&mut command, namespace);
+    let mut child = KillOnDrop(exec::spawn(&mut command)?);
+    let output = || fs::read_to_string(log).unwrap_or_default();
+    let mut ended = false;
+    exec::wait_until(START_TIMEOUT, || {
+        ended = !matches!(child.try_wait(), Ok(None));
+        ended || output().contains(ready)
+    });
+    if ended || !output().contains(ready) {
+        let output = output();
+        let last = output.lines().last().unwrap_or("no output");
+        bail!("`{}` does not work: {last}", exec::line(&command));
+    }
+    Ok(child)
 }
 
 #[cfg(test)]
@@ -157,11 +236,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_loss_is_a_percentage() {
-        assert_eq!(parse_loss("1%").unwrap(), 0.01);
-        assert_eq!(parse_loss("0.5").unwrap(), 0.005);
-        for bad in ["", "%", "-1%", "101%", "one", "NaN"] {
-            assert!(parse_loss(bad).is_err(), "{bad}");
+    fn control_delay_is_a_switch_and_two_times() {
+        let delay: ControlDelay = "s2:10ms:1500us".parse().unwrap();
+        let expected = ControlDelay {
+            switch: "s2".to_owned(),
+            up: Duration::from_millis(10),
+            down: Duration::from_micros(1_500),
+        };
+        assert_eq!(delay, expected);
+        for bad in ["", "s2", "s2:10ms", "s2:10ms:x", "s2:-1ms:3ms", "s2:1ms:2ms:3ms"] {
+            assert!(bad.parse::<ControlDelay>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_switches_with_a_control_delay_have_a_relay() {
+        let control = ["s3:1ms:1ms", "s1:1ms:1ms"].map(|text| text.parse().unwrap());
+        for (switch, controller) in [
+            ("s1", "tcp:127.0.0.1:16654"),
+            ("s2", "tcp:127.0.0.1:6653"),
+            ("s3", "tcp:127.0.0.1:16653"),
+        ] {
+            assert_eq!(controller_of(switch, &control), controller);
         }
     }
 }

@@ -1,7 +1,7 @@
-//! Network namespaces: made, entered, looked into, removed. Names and places are those of `ip netns`.
+//! Network namespaces, named and placed as by `ip netns`: created, entered, configured, deleted.
 
 use std::{
-    ffi::CString,
+    ffi::{CString, OsStr},
     fs, io,
     os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
@@ -10,46 +10,78 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Error, Result, anyhow, bail};
 use nix::{
     sched::{CloneFlags, setns},
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
 
+use super::topology::{AgentNs, Families};
 use crate::exec;
 
-/// How long a process may take to end after SIGTERM before it is killed.
-const GRACE: Duration = Duration::from_secs(2);
+/// Time from SIGTERM to SIGKILL.
+const TERMINATION_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Where `ip netns` keeps the namespace called `name`.
 pub(crate) fn path(name: &str) -> PathBuf {
     Path::new("/run/netns").join(name)
 }
 
-/// Whether there is a namespace called `name`.
 pub(crate) fn exists(name: &str) -> bool {
     path(name).exists()
 }
 
-/// Makes the namespace and brings its loopback up.
-pub(crate) fn create(name: &str) -> Result<()> {
-    exec::run("ip", ["netns", "add", name])?;
-    exec::run("ip", ["-n", name, "link", "set", "lo", "up"])?;
-    Ok(())
+/// The error if a namespace exists already.
+pub(crate) fn taken(name: &str) -> Error {
+    anyhow!("namespace {name} exists; a lab is up (cargo xtask lab down removes it) or it belongs to somebody else")
 }
 
-/// Ends what runs in the namespace, then removes it. No namespace of that name is no error.
+/// Creates the namespace and brings its loopback up.
+pub(crate) fn create(name: &str) -> Result<()> {
+    exec::run("ip", ["netns", "add", name])?;
+    ip(name, "link set lo up")
+}
+
+/// Ends the processes in the namespace and deletes it; does nothing if it does not exist.
 pub(crate) fn delete(name: &str) -> Result<()> {
     if !exists(name) {
         return Ok(());
     }
     end_processes(name)?;
-    exec::run("ip", ["netns", "delete", name])?;
+    exec::run("ip", ["netns", "delete", name]).map(drop)
+}
+
+pub(crate) fn ip(name: &str, arguments: &str) -> Result<()> {
+    exec::run("ip", ["-n", name].into_iter().chain(arguments.split(' '))).map(drop)
+}
+
+pub(crate) fn tc(name: &str, arguments: &str) -> Result<()> {
+    exec::run("tc", ["-n", name].into_iter().chain(arguments.split(' '))).map(drop)
+}
+
+/// Gives the agent's port its addresses of `families`, and the route of IPv4 multicast.
+pub(crate) fn configure_port(agent: &AgentNs, families: Families, mtu: Option<&str>) -> Result<()> {
+    let AgentNs {
+        namespace,
+        interface,
+        v4,
+        v6,
+    } = agent;
+    if let Some(mtu) = mtu {
+        ip(namespace, &format!("link set {interface} mtu {mtu}"))?;
+    }
+    ip(namespace, &format!("link set {interface} up"))?;
+    if families != Families::V6 {
+        ip(namespace, &format!("addr add {v4}/24 dev {interface}"))?;
+        ip(namespace, &format!("route add 224.0.0.0/4 dev {interface}"))?;
+    }
+    if families != Families::V4 {
+        ip(namespace, &format!("addr add {v6}/64 dev {interface} nodad"))?;
+    }
     Ok(())
 }
 
-/// Sets sysctls below `/proc/sys/net` as they are inside the namespace.
+/// Sets sysctls below `/proc/sys/net` in the namespace.
 pub(crate) fn set_sysctls(name: &str, settings: &[(&str, &str)]) -> Result<()> {
     within(name, || {
         for (key, value) in settings {
@@ -60,27 +92,38 @@ pub(crate) fn set_sysctls(name: &str, settings: &[(&str, &str)]) -> Result<()> {
     })
 }
 
-/// Does `work` inside the namespace.
 pub(crate) fn within<T: Send>(name: &str, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     let file = fs::File::open(path(name)).with_context(|| format!("cannot open namespace {name}"))?;
     let enter_and_work = || {
         setns(&file, CloneFlags::CLONE_NEWNET).with_context(|| format!("cannot enter namespace {name}"))?;
         work()
     };
-    // A namespace is entered thread by thread: one of its own leaves this one where it is.
-    thread::scope(|scope| scope.spawn(enter_and_work).join())
-        .unwrap_or_else(|_| bail!("what was to be done in namespace {name} panicked"))
+    // A namespace is entered per thread: this thread stays where it is.
+    thread::scope(|scope| scope.spawn(enter_and_work).join()).unwrap_or_else(|_| bail!("a panic in namespace {name}"))
 }
 
-/// Makes `command` run inside the namespace, as `ip netns exec` would: with a `/sys` that shows its interfaces.
-/// The child itself enters, so that its process id and the signals sent to it are the program's own.
+/// A command that runs in the namespace; the kernel kills it when the thread that starts it ends.
+pub(crate) fn command<S: AsRef<OsStr>>(
+    name: &str,
+    program: impl AsRef<OsStr>,
+    arguments: impl IntoIterator<Item = S>,
+) -> Command {
+    let mut command = Command::new(program);
+    command.args(arguments);
+    enter(&mut command, name);
+    end_with_parent(&mut command);
+    command
+}
+
+/// Makes `command` run in the namespace, as `ip netns exec` does: with a `/sys` that shows its interfaces. The child
+/// itself enters, so its process id is the program's own.
 pub(crate) fn enter(command: &mut Command, name: &str) {
     let path = CString::new(path(name).as_os_str().as_bytes()).unwrap_or_default();
     // SAFETY: between fork and exec the closure makes system calls only, on memory prepared before the fork.
     unsafe { command.pre_exec(move || enter_now(&path)) };
 }
 
-/// Makes the kernel kill the child when the thread that started it ends.
+/// Makes the kernel kill the child when the thread that starts it ends.
 pub(crate) fn end_with_parent(command: &mut Command) {
     // SAFETY: one system call between fork and exec, no memory touched.
     unsafe {
@@ -88,7 +131,7 @@ pub(crate) fn end_with_parent(command: &mut Command) {
     }
 }
 
-/// The processes that run in the namespace, without this one.
+/// The processes in the namespace, without this one.
 pub(crate) fn processes(name: &str) -> Vec<Pid> {
     let Ok(namespace) = fs::metadata(path(name)) else {
         return Vec::new();
@@ -113,17 +156,17 @@ pub(crate) fn processes(name: &str) -> Vec<Pid> {
 fn end_processes(name: &str) -> Result<()> {
     for signal in [Signal::SIGTERM, Signal::SIGKILL] {
         for pid in processes(name) {
-            // Gone meanwhile is as good.
+            // It fails if the process has ended.
             let _ = kill(pid, signal);
         }
-        if exec::wait_until(GRACE, || processes(name).is_empty()) {
+        if exec::wait_until(TERMINATION_TIMEOUT, || processes(name).is_empty()) {
             return Ok(());
         }
     }
     bail!("processes in namespace {name} do not end: {:?}", processes(name));
 }
 
-/// What `ip netns exec` does before it runs the program. Called between fork and exec.
+/// Does what `ip netns exec` does before it runs the program. Called between fork and exec.
 fn enter_now(path: &CString) -> io::Result<()> {
     const SYS: *const libc::c_char = c"/sys".as_ptr();
     // SAFETY: plain system calls on constant or owned, NUL-terminated strings.
@@ -158,7 +201,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_where_ip_netns_keeps_it() {
+    fn namespaces_are_where_ip_netns_keeps_them() {
         assert_eq!(path("agent1"), Path::new("/run/netns/agent1"));
         assert!(!exists("kstamp-no-such-namespace"));
         assert!(processes("kstamp-no-such-namespace").is_empty());

@@ -1,259 +1,191 @@
-//! Networks of OpenFlow switches: which there are, which links of which delay join them, and what all of it is called.
+//! Builds networks of OpenFlow switches, and cuts and repairs their links.
 //!
-//! Every switch is a bridge of one Open vSwitch instance, with one host on it. All switches ask the controller at
-//! [`CONTROLLER`], and do nothing without it.
-
-mod build;
-mod control;
-mod links;
-
-use std::time::Duration;
+//! A link is a veth pair between two switch ports. Its delay is netem on both ports; without netem, the veth of each
+//! port ends in namespace `lines`, where a forwarder joins the two.
 
 use anyhow::{Result, bail};
 
-pub use control::ControlDelay;
-pub(crate) use links::{Standing, cut_link, drop_on_link, repair_link};
+use super::{
+    checksums,
+    delay::{self, ControlDelay, DelayLine},
+    namespace::{self, ip, tc},
+    state::State,
+    switch::Datapath,
+    topology::{AgentNs, Families, HOST_PORT, LINES, Link, Network, SWITCHES, Topology},
+};
+use crate::{
+    UsageError,
+    exec::{self, KillOnDrop},
+    forward::Impairment,
+    signals,
+};
 
-use super::{AgentNs, Topology};
-
-/// Where the switches look for their controller, in namespace [`SWITCHES`].
-pub const CONTROLLER: &str = "127.0.0.1:6653";
-
-/// The namespace of all switches.
-pub const SWITCHES: &str = "switch1";
-
-/// The namespace of the delay lines.
-pub(crate) const LINES: &str = "lines";
-
-/// Number of the port at which a switch has its host; links follow.
-const HOST_PORT: u32 = 1;
-
-/// A network that can be built.
-#[derive(Debug)]
-pub struct Network {
-    /// Its switches by name; the first has datapath identifier 1, and so on.
-    pub switches: &'static [&'static str],
-    /// Its links.
-    pub links: &'static [Link],
-    /// What is worth being shown on it.
-    pub tour: Tour,
-}
-
-/// A link between two switches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Link {
-    /// The switch at one end.
-    pub left: &'static str,
-    /// The switch at the other.
-    pub right: &'static str,
-    /// What it takes in either direction.
-    pub delay: Duration,
-}
-
-/// A ping whose way changes when a link is cut.
-#[derive(Clone, Copy, Debug)]
-pub struct Tour {
-    /// The switch whose host pings.
-    pub from: &'static str,
-    /// The switch whose host is pinged.
-    pub to: &'static str,
-    /// The link that is cut and repaired; its ends.
-    pub cut: (&'static str, &'static str),
-}
-
-const fn link(left: &'static str, right: &'static str, milliseconds: u64) -> Link {
-    Link {
-        left,
-        right,
-        delay: Duration::from_millis(milliseconds),
+/// Builds `network`, whose namespaces exist. Returns what delays its links, in words, and the processes that do.
+pub(crate) fn build(
+    network: &Network,
+    state: &mut State,
+    datapath: Datapath,
+    families: Families,
+    control: &[ControlDelay],
+) -> Result<(&'static str, Vec<KillOnDrop>)> {
+    // Without IPv6 addresses, switches and lines send nothing of their own.
+    for name in [SWITCHES, LINES] {
+        namespace::set_sysctls(name, &[("ipv6/conf/default/disable_ipv6", "1")])?;
     }
-}
-
-/// Three switches in a row.
-static LINE: Network = Network {
-    switches: &["s1", "s2", "s3"],
-    links: &[link("s1", "s2", 5), link("s2", "s3", 20)],
-    tour: Tour {
-        from: "s1",
-        to: "s3",
-        cut: ("s1", "s2"),
-    },
-};
-
-/// Round trips of 10, 40 and 0 ms: the long link is never the best way, and the shortest is a bare cable.
-static TRIANGLE: Network = Network {
-    switches: &["s1", "s2", "s3"],
-    links: &[link("s1", "s2", 5), link("s2", "s3", 20), link("s1", "s3", 0)],
-    tour: Tour {
-        from: "s2",
-        to: "s3",
-        cut: ("s1", "s2"),
-    },
-};
-
-/// The ARPANET of June 1970, with the delays of its distances.
-static ARPANET: Network = Network {
-    switches: &["harvard", "bbn", "sri", "ucsb", "ucla", "rand", "sdc", "utah", "mit"],
-    links: &[
-        link("harvard", "bbn", 10),
-        link("sri", "ucsb", 11),
-        link("sri", "ucla", 13),
-        link("ucsb", "ucla", 14),
-        link("ucla", "rand", 15),
-        link("rand", "sdc", 17),
-        link("rand", "bbn", 29),
-        link("sdc", "utah", 10),
-        link("utah", "mit", 62),
-        link("mit", "bbn", 17),
-    ],
-    tour: Tour {
-        from: "sdc",
-        to: "mit",
-        cut: ("mit", "bbn"),
-    },
-};
-
-impl Topology {
-    /// The network of OpenFlow switches that it is, if it is one.
-    pub fn network(self) -> Option<&'static Network> {
-        match self {
-            Self::Line => Some(&LINE),
-            Self::Triangle => Some(&TRIANGLE),
-            Self::Arpanet => Some(&ARPANET),
-            Self::Patch | Self::Vxlan | Self::Delay | Self::Veth | Self::Switch => None,
+    let switch = state.start_switch(SWITCHES, datapath)?;
+    let directory = state.make_directory(LINES)?;
+    let netem = delay::has_netem(LINES);
+    for link in network.links {
+        signals::check()?;
+        create_link(link, netem)?;
+    }
+    // The relays listen before the switches connect.
+    let mut processes = delay::relay(control, &directory)?;
+    // Without this qdisc setting, Open vSwitch removes the qdisc of each port.
+    let mut commands = "-- --id=@noop create qos type=linux-noop".to_owned();
+    for (name, host) in network.switches.iter().zip(network.hosts()) {
+        commands += &switch.add_bridge(name);
+        commands += &make_openflow(name, network, &delay::controller_of(name, control));
+        // Not an internal port: Open vSwitch would report it as down once it is in another namespace.
+        let port = format!("{name}-host");
+        create_host_link(&port, &host)?;
+        commands += &add_port(name, &port, HOST_PORT);
+    }
+    for link in network.links {
+        for (here, there) in [(link.left, link.right), (link.right, link.left)] {
+            let number = network.port_number(here, there).unwrap_or_default();
+            let interface = format!("{here}-{there}");
+            commands += &add_port(here, &interface, number);
+            commands += &format!(" -- set port {interface} qos=@noop");
         }
     }
+    switch.configure(&commands)?;
+    for link in network.links.iter().filter(|link| !netem && !link.delay.is_zero()) {
+        signals::check()?;
+        let [left, right] = link.ports().map(|port| far_end(&port));
+        let line = DelayLine::lossless(link.delay, link.delay);
+        processes.push(delay::forward(LINES, &left, &right, &line, &directory)?);
+    }
+    for host in network.hosts() {
+        signals::check()?;
+        namespace::configure_port(&host, families, None)?;
+    }
+    let delayed_by = if netem {
+        "netem"
+    } else {
+        "xtask forward (no netem in this kernel)"
+    };
+    Ok((delayed_by, processes))
 }
 
-impl Network {
-    /// Every namespace that it takes.
-    pub fn namespaces(&self) -> Vec<String> {
-        let hosts = self.hosts().into_iter().map(|host| host.namespace);
-        [SWITCHES, LINES].map(str::to_owned).into_iter().chain(hosts).collect()
-    }
+/// The ovs-vsctl commands that add an interface to a bridge, as port `number`.
+fn add_port(bridge: &str, interface: &str, number: u32) -> String {
+    format!(" -- add-port {bridge} {interface} -- set interface {interface} ofport_request={number}")
+}
 
-    /// The hosts, in the order of their switches.
-    pub fn hosts(&self) -> Vec<AgentNs> {
-        let host = |(number, switch): (u8, &&str)| AgentNs {
-            namespace: format!("host-{switch}"),
-            interface: format!("port-{switch}"),
-            ..AgentNs::numbered(number)
-        };
-        (1..).zip(self.switches).map(host).collect()
-    }
+/// The ovs-vsctl commands that make a bridge an OpenFlow 1.3 switch which forwards nothing without its controller.
+fn make_openflow(name: &str, network: &Network, controller: &str) -> String {
+    let dpid = network.dpid(name).unwrap_or_default();
+    format!(
+        " -- set bridge {name} protocols=OpenFlow13 fail_mode=secure other_config:datapath-id={dpid:016x} \
+         other_config:disable-in-band=true other_config:hwaddr=02:00:00:00:00:{dpid:02x} \
+         -- set-controller {name} {controller} \
+         -- set controller {name} connection_mode=out-of-band max_backoff=1000"
+    )
+}
 
-    /// Both ports of every link, as Open vSwitch and the kernel call them.
-    pub fn ports(&self) -> Vec<String> {
-        self.links.iter().flat_map(|link| link.ports()).collect()
-    }
-
-    /// A switch's datapath identifier.
-    pub fn dpid(&self, switch: &str) -> Option<u64> {
-        let at = self.switches.iter().position(|name| *name == switch)?;
-        u64::try_from(at).ok().map(|at| at + 1)
-    }
-
-    /// The number of the port by which `switch` reaches its neighbour `other`.
-    pub fn port_number(&self, switch: &str, other: &str) -> Option<u32> {
-        let own = self.links.iter().filter(|link| link.joins(switch));
-        let at = own.clone().position(|link| link.joins(other))?;
-        u32::try_from(at).ok().map(|at| HOST_PORT + 1 + at)
-    }
-
-    /// The link between two switches.
-    ///
-    /// # Errors
-    /// If there is none; the message names those that there are.
-    pub fn link(&self, one: &str, other: &str) -> Result<Link> {
-        let found = self.links.iter().find(|link| link.joins(one) && link.joins(other));
-        match found.filter(|_| one != other) {
-            Some(link) => Ok(*link),
-            None => bail!("no link joins {one} and {other}; there are {}", self.link_names()),
+/// Creates the veths of `link` and brings its ports up.
+fn create_link(link: &Link, netem: bool) -> Result<()> {
+    let [left, right] = link.ports();
+    if link.delay.is_zero() || netem {
+        ip(SWITCHES, &format!("link add {left} type veth peer name {right}"))?;
+    } else {
+        for port in [&left, &right] {
+            let far = far_end(port);
+            ip(
+                SWITCHES,
+                &format!("link add {port} type veth peer name {far} netns {LINES}"),
+            )?;
+            ip(LINES, &format!("link set {far} up"))?;
         }
     }
-
-    /// The links by name.
-    fn link_names(&self) -> String {
-        self.links.iter().map(Link::name).collect::<Vec<_>>().join(", ")
+    for port in [&left, &right] {
+        if netem {
+            add_netem(port, link)?;
+        }
+        ip(SWITCHES, &format!("link set {port} up"))?;
     }
+    Ok(())
+}
 
-    /// Fails if a control channel of a switch is to be delayed that is not there.
-    pub(crate) fn check(&self, control: &[ControlDelay]) -> Result<()> {
-        for delay in control {
-            if self.dpid(&delay.switch).is_none() {
-                bail!("no switch {}; there are {}", delay.switch, self.switches.join(", "));
+/// Creates a veth from port `port` to a host, whose end is down until it is configured.
+fn create_host_link(port: &str, host: &AgentNs) -> Result<()> {
+    let (namespace, interface) = (&host.namespace, &host.interface);
+    ip(
+        SWITCHES,
+        &format!("link add {port} type veth peer name {interface} netns {namespace}"),
+    )?;
+    checksums::disable_offload(namespace, interface)?;
+    ip(SWITCHES, &format!("link set {port} up"))
+}
+
+fn add_netem(port: &str, link: &Link) -> Result<()> {
+    if link.delay.is_zero() {
+        return Ok(());
+    }
+    let impairment = Impairment {
+        delay: link.delay,
+        loss: 0.0,
+    };
+    delay::add_netem(SWITCHES, port, impairment)
+}
+
+fn far_end(port: &str) -> String {
+    format!("l-{port}")
+}
+
+/// Takes both ports of the link between two switches down.
+pub(crate) fn cut_link(topology: Topology, one: &str, other: &str) -> Result<()> {
+    set_link(&find(topology, one, other)?, "down")
+}
+
+/// Makes both ports of the link drop whatever they are to send. They stay up, so no switch reports it.
+pub(crate) fn cut_link_silently(topology: Topology, one: &str, other: &str) -> Result<()> {
+    for port in find(topology, one, other)?.ports() {
+        // A queue of length zero, in place of netem's. Every kernel has it.
+        tc(SWITCHES, &format!("qdisc replace dev {port} root pfifo limit 0"))?;
+    }
+    Ok(())
+}
+
+/// Undoes [`cut_link`] and [`cut_link_silently`].
+pub(crate) fn repair_link(topology: Topology, one: &str, other: &str) -> Result<()> {
+    let link = find(topology, one, other)?;
+    for port in link.ports() {
+        let qdisc = exec::run("tc", ["-n", SWITCHES, "qdisc", "show", "dev", &port, "root"])?;
+        if qdisc.contains("pfifo") {
+            tc(SWITCHES, &format!("qdisc del dev {port} root"))?;
+            if delay::has_netem(LINES) {
+                add_netem(&port, &link)?;
             }
         }
-        Ok(())
+    }
+    set_link(&link, "up")
+}
+
+fn find(topology: Topology, one: &str, other: &str) -> Result<Link> {
+    match topology.network() {
+        Some(network) => network.link(one, other),
+        None => bail!(UsageError(format!(
+            "topology {} has no links of switches",
+            topology.name()
+        ))),
     }
 }
 
-impl Link {
-    /// As people call it: `mit-bbn`.
-    pub fn name(&self) -> String {
-        format!("{}-{}", self.left, self.right)
+fn set_link(link: &Link, state: &str) -> Result<()> {
+    for port in link.ports() {
+        ip(SWITCHES, &format!("link set {port} {state}"))?;
     }
-
-    /// The port of the left switch and that of the right one: each is named after its own end first.
-    pub fn ports(&self) -> [String; 2] {
-        [self.name(), format!("{}-{}", self.right, self.left)]
-    }
-
-    fn joins(&self, switch: &str) -> bool {
-        self.left == switch || self.right == switch
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use super::*;
-
-    #[test]
-    fn every_name_fits_and_is_its_own() {
-        for network in [&LINE, &TRIANGLE, &ARPANET] {
-            let hosts = network.hosts();
-            let names: Vec<_> = network
-                .ports()
-                .into_iter()
-                .flat_map(|port| [format!("l-{port}"), port])
-                .chain(hosts.iter().map(|host| host.interface.clone()))
-                .chain(
-                    network
-                        .switches
-                        .iter()
-                        .flat_map(|name| [(*name).to_owned(), format!("{name}-host")]),
-                )
-                .collect();
-            assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len(), "{names:?}");
-            assert!(names.iter().all(|name| name.len() <= 15), "{names:?}");
-        }
-    }
-
-    #[test]
-    fn links_join_switches_by_numbered_ports() {
-        for network in [&LINE, &TRIANGLE, &ARPANET] {
-            for link in network.links {
-                for (here, there) in [(link.left, link.right), (link.right, link.left)] {
-                    assert!(network.dpid(here).is_some());
-                    assert!(network.port_number(here, there).is_some_and(|port| port > HOST_PORT));
-                }
-            }
-        }
-        assert_eq!(ARPANET.port_number("mit", "utah"), Some(2));
-        assert_eq!(ARPANET.port_number("mit", "bbn"), Some(3));
-        assert_eq!(ARPANET.port_number("mit", "sri"), None);
-    }
-
-    #[test]
-    fn the_tours_are_of_their_networks() {
-        for network in [&LINE, &TRIANGLE, &ARPANET] {
-            let Tour { from, to, cut } = network.tour;
-            assert!(network.dpid(from).is_some() && network.dpid(to).is_some() && from != to);
-            network.link(cut.0, cut.1).unwrap();
-        }
-        let error = ARPANET.link("mit", "sdc").unwrap_err().to_string();
-        assert!(error.contains("utah-mit"), "{error}");
-    }
+    Ok(())
 }

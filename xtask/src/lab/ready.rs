@@ -1,58 +1,60 @@
-//! A lab is up when its agents reach each other, not when its commands have returned.
+//! Waits until the agents of a lab reach each other: a lab is not up when its commands have returned.
 
 use std::{
     io::Read as _,
+    net::IpAddr,
     os::unix::process::CommandExt as _,
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{AgentNs, namespace};
-use crate::{exec, signals};
+use super::{
+    namespace,
+    topology::{AgentNs, Families},
+};
+use crate::{
+    exec::{self, KillOnDrop},
+    signals,
+};
 
 /// How long ports may take to become usable.
-const PATIENCE: Duration = Duration::from_secs(10);
+const REACH_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How often packets are sent in the hope that none is lost; on a line that loses, some always are.
-const ROUNDS: usize = 5;
+/// Rounds of pings until none is lost; on a line with loss, some always are.
+const MAX_ROUNDS: usize = 5;
 
-/// Waits until every agent and the first reach each other by IPv4 and IPv6, and then until nothing is lost any
-/// more: a switch that is still taking in its ports drops packets now and then, and the first packet of each flow
-/// costs it a decision, neither of which is what anybody wants to measure.
-pub(crate) fn wait(agents: &[AgentNs]) -> Result<()> {
+/// Waits until every agent and the first reach each other, and then until no packet is lost: a switch drops packets
+/// while it adds its ports, and the first packet of each flow costs an upcall. Neither is to be measured.
+pub(crate) fn wait(agents: &[AgentNs], families: Families) -> Result<()> {
     let Some((first, others)) = agents.split_first() else {
         return Ok(());
     };
     for other in others {
-        for address in [other.v4.to_string(), other.v6.to_string()] {
-            // As many as it takes, until one is answered. A ping ends before its time where three questions for the MAC
-            // address were not answered, and on a line that loses that is no proof.
-            let (begin, limit) = (Instant::now(), PATIENCE.as_secs().to_string());
+        for address in other.addresses(families) {
+            // A ping gives up after three lost ARP requests, which on a line with loss proves nothing.
+            let (begin, limit) = (Instant::now(), REACH_TIMEOUT.as_secs().to_string());
             let options = ["-c", "1", "-i", "0.05", "-w", &limit];
-            while loses(ping(first, &address, &options)?)? == Loss::All {
-                if begin.elapsed() >= PATIENCE {
-                    let to = &other.namespace;
-                    bail!(
-                        "{} does not reach {address} ({to}) within {PATIENCE:?}",
-                        first.namespace
-                    );
+            while loss_of(ping(first, address, &options)?)? == Loss::All {
+                if begin.elapsed() >= REACH_TIMEOUT {
+                    let (from, to) = (&first.namespace, &other.namespace);
+                    bail!("{from} does not reach {address} ({to}) within {REACH_TIMEOUT:?}");
                 }
             }
         }
     }
-    for _ in 0..ROUNDS {
+    for _ in 0..MAX_ROUNDS {
         let mut pings = Vec::new();
         for other in others {
             for (from, to) in [(first, other), (other, first)] {
-                for address in [to.v4.to_string(), to.v6.to_string()] {
+                for address in to.addresses(families) {
                     let options = ["-c", "3", "-i", "0.02", "-W", "1"];
-                    pings.push(ping(from, &address, &options)?);
+                    pings.push(ping(from, address, &options)?);
                 }
             }
         }
-        let losses = pings.into_iter().map(loses).collect::<Result<Vec<_>>>()?;
+        let losses = pings.into_iter().map(loss_of).collect::<Result<Vec<_>>>()?;
         if losses.iter().all(|&loss| loss == Loss::None) {
             break;
         }
@@ -67,8 +69,8 @@ enum Loss {
     All,
 }
 
-/// Waits for a ping; how much of it was not answered.
-fn loses(mut ping: Child) -> Result<Loss> {
+/// Waits for the end of a ping.
+fn loss_of(mut ping: KillOnDrop) -> Result<Loss> {
     loop {
         if let Some(status) = exec::wait_within(&mut ping, Duration::from_millis(50))? {
             let mut text = String::new();
@@ -83,25 +85,18 @@ fn loses(mut ping: Child) -> Result<Loss> {
                 (false, _) => Loss::All,
             });
         }
-        if let Err(interrupted) = signals::check() {
-            // Ended meanwhile is as good.
-            let _ = ping.kill();
-            let _ = ping.wait();
-            return Err(interrupted);
-        }
+        signals::check()?;
     }
 }
 
-fn ping(from: &AgentNs, address: &str, options: &[&str]) -> Result<Child> {
+fn ping(from: &AgentNs, address: IpAddr, options: &[&str]) -> Result<KillOnDrop> {
     let mut command = Command::new("ping");
-    command.args(["-n", "-q"]).args(options).arg(address);
+    command.args(["-n", "-q"]).args(options).arg(address.to_string());
     command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null());
     command.process_group(0);
     namespace::enter(&mut command, &from.namespace);
-    command
-        .spawn()
-        .with_context(|| format!("cannot start `{}`", exec::line(&command)))
+    exec::spawn(&mut command).map(KillOnDrop)
 }

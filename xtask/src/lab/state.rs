@@ -1,6 +1,5 @@
-//! What a lab has made, kept in a file while it stands, so that it can be removed after a crash too.
-//!
-//! Every step is recorded before it is done, and undone in reverse order.
+//! Makes the parts of a lab, and records each in a file before it is made, so that a crashed lab can be removed too:
+//! in reverse order.
 
 use std::{
     fs,
@@ -12,18 +11,33 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 
-use super::{namespace, switch};
+use super::{
+    namespace,
+    switch::{self, Datapath, Switch},
+    topology::{Families, Topology},
+};
+use crate::signals;
 
-/// Everything a lab keeps besides namespaces. Short, since socket paths are limited, and gone after a reboot, as namespaces are.
-pub(crate) const DIRECTORY: &str = "/run/kstamp-lab";
+/// The files of a lab. The path is short because socket paths are limited, and a reboot removes it like the namespaces.
+const DIRECTORY: &str = "/run/kstamp-lab";
 
-/// One thing that was made.
+/// Makes IPv6 addresses usable at once, and the only ones.
+const SYSCTLS: [(&str, &str); 6] = [
+    ("ipv6/conf/all/accept_dad", "0"),
+    ("ipv6/conf/default/accept_dad", "0"),
+    ("ipv6/conf/default/dad_transmits", "0"),
+    ("ipv6/conf/all/accept_ra", "0"),
+    ("ipv6/conf/default/accept_ra", "0"),
+    ("ipv6/conf/default/router_solicitations", "0"),
+];
+
+/// One part of a lab.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "made", rename_all = "lowercase")]
 pub(crate) enum Step {
-    /// A directory and all in it.
+    /// With all files in it.
     Directory { path: PathBuf },
-    /// A network namespace, with its interfaces and processes.
+    /// With its interfaces and processes.
     Namespace { name: String },
     /// An Open vSwitch instance.
     Switch { namespace: String, directory: PathBuf },
@@ -32,29 +46,31 @@ pub(crate) enum Step {
 /// The record of one lab.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct State {
-    /// Tells this lab from one built later.
+    /// Differs from that of any later lab.
     pub(crate) id: String,
     /// The process that built it.
     pub(crate) owner: u32,
-    /// The topology's name.
-    pub(crate) topology: String,
-    /// Where packets are switched, in words.
+    pub(crate) topology: Topology,
+    #[serde(default)]
+    pub(crate) families: Families,
+    /// In words.
     pub(crate) datapath: String,
     /// Whether it stays when its owner ends.
     pub(crate) kept: bool,
-    /// What was made, in order.
+    /// In the order in which they were made.
     pub(crate) steps: Vec<Step>,
 }
 
 impl State {
-    /// The record of a lab of which nothing is made yet.
-    pub(crate) fn new(topology: &str, datapath: &str) -> Result<Self> {
+    /// The record of a lab that has no parts yet.
+    pub(crate) fn new(topology: Topology, families: Families, datapath: &str) -> Result<Self> {
         fs::create_dir_all(DIRECTORY).with_context(|| format!("cannot make {DIRECTORY}"))?;
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let state = Self {
             id: format!("{}-{}", process::id(), since.as_nanos()),
             owner: process::id(),
-            topology: topology.to_owned(),
+            topology,
+            families,
             datapath: datapath.to_owned(),
             kept: false,
             steps: vec![Step::Directory { path: scratch() }],
@@ -63,7 +79,7 @@ impl State {
         Ok(state)
     }
 
-    /// The record of the lab that stands, if one does.
+    /// The record of the lab that is up, if one is.
     pub(crate) fn load() -> Result<Option<Self>> {
         let path = file();
         let text = match fs::read_to_string(&path) {
@@ -78,19 +94,46 @@ impl State {
             .map(Some)
     }
 
-    /// Notes that `step` is about to be made.
-    pub(crate) fn record(&mut self, step: Step) -> Result<()> {
+    pub(crate) fn create_namespace(&mut self, name: &str) -> Result<()> {
+        signals::check()?;
+        self.record(Step::Namespace { name: name.to_owned() })?;
+        if let Err(error) = namespace::create(name) {
+            if format!("{error:#}").contains("File exists") {
+                // It is not ours to remove.
+                self.steps.pop();
+                self.save()?;
+                return Err(namespace::taken(name));
+            }
+            return Err(error);
+        }
+        namespace::set_sysctls(name, &SYSCTLS)
+    }
+
+    /// Makes a directory for the files of the processes in `namespace`.
+    pub(crate) fn make_directory(&mut self, namespace: &str) -> Result<PathBuf> {
+        let path = Path::new(DIRECTORY).join(namespace);
+        self.record(Step::Directory { path: path.clone() })?;
+        fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        Ok(path)
+    }
+
+    /// Starts an Open vSwitch instance in `namespace`.
+    pub(crate) fn start_switch(&mut self, namespace: &str, datapath: Datapath) -> Result<Switch> {
+        signals::check()?;
+        let directory = self.make_directory(namespace)?;
+        self.record(Step::Switch {
+            namespace: namespace.to_owned(),
+            directory: directory.clone(),
+        })?;
+        Switch::start(namespace, &directory, datapath)
+    }
+
+    fn record(&mut self, step: Step) -> Result<()> {
         self.steps.push(step);
         self.save()
     }
 
-    /// Takes the last record back: the step turned out not to be ours.
-    pub(crate) fn withdraw(&mut self) -> Result<()> {
-        self.steps.pop();
-        self.save()
-    }
-
-    /// Writes the record, whole or not at all.
+    /// Writes the record atomically.
     pub(crate) fn save(&self) -> Result<()> {
         let (path, draft) = (file(), Path::new(DIRECTORY).join("state.json.new"));
         let text = serde_json::to_string_pretty(self)?;
@@ -98,7 +141,7 @@ impl State {
         fs::rename(&draft, &path).with_context(|| format!("cannot write {}", path.display()))
     }
 
-    /// Removes all that was made, last first, and then the record. What cannot be removed stays recorded.
+    /// Removes all parts, the last one first, and then the record. A part that cannot be removed stays recorded.
     pub(crate) fn undo(&mut self) -> Result<()> {
         let mut left = Vec::new();
         let mut problems = Vec::new();
@@ -110,7 +153,7 @@ impl State {
         }
         if problems.is_empty() {
             fs::remove_file(file()).context("cannot remove the lab's record")?;
-            // Not empty if somebody put something there: it is theirs.
+            // It fails if somebody else has put a file there, which is theirs.
             let _ = fs::remove_dir(DIRECTORY);
             return Ok(());
         }
@@ -139,7 +182,7 @@ impl Step {
     }
 }
 
-/// A directory for files that are to go with the lab.
+/// A directory for files that are removed with the lab.
 pub(crate) fn scratch() -> PathBuf {
     Path::new(DIRECTORY).join("scratch")
 }
@@ -153,7 +196,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_survives_being_written_and_read() {
+    fn recorded_step_is_read_back() {
         let step = Step::Switch {
             namespace: "switch1".into(),
             directory: "/run/kstamp-lab/switch1".into(),

@@ -1,4 +1,4 @@
-//! A private Open vSwitch instance in a namespace of its own: the machine's own one is not touched.
+//! A private Open vSwitch instance in a namespace; the machine's own instance is not touched.
 
 use std::{
     fs,
@@ -16,20 +16,20 @@ use nix::{
 use super::namespace;
 use crate::exec;
 
-/// How long a daemon may take to end after SIGTERM before it is killed.
-const GRACE: Duration = Duration::from_secs(3);
+/// Time from SIGTERM to SIGKILL.
+const TERMINATION_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Which of Open vSwitch's datapaths forwards the packets.
+/// The datapath that forwards packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Datapath {
-    /// The kernel's (`datapath_type=system`).
+    /// The kernel module's (`datapath_type=system`).
     Kernel,
-    /// The one inside ovs-vswitchd (`datapath_type=netdev`), where the kernel has none.
+    /// That of ovs-vswitchd (`datapath_type=netdev`).
     Userspace,
 }
 
 impl Datapath {
-    /// The kernel's, if its module is there or can be loaded.
+    /// The kernel's if its module is loaded or can be loaded.
     pub fn detect() -> Self {
         let loaded = || Path::new("/sys/module/openvswitch").exists();
         let load = || exec::output(Command::new("modprobe").args(["-q", "openvswitch"]));
@@ -40,15 +40,14 @@ impl Datapath {
         }
     }
 
-    /// As ovs-vsctl calls it.
-    pub fn ovs_type(self) -> &'static str {
+    fn ovs_type(self) -> &'static str {
         match self {
             Self::Kernel => "system",
             Self::Userspace => "netdev",
         }
     }
 
-    /// In words, for people.
+    /// As it is shown to users.
     pub fn describe(self) -> &'static str {
         match self {
             Self::Kernel => "Open vSwitch, kernel datapath",
@@ -57,7 +56,6 @@ impl Datapath {
     }
 }
 
-/// A running instance.
 #[derive(Debug)]
 pub(crate) struct Switch {
     namespace: String,
@@ -66,7 +64,7 @@ pub(crate) struct Switch {
 }
 
 impl Switch {
-    /// Starts ovsdb-server and ovs-vswitchd in `namespace`, with all their files in `directory`, which exists.
+    /// Starts ovsdb-server and ovs-vswitchd in `namespace` with all their files in `directory`.
     pub(crate) fn start(namespace: &str, directory: &Path, datapath: Datapath) -> Result<Self> {
         let switch = Self {
             namespace: namespace.to_owned(),
@@ -83,7 +81,7 @@ impl Switch {
             format!("--log-file={}", at("ovsdb-server.log")),
             "--detach".to_owned(),
         ]))?;
-        switch.configure(["--no-wait", "init"])?;
+        switch.configure("--no-wait init")?;
         exec::capture(switch.program("ovs-vswitchd").args([
             remote,
             format!("--pidfile={}", at("ovs-vswitchd.pid")),
@@ -93,32 +91,21 @@ impl Switch {
         Ok(switch)
     }
 
-    /// Runs ovs-vsctl with `words`, several commands joined by `--`, and waits until they are carried out.
-    pub(crate) fn configure<'a>(&self, words: impl IntoIterator<Item = &'a str>) -> Result<()> {
-        exec::capture(
-            self.program("ovs-vsctl")
-                .args(vsctl_options(&self.directory))
-                .args(words),
-        )
-        .map(drop)
+    /// Runs ovs-vsctl on commands joined by `--`, and waits until the switch has executed them.
+    pub(crate) fn configure(&self, commands: &str) -> Result<()> {
+        let mut vsctl = self.program("ovs-vsctl");
+        vsctl.args(vsctl_options(&self.directory));
+        exec::capture(vsctl.args(commands.split_whitespace())).map(drop)
     }
 
-    /// The words that make a bridge of this instance's datapath type.
-    pub(crate) fn bridge(&self, name: &str) -> Vec<String> {
-        words(&format!(
-            "-- add-br {name} -- set bridge {name} datapath_type={}",
-            self.datapath.ovs_type()
-        ))
+    /// The ovs-vsctl commands that create a bridge of this instance's datapath type.
+    pub(crate) fn add_bridge(&self, name: &str) -> String {
+        let datapath = self.datapath.ovs_type();
+        format!(" -- add-br {name} -- set bridge {name} datapath_type={datapath}")
     }
 
-    /// Brings the bridge's own port up.
-    pub(crate) fn bring_up(&self, bridge: &str) -> Result<()> {
-        exec::run("ip", ["-n", &self.namespace, "link", "set", bridge, "up"]).map(drop)
-    }
-
-    /// Moves the internal port to another namespace.
-    pub(crate) fn hand_over(&self, port: &str, namespace: &str) -> Result<()> {
-        exec::run("ip", ["-n", &self.namespace, "link", "set", port, "netns", namespace]).map(drop)
+    pub(crate) fn namespace(&self) -> &str {
+        &self.namespace
     }
 
     fn program(&self, name: &str) -> Command {
@@ -126,16 +113,11 @@ impl Switch {
     }
 }
 
-/// The words of an ovs-vsctl command line.
-pub(crate) fn words(line: &str) -> Vec<String> {
-    line.split_whitespace().map(str::to_owned).collect()
-}
-
-/// Stops the instance in `directory`: bridges first, since a killed ovs-vswitchd leaves its taps behind.
+/// Stops the instance in `directory`: bridges first, because ovs-vswitchd leaves its taps behind when it is killed.
 pub(crate) fn stop(namespace: &str, directory: &Path) -> Result<()> {
     let switchd = running(directory, "ovs-vswitchd");
     if switchd.is_some() && namespace::exists(namespace) {
-        // What is left of bridges goes with their namespace.
+        // If that fails, bridges are deleted with their namespace.
         let _ = delete_bridges(namespace, directory);
     }
     for pid in [switchd, running(directory, "ovsdb-server")].into_iter().flatten() {
@@ -171,7 +153,7 @@ fn vsctl_options(directory: &Path) -> [String; 2] {
     ]
 }
 
-/// The daemon's process, if the one in its pid file is indeed this instance's.
+/// The daemon's process, if the process in its pid file belongs to this instance.
 fn running(directory: &Path, daemon: &str) -> Option<Pid> {
     let pid = fs::read_to_string(directory.join(format!("{daemon}.pid"))).ok()?;
     let pid: i32 = pid.trim().parse().ok()?;
@@ -182,16 +164,16 @@ fn running(directory: &Path, daemon: &str) -> Option<Pid> {
 
 fn end(pid: Pid) {
     for signal in [Signal::SIGTERM, Signal::SIGKILL] {
-        // Gone meanwhile is as good.
+        // It fails if the process has ended.
         let _ = kill(pid, signal);
-        if exec::wait_until(GRACE, || !lives(pid)) {
+        if exec::wait_until(TERMINATION_TIMEOUT, || !is_running(pid)) {
             return;
         }
     }
 }
 
-/// Whether the process runs. One that ended is of no interest, even if nobody has asked for its status yet.
-fn lives(pid: Pid) -> bool {
+/// Whether the process exists and is no zombie.
+fn is_running(pid: Pid) -> bool {
     let Ok(line) = fs::read_to_string(format!("/proc/{pid}/stat")) else {
         return false;
     };

@@ -6,31 +6,31 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 
 use super::{
-    Mode,
+    cargo_tool,
     packages::{self, Need},
-    say,
+    report::{Mode, say},
 };
 use crate::exec;
 
 /// The LLVM that bpf-linker is built against; rustc must have the same.
 pub(super) const LLVM: u32 = 22;
 
-/// The version that is installed where there is none.
+/// The oldest version that is used, and the one that is installed.
 const VERSION: &str = "0.13.0";
 
-/// Where Debian keeps it.
+/// Where Debian installs LLVM.
 const DEBIAN_LLVM: &str = "/usr/lib/llvm-22";
 
-const NEEDS: [Need; 1] = [Need {
+pub(super) const NEEDS: [Need; 1] = [Need {
     what: "/usr/lib/llvm-22/lib/libLLVM.so",
     packages: "llvm-22-dev",
     why: "bpf-linker is linked to it",
 }];
 
-/// Installs bpf-linker if there is none that suits; 1 if it is missing (when only checking).
+/// Installs bpf-linker unless there is one that can be used. Returns 1 if there is none (always 0 in [`Mode::Install`]).
 pub(super) fn ensure(mode: Mode) -> Result<usize> {
     let why = match installed() {
         Some((path, version)) => match unsuitable(&path, &version) {
@@ -58,7 +58,7 @@ pub(super) fn ensure(mode: Mode) -> Result<usize> {
         Some((path, version)) if unsuitable(&path, &version).is_none() => Ok(0),
         Some((path, version)) => {
             bail!(
-                "{} ({version}) hides the bpf-linker just installed: remove it, or put ~/.cargo/bin first in PATH",
+                "{} ({version}) comes before the bpf-linker just installed: remove it, or put ~/.cargo/bin first in PATH",
                 path.display()
             )
         }
@@ -72,38 +72,25 @@ fn install(prefix: &Path) -> Result<()> {
         &format!("building {VERSION} with {} (a minute or two)", prefix.display()),
     );
     let feature = format!("llvm-{LLVM}");
-    let mut command = Command::new("cargo");
-    command.args([
-        "install",
-        "bpf-linker",
-        "--version",
-        VERSION,
-        "--locked",
-        "--quiet",
-        "--force",
-    ]);
+    let mut command = cargo_tool::install("bpf-linker", VERSION);
     command.args(["--no-default-features", "--features", &feature]);
     command.env("LLVM_PREFIX", prefix);
-    let status = command.status().context("cannot start cargo")?;
-    if !status.success() {
-        bail!("`{}` failed: {status}", exec::line(&command));
-    }
-    Ok(())
+    cargo_tool::run(&mut command)
 }
 
-/// Where bpf-linker is, and which version it says it is.
+/// Where bpf-linker is, and its version.
 fn installed() -> Option<(PathBuf, String)> {
     let path = which::which("bpf-linker").ok()?;
     let text = exec::capture(Command::new(&path).arg("--version")).ok()?;
     Some((path, text.trim().trim_start_matches("bpf-linker ").to_owned()))
 }
 
-/// Why this bpf-linker will not do, if it will not.
+/// Why this bpf-linker cannot be used, if so.
 fn unsuitable(path: &Path, version: &str) -> Option<String> {
     if number(version) < number(VERSION) {
         return Some(format!("{version} is too old"));
     }
-    // One that carries its LLVM inside does not tell which; the build will.
+    // If LLVM is linked statically, its version is unknown, and the build shows whether it is right.
     let libraries = exec::capture(Command::new("ldd").arg(path)).unwrap_or_default();
     let llvm = libraries
         .split("libLLVM.so.")

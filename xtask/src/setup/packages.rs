@@ -1,24 +1,24 @@
-//! Debian packages: looked for by what they bring, installed only if that is missing.
+//! Debian packages: a package is installed only if the program or file that it provides is missing.
 
 use std::{env, path::Path};
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{Mode, say};
+use super::report::{Mode, say};
 use crate::{exec, privilege};
 
-/// Something that a package brings.
+/// A program or file that a package provides.
 #[derive(Clone, Copy)]
 pub(super) struct Need {
     /// A program, or a file if it starts with `/`.
     pub(super) what: &'static str,
-    /// The Debian packages that bring it.
+    /// The Debian packages that provide it, separated by spaces.
     pub(super) packages: &'static str,
-    /// What it is for.
+    /// What it is used for.
     pub(super) why: &'static str,
 }
 
-/// What building and the lab need in any case.
+/// What building and the lab always need.
 pub(super) const NEEDS: [Need; 6] = [
     Need {
         what: "cc",
@@ -52,17 +52,12 @@ pub(super) const NEEDS: [Need; 6] = [
     },
 ];
 
-/// What booting guests needs besides.
-pub(super) const NEEDS_OF_GUESTS: [Need; 4] = [
-    Need {
-        what: "qemu-system-x86_64",
-        packages: "qemu-system-x86",
-        why: "emulates the machine that a guest is",
-    },
+/// What booting guests needs in addition. The emulator is not among them: see `vm::emulator`.
+pub(super) const GUEST_NEEDS: [Need; 3] = [
     Need {
         what: "apt-get",
         packages: "apt",
-        why: "fetches Debian's kernels",
+        why: "fetches Debian's kernels and the emulator",
     },
     Need {
         what: "depmod",
@@ -76,15 +71,25 @@ pub(super) const NEEDS_OF_GUESTS: [Need; 4] = [
     },
 ];
 
-/// What tests can use, and are done without where it is not to be had: a hundred megabytes to look at one page.
-pub(super) const WANTED_BY_TESTS: [Need; 1] = [Need {
+/// Also needed to build fuzz targets.
+pub(super) const FUZZING_NEEDS: [Need; 1] = [Need {
+    what: "c++",
+    packages: "g++",
+    why: "compiles libFuzzer",
+}];
+
+/// What tests use where it can be installed. A hundred megabytes to look at one page: tests are skipped without it.
+pub(super) const OPTIONAL_TEST_NEEDS: [Need; 1] = [Need {
     what: "chromium",
     packages: "chromium fonts-dejavu-core",
     why: "shows whether the page of kstamp compare renders",
 }];
 
-/// Installs what can be installed; what cannot is said, and no failure.
-pub(super) fn want(needs: &[Need]) {
+/// Options of every installation: fail rather than remove a package.
+pub(super) const INSTALL: [&str; 4] = ["install", "-y", "--no-install-recommends", "--no-remove"];
+
+/// Installs what can be installed. What cannot is reported, and is not an error.
+pub(super) fn install_optional(needs: &[Need]) {
     for need in needs {
         if let Err(error) = ensure(std::slice::from_ref(need), Mode::Install) {
             say(need.what, &format!("not installed: {error:#}"));
@@ -92,7 +97,7 @@ pub(super) fn want(needs: &[Need]) {
     }
 }
 
-/// Installs the packages of those needs that are not met; how many are not (when only checking).
+/// Installs the packages of unmet needs. Returns how many needs are unmet (always 0 in [`Mode::Install`]).
 pub(super) fn ensure(needs: &[Need], mode: Mode) -> Result<usize> {
     let mut missing = Vec::new();
     for need in needs {
@@ -113,36 +118,38 @@ pub(super) fn ensure(needs: &[Need], mode: Mode) -> Result<usize> {
     Ok(0)
 }
 
-/// Whether what the package brings is there.
 pub(super) fn is_met(need: &Need) -> bool {
     if need.what.starts_with('/') {
         return Path::new(need.what).exists();
     }
-    // Not everybody's PATH names the directories of system programs.
+    // System programs are not in every user's PATH.
     let path = env::var_os("PATH").unwrap_or_default();
     let directories = env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
     env::join_paths(directories).is_ok_and(|all| which::which_in(need.what, Some(all), "/").is_ok())
 }
 
 fn install(needs: &[Need]) -> Result<()> {
-    let packages: Vec<_> = needs.iter().flat_map(|need| need.packages.split(' ')).collect();
+    let packages = names(needs);
     let list = packages.join(" ");
     if which::which("apt-get").is_err() {
         bail!("no apt-get here: install what Debian calls {list} with this system's package manager");
     }
     say("apt-get", &format!("installing {list}"));
-    apt(&["update", "-qq"])?;
-    // Rather fail than take something away.
-    let options = ["install", "-y", "-qq", "--no-install-recommends", "--no-remove"];
-    apt(&options.into_iter().chain(packages).collect::<Vec<_>>())
+    refresh()?;
+    apt(&[&["-qq"], &INSTALL[..], &packages].concat())
 }
 
-pub(super) fn apt(arguments: &[&str]) -> Result<()> {
+/// Updates apt's lists of packages.
+pub(super) fn refresh() -> Result<()> {
+    apt(&["update", "-qq"])
+}
+
+fn apt(arguments: &[&str]) -> Result<()> {
     let mut command = privilege::as_root("env")?;
     command
         .args(["DEBIAN_FRONTEND=noninteractive", "apt-get"])
         .args(arguments);
-    // Its chatter is no result of ours.
+    // Stdout is for results.
     command.stdout(std::io::stderr());
     let status = command
         .status()
@@ -153,20 +160,7 @@ pub(super) fn apt(arguments: &[&str]) -> Result<()> {
     Ok(())
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_need_is_met_by_a_program_or_a_file() {
-        let need = |what| Need {
-            what,
-            packages: "",
-            why: "",
-        };
-        assert!(is_met(&need("sh")));
-        assert!(is_met(&need("/bin/sh")));
-        assert!(!is_met(&need("kstamp-no-such-program")));
-        assert!(!is_met(&need("/kstamp/no/such/file")));
-    }
+/// The packages of all `needs`.
+pub(super) fn names<'a>(needs: &'a [Need]) -> Vec<&'a str> {
+    needs.iter().flat_map(|need| need.packages.split(' ')).collect()
 }

@@ -1,16 +1,16 @@
-//! The Rust that runs this, and rustup, which finds the other toolchain.
+//! The Rust toolchain that builds the workspace, and rustup, which finds the one for eBPF.
 
 use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use super::say;
+use super::report::say;
 use crate::exec;
 
-/// What the workspace asks for in `rust-version`.
+/// The workspace's `rust-version`.
 const NEEDED: &str = env!("CARGO_PKG_RUST_VERSION");
 
-/// What `rustc -vV` says.
+/// Parts of the output of `rustc -vV`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Version {
     /// `1.95.0`, `1.97.0-nightly`.
@@ -20,7 +20,7 @@ pub(super) struct Version {
 }
 
 impl Version {
-    /// Asks the toolchain called `name`, of which rustup knows.
+    /// The version of a toolchain that rustup knows.
     pub(super) fn of_toolchain(name: &str) -> Result<Self> {
         exec::capture(Command::new("rustup").args(["run", name, "rustc", "-vV"])).map(|text| Self::parse(&text))
     }
@@ -40,7 +40,7 @@ impl Version {
     }
 }
 
-/// Fails if Rust is too old or rustup is missing: both are the user's to install.
+/// Fails if Rust is too old or rustup is missing. Set-up installs neither.
 pub(super) fn check() -> Result<usize> {
     let version = Version::parse(&exec::run("rustc", ["-vV"])?);
     if !version.is_new_enough() {
@@ -62,13 +62,13 @@ pub(super) fn check() -> Result<usize> {
     Ok(0)
 }
 
-/// Installs what checks format and lints, which a minimal toolchain lacks.
+/// Installs rustfmt and clippy, which a minimal toolchain lacks.
 ///
 /// # Errors
-/// If it cannot be installed.
+/// If they cannot be installed.
 pub(crate) fn ensure_checkers() -> Result<()> {
     for (program, component) in [("cargo-fmt", "rustfmt"), ("cargo-clippy", "clippy")] {
-        // rustup has these programs in any case, and they fail where the component is not there.
+        // The programs always exist with rustup, and fail if the component is missing.
         if exec::run(program, ["--version"]).is_err() {
             say(component, "missing; asking rustup for it");
             exec::run("rustup", ["component", "add", component])?;
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rustc_says_its_release_and_llvm() {
+    fn release_and_llvm_are_parsed() {
         let text = "rustc 1.97.0-nightly\nrelease: 1.97.0-nightly\nLLVM version: 22.1.4\n";
         let version = Version::parse(text);
         assert_eq!(

@@ -1,7 +1,7 @@
 //! The toolchain that compiles the eBPF programs.
 //!
-//! bpf-linker reads LLVM bitcode of its own LLVM, so rustc must have the same one; and there is no compiled `core`
-//! for BPF, so its source must be there. A nightly has both; so have Debian's packages, where no nightly can be had.
+//! bpf-linker reads bitcode of its own LLVM version only, so rustc must have the same. There is no compiled `core` for
+//! BPF, so its source is needed. A nightly has both. Debian's packages have both too, for machines without a nightly.
 
 use std::{
     env, fs,
@@ -13,11 +13,10 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use super::{
-    Mode,
     linker::LLVM,
     packages::{self, Need},
+    report::{Mode, say},
     rust::Version,
-    say,
 };
 use crate::{exec, workspace};
 
@@ -27,13 +26,13 @@ const FORCE: &str = "KSTAMP_EBPF_TOOLCHAIN";
 /// A nightly that is known to have the right LLVM.
 const PINNED: &str = "nightly-2026-05-20";
 
-/// Debian's toolchain, as rustup is told to call it.
+/// rustup's name for Debian's toolchain.
 const DEBIAN: &str = "debian";
 
-/// How long a download may take: without a network it is to fail soon.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// How long a download may take, so that it fails soon without a network.
+const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(120);
 
-const DEBIAN_NEEDS: [Need; 3] = [
+pub(super) const DEBIAN_NEEDS: [Need; 3] = [
     Need {
         what: "/var/lib/dpkg/info/rustc-web.list",
         packages: "rustc-web",
@@ -51,13 +50,13 @@ const DEBIAN_NEEDS: [Need; 3] = [
     },
 ];
 
-/// What set-up chose, if it has run.
+/// What set-up chose, if it ran.
 pub(super) fn chosen() -> Option<String> {
     let name = fs::read_to_string(file()).ok()?;
     Some(name.trim().to_owned()).filter(|name| !name.is_empty())
 }
 
-/// Chooses, installing where nothing suits; how many things are missing (when only checking).
+/// Chooses a toolchain, and installs one if none can be used. Returns 1 if none can (always 0 in [`Mode::Install`]).
 pub(super) fn ensure(mode: Mode) -> Result<usize> {
     let found = match env::var(FORCE).ok().filter(|name| !name.is_empty()) {
         Some(name) => forced(&name, mode)?,
@@ -95,10 +94,10 @@ fn forced(name: &str, mode: Mode) -> Result<Option<Choice>> {
     }
 }
 
-/// What was chosen before if it still suits, else an installed nightly that does.
+/// The earlier choice if it can still be used, else an installed nightly that can.
 fn installed() -> Option<Choice> {
     if let Some(name) = chosen().filter(|name| unsuitable(name).is_none()) {
-        return Some((name, "chosen before, and still suits".to_owned()));
+        return Some((name, "chosen before".to_owned()));
     }
     let name = nightlies().into_iter().find(|name| unsuitable(name).is_none())?;
     Some((name, format!("installed, has LLVM {LLVM} and the source of core")))
@@ -108,7 +107,7 @@ fn obtain(mode: Mode) -> Result<Option<Choice>> {
     if mode == Mode::Check {
         return debian(mode, "already installed");
     }
-    // The right LLVM, no source: that is one download of a few megabytes.
+    // A nightly with the right LLVM may lack the source only: a download of a few megabytes.
     for name in nightlies() {
         if has_right_llvm(&name) {
             add_source(&name);
@@ -135,12 +134,12 @@ fn obtain(mode: Mode) -> Result<Option<Choice>> {
     }
     debian(
         mode,
-        "no nightly can be had here; Debian's rustc has the right LLVM too",
+        "no nightly can be installed here; Debian's rustc has the right LLVM too",
     )
 }
 
 fn debian(mode: Mode, reason: &str) -> Result<Option<Choice>> {
-    // It is one way of several: what is missing of it is of interest only where it is about to be taken.
+    // Debian's toolchain is one of two ways: its packages are not reported as missing while the other is open.
     if mode == Mode::Check && !DEBIAN_NEEDS.iter().all(packages::is_met) {
         return Ok(None);
     }
@@ -157,7 +156,7 @@ fn debian(mode: Mode, reason: &str) -> Result<Option<Choice>> {
     }
 }
 
-/// Why the toolchain cannot build the programs, if it cannot.
+/// Why the toolchain cannot build the programs, if so.
 fn unsuitable(name: &str) -> Option<String> {
     if !toolchains()
         .iter()
@@ -198,11 +197,11 @@ fn add_source(name: &str) {
     }
 }
 
-/// Runs rustup for a limited time; failing is no more than a note, since there is another way.
+/// Runs rustup for a limited time. A failure is only reported, since there is another way.
 fn rustup(arguments: &[&str]) -> bool {
     let mut command = Command::new("rustup");
     command.args(arguments).stdout(Stdio::null());
-    let outcome = exec::status_within(&mut command, PATIENCE);
+    let outcome = exec::status_within(&mut command, DOWNLOAD_TIMEOUT);
     let done = matches!(&outcome, Ok(Some(status)) if status.success());
     if !done {
         let why = if matches!(outcome, Ok(None)) {
@@ -233,7 +232,7 @@ fn toolchains() -> Vec<String> {
         .collect()
 }
 
-/// Where the choice is kept: `probe-io/build.rs` reads it.
+/// The file with the choice, which `probe-io/build.rs` reads.
 fn file() -> PathBuf {
     workspace::root().join("target/ebpf-toolchain")
 }

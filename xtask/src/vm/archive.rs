@@ -1,4 +1,4 @@
-//! A `cpio` archive in the `newc` form, as the kernel unpacks it into its first file system
+//! A `cpio` archive in the `newc` format, which the kernel unpacks into its initial file system
 //! (`Documentation/driver-api/early-userspace/buffer-format.rst`).
 
 use std::{
@@ -15,10 +15,10 @@ const LINK: u32 = 0o120_777;
 /// The name of the entry that ends an archive.
 const TRAILER: &str = "TRAILER!!!";
 
-/// An archive that is being written; everything in it belongs to root.
+/// An archive that is being written. Everything in it belongs to root.
 pub(super) struct Archive<W> {
     to: W,
-    /// What is in it, so that nothing is written twice.
+    /// What was written, so that nothing is written twice.
     names: BTreeSet<PathBuf>,
     inode: u32,
 }
@@ -29,38 +29,36 @@ impl<W: Write> Archive<W> {
         Self { to, names, inode }
     }
 
-    /// Whether `path` is in it.
-    pub(super) fn has(&self, path: &Path) -> bool {
+    pub(super) fn contains(&self, path: &Path) -> bool {
         self.names.contains(path)
     }
 
-    /// A directory, with those above it.
+    /// Adds a directory, and its parents.
     pub(super) fn directory(&mut self, path: &Path) -> io::Result<()> {
-        if path.parent().is_none() || self.has(path) {
+        if path.parent().is_none() || self.contains(path) {
             return Ok(());
         }
         self.parents(path)?;
         self.entry(path, DIRECTORY, &[])
     }
 
-    /// A symbolic link.
+    /// Adds a symbolic link.
     pub(super) fn link(&mut self, path: &Path, target: &str) -> io::Result<()> {
         self.parents(path)?;
         self.entry(path, LINK, target.as_bytes())
     }
 
-    /// A file of these contents, which may be executed.
+    /// Adds an executable file with these contents.
     pub(super) fn bytes(&mut self, path: &Path, contents: &[u8]) -> io::Result<()> {
         self.parents(path)?;
         self.entry(path, PROGRAM, contents)
     }
 
-    /// A copy of the file `source`.
+    /// Adds a copy of `source`.
     pub(super) fn file(&mut self, path: &Path, source: &Path) -> io::Result<()> {
         self.bytes(path, &fs::read(source)?)
     }
 
-    /// Ends the archive.
     pub(super) fn finish(mut self) -> io::Result<()> {
         self.header(TRAILER, 0, 0)?;
         self.to.flush()
@@ -94,7 +92,7 @@ impl<W: Write> Archive<W> {
         self.pad(6 + 8 * fields.len() + name.len() + 1)
     }
 
-    /// Names and contents begin at multiples of four.
+    /// Names and contents start at multiples of four.
     fn pad(&mut self, length: usize) -> io::Result<()> {
         self.to.write_all(&[0; 3][..length.wrapping_neg() % 4])
     }
@@ -105,23 +103,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_archive_is_what_the_kernel_reads() {
+    fn an_archive_has_the_format_that_the_kernel_reads() {
         let mut bytes = Vec::new();
         let mut archive = Archive::new(&mut bytes);
         archive.bytes(Path::new("/a/b"), b"hello").unwrap();
         archive.link(Path::new("/a/l"), "b").unwrap();
         archive.directory(Path::new("/a")).unwrap();
-        assert!(archive.has(Path::new("/a")) && !archive.has(Path::new("/b")));
+        assert!(archive.contains(Path::new("/a")) && !archive.contains(Path::new("/b")));
         archive.finish().unwrap();
         assert_eq!(bytes.len() % 4, 0);
         let text = String::from_utf8(bytes).unwrap();
-        // Each entry begins with the magic; the directory came first, once, and the trailer last.
+        // Each entry starts with the magic. The directory is the first, once; the trailer is the last.
         let entries: Vec<_> = text.split("070701").skip(1).collect();
         assert_eq!(entries.len(), 4);
         for (entry, name) in entries.iter().zip(["a\0", "a/b\0", "a/l\0", "TRAILER!!!\0"]) {
             assert_eq!(&entry[104..104 + name.len()], name);
         }
-        assert_eq!(&entries[1][8..16], "000081ed", "a file that may be executed");
+        assert_eq!(&entries[1][8..16], "000081ed", "an executable file");
         assert_eq!(&entries[1][48..56], "00000005", "its length");
         assert!(entries[1].ends_with("hello\0\0\0"));
     }

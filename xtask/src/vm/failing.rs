@@ -1,4 +1,4 @@
-//! Guests that fail on purpose: whoever waits for a guest must notice, say what happened, and not wait for long.
+//! Guests that fail on purpose: each failure must be noticed in time, and reported with what the console shows.
 
 use std::{
     fs,
@@ -9,21 +9,17 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{
-    Listener,
-    machine::{self, Limits, System},
-};
+use super::machine::{self, Limits, Listener, System};
 
 /// One way to fail.
 #[derive(Clone, Copy, Debug)]
 struct Case {
-    /// As people read it.
     name: &'static str,
-    /// As the guest's first process takes it.
+    /// The arguments of the guest's first process.
     arguments: &'static str,
-    /// What must be said of it: the end, and what only the console knows.
-    said: [&'static str; 2],
-    /// The longest time it may live.
+    /// What the error must contain: how it ended, and something from the console.
+    error: [&'static str; 2],
+    /// The limit of its life.
     life: Duration,
 }
 
@@ -31,38 +27,37 @@ const CASES: [Case; 3] = [
     Case {
         name: "a guest that panics fails, with the console's last words",
         arguments: "guest --fail panic",
-        said: ["it ended before its suite did", "Kernel panic"],
+        error: ["it ended before its suite did", "Kernel panic"],
         life: Duration::from_secs(60),
     },
     Case {
         name: "a guest that falls silent fails",
         arguments: "guest --fail silence",
-        said: ["it said nothing for 12s", "console.log"],
+        error: ["it said nothing for 12s", "console.log"],
         life: Duration::from_secs(60),
     },
     Case {
         name: "a guest that never ends fails",
         arguments: "guest --fail endless",
-        said: ["it was not done after 18s", "console.log"],
+        error: ["it was not done after 18s", "console.log"],
         life: Duration::from_secs(18),
     },
 ];
 
-/// How long each may be silent: to boot, three at the same time, takes less.
+/// The limit of silence: three guests that boot at the same time take less.
 const SILENCE: Duration = Duration::from_secs(12);
 
-/// How long after a limit it may take until it is noticed.
+/// How long after a limit a failure may be noticed.
 const SLACK: Duration = Duration::from_secs(5);
 
-/// The names of all cases.
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
     CASES.into_iter().map(|case| case.name)
 }
 
-/// Boots a guest for each case, all at the same time; what came of each, by name.
-pub(super) fn boot_all(kernel: &Path, archive: &Path, directory: &Path) -> Vec<(&'static str, Result<()>)> {
+/// Boots a guest for each case, all at the same time. Logs go below `directory`. Returns the outcomes by name.
+pub(super) fn boot_all(system: System, directory: &Path) -> Vec<(&'static str, Result<()>)> {
     thread::scope(|scope| {
-        let boot = |case: Case| scope.spawn(move || (case.name, case.boot(kernel, archive, directory)));
+        let boot = |case: Case| scope.spawn(move || (case.name, case.boot(system, directory)));
         let running: Vec<_> = CASES.into_iter().map(boot).collect();
         let ended = running.into_iter().map(thread::ScopedJoinHandle::join);
         ended
@@ -72,28 +67,24 @@ pub(super) fn boot_all(kernel: &Path, archive: &Path, directory: &Path) -> Vec<(
 }
 
 impl Case {
-    fn boot(self, kernel: &Path, archive: &Path, directory: &Path) -> Result<()> {
+    fn boot(self, system: System, directory: &Path) -> Result<()> {
         let directory = directory.join(self.arguments.rsplit(' ').next().unwrap_or_default());
         fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
         let arguments = self.arguments;
-        let system = System {
-            kernel,
-            archive,
-            arguments,
-        };
-        let mut heard = Heard::default();
+        let system = System { arguments, ..system };
+        let mut watch = Watch::default();
         let limits = Limits {
             life: self.life,
             silence: SILENCE,
         };
         let begin = Instant::now();
-        let outcome = machine::boot(system, &directory, limits, &mut heard);
+        let outcome = machine::boot(system, &directory, limits, &mut watch);
         let taken = begin.elapsed();
-        ensure!(heard.up, "it was not up within {taken:.1?}: {outcome:?}");
+        ensure!(watch.up, "it was not up within {taken:.1?}: {outcome:?}");
         let error = outcome.err().context("it did not fail")?;
         let text = format!("{error:#}");
         ensure!(
-            self.said.iter().all(|words| text.contains(words)),
+            self.error.iter().all(|part| text.contains(part)),
             "it failed otherwise: {text}"
         );
         ensure!(taken < self.life + SLACK, "noticed after {taken:.1?} only");
@@ -101,13 +92,13 @@ impl Case {
     }
 }
 
-/// Whether the guest was up before it failed.
+/// Notes whether the guest was up before it failed.
 #[derive(Debug, Default)]
-struct Heard {
+struct Watch {
     up: bool,
 }
 
-impl Listener for Heard {
+impl Listener for Watch {
     fn line(&mut self, line: &str) {
         self.up |= line.starts_with("guest is up");
     }

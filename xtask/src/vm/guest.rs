@@ -1,4 +1,4 @@
-//! Inside the guest: the first process, which prepares the system, runs the suite and switches off.
+//! The first process inside a guest: it prepares the system, runs the suite and switches the machine off.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -21,18 +21,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::{exec, workspace};
 
-/// Where the guest finds what it has to run.
+/// The list of test binaries ([`Run`]), inside the guest.
 pub(super) const SUITE: &str = "/suite.json";
 
-/// The line by which it tells, apart from the console, so that no kernel message tears a line in two.
+/// The serial line for reports. It is not the console's, so that kernel messages do not split lines.
 const REPORT: &str = "/dev/ttyS1";
 
-/// The beginning of lines that are the guest's own.
+/// How lines start that report progress.
 const MARK: &str = "guest: ";
 
-/// Open vSwitch 3.1 takes a machine that has been up for less than 10 s for one without processors
-/// (`lib/ovs-thread.c`, `count_cpu_cores`: the time of the last count starts at zero), and then handles no upcalls.
-const UP_LONG_ENOUGH: Duration = Duration::from_secs(11);
+/// Open vSwitch 3.1 counts no processors, and then handles no upcalls, if the machine has been up for less than 10 s
+/// (`lib/ovs-thread.c`, `count_cpu_cores`: the time of the last count starts at zero).
+const MIN_OVS_UPTIME: Duration = Duration::from_secs(11);
 
 /// One test binary to run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,22 +40,22 @@ pub(super) struct Run {
     pub(super) name: String,
     pub(super) program: PathBuf,
     pub(super) arguments: Vec<String>,
-    /// Whether its tests make the lab, and so start Open vSwitch.
+    /// Whether its tests build the lab, and so start Open vSwitch.
     pub(super) in_lab: bool,
 }
 
-/// What the guest says of itself.
+/// What the guest reports about the suite.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Word {
-    /// A part begins.
+pub(super) enum Progress {
+    /// A test binary starts.
     Begin(String),
-    /// A part has ended.
+    /// A test binary has ended, with success or without.
     End(String, bool),
-    /// All parts have.
+    /// All have ended.
     Done,
 }
 
-impl Word {
+impl Progress {
     fn line(&self) -> String {
         match self {
             Self::Begin(name) => format!("{MARK}begin {name}"),
@@ -65,8 +65,7 @@ impl Word {
         }
     }
 
-    /// The guest's word in a line, if it is one.
-    pub(super) fn read(line: &str) -> Option<Self> {
+    pub(super) fn parse(line: &str) -> Option<Self> {
         let (what, name) = line
             .strip_prefix(MARK)?
             .split_once(' ')
@@ -81,14 +80,14 @@ impl Word {
     }
 }
 
-/// What a guest does that shall be noticed by those who wait for it.
+/// A failure that must be noticed outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Failure {
-    /// The kernel panics: its first process ends.
+    /// The kernel panics, because its first process ends.
     Panic,
-    /// It says nothing more.
+    /// It prints nothing more.
     Silence,
-    /// It talks on and on.
+    /// It prints for ever.
     Endless,
 }
 
@@ -101,10 +100,10 @@ pub struct GuestArguments {
 }
 
 impl GuestArguments {
-    /// Prepares, runs, switches the machine off.
+    /// Prepares the system, runs the suite and switches the machine off.
     ///
     /// # Errors
-    /// If this is not the first process of a guest; whatever else goes wrong is said on the console.
+    /// If this is not the first process of a guest. Other errors are printed on the console.
     pub fn run(&self) -> Result<()> {
         anyhow::ensure!(
             Pid::this().as_raw() == 1 && Path::new(SUITE).exists(),
@@ -117,7 +116,7 @@ impl GuestArguments {
         if let Err(error) = outcome {
             println!("{MARK}{error:#}");
         }
-        // What is still in the line's buffer comes out before the machine goes.
+        // The serial line's buffer is sent before the machine is off.
         let _ = exec::run("sleep", ["0.3"]);
         reboot(RebootMode::RB_POWER_OFF).context("cannot switch off").map(drop)
     }
@@ -134,7 +133,7 @@ fn prepare() -> Result<()> {
         mount(Some(kind), path, Some(kind), MsFlags::empty(), None::<&str>)
             .with_context(|| format!("cannot mount {path}"))?;
     }
-    // devtmpfs brings no links.
+    // devtmpfs has no links.
     for (link, target) in [
         ("fd", "/proc/self/fd"),
         ("stdin", "fd/0"),
@@ -145,18 +144,18 @@ fn prepare() -> Result<()> {
     }
     nix::unistd::sethostname("guest").context("cannot set the host name")?;
     exec::run("ip", ["link", "set", "lo", "up"])?;
-    // Not all of them are loaded by those who need them.
+    // Some users of these modules do not load them.
     exec::run("modprobe", ["-a", "tun", "8021q"])?;
     Ok(())
 }
 
-/// The line by which to tell, on which the guest has said by now that it is there.
+/// Opens the serial line for reports, and reports that the guest is up.
 fn report() -> Result<File> {
     let mut report = OpenOptions::new()
         .write(true)
         .open(REPORT)
         .with_context(|| format!("cannot open {REPORT}"))?;
-    let release = nix::sys::utsname::uname().context("cannot tell the kernel")?;
+    let release = nix::sys::utsname::uname().context("cannot read the kernel release")?;
     writeln!(
         report,
         "guest is up after {:.1?}: Linux {}",
@@ -168,7 +167,6 @@ fn report() -> Result<File> {
 
 fn fail(failure: Failure, report: &mut File) -> Result<()> {
     match failure {
-        // Without its first process a kernel panics.
         Failure::Panic => process::exit(1),
         Failure::Silence => loop {
             thread::park();
@@ -184,9 +182,9 @@ fn run_suite(report: &mut File) -> Result<()> {
     let runs: Vec<Run> = serde_json::from_slice(&text).with_context(|| format!("{SUITE} is damaged"))?;
     for run in runs {
         if run.in_lab {
-            thread::sleep(UP_LONG_ENOUGH.saturating_sub(uptime()?));
+            thread::sleep(MIN_OVS_UPTIME.saturating_sub(uptime()?));
         }
-        writeln!(report, "{}", Word::Begin(run.name.clone()).line())?;
+        writeln!(report, "{}", Progress::Begin(run.name.clone()).line())?;
         let output = || -> io::Result<Stdio> { Ok(report.try_clone()?.into()) };
         let status = Command::new(&run.program)
             .args(&run.arguments)
@@ -200,16 +198,16 @@ fn run_suite(report: &mut File) -> Result<()> {
             writeln!(report, "{}: {error}", run.program.display())?;
         }
         let success = status.is_ok_and(|status| status.success());
-        writeln!(report, "{}", Word::End(run.name, success).line())?;
+        writeln!(report, "{}", Progress::End(run.name, success).line())?;
     }
-    writeln!(report, "{}", Word::Done.line())?;
+    writeln!(report, "{}", Progress::Done.line())?;
     Ok(())
 }
 
-/// Names a kstamp that is already built: in a guest there is no cargo.
+/// The variable that names the kstamp to test: a guest has no cargo to build it.
 pub const BUILT: &str = "KSTAMP_BUILT";
 
-/// How many mutated packets the programs get here, where processors are emulated.
+/// Fewer mutated packets for the programs than elsewhere: processors are emulated.
 const PACKETS: (&str, &str) = ("KSTAMP_PACKETS", "2500");
 
 fn uptime() -> Result<Duration> {
@@ -223,17 +221,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_word_is_read_as_it_was_said() {
-        for word in [
-            Word::Begin("a".into()),
-            Word::End("a b".into(), true),
-            Word::End("c".into(), false),
-            Word::Done,
+    fn progress_is_parsed_as_it_was_reported() {
+        for progress in [
+            Progress::Begin("a".into()),
+            Progress::End("a b".into(), true),
+            Progress::End("c".into(), false),
+            Progress::Done,
         ] {
-            assert_eq!(Word::read(&word.line()), Some(word));
+            assert_eq!(Progress::parse(&progress.line()), Some(progress));
         }
         for line in ["test a ... ok", "guest: ", "guest: nothing", ""] {
-            assert_eq!(Word::read(line), None, "{line}");
+            assert_eq!(Progress::parse(line), None, "{line}");
         }
     }
 }

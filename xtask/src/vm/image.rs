@@ -1,4 +1,4 @@
-//! The guest's whole file system: the suite's binaries, the programs that they call, libraries, modules.
+//! The guest's file system: the suite's binaries, the programs that they call, libraries, kernel modules.
 
 use std::{
     fs::{self, File},
@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::{archive::Archive, guest, kernel::Unpacked, modules, suite::Suite};
+use super::{archive::Archive, guest, kernel::Unpacked, suite::Suite};
 use crate::exec;
 
 /// Programs that the lab, the tests and kstamp call.
@@ -46,7 +46,7 @@ const DATA: [&str; 2] = [
 const USERS: &[u8] = b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n";
 const GROUPS: &[u8] = b"root:x:0:\nnogroup:x:65534:\n";
 
-/// Writes the archive for an unpacked kernel and `suite` to `path`.
+/// Writes the archive with the modules of `unpacked` and with `suite` to `path`.
 pub(super) fn write(path: &Path, unpacked: &Unpacked, suite: &Suite) -> Result<()> {
     let directory = path.parent().unwrap_or(path);
     fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
@@ -63,7 +63,7 @@ pub(super) fn write(path: &Path, unpacked: &Unpacked, suite: &Suite) -> Result<(
         image.data(Path::new(data))?;
     }
     let root = directory.join("modules");
-    for module in modules::select(unpacked, &root)? {
+    for module in unpacked.select_modules(&root)? {
         image
             .archive
             .file(&inside(&Path::new("/").join(&module)), &root.join(&module))?;
@@ -100,16 +100,16 @@ impl<W: Write> Image<W> {
         Ok(())
     }
 
-    /// The file `source` as `path`, and the libraries that it is linked with.
+    /// Adds the file `source` as `path`, and the libraries that it is linked with.
     fn program(&mut self, path: &Path, source: &Path) -> Result<()> {
         self.archive
             .file(&inside(path), source)
             .with_context(|| format!("cannot copy {}", source.display()))?;
-        // Fails for what is no program or linked with nothing.
+        // ldd fails for a script or a static program.
         let libraries = exec::run("ldd", [source]).unwrap_or_default();
         for library in libraries.split_whitespace().filter(|word| word.starts_with('/')) {
             let library = Path::new(library);
-            if !self.archive.has(&inside(library)) {
+            if !self.archive.contains(&inside(library)) {
                 self.archive
                     .file(&inside(library), library)
                     .with_context(|| format!("cannot copy {}", library.display()))?;
@@ -118,7 +118,7 @@ impl<W: Write> Image<W> {
         Ok(())
     }
 
-    /// A file, or all files in a directory.
+    /// Adds a file, or all files in a directory.
     fn data(&mut self, path: &Path) -> Result<()> {
         if !path.is_dir() {
             return self
@@ -136,7 +136,7 @@ impl<W: Write> Image<W> {
     }
 }
 
-/// Where a file of this machine is inside: the guest has its libraries and programs below `/usr` only.
+/// The path inside the guest of a file of this machine. The guest has libraries and programs below `/usr` only.
 fn inside(path: &Path) -> PathBuf {
     let moved = ["/bin", "/sbin", "/lib", "/lib64"];
     match moved.iter().any(|directory| path.starts_with(directory)) {
@@ -150,9 +150,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_in_lib_goes_below_usr() {
-        assert_eq!(inside(Path::new("/lib64/ld.so")), Path::new("/usr/lib64/ld.so"));
-        assert_eq!(inside(Path::new("/usr/sbin/ip")), Path::new("/usr/sbin/ip"));
-        assert_eq!(inside(Path::new("/libexec/x")), Path::new("/libexec/x"));
+    fn libraries_and_programs_go_below_usr() {
+        for (here, in_guest) in [
+            ("/lib64/ld.so", "/usr/lib64/ld.so"),
+            ("/usr/sbin/ip", "/usr/sbin/ip"),
+            ("/libexec/x", "/libexec/x"),
+        ] {
+            assert_eq!(inside(Path::new(here)), Path::new(in_guest));
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Boots a guest under QEMU, passes on what it says, and does not wait for ever.
+//! Boots a guest under QEMU and passes its output on, within limits of time.
 
 use std::{
     fs::{self, File},
@@ -13,68 +13,78 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{Listener, guest::Word};
+use super::{
+    emulator::{self, Emulator},
+    guest::Progress,
+};
 use crate::exec;
 
-const QEMU: &str = "qemu-system-x86_64";
+/// Receives what a guest prints, and how it ended.
+pub trait Listener: Send {
+    /// One line that a test or the guest printed.
+    fn line(&mut self, line: &str);
+    /// One test binary has ended.
+    fn part(&mut self, name: &str, success: bool);
+    /// The guest has ended: with its suite, or because it could not be booted, panicked or fell silent.
+    fn end(&mut self, outcome: Result<()>);
+}
 
-/// What a guest is not waited for longer than.
+/// How long a guest is waited for.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
-    /// The whole of its life.
+    /// From its start to its end.
     pub(super) life: Duration,
-    /// The longest time in which it says nothing.
+    /// The longest time in which it prints nothing.
     pub(super) silence: Duration,
 }
 
-/// Of a guest that runs the suite: its longest test takes less than the silence.
+/// The limits of a guest that runs the suite, whose longest test is shorter than the silence.
 pub(super) const LIMITS: Limits = Limits {
     life: Duration::from_secs(900),
     silence: Duration::from_secs(90),
 };
 
-/// An old one: with what newer ones have (AVX, `rep movsb` for copies, SMAP) the kernel does what costs an emulated
-/// processor more; the verifier then takes 1.7 times as long.
+/// An old processor. On a newer one the kernel uses AVX, `rep movsb` and SMAP, which are slow to emulate: the verifier then
+/// takes 1.7 times as long.
 const CPU: &str = "Nehalem,+rdrand";
 
-/// How long it may take to switch off when it has said that it is done.
-const GOODBYE: Duration = Duration::from_secs(10);
+/// How long a guest may take to switch off when its suite is done.
+const SWITCH_OFF_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The guest's priority among processes.
+/// The emulator's.
 const NICENESS: libc::c_int = -10;
 
 /// How many lines of the console are shown when a guest fails.
 const TAIL: usize = 40;
 
-/// What the kernel is told. `panic=-1` with QEMU's `-no-reboot` ends the machine when it panics. Under emulation the
-/// kernel would find the time stamp counter unstable, and then every clock read is slow. What is no parameter of the
-/// kernel's becomes the first process's environment; what stands behind `--`, its arguments, follows.
+/// The kernel's command line; the arguments of the first process are appended. With `panic=-1` and QEMU's `-no-reboot` a
+/// panic ends the machine. `tsc=reliable` is needed because an emulated time stamp counter looks unstable, and reading
+/// another clock is slow. PATH is no parameter of the kernel, so it goes to the first process's environment.
 const COMMAND_LINE: &str = "console=ttyS0 panic=-1 quiet loglevel=4 mitigations=off random.trust_cpu=on \
                             tsc=reliable clocksource=tsc PATH=/usr/sbin:/usr/bin --";
 
 /// What is booted.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct System<'a> {
-    /// The kernel.
+    pub(super) emulator: &'a Emulator,
     pub(super) kernel: &'a Path,
-    /// Its first file system, whose first process is this program.
+    /// The initial file system, whose first process is xtask.
     pub(super) archive: &'a Path,
-    /// The arguments of that.
+    /// The arguments of the first process.
     pub(super) arguments: &'a str,
 }
 
-/// Boots `system`, and hears it to its end, or to its limits. The console's and the suite's words are kept in
-/// `directory`.
+/// Boots `system` and waits for its end, within `limits`. Logs of the console and of the suite go to `directory`.
 pub(super) fn boot(system: System, directory: &Path, limits: Limits, listener: &mut dyn Listener) -> Result<()> {
     let console = directory.join("console.log");
     let path = directory.join("suite.log");
     let mut log = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
-    let mut machine = Machine::start(&mut emulator(system, &console))?;
-    let outcome = machine.hear(limits, |line| {
-        // Only a copy: the listener has the line in any case.
+    let mut machine = Machine::start(&mut command(system, &console)?)?;
+    let outcome = machine.follow(limits, |line| {
+        // The log is only a copy for people.
         let _ = writeln!(log, "{line}");
         listener.line(line);
-        if let Some(Word::End(name, success)) = Word::read(line) {
+        if let Some(Progress::End(name, success)) = Progress::parse(line) {
             listener.part(&name, success);
         }
     });
@@ -92,9 +102,8 @@ struct Machine {
     lines: Receiver<String>,
 }
 
-/// QEMU's command line.
-fn emulator(system: System, console: &Path) -> Command {
-    let mut command = Command::new(QEMU);
+fn command(system: System, console: &Path) -> Result<Command> {
+    let mut command = system.emulator.command()?;
     command.args([
         "-M",
         "q35",
@@ -119,7 +128,7 @@ fn emulator(system: System, console: &Path) -> Command {
     command
         .arg("-append")
         .arg(format!("{COMMAND_LINE} {}", system.arguments));
-    command
+    Ok(command)
 }
 
 impl Machine {
@@ -138,20 +147,20 @@ impl Machine {
         })
     }
 
-    /// Passes lines on until the guest says that it is done.
-    fn hear(&mut self, limits: Limits, mut pass_on: impl FnMut(&str)) -> Result<()> {
+    /// Passes lines on until the guest reports that it is done.
+    fn follow(&mut self, limits: Limits, mut pass_on: impl FnMut(&str)) -> Result<()> {
         let Limits { life, silence } = limits;
         let deadline = Instant::now() + life;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            // Some never pause.
+            // A guest that prints without pause never runs into the timeout below.
             if left.is_zero() {
                 bail!("it was not done after {life:?}");
             }
             match self.lines.recv_timeout(left.min(silence)) {
                 Ok(line) => {
                     pass_on(&line);
-                    if Word::read(&line) == Some(Word::Done) {
+                    if Progress::parse(&line) == Some(Progress::Done) {
                         return self.switched_off();
                     }
                 }
@@ -163,9 +172,9 @@ impl Machine {
     }
 
     fn switched_off(&mut self) -> Result<()> {
-        match exec::wait_within(&mut self.child, GOODBYE)? {
+        match exec::wait_within(&mut self.child, SWITCH_OFF_TIMEOUT)? {
             Some(status) if status.success() => Ok(()),
-            Some(status) => bail!("{QEMU} failed: {status}"),
+            Some(status) => bail!("{} failed: {status}", emulator::PROGRAM),
             None => bail!("it did not switch off"),
         }
     }
@@ -173,19 +182,19 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        // Both fail if it has ended, which is what is wanted.
+        // Both fail if it has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Puts the guest before whatever else runs here: what keeps it waiting is delay to those who measure inside. Where
-/// that is not permitted, its timing is coarser.
+/// Gives the emulator precedence over other processes, whose share of the processor is delay to measurements inside.
+/// Where that is not permitted, timing is coarser.
 fn prefer(command: &mut Command) {
     // SAFETY: two system calls between fork and exec, no memory touched.
     unsafe {
         command.pre_exec(|| {
-            // Its own session is a scheduling group of its own, see `prefer_group`.
+            // A session is a scheduling group, see `prefer_group`.
             libc::setsid();
             libc::setpriority(libc::PRIO_PROCESS, 0, NICENESS);
             Ok(())
@@ -193,13 +202,12 @@ fn prefer(command: &mut Command) {
     }
 }
 
-/// With `CONFIG_SCHED_AUTOGROUP` a process's priority counts within its session only, and sessions have priorities of
-/// their own (`sched(7)`); without it there is no such file.
+/// With `CONFIG_SCHED_AUTOGROUP` a process's priority counts within its session only, and the session has its own
+/// (`sched(7)`). Without it the file does not exist.
 fn prefer_group(child: &Child) {
     let _ = fs::write(format!("/proc/{}/autogroup", child.id()), NICENESS.to_string());
 }
 
-/// The lines of `stdout` as they come.
 fn read_lines(stdout: ChildStdout) -> Receiver<String> {
     let (sender, lines) = channel();
     thread::spawn(move || {
@@ -213,7 +221,6 @@ fn read_lines(stdout: ChildStdout) -> Receiver<String> {
     lines
 }
 
-/// The last lines of a file.
 fn tail(path: &Path) -> String {
     let text = String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned();
     let lines: Vec<_> = text.lines().collect();
@@ -224,13 +231,13 @@ fn tail(path: &Path) -> String {
 mod tests {
     use super::*;
 
-    /// How a machine that is this shell script ends, within two seconds in all and one of silence.
+    /// How a machine ends that is this shell script, with two seconds to live and one second of silence.
     fn end_of(script: &str) -> Result<()> {
         let limits = Limits {
             life: Duration::from_secs(2),
             silence: Duration::from_secs(1),
         };
-        Machine::start(Command::new("sh").args(["-c", script]))?.hear(limits, |_| {})
+        Machine::start(Command::new("sh").args(["-c", script]))?.follow(limits, |_| {})
     }
 
     #[test]
@@ -239,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_is_not_waited_for_for_ever() {
+    fn waiting_for_a_machine_has_limits() {
         for (script, end) in [
             ("echo guest: begin x", "it ended before its suite did"),
             ("exec sleep 60", "it said nothing for 1s"),

@@ -1,4 +1,4 @@
-//! What runs in a guest: the parts of the suite, built here, in the order in which they run there.
+//! The suite that runs in a guest: test binaries, built here, in the order in which they run there.
 
 use std::{
     fs,
@@ -9,18 +9,18 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
-use super::{directory, guest::Run};
+use super::guest::Run;
 use crate::{exec, workspace};
 
 /// A test binary.
 #[derive(Debug)]
 struct Part {
     test: &'static str,
-    /// Whether its tests make the lab, of which there is one: then they take turns.
+    /// Whether its tests build the lab. There can be one lab only, so these tests run one after another.
     in_lab: bool,
 }
 
-/// The test binaries, of `probe-io/tests`, `probe-user/tests` and `xtask/tests`. One that is named here runs in every guest.
+/// Test binaries of `probe-io/tests`, `probe-user/tests` and `xtask/tests`. What is named here runs in every guest.
 static PARTS: [Part; 12] = [
     alone("programs"),
     in_lab("kernel_datapath"),
@@ -47,7 +47,6 @@ const fn alone(test: &'static str) -> Part {
     Part { test, in_lab: false }
 }
 
-/// What was built.
 #[derive(Debug)]
 pub(super) struct Suite {
     runs: Vec<Run>,
@@ -58,16 +57,14 @@ pub(super) struct Suite {
 /// A file that must be in the guest.
 #[derive(Debug)]
 pub(super) struct Binary {
-    /// Where: the same path as here.
+    /// The path, which is the same in the guest.
     pub(super) path: PathBuf,
-    /// Without what only a debugger reads.
+    /// A copy without debug information.
     pub(super) stripped: PathBuf,
 }
 
 impl Binary {
-    fn strip(path: PathBuf) -> Result<Self> {
-        let directory = directory().join("stripped");
-        fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
+    fn strip(path: PathBuf, directory: &Path) -> Result<Self> {
         let stripped = directory.join(path.file_name().unwrap_or_default());
         exec::capture(Command::new("strip").arg("-o").arg(&stripped).arg(&path))?;
         Ok(Self { path, stripped })
@@ -75,15 +72,16 @@ impl Binary {
 }
 
 impl Suite {
-    /// Builds all parts, and the binaries that they start; only tests whose name contains `filter` are to run.
-    pub(super) fn build(filter: Option<&str>) -> Result<Self> {
+    /// Builds the test binaries and the programs that they start. Copies without debug information go to `stripped`. Only
+    /// tests whose name contains `filter` will run.
+    pub(super) fn build(filter: Option<&str>, stripped: &Path) -> Result<Self> {
         let mut command = workspace::cargo();
         command.args([
             "test",
             "--quiet",
             "--no-run",
             "--message-format=json-render-diagnostics",
-            // Emulated processors are slow enough.
+            // Emulated processors are slow.
             "--release",
         ]);
         command.args([
@@ -115,19 +113,21 @@ impl Suite {
             runs.push(run);
         }
         let mut binaries: Vec<_> = runs.iter().map(|run| run.program.clone()).collect();
-        // Tests know these two by their paths.
+        // Tests start these two by their paths.
         let xtask = workspace::kstamp_binary().with_file_name("xtask");
         binaries.extend([workspace::kstamp_binary(), xtask.clone()]);
-        // Those of earlier builds have other names.
-        let _ = fs::remove_dir_all(directory().join("stripped"));
+        // Binaries of earlier builds have other names.
+        let _ = fs::remove_dir_all(stripped);
+        fs::create_dir_all(stripped).with_context(|| format!("cannot make {}", stripped.display()))?;
+        let strip = |path| Binary::strip(path, stripped);
         Ok(Self {
             runs,
-            binaries: binaries.into_iter().map(Binary::strip).collect::<Result<_>>()?,
+            binaries: binaries.into_iter().map(strip).collect::<Result<_>>()?,
             xtask,
         })
     }
 
-    /// What is to run as the guest's first process.
+    /// The program that runs as the guest's first process.
     pub(super) fn first_process(&self) -> &Path {
         &self.xtask
     }
@@ -137,7 +137,7 @@ impl Suite {
         &self.binaries
     }
 
-    /// The runs, as the guest reads them.
+    /// The contents of [`guest::SUITE`](super::guest::SUITE).
     pub(super) fn description(&self) -> Result<Vec<u8>> {
         serde_json::to_vec(&self.runs).context("cannot describe the suite")
     }
@@ -149,7 +149,7 @@ fn arguments(part: &Part, filter: Option<&str>) -> Vec<String> {
     all.map(str::to_owned).collect()
 }
 
-/// What cargo says it has built.
+/// Cargo's messages about executables.
 struct Built(Vec<Value>);
 
 impl Built {
@@ -171,7 +171,7 @@ impl Built {
             .and_then(|message| message["executable"].as_str());
         found
             .map(Path::new)
-            .with_context(|| format!("cargo has not built the test {name}"))
+            .with_context(|| format!("cargo did not build the test {name}"))
     }
 }
 

@@ -1,44 +1,47 @@
-//! The attach matrix: what the guests' tests found, as the tables of `docs/kernel-support.md`.
+//! The attach matrix: what the tests in guests found, as the tables of the documentation.
 
 use std::{collections::BTreeMap, fs, path::PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 
-use super::Kernel;
+use super::kernel::Kernel;
 use crate::workspace;
 
-/// The beginning of a line with a cell, among what tests print.
+/// The document with the tables.
+const DOCUMENT: &str = "docs/src/reference/kernels.md";
+
+/// How a line starts, among what tests print, that holds a cell.
 const MARK: &str = "attach matrix: ";
 
 /// The columns, as `kstamp agent --attach` has them.
 pub const MODES: [&str; 4] = ["xdp-native", "xdp-generic", "tc", "auto"];
 
-/// What came of one mode on one kind of device.
+/// The outcome of one mode on one kind of device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cell {
     /// The kind of device.
     pub device: String,
     /// What `--attach` was given.
     pub mode: String,
-    /// In words.
+    /// `works`, or what happened instead.
     pub outcome: String,
 }
 
 impl Cell {
-    /// As a test prints it.
+    /// The line that a test prints.
     pub fn line(&self) -> String {
-        // Three strings: it cannot fail.
+        // Three strings: this cannot fail.
         format!("{MARK}{}", serde_json::to_string(self).unwrap_or_default())
     }
 
-    /// The cell in a line, if there is one.
-    pub fn read(line: &str) -> Option<Self> {
+    /// Parses a line that a test printed.
+    pub fn parse(line: &str) -> Option<Self> {
         serde_json::from_str(line.strip_prefix(MARK)?).ok()
     }
 }
 
-/// The rows in the order in which they were found, by kind of device.
+/// One row for each kind of device, in the order in which they were found.
 #[derive(Clone, Debug, Default)]
 pub struct Table {
     devices: Vec<String>,
@@ -46,9 +49,9 @@ pub struct Table {
 }
 
 impl Table {
-    /// Takes the cell in a line, if there is one.
-    pub fn hear(&mut self, line: &str) {
-        if let Some(cell) = Cell::read(line) {
+    /// Adds the cell in a line, if there is one.
+    pub fn read_line(&mut self, line: &str) {
+        if let Some(cell) = Cell::parse(line) {
             if !self.devices.contains(&cell.device) {
                 self.devices.push(cell.device.clone());
             }
@@ -56,12 +59,11 @@ impl Table {
         }
     }
 
-    /// Whether there is nothing in it: the matrix was not among the tests.
+    /// Whether there is no cell, because the matrix was not among the tests.
     pub fn is_empty(&self) -> bool {
         self.cells.is_empty()
     }
 
-    /// In Markdown.
     fn markdown(&self) -> String {
         let row = |cells: Vec<&str>| format!("| {} |\n", cells.join(" | "));
         let mut text = row(["device"].into_iter().chain(MODES).collect());
@@ -74,10 +76,10 @@ impl Table {
         text
     }
 
-    /// Compares it with what the documentation says of `kernel`.
+    /// Compares it with the table of `kernel` in the documentation.
     ///
     /// # Errors
-    /// If it says something else; what mends it.
+    /// If they differ: with the command that updates the documentation.
     pub fn check(&self, kernel: Kernel) -> Result<()> {
         let text = read()?;
         if place(&text, kernel)?.1 == self.markdown() {
@@ -95,7 +97,7 @@ impl Table {
     /// Writes it into the documentation.
     ///
     /// # Errors
-    /// If that has no place for it.
+    /// If there is no place for it.
     pub fn write(&self, kernel: Kernel) -> Result<()> {
         let text = read()?;
         let (before, _, after) = place(&text, kernel)?;
@@ -106,7 +108,7 @@ impl Table {
 }
 
 fn document() -> PathBuf {
-    workspace::root().join("docs/kernel-support.md")
+    workspace::root().join(DOCUMENT)
 }
 
 fn read() -> Result<String> {
@@ -114,7 +116,7 @@ fn read() -> Result<String> {
     fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
 }
 
-/// What stands before the table of `kernel`, the table, and what stands behind it.
+/// The text before the table of `kernel`, the table, and the text after it.
 fn place(text: &str, kernel: Kernel) -> Result<(&str, &str, &str)> {
     let begin = format!("<!-- Linux {}: found by the attach_matrix test -->\n", kernel.series());
     let end = "<!-- end -->\n";
@@ -143,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_is_made_of_what_tests_print() {
+    fn a_table_is_collected_from_what_tests_print() {
         let mut table = Table::default();
         assert!(table.is_empty());
         for cell in [
@@ -151,10 +153,10 @@ mod tests {
             cell("bridge", "auto", "works"),
             cell("veth", "auto", "xdp-generic"),
         ] {
-            table.hear(&cell.line());
+            table.read_line(&cell.line());
         }
-        table.hear("test something ... ok");
-        table.hear("attach matrix: no JSON");
+        table.read_line("test something ... ok");
+        table.read_line("attach matrix: no JSON");
         let expected = "| device | xdp-native | xdp-generic | tc | auto |\n| --- | --- | --- | --- | --- |\n\
                         | veth |  |  | works | xdp-generic |\n| bridge |  |  |  | works |\n";
         assert_eq!(table.markdown(), expected);

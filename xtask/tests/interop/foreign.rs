@@ -1,38 +1,35 @@
-//! Programs of others in a lab: started, read, and ended.
+//! Other programs in a lab.
 
-#![allow(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
+#![allow(clippy::unwrap_used, reason = "a test ends at its first failure")]
 
 use std::fs;
 use std::io::Read as _;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
+use xtask::exec::{self, KillOnDrop};
 use xtask::lab::{AgentNs, Lab};
 use xtask::setup::{Foreign, ensure_foreign, ensure_stamp_suite};
 use xtask::workspace;
 
 use crate::support;
 
-/// How long a program is given to do what it should.
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// A process that ends with the test.
 #[derive(Debug)]
-pub struct Background(Child);
+pub struct Background(KillOnDrop);
 
 impl Background {
     fn start(mut command: Command) -> Self {
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        Self(command.spawn().unwrap())
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        Self(support::start(&mut command))
     }
 
     /// `scripts/asyncio_agent.py` on the interface of `place`.
-    pub fn older_agent(lab: &Lab, place: &AgentNs, group: &str, more: &[&str]) -> Self {
+    pub fn legacy_agent(lab: &Lab, place: &AgentNs, group: &str, more: &[&str]) -> Self {
         let script = workspace::root().join("scripts/asyncio_agent.py");
         let script = script.to_str().unwrap();
         let mut command = lab.command(&place.namespace, "python3", [script, "--iface", &place.interface]);
@@ -44,7 +41,6 @@ impl Background {
 
     /// Waits until it listens on a UDP port.
     fn await_port(&self, port: u16) {
-        let begin = Instant::now();
         let wanted = format!(":{port:04X} ");
         let listens = || {
             ["udp", "udp6"].iter().any(|table| {
@@ -52,34 +48,21 @@ impl Background {
                 table.is_ok_and(|table| table.contains(&wanted))
             })
         };
-        while !listens() {
-            assert!(begin.elapsed() < LIMIT, "nobody listens on port {port}");
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        assert!(exec::wait_until(LIMIT, listens), "nothing listens on port {port}");
     }
 
-    /// What it has printed, once it has ended by itself.
+    /// Waits until it ends by itself, and returns what it printed.
     pub fn finish(mut self) -> String {
-        let begin = Instant::now();
-        while self.0.try_wait().unwrap().is_none() {
-            assert!(begin.elapsed() < LIMIT, "it does not end");
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        let status = exec::wait_within(&mut self.0, LIMIT).unwrap();
+        assert!(status.is_some(), "it does not end");
         let mut printed = String::new();
         self.0.stdout.take().unwrap().read_to_string(&mut printed).unwrap();
         printed
     }
 }
 
-impl Drop for Background {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// Whether there is a Python; says so if not.
-pub fn python() -> bool {
+/// Whether there is a Python; prints why not.
+pub fn has_python() -> bool {
     let found = ensure_foreign(Foreign::Python);
     if let Err(error) = &found {
         println!("SKIPPED: python3 is missing: {error:#}");
@@ -91,12 +74,12 @@ pub fn python() -> bool {
 pub struct StampSuite(PathBuf);
 
 impl StampSuite {
-    /// Where its reflectors listen.
+    /// Of its reflectors.
     pub const PORT: u16 = 8620;
-    /// How many probes its senders send.
+    /// Probes of each sender.
     pub const COUNT: u64 = 20;
 
-    /// It is built if it is not there; `None`, said, where no lab can be made or it cannot be had.
+    /// Builds it if it is missing; `None` if no lab or no stamp-suite can be had.
     pub fn obtain() -> Option<Self> {
         if !support::can_run() {
             return None;
@@ -112,7 +95,7 @@ impl StampSuite {
 
     /// A reflector at the far end that answers at `address`.
     pub fn reflector(&self, lab: &Lab, address: &str, more: &[&str]) -> Background {
-        let place = &lab.agents()[1];
+        let [_, place] = lab.pair();
         let port = Self::PORT.to_string();
         let mut command = lab.command(&place.namespace, &self.0, ["-i", "-S", address, "-o", &port]);
         command.args(more);
@@ -123,33 +106,25 @@ impl StampSuite {
 
     /// A sender at the near end.
     pub fn sender(&self, lab: &Lab, to: &str, port: u16, more: &[&str]) -> Sender {
-        let place = &lab.agents()[0];
+        let [place, _] = lab.pair();
         let any = if to.contains(':') { "::" } else { "0.0.0.0" };
         let mut command = lab.command(
             &place.namespace,
             &self.0,
             ["-r", to, "-S", any, "-p", &port.to_string()],
         );
-        command.args([
-            "-c",
-            &Self::COUNT.to_string(),
-            "-d",
-            "5",
-            "-L",
-            "2",
-            "--output-format",
-            "json",
-        ]);
-        command.args(more);
+        command.args(["-c", &Self::COUNT.to_string()]);
+        command
+            .args(["-d", "5", "-L", "2", "--output-format", "json"])
+            .args(more);
         Sender(Background::start(command), format!("{to} {more:?}"))
     }
 }
 
-/// A sender of stamp-suite.
+/// A sender of stamp-suite, and its arguments.
 pub struct Sender(Background, String);
 
 impl Sender {
-    /// Its summary.
     pub fn finish(self) -> Report {
         let printed = self.0.finish();
         let summary = printed.lines().find(|line| line.starts_with(r#"{"type":"summary""#));
@@ -158,23 +133,27 @@ impl Sender {
     }
 }
 
-/// What a sender of stamp-suite has seen.
+/// The summary of a sender of stamp-suite, and its arguments.
 pub struct Report(Value, String);
 
 impl Report {
     /// Nothing was lost, and no TLV came back with a flag.
     pub fn assert_all_came_back(&self) {
-        let Self(report, what) = self;
+        let Self(report, arguments) = self;
         let counts = ["packets_sent", "packets_received", "packets_lost"].map(|name| report[name].as_u64().unwrap());
-        assert_eq!(counts, [StampSuite::COUNT, StampSuite::COUNT, 0], "{what}: {report:#}");
+        assert_eq!(
+            counts,
+            [StampSuite::COUNT, StampSuite::COUNT, 0],
+            "{arguments}: {report:#}"
+        );
         let median_ms = report["median_rtt_ms"].as_f64().unwrap();
-        // Its stamps are those of a process where the kernel's are late; the path takes microseconds.
-        assert!((0.0..100.0).contains(&median_ms), "{what}: {report:#}");
+        // Where the kernel's stamps are late it uses its own.
+        assert!((0.0..100.0).contains(&median_ms), "{arguments}: {report:#}");
         let tlvs = &report["measurements"]["tlv_validation"];
         for flag in ["unrecognized", "malformed", "integrity_failed"] {
-            assert_eq!(tlvs["flags"][flag], 0, "{what}: {tlvs:#}");
+            assert_eq!(tlvs["flags"][flag], 0, "{arguments}: {tlvs:#}");
         }
-        assert_eq!(tlvs["rejected_replies"], 0, "{what}: {tlvs:#}");
+        assert_eq!(tlvs["rejected_replies"], 0, "{arguments}: {tlvs:#}");
     }
 }
 
@@ -189,7 +168,7 @@ pub struct Ping {
 impl Ping {
     /// Probes `to` from the near end.
     pub fn run(lab: &Lab, to: &str, port: u16, more: &str) -> Self {
-        let place = &lab.agents()[0];
+        let [place, _] = lab.pair();
         let port = port.to_string();
         let arguments = ["ping", to, "-p", &port, "-c", "10", "-i", "10ms", "--format", "jsonl"];
         let mut command = lab.command(&place.namespace, support::kstamp(), arguments);
@@ -242,77 +221,55 @@ impl Ping {
     }
 }
 
-/// tshark, listening at the near end.
+/// tshark, capturing at the near end.
 pub struct Capture(Background);
 
 /// Packets of a [`Ping`] and its replies.
 const PACKETS: usize = 20;
 
 impl Capture {
-    /// Begins to capture on the interface of `place`.
+    /// Captures on the interface of `place`.
     pub fn start(lab: &Lab, place: &AgentNs) -> Self {
-        let arguments = [
-            "-i",
-            &place.interface,
-            "-l",
-            "-n",
-            "-f",
-            "udp port 1910",
-            "-d",
-            "udp.port==1910,twamp.test",
-        ];
-        let mut command = lab.command(&place.namespace, "tshark", arguments);
-        command.args([
-            "-c",
-            &PACKETS.to_string(),
-            "-a",
-            "duration:15",
-            "-t",
-            "u",
-            "-T",
-            "fields",
-        ]);
+        let mut command = lab.command(&place.namespace, "tshark", ["-i", &place.interface, "-l", "-n"]);
+        command.args(["-f", "udp port 1910", "-d", "udp.port==1910,twamp.test"]);
+        command.args(["-c", &PACKETS.to_string(), "-a", "duration:15"]);
+        command.args(["-t", "u", "-T", "fields"]);
         for field in FIELDS {
             command.args(["-e", field]);
         }
         let mut capture = Background::start(command);
-        // It says so once its capture runs.
-        let mut said = Vec::new();
+        let mut printed = Vec::new();
         let stderr = capture.0.stderr.as_mut().unwrap();
         let mut byte = [0];
-        while !String::from_utf8_lossy(&said).contains("Capturing on") {
-            assert_eq!(stderr.read(&mut byte).unwrap(), 1, "{}", String::from_utf8_lossy(&said));
-            said.push(byte[0]);
+        while !String::from_utf8_lossy(&printed).contains("Capturing on") {
+            let length = stderr.read(&mut byte).unwrap();
+            assert_eq!(length, 1, "{}", String::from_utf8_lossy(&printed));
+            printed.push(byte[0]);
         }
-        // The line comes just before the socket is open.
+        // It prints the line just before it opens its socket.
         std::thread::sleep(Duration::from_millis(500));
         Self(capture)
     }
 
-    /// Each probe and each reply has the right numbers and stamps.
+    /// Each probe and each reply has the right sequence numbers and stamps.
     pub fn assert_decoded(self, ping: &Ping) {
         let printed = self.0.finish();
         let rows: Vec<Vec<&str>> = printed.lines().map(|line| line.split('\t').collect()).collect();
         assert_eq!(rows.len(), PACKETS, "{printed}");
         let (probes, replies): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| row[0] == "1910");
         let stamps = ping.stamps();
-        for (number, probe) in probes.iter().enumerate() {
-            assert_eq!(probe[1], number.to_string(), "{printed}");
-            assert!(is_at(probe[2], stamps[number][0]), "{probe:?} {:?}", stamps[number]);
-        }
-        for (number, reply) in replies.iter().enumerate() {
-            assert_eq!(
-                (reply[1], reply[3]),
-                (&*number.to_string(), &*number.to_string()),
-                "{printed}"
-            );
-            assert!(is_at(reply[2], stamps[number][1]), "{reply:?} {:?}", stamps[number]);
-            assert!(is_at(reply[4], stamps[number][0]), "{reply:?} {:?}", stamps[number]);
+        assert_eq!([probes.len(), replies.len()], [stamps.len(); 2], "{printed}");
+        for (number, ((probe, reply), [t1_ns, t3_ns])) in (0..).zip(probes.iter().zip(&replies).zip(stamps)) {
+            let number: u32 = number;
+            assert_eq!([probe[1], reply[1], reply[3]], [&*number.to_string(); 3], "{printed}");
+            for (text, ns) in [(probe[2], t1_ns), (reply[2], t3_ns), (reply[4], t1_ns)] {
+                assert!(is_at(text, ns), "{text} is not {ns}: {probe:?} {reply:?}");
+            }
         }
     }
 }
 
-/// What is read of each packet.
+/// The fields that tshark prints of each packet.
 const FIELDS: [&str; 5] = [
     "udp.dstport",
     "twamp.test.seq_number",
@@ -321,7 +278,7 @@ const FIELDS: [&str; 5] = [
     "twamp.test.sender_timestamp",
 ];
 
-/// Whether tshark's `Nov 21, 2026 15:30:47.123456789 UTC` is this time of the day, within NTP's resolution twice rounded.
+/// Whether tshark's `Nov 21, 2026 15:30:47.123456789 UTC` is this time of the day, within 2 ns of NTP rounding.
 fn is_at(text: &str, unix_ns: u64) -> bool {
     const DAY_NS: u64 = 86_400_000_000_000;
     let time = text.split_whitespace().find(|word| word.contains(':'));

@@ -1,25 +1,24 @@
-//! What the whole-run tests share: a built kstamp, agents started in a lab, and their results read back.
+//! Shared by the whole-run tests: labs, kstamps that run in them, and their results.
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
-#![allow(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
+#![allow(clippy::unwrap_used, reason = "a test ends at its first failure")]
 
 pub mod links;
-pub mod observer;
-pub mod pair;
 
 use std::fs::{self, File};
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
-use xtask::lab::{AgentNs, CONTROLLER, Lab, SWITCHES};
+use xtask::exec::{self, KillOnDrop};
+use xtask::lab::{AgentNs, CONTROLLER, Lab, Options, SWITCHES, Topology};
 use xtask::{privilege, workspace};
 
-/// Whether a lab can be made; says so if not.
+/// Whether a lab can be built; prints why not.
 pub fn can_run() -> bool {
     let why_not = privilege::why_no_root_tests();
     if let Some(why) = why_not {
@@ -28,8 +27,18 @@ pub fn can_run() -> bool {
     why_not.is_none()
 }
 
-/// Whether this is a guest of `cargo xtask test --vm`: its processors are emulated, so all that a program does takes ten
-/// times as long and more, while netem and the clock keep their time.
+/// A lab, if one can be built.
+pub fn lab(topology: Topology) -> Option<Lab> {
+    lab_with(topology, &Options::default())
+}
+
+/// A lab with options, if one can be built.
+pub fn lab_with(topology: Topology, options: &Options) -> Option<Lab> {
+    can_run().then(|| Lab::up(topology, options).unwrap())
+}
+
+/// Whether this is a guest of `cargo xtask test --vm`. Its CPUs are emulated: programs take ten times as long or more,
+/// while netem and the clock keep their time.
 pub fn is_emulated() -> bool {
     std::env::var_os(xtask::vm::guest::BUILT).is_some()
 }
@@ -51,12 +60,22 @@ pub fn kstamp() -> PathBuf {
         .clone()
 }
 
+/// Starts a command that ends with the test.
+pub fn start(command: &mut Command) -> KillOnDrop {
+    KillOnDrop(command.stdin(Stdio::null()).spawn().unwrap())
+}
+
+/// Runs a command; it must succeed.
+pub fn run(command: &mut Command) -> String {
+    exec::capture(command).unwrap()
+}
+
 /// A kstamp in a namespace of a lab, writing JSON lines to a file.
 pub struct Agent {
-    child: Child,
+    child: KillOnDrop,
     out: PathBuf,
     err: PathBuf,
-    what: String,
+    name: String,
 }
 
 impl Agent {
@@ -64,6 +83,13 @@ impl Agent {
     pub fn start(lab: &Lab, place: &AgentNs, command: &str, arguments: &[&str]) -> Self {
         let process = lab.command(&place.namespace, kstamp(), [command, "--iface", &place.interface]);
         Self::spawn(lab, &place.namespace, process, arguments)
+    }
+
+    /// Starts `kstamp reflect` at the second agent, for IPv4, and waits until it is attached.
+    pub fn reflector(lab: &Lab, limit: Duration) -> Self {
+        let reflector = Self::start(lab, lab.pair()[1], "reflect", &["--family", "v4"]);
+        reflector.await_start(limit);
+        reflector
     }
 
     /// Starts `kstamp controller --format jsonl ARGUMENTS…` for the switches of a lab, with a tap at every port of a link.
@@ -75,42 +101,40 @@ impl Agent {
         Self::spawn(lab, SWITCHES, process, arguments)
     }
 
-    fn spawn(lab: &Lab, name: &str, mut process: Command, arguments: &[&str]) -> Self {
-        let what = format!("{name}-{}", number());
+    /// Runs `kstamp agent` at the first agent, which probes the second by unicast `count` times; it must end within `limit`.
+    pub fn probe(lab: &Lab, interval: &str, count: u64, options: &[&str], limit: Duration) -> Finished {
+        let [near, far] = lab.pair();
+        let (peer, count) = (far.v4.to_string(), count.to_string());
+        let fixed = ["--family", "v4", "--no-group", "--peer", &peer];
+        let probes = ["--interval", interval, "--count", &count];
+        let agent = Self::start(lab, near, "agent", &[&fixed, &probes[..], options].concat());
+        agent.wait(limit).assert_success()
+    }
+
+    fn spawn(lab: &Lab, namespace: &str, mut process: Command, arguments: &[&str]) -> Self {
+        let name = format!("{namespace}-{}", number());
         let scratch = lab.scratch().unwrap();
-        let (out, err) = (scratch.join(format!("{what}.out")), scratch.join(format!("{what}.err")));
-        process.args(["--format", "jsonl"]).args(arguments).stdin(Stdio::null());
+        let (out, err) = (scratch.join(format!("{name}.out")), scratch.join(format!("{name}.err")));
+        process.args(["--format", "jsonl"]).args(arguments);
         process
             .stdout(File::create(&out).unwrap())
             .stderr(File::create(&err).unwrap());
         Self {
-            child: process.spawn().unwrap(),
+            child: start(&mut process),
             out,
             err,
-            what,
+            name,
         }
     }
 
-    /// Asks it to end.
     pub fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.child.id().cast_signed()), signal).unwrap();
     }
 
-    /// Waits for its end, at most `limit`.
+    /// Waits for its end, for at most `limit`.
     pub fn wait(mut self, limit: Duration) -> Finished {
-        let end = Instant::now() + limit;
-        let status = loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                break status;
-            }
-            assert!(
-                Instant::now() < end,
-                "{} did not end within {limit:?}: {}",
-                self.what,
-                self.stderr()
-            );
-            std::thread::sleep(Duration::from_millis(20));
-        };
+        let status = exec::wait_within(&mut self.child, limit).unwrap();
+        let status = status.unwrap_or_else(|| panic!("{} did not end within {limit:?}: {}", self.name, self.stderr()));
         Finished {
             status,
             records: self.records(),
@@ -118,13 +142,13 @@ impl Agent {
         }
     }
 
-    /// SIGTERM, then [`Agent::wait`].
+    /// Sends SIGTERM and waits for its end.
     pub fn stop(self) -> Finished {
         self.signal(Signal::SIGTERM);
         self.wait(Duration::from_secs(5))
     }
 
-    /// What it has written so far.
+    /// The records that it has written so far.
     pub fn records(&self) -> Vec<Value> {
         let text = fs::read_to_string(&self.out).unwrap();
         let complete = text.rsplit_once('\n').map_or("", |(complete, _)| complete);
@@ -134,7 +158,12 @@ impl Agent {
             .collect()
     }
 
-    /// Waits until a record satisfies `wanted`, and returns it.
+    /// Waits for its start record: it is attached or listens then.
+    pub fn await_start(&self, limit: Duration) {
+        self.await_record(limit, "start", |record| record["type"] == "start");
+    }
+
+    /// Waits for a record that is `wanted`, and returns it.
     pub fn await_record(&self, limit: Duration, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let end = Instant::now() + limit;
         loop {
@@ -144,7 +173,7 @@ impl Agent {
             assert!(
                 Instant::now() < end,
                 "{}: no {what} within {limit:?}; records: {:#?}; stderr: {}",
-                self.what,
+                self.name,
                 self.records(),
                 self.stderr()
             );
@@ -157,13 +186,6 @@ impl Agent {
     }
 }
 
-impl Drop for Agent {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 /// A number that no other agent of this process has.
 fn number() -> u32 {
     use std::sync::atomic::{AtomicU32, Ordering};
@@ -171,7 +193,7 @@ fn number() -> u32 {
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-/// An agent that has ended.
+/// A kstamp that has ended.
 #[derive(Debug)]
 pub struct Finished {
     pub status: ExitStatus,
@@ -201,7 +223,7 @@ impl Finished {
             .unwrap_or_else(|| panic!("no summary of {peer} by {path}: {self:#?}"))
     }
 
-    /// The counters at the end.
+    /// The final value of a counter.
     pub fn counter(&self, name: &str) -> u64 {
         self.of_type("counters")
             .last()
@@ -210,8 +232,15 @@ impl Finished {
             .unwrap()
     }
 
-    /// `sent = received + lost + pending` in every window and summary, directions add up, windows add up to the
-    /// summary, and no distribution has more samples than there were replies.
+    /// Its exit status is success, and its records are consistent.
+    pub fn assert_success(self) -> Self {
+        assert!(self.status.success(), "{self:#?}");
+        self.assert_consistent();
+        self
+    }
+
+    /// `sent = received + lost + pending` in every window and summary, losses of both directions add up to `lost`,
+    /// windows add up to the summary, and no distribution has more samples than there were replies.
     pub fn assert_consistent(&self) {
         for kind in ["window", "summary"] {
             for record in self.of_type(kind) {
@@ -234,7 +263,7 @@ impl Finished {
         }
     }
 
-    /// Nothing was lost on the wire, in the collector or on the way out.
+    /// Nothing was lost: on the wire, in the collector or in sending.
     pub fn assert_no_loss(&self, peer: &str, path: &str) {
         let summary = self.summary(peer, path);
         for field in ["lost", "late", "duplicates", "collector_lost", "send_failed", "pending"] {
@@ -243,15 +272,55 @@ impl Finished {
     }
 }
 
-/// A count of a record.
+/// Runs two agents: the first for `seconds`, the second until the first has ended, which would count its end as loss.
+pub fn run_both(lab: &Lab, seconds: u64, arguments: &[&str]) -> [Finished; 2] {
+    let start = |place, duration: u64| {
+        let duration = format!("{duration}s");
+        Agent::start(lab, place, "agent", &[arguments, &["--duration", &duration]].concat())
+    };
+    let [near, far] = lab.pair();
+    let far = start(far, seconds + 20);
+    let near = start(near, seconds).wait(Duration::from_secs(seconds + 12));
+    [near, far.stop()].map(Finished::assert_success)
+}
+
+/// Both agents have measured the delays of topology `delay`, 20 ms forward and 30 ms backward, on both paths to both
+/// addresses.
+pub fn assert_delay(lab: &Lab, agents: &[Finished; 2]) {
+    let [first, second] = lab.pair();
+    let sides = [(&agents[0], second, 20.0, 30.0), (&agents[1], first, 30.0, 20.0)];
+    for (agent, peer, forward, backward) in sides {
+        for peer in [peer.v4.to_string(), peer.v6.to_string()] {
+            for path in ["unicast", "group"] {
+                let summary = agent.summary(&peer, path);
+                for (field, low, width) in [
+                    ("rtt_ns", 50.0, 2.0),
+                    ("forward_ns", forward, 1.0),
+                    ("backward_ns", backward, 1.0),
+                ] {
+                    let p50 = ms(summary, field, "p50");
+                    assert!((low..=low + width).contains(&p50), "{field} {p50} ms: {summary:#}");
+                }
+            }
+        }
+    }
+}
+
+/// A count in a record.
 pub fn count(record: &Value, field: &str) -> u64 {
     record[field]
         .as_u64()
         .unwrap_or_else(|| panic!("no {field}: {record:#}"))
 }
 
-/// A percentile or moment of a distribution of a record, in milliseconds.
+/// A quantile or moment of a distribution in a record, in milliseconds.
 pub fn ms(record: &Value, distribution: &str, what: &str) -> f64 {
     let ns = record[distribution][what].as_i64();
     ns.unwrap_or_else(|| panic!("no {distribution}.{what}: {record:#}")) as f64 / 1e6
+}
+
+/// The round trips in ping's output, in milliseconds.
+pub fn ping_rtts(text: &str) -> Vec<f64> {
+    let rtt = |line: &str| line.split("time=").nth(1)?.split(' ').next()?.parse().ok();
+    text.lines().filter_map(rtt).collect()
 }

@@ -179,8 +179,8 @@ impl Programs {
         let answered = [
             Counter::Reflected,
             Counter::ReflectedGroup,
-            Counter::Echoed,
-            Counter::EchoedGroup,
+            Counter::LegacyReflected,
+            Counter::LegacyReflectedGroup,
         ];
         Ok(answered.iter().map(|&counter| counters[counter as usize]).sum())
     }

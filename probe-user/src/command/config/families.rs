@@ -2,11 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use probe_common::family::Family;
 use probe_core::agent::config::Families;
-use probe_core::agent::event::Family;
 
 use crate::command::args::FamilyArg;
-use crate::command::config::values::family_name;
 use crate::command::config::{ConfigError, wrong};
 
 /// The group of each IP version in which agents find each other unless they are told another.
@@ -24,7 +23,7 @@ pub(super) fn groups(given: &[IpAddr], family: Option<FamilyArg>) -> Result<Vec<
         Some(FamilyArg::Both) | None => Families { v4: true, v6: true },
     };
     if let Some(group) = given.iter().find(|group| !has(families, Family::of(**group))) {
-        let name = family_name(*group);
+        let name = Family::of(*group);
         return wrong(format!(
             "--group {group} is {name}, which --family leaves out; drop one of the two"
         ));

@@ -2,8 +2,8 @@
 
 use std::process;
 
+use probe_common::family::Family;
 use probe_common::tlv::AccessReport;
-use probe_core::agent::event::Family;
 use probe_core::session::GRACE_NS;
 use probe_io::ping::packet::{MAX_SIZE, PacketPlan, TlvRequest};
 

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use probe_common::abi::MAX_IN_FLIGHT;
-use probe_core::agent::event::Family;
+use probe_common::family::Family;
 use probe_core::reflector::policy::{Rates, canonical};
 use probe_host::privileges::check_user;
 
@@ -121,7 +121,7 @@ pub(super) fn groups(texts: &[String]) -> Result<Vec<IpAddr>, ConfigError> {
             ));
         }
         if let Some(other) = groups.iter().find(|other| Family::of(**other) == Family::of(group)) {
-            let family = family_name(group);
+            let family = Family::of(group);
             return wrong(format!(
                 "--group {other} and --group {group} are both {family}; give one of each IP version"
             ));
@@ -169,13 +169,5 @@ fn address(flag: &str, text: &str) -> Result<IpAddr, ConfigError> {
     match text.parse::<IpAddr>() {
         Ok(address) => Ok(address.to_canonical()),
         Err(_) => wrong(format!("{flag} '{text}' is not an IP address; names are not looked up")),
-    }
-}
-
-/// How a person calls the IP version of an address.
-pub(super) fn family_name(address: IpAddr) -> &'static str {
-    match Family::of(address) {
-        Family::V4 => "IPv4",
-        Family::V6 => "IPv6",
     }
 }

@@ -23,8 +23,8 @@ const ORDINARY: [Counter; 11] = [
     Counter::PassedUp,
     Counter::Collected,
     Counter::SessionStarted,
-    Counter::Echoed,
-    Counter::EchoedGroup,
+    Counter::LegacyReflected,
+    Counter::LegacyReflectedGroup,
     Counter::Padded,
     Counter::SourceStarted,
 ];
@@ -73,7 +73,7 @@ const IN_WORDS: [(Counter, &str, &str); 23] = [
         "not answered: the reply could not be written",
     ),
     (
-        Counter::EchoLoop,
+        Counter::LegacyLoop,
         "probe",
         "not echoed: a number from an echoing port or with an echo's TTL, so that echoes could go on for ever",
     ),
@@ -131,7 +131,7 @@ pub(super) fn write_reflected(counters: &Counters, out: &mut dyn Write) -> io::R
         counters.time.to_second(),
         count(all, "probe")
     )?;
-    let echoed = value(counters, Counter::Echoed) + value(counters, Counter::EchoedGroup);
+    let echoed = value(counters, Counter::LegacyReflected) + value(counters, Counter::LegacyReflectedGroup);
     match echoed {
         0 => Ok(()),
         _ => writeln!(out, "  and {} of older agents echoed", count(echoed, "probe")),

@@ -1,15 +1,19 @@
-//! The older way: two asyncio agents, `scripts/asyncio_agent.py`.
+//! Two legacy agents, `scripts/asyncio_agent.py`.
 
-use std::{fs, path::Path, process::Command};
+use std::{path::Path, process::Command};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
-use super::{Answers, Detail, Pace, Ready, Tool, missing_program, number_after};
-use crate::{bench::place::Place, workspace};
+use crate::{
+    bench::{
+        place::Place,
+        tool::{Answers, Detail, Pace, Ready, Tool, missing_program, number_after, read},
+    },
+    workspace,
+};
 
 const FILE: &str = "asyncio.rtt";
 
-/// An asyncio agent at each end.
 #[derive(Debug)]
 pub(super) struct Asyncio;
 
@@ -57,9 +61,10 @@ impl Tool for Asyncio {
             rtts_ns: Vec::new(),
         };
         if detail == Detail::Each {
-            let path = scratch.join(FILE);
-            let log = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-            answers.rtts_ns = log.lines().filter_map(|line| line.parse().ok()).collect();
+            answers.rtts_ns = read(scratch, FILE)?
+                .lines()
+                .filter_map(|line| line.parse().ok())
+                .collect();
         }
         Ok(answers)
     }
@@ -71,10 +76,12 @@ fn script() -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
-    fn its_report_is_read() {
+    fn report_is_read() {
         let scratch = tempfile::tempdir().unwrap();
         fs::write(scratch.path().join(FILE), "1000\n2000\n").unwrap();
         let printed = "ready\naverage latency 0.1 ms, 0 dropped\nsent 3, received 2, dropped 1\n";

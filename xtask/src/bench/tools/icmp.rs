@@ -1,15 +1,17 @@
-//! `ping` and `fping`: ICMP echo; the far kernel answers, as kstamp's does.
+//! `ping` and `fping`: ICMP echo, answered by the far kernel.
 
 use std::{path::Path, process::Command};
 
 use anyhow::{Context as _, Result};
 
-use super::{Answers, Detail, Pace, Ready, Tool, milliseconds, missing_program, number_after};
-use crate::bench::place::Place;
+use crate::bench::{
+    place::Place,
+    tool::{Answers, Detail, Pace, Tool, milliseconds, missing_program, number_after},
+};
 
 const HOW: &str = "ICMP echo: the far kernel answers, a process waits for it";
 
-/// iputils' ping.
+/// Of iputils.
 #[derive(Debug)]
 pub(super) struct Ping;
 
@@ -24,10 +26,6 @@ impl Tool for Ping {
 
     fn missing(&self) -> Option<String> {
         missing_program("ping", "iputils-ping")
-    }
-
-    fn reflector(&self, _: &Place) -> Option<(Command, Ready)> {
-        None
     }
 
     fn sender(&self, place: &Place, pace: Pace, detail: Detail) -> Command {
@@ -47,7 +45,7 @@ impl Tool for Ping {
         let sent = before.rsplit('\n').next().and_then(|number| number.parse().ok());
         let times = printed.split("time=").skip(1);
         Ok(Answers {
-            sent: sent.context("ping printed no number of packets")?,
+            sent: sent.context("ping printed no count of packets")?,
             received: number_after(printed, "transmitted, ")?,
             rtts_ns: times
                 .filter_map(|time| milliseconds(time.split_once(" ms")?.0))
@@ -56,7 +54,6 @@ impl Tool for Ping {
     }
 }
 
-/// fping.
 #[derive(Debug)]
 pub(super) struct Fping;
 
@@ -67,14 +64,6 @@ impl Tool for Fping {
 
     fn how(&self) -> &'static str {
         HOW
-    }
-
-    fn missing(&self) -> Option<String> {
-        missing_program("fping", "fping")
-    }
-
-    fn reflector(&self, _: &Place) -> Option<(Command, Ready)> {
-        None
     }
 
     fn sender(&self, place: &Place, pace: Pace, detail: Detail) -> Command {
@@ -111,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ping_is_read() {
+    fn ping_report_is_read() {
         let printed = "64 bytes from 10.1.1.6: icmp_seq=1 ttl=64 time=0.033 ms\n64 bytes from 10.1.1.6: icmp_seq=2 ttl=64 time=1.5 ms\n\n--- 10.1.1.6 ping statistics ---\n3 packets transmitted, 2 received, 33% packet loss, time 20ms\n";
         let answers = Ping.answers(Path::new(""), printed, Detail::Each).unwrap();
         assert_eq!((answers.sent, answers.received), (3, 2));
@@ -119,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn fping_is_read() {
+    fn fping_report_is_read() {
         let answers = Fping
             .answers(Path::new(""), "10.1.1.6 : 0.183 - 0.057\n", Detail::Each)
             .unwrap();

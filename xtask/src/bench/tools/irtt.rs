@@ -1,17 +1,18 @@
 //! `irtt`: UDP probes between two Go processes, stamped in userspace.
 
-use std::{fs, path::Path, process::Command};
+use std::{path::Path, process::Command};
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-use super::{Answers, Detail, Pace, Ready, Tool, missing_program};
-use crate::bench::place::Place;
+use crate::bench::{
+    place::Place,
+    tool::{Answers, Detail, Pace, Ready, Tool, read},
+};
 
 const PORT: u16 = 2112;
 const FILE: &str = "irtt.json";
 
-/// irtt.
 #[derive(Debug)]
 pub(super) struct Irtt;
 
@@ -24,12 +25,8 @@ impl Tool for Irtt {
         "UDP, stamped and answered by a Go process"
     }
 
-    fn missing(&self) -> Option<String> {
-        missing_program("irtt", "irtt")
-    }
-
     fn reflector(&self, place: &Place) -> Option<(Command, Ready)> {
-        // No lower bound on the interval, none on the duration.
+        // Any interval and any duration.
         Some((
             place.at_far("irtt", ["server", "-i", "0", "-d", "0"]),
             Ready::Port(PORT),
@@ -45,9 +42,7 @@ impl Tool for Irtt {
     }
 
     fn answers(&self, scratch: &Path, _: &str, detail: Detail) -> Result<Answers> {
-        let path = scratch.join(FILE);
-        let text = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let report: Value = serde_json::from_slice(&text).context("irtt wrote no JSON")?;
+        let report: Value = serde_json::from_str(&read(scratch, FILE)?).context("irtt wrote no JSON")?;
         let count = |name: &str| {
             report["stats"][name]
                 .as_u64()
@@ -69,10 +64,12 @@ impl Tool for Irtt {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
-    fn its_report_is_read() {
+    fn report_is_read() {
         let scratch = tempfile::tempdir().unwrap();
         let report = r#"{"stats":{"packets_sent":3,"packets_received":2},"round_trips":[{"delay":{"rtt":1000}},{"delay":{}},{"delay":{"rtt":2000}}]}"#;
         fs::write(scratch.path().join(FILE), report).unwrap();

@@ -1,17 +1,18 @@
 //! kstamp itself.
 
-use std::{fs, path::Path, process::Command};
+use std::{path::Path, process::Command};
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-use super::{Answers, Detail, Pace, Ready, Tool};
-use crate::bench::place::Place;
+use crate::bench::{
+    place::Place,
+    tool::{Answers, Detail, Pace, Ready, Tool, read},
+};
 
 const FILE: &str = "kstamp.samples";
 
-/// On a bare veth pair native XDP works once both ends have it, which the end that begins cannot know; two that find
-/// each other by themselves on ports of a switch get it without being told.
+/// On a bare veth pair native XDP works once both ends have it, which the first one cannot know.
 const ATTACH: [&str; 2] = ["--attach", "xdp-native"];
 
 /// `kstamp agent` at the near end, `kstamp reflect` at the far one.
@@ -79,9 +80,7 @@ impl Tool for Kstamp {
             rtts_ns: Vec::new(),
         };
         if detail == Detail::Each {
-            let path = scratch.join(FILE);
-            let samples = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-            answers.rtts_ns = lines(&samples)
+            answers.rtts_ns = lines(&read(scratch, FILE)?)
                 .iter()
                 .filter_map(|sample| sample["rtt_ns"].as_u64())
                 .collect();
@@ -92,10 +91,12 @@ impl Tool for Kstamp {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
-    fn its_results_are_read() {
+    fn results_are_read() {
         let scratch = tempfile::tempdir().unwrap();
         fs::write(
             scratch.path().join(FILE),

@@ -1,16 +1,17 @@
-//! `sockperf`: UDP probes between two C++ processes, one waiting in a system call for the other.
+//! `sockperf`: UDP probes between two C++ processes.
 
-use std::{fs, path::Path, process::Command};
+use std::{path::Path, process::Command};
 
 use anyhow::{Context as _, Result};
 
-use super::{Answers, Detail, Pace, Ready, Tool, missing_program, number_after};
-use crate::bench::place::Place;
+use crate::bench::{
+    place::Place,
+    tool::{Answers, Detail, Pace, Ready, Tool, number_after, read},
+};
 
 const PORT: u16 = 11111;
 const FILE: &str = "sockperf.csv";
 
-/// sockperf.
 #[derive(Debug)]
 pub(super) struct Sockperf;
 
@@ -23,23 +24,19 @@ impl Tool for Sockperf {
         "UDP, stamped and answered by a C++ process"
     }
 
-    fn missing(&self) -> Option<String> {
-        missing_program("sockperf", "sockperf")
-    }
-
     fn reflector(&self, place: &Place) -> Option<(Command, Ready)> {
         let command = place.at_far("sockperf", ["server", "-i", &place.target(), "-p", &PORT.to_string()]);
         Some((command, Ready::Port(PORT)))
     }
 
-    /// It knows whole seconds only; they begin after 400 ms of warming up, which it leaves out of its log.
+    /// It runs for whole seconds, after a warm-up of 400 ms that is not in its log.
     fn sender(&self, place: &Place, pace: Pace, detail: Detail) -> Command {
-        let way = if detail == Detail::Each {
+        let mode = if detail == Detail::Each {
             "ping-pong"
         } else {
             "under-load"
         };
-        let mut command = place.at_near("sockperf", [way, "-i", &place.target(), "-p", &PORT.to_string()]);
+        let mut command = place.at_near("sockperf", [mode, "-i", &place.target(), "-p", &PORT.to_string()]);
         let seconds = pace.duration().as_secs_f64().ceil().max(1.0);
         command.args([
             "-t",
@@ -50,7 +47,7 @@ impl Tool for Sockperf {
         ]);
         match detail {
             Detail::Each => command.arg("--full-log").arg(place.file(FILE)),
-            // Otherwise one message in a hundred is answered.
+            // The default is every hundredth.
             Detail::Counts => command.args(["--reply-every", "1"]),
         };
         command
@@ -65,9 +62,7 @@ impl Tool for Sockperf {
             rtts_ns: Vec::new(),
         };
         if detail == Detail::Each {
-            let path = scratch.join(FILE);
-            let log = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-            answers.rtts_ns = log.lines().filter_map(rtt_of).collect();
+            answers.rtts_ns = read(scratch, FILE)?.lines().filter_map(rtt_of).collect();
         }
         Ok(answers)
     }
@@ -83,10 +78,12 @@ fn rtt_of(line: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
-    fn its_log_is_read() {
+    fn log_is_read() {
         let scratch = tempfile::tempdir().unwrap();
         let log = "---\npacket, txTime(sec), rxTime(sec), rtt(usec)\n0, 2.407048527, 2.407239364, 190.837\n1, 2.4, 2.5, 145.154\n---\n";
         fs::write(scratch.path().join(FILE), log).unwrap();

@@ -1,4 +1,4 @@
-//! `stamp-suite`: STAMP between two Rust processes, with the kernel's socket stamps where its build has them.
+//! `stamp-suite`: STAMP between two Rust processes, with the kernel's socket timestamps if its build has them.
 
 use std::{
     path::{Path, PathBuf},
@@ -8,12 +8,16 @@ use std::{
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-use super::{Answers, Detail, Pace, Ready, Tool, milliseconds};
-use crate::{bench::place::Place, setup};
+use crate::{
+    bench::{
+        place::Place,
+        tool::{Answers, Detail, Pace, Ready, Tool, milliseconds},
+    },
+    setup,
+};
 
 const PORT: u16 = 862;
 
-/// stamp-suite.
 #[derive(Debug)]
 pub(super) struct StampSuite;
 
@@ -73,7 +77,7 @@ impl Tool for StampSuite {
     }
 }
 
-/// On the `PATH`, or where set-up puts it.
+/// In `PATH`, or where set-up installs it.
 fn binary() -> Option<PathBuf> {
     which::which("stamp-suite").ok().or_else(setup::stamp_suite)
 }
@@ -83,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn its_report_is_read() {
+    fn report_is_read() {
         let printed = "INFO starting\nseq=0 rtt=0.505ms ttl=255 reflector_recv_ts=1\nseq=1 rtt=1.5ms ttl=255\n{\"type\":\"summary\",\"packets_sent\":3,\"packets_received\":2}\n";
         let answers = StampSuite.answers(Path::new(""), printed, Detail::Each).unwrap();
         assert_eq!((answers.sent, answers.received), (3, 2));

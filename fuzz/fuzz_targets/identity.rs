@@ -1,0 +1,51 @@
+//! Questions for an identity: an answer is as long as its question and is never answered, and nothing reaches a terminal
+//! that it would act on.
+
+#![no_main]
+
+use probe_common::ntp::ErrorEstimate;
+use probe_common::stamp::BASE_LEN;
+use probe_core::identity::{Identity, wire};
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+    check(input);
+    // As the text of a question, and of an answer.
+    let mut packet = wire::question(&own(), ErrorEstimate(1), 5).expect("an identity that fits");
+    let text = packet.iter().position(|&byte| byte == b'{').expect("the text is JSON");
+    let length = input.len().min(packet.len() - text);
+    packet[text..][..length].copy_from_slice(&input[..length]);
+    check(&packet);
+    packet[BASE_LEN] = 0;
+    check(&packet);
+});
+
+fn own() -> Identity {
+    Identity {
+        name: "agent".to_owned(),
+        ..Identity::default()
+    }
+}
+
+fn check(packet: &[u8]) {
+    if let Some(reported) = wire::from_answer(packet) {
+        assert!(!reported.identity.name.chars().any(char::is_control));
+        let question = wire::question(&reported.identity, ErrorEstimate(1), reported.nonce);
+        if let Some(again) = question.and_then(|question| answer(&question, &reported.identity, reported.refused)) {
+            assert_eq!(wire::from_answer(&again), Some(reported));
+        }
+    }
+    if let Some(answered) = answer(packet, &own(), Some(3)) {
+        assert_eq!(answered.len(), packet.len(), "no amplification");
+        assert_eq!(wire::from_answer(&answered).map(|reported| reported.identity), Some(own()));
+        assert_eq!(answer(&answered, &own(), Some(3)), None, "an answer is never answered");
+    }
+}
+
+fn answer(question: &[u8], own: &Identity, refused: Option<u64>) -> Option<Vec<u8>> {
+    let arrival = wire::Arrival {
+        receive_ns: 1_795_000_000_000_000_000,
+        transmit_ns: 1_795_000_000_000_000_900,
+        error: ErrorEstimate(0x8101),
+    };
+    wire::answer(question, own, refused, arrival)
+}

@@ -1,0 +1,141 @@
+//! Whether a probe is to be answered, and how.
+
+use probe_common::abi::{Address, Counter, DESTINATION_GROUP, DESTINATION_OWN, Settings};
+use probe_common::checksum::{State, Sum};
+use probe_common::family::Family;
+use probe_common::frame::{Udp, payload_at};
+use probe_common::legacy;
+use probe_common::reflect::{BaseFrame, Frame, V4, V4_HEADERS, V6, V6_HEADERS};
+use probe_common::stamp::{BASE_LEN, MIN_PROBE_LEN};
+
+use crate::hook::Hook;
+use crate::maps::DESTINATIONS;
+use crate::payload::{self, Trailer};
+use crate::reply_plan::ReplyPlan;
+
+#[derive(Clone, Copy)]
+enum Payload {
+    /// A base packet and what follows it.
+    Test(Trailer),
+    /// A legacy agent's probe, with its sum.
+    Legacy(Sum),
+}
+
+/// The plan of the reply; `Err` is the outcome of a probe that is not answered.
+#[inline(always)]
+pub fn classify<H: Hook>(hook: &H, udp: &Udp, settings: &Settings) -> Result<ReplyPlan, Counter> {
+    let classified = match (payload(hook, udp, settings)?, udp.family) {
+        (Payload::Test(trailer), Family::V4) => hook.view(|frame: &mut V4| classify_test(frame, settings, trailer)),
+        (Payload::Test(trailer), Family::V6) => hook.view(|frame: &mut V6| classify_test(frame, settings, trailer)),
+        (Payload::Legacy(sum), Family::V4) => {
+            hook.view(|frame: &mut V4<V4_HEADERS>| classify_legacy(frame, udp, settings, sum))
+        }
+        (Payload::Legacy(sum), Family::V6) => {
+            hook.view(|frame: &mut V6<V6_HEADERS>| classify_legacy(frame, udp, settings, sum))
+        }
+    };
+    Ok(classified.ok_or(Counter::Malformed)??.hidden(settings))
+}
+
+#[inline(always)]
+fn payload<H: Hook>(hook: &H, udp: &Udp, settings: &Settings) -> Result<Payload, Counter> {
+    if udp.source_port == settings.test_port {
+        return Err(Counter::SourcePort);
+    }
+    let at = payload_at(udp.family);
+    // Bytes between the datagram's end and the IP packet's would be sent back unread, or might not even be there.
+    let is_whole = udp.ip_payload_len == udp.udp_len;
+    match udp.payload_len() {
+        Some(BASE_LEN) if is_whole => Ok(Payload::Test(Trailer::NOTHING)),
+        Some(length @ 1..=legacy::MAX_LEN) if is_whole => match payload::digits(hook, at, length) {
+            Some(sum) => Ok(Payload::Legacy(sum)),
+            None if length < MIN_PROBE_LEN => Err(Counter::Malformed),
+            None => Err(Counter::PassedUp),
+        },
+        Some(length) if is_whole && length > BASE_LEN => {
+            let trailer = payload::padding(hook, at, length).ok_or(Counter::PassedUp)?;
+            Ok(Payload::Test(trailer))
+        }
+        Some(MIN_PROBE_LEN..) => Err(Counter::PassedUp),
+        _ => Err(Counter::Malformed),
+    }
+}
+
+#[inline(always)]
+fn classify_test<F: BaseFrame>(frame: &F, settings: &Settings, trailer: Trailer) -> Result<ReplyPlan, Counter> {
+    let is_reply = frame.is_reply_shaped().then_some(Counter::ReplyShaped);
+    let plan = classify_frame(frame, settings, frame.checksum(trailer.request), is_reply)?;
+    Ok(ReplyPlan {
+        sum: trailer.reply,
+        flags: plan.flags | trailer.flags,
+        ..plan
+    })
+}
+
+#[inline(always)]
+fn classify_legacy<F: Frame>(frame: &F, udp: &Udp, settings: &Settings, sum: Sum) -> Result<ReplyPlan, Counter> {
+    let may_loop = legacy::may_loop(udp.source_port, frame.ttl()).then_some(Counter::LegacyLoop);
+    let plan = classify_frame(frame, settings, frame.checksum_over(sum), may_loop)?;
+    Ok(ReplyPlan {
+        sum,
+        flags: plan.flags | ReplyPlan::LEGACY,
+        ..plan
+    })
+}
+
+/// The rules for all kinds of probes. `may_loop` is the outcome if the probe may be a reply itself.
+#[inline(always)]
+fn classify_frame<F: Frame>(
+    frame: &F,
+    settings: &Settings,
+    checksum: State,
+    may_loop: Option<Counter>,
+) -> Result<ReplyPlan, Counter> {
+    if !frame.source_is_answerable() {
+        return Err(Counter::BadSource);
+    }
+    if checksum == State::Wrong || !frame.network_is_intact() {
+        return Err(Counter::BadChecksum);
+    }
+    if let Some(counter) = may_loop {
+        return Err(counter);
+    }
+    let (own, group) = addressed_to_us(frame, settings)?;
+    let partial = checksum == State::Partial && settings.partial_checksums != 0;
+    let bit = |is: bool, flag: u32| if is { flag } else { 0 };
+    Ok(ReplyPlan {
+        source: frame.source(),
+        destination: frame.destination(),
+        own,
+        sum: Sum::ZERO,
+        flags: bit(group, ReplyPlan::GROUP)
+            | bit(partial, ReplyPlan::PARTIAL)
+            | bit(F::FAMILY == Family::V6, ReplyPlan::V6),
+    })
+}
+
+/// The address to answer from, and whether the probe came by a group; `Err` if it is not for this host.
+#[inline(always)]
+pub fn addressed_to_us<F: Frame>(frame: &F, settings: &Settings) -> Result<(Address, bool), Counter> {
+    let destination = frame.destination();
+    if kind_of(&destination, settings.first_own(F::FAMILY))? == DESTINATION_GROUP {
+        let own = settings.own_address(F::FAMILY, &frame.source());
+        Ok((own.ok_or(Counter::NoOwnAddress)?, true))
+    } else if frame.is_for_mac(settings.mac) {
+        Ok((destination, false))
+    } else {
+        Err(Counter::NotForUs)
+    }
+}
+
+/// `first_own` is the destination of most probes, and needs no look at the map.
+#[inline(always)]
+fn kind_of(destination: &Address, first_own: Address) -> Result<u32, Counter> {
+    if *destination == first_own && first_own != Address::NONE {
+        return Ok(DESTINATION_OWN);
+    }
+    // SAFETY: the loader replaces no entry while packets flow, it only adds and removes; the value is one word.
+    unsafe { DESTINATIONS.get(destination) }
+        .copied()
+        .ok_or(Counter::NotForUs)
+}

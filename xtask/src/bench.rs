@@ -1,0 +1,54 @@
+//! `cargo xtask bench`: figures of one run, as ratios; never a test.
+
+mod accuracy;
+mod place;
+mod rate;
+mod session;
+mod tool;
+mod tools;
+
+use std::{ffi::OsString, process::ExitCode};
+
+use anyhow::{Context as _, Result};
+use clap::Subcommand;
+
+use crate::{exec, privilege, setup, workspace};
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum BenchCommand {
+    /// Nanoseconds per packet of each kernel program, of an empty program and of clock reads.
+    Programs {
+        /// Further arguments of the bench, such as --json FILE.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Round trips reported by kstamp and by other tools, in turn on one veth pair, idle and loaded.
+    Accuracy(accuracy::AccuracyArguments),
+    /// The highest probe rate that kstamp and other tools sustain, and the CPU time per probe.
+    Rate(rate::RateArguments),
+}
+
+impl BenchCommand {
+    pub fn run(&self) -> Result<ExitCode> {
+        match self {
+            Self::Programs { arguments } => programs(arguments),
+            Self::Accuracy(arguments) => accuracy::run(arguments),
+            Self::Rate(arguments) => rate::run(arguments),
+        }
+    }
+}
+
+fn programs(arguments: &[OsString]) -> Result<ExitCode> {
+    setup::prepare()?;
+    let mut command = workspace::cargo();
+    command
+        .args(["bench", "--quiet", "-p", "probe-io", "--bench", "programs", "--"])
+        .args(arguments);
+    if !privilege::is_root() {
+        command.env(exec::runner_variable()?, "sudo -E --");
+    }
+    let status = command
+        .status()
+        .with_context(|| format!("cannot start `{}`", exec::line(&command)))?;
+    Ok(ExitCode::from(u8::from(!status.success())))
+}

@@ -1,0 +1,211 @@
+//! `cargo xtask test`: formatting, structure, lints and every test, added up; the last line is the count.
+
+mod guests;
+pub(crate) mod structure;
+mod suite;
+mod tally;
+
+use std::{
+    process::{Command, ExitCode},
+    time::Instant,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use clap::Args;
+
+use crate::{
+    docs, exec,
+    setup::{self, cargo_tool},
+    vm::{self, Guests, Kernel},
+    workspace,
+};
+use guests::Output;
+use suite::Suite;
+use tally::Tally;
+
+/// Which tests to run.
+#[derive(Clone, Debug, Args)]
+pub struct TestArguments {
+    /// Only what takes seconds and needs neither root nor a lab: formatting, structure, lints and the tests inside of crates.
+    #[arg(long, conflicts_with_all = ["vm", "everywhere"])]
+    quick: bool,
+    /// Only tests whose name contains this; nothing else is checked then.
+    #[arg(long, value_name = "NAME")]
+    filter: Option<String>,
+    /// Leave out what needs root: those tests are skipped.
+    #[arg(long)]
+    no_root: bool,
+    /// Run the suite on stock Debian kernels in a virtual machine instead of on this one.
+    #[arg(long, value_enum, value_name = "KERNEL", num_args = 0..=1, default_missing_value = "all")]
+    vm: Option<vm::Choice>,
+    /// Write the attach matrix that was found into docs/src/reference/kernels.md.
+    #[arg(long, requires = "vm")]
+    write_table: bool,
+    /// Run it here and on every kernel, with one count.
+    #[arg(long, conflicts_with_all = ["vm", "no_root"])]
+    everywhere: bool,
+}
+
+impl TestArguments {
+    /// Runs all of it, whatever fails on the way, and prints the count; fails if anything has.
+    ///
+    /// # Errors
+    /// None so far.
+    pub fn run(&self) -> Result<ExitCode> {
+        let mut total = Tally::default();
+        if self.vm.is_none() {
+            self.here(&mut total);
+        }
+        if let Some(choice) = self.vm.or(self.everywhere.then_some(vm::Choice::All)) {
+            self.in_guests(&mut total, choice.kernels());
+        }
+        heading("result");
+        total.failures().iter().for_each(|name| println!("failed: {name}"));
+        println!("{total}");
+        Ok(ExitCode::from(u8::from(total.failed() > 0)))
+    }
+
+    /// What is checked on this machine.
+    fn here(&self, total: &mut Tally) {
+        step(total, "setup", || self.prepare());
+        if self.filter.is_none() {
+            step(total, "format", || {
+                succeeds(workspace::cargo().args(["fmt", "--all", "--check"]))
+            });
+            step(total, "structure", structure::check);
+            if !self.quick {
+                lint_programs(total);
+                check_docs(total);
+            }
+        }
+        self.tests(total);
+    }
+
+    fn prepare(&self) -> Result<()> {
+        setup::prepare()?;
+        if !self.no_root && !self.quick {
+            setup::wanted_by_tests();
+        }
+        setup::ensure_checkers()
+    }
+
+    fn tests(&self, total: &mut Tally) {
+        let suite = Suite {
+            filter: self.filter.as_deref(),
+            only_units: self.quick,
+            no_root: self.no_root,
+        };
+        let Some(built) = step(total, "build of the tests", || suite.build()) else {
+            return;
+        };
+        if self.filter.is_none() {
+            step(total, "lint", || match built.warnings.len() {
+                0 => Ok(()),
+                count => bail!("{count} warnings, shown above"),
+            });
+        }
+        for binary in built.binaries {
+            heading(&binary.name);
+            match suite.run(&binary) {
+                Ok(tally) => total.add(tally),
+                Err(error) => total.fail(&format!("{}: {error:#}", binary.name)),
+            }
+        }
+    }
+
+    /// The suite on each kernel, in a virtual machine.
+    fn in_guests(&self, total: &mut Tally, kernels: &[Kernel]) {
+        heading("virtual machines");
+        let guests = match Guests::prepare(kernels, self.filter.as_deref()) {
+            Ok(guests) => guests,
+            Err(error) => return total.fail(&format!("virtual machines: {error:#}")),
+        };
+        let outputs = kernels.iter().map(|&kernel| Output::new(kernel, self.write_table));
+        let mut outputs: Vec<_> = outputs.collect();
+        guests.run(&mut outputs);
+        outputs.into_iter().for_each(|output| total.add(output.total()));
+        if vm::fails_on_purpose(self.filter.as_deref()) {
+            heading("virtual machines that fail on purpose");
+            for (name, outcome) in guests.fail_on_purpose() {
+                match outcome {
+                    Ok(()) => {
+                        println!("{name} ... ok");
+                        total.pass();
+                    }
+                    Err(error) => {
+                        println!("{name} ... FAILED: {error:#}");
+                        total.fail(name);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Lints the eBPF programs, by the toolchain that compiles them.
+fn lint_programs(total: &mut Tally) {
+    let name = "lint of the eBPF programs";
+    let toolchain = setup::ebpf_toolchain().unwrap_or_default();
+    let clippy = |options: &[&str]| {
+        let mut command = Command::new("rustup");
+        command.args(["run", &toolchain, "cargo", "clippy"]).args(options);
+        command.current_dir(workspace::root());
+        command
+    };
+    // Debian's toolchain has no clippy.
+    if !toolchain.starts_with("nightly") || exec::capture(&mut clippy(&["--version"])).is_err() {
+        heading(name);
+        println!("SKIPPED: the eBPF toolchain ({toolchain}) has no clippy");
+        return total.skip();
+    }
+    let programs = ["--package", "probe-ebpf", "--release", "--target", "bpfel-unknown-none"];
+    let mut command = clippy(&programs);
+    command.args(["-Z", "build-std=core", "--", "-D", "warnings"]);
+    // In a directory of its own: another compiler would throw away what this one has built.
+    command.env("CARGO_TARGET_DIR", workspace::target_directory().join("lint-programs"));
+    step(total, name, || succeeds(&mut command));
+}
+
+/// Renders the book and checks its links, where the program that renders it can be had.
+fn check_docs(total: &mut Tally) {
+    match cargo_tool::MDBOOK.ensure() {
+        Ok(mdbook) => drop(step(total, "docs", || docs::check(&mdbook))),
+        Err(error) => {
+            heading("docs");
+            println!("SKIPPED: {error:#}");
+            total.skip();
+        }
+    }
+}
+
+/// One step that passes or fails as a whole; what it brings, if it passes.
+fn step<T>(total: &mut Tally, name: &str, step: impl FnOnce() -> Result<T>) -> Option<T> {
+    heading(name);
+    let begin = Instant::now();
+    let outcome = step();
+    println!("{name} took {:.1} s", begin.elapsed().as_secs_f64());
+    match outcome {
+        Ok(done) => {
+            total.pass();
+            Some(done)
+        }
+        Err(error) => {
+            println!("{error:#}");
+            total.fail(name);
+            None
+        }
+    }
+}
+
+/// Runs a command, whose output is shown; an error if it fails.
+fn succeeds(command: &mut Command) -> Result<()> {
+    let status = command
+        .status()
+        .with_context(|| format!("cannot start `{}`", exec::line(command)))?;
+    ensure!(status.success(), "`{}` failed: {status}", exec::line(command));
+    Ok(())
+}
+
+fn heading(name: &str) {
+    println!("\n== {name} ==");
+}

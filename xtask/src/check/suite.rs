@@ -1,0 +1,152 @@
+//! The test binaries of the workspace: one build compiles and lints all of them, then they run one by one.
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Result, ensure};
+use serde_json::Value;
+
+use super::tally::Tally;
+use crate::{exec, privilege, workspace};
+
+/// Which tests to run, and how.
+pub(super) struct Suite<'a> {
+    /// Only tests whose name contains this.
+    pub(super) filter: Option<&'a str>,
+    /// Only those inside of crates, which need neither root nor a lab.
+    pub(super) only_units: bool,
+    /// Those that need root are skipped.
+    pub(super) no_root: bool,
+}
+
+/// What a build has brought.
+#[derive(Default)]
+pub(super) struct Built {
+    pub(super) binaries: Vec<Binary>,
+    /// What compiler and lints have to say, without repetition.
+    pub(super) warnings: BTreeSet<String>,
+}
+
+impl Suite<'_> {
+    /// Builds all test binaries; warnings are shown as they come.
+    pub(super) fn build(&self) -> Result<Built> {
+        let mut command = workspace::cargo();
+        command.args([
+            "test",
+            "--no-run",
+            "--message-format=json",
+            "--workspace",
+            "--exclude",
+            "probe-ebpf",
+        ]);
+        command.args(if self.only_units {
+            &["--lib", "--bins"][..]
+        } else {
+            &["--all-targets"]
+        });
+        // Clippy compiles as it lints: `cargo clippy` would read every crate once more, and its dependencies too.
+        command.env("RUSTC_WORKSPACE_WRAPPER", "clippy-driver");
+        let mut built = Built::default();
+        let success = exec::read_lines(&mut command, |line| {
+            let Ok(message) = serde_json::from_str(line) else {
+                return;
+            };
+            built.binaries.extend(binary(&message));
+            if let Some(warning) = message["message"]["rendered"].as_str()
+                && built.warnings.insert(warning.to_owned())
+            {
+                eprint!("{warning}");
+            }
+        })?;
+        ensure!(success, "the tests do not build");
+        Ok(built)
+    }
+
+    /// Runs one: its output is shown as it comes, and read along.
+    pub(super) fn run(&self, binary: &Binary) -> Result<Tally> {
+        let mut command = if self.no_root || self.only_units || privilege::is_root() {
+            Command::new(&binary.program)
+        } else {
+            privilege::as_root(&binary.program)?
+        };
+        command
+            .current_dir(&binary.directory)
+            .arg("--show-output")
+            .args(self.filter);
+        if binary.in_lab {
+            // There is one lab on a machine: its tests take turns.
+            command.arg("--test-threads=1");
+        }
+        if self.no_root {
+            command.env(privilege::NO_ROOT, "1");
+        }
+        let mut tally = Tally::default();
+        let success = exec::read_lines(&mut command, |line| {
+            println!("{line}");
+            tally.read(line);
+        })?;
+        tally.finish(&binary.name, success);
+        Ok(tally)
+    }
+}
+
+/// A test binary.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Binary {
+    /// Package and target.
+    pub(super) name: String,
+    program: PathBuf,
+    /// Where tests expect to run.
+    directory: PathBuf,
+    in_lab: bool,
+}
+
+/// The test binary that a message of cargo's tells of.
+fn binary(message: &Value) -> Option<Binary> {
+    let target = &message["target"];
+    let kind = target["kind"][0].as_str()?;
+    if message["profile"]["test"] != true || kind == "bench" {
+        return None;
+    }
+    let directory = Path::new(message["manifest_path"].as_str()?).parent()?;
+    let package = directory.file_name()?.to_str()?;
+    Some(Binary {
+        name: format!("{package}: {}", target["name"].as_str()?),
+        program: message["executable"].as_str()?.into(),
+        directory: directory.to_owned(),
+        in_lab: package == "xtask" && kind == "test",
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn test_binaries_are_told_from_other_artifacts() {
+        let cases = [
+            ("probe-core", "lib", true, Some(("probe-core: t", false))),
+            ("xtask", "test", true, Some(("xtask: t", true))),
+            ("xtask", "lib", true, Some(("xtask: t", false))),
+            ("xtask", "bin", false, None),
+            ("probe-io", "bench", true, None),
+        ];
+        for (package, kind, is_test, want) in cases {
+            let message = json!({
+                "manifest_path": format!("/w/{package}/Cargo.toml"),
+                "target": {"kind": [kind], "name": "t"},
+                "profile": {"test": is_test},
+                "executable": "/t/a",
+            });
+            let found = binary(&message);
+            let found = found.as_ref().map(|binary| (binary.name.as_str(), binary.in_lab));
+            assert_eq!(found, want, "{message}");
+        }
+        assert_eq!(binary(&json!({"reason": "build-finished", "success": true})), None);
+    }
+}

@@ -1,0 +1,154 @@
+//! `cargo xtask docs`: writes the reference pages, renders the book and checks the links.
+
+mod links;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use clap::Args;
+
+use crate::{exec, setup::cargo_tool, workspace};
+
+/// Pages that are generated from the code, in the book's source.
+const REFERENCE: &str = "docs/src/reference";
+
+/// Writes them into the directory that it is given.
+const GENERATOR: &str = "probe-user/examples/reference.rs";
+
+/// Whether to write.
+#[derive(Clone, Debug, Args)]
+pub struct DocsArguments {
+    /// Do not write the reference pages; fail if they differ from what the code says.
+    #[arg(long)]
+    check: bool,
+}
+
+impl DocsArguments {
+    /// Writes or compares, renders into `target/book`, checks links.
+    ///
+    /// # Errors
+    /// If pages are stale, the book cannot be rendered, or a link leads nowhere.
+    pub fn run(&self) -> Result<()> {
+        reference(self.check)?;
+        let book = render(&cargo_tool::MDBOOK.ensure()?)?;
+        check_links(&book)?;
+        println!("the book: {}", book.join("index.html").display());
+        Ok(())
+    }
+}
+
+/// As `cargo xtask docs --check`, with the program that renders the book.
+pub(crate) fn check(mdbook: &Path) -> Result<()> {
+    reference(true)?;
+    check_links(&render(mdbook)?)
+}
+
+/// Has the generated pages written, or compares them.
+fn reference(compare: bool) -> Result<()> {
+    let root = workspace::root();
+    if !root.join(GENERATOR).exists() {
+        println!("no {GENERATOR}: the reference pages are taken as they are");
+        return Ok(());
+    }
+    let pages = root.join(REFERENCE);
+    let written = if compare {
+        workspace::target_directory().join("reference")
+    } else {
+        pages.clone()
+    };
+    if compare {
+        // Pages that are no longer generated must not be there from before.
+        let _ = fs::remove_dir_all(&written);
+    }
+    fs::create_dir_all(&written).with_context(|| format!("cannot make {}", written.display()))?;
+    let run = [
+        "run",
+        "--quiet",
+        "--package",
+        "probe-user",
+        "--example",
+        "reference",
+        "--",
+    ];
+    exec::capture(workspace::cargo().args(run).arg(&written))?;
+    let stale = stale(&written, &pages)?;
+    ensure!(
+        stale.is_empty(),
+        "not what the code says: {}; cargo xtask docs writes them",
+        stale.join(", ")
+    );
+    Ok(())
+}
+
+/// The files of `written` that are not the same in `pages`.
+fn stale(written: &Path, pages: &Path) -> Result<Vec<String>> {
+    let mut stale = Vec::new();
+    for path in files(written, "md")? {
+        let name = path.strip_prefix(written).unwrap_or(&path);
+        if fs::read(&path).ok() != fs::read(pages.join(name)).ok() {
+            stale.push(format!("{REFERENCE}/{}", name.display()));
+        }
+    }
+    Ok(stale)
+}
+
+/// Where the rendered book is.
+fn render(mdbook: &Path) -> Result<PathBuf> {
+    let book = workspace::target_directory().join("book");
+    let mut command = Command::new(mdbook);
+    command
+        .current_dir(workspace::root())
+        .args(["build", "docs", "--dest-dir"])
+        .arg(&book);
+    exec::capture(&mut command)?;
+    Ok(book)
+}
+
+/// Checks the book, and the Markdown files outside of it.
+fn check_links(book: &Path) -> Result<()> {
+    let root = workspace::root();
+    let mut broken = links::broken(&files(book, "html")?, links::html)?;
+    let outside: Vec<_> = ["", "examples"]
+        .iter()
+        .map(|directory| root.join(directory))
+        .filter(|directory| directory.is_dir())
+        .map(|directory| files_in(&directory, "md"))
+        .collect::<Result<Vec<_>>>()?
+        .concat();
+    broken.extend(links::broken(&outside, links::markdown)?);
+    for (file, link) in &broken {
+        println!(
+            "{}: broken link: {link}",
+            file.strip_prefix(&root).unwrap_or(file).display()
+        );
+    }
+    match broken.len() {
+        0 => Ok(()),
+        count => bail!("{count} broken links"),
+    }
+}
+
+/// The files with an extension, in a directory and below it.
+fn files(directory: &Path, extension: &str) -> Result<Vec<PathBuf>> {
+    let mut found = files_in(directory, extension)?;
+    for path in entries(directory)?.into_iter().filter(|path| path.is_dir()) {
+        found.extend(files(&path, extension)?);
+    }
+    Ok(found)
+}
+
+fn files_in(directory: &Path, extension: &str) -> Result<Vec<PathBuf>> {
+    let has_extension = |path: &PathBuf| path.is_file() && path.extension().is_some_and(|found| found == extension);
+    Ok(entries(directory)?.into_iter().filter(has_extension).collect())
+}
+
+fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(directory).with_context(|| format!("cannot read {}", directory.display()))?;
+    let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+    paths.sort();
+    Ok(paths)
+}

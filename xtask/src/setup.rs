@@ -1,0 +1,161 @@
+//! `cargo xtask setup`: finds or installs what building and the lab need, and reports what each thing is used for.
+
+pub(crate) mod cargo_tool;
+mod linker;
+mod packages;
+mod report;
+mod rust;
+mod toolchain;
+mod tools;
+mod unpack;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Args;
+
+pub(crate) use rust::ensure_checkers;
+pub use tools::{Foreign, ensure_foreign, ensure_stamp_suite};
+pub(crate) use tools::{bench_tools, stamp_suite};
+pub(crate) use unpack::{Closure, unpack};
+
+use report::Mode;
+
+/// Whether to install.
+#[derive(Clone, Debug, Args)]
+pub struct SetupArguments {
+    /// Only report; exit with 1 if something is missing.
+    #[arg(long)]
+    check: bool,
+}
+
+impl SetupArguments {
+    /// Sets up, or reports.
+    ///
+    /// # Errors
+    /// If something is missing and cannot be installed.
+    pub fn run(&self) -> Result<ExitCode> {
+        if !self.check {
+            prepare()?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        let missing = perform(Mode::Check)?;
+        if missing == 0 {
+            return Ok(ExitCode::SUCCESS);
+        }
+        eprintln!("setup: {missing} missing; cargo xtask setup installs it");
+        Ok(ExitCode::FAILURE)
+    }
+}
+
+/// Installs what building and the lab need, where it is missing.
+///
+/// # Errors
+/// If something cannot be installed.
+pub fn prepare() -> Result<()> {
+    perform(Mode::Install).map(drop)
+}
+
+/// Installs what some tests use. Where it cannot be installed, those tests are skipped and say so.
+pub(crate) fn wanted_by_tests() {
+    packages::install_optional(&packages::OPTIONAL_TEST_NEEDS);
+}
+
+/// Installs what building guests needs.
+///
+/// # Errors
+/// If something cannot be installed.
+pub(crate) fn prepare_for_guests() -> Result<()> {
+    prepare()?;
+    packages::ensure(&packages::GUEST_NEEDS, Mode::Install).map(drop)
+}
+
+/// Installs what building fuzz targets needs.
+///
+/// # Errors
+/// If it cannot be installed.
+pub(crate) fn prepare_for_fuzzing() -> Result<()> {
+    packages::ensure(&packages::FUZZING_NEEDS, Mode::Install).map(drop)
+}
+
+/// The toolchain that builds the eBPF programs, as set-up chose it.
+///
+/// # Errors
+/// If set-up has not run.
+pub fn ebpf_toolchain() -> Result<String> {
+    toolchain::chosen().ok_or_else(|| anyhow::anyhow!("no eBPF toolchain is chosen: run cargo xtask setup"))
+}
+
+/// Goes through all steps. Returns how many things are missing (always 0 in [`Mode::Install`]).
+fn perform(mode: Mode) -> Result<usize> {
+    let mut missing = rust::check()?;
+    missing += packages::ensure(&packages::NEEDS, mode)?;
+    missing += toolchain::ensure(mode)?;
+    missing += linker::ensure(mode)?;
+    Ok(missing)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, fs, process::Command};
+
+    use super::{packages::Need, *};
+    use crate::exec;
+
+    const EMULATOR: &str = "qemu-system-x86";
+
+    /// The list of installed packages of a machine that has a newer `qemu-utils` than its release.
+    const STATUS: &str = "Package: qemu-utils\nStatus: install ok installed\nArchitecture: amd64\nVersion: 1:99\n\
+                          Maintainer: x <x@localhost>\nBreaks: qemu-system-common\nDescription: x\n";
+
+    #[test]
+    fn nothing_is_removed_where_the_emulator_conflicts_with_what_is_installed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().display();
+        let settings =
+            format!("Dir::State::status \"{path}/status\";\nDir::Cache \"{path}\";\nDebug::NoLocking \"true\";\n");
+        for (name, contents) in [("status", STATUS), ("apt.conf", &settings)] {
+            fs::write(directory.path().join(name), contents).unwrap();
+        }
+        let apt = |command: &mut Command| {
+            // A machine's own settings may turn this cache off.
+            command.args(["-o", "Dir::Cache::srcpkgcache=archive.bin"]);
+            exec::capture(command.env("APT_CONFIG", directory.path().join("apt.conf")))
+        };
+        let known = apt(Command::new("apt-cache").arg("pkgnames")).unwrap_or_default();
+        let known: BTreeSet<_> = known.lines().collect();
+        if !known.contains(EMULATOR) {
+            println!("SKIPPED: apt knows no {EMULATOR}");
+            return;
+        }
+        // Prints what it would download, and downloads nothing.
+        let install = |packages: &[&str]| {
+            let mut command = Command::new("apt-get");
+            apt(command.args(packages::INSTALL).arg("--print-uris").args(packages))
+        };
+
+        let refusal = install(&[EMULATOR]).unwrap_err().to_string();
+        assert!(refusal.contains("Packages need to be removed"), "{refusal}");
+
+        let needs: [&[Need]; 8] = [
+            &packages::NEEDS,
+            &packages::GUEST_NEEDS,
+            &packages::FUZZING_NEEDS,
+            &packages::OPTIONAL_TEST_NEEDS,
+            &tools::TOOLS,
+            &[tools::TSHARK],
+            &linker::NEEDS,
+            &toolchain::DEBIAN_NEEDS,
+        ];
+        let needs = needs.concat();
+        let mut needs = packages::names(&needs);
+        needs.retain(|package| known.contains(package));
+        install(&needs).unwrap();
+
+        let mut download = unpack::download_with_dependencies(EMULATOR, directory.path());
+        let archives = apt(download.arg("--print-uris")).unwrap();
+        for package in ["qemu-system-x86_", "qemu-system-common_", "seabios_", "libc6_"] {
+            assert!(archives.contains(package), "{package} is not in {archives}");
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Programs from crates.io that only some tasks need: each is built once, at a fixed version, under `target/tools`.
+
+use std::{path::PathBuf, process::Command};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::report::say;
+use crate::{exec, workspace};
+
+/// A program, and the package of the same name that brings it.
+pub(crate) struct Tool {
+    package: &'static str,
+    version: &'static str,
+    /// Further arguments of `cargo install`.
+    options: &'static [&'static str],
+    why: &'static str,
+}
+
+/// Runs fuzz targets.
+pub(crate) const CARGO_FUZZ: Tool = Tool {
+    package: "cargo-fuzz",
+    version: "0.13.2",
+    options: &[],
+    why: "runs the fuzz targets",
+};
+
+/// Finds code that no test notices.
+pub(crate) const CARGO_MUTANTS: Tool = Tool {
+    package: "cargo-mutants",
+    version: "27.1.0",
+    options: &[],
+    why: "changes the code and looks whether a test notices",
+};
+
+/// Renders the book.
+pub(crate) const MDBOOK: Tool = Tool {
+    package: "mdbook",
+    version: "0.5.4",
+    options: &["--no-default-features", "--features", "search"],
+    why: "renders the book",
+};
+
+impl Tool {
+    /// Where the program is; builds it first if it is not there yet.
+    ///
+    /// # Errors
+    /// If it cannot be built.
+    pub(crate) fn ensure(&self) -> Result<PathBuf> {
+        let Self { package, version, .. } = self;
+        let directory = workspace::target_directory().join(format!("tools/{package}-{version}"));
+        let program = directory.join("bin").join(package);
+        if !program.exists() {
+            say(
+                package,
+                &format!("building {version} (a minute or two): it {}", self.why),
+            );
+            // Compiling takes longer than what an optimised program would save.
+            let mut command = install(package, version);
+            command.args(["--debug", "--root"]).arg(&directory).args(self.options);
+            run(&mut command)?;
+        }
+        Ok(program)
+    }
+}
+
+/// A `cargo install` of a package at one version.
+pub(super) fn install(package: &str, version: &str) -> Command {
+    let mut command = Command::new("cargo");
+    command.args([
+        "install",
+        package,
+        "--version",
+        version,
+        "--locked",
+        "--quiet",
+        "--force",
+    ]);
+    command
+}
+
+/// Runs `cargo install`, whose progress is shown.
+pub(super) fn run(command: &mut Command) -> Result<()> {
+    let status = command.status().context("cannot start cargo")?;
+    if !status.success() {
+        bail!("`{}` failed: {status}", exec::line(command));
+    }
+    Ok(())
+}

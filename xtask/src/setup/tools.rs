@@ -1,0 +1,109 @@
+//! Programs by others that benches and tests run beside kstamp.
+
+use std::{path::PathBuf, process::Command};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::{
+    packages::{self, Need},
+    report::{Mode, say},
+};
+use crate::{exec, workspace};
+
+const STAMP_SUITE: &str = "1.0.0";
+
+pub(super) const TOOLS: [Need; 4] = [
+    Need {
+        what: "fping",
+        packages: "fping",
+        why: "compared in benches",
+    },
+    Need {
+        what: "irtt",
+        packages: "irtt",
+        why: "compared in benches",
+    },
+    Need {
+        what: "sockperf",
+        packages: "sockperf",
+        why: "compared in benches",
+    },
+    PYTHON,
+];
+
+const PYTHON: Need = Need {
+    what: "python3",
+    packages: "python3",
+    why: "runs the asyncio agent that is compared in benches and tests",
+};
+
+pub(super) const TSHARK: Need = Need {
+    what: "tshark",
+    packages: "tshark",
+    why: "decodes kstamp's packets in tests",
+};
+
+/// Installs the tools that benches compare kstamp with. A bench leaves out what cannot be installed.
+pub(crate) fn bench_tools() {
+    packages::install_optional(&TOOLS);
+    if let Err(error) = ensure_stamp_suite() {
+        say("stamp-suite", &format!("not installed: {error:#}"));
+    }
+}
+
+/// The stamp-suite that set-up built, if it did: below the target directory, not among the user's programs.
+pub(crate) fn stamp_suite() -> Option<PathBuf> {
+    let path = root().join("bin/stamp-suite");
+    path.is_file().then_some(path)
+}
+
+/// Finds stamp-suite, or builds it with the kernel's socket stamps. Returns its path.
+///
+/// # Errors
+/// If it cannot be built.
+pub fn ensure_stamp_suite() -> Result<PathBuf> {
+    if let Some(path) = which::which("stamp-suite").ok().or_else(stamp_suite) {
+        return Ok(path);
+    }
+    say("stamp-suite", &format!("building {STAMP_SUITE} (a minute or two)"));
+    let mut command = Command::new("cargo");
+    command.args([
+        "install",
+        "stamp-suite",
+        "--version",
+        STAMP_SUITE,
+        "--features",
+        "hwtstamp",
+    ]);
+    command.args(["--locked", "--quiet", "--root"]).arg(root());
+    let status = command.status().context("cannot start cargo")?;
+    if !status.success() {
+        bail!("`{}` failed: {status}", exec::line(&command));
+    }
+    stamp_suite().context("it was built but is not there")
+}
+
+fn root() -> PathBuf {
+    workspace::target_directory().join("compared")
+}
+
+/// Installs a program that tests of interoperation run.
+///
+/// # Errors
+/// If it is missing and cannot be installed.
+pub fn ensure_foreign(program: Foreign) -> Result<()> {
+    let need = match program {
+        Foreign::Tshark => TSHARK,
+        Foreign::Python => PYTHON,
+    };
+    packages::ensure(&[need], Mode::Install).map(drop)
+}
+
+/// A program by others that tests run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Foreign {
+    /// Wireshark's decoder.
+    Tshark,
+    /// For the legacy agents.
+    Python,
+}

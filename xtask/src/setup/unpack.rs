@@ -1,0 +1,97 @@
+//! Debian packages that are unpacked into a directory: nothing is installed, and root is not needed.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result};
+
+use super::packages;
+use crate::exec;
+
+/// Which packages to unpack.
+#[derive(Clone, Copy)]
+pub(crate) enum Closure {
+    /// The named package only.
+    Package,
+    /// The named package with everything that it depends on, down to the C library. What is installed here has no
+    /// influence: it may conflict with the package, or be older or newer.
+    Dependencies,
+}
+
+/// Makes `directory` hold the files of the package that `find` names, in the newest version that apt knows.
+///
+/// The directory appears complete or not at all.
+///
+/// # Errors
+/// If the package is not found, or cannot be downloaded or unpacked.
+pub(crate) fn unpack(find: impl Fn() -> Result<String>, closure: Closure, directory: &Path) -> Result<()> {
+    let work = PathBuf::from(format!("{}-unpacking", directory.display()));
+    let (archives, root) = (work.join("archives"), work.join("root"));
+    remove(&work)?;
+    for directory in [&archives, &root] {
+        fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
+    }
+    let attempt = || download(&find()?, closure, &archives);
+    // A new machine has no lists of packages, and old lists name packages that are no longer in the archive.
+    attempt().or_else(|_| packages::refresh().and_then(|()| attempt()))?;
+    let entries = fs::read_dir(&archives).with_context(|| format!("cannot read {}", archives.display()))?;
+    let paths = entries.flatten().map(|entry| entry.path());
+    for archive in paths.filter(|path| path.extension().is_some_and(|extension| extension == "deb")) {
+        exec::run("dpkg-deb", [Path::new("-x"), &archive, &root])?;
+    }
+    remove(directory)?;
+    fs::rename(&root, directory).with_context(|| format!("cannot make {}", directory.display()))?;
+    remove(&work)
+}
+
+/// Removes `directory`, if it exists.
+fn remove(directory: &Path) -> Result<()> {
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", directory.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Downloads packages (`*.deb`) into `archives`.
+fn download(package: &str, closure: Closure, archives: &Path) -> Result<()> {
+    eprintln!("setup: downloading {package}");
+    let mut command = match closure {
+        Closure::Package => {
+            let mut command = Command::new("apt-get");
+            command.args(["download", "-qq", package]).current_dir(archives);
+            command
+        }
+        Closure::Dependencies => download_with_dependencies(package, archives),
+    };
+    exec::capture(&mut command).map(drop)
+}
+
+/// Has apt resolve dependencies as on a machine where nothing is installed.
+pub(super) fn download_with_dependencies(package: &str, archives: &Path) -> Command {
+    let mut command = Command::new("apt-get");
+    command.args([
+        "install",
+        "-y",
+        "-qq",
+        "--download-only",
+        "--no-install-recommends",
+        package,
+    ]);
+    for option in [
+        "Dir::State::status=/dev/null",
+        // A cache would be one of a machine without packages: apt must not keep it.
+        "Dir::Cache::pkgcache=",
+        "Debug::NoLocking=true",
+    ] {
+        command.args(["-o", option]);
+    }
+    command
+        .arg("-o")
+        .arg(format!("Dir::Cache::archives={}", archives.display()));
+    command
+}
