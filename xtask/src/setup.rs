@@ -30,10 +30,6 @@ pub struct SetupArguments {
 }
 
 impl SetupArguments {
-    /// Sets up, or reports.
-    ///
-    /// # Errors
-    /// If something is missing and cannot be installed.
     pub fn run(&self) -> Result<ExitCode> {
         if !self.check {
             prepare()?;
@@ -49,9 +45,6 @@ impl SetupArguments {
 }
 
 /// Installs what building and the lab need, where it is missing.
-///
-/// # Errors
-/// If something cannot be installed.
 pub fn prepare() -> Result<()> {
     perform(Mode::Install).map(drop)
 }
@@ -62,9 +55,6 @@ pub(crate) fn wanted_by_tests() {
 }
 
 /// Installs what building guests needs.
-///
-/// # Errors
-/// If something cannot be installed.
 pub(crate) fn prepare_for_guests() -> Result<()> {
     prepare()?;
     packages::ensure(&packages::GUEST_NEEDS, Mode::Install).map(drop)
@@ -79,9 +69,6 @@ pub(crate) fn prepare_for_fuzzing() -> Result<()> {
 }
 
 /// The toolchain that builds the eBPF programs, as set-up chose it.
-///
-/// # Errors
-/// If set-up has not run.
 pub fn ebpf_toolchain() -> Result<String> {
     toolchain::chosen().ok_or_else(|| anyhow::anyhow!("no eBPF toolchain is chosen: run cargo xtask setup"))
 }

@@ -43,7 +43,6 @@ pub enum Choice {
 }
 
 impl Choice {
-    /// The kernels.
     pub fn kernels(self) -> &'static [Kernel] {
         match self {
             Self::V6_1 => &[Kernel::V6_1],
@@ -62,9 +61,6 @@ pub struct Guests {
 
 impl Guests {
     /// Fetches what is needed for booting, and builds the suite. Only tests whose name contains `filter` will run.
-    ///
-    /// # Errors
-    /// If something is missing and cannot be installed or fetched, or does not build.
     pub fn prepare(kernels: &[Kernel], filter: Option<&str>) -> Result<Self> {
         setup::prepare_for_guests()?;
         let emulator = Emulator::get(directory().join("emulator"))?;

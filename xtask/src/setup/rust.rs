@@ -63,9 +63,6 @@ pub(super) fn check() -> Result<usize> {
 }
 
 /// Installs rustfmt and clippy, which a minimal toolchain lacks.
-///
-/// # Errors
-/// If they cannot be installed.
 pub(crate) fn ensure_checkers() -> Result<()> {
     for (program, component) in [("cargo-fmt", "rustfmt"), ("cargo-clippy", "clippy")] {
         // The programs always exist with rustup, and fail if the component is missing.

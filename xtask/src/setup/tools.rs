@@ -58,9 +58,6 @@ pub(crate) fn stamp_suite() -> Option<PathBuf> {
 }
 
 /// Finds stamp-suite, or builds it with the kernel's socket stamps. Returns its path.
-///
-/// # Errors
-/// If it cannot be built.
 pub fn ensure_stamp_suite() -> Result<PathBuf> {
     if let Some(path) = which::which("stamp-suite").ok().or_else(stamp_suite) {
         return Ok(path);
@@ -87,10 +84,7 @@ fn root() -> PathBuf {
     workspace::target_directory().join("compared")
 }
 
-/// Installs a program that tests of interoperation run.
-///
-/// # Errors
-/// If it is missing and cannot be installed.
+/// Installs a program that tests of interoperation run, unless it is there.
 pub fn ensure_foreign(program: Foreign) -> Result<()> {
     let need = match program {
         Foreign::Tshark => TSHARK,

@@ -24,9 +24,6 @@ pub(crate) enum Closure {
 /// Makes `directory` hold the files of the package that `find` names, in the newest version that apt knows.
 ///
 /// The directory appears complete or not at all.
-///
-/// # Errors
-/// If the package is not found, or cannot be downloaded or unpacked.
 pub(crate) fn unpack(find: impl Fn() -> Result<String>, closure: Closure, directory: &Path) -> Result<()> {
     let work = PathBuf::from(format!("{}-unpacking", directory.display()));
     let (archives, root) = (work.join("archives"), work.join("root"));

@@ -100,10 +100,7 @@ pub struct GuestArguments {
 }
 
 impl GuestArguments {
-    /// Prepares the system, runs the suite and switches the machine off.
-    ///
-    /// # Errors
-    /// If this is not the first process of a guest. Other errors are printed on the console.
+    /// Refuses to run elsewhere than in a guest. Other errors are printed on the guest's console.
     pub fn run(&self) -> Result<()> {
         anyhow::ensure!(
             Pid::this().as_raw() == 1 && Path::new(SUITE).exists(),

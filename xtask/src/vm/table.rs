@@ -20,7 +20,6 @@ pub const MODES: [&str; 4] = ["xdp-native", "xdp-generic", "tc", "auto"];
 /// The outcome of one mode on one kind of device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cell {
-    /// The kind of device.
     pub device: String,
     /// What `--attach` was given.
     pub mode: String,
@@ -76,10 +75,8 @@ impl Table {
         text
     }
 
-    /// Compares it with the table of `kernel` in the documentation.
-    ///
-    /// # Errors
-    /// If they differ: with the command that updates the documentation.
+    /// Compares it with the table of `kernel` in the documentation. If they differ, the error names the command that
+    /// updates the documentation.
     pub fn check(&self, kernel: Kernel) -> Result<()> {
         let text = read()?;
         if place(&text, kernel)?.1 == self.markdown() {
@@ -95,9 +92,6 @@ impl Table {
     }
 
     /// Writes it into the documentation.
-    ///
-    /// # Errors
-    /// If there is no place for it.
     pub fn write(&self, kernel: Kernel) -> Result<()> {
         let text = read()?;
         let (before, _, after) = place(&text, kernel)?;
