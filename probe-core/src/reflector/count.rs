@@ -1,17 +1,20 @@
-//! Counters of the userspace reflector. Their names are fields of the `counters` record.
+//! What became of each packet that came to the userspace reflector, under names that the `counters` record has as fields.
 
 use std::collections::BTreeMap;
 
 macro_rules! counts {
-    ($($(#[doc = $doc:literal])* $variant:ident = $name:literal, $words:expr;)+) => {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal, $words:expr;)+) => {
+        /// What became of a packet, or of a TLV in it.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum Count {
-            $($(#[doc = $doc])* $variant,)+
+            $($(#[doc = $doc])+ $variant,)+
         }
 
         impl Count {
+            /// All of them.
             pub const ALL: &[Self] = &[$(Self::$variant,)+];
 
+            /// A stable field name.
             pub fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name,)+ }
             }
@@ -30,31 +33,47 @@ macro_rules! counts {
 }
 
 counts! {
+    /// Answered.
     Reflected = "user_reflected", None;
+    /// Answered, having come by a group.
     ReflectedGroup = "user_reflected_group", None;
+    /// An ASCII probe of a legacy agent, sent back as it came.
     LegacyReflected = "user_echoed", None;
+    /// An ASCII probe that may itself be an echo: not sent back.
     LegacyLoop = "user_echo_loop", Some(("number", "not sent back in userspace: it may be an echo itself"));
+    /// An identity request, answered.
     IdentityAnswered = "user_introduced", None;
+    /// Shorter than any test packet.
     TooShort = "user_too_short", Some(("probe", "not answered in userspace: shorter than any test packet"));
+    /// From the test port itself, as a reply would be.
     SourcePort = "user_source_port", Some(("probe", "not answered in userspace: from the test port itself"));
+    /// With a reply's fields where a sender's are zero.
     ReplyShaped = "user_reply_shaped", Some(("probe", "not answered in userspace: with the fields of a reply"));
+    /// From an address that cannot be answered.
     BadSource = "user_bad_source", Some(("probe", "not answered in userspace: from an address that cannot be answered"));
+    /// To an address that is neither the interface's nor a joined group.
     NotForUs = "user_not_for_us", Some(("probe", "not answered in userspace: to another address than this interface's"));
+    /// From a source that the policy does not allow.
     NotAllowed = "user_not_allowed", Some(("probe", "not answered in userspace: from a source that is not allowed"));
+    /// Too many at once.
     RateLimited = "user_rate_limited", Some(("probe", "not answered in userspace: too many in too short a time"));
+    /// In authenticated mode: too short to have an HMAC.
     HmacMissing = "user_hmac_missing", Some(("probe", "not answered: without the HMAC that authenticated mode demands"));
+    /// In authenticated mode: the HMAC does not fit.
     HmacWrong = "user_hmac_wrong", Some(("probe", "not answered: with an HMAC of another key, or altered on the way"));
-    /// The kernel programs have already refused and counted the packet.
+    /// A packet that the kernel programs have already refused and counted.
     RefusedByKernel = "user_left_by_kernel", None;
+    /// The socket could not send the reply.
     Unsent = "user_unsent", Some(("reply", "not sent from userspace: the socket refused it"));
-    /// An unknown TLV, returned with flag U.
+    /// A TLV of a type that this reflector does not know: returned with flag U.
     TlvUnrecognised = "user_tlv_unrecognised", None;
-    /// A packet with a TLV of a wrong length, which is returned with flag M.
+    /// A packet with a TLV of a wrong length: returned with flag M.
     TlvMalformed = "user_tlv_malformed", Some(("probe", "answered with flag M: a TLV in it was malformed"));
-    /// A packet whose TLVs failed their HMAC, and are returned with flag I.
+    /// A packet whose TLVs were not what their HMAC says: returned with flag I.
     TlvIntegrity = "user_tlv_integrity", Some(("probe", "answered with flag I: the HMAC of its TLVs was wrong or missing"));
 }
 
+/// One number for each.
 #[derive(Debug, Clone, Default)]
 pub struct Counts([u64; Count::ALL.len()]);
 
@@ -67,10 +86,12 @@ impl Counts {
         self.0[what as usize] += u64::from(number);
     }
 
+    /// How often something was counted.
     pub fn of(&self, what: Count) -> u64 {
         self.0[what as usize]
     }
 
+    /// All of them by name.
     pub fn by_name(&self) -> BTreeMap<&'static str, u64> {
         Count::ALL.iter().map(|&what| (what.name(), self.of(what))).collect()
     }
