@@ -121,7 +121,7 @@ impl Taps {
     /// If the ring buffer cannot be watched any more.
     pub async fn next(&mut self) -> io::Result<Tapped> {
         loop {
-            // Only an empty ring buffer may say that it is not ready: the kernel wakes whoever waits once for many.
+            // Only an empty ring buffer is not ready: the kernel wakes the reader once for many frames.
             let mut guard = self.ring.readable_mut().await?;
             let record = guard.get_inner_mut().next();
             match record.map(|bytes| read(&bytes, &self.interfaces)) {

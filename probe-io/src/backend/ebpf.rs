@@ -26,7 +26,7 @@ use probe_host::clock::ClockState;
 use probe_host::link::Link;
 
 use crate::backend::Backend;
-use crate::backend::ebpf::attach::{Classifier, Receive};
+use crate::backend::ebpf::attach::{Classifier, ReceiveLinks};
 use crate::backend::ebpf::object::Object;
 use crate::backend::ebpf::ring::Ring;
 use crate::backend::ebpf::settings::settings;
@@ -45,7 +45,7 @@ pub(crate) struct EbpfBackend {
     policy_generation: u32,
     test_port: u16,
     /// Dropped before `egress`: below Linux 6.6, the first program on an interface owns the qdisc of both.
-    receive: Option<Receive>,
+    receive: Option<ReceiveLinks>,
     egress: Option<Classifier>,
     watch: Option<Watch>,
 }

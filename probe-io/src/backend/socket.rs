@@ -110,7 +110,7 @@ impl Backend for SocketBackend {
         Ok(false)
     }
 
-    /// A probe that is sent says so.
+    /// Each probe sets it when it is sent.
     fn set_session(&mut self, _peer: IpAddr, _ssid: u16) -> Result<(), ObjectError> {
         Ok(())
     }

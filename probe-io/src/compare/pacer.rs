@@ -91,14 +91,14 @@ pub fn start(
     priority: Priority,
     stop: &Arc<AtomicBool>,
 ) -> io::Result<oneshot::Receiver<Sent>> {
-    let (tell, told) = oneshot::channel();
+    let (done, outcome) = oneshot::channel();
     let stop = Arc::clone(stop);
     thread::Builder::new().name("kstamp-pacer".to_owned()).spawn(move || {
         priority.take();
         // The receiver is gone if the run was given up.
-        let _ = tell.send(pace(senders, schedule, &stop));
+        let _ = done.send(pace(senders, schedule, &stop));
     })?;
-    Ok(told)
+    Ok(outcome)
 }
 
 fn pace(mut senders: Senders, schedule: Schedule, stop: &AtomicBool) -> Sent {

@@ -97,20 +97,20 @@ fn runtime() -> Result<tokio::runtime::Runtime, CalibrateError> {
 }
 
 /// Reflects until the near end has gone.
-fn far_end(mode: AttachMode, tell: &Sender<OwnedFd>, told: &Receiver<()>) -> Result<(), CalibrateError> {
+fn far_end(mode: AttachMode, to_peer: &Sender<OwnedFd>, from_peer: &Receiver<()>) -> Result<(), CalibrateError> {
     enter_own_namespace()?;
     let own = File::open("/proc/thread-self/ns/net").map_err(failed("open a network namespace"))?;
     let again = own.try_clone().map_err(failed("open a network namespace"))?;
     let gone = |_| CalibrateError::OtherEnd;
-    tell.send(own.into()).map_err(|_| CalibrateError::OtherEnd)?;
-    told.recv().map_err(gone)?;
+    to_peer.send(own.into()).map_err(|_| CalibrateError::OtherEnd)?;
+    from_peer.recv().map_err(gone)?;
     runtime()?.block_on(async {
         let handle = netlink()?;
         set_up(&handle, FAR).await?;
         let port = Port::open(config(FAR.0, mode, false), Engine::Ebpf, None).await?;
-        tell.send(again.into()).map_err(|_| CalibrateError::OtherEnd)?;
+        to_peer.send(again.into()).map_err(|_| CalibrateError::OtherEnd)?;
         // Until the near end goes.
-        let _ = told.recv();
+        let _ = from_peer.recv();
         drop(port);
         Ok(())
     })
@@ -120,12 +120,12 @@ fn far_end(mode: AttachMode, tell: &Sender<OwnedFd>, told: &Receiver<()>) -> Res
 fn near_end(
     mode: AttachMode,
     probes: u32,
-    tell: &Sender<()>,
-    told: &Receiver<OwnedFd>,
+    to_peer: &Sender<()>,
+    from_peer: &Receiver<OwnedFd>,
 ) -> Result<Vec<u64>, CalibrateError> {
     enter_own_namespace()?;
     let gone = |_| CalibrateError::OtherEnd;
-    let far = told.recv().map_err(gone)?;
+    let far = from_peer.recv().map_err(gone)?;
     runtime()?.block_on(async {
         let handle = netlink()?;
         let pair = LinkVeth::new(NEAR.0, FAR.0).build();
@@ -135,10 +135,10 @@ fn near_end(
         let moved = handle.link().set(moved).execute().await;
         moved.map_err(refused("move the far end of the veth pair"))?;
         set_up(&handle, NEAR).await?;
-        tell.send(()).map_err(|_| CalibrateError::OtherEnd)?;
+        to_peer.send(()).map_err(|_| CalibrateError::OtherEnd)?;
         // Beside the far end: loading the programs is what takes the time.
         let port = Port::open(config(NEAR.0, mode, true), Engine::Ebpf, None).await?;
-        told.recv().map_err(gone)?;
+        from_peer.recv().map_err(gone)?;
         probe(port, mode, probes).await
     })
 }

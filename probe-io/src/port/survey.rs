@@ -50,7 +50,7 @@ impl Survey {
         })
     }
 
-    /// Each IP version in use, which its group tells, needs an address.
+    /// Each IP version that has a group needs an address.
     pub(crate) fn check_addresses(&self, groups: &[IpAddr]) -> Result<(), PortError> {
         let mut families = groups.iter().map(|&group| Family::of(group));
         match families.find(|&family| !self.addresses.iter().any(|address| Family::of(address.ip) == family)) {

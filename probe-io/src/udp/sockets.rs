@@ -258,7 +258,7 @@ pub(crate) fn legacy_sender(interface: &str, index: u32, family: Family) -> Resu
     })
 }
 
-/// Connected, so that ICMP errors reach it, and nobody else does.
+/// Connected, so that it receives ICMP errors, and packets of `target` only.
 fn sender_to(target: &Target, interface: Option<&str>) -> io::Result<Socket> {
     let socket = Socket::new(
         Domain::for_address(target.to),
@@ -340,7 +340,7 @@ impl SocketPair {
         }
     }
 
-    /// Opens what is missing of each IP version that is in use, which its group tells, and has an address.
+    /// Opens what is missing of each IP version that has a group and an address.
     pub(crate) fn open_missing(
         &mut self,
         link: &Link,

@@ -13,7 +13,7 @@ use crate::backend::ebpf::object::{EGRESS, INGRESS, Object};
 use crate::backend::error::AttachError;
 
 /// The receive program on an interface. It is detached when this is dropped.
-pub(crate) struct Receive {
+pub(crate) struct ReceiveLinks {
     _xdp: Option<XdpLink>,
     _ingress: Option<Classifier>,
 }
@@ -25,7 +25,7 @@ pub(crate) struct Classifier {
 }
 
 /// Attaches the receive program to `link`.
-pub(crate) fn receive(object: &mut Object, link: &Link, mode: AttachMode) -> Result<Receive, AttachError> {
+pub(crate) fn receive(object: &mut Object, link: &Link, mode: AttachMode) -> Result<ReceiveLinks, AttachError> {
     let xdp_mode = match mode {
         AttachMode::XdpNative => Some(XdpMode::Driver),
         AttachMode::XdpGeneric => Some(XdpMode::Skb),
@@ -56,7 +56,7 @@ pub(crate) fn receive(object: &mut Object, link: &Link, mode: AttachMode) -> Res
         );
         Some(attached.map_err(refusal(link, "the receive program (tc)".to_owned()))?)
     };
-    Ok(Receive {
+    Ok(ReceiveLinks {
         _xdp: xdp,
         _ingress: ingress,
     })

@@ -33,12 +33,12 @@ pub(crate) struct InFlightProbe {
 pub(crate) struct WireReply {
     /// The reflector's own number.
     pub sequence: u32,
-    /// T3, in the format that `error` says.
+    /// T3, in the format of `error`.
     pub transmit: u64,
     pub error: ErrorEstimate,
     /// 0 from a reflector without RFC 8972.
     pub ssid: u16,
-    /// T2, in the format that `error` says.
+    /// T2, in the format of `error`.
     pub receive: u64,
     pub sender_sequence: u32,
     /// T1, as the probe had it.
@@ -73,7 +73,7 @@ impl WireReply {
         }
     }
 
-    /// What it says of `probe`, which it answers: it came from `peer` at `t4_ns`.
+    /// The observation of `probe`, which it answers; it came from `peer` at `t4_ns`.
     pub fn observation(
         &self,
         peer: IpAddr,
