@@ -24,7 +24,7 @@ macro_rules! counts {
                 match self { $(Self::$variant => concat!($($doc),+),)+ }
             }
 
-            /// What it counts and what became of that, where it is a sign of trouble.
+            /// What is counted, and what happened to it, if that is a sign of trouble.
             pub fn in_words(self) -> Option<(&'static str, &'static str)> {
                 match self { $(Self::$variant => $words,)+ }
             }

@@ -299,13 +299,13 @@ fn the_end_hands_out_everything() {
 #[test]
 fn memory_is_bounded_by_age_and_by_number() {
     let mut session = session();
-    let count = 3 * MEMORY_PROBES as u32;
+    let count = 3 * MAX_PROBES as u32;
     for seq in 0..count {
         session.sent(seq, u64::from(seq));
         session.reply(&reply(seq, seq, u64::from(seq), u64::from(seq) + 2 * MS));
     }
-    assert!(session.history.len() <= MEMORY_PROBES + 1);
-    session.sent(count, MEMORY_NS * 2);
+    assert!(session.history.len() <= MAX_PROBES + 1);
+    session.sent(count, MIN_MEMORY_NS * 2);
     assert!(session.history.len() <= 3, "{}", session.history.len());
     assert_eq!(session.reply(&reply(0, 0, 0, MS)), None);
 }

@@ -276,13 +276,13 @@ fn a_probe_that_a_lost_one_may_have_crossed_is_no_anchor() {
 #[test]
 fn an_outage_longer_than_the_memory_is_placed_in_the_summary() {
     let mut session = session();
-    let lost = 2 * MEMORY_PROBES as u32;
+    let lost = 2 * MAX_PROBES as u32;
     drive(&mut session, 0, &[Some(107)]);
     for seq in 1..=lost {
         session.sent(seq, u64::from(seq) * MS);
         session.expire(u64::from(seq) * MS, &mut unanswered);
     }
-    assert!(session.history.len() <= MEMORY_PROBES + 2);
+    assert!(session.history.len() <= MAX_PROBES + 2);
     drive(&mut session, lost + 1, &[Some(118)]);
     expire_all(&mut session);
     assert_eq!(ways(&session), (u64::from(lost) - 10, 10, 0));
