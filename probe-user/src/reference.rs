@@ -56,7 +56,7 @@ fn flag(arg: &Arg) -> String {
 }
 
 fn values(arg: &Arg) -> String {
-    if !arg.get_action().takes_values() {
+    if !arg.get_action().takes_values() || arg.is_positional() {
         return String::new();
     }
     let possible = arg.get_possible_values();
