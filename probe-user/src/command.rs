@@ -135,7 +135,7 @@ pub async fn run(command: Command) -> Result<()> {
     match command {
         Command::Agent(config) => agent::run::run(*config).await,
         Command::Reflect(config) => reflect::run(*config).await,
-        Command::Controller(config) => controller::run(*config).await,
+        Command::Controller(config) => controller::run::run(*config).await,
         Command::Ping(config) => ping::run::run(*config).await,
         Command::Doctor(config) => doctor::run(config).await,
         Command::Compare(config) => compare::run::run(*config).await,

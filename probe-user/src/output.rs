@@ -4,7 +4,6 @@ pub mod fields;
 #[cfg(test)]
 pub mod fixtures;
 
-pub mod controller;
 pub mod jsonl;
 pub mod model;
 pub mod quantity;

@@ -11,9 +11,9 @@ use probe_controller::topology::{Link, PortId};
 use probe_host::clock::{monotonic_ns, realtime_ns};
 
 use crate::command::controller::config::ControllerConfig;
-use crate::output::controller::ControllerOutput;
-use crate::output::controller::drawing::Drawing;
-use crate::output::controller::model::{
+use crate::command::controller::output::ControllerOutput;
+use crate::command::controller::output::drawing::Drawing;
+use crate::command::controller::output::model::{
     ByMethod, End, Event, Happened, HopLine, LinkCounts, LinkLine, PathLine, Report, Start, SummaryLine, SwitchLine,
 };
 use crate::output::quantity::duration_u64;

@@ -10,8 +10,8 @@ use serde_json::Value;
 
 use super::*;
 use crate::command::compare::output::{jsonl as compare, tests::comparison};
+use crate::command::controller::output::{jsonl as controller, model, tests::report};
 use crate::command::ping::output::{PingSample, PingStart};
-use crate::output::controller::{jsonl as controller, model, tests::report};
 use crate::output::fixtures;
 use crate::output::jsonl::{Jsonl, record};
 use crate::output::model::{Event, InterfaceEvent, PeerEvent, Sample};

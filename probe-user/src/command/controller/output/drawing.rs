@@ -8,8 +8,8 @@ use std::{fs, io};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use probe_controller::link_delay::LinkState;
 
-use crate::output::controller::layout::{Place, places};
-use crate::output::controller::model::{LinkLine, Report, state_name};
+use crate::command::controller::output::layout::{Place, places};
+use crate::command::controller::output::model::{LinkLine, Report, state_name};
 use crate::output::quantity::{count, duration, duration_u64};
 use crate::output::sink::OutputError;
 

@@ -1,9 +1,9 @@
 use probe_controller::link_delay::{LinkState, Statistic};
 
 use super::*;
-use crate::output::controller::drawing::Drawing;
-use crate::output::controller::layout::places;
-use crate::output::controller::model::{
+use crate::command::controller::output::drawing::Drawing;
+use crate::command::controller::output::layout::places;
+use crate::command::controller::output::model::{
     BothWays, ByMethod, End, LinkCounts, LinkLine, PathLine, Report, SummaryLine, SwitchLine,
 };
 use crate::output::time::Utc;
@@ -173,8 +173,9 @@ fn switches_are_drawn_apart_and_within_the_paper() {
         assert_eq!(places.len(), count);
         for (at, place) in places.iter().enumerate() {
             assert!((0.0..=1.0).contains(&place.x) && (0.0..=1.0).contains(&place.y));
-            let near =
-                |other: &crate::output::controller::layout::Place| (place.x - other.x).hypot(place.y - other.y) < 0.05;
+            let near = |other: &crate::command::controller::output::layout::Place| {
+                (place.x - other.x).hypot(place.y - other.y) < 0.05
+            };
             assert!(!places[at + 1..].iter().any(near), "{count}: {places:?}");
         }
     }

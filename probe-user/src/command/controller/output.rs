@@ -8,8 +8,7 @@ mod text;
 
 use std::path::Path;
 
-use model::{Event, Report};
-
+use crate::command::controller::output::model::{Event, Report};
 use crate::output::sink::{OutputError, Sink};
 use crate::output::{Format, terminal};
 
@@ -17,7 +16,7 @@ use crate::output::{Format, terminal};
 pub struct ControllerOutput {
     format: Format,
     sink: Sink,
-    columns: crate::output::terminal::Columns,
+    columns: terminal::Columns,
 }
 
 impl ControllerOutput {

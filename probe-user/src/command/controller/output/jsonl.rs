@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use crate::output::controller::model::{Event, LinkLine, PathLine, Report, SummaryLine, SwitchLine};
+use crate::command::controller::output::model::{Event, LinkLine, PathLine, Report, SummaryLine, SwitchLine};
 
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "lowercase")]

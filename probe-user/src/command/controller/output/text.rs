@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use probe_controller::link_delay::Statistic;
 
-use crate::output::controller::model::{
+use crate::command::controller::output::model::{
     End, Event, LinkLine, PathLine, Report, Start, SummaryLine, SwitchLine, state_name,
 };
 use crate::output::quantity::{count, duration, duration_u64};
