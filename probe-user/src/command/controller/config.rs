@@ -1,4 +1,4 @@
-//! `kstamp controller`: what its flags mean.
+//! Validates the arguments of `kstamp controller`.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -12,28 +12,23 @@ use crate::command::controller::args::ControllerArgs;
 use crate::command::shared::values::{self, ConfigError, wrong};
 use crate::output::Format;
 
-/// Below it the answers of a period would still be on their way in the next.
-const LEAST_PERIOD_NS: u64 = 50_000_000;
-const MOST_PERIOD_NS: u64 = 60_000_000_000;
+/// Shorter periods would overlap with the answers of the period before.
+const MIN_PERIOD_NS: u64 = 50_000_000;
+const MAX_PERIOD_NS: u64 = 60_000_000_000;
 
-/// `kstamp controller`.
 #[derive(Debug, Clone)]
 pub struct ControllerConfig {
-    /// How to listen.
     pub server: server::Config,
-    /// What to do.
     pub forwarding: forwarding::Config,
     /// Interfaces to tap.
     pub taps: Vec<String>,
-    /// Time between two reports.
     pub report: Duration,
-    /// How long to run; `None` until a signal comes.
+    /// `None`: until a signal comes.
     pub duration: Option<Duration>,
-    /// In which form results are written.
     pub format: Format,
-    /// To which file; `None` for standard output.
+    /// `None` for standard output.
     pub output: Option<PathBuf>,
-    /// To which file the drawing goes, if to any.
+    /// File of the drawing.
     pub html: Option<PathBuf>,
 }
 
@@ -45,7 +40,7 @@ pub fn validate(args: ControllerArgs) -> Result<ControllerConfig, ConfigError> {
         ));
     };
     let period_ns = values::duration_ns("--period", &args.period)?;
-    if !(LEAST_PERIOD_NS..=MOST_PERIOD_NS).contains(&period_ns) {
+    if !(MIN_PERIOD_NS..=MAX_PERIOD_NS).contains(&period_ns) {
         return wrong(format!("--period {} is out of range; use 50ms to 60s", args.period));
     }
     for (place, name) in args.tap.iter().enumerate() {
@@ -109,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_mean_what_they_say() {
+    fn flags_set_the_configuration() {
         let config = controller("").unwrap();
         assert_eq!(config.server.listen.to_string(), "0.0.0.0:6653");
         assert_eq!(
@@ -133,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused_in_one_line_that_names_the_flag() {
+    fn wrong_arguments_are_refused_in_one_line_that_names_the_flag() {
         let table = [
             ("--listen 6653", "--listen"),
             ("--period 0s", "--period"),

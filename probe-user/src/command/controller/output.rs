@@ -1,4 +1,4 @@
-//! What `kstamp controller` reports: links, switches, paths, and the summary; as tables, as JSON, and as a drawing.
+//! Results of `kstamp controller` as tables, JSON lines and a drawing.
 
 pub mod drawing;
 pub mod jsonl;
@@ -12,7 +12,6 @@ use crate::command::controller::output::model::{Event, Report};
 use crate::output::sink::{OutputError, Sink};
 use crate::output::{Format, terminal};
 
-/// Where the controller's results go.
 pub struct ControllerOutput {
     format: Format,
     sink: Sink,
@@ -20,10 +19,7 @@ pub struct ControllerOutput {
 }
 
 impl ControllerOutput {
-    /// Opens the file, which is made or emptied, or standard output if there is none.
-    ///
-    /// # Errors
-    /// [`OutputError::Write`] naming the path.
+    /// Creates or truncates the file; opens standard output without a path.
     pub fn open(format: Format, path: Option<&Path>) -> Result<Self, OutputError> {
         Ok(Self {
             format,
@@ -32,10 +28,6 @@ impl ControllerOutput {
         })
     }
 
-    /// Writes what happened.
-    ///
-    /// # Errors
-    /// As [`crate::output::Output::export`].
     pub fn event(&mut self, event: &Event) -> Result<(), OutputError> {
         let format = self.format;
         self.sink.write(|out| match format {
@@ -45,10 +37,7 @@ impl ControllerOutput {
         self.sink.flush()
     }
 
-    /// Writes a report; `is_last` has it say that it is the summary of the run.
-    ///
-    /// # Errors
-    /// As [`crate::output::Output::export`].
+    /// Writes a report; the last one includes the summary of the run.
     pub fn report(&mut self, report: &Report, is_last: bool) -> Result<(), OutputError> {
         let (format, columns) = (self.format, (self.columns)());
         self.sink.write(|out| match format {

@@ -1,4 +1,4 @@
-//! From what the controller knows to what is reported.
+//! Converts the state of the controller to its result model.
 
 use std::path::Path;
 
@@ -19,7 +19,6 @@ use crate::command::controller::output::model::{
 use crate::output::quantity::duration_u64;
 use crate::output::time::{Utc, UtcOffset};
 
-/// Writes all results.
 pub(super) struct Reporter {
     output: ControllerOutput,
     drawing: Option<Drawing>,
@@ -27,7 +26,6 @@ pub(super) struct Reporter {
 }
 
 impl Reporter {
-    /// Opens all files.
     pub(super) fn open(config: &ControllerConfig) -> Result<Self> {
         let drawing = |path: &Path| Drawing::create(path, config.report.as_secs());
         Ok(Self {
@@ -52,7 +50,7 @@ impl Reporter {
     }
 
     pub(super) fn notice(&mut self, notice: &Notice, forwarding: &Forwarding) -> Result<()> {
-        let (event, text) = in_words(notice, forwarding);
+        let (event, text) = describe(notice, forwarding);
         let happened = Happened {
             time: now(),
             event,
@@ -84,7 +82,7 @@ fn now() -> Utc {
     UtcOffset::new(now_ns, realtime_ns()).utc(now_ns)
 }
 
-fn in_words(notice: &Notice, forwarding: &Forwarding) -> (&'static str, String) {
+fn describe(notice: &Notice, forwarding: &Forwarding) -> (&'static str, String) {
     let link = |link: &Link| format!("link {} – {}", port(link.from, forwarding), port(link.to, forwarding));
     match notice {
         Notice::SwitchUp { dpid, address } => (
@@ -92,14 +90,17 @@ fn in_words(notice: &Notice, forwarding: &Forwarding) -> (&'static str, String) 
             format!("switch {} ({dpid}) connected from {address}", forwarding.name(*dpid)),
         ),
         Notice::SwitchDown { dpid, address, reason } => {
-            let who = match dpid {
+            let subject = match dpid {
                 Some(dpid) => format!("switch {} at {address} is gone", forwarding.name(*dpid)),
                 None => format!("{address} did not become a switch"),
             };
-            ("switch_down", format!("{who}: {reason}"))
+            ("switch_down", format!("{subject}: {reason}"))
         }
         Notice::LinkUp(up) => ("link_up", format!("{} is up", link(up))),
-        Notice::LinkStale(stale) => ("link_stale", format!("{} is stale: LLDP no longer comes", link(stale))),
+        Notice::LinkStale(stale) => (
+            "link_stale",
+            format!("{} is stale: LLDP no longer arrives", link(stale)),
+        ),
         Notice::LinkDown(down) => ("link_down", format!("{} is down", link(down))),
         Notice::Rerouted {
             from,
@@ -109,16 +110,19 @@ fn in_words(notice: &Notice, forwarding: &Forwarding) -> (&'static str, String) 
         } => {
             let mut switches = vec![forwarding.name(*from)];
             switches.extend(path.hops.iter().map(|hop| forwarding.name(hop.into.dpid)));
-            let why = match former_delay_ns {
+            let reason = match former_delay_ns {
                 Some(former_ns) => format!(
                     "now {} instead of {}",
                     duration_u64(path.delay_ns),
                     duration_u64(*former_ns)
                 ),
-                None => format!("{}; the former way is broken", duration_u64(path.delay_ns)),
+                None => format!("{}; the former path is broken", duration_u64(path.delay_ns)),
             };
             let (from, to) = (forwarding.name(*from), forwarding.name(*to));
-            ("reroute", format!("{from} to {to} by {}: {why}", switches.join(" – ")))
+            (
+                "reroute",
+                format!("{from} to {to} by {}: {reason}", switches.join(" – ")),
+            )
         }
         Notice::Trouble(line) => ("trouble", line.clone()),
     }
@@ -218,7 +222,7 @@ fn path(time: Utc, route: &RouteView, forwarding: &Forwarding) -> PathLine {
     }
 }
 
-/// The hosts of a switch, by IP address where that is known.
+/// Hosts of a switch, by IP address if known, else by MAC address.
 fn hosts(dpid: Dpid, forwarding: &Forwarding) -> Vec<String> {
     let of_switch = forwarding.hosts().filter(|(_, host)| host.port.dpid == dpid);
     let name = |(mac, host): (

@@ -18,7 +18,6 @@ use crate::command::controller::report::Reporter;
 use crate::command::shared::host::check_host;
 use crate::command::shared::shutdown::Shutdown;
 
-/// Why the controller woke up.
 enum Wake {
     Events,
     Tapped(Tapped),
@@ -27,14 +26,14 @@ enum Wake {
     End,
 }
 
-/// Runs until the duration is over or a signal comes, and reports what was found.
+/// Runs until the duration is over or a signal comes.
 pub async fn run(config: ControllerConfig) -> Result<()> {
     if !config.taps.is_empty() {
         check_host()?;
     }
     let mut reporter = Reporter::open(&config)?;
     let mut shutdown = Shutdown::new().context("cannot catch signals")?;
-    // Switches that find nobody listening wait for a second or more before they try again, and attaching takes time too.
+    // Listen before attaching, which takes time: a refused switch waits a second or more before it tries again.
     let listening = Listening::open(config.server.clone())?;
     let taps = match config.taps.is_empty() {
         true => None,
@@ -52,7 +51,7 @@ pub async fn run(config: ControllerConfig) -> Result<()> {
         reporter,
     };
     let outcome = run.until_done(&config, &mut shutdown).await;
-    // Whatever ended the run, what was measured is reported.
+    // Results are reported even if the run failed.
     run.finish().and(outcome)
 }
 
@@ -89,7 +88,7 @@ impl Run {
                 () = ready(()), if is_more => Wake::Events,
             };
             match wake {
-                // Whatever it was woken for, it takes the events that are there.
+                // The next turn of the loop takes the events.
                 Wake::Events | Wake::Due => {}
                 Wake::Tapped(tapped) => self.tapped(&tapped),
                 Wake::Report => self.reporter.report(&self.forwarding, &self.server)?,
@@ -98,7 +97,7 @@ impl Run {
         }
     }
 
-    /// Takes what the server tells; true if it stopped before the end of it.
+    /// Takes events of the server. Returns true if more are queued.
     fn take_events(&mut self) -> Result<bool> {
         loop {
             match self.events.try_recv() {
@@ -106,18 +105,18 @@ impl Run {
                 Err(TryRecvError::Empty) => return Ok(false),
                 Err(TryRecvError::Disconnected) => return Err(anyhow!("the server for switches has ended by itself")),
             }
-            // Events may come faster than they can be taken; sending must not wait for their end.
+            // A flood of events must not delay probes.
             if self.forwarding.next_deadline() <= monotonic_ns() {
                 return Ok(true);
             }
         }
     }
 
-    /// Sends what is due, and tells what happened.
+    /// Sends what is due, and reports notices.
     fn work(&mut self) -> Result<()> {
         self.forwarding.work(monotonic_ns());
         while let Some((connection, command)) = self.forwarding.poll_command() {
-            // If the connection has ended, or is so slow that it is about to be ended, that is an event of its own.
+            // A connection that has ended or is too slow is reported by an event of its own.
             self.server.switches().command(connection, command).ok();
         }
         while let Some(notice) = self.forwarding.poll_notice() {
@@ -134,7 +133,7 @@ impl Run {
         self.forwarding.tapped(&tapped.frame, direction, tapped.stamp_ns);
     }
 
-    /// The summary of the whole run.
+    /// Writes the summary of the run.
     fn finish(mut self) -> Result<()> {
         let outcome = self.reporter.end(&self.forwarding, &self.server);
         self.server.stop();
@@ -149,7 +148,7 @@ async fn end_of(duration: Option<Duration>) {
     }
 }
 
-/// The next frame that a tap saw; never, without taps. Cancel safe.
+/// Returns the next tapped frame; waits forever without taps. Cancel safe.
 async fn next_tapped(taps: &mut Option<Taps>) -> std::io::Result<Tapped> {
     match taps {
         Some(taps) => taps.next().await,

@@ -1,5 +1,4 @@
-//! The network as a drawing: one HTML file that needs nothing else, with the delays on the links. A browser that shows it
-//! loads it again by itself, and it is always there whole.
+//! Draws the network with the delays of its links, as one HTML file without dependencies that reloads itself.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -36,19 +35,15 @@ th, td { padding: .3rem .6rem; text-align: right; white-space: nowrap; border-bo
 th:first-child, td:first-child, th:last-child, td:last-child { text-align: left; } th { color: var(--dim); font-weight: 500; }
 ";
 
-/// The file that is drawn.
 pub struct Drawing {
     path: PathBuf,
-    /// Written first, then renamed, so that nobody ever sees half a drawing.
+    /// Written first, then renamed, so that a reader never sees half a drawing.
     draft: PathBuf,
     reload_s: u64,
 }
 
 impl Drawing {
-    /// Makes the file, so that a bad path fails at once. A browser loads it again every `reload_s` seconds.
-    ///
-    /// # Errors
-    /// [`OutputError::Write`] naming the path.
+    /// Creates the file, so that a bad path fails at once. A browser reloads it every `reload_s` seconds.
     pub fn create(path: &Path, reload_s: u64) -> Result<Self, OutputError> {
         let mut draft = path.as_os_str().to_owned();
         draft.push(".part");
@@ -62,10 +57,7 @@ impl Drawing {
         Ok(drawing)
     }
 
-    /// Draws the network as it is; the last drawing is not loaded again.
-    ///
-    /// # Errors
-    /// [`OutputError::Write`] naming the path.
+    /// Draws the network; the last drawing does not reload itself.
     pub fn draw(&self, report: &Report, is_last: bool) -> Result<(), OutputError> {
         let reload_s = (!is_last).then_some(self.reload_s);
         self.write(&page(reload_s, &body(report)))
@@ -121,12 +113,12 @@ fn body(report: &Report) -> Markup {
     }
 }
 
-/// A link of the drawing, by the positions of its switches.
+/// A link with the indices of its switches.
 struct Drawn<'a> {
     from: usize,
     to: usize,
     link: &'a LinkLine,
-    /// How far it bends aside, in steps: parallel links do.
+    /// How far it bends aside, in steps, so that parallel links do not overlap.
     aside: f64,
 }
 
@@ -143,7 +135,7 @@ fn network(report: &Report) -> Markup {
     html! {
         svg viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) role="img" aria-label="the network with the round trips of its links" {
             @for link in &drawn { (line(link, places[link.from], places[link.to])) }
-            // Above all lines, so that none strikes out another's label.
+            // Labels are drawn after all lines, so that no line crosses a label.
             @for link in &drawn { (label(link, places[link.from], places[link.to])) }
             @for (switch, place) in report.switches.iter().zip(&places) {
                 @let half = 14.0 + 4.8 * switch.name.chars().count() as f64;
@@ -178,7 +170,7 @@ fn line(drawn: &Drawn<'_>, from: Place, to: Place) -> Markup {
     let [x1, y1, mx, my, x2, y2] = [from.x, from.y, bend.x, bend.y, to.x, to.y].map(rounded);
     html! {
         g class=(format!("link {}", state_name(drawn.link.state))) {
-            title { (in_words(drawn.link)) }
+            title { (describe(drawn.link)) }
             path d=(format!("M{x1} {y1} Q{mx} {my} {x2} {y2}")) {}
         }
     }
@@ -186,20 +178,20 @@ fn line(drawn: &Drawn<'_>, from: Place, to: Place) -> Markup {
 
 fn label(drawn: &Drawn<'_>, from: Place, to: Place) -> Markup {
     let bend = bend(drawn, from, to);
-    // The curve passes half as far aside as the point that it bends to.
+    // A quadratic curve passes half as far aside as its control point.
     let [x, y] = [
         (bend.x + (from.x + to.x) / 2.0) / 2.0,
         (bend.y + (from.y + to.y) / 2.0) / 2.0,
     ];
     html! {
         g class=(format!("link {}", state_name(drawn.link.state))) {
-            title { (in_words(drawn.link)) }
+            title { (describe(drawn.link)) }
             text x=(rounded(x)) y=(rounded(y + 5.0)) { (label_of(drawn.link)) }
         }
     }
 }
 
-/// The point that a link bends to.
+/// Control point of the curve of a link.
 fn bend(drawn: &Drawn<'_>, from: Place, to: Place) -> Place {
     let (dx, dy) = (to.x - from.x, to.y - from.y);
     let length = dx.hypot(dy).max(1.0);
@@ -210,7 +202,7 @@ fn bend(drawn: &Drawn<'_>, from: Place, to: Place) -> Place {
     }
 }
 
-/// The best that is known of the round trip; below the resolution, the resolution.
+/// The best estimate of the round trip; below the resolution, the resolution.
 fn label_of(link: &LinkLine) -> String {
     let rtt_ns = &link.rtt_ns;
     match (link.state, link.error_ns.lldp_echo) {
@@ -227,7 +219,7 @@ fn label_of(link: &LinkLine) -> String {
     }
 }
 
-fn in_words(link: &LinkLine) -> String {
+fn describe(link: &LinkLine) -> String {
     let of = |ns: Option<i64>| ns.map_or_else(|| "-".to_owned(), duration);
     format!(
         "{}:{} – {}:{}, {}: LLDP/echo {} ± {}, bounce {}, kernel {}",
@@ -284,7 +276,7 @@ fn on_paper(place: Place) -> Place {
     }
 }
 
-/// To a tenth of a pixel.
+/// Rounds to a tenth of a pixel.
 fn rounded(value: f64) -> f64 {
     (value * 10.0).round() / 10.0
 }

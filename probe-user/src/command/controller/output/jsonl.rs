@@ -19,7 +19,7 @@ pub fn event(event: &Event, out: &mut dyn Write) -> io::Result<()> {
     line(event, out)
 }
 
-/// A report is its links, switches and paths; the last one ends with the summary.
+/// Writes links, switches and paths; the summary only in the last report.
 pub fn report(report: &Report, is_last: bool, out: &mut dyn Write) -> io::Result<()> {
     for link in &report.links {
         line(&Line::Link(link), out)?;

@@ -1,5 +1,5 @@
-//! Where the switches are drawn: a force layout (Fruchterman and Reingold 1991). Linked switches attract, all repel, and
-//! a small network always looks the same, for it starts on a circle in the order of datapath ids.
+//! Places the switches of the drawing by a force layout (Fruchterman and Reingold 1991). It starts on a circle in the
+//! order of datapath ids, so that a network is always drawn alike.
 
 /// A place in the unit square.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -10,7 +10,7 @@ pub(super) struct Place {
 
 const ROUNDS: u32 = 400;
 
-/// Places for `count` switches that are linked as `links` says, by their positions in the list.
+/// Places `count` switches; `links` are pairs of their indices.
 pub(super) fn places(count: usize, links: &[(usize, usize)]) -> Vec<Place> {
     let turn = |place: usize| std::f64::consts::TAU * place as f64 / count as f64;
     let mut places: Vec<Place> = (0..count)
@@ -25,12 +25,12 @@ pub(super) fn places(count: usize, links: &[(usize, usize)]) -> Vec<Place> {
     let ideal = 2.0 / (count as f64).sqrt();
     for round in 0..ROUNDS {
         let pushes = forces(&places, links, ideal);
-        // Cooling: the farthest that one may move in a round.
-        let most = 0.2 * f64::from(ROUNDS - round) / f64::from(ROUNDS);
+        // Cooling: the largest move in this round.
+        let max_move = 0.2 * f64::from(ROUNDS - round) / f64::from(ROUNDS);
         for (place, push) in places.iter_mut().zip(pushes) {
             let length = push.x.hypot(push.y).max(1e-9);
-            place.x += push.x / length * length.min(most);
-            place.y += push.y / length * length.min(most);
+            place.x += push.x / length * length.min(max_move);
+            place.y += push.y / length * length.min(max_move);
         }
     }
     into_unit_square(places)
@@ -60,7 +60,7 @@ fn push(forces: &mut [Place], one: usize, other: usize, x: f64, y: f64) {
     forces[other].y -= y;
 }
 
-/// Stretched to fill it, each axis by itself.
+/// Stretches each axis by itself.
 fn into_unit_square(places: Vec<Place>) -> Vec<Place> {
     let xs = stretched(places.iter().map(|place| place.x).collect());
     let ys = stretched(places.iter().map(|place| place.y).collect());
@@ -68,8 +68,8 @@ fn into_unit_square(places: Vec<Place>) -> Vec<Place> {
 }
 
 fn stretched(values: Vec<f64>) -> Vec<f64> {
-    let least = values.iter().copied().fold(f64::INFINITY, f64::min);
-    let span = values.iter().copied().fold(f64::NEG_INFINITY, f64::max) - least;
-    let part = |value: f64| if span > 1e-6 { (value - least) / span } else { 0.5 };
+    let min = values.iter().copied().fold(f64::INFINITY, f64::min);
+    let span = values.iter().copied().fold(f64::NEG_INFINITY, f64::max) - min;
+    let part = |value: f64| if span > 1e-6 { (value - min) / span } else { 0.5 };
     values.into_iter().map(part).collect()
 }

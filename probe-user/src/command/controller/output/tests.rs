@@ -4,7 +4,7 @@ use super::*;
 use crate::command::controller::output::drawing::Drawing;
 use crate::command::controller::output::layout::places;
 use crate::command::controller::output::model::{
-    BothWays, ByMethod, End, LinkCounts, LinkLine, PathLine, Report, SummaryLine, SwitchLine,
+    ByMethod, Directions, End, LinkCounts, LinkLine, PathLine, Report, SummaryLine, SwitchLine,
 };
 use crate::output::time::Utc;
 
@@ -25,7 +25,7 @@ fn link(state: LinkState, rtt_ns: Option<i64>) -> LinkLine {
         from: end("1", 1),
         to: end("2", 1),
         state,
-        lldp_ns: BothWays {
+        lldp_ns: Directions {
             forward: Some(6_000_000),
             backward: None,
         },
@@ -38,7 +38,7 @@ fn link(state: LinkState, rtt_ns: Option<i64>) -> LinkLine {
             ..ByMethod::default()
         },
         off_ns: ByMethod::default(),
-        kernel_ns: BothWays::default(),
+        kernel_ns: Directions::default(),
         by: rtt_ns.map(|_| Statistic::Minimum),
         weight_ns: None,
         in_tree: false,
@@ -95,7 +95,7 @@ pub fn report() -> Report {
 }
 
 #[test]
-fn json_has_the_promised_fields_and_null_for_what_is_not_known() {
+fn json_has_the_documented_fields_and_null_for_unknown_values() {
     let mut out = Vec::new();
     jsonl::report(&report(), true, &mut out).unwrap();
     let lines: Vec<serde_json::Value> = out
@@ -131,7 +131,7 @@ fn json_has_the_promised_fields_and_null_for_what_is_not_known() {
 }
 
 #[test]
-fn text_has_a_row_for_each_link_and_says_what_is_missing() {
+fn text_has_a_row_for_each_link_and_names_missing_samples() {
     let mut out = Vec::new();
     text::report(&report(), true, None, &mut out).unwrap();
     let text = String::from_utf8(out).unwrap();
@@ -148,7 +148,7 @@ fn text_has_a_row_for_each_link_and_says_what_is_missing() {
 }
 
 #[test]
-fn a_drawing_is_whole_escaped_and_loaded_again_until_the_end() {
+fn a_drawing_is_complete_and_escaped_and_reloads_until_the_end() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("net.html");
     let drawing = Drawing::create(&path, 5).unwrap();
@@ -173,9 +173,7 @@ fn switches_are_drawn_apart_and_within_the_paper() {
         assert_eq!(places.len(), count);
         for (at, place) in places.iter().enumerate() {
             assert!((0.0..=1.0).contains(&place.x) && (0.0..=1.0).contains(&place.y));
-            let near = |other: &crate::command::controller::output::layout::Place| {
-                (place.x - other.x).hypot(place.y - other.y) < 0.05
-            };
+            let near = |other: &layout::Place| (place.x - other.x).hypot(place.y - other.y) < 0.05;
             assert!(!places[at + 1..].iter().any(near), "{count}: {places:?}");
         }
     }

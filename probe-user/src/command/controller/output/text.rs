@@ -1,4 +1,4 @@
-//! Tables for people.
+//! Text tables.
 
 use std::io::{self, Write};
 
@@ -11,8 +11,8 @@ use crate::command::controller::output::model::{
 use crate::output::quantity::{count, duration, duration_u64};
 
 const NONE: &str = "-";
-/// Paths shown; a file of JSON has them all.
-const MOST_PATHS: usize = 30;
+/// More paths are only in JSON.
+const MAX_PATHS: usize = 30;
 
 pub(super) fn event(event: &Event, out: &mut dyn Write) -> io::Result<()> {
     match event {
@@ -46,15 +46,15 @@ fn header(start: &Start, out: &mut dyn Write) -> io::Result<()> {
 }
 
 pub(super) fn report(report: &Report, is_last: bool, columns: Option<usize>, out: &mut dyn Write) -> io::Result<()> {
-    let what = if is_last { "Summary at" } else { "At" };
-    writeln!(out, "\n{what} {}", report.time.to_second())?;
+    let heading = if is_last { "Summary at" } else { "At" };
+    writeln!(out, "\n{heading} {}", report.time.to_second())?;
     if report.switches.is_empty() {
         writeln!(out, " no switch is connected")?;
     }
     if !report.links.is_empty() {
         links(&report.links, columns, out)?;
     }
-    // Between hosts, or all at the end.
+    // Paths between hosts; all paths in the last report.
     let shown: Vec<&PathLine> = report.paths.iter().filter(|path| is_last || path.has_hosts()).collect();
     if !shown.is_empty() {
         writeln!(out)?;
@@ -70,7 +70,6 @@ pub(super) fn report(report: &Report, is_last: bool, columns: Option<usize>, out
 fn links(links: &[LinkLine], columns: Option<usize>, out: &mut dyn Write) -> io::Result<()> {
     let has_kernel = links.iter().any(|link| link.rtt_ns.kernel.is_some());
     let has_medians = links.iter().any(|link| link.by == Some(Statistic::Median));
-    // The narrower of two forms, if the wider does not fit.
     let wide = link_table(links, has_kernel, true);
     let fits = columns.is_none_or(|columns| wide.lines().all(|line| line.chars().count() <= columns));
     let table = if fits {
@@ -82,7 +81,7 @@ fn links(links: &[LinkLine], columns: Option<usize>, out: &mut dyn Write) -> io:
     if has_medians {
         writeln!(
             out,
-            " LLDP/echo compares the minima of each term, and where it says ~ still the medians"
+            " LLDP/echo: difference of minima; ~ marks medians, while there are few samples"
         )?;
     }
     Ok(())
@@ -134,7 +133,7 @@ fn link_table(links: &[LinkLine], has_kernel: bool, wide: bool) -> String {
 
 fn paths(paths: &[&PathLine], out: &mut dyn Write) -> io::Result<()> {
     let mut table = bare(&["path", "one way", "hosts"]);
-    for path in paths.iter().take(MOST_PATHS) {
+    for path in paths.iter().take(MAX_PATHS) {
         let hosts = if path.has_hosts() {
             format!("{} – {}", some(&path.from_hosts), some(&path.to_hosts))
         } else {
@@ -144,7 +143,7 @@ fn paths(paths: &[&PathLine], out: &mut dyn Write) -> io::Result<()> {
     }
     align(&mut table, 1, 2);
     writeln!(out, "{}", table.trim_fmt())?;
-    match paths.len().checked_sub(MOST_PATHS) {
+    match paths.len().checked_sub(MAX_PATHS) {
         None | Some(0) => Ok(()),
         Some(more) => writeln!(out, " and {}", count(more as u64, "more path")),
     }
@@ -206,7 +205,7 @@ fn summary(summary: &SummaryLine, is_last: bool, out: &mut dyn Write) -> io::Res
     writeln!(
         out,
         " {}, {}{states}, {}; {}, {}, {}",
-        switches_in_words(summary.switches),
+        count_switches(summary.switches),
         count(all as u64, "link"),
         count(summary.hosts as u64, "host"),
         count(summary.reroutes, "reroute"),
@@ -228,9 +227,12 @@ fn summary(summary: &SummaryLine, is_last: bool, out: &mut dyn Write) -> io::Res
         count(summary.broadcasts, "broadcast"),
     )?;
     for (number, what) in [
-        (summary.forged, "frames in this run's name with a wrong signature"),
+        (summary.forged, "frames of this run with a wrong signature"),
         (summary.packet_ins_over_limit, "packet-ins dropped above the limit"),
-        (summary.events_dropped, "events that came faster than they were taken"),
+        (
+            summary.events_dropped,
+            "events dropped because the controller could not keep up",
+        ),
     ] {
         if number > 0 {
             writeln!(out, " {number} {what}")?;
@@ -239,7 +241,7 @@ fn summary(summary: &SummaryLine, is_last: bool, out: &mut dyn Write) -> io::Res
     Ok(())
 }
 
-fn switches_in_words(switches: usize) -> String {
+fn count_switches(switches: usize) -> String {
     match switches {
         1 => "1 switch".to_owned(),
         more => format!("{more} switches"),
@@ -267,7 +269,7 @@ fn bare(headings: &[&str]) -> Table {
     table
 }
 
-/// Numbers are aligned on the right, from one column to before another.
+/// Aligns the columns `from..until` on the right.
 fn align(table: &mut Table, from: usize, until: usize) {
     for column in table.column_iter_mut().take(until).skip(from) {
         column.set_cell_alignment(CellAlignment::Right);
