@@ -1,5 +1,5 @@
-//! Steers the switches: measures their links, learns hosts, and lays paths. It does no I/O: events go in with the time,
-//! commands come out.
+//! Controls the switches: measures links, learns hosts, installs paths. Without I/O: events go in with the time, commands
+//! come out.
 
 mod flood;
 mod hosts;
@@ -37,26 +37,24 @@ use crate::openflow::server::{Command, ConnectionId, Event, EventKind};
 use crate::openflow::{cookie, lldp};
 use crate::topology::{Change, Graph, Link, PortId, Presence, Topology, choose_tree};
 
-/// What the controller is told once.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Each probe is sent once in this time, in nanoseconds.
+    /// Each probe is sent once in this time.
     pub period_ns: u64,
-    /// Only measure: no rule is touched but those that measuring needs.
+    /// Installs only the rules that measure.
     pub measure_only: bool,
-    /// By how much another way must be better to be taken: 0.1 is 10 %.
+    /// A path must be better by this fraction to replace the present one: 0.1 is 10 %.
     pub reroute_gain: f64,
 }
 
-/// Frames to hosts that are not known, sent to all ports of hosts: at most this many in a period.
+/// Limit per period on frames to unknown hosts, which are sent to all ports of hosts.
 const MAX_UNKNOWN_FRAMES: u32 = 64;
 
-/// So far ahead probes are handed to the server, which sends each at its time: few wake-ups for many probes.
-const AHEAD_NS: u64 = 20_000_000;
-/// So long before its time a probe is handed over at the latest. To look at all links takes a few milliseconds.
-const LATEST_NS: u64 = 5_000_000;
+/// Probes are planned this far ahead, for few wake-ups; the server sends each at its time.
+const PLAN_AHEAD_NS: u64 = 20_000_000;
+/// A probe is planned at least this long before its time: evaluating all links takes a few milliseconds.
+const MIN_PLAN_AHEAD_NS: u64 = 5_000_000;
 
-/// The state of the controller.
 pub struct Forwarding {
     config: Config,
     key: Arc<Key>,
@@ -74,22 +72,19 @@ pub struct Forwarding {
     negatives: Negatives,
     totals: Totals,
     token: u64,
-    /// When the estimates are looked at again.
+    /// Time of the next evaluation.
     evaluate_ns: u64,
-    /// Links came or went since they were.
+    /// Links changed since the last evaluation.
     is_stale: bool,
     unknown_left: u32,
     outbox: Outbox,
     notices: VecDeque<Notice>,
-    /// What was complained of already: each port and kind once.
-    complained: BTreeSet<(Option<PortId>, &'static str)>,
+    /// Each kind of trouble is reported once per port.
+    reported: BTreeSet<(Option<PortId>, &'static str)>,
 }
 
 impl Forwarding {
-    /// With no switch yet.
-    ///
-    /// # Errors
-    /// If the kernel has no random numbers for the key that this run's LLDP is signed with.
+    /// Fails if the kernel has no random numbers for the key that signs the LLDP of this run.
     pub fn new(config: Config, now_ns: u64) -> io::Result<Self> {
         Ok(Self {
             key: Arc::new(Key::random()?),
@@ -112,19 +107,18 @@ impl Forwarding {
             unknown_left: MAX_UNKNOWN_FRAMES,
             outbox: Outbox::new(),
             notices: VecDeque::new(),
-            complained: BTreeSet::new(),
+            reported: BTreeSet::new(),
             config,
         })
     }
 
-    /// Takes what the server says.
     pub fn event(&mut self, event: Event) {
         let Event {
             connection,
             at_ns,
-            what,
+            what: kind,
         } = event;
-        match what {
+        match kind {
             EventKind::Connected {
                 address,
                 features,
@@ -150,16 +144,16 @@ impl Forwarding {
         }
     }
 
-    /// Takes a kernel stamp of a frame, which may be anybody's.
+    /// Takes a kernel stamp of a frame of any origin.
     pub fn tapped(&mut self, frame: &[u8], direction: TapDirection, stamp_ns: u64) {
-        if let Ok(says) = lldp::Probe::decode(&self.key, frame)
-            && says.kind == Kind::Discovery
+        if let Ok(probe) = lldp::Probe::decode(&self.key, frame)
+            && probe.kind == Kind::Discovery
         {
             let origin = PortId {
-                dpid: says.dpid,
-                port: says.port,
+                dpid: probe.dpid,
+                port: probe.port,
             };
-            self.kernel.stamped(origin, says.sequence, direction, stamp_ns);
+            self.kernel.stamped(origin, probe.sequence, direction, stamp_ns);
         }
     }
 
@@ -183,47 +177,42 @@ impl Forwarding {
         }
     }
 
-    /// When there is something to do next.
     pub fn next_deadline(&self) -> u64 {
         let to_plan_ns = self
             .delay
             .next_deadline()
-            .map(|due_ns| due_ns.saturating_sub(LATEST_NS));
+            .map(|due_ns| due_ns.saturating_sub(MIN_PLAN_AHEAD_NS));
         let due = [to_plan_ns, self.topology.next_deadline()];
         due.into_iter().flatten().fold(self.evaluate_ns, u64::min)
     }
 
-    /// The next command for the server.
     pub fn poll_command(&mut self) -> Option<(ConnectionId, Command)> {
         self.outbox.pop_front()
     }
 
-    /// The next thing to tell.
     pub fn poll_notice(&mut self) -> Option<Notice> {
         self.notices.pop_front()
     }
 
-    /// Links, as they were when last looked at.
+    /// Links at the last evaluation.
     pub fn links(&self) -> &[LinkView] {
         &self.views
     }
 
-    /// Ways between switches.
     pub fn routes(&self) -> Vec<RouteView> {
         self.routes.views(&self.graph)
     }
 
-    /// Hosts that were learned.
     pub fn hosts(&self) -> impl Iterator<Item = (MacAddress, &Host)> {
         self.hosts.iter()
     }
 
-    /// The links along which broadcast goes.
+    /// Links that carry broadcast.
     pub fn tree(&self) -> &BTreeSet<Link> {
         &self.tree
     }
 
-    /// Switches that are connected.
+    /// Connected switches.
     pub fn switches(&self) -> Vec<SwitchView<'_>> {
         let view = |(dpid, switch): (Dpid, &Switch)| SwitchView {
             dpid,
@@ -236,17 +225,14 @@ impl Forwarding {
         self.switches.iter().map(view).collect()
     }
 
-    /// What a switch is called.
     pub fn name(&self, dpid: Dpid) -> String {
         self.switches.name(dpid)
     }
 
-    /// What a port is called.
     pub fn port_name(&self, port: PortId) -> Option<&str> {
         self.switches.port_name(port)
     }
 
-    /// Counts so far.
     pub fn totals(&self) -> Totals {
         Totals {
             probes: self.delay.ends(),
@@ -254,13 +240,13 @@ impl Forwarding {
         }
     }
 
-    /// Hands over what is to be sent in the time to come, each with its time.
+    /// Passes the probes of the near future to the server, each with its time.
     fn plan_probes(&mut self, now_ns: u64) {
         let to_plan_ns = |delay: &LinkDelay| delay.next_deadline().map(|due_ns| due_ns.max(now_ns));
-        if to_plan_ns(&self.delay).is_none_or(|due_ns| due_ns > now_ns + LATEST_NS) {
+        if to_plan_ns(&self.delay).is_none_or(|due_ns| due_ns > now_ns + MIN_PLAN_AHEAD_NS) {
             return;
         }
-        while let Some(due_ns) = to_plan_ns(&self.delay).filter(|due_ns| *due_ns <= now_ns + AHEAD_NS) {
+        while let Some(due_ns) = to_plan_ns(&self.delay).filter(|due_ns| *due_ns <= now_ns + PLAN_AHEAD_NS) {
             let Some(transmit) = self.delay.poll_transmit(due_ns) else {
                 break;
             };
@@ -271,16 +257,16 @@ impl Forwarding {
     }
 
     fn start(&mut self, probe: Probe, now_ns: u64) {
-        if !self.delay.start(probe, now_ns) && self.complained.insert((None, "too many probes")) {
+        if !self.delay.start(probe, now_ns) && self.reported.insert((None, "too many probes")) {
             self.trouble("there are more than 65536 ports and switches; the rest is not measured".to_owned());
         }
     }
 
-    /// What follows from links that came or went.
+    /// Applies changes of links.
     fn follow_links(&mut self, now_ns: u64) {
         for Change { link, now, .. } in self.topology.take_changes() {
             let Link { from, to } = link;
-            // One that came is of use only when it has been measured; but what leads to a switch is not flooded to.
+            // A new link is used once it is measured, but flooding to its ports as ports of hosts must end now.
             let is_flooded = self.flood.is_of_hosts(from) || self.flood.is_of_hosts(to);
             self.is_stale |= is_flooded || matches!(now, Presence::Stale | Presence::Down);
             match now {
@@ -310,7 +296,7 @@ impl Forwarding {
         }
     }
 
-    /// Looks at all links again, and lays ways and the tree by what they are worth now.
+    /// Evaluates all links, then updates paths and the broadcast tree.
     fn evaluate(&mut self, now_ns: u64, count: bool) {
         self.is_stale = false;
         let mut views = links::views(&self.topology, &self.delay, &self.kernel);
@@ -345,7 +331,7 @@ impl Forwarding {
                 &mut self.outbox,
             );
             for pair in self.paths.pairs().collect::<Vec<_>>() {
-                self.lay(pair, now_ns);
+                self.install(pair, now_ns);
             }
             let mut dispatch = dispatch(&self.switches, &mut self.token, &mut self.outbox, now_ns);
             self.paths.retry(&mut dispatch);
@@ -358,32 +344,32 @@ impl Forwarding {
             port: packet.in_port,
         };
         match lldp::Probe::decode(&self.key, &packet.frame) {
-            Ok(says) => self.probe_came(&says, at, at_ns),
+            Ok(probe) => self.probe_received(&probe, at, at_ns),
             Err(NotOurs::Other) => {
                 if !self.config.measure_only && !cookie::is_measuring(packet.cookie) {
                     self.host_frame(at, &packet.frame, at_ns);
                 }
             }
             Err(NotOurs::Foreign) => {
-                if self.complained.insert((Some(at), "foreign")) {
-                    let port = self.port_in_words(at);
+                if self.reported.insert((Some(at), "foreign")) {
+                    let port = self.describe_port(at);
                     self.trouble(format!(
-                        "{port}: LLDP of another station or controller comes in; it makes no link"
+                        "{port}: received LLDP of another device or controller; it makes no link"
                     ));
                 }
             }
             Err(error @ (NotOurs::Forged | NotOurs::Malformed(_))) => {
                 self.totals.forged += 1;
-                if self.complained.insert((Some(at), "forged")) {
-                    let port = self.port_in_words(at);
+                if self.reported.insert((Some(at), "forged")) {
+                    let port = self.describe_port(at);
                     self.trouble(format!("{port}: {error}; it makes no link"));
                 }
             }
         }
     }
 
-    fn probe_came(&mut self, says: &lldp::Probe, at: PortId, at_ns: u64) {
-        let Some(answer) = measure::frame_answer(says, at, at_ns) else {
+    fn probe_received(&mut self, probe: &lldp::Probe, at: PortId, at_ns: u64) {
+        let Some(answer) = measure::frame_answer(probe, at, at_ns) else {
             return;
         };
         if self.delay.answer(&answer).is_err() {
@@ -404,7 +390,7 @@ impl Forwarding {
         self.notices.push_back(Notice::Trouble(line));
     }
 
-    fn port_in_words(&self, port: PortId) -> String {
+    fn describe_port(&self, port: PortId) -> String {
         let switch = self.switches.name(port.dpid);
         match self.switches.port_name(port) {
             Some(name) => format!("switch {switch}, port {} ({name})", port.port),

@@ -1,5 +1,5 @@
-//! Broadcast along a tree. When the tree changes, what is no longer in it is taken out everywhere before anything new
-//! goes in: at no moment can the rules of all switches together form a loop.
+//! Broadcast along a tree. When the tree changes, ports are removed on all switches before any is added, so that the rules
+//! never form a loop.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +14,7 @@ use crate::topology::{Link, PortId, Role, Topology};
 /// A switch that has not confirmed after this time is asked again.
 const RETRY_NS: u64 = 2_000_000_000;
 
-/// The ports by which a switch sends group frames.
+/// Output ports for group frames of a switch.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Ports {
     tree: BTreeSet<PortNumber>,
@@ -26,7 +26,6 @@ impl Ports {
         self.tree.union(&self.hosts).copied().collect()
     }
 
-    /// What is in both.
     fn common(&self, other: &Self) -> Self {
         Self {
             tree: self.tree.intersection(&other.tree).copied().collect(),
@@ -35,12 +34,11 @@ impl Ports {
     }
 }
 
-/// The rules for group frames, and what they should be.
 #[derive(Debug, Default)]
 pub(super) struct Flood {
-    /// What each switch was last told.
-    told: BTreeMap<Dpid, Ports>,
-    /// Switches that have not confirmed yet that they took something out, with the token of the barrier.
+    /// The rules last sent to each switch.
+    installed: BTreeMap<Dpid, Ports>,
+    /// Switches that have not confirmed a removal yet, with the token of the barrier.
     awaited: BTreeMap<Dpid, u64>,
     asked_ns: u64,
 }
@@ -48,7 +46,7 @@ pub(super) struct Flood {
 impl Flood {
     /// A switch connected: it has no rules for group frames.
     pub(super) fn switch_up(&mut self, dpid: Dpid) {
-        self.told.remove(&dpid);
+        self.installed.remove(&dpid);
         self.awaited.remove(&dpid);
     }
 
@@ -57,14 +55,14 @@ impl Flood {
         self.switch_up(dpid);
     }
 
-    /// Whether group frames go out by a port as one of hosts.
+    /// Whether group frames are sent out of this port as a port of hosts.
     pub(super) fn is_of_hosts(&self, port: PortId) -> bool {
-        self.told
+        self.installed
             .get(&port.dpid)
-            .is_some_and(|told| told.hosts.contains(&port.port))
+            .is_some_and(|installed| installed.hosts.contains(&port.port))
     }
 
-    /// A barrier was answered. True if it was the last that was waited for.
+    /// Takes the answer to a barrier; true if it was the last one awaited.
     pub(super) fn confirmed(&mut self, dpid: Dpid, token: u64) -> bool {
         if self.awaited.get(&dpid) != Some(&token) {
             return false;
@@ -73,7 +71,7 @@ impl Flood {
         self.awaited.is_empty()
     }
 
-    /// Brings the switches nearer to `tree`.
+    /// Sends the next step towards `tree`.
     pub(super) fn update(
         &mut self,
         tree: &BTreeSet<Link>,
@@ -90,21 +88,21 @@ impl Flood {
         let shrunk: Vec<(Dpid, Ports)> = wanted
             .iter()
             .filter_map(|(dpid, wanted)| {
-                let told = self.told.get(dpid)?;
-                let common = told.common(wanted);
-                (common != *told || self.awaited.contains_key(dpid)).then_some((*dpid, common))
+                let installed = self.installed.get(dpid)?;
+                let common = installed.common(wanted);
+                (common != *installed || self.awaited.contains_key(dpid)).then_some((*dpid, common))
             })
             .collect();
         if shrunk.is_empty() {
             for (dpid, ports) in wanted {
-                self.tell(dpid, ports, switches, outbox);
+                self.install(dpid, ports, switches, outbox);
             }
             return;
         }
         self.asked_ns = now_ns;
         self.awaited.clear();
         for (dpid, ports) in shrunk {
-            self.tell(dpid, ports, switches, outbox);
+            self.install(dpid, ports, switches, outbox);
             *token += 1;
             if switches.command(dpid, Command::Barrier(*token), outbox) {
                 self.awaited.insert(dpid, *token);
@@ -112,27 +110,30 @@ impl Flood {
         }
     }
 
-    fn tell(&mut self, dpid: Dpid, ports: Ports, switches: &Switches, outbox: &mut Outbox) {
-        let told = self.told.get(&dpid);
-        if told == Some(&ports) {
+    fn install(&mut self, dpid: Dpid, ports: Ports, switches: &Switches, outbox: &mut Outbox) {
+        let installed = self.installed.get(&dpid);
+        if installed == Some(&ports) {
             return;
         }
         let mut send = |rule: FlowMod| {
             switches.command(dpid, Command::Send(Message::FlowMod(rule)), outbox);
         };
         let all = ports.all();
-        for port in told.into_iter().flat_map(|told| told.hosts.difference(&ports.hosts)) {
+        for port in installed
+            .into_iter()
+            .flat_map(|installed| installed.hosts.difference(&ports.hosts))
+        {
             send(rules::no_group_from_host(*port));
         }
         for port in &ports.hosts {
             send(rules::group_from_host(*port, &all));
         }
         send(rules::group(&all));
-        self.told.insert(dpid, ports);
+        self.installed.insert(dpid, ports);
     }
 }
 
-/// What each switch should do in the end.
+/// The ports of each switch once all changes are confirmed.
 fn wanted(tree: &BTreeSet<Link>, topology: &Topology, switches: &Switches, now_ns: u64) -> BTreeMap<Dpid, Ports> {
     let mut wanted: BTreeMap<Dpid, Ports> = switches.iter().map(|(dpid, _)| (dpid, Ports::default())).collect();
     for end in tree.iter().flat_map(|link| [link.from, link.to]) {

@@ -1,4 +1,4 @@
-//! Where hosts are: on which port of which switch a source address was last seen.
+//! Learns on which port of which switch each source address was last seen.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::Ipv4Addr;
@@ -6,45 +6,37 @@ use std::net::Ipv4Addr;
 use crate::openflow::id::MacAddress;
 use crate::topology::PortId;
 
-/// More than this are not learned: whoever invents addresses must not use up memory.
+/// Bounds the memory that invented addresses can use.
 pub(super) const MAX_HOSTS: usize = 4_096;
-/// As many moves of one host within [`STORM_NS`] are no moves: its frames come around a loop.
+/// This many moves of one host within [`STORM_NS`] mean that its frames travel a loop.
 const STORM_MOVES: usize = 6;
 const STORM_NS: u64 = 1_000_000_000;
 
-/// A host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Host {
-    /// Where.
     pub port: PortId,
     /// Its IPv4 address, if it used ARP.
     pub ip: Option<Ipv4Addr>,
     moves: VecDeque<u64>,
 }
 
-/// What a frame's source told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Learned {
-    /// Nothing new.
     Nothing,
-    /// A host that was not known.
     New,
-    /// It was elsewhere before.
     Moved,
-    /// It moves so often that its frames must come around a loop.
+    /// It moves so often that its frames must travel a loop.
     Storm,
-    /// There are too many.
     Full,
 }
 
-/// All hosts.
 #[derive(Debug, Default)]
 pub(super) struct Hosts {
     hosts: BTreeMap<MacAddress, Host>,
 }
 
 impl Hosts {
-    /// A frame of `source` came in by `port`, where no switch is.
+    /// Takes a frame of `source` received on `port`, which leads to no switch.
     pub(super) fn learn(&mut self, source: MacAddress, port: PortId, ip: Option<Ipv4Addr>, now_ns: u64) -> Learned {
         let full = self.hosts.len() >= MAX_HOSTS;
         let Some(host) = self.hosts.get_mut(&source) else {
@@ -80,7 +72,7 @@ impl Hosts {
         self.hosts.get(&address)
     }
 
-    /// Forgets the hosts on a port: their addresses.
+    /// Removes the hosts on a port, and returns their addresses.
     pub(super) fn port_down(&mut self, port: PortId) -> Vec<MacAddress> {
         let gone: Vec<MacAddress> = self
             .hosts

@@ -1,4 +1,4 @@
-//! What the links are worth: their estimates, their states, and the edges that follow.
+//! Evaluates links: estimates, states, and the edges of the graph.
 
 use std::collections::BTreeMap;
 
@@ -7,24 +7,21 @@ use crate::link_delay::{
 };
 use crate::topology::{Edge, Link, Presence, Topology};
 
-/// A link, as it is now. Pairs are forward, from `from` to `to`, and backward.
+/// A link. Pairs are forward (`from` to `to`) and backward.
 #[derive(Debug, Clone)]
 pub struct LinkView {
-    /// Which.
     pub link: Link,
-    /// What may be made of it.
     pub state: LinkState,
-    /// Whether LLDP shows it.
     pub presence: Presence,
-    /// LLDP times: minima.
+    /// Minima of the LLDP times.
     pub lldp_ns: [Option<i64>; 2],
     /// Samples of the LLDP times.
     pub samples: [usize; 2],
     /// Round trips by each method.
     pub estimates: LinkEstimates,
-    /// Delay one way as an edge; `None` where it is none.
+    /// One-way delay as an edge; `None` if the link is not an edge.
     pub weight_ns: Option<u64>,
-    /// Estimates of it that were below zero, over the run.
+    /// Estimates below zero, over the run.
     pub negatives: u64,
 }
 
@@ -35,7 +32,7 @@ pub(super) struct Negatives {
 }
 
 impl Negatives {
-    /// Counts what is negative among these; how many are.
+    /// Counts the negative estimates, and returns their number.
     pub(super) fn count(&mut self, views: &[LinkView]) -> u64 {
         let is_negative = |view: &&LinkView| view.estimates.lldp_echo.is_some_and(|estimate| estimate.rtt_ns < 0);
         let mut found = 0;
@@ -46,19 +43,16 @@ impl Negatives {
         found
     }
 
-    /// How many there were of a link.
     pub(super) fn of(&self, link: Link) -> u64 {
         self.by_link.get(&link).copied().unwrap_or(0)
     }
 }
 
-/// All links that are known.
 pub(super) fn views(topology: &Topology, delay: &LinkDelay, kernel: &Kernel) -> Vec<LinkView> {
     let view = |(link, presence)| view(link, presence, delay, kernel);
     topology.links().map(view).collect()
 }
 
-/// The edges among them.
 pub(super) fn edges(views: &[LinkView]) -> impl Iterator<Item = Edge> + '_ {
     views.iter().filter_map(|view| {
         Some(Edge {
@@ -79,7 +73,7 @@ fn view(link: Link, presence: Presence, delay: &LinkDelay, kernel: &Kernel) -> L
         bounce: ends.map(|end| delay.window(Probe::Bounce(end))),
         kernel: ends.map(|end| kernel.window(end)),
     };
-    // What a port measures belongs to its link only while that is its link.
+    // Terms are measured per port, and belong to this link only while it is up.
     let terms = if matches!(presence, Presence::Up) {
         terms
     } else {

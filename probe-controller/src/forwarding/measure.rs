@@ -1,4 +1,4 @@
-//! From probes to messages, and from messages back to answers.
+//! Converts probes to messages, and messages to answers.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::openflow::message::{Message, PacketOut};
 use crate::openflow::server::Command;
 use crate::topology::PortId;
 
-/// The command that sends a probe when it is due; the stamp is taken at the write.
+/// Builds the command that sends a probe when it is due; the stamp is taken at the write.
 pub(super) fn command(transmit: Transmit, due_ns: u64, key: &Arc<Key>, switches: &Switches) -> Option<Command> {
     let Transmit { seq, probe } = transmit;
     let (kind, port, out, source) = match probe {
@@ -24,14 +24,14 @@ pub(super) fn command(transmit: Transmit, due_ns: u64, key: &Arc<Key>, switches:
     let key = Arc::clone(key);
     let dpid = probe.dpid();
     Some(Command::stamped_at(due_ns, move |sent_ns| {
-        let says = lldp::Probe {
+        let frame = lldp::Probe {
             kind,
             dpid,
             port,
             sent_ns,
             sequence: seq,
         };
-        Message::PacketOut(PacketOut::to_port(out, says.encode(&key, source)))
+        Message::PacketOut(PacketOut::to_port(out, frame.encode(&key, source)))
     }))
 }
 
@@ -40,7 +40,7 @@ fn echo(stamp_ns: u64, seq: u64) -> Message {
     Message::EchoRequest([stamp_ns.to_be_bytes(), seq.to_be_bytes()].concat())
 }
 
-/// The answer that an echo reply is; `None` if it is none of ours.
+/// Reads an echo reply; `None` if it answers no probe.
 pub(super) fn echo_answer(dpid: Dpid, payload: &[u8], received_ns: u64) -> Option<Answer> {
     let (stamp, seq) = payload.split_first_chunk::<8>()?;
     Some(Answer {
@@ -51,22 +51,22 @@ pub(super) fn echo_answer(dpid: Dpid, payload: &[u8], received_ns: u64) -> Optio
     })
 }
 
-/// The answer that a frame of ours is, by where it came in; `None` where it cannot have come in.
-pub(super) fn frame_answer(says: &lldp::Probe, at: PortId, received_ns: u64) -> Option<Answer> {
+/// Classifies one of our frames by the port that received it; `None` if it cannot arrive there.
+pub(super) fn frame_answer(frame: &lldp::Probe, at: PortId, received_ns: u64) -> Option<Answer> {
     let origin = PortId {
-        dpid: says.dpid,
-        port: says.port,
+        dpid: frame.dpid,
+        port: frame.port,
     };
-    let probe = match says.kind {
+    let probe = match frame.kind {
         Kind::Discovery if at.port.is_ordinary() => Probe::Lldp(origin),
         Kind::Bounce if at == origin => Probe::Bounce(origin),
         Kind::Baseline if at.dpid == origin.dpid && at.port == PortNumber::CONTROLLER => Probe::Baseline(origin.dpid),
         _ => return None,
     };
     Some(Answer {
-        seq: says.sequence,
+        seq: frame.sequence,
         probe,
-        sent_ns: says.sent_ns,
+        sent_ns: frame.sent_ns,
         received_ns,
     })
 }

@@ -1,6 +1,5 @@
-//! Rules that lead the frames of one host to another, along the way between their switches. A new way is laid from its
-//! far end, each switch confirming before the one before it is told, and only then is the old one taken away: whatever a
-//! frame meets on its way, it arrives, and at no moment can rules form a loop.
+//! Installs rules for the frames from one host to another. A new path is installed from its far end, each switch confirming
+//! before the next gets its rule, and the old rules are deleted last, so that no frame is lost and no loop can form.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -12,9 +11,9 @@ use crate::openflow::message::{Message, PacketOut};
 use crate::openflow::server::Command;
 use crate::topology::PortId;
 
-/// More pairs of hosts than this get no rules.
+/// Pairs of hosts with rules.
 pub(super) const MAX_PAIRS: usize = 16_384;
-/// Frames that wait for their way to be laid; what comes beyond is dropped.
+/// Frames per pair that wait for their path; further frames are dropped.
 const MAX_HELD: usize = 16;
 /// A switch that has not confirmed after this time is asked again.
 const RETRY_NS: u64 = 2_000_000_000;
@@ -22,7 +21,7 @@ const RETRY_NS: u64 = 2_000_000_000;
 /// Source and destination.
 pub(super) type Pair = (MacAddress, MacAddress);
 
-/// A frame that waits where it came in.
+/// A frame that waits for its path, with the port that received it.
 #[derive(Debug)]
 pub(super) struct Held {
     pub(super) at: PortId,
@@ -30,28 +29,28 @@ pub(super) struct Held {
 }
 
 #[derive(Debug)]
-struct Laid {
+struct Installed {
     /// Rules that switches may have: cookie and output.
     present: BTreeMap<Dpid, (u64, PortNumber)>,
-    /// The way from here on: switches and their outputs, in order.
+    /// The present path: switches and their outputs, in order.
     wanted: Vec<(Dpid, PortNumber)>,
     cookie: u64,
-    /// How many of `wanted`, from its end, have confirmed, and what the next one is waited for with.
+    /// Number of switches of `wanted`, from its end, that have confirmed.
     confirmed: usize,
+    /// Token of the barrier of the next switch.
     awaited: Option<u64>,
     asked_ns: u64,
     held: VecDeque<Held>,
 }
 
-/// All pairs.
 #[derive(Debug, Default)]
 pub(super) struct Paths {
-    pairs: BTreeMap<Pair, Laid>,
+    pairs: BTreeMap<Pair, Installed>,
     awaited: BTreeMap<u64, Pair>,
     generation: u64,
 }
 
-/// What laying needs besides.
+/// What sending rules needs.
 pub(super) struct Dispatch<'a> {
     pub(super) switches: &'a Switches,
     pub(super) token: &'a mut u64,
@@ -68,30 +67,30 @@ impl Paths {
         self.pairs.keys().copied()
     }
 
-    /// Keeps a frame until the way of its pair is laid. False if there is no way, or too many wait.
+    /// Keeps a frame until its path is installed. False if there is no path, or too many frames wait.
     pub(super) fn hold(&mut self, pair: Pair, held: Held, dispatch: &mut Dispatch<'_>) -> bool {
-        let Some(laid) = self.pairs.get_mut(&pair) else {
+        let Some(installed) = self.pairs.get_mut(&pair) else {
             return false;
         };
-        if laid.held.len() >= MAX_HELD {
+        if installed.held.len() >= MAX_HELD {
             return false;
         }
-        laid.held.push_back(held);
-        if laid.is_done() {
-            laid.release(dispatch);
+        installed.held.push_back(held);
+        if installed.is_done() {
+            installed.release(dispatch);
         }
         true
     }
 
-    /// Whether the pair's rules are in place or on their way there, along this way.
-    pub(super) fn is_along(&self, pair: Pair, way: &[(Dpid, PortNumber)]) -> bool {
-        self.pairs.get(&pair).is_some_and(|laid| laid.wanted == way)
+    /// Whether the pair's rules follow this path, confirmed or not.
+    pub(super) fn is_along(&self, pair: Pair, path: &[(Dpid, PortNumber)]) -> bool {
+        self.pairs.get(&pair).is_some_and(|installed| installed.wanted == path)
     }
 
-    /// Lays a way: the switches from the source's to the destination's, each with its output.
-    pub(super) fn lay(&mut self, pair: Pair, way: Vec<(Dpid, PortNumber)>, dispatch: &mut Dispatch<'_>) {
+    /// Installs a path: the switches from source to destination, each with its output.
+    pub(super) fn install(&mut self, pair: Pair, path: Vec<(Dpid, PortNumber)>, dispatch: &mut Dispatch<'_>) {
         self.generation += 1;
-        let laid = self.pairs.entry(pair).or_insert_with(|| Laid {
+        let installed = self.pairs.entry(pair).or_insert_with(|| Installed {
             present: BTreeMap::new(),
             wanted: Vec::new(),
             cookie: 0,
@@ -100,37 +99,43 @@ impl Paths {
             asked_ns: 0,
             held: VecDeque::new(),
         });
-        laid.cookie = rules::path_cookie(self.generation);
-        laid.wanted = way;
-        laid.confirmed = 0;
+        installed.cookie = rules::path_cookie(self.generation);
+        installed.wanted = path;
+        installed.confirmed = 0;
         self.advance(pair, dispatch);
     }
 
-    /// A barrier was answered: the next switch may be told.
+    /// Takes the answer to a barrier: the next switch may get its rule.
     pub(super) fn confirmed(&mut self, token: u64, dispatch: &mut Dispatch<'_>) {
         let Some(pair) = self.awaited.remove(&token) else {
             return;
         };
-        let Some(laid) = self.pairs.get_mut(&pair).filter(|laid| laid.awaited == Some(token)) else {
+        let Some(installed) = self
+            .pairs
+            .get_mut(&pair)
+            .filter(|installed| installed.awaited == Some(token))
+        else {
             return;
         };
-        laid.awaited = None;
-        laid.confirmed += 1;
-        if laid.is_done() {
-            laid.clear_away(pair, dispatch);
-            laid.release(dispatch);
+        installed.awaited = None;
+        installed.confirmed += 1;
+        if installed.is_done() {
+            installed.clear_away(pair, dispatch);
+            installed.release(dispatch);
         } else {
             self.advance(pair, dispatch);
         }
     }
 
-    /// Asks switches again that have not confirmed for long.
+    /// Sends rules again to switches that have not confirmed for long.
     pub(super) fn retry(&mut self, dispatch: &mut Dispatch<'_>) {
-        let late = |laid: &Laid| !laid.is_done() && dispatch.now_ns.saturating_sub(laid.asked_ns) > RETRY_NS;
+        let late = |installed: &Installed| {
+            !installed.is_done() && dispatch.now_ns.saturating_sub(installed.asked_ns) > RETRY_NS
+        };
         let pairs: Vec<Pair> = self
             .pairs
             .iter()
-            .filter(|(_, laid)| late(laid))
+            .filter(|(_, installed)| late(installed))
             .map(|(pair, _)| *pair)
             .collect();
         for pair in pairs {
@@ -138,19 +143,19 @@ impl Paths {
         }
     }
 
-    /// A switch connected or is gone: its rules are, too. The pairs that led through it.
+    /// A switch connected or is gone: its rules are gone, too.
     pub(super) fn switch_reset(&mut self, dpid: Dpid) {
-        for laid in self.pairs.values_mut() {
-            laid.present.remove(&dpid);
-            if laid.wanted.iter().any(|(switch, _)| *switch == dpid) {
-                // It is laid anew when the routes are looked at again.
-                laid.wanted.clear();
+        for installed in self.pairs.values_mut() {
+            installed.present.remove(&dpid);
+            if installed.wanted.iter().any(|(switch, _)| *switch == dpid) {
+                // The next evaluation installs it again.
+                installed.wanted.clear();
             }
         }
     }
 
-    /// Takes away the rules from and to a host.
-    pub(super) fn forget(&mut self, host: MacAddress, dispatch: &mut Dispatch<'_>) {
+    /// Deletes the rules from and to a host.
+    pub(super) fn remove_host(&mut self, host: MacAddress, dispatch: &mut Dispatch<'_>) {
         let gone: Vec<Pair> = self
             .pairs
             .keys()
@@ -158,38 +163,40 @@ impl Paths {
             .copied()
             .collect();
         for pair in gone {
-            if let Some(mut laid) = self.pairs.remove(&pair) {
-                laid.wanted.clear();
-                laid.clear_away(pair, dispatch);
+            if let Some(mut installed) = self.pairs.remove(&pair) {
+                installed.wanted.clear();
+                installed.clear_away(pair, dispatch);
             }
         }
     }
 
-    /// Tells the next switch from the far end.
+    /// Sends the rule of the next switch from the far end.
     fn advance(&mut self, pair: Pair, dispatch: &mut Dispatch<'_>) {
-        let Some(laid) = self.pairs.get_mut(&pair) else { return };
-        let Some((dpid, out)) = laid.next() else { return };
-        let rule = rules::path(laid.cookie, pair.0, pair.1, Action::Output(out));
-        laid.asked_ns = dispatch.now_ns;
+        let Some(installed) = self.pairs.get_mut(&pair) else {
+            return;
+        };
+        let Some((dpid, out)) = installed.next() else { return };
+        let rule = rules::path(installed.cookie, pair.0, pair.1, Action::Output(out));
+        installed.asked_ns = dispatch.now_ns;
         if !dispatch
             .switches
             .command(dpid, Command::Send(Message::FlowMod(rule)), dispatch.outbox)
         {
             return;
         }
-        laid.present.insert(dpid, (laid.cookie, out));
+        installed.present.insert(dpid, (installed.cookie, out));
         *dispatch.token += 1;
         dispatch
             .switches
             .command(dpid, Command::Barrier(*dispatch.token), dispatch.outbox);
-        if let Some(former) = laid.awaited.replace(*dispatch.token) {
+        if let Some(former) = installed.awaited.replace(*dispatch.token) {
             self.awaited.remove(&former);
         }
         self.awaited.insert(*dispatch.token, pair);
     }
 }
 
-impl Laid {
+impl Installed {
     fn is_done(&self) -> bool {
         self.confirmed >= self.wanted.len()
     }
@@ -198,7 +205,7 @@ impl Laid {
         self.wanted.iter().rev().nth(self.confirmed).copied()
     }
 
-    /// Deletes the rules of former ways.
+    /// Deletes the rules of former paths.
     fn clear_away(&mut self, pair: Pair, dispatch: &mut Dispatch<'_>) {
         let wanted = &self.wanted;
         self.present.retain(|dpid, (cookie, _)| {
@@ -213,13 +220,13 @@ impl Laid {
         });
     }
 
-    /// Lets go what waited, each frame where it came in.
+    /// Sends the waiting frames, each from the switch that received it.
     fn release(&mut self, dispatch: &mut Dispatch<'_>) {
         for Held { at, frame } in self.held.drain(..) {
             let Some((_, (_, out))) = self.present.get_key_value(&at.dpid) else {
                 continue;
             };
-            // A switch sends nothing back to where it says that it came from.
+            // A switch sends nothing out of its ingress port, except by IN_PORT.
             let out = if *out == at.port { PortNumber::IN_PORT } else { *out };
             let packet = PacketOut {
                 in_port: at.port,

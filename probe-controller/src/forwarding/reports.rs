@@ -1,4 +1,4 @@
-//! What switches say of themselves and of their ports.
+//! Handles reports of switches about themselves and their ports.
 
 use std::net::SocketAddr;
 
@@ -68,13 +68,13 @@ impl Forwarding {
         self.is_stale = true;
     }
 
-    pub(super) fn of_switch(&mut self, dpid: Dpid, what: EventKind, at_ns: u64) {
-        match what {
+    pub(super) fn of_switch(&mut self, dpid: Dpid, kind: EventKind, at_ns: u64) {
+        match kind {
             EventKind::PortStatus(reason, port) => self.port_status(dpid, reason, port, at_ns),
             EventKind::PacketIn(packet) => self.packet_in(dpid, &packet, at_ns),
             EventKind::EchoReply(payload) => {
                 if let Some(answer) = measure::echo_answer(dpid, &payload, at_ns) {
-                    // What does not match is counted where it is found out.
+                    // `LinkDelay` counts mismatches.
                     self.delay.answer(&answer).ok();
                 }
             }
@@ -92,10 +92,10 @@ impl Forwarding {
 
     fn refused(&mut self, dpid: Dpid, error: &ErrorMessage) {
         let ErrorMessage { kind, code, .. } = error;
-        if self.complained.insert((Some(whole(dpid)), "error")) {
+        if self.reported.insert((Some(whole(dpid)), "error")) {
             let name = self.switches.name(dpid);
             self.trouble(format!(
-                "switch {name} refused what it was told: OpenFlow error type {kind}, code {code}; said once"
+                "switch {name} refused a command: OpenFlow error type {kind}, code {code}; reported once"
             ));
         }
     }
@@ -136,12 +136,12 @@ impl Forwarding {
         self.is_stale = true;
         for host in self.hosts.port_down(port) {
             let mut dispatch = dispatch(&self.switches, &mut self.token, &mut self.outbox, now_ns);
-            self.paths.forget(host, &mut dispatch);
+            self.paths.remove_host(host, &mut dispatch);
         }
     }
 }
 
-/// A switch as a whole, where ports are named.
+/// Stands for the whole switch among reported ports.
 fn whole(dpid: Dpid) -> PortId {
     PortId {
         dpid,

@@ -1,46 +1,42 @@
-//! The way between each two switches that are used or shown: the same links both ways.
+//! Paths between pairs of switches; both directions use the same links.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::openflow::id::Dpid;
 use crate::topology::{Graph, Hop, Path, Route, choose_route};
 
-/// Of so many switches the ways between all are kept, of more only those that are used.
+/// Up to this many switches, paths between all pairs are kept; above, only the used ones.
 const ALL_UP_TO: usize = 24;
 
-/// A way between two switches.
 #[derive(Debug, Clone)]
 pub struct RouteView {
     /// The switch with the smaller datapath id.
     pub from: Dpid,
-    /// The other.
     pub to: Dpid,
-    /// The way, with what it takes now.
+    /// The path with its present delay.
     pub path: Path,
 }
 
-/// A way that was changed.
 #[derive(Debug, Clone)]
 pub(super) struct Changed {
     pub(super) from: Dpid,
     pub(super) to: Dpid,
     pub(super) path: Path,
-    /// There was one before: what that takes now, `None` if it is broken.
+    /// Present delay of the former path, if there was one; `Some(None)` if it is broken.
     pub(super) former: Option<Option<u64>>,
 }
 
-/// The ways that are kept.
 #[derive(Debug)]
 pub(super) struct Routes {
     gain: f64,
-    /// By the smaller datapath id first. `None` where there is no way, but one is wanted.
+    /// The key has the smaller datapath id first. `None`: a path is wanted, but there is none.
     routes: BTreeMap<(Dpid, Dpid), Option<Path>>,
-    /// Those that hosts use.
+    /// Pairs that hosts use.
     used: BTreeSet<(Dpid, Dpid)>,
 }
 
 impl Routes {
-    /// Another way must be better by `gain` (0.1: 10 %) to be taken.
+    /// A path must be better by `gain` (0.1: 10 %) to replace the present one.
     pub(super) fn new(gain: f64) -> Self {
         Self {
             gain,
@@ -49,7 +45,7 @@ impl Routes {
         }
     }
 
-    /// The hops from one switch to another; the way is kept from now on. `None` where there is none.
+    /// The hops from one switch to another; the path is kept up to date from now on.
     pub(super) fn between(&mut self, graph: &Graph, from: Dpid, to: Dpid) -> Option<Vec<Hop>> {
         let (low, high) = (from.min(to), from.max(to));
         self.used.insert((low, high));
@@ -61,7 +57,7 @@ impl Routes {
         Some(if from == low { hops.clone() } else { reversed(hops) })
     }
 
-    /// Looks at all ways again.
+    /// Chooses all paths again.
     pub(super) fn update(&mut self, graph: &Graph, switches: &[Dpid]) -> Vec<Changed> {
         if switches.len() <= ALL_UP_TO {
             for (place, from) in switches.iter().enumerate() {
@@ -89,7 +85,7 @@ impl Routes {
         changed
     }
 
-    /// All ways that can be gone now.
+    /// All paths that work now.
     pub(super) fn views(&self, graph: &Graph) -> Vec<RouteView> {
         let view = |((from, to), path): (&(Dpid, Dpid), &Option<Path>)| {
             let hops = path.as_ref()?.hops.clone();

@@ -1,4 +1,4 @@
-//! The rules that switches are given, and nothing else: matches, actions, priorities, cookies.
+//! All rules that switches get: matches, actions, priorities, cookies.
 
 use std::collections::BTreeSet;
 
@@ -17,15 +17,14 @@ const RETURN: u64 = cookie::MEASURING | 2;
 const BOUNCE: u64 = cookie::MEASURING | 3;
 const RESERVED: u64 = cookie::FORWARDING | 2;
 const GROUP: u64 = cookie::FORWARDING | 3;
-/// Of the 24 bits that are free in a cookie: the one that says that the others number a path.
+/// One of the 24 free bits of a cookie marks a path; the others number it.
 const PATH: u64 = cookie::FORWARDING | 0x80_0000;
 const PATH_NUMBERS: u64 = 0x7f_ffff;
 
-/// The source address of what a switch sends to be bounced, by which it knows its own. It depends on nothing but the
-/// switch, so that rules that an earlier run left can never make two switches return a frame to each other for ever:
-/// none bounces its own.
+/// Source address of the frames that a switch sends to be bounced. It depends on the switch only, so that rules of an
+/// earlier run cannot make two switches bounce a frame forever: no switch bounces its own frames.
 pub(super) fn marker(dpid: Dpid) -> MacAddress {
-    // FNV-1a, for datapath ids often differ in a few bits only. Equal markers cost a bounce, see `bounce_rule`.
+    // FNV-1a, because datapath ids often differ in few bits. Equal markers cost a bounce, see `bounce_rule`.
     let hash = dpid
         .0
         .to_be_bytes()
@@ -44,13 +43,13 @@ fn bouncing(from: Dpid) -> Match {
         .eth_src(marker(from))
 }
 
-/// What was bounced and came back goes to the controller.
+/// Bounced frames that come back go to the controller.
 pub(super) fn returned(dpid: Dpid) -> FlowMod {
     let to_controller = vec![Action::Output(PortNumber::CONTROLLER)];
     FlowMod::add(RETURN, PRIORITY_BOUNCE, bouncing(dpid), to_controller)
 }
 
-/// What the neighbour sends to be bounced goes back by the port where it came in. `None` where both have one marker.
+/// Returns frames of the neighbour out of their ingress port. `None` if both switches have the same marker.
 pub(super) fn bounce_rule(at: Dpid, port: PortNumber, neighbour: Dpid) -> Option<FlowMod> {
     let matching = bouncing(neighbour).in_port(port);
     let back = vec![Action::Output(PortNumber::IN_PORT)];
@@ -79,7 +78,6 @@ fn between(source: MacAddress, destination: MacAddress) -> Match {
     Match::any().eth_src(source).eth_dst(destination)
 }
 
-/// Frames from one host to another go out by a port.
 pub(super) fn path(cookie: u64, source: MacAddress, destination: MacAddress, out: Action) -> FlowMod {
     FlowMod::add(cookie, PRIORITY_PATH, between(source, destination), vec![out])
 }
@@ -89,13 +87,13 @@ pub(super) fn no_path(cookie: u64, source: MacAddress, destination: MacAddress) 
     FlowMod::delete_strict(cookie, PRIORITY_PATH, between(source, destination))
 }
 
-/// Group frames go out by all these ports but the one where they came in.
+/// Group frames go out of all these ports except their ingress port.
 pub(super) fn group(ports: &BTreeSet<PortNumber>) -> FlowMod {
     let matching = Match::any().eth_dst_group();
     FlowMod::add(GROUP, PRIORITY_GROUP, matching, outputs(ports))
 }
 
-/// As [`group`], and to the controller, which learns by it where the host is.
+/// As [`group`], and to the controller, which learns the position of the host.
 pub(super) fn group_from_host(port: PortNumber, ports: &BTreeSet<PortNumber>) -> FlowMod {
     let mut actions = outputs(ports);
     actions.push(Action::Output(PortNumber::CONTROLLER));

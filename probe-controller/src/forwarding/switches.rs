@@ -1,4 +1,4 @@
-//! The switches that are connected, with what they said of their ports.
+//! Connected switches with their ports.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -9,36 +9,32 @@ use crate::openflow::port::Port;
 use crate::openflow::server::{Command, ConnectionId};
 use crate::topology::PortId;
 
-/// Commands on their way to the server, in order.
+/// Commands for the server, in order.
 pub type Outbox = VecDeque<(ConnectionId, Command)>;
 
-/// A switch, as it is now.
 #[derive(Debug, Clone)]
 pub struct SwitchView<'a> {
-    /// Which.
     pub dpid: Dpid,
-    /// The name of its own port; the datapath id if it has none.
+    /// Name of its local port; else its datapath id.
     pub name: String,
-    /// From where it connected.
     pub address: SocketAddr,
     /// Ports that are up.
     pub ports: usize,
     /// Echo times.
     pub echo: Option<&'a Window>,
-    /// Packet-out to CONTROLLER.
+    /// Times of a packet-out to CONTROLLER.
     pub baseline: Option<&'a Window>,
 }
 
-/// One switch.
 #[derive(Debug)]
 pub(super) struct Switch {
     pub(super) connection: ConnectionId,
     pub(super) address: SocketAddr,
-    /// By number, those that are down and the local one included.
+    /// By number, including the local port and ports that are down.
     pub(super) ports: BTreeMap<PortNumber, Port>,
 }
 
-/// All of them. What is known of one that has gone is kept for its name.
+/// All switches. Names are kept after a switch is gone.
 #[derive(Debug, Default)]
 pub(super) struct Switches {
     connected: BTreeMap<Dpid, Switch>,
@@ -55,7 +51,7 @@ impl Switches {
         self.connected.insert(dpid, switch);
     }
 
-    /// The switch of a connection that has ended; none if another connection has taken its place.
+    /// Removes the switch of a connection that has ended, unless it has a newer connection.
     pub(super) fn remove(&mut self, connection: ConnectionId) -> Option<Dpid> {
         let dpid = self.by_connection.remove(&connection)?;
         if self.connected.get(&dpid)?.connection == connection {
@@ -86,12 +82,11 @@ impl Switches {
         self.connected.contains_key(&dpid)
     }
 
-    /// The name of the switch's own port, which is the bridge's name in Open vSwitch; else its datapath id.
+    /// Name of the local port, which is the bridge's name in Open vSwitch; else the datapath id.
     pub(super) fn name(&self, dpid: Dpid) -> String {
         self.names.get(&dpid).cloned().unwrap_or_else(|| dpid.to_string())
     }
 
-    /// What a port is called, with its switch: `SDC:2 (sdc-rand)`.
     pub(super) fn port_name(&self, port: PortId) -> Option<&str> {
         Some(&self.get(port.dpid)?.ports.get(&port.port)?.name)
     }
@@ -100,7 +95,7 @@ impl Switches {
         Some(self.get(port.dpid)?.ports.get(&port.port)?.mac)
     }
 
-    /// Gives a switch a command; false if it is not connected.
+    /// Queues a command; false if the switch is not connected.
     pub(super) fn command(&self, dpid: Dpid, command: Command, outbox: &mut Outbox) -> bool {
         match self.connected.get(&dpid) {
             Some(switch) => {

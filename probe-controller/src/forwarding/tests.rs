@@ -88,12 +88,12 @@ fn broadcast_reaches_every_host_once_and_only_when_ports_are_known_to_be_of_host
 }
 
 #[test]
-fn hosts_talk_along_the_way_of_least_delay() {
+fn hosts_communicate_along_the_path_of_least_delay() {
     let mut network = triangle(false);
     network.run(4 * SECOND);
     introduce(&mut network);
     network.carried = 0;
-    // The first frame waits for its way, the second finds it.
+    // The first frame waits for its path, the second finds rules.
     for _ in 0..2 {
         network.send(host(1), mac(host(3)));
         network.run(100 * MS);
@@ -108,7 +108,7 @@ fn hosts_talk_along_the_way_of_least_delay() {
 }
 
 #[test]
-fn a_frame_to_a_host_nobody_knows_reaches_all_hosts_and_no_link() {
+fn a_frame_to_an_unknown_host_reaches_all_hosts_and_no_link() {
     let mut network = triangle(false);
     network.run(4 * SECOND);
     network.send(host(1), MacAddress([2, 9, 9, 9, 9, 9]));
@@ -118,7 +118,7 @@ fn a_frame_to_a_host_nobody_knows_reaches_all_hosts_and_no_link() {
 }
 
 #[test]
-fn a_silent_cut_is_noticed_within_two_seconds_and_the_way_comes_back_after_repair() {
+fn a_silent_cut_is_noticed_within_two_seconds_and_the_path_comes_back_after_repair() {
     let mut network = triangle(false);
     network.run(4 * SECOND);
     introduce(&mut network);
@@ -146,7 +146,7 @@ fn a_silent_cut_is_noticed_within_two_seconds_and_the_way_comes_back_after_repai
         (network.take_received(mac(host(1))), network.carried),
         (vec![host(3)], 2)
     );
-    // The rules of the former way are gone: a path has one rule on each of its switches.
+    // The rules of the former path are gone: a path has one rule on each of its switches.
     let paths = |dpid| {
         network
             .rules(dpid)
@@ -174,7 +174,7 @@ fn a_port_that_goes_down_reroutes_at_once() {
 }
 
 #[test]
-fn broadcast_never_goes_around_while_links_come_and_go() {
+fn broadcast_never_loops_while_links_change() {
     // A full mesh of five switches, with parallel links.
     let mut links = Vec::new();
     for one in 1..=5u64 {
@@ -218,7 +218,7 @@ fn measuring_only_touches_no_rule_that_forwards() {
 }
 
 #[test]
-fn lldp_that_is_not_ours_makes_no_link_and_is_told_once() {
+fn foreign_lldp_makes_no_link_and_is_reported_once() {
     let mut network = triangle(false);
     network.run(SECOND);
     network.notices.clear();
@@ -240,15 +240,15 @@ fn lldp_that_is_not_ours_makes_no_link_and_is_told_once() {
         network.run(PERIOD / 10);
     }
     assert_eq!(network.forwarding.links().len(), links);
-    let told = network
+    let reported = network
         .notices
         .iter()
         .filter(|notice| matches!(notice, Notice::Trouble(_)));
-    assert_eq!(told.count(), 1, "{:?}", network.notices);
+    assert_eq!(reported.count(), 1, "{:?}", network.notices);
 }
 
 #[test]
-fn a_switch_that_comes_back_is_given_its_rules_anew() {
+fn a_switch_that_reconnects_gets_its_rules_again() {
     let mut network = triangle(false);
     network.run(4 * SECOND);
     introduce(&mut network);

@@ -1,4 +1,4 @@
-//! Frames of hosts: who is where, and the ways that are laid for them.
+//! Handles frames of hosts: learns their positions, and installs their paths.
 
 use std::net::Ipv4Addr;
 
@@ -12,7 +12,6 @@ use crate::openflow::server::Command;
 use crate::topology::{PortId, Role};
 
 impl Forwarding {
-    /// A frame that is none of ours.
     pub(super) fn host_frame(&mut self, at: PortId, frame: &[u8], now_ns: u64) {
         let Some((destination, source)) = addresses(frame) else {
             return;
@@ -22,7 +21,7 @@ impl Forwarding {
             self.learn(source, at, frame, now_ns);
         }
         if destination.is_group() {
-            // The switches flood it by themselves.
+            // The switches flood it without the controller.
             self.totals.broadcasts += 1;
         } else if self.hosts.get(destination).is_some() {
             self.towards(source, destination, at, frame, now_ns);
@@ -37,13 +36,13 @@ impl Forwarding {
             Learned::Moved => self.is_stale = true,
             Learned::Storm => {
                 self.totals.storms += 1;
-                let port = self.port_in_words(at);
+                let port = self.describe_port(at);
                 self.trouble(format!(
                     "{port}: frames of {source} come in at changing ports; is there a loop that LLDP does not cross?"
                 ));
             }
             Learned::Full => {
-                if self.complained.insert((None, "hosts")) {
+                if self.reported.insert((None, "hosts")) {
                     self.trouble(format!(
                         "there are more than {} hosts; no more are learned",
                         hosts::MAX_HOSTS
@@ -53,22 +52,22 @@ impl Forwarding {
         }
     }
 
-    /// A frame between two hosts, for which its switch has no rule yet.
+    /// Handles a frame between two known hosts without a rule.
     fn towards(&mut self, source: MacAddress, destination: MacAddress, at: PortId, frame: &[u8], now_ns: u64) {
         if self.hosts.get(source).is_none() {
             return;
         }
         let pair = (source, destination);
         if self.paths.len() >= paths::MAX_PAIRS && self.paths.pairs().all(|known| known != pair) {
-            if self.complained.insert((None, "pairs")) {
+            if self.reported.insert((None, "pairs")) {
                 self.trouble(format!(
-                    "more than {} pairs of hosts talk; no more get a way",
+                    "more than {} pairs of hosts communicate; further pairs get no path",
                     paths::MAX_PAIRS
                 ));
             }
             return;
         }
-        if !self.lay(pair, now_ns) {
+        if !self.install(pair, now_ns) {
             return;
         }
         let frame = frame.to_vec();
@@ -76,18 +75,18 @@ impl Forwarding {
         self.paths.hold(pair, Held { at, frame }, &mut dispatch);
     }
 
-    /// Lays the way of a pair if it is not the one that it has. False if there is none.
-    pub(super) fn lay(&mut self, pair: paths::Pair, now_ns: u64) -> bool {
-        let Some(way) = self.way(pair) else { return false };
-        if !self.paths.is_along(pair, &way) {
+    /// Installs the path of a pair unless it is in place. False if there is no path.
+    pub(super) fn install(&mut self, pair: paths::Pair, now_ns: u64) -> bool {
+        let Some(path) = self.path(pair) else { return false };
+        if !self.paths.is_along(pair, &path) {
             let mut dispatch = dispatch(&self.switches, &mut self.token, &mut self.outbox, now_ns);
-            self.paths.lay(pair, way, &mut dispatch);
+            self.paths.install(pair, path, &mut dispatch);
         }
         true
     }
 
-    /// From the source's switch to the destination's port: each switch with its output.
-    fn way(&mut self, (source, destination): paths::Pair) -> Option<Vec<(Dpid, PortNumber)>> {
+    /// The switches from source to destination, each with its output.
+    fn path(&mut self, (source, destination): paths::Pair) -> Option<Vec<(Dpid, PortNumber)>> {
         let from = self.hosts.get(source)?.port.dpid;
         let to = self.hosts.get(destination)?.port;
         let hops = self.routes.between(&self.graph, from, to.dpid)?;
@@ -95,7 +94,7 @@ impl Forwarding {
         Some(outputs.chain([(to.dpid, to.port)]).collect())
     }
 
-    /// A frame to a host that nobody has heard of goes to all ports of hosts, past the links: it cannot go around.
+    /// Sends a frame to an unknown host to all ports of hosts, not along links: it cannot loop.
     fn reach_all_hosts(&mut self, from: PortId, frame: &[u8], now_ns: u64) {
         if self.unknown_left == 0 {
             return;

@@ -1,13 +1,13 @@
-//! From terms to round trips of a link, each with the bound of its error, and to what may be made of them.
+//! Estimates the round trip of a link from its terms, with the bound of its error.
 
 use crate::link_delay::Window;
 
-/// Fewer samples than this of a term say nothing of its spread.
-const LEAST_SAMPLES: usize = 3;
-/// From as many samples of each term on, minima are compared, below it medians: the least of few is chance.
-const LEAST_FOR_MINIMUM: usize = 5;
+/// Fewer samples of a term do not show its spread.
+const MIN_SAMPLES: usize = 3;
+/// With fewer samples of a term, medians are compared instead of minima, which vary too much.
+const MIN_SAMPLES_FOR_MINIMUM: usize = 5;
 
-/// The terms of a link, each with what it has: forward is from `from` to `to`.
+/// The terms of a link; forward is from `from` to `to`.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct LinkTerms<'a> {
     /// LLDP forward and backward.
@@ -22,7 +22,6 @@ pub struct LinkTerms<'a> {
     pub kernel: [Option<&'a Window>; 2],
 }
 
-/// Which of a window's samples an estimate is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Statistic {
     /// The minimum of each term.
@@ -34,20 +33,19 @@ pub enum Statistic {
 /// A round trip.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Estimate {
-    /// Signed: it is a difference of what was measured, and is never clamped.
+    /// A difference of measured times, so it may be negative; it is never clamped.
     pub rtt_ns: i64,
-    /// How far it may be off, by the spread of its terms and by what is known to be in it besides the link.
+    /// Bound of the error: the spread of the terms, and known costs besides the link.
     pub error_ns: u64,
-    /// What it is made of.
     pub by: Statistic,
 }
 
-/// What is known of a link's round trip, by method; `None` where samples are missing. Never zero for unknown.
+/// Round trip of a link by each method; `None` while samples are missing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LinkEstimates {
-    /// LLDP both ways less both echoes.
+    /// LLDP in both directions minus both echoes.
     pub lldp_echo: Option<Estimate>,
-    /// Bounce less the packet-out baseline of its switch.
+    /// Bounce minus the packet-out baseline of its switch.
     pub bounce: Option<Estimate>,
     /// Kernel stamps of the same LLDP.
     pub kernel: Option<Estimate>,
@@ -55,7 +53,7 @@ pub struct LinkEstimates {
     pub kernel_one_way_ns: [Option<i64>; 2],
 }
 
-/// What may be made of a link's estimate by LLDP and echo.
+/// Classifies the estimate by LLDP and echo.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum LinkState {
     /// Above the noise: an edge, weighed by it.
@@ -64,13 +62,12 @@ pub enum LinkState {
     BelowResolution,
     /// Below zero by more than the noise: not an edge.
     Negative,
-    /// LLDP no longer comes: not an edge.
+    /// LLDP no longer arrives: not an edge.
     Stale,
     /// A term has no sample, or too few: not an edge.
     Missing,
 }
 
-/// All that can be said of a link's round trip.
 pub fn link_estimates(terms: &LinkTerms<'_>) -> LinkEstimates {
     LinkEstimates {
         lldp_echo: lldp_echo(terms),
@@ -80,7 +77,7 @@ pub fn link_estimates(terms: &LinkTerms<'_>) -> LinkEstimates {
     }
 }
 
-/// What an estimate by LLDP and echo is worth, while LLDP comes.
+/// State of a link whose LLDP arrives.
 pub fn state_of(estimate: Option<&Estimate>) -> LinkState {
     match estimate {
         None => LinkState::Missing,
@@ -90,8 +87,8 @@ pub fn state_of(estimate: Option<&Estimate>) -> LinkState {
     }
 }
 
-/// `RTT(1,2) = T_lldp1 + T_lldp2 − (T_echo1 + T_echo2)`. Its error is the spread of the four terms, and by how much a
-/// packet-out and packet-in cost the switches more than an echo.
+/// `RTT(1,2) = T_lldp1 + T_lldp2 − (T_echo1 + T_echo2)`. Its error is the spread of the four terms, plus the cost of
+/// packet-out and packet-in beyond an echo.
 fn lldp_echo(terms: &LinkTerms<'_>) -> Option<Estimate> {
     let lldp = both(terms.lldp)?;
     let echo = both(terms.echo)?;
@@ -110,7 +107,7 @@ fn lldp_echo(terms: &LinkTerms<'_>) -> Option<Estimate> {
     })
 }
 
-/// Bounce less baseline, of the end at which this is known best.
+/// Bounce minus baseline, of the end with the smaller error.
 fn bounce(terms: &LinkTerms<'_>) -> Option<Estimate> {
     let at = |end: usize| {
         let bounce = enough(terms.bounce[end])?;
@@ -125,7 +122,7 @@ fn bounce(terms: &LinkTerms<'_>) -> Option<Estimate> {
     (0..2).filter_map(at).min_by_key(|estimate| estimate.error_ns)
 }
 
-/// The medians of both directions.
+/// Sum of the medians of both directions.
 fn kernel(terms: &LinkTerms<'_>) -> Option<Estimate> {
     let [forward, backward] = both(terms.kernel)?;
     Some(Estimate {
@@ -140,12 +137,12 @@ fn both(windows: [Option<&Window>; 2]) -> Option<[&Window; 2]> {
 }
 
 fn enough(window: Option<&Window>) -> Option<&Window> {
-    window.filter(|window| window.count() >= LEAST_SAMPLES)
+    window.filter(|window| window.count() >= MIN_SAMPLES)
 }
 
 fn statistic(windows: &[&Window]) -> Option<Statistic> {
     let fewest = windows.iter().map(|window| window.count()).min()?;
-    Some(if fewest >= LEAST_FOR_MINIMUM {
+    Some(if fewest >= MIN_SAMPLES_FOR_MINIMUM {
         Statistic::Minimum
     } else {
         Statistic::Median

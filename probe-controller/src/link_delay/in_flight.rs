@@ -1,17 +1,15 @@
-//! What was sent and not answered yet, by sequence number: whatever is late, lost or forged is never paired with
-//! another send.
+//! Probes in flight by sequence number, so that a late or forged answer never matches another probe.
 
 use std::collections::HashMap;
 
 use crate::link_delay::{Answer, Ends, Probe};
 
-/// Why an answer counts for nothing.
+/// Why an answer is not counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// It was given up, or answered already.
     #[error("late, or answered already")]
     Late,
-    /// No such probe was sent, or not by this port or switch, or not then.
+    /// No such probe was sent, or by another port or switch, or at another time.
     #[error("not an answer to what was sent")]
     Mismatched,
 }
@@ -22,7 +20,6 @@ struct Sent {
     handed_ns: u64,
 }
 
-/// Probes on their way.
 #[derive(Debug, Default)]
 pub(super) struct InFlight {
     next_seq: u64,
@@ -31,7 +28,7 @@ pub(super) struct InFlight {
 }
 
 impl InFlight {
-    /// A probe is handed to the socket's writer: its sequence number.
+    /// Takes a probe that is handed to the server, and returns its sequence number.
     pub(super) fn depart(&mut self, probe: Probe, now_ns: u64) -> u64 {
         let seq = self.next_seq;
         self.next_seq += 1;
@@ -46,7 +43,7 @@ impl InFlight {
         seq
     }
 
-    /// An answer came: how long it took since the socket was written, in nanoseconds.
+    /// Takes an answer, and returns the time since the probe was written.
     pub(super) fn arrive(&mut self, answer: &Answer) -> Result<u64, Refusal> {
         let Some(sent) = self.sent.get(&answer.seq) else {
             return Err(if answer.seq < self.next_seq {
@@ -71,7 +68,7 @@ impl InFlight {
         }
     }
 
-    /// Those that were handed over longer ago than `timeout_ns` are lost, or `unheard` where nobody was ever heard.
+    /// Probes older than `timeout_ns` are lost, or `unheard` if their port never had an answer.
     pub(super) fn expire(&mut self, now_ns: u64, timeout_ns: u64, is_heard: impl Fn(&Probe) -> bool) {
         let ends = &mut self.ends;
         self.sent.retain(|_, sent| {
@@ -85,8 +82,8 @@ impl InFlight {
         });
     }
 
-    /// Answers to what was sent so far of this are late from now on. They are not lost: nobody waits for them.
-    pub(super) fn forget(&mut self, probe: Probe) {
+    /// Removes probes without counting them as lost; their answers count as late.
+    pub(super) fn remove(&mut self, probe: Probe) {
         self.sent.retain(|_, sent| sent.probe != probe);
     }
 

@@ -1,17 +1,13 @@
-//! True one-way delays of a link: the same LLDP frame, stamped by the kernel as it leaves one port and as it enters
-//! another.
+//! True one-way delays of a link: the kernel stamps an LLDP frame when it leaves one port and when it enters another.
 
 use std::collections::HashMap;
 
 use crate::link_delay::Window;
 use crate::topology::PortId;
 
-/// Which way a frame passed an interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TapDirection {
-    /// Out of the host's stack, to the link.
     Egress,
-    /// Off the link, into the host's stack.
     Ingress,
 }
 
@@ -30,15 +26,15 @@ pub struct Kernel {
     windows: HashMap<PortId, Window>,
 }
 
-/// Frames of which stamps are waited for at a time; an honest network has far fewer.
-const MOST: usize = 1 << 16;
-/// How long the other stamps of a frame are waited for: as long as its answer is.
-const WAIT_NS: u64 = crate::link_delay::TIMEOUT_NS;
+/// Bounds the memory for frames that wait for stamps; a network without forged frames has far fewer.
+const MAX_FRAMES: usize = 1 << 16;
+/// Time to wait for the other stamps of a frame.
+const STAMP_TIMEOUT_NS: u64 = crate::link_delay::TIMEOUT_NS;
 
 impl Kernel {
     /// The LLDP frame `seq` of `origin` was stamped at `stamp_ns`, monotonic.
     pub fn stamped(&mut self, origin: PortId, seq: u64, direction: TapDirection, stamp_ns: u64) {
-        if self.seen.len() >= MOST && !self.seen.contains_key(&(origin, seq)) {
+        if self.seen.len() >= MAX_FRAMES && !self.seen.contains_key(&(origin, seq)) {
             return;
         }
         let seen = self.seen.entry((origin, seq)).or_insert(Seen {
@@ -55,13 +51,12 @@ impl Kernel {
         }
     }
 
-    /// The LLDP frame `seq` of `origin` has reached the controller, so all its stamps were taken. They may be read
-    /// a little later: the delay is taken when [`Kernel::expire`] finds both.
+    /// Records the delay of frames that have waited long enough for all their stamps, and drops old samples.
     pub fn expire(&mut self, now_ns: u64, window_ns: u64) {
         let windows = &mut self.windows;
         self.seen.retain(|(origin, _), seen| {
             let age_ns = now_ns.saturating_sub(seen.first_ns);
-            if age_ns <= WAIT_NS {
+            if age_ns <= STAMP_TIMEOUT_NS {
                 return true;
             }
             if let (Some(egress_ns), Some(ingress_ns)) = (seen.egress_ns, seen.ingress_ns)
@@ -74,7 +69,7 @@ impl Kernel {
         });
         let oldest_ns = now_ns.saturating_sub(window_ns);
         windows.retain(|_, window| {
-            window.forget_before(oldest_ns);
+            window.drop_before(oldest_ns);
             window.count() > 0
         });
     }
@@ -84,7 +79,7 @@ impl Kernel {
         self.windows.get(&origin)
     }
 
-    /// Forgets what a port sent: its link is no more.
+    /// Drops the samples of a port, because its link has changed.
     pub fn restart(&mut self, origin: PortId) {
         self.windows.remove(&origin);
         self.seen.retain(|(port, _), _| *port != origin);

@@ -1,4 +1,4 @@
-//! When each probe is sent: once a period, each at a phase of its own, and never two at once, even after a stall.
+//! Sends each probe once per period at a phase of its own, and never two at once, even after a stall.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -6,14 +6,13 @@ use probe_core::schedule::Schedule;
 
 use crate::link_delay::Probe;
 
-/// The schedule of many probes.
 #[derive(Debug)]
 pub(super) struct Pace {
     period_ns: u64,
     schedule: Schedule,
     probes: HashMap<u16, Probe>,
     numbers: HashMap<Probe, u16>,
-    /// Numbers below `probes`' largest that are free again.
+    /// Free numbers below the largest in use.
     free: BTreeSet<u16>,
     not_before_ns: u64,
 }
@@ -30,7 +29,7 @@ impl Pace {
         }
     }
 
-    /// False if there are as many as can be told apart.
+    /// False if no number is free.
     pub(super) fn join(&mut self, probe: Probe, now_ns: u64) -> bool {
         if self.numbers.contains_key(&probe) {
             return true;
@@ -68,12 +67,12 @@ impl Pace {
             return None;
         }
         let number = self.schedule.take_due(now_ns)?;
-        // Phases are at least this far apart twice over: one that is late is made up for, yet not in a burst.
+        // Phases are at least twice this far apart: late probes catch up, but not in a burst.
         self.not_before_ns = now_ns.saturating_add(self.gap_ns() / 2);
         self.probes.get(&number).copied()
     }
 
-    /// The least time between two phases.
+    /// The smallest time between two phases.
     fn gap_ns(&self) -> u64 {
         let numbers = self.probes.len() + self.free.len();
         self.period_ns / (numbers.max(1).next_power_of_two() as u64)

@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
-/// More than a window of periods holds; what comes beyond replaces the oldest.
-const MOST: usize = 64;
+/// More than the samples of a window; further samples replace the oldest.
+const MAX_SAMPLES: usize = 64;
 
 /// Signed nanosecond samples with the time at which each was taken.
 #[derive(Debug, Clone, Default)]
@@ -12,27 +12,23 @@ pub struct Window {
 }
 
 impl Window {
-    /// Adds a sample.
     pub fn record(&mut self, at_ns: u64, sample_ns: i64) {
-        if self.samples.len() == MOST {
+        if self.samples.len() == MAX_SAMPLES {
             self.samples.pop_front();
         }
         self.samples.push_back((at_ns, sample_ns));
     }
 
-    /// Drops what was taken before.
-    pub fn forget_before(&mut self, oldest_ns: u64) {
+    pub fn drop_before(&mut self, oldest_ns: u64) {
         while self.samples.front().is_some_and(|(at_ns, _)| *at_ns < oldest_ns) {
             self.samples.pop_front();
         }
     }
 
-    /// How many samples there are.
     pub fn count(&self) -> usize {
         self.samples.len()
     }
 
-    /// The smallest; `None` without a sample.
     pub fn minimum(&self) -> Option<i64> {
         self.samples.iter().map(|(_, sample)| *sample).min()
     }
