@@ -1,7 +1,7 @@
 //! OpenFlow 1.3, southbound: the codec, LLDP, and the server that switches connect to.
 //!
 //! The codec (`message`, `flow`, `port`, `frame`) and `lldp` are sans-I/O. The server (`server`) does I/O on a thread of
-//! its own and talks to the rest by channels only.
+//! its own, and is reached by channels only.
 //!
 //! Source of all layouts: OpenFlow Switch Specification 1.3.5 (ONF TS-023), IEEE 802.1AB-2016 for LLDP.
 

@@ -1,5 +1,5 @@
-//! The OpenFlow network as its LLDP shows it: switches, ports and the links between them, keyed by (dpid, port) at both
-//! ends, so that parallel links are different links.
+//! Topology discovered by LLDP: switches, ports and links. A link is keyed by (dpid, port) at both ends, so that parallel
+//! links differ.
 
 mod graph;
 mod route;
@@ -12,17 +12,15 @@ pub use route::{Route, choose_route, choose_tree};
 
 use crate::openflow::id::{Dpid, PortNumber};
 
-/// After as many periods without LLDP a link is stale, and a port on which no LLDP was heard is one of a host.
+/// After this many periods without LLDP, a link is stale, and a port belongs to a host.
 const MISSED: u64 = 3;
-/// How long a link that is gone stays in the table.
+/// Time for which a link that is gone stays in the table.
 const KEPT_NS: u64 = 60_000_000_000;
 
 /// A port of a switch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PortId {
-    /// The switch.
     pub dpid: Dpid,
-    /// Its number there.
     pub port: PortNumber,
 }
 
@@ -35,9 +33,7 @@ impl fmt::Display for PortId {
 /// A link between two ports; `from` is the smaller one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Link {
-    /// One end.
     pub from: PortId,
-    /// The other.
     pub to: PortId,
 }
 
@@ -69,18 +65,15 @@ pub enum Presence {
     Down,
 }
 
-/// What happened to a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Change {
-    /// Which.
     pub link: Link,
-    /// What it was; `None` if it was not known.
+    /// `None` for a new link.
     pub before: Option<Presence>,
-    /// What it is.
     pub now: Presence,
 }
 
-/// What a port leads to, as far as is known.
+/// What a port leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// Not known yet: nothing may be flooded to it, as it could close a loop.
@@ -94,9 +87,9 @@ pub enum Role {
 #[derive(Debug)]
 struct Port {
     up_since_ns: u64,
-    /// Whose LLDP was heard here last, and when.
+    /// Origin and time of the last LLDP received here.
     heard: Option<(PortId, u64)>,
-    /// LLDP came or went here since the port came up.
+    /// LLDP passed this port since it came up.
     is_link: bool,
 }
 
@@ -106,7 +99,6 @@ struct Known {
     since_ns: u64,
 }
 
-/// Switches, ports, links.
 #[derive(Debug)]
 pub struct Topology {
     age_ns: u64,
@@ -136,12 +128,11 @@ impl Topology {
         self.age_ns
     }
 
-    /// A switch is there.
     pub fn switch_up(&mut self, dpid: Dpid) {
         self.switches.insert(dpid);
     }
 
-    /// A switch is gone, with its ports and links.
+    /// Removes a switch with its ports and links.
     pub fn switch_down(&mut self, dpid: Dpid, now_ns: u64) {
         self.switches.remove(&dpid);
         for port in self.ports_of(dpid).collect::<Vec<_>>() {
@@ -196,7 +187,7 @@ impl Topology {
         true
     }
 
-    /// LLDP of `from` was received on `at`. Nothing of ports that are not up: a frame may outlive its port.
+    /// LLDP of `from` was received on `at`. Ports that are not up are ignored: a frame may outlive its port.
     pub fn heard(&mut self, from: PortId, at: PortId, now_ns: u64) {
         if from == at || !self.ports.contains_key(&from) {
             return;
@@ -207,7 +198,7 @@ impl Topology {
         if let Some(port) = self.ports.get_mut(&from) {
             port.is_link = true;
         }
-        // Who was heard here before is connected elsewhere now.
+        // The former neighbour is connected elsewhere now.
         if let Some((before, _)) = before.filter(|(before, _)| *before != from) {
             let former = Link::between(before, at);
             self.note(former, Presence::Down, now_ns);
@@ -216,7 +207,7 @@ impl Topology {
         let presence = self.presence(link, now_ns);
         self.note(link, presence, now_ns);
         if presence == Presence::Up {
-            // Looking through all links here would cost more than all else; what is heard again only ages later.
+            // A scan of all links would be too costly here; more LLDP only postpones the deadline.
             let due_ns = self
                 .last_heard(link)
                 .map(|last_ns| last_ns.saturating_add(self.age_ns + 1));
@@ -224,7 +215,7 @@ impl Topology {
         }
     }
 
-    /// Lets links age, and forgets those that have long been gone.
+    /// Ages links, and removes those that are long gone.
     pub fn expire(&mut self, now_ns: u64) {
         let links: Vec<Link> = self
             .links
@@ -250,12 +241,11 @@ impl Topology {
         self.due_ns
     }
 
-    /// What happened since the last call.
+    /// Changes since the last call.
     pub fn take_changes(&mut self) -> Vec<Change> {
         std::mem::take(&mut self.changes)
     }
 
-    /// All links that are known, with what LLDP shows of them.
     pub fn links(&self) -> impl Iterator<Item = (Link, Presence)> + '_ {
         self.links.iter().map(|(link, known)| (*link, known.presence))
     }
@@ -268,8 +258,8 @@ impl Topology {
         (known.presence == Presence::Up).then_some(link)
     }
 
-    /// What a port leads to. One that ever led to a switch does not become one of hosts while it stays up: a link that
-    /// drops frames may carry them again at any moment, and flooding to it could close a loop.
+    /// What a port leads to. A port of a link does not become a port of hosts while it stays up: a link that drops
+    /// frames may recover at any moment, and flooding to it could close a loop.
     pub fn role(&self, port: PortId, now_ns: u64) -> Role {
         match self.ports.get(&port) {
             None => Role::Unknown,

@@ -1,5 +1,5 @@
-//! Broadcast along a tree. When the tree changes, ports are removed on all switches before any is added, so that the rules
-//! never form a loop.
+//! Broadcast along a tree. When the tree changes, ports are removed on all switches before any is added, so that no loop
+//! can form.
 
 use std::collections::{BTreeMap, BTreeSet};
 

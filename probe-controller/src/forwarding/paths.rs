@@ -1,5 +1,5 @@
-//! Installs rules for the frames from one host to another. A new path is installed from its far end, each switch confirming
-//! before the next gets its rule, and the old rules are deleted last, so that no frame is lost and no loop can form.
+//! Installs rules for the frames from one host to another. A new path is installed from its far end, each switch
+//! confirming before the next gets its rule, and the old rules are deleted last, so that no frame is lost and no loop can form.
 
 use std::collections::{BTreeMap, VecDeque};
 

@@ -1,6 +1,6 @@
-//! The cookies of kstamp's rules: who they belong to and what for, so that they can be told from others' and deleted by class.
+//! Cookies of kstamp's rules. They distinguish our rules from others, and allow deletion by class.
 //!
-//! The upper 32 bits say that a rule is kstamp's, the next 8 its class; the lower 24 are free for whoever makes the rule.
+//! The upper 32 bits mark kstamp's rules, the next 8 are the class, the lower 24 are free.
 
 /// "kstp": the upper half of every cookie of ours.
 pub const OURS: u64 = 0x6b73_7470_0000_0000;
@@ -16,10 +16,9 @@ pub const CLASS_MASK: u64 = 0xffff_ffff_ff00_0000;
 
 /// The rule that sends LLDP to the controller; the server installs it.
 pub const LLDP: u64 = MEASURING | 1;
-/// The rule that sends what no other rule matches to the controller; the server installs it unless told to measure only.
+/// The rule that sends what no other rule matches to the controller; the server installs it unless `measure_only` is set.
 pub const TABLE_MISS: u64 = FORWARDING | 1;
 
-/// Whether a rule with this cookie measures.
 pub const fn is_measuring(cookie: u64) -> bool {
     cookie & CLASS_MASK == MEASURING
 }

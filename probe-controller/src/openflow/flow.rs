@@ -15,26 +15,22 @@ pub const PRIORITY_LLDP: u16 = 65_535;
 /// EtherType of LLDP.
 pub const ETH_TYPE_LLDP: u16 = 0x88cc;
 
-/// Which packets a rule is for. What is `None` matches everything.
+/// Packets that a rule matches; `None` matches everything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Match {
-    /// The port it came in by.
     pub in_port: Option<PortNumber>,
-    /// Destination, and the mask that is applied to it.
+    /// Destination and mask.
     pub eth_dst: Option<(MacAddress, MacAddress)>,
-    /// Source.
     pub eth_src: Option<MacAddress>,
-    /// EtherType.
     pub eth_type: Option<u16>,
 }
 
 impl Match {
-    /// Everything.
+    /// Matches everything.
     pub fn any() -> Self {
         Self::default()
     }
 
-    /// Adds the port it came in by.
     pub fn in_port(self, port: PortNumber) -> Self {
         Self {
             in_port: Some(port),
@@ -42,7 +38,6 @@ impl Match {
         }
     }
 
-    /// Adds an exact destination.
     pub fn eth_dst(self, mac: MacAddress) -> Self {
         self.eth_dst_masked(mac, MacAddress::BROADCAST)
     }
@@ -61,7 +56,6 @@ impl Match {
         self.eth_dst_masked(group_bit, group_bit)
     }
 
-    /// Adds a source.
     pub fn eth_src(self, mac: MacAddress) -> Self {
         Self {
             eth_src: Some(mac),
@@ -69,7 +63,6 @@ impl Match {
         }
     }
 
-    /// Adds an EtherType.
     pub fn eth_type(self, eth_type: u16) -> Self {
         Self {
             eth_type: Some(eth_type),
@@ -78,11 +71,10 @@ impl Match {
     }
 }
 
-/// What is done with a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Action {
-    /// Sent out of a port; to [`PortNumber::CONTROLLER`] whole. A switch does not send a packet out of the port it came in
-    /// by, unless that is [`PortNumber::IN_PORT`].
+    /// Sends the packet out of a port; the whole packet to [`PortNumber::CONTROLLER`]. A switch sends a packet out of its
+    /// ingress port only by [`PortNumber::IN_PORT`].
     Output(PortNumber),
 }
 
@@ -101,28 +93,25 @@ pub enum FlowCommand {
     DeleteStrict,
 }
 
-/// A change of the switch's rules. Make one by the functions below.
+/// A change of the switch's rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FlowMod {
-    /// What the rule is named by; see [`crate::openflow::cookie`].
+    /// See [`crate::openflow::cookie`].
     pub cookie: u64,
-    /// Which bits of `cookie` a rule must share to be modified or deleted; 0 for no such condition. Not for adding.
+    /// Bits of `cookie` that a rule must share to be modified or deleted; ignored when adding.
     pub cookie_mask: u64,
-    /// The table.
     pub table: u8,
-    /// What is done.
     pub command: FlowCommand,
-    /// Seconds without a packet after which the rule goes; 0 for never.
+    /// Seconds without a packet after which the rule is deleted; 0: never.
     pub idle_timeout_s: u16,
-    /// Seconds after which the rule goes; 0 for never.
+    /// Seconds after which the rule is deleted; 0: never.
     pub hard_timeout_s: u16,
     /// Higher goes first.
     pub priority: u16,
     /// `OFPFF_…`.
     pub flags: u16,
-    /// Which packets.
     pub matching: Match,
-    /// What is done with them (`OFPIT_APPLY_ACTIONS`); none drops them.
+    /// `OFPIT_APPLY_ACTIONS`; packets are dropped without actions.
     pub actions: Vec<Action>,
 }
 

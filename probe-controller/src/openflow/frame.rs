@@ -1,4 +1,4 @@
-//! Cuts a byte stream into messages: nothing is looked at before all of it is there, and nothing is read beyond its length.
+//! Cuts a byte stream into messages. A message is read once it is complete, and never beyond its length.
 
 use crate::openflow::message::kind;
 use crate::openflow::wire::{DecodeError, Reader};
@@ -22,13 +22,13 @@ pub struct Header {
 }
 
 impl Header {
-    /// Reads a header, and returns with it the length of the whole message, at most `most`.
+    /// Reads a header, and returns with it the length of the whole message, at max_len `max_len`.
     ///
     /// Only a hello may be of another version.
     ///
     /// # Errors
-    /// [`DecodeError`]; the stream cannot be followed any further then.
-    pub fn decode(bytes: &[u8; HEADER_LEN], most: usize) -> Result<(Self, usize), DecodeError> {
+    /// [`DecodeError`]; the stream is then unusable.
+    pub fn decode(bytes: &[u8; HEADER_LEN], max_len: usize) -> Result<(Self, usize), DecodeError> {
         let mut reader = Reader::new(bytes, "a header");
         let (version, kind) = (reader.u8()?, reader.u8()?);
         let (len, xid) = (usize::from(reader.u16()?), reader.u32()?);
@@ -38,47 +38,46 @@ impl Header {
         if kind > kind::LAST {
             return Err(DecodeError::Type(kind));
         }
-        if len < HEADER_LEN || len > most {
-            return Err(DecodeError::Length { len, most });
+        if len < HEADER_LEN || len > max_len {
+            return Err(DecodeError::Length { len, max_len });
         }
         Ok((Self { version, kind, xid }, len))
     }
 }
 
-/// What was read and not yet cut.
+/// Bytes that were read, but not cut into messages yet.
 #[derive(Debug)]
 pub struct Framer {
     buffer: Vec<u8>,
     start: usize,
-    most: usize,
+    max_len: usize,
 }
 
 impl Framer {
-    /// One that takes messages of `most` bytes, of which the stream has given none yet.
-    pub fn new(most: usize) -> Self {
+    /// Takes messages of up to `max_len` bytes.
+    pub fn new(max_len: usize) -> Self {
         Self {
             buffer: Vec::new(),
             start: 0,
-            most: most.clamp(HEADER_LEN, MAX_MESSAGE),
+            max_len: max_len.clamp(HEADER_LEN, MAX_MESSAGE),
         }
     }
 
-    /// Takes what the stream gave.
     pub fn push(&mut self, bytes: &[u8]) {
         self.buffer.drain(..self.start);
         self.start = 0;
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// The next message's header and body; `None` until all of it is there.
+    /// Header and body of the next message; `None` until it is complete.
     ///
     /// # Errors
-    /// [`DecodeError`] as soon as the header is wrong; again and again from then on.
+    /// [`DecodeError`] as soon as a header is wrong, and at each later call.
     pub fn next_message(&mut self) -> Result<Option<(Header, &[u8])>, DecodeError> {
         let Some(head) = self.buffer[self.start..].first_chunk() else {
             return Ok(None);
         };
-        let (header, len) = Header::decode(head, self.most)?;
+        let (header, len) = Header::decode(head, self.max_len)?;
         let Some(message) = self.buffer.get(self.start..self.start + len) else {
             return Ok(None);
         };

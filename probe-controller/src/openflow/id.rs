@@ -1,4 +1,4 @@
-//! The names of things: datapaths, ports, MAC addresses.
+//! Identifiers of datapaths, ports and MAC addresses.
 
 use std::fmt;
 
@@ -7,7 +7,6 @@ use std::fmt;
 pub struct MacAddress(pub [u8; 6]);
 
 impl MacAddress {
-    /// ff:ff:ff:ff:ff:ff.
     pub const BROADCAST: Self = Self([0xff; 6]);
 
     /// Whether it names a group: multicast or broadcast.
@@ -40,17 +39,17 @@ pub struct PortNumber(pub u32);
 impl PortNumber {
     /// The highest number of a port that exists; what lies above is reserved.
     pub const MAX: Self = Self(0xffff_ff00);
-    /// Back to where the packet came from.
+    /// Out of the ingress port.
     pub const IN_PORT: Self = Self(0xffff_fff8);
-    /// All ports that the switch's own spanning tree allows, but the one it came from.
+    /// All ports that the switch's own spanning tree allows, except the ingress port.
     pub const FLOOD: Self = Self(0xffff_fffb);
-    /// All ports but the one it came from.
+    /// All ports except the ingress port.
     pub const ALL: Self = Self(0xffff_fffc);
-    /// To the controller; also the port a packet-out comes from.
+    /// The controller; also the ingress port of a packet-out.
     pub const CONTROLLER: Self = Self(0xffff_fffd);
-    /// The bridge's own port.
+    /// The local port of the bridge.
     pub const LOCAL: Self = Self(0xffff_fffe);
-    /// No port, or whatever port.
+    /// Any port, or none.
     pub const ANY: Self = Self(0xffff_ffff);
 
     /// Whether it is an ordinary port: neither reserved nor zero.

@@ -1,8 +1,8 @@
-//! The frames that find and time links: LLDP (IEEE 802.1AB-2016 §8) with a signed stamp in it, and the same contents in
-//! frames that bounce.
+//! Frames that discover and time links: LLDP (IEEE 802.1AB-2016 §8) with a signed stamp, and bounce frames with the same
+//! contents.
 //!
-//! A frame says which port it was sent out of, when, and its number, and is signed with a key that only this run of this
-//! controller has. That it is signed does not mean that it is fresh: who takes it must accept each number once.
+//! A frame carries its egress port, its stamp and its sequence number, and is signed with the key of this run. The
+//! signature does not prevent replay: the receiver must accept each sequence number once.
 
 mod key;
 #[cfg(test)]
@@ -19,7 +19,7 @@ pub const DESTINATION: MacAddress = MacAddress([0x01, 0x80, 0xc2, 0x00, 0x00, 0x
 pub const ETH_TYPE: u16 = 0x88cc;
 /// EtherType of frames that bounce or that measure a baseline: IEEE 802 local experimental EtherType 1.
 pub const ETH_TYPE_BOUNCE: u16 = 0x88b5;
-/// Destination of frames that bounce: locally administered, a station's.
+/// Destination of frames that bounce: locally administered, unicast.
 pub const BOUNCE_DESTINATION: MacAddress = MacAddress([0x02, 0x6b, 0x73, 0x74, 0x70, 0x01]);
 
 /// TLV types (802.1AB-2016 table 8-1).
@@ -48,10 +48,9 @@ const STAMP_TLV_LEN: usize = SIGNED_LEN + MAC_LEN;
 const ETHERNET_LEN: usize = 14;
 /// Shortest frame without FCS.
 const MIN_FRAME: usize = 60;
-/// For how many seconds a station that reads our LLDP may believe it; the default of 802.1AB-2016 §9.2.5.5.
+/// Time for which receivers keep our LLDP; the default of 802.1AB-2016 §9.2.5.5.
 const LIFETIME_S: u16 = 120;
 
-/// What a frame is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     /// Discovery and one-way time: LLDP, to [`DESTINATION`] and of [`ETH_TYPE`].
@@ -63,7 +62,6 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// EtherType of its frames.
     pub const fn eth_type(self) -> u16 {
         match self {
             Self::Discovery => ETH_TYPE,
@@ -71,7 +69,6 @@ impl Kind {
         }
     }
 
-    /// Destination of its frames.
     pub const fn destination(self) -> MacAddress {
         match self {
             Self::Discovery => DESTINATION,
@@ -97,18 +94,15 @@ impl Kind {
     }
 }
 
-/// What a frame of ours says.
+/// Contents of our frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Probe {
-    /// What it is for.
     pub kind: Kind,
-    /// The switch that it was sent out of.
     pub dpid: Dpid,
-    /// The port that it was sent out of.
+    /// The egress port.
     pub port: PortNumber,
-    /// When: `CLOCK_MONOTONIC` of the controller's host, in ns, at the write of the packet-out.
+    /// `CLOCK_MONOTONIC` of the controller's host, in ns, at the write of the packet-out.
     pub sent_ns: u64,
-    /// Its number.
     pub sequence: u64,
 }
 
@@ -118,10 +112,7 @@ impl Probe {
         encode(self, key, source)
     }
 
-    /// Reads a frame, and says why if it is not one of this run's.
-    ///
-    /// # Errors
-    /// [`NotOurs`].
+    /// Reads a frame of this run.
     pub fn decode(key: &Key, frame: &[u8]) -> Result<Self, NotOurs> {
         decode(key, frame)
     }
@@ -133,13 +124,12 @@ pub enum NotOurs {
     /// Neither LLDP nor a frame that bounces.
     #[error("not LLDP")]
     Other,
-    /// LLDP of another station, or of another controller, or of another run of this one.
-    #[error("LLDP of another station or controller")]
+    /// LLDP of another device, another controller, or another run of this one.
+    #[error("LLDP of another device or controller")]
     Foreign,
-    /// It says that it is this run's, and its MAC is wrong: forged, or changed on its way.
+    /// It names this run, but its MAC is wrong: forged, or changed in transit.
     #[error("LLDP in this controller's name with a wrong signature")]
     Forged,
-    /// It is not well-formed.
     #[error("malformed LLDP: {0}")]
     Malformed(&'static str),
 }
@@ -238,7 +228,7 @@ fn is_stamp(tlv: &Tlv<'_>) -> bool {
     tlv.value.len() == STAMP_TLV_LEN && tlv.value.starts_with(&OUI) && tlv.value[OUI.len()] == SUBTYPE
 }
 
-/// The contents of our TLV behind OUI and subtype, once it is known to be of this run and signed by it.
+/// Verifies our TLV, and returns its contents behind OUI and subtype.
 fn signed<'a>(key: &Key, frame: &[u8], tlv: &Tlv<'a>) -> Result<&'a [u8], NotOurs> {
     let contents = &tlv.value[OUI.len() + 1..SIGNED_LEN];
     if number(&contents[1..9]) != key.run() {

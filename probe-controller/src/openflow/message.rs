@@ -1,4 +1,4 @@
-//! The messages that kstamp speaks, whole: one type for each, in the form in which the rest of the program has them.
+//! Decoded messages, one type each.
 
 mod decode;
 mod encode;
@@ -15,81 +15,71 @@ use crate::openflow::port::{Port, PortReason};
 /// An OpenFlow 1.3 message without its transaction id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Message {
-    /// Both ends' first.
+    /// The first message of both ends.
     Hello(Hello),
-    /// The other end could not do what it was told.
+    /// The other end refused a message.
     Error(ErrorMessage),
     /// Asks for the same payload back.
     EchoRequest(Vec<u8>),
     /// The payload of the request.
     EchoReply(Vec<u8>),
-    /// Asks who the switch is.
     FeaturesRequest,
-    /// Who the switch is.
     FeaturesReply(Features),
     /// How the switch treats fragments (`flags`), and how many bytes of a packet a table miss sends.
     SetConfig {
         /// `OFPC_FRAG_…`.
         flags: u16,
-        /// Bytes; [`crate::openflow::flow::NO_BUFFER`] for all.
+        /// In bytes; [`crate::openflow::flow::NO_BUFFER`] for all.
         miss_send_len: u16,
     },
-    /// A frame from the switch.
     PacketIn(PacketIn),
-    /// A port changed.
     PortStatus(PortReason, Port),
-    /// A frame for the switch to send.
     PacketOut(PacketOut),
-    /// A change of rules.
     FlowMod(FlowMod),
     /// Asks for the descriptions of all ports.
     PortDescRequest,
-    /// A part of the answer.
+    /// A part of the port descriptions.
     PortDescReply {
         /// Another part follows.
         more: bool,
-        /// The ports of this part.
         ports: Vec<Port>,
     },
-    /// Asks to be answered when all that came before is done.
+    /// Answered once all earlier messages are processed.
     BarrierRequest,
-    /// All that came before is done.
     BarrierReply,
-    /// A message that OpenFlow 1.3 knows and kstamp has no use for; its body is not looked at.
+    /// A message that kstamp does not use; its body is not decoded.
     Unused {
         /// `ofp_type`.
         kind: u8,
     },
 }
 
-/// What versions the sender speaks.
+/// Versions of the sender.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Hello {
     /// The version in the header: the highest that the sender speaks.
     pub version: u8,
-    /// Bit n: speaks version n; `None` where the sender does not say.
+    /// Bit n stands for version n; `None` without the element.
     pub bitmap: Option<u32>,
 }
 
-/// Why the other end refused something (`ofp_error_msg`).
+/// `ofp_error_msg`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ErrorMessage {
     /// `ofp_error_type`.
     pub kind: u16,
-    /// What it means depends on `kind`.
+    /// Its meaning depends on `kind`.
     pub code: u16,
     /// The start of the message at fault, at least 64 bytes of it if it was that long; or text, where `kind` is 0.
     pub data: Vec<u8>,
 }
 
-/// Who the switch is (`ofp_switch_features`).
+/// `ofp_switch_features`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Features {
-    /// Its datapath.
     pub dpid: Dpid,
-    /// How many packets it can buffer.
+    /// Packets that it can buffer.
     pub buffers: u32,
-    /// How many tables it has.
     pub tables: u8,
     /// 0 for the main connection.
     pub auxiliary: u8,
@@ -97,7 +87,7 @@ pub struct Features {
     pub capabilities: u32,
 }
 
-/// Why the switch sends a frame (`ofp_packet_in_reason`).
+/// `ofp_packet_in_reason`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PacketInReason {
     /// No rule, or only the table miss, matched it.
@@ -111,13 +101,12 @@ pub enum PacketInReason {
 /// A frame from the switch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PacketIn {
-    /// Why it was sent.
     pub reason: PacketInReason,
     /// The table whose rule sent it.
     pub table: u8,
     /// The cookie of the rule that sent it; all ones if it was a packet-out.
     pub cookie: u64,
-    /// The port by which it came in; [`PortNumber::CONTROLLER`] if it was a packet-out.
+    /// [`PortNumber::CONTROLLER`] if it was a packet-out.
     pub in_port: PortNumber,
     /// Other fields of its match that kstamp knows. `in_port` is here too.
     pub matching: Match,
@@ -130,11 +119,9 @@ pub struct PacketIn {
 /// A frame for the switch to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PacketOut {
-    /// As if it had come in by this port; [`PortNumber::CONTROLLER`] if by none.
+    /// Ingress port that the switch assumes; [`PortNumber::CONTROLLER`] for none.
     pub in_port: PortNumber,
-    /// What to do with it.
     pub actions: Vec<Action>,
-    /// The frame.
     pub frame: Vec<u8>,
 }
 

@@ -1,4 +1,4 @@
-//! A switch's port and its changes (OpenFlow 1.3.5 §7.2.1, §7.4.3).
+//! Ports of a switch and their changes (OpenFlow 1.3.5 §7.2.1, §7.4.3).
 
 use crate::openflow::id::{MacAddress, PortNumber};
 use crate::openflow::wire::{DecodeError, Reader, Writer};
@@ -21,17 +21,15 @@ const NAME_LEN: usize = 16;
 /// `ofp_port`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Port {
-    /// Its number.
     pub number: PortNumber,
-    /// Its Ethernet address.
     pub mac: MacAddress,
-    /// Its name, at most 15 bytes; what is not UTF-8 or is a control character is replaced.
+    /// At most 15 bytes; control characters and invalid UTF-8 are replaced.
     pub name: String,
-    /// What the administrator set: `CONFIG_…`.
+    /// Set by the administrator: `CONFIG_…`.
     pub config: u32,
-    /// What is: `STATE_…`.
+    /// `STATE_…`.
     pub state: u32,
-    /// Current bit rate in kbit/s, as the switch tells; 0 where it does not know.
+    /// Current bit rate in kbit/s as the switch reports it; 0 if unknown.
     pub speed_kbps: u32,
 }
 
@@ -82,18 +80,16 @@ impl Port {
     }
 }
 
-/// What happened to a port (`ofp_port_reason`).
+/// `ofp_port_reason`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PortReason {
-    /// It is new.
     Add,
-    /// It is gone.
     Delete,
     /// Its configuration or state changed.
     Modify,
 }
 
-/// A name that may be written to a terminal, whatever the switch says.
+/// Makes a name safe to write to a terminal.
 fn printable(name: &[u8; NAME_LEN]) -> String {
     let end = name.iter().position(|&byte| byte == 0).unwrap_or(NAME_LEN);
     String::from_utf8_lossy(&name[..end])

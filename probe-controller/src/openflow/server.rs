@@ -1,7 +1,7 @@
 //! The server that switches connect to: TCP or TLS, the handshake, limits, stamps.
 //!
-//! All of its I/O is on one thread of its own, so that nothing that the rest of the program does delays a stamp. The rest
-//! hears [`Event`]s and gives [`Command`]s.
+//! All of its I/O is on a thread of its own, so that the rest of the program does not delay stamps. It sends [`Event`]s
+//! and takes [`Command`]s.
 
 mod accept;
 mod config;
@@ -31,7 +31,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, watch};
 use tokio_rustls::TlsAcceptor;
 
-/// Gives commands to connections, from any thread, without waiting.
+/// Sends commands to connections, from any thread, without waiting.
 #[derive(Clone)]
 pub struct Switches {
     shared: Arc<Shared>,
@@ -39,10 +39,10 @@ pub struct Switches {
 }
 
 impl Switches {
-    /// Gives a command to a connection; commands to one connection are carried out in order, but for those that say when.
+    /// Sends a command to a connection. Commands are executed in order, except those with a time.
     ///
     /// # Errors
-    /// [`CommandError`]; the command is then not carried out.
+    /// [`CommandError`]; the command is then not executed.
     pub fn command(&self, connection: ConnectionId, command: Command) -> Result<(), CommandError> {
         let connections = self.shared.connections();
         let commands = connections.get(&connection).ok_or(CommandError::Gone)?;
@@ -62,7 +62,7 @@ pub struct Server {
     thread: Option<JoinHandle<()>>,
 }
 
-/// A server whose switches wait for it: they connect, and are served as soon as it is started.
+/// A listening socket: switches connect, and are served once the server is started.
 pub struct Listening {
     config: Config,
     tls: Option<TlsAcceptor>,
@@ -147,22 +147,19 @@ impl Server {
         Listening::open(config)?.start()
     }
 
-    /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// What was counted so far.
     pub fn counters(&self) -> Counters {
         self.switches.shared.counts.read()
     }
 
-    /// What commands are given by; may be cloned.
     pub fn switches(&self) -> &Switches {
         &self.switches
     }
 
-    /// Sends what is waiting, closes all connections, and waits for the thread to end: a second at most.
+    /// Sends queued messages, closes all connections, and waits up to a second for the thread to end.
     pub fn stop(mut self) {
         self.end();
     }

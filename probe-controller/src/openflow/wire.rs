@@ -1,37 +1,22 @@
 //! A cursor that reads big-endian fields and checks every length, and its counterpart that writes them.
 
-/// What came is not a message of OpenFlow 1.3.
+/// Bytes that are not a message of OpenFlow 1.3.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
-    /// The version in the header is another.
     #[error("a message of version {0:#04x} where OpenFlow 1.3 (0x04) was agreed")]
     Version(u8),
-    /// OpenFlow 1.3 has no such type.
     #[error("a message of type {0}, which OpenFlow 1.3 does not have")]
     Type(u8),
     /// The length in the header is below that of the header, or above the limit.
-    #[error("a message that says it has {len} bytes (8 to {most} are allowed)")]
-    Length {
-        /// What the header says.
-        len: usize,
-        /// The limit.
-        most: usize,
-    },
-    /// Something ends within a field, or has bytes too many.
+    #[error("a message that says it has {len} bytes (8 to {max_len} are allowed)")]
+    Length { len: usize, max_len: usize },
+    /// A structure ends within a field, or has too many bytes.
     #[error("{what} of a wrong length")]
-    Size {
-        /// What.
-        what: &'static str,
-    },
-    /// A field has a value that it may not have, or that kstamp does not know where it must.
+    Size { what: &'static str },
+    /// A field has an invalid or unsupported value.
     #[error("{what} {value:#x} is not known")]
-    Value {
-        /// Which field.
-        what: &'static str,
-        /// What it has.
-        value: u64,
-    },
-    /// Something that must be there is not, or is there twice.
+    Value { what: &'static str, value: u64 },
+    /// A mandatory element is missing or repeated.
     #[error("{0}")]
     Content(&'static str),
 }
@@ -40,7 +25,7 @@ pub enum DecodeError {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Reader<'a> {
     rest: &'a [u8],
-    /// What the bytes are, for the message of an error.
+    /// Name of the structure, for errors.
     what: &'static str,
 }
 
@@ -98,12 +83,11 @@ impl<'a> Reader<'a> {
         self.array().map(u64::from_be_bytes)
     }
 
-    /// All that is left.
     pub(super) fn rest(self) -> &'a [u8] {
         self.rest
     }
 
-    /// Nothing may be left.
+    /// Fails if bytes are left.
     pub(super) fn end(self) -> Result<(), DecodeError> {
         if self.is_empty() {
             Ok(())
@@ -153,8 +137,7 @@ impl Writer {
         self.bytes(&value.to_be_bytes());
     }
 
-    /// Overwrites a length that was written as zero, once it is known. A length that does not fit is that of a message
-    /// that is too long as a whole, which is refused as such.
+    /// Overwrites a length that was written as zero. If it does not fit, the message is too long and refused later.
     pub(super) fn set_u16(&mut self, at: usize, value: usize) {
         let value = u16::try_from(value).unwrap_or(u16::MAX);
         self.bytes[at..at + 2].copy_from_slice(&value.to_be_bytes());

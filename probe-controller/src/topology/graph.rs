@@ -1,4 +1,4 @@
-//! The network as a graph whose edges are links that may be used, weighed by their delay.
+//! The network as a graph. Edges are usable links, weighted by delay.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,14 +9,13 @@ use petgraph::graph::{EdgeIndex, NodeIndex, UnGraph};
 use crate::openflow::id::Dpid;
 use crate::topology::{Link, PortId};
 
-/// A link that may be used.
+/// A usable link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Edge {
-    /// Which.
     pub link: Link,
-    /// Its delay one way, in nanoseconds. It cannot be negative, by its type.
+    /// One-way delay.
     pub delay_ns: u64,
-    /// How far that may be off, in nanoseconds.
+    /// Bound of the error of the delay.
     pub error_ns: u64,
 }
 
@@ -36,12 +35,11 @@ impl Hop {
     }
 }
 
-/// A way from one switch to another; without hops, of a switch to itself.
+/// A path between two switches; without hops from a switch to itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Path {
-    /// The links, in order.
     pub hops: Vec<Hop>,
-    /// The sum of their delays one way when it was computed, in nanoseconds.
+    /// Sum of the one-way delays when the path was computed.
     pub delay_ns: u64,
 }
 
@@ -54,7 +52,7 @@ pub struct Graph {
 }
 
 impl Graph {
-    /// The graph of these. An edge to a switch that is not among them is left out.
+    /// Edges to unknown switches are left out.
     pub fn new(switches: impl IntoIterator<Item = Dpid>, edges: impl IntoIterator<Item = Edge>) -> Self {
         let mut network = Self::default();
         for dpid in switches {
@@ -87,14 +85,13 @@ impl Graph {
         Some(Path { hops, delay_ns })
     }
 
-    /// What a path takes now; `None` if one of its links may no longer be used.
+    /// Present delay of a path; `None` if one of its links is not usable.
     pub fn path_delay_ns(&self, hops: &[Hop]) -> Option<u64> {
         hops.iter()
             .try_fold(0u64, |sum, hop| Some(sum.saturating_add(self.delay_ns(hop.link())?)))
     }
 
-    /// How far the difference of what two ways take may be off, in nanoseconds: the errors of the links that only one of
-    /// them passes, taken as independent.
+    /// Error of the difference of two path delays: the errors of the links on only one of them, taken as independent.
     pub fn difference_error_ns(&self, one: &[Hop], other: &[Hop]) -> f64 {
         let [one, other]: [BTreeSet<Link>; 2] = [one, other].map(|hops| hops.iter().map(Hop::link).collect());
         let edges = one.symmetric_difference(&other).filter_map(|link| self.edges.get(link));
@@ -102,7 +99,7 @@ impl Graph {
         squares.sum::<f64>().sqrt()
     }
 
-    /// A spanning tree of each connected part: of least total delay, but with as many links of `kept` as can be.
+    /// A spanning tree of each connected part: of least total delay, but with as many links of `kept` as possible.
     pub fn tree(&self, kept: &BTreeSet<Link>) -> BTreeSet<Link> {
         let preferring = self.graph.map(
             |_, _| (),
@@ -118,7 +115,7 @@ impl Graph {
             .collect()
     }
 
-    /// Whether a set of links spans all that is connected, without a loop.
+    /// Whether a set of links spans each connected part without a loop.
     pub fn is_spanned_by(&self, tree: &BTreeSet<Link>) -> bool {
         let parts = petgraph::algo::connected_components(&self.graph);
         if tree.len() + parts != self.nodes.len() {
@@ -146,7 +143,7 @@ impl Graph {
     }
 }
 
-/// Delay, and links passed: of two ways that take as long, the one of fewer links.
+/// Delay, then number of links: of two equal paths, the one with fewer links.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct Cost(u64, u32);
 

@@ -1,4 +1,4 @@
-//! When a better way is worth a change: at once if the present one is broken, else only if it is better by a margin, so
+//! Decides when a path changes: at once if the present one is broken, else only for one that is better by a margin, so
 //! that noise does not flap routes.
 
 use std::collections::BTreeSet;
@@ -6,19 +6,15 @@ use std::collections::BTreeSet;
 use crate::openflow::id::Dpid;
 use crate::topology::{Graph, Link, Path};
 
-/// What to do about the way between two switches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Route {
-    /// Go on as before.
     Keep,
-    /// Take this one.
     Change(Path),
-    /// There is none.
     Unreachable,
 }
 
-/// The way from one switch to another, if now `present` is used and another must be better by `gain` (0.1: 10 %), and by
-/// more than the delays of the links may be off.
+/// Chooses the path between two switches. Another path must be better than `present` by `gain` (0.1: 10 %), and by more
+/// than the error of the difference.
 pub fn choose_route(graph: &Graph, from: Dpid, to: Dpid, present: Option<&Path>, gain: f64) -> Route {
     let Some(best) = graph.least_delay(from, to) else {
         return Route::Unreachable;
@@ -38,8 +34,7 @@ pub fn choose_route(graph: &Graph, from: Dpid, to: Dpid, present: Option<&Path>,
     }
 }
 
-/// The tree to broadcast along, if now it is `present`: the same as long as it spans the network, else one that differs
-/// as little as can be.
+/// Chooses the broadcast tree: `present` as long as it spans the network, else one with as few changes as possible.
 pub fn choose_tree(graph: &Graph, present: &BTreeSet<Link>) -> BTreeSet<Link> {
     if graph.is_spanned_by(present) {
         present.clone()

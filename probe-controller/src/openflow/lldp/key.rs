@@ -1,4 +1,4 @@
-//! The key of one run.
+//! The signing key of one run.
 
 use std::fmt;
 use std::fs::File;
@@ -18,7 +18,7 @@ pub struct Key {
 }
 
 impl Key {
-    /// A new one from the kernel's random numbers.
+    /// Makes a key from the kernel's random numbers.
     ///
     /// # Errors
     /// `/dev/urandom` cannot be read.
@@ -28,7 +28,6 @@ impl Key {
         Ok(Self::from_secret(&secret))
     }
 
-    /// The key that a secret makes.
     pub fn from_secret(secret: &[u8; 32]) -> Self {
         // A block of SHA-256 is longer than the secret, so nothing is hashed away and the length is always accepted.
         let mut block = [0; 64];
@@ -41,7 +40,7 @@ impl Key {
         Self { mac, run }
     }
 
-    /// The run's name: public, and no way to the secret.
+    /// Public name of the run, which does not reveal the secret.
     pub(super) fn run(&self) -> u64 {
         self.run
     }
@@ -53,7 +52,7 @@ impl Key {
         std::array::from_fn(|i| full[i])
     }
 
-    /// In a time that does not depend on where the MAC differs.
+    /// Compares in constant time.
     pub(super) fn verify(&self, bytes: &[u8], mac: &[u8; MAC_LEN]) -> bool {
         let mut own = self.mac.clone();
         own.update(bytes);

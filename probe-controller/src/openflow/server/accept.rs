@@ -1,4 +1,4 @@
-//! The thread: takes connections, sees each through TLS and its handshake, and says who was refused and why.
+//! The I/O thread: accepts connections, runs TLS and the handshake, and reports refused connections.
 
 use std::cell::Cell;
 use std::net::SocketAddr;
@@ -23,12 +23,12 @@ use crate::openflow::server::shared::Counts;
 
 /// Commands that may wait for one connection.
 const COMMANDS: usize = 2_048;
-/// How long to wait when the kernel cannot give a connection (too many open files).
+/// Wait after an error of accept (too many open files).
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
-/// How long connections have to end when the server stops.
+/// Time for connections to end when the server stops.
 const STOP_WITHIN: Duration = Duration::from_millis(900);
 
-/// Runs until it is told to stop, and all connections have ended.
+/// Runs until it is stopped and all connections have ended.
 pub(super) async fn run(listener: TcpListener, context: Context, pacer: Pacer) {
     let context = Rc::new(context);
     let mut stop = context.stop.clone();
@@ -70,7 +70,7 @@ fn admit(context: &Rc<Context>, connections: &mut JoinSet<()>, socket: TcpStream
         );
         return;
     }
-    // Without it small messages wait for the answer to those before them.
+    // Nagle's algorithm would delay small messages.
     if let Err(error) = socket.set_nodelay(true) {
         debug!("{address}: TCP_NODELAY: {error}");
     }
@@ -94,7 +94,7 @@ async fn serve(context: Rc<Context>, connection: ConnectionId, socket: TcpStream
     }
 }
 
-/// All of an error of rustls, and of an end without a word.
+/// Describes an error of rustls, or a connection that ended in the handshake.
 fn tls_failure(error: &std::io::Error) -> Reason {
     match from_io(error) {
         Reason::ClosedBySwitch => {
@@ -104,7 +104,7 @@ fn tls_failure(error: &std::io::Error) -> Reason {
     }
 }
 
-/// Handshake, then the connection's life. An error is one of the handshake.
+/// Runs the handshake, then the connection. An error is one of the handshake.
 async fn talk<S: AsyncRead + AsyncWrite>(
     context: &Rc<Context>,
     connection: ConnectionId,
@@ -174,7 +174,7 @@ async fn talk<S: AsyncRead + AsyncWrite>(
         ref reason => warn!("switch {dpid} at {address}: {reason}; connection closed"),
     }
     context.notify(connection, monotonic_ns(), what).await;
-    // Whoever waits for the slot is to find it free.
+    // A newer connection that waits for the slot must find it free.
     drop(ready.slot);
     drop(left.told);
     Ok(())

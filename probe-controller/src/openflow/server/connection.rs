@@ -1,5 +1,4 @@
-//! The life of a connection behind its handshake: three things at once, of which the first to end ends it: reading,
-//! writing, and watching that the switch is alive.
+//! A connection after its handshake: it reads, writes, and watches that the switch is alive, until one of these ends.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -26,27 +25,27 @@ use crate::openflow::server::slots::Summons;
 
 /// Answers and keepalives that may wait to be written. When it is full, reading waits too.
 const REPLIES: usize = 64;
-/// How long the switch has to take what was sent before a connection that we close.
+/// Time for the switch to read what was sent before we close the connection.
 const LINGER: Duration = Duration::from_millis(300);
 
-/// Messages a second above which a connection is read more slowly, and as many at once: a switch with many ports tells
-/// of all of them when it starts.
+/// Messages a second above which a connection is read more slowly, and as many at once: a switch reports all its ports
+/// when it starts.
 const MESSAGES_PER_S: u32 = 20_000;
-/// How long a connection is not read that is above a limit. The kernel then keeps what comes, and slows the switch down.
+/// Pause in reading a connection above a limit; TCP then slows the switch down.
 const PAUSE: Duration = Duration::from_millis(5);
-/// Time between two complaints about one connection.
-const COMPLAIN_NS: u64 = 10_000_000_000;
+/// Time between two warnings about one connection.
+const WARN_INTERVAL_NS: u64 = 10_000_000_000;
 /// Barriers that may wait for their answers.
 const MAX_BARRIERS: usize = 1_024;
 
-/// What one connection may say.
+/// Limits on the messages of one connection.
 struct Allowance {
     measuring: Bucket,
     other: Bucket,
     messages: Bucket,
     /// Whether a limit was exceeded since the last pause.
     exceeded: bool,
-    complained_ns: Option<u64>,
+    warned_ns: Option<u64>,
 }
 
 /// A connection.
@@ -68,11 +67,11 @@ pub(super) struct Connection {
 /// How a connection ended.
 pub(super) struct Left {
     pub(super) reason: Reason,
-    /// Dropped when the end of the connection was told.
+    /// Dropped once the end of the connection is reported.
     pub(super) told: Option<oneshot::Sender<()>>,
 }
 
-/// Something of our own to write, beside commands.
+/// An answer or a keepalive to write.
 struct Reply {
     xid: u32,
     message: Message,
@@ -100,7 +99,7 @@ impl Connection {
         }
     }
 
-    /// Runs until one end has had enough.
+    /// Runs until one end closes the connection.
     pub(super) async fn run<S: AsyncRead + AsyncWrite>(
         &self,
         mut incoming: Incoming<S>,
@@ -117,7 +116,7 @@ impl Connection {
         };
         outgoing.finish().await;
         if left.reason == Reason::ClosedHere {
-            // To close a socket that has unread bytes would take back what the switch has not read yet.
+            // Closing a socket with unread bytes would discard data that the switch has not read yet.
             incoming.drain(LINGER).await;
         }
         left
@@ -161,10 +160,10 @@ impl Connection {
             other: Bucket::new(per_s, at_ns),
             messages: Bucket::new(MESSAGES_PER_S, at_ns),
             exceeded: false,
-            complained_ns: None,
+            warned_ns: None,
         };
         loop {
-            // What the handshake has read beyond its end comes first.
+            // First the bytes that the handshake read beyond its end.
             while let Some((header, body)) = incoming.next_message()? {
                 allowance.exceeded |= !allowance.messages.take(at_ns);
                 if header.kind == kind::PACKET_IN && !self.admits(&mut allowance, body, at_ns) {
@@ -176,7 +175,7 @@ impl Connection {
             if std::mem::take(&mut allowance.exceeded) {
                 tokio::time::sleep(PAUSE).await;
             } else if incoming.is_busy() {
-                // The others' turn, even if there is more to read.
+                // Other connections get their turn, even if more is to be read.
                 tokio::task::yield_now().await;
             }
             at_ns = incoming.fill().await?;
@@ -198,10 +197,10 @@ impl Connection {
             Counts::add_one(&self.context.shared.counts.packet_ins_over_limit);
             allowance.exceeded = true;
             if allowance
-                .complained_ns
-                .is_none_or(|then| at_ns.saturating_sub(then) >= COMPLAIN_NS)
+                .warned_ns
+                .is_none_or(|then| at_ns.saturating_sub(then) >= WARN_INTERVAL_NS)
             {
-                allowance.complained_ns = Some(at_ns);
+                allowance.warned_ns = Some(at_ns);
                 let (dpid, address) = (self.dpid, self.address);
                 let most = self.context.config.limits.packet_ins_per_s;
                 warn!("switch {dpid} at {address}: more than {most} packet-ins a second; what exceeds that is dropped");
@@ -243,7 +242,7 @@ impl Connection {
                 Some(token) => EventKind::Barrier(token),
                 None => return Err(Reason::Protocol("a barrier reply that nothing asked for".to_owned())),
             },
-            // Another controller's affairs, as Open vSwitch tells them to all.
+            // Open vSwitch sends messages about other controllers to all of them.
             Message::Unused { kind } if kind != kind::MULTIPART_REPLY && kind != kind::MULTIPART_REQUEST => {
                 return Ok(());
             }
@@ -268,7 +267,7 @@ impl Connection {
                 let reason = Reason::Silent(format!("no sign of life for {} s", silent.as_secs()));
                 return Left { reason, told: None };
             }
-            // A quarter of the limit at a time: late by no more than that.
+            // Checks at a quarter of the limit.
             let next = if silent < limits.idle {
                 limits.idle - silent
             } else {
@@ -305,7 +304,7 @@ impl Connection {
         Duration::from_nanos(monotonic_ns().saturating_sub(self.heard_ns.get()))
     }
 
-    /// Asks for a sign of life. If that cannot be queued, more than enough is waiting for the switch already.
+    /// Sends an echo request, unless the queue is full: then enough is waiting for the switch.
     fn ask(&self, replies: &mpsc::Sender<Reply>) {
         let xid = self.xid();
         let message = Message::EchoRequest(Vec::new());
@@ -345,7 +344,7 @@ impl Connection {
     async fn carry_out<S: AsyncWrite>(&self, outgoing: &mut Outgoing<S>, command: Command) -> Result<(), Reason> {
         match command {
             Command::Send(message) => self.send(outgoing, &message, self.xid()).await,
-            // All that was to be written before has been handed to the kernel, so now is the time of the write.
+            // The kernel has all earlier bytes, so this is the time of the write.
             Command::SendStamped(build) | Command::SendStampedAt(_, build) => {
                 self.send(outgoing, &build(monotonic_ns()), self.xid()).await
             }
@@ -369,7 +368,7 @@ impl Connection {
         match message.encode(xid) {
             Ok(bytes) => outgoing.write(&bytes).await,
             Err(error) => {
-                // Ours, not the switch's fault: the connection lives on.
+                // Not the switch's fault: the connection continues.
                 warn!("switch {} at {}: not sent: {error}", self.dpid, self.address);
                 Ok(())
             }

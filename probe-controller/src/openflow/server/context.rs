@@ -55,7 +55,7 @@ impl Context {
         self.events.send(event).await;
     }
 
-    /// Sends an event that is better dropped than late.
+    /// Sends an event, or drops it if the queue is full.
     pub(super) fn notify_or_drop(&self, connection: ConnectionId, at_ns: u64, what: EventKind) {
         let event = Event {
             connection,

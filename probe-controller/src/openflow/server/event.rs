@@ -1,4 +1,4 @@
-//! What the server says and what it is told: the whole of its interface beside start and stop.
+//! Events that the server sends, and commands that it takes.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -22,28 +22,23 @@ pub struct ConnectionId(pub u64);
 /// connection that does not get through its handshake yields one `Refused`.
 #[derive(Debug)]
 pub struct Event {
-    /// Where.
     pub connection: ConnectionId,
     /// `CLOCK_MONOTONIC` in ns when the bytes that caused it were read from the socket (`Connected`: those of the last
-    /// answer of the handshake); for `Gone` and `Refused` when it was found out.
+    /// answer of the handshake); for `Gone` and `Refused` the time of detection.
     pub at_ns: u64,
-    /// What.
     pub what: EventKind,
 }
 
-/// What happened.
 #[derive(Debug)]
 pub enum EventKind {
     /// A switch is ready: its handshake is done and its rules are in place.
     Connected {
-        /// From where.
         address: SocketAddr,
-        /// Who it is.
         features: Features,
         /// All its ports, with [`crate::openflow::id::PortNumber::LOCAL`] if it has one.
         ports: Vec<Port>,
     },
-    /// One of its ports changed. Open vSwitch tells a change in several steps.
+    /// A port changed. Open vSwitch reports a change in several steps.
     PortStatus(PortReason, Port),
     /// A frame from the switch.
     PacketIn(PacketIn),
@@ -51,28 +46,20 @@ pub enum EventKind {
     EchoReply(Vec<u8>),
     /// All that was sent before [`Command::Barrier`] with this token is done.
     Barrier(u64),
-    /// The switch refused something that it was sent.
+    /// The switch refused a message.
     Error(ErrorMessage),
     /// The connection has ended.
     Gone {
-        /// Whose it was.
         dpid: Dpid,
-        /// From where.
         address: SocketAddr,
-        /// Why.
         reason: Reason,
     },
-    /// Someone did not get through the handshake.
-    Refused {
-        /// From where.
-        address: SocketAddr,
-        /// Why.
-        reason: Reason,
-    },
+    /// A connection did not complete its handshake.
+    Refused { address: SocketAddr, reason: Reason },
 }
 
 impl EventKind {
-    /// Whether it may be taken a little later: an answer to what was sent to measure has its stamp.
+    /// Whether it may be taken later: answers to probes carry their stamps.
     pub(super) fn can_wait(&self) -> bool {
         match self {
             Self::EchoReply(_) => true,
@@ -97,7 +84,7 @@ pub enum Command {
     SendStampedAt(u64, Build),
     /// Sends a barrier request; its answer is [`EventKind::Barrier`] with this token.
     Barrier(u64),
-    /// Sends what is waiting, then closes the connection.
+    /// Sends queued messages, then closes the connection.
     Close,
 }
 
@@ -131,7 +118,7 @@ pub enum CommandError {
     /// There is no such connection any more.
     #[error("the connection has ended")]
     Gone,
-    /// The switch does not read what it is sent, and too much is waiting.
+    /// The switch does not read, and the queue is full.
     #[error("too much is waiting to be sent to the switch")]
     Full,
 }
@@ -154,7 +141,7 @@ pub enum Reason {
     /// [`Command::Close`], or the server was stopped.
     #[error("closed by this controller")]
     ClosedHere,
-    /// What came is not OpenFlow 1.3, or not what may come at this point.
+    /// Not OpenFlow 1.3, or not allowed at this point.
     #[error("{0}")]
     Protocol(String),
     /// It did not answer.
@@ -174,7 +161,7 @@ pub enum Reason {
         other: SocketAddr,
     },
     /// A newer connection of the same datapath took its place, because this one no longer answered.
-    #[error("datapath {0} connected anew, and this connection no longer answers")]
+    #[error("datapath {0} connected again, and this connection no longer answers")]
     Superseded(Dpid),
     /// A limit was reached.
     #[error("{0}")]
@@ -184,9 +171,8 @@ pub enum Reason {
     Io(String),
 }
 
-/// Events that may wait to be taken. Answers to probes come thousands a second with their arrival stamps: they wake the
-/// reader only with the next pressing event, or when the queue fills up. When there are as many, packet-ins and echo replies are dropped and counted, and all
-/// else waits.
+/// Length of the queue. Answers to probes do not wake the reader until the queue fills up. When it is full, packet-ins and
+/// echo replies are dropped and counted, and other events wait.
 const MAX_WAITING: usize = 8_192;
 
 /// A queue without events.
@@ -212,8 +198,8 @@ impl Events {
         self.all.try_recv()
     }
 
-    /// Waits for something that does not wait: all but answers to what measures, a queue that fills up, the server's end.
-    /// All that is there must then be taken. Cancel safe.
+    /// Waits for an event other than an answer to a probe, for a queue that fills up, or for the end of the server. The
+    /// caller must then take all events. Cancel safe.
     pub async fn pressing(&self) {
         self.pressing.notified().await;
     }
@@ -232,12 +218,12 @@ impl EventSender {
         if self.sender.capacity() == 0 {
             self.bell.ring();
         }
-        // If nobody listens any more, the server is about to be stopped.
+        // Without a receiver the server is about to be stopped.
         let _ = self.sender.send(event).await;
         self.bell.ring();
     }
 
-    /// Sends an event that is better dropped than late; false if it was.
+    /// Sends an event, or drops it if the queue is full; false if dropped.
     pub(super) fn send_or_drop(&self, event: Event) -> bool {
         let presses = !event.what.can_wait() || self.sender.capacity() < MAX_WAITING / 2;
         let told = self.sender.try_send(event).is_ok();
@@ -248,7 +234,7 @@ impl EventSender {
     }
 }
 
-/// Rung when there is something to hurry for, and when it is dropped.
+/// Wakes the reader for a pressing event, and when the sender is dropped.
 struct Bell(Arc<Notify>);
 
 impl Bell {

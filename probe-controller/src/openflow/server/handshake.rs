@@ -1,4 +1,4 @@
-//! From the connection to a switch that is ready: who it is, its rules, its ports.
+//! The handshake: hello, features, first rules, ports.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -21,17 +21,17 @@ const VERSION_BIT: u32 = 1 << VERSION;
 /// `OFPET_HELLO_FAILED`, and its code `OFPHFC_INCOMPATIBLE`.
 const HELLO_FAILED: u16 = 0;
 const INCOMPATIBLE: u16 = 0;
-/// More ports than any switch has; what one that goes on for ever is stopped by.
+/// More ports than any switch has; stops an endless description.
 const MAX_PORTS: usize = 8_192;
 
-/// What the handshake came to.
+/// Result of the handshake.
 pub(super) struct Ready {
     pub(super) features: Features,
     pub(super) ports: Vec<Port>,
     pub(super) slot: Slot,
     /// When the last answer was read.
     pub(super) at_ns: u64,
-    /// Port changes that were told while the ports were being described.
+    /// Port changes reported during the port description.
     pub(super) early: Vec<(u64, Message)>,
     /// The next transaction id that is free.
     pub(super) next_xid: u32,
@@ -161,7 +161,7 @@ impl<'a, S: AsyncRead + AsyncWrite> Handshake<'a, S> {
                 return Err(unexpected(what));
             };
             if !described {
-                // What was told before the switch described its ports is in the description.
+                // Earlier changes are in the description.
                 self.early.clear();
                 described = true;
             }
@@ -192,7 +192,7 @@ impl<'a, S: AsyncRead + AsyncWrite> Handshake<'a, S> {
                     );
                 }
                 Message::PortStatus(..) if self.early.len() < MAX_PORTS => self.early.push((self.at_ns, message)),
-                // Rules of before may still send packets.
+                // Rules of an earlier run may still send packets.
                 Message::PacketIn(_) | Message::Unused { .. } => {}
                 answer if header.xid == asked => return Ok(answer),
                 _ => return Err(unexpected(what)),
@@ -218,7 +218,7 @@ impl<'a, S: AsyncRead + AsyncWrite> Handshake<'a, S> {
     }
 }
 
-/// Away with what an earlier run left; LLDP to the controller; and, unless only measuring, whatever no rule is for.
+/// Deletes rules of an earlier run, and sends LLDP and, unless only measuring, table misses to the controller.
 fn own_rules(measure_only: bool) -> Vec<FlowMod> {
     let to_controller = || vec![Action::Output(PortNumber::CONTROLLER)];
     let lldp = Match::any().eth_dst(lldp::DESTINATION).eth_type(ETH_TYPE_LLDP);

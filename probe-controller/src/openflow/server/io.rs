@@ -24,7 +24,7 @@ use crate::openflow::server::event::Reason;
 
 /// Bytes read at a time.
 const READ: usize = 16 * 1024;
-/// A switch that sends more than this at once does not get all of the thread. An answer to what measures is far smaller.
+/// After a read of more than this, other connections get their turn. Answers to probes are far smaller.
 const BUSY: usize = 1024;
 
 /// A socket that notes when it was last read. Under TLS it is the inner stream, so that decryption is not counted.
@@ -55,7 +55,7 @@ impl AsyncRead for Stamped {
             let tried = self.socket.try_io(Interest::READABLE, || {
                 let (count, at_ns) = receive(&self.socket, free)?;
                 received = Some((count, at_ns));
-                // A read that was not filled has emptied the socket. Said so, tokio waits for more, and need not try.
+                // A short read has emptied the socket; tokio then waits without trying to read.
                 if (1..free.len()).contains(&count) {
                     return Err(io::ErrorKind::WouldBlock.into());
                 }
@@ -88,13 +88,13 @@ impl AsyncWrite for Stamped {
     }
 }
 
-/// What comes.
+/// The reading half.
 pub(super) struct Incoming<S> {
     half: ReadHalf<S>,
     read_at_ns: Rc<Cell<u64>>,
     framer: Framer,
     buffer: Box<[u8]>,
-    /// How much the last read gave.
+    /// Length of the last read.
     last: usize,
 }
 
@@ -109,7 +109,7 @@ impl<S: AsyncRead> Incoming<S> {
         }
     }
 
-    /// Waits for bytes, and says when they were read.
+    /// Waits for bytes, and returns the time of the read.
     pub(super) async fn fill(&mut self) -> Result<u64, Reason> {
         match self.half.read(&mut self.buffer).await {
             Ok(0) if self.framer.waiting() > 0 => Err(Reason::Protocol(format!(
@@ -147,7 +147,7 @@ impl<S: AsyncRead> Incoming<S> {
     }
 }
 
-/// What goes.
+/// The writing half.
 pub(super) struct Outgoing<S> {
     half: WriteHalf<S>,
     most: Duration,
@@ -174,7 +174,7 @@ impl<S: AsyncWrite> Outgoing<S> {
         }
     }
 
-    /// Tells the other end that no more comes.
+    /// Shuts the writing half down.
     pub(super) async fn finish(&mut self) {
         let _ = timeout(self.most, self.half.shutdown()).await;
     }
@@ -192,8 +192,8 @@ pub(super) fn from_io(error: &io::Error) -> Reason {
 }
 
 const NS_PER_S: i64 = 1_000_000_000;
-/// What waited longer than this in the socket did so because nobody read it; or the wall clock was set meanwhile, in
-/// which the kernel stamps. The time of the read is then the better stamp.
+/// A larger age of an arrival stamp means that the socket was not read, or that the wall clock was set. The time of the
+/// read is then the better stamp.
 const MAX_WAIT_NS: u64 = NS_PER_S as u64;
 
 /// Asks for stamps. Without them the time of the read is used.
@@ -204,7 +204,7 @@ fn ask_for_stamps(socket: &impl AsFd) {
     }
 }
 
-/// Reads what is there, and says when the last of it arrived (`CLOCK_MONOTONIC`, ns): TCP has one stamp for each read
+/// Reads, and returns when the last byte arrived (`CLOCK_MONOTONIC`, ns): TCP has one stamp for each read
 /// (`tcp_recvmsg_locked` in `net/ipv4/tcp.c`).
 ///
 /// # Errors
@@ -229,7 +229,7 @@ fn stamp(mut messages: impl Iterator<Item = ControlMessageOwned>) -> Option<Time
     })
 }
 
-/// The stamp, which is in `CLOCK_REALTIME`, in `CLOCK_MONOTONIC`: as long ago by the one as by the other.
+/// Converts a stamp from `CLOCK_REALTIME` to `CLOCK_MONOTONIC` by its age.
 fn to_monotonic(stamp: Option<TimeSpec>, realtime_ns: u64, monotonic_ns: u64) -> u64 {
     let waited = stamp
         .and_then(|stamp| u64::try_from(stamp.tv_sec() * NS_PER_S + stamp.tv_nsec()).ok())

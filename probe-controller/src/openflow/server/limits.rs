@@ -9,7 +9,7 @@ use crate::openflow::server::event::Reason;
 
 const NS_PER_S: u64 = 1_000_000_000;
 
-/// How much may still come.
+/// A token bucket.
 #[derive(Debug)]
 pub(super) struct Bucket {
     per_s: u64,
@@ -19,7 +19,6 @@ pub(super) struct Bucket {
 }
 
 impl Bucket {
-    /// A full one.
     pub(super) fn new(per_s: u32, now_ns: u64) -> Self {
         let per_s = u64::from(per_s);
         Self {
@@ -42,9 +41,8 @@ impl Bucket {
     }
 }
 
-/// At most so many lines
+/// Log lines about refused connections per window.
 const LINES: u32 = 50;
-/// in such a time.
 const WITHIN_NS: u64 = 10_000_000_000;
 
 #[derive(Debug, Default)]
@@ -53,7 +51,6 @@ struct Window {
     count: u32,
 }
 
-/// Writes refusals.
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
     window: RefCell<Window>,
@@ -117,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_held_back_is_counted() {
+    fn suppressed_lines_are_counted() {
         let mut window = Window::default();
         let start = WITHIN_NS;
         for _ in 0..LINES {

@@ -1,4 +1,4 @@
-//! Sends what is to be sent at a given time: whoever plans that wakes this thread once for many.
+//! Sends messages at planned times, so that one wake-up of the thread plans many.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
@@ -55,7 +55,6 @@ impl Ord for Paced {
     }
 }
 
-/// All that is planned.
 pub(super) struct Pacer {
     timer: Timer,
     coming: mpsc::Receiver<Paced>,
@@ -73,7 +72,7 @@ impl Pacer {
         }
     }
 
-    /// Gives each connection what is due to it. Does not end while the timer works.
+    /// Sends what is due. Ends only if the timer fails.
     pub(super) async fn run(mut self) {
         let mut taken = Vec::with_capacity(AT_ONCE);
         loop {
@@ -97,7 +96,7 @@ impl Pacer {
                 return;
             };
             if let Some(commands) = self.shared.connections().get(&next.connection) {
-                // One that is so slow that too much waits for it is about to be ended.
+                // A connection with a full queue is about to end.
                 let _ = commands.try_send(Command::SendStamped(next.build));
             }
         }

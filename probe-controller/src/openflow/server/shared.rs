@@ -33,7 +33,7 @@ impl Shared {
 /// Counts since the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counters {
-    /// Switches that got through their handshake.
+    /// Switches that completed their handshake.
     pub connected: u64,
     /// Connections that did not.
     pub refused: u64,
@@ -43,7 +43,7 @@ pub struct Counters {
     pub events_dropped: u64,
 }
 
-/// The same, as they are counted.
+/// The counters behind [`Counters`].
 #[derive(Debug, Default)]
 pub(super) struct Counts {
     pub(super) connected: AtomicU64,

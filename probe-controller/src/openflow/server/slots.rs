@@ -1,8 +1,8 @@
-//! One connection for each datapath: who has it, and who gets it if two want it.
+//! One connection slot per datapath.
 //!
-//! The rule: the connection that was there first stays as long as it answers. It is asked when another says that it is
-//! the same datapath, and if it is silent the newcomer takes its place. So a switch that lost its connection without either
-//! end noticing comes back at once, and one that only claims to be another does not get its place.
+//! The first connection keeps its slot as long as it answers. It is asked when another connection claims the same
+//! datapath, and loses the slot if it is silent. So a switch comes back at once after a connection that broke unnoticed,
+//! and a switch with the id of another cannot replace it.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -16,14 +16,14 @@ use tokio::time::timeout;
 use crate::openflow::id::Dpid;
 use crate::openflow::server::event::{ConnectionId, Reason};
 
-/// How long the older connection has to answer.
+/// Time for the older connection to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 
-/// What a connection is told about its slot.
+/// Request to the holder of a slot.
 pub(super) enum Summons {
-    /// Ask the switch for a sign of life, and say when there is one.
+    /// Send an echo request, and answer when anything arrives.
     ShowLife(oneshot::Sender<()>),
-    /// Leave; what is given is dropped when it is done.
+    /// Close the connection; the sender is dropped afterwards.
     Leave(oneshot::Sender<()>),
 }
 
@@ -33,7 +33,6 @@ struct Holder {
     summons: mpsc::Sender<Summons>,
 }
 
-/// All slots that are taken.
 #[derive(Default)]
 pub(super) struct Slots {
     holders: RefCell<HashMap<Dpid, Holder>>,
@@ -48,7 +47,7 @@ pub(super) struct Slot {
 }
 
 impl Slots {
-    /// Takes the slot of a datapath, or says who has it.
+    /// Takes the slot of a datapath; fails if another connection holds it.
     pub(super) async fn take(
         self: &Rc<Self>,
         dpid: Dpid,
@@ -89,7 +88,6 @@ impl Slots {
 }
 
 impl Slot {
-    /// Where its holder is told about it.
     pub(super) fn summons(&mut self) -> &mut mpsc::Receiver<Summons> {
         &mut self.summons
     }

@@ -1,4 +1,4 @@
-//! TLS with a private certificate authority, as `ovs-vsctl set-ssl` has it: both ends show a certificate of that authority.
+//! Mutual TLS with a private certificate authority, as `ovs-vsctl set-ssl` sets it up.
 
 use std::path::Path;
 use std::sync::Arc;
