@@ -22,7 +22,14 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
 fn own() -> Identity {
     Identity {
         name: "agent".to_owned(),
-        ..Identity::default()
+        version: "0.1.0".to_owned(),
+        receive: "xdp-native".to_owned(),
+        egress: "tc".to_owned(),
+        synchronised: true,
+        error_ns: 1_000,
+        clock: 7,
+        stateful: true,
+        echo: None,
     }
 }
 
@@ -36,7 +43,10 @@ fn check(packet: &[u8]) {
     }
     if let Some(answered) = answer(packet, &own(), Some(3)) {
         assert_eq!(answered.len(), packet.len(), "no amplification");
-        assert_eq!(wire::from_answer(&answered).map(|reported| reported.identity), Some(own()));
+        assert_eq!(
+            wire::from_answer(&answered).map(|reported| reported.identity),
+            Some(own())
+        );
         assert_eq!(answer(&answered, &own(), Some(3)), None, "an answer is never answered");
     }
 }

@@ -6,7 +6,7 @@
 use probe_common::ntp::ErrorEstimate;
 use probe_common::{authenticated, stamp};
 use probe_core::auth::Key;
-use probe_core::policy::{Policy, Rates};
+use probe_core::reflector::policy::{Policy, Rates};
 use probe_core::reflector::{Arrival, Clock, Config, Count, Reflector, Reply};
 
 const OWN: [u8; 4] = [10, 1, 1, 6];
@@ -31,7 +31,10 @@ impl Options {
             rates: Rates::DEFAULT,
             behind_kernel: self.0 & 4 != 0,
         });
-        reflector.follow(vec![OWN.into()], Policy::new(["10.1.0.0/16".parse().expect("a prefix")]));
+        reflector.follow(
+            vec![OWN.into()],
+            Policy::new(["10.1.0.0/16".parse().expect("a prefix")]),
+        );
         reflector
     }
 
@@ -53,7 +56,9 @@ impl Options {
 
 // Packets stand one after the other, each behind one byte with its length.
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {
-    let Some((&options, mut rest)) = input.split_first() else { return };
+    let Some((&options, mut rest)) = input.split_first() else {
+        return;
+    };
     let options = Options(options);
     let mut reflector = options.reflector();
     while let Some((&length, behind)) = rest.split_first() {
@@ -79,9 +84,17 @@ fn check(reflector: &mut Reflector, packet: &[u8], options: &Options) {
         assert_eq!(answer, packet, "a legacy probe goes back as it came");
         return;
     }
-    let base_len = if options.key().is_some() { authenticated::BASE_LEN } else { stamp::BASE_LEN };
+    let base_len = if options.key().is_some() {
+        authenticated::BASE_LEN
+    } else {
+        stamp::BASE_LEN
+    };
     assert_eq!(answer.len(), packet.len().max(base_len));
-    assert_eq!(reply.id.is_none(), options.0 & 2 != 0, "a stateless reflector knows no sessions");
+    assert_eq!(
+        reply.id.is_none(),
+        options.0 & 2 != 0,
+        "a stateless reflector knows no sessions"
+    );
     if let Some(key) = options.key() {
         assert!(key.is_signed(packet) && key.is_signed(&answer));
     }

@@ -8,15 +8,23 @@ use probe_common::tlv::{
 };
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    let Some((&options, bytes)) = bytes.split_first() else { return };
+    let Some((&options, bytes)) = bytes.split_first() else {
+        return;
+    };
     let asked: Vec<_> = tlv::read(bytes).collect();
-    assert!(asked.iter().rev().skip(1).all(Result::is_ok), "nothing follows what is cut off");
+    assert!(
+        asked.iter().rev().skip(1).all(Result::is_ok),
+        "nothing follows what is cut off"
+    );
 
     let mut answer = bytes.to_vec();
     let answered = tlv::answer(&mut answer, &observed(options));
     let given: Vec<_> = tlv::read(&answer).collect();
     check_answer(&asked, &given, answered.malformed);
-    let unrecognised = given.iter().flatten().filter(|tlv| tlv.has(flag::UNRECOGNISED) && !tlv.has(flag::MALFORMED));
+    let unrecognised = given
+        .iter()
+        .flatten()
+        .filter(|tlv| tlv.has(flag::UNRECOGNISED) && !tlv.has(flag::MALFORMED));
     if !answered.malformed {
         assert_eq!(unrecognised.count(), answered.unrecognised as usize);
     }
@@ -29,8 +37,16 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
 fn observed(options: u8) -> Observed {
     let method = TimestampMethod::SOFTWARE;
     Observed {
-        source: if options & 1 == 0 { ([10, 1, 1, 5].into(), 40_001) } else { ([0xfd01; 8].into(), 40_001) },
-        destination: if options & 1 == 0 { ([10, 1, 1, 6].into(), 862) } else { ([0xfd02; 8].into(), 862) },
+        source: if options & 1 == 0 {
+            ([10, 1, 1, 5].into(), 40_001)
+        } else {
+            ([0xfd01; 8].into(), 40_001)
+        },
+        destination: if options & 1 == 0 {
+            ([10, 1, 1, 6].into(), 862)
+        } else {
+            ([0xfd02; 8].into(), 862)
+        },
         dscp: 20,
         ecn: 1,
         may_set_dscp: options & 2 == 0,
@@ -92,7 +108,11 @@ fn check_hmac_place(bytes: &[u8]) {
 fn check_integrity(bytes: &[u8]) {
     let mut failed = bytes.to_vec();
     tlv::fail_integrity(&mut failed);
-    let flags: usize = bytes.iter().zip(&failed).filter(|(before, after)| before != after).count();
+    let flags: usize = bytes
+        .iter()
+        .zip(&failed)
+        .filter(|(before, after)| before != after)
+        .count();
     assert!(flags <= tlv::read(bytes).count());
     for (before, after) in tlv::read(bytes).flatten().zip(tlv::read(&failed).flatten()) {
         assert_eq!(after.flags, before.flags | flag::INTEGRITY);
@@ -109,6 +129,9 @@ fn check_writer(tlvs: &[Read]) {
     }
     let written = tlv::read(writer.written()).map(|tlv| tlv.expect("whole"));
     let written: Vec<_> = written.map(|tlv| (tlv.flags, tlv.kind, tlv.value)).collect();
-    let wanted = tlvs.iter().flatten().map(|tlv| (flag::UNRECOGNISED, tlv.kind, tlv.value));
+    let wanted = tlvs
+        .iter()
+        .flatten()
+        .map(|tlv| (flag::UNRECOGNISED, tlv.kind, tlv.value));
     assert_eq!(written, wanted.collect::<Vec<_>>());
 }

@@ -10,6 +10,7 @@ pub mod attach;
 pub mod auth;
 pub mod clock;
 pub mod compare;
+pub mod engine;
 pub mod identity;
 pub mod legacy;
 pub mod observation;

@@ -1,19 +1,27 @@
-//! Counters of the userspace reflector. Their names are fields of the `counters` record.
+//! What became of each packet that came to the userspace reflector, under names that the `counters` record has as fields.
 
 use std::collections::BTreeMap;
 
 macro_rules! counts {
-    ($($(#[doc = $doc:literal])* $variant:ident = $name:literal, $words:expr;)+) => {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal, $words:expr;)+) => {
+        /// What became of a packet, or of a TLV in it.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum Count {
-            $($(#[doc = $doc])* $variant,)+
+            $($(#[doc = $doc])+ $variant,)+
         }
 
         impl Count {
+            /// All of them.
             pub const ALL: &[Self] = &[$(Self::$variant,)+];
 
+            /// A stable field name.
             pub fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name,)+ }
+            }
+
+            /// What it counts.
+            pub fn meaning(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($doc),+),)+ }
             }
 
             /// What is counted, and what happened to it, if that is a sign of trouble.
@@ -25,31 +33,47 @@ macro_rules! counts {
 }
 
 counts! {
+    /// Probes answered.
     Reflected = "user_reflected", None;
+    /// Probes to a group, answered.
     ReflectedGroup = "user_reflected_group", None;
+    /// Probes of legacy agents, sent back.
     LegacyReflected = "user_echoed", None;
-    LegacyLoop = "user_echo_loop", Some(("number", "not sent back in userspace: it may be an echo itself"));
+    /// Probes of legacy agents that may be replies; not sent back.
+    LegacyLoop = "user_echo_loop", Some(("probe", "of a legacy agent not sent back in userspace: it may be a reply itself"));
+    /// Identity requests answered.
     IdentityAnswered = "user_introduced", None;
+    /// Packets shorter than any test packet.
     TooShort = "user_too_short", Some(("probe", "not answered in userspace: shorter than any test packet"));
+    /// Probes from the test port itself, as replies are.
     SourcePort = "user_source_port", Some(("probe", "not answered in userspace: from the test port itself"));
+    /// Probes with the fields of a reply, which are zero in a probe.
     ReplyShaped = "user_reply_shaped", Some(("probe", "not answered in userspace: with the fields of a reply"));
+    /// Probes from an address that cannot be answered.
     BadSource = "user_bad_source", Some(("probe", "not answered in userspace: from an address that cannot be answered"));
+    /// Probes to an address that is neither the interface's nor a joined group.
     NotForUs = "user_not_for_us", Some(("probe", "not answered in userspace: to another address than this interface's"));
+    /// Probes from a source that the policy does not allow.
     NotAllowed = "user_not_allowed", Some(("probe", "not answered in userspace: from a source that is not allowed"));
+    /// Probes above a rate limit.
     RateLimited = "user_rate_limited", Some(("probe", "not answered in userspace: too many in too short a time"));
+    /// In authenticated mode: probes too short to have an HMAC.
     HmacMissing = "user_hmac_missing", Some(("probe", "not answered: without the HMAC that authenticated mode demands"));
+    /// In authenticated mode: probes with a wrong HMAC.
     HmacWrong = "user_hmac_wrong", Some(("probe", "not answered: with an HMAC of another key, or altered on the way"));
-    /// The kernel programs have already refused and counted the packet.
+    /// Base packets, or probes of legacy agents, that the kernel programs refused and counted by reason.
     RefusedByKernel = "user_left_by_kernel", None;
+    /// Replies that the socket could not send.
     Unsent = "user_unsent", Some(("reply", "not sent from userspace: the socket refused it"));
-    /// An unknown TLV, returned with flag U.
+    /// TLVs of an unknown type: returned with flag U.
     TlvUnrecognised = "user_tlv_unrecognised", None;
-    /// A packet with a TLV of a wrong length, which is returned with flag M.
+    /// Probes with a TLV of a wrong length: returned with flag M.
     TlvMalformed = "user_tlv_malformed", Some(("probe", "answered with flag M: a TLV in it was malformed"));
-    /// A packet whose TLVs failed their HMAC, and are returned with flag I.
+    /// Probes whose TLVs do not match their HMAC: returned with flag I.
     TlvIntegrity = "user_tlv_integrity", Some(("probe", "answered with flag I: the HMAC of its TLVs was wrong or missing"));
 }
 
+/// One number for each.
 #[derive(Debug, Clone, Default)]
 pub struct Counts([u64; Count::ALL.len()]);
 
@@ -62,10 +86,12 @@ impl Counts {
         self.0[what as usize] += u64::from(number);
     }
 
+    /// How often something was counted.
     pub fn of(&self, what: Count) -> u64 {
         self.0[what as usize]
     }
 
+    /// All of them by name.
     pub fn by_name(&self) -> BTreeMap<&'static str, u64> {
         Count::ALL.iter().map(|&what| (what.name(), self.of(what))).collect()
     }
