@@ -217,7 +217,8 @@ fn a_run_is_settled_once_no_path_waits_for_a_reply() {
     };
     // The host answers its first probes, and none after 8 ms.
     for (config, answered) in [(one_path, false), (two_paths, true)] {
-        let mut world = World::new(config, if answered { &[host(1)] } else { &[] });
+        let hosts = [host(1)];
+        let mut world = World::new(config, if answered { &hosts } else { &[] });
         world.run(8 * MS);
         world.hosts.clear();
         world.run(12 * MS);
