@@ -66,6 +66,8 @@ fn assert_balanced(counts: &Counts) {
 #[test]
 fn transitions() {
     type Prepare = fn(&mut Session);
+    type Action = fn(&mut Session) -> Option<Outcome>;
+    type Expected = (Option<Outcome>, Counts);
     let zero = Counts::default();
     let sent = Counts { sent: 1, ..zero };
     let received = Counts { received: 1, ..sent };
@@ -90,7 +92,7 @@ fn transitions() {
         let duplicate = (Some(Outcome::Duplicate), duplicates);
         [duplicate, duplicate, (None, counts)]
     };
-    let table: [(&str, Prepare, [(Option<Outcome>, Counts); 3]); 8] = [
+    let table: [(&str, Prepare, [Expected; 3]); 8] = [
         ("not sent", |_| {}, none(zero)),
         (
             "pending",
@@ -146,7 +148,7 @@ fn transitions() {
             none(failed),
         ),
     ];
-    let actions: [(&str, fn(&mut Session) -> Option<Outcome>); 3] = [
+    let actions: [(&str, Action); 3] = [
         ("in time", |session| session.reply(&reply(0, 0, 0, 10 * MS))),
         ("too late", |session| session.reply(&reply(0, 0, 0, TIMEOUT + 1))),
         ("deadline", |session| {
