@@ -1,4 +1,4 @@
-//! Builds the eBPF object that `engine::ebpf` embeds.
+//! Builds the eBPF objects that this crate embeds.
 
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ fn main() -> Result<()> {
         // SAFETY: build scripts have one thread. aya-build takes this as leave to use `-Z build-std`.
         unsafe { env::set_var("RUSTC_BOOTSTRAP", "1") };
     }
-    // SAFETY: as above. What cargo has to say becomes warnings of this build, progress too.
+    // SAFETY: as above. Cargo's messages, even progress, would become warnings of this build.
     unsafe { env::set_var("CARGO_TERM_QUIET", "true") };
     let root = env::var("CARGO_MANIFEST_DIR").context("CARGO_MANIFEST_DIR")?;
     let out_dir = PathBuf::from(env::var_os("OUT_DIR").context("OUT_DIR")?);

@@ -7,10 +7,10 @@ mod counters;
 mod limit;
 mod maps;
 
-pub use self::address::Address;
-pub use self::counters::{COUNTER_NAMES, COUNTERS, Counter};
-pub use self::limit::Limit;
-pub use self::maps::*;
+pub use crate::abi::address::Address;
+pub use crate::abi::counters::{COUNTER_MEANINGS, COUNTER_NAMES, COUNTERS, Counter};
+pub use crate::abi::limit::Limit;
+pub use crate::abi::maps::*;
 use crate::family::Family;
 use crate::frame::Udp;
 
@@ -18,8 +18,8 @@ use crate::frame::Udp;
 /// with another one touches no packet.
 pub const ABI_VERSION: u32 = 2;
 
-/// Longest payload of a padded probe that the kernel programs answer: what a jumbo frame of 9,000 bytes holds.
-pub const MAX_PADDED_LEN: usize = 9000 - 28;
+/// Longest payload of a padded probe that the kernel programs answer: that of an IPv4 datagram with an MTU of 9,000 bytes.
+pub const MAX_PADDED_LEN: usize = 8972;
 
 /// The one entry of the `SETTINGS` array.
 #[repr(C)]
@@ -116,6 +116,8 @@ impl Settings {
 const _: () = {
     use core::mem::{align_of, offset_of, size_of};
 
+    use crate::frame::{IPV4_LEN, UDP_LEN};
+
     assert!(size_of::<Address>() == 16 && align_of::<Address>() == 8);
 
     assert!(size_of::<Settings>() == 136 && align_of::<Settings>() == 8);
@@ -151,6 +153,8 @@ const _: () = {
     assert!(offset_of!(Sample, reserved) == 76);
 
     assert!(Counter::AbiMismatch as u32 + 1 == COUNTERS);
+
+    assert!(IPV4_LEN + UDP_LEN + MAX_PADDED_LEN == 9000);
 };
 
 #[cfg(feature = "user")]
@@ -159,25 +163,25 @@ mod pod {
 
     use super::*;
 
-    // SAFETY: each is `repr(C)`, made of integers and byte arrays, valid for any bytes, and without implicit padding,
-    // which the assertions above on sizes and offsets show.
-    unsafe impl aya::Pod for Address {}
-    // SAFETY: as above.
-    unsafe impl aya::Pod for Settings {}
-    // SAFETY: as above.
-    unsafe impl aya::Pod for InFlightKey {}
-    // SAFETY: as above.
-    unsafe impl aya::Pod for InFlight {}
-    // SAFETY: as above.
-    unsafe impl aya::Pod for ReflectorSessionKey {}
-    // SAFETY: as above.
-    unsafe impl aya::Pod for ReflectorSession {}
-    // SAFETY: as above.
-    unsafe impl aya::Pod for SourceState {}
-    // SAFETY: as above.
-    unsafe impl aya::Pod for MissedKey {}
-    // SAFETY: as above.
-    unsafe impl aya::Pod for Sample {}
+    macro_rules! pod {
+        ($($record:ty),+) => {$(
+            // SAFETY: `repr(C)`, made of integers and byte arrays, valid for any bytes, and without implicit padding, as
+            // the assertions above on sizes and offsets show.
+            unsafe impl aya::Pod for $record {}
+        )+};
+    }
+
+    pod!(
+        Address,
+        InFlight,
+        InFlightKey,
+        MissedKey,
+        ReflectorSession,
+        ReflectorSessionKey,
+        Sample,
+        Settings,
+        SourceState
+    );
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! Offsets count bytes from the start of the UDP payload; all fields are big-endian, and bytes of no field are zero. The
 //! HMAC is computed in userspace: kernel programs have no use for it.
 
+use crate::bytes::{get, put};
 use crate::ntp::{ErrorEstimate, NtpTime};
 use crate::stamp::ReplyFields;
 
@@ -29,15 +30,17 @@ pub const SENDER_ERROR_ESTIMATE: usize = 72;
 pub const SENDER_TTL: usize = 80;
 /// HMAC-SHA-256 of all bytes before it, cut to 16 bytes (RFC 8762 §4.4).
 pub const HMAC: usize = 96;
-pub const HMAC_LEN: usize = BASE_LEN - HMAC;
+pub const HMAC_LEN: usize = 16;
+
+const _: () = assert!(HMAC + HMAC_LEN == BASE_LEN);
 
 /// A session-sender's test packet; the caller signs it.
 pub fn probe(sequence: u32, transmit: NtpTime, error: ErrorEstimate, ssid: u16) -> [u8; BASE_LEN] {
     let mut packet = [0; BASE_LEN];
-    packet[SEQUENCE..][..4].copy_from_slice(&sequence.to_be_bytes());
-    packet[TIMESTAMP..][..8].copy_from_slice(&transmit.to_be_bytes());
-    packet[ERROR_ESTIMATE..][..2].copy_from_slice(&error.0.to_be_bytes());
-    packet[SSID..][..2].copy_from_slice(&ssid.to_be_bytes());
+    put(&mut packet, SEQUENCE, sequence.to_be_bytes());
+    put(&mut packet, TIMESTAMP, transmit.to_be_bytes());
+    put(&mut packet, ERROR_ESTIMATE, error.0.to_be_bytes());
+    put(&mut packet, SSID, ssid.to_be_bytes());
     packet
 }
 
@@ -50,14 +53,14 @@ pub fn into_reply(packet: &mut [u8], fields: &ReplyFields) -> bool {
     };
     let asked = *base;
     base.fill(0);
-    base[SEQUENCE..][..4].copy_from_slice(&fields.sequence.to_be_bytes());
-    base[TIMESTAMP..][..8].copy_from_slice(&fields.transmit.to_be_bytes());
-    base[ERROR_ESTIMATE..][..2].copy_from_slice(&fields.error.0.to_be_bytes());
-    base[SSID..][..2].copy_from_slice(&asked[SSID..][..2]);
-    base[RECEIVE_TIMESTAMP..][..8].copy_from_slice(&fields.receive.to_be_bytes());
-    base[SENDER_SEQUENCE..][..4].copy_from_slice(&asked[SEQUENCE..][..4]);
-    base[SENDER_TIMESTAMP..][..8].copy_from_slice(&asked[TIMESTAMP..][..8]);
-    base[SENDER_ERROR_ESTIMATE..][..2].copy_from_slice(&asked[ERROR_ESTIMATE..][..2]);
+    put(base, SEQUENCE, fields.sequence.to_be_bytes());
+    put(base, TIMESTAMP, fields.transmit.to_be_bytes());
+    put(base, ERROR_ESTIMATE, fields.error.0.to_be_bytes());
+    put(base, SSID, get::<2>(&asked, SSID));
+    put(base, RECEIVE_TIMESTAMP, fields.receive.to_be_bytes());
+    put(base, SENDER_SEQUENCE, get::<4>(&asked, SEQUENCE));
+    put(base, SENDER_TIMESTAMP, get::<8>(&asked, TIMESTAMP));
+    put(base, SENDER_ERROR_ESTIMATE, get::<2>(&asked, ERROR_ESTIMATE));
     base[SENDER_TTL] = fields.ttl;
     true
 }
@@ -65,8 +68,7 @@ pub fn into_reply(packet: &mut [u8], fields: &ReplyFields) -> bool {
 /// Whether a packet is a reply: it has a T2 where a test packet has zeros. Two reflectors that share a key and answered
 /// each other's replies would never end.
 pub fn is_reply_shaped(packet: &[u8]) -> bool {
-    let receive = packet.get(RECEIVE_TIMESTAMP..RECEIVE_TIMESTAMP + 8);
-    receive.is_some_and(|receive| receive.iter().any(|&byte| byte != 0))
+    packet.len() >= RECEIVE_TIMESTAMP + 8 && get(packet, RECEIVE_TIMESTAMP) != [0; 8]
 }
 
 #[cfg(test)]

@@ -166,6 +166,7 @@ mod tests {
             (0xffff_ffff, 0xffff),
             (0x1_ffff_ffff, 1),
             (0xfffe_ffff_0001, 0xffff),
+            (0x1_0000_ffff_ffff, 1),
             (u64::MAX, 0xffff),
         ] {
             assert_eq!(u16::from_ne_bytes(Sum(sum).fold()), folded, "{sum:#x}");

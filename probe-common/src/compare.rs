@@ -5,6 +5,7 @@
 //! and its reply differ in one bit, and a reply is never answered. Offsets count from the start of the UDP payload;
 //! sequence numbers and kinds are big-endian, stamps have the byte order of the host that took them.
 
+use crate::bytes::{get, put};
 use crate::family::Family;
 use crate::frame::Udp;
 
@@ -37,8 +38,8 @@ pub const IS_REPLY: u32 = 0x8000_0000;
 pub fn probe(sequence: u32, watched: bool) -> [u8; LEN] {
     let kind = if watched { WATCHED_PROBE } else { PROBE };
     let mut packet = [0; LEN];
-    packet[SEQUENCE..][..4].copy_from_slice(&sequence.to_be_bytes());
-    packet[KIND..][..4].copy_from_slice(&kind.to_be_bytes());
+    put(&mut packet, SEQUENCE, sequence.to_be_bytes());
+    put(&mut packet, KIND, kind.to_be_bytes());
     packet
 }
 
@@ -48,7 +49,7 @@ pub fn into_reply(packet: &mut [u8]) -> Option<bool> {
     if kind != PROBE && kind != WATCHED_PROBE {
         return None;
     }
-    packet[KIND..][..4].copy_from_slice(&(kind | IS_REPLY).to_be_bytes());
+    put(packet, KIND, (kind + IS_REPLY).to_be_bytes());
     Some(kind == WATCHED_PROBE)
 }
 
@@ -59,20 +60,16 @@ pub fn reply(packet: &[u8]) -> Option<(u32, bool)> {
         WATCHED_PROBE => true,
         _ => return None,
     };
-    Some((u32::from_be_bytes(field(packet, SEQUENCE)?), watched))
+    Some((u32::from_be_bytes(get(packet, SEQUENCE)), watched))
 }
 
 fn kind(packet: &[u8]) -> Option<u32> {
-    if packet.len() != LEN {
-        return None;
-    }
-    Some(u32::from_be_bytes(field(packet, KIND)?))
+    (packet.len() == LEN).then(|| u32::from_be_bytes(get(packet, KIND)))
 }
 
 /// A stamp that a watching program of this host wrote; `None` if none did.
 pub fn stamp(packet: &[u8], at: usize) -> Option<u64> {
-    let stamp = u64::from_ne_bytes(field(packet, at)?);
-    (stamp != 0).then_some(stamp)
+    field(packet, at).map(u64::from_ne_bytes).filter(|&stamp| stamp != 0)
 }
 
 pub fn field<const N: usize>(packet: &[u8], at: usize) -> Option<[u8; N]> {
@@ -107,7 +104,7 @@ impl WatchSettings {
         if is(udp.source_port, self.near_port) {
             Some((NEAR_EGRESS, WATCHED_PROBE))
         } else if is(udp.source_port, self.responder_port(udp)) {
-            Some((FAR_EGRESS, WATCHED_PROBE | IS_REPLY))
+            Some((FAR_EGRESS, WATCHED_PROBE + IS_REPLY))
         } else {
             None
         }
@@ -119,7 +116,7 @@ impl WatchSettings {
         if is(udp.destination_port, self.responder_port(udp)) {
             Some((FAR_INGRESS, WATCHED_PROBE))
         } else if is(udp.destination_port, self.near_port) {
-            Some((NEAR_INGRESS, WATCHED_PROBE | IS_REPLY))
+            Some((NEAR_INGRESS, WATCHED_PROBE + IS_REPLY))
         } else {
             None
         }
@@ -189,7 +186,7 @@ mod tests {
             responder_port_v4: 0,
             ..settings
         };
-        let (probe, reply) = (WATCHED_PROBE, WATCHED_PROBE | IS_REPLY);
+        let (probe, reply) = (WATCHED_PROBE, WATCHED_PROBE + IS_REPLY);
         for (settings, udp, on_egress, on_ingress) in [
             (
                 settings,

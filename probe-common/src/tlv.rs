@@ -8,9 +8,9 @@ mod answer;
 mod location;
 mod value;
 
-pub use answer::{Answered, HmacPlace, Observed, answer, fail_integrity, hmac_place};
-pub use location::{Location, LocationSub, LocationSubs};
-pub use value::{
+pub use crate::tlv::answer::{Answered, HmacPlace, Observed, answer, fail_integrity, hmac_place};
+pub use crate::tlv::location::{Location, LocationSub, LocationSubs};
+pub use crate::tlv::value::{
     AccessReport, ClassOfService, DirectMeasurement, FollowUp, SyncSource, TimestampInformation, TimestampMethod,
 };
 

@@ -1,105 +1,425 @@
-//! What steers the switches: measures their links, learns hosts, and lays paths. It does no I/O: events go in with the
-//! time, commands come out.
+//! Steers the switches: measures their links, learns hosts, and lays paths. It does no I/O: events go in with the time,
+//! commands come out.
 
-mod brain;
 mod flood;
-mod frames;
 mod hosts;
 mod links;
 mod measure;
+mod notice;
 mod paths;
+mod reports;
 mod routes;
 mod rules;
 mod switches;
+mod traffic;
 
-use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::collections::{BTreeSet, VecDeque};
+use std::io;
+use std::sync::Arc;
 
-pub use brain::{Brain, Config};
-pub use hosts::Host;
-pub use links::LinkView;
-pub use routes::RouteView;
+use self::flood::Flood;
+pub use self::hosts::Host;
+use self::hosts::Hosts;
+pub use self::links::LinkView;
+use self::links::Negatives;
+pub use self::notice::{Notice, Totals};
+use self::paths::{Dispatch, Paths};
+pub use self::routes::RouteView;
+use self::routes::Routes;
+pub use self::switches::SwitchView;
+use self::switches::{Outbox, Switch, Switches};
+use crate::link_delay::{Kernel, LinkDelay, Probe, TapDirection};
+use crate::openflow::flow::FlowMod;
+use crate::openflow::id::{Dpid, MacAddress};
+use crate::openflow::lldp::{Key, Kind, NotOurs};
+use crate::openflow::message::{Message, PacketIn};
+use crate::openflow::server::{Command, ConnectionId, Event, EventKind};
+use crate::openflow::{cookie, lldp};
+use crate::topology::{Change, Graph, Link, PortId, Presence, Topology, choose_tree};
 
-use crate::link_delay::{Ends, Window};
-use crate::openflow::id::Dpid;
-use crate::openflow::server::{Command, ConnectionId};
-use crate::topology::{Link, Path};
-
-/// Commands on their way to the server, in order.
-pub type Outbox = VecDeque<(ConnectionId, Command)>;
-
-/// Something that whoever runs the controller wants to know when it happens.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Notice {
-    /// A switch is ready.
-    SwitchUp {
-        /// Which.
-        dpid: Dpid,
-        /// From where it connected.
-        address: SocketAddr,
-    },
-    /// A switch is gone, or did not get in: why, in one clause.
-    SwitchDown {
-        /// Which, if it got so far as to say.
-        dpid: Option<Dpid>,
-        /// From where it had connected.
-        address: SocketAddr,
-        /// Why.
-        reason: String,
-    },
-    /// LLDP shows a link in both directions.
-    LinkUp(Link),
-    /// LLDP of a link no longer comes.
-    LinkStale(Link),
-    /// A port of a link is down or gone, or leads elsewhere.
-    LinkDown(Link),
-    /// The way between two switches changed.
-    Rerouted {
-        /// Between this switch
-        from: Dpid,
-        /// and this one.
-        to: Dpid,
-        /// The new way.
-        path: Path,
-        /// What the old one takes now; `None` if it is broken.
-        former_delay_ns: Option<u64>,
-    },
-    /// Something is not as it should be: one line.
-    Trouble(String),
-}
-
-/// Counts over the run.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Totals {
-    /// How the probes ended.
-    pub probes: Ends,
-    /// Estimates of a round trip that came out below zero. None of them was ever a weight.
-    pub negatives: u64,
-    /// Seconds in which broadcast went around: the same host appeared on changing ports again and again.
-    pub storms: u64,
-    /// Ways between switches that were changed.
-    pub reroutes: u64,
-    /// Group frames that hosts sent, as far as they were copied to the controller.
-    pub broadcasts: u64,
-    /// Frames that claimed to be ours and were not.
-    pub forged: u64,
-}
-
-/// A switch, as it is now.
+/// What the controller is told once.
 #[derive(Debug, Clone)]
-pub struct SwitchView<'a> {
-    /// Which.
-    pub dpid: Dpid,
-    /// The name of its own port; the datapath id if it has none.
-    pub name: String,
-    /// From where it connected.
-    pub address: SocketAddr,
-    /// Ports that are up.
-    pub ports: usize,
-    /// Echo times.
-    pub echo: Option<&'a Window>,
-    /// Packet-out to CONTROLLER.
-    pub baseline: Option<&'a Window>,
+pub struct Config {
+    /// Each probe is sent once in this time, in nanoseconds.
+    pub period_ns: u64,
+    /// Only measure: no rule is touched but those that measuring needs.
+    pub measure_only: bool,
+    /// By how much another way must be better to be taken: 0.1 is 10 %.
+    pub reroute_gain: f64,
+}
+
+/// Frames to hosts that are not known, sent to all ports of hosts: at most this many in a period.
+const MAX_UNKNOWN_FRAMES: u32 = 64;
+
+/// So far ahead probes are handed to the server, which sends each at its time: few wake-ups for many probes.
+const AHEAD_NS: u64 = 20_000_000;
+/// So long before its time a probe is handed over at the latest. To look at all links takes a few milliseconds.
+const LATEST_NS: u64 = 5_000_000;
+
+/// The state of the controller.
+pub struct Forwarding {
+    config: Config,
+    key: Arc<Key>,
+    switches: Switches,
+    topology: Topology,
+    delay: LinkDelay,
+    kernel: Kernel,
+    hosts: Hosts,
+    routes: Routes,
+    paths: Paths,
+    flood: Flood,
+    graph: Graph,
+    tree: BTreeSet<Link>,
+    views: Vec<LinkView>,
+    negatives: Negatives,
+    totals: Totals,
+    token: u64,
+    /// When the estimates are looked at again.
+    evaluate_ns: u64,
+    /// Links came or went since they were.
+    is_stale: bool,
+    unknown_left: u32,
+    outbox: Outbox,
+    notices: VecDeque<Notice>,
+    /// What was complained of already: each port and kind once.
+    complained: BTreeSet<(Option<PortId>, &'static str)>,
+}
+
+impl Forwarding {
+    /// With no switch yet.
+    ///
+    /// # Errors
+    /// If the kernel has no random numbers for the key that this run's LLDP is signed with.
+    pub fn new(config: Config, now_ns: u64) -> io::Result<Self> {
+        Ok(Self {
+            key: Arc::new(Key::random()?),
+            switches: Switches::default(),
+            topology: Topology::new(config.period_ns),
+            delay: LinkDelay::new(config.period_ns, now_ns),
+            kernel: Kernel::default(),
+            hosts: Hosts::default(),
+            routes: Routes::new(config.reroute_gain),
+            paths: Paths::default(),
+            flood: Flood::default(),
+            graph: Graph::default(),
+            tree: BTreeSet::new(),
+            views: Vec::new(),
+            negatives: Negatives::default(),
+            totals: Totals::default(),
+            token: 0,
+            evaluate_ns: now_ns + config.period_ns,
+            is_stale: false,
+            unknown_left: MAX_UNKNOWN_FRAMES,
+            outbox: Outbox::new(),
+            notices: VecDeque::new(),
+            complained: BTreeSet::new(),
+            config,
+        })
+    }
+
+    /// Takes what the server says.
+    pub fn event(&mut self, event: Event) {
+        let Event {
+            connection,
+            at_ns,
+            what,
+        } = event;
+        match what {
+            EventKind::Connected {
+                address,
+                features,
+                ports,
+            } => self.connected(connection, address, features.dpid, ports, at_ns),
+            EventKind::Gone { dpid, address, reason } => {
+                if self.switches.remove(connection).is_some() {
+                    self.gone(dpid, at_ns);
+                }
+                let dpid = Some(dpid);
+                let reason = reason.to_string();
+                self.notices.push_back(Notice::SwitchDown { dpid, address, reason });
+            }
+            EventKind::Refused { address, reason } => {
+                let (dpid, reason) = (None, reason.to_string());
+                self.notices.push_back(Notice::SwitchDown { dpid, address, reason });
+            }
+            other => {
+                if let Some(dpid) = self.switches.of(connection) {
+                    self.of_switch(dpid, other, at_ns);
+                }
+            }
+        }
+    }
+
+    /// Takes a kernel stamp of a frame, which may be anybody's.
+    pub fn tapped(&mut self, frame: &[u8], direction: TapDirection, stamp_ns: u64) {
+        if let Ok(says) = lldp::Probe::decode(&self.key, frame)
+            && says.kind == Kind::Discovery
+        {
+            let origin = PortId {
+                dpid: says.dpid,
+                port: says.port,
+            };
+            self.kernel.stamped(origin, says.sequence, direction, stamp_ns);
+        }
+    }
+
+    /// Does what is due.
+    pub fn work(&mut self, now_ns: u64) {
+        self.plan_probes(now_ns);
+        if self.topology.next_deadline().is_some_and(|due_ns| due_ns <= now_ns) {
+            self.topology.expire(now_ns);
+        }
+        self.follow_links(now_ns);
+        if now_ns >= self.evaluate_ns {
+            self.evaluate_ns = now_ns + self.config.period_ns;
+            self.unknown_left = MAX_UNKNOWN_FRAMES;
+            self.delay.expire(now_ns);
+            self.kernel.expire(now_ns, self.config.period_ns.saturating_mul(20));
+            self.topology.expire(now_ns);
+            self.follow_links(now_ns);
+            self.evaluate(now_ns, true);
+        } else if self.is_stale {
+            self.evaluate(now_ns, false);
+        }
+    }
+
+    /// When there is something to do next.
+    pub fn next_deadline(&self) -> u64 {
+        let to_plan_ns = self
+            .delay
+            .next_deadline()
+            .map(|due_ns| due_ns.saturating_sub(LATEST_NS));
+        let due = [to_plan_ns, self.topology.next_deadline()];
+        due.into_iter().flatten().fold(self.evaluate_ns, u64::min)
+    }
+
+    /// The next command for the server.
+    pub fn poll_command(&mut self) -> Option<(ConnectionId, Command)> {
+        self.outbox.pop_front()
+    }
+
+    /// The next thing to tell.
+    pub fn poll_notice(&mut self) -> Option<Notice> {
+        self.notices.pop_front()
+    }
+
+    /// Links, as they were when last looked at.
+    pub fn links(&self) -> &[LinkView] {
+        &self.views
+    }
+
+    /// Ways between switches.
+    pub fn routes(&self) -> Vec<RouteView> {
+        self.routes.views(&self.graph)
+    }
+
+    /// Hosts that were learned.
+    pub fn hosts(&self) -> impl Iterator<Item = (MacAddress, &Host)> {
+        self.hosts.iter()
+    }
+
+    /// The links along which broadcast goes.
+    pub fn tree(&self) -> &BTreeSet<Link> {
+        &self.tree
+    }
+
+    /// Switches that are connected.
+    pub fn switches(&self) -> Vec<SwitchView<'_>> {
+        let view = |(dpid, switch): (Dpid, &Switch)| SwitchView {
+            dpid,
+            name: self.switches.name(dpid),
+            address: switch.address,
+            ports: self.topology.ports_of(dpid).count(),
+            echo: self.delay.window(Probe::Echo(dpid)),
+            baseline: self.delay.window(Probe::Baseline(dpid)),
+        };
+        self.switches.iter().map(view).collect()
+    }
+
+    /// What a switch is called.
+    pub fn name(&self, dpid: Dpid) -> String {
+        self.switches.name(dpid)
+    }
+
+    /// What a port is called.
+    pub fn port_name(&self, port: PortId) -> Option<&str> {
+        self.switches.port_name(port)
+    }
+
+    /// Counts so far.
+    pub fn totals(&self) -> Totals {
+        Totals {
+            probes: self.delay.ends(),
+            ..self.totals
+        }
+    }
+
+    /// Hands over what is to be sent in the time to come, each with its time.
+    fn plan_probes(&mut self, now_ns: u64) {
+        let to_plan_ns = |delay: &LinkDelay| delay.next_deadline().map(|due_ns| due_ns.max(now_ns));
+        if to_plan_ns(&self.delay).is_none_or(|due_ns| due_ns > now_ns + LATEST_NS) {
+            return;
+        }
+        while let Some(due_ns) = to_plan_ns(&self.delay).filter(|due_ns| *due_ns <= now_ns + AHEAD_NS) {
+            let Some(transmit) = self.delay.poll_transmit(due_ns) else {
+                break;
+            };
+            if let Some(command) = measure::command(transmit, due_ns, &self.key, &self.switches) {
+                self.switches.command(transmit.probe.dpid(), command, &mut self.outbox);
+            }
+        }
+    }
+
+    fn start(&mut self, probe: Probe, now_ns: u64) {
+        if !self.delay.start(probe, now_ns) && self.complained.insert((None, "too many probes")) {
+            self.trouble("there are more than 65536 ports and switches; the rest is not measured".to_owned());
+        }
+    }
+
+    /// What follows from links that came or went.
+    fn follow_links(&mut self, now_ns: u64) {
+        for Change { link, now, .. } in self.topology.take_changes() {
+            let Link { from, to } = link;
+            // One that came is of use only when it has been measured; but what leads to a switch is not flooded to.
+            let is_flooded = self.flood.is_of_hosts(from) || self.flood.is_of_hosts(to);
+            self.is_stale |= is_flooded || matches!(now, Presence::Stale | Presence::Down);
+            match now {
+                Presence::Up => {
+                    for end in [from, to] {
+                        self.delay.restart(Probe::Lldp(end));
+                        self.kernel.restart(end);
+                    }
+                    if let Some(rule) = rules::bounce_rule(to.dpid, to.port, from.dpid) {
+                        self.rule(to.dpid, rule);
+                        self.start(Probe::Bounce(from), now_ns);
+                    }
+                    self.notices.push_back(Notice::LinkUp(link));
+                }
+                Presence::Stale | Presence::Down => {
+                    self.delay.stop(Probe::Bounce(from));
+                    self.rule(to.dpid, rules::no_bounce_rule(to.port, from.dpid));
+                    let notice = if now == Presence::Stale {
+                        Notice::LinkStale(link)
+                    } else {
+                        Notice::LinkDown(link)
+                    };
+                    self.notices.push_back(notice);
+                }
+                Presence::OneWay => {}
+            }
+        }
+    }
+
+    /// Looks at all links again, and lays ways and the tree by what they are worth now.
+    fn evaluate(&mut self, now_ns: u64, count: bool) {
+        self.is_stale = false;
+        let mut views = links::views(&self.topology, &self.delay, &self.kernel);
+        if count {
+            self.totals.negatives += self.negatives.count(&views);
+        }
+        for view in &mut views {
+            view.negatives = self.negatives.of(view.link);
+        }
+        self.views = views;
+        self.graph = Graph::new(self.topology.switches(), links::edges(&self.views));
+        let switches: Vec<Dpid> = self.topology.switches().collect();
+        for changed in self.routes.update(&self.graph, &switches) {
+            if let Some(former_delay_ns) = changed.former {
+                self.totals.reroutes += 1;
+                self.notices.push_back(Notice::Rerouted {
+                    from: changed.from,
+                    to: changed.to,
+                    path: changed.path,
+                    former_delay_ns,
+                });
+            }
+        }
+        if !self.config.measure_only {
+            self.tree = choose_tree(&self.graph, &self.tree);
+            self.flood.update(
+                &self.tree,
+                &self.topology,
+                &self.switches,
+                now_ns,
+                &mut self.token,
+                &mut self.outbox,
+            );
+            for pair in self.paths.pairs().collect::<Vec<_>>() {
+                self.lay(pair, now_ns);
+            }
+            let mut dispatch = dispatch(&self.switches, &mut self.token, &mut self.outbox, now_ns);
+            self.paths.retry(&mut dispatch);
+        }
+    }
+
+    fn packet_in(&mut self, dpid: Dpid, packet: &PacketIn, at_ns: u64) {
+        let at = PortId {
+            dpid,
+            port: packet.in_port,
+        };
+        match lldp::Probe::decode(&self.key, &packet.frame) {
+            Ok(says) => self.probe_came(&says, at, at_ns),
+            Err(NotOurs::Other) => {
+                if !self.config.measure_only && !cookie::is_measuring(packet.cookie) {
+                    self.host_frame(at, &packet.frame, at_ns);
+                }
+            }
+            Err(NotOurs::Foreign) => {
+                if self.complained.insert((Some(at), "foreign")) {
+                    let port = self.port_in_words(at);
+                    self.trouble(format!(
+                        "{port}: LLDP of another station or controller comes in; it makes no link"
+                    ));
+                }
+            }
+            Err(error @ (NotOurs::Forged | NotOurs::Malformed(_))) => {
+                self.totals.forged += 1;
+                if self.complained.insert((Some(at), "forged")) {
+                    let port = self.port_in_words(at);
+                    self.trouble(format!("{port}: {error}; it makes no link"));
+                }
+            }
+        }
+    }
+
+    fn probe_came(&mut self, says: &lldp::Probe, at: PortId, at_ns: u64) {
+        let Some(answer) = measure::frame_answer(says, at, at_ns) else {
+            return;
+        };
+        if self.delay.answer(&answer).is_err() {
+            return;
+        }
+        if let Probe::Lldp(origin) = answer.probe {
+            self.topology.heard(origin, at, at_ns);
+            self.follow_links(at_ns);
+        }
+    }
+
+    fn rule(&mut self, dpid: Dpid, rule: FlowMod) {
+        self.switches
+            .command(dpid, Command::Send(Message::FlowMod(rule)), &mut self.outbox);
+    }
+
+    fn trouble(&mut self, line: String) {
+        self.notices.push_back(Notice::Trouble(line));
+    }
+
+    fn port_in_words(&self, port: PortId) -> String {
+        let switch = self.switches.name(port.dpid);
+        match self.switches.port_name(port) {
+            Some(name) => format!("switch {switch}, port {} ({name})", port.port),
+            None => format!("switch {switch}, port {}", port.port),
+        }
+    }
+}
+
+fn dispatch<'a>(switches: &'a Switches, token: &'a mut u64, outbox: &'a mut Outbox, now_ns: u64) -> Dispatch<'a> {
+    Dispatch {
+        switches,
+        token,
+        outbox,
+        now_ns,
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! The prober's brain: whom to probe and when, who answered, who fell silent, and what there is to report.
+//! Decides whom to probe and when, who is up or down, and what to report.
 //!
-//! A driver sends what [`Agent::poll_transmit`] says, passes in replies, calls [`Agent::expire`] when
-//! [`Agent::next_deadline`] is reached, after the replies at hand, and takes events out.
+//! The driver sends the probes from [`Agent::poll_transmit`] and passes in replies. At [`Agent::next_deadline`] it calls
+//! [`Agent::expire`], after the replies it already has. Then it takes the events.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -11,7 +11,7 @@ use probe_common::family::Family;
 use crate::agent::config::ProbeConfig;
 use crate::agent::event::{Destination, Event, Found, Transmit};
 pub use crate::agent::peers::Peer;
-use crate::agent::peers::{Group, GroupProbe, Numbers, Unicast};
+use crate::agent::peers::{Group, GroupProbe, Sequence, Unicast};
 use crate::schedule::Schedule;
 use crate::session::{ClockOwner, GRACE_NS};
 use crate::stats::report::{Path, Report};
@@ -24,12 +24,12 @@ mod replies;
 #[cfg(test)]
 mod tests;
 
-/// Whose probes carry a session identifier.
+/// The owner of a session identifier.
 #[derive(Debug, Clone, Copy)]
 enum Owner {
-    /// Place in `groups`.
+    /// Index in `groups`.
     Group(usize),
-    /// Place in `peers`.
+    /// Index in `peers`.
     Peer(usize),
 }
 
@@ -39,14 +39,14 @@ pub struct Agent {
     config: ProbeConfig,
     schedule: Schedule,
     groups: Vec<Group>,
-    /// In the order in which they became known. A peer that is down keeps its entry.
+    /// In the order of discovery. A peer that is down keeps its entry.
     peers: Vec<Peer>,
     by_address: HashMap<IpAddr, usize>,
     by_ssid: HashMap<u16, Owner>,
     events: VecDeque<Event>,
-    /// Not before this does any session have something to expire or hand out.
+    /// No session has anything to expire or hand out before this.
     expiry_ns: u64,
-    /// Not before this is any peer silent for too long.
+    /// No peer is silent for too long before this.
     silence_ns: u64,
     roll_ns: u64,
     stopped: bool,
@@ -55,9 +55,9 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// An agent whose first probes are due at `now_ns`.
-    pub fn new(config: ProbeConfig, now_ns: u64) -> Agent {
-        let mut agent = Agent {
+    /// The first probes are due at `now_ns`.
+    pub fn new(config: ProbeConfig, now_ns: u64) -> Self {
+        let mut agent = Self {
             schedule: Schedule::new(config.interval_ns, now_ns),
             groups: Vec::new(),
             peers: Vec::new(),
@@ -79,13 +79,13 @@ impl Agent {
         for (family, enabled) in [(Family::V4, agent.config.group.v4), (Family::V6, agent.config.group.v6)] {
             if let Some(ssid) = agent.free_ssid().filter(|_| enabled) {
                 agent.by_ssid.insert(ssid, Owner::Group(agent.groups.len()));
-                let numbers = Numbers::new(ssid);
-                if !numbers.is_done(agent.config.count) {
+                let sequence = Sequence::new(ssid);
+                if !sequence.is_done(agent.config.count) {
                     agent.join(ssid, now_ns);
                 }
                 agent.groups.push(Group {
                     family,
-                    numbers,
+                    sequence,
                     recent: VecDeque::new(),
                 });
             }
@@ -99,22 +99,22 @@ impl Agent {
         agent
     }
 
-    /// A probe to be sent now; ask again until there is none. After a stall each session sends one probe, not those
-    /// it missed.
+    /// A probe to send now; call again until there is none. After a stall each session sends one probe, not those it
+    /// missed.
     pub fn poll_transmit(&mut self, now_ns: u64) -> Option<Transmit> {
         let ssid = self.schedule.take_due(now_ns)?;
         let (destination, seq, done) = match *self.by_ssid.get(&ssid)? {
             Owner::Peer(peer) => {
                 let peer = &mut self.peers[peer];
                 let unicast = peer.unicast.as_mut()?;
-                let seq = unicast.numbers.next();
+                let seq = unicast.sequence.next();
                 unicast.session.sent(seq, now_ns);
-                let done = unicast.numbers.is_done(self.config.count);
+                let done = unicast.sequence.is_done(self.config.count);
                 (Destination::Peer(peer.address), seq, done)
             }
             Owner::Group(group) => {
                 let group = &mut self.groups[group];
-                let seq = group.numbers.next();
+                let seq = group.sequence.next();
                 group.recent.push_back(GroupProbe { seq, sent_ns: now_ns });
                 let family = group.family;
                 for peer in self.peers.iter_mut().filter(|peer| peer.in_group) {
@@ -124,7 +124,7 @@ impl Agent {
                         session.sent(seq, now_ns);
                     }
                 }
-                let done = group.numbers.is_done(self.config.count);
+                let done = group.sequence.is_done(self.config.count);
                 (Destination::Group(family), seq, done)
             }
         };
@@ -135,7 +135,7 @@ impl Agent {
         Some(Transmit { destination, ssid, seq })
     }
 
-    /// The kernel refused a probe: it is `send_failed`, not sent.
+    /// The kernel refused a probe: it counts as `send_failed`, not as sent.
     pub fn transmit_failed(&mut self, transmit: &Transmit) {
         match self.by_ssid.get(&transmit.ssid) {
             Some(&Owner::Peer(peer)) => {
@@ -158,79 +158,76 @@ impl Agent {
         }
     }
 
-    /// When the driver has to call again: [`Agent::poll_transmit`] and [`Agent::expire`].
+    /// When to call [`Agent::poll_transmit`] and [`Agent::expire`] next.
     pub fn next_deadline(&self) -> Option<u64> {
         let next = self.expiry_ns.min(self.roll_ns);
         let next = next.min(match self.schedule.next_due() {
             Some(due_ns) => due_ns.min(self.silence_ns),
-            // A new peer may answer the last probes: the run is not over before their time is.
+            // A new peer may still answer the last probes.
             None if !self.stopped => self.discovery_ends_ns(),
             None => u64::MAX,
         });
         (next != u64::MAX).then_some(next)
     }
 
-    /// When no group probe sent so far can be answered in time any more.
+    /// From then on, no group probe sent so far can be answered in time.
     fn discovery_ends_ns(&self) -> u64 {
         let last = self.groups.iter().filter_map(|group| group.recent.back());
         let last = last.map(|probe| probe.sent_ns).max();
         last.map_or(u64::MAX, |sent_ns| self.deadline(sent_ns))
     }
 
-    /// The next event, oldest first.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
     }
 
-    /// The peer runs on this host's clock, or does not: see [`crate::stats::report::OneWayClock::SameClock`].
+    /// See [`crate::stats::report::OneWayClock::SameClock`].
     pub fn set_same_clock(&mut self, peer: IpAddr, same_clock: bool) {
         if let Some(&place) = self.by_address.get(&peer) {
             self.peers[place].set_same_clock(same_clock);
         }
     }
 
-    /// The peer keeps a counter of its own, as its identity tells.
+    /// The peer's identity says whether its reflector keeps a counter of its own.
     pub fn set_stateful(&mut self, peer: IpAddr, stateful: bool) {
         if let Some(&place) = self.by_address.get(&peer) {
             self.peers[place].set_stateful(stateful);
         }
     }
 
-    /// The wall clock of this host was stepped.
     pub fn own_clock_stepped(&mut self, by_ns: i64) {
         let sessions = self.peers.iter_mut().flat_map(Peer::sessions);
         sessions.for_each(|(_, session)| session.clock_stepped(ClockOwner::ThisHost));
         self.events.push_back(Event::ClockStep { peer: None, by_ns });
     }
 
-    /// The peer's policy has refused `total` probes of this host since the peer began, as it tells. What it had refused
-    /// when it told for the first time was not asked by this agent, as far as that can be known.
+    /// The peer reported that it has refused `total` probes of this host since it started. Those in its first report are
+    /// not attributed to this agent.
     pub fn set_refused(&mut self, peer: IpAddr, total: u64) {
         if let Some(&place) = self.by_address.get(&peer) {
             self.peers[place].set_refused(total);
         }
     }
 
-    /// No more probes; those sent are waited for.
+    /// Sends no more probes. Those sent are still waited for.
     pub fn stop_sending(&mut self) {
         self.stopped = true;
         self.schedule.clear();
     }
 
-    /// Nothing more will be sent, and nothing is waited for: neither an answer to a probe nor, unless the agent was
-    /// told to stop, a new peer.
+    /// Whether nothing more will be sent, and neither a reply nor (unless stopped) a new peer is waited for.
     pub fn is_settled(&self) -> bool {
         let discovered = self.stopped || self.groups.iter().all(|group| group.recent.is_empty());
         self.schedule.is_empty() && discovered && self.peers.iter().all(|peer| peer.pending() == 0)
     }
 
-    /// Ends the run: the last windows become events, whatever is pending, and the summaries are returned, in the
-    /// order in which the peers became known, unicast before group.
+    /// Ends the run: the last windows become events, even with pending probes. Returns the summaries in the order of
+    /// discovery, unicast before group.
     pub fn finish(&mut self, now_ns: u64) -> Vec<Report> {
         self.stop_sending();
         let mut summaries = Vec::new();
         for peer in &mut self.peers {
-            peer.share_refused();
+            peer.split_refused();
             for (_, session) in peer.sessions() {
                 session.end(now_ns);
                 summaries.push(session.summary(now_ns));
@@ -240,23 +237,23 @@ impl Agent {
         summaries
     }
 
-    /// Replies that answer no probe of this agent, or not from where it was sent.
+    /// Replies to no probe of this agent, or from another address than the probe went to.
     pub fn unmatched(&self) -> u64 {
         self.unmatched
     }
 
-    /// Replies of peers that were one too many for [`ProbeConfig::max_peers`].
+    /// Replies of new peers beyond [`ProbeConfig::max_peers`].
     pub fn refused(&self) -> u64 {
         self.refused
     }
 
-    /// End of the oldest window that is over but has not become an event yet: some of its probes may still be
-    /// answered. All windows that ended before have become events.
+    /// End of the oldest window that is over but not an event yet, because some of its probes may still be answered. All
+    /// earlier windows have become events.
     pub fn held_window_end_ns(&self) -> Option<u64> {
         self.peers.iter().filter_map(Peer::held_window_end_ns).min()
     }
 
-    /// All peers, up or down, in the order in which they became known.
+    /// Up or down, in the order of discovery.
     pub fn peers(&self) -> &[Peer] {
         &self.peers
     }
@@ -272,21 +269,21 @@ impl Agent {
         place
     }
 
-    /// Begins to probe a peer at its own address, or begins again. Without a free identifier it is not probed.
+    /// Starts or resumes unicast probes to a peer. Without a free identifier there are none.
     fn probe(&mut self, place: usize, now_ns: u64) {
         if self.peers[place].unicast.is_none() {
             let Some(ssid) = self.free_ssid() else { return };
             self.by_ssid.insert(ssid, Owner::Peer(place));
-            let session = self.peers[place].session(Path::Unicast, self.config.timeout_ns, now_ns);
+            let session = self.peers[place].new_session(Path::Unicast, self.config.timeout_ns, now_ns);
             self.peers[place].unicast = Some(Unicast {
-                numbers: Numbers::new(ssid),
+                sequence: Sequence::new(ssid),
                 session,
             });
         }
-        if let Some(Unicast { numbers, .. }) = &self.peers[place].unicast
-            && !numbers.is_done(self.config.count)
+        if let Some(Unicast { sequence, .. }) = &self.peers[place].unicast
+            && !sequence.is_done(self.config.count)
         {
-            self.join(numbers.ssid, now_ns);
+            self.join(sequence.ssid, now_ns);
         }
     }
 
@@ -297,7 +294,7 @@ impl Agent {
         }
     }
 
-    /// The first identifier after the last one given that is neither 0 nor in use.
+    /// The next identifier that is neither 0 nor in use.
     fn free_ssid(&self) -> Option<u16> {
         let given = self.by_ssid.len() as u16;
         let after = self.config.first_ssid.wrapping_add(given);
@@ -311,7 +308,6 @@ fn deadline(sent_ns: u64, timeout_ns: u64) -> u64 {
     sent_ns.saturating_add(timeout_ns).saturating_add(GRACE_NS)
 }
 
-/// Takes the finished windows out of a peer's sessions.
 fn hand_out(peer: &mut Peer, events: &mut VecDeque<Event>) {
     for (_, session) in peer.sessions() {
         events.extend(std::iter::from_fn(|| session.take_finished()).map(|report| Event::Window(Box::new(report))));

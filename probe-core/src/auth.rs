@@ -1,4 +1,4 @@
-//! Authenticated mode (RFC 8762 §4.4, RFC 8972 §4.8): HMAC-SHA-256, cut to 16 bytes, over base packets and over TLVs.
+//! Authenticated mode (RFC 8762 §4.4, RFC 8972 §4.8): HMAC-SHA-256, truncated to 16 bytes, over base packets and TLVs.
 
 use std::fmt;
 
@@ -7,7 +7,6 @@ use probe_common::authenticated::{BASE_LEN, HMAC, HMAC_LEN, SEQUENCE};
 use probe_common::tlv::{self, HmacPlace};
 use sha2::Sha256;
 
-/// A shared secret.
 #[derive(Clone)]
 pub struct Key(Hmac<Sha256>);
 
@@ -17,17 +16,16 @@ impl fmt::Debug for Key {
     }
 }
 
-/// What the HMAC of a packet's TLVs says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TlvIntegrity {
-    /// It is right, or there is nothing to protect.
+    /// The HMAC is right, or there is nothing to protect.
     Intact,
-    /// It is wrong, misplaced, or missing where one is needed.
+    /// The HMAC is wrong, misplaced, or missing where one is needed.
     Failed,
 }
 
 impl Key {
-    /// From the secret itself. HMAC takes any length.
+    /// Takes a secret of any length.
     pub fn new(secret: &[u8]) -> Self {
         match Hmac::new_from_slice(secret) {
             Ok(hmac) => Self(hmac),
@@ -36,7 +34,7 @@ impl Key {
         }
     }
 
-    /// Writes the HMAC of a base packet, whose other fields are complete. Nothing if the packet is shorter.
+    /// Writes the HMAC of a base packet whose other fields are complete. Does nothing if the packet is shorter.
     pub fn sign(&self, packet: &mut [u8]) {
         if let Some(base) = packet.first_chunk_mut::<BASE_LEN>() {
             let (fields, hmac) = base.split_at_mut(HMAC);
@@ -44,7 +42,7 @@ impl Key {
         }
     }
 
-    /// Whether a packet begins with a base packet with the right HMAC. Compared in constant time.
+    /// Whether the base packet has the right HMAC. Compares in constant time.
     pub fn is_signed(&self, packet: &[u8]) -> bool {
         let Some(base) = packet.first_chunk::<BASE_LEN>() else {
             return false;
@@ -53,7 +51,7 @@ impl Key {
         self.verify(&[fields], hmac)
     }
 
-    /// Writes the HMAC of the TLVs behind a base packet of `base_len` bytes, if there is an HMAC TLV in its place.
+    /// Writes the HMAC of the TLVs after a base packet of `base_len` bytes, if there is an HMAC TLV in the right place.
     pub fn sign_tlvs(&self, packet: &mut [u8], base_len: usize) {
         let Some((base, tlvs)) = packet.split_at_mut_checked(base_len) else {
             return;
@@ -65,8 +63,8 @@ impl Key {
         }
     }
 
-    /// Checks the HMAC of the TLVs behind a base packet of `base_len` bytes. Where `needed` is false, TLVs without one
-    /// are intact: in unauthenticated mode it is for the sender to decide.
+    /// Checks the HMAC of the TLVs after a base packet of `base_len` bytes. TLVs without one are intact unless `needed`: in
+    /// unauthenticated mode the sender decides.
     pub fn check_tlvs(&self, packet: &[u8], base_len: usize, needed: bool) -> TlvIntegrity {
         let Some((base, tlvs)) = packet.split_at_checked(base_len) else {
             return TlvIntegrity::Failed;

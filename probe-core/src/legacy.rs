@@ -1,8 +1,9 @@
-//! Measuring the older agents, which send back any datagram as it is: numbers in ASCII, "1", "2", …, each sent once.
+//! Measures legacy agents, which return any datagram unchanged. The probes are ASCII numbers ("1", "2", …), each sent
+//! once.
 //!
-//! Whom to probe and when, and what an answer is worth, is [`Agent`]'s to decide; here a number stands for a probe. An
-//! answer with that number, from another address than our own, is its reply. Nothing else ties them together, so that
-//! whoever can guess a number can forge its answer: such is the older way.
+//! [`Agent`] makes the decisions; this module maps its probes to numbers and back. A datagram with the number of a probe,
+//! from a foreign address, is its reply. Nothing else ties them together, so anybody who guesses a number can forge its
+//! reply.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -13,49 +14,42 @@ use crate::agent::event::{Destination, Event, Transmit};
 use crate::observation::{Fate, Reply};
 use crate::stats::report::Report;
 
-/// Digits of the largest number.
 const MAX_DIGITS: usize = 20;
 
-/// Probes remembered at most, answered or not.
+/// Probes remembered, answered or not.
 const MAX_PROBES: usize = 65_536;
 
-/// A number to be sent now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LegacyTransmit {
-    /// Where to.
     pub destination: Destination,
-    /// The number, from 1 on.
+    /// From 1 on.
     pub number: u64,
 }
 
-/// When something happened, on both clocks.
+/// A point in time on both clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Moment {
-    /// UTC since 1970.
     pub unix_ns: u64,
-    /// Monotonic.
     pub mono_ns: u64,
 }
 
-/// What a number stands for.
 #[derive(Debug, Clone, Copy)]
 struct Probe {
     transmit: Transmit,
-    /// When it was handed to the kernel, or when it left, once that is known.
+    /// When the kernel got the probe, or when it left, once that is known.
     sent: Moment,
     stamped: bool,
 }
 
-/// The prober of the older agents.
 #[derive(Debug)]
 pub struct LegacyAgent {
     agent: Agent,
-    /// The last probes, by number from `first` on.
+    /// The last probes; the first has the number `first`.
     probes: VecDeque<Probe>,
     first: u64,
     numbers: HashMap<(u16, u32), u64>,
-    /// Addresses that have answered in the group once: from the second answer on they are peers, so that one that speaks
-    /// STAMP as well has had time to show it.
+    /// Addresses that answered one probe. They become peers when they answer another one: by then, an agent that also
+    /// speaks STAMP has answered in STAMP.
     newcomers: HashMap<IpAddr, u64>,
     stamped: u64,
     unmatched: u64,
@@ -75,7 +69,7 @@ impl LegacyAgent {
         }
     }
 
-    /// A number to be sent now, at `now`; ask again until there is none.
+    /// A number to send now; call again until there is none.
     pub fn poll_transmit(&mut self, now: Moment) -> Option<LegacyTransmit> {
         let transmit = self.agent.poll_transmit(now.mono_ns)?;
         let number = self.first + self.probes.len() as u64;
@@ -97,17 +91,15 @@ impl LegacyAgent {
         })
     }
 
-    /// The kernel refused it.
     pub fn transmit_failed(&mut self, number: u64) {
         if let Some(transmit) = self.probe(number).map(|probe| probe.transmit) {
             self.agent.transmit_failed(&transmit);
         }
     }
 
-    /// It left at this moment.
     pub fn transmitted(&mut self, number: u64, at: Moment) {
         let Some(probe) = self.probe(number) else { return };
-        // A stamp from before the number was made is none: the clock was set in between.
+        // If the stamp is from before the send call, the clock was set in between.
         if at.mono_ns >= probe.sent.mono_ns {
             probe.sent = at;
         }
@@ -117,7 +109,7 @@ impl LegacyAgent {
         }
     }
 
-    /// Takes an answer from an address that is not our own.
+    /// Takes a datagram from a foreign address.
     pub fn answer(&mut self, source: IpAddr, payload: &[u8], at: Moment, now_ns: u64) {
         let Some(probe) = number_in(payload).and_then(|number| self.probe(number).copied()) else {
             self.unmatched += 1;
@@ -132,7 +124,7 @@ impl LegacyAgent {
                 peer: source,
                 ssid: probe.transmit.ssid,
                 seq: probe.transmit.seq,
-                // It has no counter of its own.
+                // A legacy agent has no counter of its own.
                 reflector_seq: probe.transmit.seq,
                 sent_mono_ns: probe.sent.mono_ns,
                 received_mono_ns: at.mono_ns,
@@ -147,7 +139,7 @@ impl LegacyAgent {
         );
     }
 
-    /// Whether an address has answered another probe before.
+    /// Whether an address answered another probe before.
     fn is_second(&mut self, source: IpAddr, transmit: Transmit) -> bool {
         let probe = (u64::from(transmit.ssid) << 32) | u64::from(transmit.seq);
         if self.newcomers.len() >= MAX_PROBES {
@@ -156,13 +148,13 @@ impl LegacyAgent {
         *self.newcomers.entry(source).or_insert(probe) != probe
     }
 
-    /// The address speaks STAMP: it is measured so, and this way no more.
+    /// The address speaks STAMP, and is measured with that only.
     pub fn retire(&mut self, peer: IpAddr) {
         self.newcomers.remove(&peer);
         self.agent.retire(peer);
     }
 
-    /// As [`Agent::expire`]; a number that the device never stamped, though it stamps others, did not leave.
+    /// As [`Agent::expire`]. If the device stamps what it sends, a number without a stamp did not leave.
     pub fn expire(&mut self, now_ns: u64) {
         let (probes, numbers, first, stamps) = (&self.probes, &self.numbers, self.first, self.stamped > 0);
         self.agent.expire(now_ns, &mut |ssid, seq, _| {
@@ -205,7 +197,6 @@ impl LegacyAgent {
         self.agent.finish(now_ns)
     }
 
-    /// Answers to no number of ours.
     pub fn unmatched(&self) -> u64 {
         self.unmatched + self.agent.unmatched()
     }
@@ -216,7 +207,6 @@ impl LegacyAgent {
     }
 }
 
-/// The number that a datagram holds, if it holds nothing else.
 fn number_in(payload: &[u8]) -> Option<u64> {
     let is_number = payload.len() <= MAX_DIGITS && payload.iter().all(u8::is_ascii_digit);
     str::from_utf8(payload).ok().filter(|_| is_number)?.parse().ok()

@@ -1,11 +1,16 @@
-//! Decisions without I/O. No socket, no clock, no async: `now_ns` is always a parameter, in nanoseconds of
+//! Decisions without I/O: no socket, no clock, no async. `now_ns` is always a parameter, in nanoseconds of
 //! `CLOCK_MONOTONIC`.
+//!
+//! A probe goes through [`schedule`], [`agent`] and [`session`] into a window. A reply goes as an
+//! [`observation::Reply`] through [`agent`] and [`session`] into the same window, which becomes a
+//! [`stats::report::Report`].
 
 pub mod agent;
 pub mod attach;
 pub mod auth;
 pub mod clock;
 pub mod compare;
+pub mod engine;
 pub mod identity;
 pub mod legacy;
 pub mod observation;

@@ -1,4 +1,4 @@
-//! What an engine hands to the core: one answered probe with its stamps, and what became of an unanswered one.
+//! What an engine reports to the core: an answered probe with its stamps, or the fate of an unanswered one.
 
 use std::net::IpAddr;
 
@@ -8,13 +8,12 @@ use std::net::IpAddr;
 /// T1 and T4 of this host, T2 and T3 as the reflector wrote them, or both 0 from one that stamps nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reply {
-    /// Source address of the reply.
     pub peer: IpAddr,
     /// Session identifier (RFC 8972 §3) that the probe carried.
     pub ssid: u16,
-    /// Sequence number of the probe.
+    /// Of the probe.
     pub seq: u32,
-    /// Sequence number that the reflector gave its reply: a counter of its own if it is stateful, else a copy of `seq`.
+    /// Of the reply: the reflector's own counter if it is stateful, else a copy of `seq`.
     pub reflector_seq: u32,
     /// T1, monotonic.
     pub sent_mono_ns: u64,
@@ -28,24 +27,24 @@ pub struct Reply {
     pub t3_ns: u64,
     /// T4: the reply reached this host.
     pub t4_ns: u64,
-    /// Bound on the reflector's clock error against UTC, if its Error Estimate says that it is synchronised.
+    /// Bound on the error of the reflector's clock against UTC, if its Error Estimate has the S bit.
     pub reflector_error_ns: Option<u64>,
-    /// Bound on this host's clock error against UTC, if the kernel says that it is synchronised.
+    /// The same for this host's clock, if the kernel says that it is synchronised.
     pub own_error_ns: Option<u64>,
 }
 
 impl Reply {
-    /// Time from T1 to T4 on this host's monotonic clock, reflector residence included.
+    /// T4 − T1, monotonic, residence included.
     pub fn elapsed_ns(&self) -> u64 {
         self.received_mono_ns.saturating_sub(self.sent_mono_ns)
     }
 
-    /// Whether there are a T2 and a T3. Without them the round trip is all that is known, residence included.
+    /// Whether the reflector stamped the reply. If not, only the round trip is known, residence included.
     pub fn is_stamped(&self) -> bool {
         (self.t2_ns, self.t3_ns) != (0, 0)
     }
 
-    /// T3 − T2, or `None` where the reflector's wall clock was stepped in between (negative, or longer than the whole trip).
+    /// T3 − T2; `None` if it is negative or longer than the whole trip, as when the reflector's clock was stepped.
     pub fn residence_ns(&self) -> Option<u64> {
         let residence = self.t3_ns.checked_sub(self.t2_ns)?;
         (residence <= self.elapsed_ns()).then_some(residence)
@@ -65,15 +64,25 @@ impl Reply {
     pub fn backward_ns(&self) -> i64 {
         self.t4_ns.wrapping_sub(self.t3_ns) as i64
     }
+
+    /// T2 − T1, with T1 monotonic.
+    pub fn forward_mono_ns(&self) -> i64 {
+        self.t2_ns.wrapping_sub(self.sent_mono_ns) as i64
+    }
+
+    /// T4 − T3, with T4 monotonic.
+    pub fn backward_mono_ns(&self) -> i64 {
+        self.received_mono_ns.wrapping_sub(self.t3_ns) as i64
+    }
 }
 
-/// What the engine knows of a probe that has no reply when its timeout ends.
+/// What the engine knows about a probe that has no reply when its timeout ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
-    /// The egress program stamped it and nothing came back.
+    /// The egress program stamped it, and no reply came.
     Unanswered,
-    /// The egress program never saw it: it did not leave this host.
+    /// The egress program never saw it, so it did not leave this host.
     NeverLeft,
-    /// A reply came and was accepted, but the ring buffer had no room for it.
+    /// The reply was accepted, but the ring buffer was full.
     CollectorLost,
 }

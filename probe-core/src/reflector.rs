@@ -1,5 +1,5 @@
-//! The reflector that answers what the kernel programs pass up, and everything where there are none: a test packet and
-//! the facts of its arrival in, its reply or a counted refusal out. No socket, no clock.
+//! The userspace session-reflector. It answers what the kernel programs pass up, or everything if there are none. Each
+//! test packet becomes a reply or a counted refusal.
 
 mod count;
 mod limit;
@@ -24,31 +24,27 @@ use crate::reflector::policy::{Policy, Rates};
 pub use crate::reflector::session::ReplyId;
 use crate::reflector::session::Sessions;
 
-/// How to answer.
 #[derive(Debug, Clone)]
 pub struct ReflectorConfig {
-    /// Port on which test packets arrive.
     pub test_port: u16,
-    /// The groups whose probes are answered.
+    /// Multicast groups whose probes are answered.
     pub groups: Vec<IpAddr>,
-    /// Keep no sessions: the sequence number of a reply is that of its test packet (RFC 8762 §4.3).
+    /// No sessions: a reply has the sequence number of its test packet (RFC 8762 §4.3).
     pub stateless: bool,
-    /// Authenticated mode, and nothing else is answered then.
+    /// Authenticated mode: only signed packets are answered.
     pub key: Option<Key>,
-    /// How often; userspace has limits of its own below these.
+    /// Limited further in userspace, see [`userspace_rates`].
     pub rates: Rates,
-    /// The kernel programs answer base packets; one that comes here was refused there.
+    /// The kernel programs answer base packets, so any that arrives here was refused there.
     pub behind_kernel: bool,
 }
 
-/// What is known of a test packet beside its bytes.
+/// The metadata of a test packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Arrival {
-    /// Who sent it.
     pub from: SocketAddr,
-    /// The address that it was sent to.
     pub to: IpAddr,
-    /// TTL or hop limit with which it came.
+    /// TTL or hop limit.
     pub ttl: u8,
     /// DSCP in the upper six bits, ECN in the lower two.
     pub tos: u8,
@@ -56,29 +52,25 @@ pub struct Arrival {
     pub receive_ns: u64,
 }
 
-/// What this host says of its clock.
+/// The quality of this host's clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClockQuality {
-    /// Error estimate of its stamps.
     pub error: ErrorEstimate,
-    /// Something disciplines it.
     pub synchronised: bool,
 }
 
-/// A reply, whose bytes stand where the test packet stood.
+/// How to send a reply, whose bytes have replaced those of the test packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reflected {
-    /// The address to answer from; `None` for the interface's own one, where a group was probed.
+    /// Source address; `None` for the interface's own, as for group probes.
     pub source: Option<IpAddr>,
     /// DSCP in the upper six bits, ECN in the lower two.
     pub tos: u8,
-    /// Whether the probe came by a group.
     pub by_group: bool,
-    /// Which reply of which session, so that one can say when it left; `None` of a stateless reflector.
+    /// For [`Reflector::transmitted`]; `None` if the reflector is stateless.
     pub id: Option<ReplyId>,
 }
 
-/// The reflector's state.
 #[derive(Debug)]
 pub struct Reflector {
     config: ReflectorConfig,
@@ -90,7 +82,6 @@ pub struct Reflector {
 }
 
 impl Reflector {
-    /// A reflector without sessions.
     pub fn new(config: ReflectorConfig) -> Self {
         Self {
             limiter: Limiter::new(config.rates),
@@ -102,35 +93,32 @@ impl Reflector {
         }
     }
 
-    /// The interface's own addresses, at which probes are answered, and who is answered. Nobody is before this was called.
+    /// Sets the interface's addresses and the sources that are answered. Before this call, nobody is.
     pub fn set_policy(&mut self, own: Vec<IpAddr>, policy: Policy) {
         self.own = own;
         self.policy = policy;
     }
 
-    /// What has been answered and what has not, by reason.
     pub fn counts(&self) -> &Counts {
         &self.counts
     }
 
-    /// Something became of a packet elsewhere.
+    /// Counts a packet that was handled elsewhere.
     pub fn count(&mut self, what: Count) {
         self.counts.add(what);
     }
 
-    /// Whether packets are authenticated, so that others are not answered.
     pub fn is_authenticated(&self) -> bool {
         self.config.key.is_some()
     }
 
-    /// Whether whoever sent a packet may be answered at all and now: neither a reply, nor a loop, nor too often, nor from
-    /// where nobody may ask. A refusal is counted.
+    /// Applies the rules that need no payload: addresses, ports, policy and rates. Counts a refusal.
     pub fn admits(&mut self, arrival: &Arrival, now_ns: u64) -> bool {
-        let outcome = self.judge_arrival(arrival, now_ns);
-        outcome.map_err(|reason| self.counts.add(reason)).is_ok()
+        let checked = self.check_arrival(arrival, now_ns);
+        checked.map_err(|reason| self.counts.add(reason)).is_ok()
     }
 
-    fn judge_arrival(&mut self, arrival: &Arrival, now_ns: u64) -> Result<(), Count> {
+    fn check_arrival(&mut self, arrival: &Arrival, now_ns: u64) -> Result<(), Count> {
         let source = arrival.from.ip();
         if arrival.from.port() == self.config.test_port {
             return Err(Count::SourcePort);
@@ -151,10 +139,10 @@ impl Reflector {
         Ok(())
     }
 
-    /// Turns an admitted test packet into its reply in place; the reply is as long as the packet, or a base packet if
-    /// that was shorter. `transmit_ns` is called as late as can be, and gives T3, UTC nanoseconds since 1970.
+    /// Turns an admitted test packet into its reply, in place. The reply is as long as the packet, or a base packet if that
+    /// is longer. `transmit_ns` returns T3, UTC nanoseconds since 1970, and is called as late as possible.
     ///
-    /// `None` for a packet that is not answered, which is counted.
+    /// Counts the reply or the refusal.
     pub fn reflect(
         &mut self,
         packet: &mut Vec<u8>,
@@ -162,65 +150,48 @@ impl Reflector {
         clock: ClockQuality,
         transmit_ns: impl FnOnce() -> u64,
     ) -> Option<Reflected> {
-        if self.config.key.is_none() && legacy::is_probe(packet) {
-            return match self.echo(arrival) {
-                Ok(reply) => {
-                    self.counts.add(Count::LegacyReflected);
-                    Some(reply)
-                }
-                Err(reason) => {
-                    self.counts.add(reason);
-                    None
-                }
-            };
-        }
-        match self.turn_around(packet, arrival, clock, transmit_ns) {
-            Ok(reply) => {
-                self.counts.add(if reply.by_group {
-                    Count::ReflectedGroup
-                } else {
-                    Count::Reflected
-                });
-                Some(reply)
-            }
-            Err(reason) => {
-                self.counts.add(reason);
-                None
-            }
-        }
+        let result = if self.config.key.is_none() && legacy::is_probe(packet) {
+            self.reflect_legacy(arrival)
+                .map(|reply| (reply, Count::LegacyReflected))
+        } else {
+            self.reflect_stamp(packet, arrival, clock, transmit_ns)
+                .map(|reply| match reply.by_group {
+                    true => (reply, Count::ReflectedGroup),
+                    false => (reply, Count::Reflected),
+                })
+        };
+        let (reply, count) = match result {
+            Ok((reply, count)) => (Some(reply), count),
+            Err(reason) => (None, reason),
+        };
+        self.counts.add(count);
+        reply
     }
 
-    /// Whether a number of an agent of the older kind goes back as it came. It looks like its echo: only where it comes
-    /// from can tell them apart, as in the programs.
-    fn echo(&self, arrival: &Arrival) -> Result<Reflected, Count> {
+    /// An ASCII probe goes back unchanged.
+    fn reflect_legacy(&self, arrival: &Arrival) -> Result<Reflected, Count> {
         if self.config.behind_kernel {
             return Err(Count::RefusedByKernel);
         }
         if legacy::may_loop(arrival.from.port(), arrival.ttl) {
             return Err(Count::LegacyLoop);
         }
-        let by_group = !self.own.contains(&arrival.to);
-        Ok(Reflected {
-            source: (!by_group).then_some(arrival.to),
-            tos: arrival.tos & !ECN,
-            by_group,
-            id: None,
-        })
+        Ok(self.reflected(arrival, arrival.tos & !ECN, None))
     }
 
-    fn turn_around(
+    fn reflect_stamp(
         &mut self,
         packet: &mut Vec<u8>,
         arrival: &Arrival,
         clock: ClockQuality,
         transmit_ns: impl FnOnce() -> u64,
     ) -> Result<Reflected, Count> {
-        let base_len = self.judge_packet(packet)?;
+        let base_len = self.check_packet(packet)?;
         let integrity = match &self.config.key {
             Some(key) => key.check_tlvs(packet, base_len, true),
             None => TlvIntegrity::Intact,
         };
-        // RFC 8762 §4.6: a shorter packet, of a TWAMP-Light sender, is answered by a base packet.
+        // RFC 8762 §4.6: the shorter packet of a TWAMP-Light sender is answered by a base packet.
         packet.resize(packet.len().max(base_len), 0);
 
         let asked = Asked::read(packet, self.config.key.is_some());
@@ -265,17 +236,21 @@ impl Reflector {
                 stamp::into_reply(packet, &fields);
             }
         }
+        Ok(self.reflected(arrival, tos, turn.id))
+    }
+
+    fn reflected(&self, arrival: &Arrival, tos: u8, id: Option<ReplyId>) -> Reflected {
         let by_group = !self.own.contains(&arrival.to);
-        Ok(Reflected {
+        Reflected {
             source: (!by_group).then_some(arrival.to),
             tos,
             by_group,
-            id: turn.id,
-        })
+            id,
+        }
     }
 
-    /// Whether this is a test packet of the mode in use; gives the length of the base packet.
-    fn judge_packet(&self, packet: &[u8]) -> Result<usize, Count> {
+    /// Whether this is a test packet of the mode in use. Returns the length of its base packet.
+    fn check_packet(&self, packet: &[u8]) -> Result<usize, Count> {
         if let Some(key) = &self.config.key {
             if packet.len() < authenticated::BASE_LEN {
                 return Err(Count::HmacMissing);
@@ -302,7 +277,7 @@ impl Reflector {
 
     fn observed(&self, arrival: &Arrival, clock: ClockQuality, turn: &session::Turn) -> Observed {
         let sync = if clock.synchronised {
-            // The kernel tells that its clock is disciplined, and not by what; NTP's interface is how.
+            // The kernel does not say what disciplines its clock, but the interface is that of NTP.
             SyncSource::NTP
         } else {
             SyncSource::LOCAL
@@ -323,7 +298,7 @@ impl Reflector {
             },
             received: turn.received,
             sent: turn.sent,
-            follow_up: turn.before.map_or(FollowUp::NONE, |(sequence, left_ns)| FollowUp {
+            follow_up: turn.previous.map_or(FollowUp::NONE, |(sequence, left_ns)| FollowUp {
                 sequence,
                 timestamp: NtpTime::from_unix_ns(left_ns).0,
                 method,
@@ -331,22 +306,20 @@ impl Reflector {
         }
     }
 
-    /// A reply left at this moment, UTC nanoseconds since 1970: the next one of its session can tell (RFC 8972 §4.7).
+    /// A reply left at `at_ns`, UTC since 1970. The next reply of the session reports it (RFC 8972 §4.7).
     pub fn transmitted(&mut self, reply: ReplyId, at_ns: u64) {
-        self.sessions.left(reply, at_ns);
+        self.sessions.transmitted(reply, at_ns);
     }
 }
 
 const ECN: u8 = 3;
 
-/// What the session of a packet depends on.
 struct Asked {
     sequence: u32,
     ssid: u16,
 }
 
 impl Asked {
-    /// From a packet with a whole base packet.
     fn read(packet: &[u8], authenticated: bool) -> Self {
         let ssid_at = if authenticated {
             authenticated::SSID

@@ -1,13 +1,12 @@
-//! When each session sends: once per interval, each at a phase of its own, so that many sessions are not a burst.
+//! Decides when each session sends: once per interval, each at its own phase, so that sessions do not send in bursts.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-/// Up to this lateness the turns that follow are kept. Nobody is woken to the microsecond: without it, short intervals
-/// would come out longer. With more, what a stall has left undone would go out as one burst.
-const MAKE_UP_NS: u64 = 1_000_000;
+/// A wake-up that is late by at most this catches up on missed turns. Wake-ups are not exact to the microsecond, so
+/// without catching up, short intervals would become longer. After a longer stall, it would cause a burst.
+const MAX_CATCH_UP_NS: u64 = 1_000_000;
 
-/// Sessions by the time of their next probe.
 #[derive(Debug)]
 pub struct Schedule {
     interval_ns: u64,
@@ -16,15 +15,15 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    pub fn new(interval_ns: u64, start_ns: u64) -> Schedule {
-        Schedule {
+    pub fn new(interval_ns: u64, start_ns: u64) -> Self {
+        Self {
             interval_ns: interval_ns.max(1),
             start_ns,
             due: BinaryHeap::new(),
         }
     }
 
-    /// Adds the session `ssid`, the `ordinal`-th of the agent, from its next turn on.
+    /// Adds the session `ssid`, the `ordinal`-th of the agent. Its first probe is due at its next turn.
     pub fn join(&mut self, ssid: u16, ordinal: u16, now_ns: u64) {
         let first_ns = self.start_ns + phase(ordinal, self.interval_ns);
         self.due.push(Reverse((self.turn_from(first_ns, now_ns), ssid)));
@@ -42,33 +41,32 @@ impl Schedule {
         self.due.is_empty()
     }
 
-    /// When the next probe is due.
     pub fn next_due(&self) -> Option<u64> {
         self.due.peek().map(|Reverse((due_ns, _))| *due_ns)
     }
 
-    /// A session whose probe is due. If it is later than [`MAKE_UP_NS`], the turns missed since are left out.
+    /// A session whose probe is due. After a delay of more than [`MAX_CATCH_UP_NS`], missed turns are skipped.
     pub fn take_due(&mut self, now_ns: u64) -> Option<u16> {
         let Reverse((due_ns, ssid)) = self.due.peek().copied()?;
         if due_ns > now_ns {
             return None;
         }
         self.due.pop();
-        let stalled = now_ns - due_ns > MAKE_UP_NS;
+        let stalled = now_ns - due_ns > MAX_CATCH_UP_NS;
         let earliest_ns = if stalled { now_ns } else { due_ns };
         self.due.push(Reverse((self.turn_from(due_ns, earliest_ns + 1), ssid)));
         Some(ssid)
     }
 
-    /// The first turn at or after `earliest_ns`, of those one interval apart that begin at `turn_ns`.
+    /// The first of the turns `turn_ns`, `turn_ns` + interval, … at or after `earliest_ns`.
     fn turn_from(&self, turn_ns: u64, earliest_ns: u64) -> u64 {
         let missed = earliest_ns.saturating_sub(turn_ns).div_ceil(self.interval_ns);
         turn_ns.saturating_add(missed.saturating_mul(self.interval_ns))
     }
 }
 
-/// The `ordinal`-th of the fractions 0, 1/2, 1/4, 3/4, 1/8, … of an interval (van der Corput): whatever their number,
-/// sessions are about evenly spread, and none has to move when another joins.
+/// The `ordinal`-th of the fractions 0, 1/2, 1/4, 3/4, 1/8, … of an interval (van der Corput): any number of sessions is
+/// spread about evenly, and none moves when another joins.
 fn phase(ordinal: u16, interval_ns: u64) -> u64 {
     let fraction = u128::from(ordinal.reverse_bits());
     ((u128::from(interval_ns) * fraction) >> 16) as u64
@@ -129,7 +127,7 @@ mod tests {
 
     #[test]
     fn turns_missed_by_little_are_made_up_for() {
-        let interval_ns = MAKE_UP_NS / 100;
+        let interval_ns = MAX_CATCH_UP_NS / 100;
         let mut schedule = Schedule::new(interval_ns, 0);
         schedule.join(1, 0, 0);
         let mut sent = 0;
@@ -139,7 +137,7 @@ mod tests {
             }
         }
         assert_eq!(sent, 99 * 37 / 10 + 1);
-        let stalled_ns = 1_000 * MAKE_UP_NS;
+        let stalled_ns = 1_000 * MAX_CATCH_UP_NS;
         assert_eq!(std::iter::from_fn(|| schedule.take_due(stalled_ns)).count(), 1);
     }
 

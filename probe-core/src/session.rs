@@ -1,14 +1,15 @@
-//! One peer on one path: which probe was answered, in time or late or twice, and which was lost.
+//! One peer on one path: which probes were answered in time, late or twice, and which were lost.
 //!
 //! | Probe | reply in time | reply after the timeout | no reply until the deadline |
 //! |---|---|---|---|
-//! | pending | `Ok`, received | `Late`, lost | lost, or as the engine knows better ([`Fate`]) |
+//! | pending | `Ok`, received | `Late`, lost | lost, unless the engine knows better ([`Fate`]) |
 //! | lost | `Late` | `Late` | |
 //! | received, or lost and late | `Duplicate` | `Duplicate` | |
-//! | never left, or not known | none | none | |
+//! | never left, or unknown | none | none | |
 
-pub mod direction;
+mod direction;
 mod history;
+mod loss_direction;
 mod patterns;
 pub mod sequence;
 mod window;
@@ -17,74 +18,70 @@ use std::net::IpAddr;
 
 use crate::clock::Estimate;
 use crate::observation::{Fate, Reply};
-use crate::session::direction::Direction;
 use crate::session::history::{History, Probe, State};
+use crate::session::loss_direction::LossDirection;
 use crate::session::patterns::{LossPattern, Reordering};
-use crate::session::window::{Ledger, Subject, Tally};
+use crate::session::window::{Subject, WindowStats, Windows};
 use crate::stats::report::{Path, Report};
 
-/// What a probe is given beyond its timeout before it is declared lost. The ring buffer is drained before probes
-/// expire; this covers a reply that is stamped, in time, but not visible in the ring yet.
+/// A probe is declared lost this long after its timeout: a reply may be stamped in time, but not be visible in the ring
+/// buffer yet.
 pub const GRACE_NS: u64 = 20_000_000;
 
-/// How long a closed window, all its probes resolved, waits for the next anchor to tell the direction of its losses.
+/// A closed window whose probes are all resolved waits at most this long for the direction of its losses.
 pub const DIRECTION_HOLD_NS: u64 = 250_000_000;
 
-/// How long a resolved probe is remembered, at least, so that late and duplicate replies are recognised.
-pub const MEMORY_NS: u64 = 10_000_000_000;
+/// Resolved probes are remembered at least this long, to recognise late and duplicate replies.
+pub const MIN_MEMORY_NS: u64 = 10_000_000_000;
 
-/// Resolved probes remembered at most, whatever their age.
-pub const MEMORY_PROBES: usize = 16_384;
+/// But never more than these.
+pub const MAX_PROBES: usize = 16_384;
 
-/// What became of a probe, as one reply or its absence tells.
+/// What one reply, or its absence, says about a probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// Answered in time.
     Ok,
-    /// Not answered in time.
     Lost,
-    /// Answered after its time; it stays lost.
+    /// Answered after the timeout; the probe stays lost.
     Late,
-    /// Answered once more.
+    /// One more answer.
     Duplicate,
 }
 
-/// Whose wall clock it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClockOwner {
-    /// This host's.
     ThisHost,
-    /// The peer's.
     Peer,
 }
 
-/// The probes to one peer on one path, counted by windows.
+/// The probes to one peer on one path.
 ///
-/// A probe belongs to the window in which it was sent, and so does all that becomes of it. Only a late, duplicate or
-/// reordered reply to a probe whose window was handed out counts in the open window.
+/// All events about a probe count in the window in which it was sent. Once that window was handed out, late, duplicate
+/// and reordered replies count in the open one.
 #[derive(Debug)]
 pub struct Session {
     subject: Subject,
     timeout_ns: u64,
     history: History,
-    ledger: Ledger,
-    direction: Direction,
+    windows: Windows,
+    loss_direction: LossDirection,
     losses: LossPattern,
     reordering: Reordering,
-    /// The peer's clock, for the next reply.
+    /// The peer's clock.
     estimate: Option<Estimate>,
     /// NextExp of RFC 4737 §3.3: one past the highest index answered in time.
     next_expected: u64,
-    /// The latest time this session was told.
+    /// The latest time seen.
     now_ns: u64,
-    /// Windows are handed out whatever is pending.
+    /// Windows are handed out with pending probes.
     ended: bool,
 }
 
 impl Session {
-    /// A session that starts at `start_ns`, where a probe has `timeout_ns` from T1 to T4.
-    pub fn new(peer: IpAddr, path: Path, timeout_ns: u64, start_ns: u64) -> Session {
-        Session {
+    /// `timeout_ns` is from T1 to T4.
+    pub fn new(peer: IpAddr, path: Path, timeout_ns: u64, start_ns: u64) -> Self {
+        Self {
             subject: Subject {
                 peer,
                 path,
@@ -93,8 +90,8 @@ impl Session {
             },
             timeout_ns,
             history: History::default(),
-            ledger: Ledger::new(start_ns),
-            direction: Direction::default(),
+            windows: Windows::new(start_ns),
+            loss_direction: LossDirection::default(),
             losses: LossPattern::default(),
             reordering: Reordering::default(),
             estimate: None,
@@ -104,18 +101,16 @@ impl Session {
         }
     }
 
-    /// Both ends run on one clock: one-way delays are valid, those already recorded too.
+    /// Both ends read one clock, so one-way delays are valid, including those already recorded.
     pub fn set_same_clock(&mut self, same_clock: bool) {
         self.subject.same_clock = same_clock;
     }
 
-    /// What is known of the peer's clock from now on.
-    pub fn follow_clock(&mut self, estimate: Option<Estimate>) {
+    pub fn set_clock_estimate(&mut self, estimate: Option<Estimate>) {
         self.estimate = estimate;
     }
 
-    /// A wall clock was stepped, this host's or the peer's: the open window is marked. Round-trip delays do not rest on
-    /// either.
+    /// Marks the open window. Round-trip delays do not depend on wall clocks.
     pub fn clock_stepped(&mut self, whose: ClockOwner) {
         let steps = &mut self.current().steps;
         match whose {
@@ -124,23 +119,23 @@ impl Session {
         }
     }
 
-    /// How many of the probes the peer says it refused. They look lost on the way forward.
+    /// The number of these probes that the peer refused. They count as forward loss.
     pub fn set_refused(&mut self, refused: Option<u64>) {
         self.subject.refused = refused;
     }
 
-    /// The reflector keeps a counter of its own. A reply whose counter is not a copy of the sequence number proves
-    /// as much; while neither is so, no loss has a direction.
+    /// The reflector keeps a counter of its own. A reply whose counter is no copy of the sequence number proves it, too.
+    /// Without either, losses have no direction.
     pub fn set_stateful(&mut self, stateful: bool) {
-        self.direction
-            .set_stateful(stateful, &mut self.history, &mut self.ledger);
+        self.loss_direction
+            .set_stateful(stateful, &mut self.history, &mut self.windows);
     }
 
-    /// A probe was handed to the kernel. Numbers ascend; one that does not is ignored. Numbers left out were not
-    /// measured here, which breaks the comparison with the reflector's counter, and nothing else.
+    /// A probe was handed to the kernel. A number that does not ascend is ignored. A gap in the numbers only breaks the
+    /// comparison with the reflector's counter.
     pub fn sent(&mut self, seq: u32, now_ns: u64) {
         self.now_ns = self.now_ns.max(now_ns);
-        if self.history.push(seq, now_ns, self.ledger.current()).is_some() {
+        if self.history.push(seq, now_ns, self.windows.current()) {
             let counts = &mut self.current().counts;
             counts.sent += 1;
             counts.pending += 1;
@@ -159,14 +154,14 @@ impl Session {
             .is_some_and(|probe| probe.state == State::Pending)
         {
             self.resolve(slot, State::NeverLeft);
-            self.place_losses();
+            self.evaluate_losses();
         }
     }
 
-    /// Takes a reply. `None` if it answers no probe of this session that is remembered.
+    /// Returns `None` if the reply answers no probe that is remembered.
     ///
-    /// It is in time if the kernel's stamps say so, however long userspace took to read it, unless its probe was
-    /// declared lost before.
+    /// The kernel's stamps decide whether it is in time, however late userspace reads it, unless the probe was already
+    /// declared lost.
     pub fn reply(&mut self, reply: &Reply) -> Option<Outcome> {
         let slot = self.history.find(reply.seq)?;
         let probe = self.history.get_mut(slot)?;
@@ -189,11 +184,11 @@ impl Session {
             Outcome::Late | Outcome::Lost => self.late(slot, first_counter),
             Outcome::Duplicate => self.duplicate(slot, reply, first_counter),
         }
-        self.place_losses();
+        self.evaluate_losses();
         Some(outcome)
     }
 
-    /// Resolves the probes whose time is over, as `fate` knows of each, given its sequence number and when it was sent.
+    /// Resolves the probes whose time is over. `fate` gets the sequence number and the send time.
     pub fn expire(&mut self, now_ns: u64, fate: &mut dyn FnMut(u32, u64) -> Fate) {
         self.now_ns = self.now_ns.max(now_ns);
         while let Some((slot, probe)) = self.history.oldest_pending()
@@ -206,18 +201,18 @@ impl Session {
             };
             self.resolve(slot, state);
         }
-        self.place_losses();
+        self.evaluate_losses();
         self.forget();
     }
 
-    /// When [`Session::expire`] has something to do next.
+    /// When to call [`Session::expire`] next.
     pub fn next_deadline(&mut self) -> Option<u64> {
         let expiry = self
             .history
             .oldest_pending()
             .map(|(_, probe)| self.deadline(probe.sent_ns));
-        let held = self.ledger.oldest_closed().and_then(|(window, end_ns)| {
-            let ready = window.tally.counts.pending == 0;
+        let held = self.windows.oldest_closed().and_then(|(window, end_ns)| {
+            let ready = window.stats.counts.pending == 0;
             ready.then(|| self.hand_out_by(end_ns))
         });
         [expiry, held].into_iter().flatten().min()
@@ -226,15 +221,15 @@ impl Session {
     /// Closes the open window and opens the next.
     pub fn roll(&mut self, now_ns: u64) {
         self.now_ns = self.now_ns.max(now_ns);
-        self.ledger.roll(now_ns);
+        self.windows.roll(now_ns);
     }
 
-    /// The oldest closed window, once none of its probes is pending. One with losses waits for their direction, at
-    /// most until timeout + [`GRACE_NS`] + [`DIRECTION_HOLD_NS`] after its end; what is placed later is in the summary.
-    /// A window in which nothing happened is left out.
+    /// The oldest closed window, once none of its probes is pending. A window with losses waits for their direction, at
+    /// most until timeout + [`GRACE_NS`] + [`DIRECTION_HOLD_NS`] after its end; directions found later are only in the
+    /// summary. Empty windows are skipped.
     pub fn take_finished(&mut self) -> Option<Report> {
         while self.is_finished() {
-            if let Some(report) = self.ledger.hand_out(self.subject)? {
+            if let Some(report) = self.windows.hand_out(self.subject)? {
                 return Some(report);
             }
         }
@@ -243,32 +238,31 @@ impl Session {
 
     /// End of the oldest window that is closed but not handed out yet.
     pub fn held_window_end_ns(&self) -> Option<u64> {
-        self.ledger.oldest_closed().map(|(_, end_ns)| end_ns)
+        self.windows.oldest_closed().map(|(_, end_ns)| end_ns)
     }
 
-    /// The whole run until now, with what is pending.
+    /// The whole run until now.
     pub fn summary(&self, now_ns: u64) -> Report {
-        self.ledger.summary(self.subject, now_ns)
+        self.windows.summary(self.subject, now_ns)
     }
 
-    /// Closes the open window and makes every window ready to be taken, pending probes or not.
+    /// Closes the open window, and makes all windows ready to be taken, even with pending probes.
     pub fn end(&mut self, now_ns: u64) {
-        self.losses.end(&mut self.ledger);
+        self.losses.end(&mut self.windows);
         self.roll(now_ns);
         self.ended = true;
     }
 
-    /// Probes still waiting.
     pub fn pending(&self) -> u64 {
-        self.ledger.counts().pending
+        self.windows.counts().pending
     }
 
     fn is_finished(&self) -> bool {
-        let Some((window, end_ns)) = self.ledger.oldest_closed() else {
+        let Some((window, end_ns)) = self.windows.oldest_closed() else {
             return false;
         };
-        let settled = window.last_lost.is_none_or(|slot| self.direction.is_settled(slot));
-        let resolved = window.tally.counts.pending == 0;
+        let settled = window.last_lost.is_none_or(|slot| self.loss_direction.is_settled(slot));
+        let resolved = window.stats.counts.pending == 0;
         self.ended || (resolved && (settled || self.now_ns >= self.hand_out_by(end_ns)))
     }
 
@@ -280,18 +274,18 @@ impl Session {
         self.deadline(end_ns).saturating_add(DIRECTION_HOLD_NS)
     }
 
-    fn current(&mut self) -> &mut Tally {
-        self.ledger.of(self.ledger.current())
+    fn current(&mut self) -> &mut WindowStats {
+        self.windows.stats_of(self.windows.current())
     }
 
-    /// Moves a pending probe to `state` in the books.
+    /// Moves a pending probe to `state`, and counts it there.
     fn resolve(&mut self, slot: u64, state: State) {
         let Some(probe) = self.history.get_mut(slot) else {
             return;
         };
         probe.state = state;
         let window = probe.window;
-        let counts = &mut self.ledger.of(window).counts;
+        let counts = &mut self.windows.stats_of(window).counts;
         counts.pending -= 1;
         match state {
             State::Pending => counts.pending += 1,
@@ -307,7 +301,7 @@ impl Session {
             State::Lost(_) | State::Late => {
                 counts.lost += 1;
                 counts.lost_unknown += 1;
-                if let Some(window) = self.ledger.held(window) {
+                if let Some(window) = self.windows.held_mut(window) {
                     window.last_lost = window.last_lost.max(Some(slot));
                 }
             }
@@ -321,21 +315,21 @@ impl Session {
         };
         probe.rtt_ns = reply.rtt_ns().and_then(|rtt| i64::try_from(rtt).ok());
         let Probe { index, window, .. } = *probe;
-        let tally = self.ledger.of(window);
-        tally.record(reply, self.estimate);
+        let stats = self.windows.stats_of(window);
+        stats.record(reply, self.estimate);
         if let Some(extent) = self.reordering.arrive(index) {
-            tally
+            stats
                 .reordering_extent
                 .record(i64::try_from(extent).unwrap_or(i64::MAX));
         }
-        tally.counts.reordered += u64::from(index < self.next_expected);
+        stats.counts.reordered += u64::from(index < self.next_expected);
         self.next_expected = self.next_expected.max(index + 1);
-        self.vary(slot.checked_sub(1), slot);
-        self.vary(Some(slot), slot + 1);
+        self.record_ipdv(slot.checked_sub(1), slot);
+        self.record_ipdv(Some(slot), slot + 1);
     }
 
     /// Records D(i) − D(i−1) once both delays are known, in whichever order they came.
-    fn vary(&mut self, before: Option<u64>, slot: u64) {
+    fn record_ipdv(&mut self, before: Option<u64>, slot: u64) {
         let Some(before) = before.and_then(|before| self.history.get(before)) else {
             return;
         };
@@ -343,27 +337,30 @@ impl Session {
             return;
         };
         if let (Some(earlier), Some(later)) = (before.rtt_ns, probe.rtt_ns) {
-            self.ledger.of_or_current(probe.window).ipdv.record(later - earlier);
+            self.windows
+                .stats_of_or_current(probe.window)
+                .ipdv
+                .record(later - earlier);
         }
     }
 
-    /// A probe answered too late is lost, and on neither way: whatever was claimed is withdrawn.
+    /// A probe answered too late was lost in neither direction, so any claim is withdrawn.
     fn late(&mut self, slot: u64, counter: u32) {
         let Some(&Probe { state, window, .. }) = self.history.get(slot) else {
             return;
         };
-        if let State::Lost(way) = state {
-            self.ledger.place(window, way, None);
+        if let State::Lost(direction) = state {
+            self.windows.move_loss(window, direction, None);
             if let Some(probe) = self.history.get_mut(slot) {
                 probe.state = State::Late;
             }
-            self.direction
-                .learnt(slot, counter, &mut self.history, &mut self.ledger);
+            self.loss_direction
+                .observed(slot, counter, &mut self.history, &mut self.windows);
         } else {
             self.resolve(slot, State::Late);
         }
-        self.ledger.of(window).lost_late += 1;
-        self.ledger.of_or_current(window).counts.late += 1;
+        self.windows.stats_of(window).lost_late += 1;
+        self.windows.stats_of_or_current(window).counts.late += 1;
     }
 
     fn duplicate(&mut self, slot: u64, reply: &Reply, first_counter: u32) {
@@ -371,28 +368,28 @@ impl Session {
             return;
         };
         let is_first = !std::mem::replace(&mut probe.duplicated, true);
-        let tally = self.ledger.of_or_current(probe.window);
-        tally.counts.duplicates += 1;
-        tally.duplicated += u64::from(is_first);
+        let stats = self.windows.stats_of_or_current(probe.window);
+        stats.counts.duplicates += 1;
+        stats.duplicated += u64::from(is_first);
         if reply.reflector_seq != first_counter {
             let (counter, received_ns) = (reply.reflector_seq, reply.received_mono_ns);
-            self.direction
-                .copied(slot, counter, received_ns, &mut self.history, &mut self.ledger);
+            self.loss_direction
+                .duplicated(slot, counter, received_ns, &mut self.history, &mut self.windows);
         }
     }
 
-    fn place_losses(&mut self) {
-        self.direction.advance(&mut self.history, &mut self.ledger);
-        self.losses.advance(&self.history, &mut self.ledger);
+    fn evaluate_losses(&mut self) {
+        self.loss_direction.advance(&mut self.history, &mut self.windows);
+        self.losses.advance(&self.history, &mut self.windows);
     }
 
-    /// Forgets what is neither young nor needed to place losses, and whatever is too much.
+    /// Forgets probes that are neither recent nor needed as evidence, and those beyond [`MAX_PROBES`].
     fn forget(&mut self) {
-        let old = self.now_ns.saturating_sub(self.timeout_ns.max(MEMORY_NS));
+        let old = self.now_ns.saturating_sub(self.timeout_ns.max(MIN_MEMORY_NS));
         while let Some((slot, probe)) = self.history.forget_oldest(|slot, probe, count| {
-            count > MEMORY_PROBES || (probe.sent_ns < old && !self.direction.needs(slot))
+            count > MAX_PROBES || (probe.sent_ns < old && !self.loss_direction.needs(slot))
         }) {
-            self.direction.forget(slot, &probe);
+            self.loss_direction.forget(slot, &probe);
         }
     }
 }

@@ -7,8 +7,9 @@ use aya_ebpf::EbpfContext;
 use probe_common::abi::Settings;
 use probe_common::frame::Source;
 use probe_common::reflect::Frame;
-pub use tc::TcHook;
-pub use xdp::XdpHook;
+
+pub use crate::hook::tc::TcHook;
+pub use crate::hook::xdp::XdpHook;
 
 /// A place in the kernel at which the receive program runs.
 pub trait Hook: Source {

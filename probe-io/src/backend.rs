@@ -1,4 +1,58 @@
-//! Two ways to stamp: kernel programs, and sockets.
+//! Two ways to stamp packets at an interface: kernel programs, and sockets.
 
 pub mod ebpf;
+pub mod error;
+pub mod facts;
 pub mod socket;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::IpAddr;
+use std::task::{Context, Poll};
+
+use probe_core::attach::AttachMode;
+use probe_core::engine::Engine;
+use probe_core::observation::{Fate, Reply};
+use probe_host::clock::ClockState;
+use probe_host::link::Link;
+
+use crate::backend::error::{AttachError, ObjectError};
+use crate::backend::facts::Facts;
+use crate::udp::sockets::{SocketPair, Sockets};
+
+/// What stamps the packets of one interface. The port that uses it owns the sockets and follows the interface.
+pub(crate) trait Backend {
+    fn engine(&self) -> Engine;
+
+    /// Attaches to `link` in `mode`, in place of the mode before.
+    fn attach(&mut self, link: &Link, mode: AttachMode, probing: bool) -> Result<(), AttachError>;
+
+    /// Lets go of an interface that is gone, or that is to be opened anew.
+    fn detach(&mut self);
+
+    /// Brings what the backend knows of the interface up to date.
+    fn configure(&mut self, facts: &Facts<'_>) -> Result<(), ObjectError>;
+
+    /// Whether replies that the backend sent never leave `link`. Call it once per poll.
+    fn loses_replies(&mut self, link: &Link) -> Result<bool, ObjectError>;
+
+    /// `peer` is probed at its own address in session `ssid`, which reflectors without RFC 8972 do not return.
+    fn set_session(&mut self, peer: IpAddr, ssid: u16) -> Result<(), ObjectError>;
+
+    fn send(&mut self, sockets: &Sockets, to: IpAddr, ssid: u16, seq: u32, clock: &ClockState) -> io::Result<()>;
+
+    /// What became of a probe that has no reply.
+    fn fate(&mut self, sockets: &SocketPair, ssid: u16, seq: u32, peer: IpAddr) -> Fate;
+
+    /// Ready when there may be replies. Wakes only the last task that polled.
+    fn poll_ready(&self, sockets: &SocketPair, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// Takes the replies that are there.
+    fn drain(&mut self, sockets: &SocketPair, clock: &ClockState, each: &mut dyn FnMut(&Reply));
+
+    /// Probes of `source` that a limit has refused, if the backend counts them.
+    fn refused(&self, source: IpAddr) -> Option<u64>;
+
+    /// Counters by name.
+    fn counters(&mut self) -> Result<BTreeMap<&'static str, u64>, ObjectError>;
+}

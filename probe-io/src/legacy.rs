@@ -1,7 +1,7 @@
-//! The sockets that ask the older agents: a port of its own for each IP version, stamped by the kernel.
+//! Sends ASCII probes to legacy agents: a socket of its own for each IP version, stamped by the kernel.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::net::IpAddr;
 
 use probe_common::family::Family;
 use probe_core::agent::event::Destination;
@@ -17,23 +17,23 @@ use crate::udp::watched::WatchedSocket;
 /// Longer answers hold more than a number.
 const MAX_ANSWER: usize = 32;
 
-/// Answers taken at once, so that whoever floods the port does not keep the agent from everything else.
+/// Answers taken at once, so that a flood of the port does not keep the agent from everything else.
 const MAX_AT_ONCE: usize = 4096;
 
-/// What asks on one interface.
-pub struct EchoPort {
+/// Probes the legacy agents on one interface.
+pub struct LegacyProber {
     interface: String,
     port: u16,
     /// Each IP version's group and socket; none while the interface is gone.
     sockets: Vec<(IpAddr, WatchedSocket)>,
     index: u32,
     groups: Vec<IpAddr>,
-    /// Numbers of stamps, by the numbers that were sent.
-    unstamped: Vec<((bool, u32), u64)>,
+    /// The number in each probe that was sent, by the family and number of its stamp.
+    unstamped: Vec<((Family, u32), u64)>,
     wall: WallOffset,
 }
 
-impl EchoPort {
+impl LegacyProber {
     /// Opens a socket for each group.
     ///
     /// # Errors
@@ -52,21 +52,21 @@ impl EchoPort {
         Ok(opened)
     }
 
-    /// The interface is gone, and the sockets were bound to it.
+    /// Closes the sockets of an interface that is gone.
     pub fn close(&mut self) {
         self.sockets.clear();
         self.unstamped.clear();
     }
 
-    /// The interface is back, with another index.
+    /// Opens the sockets of an interface that is back, with another index.
     ///
     /// # Errors
-    /// As [`EchoPort::open`].
+    /// As [`LegacyProber::open`].
     pub fn reopen(&mut self, index: u32) -> Result<(), SocketError> {
         self.close();
         self.index = index;
         for &group in &self.groups {
-            let socket = sockets::echo_sender(&self.interface, index, group)?;
+            let socket = sockets::legacy_sender(&self.interface, index, Family::of(group))?;
             self.sockets.push((group, socket));
         }
         Ok(())
@@ -80,30 +80,26 @@ impl EchoPort {
         }
     }
 
-    /// Sends a number.
+    /// Sends one ASCII probe.
     ///
     /// # Errors
     /// The socket's, or that the interface is gone.
     pub fn send(&mut self, transmit: LegacyTransmit) -> io::Result<()> {
         self.wall.follow(WallOffset::now());
-        let v6 = match transmit.destination {
-            Destination::Group(family) => family == Family::V6,
-            Destination::Peer(peer) => peer.is_ipv6(),
+        let family = match transmit.destination {
+            Destination::Group(family) => family,
+            Destination::Peer(peer) => Family::of(peer),
         };
-        let found = self.sockets.iter().find(|(group, _)| group.is_ipv6() == v6);
-        let Some((group, socket)) = found else {
+        let Some((group, socket)) = self.sockets.iter().find(|(group, _)| Family::of(*group) == family) else {
             return Err(io::Error::new(io::ErrorKind::NotFound, "the interface is gone"));
         };
         let to = match transmit.destination {
             Destination::Group(_) => *group,
             Destination::Peer(peer) => peer,
         };
-        let to = match to {
-            IpAddr::V4(_) => SocketAddr::new(to, self.port),
-            IpAddr::V6(v6) => SocketAddrV6::new(v6, self.port, 0, self.index).into(),
-        };
+        let to = sockets::endpoint(to, self.port, self.index);
         let stamp = socket.send(transmit.number.to_string().as_bytes(), to)?;
-        self.unstamped.push(((v6, stamp), transmit.number));
+        self.unstamped.push(((family, stamp), transmit.number));
         // Drivers that stamp do so at once; those that do not never will.
         let excess = self.unstamped.len().saturating_sub(MAX_AT_ONCE);
         self.unstamped.drain(..excess);
@@ -125,7 +121,7 @@ impl EchoPort {
         }
     }
 
-    /// Hands over stamps and answers, but those of addresses that are to be ignored.
+    /// Hands stamps and answers to `agent`, but ignores the answers of some addresses.
     pub fn drain(&mut self, agent: &mut LegacyAgent, is_ignored: impl Fn(IpAddr) -> bool) {
         self.wall.follow(WallOffset::now());
         let mut buffer = [0; MAX_ANSWER];
@@ -134,7 +130,7 @@ impl EchoPort {
                 let Ok(Some(received)) = self.sockets[place].1.try_receive(&mut buffer) else {
                     break;
                 };
-                // An answer comes after its number has left, and so does the stamp.
+                // An answer comes after its probe has left, and so does the stamp.
                 self.take_stamps(place, agent);
                 self.take(&buffer[..received.len], &received, agent, &is_ignored);
             }
@@ -157,9 +153,9 @@ impl EchoPort {
 
     fn take_stamps(&mut self, place: usize, agent: &mut LegacyAgent) {
         let (group, socket) = &self.sockets[place];
-        let v6 = group.is_ipv6();
+        let family = Family::of(*group);
         while let Ok(Some(stamp)) = socket.sent_stamp() {
-            let sent = self.unstamped.iter().position(|&(id, _)| id == (v6, stamp.id));
+            let sent = self.unstamped.iter().position(|&(id, _)| id == (family, stamp.id));
             if let Some(sent) = sent {
                 let (_, number) = self.unstamped.swap_remove(sent);
                 let at = Moment {

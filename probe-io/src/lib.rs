@@ -1,6 +1,7 @@
-//! How stamps are obtained.
+//! How stamps are obtained: one measured interface over kernel programs or sockets; ping, compare and taps.
 
 pub mod backend;
+mod clock;
 pub mod compare;
 pub mod legacy;
 pub mod ping;

@@ -1,34 +1,28 @@
 //! Probes to a single reflector: by kernel programs on the interface that leads to it, or by a socket.
 
 pub mod answer;
+mod ebpf;
 pub mod packet;
+mod socket;
 
+use std::future::poll_fn;
 use std::io;
 
-use probe_common::ntp::NtpTime;
+use probe_core::engine::Engine;
 use probe_core::observation::Fate;
 use probe_host::clock::ClockState;
 
-use crate::backend::ebpf::{PortError, Ring, error_estimate, reply};
-use crate::backend::{ebpf, socket};
 use crate::ping::answer::Answer;
+use crate::ping::ebpf::EbpfSender;
 use crate::ping::packet::PacketPlan;
-use crate::port::Kind;
+use crate::ping::socket::SocketSender;
+use crate::port::PortError;
 use crate::udp::sockets::{SocketError, Target};
 
-/// Whoever sends probes to one destination.
+/// Sends probes to one destination.
 pub enum Pinger {
-    /// By kernel programs.
-    Ebpf {
-        /// The programs and their socket.
-        sender: Box<ebpf::Sender>,
-        /// What they collect.
-        ring: Box<Ring>,
-        /// What each probe contains.
-        plan: Box<PacketPlan>,
-    },
-    /// By a socket.
-    Socket(Box<socket::Sender>),
+    Ebpf(Box<EbpfSender>),
+    Socket(Box<SocketSender>),
 }
 
 impl Pinger {
@@ -37,34 +31,29 @@ impl Pinger {
     /// # Errors
     /// One line: what is wrong with the interface, and what to do.
     pub async fn by_programs(interface: &str, target: Target, plan: PacketPlan) -> Result<Self, PortError> {
-        let (sender, ring) = ebpf::Sender::open(interface, target, plan.ssid, plan.len()).await?;
-        Ok(Self::Ebpf {
-            sender: Box::new(sender),
-            ring: Box::new(ring),
-            plan: Box::new(plan),
-        })
+        let sender = EbpfSender::open(interface, target, plan).await?;
+        Ok(Self::Ebpf(Box::new(sender)))
     }
 
-    /// With a socket's stamps.
+    /// With the stamps of a socket, which needs no privilege.
     ///
     /// # Errors
     /// What could not be done.
     pub fn by_socket(target: Target, plan: PacketPlan) -> Result<Self, SocketError> {
-        Ok(Self::Socket(Box::new(socket::Sender::open(target, plan)?)))
+        Ok(Self::Socket(Box::new(SocketSender::open(target, plan)?)))
     }
 
-    /// Which one it is.
-    pub fn kind(&self) -> Kind {
+    pub fn engine(&self) -> Engine {
         match self {
-            Self::Ebpf { .. } => Kind::Ebpf,
-            Self::Socket(_) => Kind::Socket,
+            Self::Ebpf(_) => Engine::Ebpf,
+            Self::Socket(_) => Engine::Socket,
         }
     }
 
-    /// This host's clock.
+    /// This host's clock, as it was at the start.
     pub fn clock(&self) -> ClockState {
         match self {
-            Self::Ebpf { sender, .. } => sender.clock(),
+            Self::Ebpf(sender) => sender.clock(),
             Self::Socket(sender) => sender.clock(),
         }
     }
@@ -75,11 +64,7 @@ impl Pinger {
     /// The socket's.
     pub fn send(&mut self, seq: u32) -> io::Result<()> {
         match self {
-            Self::Ebpf { sender, plan, .. } => {
-                // T1 is for the egress program to write.
-                let probe = plan.build(seq, NtpTime(0), error_estimate(&sender.clock()));
-                sender.send(&probe)
-            }
+            Self::Ebpf(sender) => sender.send(seq),
             Self::Socket(sender) => sender.send(seq),
         }
     }
@@ -87,7 +72,7 @@ impl Pinger {
     /// What became of a probe that has no reply.
     pub fn fate(&mut self, seq: u32) -> Fate {
         match self {
-            Self::Ebpf { sender, plan, .. } => sender.fate(plan.ssid, seq),
+            Self::Ebpf(sender) => sender.fate(seq),
             Self::Socket(sender) => sender.fate(seq),
         }
     }
@@ -95,45 +80,35 @@ impl Pinger {
     /// Returns when there may be replies. Cancel safe.
     ///
     /// # Errors
-    /// The ring's, or the runtime's.
+    /// The runtime's.
     pub async fn ready(&self) -> io::Result<()> {
-        match self {
-            Self::Ebpf { ring, .. } => ring.ready().await,
-            Self::Socket(sender) => sender.ready().await,
-        }
+        poll_fn(|cx| match self {
+            Self::Ebpf(sender) => sender.poll_ready(cx),
+            Self::Socket(sender) => sender.poll_ready(cx),
+        })
+        .await
     }
 
     /// The replies that are there.
     pub fn take(&mut self) -> Vec<Answer> {
         match self {
-            Self::Ebpf { sender, ring, .. } => {
-                let clock = sender.clock();
-                let own_error_ns = clock.synchronised.then_some(clock.error_ns);
-                let mut answers = Vec::new();
-                ring.drain(|sample| {
-                    answers.push(Answer {
-                        reply: reply(sample, own_error_ns),
-                        packet: None,
-                    });
-                });
-                answers
-            }
+            Self::Ebpf(sender) => sender.take(),
             Self::Socket(sender) => sender.take(),
         }
     }
 
-    /// Whether the far host has said, since this was last asked, that nobody listens there.
+    /// Whether an ICMP error since the last call says that nothing listens at the destination.
     pub fn was_refused(&self) -> bool {
         match self {
-            Self::Ebpf { sender, .. } => sender.was_refused(),
+            Self::Ebpf(sender) => sender.was_refused(),
             Self::Socket(sender) => sender.was_refused(),
         }
     }
 
-    /// Replies that answer no probe, or are not signed as they must be; known of sockets only.
+    /// Replies that answer no probe, or are not signed as they must be; only sockets receive them.
     pub fn unmatched(&self) -> Option<u64> {
         match self {
-            Self::Ebpf { .. } => None,
+            Self::Ebpf(_) => None,
             Self::Socket(sender) => Some(sender.unmatched()),
         }
     }

@@ -1,126 +1,210 @@
-//! Either engine behind one face: the kernel programs with their ring buffer, or sockets alone.
+//! One measured interface: its sockets, what stamps its packets, and what becomes of it.
+
+mod error;
+mod plan;
+mod sender;
+mod survey;
+mod upkeep;
 
 use std::collections::BTreeMap;
+use std::future::{pending, poll_fn};
+use std::io;
 use std::net::IpAddr;
-use std::{fmt, io};
+use std::time::Duration;
 
+use log::warn;
+use probe_common::family::Family;
 use probe_common::ntp::ErrorEstimate;
+use probe_core::attach::AttachMode;
 use probe_core::auth::Key;
+pub use probe_core::engine::Engine;
 use probe_core::observation::{Fate, Reply};
 use probe_core::reflector::policy::Policy;
 use probe_host::clock::ClockState;
+use probe_host::link::Netlink;
 
-use crate::backend::ebpf::plan::ReceiveMode;
-use crate::backend::ebpf::{PortConfig, PortError, PortEvent, Ring, reply};
-use crate::backend::{ebpf, socket};
-use crate::udp::sockets::Sockets;
+use crate::backend::Backend;
+use crate::backend::ebpf::EbpfBackend;
+pub use crate::backend::facts::Answering;
+use crate::backend::socket::SocketBackend;
+use crate::clock::{clock_state, error_estimate};
+pub use crate::port::error::PortError;
+pub use crate::port::plan::Choice;
+use crate::port::plan::Plan;
+pub use crate::port::sender::ProbeSender;
+pub(crate) use crate::port::survey::Survey;
+use crate::udp::sockets::{PassedUp, SocketPair, Sockets};
 
-/// How stamps are obtained.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// By kernel programs.
-    Ebpf,
-    /// By sockets.
-    Socket,
+/// What to open.
+#[derive(Debug, Clone)]
+pub struct PortConfig {
+    /// Name of the interface.
+    pub interface: String,
+    /// Port on which probes arrive.
+    pub test_port: u16,
+    /// The group of each IP version in use.
+    pub groups: Vec<IpAddr>,
+    /// How kernel programs receive.
+    pub choice: Choice,
+    /// Whether to send probes, or only to reflect.
+    pub probing: bool,
+    /// aya-log's level for lines from the programs, 0 for none.
+    pub log_level: u8,
+    pub answering: Answering,
 }
 
-/// How probes and replies are received.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Receive {
-    /// By the receive program.
-    Program(ReceiveMode),
-    /// By a socket.
-    Socket,
-}
-
-impl fmt::Display for Receive {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Program(mode) => mode.fmt(f),
-            Self::Socket => f.write_str("socket"),
-        }
-    }
+/// Something that happened to the interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PortEvent {
+    /// It was taken down, or lost its carrier.
+    Down,
+    /// It is up again, with a carrier.
+    Up,
+    Deleted,
+    /// It is there again, with sockets and programs.
+    Back,
+    /// The receive program is attached in another mode than before.
+    Reattached {
+        mode: AttachMode,
+        reason: String,
+    },
 }
 
 /// An interface under measurement.
-pub enum Engine {
-    /// By kernel programs, which write samples to the ring.
-    Ebpf(Box<ebpf::Port>, Box<Ring>),
-    /// By sockets.
-    Socket(Box<socket::Port>),
+pub struct Port {
+    config: PortConfig,
+    /// Probes and replies are authenticated.
+    has_key: bool,
+    netlink: Netlink,
+    sockets: SocketPair,
+    backend: Box<dyn Backend>,
+    clock: ClockState,
+    /// Index of the interface; `None` while it is gone.
+    index: Option<u32>,
+    /// The first mode is in use.
+    plan: Plan,
+    /// Why that mode.
+    reason: String,
+    /// The mode that was last reported.
+    mode: AttachMode,
+    /// Own addresses in use, in order.
+    addresses: Vec<IpAddr>,
+    policy: Policy,
+    /// Whether the interface was up and had a carrier at the last poll.
+    running: bool,
+    /// What failed at the last poll, so that it is logged once.
+    trouble: Option<String>,
 }
 
-impl Engine {
-    /// Opens the interface. Probes are authenticated if there is a key, which only sockets can do.
+impl Port {
+    /// Checks everything that can be checked, then opens sockets, loads and attaches. What fails leaves nothing behind.
+    /// Probes are authenticated if there is a key, which only sockets can do.
     ///
     /// # Errors
     /// One line: what is wrong with the interface, and what to do.
-    pub async fn open(config: PortConfig, kind: Kind, key: Option<Key>) -> Result<Self, PortError> {
-        match kind {
-            Kind::Ebpf => {
-                let (port, ring) = ebpf::Port::open(config).await?;
-                Ok(Self::Ebpf(Box::new(port), Box::new(ring)))
-            }
-            Kind::Socket => Ok(Self::Socket(Box::new(socket::Port::open(config, key).await?))),
+    pub async fn open(mut config: PortConfig, engine: Engine, key: Option<Key>) -> Result<Self, PortError> {
+        if engine == Engine::Socket {
+            config.choice = Choice::Only(AttachMode::Socket);
         }
+        let netlink = Netlink::open()?;
+        let survey = Survey::of(&netlink, &config.interface, config.choice).await?;
+        survey.check_addresses(&config.groups)?;
+        let mut sockets = SocketPair::default();
+        sockets.open_missing(
+            &survey.link,
+            &survey.addresses,
+            config.test_port,
+            &config.groups,
+            engine,
+        )?;
+        let has_key = key.is_some();
+        let backend: Box<dyn Backend> = match engine {
+            Engine::Ebpf => Box::new(EbpfBackend::load(config.log_level)?),
+            Engine::Socket => Box::new(SocketBackend::new(config.test_port, key)),
+        };
+        let mut port = Self {
+            config,
+            has_key,
+            netlink,
+            sockets,
+            backend,
+            clock: clock_state(),
+            index: None,
+            plan: survey.plan,
+            reason: String::new(),
+            mode: AttachMode::Socket,
+            addresses: Vec::new(),
+            policy: Policy::default(),
+            running: true,
+            trouble: None,
+        };
+        port.attach(&survey.link, &survey.addresses)?;
+        port.mode = port.plan.modes[0];
+        Ok(port)
     }
 
-    /// Which one it is.
-    pub fn kind(&self) -> Kind {
-        match self {
-            Self::Ebpf(..) => Kind::Ebpf,
-            Self::Socket(_) => Kind::Socket,
-        }
+    /// How an agent would receive on an interface, in words.
+    ///
+    /// # Errors
+    /// What is wrong with it, and what to do.
+    pub async fn examine(interface: &str) -> Result<String, PortError> {
+        Survey::of(&Netlink::open()?, interface, Choice::Auto).await?.describe()
     }
 
-    /// How it receives, and why so; `None` while the interface is gone.
-    pub fn attachment(&self) -> Option<(Receive, &str)> {
-        match self {
-            Self::Ebpf(port, _) => {
-                let (mode, reason) = port.attachment()?;
-                Some((Receive::Program(mode), reason))
-            }
-            Self::Socket(port) => Some((Receive::Socket, port.reason())),
-        }
+    pub fn engine(&self) -> Engine {
+        self.backend.engine()
     }
 
-    /// The interface's addresses in use.
+    /// How probes are received, and why so; `None` while the interface is gone.
+    pub fn attachment(&self) -> Option<(AttachMode, &str)> {
+        self.index.map(|_| (self.plan.modes[0], self.reason.as_str()))
+    }
+
+    /// The interface's addresses in use, in order.
     pub fn addresses(&self) -> Vec<IpAddr> {
-        match self {
-            Self::Ebpf(port, _) => port.addresses(),
-            Self::Socket(port) => port.addresses(),
-        }
+        self.addresses.clone()
     }
 
     /// Who is answered.
     pub fn policy(&self) -> Policy {
-        match self {
-            Self::Ebpf(port, _) => port.policy().clone(),
-            Self::Socket(port) => port.policy(),
-        }
+        self.policy.clone()
     }
 
-    /// This host's clock, as of the last [`Engine::poll`].
+    /// This host's clock, as of the last [`Port::poll`].
     pub fn clock(&self) -> ClockState {
-        match self {
-            Self::Ebpf(port, _) => port.clock(),
-            Self::Socket(port) => port.clock(),
-        }
+        self.clock
     }
 
     /// The error estimate that goes with this host's stamps.
     pub fn error_estimate(&self) -> ErrorEstimate {
-        match self {
-            Self::Ebpf(port, _) => port.error_estimate(),
-            Self::Socket(port) => port.error_estimate(),
-        }
+        error_estimate(&self.clock)
     }
 
     /// The sockets of one IP version; `None` while the interface is gone or the version is not in use.
-    pub fn sockets(&self, v6: bool) -> Option<&Sockets> {
-        match self {
-            Self::Ebpf(port, _) => port.sockets(v6),
-            Self::Socket(port) => port.sockets(v6),
+    pub fn sockets(&self, family: Family) -> Option<&Sockets> {
+        self.sockets.of(family)
+    }
+
+    /// Waits for a packet that is not for the kernel programs, of either IP version. Cancel safe.
+    pub async fn passed_up(&self) -> PassedUp {
+        let receive = async |family| {
+            let Some(sockets) = self.sockets(family) else {
+                return pending().await;
+            };
+            loop {
+                match sockets.passed_up().await {
+                    Ok(packet) => return packet,
+                    Err(error) => {
+                        // An ICMP error for an earlier question, or the interface went down.
+                        warn!("reading packets that the programs passed up: {error}");
+                        tokio::time::sleep(Duration::from_secs(1)).await;
+                    }
+                }
+            }
+        };
+        tokio::select! {
+            packet = receive(Family::V4) => packet,
+            packet = receive(Family::V6) => packet,
         }
     }
 
@@ -129,67 +213,57 @@ impl Engine {
     /// # Errors
     /// The socket's, or that the interface is gone.
     pub fn send(&mut self, to: IpAddr, ssid: u16, seq: u32) -> io::Result<()> {
-        match self {
-            Self::Ebpf(port, _) => port.send(to, ssid, seq),
-            Self::Socket(port) => port.send(to, ssid, seq),
-        }
+        let sockets = self.sockets.of(Family::of(to)).ok_or_else(gone)?;
+        self.backend.send(sockets, to, ssid, seq, &self.clock)
+    }
+
+    /// Sends the probes of session `ssid` to `to` from another thread, as [`Port::send`] would.
+    ///
+    /// # Errors
+    /// The socket's, that the interface is gone, or that the sockets stamp.
+    pub fn sender(&mut self, to: IpAddr, ssid: u16) -> io::Result<ProbeSender> {
+        self.backend.set_session(to, ssid).map_err(io::Error::other)?;
+        let sockets = self.sockets.of(Family::of(to)).ok_or_else(gone)?;
+        Ok(ProbeSender {
+            socket: sockets.clone_sender()?,
+            peer: sockets.endpoint(to, self.config.test_port),
+            error: self.error_estimate(),
+            ssid,
+        })
     }
 
     /// What became of a probe that has no reply.
     pub fn fate(&mut self, ssid: u16, seq: u32, peer: IpAddr) -> Fate {
-        match self {
-            Self::Ebpf(port, _) => port.fate(ssid, seq, peer),
-            Self::Socket(port) => port.fate(ssid, seq),
-        }
+        self.backend.fate(&self.sockets, ssid, seq, peer)
     }
 
-    /// Returns when there may be replies. Cancel safe.
+    /// Returns when there may be replies. Cancel safe; only one task can wait.
     ///
     /// # Errors
-    /// The ring's, or the runtime's.
+    /// The runtime's.
     pub async fn ready(&self) -> io::Result<()> {
-        match self {
-            Self::Ebpf(_, ring) => ring.ready().await,
-            Self::Socket(port) => port.ready().await,
-        }
+        poll_fn(|cx| self.backend.poll_ready(&self.sockets, cx)).await
     }
 
     /// Takes the replies that are there.
     pub fn drain(&mut self, mut each: impl FnMut(&Reply)) {
-        match self {
-            Self::Ebpf(port, ring) => {
-                let clock = port.clock();
-                let own_error_ns = clock.synchronised.then_some(clock.error_ns);
-                ring.drain(|sample| each(&reply(sample, own_error_ns)));
-            }
-            Self::Socket(port) => port.drain(each),
-        }
+        self.backend.drain(&self.sockets, &self.clock, &mut each);
     }
 
-    /// Probes of `source` that a limit has refused, as far as the engine knows.
+    /// Probes of `source` that a limit has refused, if the backend counts them.
     pub fn refused(&self, source: IpAddr) -> Option<u64> {
-        match self {
-            Self::Ebpf(port, _) => port.refused(source).ok(),
-            Self::Socket(_) => None,
-        }
+        self.backend.refused(source)
     }
 
-    /// What was counted, by name.
+    /// Counters by name.
     ///
     /// # Errors
-    /// The programs' map's.
+    /// That a map of the programs cannot be read.
     pub fn counters(&mut self) -> Result<BTreeMap<&'static str, u64>, PortError> {
-        match self {
-            Self::Ebpf(port, _) => port.counters(),
-            Self::Socket(port) => Ok(port.counters()),
-        }
+        Ok(self.backend.counters()?)
     }
+}
 
-    /// Looks after the interface: call it twice a second. Says what has changed.
-    pub async fn poll(&mut self) -> Vec<PortEvent> {
-        match self {
-            Self::Ebpf(port, _) => port.poll().await,
-            Self::Socket(port) => port.poll().await,
-        }
-    }
+fn gone() -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, "the interface is gone")
 }

@@ -1,13 +1,13 @@
 //! Taps: the kernel's stamps of LLDP frames at switch ports, for as long as they are held.
 //!
-//! A tap only looks: frames go on as if it were not there. The same frame stamped where it leaves one end of a link and
-//! where it comes in at the other gives the link's one-way delay, if one kernel does both.
+//! A tap changes nothing: frames go on as if it were not there. A frame that one kernel stamps where it leaves one end of
+//! a link and where it comes in at the other gives the link's one-way delay.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
-use aya::maps::{Map, MapData, MapError, PerCpuArray, RingBuf};
+use aya::maps::{MapData, PerCpuArray, RingBuf};
 use aya::programs::links::LinkOrder;
 use aya::programs::{ProgramError, SchedClassifier, TcAttachType};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
@@ -17,41 +17,29 @@ use probe_host::link::{NameError, check_name};
 use thiserror::Error;
 use tokio::io::unix::AsyncFd;
 
-use crate::backend::ebpf::attach;
-use crate::backend::ebpf::attach::Classifier;
-use crate::backend::ebpf::object::{ObjectError, root_cause};
+use crate::backend::ebpf::attach::{Classifier, classifier};
+use crate::backend::ebpf::object;
+use crate::backend::ebpf::object::{TAP_EGRESS, TAP_INGRESS};
+use crate::backend::error::{ObjectError, root_cause};
 
 /// The compiled programs; empty if the crate was built without them.
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/kstamp-tap-programs"));
 
-/// Name of the program at TC ingress.
-pub const TAP_INGRESS: &str = "kstamp_tap_ingress";
-/// Name of the program at TC egress.
-pub const TAP_EGRESS: &str = "kstamp_tap_egress";
-
-/// Taps could not be set up.
 #[derive(Debug, Error)]
 pub enum TapError {
-    /// No interface can have that name.
     #[error("cannot tap: {0}")]
     Name(#[from] NameError),
-    /// There is none of that name here.
     #[error("cannot tap {0}: there is no such interface in this network namespace; `ip link` lists them")]
     NoInterface(String),
-    /// The programs could not be loaded.
     #[error(transparent)]
     Object(#[from] ObjectError),
-    /// The kernel refused.
     #[error("cannot tap {interface} ({direction}): {}", root_cause(.source))]
     Refused {
-        /// Where.
         interface: String,
         /// `ingress` or `egress`.
         direction: &'static str,
-        /// Why not.
         source: Box<ProgramError>,
     },
-    /// The ring buffer could not be watched.
     #[error("cannot watch the ring buffer of the taps: {0}")]
     Watch(#[source] io::Error),
 }
@@ -59,20 +47,16 @@ pub enum TapError {
 /// Which way a frame passed the interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Direction {
-    /// It came in.
     Ingress,
-    /// It went out.
     Egress,
 }
 
-/// One LLDP frame at one interface. Not necessarily kstamp's own: that is for whoever reads the frame.
+/// One LLDP frame at one interface. It may be another program's: the reader of the frame decides.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tapped {
-    /// Where.
     pub interface: Arc<str>,
-    /// Which way.
     pub direction: Direction,
-    /// When, on `CLOCK_MONOTONIC`.
+    /// On `CLOCK_MONOTONIC`.
     pub stamp_ns: u64,
     /// The frame from its destination address on, at most [`probe_common::tap::SNAP`] bytes of it.
     pub frame: Vec<u8>,
@@ -81,7 +65,6 @@ pub struct Tapped {
 /// How many frames the taps have seen.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TapCounts {
-    /// Handed over.
     pub handed_over: u64,
     /// Seen, but the ring buffer was full or the frame could not be read.
     pub lost: u64,
@@ -138,7 +121,7 @@ impl Taps {
     /// If the ring buffer cannot be watched any more.
     pub async fn next(&mut self) -> io::Result<Tapped> {
         loop {
-            // Only an empty ring buffer may say that it is not ready: the kernel wakes whoever waits once for many.
+            // Only an empty ring buffer is not ready: the kernel wakes the reader once for many frames.
             let mut guard = self.ring.readable_mut().await?;
             let record = guard.get_inner_mut().next();
             match record.map(|bytes| read(&bytes, &self.interfaces)) {
@@ -152,13 +135,13 @@ impl Taps {
     /// How many frames were handed over and lost so far.
     ///
     /// # Errors
-    /// If the kernel does not tell.
+    /// If the map cannot be read.
     pub fn counts(&mut self) -> Result<TapCounts, ObjectError> {
         self.object.counts()
     }
 }
 
-/// One record; `None` where it is not of this version, or of an interface that was not asked for.
+/// One record; `None` if it is not of this version, or of an interface that is not tapped.
 fn read(bytes: &[u8], interfaces: &BTreeMap<u32, Arc<str>>) -> Option<Tapped> {
     let record = decode(bytes)?;
     Some(Tapped {
@@ -186,7 +169,7 @@ fn tap(object: &mut TapObject, interface: &str, index: u32, direction: Direction
         Direction::Egress => (TcAttachType::Egress, "egress"),
     };
     let program = object.program(direction)?;
-    attach::classifier(program, interface, index, kernel, LinkOrder::first()).map_err(|source| TapError::Refused {
+    classifier(program, interface, index, kernel, LinkOrder::first()).map_err(|source| TapError::Refused {
         interface: interface.to_owned(),
         direction: word,
         source: Box::new(source),
@@ -204,19 +187,12 @@ impl TapObject {
     /// # Errors
     /// If the kernel refuses one, or this library was built without them.
     pub fn load() -> Result<Self, ObjectError> {
-        if OBJECT.is_empty() {
-            return Err(ObjectError::Stub);
-        }
-        let ebpf = EbpfLoader::new().load(OBJECT).map_err(Box::new)?;
-        let mut object = Self { ebpf };
+        let mut object = Self {
+            ebpf: object::parse(OBJECT, &mut EbpfLoader::new())?,
+        };
         for direction in [Direction::Ingress, Direction::Egress] {
-            object
-                .program(direction)?
-                .load()
-                .map_err(|source| ObjectError::Program {
-                    name: program_name(direction),
-                    source: Box::new(source),
-                })?;
+            let loaded = object.program(direction)?.load();
+            loaded.map_err(ObjectError::program(program_name(direction)))?;
         }
         Ok(object)
     }
@@ -226,9 +202,7 @@ impl TapObject {
     /// # Errors
     /// If the object has none.
     pub fn program(&mut self, direction: Direction) -> Result<&mut SchedClassifier, ObjectError> {
-        let name = program_name(direction);
-        let program = self.ebpf.program_mut(name).ok_or(ObjectError::Missing(name))?;
-        program.try_into().map_err(|_| ObjectError::Missing(name))
+        object::classifier(&mut self.ebpf, program_name(direction))
     }
 
     /// Takes the ring buffer out of the object; it can be taken once.
@@ -236,21 +210,20 @@ impl TapObject {
     /// # Errors
     /// If it is not there.
     pub fn take_records(&mut self) -> Result<RingBuf<MapData>, ObjectError> {
-        const NAME: &str = "TAP_RECORDS";
-        let map = self.ebpf.take_map(NAME).ok_or(ObjectError::Missing(NAME))?;
-        RingBuf::try_from(map).map_err(|source| ObjectError::Map { name: NAME, source })
+        object::take_ring(&mut self.ebpf, "TAP_RECORDS")
     }
 
     /// Both counters, summed over all CPUs.
     ///
     /// # Errors
-    /// If the kernel does not tell.
+    /// If the map cannot be read.
     pub fn counts(&mut self) -> Result<TapCounts, ObjectError> {
         const NAME: &str = "TAP_COUNTS";
-        let failed = |source: MapError| ObjectError::Map { name: NAME, source };
-        let map: &Map = self.ebpf.map(NAME).ok_or(ObjectError::Missing(NAME))?;
-        let map: PerCpuArray<&MapData, u64> = map.try_into().map_err(failed)?;
-        let sum = |counter| Ok::<u64, ObjectError>(map.get(&counter, 0).map_err(failed)?.iter().sum());
+        let map: PerCpuArray<&mut MapData, u64> = object::map(&mut self.ebpf, NAME)?;
+        let sum = |counter| {
+            let values = map.get(&counter, 0).map_err(ObjectError::map(NAME))?;
+            Ok::<u64, ObjectError>(values.iter().sum())
+        };
         Ok(TapCounts {
             handed_over: sum(HANDED_OVER)?,
             lost: sum(LOST)?,

@@ -1,131 +1,228 @@
-//! The subcommands, one file each: wiring only.
+//! The command line: one folder for each subcommand, over what several of them share.
 
-mod agent;
-pub mod args;
-mod calibrate;
+pub mod agent;
 pub mod compare;
-pub mod config;
-mod controller;
-mod doctor;
-mod echo;
-mod echo_peers;
-mod introductions;
-mod key_file;
-mod ping;
-mod reflect;
-mod reporter;
-mod responder;
-mod shutdown;
-mod station;
+pub mod controller;
+pub mod doctor;
+pub mod ping;
+pub mod reflect;
+mod shared;
 
-use std::net::IpAddr;
-use std::time::Duration;
+use std::ffi::OsString;
 
-use anyhow::{Context as _, Result, anyhow};
-use log::warn;
-use probe_common::family::Family;
-use probe_core::agent::config::Families;
-use probe_core::identity::Identity;
-use probe_host::clock::{ClockState, clock_identity};
-use probe_host::link::Netlink;
-use probe_host::preflight::{Facts, check};
-use probe_io::port::Engine;
-use probe_io::udp::sockets::{PassedUp, Sockets};
+use anyhow::Result;
+use clap::error::ErrorKind;
+use clap::{ArgAction, Parser, Subcommand};
 
-use crate::command::config::Command;
+use crate::command::agent::args::AgentArgs;
+use crate::command::agent::config::AgentConfig;
+use crate::command::compare::args::{CalibrateArgs, CompareArgs};
+use crate::command::compare::config::{CalibrateConfig, CompareConfig};
+use crate::command::controller::args::ControllerArgs;
+use crate::command::controller::config::ControllerConfig;
+use crate::command::doctor::{DoctorArgs, DoctorConfig};
+use crate::command::ping::args::PingArgs;
+use crate::command::ping::config::PingConfig;
+use crate::command::reflect::{ReflectArgs, ReflectConfig};
+use crate::command::shared::values::ConfigError;
 
-/// What to do where the programs cannot be loaded, and nothing can be done about that.
-const WITHOUT_EBPF: &str = "without eBPF, --engine socket measures with the stamps of sockets";
+/// Measures delay and loss between Open vSwitch ports, with timestamps taken in the kernel.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "kstamp", version, arg_required_else_help = false)]
+pub struct Cli {
+    /// More diagnostics on standard error (-vv: still more)
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
 
-/// How often the interface is looked after.
-const LOOK_AFTER: Duration = Duration::from_millis(500);
+    #[command(subcommand)]
+    command: CommandArgs,
+}
 
-/// Runs a validated command to its end.
-pub async fn run(command: Command) -> Result<()> {
-    match command {
-        Command::Agent(config) => agent::run(*config).await,
-        Command::Reflect(config) => reflect::run(*config).await,
-        Command::Controller(config) => controller::run(*config).await,
-        Command::Ping(config) => ping::run(*config).await,
-        Command::Doctor(config) => doctor::run(config).await,
-        Command::Compare(config) => compare::run(*config).await,
-        Command::Calibrate(config) => calibrate::run(config).await,
+#[derive(Debug, Clone, Subcommand)]
+enum CommandArgs {
+    /// Discover peers, probe them, answer their probes, report delay and loss
+    Agent(AgentArgs),
+    /// Answer probes, send none
+    Reflect(ReflectArgs),
+    /// OpenFlow controller: discover links, measure the delay of each, route by delay
+    Controller(ControllerArgs),
+    /// Probe one STAMP reflector of any make
+    Ping(PingArgs),
+    /// Check whether kstamp can run on this host
+    Doctor(DoctorArgs),
+    /// Compare three methods on one path: process timestamps, socket timestamps, kernel programs
+    Compare(CompareArgs),
+    /// Measure the noise floor of this host
+    Calibrate(CalibrateArgs),
+}
+
+/// A subcommand with its checked configuration.
+#[derive(Debug, Clone)]
+pub enum Command {
+    Agent(Box<AgentConfig>),
+    Reflect(Box<ReflectConfig>),
+    Controller(Box<ControllerConfig>),
+    Ping(Box<PingConfig>),
+    Doctor(DoctorConfig),
+    Compare(Box<CompareConfig>),
+    Calibrate(CalibrateConfig),
+}
+
+impl Command {
+    /// Whether the kernel programs are to log, and their lines to be shown.
+    pub fn wants_program_log(&self) -> bool {
+        match self {
+            Self::Agent(config) => config.endpoint.port.log_level != 0,
+            Self::Reflect(config) => config.endpoint.port.log_level != 0,
+            Self::Ping(_) | Self::Controller(_) | Self::Doctor(_) | Self::Compare(_) | Self::Calibrate(_) => false,
+        }
     }
 }
 
-/// Refuses to go on where the kernel or this process lacks what kstamp needs; `kstamp doctor` tells all that is
-/// missing.
-fn check_host() -> Result<()> {
-    match check(&Facts::collect()?).first() {
-        Some(finding) => Err(anyhow!("{finding}; {WITHOUT_EBPF}")),
-        None => Ok(()),
-    }
+/// Why parsing ended without arguments.
+#[derive(Debug, thiserror::Error)]
+pub enum ParseError {
+    /// `--help` or `--version`: text for standard output; exit with success.
+    #[error("{0}")]
+    Help(String),
+    /// A usage error, as one line.
+    #[error("{0}")]
+    Usage(String),
 }
 
-/// The interface's addresses; none if it is not there.
-async fn addresses_of(interface: &str) -> Result<Vec<IpAddr>> {
-    let netlink = Netlink::open()?;
-    let addresses = match netlink.link_by_name(interface).await? {
-        Some(link) => netlink.addresses(link.index).await?,
-        None => Vec::new(),
-    };
-    Ok(addresses.into_iter().map(|address| address.ip).collect())
-}
-
-/// IP versions of these addresses.
-fn families_of(addresses: &[IpAddr]) -> Families {
-    let is_present = |family| addresses.iter().any(|address| Family::of(*address) == family);
-    Families {
-        v4: is_present(Family::V4),
-        v6: is_present(Family::V6),
-    }
-}
-
-/// What whoever stamps so says of itself.
-fn identity_of(
-    name: &str,
-    clock: ClockState,
-    receive: Option<String>,
-    egress: &str,
-    stateful: bool,
-) -> Result<Identity> {
-    Ok(Identity {
-        name: name.to_owned(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        receive: receive.unwrap_or_default(),
-        egress: egress.to_owned(),
-        synchronised: clock.synchronised,
-        error_ns: clock.error_ns,
-        clock: clock_identity().context("cannot tell which clock this is")?,
-        stateful,
-        responder: None,
+/// Parses a command line, program name first.
+pub fn parse<I>(arguments: I) -> Result<Cli, ParseError>
+where
+    I: IntoIterator,
+    I::Item: Into<OsString> + Clone,
+{
+    Cli::try_parse_from(arguments).map_err(|error| match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ParseError::Help(error.to_string()),
+        _ => ParseError::Usage(one_line(&error.to_string())),
     })
 }
 
-/// Waits for a packet that is not for the kernel programs, on either IP version's sockets. Cancel safe.
-async fn passed_up(engine: &Engine) -> PassedUp {
-    passed_up_to(|v6| engine.sockets(v6)).await
+/// Joins the paragraphs of a clap error, without the usage: problem; tip; see --help.
+fn one_line(error: &str) -> String {
+    error
+        .split("\n\n")
+        .map(|paragraph| paragraph.split_whitespace().collect::<Vec<_>>().join(" "))
+        .filter(|paragraph| !paragraph.is_empty() && !paragraph.starts_with("Usage:"))
+        .filter(|paragraph| !paragraph.starts_with("For more information"))
+        .map(|paragraph| {
+            let text = paragraph.trim_start_matches("error: ").trim_start_matches("tip: ");
+            format!("{text}; ")
+        })
+        .chain(["see --help".to_owned()])
+        .collect()
 }
 
-/// As [`passed_up`], for the `sockets` of each IP version.
-async fn passed_up_to<'a>(sockets: impl Fn(bool) -> Option<&'a Sockets>) -> PassedUp {
-    let receive = async |v6| {
-        let Some(sockets) = sockets(v6) else {
-            return std::future::pending().await;
-        };
-        loop {
-            match sockets.passed_up().await {
-                Ok(packet) => return packet,
-                Err(error) => {
-                    // An ICMP error for an earlier question, or the interface went down.
-                    warn!("reading packets that the programs passed up: {error}");
-                    tokio::time::sleep(Duration::from_secs(1)).await;
-                }
+/// Checks a command line as a whole, before anything is opened. Fails with the first error found.
+pub fn validate(cli: Cli) -> Result<Command, ConfigError> {
+    Ok(match cli.command {
+        CommandArgs::Agent(args) => Command::Agent(Box::new(agent::config::validate(args)?)),
+        CommandArgs::Reflect(args) => Command::Reflect(Box::new(reflect::validate(args)?)),
+        CommandArgs::Controller(args) => Command::Controller(Box::new(controller::config::validate(args)?)),
+        CommandArgs::Ping(args) => Command::Ping(Box::new(ping::config::validate(args)?)),
+        CommandArgs::Doctor(args) => Command::Doctor(doctor::validate(args)?),
+        CommandArgs::Compare(args) => Command::Compare(Box::new(compare::config::validate(args)?)),
+        CommandArgs::Calibrate(args) => Command::Calibrate(compare::config::validate_calibrate(&args)?),
+    })
+}
+
+/// Runs a command to its end.
+pub async fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Agent(config) => agent::run::run(*config).await,
+        Command::Reflect(config) => reflect::run(*config).await,
+        Command::Controller(config) => controller::run(*config).await,
+        Command::Ping(config) => ping::run::run(*config).await,
+        Command::Doctor(config) => doctor::run(config).await,
+        Command::Compare(config) => compare::run::run(*config).await,
+        Command::Calibrate(config) => compare::calibrate::run(config).await,
+    }
+}
+
+/// Parses and validates a command line; `_` stands for a space within a word.
+#[cfg(test)]
+fn read(line: &str) -> Result<Command, String> {
+    let words = line.split_whitespace().map(|word| word.replace('_', " "));
+    let cli = parse(std::iter::once("kstamp".to_owned()).chain(words)).map_err(|error| error.to_string())?;
+    validate(cli).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn clap_accepts_the_definitions() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn doctor_takes_an_optional_interface() {
+        for (line, expected) in [("doctor", None), ("doctor --iface p1", Some("p1"))] {
+            match read(line) {
+                Ok(Command::Doctor(config)) => assert_eq!(config.interface.as_deref(), expected),
+                other => panic!("{line}: {other:?}"),
             }
         }
-    };
-    tokio::select! {
-        packet = receive(false) => packet,
-        packet = receive(true) => packet,
+    }
+
+    #[test]
+    fn verbosity_is_counted_before_and_after_the_subcommand() {
+        for (line, verbose) in [
+            ("doctor", 0),
+            ("-v doctor", 1),
+            ("doctor -vv", 2),
+            ("doctor --verbose", 1),
+        ] {
+            let words = std::iter::once("kstamp").chain(line.split_whitespace());
+            assert_eq!(parse(words).unwrap().verbose, verbose, "{line}");
+        }
+    }
+
+    #[test]
+    fn help_and_version_are_not_usage_errors() {
+        for line in ["kstamp --help", "kstamp --version", "kstamp agent --help"] {
+            assert!(
+                matches!(parse(line.split_whitespace()), Err(ParseError::Help(_))),
+                "{line}"
+            );
+        }
+    }
+
+    #[test]
+    fn each_bad_line_has_its_message() {
+        let table = [
+            (
+                "agent",
+                "the following required arguments were not provided: --iface <IFACE>; see --help",
+            ),
+            (
+                "agent --iface a/b",
+                "--iface: 'a/b' cannot be an interface name: '/', ':', spaces, '.' and '..' are not allowed; `ip link` \
+                 lists the interfaces",
+            ),
+            (
+                "doctor --iface a23456789012345x",
+                "--iface: 'a23456789012345x' is too long for an interface name, which has at most 15 bytes; `ip link` \
+                 lists the interfaces",
+            ),
+            (
+                "reflect --iface p1 --count 3",
+                "unexpected argument '--count' found; a similar argument exists: '--output'; see --help",
+            ),
+            (
+                "",
+                "'kstamp' requires a subcommand but one was not provided [subcommands: agent, reflect, controller, ping, doctor, compare, calibrate, help]; see --help",
+            ),
+        ];
+        for (line, expected) in table {
+            assert_eq!(read(line).unwrap_err(), expected);
+        }
     }
 }

@@ -1,4 +1,5 @@
-//! The `kstamp` command: subcommands, and the results that they report.
+//! The `kstamp` command: subcommands, results, and the reference pages about both.
 
 pub mod command;
 pub mod output;
+pub mod reference;

@@ -1,27 +1,26 @@
-//! The `kstamp` binary: arguments in, exit code out.
+//! The `kstamp` binary: arguments to exit code.
 
 use std::process::ExitCode;
 
 use log::LevelFilter;
 use probe_io::compare::load;
-use probe_user::command::args::{self, ParseError};
-use probe_user::command::{self, config};
+use probe_user::command::{self, ParseError};
 use probe_user::output::sink::OutputError;
 
-/// The command line makes no sense.
+/// The command line is wrong.
 const USAGE: u8 = 2;
-/// It does, but what it asks for failed.
+/// The command failed.
 const FAILURE: u8 = 1;
 
 /// Crates whose diagnostics `-v` shows.
-const ROOMS: [&str; 5] = ["probe_user", "probe_core", "probe_host", "probe_io", "probe_controller"];
+const CRATES: [&str; 5] = ["probe_user", "probe_core", "probe_host", "probe_io", "probe_controller"];
 
 fn main() -> ExitCode {
     if let Some(limit) = load::asked_to_be_busy(std::env::args_os()) {
         load::be_busy(limit);
         return ExitCode::SUCCESS;
     }
-    let cli = match args::parse(std::env::args_os()) {
+    let cli = match command::parse(std::env::args_os()) {
         Ok(cli) => cli,
         Err(ParseError::Help(text)) => {
             print!("{text}");
@@ -30,7 +29,7 @@ fn main() -> ExitCode {
         Err(ParseError::Usage(line)) => return fail(USAGE, &line),
     };
     let verbosity = cli.verbose;
-    let command = match config::validate(cli) {
+    let command = match command::validate(cli) {
         Ok(command) => command,
         Err(error) => return fail(USAGE, &error.to_string()),
     };
@@ -52,12 +51,12 @@ fn main() -> ExitCode {
     }
 }
 
-/// The error and its causes, without those that it has told already.
+/// The error and its causes, without those that its text already contains.
 fn one_line(error: &anyhow::Error) -> String {
     let mut line = error.to_string();
     for cause in error.chain().skip(1).map(ToString::to_string) {
-        let told = cause.split(" (os error").next().unwrap_or(&cause);
-        if !line.contains(told) {
+        let text = cause.split(" (os error").next().unwrap_or(&cause);
+        if !line.contains(text) {
             line = format!("{line}: {cause}");
         }
     }
@@ -69,7 +68,7 @@ fn fail(code: u8, line: &str) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// Diagnostics go to stderr: warnings, and more with `-v`; the programs' lines if they were asked for.
+/// Diagnostics go to standard error: warnings, more with `-v`, and the log of the kernel programs on request.
 fn start_logging(verbosity: u8, programs: bool) {
     let level = match verbosity {
         0 => LevelFilter::Warn,
@@ -79,8 +78,8 @@ fn start_logging(verbosity: u8, programs: bool) {
     };
     let mut logger = env_logger::Builder::new();
     logger.filter_level(LevelFilter::Warn).format_timestamp_millis();
-    for room in ROOMS {
-        logger.filter_module(room, level);
+    for name in CRATES {
+        logger.filter_module(name, level);
     }
     if programs {
         logger.filter_module("probe_ebpf", LevelFilter::Trace);

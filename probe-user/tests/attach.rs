@@ -1,4 +1,4 @@
-//! How the receive program is attached beside others, and how a mode that swallows replies is left.
+//! Attaching beside foreign programs, and giving up a hook that drops replies.
 
 #![allow(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
 
@@ -9,13 +9,12 @@ use nix::net::if_::if_nametoindex;
 use probe_io::backend::ebpf::object::Object;
 use support::{FAR_V4, NEAR_V4, Pair, can_run, count, run, summary};
 
-/// Loads an XDP program that lets everything pass onto `port` in `namespace`. It is detached when the object is
-/// dropped.
+/// Attaches an XDP program that passes everything to `port`, until the object is dropped.
 fn attach_xdp(namespace: &str, port: &str) -> Object {
     let (namespace, port) = (namespace.to_owned(), port.to_owned());
     let in_namespace = move || {
         support::in_namespace(&namespace);
-        // Ours, but never told its settings: it touches no packet.
+        // Without settings our program touches no packet.
         let mut object = Object::load(0).unwrap();
         let index = if_nametoindex(port.as_str()).unwrap();
         object
@@ -29,7 +28,7 @@ fn attach_xdp(namespace: &str, port: &str) -> Object {
 }
 
 #[test]
-fn somebody_elses_xdp_program_is_named_and_left_alone() {
+fn a_foreign_xdp_program_is_named_and_left_alone() {
     if !can_run() {
         return;
     }
@@ -70,18 +69,18 @@ fn somebody_elses_xdp_program_is_named_and_left_alone() {
     );
     assert!(near.stop().0.success());
     let link = run("ip", &["-n", &pair.near, "-d", "link", "show", "port1"]);
-    assert!(link.contains("xdp"), "their program is still there: {link}");
+    assert!(link.contains("xdp"), "the foreign program is still attached: {link}");
     drop(theirs);
 }
 
 #[test]
-fn a_mode_that_swallows_replies_is_left_while_running() {
+fn a_hook_that_drops_replies_is_given_up_while_running() {
     if !can_run() {
         return;
     }
     let pair = Pair::new();
     let (near, far) = (&pair.near, &pair.far);
-    // Both ends in one namespace, and a native XDP program on the other end: native is safe, and chosen.
+    // Both ends in one namespace and a native XDP program on the other end: native XDP is safe and chosen.
     run("ip", &["-n", far, "link", "set", "port2", "netns", near]);
     run("ip", &["-n", near, "link", "set", "port2", "up"]);
     let theirs = attach_xdp(near, "port2");
@@ -89,7 +88,7 @@ fn a_mode_that_swallows_replies_is_left_while_running() {
     let start = agent.await_type("start");
     assert_eq!(start["attach"]["receive"], "xdp-native", "{start:#}");
 
-    // Their program goes, the other end goes elsewhere: what native XDP transmits is dropped from now on.
+    // Without the program on the other end, what native XDP transmits is dropped.
     drop(theirs);
     run("ip", &["-n", near, "link", "set", "port2", "netns", far]);
     run(

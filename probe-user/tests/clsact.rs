@@ -1,5 +1,4 @@
-//! TC before TCX (Linux 6.6): the clsact qdisc is added where it is missing and removed if it was ours; what others have
-//! put on it stays.
+//! TC before TCX (Linux 6.6): our clsact qdisc is added and removed; foreign filters stay.
 
 #![allow(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
 
@@ -19,20 +18,20 @@ fn has_clsact(pair: &Pair) -> bool {
     tc(pair, "qdisc show dev port1").contains("clsact")
 }
 
-/// The filters at both hooks, as tc shows them.
+/// The filters at both hooks.
 fn filters(pair: &Pair) -> String {
     ["ingress", "egress"]
         .map(|hook| tc(pair, &format!("filter show dev port1 {hook}")))
         .concat()
 }
 
-/// How many egress filters of ours there are.
+/// Number of our egress filters.
 fn ours(pair: &Pair) -> usize {
     let shown = filters(pair);
     shown.lines().filter(|line| line.contains("kstamp_egress")).count()
 }
 
-/// Somebody else's filters, at both hooks.
+/// Adds foreign filters at both hooks.
 fn add_others(pair: &Pair) {
     for hook in ["ingress", "egress"] {
         tc(pair, &format!("filter add dev port1 {hook} matchall action ok"));
@@ -45,7 +44,7 @@ fn start(pair: &Pair) -> Running {
     agent
 }
 
-/// A pair on a kernel that needs the qdisc; says so if this one does not.
+/// A pair, if this kernel needs the qdisc.
 fn pair() -> Option<Pair> {
     if !can_run() {
         return None;
@@ -73,7 +72,7 @@ fn the_qdisc_comes_and_goes_with_the_agent() {
 }
 
 #[test]
-fn a_qdisc_that_was_there_stays() {
+fn a_qdisc_that_existed_before_stays() {
     let Some(pair) = pair() else { return };
     tc(&pair, "qdisc add dev port1 clsact");
     assert!(start(&pair).stop().0.success());
@@ -82,7 +81,7 @@ fn a_qdisc_that_was_there_stays() {
 }
 
 #[test]
-fn others_who_came_to_use_our_qdisc_keep_it() {
+fn our_qdisc_stays_if_foreign_filters_use_it() {
     let Some(pair) = pair() else { return };
     let agent = start(&pair);
     add_others(&pair);
@@ -93,7 +92,7 @@ fn others_who_came_to_use_our_qdisc_keep_it() {
 }
 
 #[test]
-fn what_a_killed_agent_left_is_removed_by_the_next_one() {
+fn filters_of_a_killed_agent_are_removed_by_the_next_one() {
     let Some(pair) = pair() else { return };
     let killed = start(&pair);
     killed.signal(Signal::SIGKILL);
@@ -111,7 +110,7 @@ fn what_a_killed_agent_left_is_removed_by_the_next_one() {
 }
 
 #[test]
-fn an_agent_on_another_port_is_alive_and_keeps_its_filters() {
+fn an_agent_on_another_port_keeps_its_filters() {
     let Some(pair) = pair() else { return };
     let first = start(&pair);
     let second = pair.start(&pair.near, &[&AGENT[..], &["--port", "1911"]].concat());
@@ -124,7 +123,7 @@ fn an_agent_on_another_port_is_alive_and_keeps_its_filters() {
 }
 
 #[test]
-fn somebody_elses_filters_are_left_alone_with_and_without_tcx() {
+fn foreign_filters_are_left_alone_with_and_without_tcx() {
     if !can_run() {
         return;
     }

@@ -13,7 +13,7 @@ use serde_json::Value;
 use support::{FAR_V4, Pair, can_run, count, run};
 
 const METHODS: [&str; 3] = ["userspace", "socket", "kernel"];
-/// The parts of a round trip whose ends read one clock.
+/// The parts of a round trip on a common clock.
 const PARTS: [&str; 5] = ["send_ns", "forward_ns", "far_ns", "backward_ns", "receive_ns"];
 
 fn compare(pair: &Pair, far: &[&str], flags: &[&str]) -> (Vec<Value>, String) {
@@ -52,11 +52,11 @@ fn three_methods_are_measured_idle_and_loaded_and_the_page_renders() {
             let record = of(&records, method, phase);
             let [sent, received, lost] = ["sent", "received", "lost"].map(|field| count(record, field));
             assert_eq!(sent, received + lost, "{record:#}");
-            // A round is always finished, however late its process is woken.
+            // A round is always finished, however late the process is woken.
             assert_eq!(sent, count(of(&records, "kernel", phase), "sent"), "{record:#}");
             assert!(received > 0 && count(record, "busy") == busy, "{record:#}");
             let rtt = &record["rtt_ns"];
-            // The last T3 of the method socket is never told.
+            // The last T3 of the method socket is never reported.
             assert!(
                 count(rtt, "count") >= received - 1 && count(rtt, "p50") > 0,
                 "{record:#}"
@@ -64,7 +64,7 @@ fn three_methods_are_measured_idle_and_loaded_and_the_page_renders() {
             assert!(count(&record["floor_ns"], "p99") > 0, "{record:#}");
             assert_eq!(record["bias_ns"].is_null(), method == "kernel", "{record:#}");
         }
-        // The one figure that holds on any machine: waking two processes takes longer than waking none.
+        // True on any machine: waking two processes takes longer than waking none.
         let median = |method| count(&of(&records, method, phase)["rtt_ns"], "p50");
         assert!(median("kernel") < median("userspace"), "{records:#?}");
 
@@ -84,13 +84,13 @@ fn three_methods_are_measured_idle_and_loaded_and_the_page_renders() {
             assert_eq!(count(&anatomy[part], "count"), count(whole, "count"), "{anatomy:#}");
         }
         let sum: i64 = PARTS.iter().map(|part| mean(&anatomy[*part])).sum();
-        // Each part's sum is that of the whole to the nanosecond; a mean is cut to one.
+        // The parts add up to the nanosecond; means are truncated.
         assert!((0..5).contains(&(mean(whole) - sum)), "{anatomy:#}");
     }
     renders(&page);
 }
 
-/// Has headless Chromium show the page, if it is there.
+/// Renders the page in headless Chromium, if installed.
 fn renders(page: &Path) {
     let text = std::fs::read_to_string(page).unwrap();
     assert!(
@@ -98,7 +98,7 @@ fn renders(page: &Path) {
         "the page needs nothing else"
     );
     assert_eq!(text.matches("<svg ").count(), 8, "four plots in each phase");
-    assert!(!text.contains("#01"), "a colour that is not the page's");
+    assert!(!text.contains("#01"), "a colour that the page does not define");
     if which("chromium").is_none() {
         println!("SKIPPED: needs chromium to render the page; apt-get install chromium");
         return;
@@ -120,7 +120,7 @@ fn renders(page: &Path) {
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    // A blank page of this size is some 8 kB.
+    // A blank page of this size takes about 8 kB.
     assert!(
         std::fs::metadata(&picture).unwrap().len() > 40_000,
         "{}",
@@ -136,12 +136,12 @@ fn which(program: &str) -> Option<std::path::PathBuf> {
 }
 
 #[test]
-fn a_peer_without_processes_that_answer_is_said_to_be_one() {
+fn without_a_responder_only_kernel_is_measured() {
     if !can_run() {
         return;
     }
     let pair = Pair::new();
-    let (records, _) = compare(&pair, &["--echo", "off"], &[]);
+    let (records, _) = compare(&pair, &["--responder", "off"], &[]);
     let kernel = of(&records, "kernel", "idle");
     assert!(count(kernel, "received") > 0, "{kernel:#}");
     for method in ["userspace", "socket"] {
@@ -191,7 +191,7 @@ fn a_peer_that_does_not_answer_has_empty_cells() {
 }
 
 #[test]
-fn a_peer_that_is_not_there_is_said_not_to_be() {
+fn an_absent_peer_is_reported() {
     if !can_run() {
         return;
     }
@@ -207,12 +207,12 @@ fn a_peer_that_is_not_there_is_said_not_to_be() {
 }
 
 #[test]
-fn a_far_end_with_few_privileges_still_watches() {
+fn a_far_end_with_few_privileges_still_stamps() {
     if !can_run() {
         return;
     }
     let pair = Pair::new();
-    let (records, stderr) = compare(&pair, &["--user", "nobody", "--echo", "realtime"], &["--realtime"]);
+    let (records, stderr) = compare(&pair, &["--user", "nobody", "--responder", "realtime"], &["--realtime"]);
     let anatomy = records.iter().find(|record| record["type"] == "anatomy");
     let anatomy = anatomy.unwrap_or_else(|| panic!("no anatomy: {records:#?}"));
     assert!(count(&anatomy["rtt_ns"], "count") > 0, "{anatomy:#}");
@@ -242,7 +242,7 @@ fn a_page_that_cannot_be_written_fails_before_the_run() {
         line.contains("/nowhere/page.html") && line.lines().count() == 1,
         "{line}"
     );
-    // The run alone would take ten.
+    // A run takes ten.
     assert!(start.elapsed() < Duration::from_secs(5));
 }
 
@@ -273,7 +273,7 @@ fn busy_processes_end_even_if_the_comparison_is_killed() {
         assert!(Instant::now() < end, "{children:?} go on");
         std::thread::sleep(Duration::from_millis(20));
     }
-    // They end with its first thread, and the programs go with its last.
+    // They end with the first thread of kstamp, the programs are detached with the last.
     loop {
         let link = run("ip", &["-n", &pair.near, "-d", "link", "show", "port1"]);
         if !link.contains("xdp") {
@@ -284,7 +284,7 @@ fn busy_processes_end_even_if_the_comparison_is_killed() {
     }
 }
 
-/// They come only with the second phase, and before the first all programs are loaded three times.
+/// They start with the second phase; before the first, all programs are loaded three times.
 fn await_children(parent: u32, number: usize) -> Vec<u32> {
     let end = Instant::now() + Duration::from_secs(30);
     loop {
@@ -304,7 +304,7 @@ fn is_busy(pid: u32) -> bool {
 }
 
 #[test]
-fn calibrating_says_the_floor_and_leaves_nothing() {
+fn calibrate_reports_the_floor_and_leaves_nothing_behind() {
     if !can_run() {
         return;
     }
@@ -323,9 +323,5 @@ fn calibrating_says_the_floor_and_leaves_nothing() {
     let [p50, p99] = ["p50", "p99"].map(|field| count(floor, field));
     assert!(p50 > 0 && p50 <= p99, "{record:#}");
     assert!(count(floor, "count") > 100, "{record:#}");
-    assert_eq!(
-        links(),
-        before,
-        "its namespaces have no names, and nothing appears in this one"
-    );
+    assert_eq!(links(), before, "calibrate leaves no link behind");
 }

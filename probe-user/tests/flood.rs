@@ -1,4 +1,4 @@
-//! A flood from one source, and what it does to another's probes.
+//! A flood from one source does not affect the probes of another.
 
 #![allow(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
 
@@ -27,7 +27,7 @@ fn probe_of_the_flood(far_mac: [u8; 6]) -> Vec<u8> {
     frame
 }
 
-/// Sends `frame` out of `port` in `namespace` at the rate, by `sendmmsg`; how long that took.
+/// Sends `frame` out of `port` at the rate, by `sendmmsg`; returns how long it took.
 fn flood(namespace: String, port: &'static str, frame: Vec<u8>) -> thread::JoinHandle<Duration> {
     thread::spawn(move || {
         in_namespace(&namespace);
@@ -53,7 +53,7 @@ fn flood(namespace: String, port: &'static str, frame: Vec<u8>) -> thread::JoinH
             // SAFETY: the messages and what they point to outlive the call, which only reads them.
             unsafe { libc::sendmmsg(socket.as_raw_fd(), messages.as_mut_ptr(), BATCH as u32, 0) };
             let due = Duration::from_secs(1) * (batch * BATCH as u32) / PER_SECOND;
-            // Short of a sleep's slack the next batch is as good as due.
+            // A batch that is due within the slack of a sleep is sent at once.
             if let Some(early) = due
                 .checked_sub(start.elapsed())
                 .filter(|early| *early > Duration::from_millis(1))
@@ -67,7 +67,7 @@ fn flood(namespace: String, port: &'static str, frame: Vec<u8>) -> thread::JoinH
 
 /// One after the other: two floods at once are more than some machines can send.
 #[test]
-fn a_flood_from_one_source_costs_another_no_probe() {
+fn a_flood_from_one_source_costs_another_source_no_probe() {
     if can_run() {
         under_flood(&[]);
         let (far, reached) = under_flood(&["--rate-source", "50000"]);
@@ -80,7 +80,7 @@ fn a_flood_from_one_source_costs_another_no_probe() {
     }
 }
 
-/// The far counters after a flood, and whether it reached its rate. If so, no other source has felt it.
+/// The far counters after a flood, and whether it reached its rate; if so, no other source was affected.
 fn under_flood(limits: &[&str]) -> (Value, bool) {
     let pair = Pair::new();
     let address = run(
@@ -92,7 +92,7 @@ fn under_flood(limits: &[&str]) -> (Value, bool) {
         .split(':')
         .map(|byte| u8::from_str_radix(byte, 16).unwrap())
         .collect();
-    // The flood's answers need no neighbour: XDP and TC send them to the MAC address that they came from.
+    // Replies to the flood need no neighbour entry: XDP and TC send them to the source MAC address.
     let far = pair.start(
         &pair.far,
         &[&["reflect", "--iface", "port2", "--family", "v4"], limits].concat(),
@@ -123,7 +123,7 @@ fn under_flood(limits: &[&str]) -> (Value, bool) {
     let far = counters(&far_records);
     let reached = f64::from(PER_SECOND * SECONDS) / took.as_secs_f64();
     println!("{reached:.0} packets a second for {took:?}: {far:#}");
-    // Each packet of the flood was answered or refused for its source's sake, and the port's limit was not touched.
+    // Each packet was answered or above the source's limit; the port's limit was not reached.
     let sent = u64::from(PER_SECOND * SECONDS);
     assert!(count(far, "rate_source") + count(far, "reflected") >= sent, "{far:#}");
     assert_eq!(count(far, "rate_port"), 0);

@@ -18,7 +18,7 @@ fn reflector(pair: &Pair, more: &[&str]) -> Running {
     running
 }
 
-/// Exit code, records, and what was said on standard error.
+/// Exit code, records, and standard error.
 fn ping(pair: &Pair, arguments: &str) -> (Option<i32>, Vec<Value>, String) {
     let words: Vec<&str> = ["ping", "--format", "jsonl", "-p", "1910", "-i", "50ms"]
         .into_iter()
@@ -34,7 +34,7 @@ fn ping(pair: &Pair, arguments: &str) -> (Option<i32>, Vec<Value>, String) {
     )
 }
 
-/// All that was sent came back; gives start, samples, and summary.
+/// Asserts that every probe was answered; returns start, samples and summary.
 fn all_came_back(records: &[Value], sent: u64) -> (&Value, &[Value], &Value) {
     let [start, samples @ .., summary] = records else {
         panic!("{records:#?}")
@@ -46,14 +46,14 @@ fn all_came_back(records: &[Value], sent: u64) -> (&Value, &[Value], &Value) {
     assert_eq!(seqs, (0..sent).collect::<Vec<_>>());
     for sample in samples {
         let rtt_ns = sample["rtt_ns"].as_u64().expect("a round trip");
-        // A loaded machine delays a socket's reply, not its stamps; a second is far beyond both.
+        // A loaded machine delays replies of a socket, not its timestamps.
         assert!(rtt_ns < 1_000_000_000, "{sample:#}");
     }
     (start, samples, summary)
 }
 
 #[test]
-fn base_and_padded_probes_have_kernel_stamps_and_others_a_sockets() {
+fn base_and_padded_probes_have_kernel_stamps_and_others_socket_stamps() {
     if !can_run() {
         return;
     }
@@ -114,11 +114,11 @@ fn tlvs_come_back_with_their_flags() {
         "{reply:#}"
     );
     assert!(tlvs[2]["says"].as_str().unwrap().contains("reply 0 left"), "{reply:#}");
-    assert_eq!(reply["dscp"], 46, "as was asked for");
+    assert_eq!(reply["dscp"], 46, "as requested");
 }
 
 #[test]
-fn authenticated_replies_are_believed_and_others_are_not() {
+fn only_authenticated_replies_are_accepted() {
     if !can_run() {
         return;
     }
@@ -143,14 +143,14 @@ fn authenticated_replies_are_believed_and_others_are_not() {
     let (code, _, stderr) = ping(&pair, &format!("{FAR_V6} -c 2 -W 200ms --key-file {bad}"));
     assert_eq!(code, Some(1), "{stderr}");
     drop(far);
-    // A reflector without a key leaves packets of authenticated mode as they are, or answers them unsigned.
+    // A reflector without a key ignores packets of authenticated mode or answers them unsigned.
     let _far = reflector(&pair, &["--engine", "socket"]);
     let (code, records, _) = ping(&pair, &format!("{FAR_V6} -c 2 -W 200ms --key-file {good}"));
     assert_eq!(code, Some(1), "{records:#?}");
 }
 
 #[test]
-fn exit_codes_say_whether_anybody_answered() {
+fn the_exit_code_tells_whether_there_was_a_reply() {
     if !can_run() {
         return;
     }

@@ -1,4 +1,4 @@
-//! Who is answered, on interfaces whose addresses change, and what a refused sender learns of it.
+//! Which sources are answered while addresses change, and how a refused sender is notified.
 
 #![allow(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
 
@@ -82,7 +82,7 @@ fn prefixes_follow_the_addresses_and_allow_adds_to_them() {
 }
 
 #[test]
-fn a_sender_learns_that_it_was_refused() {
+fn a_refused_sender_is_notified() {
     if !can_run() {
         return;
     }
@@ -108,10 +108,10 @@ fn a_sender_learns_that_it_was_refused() {
         ],
     );
     near.await_type("start");
-    // It asks again ten seconds after the first answer.
+    // The next identity request is ten seconds after the first answer.
     let end = Instant::now() + Duration::from_secs(20);
     while !near.stderr().contains("has refused") {
-        assert!(Instant::now() < end, "it learns nothing: {}", near.stderr());
+        assert!(Instant::now() < end, "no warning: {}", near.stderr());
         thread::sleep(Duration::from_millis(50));
     }
     let line = near.stderr();

@@ -1,4 +1,4 @@
-//! What a running agent may still do, and that it is enough to take up a deleted interface again.
+//! The privileges of a running agent, which are enough to attach to a deleted interface again.
 
 #![allow(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
 
@@ -25,7 +25,7 @@ fn of_threads(pid: u32, field: &str, radix: u32) -> Vec<u64> {
     tasks.map(field_of).collect()
 }
 
-/// Every thread has these capabilities and can get no others.
+/// Every thread has these capabilities and can gain no others.
 fn assert_capabilities(agent: &Running, wanted: u64) {
     for field in ["CapEff", "CapPrm", "CapBnd"] {
         for mask in of_threads(agent.pid(), field, 16) {
@@ -41,12 +41,12 @@ fn assert_capabilities(agent: &Running, wanted: u64) {
     assert!(of_threads(agent.pid(), "NoNewPrivs", 10).iter().all(|&set| set == 1));
 }
 
-/// Whether a window with answers has come after this many of them.
+/// Whether it is a window with replies.
 fn answered(record: &Value) -> bool {
     record["type"] == "window" && record["path"] == "unicast" && count(record, "received") > 0
 }
 
-/// The interface goes and comes back, and is measured again.
+/// The interface is deleted and created, and measured again.
 fn survives_deletion(user: &[&str], uid: u64, port: &str, capabilities: u64) {
     let pair = Pair::new();
     let far = pair.start(
@@ -107,14 +107,14 @@ fn survives_deletion(user: &[&str], uid: u64, port: &str, capabilities: u64) {
 }
 
 #[test]
-fn an_agent_keeps_what_taking_up_an_interface_wants_and_no_more() {
+fn an_agent_keeps_only_the_capabilities_to_reattach() {
     if can_run() {
         survives_deletion(&[], 0, "1910", NET_ADMIN);
     }
 }
 
 #[test]
-fn nobody_is_enough_once_everything_is_attached() {
+fn the_user_nobody_is_enough_once_everything_is_attached() {
     if !can_run() {
         return;
     }

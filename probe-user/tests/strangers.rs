@@ -1,4 +1,4 @@
-//! Peers that are no kstamp.
+//! Peers other than kstamp.
 
 #![allow(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
 
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use support::{FAR_V4, NEAR_V4, Pair, can_run, count, counters, in_namespace, summary};
 
-/// Answers base packets as RFC 8762 has it, without the session identifier of RFC 8972, until told to stop.
+/// Answers base packets (RFC 8762) without a session identifier (RFC 8972), until stopped.
 fn plain_reflector(namespace: &str, stop: Arc<AtomicBool>) -> std::thread::JoinHandle<u64> {
     let namespace = namespace.to_owned();
     std::thread::spawn(move || {
@@ -38,7 +38,7 @@ fn plain_reflector(namespace: &str, stop: Arc<AtomicBool>) -> std::thread::JoinH
 }
 
 #[test]
-fn a_plain_stamp_reflector_is_measured_all_the_same() {
+fn a_plain_stamp_reflector_is_measured() {
     if !can_run() {
         return;
     }
@@ -67,7 +67,7 @@ fn a_plain_stamp_reflector_is_measured_all_the_same() {
         (100, 100),
         "{summary:#}"
     );
-    // It does not say that its clock is synchronised, nor who it is: its stamps are all that backs one-way delays.
+    // Without an identity or a synchronised clock, one-way delays rest on its timestamps alone.
     assert_eq!(summary["clock"], "estimated", "{summary:#}");
     assert!(
         count(summary, "clock_bound_ns") >= count(&summary["rtt_ns"], "min") / 2,
@@ -78,7 +78,7 @@ fn a_plain_stamp_reflector_is_measured_all_the_same() {
 }
 
 #[test]
-fn two_reflectors_on_different_ports_do_not_answer_each_other_for_ever() {
+fn two_reflectors_on_different_ports_do_not_loop() {
     if !can_run() {
         return;
     }
@@ -90,8 +90,8 @@ fn two_reflectors_on_different_ports_do_not_answer_each_other_for_ever() {
     let namespace = pair.far.clone();
     std::thread::spawn(move || {
         in_namespace(&namespace);
-        // What a forger would send: a probe that seems to come from the other reflector. The agent holds 1911 on
-        // port2 alone, so the address takes it.
+        // A forged probe that seems to come from the other reflector. The agent holds port 1911 on port2 only, so that
+        // the address can be bound here.
         let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None).unwrap();
         socket.set_reuse_address(true).unwrap();
         socket

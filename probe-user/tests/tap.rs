@@ -1,4 +1,4 @@
-//! Taps on real interfaces: a frame is stamped where it leaves and where it comes in, and nothing stays behind.
+//! Taps on real interfaces: frames are stamped at egress and ingress, and nothing stays behind.
 
 #![allow(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
 
@@ -76,7 +76,7 @@ fn a_frame_is_stamped_at_both_ends_of_a_link() {
     within(&pair.far, async || {
         let mut far = Taps::attach(&["port2"]).unwrap();
         within(&pair.near, async || {
-            // Named twice is tapped once.
+            // An interface given twice is tapped once.
             let mut near = Taps::attach(&["port1", "port1", "lo"]).unwrap();
             assert_eq!(near.interfaces().count(), 2);
             for number in 0..50 {
@@ -96,7 +96,7 @@ fn a_frame_is_stamped_at_both_ends_of_a_link() {
         for _ in 0..50 {
             into.push(next(&mut far).await);
         }
-        // The near taps are gone.
+        // The near taps are detached.
         within(&pair.near, async || send("port1", &lldp(50)));
         assert_eq!(next(&mut far).await.frame, lldp(50));
     });
@@ -104,14 +104,14 @@ fn a_frame_is_stamped_at_both_ends_of_a_link() {
         assert_eq!((&*out.interface, out.direction), ("port1", Direction::Egress));
         assert_eq!((&*into.interface, into.direction), ("port2", Direction::Ingress));
         assert_eq!((&out.frame, &into.frame), (&lldp(number), &lldp(number)));
-        // A veth hands frames over within the sender's system call or by a soft interrupt after it.
+        // A veth hands frames over in the send call or in a softirq after it.
         let passage_ns = into.stamp_ns.checked_sub(out.stamp_ns).expect("cause before effect");
         assert!(passage_ns < 100_000_000, "{passage_ns} ns from one end to the other");
     }
 }
 
 #[test]
-fn a_tap_that_cannot_be_names_its_interface() {
+fn a_failed_tap_names_its_interface() {
     if !can_run() {
         return;
     }

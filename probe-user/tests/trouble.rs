@@ -1,4 +1,4 @@
-//! Bad input and trouble: one clear line each, nothing half-attached, nothing lost.
+//! Bad input and failures: one clear line each, nothing half-attached, nothing lost.
 
 #![allow(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
 
@@ -11,7 +11,7 @@ use aya::programs::loaded_programs;
 use nix::sys::signal::Signal;
 use support::{FAR_V4, KSTAMP, NEAR_V4, Pair, can_run, count, counters, run, summary};
 
-/// Exit status and the one line on stderr.
+/// Exit code, and the one line on standard error.
 fn refusal(output: &std::process::Output) -> (i32, String) {
     let stderr = String::from_utf8_lossy(&output.stderr).trim_end().to_owned();
     assert_eq!(stderr.lines().count(), 1, "one line: {stderr}");
@@ -87,7 +87,7 @@ fn bad_input_is_refused_before_anything_is_attached() {
         let (status, line) = refusal_of_usage(&pair, &arguments);
         assert_eq!(status, code, "{arguments:?}: {line}");
         assert!(line.contains(says), "{arguments:?}: {line}");
-        assert_eq!(line.matches("No such file").count() / 2, 0, "said once: {line}");
+        assert_eq!(line.matches("No such file").count() / 2, 0, "stated once: {line}");
         assert!(!has_xdp(&pair.near, "port1"), "{arguments:?}");
     }
 }
@@ -97,12 +97,12 @@ fn refusal_of_usage(pair: &Pair, arguments: &[&str]) -> (i32, String) {
 }
 
 #[test]
-fn without_privileges_it_says_which() {
+fn missing_privileges_are_named() {
     if !can_run() {
         return;
     }
     let pair = Pair::new();
-    // The binary lies below a directory that others may not enter.
+    // Other users may not enter the directory of the binary.
     let copy = std::env::temp_dir().join(format!("kstamp-{}", std::process::id()));
     std::fs::copy(KSTAMP, &copy).unwrap();
     let output = Command::new("ip")
@@ -126,7 +126,7 @@ fn without_privileges_it_says_which() {
 }
 
 #[test]
-fn a_second_agent_on_a_port_is_refused_and_the_first_goes_on() {
+fn a_second_agent_on_a_port_is_refused_and_the_first_keeps_running() {
     if !can_run() {
         return;
     }
@@ -142,7 +142,7 @@ fn a_second_agent_on_a_port_is_refused_and_the_first_goes_on() {
 }
 
 #[test]
-fn sigint_and_sigterm_end_in_a_summary_and_a_clean_interface() {
+fn sigint_and_sigterm_end_with_a_summary_and_a_clean_interface() {
     if !can_run() {
         return;
     }
@@ -171,7 +171,7 @@ fn sigint_and_sigterm_end_in_a_summary_and_a_clean_interface() {
 }
 
 #[test]
-fn sigkill_leaves_nothing_and_the_next_start_succeeds() {
+fn sigkill_leaves_nothing_behind_and_the_next_start_succeeds() {
     if !can_run() {
         return;
     }
@@ -214,7 +214,7 @@ fn sigkill_leaves_nothing_and_the_next_start_succeeds() {
 }
 
 #[test]
-fn the_interface_may_go_down_and_away_and_come_back() {
+fn the_interface_may_go_down_be_deleted_and_come_back() {
     if !can_run() {
         return;
     }
@@ -279,7 +279,7 @@ fn the_interface_may_go_down_and_away_and_come_back() {
 }
 
 #[test]
-fn garbage_on_the_port_is_counted_and_gains_nothing() {
+fn garbage_on_the_port_is_counted_and_not_amplified() {
     if !can_run() {
         return;
     }

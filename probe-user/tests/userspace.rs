@@ -1,4 +1,4 @@
-//! The userspace reflector: what the kernel programs pass up, and hosts without programs.
+//! The userspace reflector, behind the kernel programs and without them.
 
 #![allow(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
 
@@ -20,7 +20,7 @@ use support::{FAR_V4, NEAR_V4, Pair, Running, can_run, count, counters, in_names
 const SECRET: &[u8] = b"a shared secret!";
 const FAR_V6: &str = "fd01::6";
 
-/// Sends each packet from the near end to the far test port, and gives what came back within a second.
+/// Sends each packet from the near end to the far test port; returns the replies within a second.
 fn ask(pair: &Pair, to: &str, packets: Vec<Vec<u8>>) -> Vec<Option<Vec<u8>>> {
     let namespace = pair.near.clone();
     let to = to.to_owned();
@@ -76,7 +76,7 @@ fn key_file(mode: u32) -> (tempfile::TempDir, PathBuf) {
     (directory, path)
 }
 
-/// What does not depend on which engine answers.
+/// Holds for both engines.
 fn answers_tlvs_and_twamp_light(pair: &Pair, to: &str) {
     let wanted = ClassOfService {
         dscp_wanted: 46,
@@ -134,7 +134,7 @@ fn answers_tlvs_and_twamp_light(pair: &Pair, to: &str) {
     let reply = replies[2].as_ref().expect("an answer to TWAMP-Light");
     assert_eq!((reply.len(), &reply[24..28]), (44, &[0, 0, 0, 7][..]));
 
-    // veth stamps what it sends, so the reflector knows when the reply before left.
+    // veth stamps what it sends, so that the reflector knows when the previous reply left.
     let reply = replies[3].as_ref().expect("a second answer to TLVs");
     let counted = tlv::DirectMeasurement::read(tlvs(reply, 44)[3].value).unwrap();
     assert!(
@@ -144,7 +144,7 @@ fn answers_tlvs_and_twamp_light(pair: &Pair, to: &str) {
 }
 
 #[test]
-fn what_the_programs_pass_up_is_answered() {
+fn packets_that_the_programs_pass_up_are_answered() {
     if !can_run() {
         return;
     }
@@ -205,7 +205,7 @@ fn a_stateless_reflector_counts_nothing() {
 }
 
 #[test]
-fn replies_and_other_addresses_are_never_answered() {
+fn replies_and_packets_to_other_addresses_are_not_answered() {
     if !can_run() {
         return;
     }
@@ -352,7 +352,7 @@ fn a_key_file_that_others_may_read_is_refused() {
 
 const PROBING: [&str; 4] = ["--interval", "10ms", "--count", "100"];
 
-/// An agent at the near end that probes both addresses of the far end and whoever is in the group.
+/// Runs an agent at the near end that probes both addresses of the far end and the groups.
 fn agent(pair: &Pair, more: &[&str]) -> (Vec<Value>, String) {
     let common = ["agent", "--iface", "port1", "--peer", FAR_V4, "--peer", FAR_V6];
     let arguments = [&common, &PROBING[..], more].concat();
@@ -446,7 +446,7 @@ fn a_socket_agent_and_an_agent_with_programs_measure_each_other() {
 }
 
 #[test]
-fn authenticated_agents_measure_each_other_and_nobody_else() {
+fn authenticated_agents_measure_only_each_other() {
     if !can_run() {
         return;
     }
@@ -476,7 +476,7 @@ fn authenticated_agents_measure_each_other_and_nobody_else() {
 }
 
 #[test]
-fn without_privileges_an_agent_says_what_works_and_sockets_do() {
+fn without_privileges_the_error_names_sockets_which_work() {
     if !can_run() {
         return;
     }

@@ -13,6 +13,9 @@ macro_rules! counters {
         /// Name of each counter, in the order of their indices; a stable field name of the `counters` record.
         pub const COUNTER_NAMES: [&str; COUNTERS as usize] = [$($name,)+];
 
+        /// What each counter counts, in the same order.
+        pub const COUNTER_MEANINGS: [&str; COUNTERS as usize] = [$(concat!($($doc),+),)+];
+
         pub const COUNTERS: u32 = [$($name,)+].len() as u32;
 
         #[cfg(test)]
@@ -29,7 +32,7 @@ counters! {
     EgressFailed = "egress_failed",
     /// probe: answered.
     Reflected = "reflected",
-    /// probe: answered, having come by a group.
+    /// probe: sent to a group; answered.
     ReflectedGroup = "reflected_group",
     /// probe: not a base packet (extensions other than padding, TWAMP-Light); passed up to userspace.
     PassedUp = "passed_up",
@@ -43,24 +46,24 @@ counters! {
     BadSource = "bad_source",
     /// probe: from the test port itself, as a reply would be; passed up.
     SourcePort = "source_port",
-    /// probe: with a reply's fields where a sender's are zero; passed up. Answering it could go on for ever.
+    /// probe: with a reply's fields where a sender's are zero; passed up. Answering it could loop.
     ReplyShaped = "reply_shaped",
-    /// probe: by a group, but the interface has no address of its own to answer from; passed up.
+    /// probe: sent to a group, but the interface has no address to answer from; passed up.
     NoOwnAddress = "no_own_address",
     /// probe: the reply could not be written; passed up.
     ReflectFailed = "reflect_failed",
     /// probe: of a legacy agent; sent back.
     LegacyReflected = "echoed",
-    /// probe: of a legacy agent, by a group; sent back.
+    /// probe: of a legacy agent, sent to a group; sent back.
     LegacyReflectedGroup = "echoed_group",
     /// probe: of a legacy agent, but from the port of an echoing service or with the TTL of our own replies; passed up.
-    /// Answering it could go on for ever.
+    /// Answering it could loop.
     LegacyLoop = "echo_loop",
     /// probe: from a source outside the prefixes that are answered; dropped.
     NotAllowed = "not_allowed",
     /// probe: above its source's rate; dropped.
     RateSource = "rate_source",
-    /// probe: by a group, above its source's rate of group probes; dropped.
+    /// probe: sent to a group, above its source's rate of group probes; dropped.
     RateGroup = "rate_group",
     /// probe: above the rate of all sources together; dropped.
     RatePort = "rate_port",
@@ -82,13 +85,13 @@ counters! {
     Extension = "ipv6_extension",
     /// probe or reply: the first fragment of a datagram; passed up.
     Fragment = "fragment",
-    /// Beside the groups: a reflector session began, or began again after it had been evicted.
+    /// In no group: a reflector session started, or restarted after its eviction.
     SessionStarted = "session_started",
-    /// Beside the groups: a probe that was answered was longer than a base packet.
+    /// In no group: an answered probe was longer than a base packet.
     Padded = "padded",
-    /// Beside the groups: a source was seen for the first time, or again after it had been evicted.
+    /// In no group: a source was seen for the first time, or again after its eviction.
     SourceStarted = "source_started",
-    /// Beside the groups: a packet was passed up because loader and programs disagree on [`ABI_VERSION`](super::ABI_VERSION).
+    /// In no group: a packet was passed up because loader and programs disagree on the ABI version.
     AbiMismatch = "abi_mismatch",
 }
 

@@ -1,6 +1,6 @@
 //! Keys, values and sizes of the maps, and the ring buffer's records.
 
-use super::Address;
+use crate::abi::address::Address;
 
 /// Value of `DESTINATIONS`: the address is one of this interface.
 pub const DESTINATION_OWN: u32 = 1;

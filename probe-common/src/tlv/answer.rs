@@ -2,8 +2,8 @@
 
 use core::net::IpAddr;
 
-use super::location::{self, Ends};
-use super::{
+use crate::tlv::location::{self, Ends};
+use crate::tlv::{
     AccessReport, ClassOfService, DirectMeasurement, FollowUp, HEADER_LEN, HMAC_LEN, TimestampInformation, flag, kind,
     span,
 };

@@ -3,7 +3,7 @@
 
 use core::net::IpAddr;
 
-use super::{HEADER_LEN, Tlv, Tlvs, Writer, flag, read, span};
+use crate::tlv::{HEADER_LEN, Tlv, Tlvs, Writer, flag, read, span};
 
 /// Types of sub-TLVs (RFC 8972 §5.2, table 5).
 pub(super) mod sub {

@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::forwarding::switches::Switches;
-use crate::forwarding::{Outbox, rules};
+use crate::forwarding::rules;
+use crate::forwarding::switches::{Outbox, Switches};
 use crate::openflow::flow::FlowMod;
 use crate::openflow::id::{Dpid, PortNumber};
 use crate::openflow::message::Message;

@@ -6,8 +6,8 @@ use std::net::Ipv4Addr;
 use crate::openflow::id::MacAddress;
 use crate::topology::PortId;
 
-/// More than this are not learnt: whoever invents addresses must not use up memory.
-pub(super) const MOST: usize = 4_096;
+/// More than this are not learned: whoever invents addresses must not use up memory.
+pub(super) const MAX_HOSTS: usize = 4_096;
 /// As many moves of one host within [`STORM_NS`] are no moves: its frames come around a loop.
 const STORM_MOVES: usize = 6;
 const STORM_NS: u64 = 1_000_000_000;
@@ -24,7 +24,7 @@ pub struct Host {
 
 /// What a frame's source told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Learnt {
+pub(super) enum Learned {
     /// Nothing new.
     Nothing,
     /// A host that was not known.
@@ -45,19 +45,19 @@ pub(super) struct Hosts {
 
 impl Hosts {
     /// A frame of `source` came in by `port`, where no switch is.
-    pub(super) fn learn(&mut self, source: MacAddress, port: PortId, ip: Option<Ipv4Addr>, now_ns: u64) -> Learnt {
-        let full = self.hosts.len() >= MOST;
+    pub(super) fn learn(&mut self, source: MacAddress, port: PortId, ip: Option<Ipv4Addr>, now_ns: u64) -> Learned {
+        let full = self.hosts.len() >= MAX_HOSTS;
         let Some(host) = self.hosts.get_mut(&source) else {
             if full {
-                return Learnt::Full;
+                return Learned::Full;
             }
             let moves = VecDeque::new();
             self.hosts.insert(source, Host { port, ip, moves });
-            return Learnt::New;
+            return Learned::New;
         };
         host.ip = ip.or(host.ip);
         if host.port == port {
-            return Learnt::Nothing;
+            return Learned::Nothing;
         }
         host.port = port;
         host.moves.push_back(now_ns);
@@ -71,9 +71,9 @@ impl Hosts {
         if host.moves.len() >= STORM_MOVES {
             // Each storm is counted once.
             host.moves.clear();
-            return Learnt::Storm;
+            return Learned::Storm;
         }
-        Learnt::Moved
+        Learned::Moved
     }
 
     pub(super) fn get(&self, address: MacAddress) -> Option<&Host> {

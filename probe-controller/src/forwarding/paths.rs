@@ -4,8 +4,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::forwarding::switches::Switches;
-use crate::forwarding::{Outbox, rules};
+use crate::forwarding::rules;
+use crate::forwarding::switches::{Outbox, Switches};
 use crate::openflow::flow::Action;
 use crate::openflow::id::{Dpid, MacAddress, PortNumber};
 use crate::openflow::message::{Message, PacketOut};
@@ -13,9 +13,9 @@ use crate::openflow::server::Command;
 use crate::topology::PortId;
 
 /// More pairs of hosts than this get no rules.
-pub(super) const MOST: usize = 16_384;
+pub(super) const MAX_PAIRS: usize = 16_384;
 /// Frames that wait for their way to be laid; what comes beyond is dropped.
-const MOST_HELD: usize = 16;
+const MAX_HELD: usize = 16;
 /// A switch that has not confirmed after this time is asked again.
 const RETRY_NS: u64 = 2_000_000_000;
 
@@ -52,7 +52,7 @@ pub(super) struct Paths {
 }
 
 /// What laying needs besides.
-pub(super) struct Means<'a> {
+pub(super) struct Dispatch<'a> {
     pub(super) switches: &'a Switches,
     pub(super) token: &'a mut u64,
     pub(super) outbox: &'a mut Outbox,
@@ -69,16 +69,16 @@ impl Paths {
     }
 
     /// Keeps a frame until the way of its pair is laid. False if there is no way, or too many wait.
-    pub(super) fn hold(&mut self, pair: Pair, held: Held, means: &mut Means<'_>) -> bool {
+    pub(super) fn hold(&mut self, pair: Pair, held: Held, dispatch: &mut Dispatch<'_>) -> bool {
         let Some(laid) = self.pairs.get_mut(&pair) else {
             return false;
         };
-        if laid.held.len() >= MOST_HELD {
+        if laid.held.len() >= MAX_HELD {
             return false;
         }
         laid.held.push_back(held);
         if laid.is_done() {
-            laid.release(means);
+            laid.release(dispatch);
         }
         true
     }
@@ -89,7 +89,7 @@ impl Paths {
     }
 
     /// Lays a way: the switches from the source's to the destination's, each with its output.
-    pub(super) fn lay(&mut self, pair: Pair, way: Vec<(Dpid, PortNumber)>, means: &mut Means<'_>) {
+    pub(super) fn lay(&mut self, pair: Pair, way: Vec<(Dpid, PortNumber)>, dispatch: &mut Dispatch<'_>) {
         self.generation += 1;
         let laid = self.pairs.entry(pair).or_insert_with(|| Laid {
             present: BTreeMap::new(),
@@ -103,11 +103,11 @@ impl Paths {
         laid.cookie = rules::path_cookie(self.generation);
         laid.wanted = way;
         laid.confirmed = 0;
-        self.advance(pair, means);
+        self.advance(pair, dispatch);
     }
 
     /// A barrier was answered: the next switch may be told.
-    pub(super) fn confirmed(&mut self, token: u64, means: &mut Means<'_>) {
+    pub(super) fn confirmed(&mut self, token: u64, dispatch: &mut Dispatch<'_>) {
         let Some(pair) = self.awaited.remove(&token) else {
             return;
         };
@@ -117,16 +117,16 @@ impl Paths {
         laid.awaited = None;
         laid.confirmed += 1;
         if laid.is_done() {
-            laid.clear_away(pair, means);
-            laid.release(means);
+            laid.clear_away(pair, dispatch);
+            laid.release(dispatch);
         } else {
-            self.advance(pair, means);
+            self.advance(pair, dispatch);
         }
     }
 
     /// Asks switches again that have not confirmed for long.
-    pub(super) fn retry(&mut self, means: &mut Means<'_>) {
-        let late = |laid: &Laid| !laid.is_done() && means.now_ns.saturating_sub(laid.asked_ns) > RETRY_NS;
+    pub(super) fn retry(&mut self, dispatch: &mut Dispatch<'_>) {
+        let late = |laid: &Laid| !laid.is_done() && dispatch.now_ns.saturating_sub(laid.asked_ns) > RETRY_NS;
         let pairs: Vec<Pair> = self
             .pairs
             .iter()
@@ -134,7 +134,7 @@ impl Paths {
             .map(|(pair, _)| *pair)
             .collect();
         for pair in pairs {
-            self.advance(pair, means);
+            self.advance(pair, dispatch);
         }
     }
 
@@ -150,7 +150,7 @@ impl Paths {
     }
 
     /// Takes away the rules from and to a host.
-    pub(super) fn forget(&mut self, host: MacAddress, means: &mut Means<'_>) {
+    pub(super) fn forget(&mut self, host: MacAddress, dispatch: &mut Dispatch<'_>) {
         let gone: Vec<Pair> = self
             .pairs
             .keys()
@@ -160,32 +160,32 @@ impl Paths {
         for pair in gone {
             if let Some(mut laid) = self.pairs.remove(&pair) {
                 laid.wanted.clear();
-                laid.clear_away(pair, means);
+                laid.clear_away(pair, dispatch);
             }
         }
     }
 
     /// Tells the next switch from the far end.
-    fn advance(&mut self, pair: Pair, means: &mut Means<'_>) {
+    fn advance(&mut self, pair: Pair, dispatch: &mut Dispatch<'_>) {
         let Some(laid) = self.pairs.get_mut(&pair) else { return };
         let Some((dpid, out)) = laid.next() else { return };
         let rule = rules::path(laid.cookie, pair.0, pair.1, Action::Output(out));
-        laid.asked_ns = means.now_ns;
-        if !means
+        laid.asked_ns = dispatch.now_ns;
+        if !dispatch
             .switches
-            .command(dpid, Command::Send(Message::FlowMod(rule)), means.outbox)
+            .command(dpid, Command::Send(Message::FlowMod(rule)), dispatch.outbox)
         {
             return;
         }
         laid.present.insert(dpid, (laid.cookie, out));
-        *means.token += 1;
-        means
+        *dispatch.token += 1;
+        dispatch
             .switches
-            .command(dpid, Command::Barrier(*means.token), means.outbox);
-        if let Some(former) = laid.awaited.replace(*means.token) {
+            .command(dpid, Command::Barrier(*dispatch.token), dispatch.outbox);
+        if let Some(former) = laid.awaited.replace(*dispatch.token) {
             self.awaited.remove(&former);
         }
-        self.awaited.insert(*means.token, pair);
+        self.awaited.insert(*dispatch.token, pair);
     }
 }
 
@@ -199,22 +199,22 @@ impl Laid {
     }
 
     /// Deletes the rules of former ways.
-    fn clear_away(&mut self, pair: Pair, means: &mut Means<'_>) {
+    fn clear_away(&mut self, pair: Pair, dispatch: &mut Dispatch<'_>) {
         let wanted = &self.wanted;
         self.present.retain(|dpid, (cookie, _)| {
             let stays = wanted.iter().any(|(switch, _)| switch == dpid);
             if !stays {
                 let rule = rules::no_path(*cookie, pair.0, pair.1);
-                means
+                dispatch
                     .switches
-                    .command(*dpid, Command::Send(Message::FlowMod(rule)), means.outbox);
+                    .command(*dpid, Command::Send(Message::FlowMod(rule)), dispatch.outbox);
             }
             stays
         });
     }
 
     /// Lets go what waited, each frame where it came in.
-    fn release(&mut self, means: &mut Means<'_>) {
+    fn release(&mut self, dispatch: &mut Dispatch<'_>) {
         for Held { at, frame } in self.held.drain(..) {
             let Some((_, (_, out))) = self.present.get_key_value(&at.dpid) else {
                 continue;
@@ -226,9 +226,9 @@ impl Laid {
                 actions: vec![Action::Output(out)],
                 frame,
             };
-            means
+            dispatch
                 .switches
-                .command(at.dpid, Command::Send(Message::PacketOut(packet)), means.outbox);
+                .command(at.dpid, Command::Send(Message::PacketOut(packet)), dispatch.outbox);
         }
     }
 }

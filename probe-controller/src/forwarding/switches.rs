@@ -1,13 +1,33 @@
 //! The switches that are connected, with what they said of their ports.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
-use crate::forwarding::Outbox;
+use crate::link_delay::Window;
 use crate::openflow::id::{Dpid, MacAddress, PortNumber};
 use crate::openflow::port::Port;
 use crate::openflow::server::{Command, ConnectionId};
 use crate::topology::PortId;
+
+/// Commands on their way to the server, in order.
+pub type Outbox = VecDeque<(ConnectionId, Command)>;
+
+/// A switch, as it is now.
+#[derive(Debug, Clone)]
+pub struct SwitchView<'a> {
+    /// Which.
+    pub dpid: Dpid,
+    /// The name of its own port; the datapath id if it has none.
+    pub name: String,
+    /// From where it connected.
+    pub address: SocketAddr,
+    /// Ports that are up.
+    pub ports: usize,
+    /// Echo times.
+    pub echo: Option<&'a Window>,
+    /// Packet-out to CONTROLLER.
+    pub baseline: Option<&'a Window>,
+}
 
 /// One switch.
 #[derive(Debug)]

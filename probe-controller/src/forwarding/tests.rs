@@ -8,7 +8,7 @@ use crate::openflow::cookie;
 use crate::openflow::flow::Match;
 use crate::openflow::id::{MacAddress, PortNumber};
 use crate::openflow::message::{PacketIn, PacketInReason};
-use crate::openflow::server::What;
+use crate::openflow::server::EventKind;
 use crate::topology::PortId;
 
 const SECOND: u64 = 1_000 * MS;
@@ -28,7 +28,7 @@ fn host(dpid: u64) -> PortId {
 }
 
 fn link_to(network: &Network, one: PortId) -> &LinkView {
-    let mut links = network.brain.links().iter();
+    let mut links = network.forwarding.links().iter();
     links.find(|view| view.link.ends_at(one)).unwrap()
 }
 
@@ -47,7 +47,7 @@ fn links_are_found_and_measured_to_the_nanosecond_where_nothing_disturbs() {
     // One control channel takes 10 ms up and 30 ms down.
     network.control_ns.insert(Dpid(2), (30 * MS, 10 * MS));
     network.run(5 * SECOND);
-    let views = network.brain.links();
+    let views = network.forwarding.links();
     assert_eq!(views.len(), 3);
     for (one, rtt_ms) in [(port(1, 1), 10), (port(2, 2), 10), (port(1, 2), 40)] {
         let view = link_to(&network, one);
@@ -56,7 +56,7 @@ fn links_are_found_and_measured_to_the_nanosecond_where_nothing_disturbs() {
         assert_eq!(view.estimates.lldp_echo.map(|estimate| estimate.rtt_ns), rtt_ns);
         assert_eq!(view.estimates.bounce.map(|estimate| estimate.rtt_ns), rtt_ns);
     }
-    let totals = network.brain.totals();
+    let totals = network.forwarding.totals();
     assert_eq!(
         (totals.negatives, totals.probes.mismatched, totals.probes.late),
         (0, 0, 0)
@@ -83,8 +83,8 @@ fn broadcast_reaches_every_host_once_and_only_when_ports_are_known_to_be_of_host
         network.run(100 * MS);
         assert_eq!(network.take_received(mac(host(1))), [host(2), host(3)]);
     }
-    assert_eq!(network.brain.totals().storms, 0);
-    assert_eq!(network.brain.hosts().count(), 1);
+    assert_eq!(network.forwarding.totals().storms, 0);
+    assert_eq!(network.forwarding.hosts().count(), 1);
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn a_silent_cut_is_noticed_within_two_seconds_and_the_way_comes_back_after_repai
     network.run(100 * MS);
     assert_eq!(network.take_received(mac(host(1))), [host(3)], "by the direct link");
     assert_eq!(link_to(&network, port(1, 1)).state, LinkState::Stale);
-    assert!(network.brain.totals().reroutes > 0);
+    assert!(network.forwarding.totals().reroutes > 0);
     network.send(host(1), MacAddress::BROADCAST);
     network.run(100 * MS);
     assert_eq!(network.take_received(mac(host(1))), [host(2), host(3)]);
@@ -201,7 +201,7 @@ fn broadcast_never_goes_around_while_links_come_and_go() {
         network.run(37 * MS);
         assert!(network.carried <= 5 * 4 * 2, "{}", network.carried);
     }
-    assert_eq!(network.brain.totals().storms, 0);
+    assert_eq!(network.forwarding.totals().storms, 0);
 }
 
 #[test]
@@ -213,8 +213,8 @@ fn measuring_only_touches_no_rule_that_forwards() {
     for dpid in 1..=3 {
         assert!(network.rules(dpid).iter().all(|rule| cookie::is_measuring(rule.cookie)));
     }
-    assert_eq!(network.brain.routes().len(), 3);
-    assert_eq!(network.brain.hosts().count(), 0);
+    assert_eq!(network.forwarding.routes().len(), 3);
+    assert_eq!(network.forwarding.hosts().count(), 0);
 }
 
 #[test]
@@ -225,7 +225,7 @@ fn lldp_that_is_not_ours_makes_no_link_and_is_told_once() {
     let mut foreign = frame(crate::openflow::lldp::DESTINATION, mac(host(1)));
     foreign.truncate(12);
     foreign.extend([0x88, 0xcc, 0x02, 0x02, 7, b'x', 0x04, 0x02, 2, 1, 0x06, 2, 0, 120, 0, 0]);
-    let links = network.brain.links().len();
+    let links = network.forwarding.links().len();
     for _ in 0..2 {
         let packet = PacketIn {
             reason: PacketInReason::Action,
@@ -236,10 +236,10 @@ fn lldp_that_is_not_ours_makes_no_link_and_is_told_once() {
             total_len: 0,
             frame: foreign.clone(),
         };
-        network.tell(Dpid(1), What::PacketIn(packet));
+        network.tell(Dpid(1), EventKind::PacketIn(packet));
         network.run(PERIOD / 10);
     }
-    assert_eq!(network.brain.links().len(), links);
+    assert_eq!(network.forwarding.links().len(), links);
     let told = network
         .notices
         .iter()

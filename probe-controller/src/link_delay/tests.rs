@@ -1,7 +1,8 @@
 mod model;
 
 use super::*;
-use crate::openflow::id::PortNumber;
+use crate::openflow::id::{Dpid, PortNumber};
+use crate::topology::PortId;
 
 const MS: u64 = 1_000_000;
 const PERIOD: u64 = 500 * MS;

@@ -1,10 +1,7 @@
 //! A switch's port and its changes (OpenFlow 1.3.5 §7.2.1, §7.4.3).
 
-mod wire;
-
-pub(super) use wire::PORT_LEN;
-
 use crate::openflow::id::{MacAddress, PortNumber};
+use crate::openflow::wire::{DecodeError, Reader, Writer};
 
 /// Taken down by the administrator (`OFPPC_PORT_DOWN`), in [`Port::config`].
 pub const CONFIG_DOWN: u32 = 1;
@@ -16,6 +13,10 @@ pub const STATE_LINK_DOWN: u32 = 1;
 pub const STATE_BLOCKED: u32 = 2;
 /// Live for fast failover (`OFPPS_LIVE`), in [`Port::state`]; many switches never set it.
 pub const STATE_LIVE: u32 = 4;
+
+/// Length of `ofp_port`, in bytes.
+pub(in crate::openflow) const PORT_LEN: usize = 64;
+const NAME_LEN: usize = 16;
 
 /// `ofp_port`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +42,44 @@ impl Port {
             && self.config & (CONFIG_DOWN | CONFIG_NO_FORWARD) == 0
             && self.state & (STATE_LINK_DOWN | STATE_BLOCKED) == 0
     }
+
+    pub(in crate::openflow) fn decode(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut from = from.part(PORT_LEN, "a port")?;
+        let number = PortNumber(from.u32()?);
+        from.skip(4)?;
+        let mac = MacAddress(from.array()?);
+        from.skip(2)?;
+        let name = printable(&from.array::<NAME_LEN>()?);
+        let (config, state) = (from.u32()?, from.u32()?);
+        from.skip(4 * 4)?;
+        let speed_kbps = from.u32()?;
+        from.skip(4)?;
+        from.end()?;
+        Ok(Self {
+            number,
+            mac,
+            name,
+            config,
+            state,
+            speed_kbps,
+        })
+    }
+
+    pub(in crate::openflow) fn encode(&self, to: &mut Writer) {
+        to.u32(self.number.0);
+        to.zeros(4);
+        to.bytes(&self.mac.0);
+        to.zeros(2);
+        // The last byte stays zero.
+        let name = &self.name.as_bytes()[..self.name.len().min(NAME_LEN - 1)];
+        to.bytes(name);
+        to.zeros(NAME_LEN - name.len());
+        to.u32(self.config);
+        to.u32(self.state);
+        to.zeros(4 * 4);
+        to.u32(self.speed_kbps);
+        to.zeros(4);
+    }
 }
 
 /// What happened to a port (`ofp_port_reason`).
@@ -52,4 +91,13 @@ pub enum PortReason {
     Delete,
     /// Its configuration or state changed.
     Modify,
+}
+
+/// A name that may be written to a terminal, whatever the switch says.
+fn printable(name: &[u8; NAME_LEN]) -> String {
+    let end = name.iter().position(|&byte| byte == 0).unwrap_or(NAME_LEN);
+    String::from_utf8_lossy(&name[..end])
+        .chars()
+        .map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c })
+        .collect()
 }

@@ -4,80 +4,32 @@
 //! hears [`Event`]s and gives [`Command`]s.
 
 mod accept;
-mod arrival;
-mod bucket;
 mod config;
 mod connection;
-mod counters;
+mod context;
 mod event;
-mod events;
 mod handshake;
 mod io;
+mod limits;
 mod pacer;
-mod refusals;
-mod seats;
+mod shared;
+mod slots;
 mod tls;
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-use accept::Context;
-pub use config::{Config, Limits, TlsFiles};
-pub use counters::Counters;
-use counters::Counts;
-pub use event::{Build, Command, CommandError, ConnectionId, Event, Reason, What};
-pub use events::Events;
+pub use config::{Config, Limits, StartError, TlsFiles};
+use context::Context;
+pub use event::{Build, Command, CommandError, ConnectionId, Event, EventKind, Events, Reason};
 use pacer::{Paced, Pacer};
 use probe_host::timer::Timer;
+pub use shared::Counters;
+use shared::Shared;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, watch};
 use tokio_rustls::TlsAcceptor;
-
-/// The server did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The address cannot be listened at.
-    #[error(
-        "cannot listen at {address} for switches: {source}; is another controller running? Stop it, or give another --listen"
-    )]
-    Listen {
-        /// Which.
-        address: SocketAddr,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// A TLS file is not of use.
-    #[error("{0}")]
-    Tls(String),
-    /// The thread could not be made.
-    #[error("cannot start the thread for switches: {0}")]
-    Thread(#[source] std::io::Error),
-}
-
-/// What the thread and the rest of the program share.
-#[derive(Default)]
-struct Shared {
-    connections: Mutex<HashMap<ConnectionId, mpsc::Sender<Command>>>,
-    counts: Counts,
-}
-
-impl Shared {
-    fn connections(&self) -> MutexGuard<'_, HashMap<ConnectionId, mpsc::Sender<Command>>> {
-        // No operation on the map can leave it half done.
-        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn register(&self, connection: ConnectionId, commands: mpsc::Sender<Command>) {
-        self.connections().insert(connection, commands);
-    }
-
-    fn unregister(&self, connection: ConnectionId) {
-        self.connections().remove(&connection);
-    }
-}
 
 /// Gives commands to connections, from any thread, without waiting.
 #[derive(Clone)]
@@ -165,13 +117,13 @@ impl Listening {
         };
 
         let shared = Arc::<Shared>::default();
-        let (teller, events) = events::channel();
-        let (paced, to_pace) = mpsc::channel(pacer::MOST);
+        let (event_sender, events) = event::channel();
+        let (paced, to_pace) = mpsc::channel(pacer::MAX_PLANNED);
         let (stop, stopped) = watch::channel(false);
         let for_thread = Arc::clone(&shared);
         let pacer = Pacer::new(timer, to_pace, Arc::clone(&shared));
         let run = move |runtime: Runtime| {
-            let context = Context::new(config, for_thread, teller, stopped, tls);
+            let context = Context::new(config, for_thread, event_sender, stopped, tls);
             runtime.block_on(accept::run(listener, context, pacer));
         };
         let thread = thread::Builder::new().name("openflow".to_owned());

@@ -2,41 +2,37 @@
 
 use std::net::IpAddr;
 
-/// What the agent is told once, at its start. All durations in nanoseconds.
 #[derive(Debug, Clone)]
 pub struct ProbeConfig {
-    /// Time between two probes of one session; at least 1.
+    /// Between two probes of one session; at least 1.
     pub interval_ns: u64,
-    /// Time from T1 within which a reply counts.
+    /// A reply counts if T4 − T1 is at most this.
     pub timeout_ns: u64,
-    /// Length of a report window; 0 for one window over the whole run.
+    /// Length of a report window; 0: one window for the whole run.
     pub report_ns: u64,
-    /// Silence after which a peer is down; at least interval + timeout is waited.
+    /// A peer is down after this silence, and not before interval + timeout.
     pub peer_expiry_ns: u64,
-    /// Probes per session, group sessions included; `None` for no end.
+    /// Probes per session, including group sessions; `None`: unlimited.
     pub count: Option<u64>,
-    /// In which families the group is probed.
+    /// The families whose group is probed.
     pub group: Families,
-    /// Whether a peer found in the group is probed at its own address too. Static peers always are.
+    /// Whether peers found in the group are also probed by unicast. Static peers always are.
     pub unicast: bool,
-    /// Peers probed from the start, whether they show themselves or not.
+    /// Peers probed from the start, even if they do not answer.
     pub static_peers: Vec<IpAddr>,
-    /// Session identifier (RFC 8972 §3) given to the first session; the next ones count on from it, past 0.
+    /// Session identifier (RFC 8972 §3) of the first session. The next ones count up from it and skip 0.
     pub first_ssid: u16,
-    /// Peers known at a time, static ones included; no more are accepted from the group.
+    /// Including static peers. No more are accepted from the group.
     pub max_peers: usize,
-    /// Whether every probe becomes an a sample event.
+    /// Whether each probe becomes an [`Event::Sample`](crate::agent::event::Event::Sample).
     pub samples: bool,
 }
 
-/// What [`ProbeConfig::max_peers`] is unless the user says otherwise.
+/// Default of [`ProbeConfig::max_peers`].
 pub const MAX_PEERS: usize = 1024;
 
-/// A set of address families.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Families {
-    /// IPv4 is in it.
     pub v4: bool,
-    /// IPv6 is in it.
     pub v6: bool,
 }

@@ -1,4 +1,4 @@
-//! What the passing of time changes: probes expire, windows close, peers fall silent.
+//! The effects of time: probes expire, windows close, peers go down.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -14,16 +14,16 @@ use crate::session::Outcome;
 use crate::stats::report::Path;
 
 impl Agent {
-    /// Declares lost what was not answered in time, unless `fate` knows better of (ssid, seq, peer); closes windows
-    /// whose time is over; and notices peers that fell silent.
+    /// Resolves probes that were not answered in time, by their `fate` for (ssid, seq, peer). Closes windows whose time is
+    /// over, and declares silent peers down.
     pub fn expire(&mut self, now_ns: u64, fate: &mut dyn FnMut(u16, u32, IpAddr) -> Fate) {
         let rolls = now_ns >= self.roll_ns;
         if rolls || now_ns >= self.expiry_ns {
             self.expire_probes(now_ns, fate);
         }
         if rolls {
-            let missed = (now_ns - self.roll_ns) / self.config.report_ns;
-            self.roll_ns += (missed + 1) * self.config.report_ns;
+            let missed_rolls = (now_ns - self.roll_ns) / self.config.report_ns;
+            self.roll_ns += (missed_rolls + 1) * self.config.report_ns;
             self.peers
                 .iter_mut()
                 .flat_map(Peer::sessions)
@@ -36,7 +36,7 @@ impl Agent {
             self.expiry_ns = next.unwrap_or(u64::MAX);
         }
         if now_ns >= self.silence_ns {
-            self.notice_silence(now_ns);
+            self.declare_silent_peers_down(now_ns);
         }
         for group in &mut self.groups {
             let timeout_ns = self.config.timeout_ns;
@@ -50,7 +50,7 @@ impl Agent {
         for peer in &mut self.peers {
             let address = peer.address;
             let group = self.groups.iter().find(|group| group.family == Family::of(address));
-            let (unicast, group) = (peer.ssid(), group.map(|group| group.numbers.ssid));
+            let (unicast, group) = (peer.ssid(), group.map(|group| group.sequence.ssid));
             for (path, session) in peer.sessions() {
                 let ssid = if path == Path::Unicast { unicast } else { group };
                 session.expire(now_ns, &mut |seq, sent_ns| {
@@ -72,7 +72,7 @@ impl Agent {
         }
     }
 
-    fn notice_silence(&mut self, now_ns: u64) {
+    fn declare_silent_peers_down(&mut self, now_ns: u64) {
         let longest_ns = self.longest_silence_ns();
         self.silence_ns = u64::MAX;
         if self.schedule.is_empty() {
@@ -80,17 +80,17 @@ impl Agent {
         }
         let count = self.config.count;
         for peer in self.peers.iter_mut().filter(|peer| peer.up) {
-            let unicast = peer.unicast.as_ref().map(|unicast| &unicast.numbers);
+            let unicast = peer.unicast.as_ref().map(|unicast| &unicast.sequence);
             let group = self
                 .groups
                 .iter()
                 .find(|group| group.family == Family::of(peer.address));
-            let group = group.filter(|_| peer.in_group).map(|group| &group.numbers);
-            // Who is asked no more has no reason to answer.
+            let group = group.filter(|_| peer.in_group).map(|group| &group.sequence);
+            // A peer that gets no more probes has nothing to answer.
             if [unicast, group]
                 .into_iter()
                 .flatten()
-                .all(|numbers| numbers.is_done(count))
+                .all(|sequence| sequence.is_done(count))
             {
                 continue;
             }
@@ -99,20 +99,20 @@ impl Agent {
                 self.silence_ns = self.silence_ns.min(until_ns);
                 continue;
             }
-            fall_silent(peer, &mut self.schedule, &mut self.events);
+            take_down(peer, &mut self.schedule, &mut self.events);
         }
     }
 
-    /// Probes a peer found in the group no more, until it answers there again. What was measured stays.
+    /// Stops probing a peer that was found in the group, until it answers there again. Its measurements stay.
     pub fn retire(&mut self, peer: IpAddr) {
         let place = self.by_address.get(&peer);
         let peer = place.and_then(|&place| self.peers.get_mut(place));
         if let Some(peer) = peer.filter(|peer| peer.up && peer.found == Found::Multicast) {
-            fall_silent(peer, &mut self.schedule, &mut self.events);
+            take_down(peer, &mut self.schedule, &mut self.events);
         }
     }
 
-    /// A peer that is asked once per interval cannot be heard more often.
+    /// A peer that gets one probe per interval cannot answer more often.
     pub(super) fn longest_silence_ns(&self) -> u64 {
         self.config
             .peer_expiry_ns
@@ -120,8 +120,8 @@ impl Agent {
     }
 }
 
-/// A peer is down: one that was found in the group is probed there alone, where it may come back.
-fn fall_silent(peer: &mut Peer, schedule: &mut Schedule, events: &mut VecDeque<Event>) {
+/// A peer found in the group gets no more unicast probes, and may come back there.
+fn take_down(peer: &mut Peer, schedule: &mut Schedule, events: &mut VecDeque<Event>) {
     peer.up = false;
     peer.in_group = false;
     if let Some(ssid) = peer.ssid().filter(|_| peer.found == Found::Multicast) {

@@ -1,4 +1,4 @@
-//! Whom the agent measures: the peers, the groups in which they show themselves, and the numbers of their probes.
+//! The peers and groups that the agent measures, and the sequence numbers of their probes.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -12,28 +12,28 @@ use crate::session::sequence::ahead;
 use crate::session::{ClockOwner, Session};
 use crate::stats::report::Path;
 
-/// The identifier of a session and the numbers it gives to its probes.
+/// The sequence numbers of a session.
 #[derive(Debug)]
-pub(super) struct Numbers {
+pub(super) struct Sequence {
     pub(super) ssid: u16,
-    given: u64,
+    used: u64,
 }
 
-impl Numbers {
-    pub(super) fn new(ssid: u16) -> Numbers {
-        Numbers { ssid, given: 0 }
+impl Sequence {
+    pub(super) fn new(ssid: u16) -> Self {
+        Self { ssid, used: 0 }
     }
 
     /// The next sequence number, from 0 (RFC 8762 §4.2.1).
     pub(super) fn next(&mut self) -> u32 {
-        let seq = self.given as u32;
-        self.given += 1;
+        let seq = self.used as u32;
+        self.used += 1;
         seq
     }
 
-    /// Whether all numbers that the run allows are given.
+    /// Whether the session has sent all its probes.
     pub(super) fn is_done(&self, count: Option<u64>) -> bool {
-        count.is_some_and(|count| self.given >= count)
+        count.is_some_and(|count| self.used >= count)
     }
 }
 
@@ -41,8 +41,8 @@ impl Numbers {
 #[derive(Debug)]
 pub(super) struct Group {
     pub(super) family: Family,
-    pub(super) numbers: Numbers,
-    /// Probes that a peer not known yet could still answer in time, oldest first.
+    pub(super) sequence: Sequence,
+    /// Probes that a new peer could still answer in time, oldest first.
     pub(super) recent: VecDeque<GroupProbe>,
 }
 
@@ -53,20 +53,20 @@ pub(super) struct GroupProbe {
 }
 
 impl Group {
-    /// The recent probes from `seq` on, if `seq` itself is one.
+    /// The recent probes from `seq` on, if `seq` is one of them.
     pub(super) fn since(&self, seq: u32) -> Option<impl Iterator<Item = &GroupProbe>> {
         let place = self.place(seq)?;
         Some(self.recent.range(place..))
     }
 
-    /// A probe did not leave: nobody can answer it.
+    /// The probe did not leave, so nobody can answer it.
     pub(super) fn remove(&mut self, seq: u32) {
         if let Some(place) = self.place(seq) {
             self.recent.remove(place);
         }
     }
 
-    /// Where among the recent probes `seq` is.
+    /// The index of `seq` in the recent probes.
     pub(super) fn place(&self, seq: u32) -> Option<usize> {
         let first = self.recent.front()?.seq;
         let distance = ahead(seq, first);
@@ -76,14 +76,12 @@ impl Group {
     }
 }
 
-/// The probes to a peer's own address.
 #[derive(Debug)]
 pub(super) struct Unicast {
-    pub(super) numbers: Numbers,
+    pub(super) sequence: Sequence,
     pub(super) session: Session,
 }
 
-/// One address that is measured.
 #[derive(Debug)]
 pub struct Peer {
     pub(super) address: IpAddr,
@@ -92,7 +90,7 @@ pub struct Peer {
     pub(super) heard_ns: u64,
     pub(super) unicast: Option<Unicast>,
     pub(super) group: Option<Session>,
-    /// Probes to the group are expected to be answered by it.
+    /// The peer is expected to answer group probes.
     pub(super) in_group: bool,
     same_clock: bool,
     stateful: Option<bool>,
@@ -100,18 +98,18 @@ pub struct Peer {
     refused: Option<Refused>,
 }
 
-/// Probes refused, as the peer tells.
+/// Probes refused, as reported by the peer.
 #[derive(Debug, Clone, Copy)]
 struct Refused {
-    /// What it told last.
-    told: u64,
-    /// Of this agent's probes.
+    /// The total in the last report.
+    reported: u64,
+    /// Probes of this agent.
     ours: u64,
 }
 
 impl Peer {
-    pub(super) fn new(address: IpAddr, found: Found, now_ns: u64) -> Peer {
-        Peer {
+    pub(super) fn new(address: IpAddr, found: Found, now_ns: u64) -> Self {
+        Self {
             address,
             found,
             up: false,
@@ -126,28 +124,24 @@ impl Peer {
         }
     }
 
-    /// Its address.
     pub fn address(&self) -> IpAddr {
         self.address
     }
 
-    /// How it became known.
     pub fn found(&self) -> Found {
         self.found
     }
 
-    /// Whether it answered lately.
     pub fn is_up(&self) -> bool {
         self.up
     }
 
-    /// Identifier of its unicast session, if it has one.
+    /// Identifier of the unicast session.
     pub fn ssid(&self) -> Option<u16> {
-        self.unicast.as_ref().map(|unicast| unicast.numbers.ssid)
+        self.unicast.as_ref().map(|unicast| unicast.sequence.ssid)
     }
 
-    /// A new session with this peer, told what is known of it.
-    pub(super) fn session(&self, path: Path, timeout_ns: u64, start_ns: u64) -> Session {
+    pub(super) fn new_session(&self, path: Path, timeout_ns: u64, start_ns: u64) -> Session {
         let mut session = Session::new(self.address, path, timeout_ns, start_ns);
         session.set_same_clock(self.same_clock);
         if let Some(stateful) = self.stateful {
@@ -156,7 +150,7 @@ impl Peer {
         session
     }
 
-    /// Its sessions, unicast first.
+    /// Unicast first.
     pub(super) fn sessions(&mut self) -> impl Iterator<Item = (Path, &mut Session)> {
         let unicast = self
             .unicast
@@ -167,14 +161,13 @@ impl Peer {
             .chain(self.group.as_mut().map(|session| (Path::Group, session)))
     }
 
-    /// End of the oldest window of its sessions that is closed but not handed out yet.
+    /// End of the oldest window that is closed but not handed out yet.
     pub(super) fn held_window_end_ns(&self) -> Option<u64> {
         let unicast = self.unicast.as_ref().map(|unicast| &unicast.session);
         let sessions = unicast.into_iter().chain(&self.group);
         sessions.filter_map(Session::held_window_end_ns).min()
     }
 
-    /// Probes still waiting, on all paths.
     pub(super) fn pending(&self) -> u64 {
         let unicast = self.unicast.as_ref().map_or(0, |unicast| unicast.session.pending());
         unicast + self.group.as_ref().map_or(0, Session::pending)
@@ -186,16 +179,19 @@ impl Peer {
             .for_each(|(_, session)| session.set_same_clock(same_clock));
     }
 
-    /// A total that falls is that of a peer that began anew.
+    /// If the total falls, the peer restarted.
     pub(super) fn set_refused(&mut self, total: u64) {
-        let refused = self.refused.get_or_insert(Refused { told: total, ours: 0 });
-        refused.ours += total.checked_sub(refused.told).unwrap_or(total);
-        refused.told = total;
+        let refused = self.refused.get_or_insert(Refused {
+            reported: total,
+            ours: 0,
+        });
+        refused.ours += total.checked_sub(refused.reported).unwrap_or(total);
+        refused.reported = total;
     }
 
-    /// Tells the sessions how many of their probes were refused. The peer counts both paths in one: unicast comes
-    /// first, as far as its losses go.
-    pub(super) fn share_refused(&mut self) {
+    /// Splits the refused probes between the sessions. The peer counts both paths together, so they are attributed to
+    /// unicast first, up to its losses.
+    pub(super) fn split_refused(&mut self) {
         let Some(Refused { mut ours, .. }) = self.refused else {
             return;
         };
@@ -206,12 +202,12 @@ impl Peer {
         }
     }
 
-    /// What of the peer's clock `reply` may be judged by; nothing where both ends read one clock.
+    /// The estimate for the one-way delays of `reply`; `None` if both ends read one clock.
     pub(super) fn clock_for(&self, reply: &Reply) -> Option<Estimate> {
         self.clock.estimate_for(reply).filter(|_| !self.same_clock)
     }
 
-    /// Takes a reply in time; says by how much the peer's clock was stepped, if it was.
+    /// Feeds a reply in time. Returns the step of the peer's clock, if there was one.
     pub(super) fn follow_clock(&mut self, reply: &Reply) -> Option<i64> {
         if self.same_clock {
             return None;

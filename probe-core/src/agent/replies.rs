@@ -1,4 +1,4 @@
-//! What a reply changes: the sessions, and who is known and up.
+//! The effects of a reply: on the sessions, and on who is known and up.
 
 use probe_common::family::Family;
 
@@ -10,14 +10,14 @@ use crate::session::Outcome;
 use crate::stats::report::Path;
 
 impl Agent {
-    /// Takes a reply. One to the group from an address not known yet is a new peer.
+    /// A reply to a group probe from an unknown address is a new peer.
     pub fn reply(&mut self, reply: &Reply, now_ns: u64) {
-        let taken = match self.by_ssid.get(&reply.ssid) {
+        let matched = match self.by_ssid.get(&reply.ssid) {
             Some(&Owner::Peer(peer)) => self.unicast_reply(peer, reply, now_ns),
             Some(&Owner::Group(group)) => self.group_reply(group, reply, now_ns),
             None => None,
         };
-        if taken.is_none() {
+        if matched.is_none() {
             self.unmatched += 1;
         }
     }
@@ -26,14 +26,14 @@ impl Agent {
         let peer = &mut self.peers[place];
         let estimate = peer.clock_for(reply);
         let session = &mut peer.unicast.as_mut().filter(|_| peer.address == reply.peer)?.session;
-        session.follow_clock(estimate);
+        session.set_clock_estimate(estimate);
         let outcome = session.reply(reply)?;
         peer.heard_ns = now_ns;
-        // A peer found in the group comes back there: until then its address is not probed.
+        // A peer found in the group comes back up there: until then it gets no unicast probes.
         if peer.found == Found::Static {
-            self.show_up(place, now_ns);
+            self.mark_up(place, now_ns);
         }
-        self.tell(place, Path::Unicast, reply, outcome);
+        self.report(place, Path::Unicast, reply, outcome);
         Some(())
     }
 
@@ -53,38 +53,37 @@ impl Agent {
                 self.admit(reply.peer, Found::Multicast, now_ns)
             }
         };
-        self.expect_in_group(place, reply);
+        self.measure_in_group(place, reply);
         let peer = &mut self.peers[place];
         let estimate = peer.clock_for(reply);
         let session = peer.group.as_mut()?;
-        session.follow_clock(estimate);
+        session.set_clock_estimate(estimate);
         let outcome = session.reply(reply)?;
         peer.heard_ns = now_ns;
         peer.in_group = true;
-        self.show_up(place, now_ns);
-        self.tell(place, Path::Group, reply, outcome);
+        self.mark_up(place, now_ns);
+        self.report(place, Path::Group, reply, outcome);
         Some(())
     }
 
-    /// Measures a peer in the group from the probe that it answered first, or first after a silence.
-    fn expect_in_group(&mut self, place: usize, reply: &Reply) {
+    /// A peer is measured in the group from the first probe that it answered, or answered again after a silence.
+    fn measure_in_group(&mut self, place: usize, reply: &Reply) {
         let peer = &mut self.peers[place];
-        let group = self.groups.iter().find(|group| group.numbers.ssid == reply.ssid);
+        let group = self.groups.iter().find(|group| group.sequence.ssid == reply.ssid);
         let Some(probes) = group.filter(|_| !peer.in_group).and_then(|g| g.since(reply.seq)) else {
             return;
         };
         let mut session = peer.group.take();
         for &GroupProbe { seq, sent_ns } in probes {
             session
-                .get_or_insert_with(|| peer.session(Path::Group, self.config.timeout_ns, sent_ns))
+                .get_or_insert_with(|| peer.new_session(Path::Group, self.config.timeout_ns, sent_ns))
                 .sent(seq, sent_ns);
             self.expiry_ns = self.expiry_ns.min(deadline(sent_ns, self.config.timeout_ns));
         }
         peer.group = session;
     }
 
-    /// A peer was heard: it is up, and probed if it was not.
-    fn show_up(&mut self, place: usize, now_ns: u64) {
+    fn mark_up(&mut self, place: usize, now_ns: u64) {
         let peer = &mut self.peers[place];
         if peer.up {
             return;
@@ -98,8 +97,8 @@ impl Agent {
         }
     }
 
-    /// Reports what a reply made of its probe, and the windows it completed.
-    fn tell(&mut self, place: usize, path: Path, reply: &Reply, outcome: Outcome) {
+    /// Emits the outcome of a reply, and the windows it completed.
+    fn report(&mut self, place: usize, path: Path, reply: &Reply, outcome: Outcome) {
         let peer = &mut self.peers[place];
         if outcome == Outcome::Ok
             && reply.is_stamped()

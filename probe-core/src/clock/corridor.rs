@@ -1,65 +1,71 @@
-//! The lines that pass below every T2 − T1 and above every T3 − T4.
+//! The lines below every T2 − T1 and above every T3 − T4.
 
-use crate::clock::MAX_SKEW;
 use crate::clock::minima::{Minima, Point};
 
-/// Halvings of an interval of slopes: 1000 ppm come down to far less than 1 ppb.
+/// The kernel's limit (`MAXFREQ`, 500 ppm).
+pub(super) const MAX_SKEW: f64 = 500e-6;
+
+/// Bisection steps: they narrow 1000 ppm down to far less than 1 ppb.
 const HALVINGS: u32 = 48;
 
-/// Minima from which on a slope is told from what is only noise; with fewer, the clocks are taken to run alike.
-const LEAST_MINIMA: usize = 8;
+/// With fewer minima, a slope cannot be told from noise, and the skew is taken as zero.
+const MIN_MINIMA: usize = 8;
 
-/// A corner of a hull: nanoseconds from when it is asked for, and the value there.
+/// A corner of a hull: time relative to now, and value, both in nanoseconds.
 type Corner = (f64, f64);
 
-/// Both hulls.
 pub(super) struct Corridor {
-    /// Lower hull of the T2 − T1: no line is above.
+    /// The lower hull of the T2 − T1: every line is below.
     upper: Vec<Corner>,
-    /// Upper hull of the T3 − T4: no line is below.
+    /// The upper hull of the T3 − T4: every line is above.
     lower: Vec<Corner>,
     minima: usize,
 }
 
-/// The line in the middle of the widest corridor.
+/// The middle line of the widest corridor.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Middle {
-    /// When it is asked for.
+    /// Value now.
     pub(super) offset_ns: f64,
     /// Seconds per second.
     pub(super) skew: f64,
-    /// How far, now, the furthest possible line is away.
+    /// Distance now to the furthest line that fits.
     pub(super) bound_ns: f64,
-    /// Of the corridor.
+    /// Width of the corridor.
     pub(super) width_ns: f64,
 }
 
 impl Middle {
-    /// The line at another time.
-    pub(super) fn offset_at(&self, at_ns: u64, now_ns: u64) -> f64 {
+    fn offset_at(&self, at_ns: u64, now_ns: u64) -> f64 {
         self.offset_ns + self.skew * (at_ns.wrapping_sub(now_ns) as i64 as f64)
+    }
+
+    /// The median distance of the minima above the smallest, in the direction where it is larger.
+    pub(super) fn noise_ns(&self, minima: &Minima, now_ns: u64) -> f64 {
+        let half = self.width_ns / 2.0;
+        let above = |point: Point, sign: f64| point.value_ns - sign * self.offset_at(point.at_ns, now_ns) - half;
+        let forward = median(minima.forward().map(|point| above(point, 1.0)).collect());
+        let backward = median(minima.backward().map(|point| above(point, -1.0)).collect());
+        forward.max(backward).max(0.0)
     }
 }
 
 impl Corridor {
-    /// Between the minima; `None` if there are none.
-    pub(super) fn between(minima: &Minima, now_ns: u64) -> Option<Corridor> {
-        let corner = |point: Point, sign: f64| {
-            let since_ns = point.at_ns.wrapping_sub(now_ns) as i64;
-            (since_ns as f64, sign * point.value_ns)
-        };
-        let upper = lower_hull(minima.forward().map(|point| corner(point, 1.0)).collect());
+    /// `None` without minima.
+    pub(super) fn between(minima: &Minima, now_ns: u64) -> Option<Self> {
+        let corner = |point: Point| (point.at_ns.wrapping_sub(now_ns) as i64 as f64, point.value_ns);
+        let upper = lower_hull(minima.forward().map(corner).collect());
         // The upper hull of the negatives is the negative of the lower hull.
-        let lower = lower_hull(minima.backward().map(|point| corner(point, 1.0)).collect());
+        let lower = lower_hull(minima.backward().map(corner).collect());
         let lower: Vec<Corner> = lower.into_iter().map(|(at, value)| (at, -value)).collect();
         let minima = minima.forward().count();
-        (minima > 0).then_some(Corridor { upper, lower, minima })
+        (minima > 0).then_some(Self { upper, lower, minima })
     }
 
-    /// The middle line; `None` if no straight line passes.
+    /// `None` if no straight line fits.
     pub(super) fn middle(&self) -> Option<Middle> {
         let width = |skew| self.highest(skew) - self.lowest(skew);
-        let skew = if self.minima < LEAST_MINIMA && width(0.0) >= 0.0 {
+        let skew = if self.minima < MIN_MINIMA && width(0.0) >= 0.0 {
             0.0
         } else {
             argmax(width, (-MAX_SKEW, MAX_SKEW))
@@ -68,13 +74,13 @@ impl Corridor {
         if width_ns < 0.0 {
             return None;
         }
-        // The slopes that pass at all are an interval, as the width is concave.
+        // The width is concave, so the slopes that fit are an interval.
         let steepest = boundary(|slope| width(slope) >= 0.0, skew, MAX_SKEW);
         let flattest = boundary(|slope| width(slope) >= 0.0, skew, -MAX_SKEW);
-        let passing = (flattest, steepest);
+        let fitting = (flattest, steepest);
         let offset_ns = f64::midpoint(self.highest(skew), self.lowest(skew));
-        let highest_ns = self.highest(argmax(|slope| self.highest(slope), passing));
-        let lowest_ns = self.lowest(argmax(|slope| -self.lowest(slope), passing));
+        let highest_ns = self.highest(argmax(|slope| self.highest(slope), fitting));
+        let lowest_ns = self.lowest(argmax(|slope| -self.lowest(slope), fitting));
         Some(Middle {
             offset_ns,
             skew,
@@ -83,20 +89,20 @@ impl Corridor {
         })
     }
 
-    /// The highest value now of a line with this slope: concave in the slope.
+    /// The highest value now of a line with this slope. Concave in the slope.
     fn highest(&self, slope: f64) -> f64 {
         let now = self.upper.iter().map(|(at, value)| value - slope * at);
         now.fold(f64::INFINITY, f64::min)
     }
 
-    /// The lowest value now of a line with this slope: convex in the slope.
+    /// The lowest value now of a line with this slope. Convex in the slope.
     fn lowest(&self, slope: f64) -> f64 {
         let now = self.lower.iter().map(|(at, value)| value - slope * at);
         now.fold(f64::NEG_INFINITY, f64::max)
     }
 }
 
-/// The lower convex hull, from left to right (Andrew's monotone chain).
+/// Andrew's monotone chain, from left to right.
 fn lower_hull(mut points: Vec<Corner>) -> Vec<Corner> {
     points.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
     let mut hull: Vec<Corner> = Vec::new();
@@ -111,7 +117,7 @@ fn lower_hull(mut points: Vec<Corner>) -> Vec<Corner> {
     hull
 }
 
-/// Where a concave function of the slope is the largest; the middle, where it is so over a range.
+/// The argument at which a concave function is largest; the middle of a plateau.
 fn argmax(value: impl Fn(f64) -> f64, (from, to): (f64, f64)) -> f64 {
     let mut low = from;
     let mut high = to;
@@ -129,7 +135,7 @@ fn argmax(value: impl Fn(f64) -> f64, (from, to): (f64, f64)) -> f64 {
     f64::midpoint(low, high)
 }
 
-/// The furthest from `from`, where `holds`, towards `to` that it still holds.
+/// The last slope from `from` towards `to` for which `holds` is true; it is true at `from`.
 fn boundary(holds: impl Fn(f64) -> bool, from: f64, to: f64) -> f64 {
     if holds(to) {
         return to;
@@ -144,4 +150,9 @@ fn boundary(holds: impl Fn(f64) -> bool, from: f64, to: f64) -> f64 {
         }
     }
     inside
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or_default()
 }

@@ -1,55 +1,52 @@
-//! The minimum filter: the least T2 − T1 and T4 − T3 of each of a number of equal times.
+//! The minimum filter: the smallest T2 − T1 and T4 − T3 in each of a number of equal intervals.
 
 use std::collections::VecDeque;
 
-use crate::clock::corridor::Middle;
-use crate::clock::{backward, forward};
 use crate::observation::Reply;
 
-/// Times kept; when there are more, two become one.
-const TIMES: usize = 64;
+/// When there are more, intervals are merged in pairs.
+const MAX_INTERVALS: usize = 64;
 
-/// The first length of a time, 2^26 ns = 67 ms.
+/// The first length of an interval, 2^26 ns = 67 ms.
 const FIRST_BITS: u32 = 26;
 
-/// The last length of a time, 2^32 ns = 4.3 s: beyond 4½ minutes no clock is a straight line.
+/// The last length of an interval, 2^32 ns = 4.3 s: beyond 4½ minutes no clock is a straight line.
 const LAST_BITS: u32 = 32;
 
-/// One value, and when it was measured.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Point {
     /// Monotonic.
     pub(super) at_ns: u64,
-    /// Less [`Minima::base_ns`], or plus it on the way back.
+    /// Minus [`Minima::base_ns`] forward, plus it backward.
     pub(super) value_ns: f64,
 }
 
 impl Point {
-    fn least(self, other: Point) -> Point {
+    fn min(self, other: Point) -> Point {
         if other.value_ns < self.value_ns { other } else { self }
     }
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Time {
+struct Interval {
     number: u64,
     forward: Point,
     backward: Point,
 }
 
-/// The least values of each time, oldest first.
+/// Oldest first.
 #[derive(Debug)]
 pub(super) struct Minima {
-    times: VecDeque<Time>,
+    intervals: VecDeque<Interval>,
     bits: u32,
-    /// The first offset seen: differences from it are small enough for a floating-point number.
+    /// The first offset seen: differences from it keep their nanoseconds in a floating-point number.
     base_ns: Option<i64>,
 }
 
 impl Default for Minima {
     fn default() -> Self {
         Self {
-            times: VecDeque::new(),
+            intervals: VecDeque::new(),
             bits: FIRST_BITS,
             base_ns: None,
         }
@@ -62,83 +59,71 @@ impl Minima {
     }
 
     pub(super) fn add(&mut self, reply: &Reply) {
-        let (there, back) = (forward(reply), backward(reply));
-        let base_ns = *self.base_ns.get_or_insert(there);
-        let time = Time {
+        let (forward_ns, backward_ns) = (reply.forward_mono_ns(), reply.backward_mono_ns());
+        let base_ns = *self.base_ns.get_or_insert(forward_ns);
+        let interval = Interval {
             number: reply.sent_mono_ns >> self.bits,
             forward: Point {
                 at_ns: reply.sent_mono_ns,
-                value_ns: there.wrapping_sub(base_ns) as f64,
+                value_ns: forward_ns.wrapping_sub(base_ns) as f64,
             },
             backward: Point {
                 at_ns: reply.received_mono_ns,
-                value_ns: back.wrapping_add(base_ns) as f64,
+                value_ns: backward_ns.wrapping_add(base_ns) as f64,
             },
         };
-        match self.times.back_mut() {
-            // A reply that was overtaken belongs to an earlier time, which is no matter: its points keep their own.
-            Some(newest) if time.number <= newest.number => newest.join(time),
-            _ => self.times.push_back(time),
+        match self.intervals.back_mut() {
+            // An overtaken reply belongs to an earlier interval, which does not matter: its points have their own times.
+            Some(newest) if interval.number <= newest.number => newest.join(interval),
+            _ => self.intervals.push_back(interval),
         }
-        if self.times.len() > TIMES {
+        if self.intervals.len() > MAX_INTERVALS {
             self.make_room();
         }
     }
 
     fn make_room(&mut self) {
         if self.bits == LAST_BITS {
-            self.times.pop_front();
+            self.intervals.pop_front();
             return;
         }
         self.bits += 1;
-        for mut time in std::mem::take(&mut self.times) {
-            time.number >>= 1;
-            match self.times.back_mut().filter(|newest| newest.number == time.number) {
-                Some(newest) => newest.join(time),
-                None => self.times.push_back(time),
+        for mut interval in std::mem::take(&mut self.intervals) {
+            interval.number >>= 1;
+            match self
+                .intervals
+                .back_mut()
+                .filter(|newest| newest.number == interval.number)
+            {
+                Some(newest) => newest.join(interval),
+                None => self.intervals.push_back(interval),
             }
         }
     }
 
-    /// From the first to the last.
     pub(super) fn span_ns(&self) -> u64 {
-        let ends = self.times.back().zip(self.times.front());
+        let ends = self.intervals.back().zip(self.intervals.front());
         ends.map_or(0, |(last, first)| {
             last.forward.at_ns.saturating_sub(first.forward.at_ns)
         })
     }
 
-    /// Gives up the older half.
-    pub(super) fn give_up_oldest(&mut self) {
-        self.times.drain(..self.times.len().div_ceil(2));
+    pub(super) fn drop_older_half(&mut self) {
+        self.intervals.drain(..self.intervals.len().div_ceil(2));
     }
 
     pub(super) fn forward(&self) -> impl Iterator<Item = Point> {
-        self.times.iter().map(|time| time.forward)
+        self.intervals.iter().map(|interval| interval.forward)
     }
 
     pub(super) fn backward(&self) -> impl Iterator<Item = Point> {
-        self.times.iter().map(|time| time.backward)
-    }
-
-    /// How far above the least a typical minimum is: the median, on the way where that is more.
-    pub(super) fn noise_ns(&self, now_ns: u64, middle: &Middle) -> f64 {
-        let half = middle.width_ns / 2.0;
-        let above = |point: Point, sign: f64| point.value_ns - sign * middle.offset_at(point.at_ns, now_ns) - half;
-        let there = median(self.forward().map(|point| above(point, 1.0)).collect());
-        let back = median(self.backward().map(|point| above(point, -1.0)).collect());
-        there.max(back).max(0.0)
+        self.intervals.iter().map(|interval| interval.backward)
     }
 }
 
-impl Time {
-    fn join(&mut self, other: Time) {
-        self.forward = self.forward.least(other.forward);
-        self.backward = self.backward.least(other.backward);
+impl Interval {
+    fn join(&mut self, other: Self) {
+        self.forward = self.forward.min(other.forward);
+        self.backward = self.backward.min(other.backward);
     }
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or_default()
 }

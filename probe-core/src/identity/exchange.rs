@@ -1,16 +1,15 @@
-//! When to ask whom: a peer that shows itself, soon and a few times, and then rarely. And how often to answer.
+//! Decides when to ask a peer for its identity: a new peer at once and a few times, then rarely. Limits the answers.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 const RETRY_NS: u64 = 1_000_000_000;
 const RETRIES: u32 = 5;
-/// Between two answers of one peer: they also tell what it has refused.
+/// Answers also report refused probes, so they are refreshed after this.
 const REFRESH_NS: u64 = 10_000_000_000;
-/// Between two questions to a peer that has not answered so far: it may be no kstamp.
-const PATIENCE_NS: u64 = 60_000_000_000;
+/// A peer that does not answer may not run kstamp, and is asked again after this.
+const SILENT_RETRY_NS: u64 = 60_000_000_000;
 
-/// The questions that are due.
 #[derive(Debug, Default)]
 pub struct Exchange {
     peers: BTreeMap<IpAddr, Asked>,
@@ -20,12 +19,11 @@ pub struct Exchange {
 struct Asked {
     next_ns: u64,
     unanswered: u32,
-    /// What the question carried that waits for its answer.
+    /// The nonce of the last question, until it is answered.
     nonce: Option<u64>,
 }
 
 impl Exchange {
-    /// `peer` has shown itself: ask it now.
     pub fn peer_up(&mut self, peer: IpAddr, now_ns: u64) {
         let asked = Asked {
             next_ns: now_ns,
@@ -35,14 +33,12 @@ impl Exchange {
         self.peers.insert(peer, asked);
     }
 
-    /// `peer` has gone: ask no more.
     pub fn peer_down(&mut self, peer: IpAddr) {
         self.peers.remove(&peer);
     }
 
-    /// Somebody has answered the question that carried `nonce`: the peer that was asked it, if it was asked.
-    ///
-    /// The nonce tells, and not the source address: a host may answer from another address than it is probed at.
+    /// The peer that was asked with `nonce`. The source address does not count, since a host may answer from another
+    /// address than it is probed at.
     pub fn answered(&mut self, nonce: u64, now_ns: u64) -> Option<IpAddr> {
         let (&peer, asked) = self.peers.iter_mut().find(|(_, asked)| asked.nonce == Some(nonce))?;
         *asked = Asked {
@@ -53,7 +49,7 @@ impl Exchange {
         Some(peer)
     }
 
-    /// A peer to ask now, if any, by a question that carries `nonce`.
+    /// A peer to ask now, with `nonce`.
     pub fn poll(&mut self, now_ns: u64, nonce: u64) -> Option<IpAddr> {
         let (&peer, asked) = self.peers.iter_mut().find(|(_, asked)| asked.next_ns <= now_ns)?;
         asked.unanswered += 1;
@@ -61,14 +57,14 @@ impl Exchange {
         let wait_ns = if asked.unanswered < RETRIES {
             RETRY_NS
         } else {
-            PATIENCE_NS
+            SILENT_RETRY_NS
         };
         asked.next_ns = now_ns + wait_ns;
         Some(peer)
     }
 }
 
-/// A bound on answers, for all askers together: a token bucket.
+/// A token bucket for all answers together.
 #[derive(Debug)]
 pub struct AnswerLimit {
     tokens: f64,
@@ -79,7 +75,6 @@ impl AnswerLimit {
     const PER_SECOND: f64 = 200.0;
     const BURST: f64 = 400.0;
 
-    /// A full bucket.
     pub fn new(now_ns: u64) -> Self {
         Self {
             tokens: Self::BURST,
@@ -87,7 +82,6 @@ impl AnswerLimit {
         }
     }
 
-    /// Whether one more answer may be given now.
     pub fn allow(&mut self, now_ns: u64) -> bool {
         let elapsed_s = now_ns.saturating_sub(self.refilled_ns) as f64 / 1e9;
         self.tokens = (self.tokens + elapsed_s * Self::PER_SECOND).min(Self::BURST);

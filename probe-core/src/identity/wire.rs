@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::identity::Identity;
 
-/// The enterprise number that RFC 5612 sets aside for documentation: kstamp has none of its own.
+/// The enterprise number for documentation (RFC 5612): kstamp has none of its own.
 const ENTERPRISE: u32 = 32473;
 const ENTERPRISE_LEN: usize = 4;
 /// Bytes for the JSON text.
@@ -18,22 +18,18 @@ const TEXT_LEN: usize = 504;
 /// Length of a question and of its answer.
 pub const PACKET_LEN: usize = BASE_LEN + HEADER_LEN + ENTERPRISE_LEN + TEXT_LEN;
 
-/// Longest agent name; with it, any identity fits.
+/// Any identity with a name of this length fits.
 pub const MAX_NAME_LEN: usize = 64;
 
-/// What an answer tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
-    /// What the question carried.
+    /// From the question.
     pub nonce: u64,
-    /// Who answers.
     pub identity: Identity,
-    /// How many of the asker's probes its limits have refused; `None` of an agent that does not tell. It may start again
-    /// at 0.
+    /// Total of the asker's probes that were refused; `None` if the agent does not report it. It restarts with the agent.
     pub refused: Option<u64>,
 }
 
-/// The text in a question or an answer.
 #[derive(Debug, Serialize, Deserialize)]
 struct Text {
     #[serde(flatten)]
@@ -42,19 +38,17 @@ struct Text {
     refused: Option<u64>,
 }
 
-/// When a question arrived and what else its answer must tell.
+/// The stamps in an answer, as in any STAMP reply.
 #[derive(Debug, Clone, Copy)]
 pub struct AnswerStamps {
     /// T2, UTC.
     pub receive_ns: u64,
     /// T3, UTC.
     pub transmit_ns: u64,
-    /// The reflector's error estimate.
     pub error: ErrorEstimate,
 }
 
-/// A packet that tells who asks, and asks who hears it. `nonce` stands where a probe has T1: a reflector returns it, and
-/// nobody measures with this packet.
+/// Contains the identity of the asker. `nonce` is in the place of T1, so that any reflector returns it.
 pub fn question(own: &Identity, error: ErrorEstimate, nonce: u64) -> Option<Vec<u8>> {
     let mut packet = stamp::probe(0, error, 0).to_vec();
     packet[stamp::TIMESTAMP..][..8].copy_from_slice(&nonce.to_be_bytes());
@@ -65,8 +59,7 @@ pub fn question(own: &Identity, error: ErrorEstimate, nonce: u64) -> Option<Vec<
     Some(packet)
 }
 
-/// The answer to `question`, exactly as long; `None` if it is not a question of this kind. `refused` of the asker's probes
-/// were refused here, if that is known.
+/// As long as `question`; `None` if that is no question.
 pub fn answer(question: &[u8], own: &Identity, refused: Option<u64>, arrival: AnswerStamps) -> Option<Vec<u8>> {
     if question.len() != PACKET_LEN {
         return None;
@@ -86,7 +79,7 @@ pub fn answer(question: &[u8], own: &Identity, refused: Option<u64>, arrival: An
     Some(packet)
 }
 
-/// What an answer tells; `None` if this is no answer, or the reflector did not understand the question.
+/// `None` if this is no answer, or the reflector did not understand the question.
 pub fn from_answer(packet: &[u8]) -> Option<Answer> {
     let flags = packet.get(BASE_LEN)?;
     let nonce = packet.get(stamp::SENDER_TIMESTAMP..)?.first_chunk()?;
@@ -102,7 +95,6 @@ pub fn from_answer(packet: &[u8]) -> Option<Answer> {
     }
 }
 
-/// The identity in a question.
 fn from_question(packet: &[u8]) -> Option<Identity> {
     let flags = packet.get(BASE_LEN)?;
     if flags & UNRECOGNISED == 0 {
@@ -122,7 +114,7 @@ fn text_of(packet: &[u8]) -> Option<Text> {
     }
     let text: Text = serde_json::from_slice(text).ok()?;
     let identity = &text.identity;
-    // All of it is shown to people, on terminals.
+    // These are shown on terminals.
     let texts = [&identity.name, &identity.version, &identity.receive, &identity.egress];
     let is_plain = |text: &&String| text.len() <= MAX_NAME_LEN && !text.chars().any(char::is_control);
     texts.iter().all(is_plain).then_some(text)

@@ -19,7 +19,12 @@ macro_rules! counts {
                 match self { $(Self::$variant => $name,)+ }
             }
 
-            /// What it counts and what became of that, where it is a sign of trouble.
+            /// What it counts.
+            pub fn meaning(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($doc),+),)+ }
+            }
+
+            /// What is counted, and what happened to it, if that is a sign of trouble.
             pub fn in_words(self) -> Option<(&'static str, &'static str)> {
                 match self { $(Self::$variant => $words,)+ }
             }
@@ -28,43 +33,43 @@ macro_rules! counts {
 }
 
 counts! {
-    /// Answered.
+    /// Probes answered.
     Reflected = "user_reflected", None;
-    /// Answered, having come by a group.
+    /// Probes to a group, answered.
     ReflectedGroup = "user_reflected_group", None;
-    /// A number of an agent of the older kind, sent back as it came.
+    /// Probes of legacy agents, sent back.
     LegacyReflected = "user_echoed", None;
-    /// Such a number that may be an echo itself.
-    LegacyLoop = "user_echo_loop", Some(("number", "not sent back in userspace: it may be an echo itself"));
-    /// A peer that asked who this is was told.
+    /// Probes of legacy agents that may be replies; not sent back.
+    LegacyLoop = "user_echo_loop", Some(("probe", "of a legacy agent not sent back in userspace: it may be a reply itself"));
+    /// Identity requests answered.
     IdentityAnswered = "user_introduced", None;
-    /// Shorter than any test packet.
+    /// Packets shorter than any test packet.
     TooShort = "user_too_short", Some(("probe", "not answered in userspace: shorter than any test packet"));
-    /// From the test port itself, as a reply would be.
+    /// Probes from the test port itself, as replies are.
     SourcePort = "user_source_port", Some(("probe", "not answered in userspace: from the test port itself"));
-    /// With a reply's fields where a sender's are zero.
+    /// Probes with the fields of a reply, which are zero in a probe.
     ReplyShaped = "user_reply_shaped", Some(("probe", "not answered in userspace: with the fields of a reply"));
-    /// From an address that cannot be answered.
+    /// Probes from an address that cannot be answered.
     BadSource = "user_bad_source", Some(("probe", "not answered in userspace: from an address that cannot be answered"));
-    /// To an address that is neither the interface's nor a joined group.
+    /// Probes to an address that is neither the interface's nor a joined group.
     NotForUs = "user_not_for_us", Some(("probe", "not answered in userspace: to another address than this interface's"));
-    /// From a source that the policy does not allow.
+    /// Probes from a source that the policy does not allow.
     NotAllowed = "user_not_allowed", Some(("probe", "not answered in userspace: from a source that is not allowed"));
-    /// Too many at once.
+    /// Probes above a rate limit.
     RateLimited = "user_rate_limited", Some(("probe", "not answered in userspace: too many in too short a time"));
-    /// In authenticated mode: too short to have an HMAC.
+    /// In authenticated mode: probes too short to have an HMAC.
     HmacMissing = "user_hmac_missing", Some(("probe", "not answered: without the HMAC that authenticated mode demands"));
-    /// In authenticated mode: the HMAC does not fit.
+    /// In authenticated mode: probes with a wrong HMAC.
     HmacWrong = "user_hmac_wrong", Some(("probe", "not answered: with an HMAC of another key, or altered on the way"));
-    /// A base packet, or a number, that the kernel programs have refused, and counted by reason.
+    /// Base packets, or probes of legacy agents, that the kernel programs refused and counted by reason.
     RefusedByKernel = "user_left_by_kernel", None;
-    /// The socket could not send the reply.
+    /// Replies that the socket could not send.
     Unsent = "user_unsent", Some(("reply", "not sent from userspace: the socket refused it"));
-    /// A TLV of a type that this reflector does not know: returned with flag U.
+    /// TLVs of an unknown type: returned with flag U.
     TlvUnrecognised = "user_tlv_unrecognised", None;
-    /// A packet with a TLV of a wrong length: returned with flag M.
+    /// Probes with a TLV of a wrong length: returned with flag M.
     TlvMalformed = "user_tlv_malformed", Some(("probe", "answered with flag M: a TLV in it was malformed"));
-    /// A packet whose TLVs were not what their HMAC says: returned with flag I.
+    /// Probes whose TLVs do not match their HMAC: returned with flag I.
     TlvIntegrity = "user_tlv_integrity", Some(("probe", "answered with flag I: the HMAC of its TLVs was wrong or missing"));
 }
 

@@ -1,5 +1,5 @@
-//! How often answers are given: the same buckets as in the kernel programs, for each source, for its group probes, and for
-//! all sources together; smaller where userspace could not keep up.
+//! Rate limits with the same buckets as in the kernel programs: per source, per source for group probes, and for all
+//! sources together.
 
 use std::net::IpAddr;
 
@@ -8,20 +8,19 @@ use probe_common::abi::Limit;
 use crate::reflector::lru::Lru;
 use crate::reflector::policy::{Rates, limit};
 
-/// Sources of which it is known what they have used up.
 const MAX_SOURCES: usize = 4096;
 
-/// An answer from userspace takes some ten microseconds, not a quarter of one: what keeps a CPU half busy. Whoever lifts
-/// the limits lifts these too.
+/// These keep a CPU half busy: a reply from userspace takes about ten microseconds, not a quarter of one. A rate of 0
+/// removes these limits, too.
 const USERSPACE: Rates = Rates {
     port: 50_000,
     source: 25_000,
     group: 20_000,
 };
 
-/// The limits that hold in userspace where `rates` are asked for.
+/// `rates`, limited to what userspace can sustain.
 pub fn userspace_rates(rates: Rates) -> Rates {
-    let bounded = |rate: u32, most: u32| if rate == 0 { 0 } else { rate.min(most) };
+    let bounded = |rate: u32, max: u32| if rate == 0 { 0 } else { rate.min(max) };
     Rates {
         port: bounded(rates.port, USERSPACE.port),
         source: bounded(rates.source, USERSPACE.source),
@@ -29,7 +28,6 @@ pub fn userspace_rates(rates: Rates) -> Rates {
     }
 }
 
-/// What each bucket lets pass.
 #[derive(Debug)]
 pub(super) struct Limiter {
     port: Limit,
@@ -39,7 +37,7 @@ pub(super) struct Limiter {
     sources: Lru<IpAddr, Earned>,
 }
 
-/// When what a source was answered will have been earned.
+/// The times at which the tokens used by a source are earned back.
 #[derive(Debug, Clone, Copy, Default)]
 struct Earned {
     unicast_ns: u64,
@@ -47,7 +45,6 @@ struct Earned {
 }
 
 impl Limiter {
-    /// Full buckets.
     pub fn new(rates: Rates) -> Self {
         let rates = userspace_rates(rates);
         Self {
@@ -59,8 +56,8 @@ impl Limiter {
         }
     }
 
-    /// Whether one more answer may be given to `source` now; if so, it counts. A source that may not be answered takes
-    /// nothing from the others.
+    /// Charges one reply to `source`, if its own and the common limit allow it. A refused source takes nothing from the
+    /// others.
     pub fn allows(&mut self, source: IpAddr, by_group: bool, now_ns: u64) -> bool {
         let earned = self.sources.get_or(source, Earned::default);
         let (limit, own_ns) = if by_group {
@@ -97,6 +94,7 @@ mod tests {
         [10, 1, 1, last].into()
     }
 
+    /// How many of 20,000 probes are answered.
     fn allowed(limiter: &mut Limiter, source: IpAddr, by_group: bool, now_ns: u64) -> usize {
         (0..20_000).filter(|_| limiter.allows(source, by_group, now_ns)).count()
     }
@@ -122,7 +120,9 @@ mod tests {
     #[test]
     fn all_sources_together_are_bounded() {
         let mut limiter = Limiter::new(RATES);
-        let answered: usize = (0..100).map(|last| allowed(&mut limiter, source(last), false, S)).sum();
+        // More probes than one source may send at once, from each of 100 sources.
+        let probes = (0..100).flat_map(|last| [source(last); 300]);
+        let answered = probes.filter(|&source| limiter.allows(source, false, S)).count();
         assert_eq!(answered, 2_500);
     }
 

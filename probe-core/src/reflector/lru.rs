@@ -1,4 +1,4 @@
-//! A map of bounded size, out of which the entry goes that was not used for the longest time.
+//! A map of bounded size that evicts the least recently used entry.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
@@ -7,13 +7,12 @@ use std::hash::Hash;
 pub(super) struct Lru<K, V> {
     entries: HashMap<K, (u64, V)>,
     by_age: BTreeMap<u64, K>,
-    /// When each entry was last used, in uses of the map.
+    /// Number of uses, which is the clock of `entries` and `by_age`.
     uses: u64,
     capacity: usize,
 }
 
 impl<K: Copy + Eq + Hash, V> Lru<K, V> {
-    /// For at most `capacity` entries.
     pub(super) fn new(capacity: usize) -> Self {
         Self {
             entries: HashMap::new(),
@@ -23,7 +22,7 @@ impl<K: Copy + Eq + Hash, V> Lru<K, V> {
         }
     }
 
-    /// The value of `key`, made if it is not there.
+    /// The value of `key`, inserted if it is missing.
     pub(super) fn get_or(&mut self, key: K, make: impl FnOnce() -> V) -> &mut V {
         self.uses += 1;
         match self.entries.get(&key) {
@@ -43,7 +42,7 @@ impl<K: Copy + Eq + Hash, V> Lru<K, V> {
         &mut entry.1
     }
 
-    /// The value of `key`, if it is there; that is no use of it.
+    /// Does not count as a use.
     pub(super) fn peek(&mut self, key: &K) -> Option<&mut V> {
         self.entries.get_mut(key).map(|(_, value)| value)
     }

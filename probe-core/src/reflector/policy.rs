@@ -1,4 +1,4 @@
-//! Who is answered, and how often: the same rules for the kernel programs and for whoever answers in userspace.
+//! Who is answered, and how often, for the kernel programs and for userspace.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -8,37 +8,35 @@ use probe_common::abi::Limit;
 
 const S_NS: u64 = 1_000_000_000;
 
-/// A limit lets pass at once what it lets pass in this time.
+/// A burst is as large as the rate allows in this time.
 const BURST_NS: u64 = S_NS / 4;
-/// And at least as many packets: a packet that userspace has to answer costs as much as some others.
-const LEAST_BURST: u64 = 16;
+/// But at least so many packets, because a packet for userspace is charged as several.
+const MIN_BURST: u64 = 16;
 
-/// The prefixes whose sources are answered.
+/// The prefixes of the sources that are answered.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Policy {
     prefixes: BTreeSet<IpNet>,
 }
 
 impl Policy {
-    /// With these prefixes: an interface's own, and those that the user allows.
     pub fn new(prefixes: impl IntoIterator<Item = IpNet>) -> Self {
         let prefixes = prefixes.into_iter().map(canonical).collect();
         Self { prefixes }
     }
 
-    /// Whether `source` is to be answered.
     pub fn allows(&self, source: IpAddr) -> bool {
         let source = source.to_canonical();
         self.prefixes.iter().any(|prefix| prefix.contains(&source))
     }
 
-    /// The prefixes, without host bits, each once.
+    /// Without host bits and duplicates.
     pub fn prefixes(&self) -> impl Iterator<Item = IpNet> {
         self.prefixes.iter().copied()
     }
 }
 
-/// Without host bits, and IPv4 as IPv4 where it was written in IPv6 (RFC 4291 §2.5.5.2).
+/// Clears host bits, and converts an IPv4-mapped IPv6 prefix to IPv4 (RFC 4291 §2.5.5.2).
 pub fn canonical(prefix: IpNet) -> IpNet {
     const MAPPED: u8 = 96;
     let prefix = prefix.trunc();
@@ -50,14 +48,14 @@ pub fn canonical(prefix: IpNet) -> IpNet {
     }
 }
 
-/// How many packets a second are answered; 0 for as many as come.
+/// Replies per second; 0: unlimited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rates {
-    /// To all sources together.
+    /// All sources together.
     pub port: u32,
-    /// To each source.
+    /// Each source.
     pub source: u32,
-    /// To each source, for its probes to a group.
+    /// Each source, for its group probes.
     pub group: u32,
 }
 
@@ -68,25 +66,25 @@ impl Default for Rates {
 }
 
 impl Rates {
-    /// Above what agents send: one with an interval of 100 µs sends each peer 10,000 probes a second by unicast and as many
-    /// to the group, and a host that does nothing else sends a few 100,000 in all. Below what would occupy a CPU: an
-    /// answer takes about 230 ns. Lower for groups, where each member answers and what is forged is multiplied.
+    /// More than agents send: with an interval of 100 µs, 10,000 probes a second to each peer and as many to the group; a
+    /// host that does nothing else sends a few 100,000. Less than would occupy a CPU, at about 230 ns per reply. Lower for
+    /// groups, where each member answers a forged probe.
     pub const DEFAULT: Self = Self {
         port: 2_000_000,
         source: 500_000,
         group: 50_000,
     };
 
-    /// The most that can be said: a packet each 100 ns.
+    /// One packet per 100 ns.
     pub const MAX: u32 = 10_000_000;
 }
 
-/// The token bucket of a rate in packets a second; 0 for no limit.
+/// The token bucket for a rate in packets per second; 0: unlimited.
 pub fn limit(rate: u32) -> Limit {
     match S_NS.checked_div(u64::from(rate)) {
         Some(interval_ns) => Limit {
             interval_ns,
-            burst_ns: BURST_NS.max(LEAST_BURST * interval_ns),
+            burst_ns: BURST_NS.max(MIN_BURST * interval_ns),
         },
         None => Limit::NONE,
     }

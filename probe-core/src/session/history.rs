@@ -1,88 +1,79 @@
-//! The probes of a session that are still of interest: those pending, and those resolved not long ago.
+//! The probes of a session that are still needed: those pending, and those resolved recently.
 
 use std::collections::VecDeque;
 
-use crate::session::direction::Way;
+use crate::session::direction::Direction;
 use crate::session::sequence;
 
-/// What is known of one probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
-    /// Waiting for a reply.
     Pending,
-    /// A reply came in time.
+    /// In time.
     Answered,
-    /// A reply came in time, but its sample did not reach userspace.
+    /// Answered in time, but the sample did not reach userspace.
     CollectorLost,
-    /// No reply in time, and lost on the way given, if it is known.
-    Lost(Option<Way>),
-    /// No reply in time, but one afterwards: it was lost on neither way.
+    /// No reply in time. The direction is `None` while it is unknown.
+    Lost(Option<Direction>),
+    /// A reply came after the timeout: lost, but in neither direction.
     Late,
     /// It did not leave this host.
     NeverLeft,
 }
 
-/// One probe, with what its reply told.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Probe {
-    /// The sequence number, unwrapped.
+    /// The unwrapped sequence number.
     pub(super) index: u64,
     pub(super) sent_ns: u64,
-    /// Number of the window in which it was sent.
+    /// Number of the window in which the probe was sent.
     pub(super) window: u64,
     pub(super) state: State,
-    /// When its first reply was received (T4), in time or late, if one was.
+    /// T4 of the first reply, in time or late; 0 without one.
     pub(super) received_ns: u64,
-    /// The reflector's counter in its first reply, in time or late.
+    /// The reflector's counter in the first reply, in time or late.
     pub(super) counter: Option<u32>,
-    /// Round-trip delay, if it has one.
     pub(super) rtt_ns: Option<i64>,
-    /// It was answered more than once.
     pub(super) duplicated: bool,
-    /// Sequence numbers before it were sent that this session did not measure.
+    /// This session did not measure the sequence numbers just before this one.
     pub(super) after_gap: bool,
-    /// Whether losses are placed up to here.
     pub(super) anchor: Anchor,
 }
 
 impl Probe {
-    /// Whether it may have arrived, or not, and no reply tells when.
+    /// Whether no reply tells if and when the probe arrived.
     pub(super) fn is_silent(&self) -> bool {
         matches!(self.state, State::Lost(_) | State::CollectorLost) && self.counter.is_none()
     }
 }
 
-/// Whether the reflector's counter is trusted at a probe, to place losses before and after it.
+/// Whether a probe is an anchor (see [`crate::session::loss_direction`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Anchor {
-    /// It is not.
     No,
-    /// From here on: what it was before cannot be compared.
+    /// Counters before this one cannot be compared with it.
     First,
-    /// It is.
     Next,
 }
 
-/// Probes in the order in which they were sent.
-///
-/// A probe keeps its slot: slots count every probe the session ever had, so that they stay valid when old probes
-/// are forgotten.
+/// Probes in sending order. Slots number all probes of the session from 0, so they stay valid when old probes are
+/// forgotten.
 #[derive(Debug, Default)]
 pub(super) struct History {
     probes: VecDeque<Probe>,
     forgotten: u64,
-    /// Every slot below is resolved.
+    /// All slots below are resolved.
     resolved: u64,
 }
 
 impl History {
-    /// Adds the probe with wire number `seq`, which must be ahead of every other; its slot, or `None` if it is not.
-    pub(super) fn push(&mut self, seq: u32, sent_ns: u64, window: u64) -> Option<u64> {
+    /// Adds a probe, if its number is ahead of all others.
+    pub(super) fn push(&mut self, seq: u32, sent_ns: u64, window: u64) -> bool {
         let newest = self.probes.back().map(|probe| probe.index);
         let index = match newest {
-            Some(newest) => sequence::unwrap(newest, seq).filter(|&index| index > newest)?,
-            None => u64::from(seq),
+            Some(newest) => sequence::unwrap(newest, seq).filter(|&index| index > newest),
+            None => Some(u64::from(seq)),
         };
+        let Some(index) = index else { return false };
         self.probes.push_back(Probe {
             index,
             sent_ns,
@@ -95,14 +86,14 @@ impl History {
             after_gap: newest.is_some_and(|newest| index != newest + 1),
             anchor: Anchor::No,
         });
-        Some(self.end() - 1)
+        true
     }
 
-    /// The slot of wire number `seq`, if its probe is remembered.
+    /// The slot of the probe with this sequence number.
     pub(super) fn find(&self, seq: u32) -> Option<u64> {
         let (front, back) = (self.probes.front()?, self.probes.back()?);
         let index = sequence::unwrap(back.index, seq)?;
-        // Numbers have gaps only where a session paused, so that the place is nearly always where it would be without.
+        // Numbers have gaps only where a session paused, so the first guess is nearly always right.
         let guess = usize::try_from(index.checked_sub(front.index)?).ok()?;
         let place = match self.probes.get(guess) {
             Some(probe) if probe.index == index => guess,
@@ -134,7 +125,6 @@ impl History {
         self.forgotten + self.probes.len() as u64
     }
 
-    /// The oldest pending probe and its slot.
     pub(super) fn oldest_pending(&mut self) -> Option<(u64, Probe)> {
         loop {
             let probe = *self.get(self.resolved)?;
@@ -145,8 +135,8 @@ impl History {
         }
     }
 
-    /// Takes the oldest probe out if it is resolved and `unneeded` agrees, given its slot and how many there are.
-    /// The newest stays: later numbers are unwrapped from it.
+    /// Removes the oldest probe if it is resolved and `unneeded` agrees, given its slot and the number of probes. The
+    /// newest probe stays, because later numbers are unwrapped from it.
     pub(super) fn forget_oldest(&mut self, unneeded: impl FnOnce(u64, &Probe, usize) -> bool) -> Option<(u64, Probe)> {
         let (oldest, count) = (self.probes.front()?, self.probes.len());
         let resolved = oldest.state != State::Pending;
@@ -159,7 +149,6 @@ impl History {
         Some((slot, self.probes.pop_front()?))
     }
 
-    /// Number of probes remembered.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.probes.len()

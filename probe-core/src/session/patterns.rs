@@ -1,43 +1,43 @@
-//! In what patterns a session's probes were lost and its replies overtaken.
+//! Loss patterns (RFC 3357) and reordering extents (RFC 4737).
 
 use std::collections::VecDeque;
 
 use crate::session::history::{History, Probe, State};
-use crate::session::window::Ledger;
+use crate::session::window::Windows;
 
-/// Replies remembered that were ahead of all before them. An extent that reaches beyond is cut there.
-const LEADERS: usize = 512;
+/// A longer reordering extent is cut to this.
+const MAX_LEADERS: usize = 512;
 
-/// Runs of lost probes (RFC 3357), in the order in which they were sent.
+/// Runs of lost probes, in sending order.
 #[derive(Debug, Default)]
 pub(super) struct LossPattern {
-    /// The next slot to look at.
+    /// All slots below have been looked at.
     scanned: u64,
-    /// Lost in a row until here.
+    /// Lost probes in a row, up to `scanned`.
     run: u64,
-    /// Index of the last lost probe.
+    /// Its index.
     last_lost: Option<u64>,
 }
 
 impl LossPattern {
-    /// Looks at the probes resolved since the last call. A loss period is counted where it ends, a loss distance where
-    /// the later of the two losses is.
-    pub(super) fn advance(&mut self, history: &History, ledger: &mut Ledger) {
+    /// Evaluates the probes resolved since the last call. A loss period counts in the window in which it ends, a loss
+    /// distance in that of the later loss.
+    pub(super) fn advance(&mut self, history: &History, windows: &mut Windows) {
         self.scanned = self.scanned.max(history.start());
         while let Some(probe) = history.get(self.scanned).filter(|probe| probe.state != State::Pending) {
-            self.look_at(probe, ledger);
+            self.look_at(probe, windows);
             self.scanned += 1;
         }
     }
 
-    /// No more probes will be looked at: a period that has no end ends now.
-    pub(super) fn end(&mut self, ledger: &mut Ledger) {
-        self.end_period(ledger.current(), ledger);
+    /// Ends a loss period that is still open.
+    pub(super) fn end(&mut self, windows: &mut Windows) {
+        self.end_period(windows.current(), windows);
     }
 
-    fn look_at(&mut self, probe: &Probe, ledger: &mut Ledger) {
+    fn look_at(&mut self, probe: &Probe, windows: &mut Windows) {
         if probe.after_gap {
-            self.end_period(probe.window, ledger);
+            self.end_period(probe.window, windows);
             self.last_lost = None;
         }
         match probe.state {
@@ -45,41 +45,39 @@ impl LossPattern {
                 self.run += 1;
                 if let Some(before) = self.last_lost.replace(probe.index) {
                     let distance = i64::try_from(probe.index - before).unwrap_or(i64::MAX);
-                    ledger.of_or_current(probe.window).loss_distance.record(distance);
+                    windows.stats_of_or_current(probe.window).loss_distance.record(distance);
                 }
             }
-            State::Answered | State::CollectorLost => self.end_period(probe.window, ledger),
-            // It was not part of the stream.
+            State::Answered | State::CollectorLost => self.end_period(probe.window, windows),
+            // Not part of the stream.
             State::NeverLeft | State::Pending => {}
         }
     }
 
-    fn end_period(&mut self, window: u64, ledger: &mut Ledger) {
+    fn end_period(&mut self, window: u64, windows: &mut Windows) {
         let run = std::mem::take(&mut self.run);
         if run > 0 {
             let length = i64::try_from(run).unwrap_or(i64::MAX);
-            ledger.of_or_current(window).loss_period.record(length);
+            windows.stats_of_or_current(window).loss_period.record(length);
         }
     }
 }
 
-/// How far replies were overtaken (RFC 4737 §4.2).
+/// RFC 4737 §4.2.
 #[derive(Debug, Default)]
 pub(super) struct Reordering {
-    /// Replies so far.
     arrived: u64,
-    /// The replies that were ahead of all before them: which reply it was, and the index of its probe. Both ascend.
+    /// The replies that were ahead of all before them, by arrival number and index of the probe. Both ascend.
     leaders: VecDeque<(u64, u64)>,
 }
 
 impl Reordering {
-    /// The reply to the probe with this index arrives. If it is reordered, its extent: how many replies have come
-    /// since the first that should have come after it.
+    /// The extent of a reply, if it is reordered: the number of replies since the first that should have come after it.
     pub(super) fn arrive(&mut self, index: u64) -> Option<u64> {
         let place = self.arrived;
         self.arrived += 1;
         if self.leaders.back().is_none_or(|&(_, leader)| leader < index) {
-            if self.leaders.len() == LEADERS {
+            if self.leaders.len() == MAX_LEADERS {
                 self.leaders.pop_front();
             }
             self.leaders.push_back((place, index));
@@ -111,6 +109,6 @@ mod tests {
     #[test]
     fn what_is_remembered_is_bounded() {
         let arrivals: Vec<u64> = (10..10_000).chain([1]).collect();
-        assert_eq!(extents(&arrivals).last(), Some(&Some(LEADERS as u64)));
+        assert_eq!(extents(&arrivals).last(), Some(&Some(MAX_LEADERS as u64)));
     }
 }

@@ -1,14 +1,12 @@
-//! Wire sequence numbers: 32 bits that wrap, seen as 64-bit indices that do not.
+//! Wire sequence numbers, 32 bits that wrap, as 64-bit indices that do not.
 
-/// The index whose low 32 bits are `seq` and which is nearest to `newest`, an index already known.
-///
-/// Numbers up to 2³¹ − 1 ahead and 2³¹ behind are told apart. `None` if the number lies before index 0, that is,
-/// before the session began.
+/// The index nearest to `newest` whose low 32 bits are `seq`. It is at most 2³¹ − 1 ahead and 2³¹ behind. `None` if it
+/// would be negative: the number is from before the session.
 pub fn unwrap(newest: u64, seq: u32) -> Option<u64> {
     newest.checked_add_signed(i64::from(ahead(seq, newest as u32)))
 }
 
-/// How far `a` is ahead of `b` on the 32-bit circle; negative if it is behind.
+/// The distance from `b` to `a` on the 32-bit circle; negative if `a` is behind.
 pub fn ahead(a: u32, b: u32) -> i32 {
     a.wrapping_sub(b) as i32
 }

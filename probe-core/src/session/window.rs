@@ -1,27 +1,27 @@
-//! The books of a session: counts and distributions by window, and of all windows already handed out.
+//! Counts and distributions of a session: by window, and in sum for the windows already handed out.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
 use crate::clock::Estimate;
 use crate::observation::Reply;
-use crate::session::direction::Way;
+use crate::session::direction::Direction;
 use crate::stats::distribution::Distribution;
 use crate::stats::report::{ClockSteps, Counts, OneWayClock, Path, Patterns, Report, Summary};
 
-/// Whose books they are, and what backs their one-way delays beside what the replies say.
+/// What the reports are about, with the facts that no reply carries.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Subject {
     pub(super) peer: IpAddr,
     pub(super) path: Path,
     pub(super) same_clock: bool,
-    /// Probes that the peer says it refused; `None` if it does not say.
+    /// Probes that the peer reported as refused; `None` if it reports nothing.
     pub(super) refused: Option<u64>,
 }
 
-/// Counts and distributions, of a window or of several.
+/// Counts and distributions of one window or of several.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Tally {
+pub(super) struct WindowStats {
     pub(super) counts: Counts,
     pub(super) ipdv: Distribution,
     pub(super) steps: ClockSteps,
@@ -34,21 +34,21 @@ pub(super) struct Tally {
     residence: Distribution,
     forward: Distribution,
     backward: Distribution,
-    /// Largest sum of both ends' error bounds.
+    /// The largest sum of both error bounds.
     synced_bound_ns: Option<u64>,
-    /// Some reply came without an error bound of both ends, or refutes them.
+    /// Some reply lacked an error bound, or contradicted the bounds.
     unsynced: bool,
     estimated: Estimated,
 }
 
-/// One-way delays by an estimate of the peer's clock.
+/// One-way delays computed with the estimate of the peer's clock.
 #[derive(Debug, Clone, Default)]
 struct Estimated {
     forward: Distribution,
     backward: Distribution,
-    /// Largest bound of the estimates; `None` without a sample.
+    /// The largest bound of all estimates; `None` without a sample.
     bound_ns: Option<u64>,
-    /// Of the last estimate, against this host's wall clock.
+    /// The last estimate, against this host's wall clock.
     offset_ns: i64,
     skew_ppb: i64,
 }
@@ -58,9 +58,8 @@ impl Estimated {
         self.forward.record(estimate.forward_ns(reply));
         self.backward.record(estimate.backward_ns(reply));
         self.bound_ns = self.bound_ns.max(Some(estimate.bound_ns()));
-        // What the wall clock is ahead of the monotonic one.
-        let wall_ns = reply.t4_ns.wrapping_sub(reply.received_mono_ns) as i64;
-        self.offset_ns = estimate.offset_ns(reply.received_mono_ns).wrapping_sub(wall_ns);
+        let wall_ahead_ns = reply.t4_ns.wrapping_sub(reply.received_mono_ns) as i64;
+        self.offset_ns = estimate.offset_ns(reply.received_mono_ns).wrapping_sub(wall_ahead_ns);
         self.skew_ppb = estimate.skew_ppb();
     }
 
@@ -75,8 +74,8 @@ impl Estimated {
     }
 }
 
-impl Tally {
-    /// Records the delays of a reply in time, if the reflector's two stamps make sense together.
+impl WindowStats {
+    /// Records the delays of a reply in time, if the reflector's two stamps are consistent.
     pub(super) fn record(&mut self, reply: &Reply, estimate: Option<Estimate>) {
         let (Some(rtt), Some(residence)) = (reply.rtt_ns(), reply.residence_ns()) else {
             return;
@@ -100,7 +99,7 @@ impl Tally {
         }
     }
 
-    fn merge(&mut self, other: &Tally) {
+    fn merge(&mut self, other: &WindowStats) {
         self.counts += other.counts;
         self.ipdv.merge(&other.ipdv);
         self.rtt.merge(&other.rtt);
@@ -118,7 +117,7 @@ impl Tally {
         self.reordering_extent.merge(&other.reordering_extent);
     }
 
-    /// One reply that does not vouch for both clocks takes the word of all: its delay is among the others.
+    /// One unsynchronised reply voids `Synced` for the window.
     fn clock(&self, same_clock: bool) -> Option<OneWayClock> {
         if same_clock {
             return Some(OneWayClock::SameClock);
@@ -133,7 +132,7 @@ impl Tally {
         })
     }
 
-    /// One-way delays, there and back, as far as `clock` backs them.
+    /// One-way delays, forward and backward, if `clock` makes them meaningful.
     fn one_way(&self, clock: Option<OneWayClock>) -> [Option<Summary>; 2] {
         match clock {
             Some(OneWayClock::SameClock | OneWayClock::Synced { .. }) => {
@@ -184,8 +183,8 @@ impl Tally {
     }
 }
 
-/// Whether a reply may have been stamped by clocks that differ by no more than `bound_ns`: none arrives before it leaves. A
-/// reflector whose PTP stamps are TAI, which its Error Estimate does not tell, is off by more.
+/// Whether clocks that differ by at most `bound_ns` can have stamped this reply: no packet arrives before it leaves. A
+/// reflector whose PTP stamps are TAI, which its Error Estimate cannot express, is off by more.
 fn is_possible(reply: &Reply, bound_ns: u64) -> bool {
     reply.forward_ns().min(reply.backward_ns()) >= signed(bound_ns).saturating_neg()
 }
@@ -194,136 +193,131 @@ fn signed(duration_ns: u64) -> i64 {
     i64::try_from(duration_ns).unwrap_or(i64::MAX)
 }
 
-/// A window that is not handed out yet.
 #[derive(Debug)]
 pub(super) struct Window {
     start_ns: u64,
-    /// When it was closed, if it is.
+    /// `None` while the window is open.
     pub(super) end_ns: Option<u64>,
-    pub(super) tally: Tally,
-    /// Slot of the last probe lost in it.
+    pub(super) stats: WindowStats,
+    /// Slot of the last lost probe.
     pub(super) last_lost: Option<u64>,
 }
 
 impl Window {
-    fn open(start_ns: u64) -> Window {
-        Window {
+    fn open(start_ns: u64) -> Self {
+        Self {
             start_ns,
             end_ns: None,
-            tally: Tally::default(),
+            stats: WindowStats::default(),
             last_lost: None,
         }
     }
 }
 
-/// All windows of a session, numbered from 0, and the sum of those handed out.
+/// All windows of a session, numbered from 0.
 #[derive(Debug)]
-pub(super) struct Ledger {
+pub(super) struct Windows {
     start_ns: u64,
-    handed_out: Tally,
-    /// Windows not handed out; the last is open.
-    windows: VecDeque<Window>,
-    /// Number of the first of `windows`.
+    /// The sum of the windows handed out.
+    handed_out: WindowStats,
+    /// Windows not handed out yet; the last is open.
+    held: VecDeque<Window>,
+    /// Number of the first held window.
     first: u64,
-    /// Losses placed after their probes were forgotten: in no window, but in the summary.
+    /// Losses whose direction became known after their probes were forgotten: they count in the summary only.
     forgotten_forward: u64,
     forgotten_backward: u64,
 }
 
-impl Ledger {
-    pub(super) fn new(start_ns: u64) -> Ledger {
-        Ledger {
+impl Windows {
+    pub(super) fn new(start_ns: u64) -> Self {
+        Self {
             start_ns,
-            handed_out: Tally::default(),
-            windows: VecDeque::from([Window::open(start_ns)]),
+            handed_out: WindowStats::default(),
+            held: VecDeque::from([Window::open(start_ns)]),
             first: 0,
             forgotten_forward: 0,
             forgotten_backward: 0,
         }
     }
 
-    /// Number of the open window.
     pub(super) fn current(&self) -> u64 {
-        self.first + self.windows.len() as u64 - 1
+        self.first + self.held.len() as u64 - 1
     }
 
     /// The window with this number, unless it was handed out.
-    pub(super) fn held(&mut self, window: u64) -> Option<&mut Window> {
-        self.windows
+    pub(super) fn held_mut(&mut self, window: u64) -> Option<&mut Window> {
+        self.held
             .get_mut(usize::try_from(window.checked_sub(self.first)?).ok()?)
     }
 
-    /// Where what happens to a probe of `window` is counted: there, or in the sum if it was handed out.
-    pub(super) fn of(&mut self, window: u64) -> &mut Tally {
-        match window
-            .checked_sub(self.first)
-            .and_then(|place| usize::try_from(place).ok())
-        {
-            Some(place) if place < self.windows.len() => &mut self.windows[place].tally,
-            _ => &mut self.handed_out,
+    /// The statistics that hold the probes sent in `window`: its own, or the sum once it was handed out.
+    pub(super) fn stats_of(&mut self, window: u64) -> &mut WindowStats {
+        match window.checked_sub(self.first) {
+            Some(place) => &mut self.held[place as usize].stats,
+            None => &mut self.handed_out,
         }
     }
 
-    /// Where something new about a probe of `window` is counted: there, or in the open window if it was handed out.
-    pub(super) fn of_or_current(&mut self, window: u64) -> &mut Tally {
+    /// The statistics for a new event about a probe sent in `window`: its own, or the open window's once it was handed
+    /// out.
+    pub(super) fn stats_of_or_current(&mut self, window: u64) -> &mut WindowStats {
         let window = if window < self.first { self.current() } else { window };
-        self.of(window)
+        self.stats_of(window)
     }
 
-    /// Moves a loss in `window` from one way to another; `None` is unknown.
-    pub(super) fn place(&mut self, window: u64, from: Option<Way>, to: Option<Way>) {
-        let counts = &mut self.of(window).counts;
+    /// Changes the direction of a loss in `window`; `None` is unknown.
+    pub(super) fn move_loss(&mut self, window: u64, from: Option<Direction>, to: Option<Direction>) {
+        let counts = &mut self.stats_of(window).counts;
         *lost(counts, from) -= 1;
         *lost(counts, to) += 1;
     }
 
-    /// Places losses whose probes, and so whose windows, are forgotten.
-    pub(super) fn place_forgotten(&mut self, forward: u64, backward: u64) {
+    /// Losses get a direction after their probes were forgotten.
+    pub(super) fn move_forgotten_losses(&mut self, forward: u64, backward: u64) {
         self.forgotten_forward += forward;
         self.forgotten_backward += backward;
     }
 
     /// Closes the open window and opens the next.
     pub(super) fn roll(&mut self, now_ns: u64) {
-        if let Some(open) = self.windows.back_mut() {
+        if let Some(open) = self.held.back_mut() {
             open.end_ns = Some(now_ns);
         }
-        self.windows.push_back(Window::open(now_ns));
+        self.held.push_back(Window::open(now_ns));
     }
 
     /// The oldest window, if it is closed.
     pub(super) fn oldest_closed(&self) -> Option<(&Window, u64)> {
-        let window = self.windows.front()?;
+        let window = self.held.front()?;
         window.end_ns.map(|end_ns| (window, end_ns))
     }
 
-    /// Hands out the oldest window if it is closed. The inner value is `None` if nothing happened in it.
+    /// Hands out the oldest window if it is closed. The inner value is `None` if the window is empty.
     pub(super) fn hand_out(&mut self, subject: Subject) -> Option<Option<Report>> {
         let end_ns = self.oldest_closed()?.1;
-        let window = self.windows.pop_front()?;
+        let window = self.held.pop_front()?;
         self.first += 1;
-        self.handed_out.merge(&window.tally);
-        let empty = window.tally.counts == Counts::default();
-        // What the peer refused is known in sum only.
+        self.handed_out.merge(&window.stats);
+        let empty = window.stats.counts == Counts::default();
+        // The peer reports one total, not one per window.
         let subject = Subject {
             refused: None,
             ..subject
         };
-        Some((!empty).then(|| window.tally.report(subject, window.start_ns, end_ns)))
+        Some((!empty).then(|| window.stats.report(subject, window.start_ns, end_ns)))
     }
 
-    /// The whole run, every window included.
     pub(super) fn summary(&self, subject: Subject, now_ns: u64) -> Report {
         let mut all = self.handed_out.clone();
-        self.windows.iter().for_each(|window| all.merge(&window.tally));
+        self.held.iter().for_each(|window| all.merge(&window.stats));
         all.counts = self.counts();
         all.report(subject, self.start_ns, now_ns)
     }
 
-    /// The counts of the whole run.
     pub(super) fn counts(&self) -> Counts {
         let mut counts = self.handed_out.counts;
-        self.windows.iter().for_each(|window| counts += window.tally.counts);
+        self.held.iter().for_each(|window| counts += window.stats.counts);
         counts.lost_forward += self.forgotten_forward;
         counts.lost_backward += self.forgotten_backward;
         counts.lost_unknown -= self.forgotten_forward + self.forgotten_backward;
@@ -331,11 +325,10 @@ impl Ledger {
     }
 }
 
-/// The count of losses on one way.
-fn lost(counts: &mut Counts, way: Option<Way>) -> &mut u64 {
-    match way {
-        Some(Way::Forward) => &mut counts.lost_forward,
-        Some(Way::Backward) => &mut counts.lost_backward,
+fn lost(counts: &mut Counts, direction: Option<Direction>) -> &mut u64 {
+    match direction {
+        Some(Direction::Forward) => &mut counts.lost_forward,
+        Some(Direction::Backward) => &mut counts.lost_backward,
         None => &mut counts.lost_unknown,
     }
 }

@@ -8,7 +8,7 @@ use probe_common::checksum::Sum;
 use probe_common::frame::{Source, Word};
 use probe_common::reflect::Frame;
 
-use super::Hook;
+use crate::hook::Hook;
 use crate::maps::SCRATCH;
 
 pub struct TcHook(TcContext);

@@ -7,7 +7,7 @@ use probe_common::abi::Settings;
 use probe_common::frame::{Source, Word};
 use probe_common::reflect::Frame;
 
-use super::Hook;
+use crate::hook::Hook;
 
 pub struct XdpHook(XdpContext);
 

@@ -1,4 +1,4 @@
-//! Measuring: the objects loaded and set up alike, every subject run in every round.
+//! Runs every subject in every round, on objects that are loaded and set up alike.
 
 use std::fs;
 
@@ -20,8 +20,8 @@ use probe_io::compare::watch::Watch;
 
 use crate::report::median;
 use crate::subject::{
-    ECHO_PORT, EMPTY_XDP, In, OWN_MAC, OWN_V4, OWN_V6, PEER_V4, PEER_V6, SENDER_PORT, Subject, TEST_PORT, WATCH_IN,
-    WATCH_OUT, WATCHED_PORT, subjects,
+    EMPTY_XDP, In, OWN_MAC, OWN_V4, OWN_V6, PEER_V4, PEER_V6, RESPONDER_PORT, SENDER_PORT, Subject, TEST_PORT,
+    WATCH_IN, WATCH_OUT, WATCHED_PORT, subjects,
 };
 use crate::{REPEAT, ROUNDS, SINGLES};
 
@@ -41,8 +41,8 @@ impl Bench {
         let mut bench = Self {
             kstamp,
             bench: load_bench()?,
-            // The far end's port is told too, so that either program knows the probes by a port.
-            watch: Watch::load(WATCHED_PORT, [ECHO_PORT; 2])?,
+            // The responder's port as well, so that each of the two programs recognises the probes.
+            watch: Watch::load(WATCHED_PORT, [RESPONDER_PORT; 2])?,
             samples,
             subjects: subjects()?,
         };
@@ -74,7 +74,7 @@ impl Bench {
         Ok(bench)
     }
 
-    /// The watching programs count nothing: one run of each shows that it stamps what it is to stamp, and nothing else.
+    /// The watching programs have no counters: one run of each shows that it stamps the right packets only.
     fn check_stamps(&mut self) -> Result<()> {
         for index in 0..self.subjects.len() {
             let Subject { name, program, .. } = self.subjects[index];

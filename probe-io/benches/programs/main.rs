@@ -1,9 +1,9 @@
-//! What the kernel programs cost a packet, in nanoseconds, beside an empty program in the same run.
+//! The cost of the kernel programs per packet, in nanoseconds, and that of an empty program in the same run.
 //!
-//! `cargo bench -p probe-user --bench programs [-- --json FILE]`, as root.
+//! `cargo bench -p probe-io --bench programs [-- --json FILE]`, as root.
 //!
-//! Every subject runs in every round, one after the other, so that whatever disturbs the machine disturbs all of them.
-//! A figure is a difference within a round; printed are the median and the least over the rounds.
+//! Every subject runs in every round, one after the other, so that a disturbance of the machine affects all of them. A
+//! figure is a difference within a round; the median and the minimum over the rounds are printed.
 
 mod bench;
 mod report;

@@ -1,4 +1,4 @@
-//! What is measured: a program on a packet, the verdict and counter that prove its path, and what it is measured against.
+//! The subjects: a program on a packet, the verdict and counter that prove its path, and its baseline.
 
 use anyhow::Result;
 use etherparse::PacketBuilder;
@@ -10,9 +10,9 @@ use probe_io::compare::watch;
 
 pub(crate) const TEST_PORT: u16 = 1910;
 pub(crate) const SENDER_PORT: u16 = 40_000;
-/// From which `kstamp compare` sends what processes answer, and where they do.
+/// Ports of watched probes and of their responder.
 pub(crate) const WATCHED_PORT: u16 = 41_000;
-pub(crate) const ECHO_PORT: u16 = 42_000;
+pub(crate) const RESPONDER_PORT: u16 = 42_000;
 pub(crate) const OWN_MAC: [u8; 6] = [2, 0, 0, 0, 0, 6];
 pub(crate) const PEER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 5];
 pub(crate) const OWN_V4: [u8; 4] = [10, 1, 1, 6];
@@ -22,10 +22,10 @@ pub(crate) const PEER_V6: [u8; 16] = [0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 
 
 const REFLECT_LIMIT_NS: f64 = 200.0;
 const BYSTANDER_LIMIT_NS: f64 = 10.0;
-/// A round trip is stamped four times, and half a microsecond is all that this may take.
+/// A round trip is stamped four times, which may take half a microsecond in all.
 const WATCH_LIMIT_NS: f64 = 125.0;
 
-/// Which object a program is in.
+/// The object of a program.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum In {
     /// The one that `kstamp` loads.
@@ -43,7 +43,7 @@ pub(crate) struct Subject {
     pub(crate) frame: Vec<u8>,
     /// The verdict, and the counter that every pass must add to.
     pub(crate) expected: (i32, Option<Counter>),
-    /// The subject that does everything but what is to be measured.
+    /// The subject that does the same without the measured function.
     pub(crate) baseline: &'static str,
     /// Above the baseline, in nanoseconds.
     pub(crate) limit_ns: Option<f64>,
@@ -96,7 +96,7 @@ pub(crate) fn subjects() -> Result<Vec<Subject>> {
         ..kstamp(name, program, frame, verdict, None, baseline)
     };
     let watching = |name, program, watched, limit_ns| -> Result<Subject> {
-        let ports = (WATCHED_PORT, ECHO_PORT);
+        let ports = (WATCHED_PORT, RESPONDER_PORT);
         let frame = v4(OWN_V4, PEER_V4, ports, &compare::probe(1, watched))?;
         Ok(Subject {
             program: (In::Watch, program),

@@ -1,19 +1,224 @@
-//! Stamps by kernel programs: loading them, attaching them, telling them what to do, and reading what they write.
+//! Stamps by kernel programs, which write samples to a ring buffer.
 
 pub(crate) mod attach;
 mod clsact;
 mod log;
 pub mod object;
-pub mod plan;
-mod port;
-mod programs;
 mod ring;
-mod samples;
 mod settings;
 mod watch;
 
-pub(crate) use port::clock_state;
-pub use port::{Answering, Port, PortConfig, PortError, PortEvent, Sender};
-pub use ring::Ring;
-pub use samples::reply;
-pub use settings::error_estimate;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::IpAddr;
+use std::task::{Context, Poll};
+
+use aya::maps::MapError;
+use aya::maps::lpm_trie::Key;
+use ipnet::IpNet;
+use probe_common::abi::{ALLOWED_V4, ALLOWED_V6, Address, COUNTER_NAMES, Counter, InFlightKey, MissedKey};
+use probe_common::stamp;
+use probe_core::attach::AttachMode;
+use probe_core::engine::Engine;
+use probe_core::observation::{Fate, Reply};
+use probe_core::reflector::policy::Policy;
+use probe_host::clock::ClockState;
+use probe_host::link::Link;
+
+use crate::backend::Backend;
+use crate::backend::ebpf::attach::{Classifier, ReceiveLinks};
+use crate::backend::ebpf::object::Object;
+use crate::backend::ebpf::ring::Ring;
+use crate::backend::ebpf::settings::settings;
+use crate::backend::ebpf::watch::Watch;
+use crate::backend::error::{AttachError, ObjectError};
+use crate::backend::facts::Facts;
+use crate::clock::{error_bound_ns, error_estimate};
+use crate::udp::sockets::{SocketPair, Sockets};
+
+/// The loaded programs, and how they are configured.
+pub(crate) struct EbpfBackend {
+    object: Object,
+    ring: Ring,
+    destinations: BTreeMap<IpAddr, u32>,
+    policy: Policy,
+    policy_generation: u32,
+    test_port: u16,
+    /// Dropped before `egress`: below Linux 6.6, the first program on an interface owns the qdisc of both.
+    receive: Option<ReceiveLinks>,
+    egress: Option<Classifier>,
+    watch: Option<Watch>,
+}
+
+impl EbpfBackend {
+    /// Loads the programs, which touch no packet until they are configured, and prints what they log.
+    pub(crate) fn load(log_level: u8) -> Result<Self, ObjectError> {
+        let mut object = Object::load(log_level)?;
+        let ring = Ring::new(object.take_samples()?).map_err(ObjectError::Ring)?;
+        if log_level != 0 {
+            log::print(&mut object).map_err(ObjectError::Log)?;
+        }
+        Ok(Self {
+            object,
+            ring,
+            destinations: BTreeMap::new(),
+            policy: Policy::default(),
+            policy_generation: 0,
+            test_port: 0,
+            receive: None,
+            egress: None,
+            watch: None,
+        })
+    }
+
+    fn set_policy(&mut self, wanted: Policy) -> Result<(), ObjectError> {
+        if wanted == self.policy {
+            return Ok(());
+        }
+        let failed = ObjectError::map("ALLOWED");
+        let known: BTreeSet<IpNet> = self.policy.prefixes().collect();
+        let kept: BTreeSet<IpNet> = wanted.prefixes().collect();
+        let mut map = self.object.allowed()?;
+        for prefix in kept.difference(&known) {
+            let (key, family) = trie_entry(*prefix);
+            map.insert(&key, family, 0).map_err(&failed)?;
+        }
+        for prefix in known.difference(&kept) {
+            map.remove(&trie_entry(*prefix).0).map_err(&failed)?;
+        }
+        self.policy = wanted;
+        self.policy_generation = self.policy_generation.wrapping_add(1);
+        Ok(())
+    }
+
+    /// Replies sent so far.
+    fn reflected(&mut self) -> Result<u64, ObjectError> {
+        let counters = self.object.counters()?;
+        let answered = [
+            Counter::Reflected,
+            Counter::ReflectedGroup,
+            Counter::LegacyReflected,
+            Counter::LegacyReflectedGroup,
+        ];
+        Ok(answered.iter().map(|&counter| counters[counter as usize]).sum())
+    }
+}
+
+impl Backend for EbpfBackend {
+    fn engine(&self) -> Engine {
+        Engine::Ebpf
+    }
+
+    fn attach(&mut self, link: &Link, mode: AttachMode, probing: bool) -> Result<(), AttachError> {
+        // One XDP program fits an interface: the old one goes first.
+        self.receive = None;
+        if probing && self.egress.is_none() {
+            self.egress = Some(attach::egress(&mut self.object, link)?);
+        }
+        self.receive = Some(attach::receive(&mut self.object, link, mode)?);
+        // Only native XDP transmits past the queues of the stack.
+        self.watch = match mode {
+            AttachMode::XdpNative => Some(Watch::new(self.reflected()?, link.tx_dropped)),
+            _ => None,
+        };
+        Ok(())
+    }
+
+    fn detach(&mut self) {
+        (self.receive, self.egress, self.watch) = (None, None, None);
+    }
+
+    fn configure(&mut self, facts: &Facts<'_>) -> Result<(), ObjectError> {
+        // Prefixes before the generation that makes the programs look at them.
+        self.set_policy(facts.policy())?;
+        self.object.set_settings(&settings(facts, self.policy_generation))?;
+        self.test_port = facts.test_port;
+        let wanted = facts.destinations();
+        let failed = ObjectError::map("DESTINATIONS");
+        let mut map = self.object.destinations()?;
+        for (ip, kind) in &wanted {
+            if self.destinations.get(ip) != Some(kind) {
+                map.insert(Address::from(*ip), kind, 0).map_err(&failed)?;
+            }
+        }
+        for ip in self.destinations.keys().filter(|ip| !wanted.contains_key(ip)) {
+            map.remove(&Address::from(*ip)).map_err(&failed)?;
+        }
+        self.destinations = wanted;
+        Ok(())
+    }
+
+    fn loses_replies(&mut self, link: &Link) -> Result<bool, ObjectError> {
+        let Some(mut watch) = self.watch else {
+            return Ok(false);
+        };
+        let lost = watch.swallows(self.reflected()?, link.tx_dropped);
+        self.watch = Some(watch);
+        Ok(lost)
+    }
+
+    fn set_session(&mut self, peer: IpAddr, ssid: u16) -> Result<(), ObjectError> {
+        let mut sessions = self.object.sessions_by_peer()?;
+        sessions
+            .insert(Address::from(peer), u32::from(ssid), 0)
+            .map_err(ObjectError::map("SESSIONS_BY_PEER"))
+    }
+
+    /// T1 is taken by the egress program.
+    fn send(&mut self, sockets: &Sockets, to: IpAddr, ssid: u16, seq: u32, clock: &ClockState) -> io::Result<()> {
+        if seq == 0 && !to.is_multicast() {
+            self.set_session(to, ssid).map_err(io::Error::other)?;
+        }
+        let probe = stamp::probe(seq, error_estimate(clock), ssid);
+        sockets.send_probe(&probe, to, self.test_port).map(drop)
+    }
+
+    fn fate(&mut self, _sockets: &SocketPair, ssid: u16, seq: u32, peer: IpAddr) -> Fate {
+        let probe = InFlightKey { seq, ssid, reserved: 0 };
+        let missed = MissedKey {
+            source: Address::from(peer),
+            probe,
+        };
+        let was_missed = self.object.missed().is_ok_and(|map| map.get(&missed, 0).is_ok());
+        let has_left = self.object.in_flight().is_ok_and(|map| map.get(&probe, 0).is_ok());
+        match (was_missed, has_left) {
+            (true, _) => Fate::CollectorLost,
+            (false, true) => Fate::Unanswered,
+            (false, false) => Fate::NeverLeft,
+        }
+    }
+
+    fn poll_ready(&self, _sockets: &SocketPair, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.ring.poll_ready(cx)
+    }
+
+    fn drain(&mut self, _sockets: &SocketPair, clock: &ClockState, each: &mut dyn FnMut(&Reply)) {
+        self.ring.drain(error_bound_ns(clock), each);
+    }
+
+    /// It starts again at 0 when the programs have evicted the source.
+    fn refused(&self, source: IpAddr) -> Option<u64> {
+        match self.object.sources().ok()?.get(&Address::from(source), 0) {
+            Ok(state) => Some(state.refused),
+            Err(MapError::KeyNotFound) => Some(0),
+            Err(_) => None,
+        }
+    }
+
+    fn counters(&mut self) -> Result<BTreeMap<&'static str, u64>, ObjectError> {
+        Ok(COUNTER_NAMES.into_iter().zip(self.object.counters()?).collect())
+    }
+}
+
+/// A prefix as an entry of the map `ALLOWED`.
+fn trie_entry(prefix: IpNet) -> (Key<Address>, u32) {
+    const MAPPED: u32 = 96;
+    let length = u32::from(prefix.prefix_len());
+    match prefix {
+        IpNet::V4(v4) => (
+            Key::new(MAPPED + length, Address::from(IpAddr::V4(v4.addr()))),
+            ALLOWED_V4,
+        ),
+        IpNet::V6(v6) => (Key::new(length, Address::from(IpAddr::V6(v6.addr()))), ALLOWED_V6),
+    }
+}

@@ -1,9 +1,194 @@
-//! Stamps by ordinary sockets: the best that can be had without eBPF.
+//! Stamps by sockets (`SO_TIMESTAMPING`): the best that can be had without eBPF, and the only ones with a key.
 
 mod in_flight;
-mod port;
 mod reply;
-mod sender;
 
-pub use port::Port;
-pub use sender::Sender;
+use std::collections::BTreeMap;
+use std::io;
+use std::net::IpAddr;
+use std::task::{Context, Poll};
+
+use probe_common::family::Family;
+use probe_common::ntp::NtpTime;
+use probe_common::{authenticated, stamp};
+use probe_core::attach::AttachMode;
+use probe_core::auth::Key;
+use probe_core::engine::Engine;
+use probe_core::observation::{Fate, Reply};
+use probe_host::clock::{ClockState, monotonic_ns, realtime_ns};
+use probe_host::link::Link;
+use probe_host::wall::WallOffset;
+
+use crate::backend::Backend;
+use crate::backend::error::{AttachError, ObjectError};
+use crate::backend::facts::Facts;
+pub(crate) use crate::backend::socket::in_flight::InFlight;
+pub(crate) use crate::backend::socket::reply::{InFlightProbe, WireReply};
+use crate::clock::error_estimate;
+use crate::udp::sockets::{MAX_PACKET, SocketPair, Sockets};
+use crate::udp::stamped::Received;
+use crate::udp::watched::WatchedSocket;
+
+/// Replies taken at once, so that a flood of the sending port does not keep the agent from everything else.
+const MAX_AT_ONCE: usize = 4096;
+
+/// The probes that the sockets of one interface have sent.
+pub(crate) struct SocketBackend {
+    test_port: u16,
+    key: Option<Key>,
+    wall: WallOffset,
+    in_flight: InFlight,
+    sent: u64,
+    stamped: u64,
+    received: u64,
+    unmatched: u64,
+}
+
+impl SocketBackend {
+    /// Probes and replies are authenticated if there is a key.
+    pub(crate) fn new(test_port: u16, key: Option<Key>) -> Self {
+        Self {
+            test_port,
+            key,
+            wall: WallOffset::now(),
+            in_flight: InFlight::default(),
+            sent: 0,
+            stamped: 0,
+            received: 0,
+            unmatched: 0,
+        }
+    }
+
+    fn reply(&self, packet: &[u8], received: &Received, clock: &ClockState) -> Option<Reply> {
+        let source = received.from.ip();
+        if received.from.port() != self.test_port {
+            return None;
+        }
+        let wire = WireReply::read(packet, self.key.as_ref())?;
+        let (id, probe) = self.in_flight.answered(source, &wire)?;
+        let t4_ns = received.stamp_ns.unwrap_or_else(realtime_ns);
+        Some(wire.observation(source, id, &probe, t4_ns, &self.wall, clock))
+    }
+
+    fn take_stamps(&mut self, sockets: &SocketPair) {
+        for (family, socket) in replies(sockets) {
+            self.stamped += self.in_flight.take_stamps(family, socket, &self.wall);
+        }
+    }
+}
+
+/// The sockets that receive replies.
+fn replies(sockets: &SocketPair) -> impl Iterator<Item = (Family, &WatchedSocket)> {
+    let of = |family| {
+        sockets
+            .of(family)
+            .and_then(Sockets::replies)
+            .map(|socket| (family, socket))
+    };
+    [Family::V4, Family::V6].into_iter().filter_map(of)
+}
+
+impl Backend for SocketBackend {
+    fn engine(&self) -> Engine {
+        Engine::Socket
+    }
+
+    fn attach(&mut self, _link: &Link, _mode: AttachMode, _probing: bool) -> Result<(), AttachError> {
+        Ok(())
+    }
+
+    /// New sockets number their stamps from zero on.
+    fn detach(&mut self) {
+        self.in_flight.forget_stamps();
+    }
+
+    fn configure(&mut self, _facts: &Facts<'_>) -> Result<(), ObjectError> {
+        Ok(())
+    }
+
+    fn loses_replies(&mut self, _link: &Link) -> Result<bool, ObjectError> {
+        Ok(false)
+    }
+
+    /// Each probe sets it when it is sent.
+    fn set_session(&mut self, _peer: IpAddr, _ssid: u16) -> Result<(), ObjectError> {
+        Ok(())
+    }
+
+    /// T1 is the kernel's stamp of the probe, where the device gives one.
+    fn send(&mut self, sockets: &Sockets, to: IpAddr, ssid: u16, seq: u32, clock: &ClockState) -> io::Result<()> {
+        self.wall.follow(WallOffset::now());
+        let (sent_ns, sent_mono_ns) = (realtime_ns(), monotonic_ns());
+        let transmit = NtpTime::from_unix_ns(sent_ns);
+        let error = error_estimate(clock);
+        let stamp = match &self.key {
+            Some(key) => {
+                let mut probe = authenticated::probe(seq, transmit, error, ssid);
+                key.sign(&mut probe);
+                sockets.send_probe(&probe, to, self.test_port)?
+            }
+            None => {
+                let mut probe = stamp::probe(seq, error, ssid);
+                probe[stamp::TIMESTAMP..][..8].copy_from_slice(&transmit.to_be_bytes());
+                sockets.send_probe(&probe, to, self.test_port)?
+            }
+        };
+        self.sent += 1;
+        let probe = InFlightProbe {
+            destination: to,
+            wire: transmit.0,
+            sent_ns,
+            sent_mono_ns,
+            stamped: false,
+        };
+        let stamp = (Family::of(to), stamp.unwrap_or_default());
+        self.in_flight.insert((ssid, seq), stamp, probe);
+        Ok(())
+    }
+
+    fn fate(&mut self, sockets: &SocketPair, ssid: u16, seq: u32, _peer: IpAddr) -> Fate {
+        self.take_stamps(sockets);
+        self.in_flight.fate((ssid, seq), self.stamped > 0)
+    }
+
+    fn poll_ready(&self, sockets: &SocketPair, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut ready = replies(sockets).map(|(_, socket)| socket.poll_ready(cx));
+        ready.find(Poll::is_ready).unwrap_or(Poll::Pending)
+    }
+
+    fn drain(&mut self, sockets: &SocketPair, clock: &ClockState, each: &mut dyn FnMut(&Reply)) {
+        self.wall.follow(WallOffset::now());
+        let mut packet = [0; MAX_PACKET];
+        for (_, socket) in replies(sockets) {
+            for _ in 0..MAX_AT_ONCE {
+                // Where nothing can be read, the next poll of the interface finds out why.
+                let Ok(Some(received)) = socket.try_receive(&mut packet) else {
+                    break;
+                };
+                // A reply comes after its probe has left, and so does the stamp.
+                self.take_stamps(sockets);
+                match self.reply(&packet[..received.len], &received, clock) {
+                    Some(reply) => {
+                        self.received += 1;
+                        each(&reply);
+                    }
+                    None => self.unmatched += 1,
+                }
+            }
+        }
+        self.take_stamps(sockets);
+    }
+
+    fn refused(&self, _source: IpAddr) -> Option<u64> {
+        None
+    }
+
+    fn counters(&mut self) -> Result<BTreeMap<&'static str, u64>, ObjectError> {
+        Ok(BTreeMap::from([
+            ("socket_sent", self.sent),
+            ("socket_stamped", self.stamped),
+            ("socket_received", self.received),
+            ("unmatched", self.unmatched),
+        ]))
+    }
+}

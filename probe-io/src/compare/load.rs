@@ -10,7 +10,7 @@ use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use nix::unistd::getppid;
 
-/// The first argument of a busy process. No subcommand: nobody is to call it.
+/// The first argument of a busy process. It is no subcommand, as users are not to call it.
 const BUSY: &str = "busy";
 
 /// Busy processes. They are killed when this is dropped.
@@ -71,7 +71,6 @@ pub fn asked_to_be_busy(arguments: impl IntoIterator<Item = OsString>) -> Option
     }
 }
 
-/// What a busy process does for `limit`.
 pub fn be_busy(limit: Duration) {
     let start = Instant::now();
     let mut count = 0_u64;
@@ -90,7 +89,7 @@ pub struct Spent {
 }
 
 impl Spent {
-    /// Until now; `None` where `/proc` does not tell.
+    /// Until now; `None` if `/proc` cannot be read.
     pub fn now() -> Option<Self> {
         Self::of(&fs::read_to_string("/proc/stat").ok()?)
     }
@@ -118,7 +117,7 @@ impl Spent {
     }
 }
 
-/// Load average over the last minute; `None` where `/proc` does not tell.
+/// Load average over the last minute; `None` if `/proc` cannot be read.
 pub fn average() -> Option<f64> {
     fs::read_to_string("/proc/loadavg")
         .ok()?

@@ -16,7 +16,8 @@ use probe_host::clock::monotonic_ns;
 use tokio::sync::oneshot;
 
 use crate::compare::priority::Priority;
-use crate::compare::{kernel, socket, userspace};
+use crate::compare::{socket, userspace};
+use crate::port::ProbeSender;
 
 /// So many rounds, which is every order of three methods once, are watched, and so many are not.
 const WATCHED_ROUNDS: u32 = 6;
@@ -29,11 +30,10 @@ pub struct Senders {
     /// Absent if the peer does not answer it.
     pub socket: Option<socket::Sender>,
     /// Always there.
-    pub kernel: kernel::Sender,
+    pub kernel: ProbeSender,
 }
 
 impl Senders {
-    /// Which they are.
     pub fn methods(&self) -> Vec<Method> {
         let present = |method: &Method| match method {
             Method::Userspace => self.userspace.is_some(),
@@ -57,9 +57,8 @@ fn is_watched(seq: u32) -> bool {
     (seq / WATCHED_ROUNDS) % 2 == 1
 }
 
-/// What to send.
 #[derive(Debug, Clone, Copy)]
-pub struct Course {
+pub struct Schedule {
     /// Time between two probes of one method.
     pub interval_ns: u64,
     /// For how long.
@@ -71,50 +70,49 @@ pub struct Course {
 /// What was sent.
 #[derive(Debug)]
 pub struct Sent {
-    /// To go on with.
     pub senders: Senders,
     /// Probes by method.
     pub departures: BTreeMap<Method, Vec<SentProbe>>,
     /// Probes that were to be sent, those that the kernel refused included.
     pub tried: u64,
-    /// When the course began, on `CLOCK_MONOTONIC`.
+    /// When it began, on `CLOCK_MONOTONIC`.
     pub start_ns: u64,
     /// The first number that was not used.
     pub next_seq: u32,
 }
 
-/// Sends in a thread of its own, until the course is over or `stop` is set.
+/// Sends in a thread of its own, until the schedule is over or `stop` is set.
 ///
 /// # Errors
 /// That there is no thread to be had.
 pub fn start(
     senders: Senders,
-    course: Course,
+    schedule: Schedule,
     priority: Priority,
     stop: &Arc<AtomicBool>,
 ) -> io::Result<oneshot::Receiver<Sent>> {
-    let (tell, told) = oneshot::channel();
+    let (done, outcome) = oneshot::channel();
     let stop = Arc::clone(stop);
     thread::Builder::new().name("kstamp-pacer".to_owned()).spawn(move || {
         priority.take();
-        // Nobody listens any more: the run was given up.
-        let _ = tell.send(pace(senders, course, &stop));
+        // The receiver is gone if the run was given up.
+        let _ = done.send(pace(senders, schedule, &stop));
     })?;
-    Ok(told)
+    Ok(outcome)
 }
 
-fn pace(mut senders: Senders, course: Course, stop: &AtomicBool) -> Sent {
+fn pace(mut senders: Senders, schedule: Schedule, stop: &AtomicBool) -> Sent {
     let methods = senders.methods();
-    let spacing_ns = (course.interval_ns / methods.len() as u64).max(1);
+    let spacing_ns = (schedule.interval_ns / methods.len() as u64).max(1);
     let mut rotation = Rotation::new(&methods);
-    let room = usize::try_from(course.duration_ns / course.interval_ns).unwrap_or(0) + 1;
+    let room = usize::try_from(schedule.duration_ns / schedule.interval_ns).unwrap_or(0) + 1;
     let mut departures: BTreeMap<Method, Vec<SentProbe>> = methods
         .iter()
         .map(|&method| (method, Vec::with_capacity(room)))
         .collect();
     let start_ns = monotonic_ns();
-    let over_ns = start_ns.saturating_add(course.duration_ns);
-    let (mut seq, mut tried, mut due_ns) = (course.first_seq, 0, start_ns);
+    let over_ns = start_ns.saturating_add(schedule.duration_ns);
+    let (mut seq, mut tried, mut due_ns) = (schedule.first_seq, 0, start_ns);
     // A round is always finished, so that every method sends as often as the others.
     let mut begins_round = true;
     while !begins_round || (due_ns < over_ns && !stop.load(Ordering::Relaxed)) {
@@ -123,7 +121,7 @@ fn pace(mut senders: Senders, course: Course, stop: &AtomicBool) -> Sent {
         let now_ns = monotonic_ns();
         let sent = senders.send(method, seq);
         tried += 1;
-        // What was refused shows as the difference.
+        // The difference between `tried` and the departures is what the kernel refused.
         if sent.is_ok() {
             departures.entry(method).or_default().push(SentProbe {
                 seq,
@@ -132,7 +130,7 @@ fn pace(mut senders: Senders, course: Course, stop: &AtomicBool) -> Sent {
         }
         seq = seq.wrapping_add(u32::from(ends_round));
         begins_round = ends_round;
-        // What woke up late sends late: two probes at once would help, or hinder, each other.
+        // After a late wake-up the next probe is late too: two probes at once would help, or hinder, each other.
         due_ns = (due_ns + spacing_ns).max(now_ns + spacing_ns / 2);
     }
     Sent {
@@ -146,6 +144,6 @@ fn pace(mut senders: Senders, course: Course, stop: &AtomicBool) -> Sent {
 
 fn sleep_until(due_ns: u64) {
     let due = TimeSpec::from(Duration::from_nanos(due_ns));
-    // An interrupted sleep sends early, which does no harm.
+    // An interrupted sleep sends early, which is harmless.
     let _ = clock_nanosleep(ClockId::CLOCK_MONOTONIC, ClockNanosleepFlags::TIMER_ABSTIME, &due);
 }

@@ -1,21 +1,19 @@
-//! How urgent the threads of the process-bound methods are.
+//! Scheduling of the threads of the process-bound methods.
 
 use log::warn;
 
-/// Scheduling of a thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Priority {
-    /// Like any other.
     Normal,
     /// `SCHED_FIFO`: before every thread that is not real-time.
     Realtime,
 }
 
-/// In the middle of `SCHED_FIFO`'s 1 to 99, below what the kernel itself runs there by default plus one.
+/// In the middle of `SCHED_FIFO`'s 1 to 99, just below the default of the kernel's own threads there.
 const LEVEL: libc::c_int = 49;
 
 impl Priority {
-    /// Gives it to the calling thread. Where that is not allowed it is said, and the thread stays as it is.
+    /// Gives it to the calling thread. A thread that must not have it stays as it is, with a warning.
     pub fn take(self) {
         if self == Self::Normal {
             return;

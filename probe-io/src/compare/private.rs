@@ -1,5 +1,5 @@
-//! kstamp's own method over nothing: a veth pair between two network namespaces without names, which end with the
-//! threads that made them. What is measured there is the instrument.
+//! kstamp's own method over a veth pair between two unnamed network namespaces, which end with the threads that made
+//! them. The network there costs nothing, so that the instrument itself is measured.
 
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr};
@@ -10,13 +10,13 @@ use std::{io, thread};
 
 use futures_util::TryStreamExt as _;
 use nix::sched::{CloneFlags, unshare};
+use probe_core::attach::AttachMode;
 use probe_host::clock::monotonic_ns;
 use probe_host::timer::Timer;
 use rtnetlink::{Handle, LinkUnspec, LinkVeth};
 use thiserror::Error;
 
-use crate::backend::ebpf::plan::{Choice, ReceiveMode};
-use crate::backend::ebpf::{Answering, Port, PortConfig, PortError, Ring, reply};
+use crate::port::{Answering, Choice, Engine, Port, PortConfig, PortError};
 
 const NEAR: (&str, Ipv4Addr) = ("near", Ipv4Addr::new(192, 0, 2, 1));
 const FAR: (&str, Ipv4Addr) = ("far", Ipv4Addr::new(192, 0, 2, 2));
@@ -28,27 +28,16 @@ const SSID: u16 = 1;
 const WARM_UP: u32 = 50;
 /// Time between probes.
 const INTERVAL_NS: u64 = 1_000_000;
-/// For the last replies.
-const PATIENCE: Duration = Duration::from_millis(50);
+const LAST_REPLY_TIMEOUT: Duration = Duration::from_millis(50);
 
-/// Why the instrument could not be measured.
 #[derive(Debug, Error)]
 pub enum CalibrateError {
-    /// The private link could not be made.
     #[error("cannot {what}: {source}")]
-    Link {
-        /// Which step.
-        what: &'static str,
-        /// What the kernel said.
-        source: io::Error,
-    },
-    /// The programs could not be attached to it.
+    Link { what: &'static str, source: io::Error },
     #[error(transparent)]
     Port(#[from] PortError),
-    /// Nothing came back.
     #[error("no probe came back over the private veth pair ({0}); try another --attach")]
-    Silent(ReceiveMode),
-    /// A thread ended early.
+    Silent(AttachMode),
     #[error("the other end of the private veth pair failed")]
     OtherEnd,
 }
@@ -74,7 +63,7 @@ fn refused(what: &'static str) -> impl FnOnce(rtnetlink::Error) -> CalibrateErro
 ///
 /// # Errors
 /// What could not be made or attached; nothing is left then.
-pub fn measure(mode: ReceiveMode, probes: u32) -> Result<Vec<u64>, CalibrateError> {
+pub fn measure(mode: AttachMode, probes: u32) -> Result<Vec<u64>, CalibrateError> {
     let (to_far, from_near) = channel();
     let (to_near, from_far) = channel();
     let far = spawn("kstamp-far", move || far_end(mode, &to_near, &from_near))?;
@@ -108,20 +97,20 @@ fn runtime() -> Result<tokio::runtime::Runtime, CalibrateError> {
 }
 
 /// Reflects until the near end has gone.
-fn far_end(mode: ReceiveMode, tell: &Sender<OwnedFd>, told: &Receiver<()>) -> Result<(), CalibrateError> {
+fn far_end(mode: AttachMode, to_peer: &Sender<OwnedFd>, from_peer: &Receiver<()>) -> Result<(), CalibrateError> {
     enter_own_namespace()?;
     let own = File::open("/proc/thread-self/ns/net").map_err(failed("open a network namespace"))?;
     let again = own.try_clone().map_err(failed("open a network namespace"))?;
     let gone = |_| CalibrateError::OtherEnd;
-    tell.send(own.into()).map_err(|_| CalibrateError::OtherEnd)?;
-    told.recv().map_err(gone)?;
+    to_peer.send(own.into()).map_err(|_| CalibrateError::OtherEnd)?;
+    from_peer.recv().map_err(gone)?;
     runtime()?.block_on(async {
         let handle = netlink()?;
         set_up(&handle, FAR).await?;
-        let port = Port::open(config(FAR.0, mode, false)).await?;
-        tell.send(again.into()).map_err(|_| CalibrateError::OtherEnd)?;
-        // The near end says nothing more: it goes.
-        let _ = told.recv();
+        let port = Port::open(config(FAR.0, mode, false), Engine::Ebpf, None).await?;
+        to_peer.send(again.into()).map_err(|_| CalibrateError::OtherEnd)?;
+        // Until the near end goes.
+        let _ = from_peer.recv();
         drop(port);
         Ok(())
     })
@@ -129,14 +118,14 @@ fn far_end(mode: ReceiveMode, tell: &Sender<OwnedFd>, told: &Receiver<()>) -> Re
 
 /// Makes the link, and probes.
 fn near_end(
-    mode: ReceiveMode,
+    mode: AttachMode,
     probes: u32,
-    tell: &Sender<()>,
-    told: &Receiver<OwnedFd>,
+    to_peer: &Sender<()>,
+    from_peer: &Receiver<OwnedFd>,
 ) -> Result<Vec<u64>, CalibrateError> {
     enter_own_namespace()?;
     let gone = |_| CalibrateError::OtherEnd;
-    let far = told.recv().map_err(gone)?;
+    let far = from_peer.recv().map_err(gone)?;
     runtime()?.block_on(async {
         let handle = netlink()?;
         let pair = LinkVeth::new(NEAR.0, FAR.0).build();
@@ -146,40 +135,35 @@ fn near_end(
         let moved = handle.link().set(moved).execute().await;
         moved.map_err(refused("move the far end of the veth pair"))?;
         set_up(&handle, NEAR).await?;
-        tell.send(()).map_err(|_| CalibrateError::OtherEnd)?;
+        to_peer.send(()).map_err(|_| CalibrateError::OtherEnd)?;
         // Beside the far end: loading the programs is what takes the time.
-        let opened = Port::open(config(NEAR.0, mode, true)).await?;
-        told.recv().map_err(gone)?;
-        probe(opened, mode, probes).await
+        let port = Port::open(config(NEAR.0, mode, true), Engine::Ebpf, None).await?;
+        from_peer.recv().map_err(gone)?;
+        probe(port, mode, probes).await
     })
 }
 
-async fn probe((mut port, mut ring): (Port, Ring), mode: ReceiveMode, probes: u32) -> Result<Vec<u64>, CalibrateError> {
+async fn probe(mut port: Port, mode: AttachMode, probes: u32) -> Result<Vec<u64>, CalibrateError> {
     let timer = Timer::new().map_err(failed("make a timer"))?;
     let mut rtts = Vec::with_capacity(probes as usize);
-    let mut take = |ring: &mut Ring| {
-        ring.drain(|sample| {
-            let reply = reply(sample, None);
-            rtts.extend(reply.rtt_ns().filter(|_| reply.seq >= WARM_UP));
-        });
-    };
+    let mut take = |port: &mut Port| port.drain(|reply| rtts.extend(reply.rtt_ns().filter(|_| reply.seq >= WARM_UP)));
     let start_ns = monotonic_ns();
     for seq in 0..WARM_UP + probes {
         let due_ns = start_ns + u64::from(seq) * INTERVAL_NS;
         timer.until(due_ns).await.map_err(failed("wait"))?;
-        // What is not sent is not measured; should nothing be, it is said at the end.
+        // A probe that cannot be sent is not measured. If there is no sample at all, the end reports it.
         let _ = port.send(IpAddr::V4(FAR.1), SSID, seq);
-        take(&mut ring);
+        take(&mut port);
     }
-    tokio::time::sleep(PATIENCE).await;
-    take(&mut ring);
+    tokio::time::sleep(LAST_REPLY_TIMEOUT).await;
+    take(&mut port);
     if rtts.is_empty() {
         return Err(CalibrateError::Silent(mode));
     }
     Ok(rtts)
 }
 
-fn config(interface: &str, mode: ReceiveMode, probing: bool) -> PortConfig {
+fn config(interface: &str, mode: AttachMode, probing: bool) -> PortConfig {
     PortConfig {
         interface: interface.to_owned(),
         test_port: PORT,

@@ -1,5 +1,5 @@
 //! The method `socket`: the kernel stamps for the process, by `SO_TIMESTAMPING`, at both ends. T3 is known only when the
-//! reply is out, so each reply tells that of the reply before.
+//! reply has left, so each reply carries that of the reply before.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -10,10 +10,11 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use probe_common::compare;
+use probe_common::family::Family;
 use probe_core::compare::stamped::{StampedProbe, StampedReply};
 use socket2::Socket;
 
-use crate::compare::echo::Gate;
+use crate::compare::gate::Gate;
 use crate::compare::priority::Priority;
 use crate::compare::{bound, end_reading};
 use crate::udp::stamped::StampedSocket;
@@ -21,7 +22,7 @@ use crate::udp::stamped::StampedSocket;
 /// Senders whose last reply's stamp is kept for their next.
 const MAX_SENDERS: usize = 256;
 
-/// Stamps that have not come after so many replies never will.
+/// Stamps that have not come after so many packets never will.
 const MAX_AWAITED: usize = 64;
 
 /// The sending half, for the thread that paces the probes of all methods.
@@ -75,12 +76,12 @@ pub struct Receiver {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Opens the method on `interface` towards the echo at `peer`.
+/// Opens the method on `interface` towards the responder at `peer`.
 ///
 /// # Errors
 /// The socket's, or the thread's.
 pub fn open(interface: &str, peer: SocketAddr, priority: Priority) -> io::Result<(Sender, Receiver)> {
-    let socket = bound(interface, peer.is_ipv6())?;
+    let socket = bound(interface, Family::of(peer.ip()))?;
     let sender = Sender {
         socket: StampedSocket::new(Socket::from(socket.try_clone()?))?,
         peer,
@@ -120,7 +121,7 @@ fn receive(
                 }
             }
             Ok(_) => {}
-            // The end, or an ICMP error: lost probes tell.
+            // The end, or an ICMP error: lost probes show it.
             Err(_) if ended.load(Ordering::Relaxed) => return,
             Err(_) => thread::sleep(Duration::from_millis(10)),
         }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use probe_common::compare;
+use probe_common::family::Family;
 use probe_core::compare::anatomy::Stamps;
 use probe_core::compare::ledger::RoundTrip;
 use probe_host::clock::monotonic_ns;
@@ -15,7 +16,7 @@ use probe_host::clock::monotonic_ns;
 use crate::compare::priority::Priority;
 use crate::compare::{bound, end_reading};
 
-/// Slots for the times of sending; a probe that is older than so many others has no reply any more.
+/// Slots for the times of sending: the reply of a probe that is this many probes old is not expected any more.
 const SLOTS: usize = 1 << 16;
 
 /// When each of the last probes was sent, on `CLOCK_MONOTONIC`.
@@ -30,7 +31,7 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// Reads the clock and sends a probe. One that is `watched` is stamped by the watching programs on its way.
+    /// Reads the clock and sends a probe. The watching programs stamp one that is `watched` on its way.
     ///
     /// # Errors
     /// The socket's.
@@ -43,7 +44,7 @@ impl Sender {
     }
 }
 
-/// A reply as the process saw it.
+/// A reply as the process received it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Answer {
     /// Which probe, and its round trip.
@@ -62,12 +63,12 @@ pub struct Receiver {
     pub port: u16,
 }
 
-/// Opens the method on `interface` towards the echo at `peer`.
+/// Opens the method on `interface` towards the responder at `peer`.
 ///
 /// # Errors
 /// The socket's, or the thread's.
 pub fn open(interface: &str, peer: SocketAddr, priority: Priority) -> io::Result<(Sender, Receiver)> {
-    let socket = bound(interface, peer.is_ipv6())?;
+    let socket = bound(interface, Family::of(peer.ip()))?;
     socket.connect(peer)?;
     let port = socket.local_addr()?.port();
     let sent = Arc::new(Sent((0..SLOTS).map(|_| AtomicU64::new(0)).collect()));
@@ -111,7 +112,7 @@ fn receive(socket: &UdpSocket, sent: &Sent, answers: &Mutex<Vec<Answer>>, priori
                 };
                 answers.lock().unwrap_or_else(PoisonError::into_inner).push(answer);
             }
-            // Nobody listens at the peer (ICMP), or the interface went down: lost probes tell.
+            // Nothing listens at the peer (ICMP), or the interface went down: lost probes show it.
             Err(_) => thread::sleep(std::time::Duration::from_millis(10)),
         }
     }

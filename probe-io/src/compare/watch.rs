@@ -1,18 +1,18 @@
-//! The programs that watch the probes of the method `userspace` at each hook: loaded, told the ports, attached while
-//! somebody compares.
+//! The programs that stamp the probes of the method `userspace` at each hook, attached while a `kstamp compare` runs.
 
 use std::io;
 
 use aya::maps::{Array, MapData};
+use aya::programs::TcAttachType;
 use aya::programs::links::LinkOrder;
-use aya::programs::{ProgramError, SchedClassifier, TcAttachType};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 use nix::net::if_::if_nametoindex;
 use probe_common::abi::ABI_VERSION;
 use probe_common::compare::WatchSettings;
 
-use crate::backend::ebpf::attach;
-use crate::backend::ebpf::object::ObjectError;
+use crate::backend::ebpf::attach::{Classifier, classifier};
+use crate::backend::ebpf::object;
+use crate::backend::error::ObjectError;
 
 /// The compiled programs; empty if the crate was built without them.
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/kstamp-anatomy-programs"));
@@ -26,34 +26,32 @@ const SETTINGS: &str = "WATCH";
 /// The loaded programs. They are detached when this is dropped.
 pub struct Watch {
     ebpf: Ebpf,
-    links: Option<[attach::Classifier; 2]>,
+    links: Option<[Classifier; 2]>,
 }
 
 impl Watch {
-    /// Loads the programs and tells them which ports to watch: `near_port` of this host's probes, and `echo_ports` on
+    /// Loads the programs and sets the ports that they watch: `near_port` of this host's probes, and `responder_ports` on
     /// which it answers IPv4 and IPv6 probes; 0 for none.
     ///
     /// # Errors
-    /// What aya or the kernel said.
-    pub fn load(near_port: u16, echo_ports: [u16; 2]) -> Result<Self, ObjectError> {
-        if OBJECT.is_empty() {
-            return Err(ObjectError::Stub);
-        }
-        let ebpf = EbpfLoader::new().load(OBJECT).map_err(Box::new)?;
+    /// If the kernel refuses a program, or this library was built without them.
+    pub fn load(near_port: u16, responder_ports: [u16; 2]) -> Result<Self, ObjectError> {
+        let ebpf = object::parse(OBJECT, &mut EbpfLoader::new())?;
         let mut watch = Self { ebpf, links: None };
         for name in [OUT, IN] {
-            watch.program(name)?.load().map_err(failed(name))?;
+            let program = object::classifier(&mut watch.ebpf, name)?;
+            program.load().map_err(ObjectError::program(name))?;
         }
-        watch.tell(near_port, echo_ports)?;
+        watch.tell(near_port, responder_ports)?;
         Ok(watch)
     }
 
-    /// Tells the programs which ports to watch, as [`Watch::load`] does.
+    /// Sets other ports, as [`Watch::load`] does.
     ///
     /// # Errors
     /// The map's.
-    pub fn tell(&mut self, near_port: u16, echo_ports: [u16; 2]) -> Result<(), ObjectError> {
-        let [responder_port_v4, responder_port_v6] = echo_ports;
+    pub fn tell(&mut self, near_port: u16, responder_ports: [u16; 2]) -> Result<(), ObjectError> {
+        let [responder_port_v4, responder_port_v6] = responder_ports;
         let settings = WatchSettings {
             abi_version: ABI_VERSION,
             near_port,
@@ -61,9 +59,8 @@ impl Watch {
             responder_port_v6,
             reserved: 0,
         };
-        let map = self.ebpf.map_mut(SETTINGS).ok_or(ObjectError::Missing(SETTINGS))?;
-        let told = Array::<&mut MapData, WatchSettings>::try_from(map).and_then(|mut map| map.set(0, settings, 0));
-        told.map_err(|source| ObjectError::Map { name: SETTINGS, source })
+        let mut map: Array<&mut MapData, WatchSettings> = object::map(&mut self.ebpf, SETTINGS)?;
+        map.set(0, settings, 0).map_err(ObjectError::map(SETTINGS))
     }
 
     /// The whole object, for benches.
@@ -71,14 +68,8 @@ impl Watch {
         &mut self.ebpf
     }
 
-    /// A program, [`OUT`] or [`IN`].
-    fn program(&mut self, name: &'static str) -> Result<&mut SchedClassifier, ObjectError> {
-        let program = self.ebpf.program_mut(name).ok_or(ObjectError::Missing(name))?;
-        program.try_into().map_err(|_| ObjectError::Missing(name))
-    }
-
-    /// Watches from now on, if it does not yet: as the last on the way out, and the first on the way in, so that what
-    /// other programs cost is outside.
+    /// Attaches the programs, if they are not: last on the way out and first on the way in, so that the cost of other
+    /// programs is outside.
     ///
     /// # Errors
     /// The kernel's.
@@ -86,24 +77,19 @@ impl Watch {
         if self.links.is_some() {
             return Ok(());
         }
-        let index = if_nametoindex(interface).map_err(|error| failed(OUT)(io::Error::from(error).into()))?;
-        let (egress, ingress) = (TcAttachType::Egress, TcAttachType::Ingress);
-        let out = attach::classifier(self.program(OUT)?, interface, index, egress, LinkOrder::last());
-        let out = out.map_err(failed(OUT))?;
-        let into = attach::classifier(self.program(IN)?, interface, index, ingress, LinkOrder::first());
-        self.links = Some([out, into.map_err(failed(IN))?]);
+        let index =
+            if_nametoindex(interface).map_err(|error| ObjectError::program(OUT)(io::Error::from(error).into()))?;
+        let mut link = |name, direction, order| {
+            let program = object::classifier(&mut self.ebpf, name)?;
+            classifier(program, interface, index, direction, order).map_err(ObjectError::program(name))
+        };
+        let out = link(OUT, TcAttachType::Egress, LinkOrder::last())?;
+        let into = link(IN, TcAttachType::Ingress, LinkOrder::first())?;
+        self.links = Some([out, into]);
         Ok(())
     }
 
-    /// Watches no more.
     pub fn detach(&mut self) {
         self.links = None;
-    }
-}
-
-fn failed(name: &'static str) -> impl FnOnce(ProgramError) -> ObjectError {
-    move |source| ObjectError::Program {
-        name,
-        source: Box::new(source),
     }
 }

@@ -9,16 +9,13 @@ use probe_common::tlv::{
 };
 use probe_core::observation::Reply;
 
-/// A reply, and the packet that it came in where a socket has seen it.
+/// A reply, and its packet if a socket received it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
-    /// The stamps.
     pub reply: Reply,
-    /// The packet.
     pub packet: Option<ReplyPacket>,
 }
 
-/// The packet of a reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReplyPacket {
     /// Bytes of the UDP payload.
@@ -27,9 +24,8 @@ pub struct ReplyPacket {
     pub ttl: Option<u8>,
     /// DSCP with which it arrived.
     pub dscp: Option<u8>,
-    /// TTL or hop limit with which the probe reached the reflector, as it says.
+    /// TTL or hop limit with which the probe reached the reflector, as the reflector reports it.
     pub probe_ttl: Option<u8>,
-    /// The TLVs, in their order.
     pub tlvs: Vec<ReturnedTlv>,
     /// The packet ends before its last TLV does.
     pub is_cut: bool,
@@ -37,14 +33,12 @@ pub struct ReplyPacket {
     pub tlvs_forged: bool,
 }
 
-/// A TLV of a reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReturnedTlv {
     /// [`flag`]s.
     pub flags: u8,
     /// [`kind`].
     pub kind: u8,
-    /// The value.
     pub value: Vec<u8>,
 }
 
@@ -65,7 +59,7 @@ pub fn returned(bytes: &[u8]) -> (Vec<ReturnedTlv>, bool) {
 }
 
 impl ReturnedTlv {
-    /// What its type is called.
+    /// Name of its type.
     pub fn name(&self) -> &'static str {
         match self.kind {
             kind::EXTRA_PADDING => "padding",
@@ -96,53 +90,53 @@ impl ReturnedTlv {
         if set.is_empty() { "-".to_owned() } else { set }
     }
 
-    /// Whether a flag says that the reflector has not made use of it.
+    /// Whether no flag says that the reflector has ignored it.
     pub fn is_honoured(&self) -> bool {
         self.flags & (flag::UNRECOGNISED | flag::MALFORMED | flag::INTEGRITY) == 0
     }
 
-    /// What the reflector says by it, in words; `None` if it is not honoured or says nothing.
+    /// What the reflector reports in it, in words; `None` if it is not honoured or reports nothing.
     pub fn says(&self) -> Option<String> {
         if !self.is_honoured() {
             return None;
         }
         match self.kind {
             kind::LOCATION => Location::read(&self.value).map(|location| location_says(&location)),
-            kind::TIMESTAMP_INFORMATION => TimestampInformation::read(&self.value).map(|told| {
+            kind::TIMESTAMP_INFORMATION => TimestampInformation::read(&self.value).map(|reported| {
                 format!(
                     "receives by {} and {}, sends by {} and {}",
-                    source(told.sync_in.0),
-                    method(told.method_in.0),
-                    source(told.sync_out.0),
-                    method(told.method_out.0)
+                    source(reported.sync_in.0),
+                    method(reported.method_in.0),
+                    source(reported.sync_out.0),
+                    method(reported.method_out.0)
                 )
             }),
-            kind::CLASS_OF_SERVICE => ClassOfService::read(&self.value).map(|told| {
-                let refused = if told.reverse_path == 0 {
+            kind::CLASS_OF_SERVICE => ClassOfService::read(&self.value).map(|reported| {
+                let refused = if reported.reverse_path == 0 {
                     ""
                 } else {
                     ", refused for the reply"
                 };
                 format!(
                     "DSCP {} and ECN {} received, DSCP {} wanted{refused}",
-                    told.dscp_received, told.ecn_received, told.dscp_wanted
+                    reported.dscp_received, reported.ecn_received, reported.dscp_wanted
                 )
             }),
-            kind::DIRECT_MEASUREMENT => DirectMeasurement::read(&self.value).map(|told| {
+            kind::DIRECT_MEASUREMENT => DirectMeasurement::read(&self.value).map(|reported| {
                 format!(
                     "{} sent, {} received, {} returned",
-                    told.sender_sent, told.reflector_received, told.reflector_sent
+                    reported.sender_sent, reported.reflector_received, reported.reflector_sent
                 )
             }),
             kind::ACCESS_REPORT => AccessReport::read(&self.value)
-                .map(|told| format!("access {}, code {}", told.access_id, told.return_code)),
-            kind::FOLLOW_UP_TELEMETRY => FollowUp::read(&self.value).map(|told| match told {
+                .map(|reported| format!("access {}, code {}", reported.access_id, reported.return_code)),
+            kind::FOLLOW_UP_TELEMETRY => FollowUp::read(&self.value).map(|reported| match reported {
                 FollowUp::NONE => "nothing to tell".to_owned(),
-                told => format!(
+                reported => format!(
                     "reply {} left at {:#018x}, by {}",
-                    told.sequence,
-                    told.timestamp,
-                    method(told.method.0)
+                    reported.sequence,
+                    reported.timestamp,
+                    method(reported.method.0)
                 ),
             }),
             _ => None,

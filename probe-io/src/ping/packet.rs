@@ -18,26 +18,20 @@ pub const MAX_SIZE: usize = MAX_PACKET;
 pub enum TlvRequest {
     /// Extra Padding, of so many bytes.
     Padding(usize),
-    /// Location: from where and to where the probe came.
     Location,
     /// Timestamp Information.
     Timestamps,
     /// Class of Service: the reply is to have this DSCP.
     ClassOfService {
-        /// That DSCP.
         dscp: u8,
     },
     /// Direct Measurement.
     Direct,
     /// Access Report.
     Access(AccessReport),
-    /// Follow-Up Telemetry.
     FollowUp,
-    /// Any other.
     Other {
-        /// Its type.
         kind: u8,
-        /// Its value.
         value: Vec<u8>,
     },
 }
@@ -75,16 +69,13 @@ impl TlvRequest {
 pub struct PacketPlan {
     /// Session identifier; 0 for a sender without RFC 8972.
     pub ssid: u16,
-    /// The key of authenticated mode.
     pub key: Option<Key>,
-    /// The TLVs, in their order.
     tlvs: Vec<TlvRequest>,
     /// Bytes of Extra Padding behind all others.
     padding: Option<usize>,
 }
 
 impl PacketPlan {
-    /// Without padding.
     pub fn new(ssid: u16, tlvs: Vec<TlvRequest>, key: Option<Key>) -> Self {
         Self {
             ssid,
@@ -113,7 +104,7 @@ impl PacketPlan {
         self.least_len() + self.padding.map_or(0, |length| HEADER_LEN + length)
     }
 
-    /// Never: there always is a base packet.
+    /// `false`: there always is a base packet.
     pub fn is_empty(&self) -> bool {
         false
     }

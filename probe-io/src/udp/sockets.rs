@@ -1,8 +1,11 @@
-//! The sockets of an agent: they keep port numbers and group memberships, send, and receive what no kernel program takes.
+//! UDP sockets: they hold ports and group memberships, send probes, and receive what no kernel program takes.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
+use probe_common::family::Family;
+use probe_core::engine::Engine;
+use probe_host::link::{Address, Link};
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockFilter, Socket, Type};
 use thiserror::Error;
 use tokio::net::UdpSocket;
@@ -13,64 +16,32 @@ use crate::udp::watched::WatchedSocket;
 /// TTL and hop limit of unicast probes, as of replies.
 pub(crate) const UNICAST_TTL: u32 = 255;
 
-/// TTL and hop limit of numbers to the older agents.
-const ECHO_TTL: u32 = 64;
+/// TTL and hop limit of ASCII probes to legacy agents.
+const LEGACY_TTL: u32 = 64;
 
 /// Longest packet that userspace looks at: the payload of a jumbo frame.
 pub const MAX_PACKET: usize = 9216;
 
-/// A socket could not be made.
 #[derive(Debug, Error)]
 pub enum SocketError {
-    /// The test port is taken.
     #[error("UDP port {port} on {interface} is in use; another agent? Stop it, or give every agent another --port")]
-    PortInUse {
-        /// Which port.
-        port: u16,
-        /// Where.
-        interface: String,
-    },
-    /// The test port is not for this user.
+    PortInUse { port: u16, interface: String },
     #[error("UDP port {port} on {interface} is for root only; give every agent another --port, or run kstamp as root")]
-    PortForbidden {
-        /// Which port.
-        port: u16,
-        /// Where.
-        interface: String,
-    },
-    /// There is no way to a destination.
+    PortForbidden { port: u16, interface: String },
     #[error("cannot send to {to}: {source}")]
-    Target {
-        /// Where to.
-        to: SocketAddr,
-        /// Why.
-        source: io::Error,
-    },
-    /// Anything else.
+    Target { to: SocketAddr, source: io::Error },
     #[error("{interface}: cannot {what}: {source}")]
     Other {
-        /// Where.
         interface: String,
-        /// What failed.
         what: String,
-        /// Why.
         source: io::Error,
     },
-}
-
-/// Who stamps probes and takes their replies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stamps {
-    /// The kernel programs.
-    Programs,
-    /// The sending socket.
-    Socket,
 }
 
 /// The sending socket.
 enum Sender {
-    /// Its replies end in the kernel programs, and what does not is dropped unread.
-    Deaf(Socket),
+    /// Kernel programs take the replies. Whatever else arrives is dropped unread.
+    SendOnly(Socket),
     /// It stamps what it sends, and receives the replies.
     Stamping(WatchedSocket),
 }
@@ -79,9 +50,8 @@ enum Sender {
 pub struct Sockets {
     /// Bound to the test port and a member of the group: receives what the programs pass up.
     pub test: WatchedSocket,
-    /// Sends probes.
     sender: Sender,
-    /// Asks peers who they are.
+    /// Asks peers for their identity.
     pub control: UdpSocket,
     /// Port of `sender`.
     pub sender_port: u16,
@@ -90,10 +60,7 @@ pub struct Sockets {
 
 impl Sockets {
     /// Opens them on `interface` of index `index` for the IP version of `group`, and joins `group`.
-    ///
-    /// # Errors
-    /// What could not be done, and what to do about it.
-    pub fn open(interface: &str, index: u32, port: u16, group: IpAddr, stamps: Stamps) -> Result<Self, SocketError> {
+    fn open(interface: &str, index: u32, port: u16, group: IpAddr, engine: Engine) -> Result<Self, SocketError> {
         let failed = |what: &str| {
             let what = what.to_owned();
             move |source| SocketError::Other {
@@ -102,7 +69,8 @@ impl Sockets {
                 source,
             }
         };
-        let test = bound(interface, group, port).map_err(|source| match source.kind() {
+        let family = Family::of(group);
+        let test = bound(interface, family, port).map_err(|source| match source.kind() {
             io::ErrorKind::AddrInUse => SocketError::PortInUse {
                 port,
                 interface: interface.to_owned(),
@@ -114,17 +82,17 @@ impl Sockets {
             _ => failed("bind the test port")(source),
         })?;
         join(&test, group, index).map_err(failed(&format!("join {group}")))?;
-        set_ttl(&test, group).map_err(failed("set up the test port"))?;
-        let sender = bound(interface, group, 0).map_err(failed("open the sending socket"))?;
-        prepare_sender(&sender, group, index).map_err(failed("set up the sending socket"))?;
-        let control = bound(interface, group, 0).map_err(failed("open the control socket"))?;
+        set_ttl(&test, family, UNICAST_TTL).map_err(failed("set up the test port"))?;
+        let sender = bound(interface, family, 0).map_err(failed("open the sending socket"))?;
+        prepare_sender(&sender, family, index, UNICAST_TTL).map_err(failed("set up the sending socket"))?;
+        let control = bound(interface, family, 0).map_err(failed("open the control socket"))?;
         let sender_port = local_port(&sender).map_err(failed("read the sending socket's port"))?;
-        let sender = match stamps {
-            Stamps::Programs => {
-                make_deaf(&sender).map_err(failed("set up the sending socket"))?;
-                Sender::Deaf(sender)
+        let sender = match engine {
+            Engine::Ebpf => {
+                drop_received(&sender).map_err(failed("set up the sending socket"))?;
+                Sender::SendOnly(sender)
             }
-            Stamps::Socket => {
+            Engine::Socket => {
                 Sender::Stamping(WatchedSocket::new(sender).map_err(failed("stamp at the sending socket"))?)
             }
         };
@@ -137,14 +105,14 @@ impl Sockets {
         })
     }
 
-    /// Sends a probe; gives the number of its stamp, where the socket stamps.
+    /// Sends a probe. Returns the number of its stamp, if the socket stamps.
     ///
     /// # Errors
     /// The socket's.
     pub fn send_probe(&self, packet: &[u8], to: IpAddr, port: u16) -> io::Result<Option<u32>> {
         let to = self.endpoint(to, port);
         match &self.sender {
-            Sender::Deaf(socket) => socket.send_to(packet, &to.into()).map(|_| None),
+            Sender::SendOnly(socket) => socket.send_to(packet, &to.into()).map(|_| None),
             Sender::Stamping(socket) => socket.send(packet, to).map(Some),
         }
     }
@@ -152,12 +120,12 @@ impl Sockets {
     /// The sending socket, where it receives replies.
     pub fn replies(&self) -> Option<&WatchedSocket> {
         match &self.sender {
-            Sender::Deaf(_) => None,
+            Sender::SendOnly(_) => None,
             Sender::Stamping(socket) => Some(socket),
         }
     }
 
-    /// Answers from the test port, from `source` or else from the address that the route prefers, with `tos`. Gives the
+    /// Answers from the test port, from `source` or else from the address that the route prefers, with `tos`. Returns the
     /// number of the stamp.
     ///
     /// # Errors
@@ -171,31 +139,36 @@ impl Sockets {
         self.test.send_leaving(packet, to, leaving)
     }
 
-    /// The sending socket once more, for a thread of its own.
+    /// A second handle of the sending socket, for a thread of its own.
     ///
     /// # Errors
-    /// The kernel's, or that the socket numbers the stamps of what it sends: two who send would confuse them.
-    pub fn clone_sender(&self) -> io::Result<Socket> {
+    /// The kernel's, or that the socket numbers the stamps of what it sends: two senders would mix them up.
+    pub(crate) fn clone_sender(&self) -> io::Result<Socket> {
         match &self.sender {
-            Sender::Deaf(socket) => socket.try_clone(),
+            Sender::SendOnly(socket) => socket.try_clone(),
             Sender::Stamping(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 
     /// `to`, reached through this interface.
     pub fn endpoint(&self, to: IpAddr, port: u16) -> SocketAddr {
-        match to {
-            IpAddr::V4(v4) => SocketAddrV4::new(v4, port).into(),
-            IpAddr::V6(v6) => SocketAddrV6::new(v6, port, 0, self.index).into(),
-        }
+        endpoint(to, port, self.index)
     }
 }
 
-/// A nonblocking UDP socket of `family_of`'s IP version on `interface` alone.
-fn bound(interface: &str, family_of: IpAddr, port: u16) -> io::Result<Socket> {
-    let (domain, any): (_, IpAddr) = match family_of {
-        IpAddr::V4(_) => (Domain::IPV4, Ipv4Addr::UNSPECIFIED.into()),
-        IpAddr::V6(_) => (Domain::IPV6, Ipv6Addr::UNSPECIFIED.into()),
+/// `to`, reached through the interface of index `index`.
+pub(crate) fn endpoint(to: IpAddr, port: u16, index: u32) -> SocketAddr {
+    match to {
+        IpAddr::V4(v4) => SocketAddrV4::new(v4, port).into(),
+        IpAddr::V6(v6) => SocketAddrV6::new(v6, port, 0, index).into(),
+    }
+}
+
+/// A nonblocking UDP socket on `interface` alone.
+pub(crate) fn bound(interface: &str, family: Family, port: u16) -> io::Result<Socket> {
+    let (domain, any): (_, IpAddr) = match family {
+        Family::V4 => (Domain::IPV4, Ipv4Addr::UNSPECIFIED.into()),
+        Family::V6 => (Domain::IPV6, Ipv6Addr::UNSPECIFIED.into()),
     };
     let socket = Socket::new(domain, Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
     if domain == Domain::IPV6 {
@@ -214,28 +187,26 @@ fn join(socket: &Socket, group: IpAddr, index: u32) -> io::Result<()> {
 }
 
 /// Group probes leave by this interface and are not looped back.
-fn prepare_sender(socket: &Socket, family_of: IpAddr, index: u32) -> io::Result<()> {
-    match family_of {
-        IpAddr::V4(_) => {
-            socket.set_multicast_loop_v4(false)?;
-        }
-        IpAddr::V6(_) => {
+fn prepare_sender(socket: &Socket, family: Family, index: u32, ttl: u32) -> io::Result<()> {
+    match family {
+        Family::V4 => socket.set_multicast_loop_v4(false)?,
+        Family::V6 => {
             socket.set_multicast_loop_v6(false)?;
             socket.set_multicast_if_v6(index)?;
         }
     }
-    set_ttl(socket, family_of)
+    set_ttl(socket, family, ttl)
 }
 
-fn set_ttl(socket: &Socket, family_of: IpAddr) -> io::Result<()> {
-    match family_of {
-        IpAddr::V4(_) => socket.set_ttl_v4(UNICAST_TTL),
-        IpAddr::V6(_) => socket.set_unicast_hops_v6(UNICAST_TTL),
+pub(crate) fn set_ttl(socket: &Socket, family: Family, ttl: u32) -> io::Result<()> {
+    match family {
+        Family::V4 => socket.set_ttl_v4(ttl),
+        Family::V6 => socket.set_unicast_hops_v6(ttl),
     }
 }
 
-/// Nothing is ever queued for reading.
-fn make_deaf(socket: &Socket) -> io::Result<()> {
+/// Has the kernel drop whatever arrives at `socket`.
+fn drop_received(socket: &Socket) -> io::Result<()> {
     let accept_no_bytes = SockFilter::new((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, 0);
     socket.attach_filter(&[accept_no_bytes])
 }
@@ -247,19 +218,16 @@ fn local_port(socket: &Socket) -> io::Result<u16> {
         .ok_or_else(|| io::Error::other("the socket has no port"))
 }
 
-/// Where a single session's probes go.
+/// The destination of a single session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Target {
     /// Address, port, and scope where the address needs one.
     pub to: SocketAddr,
-    /// DSCP that they leave with.
+    /// DSCP of the probes.
     pub dscp: u8,
 }
 
 /// A socket that leaves routes to the kernel, and stamps what it sends and receives.
-///
-/// # Errors
-/// What could not be done.
 pub(crate) fn stamping_sender(target: &Target) -> Result<WatchedSocket, SocketError> {
     let failed = |source| SocketError::Target { to: target.to, source };
     let socket = sender_to(target, None).map_err(failed)?;
@@ -267,40 +235,30 @@ pub(crate) fn stamping_sender(target: &Target) -> Result<WatchedSocket, SocketEr
 }
 
 /// A socket on `interface` alone whose replies are taken by programs, and its port.
-///
-/// # Errors
-/// What could not be done.
-pub(crate) fn deaf_sender(interface: &str, target: &Target) -> Result<(Socket, u16), SocketError> {
+pub(crate) fn send_only(interface: &str, target: &Target) -> Result<(Socket, u16), SocketError> {
     let failed = |source| SocketError::Target { to: target.to, source };
     let socket = sender_to(target, Some(interface)).map_err(failed)?;
-    make_deaf(&socket).map_err(failed)?;
+    drop_received(&socket).map_err(failed)?;
     let port = local_port(&socket).map_err(failed)?;
     Ok((socket, port))
 }
 
-/// A socket on `interface` of index `index` that asks the older agents, in the IP version of `group`. Its TTL is that of
-/// an ordinary host: kstamp's programs take a number with a higher one for an echo.
-///
-/// # Errors
-/// What could not be done.
-pub(crate) fn echo_sender(interface: &str, index: u32, group: IpAddr) -> Result<WatchedSocket, SocketError> {
+/// A socket on `interface` of index `index` that probes legacy agents. Its TTL is that of an ordinary host: kstamp's
+/// programs answer ASCII probes with a higher one.
+pub(crate) fn legacy_sender(interface: &str, index: u32, family: Family) -> Result<WatchedSocket, SocketError> {
     let open = || {
-        let socket = bound(interface, group, 0)?;
-        prepare_sender(&socket, group, index)?;
-        match group {
-            IpAddr::V4(_) => socket.set_ttl_v4(ECHO_TTL)?,
-            IpAddr::V6(_) => socket.set_unicast_hops_v6(ECHO_TTL)?,
-        }
+        let socket = bound(interface, family, 0)?;
+        prepare_sender(&socket, family, index, LEGACY_TTL)?;
         WatchedSocket::new(socket)
     };
     open().map_err(|source| SocketError::Other {
         interface: interface.to_owned(),
-        what: "open the socket for --echo-peers".to_owned(),
+        what: "open the socket for --legacy-peers".to_owned(),
         source,
     })
 }
 
-/// Connected, so that ICMP errors reach it, and nobody else does.
+/// Connected, so that it receives ICMP errors, and packets of `target` only.
 fn sender_to(target: &Target, interface: Option<&str>) -> io::Result<Socket> {
     let socket = Socket::new(
         Domain::for_address(target.to),
@@ -310,7 +268,7 @@ fn sender_to(target: &Target, interface: Option<&str>) -> io::Result<Socket> {
     if let Some(interface) = interface {
         socket.bind_device(Some(interface.as_bytes()))?;
     }
-    set_ttl(&socket, target.to.ip())?;
+    set_ttl(&socket, Family::of(target.to.ip()), UNICAST_TTL)?;
     let tos = u32::from(target.dscp) << 2;
     match target.to {
         SocketAddr::V4(_) => socket.set_tos_v4(tos)?,
@@ -320,7 +278,7 @@ fn sender_to(target: &Target, interface: Option<&str>) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Whether an ICMP error has come that says that nobody listens there. It is taken, so that it fails no call after it.
+/// Whether an ICMP error says that nothing listens at the destination. The error is taken, so that no later call fails.
 pub(crate) fn was_refused(socket: &Socket) -> bool {
     let error = socket.take_error().ok().flatten();
     error.is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
@@ -329,28 +287,15 @@ pub(crate) fn was_refused(socket: &Socket) -> bool {
 /// A packet for userspace.
 #[derive(Debug)]
 pub enum PassedUp {
-    /// It came to the test port, as a probe or a question would.
-    TestPort {
-        /// What was received.
-        packet: Vec<u8>,
-        /// From where, when, and how.
-        received: Received,
-    },
-    /// It came to the control socket, as the answer to a question would.
-    Control {
-        /// What was received.
-        packet: Vec<u8>,
-        /// Who sent it.
-        from: SocketAddr,
-    },
+    /// It came to the test port, as a probe or an identity question would.
+    TestPort { packet: Vec<u8>, received: Received },
+    /// It came to the control socket, as the answer to an identity question would.
+    Control { packet: Vec<u8>, from: SocketAddr },
 }
 
 impl Sockets {
     /// Waits for a packet that is not for the kernel programs. Cancel safe.
-    ///
-    /// # Errors
-    /// The sockets'.
-    pub async fn passed_up(&self) -> io::Result<PassedUp> {
+    pub(crate) async fn passed_up(&self) -> io::Result<PassedUp> {
         tokio::select! {
             received = self.test.receive(MAX_PACKET) => {
                 let (packet, received) = received?;
@@ -388,28 +333,30 @@ pub struct SocketPair {
 }
 
 impl SocketPair {
-    /// Those of one IP version.
-    pub fn of(&self, v6: bool) -> Option<&Sockets> {
-        if v6 { self.v6.as_ref() } else { self.v4.as_ref() }
+    pub fn of(&self, family: Family) -> Option<&Sockets> {
+        match family {
+            Family::V4 => self.v4.as_ref(),
+            Family::V6 => self.v6.as_ref(),
+        }
     }
 
-    /// Opens what is missing of each IP version that is in use, which its group tells, and has an address.
-    ///
-    /// # Errors
-    /// As [`Sockets::open`].
-    pub fn open_missing(
+    /// Opens what is missing of each IP version that has a group and an address.
+    pub(crate) fn open_missing(
         &mut self,
-        interface: (&str, u32),
+        link: &Link,
+        addresses: &[Address],
         port: u16,
         groups: &[IpAddr],
-        addresses: &[IpAddr],
-        stamps: Stamps,
+        engine: Engine,
     ) -> Result<(), SocketError> {
-        for group in groups {
-            let has_address = addresses.iter().any(|address| address.is_ipv6() == group.is_ipv6());
-            let sockets = if group.is_ipv6() { &mut self.v6 } else { &mut self.v4 };
-            if has_address && sockets.is_none() {
-                *sockets = Some(Sockets::open(interface.0, interface.1, port, *group, stamps)?);
+        for &group in groups {
+            let family = Family::of(group);
+            let sockets = match family {
+                Family::V4 => &mut self.v4,
+                Family::V6 => &mut self.v6,
+            };
+            if sockets.is_none() && addresses.iter().any(|address| Family::of(address.ip) == family) {
+                *sockets = Some(Sockets::open(&link.name, link.index, port, group, engine)?);
             }
         }
         Ok(())

@@ -30,12 +30,11 @@ pub struct StampedSocket {
     control: Vec<u8>,
 }
 
-/// A received packet's facts beside its payload.
+/// Metadata of a received packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Received {
     /// Length of the payload in bytes; what did not fit into the buffer is cut off.
     pub len: usize,
-    /// Who sent it.
     pub from: SocketAddr,
     /// Which of this host's addresses, or which group, it was sent to.
     pub to: Option<IpAddr>,
@@ -50,18 +49,18 @@ pub struct Received {
 /// How a packet is to leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Leaving {
-    /// From which of this host's addresses; `None` for the one that the route prefers.
+    /// One of this host's addresses; `None` for the one that the route prefers.
     pub source: Option<IpAddr>,
-    /// By the interface of this index.
+    /// Index of the outgoing interface.
     pub interface: u32,
-    /// With this type of service or traffic class.
+    /// Type of service or traffic class.
     pub tos: u8,
 }
 
 /// The stamp of a packet that was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SentStamp {
-    /// What [`StampedSocket::send`] gave for it.
+    /// What [`StampedSocket::send`] returned for it.
     pub id: u32,
     /// When it went to the driver.
     pub stamp_ns: u64,
@@ -100,7 +99,7 @@ impl StampedSocket {
         &self.socket
     }
 
-    /// Sends `packet` and gives the number that its stamp will carry.
+    /// Sends `packet`. Returns the number that its stamp will carry.
     ///
     /// # Errors
     /// As `sendto(2)`. The kernel numbers no packet that it refused (net/ipv4/ip_output.c, since 6.8 in every case).

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, AsRawFd, RawFd};
+use std::task::{Context, Poll, ready};
 
 use socket2::Socket;
 use tokio::io::Interest;
@@ -43,14 +44,20 @@ impl WatchedSocket {
         Ok(())
     }
 
-    /// Waits for a packet, of which at most `most` bytes are taken. Cancel safe.
+    /// As [`WatchedSocket::ready`]. Wakes only the last task that polled.
+    pub fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.0.poll_read_ready(cx))?.clear_ready();
+        Poll::Ready(Ok(()))
+    }
+
+    /// Waits for a packet, of which at most `max_len` bytes are taken. Cancel safe.
     ///
     /// # Errors
     /// The socket's.
-    pub async fn receive(&self, most: usize) -> io::Result<(Vec<u8>, Received)> {
+    pub async fn receive(&self, max_len: usize) -> io::Result<(Vec<u8>, Received)> {
         loop {
             let mut guard = self.0.readable().await?;
-            let mut packet = vec![0; most];
+            let mut packet = vec![0; max_len];
             match guard.try_io(|fd| fd.get_ref().0.borrow_mut().receive(&mut packet)) {
                 Ok(received) => {
                     let received = received?;
@@ -63,7 +70,7 @@ impl WatchedSocket {
         }
     }
 
-    /// A packet that is there already.
+    /// Takes a packet that is there already.
     ///
     /// # Errors
     /// The socket's.
@@ -75,7 +82,7 @@ impl WatchedSocket {
         }
     }
 
-    /// Lets `body` look at the socket, within the limits of [`StampedSocket::socket`].
+    /// Runs `body` on the socket, within the limits of [`StampedSocket::socket`].
     pub fn with_socket<T>(&self, body: impl FnOnce(&Socket) -> T) -> T {
         body(self.0.get_ref().0.borrow().socket())
     }

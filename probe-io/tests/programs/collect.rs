@@ -1,4 +1,4 @@
-//! Replies: which are taken, what userspace gets of them, and what is kept of those that the ring had no room for.
+//! Replies: which ones are taken, their samples, and the record of those that the ring buffer had no room for.
 
 use std::net::IpAddr;
 
@@ -123,7 +123,7 @@ fn every_field_of_a_sample() {
 }
 
 #[test]
-fn a_duplicate_is_handed_over_as_well() {
+fn a_duplicate_is_collected_too() {
     for hook in RECEIVERS {
         let Some(mut rig) = waiting_for(SENDER_V4) else { return };
         for _ in 0..3 {
@@ -136,7 +136,7 @@ fn a_duplicate_is_handed_over_as_well() {
 }
 
 #[test]
-fn what_no_probe_waits_for() {
+fn replies_that_no_probe_is_waiting_for() {
     let good = reply(SENDER_V4);
     let foreign = reply(SENDER_V6);
     let table = [
@@ -175,7 +175,7 @@ fn a_reply_without_a_session_identifier_belongs_to_the_session_of_its_host() {
         let Some(mut rig) = waiting_for(SENDER_V4) else { return };
         let anonymous = altered(&reply(SENDER_V4), stamp::SSID, &[0, 0]);
         rig.run(hook, &anonymous)
-            .assert_passed(&anonymous, &[Unmatched], "the host is not probed by itself");
+            .assert_passed(&anonymous, &[Unmatched], "the host is not probed at its own address");
         let peer = Address::from(IpAddr::from(SENDER_V4));
         let mut sessions = rig.object().sessions_by_peer().unwrap();
         sessions.insert(peer, u32::from(KEY.ssid), 0).unwrap();
@@ -244,8 +244,8 @@ fn replies_of_every_length() {
 }
 
 #[test]
-fn a_full_ring_is_told_and_the_reply_remembered() {
-    // A record is preceded by eight bytes of the ring buffer's own (`include/uapi/linux/bpf.h`).
+fn a_full_ring_buffer_is_counted_and_the_reply_remembered() {
+    // Eight bytes of header precede each record (`include/uapi/linux/bpf.h`).
     const FIT: u32 = SAMPLES_BYTES / (size_of::<Sample>() as u32 + 8);
     for hook in RECEIVERS {
         let Some(mut rig) = waiting_for(SENDER_V4) else { return };
@@ -282,7 +282,7 @@ fn a_full_ring_is_told_and_the_reply_remembered() {
 }
 
 #[test]
-fn the_egress_program_and_the_receivers_share_what_is_in_flight() {
+fn the_egress_program_and_the_receivers_share_the_probes_in_flight() {
     for hook in RECEIVERS {
         let Some(mut rig) = Rig::new() else { return };
         let probe = Datagram::probe(SENDER_V4).from(OWN_V4).ports(SENDER_PORT_V4, TEST_PORT);

@@ -1,4 +1,4 @@
-//! Probes that leave: T1 in the packet and in the in-flight record, and nothing else touched.
+//! Probes that leave: T1 is written into the packet and the in-flight record, and nothing else changes.
 
 use std::net::IpAddr;
 
@@ -23,7 +23,7 @@ fn leaving(destination: impl Into<IpAddr>) -> Datagram {
     probe.from(source).ports(port, TEST_PORT)
 }
 
-/// The probe as it was, but for T1.
+/// The same probe with another T1.
 fn with_t1(probe: &Datagram, t1: [u8; 8]) -> Datagram {
     let mut payload = probe.payload.clone();
     payload[stamp::TIMESTAMP..][..8].copy_from_slice(&t1);
@@ -54,7 +54,7 @@ fn t1_is_written_and_remembered_and_nothing_else_changes() {
         assert_eq!(
             outcome.frame,
             with_t1(&probe, t1.to_be_bytes()).build(),
-            "all but T1 and the checksum"
+            "only T1 and the checksum change"
         );
 
         let [a, b, c, d, ..] = probe.payload[..] else {
@@ -110,7 +110,7 @@ fn a_checksum_left_out_stays_out() {
 }
 
 #[test]
-fn every_checksum_is_mended() {
+fn every_checksum_is_updated() {
     let Some(mut rig) = Rig::new() else { return };
     for sequence in 0..2_000_u32 {
         let destination: IpAddr = if sequence % 2 == 0 {
@@ -126,7 +126,7 @@ fn every_checksum_is_mended() {
 }
 
 #[test]
-fn what_is_no_probe_of_ours_leaves_unstamped() {
+fn other_packets_leave_unstamped() {
     let (v4, v6) = (leaving(SENDER_V4), leaving(SENDER_V6));
     let fragment = with_fragment(&v4.build(), 0x2000);
     let mut table: Vec<(&str, Vec<u8>, Option<Counter>)> = vec![

@@ -1,12 +1,12 @@
 //! The kernel programs, each run packet by packet by the kernel's own `BPF_PROG_TEST_RUN`, attached to nothing.
 //!
-//! Needs root, or `CAP_BPF` and `CAP_NET_ADMIN`; without, every test prints `SKIPPED` and passes.
+//! Needs root, or `CAP_BPF` and `CAP_NET_ADMIN`; otherwise every test prints `SKIPPED` and passes.
 
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
 mod collect;
-mod echo;
 mod egress;
+mod legacy;
 mod mutation;
 mod packet;
 mod padded;

@@ -1,7 +1,7 @@
-//! Valid packets, mutated where it hurts: etherparse decides what each deserves, and the programs must agree.
+//! Valid packets, mutated in their decisive fields: etherparse decides what each deserves, and the programs must agree.
 //!
-//! Each program is tried for some seconds; `KSTAMP_PACKETS=5000000` has each get as many packets (ten million in all take half
-//! a minute with `--release`), and `KSTAMP_SEED=…` repeats a run.
+//! Each program runs for some seconds; `KSTAMP_PACKETS=5000000` sets the number of packets for each instead (ten million in
+//! all take half a minute with `--release`), and `KSTAMP_SEED=…` repeats a run.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::thread;
@@ -19,15 +19,15 @@ use crate::packet::{
 };
 use crate::rig::{Program, RECEIVERS, Rig, Verdict};
 
-/// What is tried of each seed that has found something once.
+/// Packets of each kept seed.
 const KEPT_PACKETS: usize = 2_000;
-/// Seeds that have found something, or were near it.
+/// Seeds that once found something, or nearly did.
 const KEPT_SEEDS: [u64; 3] = [1, 0x9e37_79b9_7f4a_7c15, 1_795_255_838_000_000_001];
-/// How long each program is tried with a new seed, unless `KSTAMP_PACKETS` says how many packets there are to be.
+/// How long each program runs with a new seed, unless `KSTAMP_PACKETS` sets the number of packets.
 const TIME: Duration = Duration::from_secs(8);
-/// Fewer would leave a kind of packet out.
+/// With fewer, a kind of packet may be missing.
 const LEAST_PACKETS: usize = 5_000;
-/// Packets after which the counters are added up. `KSTAMP_EACH` has it done after each, to find out which was wrong.
+/// Packets after which the counters are checked; `KSTAMP_EACH` checks them after each packet, to find the wrong one.
 const BATCH: usize = 500;
 
 /// Prefixes of [`Rig::new`].
@@ -63,7 +63,7 @@ fn mutated_packets_get_what_they_deserve() {
                 println!("{hook:?}: {} packets in {:?}: {tally:?}", tally.all(), start.elapsed());
                 let kinds = [
                     tally.reflected,
-                    tally.echoed,
+                    tally.legacy,
                     tally.collected,
                     tally.not_allowed,
                     tally.refused,
@@ -78,7 +78,7 @@ fn mutated_packets_get_what_they_deserve() {
     });
 }
 
-/// Runs mutated packets while `go_on` says so, given how many there were; `None` without permission.
+/// Runs mutated packets while `go_on(number so far)`; `None` without permission.
 fn try_out(hook: Program, seed: u64, go_on: impl Fn(usize) -> bool) -> Option<Tally> {
     let batch = if std::env::var_os("KSTAMP_EACH").is_some() {
         1
@@ -109,12 +109,12 @@ fn try_out(hook: Program, seed: u64, go_on: impl Fn(usize) -> bool) -> Option<Ta
     Some(tally)
 }
 
-/// What came of the packets.
+/// Packets by outcome.
 #[derive(Debug, Default, Clone)]
 struct Tally {
     reflected: u64,
     padded: u64,
-    echoed: u64,
+    legacy: u64,
     collected: u64,
     not_allowed: u64,
     refused: u64,
@@ -124,19 +124,19 @@ struct Tally {
 
 impl Tally {
     fn all(&self) -> usize {
-        let all = self.reflected + self.echoed + self.collected + self.not_allowed + self.refused;
+        let all = self.reflected + self.legacy + self.collected + self.not_allowed + self.refused;
         (all + self.bystanders + self.not_run) as usize
     }
 }
 
-/// The counters have counted exactly what was fed in since `before`, each packet once.
+/// The programs' counters agree with the tally since `before`: each packet was counted once.
 fn add_up(rig: &mut Rig, now: &Tally, before: &Tally, seed: u64) {
-    let (mut reflected, mut padded, mut echoed, mut collected, mut not_allowed, mut refused) = (0, 0, 0, 0, 0, 0);
+    let (mut reflected, mut padded, mut legacy, mut collected, mut not_allowed, mut refused) = (0, 0, 0, 0, 0, 0);
     for (name, count) in rig.counted() {
         match name {
             "reflected" | "reflected_group" => reflected += count,
             "padded" => padded += count,
-            "echoed" | "echoed_group" => echoed += count,
+            "echoed" | "echoed_group" => legacy += count,
             "collected" => collected += count,
             "not_allowed" => not_allowed += count,
             "session_started" | "source_started" => {}
@@ -146,12 +146,12 @@ fn add_up(rig: &mut Rig, now: &Tally, before: &Tally, seed: u64) {
     let expected = [
         now.reflected - before.reflected,
         now.padded - before.padded,
-        now.echoed - before.echoed,
+        now.legacy - before.legacy,
         now.collected - before.collected,
         now.not_allowed - before.not_allowed,
         now.refused - before.refused,
     ];
-    let counted = [reflected, padded, echoed, collected, not_allowed, refused];
+    let counted = [reflected, padded, legacy, collected, not_allowed, refused];
     assert_eq!(counted, expected, "again with KSTAMP_SEED={seed} KSTAMP_EACH=1");
     assert_eq!(rig.samples().len() as u64, now.collected - before.collected);
 }
@@ -174,7 +174,7 @@ fn check(rig: &mut Rig, hook: Program, frame: &[u8], tally: &mut Tally) {
             assert_eq!(out.len(), frame.len(), "a reply is as long as its request: {}", what());
             assert_answers(frame, &out, kind);
             match kind {
-                Kind::Number => tally.echoed += 1,
+                Kind::Legacy => tally.legacy += 1,
                 Kind::Base => tally.reflected += 1,
                 Kind::Padded => {
                     tally.reflected += 1;
@@ -203,8 +203,8 @@ fn check(rig: &mut Rig, hook: Program, frame: &[u8], tally: &mut Tally) {
     }
 }
 
-/// The reply goes back where the request came from, from an own unicast address, with right checksums and nothing in it
-/// that the request had not.
+/// The reply goes to the request's sender from an own unicast address, has right checksums, and contains nothing that the
+/// request did not.
 fn assert_answers(request: &[u8], reply: &[u8], kind: Kind) {
     let (asked, answered) = (Read::of(request).unwrap(), Read::of(reply).unwrap());
     assert_eq!(answered.macs, (OWN_MAC, asked.macs.0));
@@ -216,7 +216,7 @@ fn assert_answers(request: &[u8], reply: &[u8], kind: Kind) {
     assert_eq!(answered.ttl, 255);
     assert!(answered.ip_checksum_is_right && answered.udp_checksum() == Some(answered.udp.checksum));
     let (mut behind_asked, behind_answered) = match kind {
-        Kind::Number => (asked.payload.clone(), &answered.payload[..]),
+        Kind::Legacy => (asked.payload.clone(), &answered.payload[..]),
         Kind::Base | Kind::Padded => (asked.payload[44..].to_vec(), &answered.payload[44..]),
     };
     if kind == Kind::Padded {
@@ -224,13 +224,13 @@ fn assert_answers(request: &[u8], reply: &[u8], kind: Kind) {
         behind_asked[0] = 0;
     }
     assert_eq!(behind_asked, behind_answered);
-    if kind != Kind::Number {
+    if kind != Kind::Legacy {
         assert_eq!(asked.payload[..14], answered.payload[24..38], "the sender's fields");
     }
 }
 
-/// Whether a packet is a probe or a reply by its ports, as the parser under test sees it on the host; whatever
-/// etherparse takes for such a packet must be among them.
+/// Whether a packet is a probe or a reply by its ports, by the parser under test; etherparse must agree wherever it reads
+/// the packet.
 fn concerns(packet: &[u8]) -> bool {
     let by_ports = |source, destination, v4| {
         let sender = if v4 { SENDER_PORT_V4 } else { SENDER_PORT_V6 };
@@ -251,7 +251,7 @@ fn is_to_test_port(packet: &[u8]) -> bool {
     frame::udp(packet).is_some_and(|udp| udp.destination_port == TEST_PORT)
 }
 
-/// Whether a packet is for this host, though its source is outside the prefixes; by the bytes where addresses are.
+/// Whether a packet is for this host but from outside the prefixes, by the bytes at the offsets of the addresses.
 fn is_ours_but_from_outside(frame: &[u8]) -> bool {
     let v4 = |at: usize| IpAddr::from(<[u8; 4]>::try_from(&frame[at..at + 4]).unwrap());
     let v6 = |at: usize| IpAddr::from(<[u8; 16]>::try_from(&frame[at..at + 16]).unwrap());
@@ -260,29 +260,28 @@ fn is_ours_but_from_outside(frame: &[u8]) -> bool {
         [0x86, 0xdd] => (v6(22), v6(38)),
         _ => return false,
     };
-    is_meant(destination, &frame[..6]) && !is_allowed(source)
+    is_for_us(destination, &frame[..6]) && !is_allowed(source)
 }
 
-fn is_meant(destination: IpAddr, mac: &[u8]) -> bool {
+fn is_for_us(destination: IpAddr, mac: &[u8]) -> bool {
     let own: [IpAddr; 4] = [OWN_V4.into(), SECOND_V4.into(), OWN_V6.into(), OWN_LINK_LOCAL.into()];
     let groups: [IpAddr; 2] = [GROUP_V4.into(), GROUP_V6.into()];
     groups.contains(&destination) || (own.contains(&destination) && mac == OWN_MAC)
 }
 
-/// What a packet is that the programs answer.
+/// The kinds of probes that the programs answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Base,
     Padded,
-    Number,
+    Legacy,
 }
 
 impl Kind {
-    /// By the payload alone.
     fn of(payload: &[u8]) -> Option<Self> {
         match payload.len() {
             44 => Some(Self::Base),
-            1..=20 if payload.iter().all(u8::is_ascii_digit) => Some(Self::Number),
+            1..=20 if payload.iter().all(u8::is_ascii_digit) => Some(Self::Legacy),
             45.. => {
                 let padding = &payload[44..];
                 let is_tlv = match *padding {
@@ -311,11 +310,11 @@ fn deserves(frame: &[u8]) -> Option<Kind> {
     } else {
         read.udp_checksum() == Some(checksum) || read.partial == checksum || read.sums_to_all_ones()
     };
-    let may_go_on_for_ever = match kind {
-        Kind::Number => read.ttl > 128 || read.udp.source_port < 1024,
+    let may_loop = match kind {
+        Kind::Legacy => read.ttl > 128 || read.udp.source_port < 1024,
         Kind::Base | Kind::Padded => is_reply_shaped(payload),
     };
-    let is_answered = is_meant(read.destination, &read.macs.1)
+    let is_answered = is_for_us(read.destination, &read.macs.1)
         && host
         && is_allowed(read.source)
         && read.macs.0[0] & 1 == 0
@@ -325,11 +324,11 @@ fn deserves(frame: &[u8]) -> Option<Kind> {
         && read.udp.destination_port == TEST_PORT
         && read.udp.source_port != TEST_PORT
         && intact
-        && !may_go_on_for_ever;
+        && !may_loop;
     is_answered.then_some(kind)
 }
 
-/// T2 where a sender has zeroes, and zeroes where random padding has none.
+/// T2 where a sender has zeros, and zeros where random padding has none.
 fn is_reply_shaped(payload: &[u8]) -> bool {
     payload[16..24].iter().any(|&byte| byte != 0) && payload[38..40] == [0; 2] && payload[41..44] == [0; 3]
 }
@@ -425,7 +424,7 @@ impl Read {
         }
     }
 
-    /// A checksum of 0xffff is as right as the zero that etherparse never sends, and the other way round.
+    /// 0xffff and zero are the same sum; etherparse never sends one of them.
     fn sums_to_all_ones(&self) -> bool {
         self.udp.checksum == 0xffff && self.udp_checksum() == Some(0)
     }
@@ -455,9 +454,9 @@ fn bases() -> Vec<Vec<u8>> {
         Datagram::probe(OWN_V6).payload(vec![0; 700]).build(),
         Datagram::probe(GROUP_V4).payload(padded(0x80, 240)).build(),
         Datagram::probe(OWN_V6).payload(padded(0x80, 37)).build(),
-        number(OWN_V4.into(), "18"),
-        number(GROUP_V4.into(), "4294967295"),
-        number(GROUP_V6.into(), "1234567"),
+        legacy_probe(OWN_V4.into(), "18"),
+        legacy_probe(GROUP_V4.into(), "4294967295"),
+        legacy_probe(GROUP_V6.into(), "1234567"),
         Datagram::probe(OWN_V4).from([192, 0, 2, 9]).build(),
         Datagram::probe(OWN_V6).from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1]).build(),
         Datagram::probe(OWN_V4).ports(PROBER_PORT, 53).build(),
@@ -478,15 +477,15 @@ fn padded(flags: u8, length: u8) -> Vec<u8> {
     payload
 }
 
-fn number(destination: IpAddr, digits: &str) -> Vec<u8> {
-    let number = Datagram::probe(destination).payload(digits.as_bytes().to_vec());
-    Datagram { ttl: 64, ..number }.build()
+fn legacy_probe(destination: IpAddr, digits: &str) -> Vec<u8> {
+    let probe = Datagram::probe(destination).payload(digits.as_bytes().to_vec());
+    Datagram { ttl: 64, ..probe }.build()
 }
 
-/// With probes in flight to which the replies among [`bases`] belong.
+/// With the probe in flight that the replies among [`bases`] answer.
 fn rig() -> Option<Rig> {
     let mut rig = Rig::new()?;
-    // Whom a group probe reached is not known, so that replies of both IP versions match.
+    // Any host may answer a group probe, so that replies of both IP versions match.
     let sent = InFlight {
         t1_mono_ns: 1,
         t1_wire: 9,
@@ -551,7 +550,7 @@ fn mutate(frame: &mut Vec<u8>, random: &mut Random) {
     }
 }
 
-/// Puts right checksums, or none, or a device's, so that what was mutated is not merely taken for damage.
+/// Sets right checksums, or none, or partial ones, so that not every mutation is refused as damage.
 fn mend(frame: &mut [u8]) {
     if frame.get(12..14) == Some(&[0x08, 0x00]) {
         mend_ipv4(frame);

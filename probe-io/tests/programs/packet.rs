@@ -1,4 +1,4 @@
-//! Packets, built and read by etherparse, which shares no code with the programs.
+//! Packets, built by etherparse, which shares no code with the programs.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -10,15 +10,15 @@ pub(crate) const SENDER_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x05];
 pub(crate) const OWN_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x06];
 
 pub(crate) const TEST_PORT: u16 = 1910;
-/// Port of the far sender whose probes are reflected.
+/// Port of the far sender.
 pub(crate) const PROBER_PORT: u16 = 52_001;
-/// Ports from which this host itself probes.
+/// Ports of this host's sender.
 pub(crate) const SENDER_PORT_V4: u16 = 40_004;
 pub(crate) const SENDER_PORT_V6: u16 = 40_006;
 
 pub(crate) const SENDER_V4: Ipv4Addr = Ipv4Addr::new(10, 1, 1, 5);
 pub(crate) const OWN_V4: Ipv4Addr = Ipv4Addr::new(10, 1, 1, 6);
-/// A second address of the interface, which is not the one that answers group probes.
+/// A second address of the interface; group probes are not answered from it.
 pub(crate) const SECOND_V4: Ipv4Addr = Ipv4Addr::new(10, 1, 2, 6);
 pub(crate) const GROUP_V4: Ipv4Addr = Ipv4Addr::new(239, 255, 255, 250);
 
@@ -85,7 +85,6 @@ impl Datagram {
         self.destination.is_ipv4()
     }
 
-    /// Where the UDP header starts.
     pub(crate) fn udp_at(&self) -> usize {
         if self.is_v4() { UDP_V4 } else { UDP_V6 }
     }
@@ -110,7 +109,7 @@ impl Datagram {
     }
 }
 
-/// A base probe whose timestamp and must-be-zero bytes are not zero, as a foreign sender's may be.
+/// A base probe with a timestamp and random must-be-zero bytes, as a foreign sender may send.
 pub(crate) fn probe_payload(sequence: u32, ssid: u16) -> Vec<u8> {
     let mut payload = stamp::probe(sequence, ErrorEstimate(0x8a0b), ssid);
     payload[stamp::TIMESTAMP..][..8].copy_from_slice(&[0xec, 0x01, 0x02, 0x03, 0x84, 0x05, 0x06, 0x07]);
@@ -134,7 +133,7 @@ fn mac_of(destination: IpAddr) -> [u8; 6] {
     }
 }
 
-/// Puts VLAN tags with these TPIDs in front of the EtherType.
+/// Inserts VLAN tags with these TPIDs before the EtherType.
 pub(crate) fn with_tags(frame: &[u8], tpids: &[u16]) -> Vec<u8> {
     let mut tagged = frame[..12].to_vec();
     for tpid in tpids {
@@ -163,7 +162,7 @@ pub(crate) fn with_fragment(frame: &[u8], flags_and_offset: u16) -> Vec<u8> {
     out
 }
 
-/// Puts IPv6 extension headers, each given by its own number and its bytes behind the next-header byte, before UDP.
+/// Inserts IPv6 extension headers before UDP, each given by its number and its bytes after the next-header byte.
 pub(crate) fn with_extensions(frame: &[u8], headers: &[(u8, &[u8])]) -> Vec<u8> {
     const UDP: u8 = 17;
     let mut out = frame[..UDP_V6].to_vec();
@@ -183,7 +182,7 @@ fn add_to_length(frame: &mut [u8], at: usize, more: u16) {
     frame[at..][..2].copy_from_slice(&length.to_be_bytes());
 }
 
-/// Computes the IPv4 header checksum anew, if there is a whole IPv4 header.
+/// Recomputes the IPv4 header checksum, if there is a whole IPv4 header.
 pub(crate) fn mend_ipv4(frame: &mut [u8]) {
     if let Ok(header) = etherparse::Ipv4HeaderSlice::from_slice(&frame[ETHERNET.min(frame.len())..]) {
         let checksum = ipv4_checksum(header.slice());
@@ -191,7 +190,7 @@ pub(crate) fn mend_ipv4(frame: &mut [u8]) {
     }
 }
 
-/// The checksum that an IPv4 header must have; over its bytes, since etherparse's own drops the reserved flag.
+/// The checksum that an IPv4 header must have, over its bytes: etherparse's own ignores the reserved flag.
 pub(crate) fn ipv4_checksum(header: &[u8]) -> [u8; 2] {
     let sum = etherparse::checksum::Sum16BitWords::new()
         .add_slice(&header[..10])
@@ -199,8 +198,7 @@ pub(crate) fn ipv4_checksum(header: &[u8]) -> [u8; 2] {
     sum.ones_complement().to_ne_bytes()
 }
 
-/// The sum over the pseudo-header that a sender on this machine leaves in the UDP checksum field for a device to
-/// complete.
+/// The sum of the pseudo-header, which a local sender leaves in the UDP checksum field for a device to complete.
 pub(crate) fn partial_checksum(datagram: &Datagram) -> [u8; 2] {
     let mut sum = etherparse::checksum::Sum16BitWords::new();
     sum = match (datagram.source, datagram.destination) {

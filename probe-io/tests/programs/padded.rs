@@ -1,4 +1,4 @@
-//! Probes that are longer than a base packet by padding alone: the reply is as long.
+//! Probes that are padded beyond a base packet: the reply is as long.
 
 use probe_common::abi::Counter::{BadChecksum, PassedUp};
 use probe_common::abi::{COUNTER_NAMES, Counter, Settings};
@@ -19,7 +19,7 @@ fn with_tail(probe: Datagram, tail: &[u8]) -> Datagram {
     probe.payload([&probe_payload(7, 3)[..], tail].concat())
 }
 
-/// The whole reply is right: its tail is `tail`, its length that of the request, and its checksum computed anew.
+/// The reply is as long as the request, ends in `tail`, and has right checksums.
 fn assert_reply(probe: &Datagram, tail: &[u8], partial: bool, outcome: &Outcome) {
     assert_eq!(outcome.verdict, Verdict::Transmit, "{probe:?} {:?}", outcome.counted);
     assert!(
@@ -98,12 +98,12 @@ fn a_checksum_left_to_a_device_stays_so_or_is_made_whole() {
 }
 
 #[test]
-fn what_is_not_only_padding_is_userspaces() {
+fn other_trailers_are_left_to_userspace() {
     let mut last = vec![0; 700];
     last[699] = 1;
     let two = [padding_tlv(0x80, 8), padding_tlv(0x80, 8)].concat();
     let table: [(&str, Vec<u8>); 8] = [
-        ("zeroes but for the last", last),
+        ("zeros except the last byte", last),
         ("another TLV", [&[0x80, 2, 0, 4][..], &[0; 4]].concat()),
         ("two TLVs", two),
         (
@@ -113,14 +113,14 @@ fn what_is_not_only_padding_is_userspaces() {
         ("padding behind the TLV", [padding_tlv(0x80, 8), vec![0; 4]].concat()),
         ("flag M", padding_tlv(0xc0, 8)),
         ("a reserved flag", padding_tlv(0x81, 8)),
-        ("bytes that are no TLV", vec![7; 3]),
+        ("bytes that are not a TLV", vec![7; 3]),
     ];
     for hook in RECEIVERS {
         let Some(mut rig) = Rig::new() else { return };
         for (what, tail) in &table {
             let frame = with_tail(Datagram::probe(OWN_V4), tail).build();
             let outcome = rig.run(hook, &frame);
-            // The first of them makes its source known.
+            // The first frame makes its source known.
             assert_eq!((outcome.verdict, &outcome.frame), (Verdict::Pass, &frame), "{what}");
             assert_eq!(outcome.counted[0], (COUNTER_NAMES[PassedUp as usize], 1), "{what}");
         }
@@ -128,7 +128,7 @@ fn what_is_not_only_padding_is_userspaces() {
 }
 
 #[test]
-fn damage_in_the_padding_is_seen() {
+fn damage_in_the_padding_is_noticed() {
     for hook in RECEIVERS {
         let Some(mut rig) = Rig::new() else { return };
         for at in [100, 600, 1_100] {

@@ -21,7 +21,7 @@ use crate::rig::{Outcome, RECEIVERS, Rig, Verdict, may_load, settings, trie_entr
 
 const HOUR_NS: u64 = 3_600_000_000_000;
 
-/// So many at once, and none earned while a test runs.
+/// So many at once, and no more while a test runs.
 fn at_once(packets: u64) -> Limit {
     Limit {
         interval_ns: HOUR_NS,
@@ -29,7 +29,7 @@ fn at_once(packets: u64) -> Limit {
     }
 }
 
-/// The outcome was an answer, and counted as `counter`.
+/// The probe was answered and counted as `counter`.
 fn assert_answered(outcome: &Outcome, counter: Counter, what: &str) {
     assert_eq!(outcome.verdict, Verdict::Transmit, "{what}: {:?}", outcome.counted);
     assert!(
@@ -65,12 +65,15 @@ fn sources_outside_the_prefixes_are_dropped_whatever_they_send() {
                 .assert_dropped(frame, &[NotAllowed], &format!("{frame:02x?}"));
         }
         let elsewhere = outside.clone().at_mac([2, 0, 0, 0, 0, 0x77]).build();
-        rig.run(hook, &elsewhere)
-            .assert_passed(&elsewhere, &[NotForUs], "what is another host's is not ours to drop");
+        rig.run(hook, &elsewhere).assert_passed(
+            &elsewhere,
+            &[NotForUs],
+            "a packet for another host is not ours to drop",
+        );
         assert_eq!(
             rig.object().sources().unwrap().keys().count(),
             0,
-            "nothing is remembered of them"
+            "they are not remembered"
         );
     }
 }
@@ -115,7 +118,7 @@ fn prefixes_come_and_go() {
 }
 
 #[test]
-fn a_source_that_asks_too_often_is_refused_and_no_other() {
+fn only_a_source_above_its_rate_is_refused() {
     let limited = Settings {
         source_limit: at_once(4),
         group_limit: at_once(2),
@@ -151,7 +154,7 @@ fn a_source_that_asks_too_often_is_refused_and_no_other() {
 }
 
 #[test]
-fn what_is_earned_is_answered_again() {
+fn a_source_is_answered_again_once_its_debt_is_earned() {
     let quick = Settings {
         source_limit: Limit {
             interval_ns: 20_000_000,
@@ -193,12 +196,12 @@ fn the_port_has_a_limit_for_all_sources_together() {
         assert_eq!(refused(&mut rig, SENDER_V4), 2);
         let digits = Datagram::probe(OWN_V4).payload(b"12".to_vec()).build();
         rig.run(hook, &digits)
-            .assert_dropped(&digits, &[RatePort], "an echo is an answer too");
+            .assert_dropped(&digits, &[RatePort], "a reply to a legacy agent counts too");
     }
 }
 
 #[test]
-fn waking_userspace_costs_as_much_as_eight_answers() {
+fn waking_userspace_costs_as_much_as_eight_replies() {
     let limited = Settings {
         source_limit: at_once(17),
         ..settings()
@@ -212,8 +215,8 @@ fn waking_userspace_costs_as_much_as_eight_answers() {
         rig.run(hook, &from_port)
             .assert_passed(&from_port, &[SourcePort], "16 of 17 spent");
         rig.run(hook, &odd.build())
-            .assert_dropped(&odd.build(), &[RateSource], "too dear");
-        assert_eq!(refused(&mut rig, SENDER_V4), 0, "only probes are told of");
+            .assert_dropped(&odd.build(), &[RateSource], "too expensive");
+        assert_eq!(refused(&mut rig, SENDER_V4), 0, "only probes are counted as refused");
         let probe = Datagram::probe(OWN_V4).build();
         for _ in 0..17 {
             assert_answered(&rig.run(hook, &probe), Reflected, "probes have a bucket of their own");
@@ -225,11 +228,11 @@ fn waking_userspace_costs_as_much_as_eight_answers() {
             .assert_passed(&other, &[PassedUp], "another source");
         let elsewhere = odd.clone().at_mac([2, 0, 0, 0, 0, 0x77]).build();
         rig.run(hook, &elsewhere)
-            .assert_passed(&elsewhere, &[PassedUp], "another host's");
+            .assert_passed(&elsewhere, &[PassedUp], "for another host");
     }
 }
 
-/// Two CPUs at one source's bucket: it gets its share to the packet, however they race.
+/// Two CPUs race for one source's bucket: the source still gets exactly its share.
 #[test]
 fn a_share_is_not_exceeded_by_asking_on_several_cpus() {
     const SHARE: u64 = 20_000;
@@ -250,7 +253,7 @@ fn a_share_is_not_exceeded_by_asking_on_several_cpus() {
     let mut allowed: LpmTrie<_, Address, u32> = ebpf.map_mut("ALLOWED").unwrap().try_into().unwrap();
     let (key, family) = trie_entry("10.1.0.0/16");
     allowed.insert(&key, family, 0).unwrap();
-    // What the program makes of the packet before each pass.
+    // The program restores this packet before each pass.
     let mut fresh = [0; V6_FRAME];
     fresh[..probe.len()].copy_from_slice(&probe);
     let mut original: Array<_, [u8; V6_FRAME]> = ebpf.map_mut("ORIGINAL").unwrap().try_into().unwrap();
@@ -273,7 +276,7 @@ fn a_share_is_not_exceeded_by_asking_on_several_cpus() {
     let counts: PerCpuArray<_, u64> = ebpf.map("COUNTS").unwrap().try_into().unwrap();
     let counted = |counter: Counter| counts.get(&(counter as u32), 0).unwrap().iter().sum::<u64>();
     assert_eq!(counted(Reflected) + counted(RateSource), 2 * SHARE);
-    // Who lost the race four times was refused, and may have been one of the last.
+    // A packet that lost the race four times was refused, perhaps one of the last.
     assert!(
         (SHARE - 10..=SHARE).contains(&counted(Reflected)),
         "{}",

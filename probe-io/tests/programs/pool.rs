@@ -1,4 +1,4 @@
-//! Loaded objects that tests hand on to one another, empty: the verifier takes most of the time of most tests.
+//! Loaded objects that tests pass on to one another, emptied: most tests spend most of their time in the verifier.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, PoisonError};
@@ -10,7 +10,7 @@ use probe_common::abi::{
 };
 use probe_io::backend::ebpf::object::Object;
 
-/// Those that no test has at present.
+/// Objects that no test is using.
 static IDLE: Mutex<Vec<Loaded>> = Mutex::new(Vec::new());
 
 /// An object and its ring buffer.
@@ -19,11 +19,11 @@ pub(crate) struct Loaded {
     pub(crate) samples: RingBuf<MapData>,
 }
 
-/// One that goes back when its test is done.
+/// An object that goes back to the pool when its test ends.
 pub(crate) struct Lent(Option<Loaded>);
 
 impl Lent {
-    /// As if just loaded; only the counters go on from where they were.
+    /// As if just loaded, except that the counters keep their values.
     pub(crate) fn new() -> Self {
         let idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut loaded = idle.unwrap_or_else(Loaded::load);
@@ -61,7 +61,7 @@ impl Loaded {
         Self { object, samples }
     }
 
-    /// Takes out of the maps whatever a test can have put there.
+    /// Removes from the maps whatever a test may have put there.
     fn empty(&mut self) {
         while self.samples.next().is_some() {}
         // SAFETY: any bytes are settings.

@@ -1,4 +1,4 @@
-//! Probes that are answered: every byte of the reply, and the session's counter.
+//! Answered probes: every byte of the reply, and the session's counter.
 
 use std::net::IpAddr;
 
@@ -13,8 +13,7 @@ use crate::packet::{
 };
 use crate::rig::{Outcome, RECEIVERS, Rig, Verdict, once, settings};
 
-/// The reply that `probe` must get, built from scratch but for the stamps, which are checked and then taken as they
-/// are.
+/// The reply that `probe` must get, built from scratch except for the timestamps, which are checked and copied.
 fn expected_reply(probe: &Datagram, own: IpAddr, sequence: u32, outcome: &Outcome) -> Datagram {
     let at = probe.udp_at() + 8;
     let receive = outcome.stamp(at + stamp::RECEIVE_TIMESTAMP);
@@ -93,7 +92,7 @@ fn every_byte_of_a_reply() {
 }
 
 #[test]
-fn sessions_count_apart() {
+fn each_session_has_a_counter_of_its_own() {
     let base = Datagram::probe(OWN_V4);
     let sessions = [
         base.clone(),
@@ -109,7 +108,7 @@ fn sessions_count_apart() {
         let Some(mut rig) = Rig::new() else { return };
         for round in 0..4 {
             for (index, probe) in sessions.iter().enumerate() {
-                // Every session at a pace of its own, so that none can live on another's counter.
+                // Each session at a different pace, so that a shared counter would be noticed.
                 for step in 0..=index as u32 {
                     let outcome = rig.run(hook, &probe.build());
                     let sequence = round * (index as u32 + 1) + step;

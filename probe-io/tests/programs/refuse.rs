@@ -1,4 +1,4 @@
-//! Packets that the receiving programs must leave alone: each passes, byte for byte, and is counted for its reason.
+//! Packets that the receiving programs must leave alone: each passes unchanged and is counted by its reason.
 
 use std::net::IpAddr;
 
@@ -32,7 +32,7 @@ fn assert_refused(settings: &Settings, table: &[(&str, Vec<u8>, Option<Counter>)
 }
 
 #[test]
-fn what_stands_between_the_frame_and_an_answer() {
+fn frames_with_an_obstacle() {
     let (v4, v6) = (Datagram::probe(OWN_V4).build(), Datagram::probe(OWN_V6).build());
     let reply = Datagram::probe(OWN_V4).ports(TEST_PORT, SENDER_PORT_V4).build();
     assert_refused(
@@ -40,7 +40,11 @@ fn what_stands_between_the_frame_and_an_answer() {
         &[
             ("one tag", with_tags(&v4, &[0x8100]), Some(Vlan)),
             ("two tags", with_tags(&v6, &[0x88a8, 0x8100]), Some(Vlan)),
-            ("three tags: nobody's", with_tags(&v4, &[0x88a8, 0x8100, 0x8100]), None),
+            (
+                "three tags: not recognised",
+                with_tags(&v4, &[0x88a8, 0x8100, 0x8100]),
+                None,
+            ),
             ("a reply with a tag", with_tags(&reply, &[0x8100]), Some(Vlan)),
             ("options", with_options(&v4), Some(IpOptions)),
             ("a reply with options", with_options(&reply), Some(IpOptions)),
@@ -51,7 +55,11 @@ fn what_stands_between_the_frame_and_an_answer() {
             ),
             ("hop-by-hop", with_extensions(&v6, &[HOP_BY_HOP]), Some(Extension)),
             ("four headers", with_extensions(&v6, &[HOP_BY_HOP; 4]), Some(Extension)),
-            ("five headers: nobody's", with_extensions(&v6, &[HOP_BY_HOP; 5]), None),
+            (
+                "five headers: not recognised",
+                with_extensions(&v6, &[HOP_BY_HOP; 5]),
+                None,
+            ),
             ("first fragment", with_fragment(&v4, 0x2000), Some(Fragment)),
             ("later fragment", with_fragment(&v4, 0x2001), None),
             ("last fragment", with_fragment(&v4, 0x00b9), None),
@@ -66,7 +74,7 @@ fn what_stands_between_the_frame_and_an_answer() {
 }
 
 #[test]
-fn lengths_that_are_not_a_base_packets() {
+fn lengths_other_than_a_base_packet() {
     let short = |length| Datagram::probe(OWN_V4).payload(vec![0x55; length]).build();
     let mut table = Vec::new();
     for length in 0..14 {
@@ -108,7 +116,7 @@ fn lengths_that_are_not_a_base_packets() {
 }
 
 #[test]
-fn who_is_not_meant_and_who_is_not_answered() {
+fn packets_for_others_and_sources_that_cannot_be_answered() {
     let v4 = || Datagram::probe(OWN_V4);
     let v6 = || Datagram::probe(OWN_V6);
     let mut table = vec![
@@ -202,7 +210,7 @@ fn wrong_checksums() {
         for flipped in [at, at + 6, at + 7, at + 8, at + 20, at + 51] {
             let mut frame = good.clone();
             frame[flipped] ^= 0x10;
-            // A flip in the port would make it somebody else's session, not another packet of ours.
+            // A flipped port would be another session, but the packet would still be ours.
             table.push(("one bit", frame, Some(BadChecksum)));
         }
     }
@@ -271,14 +279,14 @@ fn loader_and_programs_of_two_versions() {
                 ("a probe, IPv6", v6.clone(), Some(AbiMismatch)),
                 ("a tagged probe", with_tags(&v4, &[0x8100]), Some(AbiMismatch)),
                 ("a reply", reply.clone(), Some(AbiMismatch)),
-                ("another's", Datagram::probe(OWN_V4).ports(53, 53).build(), None),
+                ("another port", Datagram::probe(OWN_V4).ports(53, 53).build(), None),
             ],
         );
     }
 }
 
 #[test]
-fn programs_that_were_told_nothing_touch_nothing() {
+fn programs_without_settings_touch_nothing() {
     for program in [Program::Xdp, Program::Ingress, Program::Egress] {
         let Some(mut rig) = Rig::unset() else { return };
         for ports in [
@@ -397,7 +405,7 @@ fn every_truncation() {
         for full in &whole {
             for length in 0..full.len() {
                 let frame = &full[..length];
-                // The kernel itself refuses to run on less than an Ethernet header, and on an IP header cut short.
+                // The kernel refuses to run a program on less than an Ethernet header, or on a truncated IP header.
                 let Ok(outcome) = rig.try_run(program, frame) else {
                     assert!(length < UDP_V6, "{program:?} could not run on {length} bytes");
                     continue;
@@ -434,7 +442,7 @@ fn assert_cut_short(outcome: &Outcome, frame: &[u8], program: Program) {
 }
 
 #[test]
-fn ingress_behind_generic_xdp_takes_what_xdp_was_not_shown_and_counts_no_refusal_twice() {
+fn ingress_behind_generic_xdp_takes_packets_that_xdp_was_not_shown_and_counts_no_refusal_twice() {
     let behind = Settings {
         ingress_is_second: 1,
         ..settings()
@@ -444,7 +452,7 @@ fn ingress_behind_generic_xdp_takes_what_xdp_was_not_shown_and_counts_no_refusal
     rig.run(Program::Xdp, &refused)
         .assert_passed(&refused, &[Vlan], "XDP counts it");
     rig.run(Program::Ingress, &refused)
-        .assert_passed(&refused, &[], "TC ingress has seen it counted");
+        .assert_passed(&refused, &[], "TC ingress does not count it again");
     let redirected = rig.run(Program::Ingress, &Datagram::probe(OWN_V4).build());
     assert_eq!(redirected.counted, once(&[Counter::Reflected, Counter::SessionStarted]));
 }
@@ -457,7 +465,7 @@ fn a_reply_is_never_answered_whatever_its_ports() {
             let probe = Datagram::probe(own);
             let answered = rig.run(hook, &probe.build());
             assert_eq!(answered.verdict, Verdict::Transmit);
-            // What another reflector, on another port, would make of our reply.
+            // A reflector on another port would see our reply as a probe.
             let reply = answered.frame[probe.udp_at() + 8..].to_vec();
             let returned = probe.payload(reply).build();
             rig.run(hook, &returned)

@@ -1,4 +1,4 @@
-//! One loaded object, and what a program did with one packet.
+//! One loaded object, and the outcome of running a program on one packet.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -20,16 +20,15 @@ use crate::packet::{
 };
 use crate::pool::Lent;
 
-/// TAI − UTC for the programs; not the machine's own, so that a program that forgets it is found out.
+/// TAI − UTC for the programs; not the machine's own, so that a program that ignores it is noticed.
 pub(crate) const TAI_OFFSET_NS: u64 = 37_000_000_000;
 
-/// The kernel's fast clock accessors may differ from the precise ones by as much around a clock update.
+/// The kernel's fast clock accessors may differ from the precise ones by this much during a clock update.
 const CLOCK_SLACK_NS: u64 = 1_000;
 
-/// Whether a source is known already is no matter to most tests.
+/// Most tests do not care whether a source is known already.
 const STARTED: &str = COUNTER_NAMES[Counter::SourceStarted as usize];
 
-/// Which program is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Program {
     Xdp,
@@ -37,10 +36,10 @@ pub(crate) enum Program {
     Egress,
 }
 
-/// The two programs that receive, and must behave alike.
+/// The two programs that receive; they must behave alike.
 pub(crate) const RECEIVERS: [Program; 2] = [Program::Xdp, Program::Ingress];
 
-/// A verdict, in the words that both hooks share.
+/// The verdicts that both hooks have in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Pass,
@@ -48,21 +47,20 @@ pub(crate) enum Verdict {
     Transmit,
 }
 
-/// What a program did with a packet.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) verdict: Verdict,
     pub(crate) frame: Vec<u8>,
-    /// The counters that changed, and by how much; without [`STARTED`].
+    /// The counters that changed, and by how much, except [`STARTED`].
     pub(crate) counted: Vec<(&'static str, u64)>,
     /// Clock readings around the run, widened by [`CLOCK_SLACK_NS`].
     pub(crate) monotonic: RangeInclusive<u64>,
-    /// The same for UTC, as the programs are told to compute it.
+    /// The same for UTC, as the programs compute it.
     pub(crate) unix: RangeInclusive<u64>,
 }
 
 impl Outcome {
-    /// The timestamp at `at` in UTC nanoseconds, which must lie within the run.
+    /// The timestamp at `at`, which must lie within the run.
     pub(crate) fn stamp(&self, at: usize) -> NtpTime {
         let wire = NtpTime::from_be_bytes(self.frame[at..][..8].try_into().unwrap());
         let unix_ns = wire.to_unix_ns(*self.unix.start());
@@ -74,14 +72,14 @@ impl Outcome {
         wire
     }
 
-    /// The packet was dropped, untouched, and `counters` alone counted it, each once.
+    /// The packet was dropped unchanged, and counted once by each of `counters` and by no other.
     pub(crate) fn assert_dropped(&self, before: &[u8], counters: &[Counter], what: &str) {
         assert_eq!(self.verdict, Verdict::Consume, "{what}");
         assert_eq!(self.counted, once(counters), "{what}");
         assert_eq!(self.frame, before, "{what}");
     }
 
-    /// The packet passed, untouched, and `counters` alone counted it, each once.
+    /// The packet passed unchanged, and counted once by each of `counters` and by no other.
     pub(crate) fn assert_passed(&self, before: &[u8], counters: &[Counter], what: &str) {
         assert_eq!(self.verdict, Verdict::Pass, "{what}");
         assert_eq!(self.counted, once(counters), "{what}");
@@ -104,12 +102,11 @@ pub(crate) struct Rig {
 }
 
 impl Rig {
-    /// With [`settings`] and the addresses of [`crate::packet`]; `None`, and a line that says so, without permission.
+    /// With [`settings`] and the addresses of [`crate::packet`]; `None` without permission, which is printed.
     pub(crate) fn new() -> Option<Self> {
         Self::with(&settings())
     }
 
-    /// With other settings.
     pub(crate) fn with(settings: &Settings) -> Option<Self> {
         let mut rig = Self::unset()?;
         rig.object().set_settings(settings).unwrap();
@@ -127,13 +124,12 @@ impl Rig {
         Some(rig)
     }
 
-    /// Admits a prefix; what is known already is looked at again when the generation changes.
+    /// Allows a prefix; known sources are looked up again when the generation changes.
     pub(crate) fn allow(&mut self, prefix: &str) {
         let (key, family) = trie_entry(prefix);
         self.loaded.object.allowed().unwrap().insert(&key, family, 0).unwrap();
     }
 
-    /// Takes a prefix back.
     pub(crate) fn disallow(&mut self, prefix: &str) {
         self.loaded
             .object
@@ -143,7 +139,7 @@ impl Rig {
             .unwrap();
     }
 
-    /// Loaded and told nothing.
+    /// Loaded, without settings.
     pub(crate) fn unset() -> Option<Self> {
         if !may_load() {
             return None;
@@ -153,17 +149,15 @@ impl Rig {
         Some(Self { loaded, counters })
     }
 
-    /// The programs and their maps.
     pub(crate) fn object(&mut self) -> &mut Object {
         &mut self.loaded.object
     }
 
-    /// Runs `program` once on `frame`.
     pub(crate) fn run(&mut self, program: Program, frame: &[u8]) -> Outcome {
         self.try_run(program, frame).unwrap()
     }
 
-    /// The same where the kernel may refuse the frame before any program sees it.
+    /// An error if the kernel refuses the frame before the program sees it.
     pub(crate) fn try_run(&mut self, program: Program, frame: &[u8]) -> Result<Outcome, ProgramError> {
         let mut out = vec![0; frame.len() + 64];
         let before = (now(ClockId::CLOCK_MONOTONIC), now(ClockId::CLOCK_TAI));
@@ -183,7 +177,7 @@ impl Rig {
         })
     }
 
-    /// Runs `program` once on `frame`, and looks at no counters and no clocks: the verdict, and the frame afterwards.
+    /// Runs `program` once without reading counters and clocks: the verdict, and the frame afterwards.
     pub(crate) fn verdict(&mut self, program: Program, frame: &[u8]) -> Result<(Verdict, Vec<u8>), ProgramError> {
         let mut out = vec![0; frame.len() + 64];
         let result = self.invoke(program, frame, Some(&mut out), 1)?;
@@ -191,13 +185,13 @@ impl Rig {
         Ok((verdict(program, result.return_value), out))
     }
 
-    /// Runs `program` on `frame` many times over; the last verdict.
+    /// Runs `program` on `frame` many times; returns the last verdict.
     pub(crate) fn repeat(&mut self, program: Program, frame: &[u8], times: u32) -> Verdict {
         let result = self.invoke(program, frame, None, times).unwrap();
         verdict(program, result.return_value)
     }
 
-    /// The counters that changed since they were last asked for.
+    /// The counters that changed since the last call.
     pub(crate) fn counted(&mut self) -> Vec<(&'static str, u64)> {
         let before = std::mem::replace(&mut self.counters, self.loaded.object.counters().unwrap());
         let changes = self.counters.iter().zip(before).map(|(now, before)| now - before);
@@ -208,12 +202,12 @@ impl Rig {
             .collect()
     }
 
-    /// The samples that the programs have handed over since.
+    /// The samples since the last call.
     pub(crate) fn samples(&mut self) -> Vec<Sample> {
         let mut samples = Vec::new();
         while let Some(record) = self.loaded.samples.next() {
             assert_eq!(record.len(), size_of::<Sample>());
-            // SAFETY: the record is as long as a `Sample`, which any bytes are.
+            // SAFETY: the record has the size of a `Sample`, for which any bytes are valid.
             samples.push(unsafe { record.as_ptr().cast::<Sample>().read_unaligned() });
         }
         samples
@@ -264,7 +258,7 @@ pub(crate) fn settings() -> Settings {
     }
 }
 
-/// A prefix as the map has it: IPv4 mapped into IPv6.
+/// A prefix as in the map: IPv4 mapped into IPv6.
 pub(crate) fn trie_entry(prefix: &str) -> (Key<Address>, u32) {
     let (address, length) = prefix.split_once('/').unwrap();
     let (address, length): (IpAddr, u32) = (address.parse().unwrap(), length.parse().unwrap());
@@ -288,7 +282,7 @@ fn now(clock: ClockId) -> u64 {
     time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64
 }
 
-/// Whether this process has what loading takes (`capabilities(7)`); says so if not.
+/// Whether this process may load programs (`capabilities(7)`); prints a line if not.
 pub(crate) fn may_load() -> bool {
     const NET_ADMIN: u64 = 1 << 12;
     const SYS_ADMIN: u64 = 1 << 21;
@@ -298,7 +292,7 @@ pub(crate) fn may_load() -> bool {
     let effective = u64::from_str_radix(effective.trim(), 16).unwrap();
     let may = effective & SYS_ADMIN != 0 || effective & (BPF | NET_ADMIN) == BPF | NET_ADMIN;
     if !may {
-        // Past the capture of test output, so that the line is seen.
+        // Not captured as test output is, so that the line is seen.
         let _ = writeln!(io::stderr(), "SKIPPED: needs root");
     }
     may

@@ -1,4 +1,4 @@
-//! A VLAN tag that a device has taken out of the frame, or is yet to put into it, is a tag all the same.
+//! A VLAN tag counts even if a device has taken it out of the frame, or has yet to put it in.
 //!
 //! `BPF_PROG_TEST_RUN` refuses `vlan_present` in its context, so these run in programs of `probe-ebpf/src/tagged.rs` that
 //! push a tag and then do what the real ones do.
@@ -13,7 +13,7 @@ use crate::packet::{
 };
 use crate::rig::{may_load, once, settings};
 
-/// In the binary, since that may run where nothing was built.
+/// Embedded, since the test binary may run where nothing was built.
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/kstamp-test-programs"));
 
 /// Runs `program` on each frame, which must pass unchanged and be counted as `counter`, or not at all.
@@ -51,7 +51,7 @@ fn assert_passed(program: &str, table: &[(Vec<u8>, Option<Counter>)]) {
 }
 
 #[test]
-fn ingress_takes_no_tagged_packet() {
+fn ingress_leaves_tagged_packets_alone() {
     let bystander = Datagram::probe(OWN_V4).ports(53, 53).build();
     assert_passed(
         "tagged_ingress",
@@ -68,7 +68,7 @@ fn ingress_takes_no_tagged_packet() {
 }
 
 #[test]
-fn egress_stamps_no_tagged_packet() {
+fn egress_leaves_tagged_packets_unstamped() {
     let v4 = Datagram::probe(SENDER_V4).from(OWN_V4).ports(SENDER_PORT_V4, TEST_PORT);
     let v6 = Datagram::probe(SENDER_V6).from(OWN_V6).ports(SENDER_PORT_V6, TEST_PORT);
     assert_passed(

@@ -1,4 +1,4 @@
-//! The tap hands over LLDP frames, whole or cut off, and nothing else, and lets all of them pass.
+//! The tap reports LLDP frames, whole or cut off, and nothing else, and lets all frames pass.
 
 use aya::maps::{MapData, RingBuf};
 use aya::programs::{TestRun as _, TestRunOptions};
@@ -9,7 +9,7 @@ use probe_io::tap::{Direction, TapCounts, TapObject};
 use crate::packet::{Datagram, OWN_V4, SENDER_MAC};
 use crate::rig::may_load;
 
-/// `TC_ACT_UNSPEC`, which is also `TCX_NEXT`: whoever comes next decides.
+/// `TC_ACT_UNSPEC`, which is also `TCX_NEXT`: the next program decides.
 const NEXT: i32 = -1;
 
 const BOTH: [(Direction, u8); 2] = [(Direction::Ingress, INGRESS), (Direction::Egress, EGRESS)];
@@ -57,7 +57,7 @@ impl Rig {
     }
 }
 
-/// An LLDP frame of `length` bytes whose payload no two bytes near each other share.
+/// An LLDP frame of `length` bytes in which neighbouring bytes differ.
 fn lldp(length: usize) -> Vec<u8> {
     let header = [&DESTINATION[..], &SENDER_MAC, &ETHERTYPE.to_be_bytes()].concat();
     let payload = (0..length - header.len()).map(|at| at as u8 ^ 0x5a);
@@ -83,7 +83,7 @@ fn lldp_is_stamped_in_both_directions_at_every_length() {
             assert_eq!(records.len(), 1, "{direction:?} {length}");
             let record = records[0];
             assert_eq!((record.direction, record.reserved), (code, 0), "{length}");
-            // The kernel's fast clock may be off by as much while it is being updated.
+            // The kernel's fast clock may be off by this much during an update.
             assert!((before - 1_000..=after + 1_000).contains(&record.stamp_ns), "{length}");
             // BPF_PROG_TEST_RUN runs on the loopback device.
             assert_eq!(record.interface, 1);
@@ -122,7 +122,7 @@ fn nothing_but_lldp_is_handed_over() {
 }
 
 #[test]
-fn what_the_ring_buffer_cannot_take_is_counted() {
+fn records_that_do_not_fit_into_the_ring_buffer_are_counted() {
     let Some(mut rig) = Rig::new() else { return };
     let room = RECORDS_BYTES as usize / size_of::<Record>();
     let frames = room + 100;
@@ -135,5 +135,5 @@ fn what_the_ring_buffer_cannot_take_is_counted() {
     assert!(lost >= 100, "{lost} of {frames} were lost");
     assert_eq!(rig.records().len() as u64, handed_over);
     rig.run(Direction::Ingress, &frame);
-    assert_eq!(rig.records().len(), 1, "once read, there is room again");
+    assert_eq!(rig.records().len(), 1, "there is room again once records are read");
 }

@@ -1,11 +1,11 @@
-//! What the verifier made of each program: printed, so that growth is seen.
+//! The verifier's effort for each program: printed, so that growth is noticed.
 
 use aya::programs::ProgramInfo;
 use probe_io::backend::ebpf::object::{EGRESS, INGRESS, Object};
 
 use crate::rig;
 
-/// What the verifier goes through before it gives up (`BPF_COMPLEXITY_LIMIT_INSNS`, `include/linux/bpf.h`).
+/// Instructions that the verifier processes before it gives up (`BPF_COMPLEXITY_LIMIT_INSNS`, `include/linux/bpf.h`).
 const LIMIT: u32 = 1_000_000;
 
 #[test]
@@ -27,12 +27,12 @@ fn the_verifier_is_far_from_its_limit() {
             release.release().display(),
             info.name_as_str().unwrap()
         );
-        assert!(processed >= instructions / 2, "dead code alone is left out");
+        assert!(processed >= instructions / 2, "only dead code is left out");
         assert!(processed < LIMIT / 20, "{processed} of {LIMIT}");
     }
 }
 
-/// As the kernel runs them; one of eight bytes, or, for a constant of 64 bits, two such.
+/// As the kernel runs them, in units of eight bytes: a 64-bit constant counts twice.
 fn instructions(info: &ProgramInfo) -> u32 {
     info.size_translated().unwrap() / 8
 }

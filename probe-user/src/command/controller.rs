@@ -1,12 +1,14 @@
 //! `kstamp controller`: listen for switches, measure, route, report. Wiring only.
 
+pub mod args;
+pub mod config;
 mod report;
 
 use std::future::{pending, ready};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
-use probe_controller::forwarding::Brain;
+use probe_controller::forwarding::Forwarding;
 use probe_controller::link_delay::TapDirection;
 use probe_controller::openflow::server::{Events, Listening, Server};
 use probe_host::clock::monotonic_ns;
@@ -16,9 +18,9 @@ use report::Reporter;
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 
-use crate::command::check_host;
-use crate::command::config::ControllerConfig;
-use crate::command::shutdown::Shutdown;
+use crate::command::controller::config::ControllerConfig;
+use crate::command::shared::host::check_host;
+use crate::command::shared::shutdown::Shutdown;
 
 /// Why the controller woke up.
 enum Wake {
@@ -42,11 +44,12 @@ pub async fn run(config: ControllerConfig) -> Result<()> {
         true => None,
         false => Some(Taps::attach(&config.taps)?),
     };
-    let brain = Brain::new(config.brain.clone(), monotonic_ns()).context("cannot make a key to sign LLDP with")?;
+    let forwarding =
+        Forwarding::new(config.forwarding.clone(), monotonic_ns()).context("cannot make a key to sign LLDP with")?;
     let (server, events) = listening.start()?;
     reporter.start(&server)?;
     let mut run = Run {
-        brain,
+        forwarding,
         server,
         events,
         taps,
@@ -58,7 +61,7 @@ pub async fn run(config: ControllerConfig) -> Result<()> {
 }
 
 struct Run {
-    brain: Brain,
+    forwarding: Forwarding,
     server: Server,
     events: Events,
     taps: Option<Taps>,
@@ -75,7 +78,7 @@ impl Run {
         loop {
             let is_more = self.take_events()?;
             self.work()?;
-            let due_ns = self.brain.next_deadline();
+            let due_ns = self.forwarding.next_deadline();
             let wake = tokio::select! {
                 biased;
                 () = shutdown.requested() => Wake::End,
@@ -93,7 +96,7 @@ impl Run {
                 // Whatever it was woken for, it takes the events that are there.
                 Wake::Events | Wake::Due => {}
                 Wake::Tapped(tapped) => self.tapped(&tapped),
-                Wake::Report => self.reporter.report(&self.brain, &self.server)?,
+                Wake::Report => self.reporter.report(&self.forwarding, &self.server)?,
                 Wake::End => return Ok(()),
             }
         }
@@ -103,12 +106,12 @@ impl Run {
     fn take_events(&mut self) -> Result<bool> {
         loop {
             match self.events.try_recv() {
-                Ok(event) => self.brain.event(event),
+                Ok(event) => self.forwarding.event(event),
                 Err(TryRecvError::Empty) => return Ok(false),
                 Err(TryRecvError::Disconnected) => return Err(anyhow!("the server for switches has ended by itself")),
             }
             // Events may come faster than they can be taken; sending must not wait for their end.
-            if self.brain.next_deadline() <= monotonic_ns() {
+            if self.forwarding.next_deadline() <= monotonic_ns() {
                 return Ok(true);
             }
         }
@@ -116,13 +119,13 @@ impl Run {
 
     /// Sends what is due, and tells what happened.
     fn work(&mut self) -> Result<()> {
-        self.brain.work(monotonic_ns());
-        while let Some((connection, command)) = self.brain.poll_command() {
+        self.forwarding.work(monotonic_ns());
+        while let Some((connection, command)) = self.forwarding.poll_command() {
             // If the connection has ended, or is so slow that it is about to be ended, that is an event of its own.
             self.server.switches().command(connection, command).ok();
         }
-        while let Some(notice) = self.brain.poll_notice() {
-            self.reporter.notice(&notice, &self.brain)?;
+        while let Some(notice) = self.forwarding.poll_notice() {
+            self.reporter.notice(&notice, &self.forwarding)?;
         }
         Ok(())
     }
@@ -132,12 +135,12 @@ impl Run {
             Direction::Ingress => TapDirection::Ingress,
             Direction::Egress => TapDirection::Egress,
         };
-        self.brain.tapped(&tapped.frame, direction, tapped.stamp_ns);
+        self.forwarding.tapped(&tapped.frame, direction, tapped.stamp_ns);
     }
 
     /// The summary of the whole run.
     fn finish(mut self) -> Result<()> {
-        let outcome = self.reporter.end(&self.brain, &self.server);
+        let outcome = self.reporter.end(&self.forwarding, &self.server);
         self.server.stop();
         outcome
     }

@@ -1,13 +1,31 @@
 //! `kstamp doctor`: whether kstamp can run here, and what to do if it cannot.
 
 use anyhow::{Result, bail};
+use clap::Args;
 use probe_host::preflight::{Facts, check};
-use probe_io::backend::ebpf::Port;
 use probe_io::backend::ebpf::object::Object;
+use probe_io::port::Port;
 
-use crate::command::config::DoctorConfig;
+use crate::command::shared::values::{self, ConfigError};
 
-/// Prints what was looked at and what was found; an error if something is missing.
+#[derive(Debug, Clone, Args)]
+pub struct DoctorArgs {
+    /// Also check this interface
+    #[arg(long, value_name = "IFACE")]
+    pub iface: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DoctorConfig {
+    pub interface: Option<String>,
+}
+
+pub fn validate(args: DoctorArgs) -> Result<DoctorConfig, ConfigError> {
+    args.iface.as_deref().map(values::interface).transpose()?;
+    Ok(DoctorConfig { interface: args.iface })
+}
+
+/// Prints what was checked and what is missing; an error if something is.
 pub async fn run(config: DoctorConfig) -> Result<()> {
     let facts = Facts::collect()?;
     let findings = check(&facts);

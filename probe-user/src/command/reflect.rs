@@ -1,25 +1,67 @@
-//! `kstamp reflect`: the reflecting half alone.
+//! `kstamp reflect`: only answers probes.
+
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use clap::Args;
+use probe_core::agent::config::Families;
 use probe_io::udp::sockets::PassedUp;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 
-use crate::command::config::ReflectConfig;
-use crate::command::reporter::Reporter;
-use crate::command::shutdown::Shutdown;
-use crate::command::station::Station;
-use crate::command::{LOOK_AFTER, addresses_of, families_of, passed_up};
+use crate::command::shared::args::EndpointArgs;
+use crate::command::shared::endpoint::Endpoint;
+use crate::command::shared::endpoint::config::{self as endpoint, EndpointConfig};
+use crate::command::shared::families::limit;
+use crate::command::shared::host::{POLL_INTERVAL, families_of_interface};
+use crate::command::shared::reporter::Reporter;
+use crate::command::shared::shutdown::Shutdown;
+use crate::command::shared::values::ConfigError;
+use crate::output::OutputConfig;
 
-/// Answers until the duration is over or a signal comes, and reports what the programs counted.
+#[derive(Debug, Clone, Args)]
+pub struct ReflectArgs {
+    #[command(flatten)]
+    pub endpoint: EndpointArgs,
+}
+
+#[derive(Debug, Clone)]
+pub struct ReflectConfig {
+    pub endpoint: EndpointConfig,
+    pub report: Duration,
+    /// `None`: until a signal comes.
+    pub duration: Option<Duration>,
+    pub output: OutputConfig,
+}
+
+impl ReflectConfig {
+    /// Removes the families that the interface has no address of, unless they are required.
+    pub fn limit_to(&mut self, present: Families) {
+        if !self.endpoint.families_required {
+            limit(&mut self.endpoint.port.groups, present);
+        }
+    }
+}
+
+pub fn validate(args: ReflectArgs) -> Result<ReflectConfig, ConfigError> {
+    let common = endpoint::validate(args.endpoint, false)?;
+    Ok(ReflectConfig {
+        endpoint: common.endpoint,
+        report: Duration::from_nanos(common.report_ns),
+        duration: common.duration_ns.map(Duration::from_nanos),
+        output: common.output,
+    })
+}
+
+/// Answers until the duration ends or a signal comes.
 pub async fn run(mut config: ReflectConfig) -> Result<()> {
     let mut reporter = Reporter::open(&config.output)?;
-    config.limit_to(families_of(&addresses_of(&config.station.port.interface).await?));
+    config.limit_to(families_of_interface(&config.endpoint.port.interface).await?);
     let mut shutdown = Shutdown::new().context("cannot catch signals")?;
-    let (mut station, privileges) = Station::open(&config.station).await?;
-    reporter.start(&config, &station.engine, privileges)?;
+    let (mut endpoint, privileges) = Endpoint::open(&config.endpoint).await?;
+    reporter.start(&config.endpoint, None, &endpoint.port, privileges)?;
 
-    let mut look_after = interval_at(Instant::now() + LOOK_AFTER, LOOK_AFTER);
-    look_after.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut poll = interval_at(Instant::now() + POLL_INTERVAL, POLL_INTERVAL);
+    poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut report = interval_at(Instant::now() + config.report, config.report);
     let over = async {
         match config.duration {
@@ -32,18 +74,18 @@ pub async fn run(mut config: ReflectConfig) -> Result<()> {
         tokio::select! {
             () = shutdown.requested() => break,
             () = &mut over => break,
-            _ = report.tick() => reporter.counters(&station.counters()?)?,
-            _ = look_after.tick() => {
-                for event in station.look_after().await {
-                    reporter.port_event(&config.station.port.interface, &event)?;
+            _ = report.tick() => reporter.counters(&endpoint.counters()?)?,
+            _ = poll.tick() => {
+                for event in endpoint.poll().await {
+                    reporter.port_event(&config.endpoint.port.interface, &event)?;
                 }
             }
-            passed_up = passed_up(&station.engine) => {
+            passed_up = endpoint.port.passed_up() => {
                 if let PassedUp::TestPort { packet, received } = passed_up {
-                    station.answer(packet, &received);
+                    endpoint.answer(packet, &received);
                 }
             }
         }
     }
-    Ok(reporter.end(&[], &station.counters()?)?)
+    Ok(reporter.end(&[], &[], &endpoint.counters()?)?)
 }

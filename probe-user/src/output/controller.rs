@@ -1,7 +1,7 @@
 //! What `kstamp controller` reports: links, switches, paths, and the summary; as tables, as JSON, and as a drawing.
 
 pub mod drawing;
-mod jsonl;
+pub mod jsonl;
 mod layout;
 pub mod model;
 mod text;
@@ -17,7 +17,7 @@ use crate::output::{Format, terminal};
 pub struct ControllerOutput {
     format: Format,
     sink: Sink,
-    columns: crate::output::text::Columns,
+    columns: crate::output::terminal::Columns,
 }
 
 impl ControllerOutput {
@@ -61,4 +61,4 @@ impl ControllerOutput {
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

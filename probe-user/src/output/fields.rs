@@ -1,4 +1,4 @@
-//! How the core's types are written in JSON; the core itself knows of no output form.
+//! JSON names of the core's types; the core itself knows no output format.
 
 use probe_common::family::Family;
 use probe_core::agent::event::Found;
@@ -7,10 +7,9 @@ use probe_core::stats::report::{ClockSteps, Counts, OneWayClock, Path, Patterns,
 use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
 
-/// The fields of [`Counts`]; the compiler checks that they are those.
 #[derive(Serialize)]
 #[serde(remote = "Counts")]
-pub(super) struct CountsFields {
+pub struct CountsFields {
     sent: u64,
     received: u64,
     lost: u64,
@@ -25,7 +24,6 @@ pub(super) struct CountsFields {
     send_failed: u64,
 }
 
-/// The fields of [`Summary`]; the compiler checks that they are those.
 #[derive(Serialize)]
 #[serde(remote = "Summary")]
 struct SummaryFields {
@@ -40,18 +38,17 @@ struct SummaryFields {
     count: u64,
 }
 
-/// A distribution, or null where there is no sample.
-pub(super) fn distribution<S: Serializer>(summary: &Option<Summary>, serializer: S) -> Result<S::Ok, S::Error> {
+/// Null without samples.
+pub fn distribution<S: Serializer>(summary: &Option<Summary>, serializer: S) -> Result<S::Ok, S::Error> {
     #[derive(Serialize)]
     struct Distribution<'a>(#[serde(with = "SummaryFields")] &'a Summary);
 
     summary.as_ref().map(Distribution).serialize(serializer)
 }
 
-/// The fields of [`Patterns`]; the compiler checks that they are those.
 #[derive(Serialize)]
 #[serde(remote = "Patterns")]
-pub(super) struct PatternsFields {
+pub struct PatternsFields {
     lost_late: u64,
     lost_refused: Option<u64>,
     duplicated: u64,
@@ -63,52 +60,47 @@ pub(super) struct PatternsFields {
     reordering_extent: Option<Summary>,
 }
 
-/// The fields of [`ClockSteps`]; the compiler checks that they are those.
 #[derive(Serialize)]
 #[serde(remote = "ClockSteps")]
-pub(super) struct ClockStepsFields {
+pub struct ClockStepsFields {
     #[serde(rename = "own_clock_steps")]
     own: u64,
     #[serde(rename = "peer_clock_steps")]
     peer: u64,
 }
 
-/// `unicast` or `group`.
 #[derive(Serialize)]
 #[serde(remote = "Path", rename_all = "lowercase")]
-pub(super) enum PathName {
+pub enum PathName {
     Unicast,
     Group,
 }
 
-/// `v4` or `v6`.
 #[derive(Serialize)]
 #[serde(remote = "Family", rename_all = "lowercase")]
-pub(super) enum FamilyName {
+pub enum FamilyName {
     V4,
     V6,
 }
 
-/// `multicast` or `static`.
 #[derive(Serialize)]
 #[serde(remote = "Found", rename_all = "lowercase")]
-pub(super) enum FoundName {
+pub enum FoundName {
     Multicast,
     Static,
 }
 
-/// `ok`, `lost`, `late` or `duplicate`.
 #[derive(Serialize)]
 #[serde(remote = "Outcome", rename_all = "lowercase")]
-pub(super) enum OutcomeName {
+pub enum OutcomeName {
     Ok,
     Lost,
     Late,
     Duplicate,
 }
 
-/// `clock`, its bound, and what was estimated of the peer's clock, all null where nothing backs a one-way delay.
-pub(super) fn one_way_clock<S: Serializer>(clock: &Option<OneWayClock>, serializer: S) -> Result<S::Ok, S::Error> {
+/// Four fields, all null without one-way delays.
+pub fn one_way_clock<S: Serializer>(clock: &Option<OneWayClock>, serializer: S) -> Result<S::Ok, S::Error> {
     let (name, bound_ns, estimate) = match clock {
         Some(OneWayClock::SameClock) => (Some("same-clock"), None, None),
         Some(OneWayClock::Synced { bound_ns }) => (Some("synced"), Some(bound_ns), None),

@@ -1,18 +1,19 @@
-//! One of everything, for the tests of the exporters.
+//! Records for the tests of the exporters.
 
 use std::net::IpAddr;
 
 use probe_common::family::Family;
 use probe_core::agent::event::Found;
+use probe_core::attach::AttachMode;
 use probe_core::identity::Identity;
 use probe_core::stats::report::{ClockSteps, Counts, OneWayClock, Path, Patterns, Report, Summary};
 
-use crate::output::Exporter;
+use probe_io::port::Engine;
+
 use crate::output::model::{
-    Attach, AttachChange, AttachMode, Clock, ClockStep, Counters, End, Engine, Event, InterfaceChange, InterfaceEvent,
-    Method, PeerChange, PeerEvent, Start, Windows,
+    Attach, AttachChange, Clock, ClockStep, Context, Counters, Downtime, End, Event, Exporter, InterfaceChange,
+    InterfaceEvent, Method, PeerChange, PeerEvent, Results, Start, Windows,
 };
-use crate::output::results::{Context, Downtime, Results};
 use crate::output::time::{Utc, UtcOffset};
 
 /// 2026-11-21T10:10:38Z, when the monotonic clock was 0.
@@ -27,11 +28,11 @@ fn time() -> Utc {
     Utc { unix_ns: UNIX_NS }
 }
 
-pub(super) fn ip(text: &str) -> IpAddr {
+pub fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-pub(super) fn start() -> Start {
+pub fn start() -> Start {
     Start {
         version: "0.1.0".to_owned(),
         interface: "p1".to_owned(),
@@ -63,7 +64,7 @@ pub(super) fn start() -> Start {
     }
 }
 
-pub(super) fn reflector() -> Start {
+pub fn reflector() -> Start {
     let clock = Clock {
         synchronised: false,
         error_ns: 16_000_000_000,
@@ -79,7 +80,7 @@ pub(super) fn reflector() -> Start {
     }
 }
 
-pub(super) fn attach_change() -> AttachChange {
+pub fn attach_change() -> AttachChange {
     let reason = "p1 dropped the replies that native XDP transmitted".to_owned();
     AttachChange {
         receive: AttachMode::XdpGeneric,
@@ -88,7 +89,7 @@ pub(super) fn attach_change() -> AttachChange {
     }
 }
 
-pub(super) fn interface_change(event: InterfaceEvent) -> InterfaceChange {
+pub fn interface_change(event: InterfaceEvent) -> InterfaceChange {
     InterfaceChange {
         event,
         interface: "p1".to_owned(),
@@ -96,7 +97,7 @@ pub(super) fn interface_change(event: InterfaceEvent) -> InterfaceChange {
     }
 }
 
-pub(super) fn peer_change(event: PeerEvent, found: Found, name: Option<&str>) -> PeerChange {
+pub fn peer_change(event: PeerEvent, found: Found, name: Option<&str>) -> PeerChange {
     let (name, version) = (name.map(str::to_owned), name.map(|_| "0.1.0".to_owned()));
     PeerChange {
         event,
@@ -109,7 +110,7 @@ pub(super) fn peer_change(event: PeerEvent, found: Found, name: Option<&str>) ->
     }
 }
 
-pub(super) fn clock_step(peer: Option<&str>, by_ns: i64) -> ClockStep {
+pub fn clock_step(peer: Option<&str>, by_ns: i64) -> ClockStep {
     ClockStep {
         peer: peer.map(ip),
         by_ns,
@@ -131,8 +132,8 @@ fn summary(min: i64, p50: i64, max: i64) -> Summary {
     }
 }
 
-/// A peer on the same clock, of which all is well.
-pub(super) fn good() -> Results {
+/// A peer on the same clock, without losses.
+pub fn good() -> Results {
     let report = Report {
         peer: ip("10.1.1.6"),
         path: Path::Unicast,
@@ -158,8 +159,8 @@ pub(super) fn good() -> Results {
     results(&report, Some("h2:p2"))
 }
 
-/// The same peer by the group, slower.
-pub(super) fn good_group() -> Results {
+/// The same peer, multicast probes, slower.
+pub fn good_group() -> Results {
     Results {
         path: Path::Group,
         rtt_ns: Some(summary(150_200, 171_400, 2_280_000)),
@@ -167,8 +168,8 @@ pub(super) fn good_group() -> Results {
     }
 }
 
-/// A peer on this network that does not answer ARP.
-pub(super) fn absent() -> Results {
+/// A peer that does not answer ARP.
+pub fn absent() -> Results {
     let counts = Counts {
         send_failed: 25,
         ..Counts::default()
@@ -181,8 +182,8 @@ pub(super) fn absent() -> Results {
     }
 }
 
-/// A peer that was down in the meantime.
-pub(super) fn revived() -> Results {
+/// A peer that was down for a while.
+pub fn revived() -> Results {
     Results {
         downtime: Downtime {
             downs: 1,
@@ -192,8 +193,8 @@ pub(super) fn revived() -> Results {
     }
 }
 
-/// A peer with one of every trouble.
-pub(super) fn troubled() -> Results {
+/// A peer with every kind of trouble.
+pub fn troubled() -> Results {
     let report = Report {
         peer: ip("fe80::5054:ff:fe12:3456"),
         path: Path::Group,
@@ -229,7 +230,7 @@ pub(super) fn troubled() -> Results {
 }
 
 /// A peer that never answered.
-pub(super) fn silent() -> Results {
+pub fn silent() -> Results {
     let report = Report {
         peer: ip("2001:db8:1111:2222:3333:4444:5555:6666"),
         path: Path::Unicast,
@@ -281,26 +282,25 @@ fn results(report: &Report, peer_name: Option<&str>) -> Results {
     )
 }
 
-pub(super) fn windows(results: Vec<Results>) -> Windows {
+pub fn windows(results: Vec<Results>) -> Windows {
     Windows { time: time(), results }
 }
 
-pub(super) fn end<const N: usize>(results: Vec<Results>, counters: [(&str, u64); N]) -> End {
+pub fn end<const N: usize>(results: Vec<Results>, counters: [(&str, u64); N]) -> End {
     End {
         results,
         counters: self::counters(counters),
     }
 }
 
-pub(super) fn counters<const N: usize>(values: [(&str, u64); N]) -> Counters {
+pub fn counters<const N: usize>(values: [(&str, u64); N]) -> Counters {
     Counters {
         values: values.map(|(name, value)| (name.to_owned(), value)).into(),
         time: time(),
     }
 }
 
-/// What an exporter writes of some events, in turn.
-pub(super) fn exported(mut exporter: impl Exporter, events: impl IntoIterator<Item = Event>) -> String {
+pub fn exported(mut exporter: impl Exporter, events: impl IntoIterator<Item = Event>) -> String {
     let mut out = Vec::new();
     for event in events {
         exporter.export(&event, &mut out).unwrap();

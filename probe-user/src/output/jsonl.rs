@@ -1,62 +1,44 @@
-//! One JSON object per line, for programs.
+//! One JSON object per line.
 
 use std::io::{self, Write};
 
 use serde::Serialize;
 
-use crate::output::Exporter;
-use crate::output::model::{AttachChange, ClockStep, Counters, Event, InterfaceChange, PeerChange, Start};
-use crate::output::ping::{PingSample, PingStart};
-use crate::output::results::{Results, Sample};
+use crate::output::model::{Event, Exporter};
 
-/// What a line can be; `type` says which.
-#[derive(Serialize)]
-#[serde(tag = "type", rename_all = "lowercase")]
-pub(super) enum Line<'a> {
-    Start(&'a Start),
-    #[serde(rename = "start")]
-    PingStart(&'a PingStart),
-    Attach(&'a AttachChange),
-    Interface(&'a InterfaceChange),
-    Peer(&'a PeerChange),
-    Clock(&'a ClockStep),
-    Window(&'a Results),
-    Summary(&'a Results),
-    Counters(&'a Counters),
-    Sample(&'a Sample),
-    #[serde(rename = "sample")]
-    PingSample(&'a PingSample),
-}
-
-impl Line<'_> {
-    pub(super) fn write(&self, mut out: impl Write) -> io::Result<()> {
-        serde_json::to_writer(&mut out, self)?;
-        out.write_all(b"\n")
+/// Writes a record as one line: its type, then its fields.
+pub fn record(kind: &'static str, fields: &impl Serialize, out: &mut dyn Write) -> io::Result<()> {
+    #[derive(Serialize)]
+    struct Line<'a, T> {
+        r#type: &'static str,
+        #[serde(flatten)]
+        fields: &'a T,
     }
+    serde_json::to_writer(&mut *out, &Line { r#type: kind, fields })?;
+    out.write_all(b"\n")
 }
 
-/// The exporter.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Jsonl;
 
 impl Exporter for Jsonl {
     fn export(&mut self, event: &Event, out: &mut dyn Write) -> io::Result<()> {
         match event {
-            Event::Start(start) => Line::Start(start).write(out),
-            Event::Attach(change) => Line::Attach(change).write(out),
-            Event::Interface(change) => Line::Interface(change).write(out),
-            Event::Peer(change) => Line::Peer(change).write(out),
-            Event::Clock(step) => Line::Clock(step).write(out),
-            Event::Counters(counters) => Line::Counters(counters).write(out),
+            Event::Start(start) => record("start", start, out),
+            Event::Attach(change) => record("attach", change, out),
+            Event::Interface(change) => record("interface", change, out),
+            Event::Peer(change) => record("peer", change, out),
+            Event::Clock(step) => record("clock", step, out),
+            Event::Counters(counters) => record("counters", counters, out),
             Event::Windows(windows) => windows
                 .results
                 .iter()
-                .try_for_each(|results| Line::Window(results).write(&mut *out)),
+                .try_for_each(|results| record("window", results, out)),
             Event::End(end) => {
                 end.results
                     .iter()
-                    .try_for_each(|results| Line::Summary(results).write(&mut *out))?;
-                Line::Counters(&end.counters).write(out)
+                    .try_for_each(|results| record("summary", results, out))?;
+                record("counters", &end.counters, out)
             }
         }
     }

@@ -1,106 +1,52 @@
-//! What is reported while kstamp runs, with the field names that programs rely on: adding one is allowed, renaming one
-//! is not.
+//! The result model. Field names are stable: fields may be added, never renamed. `crate::reference` describes them.
 
 use std::collections::BTreeMap;
-use std::fmt;
+use std::io::{self, Write};
 use std::net::IpAddr;
 
+use probe_common::family::Family;
 use probe_core::agent::event::Found;
+use probe_core::attach::AttachMode;
+use probe_core::identity::Identity;
+use probe_core::observation::Reply;
+use probe_core::session::Outcome;
+use probe_core::stats::report::{ClockSteps, Counts, OneWayClock, Path, Patterns, Report, Summary};
 use probe_host::clock::ClockState;
-use probe_io::backend::ebpf::plan::ReceiveMode;
-use probe_io::port::{Kind, Receive};
+use probe_io::port::Engine;
 use serde::Serialize;
 
 use crate::output::fields;
-use crate::output::results::Results;
-use crate::output::time::Utc;
+use crate::output::time::{Utc, UtcOffset};
 
-/// What is reported while an agent or a reflector runs, in this order: one start, any number of others, one end.
+/// Writes events in one format.
+pub trait Exporter {
+    fn export(&mut self, event: &Event, out: &mut dyn Write) -> io::Result<()>;
+}
+
+/// Of an agent or a reflector: one start, any number of others, one end.
 #[derive(Debug, Clone, PartialEq)]
 #[expect(clippy::large_enum_variant, reason = "there is one at a time, and a start only once")]
 pub enum Event {
-    /// The programs are attached.
     Start(Start),
-    /// The receive program is now attached in another way.
     Attach(AttachChange),
-    /// The interface came or went.
     Interface(InterfaceChange),
-    /// A peer came or went.
     Peer(PeerChange),
-    /// A wall clock was stepped.
     Clock(ClockStep),
-    /// A report interval ended.
     Windows(Windows),
-    /// The kernel's counters, at the end of a reflector's report interval.
     Counters(Counters),
-    /// The run ended.
     End(End),
 }
 
-/// How a program is attached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum AttachMode {
-    /// XDP in the driver.
-    XdpNative,
-    /// XDP in the network stack.
-    XdpGeneric,
-    /// Traffic control (TCX, or clsact below Linux 6.6).
-    Tc,
-    /// No program: a socket sends and receives.
-    Socket,
-}
-
-impl AttachMode {
-    /// The mode of this name; `None` if there is none, as a peer may say what it likes.
-    pub fn of_name(name: &str) -> Option<Self> {
-        [Self::XdpNative, Self::XdpGeneric, Self::Tc, Self::Socket]
-            .into_iter()
-            .find(|mode| mode.to_string() == name)
-    }
-}
-
-impl fmt::Display for AttachMode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::XdpNative => "xdp-native",
-            Self::XdpGeneric => "xdp-generic",
-            Self::Tc => "tc",
-            Self::Socket => "socket",
-        })
-    }
-}
-
-impl From<ReceiveMode> for AttachMode {
-    fn from(mode: ReceiveMode) -> Self {
-        match mode {
-            ReceiveMode::XdpNative => Self::XdpNative,
-            ReceiveMode::XdpGeneric => Self::XdpGeneric,
-            ReceiveMode::Tc => Self::Tc,
-        }
-    }
-}
-
-impl From<Receive> for AttachMode {
-    fn from(receive: Receive) -> Self {
-        match receive {
-            Receive::Program(mode) => mode.into(),
-            Receive::Socket => Self::Socket,
-        }
-    }
-}
-
-/// How each program is attached.
+/// Where the programs are attached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Attach {
-    /// The program that stamps probes as they leave; `None` of a reflector.
+    /// `None` of a reflector.
     pub egress: Option<AttachMode>,
-    /// The program that reflects probes and stamps replies.
     pub receive: AttachMode,
 }
 
 impl Attach {
-    /// No program at all: sockets send and receive.
+    /// No programs: sockets send and receive.
     pub const SOCKETS: Self = Self {
         egress: Some(AttachMode::Socket),
         receive: AttachMode::Socket,
@@ -110,11 +56,8 @@ impl Attach {
 /// State of this host's clock against UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Clock {
-    /// Something disciplines it.
     pub synchronised: bool,
-    /// Bound on its error; meaningless unless `synchronised`.
     pub error_ns: u64,
-    /// TAI − UTC.
     pub tai_offset_s: i32,
 }
 
@@ -136,186 +79,242 @@ impl From<ClockState> for Clock {
 /// What runs, where, and how.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Start {
-    /// Version of kstamp.
     pub version: String,
-    /// The interface.
     pub interface: String,
-    /// How each program is attached.
     pub attach: Attach,
-    /// Why the receive program is attached like that.
     pub attach_reason: String,
-    /// How stamps are obtained.
     pub engine: Engine,
-    /// Whether packets are authenticated, and no others are sent or answered.
     pub authenticated: bool,
-    /// State of this host's clock.
     pub clock: Clock,
-    /// The kernel's release.
     pub kernel: String,
-    /// The agent's name.
     pub name: String,
-    /// Addresses that probes are sent from and answered at.
     pub addresses: Vec<IpAddr>,
-    /// Port on which probes arrive.
     pub port: u16,
-    /// Groups that were joined.
     pub groups: Vec<IpAddr>,
-    /// Peers that were named by the user; none of a reflector.
     pub peers: Vec<IpAddr>,
-    /// Whether probes are sent to `groups`, and to who answers there.
     pub group_probes: bool,
-    /// Time between two probes of a session; `None` of a reflector.
     pub interval_ns: Option<u64>,
-    /// Time after which a probe is lost; `None` of a reflector.
     pub timeout_ns: Option<u64>,
-    /// Prefixes whose sources are answered.
     pub allowed: Vec<String>,
-    /// Most answers a second to all sources together; 0 for no limit.
     pub rate: u32,
-    /// Most answers a second to each source; 0 for no limit.
     pub rate_source: u32,
-    /// Most answers a second to each source that probes a group; 0 for no limit.
     pub rate_group: u32,
-    /// Who runs it.
     pub user: String,
-    /// Capabilities that it has kept.
     pub capabilities: Vec<String>,
-    /// When it started.
     pub time: Utc,
 }
 
-/// How a peer is asked.
+/// How a peer is probed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Method {
-    /// By STAMP.
     Stamp,
-    /// As the older agents do: by numbers in ASCII that come back as they are.
+    /// Legacy agents, by ASCII numbers.
     Echo,
 }
 
-/// How stamps are obtained.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Engine {
-    /// By kernel programs.
-    Ebpf,
-    /// By sockets.
-    Socket,
-}
-
-impl From<Kind> for Engine {
-    fn from(kind: Kind) -> Self {
-        match kind {
-            Kind::Ebpf => Self::Ebpf,
-            Kind::Socket => Self::Socket,
-        }
-    }
-}
-
-/// The receive program is now attached in another way.
+/// The receive program was attached to another hook.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct AttachChange {
-    /// In which way.
     pub receive: AttachMode,
-    /// Why.
     pub reason: String,
-    /// When.
     pub time: Utc,
 }
 
-/// What became of the interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum InterfaceEvent {
-    /// It went down, or lost its carrier.
     Down,
-    /// It is up again.
     Up,
-    /// It was deleted.
     Deleted,
-    /// It was made again, and the programs are attached to it again.
     Back,
 }
 
 /// The interface came or went.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct InterfaceChange {
-    /// What became of it.
     pub event: InterfaceEvent,
-    /// Its name.
     pub interface: String,
-    /// When.
     pub time: Utc,
 }
 
-/// What became of a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PeerEvent {
-    /// It answers.
     Up,
-    /// It has not answered for longer than the peer expiry.
     Down,
 }
 
 /// A peer came or went.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PeerChange {
-    /// What became of it.
     pub event: PeerEvent,
-    /// Its address.
     pub peer: IpAddr,
-    /// How it was found.
     #[serde(with = "fields::FoundName")]
     pub found: Found,
-    /// How it was asked.
     pub method: Method,
-    /// What it calls itself, if it says so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Its version of kstamp, if it says so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
-    /// When.
     pub time: Utc,
 }
 
-/// A wall clock was stepped: round-trip delays do not rest on it, one-way delays across it mean nothing.
+/// A wall clock was stepped: one-way delays across it are invalid, round-trip delays are not affected.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ClockStep {
-    /// The peer whose clock it is; `None` for this host's.
     pub peer: Option<IpAddr>,
-    /// By how much; positive if it went forward.
     pub by_ns: i64,
-    /// When that was noticed.
     pub time: Utc,
 }
 
 /// The results of one report interval.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Windows {
-    /// When it ended.
     pub time: Utc,
-    /// One for each peer and path.
     pub results: Vec<Results>,
 }
 
 /// The results of a run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct End {
-    /// One for each peer and path.
     pub results: Vec<Results>,
-    /// The kernel's counters.
     pub counters: Counters,
 }
 
-/// What has become of the packets that concerned kstamp since it started.
+/// Packets since the start, by counter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Counters {
-    /// Each kernel counter by its name: each is a field of the record.
     #[serde(flatten)]
     pub values: BTreeMap<String, u64>,
-    /// When they were read.
     pub time: Utc,
+}
+
+/// The fields of a result that the core does not know.
+#[derive(Debug, Clone, Copy)]
+pub struct Context<'a> {
+    pub utc: UtcOffset,
+    pub method: Method,
+    pub engine: Engine,
+    pub attach: Attach,
+    pub peer: Option<&'a Identity>,
+    pub downtime: Downtime,
+}
+
+/// How often and how long a peer was down, from when the core noticed until it answered again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Downtime {
+    pub downs: u64,
+    pub down_ns: u64,
+}
+
+/// One peer and path over one window or a whole run.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Results {
+    pub peer: IpAddr,
+    pub peer_name: Option<String>,
+    #[serde(with = "fields::FamilyName")]
+    pub family: Family,
+    #[serde(with = "fields::PathName")]
+    pub path: Path,
+    pub method: Method,
+    pub engine: Engine,
+    pub attach: Attach,
+    pub peer_attach: Option<AttachMode>,
+    pub start: Utc,
+    pub end: Utc,
+    #[serde(flatten, with = "fields::CountsFields")]
+    pub counts: Counts,
+    #[serde(serialize_with = "fields::distribution")]
+    pub rtt_ns: Option<Summary>,
+    #[serde(serialize_with = "fields::distribution")]
+    pub residence_ns: Option<Summary>,
+    #[serde(serialize_with = "fields::distribution")]
+    pub forward_ns: Option<Summary>,
+    #[serde(serialize_with = "fields::distribution")]
+    pub backward_ns: Option<Summary>,
+    #[serde(flatten, serialize_with = "fields::one_way_clock")]
+    pub clock: Option<OneWayClock>,
+    #[serde(serialize_with = "fields::distribution")]
+    pub pdv_ns: Option<Summary>,
+    #[serde(serialize_with = "fields::distribution")]
+    pub ipdv_ns: Option<Summary>,
+    #[serde(serialize_with = "fields::distribution")]
+    pub forward_pdv_ns: Option<Summary>,
+    #[serde(serialize_with = "fields::distribution")]
+    pub backward_pdv_ns: Option<Summary>,
+    #[serde(flatten, with = "fields::ClockStepsFields")]
+    pub steps: ClockSteps,
+    #[serde(flatten, with = "fields::PatternsFields")]
+    pub patterns: Patterns,
+    #[serde(flatten)]
+    pub downtime: Downtime,
+}
+
+impl Results {
+    pub fn new(report: &Report, context: Context<'_>) -> Self {
+        Self {
+            peer: report.peer,
+            peer_name: context.peer.map(|peer| peer.name.clone()),
+            family: Family::of(report.peer),
+            path: report.path,
+            method: context.method,
+            engine: context.engine,
+            attach: context.attach,
+            peer_attach: context.peer.and_then(|peer| peer.receive.parse().ok()),
+            start: context.utc.utc(report.start_ns),
+            end: context.utc.utc(report.end_ns),
+            counts: report.counts,
+            rtt_ns: report.rtt_ns,
+            residence_ns: report.residence_ns,
+            forward_ns: report.forward_ns,
+            backward_ns: report.backward_ns,
+            clock: report.clock,
+            pdv_ns: report.pdv_ns,
+            ipdv_ns: report.ipdv_ns,
+            forward_pdv_ns: report.forward_pdv_ns,
+            backward_pdv_ns: report.backward_pdv_ns,
+            steps: report.steps,
+            patterns: report.patterns,
+            downtime: context.downtime,
+        }
+    }
+}
+
+/// One probe, or a duplicate or late reply to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Sample {
+    pub peer: IpAddr,
+    #[serde(with = "fields::PathName")]
+    pub path: Path,
+    pub seq: u32,
+    pub sent_ns: Option<u64>,
+    pub t1_ns: Option<u64>,
+    pub t2_ns: Option<u64>,
+    pub t3_ns: Option<u64>,
+    pub t4_ns: Option<u64>,
+    pub rtt_ns: Option<u64>,
+    pub residence_ns: Option<u64>,
+    #[serde(with = "fields::OutcomeName")]
+    pub state: Outcome,
+}
+
+impl Sample {
+    /// With the reply or, of a lost probe, the time of sending.
+    pub fn new(peer: IpAddr, path: Path, seq: u32, sent: Option<Utc>, reply: Option<&Reply>, state: Outcome) -> Self {
+        let stamped = reply.filter(|reply| reply.is_stamped());
+        Self {
+            peer,
+            path,
+            seq,
+            sent_ns: sent.map(|sent| sent.unix_ns),
+            t1_ns: reply.map(|reply| reply.t1_ns),
+            t2_ns: stamped.map(|reply| reply.t2_ns),
+            t3_ns: stamped.map(|reply| reply.t3_ns),
+            t4_ns: reply.map(|reply| reply.t4_ns),
+            rtt_ns: reply.and_then(Reply::rtt_ns),
+            residence_ns: stamped.and_then(Reply::residence_ns),
+            state,
+        }
+    }
 }

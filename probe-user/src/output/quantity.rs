@@ -1,6 +1,6 @@
-//! Durations and ratios as people read them: three or four digits and a unit.
+//! Durations, ratios and counts for people.
 
-/// A duration in the unit that suits it: `850 ns`, `161 µs`, `50.45 ms`, `2.00 s`, `-6.12 µs`.
+/// Three or four digits and a unit: `850 ns`, `161 µs`, `50.45 ms`, `2.00 s`, `-6.12 µs`.
 pub fn duration(ns: i64) -> String {
     const UNITS: [(&str, u64); 3] = [("µs", 1_000), ("ms", 1_000_000), ("s", 1_000_000_000)];
     let sign = if ns < 0 { "-" } else { "" };
@@ -15,7 +15,7 @@ pub fn duration(ns: i64) -> String {
             Some(hundredths) => format!("{sign}{whole}.{hundredths:02} {unit}"),
             None => format!("{sign}{whole} {unit}"),
         };
-        // What rounds to a thousand is one of the next unit.
+        // A thousand, after rounding, is one of the next unit.
         if whole < 1_000 {
             break;
         }
@@ -23,12 +23,11 @@ pub fn duration(ns: i64) -> String {
     written
 }
 
-/// A duration that may be longer than `i64` can say.
 pub fn duration_u64(ns: u64) -> String {
     duration(i64::try_from(ns).unwrap_or(i64::MAX))
 }
 
-/// Two decimals below one hundred, none from there on.
+/// Two decimals below one hundred, none above.
 fn rounded(magnitude: u64, per_unit: u64) -> (u64, Option<u64>) {
     let hundredths = magnitude.saturating_add(per_unit / 200) / (per_unit / 100);
     if hundredths < 10_000 {
@@ -38,8 +37,7 @@ fn rounded(magnitude: u64, per_unit: u64) -> (u64, Option<u64>) {
     }
 }
 
-/// `part` of `whole` in percent: `0 %`, `0.15 %`, `100 %`, or `-` of nothing. Only what is none of it is `0 %`, and
-/// only what is all of it `100 %`.
+/// `0 %`, `0.15 %`, `100 %`, or `-` of nothing. Only none is `0 %`, only all is `100 %`.
 pub fn percent(part: u64, whole: u64) -> String {
     match part {
         _ if whole == 0 => "-".to_owned(),
@@ -63,6 +61,16 @@ pub fn count(number: u64, singular: &str) -> String {
         _ if number == 1 => format!("{number} {singular}"),
         Some(stem) => format!("{number} {stem}ies"),
         None => format!("{number} {singular}s"),
+    }
+}
+
+/// `a, b, c`; the first few if they are many.
+pub fn list<T: ToString>(items: &[T]) -> String {
+    const SHOWN: usize = 8;
+    let shown: Vec<String> = items.iter().take(SHOWN).map(ToString::to_string).collect();
+    match items.len() - shown.len() {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
     }
 }
 

@@ -1,36 +1,23 @@
-//! Every single probe, to a file (`--samples`).
+//! `--samples`: every probe, to a file.
 
 use std::path::Path;
 
-use crate::output::jsonl::Line;
-use crate::output::results::Sample;
+use crate::output::jsonl::record;
+use crate::output::model::Sample;
 use crate::output::sink::{OutputError, Sink};
 
-/// A file of `sample` objects, one per line. It is buffered: flush it at window ends and at the end of the run; what is
-/// left is flushed when it is dropped, but nobody then hears of an error.
+/// A buffered file of `sample` records. Flush it at the end of each window: when it is dropped, errors are lost.
 pub struct Samples(Sink);
 
 impl Samples {
-    /// Makes or empties the file: before measuring, so that a bad path fails at once.
-    ///
-    /// # Errors
-    /// [`OutputError::Write`] naming the path.
     pub fn create(path: &Path) -> Result<Self, OutputError> {
         Sink::create(path).map(Self)
     }
 
-    /// Adds one sample.
-    ///
-    /// # Errors
-    /// [`OutputError::Write`] naming the path, if the buffer was full and could not be written out.
     pub fn add(&mut self, sample: &Sample) -> Result<(), OutputError> {
-        self.0.write(|out| Line::Sample(sample).write(out))
+        self.0.write(|out| record("sample", sample, out))
     }
 
-    /// Writes out what is buffered.
-    ///
-    /// # Errors
-    /// [`OutputError::Write`] naming the path.
     pub fn flush(&mut self) -> Result<(), OutputError> {
         self.0.flush()
     }
@@ -103,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_is_flushed_when_it_is_dropped() {
+    fn samples_are_flushed_when_dropped() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("samples");
         let mut samples = Samples::create(&path).unwrap();

@@ -1,4 +1,4 @@
-//! Where bytes go: standard output or a file, opened before measuring starts.
+//! Standard output or a file, opened before measuring starts.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -6,25 +6,21 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 
-/// Why output did not get where it should.
 #[derive(Debug, thiserror::Error)]
 pub enum OutputError {
-    /// Whoever read standard output has seen enough (`kstamp … | head`): a good end of the run, not a failure.
+    /// The reader of standard output has seen enough (`kstamp … | head`): the run ends as a success.
     #[error("the reader of standard output has gone")]
     ReaderLeft,
-    /// Anything else.
     #[error("cannot write {}: {}", name(path.as_deref()), reason(source))]
     Write {
-        /// The file; `None` for standard output.
+        /// `None` for standard output.
         path: Option<PathBuf>,
-        /// What the kernel said.
         #[source]
         source: io::Error,
     },
 }
 
 impl OutputError {
-    /// Whether the run should end as a success.
     pub fn is_reader_left(&self) -> bool {
         matches!(self, Self::ReaderLeft)
     }
@@ -34,21 +30,20 @@ fn name(path: Option<&Path>) -> String {
     path.map_or_else(|| "standard output".to_owned(), |path| path.display().to_string())
 }
 
-/// The kernel's words, without the number that `io::Error` adds.
+/// The error's text without the number that `io::Error` adds.
 fn reason(error: &io::Error) -> String {
     error
         .raw_os_error()
         .map_or_else(|| error.to_string(), |code| Errno::from_raw(code).desc().to_owned())
 }
 
-/// Standard output or a file, buffered; it is flushed when it is dropped.
+/// Buffered; flushed when dropped.
 pub struct Sink {
     path: Option<PathBuf>,
     out: BufWriter<Box<dyn Write + Send>>,
 }
 
 impl Sink {
-    /// Standard output.
     pub fn stdout() -> Self {
         Self {
             path: None,
@@ -56,10 +51,11 @@ impl Sink {
         }
     }
 
-    /// A file, which is made or emptied.
-    ///
-    /// # Errors
-    /// [`OutputError::Write`] naming the path.
+    /// Creates or truncates a file, or opens standard output without a path.
+    pub fn open(path: Option<&Path>) -> Result<Self, OutputError> {
+        path.map_or_else(|| Ok(Self::stdout()), Self::create)
+    }
+
     pub fn create(path: &Path) -> Result<Self, OutputError> {
         let path = path.to_owned();
         match File::create(&path) {
@@ -74,18 +70,10 @@ impl Sink {
         }
     }
 
-    /// Lets `body` write.
-    ///
-    /// # Errors
-    /// As for [`Sink::flush`], if the buffer was full and had to be written out.
     pub fn write(&mut self, body: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), OutputError> {
         body(&mut self.out).map_err(|source| self.error(source))
     }
 
-    /// Writes out what is buffered.
-    ///
-    /// # Errors
-    /// [`OutputError::ReaderLeft`] of standard output, [`OutputError::Write`] of anything else.
     pub fn flush(&mut self) -> Result<(), OutputError> {
         self.out.flush().map_err(|source| self.error(source))
     }
@@ -105,8 +93,7 @@ impl Sink {
 mod tests {
     use super::*;
 
-    /// A sink whose reader has gone.
-    fn to_nobody(path: Option<&str>) -> Sink {
+    fn without_reader(path: Option<&str>) -> Sink {
         let (reader, writer) = io::pipe().unwrap();
         drop(reader);
         Sink {
@@ -121,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_written_at_each_flush_and_emptied_at_the_start() {
+    fn a_file_is_truncated_and_written_at_each_flush() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("out");
         std::fs::write(&path, "of another run").unwrap();
@@ -142,13 +129,13 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_left_standard_output_is_no_failure() {
-        assert!(write(&mut to_nobody(None)).unwrap_err().is_reader_left());
+    fn a_closed_standard_output_is_not_a_failure() {
+        assert!(write(&mut without_reader(None)).unwrap_err().is_reader_left());
     }
 
     #[test]
-    fn a_reader_that_left_a_named_pipe_is_one() {
-        let error = write(&mut to_nobody(Some("pipe"))).unwrap_err();
+    fn a_closed_named_pipe_is_a_failure() {
+        let error = write(&mut without_reader(Some("pipe"))).unwrap_err();
         assert_eq!(error.to_string(), "cannot write pipe: Broken pipe");
     }
 }

@@ -1,11 +1,20 @@
-//! The terminal that standard output may be.
+//! The width of the terminal.
 
 use std::io;
 use std::os::fd::AsFd;
+use std::path::Path;
 
 use terminal_size::{Width, terminal_size_of};
 
-/// How wide it is now; `None` if standard output is a file or a pipe, or a terminal that does not know.
+/// The width in columns; `None` for no limit. Asked again for each event: a terminal may be resized.
+pub type Columns = fn() -> Option<usize>;
+
+/// Where results go to standard output, its width; a file has no limit.
+pub fn columns_for(path: Option<&Path>) -> Columns {
+    if path.is_some() { || None } else { columns }
+}
+
+/// The width of standard output; `None` unless it is a terminal that knows.
 pub fn columns() -> Option<usize> {
     columns_of(io::stdout())
 }
@@ -22,7 +31,6 @@ mod tests {
 
     use super::*;
 
-    /// Both ends of a terminal of that width.
     fn terminal(columns: u16) -> [OwnedFd; 2] {
         let size = libc::winsize {
             ws_row: 24,

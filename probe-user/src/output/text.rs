@@ -1,31 +1,28 @@
-//! For people: a header, lines as things happen, a table per report interval, and the summary of the run.
+//! The text format: a header, a line per event, a table per report interval, and a summary.
 
-mod counters;
-mod header;
-pub(super) mod layout;
+pub mod counters;
+pub mod layout;
 mod notes;
-mod silence;
-mod summary;
 mod table;
-pub(super) mod wrap;
+pub mod wrap;
 
 use std::fmt;
 use std::io::{self, Write};
+use std::time::Duration;
 
+use humantime::format_duration;
 use probe_core::agent::event::Found;
+use probe_core::attach::AttachMode;
+use probe_io::port::Engine;
 
 use crate::output::model::{
-    AttachChange, AttachMode, ClockStep, Event, InterfaceChange, InterfaceEvent, Method, PeerChange, PeerEvent, Start,
-    Windows,
+    AttachChange, ClockStep, End, Event, Exporter, InterfaceChange, InterfaceEvent, Method, PeerChange, PeerEvent,
+    Results, Start, Windows,
 };
-use crate::output::quantity::duration_u64;
-use crate::output::results::Results;
-use crate::output::{Exporter, time};
+use crate::output::quantity::{duration_u64, list};
+use crate::output::terminal::Columns;
+use crate::output::time;
 
-/// How many columns there are; `None` for as many as it takes. Asked at each event, as a terminal changes its size.
-pub type Columns = fn() -> Option<usize>;
-
-/// The exporter.
 #[derive(Debug, Clone)]
 pub struct Text {
     columns: Columns,
@@ -33,12 +30,11 @@ pub struct Text {
 }
 
 impl Text {
-    /// Lines as wide as `columns` says.
     pub fn new(columns: Columns) -> Self {
         Self { columns, start: None }
     }
 
-    /// What the run was told, of an agent; `None` of a reflector.
+    /// The start record of an agent; `None` of a reflector.
     fn probing(&self) -> Option<&Start> {
         self.start.as_ref().filter(|start| start.interval_ns.is_some())
     }
@@ -50,7 +46,7 @@ impl Exporter for Text {
         match event {
             Event::Start(start) => {
                 self.start = Some(start.clone());
-                header::write(start, columns, out)
+                write_header(start, columns, out)
             }
             Event::Attach(change) => write_attach(change, out),
             Event::Interface(change) => write_interface(change, out),
@@ -59,7 +55,7 @@ impl Exporter for Text {
             Event::Windows(windows) => write_windows(windows, columns, out),
             Event::Counters(counters) => counters::write_reflected(counters, out),
             Event::End(end) => match self.probing() {
-                Some(start) => summary::write(end, start, columns, out),
+                Some(start) => write_summary(end, start, columns, out),
                 None => {
                     counters::write_reflected(&end.counters, out)?;
                     counters::write_trouble(&end.counters, columns, out)
@@ -75,16 +71,6 @@ fn mode_in_words(mode: AttachMode) -> &'static str {
         AttachMode::XdpGeneric => "generic XDP",
         AttachMode::Tc => "TC",
         AttachMode::Socket => "socket",
-    }
-}
-
-/// Some addresses or prefixes in words; the first few if they are many.
-fn list<T: ToString>(items: &[T]) -> String {
-    const SHOWN: usize = 8;
-    let shown: Vec<String> = items.iter().take(SHOWN).map(ToString::to_string).collect();
-    match items.len() - shown.len() {
-        0 => shown.join(", "),
-        more => format!("{} and {more} more", shown.join(", ")),
     }
 }
 
@@ -112,11 +98,11 @@ fn write_peer(change: &PeerChange, out: &mut dyn Write) -> io::Result<()> {
     let what = match (change.event, change.found) {
         (PeerEvent::Up, Found::Multicast) => "is up, found by multicast",
         (PeerEvent::Up, Found::Static) => "is up, named by --peer",
-        (PeerEvent::Down, _) => "is down: it answers no more",
+        (PeerEvent::Down, _) => "is down: no replies",
     };
     let how = match (change.event, change.method) {
-        (PeerEvent::Up, Method::Echo) => "; an older agent, asked by numbers, stamped by a socket",
-        (_, Method::Echo) => " to numbers",
+        (PeerEvent::Up, Method::Echo) => "; a legacy agent, probed with ASCII numbers, timestamps by a socket",
+        (_, Method::Echo) => " to ASCII numbers",
         (_, Method::Stamp) => "",
     };
     let who = match (&change.name, &change.version) {
@@ -132,11 +118,11 @@ fn write_clock(step: &ClockStep, out: &mut dyn Write) -> io::Result<()> {
         Some(peer) => format!("clock of {peer}"),
         None => "wall clock of this host".to_owned(),
     };
-    let way = if step.by_ns < 0 { "back" } else { "forward" };
+    let direction = if step.by_ns < 0 { "back" } else { "forward" };
     let by = duration_u64(step.by_ns.unsigned_abs());
     writeln!(
         out,
-        "{} the {whose} was stepped {way} by {by}: one-way delays across it mean nothing, RTT does not rest on it",
+        "{} the {whose} was stepped {direction} by {by}: one-way delays across the step are invalid, RTT is not affected",
         step.time.to_second()
     )
 }
@@ -150,11 +136,147 @@ fn write_windows(windows: &Windows, columns: Option<usize>, out: &mut dyn Write)
     notes::write(&windows.results, columns, out)
 }
 
-/// From when until when something was measured; `None` if nothing was.
+/// The interval of these results; `None` without any.
 fn interval(results: &[Results]) -> Option<impl fmt::Display> {
     let start = results.iter().map(|result| result.start).min()?;
     let end = results.iter().map(|result| result.end).max()?;
     Some(time::interval(start, end))
+}
+
+/// Maximum width of the header.
+const HEADER_COLUMNS: usize = 100;
+/// Where the text begins, right of the labels.
+const HEADER_INDENT: usize = 12;
+
+fn write_header(start: &Start, columns: Option<usize>, out: &mut dyn Write) -> io::Result<()> {
+    let columns = Some(columns.unwrap_or(HEADER_COLUMNS).min(HEADER_COLUMNS));
+    let Start {
+        version,
+        interface,
+        name,
+        kernel,
+        ..
+    } = start;
+    let addresses = match &*start.addresses {
+        [] => "no address".to_owned(),
+        addresses => list(addresses),
+    };
+    let title = format!("{name} on {interface} ({addresses}), kernel {kernel}");
+    wrap::write(&format!("kstamp {version}: "), &title, HEADER_INDENT, columns, out)?;
+    if let (Some(interval_ns), Some(timeout_ns)) = (start.interval_ns, start.timeout_ns) {
+        let [interval, timeout] = [interval_ns, timeout_ns].map(|ns| format_duration(Duration::from_nanos(ns)));
+        let probes = format!(
+            "every {interval} to port {}: {}; lost after {timeout}",
+            start.port,
+            probed(start)
+        );
+        wrap::write("  probes    ", &probes, HEADER_INDENT, columns, out)?;
+    }
+    wrap::write("  reflects  ", &reflected(start), HEADER_INDENT, columns, out)?;
+    wrap::write("  answers   ", &answered(start), HEADER_INDENT, columns, out)?;
+    wrap::write("  attached  ", &attached(start), HEADER_INDENT, columns, out)?;
+    wrap::write("  runs as   ", &runs_as(start), HEADER_INDENT, columns, out)?;
+    let clock = if start.clock.synchronised {
+        let error = duration_u64(start.clock.error_ns);
+        format!("synchronised to UTC within {error}")
+    } else if start.authenticated {
+        // Without an identity exchange it is not known which peers share this clock.
+        "not synchronised: one-way delays are estimates".to_owned()
+    } else {
+        "not synchronised: one-way delays are estimates, but for peers on the same clock".to_owned()
+    };
+    wrap::write("  clock     ", &clock, HEADER_INDENT, columns, out)
+}
+
+fn probed(start: &Start) -> String {
+    let (groups, peers) = (list(&start.groups), list(&start.peers));
+    match (start.group_probes, start.peers.is_empty()) {
+        (true, true) => format!("{groups} and who answers there"),
+        (true, false) => format!("{groups} and who answers there, {peers} by --peer"),
+        (false, _) => format!("{peers} by --peer, no group"),
+    }
+}
+
+fn reflected(start: &Start) -> String {
+    let groups = match &*start.groups {
+        [] => "no group".to_owned(),
+        groups => list(groups),
+    };
+    let only = if start.authenticated {
+        ", authenticated only"
+    } else {
+        ""
+    };
+    format!("probes to port {}, {groups}{only}", start.port)
+}
+
+fn answered(start: &Start) -> String {
+    let sources = match &*start.allowed {
+        [] => "no source".to_owned(),
+        allowed => list(allowed),
+    };
+    let rate = |rate: u32, what: &str| (rate > 0).then(|| format!("{rate} {what}"));
+    let rates: Vec<String> = [
+        rate(start.rate_source, "each"),
+        rate(start.rate_group, "by group"),
+        rate(start.rate, "in all"),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    match &*rates {
+        [] => format!("{sources}, as often as they ask"),
+        rates => format!("{sources}; a second at most {}", rates.join(", ")),
+    }
+}
+
+fn runs_as(start: &Start) -> String {
+    match &*start.capabilities {
+        [] => format!("{}, without capabilities", start.user),
+        capabilities => format!("{}, with {} alone", start.user, capabilities.join(" and ")),
+    }
+}
+
+fn attached(start: &Start) -> String {
+    if start.engine == Engine::Socket {
+        let reason = &start.attach_reason;
+        return format!("nothing: {reason}; the kernel stamps at the sockets (SO_TIMESTAMPING)");
+    }
+    let receive = mode_in_words(start.attach.receive);
+    let reason = match &*start.attach_reason {
+        "" => String::new(),
+        reason => format!(" ({reason})"),
+    };
+    let egress = match start.attach.egress {
+        Some(egress) => format!(", egress by {}", mode_in_words(egress)),
+        None => String::new(),
+    };
+    format!("receive by {receive}{reason}{egress}")
+}
+
+fn write_summary(end: &End, start: &Start, columns: Option<usize>, out: &mut dyn Write) -> io::Result<()> {
+    let results = &end.results;
+    writeln!(out)?;
+    if results.iter().all(|result| result.counts.received == 0) {
+        notes::write_advice(&end.counters, start, columns, out)?;
+    }
+    if let Some(interval) = interval(results) {
+        let title = format!("Summary of {interval}: RTT less the time in the reflector");
+        wrap::write("", &title, 2, columns, out)?;
+        table::round_trips(results).write(columns, out)?;
+        let title = "Parts of a round trip: medians; avg latency is half of the mean RTT";
+        writeln!(out)?;
+        wrap::write("", title, 2, columns, out)?;
+        table::parts(results).write(columns, out)?;
+    }
+    let mut notes = Vec::new();
+    notes::write(results, columns, &mut notes)?;
+    notes::write_downs(results, &start.peers, columns, &mut notes)?;
+    counters::write_trouble(&end.counters, columns, &mut notes)?;
+    if !notes.is_empty() && !results.is_empty() {
+        writeln!(out)?;
+    }
+    out.write_all(&notes)
 }
 
 #[cfg(test)]

@@ -1,14 +1,13 @@
-//! Points in time, as results name them: UTC, from monotonic stamps.
+//! UTC in results, from monotonic timestamps.
 
 use std::fmt;
 
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
-/// A point in time: nanoseconds since 1970, UTC. Written by RFC 3339.
+/// UTC, written as in RFC 3339.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Utc {
-    /// Nanoseconds since 1970.
     pub unix_ns: u64,
 }
 
@@ -17,14 +16,13 @@ impl Utc {
         Timestamp::from_nanosecond(i128::from(self.unix_ns)).unwrap_or(Timestamp::MAX)
     }
 
-    /// To the second, for people: `2026-11-21T10:10:38Z`.
+    /// `2026-11-21T10:10:38Z`.
     pub fn to_second(self) -> impl fmt::Display {
         fmt::from_fn(move |f| write!(f, "{:.0}", self.timestamp()))
     }
 }
 
-/// From `start` to `end`, for people: `2026-11-21T10:10:38Z – 10:10:48Z`; the day of the end where it is another, and
-/// milliseconds where it takes no second.
+/// `2026-11-21T10:10:38Z – 10:10:48Z`; the end has its day if it is another, and milliseconds are shown below a second.
 pub fn interval(start: Utc, end: Utc) -> impl fmt::Display {
     const DAY: &str = "%Y-%m-%d";
     let time = if end.unix_ns.saturating_sub(start.unix_ns) < 1_000_000_000 {
@@ -43,7 +41,7 @@ pub fn interval(start: Utc, end: Utc) -> impl fmt::Display {
     })
 }
 
-/// With all nine digits of the fraction: `2026-11-21T10:10:38.000000000Z`.
+/// `2026-11-21T10:10:38.000000000Z`.
 impl fmt::Display for Utc {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:.9}", self.timestamp())
@@ -63,19 +61,19 @@ pub struct UtcOffset {
 }
 
 impl UtcOffset {
-    /// How much the wall clock differs from what this offset was taken from.
+    /// How far two offsets are apart.
     pub fn distance_ns(self, other: Self) -> u128 {
         self.ahead_ns.abs_diff(other.ahead_ns)
     }
 
-    /// From a reading of each clock, taken together.
+    /// From readings of both clocks, taken together.
     pub fn new(monotonic_ns: u64, realtime_ns: u64) -> Self {
         Self {
             ahead_ns: i128::from(realtime_ns) - i128::from(monotonic_ns),
         }
     }
 
-    /// What UTC was when `CLOCK_MONOTONIC` was `monotonic_ns`.
+    /// UTC at `monotonic_ns`.
     pub fn utc(self, monotonic_ns: u64) -> Utc {
         let unix_ns = i128::from(monotonic_ns) + self.ahead_ns;
         Utc {
@@ -112,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interval_is_as_long_as_it_must_be() {
+    fn an_interval_repeats_only_what_differs() {
         const NOON_NS: u64 = 1_795_262_400_000_000_000;
         let table = [
             ((0, 10_000_000_001), "2026-11-21T12:00:00Z – 12:00:10Z"),

@@ -8,7 +8,7 @@ use probe_controller::openflow::frame::{Framer, Header, MAX_MESSAGE};
 use probe_controller::openflow::id::{Dpid, MacAddress, PortNumber};
 use probe_controller::openflow::message::{Features, Hello, Message};
 use probe_controller::openflow::port::{Port, STATE_LIVE};
-use probe_controller::openflow::server::{Config, ConnectionId, Event, Events, Limits, Reason, Server, What};
+use probe_controller::openflow::server::{Config, ConnectionId, Event, EventKind, Events, Limits, Reason, Server};
 use tokio::sync::mpsc::error::TryRecvError;
 
 /// How long anything may take that is to happen at once. Generous: the machine may be busy.
@@ -63,21 +63,21 @@ impl Subject {
 
     pub fn connected(&mut self) -> (ConnectionId, Dpid, Vec<Port>) {
         self.wait("connection", |event| match event.what {
-            What::Connected { features, ports, .. } => Some((event.connection, features.dpid, ports)),
+            EventKind::Connected { features, ports, .. } => Some((event.connection, features.dpid, ports)),
             _ => None,
         })
     }
 
     pub fn refusal(&mut self) -> Reason {
         self.wait("refusal", |event| match event.what {
-            What::Refused { reason, .. } => Some(reason),
+            EventKind::Refused { reason, .. } => Some(reason),
             _ => None,
         })
     }
 
     pub fn gone(&mut self, connection: ConnectionId) -> Reason {
         self.wait("end", |event| match event.what {
-            What::Gone { reason, .. } if event.connection == connection => Some(reason),
+            EventKind::Gone { reason, .. } if event.connection == connection => Some(reason),
             _ => None,
         })
     }

@@ -7,7 +7,7 @@ use probe_controller::openflow::cookie;
 use probe_controller::openflow::flow::Match;
 use probe_controller::openflow::id::PortNumber;
 use probe_controller::openflow::message::{ErrorMessage, Features, Hello, Message, PacketIn, PacketInReason};
-use probe_controller::openflow::server::{Command, Limits, Reason, What};
+use probe_controller::openflow::server::{Command, EventKind, Limits, Reason};
 
 use crate::harness::{Peer, Subject, features};
 
@@ -32,7 +32,7 @@ fn still_serves(subject: &mut Subject, dpid: u64) {
     assert_eq!(message, Message::BarrierRequest);
     peer.send(&Message::BarrierReply, header.xid);
     subject.wait("barrier", |event| {
-        matches!(event.what, What::Barrier(token) if token == dpid).then_some(())
+        matches!(event.what, EventKind::Barrier(token) if token == dpid).then_some(())
     });
 }
 
@@ -266,12 +266,12 @@ fn a_flood_of_packet_ins_is_limited_and_does_not_drown_what_measures() {
     quiet.receive().unwrap();
     let mut through = 0;
     subject.wait("packet-in of a rule that measures", |event| match event.what {
-        What::PacketIn(packet) if cookie::is_measuring(packet.cookie) => Some(()),
-        What::PacketIn(_) => {
+        EventKind::PacketIn(packet) if cookie::is_measuring(packet.cookie) => Some(()),
+        EventKind::PacketIn(_) => {
             through += 1;
             None
         }
-        What::Gone { reason, .. } => panic!("{reason}"),
+        EventKind::Gone { reason, .. } => panic!("{reason}"),
         _ => None,
     });
     let allowed = 100 + 100 * (begin.elapsed().as_secs() + 1);

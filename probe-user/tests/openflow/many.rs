@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use probe_controller::openflow::lldp::{Key, Kind, Probe};
 use probe_controller::openflow::message::{Message, PacketOut};
-use probe_controller::openflow::server::{Command, Limits, What};
+use probe_controller::openflow::server::{Command, EventKind, Limits};
 
 use crate::harness::Subject;
 use crate::sim::{Network, Topology};
@@ -46,16 +46,16 @@ fn a_hundred_switches_of_eight_ports_are_served_and_their_links_seen() {
             continue;
         };
         match event.what {
-            What::Connected { features, ports, .. } => {
+            EventKind::Connected { features, ports, .. } => {
                 dpids.insert(event.connection, (features.dpid, ports));
             }
-            What::PacketIn(packet) => {
+            EventKind::PacketIn(packet) => {
                 let probe = Probe::decode(&key, &packet.frame).unwrap();
                 assert!(probe.sent_ns <= event.at_ns);
                 found.insert(((probe.dpid, probe.port), (dpids[&event.connection].0, packet.in_port)));
             }
-            What::Error(error) => panic!("{error:?}"),
-            What::Gone { reason, .. } | What::Refused { reason, .. } => panic!("{reason}"),
+            EventKind::Error(error) => panic!("{error:?}"),
+            EventKind::Gone { reason, .. } | EventKind::Refused { reason, .. } => panic!("{reason}"),
             _ => {}
         }
     }

@@ -19,7 +19,7 @@ use probe_controller::openflow::id::{Dpid, MacAddress, PortNumber};
 use probe_controller::openflow::lldp::{ETH_TYPE_BOUNCE, Key, Kind, Probe};
 use probe_controller::openflow::message::{Message, PacketIn, PacketOut};
 use probe_controller::openflow::port::Port;
-use probe_controller::openflow::server::{Command, Config, ConnectionId, TlsFiles, What};
+use probe_controller::openflow::server::{Command, Config, ConnectionId, EventKind, TlsFiles};
 use tempfile::TempDir;
 
 use crate::binary::Controller;
@@ -196,10 +196,10 @@ impl Network {
     }
 
     /// The next event of a kind; an error that a switch reports ends the test.
-    fn wait<T>(&mut self, what: &str, mut pick: impl FnMut(ConnectionId, What) -> Option<T>) -> T {
+    fn wait<T>(&mut self, what: &str, mut pick: impl FnMut(ConnectionId, EventKind) -> Option<T>) -> T {
         self.subject.wait(what, |event| match event.what {
-            What::Error(error) => panic!("waiting for {what}: the switch reports {error:?}"),
-            What::Gone { reason, .. } => panic!("waiting for {what}: {reason}"),
+            EventKind::Error(error) => panic!("waiting for {what}: the switch reports {error:?}"),
+            EventKind::Gone { reason, .. } => panic!("waiting for {what}: {reason}"),
             happened => pick(event.connection, happened),
         })
     }
@@ -207,7 +207,9 @@ impl Network {
     /// Everything that was sent to a bridge is done, and was accepted.
     fn settle(&mut self, bridge: &Bridge) {
         self.command(bridge, Command::Barrier(99));
-        self.wait("barrier", |_, what| matches!(what, What::Barrier(99)).then_some(()));
+        self.wait("barrier", |_, what| {
+            matches!(what, EventKind::Barrier(99)).then_some(())
+        });
     }
 
     /// Sends a frame that is made at its write, and waits for it to come back from any bridge.
@@ -228,7 +230,7 @@ impl Network {
         );
         let key = self.key.clone();
         self.wait("packet-in", |connection, what| match what {
-            What::PacketIn(packet) => Probe::decode(&key, &packet.frame)
+            EventKind::PacketIn(packet) => Probe::decode(&key, &packet.frame)
                 .ok()
                 .map(|probe| (connection, packet, probe)),
             _ => None,
@@ -279,7 +281,7 @@ fn everything_is_accepted(mut network: Network, switch: &OpenVSwitch) {
 
     network.command(&one, Command::Send(Message::EchoRequest(vec![7; 16])));
     let payload = network.wait("echo reply", |_, what| match what {
-        What::EchoReply(payload) => Some(payload),
+        EventKind::EchoReply(payload) => Some(payload),
         _ => None,
     });
     assert_eq!(payload, [7; 16]);
@@ -287,7 +289,7 @@ fn everything_is_accepted(mut network: Network, switch: &OpenVSwitch) {
     switch.run("ip", &["link", "set", "l1", "down"]);
     let connection = one.connection;
     network.wait("port that goes down", |from, what| match what {
-        What::PortStatus(_, port) if from == connection && port.name == "l1" && !port.is_up() => Some(()),
+        EventKind::PortStatus(_, port) if from == connection && port.name == "l1" && !port.is_up() => Some(()),
         _ => None,
     });
     assert_eq!(network.subject.server.counters().refused, 0);

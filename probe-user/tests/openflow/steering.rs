@@ -7,7 +7,7 @@ use probe_controller::openflow::flow::{Action, FlowCommand, FlowMod, Match};
 use probe_controller::openflow::id::PortNumber;
 use probe_controller::openflow::lldp::{Key, Kind, Probe};
 use probe_controller::openflow::message::{Message, PacketOut};
-use probe_controller::openflow::server::{Command, CommandError, Config, Limits, Reason, What};
+use probe_controller::openflow::server::{Command, CommandError, Config, EventKind, Limits, Reason};
 use probe_host::clock::monotonic_ns;
 
 use crate::harness::{Subject, loopback, port};
@@ -137,7 +137,7 @@ fn answers_are_stamped_when_they_are_read_and_not_when_they_are_taken() {
     // Nobody takes the event for a while; its stamp must not show that.
     std::thread::sleep(Duration::from_millis(300));
     let (at_ns, returned) = subject.wait("echo reply", |event| match event.what {
-        What::EchoReply(payload) => Some((event.at_ns, payload)),
+        EventKind::EchoReply(payload) => Some((event.at_ns, payload)),
         _ => None,
     });
     assert_eq!(returned, payload);
@@ -165,7 +165,7 @@ fn answers_are_stamped_when_they_arrive_and_not_when_the_thread_is_free() {
     let before = monotonic_ns();
     peer.send(&Message::EchoReply(vec![1]), 0);
     let at_ns = subject.wait("echo reply", |event| {
-        matches!(event.what, What::EchoReply(_)).then_some(event.at_ns)
+        matches!(event.what, EventKind::EchoReply(_)).then_some(event.at_ns)
     });
     assert!(
         (before..before + 300_000_000).contains(&at_ns),
@@ -193,7 +193,7 @@ fn barriers_come_back_by_their_tokens_and_in_order() {
     }
     let mut next = || {
         subject.wait("barrier", |event| match event.what {
-            What::Barrier(token) => Some(token),
+            EventKind::Barrier(token) => Some(token),
             _ => None,
         })
     };

@@ -18,7 +18,7 @@ use tempfile::TempDir;
 /// The binary under test.
 pub const KSTAMP: &str = env!("CARGO_BIN_EXE_kstamp");
 
-/// The same as users run it, where it matters what it costs: built once, unless `KSTAMP_BUILT` names it.
+/// A release build, for tests of cost: built once, unless `KSTAMP_BUILT` names it.
 pub fn release_binary() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     let find = || {
@@ -46,7 +46,7 @@ pub fn release_binary() -> PathBuf {
     BUILT.get_or_init(find).clone()
 }
 
-/// Whether namespaces can be made and programs loaded; says so if not.
+/// Whether namespaces can be created and programs loaded; prints a note if not.
 pub fn can_run() -> bool {
     // `cargo xtask test --no-root` sets it.
     let refused = std::env::var_os("KSTAMP_NO_ROOT").is_some();
@@ -62,7 +62,7 @@ pub fn has_tcx() -> bool {
     aya::util::KernelVersion::current().unwrap() >= aya::util::KernelVersion::new(6, 6, 0)
 }
 
-/// Moves this thread, and no other, into a namespace.
+/// Moves only this thread into a namespace.
 pub fn in_namespace(namespace: &str) {
     let namespace = File::open(format!("/run/netns/{namespace}")).unwrap();
     nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
@@ -104,7 +104,7 @@ impl Pair {
         pair
     }
 
-    /// Makes the veth pair, or makes it again after it was deleted.
+    /// Creates the veth pair, also after it was deleted.
     pub fn connect(&self) {
         let (near, far) = (&self.near, &self.far);
         run(
@@ -202,7 +202,7 @@ impl Running {
             .collect()
     }
 
-    /// Waits until as many records as `number` satisfy `wanted`; gives the last of them.
+    /// Waits until `number` records satisfy `wanted`; returns the last of them.
     pub fn await_record(&self, number: usize, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let end = Instant::now() + Duration::from_secs(10);
         loop {

@@ -7,7 +7,7 @@ use crate::openflow::flow::{Action, FlowCommand, FlowMod, Match, PRIORITY_LLDP};
 use crate::openflow::id::{MacAddress, PortNumber};
 use crate::openflow::message::{Features, Message, PacketIn, PacketInReason};
 use crate::openflow::port::{Port, PortReason};
-use crate::openflow::server::{Event, Reason, What};
+use crate::openflow::server::{Event, EventKind, Reason};
 use crate::openflow::{cookie, lldp};
 use crate::topology::PortId;
 
@@ -23,7 +23,7 @@ enum Due {
 }
 
 pub(super) struct Network {
-    pub(super) brain: Brain,
+    pub(super) forwarding: Forwarding,
     pub(super) now_ns: u64,
     due: BTreeMap<(u64, u64), Due>,
     order: u64,
@@ -69,7 +69,7 @@ impl Network {
             both_ways.insert(*other, (*one, delay_ms * MS));
         }
         let mut network = Self {
-            brain: Brain::new(config, 0).unwrap(),
+            forwarding: Forwarding::new(config, 0).unwrap(),
             now_ns: 0,
             due: BTreeMap::new(),
             order: 0,
@@ -106,7 +106,7 @@ impl Network {
         let address = "127.0.0.1:1".parse().unwrap();
         self.tell(
             dpid,
-            What::Connected {
+            EventKind::Connected {
                 address,
                 features,
                 ports,
@@ -118,7 +118,7 @@ impl Network {
     pub(super) fn reconnect(&mut self, dpid: Dpid, ports: u32) {
         let address = "127.0.0.1:1".parse().unwrap();
         let reason = Reason::ClosedBySwitch;
-        self.tell(dpid, What::Gone { dpid, address, reason });
+        self.tell(dpid, EventKind::Gone { dpid, address, reason });
         self.connect(dpid, ports, false);
     }
 
@@ -141,7 +141,7 @@ impl Network {
     pub(super) fn port_status(&mut self, port: PortId, is_up: bool) {
         self.tell(
             port.dpid,
-            What::PortStatus(PortReason::Modify, description(port, is_up)),
+            EventKind::PortStatus(PortReason::Modify, description(port, is_up)),
         );
     }
 
@@ -150,7 +150,7 @@ impl Network {
         self.plan(0, Due::Frame(from, frame(to, mac(from))));
     }
 
-    pub(super) fn tell(&mut self, dpid: Dpid, what: What) {
+    pub(super) fn tell(&mut self, dpid: Dpid, what: EventKind) {
         let connection = ConnectionId(dpid.0);
         let at_ns = self.now_ns + self.control_ns[&dpid].1;
         let event = Event {
@@ -165,10 +165,10 @@ impl Network {
     pub(super) fn run(&mut self, for_ns: u64) {
         let until_ns = self.now_ns + for_ns;
         loop {
-            self.brain.work(self.now_ns);
+            self.forwarding.work(self.now_ns);
             self.carry_out();
             let due_ns = self.due.keys().next().map_or(u64::MAX, |(due_ns, _)| *due_ns);
-            let next_ns = due_ns.min(self.brain.next_deadline()).max(self.now_ns);
+            let next_ns = due_ns.min(self.forwarding.next_deadline()).max(self.now_ns);
             if next_ns > until_ns {
                 self.now_ns = until_ns;
                 return;
@@ -177,16 +177,16 @@ impl Network {
             while let Some(entry) = self.due.first_entry().filter(|entry| entry.key().0 <= self.now_ns) {
                 match entry.remove() {
                     Due::Message(dpid, message) => self.message(dpid, message),
-                    Due::Barrier(dpid, token) => self.tell(dpid, What::Barrier(token)),
+                    Due::Barrier(dpid, token) => self.tell(dpid, EventKind::Barrier(token)),
                     Due::Frame(at, frame) => self.frame(at, &frame),
-                    Due::ToController(event) => self.brain.event(event),
+                    Due::ToController(event) => self.forwarding.event(event),
                 }
             }
         }
     }
 
     fn carry_out(&mut self) {
-        while let Some((ConnectionId(dpid), command)) = self.brain.poll_command() {
+        while let Some((ConnectionId(dpid), command)) = self.forwarding.poll_command() {
             let dpid = Dpid(dpid);
             let (in_ns, due) = match command {
                 Command::Send(message) => (0, Due::Message(dpid, message)),
@@ -200,7 +200,7 @@ impl Network {
             };
             self.plan(in_ns + self.control_ns[&dpid].0, due);
         }
-        while let Some(notice) = self.brain.poll_notice() {
+        while let Some(notice) = self.forwarding.poll_notice() {
             self.notices.push(notice);
         }
     }
@@ -212,7 +212,7 @@ impl Network {
 
     fn message(&mut self, dpid: Dpid, message: Message) {
         match message {
-            Message::EchoRequest(payload) => self.tell(dpid, What::EchoReply(payload)),
+            Message::EchoRequest(payload) => self.tell(dpid, EventKind::EchoReply(payload)),
             Message::PacketOut(packet) => {
                 let at = PortId {
                     dpid,
@@ -259,7 +259,7 @@ impl Network {
                         total_len: frame.len() as u16,
                         frame: frame.to_vec(),
                     };
-                    self.tell(at.dpid, What::PacketIn(packet));
+                    self.tell(at.dpid, EventKind::PacketIn(packet));
                 }
                 PortNumber::IN_PORT => self.leave(at, frame),
                 out if out == at.port => {}

@@ -3,27 +3,23 @@
 use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use log::{debug, info, warn};
 use probe_host::clock::monotonic_ns;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::task::{JoinSet, LocalSet};
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
 
 use crate::openflow::server::connection::Connection;
-use crate::openflow::server::counters::Counts;
-use crate::openflow::server::events::Teller;
+use crate::openflow::server::context::Context;
+use crate::openflow::server::event::{Command, ConnectionId, EventKind, Reason};
 use crate::openflow::server::handshake::Handshake;
 use crate::openflow::server::io::{Incoming, Outgoing, Stamped, from_io};
 use crate::openflow::server::pacer::Pacer;
-use crate::openflow::server::refusals::Refusals;
-use crate::openflow::server::seats::Seats;
-use crate::openflow::server::{Command, Config, ConnectionId, Event, Reason, Shared, What};
+use crate::openflow::server::shared::Counts;
 
 /// Commands that may wait for one connection.
 const COMMANDS: usize = 2_048;
@@ -31,61 +27,6 @@ const COMMANDS: usize = 2_048;
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 /// How long connections have to end when the server stops.
 const STOP_WITHIN: Duration = Duration::from_millis(900);
-
-/// What all connections share. It never leaves the thread.
-pub(super) struct Context {
-    pub(super) config: Config,
-    pub(super) shared: Arc<Shared>,
-    events: Teller,
-    pub(super) stop: watch::Receiver<bool>,
-    tls: Option<TlsAcceptor>,
-    seats: Rc<Seats>,
-    refusals: Refusals,
-    next_connection: Cell<u64>,
-}
-
-impl Context {
-    pub(super) fn new(
-        config: Config,
-        shared: Arc<Shared>,
-        events: Teller,
-        stop: watch::Receiver<bool>,
-        tls: Option<TlsAcceptor>,
-    ) -> Self {
-        Self {
-            config,
-            shared,
-            events,
-            stop,
-            tls,
-            seats: Rc::default(),
-            refusals: Refusals::default(),
-            next_connection: Cell::new(1),
-        }
-    }
-
-    /// Sends an event that must not be lost.
-    pub(super) async fn tell(&self, connection: ConnectionId, at_ns: u64, what: What) {
-        let event = Event {
-            connection,
-            at_ns,
-            what,
-        };
-        self.events.tell(event).await;
-    }
-
-    /// Sends an event that is better dropped than late.
-    pub(super) fn tell_now(&self, connection: ConnectionId, at_ns: u64, what: What) {
-        let event = Event {
-            connection,
-            at_ns,
-            what,
-        };
-        if !self.events.tell_now(event) {
-            Counts::add_one(&self.shared.counts.events_dropped);
-        }
-    }
-}
 
 /// Runs until it is told to stop, and all connections have ended.
 pub(super) async fn run(listener: TcpListener, context: Context, pacer: Pacer) {
@@ -184,7 +125,7 @@ async fn talk<S: AsyncRead + AsyncWrite>(
     );
     let mut stop = context.stop.clone();
     let ready = tokio::select! {
-        ready = timeout(limits.handshake, handshake.run(&context.seats)) => match ready {
+        ready = timeout(limits.handshake, handshake.run(&context.slots)) => match ready {
             Ok(ready) => ready,
             Err(_) => Err(Reason::Silent(format!(
                 "it did not get through the OpenFlow handshake in {} s",
@@ -205,12 +146,12 @@ async fn talk<S: AsyncRead + AsyncWrite>(
     Counts::add_one(&context.shared.counts.connected);
     let (sender, commands) = mpsc::channel::<Command>(COMMANDS);
     context.shared.register(connection, sender);
-    let what = What::Connected {
+    let what = EventKind::Connected {
         address,
         features: ready.features,
         ports: ready.ports,
     };
-    context.tell(connection, ready.at_ns, what).await;
+    context.notify(connection, ready.at_ns, what).await;
     let life = Connection::new(
         Rc::clone(context),
         connection,
@@ -220,10 +161,10 @@ async fn talk<S: AsyncRead + AsyncWrite>(
         ready.at_ns,
     );
     let left = life
-        .run(incoming, outgoing, commands, ready.seat.summons(), ready.early)
+        .run(incoming, outgoing, commands, ready.slot.summons(), ready.early)
         .await;
     context.shared.unregister(connection);
-    let what = What::Gone {
+    let what = EventKind::Gone {
         dpid,
         address,
         reason: left.reason.clone(),
@@ -232,9 +173,9 @@ async fn talk<S: AsyncRead + AsyncWrite>(
         Reason::ClosedHere => debug!("switch {dpid} at {address}: {}", left.reason),
         ref reason => warn!("switch {dpid} at {address}: {reason}; connection closed"),
     }
-    context.tell(connection, monotonic_ns(), what).await;
-    // Whoever waits for the seat is to find it free.
-    drop(ready.seat);
+    context.notify(connection, monotonic_ns(), what).await;
+    // Whoever waits for the slot is to find it free.
+    drop(ready.slot);
     drop(left.told);
     Ok(())
 }
@@ -245,5 +186,5 @@ fn refuse(context: &Context, connection: ConnectionId, address: SocketAddr, reas
     }
     context.refusals.log(address, &reason, monotonic_ns());
     Counts::add_one(&context.shared.counts.refused);
-    context.tell_now(connection, monotonic_ns(), What::Refused { address, reason });
+    context.notify_or_drop(connection, monotonic_ns(), EventKind::Refused { address, reason });
 }

@@ -70,3 +70,25 @@ impl Default for Limits {
         }
     }
 }
+
+/// The server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address cannot be listened at.
+    #[error(
+        "cannot listen at {address} for switches: {source}; is another controller running? Stop it, or give another --listen"
+    )]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A TLS file is not of use.
+    #[error("{0}")]
+    Tls(String),
+    /// The thread could not be made.
+    #[error("cannot start the thread for switches: {0}")]
+    Thread(#[source] std::io::Error),
+}

@@ -1,30 +1,53 @@
 //! The life of a connection behind its handshake: three things at once, of which the first to end ends it: reading,
 //! writing, and watching that the switch is alive.
 
-mod reading;
-mod watching;
-mod writing;
-
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
+use log::warn;
+use probe_host::clock::monotonic_ns;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::sleep;
 
+use crate::openflow::cookie;
+use crate::openflow::frame::Header;
 use crate::openflow::id::Dpid;
-use crate::openflow::message::Message;
-use crate::openflow::server::accept::Context;
+use crate::openflow::message::{Message, PacketIn, kind};
+use crate::openflow::server::context::Context;
+use crate::openflow::server::event::{Command, ConnectionId, EventKind, Reason};
 use crate::openflow::server::io::{Incoming, Outgoing};
-use crate::openflow::server::seats::Summons;
-use crate::openflow::server::{Command, ConnectionId, Reason};
+use crate::openflow::server::limits::Bucket;
+use crate::openflow::server::shared::Counts;
+use crate::openflow::server::slots::Summons;
 
 /// Answers and keepalives that may wait to be written. When it is full, reading waits too.
 const REPLIES: usize = 64;
 /// How long the switch has to take what was sent before a connection that we close.
 const LINGER: Duration = Duration::from_millis(300);
+
+/// Messages a second above which a connection is read more slowly, and as many at once: a switch with many ports tells
+/// of all of them when it starts.
+const MESSAGES_PER_S: u32 = 20_000;
+/// How long a connection is not read that is above a limit. The kernel then keeps what comes, and slows the switch down.
+const PAUSE: Duration = Duration::from_millis(5);
+/// Time between two complaints about one connection.
+const COMPLAIN_NS: u64 = 10_000_000_000;
+/// Barriers that may wait for their answers.
+const MAX_BARRIERS: usize = 1_024;
+
+/// What one connection may say.
+struct Allowance {
+    measuring: Bucket,
+    other: Bucket,
+    messages: Bucket,
+    /// Whether a limit was exceeded since the last pause.
+    exceeded: bool,
+    complained_ns: Option<u64>,
+}
 
 /// A connection.
 pub(super) struct Connection {
@@ -104,5 +127,252 @@ impl Connection {
         let xid = self.next_xid.get();
         self.next_xid.set(xid.wrapping_add(1));
         xid
+    }
+
+    /// Reads until the connection ends.
+    async fn read<S: AsyncRead>(
+        &self,
+        incoming: &mut Incoming<S>,
+        replies: &mpsc::Sender<Reply>,
+        early: Vec<(u64, Message)>,
+    ) -> Reason {
+        for (at_ns, message) in early {
+            if let Message::PortStatus(reason, port) = message {
+                self.context
+                    .notify(self.id, at_ns, EventKind::PortStatus(reason, port))
+                    .await;
+            }
+        }
+        match self.read_on(incoming, replies).await {
+            Ok(never) => match never {},
+            Err(reason) => reason,
+        }
+    }
+
+    async fn read_on<S: AsyncRead>(
+        &self,
+        incoming: &mut Incoming<S>,
+        replies: &mpsc::Sender<Reply>,
+    ) -> Result<std::convert::Infallible, Reason> {
+        let mut at_ns = self.heard_ns.get();
+        let per_s = self.context.config.limits.packet_ins_per_s;
+        let mut allowance = Allowance {
+            measuring: Bucket::new(per_s, at_ns),
+            other: Bucket::new(per_s, at_ns),
+            messages: Bucket::new(MESSAGES_PER_S, at_ns),
+            exceeded: false,
+            complained_ns: None,
+        };
+        loop {
+            // What the handshake has read beyond its end comes first.
+            while let Some((header, body)) = incoming.next_message()? {
+                allowance.exceeded |= !allowance.messages.take(at_ns);
+                if header.kind == kind::PACKET_IN && !self.admits(&mut allowance, body, at_ns) {
+                    continue;
+                }
+                let message = Message::decode(header, body).map_err(|error| Reason::Protocol(error.to_string()))?;
+                self.take(header, message, at_ns, replies).await?;
+            }
+            if std::mem::take(&mut allowance.exceeded) {
+                tokio::time::sleep(PAUSE).await;
+            } else if incoming.is_busy() {
+                // The others' turn, even if there is more to read.
+                tokio::task::yield_now().await;
+            }
+            at_ns = incoming.fill().await?;
+            self.heard_ns.set(at_ns);
+            self.heard.notify_waiters();
+        }
+    }
+
+    /// Whether a packet-in is within the limits. It is not decoded for that.
+    fn admits(&self, allowance: &mut Allowance, body: &[u8], at_ns: u64) -> bool {
+        let measuring = PacketIn::peek_cookie(body).is_some_and(cookie::is_measuring);
+        let bucket = if measuring {
+            &mut allowance.measuring
+        } else {
+            &mut allowance.other
+        };
+        let within = bucket.take(at_ns);
+        if !within {
+            Counts::add_one(&self.context.shared.counts.packet_ins_over_limit);
+            allowance.exceeded = true;
+            if allowance
+                .complained_ns
+                .is_none_or(|then| at_ns.saturating_sub(then) >= COMPLAIN_NS)
+            {
+                allowance.complained_ns = Some(at_ns);
+                let (dpid, address) = (self.dpid, self.address);
+                let most = self.context.config.limits.packet_ins_per_s;
+                warn!("switch {dpid} at {address}: more than {most} packet-ins a second; what exceeds that is dropped");
+            }
+        }
+        within
+    }
+
+    async fn take(
+        &self,
+        header: Header,
+        message: Message,
+        at_ns: u64,
+        replies: &mpsc::Sender<Reply>,
+    ) -> Result<(), Reason> {
+        let xid = header.xid;
+        let what = match message {
+            Message::PacketIn(packet) => {
+                self.context.notify_or_drop(self.id, at_ns, EventKind::PacketIn(packet));
+                return Ok(());
+            }
+            Message::EchoReply(_) if self.keepalive.get() == Some(xid) => {
+                self.keepalive.set(None);
+                return Ok(());
+            }
+            Message::EchoReply(payload) => {
+                self.context
+                    .notify_or_drop(self.id, at_ns, EventKind::EchoReply(payload));
+                return Ok(());
+            }
+            Message::EchoRequest(payload) => {
+                let message = Message::EchoReply(payload);
+                let _ = replies.send(Reply { xid, message }).await;
+                return Ok(());
+            }
+            Message::PortStatus(reason, port) => EventKind::PortStatus(reason, port),
+            Message::Error(error) => EventKind::Error(error),
+            Message::BarrierReply => match self.barriers.borrow_mut().remove(&xid) {
+                Some(token) => EventKind::Barrier(token),
+                None => return Err(Reason::Protocol("a barrier reply that nothing asked for".to_owned())),
+            },
+            // Another controller's affairs, as Open vSwitch tells them to all.
+            Message::Unused { kind } if kind != kind::MULTIPART_REPLY && kind != kind::MULTIPART_REQUEST => {
+                return Ok(());
+            }
+            _ => {
+                return Err(Reason::Protocol(format!(
+                    "a message of type {} that nothing asked for",
+                    header.kind
+                )));
+            }
+        };
+        self.context.notify(self.id, at_ns, what).await;
+        Ok(())
+    }
+
+    /// Ends when the switch has been silent for too long, or another connection of the same datapath takes its place.
+    async fn watch(&self, summons: &mut mpsc::Receiver<Summons>, replies: &mpsc::Sender<Reply>) -> Left {
+        let limits = &self.context.config.limits;
+        let mut waiting: Vec<oneshot::Sender<()>> = Vec::new();
+        loop {
+            let silent = self.silent_for();
+            if silent >= limits.dead {
+                let reason = Reason::Silent(format!("no sign of life for {} s", silent.as_secs()));
+                return Left { reason, told: None };
+            }
+            // A quarter of the limit at a time: late by no more than that.
+            let next = if silent < limits.idle {
+                limits.idle - silent
+            } else {
+                limits.dead / 4
+            };
+            tokio::select! {
+                summoned = summons.recv() => match summoned {
+                    Some(Summons::ShowLife(answer)) => {
+                        waiting.push(answer);
+                        self.ask(replies);
+                    }
+                    Some(Summons::Leave(told)) => {
+                        let reason = Reason::Superseded(self.dpid);
+                        return Left { reason, told: Some(told) };
+                    }
+                    // The sender is kept with the slot, which outlives this.
+                    None => std::future::pending().await,
+                },
+                () = self.heard.notified(), if !waiting.is_empty() => {
+                    for answer in waiting.drain(..) {
+                        let _ = answer.send(());
+                    }
+                }
+                () = sleep(next) => {
+                    if self.silent_for() >= limits.idle {
+                        self.ask(replies);
+                    }
+                }
+            }
+        }
+    }
+
+    fn silent_for(&self) -> Duration {
+        Duration::from_nanos(monotonic_ns().saturating_sub(self.heard_ns.get()))
+    }
+
+    /// Asks for a sign of life. If that cannot be queued, more than enough is waiting for the switch already.
+    fn ask(&self, replies: &mpsc::Sender<Reply>) {
+        let xid = self.xid();
+        let message = Message::EchoRequest(Vec::new());
+        if replies.try_send(Reply { xid, message }).is_ok() {
+            self.keepalive.set(Some(xid));
+        }
+    }
+
+    /// Writes until the connection is to be closed.
+    async fn write<S: AsyncWrite>(
+        &self,
+        outgoing: &mut Outgoing<S>,
+        mut commands: mpsc::Receiver<Command>,
+        mut replies: mpsc::Receiver<Reply>,
+    ) -> Reason {
+        let mut stop = self.context.stop.clone();
+        loop {
+            let written = tokio::select! {
+                biased;
+                Some(reply) = replies.recv() => self.send(outgoing, &reply.message, reply.xid).await,
+                Some(command) = commands.recv() => self.carry_out(outgoing, command).await,
+                _ = stop.wait_for(|&stop| stop) => {
+                    while let Ok(command) = commands.try_recv() {
+                        if let Err(reason) = self.carry_out(outgoing, command).await {
+                            return reason;
+                        }
+                    }
+                    return Reason::ClosedHere;
+                }
+            };
+            if let Err(reason) = written {
+                return reason;
+            }
+        }
+    }
+
+    async fn carry_out<S: AsyncWrite>(&self, outgoing: &mut Outgoing<S>, command: Command) -> Result<(), Reason> {
+        match command {
+            Command::Send(message) => self.send(outgoing, &message, self.xid()).await,
+            // All that was to be written before has been handed to the kernel, so now is the time of the write.
+            Command::SendStamped(build) | Command::SendStampedAt(_, build) => {
+                self.send(outgoing, &build(monotonic_ns()), self.xid()).await
+            }
+            Command::Barrier(token) => {
+                let xid = self.xid();
+                let waiting = {
+                    let mut barriers = self.barriers.borrow_mut();
+                    barriers.insert(xid, token);
+                    barriers.len()
+                };
+                if waiting > MAX_BARRIERS {
+                    return Err(Reason::Silent(format!("it has not answered {waiting} barriers")));
+                }
+                self.send(outgoing, &Message::BarrierRequest, xid).await
+            }
+            Command::Close => Err(Reason::ClosedHere),
+        }
+    }
+
+    async fn send<S: AsyncWrite>(&self, outgoing: &mut Outgoing<S>, message: &Message, xid: u32) -> Result<(), Reason> {
+        match message.encode(xid) {
+            Ok(bytes) => outgoing.write(&bytes).await,
+            Err(error) => {
+                // Ours, not the switch's fault: the connection lives on.
+                warn!("switch {} at {}: not sent: {error}", self.dpid, self.address);
+                Ok(())
+            }
+        }
     }
 }

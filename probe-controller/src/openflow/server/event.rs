@@ -2,8 +2,10 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
-use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::mpsc::error::{TryRecvError, TrySendError};
+use tokio::sync::{Notify, mpsc};
 
 use crate::openflow::cookie;
 use crate::openflow::id::{Dpid, PortNumber};
@@ -26,12 +28,12 @@ pub struct Event {
     /// answer of the handshake); for `Gone` and `Refused` when it was found out.
     pub at_ns: u64,
     /// What.
-    pub what: What,
+    pub what: EventKind,
 }
 
 /// What happened.
 #[derive(Debug)]
-pub enum What {
+pub enum EventKind {
     /// A switch is ready: its handshake is done and its rules are in place.
     Connected {
         /// From where.
@@ -69,7 +71,7 @@ pub enum What {
     },
 }
 
-impl What {
+impl EventKind {
     /// Whether it may be taken a little later: an answer to what was sent to measure has its stamp.
     pub(super) fn can_wait(&self) -> bool {
         match self {
@@ -93,7 +95,7 @@ pub enum Command {
     /// As [`Command::SendStamped`], but not before `CLOCK_MONOTONIC` has reached so many nanoseconds: many may be given
     /// ahead. What is given meanwhile goes first. If the connection has ended by then it is dropped.
     SendStampedAt(u64, Build),
-    /// Sends a barrier request; its answer is [`What::Barrier`] with this token.
+    /// Sends a barrier request; its answer is [`EventKind::Barrier`] with this token.
     Barrier(u64),
     /// Sends what is waiting, then closes the connection.
     Close,
@@ -180,4 +182,83 @@ pub enum Reason {
     /// The socket failed.
     #[error("{0}")]
     Io(String),
+}
+
+/// Events that may wait to be taken. Answers to probes come thousands a second with their arrival stamps: they wake the
+/// reader only with the next pressing event, or when the queue fills up. When there are as many, packet-ins and echo replies are dropped and counted, and all
+/// else waits.
+const MAX_WAITING: usize = 8_192;
+
+/// A queue without events.
+pub(super) fn channel() -> (EventSender, Events) {
+    let (sender, all) = mpsc::channel(MAX_WAITING);
+    let pressing = Arc::new(Notify::new());
+    let bell = Bell(Arc::clone(&pressing));
+    (EventSender { sender, bell }, Events { all, pressing })
+}
+
+/// What happened, in the order in which it did. Ends when the server has ended.
+pub struct Events {
+    all: mpsc::Receiver<Event>,
+    pressing: Arc<Notify>,
+}
+
+impl Events {
+    /// The next event.
+    ///
+    /// # Errors
+    /// `Empty` if there is none yet, `Disconnected` if there will be none: the server has ended.
+    pub fn try_recv(&mut self) -> Result<Event, TryRecvError> {
+        self.all.try_recv()
+    }
+
+    /// Waits for something that does not wait: all but answers to what measures, a queue that fills up, the server's end.
+    /// All that is there must then be taken. Cancel safe.
+    pub async fn pressing(&self) {
+        self.pressing.notified().await;
+    }
+}
+
+/// The other end.
+pub(super) struct EventSender {
+    // Before the bell, which is rung when this is gone.
+    sender: mpsc::Sender<Event>,
+    bell: Bell,
+}
+
+impl EventSender {
+    /// Sends an event that must not be lost.
+    pub(super) async fn send(&self, event: Event) {
+        if self.sender.capacity() == 0 {
+            self.bell.ring();
+        }
+        // If nobody listens any more, the server is about to be stopped.
+        let _ = self.sender.send(event).await;
+        self.bell.ring();
+    }
+
+    /// Sends an event that is better dropped than late; false if it was.
+    pub(super) fn send_or_drop(&self, event: Event) -> bool {
+        let presses = !event.what.can_wait() || self.sender.capacity() < MAX_WAITING / 2;
+        let told = self.sender.try_send(event).is_ok();
+        if presses {
+            self.bell.ring();
+        }
+        told
+    }
+}
+
+/// Rung when there is something to hurry for, and when it is dropped.
+struct Bell(Arc<Notify>);
+
+impl Bell {
+    fn ring(&self) {
+        self.0.notify_one();
+    }
+}
+
+impl Drop for Bell {
+    fn drop(&mut self) {
+        self.ring();
+    }
 }

@@ -11,9 +11,9 @@ use crate::openflow::frame::{Header, VERSION};
 use crate::openflow::id::PortNumber;
 use crate::openflow::message::{ErrorMessage, Features, Hello, Message};
 use crate::openflow::port::Port;
+use crate::openflow::server::event::{ConnectionId, Reason};
 use crate::openflow::server::io::{Incoming, Outgoing};
-use crate::openflow::server::seats::{Seat, Seats};
-use crate::openflow::server::{ConnectionId, Reason};
+use crate::openflow::server::slots::{Slot, Slots};
 use crate::openflow::{cookie, lldp};
 
 /// Bit of OpenFlow 1.3 in a hello's bitmap.
@@ -28,7 +28,7 @@ const MAX_PORTS: usize = 8_192;
 pub(super) struct Ready {
     pub(super) features: Features,
     pub(super) ports: Vec<Port>,
-    pub(super) seat: Seat,
+    pub(super) slot: Slot,
     /// When the last answer was read.
     pub(super) at_ns: u64,
     /// Port changes that were told while the ports were being described.
@@ -69,16 +69,16 @@ impl<'a, S: AsyncRead + AsyncWrite> Handshake<'a, S> {
         }
     }
 
-    pub(super) async fn run(mut self, seats: &Rc<Seats>) -> Result<Ready, Reason> {
+    pub(super) async fn run(mut self, slots: &Rc<Slots>) -> Result<Ready, Reason> {
         self.hello().await?;
         let features = self.features().await?;
-        let seat = seats.take(features.dpid, self.connection, self.address).await?;
+        let slot = slots.take(features.dpid, self.connection, self.address).await?;
         self.rules().await?;
         let ports = self.ports().await?;
         Ok(Ready {
             features,
             ports,
-            seat,
+            slot,
             at_ns: self.at_ns,
             early: self.early,
             next_xid: self.next_xid,

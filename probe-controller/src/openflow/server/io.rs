@@ -1,19 +1,26 @@
 //! A connection's two halves, with the time of each read.
 
 use std::cell::Cell;
-use std::io;
+use std::io::{self, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use probe_host::clock::monotonic_ns;
+use log::debug;
+use nix::errno::Errno;
+use nix::sys::socket::{
+    ControlMessageOwned, MsgFlags, SockaddrStorage, TimestampingFlag, Timestamps, recvmsg, setsockopt, sockopt,
+};
+use nix::sys::time::TimeSpec;
+use probe_host::clock::{monotonic_ns, realtime_ns};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, Interest, ReadBuf, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::openflow::frame::{Framer, Header};
-use crate::openflow::server::{Reason, arrival};
+use crate::openflow::server::event::Reason;
 
 /// Bytes read at a time.
 const READ: usize = 16 * 1024;
@@ -29,7 +36,7 @@ pub(super) struct Stamped {
 impl Stamped {
     /// The socket, and the cell that will hold `CLOCK_MONOTONIC` in ns of the last read that gave bytes.
     pub(super) fn new(socket: TcpStream) -> (Self, Rc<Cell<u64>>) {
-        arrival::ask(&socket);
+        ask_for_stamps(&socket);
         let read_at_ns = Rc::new(Cell::new(monotonic_ns()));
         let stamped = Self {
             socket,
@@ -46,7 +53,7 @@ impl AsyncRead for Stamped {
             let free = to.initialize_unfilled();
             let mut received = None;
             let tried = self.socket.try_io(Interest::READABLE, || {
-                let (count, at_ns) = arrival::receive(&self.socket, free)?;
+                let (count, at_ns) = receive(&self.socket, free)?;
                 received = Some((count, at_ns));
                 // A read that was not filled has emptied the socket. Said so, tokio waits for more, and need not try.
                 if (1..free.len()).contains(&count) {
@@ -181,5 +188,84 @@ pub(super) fn from_io(error: &io::Error) -> Reason {
             Reason::ClosedBySwitch
         }
         _ => Reason::Io(error.to_string()),
+    }
+}
+
+const NS_PER_S: i64 = 1_000_000_000;
+/// What waited longer than this in the socket did so because nobody read it; or the wall clock was set meanwhile, in
+/// which the kernel stamps. The time of the read is then the better stamp.
+const MAX_WAIT_NS: u64 = NS_PER_S as u64;
+
+/// Asks for stamps. Without them the time of the read is used.
+fn ask_for_stamps(socket: &impl AsFd) {
+    let flags = TimestampingFlag::SOF_TIMESTAMPING_RX_SOFTWARE | TimestampingFlag::SOF_TIMESTAMPING_SOFTWARE;
+    if let Err(error) = setsockopt(socket, sockopt::Timestamping, &flags) {
+        debug!("no stamps of arrival for a switch's connection: {error}");
+    }
+}
+
+/// Reads what is there, and says when the last of it arrived (`CLOCK_MONOTONIC`, ns): TCP has one stamp for each read
+/// (`tcp_recvmsg_locked` in `net/ipv4/tcp.c`).
+///
+/// # Errors
+/// As those of `recvmsg`.
+fn receive(socket: &impl AsRawFd, to: &mut [u8]) -> io::Result<(usize, u64)> {
+    let mut parts = [IoSliceMut::new(to)];
+    let mut control = nix::cmsg_space!(Timestamps);
+    let (count, stamped) = loop {
+        match recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut parts, Some(&mut control), MsgFlags::empty()) {
+            Ok(received) => break (received.bytes, stamp(received.cmsgs().ok().into_iter().flatten())),
+            Err(Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    };
+    Ok((count, to_monotonic(stamped, realtime_ns(), monotonic_ns())))
+}
+
+fn stamp(mut messages: impl Iterator<Item = ControlMessageOwned>) -> Option<TimeSpec> {
+    messages.find_map(|message| match message {
+        ControlMessageOwned::ScmTimestampsns(stamps) => Some(stamps.system),
+        _ => None,
+    })
+}
+
+/// The stamp, which is in `CLOCK_REALTIME`, in `CLOCK_MONOTONIC`: as long ago by the one as by the other.
+fn to_monotonic(stamp: Option<TimeSpec>, realtime_ns: u64, monotonic_ns: u64) -> u64 {
+    let waited = stamp
+        .and_then(|stamp| u64::try_from(stamp.tv_sec() * NS_PER_S + stamp.tv_nsec()).ok())
+        .filter(|&at_ns| at_ns > 0)
+        .and_then(|at_ns| realtime_ns.checked_sub(at_ns))
+        .filter(|&waited| waited <= MAX_WAIT_NS)
+        .unwrap_or(0);
+    monotonic_ns.saturating_sub(waited)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stamp_that_cannot_be_is_not_used() {
+        let real = 1_800_000_000 * NS_PER_S as u64;
+        let mono = 5_000 * NS_PER_S as u64;
+        let at = |ns: u64| {
+            Some(TimeSpec::new(
+                (ns / NS_PER_S as u64) as i64,
+                (ns % NS_PER_S as u64) as i64,
+            ))
+        };
+        let table = [
+            (at(real - 700), mono - 700),
+            (at(real), mono),
+            (at(real - MAX_WAIT_NS), mono - MAX_WAIT_NS),
+            // The wall clock was set forth, or back; no stamp; none from this device.
+            (at(real - MAX_WAIT_NS - 1), mono),
+            (at(real + 1), mono),
+            (None, mono),
+            (at(0), mono),
+        ];
+        for (stamp, expected) in table {
+            assert_eq!(to_monotonic(stamp, real, mono), expected, "{stamp:?}");
+        }
     }
 }

@@ -10,11 +10,11 @@ use probe_host::clock::monotonic_ns;
 use probe_host::timer::Timer;
 use tokio::sync::mpsc;
 
-use crate::openflow::server::Shared;
 use crate::openflow::server::event::{Build, Command, ConnectionId};
+use crate::openflow::server::shared::Shared;
 
 /// Sends that may be planned at a time.
-pub(super) const MOST: usize = 8_192;
+pub(super) const MAX_PLANNED: usize = 8_192;
 /// Planned sends that are taken at a time.
 const AT_ONCE: usize = 256;
 

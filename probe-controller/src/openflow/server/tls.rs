@@ -10,7 +10,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
-use crate::openflow::server::{StartError, TlsFiles};
+use crate::openflow::server::config::{StartError, TlsFiles};
 
 /// Reads the files, and checks that key and certificate belong together.
 pub(super) fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, StartError> {

@@ -218,7 +218,7 @@ impl Run {
                     }
                 }),
             }
-            assert_balanced(&session.ledger.counts());
+            assert_balanced(&session.windows.counts());
             while let Some(window) = session.take_finished() {
                 assert_balanced(&window.counts);
                 assert_eq!(window.counts.pending, 0);

@@ -1,51 +1,21 @@
-//! Attaching the programs to an interface, so that whatever becomes of this process, nothing of them stays behind
-//! where the kernel has links.
+//! Attaches programs to an interface. Where the kernel has links, nothing stays behind when the process is killed.
 
 use aya::programs::links::LinkOrder;
 use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions};
 use aya::programs::xdp::XdpLink;
 use aya::programs::{ProgramError, SchedClassifier, TcAttachType, XdpMode, loaded_programs};
 use aya::util::KernelVersion;
-use thiserror::Error;
+use probe_core::attach::AttachMode;
+use probe_host::link::Link;
 
 use crate::backend::ebpf::clsact::Clsact;
-use crate::backend::ebpf::object::{EGRESS, INGRESS, Object, ObjectError, root_cause};
-use crate::backend::ebpf::plan::ReceiveMode;
+use crate::backend::ebpf::object::{EGRESS, INGRESS, Object};
+use crate::backend::error::AttachError;
 
-/// A program could not be attached.
-#[derive(Debug, Error)]
-pub enum AttachError {
-    /// The object lacks a program.
-    #[error(transparent)]
-    Object(#[from] ObjectError),
-    /// The kernel refused.
-    #[error("cannot attach {program} to {interface}: {}", root_cause(.source))]
-    Refused {
-        /// What was to be attached.
-        program: String,
-        /// Where.
-        interface: String,
-        /// Why not.
-        source: Box<ProgramError>,
-    },
-}
-
-/// Programs on an interface. They are detached when this is dropped.
-pub struct Attachment {
-    /// Where the receive program runs.
-    pub mode: ReceiveMode,
-    _receive: Receive,
-}
-
-/// The links, kept for what dropping them does.
-struct Receive {
+/// The receive program on an interface. It is detached when this is dropped.
+pub(crate) struct ReceiveLinks {
     _xdp: Option<XdpLink>,
     _ingress: Option<Classifier>,
-}
-
-/// The egress program on an interface. It is detached when this is dropped.
-pub struct Egress {
-    _link: Classifier,
 }
 
 /// A TC program on an interface, and what it hangs on: dropped in this order.
@@ -54,52 +24,60 @@ pub(crate) struct Classifier {
     _qdisc: Option<Clsact>,
 }
 
-/// Attaches the receive program to `interface`, of index `index`.
-pub fn receive(object: &mut Object, interface: &str, index: u32, mode: ReceiveMode) -> Result<Attachment, AttachError> {
+/// Attaches the receive program to `link`.
+pub(crate) fn receive(object: &mut Object, link: &Link, mode: AttachMode) -> Result<ReceiveLinks, AttachError> {
     let xdp_mode = match mode {
-        ReceiveMode::XdpNative => Some(XdpMode::Driver),
-        ReceiveMode::XdpGeneric => Some(XdpMode::Skb),
-        ReceiveMode::Tc => None,
+        AttachMode::XdpNative => Some(XdpMode::Driver),
+        AttachMode::XdpGeneric => Some(XdpMode::Skb),
+        AttachMode::Tc | AttachMode::Socket => None,
     };
     let xdp = match xdp_mode {
         Some(flag) => {
             let program = object.xdp()?;
-            let link = program
-                .attach_to_if_index(index, flag)
+            let attached = program
+                .attach_to_if_index(link.index, flag)
                 .and_then(|id| program.take_link(id));
-            Some(link.map_err(refusal(interface, format!("the receive program ({mode})")))?)
+            Some(attached.map_err(refusal(link, format!("the receive program ({mode})")))?)
         }
         None => None,
     };
     // Generic XDP is not shown packets that a TC program on this host has redirected, such as the replies of an agent
     // that receives by TC (`skb_is_redirected` in `net/core/dev.c`). They are for the program at TC ingress.
-    let ingress = if mode == ReceiveMode::XdpNative {
+    let ingress = if mode == AttachMode::XdpNative {
         None
     } else {
         let program = object.classifier(INGRESS)?;
-        let link = classifier(program, interface, index, TcAttachType::Ingress, LinkOrder::first());
-        Some(link.map_err(refusal(interface, "the receive program (tc)".to_owned()))?)
+        let attached = classifier(
+            program,
+            &link.name,
+            link.index,
+            TcAttachType::Ingress,
+            LinkOrder::first(),
+        );
+        Some(attached.map_err(refusal(link, "the receive program (tc)".to_owned()))?)
     };
-    Ok(Attachment {
-        mode,
-        _receive: Receive {
-            _xdp: xdp,
-            _ingress: ingress,
-        },
+    Ok(ReceiveLinks {
+        _xdp: xdp,
+        _ingress: ingress,
     })
 }
 
-/// Attaches the egress program to `interface`, before all others: a program that ends the chain (`TCX_PASS`) would keep
-/// one behind it from ever stamping.
-pub fn egress(object: &mut Object, interface: &str, index: u32) -> Result<Egress, AttachError> {
+/// Attaches the egress program to `link`, before all others: a program that ends the chain (`TCX_PASS`) would keep one
+/// behind it from ever stamping.
+pub(crate) fn egress(object: &mut Object, link: &Link) -> Result<Classifier, AttachError> {
     let program = object.classifier(EGRESS)?;
-    let link = classifier(program, interface, index, TcAttachType::Egress, LinkOrder::first())
-        .map_err(refusal(interface, "the egress program (tc)".to_owned()))?;
-    Ok(Egress { _link: link })
+    classifier(
+        program,
+        &link.name,
+        link.index,
+        TcAttachType::Egress,
+        LinkOrder::first(),
+    )
+    .map_err(refusal(link, "the egress program (tc)".to_owned()))
 }
 
-fn refusal(interface: &str, program: String) -> impl FnOnce(ProgramError) -> AttachError {
-    let interface = interface.to_owned();
+fn refusal(link: &Link, program: String) -> impl FnOnce(ProgramError) -> AttachError {
+    let interface = link.name.clone();
     |source| AttachError::Refused {
         program,
         interface,
@@ -135,7 +113,7 @@ fn has_tcx() -> bool {
 }
 
 /// The XDP program of id `program_id` in words.
-pub fn describe_program(program_id: u32) -> String {
+pub(crate) fn describe_program(program_id: u32) -> String {
     let program = loaded_programs().flatten().find(|program| program.id() == program_id);
     match program.as_ref().and_then(|program| program.name_as_str()) {
         Some(name) if !name.is_empty() => format!("the XDP program {name} (id {program_id})"),

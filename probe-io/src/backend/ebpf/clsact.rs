@@ -17,8 +17,7 @@ use rtnetlink::packet_route::tc::{TcAttribute, TcFilterBpfOption, TcHandle, TcMe
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use rtnetlink::sys::{Socket, SocketAddr};
 
-use crate::backend::ebpf::object::{EGRESS, INGRESS};
-use crate::tap::{TAP_EGRESS, TAP_INGRESS};
+use crate::backend::ebpf::object::{EGRESS, INGRESS, TAP_EGRESS, TAP_INGRESS};
 
 /// Both hooks of the qdisc.
 const HOOKS: [TcAttachType; 2] = [TcAttachType::Ingress, TcAttachType::Egress];
@@ -29,7 +28,7 @@ const OURS: [&str; 4] = [EGRESS, INGRESS, TAP_EGRESS, TAP_INGRESS];
 /// The qdisc of one interface, in use. Drop it after the filters on it.
 pub(crate) struct Clsact {
     index: i32,
-    /// Whether it would not be there without us.
+    /// Whether kstamp added it.
     ours: bool,
 }
 
@@ -40,7 +39,6 @@ impl Clsact {
         let abandoned = match remove_abandoned(index) {
             Ok(number) => number,
             Err(error) => {
-                // What cannot be seen is left alone.
                 debug!("cannot look at the filters of {interface}: {error}");
                 0
             }
@@ -69,7 +67,7 @@ impl Drop for Clsact {
     }
 }
 
-/// Removes our filters whose programs no process holds; how many there were.
+/// Removes our filters whose programs no process holds. Returns how many there were.
 fn remove_abandoned(index: i32) -> io::Result<usize> {
     let is_abandoned = |filter: &TcMessage| of_kstamp(filter).is_some_and(|program| !is_held(program));
     let abandoned: Vec<_> = filters(index)?.into_iter().filter(is_abandoned).collect();
@@ -123,7 +121,7 @@ fn of_kstamp(filter: &TcMessage) -> Option<u32> {
     })
 }
 
-/// Whether a living process has the program open, as an agent has for as long as it runs.
+/// Whether a process has the program open, as an agent has for as long as it runs.
 fn is_held(program: u32) -> bool {
     let Ok(processes) = fs::read_dir("/proc") else {
         return true;
@@ -145,7 +143,7 @@ fn delete(index: i32) -> io::Result<()> {
     request(RouteNetlinkMessage::DelQueueDiscipline(message), NLM_F_ACK).map(drop)
 }
 
-/// Asks the kernel, and waits for all of its answer: this is needed in `drop`, where nothing can be awaited.
+/// Asks the kernel and blocks for the whole answer: `drop` cannot await.
 fn request(message: RouteNetlinkMessage, flags: u16) -> io::Result<Vec<RouteNetlinkMessage>> {
     let mut socket = Socket::new(NETLINK_ROUTE)?;
     socket.bind_auto()?;
@@ -165,7 +163,7 @@ fn request(message: RouteNetlinkMessage, flags: u16) -> io::Result<Vec<RouteNetl
     }
 }
 
-/// Takes the messages of one datagram; whether it ends the answer.
+/// Takes the messages of one datagram. Returns whether it ends the answer.
 fn take<T: NetlinkDeserializable>(mut bytes: &[u8], answers: &mut Vec<T>) -> io::Result<bool> {
     while !bytes.is_empty() {
         let message = NetlinkMessage::<T>::deserialize(bytes).map_err(io::Error::other)?;

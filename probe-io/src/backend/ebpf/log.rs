@@ -9,11 +9,11 @@ use tokio::io::unix::AsyncFd;
 
 use crate::backend::ebpf::object::Object;
 
-/// What stands before a counter's index in the programs' lines.
+/// Precedes a counter's index in the programs' lines.
 const COUNTER: &str = "counter ";
 
 /// Starts a task that prints what the programs of `object` log; they must have been loaded with a log level.
-pub fn print(object: &mut Object) -> io::Result<()> {
+pub(crate) fn print(object: &mut Object) -> io::Result<()> {
     let logger = EbpfLogger::init_with_logger(object.ebpf_mut(), Named(log::logger())).map_err(io::Error::other)?;
     // SAFETY: `EbpfLogger` owns the map's descriptor and gives the same one until it is dropped.
     let mut logger = unsafe { AsyncFd::register(logger) }.map_err(io::Error::from)?;

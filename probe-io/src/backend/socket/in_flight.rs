@@ -3,45 +3,33 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::IpAddr;
 
-use crate::backend::socket::reply::WireReply;
+use probe_common::family::Family;
+use probe_core::observation::Fate;
+use probe_host::wall::WallOffset;
+
+use crate::backend::socket::reply::{InFlightProbe, ProbeId, WireReply};
+use crate::udp::watched::WatchedSocket;
 
 /// As many as the kernel programs remember.
 const MAX_PROBES: usize = probe_common::abi::MAX_IN_FLIGHT as usize;
 
-/// A probe by its session and its number.
-pub(crate) type ProbeId = (u16, u32);
-
-/// A stamp by its socket, that of IPv6 or not, and its number.
-pub(crate) type StampId = (bool, u32);
-
-/// One probe.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Probe {
-    pub destination: IpAddr,
-    /// T1 as the probe carries it, NTP format.
-    pub wire: u64,
-    /// Just before it was sent, UTC; once it is stamped, when it left.
-    pub sent_ns: u64,
-    /// The same on the monotonic clock.
-    pub sent_mono_ns: u64,
-    /// Whether the kernel has stamped it.
-    pub stamped: bool,
-}
+/// A stamp by its socket and its number.
+type StampId = (Family, u32);
 
 /// The last [`MAX_PROBES`] probes.
 #[derive(Debug, Default)]
 pub(crate) struct InFlight {
-    probes: HashMap<ProbeId, Probe>,
+    probes: HashMap<ProbeId, InFlightProbe>,
     in_order: VecDeque<ProbeId>,
     by_stamp: HashMap<StampId, ProbeId>,
     stamps_in_order: VecDeque<StampId>,
-    /// The session in which an address is probed: replies without RFC 8972 do not say.
+    /// The session in which an address is probed, for replies without RFC 8972.
     sessions: BTreeMap<IpAddr, u16>,
 }
 
 impl InFlight {
-    /// A probe was sent. It is kept after its reply, so that a second one is known for what it is.
-    pub fn insert(&mut self, id: ProbeId, stamp: StampId, probe: Probe) {
+    /// Adds a probe that was sent. It is kept after its reply, so that a duplicate is recognised.
+    pub fn insert(&mut self, id: ProbeId, stamp: StampId, probe: InFlightProbe) {
         if !probe.destination.is_multicast() {
             self.sessions.insert(probe.destination, id.0);
         }
@@ -62,13 +50,23 @@ impl InFlight {
         }
     }
 
-    /// A probe left at this moment. `false` if it is not known which.
-    pub fn left(&mut self, stamp: StampId, at_ns: u64, at_mono_ns: u64) -> bool {
+    /// Takes the stamps that `socket` has for what it sent. Returns how many probes were stamped.
+    pub fn take_stamps(&mut self, family: Family, socket: &WatchedSocket, wall: &WallOffset) -> u64 {
+        let mut stamped = 0;
+        while let Ok(Some(stamp)) = socket.sent_stamp() {
+            let at_mono_ns = wall.monotonic_ns(stamp.stamp_ns);
+            stamped += u64::from(self.left((family, stamp.id), stamp.stamp_ns, at_mono_ns));
+        }
+        stamped
+    }
+
+    /// Notes when a probe left. `false` if it is not known which.
+    fn left(&mut self, stamp: StampId, at_ns: u64, at_mono_ns: u64) -> bool {
         let id = self.by_stamp.remove(&stamp);
         let Some(probe) = id.and_then(|id| self.probes.get_mut(&id)) else {
             return false;
         };
-        // A stamp from before the probe was made is none: the clock was set in between.
+        // A stamp from before the probe was made is wrong: the clock was set in between.
         if at_mono_ns >= probe.sent_mono_ns {
             probe.sent_ns = at_ns;
             probe.sent_mono_ns = at_mono_ns;
@@ -79,7 +77,7 @@ impl InFlight {
 
     /// The probe that a reply from `source` answers: it must return number, session and T1, and come from where the probe
     /// was sent, or from anywhere if that was a group.
-    pub fn answered(&self, source: IpAddr, reply: &WireReply) -> Option<(ProbeId, Probe)> {
+    pub fn answered(&self, source: IpAddr, reply: &WireReply) -> Option<(ProbeId, InFlightProbe)> {
         let ssid = match reply.ssid {
             0 => *self.sessions.get(&source)?,
             ssid => ssid,
@@ -90,12 +88,15 @@ impl InFlight {
         (from_there && probe.wire == reply.sender_timestamp).then_some((id, probe))
     }
 
-    /// A probe by its number.
-    pub fn get(&self, id: ProbeId) -> Option<&Probe> {
-        self.probes.get(&id)
+    /// What became of a probe that has no reply: one that a device never stamped, though it stamps others, did not leave.
+    pub fn fate(&self, id: ProbeId, device_stamps: bool) -> Fate {
+        match self.probes.get(&id) {
+            Some(probe) if !probe.stamped && device_stamps => Fate::NeverLeft,
+            _ => Fate::Unanswered,
+        }
     }
 
-    /// The sockets are new, and number their stamps from zero on.
+    /// For new sockets, which number their stamps from zero on.
     pub fn forget_stamps(&mut self) {
         self.by_stamp.clear();
         self.stamps_in_order.clear();
@@ -112,8 +113,8 @@ mod tests {
     const OTHER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 1, 1, 7));
     const GROUP: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(239, 255, 255, 250));
 
-    fn probe(destination: IpAddr) -> Probe {
-        Probe {
+    fn probe(destination: IpAddr) -> InFlightProbe {
+        InFlightProbe {
             destination,
             wire: 77,
             sent_ns: 1_000,
@@ -137,7 +138,7 @@ mod tests {
     #[test]
     fn only_what_was_asked_is_answered() {
         let mut in_flight = InFlight::default();
-        in_flight.insert((9, 3), (false, 0), probe(PEER));
+        in_flight.insert((9, 3), (Family::V4, 0), probe(PEER));
         assert!(in_flight.answered(PEER, &reply()).is_some());
         assert!(in_flight.answered(PEER, &reply()).is_some(), "and a duplicate is known");
         let wrong = [
@@ -160,8 +161,8 @@ mod tests {
     #[test]
     fn a_reply_without_ssid_belongs_to_the_session_of_its_address() {
         let mut in_flight = InFlight::default();
-        in_flight.insert((9, 3), (false, 0), probe(PEER));
-        in_flight.insert((10, 3), (false, 1), probe(GROUP));
+        in_flight.insert((9, 3), (Family::V4, 0), probe(PEER));
+        in_flight.insert((10, 3), (Family::V4, 1), probe(GROUP));
         let plain = WireReply { ssid: 0, ..reply() };
         assert_eq!(in_flight.answered(PEER, &plain).unwrap().0, (9, 3));
         assert_eq!(in_flight.answered(OTHER, &plain), None);
@@ -175,18 +176,18 @@ mod tests {
     #[test]
     fn stamps_find_their_probes_once() {
         let mut in_flight = InFlight::default();
-        in_flight.insert((9, 3), (false, 0), probe(PEER));
-        in_flight.insert((9, 4), (true, 0), probe(PEER));
-        assert!(in_flight.left((true, 0), 1_500, 600));
-        assert!(!in_flight.left((true, 0), 1_700, 800), "told already");
-        assert!(!in_flight.get((9, 3)).unwrap().stamped);
-        let stamped = in_flight.get((9, 4)).unwrap();
+        in_flight.insert((9, 3), (Family::V4, 0), probe(PEER));
+        in_flight.insert((9, 4), (Family::V6, 0), probe(PEER));
+        assert!(in_flight.left((Family::V6, 0), 1_500, 600));
+        assert!(!in_flight.left((Family::V6, 0), 1_700, 800), "taken already");
+        assert!(!in_flight.probes.get(&(9, 3)).unwrap().stamped);
+        let stamped = in_flight.probes.get(&(9, 4)).unwrap();
         assert_eq!(
             (stamped.sent_ns, stamped.sent_mono_ns, stamped.stamped),
             (1_500, 600, true)
         );
-        assert!(in_flight.left((false, 0), 50, 5));
-        let odd = in_flight.get((9, 3)).unwrap();
+        assert!(in_flight.left((Family::V4, 0), 50, 5));
+        let odd = in_flight.probes.get(&(9, 3)).unwrap();
         assert_eq!(
             (odd.sent_mono_ns, odd.stamped),
             (100, true),
@@ -198,12 +199,12 @@ mod tests {
     fn memory_is_bounded() {
         let mut in_flight = InFlight::default();
         for number in 0..MAX_PROBES as u32 + 10 {
-            in_flight.insert((9, number), (false, number), probe(PEER));
+            in_flight.insert((9, number), (Family::V4, number), probe(PEER));
         }
         assert_eq!(
             (in_flight.probes.len(), in_flight.by_stamp.len()),
             (MAX_PROBES, MAX_PROBES)
         );
-        assert!(in_flight.get((9, 0)).is_none() && in_flight.get((9, 10)).is_some());
+        assert!(in_flight.probes.get(&(9, 0)).is_none() && in_flight.probes.get(&(9, 10)).is_some());
     }
 }

@@ -1,4 +1,4 @@
-//! A reply as it comes to a socket, in either mode.
+//! A reply as it comes to a socket, authenticated or not, and the probe that it answers.
 
 use std::net::IpAddr;
 
@@ -9,19 +9,36 @@ use probe_core::observation::Reply;
 use probe_host::clock::ClockState;
 use probe_host::wall::WallOffset;
 
-use crate::backend::socket::in_flight::{Probe, ProbeId};
+use crate::clock::error_bound_ns;
 
-/// What a reply tells.
+/// A probe by its session and its number.
+pub(crate) type ProbeId = (u16, u32);
+
+/// A probe that was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct InFlightProbe {
+    pub destination: IpAddr,
+    /// T1 as the probe carries it, NTP format.
+    pub wire: u64,
+    /// Just before it was sent, UTC; once it is stamped, when it left.
+    pub sent_ns: u64,
+    /// The same on the monotonic clock.
+    pub sent_mono_ns: u64,
+    /// Whether the kernel has stamped it.
+    pub stamped: bool,
+}
+
+/// What a reply contains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct WireReply {
     /// The reflector's own number.
     pub sequence: u32,
-    /// T3, in the format that `error` says.
+    /// T3, in the format of `error`.
     pub transmit: u64,
     pub error: ErrorEstimate,
     /// 0 from a reflector without RFC 8972.
     pub ssid: u16,
-    /// T2, in the format that `error` says.
+    /// T2, in the format of `error`.
     pub receive: u64,
     pub sender_sequence: u32,
     /// T1, as the probe had it.
@@ -56,17 +73,16 @@ impl WireReply {
         }
     }
 
-    /// The observation that it makes of `probe`, the `id` of which it answers: come from `peer` with the stamp `t4_ns`.
+    /// The observation of `probe`, which it answers; it came from `peer` at `t4_ns`.
     pub fn observation(
         &self,
         peer: IpAddr,
         (ssid, seq): ProbeId,
-        probe: &Probe,
+        probe: &InFlightProbe,
         t4_ns: u64,
         wall: &WallOffset,
-        clock: ClockState,
+        clock: &ClockState,
     ) -> Reply {
-        let reflector_error_ns = self.error.synchronised().then(|| self.error.bound_ns());
         Reply {
             peer,
             ssid,
@@ -78,8 +94,8 @@ impl WireReply {
             t2_ns: self.error.decode(self.receive, t4_ns),
             t3_ns: self.error.decode(self.transmit, t4_ns),
             t4_ns,
-            reflector_error_ns: reflector_error_ns.flatten(),
-            own_error_ns: clock.synchronised.then_some(clock.error_ns),
+            reflector_error_ns: self.error.synchronised().then(|| self.error.bound_ns()).flatten(),
+            own_error_ns: error_bound_ns(clock),
         }
     }
 }

@@ -9,7 +9,7 @@ fn tlv(kind: u8, flags: u8, value: &[u8]) -> ReturnedTlv {
 }
 
 #[test]
-fn each_tlv_is_told_in_words() {
+fn each_tlv_is_described_in_words() {
     let follow_up = FollowUp {
         sequence: 3,
         timestamp: 0xabc,

@@ -1,50 +1,42 @@
-//! Where the results of a comparison go.
+//! Writes the results of a comparison.
 
 use anyhow::Result;
 use probe_core::compare::{Method, Phase};
 
-use crate::command::config::CompareConfig;
-use crate::output::compare::{Comparison, PhaseResult, Setting, html, jsonl, text};
+use crate::command::compare::config::CompareConfig;
+use crate::command::compare::output::{Comparison, PhaseResult, Setting, html, jsonl, text};
+use crate::output::Format;
 use crate::output::quantity::count;
 use crate::output::sink::Sink;
-use crate::output::{Format, terminal};
+use crate::output::terminal::{self, Columns};
 
-/// The files, opened before anything is measured, and what has been measured.
-pub(super) struct Report {
+/// The files, opened before anything is measured, and the results so far.
+pub struct Report {
     format: Format,
-    columns: fn() -> Option<usize>,
+    columns: Columns,
     sink: Sink,
     html: Option<Sink>,
     comparison: Option<Comparison>,
 }
 
 impl Report {
-    /// Opens the files.
-    pub(super) fn open(config: &CompareConfig) -> Result<Self> {
-        let sink = config
-            .output
-            .as_deref()
-            .map_or_else(|| Ok(Sink::stdout()), Sink::create)?;
+    pub fn open(config: &CompareConfig) -> Result<Self> {
         Ok(Self {
             format: config.format,
-            columns: if config.output.is_some() {
-                || None
-            } else {
-                terminal::columns
-            },
-            sink,
+            columns: terminal::columns_for(config.output.as_deref()),
+            sink: Sink::open(config.output.as_deref())?,
             html: config.html.as_deref().map(Sink::create).transpose()?,
             comparison: None,
         })
     }
 
-    /// Says what is about to be compared.
-    pub(super) fn start(&mut self, setting: Setting, busy: u32, loaded: bool) -> Result<()> {
+    /// Writes the header.
+    pub fn start(&mut self, setting: Setting, busy: u32, loaded: bool) -> Result<()> {
         if self.format == Format::Text {
             let duration = humantime::format_duration(setting.duration);
             let phases = match loaded {
-                true => format!("{duration} as it is, then {duration} beside busy processes: {busy}"),
-                false => format!("{duration} as it is"),
+                true => format!("{duration} idle, then {duration} under load, busy processes: {busy}"),
+                false => format!("{duration} idle"),
             };
             let columns = (self.columns)();
             self.sink.write(|out| text::header(&setting, &phases, columns, out))?;
@@ -57,15 +49,14 @@ impl Report {
         Ok(())
     }
 
-    /// Whether both ends read one clock.
-    pub(super) fn same_clock(&self) -> bool {
+    /// Whether both ends read the same clock.
+    pub fn same_clock(&self) -> bool {
         self.comparison
             .as_ref()
             .is_some_and(|comparison| comparison.setting.same_clock)
     }
 
-    /// A phase is over.
-    pub(super) fn phase(&mut self, mut result: PhaseResult) -> Result<()> {
+    pub fn phase(&mut self, mut result: PhaseResult) -> Result<()> {
         let Some(comparison) = &mut self.comparison else {
             return Ok(());
         };
@@ -80,8 +71,7 @@ impl Report {
         Ok(())
     }
 
-    /// The run is over.
-    pub(super) fn end(&mut self) -> Result<()> {
+    pub fn end(&mut self) -> Result<()> {
         let Some(comparison) = &self.comparison else {
             return Ok(());
         };
@@ -98,17 +88,20 @@ impl Report {
     }
 }
 
-/// More of the processors' time than this is not used by the comparison itself.
-const NOT_IDLE: f64 = 0.5;
+/// The comparison itself uses less of the CPU time than this.
+const MAX_IDLE_CPU: f64 = 0.5;
 
-/// What is to be said of a phase: why cells are empty, and what was not as it should be.
+/// Notes on a phase: why cells are empty, and what was not as it should be.
 fn remarks(result: &PhaseResult, setting: &Setting) -> Vec<String> {
     let when = result.phase.name();
     let mut remarks = Vec::new();
-    if let Some(cpu) = result.cpu.filter(|&cpu| result.phase == Phase::Idle && cpu > NOT_IDLE) {
+    if let Some(cpu) = result
+        .cpu
+        .filter(|&cpu| result.phase == Phase::Idle && cpu > MAX_IDLE_CPU)
+    {
         let percent = cpu * 100.0;
         remarks.push(format!(
-            "this host was not idle: {percent:.0} % of its processors' time was used, by others than this comparison"
+            "this host was not idle: other processes used CPUs too, {percent:.0} % of CPU time was used in all"
         ));
     }
     if result.unsent > 0 {
@@ -126,7 +119,7 @@ fn remarks(result: &PhaseResult, setting: &Setting) -> Vec<String> {
             remarks.push(format!("{when}: {} answered no probe of {name}", setting.peer));
         } else if tally.received > 0 && tally.rtt.count() == 0 {
             let why = match method {
-                Method::Socket => "a device at one of the ends gives no stamp of what it sends",
+                Method::Socket => "a device at one of the ends does not stamp what it sends",
                 _ => "the stamps contradict each other",
             };
             remarks.push(format!("{when}: no round trips of {name}: {why}"));

@@ -3,14 +3,14 @@
 use std::path::Path;
 
 use anyhow::Result;
-use probe_controller::forwarding::{Brain, LinkView, Notice, RouteView};
+use probe_controller::forwarding::{Forwarding, LinkView, Notice, RouteView};
 use probe_controller::link_delay::Window;
 use probe_controller::openflow::id::Dpid;
 use probe_controller::openflow::server::Server;
 use probe_controller::topology::{Link, PortId};
 use probe_host::clock::{monotonic_ns, realtime_ns};
 
-use crate::command::config::ControllerConfig;
+use crate::command::controller::config::ControllerConfig;
 use crate::output::controller::ControllerOutput;
 use crate::output::controller::drawing::Drawing;
 use crate::output::controller::model::{
@@ -38,8 +38,8 @@ impl Reporter {
                 version: env!("CARGO_PKG_VERSION"),
                 listen: config.server.listen,
                 tls: config.server.tls.is_some(),
-                period_ns: config.brain.period_ns,
-                measure_only: config.brain.measure_only,
+                period_ns: config.forwarding.period_ns,
+                measure_only: config.forwarding.measure_only,
                 taps: config.taps.clone(),
             },
         })
@@ -51,8 +51,8 @@ impl Reporter {
         Ok(self.output.event(&Event::Start(self.start.clone()))?)
     }
 
-    pub(super) fn notice(&mut self, notice: &Notice, brain: &Brain) -> Result<()> {
-        let (event, text) = in_words(notice, brain);
+    pub(super) fn notice(&mut self, notice: &Notice, forwarding: &Forwarding) -> Result<()> {
+        let (event, text) = in_words(notice, forwarding);
         let happened = Happened {
             time: now(),
             event,
@@ -61,16 +61,16 @@ impl Reporter {
         Ok(self.output.event(&Event::Event(happened))?)
     }
 
-    pub(super) fn report(&mut self, brain: &Brain, server: &Server) -> Result<()> {
-        self.write(brain, server, false)
+    pub(super) fn report(&mut self, forwarding: &Forwarding, server: &Server) -> Result<()> {
+        self.write(forwarding, server, false)
     }
 
-    pub(super) fn end(&mut self, brain: &Brain, server: &Server) -> Result<()> {
-        self.write(brain, server, true)
+    pub(super) fn end(&mut self, forwarding: &Forwarding, server: &Server) -> Result<()> {
+        self.write(forwarding, server, true)
     }
 
-    fn write(&mut self, brain: &Brain, server: &Server, is_last: bool) -> Result<()> {
-        let report = report(brain, server);
+    fn write(&mut self, forwarding: &Forwarding, server: &Server, is_last: bool) -> Result<()> {
+        let report = report(forwarding, server);
         self.output.report(&report, is_last)?;
         if let Some(drawing) = &self.drawing {
             drawing.draw(&report, is_last)?;
@@ -84,16 +84,16 @@ fn now() -> Utc {
     UtcOffset::new(now_ns, realtime_ns()).utc(now_ns)
 }
 
-fn in_words(notice: &Notice, brain: &Brain) -> (&'static str, String) {
-    let link = |link: &Link| format!("link {} – {}", port(link.from, brain), port(link.to, brain));
+fn in_words(notice: &Notice, forwarding: &Forwarding) -> (&'static str, String) {
+    let link = |link: &Link| format!("link {} – {}", port(link.from, forwarding), port(link.to, forwarding));
     match notice {
         Notice::SwitchUp { dpid, address } => (
             "switch_up",
-            format!("switch {} ({dpid}) connected from {address}", brain.name(*dpid)),
+            format!("switch {} ({dpid}) connected from {address}", forwarding.name(*dpid)),
         ),
         Notice::SwitchDown { dpid, address, reason } => {
             let who = match dpid {
-                Some(dpid) => format!("switch {} at {address} is gone", brain.name(*dpid)),
+                Some(dpid) => format!("switch {} at {address} is gone", forwarding.name(*dpid)),
                 None => format!("{address} did not become a switch"),
             };
             ("switch_down", format!("{who}: {reason}"))
@@ -107,8 +107,8 @@ fn in_words(notice: &Notice, brain: &Brain) -> (&'static str, String) {
             path,
             former_delay_ns,
         } => {
-            let mut switches = vec![brain.name(*from)];
-            switches.extend(path.hops.iter().map(|hop| brain.name(hop.into.dpid)));
+            let mut switches = vec![forwarding.name(*from)];
+            switches.extend(path.hops.iter().map(|hop| forwarding.name(hop.into.dpid)));
             let why = match former_delay_ns {
                 Some(former_ns) => format!(
                     "now {} instead of {}",
@@ -117,20 +117,20 @@ fn in_words(notice: &Notice, brain: &Brain) -> (&'static str, String) {
                 ),
                 None => format!("{}; the former way is broken", duration_u64(path.delay_ns)),
             };
-            let (from, to) = (brain.name(*from), brain.name(*to));
+            let (from, to) = (forwarding.name(*from), forwarding.name(*to));
             ("reroute", format!("{from} to {to} by {}: {why}", switches.join(" – ")))
         }
         Notice::Trouble(line) => ("trouble", line.clone()),
     }
 }
 
-fn port(port: PortId, brain: &Brain) -> String {
-    format!("{}:{}", brain.name(port.dpid), port.port)
+fn port(port: PortId, forwarding: &Forwarding) -> String {
+    format!("{}:{}", forwarding.name(port.dpid), port.port)
 }
 
-fn report(brain: &Brain, server: &Server) -> Report {
+fn report(forwarding: &Forwarding, server: &Server) -> Report {
     let time = now();
-    let switches: Vec<SwitchLine> = brain
+    let switches: Vec<SwitchLine> = forwarding
         .switches()
         .iter()
         .map(|switch| SwitchLine {
@@ -144,21 +144,29 @@ fn report(brain: &Brain, server: &Server) -> Report {
             baseline_ns: switch.baseline.and_then(Window::minimum),
         })
         .collect();
-    let summary = summary(time, switches.len(), brain, server);
+    let summary = summary(time, switches.len(), forwarding, server);
     Report {
         time,
-        links: brain.links().iter().map(|view| link(time, view, brain)).collect(),
-        paths: brain.routes().iter().map(|route| path(time, route, brain)).collect(),
+        links: forwarding
+            .links()
+            .iter()
+            .map(|view| link(time, view, forwarding))
+            .collect(),
+        paths: forwarding
+            .routes()
+            .iter()
+            .map(|route| path(time, route, forwarding))
+            .collect(),
         switches,
         summary,
     }
 }
 
-fn end(port: PortId, brain: &Brain) -> End {
-    End::new(port, brain.name(port.dpid), brain.port_name(port))
+fn end(port: PortId, forwarding: &Forwarding) -> End {
+    End::new(port, forwarding.name(port.dpid), forwarding.port_name(port))
 }
 
-fn link(time: Utc, view: &LinkView, brain: &Brain) -> LinkLine {
+fn link(time: Utc, view: &LinkView, forwarding: &Forwarding) -> LinkLine {
     let estimates = &view.estimates;
     let rtt_ns = ByMethod {
         lldp_echo: estimates.lldp_echo.map(|estimate| estimate.rtt_ns),
@@ -168,8 +176,8 @@ fn link(time: Utc, view: &LinkView, brain: &Brain) -> LinkLine {
     let off = |rtt_ns: Option<i64>| Some(rtt_ns? - estimates.kernel?.rtt_ns);
     LinkLine {
         time,
-        from: end(view.link.from, brain),
-        to: end(view.link.to, brain),
+        from: end(view.link.from, forwarding),
+        to: end(view.link.to, forwarding),
         state: view.state,
         lldp_ns: view.lldp_ns.into(),
         rtt_ns,
@@ -186,17 +194,17 @@ fn link(time: Utc, view: &LinkView, brain: &Brain) -> LinkLine {
         kernel_ns: estimates.kernel_one_way_ns.into(),
         by: estimates.lldp_echo.map(|estimate| estimate.by),
         weight_ns: view.weight_ns,
-        in_tree: brain.tree().contains(&view.link),
+        in_tree: forwarding.tree().contains(&view.link),
         negatives: view.negatives,
     }
 }
 
-fn path(time: Utc, route: &RouteView, brain: &Brain) -> PathLine {
-    let mut switches = vec![brain.name(route.from)];
-    switches.extend(route.path.hops.iter().map(|hop| brain.name(hop.into.dpid)));
+fn path(time: Utc, route: &RouteView, forwarding: &Forwarding) -> PathLine {
+    let mut switches = vec![forwarding.name(route.from)];
+    switches.extend(route.path.hops.iter().map(|hop| forwarding.name(hop.into.dpid)));
     let hop = |hop: &probe_controller::topology::Hop| HopLine {
-        from: end(hop.out, brain),
-        to: end(hop.into, brain),
+        from: end(hop.out, forwarding),
+        to: end(hop.into, forwarding),
     };
     PathLine {
         time,
@@ -205,14 +213,14 @@ fn path(time: Utc, route: &RouteView, brain: &Brain) -> PathLine {
         switches,
         hops: route.path.hops.iter().map(hop).collect(),
         delay_ns: route.path.delay_ns,
-        from_hosts: hosts(route.from, brain),
-        to_hosts: hosts(route.to, brain),
+        from_hosts: hosts(route.from, forwarding),
+        to_hosts: hosts(route.to, forwarding),
     }
 }
 
 /// The hosts of a switch, by IP address where that is known.
-fn hosts(dpid: Dpid, brain: &Brain) -> Vec<String> {
-    let of_switch = brain.hosts().filter(|(_, host)| host.port.dpid == dpid);
+fn hosts(dpid: Dpid, forwarding: &Forwarding) -> Vec<String> {
+    let of_switch = forwarding.hosts().filter(|(_, host)| host.port.dpid == dpid);
     let name = |(mac, host): (
         probe_controller::openflow::id::MacAddress,
         &probe_controller::forwarding::Host,
@@ -223,14 +231,14 @@ fn hosts(dpid: Dpid, brain: &Brain) -> Vec<String> {
     of_switch.map(name).collect()
 }
 
-fn summary(time: Utc, switches: usize, brain: &Brain, server: &Server) -> SummaryLine {
-    let totals = brain.totals();
+fn summary(time: Utc, switches: usize, forwarding: &Forwarding, server: &Server) -> SummaryLine {
+    let totals = forwarding.totals();
     let counters = server.counters();
     SummaryLine {
         time,
         switches,
-        links: LinkCounts::of(brain.links().iter().map(|view| view.state)),
-        hosts: brain.hosts().count(),
+        links: LinkCounts::of(forwarding.links().iter().map(|view| view.state)),
+        hosts: forwarding.hosts().count(),
         negatives: totals.negatives,
         storms: totals.storms,
         reroutes: totals.reroutes,

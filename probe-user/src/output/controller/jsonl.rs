@@ -15,12 +15,12 @@ enum Line<'a> {
     Summary(&'a SummaryLine),
 }
 
-pub(super) fn event(event: &Event, out: &mut dyn Write) -> io::Result<()> {
+pub fn event(event: &Event, out: &mut dyn Write) -> io::Result<()> {
     line(event, out)
 }
 
 /// A report is its links, switches and paths; the last one ends with the summary.
-pub(super) fn report(report: &Report, is_last: bool, out: &mut dyn Write) -> io::Result<()> {
+pub fn report(report: &Report, is_last: bool, out: &mut dyn Write) -> io::Result<()> {
     for link in &report.links {
         line(&Line::Link(link), out)?;
     }

@@ -46,7 +46,7 @@ fn link(state: LinkState, rtt_ns: Option<i64>) -> LinkLine {
     }
 }
 
-fn report() -> Report {
+pub fn report() -> Report {
     let switch = |dpid: &str| SwitchLine {
         time: TIME,
         dpid: dpid.to_owned(),

@@ -1,4 +1,4 @@
-//! Golden lines: their field names and their order are what programs rely on.
+//! Golden lines: programs rely on field names and their order.
 
 use probe_core::agent::event::Found;
 use serde_json::Value;
@@ -8,7 +8,7 @@ use crate::output::fixtures::{
     attach_change, clock_step, counters, end, exported, good, interface_change, peer_change, reflector, silent, start,
     troubled, windows,
 };
-use crate::output::model::{InterfaceEvent, PeerEvent};
+use crate::output::model::{InterfaceEvent, PeerEvent, Start};
 
 fn line(event: Event) -> String {
     exported(Jsonl, [event])
@@ -52,7 +52,7 @@ fn start_and_changes() {
 }
 
 #[test]
-fn a_window_and_a_summary_differ_in_their_type_alone() {
+fn a_window_and_a_summary_differ_only_in_their_type() {
     let expected = r#"{"type":"window","peer":"10.1.1.6","peer_name":"h2:p2","family":"v4","path":"unicast","method":"stamp","engine":"ebpf","attach":{"egress":"tc","receive":"xdp-native"},"peer_attach":"tc","start":"2026-11-21T10:10:38.000000000Z","end":"2026-11-21T10:10:48.000000001Z","sent":20,"received":20,"lost":0,"pending":0,"lost_forward":0,"lost_backward":0,"lost_unknown":0,"late":0,"duplicates":0,"reordered":0,"collector_lost":0,"send_failed":0,"rtt_ns":{"min":140200,"mean":527200,"p50":161400,"p90":1280000,"p99":1280000,"p999":1280000,"max":1280000,"stddev":10,"count":20},"residence_ns":{"min":210,"mean":1890,"p50":340,"p90":5120,"p99":5120,"p999":5120,"max":5120,"stddev":10,"count":20},"forward_ns":{"min":70000,"mean":263500,"p50":80500,"p90":640000,"p99":640000,"p999":640000,"max":640000,"stddev":10,"count":20},"backward_ns":{"min":-1000,"mean":239633,"p50":79900,"p90":640000,"p99":640000,"p999":640000,"max":640000,"stddev":10,"count":20},"clock":"same-clock","clock_bound_ns":null,"clock_offset_ns":null,"clock_skew_ppb":null,"pdv_ns":{"min":0,"mean":387000,"p50":21200,"p90":1139800,"p99":1139800,"p999":1139800,"max":1139800,"stddev":10,"count":20},"ipdv_ns":{"min":-900,"mean":0,"p50":0,"p90":900,"p99":900,"p999":900,"max":900,"stddev":10,"count":20},"forward_pdv_ns":null,"backward_pdv_ns":null,"own_clock_steps":0,"peer_clock_steps":0,"lost_late":0,"lost_refused":null,"duplicated":0,"loss_period":null,"loss_distance":null,"reordering_extent":null,"downs":0,"down_ns":0}"#;
     assert_eq!(line(Event::Windows(windows(vec![good()]))), format!("{expected}\n"));
 
@@ -64,9 +64,8 @@ fn a_window_and_a_summary_differ_in_their_type_alone() {
     );
 }
 
-/// The fields of DESIGN.md's result model, and those added since.
 #[test]
-fn every_field_is_there_whatever_was_measured() {
+fn every_field_is_present_whatever_was_measured() {
     let fields = "type peer family path start end sent received lost lost_forward lost_backward lost_unknown late \
                   duplicates reordered collector_lost send_failed rtt_ns residence_ns forward_ns backward_ns clock \
                   pdv_ns ipdv_ns pending clock_bound_ns peer_name engine attach \
@@ -84,7 +83,7 @@ fn every_field_is_there_whatever_was_measured() {
 }
 
 #[test]
-fn what_was_not_measured_is_null_and_never_zero() {
+fn unknown_values_are_null_not_zero() {
     let object: Value = serde_json::from_str(&line(Event::Windows(windows(vec![silent()])))).unwrap();
     let nulls = "rtt_ns residence_ns forward_ns backward_ns pdv_ns ipdv_ns clock clock_bound_ns peer_name peer_attach";
     for field in nulls.split_whitespace() {
@@ -94,7 +93,7 @@ fn what_was_not_measured_is_null_and_never_zero() {
 }
 
 #[test]
-fn a_synchronised_clock_comes_with_its_bound() {
+fn a_synchronised_clock_has_its_bound() {
     let object: Value = serde_json::from_str(&line(Event::Windows(windows(vec![troubled()])))).unwrap();
     assert_eq!(
         (&object["clock"], &object["clock_bound_ns"]),
@@ -118,7 +117,7 @@ fn a_report_interval_without_peers_writes_nothing() {
 }
 
 #[test]
-fn a_start_names_the_peers_and_whether_the_group_is_probed() {
+fn a_start_lists_the_peers_and_whether_groups_are_probed() {
     let start = Start {
         peers: vec![[10, 1, 1, 99].into()],
         group_probes: false,

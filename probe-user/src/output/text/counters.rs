@@ -1,4 +1,4 @@
-//! What the kernel programs and the userspace reflector counted, in words.
+//! Counters in words.
 
 use std::io::{self, Write};
 
@@ -9,17 +9,25 @@ use crate::output::model::Counters;
 use crate::output::quantity::count;
 use crate::output::text::wrap;
 
-/// Counters of the sockets that are no sign of trouble.
-const SOCKETS: [&str; 4] = ["socket_sent", "socket_stamped", "socket_received", "echo_unmatched"];
+/// Counters of sockets, with what they count; none is a sign of trouble.
+pub const SOCKETS: [(&str, &str); 4] = [
+    ("socket_sent", "Probes sent by sockets (--engine socket)."),
+    ("socket_stamped", "Of these, probes with a transmit timestamp."),
+    ("socket_received", "Replies received by sockets."),
+    (
+        "echo_unmatched",
+        "Packets of legacy agents that answer no probe (--legacy-peers).",
+    ),
+];
 
-/// Counters that are no sign of trouble.
+/// Kernel counters that are no sign of trouble.
 const ORDINARY: [Counter; 11] = [
     Counter::EgressStamped,
-    // Questions to peers, who they are, leave like that.
+    // Identity requests leave like this,
     Counter::EgressForeign,
     Counter::Reflected,
     Counter::ReflectedGroup,
-    // And these questions arrive like that.
+    // and arrive like this.
     Counter::PassedUp,
     Counter::Collected,
     Counter::SessionStarted,
@@ -29,7 +37,7 @@ const ORDINARY: [Counter; 11] = [
     Counter::SourceStarted,
 ];
 
-/// What the others count, and what became of that.
+/// The other kernel counters: what they count, and what became of it.
 const IN_WORDS: [(Counter, &str, &str); 23] = [
     (
         Counter::EgressFailed,
@@ -60,7 +68,7 @@ const IN_WORDS: [(Counter, &str, &str); 23] = [
     (
         Counter::ReplyShaped,
         "probe",
-        "not answered: with the fields of a reply, so that answers could go on for ever",
+        "not answered: with the fields of a reply: answering could loop",
     ),
     (
         Counter::NoOwnAddress,
@@ -75,7 +83,7 @@ const IN_WORDS: [(Counter, &str, &str); 23] = [
     (
         Counter::LegacyLoop,
         "probe",
-        "not echoed: a number from an echoing port or with an echo's TTL, so that echoes could go on for ever",
+        "not answered: from a port or with a TTL of replies to legacy agents, answering could loop",
     ),
     (
         Counter::NotAllowed,
@@ -120,8 +128,8 @@ const IN_WORDS: [(Counter, &str, &str); 23] = [
     ),
 ];
 
-/// Writes what a reflector has answered.
-pub(super) fn write_reflected(counters: &Counters, out: &mut dyn Write) -> io::Result<()> {
+/// Writes how many probes a reflector has answered.
+pub fn write_reflected(counters: &Counters, out: &mut dyn Write) -> io::Result<()> {
     let in_userspace = |what: Count| counters.values.get(what.name()).copied().unwrap_or(0);
     let by_group = value(counters, Counter::ReflectedGroup) + in_userspace(Count::ReflectedGroup);
     let all = value(counters, Counter::Reflected) + in_userspace(Count::Reflected) + by_group;
@@ -134,16 +142,16 @@ pub(super) fn write_reflected(counters: &Counters, out: &mut dyn Write) -> io::R
     let echoed = value(counters, Counter::LegacyReflected) + value(counters, Counter::LegacyReflectedGroup);
     match echoed {
         0 => Ok(()),
-        _ => writeln!(out, "  and {} of older agents echoed", count(echoed, "probe")),
+        _ => writeln!(out, "  and {} of legacy agents", count(echoed, "probe")),
     }
 }
 
-/// Writes what is worth a person's attention.
-pub(super) fn write_trouble(counters: &Counters, columns: Option<usize>, out: &mut dyn Write) -> io::Result<()> {
+/// Writes the counters that are a sign of trouble.
+pub fn write_trouble(counters: &Counters, columns: Option<usize>, out: &mut dyn Write) -> io::Result<()> {
     let is_ordinary = |counter: &str| {
         let in_userspace = Count::ALL.iter().find(|what| what.name() == counter);
         ORDINARY.iter().any(|&ordinary| name(ordinary) == counter)
-            || SOCKETS.contains(&counter)
+            || SOCKETS.iter().any(|&(name, _)| name == counter)
             || in_userspace.is_some_and(|what| what.in_words().is_none())
     };
     for (counter, &number) in &counters.values {
@@ -162,8 +170,7 @@ pub(super) fn write_trouble(counters: &Counters, columns: Option<usize>, out: &m
     Ok(())
 }
 
-/// The value of one counter.
-pub(super) fn value(counters: &Counters, counter: Counter) -> u64 {
+pub fn value(counters: &Counters, counter: Counter) -> u64 {
     counters.values.get(name(counter)).copied().unwrap_or(0)
 }
 
@@ -176,7 +183,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_counter_is_ordinary_or_in_words_that_say_more_than_its_name() {
+    fn every_counter_is_ordinary_or_has_words_beyond_its_name() {
         for counter in COUNTER_NAMES {
             let in_words = IN_WORDS.iter().find(|(known, ..)| name(*known) == counter);
             assert_ne!(

@@ -1,44 +1,42 @@
-//! How a table fits: what it leaves out where the terminal is narrow. Nothing is ever broken over two lines.
+//! Fits a table into a terminal: columns are removed, names are cut, nothing wraps.
 
 use std::io::{self, Write};
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
-/// Before a name gets narrower than this, a column gives way.
+/// A column is removed before a name gets narrower than this.
 const NAME_COLUMNS: usize = 8;
-/// Blanks between two columns.
+/// Spaces between two columns.
 const GAP: usize = 2;
 
-/// Who a row is of.
-pub(in crate::output) struct Who {
-    /// Empty in a row of the same peer as the row before.
-    pub(in crate::output) address: String,
-    pub(in crate::output) name: Option<String>,
+/// The first cell of a row.
+pub struct Who {
+    /// Empty if it is that of the row before.
+    pub address: String,
+    pub name: Option<String>,
 }
 
-/// A column right of that.
-pub(in crate::output) struct Column {
-    /// What it is a statistic of: part of the heading of the leftmost such column.
-    pub(in crate::output) of: &'static str,
-    pub(in crate::output) heading: &'static str,
-    pub(in crate::output) numbers: bool,
-    /// Of two columns, the one with the higher number goes first; one with 0 stays.
-    pub(in crate::output) gives_way: u8,
-    pub(in crate::output) cells: Vec<String>,
+pub struct Column {
+    /// What it is a statistic of; written before the heading of the leftmost such column.
+    pub of: &'static str,
+    pub heading: &'static str,
+    pub numbers: bool,
+    /// The column with the highest number is removed first; 0 is never removed.
+    pub gives_way: u8,
+    pub cells: Vec<String>,
 }
 
-/// A table, such as one with a row per peer and path.
-pub(in crate::output) struct Grid {
-    /// Heading of who the rows are of.
-    pub(in crate::output) heading: &'static str,
-    pub(in crate::output) who: Vec<Who>,
-    pub(in crate::output) columns: Vec<Column>,
+pub struct Grid {
+    /// Of the first column.
+    pub heading: &'static str,
+    pub who: Vec<Who>,
+    pub columns: Vec<Column>,
 }
 
 impl Grid {
-    /// Writes it, not wider than `columns` if that can be.
-    pub(in crate::output) fn write(mut self, columns: Option<usize>, out: &mut dyn Write) -> io::Result<()> {
+    /// Writes it, not wider than `columns` if possible.
+    pub fn write(mut self, columns: Option<usize>, out: &mut dyn Write) -> io::Result<()> {
         let room = match columns {
             Some(columns) => self.make_room(columns),
             None => usize::MAX,
@@ -61,9 +59,9 @@ impl Grid {
         writeln!(out, "{}", table.trim_fmt())
     }
 
-    /// Removes columns until the rest fits, and gives what is left for the peers.
+    /// Removes columns until the rest fits; returns the width left for the first column.
     fn make_room(&mut self, columns: usize) -> usize {
-        let least = self.who.iter().map(Who::least).max().unwrap_or(0);
+        let min_width = self.who.iter().map(Who::min_width).max().unwrap_or(0);
         loop {
             let room = columns.saturating_sub(self.width());
             let next = self
@@ -72,19 +70,19 @@ impl Grid {
                 .enumerate()
                 .max_by_key(|(_, column)| column.gives_way);
             match next {
-                Some((place, column)) if room < least && column.gives_way > 0 => self.columns.remove(place),
+                Some((place, column)) if room < min_width && column.gives_way > 0 => self.columns.remove(place),
                 _ => return room,
             };
         }
     }
 
-    /// Of all but the peers.
+    /// Without the first column.
     fn width(&self) -> usize {
         let width = |(column, heading): (&Column, String)| {
             let cells = column.cells.iter().map(|cell| cell.width());
             GAP + cells.chain([heading.width()]).max().unwrap_or(0)
         };
-        // Each line begins with a blank.
+        // Each line begins with a space.
         1 + self.columns.iter().zip(self.headings()).map(width).sum::<usize>()
     }
 
@@ -103,13 +101,12 @@ impl Grid {
 }
 
 impl Who {
-    /// The width that it should have.
-    fn least(&self) -> usize {
+    fn min_width(&self) -> usize {
         let name = self.name.as_ref().map_or(0, |name| 1 + name.width().min(NAME_COLUMNS));
         self.address.width() + name
     }
 
-    /// The address, and as much of the name as there is room for.
+    /// The address, and as much of the name as fits.
     fn within(&self, room: usize) -> String {
         let Some(name) = &self.name else {
             return self.address.clone();
@@ -121,7 +118,6 @@ impl Who {
     }
 }
 
-/// A text that is not wider than `room`.
 fn cut(text: &str, room: usize) -> String {
     if text.width() <= room {
         return text.to_owned();

@@ -1,24 +1,24 @@
-//! What is seldom there: shown only where it is.
+//! Notes on losses, steps and downtime, and advice if no peer answered; written only if there is something to note.
 
 use std::io::{self, Write};
 use std::net::IpAddr;
 use std::time::Duration;
 
 use humantime::format_duration;
+use probe_common::abi::Counter;
 use probe_core::stats::report::{Counts, Path, Patterns};
 
-use crate::output::quantity::{count, duration_u64};
-use crate::output::results::Results;
-use crate::output::text::table::way_name;
-use crate::output::text::wrap;
+use crate::output::model::{Counters, Results, Start};
+use crate::output::quantity::{count, duration_u64, list};
+use crate::output::text::table::path_name;
+use crate::output::text::{counters, wrap};
 
-/// Writes what went wrong with each peer and path.
-pub(super) fn write(results: &[Results], columns: Option<usize>, out: &mut dyn Write) -> io::Result<()> {
+pub fn write(results: &[Results], columns: Option<usize>, out: &mut dyn Write) -> io::Result<()> {
     for result in results {
-        let who = format!("{} {}", result.peer, way_name(result));
+        let who = format!("{} {}", result.peer, path_name(result));
         let notes = [
             unsent(result),
-            lost_and_found(&result.counts, &result.patterns),
+            losses(&result.counts, &result.patterns),
             stepped(result),
         ];
         for note in notes.into_iter().flatten() {
@@ -28,7 +28,6 @@ pub(super) fn write(results: &[Results], columns: Option<usize>, out: &mut dyn W
     Ok(())
 }
 
-/// Of probes that never left.
 fn unsent(result: &Results) -> Option<String> {
     let why = match result.path {
         Path::Unicast => "no answer to ARP or ND, no route, or no carrier",
@@ -38,26 +37,24 @@ fn unsent(result: &Results) -> Option<String> {
     (failed > 0).then(|| format!("{} never left this host: {why}", count(failed, "probe")))
 }
 
-/// Of steps of the clocks.
 fn stepped(result: &Results) -> Option<String> {
     let whose = parts([(result.steps.own, "of this host"), (result.steps.peer, "of the peer")]);
     (!whose.is_empty()).then(|| format!("steps of the wall clock: {}", whose.join(", ")))
 }
 
-/// Of probes that did.
-fn lost_and_found(counts: &Counts, patterns: &Patterns) -> Option<String> {
-    let ways = [
-        (counts.lost_forward, "on the way there"),
-        (counts.lost_backward, "on the way back"),
+fn losses(counts: &Counts, patterns: &Patterns) -> Option<String> {
+    let directions = [
+        (counts.lost_forward, "forward"),
+        (counts.lost_backward, "backward"),
         (patterns.lost_late, "answered too late"),
         (
             counts.lost_unknown.saturating_sub(patterns.lost_late),
-            "not known which way",
+            "direction unknown",
         ),
     ];
-    let where_lost = match ways.iter().find(|(number, _)| *number == counts.lost) {
-        Some((_, way)) => format!(", {way}"),
-        None => format!(": {}", parts(ways).join(", ")),
+    let where_lost = match directions.iter().find(|(number, _)| *number == counts.lost) {
+        Some((_, direction)) => format!(", {direction}"),
+        None => format!(": {}", parts(directions).join(", ")),
     };
     let refused = patterns.lost_refused.filter(|&refused| refused > 0);
     let refused = refused.map(|refused| format!(", {refused} of them refused by the peer's policy"));
@@ -96,15 +93,15 @@ fn parts<const N: usize>(numbers: [(u64, &str); N]) -> Vec<String> {
     present.map(|(number, what)| format!("{number} {what}")).collect()
 }
 
-/// Writes how long each peer was down, once for all of its paths. Those in `always_probed` are probed all the while.
-pub(super) fn write_downs(
+/// Writes how long each peer was down, once for all of its paths. Peers in `always_probed` are probed while down.
+pub fn write_downs(
     results: &[Results],
     always_probed: &[IpAddr],
     columns: Option<usize>,
     out: &mut dyn Write,
 ) -> io::Result<()> {
     for paths in results.chunk_by(|a, b| a.peer == b.peer) {
-        // A path that was first used later has seen less of it.
+        // A path that was first used later has less of it.
         let Some(result) = paths.iter().max_by_key(|result| result.downtime.down_ns) else {
             continue;
         };
@@ -113,9 +110,9 @@ pub(super) fn write_downs(
             continue;
         }
         let consequence = if always_probed.contains(&peer) {
-            "unicast probes were sent all the same, and are counted"
+            "unicast probes were still sent and are counted"
         } else {
-            "probes then not sent are not counted as lost"
+            "no probes were sent, and none are counted as lost"
         };
         let note = format!(
             "{peer} was down {}, {} in all; {consequence}",
@@ -127,7 +124,7 @@ pub(super) fn write_downs(
     Ok(())
 }
 
-/// To the second, if it took one.
+/// Rounded to seconds above one.
 fn roughly(ns: u64) -> String {
     const SECOND: u64 = 1_000_000_000;
     if ns < SECOND {
@@ -135,4 +132,87 @@ fn roughly(ns: u64) -> String {
     } else {
         format_duration(Duration::from_secs((ns + SECOND / 2) / SECOND)).to_string()
     }
+}
+
+/// Without any reply: what to check, on this host first if no probe left it.
+pub fn write_advice(counters: &Counters, start: &Start, columns: Option<usize>, out: &mut dyn Write) -> io::Result<()> {
+    let named = |name: &str| counters.values.get(name).copied().unwrap_or(0);
+    let by_programs =
+        counters::value(counters, Counter::EgressStamped) + counters::value(counters, Counter::EgressFailed);
+    let left = by_programs + named("socket_stamped");
+    let advice = if left > 0 {
+        let left = count(left, "probe");
+        writeln!(out, "no peer answered ({left} left this host): check that")?;
+        advice_for_the_path(start)
+    } else {
+        // A device may not stamp what it sends.
+        let known = if named("socket_sent") > 0 {
+            "is known to have left"
+        } else {
+            "left"
+        };
+        writeln!(out, "no probe {known} this host: check that")?;
+        advice_for_this_host(start)
+    };
+    for advice in advice {
+        wrap::write("  - ", &advice, 4, columns, out)?;
+    }
+    writeln!(out)
+}
+
+fn advice_for_this_host(start: &Start) -> Vec<String> {
+    let Start { interface, peers, .. } = start;
+    let mut advice = vec![
+        format!("{interface} is up and has a carrier: ip link show dev {interface}"),
+        format!("its addresses are not tentative, nor duplicates (dadfailed): ip address show dev {interface}"),
+    ];
+    if !peers.is_empty() {
+        let peers = list(peers);
+        advice.push(format!(
+            "there is a route over {interface} to {peers}: ip route get ADDR oif {interface}"
+        ));
+        advice.push(format!(
+            "{peers} can be resolved by ARP or ND (no FAILED or INCOMPLETE): ip neigh show dev {interface}"
+        ));
+    }
+    advice.push(doctor(start));
+    advice
+}
+
+fn advice_for_the_path(start: &Start) -> Vec<String> {
+    let Start { port, peers, .. } = start;
+    let groups = list(&start.groups);
+    let mut advice = Vec::new();
+    if start.group_probes {
+        advice.push(format!(
+            "kstamp runs on the other port too, with --port {port} and the same groups"
+        ));
+    } else {
+        advice.push(format!("kstamp runs at {} with --port {port}", list(peers)));
+    }
+    let key = if start.authenticated {
+        "has the same --key-file"
+    } else {
+        "has no --key-file"
+    };
+    advice.push(format!(
+        "it {key}, and this host's address is in its interface's prefixes or --allow"
+    ));
+    advice.push(format!("UDP port {port} is not filtered on the path"));
+    if start.group_probes {
+        let other_way = if peers.is_empty() {
+            ", or name a peer: --peer ADDR"
+        } else {
+            ""
+        };
+        advice.push(format!(
+            "the switch forwards {groups} (IGMP and MLD snooping){other_way}"
+        ));
+    }
+    advice.push(doctor(start));
+    advice
+}
+
+fn doctor(start: &Start) -> String {
+    format!("kstamp doctor --iface {} finds nothing to complain of", start.interface)
 }

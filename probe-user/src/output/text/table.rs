@@ -1,34 +1,27 @@
-//! The tables of the text form: one row per peer and path.
+//! Tables with a row per peer and path.
 
 use probe_core::stats::report::{OneWayClock, Path, Summary};
 
-use crate::output::model::Method;
+use crate::output::model::{Method, Results};
 use crate::output::quantity::{duration, duration_u64, percent};
-use crate::output::results::Results;
 use crate::output::text::layout::{Column, Grid, Who};
 
 /// Shown where there is no value.
 const NONE: &str = "-";
 
-/// How a path is called in tables and notes.
-pub(super) fn path_name(path: Path) -> &'static str {
-    match path {
+pub fn path_name(result: &Results) -> String {
+    let path = match result.path {
         Path::Unicast => "unicast",
         Path::Group => "group",
-    }
-}
-
-/// How a peer was asked and addressed.
-pub(super) fn way_name(result: &Results) -> String {
-    let path = path_name(result.path);
+    };
     match result.method {
         Method::Stamp => path.to_owned(),
-        Method::Echo => format!("{path} echo"),
+        Method::Echo => format!("{path} legacy"),
     }
 }
 
 /// Counts and round-trip delays.
-pub(super) fn round_trips(results: &[Results]) -> Grid {
+pub fn round_trips(results: &[Results]) -> Grid {
     let number = |heading, gives_way, value: fn(&Results) -> String| Column {
         numbers: true,
         gives_way,
@@ -42,7 +35,7 @@ pub(super) fn round_trips(results: &[Results]) -> Grid {
         cells: column(results, |result| cell(result.rtt_ns.as_ref().map(value))),
     };
     let mut columns = vec![
-        text(results, "path", way_name),
+        text(results, "path", path_name),
         number("sent", 0, |result| result.counts.sent.to_string()),
     ];
     if results.iter().any(|result| result.counts.send_failed > 0) {
@@ -50,7 +43,7 @@ pub(super) fn round_trips(results: &[Results]) -> Grid {
     }
     columns.extend([
         number("received", 6, |result| result.counts.received.to_string()),
-        // What is pending may yet be answered.
+        // Pending probes may still be answered.
         number("lost", 0, |result| {
             percent(result.counts.lost, result.counts.received + result.counts.lost)
         }),
@@ -67,16 +60,16 @@ pub(super) fn round_trips(results: &[Results]) -> Grid {
     }
 }
 
-/// What a round trip consists of, and what its parts rest on.
-pub(super) fn parts(results: &[Results]) -> Grid {
+/// The parts of a round trip, and what the one-way delays rest on.
+pub fn parts(results: &[Results]) -> Grid {
     let number = |heading, gives_way, value: fn(&Results) -> Option<i64>| Column {
         numbers: true,
         gives_way,
         ..text(results, heading, |result| cell(value(result)))
     };
     let columns = vec![
-        text(results, "path", way_name),
-        // Half of the round trip, as if both ways took the same time.
+        text(results, "path", path_name),
+        // Half of the round trip, as if both directions took the same time.
         number("avg latency", 2, |result| result.rtt_ns.map(|summary| summary.mean / 2)),
         number("residence", 4, |result| median(result.residence_ns)),
         number("forward", 0, |result| median(result.forward_ns)),
@@ -105,7 +98,7 @@ pub(super) fn parts(results: &[Results]) -> Grid {
     }
 }
 
-/// A column that always stays.
+/// A column that is never removed.
 fn text(results: &[Results], heading: &'static str, value: impl Fn(&Results) -> String) -> Column {
     Column {
         of: "",
@@ -120,7 +113,7 @@ fn column(results: &[Results], value: impl Fn(&Results) -> String) -> Vec<String
     results.iter().map(value).collect()
 }
 
-/// Each peer once, in the first of its rows.
+/// Each peer in the first of its rows.
 fn who(results: &[Results]) -> Vec<Who> {
     let mut before = None;
     let who = |result: &Results| {

@@ -1,5 +1,3 @@
-//! What a person reads, to the letter.
-
 use probe_core::stats::report::{ClockSteps, OneWayClock, Patterns, Summary};
 
 use super::*;
@@ -9,7 +7,6 @@ use crate::output::fixtures::{
 };
 use crate::output::model::End;
 
-/// Without a terminal.
 fn to_file() -> Text {
     Text::new(|| None)
 }
@@ -18,19 +15,18 @@ fn text(event: Event) -> String {
     exported(to_file(), [event])
 }
 
-/// What is written of an event after the start of a run.
+/// What is written for an event after the start record.
 fn after(start: Start, event: Event, text: &Text) -> String {
     let header = exported(text.clone(), [Event::Start(start.clone())]).len();
     exported(text.clone(), [Event::Start(start), event]).split_off(header)
 }
 
-/// What is written at the end of an agent's run.
 fn at_end(event: Event) -> String {
     after(start(), event, &to_file())
 }
 
 #[test]
-fn the_header_says_where_how_and_with_what_clock() {
+fn the_header_shows_configuration_and_clock() {
     assert_eq!(text(Event::Start(start())), include_str!("golden/header.txt"));
     let without_key = include_str!("golden/reflector.txt");
     assert_eq!(text(Event::Start(reflector())), without_key);
@@ -46,7 +42,7 @@ fn the_header_says_where_how_and_with_what_clock() {
 }
 
 #[test]
-fn the_header_says_whom_it_probes() {
+fn the_header_lists_what_is_probed() {
     let probes = |start| {
         let header = text(Event::Start(start));
         header.lines().nth(1).unwrap().to_owned()
@@ -67,7 +63,7 @@ fn the_header_says_whom_it_probes() {
 }
 
 #[test]
-fn a_long_reason_goes_on_in_the_next_line() {
+fn a_long_reason_is_wrapped() {
     let start = Start {
         attach_reason: "native XDP on a veth whose other end has no XDP program would lose what it sends".to_owned(),
         ..start()
@@ -115,15 +111,15 @@ fn each_change_is_a_line() {
         ),
         (
             Event::Peer(peer_change(PeerEvent::Down, Found::Multicast, None)),
-            "peer 10.1.1.6 is down: it answers no more",
+            "peer 10.1.1.6 is down: no replies",
         ),
         (
             Event::Clock(clock_step(None, 10_000_000)),
-            "the wall clock of this host was stepped forward by 10.00 ms: one-way delays across it mean nothing, RTT does not rest on it",
+            "the wall clock of this host was stepped forward by 10.00 ms: one-way delays across the step are invalid, RTT is not affected",
         ),
         (
             Event::Clock(clock_step(Some("10.1.1.6"), -3_000_000)),
-            "the clock of 10.1.1.6 was stepped back by 3.00 ms: one-way delays across it mean nothing, RTT does not rest on it",
+            "the clock of 10.1.1.6 was stepped back by 3.00 ms: one-way delays across the step are invalid, RTT is not affected",
         ),
         (Event::Windows(windows(vec![])), "no peer has answered yet"),
     ];
@@ -165,10 +161,10 @@ fn a_run_with_every_trouble() {
 }
 
 #[test]
-fn a_run_in_which_nobody_answered() {
+fn a_run_without_replies() {
     assert_eq!(
         at_end(Event::End(end(vec![], [("egress_stamped", 40)]))),
-        include_str!("golden/nobody.txt")
+        include_str!("golden/no_reply.txt")
     );
     assert_eq!(
         at_end(Event::End(end(vec![silent()], [("egress_stamped", 20)]))),
@@ -177,7 +173,7 @@ fn a_run_in_which_nobody_answered() {
 }
 
 #[test]
-fn a_run_in_which_nothing_left_asks_to_look_at_this_host() {
+fn a_run_that_sent_nothing_gives_advice_about_this_host() {
     let start = Start {
         peers: vec![ip("10.1.1.99")],
         group_probes: false,
@@ -190,11 +186,11 @@ fn a_run_in_which_nothing_left_asks_to_look_at_this_host() {
     );
     let alone = at_end(end());
     assert!(alone.contains("has a carrier"), "{alone}");
-    assert!(!alone.contains("ip neigh"), "nobody was named: {alone}");
+    assert!(!alone.contains("ip neigh"), "no peer was named: {alone}");
 }
 
 #[test]
-fn what_sockets_sent_has_left_too() {
+fn probes_sent_by_sockets_count_as_sent() {
     let text = |counters: [(&str, u64); 2]| {
         let start = Start {
             authenticated: true,
@@ -216,7 +212,7 @@ fn what_sockets_sent_has_left_too() {
 }
 
 #[test]
-fn without_group_probes_nothing_is_advised_of_groups() {
+fn without_group_probes_there_is_no_advice_about_groups() {
     let start = Start {
         peers: vec![ip("10.1.1.99")],
         group_probes: false,
@@ -242,7 +238,7 @@ fn a_peer_that_was_down_is_noted_once() {
     let end = |results| Event::End(end(results, []));
     let found = at_end(end(both()));
     assert!(
-        found.ends_with(&format!("{note}probes then not sent are not counted as lost\n")),
+        found.ends_with(&format!("{note}no probes were sent, and none are counted as lost\n")),
         "{found}"
     );
     assert_eq!(found.matches("was down").count(), 1);
@@ -252,15 +248,13 @@ fn a_peer_that_was_down_is_noted_once() {
     };
     let named = after(start, end(both()), &to_file());
     assert!(
-        named.ends_with(&format!(
-            "{note}unicast probes were sent all the same, and are counted\n"
-        )),
+        named.ends_with(&format!("{note}unicast probes were still sent and are counted\n")),
         "{named}"
     );
 }
 
 #[test]
-fn the_ledger_of_losses_and_their_patterns_are_notes() {
+fn losses_and_their_patterns_are_notes() {
     let mut results = troubled();
     results.steps = ClockSteps { own: 1, peer: 2 };
     results.patterns = Patterns {
@@ -272,7 +266,7 @@ fn the_ledger_of_losses_and_their_patterns_are_notes() {
     };
     let text = text(Event::Windows(windows(vec![results])));
     for note in [
-        "9 probes lost: 4 on the way there, 3 on the way back, 1 answered too late, 1 not known which way, \
+        "9 probes lost: 4 forward, 3 backward, 1 answered too late, 1 direction unknown, \
          3 of them refused by the peer's policy, up to 4 in a row;",
         "7 reordered",
         "overtaken by up to 12",
@@ -283,7 +277,7 @@ fn the_ledger_of_losses_and_their_patterns_are_notes() {
 }
 
 #[test]
-fn an_estimate_comes_with_its_bound() {
+fn an_estimate_has_its_bound() {
     let mut results = good();
     results.clock = Some(OneWayClock::Estimated {
         bound_ns: 80_700,
@@ -293,10 +287,10 @@ fn an_estimate_comes_with_its_bound() {
     assert!(at_end(Event::End(end(vec![results], []))).contains("  estimated ±80.70 µs  "));
 }
 
-fn in_packets(most: i64) -> Summary {
+fn in_packets(max: i64) -> Summary {
     Summary {
         min: 1,
-        max: most,
+        max,
         ..good().rtt_ns.unwrap()
     }
 }
@@ -331,7 +325,7 @@ fn nothing_is_wider_than_the_terminal() {
     assert_eq!(text, include_str!("golden/narrow.txt"));
 }
 
-/// The headings of the table of [`good`] that alone has a column `of`.
+/// The headings of the table that has a column `of`.
 fn headings(columns: Columns, of: &str) -> Vec<String> {
     let text = after(start(), Event::End(end(vec![good()], [])), &Text::new(columns));
     let line = text.lines().find(|line| line.contains(of)).unwrap();
@@ -342,7 +336,7 @@ fn headings(columns: Columns, of: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_least_important_columns_give_way_first() {
+fn the_least_important_columns_are_removed_first() {
     assert_eq!(
         headings(|| Some(80), "sent")[3..],
         ["lost", "RTT min", "p50", "p99", "max"]
@@ -370,13 +364,13 @@ fn the_least_important_columns_give_way_first() {
 }
 
 #[test]
-fn nothing_is_broken_in_a_file() {
+fn nothing_wraps_in_a_file() {
     let text = at_end(Event::End(all_at_once()));
     for whole in [
         "fe80::5054:ff:fe12:3456 a-long-host-name:interface-2  group",
         "2001:db8:1111:2222:3333:4444:5555:6666                unicast",
         "RTT min      mean       p50      p99      max",
-        "3 on the way back, 2 not known which way",
+        "3 backward, 2 direction unknown",
     ] {
         assert!(text.contains(whole), "{text}");
     }

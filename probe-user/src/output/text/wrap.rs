@@ -1,18 +1,11 @@
-//! Lines that go on in the next line rather than over the edge.
+//! Wraps lines at spaces.
 
 use std::io::{self, Write};
 
 use unicode_width::UnicodeWidthStr as _;
 
-/// Writes `text` after `label`, broken at blanks so that no line is wider than `columns`; all lines but the first are
-/// indented by `indent`. A word is never broken.
-pub(in crate::output) fn write(
-    label: &str,
-    text: &str,
-    indent: usize,
-    columns: Option<usize>,
-    out: &mut dyn Write,
-) -> io::Result<()> {
+/// Writes `text` after `label`, wrapped at `columns`; all lines but the first are indented. A word is never broken.
+pub fn write(label: &str, text: &str, indent: usize, columns: Option<usize>, out: &mut dyn Write) -> io::Result<()> {
     write!(out, "{label}")?;
     let mut used = label.width();
     let mut begins = true;

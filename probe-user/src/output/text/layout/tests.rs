@@ -1,5 +1,3 @@
-//! A small table at each width.
-
 use super::*;
 
 fn written(columns: Option<usize>) -> String {
@@ -35,7 +33,7 @@ fn written(columns: Option<usize>) -> String {
 }
 
 #[test]
-fn what_is_least_important_gives_way_before_anything_is_broken() {
+fn columns_are_removed_before_anything_wraps() {
     let whole = " peer                             path   RTT min   mean    p50\n \
                  fe80::1 a-host-with-a-long-name  12 ms    12 ms  12 ms  12 ms\n                                  \
                  3 ms      3 ms   3 ms   3 ms\n";
@@ -79,7 +77,7 @@ fn no_line_is_wider_than_the_terminal() {
 }
 
 #[test]
-fn the_heading_of_what_is_left_says_what_it_is_of() {
+fn the_leftmost_column_names_the_statistic() {
     assert!(written(Some(60)).contains("RTT min"));
     let grid = Grid {
         heading: "peer",

@@ -1,0 +1,132 @@
+//! Limits on what a switch may cause: messages by a token bucket, log lines by a window.
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+
+use log::warn;
+
+use crate::openflow::server::event::Reason;
+
+const NS_PER_S: u64 = 1_000_000_000;
+
+/// How much may still come.
+#[derive(Debug)]
+pub(super) struct Bucket {
+    per_s: u64,
+    /// In billionths of a token.
+    level: u64,
+    filled_at_ns: u64,
+}
+
+impl Bucket {
+    /// A full one.
+    pub(super) fn new(per_s: u32, now_ns: u64) -> Self {
+        let per_s = u64::from(per_s);
+        Self {
+            per_s,
+            level: per_s * NS_PER_S,
+            filled_at_ns: now_ns,
+        }
+    }
+
+    /// Takes a token, if there is one.
+    pub(super) fn take(&mut self, now_ns: u64) -> bool {
+        let since = now_ns.saturating_sub(self.filled_at_ns).min(NS_PER_S);
+        self.level = (self.level + since * self.per_s).min(self.per_s * NS_PER_S);
+        self.filled_at_ns = self.filled_at_ns.max(now_ns);
+        let taken = self.level >= NS_PER_S;
+        if taken {
+            self.level -= NS_PER_S;
+        }
+        taken
+    }
+}
+
+/// At most so many lines
+const LINES: u32 = 50;
+/// in such a time.
+const WITHIN_NS: u64 = 10_000_000_000;
+
+#[derive(Debug, Default)]
+struct Window {
+    since_ns: u64,
+    count: u32,
+}
+
+/// Writes refusals.
+#[derive(Debug, Default)]
+pub(super) struct Refusals {
+    window: RefCell<Window>,
+}
+
+impl Refusals {
+    /// Writes a line, or counts it if too many were written lately.
+    pub(super) fn log(&self, address: SocketAddr, reason: &Reason, now_ns: u64) {
+        let (held_back, write) = self.window.borrow_mut().count(now_ns);
+        if held_back > 0 {
+            warn!("{held_back} more connections were refused");
+        }
+        if write {
+            warn!("{address}: refused: {reason}");
+        }
+    }
+}
+
+impl Window {
+    /// How many were held back in the window that is over, and whether this one is written.
+    fn count(&mut self, now_ns: u64) -> (u32, bool) {
+        let mut held_back = 0;
+        if now_ns.saturating_sub(self.since_ns) >= WITHIN_NS {
+            held_back = self.count.saturating_sub(LINES);
+            *self = Self {
+                since_ns: now_ns,
+                count: 0,
+            };
+        }
+        self.count = self.count.saturating_add(1);
+        (held_back, self.count <= LINES)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_of_one_second_then_the_rate() {
+        let mut bucket = Bucket::new(10, 5);
+        assert_eq!((0..100).filter(|_| bucket.take(5)).count(), 10);
+        assert!(!bucket.take(5 + NS_PER_S / 10 - 1));
+        assert!(bucket.take(5 + NS_PER_S / 10));
+        assert!(!bucket.take(5 + NS_PER_S / 10));
+        let later = 100 * NS_PER_S;
+        assert_eq!(
+            (0..100).filter(|_| bucket.take(later)).count(),
+            10,
+            "no more than a second is saved up"
+        );
+    }
+
+    #[test]
+    fn time_that_goes_back_gives_nothing() {
+        let mut bucket = Bucket::new(1, NS_PER_S);
+        assert!(bucket.take(NS_PER_S));
+        assert!(!bucket.take(0));
+        assert!(!bucket.take(NS_PER_S));
+        assert!(bucket.take(2 * NS_PER_S));
+    }
+
+    #[test]
+    fn what_is_held_back_is_counted() {
+        let mut window = Window::default();
+        let start = WITHIN_NS;
+        for _ in 0..LINES {
+            assert_eq!(window.count(start), (0, true));
+        }
+        for _ in 0..7 {
+            assert_eq!(window.count(start + 1), (0, false));
+        }
+        assert_eq!(window.count(start + WITHIN_NS), (7, true));
+        assert_eq!(window.count(start + WITHIN_NS), (0, true));
+    }
+}

@@ -1,0 +1,72 @@
+//! Why kernel programs cannot be loaded, used or attached.
+
+use std::error::Error;
+use std::io;
+
+use aya::EbpfError;
+use aya::maps::MapError;
+use aya::programs::ProgramError;
+
+/// The programs could not be loaded, or not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ObjectError {
+    /// Built with `AYA_BUILD_SKIP`.
+    #[error(
+        "this kstamp was built without its kernel programs; build it with `cargo xtask setup && cargo build --release`"
+    )]
+    Stub,
+    #[error("cannot load the kernel programs: {}", root_cause(.0))]
+    Load(#[from] Box<EbpfError>),
+    /// The verifier or aya refused a program.
+    #[error("cannot load the program {name}: {}", root_cause(.source))]
+    Program {
+        name: &'static str,
+        source: Box<ProgramError>,
+    },
+    /// The object and this library are not of one build.
+    #[error("the kernel programs have no {0}; they are of another version of kstamp, rebuild both")]
+    Missing(&'static str),
+    #[error("the map {name}: {source}")]
+    Map { name: &'static str, source: MapError },
+    #[error("cannot watch the ring buffer: {0}")]
+    Ring(io::Error),
+    #[error("cannot read what the programs log: {0}")]
+    Log(io::Error),
+}
+
+impl ObjectError {
+    pub(crate) fn program(name: &'static str) -> impl Fn(ProgramError) -> Self {
+        move |source| Self::Program {
+            name,
+            source: Box::new(source),
+        }
+    }
+
+    pub(crate) fn map(name: &'static str) -> impl Fn(MapError) -> Self {
+        move |source| Self::Map { name, source }
+    }
+}
+
+/// A program could not be attached.
+#[derive(Debug, thiserror::Error)]
+pub enum AttachError {
+    #[error(transparent)]
+    Object(#[from] ObjectError),
+    #[error("cannot attach {program} to {interface}: {}", root_cause(.source))]
+    Refused {
+        program: String,
+        interface: String,
+        source: Box<ProgramError>,
+    },
+}
+
+/// The innermost error of a chain: what the kernel said, in one line.
+pub(crate) fn root_cause(error: &dyn Error) -> String {
+    let mut cause: &dyn Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    let text = cause.to_string();
+    let line = text.lines().find(|line| !line.trim().is_empty());
+    line.unwrap_or_default().to_owned()
+}

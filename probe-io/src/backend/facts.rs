@@ -1,0 +1,63 @@
+//! What a backend must know of an interface: its addresses, sockets and clock, and who is answered.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use probe_common::abi::{DESTINATION_GROUP, DESTINATION_OWN};
+use probe_common::family::Family;
+use probe_core::attach::AttachMode;
+use probe_core::reflector::policy::{Policy, Rates};
+use probe_host::clock::ClockState;
+use probe_host::link::{Address, Link};
+
+/// Who is answered, and how often.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Answering {
+    /// Prefixes beside the interface's own.
+    pub allow: Vec<IpNet>,
+    /// Packets a second.
+    pub rates: Rates,
+}
+
+/// Everything that the configuration of a backend depends on.
+pub(crate) struct Facts<'a> {
+    pub link: &'a Link,
+    pub addresses: &'a [Address],
+    /// The joined groups, one for each IP version in use.
+    pub groups: &'a [IpAddr],
+    pub test_port: u16,
+    /// Port from which IPv4 probes leave, 0 for none.
+    pub sender_port_v4: u16,
+    /// Port from which IPv6 probes leave, 0 for none.
+    pub sender_port_v6: u16,
+    pub clock: ClockState,
+    /// Where probes are received.
+    pub mode: AttachMode,
+    pub answering: &'a Answering,
+}
+
+impl Facts<'_> {
+    /// Whose sources are answered: the prefixes of the interface's usable addresses, and what the user allows.
+    pub fn policy(&self) -> Policy {
+        let own = self
+            .usable()
+            .filter_map(|address| IpNet::new(address.prefix_of, address.prefix_len).ok());
+        Policy::new(own.chain(self.answering.allow.iter().copied()))
+    }
+
+    /// Own and group addresses with their kinds.
+    pub fn destinations(&self) -> BTreeMap<IpAddr, u32> {
+        let own = self.usable().map(|address| (address.ip, DESTINATION_OWN));
+        own.chain(self.groups.iter().map(|&group| (group, DESTINATION_GROUP)))
+            .collect()
+    }
+
+    /// Addresses of the IP versions in use that are beyond duplicate address detection.
+    pub fn usable(&self) -> impl Iterator<Item = &Address> {
+        let in_use = |ip| self.groups.iter().any(|&group| Family::of(group) == Family::of(ip));
+        self.addresses
+            .iter()
+            .filter(move |address| in_use(address.ip) && !address.tentative && !address.duplicate)
+    }
+}

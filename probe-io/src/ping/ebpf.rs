@@ -1,0 +1,110 @@
+//! Probes to one destination, stamped by the programs: nothing is answered, no group joined, no port occupied.
+
+use std::io;
+use std::net::SocketAddr;
+use std::task::{Context, Poll};
+
+use probe_common::abi::MAX_PADDED_LEN;
+use probe_common::ntp::NtpTime;
+use probe_core::attach::AttachMode;
+use probe_core::observation::Fate;
+use probe_host::clock::ClockState;
+use probe_host::link::Netlink;
+use socket2::Socket;
+
+use crate::backend::Backend as _;
+use crate::backend::ebpf::EbpfBackend;
+use crate::backend::facts::{Answering, Facts};
+use crate::clock::{clock_state, error_estimate};
+use crate::ping::answer::Answer;
+use crate::ping::packet::PacketPlan;
+use crate::port::{Choice, PortError, Survey};
+use crate::udp::sockets;
+use crate::udp::sockets::{SocketPair, Target};
+
+/// Bytes of UDP and of the longer IP header without options.
+const HEADERS: usize = 48;
+
+pub struct EbpfSender {
+    socket: Socket,
+    backend: EbpfBackend,
+    to: SocketAddr,
+    plan: PacketPlan,
+    clock: ClockState,
+}
+
+impl EbpfSender {
+    /// Attaches the programs to `interface`, by TC at both ends: it disturbs neither the device nor other programs there.
+    pub(crate) async fn open(interface: &str, target: Target, plan: PacketPlan) -> Result<Self, PortError> {
+        let survey = Survey::of(&Netlink::open()?, interface, Choice::Only(AttachMode::Tc)).await?;
+        let link = &survey.link;
+        let longest = MAX_PADDED_LEN.min((link.mtu as usize).saturating_sub(HEADERS));
+        if plan.len() > longest {
+            return Err(PortError::Refused {
+                interface: interface.to_owned(),
+                refusal: format!("the programs stamp probes of at most {longest} bytes there"),
+            });
+        }
+        let (socket, port) = sockets::send_only(interface, &target)?;
+        let mut backend = EbpfBackend::load(0)?;
+        let clock = clock_state();
+        let (sender_port_v4, sender_port_v6) = match target.to {
+            SocketAddr::V4(_) => (port, 0),
+            SocketAddr::V6(_) => (0, port),
+        };
+        backend.configure(&Facts {
+            link,
+            addresses: &[],
+            groups: &[],
+            test_port: target.to.port(),
+            sender_port_v4,
+            sender_port_v6,
+            clock,
+            mode: AttachMode::Tc,
+            answering: &Answering::default(),
+        })?;
+        backend.set_session(target.to.ip(), plan.ssid)?;
+        backend.attach(link, AttachMode::Tc, true)?;
+        Ok(Self {
+            socket,
+            backend,
+            to: target.to,
+            plan,
+            clock,
+        })
+    }
+
+    pub(crate) fn clock(&self) -> ClockState {
+        self.clock
+    }
+
+    /// The egress program writes T1 into the probe.
+    pub(crate) fn send(&self, seq: u32) -> io::Result<()> {
+        let probe = self.plan.build(seq, NtpTime(0), error_estimate(&self.clock));
+        self.socket.send_to(&probe, &self.to.into()).map(drop)
+    }
+
+    pub(crate) fn fate(&mut self, seq: u32) -> Fate {
+        let (sockets, peer) = (SocketPair::default(), self.to.ip());
+        self.backend.fate(&sockets, self.plan.ssid, seq, peer)
+    }
+
+    pub(crate) fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.backend.poll_ready(&SocketPair::default(), cx)
+    }
+
+    pub(crate) fn take(&mut self) -> Vec<Answer> {
+        let mut answers = Vec::new();
+        self.backend.drain(&SocketPair::default(), &self.clock, &mut |reply| {
+            answers.push(Answer {
+                reply: *reply,
+                packet: None,
+            });
+        });
+        answers
+    }
+
+    pub(crate) fn was_refused(&self) -> bool {
+        sockets::was_refused(&self.socket)
+    }
+}

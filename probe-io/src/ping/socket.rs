@@ -1,0 +1,144 @@
+//! Probes to one destination, stamped by their socket, with whatever they carry.
+
+use std::io;
+use std::task::{Context, Poll};
+
+use probe_common::family::Family;
+use probe_common::ntp::NtpTime;
+use probe_common::{authenticated, stamp};
+use probe_core::auth::TlvIntegrity;
+use probe_core::observation::Fate;
+use probe_host::clock::{ClockState, monotonic_ns, realtime_ns};
+use probe_host::wall::WallOffset;
+
+use crate::backend::socket::{InFlight, InFlightProbe, WireReply};
+use crate::clock::{clock_state, error_estimate};
+use crate::ping::answer::{Answer, ReplyPacket, returned};
+use crate::ping::packet::PacketPlan;
+use crate::udp::sockets;
+use crate::udp::sockets::{MAX_PACKET, SocketError, Target};
+use crate::udp::stamped::Received;
+use crate::udp::watched::WatchedSocket;
+
+/// A socket of its own for one destination. It needs no privilege.
+pub struct SocketSender {
+    socket: WatchedSocket,
+    target: Target,
+    plan: PacketPlan,
+    clock: ClockState,
+    wall: WallOffset,
+    in_flight: InFlight,
+    stamped: u64,
+    unmatched: u64,
+}
+
+impl SocketSender {
+    pub(crate) fn open(target: Target, plan: PacketPlan) -> Result<Self, SocketError> {
+        Ok(Self {
+            socket: sockets::stamping_sender(&target)?,
+            target,
+            plan,
+            clock: clock_state(),
+            wall: WallOffset::now(),
+            in_flight: InFlight::default(),
+            stamped: 0,
+            unmatched: 0,
+        })
+    }
+
+    pub(crate) fn clock(&self) -> ClockState {
+        self.clock
+    }
+
+    pub(crate) fn unmatched(&self) -> u64 {
+        self.unmatched
+    }
+
+    pub(crate) fn was_refused(&self) -> bool {
+        self.socket.with_socket(sockets::was_refused)
+    }
+
+    pub(crate) fn send(&mut self, seq: u32) -> io::Result<()> {
+        self.wall.follow(WallOffset::now());
+        let (sent_ns, sent_mono_ns) = (realtime_ns(), monotonic_ns());
+        let transmit = NtpTime::from_unix_ns(sent_ns);
+        let packet = self.plan.build(seq, transmit, error_estimate(&self.clock));
+        let stamp = self.socket.send(&packet, self.target.to)?;
+        let destination = self.target.to.ip();
+        let probe = InFlightProbe {
+            destination,
+            wire: transmit.0,
+            sent_ns,
+            sent_mono_ns,
+            stamped: false,
+        };
+        let stamp = (Family::of(destination), stamp);
+        self.in_flight.insert((self.plan.ssid, seq), stamp, probe);
+        Ok(())
+    }
+
+    pub(crate) fn fate(&mut self, seq: u32) -> Fate {
+        self.take_stamps();
+        self.in_flight.fate((self.plan.ssid, seq), self.stamped > 0)
+    }
+
+    pub(crate) fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.socket.poll_ready(cx)
+    }
+
+    pub(crate) fn take(&mut self) -> Vec<Answer> {
+        self.wall.follow(WallOffset::now());
+        let mut answers = Vec::new();
+        let mut buffer = [0; MAX_PACKET];
+        // What cannot be read is either nothing, or an ICMP error that `was_refused` has not taken first.
+        while let Ok(Some(received)) = self.socket.try_receive(&mut buffer) {
+            // A reply comes after its probe has left, and so does the stamp.
+            self.take_stamps();
+            match self.answer(&buffer[..received.len], &received) {
+                Some(answer) => answers.push(answer),
+                None => self.unmatched += 1,
+            }
+        }
+        self.take_stamps();
+        answers
+    }
+
+    fn answer(&self, packet: &[u8], received: &Received) -> Option<Answer> {
+        if received.from.port() != self.target.to.port() {
+            return None;
+        }
+        let source = received.from.ip();
+        let wire = WireReply::read(packet, self.plan.key.as_ref())?;
+        let (id, probe) = self.in_flight.answered(source, &wire)?;
+        let t4_ns = received.stamp_ns.unwrap_or_else(realtime_ns);
+        let reply = wire.observation(source, id, &probe, t4_ns, &self.wall, &self.clock);
+        Some(Answer {
+            reply,
+            packet: Some(self.packet(packet, received)),
+        })
+    }
+
+    fn packet(&self, packet: &[u8], received: &Received) -> ReplyPacket {
+        let base_len = self.plan.base_len();
+        let (tlvs, is_cut) = returned(packet.get(base_len..).unwrap_or_default());
+        let probe_ttl = match self.plan.key {
+            Some(_) => authenticated::SENDER_TTL,
+            None => stamp::SENDER_TTL,
+        };
+        let integrity = self.plan.key.as_ref().map(|key| key.check_tlvs(packet, base_len, true));
+        ReplyPacket {
+            length: received.len,
+            ttl: received.ttl,
+            dscp: received.tos.map(|tos| tos >> 2),
+            probe_ttl: packet.get(probe_ttl).copied().filter(|&ttl| ttl != 0),
+            tlvs,
+            is_cut,
+            tlvs_forged: integrity == Some(TlvIntegrity::Failed),
+        }
+    }
+
+    fn take_stamps(&mut self) {
+        let family = Family::of(self.target.to.ip());
+        self.stamped += self.in_flight.take_stamps(family, &self.socket, &self.wall);
+    }
+}

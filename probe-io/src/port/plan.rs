@@ -1,0 +1,118 @@
+//! Which attach modes to try, in which order, and why: decided from facts about the device.
+
+use probe_core::attach::AttachMode;
+
+/// How the user wants to receive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Choice {
+    /// In the fastest mode that works.
+    Auto,
+    /// In this mode, or not at all.
+    Only(AttachMode),
+}
+
+/// What the choice depends on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Device {
+    /// Kind of the link (`IFLA_INFO_KIND`), such as `veth`.
+    pub kind: Option<String>,
+    /// Somebody else's XDP program, in words: there can be only one on an interface.
+    pub foreign_xdp: Option<String>,
+    /// For a veth: whether its other end is known to have a native XDP program, without which the driver drops what
+    /// XDP transmits (`drivers/net/veth.c`, `veth_xdp_xmit`).
+    pub peer_has_xdp: bool,
+}
+
+/// Modes to try in turn, and why these.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Plan {
+    /// In order of preference, never empty.
+    pub modes: Vec<AttachMode>,
+    /// Why not the usual order, if it is not.
+    pub reason: Option<String>,
+}
+
+impl Plan {
+    /// Why the first mode is in use, after `refusal` of those before it.
+    pub(crate) fn explain(&self, choice: Choice, refusal: Option<String>) -> String {
+        match (choice, &self.reason, refusal) {
+            (Choice::Only(_), ..) => "as asked for".to_owned(),
+            (Choice::Auto, Some(reason), None) => reason.clone(),
+            (Choice::Auto, None, Some(refusal)) => refusal,
+            (Choice::Auto, Some(reason), Some(refusal)) => format!("{reason}; {refusal}"),
+            (Choice::Auto, None, None) => "the fastest that this device takes".to_owned(),
+        }
+    }
+}
+
+/// The plan for a device, or what stands in the way of what the user asked for.
+pub(crate) fn plan(choice: Choice, device: &Device) -> Result<Plan, String> {
+    use AttachMode::{Socket, Tc, XdpGeneric, XdpNative};
+    let only = |modes: &[AttachMode], reason: Option<String>| {
+        Ok(Plan {
+            modes: modes.to_vec(),
+            reason,
+        })
+    };
+    match (choice, &device.foreign_xdp) {
+        (Choice::Only(mode @ (Tc | Socket)), _) => only(&[mode], None),
+        (Choice::Only(mode), None) => only(&[mode], None),
+        (Choice::Only(mode), Some(foreign)) => Err(format!(
+            "{foreign} is attached and will not be replaced, so {mode} is not to be had; use --attach tc or auto"
+        )),
+        (Choice::Auto, Some(foreign)) => only(&[Tc], Some(format!("{foreign} is attached and will not be replaced"))),
+        (Choice::Auto, None) if device.kind.as_deref() == Some("veth") && !device.peer_has_xdp => only(
+            &[XdpGeneric, Tc],
+            Some("a veth drops what native XDP transmits unless its other end has an XDP program too".to_owned()),
+        ),
+        (Choice::Auto, None) => only(&[XdpNative, XdpGeneric, Tc], None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use AttachMode::{Tc, XdpGeneric, XdpNative};
+
+    use super::*;
+
+    fn device(kind: &str, foreign: bool, peer_has_xdp: bool) -> Device {
+        Device {
+            kind: Some(kind.to_owned()),
+            foreign_xdp: foreign.then(|| "the XDP program lb (id 7)".to_owned()),
+            peer_has_xdp,
+        }
+    }
+
+    #[test]
+    fn auto_prefers_speed_but_never_a_mode_that_swallows() {
+        let table: [(Device, &[AttachMode], bool); 6] = [
+            (device("tun", false, false), &[XdpNative, XdpGeneric, Tc], false),
+            (device("openvswitch", false, false), &[XdpNative, XdpGeneric, Tc], false),
+            (device("veth", false, false), &[XdpGeneric, Tc], true),
+            (device("veth", false, true), &[XdpNative, XdpGeneric, Tc], false),
+            (device("veth", true, true), &[Tc], true),
+            (device("tun", true, false), &[Tc], true),
+        ];
+        for (device, modes, explained) in table {
+            let plan = plan(Choice::Auto, &device).unwrap();
+            assert_eq!(plan.modes, modes, "{device:?}");
+            assert_eq!(plan.reason.is_some(), explained, "{device:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_asked_for_is_done_or_refused() {
+        for mode in [XdpNative, XdpGeneric, Tc] {
+            assert_eq!(
+                plan(Choice::Only(mode), &device("veth", false, false)).unwrap().modes,
+                [mode]
+            );
+        }
+        assert_eq!(
+            plan(Choice::Only(Tc), &device("veth", true, false)).unwrap().modes,
+            [Tc]
+        );
+        let refusal = plan(Choice::Only(XdpNative), &device("veth", true, false)).unwrap_err();
+        assert!(refusal.contains("lb (id 7)"), "{refusal}");
+    }
+}

@@ -1,0 +1,93 @@
+//! What can be found out and refused before anything is opened or attached.
+
+use std::net::IpAddr;
+
+use probe_common::family::Family;
+use probe_host::link::{Address, Link, Netlink, XdpMode};
+
+use crate::backend::ebpf::attach::describe_program;
+use crate::backend::ebpf::object::XDP;
+use crate::port::error::PortError;
+use crate::port::plan::{Choice, Device, Plan, plan};
+
+/// An interface as it was found, and how to receive on it.
+pub(crate) struct Survey {
+    pub(crate) link: Link,
+    pub(crate) addresses: Vec<Address>,
+    pub(crate) plan: Plan,
+}
+
+impl Survey {
+    /// Looks at the interface `name`, which must be up.
+    pub(crate) async fn of(netlink: &Netlink, name: &str, choice: Choice) -> Result<Self, PortError> {
+        let link = netlink.link_by_name(name).await?;
+        let link = link.ok_or_else(|| PortError::NoInterface(name.to_owned()))?;
+        let refused = |refusal| PortError::Refused {
+            interface: name.to_owned(),
+            refusal,
+        };
+        if link.loopback {
+            let refusal = "it leads to this host only, where there is nothing to measure";
+            return Err(refused(refusal.to_owned()));
+        }
+        if !link.up {
+            return Err(PortError::Down(name.to_owned()));
+        }
+        let peer = match link.peer_index {
+            Some(index) => netlink.link_by_index(index).await?,
+            None => None,
+        };
+        let native = |link: &Link| link.xdp.as_ref().is_some_and(|xdp| xdp.mode == XdpMode::Native);
+        let device = Device {
+            kind: link.kind.clone(),
+            foreign_xdp: link.xdp.as_ref().map(|xdp| foreign(xdp.program_id)),
+            peer_has_xdp: peer.as_ref().is_some_and(native),
+        };
+        Ok(Self {
+            addresses: netlink.addresses(link.index).await?,
+            plan: plan(choice, &device).map_err(refused)?,
+            link,
+        })
+    }
+
+    /// Each IP version that has a group needs an address.
+    pub(crate) fn check_addresses(&self, groups: &[IpAddr]) -> Result<(), PortError> {
+        let mut families = groups.iter().map(|&group| Family::of(group));
+        match families.find(|&family| !self.addresses.iter().any(|address| Family::of(address.ip) == family)) {
+            None => Ok(()),
+            Some(family) => Err(self.no_address(family.to_string())),
+        }
+    }
+
+    fn no_address(&self, family: String) -> PortError {
+        PortError::NoAddress {
+            interface: self.link.name.clone(),
+            family,
+        }
+    }
+
+    /// In words; refused without an address.
+    pub(crate) fn describe(self) -> Result<String, PortError> {
+        if self.addresses.is_empty() {
+            return Err(self.no_address("IP".to_owned()));
+        }
+        let kind = self.link.kind.as_deref().unwrap_or("device");
+        let because = self.plan.reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+        Ok(format!(
+            "{} ({kind}) is up with {} addresses; to try {}{because}",
+            self.link.name,
+            self.addresses.len(),
+            self.plan.modes[0]
+        ))
+    }
+}
+
+/// In words; an agent of ours gets a hint with it.
+fn foreign(program_id: u32) -> String {
+    let program = describe_program(program_id);
+    if program.contains(XDP) {
+        format!("{program} of another kstamp")
+    } else {
+        program
+    }
+}

@@ -1,0 +1,152 @@
+//! Follows an interface while it is measured: attached, closed when it goes, opened again when it is back.
+
+use log::{debug, warn};
+use probe_common::family::Family;
+use probe_core::attach::AttachMode;
+use probe_host::link::{Address, Link};
+
+use crate::backend::facts::Facts;
+use crate::clock::clock_state;
+use crate::port::error::PortError;
+use crate::port::survey::Survey;
+use crate::port::{Port, PortEvent};
+use crate::udp::sockets::SocketPair;
+
+impl Port {
+    /// Looks after the interface: call it twice a second. Returns what has changed; what fails is logged once and tried
+    /// again at the next call.
+    pub async fn poll(&mut self) -> Vec<PortEvent> {
+        self.clock = clock_state();
+        let mut events = Vec::new();
+        let outcome = self.look_after(&mut events).await;
+        let trouble = outcome.err().map(|error| error.to_string());
+        if let Some(trouble) = trouble.as_ref().filter(|new| self.trouble.as_ref() != Some(new)) {
+            warn!("{trouble}; trying again");
+        }
+        self.trouble = trouble;
+        events
+    }
+
+    async fn look_after(&mut self, events: &mut Vec<PortEvent>) -> Result<(), PortError> {
+        let link = self.netlink.link_by_name(&self.config.interface).await?;
+        if self.index.is_some() && link.as_ref().map(|link| link.index) != self.index {
+            self.close();
+            events.push(PortEvent::Deleted);
+        }
+        match link {
+            Some(link) if self.index.is_some() => self.follow(&link, events).await,
+            Some(link) if link.up => self.reopen(events).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// The interface is still the same one: follows its state and addresses, and sees that replies leave it.
+    async fn follow(&mut self, link: &Link, events: &mut Vec<PortEvent>) -> Result<(), PortError> {
+        let addresses = self.netlink.addresses(link.index).await?;
+        if self.running != link.running {
+            self.running = link.running;
+            events.push(if link.running { PortEvent::Up } else { PortEvent::Down });
+        }
+        self.open_missing(link, &addresses)?;
+        self.configure(link, &addresses)?;
+        if self.backend.loses_replies(link)? {
+            self.leave_mode(link, &addresses, events)?;
+        }
+        Ok(())
+    }
+
+    /// Leaves native XDP for the next mode of the plan that works.
+    fn leave_mode(&mut self, link: &Link, addresses: &[Address], events: &mut Vec<PortEvent>) -> Result<(), PortError> {
+        let reason = format!("{} dropped the replies that native XDP transmitted", link.name);
+        if self.plan.modes.len() < 2 {
+            warn!("{reason}: its other end has no XDP program? --attach auto finds a mode that works");
+            return Ok(());
+        }
+        self.plan.modes.remove(0);
+        // Should no mode be left that works, the interface is opened anew at the next call.
+        self.attach(link, addresses).inspect_err(|_| self.close())?;
+        self.reason = reason;
+        self.report_mode(events);
+        Ok(())
+    }
+
+    /// The interface is there again.
+    async fn reopen(&mut self, events: &mut Vec<PortEvent>) -> Result<(), PortError> {
+        let Survey { link, addresses, plan } =
+            Survey::of(&self.netlink, &self.config.interface, self.config.choice).await?;
+        self.plan = plan;
+        let attached = self
+            .open_missing(&link, &addresses)
+            .and_then(|()| self.attach(&link, &addresses));
+        attached.inspect_err(|_| self.close())?;
+        events.push(PortEvent::Back);
+        self.report_mode(events);
+        self.running = true;
+        Ok(())
+    }
+
+    fn report_mode(&mut self, events: &mut Vec<PortEvent>) {
+        let mode = self.plan.modes[0];
+        if mode != self.mode {
+            self.mode = mode;
+            let reason = self.reason.clone();
+            events.push(PortEvent::Reattached { mode, reason });
+        }
+    }
+
+    fn open_missing(&mut self, link: &Link, addresses: &[Address]) -> Result<(), PortError> {
+        let (config, engine) = (&self.config, self.engine());
+        let sockets = &mut self.sockets;
+        Ok(sockets.open_missing(link, addresses, config.test_port, &config.groups, engine)?)
+    }
+
+    /// Attaches the backend, configured beforehand, in the first mode of the plan that the kernel accepts, and strikes
+    /// those before it off the plan.
+    pub(super) fn attach(&mut self, link: &Link, addresses: &[Address]) -> Result<(), PortError> {
+        self.configure(link, addresses)?;
+        let mut refusal = None;
+        while let Err(error) = self.backend.attach(link, self.plan.modes[0], self.config.probing) {
+            if self.plan.modes.len() == 1 {
+                return Err(error.into());
+            }
+            debug!("{error}");
+            self.plan.modes.remove(0);
+            refusal = Some(error.to_string());
+        }
+        self.reason = match (self.has_key, self.plan.modes[0]) {
+            (true, AttachMode::Socket) => "the programs cannot authenticate packets".to_owned(),
+            _ => self.plan.explain(self.config.choice, refusal),
+        };
+        self.index = Some(link.index);
+        // Once more: the mode may be another one than was tried first.
+        self.configure(link, addresses)
+    }
+
+    fn configure(&mut self, link: &Link, addresses: &[Address]) -> Result<(), PortError> {
+        let sender_port = |family| self.sockets.of(family).map_or(0, |sockets| sockets.sender_port);
+        let facts = Facts {
+            link,
+            addresses,
+            groups: &self.config.groups,
+            test_port: self.config.test_port,
+            sender_port_v4: sender_port(Family::V4),
+            sender_port_v6: sender_port(Family::V6),
+            clock: self.clock,
+            mode: self.plan.modes[0],
+            answering: &self.config.answering,
+        };
+        self.backend.configure(&facts)?;
+        self.policy = facts.policy();
+        self.addresses = facts.usable().map(|address| address.ip).collect();
+        self.addresses.sort_unstable();
+        self.addresses.dedup();
+        Ok(())
+    }
+
+    /// The sockets are bound to an index that is no more, and the kernel detaches programs from a device that goes.
+    fn close(&mut self) {
+        self.index = None;
+        self.sockets = SocketPair::default();
+        self.backend.detach();
+    }
+}

@@ -1,0 +1,45 @@
+//! Flags of `kstamp agent`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::command::shared::args::EndpointArgs;
+
+#[derive(Debug, Clone, Args)]
+pub struct AgentArgs {
+    #[command(flatten)]
+    pub endpoint: EndpointArgs,
+
+    /// Time between two probes to the same peer, at least 1us; below 100us probes are sent in small bursts
+    #[arg(long, value_name = "DURATION", default_value = "500ms", allow_hyphen_values = true)]
+    pub interval: String,
+
+    /// A probe without a reply is lost after this time
+    #[arg(long, value_name = "DURATION", default_value = "2s")]
+    pub timeout: String,
+
+    /// Probe this address even if it is not found by multicast; repeatable
+    #[arg(long, value_name = "ADDR")]
+    pub peer: Vec<String>,
+
+    /// Send no multicast probes, only unicast ones to each --peer
+    #[arg(long, conflicts_with = "group")]
+    pub no_group: bool,
+
+    /// Also probe legacy agents, which send back ASCII numbers: group members that do not speak STAMP
+    #[arg(long, alias = "echo-peers", conflicts_with_all = ["no_group", "key_file"])]
+    pub legacy_peers: bool,
+
+    /// A peer is down after this time without a reply; at least --timeout
+    #[arg(long, value_name = "DURATION", default_value = "30s")]
+    pub peer_expiry: String,
+
+    /// Stop after this many probes to each peer [default: run until Ctrl-C]
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
+    pub count: Option<String>,
+
+    /// Write every probe to this file, one JSON object per line
+    #[arg(long, value_name = "FILE")]
+    pub samples: Option<PathBuf>,
+}

@@ -1,0 +1,109 @@
+//! Configuration of `kstamp agent`.
+
+use probe_common::abi::MAX_IN_FLIGHT;
+use probe_common::family::Family;
+use probe_core::agent::config::{Families, MAX_PEERS, ProbeConfig};
+use probe_core::session::GRACE_NS;
+
+use crate::command::agent::args::AgentArgs;
+use crate::command::shared::endpoint::config::{self as endpoint, EndpointConfig};
+use crate::command::shared::families::{families_of, has, limit};
+use crate::command::shared::values::{self, ConfigError, wrong};
+use crate::output::OutputConfig;
+
+#[derive(Debug, Clone)]
+pub struct AgentConfig {
+    pub endpoint: EndpointConfig,
+    /// What to probe, and how.
+    pub core: ProbeConfig,
+    pub legacy_peers: bool,
+    /// `None`: until a signal comes.
+    pub duration_ns: Option<u64>,
+    pub output: OutputConfig,
+}
+
+impl AgentConfig {
+    /// Removes the families that the interface has no address of, unless they are required or a named peer has one. If
+    /// none would be left, nothing is removed, and opening the port reports what is missing.
+    pub fn limit_to(&mut self, present: Families) {
+        if self.endpoint.families_required {
+            return;
+        }
+        let peers = families_of(&self.core.static_peers);
+        let wanted = Families {
+            v4: present.v4 || peers.v4,
+            v6: present.v6 || peers.v6,
+        };
+        let groups = &mut self.endpoint.port.groups;
+        limit(groups, wanted);
+        let probed = families_of(groups);
+        self.core.group.v4 &= probed.v4;
+        self.core.group.v6 &= probed.v6;
+    }
+}
+
+pub fn validate(args: AgentArgs) -> Result<AgentConfig, ConfigError> {
+    let common = endpoint::validate(args.endpoint, true)?;
+    let interval_ns = values::interval_ns(&args.interval)?;
+    let timeout_ns = values::duration_ns("--timeout", &args.timeout)?;
+    let peer_expiry_ns = values::duration_ns("--peer-expiry", &args.peer_expiry)?;
+    if peer_expiry_ns < timeout_ns {
+        return wrong(format!(
+            "--peer-expiry {} is shorter than --timeout {}, so that a reply in time could come from a peer that is \
+             down; make it at least as long",
+            args.peer_expiry, args.timeout
+        ));
+    }
+    let static_peers = values::peers(&args.peer, &common.endpoint.port.interface)?;
+    let families = families_of(&common.endpoint.port.groups);
+    if let Some(peer) = static_peers.iter().find(|peer| !has(families, Family::of(**peer))) {
+        return wrong(format!(
+            "--peer {peer} is {}, which --family or --group leaves out; add --family both",
+            Family::of(*peer)
+        ));
+    }
+    if args.no_group && static_peers.is_empty() {
+        return wrong("--no-group leaves no peer to probe; name one with --peer, or use `kstamp reflect`");
+    }
+    let group = if args.no_group {
+        Families { v4: false, v6: false }
+    } else {
+        families
+    };
+    let groups = u64::from(group.v4) + u64::from(group.v6);
+    let sessions = groups + static_peers.len() as u64;
+    let in_flight = timeout_ns.saturating_add(GRACE_NS).div_ceil(interval_ns);
+    values::in_flight(in_flight.saturating_mul(sessions), &args.timeout, &args.interval)?;
+    let samples = values::other_output("--samples", args.samples, common.output.output.as_ref())?;
+    Ok(AgentConfig {
+        endpoint: common.endpoint,
+        legacy_peers: args.legacy_peers,
+        core: ProbeConfig {
+            interval_ns,
+            timeout_ns,
+            report_ns: common.report_ns,
+            peer_expiry_ns,
+            count: args.count.as_deref().map(values::count).transpose()?,
+            group,
+            unicast: true,
+            static_peers,
+            first_ssid: values::first_ssid(),
+            max_peers: max_peers(in_flight, groups),
+            samples: samples.is_some(),
+        },
+        duration_ns: common.duration_ns,
+        output: OutputConfig {
+            samples,
+            ..common.output
+        },
+    })
+}
+
+/// How many peers, each with a session of its own beside the groups' sessions, fit into the in-flight table.
+fn max_peers(in_flight: u64, groups: u64) -> usize {
+    let sessions = u64::from(MAX_IN_FLIGHT) / in_flight.max(1);
+    usize::try_from(sessions.saturating_sub(groups)).map_or(MAX_PEERS, |peers| peers.min(MAX_PEERS))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,233 @@
+//! Drives the core: hands it replies and the time, sends what it asks for, reports what it concludes.
+
+use anyhow::{Context as _, Result, bail};
+use log::warn;
+use probe_common::abi::{COUNTER_NAMES, Counter};
+use probe_common::family::Family;
+use probe_core::agent::Agent;
+use probe_core::agent::event::{Destination, Event};
+use probe_host::clock::monotonic_ns;
+use probe_host::timer::Timer;
+use probe_host::wall::StepDetector;
+use probe_io::udp::sockets::PassedUp;
+use tokio::time::{Interval, MissedTickBehavior, interval};
+
+use crate::command::agent::config::AgentConfig;
+use crate::command::agent::legacy::{self, LegacyPeers};
+use crate::command::shared::endpoint::Endpoint;
+use crate::command::shared::families::families_of;
+use crate::command::shared::host::{POLL_INTERVAL, addresses_of};
+use crate::command::shared::reporter::Reporter;
+use crate::command::shared::shutdown::Shutdown;
+
+/// Shorter intervals are sent in bursts: a wake-up for each probe would cost several times the rest of its cost.
+const MIN_SLEEP_NS: u64 = 50_000;
+
+/// Skip the ring wake-up if the timer fires within this time.
+const RING_WAKE_UP_NS: u64 = 1_000_000;
+
+/// Why the agent woke up.
+enum Wake {
+    /// A deadline of the core, or samples.
+    Work,
+    PassedUp(PassedUp),
+    PollInterface,
+    Shutdown,
+}
+
+/// Runs until the duration or count is reached or a signal comes, then reports the summary.
+pub async fn run(mut config: AgentConfig) -> Result<()> {
+    let mut reporter = Reporter::open(&config.output)?;
+    let interface = &config.endpoint.port.interface;
+    let addresses = addresses_of(interface).await?;
+    if let Some(own) = config.core.static_peers.iter().find(|peer| addresses.contains(peer)) {
+        bail!("--peer {own} is an address of {interface} itself; name the other end");
+    }
+    config.limit_to(families_of(&addresses));
+    let mut shutdown = Shutdown::new().context("cannot catch signals")?;
+    let (endpoint, privileges) = Endpoint::open(&config.endpoint).await?;
+    let legacy = LegacyPeers::open(&config, &endpoint.port, monotonic_ns()).await?;
+    reporter.start(&config.endpoint, Some(&config.core), &endpoint.port, privileges)?;
+    let started_ns = monotonic_ns();
+    let mut run = Run {
+        legacy,
+        agent: Agent::new(config.core.clone(), started_ns),
+        over_ns: config
+            .duration_ns
+            .map_or(u64::MAX, |duration_ns| started_ns + duration_ns),
+        endpoint,
+        reporter,
+        config,
+        warned_of_refusals: false,
+        wall_clock: StepDetector::new(),
+    };
+    let outcome = run.until_done(&mut shutdown).await;
+    // Results are reported even if the run failed.
+    run.finish().and(outcome)
+}
+
+struct Run {
+    config: AgentConfig,
+    endpoint: Endpoint,
+    agent: Agent,
+    legacy: Option<LegacyPeers>,
+    reporter: Reporter,
+    /// When `--duration` ends; the maximum without one, or after its end.
+    over_ns: u64,
+    warned_of_refusals: bool,
+    wall_clock: StepDetector,
+}
+
+impl Run {
+    async fn until_done(&mut self, shutdown: &mut Shutdown) -> Result<()> {
+        let timer = Timer::new().context("cannot make a timer")?;
+        let mut poll = interval(POLL_INTERVAL);
+        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while !(self.agent.is_settled() && self.legacy.as_ref().is_none_or(LegacyPeers::is_settled)) {
+            self.work()?;
+            match self.wake(&timer, &mut poll, shutdown).await? {
+                Wake::Work => {}
+                Wake::PassedUp(PassedUp::TestPort { packet, received }) => {
+                    self.endpoint.answer(packet, &received);
+                }
+                Wake::PassedUp(PassedUp::Control { packet, from }) => {
+                    if let Some((peer, identity)) = self.endpoint.introductions.take(&packet, from, &mut self.agent) {
+                        self.reporter.introduced(peer, &identity);
+                    }
+                }
+                Wake::PollInterface => self.poll_interface().await?,
+                Wake::Shutdown => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes replies, expires probes, sends what is due, reports events.
+    fn work(&mut self) -> Result<()> {
+        // Read before the ring, so that a reply stamped before `now_ns` is taken before its probe expires.
+        let now_ns = monotonic_ns();
+        self.take_samples();
+        if let Some(by_ns) = self.wall_clock.step() {
+            self.agent.own_clock_stepped(by_ns);
+        }
+        self.agent
+            .expire(now_ns, &mut |ssid, seq, peer| self.endpoint.port.fate(ssid, seq, peer));
+        if now_ns >= self.over_ns {
+            self.over_ns = u64::MAX;
+            self.agent.stop_sending();
+            self.legacy.iter_mut().for_each(LegacyPeers::stop_sending);
+        }
+        while let Some(transmit) = self.agent.poll_transmit(now_ns) {
+            let to = match transmit.destination {
+                Destination::Peer(peer) => Some(peer),
+                Destination::Group(family) => {
+                    let groups = &self.config.endpoint.port.groups;
+                    groups.iter().copied().find(|group| Family::of(*group) == family)
+                }
+            };
+            let sent = to.map(|to| self.endpoint.port.send(to, transmit.ssid, transmit.seq));
+            if !matches!(sent, Some(Ok(()))) {
+                self.agent.transmit_failed(&transmit);
+            }
+        }
+        if let Some(legacy) = &mut self.legacy {
+            legacy.work(&self.agent, now_ns);
+        }
+        // Authenticated mode has no identity exchange.
+        if self.config.endpoint.stamping.key.is_none() {
+            self.endpoint.introductions.ask(&self.endpoint.port, now_ns);
+        }
+        self.report_events(now_ns)
+    }
+
+    fn take_samples(&mut self) {
+        let now_ns = monotonic_ns();
+        self.endpoint.port.drain(|reply| self.agent.reply(reply, now_ns));
+    }
+
+    fn report_events(&mut self, now_ns: u64) -> Result<()> {
+        while let Some(event) = self.agent.poll_event() {
+            match &event {
+                Event::PeerUp { peer, .. } => {
+                    self.endpoint.introductions.peer_up(*peer, now_ns);
+                    self.legacy.iter_mut().for_each(|legacy| legacy.retire(*peer));
+                }
+                Event::PeerDown { peer, .. } => self.endpoint.introductions.peer_down(*peer),
+                _ => {}
+            }
+            self.reporter.event(event)?;
+        }
+        if let Some(legacy) = &mut self.legacy {
+            legacy.report(&mut self.reporter)?;
+        }
+        if self.reporter.has_windows() {
+            let held = [
+                self.agent.held_window_end_ns(),
+                self.legacy.as_ref().and_then(LegacyPeers::held_window_end_ns),
+            ];
+            self.reporter.flush_windows(held.into_iter().flatten().min())?;
+        }
+        Ok(())
+    }
+
+    async fn wake(&self, timer: &Timer, poll: &mut Interval, shutdown: &mut Shutdown) -> Result<Wake> {
+        let now_ns = monotonic_ns();
+        let legacy_ns = self.legacy.as_ref().and_then(LegacyPeers::next_deadline);
+        let deadlines = [self.agent.next_deadline(), legacy_ns, Some(self.over_ns)];
+        let deadline_ns = deadlines.into_iter().flatten().fold(u64::MAX, u64::min);
+        let deadline_ns = deadline_ns.max(now_ns + MIN_SLEEP_NS);
+        tokio::select! {
+            biased;
+            () = shutdown.requested() => Ok(Wake::Shutdown),
+            // Before the timer, which is always due if the agent cannot keep up with its interval.
+            _ = poll.tick() => Ok(Wake::PollInterface),
+            packet = self.endpoint.port.passed_up() => Ok(Wake::PassedUp(packet)),
+            reached = timer.until(deadline_ns) => {
+                reached.context("the timer failed")?;
+                Ok(Wake::Work)
+            }
+            ready = self.endpoint.port.ready(), if deadline_ns - now_ns > RING_WAKE_UP_NS => {
+                ready.context("waiting for replies failed")?;
+                Ok(Wake::Work)
+            }
+            ready = legacy::ready(self.legacy.as_ref()), if deadline_ns - now_ns > RING_WAKE_UP_NS => {
+                ready.context("waiting for legacy agents failed")?;
+                Ok(Wake::Work)
+            }
+        }
+    }
+
+    async fn poll_interface(&mut self) -> Result<()> {
+        let events = self.endpoint.poll().await;
+        for event in &events {
+            self.reporter.port_event(&self.config.endpoint.port.interface, event)?;
+        }
+        if let Some(legacy) = &mut self.legacy {
+            legacy.follow(&events, &self.endpoint.port).await;
+        }
+        let refused = self.agent.refused();
+        if refused > 0 && !self.warned_of_refusals {
+            self.warned_of_refusals = true;
+            let max = self.config.core.max_peers;
+            warn!("more than {max} peers answer; only {max} are measured, a longer --interval makes room for more");
+        }
+        Ok(())
+    }
+
+    /// The summary of the whole run.
+    fn finish(&mut self) -> Result<()> {
+        self.take_samples();
+        let now_ns = monotonic_ns();
+        let summaries = self.agent.finish(now_ns);
+        let legacy_summaries = self.legacy.as_mut().map(|legacy| legacy.finish(&self.agent, now_ns));
+        let legacy_summaries = legacy_summaries.unwrap_or_default();
+        self.report_events(now_ns)?;
+        let mut counters = self.endpoint.counters()?;
+        // Replies that the programs accepted, but no session had sent a probe for.
+        *counters.entry(COUNTER_NAMES[Counter::Unmatched as usize]).or_default() += self.agent.unmatched();
+        if let Some(legacy) = &self.legacy {
+            counters.insert("echo_unmatched", legacy.unmatched());
+        }
+        Ok(self.reporter.end(&summaries, &legacy_summaries, &counters)?)
+    }
+}

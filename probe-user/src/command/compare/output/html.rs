@@ -1,0 +1,200 @@
+//! A self-contained HTML page with plots: no network, no script.
+
+use std::fmt;
+use std::io::{self, Write};
+
+use probe_core::compare::{Method, Phase};
+
+use crate::command::compare::output::text::{heading, in_words, round_trips, versus_kernel};
+use crate::command::compare::output::{Comparison, PhaseResult, parts, plots, verdict};
+use crate::output::quantity::{count, duration};
+use crate::output::text::layout::Grid;
+
+const STYLE: &str = include_str!("page.css");
+
+pub fn write(comparison: &Comparison, out: &mut dyn Write) -> io::Result<()> {
+    let setting = &comparison.setting;
+    let name = setting
+        .peer_name
+        .as_ref()
+        .map(|name| format!(" ({name})"))
+        .unwrap_or_default();
+    writeln!(
+        out,
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <title>kstamp: kernel against userspace</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n\
+         <h1>Kernel against userspace</h1>"
+    )?;
+    let about = format!(
+        "{} to {}{name}, {}. One wire, the same seconds, three methods.",
+        setting.interface,
+        setting.peer,
+        setting.start.to_second()
+    );
+    writeln!(out, "<p class=\"about\">{}</p>\n<ul class=\"verdict\">", text(&about))?;
+    for sentence in verdict::sentences(comparison) {
+        writeln!(out, "<li>{}</li>", text(&sentence))?;
+    }
+    writeln!(out, "</ul>")?;
+    for result in &comparison.phases {
+        phase(result, out)?;
+    }
+    how(comparison, out)?;
+    writeln!(out, "</main>\n</body>\n</html>")
+}
+
+fn phase(result: &PhaseResult, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "<section>\n<h2>{}</h2>", text(&heading(result)))?;
+    let methods: Vec<_> = Method::ALL.iter().map(|method| method.name().to_owned()).collect();
+    key(&methods, 0, out)?;
+    writeln!(out, "<div class=\"plots\">")?;
+    let name = result.phase.name();
+    let what = "Share of round trips that took at most this long; logarithmic axis";
+    figure(plots::distribution(result), &format!("Distribution, {name}"), what, out)?;
+    let what = "Each round trip at the time of its probe; logarithmic axis";
+    figure(plots::over_time(result), &format!("Over time, {name}"), what, out)?;
+    writeln!(out, "</div>")?;
+    table(round_trips(result), "Round trips", out)?;
+    if Method::ALL.iter().any(|&method| result.versus(method).is_some()) {
+        let caption = "Compared with kernel: bias is the difference of the medians, spread that of p99 − p50";
+        table(versus_kernel(result), caption, out)?;
+    }
+    for note in &result.notes {
+        writeln!(out, "<p class=\"notes\">{}</p>", text(note))?;
+    }
+    anatomy(result, out)?;
+    writeln!(out, "</section>")
+}
+
+fn anatomy(result: &PhaseResult, out: &mut dyn Write) -> io::Result<()> {
+    let Some(anatomy) = result.anatomy.as_ref().filter(|anatomy| anatomy.watched.count() > 0) else {
+        return Ok(());
+    };
+    let half = anatomy.middle_half();
+    writeln!(out, "<h3>Anatomy of a userspace round trip</h3>")?;
+    let parts = parts(anatomy);
+    let names: Vec<_> = parts
+        .iter()
+        .map(|(name, part)| {
+            let [mean, p50, p99] = [part.mean, part.p50, part.p99].map(duration);
+            format!("{name}: mean {mean}, p50 {p50}, p99 {p99}")
+        })
+        .collect();
+    writeln!(out, "<div class=\"plots\">")?;
+    let name = result.phase.name();
+    let what = "Mean of each part, without the fastest and the slowest quarter of the probes";
+    figure(
+        plots::anatomy(&half),
+        &format!("A typical round trip, {name}"),
+        what,
+        out,
+    )?;
+    let what = format!(
+        "Mean of each part over all {} that were stamped at every hook; the parts add up to the round trip",
+        count(anatomy.watched.count(), "probe")
+    );
+    figure(plots::anatomy(anatomy), &format!("All round trips, {name}"), &what, out)?;
+    writeln!(out, "</div>")?;
+    key(&names, plots::PARTS, out)
+}
+
+fn how(comparison: &Comparison, out: &mut dyn Write) -> io::Result<()> {
+    let setting = &comparison.setting;
+    let peer = setting
+        .peer_attach
+        .map_or("unknown".to_owned(), |mode| mode.to_string());
+    let loaded = comparison.phases.iter().find(|result| result.phase == Phase::Loaded);
+    let busy = loaded.map(|result| format!(", then under load, busy processes: {}", result.busy));
+    let mut lines = vec![
+        format!(
+            "One probe of each method every {}, of the same size, sent by one thread in turn and evenly spaced; the \
+             order changes from round to round, so that each method follows each other one equally often.",
+            humantime::format_duration(setting.interval)
+        ),
+        format!(
+            "Each phase lasts {}: idle{}. Probes before the first phase, to warm up, are not counted.",
+            humantime::format_duration(setting.duration),
+            busy.unwrap_or_default()
+        ),
+        "userspace: CLOCK_MONOTONIC just before the send call and just after the return of the receive call, answered by \
+         a process at the far end; each in a blocking thread of its own."
+            .to_owned(),
+        "socket: software timestamps of the kernel at sockets (SO_TIMESTAMPING) at both ends, less the time in the far \
+         process."
+            .to_owned(),
+        format!(
+            "kernel: kstamp's programs, stamping at TC egress and received by {} here and by {peer} there, less the time \
+             in the reflector.",
+            setting.attach
+        ),
+        format!(
+            "kstamp {}, Linux {}, {}{}.",
+            setting.version,
+            setting.kernel,
+            count(setting.cpus as u64, "CPU"),
+            if setting.realtime { ", local threads at SCHED_FIFO" } else { "" }
+        ),
+    ];
+    if let Some(floor) = &setting.floor {
+        lines.push(format!("Noise floor: {}.", in_words(floor)));
+    }
+    lines.extend(setting.notes.iter().cloned());
+    writeln!(out, "<section>\n<h2>How it was measured</h2>\n<ul>")?;
+    for line in lines {
+        writeln!(out, "<li>{}</li>", text(&line))?;
+    }
+    writeln!(out, "</ul>\n</section>")
+}
+
+fn figure(svg: Option<String>, title: &str, caption: &str, out: &mut dyn Write) -> io::Result<()> {
+    let Some(svg) = svg else { return Ok(()) };
+    let named = svg.replacen("<svg ", &format!("<svg aria-label=\"{}\" ", text(title)), 1);
+    let (title, caption) = (text(title), text(caption));
+    writeln!(
+        out,
+        "<figure>\n{named}\n<figcaption><b>{title}.</b> {caption}.</figcaption>\n</figure>"
+    )
+}
+
+fn key(names: &[String], first: usize, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "<ul class=\"key\">")?;
+    for (place, name) in names.iter().enumerate() {
+        let colour = plots::colour_name(first + place);
+        writeln!(out, "<li><i style=\"background:var({colour})\"></i>{}</li>", text(name))?;
+    }
+    writeln!(out, "</ul>")
+}
+
+fn table(grid: Grid, caption: &str, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "<div class=\"scroll\"><table><caption>{}</caption>", text(caption))?;
+    let headings = grid.columns.iter().map(|column| column.heading);
+    let row = |cells: Vec<String>, kind: &str| {
+        let cells = cells.iter().map(|cell| format!("<{kind}>{}</{kind}>", text(cell)));
+        format!("<tr>{}</tr>", cells.collect::<String>())
+    };
+    let first = std::iter::once(grid.heading)
+        .chain(headings)
+        .map(str::to_owned)
+        .collect();
+    writeln!(out, "<thead>{}</thead><tbody>", row(first, "th"))?;
+    for (place, who) in grid.who.iter().enumerate() {
+        let cells = grid.columns.iter().map(|column| column.cells[place].clone());
+        let cells = std::iter::once(who.address.clone()).chain(cells).collect();
+        writeln!(out, "{}", row(cells, "td"))?;
+    }
+    writeln!(out, "</tbody></table></div>")
+}
+
+/// Escapes text for HTML: a peer chooses its name.
+fn text(text: &str) -> impl fmt::Display {
+    fmt::from_fn(move |f| {
+        text.chars().try_for_each(|character| match character {
+            '&' => f.write_str("&amp;"),
+            '<' => f.write_str("&lt;"),
+            '>' => f.write_str("&gt;"),
+            '"' => f.write_str("&quot;"),
+            other => write!(f, "{other}"),
+        })
+    })
+}

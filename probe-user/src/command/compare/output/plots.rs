@@ -1,0 +1,204 @@
+//! Plots as SVG; the page defines their colours.
+
+use plotters::coord::Shift;
+use plotters::prelude::*;
+use probe_core::compare::Method;
+use probe_core::compare::anatomy::Anatomy;
+use probe_core::compare::ledger::Tally;
+
+use crate::command::compare::output::{PhaseResult, parts};
+use crate::output::quantity::duration;
+
+/// Readable on a phone without zooming.
+const SIZE: (u32, u32) = (460, 300);
+const BAR_SIZE: (u32, u32) = (460, 110);
+const FONT: (&str, u32) = ("sans-serif", 16);
+/// Points of one method in one plot.
+const MAX_POINTS: usize = 1_500;
+
+type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+type Failure = DrawingAreaErrorKind<std::io::Error>;
+
+/// Index of the first part's colour, after those of the methods.
+pub const PARTS: usize = Method::ALL.len();
+
+/// Placeholders for CSS variables, so that the page decides on light and dark.
+const INK: RGBColor = RGBColor(1, 2, 1);
+const GRID: RGBColor = RGBColor(1, 2, 2);
+
+/// The CSS variable with the colour of a method or part.
+pub fn colour_name(place: usize) -> String {
+    format!("--c{place}")
+}
+
+fn colour(place: usize) -> RGBColor {
+    RGBColor(1, 3, u8::try_from(place).unwrap_or(u8::MAX))
+}
+
+/// A macro, because the type of a mesh contains that of its axes.
+macro_rules! mesh {
+    ($chart:expr) => {
+        $chart
+            .configure_mesh()
+            .axis_style(INK)
+            .bold_line_style(GRID)
+            .light_line_style(TRANSPARENT)
+            .label_style(FONT.into_font().color(&INK))
+    };
+}
+
+/// Cumulative distribution of the round trips of each method.
+pub fn distribution(result: &PhaseResult) -> Option<String> {
+    let range = range(result)?;
+    draw(SIZE, |area| {
+        let mut chart = ChartBuilder::on(area)
+            .margin(10)
+            .margin_right(34)
+            .x_label_area_size(30)
+            .y_label_area_size(58)
+            .build_cartesian_2d(range.clone().log_scale(), 0.0..100.0_f64)?;
+        mesh!(chart)
+            .x_labels(5)
+            .y_labels(5)
+            .x_label_formatter(&round)
+            .y_label_formatter(&|percent| format!("{percent:.0} %"))
+            .draw()?;
+        for (place, tally) in lines(result) {
+            chart.draw_series(LineSeries::new(steps(tally), colour(place).stroke_width(2)))?;
+        }
+        Ok(())
+    })
+}
+
+/// Round trips of each method over time.
+pub fn over_time(result: &PhaseResult) -> Option<String> {
+    let range = range(result)?;
+    let last = |tally: &Tally| tally.series.last().map_or(0, |point| point.at_ns);
+    let end_ns = lines(result).map(|(_, tally)| last(tally)).max()?.max(1);
+    draw(SIZE, |area| {
+        let mut chart = ChartBuilder::on(area)
+            .margin(10)
+            .margin_right(34)
+            .x_label_area_size(30)
+            .y_label_area_size(74)
+            .build_cartesian_2d(0.0..seconds(end_ns), range.clone().log_scale())?;
+        mesh!(chart)
+            .x_labels(6)
+            .y_labels(6)
+            .x_label_formatter(&|at| format!("{at:.1} s"))
+            .y_label_formatter(&round)
+            .draw()?;
+        for (place, tally) in lines(result) {
+            let dot = colour(place).mix(0.7).filled();
+            let points = peaks(tally).map(|(at, ns)| Circle::new((at, ns), 2, dot));
+            chart.draw_series(points)?;
+        }
+        Ok(())
+    })
+}
+
+/// The mean parts of a userspace round trip, end to end: means add up, medians do not.
+pub fn anatomy(anatomy: &Anatomy) -> Option<String> {
+    let parts = parts(anatomy);
+    let whole: i64 = parts.iter().map(|(_, part)| part.mean).sum();
+    if whole <= 0 {
+        return None;
+    }
+    draw(BAR_SIZE, |area| {
+        let mut chart = ChartBuilder::on(area)
+            .margin(10)
+            .margin_left(34)
+            .margin_right(34)
+            .x_label_area_size(30)
+            .build_cartesian_2d(0.0..whole as f64, 0.0..1.0_f64)?;
+        mesh!(chart)
+            .disable_y_mesh()
+            .disable_y_axis()
+            .x_labels(5)
+            .x_label_formatter(&round)
+            .draw()?;
+        let mut from = 0;
+        for (place, (_, part)) in parts.iter().enumerate() {
+            let corners = [(from as f64, 0.1), ((from + part.mean) as f64, 0.9)];
+            chart.draw_series([Rectangle::new(corners, colour(PARTS + place).filled())])?;
+            from += part.mean;
+        }
+        Ok(())
+    })
+}
+
+fn draw(size: (u32, u32), body: impl FnOnce(&Area<'_>) -> Result<(), Failure>) -> Option<String> {
+    let mut svg = String::new();
+    let drawn = {
+        let area = SVGBackend::with_string(&mut svg, size).into_drawing_area();
+        body(&area).and_then(|()| area.present())
+    };
+    drawn.ok().map(|()| in_page_colours(&svg, size))
+}
+
+/// Replaces placeholders by CSS variables, and lets the page decide on the size.
+fn in_page_colours(svg: &str, (width, height): (u32, u32)) -> String {
+    let hex = |RGBColor(r, g, b): RGBColor| format!("#{r:02X}{g:02X}{b:02X}");
+    let mut svg = svg
+        .replace(&hex(INK), "var(--ink)")
+        .replace(&hex(GRID), "var(--grid)")
+        .replace(
+            &format!("<svg width=\"{width}\" height=\"{height}\""),
+            "<svg role=\"img\"",
+        );
+    for place in 0..PARTS + 6 {
+        svg = svg.replace(&hex(colour(place)), &format!("var({})", colour_name(place)));
+    }
+    svg
+}
+
+/// The methods with round trips, and their index.
+fn lines(result: &PhaseResult) -> impl Iterator<Item = (usize, &Tally)> {
+    let tally = |(place, method): (usize, &Method)| Some((place, result.tally(*method)?));
+    let all = Method::ALL.iter().enumerate().filter_map(tally);
+    all.filter(|(_, tally)| !tally.series.is_empty())
+}
+
+/// From the shortest to the longest round trip of all methods; never empty, never from zero.
+fn range(result: &PhaseResult) -> Option<std::ops::Range<f64>> {
+    let round_trips = || {
+        lines(result)
+            .flat_map(|(_, tally)| &tally.series)
+            .map(|point| point.rtt_ns)
+    };
+    let (min, max) = (round_trips().min()?.max(1), round_trips().max()?.max(1));
+    Some(min as f64 * 0.9..max as f64 * 1.1)
+}
+
+/// The steps of a distribution in percent, thinned out evenly; the last one is kept.
+fn steps(tally: &Tally) -> Vec<(f64, f64)> {
+    let mut round_trips: Vec<_> = tally.series.iter().map(|point| point.rtt_ns.max(1)).collect();
+    round_trips.sort_unstable();
+    let count = round_trips.len();
+    let stride = count.div_ceil(MAX_POINTS).max(1);
+    let step = |rank: usize| (round_trips[rank] as f64, (rank + 1) as f64 * 100.0 / count as f64);
+    (0..count)
+        .step_by(stride)
+        .chain(count.checked_sub(1))
+        .map(step)
+        .collect()
+}
+
+/// Points over time; of many, the longest of each group, so that no peak is hidden.
+fn peaks(tally: &Tally) -> impl Iterator<Item = (f64, f64)> {
+    let stride = tally.series.len().div_ceil(MAX_POINTS).max(1);
+    let longest = tally
+        .series
+        .chunks(stride)
+        .filter_map(|group| group.iter().max_by_key(|point| point.rtt_ns));
+    longest.map(|point| (seconds(point.at_ns), point.rtt_ns.max(1) as f64))
+}
+
+/// `10 µs`.
+fn round(ns: &f64) -> String {
+    duration(*ns as i64).replace(".00 ", " ")
+}
+
+fn seconds(ns: u64) -> f64 {
+    ns as f64 / 1e9
+}

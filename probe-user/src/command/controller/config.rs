@@ -1,0 +1,159 @@
+//! `kstamp controller`: what its flags mean.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use probe_controller::forwarding;
+use probe_controller::openflow::server;
+use probe_host::link::check_name;
+
+use crate::command::controller::args::ControllerArgs;
+use crate::command::shared::values::{self, ConfigError, wrong};
+use crate::output::Format;
+
+/// Below it the answers of a period would still be on their way in the next.
+const LEAST_PERIOD_NS: u64 = 50_000_000;
+const MOST_PERIOD_NS: u64 = 60_000_000_000;
+
+/// `kstamp controller`.
+#[derive(Debug, Clone)]
+pub struct ControllerConfig {
+    /// How to listen.
+    pub server: server::Config,
+    /// What to do.
+    pub forwarding: forwarding::Config,
+    /// Interfaces to tap.
+    pub taps: Vec<String>,
+    /// Time between two reports.
+    pub report: Duration,
+    /// How long to run; `None` until a signal comes.
+    pub duration: Option<Duration>,
+    /// In which form results are written.
+    pub format: Format,
+    /// To which file; `None` for standard output.
+    pub output: Option<PathBuf>,
+    /// To which file the drawing goes, if to any.
+    pub html: Option<PathBuf>,
+}
+
+pub fn validate(args: ControllerArgs) -> Result<ControllerConfig, ConfigError> {
+    let Ok(listen) = args.listen.parse::<SocketAddr>() else {
+        return wrong(format!(
+            "--listen '{}' is not an address and a port; write 0.0.0.0:6653 or [::]:6653",
+            args.listen
+        ));
+    };
+    let period_ns = values::duration_ns("--period", &args.period)?;
+    if !(LEAST_PERIOD_NS..=MOST_PERIOD_NS).contains(&period_ns) {
+        return wrong(format!("--period {} is out of range; use 50ms to 60s", args.period));
+    }
+    for (place, name) in args.tap.iter().enumerate() {
+        if let Err(error) = check_name(name) {
+            return wrong(format!("--tap: {error}; `ip link` lists the interfaces"));
+        }
+        if args.tap[..place].contains(name) {
+            return wrong(format!("--tap {name} is given twice"));
+        }
+    }
+    let output = values::output(args.output);
+    let html = values::other_output("--html", args.html, output.as_ref())?;
+    let tls = match (args.tls_cert, args.tls_key, args.tls_ca) {
+        (Some(cert), Some(key), Some(ca)) => Some(server::TlsFiles { cert, key, ca }),
+        _ => None,
+    };
+    Ok(ControllerConfig {
+        server: server::Config {
+            tls,
+            measure_only: args.measure_only,
+            ..server::Config::new(listen)
+        },
+        forwarding: forwarding::Config {
+            period_ns,
+            measure_only: args.measure_only,
+            reroute_gain: gain(&args.reroute_gain)?,
+        },
+        taps: args.tap,
+        report: Duration::from_nanos(values::duration_ns("--report", &args.report)?),
+        duration: args
+            .duration
+            .map(|duration| values::duration_ns("--duration", &duration))
+            .transpose()?
+            .map(Duration::from_nanos),
+        format: args.format,
+        output,
+        html,
+    })
+}
+
+/// A percentage, as a fraction.
+fn gain(text: &str) -> Result<f64, ConfigError> {
+    match text.trim_end_matches('%').trim_end().parse::<f64>() {
+        Ok(percent) if (0.0..100.0).contains(&percent) => Ok(percent / 100.0),
+        _ => wrong(format!(
+            "--reroute-gain '{text}' is not a percentage; use 0% to less than 100%"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::{Command, read};
+
+    fn controller(flags: &str) -> Result<ControllerConfig, String> {
+        match read(&format!("controller {flags}"))? {
+            Command::Controller(config) => Ok(*config),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn flags_mean_what_they_say() {
+        let config = controller("").unwrap();
+        assert_eq!(config.server.listen.to_string(), "0.0.0.0:6653");
+        assert_eq!(
+            (config.forwarding.period_ns, config.forwarding.reroute_gain),
+            (500_000_000, 0.05)
+        );
+        assert!(!config.forwarding.measure_only && config.server.tls.is_none() && config.taps.is_empty());
+
+        let line = "--listen [::1]:0 --period 1s --tap a b --tap c --measure-only --report 1s --duration 3s --html x";
+        let config = controller(line).unwrap();
+        assert_eq!(config.taps, ["a", "b", "c"]);
+        assert!(config.forwarding.measure_only && config.server.measure_only);
+        assert_eq!(config.duration, Some(Duration::from_secs(3)));
+        assert_eq!(controller("--reroute-gain 25%").unwrap().forwarding.reroute_gain, 0.25);
+        let tls = controller("--tls-cert c --tls-key k --tls-ca a")
+            .unwrap()
+            .server
+            .tls
+            .unwrap();
+        assert_eq!([tls.cert, tls.key, tls.ca], ["c", "k", "a"].map(PathBuf::from));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_in_one_line_that_names_the_flag() {
+        let table = [
+            ("--listen 6653", "--listen"),
+            ("--period 0s", "--period"),
+            ("--period 10ms", "--period"),
+            ("--period 2m", "--period"),
+            ("--tls-cert c", "--tls-key"),
+            ("--tap a a", "--tap"),
+            ("--tap an-interface-with-a-long-name", "--tap"),
+            ("--reroute-gain 100%", "--reroute-gain"),
+            ("--reroute-gain -1%", "--reroute-gain"),
+            ("--reroute-gain x", "--reroute-gain"),
+            ("--reroute-gain nan", "--reroute-gain"),
+            ("--reroute-gain 1% --measure-only", "--measure-only"),
+            ("--html -", "--html"),
+            ("--html x --output x", "--html"),
+            ("--report 0s", "--report"),
+        ];
+        for (flags, names) in table {
+            let error = controller(flags).unwrap_err();
+            assert!(error.contains(names) && !error.contains('\n'), "{flags}: {error}");
+        }
+    }
+}

@@ -1,0 +1,349 @@
+//! Drives the core with one peer.
+
+use std::net::{IpAddr, SocketAddr};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use probe_common::family::Family;
+use probe_core::agent::Agent;
+use probe_core::agent::config::{Families, ProbeConfig};
+use probe_core::agent::event::Event;
+use probe_core::attach::AttachMode;
+use probe_core::observation::Reply;
+use probe_core::session::Outcome;
+use probe_core::stats::report::{OneWayClock, Report};
+use probe_host::clock::{monotonic_ns, realtime_ns};
+use probe_host::link::{Netlink, Route};
+use probe_host::preflight::{Facts, check};
+use probe_host::timer::Timer;
+use probe_io::ping::Pinger;
+use probe_io::ping::answer::{Answer, ReplyPacket};
+use probe_io::port::Engine;
+use probe_io::udp::sockets::Target;
+use tokio::net::lookup_host;
+
+use crate::command::ping::config::{PingConfig, PingEngine};
+use crate::command::ping::output::{PingOutput, PingSample, PingStart};
+use crate::command::shared::host::{POLL_INTERVAL, WITHOUT_EBPF, kernel_release};
+use crate::command::shared::shutdown::Shutdown;
+use crate::output::model::{Attach, Context as ResultContext, Downtime, Method, Results, Sample};
+use crate::output::time::{Utc, UtcOffset};
+
+/// Runs until the count is reached or a signal comes. It is an error if no reply came.
+pub async fn run(config: PingConfig) -> Result<()> {
+    let mut shutdown = Shutdown::new().context("cannot catch signals")?;
+    let to = tokio::select! {
+        to = resolve(&config) => to?,
+        () = shutdown.requested() => return Ok(()),
+    };
+    let target = Target { to, dscp: config.dscp };
+    let path = Path::to(to).await?;
+    let (pinger, reason) = open(&config, target, &path).await?;
+    let start = start(&config, to, &path, &pinger, reason);
+    let mut output = PingOutput::stdout(config.format);
+    output.start(&start)?;
+    let started_ns = monotonic_ns();
+    let mut agent = Agent::new(core(&config, to.ip()), started_ns);
+    agent.set_same_clock(to.ip(), path.is_local);
+    let mut run = Run {
+        utc: UtcOffset::new(started_ns, realtime_ns()),
+        start,
+        is_local: path.is_local,
+        agent,
+        pinger,
+        output,
+        refused: false,
+        send_error: None,
+    };
+    let outcome = run.until_done(&mut shutdown).await;
+    // Results are reported even if the run failed.
+    let answered = run.finish()?;
+    outcome?;
+    if answered { Ok(()) } else { Err(run.no_reply()) }
+}
+
+/// Looks up the target's address, of the IP version in --family.
+async fn resolve(config: &PingConfig) -> Result<SocketAddr> {
+    let target = config.target.as_str();
+    let wanted = |address: &SocketAddr| config.family.is_none_or(|family| Family::of(address.ip()) == family);
+    let found = lookup_host((target, config.port)).await;
+    let found: Vec<SocketAddr> = match found {
+        Ok(found) => found.map(canonical).collect(),
+        Err(error) => bail!("cannot resolve {target}: {error}; give an address, or a name that resolves"),
+    };
+    let Some(to) = found.iter().copied().find(wanted) else {
+        bail!("{target} has no address of this --family");
+    };
+    let ip = to.ip();
+    if ip.is_multicast() || ip.is_unspecified() || matches!(ip, IpAddr::V4(v4) if v4.is_broadcast()) {
+        bail!("{ip} is not the address of one host; `kstamp agent --group` probes multicast groups");
+    }
+    Ok(to)
+}
+
+/// Converts an IPv4-mapped IPv6 address to IPv4.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    match address.ip().to_canonical() {
+        IpAddr::V4(v4) => SocketAddr::new(v4.into(), address.port()),
+        IpAddr::V6(_) => address,
+    }
+}
+
+/// How packets reach the target.
+struct Path {
+    interface: Option<String>,
+    is_local: bool,
+}
+
+impl Path {
+    async fn to(to: SocketAddr) -> Result<Self> {
+        let netlink = Netlink::open()?;
+        let scope = match to {
+            SocketAddr::V6(v6) if v6.scope_id() != 0 => Some(v6.scope_id()),
+            _ => None,
+        };
+        let route = netlink.route_to(to.ip()).await?;
+        let is_local = route.is_some_and(|route| route.is_local);
+        let index = scope.or(route.map(|route: Route| route.interface));
+        let link = match index {
+            Some(index) => netlink.link_by_index(index).await?,
+            None => bail!("there is no route to {}; see `ip route get {}`", to.ip(), to.ip()),
+        };
+        Ok(Self {
+            interface: link.map(|link| link.name),
+            is_local,
+        })
+    }
+}
+
+/// Opens the engine, and returns it with the reason for this choice.
+async fn open(config: &PingConfig, target: Target, path: &Path) -> Result<(Pinger, String)> {
+    let by_socket = |reason: String| -> Result<(Pinger, String)> {
+        Ok((Pinger::by_socket(target, config.packet.clone())?, reason))
+    };
+    let by_programs = async || match &path.interface {
+        _ if path.is_local => Err(anyhow!("{} is an address of this host", target.to.ip())),
+        Some(interface) => {
+            if let Some(finding) = check(&Facts::collect()?).first() {
+                return Err(anyhow!("{finding}"));
+            }
+            let pinger = Pinger::by_programs(interface, target, config.packet.clone()).await;
+            Ok(pinger?)
+        }
+        None => Err(anyhow!("the interface of its route is gone")),
+    };
+    match config.engine {
+        PingEngine::Socket(reason) => by_socket(reason.to_owned()),
+        PingEngine::Ebpf => match by_programs().await {
+            Ok(pinger) => Ok((pinger, "as requested".to_owned())),
+            Err(error) => Err(error.context(WITHOUT_EBPF).context("cannot use kernel programs")),
+        },
+        PingEngine::Auto => match by_programs().await {
+            Ok(pinger) => Ok((pinger, "they may be loaded here".to_owned())),
+            Err(error) => by_socket(error.to_string()),
+        },
+    }
+}
+
+fn start(config: &PingConfig, to: SocketAddr, path: &Path, pinger: &Pinger, engine_reason: String) -> PingStart {
+    PingStart {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        target: config.target.clone(),
+        peer: to.ip(),
+        port: to.port(),
+        engine: pinger.engine(),
+        engine_reason,
+        interface: path.interface.clone(),
+        size: config.packet.len(),
+        ssid: config.packet.ssid,
+        dscp: config.dscp,
+        authenticated: config.packet.key.is_some(),
+        interval_ns: config.interval_ns,
+        timeout_ns: config.timeout_ns,
+        clock: pinger.clock().into(),
+        kernel: kernel_release(),
+        time: Utc { unix_ns: realtime_ns() },
+    }
+}
+
+/// An agent with one peer.
+fn core(config: &PingConfig, peer: IpAddr) -> ProbeConfig {
+    ProbeConfig {
+        interval_ns: config.interval_ns,
+        timeout_ns: config.timeout_ns,
+        report_ns: 0,
+        peer_expiry_ns: u64::MAX,
+        count: config.count,
+        group: Families { v4: false, v6: false },
+        unicast: true,
+        static_peers: vec![peer],
+        first_ssid: config.packet.ssid,
+        max_peers: 1,
+        samples: true,
+    }
+}
+
+struct Run {
+    start: PingStart,
+    utc: UtcOffset,
+    is_local: bool,
+    agent: Agent,
+    pinger: Pinger,
+    output: PingOutput,
+    /// The far host reported that no process listens on the port.
+    refused: bool,
+    /// Of the last probe that could not be sent.
+    send_error: Option<std::io::Error>,
+}
+
+impl Run {
+    async fn until_done(&mut self, shutdown: &mut Shutdown) -> Result<()> {
+        let timer = Timer::new().context("cannot make a timer")?;
+        loop {
+            self.work()?;
+            if self.agent.is_settled() {
+                return Ok(());
+            }
+            let poll_ns = monotonic_ns() + POLL_INTERVAL.as_nanos() as u64;
+            let deadline_ns = self.agent.next_deadline().unwrap_or(u64::MAX).min(poll_ns);
+            tokio::select! {
+                biased;
+                () = shutdown.requested() => return Ok(()),
+                reached = timer.until(deadline_ns) => reached.context("the timer failed")?,
+                ready = self.pinger.ready() => ready.context("waiting for replies failed")?,
+            }
+        }
+    }
+
+    /// Takes replies, expires probes, sends what is due.
+    fn work(&mut self) -> Result<()> {
+        // Read before the replies, so that one stamped before `now_ns` is taken before its probe expires.
+        let now_ns = monotonic_ns();
+        self.take()?;
+        let pinger = &mut self.pinger;
+        self.agent.expire(now_ns, &mut |_, seq, _| pinger.fate(seq));
+        self.report(None)?;
+        while let Some(transmit) = self.agent.poll_transmit(now_ns) {
+            self.refused |= self.pinger.was_refused();
+            if let Err(error) = self.pinger.send(transmit.seq) {
+                self.agent.transmit_failed(&transmit);
+                self.send_error = Some(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self) -> Result<()> {
+        self.refused |= self.pinger.was_refused();
+        for Answer { reply, packet } in self.pinger.take() {
+            // The core knows the session by the identifier that it assigned, which is never 0.
+            let reply = Reply {
+                ssid: self
+                    .agent
+                    .peers()
+                    .first()
+                    .and_then(|peer| peer.ssid())
+                    .unwrap_or(reply.ssid),
+                ..reply
+            };
+            self.agent.reply(&reply, monotonic_ns());
+            self.report(packet)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the core's events; `packet` belongs to the reply that it was given last.
+    fn report(&mut self, mut packet: Option<ReplyPacket>) -> Result<()> {
+        while let Some(event) = self.agent.poll_event() {
+            if let Event::Sample {
+                peer,
+                path,
+                seq,
+                sent_ns,
+                reply,
+                outcome,
+            } = event
+            {
+                let clock = reply.as_ref().and_then(|reply| self.clock(reply));
+                let one_way = reply.as_ref().filter(|_| clock.is_some());
+                let sent = sent_ns.map(|sent_ns| self.utc.utc(sent_ns));
+                let sample = PingSample {
+                    sample: Sample::new(peer, path, seq, sent, reply.as_ref(), outcome),
+                    forward_ns: one_way.map(Reply::forward_ns),
+                    backward_ns: one_way.map(Reply::backward_ns),
+                    clock,
+                    reply: packet.take().filter(|_| outcome != Outcome::Lost),
+                };
+                self.output.sample(&sample)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What the one-way delays of a reply rest on.
+    fn clock(&self, reply: &Reply) -> Option<OneWayClock> {
+        if self.is_local {
+            return Some(OneWayClock::SameClock);
+        }
+        let (own, reflector) = reply.own_error_ns.zip(reply.reflector_error_ns)?;
+        Some(OneWayClock::Synced {
+            bound_ns: own.saturating_add(reflector),
+        })
+    }
+
+    /// Writes the summary; returns whether any reply came.
+    fn finish(&mut self) -> Result<bool> {
+        self.take()?;
+        let summaries = self.agent.finish(monotonic_ns());
+        let Some(report) = summaries.first() else {
+            return Ok(false);
+        };
+        self.output.summary(&self.start, &self.results(report))?;
+        Ok(report.counts.received + report.counts.late > 0)
+    }
+
+    fn results(&self, report: &Report) -> Results {
+        let attach = match self.start.engine {
+            Engine::Ebpf => Attach {
+                egress: Some(AttachMode::Tc),
+                receive: AttachMode::Tc,
+            },
+            Engine::Socket => Attach::SOCKETS,
+        };
+        Results::new(
+            report,
+            ResultContext {
+                utc: self.utc,
+                method: Method::Stamp,
+                engine: self.start.engine,
+                attach,
+                peer: None,
+                downtime: Downtime::default(),
+            },
+        )
+    }
+
+    /// Why there was no reply, as far as known.
+    fn no_reply(&self) -> anyhow::Error {
+        let PingStart { target, port, .. } = &self.start;
+        let none = format!("no reply from {target} port {port}");
+        if let Some(error) = &self.send_error {
+            return anyhow!("{none}: cannot send: {error}");
+        }
+        if self.refused {
+            return anyhow!(
+                "{none}: nobody listens on this port of that host (ICMP port unreachable); STAMP has 862, kstamp 1910"
+            );
+        }
+        match self.pinger.unmatched() {
+            Some(unmatched) if unmatched > 0 => {
+                let hint = if self.start.authenticated {
+                    "; is the key the same?"
+                } else {
+                    ""
+                };
+                anyhow!("{none} to a probe, but {unmatched} unmatched or unauthenticated packets{hint}")
+            }
+            _ => anyhow!("{none}"),
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! What several subcommands share.
+
+pub mod args;
+pub mod endpoint;
+pub mod families;
+pub mod host;
+pub mod introductions;
+pub mod key_file;
+pub mod reflector;
+pub mod reporter;
+pub mod responder;
+pub mod shutdown;
+pub mod values;

@@ -1,0 +1,142 @@
+//! Flags and values that several subcommands have.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use probe_core::reflector::policy::Rates;
+
+use crate::output::Format;
+
+/// Options shared by `agent` and `reflect`.
+#[derive(Debug, Clone, Args)]
+pub struct EndpointArgs {
+    /// Interface to measure on, such as an Open vSwitch internal port
+    #[arg(long, value_name = "IFACE")]
+    pub iface: String,
+
+    /// Multicast group for discovery, at most one per IP version; also selects the IP versions unless --family is given
+    /// [default: 239.255.255.250 and ff0e::10]
+    #[arg(long, value_name = "ADDR")]
+    pub group: Vec<String>,
+
+    /// UDP port that probes are sent to, on this host and on the peers
+    #[arg(long, value_name = "PORT", default_value = "1910")]
+    pub port: String,
+
+    /// IP versions to use [default: those that the interface has an address of]
+    #[arg(long, value_enum, value_name = "FAMILY")]
+    pub family: Option<FamilyArg>,
+
+    /// Hook of the receive program (auto: the fastest that works on this interface)
+    #[arg(long, value_enum, value_name = "MODE", default_value = "auto")]
+    pub attach: AttachArg,
+
+    /// Also answer sources in this prefix, in addition to the interface's own prefixes; repeatable
+    #[arg(long, value_name = "PREFIX")]
+    pub allow: Vec<String>,
+
+    /// Maximum replies per second, all sources together (0: unlimited)
+    #[arg(long, value_name = "NUMBER", default_value_t = Rates::DEFAULT.port.to_string(), allow_negative_numbers = true)]
+    pub rate: String,
+
+    /// Maximum replies per second to each source (0: unlimited)
+    #[arg(long, value_name = "NUMBER", default_value_t = Rates::DEFAULT.source.to_string(), allow_negative_numbers = true)]
+    pub rate_source: String,
+
+    /// Maximum replies per second to each source's multicast probes (0: unlimited)
+    #[arg(long, value_name = "NUMBER", default_value_t = Rates::DEFAULT.group.to_string(), allow_negative_numbers = true)]
+    pub rate_group: String,
+
+    /// Switch to this user once everything is opened and attached
+    #[arg(long, value_name = "NAME")]
+    pub user: Option<String>,
+
+    /// Where timestamps are taken: in kernel programs, or by the kernel at sockets, which needs no eBPF [default: ebpf;
+    /// socket with --key-file]
+    #[arg(long, value_enum, value_name = "ENGINE")]
+    pub engine: Option<EngineArg>,
+
+    /// Authenticate packets with the key in this file (hexadecimal digits or raw bytes) and ignore all others; only its
+    /// owner may have access to the file
+    #[arg(long, value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
+
+    /// Reflect without sessions: replies repeat the sender's sequence numbers; needs --engine socket
+    #[arg(long)]
+    pub stateless: bool,
+
+    /// Time between two reports
+    #[arg(long, value_name = "DURATION", default_value = "10s")]
+    pub report: String,
+
+    /// Stop after this time [default: run until Ctrl-C]
+    #[arg(long, value_name = "DURATION")]
+    pub duration: Option<String>,
+
+    /// Name of this agent, as peers see it [default: HOSTNAME:IFACE]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+
+    #[command(flatten)]
+    pub output: OutputArgs,
+
+    /// Answer the probes of `kstamp compare` in processes too (realtime: with threads at SCHED_FIFO)
+    #[arg(long, alias = "echo", value_enum, value_name = "HOW", default_value = "on")]
+    pub responder: ResponderArg,
+
+    /// Print the log of the kernel programs, several lines per packet, on standard error (slow)
+    #[arg(long)]
+    pub log_bpf: bool,
+}
+
+/// Where results go, and in which form.
+#[derive(Debug, Clone, Args)]
+pub struct OutputArgs {
+    /// Output format: tables, or one JSON object per line
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
+    pub format: Format,
+
+    /// Write results to this file, which is truncated, instead of standard output
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum FamilyArg {
+    /// IPv4 only
+    V4,
+    /// IPv6 only
+    V6,
+    /// IPv4 and IPv6; fail if the interface lacks one
+    Both,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum AttachArg {
+    /// The fastest that works
+    Auto,
+    /// XDP in the driver
+    XdpNative,
+    /// XDP in the network stack
+    XdpGeneric,
+    /// Traffic control
+    Tc,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum EngineArg {
+    /// Kernel programs
+    Ebpf,
+    /// Sockets
+    Socket,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ResponderArg {
+    /// Answer
+    On,
+    /// Answer with threads at SCHED_FIFO
+    Realtime,
+    /// Do not answer
+    Off,
+}

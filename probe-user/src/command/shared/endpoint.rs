@@ -1,0 +1,94 @@
+//! An open interface with everything that answers on it: what an agent and a reflector share.
+
+pub mod config;
+
+use std::collections::BTreeMap;
+
+use anyhow::{Result, anyhow};
+use probe_core::identity::Identity;
+use probe_host::privileges::{Capability, Privileges, reduce};
+use probe_io::port::{Engine, Port, PortConfig, PortError, PortEvent};
+use probe_io::udp::stamped::Received;
+
+use crate::command::shared::endpoint::config::{EndpointConfig, StampingConfig};
+use crate::command::shared::host::{WITHOUT_EBPF, check_host};
+use crate::command::shared::introductions::{Introductions, own_identity};
+use crate::command::shared::reflector::UserReflector;
+use crate::command::shared::responder::ResponderService;
+
+pub struct Endpoint {
+    pub port: Port,
+    pub introductions: Introductions,
+    reflector: UserReflector,
+    responder: ResponderService,
+}
+
+impl Endpoint {
+    /// Opens the interface, drops privileges that are no longer needed, and answers from now on. Returns the privileges
+    /// that are left.
+    pub async fn open(config: &EndpointConfig) -> Result<(Self, Privileges)> {
+        let EndpointConfig {
+            port: port_config,
+            stamping,
+            ..
+        } = config;
+        let port = open(port_config.clone(), stamping).await?;
+        let mut responder = ResponderService::load(&port_config.interface, config.responder);
+        let user = config.user.as_deref();
+        // The programs are attached again when a deleted interface comes back.
+        let attaches = (port.engine() == Engine::Ebpf).then_some(Capability::CAP_NET_ADMIN);
+        let raises = responder.is_realtime().then_some(Capability::CAP_SYS_NICE);
+        let keep: Vec<_> = attaches.into_iter().chain(raises).collect();
+        let privileges = reduce(user, &keep, port_config.test_port)?;
+        responder.start(&port);
+        let own = identity(&config.name, &port, !stamping.stateless)?;
+        let mut introductions = Introductions::new(own, port_config.test_port);
+        introductions.set_responder(&responder);
+        let endpoint = Self {
+            reflector: UserReflector::new(port_config, stamping, &port),
+            port,
+            introductions,
+            responder,
+        };
+        Ok((endpoint, privileges))
+    }
+
+    /// Answers a packet that came to the test port's socket, or counts why not.
+    pub fn answer(&mut self, packet: Vec<u8>, received: &Received) {
+        let introductions = &mut self.introductions;
+        self.reflector.answer(packet, received, &self.port, introductions);
+    }
+
+    /// Follows the interface, and returns what happened to it. Call it every `POLL_INTERVAL`.
+    pub async fn poll(&mut self) -> Vec<PortEvent> {
+        let events = self.port.poll().await;
+        self.responder.poll(&self.port, &events);
+        self.introductions.set_responder(&self.responder);
+        self.introductions.follow(&self.port);
+        self.reflector.follow(&self.port);
+        events
+    }
+
+    /// Counters of the port and of the userspace reflector.
+    pub fn counters(&mut self) -> Result<BTreeMap<&'static str, u64>> {
+        let mut counters = self.port.counters()?;
+        counters.extend(self.reflector.counters());
+        Ok(counters)
+    }
+}
+
+async fn open(config: PortConfig, stamping: &StampingConfig) -> Result<Port> {
+    if stamping.engine == Engine::Ebpf {
+        check_host()?;
+    }
+    let opened = Port::open(config, stamping.engine, stamping.key.clone()).await;
+    opened.map_err(|error| match error {
+        PortError::Object(_) => anyhow!("{error}; {WITHOUT_EBPF}"),
+        error => error.into(),
+    })
+}
+
+fn identity(name: &str, port: &Port, stateful: bool) -> Result<Identity> {
+    let receive = port.attachment().map(|(mode, _)| mode);
+    own_identity(name, port.clock(), receive, port.engine().egress_mode(), stateful)
+}

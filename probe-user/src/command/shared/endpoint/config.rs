@@ -1,0 +1,122 @@
+//! Configuration that `agent` and `reflect` share.
+
+use probe_core::auth::Key;
+use probe_core::reflector::policy::Rates;
+use probe_host::hostname::default_agent_name;
+use probe_io::compare::priority::Priority;
+use probe_io::port::{Answering, Engine, PortConfig};
+
+use crate::command::shared::args::{AttachArg, EndpointArgs, EngineArg, ResponderArg};
+use crate::command::shared::families::groups;
+use crate::command::shared::values::{self, ConfigError, wrong};
+use crate::output::OutputConfig;
+
+/// aya-log's level `trace`: everything that the programs log.
+const LOG_EVERYTHING: u8 = 5;
+
+/// An interface, and how others are answered there.
+#[derive(Debug, Clone)]
+pub struct EndpointConfig {
+    /// As peers see it.
+    pub name: String,
+    pub port: PortConfig,
+    pub stamping: StampingConfig,
+    /// A flag named the families: the interface must have an address of each.
+    pub families_required: bool,
+    /// The user to switch to once everything is opened and attached.
+    pub user: Option<String>,
+    /// Priority of the responder's threads; `None` for no responder. With a key there is no identity exchange, and
+    /// no peer would know its ports.
+    pub responder: Option<Priority>,
+}
+
+/// How timestamps are obtained, and how the userspace reflector answers.
+#[derive(Debug, Clone)]
+pub struct StampingConfig {
+    pub engine: Engine,
+    /// The key of authenticated mode.
+    pub key: Option<Key>,
+    /// The reflector keeps no sessions.
+    pub stateless: bool,
+}
+
+/// What `agent` and `reflect` read alike.
+pub struct Common {
+    pub endpoint: EndpointConfig,
+    pub report_ns: u64,
+    pub duration_ns: Option<u64>,
+    pub output: OutputConfig,
+}
+
+pub fn validate(args: EndpointArgs, probing: bool) -> Result<Common, ConfigError> {
+    values::interface(&args.iface)?;
+    let given = values::groups(&args.group)?;
+    let stamping = stamping(&args)?;
+    let responder = match args.responder {
+        ResponderArg::On => Some(Priority::Normal),
+        ResponderArg::Realtime => Some(Priority::Realtime),
+        ResponderArg::Off => None,
+    };
+    Ok(Common {
+        endpoint: EndpointConfig {
+            name: match args.name {
+                Some(name) => values::name(name)?,
+                None => default_agent_name(&args.iface),
+            },
+            families_required: args.family.is_some() || !given.is_empty(),
+            port: PortConfig {
+                test_port: values::port(&args.port)?,
+                groups: groups(&given, args.family)?,
+                choice: values::choice(args.attach),
+                probing,
+                log_level: if args.log_bpf { LOG_EVERYTHING } else { 0 },
+                answering: Answering {
+                    allow: values::prefixes(&args.allow)?,
+                    rates: Rates {
+                        port: values::rate("--rate", &args.rate)?,
+                        source: values::rate("--rate-source", &args.rate_source)?,
+                        group: values::rate("--rate-group", &args.rate_group)?,
+                    },
+                },
+                interface: args.iface,
+            },
+            user: args.user.map(values::user).transpose()?,
+            responder: responder.filter(|_| stamping.key.is_none()),
+            stamping,
+        },
+        report_ns: values::duration_ns("--report", &args.report)?,
+        duration_ns: args
+            .duration
+            .map(|duration| values::duration_ns("--duration", &duration))
+            .transpose()?,
+        output: OutputConfig {
+            format: args.output.format,
+            output: values::output(args.output.output),
+            samples: None,
+        },
+    })
+}
+
+fn stamping(args: &EndpointArgs) -> Result<StampingConfig, ConfigError> {
+    let engine = match (args.engine, &args.key_file) {
+        (Some(EngineArg::Ebpf), Some(_)) => {
+            return wrong("--engine ebpf cannot authenticate packets; leave it out: with --key-file sockets are used");
+        }
+        (Some(EngineArg::Ebpf) | None, None) => Engine::Ebpf,
+        (Some(EngineArg::Socket), _) | (None, Some(_)) => Engine::Socket,
+    };
+    if engine == Engine::Ebpf && args.stateless {
+        return wrong("--stateless needs --engine socket: the kernel programs count replies by session");
+    }
+    if engine == Engine::Socket && (args.attach != AttachArg::Auto || args.log_bpf) {
+        let flag = if args.log_bpf { "--log-bpf" } else { "--attach" };
+        return wrong(format!(
+            "{flag} is for kernel programs, which --engine socket and --key-file do not use; drop one of the two"
+        ));
+    }
+    Ok(StampingConfig {
+        engine,
+        key: values::key(args.key_file.clone())?,
+        stateless: args.stateless,
+    })
+}

@@ -1,0 +1,44 @@
+//! What subcommands ask of this host.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use anyhow::{Result, anyhow};
+use nix::sys::utsname::uname;
+use probe_core::agent::config::Families;
+use probe_host::link::Netlink;
+use probe_host::preflight::{Facts, check};
+
+use crate::command::shared::families::families_of;
+
+/// What to do where the programs cannot be loaded.
+pub const WITHOUT_EBPF: &str = "without eBPF, use --engine socket: the kernel then takes the timestamps at sockets";
+
+/// How often the interface is polled for changes.
+pub const POLL_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Fails if the kernel or this process lacks what kstamp needs; `kstamp doctor` lists all that is missing.
+pub fn check_host() -> Result<()> {
+    match check(&Facts::collect()?).first() {
+        Some(finding) => Err(anyhow!("{finding}; {WITHOUT_EBPF}")),
+        None => Ok(()),
+    }
+}
+
+/// The interface's addresses; none if it does not exist.
+pub async fn addresses_of(interface: &str) -> Result<Vec<IpAddr>> {
+    let netlink = Netlink::open()?;
+    let addresses = match netlink.link_by_name(interface).await? {
+        Some(link) => netlink.addresses(link.index).await?,
+        None => Vec::new(),
+    };
+    Ok(addresses.into_iter().map(|address| address.ip).collect())
+}
+
+pub async fn families_of_interface(interface: &str) -> Result<Families> {
+    Ok(families_of(&addresses_of(interface).await?))
+}
+
+pub fn kernel_release() -> String {
+    uname().map_or_else(|_| String::new(), |name| name.release().to_string_lossy().into_owned())
+}

@@ -1,0 +1,166 @@
+//! The identity exchange: asks peers for their identity, answers requests, and hands what follows to the agent.
+
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher as _, RandomState};
+use std::net::{IpAddr, SocketAddr};
+
+use anyhow::{Context as _, Result};
+use log::{debug, warn};
+use probe_common::family::Family;
+use probe_core::agent::Agent;
+use probe_core::attach::AttachMode;
+use probe_core::identity::exchange::{AnswerLimit, Exchange};
+use probe_core::identity::{Identity, ResponderPorts, wire};
+use probe_host::clock::{ClockState, clock_identity, monotonic_ns, realtime_ns};
+use probe_io::port::Port;
+
+use crate::command::shared::responder::ResponderService;
+
+pub struct Introductions {
+    own: Identity,
+    test_port: u16,
+    exchange: Exchange,
+    limit: AnswerLimit,
+    /// How many of this host's probes each peer reports as refused.
+    refused: BTreeMap<IpAddr, u64>,
+    /// Ports of the responder, IPv4 and IPv6.
+    responder: [Option<ResponderPorts>; 2],
+}
+
+impl Introductions {
+    pub fn new(own: Identity, test_port: u16) -> Self {
+        let limit = AnswerLimit::new(monotonic_ns());
+        Self {
+            own,
+            test_port,
+            exchange: Exchange::default(),
+            limit,
+            refused: BTreeMap::new(),
+            responder: [None; 2],
+        }
+    }
+
+    pub fn set_responder(&mut self, responder: &ResponderService) {
+        self.responder = [Family::V4, Family::V6].map(|family| responder.ports(family));
+    }
+
+    /// Updates this agent's identity.
+    pub fn follow(&mut self, port: &Port) {
+        let clock = port.clock();
+        self.own.synchronised = clock.synchronised;
+        self.own.error_ns = clock.error_ns;
+        if let Some((mode, _)) = port.attachment() {
+            self.own.receive = mode.to_string();
+        }
+    }
+
+    pub fn peer_up(&mut self, peer: IpAddr, now_ns: u64) {
+        self.exchange.peer_up(peer, now_ns);
+    }
+
+    pub fn peer_down(&mut self, peer: IpAddr) {
+        self.exchange.peer_down(peer);
+    }
+
+    /// Sends the requests that are due.
+    pub fn ask(&mut self, port: &Port, now_ns: u64) {
+        loop {
+            let nonce = nonce();
+            let Some(peer) = self.exchange.poll(now_ns, nonce) else {
+                return;
+            };
+            let question = wire::question(&self.own, port.error_estimate(), nonce);
+            if let Some((question, sockets)) = question.zip(port.sockets(Family::of(peer)))
+                && let Err(error) = sockets
+                    .control
+                    .try_send_to(&question, sockets.endpoint(peer, self.test_port))
+            {
+                debug!("cannot ask {peer} for its identity: {error}");
+            }
+        }
+    }
+
+    /// Warns if a peer has refused more of this host's probes than it had before.
+    fn warn_of_refusals(&mut self, peer: IpAddr, total: u64) {
+        // Refusals before the first answer may have been an earlier run's.
+        let before = self.refused.insert(peer, total).unwrap_or(total);
+        if total > before {
+            let more = total - before;
+            warn!(
+                "{peer} has refused {more} probes of this host, which are above its rate limit; see its --rate-source"
+            );
+        }
+    }
+
+    /// Takes a packet that came to the control socket; returns the peer that it identifies, if any.
+    pub fn take(&mut self, packet: &[u8], from: SocketAddr, agent: &mut Agent) -> Option<(IpAddr, Identity)> {
+        if from.port() != self.test_port {
+            return None;
+        }
+        let wire::Answer {
+            nonce,
+            identity,
+            refused,
+        } = wire::from_answer(packet)?;
+        let peer = self.exchange.answered(nonce, monotonic_ns())?;
+        agent.set_same_clock(peer, identity.clock == self.own.clock);
+        agent.set_stateful(peer, identity.stateful);
+        if let Some(total) = refused {
+            agent.set_refused(peer, total);
+            self.warn_of_refusals(peer, total);
+        }
+        debug!(
+            "{peer} is {} ({}, {})",
+            identity.name, identity.version, identity.receive
+        );
+        Some((peer, identity))
+    }
+
+    /// The answer to an identity request that came at `receive_ns`, UTC; `None` if it is none, or above the rate limit.
+    pub fn answer(
+        &mut self,
+        packet: &[u8],
+        from: IpAddr,
+        receive_ns: u64,
+        port: &Port,
+        now_ns: u64,
+    ) -> Option<Vec<u8>> {
+        let arrival = wire::AnswerStamps {
+            receive_ns,
+            transmit_ns: realtime_ns(),
+            error: port.error_estimate(),
+        };
+        let own = Identity {
+            responder: self.responder[usize::from(from.is_ipv6())],
+            ..self.own.clone()
+        };
+        let refused = port.refused(from.to_canonical());
+        wire::answer(packet, &own, refused, arrival).filter(|_| self.limit.allow(now_ns))
+    }
+}
+
+/// A number that cannot be guessed: the standard library seeds its hash maps from the kernel's random numbers.
+pub fn nonce() -> u64 {
+    RandomState::new().hash_one(0)
+}
+
+/// Builds the identity that is advertised to peers.
+pub fn own_identity(
+    name: &str,
+    clock: ClockState,
+    receive: Option<AttachMode>,
+    egress: AttachMode,
+    stateful: bool,
+) -> Result<Identity> {
+    Ok(Identity {
+        name: name.to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        receive: receive.map_or_else(String::new, |mode| mode.to_string()),
+        egress: egress.to_string(),
+        synchronised: clock.synchronised,
+        error_ns: clock.error_ns,
+        clock: clock_identity().context("cannot tell which clock this is")?,
+        stateful,
+        responder: None,
+    })
+}

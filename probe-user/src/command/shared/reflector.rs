@@ -1,0 +1,110 @@
+//! The userspace reflector: answers identity requests, and test packets that the kernel programs passed up.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+
+use log::debug;
+use probe_common::family::Family;
+use probe_core::reflector::{Arrival, ClockQuality, Count, Reflector, ReflectorConfig, ReplyId};
+use probe_host::clock::{monotonic_ns, realtime_ns};
+use probe_io::port::{Engine, Port, PortConfig};
+use probe_io::udp::sockets::Sockets;
+use probe_io::udp::stamped::Received;
+
+use crate::command::shared::endpoint::config::StampingConfig;
+use crate::command::shared::introductions::Introductions;
+
+/// Replies whose transmit stamp is awaited. It comes at once or, from drivers that do not stamp, never.
+const MAX_UNSTAMPED: usize = 64;
+
+pub struct UserReflector {
+    reflector: Reflector,
+    /// Replies by IP version and number of the send call.
+    unstamped: VecDeque<((Family, u32), ReplyId)>,
+}
+
+impl UserReflector {
+    pub fn new(config: &PortConfig, stamping: &StampingConfig, port: &Port) -> Self {
+        let reflector_config = ReflectorConfig {
+            test_port: config.test_port,
+            groups: config.groups.clone(),
+            rates: config.answering.rates,
+            stateless: stamping.stateless,
+            key: stamping.key.clone(),
+            behind_kernel: port.engine() == Engine::Ebpf,
+        };
+        let mut reflector = Self {
+            reflector: Reflector::new(reflector_config),
+            unstamped: VecDeque::new(),
+        };
+        reflector.follow(port);
+        reflector
+    }
+
+    /// Updates the addresses that are answered at, and the policy.
+    pub fn follow(&mut self, port: &Port) {
+        self.reflector.set_policy(port.addresses(), port.policy());
+    }
+
+    pub fn counters(&self) -> BTreeMap<&'static str, u64> {
+        self.reflector.counts().by_name()
+    }
+
+    /// Answers a packet, or counts why not.
+    pub fn answer(&mut self, mut packet: Vec<u8>, received: &Received, port: &Port, introductions: &mut Introductions) {
+        let family = Family::of(received.from.ip());
+        let (Some(sockets), Some(to)) = (port.sockets(family), received.to) else {
+            return;
+        };
+        let arrival = Arrival {
+            from: received.from,
+            to,
+            ttl: received.ttl.unwrap_or(0),
+            tos: received.tos.unwrap_or(0),
+            receive_ns: received.stamp_ns.unwrap_or_else(realtime_ns),
+        };
+        let now_ns = monotonic_ns();
+        if !self.reflector.admits(&arrival, now_ns) {
+            return;
+        }
+        if !self.reflector.is_authenticated()
+            && let Some(answer) = introductions.answer(&packet, arrival.from.ip(), arrival.receive_ns, port, now_ns)
+        {
+            let source = (!to.is_multicast()).then_some(to);
+            match sockets.answer(&answer, arrival.from, source, 0) {
+                Ok(_) => self.reflector.count(Count::IdentityAnswered),
+                Err(error) => self.unsent(arrival.from, &error),
+            }
+            return self.take_stamps(family, sockets);
+        }
+        let clock = ClockQuality {
+            error: port.error_estimate(),
+            synchronised: port.clock().synchronised,
+        };
+        let Some(reply) = self.reflector.reflect(&mut packet, &arrival, clock, realtime_ns) else {
+            return;
+        };
+        match sockets.answer(&packet, arrival.from, reply.source, reply.tos) {
+            Ok(stamp) => self.unstamped.extend(reply.id.map(|id| ((family, stamp), id))),
+            Err(error) => self.unsent(arrival.from, &error),
+        }
+        self.take_stamps(family, sockets);
+    }
+
+    fn unsent(&mut self, to: SocketAddr, error: &std::io::Error) {
+        self.reflector.count(Count::Unsent);
+        debug!("cannot answer {to}: {error}");
+    }
+
+    /// Hands transmit stamps to the sessions. The error queue is always emptied: it shares the receive buffer.
+    fn take_stamps(&mut self, family: Family, sockets: &Sockets) {
+        while let Ok(Some(stamp)) = sockets.test.sent_stamp() {
+            let place = self.unstamped.iter().position(|&(id, _)| id == (family, stamp.id));
+            if let Some((_, reply)) = place.and_then(|place| self.unstamped.remove(place)) {
+                self.reflector.transmitted(reply, stamp.stamp_ns);
+            }
+        }
+        let excess = self.unstamped.len().saturating_sub(MAX_UNSTAMPED);
+        self.unstamped.drain(..excess);
+    }
+}

@@ -1,0 +1,299 @@
+//! Turns events of the core and of the interface into records of the output.
+
+mod downs;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use probe_core::agent::config::ProbeConfig;
+use probe_core::agent::event::{Event, Found};
+use probe_core::attach::AttachMode;
+use probe_core::identity::Identity;
+use probe_core::reflector::userspace_rates;
+use probe_core::stats::report::Report;
+use probe_host::clock::{monotonic_ns, realtime_ns};
+use probe_host::privileges::Privileges;
+use probe_io::port::{Engine, Port, PortEvent};
+
+use crate::command::shared::endpoint::config::EndpointConfig;
+use crate::command::shared::host::kernel_release;
+use crate::command::shared::reporter::downs::Downs;
+use crate::output::model::{self, Context, Results, Sample};
+use crate::output::samples::Samples;
+use crate::output::sink::OutputError;
+use crate::output::time::{Utc, UtcOffset};
+use crate::output::{Output, OutputConfig};
+
+/// Two readings of both clocks differ by less, unless a clock was set.
+const WALL_CLOCK_STEP_NS: u128 = 1_000_000;
+
+pub struct Reporter {
+    output: Output,
+    samples: Option<Samples>,
+    engine: Engine,
+    attach: model::Attach,
+    peers: BTreeMap<IpAddr, Identity>,
+    downs: Downs,
+    windows: Vec<(model::Method, Report)>,
+    utc: UtcOffset,
+}
+
+impl Reporter {
+    /// Opens the files, before anything is measured.
+    pub fn open(config: &OutputConfig) -> Result<Self, OutputError> {
+        Ok(Self {
+            output: Output::open(config.format, config.output.as_deref())?,
+            samples: config.samples.as_deref().map(Samples::create).transpose()?,
+            engine: Engine::Ebpf,
+            attach: model::Attach {
+                egress: None,
+                receive: AttachMode::Tc,
+            },
+            peers: BTreeMap::new(),
+            downs: Downs::default(),
+            windows: Vec::new(),
+            utc: UtcOffset::new(monotonic_ns(), realtime_ns()),
+        })
+    }
+
+    /// Writes the start record; `probing` is `None` for a reflector.
+    pub fn start(
+        &mut self,
+        endpoint: &EndpointConfig,
+        probing: Option<&ProbeConfig>,
+        port: &Port,
+        privileges: Privileges,
+    ) -> Result<(), OutputError> {
+        let config = &endpoint.port;
+        let (group_probes, peers) = probed(probing);
+        let (receive, reason) = port.attachment().unwrap_or((AttachMode::Tc, ""));
+        self.engine = port.engine();
+        let egress = self.engine.egress_mode();
+        let rates = match self.engine {
+            Engine::Ebpf => config.answering.rates,
+            Engine::Socket => userspace_rates(config.answering.rates),
+        };
+        self.attach = model::Attach {
+            egress: config.probing.then_some(egress),
+            receive,
+        };
+        self.output.export(&model::Event::Start(model::Start {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            interface: config.interface.clone(),
+            attach: self.attach,
+            attach_reason: reason.to_owned(),
+            engine: self.engine,
+            authenticated: endpoint.stamping.key.is_some(),
+            clock: port.clock().into(),
+            kernel: kernel_release(),
+            name: endpoint.name.clone(),
+            addresses: port.addresses(),
+            port: config.test_port,
+            groups: config.groups.clone(),
+            peers,
+            group_probes,
+            interval_ns: probing.map(|core| core.interval_ns),
+            timeout_ns: probing.map(|core| core.timeout_ns),
+            allowed: port.policy().prefixes().map(|prefix| prefix.to_string()).collect(),
+            rate: rates.port,
+            rate_source: rates.source,
+            rate_group: rates.group,
+            user: privileges.user,
+            capabilities: privileges.capabilities,
+            time: now(),
+        }))
+    }
+
+    pub fn introduced(&mut self, peer: IpAddr, identity: &Identity) {
+        self.peers.insert(peer, identity.clone());
+    }
+
+    pub fn port_event(&mut self, interface: &str, event: &PortEvent) -> Result<(), OutputError> {
+        let change = |event| {
+            model::Event::Interface(model::InterfaceChange {
+                event,
+                interface: interface.to_owned(),
+                time: now(),
+            })
+        };
+        let event = match event {
+            PortEvent::Down => change(model::InterfaceEvent::Down),
+            PortEvent::Up => change(model::InterfaceEvent::Up),
+            PortEvent::Deleted => change(model::InterfaceEvent::Deleted),
+            PortEvent::Back => change(model::InterfaceEvent::Back),
+            PortEvent::Reattached { mode, reason } => {
+                self.attach.receive = *mode;
+                model::Event::Attach(model::AttachChange {
+                    receive: self.attach.receive,
+                    reason: reason.clone(),
+                    time: now(),
+                })
+            }
+        };
+        self.output.export(&event)
+    }
+
+    /// Writes an event. Windows are kept until [`Reporter::flush_windows`].
+    pub fn event(&mut self, event: Event) -> Result<(), OutputError> {
+        self.event_by(model::Method::Stamp, event)
+    }
+
+    /// Writes an event about a legacy agent.
+    pub fn legacy_event(&mut self, event: Event) -> Result<(), OutputError> {
+        self.event_by(model::Method::Echo, event)
+    }
+
+    fn event_by(&mut self, method: model::Method, event: Event) -> Result<(), OutputError> {
+        match event {
+            Event::PeerUp { peer, found } => {
+                self.downs.up(peer, monotonic_ns());
+                self.peer(model::PeerEvent::Up, peer, found, method)
+            }
+            Event::PeerDown { peer, found } => {
+                self.downs.down(peer, monotonic_ns());
+                self.peer(model::PeerEvent::Down, peer, found, method)
+            }
+            Event::ClockStep { peer, by_ns } => {
+                let time = now();
+                self.output
+                    .export(&model::Event::Clock(model::ClockStep { peer, by_ns, time }))
+            }
+            Event::Window(report) => {
+                self.windows.push((method, *report));
+                Ok(())
+            }
+            Event::Sample {
+                peer,
+                path,
+                seq,
+                sent_ns,
+                reply,
+                outcome,
+            } => {
+                let Some(samples) = &mut self.samples else {
+                    return Ok(());
+                };
+                let sent = sent_ns.map(|sent_ns| self.utc.utc(sent_ns));
+                samples.add(&Sample::new(peer, path, seq, sent, reply.as_ref(), outcome))
+            }
+        }
+    }
+
+    pub fn has_windows(&self) -> bool {
+        !self.windows.is_empty()
+    }
+
+    /// Writes the windows that ended before `held_ns`, or all: one table for each interval. Later ones wait for windows of
+    /// the same interval whose probes may still be answered.
+    pub fn flush_windows(&mut self, held_ns: Option<u64>) -> Result<(), OutputError> {
+        let complete =
+            |(_, report): &mut (model::Method, Report)| held_ns.is_none_or(|held_ns| report.end_ns < held_ns);
+        let mut windows: Vec<(model::Method, Report)> = self.windows.extract_if(.., complete).collect();
+        windows.sort_by_key(|(method, report)| (report.end_ns, report.peer, *method, report.path));
+        for interval in windows.chunk_by(|(_, a), (_, b)| a.end_ns == b.end_ns) {
+            let results = self.results(interval);
+            self.output
+                .export(&model::Event::Windows(model::Windows { time: now(), results }))?;
+        }
+        match &mut self.samples {
+            Some(samples) if !windows.is_empty() => samples.flush(),
+            _ => Ok(()),
+        }
+    }
+
+    pub fn counters(&mut self, counters: &BTreeMap<&'static str, u64>) -> Result<(), OutputError> {
+        self.output.export(&model::Event::Counters(named(counters)))
+    }
+
+    /// Writes the summaries of the whole run.
+    pub fn end(
+        &mut self,
+        stamp: &[Report],
+        legacy: &[Report],
+        counters: &BTreeMap<&'static str, u64>,
+    ) -> Result<(), OutputError> {
+        self.flush_windows(None)?;
+        let stamp = stamp.iter().cloned().map(|report| (model::Method::Stamp, report));
+        let legacy = legacy.iter().cloned().map(|report| (model::Method::Echo, report));
+        let mut summaries: Vec<_> = stamp.chain(legacy).collect();
+        summaries.sort_by_key(|(method, report)| (report.peer, *method, report.path));
+        let results = self.results(&summaries);
+        self.output.export(&model::Event::End(model::End {
+            results,
+            counters: named(counters),
+        }))
+    }
+
+    fn peer(
+        &mut self,
+        event: model::PeerEvent,
+        peer: IpAddr,
+        found: Found,
+        method: model::Method,
+    ) -> Result<(), OutputError> {
+        let identity = self.peers.get(&peer);
+        self.output.export(&model::Event::Peer(model::PeerChange {
+            event,
+            peer,
+            found,
+            method,
+            name: identity.map(|identity| identity.name.clone()),
+            version: identity.map(|identity| identity.version.clone()),
+            time: now(),
+        }))
+    }
+
+    /// One offset for all times until the wall clock is stepped, so that adjacent intervals meet to the nanosecond.
+    fn follow_wall_clock(&mut self) -> UtcOffset {
+        let current = UtcOffset::new(monotonic_ns(), realtime_ns());
+        if self.utc.distance_ns(current) > WALL_CLOCK_STEP_NS {
+            self.utc = current;
+        }
+        self.utc
+    }
+
+    fn results(&mut self, reports: &[(model::Method, Report)]) -> Vec<Results> {
+        let utc = self.follow_wall_clock();
+        let result = |(method, report): &(model::Method, Report)| {
+            let (engine, attach) = match method {
+                model::Method::Stamp => (self.engine, self.attach),
+                model::Method::Echo => (Engine::Socket, model::Attach::SOCKETS),
+            };
+            let context = Context {
+                utc,
+                method: *method,
+                engine,
+                attach,
+                peer: self.peers.get(&report.peer),
+                downtime: self.downs.during(report.peer, report.start_ns, report.end_ns),
+            };
+            Results::new(report, context)
+        };
+        reports.iter().map(result).collect()
+    }
+}
+
+fn named(counters: &BTreeMap<&'static str, u64>) -> model::Counters {
+    model::Counters {
+        values: counters
+            .iter()
+            .map(|(&name, &value)| (name.to_owned(), value))
+            .collect(),
+        time: now(),
+    }
+}
+
+fn now() -> Utc {
+    Utc { unix_ns: realtime_ns() }
+}
+
+/// Whether the groups are probed, and the peers that are probed from the start.
+fn probed(probing: Option<&ProbeConfig>) -> (bool, Vec<IpAddr>) {
+    match probing {
+        Some(core) => (core.group.v4 || core.group.v6, core.static_peers.clone()),
+        None => (false, Vec::new()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,197 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use probe_core::agent::event::Found;
+use probe_core::attach::AttachMode;
+use probe_core::session::Outcome;
+use probe_core::stats::report::Path;
+use probe_io::ping::answer::{ReplyPacket, ReturnedTlv};
+use probe_io::port::Engine;
+use serde_json::Value;
+
+use super::*;
+use crate::command::compare::output::{jsonl as compare, tests::comparison};
+use crate::command::ping::output::{PingSample, PingStart};
+use crate::output::controller::{jsonl as controller, model, tests::report};
+use crate::output::fixtures;
+use crate::output::jsonl::{Jsonl, record};
+use crate::output::model::{Event, InterfaceEvent, PeerEvent, Sample};
+
+/// Lines of the commands that a record belongs to.
+fn written() -> Vec<(&'static str, String)> {
+    let event = |event| fixtures::exported(Jsonl, [event]);
+    let text = |write: &dyn Fn(&mut Vec<u8>)| {
+        let mut out = Vec::new();
+        write(&mut out);
+        String::from_utf8(out).unwrap()
+    };
+    let results = || vec![fixtures::good(), fixtures::troubled()];
+    let peer = fixtures::peer_change(PeerEvent::Up, Found::Multicast, Some("h2:p2"));
+    let sample = Sample::new(fixtures::ip("10.1.1.6"), Path::Unicast, 7, None, None, Outcome::Lost);
+    let ping = PingSample {
+        sample: sample.clone(),
+        forward_ns: Some(1),
+        backward_ns: None,
+        clock: None,
+        reply: Some(ReplyPacket {
+            length: 56,
+            ttl: Some(63),
+            dscp: None,
+            probe_ttl: None,
+            tlvs: vec![ReturnedTlv {
+                flags: 0x80,
+                kind: 200,
+                value: vec![1],
+            }],
+            is_cut: false,
+            tlvs_forged: false,
+        }),
+    };
+    let start = fixtures::start();
+    let ping_start = PingStart {
+        version: start.version.clone(),
+        target: "h2".to_owned(),
+        peer: fixtures::ip("10.1.1.6"),
+        port: 862,
+        engine: Engine::Ebpf,
+        engine_reason: String::new(),
+        interface: None,
+        size: 44,
+        ssid: 1,
+        dscp: 0,
+        authenticated: false,
+        interval_ns: 1,
+        timeout_ns: 1,
+        clock: start.clock,
+        kernel: start.kernel.clone(),
+        time: start.time,
+    };
+    let controller_start = model::Event::Start(model::Start {
+        time: start.time,
+        version: "0.1.0",
+        listen: "0.0.0.0:6653".parse().unwrap(),
+        tls: false,
+        period_ns: 1,
+        measure_only: false,
+        taps: Vec::new(),
+    });
+    let controller_event = model::Event::Event(model::Happened {
+        time: start.time,
+        event: "link_up",
+        text: String::new(),
+    });
+    vec![
+        ("agent", event(Event::Start(start))),
+        ("agent", event(Event::Start(fixtures::reflector()))),
+        ("agent", event(Event::Attach(fixtures::attach_change()))),
+        (
+            "agent",
+            event(Event::Interface(fixtures::interface_change(InterfaceEvent::Up))),
+        ),
+        ("agent", event(Event::Peer(peer))),
+        ("agent", event(Event::Clock(fixtures::clock_step(None, 1)))),
+        ("agent", event(Event::Windows(fixtures::windows(results())))),
+        ("agent", event(Event::End(fixtures::end(results(), [])))),
+        ("agent", text(&|out| record("sample", &sample, out).unwrap())),
+        ("ping", text(&|out| record("start", &ping_start, out).unwrap())),
+        ("ping", text(&|out| record("sample", &ping, out).unwrap())),
+        ("compare", text(&|out| compare::write(&comparison(), out).unwrap())),
+        (
+            "calibrate",
+            text(&|out| compare::floor(AttachMode::Tc, None, out).unwrap()),
+        ),
+        (
+            "controller",
+            text(&|out| controller::event(&controller_start, out).unwrap()),
+        ),
+        (
+            "controller",
+            text(&|out| controller::event(&controller_event, out).unwrap()),
+        ),
+        (
+            "controller",
+            text(&|out| controller::report(&report(), true, out).unwrap()),
+        ),
+    ]
+}
+
+/// All fields by dotted name; a distribution is one field.
+fn flatten(name: &str, value: &Value, fields: &mut Vec<(String, Value)>) {
+    match value {
+        Value::Object(object) if name == "reply" || !object.contains_key("p999") => {
+            if name == "reply" {
+                fields.push((name.to_owned(), value.clone()));
+            }
+            for (field, value) in object {
+                let name = [name, field].into_iter().filter(|part| !part.is_empty());
+                flatten(&name.collect::<Vec<_>>().join("."), value, fields);
+            }
+        }
+        Value::Object(object) => {
+            let found: BTreeSet<_> = object.keys().map(String::as_str).collect();
+            assert_eq!(found, DISTRIBUTION.iter().map(|&(name, ..)| name).collect(), "{name}");
+            fields.push((name.to_owned(), value.clone()));
+        }
+        Value::Array(items) => {
+            fields.push((name.to_owned(), value.clone()));
+            let objects = items.iter().filter(|item| item.is_object());
+            objects.for_each(|item| flatten(&format!("{name}[]"), item, fields));
+        }
+        _ => fields.push((name.to_owned(), value.clone())),
+    }
+}
+
+fn has_type(value: &Value, kind: &str) -> bool {
+    match kind.trim_end_matches('?') {
+        _ if value.is_null() => kind.ends_with('?'),
+        "ns" | "s" | "ppb" | "1/s" | "integer" => value.is_i64() || value.is_u64(),
+        "number" => value.is_number(),
+        "boolean" => value.is_boolean(),
+        "string" | "time" => value.is_string(),
+        "distribution" | "object" => value.is_object(),
+        kind if kind.starts_with("list") => value.is_array(),
+        kind => panic!("{kind}"),
+    }
+}
+
+#[test]
+fn every_field_is_described_and_every_description_has_a_field() {
+    let mut missing: BTreeMap<_, BTreeSet<&str>> = RECORDS
+        .iter()
+        .map(|record| {
+            let names = record
+                .fields
+                .iter()
+                .flat_map(|fields| fields.iter().map(|&(name, ..)| name));
+            ((record.commands, record.kind), names.collect())
+        })
+        .collect();
+    for (command, line) in written()
+        .iter()
+        .flat_map(|(command, text)| text.lines().map(move |line| (command, line)))
+    {
+        let mut object: Value = serde_json::from_str(line).unwrap();
+        let kind = object.as_object_mut().unwrap().remove("type").unwrap();
+        let described = RECORDS
+            .iter()
+            .find(|record| record.kind == kind && record.commands.split([',', ' ']).any(|of| of == *command))
+            .unwrap_or_else(|| panic!("no record {kind} of {command}"));
+        let fields: BTreeMap<_, _> = described
+            .fields
+            .iter()
+            .flat_map(|fields| fields.iter().map(|&(name, kind, _)| (name, kind)))
+            .collect();
+        let mut found = Vec::new();
+        flatten("", &object, &mut found);
+        for (name, value) in found {
+            let kind = fields
+                .get(&*name)
+                .unwrap_or_else(|| panic!("{name} is not described: {line}"));
+            assert!(has_type(&value, kind), "{name} is not of type {kind}: {line}");
+            missing
+                .get_mut(&(described.commands, described.kind))
+                .map(|names| names.remove(&*name));
+        }
+    }
+    missing.retain(|_, names| !names.is_empty());
+    assert!(missing.is_empty(), "described, but in no record: {missing:?}");
+}
