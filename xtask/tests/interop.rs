@@ -177,7 +177,7 @@ fn legacy_agent_and_kstamp_measure_each_other() {
         ("v4", "239.255.255.250", far.v4.to_string()),
         ("v6", "ff0e::10", far.v6.to_string()),
     ] {
-        let arguments = ["--family", family, "--interval", "50ms", "--echo-peers"];
+        let arguments = ["--family", family, "--interval", "50ms", "--legacy-peers"];
         let kstamp = Agent::start(&lab, near, "agent", &arguments);
         kstamp.await_start(LIMIT);
         let legacy = Background::legacy_agent(&lab, far, group, &["--interval", "0.05", "--count", "60"]);
@@ -220,7 +220,7 @@ fn two_legacy_agents_and_kstamp_measure_each_other() {
     let legacy = lab
         .pair()
         .map(|place| Background::legacy_agent(&lab, place, group, &["--interval", "0.1"]));
-    let arguments = "--family v4 --interval 100ms --duration 4s --timeout 1s --echo-peers";
+    let arguments = "--family v4 --interval 100ms --duration 4s --timeout 1s --legacy-peers";
     let arguments: Vec<_> = arguments.split(' ').collect();
     let kstamp = Agent::start(&lab, &lab.agents()[2], "agent", &arguments);
     let kstamp = kstamp.wait(LIMIT).assert_success();

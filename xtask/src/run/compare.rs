@@ -28,7 +28,7 @@ pub(super) fn run(arguments: &RunArguments, lab: &Lab, kstamp: &Path) -> Result<
     let mut reflect = lab.command(&far.namespace, kstamp, ["reflect", "--iface", &far.interface]);
     reflect.args(attach_options(lab));
     if arguments.realtime {
-        reflect.args(["--echo", "realtime"]);
+        reflect.args(["--responder", "realtime"]);
     }
     let mut reflector = FarAgent::start(lab, reflect)?;
     let deadline = Instant::now() + ATTACH_TIMEOUT;
