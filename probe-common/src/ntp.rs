@@ -134,15 +134,18 @@ mod tests {
         }
         assert!(ErrorEstimate::new(true, 5).synchronised());
         assert!(!ErrorEstimate::new(false, 5).synchronised());
+        assert_eq!(ErrorEstimate::new(true, 0).0, 0x8001);
+        assert_eq!(ErrorEstimate::new(false, 474).0, 0x03ff, "the largest multiplier");
         assert_eq!(ErrorEstimate(0x8000).bound_ns(), None);
         assert!(ErrorEstimate::new(false, u64::MAX).bound_ns().unwrap() > 0);
     }
 
     #[test]
-    fn ptp_is_seconds_and_nanoseconds() {
-        let estimate = ErrorEstimate(0x4001);
-        assert!(estimate.is_ptp());
-        assert_eq!(estimate.decode((7 << 32) | 9, Y2026_NS), 7 * NS_PER_S + 9);
+    fn the_estimate_says_the_format_of_its_timestamp() {
+        let (ptp, ntp) = (ErrorEstimate(0x4001), ErrorEstimate(0x8001));
+        assert!(ptp.is_ptp() && !ntp.is_ptp());
+        assert_eq!(ptp.decode((7 << 32) | 9, Y2026_NS), 7 * NS_PER_S + 9);
+        assert_eq!(ntp.decode(NtpTime::from_unix_ns(7).0, Y2026_NS), 7);
     }
 
     proptest! {

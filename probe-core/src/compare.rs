@@ -1,5 +1,5 @@
-//! What `kstamp compare` concludes: which probe is whose turn, what became of each, what its parts are, and what the
-//! methods say beside each other.
+//! The decisions of `kstamp compare`: the order of the methods, the results of their probes, the parts of a round trip,
+//! and the differences between the methods.
 
 pub mod anatomy;
 pub mod ledger;
@@ -7,22 +7,20 @@ pub mod rotation;
 pub mod stamped;
 pub mod versus;
 
-/// A way of measuring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Method {
-    /// A process reads its clock around the calls that send and receive, and a process answers.
+    /// A process reads its clock around the send and receive calls, and a process answers.
     Userspace,
-    /// A process sends, a process answers, and the kernel stamps for both (`SO_TIMESTAMPING`).
+    /// A process sends and a process answers, with kernel stamps on both sides (`SO_TIMESTAMPING`).
     Socket,
-    /// kstamp's own: the kernel stamps, and the kernel answers.
+    /// The method of kstamp: the kernel stamps, and the kernel answers.
     Kernel,
 }
 
 impl Method {
-    /// All of them, in the order in which they are shown.
+    /// In the order of output.
     pub const ALL: [Self; 3] = [Self::Userspace, Self::Socket, Self::Kernel];
 
-    /// Its name in every output form.
     pub fn name(self) -> &'static str {
         match self {
             Self::Userspace => "userspace",
@@ -32,17 +30,15 @@ impl Method {
     }
 }
 
-/// Under which conditions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
-    /// The machine as it was found.
+    /// The machine as it is.
     Idle,
-    /// With busy processes beside.
+    /// With busy processes.
     Loaded,
 }
 
 impl Phase {
-    /// Its name in every output form.
     pub fn name(self) -> &'static str {
         match self {
             Self::Idle => "idle",

@@ -1,4 +1,4 @@
-//! What a window reports: counts and distributions.
+//! Counts and distributions of a window.
 
 pub mod distribution;
 pub mod report;

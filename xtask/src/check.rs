@@ -6,6 +6,7 @@ mod suite;
 mod tally;
 
 use std::{
+    path::PathBuf,
     process::{Command, ExitCode},
     time::Instant,
 };
@@ -53,11 +54,20 @@ impl TestArguments {
     /// None so far.
     pub fn run(&self) -> Result<ExitCode> {
         let mut total = Tally::default();
+        let choice = self.vm.or(self.everywhere.then_some(vm::Choice::All));
+        let kernels = choice.map(vm::Choice::kernels).unwrap_or_default();
+        // Before the tests here, which run the kstamp that is built for the guests.
+        let guests = (!kernels.is_empty()).then(|| {
+            step(&mut total, "build for virtual machines", || {
+                Guests::prepare(kernels, self.filter.as_deref())
+            })
+        });
         if self.vm.is_none() {
-            self.here(&mut total);
+            let kstamp = matches!(guests, Some(Some(_))).then(workspace::kstamp_binary);
+            self.here(&mut total, kstamp);
         }
-        if let Some(choice) = self.vm.or(self.everywhere.then_some(vm::Choice::All)) {
-            self.in_guests(&mut total, choice.kernels());
+        if let Some(Some(guests)) = guests {
+            self.in_guests(&mut total, &guests, kernels);
         }
         heading("result");
         total.failures().iter().for_each(|name| println!("failed: {name}"));
@@ -65,8 +75,8 @@ impl TestArguments {
         Ok(ExitCode::from(u8::from(total.failed() > 0)))
     }
 
-    /// What is checked on this machine.
-    fn here(&self, total: &mut Tally) {
+    /// What is checked on this machine. `kstamp` is the release binary, if it is built already.
+    fn here(&self, total: &mut Tally, kstamp: Option<PathBuf>) {
         step(total, "setup", || self.prepare());
         if self.filter.is_none() {
             step(total, "format", || {
@@ -78,7 +88,7 @@ impl TestArguments {
                 check_docs(total);
             }
         }
-        self.tests(total);
+        self.tests(total, kstamp);
     }
 
     fn prepare(&self) -> Result<()> {
@@ -89,11 +99,16 @@ impl TestArguments {
         setup::ensure_checkers()
     }
 
-    fn tests(&self, total: &mut Tally) {
+    fn tests(&self, total: &mut Tally, mut kstamp: Option<PathBuf>) {
+        // Tests build it where they are not told of it, which takes each of them a second.
+        if kstamp.is_none() && !self.quick && self.filter.is_none() {
+            kstamp = step(total, "build of kstamp", build_kstamp);
+        }
         let suite = Suite {
             filter: self.filter.as_deref(),
             only_units: self.quick,
             no_root: self.no_root,
+            kstamp,
         };
         let Some(built) = step(total, "build of the tests", || suite.build()) else {
             return;
@@ -114,12 +129,8 @@ impl TestArguments {
     }
 
     /// The suite on each kernel, in a virtual machine.
-    fn in_guests(&self, total: &mut Tally, kernels: &[Kernel]) {
+    fn in_guests(&self, total: &mut Tally, guests: &Guests, kernels: &[Kernel]) {
         heading("virtual machines");
-        let guests = match Guests::prepare(kernels, self.filter.as_deref()) {
-            Ok(guests) => guests,
-            Err(error) => return total.fail(&format!("virtual machines: {error:#}")),
-        };
         let outputs = kernels.iter().map(|&kernel| Output::new(kernel, self.write_table));
         let mut outputs: Vec<_> = outputs.collect();
         guests.run(&mut outputs);
@@ -140,6 +151,12 @@ impl TestArguments {
             }
         }
     }
+}
+
+/// The binary as users have it.
+fn build_kstamp() -> Result<PathBuf> {
+    succeeds(workspace::cargo().args(["build", "--quiet", "--release", "--package", "probe-user"]))?;
+    Ok(workspace::kstamp_binary())
 }
 
 /// Lints the eBPF programs, by the toolchain that compiles them.

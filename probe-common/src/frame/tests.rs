@@ -52,21 +52,30 @@ fn with_extensions(frame: &[u8], headers: &[(u8, Vec<u8>)]) -> Vec<u8> {
     out
 }
 
-fn found(frame: &[u8]) -> (Family, Option<Obstacle>, u16, u16, Option<usize>) {
-    let udp = udp(frame).expect("a UDP datagram");
-    (
-        udp.family,
-        udp.obstacle,
-        udp.source_port,
-        udp.destination_port,
-        udp.payload_len(),
-    )
+/// A datagram of the frames above, with a payload of `length` bytes.
+fn datagram(family: Family, obstacle: Option<Obstacle>, length: u16) -> Option<Udp> {
+    Some(Udp {
+        family,
+        obstacle,
+        source_port: 40000,
+        destination_port: 1910,
+        ip_payload_len: 8 + length,
+        udp_len: 8 + length,
+    })
+}
+
+fn payload_len(frame: &[u8]) -> Option<usize> {
+    udp(frame).expect("a UDP datagram").payload_len()
 }
 
 #[test]
 fn plain_frames() {
-    assert_eq!(found(&v4_frame(&[0; 44])), (Family::V4, None, 40000, 1910, Some(44)));
-    assert_eq!(found(&v6_frame(&[0; 44])), (Family::V6, None, 40000, 1910, Some(44)));
+    for length in [0, 1, 44, 1000] {
+        let payload = vec![0; length.into()];
+        assert_eq!(udp(&v4_frame(&payload)[..]), datagram(Family::V4, None, length));
+        assert_eq!(udp(&v6_frame(&payload)[..]), datagram(Family::V6, None, length));
+        assert_eq!(payload_len(&v4_frame(&payload)), Some(length.into()));
+    }
 }
 
 #[test]
@@ -115,16 +124,12 @@ fn obstacles_are_recognised_and_the_ports_still_found() {
         ),
     ];
     for (frame, family, obstacle) in table {
-        assert_eq!(
-            found(&frame),
-            (family, Some(obstacle), 40000, 1910, Some(44)),
-            "{obstacle:?}"
-        );
+        assert_eq!(udp(&frame[..]), datagram(family, Some(obstacle), 44), "{obstacle:?}");
     }
 }
 
 #[test]
-fn what_has_no_ports_is_nobodys() {
+fn frames_without_ports_are_left_alone() {
     let v4 = v4_frame(&[0; 44]);
     let v6 = v6_frame(&[0; 44]);
     let mut later_fragment = v4.clone();
@@ -162,11 +167,11 @@ fn what_has_no_ports_is_nobodys() {
 fn lengths_must_agree() {
     let mut frame = v4_frame(&[0; 44]);
     frame.extend([0xee; 10]);
-    assert_eq!(found(&frame).4, Some(44), "Ethernet padding is not payload");
+    assert_eq!(payload_len(&frame), Some(44), "Ethernet padding is not payload");
     frame[38..40].copy_from_slice(&60u16.to_be_bytes());
-    assert_eq!(found(&frame).4, None, "UDP claims more than IP");
+    assert_eq!(payload_len(&frame), None, "UDP claims more than IP");
     frame[38..40].copy_from_slice(&7u16.to_be_bytes());
-    assert_eq!(found(&frame).4, None, "UDP claims less than its header");
+    assert_eq!(payload_len(&frame), None, "UDP claims less than its header");
 }
 
 #[test]

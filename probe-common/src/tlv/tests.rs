@@ -139,6 +139,30 @@ fn location_with_odd_sub_tlvs_marks_them_alone() {
 }
 
 #[test]
+fn location_ends_at_a_malformed_sub_tlv() {
+    // Cut off, or of a wrong length; flag M stays if the sender has set it.
+    for malformed in [
+        &[0x80, 7, 0, 16, 1][..],
+        &[0xc0, 7, 0, 16],
+        &[0x80, 7, 0, 1, 9],
+        &[0xc0, 7, 0, 1, 9],
+    ] {
+        let (returned, _) = answered(&written(kind::LOCATION, &[&[0; 4], malformed].concat()));
+        assert_eq!(returned[8], 0xc0, "{malformed:02x?}");
+        assert_eq!(returned[9..], malformed[1..]);
+    }
+}
+
+#[test]
+fn location_that_no_reflector_has_answered_says_nothing() {
+    for (flags, value) in [(0x80, 1), (0x40, 1), (0, 0)] {
+        let value = [&[0, 0, 0, 0, flags, 8, 0, 16][..], &[value; 16]].concat();
+        let location = Location::read(&value).unwrap();
+        assert_eq!(location.subs().collect::<Vec<_>>(), [LocationSub::Other], "{flags:#x}");
+    }
+}
+
+#[test]
 fn timestamp_information() {
     let sent = written(kind::TIMESTAMP_INFORMATION, &[0; 4]);
     assert_eq!(sent, [0x80, 3, 0, 4, 0, 0, 0, 0]);
@@ -283,15 +307,17 @@ fn a_wrong_length_is_malformed_and_ends_the_processing() {
         sent.extend([0x80, 3, 0, 4, 0, 0, 0, 0]);
         let (returned, made) = answered(&sent);
         assert!(made.malformed, "{kind}");
-        let mut expected = sent;
+        let mut expected = sent.clone();
         expected[0] = 0xc0;
         assert_eq!(returned, expected, "{kind}");
+        sent[0] = 0xc0;
+        assert_eq!(self::answered(&sent).0, expected, "{kind}, with flag M of the sender");
     }
 }
 
 #[test]
 fn a_tlv_that_the_packet_cuts_off_is_malformed() {
-    for cut in [&[0x80, 1, 0, 9, 1][..], &[0x80, 1, 0], &[0x80]] {
+    for cut in [&[0x80, 1, 0, 9, 1][..], &[0x80, 1, 0], &[0x80], &[0xc0]] {
         let sent = [&[0x80, 1, 0, 1, 9], cut].concat();
         let (returned, made) = answered(&sent);
         assert_eq!(returned[..5], [0, 1, 0, 1, 9]);
@@ -345,7 +371,9 @@ fn a_failed_hmac_marks_every_tlv_and_changes_nothing_else() {
     fail_integrity(&mut tlvs);
     assert_eq!(tlvs, [0xa0, 6, 0, 4, 0x20, 1, 0, 0, 0xa0, 1, 0, 9, 1]);
     let first = read(&tlvs).next().unwrap().unwrap();
-    assert!(first.has(flag::INTEGRITY) && !first.is_honoured());
+    assert!(first.has(flag::INTEGRITY) && !first.has(flag::MALFORMED) && !first.is_honoured());
+    fail_integrity(&mut tlvs);
+    assert_eq!((tlvs[0], tlvs[8]), (0xa0, 0xa0));
 }
 
 #[test]
@@ -357,6 +385,7 @@ fn a_writer_says_when_it_is_full() {
     assert_eq!(writer.push(kind::EXTRA_PADDING, &[1; 2]), Ok(()));
     assert_eq!(writer.push(kind::EXTRA_PADDING, &[]), Ok(()));
     assert_eq!(writer.push(kind::EXTRA_PADDING, &[]), Err(NoRoom));
+    assert!(!writer.is_empty());
     assert_eq!(
         (writer.len(), writer.written()),
         (10, &[0x80, 1, 0, 2, 1, 1, 0x80, 1, 0, 0][..])

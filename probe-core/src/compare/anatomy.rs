@@ -1,31 +1,30 @@
-//! What a round trip of the method `userspace` consists of: six moments, five parts, which add up to the round trip.
+//! Splits a round trip of the method `userspace` at six stamps into five parts, which add up to the round trip.
 
 use crate::stats::distribution::Distribution;
 
-/// The moments of one probe, in nanoseconds of `CLOCK_MONOTONIC`: the first two and the last two of this host, the
-/// others of the far one.
+/// The stamps of one probe, in nanoseconds of `CLOCK_MONOTONIC`: the first two and the last two of this host, the others
+/// of the far host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamps {
     /// Just before the send call.
     pub called_ns: u64,
     /// The probe left the near port (TC egress).
     pub near_egress_ns: u64,
-    /// It came to the far port (TC ingress).
+    /// The probe reached the far port (TC ingress).
     pub far_ingress_ns: u64,
     /// The reply left the far port (TC egress).
     pub far_egress_ns: u64,
-    /// It came to the near port (TC ingress).
+    /// The reply reached the near port (TC ingress).
     pub near_ingress_ns: u64,
     /// Just after the receive call returned.
     pub returned_ns: u64,
 }
 
-/// The parts of one round trip; their sum is the round trip to the nanosecond.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Parts {
     /// From the send call to the near port's egress.
     pub send_ns: u64,
-    /// The way, both directions.
+    /// Between the ports, in both directions.
     pub path_ns: Transit,
     /// From the far port's ingress to its egress: waking the far process, its work, its send call.
     pub far_ns: u64,
@@ -33,22 +32,17 @@ pub struct Parts {
     pub receive_ns: u64,
 }
 
-/// The way between the ports.
+/// The time between the ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transit {
-    /// Both ends read one clock, so that each direction is known.
-    Apart {
-        /// From the near port to the far one.
-        forward_ns: u64,
-        /// From the far port to the near one.
-        backward_ns: u64,
-    },
+    /// Both ends read one clock, so each direction is known.
+    Apart { forward_ns: u64, backward_ns: u64 },
     /// Both directions together.
     Together(u64),
 }
 
 impl Parts {
-    /// The parts of a round trip; `None` where the stamps contradict each other, as those of a forger would.
+    /// `None` if the stamps contradict each other, as forged ones do.
     pub fn of(stamps: &Stamps, same_clock: bool) -> Option<Self> {
         let far_ns = stamps.far_egress_ns.checked_sub(stamps.far_ingress_ns)?;
         let away_ns = stamps.near_ingress_ns.checked_sub(stamps.near_egress_ns)?;
@@ -68,7 +62,6 @@ impl Parts {
         })
     }
 
-    /// Their sum.
     pub fn sum_ns(&self) -> u64 {
         let path_ns = match self.path_ns {
             Transit::Apart {
@@ -86,19 +79,19 @@ impl Parts {
 pub struct Anatomy {
     /// Send call to egress.
     pub send: Distribution,
-    /// The way there, where both ends read one clock.
+    /// Forward path, if both ends read one clock.
     pub forward: Distribution,
     /// Wait and work in the far process.
     pub far: Distribution,
-    /// The way back, where both ends read one clock.
+    /// Backward path, if both ends read one clock.
     pub backward: Distribution,
-    /// Both ways, where they do not.
+    /// Both directions together, if not.
     pub path: Distribution,
     /// Arrival to the return of the receive call.
     pub receive: Distribution,
     /// Round trips of the same probes.
     pub watched: Distribution,
-    /// Round trips of the probes that were not watched, which shows what watching costs.
+    /// Round trips of the other probes: the difference is the cost of watching.
     pub unwatched: Distribution,
     /// Watched probes whose stamps contradict each other.
     pub refused: u64,
@@ -106,7 +99,6 @@ pub struct Anatomy {
 }
 
 impl Anatomy {
-    /// Adds one watched probe.
     pub fn record(&mut self, stamps: &Stamps, same_clock: bool) {
         match Parts::of(stamps, same_clock) {
             Some(parts) => self.add(parts),
@@ -114,8 +106,8 @@ impl Anatomy {
         }
     }
 
-    /// The watched probes without the quarter with the longest round trips and that with the shortest: what is usual,
-    /// with parts whose means add up.
+    /// Without the quarter with the longest round trips and the quarter with the shortest, so that the means of the parts
+    /// are typical and still add up.
     pub fn middle_half(&self) -> Self {
         let mut trips = self.trips.clone();
         trips.sort_by_key(Parts::sum_ns);

@@ -1,60 +1,53 @@
-//! What became of each probe of one method in one phase.
+//! The results of the probes of one method in one phase.
 
 use std::collections::HashSet;
 
 use crate::stats::distribution::Distribution;
 
-/// A reply that came.
+/// An answered probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RoundTrip {
-    /// Number of the probe.
     pub seq: u32,
-    /// Its round trip, if the stamps for it are there.
+    /// `None` if a stamp is missing.
     pub rtt_ns: Option<u64>,
 }
 
-/// A probe that was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SentProbe {
-    /// Its number.
     pub seq: u32,
-    /// When, since the phase began.
+    /// Since the start of the phase.
     pub at_ns: u64,
 }
 
-/// One round trip in the course of a phase.
+/// One round trip of a phase.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Point {
-    /// When its probe was sent, since the phase began.
+    /// Send time of the probe, since the start of the phase.
     pub at_ns: u64,
-    /// The round trip.
     pub rtt_ns: u64,
 }
 
 /// The result of one method in one phase: `sent = received + lost`.
 #[derive(Debug, Clone, Default)]
 pub struct Tally {
-    /// Probes that left.
     pub sent: u64,
-    /// Of these, those whose reply came in time.
+    /// In time.
     pub received: u64,
-    /// Of these, the others.
     pub lost: u64,
-    /// Round trips of those that were received, where the stamps were there.
     pub rtt: Distribution,
-    /// The same, one by one.
+    /// The samples of `rtt` in sending order.
     pub series: Vec<Point>,
 }
 
 impl Tally {
-    /// Of a phase that is over. A reply counts once; one whose round trip is longer than `timeout_ns` came too late.
+    /// Duplicates, and round trips longer than `timeout_ns`, do not count.
     pub fn new(departures: &[SentProbe], arrivals: &[RoundTrip], timeout_ns: u64) -> Self {
         let mut tally = Self {
             sent: departures.len() as u64,
             ..Self::default()
         };
         let mut answered = HashSet::new();
-        // Both in the order of numbers, which is that of sending.
+        // Both in sending order.
         let mut arrivals: Vec<_> = arrivals.iter().collect();
         arrivals.sort_by_key(|arrival| arrival.seq);
         for arrival in arrivals {

@@ -1,9 +1,9 @@
-//! Whose turn it is: each round every method sends once, and over six rounds of three each follows each other equally
-//! often, so that none profits from what the one before it has warmed.
+//! The order of the methods: each sends once per round, and each follows each other equally often, so none profits more
+//! than another from caches warmed by the previous one.
 
 use crate::compare::Method;
 
-/// Goes through all orders of its methods.
+/// Cycles through all permutations of its methods.
 #[derive(Debug, Clone)]
 pub struct Rotation {
     orders: Vec<Vec<Method>>,
@@ -12,7 +12,7 @@ pub struct Rotation {
 }
 
 impl Rotation {
-    /// Of these methods, of which there is at least one.
+    /// `methods` must not be empty.
     pub fn new(methods: &[Method]) -> Self {
         let mut orders: Vec<Vec<Method>> = vec![Vec::new()];
         for _ in methods {
@@ -31,7 +31,7 @@ impl Rotation {
         }
     }
 
-    /// The method to send now, and whether a round ends with it.
+    /// The next method, and whether it ends a round.
     pub fn turn(&mut self) -> (Method, bool) {
         let order = &self.orders[self.order];
         let method = order[self.place];

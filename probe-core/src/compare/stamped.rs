@@ -1,35 +1,31 @@
-//! The method `socket`: which of the kernel's stamps belong to one round trip.
+//! The method `socket`: joins the kernel's stamps to round trips.
 
 use std::collections::HashMap;
 
 use crate::compare::ledger::RoundTrip;
 
-/// A probe that was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StampedProbe {
-    /// Its number.
     pub seq: u32,
-    /// T1, UTC, where the device gives one.
+    /// T1, UTC, if the device stamps.
     pub t1_ns: Option<u64>,
 }
 
-/// A reply that came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StampedReply {
-    /// Number of the probe.
     pub seq: u32,
     /// T2, UTC of the far host.
     pub t2_ns: Option<u64>,
     /// T4, UTC.
     pub t4_ns: Option<u64>,
-    /// T3 of an earlier probe, and which.
+    /// Sequence number and T3 of an earlier reply.
     pub previous: Option<(u32, u64)>,
 }
 
-/// Round trips `(T4 − T1) − (T3 − T2)`, and which ends gave no stamp of what they sent.
+/// Round trips `(T4 − T1) − (T3 − T2)`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Joined {
-    /// One for each reply; without a round trip where a stamp is missing, or the stamps contradict each other.
+    /// One per reply; without a time if a stamp is missing or contradicts the others.
     pub arrivals: Vec<RoundTrip>,
     /// The near device stamped nothing that it sent.
     pub no_t1: bool,
@@ -37,7 +33,7 @@ pub struct Joined {
     pub no_t3: bool,
 }
 
-/// Joins what was sent with what came. The last reply's T3 is never told, so one probe has no round trip.
+/// The T3 of a reply is in a later one, so the last probe has no round trip.
 pub fn join(departures: &[StampedProbe], replies: &[StampedReply]) -> Joined {
     let t1: HashMap<u32, u64> = departures
         .iter()

@@ -1,8 +1,8 @@
-//! How far one method is from another: differences, and ratios where there is something to divide by.
+//! The difference between two methods, absolute and as a ratio.
 
 use crate::stats::report::Summary;
 
-/// One method beside `kernel`, in the same phase.
+/// One method compared with `kernel` in the same phase.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Versus {
     /// Difference of the medians: what the method adds to every round trip.
@@ -18,7 +18,6 @@ pub struct Versus {
 }
 
 impl Versus {
-    /// `method` beside `kernel`.
     pub fn of(method: &Summary, kernel: &Summary) -> Self {
         let spread = |summary: &Summary| summary.p99 - summary.p50;
         Self {
@@ -31,7 +30,7 @@ impl Versus {
     }
 }
 
-/// `None` where it says nothing: of nothing, or of less.
+/// `None` if it is meaningless: of zero, or of negative values.
 pub fn ratio(part_ns: i64, of_ns: i64) -> Option<f64> {
     (part_ns >= 0 && of_ns > 0).then(|| part_ns as f64 / of_ns as f64)
 }

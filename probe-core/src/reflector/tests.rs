@@ -416,6 +416,15 @@ fn a_flood_is_refused_and_counted() {
 }
 
 #[test]
+fn packets_handled_elsewhere_are_counted_and_the_mode_is_known() {
+    let mut plain = reflector(config());
+    plain.count(Count::IdentityAnswered);
+    assert_eq!(plain.counts().of(Count::IdentityAnswered), 1);
+    assert!(!plain.is_authenticated());
+    assert!(authenticated_reflector().is_authenticated());
+}
+
+#[test]
 fn every_count_has_a_name_of_its_own() {
     assert_eq!(Counts::default().by_name().len(), Count::ALL.len());
     assert!(Count::ALL.iter().all(|what| what.name().starts_with("user_")));
@@ -477,7 +486,7 @@ proptest! {
 }
 
 #[test]
-fn numbers_of_older_agents_go_back_as_they_came_unless_they_may_be_echoes() {
+fn ascii_probes_go_back_unchanged_unless_they_may_be_replies() {
     let from = |port: u16, ttl: u8| Arrival {
         from: format!("10.1.1.5:{port}").parse().unwrap(),
         ttl,
@@ -485,8 +494,9 @@ fn numbers_of_older_agents_go_back_as_they_came_unless_they_may_be_echoes() {
     };
     let mut plain = reflector(config());
     for number in ["1", "42", "18446744073709551615"] {
-        let (echo, reply) = reflect(&mut plain, number.as_bytes(), &from(40_001, 64)).expect(number);
-        assert_eq!(echo, number.as_bytes());
+        let (bytes, reply) = reflect(&mut plain, number.as_bytes(), &from(40_001, 64)).expect(number);
+        assert_eq!(bytes, number.as_bytes());
+        assert_eq!(reply.tos, 20 << 2, "the DSCP of the probe, and no ECN");
         assert_eq!(
             (reply.source, reply.by_group, reply.id.is_none()),
             (Some(ip(OWN)), false, true)

@@ -1,4 +1,4 @@
-//! The session's rules, one by one; `model` drives them all at once against a network whose truth is known.
+//! The rules of a session, one by one. `model` applies them all to a simulated network.
 
 use std::net::Ipv4Addr;
 
@@ -62,41 +62,12 @@ fn assert_balanced(counts: &Counts) {
     assert!(counts.collector_lost <= counts.received, "{counts:?}");
 }
 
-/// Every state of a probe against every kind of reply.
+/// Every state of a probe against a reply in time, a reply after the timeout, and the deadline.
 #[test]
 fn transitions() {
     type Prepare = fn(&mut Session);
-    let in_time = reply(0, 0, 0, 10 * MS);
-    let too_late = reply(0, 0, 0, TIMEOUT + 1);
-    let expire = |session: &mut Session, fate| session.expire(EXPIRY, &mut |_, _| fate);
-    let states: [(&str, Prepare); 8] = [
-        ("not sent", |_| {}),
-        ("pending", |session| session.sent(0, 0)),
-        ("answered", |session| {
-            session.sent(0, 0);
-            session.reply(&reply(0, 0, 0, 10 * MS));
-        }),
-        ("lost", |session| {
-            session.sent(0, 0);
-            session.expire(EXPIRY, &mut unanswered);
-        }),
-        ("late", |session| {
-            session.sent(0, 0);
-            session.reply(&reply(0, 0, 0, TIMEOUT + 1));
-        }),
-        ("collector lost", |session| {
-            session.sent(0, 0);
-            session.expire(EXPIRY, &mut |_, _| Fate::CollectorLost);
-        }),
-        ("never left", |session| {
-            session.sent(0, 0);
-            session.expire(EXPIRY, &mut |_, _| Fate::NeverLeft);
-        }),
-        ("refused", |session| {
-            session.sent(0, 0);
-            session.send_failed(0);
-        }),
-    ];
+    type Action = fn(&mut Session) -> Option<Outcome>;
+    type Expected = (Option<Outcome>, Counts);
     let zero = Counts::default();
     let sent = Counts { sent: 1, ..zero };
     let received = Counts { received: 1, ..sent };
@@ -105,98 +76,93 @@ fn transitions() {
         lost_unknown: 1,
         ..sent
     };
+    let lost_late = Counts { late: 1, ..lost };
     let collected = Counts {
         collector_lost: 1,
         ..received
     };
     let failed = Counts { send_failed: 1, ..zero };
-    let late = Some(Outcome::Late);
-    let duplicate = Some(Outcome::Duplicate);
-    // For each state: what a reply in time, a reply after the timeout and the deadline make of it.
-    let expected = [
-        [(None, zero), (None, zero), (None, zero)],
-        [
-            (Some(Outcome::Ok), received),
-            (late, Counts { late: 1, ..lost }),
-            (None, lost),
-        ],
-        [
-            (
-                duplicate,
-                Counts {
-                    duplicates: 1,
-                    ..received
-                },
-            ),
-            (
-                duplicate,
-                Counts {
-                    duplicates: 1,
-                    ..received
-                },
-            ),
-            (None, received),
-        ],
-        [
-            (late, Counts { late: 1, ..lost }),
-            (late, Counts { late: 1, ..lost }),
-            (None, lost),
-        ],
-        [
-            (
-                duplicate,
-                Counts {
-                    late: 1,
-                    duplicates: 1,
-                    ..lost
-                },
-            ),
-            (
-                duplicate,
-                Counts {
-                    late: 1,
-                    duplicates: 1,
-                    ..lost
-                },
-            ),
-            (None, Counts { late: 1, ..lost }),
-        ],
-        [
-            (
-                duplicate,
-                Counts {
-                    duplicates: 1,
-                    ..collected
-                },
-            ),
-            (
-                duplicate,
-                Counts {
-                    duplicates: 1,
-                    ..collected
-                },
-            ),
-            (None, collected),
-        ],
-        [(None, failed), (None, failed), (None, failed)],
-        [(None, failed), (None, failed), (None, failed)],
+    let none = |counts| [(None, counts); 3];
+    let late = (Some(Outcome::Late), lost_late);
+    let answered_again = |counts| {
+        let duplicates = Counts {
+            duplicates: 1,
+            ..counts
+        };
+        let duplicate = (Some(Outcome::Duplicate), duplicates);
+        [duplicate, duplicate, (None, counts)]
+    };
+    let table: [(&str, Prepare, [Expected; 3]); 8] = [
+        ("not sent", |_| {}, none(zero)),
+        (
+            "pending",
+            |session| session.sent(0, 0),
+            [(Some(Outcome::Ok), received), late, (None, lost)],
+        ),
+        (
+            "answered",
+            |session| {
+                session.sent(0, 0);
+                session.reply(&reply(0, 0, 0, 10 * MS));
+            },
+            answered_again(received),
+        ),
+        (
+            "lost",
+            |session| {
+                session.sent(0, 0);
+                session.expire(EXPIRY, &mut unanswered);
+            },
+            [late, late, (None, lost)],
+        ),
+        (
+            "late",
+            |session| {
+                session.sent(0, 0);
+                session.reply(&reply(0, 0, 0, TIMEOUT + 1));
+            },
+            answered_again(lost_late),
+        ),
+        (
+            "collector lost",
+            |session| {
+                session.sent(0, 0);
+                session.expire(EXPIRY, &mut |_, _| Fate::CollectorLost);
+            },
+            answered_again(collected),
+        ),
+        (
+            "never left",
+            |session| {
+                session.sent(0, 0);
+                session.expire(EXPIRY, &mut |_, _| Fate::NeverLeft);
+            },
+            none(failed),
+        ),
+        (
+            "refused",
+            |session| {
+                session.sent(0, 0);
+                session.send_failed(0);
+            },
+            none(failed),
+        ),
     ];
-    for ((name, prepare), row) in states.into_iter().zip(expected) {
-        let run = |action: &dyn Fn(&mut Session) -> Option<Outcome>, column: usize| {
+    let actions: [(&str, Action); 3] = [
+        ("in time", |session| session.reply(&reply(0, 0, 0, 10 * MS))),
+        ("too late", |session| session.reply(&reply(0, 0, 0, TIMEOUT + 1))),
+        ("deadline", |session| {
+            session.expire(EXPIRY, &mut unanswered);
+            None
+        }),
+    ];
+    for (state, prepare, expected) in table {
+        for ((event, action), expected) in actions.into_iter().zip(expected) {
             let mut session = session();
             prepare(&mut session);
             let outcome = action(&mut session);
-            assert_eq!((outcome, counts(&session)), row[column], "{name}, column {column}");
-        };
-        run(&|session| session.reply(&in_time), 0);
-        run(&|session| session.reply(&too_late), 1);
-        run(
-            &|session| {
-                expire(session, Fate::Unanswered);
-                None
-            },
-            2,
-        );
+            assert_eq!((outcome, counts(&session)), expected, "{state}, {event}");
+        }
     }
 }
 

@@ -1,9 +1,9 @@
-//! What the core reports: the counts and distributions of one window, or of a whole run, for one peer and path.
+//! The report about one peer and path, for one window or a whole run.
 
 use std::net::IpAddr;
 use std::ops::AddAssign;
 
-/// How a probe was addressed: a switch floods one kind and forwards the other.
+/// How a probe is addressed: a switch forwards unicast and floods multicast.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Path {
     /// To the peer's own address.
@@ -12,33 +12,32 @@ pub enum Path {
     Group,
 }
 
-/// What backs a one-way delay.
+/// What makes one-way delays meaningful.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OneWayClock {
     /// Both ends run on one kernel and one time namespace.
     SameClock,
-    /// Both ends say that they are synchronised to UTC; the sum of their error bounds.
+    /// Both ends say that they are synchronised to UTC.
     Synced {
-        /// Bound on the error of a one-way delay.
+        /// The sum of both error bounds.
         bound_ns: u64,
     },
     /// Offset and skew of the peer's clock were estimated from the round trips (see [`crate::clock`]).
     Estimated {
-        /// Bound on the error of a one-way delay, for clocks that run evenly.
+        /// Bound on the error of a one-way delay, for clocks of constant rate.
         bound_ns: u64,
-        /// The peer's wall clock less this host's, when the last reply came.
+        /// The peer's wall clock minus this host's, at the last reply.
         offset_ns: i64,
-        /// How much the peer's clock gains on this host's monotonic clock, in parts per billion.
+        /// Gain of the peer's clock on this host's monotonic clock, in parts per billion.
         skew_ppb: i64,
     },
 }
 
-/// Steps of wall clocks that were noticed.
+/// Detected steps of wall clocks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ClockSteps {
-    /// Of this host.
+    /// This host's.
     pub own: u64,
-    /// Of the peer.
     pub peer: u64,
 }
 
@@ -52,9 +51,9 @@ impl AddAssign for ClockSteps {
 /// How probes were lost, overtaken and duplicated.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Patterns {
-    /// Of the losses whose way is not known: answered after the timeout, and so lost on neither way.
+    /// Of the losses without a direction: answered after the timeout, so lost in neither.
     pub lost_late: u64,
-    /// Of the losses forward or not known: refused by the peer's policy, as the peer says; `None` if it does not.
+    /// Of the losses forward or without a direction: refused by the peer's policy; `None` if the peer does not report it.
     pub lost_refused: Option<u64>,
     /// Probes answered more than once, each counted once (RFC 5560).
     pub duplicated: u64,
@@ -62,11 +61,11 @@ pub struct Patterns {
     pub loss_period: Option<Summary>,
     /// From each lost probe to the lost one before, in sequence numbers (RFC 3357 §4).
     pub loss_distance: Option<Summary>,
-    /// How many replies each reordered one came too late (RFC 4737 §4.2).
+    /// By how many replies each reordered one was late (RFC 4737 §4.2).
     pub reordering_extent: Option<Summary>,
 }
 
-/// A distribution as it is reported: order statistics and moments, in nanoseconds unless said otherwise.
+/// A distribution as reported, in nanoseconds unless noted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Summary {
     /// Smallest sample, exact.
@@ -90,10 +89,10 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// The distribution of the same samples, each moved by `by_ns`.
+    /// The summary of the same samples, each shifted by `by_ns`.
     ///
-    /// With `by_ns` = −min this is the PDV of a delay, D(i) − Dmin (RFC 5481 §4.2). Its percentiles are as fine as
-    /// those of the delay: within 0.1 % of the delay, not of the variation.
+    /// With `by_ns` = −min this is the PDV of a delay, D(i) − Dmin (RFC 5481 §4.2). Its percentiles are within 0.1 % of
+    /// the delay, not of the variation.
     pub fn shifted(self, by_ns: i64) -> Summary {
         let shift = |value: i64| value.saturating_add(by_ns);
         Summary {
@@ -124,7 +123,7 @@ pub struct Counts {
     pub lost_forward: u64,
     /// Of `lost`: the reply did not come back.
     pub lost_backward: u64,
-    /// Of `lost`: which way is not known (yet).
+    /// Of `lost`: the direction is not known (yet).
     pub lost_unknown: u64,
     /// Replies that came after the timeout; their probes stay lost.
     pub late: u64,
@@ -132,7 +131,7 @@ pub struct Counts {
     pub duplicates: u64,
     /// Replies whose sequence number was below one already seen (RFC 4737).
     pub reordered: u64,
-    /// Of `received`: answered, but the ring buffer had no room for the sample.
+    /// Of `received`: the ring buffer had no room for the sample.
     pub collector_lost: u64,
     /// Probes that never left this host; not in `sent`.
     pub send_failed: u64,
@@ -158,15 +157,12 @@ impl AddAssign for Counts {
 /// One peer and path over one window or a whole run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
-    /// The peer's address.
     pub peer: IpAddr,
-    /// How it was addressed.
     pub path: Path,
     /// Start, monotonic.
     pub start_ns: u64,
     /// End, monotonic.
     pub end_ns: u64,
-    /// What was counted.
     pub counts: Counts,
     /// Round-trip delay less the reflector's residence (RFC 2681).
     pub rtt_ns: Option<Summary>,
@@ -184,10 +180,8 @@ pub struct Report {
     pub forward_pdv_ns: Option<Summary>,
     /// Variation of the one-way delay from the peer, D(i) − Dmin (RFC 5481 §4.2); present only if `clock` is.
     pub backward_pdv_ns: Option<Summary>,
-    /// What backs the one-way delays.
     pub clock: Option<OneWayClock>,
-    /// Steps of either clock in the meantime: one-way delays across them mean nothing.
+    /// One-way delays across a step are meaningless.
     pub steps: ClockSteps,
-    /// How probes were lost, overtaken and duplicated.
     pub patterns: Patterns,
 }

@@ -10,7 +10,7 @@ use anyhow::{Result, ensure};
 use serde_json::Value;
 
 use super::tally::Tally;
-use crate::{exec, privilege, workspace};
+use crate::{exec, privilege, vm::guest::BUILT, workspace};
 
 /// Which tests to run, and how.
 pub(super) struct Suite<'a> {
@@ -20,6 +20,8 @@ pub(super) struct Suite<'a> {
     pub(super) only_units: bool,
     /// Those that need root are skipped.
     pub(super) no_root: bool,
+    /// The release binary, if it is built already.
+    pub(super) kstamp: Option<PathBuf>,
 }
 
 /// What a build has brought.
@@ -82,6 +84,9 @@ impl Suite<'_> {
         }
         if self.no_root {
             command.env(privilege::NO_ROOT, "1");
+        }
+        if let Some(kstamp) = &self.kstamp {
+            command.env(BUILT, kstamp);
         }
         let mut tally = Tally::default();
         let success = exec::read_lines(&mut command, |line| {

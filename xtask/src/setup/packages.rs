@@ -161,6 +161,6 @@ fn apt(arguments: &[&str]) -> Result<()> {
 }
 
 /// The packages of all `needs`.
-pub(super) fn names<'a>(needs: &'a [Need]) -> Vec<&'a str> {
+pub(super) fn names(needs: &[Need]) -> Vec<&str> {
     needs.iter().flat_map(|need| need.packages.split(' ')).collect()
 }

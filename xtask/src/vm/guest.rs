@@ -186,6 +186,7 @@ fn run_suite(report: &mut File) -> Result<()> {
         let status = Command::new(&run.program)
             .args(&run.arguments)
             .env(BUILT, workspace::kstamp_binary())
+            .env(EMULATED, "1")
             .env(PACKETS.0, PACKETS.1)
             .stdin(Stdio::null())
             .stdout(output()?)
@@ -201,8 +202,11 @@ fn run_suite(report: &mut File) -> Result<()> {
     Ok(())
 }
 
-/// The variable that names the kstamp to test: a guest has no cargo to build it.
+/// The variable that names the kstamp to test where it is built already; a guest has no cargo to build it.
 pub const BUILT: &str = "KSTAMP_BUILT";
+
+/// The variable that is set in guests, whose CPUs are emulated.
+pub const EMULATED: &str = "KSTAMP_EMULATED";
 
 /// Fewer mutated packets for the programs than elsewhere: processors are emulated.
 const PACKETS: (&str, &str) = ("KSTAMP_PACKETS", "2500");

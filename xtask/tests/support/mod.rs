@@ -40,7 +40,7 @@ pub fn lab_with(topology: Topology, options: &Options) -> Option<Lab> {
 /// Whether this is a guest of `cargo xtask test --vm`. Its CPUs are emulated: programs take ten times as long or more,
 /// while netem and the clock keep their time.
 pub fn is_emulated() -> bool {
-    std::env::var_os(xtask::vm::guest::BUILT).is_some()
+    std::env::var_os(xtask::vm::guest::EMULATED).is_some()
 }
 
 /// The release binary, built once per test run.

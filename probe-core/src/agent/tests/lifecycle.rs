@@ -75,6 +75,7 @@ fn each_session_counts_from_zero() {
 fn a_peer_goes_down_and_comes_back_as_the_same() {
     let mut world = World::new(config(), &[host(1)]);
     world.run(REPORT);
+    assert!(world.agent.peers()[0].is_up());
     world.hosts.clear();
     world.run(3 * SILENCE);
     assert_eq!(world.events, [up(host(1)), down(host(1))]);
@@ -199,4 +200,51 @@ fn missed_windows_are_one_window() {
     assert!(next > world.now);
     let ends: Vec<u64> = world.windows.iter().map(|window| window.end_ns).collect();
     assert!(ends.iter().all(|end| *end == world.now), "{ends:?}");
+}
+
+#[test]
+fn a_run_is_settled_once_no_path_waits_for_a_reply() {
+    let one_path = ProbeConfig {
+        count: Some(1),
+        group: Families { v4: false, v6: false },
+        static_peers: vec![host(1)],
+        ..config()
+    };
+    let two_paths = ProbeConfig {
+        count: Some(2),
+        static_peers: vec![host(1)],
+        ..config()
+    };
+    // The host answers its first probes, and none after 8 ms.
+    for (config, answered) in [(one_path, false), (two_paths, true)] {
+        let hosts = [host(1)];
+        let mut world = World::new(config, if answered { &hosts } else { &[] });
+        world.run(8 * MS);
+        world.hosts.clear();
+        world.run(12 * MS);
+        world.agent.stop_sending();
+        assert!(!world.agent.is_settled());
+        world.run(2 * TIMEOUT);
+        assert!(world.agent.is_settled());
+    }
+}
+
+#[test]
+fn losses_have_a_direction_once_a_peer_is_known_to_be_stateful() {
+    for stateful in [false, true] {
+        let mut world = World::new(config(), &[host(1)]);
+        world.run(200 * MS);
+        world.agent.set_stateful(host(1), stateful);
+        world.hosts.clear();
+        world.run(50 * MS);
+        world.hosts.push(host(1));
+        world.run(500 * MS);
+        for summary in world.finish() {
+            let Counts {
+                lost, lost_backward, ..
+            } = summary.counts;
+            assert!(lost > 0);
+            assert_eq!(lost_backward, if stateful { lost } else { 0 });
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! On which way probes are said to be lost.
+//! The direction of losses.
 
 use super::*;
 
@@ -18,7 +18,7 @@ fn expire_all(session: &mut Session) {
 }
 
 /// (forward, backward, unknown).
-fn ways(session: &Session) -> (u64, u64, u64) {
+fn directions(session: &Session) -> (u64, u64, u64) {
     let counts = counts(session);
     (counts.lost_forward, counts.lost_backward, counts.lost_unknown)
 }
@@ -31,12 +31,12 @@ fn after(counters: &[Option<u32>]) -> Session {
 }
 
 #[test]
-fn each_way_is_told_between_two_answers() {
+fn each_direction_is_known_between_two_answers() {
     // The reflector counts from 7, so that it is known to count.
-    assert_eq!(ways(&after(&[Some(7), None, Some(8)])), (1, 0, 0));
-    assert_eq!(ways(&after(&[Some(7), None, Some(9)])), (0, 1, 0));
-    assert_eq!(ways(&after(&[Some(7), None, None, None, Some(9)])), (2, 1, 0));
-    assert_eq!(ways(&after(&[Some(u32::MAX), None, None, Some(1)])), (1, 1, 0));
+    assert_eq!(directions(&after(&[Some(7), None, Some(8)])), (1, 0, 0));
+    assert_eq!(directions(&after(&[Some(7), None, Some(9)])), (0, 1, 0));
+    assert_eq!(directions(&after(&[Some(7), None, None, None, Some(9)])), (2, 1, 0));
+    assert_eq!(directions(&after(&[Some(u32::MAX), None, None, Some(1)])), (1, 1, 0));
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn a_loss_period_counts_in_the_window_in_which_it_ended() {
 }
 
 #[test]
-fn the_ledger_tells_late_refused_and_duplicated_probes() {
+fn late_refused_and_duplicated_probes_are_counted() {
     let mut session = after(&[Some(7), None, None, Some(9), Some(10), None]);
     session.reply(&reply(1, 8, MS, 3 * EXPIRY));
     (0..3).for_each(|_| {
@@ -121,7 +121,7 @@ fn one_percent_is_placed_on_the_way_on_which_it_was_lost() {
             session.expire(u64::from(seq) * MS, &mut unanswered);
         }
         expire_all(&mut session);
-        let (forward, back, unknown) = ways(&session);
+        let (forward, back, unknown) = directions(&session);
         let (right, wrong) = if backward { (back, forward) } else { (forward, back) };
         assert_eq!(wrong, 0);
         assert!(right * 100 >= lost * 99, "{right} of {lost}, {unknown} unknown");
@@ -130,43 +130,43 @@ fn one_percent_is_placed_on_the_way_on_which_it_was_lost() {
 
 #[test]
 fn open_ends_are_unknown() {
-    assert_eq!(ways(&after(&[None, Some(7), Some(8), None])), (0, 0, 2));
+    assert_eq!(directions(&after(&[None, Some(7), Some(8), None])), (0, 0, 2));
 }
 
 #[test]
 fn a_copied_number_tells_nothing() {
     let mut session = after(&[Some(0), None, Some(2)]);
-    assert_eq!(ways(&session), (0, 0, 1));
+    assert_eq!(directions(&session), (0, 0, 1));
     session.set_stateful(true);
-    assert_eq!(ways(&session), (0, 1, 0));
+    assert_eq!(directions(&session), (0, 1, 0));
     session.set_stateful(false);
-    assert_eq!(ways(&session), (0, 0, 1));
+    assert_eq!(directions(&session), (0, 0, 1));
 }
 
 #[test]
 fn one_counter_that_is_no_copy_proves_a_count() {
-    assert_eq!(ways(&after(&[Some(0), Some(1), None, Some(2)])), (1, 0, 0));
+    assert_eq!(directions(&after(&[Some(0), Some(1), None, Some(2)])), (1, 0, 0));
 }
 
 #[test]
 fn nothing_is_claimed_across_a_restart() {
     let mut session = after(&[Some(7), Some(8), None, Some(0), Some(1), None, Some(2)]);
-    assert_eq!(ways(&session), (1, 0, 1));
+    assert_eq!(directions(&session), (1, 0, 1));
     // Evicted after each answer, the reflector gives the same counter twice.
     drive(&mut session, 300, &[Some(0), None, Some(0), None, Some(2)]);
     expire_all(&mut session);
-    assert_eq!(ways(&session), (1, 1, 2));
+    assert_eq!(directions(&session), (1, 1, 2));
 }
 
 #[test]
 fn a_restart_that_has_counted_past_the_old_counter_unseen_is_not_taken_for_loss() {
     // 3 to 5 were answered with 0 to 2 by a reflector that restarted, and those replies were lost.
     assert_eq!(
-        ways(&after(&[Some(0), Some(1), None, None, None, None, Some(3)])),
+        directions(&after(&[Some(0), Some(1), None, None, None, None, Some(3)])),
         (0, 0, 4)
     );
     // The same counters, had it not restarted, where it cannot have: nothing arrived twice.
-    assert_eq!(ways(&after(&[Some(5), Some(6), None, None, Some(8)])), (1, 1, 0));
+    assert_eq!(directions(&after(&[Some(5), Some(6), None, None, Some(8)])), (1, 1, 0));
 }
 
 #[test]
@@ -174,7 +174,7 @@ fn nothing_is_claimed_across_a_pause() {
     let mut session = after(&[Some(7), Some(8)]);
     drive(&mut session, 1_000, &[None, Some(900), None, Some(901)]);
     expire_all(&mut session);
-    assert_eq!(ways(&session), (1, 0, 1));
+    assert_eq!(directions(&session), (1, 0, 1));
 }
 
 #[test]
@@ -191,15 +191,15 @@ fn what_never_left_and_what_was_collected_is_no_loss() {
     };
     session.expire(EXPIRY + 10 * MS, &mut fate);
     // 2 was counted and collected, so that 3 did not arrive.
-    assert_eq!(ways(&session), (1, 0, 0));
+    assert_eq!(directions(&session), (1, 0, 0));
 }
 
 #[test]
 fn a_late_reply_withdraws_the_claim() {
     let mut session = after(&[Some(7), None, None, Some(9)]);
-    assert_eq!(ways(&session), (1, 1, 0));
+    assert_eq!(directions(&session), (1, 1, 0));
     session.reply(&reply(1, 8, MS, 3 * EXPIRY));
-    assert_eq!(ways(&session), (1, 0, 1));
+    assert_eq!(directions(&session), (1, 0, 1));
 }
 
 #[test]
@@ -209,17 +209,17 @@ fn a_copy_made_on_the_way_forward_is_counted_at_the_reflector() {
     // The copy of 1 had counter 9, so that 2 did not arrive; its reply comes before the loss is judged.
     session.reply(&reply(1, 9, MS, 4 * MS));
     expire_all(&mut session);
-    assert_eq!(ways(&session), (1, 0, 0));
+    assert_eq!(directions(&session), (1, 0, 0));
 
     // And after it is judged.
     let mut session = after(&[Some(7), Some(8), None, Some(10)]);
-    assert_eq!(ways(&session), (0, 1, 0));
+    assert_eq!(directions(&session), (0, 1, 0));
     session.reply(&reply(1, 9, MS, 4 * MS));
-    assert_eq!(ways(&session), (1, 0, 0));
+    assert_eq!(directions(&session), (1, 0, 0));
 
     // A copy made on the way back has the counter of the first reply.
     session.reply(&reply(1, 8, MS, 4 * MS));
-    assert_eq!((ways(&session), counts(&session).duplicates), ((1, 0, 0), 2));
+    assert_eq!((directions(&session), counts(&session).duplicates), ((1, 0, 0), 2));
 }
 
 #[test]
@@ -230,10 +230,10 @@ fn a_loop_in_the_network_ends_all_claims_until_it_is_over() {
         session.reply(&reply(0, counter, 0, MS));
     });
     expire_all(&mut session);
-    assert_eq!(ways(&session), (0, 0, 1));
+    assert_eq!(directions(&session), (0, 0, 1));
     drive(&mut session, 300, &[Some(1_000), None, Some(1_001)]);
     expire_all(&mut session);
-    assert_eq!(ways(&session), (1, 0, 1));
+    assert_eq!(directions(&session), (1, 0, 1));
 }
 
 #[test]
@@ -242,7 +242,7 @@ fn an_overtaken_probe_whose_reply_is_lost_is_placed_when_it_shows() {
     // 1 reaches the reflector after 2 and 3 and is counted 10; its reply is lost.
     drive(&mut session, 0, &[Some(7), None, Some(8), Some(9), Some(11), Some(12)]);
     expire_all(&mut session);
-    assert_eq!(ways(&session), (0, 1, 0));
+    assert_eq!(directions(&session), (0, 1, 0));
 }
 
 #[test]
@@ -256,7 +256,7 @@ fn overtaking_is_not_loss() {
     session.reply(&reply(2, 9, sent[2], 20 * MS));
     session.reply(&reply(4, 10, sent[4], 35 * MS));
     expire_all(&mut session);
-    assert_eq!((ways(&session), counts(&session).reordered), ((1, 0, 0), 1));
+    assert_eq!((directions(&session), counts(&session).reordered), ((1, 0, 0), 1));
 }
 
 #[test]
@@ -270,22 +270,34 @@ fn a_probe_that_a_lost_one_may_have_crossed_is_no_anchor() {
     session.sent(5, 20 * MS);
     session.reply(&reply(5, 10, 20 * MS, 21 * MS));
     expire_all(&mut session);
-    assert_eq!(ways(&session), (0, 0, 2));
+    assert_eq!(directions(&session), (0, 0, 2));
 }
 
 #[test]
-fn an_outage_longer_than_the_memory_is_placed_in_the_summary() {
-    let mut session = session();
+fn an_outage_longer_than_the_memory_is_in_the_summary_with_its_direction() {
     let lost = 2 * MAX_PROBES as u32;
-    drive(&mut session, 0, &[Some(107)]);
-    for seq in 1..=lost {
-        session.sent(seq, u64::from(seq) * MS);
-        session.expire(u64::from(seq) * MS, &mut unanswered);
+    for backward in [10, lost - 10] {
+        let mut session = session();
+        drive(&mut session, 0, &[Some(107)]);
+        for seq in 1..=lost {
+            session.sent(seq, u64::from(seq) * MS);
+            session.expire(u64::from(seq) * MS, &mut unanswered);
+        }
+        assert!(session.history.len() <= MAX_PROBES + 2);
+        drive(&mut session, lost + 1, &[Some(108 + backward)]);
+        expire_all(&mut session);
+        assert_eq!(
+            directions(&session),
+            (u64::from(lost - backward), u64::from(backward), 0)
+        );
     }
-    assert!(session.history.len() <= MAX_PROBES + 2);
-    drive(&mut session, lost + 1, &[Some(118)]);
-    expire_all(&mut session);
-    assert_eq!(ways(&session), (u64::from(lost) - 10, 10, 0));
+}
+
+#[test]
+fn a_probe_lost_backward_was_not_refused() {
+    let mut session = after(&[Some(7), None, Some(9)]);
+    session.set_refused(Some(7));
+    assert_eq!(session.summary(0).patterns.lost_refused, Some(0));
 }
 
 #[test]
