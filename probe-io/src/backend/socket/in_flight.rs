@@ -205,6 +205,6 @@ mod tests {
             (in_flight.probes.len(), in_flight.by_stamp.len()),
             (MAX_PROBES, MAX_PROBES)
         );
-        assert!(in_flight.probes.get(&(9, 0)).is_none() && in_flight.probes.get(&(9, 10)).is_some());
+        assert!(!in_flight.probes.contains_key(&(9, 0)) && in_flight.probes.contains_key(&(9, 10)));
     }
 }
