@@ -29,7 +29,7 @@ fn own() -> Identity {
         error_ns: 1_000,
         clock: 7,
         stateful: true,
-        echo: None,
+        responder: None,
     }
 }
 
@@ -52,10 +52,10 @@ fn check(packet: &[u8]) {
 }
 
 fn answer(question: &[u8], own: &Identity, refused: Option<u64>) -> Option<Vec<u8>> {
-    let arrival = wire::Arrival {
+    let stamps = wire::AnswerStamps {
         receive_ns: 1_795_000_000_000_000_000,
         transmit_ns: 1_795_000_000_000_000_900,
         error: ErrorEstimate(0x8101),
     };
-    wire::answer(question, own, refused, arrival)
+    wire::answer(question, own, refused, stamps)
 }

@@ -4,10 +4,10 @@
 #![no_main]
 
 use probe_common::ntp::ErrorEstimate;
-use probe_common::{authenticated, stamp};
+use probe_common::{authenticated, legacy, stamp};
 use probe_core::auth::Key;
 use probe_core::reflector::policy::{Policy, Rates};
-use probe_core::reflector::{Arrival, Clock, Config, Count, Reflector, Reply};
+use probe_core::reflector::{Arrival, ClockQuality, Count, Reflected, Reflector, ReflectorConfig};
 
 const OWN: [u8; 4] = [10, 1, 1, 6];
 const GROUP: [u8; 4] = [239, 255, 255, 250];
@@ -23,7 +23,7 @@ impl Options {
     }
 
     fn reflector(&self) -> Reflector {
-        let mut reflector = Reflector::new(Config {
+        let mut reflector = Reflector::new(ReflectorConfig {
             test_port: TEST_PORT,
             groups: vec![GROUP.into()],
             stateless: self.0 & 2 != 0,
@@ -31,7 +31,7 @@ impl Options {
             rates: Rates::DEFAULT,
             behind_kernel: self.0 & 4 != 0,
         });
-        reflector.follow(
+        reflector.set_policy(
             vec![OWN.into()],
             Policy::new(["10.1.0.0/16".parse().expect("a prefix")]),
         );
@@ -80,7 +80,7 @@ fn check(reflector: &mut Reflector, packet: &[u8], options: &Options) {
         return;
     };
     assert_eq!(counted(reflector), before + 1);
-    if packet.iter().all(u8::is_ascii_digit) && options.key().is_none() {
+    if legacy::is_probe(packet) && options.key().is_none() {
         assert_eq!(answer, packet, "a legacy probe goes back as it came");
         return;
     }
@@ -102,8 +102,8 @@ fn check(reflector: &mut Reflector, packet: &[u8], options: &Options) {
     assert!(again.is_none(), "two reflectors would never end");
 }
 
-fn reflect(reflector: &mut Reflector, packet: &[u8], options: &Options) -> Option<(Vec<u8>, Reply)> {
-    let clock = Clock {
+fn reflect(reflector: &mut Reflector, packet: &[u8], options: &Options) -> Option<(Vec<u8>, Reflected)> {
+    let clock = ClockQuality {
         error: ErrorEstimate(0x8a0b),
         synchronised: true,
     };
