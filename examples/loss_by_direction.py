@@ -3,6 +3,7 @@
 
 import fileinput
 import json
+import signal
 
 HEADING = ("end", "peer", "path", "sent", "lost", "forward", "backward", "unknown")
 ROW = "{:20}  {:12}  {:8} {:>6} {:>6} {:>8} {:>9} {:>8}"
@@ -28,7 +29,7 @@ def main():
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except KeyboardInterrupt:
-        pass
+    # End silently by Ctrl-C, and when the reader of the output ends.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    main()
