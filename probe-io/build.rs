@@ -46,7 +46,7 @@ fn share_programs(out_dir: &Path) -> Result<()> {
         .and_then(Path::parent)
         .context("OUT_DIR is not in a target directory")?
         .join("ebpf");
-    // Where aya-build tells cargo to build.
+    // The directory in which aya-build builds.
     let own = out_dir.join("aya-build/target").join(PROGRAMS);
     if own.read_link().is_ok_and(|target| target == shared) {
         return Ok(());

@@ -168,9 +168,6 @@ impl<'a> Writer<'a> {
     }
 
     /// Appends a TLV with flag U set, as a sender must (RFC 8972 §4).
-    ///
-    /// # Errors
-    /// [`NoRoom`], also for a value of more than 65,535 bytes; nothing is written then.
     pub fn push(&mut self, kind: u8, value: &[u8]) -> Result<(), NoRoom> {
         let length = u16::try_from(value.len()).map_err(|_| NoRoom)?;
         let end = self.length + HEADER_LEN + value.len();

@@ -116,7 +116,7 @@ impl Forwarding {
         let Event {
             connection,
             at_ns,
-            what: kind,
+            kind,
         } = event;
         match kind {
             EventKind::Connected {

@@ -40,12 +40,12 @@ impl LinkDelay {
         }
     }
 
-    /// Starts to measure a term. False if there are too many.
+    /// Starts measuring a term. False if there are too many.
     pub fn start(&mut self, probe: Probe, now_ns: u64) -> bool {
         self.pace.join(probe, now_ns)
     }
 
-    /// Stops to measure a term, and drops its samples.
+    /// Stops measuring a term, and drops its samples.
     pub fn stop(&mut self, probe: Probe) {
         self.pace.leave(probe);
         self.in_flight.remove(probe);

@@ -236,7 +236,7 @@ impl Topology {
         self.due_ns = last_ns.map(|last_ns| last_ns.saturating_add(self.age_ns + 1));
     }
 
-    /// When [`Topology::expire`] is to be called next: no link ages before.
+    /// When to call [`Topology::expire`] next: no link ages before.
     pub fn next_deadline(&self) -> Option<u64> {
         self.due_ns
     }
@@ -258,7 +258,7 @@ impl Topology {
         (known.presence == Presence::Up).then_some(link)
     }
 
-    /// What a port leads to. A port of a link does not become a port of hosts while it stays up: a link that drops
+    /// The kind of neighbour of a port. A port of a link does not become a port of hosts while it stays up: a link that drops
     /// frames may recover at any moment, and flooding to it could close a loop.
     pub fn role(&self, port: PortId, now_ns: u64) -> Role {
         match self.ports.get(&port) {

@@ -10,18 +10,14 @@ const NS_PER_US: u64 = 1_000;
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 const TIME_NAMESPACE: &str = "/proc/self/ns/time";
 
-/// Why a fact about a clock is not known.
+/// A fact about a clock could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ClockError {
-    /// `adjtimex` was refused.
     #[error("cannot read the state of the system clock (adjtimex): {0}; a seccomp filter may forbid it")]
     State(#[source] io::Error),
-    /// A file that identifies the clock could not be read.
     #[error("cannot read {path}: {source}; is /proc mounted?")]
     Identity {
-        /// The file.
         path: &'static str,
-        /// What the kernel said.
         #[source]
         source: io::Error,
     },
@@ -39,30 +35,25 @@ pub fn realtime_ns() -> u64 {
 
 fn read(clock: libc::clockid_t) -> u64 {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `now` is a timespec that the call may write. It has no other way to fail than an unknown clock, and the
-    // two that are asked for exist on every kernel.
+    // SAFETY: `now` is a timespec that the call may write. It fails only for an unknown clock, and every kernel has these
+    // two.
     unsafe { libc::clock_gettime(clock, &mut now) };
     now.tv_sec.unsigned_abs() * NS_PER_S + now.tv_nsec.unsigned_abs()
 }
 
-/// What the kernel says of `CLOCK_REALTIME`.
+/// State of `CLOCK_REALTIME` as the kernel reports it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClockState {
-    /// Something disciplines the clock (NTP, PTP), and did so recently.
+    /// NTP or PTP disciplined the clock recently.
     pub synchronised: bool,
-    /// Bound on its distance from UTC, as the disciplining program and the kernel reckon it (`maxerror`, or `esterror`
-    /// where that is more), and what the kernel's clock is precise to, 1 µs: programs that discipline it by PTP report
-    /// no error at all. It is meaningless unless `synchronised`.
+    /// Bound on the distance from UTC: the larger of the kernel's `maxerror` and `esterror`, plus the precision of the
+    /// kernel's clock (1 µs), because PTP programs report an error of zero. Meaningless unless `synchronised`.
     pub error_ns: u64,
-    /// TAI − UTC in seconds; 0 where nobody has told the kernel.
+    /// TAI − UTC in seconds; 0 if the kernel does not know it.
     pub tai_offset_s: i32,
 }
 
 impl ClockState {
-    /// The state now.
-    ///
-    /// # Errors
-    /// [`ClockError::State`] where a seccomp filter forbids the call.
     pub fn read() -> Result<Self, ClockError> {
         let mut timex = MaybeUninit::<libc::timex>::zeroed();
         // SAFETY: zeroes are a valid timex, whose `modes` of 0 asks to change nothing; the call may write to it.
@@ -85,20 +76,17 @@ impl ClockState {
         }
     }
 
-    /// TAI − UTC: what `bpf_ktime_get_tai_ns` is ahead of UTC.
+    /// TAI − UTC, the offset of `bpf_ktime_get_tai_ns` from UTC.
     pub fn tai_offset_ns(&self) -> u64 {
         u64::try_from(self.tai_offset_s).unwrap_or(0) * NS_PER_S
     }
 }
 
-/// Names the clock that this process reads: equal on two agents if they run on one kernel and in one time namespace.
+/// Identifies the clock that this process reads: equal on two agents on one kernel and in one time namespace.
 ///
-/// It is FNV-1a (64 bits) over the kernel's boot id, as its 36 characters, and the inode of the time namespace, as
-/// eight bytes, least significant first; the inode is 0 on a kernel without time namespaces. Agents of all versions
-/// must agree on it. Virtual machines that were resumed from one snapshot share both, and cannot be told apart.
-///
-/// # Errors
-/// [`ClockError::Identity`] if `/proc` cannot be read.
+/// FNV-1a (64 bits) over the kernel's boot id, as its 36 characters, and the inode of the time namespace, as eight
+/// bytes, least significant first; the inode is 0 on a kernel without time namespaces. Agents of all versions must
+/// agree on it. Virtual machines resumed from one snapshot have the same identity.
 pub fn clock_identity() -> Result<u64, ClockError> {
     let boot_id = fs::read_to_string(BOOT_ID).map_err(|source| ClockError::Identity { path: BOOT_ID, source })?;
     let namespace = match fs::metadata(TIME_NAMESPACE) {
@@ -137,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn clocks_go_forward() {
+    fn clocks_advance() {
         let before = (monotonic_ns(), realtime_ns());
         std::thread::sleep(std::time::Duration::from_millis(2));
         assert!(monotonic_ns() >= before.0 + 2_000_000);
@@ -158,7 +146,7 @@ mod tests {
                 state,
                 ClockState {
                     synchronised,
-                    // Rounded up by what the clock is precise to.
+                    // The precision is added.
                     error_ns: 1_501_000,
                     tai_offset_s: 37
                 }

@@ -1,5 +1,5 @@
-//! The name of an interface's driver, by the ethtool ioctl: netlink does not carry it, and /sys shows the namespace
-//! in which it was mounted.
+//! The name of an interface's driver, from the ethtool ioctl: netlink has no such attribute, and /sys belongs to the
+//! namespace in which it was mounted.
 
 use std::ffi::CStr;
 use std::io;
@@ -21,17 +21,16 @@ struct DriverInfo {
 
 const _: () = assert!(size_of::<DriverInfo>() == 196);
 
-/// A socket to ask with, bound to nothing; it stays in the network namespace in which it was opened.
+/// An unbound socket for the ioctl, which stays in the network namespace in which it was opened.
 #[derive(Debug)]
 pub(super) struct DriverQuery(UnixDatagram);
 
 impl DriverQuery {
-    /// Opens the socket in the current namespace.
     pub(super) fn open() -> io::Result<Self> {
         UnixDatagram::unbound().map(Self)
     }
 
-    /// The driver of an interface, or `None` if it has none that the kernel names (loopback), or does not exist.
+    /// The driver of an interface; `None` without a driver (loopback) or without such an interface.
     pub(super) fn driver(&self, interface: &str) -> Option<String> {
         let mut info = DriverInfo {
             command: ETHTOOL_GDRVINFO,
@@ -44,7 +43,7 @@ impl DriverQuery {
                 ifru_data: (&raw mut info).cast(),
             },
         };
-        // One place is kept for the terminating zero.
+        // The last byte stays zero.
         for (to, from) in request
             .ifr_name
             .iter_mut()

@@ -1,4 +1,4 @@
-//! Network interfaces and their addresses, asked of the kernel by netlink.
+//! Network interfaces and their addresses, read by netlink.
 
 mod route;
 
@@ -16,44 +16,34 @@ use rtnetlink::packet_route::link::{
 use crate::driver::DriverQuery;
 pub use crate::link::route::Route;
 
-/// Why an interface could not be looked at.
+/// An interface could not be looked up.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
-    /// No interface can have that name.
     #[error(transparent)]
     Name(#[from] NameError),
-    /// No netlink socket.
     #[error("cannot open a netlink socket: {0}")]
     Open(#[source] io::Error),
-    /// The kernel refused the question.
     #[error("cannot ask the kernel for {what}: {source}")]
     Ask {
-        /// What was asked for.
         what: String,
-        /// What it said.
         #[source]
         source: rtnetlink::Error,
     },
 }
 
-/// Why no interface can have a name.
+/// Why a name is no interface name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
-    /// No characters at all.
     #[error("an interface name cannot be empty")]
     Empty,
-    /// More than 15 bytes.
     #[error("'{0}' is too long for an interface name, which has at most 15 bytes")]
     TooLong(String),
-    /// A character that the kernel takes in no name, or a name with a meaning in paths.
+    /// A character that no name may have, or a name with a meaning in paths.
     #[error("'{0}' cannot be an interface name: '/', ':', spaces, '.' and '..' are not allowed")]
     Invalid(String),
 }
 
-/// Refuses what the kernel takes as a name of no interface (`dev_valid_name`).
-///
-/// # Errors
-/// What is wrong with the name.
+/// Checks an interface name by the rules of the kernel (`dev_valid_name`).
 pub fn check_name(name: &str) -> Result<(), NameError> {
     let forbidden = |c: char| c == '/' || c == ':' || c.is_whitespace() || c == '\0';
     if name.is_empty() {
@@ -67,45 +57,41 @@ pub fn check_name(name: &str) -> Result<(), NameError> {
     }
 }
 
-/// One interface, as it was when it was asked for.
+/// The state of one interface when it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
-    /// Its index; a deleted interface that comes back has another.
+    /// A deleted interface that comes back has another index.
     pub index: u32,
-    /// Its name.
     pub name: String,
-    /// It is set up (`IFF_UP`).
+    /// `IFF_UP`.
     pub up: bool,
-    /// It leads to this host only (`IFF_LOOPBACK`).
+    /// `IFF_LOOPBACK`.
     pub loopback: bool,
-    /// It is up and has a carrier (`IFF_LOWER_UP`).
+    /// Up, and with a carrier (`IFF_LOWER_UP`).
     pub running: bool,
-    /// Its MAC address; zeroes where it has none of six bytes.
+    /// Zero without a MAC address of six bytes.
     pub mac: [u8; 6],
-    /// The largest IP packet that it takes, in bytes.
+    /// The largest IP packet, in bytes.
     pub mtu: u32,
-    /// What it is, if it is virtual: `veth`, `tun`, `openvswitch`, `bridge`, `vxlan`, `vlan` …
+    /// Kind of a virtual interface: `veth`, `tun`, `openvswitch`, `bridge`, `vxlan`, `vlan` …
     pub kind: Option<String>,
-    /// Its driver, where the kernel names one.
     pub driver: Option<String>,
-    /// The XDP program on it.
     pub xdp: Option<XdpAttached>,
     /// Index of the other end of a veth pair, if that is in the same namespace.
     pub peer_index: Option<u32>,
-    /// Packets dropped on the way out, since the interface was made.
+    /// Packets dropped at egress since the interface was created.
     pub tx_dropped: u64,
-    /// Errors on the way out, since the interface was made.
+    /// Errors at egress since the interface was created.
     pub tx_errors: u64,
-    /// Packets dropped on the way in, since the interface was made.
+    /// Packets dropped at ingress since the interface was created.
     pub rx_dropped: u64,
 }
 
-/// An XDP program on an interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct XdpAttached {
-    /// Where it runs; the one that sees packets first, if there are several.
+    /// Of several programs, the mode of the one that sees packets first.
     pub mode: XdpMode,
-    /// Its id, as `bpftool prog` shows it.
+    /// The id that `bpftool prog` shows.
     pub program_id: u32,
 }
 
@@ -114,9 +100,9 @@ pub struct XdpAttached {
 pub enum XdpMode {
     /// In the driver.
     Native,
-    /// In the network stack, on a packet that the driver has handed over.
+    /// In the network stack, after the driver.
     Generic,
-    /// On the card.
+    /// In the network card.
     Offload,
 }
 
@@ -130,26 +116,23 @@ impl fmt::Display for XdpMode {
     }
 }
 
-/// One address of an interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Address {
     /// The interface's own address, on a point-to-point link too.
     pub ip: IpAddr,
-    /// Length of its prefix.
     pub prefix_len: u8,
-    /// What the prefix is of: the address, or on a point-to-point link the other end's.
+    /// The address that the prefix belongs to: on a point-to-point link the other end's.
     pub prefix_of: IpAddr,
-    /// How far it is valid.
     pub scope: Scope,
-    /// Duplicate address detection has not ended: it cannot be used yet.
+    /// Duplicate address detection has not ended, so the address cannot be used yet.
     pub tentative: bool,
-    /// Duplicate address detection found another owner: it cannot be used.
+    /// Duplicate address detection found another owner, so the address cannot be used.
     pub duplicate: bool,
-    /// Its preferred lifetime has ended: no new sessions should use it.
+    /// The preferred lifetime has ended, so new sessions should use another address.
     pub deprecated: bool,
 }
 
-/// How far an address is valid (rtnetlink's scopes).
+/// Where an address is valid (rtnetlink's scopes).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
     /// Everywhere.
@@ -170,11 +153,7 @@ pub struct Netlink {
 }
 
 impl Netlink {
-    /// Opens a connection in the current network namespace, served by a task of the current tokio runtime that ends
-    /// when the connection is dropped.
-    ///
-    /// # Errors
-    /// [`LinkError::Open`].
+    /// Opens a connection in the current network namespace, served by a task of the current tokio runtime.
     pub fn open() -> Result<Self, LinkError> {
         let (connection, handle, _) = rtnetlink::new_connection().map_err(LinkError::Open)?;
         tokio::spawn(connection);
@@ -184,11 +163,7 @@ impl Netlink {
         })
     }
 
-    /// The interface of that name, or `None` if there is none. It costs one request and one ioctl, some tens of
-    /// microseconds.
-    ///
-    /// # Errors
-    /// [`LinkError::Name`] if no interface can have that name, [`LinkError::Ask`] if the kernel does not answer.
+    /// The interface of that name, if there is one. Takes some tens of microseconds: one request and one ioctl.
     pub async fn link_by_name(&self, name: &str) -> Result<Option<Link>, LinkError> {
         check_name(name)?;
         self.link(self.handle.link().get().match_name(name), || {
@@ -197,10 +172,6 @@ impl Netlink {
         .await
     }
 
-    /// The interface with that index, or `None` if there is none.
-    ///
-    /// # Errors
-    /// [`LinkError::Ask`] if the kernel does not answer.
     pub async fn link_by_index(&self, index: u32) -> Result<Option<Link>, LinkError> {
         self.link(self.handle.link().get().match_index(index), || {
             format!("interface {index}")
@@ -225,10 +196,7 @@ impl Netlink {
         }
     }
 
-    /// The addresses of the interface with that index; none if there is no such interface.
-    ///
-    /// # Errors
-    /// [`LinkError::Ask`] if the kernel does not answer.
+    /// The addresses of the interface with that index; empty without such an interface.
     pub async fn addresses(&self, index: u32) -> Result<Vec<Address>, LinkError> {
         let messages: Vec<AddressMessage> = self
             .handle
@@ -288,7 +256,7 @@ fn link_from(message: LinkMessage) -> Link {
             _ => {}
         }
     }
-    // Of other kinds, IFLA_LINK is the device below, not the device opposite.
+    // For other kinds, IFLA_LINK is the device below, not the other end.
     let is_veth = link.kind.as_deref() == Some(InfoKind::Veth.to_string().as_str());
     link.peer_index = other_end.filter(|_| is_veth && !other_end_elsewhere);
     link
@@ -309,7 +277,7 @@ fn xdp_from(attributes: &[LinkXdp]) -> Option<XdpAttached> {
         KernelXdp::Driver => (XdpMode::Native, only?),
         KernelXdp::SocketBuffer => (XdpMode::Generic, only?),
         KernelXdp::Hardware => (XdpMode::Offload, only?),
-        // Two or three at once: the kernel then gives no common id, and one of them is not generic.
+        // Two or three programs: the kernel reports no common id, and at least one program is not generic.
         KernelXdp::Multiple => match offload {
             Some(id) => (XdpMode::Offload, id),
             None => (XdpMode::Native, native?),

@@ -18,8 +18,8 @@ struct Capability {
     number: u32,
     name: &'static str,
     needed_for: &'static str,
-    /// CAP_SYS_ADMIN stands for it, as it did before it was split off in Linux 5.8.
-    sys_admin_will_do: bool,
+    /// CAP_SYS_ADMIN includes it: it was split off in Linux 5.8.
+    is_in_sys_admin: bool,
 }
 
 const CAP_SYS_ADMIN: u32 = 21;
@@ -29,66 +29,58 @@ const NEEDED: [Capability; 4] = [
         number: 39,
         name: "CAP_BPF",
         needed_for: "loading eBPF programs",
-        sys_admin_will_do: true,
+        is_in_sys_admin: true,
     },
     Capability {
         number: 38,
         name: "CAP_PERFMON",
         needed_for: "reading packets in eBPF",
-        sys_admin_will_do: true,
+        is_in_sys_admin: true,
     },
     Capability {
         number: 12,
         name: "CAP_NET_ADMIN",
         needed_for: "attaching to an interface",
-        sys_admin_will_do: false,
+        is_in_sys_admin: false,
     },
     Capability {
         number: 13,
         name: "CAP_NET_RAW",
         needed_for: "binding to an interface",
-        sys_admin_will_do: false,
+        is_in_sys_admin: false,
     },
 ];
 
-/// What `check` judges.
+/// The input of [`check`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
-    /// The kernel's release, such as `6.1.0-32-amd64`.
+    /// Such as `6.1.0-32-amd64`.
     pub kernel_release: String,
-    /// The kernel describes its own types.
+    /// The kernel has BTF for its own types.
     pub btf: bool,
     /// Effective capabilities, one bit each.
     pub capabilities: u64,
-    /// Not in a user namespace, in which capabilities count for less.
+    /// In other user namespaces, capabilities do not cover eBPF.
     pub initial_user_namespace: bool,
 }
 
-/// Why the facts are not known.
+/// A fact could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum FactsError {
-    /// `uname` failed.
     #[error("cannot ask for the kernel's release: {0}")]
     Release(#[source] nix::Error),
-    /// A file in /proc could not be read.
     #[error("cannot read {path}: {source}; is /proc mounted?")]
     Read {
-        /// The file.
         path: &'static str,
-        /// What the kernel said.
         #[source]
         source: io::Error,
     },
-    /// The kernel wrote something else than was expected.
     #[error("cannot find the effective capabilities in {STATUS}")]
     Capabilities,
 }
 
 impl Facts {
-    /// The facts of this process on this machine.
-    ///
-    /// # Errors
-    /// If /proc cannot be read or understood.
+    /// Reads the facts of this process and machine.
     pub fn collect() -> Result<Self, FactsError> {
         let read = |path| fs::read_to_string(path).map_err(|source| FactsError::Read { path, source });
         Ok(Self {
@@ -118,14 +110,11 @@ fn is_initial_map(map: &str) -> bool {
     map.split_whitespace().eq(["0", "0", "4294967295"])
 }
 
-/// One thing that is missing. Shown as one line: what; why; how to fix it.
+/// A missing requirement. Displayed as one line: what; why; how to fix it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// What is missing.
     pub what: String,
-    /// Why that matters.
     pub why: String,
-    /// What to do.
     pub remedy: String,
 }
 
@@ -135,7 +124,7 @@ impl fmt::Display for Finding {
     }
 }
 
-/// What of these facts keeps kstamp from running; nothing, if it can.
+/// Everything that keeps kstamp from running here; empty if it can run.
 pub fn check(facts: &Facts) -> Vec<Finding> {
     [kernel(facts), btf(facts), user_namespace(facts), capabilities(facts)]
         .into_iter()
@@ -181,7 +170,7 @@ fn user_namespace(facts: &Facts) -> Option<Finding> {
 }
 
 fn capabilities(facts: &Facts) -> Option<Finding> {
-    let has = |needed: &Capability| facts.has(needed.number) || (needed.sys_admin_will_do && facts.has(CAP_SYS_ADMIN));
+    let has = |needed: &Capability| facts.has(needed.number) || (needed.is_in_sys_admin && facts.has(CAP_SYS_ADMIN));
     let missing: Vec<Capability> = NEEDED.into_iter().filter(|needed| !has(needed)).collect();
     if missing.is_empty() {
         return None;

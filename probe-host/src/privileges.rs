@@ -1,4 +1,4 @@
-//! Giving up what is no longer needed once everything is opened and attached.
+//! Drops privileges that are not needed after everything is opened and attached.
 
 use std::fs;
 
@@ -8,53 +8,42 @@ use caps::securebits::set_keepcaps;
 use caps::{CapSet, CapsHashSet};
 use nix::unistd::{User, geteuid, initgroups, setresgid, setresuid};
 
-/// Why privileges could not be given up.
+/// Privileges could not be dropped.
 #[derive(Debug, thiserror::Error)]
 pub enum PrivilegeError {
-    /// No such user, or none that can be looked up.
+    /// No such user, or the lookup failed.
     #[error("there is no user '{0}'; `getent passwd` lists the users")]
     NoUser(String),
-    /// The kernel refused.
     #[error("cannot {what}: {source}; without --user this is not needed")]
     Identity {
-        /// What was to be done.
         what: String,
-        /// What the kernel said.
         #[source]
         source: nix::Error,
     },
-    /// The kernel refused.
     #[error("cannot give up capabilities: {0}")]
     Capabilities(#[from] CapsError),
-    /// The kernel refused.
     #[error("cannot forbid new privileges: {0}")]
     NewPrivileges(#[source] nix::Error),
 }
 
-/// What this process may do from now on.
+/// The remaining privileges of this process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Privileges {
-    /// The user's name, or number where it has none.
+    /// Name of the user, or the number without a name.
     pub user: String,
-    /// Capabilities in use, by name, sorted.
+    /// Effective capabilities by name, sorted.
     pub capabilities: Vec<String>,
 }
 
-/// Refuses a user that does not exist.
-///
-/// # Errors
-/// [`PrivilegeError::NoUser`].
+/// Fails if the user does not exist.
 pub fn check_user(name: &str) -> Result<(), PrivilegeError> {
     find(name).map(drop)
 }
 
-/// Becomes `user`, if one is given, and keeps only the capabilities in `keep`, and `CAP_NET_BIND_SERVICE` if
-/// `test_port` needs it. Children cannot regain any.
+/// Becomes `user`, if one is given. Keeps only the capabilities in `keep`, and `CAP_NET_BIND_SERVICE` if `test_port`
+/// needs it. Children cannot regain any.
 ///
-/// Call it while there is one thread: capabilities are each thread's own, and later threads inherit them.
-///
-/// # Errors
-/// What the kernel refused.
+/// Call it before there are more threads: capabilities belong to a thread, and new threads inherit them.
 pub fn reduce(user: Option<&str>, keep: &[Capability], test_port: u16) -> Result<Privileges, PrivilegeError> {
     let user = user.map(find).transpose()?;
     let mut wanted: CapsHashSet = keep.iter().copied().collect();
@@ -75,7 +64,7 @@ pub fn reduce(user: Option<&str>, keep: &[Capability], test_port: u16) -> Result
     }
     caps::clear(None, CapSet::Ambient)?;
     caps::clear(None, CapSet::Inheritable)?;
-    // In this order: what is in effect has to be permitted.
+    // In this order: effective capabilities must be permitted.
     caps::set(None, CapSet::Effective, &kept)?;
     caps::set(None, CapSet::Permitted, &kept)?;
     nix::sys::prctl::set_no_new_privs().map_err(PrivilegeError::NewPrivileges)?;
@@ -94,14 +83,14 @@ fn find(name: &str) -> Result<User, PrivilegeError> {
     }
 }
 
-/// Changes groups and user, and keeps what is permitted, though nothing of it in effect.
+/// Changes groups and user. Keeps permitted capabilities, but none is effective any more.
 fn become_user(user: &User) -> Result<(), PrivilegeError> {
     let failed = |what: &str| {
         let what = format!("{what} {}", user.name);
         move |source| PrivilegeError::Identity { what, source }
     };
     set_keepcaps(true)?;
-    // A user's name that came out of the user database has no zero byte in it.
+    // Names in the user database have no zero byte.
     let name = std::ffi::CString::new(user.name.as_str()).unwrap_or_default();
     initgroups(&name, user.gid).map_err(failed("take the groups of"))?;
     setresgid(user.gid, user.gid, user.gid).map_err(failed("take the group of"))?;
@@ -117,7 +106,7 @@ fn name_of_user() -> String {
     }
 }
 
-/// Ports below take a capability (`ip_unprivileged_port_start`).
+/// Lower ports need a capability (`ip_unprivileged_port_start`).
 fn first_unprivileged_port() -> u16 {
     const USUAL: u16 = 1024;
     let text = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");

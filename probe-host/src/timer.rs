@@ -1,4 +1,4 @@
-//! A timer of nanosecond resolution: tokio's own rounds to milliseconds.
+//! A timer with nanosecond resolution; tokio's timers round to milliseconds.
 
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd, RawFd};
@@ -21,7 +21,7 @@ impl AsRawFd for Fd {
 pub struct Timer(AsyncFd<Fd>);
 
 impl Timer {
-    /// A timer that is not set.
+    /// A disarmed timer.
     pub fn new() -> io::Result<Self> {
         let timer = TimerFd::new(
             ClockId::CLOCK_MONOTONIC,
@@ -32,7 +32,7 @@ impl Timer {
         Ok(Self(timer))
     }
 
-    /// Returns when `CLOCK_MONOTONIC` reaches `deadline_ns`, at once if it has. Cancel safe.
+    /// Returns when `CLOCK_MONOTONIC` has reached `deadline_ns`. Cancel safe.
     pub async fn until(&self, deadline_ns: u64) -> io::Result<()> {
         // Zero would disarm it.
         let deadline = TimeSpec::from(Duration::from_nanos(deadline_ns.max(1)));

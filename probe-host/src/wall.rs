@@ -1,8 +1,8 @@
-//! The wall clock against `CLOCK_MONOTONIC`, which nobody can set.
+//! The wall clock against `CLOCK_MONOTONIC`, which cannot be set.
 
 use crate::clock::{monotonic_ns, realtime_ns};
 
-/// The quickest of so many readings is used: an interrupt may come between the two clocks.
+/// The quickest of this many readings is used, because an interrupt may come between the two clocks.
 const READINGS: usize = 5;
 
 /// How far `CLOCK_REALTIME` is ahead of `CLOCK_MONOTONIC`. Slewing changes both clocks alike, so this changes only when

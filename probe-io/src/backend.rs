@@ -27,10 +27,10 @@ pub(crate) trait Backend {
     /// Attaches to `link` in `mode`, in place of the mode before.
     fn attach(&mut self, link: &Link, mode: AttachMode, probing: bool) -> Result<(), AttachError>;
 
-    /// Lets go of an interface that is gone, or that is to be opened anew.
+    /// Detaches from an interface that is gone or will be opened again.
     fn detach(&mut self);
 
-    /// Brings what the backend knows of the interface up to date.
+    /// Updates addresses, sockets and clock.
     fn configure(&mut self, facts: &Facts<'_>) -> Result<(), ObjectError>;
 
     /// Whether replies that the backend sent never leave `link`. Call it once per poll.
@@ -41,13 +41,13 @@ pub(crate) trait Backend {
 
     fn send(&mut self, sockets: &Sockets, to: IpAddr, ssid: u16, seq: u32, clock: &ClockState) -> io::Result<()>;
 
-    /// What became of a probe that has no reply.
+    /// The fate of a probe without a reply.
     fn fate(&mut self, sockets: &SocketPair, ssid: u16, seq: u32, peer: IpAddr) -> Fate;
 
     /// Ready when there may be replies. Wakes only the last task that polled.
     fn poll_ready(&self, sockets: &SocketPair, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
-    /// Takes the replies that are there.
+    /// Takes all replies received so far.
     fn drain(&mut self, sockets: &SocketPair, clock: &ClockState, each: &mut dyn FnMut(&Reply));
 
     /// Probes of `source` that a limit has refused, if the backend counts them.

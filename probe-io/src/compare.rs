@@ -1,4 +1,4 @@
-//! The methods that `kstamp compare` measures beside kstamp's own, each done as well as it can be: processes send and
+//! The methods that `kstamp compare` measures beside kstamp's own, each as good as possible: processes send and
 //! answer probes, stamped by the process, or by the kernel for the process.
 
 mod gate;
@@ -28,8 +28,8 @@ fn bound(interface: &str, family: Family) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
-/// Ends what blocks in a receive call on `socket`, now and from now on: such a call returns no bytes, or an error.
+/// Makes all receive calls on `socket` return at once, with no bytes or an error.
 fn end_reading(socket: &UdpSocket) {
-    // The kernel says that an unconnected socket is not connected, and ends the reading all the same (`inet_shutdown`).
+    // For an unconnected socket the kernel returns ENOTCONN, but still ends the reading (`inet_shutdown`).
     let _ = SockRef::from(socket).shutdown(Shutdown::Read);
 }

@@ -17,7 +17,7 @@ use crate::udp::watched::WatchedSocket;
 /// Longer answers hold more than a number.
 const MAX_ANSWER: usize = 32;
 
-/// Answers taken at once, so that a flood of the port does not keep the agent from everything else.
+/// Answers taken at once, so that a flood of the port does not stall the agent.
 const MAX_AT_ONCE: usize = 4096;
 
 /// Probes the legacy agents on one interface.
@@ -35,9 +35,6 @@ pub struct LegacyProber {
 
 impl LegacyProber {
     /// Opens a socket for each group.
-    ///
-    /// # Errors
-    /// What could not be done.
     pub fn open(interface: &str, index: u32, port: u16, groups: &[IpAddr]) -> Result<Self, SocketError> {
         let mut opened = Self {
             interface: interface.to_owned(),
@@ -59,9 +56,6 @@ impl LegacyProber {
     }
 
     /// Opens the sockets of an interface that is back, with another index.
-    ///
-    /// # Errors
-    /// As [`LegacyProber::open`].
     pub fn reopen(&mut self, index: u32) -> Result<(), SocketError> {
         self.close();
         self.index = index;
@@ -81,9 +75,6 @@ impl LegacyProber {
     }
 
     /// Sends one ASCII probe.
-    ///
-    /// # Errors
-    /// The socket's, or that the interface is gone.
     pub fn send(&mut self, transmit: LegacyTransmit) -> io::Result<()> {
         self.wall.follow(WallOffset::now());
         let family = match transmit.destination {
@@ -100,16 +91,13 @@ impl LegacyProber {
         let to = sockets::endpoint(to, self.port, self.index);
         let stamp = socket.send(transmit.number.to_string().as_bytes(), to)?;
         self.unstamped.push(((family, stamp), transmit.number));
-        // Drivers that stamp do so at once; those that do not never will.
+        // A driver stamps at once or never.
         let excess = self.unstamped.len().saturating_sub(MAX_AT_ONCE);
         self.unstamped.drain(..excess);
         Ok(())
     }
 
     /// Returns when there may be answers. Cancel safe.
-    ///
-    /// # Errors
-    /// The runtime's.
     pub async fn ready(&self) -> io::Result<()> {
         match &self.sockets[..] {
             [] => std::future::pending().await,
@@ -130,7 +118,7 @@ impl LegacyProber {
                 let Ok(Some(received)) = self.sockets[place].1.try_receive(&mut buffer) else {
                     break;
                 };
-                // An answer comes after its probe has left, and so does the stamp.
+                // Stamps first: a probe is stamped before its answer arrives.
                 self.take_stamps(place, agent);
                 self.take(&buffer[..received.len], &received, agent, &is_ignored);
             }

@@ -27,18 +27,12 @@ pub enum Pinger {
 
 impl Pinger {
     /// With kernel stamps, on the interface that leads to `to`.
-    ///
-    /// # Errors
-    /// One line: what is wrong with the interface, and what to do.
     pub async fn by_programs(interface: &str, target: Target, plan: PacketPlan) -> Result<Self, PortError> {
         let sender = EbpfSender::open(interface, target, plan).await?;
         Ok(Self::Ebpf(Box::new(sender)))
     }
 
     /// With the stamps of a socket, which needs no privilege.
-    ///
-    /// # Errors
-    /// What could not be done.
     pub fn by_socket(target: Target, plan: PacketPlan) -> Result<Self, SocketError> {
         Ok(Self::Socket(Box::new(SocketSender::open(target, plan)?)))
     }
@@ -50,7 +44,7 @@ impl Pinger {
         }
     }
 
-    /// This host's clock, as it was at the start.
+    /// This host's clock at the start.
     pub fn clock(&self) -> ClockState {
         match self {
             Self::Ebpf(sender) => sender.clock(),
@@ -59,9 +53,6 @@ impl Pinger {
     }
 
     /// Sends the probe with this number.
-    ///
-    /// # Errors
-    /// The socket's.
     pub fn send(&mut self, seq: u32) -> io::Result<()> {
         match self {
             Self::Ebpf(sender) => sender.send(seq),
@@ -69,7 +60,7 @@ impl Pinger {
         }
     }
 
-    /// What became of a probe that has no reply.
+    /// The fate of a probe without a reply.
     pub fn fate(&mut self, seq: u32) -> Fate {
         match self {
             Self::Ebpf(sender) => sender.fate(seq),
@@ -78,9 +69,6 @@ impl Pinger {
     }
 
     /// Returns when there may be replies. Cancel safe.
-    ///
-    /// # Errors
-    /// The runtime's.
     pub async fn ready(&self) -> io::Result<()> {
         poll_fn(|cx| match self {
             Self::Ebpf(sender) => sender.poll_ready(cx),
@@ -89,7 +77,7 @@ impl Pinger {
         .await
     }
 
-    /// The replies that are there.
+    /// Takes all replies received so far.
     pub fn take(&mut self) -> Vec<Answer> {
         match self {
             Self::Ebpf(sender) => sender.take(),

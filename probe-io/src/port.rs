@@ -1,4 +1,4 @@
-//! One measured interface: its sockets, what stamps its packets, and what becomes of it.
+//! One measured interface: its sockets, its backend, and its changes.
 
 mod error;
 mod plan;
@@ -63,7 +63,7 @@ pub enum PortEvent {
     Deleted,
     /// It is there again, with sockets and programs.
     Back,
-    /// The receive program is attached in another mode than before.
+    /// The receive program is attached in another mode.
     Reattached {
         mode: AttachMode,
         reason: String,
@@ -92,16 +92,13 @@ pub struct Port {
     policy: Policy,
     /// Whether the interface was up and had a carrier at the last poll.
     running: bool,
-    /// What failed at the last poll, so that it is logged once.
+    /// The failure of the last poll, so that it is logged once.
     trouble: Option<String>,
 }
 
 impl Port {
-    /// Checks everything that can be checked, then opens sockets, loads and attaches. What fails leaves nothing behind.
-    /// Probes are authenticated if there is a key, which only sockets can do.
-    ///
-    /// # Errors
-    /// One line: what is wrong with the interface, and what to do.
+    /// Checks all facts, then opens sockets, loads and attaches. A failure leaves nothing behind. With a key, which needs
+    /// sockets, probes are authenticated.
     pub async fn open(mut config: PortConfig, engine: Engine, key: Option<Key>) -> Result<Self, PortError> {
         if engine == Engine::Socket {
             config.choice = Choice::Only(AttachMode::Socket);
@@ -144,9 +141,6 @@ impl Port {
     }
 
     /// How an agent would receive on an interface, in words.
-    ///
-    /// # Errors
-    /// What is wrong with it, and what to do.
     pub async fn examine(interface: &str) -> Result<String, PortError> {
         Survey::of(&Netlink::open()?, interface, Choice::Auto).await?.describe()
     }
@@ -155,7 +149,7 @@ impl Port {
         self.backend.engine()
     }
 
-    /// How probes are received, and why so; `None` while the interface is gone.
+    /// The receive mode, and the reason for it; `None` while the interface is gone.
     pub fn attachment(&self) -> Option<(AttachMode, &str)> {
         self.index.map(|_| (self.plan.modes[0], self.reason.as_str()))
     }
@@ -165,7 +159,7 @@ impl Port {
         self.addresses.clone()
     }
 
-    /// Who is answered.
+    /// The sources that are answered.
     pub fn policy(&self) -> Policy {
         self.policy.clone()
     }
@@ -195,7 +189,7 @@ impl Port {
                 match sockets.passed_up().await {
                     Ok(packet) => return packet,
                     Err(error) => {
-                        // An ICMP error for an earlier question, or the interface went down.
+                        // An ICMP error for an earlier request, or the interface went down.
                         warn!("reading packets that the programs passed up: {error}");
                         tokio::time::sleep(Duration::from_secs(1)).await;
                     }
@@ -209,18 +203,12 @@ impl Port {
     }
 
     /// Sends one probe.
-    ///
-    /// # Errors
-    /// The socket's, or that the interface is gone.
     pub fn send(&mut self, to: IpAddr, ssid: u16, seq: u32) -> io::Result<()> {
         let sockets = self.sockets.of(Family::of(to)).ok_or_else(gone)?;
         self.backend.send(sockets, to, ssid, seq, &self.clock)
     }
 
     /// Sends the probes of session `ssid` to `to` from another thread, as [`Port::send`] would.
-    ///
-    /// # Errors
-    /// The socket's, that the interface is gone, or that the sockets stamp.
     pub fn sender(&mut self, to: IpAddr, ssid: u16) -> io::Result<ProbeSender> {
         self.backend.set_session(to, ssid).map_err(io::Error::other)?;
         let sockets = self.sockets.of(Family::of(to)).ok_or_else(gone)?;
@@ -232,20 +220,17 @@ impl Port {
         })
     }
 
-    /// What became of a probe that has no reply.
+    /// The fate of a probe without a reply.
     pub fn fate(&mut self, ssid: u16, seq: u32, peer: IpAddr) -> Fate {
         self.backend.fate(&self.sockets, ssid, seq, peer)
     }
 
     /// Returns when there may be replies. Cancel safe; only one task can wait.
-    ///
-    /// # Errors
-    /// The runtime's.
     pub async fn ready(&self) -> io::Result<()> {
         poll_fn(|cx| self.backend.poll_ready(&self.sockets, cx)).await
     }
 
-    /// Takes the replies that are there.
+    /// Takes all replies received so far.
     pub fn drain(&mut self, mut each: impl FnMut(&Reply)) {
         self.backend.drain(&self.sockets, &self.clock, &mut each);
     }
@@ -256,9 +241,6 @@ impl Port {
     }
 
     /// Counters by name.
-    ///
-    /// # Errors
-    /// That a map of the programs cannot be read.
     pub fn counters(&mut self) -> Result<BTreeMap<&'static str, u64>, PortError> {
         Ok(self.backend.counters()?)
     }

@@ -1,7 +1,7 @@
-//! Taps: the kernel's stamps of LLDP frames at switch ports, for as long as they are held.
+//! Taps: kernel stamps of LLDP frames at switch ports.
 //!
-//! A tap changes nothing: frames go on as if it were not there. A frame that one kernel stamps where it leaves one end of
-//! a link and where it comes in at the other gives the link's one-way delay.
+//! A tap does not change frames or verdicts. If one kernel stamps a frame at the egress of one end of a link and at the
+//! ingress of the other, the difference is the link's one-way delay.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -44,14 +44,14 @@ pub enum TapError {
     Watch(#[source] io::Error),
 }
 
-/// Which way a frame passed the interface.
+/// The direction in which a frame passed the interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Direction {
     Ingress,
     Egress,
 }
 
-/// One LLDP frame at one interface. It may be another program's: the reader of the frame decides.
+/// One LLDP frame at one interface, possibly of another program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tapped {
     pub interface: Arc<str>,
@@ -80,9 +80,6 @@ pub struct Taps {
 
 impl Taps {
     /// Taps every interface in `names` in both directions, or none. To be called from within a tokio runtime.
-    ///
-    /// # Errors
-    /// [`TapError`], which names the interface that it is about.
     pub fn attach<S: AsRef<str>>(names: &[S]) -> Result<Self, TapError> {
         let mut interfaces = BTreeMap::new();
         for name in names.iter().map(AsRef::as_ref) {
@@ -98,7 +95,7 @@ impl Taps {
         let mut programs = Vec::new();
         for (&index, name) in &interfaces {
             for direction in [Direction::Egress, Direction::Ingress] {
-                // In front: before TCX, the first on an interface owns what both hang on, and has to go last.
+                // In front: before TCX, the first tap on an interface owns the qdisc and must be dropped last.
                 programs.insert(0, tap(&mut object, name, index, direction)?);
             }
         }
@@ -116,12 +113,9 @@ impl Taps {
     }
 
     /// The next frame, in the order in which the kernel stamped them on one CPU. Cancel safe.
-    ///
-    /// # Errors
-    /// If the ring buffer cannot be watched any more.
     pub async fn next(&mut self) -> io::Result<Tapped> {
         loop {
-            // Only an empty ring buffer is not ready: the kernel wakes the reader once for many frames.
+            // Wait only if the ring buffer is empty: the kernel wakes the reader once for many frames.
             let mut guard = self.ring.readable_mut().await?;
             let record = guard.get_inner_mut().next();
             match record.map(|bytes| read(&bytes, &self.interfaces)) {
@@ -133,9 +127,6 @@ impl Taps {
     }
 
     /// How many frames were handed over and lost so far.
-    ///
-    /// # Errors
-    /// If the map cannot be read.
     pub fn counts(&mut self) -> Result<TapCounts, ObjectError> {
         self.object.counts()
     }
@@ -161,8 +152,8 @@ fn decode(bytes: &[u8]) -> Option<Record> {
     (bytes.len() == size_of::<Record>()).then(|| unsafe { bytes.as_ptr().cast::<Record>().read_unaligned() })
 }
 
-/// Attaches one program before all others: one that ends the chain (`TCX_PASS`) would keep one behind it from seeing
-/// the frame.
+/// Attaches one program before all others: a program that ends the chain (`TCX_PASS`) would hide the frame from later
+/// ones.
 fn tap(object: &mut TapObject, interface: &str, index: u32, direction: Direction) -> Result<Classifier, TapError> {
     let (kernel, word) = match direction {
         Direction::Ingress => (TcAttachType::Ingress, "ingress"),
@@ -183,9 +174,6 @@ pub struct TapObject {
 
 impl TapObject {
     /// Creates the maps and loads both programs.
-    ///
-    /// # Errors
-    /// If the kernel refuses one, or this library was built without them.
     pub fn load() -> Result<Self, ObjectError> {
         let mut object = Self {
             ebpf: object::parse(OBJECT, &mut EbpfLoader::new())?,
@@ -198,25 +186,16 @@ impl TapObject {
     }
 
     /// The program for a direction.
-    ///
-    /// # Errors
-    /// If the object has none.
     pub fn program(&mut self, direction: Direction) -> Result<&mut SchedClassifier, ObjectError> {
         object::classifier(&mut self.ebpf, program_name(direction))
     }
 
     /// Takes the ring buffer out of the object; it can be taken once.
-    ///
-    /// # Errors
-    /// If it is not there.
     pub fn take_records(&mut self) -> Result<RingBuf<MapData>, ObjectError> {
         object::take_ring(&mut self.ebpf, "TAP_RECORDS")
     }
 
     /// Both counters, summed over all CPUs.
-    ///
-    /// # Errors
-    /// If the map cannot be read.
     pub fn counts(&mut self) -> Result<TapCounts, ObjectError> {
         const NAME: &str = "TAP_COUNTS";
         let map: PerCpuArray<&mut MapData, u64> = object::map(&mut self.ebpf, NAME)?;

@@ -27,36 +27,33 @@ use tally::Tally;
 /// Which tests to run.
 #[derive(Clone, Debug, Args)]
 pub struct TestArguments {
-    /// Only what takes seconds and needs neither root nor a lab: formatting, structure, lints and the tests inside of crates.
+    /// Only the fast part without root and lab: formatting, structure, lints and the tests inside of crates.
     #[arg(long, conflicts_with_all = ["vm", "everywhere"])]
     quick: bool,
-    /// Only tests whose name contains this; nothing else is checked then.
+    /// Run only tests whose name contains this, and no other check.
     #[arg(long, value_name = "NAME")]
     filter: Option<String>,
-    /// Leave out what needs root: those tests are skipped.
+    /// Skip tests that need root.
     #[arg(long)]
     no_root: bool,
-    /// Run the suite on stock Debian kernels in a virtual machine instead of on this one.
+    /// Run the suite on stock Debian kernels in virtual machines instead of on this machine.
     #[arg(long, value_enum, value_name = "KERNEL", num_args = 0..=1, default_missing_value = "all")]
     vm: Option<vm::Choice>,
-    /// Write the attach matrix that was found into docs/src/reference/kernels.md.
+    /// Write the measured attach matrix into docs/src/reference/kernels.md.
     #[arg(long, requires = "vm")]
     write_table: bool,
-    /// Run it here and on every kernel, with one count.
+    /// Run the suite here and on every kernel, with one count.
     #[arg(long, conflicts_with_all = ["vm", "no_root"])]
     everywhere: bool,
 }
 
 impl TestArguments {
-    /// Runs all of it, whatever fails on the way, and prints the count; fails if anything has.
-    ///
-    /// # Errors
-    /// None so far.
+    /// Runs all steps even if one fails, and prints the count. Fails if a step failed.
     pub fn run(&self) -> Result<ExitCode> {
         let mut total = Tally::default();
         let choice = self.vm.or(self.everywhere.then_some(vm::Choice::All));
         let kernels = choice.map(vm::Choice::kernels).unwrap_or_default();
-        // Before the tests here, which run the kstamp that is built for the guests.
+        // First, because the tests here run the kstamp of the guests.
         let guests = (!kernels.is_empty()).then(|| {
             step(&mut total, "build for virtual machines", || {
                 Guests::prepare(kernels, self.filter.as_deref())
@@ -75,7 +72,7 @@ impl TestArguments {
         Ok(ExitCode::from(u8::from(total.failed() > 0)))
     }
 
-    /// What is checked on this machine. `kstamp` is the release binary, if it is built already.
+    /// The checks of this machine. `kstamp` is the release binary, if it is already built.
     fn here(&self, total: &mut Tally, kstamp: Option<PathBuf>) {
         step(total, "setup", || self.prepare());
         if self.filter.is_none() {
@@ -100,7 +97,7 @@ impl TestArguments {
     }
 
     fn tests(&self, total: &mut Tally, mut kstamp: Option<PathBuf>) {
-        // Tests build it where they are not told of it, which takes each of them a second.
+        // Without this, each test runs cargo to build it, which takes a second.
         if kstamp.is_none() && !self.quick && self.filter.is_none() {
             kstamp = step(total, "build of kstamp", build_kstamp);
         }
@@ -153,7 +150,7 @@ impl TestArguments {
     }
 }
 
-/// The binary as users have it.
+/// The release binary.
 fn build_kstamp() -> Result<PathBuf> {
     succeeds(workspace::cargo().args(["build", "--quiet", "--release", "--package", "probe-user"]))?;
     Ok(workspace::kstamp_binary())
@@ -178,12 +175,12 @@ fn lint_programs(total: &mut Tally) {
     let programs = ["--package", "probe-ebpf", "--release", "--target", "bpfel-unknown-none"];
     let mut command = clippy(&programs);
     command.args(["-Z", "build-std=core", "--", "-D", "warnings"]);
-    // In a directory of its own: another compiler would throw away what this one has built.
+    // In a directory of its own, because the compilers would discard each other's results.
     command.env("CARGO_TARGET_DIR", workspace::target_directory().join("lint-programs"));
     step(total, name, || succeeds(&mut command));
 }
 
-/// Renders the book and checks its links, where the program that renders it can be had.
+/// Renders the book and checks its links, if the renderer can be installed.
 fn check_docs(total: &mut Tally) {
     match cargo_tool::MDBOOK.ensure() {
         Ok(mdbook) => drop(step(total, "docs", || docs::check(&mdbook))),
@@ -195,7 +192,7 @@ fn check_docs(total: &mut Tally) {
     }
 }
 
-/// One step that passes or fails as a whole; what it brings, if it passes.
+/// Runs one step, which passes or fails as a whole. Returns its result if it passes.
 fn step<T>(total: &mut Tally, name: &str, step: impl FnOnce() -> Result<T>) -> Option<T> {
     heading(name);
     let begin = Instant::now();

@@ -29,11 +29,11 @@ pub struct Arguments {
 
 #[derive(Clone, Debug, Subcommand)]
 enum Task {
-    /// Find or install what building and the lab need.
+    /// Install the programs that building and the lab need.
     Setup(SetupArguments),
-    /// Build, bring a lab up, run one kstamp in each of two namespaces, take the lab down.
+    /// Build kstamp, run it in each of two namespaces of a new lab, and remove the lab.
     Run(RunArguments),
-    /// Check formatting, lint and run every test; the last line is the count.
+    /// Check formatting and lints, and run every test; the last line is the count.
     Test(TestArguments),
     /// Find modules that import each other and crates that use one below them.
     Structure,
@@ -43,28 +43,25 @@ enum Task {
     Mutants(MutantsArguments),
     /// Write the reference pages, render the book and check its links.
     Docs(DocsArguments),
-    /// Namespaces and Open vSwitch instances to work in by hand.
+    /// Build and use a lab of namespaces and Open vSwitch instances by hand.
     #[command(subcommand)]
     Lab(LabCommand),
-    /// Measure, as ratios within one run.
+    /// Run benches; figures are ratios within one run.
     #[command(subcommand)]
     Bench(BenchCommand),
     /// Join two interfaces by a delay line.
     #[command(hide = true)]
     Forward(ForwardArguments),
-    /// Carry TCP connections on, later.
+    /// Relay TCP connections with a delay.
     #[command(hide = true)]
     Relay(RelayArguments),
-    /// Be the first process of a virtual machine.
+    /// Run as the first process of a virtual machine.
     #[command(hide = true)]
     Guest(GuestArguments),
 }
 
 impl Arguments {
-    /// Does what the arguments say.
-    ///
-    /// # Errors
-    /// One line: what was wrong, where, what to do.
+    /// Runs the subcommand.
     pub fn run(&self) -> Result<ExitCode> {
         match &self.task {
             Task::Setup(arguments) => arguments.run(),

@@ -19,9 +19,6 @@ const POLL: Duration = Duration::from_millis(10);
 ///
 /// It runs in a process group of its own: Ctrl-C reaches the caller, which decides what to do, and does not interrupt
 /// a step half-way.
-///
-/// # Errors
-/// One line with the command and the last line of its stderr, if it cannot start or fails.
 pub fn run<S: AsRef<OsStr>>(program: &str, arguments: impl IntoIterator<Item = S>) -> Result<String> {
     capture(Command::new(program).args(arguments))
 }
@@ -44,10 +41,7 @@ pub fn output(command: &mut Command) -> Result<Output> {
         .with_context(|| format!("cannot start `{}`", line(command)))
 }
 
-/// Runs `command` to its end, and hands over each line of its output as it comes; whether it succeeded.
-///
-/// # Errors
-/// If it cannot start, or its output cannot be read.
+/// Runs `command` to its end, and passes on each line of its output. Returns whether it succeeded.
 pub fn read_lines(command: &mut Command, mut read: impl FnMut(&str)) -> Result<bool> {
     let mut child = command
         .stdout(Stdio::piped())
@@ -59,7 +53,7 @@ pub fn read_lines(command: &mut Command, mut read: impl FnMut(&str)) -> Result<b
         .into_iter()
         .flat_map(|stdout| BufReader::new(stdout).split(b'\n'))
     {
-        let output = output.with_context(|| format!("cannot read what `{}` prints", line(command)))?;
+        let output = output.with_context(|| format!("cannot read the output of `{}`", line(command)))?;
         read(&String::from_utf8_lossy(&output));
     }
     let status = child
@@ -152,7 +146,7 @@ pub(crate) fn exit_code(status: ExitStatus) -> ExitCode {
     ExitCode::from(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
 }
 
-/// The variable that tells cargo how to start a test or bench.
+/// The variable that sets cargo's runner of tests and benches.
 pub fn runner_variable() -> Result<String> {
     let version = run(&env::var("RUSTC").unwrap_or_else(|_| "rustc".to_owned()), ["-vV"])?;
     let host = version

@@ -24,13 +24,13 @@ use crate::{
 };
 use socket::{Frame, Port};
 
-/// Printed once frames are forwarded.
+/// Printed when forwarding starts.
 pub const READY: &str = "forwarding";
 
 /// Frames that may wait: 0.6 s at 100,000 packets/s.
 const QUEUE_LENGTH: usize = 65_536;
 
-/// What happens to frames of one direction.
+/// Delay and loss of one direction.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Impairment {
     pub delay: Duration,
@@ -102,7 +102,7 @@ pub struct ForwardArguments {
 impl ForwardArguments {
     /// Forwards until SIGINT or SIGTERM, then prints counts of frames.
     pub fn run(&self) -> Result<()> {
-        // Before any thread starts, so that all of them block the signals that this one waits for.
+        // Before other threads start, so that they block the signals too.
         let end = signals::block()?;
         let left = Arc::new(Port::open(&self.left)?);
         let right = Arc::new(Port::open(&self.right)?);

@@ -22,9 +22,6 @@ pub struct FuzzArguments {
 
 impl FuzzArguments {
     /// Builds and runs; stops at the first target that fails.
-    ///
-    /// # Errors
-    /// If there is no such target, or it cannot be built.
     pub fn run(&self) -> Result<ExitCode> {
         let mut targets = targets()?;
         if let Some(target) = &self.target {
@@ -41,7 +38,7 @@ impl FuzzArguments {
             command.current_dir(workspace::root().join("fuzz"));
             command.args(["fuzz", "run", "--fuzz-dir", ".", &target, "--"]);
             command.arg(format!("-max_total_time={}", self.seconds));
-            // The sanitizer's flags are unstable, and a stable compiler has what they need.
+            // Allows the sanitizer's unstable flags with a stable compiler.
             command.env("RUSTC_BOOTSTRAP", "1");
             if !command.status().context("cannot start cargo-fuzz")?.success() {
                 println!("failed: {target}");

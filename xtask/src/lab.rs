@@ -37,7 +37,7 @@ use state::State;
 
 use crate::{exec::KillOnDrop, privilege};
 
-/// How long to wait for another lab to go.
+/// How long to wait for the removal of another lab.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// A lab that is up; dropping it removes it.
@@ -54,11 +54,8 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// Builds a lab and waits until its agents reach each other; in a network of OpenFlow switches they do not without
-    /// the controller.
-    ///
-    /// # Errors
-    /// If this is not root, one of its namespaces exists, or a step fails; nothing is left then.
+    /// Builds a lab and waits until its agents reach each other; agents in a network of OpenFlow switches need the
+    /// controller first. On an error nothing is left.
     pub fn up(topology: Topology, options: &Options) -> Result<Self> {
         if !privilege::is_root() {
             bail!("a lab needs root: run this as root, or with sudo");
@@ -118,7 +115,7 @@ impl Lab {
         self.state.topology
     }
 
-    /// What switches packets, in words.
+    /// The datapath in words.
     pub fn datapath(&self) -> &str {
         &self.state.datapath
     }
@@ -127,12 +124,12 @@ impl Lab {
         self.state.datapath == Datapath::Userspace.describe()
     }
 
-    /// What delays packets, in words, if anything does.
+    /// The source of the delay in words, if there is one.
     pub fn delayed_by(&self) -> Option<&str> {
         self.delayed_by.as_deref()
     }
 
-    /// Prints to stderr what it consists of.
+    /// Prints the parts of the lab to stderr.
     pub(crate) fn describe(&self) {
         eprintln!("lab: topology {}; {}", self.topology().name(), self.datapath());
         if let Some(delayed_by) = self.delayed_by() {
@@ -153,12 +150,12 @@ impl Lab {
         network::cut_link(self.topology(), one, other)
     }
 
-    /// Makes the link between two switches drop everything while its ports stay up, so that no switch reports it.
+    /// Makes the link between two switches drop all frames while its ports stay up, so that no switch reports it.
     pub fn cut_silently(&self, one: &str, other: &str) -> Result<()> {
         network::cut_link_silently(self.topology(), one, other)
     }
 
-    /// Repairs the link between two switches, however it was cut.
+    /// Repairs the link between two switches after either cut.
     pub fn repair(&self, one: &str, other: &str) -> Result<()> {
         network::repair_link(self.topology(), one, other)
     }
@@ -181,10 +178,7 @@ impl Lab {
         Ok(path)
     }
 
-    /// Leaves the lab up; `cargo xtask lab down` removes it.
-    ///
-    /// # Errors
-    /// If that cannot be recorded; the lab is removed then.
+    /// Leaves the lab up; `cargo xtask lab down` removes it. On an error the lab is removed.
     pub fn keep(mut self) -> Result<()> {
         self.state.kept = true;
         self.state.save()?;
@@ -218,10 +212,7 @@ impl Drop for Lab {
     }
 }
 
-/// Removes the lab that is up; `false` if none is.
-///
-/// # Errors
-/// If a running process uses it, or a part cannot be removed.
+/// Removes the lab that is up; `false` if none is. Fails if a running process uses it.
 pub fn down() -> Result<bool> {
     if !privilege::is_root() {
         bail!("removing a lab needs root: run this as root, or with sudo");

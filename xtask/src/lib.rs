@@ -30,7 +30,7 @@ impl std::fmt::Display for UsageError {
 
 impl std::error::Error for UsageError {}
 
-/// A choice as it is written on the command line.
+/// The command-line spelling of a choice.
 pub(crate) fn name_of(choice: &impl clap::ValueEnum) -> String {
     let value = choice.to_possible_value();
     value.map(|value| value.get_name().to_owned()).unwrap_or_default()

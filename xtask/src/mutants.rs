@@ -1,4 +1,4 @@
-//! `cargo xtask mutants`: changes the code, one place at a time, and tells which changes no unit test notices.
+//! `cargo xtask mutants`: changes the code, one place at a time, and reports changes that no unit test notices.
 
 use std::{
     fs,
@@ -32,10 +32,7 @@ pub struct MutantsArguments {
 }
 
 impl MutantsArguments {
-    /// Tries the mutants, prints those that survive and the share of those that do not; fails if any survives.
-    ///
-    /// # Errors
-    /// If cargo-mutants cannot be installed or started.
+    /// Tries the mutants, prints the survivors and the share of caught ones; fails if any survives.
     pub fn run(&self) -> Result<ExitCode> {
         setup::prepare()?;
         let program = cargo_tool::CARGO_MUTANTS.ensure()?;
@@ -52,10 +49,10 @@ impl MutantsArguments {
                 .arg("--output")
                 .arg(&directory)
                 .args(["--jobs", &self.jobs.to_string()]);
-            // What needs root, or a lab, stands in `tests` and would take minutes for each mutant.
+            // Without the tests in `tests`, which need root or a lab and take minutes for each mutant.
             command.args(["--", "--lib", "--bins"]);
         }
-        // The copy in which mutants are built has no `target`, where the choice is kept.
+        // Mutants are built in a copy without `target`, which holds set-up's choice.
         command.env("KSTAMP_EBPF_TOOLCHAIN", setup::ebpf_toolchain()?);
         let status = command.status().context("cannot start cargo-mutants")?;
         if let Ok(outcomes) = fs::read_to_string(directory.join("mutants.out/outcomes.json"))

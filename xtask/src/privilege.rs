@@ -1,4 +1,4 @@
-//! Runs as root whatever needs root.
+//! Runs commands as root.
 
 use std::{
     env,

@@ -21,7 +21,7 @@ use crate::{
 /// Printed once the relay listens.
 pub const READY: &str = "relaying";
 
-/// Reads of one direction that may wait before the sender has to.
+/// Queued reads of one direction, above which the sender must wait.
 const QUEUE_LENGTH: usize = 4_096;
 
 #[derive(Clone, Debug, Args)]
@@ -43,7 +43,7 @@ pub struct RelayArguments {
 impl RelayArguments {
     /// Relays until SIGINT or SIGTERM.
     pub fn run(&self) -> Result<()> {
-        // Before any thread starts, so that all of them block the signals that this one waits for.
+        // Before other threads start, so that they block the signals too.
         let end = signals::block()?;
         let listener = TcpListener::bind(self.listen).with_context(|| format!("cannot listen at {}", self.listen))?;
         let (to, up, down) = (self.to, self.up.into(), self.down.into());
@@ -148,8 +148,8 @@ mod tests {
 
     #[test]
     fn connection_is_closed_if_the_controller_does_not_listen() {
-        let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let mut switch = TcpStream::connect(start(nobody, 1, 1)).unwrap();
+        let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let mut switch = TcpStream::connect(start(closed, 1, 1)).unwrap();
         switch.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         assert_eq!(switch.read(&mut [0]).unwrap(), 0);
     }

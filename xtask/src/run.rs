@@ -1,5 +1,4 @@
-//! `cargo xtask run`: one kstamp in each of two namespaces, or a controller of a network of switches, in a lab that is
-//! built for it and removed afterwards.
+//! `cargo xtask run`: one kstamp in each of two namespaces, or a controller of a network of switches, in a temporary lab.
 
 mod agent;
 mod args;
@@ -25,7 +24,7 @@ use crate::{
 use agent::{Agent, FarAgent};
 use args::Format;
 
-/// How much longer the far agent runs: the near one would count its end as loss.
+/// How much longer the far agent runs, so that the near one loses no probe at the end.
 const FAR_EXTRA: Duration = Duration::from_secs(5);
 
 impl RunArguments {
@@ -34,7 +33,7 @@ impl RunArguments {
         self.check()?;
         let kstamp = built(self.built.as_deref())?;
         if !privilege::is_root() {
-            // Only the lab needs root; the user has built.
+            // Only the lab needs root.
             return privilege::rerun_as_root("run", &["--built".as_ref(), kstamp.as_os_str()]);
         }
         signals::catch()?;

@@ -1,4 +1,4 @@
-//! `cargo xtask setup`: finds or installs what building and the lab need, and reports what each thing is used for.
+//! `cargo xtask setup`: finds or installs the programs that building and the lab need, and reports the use of each.
 
 pub(crate) mod cargo_tool;
 mod linker;
@@ -24,7 +24,7 @@ use report::Mode;
 /// Whether to install.
 #[derive(Clone, Debug, Args)]
 pub struct SetupArguments {
-    /// Only report; exit with 1 if something is missing.
+    /// Report only; exit with 1 if something is missing.
     #[arg(long)]
     check: bool,
 }
@@ -44,31 +44,28 @@ impl SetupArguments {
     }
 }
 
-/// Installs what building and the lab need, where it is missing.
+/// Installs missing programs that building and the lab need.
 pub fn prepare() -> Result<()> {
     perform(Mode::Install).map(drop)
 }
 
-/// Installs what some tests use. Where it cannot be installed, those tests are skipped and say so.
+/// Installs programs that some tests use. Without them those tests are skipped.
 pub(crate) fn wanted_by_tests() {
     packages::install_optional(&packages::OPTIONAL_TEST_NEEDS);
 }
 
-/// Installs what building guests needs.
+/// Installs the programs that building guests needs.
 pub(crate) fn prepare_for_guests() -> Result<()> {
     prepare()?;
     packages::ensure(&packages::GUEST_NEEDS, Mode::Install).map(drop)
 }
 
-/// Installs what building fuzz targets needs.
-///
-/// # Errors
-/// If it cannot be installed.
+/// Installs the programs that building fuzz targets needs.
 pub(crate) fn prepare_for_fuzzing() -> Result<()> {
     packages::ensure(&packages::FUZZING_NEEDS, Mode::Install).map(drop)
 }
 
-/// The toolchain that builds the eBPF programs, as set-up chose it.
+/// The toolchain for the eBPF programs that set-up chose.
 pub fn ebpf_toolchain() -> Result<String> {
     toolchain::chosen().ok_or_else(|| anyhow::anyhow!("no eBPF toolchain is chosen: run cargo xtask setup"))
 }

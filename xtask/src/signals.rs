@@ -1,4 +1,4 @@
-//! Turns Ctrl-C, SIGTERM and SIGHUP into something to ask about, so that a lab is removed before the process ends.
+//! Records Ctrl-C, SIGTERM and SIGHUP, so that a lab is removed before the process ends.
 
 use std::sync::atomic::{AtomicI32, Ordering};
 

@@ -7,7 +7,7 @@ use nix::{
     time::{ClockId, ClockNanosleepFlags, clock_gettime, clock_nanosleep},
 };
 
-/// Keeps other load on the machine from adding to the delay.
+/// Real-time priority, so that other load does not add to the delay.
 const REALTIME_PRIORITY: libc::c_int = 10;
 
 /// The monotonic clock.
@@ -24,7 +24,7 @@ pub(crate) fn sleep_until(due: Duration) {
     while clock_nanosleep(ClockId::CLOCK_MONOTONIC, ClockNanosleepFlags::TIMER_ABSTIME, &due).is_err() {}
 }
 
-/// Gives this thread exact timers and a real-time priority; without permission, delays are only less exact.
+/// Sets exact timers and a real-time priority for this thread. Without permission, delays are less exact.
 pub(crate) fn use_realtime() {
     let priority = libc::sched_param {
         sched_priority: REALTIME_PRIORITY,

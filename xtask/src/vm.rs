@@ -52,7 +52,7 @@ impl Choice {
     }
 }
 
-/// Kernels, and what runs on them: built once for all of them.
+/// Kernels with the suite, which is built once for all of them.
 pub struct Guests {
     emulator: Emulator,
     kernels: Vec<(Kernel, Unpacked)>,
@@ -60,7 +60,7 @@ pub struct Guests {
 }
 
 impl Guests {
-    /// Fetches what is needed for booting, and builds the suite. Only tests whose name contains `filter` will run.
+    /// Fetches emulator and kernels, and builds the suite. Only tests whose name contains `filter` will run.
     pub fn prepare(kernels: &[Kernel], filter: Option<&str>) -> Result<Self> {
         setup::prepare_for_guests()?;
         let emulator = Emulator::get(directory().join("emulator"))?;
@@ -75,7 +75,7 @@ impl Guests {
         })
     }
 
-    /// Boots every kernel and runs the suite on it. All run at the same time, since most of it is waiting. `listeners` has
+    /// Boots every kernel and runs the suite on it, all at the same time, because guests mostly wait. `listeners` has
     /// one for each kernel, in the same order.
     pub fn run<L: Listener>(&self, listeners: &mut [L]) {
         thread::scope(|scope| {

@@ -19,7 +19,7 @@ const MIN_REPLIES: u64 = 5;
 
 const REPLY_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// `auto` takes a few seconds to leave a mode that swallows replies.
+/// `auto` takes a few seconds to leave a mode that drops replies.
 const AUTO_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// A device in a lab, and the agent that probes it.
@@ -95,8 +95,8 @@ impl Subject {
         if let Some(refusal) = refusal(&reflector.stderr()) {
             return refusal;
         }
-        let patience = if mode == "auto" { AUTO_TIMEOUT } else { REPLY_TIMEOUT };
-        let works = within(patience, || {
+        let limit = if mode == "auto" { AUTO_TIMEOUT } else { REPLY_TIMEOUT };
+        let works = within(limit, || {
             received(prober).is_some_and(|received| received >= MIN_REPLIES)
         });
         let reflector = reflector.stop();

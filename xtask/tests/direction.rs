@@ -44,7 +44,7 @@ fn assert_losses_are_attributed(forward_loss: f64, backward_loss: f64) {
     assert_eq!(
         n("late") + n("duplicates"),
         0,
-        "the truth is not so simple then: {summary:#}"
+        "late or duplicate replies, so the true direction is unknown: {summary:#}"
     );
     assert!(n("sent") > PROBES * 9 / 10, "{summary:#}");
     let lost = n("lost");

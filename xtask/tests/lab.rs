@@ -1,4 +1,4 @@
-//! The lab works, and removes all of itself whatever happens.
+//! The lab works, and is always removed completely.
 
 #![allow(clippy::unwrap_used, reason = "a test ends at its first failure")]
 
@@ -244,7 +244,7 @@ fn lab_is_removed_when_its_owner_is_killed() {
 fn lab_is_removed_when_its_owner_is_terminated() {
     let Some(_turn) = turn() else { return };
     let mut owner = Owner::start("vxlan");
-    assert!(!xtask(&["lab", "down"]), "a lab in use is not to be removed");
+    assert!(!xtask(&["lab", "down"]), "a lab in use is not removed");
     kill(&[&owner.0.id().to_string()]);
     assert!(owner.0.wait().unwrap().success());
     assert_nothing_left();
@@ -266,7 +266,7 @@ fn down_removes_the_lab_after_a_crash_of_owner_and_guard() {
     }
     owner.0.kill().unwrap();
     owner.0.wait().unwrap();
-    assert!(!left().is_empty(), "nothing is there to remove it");
+    assert!(!left().is_empty(), "no process removes it");
     assert!(lab::down().unwrap());
     assert_nothing_left();
 }

@@ -1,6 +1,6 @@
-//! kstamp reports what netem does to packets, in the direction in which it does it.
+//! kstamp reports netem's delays, losses, duplicates and reordering in the right direction.
 //!
-//! Bounds are 99.9 % intervals for the sample size; a sample outside is taken once more ([`twice`]). The delay that an
+//! Bounds are 99.9 % intervals for the sample size; a sample outside is repeated once ([`twice`]). The delay that an
 //! emulated machine adds is far below the delays and the jitter that are set.
 
 #![allow(clippy::unwrap_used, reason = "a test ends at its first failure")]

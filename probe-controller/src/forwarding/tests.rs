@@ -42,7 +42,7 @@ fn introduce(network: &mut Network) {
 }
 
 #[test]
-fn links_are_found_and_measured_to_the_nanosecond_where_nothing_disturbs() {
+fn links_are_measured_to_the_nanosecond_without_noise() {
     let mut network = triangle(false);
     // One control channel takes 10 ms up and 30 ms down.
     network.control_ns.insert(Dpid(2), (30 * MS, 10 * MS));
@@ -72,7 +72,7 @@ fn a_link_that_takes_no_time_is_below_the_resolution_and_used() {
 }
 
 #[test]
-fn broadcast_reaches_every_host_once_and_only_when_ports_are_known_to_be_of_hosts() {
+fn broadcast_reaches_every_host_once_after_host_ports_are_known() {
     let mut network = triangle(false);
     network.send(host(1), MacAddress::BROADCAST);
     network.run(100 * MS);
@@ -205,7 +205,7 @@ fn broadcast_never_loops_while_links_change() {
 }
 
 #[test]
-fn measuring_only_touches_no_rule_that_forwards() {
+fn measure_only_installs_no_forwarding_rule() {
     let mut network = triangle(true);
     network.run(4 * SECOND);
     network.send(host(1), MacAddress::BROADCAST);
@@ -236,7 +236,7 @@ fn foreign_lldp_makes_no_link_and_is_reported_once() {
             total_len: 0,
             frame: foreign.clone(),
         };
-        network.tell(Dpid(1), EventKind::PacketIn(packet));
+        network.report(Dpid(1), EventKind::PacketIn(packet));
         network.run(PERIOD / 10);
     }
     assert_eq!(network.forwarding.links().len(), links);

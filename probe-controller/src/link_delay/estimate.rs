@@ -88,7 +88,7 @@ pub fn state_of(estimate: Option<&Estimate>) -> LinkState {
 }
 
 /// `RTT(1,2) = T_lldp1 + T_lldp2 − (T_echo1 + T_echo2)`. Its error is the spread of the four terms, plus the cost of
-/// packet-out and packet-in beyond an echo.
+/// packet-out and packet-in above that of an echo.
 fn lldp_echo(terms: &LinkTerms<'_>) -> Option<Estimate> {
     let lldp = both(terms.lldp)?;
     let echo = both(terms.echo)?;

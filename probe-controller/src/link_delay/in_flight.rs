@@ -10,7 +10,7 @@ pub enum Refusal {
     #[error("late, or answered already")]
     Late,
     /// No such probe was sent, or by another port or switch, or at another time.
-    #[error("not an answer to what was sent")]
+    #[error("not an answer to a probe that was sent")]
     Mismatched,
 }
 

@@ -74,7 +74,7 @@ impl Kernel {
         });
     }
 
-    /// One-way delays of what a port sends.
+    /// One-way delays of the frames that a port sends.
     pub fn window(&self, origin: PortId) -> Option<&Window> {
         self.windows.get(&origin)
     }

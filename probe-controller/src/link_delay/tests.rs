@@ -62,7 +62,7 @@ fn an_answer_counts_once_and_only_if_it_fits() {
             },
             Err(Refusal::Mismatched),
         ),
-        // Said to be sent before it was, or after it came back.
+        // Claims a send time before the send, or after the answer.
         (
             Answer {
                 sent_ns: due_ns.wrapping_sub(1),
@@ -90,7 +90,7 @@ fn an_answer_counts_once_and_only_if_it_fits() {
 }
 
 #[test]
-fn what_is_not_answered_in_time_is_lost_and_a_late_answer_pairs_with_nothing() {
+fn an_unanswered_probe_is_lost_and_a_late_answer_matches_no_probe() {
     let mut delay = LinkDelay::new(PERIOD, 0);
     delay.start(echo(), 0);
     let (first, sent_ns) = send(&mut delay);
@@ -116,14 +116,14 @@ fn lldp_of_a_port_without_a_switch_is_not_lost() {
 }
 
 #[test]
-fn answers_to_a_link_that_is_no_more_are_late() {
+fn answers_after_a_restart_are_late() {
     let mut delay = LinkDelay::new(PERIOD, 0);
     let lldp = Probe::Lldp(port(1, 1));
     delay.start(lldp, 0);
     let (transmit, sent_ns) = send(&mut delay);
     delay.restart(lldp);
     assert_eq!(delay.answer(&answer(transmit, sent_ns, MS)), Err(Refusal::Late));
-    // It is still sent; what is stopped is not.
+    // A restarted probe is still sent, a stopped one is not.
     assert_eq!(send(&mut delay).0.probe, lldp);
     delay.stop(lldp);
     assert_eq!(delay.next_deadline(), None);
@@ -150,7 +150,7 @@ fn window(samples: &[i64]) -> Window {
 }
 
 #[test]
-fn a_window_knows_its_minimum_its_median_and_how_far_they_are_apart() {
+fn a_window_has_minimum_median_and_spread() {
     type Row = (&'static [i64], Option<i64>, Option<i64>, Option<u64>);
     let table: [Row; 4] = [
         (&[], None, None, None),
@@ -186,7 +186,7 @@ fn estimate(lldp: [&[i64]; 2], echo: [&[i64]; 2], baseline: [&[i64]; 2]) -> Link
 }
 
 #[test]
-fn the_estimate_is_the_two_way_sum_and_its_state_is_what_it_is() {
+fn the_estimate_is_the_two_way_sum_with_a_state() {
     const M: i64 = 1_000_000;
     // LLDP forward, LLDP backward, echo, echo, the noise of each term; the round trip, its error, the state.
     let table = [
@@ -217,16 +217,16 @@ fn the_estimate_is_the_two_way_sum_and_its_state_is_what_it_is() {
 }
 
 #[test]
-fn what_a_packet_out_costs_more_than_an_echo_is_part_of_the_error() {
+fn the_extra_cost_of_a_packet_out_is_part_of_the_error() {
     let found = estimate([&[7; 5], &[7; 5]], [&[2; 5], &[2; 5]], [&[3; 5], &[6; 5]]);
     assert_eq!(found.lldp_echo.unwrap().error_ns, 1 + 4);
-    // A baseline that is below the echo is noise, and takes nothing off.
+    // A baseline below the echo is noise and reduces nothing.
     let found = estimate([&[7; 5], &[7; 5]], [&[2; 5], &[2; 5]], [&[1; 5], &[6; 5]]);
     assert_eq!(found.lldp_echo.unwrap().error_ns, 4);
 }
 
 #[test]
-fn a_term_without_samples_makes_no_estimate_and_few_samples_make_one_of_medians() {
+fn missing_samples_give_no_estimate_and_few_give_one_of_medians() {
     let five: &[i64] = &[3; 5];
     for missing in 0..4 {
         let with = |term: usize| if term == missing { &[3; 2] } else { five };
@@ -239,7 +239,7 @@ fn a_term_without_samples_makes_no_estimate_and_few_samples_make_one_of_medians(
 }
 
 #[test]
-fn a_bounce_is_less_the_baseline_of_its_own_switch() {
+fn the_baseline_of_its_own_switch_is_subtracted_from_a_bounce() {
     let [noisy, bounce, baseline] = [&[90, 10, 90][..], &[52; 5], &[2; 5]].map(window);
     let estimates = link_estimates(&LinkTerms {
         bounce: [Some(&noisy), Some(&bounce)],
@@ -252,7 +252,7 @@ fn a_bounce_is_less_the_baseline_of_its_own_switch() {
 }
 
 #[test]
-fn kernel_stamps_of_one_frame_give_the_delay_of_its_way() {
+fn kernel_stamps_of_one_frame_give_its_one_way_delay() {
     let mut kernel = Kernel::default();
     let origin = port(1, 1);
     let second = 1_000 * MS;
@@ -264,7 +264,7 @@ fn kernel_stamps_of_one_frame_give_the_delay_of_its_way() {
         kernel.stamped(origin, seq, TapDirection::Egress, sent_ns + MS);
         kernel.stamped(origin, seq, TapDirection::Ingress, sent_ns + 10 * MS);
     }
-    // One of which only one end was seen.
+    // One end only.
     kernel.stamped(origin, 3, TapDirection::Egress, second);
     kernel.expire(2 * second + TIMEOUT_NS + 20 * MS, 60 * second);
     let window = kernel.window(origin).unwrap();

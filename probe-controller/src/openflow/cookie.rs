@@ -16,7 +16,7 @@ pub const CLASS_MASK: u64 = 0xffff_ffff_ff00_0000;
 
 /// The rule that sends LLDP to the controller; the server installs it.
 pub const LLDP: u64 = MEASURING | 1;
-/// The rule that sends what no other rule matches to the controller; the server installs it unless `measure_only` is set.
+/// The table miss, which sends other packets to the controller; the server installs it unless `measure_only` is set.
 pub const TABLE_MISS: u64 = FORWARDING | 1;
 
 pub const fn is_measuring(cookie: u64) -> bool {

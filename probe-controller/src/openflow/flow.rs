@@ -42,7 +42,7 @@ impl Match {
         self.eth_dst_masked(mac, MacAddress::BROADCAST)
     }
 
-    /// Adds a masked destination. The address must be zero where the mask is.
+    /// Adds a masked destination. Address bits outside the mask must be zero.
     pub fn eth_dst_masked(self, mac: MacAddress, mask: MacAddress) -> Self {
         Self {
             eth_dst: Some((mac, mask)),
@@ -81,7 +81,7 @@ pub enum Action {
 /// `ofp_flow_mod_command`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FlowCommand {
-    /// Adds a rule, or replaces the one of the same match and priority.
+    /// Adds a rule, or replaces the rule with the same match and priority.
     Add,
     /// Changes the actions of all rules that the match covers.
     Modify,
@@ -106,7 +106,7 @@ pub struct FlowMod {
     pub idle_timeout_s: u16,
     /// Seconds after which the rule is deleted; 0: never.
     pub hard_timeout_s: u16,
-    /// Higher goes first.
+    /// The rule with the highest priority applies.
     pub priority: u16,
     /// `OFPFF_…`.
     pub flags: u16,
@@ -151,7 +151,7 @@ impl FlowMod {
         }
     }
 
-    /// Deletes the rules of all tables whose cookie agrees in the bits of the mask.
+    /// Deletes the rules of all tables whose cookies equal `cookie` in the bits of the mask.
     pub fn delete_by_cookie(cookie: u64, mask: u64) -> Self {
         Self {
             cookie_mask: mask,

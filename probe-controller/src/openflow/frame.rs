@@ -1,4 +1,4 @@
-//! Cuts a byte stream into messages. A message is read once it is complete, and never beyond its length.
+//! Splits a byte stream into messages. A message is read only when it is complete, and only up to its length.
 
 use crate::openflow::message::kind;
 use crate::openflow::wire::{DecodeError, Reader};
@@ -22,7 +22,7 @@ pub struct Header {
 }
 
 impl Header {
-    /// Reads a header, and returns with it the length of the whole message, at max_len `max_len`.
+    /// Reads a header, and returns it with the length of the whole message, which is at most `max_len`.
     ///
     /// Only a hello may be of another version.
     ///
@@ -45,7 +45,7 @@ impl Header {
     }
 }
 
-/// Bytes that were read, but not cut into messages yet.
+/// Bytes that were read but not yet split into messages.
 #[derive(Debug)]
 pub struct Framer {
     buffer: Vec<u8>,

@@ -37,7 +37,7 @@ impl fmt::Display for Dpid {
 pub struct PortNumber(pub u32);
 
 impl PortNumber {
-    /// The highest number of a port that exists; what lies above is reserved.
+    /// The highest number of an existing port; larger numbers are reserved.
     pub const MAX: Self = Self(0xffff_ff00);
     /// Out of the ingress port.
     pub const IN_PORT: Self = Self(0xffff_fff8);

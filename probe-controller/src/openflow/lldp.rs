@@ -17,9 +17,9 @@ use crate::openflow::lldp::key::MAC_LEN;
 pub const DESTINATION: MacAddress = MacAddress([0x01, 0x80, 0xc2, 0x00, 0x00, 0x0e]);
 /// EtherType of LLDP.
 pub const ETH_TYPE: u16 = 0x88cc;
-/// EtherType of frames that bounce or that measure a baseline: IEEE 802 local experimental EtherType 1.
+/// EtherType of bounce and baseline frames: IEEE 802 local experimental EtherType 1.
 pub const ETH_TYPE_BOUNCE: u16 = 0x88b5;
-/// Destination of frames that bounce: locally administered, unicast.
+/// Destination of bounce frames: locally administered, unicast.
 pub const BOUNCE_DESTINATION: MacAddress = MacAddress([0x02, 0x6b, 0x73, 0x74, 0x70, 0x01]);
 
 /// TLV types (802.1AB-2016 table 8-1).
@@ -33,7 +33,7 @@ const ORGANISATION: u8 = 127;
 const CHASSIS_LOCAL: u8 = 7;
 /// Port id subtype "port component" (table 8-3).
 const PORT_COMPONENT: u8 = 2;
-/// What the chassis id starts with; 16 hexadecimal digits follow.
+/// Prefix of the chassis id; 16 hexadecimal digits follow.
 const CHASSIS_PREFIX: &[u8] = b"dpid:";
 
 /// Our organisation, locally administered, and the subtype of our TLV.
@@ -121,13 +121,13 @@ impl Probe {
 /// Why a frame is not one of this run's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NotOurs {
-    /// Neither LLDP nor a frame that bounces.
+    /// Neither LLDP nor a bounce frame.
     #[error("not LLDP")]
     Other,
     /// LLDP of another device, another controller, or another run of this one.
     #[error("LLDP of another device or controller")]
     Foreign,
-    /// It names this run, but its MAC is wrong: forged, or changed in transit.
+    /// The frame names this run but its MAC is wrong: forged, or changed in transit.
     #[error("LLDP in this controller's name with a wrong signature")]
     Forged,
     #[error("malformed LLDP: {0}")]
@@ -211,7 +211,7 @@ fn decode(key: &Key, frame: &[u8]) -> Result<Probe, NotOurs> {
 }
 
 fn next<'a>(frame: &'a [u8], rest: &mut usize) -> Result<Tlv<'a>, NotOurs> {
-    let cut = NotOurs::Malformed("it ends within a TLV, or has no end");
+    let cut = NotOurs::Malformed("it ends within a TLV, or has no end TLV");
     let start = *rest;
     let &[high, low] = frame.get(start..start + 2).ok_or(cut)? else {
         return Err(cut);

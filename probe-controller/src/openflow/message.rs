@@ -47,7 +47,7 @@ pub enum Message {
     /// Answered once all earlier messages are processed.
     BarrierRequest,
     BarrierReply,
-    /// A message that kstamp does not use; its body is not decoded.
+    /// A message that kstamp does not use, with its body not decoded.
     Unused {
         /// `ofp_type`.
         kind: u8,
@@ -70,7 +70,7 @@ pub struct ErrorMessage {
     pub kind: u16,
     /// Its meaning depends on `kind`.
     pub code: u16,
-    /// The start of the message at fault, at least 64 bytes of it if it was that long; or text, where `kind` is 0.
+    /// The first 64 bytes or more of the wrong message; text if `kind` is 0.
     pub data: Vec<u8>,
 }
 
@@ -94,7 +94,7 @@ pub enum PacketInReason {
     NoMatch,
     /// A rule's or a packet-out's action.
     Action,
-    /// Its TTL was not valid.
+    /// The packet's TTL was not valid.
     InvalidTtl,
 }
 
@@ -108,7 +108,7 @@ pub struct PacketIn {
     pub cookie: u64,
     /// [`PortNumber::CONTROLLER`] if it was a packet-out.
     pub in_port: PortNumber,
-    /// Other fields of its match that kstamp knows. `in_port` is here too.
+    /// All match fields that kstamp knows, `in_port` included.
     pub matching: Match,
     /// Length of the frame in bytes when it was received; `frame` may hold less.
     pub total_len: u16,

@@ -5,7 +5,7 @@ use crate::openflow::wire::{DecodeError, Reader, Writer};
 
 /// Taken down by the administrator (`OFPPC_PORT_DOWN`), in [`Port::config`].
 pub const CONFIG_DOWN: u32 = 1;
-/// Nothing is forwarded to it (`OFPPC_NO_FWD`), in [`Port::config`].
+/// The switch forwards no packets to it (`OFPPC_NO_FWD`), in [`Port::config`].
 pub const CONFIG_NO_FORWARD: u32 = 0x20;
 /// No carrier (`OFPPS_LINK_DOWN`), in [`Port::state`].
 pub const STATE_LINK_DOWN: u32 = 1;

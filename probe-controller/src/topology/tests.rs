@@ -35,7 +35,7 @@ fn changes(topology: &mut Topology) -> Vec<(Link, Presence)> {
 }
 
 #[test]
-fn a_link_is_up_when_it_was_heard_at_both_ends() {
+fn a_link_is_up_when_both_ends_received_lldp() {
     let (a, b) = (port(1, 1), port(2, 1));
     let mut topology = network(&[a, b]);
     topology.heard(a, b, 0);
@@ -82,14 +82,14 @@ fn a_port_that_goes_down_takes_its_links_at_once() {
     assert!(topology.port_down(a, MS));
     assert_eq!(changes(&mut topology), [(Link::between(a, b), Presence::Down)]);
     assert!(!topology.port_down(a, MS));
-    // What was still on its way makes no link.
+    // Frames in transit create no link.
     topology.heard(b, a, 2 * MS);
     topology.heard(a, b, 2 * MS);
     assert_eq!(changes(&mut topology), []);
 }
 
 #[test]
-fn a_port_that_leads_elsewhere_now_loses_its_former_link() {
+fn a_port_with_a_new_neighbour_loses_its_former_link() {
     let (a, b, c) = (port(1, 1), port(2, 1), port(3, 1));
     let mut topology = network(&[a, b, c]);
     both(&mut topology, a, b, 0);
@@ -101,7 +101,7 @@ fn a_port_that_leads_elsewhere_now_loses_its_former_link() {
 }
 
 #[test]
-fn a_port_is_one_of_hosts_only_after_lldp_had_its_time_and_never_after_a_link() {
+fn a_port_becomes_a_host_port_after_silence_and_never_after_a_link() {
     let (a, b) = (port(1, 1), port(2, 1));
     let mut topology = network(&[a, b, port(1, 9)]);
     let age_ns = topology.age_ns();
@@ -118,7 +118,7 @@ fn a_port_is_one_of_hosts_only_after_lldp_had_its_time_and_never_after_a_link() 
 }
 
 #[test]
-fn what_is_long_gone_is_forgotten() {
+fn old_links_are_removed() {
     let (a, b) = (port(1, 1), port(2, 1));
     let mut topology = network(&[a, b]);
     both(&mut topology, a, b, 0);
@@ -164,7 +164,7 @@ fn through(path: &Path) -> Vec<u64> {
 }
 
 #[test]
-fn the_arpanet_is_crossed_by_way_of_least_delay_and_not_of_fewest_hops() {
+fn the_arpanet_is_crossed_by_least_delay_and_not_by_fewest_hops() {
     let graph = graph(&ARPANET);
     let path = graph.least_delay(SDC, MIT).unwrap();
     assert_eq!((through(&path), path.delay_ns), (vec![6, 2, 9], 63 * MS));
@@ -172,12 +172,12 @@ fn the_arpanet_is_crossed_by_way_of_least_delay_and_not_of_fewest_hops() {
 }
 
 #[test]
-fn a_way_is_left_when_it_breaks_or_when_another_is_better_by_the_gain() {
+fn a_path_changes_when_it_breaks_or_another_is_better_by_the_gain() {
     let graph_all = graph(&ARPANET);
     let path = graph_all.least_delay(SDC, MIT).unwrap();
     let cut = graph(&ARPANET[..9]);
     let Route::Change(detour) = choose_route(&cut, SDC, MIT, Some(&path), 0.1) else {
-        panic!("the way is broken");
+        panic!("the path is broken");
     };
     assert_eq!((through(&detour), detour.delay_ns), (vec![8, 9], 72 * MS));
     // 63 ms is better than 72 ms by an eighth.
@@ -195,7 +195,7 @@ fn a_way_is_left_when_it_breaks_or_when_another_is_better_by_the_gain() {
 
 #[test]
 fn links_within_their_noise_move_no_traffic() {
-    // Weighed by their resolution, as links that take nothing that can be measured are; it changes all the time.
+    // The weights are noise: delays below the resolution.
     let noisy = |delays: [u64; 3]| {
         let edges = [(1, 2), (2, 3), (1, 3)].into_iter().zip(delays).enumerate();
         let edges = edges.map(|(place, ((from, to), delay_ms))| Edge {
@@ -221,7 +221,7 @@ fn of_parallel_links_the_faster_one_is_used() {
 
 proptest! {
     #[test]
-    fn a_tree_has_no_loop_spans_what_is_connected_and_keeps_what_it_can(
+    fn a_tree_has_no_loop_spans_the_network_and_keeps_links(
         links in proptest::collection::vec((1u64..10, 1u64..10, 0u64..50), 0..30),
         lost in proptest::collection::vec(any::<bool>(), 30),
     ) {

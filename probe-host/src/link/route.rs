@@ -1,4 +1,4 @@
-//! By which interface a packet to an address would leave.
+//! Routes: the interface by which a packet to an address would leave.
 
 use std::net::IpAddr;
 use std::pin::pin;
@@ -9,32 +9,27 @@ use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage,
 
 use crate::link::{LinkError, Netlink};
 
-/// The way to an address.
+/// The route to an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Route {
-    /// Index of the interface by which packets leave.
     pub interface: u32,
-    /// The address is one of this host.
     pub is_local: bool,
 }
 
 impl Netlink {
-    /// The way to `address` as of now; `None` if there is none.
-    ///
-    /// # Errors
-    /// [`LinkError::Ask`] if the kernel does not answer.
+    /// The present route to `address`, if there is one.
     pub async fn route_to(&self, address: IpAddr) -> Result<Option<Route>, LinkError> {
-        let mut question = RouteMessage::default();
+        let mut request = RouteMessage::default();
         let (family, length) = match address {
             IpAddr::V4(_) => (AddressFamily::Inet, 32),
             IpAddr::V6(_) => (AddressFamily::Inet6, 128),
         };
-        question.header.address_family = family;
-        question.header.destination_prefix_length = length;
-        question
+        request.header.address_family = family;
+        request.header.destination_prefix_length = length;
+        request
             .attributes
             .push(RouteAttribute::Destination(RouteAddress::from(address)));
-        let mut routes = pin!(self.handle.route().get(question).execute());
+        let mut routes = pin!(self.handle.route().get(request).execute());
         match routes.try_next().await {
             Ok(route) => Ok(route.and_then(|route| route_from(&route))),
             Err(rtnetlink::Error::NetlinkError(error))

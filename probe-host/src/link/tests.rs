@@ -1,4 +1,4 @@
-//! Against the running kernel, in a network namespace that lives as long as one thread: nothing to remove.
+//! On the running kernel, in a network namespace that ends with its thread.
 
 use std::process::Command;
 use std::thread;
@@ -64,7 +64,7 @@ fn a_veth_pair() {
 fn a_peer_in_another_namespace_is_no_peer() {
     in_namespace(async |netlink| {
         ip("link add khost0 type veth peer name khost1");
-        // A child that lives in a new namespace until its input ends.
+        // A child in a new namespace, which ends with its input.
         let mut child = Command::new("unshare")
             .args(["--net", "sh", "-c", "echo ready; cat"])
             .stdin(std::process::Stdio::piped())
@@ -320,7 +320,7 @@ mod bpf {
         // SAFETY: `attributes` is the beginning of a `union bpf_attr` that the command reads, with zeroes behind.
         let fd = unsafe { libc::syscall(libc::SYS_bpf, command, attributes as *const T, size_of::<T>()) };
         assert!(fd >= 0, "bpf({command}): {}", io::Error::last_os_error());
-        // SAFETY: the kernel has just returned it, and nobody else knows it.
+        // SAFETY: the kernel has just returned it, so nothing else owns it.
         unsafe { OwnedFd::from_raw_fd(i32::try_from(fd).unwrap()) }
     }
 }

@@ -1,4 +1,4 @@
-//! Made-up machines, each with something missing.
+//! Invented machines, each with a missing requirement.
 
 use super::*;
 
@@ -22,7 +22,7 @@ fn findings(facts: &Facts) -> Vec<String> {
 }
 
 #[test]
-fn nothing_is_said_of_a_good_machine() {
+fn a_good_machine_has_no_findings() {
     for kernel_release in ["6.1.0-32-amd64", "6.18.44-fc-v657", "6.1", "7.0.0-rc1+", "10.0"] {
         assert_eq!(
             findings(&Facts {
@@ -116,7 +116,7 @@ fn each_missing_thing_is_one_clear_line() {
 }
 
 #[test]
-fn cap_sys_admin_stands_for_what_was_split_off_from_it() {
+fn cap_sys_admin_includes_the_capabilities_split_off_from_it() {
     assert_eq!(
         check(&Facts {
             capabilities: without(&[38, 39]),
@@ -142,7 +142,7 @@ fn cap_sys_admin_stands_for_what_was_split_off_from_it() {
 }
 
 #[test]
-fn everything_that_is_missing_is_found() {
+fn all_missing_requirements_are_found() {
     let facts = Facts {
         kernel_release: "5.4.0".to_owned(),
         btf: false,

@@ -18,7 +18,7 @@ use probe_common::reflect::V6_FRAME;
 use probe_io::backend::ebpf::object::{Object, XDP};
 use probe_io::compare::watch::Watch;
 
-use crate::report::median;
+use crate::singles::{Singles, median};
 use crate::subject::{
     EMPTY_XDP, In, OWN_MAC, OWN_V4, OWN_V6, PEER_V4, PEER_V6, RESPONDER_PORT, SENDER_PORT, Subject, TEST_PORT,
     WATCH_IN, WATCH_OUT, WATCHED_PORT, subjects,
@@ -109,7 +109,7 @@ impl Bench {
         Ok(figures)
     }
 
-    /// One batch, proven to have gone the intended way on every pass.
+    /// One batch. Counters prove that every pass took the intended path.
     pub(crate) fn measure(&mut self, index: usize) -> Result<f64> {
         let Subject {
             name,
@@ -210,14 +210,6 @@ impl Bench {
     }
 }
 
-/// Medians of the repeat=1 measurement.
-pub(crate) struct Singles {
-    pub(crate) empty: f64,
-    /// Above the empty program.
-    pub(crate) v4: f64,
-    pub(crate) v6: f64,
-}
-
 /// More than any machine can send.
 const AMPLE: Limit = Limit {
     interval_ns: 1,
@@ -248,7 +240,7 @@ pub(crate) fn settings_of_bench() -> Settings {
     }
 }
 
-/// Read when it is needed, so that the crate also builds where the eBPF build is skipped.
+/// Read at run time, so that the crate also builds if the eBPF build is skipped.
 pub(crate) fn load_bench() -> Result<Ebpf> {
     const PATH: &str = concat!(env!("OUT_DIR"), "/kstamp-bench-programs");
     let bytes = fs::read(PATH).with_context(|| format!("cannot read {PATH}; was the eBPF build skipped?"))?;
@@ -299,7 +291,7 @@ fn test_run(
     result.with_context(|| format!("cannot run {program}"))
 }
 
-/// CPU time of this thread: what others do on the machine meanwhile does not count.
+/// CPU time of this thread, which excludes other processes.
 pub(crate) fn cpu_ns() -> Result<u64> {
     let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?;
     Ok(time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)

@@ -7,6 +7,7 @@
 
 mod bench;
 mod report;
+mod singles;
 mod subject;
 
 use std::fs::File;

@@ -4,15 +4,9 @@ use std::fs;
 
 use serde_json::json;
 
-use crate::bench::Singles;
+use crate::singles::{Singles, median};
 use crate::subject::{EMPTY_TC, EMPTY_XDP, Subject, UNSPEC};
 use crate::{REPEAT, ROUNDS, SINGLES};
-
-pub(crate) fn median(figures: &[f64]) -> f64 {
-    let mut sorted = figures.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted[sorted.len() / 2]
-}
 
 /// One subject's figures, in nanoseconds per packet.
 pub(crate) struct Row {

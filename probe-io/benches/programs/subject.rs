@@ -51,7 +51,7 @@ pub(crate) struct Subject {
 
 pub(crate) const EMPTY_XDP: &str = "empty XDP";
 pub(crate) const EMPTY_TC: &str = "empty TC";
-/// The subjects whose packet must come out with a stamp in it.
+/// The subjects that must stamp their packet.
 pub(crate) const WATCH_OUT: &str = "watch, egress stamp";
 pub(crate) const WATCH_IN: &str = "watch, ingress stamp";
 pub(crate) const PASS: i32 = 2;

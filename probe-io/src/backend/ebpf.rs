@@ -129,7 +129,7 @@ impl Backend for EbpfBackend {
     }
 
     fn configure(&mut self, facts: &Facts<'_>) -> Result<(), ObjectError> {
-        // Prefixes before the generation that makes the programs look at them.
+        // Prefixes before the generation, which makes the programs read them.
         self.set_policy(facts.policy())?;
         self.object.set_settings(&settings(facts, self.policy_generation))?;
         self.test_port = facts.test_port;

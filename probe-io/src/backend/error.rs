@@ -7,7 +7,7 @@ use aya::EbpfError;
 use aya::maps::MapError;
 use aya::programs::ProgramError;
 
-/// The programs could not be loaded, or not be used.
+/// The programs could not be loaded or used.
 #[derive(Debug, thiserror::Error)]
 pub enum ObjectError {
     /// Built with `AYA_BUILD_SKIP`.
@@ -60,7 +60,7 @@ pub enum AttachError {
     },
 }
 
-/// The innermost error of a chain: what the kernel said, in one line.
+/// The innermost error of a chain, which is the kernel's, in one line.
 pub(crate) fn root_cause(error: &dyn Error) -> String {
     let mut cause: &dyn Error = error;
     while let Some(source) = cause.source() {

@@ -1,4 +1,4 @@
-//! What a backend must know of an interface: its addresses, sockets and clock, and who is answered.
+//! The facts about an interface that a backend needs: addresses, sockets, clock and policy.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -11,7 +11,7 @@ use probe_core::reflector::policy::{Policy, Rates};
 use probe_host::clock::ClockState;
 use probe_host::link::{Address, Link};
 
-/// Who is answered, and how often.
+/// Allowed prefixes and rate limits.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Answering {
     /// Prefixes beside the interface's own.
@@ -38,7 +38,7 @@ pub(crate) struct Facts<'a> {
 }
 
 impl Facts<'_> {
-    /// Whose sources are answered: the prefixes of the interface's usable addresses, and what the user allows.
+    /// Prefixes of the sources that are answered: those of the interface's usable addresses, and the user's.
     pub fn policy(&self) -> Policy {
         let own = self
             .usable()
@@ -53,7 +53,7 @@ impl Facts<'_> {
             .collect()
     }
 
-    /// Addresses of the IP versions in use that are beyond duplicate address detection.
+    /// Addresses of the IP versions in use that have passed duplicate address detection.
     pub fn usable(&self) -> impl Iterator<Item = &Address> {
         let in_use = |ip| self.groups.iter().any(|&group| Family::of(group) == Family::of(ip));
         self.addresses

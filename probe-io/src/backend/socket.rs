@@ -1,4 +1,4 @@
-//! Stamps by sockets (`SO_TIMESTAMPING`): the best that can be had without eBPF, and the only ones with a key.
+//! Stamps by sockets (`SO_TIMESTAMPING`): the best without eBPF, and the only way to authenticate.
 
 mod in_flight;
 mod reply;
@@ -29,7 +29,7 @@ use crate::udp::sockets::{MAX_PACKET, SocketPair, Sockets};
 use crate::udp::stamped::Received;
 use crate::udp::watched::WatchedSocket;
 
-/// Replies taken at once, so that a flood of the sending port does not keep the agent from everything else.
+/// Replies taken at once, so that a flood of the sending port does not stall the agent.
 const MAX_AT_ONCE: usize = 4096;
 
 /// The probes that the sockets of one interface have sent.
@@ -115,7 +115,7 @@ impl Backend for SocketBackend {
         Ok(())
     }
 
-    /// T1 is the kernel's stamp of the probe, where the device gives one.
+    /// T1 is the kernel's stamp of the probe, if the device gives one.
     fn send(&mut self, sockets: &Sockets, to: IpAddr, ssid: u16, seq: u32, clock: &ClockState) -> io::Result<()> {
         self.wall.follow(WallOffset::now());
         let (sent_ns, sent_mono_ns) = (realtime_ns(), monotonic_ns());
@@ -161,11 +161,11 @@ impl Backend for SocketBackend {
         let mut packet = [0; MAX_PACKET];
         for (_, socket) in replies(sockets) {
             for _ in 0..MAX_AT_ONCE {
-                // Where nothing can be read, the next poll of the interface finds out why.
+                // If reading fails, the next poll of the interface reports why.
                 let Ok(Some(received)) = socket.try_receive(&mut packet) else {
                     break;
                 };
-                // A reply comes after its probe has left, and so does the stamp.
+                // Stamps first: a probe is stamped before its reply arrives.
                 self.take_stamps(sockets);
                 match self.reply(&packet[..received.len], &received, clock) {
                     Some(reply) => {

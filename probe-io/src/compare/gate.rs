@@ -15,7 +15,7 @@ const PER_SECOND: u64 = 20_000;
 /// Pause after an error of the socket, whose interface may have gone.
 const REST: Duration = Duration::from_millis(100);
 
-/// Who is answered: the sources that the programs answer too.
+/// The sources that are answered, as by the programs.
 #[derive(Debug, Default)]
 pub(crate) struct Allowed(RwLock<Policy>);
 
@@ -52,7 +52,7 @@ impl Gate {
         !self.ended.load(Ordering::Relaxed)
     }
 
-    /// Whether a probe from `source` is to be answered.
+    /// Whether to answer a probe from `source`.
     #[inline]
     pub(crate) fn lets_in(&mut self, source: IpAddr) -> bool {
         self.allowed.contains(source) && self.credit.spend(monotonic_ns)

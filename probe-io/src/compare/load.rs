@@ -1,4 +1,4 @@
-//! Load on the processors: busy processes that end with this one, whatever ends it.
+//! Load on the processors: busy processes that end with this one, even if it is killed.
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;
@@ -10,7 +10,7 @@ use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use nix::unistd::getppid;
 
-/// The first argument of a busy process. It is no subcommand, as users are not to call it.
+/// The first argument of a busy process. Not a subcommand, because it is not for users.
 const BUSY: &str = "busy";
 
 /// Busy processes. They are killed when this is dropped.
@@ -18,11 +18,8 @@ const BUSY: &str = "busy";
 pub struct Load(Vec<Child>);
 
 impl Load {
-    /// Starts `number` of them, to last at most `limit`. The kernel kills them too when the calling thread ends, so call
+    /// Starts `number` of them, for at most `limit`; on an error none is left. They end with the calling thread, so call
     /// it from one that stays.
-    ///
-    /// # Errors
-    /// That a process could not be started; none is left then.
     pub fn start(number: u32, limit: Duration) -> io::Result<Self> {
         let program = fs::read_link("/proc/self/exe")?;
         let own = nix::unistd::getpid();
@@ -62,7 +59,7 @@ impl Drop for Load {
     }
 }
 
-/// For how long a process with these arguments is to be busy, if it is one of those that [`Load::start`] starts.
+/// The time for which a process with these arguments must be busy, if [`Load::start`] started it.
 pub fn asked_to_be_busy(arguments: impl IntoIterator<Item = OsString>) -> Option<Duration> {
     let arguments: Vec<_> = arguments.into_iter().skip(1).take(3).collect();
     match &arguments[..] {
@@ -110,7 +107,7 @@ impl Spent {
         })
     }
 
-    /// Which part of the time since `before` was used, 0 to 1.
+    /// Share of the time since `before` that was used, 0 to 1.
     pub fn busy_since(&self, before: &Self) -> Option<f64> {
         let all = self.all.checked_sub(before.all).filter(|&all| all > 0)?;
         Some(self.busy.saturating_sub(before.busy) as f64 / all as f64)
@@ -132,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_idle_is_busy() {
+    fn time_that_is_not_idle_is_busy() {
         let before = Spent::of("cpu  100 0 50 800 50 0 0 0 0 0\ncpu0 1\n").unwrap();
         let after = Spent::of("cpu  190 0 60 850 60 5 5 0 7 0\n").unwrap();
         assert_eq!(after.busy_since(&before), Some(110.0 / 170.0));

@@ -1,5 +1,5 @@
-//! The one thread that sends the probes of every method, in turn and evenly spaced, so that each is sent by a process
-//! in the same state, and none right behind another.
+//! The thread that sends the probes of all methods, in turn and evenly spaced, so that the conditions are the same for
+//! each.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::compare::priority::Priority;
 use crate::compare::{socket, userspace};
 use crate::port::ProbeSender;
 
-/// So many rounds, which is every order of three methods once, are watched, and so many are not.
+/// This many rounds (every order of three methods once) are watched, and the same number are not.
 const WATCHED_ROUNDS: u32 = 6;
 
 /// The methods that can be measured.
@@ -29,7 +29,7 @@ pub struct Senders {
     pub userspace: Option<userspace::Sender>,
     /// Absent if the peer does not answer it.
     pub socket: Option<socket::Sender>,
-    /// Always there.
+    /// Always present.
     pub kernel: ProbeSender,
 }
 
@@ -52,7 +52,7 @@ impl Senders {
     }
 }
 
-/// Whether the userspace probe of this number is to be stamped on its way.
+/// Whether the userspace probe with this number is stamped at each hook.
 fn is_watched(seq: u32) -> bool {
     (seq / WATCHED_ROUNDS) % 2 == 1
 }
@@ -73,7 +73,7 @@ pub struct Sent {
     pub senders: Senders,
     /// Probes by method.
     pub departures: BTreeMap<Method, Vec<SentProbe>>,
-    /// Probes that were to be sent, those that the kernel refused included.
+    /// Probes tried, including those that the kernel refused.
     pub tried: u64,
     /// When it began, on `CLOCK_MONOTONIC`.
     pub start_ns: u64,
@@ -82,9 +82,6 @@ pub struct Sent {
 }
 
 /// Sends in a thread of its own, until the schedule is over or `stop` is set.
-///
-/// # Errors
-/// That there is no thread to be had.
 pub fn start(
     senders: Senders,
     schedule: Schedule,
@@ -95,7 +92,7 @@ pub fn start(
     let stop = Arc::clone(stop);
     thread::Builder::new().name("kstamp-pacer".to_owned()).spawn(move || {
         priority.take();
-        // The receiver is gone if the run was given up.
+        // The receiver is gone if the run was aborted.
         let _ = done.send(pace(senders, schedule, &stop));
     })?;
     Ok(outcome)
@@ -130,7 +127,7 @@ fn pace(mut senders: Senders, schedule: Schedule, stop: &AtomicBool) -> Sent {
         }
         seq = seq.wrapping_add(u32::from(ends_round));
         begins_round = ends_round;
-        // After a late wake-up the next probe is late too: two probes at once would help, or hinder, each other.
+        // After a late wake-up the next probe is late too: two probes at once would affect each other.
         due_ns = (due_ns + spacing_ns).max(now_ns + spacing_ns / 2);
     }
     Sent {

@@ -5,7 +5,7 @@ use log::warn;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Priority {
     Normal,
-    /// `SCHED_FIFO`: before every thread that is not real-time.
+    /// `SCHED_FIFO`.
     Realtime,
 }
 
@@ -13,7 +13,7 @@ pub enum Priority {
 const LEVEL: libc::c_int = 49;
 
 impl Priority {
-    /// Gives it to the calling thread. A thread that must not have it stays as it is, with a warning.
+    /// Sets the priority of the calling thread. Without permission the thread keeps its own, with a warning.
     pub fn take(self) {
         if self == Self::Normal {
             return;

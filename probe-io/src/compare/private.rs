@@ -1,5 +1,5 @@
-//! kstamp's own method over a veth pair between two unnamed network namespaces, which end with the threads that made
-//! them. The network there costs nothing, so that the instrument itself is measured.
+//! kstamp's own method over a veth pair between two unnamed network namespaces, which end with their threads. The
+//! network takes no time there, so this measures the instrument itself.
 
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr};
@@ -59,10 +59,8 @@ fn refused(what: &'static str) -> impl FnOnce(rtnetlink::Error) -> CalibrateErro
     }
 }
 
-/// Round trips of `probes` probes, in nanoseconds, received in the given mode. Blocks for a millisecond per probe.
-///
-/// # Errors
-/// What could not be made or attached; nothing is left then.
+/// Round trips of `probes` probes, in nanoseconds, received in the given mode. Blocks for a millisecond per probe. On an
+/// error nothing is left behind.
 pub fn measure(mode: AttachMode, probes: u32) -> Result<Vec<u64>, CalibrateError> {
     let (to_far, from_near) = channel();
     let (to_near, from_far) = channel();
@@ -86,7 +84,7 @@ fn spawn<T: Send + 'static>(
         .map_err(failed("start a thread"))
 }
 
-/// A namespace of this thread's own, which ends with it.
+/// Moves this thread into a new namespace, which ends with it.
 fn enter_own_namespace() -> Result<(), CalibrateError> {
     unshare(CloneFlags::CLONE_NEWNET).map_err(failed("make a network namespace"))
 }
@@ -136,7 +134,7 @@ fn near_end(
         moved.map_err(refused("move the far end of the veth pair"))?;
         set_up(&handle, NEAR).await?;
         to_peer.send(()).map_err(|_| CalibrateError::OtherEnd)?;
-        // Beside the far end: loading the programs is what takes the time.
+        // In parallel with the far end, because loading the programs takes long.
         let port = Port::open(config(NEAR.0, mode, true), Engine::Ebpf, None).await?;
         from_peer.recv().map_err(gone)?;
         probe(port, mode, probes).await
@@ -151,7 +149,7 @@ async fn probe(mut port: Port, mode: AttachMode, probes: u32) -> Result<Vec<u64>
     for seq in 0..WARM_UP + probes {
         let due_ns = start_ns + u64::from(seq) * INTERVAL_NS;
         timer.until(due_ns).await.map_err(failed("wait"))?;
-        // A probe that cannot be sent is not measured. If there is no sample at all, the end reports it.
+        // A probe that cannot be sent is not measured. No sample at all is an error at the end.
         let _ = port.send(IpAddr::V4(FAR.1), SSID, seq);
         take(&mut port);
     }

@@ -1,5 +1,4 @@
-//! The far end of the process-bound methods: a thread for each that receives a probe and sends it back, with nothing
-//! else to do.
+//! The far end of the process-bound methods: a thread for each that receives probes and sends them back.
 
 use std::io;
 use std::net::UdpSocket;
@@ -32,9 +31,6 @@ pub struct Responder {
 
 impl Responder {
     /// Starts answering on `interface` in each IP version of `families`.
-    ///
-    /// # Errors
-    /// The sockets' or the threads'.
     pub fn start(interface: &str, families: &[Family], policy: Policy, priority: Priority) -> io::Result<Self> {
         let mut responder = Self {
             allowed: Arc::default(),
@@ -112,7 +108,7 @@ impl Drop for Responder {
 fn answer(socket: &UdpSocket, mut gate: Gate, watched: &AtomicU64) {
     let mut packet = [0; compare::LEN + 1];
     while gate.is_open() {
-        // Not `UdpSocket::recv_from`, for which a read that ended without a sender is an error.
+        // Not `UdpSocket::recv_from`, which fails if a read ends without a sender.
         let received = recvfrom::<SockaddrStorage>(socket.as_raw_fd(), &mut packet);
         let Some((length, from)) = received
             .ok()

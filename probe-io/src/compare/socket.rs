@@ -1,5 +1,5 @@
-//! The method `socket`: the kernel stamps for the process, by `SO_TIMESTAMPING`, at both ends. T3 is known only when the
-//! reply has left, so each reply carries that of the reply before.
+//! The method `socket`: the kernel stamps for the process, by `SO_TIMESTAMPING`, at both ends. T3 is known only after the
+//! reply has left, so each reply carries the T3 of the previous one.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -22,7 +22,7 @@ use crate::udp::stamped::StampedSocket;
 /// Senders whose last reply's stamp is kept for their next.
 const MAX_SENDERS: usize = 256;
 
-/// Stamps that have not come after so many packets never will.
+/// After this many packets, a missing stamp is not expected any more.
 const MAX_AWAITED: usize = 64;
 
 /// The sending half, for the thread that paces the probes of all methods.
@@ -37,9 +37,6 @@ pub struct Sender {
 
 impl Sender {
     /// Sends a probe, which the kernel stamps on its way out (T1).
-    ///
-    /// # Errors
-    /// The socket's.
     pub fn send(&mut self, seq: u32) -> io::Result<()> {
         let id = self.socket.send(&compare::probe(seq, false), self.peer)?;
         self.awaited.insert(id, self.departures.len());
@@ -59,7 +56,7 @@ impl Sender {
         }
     }
 
-    /// Takes what was sent since the last time.
+    /// Takes the probes sent since the last call.
     pub fn take(&mut self) -> Vec<StampedProbe> {
         self.take_stamps();
         self.awaited.clear();
@@ -77,9 +74,6 @@ pub struct Receiver {
 }
 
 /// Opens the method on `interface` towards the responder at `peer`.
-///
-/// # Errors
-/// The socket's, or the thread's.
 pub fn open(interface: &str, peer: SocketAddr, priority: Priority) -> io::Result<(Sender, Receiver)> {
     let socket = bound(interface, Family::of(peer.ip()))?;
     let sender = Sender {
@@ -142,7 +136,7 @@ fn decode(packet: &[u8], t4_ns: Option<u64>) -> Option<StampedReply> {
 }
 
 impl Receiver {
-    /// Takes what has come since the last time.
+    /// Takes the replies received since the last call.
     pub fn take(&self) -> Vec<StampedReply> {
         std::mem::take(&mut *self.replies.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -158,7 +152,7 @@ impl Drop for Receiver {
     }
 }
 
-/// Answers probes until the gate is closed: with T2, and with T3 of the same sender's probe before.
+/// Answers probes until the gate is closed: with T2, and with T3 of the previous reply to the same sender.
 pub(crate) fn answer(socket: UdpSocket, mut gate: Gate) -> io::Result<()> {
     let mut socket = StampedSocket::new(Socket::from(socket))?;
     let mut packet = [0; compare::LEN + 1];

@@ -1,5 +1,5 @@
 //! The method `userspace`: the clock is read just before the send call and just after the receive call returns, each in
-//! a thread of its own, as the best of agents, echo tools and pingers do.
+//! a thread of its own, as the best userspace tools do.
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
@@ -16,7 +16,7 @@ use probe_host::clock::monotonic_ns;
 use crate::compare::priority::Priority;
 use crate::compare::{bound, end_reading};
 
-/// Slots for the times of sending: the reply of a probe that is this many probes old is not expected any more.
+/// Slots for send times: replies to older probes are not expected any more.
 const SLOTS: usize = 1 << 16;
 
 /// When each of the last probes was sent, on `CLOCK_MONOTONIC`.
@@ -31,14 +31,11 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// Reads the clock and sends a probe. The watching programs stamp one that is `watched` on its way.
-    ///
-    /// # Errors
-    /// The socket's.
+    /// Reads the clock and sends a probe. The watching programs stamp it if it is `watched`.
     pub fn send(&mut self, seq: u32, watched: bool) -> io::Result<()> {
         let packet = compare::probe(seq, watched);
         let slot = &self.sent.0[seq as usize % SLOTS];
-        // The store is a nanosecond; the reply, which another thread takes, must not overtake it.
+        // Stored before the send call, because another thread may receive the reply at once.
         slot.store(monotonic_ns(), Ordering::Release);
         self.socket.send(&packet).map(drop)
     }
@@ -49,7 +46,7 @@ impl Sender {
 pub struct Answer {
     /// Which probe, and its round trip.
     pub arrival: RoundTrip,
-    /// What the watching programs wrote into it, if it was watched.
+    /// Stamps of the watching programs, if the probe was watched.
     pub watched: Option<Stamps>,
 }
 
@@ -64,9 +61,6 @@ pub struct Receiver {
 }
 
 /// Opens the method on `interface` towards the responder at `peer`.
-///
-/// # Errors
-/// The socket's, or the thread's.
 pub fn open(interface: &str, peer: SocketAddr, priority: Priority) -> io::Result<(Sender, Receiver)> {
     let socket = bound(interface, Family::of(peer.ip()))?;
     socket.connect(peer)?;
@@ -130,7 +124,7 @@ fn stamps(packet: &[u8], called_ns: u64, returned_ns: u64) -> Option<Stamps> {
 }
 
 impl Receiver {
-    /// Takes what has come since the last time.
+    /// Takes the replies received since the last call.
     pub fn take(&self) -> Vec<Answer> {
         std::mem::take(&mut *self.answers.lock().unwrap_or_else(PoisonError::into_inner))
     }

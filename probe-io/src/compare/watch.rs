@@ -17,9 +17,9 @@ use crate::backend::error::ObjectError;
 /// The compiled programs; empty if the crate was built without them.
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/kstamp-anatomy-programs"));
 
-/// Name of the program that stamps what leaves.
+/// Name of the program that stamps at egress.
 pub const OUT: &str = "kstamp_watch_out";
-/// Name of the program that stamps what arrives.
+/// Name of the program that stamps at ingress.
 pub const IN: &str = "kstamp_watch_in";
 const SETTINGS: &str = "WATCH";
 
@@ -32,9 +32,6 @@ pub struct Watch {
 impl Watch {
     /// Loads the programs and sets the ports that they watch: `near_port` of this host's probes, and `responder_ports` on
     /// which it answers IPv4 and IPv6 probes; 0 for none.
-    ///
-    /// # Errors
-    /// If the kernel refuses a program, or this library was built without them.
     pub fn load(near_port: u16, responder_ports: [u16; 2]) -> Result<Self, ObjectError> {
         let ebpf = object::parse(OBJECT, &mut EbpfLoader::new())?;
         let mut watch = Self { ebpf, links: None };
@@ -42,15 +39,12 @@ impl Watch {
             let program = object::classifier(&mut watch.ebpf, name)?;
             program.load().map_err(ObjectError::program(name))?;
         }
-        watch.tell(near_port, responder_ports)?;
+        watch.set_ports(near_port, responder_ports)?;
         Ok(watch)
     }
 
     /// Sets other ports, as [`Watch::load`] does.
-    ///
-    /// # Errors
-    /// The map's.
-    pub fn tell(&mut self, near_port: u16, responder_ports: [u16; 2]) -> Result<(), ObjectError> {
+    pub fn set_ports(&mut self, near_port: u16, responder_ports: [u16; 2]) -> Result<(), ObjectError> {
         let [responder_port_v4, responder_port_v6] = responder_ports;
         let settings = WatchSettings {
             abi_version: ABI_VERSION,
@@ -68,11 +62,8 @@ impl Watch {
         &mut self.ebpf
     }
 
-    /// Attaches the programs, if they are not: last on the way out and first on the way in, so that the cost of other
-    /// programs is outside.
-    ///
-    /// # Errors
-    /// The kernel's.
+    /// Attaches the programs if they are detached: last at egress and first at ingress, so that the stamps exclude the cost
+    /// of other programs.
     pub fn attach(&mut self, interface: &str) -> Result<(), ObjectError> {
         if self.links.is_some() {
             return Ok(());

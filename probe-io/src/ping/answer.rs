@@ -1,4 +1,4 @@
-//! What came back with a reply beside its stamps.
+//! The contents of a reply, besides its stamps.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -92,10 +92,10 @@ impl ReturnedTlv {
 
     /// Whether no flag says that the reflector has ignored it.
     pub fn is_honoured(&self) -> bool {
-        self.flags & (flag::UNRECOGNISED | flag::MALFORMED | flag::INTEGRITY) == 0
+        self.flags & flag::ALL == 0
     }
 
-    /// What the reflector reports in it, in words; `None` if it is not honoured or reports nothing.
+    /// The value in words; `None` without a report or if it is not honoured.
     pub fn says(&self) -> Option<String> {
         if !self.is_honoured() {
             return None;

@@ -1,4 +1,4 @@
-//! What a single probe contains: base packet, TLVs, padding, and HMACs where there is a key.
+//! The contents of a single probe: base packet, TLVs, padding, and HMACs if there is a key.
 
 use probe_common::ntp::{ErrorEstimate, NtpTime};
 use probe_common::tlv::{
@@ -13,15 +13,15 @@ use crate::udp::sockets::MAX_PACKET;
 /// Longest probe.
 pub const MAX_SIZE: usize = MAX_PACKET;
 
-/// A TLV to be sent (RFC 8972 §4).
+/// A requested TLV (RFC 8972 §4).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TlvRequest {
-    /// Extra Padding, of so many bytes.
+    /// Extra Padding, of this length in bytes.
     Padding(usize),
     Location,
     /// Timestamp Information.
     Timestamps,
-    /// Class of Service: the reply is to have this DSCP.
+    /// Class of Service: the wanted DSCP of the reply.
     ClassOfService {
         dscp: u8,
     },
@@ -37,7 +37,7 @@ pub enum TlvRequest {
 }
 
 impl TlvRequest {
-    /// Type and value, in the probe that is the `number`th of the session, from 1 on.
+    /// Type and value in the `number`th probe of the session, from 1 on.
     fn content(&self, number: u32) -> (u8, Vec<u8>) {
         match self {
             Self::Padding(length) => (kind::EXTRA_PADDING, vec![0; *length]),
@@ -64,7 +64,7 @@ impl TlvRequest {
     }
 }
 
-/// What every probe of a session contains.
+/// The contents of every probe of a session.
 #[derive(Debug, Clone)]
 pub struct PacketPlan {
     /// Session identifier; 0 for a sender without RFC 8972.

@@ -1,4 +1,4 @@
-//! Probes to one destination, stamped by their socket, with whatever they carry.
+//! Probes to one destination, stamped by their socket, with any contents.
 
 use std::io;
 use std::task::{Context, Poll};
@@ -92,7 +92,7 @@ impl SocketSender {
         let mut buffer = [0; MAX_PACKET];
         // What cannot be read is either nothing, or an ICMP error that `was_refused` has not taken first.
         while let Ok(Some(received)) = self.socket.try_receive(&mut buffer) {
-            // A reply comes after its probe has left, and so does the stamp.
+            // Stamps first: a probe is stamped before its reply arrives.
             self.take_stamps();
             match self.answer(&buffer[..received.len], &received) {
                 Some(answer) => answers.push(answer),

@@ -1,4 +1,4 @@
-//! Why an interface cannot be measured.
+//! Errors of opening an interface.
 
 use probe_host::link::LinkError;
 use thiserror::Error;
@@ -18,7 +18,7 @@ pub enum PortError {
         /// IPv4, IPv6 or IP.
         family: String,
     },
-    /// What the user asked for is not possible there.
+    /// The interface does not support the request.
     #[error("{interface}: {refusal}")]
     Refused { interface: String, refusal: String },
     #[error(transparent)]

@@ -2,7 +2,7 @@
 
 use probe_core::attach::AttachMode;
 
-/// How the user wants to receive.
+/// The receive mode that the user chose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Choice {
     /// In the fastest mode that works.
@@ -16,7 +16,7 @@ pub enum Choice {
 pub(crate) struct Device {
     /// Kind of the link (`IFLA_INFO_KIND`), such as `veth`.
     pub kind: Option<String>,
-    /// Somebody else's XDP program, in words: there can be only one on an interface.
+    /// A foreign XDP program, in words: an interface can have only one.
     pub foreign_xdp: Option<String>,
     /// For a veth: whether its other end is known to have a native XDP program, without which the driver drops what
     /// XDP transmits (`drivers/net/veth.c`, `veth_xdp_xmit`).
@@ -28,7 +28,7 @@ pub(crate) struct Device {
 pub(crate) struct Plan {
     /// In order of preference, never empty.
     pub modes: Vec<AttachMode>,
-    /// Why not the usual order, if it is not.
+    /// Reason for an unusual order.
     pub reason: Option<String>,
 }
 
@@ -45,7 +45,7 @@ impl Plan {
     }
 }
 
-/// The plan for a device, or what stands in the way of what the user asked for.
+/// The plan for a device, or the reason why the user's choice is impossible.
 pub(crate) fn plan(choice: Choice, device: &Device) -> Result<Plan, String> {
     use AttachMode::{Socket, Tc, XdpGeneric, XdpNative};
     let only = |modes: &[AttachMode], reason: Option<String>| {
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn auto_prefers_speed_but_never_a_mode_that_swallows() {
+    fn auto_prefers_speed_but_never_a_mode_that_drops() {
         let table: [(Device, &[AttachMode], bool); 6] = [
             (device("tun", false, false), &[XdpNative, XdpGeneric, Tc], false),
             (device("openvswitch", false, false), &[XdpNative, XdpGeneric, Tc], false),
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asked_for_is_done_or_refused() {
+    fn an_explicit_mode_is_used_or_refused() {
         for mode in [XdpNative, XdpGeneric, Tc] {
             assert_eq!(
                 plan(Choice::Only(mode), &device("veth", false, false)).unwrap().modes,

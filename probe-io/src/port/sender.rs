@@ -18,9 +18,6 @@ pub struct ProbeSender {
 
 impl ProbeSender {
     /// Sends a probe; T1 is taken by the egress program.
-    ///
-    /// # Errors
-    /// The socket's.
     pub fn send(&mut self, seq: u32) -> io::Result<()> {
         let probe = stamp::probe(seq, self.error, self.ssid);
         self.socket.send_to(&probe, &self.peer.into()).map(drop)

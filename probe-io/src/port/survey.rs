@@ -1,4 +1,4 @@
-//! What can be found out and refused before anything is opened or attached.
+//! Checks of an interface before anything is opened or attached.
 
 use std::net::IpAddr;
 
@@ -10,7 +10,7 @@ use crate::backend::ebpf::object::XDP;
 use crate::port::error::PortError;
 use crate::port::plan::{Choice, Device, Plan, plan};
 
-/// An interface as it was found, and how to receive on it.
+/// The state of an interface, and how to receive on it.
 pub(crate) struct Survey {
     pub(crate) link: Link,
     pub(crate) addresses: Vec<Address>,
@@ -18,7 +18,7 @@ pub(crate) struct Survey {
 }
 
 impl Survey {
-    /// Looks at the interface `name`, which must be up.
+    /// Reads the state of the interface `name`, which must be up.
     pub(crate) async fn of(netlink: &Netlink, name: &str, choice: Choice) -> Result<Self, PortError> {
         let link = netlink.link_by_name(name).await?;
         let link = link.ok_or_else(|| PortError::NoInterface(name.to_owned()))?;

@@ -13,12 +13,12 @@ use crate::port::{Port, PortEvent};
 use crate::udp::sockets::SocketPair;
 
 impl Port {
-    /// Looks after the interface: call it twice a second. Returns what has changed; what fails is logged once and tried
-    /// again at the next call.
+    /// Follows the interface: call it twice a second. Returns the changes. A failure is logged once, and the next call
+    /// tries again.
     pub async fn poll(&mut self) -> Vec<PortEvent> {
         self.clock = clock_state();
         let mut events = Vec::new();
-        let outcome = self.look_after(&mut events).await;
+        let outcome = self.follow_interface(&mut events).await;
         let trouble = outcome.err().map(|error| error.to_string());
         if let Some(trouble) = trouble.as_ref().filter(|new| self.trouble.as_ref() != Some(new)) {
             warn!("{trouble}; trying again");
@@ -27,7 +27,7 @@ impl Port {
         events
     }
 
-    async fn look_after(&mut self, events: &mut Vec<PortEvent>) -> Result<(), PortError> {
+    async fn follow_interface(&mut self, events: &mut Vec<PortEvent>) -> Result<(), PortError> {
         let link = self.netlink.link_by_name(&self.config.interface).await?;
         if self.index.is_some() && link.as_ref().map(|link| link.index) != self.index {
             self.close();
@@ -40,7 +40,7 @@ impl Port {
         }
     }
 
-    /// The interface is still the same one: follows its state and addresses, and sees that replies leave it.
+    /// Follows the state and addresses of the same interface, and checks that replies leave it.
     async fn follow(&mut self, link: &Link, events: &mut Vec<PortEvent>) -> Result<(), PortError> {
         let addresses = self.netlink.addresses(link.index).await?;
         if self.running != link.running {
@@ -63,14 +63,14 @@ impl Port {
             return Ok(());
         }
         self.plan.modes.remove(0);
-        // Should no mode be left that works, the interface is opened anew at the next call.
+        // Without a working mode, the next call opens the interface again.
         self.attach(link, addresses).inspect_err(|_| self.close())?;
         self.reason = reason;
         self.report_mode(events);
         Ok(())
     }
 
-    /// The interface is there again.
+    /// Opens an interface that has come back.
     async fn reopen(&mut self, events: &mut Vec<PortEvent>) -> Result<(), PortError> {
         let Survey { link, addresses, plan } =
             Survey::of(&self.netlink, &self.config.interface, self.config.choice).await?;
@@ -100,8 +100,8 @@ impl Port {
         Ok(sockets.open_missing(link, addresses, config.test_port, &config.groups, engine)?)
     }
 
-    /// Attaches the backend, configured beforehand, in the first mode of the plan that the kernel accepts, and strikes
-    /// those before it off the plan.
+    /// Configures the backend, attaches it in the first mode of the plan that the kernel accepts, and removes the refused
+    /// modes from the plan.
     pub(super) fn attach(&mut self, link: &Link, addresses: &[Address]) -> Result<(), PortError> {
         self.configure(link, addresses)?;
         let mut refusal = None;
@@ -118,7 +118,7 @@ impl Port {
             _ => self.plan.explain(self.config.choice, refusal),
         };
         self.index = Some(link.index);
-        // Once more: the mode may be another one than was tried first.
+        // Again, because the mode may have changed.
         self.configure(link, addresses)
     }
 
@@ -143,7 +143,7 @@ impl Port {
         Ok(())
     }
 
-    /// The sockets are bound to an index that is no more, and the kernel detaches programs from a device that goes.
+    /// The sockets are bound to an old index, and the kernel has detached the programs.
     fn close(&mut self) {
         self.index = None;
         self.sockets = SocketPair::default();

@@ -1,9 +1,10 @@
-//! UDP sockets: they hold ports and group memberships, send probes, and receive what no kernel program takes.
+//! UDP sockets: hold ports and group memberships, send probes, and receive packets that no kernel program takes.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
 use probe_common::family::Family;
+use probe_common::{legacy, stamp};
 use probe_core::engine::Engine;
 use probe_host::link::{Address, Link};
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockFilter, Socket, Type};
@@ -13,11 +14,7 @@ use tokio::net::UdpSocket;
 use crate::udp::stamped::{Leaving, Received};
 use crate::udp::watched::WatchedSocket;
 
-/// TTL and hop limit of unicast probes, as of replies.
-pub(crate) const UNICAST_TTL: u32 = 255;
-
-/// TTL and hop limit of ASCII probes to legacy agents.
-const LEGACY_TTL: u32 = 64;
+pub(crate) const UNICAST_TTL: u32 = stamp::TTL as u32;
 
 /// Longest packet that userspace looks at: the payload of a jumbo frame.
 pub const MAX_PACKET: usize = 9216;
@@ -40,7 +37,7 @@ pub enum SocketError {
 
 /// The sending socket.
 enum Sender {
-    /// Kernel programs take the replies. Whatever else arrives is dropped unread.
+    /// Kernel programs take the replies. Other packets are dropped unread.
     SendOnly(Socket),
     /// It stamps what it sends, and receives the replies.
     Stamping(WatchedSocket),
@@ -106,9 +103,6 @@ impl Sockets {
     }
 
     /// Sends a probe. Returns the number of its stamp, if the socket stamps.
-    ///
-    /// # Errors
-    /// The socket's.
     pub fn send_probe(&self, packet: &[u8], to: IpAddr, port: u16) -> io::Result<Option<u32>> {
         let to = self.endpoint(to, port);
         match &self.sender {
@@ -127,9 +121,6 @@ impl Sockets {
 
     /// Answers from the test port, from `source` or else from the address that the route prefers, with `tos`. Returns the
     /// number of the stamp.
-    ///
-    /// # Errors
-    /// The socket's.
     pub fn answer(&self, packet: &[u8], to: SocketAddr, source: Option<IpAddr>, tos: u8) -> io::Result<u32> {
         let leaving = Leaving {
             source,
@@ -139,10 +130,8 @@ impl Sockets {
         self.test.send_leaving(packet, to, leaving)
     }
 
-    /// A second handle of the sending socket, for a thread of its own.
-    ///
-    /// # Errors
-    /// The kernel's, or that the socket numbers the stamps of what it sends: two senders would mix them up.
+    /// A second handle of the sending socket, for another thread. Fails for a stamping socket: two senders would mix up
+    /// the numbers of its stamps.
     pub(crate) fn clone_sender(&self) -> io::Result<Socket> {
         match &self.sender {
             Sender::SendOnly(socket) => socket.try_clone(),
@@ -205,7 +194,7 @@ pub(crate) fn set_ttl(socket: &Socket, family: Family, ttl: u32) -> io::Result<(
     }
 }
 
-/// Has the kernel drop whatever arrives at `socket`.
+/// Makes the kernel drop all packets to `socket`.
 fn drop_received(socket: &Socket) -> io::Result<()> {
     let accept_no_bytes = SockFilter::new((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, 0);
     socket.attach_filter(&[accept_no_bytes])
@@ -248,7 +237,7 @@ pub(crate) fn send_only(interface: &str, target: &Target) -> Result<(Socket, u16
 pub(crate) fn legacy_sender(interface: &str, index: u32, family: Family) -> Result<WatchedSocket, SocketError> {
     let open = || {
         let socket = bound(interface, family, 0)?;
-        prepare_sender(&socket, family, index, LEGACY_TTL)?;
+        prepare_sender(&socket, family, index, legacy::PROBE_TTL.into())?;
         WatchedSocket::new(socket)
     };
     open().map_err(|source| SocketError::Other {
@@ -287,9 +276,9 @@ pub(crate) fn was_refused(socket: &Socket) -> bool {
 /// A packet for userspace.
 #[derive(Debug)]
 pub enum PassedUp {
-    /// It came to the test port, as a probe or an identity question would.
+    /// Received at the test port: a probe or an identity request.
     TestPort { packet: Vec<u8>, received: Received },
-    /// It came to the control socket, as the answer to an identity question would.
+    /// Received at the control socket: an answer to an identity request.
     Control { packet: Vec<u8>, from: SocketAddr },
 }
 
@@ -340,7 +329,7 @@ impl SocketPair {
         }
     }
 
-    /// Opens what is missing of each IP version that has a group and an address.
+    /// Opens the missing sockets of each IP version that has a group and an address.
     pub(crate) fn open_missing(
         &mut self,
         link: &Link,

@@ -1,8 +1,8 @@
 //! A UDP socket whose packets the kernel stamps in software, `SO_TIMESTAMPING` (Documentation/networking/timestamping.rst).
 //!
 //! All stamps are `CLOCK_REALTIME` nanoseconds since 1970. A received packet is stamped where the driver hands it to the
-//! stack, a sent one where the stack hands it to the driver; a driver that does not stamp what it sends gives none, and
-//! the first packets received have none either: the kernel turns that stamping on in the background.
+//! stack, a sent one where the stack hands it to the driver. Some drivers do not stamp sent packets. The first received
+//! packets have no stamp, because the kernel enables receive stamping in the background.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -25,7 +25,7 @@ const ORIGIN_TIMESTAMPING: u8 = 4;
 #[derive(Debug)]
 pub struct StampedSocket {
     socket: Socket,
-    /// How many packets were handed to the kernel: it numbers their stamps by the same count.
+    /// Packets handed to the kernel, which numbers their stamps by the same count.
     sent: u32,
     control: Vec<u8>,
 }
@@ -33,10 +33,10 @@ pub struct StampedSocket {
 /// Metadata of a received packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Received {
-    /// Length of the payload in bytes; what did not fit into the buffer is cut off.
+    /// Length of the payload in bytes, cut to the buffer.
     pub len: usize,
     pub from: SocketAddr,
-    /// Which of this host's addresses, or which group, it was sent to.
+    /// Destination: an address of this host, or a group.
     pub to: Option<IpAddr>,
     /// When the stack received it.
     pub stamp_ns: Option<u64>,
@@ -62,15 +62,12 @@ pub struct Leaving {
 pub struct SentStamp {
     /// What [`StampedSocket::send`] returned for it.
     pub id: u32,
-    /// When it went to the driver.
+    /// Time of the handover to the driver.
     pub stamp_ns: u64,
 }
 
 impl StampedSocket {
     /// Asks the kernel to stamp what `socket`, a UDP socket that has sent nothing yet, sends and receives.
-    ///
-    /// # Errors
-    /// Whatever `setsockopt` refuses.
     pub fn new(socket: Socket) -> io::Result<Self> {
         let flags = TimestampingFlag::SOF_TIMESTAMPING_SOFTWARE
             | TimestampingFlag::SOF_TIMESTAMPING_TX_SOFTWARE
@@ -99,10 +96,8 @@ impl StampedSocket {
         &self.socket
     }
 
-    /// Sends `packet`. Returns the number that its stamp will carry.
-    ///
-    /// # Errors
-    /// As `sendto(2)`. The kernel numbers no packet that it refused (net/ipv4/ip_output.c, since 6.8 in every case).
+    /// Sends `packet`. Returns the number that its stamp will carry. The kernel numbers no packet that it refused
+    /// (net/ipv4/ip_output.c, since 6.8 in every case).
     pub fn send(&mut self, packet: &[u8], to: SocketAddr) -> io::Result<u32> {
         self.socket.send_to(packet, &to.into())?;
         let id = self.sent;
@@ -111,9 +106,6 @@ impl StampedSocket {
     }
 
     /// As [`StampedSocket::send`], by the interface and from the address of `leaving`, and with its type of service.
-    ///
-    /// # Errors
-    /// As `sendmsg(2)`.
     pub fn send_leaving(&mut self, packet: &[u8], to: SocketAddr, leaving: Leaving) -> io::Result<u32> {
         let parts = [IoSlice::new(packet)];
         let fd = self.socket.as_raw_fd();
@@ -162,9 +154,6 @@ impl StampedSocket {
     }
 
     /// Receives a packet into `buffer`; blocks if the socket does.
-    ///
-    /// # Errors
-    /// As `recvmsg(2)`; `WouldBlock` if there is none and the socket does not block.
     pub fn receive(&mut self, buffer: &mut [u8]) -> io::Result<Received> {
         let mut parts = [IoSliceMut::new(buffer)];
         let message = recvmsg::<SockaddrStorage>(
@@ -201,10 +190,7 @@ impl StampedSocket {
         Ok(received)
     }
 
-    /// Takes the next stamp of a sent packet, if one is there. Never blocks; what else the error queue holds is dropped.
-    ///
-    /// # Errors
-    /// As `recvmsg(2)`.
+    /// Takes the next stamp of a sent packet, if there is one. Never blocks. Drops other entries of the error queue.
     pub fn sent_stamp(&mut self) -> io::Result<Option<SentStamp>> {
         loop {
             let flags = MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT;

@@ -25,9 +25,6 @@ pub struct WatchedSocket(AsyncFd<Inner>);
 
 impl WatchedSocket {
     /// Watches `socket`, which must not block and has sent nothing yet.
-    ///
-    /// # Errors
-    /// What `setsockopt` or the runtime refuses.
     pub fn new(socket: Socket) -> io::Result<Self> {
         let inner = Inner(RefCell::new(StampedSocket::new(socket)?));
         // SAFETY: `Inner` owns the socket and gives the same descriptor until it is dropped.
@@ -36,9 +33,6 @@ impl WatchedSocket {
     }
 
     /// Returns when there may be packets: read them until there are none. Cancel safe.
-    ///
-    /// # Errors
-    /// The runtime's.
     pub async fn ready(&self) -> io::Result<()> {
         self.0.readable().await?.clear_ready();
         Ok(())
@@ -51,9 +45,6 @@ impl WatchedSocket {
     }
 
     /// Waits for a packet, of which at most `max_len` bytes are taken. Cancel safe.
-    ///
-    /// # Errors
-    /// The socket's.
     pub async fn receive(&self, max_len: usize) -> io::Result<(Vec<u8>, Received)> {
         loop {
             let mut guard = self.0.readable().await?;
@@ -71,9 +62,6 @@ impl WatchedSocket {
     }
 
     /// Takes a packet that is there already.
-    ///
-    /// # Errors
-    /// The socket's.
     pub fn try_receive(&self, buffer: &mut [u8]) -> io::Result<Option<Received>> {
         match self.0.get_ref().0.borrow_mut().receive(buffer) {
             Ok(received) => Ok(Some(received)),
@@ -88,25 +76,16 @@ impl WatchedSocket {
     }
 
     /// As [`StampedSocket::send`].
-    ///
-    /// # Errors
-    /// The socket's.
     pub fn send(&self, packet: &[u8], to: SocketAddr) -> io::Result<u32> {
         self.0.get_ref().0.borrow_mut().send(packet, to)
     }
 
     /// As [`StampedSocket::send_leaving`].
-    ///
-    /// # Errors
-    /// The socket's.
     pub fn send_leaving(&self, packet: &[u8], to: SocketAddr, leaving: Leaving) -> io::Result<u32> {
         self.0.get_ref().0.borrow_mut().send_leaving(packet, to, leaving)
     }
 
     /// As [`StampedSocket::sent_stamp`].
-    ///
-    /// # Errors
-    /// The socket's.
     pub fn sent_stamp(&self) -> io::Result<Option<SentStamp>> {
         self.0.get_ref().0.borrow_mut().sent_stamp()
     }

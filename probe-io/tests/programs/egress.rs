@@ -186,7 +186,7 @@ fn other_packets_leave_unstamped() {
 }
 
 #[test]
-fn what_follows_the_base_packet_is_left_alone() {
+fn bytes_after_the_base_packet_are_left_alone() {
     let Some(mut rig) = Rig::new() else { return };
     for length in [45, 47, 48, 300, 1400] {
         for destination in [IpAddr::from(SENDER_V4), SENDER_V6.into()] {

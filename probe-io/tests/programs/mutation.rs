@@ -1,4 +1,4 @@
-//! Valid packets, mutated in their decisive fields: etherparse decides what each deserves, and the programs must agree.
+//! Valid packets with mutated fields: etherparse predicts the outcome of each, and the programs must agree.
 //!
 //! Each program runs for some seconds; `KSTAMP_PACKETS=5000000` sets the number of packets for each instead (ten million in
 //! all take half a minute with `--release`), and `KSTAMP_SEED=…` repeats a run.
@@ -39,7 +39,7 @@ fn is_allowed(source: IpAddr) -> bool {
 }
 
 #[test]
-fn mutated_packets_get_what_they_deserve() {
+fn mutated_packets_have_the_predicted_outcome() {
     let variable = |name| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
     let seed = variable("KSTAMP_SEED")
         .unwrap_or_else(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64 | 1);
@@ -162,7 +162,7 @@ fn check(rig: &mut Rig, hook: Program, frame: &[u8], tally: &mut Tally) {
         return;
     };
     let what = || format!("{hook:?} {verdict:?} on {frame:02x?}");
-    let deserved = deserves(frame);
+    let deserved = predicted(frame);
     assert_eq!(
         verdict == Verdict::Transmit,
         deserved.is_some(),
@@ -296,7 +296,7 @@ impl Kind {
 }
 
 /// RFC 8762, RFC 8972 and the design's rules for the kernel reflector, by etherparse alone.
-fn deserves(frame: &[u8]) -> Option<Kind> {
+fn predicted(frame: &[u8]) -> Option<Kind> {
     let read = Read::of(frame)?;
     let host = match read.source {
         IpAddr::V4(source) => !matches!(source.octets()[0], 0 | 127 | 224..),

@@ -1,4 +1,4 @@
-//! Probes that are padded beyond a base packet: the reply is as long.
+//! Padded probes: the reply is as long as the probe.
 
 use probe_common::abi::Counter::{BadChecksum, PassedUp};
 use probe_common::abi::{COUNTER_NAMES, Counter, Settings};

@@ -1,4 +1,4 @@
-//! Who is answered, and how often.
+//! Allowed sources and rate limits.
 
 use std::net::IpAddr;
 use std::thread;
@@ -21,7 +21,7 @@ use crate::rig::{Outcome, RECEIVERS, Rig, Verdict, may_load, settings, trie_entr
 
 const HOUR_NS: u64 = 3_600_000_000_000;
 
-/// So many at once, and no more while a test runs.
+/// A burst of this many packets, and no more during a test.
 fn at_once(packets: u64) -> Limit {
     Limit {
         interval_ns: HOUR_NS,
@@ -45,7 +45,7 @@ fn refused(rig: &mut Rig, source: impl Into<IpAddr>) -> u64 {
 }
 
 #[test]
-fn sources_outside_the_prefixes_are_dropped_whatever_they_send() {
+fn all_packets_from_outside_the_prefixes_are_dropped() {
     let outside = Datagram::probe(OWN_V4).from([192, 0, 2, 5]);
     let outside_v6 = Datagram::probe(OWN_V6).from([0xfd00, 0, 0, 2, 0, 0, 0, 5]);
     let table = [
@@ -154,7 +154,7 @@ fn only_a_source_above_its_rate_is_refused() {
 }
 
 #[test]
-fn a_source_is_answered_again_once_its_debt_is_earned() {
+fn a_source_is_answered_again_after_its_debt_is_earned() {
     let quick = Settings {
         source_limit: Limit {
             interval_ns: 20_000_000,

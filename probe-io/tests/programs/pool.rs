@@ -61,19 +61,19 @@ impl Loaded {
         Self { object, samples }
     }
 
-    /// Removes from the maps whatever a test may have put there.
+    /// Removes all entries that a test may have left in the maps.
     fn empty(&mut self) {
         while self.samples.next().is_some() {}
         // SAFETY: any bytes are settings.
         self.object
             .set_settings(&unsafe { std::mem::zeroed::<Settings>() })
             .unwrap();
-        self.forget::<Address, u32>("DESTINATIONS");
-        self.forget::<Address, SourceState>("SOURCES");
-        self.forget::<Address, u32>("SESSIONS_BY_PEER");
-        self.forget::<InFlightKey, InFlight>("IN_FLIGHT");
-        self.forget::<MissedKey, u64>("MISSED");
-        self.forget::<ReflectorSessionKey, ReflectorSession>("REFLECTOR_SESSIONS");
+        self.clear::<Address, u32>("DESTINATIONS");
+        self.clear::<Address, SourceState>("SOURCES");
+        self.clear::<Address, u32>("SESSIONS_BY_PEER");
+        self.clear::<InFlightKey, InFlight>("IN_FLIGHT");
+        self.clear::<MissedKey, u64>("MISSED");
+        self.clear::<ReflectorSessionKey, ReflectorSession>("REFLECTOR_SESSIONS");
         let mut allowed = self.object.allowed().unwrap();
         for prefix in allowed.keys().map(Result::unwrap).collect::<Vec<_>>() {
             allowed.remove(&prefix).unwrap();
@@ -85,7 +85,7 @@ impl Loaded {
             .unwrap();
     }
 
-    fn forget<K: Pod, V: Pod>(&mut self, name: &str) {
+    fn clear<K: Pod, V: Pod>(&mut self, name: &str) {
         let mut map: HashMap<_, K, V> = self.map(name);
         for key in map.keys().map(Result::unwrap).collect::<Vec<_>>() {
             map.remove(&key).unwrap();

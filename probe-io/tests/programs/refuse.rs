@@ -166,7 +166,7 @@ fn packets_for_others_and_sources_that_cannot_be_answered() {
             Some(SourcePort),
         ),
         (
-            "source port zero is a reply to nobody",
+            "source port zero cannot be answered",
             v4().ports(TEST_PORT, 0).build(),
             None,
         ),
@@ -442,7 +442,7 @@ fn assert_cut_short(outcome: &Outcome, frame: &[u8], program: Program) {
 }
 
 #[test]
-fn ingress_behind_generic_xdp_takes_packets_that_xdp_was_not_shown_and_counts_no_refusal_twice() {
+fn ingress_behind_generic_xdp_takes_redirected_packets_and_counts_no_refusal_twice() {
     let behind = Settings {
         ingress_is_second: 1,
         ..settings()
@@ -458,7 +458,7 @@ fn ingress_behind_generic_xdp_takes_packets_that_xdp_was_not_shown_and_counts_no
 }
 
 #[test]
-fn a_reply_is_never_answered_whatever_its_ports() {
+fn a_reply_is_never_answered_on_any_port() {
     for hook in RECEIVERS {
         let Some(mut rig) = Rig::new() else { return };
         for own in [IpAddr::from(OWN_V4), OWN_V6.into()] {

@@ -1,4 +1,4 @@
-//! A VLAN tag counts even if a device has taken it out of the frame, or has yet to put it in.
+//! A VLAN tag counts even if the device removed it from the frame or will add it.
 //!
 //! `BPF_PROG_TEST_RUN` refuses `vlan_present` in its context, so these run in programs of `probe-ebpf/src/tagged.rs` that
 //! push a tag and then do what the real ones do.

@@ -95,7 +95,7 @@ fn lldp_is_stamped_in_both_directions_at_every_length() {
 }
 
 #[test]
-fn nothing_but_lldp_is_handed_over() {
+fn only_lldp_is_recorded() {
     let Some(mut rig) = Rig::new() else { return };
     let mut other_type = lldp(100);
     other_type[13] = 0xcd;

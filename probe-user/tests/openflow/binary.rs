@@ -179,7 +179,7 @@ impl Controller {
     }
 
     /// The line about an event whose words hold all of these.
-    pub fn told(&self, event: &str, words: &[&str]) -> Value {
+    pub fn await_event(&self, event: &str, words: &[&str]) -> Value {
         self.wait(event, |line| {
             let text = line["text"].as_str().unwrap_or_default();
             line["type"] == "event" && line["event"] == event && words.iter().all(|word| text.contains(word))
@@ -221,7 +221,7 @@ fn hostile_peers_get_a_line_each_and_the_others_are_untouched() {
     let controller = Controller::start(&[]);
     let mut good = Peer::connect(controller.address);
     good.shake_hands(1);
-    controller.told("switch_up", &["0000000000000001"]);
+    controller.await_event("switch_up", &["0000000000000001"]);
     // What is not OpenFlow at all, and a message that is longer than any.
     for bytes in [
         &b"GET / HTTP/1.1\r\n\r\n"[..],
@@ -231,7 +231,7 @@ fn hostile_peers_get_a_line_each_and_the_others_are_untouched() {
         let mut stream = TcpStream::connect(controller.address).unwrap();
         stream.write_all(bytes).unwrap();
         let address = stream.local_addr().unwrap().to_string();
-        controller.told("switch_down", &[&address]);
+        controller.await_event("switch_down", &[&address]);
     }
     // A second switch with the id of the first, which shows that it is alive.
     let address = {
@@ -260,11 +260,11 @@ fn hostile_peers_get_a_line_each_and_the_others_are_untouched() {
         good = answering.join().unwrap();
         address
     };
-    controller.told("switch_down", &[&address, "0000000000000001", "already connected"]);
+    controller.await_event("switch_down", &[&address, "0000000000000001", "already connected"]);
     // One that floods.
     let mut flooding = Peer::connect(controller.address);
     flooding.shake_hands(2);
-    controller.told("switch_up", &["0000000000000002"]);
+    controller.await_event("switch_up", &["0000000000000002"]);
     let packet = PacketIn {
         reason: PacketInReason::NoMatch,
         table: 0,

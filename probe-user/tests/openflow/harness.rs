@@ -62,21 +62,21 @@ impl Subject {
     }
 
     pub fn connected(&mut self) -> (ConnectionId, Dpid, Vec<Port>) {
-        self.wait("connection", |event| match event.what {
+        self.wait("connection", |event| match event.kind {
             EventKind::Connected { features, ports, .. } => Some((event.connection, features.dpid, ports)),
             _ => None,
         })
     }
 
     pub fn refusal(&mut self) -> Reason {
-        self.wait("refusal", |event| match event.what {
+        self.wait("refusal", |event| match event.kind {
             EventKind::Refused { reason, .. } => Some(reason),
             _ => None,
         })
     }
 
     pub fn gone(&mut self, connection: ConnectionId) -> Reason {
-        self.wait("end", |event| match event.what {
+        self.wait("end", |event| match event.kind {
             EventKind::Gone { reason, .. } if event.connection == connection => Some(reason),
             _ => None,
         })

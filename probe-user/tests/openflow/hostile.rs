@@ -32,7 +32,7 @@ fn still_serves(subject: &mut Subject, dpid: u64) {
     assert_eq!(message, Message::BarrierRequest);
     peer.send(&Message::BarrierReply, header.xid);
     subject.wait("barrier", |event| {
-        matches!(event.what, EventKind::Barrier(token) if token == dpid).then_some(())
+        matches!(event.kind, EventKind::Barrier(token) if token == dpid).then_some(())
     });
 }
 
@@ -265,7 +265,7 @@ fn a_flood_of_packet_ins_is_limited_and_does_not_drown_what_measures() {
     quiet.send(&Message::EchoRequest(vec![1]), 5);
     quiet.receive().unwrap();
     let mut through = 0;
-    subject.wait("packet-in of a rule that measures", |event| match event.what {
+    subject.wait("packet-in of a rule that measures", |event| match event.kind {
         EventKind::PacketIn(packet) if cookie::is_measuring(packet.cookie) => Some(()),
         EventKind::PacketIn(_) => {
             through += 1;

@@ -45,7 +45,7 @@ fn a_hundred_switches_of_eight_ports_are_served_and_their_links_seen() {
         let Some(event) = subject.event_within(Duration::from_millis(100)) else {
             continue;
         };
-        match event.what {
+        match event.kind {
             EventKind::Connected { features, ports, .. } => {
                 dpids.insert(event.connection, (features.dpid, ports));
             }

@@ -197,18 +197,18 @@ impl Network {
 
     /// The next event of a kind; an error that a switch reports ends the test.
     fn wait<T>(&mut self, what: &str, mut pick: impl FnMut(ConnectionId, EventKind) -> Option<T>) -> T {
-        self.subject.wait(what, |event| match event.what {
+        self.subject.wait(what, |event| match event.kind {
             EventKind::Error(error) => panic!("waiting for {what}: the switch reports {error:?}"),
             EventKind::Gone { reason, .. } => panic!("waiting for {what}: {reason}"),
-            happened => pick(event.connection, happened),
+            kind => pick(event.connection, kind),
         })
     }
 
     /// Everything that was sent to a bridge is done, and was accepted.
     fn settle(&mut self, bridge: &Bridge) {
         self.command(bridge, Command::Barrier(99));
-        self.wait("barrier", |_, what| {
-            matches!(what, EventKind::Barrier(99)).then_some(())
+        self.wait("barrier", |_, event| {
+            matches!(event, EventKind::Barrier(99)).then_some(())
         });
     }
 
@@ -229,7 +229,7 @@ impl Network {
             }),
         );
         let key = self.key.clone();
-        self.wait("packet-in", |connection, what| match what {
+        self.wait("packet-in", |connection, event| match event {
             EventKind::PacketIn(packet) => Probe::decode(&key, &packet.frame)
                 .ok()
                 .map(|probe| (connection, packet, probe)),
@@ -280,7 +280,7 @@ fn everything_is_accepted(mut network: Network, switch: &OpenVSwitch) {
     forwarding_rules(&mut network, &one, switch);
 
     network.command(&one, Command::Send(Message::EchoRequest(vec![7; 16])));
-    let payload = network.wait("echo reply", |_, what| match what {
+    let payload = network.wait("echo reply", |_, event| match event {
         EventKind::EchoReply(payload) => Some(payload),
         _ => None,
     });
@@ -288,7 +288,7 @@ fn everything_is_accepted(mut network: Network, switch: &OpenVSwitch) {
 
     switch.run("ip", &["link", "set", "l1", "down"]);
     let connection = one.connection;
-    network.wait("port that goes down", |from, what| match what {
+    network.wait("port that goes down", |from, event| match event {
         EventKind::PortStatus(_, port) if from == connection && port.name == "l1" && !port.is_up() => Some(()),
         _ => None,
     });
@@ -407,7 +407,7 @@ fn over_tls_a_real_switch_is_measured_by_the_real_controller() {
     let other = stranger.issue(directory.path(), "stranger");
     switch.vsctl(&["set-ssl", &text(&other.key), &text(&other.cert), &ca]);
     switch.connect_to(&format!("ssl:{}", controller.address));
-    controller.told("switch_down", &["did not become a switch", "TLS"]);
+    controller.await_event("switch_down", &["did not become a switch", "TLS"]);
     let ours = authority.issue(directory.path(), "switch");
     switch.vsctl(&["set-ssl", &text(&ours.key), &text(&ours.cert), &ca]);
     let link = controller.wait("link with a delay", |line| {

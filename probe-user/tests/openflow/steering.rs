@@ -136,7 +136,7 @@ fn answers_are_stamped_when_they_are_read_and_not_when_they_are_taken() {
     peer.send(&Message::EchoReply(payload.clone()), header.xid);
     // Nobody takes the event for a while; its stamp must not show that.
     std::thread::sleep(Duration::from_millis(300));
-    let (at_ns, returned) = subject.wait("echo reply", |event| match event.what {
+    let (at_ns, returned) = subject.wait("echo reply", |event| match event.kind {
         EventKind::EchoReply(payload) => Some((event.at_ns, payload)),
         _ => None,
     });
@@ -165,7 +165,7 @@ fn answers_are_stamped_when_they_arrive_and_not_when_the_thread_is_free() {
     let before = monotonic_ns();
     peer.send(&Message::EchoReply(vec![1]), 0);
     let at_ns = subject.wait("echo reply", |event| {
-        matches!(event.what, EventKind::EchoReply(_)).then_some(event.at_ns)
+        matches!(event.kind, EventKind::EchoReply(_)).then_some(event.at_ns)
     });
     assert!(
         (before..before + 300_000_000).contains(&at_ns),
@@ -192,7 +192,7 @@ fn barriers_come_back_by_their_tokens_and_in_order() {
         peer.send(&Message::BarrierReply, header.xid);
     }
     let mut next = || {
-        subject.wait("barrier", |event| match event.what {
+        subject.wait("barrier", |event| match event.kind {
             EventKind::Barrier(token) => Some(token),
             _ => None,
         })

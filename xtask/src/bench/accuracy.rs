@@ -23,7 +23,7 @@ pub struct AccuracyArguments {
     /// Probes of each tool in each round.
     #[arg(long, value_name = "NUMBER", default_value_t = 250, value_parser = clap::value_parser!(u32).range(10..=100_000))]
     count: u32,
-    /// Rounds: in each, every tool has its turn.
+    /// Number of rounds; each tool runs once per round.
     #[arg(long, value_name = "NUMBER", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
     /// Number of busy processes in the loaded phase [default: 2 per CPU].
@@ -90,7 +90,7 @@ pub(super) fn run(arguments: &AccuracyArguments) -> Result<ExitCode> {
 
 type Cells = BTreeMap<&'static str, Result<Cell>>;
 
-/// Runs all rounds of a phase; a tool that fails is left out of the next rounds.
+/// Runs all rounds of a phase. A tool that fails is skipped in later rounds.
 fn measure(place: &Place, tools: &[Box<dyn Tool>], pace: Pace, rounds: u32, busy: usize) -> Result<Cells> {
     let mut cells: Cells = tools.iter().map(|tool| (tool.name(), Ok(Cell::default()))).collect();
     let _busy = start_busy_processes(busy)?;

@@ -1,4 +1,4 @@
-//! Where the tools run: the lab's veth pair, on a machine that is idle or busy.
+//! The place of the measurements: the lab's veth pair, on an idle or a busy machine.
 
 use std::{
     ffi::OsStr,

@@ -22,13 +22,13 @@ const RATES: [u32; 11] = [
 /// How long each rate is tried.
 const STEP: Duration = Duration::from_secs(1);
 
-/// The least share of a rate that has to be sent.
+/// The share of a rate that a tool must send at least.
 const MIN_SENT: f64 = 0.95;
 
 /// The loss below which a rate is sustained.
 const MAX_LOSS: f64 = 0.001;
 
-/// So few probes that the CPU time of the run is that of starting and ending the tool.
+/// A run with so few probes that it measures the CPU time of starting and ending the tool.
 const START_AND_END: Pace = Pace {
     interval: Duration::from_millis(10),
     count: 10,
@@ -42,9 +42,9 @@ const MAX_TRIES: usize = 2;
 struct Best {
     rate: f64,
     sent: u64,
-    /// Without that of starting and ending the tool.
+    /// Without the time of starting and ending the tool.
     cpu: Cpu,
-    /// Why it does not sustain the next rate.
+    /// The reason why the tool does not sustain the next rate.
     limit: String,
 }
 
@@ -108,7 +108,7 @@ pub(super) fn run(arguments: &RateArguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The highest rate that the tool sustains, or why it does not sustain the lowest.
+/// The highest rate that the tool sustains, or the reason why it does not sustain the lowest.
 fn find_best(place: &Place, tool: &dyn Tool) -> Result<Result<Best, String>> {
     let session = Session::start(place, tool)?;
     let start = session.run(START_AND_END, Detail::Counts)?.cpu;
@@ -153,7 +153,7 @@ fn try_rate(session: &Session<'_>, target: u32, start: Cpu) -> Result<Result<Bes
     Ok(outcome)
 }
 
-/// The rate that was sustained, or why it was not.
+/// The sustained rate, or the reason why it was not sustained.
 fn sustained_rate(target: u32, run: &Run) -> Result<f64, String> {
     let (sent, received) = (run.answers.sent, run.answers.received);
     let lost = sent.saturating_sub(received) as f64 / sent.max(1) as f64;

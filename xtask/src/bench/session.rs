@@ -1,4 +1,4 @@
-//! Runs of one tool: its reflector stays ready, its sender runs to its end, and CPU time is counted.
+//! Runs of one tool: the reflector stays ready, the sender runs to its end, and CPU time is counted.
 
 use std::{
     fs::{self, File},
@@ -188,12 +188,12 @@ impl Drop for Session<'_> {
             return;
         };
         send_signal(&child, Signal::SIGTERM);
-        // If it does not end, it is killed.
+        // A reflector that does not end is killed.
         let _ = exec::wait_within(&mut child, REFLECTOR_TIMEOUT);
     }
 }
 
-/// Packets per second of the middle nine tenths: packets before and after the probes of a tool do not count.
+/// Packets per second in the middle nine tenths, without packets before and after the probes of a tool.
 fn rate_of(counts: &[(Duration, u64)]) -> f64 {
     let (Some((_, first)), Some((_, last))) = (counts.first(), counts.last()) else {
         return 0.0;

@@ -1,4 +1,4 @@
-//! What the benches need of a tool: how to start it, and how to read what it reports.
+//! The interface of a tool for the benches: how to start it, and how to read its report.
 
 use std::{fs, path::Path, process::Command, time::Duration};
 
@@ -24,7 +24,7 @@ impl Pace {
     }
 }
 
-/// What a tool reports. Reporting each probe costs some tools time, so only those who read it ask for it.
+/// Detail of a tool's report. Reporting each probe costs some tools time, so it is optional.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Detail {
     /// Each probe's round trip.
@@ -54,26 +54,26 @@ pub(super) enum Ready {
 pub(super) trait Tool: Sync {
     fn name(&self) -> &'static str;
 
-    /// Who stamps and who answers, in a few words.
+    /// How it stamps and answers, in a few words.
     fn how(&self) -> &'static str;
 
-    /// Where to get it, if it is missing.
+    /// Why it cannot run, if it is missing.
     fn missing(&self) -> Option<String> {
         missing_program(self.name(), self.name())
     }
 
-    /// What has to run at the far end, unless the kernel answers.
+    /// The process at the far end, unless the kernel answers.
     fn reflector(&self, _: &Place) -> Option<(Command, Ready)> {
         None
     }
 
     fn sender(&self, place: &Place, pace: Pace, detail: Detail) -> Command;
 
-    /// Reads its results from its files in `scratch` and from what it printed to both streams.
+    /// Reads the results from files in `scratch` and from the output on both streams.
     fn answers(&self, scratch: &Path, printed: &str, detail: Detail) -> Result<Answers>;
 }
 
-/// Why a program that is in a package cannot be used.
+/// The reason why a packaged program cannot run, if it is missing.
 pub(super) fn missing_program(program: &str, package: &str) -> Option<String> {
     which::which(program)
         .is_err()

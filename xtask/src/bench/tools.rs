@@ -24,7 +24,7 @@ pub(super) struct ToolArguments {
     /// Write the figures to this file, one JSON object per line.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// A kstamp that is built already; set-up and building are skipped.
+    /// Path of a built kstamp; set-up and building are skipped.
     #[arg(long, hide = true)]
     pub(super) built: Option<PathBuf>,
 }

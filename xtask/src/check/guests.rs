@@ -7,14 +7,14 @@ use anyhow::Result;
 use super::tally::Tally;
 use crate::vm::{Kernel, Listener, table::Table};
 
-/// The output of one guest, as it comes.
+/// The output of one guest.
 pub(super) struct Output {
     kernel: Kernel,
-    /// Whether the attach matrix is to be written into the documentation.
+    /// Whether to write the attach matrix into the documentation.
     write_table: bool,
     /// Results of the test binary that runs.
     part: Tally,
-    /// Results of those that have ended.
+    /// Results of binaries that have ended.
     total: Tally,
     start: Instant,
     part_start: Instant,
@@ -46,7 +46,7 @@ impl Output {
         println!("{:4} | {line}", self.kernel.series());
     }
 
-    /// Compares the attach matrix with the documentation, or writes it there, if its test has run.
+    /// Compares the attach matrix with the documentation, or writes it, if its test has run.
     fn check_matrix(&mut self) {
         let outcome = match (self.matrix.is_empty(), self.write_table) {
             (true, _) => return,
@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_guest_that_breaks_off_has_failed_and_says_where() {
+    fn a_guest_that_breaks_off_is_a_located_failure() {
         let mut output = Output::new(Kernel::V6_1, false);
         output.line("running 2 tests");
         output.line("test result: ok. 2 passed; 0 failed; 0 ignored");

@@ -24,11 +24,11 @@ pub(super) struct Suite<'a> {
     pub(super) kstamp: Option<PathBuf>,
 }
 
-/// What a build has brought.
+/// The result of a build.
 #[derive(Default)]
 pub(super) struct Built {
     pub(super) binaries: Vec<Binary>,
-    /// What compiler and lints have to say, without repetition.
+    /// Diagnostics of the compiler and lints, without repetition.
     pub(super) warnings: BTreeSet<String>,
 }
 
@@ -67,7 +67,7 @@ impl Suite<'_> {
         Ok(built)
     }
 
-    /// Runs one: its output is shown as it comes, and read along.
+    /// Runs one, and prints and reads its output.
     pub(super) fn run(&self, binary: &Binary) -> Result<Tally> {
         let mut command = if self.no_root || self.only_units || privilege::is_root() {
             Command::new(&binary.program)
@@ -109,7 +109,7 @@ pub(super) struct Binary {
     in_lab: bool,
 }
 
-/// The test binary that a message of cargo's tells of.
+/// The test binary in a message of cargo.
 fn binary(message: &Value) -> Option<Binary> {
     let target = &message["target"];
     let kind = target["kind"][0].as_str()?;
@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn test_binaries_are_told_from_other_artifacts() {
+    fn test_binaries_are_distinguished_from_other_artifacts() {
         let cases = [
             ("probe-core", "lib", true, Some(("probe-core: t", false))),
             ("xtask", "test", true, Some(("xtask: t", true))),

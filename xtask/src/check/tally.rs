@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_test_that_says_skipped_has_not_passed_and_counts_once() {
+    fn a_skipped_test_counts_once_and_is_not_passed() {
         let text = "running 2 tests\n\nsuccesses:\n\n---- a stdout ----\nSKIPPED: no root\nSKIPPED: no root\n\n\n\
                     successes:\n    a\n    b\n\ntest result: ok. 2 passed; 0 failed; 0 ignored; 0 measured\n";
         assert_eq!(read(text, true).to_string(), "1 passed, 0 failed, 1 skipped");

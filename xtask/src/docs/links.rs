@@ -1,4 +1,4 @@
-//! Finds links that lead nowhere: to a file that is not there, or to a heading that its page does not have.
+//! Finds broken links: to a missing file, or to a missing heading of a page.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,14 +8,14 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-/// What a page links to, and what in it can be linked to.
+/// The links and anchors of a page.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Page {
     links: BTreeSet<String>,
     anchors: BTreeSet<String>,
 }
 
-/// The links in `files` that lead nowhere, each with its file; `read` reads a page's text.
+/// The broken links in `files`, each with its file; `read` reads a page's text.
 pub(super) fn broken(files: &[PathBuf], read: impl Fn(&str) -> Page) -> Result<Vec<(PathBuf, String)>> {
     let mut pages = BTreeMap::new();
     for file in files {
@@ -30,7 +30,7 @@ pub(super) fn broken(files: &[PathBuf], read: impl Fn(&str) -> Page) -> Result<V
 }
 
 fn leads_somewhere(file: &Path, link: &str, pages: &BTreeMap<PathBuf, Page>) -> bool {
-    // What lies outside is for its owner to keep.
+    // External links are not checked.
     if link.contains("://") || link.starts_with("mailto:") {
         return true;
     }
@@ -95,7 +95,7 @@ pub(super) fn markdown(text: &str) -> Page {
     page
 }
 
-/// What GitHub makes of a heading.
+/// GitHub's anchor for a heading.
 fn anchor(heading: &str) -> String {
     let kept = heading
         .trim()

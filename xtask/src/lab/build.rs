@@ -15,14 +15,14 @@ use crate::{UsageError, exec::KillOnDrop, signals};
 /// 1500 bytes without VXLAN's headers.
 const OVERLAY_MTU: &str = "1450";
 
-/// What can be chosen besides the topology.
+/// Options of a lab besides its topology.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Number of agents of [`Topology::Switch`], 2 to 200.
     pub agents: u8,
     /// The families of the agents' addresses.
     pub families: Families,
-    /// What [`Topology::Delay`] does to packets.
+    /// Delays and losses of [`Topology::Delay`].
     pub delay: DelayLine,
     /// Delays of control channels in a network of switches.
     pub control: Vec<ControlDelay>,
@@ -66,7 +66,7 @@ impl Options {
     }
 }
 
-/// Builds all of `topology`. Returns what delays packets, in words, and the processes that do.
+/// Builds `topology`. Returns the source of the delay in words, and the delaying processes.
 pub(crate) fn build(
     topology: Topology,
     state: &mut State,
@@ -126,7 +126,7 @@ fn delay(state: &mut State, datapath: Datapath, line: &DelayLine) -> Result<(Str
         ("ovs1", "port12", "agent3"),
         ("ovs2", "port22", "agent3"),
     ];
-    // Without IPv6 addresses, the line sends nothing of its own.
+    // Without IPv6 addresses, the line sends no packets of its own.
     namespace::set_sysctls("agent3", &[("ipv6/conf/default/disable_ipv6", "1")])?;
     finish(
         &switch,

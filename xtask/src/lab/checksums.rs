@@ -1,5 +1,4 @@
-//! Checksum offload of a veth, which a switch with userspace datapath cannot cope with: it would forward frames with
-//! partial checksums.
+//! Disables checksum offload of a veth: a switch with userspace datapath would forward frames with partial checksums.
 
 use std::{
     io,

@@ -1,4 +1,4 @@
-//! `cargo xtask lab`: a lab to work in by hand.
+//! `cargo xtask lab`: a lab for manual use.
 
 use std::{
     fs,
@@ -33,13 +33,13 @@ pub enum LabCommand {
     Up(UpArguments),
     /// Test the lab: ping, the multicast route and, if it is built, kstamp between the first two agents.
     Test,
-    /// Remove the lab, also one that a crash has left behind.
+    /// Remove the lab, even after a crash.
     Down,
     /// Show which lab is up.
     Status,
     /// Cut the link between two switches.
     Cut(CutArguments),
-    /// Repair the link between two switches, however it was cut.
+    /// Repair the link between two switches after either cut.
     Repair(Ends),
     /// Remove a lab when its owner is killed.
     #[command(hide = true)]
@@ -68,7 +68,7 @@ pub struct CutArguments {
 
 #[derive(Clone, Debug, Args)]
 pub struct UpArguments {
-    /// What connects the agents.
+    /// How the agents are connected.
     #[arg(long, value_enum, default_value = "vxlan")]
     topology: Topology,
     /// IP versions of the agents' addresses.

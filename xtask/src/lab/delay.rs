@@ -1,5 +1,5 @@
-//! What delays packets in a lab: netem, or our own forwarder ([`crate::forward`]) where the kernel has no netem, and
-//! relays ([`crate::relay`]) in control channels.
+//! Delays in a lab: netem, or our own forwarder ([`crate::forward`]) if the kernel has no netem, and relays
+//! ([`crate::relay`]) in control channels.
 
 use std::{
     fs::{self, File},
@@ -28,7 +28,7 @@ const START_TIMEOUT: Duration = Duration::from_secs(3);
 /// The first port of the relays.
 const FIRST_RELAY_PORT: u16 = 16_653;
 
-/// What a delay line does to packets.
+/// Delays and losses of a delay line.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct DelayLine {
     /// From agent1 to agent2.
@@ -58,18 +58,18 @@ impl Default for DelayLine {
     }
 }
 
-/// Whether the kernel has netem: tried on the loopback device of `namespace`, which carries nothing.
+/// Whether the kernel has netem, tried on the unused loopback device of `namespace`.
 pub(crate) fn has_netem(namespace: &str) -> bool {
     let has_netem = tc(namespace, "qdisc add dev lo root netem delay 1ms").is_ok();
     if has_netem {
-        // If it fails, the qdisc is deleted with the namespace.
+        // On a failure, the qdisc is deleted with the namespace.
         let _ = tc(namespace, "qdisc del dev lo root");
     }
     has_netem
 }
 
-/// Delays and drops what `port` sends, by netem. TC egress, where kernel stamps are taken, comes before the qdisc: the
-/// delay is between the stamps.
+/// Delays and drops the frames that `port` sends, by netem. Kernel stamps are taken at TC egress, before the qdisc, so
+/// the delay is between the stamps.
 pub(crate) fn add_netem(namespace: &str, port: &str, impairment: Impairment) -> Result<()> {
     let (delay, loss) = (impairment.delay.as_micros(), impairment.loss * 100.0);
     let loss = if loss > 0.0 {
@@ -177,7 +177,7 @@ impl FromStr for ControlDelay {
     }
 }
 
-/// Where `switch` finds its controller: at a relay if its control channel is delayed.
+/// Address of the controller for `switch`: a relay if its control channel is delayed.
 pub(crate) fn controller_of(switch: &str, control: &[ControlDelay]) -> String {
     let relay = (FIRST_RELAY_PORT..)
         .zip(control)

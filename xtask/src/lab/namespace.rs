@@ -33,7 +33,7 @@ pub(crate) fn exists(name: &str) -> bool {
 
 /// The error if a namespace exists already.
 pub(crate) fn taken(name: &str) -> Error {
-    anyhow!("namespace {name} exists; a lab is up (cargo xtask lab down removes it) or it belongs to somebody else")
+    anyhow!("namespace {name} exists; a lab is up (cargo xtask lab down removes it) or it belongs to another program")
 }
 
 /// Creates the namespace and brings its loopback up.
@@ -152,7 +152,7 @@ pub(crate) fn processes(name: &str) -> Vec<Pid> {
         .collect()
 }
 
-/// Asks every process in the namespace to end, and kills what does not.
+/// Terminates every process in the namespace, and kills those that do not end.
 fn end_processes(name: &str) -> Result<()> {
     for signal in [Signal::SIGTERM, Signal::SIGKILL] {
         for pid in processes(name) {

@@ -20,7 +20,7 @@ use crate::{
     signals,
 };
 
-/// Builds `network`, whose namespaces exist. Returns what delays its links, in words, and the processes that do.
+/// Builds `network`, whose namespaces exist. Returns the source of the delays in words, and the delaying processes.
 pub(crate) fn build(
     network: &Network,
     state: &mut State,
@@ -28,7 +28,7 @@ pub(crate) fn build(
     families: Families,
     control: &[ControlDelay],
 ) -> Result<(&'static str, Vec<KillOnDrop>)> {
-    // Without IPv6 addresses, switches and lines send nothing of their own.
+    // Without IPv6 addresses, switches and lines send no packets of their own.
     for name in [SWITCHES, LINES] {
         namespace::set_sysctls(name, &[("ipv6/conf/default/disable_ipv6", "1")])?;
     }
@@ -149,7 +149,7 @@ pub(crate) fn cut_link(topology: Topology, one: &str, other: &str) -> Result<()>
     set_link(&find(topology, one, other)?, "down")
 }
 
-/// Makes both ports of the link drop whatever they are to send. They stay up, so no switch reports it.
+/// Makes both ports of the link drop all frames at egress. They stay up, so no switch reports it.
 pub(crate) fn cut_link_silently(topology: Topology, one: &str, other: &str) -> Result<()> {
     for port in find(topology, one, other)?.ports() {
         // A queue of length zero, in place of netem's. Every kernel has it.

@@ -72,10 +72,10 @@ impl Guard {
         command.spawn().context("cannot start the lab's guard").map(Self)
     }
 
-    /// Ends the guard: the lab is removed or is kept.
+    /// Ends the guard of a lab that is removed or kept.
     pub(crate) fn dismiss(mut self) {
         drop(self.0.stdin.take());
-        // There is nothing to do about a failure.
+        // Failures do no harm.
         let _ = self.0.wait();
     }
 }

@@ -1,4 +1,4 @@
-//! Waits until the agents of a lab reach each other: a lab is not up when its commands have returned.
+//! Waits until the agents of a lab reach each other, which takes longer than the commands that build it.
 
 use std::{
     io::Read as _,
@@ -22,18 +22,18 @@ use crate::{
 /// How long ports may take to become usable.
 const REACH_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Rounds of pings until none is lost; on a line with loss, some always are.
+/// Rounds of pings until none is lost; limited, because a line with loss always loses some.
 const MAX_ROUNDS: usize = 5;
 
-/// Waits until every agent and the first reach each other, and then until no packet is lost: a switch drops packets
-/// while it adds its ports, and the first packet of each flow costs an upcall. Neither is to be measured.
+/// Waits until every agent and the first reach each other, and then until no packet is lost, so that start-up is not
+/// measured: a switch drops packets while it adds its ports, and the first packet of each flow costs an upcall.
 pub(crate) fn wait(agents: &[AgentNs], families: Families) -> Result<()> {
     let Some((first, others)) = agents.split_first() else {
         return Ok(());
     };
     for other in others {
         for address in other.addresses(families) {
-            // A ping gives up after three lost ARP requests, which on a line with loss proves nothing.
+            // A ping fails after three lost ARP requests, which proves nothing on a line with loss.
             let (begin, limit) = (Instant::now(), REACH_TIMEOUT.as_secs().to_string());
             let options = ["-c", "1", "-i", "0.05", "-w", &limit];
             while loss_of(ping(first, address, &options)?)? == Loss::All {
@@ -77,7 +77,7 @@ fn loss_of(mut ping: KillOnDrop) -> Result<Loss> {
             if let Some(stdout) = ping.stdout.as_mut() {
                 stdout
                     .read_to_string(&mut text)
-                    .context("cannot read what ping prints")?;
+                    .context("cannot read the output of ping")?;
             }
             return Ok(match (status.success(), text.contains(" 0% packet loss")) {
                 (true, true) => Loss::None,

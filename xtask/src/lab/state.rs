@@ -99,7 +99,7 @@ impl State {
         self.record(Step::Namespace { name: name.to_owned() })?;
         if let Err(error) = namespace::create(name) {
             if format!("{error:#}").contains("File exists") {
-                // It is not ours to remove.
+                // Another program owns it.
                 self.steps.pop();
                 self.save()?;
                 return Err(namespace::taken(name));
@@ -153,7 +153,7 @@ impl State {
         }
         if problems.is_empty() {
             fs::remove_file(file()).context("cannot remove the lab's record")?;
-            // It fails if somebody else has put a file there, which is theirs.
+            // Fails, as it should, if another program has put a file there.
             let _ = fs::remove_dir(DIRECTORY);
             return Ok(());
         }

@@ -47,7 +47,7 @@ impl Datapath {
         }
     }
 
-    /// As it is shown to users.
+    /// Name for users.
     pub fn describe(self) -> &'static str {
         match self {
             Self::Kernel => "Open vSwitch, kernel datapath",

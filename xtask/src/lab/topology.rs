@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{UsageError, name_of};
 
-/// Where the switches of a network look for their controller, in namespace [`SWITCHES`].
+/// Address of the controller of a network, in namespace [`SWITCHES`].
 pub const CONTROLLER: &str = "127.0.0.1:6653";
 
 /// The namespace of all switches of a network.
@@ -23,7 +23,7 @@ pub(crate) const LINES: &str = "lines";
 /// Number of the port of a switch's host; links follow.
 pub(crate) const HOST_PORT: u32 = 1;
 
-/// What connects the agents.
+/// How the agents are connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Topology {

@@ -47,7 +47,7 @@ impl Agent {
         let _ = kill(Pid::from_raw(self.0.id().cast_signed()), signal);
     }
 
-    /// Asks it to end, lets it print its summary, and waits.
+    /// Terminates it, and waits for its summary.
     pub(super) fn finish(&mut self) -> Result<ExitStatus> {
         if let Some(status) = self.status()? {
             return Ok(status);

@@ -13,7 +13,7 @@ use crate::{
 /// What to run, and where.
 #[derive(Clone, Debug, Args)]
 pub struct RunArguments {
-    /// What connects the agents [default: vxlan; veth with --compare].
+    /// How the agents are connected [default: vxlan; veth with --compare].
     #[arg(long, value_enum)]
     topology: Option<Topology>,
     /// IP versions to probe.
@@ -22,7 +22,7 @@ pub struct RunArguments {
     /// How long to measure; with --compare, each phase [default: 20s; 10s with --compare].
     #[arg(long, value_name = "TIME")]
     duration: Option<humantime::Duration>,
-    /// How results are printed.
+    /// Format of the results.
     #[arg(long, value_enum, default_value = "text")]
     pub(super) format: Format,
     /// Time between probes.
@@ -46,7 +46,7 @@ pub struct RunArguments {
     /// Leave the lab up afterwards.
     #[arg(long)]
     pub(super) keep: bool,
-    /// A kstamp that is built already; set-up and building are skipped.
+    /// Path of a built kstamp; set-up and building are skipped.
     #[arg(long, hide = true)]
     pub(super) built: Option<PathBuf>,
     /// Further arguments of both `kstamp agent`, of `kstamp compare` or of `kstamp controller`.
@@ -91,7 +91,7 @@ impl RunArguments {
     }
 }
 
-/// On a bare veth pair native XDP works once both ends have it, which the first agent cannot know.
+/// On a bare veth pair native XDP needs a program at both ends, so the first agent cannot choose it by itself.
 pub(super) fn attach_options(lab: &Lab) -> &'static [&'static str] {
     if lab.topology().has_switch() {
         &[]

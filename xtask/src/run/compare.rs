@@ -32,7 +32,7 @@ pub(super) fn run(arguments: &RunArguments, lab: &Lab, kstamp: &Path) -> Result<
     }
     let mut reflector = FarAgent::start(lab, reflect)?;
     let deadline = Instant::now() + ATTACH_TIMEOUT;
-    // Its first output is how it is attached.
+    // The first output is the start record.
     while fs::metadata(&reflector.out).is_ok_and(|file| file.len() == 0) {
         if let Some(status) = reflector.failure()? {
             return Ok(status);

@@ -35,7 +35,7 @@ pub(super) fn run(arguments: &RunArguments, lab: &Lab, network: &Network, kstamp
         controller: &mut controller,
     };
     match guide.run() {
-        // An ended controller has reported why.
+        // The controller has reported the reason.
         Ok(()) | Err(Abort::Ended) => {}
         Err(Abort::Failed(error)) => {
             controller.finish()?;
@@ -63,7 +63,7 @@ fn command(arguments: &RunArguments, lab: &Lab, network: &Network, kstamp: &Path
 
 /// Why a tour was aborted.
 enum Abort {
-    /// The controller has ended, or a signal asks for it.
+    /// The controller has ended, or a signal has come.
     Ended,
     Failed(anyhow::Error),
 }

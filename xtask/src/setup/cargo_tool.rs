@@ -1,4 +1,4 @@
-//! Programs from crates.io that only some tasks need: each is built once, at a fixed version, under `target/tools`.
+//! Programs from crates.io for some tasks: each is built once, at a fixed version, under `target/tools`.
 
 use std::{path::PathBuf, process::Command};
 
@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use super::report::say;
 use crate::{exec, workspace};
 
-/// A program, and the package of the same name that brings it.
+/// A program, and the package of the same name.
 pub(crate) struct Tool {
     package: &'static str,
     version: &'static str,
@@ -29,7 +29,7 @@ pub(crate) const CARGO_MUTANTS: Tool = Tool {
     package: "cargo-mutants",
     version: "27.1.0",
     options: &[],
-    why: "changes the code and looks whether a test notices",
+    why: "changes the code and checks whether a test notices",
 };
 
 /// Renders the book.
@@ -41,10 +41,7 @@ pub(crate) const MDBOOK: Tool = Tool {
 };
 
 impl Tool {
-    /// Where the program is; builds it first if it is not there yet.
-    ///
-    /// # Errors
-    /// If it cannot be built.
+    /// Path of the program; builds it if it is missing.
     pub(crate) fn ensure(&self) -> Result<PathBuf> {
         let Self { package, version, .. } = self;
         let directory = workspace::target_directory().join(format!("tools/{package}-{version}"));
@@ -54,7 +51,7 @@ impl Tool {
                 package,
                 &format!("building {version} (a minute or two): it {}", self.why),
             );
-            // Compiling takes longer than what an optimised program would save.
+            // An optimised program would save less time than its compilation takes.
             let mut command = install(package, version);
             command.args(["--debug", "--root"]).arg(&directory).args(self.options);
             run(&mut command)?;

@@ -1,4 +1,4 @@
-//! bpf-linker: turns what rustc emits into a BPF object.
+//! bpf-linker: links rustc's output into a BPF object.
 
 use std::{
     env,
@@ -18,7 +18,7 @@ use crate::exec;
 /// The LLVM that bpf-linker is built against; rustc must have the same.
 pub(super) const LLVM: u32 = 22;
 
-/// The oldest version that is used, and the one that is installed.
+/// The oldest accepted version, and the installed one.
 const VERSION: &str = "0.13.0";
 
 /// Where Debian installs LLVM.
@@ -30,7 +30,7 @@ pub(super) const NEEDS: [Need; 1] = [Need {
     why: "bpf-linker is linked to it",
 }];
 
-/// Installs bpf-linker unless there is one that can be used. Returns 1 if there is none (always 0 in [`Mode::Install`]).
+/// Installs bpf-linker unless a suitable one is present. Returns 1 if it is missing (always 0 in [`Mode::Install`]).
 pub(super) fn ensure(mode: Mode) -> Result<usize> {
     let why = match installed() {
         Some((path, version)) => match unsuitable(&path, &version) {
@@ -85,12 +85,12 @@ fn installed() -> Option<(PathBuf, String)> {
     Some((path, text.trim().trim_start_matches("bpf-linker ").to_owned()))
 }
 
-/// Why this bpf-linker cannot be used, if so.
+/// Why this bpf-linker is unsuitable, if it is.
 fn unsuitable(path: &Path, version: &str) -> Option<String> {
     if number(version) < number(VERSION) {
         return Some(format!("{version} is too old"));
     }
-    // If LLVM is linked statically, its version is unknown, and the build shows whether it is right.
+    // A statically linked LLVM has an unknown version; the build fails if it is wrong.
     let libraries = exec::capture(Command::new("ldd").arg(path)).unwrap_or_default();
     let llvm = libraries
         .split("libLLVM.so.")

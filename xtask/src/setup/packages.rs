@@ -14,11 +14,11 @@ pub(super) struct Need {
     pub(super) what: &'static str,
     /// The Debian packages that provide it, separated by spaces.
     pub(super) packages: &'static str,
-    /// What it is used for.
+    /// Its use.
     pub(super) why: &'static str,
 }
 
-/// What building and the lab always need.
+/// Programs that building and the lab always need.
 pub(super) const NEEDS: [Need; 6] = [
     Need {
         what: "cc",
@@ -38,7 +38,7 @@ pub(super) const NEEDS: [Need; 6] = [
     Need {
         what: "ping",
         packages: "iputils-ping",
-        why: "tells when the lab is usable",
+        why: "checks when the lab is usable",
     },
     Need {
         what: "sysctl",
@@ -52,7 +52,7 @@ pub(super) const NEEDS: [Need; 6] = [
     },
 ];
 
-/// What booting guests needs in addition. The emulator is not among them: see `vm::emulator`.
+/// Programs for booting guests, except the emulator: see `vm::emulator`.
 pub(super) const GUEST_NEEDS: [Need; 3] = [
     Need {
         what: "apt-get",
@@ -78,7 +78,7 @@ pub(super) const FUZZING_NEEDS: [Need; 1] = [Need {
     why: "compiles libFuzzer",
 }];
 
-/// What tests use where it can be installed. A hundred megabytes to look at one page: tests are skipped without it.
+/// Optional programs of tests, such as a browser of a hundred megabytes for one page.
 pub(super) const OPTIONAL_TEST_NEEDS: [Need; 1] = [Need {
     what: "chromium",
     packages: "chromium fonts-dejavu-core",
@@ -88,7 +88,7 @@ pub(super) const OPTIONAL_TEST_NEEDS: [Need; 1] = [Need {
 /// Options of every installation: fail rather than remove a package.
 pub(super) const INSTALL: [&str; 4] = ["install", "-y", "--no-install-recommends", "--no-remove"];
 
-/// Installs what can be installed. What cannot is reported, and is not an error.
+/// Installs optional packages. A failure is reported and is no error.
 pub(super) fn install_optional(needs: &[Need]) {
     for need in needs {
         if let Err(error) = ensure(std::slice::from_ref(need), Mode::Install) {

@@ -1,6 +1,6 @@
-//! What set-up prints, and whether it only prints.
+//! Output and mode of set-up.
 
-/// What to do about a thing that is missing.
+/// Whether to install missing programs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mode {
     Install,

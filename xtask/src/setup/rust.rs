@@ -1,4 +1,4 @@
-//! The Rust toolchain that builds the workspace, and rustup, which finds the one for eBPF.
+//! The Rust toolchain of the workspace, and rustup, which finds the one for eBPF.
 
 use std::process::Command;
 

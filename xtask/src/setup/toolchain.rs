@@ -1,7 +1,7 @@
 //! The toolchain that compiles the eBPF programs.
 //!
 //! bpf-linker reads bitcode of its own LLVM version only, so rustc must have the same. There is no compiled `core` for
-//! BPF, so its source is needed. A nightly has both. Debian's packages have both too, for machines without a nightly.
+//! BPF, so its source is needed. A nightly and Debian's packages have both.
 
 use std::{
     env, fs,
@@ -50,13 +50,13 @@ pub(super) const DEBIAN_NEEDS: [Need; 3] = [
     },
 ];
 
-/// What set-up chose, if it ran.
+/// The choice of set-up, if it ran.
 pub(super) fn chosen() -> Option<String> {
     let name = fs::read_to_string(file()).ok()?;
     Some(name.trim().to_owned()).filter(|name| !name.is_empty())
 }
 
-/// Chooses a toolchain, and installs one if none can be used. Returns 1 if none can (always 0 in [`Mode::Install`]).
+/// Chooses a toolchain, or installs one. Returns 1 if none is suitable (always 0 in [`Mode::Install`]).
 pub(super) fn ensure(mode: Mode) -> Result<usize> {
     let found = match env::var(FORCE).ok().filter(|name| !name.is_empty()) {
         Some(name) => forced(&name, mode)?,
@@ -94,7 +94,7 @@ fn forced(name: &str, mode: Mode) -> Result<Option<Choice>> {
     }
 }
 
-/// The earlier choice if it can still be used, else an installed nightly that can.
+/// The earlier choice if it is still suitable, else a suitable installed nightly.
 fn installed() -> Option<Choice> {
     if let Some(name) = chosen().filter(|name| unsuitable(name).is_none()) {
         return Some((name, "chosen before".to_owned()));
@@ -139,7 +139,7 @@ fn obtain(mode: Mode) -> Result<Option<Choice>> {
 }
 
 fn debian(mode: Mode, reason: &str) -> Result<Option<Choice>> {
-    // Debian's toolchain is one of two ways: its packages are not reported as missing while the other is open.
+    // Debian's packages are not reported as missing, because a nightly is enough.
     if mode == Mode::Check && !DEBIAN_NEEDS.iter().all(packages::is_met) {
         return Ok(None);
     }
@@ -156,7 +156,7 @@ fn debian(mode: Mode, reason: &str) -> Result<Option<Choice>> {
     }
 }
 
-/// Why the toolchain cannot build the programs, if so.
+/// Why the toolchain is unsuitable, if it is.
 fn unsuitable(name: &str) -> Option<String> {
     if !toolchains()
         .iter()
@@ -197,7 +197,7 @@ fn add_source(name: &str) {
     }
 }
 
-/// Runs rustup for a limited time. A failure is only reported, since there is another way.
+/// Runs rustup for a limited time. A failure is only reported, because there is an alternative.
 fn rustup(arguments: &[&str]) -> bool {
     let mut command = Command::new("rustup");
     command.args(arguments).stdout(Stdio::null());

@@ -1,14 +1,15 @@
-//! Programs by others that benches and tests run beside kstamp.
+//! Third-party programs that benches and tests run beside kstamp.
 
-use std::{path::PathBuf, process::Command};
+use std::path::PathBuf;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
 use super::{
+    cargo_tool,
     packages::{self, Need},
     report::{Mode, say},
 };
-use crate::{exec, workspace};
+use crate::workspace;
 
 const STAMP_SUITE: &str = "1.0.0";
 
@@ -43,7 +44,7 @@ pub(super) const TSHARK: Need = Need {
     why: "decodes kstamp's packets in tests",
 };
 
-/// Installs the tools that benches compare kstamp with. A bench leaves out what cannot be installed.
+/// Installs the tools that benches compare kstamp with. A bench skips missing tools.
 pub(crate) fn bench_tools() {
     packages::install_optional(&TOOLS);
     if let Err(error) = ensure_stamp_suite() {
@@ -51,7 +52,7 @@ pub(crate) fn bench_tools() {
     }
 }
 
-/// The stamp-suite that set-up built, if it did: below the target directory, not among the user's programs.
+/// The stamp-suite that set-up built below the target directory, if it did.
 pub(crate) fn stamp_suite() -> Option<PathBuf> {
     let path = root().join("bin/stamp-suite");
     path.is_file().then_some(path)
@@ -63,20 +64,9 @@ pub fn ensure_stamp_suite() -> Result<PathBuf> {
         return Ok(path);
     }
     say("stamp-suite", &format!("building {STAMP_SUITE} (a minute or two)"));
-    let mut command = Command::new("cargo");
-    command.args([
-        "install",
-        "stamp-suite",
-        "--version",
-        STAMP_SUITE,
-        "--features",
-        "hwtstamp",
-    ]);
-    command.args(["--locked", "--quiet", "--root"]).arg(root());
-    let status = command.status().context("cannot start cargo")?;
-    if !status.success() {
-        bail!("`{}` failed: {status}", exec::line(&command));
-    }
+    let mut command = cargo_tool::install("stamp-suite", STAMP_SUITE);
+    command.args(["--features", "hwtstamp", "--root"]).arg(root());
+    cargo_tool::run(&mut command)?;
     stamp_suite().context("it was built but is not there")
 }
 
@@ -93,7 +83,7 @@ pub fn ensure_foreign(program: Foreign) -> Result<()> {
     packages::ensure(&[need], Mode::Install).map(drop)
 }
 
-/// A program by others that tests run.
+/// A third-party program that tests run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Foreign {
     /// Wireshark's decoder.

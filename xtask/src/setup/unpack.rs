@@ -1,4 +1,4 @@
-//! Debian packages that are unpacked into a directory: nothing is installed, and root is not needed.
+//! Unpacks Debian packages into a directory, without installing them and without root.
 
 use std::{
     fs, io,
@@ -16,12 +16,12 @@ use crate::exec;
 pub(crate) enum Closure {
     /// The named package only.
     Package,
-    /// The named package with everything that it depends on, down to the C library. What is installed here has no
-    /// influence: it may conflict with the package, or be older or newer.
+    /// The named package with all its dependencies, down to the C library, because installed packages may conflict or have
+    /// other versions.
     Dependencies,
 }
 
-/// Makes `directory` hold the files of the package that `find` names, in the newest version that apt knows.
+/// Unpacks the package that `find` names into `directory`, in the newest version that apt knows.
 ///
 /// The directory appears complete or not at all.
 pub(crate) fn unpack(find: impl Fn() -> Result<String>, closure: Closure, directory: &Path) -> Result<()> {

@@ -18,7 +18,7 @@ const TRAILER: &str = "TRAILER!!!";
 /// An archive that is being written. Everything in it belongs to root.
 pub(super) struct Archive<W> {
     to: W,
-    /// What was written, so that nothing is written twice.
+    /// Written paths, so that no path is written twice.
     names: BTreeSet<PathBuf>,
     inode: u32,
 }

@@ -17,9 +17,9 @@ struct Case {
     name: &'static str,
     /// The arguments of the guest's first process.
     arguments: &'static str,
-    /// What the error must contain: how it ended, and something from the console.
+    /// Text in the error: how the guest ended, and a part of the console.
     error: [&'static str; 2],
-    /// The limit of its life.
+    /// Longest run time.
     life: Duration,
 }
 
@@ -44,7 +44,7 @@ const CASES: [Case; 3] = [
     },
 ];
 
-/// The limit of silence: three guests that boot at the same time take less.
+/// The limit of silence, longer than three guests take to boot at the same time.
 const SILENCE: Duration = Duration::from_secs(12);
 
 /// How long after a limit a failure may be noticed.

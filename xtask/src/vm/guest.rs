@@ -87,7 +87,7 @@ pub(super) enum Failure {
     Panic,
     /// It prints nothing more.
     Silence,
-    /// It prints for ever.
+    /// It prints forever.
     Endless,
 }
 
@@ -100,11 +100,11 @@ pub struct GuestArguments {
 }
 
 impl GuestArguments {
-    /// Refuses to run elsewhere than in a guest. Other errors are printed on the guest's console.
+    /// Fails outside of a guest. Other errors are printed on the guest's console.
     pub fn run(&self) -> Result<()> {
         anyhow::ensure!(
             Pid::this().as_raw() == 1 && Path::new(SUITE).exists(),
-            "this is for the inside of `cargo xtask test --vm`"
+            "this runs only inside of `cargo xtask test --vm`"
         );
         let outcome = prepare().and_then(|()| match self.fail {
             None => run_suite(&mut report()?),
@@ -141,7 +141,7 @@ fn prepare() -> Result<()> {
     }
     nix::unistd::sethostname("guest").context("cannot set the host name")?;
     exec::run("ip", ["link", "set", "lo", "up"])?;
-    // Some users of these modules do not load them.
+    // Not all users of these modules load them.
     exec::run("modprobe", ["-a", "tun", "8021q"])?;
     Ok(())
 }
@@ -202,7 +202,7 @@ fn run_suite(report: &mut File) -> Result<()> {
     Ok(())
 }
 
-/// The variable that names the kstamp to test where it is built already; a guest has no cargo to build it.
+/// The variable with the path of a built kstamp; a guest has no cargo to build it.
 pub const BUILT: &str = "KSTAMP_BUILT";
 
 /// The variable that is set in guests, whose CPUs are emulated.

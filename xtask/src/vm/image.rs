@@ -1,4 +1,4 @@
-//! The guest's file system: the suite's binaries, the programs that they call, libraries, kernel modules.
+//! The guest's file system: the suite's binaries, their programs, libraries and kernel modules.
 
 use std::{
     fs::{self, File},

@@ -19,22 +19,22 @@ use super::{
 };
 use crate::exec;
 
-/// Receives what a guest prints, and how it ended.
+/// Receives the output and the outcome of a guest.
 pub trait Listener: Send {
     /// One line that a test or the guest printed.
     fn line(&mut self, line: &str);
     /// One test binary has ended.
     fn part(&mut self, name: &str, success: bool);
-    /// The guest has ended: with its suite, or because it could not be booted, panicked or fell silent.
+    /// The guest has ended: after its suite, or by a failure to boot, a panic or silence.
     fn end(&mut self, outcome: Result<()>);
 }
 
-/// How long a guest is waited for.
+/// Time limits of a guest.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
     /// From its start to its end.
     pub(super) life: Duration,
-    /// The longest time in which it prints nothing.
+    /// Longest time without output.
     pub(super) silence: Duration,
 }
 
@@ -63,7 +63,7 @@ const TAIL: usize = 40;
 const COMMAND_LINE: &str = "console=ttyS0 panic=-1 quiet loglevel=4 mitigations=off random.trust_cpu=on \
                             tsc=reliable clocksource=tsc PATH=/usr/sbin:/usr/bin --";
 
-/// What is booted.
+/// A bootable system.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct System<'a> {
     pub(super) emulator: &'a Emulator,

@@ -20,7 +20,7 @@ struct Part {
     in_lab: bool,
 }
 
-/// Test binaries of `probe-io/tests`, `probe-user/tests` and `xtask/tests`. What is named here runs in every guest.
+/// Test binaries of `probe-io/tests`, `probe-user/tests` and `xtask/tests` that run in every guest.
 static PARTS: [Part; 12] = [
     alone("programs"),
     in_lab("kernel_datapath"),

@@ -1,4 +1,4 @@
-//! The attach matrix: what the tests in guests found, as the tables of the documentation.
+//! The attach matrix: the results of tests in guests, as the tables of the documentation.
 
 use std::{collections::BTreeMap, fs, path::PathBuf};
 
@@ -11,7 +11,7 @@ use crate::workspace;
 /// The document with the tables.
 const DOCUMENT: &str = "docs/src/reference/kernels.md";
 
-/// How a line starts, among what tests print, that holds a cell.
+/// Start of a line with a cell in the output of tests.
 const MARK: &str = "attach matrix: ";
 
 /// The columns, as `kstamp agent --attach` has them.
@@ -21,9 +21,9 @@ pub const MODES: [&str; 4] = ["xdp-native", "xdp-generic", "tc", "auto"];
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cell {
     pub device: String,
-    /// What `--attach` was given.
+    /// The value of `--attach`.
     pub mode: String,
-    /// `works`, or what happened instead.
+    /// `works`, or another outcome.
     pub outcome: String,
 }
 
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_is_collected_from_what_tests_print() {
+    fn a_table_is_collected_from_the_output_of_tests() {
         let mut table = Table::default();
         assert!(table.is_empty());
         for cell in [

@@ -1,4 +1,4 @@
-//! A network of switches that carry out what the controller tells them, in a time of its own.
+//! A simulated network: switches that execute the controller's commands, in simulated time.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +14,7 @@ use crate::topology::PortId;
 pub(super) const MS: u64 = 1_000_000;
 pub(super) const PERIOD: u64 = 500 * MS;
 
-/// Something that will happen.
+/// A planned event.
 enum Due {
     Message(Dpid, Message),
     Barrier(Dpid, u64),
@@ -28,7 +28,7 @@ pub(super) struct Network {
     due: BTreeMap<(u64, u64), Due>,
     order: u64,
     rules: BTreeMap<Dpid, Vec<FlowMod>>,
-    /// Control channels, down and up; of a switch that is not there, 0 and 0.
+    /// Delay of the control channels, down and up.
     pub(super) control_ns: BTreeMap<Dpid, (u64, u64)>,
     links: BTreeMap<PortId, (PortId, u64)>,
     cut: BTreeSet<PortId>,
@@ -104,7 +104,7 @@ impl Network {
             capabilities: 0,
         };
         let address = "127.0.0.1:1".parse().unwrap();
-        self.tell(
+        self.report(
             dpid,
             EventKind::Connected {
                 address,
@@ -118,7 +118,7 @@ impl Network {
     pub(super) fn reconnect(&mut self, dpid: Dpid, ports: u32) {
         let address = "127.0.0.1:1".parse().unwrap();
         let reason = Reason::ClosedBySwitch;
-        self.tell(dpid, EventKind::Gone { dpid, address, reason });
+        self.report(dpid, EventKind::Gone { dpid, address, reason });
         self.connect(dpid, ports, false);
     }
 
@@ -126,7 +126,7 @@ impl Network {
         &self.rules[&Dpid(dpid)]
     }
 
-    /// From now on a link drops what it is given, and nobody is told.
+    /// Lets a link drop all frames, without a port status.
     pub(super) fn cut(&mut self, one: PortId, is_cut: bool) {
         for end in [one, self.links[&one].0] {
             if is_cut {
@@ -137,9 +137,9 @@ impl Network {
         }
     }
 
-    /// The switch tells that one of its ports is down, or up.
+    /// The switch reports that a port is down or up.
     pub(super) fn port_status(&mut self, port: PortId, is_up: bool) {
-        self.tell(
+        self.report(
             port.dpid,
             EventKind::PortStatus(PortReason::Modify, description(port, is_up)),
         );
@@ -150,13 +150,13 @@ impl Network {
         self.plan(0, Due::Frame(from, frame(to, mac(from))));
     }
 
-    pub(super) fn tell(&mut self, dpid: Dpid, what: EventKind) {
+    pub(super) fn report(&mut self, dpid: Dpid, kind: EventKind) {
         let connection = ConnectionId(dpid.0);
         let at_ns = self.now_ns + self.control_ns[&dpid].1;
         let event = Event {
             connection,
             at_ns,
-            what,
+            kind,
         };
         self.plan(self.control_ns[&dpid].1, Due::ToController(event));
     }
@@ -177,7 +177,7 @@ impl Network {
             while let Some(entry) = self.due.first_entry().filter(|entry| entry.key().0 <= self.now_ns) {
                 match entry.remove() {
                     Due::Message(dpid, message) => self.message(dpid, message),
-                    Due::Barrier(dpid, token) => self.tell(dpid, EventKind::Barrier(token)),
+                    Due::Barrier(dpid, token) => self.report(dpid, EventKind::Barrier(token)),
                     Due::Frame(at, frame) => self.frame(at, &frame),
                     Due::ToController(event) => self.forwarding.event(event),
                 }
@@ -212,7 +212,7 @@ impl Network {
 
     fn message(&mut self, dpid: Dpid, message: Message) {
         match message {
-            Message::EchoRequest(payload) => self.tell(dpid, EventKind::EchoReply(payload)),
+            Message::EchoRequest(payload) => self.report(dpid, EventKind::EchoReply(payload)),
             Message::PacketOut(packet) => {
                 let at = PortId {
                     dpid,
@@ -259,7 +259,7 @@ impl Network {
                         total_len: frame.len() as u16,
                         frame: frame.to_vec(),
                     };
-                    self.tell(at.dpid, EventKind::PacketIn(packet));
+                    self.report(at.dpid, EventKind::PacketIn(packet));
                 }
                 PortNumber::IN_PORT => self.leave(at, frame),
                 out if out == at.port => {}

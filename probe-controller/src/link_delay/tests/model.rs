@@ -1,4 +1,4 @@
-//! Against a model network whose truth is known: delays, losses, late and double answers, control channels that take
+//! A model network with known delays, losses, late and duplicate answers, and control channels that take
 //! longer one way than the other.
 
 use std::collections::HashMap;
@@ -35,7 +35,7 @@ enum Fate {
         noise: u64,
     },
     Lost,
-    /// So late that it was given up.
+    /// After the timeout.
     Late,
     Twice {
         noise: u64,
@@ -83,7 +83,7 @@ impl Model {
 
 proptest! {
     #[test]
-    fn the_round_trip_is_found_whatever_the_control_channels_take(model in model(), fates in fates()) {
+    fn the_round_trip_is_found_despite_asymmetric_control_channels(model in model(), fates in fates()) {
         let mut delay = LinkDelay::new(PERIOD, 0);
         for probe in PROBES {
             prop_assert!(delay.start(probe, 0));
@@ -92,7 +92,7 @@ proptest! {
         let mut sent: HashMap<u64, u64> = HashMap::new();
         for fate in fates {
             let now_ns = delay.next_deadline().unwrap();
-            // What has come by now is read in order.
+            // Answers received by now are read in order.
             pending.sort_by_key(|answer| answer.received_ns);
             let coming = pending.iter().take_while(|answer| answer.received_ns <= now_ns).count();
             for answer in pending.drain(..coming) {
@@ -134,7 +134,7 @@ proptest! {
     }
 
     #[test]
-    fn there_is_never_a_burst_and_nobody_is_left_out(
+    fn there_is_no_burst_and_every_probe_is_sent(
         switches in 1u64..20,
         ports in 0u32..9,
         stalls in proptest::collection::vec(prop_oneof![20 => 0u64..MS, 1 => 0..3 * PERIOD], 300),

@@ -21,12 +21,12 @@ const APPLY_ACTIONS: u16 = 4;
 const OUTPUT: u16 = 0;
 const OUTPUT_LEN: u16 = 16;
 
-/// What becomes of fields that kstamp does not know.
+/// How to handle match fields that kstamp does not know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::openflow) enum UnknownFields {
-    /// They say more of a packet than is needed.
+    /// In a packet-in they are extra information.
     Skip,
-    /// They narrow a rule; without them it would be another.
+    /// In a rule they are part of its meaning.
     Refuse,
 }
 

@@ -19,9 +19,6 @@ pub struct Key {
 
 impl Key {
     /// Makes a key from the kernel's random numbers.
-    ///
-    /// # Errors
-    /// `/dev/urandom` cannot be read.
     pub fn random() -> io::Result<Self> {
         let mut secret = [0; 32];
         File::open("/dev/urandom")?.read_exact(&mut secret)?;

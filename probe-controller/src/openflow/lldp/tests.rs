@@ -1,4 +1,4 @@
-//! What is signed is believed, and nothing else.
+//! Only signed frames are accepted.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -22,7 +22,7 @@ fn probe() -> Probe {
 }
 
 #[test]
-fn the_frame_is_lldp_as_others_read_it() {
+fn other_devices_can_read_the_frame_as_lldp() {
     let frame = probe().encode(&key(1), SOURCE);
     let mut expected = vec![0x01, 0x80, 0xc2, 0, 0, 0x0e, 2, 0, 0, 0, 0, 9, 0x88, 0xcc];
     expected.extend([0x02, 22, 7]);
@@ -40,7 +40,7 @@ fn the_frame_is_lldp_as_others_read_it() {
 }
 
 #[test]
-fn another_runs_frames_are_foreign_and_not_forged() {
+fn frames_of_another_run_are_foreign_and_not_forged() {
     let frame = probe().encode(&key(1), SOURCE);
     assert_eq!(Probe::decode(&key(1), &frame), Ok(probe()));
     assert_eq!(Probe::decode(&key(2), &frame), Err(NotOurs::Foreign));
@@ -48,8 +48,8 @@ fn another_runs_frames_are_foreign_and_not_forged() {
 }
 
 #[test]
-fn lldp_of_other_stations_is_foreign() {
-    // As lldpd sends it, abridged: MAC chassis id, interface name, TTL, system name, an IEEE 802.3 organisation TLV.
+fn lldp_of_other_devices_is_foreign() {
+    // A short frame of lldpd: MAC chassis id, interface name, TTL, system name, an IEEE 802.3 organisation TLV.
     let mut frame = vec![0x01, 0x80, 0xc2, 0, 0, 0x0e, 2, 0, 0, 0, 0, 9, 0x88, 0xcc];
     frame.extend([
         0x02, 7, 4, 2, 0, 0, 0, 0, 9, 0x04, 5, 5, b'e', b't', b'h', b'0', 0x06, 2, 0, 120,
@@ -69,7 +69,7 @@ fn lldp_of_other_stations_is_foreign() {
 }
 
 #[test]
-fn a_bounce_is_not_taken_for_discovery() {
+fn a_bounce_frame_is_no_discovery() {
     let bounce = Probe {
         kind: Kind::Bounce,
         ..probe()
@@ -94,21 +94,21 @@ fn any_probe() -> impl Strategy<Value = Probe> {
 
 proptest! {
     #[test]
-    fn what_is_encoded_is_decoded(probe in any_probe()) {
+    fn a_decoded_probe_equals_the_encoded_one(probe in any_probe()) {
         prop_assert_eq!(Probe::decode(&key(1), &probe.encode(&key(1), SOURCE)), Ok(probe));
     }
 
     #[test]
-    fn no_changed_bit_is_believed(probe in any_probe(), at: prop::sample::Index, bit in 0..8_u8) {
+    fn any_changed_bit_is_detected(probe in any_probe(), at: prop::sample::Index, bit in 0..8_u8) {
         let mut frame = probe.encode(&key(1), SOURCE);
-        // All but the addresses, which a switch may see changed, and the end TLV, which says nothing.
+        // The addresses and the end TLV are not signed.
         let at = 12 + at.index(frame.len() - 2 - 12);
         frame[at] ^= 1 << bit;
         prop_assert!(Probe::decode(&key(1), &frame).is_err());
     }
 
     #[test]
-    fn whatever_comes_does_not_panic(mut bytes in vec(any::<u8>(), 0..200), lldp: bool) {
+    fn random_bytes_cause_no_panic(mut bytes in vec(any::<u8>(), 0..200), lldp: bool) {
         if lldp && bytes.len() >= 14 {
             bytes[12..14].copy_from_slice(&ETH_TYPE.to_be_bytes());
         }
@@ -116,9 +116,9 @@ proptest! {
     }
 
     #[test]
-    fn what_is_cut_short_is_refused(probe in any_probe(), at: prop::sample::Index) {
+    fn a_truncated_frame_is_refused(probe in any_probe(), at: prop::sample::Index) {
         let frame = probe.encode(&key(1), SOURCE);
-        // The end TLV is not needed to believe what is signed before it.
+        // The signed part is complete without the end TLV.
         let at = at.index(frame.len() - 2);
         prop_assert!(Probe::decode(&key(1), &frame[..at]).is_err());
     }

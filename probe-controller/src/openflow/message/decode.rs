@@ -11,7 +11,7 @@ impl Message {
     /// Reads the body of a message whose header was read by [`crate::openflow::frame::Framer`].
     ///
     /// # Errors
-    /// [`DecodeError`]: the message is wrong; those behind it may still be read.
+    /// [`DecodeError`]: the message is wrong; later messages can still be read.
     pub fn decode(header: Header, body: &[u8]) -> Result<Self, DecodeError> {
         let from = |what| Reader::new(body, what);
         let empty = |what, message| from(what).end().map(|()| message);

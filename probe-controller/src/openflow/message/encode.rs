@@ -16,9 +16,6 @@ const LEN_AT: usize = 2;
 
 impl Message {
     /// The whole message.
-    ///
-    /// # Errors
-    /// [`TooLong`].
     pub fn encode(&self, xid: u32) -> Result<Vec<u8>, TooLong> {
         let mut to = Writer::default();
         to.u8(if let Self::Hello(hello) = self {
@@ -152,7 +149,7 @@ fn multipart(flags: u16, to: &mut Writer) {
 }
 
 impl PacketOut {
-    /// Back to the controller without leaving the switch: what measures a packet-out and a packet-in alone.
+    /// Returns a frame to the controller without leaving the switch, which times a packet-out and a packet-in alone.
     pub fn to_controller(frame: Vec<u8>) -> Self {
         Self::to_port(PortNumber::CONTROLLER, frame)
     }

@@ -1,5 +1,5 @@
-//! Layouts as the specification has them, and properties: what is encoded is decoded as it was, whatever comes does not
-//! panic, and a stream is cut at the same places however it arrives.
+//! Layouts against the specification, and properties: a decoded message equals the encoded one, no bytes cause a panic,
+//! and a stream yields the same messages in pieces of any size.
 
 use proptest::collection::vec;
 use proptest::option;
@@ -160,7 +160,7 @@ fn message() -> impl Strategy<Value = Message> {
     ]
 }
 
-/// All messages of a stream that arrives in pieces, up to the first that is wrong.
+/// All messages of a stream that arrives in pieces, up to the first wrong one.
 fn cut(pieces: &[&[u8]]) -> (Vec<(u32, Message)>, Option<DecodeError>) {
     let mut framer = Framer::new(MAX_MESSAGE);
     let mut messages = Vec::new();
@@ -182,19 +182,19 @@ fn cut(pieces: &[&[u8]]) -> (Vec<(u32, Message)>, Option<DecodeError>) {
 
 proptest! {
     #[test]
-    fn what_is_encoded_is_decoded(message in message(), xid: u32) {
+    fn a_decoded_message_equals_the_encoded_one(message in message(), xid: u32) {
         let bytes = message.encode(xid).unwrap();
         prop_assert_eq!(usize::from(u16::from_be_bytes([bytes[2], bytes[3]])), bytes.len());
         prop_assert_eq!(cut(&[&bytes]), (vec![(xid, message)], None));
     }
 
     #[test]
-    fn whatever_comes_does_not_panic(bytes in vec(any::<u8>(), 0..300)) {
+    fn random_bytes_cause_no_panic(bytes in vec(any::<u8>(), 0..300)) {
         cut(&[&bytes]);
     }
 
     #[test]
-    fn a_true_header_before_whatever_does_not_panic(kind in 0..=30_u8, body in vec(any::<u8>(), 0..300)) {
+    fn a_valid_header_with_a_random_body_causes_no_panic(kind in 0..=30_u8, body in vec(any::<u8>(), 0..300)) {
         let len = (HEADER_LEN + body.len()) as u16;
         let mut bytes = vec![4, kind, 0, 0, 0, 0, 0, 1];
         bytes[2..4].copy_from_slice(&len.to_be_bytes());
@@ -205,7 +205,7 @@ proptest! {
     #[test]
     fn one_changed_byte_never_shifts_the_next_message(message in message(), at: prop::sample::Index, value: u8) {
         let mut bytes = message.encode(1).unwrap();
-        // The header is what says where the next one starts; all else may be wrong.
+        // Only the header says where the next message starts.
         let len = bytes.len();
         if len > HEADER_LEN {
             bytes[HEADER_LEN + at.index(len - HEADER_LEN)] = value;
@@ -220,7 +220,7 @@ proptest! {
     }
 
     #[test]
-    fn pieces_make_no_difference(messages in vec(message(), 1..6), cuts in vec(any::<prop::sample::Index>(), 0..8)) {
+    fn a_stream_in_pieces_yields_the_same_messages(messages in vec(message(), 1..6), cuts in vec(any::<prop::sample::Index>(), 0..8)) {
         let mut stream = Vec::new();
         for (xid, message) in messages.iter().enumerate() {
             stream.extend(message.encode(xid as u32).unwrap());
@@ -234,7 +234,7 @@ proptest! {
     }
 
     #[test]
-    fn a_message_cut_short_is_not_a_message(message in message(), at: prop::sample::Index) {
+    fn a_truncated_message_is_incomplete(message in message(), at: prop::sample::Index) {
         let bytes = message.encode(1).unwrap();
         let (messages, error) = cut(&[&bytes[..at.index(bytes.len())]]);
         prop_assert_eq!((messages, error), (vec![], None));
@@ -248,7 +248,7 @@ fn hex(text: &str) -> Vec<u8> {
 }
 
 #[test]
-fn layouts_are_those_of_the_specification() {
+fn layouts_follow_the_specification() {
     let lldp = Match::any()
         .eth_dst(MacAddress([1, 0x80, 0xc2, 0, 0, 0xe]))
         .eth_type(0x88cc);

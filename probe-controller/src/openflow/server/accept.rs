@@ -60,13 +60,13 @@ pub(super) async fn run(listener: TcpListener, context: Context, pacer: Pacer) {
 fn admit(context: &Rc<Context>, connections: &mut JoinSet<()>, socket: TcpStream, address: SocketAddr) {
     let connection = ConnectionId(context.next_connection.get());
     context.next_connection.set(connection.0 + 1);
-    let most = context.config.limits.switches;
-    if connections.len() >= most {
+    let limit = context.config.limits.switches;
+    if connections.len() >= limit {
         refuse(
             context,
             connection,
             address,
-            Reason::Limit(format!("{most} connections are open, and no more are taken")),
+            Reason::Limit(format!("{limit} connections are open, and no more are taken")),
         );
         return;
     }
@@ -146,12 +146,12 @@ async fn talk<S: AsyncRead + AsyncWrite>(
     Counts::add_one(&context.shared.counts.connected);
     let (sender, commands) = mpsc::channel::<Command>(COMMANDS);
     context.shared.register(connection, sender);
-    let what = EventKind::Connected {
+    let kind = EventKind::Connected {
         address,
         features: ready.features,
         ports: ready.ports,
     };
-    context.notify(connection, ready.at_ns, what).await;
+    context.notify(connection, ready.at_ns, kind).await;
     let life = Connection::new(
         Rc::clone(context),
         connection,
@@ -164,7 +164,7 @@ async fn talk<S: AsyncRead + AsyncWrite>(
         .run(incoming, outgoing, commands, ready.slot.summons(), ready.early)
         .await;
     context.shared.unregister(connection);
-    let what = EventKind::Gone {
+    let kind = EventKind::Gone {
         dpid,
         address,
         reason: left.reason.clone(),
@@ -173,10 +173,10 @@ async fn talk<S: AsyncRead + AsyncWrite>(
         Reason::ClosedHere => debug!("switch {dpid} at {address}: {}", left.reason),
         ref reason => warn!("switch {dpid} at {address}: {reason}; connection closed"),
     }
-    context.notify(connection, monotonic_ns(), what).await;
+    context.notify(connection, monotonic_ns(), kind).await;
     // A newer connection that waits for the slot must find it free.
     drop(ready.slot);
-    drop(left.told);
+    drop(left.reported);
     Ok(())
 }
 

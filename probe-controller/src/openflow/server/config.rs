@@ -38,13 +38,13 @@ pub struct TlsFiles {
     pub ca: PathBuf,
 }
 
-/// What a switch may cost.
+/// Resources that a switch may use.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Connections at a time, those in their handshake included.
+    /// Simultaneous connections, unfinished handshakes included.
     pub switches: usize,
     pub message_bytes: usize,
-    /// From the connection to the last answer of the handshake, TLS included.
+    /// Time from the connection to the last answer of the handshake, TLS included.
     pub handshake: Duration,
     /// Silence after which the switch is asked for an echo.
     pub idle: Duration,

@@ -1,4 +1,4 @@
-//! A connection after its handshake: it reads, writes, and watches that the switch is alive, until one of these ends.
+//! A connection after its handshake: reads, writes, and checks that the switch is alive, until one of these ends.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -28,8 +28,8 @@ const REPLIES: usize = 64;
 /// Time for the switch to read what was sent before we close the connection.
 const LINGER: Duration = Duration::from_millis(300);
 
-/// Messages a second above which a connection is read more slowly, and as many at once: a switch reports all its ports
-/// when it starts.
+/// Rate and burst of messages above which a connection is read more slowly. The burst is large because a switch reports
+/// all its ports when it starts.
 const MESSAGES_PER_S: u32 = 20_000;
 /// Pause in reading a connection above a limit; TCP then slows the switch down.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -59,7 +59,7 @@ pub(super) struct Connection {
     barriers: RefCell<HashMap<u32, u64>>,
     /// The echo requests of `watching` that are not answered yet.
     keepalive: Cell<Option<u32>>,
-    /// When something was last read.
+    /// Time of the last read.
     heard_ns: Cell<u64>,
     heard: Notify,
 }
@@ -68,7 +68,7 @@ pub(super) struct Connection {
 pub(super) struct Left {
     pub(super) reason: Reason,
     /// Dropped once the end of the connection is reported.
-    pub(super) told: Option<oneshot::Sender<()>>,
+    pub(super) reported: Option<oneshot::Sender<()>>,
 }
 
 /// An answer or a keepalive to write.
@@ -110,8 +110,8 @@ impl Connection {
     ) -> Left {
         let (replies, to_reply) = mpsc::channel(REPLIES);
         let left = tokio::select! {
-            reason = self.read(&mut incoming, &replies, early) => Left { reason, told: None },
-            reason = self.write(&mut outgoing, commands, to_reply) => Left { reason, told: None },
+            reason = self.read(&mut incoming, &replies, early) => Left { reason, reported: None },
+            reason = self.write(&mut outgoing, commands, to_reply) => Left { reason, reported: None },
             left = self.watch(summons, &replies) => left,
         };
         outgoing.finish().await;
@@ -163,7 +163,7 @@ impl Connection {
             warned_ns: None,
         };
         loop {
-            // First the bytes that the handshake read beyond its end.
+            // The handshake may have read more bytes than it needed.
             while let Some((header, body)) = incoming.next_message()? {
                 allowance.exceeded |= !allowance.messages.take(at_ns);
                 if header.kind == kind::PACKET_IN && !self.admits(&mut allowance, body, at_ns) {
@@ -175,7 +175,7 @@ impl Connection {
             if std::mem::take(&mut allowance.exceeded) {
                 tokio::time::sleep(PAUSE).await;
             } else if incoming.is_busy() {
-                // Other connections get their turn, even if more is to be read.
+                // Let other connections read, even if more bytes are waiting.
                 tokio::task::yield_now().await;
             }
             at_ns = incoming.fill().await?;
@@ -184,7 +184,7 @@ impl Connection {
         }
     }
 
-    /// Whether a packet-in is within the limits. It is not decoded for that.
+    /// Whether a packet-in is within the limits, decided without decoding it.
     fn admits(&self, allowance: &mut Allowance, body: &[u8], at_ns: u64) -> bool {
         let measuring = PacketIn::peek_cookie(body).is_some_and(cookie::is_measuring);
         let bucket = if measuring {
@@ -202,8 +202,8 @@ impl Connection {
             {
                 allowance.warned_ns = Some(at_ns);
                 let (dpid, address) = (self.dpid, self.address);
-                let most = self.context.config.limits.packet_ins_per_s;
-                warn!("switch {dpid} at {address}: more than {most} packet-ins a second; what exceeds that is dropped");
+                let limit = self.context.config.limits.packet_ins_per_s;
+                warn!("switch {dpid} at {address}: more than {limit} packet-ins a second; the excess is dropped");
             }
         }
         within
@@ -217,7 +217,7 @@ impl Connection {
         replies: &mpsc::Sender<Reply>,
     ) -> Result<(), Reason> {
         let xid = header.xid;
-        let what = match message {
+        let event = match message {
             Message::PacketIn(packet) => {
                 self.context.notify_or_drop(self.id, at_ns, EventKind::PacketIn(packet));
                 return Ok(());
@@ -240,7 +240,7 @@ impl Connection {
             Message::Error(error) => EventKind::Error(error),
             Message::BarrierReply => match self.barriers.borrow_mut().remove(&xid) {
                 Some(token) => EventKind::Barrier(token),
-                None => return Err(Reason::Protocol("a barrier reply that nothing asked for".to_owned())),
+                None => return Err(Reason::Protocol("an unsolicited barrier reply".to_owned())),
             },
             // Open vSwitch sends messages about other controllers to all of them.
             Message::Unused { kind } if kind != kind::MULTIPART_REPLY && kind != kind::MULTIPART_REQUEST => {
@@ -248,12 +248,12 @@ impl Connection {
             }
             _ => {
                 return Err(Reason::Protocol(format!(
-                    "a message of type {} that nothing asked for",
+                    "an unsolicited message of type {}",
                     header.kind
                 )));
             }
         };
-        self.context.notify(self.id, at_ns, what).await;
+        self.context.notify(self.id, at_ns, event).await;
         Ok(())
     }
 
@@ -265,7 +265,7 @@ impl Connection {
             let silent = self.silent_for();
             if silent >= limits.dead {
                 let reason = Reason::Silent(format!("no sign of life for {} s", silent.as_secs()));
-                return Left { reason, told: None };
+                return Left { reason, reported: None };
             }
             // Checks at a quarter of the limit.
             let next = if silent < limits.idle {
@@ -279,9 +279,9 @@ impl Connection {
                         waiting.push(answer);
                         self.ask(replies);
                     }
-                    Some(Summons::Leave(told)) => {
+                    Some(Summons::Leave(reported)) => {
                         let reason = Reason::Superseded(self.dpid);
-                        return Left { reason, told: Some(told) };
+                        return Left { reason, reported: Some(reported) };
                     }
                     // The sender is kept with the slot, which outlives this.
                     None => std::future::pending().await,
@@ -313,7 +313,7 @@ impl Connection {
         }
     }
 
-    /// Writes until the connection is to be closed.
+    /// Writes until the connection must be closed.
     async fn write<S: AsyncWrite>(
         &self,
         outgoing: &mut Outgoing<S>,

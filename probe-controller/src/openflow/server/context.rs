@@ -1,4 +1,4 @@
-//! What all connections share on the I/O thread.
+//! State that all connections share on the I/O thread.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -46,21 +46,21 @@ impl Context {
     }
 
     /// Sends an event that must not be lost.
-    pub(super) async fn notify(&self, connection: ConnectionId, at_ns: u64, what: EventKind) {
+    pub(super) async fn notify(&self, connection: ConnectionId, at_ns: u64, kind: EventKind) {
         let event = Event {
             connection,
             at_ns,
-            what,
+            kind,
         };
         self.events.send(event).await;
     }
 
     /// Sends an event, or drops it if the queue is full.
-    pub(super) fn notify_or_drop(&self, connection: ConnectionId, at_ns: u64, what: EventKind) {
+    pub(super) fn notify_or_drop(&self, connection: ConnectionId, at_ns: u64, kind: EventKind) {
         let event = Event {
             connection,
             at_ns,
-            what,
+            kind,
         };
         if !self.events.send_or_drop(event) {
             Counts::add_one(&self.shared.counts.events_dropped);

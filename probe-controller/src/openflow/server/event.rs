@@ -12,21 +12,21 @@ use crate::openflow::id::{Dpid, PortNumber};
 use crate::openflow::message::{ErrorMessage, Features, Message, PacketIn};
 use crate::openflow::port::{Port, PortReason};
 
-/// One connection of a switch; never used again in this run, also not by the same switch.
+/// Identifies one connection. Every connection of this run has its own identifier, reconnections included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(pub u64);
 
 /// Something that happened on a connection.
 ///
-/// For one connection the order is: `Connected`, then anything, then `Gone`, after which there is nothing more of it. A
+/// For one connection the order is: `Connected`, then any others, then `Gone` as the last one. A
 /// connection that does not get through its handshake yields one `Refused`.
 #[derive(Debug)]
 pub struct Event {
     pub connection: ConnectionId,
-    /// `CLOCK_MONOTONIC` in ns when the bytes that caused it were read from the socket (`Connected`: those of the last
-    /// answer of the handshake); for `Gone` and `Refused` the time of detection.
+    /// `CLOCK_MONOTONIC` in ns when the bytes that caused it were read from the socket (`Connected`: the last
+    /// answer of the handshake); the time of detection for `Gone` and `Refused`.
     pub at_ns: u64,
-    pub what: EventKind,
+    pub kind: EventKind,
 }
 
 #[derive(Debug)]
@@ -44,7 +44,7 @@ pub enum EventKind {
     PacketIn(PacketIn),
     /// The answer to an echo request that a [`Command`] sent.
     EchoReply(Vec<u8>),
-    /// All that was sent before [`Command::Barrier`] with this token is done.
+    /// The switch has processed everything sent before the [`Command::Barrier`] with this token.
     Barrier(u64),
     /// The switch refused a message.
     Error(ErrorMessage),
@@ -59,7 +59,7 @@ pub enum EventKind {
 }
 
 impl EventKind {
-    /// Whether it may be taken later: answers to probes carry their stamps.
+    /// Whether the event may be taken later: answers to probes carry their stamps.
     pub(super) fn can_wait(&self) -> bool {
         match self {
             Self::EchoReply(_) => true,
@@ -76,11 +76,10 @@ pub type Build = Box<dyn FnOnce(u64) -> Message + Send>;
 pub enum Command {
     /// Sends a message.
     Send(Message),
-    /// Sends a message that is made at the moment of its write: nothing else of ours is then before it in the connection's
-    /// buffer.
+    /// Sends a message that is built when it is written: the connection's buffer is then empty.
     SendStamped(Build),
-    /// As [`Command::SendStamped`], but not before `CLOCK_MONOTONIC` has reached so many nanoseconds: many may be given
-    /// ahead. What is given meanwhile goes first. If the connection has ended by then it is dropped.
+    /// As [`Command::SendStamped`], at this time in nanoseconds of `CLOCK_MONOTONIC`. Other commands are executed in the
+    /// meantime. Dropped if the connection has ended by then.
     SendStampedAt(u64, Build),
     /// Sends a barrier request; its answer is [`EventKind::Barrier`] with this token.
     Barrier(u64),
@@ -225,12 +224,12 @@ impl EventSender {
 
     /// Sends an event, or drops it if the queue is full; false if dropped.
     pub(super) fn send_or_drop(&self, event: Event) -> bool {
-        let presses = !event.what.can_wait() || self.sender.capacity() < MAX_WAITING / 2;
-        let told = self.sender.try_send(event).is_ok();
+        let presses = !event.kind.can_wait() || self.sender.capacity() < MAX_WAITING / 2;
+        let queued = self.sender.try_send(event).is_ok();
         if presses {
             self.bell.ring();
         }
-        told
+        queued
     }
 }
 

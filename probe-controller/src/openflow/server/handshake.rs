@@ -128,7 +128,7 @@ impl<'a, S: AsyncRead + AsyncWrite> Handshake<'a, S> {
         };
         if features.auxiliary != 0 {
             return Err(Reason::Protocol(
-                "an auxiliary connection, which is of no use here".to_owned(),
+                "an auxiliary connection, which this controller does not use".to_owned(),
             ));
         }
         Ok(features)
@@ -154,7 +154,7 @@ impl<'a, S: AsyncRead + AsyncWrite> Handshake<'a, S> {
 
     async fn ports(&mut self) -> Result<Vec<Port>, Reason> {
         let asked = self.send(&Message::PortDescRequest).await?;
-        let what = "the question for its ports";
+        let what = "the request for its ports";
         let (mut all, mut described) = (Vec::new(), false);
         loop {
             let Message::PortDescReply { more, ports } = self.answer(asked, asked, what).await? else {
@@ -187,7 +187,7 @@ impl<'a, S: AsyncRead + AsyncWrite> Handshake<'a, S> {
                 Message::Error(error) if (first..=asked).contains(&header.xid) => return Err(refused(what, &error)),
                 Message::Error(error) => {
                     debug!(
-                        "{}: error {} {} about nothing we sent",
+                        "{}: error {} {} about an unknown transaction",
                         self.address, error.kind, error.code
                     );
                 }
@@ -245,5 +245,5 @@ fn refused(what: &str, error: &ErrorMessage) -> Reason {
 }
 
 fn unexpected(what: &str) -> Reason {
-    Reason::Protocol(format!("something else than the answer to {what}"))
+    Reason::Protocol(format!("another message than the answer to {what}"))
 }

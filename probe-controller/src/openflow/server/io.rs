@@ -126,7 +126,7 @@ impl<S: AsyncRead> Incoming<S> {
         }
     }
 
-    /// Whether so much came at once that more may be waiting.
+    /// Whether the last read was so large that more bytes may be waiting.
     pub(super) fn is_busy(&self) -> bool {
         self.last > BUSY
     }
@@ -138,9 +138,9 @@ impl<S: AsyncRead> Incoming<S> {
             .map_err(|error| Reason::Protocol(error.to_string()))
     }
 
-    /// Reads and discards until the other end has closed, or `most` is over.
-    pub(super) async fn drain(&mut self, most: Duration) {
-        let _ = timeout(most, async {
+    /// Reads and discards until the other end has closed, at most for `limit`.
+    pub(super) async fn drain(&mut self, limit: Duration) {
+        let _ = timeout(limit, async {
             while matches!(self.half.read(&mut self.buffer).await, Ok(1..)) {}
         })
         .await;
@@ -150,12 +150,12 @@ impl<S: AsyncRead> Incoming<S> {
 /// The writing half.
 pub(super) struct Outgoing<S> {
     half: WriteHalf<S>,
-    most: Duration,
+    limit: Duration,
 }
 
 impl<S: AsyncWrite> Outgoing<S> {
-    pub(super) fn new(half: WriteHalf<S>, most: Duration) -> Self {
-        Self { half, most }
+    pub(super) fn new(half: WriteHalf<S>, limit: Duration) -> Self {
+        Self { half, limit }
     }
 
     /// Hands all bytes to the kernel.
@@ -164,25 +164,25 @@ impl<S: AsyncWrite> Outgoing<S> {
             self.half.write_all(bytes).await?;
             self.half.flush().await
         };
-        match timeout(self.most, write).await {
+        match timeout(self.limit, write).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(from_io(&error)),
             Err(_) => Err(Reason::Silent(format!(
                 "it has read nothing for {} s",
-                self.most.as_secs_f32()
+                self.limit.as_secs_f32()
             ))),
         }
     }
 
     /// Shuts the writing half down.
     pub(super) async fn finish(&mut self) {
-        let _ = timeout(self.most, self.half.shutdown()).await;
+        let _ = timeout(self.limit, self.half.shutdown()).await;
     }
 }
 
 pub(super) fn from_io(error: &io::Error) -> Reason {
     match error.kind() {
-        // What rustls finds wrong, and the end of a TLS stream without a word.
+        // Errors of rustls, and a TLS stream that ends without close_notify.
         io::ErrorKind::InvalidData => Reason::Tls(error.to_string()),
         io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
             Reason::ClosedBySwitch

@@ -70,7 +70,7 @@ impl Refusals {
 }
 
 impl Window {
-    /// How many were held back in the window that is over, and whether this one is written.
+    /// The number of lines suppressed in the previous window, and whether to write this one.
     fn count(&mut self, now_ns: u64) -> (u32, bool) {
         let mut held_back = 0;
         if now_ns.saturating_sub(self.since_ns) >= WITHIN_NS {

@@ -82,7 +82,7 @@ impl Pacer {
                 1.. = self.coming.recv_many(&mut taken, AT_ONCE) => Ok(()),
             };
             if let Err(error) = reached {
-                error!("the timer for what is sent to switches failed: {error}");
+                error!("the timer for messages to switches failed: {error}");
                 return;
             }
             self.planned.extend(taken.drain(..).map(Reverse));

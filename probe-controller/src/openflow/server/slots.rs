@@ -1,8 +1,8 @@
 //! One connection slot per datapath.
 //!
-//! The first connection keeps its slot as long as it answers. It is asked when another connection claims the same
-//! datapath, and loses the slot if it is silent. So a switch comes back at once after a connection that broke unnoticed,
-//! and a switch with the id of another cannot replace it.
+//! The first connection keeps its slot as long as it answers. It is checked when another connection claims the same
+//! datapath, and loses the slot if it is silent. So a switch can reconnect at once after a silent failure,
+//! and a second switch with the same id cannot replace the first.
 
 use std::cell::RefCell;
 use std::collections::HashMap;

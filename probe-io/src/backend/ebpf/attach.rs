@@ -1,4 +1,4 @@
-//! Attaches programs to an interface. Where the kernel has links, nothing stays behind when the process is killed.
+//! Attaches programs to an interface. With links, the kernel detaches them even if the process is killed.
 
 use aya::programs::links::LinkOrder;
 use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions};
@@ -18,7 +18,7 @@ pub(crate) struct ReceiveLinks {
     _ingress: Option<Classifier>,
 }
 
-/// A TC program on an interface, and what it hangs on: dropped in this order.
+/// A TC program on an interface, with its qdisc: dropped in this order.
 pub(crate) struct Classifier {
     _link: SchedClassifierLink,
     _qdisc: Option<Clsact>,
@@ -62,8 +62,8 @@ pub(crate) fn receive(object: &mut Object, link: &Link, mode: AttachMode) -> Res
     })
 }
 
-/// Attaches the egress program to `link`, before all others: a program that ends the chain (`TCX_PASS`) would keep one
-/// behind it from ever stamping.
+/// Attaches the egress program to `link`, before all others: a program that ends the chain (`TCX_PASS`) would prevent
+/// the stamping of later ones.
 pub(crate) fn egress(object: &mut Object, link: &Link) -> Result<Classifier, AttachError> {
     let program = object.classifier(EGRESS)?;
     classifier(
@@ -85,8 +85,8 @@ fn refusal(link: &Link, program: String) -> impl FnOnce(ProgramError) -> AttachE
     }
 }
 
-/// By TCX from kernel 6.6 on, at the place of `order`; before, by a filter on the clsact qdisc, which the kernel puts
-/// before those that are there.
+/// Uses TCX from kernel 6.6 on, at the place of `order`. On older kernels uses a filter on the clsact qdisc, which the
+/// kernel places before existing ones.
 pub(crate) fn classifier(
     program: &mut SchedClassifier,
     interface: &str,

@@ -1,8 +1,8 @@
-//! The clsact qdisc, on which TC programs hang before TCX (Linux 6.6): added where it is missing, removed at the end if
-//! it was ours and nothing else hangs on it.
+//! The clsact qdisc, which holds TC programs before TCX (Linux 6.6): added if it is missing, removed at the end if
+//! kstamp added it and it holds nothing else.
 //!
-//! Unlike links, filters outlive the process that made them. Those that a killed agent left are removed when the next
-//! one attaches: they would go on answering probes.
+//! Unlike links, filters outlive their process, and would continue to answer probes. The next agent removes those of a
+//! killed one when it attaches.
 
 use std::{fs, io};
 
@@ -33,7 +33,7 @@ pub(crate) struct Clsact {
 }
 
 impl Clsact {
-    /// Makes sure that `interface`, of index `index`, has the qdisc, and no filter of an agent that is no more.
+    /// Makes sure that `interface`, of index `index`, has the qdisc, and no filter of a killed agent.
     pub(crate) fn ensure(interface: &str, index: u32) -> Result<Self, TcError> {
         let index = index.cast_signed();
         let abandoned = match remove_abandoned(index) {
@@ -51,7 +51,7 @@ impl Clsact {
             Err(TcError::NetlinkError(error)) if error.raw_os_error() == Some(libc::EEXIST) => false,
             Err(error) => return Err(error),
         };
-        // A qdisc on which there was nothing but what a killed agent had left was that agent's.
+        // A qdisc with filters of a killed agent only was added by that agent.
         let inherited = abandoned > 0 && filters(index).is_ok_and(|filters| filters.is_empty());
         let ours = added || inherited;
         Ok(Self { index, ours })
@@ -60,7 +60,7 @@ impl Clsact {
 
 impl Drop for Clsact {
     fn drop(&mut self) {
-        // Others may have come to use it. If it cannot be removed, the interface has gone, and the qdisc with it.
+        // Others may use it by now. If the removal fails, the interface is gone, and the qdisc with it.
         if self.ours && filters(self.index).is_ok_and(|filters| filters.is_empty()) {
             let _ = delete(self.index);
         }
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_holds_a_program_that_is_not() {
+    fn a_missing_program_is_held_by_no_process() {
         assert!(!is_held(u32::MAX));
     }
 }

@@ -26,7 +26,7 @@ pub(crate) fn print(object: &mut Object) -> io::Result<()> {
     Ok(())
 }
 
-/// Gives counters their names: programs can log no strings that they choose while running.
+/// Replaces counter indices by names: programs can log only constant strings.
 struct Named(&'static dyn Log);
 
 impl Log for Named {

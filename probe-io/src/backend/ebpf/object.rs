@@ -57,8 +57,8 @@ pub struct Object {
 }
 
 impl Object {
-    /// Creates the maps and loads the three programs. `log_level` is aya-log's (0 for none): what is off is dead code
-    /// to the verifier, and costs nothing.
+    /// Creates the maps and loads the three programs. `log_level` is aya-log's (0 for none). The verifier removes disabled
+    /// logging as dead code, so it costs nothing.
     pub fn load(log_level: u8) -> Result<Self, ObjectError> {
         let mut loader = EbpfLoader::new();
         loader.override_global(aya_log::LEVEL, &log_level, false);
@@ -87,7 +87,7 @@ impl Object {
         classifier(&mut self.ebpf, name)
     }
 
-    /// Configures the programs, which touch no packet before.
+    /// Configures the programs. Before this call they touch no packet.
     pub fn set_settings(&mut self, settings: &Settings) -> Result<(), ObjectError> {
         const NAME: &str = "SETTINGS";
         let mut map: Array<&mut MapData, Settings> = map(&mut self.ebpf, NAME)?;
@@ -104,7 +104,7 @@ impl Object {
         map(&mut self.ebpf, "ALLOWED")
     }
 
-    /// Senders, and what they have used up.
+    /// Senders, and their debts.
     pub fn sources(&self) -> Result<HashMap<&MapData, Address, SourceState>, ObjectError> {
         const NAME: &str = "SOURCES";
         let map = self.ebpf.map(NAME).ok_or(ObjectError::Missing(NAME))?;
@@ -121,7 +121,7 @@ impl Object {
         map(&mut self.ebpf, "MISSED")
     }
 
-    /// The session of each host that is probed at its own address.
+    /// The session of each unicast peer.
     pub fn sessions_by_peer(&mut self) -> Result<HashMap<&mut MapData, Address, u32>, ObjectError> {
         map(&mut self.ebpf, "SESSIONS_BY_PEER")
     }

@@ -25,7 +25,7 @@ impl Ring {
         Poll::Ready(Ok(()))
     }
 
-    /// Takes the reply of every sample that is there. `own_error_ns` bounds this host's clock error, if it is
+    /// Takes the replies of all samples received so far. `own_error_ns` bounds this host's clock error, if it is
     /// synchronised.
     pub(crate) fn drain(&mut self, own_error_ns: Option<u64>, mut each: impl FnMut(&Reply)) {
         let ring = self.0.get_mut();

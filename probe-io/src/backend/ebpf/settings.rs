@@ -12,7 +12,7 @@ use crate::clock::error_estimate;
 /// The settings record; `policy_generation` changes whenever [`Facts::policy`] does.
 pub(crate) fn settings(facts: &Facts<'_>, policy_generation: u32) -> Settings {
     let rates = facts.answering.rates;
-    // An address whose preferred lifetime is over answers only if there is no other (RFC 4862 §5.5.4).
+    // A deprecated address answers only if there is no other (RFC 4862 §5.5.4).
     let own = |wanted: fn(IpAddr) -> bool| {
         let found = facts.usable().filter(|address| wanted(address.ip));
         let preferred = found.min_by_key(|address| address.deprecated);
@@ -27,7 +27,7 @@ pub(crate) fn settings(facts: &Facts<'_>, policy_generation: u32) -> Settings {
         sender_port_v6: facts.sender_port_v6,
         error_estimate: error_estimate(&facts.clock).0,
         mac: facts.link.mac,
-        // Native XDP sees frames from which the socket buffer, and with it what was left to the device, is gone.
+        // Native XDP has no socket buffer, so checksums left to the device are lost.
         partial_checksums: u8::from(facts.mode != AttachMode::XdpNative),
         ingress_is_second: u8::from(facts.mode == AttachMode::XdpGeneric),
         own_v4: own(|ip| ip.is_ipv4()),
@@ -41,7 +41,7 @@ pub(crate) fn settings(facts: &Facts<'_>, policy_generation: u32) -> Settings {
     }
 }
 
-/// What a CPU takes from the port's bucket at once: a millisecond's worth, so that it can be wrong by no more.
+/// The share that a CPU takes from the port's bucket at once: one millisecond, which bounds the error.
 fn port_batch(rate: u32) -> u32 {
     const MAX_BATCH: u32 = 64;
     (rate / 1_000).clamp(1, MAX_BATCH)
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_that_the_programs_must_know() {
+    fn settings_have_all_facts() {
         let addresses = [
             address("10.1.1.5"),
             address("10.1.1.7"),
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn the_interfaces_own_prefixes_are_answered_and_what_is_allowed_beside_them() {
+    fn own_and_allowed_prefixes_are_answered() {
         let point_to_point = link::Address {
             prefix_of: "192.0.2.7".parse().unwrap(),
             prefix_len: 32,
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ip_version_that_is_not_in_use_has_no_addresses() {
+    fn an_unused_ip_version_has_no_addresses() {
         let (settings, destinations) = derived(&[address("10.1.1.5"), address("fd01::5")], &["239.255.255.250"]);
         assert_eq!(settings.own_v6, Address::NONE);
         assert_eq!(destinations.len(), 2);

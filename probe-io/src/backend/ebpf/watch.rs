@@ -1,10 +1,10 @@
-//! Notices that the replies of a program never leave: an attachment that succeeds does not prove that reflection works.
+//! Detects that the replies of a program never leave: reflection may fail although the attachment succeeded.
 
 /// Fewer replies are no evidence.
 const MIN_REPLIES: u64 = 4;
 
-/// Checks in a row in which nothing left. A queue that overflows while the other end is kept from running drops much, but
-/// neither everything nor for so long.
+/// Consecutive checks in which nothing left. A queue that overflows while the other end is descheduled drops many
+/// packets, but neither all of them nor for this long.
 const MIN_CHECKS: u32 = 3;
 
 /// Compares what the program reflected with what the device dropped, over one attachment.
@@ -25,7 +25,7 @@ impl Watch {
         }
     }
 
-    /// Whether the device has dropped as much as was reflected, time after time. Few replies are kept for the next call.
+    /// Whether the device dropped as much as was reflected in several checks. Few replies are kept for the next call.
     pub fn swallows(&mut self, reflected: u64, dropped: u64) -> bool {
         let replies = reflected.saturating_sub(self.reflected);
         if replies < MIN_REPLIES {

@@ -1,8 +1,9 @@
-//! The probes that are waiting for replies: what was sent, where, and when it left.
+//! The probes that wait for replies.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::IpAddr;
 
+use probe_common::abi;
 use probe_common::family::Family;
 use probe_core::observation::Fate;
 use probe_host::wall::WallOffset;
@@ -11,7 +12,7 @@ use crate::backend::socket::reply::{InFlightProbe, ProbeId, WireReply};
 use crate::udp::watched::WatchedSocket;
 
 /// As many as the kernel programs remember.
-const MAX_PROBES: usize = probe_common::abi::MAX_IN_FLIGHT as usize;
+const MAX_PROBES: usize = abi::MAX_IN_FLIGHT as usize;
 
 /// A stamp by its socket and its number.
 type StampId = (Family, u32);
@@ -50,7 +51,7 @@ impl InFlight {
         }
     }
 
-    /// Takes the stamps that `socket` has for what it sent. Returns how many probes were stamped.
+    /// Takes the transmit stamps of `socket`. Returns how many probes were stamped.
     pub fn take_stamps(&mut self, family: Family, socket: &WatchedSocket, wall: &WallOffset) -> u64 {
         let mut stamped = 0;
         while let Ok(Some(stamp)) = socket.sent_stamp() {
@@ -60,13 +61,13 @@ impl InFlight {
         stamped
     }
 
-    /// Notes when a probe left. `false` if it is not known which.
+    /// Notes when a probe left. `false` for a stamp of no known probe.
     fn left(&mut self, stamp: StampId, at_ns: u64, at_mono_ns: u64) -> bool {
         let id = self.by_stamp.remove(&stamp);
         let Some(probe) = id.and_then(|id| self.probes.get_mut(&id)) else {
             return false;
         };
-        // A stamp from before the probe was made is wrong: the clock was set in between.
+        // A stamp from before the probe was built is wrong: the clock was set in between.
         if at_mono_ns >= probe.sent_mono_ns {
             probe.sent_ns = at_ns;
             probe.sent_mono_ns = at_mono_ns;
@@ -75,8 +76,7 @@ impl InFlight {
         true
     }
 
-    /// The probe that a reply from `source` answers: it must return number, session and T1, and come from where the probe
-    /// was sent, or from anywhere if that was a group.
+    /// The probe that a reply from `source` answers, by the rule of the kernel programs.
     pub fn answered(&self, source: IpAddr, reply: &WireReply) -> Option<(ProbeId, InFlightProbe)> {
         let ssid = match reply.ssid {
             0 => *self.sessions.get(&source)?,
@@ -84,11 +84,16 @@ impl InFlight {
         };
         let id = (ssid, reply.sender_sequence);
         let probe = *self.probes.get(&id)?;
-        let from_there = probe.destination == source || probe.destination.is_multicast();
-        (from_there && probe.wire == reply.sender_timestamp).then_some((id, probe))
+        let sent = abi::InFlight {
+            t1_mono_ns: probe.sent_mono_ns,
+            t1_wire: probe.wire,
+            destination: probe.destination.into(),
+        };
+        let answers = sent.is_answered_by(&source.into(), reply.sender_timestamp);
+        answers.then_some((id, probe))
     }
 
-    /// What became of a probe that has no reply: one that a device never stamped, though it stamps others, did not leave.
+    /// The fate of a probe without a reply: without a stamp it did not leave, if the device stamps others.
     pub fn fate(&self, id: ProbeId, device_stamps: bool) -> Fate {
         match self.probes.get(&id) {
             Some(probe) if !probe.stamped && device_stamps => Fate::NeverLeft,
@@ -136,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_was_asked_is_answered() {
+    fn only_the_right_reply_answers_a_probe() {
         let mut in_flight = InFlight::default();
         in_flight.insert((9, 3), (Family::V4, 0), probe(PEER));
         assert!(in_flight.answered(PEER, &reply()).is_some());
@@ -169,7 +174,7 @@ mod tests {
         let by_group = WireReply { ssid: 10, ..reply() };
         assert!(
             in_flight.answered(OTHER, &by_group).is_some(),
-            "a group is answered by anybody"
+            "any address answers a group probe"
         );
     }
 

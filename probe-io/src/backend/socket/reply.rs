@@ -1,4 +1,4 @@
-//! A reply as it comes to a socket, authenticated or not, and the probe that it answers.
+//! A reply received by a socket, authenticated or not, and the probe that it answers.
 
 use std::net::IpAddr;
 
@@ -18,9 +18,9 @@ pub(crate) type ProbeId = (u16, u32);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct InFlightProbe {
     pub destination: IpAddr,
-    /// T1 as the probe carries it, NTP format.
+    /// T1 in the probe, NTP format.
     pub wire: u64,
-    /// Just before it was sent, UTC; once it is stamped, when it left.
+    /// Time just before the send call, UTC; after the stamp, the time of leaving.
     pub sent_ns: u64,
     /// The same on the monotonic clock.
     pub sent_mono_ns: u64,

@@ -29,7 +29,7 @@ fn a_base_probe_has_its_fields() {
 }
 
 #[test]
-fn tlvs_stand_in_order_with_padding_last() {
+fn tlvs_are_in_order_with_padding_last() {
     let requests = vec![
         TlvRequest::ClassOfService { dscp: 46 },
         TlvRequest::Location,
@@ -52,7 +52,7 @@ fn tlvs_stand_in_order_with_padding_last() {
 }
 
 #[test]
-fn what_cannot_be_padded_is_not() {
+fn impossible_sizes_are_refused() {
     let plan = PacketPlan::new(7, Vec::new(), None);
     for (size, fits) in [
         (43, false),

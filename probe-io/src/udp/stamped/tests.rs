@@ -17,7 +17,7 @@ fn pair(any: &str) -> [(StampedSocket, SocketAddr); 2] {
     })
 }
 
-/// The loopback device stamps what it sends while `sendto` runs, so the stamp is there at once; be patient all the same.
+/// The loopback device stamps during `sendto`, so the stamp is usually there at once.
 fn stamp_of(socket: &mut StampedSocket) -> SentStamp {
     let started = Instant::now();
     loop {
@@ -29,8 +29,8 @@ fn stamp_of(socket: &mut StampedSocket) -> SentStamp {
     }
 }
 
-/// The kernel begins to stamp what is received a moment after the first socket has asked (`net_enable_timestamp` may
-/// leave it to a work queue). Gives the number of packets that it took.
+/// Waits until the kernel stamps received packets, which begins a moment after the first socket has asked
+/// (`net_enable_timestamp` may use a work queue). Returns the number of packets sent until then.
 fn await_stamping(sender: &mut StampedSocket, receiver: &mut StampedSocket, receiver_at: SocketAddr) -> u32 {
     let started = Instant::now();
     for sent in 1.. {
@@ -93,7 +93,7 @@ fn a_refused_packet_takes_no_number() {
 }
 
 #[test]
-fn a_packet_leaves_from_the_address_and_with_the_class_that_is_asked_for() {
+fn a_packet_leaves_from_the_given_address_with_the_given_class() {
     for (any, source, interface) in [("127.0.0.1:0", "127.0.0.9", 1), ("[::1]:0", "::1", 1)] {
         let receiver = pair(any);
         let [(mut receiver, receiver_at), _] = receiver;

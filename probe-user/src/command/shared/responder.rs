@@ -59,7 +59,7 @@ impl ResponderService {
         let ports = [Family::V4, Family::V6].map(|family| self.ports(family).map_or(0, |ports| ports.userspace));
         if let Some(watch) = &mut self.watch {
             watch.detach();
-            if let Err(error) = watch.tell(0, ports) {
+            if let Err(error) = watch.set_ports(0, ports) {
                 not_watched(&error);
             }
         }

@@ -12,7 +12,7 @@ use crate::bench::{
 
 const FILE: &str = "kstamp.samples";
 
-/// On a bare veth pair native XDP works once both ends have it, which the first one cannot know.
+/// On a bare veth pair native XDP needs a program at both ends, so the first end cannot choose it by itself.
 const ATTACH: [&str; 2] = ["--attach", "xdp-native"];
 
 /// `kstamp agent` at the near end, `kstamp reflect` at the far one.

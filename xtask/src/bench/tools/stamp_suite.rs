@@ -77,7 +77,7 @@ impl Tool for StampSuite {
     }
 }
 
-/// In `PATH`, or where set-up installs it.
+/// In `PATH`, or in the directory of set-up.
 fn binary() -> Option<PathBuf> {
     which::which("stamp-suite").ok().or_else(setup::stamp_suite)
 }

@@ -13,7 +13,7 @@ use super::{
 /// Which file uses which, and by what names.
 type Graph<'a> = BTreeMap<&'a Path, BTreeMap<&'a Path, BTreeSet<&'a str>>>;
 
-/// Every group of files that import each other, as text; paths are told relative to `base`.
+/// Every group of files that import each other, as text; paths are relative to `base`.
 pub(super) fn find(tree: &Tree, base: &Path) -> Vec<String> {
     let graph = graph(tree);
     let reach: BTreeMap<_, _> = graph.keys().map(|&file| (file, reachable(&graph, file))).collect();
@@ -62,7 +62,7 @@ fn graph(tree: &Tree) -> Graph<'_> {
     graph
 }
 
-/// The modules whose items `id` uses. Naming a module uses nothing yet.
+/// The modules whose items `id` uses. A module's name alone is no use.
 fn uses(tree: &Tree, id: Id) -> impl Iterator<Item = (Id, &str)> {
     let item = move |path| match tree.resolve(id, path)? {
         Target::Item(module, name) => Some((module, name)),
@@ -70,7 +70,7 @@ fn uses(tree: &Tree, id: Id) -> impl Iterator<Item = (Id, &str)> {
     };
     let module = &tree.modules[id];
     let imports = module.imports.iter().filter_map(move |import| {
-        // To re-export what a child defines is not to use it.
+        // A re-export of a child's item is no use of it.
         let found = item(&import.path)?;
         (!(import.exported && tree.is_within(found.0, id))).then_some(found)
     });
@@ -79,21 +79,25 @@ fn uses(tree: &Tree, id: Id) -> impl Iterator<Item = (Id, &str)> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::tree::Built, *};
 
-    /// The lines that tell the circles of a crate made of these files.
+    /// The lines that describe the circles of a library made of these files.
     fn circles(files: &[(&str, &str)]) -> Vec<String> {
+        circles_of(files, Built::WithoutTests)
+    }
+
+    fn circles_of(files: &[(&str, &str)], built: Built) -> Vec<String> {
         let source = |path: &Path| {
             let found = files.iter().find(|(name, _)| Path::new(name) == path);
             found.map(|&(_, text)| text.to_owned())
         };
-        let tree = Tree::read(Path::new(files[0].0), &source).unwrap();
+        let tree = Tree::read(Path::new(files[0].0), built, &source).unwrap();
         let text = find(&tree, Path::new("")).join("\n");
         let uses = text.lines().filter(|line| line.starts_with(' '));
         uses.map(|line| line.trim().to_owned()).collect()
     }
 
-    /// What is told of two files beside `lib.rs`.
+    /// The circles of two files beside `lib.rs`.
     fn circles_of_two(a: &str, b: &str) -> Vec<String> {
         circles(&[("lib.rs", "mod a; mod b;"), ("a.rs", a), ("b.rs", b)])
     }
@@ -146,7 +150,36 @@ mod tests {
     }
 
     #[test]
-    fn a_use_in_one_direction_is_none() {
+    fn a_test_or_bench_counts_what_only_tests_compile() {
+        for use_of_a in [
+            "use crate::a::A;",
+            "#[test] fn f() { crate::a::A; }",
+            "#[cfg(test)] mod tests { use crate::a::A; }",
+            "#[cfg(any(test, unix))] use crate::a::A;",
+        ] {
+            let b = format!("{use_of_a} pub struct B;");
+            let files = [
+                ("benches/main.rs", "mod a; mod b;"),
+                ("benches/a.rs", "use crate::b::B; pub struct A;"),
+                ("benches/b.rs", &b),
+            ];
+            assert_eq!(
+                circles_of(&files, Built::WithTests),
+                ["benches/a.rs -> benches/b.rs: B", "benches/b.rs -> benches/a.rs: A"],
+                "{b}"
+            );
+        }
+        let without = "#[cfg(not(test))] use crate::a::A; pub struct B;";
+        let files = [
+            ("main.rs", "mod a; mod b;"),
+            ("a.rs", "use crate::b::B; pub struct A;"),
+            ("b.rs", without),
+        ];
+        assert_eq!(circles_of(&files, Built::WithTests), [""; 0]);
+    }
+
+    #[test]
+    fn a_use_in_one_direction_is_no_circle() {
         let cases = [
             ("use crate::b::B;", "pub struct B;"),
             (
@@ -174,7 +207,7 @@ mod tests {
                 "use crate::b::B; pub(in crate::b) struct A;",
                 "pub(in crate::a) struct B;",
             ),
-            // Naming a module is not yet using what is in it.
+            // A module's name alone uses none of its items.
             ("use crate::b::B; pub struct A;", "use crate::a; pub struct B;"),
         ];
         for (a, b) in cases {
@@ -275,20 +308,17 @@ mod tests {
     }
 
     #[test]
-    fn an_exported_macro_is_its_modules() {
+    fn an_exported_macro_belongs_to_its_module() {
         let a = "pub struct A; fn f() { crate::m!(); }";
         let b = "#[macro_export] macro_rules! m { () => { $crate::a::A } }";
         assert_eq!(circles_of_two(a, b), ["a.rs -> b.rs: m", "b.rs -> a.rs: A"]);
     }
 
     #[test]
-    fn what_cannot_be_read_is_an_error() {
+    fn an_unreadable_file_is_an_error() {
         for text in ["mod missing;", "fn {"] {
-            assert!(
-                Tree::read(Path::new("lib.rs"), &|path| (path == Path::new("lib.rs"))
-                    .then(|| text.to_owned()))
-                .is_err()
-            );
+            let source = |path: &Path| (path == Path::new("lib.rs")).then(|| text.to_owned());
+            assert!(Tree::read(Path::new("lib.rs"), Built::WithoutTests, &source).is_err());
         }
     }
 }

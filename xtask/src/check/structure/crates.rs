@@ -1,4 +1,4 @@
-//! Holds the crates' dependencies against their order.
+//! Checks the direction of dependencies between crates.
 
 use anyhow::Result;
 use serde_json::Value;
@@ -13,7 +13,7 @@ pub(super) fn members(array: &Value) -> impl Iterator<Item = &Value> {
 /// A crate of the workspace.
 struct Room {
     name: &'static str,
-    /// What its dependencies must not bring along.
+    /// Crates that must not be among its dependencies, direct or indirect.
     without: &'static [&'static str],
 }
 
@@ -45,7 +45,7 @@ pub(super) fn misplaced(metadata: &Value) -> Result<Vec<String>> {
     Ok(findings)
 }
 
-/// What depends on a crate that comes after it.
+/// Dependencies on later crates, as text.
 fn upward(metadata: &Value) -> Vec<String> {
     let place = |name: &Value| ROOMS.iter().position(|room| name == room.name);
     let mut findings = Vec::new();
@@ -85,7 +85,7 @@ fn unwanted(room: &Room, dependencies: &str) -> Vec<String> {
         .collect()
 }
 
-/// All crates that building `name` by itself takes, one per line.
+/// All crates that `name` alone is built from, one per line.
 fn dependencies_of(name: &str) -> Result<String> {
     exec::capture(workspace::cargo().args(["tree", "-p", name, "-e", "no-dev", "--prefix", "none"]))
 }
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_crate_must_not_bring_along_is_named() {
+    fn a_forbidden_dependency_is_named() {
         let room = room("probe-core", &["tokio", "aya"]);
         assert_eq!(
             unwanted(&room, "probe-core v0.1.0 (/x/aya)\ntokio-util v1.0.0\n"),

@@ -2,7 +2,7 @@
 
 use super::tree::{Id, Tree};
 
-/// What a path leads to.
+/// The target of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Target<'a> {
     Module(Id),
@@ -14,7 +14,7 @@ pub(super) enum Target<'a> {
 type Asked<'a> = (Id, &'a str);
 
 impl Tree {
-    /// What `path` means in the module `from`; `None` if it leads out of the crate, or to a variable.
+    /// The target of `path` in the module `from`; `None` outside of the crate, or for a variable.
     pub(super) fn resolve<'a>(&'a self, from: Id, path: &'a [String]) -> Option<Target<'a>> {
         self.follow(from, path, true, &mut Vec::new())
     }

@@ -1,13 +1,13 @@
-//! Paths in code, and in the tokens of macros and attributes, which nobody has parsed.
+//! Paths in code, and in the unparsed tokens of macros and attributes.
 
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
-/// Whether a path can be told from a variable: it has more than one part, or begins like a type or a constant.
-pub(super) fn is_telling(path: &[String]) -> bool {
+/// Whether a path is certainly no variable: it has more than one part, or begins like a type or a constant.
+pub(super) fn is_no_variable(path: &[String]) -> bool {
     path.len() > 1 || path.iter().any(|name| name.starts_with(char::is_uppercase))
 }
 
-/// What looks like a path, in tokens: `a::b`, `Type`, `call()`.
+/// The likely paths in tokens: `a::b`, `Type`, `call()`.
 pub(super) fn in_tokens(tokens: TokenStream) -> Vec<Vec<String>> {
     let tokens: Vec<_> = tokens.into_iter().collect();
     let mut paths = Vec::new();
@@ -32,7 +32,7 @@ pub(super) fn in_tokens(tokens: TokenStream) -> Vec<Vec<String>> {
             matches!(tokens.get(at), Some(TokenTree::Group(group)) if group.delimiter() == Delimiter::Parenthesis);
         if path.is_empty() {
             at += 1;
-        } else if !is_field && (is_call || is_telling(&path)) {
+        } else if !is_field && (is_call || is_no_variable(&path)) {
             paths.push(path);
         }
     }

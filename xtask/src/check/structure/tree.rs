@@ -1,4 +1,4 @@
-//! The modules of a crate: what each defines, imports and mentions. Code that only tests compile is left out.
+//! The modules of a crate: what each defines, imports and mentions.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,10 +16,19 @@ use super::paths;
 /// The index of a module in its [`Tree`].
 pub(super) type Id = usize;
 
+/// Whether `cfg(test)` and `#[test]` hold where a crate is compiled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Built {
+    WithTests,
+    #[default]
+    WithoutTests,
+}
+
 /// The crate's root is the first.
 #[derive(Debug, Default)]
 pub(super) struct Tree {
     pub(super) modules: Vec<Module>,
+    built: Built,
 }
 
 #[derive(Debug, Default)]
@@ -34,6 +43,7 @@ pub(super) struct Module {
     pub(super) macros: BTreeSet<String>,
     /// The paths that its code mentions.
     pub(super) paths: BTreeSet<Vec<String>>,
+    built: Built,
 }
 
 /// One name that a `use` brings into a module.
@@ -51,8 +61,9 @@ type Source<'a> = &'a dyn Fn(&Path) -> Option<String>;
 
 impl Tree {
     /// Follows `mod` from the crate's root file.
-    pub(super) fn read(root: &Path, source: Source) -> Result<Self> {
-        let mut tree = Self::default();
+    pub(super) fn read(root: &Path, built: Built, source: Source) -> Result<Self> {
+        let modules = Vec::new();
+        let mut tree = Self { modules, built };
         tree.read_file(None, root, directory_of(root), source)?;
         Ok(tree)
     }
@@ -69,7 +80,7 @@ impl Tree {
         self.read_module(parent, file, children, &parsed.items, source)
     }
 
-    /// `children` is the directory in which files of child modules are looked for.
+    /// `children` is the directory of child modules.
     fn read_module(
         &mut self,
         parent: Option<Id>,
@@ -82,12 +93,13 @@ impl Tree {
         let mut module = Module {
             file: file.to_owned(),
             parent,
+            built: self.built,
             ..Module::default()
         };
         items.iter().for_each(|item| module.visit_item(item));
         self.modules.push(module);
         for item in items {
-            let Some(name) = compiled_name(item) else { continue };
+            let Some(name) = self.built.name_of(item) else { continue };
             let Item::Mod(child) = item else {
                 self.modules[id].items.insert(name);
                 continue;
@@ -151,11 +163,11 @@ impl Module {
     }
 }
 
-/// Visits a node unless only tests compile it.
+/// Visits a node if it is compiled.
 macro_rules! visit_compiled {
     ($($visit:ident: $node:ident,)*) => {
         $(fn $visit(&mut self, node: &'ast syn::$node) {
-            if is_compiled(&node.attrs) {
+            if self.built.compiles(&node.attrs) {
                 syn::visit::$visit(self, node);
             }
         })*
@@ -193,7 +205,7 @@ impl<'ast> Visit<'ast> for Module {
     fn visit_visibility(&mut self, _: &'ast Visibility) {}
 
     fn visit_item_use(&mut self, item: &'ast syn::ItemUse) {
-        if is_compiled(&item.attrs) && item.leading_colon.is_none() {
+        if self.built.compiles(&item.attrs) && item.leading_colon.is_none() {
             let exported = match &item.vis {
                 Visibility::Inherited => false,
                 Visibility::Restricted(to) => !to.path.is_ident("self"),
@@ -204,7 +216,7 @@ impl<'ast> Visit<'ast> for Module {
     }
 
     fn visit_item_macro(&mut self, item: &'ast syn::ItemMacro) {
-        if is_compiled(&item.attrs) {
+        if self.built.compiles(&item.attrs) {
             let mut attributes = item.attrs.iter().map(Attribute::path);
             if attributes.any(|path| path.is_ident("macro_export")) {
                 self.macros.extend(item.ident.as_ref().map(Ident::to_string));
@@ -213,7 +225,7 @@ impl<'ast> Visit<'ast> for Module {
         }
     }
 
-    /// A single word in lower case may as well be a variable, unless it is called.
+    /// A single word in lower case may be a variable, unless it is called.
     fn visit_expr_call(&mut self, call: &'ast syn::ExprCall) {
         if let Expr::Path(function) = &*call.func
             && let Some(name) = function.path.get_ident()
@@ -227,7 +239,7 @@ impl<'ast> Visit<'ast> for Module {
         if path.leading_colon.is_none() {
             let names = path.segments.iter().map(|part| part.ident.unraw().to_string());
             let names: Vec<_> = names.collect();
-            if paths::is_telling(&names) {
+            if paths::is_no_variable(&names) {
                 self.paths.insert(names);
             }
         }
@@ -244,22 +256,57 @@ impl<'ast> Visit<'ast> for Module {
     }
 }
 
-/// The name that an item gives itself, unless only tests compile it.
-fn compiled_name(item: &Item) -> Option<String> {
-    let (name, attributes) = match item {
-        Item::Const(item) => (&item.ident, &item.attrs),
-        Item::Enum(item) => (&item.ident, &item.attrs),
-        Item::Fn(item) => (&item.sig.ident, &item.attrs),
-        Item::Macro(item) => (item.ident.as_ref()?, &item.attrs),
-        Item::Mod(item) => (&item.ident, &item.attrs),
-        Item::Static(item) => (&item.ident, &item.attrs),
-        Item::Struct(item) => (&item.ident, &item.attrs),
-        Item::Trait(item) => (&item.ident, &item.attrs),
-        Item::Type(item) => (&item.ident, &item.attrs),
-        Item::Union(item) => (&item.ident, &item.attrs),
-        _ => return None,
-    };
-    is_compiled(attributes).then(|| name.unraw().to_string())
+impl Built {
+    /// The name that an item gives itself, if it is compiled.
+    fn name_of(self, item: &Item) -> Option<String> {
+        let (name, attributes) = match item {
+            Item::Const(item) => (&item.ident, &item.attrs),
+            Item::Enum(item) => (&item.ident, &item.attrs),
+            Item::Fn(item) => (&item.sig.ident, &item.attrs),
+            Item::Macro(item) => (item.ident.as_ref()?, &item.attrs),
+            Item::Mod(item) => (&item.ident, &item.attrs),
+            Item::Static(item) => (&item.ident, &item.attrs),
+            Item::Struct(item) => (&item.ident, &item.attrs),
+            Item::Trait(item) => (&item.ident, &item.attrs),
+            Item::Type(item) => (&item.ident, &item.attrs),
+            Item::Union(item) => (&item.ident, &item.attrs),
+            _ => return None,
+        };
+        self.compiles(attributes).then(|| name.unraw().to_string())
+    }
+
+    /// Whether the build can contain a node with these attributes.
+    fn compiles(self, attributes: &[Attribute]) -> bool {
+        attributes.iter().all(|attribute| {
+            if attribute.path().is_ident("cfg") {
+                return attribute
+                    .parse_args::<Meta>()
+                    .is_ok_and(|condition| self.holds(&condition) != Some(false));
+            }
+            self == Self::WithTests || !attribute.path().is_ident("test")
+        })
+    }
+
+    /// Whether a `cfg` condition holds, where that is certain.
+    fn holds(self, condition: &Meta) -> Option<bool> {
+        let inner = |list: &syn::MetaList| -> Vec<_> {
+            let conditions = list.parse_args_with(Punctuated::<Meta, Token![,]>::parse_terminated);
+            conditions
+                .iter()
+                .flatten()
+                .map(|condition| self.holds(condition))
+                .collect()
+        };
+        match condition {
+            Meta::Path(path) if path.is_ident("test") => Some(self == Self::WithTests),
+            Meta::List(list) if list.path.is_ident("not") => inner(list).first().copied().flatten().map(|holds| !holds),
+            Meta::List(list) if list.path.is_ident("all") => inner(list).contains(&Some(false)).then_some(false),
+            Meta::List(list) if list.path.is_ident("any") => {
+                inner(list).iter().all(|&holds| holds == Some(false)).then_some(false)
+            }
+            _ => None,
+        }
+    }
 }
 
 /// The file that `#[path = "…"]` names.
@@ -270,35 +317,6 @@ fn path_attribute(attributes: &[Attribute]) -> Option<String> {
             lit: syn::Lit::Str(path),
             ..
         }) => Some(path.value()),
-        _ => None,
-    }
-}
-
-/// Whether a build other than one for tests can contain what has these attributes.
-fn is_compiled(attributes: &[Attribute]) -> bool {
-    attributes.iter().all(|attribute| {
-        if attribute.path().is_ident("cfg") {
-            return attribute
-                .parse_args::<Meta>()
-                .is_ok_and(|condition| holds(&condition) != Some(false));
-        }
-        !attribute.path().is_ident("test")
-    })
-}
-
-/// Whether a `cfg` condition holds outside of tests, where that is certain.
-fn holds(condition: &Meta) -> Option<bool> {
-    let inner = |list: &syn::MetaList| -> Vec<_> {
-        let conditions = list.parse_args_with(Punctuated::<Meta, Token![,]>::parse_terminated);
-        conditions.iter().flatten().map(holds).collect()
-    };
-    match condition {
-        Meta::Path(path) if path.is_ident("test") => Some(false),
-        Meta::List(list) if list.path.is_ident("not") => inner(list).first().copied().flatten().map(|holds| !holds),
-        Meta::List(list) if list.path.is_ident("all") => inner(list).contains(&Some(false)).then_some(false),
-        Meta::List(list) if list.path.is_ident("any") => {
-            inner(list).iter().all(|&holds| holds == Some(false)).then_some(false)
-        }
         _ => None,
     }
 }
