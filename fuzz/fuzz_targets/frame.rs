@@ -1,4 +1,4 @@
-//! The frame parser reads nothing beyond the frame, and finds the datagram that etherparse finds.
+//! The frame parser never reads past the frame, and finds the same datagram as etherparse.
 
 #![no_main]
 

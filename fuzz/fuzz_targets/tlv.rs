@@ -14,7 +14,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let asked: Vec<_> = tlv::read(bytes).collect();
     assert!(
         asked.iter().rev().skip(1).all(Result::is_ok),
-        "nothing follows what is cut off"
+        "no TLV follows a truncated one"
     );
 
     let mut answer = bytes.to_vec();

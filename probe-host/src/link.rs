@@ -58,7 +58,7 @@ pub fn check_name(name: &str) -> Result<(), NameError> {
 }
 
 /// The state of one interface when it was read.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Link {
     /// A deleted interface that comes back has another index.
     pub index: u32,
@@ -218,19 +218,10 @@ fn link_from(message: LinkMessage) -> Link {
     let flags = message.header.flags;
     let mut link = Link {
         index: message.header.index,
-        name: String::new(),
         up: flags.contains(LinkFlags::Up),
         loopback: flags.contains(LinkFlags::Loopback),
         running: flags.contains(LinkFlags::Up | LinkFlags::LowerUp),
-        mac: [0; 6],
-        mtu: 0,
-        kind: None,
-        driver: None,
-        xdp: None,
-        peer_index: None,
-        tx_dropped: 0,
-        tx_errors: 0,
-        rx_dropped: 0,
+        ..Link::default()
     };
     let mut other_end = None;
     let mut other_end_elsewhere = false;

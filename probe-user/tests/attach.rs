@@ -7,7 +7,7 @@ mod support;
 use aya::programs::XdpMode;
 use nix::net::if_::if_nametoindex;
 use probe_io::backend::ebpf::object::Object;
-use support::{FAR_V4, NEAR_V4, Pair, can_run, count, run, summary};
+use support::{FAR_V4, NEAR_V4, Pair, count, ip, summary};
 
 /// Attaches an XDP program that passes everything to `port`, until the object is dropped.
 fn attach_xdp(namespace: &str, port: &str) -> Object {
@@ -29,13 +29,10 @@ fn attach_xdp(namespace: &str, port: &str) -> Object {
 
 #[test]
 fn a_foreign_xdp_program_is_named_and_left_alone() {
-    if !can_run() {
-        return;
-    }
-    let pair = Pair::new();
+    let Some(pair) = Pair::new() else { return };
     let theirs = attach_xdp(&pair.near, "port1");
 
-    let refused = pair.output(&pair.near, &["agent", "--iface", "port1", "--attach", "xdp-generic"]);
+    let refused = pair.output(&pair.near, "agent --iface port1 --attach xdp-generic");
     let line = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert_eq!(refused.status.code(), Some(1), "{line}");
     assert!(
@@ -43,14 +40,8 @@ fn a_foreign_xdp_program_is_named_and_left_alone() {
         "{line}"
     );
 
-    let far = pair.start(
-        &pair.far,
-        &["agent", "--iface", "port2", "--family", "v4", "--interval", "20ms"],
-    );
-    let near = pair.start(
-        &pair.near,
-        &["agent", "--iface", "port1", "--family", "v4", "--interval", "20ms"],
-    );
+    let far = pair.start(&pair.far, "agent --iface port2 --family v4 --interval 20ms");
+    let near = pair.start(&pair.near, "agent --iface port1 --family v4 --interval 20ms");
     let start = near.await_type("start");
     assert_eq!(start["attach"]["receive"], "tc", "{start:#}");
     assert!(
@@ -68,48 +59,30 @@ fn a_foreign_xdp_program_is_named_and_left_alone() {
         "{reflected:#}"
     );
     assert!(near.stop().0.success());
-    let link = run("ip", &["-n", &pair.near, "-d", "link", "show", "port1"]);
+    let link = ip(&pair.near, "-d link show port1");
     assert!(link.contains("xdp"), "the foreign program is still attached: {link}");
     drop(theirs);
 }
 
 #[test]
 fn a_hook_that_drops_replies_is_given_up_while_running() {
-    if !can_run() {
-        return;
-    }
-    let pair = Pair::new();
+    let Some(pair) = Pair::new() else { return };
     let (near, far) = (&pair.near, &pair.far);
     // Both ends in one namespace and a native XDP program on the other end: native XDP is safe and chosen.
-    run("ip", &["-n", far, "link", "set", "port2", "netns", near]);
-    run("ip", &["-n", near, "link", "set", "port2", "up"]);
+    ip(far, &format!("link set port2 netns {near}"));
+    ip(near, "link set port2 up");
     let theirs = attach_xdp(near, "port2");
-    let agent = pair.start(near, &["agent", "--iface", "port1", "--family", "v4"]);
+    let agent = pair.start(near, "agent --iface port1 --family v4");
     let start = agent.await_type("start");
     assert_eq!(start["attach"]["receive"], "xdp-native", "{start:#}");
 
     // Without the program on the other end, what native XDP transmits is dropped.
     drop(theirs);
-    run("ip", &["-n", near, "link", "set", "port2", "netns", far]);
-    run(
-        "ip",
-        &["-n", far, "address", "add", &format!("{FAR_V4}/24"), "dev", "port2"],
-    );
-    run("ip", &["-n", far, "link", "set", "port2", "up"]);
-    let arguments = [
-        "--family",
-        "v4",
-        "--attach",
-        "tc",
-        "--interval",
-        "20ms",
-        "--report",
-        "500ms",
-    ];
-    let prober = pair.start(
-        far,
-        &[&["agent", "--iface", "port2", "--peer", NEAR_V4][..], &arguments].concat(),
-    );
+    ip(near, &format!("link set port2 netns {far}"));
+    ip(far, &format!("address add {FAR_V4}/24 dev port2"));
+    ip(far, "link set port2 up");
+    let probing = format!("--peer {NEAR_V4} --family v4 --attach tc --interval 20ms --report 500ms");
+    let prober = pair.start(far, &format!("agent --iface port2 {probing}"));
     let change = agent.await_type("attach");
     assert_eq!(change["receive"], "xdp-generic", "{change:#}");
     assert!(change["reason"].as_str().unwrap().contains("dropped"), "{change:#}");

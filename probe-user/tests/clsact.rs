@@ -5,13 +5,12 @@
 mod support;
 
 use nix::sys::signal::Signal;
-use support::{Pair, Running, can_run, has_tcx, run};
+use support::{Pair, Running, command, has_tcx, run};
 
-const AGENT: [&str; 7] = ["agent", "--iface", "port1", "--family", "v4", "--attach", "tc"];
+const AGENT: &str = "agent --iface port1 --family v4 --attach tc";
 
-fn tc(pair: &Pair, words: &str) -> String {
-    let arguments: Vec<_> = ["-n", &pair.near].into_iter().chain(words.split(' ')).collect();
-    run("tc", &arguments)
+fn tc(pair: &Pair, arguments: &str) -> String {
+    run(&format!("tc -n {} {arguments}", pair.near))
 }
 
 fn has_clsact(pair: &Pair) -> bool {
@@ -39,21 +38,16 @@ fn add_others(pair: &Pair) {
 }
 
 fn start(pair: &Pair) -> Running {
-    let agent = pair.start(&pair.near, &AGENT);
-    agent.await_type("start");
-    agent
+    pair.started(&pair.near, AGENT)
 }
 
 /// A pair, if this kernel needs the qdisc.
 fn pair() -> Option<Pair> {
-    if !can_run() {
-        return None;
-    }
     if has_tcx() {
         println!("SKIPPED: this kernel has TCX and needs no qdisc");
         return None;
     }
-    Some(Pair::new())
+    Pair::new()
 }
 
 #[test]
@@ -97,7 +91,7 @@ fn filters_of_a_killed_agent_are_removed_by_the_next_one() {
     let killed = start(&pair);
     killed.signal(Signal::SIGKILL);
     killed.wait();
-    assert_eq!(ours(&pair), 1, "such is TC without links");
+    assert_eq!(ours(&pair), 1, "without links a filter stays");
     let next = start(&pair);
     assert_eq!(ours(&pair), 1);
     assert!(
@@ -106,15 +100,14 @@ fn filters_of_a_killed_agent_are_removed_by_the_next_one() {
         next.stderr()
     );
     assert!(next.stop().0.success());
-    assert!(!has_clsact(&pair), "the qdisc was the killed one's");
+    assert!(!has_clsact(&pair), "the killed agent had added the qdisc");
 }
 
 #[test]
 fn an_agent_on_another_port_keeps_its_filters() {
     let Some(pair) = pair() else { return };
     let first = start(&pair);
-    let second = pair.start(&pair.near, &[&AGENT[..], &["--port", "1911"]].concat());
-    second.await_type("start");
+    let second = pair.started(&pair.near, &format!("{AGENT} --port 1911"));
     assert_eq!(ours(&pair), 2);
     assert!(first.stop().0.success());
     assert_eq!(ours(&pair), 1);
@@ -124,17 +117,12 @@ fn an_agent_on_another_port_keeps_its_filters() {
 
 #[test]
 fn foreign_filters_are_left_alone_with_and_without_tcx() {
-    if !can_run() {
-        return;
-    }
-    let pair = Pair::new();
-    if !run_quietly(&["-n", &pair.near, "qdisc", "add", "dev", "port1", "clsact"]) {
+    let Some(pair) = Pair::new() else { return };
+    if !succeeds(&pair, "qdisc add dev port1 clsact") {
         println!("SKIPPED: this kernel has no clsact");
         return;
     }
-    if !run_quietly(&[
-        "-n", &pair.near, "filter", "add", "dev", "port1", "egress", "matchall", "action", "ok",
-    ]) {
+    if !succeeds(&pair, "filter add dev port1 egress matchall action ok") {
         println!("SKIPPED: this kernel has no matchall");
         return;
     }
@@ -145,7 +133,7 @@ fn foreign_filters_are_left_alone_with_and_without_tcx() {
     assert_eq!(filters(&pair), before);
 }
 
-fn run_quietly(arguments: &[&str]) -> bool {
-    let output = std::process::Command::new("tc").args(arguments).output().unwrap();
-    output.status.success()
+fn succeeds(pair: &Pair, arguments: &str) -> bool {
+    let output = command(&format!("tc -n {} {arguments}", pair.near)).output();
+    output.unwrap().status.success()
 }

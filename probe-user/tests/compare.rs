@@ -5,25 +5,21 @@
 mod support;
 
 use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use support::{FAR_V4, Pair, can_run, count, run};
+use support::{Pair, command, count, ip};
 
 const METHODS: [&str; 3] = ["userspace", "socket", "kernel"];
 /// The parts of a round trip on a common clock.
 const PARTS: [&str; 5] = ["send_ns", "forward_ns", "far_ns", "backward_ns", "receive_ns"];
 
-fn compare(pair: &Pair, far: &[&str], flags: &[&str]) -> (Vec<Value>, String) {
-    let reflector = pair.start(
-        &pair.far,
-        &[&["reflect", "--iface", "port2", "--family", "v4"], far].concat(),
-    );
-    reflector.await_type("start");
-    let near = ["compare", "--iface", "port1", "--peer", FAR_V4, "--duration", "1s"];
-    let comparison = pair.start(&pair.near, &[&near, flags].concat());
+const COMPARE: &str = "compare --iface port1 --peer 10.1.1.6";
+
+fn compare(pair: &Pair, far: &str, flags: &str) -> (Vec<Value>, String) {
+    let reflector = pair.reflector(&format!("--family v4 {far}"));
+    let comparison = pair.start(&pair.near, &format!("{COMPARE} --duration 1s {flags}"));
     let (status, records, stderr) = comparison.wait();
     assert!(status.success(), "{stderr}");
     assert!(reflector.stop().0.success());
@@ -39,13 +35,10 @@ fn of<'a>(records: &'a [Value], method: &str, phase: &str) -> &'a Value {
 
 #[test]
 fn three_methods_are_measured_idle_and_loaded_and_the_page_renders() {
-    if !can_run() {
-        return;
-    }
-    let pair = Pair::new();
+    let Some(pair) = Pair::new() else { return };
     let directory = tempfile::tempdir().unwrap();
     let page = directory.path().join("page.html");
-    let (records, _) = compare(&pair, &[], &["--stress", "2", "--html", page.to_str().unwrap()]);
+    let (records, _) = compare(&pair, "", &format!("--stress 2 --html {}", page.display()));
 
     for (phase, busy) in [("idle", 0), ("loaded", 2)] {
         for method in METHODS {
@@ -105,15 +98,7 @@ fn renders(page: &Path) {
     }
     let picture = page.with_extension("png");
     let profile = page.with_extension("profile");
-    let output = Command::new("timeout")
-        .args([
-            "60",
-            "chromium",
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--window-size=1200,2400",
-        ])
+    let output = command("timeout 60 chromium --headless --no-sandbox --disable-gpu --window-size=1200,2400")
         .arg(format!("--user-data-dir={}", profile.display()))
         .arg(format!("--screenshot={}", picture.display()))
         .arg(format!("file://{}", page.display()))
@@ -137,11 +122,8 @@ fn which(program: &str) -> Option<std::path::PathBuf> {
 
 #[test]
 fn without_a_responder_only_kernel_is_measured() {
-    if !can_run() {
-        return;
-    }
-    let pair = Pair::new();
-    let (records, _) = compare(&pair, &["--responder", "off"], &[]);
+    let Some(pair) = Pair::new() else { return };
+    let (records, _) = compare(&pair, "--responder off", "");
     let kernel = of(&records, "kernel", "idle");
     assert!(count(kernel, "received") > 0, "{kernel:#}");
     for method in ["userspace", "socket"] {
@@ -162,21 +144,8 @@ fn without_a_responder_only_kernel_is_measured() {
 
 #[test]
 fn a_peer_that_does_not_answer_has_empty_cells() {
-    if !can_run() {
-        return;
-    }
-    let pair = Pair::new();
-    let arguments = [
-        "compare",
-        "--iface",
-        "port1",
-        "--peer",
-        FAR_V4,
-        "--duration",
-        "300ms",
-        "--timeout",
-        "200ms",
-    ];
+    let Some(pair) = Pair::new() else { return };
+    let arguments = format!("{COMPARE} --duration 300ms --timeout 200ms");
     let (status, records, stderr) = pair.start(&pair.near, &arguments).wait();
     assert!(status.success(), "{stderr}");
     let kernel = of(&records, "kernel", "idle");
@@ -192,14 +161,9 @@ fn a_peer_that_does_not_answer_has_empty_cells() {
 
 #[test]
 fn an_absent_peer_is_reported() {
-    if !can_run() {
-        return;
-    }
-    let pair = Pair::new();
-    let nobody = FAR_V4.rsplit_once('.').unwrap().0.to_owned() + ".99";
-    let arguments = ["compare", "--iface", "port1", "--peer", &nobody];
-    let short = ["--duration", "200ms", "--timeout", "200ms"];
-    let output = pair.output(&pair.near, &[&arguments[..], &short].concat());
+    let Some(pair) = Pair::new() else { return };
+    let arguments = "compare --iface port1 --peer 10.1.1.99 --duration 200ms --timeout 200ms";
+    let output = pair.output(&pair.near, arguments);
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}");
     assert!(text.contains("does not answer at all"), "{text}");
@@ -208,11 +172,8 @@ fn an_absent_peer_is_reported() {
 
 #[test]
 fn a_far_end_with_few_privileges_still_stamps() {
-    if !can_run() {
-        return;
-    }
-    let pair = Pair::new();
-    let (records, stderr) = compare(&pair, &["--user", "nobody", "--responder", "realtime"], &["--realtime"]);
+    let Some(pair) = Pair::new() else { return };
+    let (records, stderr) = compare(&pair, "--user nobody --responder realtime", "--realtime");
     let anatomy = records.iter().find(|record| record["type"] == "anatomy");
     let anatomy = anatomy.unwrap_or_else(|| panic!("no anatomy: {records:#?}"));
     assert!(count(&anatomy["rtt_ns"], "count") > 0, "{anatomy:#}");
@@ -221,21 +182,9 @@ fn a_far_end_with_few_privileges_still_stamps() {
 
 #[test]
 fn a_page_that_cannot_be_written_fails_before_the_run() {
-    if !can_run() {
-        return;
-    }
-    let pair = Pair::new();
+    let Some(pair) = Pair::new() else { return };
     let start = Instant::now();
-    let arguments = [
-        "compare",
-        "--iface",
-        "port1",
-        "--peer",
-        FAR_V4,
-        "--html",
-        "/nowhere/page.html",
-    ];
-    let output = pair.output(&pair.near, &arguments);
+    let output = pair.output(&pair.near, &format!("{COMPARE} --html /nowhere/page.html"));
     let line = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{line}");
     assert!(
@@ -248,24 +197,10 @@ fn a_page_that_cannot_be_written_fails_before_the_run() {
 
 #[test]
 fn busy_processes_end_even_if_the_comparison_is_killed() {
-    if !can_run() {
-        return;
-    }
-    let pair = Pair::new();
-    let reflector = pair.start(&pair.far, &["reflect", "--iface", "port2", "--family", "v4"]);
+    let Some(pair) = Pair::new() else { return };
+    let reflector = pair.start(&pair.far, "reflect --iface port2 --family v4");
     reflector.await_type("start");
-    let near = [
-        "compare",
-        "--iface",
-        "port1",
-        "--peer",
-        FAR_V4,
-        "--duration",
-        "500ms",
-        "--stress",
-        "2",
-    ];
-    let comparison = pair.start(&pair.near, &near);
+    let comparison = pair.start(&pair.near, &format!("{COMPARE} --duration 500ms --stress 2"));
     let children = await_children(comparison.pid(), 2);
     comparison.signal(Signal::SIGKILL);
     let end = Instant::now() + Duration::from_secs(5);
@@ -275,7 +210,7 @@ fn busy_processes_end_even_if_the_comparison_is_killed() {
     }
     // They end with the first thread of kstamp, the programs are detached with the last.
     loop {
-        let link = run("ip", &["-n", &pair.near, "-d", "link", "show", "port1"]);
+        let link = ip(&pair.near, "-d link show port1");
         if !link.contains("xdp") {
             break;
         }
@@ -305,13 +240,10 @@ fn is_busy(pid: u32) -> bool {
 
 #[test]
 fn calibrate_reports_the_floor_and_leaves_nothing_behind() {
-    if !can_run() {
-        return;
-    }
-    let pair = Pair::new();
-    let links = || run("ip", &["-n", &pair.near, "-o", "link"]).lines().count();
+    let Some(pair) = Pair::new() else { return };
+    let links = || ip(&pair.near, "-o link").lines().count();
     let before = links();
-    let output = pair.output(&pair.near, &["calibrate", "--duration", "200ms", "--format", "jsonl"]);
+    let output = pair.output(&pair.near, "calibrate --duration 200ms --format jsonl");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let record: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(

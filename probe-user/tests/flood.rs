@@ -69,8 +69,8 @@ fn flood(namespace: String, port: &'static str, frame: Vec<u8>) -> thread::JoinH
 #[test]
 fn a_flood_from_one_source_costs_another_source_no_probe() {
     if can_run() {
-        under_flood(&[]);
-        let (far, reached) = under_flood(&["--rate-source", "50000"]);
+        under_flood("");
+        let (far, reached) = under_flood("--rate-source 50000");
         if reached {
             assert!(
                 count(&far, "rate_source") > u64::from(PER_SECOND * SECONDS) / 4,
@@ -81,37 +81,19 @@ fn a_flood_from_one_source_costs_another_source_no_probe() {
 }
 
 /// The far counters after a flood, and whether it reached its rate; if so, no other source was affected.
-fn under_flood(limits: &[&str]) -> (Value, bool) {
-    let pair = Pair::new();
-    let address = run(
-        "ip",
-        &["netns", "exec", &pair.far, "cat", "/sys/class/net/port2/address"],
-    );
+fn under_flood(limits: &str) -> (Value, bool) {
+    let pair = Pair::new().unwrap();
+    let address = run(&format!("ip netns exec {} cat /sys/class/net/port2/address", pair.far));
     let mac: Vec<u8> = address
         .trim()
         .split(':')
         .map(|byte| u8::from_str_radix(byte, 16).unwrap())
         .collect();
     // Replies to the flood need no neighbour entry: XDP and TC send them to the source MAC address.
-    let far = pair.start(
-        &pair.far,
-        &[&["reflect", "--iface", "port2", "--family", "v4"], limits].concat(),
-    );
-    far.await_type("start");
+    let far = pair.reflector(&format!("--family v4 {limits}"));
     let near = pair.start(
         &pair.near,
-        &[
-            "agent",
-            "--iface",
-            "port1",
-            "--family",
-            "v4",
-            "--no-group",
-            "--peer",
-            FAR_V4,
-            "--interval",
-            "5ms",
-        ],
+        &format!("agent --iface port1 --family v4 --no-group --peer {FAR_V4} --interval 5ms"),
     );
     near.await_type("peer");
     let took = flood(pair.near.clone(), "port1", probe_of_the_flood(mac.try_into().unwrap()))

@@ -8,7 +8,7 @@ use std::net::UdpSocket;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::{FAR_V4, Pair, can_run, count, counters, in_namespace, run};
+use support::{FAR_V4, Pair, count, counters, in_namespace, ip};
 
 /// Whether a base probe from `source` in `namespace` is answered within a second.
 fn is_answered(namespace: &str, source: &str) -> bool {
@@ -28,34 +28,15 @@ fn is_answered(namespace: &str, source: &str) -> bool {
 
 #[test]
 fn prefixes_follow_the_addresses_and_allow_adds_to_them() {
-    if !can_run() {
-        return;
-    }
-    let pair = Pair::new();
+    let Some(pair) = Pair::new() else { return };
     let (near, far) = (&pair.near, &pair.far);
     // The far end can reach these addresses, but they are in none of its prefixes.
     for address in ["10.2.2.5", "10.3.3.5", "10.4.4.5"] {
-        run(
-            "ip",
-            &["-n", near, "address", "add", &format!("{address}/32"), "dev", "port1"],
-        );
-        run(
-            "ip",
-            &["-n", far, "route", "add", &format!("{address}/32"), "dev", "port2"],
-        );
+        ip(near, &format!("address add {address}/32 dev port1"));
+        ip(far, &format!("route add {address}/32 dev port2"));
     }
-    let arguments = [
-        "reflect",
-        "--iface",
-        "port2",
-        "--family",
-        "v4",
-        "--attach",
-        "tc",
-        "--allow",
-        "10.3.0.0/16",
-    ];
-    let reflector = pair.start(far, &arguments);
+    let arguments = "reflect --iface port2 --family v4 --attach tc --allow 10.3.0.0/16";
+    let reflector = pair.start(far, arguments);
     let start = reflector.await_type("start");
     assert_eq!(
         start["allowed"],
@@ -65,12 +46,12 @@ fn prefixes_follow_the_addresses_and_allow_adds_to_them() {
     assert!(is_answered(near, "10.1.1.5") && is_answered(near, "10.3.3.5"));
     assert!(!is_answered(near, "10.2.2.5"));
 
-    run("ip", &["-n", far, "address", "add", "10.2.2.6/24", "dev", "port2"]);
+    ip(far, "address add 10.2.2.6/24 dev port2");
     let end = Instant::now() + Duration::from_secs(10);
     while !is_answered(near, "10.2.2.5") {
         assert!(Instant::now() < end, "the new prefix is not followed");
     }
-    run("ip", &["-n", far, "address", "delete", "10.2.2.6/24", "dev", "port2"]);
+    ip(far, "address delete 10.2.2.6/24 dev port2");
     let end = Instant::now() + Duration::from_secs(10);
     while is_answered(near, "10.2.2.5") {
         assert!(Instant::now() < end, "the old prefix is still answered");
@@ -83,31 +64,12 @@ fn prefixes_follow_the_addresses_and_allow_adds_to_them() {
 
 #[test]
 fn a_refused_sender_is_notified() {
-    if !can_run() {
-        return;
-    }
-    let pair = Pair::new();
-    let far = pair.start(
-        &pair.far,
-        &["reflect", "--iface", "port2", "--family", "v4", "--rate-source", "20"],
-    );
-    far.await_type("start");
-    let near = pair.start(
+    let Some(pair) = Pair::new() else { return };
+    let far = pair.reflector("--family v4 --rate-source 20");
+    let near = pair.started(
         &pair.near,
-        &[
-            "agent",
-            "--iface",
-            "port1",
-            "--family",
-            "v4",
-            "--no-group",
-            "--peer",
-            FAR_V4,
-            "--interval",
-            "5ms",
-        ],
+        &format!("agent --iface port1 --family v4 --no-group --peer {FAR_V4} --interval 5ms"),
     );
-    near.await_type("start");
     // The next identity request is ten seconds after the first answer.
     let end = Instant::now() + Duration::from_secs(20);
     while !near.stderr().contains("has refused") {
@@ -115,7 +77,7 @@ fn a_refused_sender_is_notified() {
         thread::sleep(Duration::from_millis(50));
     }
     let line = near.stderr();
-    let told: u64 = line
+    let reported: u64 = line
         .split("has refused ")
         .nth(1)
         .and_then(|rest| rest.split(' ').next())
@@ -124,5 +86,5 @@ fn a_refused_sender_is_notified() {
     assert!(near.stop().0.success());
     let (_, records, _) = far.stop();
     let refused = count(counters(&records), "rate_source");
-    assert!((1..=refused).contains(&told), "{told} of {refused}");
+    assert!((1..=refused).contains(&reported), "{reported} of {refused}");
 }

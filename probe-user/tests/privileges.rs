@@ -8,7 +8,7 @@ use std::fs;
 use std::process::Command;
 
 use serde_json::Value;
-use support::{FAR_V4, Pair, Running, can_run, count, run};
+use support::{FAR_V4, Pair, Running, count, ip};
 
 const NET_ADMIN: u64 = 1 << 12;
 const NET_BIND_SERVICE: u64 = 1 << 10;
@@ -47,33 +47,15 @@ fn answered(record: &Value) -> bool {
 }
 
 /// The interface is deleted and created, and measured again.
-fn survives_deletion(user: &[&str], uid: u64, port: &str, capabilities: u64) {
-    let pair = Pair::new();
-    let far = pair.start(
-        &pair.far,
-        &["reflect", "--iface", "port2", "--family", "v4", "--port", port],
+fn survives_deletion(user: Option<&str>, uid: u64, port: &str, capabilities: u64) {
+    let Some(pair) = Pair::new() else { return };
+    let far = pair.reflector(&format!("--family v4 --port {port}"));
+    let user_flag = user.map_or(String::new(), |user| format!("--user {user}"));
+    let probing = format!("--family v4 --peer {FAR_V4} --port {port} --interval 20ms --timeout 200ms --peer-expiry 1s");
+    let near = pair.start(
+        &pair.near,
+        &format!("agent --iface port1 {probing} --report 300ms {user_flag}"),
     );
-    far.await_type("start");
-    let arguments = [
-        "agent",
-        "--iface",
-        "port1",
-        "--family",
-        "v4",
-        "--peer",
-        FAR_V4,
-        "--interval",
-        "20ms",
-        "--report",
-        "300ms",
-        "--timeout",
-        "200ms",
-        "--peer-expiry",
-        "1s",
-        "--port",
-        port,
-    ];
-    let near = pair.start(&pair.near, &[&arguments[..], user].concat());
     let start = near.await_type("start");
     assert_capabilities(&near, capabilities);
     assert!(
@@ -92,10 +74,10 @@ fn survives_deletion(user: &[&str], uid: u64, port: &str, capabilities: u64) {
         _ => &["CAP_NET_ADMIN", "CAP_NET_BIND_SERVICE"],
     };
     assert_eq!(names, expected);
-    assert_eq!(start["user"], *user.get(1).unwrap_or(&"root"));
+    assert_eq!(start["user"], user.unwrap_or("root"));
     near.await_record(1, "answers", answered);
 
-    run("ip", &["-n", &pair.near, "link", "delete", "port1"]);
+    ip(&pair.near, "link delete port1");
     near.await_record(1, "the deletion", |record| record["event"] == "deleted");
     pair.connect();
     near.await_record(1, "the return", |record| record["event"] == "back");
@@ -108,28 +90,20 @@ fn survives_deletion(user: &[&str], uid: u64, port: &str, capabilities: u64) {
 
 #[test]
 fn an_agent_keeps_only_the_capabilities_to_reattach() {
-    if can_run() {
-        survives_deletion(&[], 0, "1910", NET_ADMIN);
-    }
+    survives_deletion(None, 0, "1910", NET_ADMIN);
 }
 
 #[test]
 fn the_user_nobody_is_enough_once_everything_is_attached() {
-    if !can_run() {
-        return;
-    }
     let id = Command::new("id").args(["-u", "nobody"]).output().unwrap();
     let uid = String::from_utf8_lossy(&id.stdout).trim().parse().unwrap();
-    survives_deletion(&["--user", "nobody"], uid, "862", NET_ADMIN | NET_BIND_SERVICE);
+    survives_deletion(Some("nobody"), uid, "862", NET_ADMIN | NET_BIND_SERVICE);
 }
 
 #[test]
 fn an_unknown_user_is_refused_before_anything_is_attached() {
-    if !can_run() {
-        return;
-    }
-    let pair = Pair::new();
-    let refused = pair.output(&pair.near, &["reflect", "--iface", "port1", "--user", "no-such-user"]);
+    let Some(pair) = Pair::new() else { return };
+    let refused = pair.output(&pair.near, "reflect --iface port1 --user no-such-user");
     let line = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert_eq!(refused.status.code(), Some(2), "{line}");
     assert!(line.contains("no-such-user") && line.lines().count() == 1, "{line}");

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use support::{FAR_V4, NEAR_V4, Pair, can_run, count, counters, in_namespace, summary};
+use support::{FAR_V4, NEAR_V4, Pair, count, counters, in_namespace, summary};
 
 /// Answers base packets (RFC 8762) without a session identifier (RFC 8972), until stopped.
 fn plain_reflector(namespace: &str, stop: Arc<AtomicBool>) -> std::thread::JoinHandle<u64> {
@@ -39,24 +39,10 @@ fn plain_reflector(namespace: &str, stop: Arc<AtomicBool>) -> std::thread::JoinH
 
 #[test]
 fn a_plain_stamp_reflector_is_measured() {
-    if !can_run() {
-        return;
-    }
-    let pair = Pair::new();
+    let Some(pair) = Pair::new() else { return };
     let stop = Arc::new(AtomicBool::new(false));
     let reflector = plain_reflector(&pair.far, Arc::clone(&stop));
-    let arguments = [
-        "agent",
-        "--iface",
-        "port1",
-        "--no-group",
-        "--peer",
-        FAR_V4,
-        "--interval",
-        "10ms",
-        "--count",
-        "100",
-    ];
+    let arguments = format!("agent --iface port1 --no-group --peer {FAR_V4} --interval 10ms --count 100");
     let (status, records, stderr) = pair.start(&pair.near, &arguments).wait();
     stop.store(true, Ordering::Relaxed);
     assert!(status.success(), "{stderr}");
@@ -79,12 +65,9 @@ fn a_plain_stamp_reflector_is_measured() {
 
 #[test]
 fn two_reflectors_on_different_ports_do_not_loop() {
-    if !can_run() {
-        return;
-    }
-    let pair = Pair::new();
-    let near = pair.start(&pair.near, &["reflect", "--iface", "port1", "--port", "1910"]);
-    let far = pair.start(&pair.far, &["reflect", "--iface", "port2", "--port", "1911"]);
+    let Some(pair) = Pair::new() else { return };
+    let near = pair.start(&pair.near, "reflect --iface port1 --port 1910");
+    let far = pair.start(&pair.far, "reflect --iface port2 --port 1911");
     near.await_type("start");
     far.await_type("start");
     let namespace = pair.far.clone();

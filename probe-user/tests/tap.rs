@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use probe_common::tap::{DESTINATION, ETHERTYPE};
 use probe_io::tap::{Direction, TapCounts, TapError, Tapped, Taps};
-use support::{Pair, can_run};
+use support::Pair;
 
 /// Runs `work` in a namespace, on a thread and a tokio runtime of its own.
 fn within<T: Send>(namespace: &str, work: impl AsyncFnOnce() -> T + Send) -> T {
@@ -27,7 +27,7 @@ fn within<T: Send>(namespace: &str, work: impl AsyncFnOnce() -> T + Send) -> T {
 /// Sends `frame` out of an interface of this thread's namespace.
 fn send(interface: &str, frame: &[u8]) {
     let index = nix::net::if_::if_nametoindex(interface).unwrap();
-    // SAFETY: a plain system call; the result is checked, and nobody else owns the descriptor.
+    // SAFETY: a plain system call; the result is checked, and nothing else owns the descriptor.
     let socket = unsafe {
         let fd = libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0);
         assert!(fd >= 0, "{}", io::Error::last_os_error());
@@ -37,7 +37,7 @@ fn send(interface: &str, frame: &[u8]) {
     let mut to: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
     to.sll_family = libc::AF_PACKET as u16;
     to.sll_ifindex = index as i32;
-    // SAFETY: frame and address are alive and as long as the call is told.
+    // SAFETY: frame and address are alive and have the given lengths.
     let sent = unsafe {
         let length = size_of_val(&to) as u32;
         libc::sendto(
@@ -68,10 +68,7 @@ async fn next(taps: &mut Taps) -> Tapped {
 
 #[test]
 fn a_frame_is_stamped_at_both_ends_of_a_link() {
-    if !can_run() {
-        return;
-    }
-    let pair = Pair::new();
+    let Some(pair) = Pair::new() else { return };
     let (mut out, mut into) = (Vec::new(), Vec::new());
     within(&pair.far, async || {
         let mut far = Taps::attach(&["port2"]).unwrap();
@@ -112,10 +109,7 @@ fn a_frame_is_stamped_at_both_ends_of_a_link() {
 
 #[test]
 fn a_failed_tap_names_its_interface() {
-    if !can_run() {
-        return;
-    }
-    let pair = Pair::new();
+    let Some(pair) = Pair::new() else { return };
     within(&pair.near, async || {
         let error = Taps::attach(&["port1", "port7"]).err().unwrap();
         assert!(

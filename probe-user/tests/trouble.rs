@@ -5,11 +5,10 @@
 mod support;
 
 use std::net::UdpSocket;
-use std::process::Command;
 
 use aya::programs::loaded_programs;
 use nix::sys::signal::Signal;
-use support::{FAR_V4, KSTAMP, NEAR_V4, Pair, can_run, count, counters, run, summary};
+use support::{FAR_V4, KSTAMP, NEAR_V4, Pair, command, count, counters, ip, run, summary};
 
 /// Exit code, and the one line on standard error.
 fn refusal(output: &std::process::Output) -> (i32, String) {
@@ -20,71 +19,35 @@ fn refusal(output: &std::process::Output) -> (i32, String) {
 }
 
 fn has_xdp(namespace: &str, port: &str) -> bool {
-    run("ip", &["-n", namespace, "-d", "link", "show", port]).contains("xdp")
+    ip(namespace, &format!("-d link show {port}")).contains("xdp")
 }
 
 #[test]
 fn bad_input_is_refused_before_anything_is_attached() {
-    if !can_run() {
-        return;
-    }
-    let pair = Pair::new();
-    run(
-        "ip",
-        &[
-            "-n", &pair.near, "link", "add", "idle0", "type", "veth", "peer", "name", "idle1",
-        ],
-    );
-    run(
-        "ip",
-        &[
-            "netns",
-            "exec",
-            &pair.near,
-            "sysctl",
-            "-qw",
-            "net.ipv6.conf.idle1.disable_ipv6=1",
-        ],
-    );
-    run("ip", &["-n", &pair.near, "link", "set", "idle1", "up"]);
-    let agent = |rest: &[&'static str]| [&["agent", "--iface", "port1"], rest].concat();
+    let Some(pair) = Pair::new() else { return };
+    ip(&pair.near, "link add idle0 type veth peer name idle1");
+    run(&format!(
+        "ip netns exec {} sysctl -qw net.ipv6.conf.idle1.disable_ipv6=1",
+        pair.near
+    ));
+    ip(&pair.near, "link set idle1 up");
     let table = [
-        (vec!["agent", "--iface", "nosuch0"], 1, "no interface named nosuch0"),
-        (vec!["agent", "--iface", "idle0"], 1, "ip link set idle0 up"),
-        (
-            vec!["agent", "--iface", "idle1", "--family", "v6"],
-            1,
-            "idle1 has no IPv6 address",
-        ),
-        (
-            vec!["agent", "--iface", "idle1", "--family", "v4"],
-            1,
-            "idle1 has no IPv4 address",
-        ),
-        (
-            agent(&["--output", "/nosuch/directory/out"]),
-            1,
-            "/nosuch/directory/out",
-        ),
-        (
-            agent(&["--samples", "/nosuch/directory/out"]),
-            1,
-            "/nosuch/directory/out",
-        ),
-        (
-            agent(&["--group", "10.0.0.1"]),
-            2,
-            "10.0.0.1 is not a multicast address",
-        ),
-        (agent(&["--interval", "0"]), 2, "--interval"),
-        (agent(&["--attach", "fastest"]), 2, "fastest"),
-        (agent(&["--port", "0"]), 2, "--port"),
-        (agent(&["--samples", "-"]), 2, "--samples"),
-        (agent(&["--peer", NEAR_V4]), 1, "is an address of port1 itself"),
-        (vec!["agent", "--iface", "lo"], 1, "lo: it leads to this host only"),
+        ("nosuch0", 1, "no interface named nosuch0"),
+        ("idle0", 1, "ip link set idle0 up"),
+        ("idle1 --family v6", 1, "idle1 has no IPv6 address"),
+        ("idle1 --family v4", 1, "idle1 has no IPv4 address"),
+        ("port1 --output /nosuch/directory/out", 1, "/nosuch/directory/out"),
+        ("port1 --samples /nosuch/directory/out", 1, "/nosuch/directory/out"),
+        ("port1 --group 10.0.0.1", 2, "10.0.0.1 is not a multicast address"),
+        ("port1 --interval 0", 2, "--interval"),
+        ("port1 --attach fastest", 2, "fastest"),
+        ("port1 --port 0", 2, "--port"),
+        ("port1 --samples -", 2, "--samples"),
+        ("port1 --peer 10.1.1.5", 1, "is an address of port1 itself"),
+        ("lo", 1, "lo: it leads to this host only"),
     ];
     for (arguments, code, says) in table {
-        let (status, line) = refusal_of_usage(&pair, &arguments);
+        let (status, line) = refusal(&pair.output(&pair.near, &format!("agent --iface {arguments}")));
         assert_eq!(status, code, "{arguments:?}: {line}");
         assert!(line.contains(says), "{arguments:?}: {line}");
         assert_eq!(line.matches("No such file").count() / 2, 0, "stated once: {line}");
@@ -92,33 +55,18 @@ fn bad_input_is_refused_before_anything_is_attached() {
     }
 }
 
-fn refusal_of_usage(pair: &Pair, arguments: &[&str]) -> (i32, String) {
-    refusal(&pair.output(&pair.near, arguments))
-}
-
 #[test]
 fn missing_privileges_are_named() {
-    if !can_run() {
-        return;
-    }
-    let pair = Pair::new();
+    let Some(pair) = Pair::new() else { return };
     // Other users may not enter the directory of the binary.
     let copy = std::env::temp_dir().join(format!("kstamp-{}", std::process::id()));
     std::fs::copy(KSTAMP, &copy).unwrap();
-    let output = Command::new("ip")
-        .args([
-            "netns",
-            "exec",
-            &pair.near,
-            "setpriv",
-            "--reuid=65534",
-            "--regid=65534",
-            "--clear-groups",
-        ])
-        .arg(&copy)
-        .args(["agent", "--iface", "port1"])
-        .output()
-        .unwrap();
+    let line = format!(
+        "ip netns exec {} setpriv --reuid=65534 --regid=65534 --clear-groups {} agent --iface port1",
+        pair.near,
+        copy.display()
+    );
+    let output = command(&line).output().unwrap();
     std::fs::remove_file(&copy).unwrap();
     let (status, line) = refusal(&output);
     assert_eq!(status, 1, "{line}");
@@ -127,13 +75,10 @@ fn missing_privileges_are_named() {
 
 #[test]
 fn a_second_agent_on_a_port_is_refused_and_the_first_keeps_running() {
-    if !can_run() {
-        return;
-    }
-    let pair = Pair::new();
-    let first = pair.start(&pair.near, &["agent", "--iface", "port1", "--interval", "20ms"]);
+    let Some(pair) = Pair::new() else { return };
+    let first = pair.start(&pair.near, "agent --iface port1 --interval 20ms");
     first.await_type("start");
-    let (status, line) = refusal(&pair.output(&pair.near, &["agent", "--iface", "port1"]));
+    let (status, line) = refusal(&pair.output(&pair.near, "agent --iface port1"));
     assert_eq!(status, 1);
     assert!(line.contains("1910") && line.contains("in use"), "{line}");
     assert!(has_xdp(&pair.near, "port1"));
@@ -143,17 +88,11 @@ fn a_second_agent_on_a_port_is_refused_and_the_first_keeps_running() {
 
 #[test]
 fn sigint_and_sigterm_end_with_a_summary_and_a_clean_interface() {
-    if !can_run() {
-        return;
-    }
-    let pair = Pair::new();
-    let far = pair.start(&pair.far, &["reflect", "--iface", "port2"]);
+    let Some(pair) = Pair::new() else { return };
+    let far = pair.start(&pair.far, "reflect --iface port2");
     far.await_type("start");
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
-        let near = pair.start(
-            &pair.near,
-            &["agent", "--iface", "port1", "--family", "v4", "--interval", "10ms"],
-        );
+        let near = pair.start(&pair.near, "agent --iface port1 --family v4 --interval 10ms");
         near.await_type("peer");
         near.signal(signal);
         let (status, records, stderr) = near.wait();
@@ -172,11 +111,8 @@ fn sigint_and_sigterm_end_with_a_summary_and_a_clean_interface() {
 
 #[test]
 fn sigkill_leaves_nothing_behind_and_the_next_start_succeeds() {
-    if !can_run() {
-        return;
-    }
-    let pair = Pair::new();
-    let near = pair.start(&pair.near, &["agent", "--iface", "port1"]);
+    let Some(pair) = Pair::new() else { return };
+    let near = pair.start(&pair.near, "agent --iface port1");
     near.await_type("start");
     let ours = |pid: u32| {
         let fds = std::fs::read_dir(format!("/proc/{pid}/fdinfo")).unwrap().flatten();
@@ -207,7 +143,7 @@ fn sigkill_leaves_nothing_behind_and_the_next_start_succeeds() {
         assert!(gone(), "programs outlived their agent");
     }
     assert!(!has_xdp(&pair.near, "port1"));
-    let again = pair.start(&pair.near, &["agent", "--iface", "port1"]);
+    let again = pair.start(&pair.near, "agent --iface port1");
     again.await_type("start");
     assert!(again.stop().0.success());
     assert!(gone(), "programs outlived the next agent");
@@ -215,25 +151,10 @@ fn sigkill_leaves_nothing_behind_and_the_next_start_succeeds() {
 
 #[test]
 fn the_interface_may_go_down_be_deleted_and_come_back() {
-    if !can_run() {
-        return;
-    }
-    let pair = Pair::new();
-    let arguments = [
-        "--family",
-        "v4",
-        "--interval",
-        "20ms",
-        "--timeout",
-        "200ms",
-        "--report",
-        "500ms",
-    ];
-    let far = pair.start(&pair.far, &["reflect", "--iface", "port2", "--family", "v4"]);
-    let near = pair.start(
-        &pair.near,
-        &[&["agent", "--iface", "port1", "--peer", FAR_V4][..], &arguments].concat(),
-    );
+    let Some(pair) = Pair::new() else { return };
+    let probing = format!("--peer {FAR_V4} --family v4 --interval 20ms --timeout 200ms --report 500ms");
+    let far = pair.start(&pair.far, "reflect --iface port2 --family v4");
+    let near = pair.start(&pair.near, &format!("agent --iface port1 {probing}"));
     let event = |event: &'static str| {
         move |record: &serde_json::Value| record["type"] == "interface" && record["event"] == event
     };
@@ -242,15 +163,15 @@ fn the_interface_may_go_down_be_deleted_and_come_back() {
     };
     near.await_record(1, "first results", answered);
 
-    run("ip", &["-n", &pair.near, "link", "set", "port1", "down"]);
+    ip(&pair.near, "link set port1 down");
     near.await_record(1, "down", event("down"));
     far.await_record(1, "loss of the carrier", event("down"));
     let before = near.records().into_iter().filter(answered).count();
-    run("ip", &["-n", &pair.near, "link", "set", "port1", "up"]);
+    ip(&pair.near, "link set port1 up");
     near.await_record(1, "up", event("up"));
     near.await_record(before + 2, "results after down and up", answered);
 
-    run("ip", &["-n", &pair.near, "link", "delete", "port1"]);
+    ip(&pair.near, "link delete port1");
     near.await_record(1, "deletion", event("deleted"));
     far.await_record(1, "deletion", event("deleted"));
     let before = near.records().into_iter().filter(answered).count();
@@ -273,18 +194,15 @@ fn the_interface_may_go_down_be_deleted_and_come_back() {
     let summary = summary(&records, FAR_V4, "unicast");
     assert!(
         count(summary, "send_failed") > 0,
-        "what could not leave is no loss of the network: {summary:#}"
+        "a probe that cannot leave is no loss of the network: {summary:#}"
     );
     assert!(far.stop().0.success());
 }
 
 #[test]
 fn garbage_on_the_port_is_counted_and_not_amplified() {
-    if !can_run() {
-        return;
-    }
-    let pair = Pair::new();
-    let near = pair.start(&pair.near, &["agent", "--iface", "port1", "--family", "v4"]);
+    let Some(pair) = Pair::new() else { return };
+    let near = pair.start(&pair.near, "agent --iface port1 --family v4");
     near.await_type("start");
     // The first three are shorter than any test packet. The others are test packets, however odd (RFC 8762 §4.6), and get
     // an answer of their own length or of a base packet's.

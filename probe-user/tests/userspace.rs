@@ -15,7 +15,7 @@ use probe_common::tlv::{self, AccessReport, ClassOfService, Location, Tlv, Write
 use probe_common::{authenticated, stamp};
 use probe_core::auth::{Key, TlvIntegrity};
 use serde_json::Value;
-use support::{FAR_V4, NEAR_V4, Pair, Running, can_run, count, counters, in_namespace, summary};
+use support::{FAR_V4, NEAR_V4, Pair, count, counters, in_namespace, ip, summary};
 
 const SECRET: &[u8] = b"a shared secret!";
 const FAR_V6: &str = "fd01::6";
@@ -60,12 +60,6 @@ fn with_tlvs(mut base: Vec<u8>, tlvs: &[(u8, &[u8])]) -> Vec<u8> {
 
 fn tlvs(packet: &[u8], base_len: usize) -> Vec<Tlv<'_>> {
     tlv::read(&packet[base_len..]).map(Result::unwrap).collect()
-}
-
-fn reflector(pair: &Pair, more: &[&str]) -> Running {
-    let running = pair.start(&pair.far, &[&["reflect", "--iface", "port2"], more].concat());
-    running.await_type("start");
-    running
 }
 
 fn key_file(mode: u32) -> (tempfile::TempDir, PathBuf) {
@@ -145,11 +139,8 @@ fn answers_tlvs_and_twamp_light(pair: &Pair, to: &str) {
 
 #[test]
 fn packets_that_the_programs_pass_up_are_answered() {
-    if !can_run() {
-        return;
-    }
-    let pair = Pair::new();
-    let far = reflector(&pair, &[]);
+    let Some(pair) = Pair::new() else { return };
+    let far = pair.reflector("");
     for to in [FAR_V4, FAR_V6] {
         answers_tlvs_and_twamp_light(&pair, to);
     }
@@ -170,11 +161,8 @@ fn packets_that_the_programs_pass_up_are_answered() {
 
 #[test]
 fn sockets_answer_the_same_without_programs() {
-    if !can_run() {
-        return;
-    }
-    let pair = Pair::new();
-    let far = reflector(&pair, &["--engine", "socket"]);
+    let Some(pair) = Pair::new() else { return };
+    let far = pair.reflector("--engine socket");
     for to in [FAR_V4, FAR_V6] {
         answers_tlvs_and_twamp_light(&pair, to);
     }
@@ -193,11 +181,8 @@ fn sockets_answer_the_same_without_programs() {
 
 #[test]
 fn a_stateless_reflector_counts_nothing() {
-    if !can_run() {
-        return;
-    }
-    let pair = Pair::new();
-    let _far = reflector(&pair, &["--engine", "socket", "--stateless"]);
+    let Some(pair) = Pair::new() else { return };
+    let _far = pair.reflector("--engine socket --stateless");
     for reply in ask(&pair, FAR_V4, vec![probe(40), probe(50)]) {
         let reply = reply.unwrap();
         assert_eq!(reply[..4], reply[24..28]);
@@ -206,11 +191,8 @@ fn a_stateless_reflector_counts_nothing() {
 
 #[test]
 fn replies_and_packets_to_other_addresses_are_not_answered() {
-    if !can_run() {
-        return;
-    }
-    let pair = Pair::new();
-    let far = reflector(&pair, &["--engine", "socket"]);
+    let Some(pair) = Pair::new() else { return };
+    let far = pair.reflector("--engine socket");
     let reply = ask(&pair, FAR_V4, vec![probe(1)])[0].clone().unwrap();
     let mut longer = reply.clone();
     longer.extend([0; 9]);
@@ -221,31 +203,12 @@ fn replies_and_packets_to_other_addresses_are_not_answered() {
 
 #[test]
 fn sources_outside_the_prefixes_are_not_answered_unless_allowed() {
-    if !can_run() {
-        return;
-    }
-    let pair = Pair::new();
-    support::run(
-        "ip",
-        &["-n", &pair.near, "address", "add", "10.9.9.9/32", "dev", "port1"],
-    );
-    support::run(
-        "ip",
-        &[
-            "-n",
-            &pair.near,
-            "route",
-            "change",
-            "10.1.1.0/24",
-            "dev",
-            "port1",
-            "src",
-            "10.9.9.9",
-        ],
-    );
-    support::run("ip", &["-n", &pair.far, "route", "add", "10.9.9.9/32", "dev", "port2"]);
-    for (more, answered) in [(&[][..], false), (&["--allow", "10.9.9.0/24"], true)] {
-        let far = reflector(&pair, &[&["--engine", "socket"], more].concat());
+    let Some(pair) = Pair::new() else { return };
+    ip(&pair.near, "address add 10.9.9.9/32 dev port1");
+    ip(&pair.near, "route change 10.1.1.0/24 dev port1 src 10.9.9.9");
+    ip(&pair.far, "route add 10.9.9.9/32 dev port2");
+    for (more, answered) in [("", false), ("--allow 10.9.9.0/24", true)] {
+        let far = pair.reflector(&format!("--engine socket {more}"));
         assert_eq!(ask(&pair, FAR_V4, vec![probe(1)])[0].is_some(), answered);
         let (_, records, _) = far.stop();
         assert_eq!(count(counters(&records), "user_not_allowed"), u64::from(!answered));
@@ -254,24 +217,10 @@ fn sources_outside_the_prefixes_are_not_answered_unless_allowed() {
 
 #[test]
 fn a_socket_agent_outlives_its_interface() {
-    if !can_run() {
-        return;
-    }
-    let pair = Pair::new();
-    let arguments = [
-        "agent",
-        "--iface",
-        "port1",
-        "--engine",
-        "socket",
-        "--interval",
-        "10ms",
-        "--timeout",
-        "100ms",
-    ];
-    let near = pair.start(&pair.near, &[&arguments[..], &["--report", "500ms"]].concat());
-    near.await_type("start");
-    support::run("ip", &["-n", &pair.near, "link", "delete", "port1"]);
+    let Some(pair) = Pair::new() else { return };
+    let arguments = "agent --iface port1 --engine socket --interval 10ms --timeout 100ms --report 500ms";
+    let near = pair.started(&pair.near, arguments);
+    ip(&pair.near, "link delete port1");
     near.await_record(1, "deleted", |record| {
         record["type"] == "interface" && record["event"] == "deleted"
     });
@@ -279,7 +228,7 @@ fn a_socket_agent_outlives_its_interface() {
     near.await_record(1, "back", |record| {
         record["type"] == "interface" && record["event"] == "back"
     });
-    let _far = reflector(&pair, &["--engine", "socket"]);
+    let _far = pair.reflector("--engine socket");
     near.await_record(1, "measured again", |record| {
         record["type"] == "window" && record["peer"] == FAR_V4 && record["received"].as_u64() > Some(0)
     });
@@ -297,12 +246,9 @@ fn signed(sequence: u32, key: &Key, tlvs: &[(u8, &[u8])]) -> Vec<u8> {
 
 #[test]
 fn in_authenticated_mode_only_signed_packets_are_answered() {
-    if !can_run() {
-        return;
-    }
-    let pair = Pair::new();
+    let Some(pair) = Pair::new() else { return };
     let (_directory, path) = key_file(0o600);
-    let far = reflector(&pair, &["--key-file", path.to_str().unwrap()]);
+    let far = pair.reflector(&format!("--key-file {}", path.display()));
     let key = Key::new(SECRET);
     let padding: (u8, &[u8]) = (kind::EXTRA_PADDING, &[1; 5]);
     let good = signed(
@@ -336,29 +282,28 @@ fn in_authenticated_mode_only_signed_packets_are_answered() {
 #[test]
 fn a_key_file_that_others_may_read_is_refused() {
     let (_directory, path) = key_file(0o644);
-    let refused = |arguments: &[&str]| {
-        let mut command = std::process::Command::new(support::KSTAMP);
-        let output = command.args(arguments).output().unwrap();
+    let refused = |arguments: &str| {
+        let line = format!("{} reflect --iface port2 {arguments}", support::KSTAMP);
+        let output = support::command(&line).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{output:?}");
         String::from_utf8(output.stderr).unwrap()
     };
-    let line = refused(&["reflect", "--iface", "port2", "--key-file", path.to_str().unwrap()]);
+    let line = refused(&format!("--key-file {}", path.display()));
     assert!(line.contains("chmod 600") && line.lines().count() == 1, "{line}");
-    for arguments in [["--stateless", "--report=5s"], ["--engine=socket", "--attach=tc"]] {
-        let line = refused(&[&["reflect", "--iface", "port2"], &arguments[..]].concat());
+    for arguments in ["--stateless --report=5s", "--engine=socket --attach=tc"] {
+        let line = refused(arguments);
         assert!(line.contains("--engine socket") && line.lines().count() == 1, "{line}");
     }
 }
 
-const PROBING: [&str; 4] = ["--interval", "10ms", "--count", "100"];
+const PROBING: &str = "--interval 10ms --count 100";
 
 /// Runs an agent at the near end that probes both addresses of the far end and the groups.
-fn agent(pair: &Pair, more: &[&str]) -> (Vec<Value>, String) {
-    let common = ["agent", "--iface", "port1", "--peer", FAR_V4, "--peer", FAR_V6];
-    let arguments = [&common, &PROBING[..], more].concat();
+fn agent(pair: &Pair, more: &str) -> Vec<Value> {
+    let arguments = format!("agent --iface port1 --peer {FAR_V4} --peer {FAR_V6} {PROBING} {more}");
     let (status, records, stderr) = pair.start(&pair.near, &arguments).wait();
     assert!(status.success(), "{stderr}");
-    (records, stderr)
+    records
 }
 
 fn nothing_was_lost(records: &[Value], peer: &str, path: &str) -> Value {
@@ -380,23 +325,21 @@ fn nothing_was_lost(records: &[Value], peer: &str, path: &str) -> Value {
     summary.clone()
 }
 
-fn run_against(far: &[&str], near: &[&str]) -> (Vec<Value>, Vec<Value>) {
-    let pair = Pair::new();
-    let common = ["agent", "--iface", "port2", "--interval", "10ms"];
-    let running = pair.start(&pair.far, &[&common, far].concat());
-    running.await_type("start");
-    let (near, _) = agent(&pair, near);
+/// The records of both ends; `None` without permission.
+fn run_against(far: &str, near: &str) -> Option<(Vec<Value>, Vec<Value>)> {
+    let pair = Pair::new()?;
+    let running = pair.started(&pair.far, &format!("agent --iface port2 --interval 10ms {far}"));
+    let near = agent(&pair, near);
     let (status, far, stderr) = running.stop();
     assert!(status.success(), "{stderr}");
-    (near, far)
+    Some((near, far))
 }
 
 #[test]
 fn a_socket_agent_measures_a_socket_agent() {
-    if !can_run() {
+    let Some((near, far)) = run_against("--engine socket", "--engine socket") else {
         return;
-    }
-    let (near, far) = run_against(&["--engine", "socket"], &["--engine", "socket"]);
+    };
     for peer in [FAR_V4, FAR_V6] {
         for path in ["unicast", "group"] {
             let summary = nothing_was_lost(&near, peer, path);
@@ -422,10 +365,9 @@ fn a_socket_agent_measures_a_socket_agent() {
 
 #[test]
 fn a_socket_agent_and_an_agent_with_programs_measure_each_other() {
-    if !can_run() {
+    let Some((near, far)) = run_against("", "--engine socket") else {
         return;
-    }
-    let (near, far) = run_against(&[], &["--engine", "socket"]);
+    };
     for peer in [FAR_V4, FAR_V6] {
         let summary = nothing_was_lost(&near, peer, "unicast");
         assert!(summary["peer_attach"].as_str().unwrap() != "socket");
@@ -438,7 +380,7 @@ fn a_socket_agent_and_an_agent_with_programs_measure_each_other() {
     );
     assert!(count(summary, "received") > 0);
 
-    let (near, _) = run_against(&["--engine", "socket"], &[]);
+    let (near, _) = run_against("--engine socket", "").unwrap();
     for peer in [FAR_V4, FAR_V6] {
         nothing_was_lost(&near, peer, "unicast");
         nothing_was_lost(&near, peer, "group");
@@ -447,12 +389,11 @@ fn a_socket_agent_and_an_agent_with_programs_measure_each_other() {
 
 #[test]
 fn authenticated_agents_measure_only_each_other() {
-    if !can_run() {
-        return;
-    }
     let (_directory, path) = key_file(0o600);
-    let key = ["--key-file", path.to_str().unwrap()];
-    let (near, _) = run_against(&key, &key);
+    let key = format!("--key-file {}", path.display());
+    let Some((near, _)) = run_against(&key, &key) else {
+        return;
+    };
     assert_eq!(
         (&near[0]["authenticated"], &near[0]["engine"]),
         (&true.into(), &"socket".into())
@@ -464,7 +405,8 @@ fn authenticated_agents_measure_only_each_other() {
 
     let (other_directory, other) = key_file(0o600);
     fs::write(Path::new(&other), b"another secret !").unwrap();
-    let (near, far) = run_against(&key, &["--key-file", other.to_str().unwrap(), "--timeout", "200ms"]);
+    let near = format!("--key-file {} --timeout 200ms", other.display());
+    let (near, far) = run_against(&key, &near).unwrap();
     drop(other_directory);
     let summary = summary(&near, FAR_V4, "unicast");
     assert_eq!(
@@ -477,34 +419,20 @@ fn authenticated_agents_measure_only_each_other() {
 
 #[test]
 fn without_privileges_the_error_names_sockets_which_work() {
-    if !can_run() {
-        return;
-    }
-    let pair = Pair::new();
-    let _far = reflector(&pair, &[]);
-    let unprivileged = |more: &[&str]| {
-        let mut command = std::process::Command::new("ip");
-        let common = [
-            "netns",
-            "exec",
-            pair.near.as_str(),
-            "setpriv",
-            "--reuid=65534",
-            "--regid=65534",
-        ];
-        command
-            .args(common)
-            .args(["--clear-groups", "--bounding-set=-all", "--inh-caps=-all"]);
-        command.arg(support::KSTAMP);
-        let agent = ["agent", "--iface", "port1", "--peer", FAR_V4, "--format", "jsonl"];
-        command.args(agent).args(PROBING).args(more).output().unwrap()
+    let Some(pair) = Pair::new() else { return };
+    let _far = pair.reflector("");
+    let unprivileged = |more: &str| {
+        let setpriv = "setpriv --reuid=65534 --regid=65534 --clear-groups --bounding-set=-all --inh-caps=-all";
+        let agent = format!("agent --iface port1 --peer {FAR_V4} --format jsonl {PROBING} {more}");
+        let line = format!("ip netns exec {} {setpriv} {} {agent}", pair.near, support::KSTAMP);
+        support::command(&line).output().unwrap()
     };
-    let refused = unprivileged(&[]);
+    let refused = unprivileged("");
     let line = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert_eq!(refused.status.code(), Some(1), "{line}");
     assert!(line.contains("--engine socket") && line.lines().count() == 1, "{line}");
 
-    let output = unprivileged(&["--engine", "socket"]);
+    let output = unprivileged("--engine socket");
     assert!(output.status.success(), "{output:?}");
     let text = String::from_utf8(output.stdout).unwrap();
     let records: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();

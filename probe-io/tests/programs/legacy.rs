@@ -1,4 +1,4 @@
-//! Probes of legacy agents: each comes back to its sender as it went, and replies are never answered.
+//! Probes of legacy agents: each is returned unchanged, and replies are never answered.
 
 use std::net::IpAddr;
 
@@ -7,10 +7,7 @@ use probe_common::abi::Counter::{
 };
 use probe_common::abi::{COUNTER_NAMES, Settings};
 
-use crate::packet::{
-    Datagram, GROUP_V4, GROUP_V6, OWN_MAC, OWN_V4, OWN_V6, SECOND_V4, SENDER_MAC, TEST_PORT, partial_checksum,
-    with_checksum,
-};
+use crate::packet::{Datagram, GROUP_V4, GROUP_V6, OWN_V4, OWN_V6, SECOND_V4, TEST_PORT, with_partial_checksum};
 use crate::rig::{Outcome, RECEIVERS, Rig, Verdict, settings};
 
 fn legacy_probe(destination: impl Into<IpAddr>, digits: &str) -> Datagram {
@@ -26,14 +23,7 @@ fn reply_to(probe: &Datagram) -> Datagram {
         IpAddr::V6(v6) if v6.is_multicast() => OWN_V6.into(),
         own => own,
     };
-    Datagram {
-        macs: (OWN_MAC, SENDER_MAC),
-        source: own,
-        destination: probe.source,
-        ports: (TEST_PORT, probe.ports.0),
-        ttl: 255,
-        payload: probe.payload.clone(),
-    }
+    probe.reply(own, probe.payload.clone())
 }
 
 fn assert_sent_back(probe: &Datagram, outcome: &Outcome) {
@@ -131,19 +121,16 @@ fn a_reply_is_never_answered() {
 #[test]
 fn a_checksum_left_to_a_device_stays_so_or_is_made_whole() {
     for hook in RECEIVERS {
-        for keep_partial in [0, 1] {
-            let Some(mut rig) = Rig::with(&Settings {
-                partial_checksums: keep_partial,
-                ..settings()
-            }) else {
+        for keep_partial in [false, true] {
+            let Some(mut rig) = Rig::keeping_partial_checksums(keep_partial) else {
                 return;
             };
             for probe in [legacy_probe(OWN_V4, "123"), legacy_probe(GROUP_V6, "4567")] {
-                let outcome = rig.run(hook, &with_checksum(&probe, partial_checksum(&probe)));
+                let outcome = rig.run(hook, &with_partial_checksum(&probe));
                 let reply = reply_to(&probe);
                 let expected = match keep_partial {
-                    1 => with_checksum(&reply, partial_checksum(&reply)),
-                    _ => reply.build(),
+                    true => with_partial_checksum(&reply),
+                    false => reply.build(),
                 };
                 assert_eq!(outcome.frame, expected);
                 let mut damaged = probe.build();

@@ -81,6 +81,18 @@ impl Datagram {
         self
     }
 
+    /// The reply to this probe from `own`, with the TTL of a reply.
+    pub(crate) fn reply(&self, own: IpAddr, payload: Vec<u8>) -> Self {
+        Self {
+            macs: (OWN_MAC, self.macs.0),
+            source: own,
+            destination: self.source,
+            ports: (self.ports.1, self.ports.0),
+            ttl: 255,
+            payload,
+        }
+    }
+
     pub(crate) fn is_v4(&self) -> bool {
         self.destination.is_ipv4()
     }
@@ -209,6 +221,11 @@ pub(crate) fn partial_checksum(datagram: &Datagram) -> [u8; 2] {
     let length = (8 + datagram.payload.len() as u16).to_be_bytes();
     let complement = sum.add_2bytes([0, 17]).add_2bytes(length).ones_complement();
     (!complement).to_ne_bytes()
+}
+
+/// The frame with a partial checksum instead of a whole one.
+pub(crate) fn with_partial_checksum(datagram: &Datagram) -> Vec<u8> {
+    with_checksum(datagram, partial_checksum(datagram))
 }
 
 /// Overwrites the UDP checksum field of a built datagram.

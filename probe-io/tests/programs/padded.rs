@@ -1,11 +1,11 @@
 //! Padded probes: the reply is as long as the probe.
 
 use probe_common::abi::Counter::{BadChecksum, PassedUp};
-use probe_common::abi::{COUNTER_NAMES, Counter, Settings};
+use probe_common::abi::{COUNTER_NAMES, Counter};
 use probe_common::stamp::BASE_LEN;
 
-use crate::packet::{Datagram, GROUP_V6, OWN_MAC, OWN_V4, OWN_V6, partial_checksum, probe_payload, with_checksum};
-use crate::rig::{Outcome, RECEIVERS, Rig, Verdict, settings};
+use crate::packet::{Datagram, GROUP_V6, OWN_V4, OWN_V6, probe_payload, with_partial_checksum};
+use crate::rig::{Outcome, RECEIVERS, Rig, Verdict};
 
 /// An Extra Padding TLV with these flags and this many bytes of value.
 fn padding_tlv(flags: u8, length: u16) -> Vec<u8> {
@@ -36,16 +36,9 @@ fn assert_reply(probe: &Datagram, tail: &[u8], partial: bool, outcome: &Outcome)
         true => OWN_V6.into(),
         false => probe.destination,
     };
-    let reply = Datagram {
-        macs: (OWN_MAC, probe.macs.0),
-        source: own,
-        destination: probe.source,
-        ports: (probe.ports.1, probe.ports.0),
-        ttl: 255,
-        payload,
-    };
+    let reply = probe.reply(own, payload);
     let expected = if partial {
-        with_checksum(&reply, partial_checksum(&reply))
+        with_partial_checksum(&reply)
     } else {
         reply.build()
     };
@@ -81,17 +74,14 @@ fn zeroes_and_the_padding_tlv_come_back() {
 #[test]
 fn a_checksum_left_to_a_device_stays_so_or_is_made_whole() {
     for hook in RECEIVERS {
-        for keep_partial in [0, 1] {
-            let Some(mut rig) = Rig::with(&Settings {
-                partial_checksums: keep_partial,
-                ..settings()
-            }) else {
+        for keep_partial in [false, true] {
+            let Some(mut rig) = Rig::keeping_partial_checksums(keep_partial) else {
                 return;
             };
             for probe in [Datagram::probe(OWN_V4), Datagram::probe(OWN_V6)] {
                 let probe = with_tail(probe, &padding_tlv(0x80, 1_001));
-                let outcome = rig.run(hook, &with_checksum(&probe, partial_checksum(&probe)));
-                assert_reply(&probe, &padding_tlv(0, 1_001), keep_partial == 1, &outcome);
+                let outcome = rig.run(hook, &with_partial_checksum(&probe));
+                assert_reply(&probe, &padding_tlv(0, 1_001), keep_partial, &outcome);
             }
         }
     }

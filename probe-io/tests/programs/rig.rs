@@ -107,6 +107,14 @@ impl Rig {
         Self::with(&settings())
     }
 
+    /// With programs that reply to partial checksums by partial or by whole ones.
+    pub(crate) fn keeping_partial_checksums(partial_checksums: bool) -> Option<Self> {
+        Self::with(&Settings {
+            partial_checksums: partial_checksums.into(),
+            ..settings()
+        })
+    }
+
     pub(crate) fn with(settings: &Settings) -> Option<Self> {
         let mut rig = Self::unset()?;
         rig.object().set_settings(settings).unwrap();

@@ -132,12 +132,31 @@ fn summary(min: i64, p50: i64, max: i64) -> Summary {
     }
 }
 
+/// A report of ten seconds without any delay.
+pub fn unmeasured(peer: &str) -> Report {
+    Report {
+        peer: ip(peer),
+        path: Path::Unicast,
+        start_ns: 0,
+        end_ns: 10_000_000_000,
+        counts: Counts::default(),
+        rtt_ns: None,
+        residence_ns: None,
+        forward_ns: None,
+        backward_ns: None,
+        pdv_ns: None,
+        ipdv_ns: None,
+        clock: None,
+        forward_pdv_ns: None,
+        backward_pdv_ns: None,
+        steps: ClockSteps::default(),
+        patterns: Patterns::default(),
+    }
+}
+
 /// A peer on the same clock, without losses.
 pub fn good() -> Results {
     let report = Report {
-        peer: ip("10.1.1.6"),
-        path: Path::Unicast,
-        start_ns: 0,
         end_ns: 10_000_000_001,
         counts: Counts {
             sent: 20,
@@ -151,10 +170,7 @@ pub fn good() -> Results {
         pdv_ns: Some(summary(0, 21_200, 1_139_800)),
         ipdv_ns: Some(summary(-900, 0, 900)),
         clock: Some(OneWayClock::SameClock),
-        forward_pdv_ns: None,
-        backward_pdv_ns: None,
-        steps: ClockSteps::default(),
-        patterns: Patterns::default(),
+        ..unmeasured("10.1.1.6")
     };
     results(&report, Some("h2:p2"))
 }
@@ -196,10 +212,7 @@ pub fn revived() -> Results {
 /// A peer with every kind of trouble.
 pub fn troubled() -> Results {
     let report = Report {
-        peer: ip("fe80::5054:ff:fe12:3456"),
         path: Path::Group,
-        start_ns: 0,
-        end_ns: 10_000_000_000,
         counts: Counts {
             sent: 100,
             received: 90,
@@ -219,12 +232,8 @@ pub fn troubled() -> Results {
         forward_ns: Some(summary(30_000_000, 30_210_000, 70_000_000)),
         backward_ns: Some(summary(20_000_000, 20_220_000, 50_000_000)),
         pdv_ns: Some(summary(0, 21_200, 1_139_800)),
-        ipdv_ns: None,
         clock: Some(OneWayClock::Synced { bound_ns: 2_400_000 }),
-        forward_pdv_ns: None,
-        backward_pdv_ns: None,
-        steps: ClockSteps::default(),
-        patterns: Patterns::default(),
+        ..unmeasured("fe80::5054:ff:fe12:3456")
     };
     results(&report, Some("a-long-host-name:interface-2"))
 }
@@ -232,27 +241,13 @@ pub fn troubled() -> Results {
 /// A peer that never answered.
 pub fn silent() -> Results {
     let report = Report {
-        peer: ip("2001:db8:1111:2222:3333:4444:5555:6666"),
-        path: Path::Unicast,
-        start_ns: 0,
-        end_ns: 10_000_000_000,
         counts: Counts {
             sent: 20,
             lost: 20,
             lost_unknown: 20,
             ..Counts::default()
         },
-        rtt_ns: None,
-        residence_ns: None,
-        forward_ns: None,
-        backward_ns: None,
-        pdv_ns: None,
-        ipdv_ns: None,
-        clock: None,
-        forward_pdv_ns: None,
-        backward_pdv_ns: None,
-        steps: ClockSteps::default(),
-        patterns: Patterns::default(),
+        ..unmeasured("2001:db8:1111:2222:3333:4444:5555:6666")
     };
     results(&report, None)
 }

@@ -1,4 +1,4 @@
-//! `kstamp controller` as it is typed: what it refuses at once, and whom it bears with.
+//! The binary `kstamp controller`: refused arguments, and hostile peers.
 
 use std::fs;
 use std::io::Write as _;
@@ -18,9 +18,9 @@ use tempfile::TempDir;
 
 use crate::harness::{Peer, SOON};
 use crate::support::{KSTAMP, can_run};
-use crate::tls::{Authority, Paper};
+use crate::tls::{Authority, Certificate};
 
-/// Runs it until it ends by itself, which it must.
+/// Runs it to its end.
 fn refused(arguments: &[&str]) -> Output {
     let output = Command::new("timeout")
         .args(["10", KSTAMP, "controller"])
@@ -31,7 +31,7 @@ fn refused(arguments: &[&str]) -> Output {
     output
 }
 
-/// One line that holds all of these words, that exit code, and nothing else.
+/// Asserts the exit code, and one line on standard error that contains all of these words.
 fn assert_refused(arguments: &[&str], code: i32, words: &[&str]) {
     let output = refused(arguments);
     let (out, err) = (
@@ -49,7 +49,7 @@ fn assert_refused(arguments: &[&str], code: i32, words: &[&str]) {
 const ANY: &str = "127.0.0.1:0";
 
 #[test]
-fn what_cannot_be_is_refused_in_one_line_before_anything_runs() {
+fn wrong_arguments_are_refused_in_one_line_before_anything_runs() {
     let directory = TempDir::new().unwrap();
     let path = |name: &str| directory.path().join(name).display().to_string();
     let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
@@ -82,10 +82,10 @@ fn what_cannot_be_is_refused_in_one_line_before_anything_runs() {
 }
 
 #[test]
-fn tls_files_that_are_of_no_use_are_named() {
+fn unusable_tls_files_are_named() {
     let directory = TempDir::new().unwrap();
     let ours = Authority::new(directory.path(), "ours");
-    let [paper, other] = ["controller", "other"].map(|name| ours.issue(directory.path(), name));
+    let [certificate, other] = ["controller", "other"].map(|name| ours.issue(directory.path(), name));
     let text = |path: &std::path::Path| path.display().to_string();
     let (ca, missing, garbage) = (
         text(&ours.ca),
@@ -94,7 +94,7 @@ fn tls_files_that_are_of_no_use_are_named() {
     );
     fs::write(&garbage, "-----BEGIN CERTIFICATE-----\nno\n").unwrap();
     let garbage = text(&garbage);
-    let Paper { cert, key } = paper;
+    let Certificate { cert, key } = certificate;
     let (cert, key) = (text(&cert), text(&key));
     let given = |cert: &str, key: &str, ca: &str| {
         let words = ["--listen", ANY, "--tls-cert", cert, "--tls-key", key, "--tls-ca", ca];
@@ -127,7 +127,7 @@ fn tls_files_that_are_of_no_use_are_named() {
     }
 }
 
-/// A controller that runs, and the lines that it writes.
+/// A running controller, and its output.
 pub struct Controller {
     child: Child,
     pub address: SocketAddr,
@@ -136,7 +136,7 @@ pub struct Controller {
 }
 
 impl Controller {
-    /// Starts one, with these arguments besides.
+    /// Starts one with additional arguments.
     pub fn start(arguments: &[&str]) -> Self {
         let mut child = Command::new(KSTAMP)
             .args(["controller", "--listen", ANY, "--format", "jsonl", "--report", "1s"])
@@ -164,7 +164,7 @@ impl Controller {
         controller
     }
 
-    /// The first line that `wanted` takes, of all so far and to come.
+    /// Waits for the first line that is `wanted`.
     pub fn wait(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let until = Instant::now() + SOON;
         loop {
@@ -178,7 +178,7 @@ impl Controller {
         }
     }
 
-    /// The line about an event whose words hold all of these.
+    /// Waits for an event whose text contains all of these words.
     pub fn await_event(&self, event: &str, words: &[&str]) -> Value {
         self.wait(event, |line| {
             let text = line["text"].as_str().unwrap_or_default();
@@ -186,7 +186,7 @@ impl Controller {
         })
     }
 
-    /// Interrupts it; the summary, and all that it wrote on stderr.
+    /// Interrupts it. Returns the summary and its stderr.
     pub fn stop(mut self) -> (Value, String) {
         kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGINT).unwrap();
         let summary = self.wait("summary", |line| line["type"] == "summary");
@@ -217,12 +217,12 @@ fn read_lines<T: Send + 'static>(
 }
 
 #[test]
-fn hostile_peers_get_a_line_each_and_the_others_are_untouched() {
+fn each_hostile_peer_gets_one_line_and_others_are_unaffected() {
     let controller = Controller::start(&[]);
     let mut good = Peer::connect(controller.address);
     good.shake_hands(1);
     controller.await_event("switch_up", &["0000000000000001"]);
-    // What is not OpenFlow at all, and a message that is longer than any.
+    // Not OpenFlow, and messages of wrong lengths.
     for bytes in [
         &b"GET / HTTP/1.1\r\n\r\n"[..],
         &[4, 0, 0xff, 0xff, 0, 0, 0, 0],
@@ -233,7 +233,7 @@ fn hostile_peers_get_a_line_each_and_the_others_are_untouched() {
         let address = stream.local_addr().unwrap().to_string();
         controller.await_event("switch_down", &[&address]);
     }
-    // A second switch with the id of the first, which shows that it is alive.
+    // A second switch with the id of the first, which still answers.
     let address = {
         let mut second = Peer::connect(controller.address);
         let address = second.stream.local_addr().unwrap().to_string();
@@ -261,7 +261,7 @@ fn hostile_peers_get_a_line_each_and_the_others_are_untouched() {
         address
     };
     controller.await_event("switch_down", &[&address, "0000000000000001", "already connected"]);
-    // One that floods.
+    // A flood.
     let mut flooding = Peer::connect(controller.address);
     flooding.shake_hands(2);
     controller.await_event("switch_up", &["0000000000000002"]);

@@ -1,4 +1,4 @@
-//! `kstamp controller` with a hundred switches: what it must reach, and what it may cost.
+//! `kstamp controller` with a hundred switches: speed of discovery, and cost.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -17,7 +17,7 @@ use crate::support::release_binary;
 const SWITCHES: u64 = 100;
 const PORTS: u32 = 8;
 const FOUND_WITHIN: Duration = Duration::from_secs(10);
-/// Over how long the share of a core is measured, once all is found.
+/// Time of the measurement of CPU time, after all links are found.
 const OBSERVED: Duration = Duration::from_secs(10);
 const MAX_CORE_SHARE: f64 = 0.30;
 const MAX_MEMORY_KIB: u64 = 64 * 1024;

@@ -1,4 +1,4 @@
-//! A server under test, and peers that speak by hand.
+//! A server under test, and scripted peers.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -11,7 +11,7 @@ use probe_controller::openflow::port::{Port, STATE_LIVE};
 use probe_controller::openflow::server::{Config, ConnectionId, Event, EventKind, Events, Limits, Reason, Server};
 use tokio::sync::mpsc::error::TryRecvError;
 
-/// How long anything may take that is to happen at once. Generous: the machine may be busy.
+/// Generous limit for immediate reactions, because the machine may be busy.
 pub const SOON: Duration = Duration::from_secs(10);
 
 pub fn loopback() -> SocketAddr {
@@ -37,8 +37,8 @@ impl Subject {
     }
 
     /// The next event within a time.
-    pub fn event_within(&mut self, most: Duration) -> Option<Event> {
-        let until = Instant::now() + most;
+    pub fn event_within(&mut self, limit: Duration) -> Option<Event> {
+        let until = Instant::now() + limit;
         loop {
             match self.events.try_recv() {
                 Ok(event) => return Some(event),
@@ -82,12 +82,12 @@ impl Subject {
         })
     }
 
-    /// A peer that has connected, and no more.
+    /// A connected peer before its handshake.
     pub fn peer(&self) -> Peer {
         Peer::connect(self.server.address())
     }
 
-    /// A peer that has been through its handshake.
+    /// A peer after its handshake.
     pub fn switch(&mut self, dpid: u64) -> (Peer, ConnectionId) {
         let mut peer = self.peer();
         peer.shake_hands(dpid);
@@ -95,7 +95,7 @@ impl Subject {
     }
 }
 
-/// The other end of a connection, by hand.
+/// A scripted peer.
 pub struct Peer<T = TcpStream> {
     pub stream: T,
     framer: Framer,
@@ -118,7 +118,7 @@ impl<T: Read + Write> Peer<T> {
         }
     }
 
-    /// What the server may close at any time.
+    /// Ignores errors, because the server may close at any time.
     pub fn write(&mut self, bytes: &[u8]) {
         let _ = self.stream.write_all(bytes);
     }
@@ -151,7 +151,7 @@ impl<T: Read + Write> Peer<T> {
         self.send(&Message::Hello(hello), 0);
     }
 
-    /// All of the handshake, of a switch with port 1; returns the rules that it was given.
+    /// The whole handshake of a switch with port 1. Returns the rules of the server.
     pub fn shake_hands(&mut self, dpid: u64) -> Vec<Message> {
         self.hello();
         let mut given = Vec::new();

@@ -1,4 +1,4 @@
-//! Peers that do what no switch should: each is closed or limited with a reason, and another switch does not notice.
+//! Peers that break the protocol: each is closed or limited with a reason, and other switches are unaffected.
 
 use std::io::Read as _;
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ fn quick() -> Limits {
     }
 }
 
-/// A switch that is fine must still be served.
+/// A correct switch must still be served.
 fn still_serves(subject: &mut Subject, dpid: u64) {
     let (mut peer, connection) = subject.switch(dpid);
     subject
@@ -77,7 +77,7 @@ fn wrong_bytes_are_refused_with_a_reason() {
 }
 
 #[test]
-fn other_versions_are_told_so() {
+fn other_versions_get_hello_failed() {
     let mut subject = Subject::new(quick());
     for hello in [
         Hello {
@@ -115,7 +115,7 @@ fn other_versions_are_told_so() {
 }
 
 #[test]
-fn a_message_cut_short_is_told_from_an_end() {
+fn a_truncated_message_is_no_regular_end() {
     let mut subject = Subject::new(quick());
     let mut peer = subject.peer();
     peer.write(&[4, 0, 0, 16, 0, 0]);
@@ -202,7 +202,7 @@ fn silence_ends_handshakes_and_connections() {
     assert!(subject.refusal().to_string().contains("handshake in 0.5 s"));
 
     let (mut peer, connection) = subject.switch(1);
-    // It is asked first.
+    // First comes an echo request.
     let (header, message) = peer.receive().unwrap();
     assert_eq!(message, Message::EchoRequest(Vec::new()));
     peer.send(&Message::EchoReply(Vec::new()), header.xid);
@@ -249,7 +249,7 @@ fn packet_in(cookie: u64) -> Message {
 }
 
 #[test]
-fn a_flood_of_packet_ins_is_limited_and_does_not_drown_what_measures() {
+fn a_flood_of_packet_ins_is_limited_apart_from_measurements() {
     let limits = Limits {
         packet_ins_per_s: 100,
         ..Limits::default()
@@ -309,7 +309,7 @@ fn the_first_of_two_switches_with_one_dpid_stays_while_it_answers() {
     );
     assert_eq!(newcomer.join().unwrap(), 0, "the newcomer was given rules");
 
-    // Now it does not answer, and the next newcomer takes its place; the end of the first is told before.
+    // Without an answer, the next newcomer takes its slot. The end of the first is reported before.
     let second = subject.peer();
     let newcomer = std::thread::spawn(move || {
         let mut second = second;
@@ -324,7 +324,7 @@ fn the_first_of_two_switches_with_one_dpid_stays_while_it_answers() {
     drop(newcomer.join().unwrap());
 }
 
-/// Says that it is a datapath; returns how many flow mods it was sent before it was closed.
+/// Claims a datapath. Returns the number of flow mods until the server closes.
 fn claim(mut peer: Peer, dpid: u64) -> usize {
     peer.hello();
     let mut flow_mods = 0;
@@ -339,7 +339,7 @@ fn claim(mut peer: Peer, dpid: u64) -> usize {
 }
 
 #[test]
-fn no_more_switches_than_allowed() {
+fn the_number_of_switches_is_limited() {
     let mut subject = Subject::new(Limits {
         switches: 2,
         ..Limits::default()
@@ -351,7 +351,7 @@ fn no_more_switches_than_allowed() {
     assert_eq!(third.stream.read(&mut [0; 8]).unwrap_or(0), 0);
     drop(second);
     assert_eq!(subject.gone(connection), Reason::ClosedBySwitch);
-    // The place is free a moment later than the end is told.
+    // The slot is free shortly after the end is reported.
     std::thread::sleep(Duration::from_millis(100));
     still_serves(&mut subject, 3);
 }

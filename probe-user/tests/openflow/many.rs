@@ -1,4 +1,4 @@
-//! A hundred switches at a time.
+//! A hundred simultaneous switches.
 
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
@@ -11,7 +11,7 @@ use probe_controller::openflow::server::{Command, EventKind, Limits};
 use crate::harness::Subject;
 use crate::sim::{Network, Topology};
 
-/// What the whole controller must reach; here without one.
+/// The goal of the whole controller, here for the server alone.
 const WITHIN: Duration = Duration::from_secs(10);
 
 #[test]
@@ -24,7 +24,7 @@ fn a_hundred_switches_of_eight_ports_are_served_and_their_links_seen() {
     let (key, switches) = (Key::random().unwrap(), subject.server.switches().clone());
     let (mut dpids, mut found) = (std::collections::HashMap::new(), HashSet::new());
     let begin = Instant::now();
-    // A frame sent to a switch that is not ready yet is lost, so all of them are sent once all are there.
+    // Send all frames after all switches are ready: a frame to an unready switch would be lost.
     let mut sent = false;
     while found.len() < expected.len() {
         assert!(

@@ -1,4 +1,4 @@
-//! What Open vSwitch says, changed at random: the fuzz target's check by any toolchain, with each run of the tests.
+//! Recorded messages of Open vSwitch, changed at random: the check of the fuzz target, in each run of the tests.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -6,7 +6,7 @@ use proptest::sample::{Index, select};
 
 use crate::stream::check;
 
-/// What Open vSwitch says, a message each.
+/// Recorded messages of Open vSwitch.
 fn corpus() -> Vec<Vec<u8>> {
     let lines = include_str!("vectors/open-vswitch-3.1.txt").lines();
     let byte = |line: &str, at: usize| u8::from_str_radix(&line[at..at + 2], 16).expect("hex");
@@ -66,7 +66,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(4_000))]
 
     #[test]
-    fn what_open_vswitch_says_may_be_changed_at_will(
+    fn changed_messages_of_open_vswitch_are_handled(
         messages in vec(select(corpus()), 1..4),
         changes in vec(change(), 0..6),
     ) {

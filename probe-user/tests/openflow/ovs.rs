@@ -1,6 +1,6 @@
 //! A real Open vSwitch, in a namespace of its own: two bridges with a link between them, connected by TCP and by TLS.
 //!
-//! `KSTAMP_CAPTURE=FILE` writes what the switch says to a file: that is how `vectors/` was made.
+//! `KSTAMP_CAPTURE=FILE` writes the messages of the switch to a file, as in `vectors/`.
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
@@ -19,13 +19,13 @@ use probe_controller::openflow::id::{Dpid, MacAddress, PortNumber};
 use probe_controller::openflow::lldp::{ETH_TYPE_BOUNCE, Key, Kind, Probe};
 use probe_controller::openflow::message::{Message, PacketIn, PacketOut};
 use probe_controller::openflow::port::Port;
-use probe_controller::openflow::server::{Command, Config, ConnectionId, EventKind, TlsFiles};
+use probe_controller::openflow::server::{Command, Config, ConnectionId, EventKind};
 use tempfile::TempDir;
 
 use crate::binary::Controller;
 use crate::harness::{Subject, loopback};
-use crate::support::{can_run, in_namespace, run};
-use crate::tls::{Authority, files};
+use crate::support::{can_run, command, in_namespace, run};
+use crate::tls::{Authority, Certificate, files};
 
 /// A namespace with Open vSwitch in it: bridges `br1` and `br2` of dpids 1 and 2, joined by `l1`–`l2`.
 struct OpenVSwitch {
@@ -41,102 +41,72 @@ impl OpenVSwitch {
             namespace,
             directory: TempDir::new().unwrap(),
         };
-        run("ip", &["netns", "add", &switch.namespace]);
-        switch.run("ip", &["link", "set", "lo", "up"]);
-        switch.run("ip", &["link", "add", "l1", "type", "veth", "peer", "name", "l2"]);
+        run(&format!("ip netns add {}", switch.namespace));
+        switch.run("ip link set lo up");
+        switch.run("ip link add l1 type veth peer name l2");
         for end in ["l1", "l2"] {
-            switch.run("ip", &["link", "set", end, "up"]);
+            switch.run(&format!("ip link set {end} up"));
         }
         let file = |name: &str| switch.directory.path().join(name).display().to_string();
         let (database, socket) = (file("conf.db"), file("db.sock"));
-        switch.run(
-            "ovsdb-tool",
-            &["create", &database, "/usr/share/openvswitch/vswitch.ovsschema"],
-        );
-        let (remote, pid, log) = (
-            format!("--remote=punix:{socket}"),
-            format!("--pidfile={}", file("ovsdb.pid")),
-            format!("--log-file={}", file("ovsdb.log")),
-        );
-        switch.run(
-            "ovsdb-server",
-            &[
-                &database,
-                &remote,
-                "--private-key=db:Open_vSwitch,SSL,private_key",
-                "--certificate=db:Open_vSwitch,SSL,certificate",
-                "--bootstrap-ca-cert=db:Open_vSwitch,SSL,ca_cert",
-                &pid,
-                "--detach",
-                &log,
-            ],
-        );
-        switch.vsctl(&["--no-wait", "init"]);
-        let (database, pid, log) = (
-            format!("unix:{socket}"),
-            format!("--pidfile={}", file("vswitchd.pid")),
-            format!("--log-file={}", file("vswitchd.log")),
-        );
-        switch.run("ovs-vswitchd", &[&database, &pid, "--detach", &log]);
+        switch.run(&format!(
+            "ovsdb-tool create {database} /usr/share/openvswitch/vswitch.ovsschema"
+        ));
+        let (pid, log) = (file("ovsdb.pid"), file("ovsdb.log"));
+        switch.run(&format!(
+            "ovsdb-server {database} --remote=punix:{socket} --private-key=db:Open_vSwitch,SSL,private_key \
+             --certificate=db:Open_vSwitch,SSL,certificate --bootstrap-ca-cert=db:Open_vSwitch,SSL,ca_cert \
+             --pidfile={pid} --detach --log-file={log}"
+        ));
+        switch.vsctl("--no-wait init");
+        let (pid, log) = (file("vswitchd.pid"), file("vswitchd.log"));
+        switch.run(&format!(
+            "ovs-vswitchd unix:{socket} --pidfile={pid} --detach --log-file={log}"
+        ));
         switch
     }
 
-    fn run(&self, program: &str, arguments: &[&str]) -> String {
+    /// Runs a command in the namespace.
+    fn run(&self, line: &str) -> String {
         let directory = self.directory.path().display().to_string();
-        let output = Program::new("ip")
-            .args(["netns", "exec", &self.namespace, program])
-            .args(arguments)
+        let output = command(&format!("ip netns exec {} {line}", self.namespace))
             .envs(["OVS_RUNDIR", "OVS_LOGDIR", "OVS_DBDIR", "OVS_SYSCONFDIR"].map(|name| (name, &directory)))
             .output()
             .unwrap();
         let error = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{program} {arguments:?}: {error}");
+        assert!(output.status.success(), "{line}: {error}");
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    fn vsctl(&self, arguments: &[&str]) {
-        let database = format!("--db=unix:{}", self.directory.path().join("db.sock").display());
-        self.run("ovs-vsctl", &[&[database.as_str(), "--timeout=20"], arguments].concat());
+    fn vsctl(&self, arguments: &str) {
+        let socket = self.directory.path().join("db.sock");
+        self.run(&format!(
+            "ovs-vsctl --db=unix:{} --timeout=20 {arguments}",
+            socket.display()
+        ));
     }
 
-    /// Makes the bridges, which connect to a controller at once.
+    /// Makes the switch use the certificate of `certificate`, and trust `authority`.
+    fn set_ssl(&self, certificate: &Certificate, authority: &Authority) {
+        let files = [&certificate.key, &certificate.cert, &authority.ca].map(|path| path.display().to_string());
+        self.vsctl(&format!("set-ssl {}", files.join(" ")));
+    }
+
+    /// Creates the bridges, which connect to a controller at once.
     fn connect_to(&self, target: &str) {
-        for number in ["1", "2"] {
-            let (bridge, end) = (format!("br{number}"), format!("l{number}"));
-            let id = format!("other-config:datapath-id={number:0>16}");
-            let mac = format!("other-config:hwaddr=02:00:00:00:00:0{number}");
-            self.vsctl(&[
-                "add-br",
-                &bridge,
-                "--",
-                "set",
-                "bridge",
-                &bridge,
-                "datapath_type=netdev",
-                "protocols=OpenFlow13",
-                "fail-mode=secure",
-                &id,
-                &mac,
-                "other-config:disable-in-band=true",
-                "--",
-                "add-port",
-                &bridge,
-                &end,
-                "--",
-                "set",
-                "interface",
-                &end,
-                "ofport_request=5",
-                "--",
-                "set-controller",
-                &bridge,
-                target,
-            ]);
+        for number in [1, 2] {
+            self.vsctl(&format!(
+                "add-br br{number} -- set bridge br{number} datapath_type=netdev protocols=OpenFlow13 \
+                 fail-mode=secure other-config:datapath-id={number:016} \
+                 other-config:hwaddr=02:00:00:00:00:0{number} other-config:disable-in-band=true \
+                 -- add-port br{number} l{number} -- set interface l{number} ofport_request=5 \
+                 -- set-controller br{number} {target}"
+            ));
         }
     }
 
     fn rules(&self, bridge: &str) -> String {
-        self.run("ovs-ofctl", &["-O", "OpenFlow13", "--no-stats", "dump-flows", bridge])
+        self.run(&format!("ovs-ofctl -O OpenFlow13 --no-stats dump-flows {bridge}"))
     }
 }
 
@@ -204,7 +174,7 @@ impl Network {
         })
     }
 
-    /// Everything that was sent to a bridge is done, and was accepted.
+    /// Waits until a bridge has processed and accepted all messages.
     fn settle(&mut self, bridge: &Bridge) {
         self.command(bridge, Command::Barrier(99));
         self.wait("barrier", |_, event| {
@@ -212,7 +182,7 @@ impl Network {
         });
     }
 
-    /// Sends a frame that is made at its write, and waits for it to come back from any bridge.
+    /// Sends a frame that is built when it is written, and waits for its return from any bridge.
     fn send(&mut self, from: &Bridge, kind: Kind, out: PortNumber) -> (ConnectionId, PacketIn, Probe) {
         let (key, dpid, port) = (self.key.clone(), from.dpid, from.link.clone());
         self.command(
@@ -238,7 +208,7 @@ impl Network {
     }
 }
 
-/// All that kstamp says to a switch, said to a real one.
+/// Sends all kinds of kstamp's messages to a real switch.
 fn everything_is_accepted(mut network: Network, switch: &OpenVSwitch) {
     let [one, two] = network.bridges.clone();
 
@@ -286,7 +256,7 @@ fn everything_is_accepted(mut network: Network, switch: &OpenVSwitch) {
     });
     assert_eq!(payload, [7; 16]);
 
-    switch.run("ip", &["link", "set", "l1", "down"]);
+    switch.run("ip link set l1 down");
     let connection = one.connection;
     network.wait("port that goes down", |from, event| match event {
         EventKind::PortStatus(_, port) if from == connection && port.name == "l1" && !port.is_up() => Some(()),
@@ -315,7 +285,7 @@ fn forwarding_rules(network: &mut Network, bridge: &Bridge, switch: &OpenVSwitch
         FlowMod::add(path + 2, 1, Match::any().eth_type(0x86dd), Vec::new()),
         broadcast,
         FlowMod::modify_strict(path, 100, matching, out(PortNumber::LOCAL)),
-        // Another cookie: nothing is to happen.
+        // Another cookie: no effect.
         FlowMod::delete_strict(path + 1, 100, matching),
     ] {
         network.command(bridge, Command::Send(Message::FlowMod(rule)));
@@ -345,7 +315,7 @@ fn forwarding_rules(network: &mut Network, bridge: &Bridge, switch: &OpenVSwitch
     );
 }
 
-/// Whether Open vSwitch can be run; says so if not.
+/// Whether Open vSwitch can be run; prints why not.
 fn can_switch() -> bool {
     let installed = Program::new("ovs-vswitchd").arg("--version").output().is_ok();
     if !installed {
@@ -377,9 +347,7 @@ fn over_tls_a_real_switch_accepts_everything() {
     in_namespace(&switch.namespace);
     let directory = TempDir::new().unwrap();
     let authority = Authority::new(directory.path(), "ours");
-    let TlsFiles { cert, key, ca } = files(&authority, &authority.issue(directory.path(), "switch"));
-    let text = |path: &Path| path.display().to_string();
-    switch.vsctl(&["set-ssl", &text(&key), &text(&cert), &text(&ca)]);
+    switch.set_ssl(&authority.issue(directory.path(), "switch"), &authority);
     let config = Config {
         tls: Some(files(&authority, &authority.issue(directory.path(), "controller"))),
         ..Config::new(loopback())
@@ -398,18 +366,18 @@ fn over_tls_a_real_switch_is_measured_by_the_real_controller() {
     in_namespace(&switch.namespace);
     let directory = TempDir::new().unwrap();
     let authority = Authority::new(directory.path(), "ours");
-    let paper = authority.issue(directory.path(), "controller");
+    let certificate = authority.issue(directory.path(), "controller");
     let text = |path: &Path| path.display().to_string();
-    let (cert, key, ca) = (text(&paper.cert), text(&paper.key), text(&authority.ca));
+    let (cert, key, ca) = (text(&certificate.cert), text(&certificate.key), text(&authority.ca));
     let controller = Controller::start(&["--tls-cert", &cert, "--tls-key", &key, "--tls-ca", &ca]);
-    // A switch with papers of another authority is refused, then one with papers of ours is not.
+    // A switch with certificates of another authority is refused, then one with certificates of ours is not.
     let stranger = Authority::new(directory.path(), "stranger");
     let other = stranger.issue(directory.path(), "stranger");
-    switch.vsctl(&["set-ssl", &text(&other.key), &text(&other.cert), &ca]);
+    switch.set_ssl(&other, &authority);
     switch.connect_to(&format!("ssl:{}", controller.address));
     controller.await_event("switch_down", &["did not become a switch", "TLS"]);
     let ours = authority.issue(directory.path(), "switch");
-    switch.vsctl(&["set-ssl", &text(&ours.key), &text(&ours.cert), &ca]);
+    switch.set_ssl(&ours, &authority);
     let link = controller.wait("link with a delay", |line| {
         line["type"] == "link" && (line["state"] == "valid" || line["state"] == "below_resolution")
     });
@@ -421,19 +389,19 @@ fn over_tls_a_real_switch_is_measured_by_the_real_controller() {
     assert_eq!(summary["switches"], 2, "{summary:#}");
 }
 
-/// Stands between switches and server, and keeps what the switches say.
+/// A relay between switches and server that records the messages of the switches.
 struct Recorder {
     address: SocketAddr,
-    said: Arc<Mutex<Vec<Vec<u8>>>>,
+    recorded: Arc<Mutex<Vec<Vec<u8>>>>,
 }
 
 impl Recorder {
     fn start(server: SocketAddr) -> Self {
         let listener = TcpListener::bind(loopback()).unwrap();
         let address = listener.local_addr().unwrap();
-        let said = Arc::<Mutex<Vec<Vec<u8>>>>::default();
+        let recorded = Arc::<Mutex<Vec<Vec<u8>>>>::default();
         // Its connections are made in the namespace of this thread.
-        let keep = Arc::clone(&said);
+        let keep = Arc::clone(&recorded);
         std::thread::spawn(move || {
             for switch in listener.incoming() {
                 let (switch, server) = (switch.unwrap(), TcpStream::connect(server).unwrap());
@@ -448,20 +416,20 @@ impl Recorder {
                 });
             }
         });
-        Self { address, said }
+        Self { address, recorded }
     }
 
-    /// All that was said is understood; and is written to a file if one is given.
+    /// Every recorded message can be decoded. Writes them to the file of `KSTAMP_CAPTURE`, if it is set.
     fn check_and_keep(&self) {
-        let mut said = self.said.lock().unwrap().clone();
-        assert!(said.len() > 20, "{}", said.len());
-        for bytes in &said {
+        let mut recorded = self.recorded.lock().unwrap().clone();
+        assert!(recorded.len() > 20, "{}", recorded.len());
+        for bytes in &recorded {
             decode(bytes);
         }
         let Some(file) = std::env::var_os("KSTAMP_CAPTURE") else {
             return;
         };
-        // One of each type and length, and of packet-ins one of each cookie, is enough.
+        // One message of each type and length, and one packet-in of each cookie.
         let sort = |message: &Vec<u8>| {
             let cookie = if message[1] == 10 {
                 message[16..24].to_vec()
@@ -470,17 +438,17 @@ impl Recorder {
             };
             (message[1], message.len(), cookie)
         };
-        said.sort_by_key(sort);
-        said.dedup_by_key(|message| sort(message));
+        recorded.sort_by_key(sort);
+        recorded.dedup_by_key(|message| sort(message));
         let mut file = File::create(file).unwrap();
-        let version = run("ovs-vswitchd", &["--version"]);
+        let version = run("ovs-vswitchd --version");
         writeln!(file, "# {}", version.lines().next().unwrap_or_default()).unwrap();
         writeln!(
             file,
-            "# What it says to a controller; made by tests/openflow/ovs.rs with KSTAMP_CAPTURE."
+            "# Its messages to a controller; made by tests/openflow/ovs.rs with KSTAMP_CAPTURE."
         )
         .unwrap();
-        for message in said {
+        for message in recorded {
             let digits: String = message.iter().map(|byte| format!("{byte:02x}")).collect();
             writeln!(file, "{digits}").unwrap();
         }
@@ -521,7 +489,7 @@ fn decode(bytes: &[u8]) -> Message {
 
 /// `vectors/open-vswitch-3.1.txt`: Debian 12, Open vSwitch 3.1.0, userspace datapath, by the test above.
 #[test]
-fn what_open_vswitch_says_is_read_as_it_was_meant() {
+fn recorded_messages_of_open_vswitch_are_decoded() {
     let vectors = include_str!("vectors/open-vswitch-3.1.txt");
     let mut seen = [0; 30];
     for line in vectors.lines().filter(|line| !line.starts_with('#')) {

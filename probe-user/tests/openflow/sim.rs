@@ -1,5 +1,5 @@
-//! Simulated switches: they speak OpenFlow over loopback, are wired to each other in this process, and have a flow table
-//! that is enough for what a controller of links does. All run on one thread.
+//! Simulated switches on one thread: they speak OpenFlow over loopback, are wired to each other in this process, and have
+//! a flow table for the controller's rules.
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
@@ -26,14 +26,14 @@ use tokio::task::LocalSet;
 /// One end of a link.
 pub type End = (Dpid, PortNumber);
 
-/// Which switches there are, and how they are wired.
+/// Switches and their wiring.
 #[derive(Debug, Clone, Default)]
 pub struct Topology {
     /// Each switch and the number of its ports, which are 1, 2, …
     pub switches: Vec<(Dpid, u32)>,
     /// The far end of each end.
     pub links: HashMap<End, End>,
-    /// How long a frame takes over a link.
+    /// Delay of a link.
     pub delay: Duration,
 }
 
@@ -64,10 +64,10 @@ impl Topology {
     }
 }
 
-/// What all switches together have done.
+/// Counts of all switches together.
 #[derive(Debug, Default)]
 pub struct Done {
-    /// Handshakes that got as far as the question for the ports.
+    /// Handshakes that reached the request for the ports.
     pub ready: AtomicUsize,
     /// Packet-outs taken.
     pub packet_outs: AtomicU64,
@@ -75,7 +75,7 @@ pub struct Done {
     pub packet_ins: AtomicU64,
     /// Flow mods taken.
     pub flow_mods: AtomicU64,
-    /// Connections that ended before they were told to.
+    /// Connections that ended early.
     pub ended: AtomicUsize,
 }
 
@@ -129,7 +129,7 @@ impl Network {
         &self.done
     }
 
-    /// Takes the carrier from a port, or gives it back; the controller is told, and frames to and from it are dropped.
+    /// Sets the carrier of a port, and reports it to the controller. Without a carrier, frames to and from it are dropped.
     pub fn set_carrier(&self, (dpid, port): End, carrier: bool) {
         self.orders.send((dpid, Input::Carrier(port, carrier))).unwrap();
     }
@@ -178,7 +178,7 @@ struct Switch {
     topology: Rc<Topology>,
     inputs: Inputs,
     done: Arc<Done>,
-    /// What is to be written.
+    /// Bytes to write.
     out: RefCell<Vec<u8>>,
 }
 
@@ -204,7 +204,7 @@ impl Switch {
             version: 4,
             bitmap: Some(1 << 4),
         };
-        self.say(&Message::Hello(hello), 0);
+        self.queue(&Message::Hello(hello), 0);
         loop {
             let out = self.out.take();
             stream.write_all(&out).await?;
@@ -215,7 +215,7 @@ impl Switch {
                         framer.push(&buffer[..count]);
                         while let Some((header, body)) = framer.next_message().map_err(io::Error::other)? {
                             let message = Message::decode(header, body).map_err(io::Error::other)?;
-                            self.obey(message, header.xid);
+                            self.handle(message, header.xid);
                         }
                     }
                 },
@@ -227,14 +227,14 @@ impl Switch {
         }
     }
 
-    fn say(&self, message: &Message, xid: u32) {
+    fn queue(&self, message: &Message, xid: u32) {
         self.out.borrow_mut().extend(message.encode(xid).unwrap());
     }
 
-    fn obey(&mut self, message: Message, xid: u32) {
+    fn handle(&mut self, message: Message, xid: u32) {
         match message {
             Message::Hello(_) | Message::SetConfig { .. } | Message::EchoReply(_) => {}
-            Message::EchoRequest(payload) => self.say(&Message::EchoReply(payload), xid),
+            Message::EchoRequest(payload) => self.queue(&Message::EchoReply(payload), xid),
             Message::FeaturesRequest => {
                 let features = Features {
                     dpid: self.dpid,
@@ -243,16 +243,16 @@ impl Switch {
                     auxiliary: 0,
                     capabilities: 0,
                 };
-                self.say(&Message::FeaturesReply(features), xid);
+                self.queue(&Message::FeaturesReply(features), xid);
             }
-            Message::BarrierRequest => self.say(&Message::BarrierReply, xid),
+            Message::BarrierRequest => self.queue(&Message::BarrierReply, xid),
             Message::PortDescRequest => {
                 self.done.ready.fetch_add(1, Ordering::Relaxed);
-                // In two parts, as a switch does that has many.
+                // In two parts, as of a switch with many ports.
                 let (first, second) = self.ports.split_at(self.ports.len() / 2);
                 for (more, ports) in [(true, first), (false, second)] {
                     let ports = ports.to_vec();
-                    self.say(&Message::PortDescReply { more, ports }, xid);
+                    self.queue(&Message::PortDescReply { more, ports }, xid);
                 }
             }
             Message::FlowMod(change) => {
@@ -322,7 +322,7 @@ impl Switch {
                         total_len: u16::try_from(frame.len()).unwrap(),
                         frame: frame.to_vec(),
                     };
-                    self.say(&Message::PacketIn(packet), 0);
+                    self.queue(&Message::PacketIn(packet), 0);
                 }
                 PortNumber::IN_PORT => self.transmit(in_port, frame),
                 PortNumber::FLOOD | PortNumber::ALL => {
@@ -362,7 +362,7 @@ impl Switch {
         let Some(index) = self.ports.iter().position(|port| port.number == number) else {
             return;
         };
-        // In two steps, as Open vSwitch tells it.
+        // In two steps, as Open vSwitch reports it.
         let (first, second) = if carrier {
             ((0, 0), (0, STATE_LIVE))
         } else {
@@ -371,7 +371,7 @@ impl Switch {
         for (config, state) in [first, second] {
             self.ports[index].config = config;
             self.ports[index].state = state;
-            self.say(&Message::PortStatus(PortReason::Modify, self.ports[index].clone()), 0);
+            self.queue(&Message::PortStatus(PortReason::Modify, self.ports[index].clone()), 0);
         }
     }
 }
@@ -402,7 +402,7 @@ fn applies(rule: &Match, in_port: PortNumber, frame: &[u8]) -> bool {
         })
 }
 
-/// Whether a delete's match covers a rule's. Only what the tests need of it.
+/// Whether a delete's match covers a rule's, as far as the tests need it.
 fn covers(delete: &Match, rule: &Match) -> bool {
     delete.in_port.is_none_or(|_| delete.in_port == rule.in_port)
         && delete.eth_dst.is_none_or(|_| delete.eth_dst == rule.eth_dst)

@@ -1,4 +1,4 @@
-//! What the server does for those who use it: rules, stamps, barriers, ends.
+//! The server's service: rules, stamps, barriers, ends.
 
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ fn the_handshake_leaves_lldp_and_the_table_miss() {
 }
 
 #[test]
-fn measuring_only_touches_only_rules_that_measure() {
+fn measure_only_touches_only_measuring_rules() {
     let config = Config {
         measure_only: true,
         ..Config::new(loopback())
@@ -52,7 +52,7 @@ fn measuring_only_touches_only_rules_that_measure() {
 }
 
 #[test]
-fn a_stamped_message_is_made_at_its_write() {
+fn a_stamped_message_is_built_when_it_is_written() {
     let mut subject = Subject::new(Limits::default());
     let (mut peer, connection) = subject.switch(1);
     let key = Key::from_secret(&[7; 32]);
@@ -85,7 +85,7 @@ fn a_stamped_message_is_made_at_its_write() {
 }
 
 #[test]
-fn what_is_planned_is_sent_in_the_order_of_its_times_and_never_before() {
+fn planned_messages_are_sent_in_order_of_time_and_never_early() {
     const MS: u64 = 1_000_000;
     let mut subject = Subject::new(Limits::default());
     let (mut peer, connection) = subject.switch(1);
@@ -98,7 +98,7 @@ fn what_is_planned_is_sent_in_the_order_of_its_times_and_never_before() {
         });
         subject.server.switches().command(connection, command).unwrap();
     }
-    // What is given meanwhile goes first.
+    // Other commands go first.
     let now = Command::stamped(|_| Message::EchoRequest(vec![1]));
     subject.server.switches().command(connection, now).unwrap();
     let mut planned = Vec::new();
@@ -116,7 +116,7 @@ fn what_is_planned_is_sent_in_the_order_of_its_times_and_never_before() {
     assert!(planned[..2].contains(&None), "{planned:?}");
     let planned: Vec<u64> = planned.into_iter().flatten().collect();
     assert_eq!(planned, [0, 40, 80, 120]);
-    // Of a connection that has ended meanwhile it is dropped.
+    // Planned messages of an ended connection are dropped.
     drop(peer);
     subject.gone(connection);
     let late = Command::stamped_at(0, |_| Message::BarrierRequest);
@@ -124,7 +124,7 @@ fn what_is_planned_is_sent_in_the_order_of_its_times_and_never_before() {
 }
 
 #[test]
-fn answers_are_stamped_when_they_are_read_and_not_when_they_are_taken() {
+fn answers_are_stamped_at_the_read_and_not_when_they_are_taken() {
     let mut subject = Subject::new(Limits::default());
     let (mut peer, connection) = subject.switch(1);
     let command = Command::stamped(|sent_ns| Message::EchoRequest(sent_ns.to_be_bytes().to_vec()));
@@ -134,7 +134,7 @@ fn answers_are_stamped_when_they_are_read_and_not_when_they_are_taken() {
     };
     let before = monotonic_ns();
     peer.send(&Message::EchoReply(payload.clone()), header.xid);
-    // Nobody takes the event for a while; its stamp must not show that.
+    // The event waits for a while, which its stamp must not show.
     std::thread::sleep(Duration::from_millis(300));
     let (at_ns, returned) = subject.wait("echo reply", |event| match event.kind {
         EventKind::EchoReply(payload) => Some((event.at_ns, payload)),
@@ -149,14 +149,14 @@ fn answers_are_stamped_when_they_are_read_and_not_when_they_are_taken() {
 }
 
 #[test]
-fn answers_are_stamped_when_they_arrive_and_not_when_the_thread_is_free() {
+fn answers_are_stamped_at_arrival_and_not_when_the_thread_is_free() {
     const BLOCKED: Duration = Duration::from_millis(600);
     let mut subject = Subject::new(Limits::default());
     let (mut peer, connection) = subject.switch(1);
     let (sender, blocked) = std::sync::mpsc::channel();
     let command = Command::stamped(move |_| {
         sender.send(()).unwrap();
-        // What no user of the server should do, and a busy machine does.
+        // Blocks the thread, as a busy machine may.
         std::thread::sleep(BLOCKED);
         Message::BarrierRequest
     });
@@ -175,7 +175,7 @@ fn answers_are_stamped_when_they_arrive_and_not_when_the_thread_is_free() {
 }
 
 #[test]
-fn barriers_come_back_by_their_tokens_and_in_order() {
+fn barriers_return_their_tokens_in_order() {
     let mut subject = Subject::new(Limits::default());
     let (mut peer, connection) = subject.switch(1);
     for token in [70, 71] {
@@ -210,11 +210,11 @@ fn echo_requests_are_always_answered() {
 }
 
 #[test]
-fn what_waits_is_sent_before_a_close() {
+fn queued_messages_are_sent_before_a_close() {
     let mut subject = Subject::new(Limits::default());
     let (mut peer, connection) = subject.switch(1);
     let switches = subject.server.switches().clone();
-    // Unread bytes in the server's socket must not take back what it has sent.
+    // Unread bytes in the server's socket must not discard sent bytes.
     peer.send(&Message::EchoRequest(vec![0; 60_000]), 1);
     for number in 0..100_u8 {
         switches
@@ -234,7 +234,7 @@ fn what_waits_is_sent_before_a_close() {
 }
 
 #[test]
-fn stopping_sends_what_waits_and_ends_in_time() {
+fn stop_sends_queued_messages_and_ends_in_time() {
     let mut subject = Subject::new(Limits::default());
     let (mut peer, connection) = subject.switch(1);
     let delete = FlowMod::delete_by_cookie(cookie::OURS, cookie::OURS_MASK);
@@ -243,7 +243,7 @@ fn stopping_sends_what_waits_and_ends_in_time() {
     let reader = std::thread::spawn(move || peer.receive());
     let begin = std::time::Instant::now();
     subject.server.stop();
-    // A second is promised; the rest is for a busy machine.
+    // The limit is a second; the rest is for a busy machine.
     assert!(begin.elapsed() < Duration::from_secs(5));
     assert_eq!(
         reader.join().unwrap().map(|(_, message)| message),

@@ -1,5 +1,5 @@
-//! What must hold of any stream of bytes from a switch: no panic; nothing is read twice or skipped; and what was understood
-//! is understood the same way after it has been encoded. Also the fuzz target `fuzz/fuzz_targets/openflow.rs`.
+//! Properties of any stream of bytes from a switch: no panic, no byte is read twice or skipped, and an encoded message
+//! decodes to the same message. Shared with the fuzz target `fuzz/fuzz_targets/openflow.rs`.
 
 use probe_controller::openflow::frame::Framer;
 use probe_controller::openflow::lldp::{Key, Probe};
@@ -8,7 +8,7 @@ use probe_controller::openflow::message::Message;
 /// Shorter than OpenFlow allows, so that the limit is met.
 const MOST: usize = 4_096;
 
-/// Holds what is said above against a stream.
+/// Checks these properties of a stream.
 pub fn check(stream: &[u8]) {
     let mut whole = Framer::new(MOST);
     whole.push(stream);
@@ -40,7 +40,7 @@ pub fn check(stream: &[u8]) {
             continue;
         };
         if let Message::PacketIn(packet) = &message {
-            assert!(Probe::decode(&key, &packet.frame).is_err(), "nobody else has the key");
+            assert!(Probe::decode(&key, &packet.frame).is_err(), "the key is secret");
         }
         if !matches!(message, Message::Unused { .. }) {
             let Ok(bytes) = message.encode(header.xid) else {
@@ -49,7 +49,7 @@ pub fn check(stream: &[u8]) {
             let mut again = Framer::new(usize::MAX);
             again.push(&bytes);
             let (header, body) = again.next_message().expect("encoded").expect("whole");
-            // A name that is not UTF-8 is longer once it has been replaced, and is cut.
+            // A name that is not UTF-8 becomes longer by replacement, and is cut.
             match (Message::decode(header, body).expect("encoded"), message) {
                 (Message::PortStatus(..) | Message::PortDescReply { .. }, _) => {}
                 (again, message) => assert_eq!(again, message),

@@ -1,4 +1,4 @@
-//! TLS: who has a certificate of our authority is served, and nobody else.
+//! TLS: only switches with a certificate of our authority are served.
 
 use std::fs;
 use std::net::TcpStream;
@@ -18,7 +18,7 @@ use crate::harness::{Peer, SOON, Subject, loopback};
 
 const NAME: &str = "kstamp.test";
 
-/// An authority.
+/// A certificate authority.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pub ca: PathBuf,
@@ -26,7 +26,7 @@ pub struct Authority {
 
 /// A certificate and its key.
 #[derive(Clone)]
-pub struct Paper {
+pub struct Certificate {
     pub cert: PathBuf,
     pub key: PathBuf,
 }
@@ -46,11 +46,11 @@ impl Authority {
         }
     }
 
-    pub fn issue(&self, directory: &Path, name: &str) -> Paper {
+    pub fn issue(&self, directory: &Path, name: &str) -> Certificate {
         self.issue_until(directory, name, 2090)
     }
 
-    fn issue_until(&self, directory: &Path, name: &str, year: i32) -> Paper {
+    fn issue_until(&self, directory: &Path, name: &str, year: i32) -> Certificate {
         let pair = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec![NAME.to_owned()]).unwrap();
         params.not_after = rcgen::date_time_ymd(year, 1, 1);
@@ -61,14 +61,14 @@ impl Authority {
         );
         fs::write(&cert, signed.pem()).unwrap();
         fs::write(&key, pair.serialize_pem()).unwrap();
-        Paper { cert, key }
+        Certificate { cert, key }
     }
 }
 
-pub fn files(authority: &Authority, paper: &Paper) -> TlsFiles {
+pub fn files(authority: &Authority, certificate: &Certificate) -> TlsFiles {
     TlsFiles {
-        cert: paper.cert.clone(),
-        key: paper.key.clone(),
+        cert: certificate.cert.clone(),
+        key: certificate.key.clone(),
         ca: authority.ca.clone(),
     }
 }
@@ -89,7 +89,7 @@ fn subject(authority: &Authority, directory: &Path) -> Subject {
 fn client(
     subject: &Subject,
     authority: &Authority,
-    paper: Option<&Paper>,
+    certificate: Option<&Certificate>,
 ) -> Peer<StreamOwned<ClientConnection, TcpStream>> {
     let mut roots = RootCertStore::empty();
     roots
@@ -99,12 +99,12 @@ fn client(
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_root_certificates(roots);
-    let config = match paper {
+    let config = match certificate {
         None => config.with_no_client_auth(),
-        Some(paper) => {
-            let chain = vec![CertificateDer::from_pem_file(&paper.cert).unwrap()];
+        Some(certificate) => {
+            let chain = vec![CertificateDer::from_pem_file(&certificate.cert).unwrap()];
             config
-                .with_client_auth_cert(chain, PrivateKeyDer::from_pem_file(&paper.key).unwrap())
+                .with_client_auth_cert(chain, PrivateKeyDer::from_pem_file(&certificate.key).unwrap())
                 .unwrap()
         }
     };
@@ -119,26 +119,26 @@ fn a_switch_with_our_authoritys_certificate_is_served() {
     let directory = TempDir::new().unwrap();
     let authority = Authority::new(directory.path(), "ours");
     let mut subject = subject(&authority, directory.path());
-    let paper = authority.issue(directory.path(), "switch");
-    let mut peer = client(&subject, &authority, Some(&paper));
+    let certificate = authority.issue(directory.path(), "switch");
+    let mut peer = client(&subject, &authority, Some(&certificate));
     peer.shake_hands(0x77);
     assert_eq!(subject.connected().1.0, 0x77);
 }
 
 #[test]
-fn nobody_else_is_served() {
+fn other_switches_are_refused() {
     let directory = TempDir::new().unwrap();
     let path = directory.path();
     let (ours, theirs) = (Authority::new(path, "ours"), Authority::new(path, "theirs"));
     let mut subject = subject(&ours, path);
     let foreign = theirs.issue(path, "foreign");
     let expired = ours.issue_until(path, "expired", 2001);
-    for (what, paper, expected) in [
+    for (what, certificate, expected) in [
         ("no certificate", None, "no certificates"),
         ("another authority's", Some(&foreign), "UnknownIssuer"),
         ("an expired one", Some(&expired), "expired"),
     ] {
-        let mut peer = client(&subject, &ours, paper);
+        let mut peer = client(&subject, &ours, certificate);
         peer.hello();
         let Reason::Tls(reason) = subject.refusal() else {
             panic!("{what}");
@@ -153,7 +153,7 @@ fn nobody_else_is_served() {
 }
 
 #[test]
-fn files_that_are_of_no_use_are_named() {
+fn unusable_files_are_named() {
     let directory = TempDir::new().unwrap();
     let path = directory.path();
     let authority = Authority::new(path, "ours");

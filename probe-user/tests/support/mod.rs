@@ -29,15 +29,7 @@ pub fn release_binary() -> PathBuf {
             return KSTAMP.into();
         }
         let status = Command::new(env!("CARGO"))
-            .args([
-                "build",
-                "--quiet",
-                "--release",
-                "--package",
-                "probe-user",
-                "--bin",
-                "kstamp",
-            ])
+            .args("build --quiet --release --package probe-user --bin kstamp".split(' '))
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .status();
         assert!(status.unwrap().success(), "kstamp does not build");
@@ -68,15 +60,28 @@ pub fn in_namespace(namespace: &str) {
     nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
 }
 
+/// A command from a line with a space between each two words.
+pub fn command(line: &str) -> Command {
+    let mut words = line.split_whitespace();
+    let mut command = Command::new(words.next().expect("a program"));
+    command.args(words);
+    command
+}
+
 /// Runs a command that must succeed.
-pub fn run(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program).args(arguments).output().expect(program);
+pub fn run(line: &str) -> String {
+    let output = command(line).output().expect(line);
     assert!(
         output.status.success(),
-        "{program} {arguments:?}: {}",
+        "{line}: {}",
         String::from_utf8_lossy(&output.stderr)
     );
     String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Runs `ip` on a namespace.
+pub fn ip(namespace: &str, arguments: &str) -> String {
+    run(&format!("ip -n {namespace} {arguments}"))
 }
 
 /// Namespaces `near` and `far`, joined by a veth pair `port1`–`port2`; removed when dropped.
@@ -90,7 +95,11 @@ pub const NEAR_V4: &str = "10.1.1.5";
 pub const FAR_V4: &str = "10.1.1.6";
 
 impl Pair {
-    pub fn new() -> Self {
+    /// `None` without permission, which is printed.
+    pub fn new() -> Option<Self> {
+        if !can_run() {
+            return None;
+        }
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let id = format!("kt{}x{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let pair = Self {
@@ -98,61 +107,39 @@ impl Pair {
             far: format!("{id}f"),
             files: TempDir::new().unwrap(),
         };
-        run("ip", &["netns", "add", &pair.near]);
-        run("ip", &["netns", "add", &pair.far]);
+        run(&format!("ip netns add {}", pair.near));
+        run(&format!("ip netns add {}", pair.far));
         pair.connect();
-        pair
+        Some(pair)
     }
 
     /// Creates the veth pair, also after it was deleted.
     pub fn connect(&self) {
         let (near, far) = (&self.near, &self.far);
-        run(
-            "ip",
-            &[
-                "link", "add", "port1", "netns", near, "type", "veth", "peer", "name", "port2", "netns", far,
-            ],
-        );
+        run(&format!(
+            "ip link add port1 netns {near} type veth peer name port2 netns {far}"
+        ));
         for (namespace, port, v4, v6) in [(near, "port1", NEAR_V4, "fd01::5"), (far, "port2", FAR_V4, "fd01::6")] {
-            run(
-                "ip",
-                &["-n", namespace, "address", "add", &format!("{v4}/24"), "dev", port],
-            );
-            run(
-                "ip",
-                &[
-                    "-n",
-                    namespace,
-                    "address",
-                    "add",
-                    &format!("{v6}/64"),
-                    "dev",
-                    port,
-                    "nodad",
-                ],
-            );
-            run("ip", &["-n", namespace, "link", "set", port, "up"]);
+            ip(namespace, &format!("address add {v4}/24 dev {port}"));
+            ip(namespace, &format!("address add {v6}/64 dev {port} nodad"));
+            ip(namespace, &format!("link set {port} up"));
         }
     }
 
     /// `kstamp ARGUMENTS…` in a namespace, run to its end.
-    pub fn output(&self, namespace: &str, arguments: &[&str]) -> Output {
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", namespace, KSTAMP]).args(arguments);
-        command.output().unwrap()
+    pub fn output(&self, namespace: &str, arguments: &str) -> Output {
+        let line = format!("ip netns exec {namespace} {KSTAMP} {arguments}");
+        command(&line).output().unwrap()
     }
 
     /// `kstamp ARGUMENTS… --format jsonl` in a namespace, left running.
-    pub fn start(&self, namespace: &str, arguments: &[&str]) -> Running {
+    pub fn start(&self, namespace: &str, arguments: &str) -> Running {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
         let file = |what: &str| self.files.path().join(format!("{id}.{what}"));
         let (out, err) = (file("out"), file("err"));
-        let mut command = Command::new("ip");
-        command
-            .args(["netns", "exec", namespace, KSTAMP])
-            .args(arguments)
-            .args(["--format", "jsonl"]);
+        let line = format!("ip netns exec {namespace} {KSTAMP} {arguments} --format jsonl");
+        let mut command = command(&line);
         command
             .stdin(Stdio::null())
             .stdout(File::create(&out).unwrap())
@@ -162,6 +149,18 @@ impl Pair {
             out,
             err,
         }
+    }
+
+    /// As [`Pair::start`], after its start record.
+    pub fn started(&self, namespace: &str, arguments: &str) -> Running {
+        let running = self.start(namespace, arguments);
+        running.await_type("start");
+        running
+    }
+
+    /// A reflector at the far end, after its start record.
+    pub fn reflector(&self, arguments: &str) -> Running {
+        self.started(&self.far, &format!("reflect --iface port2 {arguments}"))
     }
 }
 

@@ -1,8 +1,8 @@
 //! `cargo xtask bench accuracy`: every tool in turn on the same path at the same rate, idle and loaded.
 
-use std::{collections::BTreeMap, fs::File, io::Write as _, process::ExitCode};
+use std::{collections::BTreeMap, process::ExitCode};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use clap::Args;
 use serde::Serialize;
 
@@ -12,7 +12,7 @@ use super::{
     tool::{Detail, Pace, Tool},
     tools::ToolArguments,
 };
-use crate::{UsageError, run, setup, signals};
+use crate::{UsageError, signals};
 
 /// `bench accuracy`.
 #[derive(Clone, Debug, Args)]
@@ -56,12 +56,7 @@ pub(super) fn run(arguments: &AccuracyArguments) -> Result<ExitCode> {
     if arguments.interval.is_zero() {
         bail!(UsageError("--interval 0s: write a time such as 20ms".to_owned()));
     }
-    let tools = arguments.common.tools()?;
-    let mut json = arguments.common.open_json()?;
-    let kstamp = run::built(arguments.common.built.as_deref())?;
-    setup::bench_tools();
-    signals::catch()?;
-    let place = Place::up(&kstamp)?;
+    let (tools, mut json, place) = arguments.common.prepare()?;
     let stress = arguments.stress.unwrap_or_else(|| 2 * cores());
     let pace = Pace {
         interval: arguments.interval.into(),
@@ -79,8 +74,14 @@ pub(super) fn run(arguments: &AccuracyArguments) -> Result<ExitCode> {
         let cells = measure(&place, &present, pace, arguments.rounds, busy)?;
         print(phase, &present, &missing, &cells);
         for tool in &present {
-            if let (Some(json), Some(Ok(cell))) = (&mut json, cells.get(tool.name())) {
-                write(json, phase, tool.name(), cell)?;
+            if let Some(Ok(cell)) = cells.get(tool.name()) {
+                json.write(&Line {
+                    tool: tool.name(),
+                    phase,
+                    sent: cell.sent,
+                    received: cell.received,
+                    figures: Figures::of(cell.rtts_ns.clone()),
+                })?;
             }
         }
     }
@@ -155,18 +156,6 @@ fn row(figures: &Figures, own: Option<&Figures>) -> String {
         times(figures.p50_ns, own.map(|own| own.p50_ns)),
         times(figures.p99_ns, own.map(|own| own.p99_ns)),
     )
-}
-
-fn write(json: &mut File, phase: &str, tool: &str, cell: &Cell) -> Result<()> {
-    let line = Line {
-        tool,
-        phase,
-        sent: cell.sent,
-        received: cell.received,
-        figures: Figures::of(cell.rtts_ns.clone()),
-    };
-    let line = serde_json::to_string(&line).context("cannot write JSON")?;
-    writeln!(json, "{line}").context("cannot write the file of --json")
 }
 
 /// Round trips of one tool in one phase.

@@ -1,8 +1,8 @@
 //! `cargo xtask bench rate`: the highest rate without loss of each tool, and the CPU time per probe.
 
-use std::{fs::File, io::Write as _, process::ExitCode, time::Duration};
+use std::{process::ExitCode, time::Duration};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
 
@@ -12,7 +12,7 @@ use super::{
     tool::{Detail, Pace, Tool},
     tools::ToolArguments,
 };
-use crate::{run, setup, signals};
+use crate::signals;
 
 /// Probes/s that are tried in turn until one is not sustained.
 const RATES: [u32; 11] = [
@@ -66,12 +66,7 @@ pub struct RateArguments {
 }
 
 pub(super) fn run(arguments: &RateArguments) -> Result<ExitCode> {
-    let tools = arguments.common.tools()?;
-    let mut json = arguments.common.open_json()?;
-    let kstamp = run::built(arguments.common.built.as_deref())?;
-    setup::bench_tools();
-    signals::catch()?;
-    let place = Place::up(&kstamp)?;
+    let (tools, mut json, place) = arguments.common.prepare()?;
     eprintln!("bench: veth pair, {}", cores_in_use()?);
     println!(
         "highest rate with less than 0.1 % loss over {} s, and CPU seconds per million probes at it",
@@ -94,9 +89,14 @@ pub(super) fn run(arguments: &RateArguments) -> Result<ExitCode> {
             Ok(Ok(best)) => {
                 let own = *own.get_or_insert(best.rate);
                 println!("{}", row(name, &best, own));
-                if let Some(json) = &mut json {
-                    write(json, name, &best)?;
-                }
+                let million = |cpu| per_million(cpu, best.sent);
+                json.write(&Line {
+                    tool: name,
+                    rate: best.rate,
+                    sender_cpu_s_per_million: million(best.cpu.sender),
+                    reflector_cpu_s_per_million: million(best.cpu.reflector),
+                    machine_cpu_s_per_million: million(best.cpu.machine),
+                })?;
             }
             Ok(Err(why)) => println!("{name:<12} sustains no rate: {why}"),
             Err(error) => println!("{name:<12} failed: {error:#}"),
@@ -181,18 +181,6 @@ fn row(name: &str, best: &Best, own: f64) -> String {
         per_million(best.cpu.machine, best.sent),
         best.limit,
     )
-}
-
-fn write(json: &mut File, tool: &str, best: &Best) -> Result<()> {
-    let line = Line {
-        tool,
-        rate: best.rate,
-        sender_cpu_s_per_million: per_million(best.cpu.sender, best.sent),
-        reflector_cpu_s_per_million: per_million(best.cpu.reflector, best.sent),
-        machine_cpu_s_per_million: per_million(best.cpu.machine, best.sent),
-    };
-    let line = serde_json::to_string(&line).context("cannot write JSON")?;
-    writeln!(json, "{line}").context("cannot write the file of --json")
 }
 
 #[cfg(test)]

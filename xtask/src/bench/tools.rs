@@ -7,13 +7,14 @@ mod kstamp;
 mod sockperf;
 mod stamp_suite;
 
-use std::{fs::File, path::PathBuf};
+use std::{fs::File, io::Write as _, path::PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
+use serde::Serialize;
 
-use super::tool::Tool;
-use crate::UsageError;
+use super::{place::Place, tool::Tool};
+use crate::{UsageError, run, setup, signals};
 
 /// Arguments of both benches of tools.
 #[derive(Clone, Debug, Args)]
@@ -26,18 +27,34 @@ pub(super) struct ToolArguments {
     json: Option<PathBuf>,
     /// Path of a built kstamp; set-up and building are skipped.
     #[arg(long, hide = true)]
-    pub(super) built: Option<PathBuf>,
+    built: Option<PathBuf>,
+}
+
+/// The file of `--json`, if it is given.
+pub(super) struct Json(Option<File>);
+
+impl Json {
+    pub(super) fn write(&mut self, line: &impl Serialize) -> Result<()> {
+        let Some(file) = &mut self.0 else { return Ok(()) };
+        let line = serde_json::to_string(line).context("cannot write JSON")?;
+        writeln!(file, "{line}").context("cannot write the file of --json")
+    }
 }
 
 impl ToolArguments {
-    /// Opens the file of `--json`, before anything is measured.
-    pub(super) fn open_json(&self) -> Result<Option<File>> {
+    /// Checks the arguments and opens the file of `--json`, before anything is built or measured.
+    pub(super) fn prepare(&self) -> Result<(Vec<Box<dyn Tool>>, Json, Place)> {
+        let tools = self.tools()?;
         let open = |path: &PathBuf| File::create(path).with_context(|| format!("cannot write {}", path.display()));
-        self.json.as_ref().map(open).transpose()
+        let json = Json(self.json.as_ref().map(open).transpose()?);
+        let kstamp = run::built(self.built.as_deref())?;
+        setup::bench_tools();
+        signals::catch()?;
+        Ok((tools, json, Place::up(&kstamp)?))
     }
 
     /// The chosen tools, kstamp first; all by default.
-    pub(super) fn tools(&self) -> Result<Vec<Box<dyn Tool>>> {
+    fn tools(&self) -> Result<Vec<Box<dyn Tool>>> {
         let all: Vec<Box<dyn Tool>> = vec![
             Box::new(kstamp::Kstamp),
             Box::new(icmp::Ping),

@@ -66,19 +66,8 @@ mod tests {
     fn link() -> Link {
         Link {
             index: 7,
-            name: "port1".to_owned(),
-            up: true,
-            loopback: false,
-            running: true,
             mac: MAC,
-            mtu: 1450,
-            kind: None,
-            driver: None,
-            xdp: None,
-            peer_index: None,
-            tx_dropped: 0,
-            tx_errors: 0,
-            rx_dropped: 0,
+            ..Link::default()
         }
     }
 

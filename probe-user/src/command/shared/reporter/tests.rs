@@ -1,9 +1,9 @@
-use probe_core::stats::report::{ClockSteps, Counts, Path, Patterns};
 use serde_json::Value;
 
 use super::*;
 use crate::command::{Command, read};
 use crate::output::Format;
+use crate::output::fixtures::unmeasured;
 
 fn peer() -> IpAddr {
     [10, 1, 1, 6].into()
@@ -11,22 +11,8 @@ fn peer() -> IpAddr {
 
 fn summary() -> Report {
     Report {
-        peer: peer(),
-        path: Path::Unicast,
-        start_ns: 0,
         end_ns: monotonic_ns(),
-        counts: Counts::default(),
-        rtt_ns: None,
-        residence_ns: None,
-        forward_ns: None,
-        backward_ns: None,
-        pdv_ns: None,
-        ipdv_ns: None,
-        clock: None,
-        forward_pdv_ns: None,
-        backward_pdv_ns: None,
-        steps: ClockSteps::default(),
-        patterns: Patterns::default(),
+        ..unmeasured("10.1.1.6")
     }
 }
 

@@ -1,0 +1,15 @@
+//! Figures of single runs.
+
+pub(crate) fn median(figures: &[f64]) -> f64 {
+    let mut sorted = figures.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted[sorted.len() / 2]
+}
+
+/// Medians of the repeat=1 measurement.
+pub(crate) struct Singles {
+    pub(crate) empty: f64,
+    /// Above the empty program.
+    pub(crate) v4: f64,
+    pub(crate) v6: f64,
+}
