@@ -212,7 +212,6 @@ impl Forwarding {
         &self.tree
     }
 
-    /// Connected switches.
     pub fn switches(&self) -> Vec<SwitchView<'_>> {
         let view = |(dpid, switch): (Dpid, &Switch)| SwitchView {
             dpid,

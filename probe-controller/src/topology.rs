@@ -17,7 +17,6 @@ const MISSED: u64 = 3;
 /// Time for which a link that is gone stays in the table.
 const KEPT_NS: u64 = 60_000_000_000;
 
-/// A port of a switch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PortId {
     pub dpid: Dpid,
@@ -46,7 +45,6 @@ impl Link {
         }
     }
 
-    /// Whether it ends at this port.
     pub fn ends_at(&self, port: PortId) -> bool {
         self.from == port || self.to == port
     }

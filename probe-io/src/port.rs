@@ -38,7 +38,6 @@ use crate::udp::sockets::{PassedUp, SocketPair, Sockets};
 /// What to open.
 #[derive(Debug, Clone)]
 pub struct PortConfig {
-    /// Name of the interface.
     pub interface: String,
     /// Port on which probes arrive.
     pub test_port: u16,
@@ -202,7 +201,6 @@ impl Port {
         }
     }
 
-    /// Sends one probe.
     pub fn send(&mut self, to: IpAddr, ssid: u16, seq: u32) -> io::Result<()> {
         let sockets = self.sockets.of(Family::of(to)).ok_or_else(gone)?;
         self.backend.send(sockets, to, ssid, seq, &self.clock)

@@ -107,7 +107,6 @@ impl Taps {
         })
     }
 
-    /// The tapped interfaces.
     pub fn interfaces(&self) -> impl Iterator<Item = &str> {
         self.interfaces.values().map(|name| &**name)
     }

@@ -95,7 +95,6 @@ fn check_links(book: &Path) -> Result<()> {
     }
 }
 
-/// The files with an extension, in a directory and below it.
 fn files(directory: &Path, extension: &str) -> Result<Vec<PathBuf>> {
     let mut found = files_in(directory, extension)?;
     for path in entries(directory)?.into_iter().filter(|path| path.is_dir()) {

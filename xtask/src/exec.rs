@@ -100,7 +100,6 @@ pub fn wait_until(limit: Duration, mut condition: impl FnMut() -> bool) -> bool 
     true
 }
 
-/// A child process that is killed when this is dropped.
 #[derive(Debug)]
 pub struct KillOnDrop(pub Child);
 

@@ -10,7 +10,6 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{exec, workspace};
 
-/// Whether this process is root.
 pub fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }

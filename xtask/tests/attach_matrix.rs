@@ -60,7 +60,6 @@ impl Subject {
         run(&mut self.lab.command(namespace, program, arguments));
     }
 
-    /// Starts probing the device.
     fn start_prober(&self) -> Agent {
         let peer = self.device.v4.to_string();
         let arguments = [

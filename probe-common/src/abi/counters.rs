@@ -18,8 +18,9 @@ macro_rules! counters {
 
         pub const COUNTERS: u32 = [$($name,)+].len() as u32;
 
-        #[cfg(test)]
-        const ALL: [Counter; COUNTERS as usize] = [$(Counter::$variant,)+];
+        impl Counter {
+            pub const ALL: [Self; COUNTERS as usize] = [$(Self::$variant,)+];
+        }
     };
 }
 
@@ -150,7 +151,7 @@ mod tests {
             "ipv6_extension",
             "fragment",
         ];
-        for counter in ALL {
+        for counter in Counter::ALL {
             let name = COUNTER_NAMES[counter as usize];
             assert_eq!(counter.is_dropped(), dropped.contains(&name), "{name}");
             assert_eq!(counter.reaches_userspace(), for_userspace.contains(&name), "{name}");

@@ -69,7 +69,6 @@ pub(super) fn reserved() -> FlowMod {
     FlowMod::add(RESERVED, PRIORITY_RESERVED, matching, Vec::new())
 }
 
-/// The cookie of the `generation`-th path.
 pub(super) fn path_cookie(generation: u64) -> u64 {
     PATH | (generation & PATH_NUMBERS)
 }

@@ -20,7 +20,6 @@ pub struct SwitchView<'a> {
     pub address: SocketAddr,
     /// Ports that are up.
     pub ports: usize,
-    /// Echo times.
     pub echo: Option<&'a Window>,
     /// Times of a packet-out to CONTROLLER.
     pub baseline: Option<&'a Window>,

@@ -24,7 +24,6 @@ pub struct LinkTerms<'a> {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Statistic {
-    /// The minimum of each term.
     Minimum,
     /// The median of each term, while there are few samples.
     Median,

@@ -12,7 +12,6 @@ pub const NO_BUFFER: u16 = 0xffff;
 pub const ALL_TABLES: u8 = 0xff;
 /// The highest priority.
 pub const PRIORITY_LLDP: u16 = 65_535;
-/// EtherType of LLDP.
 pub const ETH_TYPE_LLDP: u16 = 0x88cc;
 
 /// Packets that a rule matches; `None` matches everything.

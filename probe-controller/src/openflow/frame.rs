@@ -13,7 +13,6 @@ pub const MAX_MESSAGE: usize = 65_535;
 /// `ofp_header` without the length, which is that of the message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
-    /// Version of the protocol.
     pub version: u8,
     /// `ofp_type`.
     pub kind: u8,

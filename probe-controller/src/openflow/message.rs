@@ -36,7 +36,6 @@ pub enum Message {
     PortStatus(PortReason, Port),
     PacketOut(PacketOut),
     FlowMod(FlowMod),
-    /// Asks for the descriptions of all ports.
     PortDescRequest,
     /// A part of the port descriptions.
     PortDescReply {

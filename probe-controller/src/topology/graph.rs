@@ -13,7 +13,6 @@ use crate::topology::{Link, PortId};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Edge {
     pub link: Link,
-    /// One-way delay.
     pub delay_ns: u64,
     /// Bound of the error of the delay.
     pub error_ns: u64,
@@ -29,7 +28,6 @@ pub struct Hop {
 }
 
 impl Hop {
-    /// The link that is passed.
     pub fn link(&self) -> Link {
         Link::between(self.out, self.into)
     }
@@ -74,7 +72,6 @@ impl Graph {
         self.edges.get(&link).map(|edge| self.graph[*edge].delay_ns)
     }
 
-    /// The path of least delay, if there is one.
     pub fn least_delay(&self, from: Dpid, to: Dpid) -> Option<Path> {
         let (start, goal) = (*self.nodes.get(&from)?, *self.nodes.get(&to)?);
         // The sum saturates, so that absurd delays cannot wrap around to small ones.

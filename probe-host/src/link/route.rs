@@ -9,7 +9,6 @@ use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage,
 
 use crate::link::{LinkError, Netlink};
 
-/// The route to an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Route {
     pub interface: u32,
@@ -17,7 +16,6 @@ pub struct Route {
 }
 
 impl Netlink {
-    /// The present route to `address`, if there is one.
     pub async fn route_to(&self, address: IpAddr) -> Result<Option<Route>, LinkError> {
         let mut request = RouteMessage::default();
         let (family, length) = match address {

@@ -50,7 +50,6 @@ pub struct Sockets {
     sender: Sender,
     /// Asks peers for their identity.
     pub control: UdpSocket,
-    /// Port of `sender`.
     pub sender_port: u16,
     index: u32,
 }
@@ -212,7 +211,6 @@ fn local_port(socket: &Socket) -> io::Result<u16> {
 pub struct Target {
     /// Address, port, and scope where the address needs one.
     pub to: SocketAddr,
-    /// DSCP of the probes.
     pub dscp: u8,
 }
 

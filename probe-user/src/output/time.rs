@@ -73,7 +73,6 @@ impl UtcOffset {
         }
     }
 
-    /// UTC at `monotonic_ns`.
     pub fn utc(self, monotonic_ns: u64) -> Utc {
         let unix_ns = i128::from(monotonic_ns) + self.ahead_ns;
         Utc {

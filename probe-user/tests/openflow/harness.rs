@@ -95,7 +95,6 @@ impl Subject {
     }
 }
 
-/// A scripted peer.
 pub struct Peer<T = TcpStream> {
     pub stream: T,
     framer: Framer,

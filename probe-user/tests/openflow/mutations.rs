@@ -14,7 +14,6 @@ fn corpus() -> Vec<Vec<u8>> {
     lines.filter(|line| !line.starts_with('#')).map(bytes).collect()
 }
 
-/// One change to a stream.
 #[derive(Debug, Clone)]
 enum Change {
     Set(Index, u8),

@@ -23,7 +23,6 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 
-/// One end of a link.
 pub type End = (Dpid, PortNumber);
 
 /// Switches and their wiring.
@@ -31,14 +30,11 @@ pub type End = (Dpid, PortNumber);
 pub struct Topology {
     /// Each switch and the number of its ports, which are 1, 2, …
     pub switches: Vec<(Dpid, u32)>,
-    /// The far end of each end.
     pub links: HashMap<End, End>,
-    /// Delay of a link.
     pub delay: Duration,
 }
 
 impl Topology {
-    /// Adds a link.
     pub fn link(&mut self, a: End, b: End) {
         assert!(
             self.links.insert(a, b).is_none() && self.links.insert(b, a).is_none(),
@@ -69,11 +65,8 @@ impl Topology {
 pub struct Done {
     /// Handshakes that reached the request for the ports.
     pub ready: AtomicUsize,
-    /// Packet-outs taken.
     pub packet_outs: AtomicU64,
-    /// Packet-ins sent.
     pub packet_ins: AtomicU64,
-    /// Flow mods taken.
     pub flow_mods: AtomicU64,
     /// Connections that ended early.
     pub ended: AtomicUsize,
@@ -90,7 +83,6 @@ pub struct Network {
 enum Input {
     /// A frame from the wire.
     Frame(PortNumber, Vec<u8>),
-    /// A port's carrier.
     Carrier(PortNumber, bool),
 }
 

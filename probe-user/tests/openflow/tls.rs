@@ -24,7 +24,6 @@ pub struct Authority {
     pub ca: PathBuf,
 }
 
-/// A certificate and its key.
 #[derive(Clone)]
 pub struct Certificate {
     pub cert: PathBuf,

@@ -251,7 +251,6 @@ fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap()
 }
 
-/// The summary of a peer and path.
 pub fn summary<'a>(records: &'a [Value], peer: &str, path: &str) -> &'a Value {
     let mut summaries = records.iter().filter(|record| record["type"] == "summary");
     summaries
@@ -259,14 +258,12 @@ pub fn summary<'a>(records: &'a [Value], peer: &str, path: &str) -> &'a Value {
         .unwrap_or_else(|| panic!("no summary of {peer} by {path}: {records:#?}"))
 }
 
-/// A field that is a count.
 pub fn count(record: &Value, field: &str) -> u64 {
     record[field]
         .as_u64()
         .unwrap_or_else(|| panic!("no {field}: {record:#}"))
 }
 
-/// The counters at the end.
 pub fn counters(records: &[Value]) -> &Value {
     records
         .iter()

@@ -34,7 +34,6 @@ const END_TIMEOUT: Duration = Duration::from_secs(15);
 /// Interval at which a sender is polled, and resolution of the time for [`Run::rate`].
 const POLL: Duration = Duration::from_millis(5);
 
-/// The result of a run.
 #[derive(Debug)]
 pub(super) struct Run {
     pub(super) answers: Answers,
@@ -224,7 +223,6 @@ fn send_signal(child: &Child, signal: Signal) {
     let _ = kill(Pid::from_raw(child.id().cast_signed()), signal);
 }
 
-/// How a child ended.
 struct Ended {
     status: std::process::ExitStatus,
     cpu: Duration,

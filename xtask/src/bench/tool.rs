@@ -85,7 +85,6 @@ pub(super) fn read(scratch: &Path, file: &str) -> Result<String> {
     fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
 }
 
-/// The number after `before` in `text`.
 pub(super) fn number_after(text: &str, before: &str) -> Result<u64> {
     let rest = text
         .rsplit_once(before)

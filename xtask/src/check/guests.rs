@@ -7,7 +7,6 @@ use anyhow::Result;
 use super::tally::Tally;
 use crate::vm::{Kernel, Listener, table::Table};
 
-/// The output of one guest.
 pub(super) struct Output {
     kernel: Kernel,
     /// Whether to write the attach matrix into the documentation.

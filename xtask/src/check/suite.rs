@@ -24,7 +24,6 @@ pub(super) struct Suite<'a> {
     pub(super) kstamp: Option<PathBuf>,
 }
 
-/// The result of a build.
 #[derive(Default)]
 pub(super) struct Built {
     pub(super) binaries: Vec<Binary>,
@@ -98,7 +97,6 @@ impl Suite<'_> {
     }
 }
 
-/// A test binary.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Binary {
     /// Package and target.

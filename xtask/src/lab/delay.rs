@@ -25,10 +25,8 @@ use crate::{
 /// How long the forwarder or a relay may take to start.
 const START_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The first port of the relays.
 const FIRST_RELAY_PORT: u16 = 16_653;
 
-/// Delays and losses of a delay line.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct DelayLine {
     /// From agent1 to agent2.

@@ -37,7 +37,6 @@ impl Agent {
         Ok(Self(KillOnDrop(child)))
     }
 
-    /// Its status, if it has ended.
     pub(super) fn status(&mut self) -> Result<Option<ExitStatus>> {
         self.0.try_wait().context("cannot wait for kstamp")
     }

@@ -60,7 +60,6 @@ impl Tool {
     }
 }
 
-/// A `cargo install` of a package at one version.
 pub(super) fn install(package: &str, version: &str) -> Command {
     let mut command = Command::new("cargo");
     command.args([

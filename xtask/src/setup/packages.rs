@@ -14,7 +14,6 @@ pub(super) struct Need {
     pub(super) what: &'static str,
     /// The Debian packages that provide it, separated by spaces.
     pub(super) packages: &'static str,
-    /// Its use.
     pub(super) why: &'static str,
 }
 
@@ -160,7 +159,6 @@ fn apt(arguments: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// The packages of all `needs`.
 pub(super) fn names(needs: &[Need]) -> Vec<&str> {
     needs.iter().flat_map(|need| need.packages.split(' ')).collect()
 }

@@ -44,7 +44,6 @@ pub(crate) fn unpack(find: impl Fn() -> Result<String>, closure: Closure, direct
     remove(&work)
 }
 
-/// Removes `directory`, if it exists.
 fn remove(directory: &Path) -> Result<()> {
     match fs::remove_dir_all(directory) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {

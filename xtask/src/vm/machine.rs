@@ -63,7 +63,6 @@ const TAIL: usize = 40;
 const COMMAND_LINE: &str = "console=ttyS0 panic=-1 quiet loglevel=4 mitigations=off random.trust_cpu=on \
                             tsc=reliable clocksource=tsc PATH=/usr/sbin:/usr/bin --";
 
-/// A bootable system.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct System<'a> {
     pub(super) emulator: &'a Emulator,

@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 use super::kernel::Kernel;
 use crate::workspace;
 
-/// The document with the tables.
 const DOCUMENT: &str = "docs/src/reference/kernels.md";
 
 /// Start of a line with a cell in the output of tests.

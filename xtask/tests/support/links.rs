@@ -17,7 +17,6 @@ use nix::sys::socket::{ControlMessageOwned, LinkAddr, MsgFlags, recvmsg, setsock
 use nix::sys::time::{TimeVal, TimeValLike as _};
 use serde_json::Value;
 
-/// EtherType of LLDP.
 const LLDP: [u8; 2] = [0x88, 0xcc];
 
 /// `PACKET_OUTGOING` of `linux/if_packet.h`.

@@ -202,12 +202,10 @@ pub struct Finished {
 }
 
 impl Finished {
-    /// All records of a type.
     pub fn of_type(&self, kind: &str) -> Vec<&Value> {
         self.records.iter().filter(|record| record["type"] == kind).collect()
     }
 
-    /// The start record.
     pub fn start(&self) -> &Value {
         self.of_type("start")
             .first()
@@ -215,7 +213,6 @@ impl Finished {
             .unwrap_or_else(|| panic!("no start: {self:#?}"))
     }
 
-    /// The summary of one peer and path.
     pub fn summary(&self, peer: &str, path: &str) -> &Value {
         let mut summaries = self.of_type("summary").into_iter();
         summaries
@@ -306,7 +303,6 @@ pub fn assert_delay(lab: &Lab, agents: &[Finished; 2]) {
     }
 }
 
-/// A count in a record.
 pub fn count(record: &Value, field: &str) -> u64 {
     record[field]
         .as_u64()

@@ -48,7 +48,6 @@ struct Allowance {
     warned_ns: Option<u64>,
 }
 
-/// A connection.
 pub(super) struct Connection {
     context: Rc<Context>,
     id: ConnectionId,

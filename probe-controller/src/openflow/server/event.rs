@@ -74,7 +74,6 @@ pub type Build = Box<dyn FnOnce(u64) -> Message + Send>;
 
 /// Something to do on a connection.
 pub enum Command {
-    /// Sends a message.
     Send(Message),
     /// Sends a message that is built when it is written: the connection's buffer is then empty.
     SendStamped(Build),
@@ -88,12 +87,10 @@ pub enum Command {
 }
 
 impl Command {
-    /// A [`Command::SendStamped`].
     pub fn stamped(build: impl FnOnce(u64) -> Message + Send + 'static) -> Self {
         Self::SendStamped(Box::new(build))
     }
 
-    /// A [`Command::SendStampedAt`].
     pub fn stamped_at(due_ns: u64, build: impl FnOnce(u64) -> Message + Send + 'static) -> Self {
         Self::SendStampedAt(due_ns, Box::new(build))
     }
@@ -111,7 +108,6 @@ impl fmt::Debug for Command {
     }
 }
 
-/// A command was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CommandError {
     /// There is no such connection any more.
@@ -134,7 +130,6 @@ impl<T> From<TrySendError<T>> for CommandError {
 /// Why a connection ended or was refused; displayed as one clause that names no address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Reason {
-    /// The switch closed it.
     #[error("the switch closed the connection")]
     ClosedBySwitch,
     /// [`Command::Close`], or the server was stopped.
@@ -146,7 +141,6 @@ pub enum Reason {
     /// It did not answer.
     #[error("{0}")]
     Silent(String),
-    /// TLS failed.
     #[error("TLS: {0}")]
     Tls(String),
     /// Another connection of the same datapath is alive.
@@ -154,7 +148,6 @@ pub enum Reason {
         "datapath {dpid} is already connected from {other}, and that connection answers; two switches with one datapath id?"
     )]
     DuplicateDpid {
-        /// The datapath.
         dpid: Dpid,
         /// The connection that stays.
         other: SocketAddr,
@@ -162,7 +155,6 @@ pub enum Reason {
     /// A newer connection of the same datapath took its place, because this one no longer answered.
     #[error("datapath {0} connected again, and this connection no longer answers")]
     Superseded(Dpid),
-    /// A limit was reached.
     #[error("{0}")]
     Limit(String),
     /// The socket failed.

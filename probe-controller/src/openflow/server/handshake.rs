@@ -37,7 +37,6 @@ pub(super) struct Ready {
     pub(super) next_xid: u32,
 }
 
-/// One end of a handshake.
 pub(super) struct Handshake<'a, S> {
     pub(super) incoming: &'a mut Incoming<S>,
     pub(super) outgoing: &'a mut Outgoing<S>,

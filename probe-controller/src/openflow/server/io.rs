@@ -131,7 +131,6 @@ impl<S: AsyncRead> Incoming<S> {
         self.last > BUSY
     }
 
-    /// The next message of those that were read.
     pub(super) fn next_message(&mut self) -> Result<Option<(Header, &[u8])>, Reason> {
         self.framer
             .next_message()

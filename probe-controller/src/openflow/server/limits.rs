@@ -9,7 +9,6 @@ use crate::openflow::server::event::Reason;
 
 const NS_PER_S: u64 = 1_000_000_000;
 
-/// A token bucket.
 #[derive(Debug)]
 pub(super) struct Bucket {
     per_s: u64,
@@ -28,7 +27,6 @@ impl Bucket {
         }
     }
 
-    /// Takes a token, if there is one.
     pub(super) fn take(&mut self, now_ns: u64) -> bool {
         let since = now_ns.saturating_sub(self.filled_at_ns).min(NS_PER_S);
         self.level = (self.level + since * self.per_s).min(self.per_s * NS_PER_S);

@@ -43,7 +43,6 @@ pub struct Counters {
     pub events_dropped: u64,
 }
 
-/// The counters behind [`Counters`].
 #[derive(Debug, Default)]
 pub(super) struct Counts {
     pub(super) connected: AtomicU64,

@@ -24,7 +24,6 @@ pub(crate) struct Classifier {
     _qdisc: Option<Clsact>,
 }
 
-/// Attaches the receive program to `link`.
 pub(crate) fn receive(object: &mut Object, link: &Link, mode: AttachMode) -> Result<ReceiveLinks, AttachError> {
     let xdp_mode = match mode {
         AttachMode::XdpNative => Some(XdpMode::Driver),

@@ -14,7 +14,6 @@ use crate::output::OutputConfig;
 #[derive(Debug, Clone)]
 pub struct AgentConfig {
     pub endpoint: EndpointConfig,
-    /// What to probe, and how.
     pub core: ProbeConfig,
     pub legacy_peers: bool,
     /// `None`: until a signal comes.

@@ -84,7 +84,6 @@ impl LegacyPeers {
         Ok(())
     }
 
-    /// Follows the interface.
     pub async fn follow(&mut self, events: &[PortEvent], port: &Port) {
         for event in events {
             match event {

@@ -165,7 +165,6 @@ fn start(config: &PingConfig, to: SocketAddr, path: &Path, pinger: &Pinger, engi
     }
 }
 
-/// An agent with one peer.
 fn core(config: &PingConfig, peer: IpAddr) -> ProbeConfig {
     ProbeConfig {
         interval_ns: config.interval_ns,

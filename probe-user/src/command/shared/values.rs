@@ -41,7 +41,6 @@ pub fn wrong<T>(message: impl Into<String>) -> Result<T, ConfigError> {
     Err(ConfigError::Flag(message.into()))
 }
 
-/// `--iface`.
 pub fn interface(name: &str) -> Result<(), ConfigError> {
     check_name(name).map_err(ConfigError::Interface)
 }
@@ -60,7 +59,6 @@ pub fn duration_ns(flag: &str, text: &str) -> Result<u64, ConfigError> {
     }
 }
 
-/// `--interval`.
 pub fn interval_ns(text: &str) -> Result<u64, ConfigError> {
     match duration_ns("--interval", text)? {
         ns if ns < MIN_INTERVAL_NS => wrong(format!(
@@ -81,7 +79,6 @@ pub fn in_flight(probes: u64, timeout: &str, interval: &str) -> Result<(), Confi
     ))
 }
 
-/// `--port`.
 pub fn port(text: &str) -> Result<u16, ConfigError> {
     match text.parse() {
         Ok(port) if port > 0 => Ok(port),
@@ -114,7 +111,6 @@ pub fn rate(flag: &str, text: &str) -> Result<u32, ConfigError> {
     }
 }
 
-/// `--user`.
 pub fn user(name: String) -> Result<String, ConfigError> {
     match check_user(&name) {
         Ok(()) => Ok(name),
@@ -122,7 +118,6 @@ pub fn user(name: String) -> Result<String, ConfigError> {
     }
 }
 
-/// `--count`.
 pub fn count(text: &str) -> Result<u64, ConfigError> {
     match text.parse() {
         Ok(count) if count > 0 => Ok(count),
@@ -130,7 +125,6 @@ pub fn count(text: &str) -> Result<u64, ConfigError> {
     }
 }
 
-/// `--name`.
 pub fn name(name: String) -> Result<String, ConfigError> {
     if name.is_empty() || name.len() > MAX_NAME || name.chars().any(char::is_control) {
         return wrong(format!(
@@ -202,7 +196,6 @@ fn address(flag: &str, text: &str) -> Result<IpAddr, ConfigError> {
     }
 }
 
-/// A number from 0 to `max`.
 pub fn number<T: FromStr + PartialOrd + Display>(flag: &str, text: &str, max: T) -> Result<T, ConfigError> {
     match text.parse() {
         Ok(number) if number <= max => Ok(number),

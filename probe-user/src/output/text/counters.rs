@@ -20,113 +20,63 @@ pub const SOCKETS: [(&str, &str); 4] = [
     ),
 ];
 
-/// Kernel counters that are no sign of trouble.
-const ORDINARY: [Counter; 11] = [
-    Counter::EgressStamped,
-    // Identity requests leave like this,
-    Counter::EgressForeign,
-    Counter::Reflected,
-    Counter::ReflectedGroup,
-    // and arrive like this.
-    Counter::PassedUp,
-    Counter::Collected,
-    Counter::SessionStarted,
-    Counter::LegacyReflected,
-    Counter::LegacyReflectedGroup,
-    Counter::Padded,
-    Counter::SourceStarted,
-];
-
-/// The other kernel counters: what they count, and what became of it.
-const IN_WORDS: [(Counter, &str, &str); 23] = [
-    (
-        Counter::EgressFailed,
-        "probe",
-        "left without a stamp: not remembered or not rewritten",
-    ),
-    (
-        Counter::Malformed,
-        "probe",
-        "not answered: too short, or of a length that its headers contradict",
-    ),
-    (Counter::BadChecksum, "probe", "not answered: wrong checksum"),
-    (
-        Counter::NotForUs,
-        "probe",
-        "not answered: to an address that is neither this interface's nor a joined group",
-    ),
-    (
-        Counter::BadSource,
-        "probe",
-        "not answered: from an address that cannot be answered",
-    ),
-    (
-        Counter::SourcePort,
-        "probe",
-        "not answered: from the test port itself, as replies are",
-    ),
-    (
-        Counter::ReplyShaped,
-        "probe",
-        "not answered: with the fields of a reply: answering could loop",
-    ),
-    (
-        Counter::NoOwnAddress,
-        "probe",
-        "not answered: the interface has no address of that family",
-    ),
-    (
-        Counter::ReflectFailed,
-        "probe",
-        "not answered: the reply could not be written",
-    ),
-    (
-        Counter::LegacyLoop,
-        "probe",
-        "not answered: from a port or with a TTL of replies to legacy agents, answering could loop",
-    ),
-    (
-        Counter::NotAllowed,
-        "probe",
-        "not answered: from outside the prefixes that are answered; --allow admits more",
-    ),
-    (
-        Counter::RateSource,
-        "probe",
-        "not answered: more than --rate-source of one source",
-    ),
-    (
-        Counter::RateGroup,
-        "probe",
-        "not answered: more than --rate-group of one source by a group",
-    ),
-    (Counter::RatePort, "probe", "not answered: more than --rate in all"),
-    (
-        Counter::RingFull,
-        "reply",
-        "counted without stamps: the ring buffer was full",
-    ),
-    (
-        Counter::Unmatched,
-        "reply",
-        "ignored: to no probe in flight, or from an address that was not asked",
-    ),
-    (Counter::ReplyBadChecksum, "reply", "ignored: wrong checksum"),
-    (
-        Counter::ReplyMalformed,
-        "reply",
-        "ignored: too short, or of a length that its headers contradict",
-    ),
-    (Counter::Vlan, "packet", "left alone: with an 802.1Q tag"),
-    (Counter::IpOptions, "packet", "left alone: with IPv4 options"),
-    (Counter::Extension, "packet", "left alone: with IPv6 extension headers"),
-    (Counter::Fragment, "packet", "left alone: in several pieces"),
-    (
-        Counter::AbiMismatch,
-        "packet",
-        "left alone: the programs and this binary are of different builds",
-    ),
-];
+/// What a kernel counter counts, and what became of it; `None` if it is no sign of trouble.
+fn in_words(counter: Counter) -> Option<(&'static str, &'static str)> {
+    use Counter as C;
+    Some(match counter {
+        // Identity requests leave as `EgressForeign`, and arrive as `PassedUp`.
+        C::EgressStamped | C::EgressForeign | C::PassedUp | C::Padded => return None,
+        C::Reflected | C::ReflectedGroup | C::LegacyReflected | C::LegacyReflectedGroup => return None,
+        C::Collected | C::SessionStarted | C::SourceStarted => return None,
+        C::EgressFailed => ("probe", "left without a stamp: not remembered or not rewritten"),
+        C::Malformed => (
+            "probe",
+            "not answered: too short, or of a length that its headers contradict",
+        ),
+        C::BadChecksum => ("probe", "not answered: wrong checksum"),
+        C::NotForUs => (
+            "probe",
+            "not answered: to an address that is neither this interface's nor a joined group",
+        ),
+        C::BadSource => ("probe", "not answered: from an address that cannot be answered"),
+        C::SourcePort => ("probe", "not answered: from the test port itself, as replies are"),
+        C::ReplyShaped => (
+            "probe",
+            "not answered: with the fields of a reply: answering could loop",
+        ),
+        C::NoOwnAddress => ("probe", "not answered: the interface has no address of that family"),
+        C::ReflectFailed => ("probe", "not answered: the reply could not be written"),
+        C::LegacyLoop => (
+            "probe",
+            "not answered: from a port or with a TTL of replies to legacy agents, answering could loop",
+        ),
+        C::NotAllowed => (
+            "probe",
+            "not answered: from outside the prefixes that are answered; --allow admits more",
+        ),
+        C::RateSource => ("probe", "not answered: more than --rate-source of one source"),
+        C::RateGroup => ("probe", "not answered: more than --rate-group of one source by a group"),
+        C::RatePort => ("probe", "not answered: more than --rate in all"),
+        C::RingFull => ("reply", "counted without stamps: the ring buffer was full"),
+        C::Unmatched => (
+            "reply",
+            "ignored: to no probe in flight, or from an address that was not asked",
+        ),
+        C::ReplyBadChecksum => ("reply", "ignored: wrong checksum"),
+        C::ReplyMalformed => (
+            "reply",
+            "ignored: too short, or of a length that its headers contradict",
+        ),
+        C::Vlan => ("packet", "left alone: with an 802.1Q tag"),
+        C::IpOptions => ("packet", "left alone: with IPv4 options"),
+        C::Extension => ("packet", "left alone: with IPv6 extension headers"),
+        C::Fragment => ("packet", "left alone: in several pieces"),
+        C::AbiMismatch => (
+            "packet",
+            "left alone: the programs and this binary are of different builds",
+        ),
+    })
+}
 
 /// Writes how many probes a reflector has answered.
 pub fn write_reflected(counters: &Counters, out: &mut dyn Write) -> io::Result<()> {
@@ -148,21 +98,13 @@ pub fn write_reflected(counters: &Counters, out: &mut dyn Write) -> io::Result<(
 
 /// Writes the counters that are a sign of trouble.
 pub fn write_trouble(counters: &Counters, columns: Option<usize>, out: &mut dyn Write) -> io::Result<()> {
-    let is_ordinary = |counter: &str| {
-        let in_userspace = Count::ALL.iter().find(|what| what.name() == counter);
-        ORDINARY.iter().any(|&ordinary| name(ordinary) == counter)
-            || SOCKETS.iter().any(|&(name, _)| name == counter)
-            || in_userspace.is_some_and(|what| what.in_words().is_none())
-    };
-    for (counter, &number) in &counters.values {
-        if number == 0 || is_ordinary(counter) {
-            continue;
-        }
-        let in_kernel = IN_WORDS.iter().find(|(known, ..)| name(*known) == counter);
-        let in_kernel = in_kernel.map(|&(_, what, became)| (what, became));
-        let in_userspace = || Count::ALL.iter().find(|what| what.name() == counter)?.in_words();
-        let note = match in_kernel.or_else(in_userspace) {
-            Some((what, became)) => format!("{} {became} ({counter})", count(number, what)),
+    for (counter, &number) in counters.values.iter().filter(|(_, number)| **number > 0) {
+        let in_kernel = Counter::ALL.into_iter().find(|&known| name(known) == counter);
+        let in_userspace = || Some(Count::ALL.iter().find(|known| known.name() == counter)?.in_words());
+        let of_sockets = || SOCKETS.iter().any(|&(name, _)| name == counter).then_some(None);
+        let note = match in_kernel.map(in_words).or_else(in_userspace).or_else(of_sockets) {
+            Some(Some((what, became))) => format!("{} {became} ({counter})", count(number, what)),
+            Some(None) => continue,
             None => format!("{number} {counter}"),
         };
         wrap::write("", &note, 2, columns, out)?;
@@ -183,17 +125,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_counter_is_ordinary_or_has_words_beyond_its_name() {
-        for counter in COUNTER_NAMES {
-            let in_words = IN_WORDS.iter().find(|(known, ..)| name(*known) == counter);
-            assert_ne!(
-                in_words.is_some(),
-                ORDINARY.iter().any(|&ordinary| name(ordinary) == counter),
-                "{counter}"
-            );
-            if let Some((_, _, words)) = in_words {
-                assert!(!words.to_lowercase().contains(counter), "{words} ({counter})");
-            }
+    fn words_of_a_counter_do_not_repeat_its_name() {
+        for counter in Counter::ALL {
+            let (words, name) = (in_words(counter).unwrap_or_default().1, name(counter));
+            assert!(!words.to_lowercase().contains(name), "{words} ({name})");
         }
     }
 }

@@ -5,7 +5,6 @@ use serde_json::Value;
 
 use crate::{exec, workspace};
 
-/// The members of a JSON array.
 pub(super) fn members(array: &Value) -> impl Iterator<Item = &Value> {
     array.as_array().into_iter().flatten()
 }

@@ -2,7 +2,6 @@
 
 use super::tree::{Id, Tree};
 
-/// The target of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Target<'a> {
     Module(Id),

@@ -68,7 +68,6 @@ impl Tree {
         Ok(tree)
     }
 
-    /// Whether `module` is `ancestor` or lies within it.
     pub(super) fn is_within(&self, module: Id, ancestor: Id) -> bool {
         let mut parents = std::iter::successors(Some(module), |&id| self.modules[id].parent);
         parents.any(|id| id == ancestor)

@@ -16,7 +16,6 @@ pub struct End {
     pub dpid: String,
     pub port: u32,
     pub switch: String,
-    /// Name of the port.
     pub name: Option<String>,
 }
 
@@ -109,9 +108,7 @@ pub struct PathLine {
     pub hops: Vec<HopLine>,
     /// Sum of the one-way delays of its links.
     pub delay_ns: u64,
-    /// Addresses of the hosts at `from`.
     pub from_hosts: Vec<String>,
-    /// Addresses of the hosts at `to`.
     pub to_hosts: Vec<String>,
 }
 
@@ -131,7 +128,6 @@ pub struct SummaryLine {
     pub broadcasts: u64,
     /// LLDP in the name of this run with a wrong signature.
     pub forged: u64,
-    /// Probes.
     pub sent: u64,
     /// Probes answered in time.
     pub answered: u64,
@@ -160,7 +156,6 @@ pub struct LinkCounts {
     pub negative: usize,
     /// LLDP no longer arrives.
     pub stale: usize,
-    /// Samples are missing.
     pub missing: usize,
 }
 
@@ -202,7 +197,6 @@ pub struct Happened {
     pub text: String,
 }
 
-/// Name of a state in results.
 pub fn state_name(state: LinkState) -> &'static str {
     match state {
         LinkState::Valid => "valid",
