@@ -16,11 +16,7 @@ pub enum ClockError {
     #[error("cannot read the state of the system clock (adjtimex): {0}; a seccomp filter may forbid it")]
     State(#[source] io::Error),
     #[error("cannot read {path}: {source}; is /proc mounted?")]
-    Identity {
-        path: &'static str,
-        #[source]
-        source: io::Error,
-    },
+    Identity { path: &'static str, source: io::Error },
 }
 
 /// `CLOCK_MONOTONIC`, in nanoseconds.

@@ -24,11 +24,7 @@ pub enum LinkError {
     #[error("cannot open a netlink socket: {0}")]
     Open(#[source] io::Error),
     #[error("cannot ask the kernel for {what}: {source}")]
-    Ask {
-        what: String,
-        #[source]
-        source: rtnetlink::Error,
-    },
+    Ask { what: String, source: rtnetlink::Error },
 }
 
 /// Why a name is no interface name.

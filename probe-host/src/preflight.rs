@@ -70,11 +70,7 @@ pub enum FactsError {
     #[error("cannot ask for the kernel's release: {0}")]
     Release(#[source] nix::Error),
     #[error("cannot read {path}: {source}; is /proc mounted?")]
-    Read {
-        path: &'static str,
-        #[source]
-        source: io::Error,
-    },
+    Read { path: &'static str, source: io::Error },
     #[error("cannot find the effective capabilities in {STATUS}")]
     Capabilities,
 }

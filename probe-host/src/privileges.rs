@@ -15,11 +15,7 @@ pub enum PrivilegeError {
     #[error("there is no user '{0}'; `getent passwd` lists the users")]
     NoUser(String),
     #[error("cannot {what}: {source}; without --user this is not needed")]
-    Identity {
-        what: String,
-        #[source]
-        source: nix::Error,
-    },
+    Identity { what: String, source: nix::Error },
     #[error("cannot give up capabilities: {0}")]
     Capabilities(#[from] CapsError),
     #[error("cannot forbid new privileges: {0}")]

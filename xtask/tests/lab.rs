@@ -30,67 +30,35 @@ const NAMES: [&str; 8] = [
 
 #[test]
 fn usage_errors_exit_with_2_and_failures_with_1() {
-    for (arguments, code, message) in [
-        (
-            "lab up --topology nonsense",
-            2,
-            "invalid value 'nonsense' for '--topology <TOPOLOGY>'",
-        ),
-        (
-            "lab up --topology patch --agents 5",
-            2,
-            "--agents: only with --topology switch",
-        ),
-        (
-            "lab up --left-to-right 5ms",
-            2,
-            "delays and losses: only with --topology delay",
-        ),
-        (
-            "lab up --topology veth --control-delay s1:1ms:1ms",
-            2,
-            "topology veth has no control channels",
-        ),
-        (
-            "run --topology triangle --interval 1s",
-            2,
-            "--interval does not apply to topology triangle",
-        ),
-        ("run --stress 4", 2, "--compare"),
-        ("bench rate --tool nonsense", 2, "--tool nonsense: no such tool"),
-        ("lab guard", 2, "<ID>"),
-    ] {
+    let failure = |arguments: &str| {
         let output = Command::new(XTASK).args(arguments.split(' ')).output().unwrap();
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(code), "{arguments}: {stderr}");
+        (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    for case in [
+        "lab up --topology nonsense => invalid value 'nonsense' for '--topology <TOPOLOGY>'",
+        "lab up --topology patch --agents 5 => --agents: only with --topology switch",
+        "lab up --left-to-right 5ms => delays and losses: only with --topology delay",
+        "lab up --topology veth --control-delay s1:1ms:1ms => topology veth has no control channels",
+        "run --topology triangle --interval 1s => --interval does not apply to topology triangle",
+        "run --stress 4 => --compare",
+        "bench rate --tool nonsense => --tool nonsense: no such tool",
+        "lab guard => <ID>",
+    ] {
+        let (arguments, message) = case.split_once(" => ").unwrap();
+        let (code, stderr) = failure(arguments);
+        assert_eq!(code, 2, "{arguments}: {stderr}");
         assert!(stderr.contains(message), "{arguments}: {stderr}");
     }
     let Some(_turn) = turn() else { return };
     let lab = Lab::up(Topology::Line, &Options::default()).unwrap();
-    for (arguments, code, message) in [
-        (
-            "lab cut s1 s9",
-            2,
-            "xtask: no link joins s1 and s9; links: s1-s2, s2-s3\n",
-        ),
-        (
-            "lab test",
-            1,
-            "xtask: in topology line no agent reaches another without a controller: \
-             cargo xtask run --topology line\n",
-        ),
-    ] {
-        let output = Command::new(XTASK).args(arguments.split(' ')).output().unwrap();
-        assert_eq!(output.status.code(), Some(code), "{arguments}");
-        assert_eq!(String::from_utf8_lossy(&output.stderr), message);
-    }
+    let no_link = "xtask: no link joins s1 and s9; links: s1-s2, s2-s3\n";
+    assert_eq!(failure("lab cut s1 s9"), (2, no_link.to_owned()));
+    let no_controller = "xtask: in topology line no agent reaches another without a controller: \
+                         cargo xtask run --topology line\n";
+    assert_eq!(failure("lab test"), (1, no_controller.to_owned()));
     drop(lab);
-    let output = Command::new(XTASK).args(["lab", "cut", "s1", "s2"]).output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    assert_eq!(
-        String::from_utf8_lossy(&output.stderr),
-        "xtask: no lab is up: cargo xtask lab up builds one\n"
-    );
+    let no_lab = "xtask: no lab is up: cargo xtask lab up builds one\n";
+    assert_eq!(failure("lab cut s1 s2"), (1, no_lab.to_owned()));
     assert_nothing_left();
 }
 

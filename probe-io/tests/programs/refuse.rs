@@ -119,58 +119,22 @@ fn lengths_other_than_a_base_packet() {
 fn packets_for_others_and_sources_that_cannot_be_answered() {
     let v4 = || Datagram::probe(OWN_V4);
     let v6 = || Datagram::probe(OWN_V6);
-    let mut table = vec![
-        (
-            "another host's address",
-            Datagram::probe([10, 1, 1, 77]).build(),
-            Some(NotForUs),
-        ),
-        (
-            "another host's address, IPv6",
-            Datagram::probe([0xfd00, 0, 0, 1, 0, 0, 0, 0x77]).build(),
-            Some(NotForUs),
-        ),
-        (
-            "a group not joined",
-            Datagram::probe([239, 1, 2, 3]).build(),
-            Some(NotForUs),
-        ),
-        (
-            "broadcast",
-            Datagram::probe([255, 255, 255, 255]).build(),
-            Some(NotForUs),
-        ),
-        (
-            "flooded this way",
-            v4().at_mac([2, 0, 0, 0, 0, 0x77]).build(),
-            Some(NotForUs),
-        ),
-        (
-            "flooded this way, IPv6",
-            v6().at_mac([2, 0, 0, 0, 0, 0x77]).build(),
-            Some(NotForUs),
-        ),
-        (
-            "own address by a group's MAC",
-            v4().at_mac([1, 0, 0x5e, 0x7f, 0xff, 0xfa]).build(),
-            Some(NotForUs),
-        ),
-        (
-            "a reflector's own port",
-            v4().ports(TEST_PORT, TEST_PORT).build(),
-            Some(SourcePort),
-        ),
-        (
-            "a reflector's own port, IPv6",
-            v6().ports(TEST_PORT, TEST_PORT).build(),
-            Some(SourcePort),
-        ),
-        (
-            "source port zero cannot be answered",
-            v4().ports(TEST_PORT, 0).build(),
-            None,
-        ),
+    let other_v6 = Datagram::probe([0xfd00, 0, 0, 1, 0, 0, 0, 0x77]);
+    let not_for_us = [
+        ("another host's address", Datagram::probe([10, 1, 1, 77])),
+        ("another host's address, IPv6", other_v6),
+        ("a group not joined", Datagram::probe([239, 1, 2, 3])),
+        ("broadcast", Datagram::probe([255, 255, 255, 255])),
+        ("flooded this way", v4().at_mac([2, 0, 0, 0, 0, 0x77])),
+        ("flooded this way, IPv6", v6().at_mac([2, 0, 0, 0, 0, 0x77])),
+        ("a group's MAC", v4().at_mac([1, 0, 0x5e, 0x7f, 0xff, 0xfa])),
     ];
+    let not_for_us = not_for_us.map(|(what, probe)| (what, probe.build(), Some(NotForUs)));
+    let mut table = Vec::from(not_for_us);
+    let [port_v4, port_v6] = [v4(), v6()].map(|probe| probe.ports(TEST_PORT, TEST_PORT).build());
+    table.push(("a reflector's own port", port_v4, Some(SourcePort)));
+    table.push(("a reflector's own port, IPv6", port_v6, Some(SourcePort)));
+    table.push(("to port zero", v4().ports(TEST_PORT, 0).build(), None));
     for source in [
         [0, 0, 0, 0],
         [0, 1, 2, 3],
@@ -180,12 +144,9 @@ fn packets_for_others_and_sources_that_cannot_be_answered() {
         [240, 0, 0, 1],
         [255; 4],
     ] {
-        table.push(("a source that is no host", v4().from(source).build(), Some(BadSource)));
-        table.push((
-            "a source that is no host",
-            Datagram::probe(GROUP_V4).from(source).build(),
-            Some(BadSource),
-        ));
+        for probe in [v4(), Datagram::probe(GROUP_V4)] {
+            table.push(("a source that is no host", probe.from(source).build(), Some(BadSource)));
+        }
     }
     for source in ["::", "::1", "::ffff:10.1.1.5", "ff02::1", "ff0e::10"] {
         let source: std::net::Ipv6Addr = source.parse().unwrap();
@@ -216,11 +177,8 @@ fn wrong_checksums() {
     }
     let probe = Datagram::probe(OWN_V6);
     table.push(("none, IPv6", with_checksum(&probe, [0, 0]), Some(BadChecksum)));
-    table.push((
-        "none, IPv6 group",
-        with_checksum(&Datagram::probe(GROUP_V6), [0, 0]),
-        Some(BadChecksum),
-    ));
+    let group = with_checksum(&Datagram::probe(GROUP_V6), [0, 0]);
+    table.push(("none, IPv6 group", group, Some(BadChecksum)));
     for flipped in [ETHERNET + 1, ETHERNET + 4, ETHERNET + 8, ETHERNET + 10] {
         let mut frame = with_checksum(&Datagram::probe(OWN_V4), [0, 0]);
         frame[flipped] ^= 0x10;
@@ -312,26 +270,13 @@ fn an_agent_that_only_reflects_has_no_replies() {
         sender_port_v6: 0,
         ..settings()
     };
-    assert_refused(
-        &no_sender,
-        &[
-            (
-                "to port zero",
-                Datagram::probe(OWN_V4).ports(TEST_PORT, 0).build(),
-                None,
-            ),
-            (
-                "to port zero, IPv6",
-                Datagram::probe(OWN_V6).ports(TEST_PORT, 0).build(),
-                None,
-            ),
-            (
-                "to another port",
-                Datagram::probe(OWN_V4).ports(TEST_PORT, SENDER_PORT_V4).build(),
-                None,
-            ),
-        ],
-    );
+    let to = |probe: Datagram, port| probe.ports(TEST_PORT, port).build();
+    let table = [
+        ("to port zero", to(Datagram::probe(OWN_V4), 0), None),
+        ("to port zero, IPv6", to(Datagram::probe(OWN_V6), 0), None),
+        ("another port", to(Datagram::probe(OWN_V4), SENDER_PORT_V4), None),
+    ];
+    assert_refused(&no_sender, &table);
 }
 
 #[test]

@@ -15,7 +15,6 @@ pub enum OutputError {
     Write {
         /// `None` for standard output.
         path: Option<PathBuf>,
-        #[source]
         source: io::Error,
     },
 }

@@ -75,7 +75,6 @@ pub enum StartError {
     )]
     Listen {
         address: SocketAddr,
-        #[source]
         source: std::io::Error,
     },
     /// A TLS file is unusable.
