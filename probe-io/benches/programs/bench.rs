@@ -18,12 +18,11 @@ use probe_common::reflect::V6_FRAME;
 use probe_io::backend::ebpf::object::{Object, XDP};
 use probe_io::compare::watch::Watch;
 
-use crate::singles::{Singles, median};
+use crate::figures::{REPEAT, ROUNDS, SINGLES, Singles, median};
 use crate::subject::{
     EMPTY_XDP, In, OWN_MAC, OWN_V4, OWN_V6, PEER_V4, PEER_V6, RESPONDER_PORT, SENDER_PORT, Subject, TEST_PORT,
     WATCH_IN, WATCH_OUT, WATCHED_PORT, subjects,
 };
-use crate::{REPEAT, ROUNDS, SINGLES};
 
 /// The objects; the two that reflect are set up alike.
 pub(crate) struct Bench {

@@ -6,8 +6,8 @@
 //! figure is a difference within a round; the median and the minimum over the rounds are printed.
 
 mod bench;
+mod figures;
 mod report;
-mod singles;
 mod subject;
 
 use std::fs::File;
@@ -20,12 +20,6 @@ use nix::unistd::Pid;
 
 use crate::bench::Bench;
 use crate::report::Report;
-
-const ROUNDS: usize = 21;
-/// Packets per subject and round: some milliseconds each, and no more replies than the ring buffer holds.
-const REPEAT: u32 = 40_000;
-/// Single runs for the cross-check.
-const SINGLES: usize = 4_000;
 
 fn main() -> ExitCode {
     match run() {

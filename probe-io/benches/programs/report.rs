@@ -4,9 +4,8 @@ use std::fs;
 
 use serde_json::json;
 
-use crate::singles::{Singles, median};
+use crate::figures::{REPEAT, ROUNDS, SINGLES, Singles, median};
 use crate::subject::{EMPTY_TC, EMPTY_XDP, Subject, UNSPEC};
-use crate::{REPEAT, ROUNDS, SINGLES};
 
 /// One subject's figures, in nanoseconds per packet.
 pub(crate) struct Row {

@@ -1,4 +1,10 @@
-//! Figures of single runs.
+//! Numbers of runs, and figures of them.
+
+pub(crate) const ROUNDS: usize = 21;
+/// Packets per subject and round: some milliseconds each, and no more replies than the ring buffer holds.
+pub(crate) const REPEAT: u32 = 40_000;
+/// Single runs for the cross-check.
+pub(crate) const SINGLES: usize = 4_000;
 
 pub(crate) fn median(figures: &[f64]) -> f64 {
     let mut sorted = figures.to_vec();
