@@ -30,6 +30,8 @@ pub(super) struct ToolArguments {
     built: Option<PathBuf>,
 }
 
+pub(super) type Tools = Vec<Box<dyn Tool>>;
+
 /// The file of `--json`, if it is given.
 pub(super) struct Json(Option<File>);
 
@@ -43,7 +45,7 @@ impl Json {
 
 impl ToolArguments {
     /// Checks the arguments and opens the file of `--json`, before anything is built or measured.
-    pub(super) fn prepare(&self) -> Result<(Vec<Box<dyn Tool>>, Json, Place)> {
+    pub(super) fn prepare(&self) -> Result<(Tools, Json, Place)> {
         let tools = self.tools()?;
         let open = |path: &PathBuf| File::create(path).with_context(|| format!("cannot write {}", path.display()));
         let json = Json(self.json.as_ref().map(open).transpose()?);
@@ -54,8 +56,8 @@ impl ToolArguments {
     }
 
     /// The chosen tools, kstamp first; all by default.
-    fn tools(&self) -> Result<Vec<Box<dyn Tool>>> {
-        let all: Vec<Box<dyn Tool>> = vec![
+    fn tools(&self) -> Result<Tools> {
+        let all: Tools = vec![
             Box::new(kstamp::Kstamp),
             Box::new(icmp::Ping),
             Box::new(icmp::Fping),
