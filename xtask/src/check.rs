@@ -17,7 +17,7 @@ use clap::Args;
 use crate::{
     docs, exec,
     setup::{self, cargo_tool},
-    vm::{self, Guests, Kernel},
+    vm::{self, Guests},
     workspace,
 };
 use guests::Output;
@@ -64,7 +64,7 @@ impl TestArguments {
             self.here(&mut total, kstamp);
         }
         if let Some(Some(guests)) = guests {
-            self.in_guests(&mut total, &guests, kernels);
+            self.in_guests(&mut total, &guests);
         }
         heading("result");
         total.failures().iter().for_each(|name| println!("failed: {name}"));
@@ -126,12 +126,11 @@ impl TestArguments {
     }
 
     /// The suite on each kernel, in a virtual machine.
-    fn in_guests(&self, total: &mut Tally, guests: &Guests, kernels: &[Kernel]) {
+    fn in_guests(&self, total: &mut Tally, guests: &Guests) {
         heading("virtual machines");
-        let outputs = kernels.iter().map(|&kernel| Output::new(kernel, self.write_table));
-        let mut outputs: Vec<_> = outputs.collect();
-        guests.run(&mut outputs);
-        outputs.into_iter().for_each(|output| total.add(output.total()));
+        for output in guests.run(|kernel| Output::new(kernel, self.write_table)) {
+            total.add(output.total());
+        }
         if vm::fails_on_purpose(self.filter.as_deref()) {
             heading("virtual machines that fail on purpose");
             for (name, outcome) in guests.fail_on_purpose() {

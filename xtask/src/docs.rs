@@ -26,6 +26,9 @@ pub struct DocsArguments {
 
 impl DocsArguments {
     /// Writes or compares, renders into `target/book`, checks links.
+    ///
+    /// # Errors
+    /// If pages are stale, the book cannot be rendered, or a link or path leads nowhere.
     pub fn run(&self) -> Result<()> {
         reference(self.check)?;
         let book = render(&cargo_tool::MDBOOK.ensure()?)?;
@@ -71,7 +74,7 @@ fn render(mdbook: &Path) -> Result<PathBuf> {
     Ok(book)
 }
 
-/// Checks the book, and the Markdown files outside of it.
+/// Checks the book and the Markdown files outside of it: links, and paths of this tree.
 fn check_links(book: &Path) -> Result<()> {
     let root = workspace::root();
     let mut broken = links::broken(&files(book, "html")?, links::html)?;
@@ -83,15 +86,20 @@ fn check_links(book: &Path) -> Result<()> {
         .collect::<Result<Vec<_>>>()?
         .concat();
     broken.extend(links::broken(&outside, links::markdown)?);
+    for file in [outside, files(&root.join("docs/src"), "md")?].concat() {
+        let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        let missing = links::missing_paths(&text, &root);
+        broken.extend(missing.into_iter().map(|path| (file.clone(), path)));
+    }
     for (file, link) in &broken {
         println!(
-            "{}: broken link: {link}",
+            "{}: broken link or path: {link}",
             file.strip_prefix(&root).unwrap_or(file).display()
         );
     }
     match broken.len() {
         0 => Ok(()),
-        count => bail!("{count} broken links"),
+        count => bail!("{count} broken links or paths"),
     }
 }
 

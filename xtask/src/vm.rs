@@ -15,7 +15,7 @@ mod machine;
 mod suite;
 pub mod table;
 
-use std::{path::PathBuf, thread};
+use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::ValueEnum;
@@ -38,7 +38,7 @@ pub enum Choice {
     /// Debian 13's.
     #[value(name = "6.12")]
     V6_12,
-    /// Both, at the same time.
+    /// Both, one after the other.
     All,
 }
 
@@ -75,17 +75,16 @@ impl Guests {
         })
     }
 
-    /// Boots every kernel and runs the suite on it, all at the same time, because guests mostly wait. `listeners` has
-    /// one for each kernel, in the same order.
-    pub fn run<L: Listener>(&self, listeners: &mut [L]) {
-        thread::scope(|scope| {
-            for ((kernel, unpacked), listener) in self.kernels.iter().zip(listeners) {
-                scope.spawn(move || {
-                    let outcome = self.boot(*kernel, unpacked, listener);
-                    listener.end(outcome);
-                });
-            }
-        });
+    /// Boots every kernel and runs the suite on it, one after the other: two guests on two processors would delay each
+    /// other's packets. Returns what listened to each.
+    pub fn run<L: Listener>(&self, listener: impl Fn(Kernel) -> L) -> Vec<L> {
+        let run = |(kernel, unpacked): &(Kernel, Unpacked)| {
+            let mut listener = listener(*kernel);
+            let outcome = self.boot(*kernel, unpacked, &mut listener);
+            listener.end(outcome);
+            listener
+        };
+        self.kernels.iter().map(run).collect()
     }
 
     fn boot(&self, kernel: Kernel, unpacked: &Unpacked, listener: &mut dyn Listener) -> Result<()> {

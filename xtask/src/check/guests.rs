@@ -40,7 +40,7 @@ impl Output {
         self.total.located(&format!("Linux {}", self.kernel.series()))
     }
 
-    /// Prints a line with the kernel's name: guests run at the same time.
+    /// Prints a line with the kernel's name.
     fn print(&self, line: &str) {
         println!("{:4} | {line}", self.kernel.series());
     }

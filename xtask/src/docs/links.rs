@@ -95,7 +95,18 @@ pub(super) fn markdown(text: &str) -> Page {
     page
 }
 
-/// GitHub's anchor for a heading.
+/// Paths below `root` that Markdown names in `code` and that do not exist. `target` comes and goes.
+pub(super) fn missing_paths(text: &str, root: &Path) -> BTreeSet<String> {
+    let spans = text.lines().flat_map(|line| line.split('`').skip(1).step_by(2));
+    let is_in_tree = |span: &&str| {
+        let first = span.split_once('/').map_or("", |(first, _)| first);
+        !["", ".", "..", "target"].contains(&first) && !span.contains([' ', '<', '*', '{']) && root.join(first).is_dir()
+    };
+    let missing = spans.filter(is_in_tree).filter(|span| !root.join(span).exists());
+    missing.map(str::to_owned).collect()
+}
+
+/// What GitHub makes of a heading.
 fn anchor(heading: &str) -> String {
     let kept = heading
         .trim()
@@ -124,6 +135,18 @@ mod tests {
         assert_eq!(html(text), page(&["b.html#c", "d.svg"], &["top"]));
         let text = "# The `kstamp` way, now\nSee [b](b.md#c \"title\") and `[not](this)`.\n```\n[nor](this)\n# no\n```\n[e](#f)";
         assert_eq!(markdown(text), page(&["b.md#c", "#f"], &["the-kstamp-way-now"]));
+    }
+
+    #[test]
+    fn a_path_in_code_must_exist_if_it_begins_in_the_tree() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir_all(root.path().join("crate/src")).unwrap();
+        fs::write(root.path().join("crate/src/a.rs"), "").unwrap();
+        let text = "`crate/src/a.rs`, `crate/src`, `crate/src/b.rs`\n`other/c.rs` and crate/d.rs, `crate/<name>.rs`";
+        assert_eq!(
+            missing_paths(text, root.path()),
+            BTreeSet::from(["crate/src/b.rs".to_owned()])
+        );
     }
 
     #[test]

@@ -19,8 +19,8 @@ use super::{
 };
 use crate::exec;
 
-/// Receives the output and the outcome of a guest.
-pub trait Listener: Send {
+/// Receives what a guest prints, and how it ended.
+pub trait Listener {
     /// One line that a test or the guest printed.
     fn line(&mut self, line: &str);
     /// One test binary has ended.
@@ -32,17 +32,23 @@ pub trait Listener: Send {
 /// Time limits of a guest.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
-    /// From its start to its end.
+    /// From its start to its first line.
+    pub(super) boot: Duration,
+    /// From its first line to its end.
     pub(super) life: Duration,
-    /// Longest time without output.
+    /// The longest time between two lines.
     pub(super) silence: Duration,
 }
 
 /// The limits of a guest that runs the suite, whose longest test is shorter than the silence.
 pub(super) const LIMITS: Limits = Limits {
+    boot: BOOT_TIMEOUT,
     life: Duration::from_secs(900),
     silence: Duration::from_secs(90),
 };
+
+/// How long a guest may take until it prints its first line: ten times what it takes on two cores.
+pub(super) const BOOT_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// An old processor. On a newer one the kernel uses AVX, `rep movsb` and SMAP, which are slow to emulate: the verifier then
 /// takes 1.7 times as long.
@@ -148,25 +154,32 @@ impl Machine {
 
     /// Passes lines on until the guest reports that it is done.
     fn follow(&mut self, limits: Limits, mut pass_on: impl FnMut(&str)) -> Result<()> {
-        let Limits { life, silence } = limits;
+        let Limits { boot, life, silence } = limits;
+        let mut line = self
+            .line_within(boot)?
+            .with_context(|| format!("it was not up after {boot:?}"))?;
         let deadline = Instant::now() + life;
         loop {
+            pass_on(&line);
+            if Progress::parse(&line) == Some(Progress::Done) {
+                return self.switched_off();
+            }
             let left = deadline.saturating_duration_since(Instant::now());
-            // A guest that prints without pause never runs into the timeout below.
-            if left.is_zero() {
+            let next = self.line_within(left.min(silence))?;
+            // A guest that prints without pause is never silent, but its time ends too.
+            if left.is_zero() || (next.is_none() && left <= silence) {
                 bail!("it was not done after {life:?}");
             }
-            match self.lines.recv_timeout(left.min(silence)) {
-                Ok(line) => {
-                    pass_on(&line);
-                    if Progress::parse(&line) == Some(Progress::Done) {
-                        return self.switched_off();
-                    }
-                }
-                Err(RecvTimeoutError::Disconnected) => bail!("it ended before its suite did"),
-                Err(RecvTimeoutError::Timeout) if left <= silence => bail!("it was not done after {life:?}"),
-                Err(RecvTimeoutError::Timeout) => bail!("it said nothing for {silence:?}"),
-            }
+            line = next.with_context(|| format!("it said nothing for {silence:?}"))?;
+        }
+    }
+
+    /// The next line; `None` if there is none within `limit`.
+    fn line_within(&self, limit: Duration) -> Result<Option<String>> {
+        match self.lines.recv_timeout(limit) {
+            Ok(line) => Ok(Some(line)),
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+            Err(RecvTimeoutError::Disconnected) => bail!("it ended before its suite did"),
         }
     }
 
@@ -233,6 +246,7 @@ mod tests {
     /// How a machine ends that is this shell script, with two seconds to live and one second of silence.
     fn end_of(script: &str) -> Result<()> {
         let limits = Limits {
+            boot: Duration::from_secs(3),
             life: Duration::from_secs(2),
             silence: Duration::from_secs(1),
         };
@@ -242,13 +256,15 @@ mod tests {
     #[test]
     fn a_machine_that_is_done_and_ends_has_succeeded() {
         end_of("echo guest: begin x; echo guest: done").unwrap();
+        end_of("sleep 2; echo guest: done").unwrap();
     }
 
     #[test]
     fn waiting_for_a_machine_has_limits() {
         for (script, end) in [
             ("echo guest: begin x", "it ended before its suite did"),
-            ("exec sleep 60", "it said nothing for 1s"),
+            ("exec sleep 60", "it was not up after 3s"),
+            ("echo guest: begin x; exec sleep 60", "it said nothing for 1s"),
             ("while :; do echo .; sleep 0.1; done", "it was not done after 2s"),
             ("exec yes", "it was not done after 2s"),
             ("echo guest: done; exit 3", "qemu-system-x86_64 failed: exit status: 3"),
