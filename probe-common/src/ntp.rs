@@ -60,8 +60,8 @@ pub fn ptp_to_unix_ns(wire: u64) -> u64 {
 pub struct ErrorEstimate(pub u16);
 
 impl ErrorEstimate {
-    const SYNCHRONISED: u16 = 1 << 15;
-    const PTP: u16 = 1 << 14;
+    const SYNCHRONISED: u16 = 0x8000;
+    const PTP: u16 = 0x4000;
 
     /// The smallest representable bound that is not below `error_ns`; the multiplier is never zero (RFC 4656 §4.1.2).
     pub fn new(synchronised: bool, error_ns: u64) -> Self {

@@ -9,7 +9,7 @@ pub const DESTINATION: [u8; 6] = [0x01, 0x80, 0xc2, 0x00, 0x00, 0x0e];
 pub const SNAP: usize = 128;
 
 /// Size of the ring buffer: 1,800 records.
-pub const RECORDS_BYTES: u32 = 1 << 18;
+pub const RECORDS_BYTES: u32 = 262_144;
 
 /// [`Record::direction`]: the frame came in by the interface.
 pub const INGRESS: u8 = 0;

@@ -27,6 +27,8 @@ pub mod flag {
     pub const MALFORMED: u8 = 0x40;
     /// I: set by a reflector if the HMAC of the TLVs is wrong or missing (§4.8).
     pub const INTEGRITY: u8 = 0x20;
+    /// The three of them.
+    pub const ALL: u8 = 0xe0;
 }
 
 /// Types of TLVs (RFC 8972 §5.1).
@@ -65,13 +67,14 @@ pub struct Tlv<'a> {
 }
 
 impl Tlv<'_> {
+    /// Whether any of these flags is set.
     pub fn has(&self, flag: u8) -> bool {
         self.flags & flag != 0
     }
 
     /// Whether the reflector has understood this TLV and found nothing wrong with it.
     pub fn is_honoured(&self) -> bool {
-        self.flags & (flag::UNRECOGNISED | flag::MALFORMED | flag::INTEGRITY) == 0
+        !self.has(flag::ALL)
     }
 }
 

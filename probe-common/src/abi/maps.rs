@@ -95,7 +95,7 @@ pub struct MissedKey {
 }
 
 /// Entries of `SESSIONS_BY_PEER`.
-pub const MAX_PEER_SESSIONS: u32 = 1 << 12;
+pub const MAX_PEER_SESSIONS: u32 = 4_096;
 
 /// One accepted reply; the only kind of record in `SAMPLES`.
 #[repr(C)]
@@ -126,16 +126,16 @@ pub struct Sample {
 }
 
 /// Size of the ring buffer `SAMPLES`.
-pub const SAMPLES_BYTES: u32 = 4 << 20;
+pub const SAMPLES_BYTES: u32 = 4_194_304;
 /// Probes that can be waiting for replies at once, in all sessions together.
-pub const MAX_IN_FLIGHT: u32 = 1 << 16;
+pub const MAX_IN_FLIGHT: u32 = 65_536;
 /// Sessions that a reflector counts at once; beyond, the least recently used one is evicted and starts again at zero.
-pub const MAX_REFLECTOR_SESSIONS: u32 = 1 << 14;
+pub const MAX_REFLECTOR_SESSIONS: u32 = 16_384;
 /// Senders whose debts the reflector knows; beyond, the least recently seen one is evicted and starts again without.
-pub const MAX_SOURCES: u32 = 1 << 14;
+pub const MAX_SOURCES: u32 = 16_384;
 /// Prefixes whose sources are answered.
-pub const MAX_ALLOWED: u32 = 1 << 12;
+pub const MAX_ALLOWED: u32 = 4_096;
 /// Own and group addresses.
 pub const MAX_DESTINATIONS: u32 = 256;
 /// Replies remembered while the ring buffer is full.
-pub const MAX_MISSED: u32 = 1 << 14;
+pub const MAX_MISSED: u32 = 16_384;

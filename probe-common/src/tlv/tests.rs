@@ -144,7 +144,7 @@ fn location_ends_at_a_malformed_sub_tlv() {
     for malformed in [
         &[0x80, 7, 0, 16, 1][..],
         &[0xc0, 7, 0, 16],
-        &[0x80, 7, 0, 1, 9],
+        &[0x80, 1, 0, 1, 9],
         &[0xc0, 7, 0, 1, 9],
     ] {
         let (returned, _) = answered(&written(kind::LOCATION, &[&[0; 4], malformed].concat()));
