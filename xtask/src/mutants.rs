@@ -56,7 +56,7 @@ impl MutantsArguments {
             command.args(["--", "--lib", "--bins"]);
         }
         // A mutant is noticed by few random cases or by none, and how small a case can be is of no interest.
-        command.envs([("PROPTEST_CASES", "64"), ("PROPTEST_MAX_SHRINK_ITERS", "0")]);
+        command.envs([("PROPTEST_CASES", "8"), ("PROPTEST_MAX_SHRINK_ITERS", "0")]);
         // Each mutant is linked anew, which takes half the time without it.
         command.env("CARGO_PROFILE_DEV_DEBUG", "none");
         // The copy in which mutants are built has no `target`, where the choice is kept.
