@@ -8,13 +8,13 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 
+use probe_common::legacy;
+
 use crate::agent::Agent;
 use crate::agent::config::ProbeConfig;
 use crate::agent::event::{Destination, Event, Transmit};
 use crate::observation::{Fate, Reply};
 use crate::stats::report::Report;
-
-const MAX_DIGITS: usize = 20;
 
 /// Probes remembered, answered or not.
 const MAX_PROBES: usize = 65_536;
@@ -208,8 +208,8 @@ impl LegacyAgent {
 }
 
 fn number_in(payload: &[u8]) -> Option<u64> {
-    let is_number = payload.len() <= MAX_DIGITS && payload.iter().all(u8::is_ascii_digit);
-    str::from_utf8(payload).ok().filter(|_| is_number)?.parse().ok()
+    let digits = str::from_utf8(payload).ok()?;
+    digits.parse().ok().filter(|_| legacy::is_probe(payload))
 }
 
 #[cfg(test)]

@@ -18,3 +18,10 @@ pub mod reflector;
 pub mod schedule;
 pub mod session;
 pub mod stats;
+
+/// How many cases a costly test tries: as many as `PROPTEST_CASES` says, which `cargo xtask test` sets, or `quick`.
+#[cfg(test)]
+fn cases(quick: u32) -> u32 {
+    let wanted = std::env::var("PROPTEST_CASES").ok();
+    wanted.and_then(|cases| cases.parse().ok()).unwrap_or(quick)
+}

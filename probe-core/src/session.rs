@@ -70,8 +70,6 @@ pub struct Session {
     reordering: Reordering,
     /// The peer's clock.
     estimate: Option<Estimate>,
-    /// NextExp of RFC 4737 §3.3: one past the highest index answered in time.
-    next_expected: u64,
     /// The latest time seen.
     now_ns: u64,
     /// Windows are handed out with pending probes.
@@ -95,7 +93,6 @@ impl Session {
             losses: LossPattern::default(),
             reordering: Reordering::default(),
             estimate: None,
-            next_expected: 0,
             now_ns: start_ns,
             ended: false,
         }
@@ -278,7 +275,7 @@ impl Session {
         self.windows.stats_of(self.windows.current())
     }
 
-    /// Moves a pending probe to `state`, and counts it there.
+    /// Moves a pending probe to `state`, which is another, and counts it there.
     fn resolve(&mut self, slot: u64, state: State) {
         let Some(probe) = self.history.get_mut(slot) else {
             return;
@@ -288,7 +285,7 @@ impl Session {
         let counts = &mut self.windows.stats_of(window).counts;
         counts.pending -= 1;
         match state {
-            State::Pending => counts.pending += 1,
+            State::Pending => {}
             State::Answered => counts.received += 1,
             State::CollectorLost => {
                 counts.received += 1;
@@ -318,12 +315,11 @@ impl Session {
         let stats = self.windows.stats_of(window);
         stats.record(reply, self.estimate);
         if let Some(extent) = self.reordering.arrive(index) {
+            stats.counts.reordered += 1;
             stats
                 .reordering_extent
                 .record(i64::try_from(extent).unwrap_or(i64::MAX));
         }
-        stats.counts.reordered += u64::from(index < self.next_expected);
-        self.next_expected = self.next_expected.max(index + 1);
         self.record_ipdv(slot.checked_sub(1), slot);
         self.record_ipdv(Some(slot), slot + 1);
     }

@@ -41,9 +41,7 @@ pub fn canonical(prefix: IpNet) -> IpNet {
     const MAPPED: u8 = 96;
     let prefix = prefix.trunc();
     match (prefix.addr().to_canonical(), prefix.prefix_len().checked_sub(MAPPED)) {
-        (IpAddr::V4(v4), Some(length)) if prefix.addr().is_ipv6() => {
-            IpNet::new(v4.into(), length).unwrap_or(prefix).trunc()
-        }
+        (IpAddr::V4(v4), Some(length)) => IpNet::new(v4.into(), length).unwrap_or(prefix).trunc(),
         _ => prefix,
     }
 }

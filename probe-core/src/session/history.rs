@@ -154,3 +154,39 @@ impl History {
         self.probes.len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn history(probes: impl IntoIterator<Item = (u32, State)>) -> History {
+        let mut history = History::default();
+        for (seq, state) in probes {
+            assert!(history.push(seq, 0, 0));
+            history.probes.back_mut().unwrap().state = state;
+        }
+        history
+    }
+
+    #[test]
+    fn a_number_is_found_before_and_after_a_gap_but_not_in_it() {
+        let history = history([3, 4, 9, 10].map(|seq| (seq, State::Pending)));
+        let found = [2, 3, 4, 5, 8, 9, 10, 11].map(|seq| history.find(seq));
+        assert_eq!(found, [None, Some(0), Some(1), None, None, Some(2), Some(3), None]);
+    }
+
+    #[test]
+    fn the_oldest_probe_is_forgotten_if_it_is_resolved_and_unneeded_and_not_the_newest() {
+        let table = [
+            (&[State::Answered, State::Pending][..], true, Some(0)),
+            (&[State::Answered, State::Pending], false, None),
+            (&[State::Pending, State::Answered], true, None),
+            (&[State::Answered], true, None),
+        ];
+        for (states, unneeded, want) in table {
+            let mut history = history((0..).zip(states.iter().copied()));
+            let forgotten = history.forget_oldest(|_, _, _| unneeded);
+            assert_eq!(forgotten.map(|(slot, _)| slot), want, "{states:?}");
+        }
+    }
+}

@@ -32,16 +32,16 @@ mod span;
 const MAX_JOINED_SPANS: usize = 16;
 
 /// After more anchors in a row that contradict those before, the reflector must have restarted.
-const MAX_CONTRADICTIONS: u32 = 32;
+pub(super) const MAX_CONTRADICTIONS: u32 = 32;
 
 /// The network may repeat what it did within this time.
 const RECENT_NS: u64 = 10_000_000_000;
 
 /// More duplicates at a time come from a loop in the network, and no counter can be trusted then.
-const MAX_DUPLICATES: usize = 256;
+pub(super) const MAX_DUPLICATES: usize = 256;
 
 /// A reflector that restarts below this counter may count past it before any of its replies is seen.
-const MIN_MATURE_COUNTER: u32 = 64;
+pub(super) const MIN_MATURE_COUNTER: u32 = 64;
 
 /// Assigns the losses of one session to a direction.
 #[derive(Debug, Default)]
@@ -182,9 +182,9 @@ impl LossDirection {
     /// Withdraws all conclusions since `base`; without it, all of them.
     fn start_over_from(&mut self, base: Option<Mark>, history: &mut History, windows: &mut Windows) {
         let forgotten = std::mem::take(&mut self.forgotten);
-        let is_newest = base.is_some() && base.map(|base| base.slot) == self.anchor.map(|newest| newest.slot);
         self.restart();
-        if is_newest {
+        // Probes are forgotten in order: those after the newest anchor only once every older anchor is.
+        if base.is_some() {
             self.forgotten = forgotten;
         }
         self.anchor = base;
@@ -233,7 +233,7 @@ impl LossDirection {
 
     fn note_delay(&mut self, probe: &Probe) {
         let elapsed_ns = probe.received_ns.saturating_sub(probe.sent_ns);
-        let is_longer = |(longest_ns, at_ns)| longest_ns < elapsed_ns || !is_recent(at_ns, probe.sent_ns);
+        let is_longer = |(longest_ns, at_ns)| longest_ns <= elapsed_ns || !is_recent(at_ns, probe.sent_ns);
         if self.longest_trip.is_none_or(is_longer) {
             self.longest_trip = Some((elapsed_ns, probe.sent_ns));
         }
@@ -250,7 +250,7 @@ impl LossDirection {
             probe.is_some_and(|probe| probe.sent_ns.abs_diff(mark.sent_ns) <= longest_ns)
         };
         let is_silent = |slot: u64| history.get(slot).is_some_and(Probe::is_silent);
-        (mark.slot + 1..).take_while(near).any(is_silent) || (0..mark.slot).rev().take_while(near).any(is_silent)
+        (mark.slot..).take_while(near).any(is_silent) || (0..mark.slot).rev().take_while(near).any(is_silent)
     }
 
     /// A probe sent later has `counter`, so candidates with a larger one are not in order.
@@ -337,7 +337,7 @@ impl LossDirection {
         let forgotten_backward = backward.min(self.forgotten.lost - forgotten_forward);
         windows.move_forgotten_losses(forgotten_forward, forgotten_backward);
         let mut forward = forward - forgotten_forward;
-        for slot in from.slot + 1..to.slot {
+        for slot in from.slot..to.slot {
             if is_lost(history, slot) {
                 let direction = if forward > 0 {
                     Direction::Forward
@@ -381,6 +381,105 @@ fn clear_anchors(from: u64, history: &mut History) {
     for slot in from..history.end() {
         if let Some(probe) = history.get_mut(slot) {
             probe.anchor = Anchor::No;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: u64 = 2 * RECENT_NS;
+    const TRIP: u64 = 5;
+
+    fn probe(sent_ns: u64, received_ns: u64, counter: u32) -> Probe {
+        let mut history = History::default();
+        history.push(0, sent_ns, 0);
+        let probe = history.get_mut(0).unwrap();
+        (probe.received_ns, probe.counter) = (received_ns, Some(counter));
+        *probe
+    }
+
+    #[test]
+    fn a_round_trip_is_the_longest_until_it_is_no_longer_recent() {
+        let table = [
+            (&[(0, 5), (1, 9)][..], 9),
+            (&[(0, 9), (1, 5)], 9),
+            (&[(0, 9), (RECENT_NS, 5)], 9),
+            (&[(0, 9), (RECENT_NS + 1, 5)], 5),
+            (&[(0, 9), (1, 9), (RECENT_NS + 1, 5)], 9),
+        ];
+        for (trips, want) in table {
+            let mut direction = LossDirection::default();
+            for (sent_ns, trip_ns) in trips {
+                direction.note_delay(&probe(*sent_ns, sent_ns + trip_ns, 0));
+            }
+            assert_eq!(
+                direction.longest_trip.map(|(trip_ns, _)| trip_ns),
+                Some(want),
+                "{trips:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_lost_probe_may_have_crossed_what_was_sent_within_a_round_trip_where_probes_overtake() {
+        let lost = State::Lost(None);
+        let table = [
+            ("just after", lost, NOW + TRIP, NOW, true),
+            ("just before", lost, NOW - TRIP, NOW, true),
+            ("long after", lost, NOW + TRIP + 1, NOW, false),
+            ("long before", lost, NOW - TRIP - 1, NOW, false),
+            ("its counter was lost", State::CollectorLost, NOW + 1, NOW, true),
+            ("it did not leave", State::NeverLeft, NOW + 1, NOW, false),
+            ("overtaken recently", lost, NOW + 1, NOW - RECENT_NS, true),
+            ("overtaken long ago", lost, NOW + 1, NOW - RECENT_NS - 1, false),
+        ];
+        for (why, state, sent_ns, overtaken_ns, want) in table {
+            let mut history = History::default();
+            history.push(0, sent_ns.min(NOW), 0);
+            history.push(1, sent_ns.max(NOW), 0);
+            let slot = u64::from(sent_ns < NOW);
+            history.get_mut(1 - slot).unwrap().state = state;
+            let answered = history.get_mut(slot).unwrap();
+            (answered.state, answered.counter) = (State::Answered, Some(7));
+            let mark = Mark {
+                slot,
+                counter: 7,
+                sent_ns: NOW,
+                received_ns: NOW + TRIP,
+            };
+            let direction = LossDirection {
+                overtaken_ns: Some(overtaken_ns),
+                longest_trip: Some((TRIP, NOW)),
+                ..LossDirection::default()
+            };
+            assert_eq!(direction.may_be_crossed(mark, &history), want, "{why}");
+        }
+    }
+
+    #[test]
+    fn a_duplicate_is_forgotten_with_its_probe_and_still_counts_after_the_anchor() {
+        for (slot, counter, remembered, seen) in [(3, 99, 0, 1), (3, 100, 0, 1), (3, 101, 0, 2), (4, 101, 1, 1)] {
+            let mut direction = LossDirection {
+                anchor: Some(Mark {
+                    slot: 1,
+                    counter: 100,
+                    sent_ns: 0,
+                    received_ns: 1,
+                }),
+                duplicates: vec![Duplicate {
+                    slot,
+                    counter,
+                    received_ns: 1,
+                }],
+                ..LossDirection::default()
+            };
+            let mut answered = probe(0, 1, 102);
+            answered.state = State::Answered;
+            direction.forget(3, &answered);
+            let result = (direction.duplicates.len(), direction.forgotten.seen);
+            assert_eq!(result, (remembered, seen), "slot {slot}, counter {counter}");
         }
     }
 }

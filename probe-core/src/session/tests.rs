@@ -204,11 +204,13 @@ fn a_window_is_handed_out_when_its_last_probe_is_resolved() {
     session.roll(6 * MS);
     session.sent(2, 7 * MS);
     session.reply(&reply(0, 0, 0, 8 * MS));
+    session.reply(&reply(0, 0, 0, 8 * MS));
     assert_eq!(session.take_finished(), None);
     session.reply(&reply(1, 1, 5 * MS, 9 * MS));
     let window = session.take_finished().unwrap();
     assert_eq!((window.start_ns, window.end_ns), (0, 6 * MS));
     assert_eq!((window.counts.sent, window.counts.received), (2, 2));
+    assert_eq!(window.counts.duplicates, 1);
     assert_eq!(session.take_finished(), None);
     assert_eq!(counts(&session).pending, 1);
 }
@@ -270,7 +272,7 @@ fn memory_is_bounded_by_age_and_by_number() {
         session.sent(seq, u64::from(seq));
         session.reply(&reply(seq, seq, u64::from(seq), u64::from(seq) + 2 * MS));
     }
-    assert!(session.history.len() <= MAX_PROBES + 1);
+    assert_eq!(session.history.len(), MAX_PROBES);
     session.sent(count, MIN_MEMORY_NS * 2);
     assert!(session.history.len() <= 3, "{}", session.history.len());
     assert_eq!(session.reply(&reply(0, 0, 0, MS)), None);

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    env,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -84,6 +85,9 @@ impl Suite<'_> {
         if self.no_root {
             command.env(privilege::NO_ROOT, "1");
         }
+        if !self.only_units && env::var_os(CASES).is_none() {
+            command.env(CASES, "256");
+        }
         if let Some(kstamp) = &self.kstamp {
             command.env(BUILT, kstamp);
         }
@@ -97,6 +101,10 @@ impl Suite<'_> {
     }
 }
 
+/// How many cases property tests try. By themselves, the costly ones try few.
+const CASES: &str = "PROPTEST_CASES";
+
+/// A test binary.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Binary {
     /// Package and target.

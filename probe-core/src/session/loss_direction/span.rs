@@ -102,3 +102,38 @@ impl Span {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duplicate_belongs_to_the_span_in_which_it_was_counted() {
+        let [from, to] = [(0, 100, 10), (1, 103, 20)].map(|(slot, counter, sent_ns)| Mark {
+            slot,
+            counter,
+            sent_ns,
+            received_ns: sent_ns + 5,
+        });
+        let table = [
+            ("of the first anchor", 100, 11, 0),
+            ("between", 101, 11, 1),
+            ("after the second anchor", 104, 11, 0),
+            (
+                "received no later than the first anchor left, so before a restart",
+                101,
+                10,
+                0,
+            ),
+        ];
+        for (why, counter, received_ns, want) in table {
+            let duplicate = Duplicate {
+                slot: 0,
+                counter,
+                received_ns,
+            };
+            let span = Span::between(from, to, Span::default(), &History::default(), &[duplicate]);
+            assert_eq!(span.seen, want, "{why}");
+        }
+    }
+}

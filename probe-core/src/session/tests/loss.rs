@@ -1,6 +1,8 @@
 //! The direction of losses.
 
 use super::*;
+use crate::session::history::Anchor;
+use crate::session::loss_direction::{MAX_CONTRADICTIONS, MAX_DUPLICATES, MIN_MATURE_COUNTER};
 
 /// One probe per millisecond, answered after half of one with the counter given, or not at all.
 fn drive(session: &mut Session, first: u32, counters: &[Option<u32>]) {
@@ -28,6 +30,19 @@ fn after(counters: &[Option<u32>]) -> Session {
     drive(&mut session, 0, counters);
     expire_all(&mut session);
     session
+}
+
+/// The answered probes that losses are counted between, by slot.
+fn anchors(session: &Session) -> Vec<u64> {
+    let is_anchor = |slot: &u64| {
+        session
+            .history
+            .get(*slot)
+            .is_some_and(|probe| probe.anchor != Anchor::No)
+    };
+    (session.history.start()..session.history.end())
+        .filter(is_anchor)
+        .collect()
 }
 
 #[test]
@@ -167,6 +182,71 @@ fn a_restart_that_has_counted_past_the_old_counter_unseen_is_not_taken_for_loss(
     );
     // The same counters, had it not restarted, where it cannot have: nothing arrived twice.
     assert_eq!(directions(&after(&[Some(5), Some(6), None, None, Some(8)])), (1, 1, 0));
+    // What was claimed before the restart stays.
+    let restarted = [&[Some(5), None, Some(6)][..], &[None; 10], &[Some(8)]].concat();
+    assert_eq!(directions(&after(&restarted)), (1, 0, 10));
+}
+
+#[test]
+fn a_reflector_that_has_counted_far_would_not_catch_up_unseen() {
+    for (counter, expected) in [(MIN_MATURE_COUNTER - 1, (0, 0, 100)), (MIN_MATURE_COUNTER, (100, 0, 0))] {
+        let mut session = session();
+        drive(&mut session, 0, &[Some(counter), Some(counter + 1)]);
+        // What is known of the counter before this duplicate is evaluated again.
+        session.reply(&reply(1, counter + 2, MS, 2 * MS));
+        drive(&mut session, 2, &[&[None; 100][..], &[Some(counter + 3)]].concat());
+        expire_all(&mut session);
+        assert_eq!(directions(&session), expected, "{counter}");
+    }
+}
+
+#[test]
+fn a_counter_that_falls_back_on_a_probe_sent_after_the_larger_one_came_is_a_restart() {
+    for (sent_ns, expected) in [(10 * MS - 1, (0, 0, 1)), (10 * MS, (1, 0, 0))] {
+        let mut session = session();
+        session.sent(0, 0);
+        session.sent(1, sent_ns);
+        session.reply(&reply(0, 900, 0, 10 * MS));
+        session.reply(&reply(1, 100, sent_ns, 12 * MS));
+        session.sent(2, 13 * MS);
+        session.sent(3, 14 * MS);
+        session.reply(&reply(3, 101, 14 * MS, 15 * MS));
+        expire_all(&mut session);
+        assert_eq!(directions(&session), expected, "{sent_ns}");
+    }
+}
+
+#[test]
+fn an_anchor_is_in_order_with_every_other_answer() {
+    let table: [(&[u32], &[u64]); 4] = [
+        (&[7, 8, 9], &[0, 1, 2]),
+        (&[7, 9, 8, 10], &[0, 3]),
+        (&[7, 10, 8, 9, 11], &[0, 4]),
+        (&[9, 7, 8], &[]),
+    ];
+    for (counters, expected) in table {
+        let mut session = session();
+        (0..)
+            .zip(counters)
+            .for_each(|(seq, _)| session.sent(seq, u64::from(seq) * MS));
+        for (seq, counter) in (0u32..).zip(counters) {
+            let sent = u64::from(seq) * MS;
+            session.reply(&reply(seq, *counter, sent, sent + 10 * MS));
+        }
+        assert_eq!(anchors(&session), expected, "{counters:?}");
+    }
+}
+
+#[test]
+fn answers_that_go_on_to_contradict_an_anchor_are_a_restart() {
+    // More counters are missing than probes are lost.
+    for (contradictions, restarted) in [(1, false), (MAX_CONTRADICTIONS, false), (MAX_CONTRADICTIONS + 1, true)] {
+        let jump = (0..contradictions).map(|answer| Some(1_007 + answer));
+        let session = after(&[Some(7)].into_iter().chain(jump).collect::<Vec<_>>());
+        let newest = restarted.then_some(u64::from(contradictions));
+        let expected: Vec<u64> = [0].into_iter().chain(newest).collect();
+        assert_eq!(anchors(&session), expected, "{contradictions}");
+    }
 }
 
 #[test]
@@ -200,6 +280,16 @@ fn a_late_reply_withdraws_the_claim() {
     assert_eq!(directions(&session), (1, 1, 0));
     session.reply(&reply(1, 8, MS, 3 * EXPIRY));
     assert_eq!(directions(&session), (1, 0, 1));
+}
+
+#[test]
+fn a_late_reply_counts_from_an_anchor_before_its_probe() {
+    let mut session = after(&[Some(7), None, Some(8), None, None]);
+    // 1 arrived after 2, and after 3, whose reply is lost. 4 did not arrive.
+    session.reply(&reply(1, 10, MS, 3 * EXPIRY));
+    session.sent(5, 2_000 * MS);
+    session.reply(&reply(5, 11, 2_000 * MS, 2_001 * MS));
+    assert_eq!(directions(&session), (1, 1, 1));
 }
 
 #[test]
@@ -237,6 +327,36 @@ fn a_loop_in_the_network_ends_all_claims_until_it_is_over() {
 }
 
 #[test]
+fn so_many_duplicates_are_still_counted_and_one_more_is_a_loop() {
+    for (duplicates, expected) in [(MAX_DUPLICATES, (1, 0, 0)), (MAX_DUPLICATES + 1, (0, 0, 1))] {
+        let mut session = session();
+        drive(&mut session, 0, &[Some(7), Some(8)]);
+        let last = 8 + duplicates as u32;
+        (9..=last).for_each(|counter| {
+            session.reply(&reply(1, counter, MS, 2 * MS));
+        });
+        drive(&mut session, 2, &[None, Some(last + 1)]);
+        expire_all(&mut session);
+        assert_eq!(directions(&session), expected, "{duplicates}");
+    }
+}
+
+#[test]
+fn evidence_from_before_a_loop_withdraws_the_claims_of_that_time() {
+    for (probe, expected) in [(1, (0, 0, 2)), (5, (1, 1, 0))] {
+        let mut session = after(&[Some(7), None, None, Some(9), Some(10)]);
+        (0..=MAX_DUPLICATES as u32).for_each(|copy| {
+            session.reply(&reply(4, 1_000 + copy, 4 * MS, 5 * MS));
+        });
+        drive(&mut session, 5, &[Some(2_000)]);
+        assert_eq!(directions(&session), (1, 1, 0));
+        let sent = u64::from(probe) * MS;
+        session.reply(&reply(probe, 2_001, sent, sent + 3 * EXPIRY));
+        assert_eq!(directions(&session), expected, "{probe}");
+    }
+}
+
+#[test]
 fn an_overtaken_probe_whose_reply_is_lost_is_placed_when_it_shows() {
     let mut session = session();
     // 1 reaches the reflector after 2 and 3 and is counted 10; its reply is lost.
@@ -262,15 +382,15 @@ fn overtaking_is_not_loss() {
 #[test]
 fn a_probe_that_a_lost_one_may_have_crossed_is_no_anchor() {
     let mut session = session();
-    (0..5).for_each(|seq| session.sent(seq, u64::from(seq) * MS));
-    // 2 overtakes 1 by 1 ms; 3 is lost, and may as well have overtaken 2, which would be the first anchor else.
+    (0..6).for_each(|seq| session.sent(seq, u64::from(seq) * MS));
+    // 2 overtakes 1 by 1 ms. 3 is counted 10, after 4, and its reply is lost. 5 does not arrive.
     session.reply(&reply(2, 7, 2 * MS, 8 * MS));
     session.reply(&reply(1, 8, MS, 8 * MS));
     session.reply(&reply(4, 9, 4 * MS, 9 * MS));
-    session.sent(5, 20 * MS);
-    session.reply(&reply(5, 10, 20 * MS, 21 * MS));
+    session.sent(6, 20 * MS);
+    session.reply(&reply(6, 11, 20 * MS, 21 * MS));
     expire_all(&mut session);
-    assert_eq!(directions(&session), (0, 0, 2));
+    assert_eq!(directions(&session), (0, 0, 3));
 }
 
 #[test]
@@ -291,6 +411,57 @@ fn an_outage_longer_than_the_memory_is_in_the_summary_with_its_direction() {
             (u64::from(lost - backward), u64::from(backward), 0)
         );
     }
+}
+
+#[test]
+fn what_is_forgotten_in_an_outage_is_still_counted_when_new_evidence_comes() {
+    let mut session = session();
+    drive(&mut session, 0, &[&[Some(107)][..], &[None; 40]].concat());
+    expire_all(&mut session);
+    while let Some((slot, probe)) = session.history.forget_oldest(|_, _, count| count > 20) {
+        session.loss_direction.forget(slot, &probe);
+    }
+    // 40 was the eleventh to arrive.
+    session.reply(&reply(40, 118, 40 * MS, 3 * EXPIRY));
+    assert_eq!(directions(&session), (29, 10, 1));
+    drive(&mut session, 41, &[None, Some(120)]);
+    expire_all(&mut session);
+    assert_eq!(directions(&session), (29, 11, 1));
+    session.reply(&reply(41, 119, 41 * MS, 9 * EXPIRY));
+    assert_eq!(directions(&session), (29, 10, 2));
+}
+
+#[test]
+fn a_window_knows_the_direction_of_losses_older_than_the_memory() {
+    let mut session = session();
+    drive(&mut session, 0, &[Some(500)]);
+    for seq in 1..=200 {
+        let sent = u64::from(seq) * 100 * MS;
+        session.sent(seq, sent);
+        session.expire(sent, &mut unanswered);
+    }
+    session.sent(201, 20_100 * MS);
+    session.reply(&reply(201, 501, 20_100 * MS, 20_101 * MS));
+    session.roll(20_102 * MS);
+    expire_all(&mut session);
+    assert_eq!(session.take_finished().unwrap().counts.lost_forward, 200);
+}
+
+#[test]
+fn losses_are_placed_from_the_oldest_probe_that_is_remembered() {
+    let mut session = session();
+    let later = 2 * MIN_MEMORY_NS;
+    let sent = [0, later, later + MS, later + 2 * MS];
+    (0u32..).zip(sent).for_each(|(seq, sent_ns)| {
+        session.sent(seq, sent_ns);
+        if seq != 2 {
+            session.reply(&reply(seq, seq, sent_ns, sent_ns + MS / 2));
+        }
+    });
+    assert!(session.history.start() > 0);
+    expire_all(&mut session);
+    session.set_stateful(true);
+    assert_eq!(directions(&session), (0, 1, 0));
 }
 
 #[test]

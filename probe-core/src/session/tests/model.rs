@@ -248,16 +248,8 @@ fn starts() -> impl Strategy<Value = (u32, u32)> {
     (near_wrap.clone(), near_wrap)
 }
 
-/// So many, unless `PROPTEST_CASES` says otherwise.
-fn cases(cases: u32) -> ProptestConfig {
-    match std::env::var_os("PROPTEST_CASES") {
-        Some(_) => ProptestConfig::default(),
-        None => ProptestConfig::with_cases(cases),
-    }
-}
-
 proptest! {
-    #![proptest_config(cases(96))]
+    #![proptest_config(ProptestConfig::with_cases(crate::cases(16)))]
 
     #[test]
     fn in_order_every_loss_between_two_answers_is_placed(

@@ -91,7 +91,7 @@ fn samples() -> impl Strategy<Value = Vec<i64>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(ProptestConfig::with_cases(crate::cases(16)))]
 
     #[test]
     fn agrees_with_the_sorted_samples(mut samples in samples()) {
