@@ -134,7 +134,7 @@ mod tests {
         let mut exchange = Exchange::default();
         exchange.peer_up(peer(6), 0);
         exchange.peer_up(peer(7), 0);
-        assert_eq!(exchange.answered(0, 0), None, "nobody has been asked");
+        assert_eq!(exchange.answered(0, 0), None, "no peer was asked");
         assert_eq!(exchange.poll(0, 1), Some(peer(6)));
         assert_eq!(exchange.poll(0, 2), Some(peer(7)));
         assert_eq!(exchange.poll(S, 3), Some(peer(6)));

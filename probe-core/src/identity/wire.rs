@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn both_sides_learn_who_the_other_is() {
+    fn both_ends_learn_the_identity_of_the_other() {
         let (asking, asked) = (identity("agent1"), identity("agent2"));
         let question = question(&asking, ErrorEstimate(1), 5).unwrap();
         assert_eq!(question.len(), PACKET_LEN);
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn an_agent_that_does_not_tell_what_it_refused_is_understood() {
+    fn an_answer_without_refused_probes_is_understood() {
         let question = question(&identity("agent1"), ErrorEstimate(1), 5).unwrap();
         let answered = answer(&question, &identity("agent2"), None, arrival()).unwrap();
         let answered = from_answer(&answered).unwrap();
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_that_a_terminal_would_act_on_is_taken() {
+    fn control_characters_are_refused() {
         for field in 0..4 {
             let mut evil = identity("agent1");
             let fields = [&mut evil.name, &mut evil.version, &mut evil.receive, &mut evil.egress];
@@ -215,10 +215,10 @@ mod tests {
     }
 
     #[test]
-    fn a_plain_reflector_says_nothing_of_itself() {
-        let mut echoed = question(&identity("agent1"), ErrorEstimate(1), 0).unwrap();
+    fn a_plain_reflector_gives_no_identity() {
+        let mut reply = question(&identity("agent1"), ErrorEstimate(1), 0).unwrap();
         stamp::into_reply(
-            &mut echoed,
+            &mut reply,
             &ReplyFields {
                 sequence: 0,
                 transmit: NtpTime(1),
@@ -227,7 +227,7 @@ mod tests {
                 ttl: 1,
             },
         );
-        assert_eq!(from_answer(&echoed), None, "U is still set");
+        assert_eq!(from_answer(&reply), None, "U is still set");
     }
 
     #[test]

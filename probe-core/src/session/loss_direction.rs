@@ -423,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_probe_may_have_crossed_what_was_sent_within_a_round_trip_where_probes_overtake() {
+    fn a_lost_probe_may_have_crossed_probes_within_a_round_trip_if_probes_overtake() {
         let lost = State::Lost(None);
         let table = [
             ("just after", lost, NOW + TRIP, NOW, true),
