@@ -197,7 +197,7 @@ fn setting(config: &CompareConfig, port: &Port, peer: Option<&Identity>) -> Resu
             "the far end has no kernel programs (--engine socket): a process answers the method kernel and reads T3";
         notes.push(note.to_owned());
     }
-    let own = clock_identity().context("cannot tell which clock this is")?;
+    let own = clock_identity().context("cannot identify this host's clock")?;
     Ok(Setting {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         kernel: kernel_release(),

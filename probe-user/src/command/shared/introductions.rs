@@ -159,7 +159,7 @@ pub fn own_identity(
         egress: egress.to_string(),
         synchronised: clock.synchronised,
         error_ns: clock.error_ns,
-        clock: clock_identity().context("cannot tell which clock this is")?,
+        clock: clock_identity().context("cannot identify this host's clock")?,
         stateful,
         responder: None,
     })

@@ -214,5 +214,5 @@ fn advice_for_the_path(start: &Start) -> Vec<String> {
 }
 
 fn doctor(start: &Start) -> String {
-    format!("kstamp doctor --iface {} finds nothing to complain of", start.interface)
+    format!("kstamp doctor --iface {} reports no problem", start.interface)
 }
