@@ -1,4 +1,4 @@
-//! Who is answered, and how often: prefixes, and a token bucket for each source, its group probes, and the port.
+//! Which sources are answered, and how often: prefixes, and a token bucket for each source, its group probes, and the port.
 //!
 //! A bucket is one word, updated by compare-and-exchange: no CPU waits for another, and none can spend twice. A packet
 //! that loses the exchange four times in a row is refused, so that no source exceeds its rate. Each CPU charges the port

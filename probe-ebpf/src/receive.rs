@@ -50,7 +50,7 @@ fn may_be_taken<H: Hook>(hook: &H, udp: &Udp, settings: &Settings) -> Result<(),
 }
 
 /// Counts the outcome. A packet that was not taken passes, unless the policy has refused it: passing up a flood would
-/// load this host with what was refused.
+/// load this host.
 #[inline(always)]
 fn finish<H: Hook>(
     hook: &H,

@@ -1,10 +1,10 @@
-//! What became of each packet that came to the userspace reflector, under names that the `counters` record has as fields.
+//! The outcomes of packets that came to the userspace reflector, named as the fields of the `counters` record.
 
 use std::collections::BTreeMap;
 
 macro_rules! counts {
     ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal, $words:expr;)+) => {
-        /// What became of a packet, or of a TLV in it.
+        /// The outcome of a packet, or of a TLV in it.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum Count {
             $($(#[doc = $doc])+ $variant,)+

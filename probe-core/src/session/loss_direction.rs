@@ -34,7 +34,7 @@ const MAX_JOINED_SPANS: usize = 16;
 /// After more anchors in a row that contradict those before, the reflector must have restarted.
 pub(super) const MAX_CONTRADICTIONS: u32 = 32;
 
-/// The network may repeat what it did within this time.
+/// Overtaking and round trips within this time are recent: they may occur again.
 const RECENT_NS: u64 = 10_000_000_000;
 
 /// More duplicates at a time come from a loop in the network, and no counter can be trusted then.

@@ -278,7 +278,7 @@ impl Run {
         Ok(())
     }
 
-    /// What the one-way delays of a reply rest on.
+    /// The clock that the one-way delays of a reply rest on.
     fn clock(&self, reply: &Reply) -> Option<OneWayClock> {
         if self.is_local {
             return Some(OneWayClock::SameClock);

@@ -1,4 +1,4 @@
-//! The identity exchange: asks peers for their identity, answers requests, and hands what follows to the agent.
+//! The identity exchange: asks peers for their identity, answers requests, and passes the results to the agent.
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, RandomState};
