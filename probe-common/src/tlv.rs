@@ -94,7 +94,7 @@ pub struct Tlvs<'a> {
     at: usize,
 }
 
-/// Reads what follows a base packet.
+/// Reads the TLVs behind a base packet.
 pub fn read(bytes: &[u8]) -> Tlvs<'_> {
     Tlvs { bytes, at: 0 }
 }

@@ -76,7 +76,7 @@ impl Guests {
     }
 
     /// Boots every kernel and runs the suite on it, one after the other: two guests on two processors would delay each
-    /// other's packets. Returns what listened to each.
+    /// other's packets. Returns the listener of each.
     pub fn run<L: Listener>(&self, listener: impl Fn(Kernel) -> L) -> Vec<L> {
         let run = |(kernel, unpacked): &(Kernel, Unpacked)| {
             let mut listener = listener(*kernel);

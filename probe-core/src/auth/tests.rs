@@ -63,7 +63,7 @@ fn the_tlvs_and_the_sequence_number_are_protected_and_padding_is_not() {
         for at in (0..4).chain(base_len..base_len + 28) {
             let mut damaged = packet.clone();
             damaged[at] ^= 0x10;
-            // The header of the HMAC TLV itself is not covered; flags and reserved bits of it may change on the way.
+            // The header of the HMAC TLV itself is not covered; flags and reserved bits of it may change in transit.
             let is_hmac_flags = at == base_len + 8;
             let expected = if is_hmac_flags {
                 TlvIntegrity::Intact

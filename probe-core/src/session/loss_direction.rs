@@ -15,7 +15,7 @@
 //! 5. A late reply, or a duplicate with another counter, is new evidence: all conclusions since the last anchor before
 //!    it are withdrawn and drawn again. A claim depends on the evidence, not on the order in which it came.
 //!
-//! Three cases look like something else: a probe that was duplicated on its way forward and whose second reply was lost;
+//! Three cases look like something else: a probe that was duplicated in the forward direction and whose second reply was lost;
 //! a lost probe that crossed the very first or the newest anchor; and a reflector that restarted after
 //! [`MIN_MATURE_COUNTER`] or more replies, and of which every reply was lost until it had counted past its old counter.
 

@@ -32,7 +32,7 @@ const CASES: [Case; 3] = [
     Case {
         name: "a guest that falls silent fails",
         arguments: "guest --fail silence",
-        error: ["it said nothing for 4s", "console.log"],
+        error: ["it printed nothing for 4s", "console.log"],
         life: Duration::from_secs(60),
     },
     Case {

@@ -170,7 +170,7 @@ impl Machine {
             if left.is_zero() || (next.is_none() && left <= silence) {
                 bail!("it was not done after {life:?}");
             }
-            line = next.with_context(|| format!("it said nothing for {silence:?}"))?;
+            line = next.with_context(|| format!("it printed nothing for {silence:?}"))?;
         }
     }
 
@@ -264,7 +264,7 @@ mod tests {
         for (script, end) in [
             ("echo guest: begin x", "it ended before its suite did"),
             ("exec sleep 60", "it was not up after 3s"),
-            ("echo guest: begin x; exec sleep 60", "it said nothing for 1s"),
+            ("echo guest: begin x; exec sleep 60", "it printed nothing for 1s"),
             ("while :; do echo .; sleep 0.1; done", "it was not done after 2s"),
             ("exec yes", "it was not done after 2s"),
             ("echo guest: done; exit 3", "qemu-system-x86_64 failed: exit status: 3"),

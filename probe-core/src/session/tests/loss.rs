@@ -293,7 +293,7 @@ fn a_late_reply_counts_from_an_anchor_before_its_probe() {
 }
 
 #[test]
-fn a_copy_made_on_the_way_forward_is_counted_at_the_reflector() {
+fn a_copy_of_a_probe_is_counted_by_the_reflector() {
     let mut session = session();
     drive(&mut session, 0, &[Some(7), Some(8), None, Some(10)]);
     // The copy of 1 had counter 9, so 2 did not arrive. The reply to the copy comes before the loss is placed.
@@ -307,7 +307,7 @@ fn a_copy_made_on_the_way_forward_is_counted_at_the_reflector() {
     session.reply(&reply(1, 9, MS, 4 * MS));
     assert_eq!(directions(&session), (1, 0, 0));
 
-    // A copy made on the way back has the counter of the first reply.
+    // A copy of a reply has the counter of the first reply.
     session.reply(&reply(1, 8, MS, 4 * MS));
     assert_eq!((directions(&session), counts(&session).duplicates), ((1, 0, 0), 2));
 }

@@ -13,10 +13,10 @@ struct Plan {
     never_left: bool,
     ring_full: bool,
     forward: Option<u64>,
-    /// A copy made on the way forward, this much later.
+    /// A copy made in the forward direction, this much later.
     forward_copy: Option<u64>,
     backward: Option<u64>,
-    /// A copy made on the way back, this much later.
+    /// A copy made in the backward direction, this much later.
     backward_copy: Option<u64>,
 }
 
@@ -299,7 +299,7 @@ fn calm_after() -> Plan {
     Plan { gap: 4_000, ..calm() }
 }
 
-/// A probe that was copied on the way forward, with its original reply long delayed, among probes that overtook it.
+/// A probe that was copied in the forward direction, with its original reply long delayed, among probes that overtook it.
 #[test]
 fn a_copy_whose_original_is_late_is_no_loss() {
     for (second, copy) in [(1_227, 22), (1, 22), (1_227, 23), (1, 23), (1_227, 21)] {

@@ -20,7 +20,7 @@ pub const SOCKETS: [(&str, &str); 4] = [
     ),
 ];
 
-/// What a kernel counter counts, and what became of it; `None` if it is no sign of trouble.
+/// The unit that a kernel counter counts, and its outcome; `None` if it is no sign of trouble.
 fn in_words(counter: Counter) -> Option<(&'static str, &'static str)> {
     use Counter as C;
     Some(match counter {
