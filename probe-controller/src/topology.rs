@@ -7,10 +7,9 @@ mod route;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-pub use graph::{Edge, Graph, Hop, Path};
-pub use route::{Route, choose_route, choose_tree};
-
 use crate::openflow::id::{Dpid, PortNumber};
+pub use crate::topology::graph::{Edge, Graph, Hop, Path};
+pub use crate::topology::route::{Route, choose_route, choose_tree};
 
 /// After this many periods without LLDP, a link is stale, and a port belongs to a host.
 const MAX_MISSED_PERIODS: u64 = 3;

@@ -4,10 +4,9 @@ use aya_log_ebpf::debug;
 use probe_common::abi::{ABI_VERSION, Counter, Settings};
 use probe_common::frame::{self, Obstacle, Udp};
 
-use crate::collect;
 use crate::hook::Hook;
 use crate::maps::{SETTINGS, count};
-use crate::reflect;
+use crate::{collect, reflect};
 
 /// Reflects a probe, collects a reply, and lets everything else pass.
 #[inline(always)]

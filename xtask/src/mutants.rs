@@ -1,18 +1,14 @@
 //! `cargo xtask mutants`: changes the code, one place at a time, and reports changes that no unit test notices.
 
-use std::{
-    fs,
-    process::{Command, ExitCode},
-};
+use std::fs;
+use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, Result};
 use clap::Args;
 use serde_json::Value;
 
-use crate::{
-    setup::{self, cargo_tool},
-    workspace,
-};
+use crate::setup::{self, cargo_tool};
+use crate::workspace;
 
 /// What to mutate. Mutants that behave like the original are listed in `.cargo/mutants.toml`.
 #[derive(Clone, Debug, Args)]

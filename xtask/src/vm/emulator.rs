@@ -2,14 +2,14 @@
 //!
 //! It is never installed: Debian's package may conflict with what is installed, such as a newer `qemu-utils`.
 
-use std::{env, path::PathBuf, process::Command};
+use std::env;
+use std::path::PathBuf;
+use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::{
-    exec,
-    setup::{self, Closure},
-};
+use crate::exec;
+use crate::setup::{self, Closure};
 
 pub(super) const PROGRAM: &str = "qemu-system-x86_64";
 

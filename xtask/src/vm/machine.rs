@@ -1,23 +1,19 @@
 //! Boots a guest under QEMU and passes its output on, within limits of time.
 
-use std::{
-    fs::{self, File},
-    io::{BufRead as _, BufReader, Write as _},
-    os::unix::process::CommandExt as _,
-    path::Path,
-    process::{Child, ChildStdout, Command, Stdio},
-    sync::mpsc::{Receiver, RecvTimeoutError, channel},
-    thread,
-    time::{Duration, Instant},
-};
+use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{
-    emulator::{self, Emulator},
-    guest::Progress,
-};
 use crate::exec;
+use crate::vm::emulator::{self, Emulator};
+use crate::vm::guest::Progress;
 
 /// Receives what a guest prints, and how it ended.
 pub trait Listener {
