@@ -224,7 +224,7 @@ async fn ask_identity(peer: IpAddr, port: &Port, test_port: u16) -> Result<Optio
     let sockets = port.sockets(Family::of(peer)).context("the interface is gone")?;
     for _ in 0..REQUESTS {
         let nonce = nonce();
-        let request = wire::question(&own, port.error_estimate(), nonce).context("the request does not fit")?;
+        let request = wire::request(&own, port.error_estimate(), nonce).context("the request does not fit")?;
         let sent = sockets.control.try_send_to(&request, sockets.endpoint(peer, test_port));
         if let Err(error) = sent {
             debug!("cannot ask {peer} for its identity: {error}");

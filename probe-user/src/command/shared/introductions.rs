@@ -69,11 +69,11 @@ impl Introductions {
             let Some(peer) = self.exchange.poll(now_ns, nonce) else {
                 return;
             };
-            let question = wire::question(&self.own, port.error_estimate(), nonce);
-            if let Some((question, sockets)) = question.zip(port.sockets(Family::of(peer)))
+            let request = wire::request(&self.own, port.error_estimate(), nonce);
+            if let Some((request, sockets)) = request.zip(port.sockets(Family::of(peer)))
                 && let Err(error) = sockets
                     .control
-                    .try_send_to(&question, sockets.endpoint(peer, self.test_port))
+                    .try_send_to(&request, sockets.endpoint(peer, self.test_port))
             {
                 debug!("cannot ask {peer} for its identity: {error}");
             }
