@@ -89,7 +89,7 @@ fn write_interface(change: &InterfaceChange, out: &mut dyn Write) -> io::Result<
         InterfaceEvent::Down => "is down",
         InterfaceEvent::Up => "is up again",
         InterfaceEvent::Deleted => "was deleted; waiting for it to come back",
-        InterfaceEvent::Back => "is back, and the programs are attached again",
+        InterfaceEvent::Back => "is back and in use again",
     };
     writeln!(out, "{} interface {} {what}", change.time.to_second(), change.interface)
 }

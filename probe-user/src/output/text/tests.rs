@@ -99,7 +99,7 @@ fn each_change_is_a_line() {
         ),
         (
             Event::Interface(interface_change(InterfaceEvent::Back)),
-            "interface p1 is back, and the programs are attached again",
+            "interface p1 is back and in use again",
         ),
         (
             Event::Peer(peer_change(PeerEvent::Up, Found::Multicast, Some("h2:p2"))),
@@ -267,7 +267,7 @@ fn losses_and_their_patterns_are_notes() {
     let text = text(Event::Windows(windows(vec![results])));
     for note in [
         "9 probes lost: 4 forward, 3 backward, 1 answered too late, 1 direction unknown, \
-         3 of them refused by the peer's policy, up to 4 in a row;",
+         3 of them above the peer's rate limits, up to 4 in a row;",
         "7 reordered",
         "overtaken by up to 12",
         "steps of the wall clock: 1 of this host, 2 of the peer\n",
