@@ -1,4 +1,4 @@
-//! Questions for an identity: an answer is as long as its question and is never answered, and nothing reaches a terminal
+//! Requests for an identity: an answer is as long as its request and is never answered, and nothing reaches a terminal
 //! that it would act on.
 
 #![no_main]
@@ -9,8 +9,8 @@ use probe_core::identity::{Identity, wire};
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {
     check(input);
-    // As the text of a question, and of an answer.
-    let mut packet = wire::question(&own(), ErrorEstimate(1), 5).expect("an identity that fits");
+    // As the text of a request, and of an answer.
+    let mut packet = wire::request(&own(), ErrorEstimate(1), 5).expect("an identity that fits");
     let text = packet.iter().position(|&byte| byte == b'{').expect("the text is JSON");
     let length = input.len().min(packet.len() - text);
     packet[text..][..length].copy_from_slice(&input[..length]);
@@ -36,8 +36,8 @@ fn own() -> Identity {
 fn check(packet: &[u8]) {
     if let Some(reported) = wire::from_answer(packet) {
         assert!(!reported.identity.name.chars().any(char::is_control));
-        let question = wire::question(&reported.identity, ErrorEstimate(1), reported.nonce);
-        if let Some(again) = question.and_then(|question| answer(&question, &reported.identity, reported.refused)) {
+        let request = wire::request(&reported.identity, ErrorEstimate(1), reported.nonce);
+        if let Some(again) = request.and_then(|request| answer(&request, &reported.identity, reported.refused)) {
             assert_eq!(wire::from_answer(&again), Some(reported));
         }
     }
@@ -51,11 +51,11 @@ fn check(packet: &[u8]) {
     }
 }
 
-fn answer(question: &[u8], own: &Identity, refused: Option<u64>) -> Option<Vec<u8>> {
+fn answer(request: &[u8], own: &Identity, refused: Option<u64>) -> Option<Vec<u8>> {
     let stamps = wire::AnswerStamps {
         receive_ns: 1_795_000_000_000_000_000,
         transmit_ns: 1_795_000_000_000_000_900,
         error: ErrorEstimate(0x8101),
     };
-    wire::answer(question, own, refused, stamps)
+    wire::answer(request, own, refused, stamps)
 }

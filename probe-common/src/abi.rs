@@ -43,8 +43,8 @@ pub struct Settings {
     pub mac: [u8; 6],
     /// 1 where frames reach the receive program with checksums left to the device (XDP generic, TC) and may leave so.
     pub partial_checksums: u8,
-    /// 1 where TC ingress stands behind generic XDP: it then takes what XDP was not shown, and leaves counting refusals
-    /// to XDP.
+    /// 1 where TC ingress runs behind generic XDP: it then handles the packets that XDP was not shown, and counts no
+    /// refusals.
     pub ingress_is_second: u8,
     /// Answers group probes of IPv4 senders; [`Address::NONE`] for none.
     pub own_v4: Address,

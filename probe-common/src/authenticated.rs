@@ -65,8 +65,8 @@ pub fn into_reply(packet: &mut [u8], fields: &ReplyFields) -> bool {
     true
 }
 
-/// Whether a packet is a reply: it has a T2 where a test packet has zeros. Two reflectors that share a key and answered
-/// each other's replies would never end.
+/// Whether a packet is a reply: it has a T2 where a test packet has zeros. Two reflectors that share a key and answer
+/// each other's replies would loop forever.
 pub fn is_reply_shaped(packet: &[u8]) -> bool {
     packet.len() >= RECEIVE_TIMESTAMP + 8 && get(packet, RECEIVE_TIMESTAMP) != [0; 8]
 }
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn reply_copies_the_sender_and_zeroes_what_must_be_zero() {
+    fn reply_copies_the_sender_and_zeroes_must_be_zero_bytes() {
         let mut packet: [u8; BASE_LEN + 3] = core::array::from_fn(|i| i as u8);
         assert!(into_reply(&mut packet, &fields()));
         let mut expected = [0; BASE_LEN + 3];

@@ -190,7 +190,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_sealed_passes_the_check(pseudo: [u8; 8], rest in prop::collection::vec(any::<u8>(), 2..80)) {
+        fn a_sealed_datagram_passes_the_check(pseudo: [u8; 8], rest in prop::collection::vec(any::<u8>(), 2..80)) {
             let (pseudo, rest) = (sum_of(&pseudo), sum_of(&rest));
             let full = seal(pseudo, rest, false);
             prop_assert_eq!(check(full, pseudo, rest, Family::V6), State::Full);

@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_probe_is_not_answered() {
+    fn only_probes_are_answered() {
         let stamp = crate::stamp::probe(1, crate::ntp::ErrorEstimate(0x8101), 9);
         for packet in [&stamp[..], &[0; LEN], &probe(1, false)[..LEN - 1], &[]] {
             assert_eq!(into_reply(&mut packet.to_vec()), None);

@@ -1,7 +1,7 @@
 //! One cursor over a received or leaving frame: Ethernet, VLAN tags, IPv4, IPv6 with extension headers, UDP.
 //!
-//! The parser finds the UDP header even behind what kstamp does not answer (tags, options, extension headers, first
-//! fragments), so that such packets are recognised as ours and counted instead of misread or overlooked.
+//! The parser finds the UDP header also behind tags, options and extension headers, and in first fragments. kstamp does
+//! not answer such packets, but recognises them by their ports and counts them.
 
 use crate::family::Family;
 

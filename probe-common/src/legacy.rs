@@ -19,7 +19,7 @@ const FIRST_UNPRIVILEGED_PORT: u16 = 1024;
 
 const _: () = assert!(PROBE_TTL <= MAX_PROBE_TTL && MAX_PROBE_TTL < crate::stamp::TTL);
 
-/// Whether an ASCII probe may be a reply itself, or its reply be answered in turn: the two would never end.
+/// Whether an ASCII probe may be a reply, or its reply may be answered in turn: either could loop forever.
 #[inline(always)]
 pub fn may_loop(source_port: u16, ttl: u8) -> bool {
     source_port < FIRST_UNPRIVILEGED_PORT || source_port == PORT || ttl > MAX_PROBE_TTL
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_may_go_on_for_ever_is_told_by_port_and_ttl() {
+    fn loops_are_recognised_by_port_and_ttl() {
         for (source_port, ttl, may) in [
             (40000, PROBE_TTL, false),
             (1024, 128, false),
@@ -95,7 +95,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_word_of_digits_is_told_from_any_other(digits in prop::array::uniform8(b'0'..=b'9'), at in 0usize..8, byte: u8) {
+        fn a_word_of_digits_is_distinguished_from_any_other(digits in prop::array::uniform8(b'0'..=b'9'), at in 0usize..8, byte: u8) {
             let mut bytes = digits;
             prop_assert!(are_digits(u64::from_ne_bytes(bytes)));
             bytes[at] = byte;

@@ -1,4 +1,4 @@
-//! What kstamp's kernel programs and its userspace agree on, and the pure functions that both of them run.
+//! Formats that kstamp's kernel programs and userspace share, and pure functions that both run.
 //!
 //! Everything here is `no_std`, does no I/O and reads no clock, so the very code that runs in the kernel is tested on
 //! the host.

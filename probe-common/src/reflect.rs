@@ -116,7 +116,7 @@ pub trait BaseFrame: Frame {
     }
 }
 
-/// What a reply needs beside the frame of its probe.
+/// The inputs of a reply besides the frame of its probe.
 pub struct ReplyInputs<'a> {
     /// The port's own MAC address.
     pub mac: [u8; 6],

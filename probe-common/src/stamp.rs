@@ -49,7 +49,7 @@ pub fn probe(sequence: u32, error: ErrorEstimate, ssid: u16) -> [u8; BASE_LEN] {
     packet
 }
 
-/// What a session-reflector puts into its reply beyond what it copies from the test packet.
+/// The fields of a reply that are not copied from the test packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReplyFields {
     /// The reflector's own counter for this session.
@@ -126,7 +126,7 @@ pub fn write_reply(
 }
 
 /// Whether a test packet is a reply of some reflector, as far as it goes: T2 where a session-sender's packet is zero, and
-/// zeros where random padding is not (RFC 8762 §4.2.1 and §4.3.1). Two reflectors that answered replies would never end.
+/// zeros where random padding is not (RFC 8762 §4.2.1 and §4.3.1). Two reflectors that answer replies would loop forever.
 #[inline(always)]
 pub fn is_reply_shaped(packet: &[u8]) -> bool {
     if packet.len() < MUST_BE_ZERO || get(packet, RECEIVE_TIMESTAMP) == [0; 8] {
@@ -163,7 +163,7 @@ mod tests {
     };
 
     #[test]
-    fn reply_copies_the_sender_and_zeroes_what_must_be_zero() {
+    fn reply_copies_the_sender_and_zeroes_must_be_zero_bytes() {
         let mut packet: [u8; BASE_LEN + 2] = core::array::from_fn(|i| i as u8);
         assert!(into_reply(&mut packet, &FIELDS));
         assert_eq!(packet[..4], [0xa0, 0xa1, 0xa2, 0xa3]);

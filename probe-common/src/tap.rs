@@ -1,4 +1,4 @@
-//! What a tap passes to userspace: LLDP frames (IEEE 802.1AB) at a switch port, each with a stamp.
+//! Records that a tap passes to userspace: LLDP frames (IEEE 802.1AB) at a switch port, each with a stamp.
 
 pub const ETHERTYPE: u16 = 0x88cc;
 

@@ -8,13 +8,12 @@ mod answer;
 mod location;
 mod value;
 
+use crate::checksum::Sum;
 pub use crate::tlv::answer::{Answered, HmacPlace, Observed, answer, fail_integrity, hmac_place};
 pub use crate::tlv::location::{Location, LocationSub, LocationSubs};
 pub use crate::tlv::value::{
     AccessReport, ClassOfService, DirectMeasurement, FollowUp, SyncSource, TimestampInformation, TimestampMethod,
 };
-
-use crate::checksum::Sum;
 
 /// Bytes in front of a value.
 pub const HEADER_LEN: usize = 4;
@@ -94,7 +93,7 @@ pub struct Tlvs<'a> {
     at: usize,
 }
 
-/// Reads what follows a base packet.
+/// Reads the TLVs behind a base packet.
 pub fn read(bytes: &[u8]) -> Tlvs<'_> {
     Tlvs { bytes, at: 0 }
 }

@@ -10,13 +10,15 @@ mod window;
 
 use std::collections::HashMap;
 
-pub use estimate::{Estimate, LinkEstimates, LinkState, LinkTerms, Statistic, link_estimates, state_of};
-use in_flight::InFlight;
-pub use in_flight::Refusal;
-pub use kernel::{Kernel, TapDirection};
-use pace::Pace;
-pub use probe::{Answer, Ends, Probe, TIMEOUT_NS, Transmit};
-pub use window::Window;
+pub use crate::link_delay::estimate::{
+    Estimate, LinkEstimates, LinkState, LinkTerms, Statistic, link_estimates, state_of,
+};
+use crate::link_delay::in_flight::InFlight;
+pub use crate::link_delay::in_flight::Refusal;
+pub use crate::link_delay::kernel::{Kernel, TapDirection};
+use crate::link_delay::pace::Pace;
+pub use crate::link_delay::probe::{Answer, Ends, Probe, TIMEOUT_NS, Transmit};
+pub use crate::link_delay::window::Window;
 
 /// Periods for which a term's samples are kept.
 const WINDOW_PERIODS: u64 = 20;

@@ -15,4 +15,4 @@ pub mod port;
 pub mod server;
 mod wire;
 
-pub use wire::DecodeError;
+pub use crate::openflow::wire::DecodeError;

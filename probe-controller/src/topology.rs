@@ -7,15 +7,14 @@ mod route;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-pub use graph::{Edge, Graph, Hop, Path};
-pub use route::{Route, choose_route, choose_tree};
-
 use crate::openflow::id::{Dpid, PortNumber};
+pub use crate::topology::graph::{Edge, Graph, Hop, Path};
+pub use crate::topology::route::{Route, choose_route, choose_tree};
 
 /// After this many periods without LLDP, a link is stale, and a port belongs to a host.
-const MISSED: u64 = 3;
+const MAX_MISSED_PERIODS: u64 = 3;
 /// Time for which a link that is gone stays in the table.
-const KEPT_NS: u64 = 60_000_000_000;
+const KEEP_NS: u64 = 60_000_000_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PortId {
@@ -112,7 +111,7 @@ impl Topology {
     /// An empty network in which LLDP leaves each port once a period.
     pub fn new(period_ns: u64) -> Self {
         Self {
-            age_ns: period_ns.saturating_mul(MISSED),
+            age_ns: period_ns.saturating_mul(MAX_MISSED_PERIODS),
             switches: BTreeSet::new(),
             ports: BTreeMap::new(),
             links: BTreeMap::new(),
@@ -227,7 +226,7 @@ impl Topology {
         }
         self.links.retain(|_, known| {
             let gone = matches!(known.presence, Presence::Down | Presence::OneWay);
-            !(gone && now_ns.saturating_sub(known.since_ns) > KEPT_NS)
+            !(gone && now_ns.saturating_sub(known.since_ns) > KEEP_NS)
         });
         let up = self.links.iter().filter(|(_, known)| known.presence == Presence::Up);
         let last_ns = up.filter_map(|(link, _)| self.last_heard(*link)).min();

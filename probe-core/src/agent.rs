@@ -1,4 +1,4 @@
-//! Decides whom to probe and when, who is up or down, and what to report.
+//! Decides which peers to probe and when, which are up, and what to report.
 //!
 //! The driver sends the probes from [`Agent::poll_transmit`] and passes in replies. At [`Agent::next_deadline`] it calls
 //! [`Agent::expire`], after the replies it already has. Then it takes the events.
@@ -33,7 +33,7 @@ enum Owner {
     Peer(usize),
 }
 
-/// All peers and groups of one prober.
+/// All peers and groups that are probed.
 #[derive(Debug)]
 pub struct Agent {
     config: ProbeConfig,

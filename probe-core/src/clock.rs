@@ -27,7 +27,7 @@ const MIN_SAMPLES: u64 = 8;
 const REFRESH_NS: u64 = 500_000_000;
 const REFRESH_PART: u64 = 8;
 
-/// A smaller step cannot be told from noise.
+/// A smaller step cannot be distinguished from noise.
 const MIN_STEP_NS: f64 = 1_000_000.0;
 
 /// A step is accepted after so many deviations in a row.

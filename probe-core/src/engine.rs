@@ -1,4 +1,4 @@
-//! Which way of stamping the user chose.
+//! The way of stamping that the user chose.
 
 use serde::Serialize;
 

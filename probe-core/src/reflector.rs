@@ -93,7 +93,7 @@ impl Reflector {
         }
     }
 
-    /// Sets the interface's addresses and the sources that are answered. Before this call, nobody is.
+    /// Sets the interface's addresses and the sources that are answered. Before this call, no source is.
     pub fn set_policy(&mut self, own: Vec<IpAddr>, policy: Policy) {
         self.own = own;
         self.policy = policy;

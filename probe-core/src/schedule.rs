@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn turns_missed_by_little_are_made_up_for() {
+    fn turns_missed_by_little_are_caught_up() {
         let interval_ns = MAX_CATCH_UP_NS / 100;
         let mut schedule = Schedule::new(interval_ns, 0);
         schedule.join(1, 0, 0);
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn who_leaves_is_not_due_and_who_joins_late_takes_its_phase() {
+    fn a_session_that_left_is_not_due_and_a_late_one_takes_its_phase() {
         let mut schedule = schedule(2);
         schedule.leave(1);
         assert_eq!(schedule.next_due(), Some(5_000 + INTERVAL / 2));

@@ -1,5 +1,5 @@
 //! The items that every object needs beside its programs. A file of its own, so that an object can have them without the
-//! library, which would bring the prober's maps.
+//! library, which would bring its maps.
 
 /// The licence, which the kernel asks for, and a panic handler, which the verifier refuses in any program that reaches it.
 #[macro_export]

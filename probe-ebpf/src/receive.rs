@@ -4,10 +4,9 @@ use aya_log_ebpf::debug;
 use probe_common::abi::{ABI_VERSION, Counter, Settings};
 use probe_common::frame::{self, Obstacle, Udp};
 
-use crate::collect;
 use crate::hook::Hook;
 use crate::maps::{SETTINGS, count};
-use crate::reflect;
+use crate::{collect, reflect};
 
 /// Reflects a probe, collects a reply, and lets everything else pass.
 #[inline(always)]
@@ -50,7 +49,7 @@ fn may_be_taken<H: Hook>(hook: &H, udp: &Udp, settings: &Settings) -> Result<(),
 }
 
 /// Counts the outcome. A packet that was not taken passes, unless the policy has refused it: passing up a flood would
-/// load this host with what was refused.
+/// load this host.
 #[inline(always)]
 fn finish<H: Hook>(
     hook: &H,

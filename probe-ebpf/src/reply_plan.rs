@@ -34,8 +34,8 @@ impl ReplyPlan {
         self.flags & flag != 0
     }
 
-    /// The same plan, but with contents that the verifier does not know. It would go through all that follows once for
-    /// each known plan, and there are dozens of kinds.
+    /// The same plan, but with contents that the verifier does not know. It would follow all later code once for each
+    /// known plan, and there are dozens.
     #[inline(always)]
     pub fn hidden(self, settings: &Settings) -> Self {
         // Zero, since no packet is taken before the loader's version has been compared with ours.

@@ -34,7 +34,7 @@ fn tagged_egress(context: TcContext) -> i32 {
 #[inline(always)]
 fn tag(context: &TcContext) -> bool {
     const ETHERTYPE_8021Q: u16 = 0x8100;
-    // SAFETY: the kernel keeps the context valid while the program runs; packet pointers are read anew after this.
+    // SAFETY: the kernel keeps the context valid while the program runs; packet pointers are read again after this.
     unsafe { bpf_skb_vlan_push(context.skb.skb, ETHERTYPE_8021Q.to_be(), 42) == 0 }
 }
 

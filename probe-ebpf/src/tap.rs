@@ -1,5 +1,6 @@
 //! The tap: stamps LLDP frames as they pass a switch port, and changes nothing. It is an object of its own, because it is
-//! attached to other interfaces than the prober's, and to many; it does not use the library, which would bring its maps.
+//! attached to other interfaces than the measured one, and to many. It does not use the library, which would bring its
+//! maps.
 
 #![no_std]
 #![no_main]

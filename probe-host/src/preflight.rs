@@ -160,7 +160,7 @@ fn btf(facts: &Facts) -> Option<Finding> {
 fn user_namespace(facts: &Facts) -> Option<Finding> {
     (!facts.initial_user_namespace).then(|| Finding {
         what: "this process is in a user namespace".to_owned(),
-        why: "the kernel lets nobody load eBPF programs from there, root included".to_owned(),
+        why: "the kernel loads no eBPF programs from there, not even for root".to_owned(),
         remedy: "run kstamp outside of it (not in a rootless container)".to_owned(),
     })
 }

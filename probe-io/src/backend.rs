@@ -20,7 +20,7 @@ use crate::backend::error::{AttachError, ObjectError};
 use crate::backend::facts::Facts;
 use crate::udp::sockets::{SocketPair, Sockets};
 
-/// What stamps the packets of one interface. The port that uses it owns the sockets and follows the interface.
+/// Stamps the packets of one interface. The port that uses it owns the sockets and follows the interface.
 pub(crate) trait Backend {
     fn engine(&self) -> Engine;
 

@@ -137,7 +137,7 @@ fn the_exit_code_is_1_without_a_reply() {
         let (code, records, stderr) = ping(&pair, &format!("{FAR_V4} -c 2 -W 100ms --engine {engine}"));
         assert_eq!(code, Some(1), "{records:#?}");
         assert!(
-            stderr.contains("nobody listens") && stderr.lines().count() == 1,
+            stderr.contains("no process listens") && stderr.lines().count() == 1,
             "{stderr}"
         );
         let summary = records.last().unwrap();

@@ -7,7 +7,8 @@ mod session;
 mod tool;
 mod tools;
 
-use std::{ffi::OsString, process::ExitCode};
+use std::ffi::OsString;
+use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::Subcommand;

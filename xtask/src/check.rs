@@ -5,24 +5,19 @@ pub(crate) mod structure;
 mod suite;
 mod tally;
 
-use std::{
-    path::PathBuf,
-    process::{Command, ExitCode},
-    time::Instant,
-};
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 
-use crate::{
-    docs, exec,
-    setup::{self, cargo_tool},
-    vm::{self, Guests},
-    workspace,
-};
-use guests::Output;
-use suite::Suite;
-use tally::Tally;
+use crate::check::guests::Output;
+use crate::check::suite::Suite;
+use crate::check::tally::Tally;
+use crate::setup::{self, cargo_tool};
+use crate::vm::{self, Guests};
+use crate::{docs, exec, workspace};
 
 /// Which tests to run.
 #[derive(Clone, Debug, Args)]

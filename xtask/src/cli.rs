@@ -5,19 +5,17 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::{
-    bench::BenchCommand,
-    check::{TestArguments, structure},
-    docs::DocsArguments,
-    forward::ForwardArguments,
-    fuzz::FuzzArguments,
-    lab::LabCommand,
-    mutants::MutantsArguments,
-    relay::RelayArguments,
-    run::RunArguments,
-    setup::SetupArguments,
-    vm::guest::GuestArguments,
-};
+use crate::bench::BenchCommand;
+use crate::check::{TestArguments, structure};
+use crate::docs::DocsArguments;
+use crate::forward::ForwardArguments;
+use crate::fuzz::FuzzArguments;
+use crate::lab::LabCommand;
+use crate::mutants::MutantsArguments;
+use crate::relay::RelayArguments;
+use crate::run::RunArguments;
+use crate::setup::SetupArguments;
+use crate::vm::guest::GuestArguments;
 
 /// Set-up, lab, tests and benches of kstamp.
 #[derive(Clone, Debug, Parser)]

@@ -2,16 +2,15 @@
 
 mod links;
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 
-use crate::{exec, setup::cargo_tool, workspace};
+use crate::setup::cargo_tool;
+use crate::{exec, workspace};
 
 /// Pages that are generated from the code, in the book's source.
 const REFERENCE: &str = "docs/src/reference";

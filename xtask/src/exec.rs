@@ -1,15 +1,12 @@
 //! Runs other programs with captured output and bounded waiting; a failure is one line.
 
-use std::{
-    env,
-    ffi::OsStr,
-    io::{BufRead as _, BufReader},
-    ops::{Deref, DerefMut},
-    os::unix::process::{CommandExt as _, ExitStatusExt as _},
-    process::{Child, Command, ExitCode, ExitStatus, Output, Stdio},
-    thread,
-    time::{Duration, Instant},
-};
+use std::ffi::OsStr;
+use std::io::{BufRead as _, BufReader};
+use std::ops::{Deref, DerefMut};
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::process::{Child, Command, ExitCode, ExitStatus, Output, Stdio};
+use std::time::{Duration, Instant};
+use std::{env, thread};
 
 use anyhow::{Context as _, Result, bail};
 

@@ -5,24 +5,18 @@
 
 mod socket;
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
-    },
-    thread,
-    time::Duration,
-};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
 use clap::Args;
 
-use crate::{
-    signals,
-    timing::{sleep_until, use_realtime},
-};
-use socket::{Frame, Port};
+use crate::forward::socket::{Frame, Port};
+use crate::signals;
+use crate::timing::{sleep_until, use_realtime};
 
 /// Printed when forwarding starts.
 pub const READY: &str = "forwarding";

@@ -1,14 +1,13 @@
 //! `cargo xtask fuzz`: runs the libFuzzer targets of `fuzz/`.
 
-use std::{fs, process::ExitCode};
+use std::fs;
+use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
-use crate::{
-    setup::{self, cargo_tool},
-    workspace,
-};
+use crate::setup::{self, cargo_tool};
+use crate::workspace;
 
 /// What to fuzz, and for how long.
 #[derive(Clone, Debug, Args)]

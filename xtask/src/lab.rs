@@ -15,27 +15,24 @@ mod state;
 mod switch;
 mod topology;
 
-use std::{
-    ffi::OsStr,
-    fs::{self, File},
-    path::PathBuf,
-    process::Command,
-    time::Duration,
-};
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
-pub use build::Options;
-pub use command::LabCommand;
-pub use delay::{ControlDelay, DelayLine};
-pub(crate) use namespace::end_with_parent;
-pub use switch::Datapath;
-pub use topology::{AgentNs, CONTROLLER, Families, Link, Network, SWITCHES, Topology, Tour};
-
-use owner::Guard;
-use state::State;
-
-use crate::{exec::KillOnDrop, privilege};
+use crate::exec::KillOnDrop;
+pub use crate::lab::build::Options;
+pub use crate::lab::command::LabCommand;
+pub use crate::lab::delay::{ControlDelay, DelayLine};
+pub(crate) use crate::lab::namespace::end_with_parent;
+use crate::lab::owner::Guard;
+use crate::lab::state::State;
+pub use crate::lab::switch::Datapath;
+pub use crate::lab::topology::{AgentNs, CONTROLLER, Families, Link, Network, SWITCHES, Topology, Tour};
+use crate::privilege;
 
 /// How long to wait for the removal of another lab.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(300);

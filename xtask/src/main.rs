@@ -1,6 +1,7 @@
 //! `cargo xtask`: exit code 2 for an error in the command line, 1 for a failure.
 
-use std::{env, process::ExitCode};
+use std::env;
+use std::process::ExitCode;
 
 use clap::Parser as _;
 

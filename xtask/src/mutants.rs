@@ -1,18 +1,14 @@
 //! `cargo xtask mutants`: changes the code, one place at a time, and reports changes that no unit test notices.
 
-use std::{
-    fs,
-    process::{Command, ExitCode},
-};
+use std::fs;
+use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, Result};
 use clap::Args;
 use serde_json::Value;
 
-use crate::{
-    setup::{self, cargo_tool},
-    workspace,
-};
+use crate::setup::{self, cargo_tool};
+use crate::workspace;
 
 /// What to mutate. Mutants that behave like the original are listed in `.cargo/mutants.toml`.
 #[derive(Clone, Debug, Args)]
@@ -54,7 +50,7 @@ impl MutantsArguments {
         }
         // A mutant is noticed by few random cases or by none, and how small a case can be is of no interest.
         command.envs([("PROPTEST_CASES", "8"), ("PROPTEST_MAX_SHRINK_ITERS", "0")]);
-        // Each mutant is linked anew, which takes half the time without it.
+        // Each mutant is linked again, which takes half the time without it.
         command.env("CARGO_PROFILE_DEV_DEBUG", "none");
         // The copy in which mutants are built has no `target`, where the choice is kept.
         command.env("KSTAMP_EBPF_TOOLCHAIN", setup::ebpf_toolchain()?);

@@ -1,10 +1,8 @@
 //! Runs commands as root.
 
-use std::{
-    env,
-    ffi::OsStr,
-    process::{Command, ExitCode},
-};
+use std::env;
+use std::ffi::OsStr;
+use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, Result, bail};
 

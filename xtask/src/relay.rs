@@ -2,21 +2,17 @@
 //!
 //! A connection that the controller refuses is closed at the switch.
 
-use std::{
-    io::{self, Read as _, Write as _},
-    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
-    sync::mpsc::{Receiver, SyncSender, sync_channel},
-    thread,
-    time::Duration,
-};
+use std::io::{self, Read as _, Write as _};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
 
-use crate::{
-    signals,
-    timing::{now, sleep_until, use_realtime},
-};
+use crate::signals;
+use crate::timing::{now, sleep_until, use_realtime};
 
 /// Printed once the relay listens.
 pub const READY: &str = "relaying";

@@ -5,24 +5,18 @@ mod args;
 mod compare;
 mod controller;
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::{Command, ExitCode, ExitStatus},
-    time::Duration,
-};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, ExitStatus};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
-pub use args::RunArguments;
-
-use crate::{
-    exec,
-    lab::{AgentNs, Lab, Options},
-    name_of, privilege, setup, signals, workspace,
-};
-use agent::{Agent, FarAgent};
-use args::Format;
+use crate::lab::{AgentNs, Lab, Options};
+use crate::run::agent::{Agent, FarAgent};
+use crate::run::args::Format;
+pub use crate::run::args::RunArguments;
+use crate::{exec, name_of, privilege, setup, signals, workspace};
 
 /// How much longer the far agent runs, so that the near one loses no probe at the end.
 const FAR_EXTRA: Duration = Duration::from_secs(5);

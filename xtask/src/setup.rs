@@ -14,12 +14,11 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Args;
 
-pub(crate) use rust::ensure_checkers;
-pub use tools::{Foreign, ensure_foreign, ensure_stamp_suite};
-pub(crate) use tools::{bench_tools, stamp_suite};
-pub(crate) use unpack::{Closure, unpack};
-
-use report::Mode;
+use crate::setup::report::Mode;
+pub(crate) use crate::setup::rust::ensure_checkers;
+pub use crate::setup::tools::{Foreign, ensure_foreign, ensure_stamp_suite};
+pub(crate) use crate::setup::tools::{bench_tools, stamp_suite};
+pub(crate) use crate::setup::unpack::{Closure, unpack};
 
 /// Whether to install.
 #[derive(Clone, Debug, Args)]
@@ -81,9 +80,12 @@ fn perform(mode: Mode) -> Result<usize> {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeSet, fs, process::Command};
+    use std::collections::BTreeSet;
+    use std::fs;
+    use std::process::Command;
 
-    use super::{packages::Need, *};
+    use super::packages::Need;
+    use super::*;
     use crate::exec;
 
     const EMULATOR: &str = "qemu-system-x86";

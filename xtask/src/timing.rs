@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use nix::{
-    sys::time::TimeSpec,
-    time::{ClockId, ClockNanosleepFlags, clock_gettime, clock_nanosleep},
-};
+use nix::sys::time::TimeSpec;
+use nix::time::{ClockId, ClockNanosleepFlags, clock_gettime, clock_nanosleep};
 
 /// Real-time priority, so that other load does not add to the delay.
 const REALTIME_PRIORITY: libc::c_int = 10;

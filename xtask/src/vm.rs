@@ -20,14 +20,13 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::ValueEnum;
 
-pub use kernel::Kernel;
-pub use machine::Listener;
-
+use crate::vm::emulator::Emulator;
+pub use crate::vm::kernel::Kernel;
+use crate::vm::kernel::Unpacked;
+pub use crate::vm::machine::Listener;
+use crate::vm::machine::System;
+use crate::vm::suite::Suite;
 use crate::{setup, workspace};
-use emulator::Emulator;
-use kernel::Unpacked;
-use machine::System;
-use suite::Suite;
 
 /// Which kernels to boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -76,7 +75,7 @@ impl Guests {
     }
 
     /// Boots every kernel and runs the suite on it, one after the other: two guests on two processors would delay each
-    /// other's packets. Returns what listened to each.
+    /// other's packets. Returns the listener of each.
     pub fn run<L: Listener>(&self, listener: impl Fn(Kernel) -> L) -> Vec<L> {
         let run = |(kernel, unpacked): &(Kernel, Unpacked)| {
             let mut listener = listener(*kernel);

@@ -4,20 +4,15 @@
 
 mod support;
 
-use std::{
-    fs,
-    path::Path,
-    process::{Command, Stdio},
-    sync::{Mutex, MutexGuard},
-    thread,
-    time::{Duration, Instant},
-};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+use std::{fs, thread};
 
 use support::{can_run, ping_rtts, run};
-use xtask::{
-    exec::{self, KillOnDrop},
-    lab::{self, Families, Lab, Options, Topology},
-};
+use xtask::exec::{self, KillOnDrop};
+use xtask::lab::{self, Families, Lab, Options, Topology};
 
 const XTASK: &str = env!("CARGO_BIN_EXE_xtask");
 

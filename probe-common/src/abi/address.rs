@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_of_either_version_are_told_apart() {
+    fn addresses_of_both_versions_are_distinguished() {
         // is_v4, is_multicast, is_v6_link_local
         let table = [
             ("224.0.0.1", true, true, false),

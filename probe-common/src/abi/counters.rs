@@ -1,8 +1,8 @@
-//! What became of packets: the outcomes that the programs count.
+//! The outcomes of packets that the programs count.
 
 macro_rules! counters {
     ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal,)+) => {
-        /// Index into `COUNTERS`: what became of a packet that concerned kstamp. Each packet counts once in the groups
+        /// Index into `COUNTERS`: the outcome of a packet that concerned kstamp. Each packet counts once in the groups
         /// "egress", "probe" and "reply".
         #[repr(u32)]
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]

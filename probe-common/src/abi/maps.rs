@@ -70,12 +70,12 @@ pub const ALLOWED_V6: u32 = 6;
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SourceState {
-    /// When the answers to its unicast probes will have been earned, UTC. Modified atomically.
+    /// Debt for its unicast probes, as the time at which it will have been earned, UTC. Modified atomically.
     pub unicast_earned_ns: u64,
     /// The same for its group probes.
     pub group_earned_ns: u64,
-    /// The same for packets passed up to userspace: separate, so that a source whose probes are too many can still ask
-    /// who this is.
+    /// The same for packets passed up to userspace: separate, so that a source above its rate can still request the
+    /// identity.
     pub passed_up_earned_ns: u64,
     /// Probes that a limit has refused. Modified atomically.
     pub refused: u64,

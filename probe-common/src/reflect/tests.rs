@@ -96,7 +96,7 @@ fn every_byte_of_a_reply() {
 }
 
 #[test]
-fn what_follows_the_base_packet_is_part_of_the_checksum() {
+fn the_trailer_is_part_of_the_checksum() {
     let longer = [&PROBE[..], &[1, 2, 3]].concat();
     let trailer = Sum::ZERO.word([1, 2]).word([3, 0]);
     let mut frame: V4 = v4(&longer);
@@ -118,7 +118,7 @@ fn what_follows_the_base_packet_is_part_of_the_checksum() {
 }
 
 #[test]
-fn what_is_sent_back_differs_only_in_its_headers() {
+fn a_returned_datagram_differs_only_in_its_headers() {
     let sum = Sum::ZERO.word(*b"19").word(*b"1\0");
     let mut frame: V4<V4_HEADERS> = v4(b"191");
     assert_eq!(

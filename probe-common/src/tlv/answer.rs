@@ -8,7 +8,7 @@ use crate::tlv::{
     span,
 };
 
-/// What the reflector knows about the test packet, its session and itself.
+/// Facts about the test packet, its session and the reflector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Observed {
     /// Address and port of the packet's sender.

@@ -154,7 +154,7 @@ fn location_ends_at_a_malformed_sub_tlv() {
 }
 
 #[test]
-fn location_that_no_reflector_has_answered_says_nothing() {
+fn location_without_an_answer_has_no_report() {
     for (flags, value) in [(0x80, 1), (0x40, 1), (0, 0)] {
         let value = [&[0, 0, 0, 0, flags, 8, 0, 16][..], &[value; 16]].concat();
         let location = Location::read(&value).unwrap();
@@ -195,7 +195,7 @@ fn class_of_service() {
 }
 
 #[test]
-fn class_of_service_that_cannot_be_had() {
+fn class_of_service_that_is_refused() {
     let mut tlvs = [0x80, 4, 0, 4, 0b1011_1000, 0, 0, 0];
     let made = answer(
         &mut tlvs,
@@ -377,7 +377,7 @@ fn a_failed_hmac_marks_every_tlv_and_changes_nothing_else() {
 }
 
 #[test]
-fn a_writer_says_when_it_is_full() {
+fn a_full_writer_is_an_error() {
     let mut bytes = [0; 10];
     let mut writer = Writer::new(&mut bytes);
     assert!(writer.is_empty());

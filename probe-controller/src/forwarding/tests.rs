@@ -1,8 +1,7 @@
 mod network;
 
-use network::{MS, Network, PERIOD, frame, mac, port};
-
 use super::*;
+use crate::forwarding::tests::network::{MS, Network, PERIOD, frame, mac, port};
 use crate::link_delay::LinkState;
 use crate::openflow::cookie;
 use crate::openflow::flow::Match;

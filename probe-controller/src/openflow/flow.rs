@@ -2,8 +2,7 @@
 
 mod wire;
 
-pub(super) use wire::UnknownFields;
-
+pub(super) use crate::openflow::flow::wire::UnknownFields;
 use crate::openflow::id::{MacAddress, PortNumber};
 
 /// `max_len` of an output to the controller that asks for the whole frame, unbuffered (`OFPCML_NO_BUFFER`).

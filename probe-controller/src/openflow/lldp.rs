@@ -8,9 +8,8 @@ mod key;
 #[cfg(test)]
 mod tests;
 
-pub use key::Key;
-
 use crate::openflow::id::{Dpid, MacAddress, PortNumber};
+pub use crate::openflow::lldp::key::Key;
 use crate::openflow::lldp::key::MAC_LEN;
 
 /// Destination of LLDP (§7.1, nearest bridge).

@@ -6,10 +6,9 @@ pub(super) mod kind;
 #[cfg(test)]
 mod tests;
 
-pub use encode::TooLong;
-
 use crate::openflow::flow::{Action, FlowMod, Match};
 use crate::openflow::id::{Dpid, PortNumber};
+pub use crate::openflow::message::encode::TooLong;
 use crate::openflow::port::{Port, PortReason};
 
 /// An OpenFlow 1.3 message without its transaction id.

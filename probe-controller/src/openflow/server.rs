@@ -20,16 +20,19 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-pub use config::{Config, Limits, StartError, TlsFiles};
-use context::Context;
-pub use event::{Build, Command, CommandError, ConnectionId, Event, EventKind, Events, Reason};
-use pacer::{Paced, Pacer};
 use probe_host::timer::Timer;
-pub use shared::Counters;
-use shared::Shared;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, watch};
 use tokio_rustls::TlsAcceptor;
+
+pub use crate::openflow::server::config::{Config, Limits, StartError, TlsFiles};
+use crate::openflow::server::context::Context;
+pub use crate::openflow::server::event::{
+    Build, Command, CommandError, ConnectionId, Event, EventKind, Events, Reason,
+};
+use crate::openflow::server::pacer::{Paced, Pacer};
+pub use crate::openflow::server::shared::Counters;
+use crate::openflow::server::shared::Shared;
 
 /// Sends commands to connections, from any thread, without waiting.
 #[derive(Clone)]

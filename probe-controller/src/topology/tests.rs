@@ -123,9 +123,9 @@ fn old_links_are_removed() {
     let mut topology = network(&[a, b]);
     both(&mut topology, a, b, 0);
     topology.switch_down(Dpid(2), MS);
-    topology.expire(KEPT_NS);
+    topology.expire(KEEP_NS);
     assert_eq!(topology.links().count(), 1);
-    topology.expire(KEPT_NS + 2 * MS);
+    topology.expire(KEEP_NS + 2 * MS);
     assert_eq!(topology.links().count(), 0);
 }
 

@@ -59,7 +59,7 @@ impl Group {
         Some(self.recent.range(place..))
     }
 
-    /// The probe did not leave, so nobody can answer it.
+    /// The probe did not leave, so no peer can answer it.
     pub(super) fn remove(&mut self, seq: u32) {
         if let Some(place) = self.place(seq) {
             self.recent.remove(place);

@@ -1,4 +1,4 @@
-//! The effects of a reply: on the sessions, and on who is known and up.
+//! The effects of a reply: on the sessions, and on which peers are known and up.
 
 use probe_common::family::Family;
 

@@ -72,13 +72,13 @@ struct World {
     sent: Vec<(u64, Transmit)>,
     events: Vec<Event>,
     windows: Vec<Report>,
-    /// What becomes of each reply.
+    /// Changes each reply before it is received.
     change: fn(Reply) -> Reply,
 }
 
 impl World {
-    fn new(config: ProbeConfig, hosts: &[IpAddr]) -> World {
-        World {
+    fn new(config: ProbeConfig, hosts: &[IpAddr]) -> Self {
+        Self {
             agent: Agent::new(config, START),
             hosts: hosts.to_vec(),
             now: START,

@@ -1,4 +1,4 @@
-//! Vectors, and what must not pass.
+//! Known vectors, and altered packets that must fail.
 
 use probe_common::ntp::{ErrorEstimate, NtpTime};
 use probe_common::tlv::{Writer, kind};
@@ -33,7 +33,10 @@ fn every_bit_of_a_base_packet_is_protected() {
     }
     assert!(!key().is_signed(&packet[..BASE_LEN - 1]));
     packet.push(9);
-    assert!(key().is_signed(&packet), "what follows is no part of it");
+    assert!(
+        key().is_signed(&packet),
+        "the HMAC does not cover bytes after the base packet"
+    );
 }
 
 fn with_tlvs(base_len: usize, hmac: bool) -> Vec<u8> {
@@ -60,7 +63,7 @@ fn the_tlvs_and_the_sequence_number_are_protected_and_padding_is_not() {
         for at in (0..4).chain(base_len..base_len + 28) {
             let mut damaged = packet.clone();
             damaged[at] ^= 0x10;
-            // The header of the HMAC TLV itself is not covered; flags and reserved bits of it may change on the way.
+            // The header of the HMAC TLV itself is not covered; flags and reserved bits of it may change in transit.
             let is_hmac_flags = at == base_len + 8;
             let expected = if is_hmac_flags {
                 TlvIntegrity::Intact
@@ -88,6 +91,6 @@ fn an_hmac_may_be_needed() {
 }
 
 #[test]
-fn a_key_does_not_show_itself() {
+fn a_key_is_not_printed() {
     assert_eq!(format!("{:?}", key()), "Key(…)");
 }

@@ -8,7 +8,7 @@ pub(super) const MAX_SKEW: f64 = 500e-6;
 /// Bisection steps: they narrow 1000 ppm down to far less than 1 ppb.
 const HALVINGS: u32 = 48;
 
-/// With fewer minima, a slope cannot be told from noise, and the skew is taken as zero.
+/// With fewer minima, a slope cannot be distinguished from noise, and the skew is taken as zero.
 const MIN_MINIMA: usize = 8;
 
 /// A corner of a hull: time relative to now, and value, both in nanoseconds.

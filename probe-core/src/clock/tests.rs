@@ -9,7 +9,7 @@ const MS: i64 = 1_000_000;
 const S: u64 = 1_000_000_000;
 const UTC: i64 = 1_700_000_000_000_000_000;
 
-/// Numbers that repeat themselves (splitmix64), from 0 to 1.
+/// Repeatable random numbers (splitmix64), from 0 to 1.
 struct Dice(u64);
 
 impl Dice {
@@ -28,7 +28,7 @@ struct World {
     /// The peer's clock less UTC when our monotonic clock is 0.
     offset_ns: i64,
     skew: f64,
-    /// Least delays there and back, and what queues add at most.
+    /// Smallest delays forward and backward, and the largest delay that queues add.
     delays_ns: (i64, i64),
     jitter_ns: f64,
 }
@@ -39,7 +39,7 @@ impl World {
     }
 
     fn reply(&self, sent_ns: u64, dice: &mut Dice) -> Reply {
-        // Squared: near the least delay more often than not, as queues are.
+        // Squared: most delays are near the smallest, as with queues.
         let mut queue = || (self.jitter_ns * dice.roll().powi(2)) as i64;
         let arrived_ns = sent_ns.strict_add_signed(self.delays_ns.0 + queue());
         let left_ns = arrived_ns + 2_000;
@@ -98,7 +98,7 @@ fn offset_and_skew_are_recovered_to_within_the_asymmetry() {
             assert_eq!(feed(&mut fit, &world, S / 10, 0..120), NONE);
             let (error, bound) = error_ns(&fit, &world, 120);
             let skew_error = fit.estimate.unwrap().skew_ppb() - (skew * 1e9) as i64;
-            // The path is 10 ms longer on the way back, which no end can know.
+            // The path is 10 ms longer backward, which neither end can know.
             assert!((error + 5 * MS).abs() < MS / 10, "{error} with {jitter_ns}");
             assert!(error.abs() <= bound, "{error} within {bound}");
             assert!(bound < 26 * MS, "{bound}: RTTmin / 2 is 25 ms");
@@ -111,7 +111,7 @@ fn offset_and_skew_are_recovered_to_within_the_asymmetry() {
 }
 
 #[test]
-fn the_bound_holds_from_the_first_estimate_on_whatever_the_queues() {
+fn the_bound_holds_from_the_first_estimate_on_with_any_queues() {
     for seed in 0..crate::cases(8).min(40).into() {
         let mut dice = Dice(seed);
         let world = World {
@@ -154,7 +154,7 @@ fn one_way_delays_rest_on_the_estimate() {
 }
 
 #[test]
-fn a_step_of_the_peers_clock_is_noticed_and_the_fit_begins_anew() {
+fn a_step_of_the_peers_clock_is_noticed_and_the_fit_restarts() {
     for step in [10 * MS, -3 * MS, 86_400_000 * MS, -86_400_000 * MS] {
         let mut fit = ClockFit::default();
         let before = World { jitter_ns: 1e6, ..EVEN };
@@ -164,7 +164,7 @@ fn a_step_of_the_peers_clock_is_noticed_and_the_fit_begins_anew() {
             ..before
         };
         let reply = after.reply(60 * S, &mut Dice(1));
-        assert_eq!(fit.estimate_for(&reply), None, "no delay rests on what is no more");
+        assert_eq!(fit.estimate_for(&reply), None, "no delay uses the old estimate");
         let steps = feed(&mut fit, &after, S / 2, 60..120);
         let [noticed] = *steps else { panic!("{step}: {steps:?}") };
         assert!((noticed - step).abs() < MS, "{noticed} for {step}");

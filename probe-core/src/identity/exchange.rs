@@ -19,7 +19,7 @@ pub struct Exchange {
 struct Asked {
     next_ns: u64,
     unanswered: u32,
-    /// The nonce of the last question, until it is answered.
+    /// The nonce of the last request, until it is answered.
     nonce: Option<u64>,
 }
 
@@ -124,17 +124,17 @@ mod tests {
         exchange.peer_up(peer(6), 0);
         assert_eq!(exchange.poll(0, 77), Some(peer(6)));
         assert_eq!(exchange.answered(77, S / 2), Some(peer(6)));
-        assert_eq!(exchange.answered(77, S / 2), None, "one answer to one question");
+        assert_eq!(exchange.answered(77, S / 2), None, "one answer to one request");
         assert_eq!(exchange.poll(10 * S, 78), None);
         assert_eq!(exchange.poll(11 * S, 78), Some(peer(6)));
     }
 
     #[test]
-    fn only_the_last_question_is_answered_and_only_by_its_nonce() {
+    fn only_the_last_request_is_answered_and_only_by_its_nonce() {
         let mut exchange = Exchange::default();
         exchange.peer_up(peer(6), 0);
         exchange.peer_up(peer(7), 0);
-        assert_eq!(exchange.answered(0, 0), None, "nobody has been asked");
+        assert_eq!(exchange.answered(0, 0), None, "no peer was asked");
         assert_eq!(exchange.poll(0, 1), Some(peer(6)));
         assert_eq!(exchange.poll(0, 2), Some(peer(7)));
         assert_eq!(exchange.poll(S, 3), Some(peer(6)));

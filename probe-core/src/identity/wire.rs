@@ -1,5 +1,5 @@
 //! The identity TLV (RFC 8972 §4): a private type, an enterprise number, then the identity as JSON, padded with spaces
-//! so that an answer is as long as its question.
+//! so that an answer is as long as its request.
 
 use probe_common::ntp::{ErrorEstimate, NtpTime};
 use probe_common::stamp::{self, BASE_LEN, ReplyFields};
@@ -15,7 +15,7 @@ const ENTERPRISE: u32 = 32473;
 const ENTERPRISE_LEN: usize = 4;
 /// Bytes for the JSON text.
 const TEXT_LEN: usize = 504;
-/// Length of a question and of its answer.
+/// Length of a request and of its answer.
 pub const PACKET_LEN: usize = BASE_LEN + HEADER_LEN + ENTERPRISE_LEN + TEXT_LEN;
 
 /// Any identity with a name of this length fits.
@@ -23,7 +23,7 @@ pub const MAX_NAME_LEN: usize = 64;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
-    /// From the question.
+    /// From the request.
     pub nonce: u64,
     pub identity: Identity,
     /// Total of the asker's probes that were refused; `None` if the agent does not report it. It restarts with the agent.
@@ -49,7 +49,7 @@ pub struct AnswerStamps {
 }
 
 /// Contains the identity of the asker. `nonce` is in the place of T1, so that any reflector returns it.
-pub fn question(own: &Identity, error: ErrorEstimate, nonce: u64) -> Option<Vec<u8>> {
+pub fn request(own: &Identity, error: ErrorEstimate, nonce: u64) -> Option<Vec<u8>> {
     let mut packet = stamp::probe(0, error, 0).to_vec();
     packet[stamp::TIMESTAMP..][..8].copy_from_slice(&nonce.to_be_bytes());
     packet.extend([UNRECOGNISED, TYPE]);
@@ -59,13 +59,13 @@ pub fn question(own: &Identity, error: ErrorEstimate, nonce: u64) -> Option<Vec<
     Some(packet)
 }
 
-/// As long as `question`; `None` if that is no question.
-pub fn answer(question: &[u8], own: &Identity, refused: Option<u64>, arrival: AnswerStamps) -> Option<Vec<u8>> {
-    if question.len() != PACKET_LEN {
+/// As long as `request`; `None` if that is no request.
+pub fn answer(request: &[u8], own: &Identity, refused: Option<u64>, arrival: AnswerStamps) -> Option<Vec<u8>> {
+    if request.len() != PACKET_LEN {
         return None;
     }
-    from_question(question)?;
-    let mut packet = question.to_vec();
+    from_request(request)?;
+    let mut packet = request.to_vec();
     let fields = ReplyFields {
         sequence: 0,
         transmit: NtpTime::from_unix_ns(arrival.transmit_ns),
@@ -79,7 +79,7 @@ pub fn answer(question: &[u8], own: &Identity, refused: Option<u64>, arrival: An
     Some(packet)
 }
 
-/// `None` if this is no answer, or the reflector did not understand the question.
+/// `None` if this is no answer, or the reflector did not understand the request.
 pub fn from_answer(packet: &[u8]) -> Option<Answer> {
     let flags = packet.get(BASE_LEN)?;
     let nonce = packet.get(stamp::SENDER_TIMESTAMP..)?.first_chunk()?;
@@ -95,7 +95,7 @@ pub fn from_answer(packet: &[u8]) -> Option<Answer> {
     }
 }
 
-fn from_question(packet: &[u8]) -> Option<Identity> {
+fn from_request(packet: &[u8]) -> Option<Identity> {
     let flags = packet.get(BASE_LEN)?;
     if flags & UNRECOGNISED == 0 {
         None
@@ -161,21 +161,21 @@ mod tests {
     }
 
     #[test]
-    fn both_sides_learn_who_the_other_is() {
+    fn both_ends_learn_the_identity_of_the_other() {
         let (asking, asked) = (identity("agent1"), identity("agent2"));
-        let question = question(&asking, ErrorEstimate(1), 5).unwrap();
-        assert_eq!(question.len(), PACKET_LEN);
-        assert_eq!(from_question(&question), Some(asking));
-        assert_eq!(from_answer(&question), None);
-        let answer = answer(&question, &asked, Some(1_234), arrival()).unwrap();
-        assert_eq!(answer.len(), question.len(), "no amplification");
+        let request = request(&asking, ErrorEstimate(1), 5).unwrap();
+        assert_eq!(request.len(), PACKET_LEN);
+        assert_eq!(from_request(&request), Some(asking));
+        assert_eq!(from_answer(&request), None);
+        let answer = answer(&request, &asked, Some(1_234), arrival()).unwrap();
+        assert_eq!(answer.len(), request.len(), "no amplification");
         let expected = Answer {
             nonce: 5,
             identity: asked,
             refused: Some(1_234),
         };
         assert_eq!(from_answer(&answer), Some(expected));
-        assert_eq!(from_question(&answer), None, "an answer is never answered");
+        assert_eq!(from_request(&answer), None, "an answer is never answered");
         assert_eq!(
             answer[4..12],
             NtpTime::from_unix_ns(arrival().transmit_ns).to_be_bytes()
@@ -189,36 +189,36 @@ mod tests {
     #[test]
     fn the_longest_name_fits_and_a_longer_one_is_refused() {
         let longest = "\u{201c}".repeat(MAX_NAME_LEN / 3);
-        let longest_question = question(&identity(&longest), ErrorEstimate(1), 0).unwrap();
-        assert!(answer(&longest_question, &identity(&longest), Some(u64::MAX), arrival()).is_some());
-        let question = question(&identity(&"n".repeat(MAX_NAME_LEN + 1)), ErrorEstimate(1), 0).unwrap();
-        assert_eq!(from_question(&question), None);
+        let longest_request = request(&identity(&longest), ErrorEstimate(1), 0).unwrap();
+        assert!(answer(&longest_request, &identity(&longest), Some(u64::MAX), arrival()).is_some());
+        let request = request(&identity(&"n".repeat(MAX_NAME_LEN + 1)), ErrorEstimate(1), 0).unwrap();
+        assert_eq!(from_request(&request), None);
     }
 
     #[test]
-    fn an_agent_that_does_not_tell_what_it_refused_is_understood() {
-        let question = question(&identity("agent1"), ErrorEstimate(1), 5).unwrap();
-        let answered = answer(&question, &identity("agent2"), None, arrival()).unwrap();
+    fn an_answer_without_refused_probes_is_understood() {
+        let request = request(&identity("agent1"), ErrorEstimate(1), 5).unwrap();
+        let answered = answer(&request, &identity("agent2"), None, arrival()).unwrap();
         let answered = from_answer(&answered).unwrap();
         assert_eq!((answered.identity.name.as_str(), answered.refused), ("agent2", None));
     }
 
     #[test]
-    fn nothing_that_a_terminal_would_act_on_is_taken() {
+    fn control_characters_are_refused() {
         for field in 0..4 {
             let mut evil = identity("agent1");
             let fields = [&mut evil.name, &mut evil.version, &mut evil.receive, &mut evil.egress];
             fields.into_iter().nth(field).unwrap().push_str("\x1b[31m");
-            let question = question(&evil, ErrorEstimate(1), 0).unwrap();
-            assert_eq!(from_question(&question), None, "field {field}");
+            let request = request(&evil, ErrorEstimate(1), 0).unwrap();
+            assert_eq!(from_request(&request), None, "field {field}");
         }
     }
 
     #[test]
-    fn a_plain_reflector_says_nothing_of_itself() {
-        let mut echoed = question(&identity("agent1"), ErrorEstimate(1), 0).unwrap();
+    fn a_plain_reflector_gives_no_identity() {
+        let mut reply = request(&identity("agent1"), ErrorEstimate(1), 0).unwrap();
         stamp::into_reply(
-            &mut echoed,
+            &mut reply,
             &ReplyFields {
                 sequence: 0,
                 transmit: NtpTime(1),
@@ -227,12 +227,12 @@ mod tests {
                 ttl: 1,
             },
         );
-        assert_eq!(from_answer(&echoed), None, "U is still set");
+        assert_eq!(from_answer(&reply), None, "U is still set");
     }
 
     #[test]
-    fn other_tlvs_and_cut_packets_are_not_questions() {
-        let good = question(&identity("agent1"), ErrorEstimate(1), 0).unwrap();
+    fn other_tlvs_and_cut_packets_are_not_requests() {
+        let good = request(&identity("agent1"), ErrorEstimate(1), 0).unwrap();
         for at in [BASE_LEN + 1, BASE_LEN + 2, BASE_LEN + 4, BASE_LEN + 8] {
             let mut other = good.clone();
             other[at] ^= 0x55;

@@ -7,7 +7,7 @@ use crate::stats::report::Path;
 
 const INTERVAL_NS: u64 = 500_000_000;
 const TIMEOUT_NS: u64 = 2_000_000_000;
-const OLD: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 1, 1, 7));
+const LEGACY: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 1, 1, 7));
 const UNIX_NS: u64 = 1_795_000_000_000_000_000;
 
 fn at(mono_ns: u64) -> Moment {
@@ -34,7 +34,7 @@ fn agent(count: Option<u64>) -> LegacyAgent {
     LegacyAgent::new(config, 0)
 }
 
-/// Runs for `turns` intervals; `answers` says, for each number and whether it went to the group, whether it is answered.
+/// Runs for `turns` intervals. `answers` decides by the number, and by whether it went to the group.
 fn run(agent: &mut LegacyAgent, turns: u64, answers: impl Fn(u64, bool) -> bool) -> Vec<u64> {
     let mut numbers = Vec::new();
     let step_ns = INTERVAL_NS / 10;
@@ -46,7 +46,7 @@ fn run(agent: &mut LegacyAgent, turns: u64, answers: impl Fn(u64, bool) -> bool)
             numbers.push(number);
             if answers(number, matches!(destination, Destination::Group(_))) {
                 agent.answer(
-                    OLD,
+                    LEGACY,
                     number.to_string().as_bytes(),
                     at(now_ns + 401_000),
                     now_ns + 401_000,
@@ -58,7 +58,7 @@ fn run(agent: &mut LegacyAgent, turns: u64, answers: impl Fn(u64, bool) -> bool)
 }
 
 #[test]
-fn an_older_agent_is_found_and_measured_by_both_paths() {
+fn a_legacy_agent_is_found_and_measured_on_both_paths() {
     let mut agent = agent(None);
     let numbers = run(&mut agent, 10, |_, _| true);
     assert_eq!(
@@ -67,7 +67,7 @@ fn an_older_agent_is_found_and_measured_by_both_paths() {
         "one sequence for all"
     );
     let up = Event::PeerUp {
-        peer: OLD,
+        peer: LEGACY,
         found: Found::Multicast,
     };
     assert_eq!(agent.poll_event(), Some(up));
@@ -79,12 +79,12 @@ fn an_older_agent_is_found_and_measured_by_both_paths() {
         assert_eq!((report.counts.lost, report.counts.send_failed), (0, 0));
         assert_eq!(report.rtt_ns.unwrap().max, 400_000, "from stamp to stamp");
         let unknown = (report.residence_ns, report.forward_ns, report.backward_ns, report.clock);
-        assert_eq!(unknown, (None, None, None, None), "an echo carries no stamps");
+        assert_eq!(unknown, (None, None, None, None), "a returned number carries no stamps");
     }
 }
 
 #[test]
-fn an_unanswered_number_is_a_drop_of_unknown_direction() {
+fn an_unanswered_number_is_a_loss_of_unknown_direction() {
     let mut agent = agent(Some(10));
     run(&mut agent, 20, |number, group| number < 8 || group);
     let summaries = agent.finish(20 * INTERVAL_NS);
@@ -109,11 +109,11 @@ fn one_answer_makes_no_peer_and_strange_ones_change_nothing() {
         b"1\n",
         b"99999999999999999999999",
     ] {
-        agent.answer(OLD, strange, at(5), 5);
+        agent.answer(LEGACY, strange, at(5), 5);
     }
     assert_eq!(agent.unmatched(), 9);
-    agent.answer(OLD, b"1", at(5), 5);
-    agent.answer(OLD, b"1", at(6), 6);
+    agent.answer(LEGACY, b"1", at(5), 5);
+    agent.answer(LEGACY, b"1", at(6), 6);
     assert_eq!(
         agent.poll_event(),
         None,
@@ -123,10 +123,10 @@ fn one_answer_makes_no_peer_and_strange_ones_change_nothing() {
 }
 
 #[test]
-fn who_turns_out_to_speak_stamp_is_asked_no_more_numbers() {
+fn an_agent_that_speaks_stamp_gets_no_more_numbers() {
     let mut agent = agent(None);
     run(&mut agent, 4, |_, _| true);
-    agent.retire(OLD);
+    agent.retire(LEGACY);
     let ups_and_downs: Vec<_> = std::iter::from_fn(|| agent.poll_event()).collect();
     assert!(
         matches!(ups_and_downs[..], [Event::PeerUp { .. }, Event::PeerDown { .. }]),
@@ -142,7 +142,7 @@ fn who_turns_out_to_speak_stamp_is_asked_no_more_numbers() {
 }
 
 #[test]
-fn a_number_that_never_left_is_no_drop() {
+fn a_number_that_never_left_is_no_loss() {
     let mut agent = agent(None);
     run(&mut agent, 4, |_, _| true);
     let mut now_ns = 4 * INTERVAL_NS;
@@ -169,6 +169,6 @@ fn memory_is_bounded() {
         while agent.poll_transmit(at(turn * INTERVAL_NS)).is_some() {}
     }
     assert_eq!((agent.probes.len(), agent.numbers.len()), (MAX_PROBES, MAX_PROBES));
-    agent.answer(OLD, b"1", at(5), 5);
+    agent.answer(LEGACY, b"1", at(5), 5);
     assert_eq!(agent.unmatched(), 1, "forgotten");
 }

@@ -1,10 +1,10 @@
-//! What became of each packet that came to the userspace reflector, under names that the `counters` record has as fields.
+//! The outcomes of packets that came to the userspace reflector, named as the fields of the `counters` record.
 
 use std::collections::BTreeMap;
 
 macro_rules! counts {
     ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal, $words:expr;)+) => {
-        /// What became of a packet, or of a TLV in it.
+        /// The outcome of a packet, or of a TLV in it.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum Count {
             $($(#[doc = $doc])+ $variant,)+
@@ -24,7 +24,7 @@ macro_rules! counts {
                 match self { $(Self::$variant => concat!($($doc),+),)+ }
             }
 
-            /// What is counted, and what happened to it, if that is a sign of trouble.
+            /// The unit that is counted, and its outcome, if that is a sign of trouble.
             pub fn in_words(self) -> Option<(&'static str, &'static str)> {
                 match self { $(Self::$variant => $words,)+ }
             }
@@ -60,7 +60,7 @@ counts! {
     /// In authenticated mode: probes too short to have an HMAC.
     HmacMissing = "user_hmac_missing", Some(("probe", "not answered: without the HMAC that authenticated mode demands"));
     /// In authenticated mode: probes with a wrong HMAC.
-    HmacWrong = "user_hmac_wrong", Some(("probe", "not answered: with an HMAC of another key, or altered on the way"));
+    HmacWrong = "user_hmac_wrong", Some(("probe", "not answered: with an HMAC of another key, or altered in transit"));
     /// Base packets, or probes of legacy agents, that the kernel programs refused and counted by reason.
     RefusedByKernel = "user_left_by_kernel", None;
     /// Replies that the socket could not send.

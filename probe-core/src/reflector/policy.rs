@@ -1,4 +1,4 @@
-//! Who is answered, and how often, for the kernel programs and for userspace.
+//! Which sources are answered, and how often, by the kernel programs and by userspace.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;

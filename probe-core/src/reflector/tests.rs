@@ -201,7 +201,7 @@ fn tlvs_are_answered_with_their_flags() {
     reflect(&mut reflector, &packet, &arrival()).unwrap();
     let (reply, facts) = reflect(&mut reflector, &packet, &arrival()).unwrap();
     assert_eq!(reply.len(), packet.len());
-    assert_eq!(facts.tos, 46 << 2, "as asked for");
+    assert_eq!(facts.tos, 46 << 2, "the wanted DSCP");
     let tlvs = tlvs(&reply, 44);
     let flags: Vec<u8> = tlvs.iter().map(|tlv| tlv.flags).collect();
     assert_eq!(
@@ -221,28 +221,28 @@ fn tlvs_are_answered_with_their_flags() {
 }
 
 #[test]
-fn a_follow_up_tells_when_the_reply_before_left() {
+fn a_follow_up_has_the_transmit_time_of_the_previous_reply() {
     let mut reflector = reflector(config());
     let packet = with_tlvs(probe(7), &[(kind::FOLLOW_UP_TELEMETRY, &[0; 16])]);
-    let told = |reflector: &mut Reflector| {
+    let follow_up = |reflector: &mut Reflector| {
         let (reply, facts) = reflect(reflector, &packet, &arrival()).unwrap();
         (FollowUp::read(tlvs(&reply, 44)[0].value).unwrap(), facts.id.unwrap())
     };
-    let (first, first_id) = told(&mut reflector);
+    let (first, first_id) = follow_up(&mut reflector);
     assert_eq!(first, FollowUp::NONE);
     reflector.transmitted(first_id, T3_NS + 5);
-    let (second, second_id) = told(&mut reflector);
+    let (second, second_id) = follow_up(&mut reflector);
     assert_eq!(second.sequence, 0);
     assert_eq!(second.timestamp, NtpTime::from_unix_ns(T3_NS + 5).0);
     assert_eq!(second.method, TimestampMethod::SOFTWARE);
     reflector.transmitted(first_id, T3_NS + 9);
     assert_eq!(
-        told(&mut reflector).0,
+        follow_up(&mut reflector).0,
         FollowUp::NONE,
-        "nobody told when the second left"
+        "the transmit time of the second is unknown"
     );
     reflector.transmitted(second_id, T3_NS + 9);
-    assert_eq!(told(&mut reflector).0, FollowUp::NONE, "told too late");
+    assert_eq!(follow_up(&mut reflector).0, FollowUp::NONE, "reported too late");
 }
 
 fn signed(sequence: u32, tlvs: &[(u8, &[u8])]) -> Vec<u8> {
@@ -315,7 +315,7 @@ fn tlvs_with_a_wrong_or_missing_hmac_come_back_with_flag_i_and_unchanged() {
             assert_eq!(returned.flags, sent.flags | flag::INTEGRITY);
             assert_eq!(returned.value, sent.value);
         }
-        assert_eq!(facts.tos, 20 << 2, "what the TLV asks for is not done");
+        assert_eq!(facts.tos, 20 << 2, "the DSCP of the TLV is not used");
     }
     assert_eq!(reflector.counts().of(Count::TlvIntegrity), 2);
 }
@@ -342,7 +342,7 @@ fn replies_are_never_answered() {
 }
 
 #[test]
-fn behind_the_kernel_base_packets_have_been_refused_already() {
+fn base_packets_that_the_programs_pass_up_are_refused() {
     let mut reflector = reflector(ReflectorConfig {
         behind_kernel: true,
         ..config()
@@ -355,7 +355,7 @@ fn behind_the_kernel_base_packets_have_been_refused_already() {
 }
 
 #[test]
-fn who_is_answered_at_all() {
+fn sources_and_destinations_that_are_answered() {
     let mut reflector = reflector(config());
     let from = |text: &str| Arrival {
         from: text.parse().unwrap(),
@@ -464,7 +464,7 @@ fn packets() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn nothing_makes_it_panic_or_answer_at_greater_length_or_answer_an_answer(
+    fn no_packet_causes_a_panic_a_longer_reply_or_an_answer_to_a_reply(
         config in modes(),
         packets in prop::collection::vec(packets(), 1..8),
         tos: u8,
@@ -528,7 +528,7 @@ fn ascii_probes_go_back_unchanged_unless_they_may_be_replies() {
     assert_eq!(
         reflect(&mut behind, b"1", &from(40_001, 64)),
         None,
-        "refused there for a reason"
+        "the programs refused it"
     );
     let mut authenticated = reflector(ReflectorConfig {
         key: Some(key()),

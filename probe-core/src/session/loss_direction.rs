@@ -15,7 +15,7 @@
 //! 5. A late reply, or a duplicate with another counter, is new evidence: all conclusions since the last anchor before
 //!    it are withdrawn and drawn again. A claim depends on the evidence, not on the order in which it came.
 //!
-//! Three cases look like something else: a probe that was duplicated on its way forward and whose second reply was lost;
+//! Three cases look like something else: a probe that was duplicated in the forward direction and whose second reply was lost;
 //! a lost probe that crossed the very first or the newest anchor; and a reflector that restarted after
 //! [`MIN_MATURE_COUNTER`] or more replies, and of which every reply was lost until it had counted past its old counter.
 
@@ -34,7 +34,7 @@ const MAX_JOINED_SPANS: usize = 16;
 /// After more anchors in a row that contradict those before, the reflector must have restarted.
 pub(super) const MAX_CONTRADICTIONS: u32 = 32;
 
-/// The network may repeat what it did within this time.
+/// Overtaking and round trips within this time are recent: they may occur again.
 const RECENT_NS: u64 = 10_000_000_000;
 
 /// More duplicates at a time come from a loop in the network, and no counter can be trusted then.
@@ -423,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_probe_may_have_crossed_what_was_sent_within_a_round_trip_where_probes_overtake() {
+    fn a_lost_probe_may_have_crossed_probes_within_a_round_trip_if_probes_overtake() {
         let lost = State::Lost(None);
         let table = [
             ("just after", lost, NOW + TRIP, NOW, true),

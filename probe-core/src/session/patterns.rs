@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_remembered_is_bounded() {
+    fn memory_is_bounded() {
         let arrivals: Vec<u64> = (10..10_000).chain([1]).collect();
         assert_eq!(extents(&arrivals).last(), Some(&Some(MAX_LEADERS as u64)));
     }

@@ -226,7 +226,7 @@ fn a_window_in_which_nothing_happened_is_left_out() {
 }
 
 #[test]
-fn what_comes_after_its_window_counts_beside_the_open_one() {
+fn replies_after_their_window_count_in_the_open_one() {
     let mut session = session();
     session.sent(0, 0);
     session.sent(1, 0);

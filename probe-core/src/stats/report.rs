@@ -53,7 +53,7 @@ impl AddAssign for ClockSteps {
 pub struct Patterns {
     /// Of the losses without a direction: answered after the timeout, so lost in neither.
     pub lost_late: u64,
-    /// Of the losses forward or without a direction: refused by the peer's policy; `None` if the peer does not report it.
+    /// Of the losses forward or without a direction: above the peer's rate limits; `None` if the peer does not report it.
     pub lost_refused: Option<u64>,
     /// Probes answered more than once, each counted once (RFC 5560).
     pub duplicated: u64,

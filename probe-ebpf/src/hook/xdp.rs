@@ -36,7 +36,7 @@ impl Source for XdpHook {
     fn load_behind<W: Word>(&self, offset: usize) -> Option<W> {
         let mut word = W::ZERO;
         let length = size_of::<W>() as u32;
-        // SAFETY: `word` is as long as is said, and the helper checks the offset against the packet.
+        // SAFETY: `word` has the given length, and the helper checks the offset against the packet.
         let status = unsafe { bpf_xdp_load_bytes(self.0.ctx, offset as u32, (&raw mut word).cast(), length) };
         (status == 0).then_some(word)
     }

@@ -72,8 +72,8 @@ fn each_missing_thing_is_one_clear_line() {
                 initial_user_namespace: false,
                 ..good()
             },
-            "this process is in a user namespace: the kernel lets nobody load eBPF programs from there, root \
-             included; run kstamp outside of it (not in a rootless container)",
+            "this process is in a user namespace: the kernel loads no eBPF programs from there, not even \
+             for root; run kstamp outside of it (not in a rootless container)",
         ),
         (
             Facts {

@@ -1,4 +1,4 @@
-//! Which probes a responder answers, how often, and until when.
+//! Decides which probes a responder answers, how often, and until when.
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,11 +9,11 @@ use std::time::Duration;
 use probe_core::reflector::policy::Policy;
 use probe_host::clock::monotonic_ns;
 
-/// Most answers of a thread per second, and at once.
-const PER_SECOND: u64 = 20_000;
+/// Maximum answers of a thread per second, and in one burst.
+const MAX_PER_SECOND: u64 = 20_000;
 
 /// Pause after an error of the socket, whose interface may have gone.
-const REST: Duration = Duration::from_millis(100);
+const ERROR_PAUSE: Duration = Duration::from_millis(100);
 
 /// The sources that are answered, as by the programs.
 #[derive(Debug, Default)]
@@ -46,7 +46,7 @@ impl Gate {
         }
     }
 
-    /// Whether to go on.
+    /// Whether the responder still runs.
     #[inline]
     pub(crate) fn is_open(&self) -> bool {
         !self.ended.load(Ordering::Relaxed)
@@ -58,10 +58,10 @@ impl Gate {
         self.allowed.contains(source) && self.credit.spend(monotonic_ns)
     }
 
-    /// Pauses after an error, unless it is that of the end.
+    /// Pauses after an error, unless the responder has ended.
     pub(crate) fn rest(&self) {
         if self.is_open() {
-            thread::sleep(REST);
+            thread::sleep(ERROR_PAUSE);
         }
     }
 }
@@ -76,7 +76,7 @@ struct Credit {
 impl Credit {
     fn new(now_ns: u64) -> Self {
         Self {
-            left: PER_SECOND,
+            left: MAX_PER_SECOND,
             since_ns: now_ns,
         }
     }
@@ -86,11 +86,11 @@ impl Credit {
     fn spend(&mut self, now_ns: impl FnOnce() -> u64) -> bool {
         if self.left == 0 {
             let now_ns = now_ns();
-            let earned = u128::from(now_ns.saturating_sub(self.since_ns)) * u128::from(PER_SECOND) / 1_000_000_000;
+            let earned = u128::from(now_ns.saturating_sub(self.since_ns)) * u128::from(MAX_PER_SECOND) / 1_000_000_000;
             if earned == 0 {
                 return false;
             }
-            self.left = u64::try_from(earned).unwrap_or(u64::MAX).min(PER_SECOND);
+            self.left = u64::try_from(earned).unwrap_or(u64::MAX).min(MAX_PER_SECOND);
             self.since_ns = now_ns;
         }
         self.left -= 1;
@@ -105,7 +105,7 @@ mod tests {
     #[test]
     fn answers_are_bounded_and_the_clock_is_read_only_when_credit_is_out() {
         let mut credit = Credit::new(0);
-        for _ in 0..PER_SECOND {
+        for _ in 0..MAX_PER_SECOND {
             assert!(credit.spend(|| panic!("there is credit")));
         }
         assert!(!credit.spend(|| 0));

@@ -131,7 +131,7 @@ impl ReturnedTlv {
             kind::ACCESS_REPORT => AccessReport::read(&self.value)
                 .map(|reported| format!("access {}, code {}", reported.access_id, reported.return_code)),
             kind::FOLLOW_UP_TELEMETRY => FollowUp::read(&self.value).map(|reported| match reported {
-                FollowUp::NONE => "nothing to tell".to_owned(),
+                FollowUp::NONE => "nothing to report".to_owned(),
                 reported => format!(
                     "reply {} left at {:#018x}, by {}",
                     reported.sequence,

@@ -36,7 +36,7 @@ impl Plan {
     /// Why the first mode is in use, after `refusal` of those before it.
     pub(crate) fn explain(&self, choice: Choice, refusal: Option<String>) -> String {
         match (choice, &self.reason, refusal) {
-            (Choice::Only(_), ..) => "as asked for".to_owned(),
+            (Choice::Only(_), ..) => "as requested".to_owned(),
             (Choice::Auto, Some(reason), None) => reason.clone(),
             (Choice::Auto, None, Some(refusal)) => refusal,
             (Choice::Auto, Some(reason), Some(refusal)) => format!("{reason}; {refusal}"),
@@ -58,7 +58,7 @@ pub(crate) fn plan(choice: Choice, device: &Device) -> Result<Plan, String> {
         (Choice::Only(mode @ (Tc | Socket)), _) => only(&[mode], None),
         (Choice::Only(mode), None) => only(&[mode], None),
         (Choice::Only(mode), Some(foreign)) => Err(format!(
-            "{foreign} is attached and will not be replaced, so {mode} is not to be had; use --attach tc or auto"
+            "{foreign} is attached and will not be replaced, so {mode} is not possible; use --attach tc or auto"
         )),
         (Choice::Auto, Some(foreign)) => only(&[Tc], Some(format!("{foreign} is attached and will not be replaced"))),
         (Choice::Auto, None) if device.kind.as_deref() == Some("veth") && !device.peer_has_xdp => only(

@@ -7,6 +7,7 @@ use probe_io::backend::ebpf::object::Object;
 use probe_io::port::Port;
 
 use crate::command::shared::values::{self, ConfigError};
+use crate::output::quantity::count;
 
 #[derive(Debug, Clone, Args)]
 pub struct DoctorArgs {
@@ -33,7 +34,7 @@ pub async fn run(config: DoctorConfig) -> Result<()> {
         println!("missing: {finding}");
     }
     if !findings.is_empty() {
-        bail!("{} of the things that kstamp needs are missing", findings.len());
+        bail!("{} missing", count(findings.len() as u64, "requirement"));
     }
     println!("ok: kernel {}, BTF, privileges", facts.kernel_release);
     Object::load(0)?;

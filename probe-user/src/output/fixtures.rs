@@ -7,7 +7,6 @@ use probe_core::agent::event::Found;
 use probe_core::attach::AttachMode;
 use probe_core::identity::Identity;
 use probe_core::stats::report::{ClockSteps, Counts, OneWayClock, Path, Patterns, Report, Summary};
-
 use probe_io::port::Engine;
 
 use crate::output::model::{

@@ -89,7 +89,7 @@ fn write_interface(change: &InterfaceChange, out: &mut dyn Write) -> io::Result<
         InterfaceEvent::Down => "is down",
         InterfaceEvent::Up => "is up again",
         InterfaceEvent::Deleted => "was deleted; waiting for it to come back",
-        InterfaceEvent::Back => "is back, and the programs are attached again",
+        InterfaceEvent::Back => "is back and in use again",
     };
     writeln!(out, "{} interface {} {what}", change.time.to_second(), change.interface)
 }
@@ -191,8 +191,8 @@ fn write_header(start: &Start, columns: Option<usize>, out: &mut dyn Write) -> i
 fn probed(start: &Start) -> String {
     let (groups, peers) = (list(&start.groups), list(&start.peers));
     match (start.group_probes, start.peers.is_empty()) {
-        (true, true) => format!("{groups} and who answers there"),
-        (true, false) => format!("{groups} and who answers there, {peers} by --peer"),
+        (true, true) => format!("{groups} and peers found there"),
+        (true, false) => format!("{groups} and peers found there, {peers} by --peer"),
         (false, _) => format!("{peers} by --peer, no group"),
     }
 }
@@ -225,8 +225,8 @@ fn answered(start: &Start) -> String {
     .flatten()
     .collect();
     match &*rates {
-        [] => format!("{sources}, as often as they ask"),
-        rates => format!("{sources}; a second at most {}", rates.join(", ")),
+        [] => format!("{sources}, without limit"),
+        rates => format!("{sources}; limits per second: {}", rates.join(", ")),
     }
 }
 

@@ -399,7 +399,7 @@ const RESULTS: &[&[Field]] = &[
 
 #[rustfmt::skip]
 const ONE_WAY_CLOCK: &[Field] = &[
-    ("clock", "string?", "What one-way delays rest on: `same-clock`, `synced` (both ends to UTC) or `estimated`."),
+    ("clock", "string?", "Clock that one-way delays rest on: `same-clock`, `synced` (both ends to UTC) or `estimated`."),
     ("clock_bound_ns", "ns?", "Bound on the error of one-way delays; null with `same-clock`."),
     ("clock_offset_ns", "ns?", "The peer's wall clock less this host's; only if estimated."),
     ("clock_skew_ppb", "ppb?", "Rate of the peer's clock against this host's; only if estimated."),

@@ -375,7 +375,7 @@ fn over_tls_a_real_switch_is_measured_by_the_real_controller() {
     let other = stranger.issue(directory.path(), "stranger");
     switch.set_ssl(&other, &authority);
     switch.connect_to(&format!("ssl:{}", controller.address));
-    controller.await_event("switch_down", &["did not become a switch", "TLS"]);
+    controller.await_event("switch_down", &["did not complete its handshake", "TLS"]);
     let ours = authority.issue(directory.path(), "switch");
     switch.set_ssl(&ours, &authority);
     let link = controller.wait("link with a delay", |line| {

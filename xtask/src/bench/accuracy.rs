@@ -1,17 +1,16 @@
 //! `cargo xtask bench accuracy`: every tool in turn on the same path at the same rate, idle and loaded.
 
-use std::{collections::BTreeMap, process::ExitCode};
+use std::collections::BTreeMap;
+use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use clap::Args;
 use serde::Serialize;
 
-use super::{
-    place::{Place, cores, start_busy_processes},
-    session::{Session, cores_in_use},
-    tool::{Detail, Pace, Tool},
-    tools::ToolArguments,
-};
+use crate::bench::place::{Place, cores, start_busy_processes};
+use crate::bench::session::{Session, cores_in_use};
+use crate::bench::tool::{Detail, Pace, Tool};
+use crate::bench::tools::ToolArguments;
 use crate::{UsageError, signals};
 
 /// `bench accuracy`.

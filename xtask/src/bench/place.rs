@@ -1,19 +1,15 @@
 //! The place of the measurements: the lab's veth pair, on an idle or a busy machine.
 
-use std::{
-    ffi::OsStr,
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
-    thread,
-};
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
 
 use anyhow::{Context as _, Result};
 use nix::sched::{CloneFlags, setns};
 
-use crate::{
-    exec::{self, KillOnDrop},
-    lab::{AgentNs, Lab, Options, Topology, end_with_parent},
-};
+use crate::exec::{self, KillOnDrop};
+use crate::lab::{AgentNs, Lab, Options, Topology, end_with_parent};
 
 /// A veth pair, and the kstamp to run there.
 #[derive(Debug)]

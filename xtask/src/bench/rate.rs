@@ -1,17 +1,16 @@
 //! `cargo xtask bench rate`: the highest rate without loss of each tool, and the CPU time per probe.
 
-use std::{process::ExitCode, time::Duration};
+use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
 
-use super::{
-    place::Place,
-    session::{Cpu, Run, Session, cores_in_use},
-    tool::{Detail, Pace, Tool},
-    tools::ToolArguments,
-};
+use crate::bench::place::Place;
+use crate::bench::session::{Cpu, Run, Session, cores_in_use};
+use crate::bench::tool::{Detail, Pace, Tool};
+use crate::bench::tools::ToolArguments;
 use crate::signals;
 
 /// Probes/s that are tried in turn until one is not sustained.

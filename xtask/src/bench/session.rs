@@ -1,29 +1,20 @@
 //! Runs of one tool: the reflector stays ready, the sender runs to its end, and CPU time is counted.
 
-use std::{
-    fs::{self, File},
-    io,
-    path::Path,
-    process::{Child, Command, Stdio},
-    thread,
-    time::{Duration, Instant},
-};
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use std::{io, thread};
 
 use anyhow::{Context as _, Result, bail};
-use nix::{
-    sys::signal::{Signal, kill},
-    time::clock_getcpuclockid,
-    unistd::Pid,
-};
+use nix::sys::signal::{Signal, kill};
+use nix::time::clock_getcpuclockid;
+use nix::unistd::Pid;
 
-use super::{
-    place::{Place, cores},
-    tool::{Answers, Detail, Pace, Ready, Tool},
-};
-use crate::{
-    exec::{self, KillOnDrop},
-    signals,
-};
+use crate::bench::place::{Place, cores};
+use crate::bench::tool::{Answers, Detail, Pace, Ready, Tool};
+use crate::exec::{self, KillOnDrop};
+use crate::signals;
 
 /// How long a reflector may take to start, and to end.
 const REFLECTOR_TIMEOUT: Duration = Duration::from_secs(10);

@@ -1,10 +1,13 @@
 //! The interface of a tool for the benches: how to start it, and how to read its report.
 
-use std::{fs, path::Path, process::Command, time::Duration};
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use super::place::Place;
+use crate::bench::place::Place;
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {

@@ -7,13 +7,16 @@ mod kstamp;
 mod sockperf;
 mod stamp_suite;
 
-use std::{fs::File, io::Write as _, path::PathBuf};
+use std::fs::File;
+use std::io::Write as _;
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use serde::Serialize;
 
-use super::{place::Place, tool::Tool};
+use crate::bench::place::Place;
+use crate::bench::tool::Tool;
 use crate::{UsageError, run, setup, signals};
 
 /// Arguments of both benches of tools.

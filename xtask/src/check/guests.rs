@@ -4,8 +4,9 @@ use std::time::Instant;
 
 use anyhow::Result;
 
-use super::tally::Tally;
-use crate::vm::{Kernel, Listener, table::Table};
+use crate::check::tally::Tally;
+use crate::vm::table::Table;
+use crate::vm::{Kernel, Listener};
 
 pub(super) struct Output {
     kernel: Kernel,

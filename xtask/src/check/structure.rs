@@ -7,14 +7,15 @@ mod names;
 mod paths;
 mod tree;
 
-use std::{collections::BTreeSet, path::PathBuf};
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
+use crate::check::structure::crates::members;
+use crate::check::structure::tree::{Built, Tree};
 use crate::{exec, workspace};
-use crates::members;
-use tree::{Built, Tree};
 
 /// Prints all violations; an error if there are any.
 pub(crate) fn check() -> Result<()> {

@@ -1,17 +1,16 @@
 //! The test binaries of the workspace: one build compiles and lints all of them, then they run one by one.
 
-use std::{
-    collections::BTreeSet,
-    env,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::collections::BTreeSet;
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Result, ensure};
 use serde_json::Value;
 
-use super::tally::Tally;
-use crate::{exec, privilege, vm::guest::BUILT, workspace};
+use crate::check::tally::Tally;
+use crate::vm::guest::BUILT;
+use crate::{exec, privilege, workspace};
 
 /// Which tests to run, and how.
 pub(super) struct Suite<'a> {

@@ -3,18 +3,13 @@
 //! `PACKET_VNET_HDR` carries partial checksums and segmentation across; `PACKET_AUXDATA` has the VLAN tag, which the
 //! kernel removes from the frame.
 
-use std::{
-    io, mem,
-    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
-    ptr,
-    time::Duration,
-};
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::time::Duration;
+use std::{io, mem, ptr};
 
 use anyhow::{Context as _, Result};
-use nix::{
-    net::if_::if_nametoindex,
-    time::{ClockId, clock_gettime},
-};
+use nix::net::if_::if_nametoindex;
+use nix::time::{ClockId, clock_gettime};
 
 use crate::timing::now;
 

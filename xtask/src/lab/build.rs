@@ -2,15 +2,14 @@
 
 use anyhow::{Result, bail};
 
-use super::{
-    delay::{self, ControlDelay, DelayLine},
-    namespace::{self, ip},
-    network,
-    state::State,
-    switch::{Datapath, Switch},
-    topology::{Families, Topology},
-};
-use crate::{UsageError, exec::KillOnDrop, signals};
+use crate::exec::KillOnDrop;
+use crate::lab::delay::{self, ControlDelay, DelayLine};
+use crate::lab::namespace::{self, ip};
+use crate::lab::network;
+use crate::lab::state::State;
+use crate::lab::switch::{Datapath, Switch};
+use crate::lab::topology::{Families, Topology};
+use crate::{UsageError, signals};
 
 /// 1500 bytes without VXLAN's headers.
 const OVERLAY_MTU: &str = "1450";

@@ -1,13 +1,12 @@
 //! Disables checksum offload of a veth: a switch with userspace datapath would forward frames with partial checksums.
 
-use std::{
-    io,
-    os::{fd::AsRawFd as _, unix::net::UnixDatagram},
-};
+use std::io;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::net::UnixDatagram;
 
 use anyhow::{Context as _, Result};
 
-use super::namespace;
+use crate::lab::namespace;
 
 /// `SIOCETHTOOL` of `linux/sockios.h`.
 const SIOCETHTOOL: libc::Ioctl = 0x8946;

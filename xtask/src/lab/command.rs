@@ -1,31 +1,21 @@
 //! `cargo xtask lab`: a lab for manual use.
 
-use std::{
-    fs,
-    net::IpAddr,
-    process::{Command, ExitCode, ExitStatus, Stdio},
-    thread,
-    time::Duration,
-};
+use std::net::IpAddr;
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
+use std::time::Duration;
+use std::{fs, thread};
 
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
-use super::{
-    ControlDelay, DelayLine, Families, Lab, Options, Topology, namespace, network, owner,
-    state::{self, State, Step},
-    topology::AgentNs,
-};
-use crate::{
-    UsageError,
-    exec::{self, KillOnDrop},
-    forward::ImpairmentArguments,
-    name_of, privilege, signals, workspace,
-};
+use crate::exec::{self, KillOnDrop};
+use crate::forward::ImpairmentArguments;
+use crate::lab::state::{self, State, Step};
+use crate::lab::topology::AgentNs;
+use crate::lab::{ControlDelay, DelayLine, Families, Lab, Options, Topology, namespace, network, owner};
+use crate::{UsageError, name_of, privilege, signals, workspace};
 
 #[derive(Clone, Debug, Subcommand)]
 pub enum LabCommand {

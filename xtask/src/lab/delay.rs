@@ -1,26 +1,20 @@
 //! Delays in a lab: netem, or our own forwarder ([`crate::forward`]) if the kernel has no netem, and relays
 //! ([`crate::relay`]) in control channels.
 
-use std::{
-    fs::{self, File},
-    os::unix::process::CommandExt as _,
-    path::Path,
-    process::{Command, Stdio},
-    str::FromStr,
-    time::Duration,
-};
+use std::fs::{self, File};
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::str::FromStr;
+use std::time::Duration;
 
 use anyhow::{Context as _, Error, Result, anyhow, bail};
 
-use super::{
-    namespace::{self, ip, tc},
-    topology::{CONTROLLER, SWITCHES},
-};
-use crate::{
-    exec::{self, KillOnDrop},
-    forward::{self, Impairment},
-    relay, workspace,
-};
+use crate::exec::{self, KillOnDrop};
+use crate::forward::{self, Impairment};
+use crate::lab::namespace::{self, ip, tc};
+use crate::lab::topology::{CONTROLLER, SWITCHES};
+use crate::{relay, workspace};
 
 /// How long the forwarder or a relay may take to start.
 const START_TIMEOUT: Duration = Duration::from_secs(3);

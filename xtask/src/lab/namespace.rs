@@ -1,24 +1,21 @@
 //! Network namespaces, named and placed as by `ip netns`: created, entered, configured, deleted.
 
-use std::{
-    ffi::{CString, OsStr},
-    fs, io,
-    os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _, process::CommandExt as _},
-    path::{Path, PathBuf},
-    process::Command,
-    ptr, thread,
-    time::Duration,
-};
+use std::ffi::{CString, OsStr};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+use std::{fs, io, ptr, thread};
 
 use anyhow::{Context as _, Error, Result, anyhow, bail};
-use nix::{
-    sched::{CloneFlags, setns},
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use nix::sched::{CloneFlags, setns};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
-use super::topology::{AgentNs, Families};
 use crate::exec;
+use crate::lab::topology::{AgentNs, Families};
 
 /// Time from SIGTERM to SIGKILL.
 const TERMINATION_TIMEOUT: Duration = Duration::from_secs(2);

@@ -5,20 +5,15 @@
 
 use anyhow::{Result, bail};
 
-use super::{
-    checksums,
-    delay::{self, ControlDelay, DelayLine},
-    namespace::{self, ip, tc},
-    state::State,
-    switch::Datapath,
-    topology::{AgentNs, Families, HOST_PORT, LINES, Link, Network, SWITCHES, Topology},
-};
-use crate::{
-    UsageError,
-    exec::{self, KillOnDrop},
-    forward::Impairment,
-    signals,
-};
+use crate::exec::{self, KillOnDrop};
+use crate::forward::Impairment;
+use crate::lab::checksums;
+use crate::lab::delay::{self, ControlDelay, DelayLine};
+use crate::lab::namespace::{self, ip, tc};
+use crate::lab::state::State;
+use crate::lab::switch::Datapath;
+use crate::lab::topology::{AgentNs, Families, HOST_PORT, LINES, Link, Network, SWITCHES, Topology};
+use crate::{UsageError, signals};
 
 /// Builds `network`, whose namespaces exist. Returns the source of the delays in words, and the delaying processes.
 pub(crate) fn build(

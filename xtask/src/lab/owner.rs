@@ -1,19 +1,16 @@
 //! The owner of a lab. A lock allows one lab on a machine, because names are the machine's. A guard, a process that
 //! outlives the owner, removes the lab if the owner is killed.
 
-use std::{
-    env,
-    fs::{File, OpenOptions, TryLockError},
-    io::{self, Read as _, Seek as _, Write as _},
-    os::unix::process::CommandExt as _,
-    process::{Child, Command, Stdio},
-    thread,
-    time::{Duration, Instant},
-};
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use std::{env, thread};
 
 use anyhow::{Context as _, Result, bail};
 
-use super::state::State;
+use crate::lab::state::State;
 use crate::{signals, workspace};
 
 const LOCK: &str = "/run/kstamp-lab.lock";

@@ -1,23 +1,17 @@
 //! Waits until the agents of a lab reach each other, which takes longer than the commands that build it.
 
-use std::{
-    io::Read as _,
-    net::IpAddr,
-    os::unix::process::CommandExt as _,
-    process::{Command, Stdio},
-    time::{Duration, Instant},
-};
+use std::io::Read as _;
+use std::net::IpAddr;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{
-    namespace,
-    topology::{AgentNs, Families},
-};
-use crate::{
-    exec::{self, KillOnDrop},
-    signals,
-};
+use crate::exec::{self, KillOnDrop};
+use crate::lab::namespace;
+use crate::lab::topology::{AgentNs, Families};
+use crate::signals;
 
 /// How long ports may take to become usable.
 const REACH_TIMEOUT: Duration = Duration::from_secs(10);

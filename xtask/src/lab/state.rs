@@ -1,21 +1,16 @@
 //! Makes the parts of a lab, and records each in a file before it is made, so that a crashed lab can be removed too:
 //! in reverse order.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+use std::{fs, process};
 
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 
-use super::{
-    namespace,
-    switch::{self, Datapath, Switch},
-    topology::{Families, Topology},
-};
+use crate::lab::namespace;
+use crate::lab::switch::{self, Datapath, Switch};
+use crate::lab::topology::{Families, Topology};
 use crate::signals;
 
 /// The files of a lab. The path is short because socket paths are limited, and a reboot removes it like the namespaces.

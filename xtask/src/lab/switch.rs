@@ -1,20 +1,16 @@
 //! A private Open vSwitch instance in a namespace; the machine's own instance is not touched.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-    time::Duration,
-};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
 
 use anyhow::Result;
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
-use super::namespace;
 use crate::exec;
+use crate::lab::namespace;
 
 /// Time from SIGTERM to SIGKILL.
 const TERMINATION_TIMEOUT: Duration = Duration::from_secs(3);

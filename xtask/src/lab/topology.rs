@@ -1,9 +1,7 @@
 //! The shapes of a lab: topologies, networks of OpenFlow switches, and all names and addresses in them.
 
-use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    time::Duration,
-};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 use clap::ValueEnum;

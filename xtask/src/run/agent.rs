@@ -1,25 +1,19 @@
 //! A kstamp that runs in a lab.
 
-use std::{
-    fs::{self, File},
-    os::unix::process::CommandExt as _,
-    path::PathBuf,
-    process::{Command, ExitStatus, Stdio},
-    thread,
-    time::Duration,
-};
+use std::fs::{self, File};
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
-use crate::{
-    exec::{self, KillOnDrop},
-    lab::Lab,
-    signals,
-};
+use crate::exec::{self, KillOnDrop};
+use crate::lab::Lab;
+use crate::signals;
 
 /// How long a kstamp may take to print its summary.
 const SUMMARY_TIMEOUT: Duration = Duration::from_secs(5);

@@ -1,14 +1,14 @@
 //! Arguments of `cargo xtask run`.
 
-use std::{ffi::OsString, path::PathBuf, time::Duration};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 
-use crate::{
-    UsageError,
-    lab::{ControlDelay, Families, Lab, Topology},
-};
+use crate::UsageError;
+use crate::lab::{ControlDelay, Families, Lab, Topology};
 
 /// What to run, and where.
 #[derive(Clone, Debug, Args)]

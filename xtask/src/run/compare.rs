@@ -1,23 +1,16 @@
 //! `cargo xtask run --compare`: `kstamp compare` on the path between the first two agents.
 
-use std::{
-    fs,
-    path::Path,
-    process::{Command, ExitStatus},
-    thread,
-    time::{Duration, Instant},
-};
+use std::path::Path;
+use std::process::{Command, ExitStatus};
+use std::time::{Duration, Instant};
+use std::{fs, thread};
 
 use anyhow::{Result, bail};
 
-use super::{
-    agent::{Agent, FarAgent, POLL},
-    args::{RunArguments, attach_options},
-};
-use crate::{
-    lab::{Families, Lab},
-    name_of,
-};
+use crate::lab::{Families, Lab};
+use crate::name_of;
+use crate::run::agent::{Agent, FarAgent, POLL};
+use crate::run::args::{RunArguments, attach_options};
 
 /// How long the far end may take to attach.
 const ATTACH_TIMEOUT: Duration = Duration::from_secs(10);

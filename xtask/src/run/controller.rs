@@ -1,24 +1,17 @@
 //! `cargo xtask run` in a network of switches: a controller, and a tour in which a link is cut and repaired.
 
-use std::{
-    path::Path,
-    process::{Command, ExitStatus},
-    thread,
-    time::{Duration, Instant},
-};
+use std::path::Path;
+use std::process::{Command, ExitStatus};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 use nix::sys::signal::Signal;
 
-use super::{
-    agent::{Agent, POLL},
-    args::RunArguments,
-};
-use crate::{
-    exec,
-    lab::{CONTROLLER, Lab, Network, SWITCHES, Tour},
-    name_of, signals,
-};
+use crate::lab::{CONTROLLER, Lab, Network, SWITCHES, Tour};
+use crate::run::agent::{Agent, POLL};
+use crate::run::args::RunArguments;
+use crate::{exec, name_of, signals};
 
 /// How long hosts may take to reach each other: at first, and after a cut or a repair.
 const REACH_TIMEOUT: Duration = Duration::from_secs(15);

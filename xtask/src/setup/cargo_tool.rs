@@ -1,10 +1,11 @@
 //! Programs from crates.io for some tasks: each is built once, at a fixed version, under `target/tools`.
 
-use std::{path::PathBuf, process::Command};
+use std::path::PathBuf;
+use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
-use super::report::say;
+use crate::setup::report::say;
 use crate::{exec, workspace};
 
 /// A program, and the package of the same name.

@@ -1,19 +1,15 @@
 //! bpf-linker: links rustc's output into a BPF object.
 
-use std::{
-    env,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use super::{
-    cargo_tool,
-    packages::{self, Need},
-    report::{Mode, say},
-};
 use crate::exec;
+use crate::setup::cargo_tool;
+use crate::setup::packages::{self, Need};
+use crate::setup::report::{Mode, say};
 
 /// The LLVM that bpf-linker is built against; rustc must have the same.
 pub(super) const LLVM: u32 = 22;

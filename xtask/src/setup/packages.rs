@@ -1,10 +1,11 @@
 //! Debian packages: a package is installed only if the program or file that it provides is missing.
 
-use std::{env, path::Path};
+use std::env;
+use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 
-use super::report::{Mode, say};
+use crate::setup::report::{Mode, say};
 use crate::{exec, privilege};
 
 /// A program or file that a package provides.

@@ -4,8 +4,8 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use super::report::say;
 use crate::exec;
+use crate::setup::report::say;
 
 /// The workspace's `rust-version`.
 const NEEDED: &str = env!("CARGO_PKG_RUST_VERSION");

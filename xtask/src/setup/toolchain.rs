@@ -3,21 +3,17 @@
 //! bpf-linker reads bitcode of its own LLVM version only, so rustc must have the same. There is no compiled `core` for
 //! BPF, so its source is needed. A nightly and Debian's packages have both.
 
-use std::{
-    env, fs,
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
-    time::Duration,
-};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+use std::{env, fs};
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{
-    linker::LLVM,
-    packages::{self, Need},
-    report::{Mode, say},
-    rust::Version,
-};
+use crate::setup::linker::LLVM;
+use crate::setup::packages::{self, Need};
+use crate::setup::report::{Mode, say};
+use crate::setup::rust::Version;
 use crate::{exec, workspace};
 
 /// Forces the choice: `debian`, or the name of a toolchain that rustup knows.

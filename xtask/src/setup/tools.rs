@@ -4,11 +4,9 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 
-use super::{
-    cargo_tool,
-    packages::{self, Need},
-    report::{Mode, say},
-};
+use crate::setup::cargo_tool;
+use crate::setup::packages::{self, Need};
+use crate::setup::report::{Mode, say};
 use crate::workspace;
 
 const STAMP_SUITE: &str = "1.0.0";

@@ -1,15 +1,13 @@
 //! Unpacks Debian packages into a directory, without installing them and without root.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::{fs, io};
 
 use anyhow::{Context as _, Result};
 
-use super::packages;
 use crate::exec;
+use crate::setup::packages;
 
 /// Which packages to unpack.
 #[derive(Clone, Copy)]

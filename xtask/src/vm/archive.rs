@@ -1,12 +1,10 @@
 //! A `cpio` archive in the `newc` format, which the kernel unpacks into its initial file system
 //! (`Documentation/driver-api/early-userspace/buffer-format.rst`).
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    io::{self, Write},
-    path::{Path, PathBuf},
-};
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 
 const DIRECTORY: u32 = 0o040_755;
 const PROGRAM: u32 = 0o100_755;

@@ -2,14 +2,14 @@
 //!
 //! It is never installed: Debian's package may conflict with what is installed, such as a newer `qemu-utils`.
 
-use std::{env, path::PathBuf, process::Command};
+use std::env;
+use std::path::PathBuf;
+use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::{
-    exec,
-    setup::{self, Closure},
-};
+use crate::exec;
+use crate::setup::{self, Closure};
 
 pub(super) const PROGRAM: &str = "qemu-system-x86_64";
 
@@ -18,7 +18,7 @@ const PACKAGE: &str = "qemu-system-x86";
 /// Where Debian's packages have libraries, below the root.
 const LIBRARIES: [&str; 2] = ["lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu"];
 
-/// Where they have the BIOS and what loads a kernel.
+/// Where Debian's packages have the BIOS and the firmware that loads a kernel, below the root.
 const FIRMWARE: [&str; 2] = ["usr/share/qemu", "usr/share/seabios"];
 
 /// A QEMU that emulates processors.

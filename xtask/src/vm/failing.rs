@@ -1,14 +1,12 @@
 //! Guests that fail on purpose: each failure must be noticed in time, and reported with what the console shows.
 
-use std::{
-    fs,
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::machine::{self, Limits, Listener, System};
+use crate::vm::machine::{self, Limits, Listener, System};
 
 /// One way to fail.
 #[derive(Clone, Copy, Debug)]
@@ -32,7 +30,7 @@ const CASES: [Case; 3] = [
     Case {
         name: "a guest that falls silent fails",
         arguments: "guest --fail silence",
-        error: ["it said nothing for 4s", "console.log"],
+        error: ["it printed nothing for 4s", "console.log"],
         life: Duration::from_secs(60),
     },
     Case {

@@ -1,22 +1,18 @@
 //! The first process inside a guest: it prepares the system, runs the suite and switches the machine off.
 
-use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Write as _},
-    os::unix::fs::symlink,
-    path::{Path, PathBuf},
-    process::{self, Command, Stdio},
-    thread,
-    time::Duration,
-};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{self, Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
-use nix::{
-    mount::{MsFlags, mount},
-    sys::reboot::{RebootMode, reboot},
-    unistd::Pid,
-};
+use nix::mount::{MsFlags, mount};
+use nix::sys::reboot::{RebootMode, reboot};
+use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use crate::{exec, workspace};

@@ -1,15 +1,16 @@
 //! The guest's file system: the suite's binaries, their programs, libraries and kernel modules.
 
-use std::{
-    fs::{self, File},
-    io::{BufWriter, Write},
-    path::{Path, PathBuf},
-};
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-use super::{archive::Archive, guest, kernel::Unpacked, suite::Suite};
 use crate::exec;
+use crate::vm::archive::Archive;
+use crate::vm::guest;
+use crate::vm::kernel::Unpacked;
+use crate::vm::suite::Suite;
 
 /// Programs that the lab, the tests and kstamp call.
 const PROGRAMS: [&str; 21] = [

@@ -1,17 +1,13 @@
 //! Debian's kernel packages, unpacked and not installed, and the modules that the suite uses.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs,
-    path::{Path, PathBuf},
-};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{
-    exec,
-    setup::{self, Closure},
-};
+use crate::exec;
+use crate::setup::{self, Closure};
 
 /// Modules that the lab, the tests and kstamp use. They may also be built into the kernel.
 const WANTED: [&str; 13] = [

@@ -1,23 +1,19 @@
 //! Boots a guest under QEMU and passes its output on, within limits of time.
 
-use std::{
-    fs::{self, File},
-    io::{BufRead as _, BufReader, Write as _},
-    os::unix::process::CommandExt as _,
-    path::Path,
-    process::{Child, ChildStdout, Command, Stdio},
-    sync::mpsc::{Receiver, RecvTimeoutError, channel},
-    thread,
-    time::{Duration, Instant},
-};
+use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{
-    emulator::{self, Emulator},
-    guest::Progress,
-};
 use crate::exec;
+use crate::vm::emulator::{self, Emulator};
+use crate::vm::guest::Progress;
 
 /// Receives what a guest prints, and how it ended.
 pub trait Listener {
@@ -170,7 +166,7 @@ impl Machine {
             if left.is_zero() || (next.is_none() && left <= silence) {
                 bail!("it was not done after {life:?}");
             }
-            line = next.with_context(|| format!("it said nothing for {silence:?}"))?;
+            line = next.with_context(|| format!("it printed nothing for {silence:?}"))?;
         }
     }
 
@@ -264,7 +260,7 @@ mod tests {
         for (script, end) in [
             ("echo guest: begin x", "it ended before its suite did"),
             ("exec sleep 60", "it was not up after 3s"),
-            ("echo guest: begin x; exec sleep 60", "it said nothing for 1s"),
+            ("echo guest: begin x; exec sleep 60", "it printed nothing for 1s"),
             ("while :; do echo .; sleep 0.1; done", "it was not done after 2s"),
             ("exec yes", "it was not done after 2s"),
             ("echo guest: done; exit 3", "qemu-system-x86_64 failed: exit status: 3"),

@@ -1,15 +1,13 @@
 //! The suite that runs in a guest: test binaries, built here, in the order in which they run there.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
-};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
-use super::guest::Run;
+use crate::vm::guest::Run;
 use crate::{exec, workspace};
 
 /// A test binary.

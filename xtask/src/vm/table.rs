@@ -1,11 +1,13 @@
 //! The attach matrix: the results of tests in guests, as the tables of the documentation.
 
-use std::{collections::BTreeMap, fs, path::PathBuf};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 
-use super::kernel::Kernel;
+use crate::vm::kernel::Kernel;
 use crate::workspace;
 
 const DOCUMENT: &str = "docs/src/reference/kernels.md";

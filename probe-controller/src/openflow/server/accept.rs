@@ -22,11 +22,11 @@ use crate::openflow::server::pacer::Pacer;
 use crate::openflow::server::shared::Counts;
 
 /// Commands that may wait for one connection.
-const COMMANDS: usize = 2_048;
+const MAX_COMMANDS: usize = 2_048;
 /// Wait after an error of accept (too many open files).
-const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Time for connections to end when the server stops.
-const STOP_WITHIN: Duration = Duration::from_millis(900);
+const STOP_TIMEOUT: Duration = Duration::from_millis(900);
 
 /// Runs until it is stopped and all connections have ended.
 pub(super) async fn run(listener: TcpListener, context: Context, pacer: Pacer) {
@@ -43,7 +43,7 @@ pub(super) async fn run(listener: TcpListener, context: Context, pacer: Pacer) {
                         Ok((socket, address)) => admit(&context, &mut connections, socket, address),
                         Err(error) => {
                             warn!("cannot take a switch's connection: {error}");
-                            tokio::time::sleep(ACCEPT_AGAIN).await;
+                            tokio::time::sleep(ACCEPT_PAUSE).await;
                         }
                     },
                     Some(_) = connections.join_next() => {}
@@ -52,7 +52,7 @@ pub(super) async fn run(listener: TcpListener, context: Context, pacer: Pacer) {
             }
             drop(listener);
             pacing.abort();
-            let _ = timeout(STOP_WITHIN, async { while connections.join_next().await.is_some() {} }).await;
+            let _ = timeout(STOP_TIMEOUT, async { while connections.join_next().await.is_some() {} }).await;
         })
         .await;
 }
@@ -144,7 +144,7 @@ async fn talk<S: AsyncRead + AsyncWrite>(
     let dpid = ready.features.dpid;
     info!("switch {dpid} connected from {address}");
     Counts::add_one(&context.shared.counts.connected);
-    let (sender, commands) = mpsc::channel::<Command>(COMMANDS);
+    let (sender, commands) = mpsc::channel::<Command>(MAX_COMMANDS);
     context.shared.register(connection, sender);
     let kind = EventKind::Connected {
         address,

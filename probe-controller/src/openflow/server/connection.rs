@@ -263,7 +263,7 @@ impl Connection {
         loop {
             let silent = self.silent_for();
             if silent >= limits.dead {
-                let reason = Reason::Silent(format!("no sign of life for {} s", silent.as_secs()));
+                let reason = Reason::Silent(format!("nothing received for {} s", silent.as_secs()));
                 return Left { reason, reported: None };
             }
             // Checks at a quarter of the limit.

@@ -40,8 +40,8 @@ impl Bucket {
 }
 
 /// Log lines about refused connections per window.
-const LINES: u32 = 50;
-const WITHIN_NS: u64 = 10_000_000_000;
+const MAX_LINES: u32 = 50;
+const WINDOW_NS: u64 = 10_000_000_000;
 
 #[derive(Debug, Default)]
 struct Window {
@@ -71,15 +71,15 @@ impl Window {
     /// The number of lines suppressed in the previous window, and whether to write this one.
     fn count(&mut self, now_ns: u64) -> (u32, bool) {
         let mut held_back = 0;
-        if now_ns.saturating_sub(self.since_ns) >= WITHIN_NS {
-            held_back = self.count.saturating_sub(LINES);
+        if now_ns.saturating_sub(self.since_ns) >= WINDOW_NS {
+            held_back = self.count.saturating_sub(MAX_LINES);
             *self = Self {
                 since_ns: now_ns,
                 count: 0,
             };
         }
         self.count = self.count.saturating_add(1);
-        (held_back, self.count <= LINES)
+        (held_back, self.count <= MAX_LINES)
     }
 }
 
@@ -114,14 +114,14 @@ mod tests {
     #[test]
     fn suppressed_lines_are_counted() {
         let mut window = Window::default();
-        let start = WITHIN_NS;
-        for _ in 0..LINES {
+        let start = WINDOW_NS;
+        for _ in 0..MAX_LINES {
             assert_eq!(window.count(start), (0, true));
         }
         for _ in 0..7 {
             assert_eq!(window.count(start + 1), (0, false));
         }
-        assert_eq!(window.count(start + WITHIN_NS), (7, true));
-        assert_eq!(window.count(start + WITHIN_NS), (0, true));
+        assert_eq!(window.count(start + WINDOW_NS), (7, true));
+        assert_eq!(window.count(start + WINDOW_NS), (0, true));
     }
 }

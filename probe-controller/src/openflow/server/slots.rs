@@ -17,7 +17,7 @@ use crate::openflow::id::Dpid;
 use crate::openflow::server::event::{ConnectionId, Reason};
 
 /// Time for the older connection to answer.
-const ANSWER_WITHIN: Duration = Duration::from_secs(1);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Request to the holder of a slot.
 pub(super) enum Summons {
@@ -97,7 +97,7 @@ async fn answers(holder: &mpsc::Sender<Summons>) -> bool {
     let (sender, answer) = oneshot::channel();
     // If too many ask at a time they all get the answer that the slot is taken.
     match holder.try_send(Summons::ShowLife(sender)) {
-        Ok(()) => matches!(timeout(ANSWER_WITHIN, answer).await, Ok(Ok(()))),
+        Ok(()) => matches!(timeout(ANSWER_TIMEOUT, answer).await, Ok(Ok(()))),
         Err(mpsc::error::TrySendError::Full(_)) => true,
         Err(mpsc::error::TrySendError::Closed(_)) => false,
     }
@@ -106,7 +106,7 @@ async fn answers(holder: &mpsc::Sender<Summons>) -> bool {
 async fn leave(holder: &mpsc::Sender<Summons>) {
     let (sender, left) = oneshot::channel();
     if holder.try_send(Summons::Leave(sender)).is_ok() {
-        let _ = timeout(ANSWER_WITHIN, left).await;
+        let _ = timeout(ANSWER_TIMEOUT, left).await;
     }
 }
 

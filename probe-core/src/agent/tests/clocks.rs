@@ -57,8 +57,8 @@ fn offset_and_skew_of_a_peer_are_estimated_and_its_steps_noticed() {
         );
         assert!((skew_ppb - 50_000).abs() < 1_000, "{skew_ppb}");
         let [forward, backward] = [summary.forward_ns, summary.backward_ns].map(Option::unwrap);
-        for (way, truth_ns) in [(forward, PATH / 2), (backward, PATH / 2 - 1_000)] {
-            for ns in [way.min, way.max] {
+        for (delay, truth_ns) in [(forward, PATH / 2), (backward, PATH / 2 - 1_000)] {
+            for ns in [delay.min, delay.max] {
                 assert!(ns.abs_diff(truth_ns.cast_signed()) < MS / 10, "{ns}, {truth_ns}");
             }
         }
@@ -99,7 +99,7 @@ fn a_step_of_our_own_clock_marks_every_open_window() {
 }
 
 #[test]
-fn what_the_peer_refused_is_shared_by_its_paths() {
+fn refused_probes_are_split_between_the_paths() {
     let mut world = World::new(config(), &[host(1)]);
     world.run(1_000 * MS);
     world.agent.set_refused(host(1), 1_000);

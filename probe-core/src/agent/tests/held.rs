@@ -1,9 +1,9 @@
-//! Windows that wait for probes still unanswered, and what is told of those that stay so.
+//! Windows that wait for unanswered probes, and the samples of lost probes.
 
 use super::*;
 
 /// A timeout of several report intervals.
-fn patient() -> ProbeConfig {
+fn long_timeout() -> ProbeConfig {
     ProbeConfig {
         timeout_ns: 4 * REPORT,
         peer_expiry_ns: 40 * REPORT,
@@ -15,8 +15,8 @@ fn patient() -> ProbeConfig {
 }
 
 #[test]
-fn a_dead_peer_does_not_hold_back_what_is_over_for_all() {
-    let mut world = World::new(patient(), &[host(1), host(2)]);
+fn a_dead_peer_delays_windows_by_its_timeout_only() {
+    let mut world = World::new(long_timeout(), &[host(1), host(2)]);
     world.run(REPORT);
     world.hosts.pop();
     let mut most_held = 0;
@@ -35,8 +35,8 @@ fn a_dead_peer_does_not_hold_back_what_is_over_for_all() {
 }
 
 #[test]
-fn a_lost_probe_tells_when_it_was_sent() {
-    let mut world = World::new(patient(), &[host(1)]);
+fn a_lost_probe_has_its_send_time() {
+    let mut world = World::new(long_timeout(), &[host(1)]);
     world.run(6 * REPORT);
     let mut lost = 0;
     for event in &world.events {

@@ -1,4 +1,4 @@
-//! Peers that come and go, and the course of a run.
+//! Peers that come and go, and how a run ends.
 
 use super::*;
 
@@ -85,7 +85,7 @@ fn a_peer_goes_down_and_comes_back_as_the_same() {
     assert_eq!(
         world.sent_to(Destination::Peer(host(1))),
         silent,
-        "a peer that is down is left alone"
+        "a peer that is down gets no probes"
     );
 
     world.hosts.push(host(1));
@@ -95,7 +95,7 @@ fn a_peer_goes_down_and_comes_back_as_the_same() {
     let summaries = world.finish();
     assert_eq!(summaries.len(), 2);
     for summary in &summaries {
-        // About 50 probes were lost before the peer was given up, and none while it was down.
+        // About 50 probes were lost before the peer counted as down, and none while it was down.
         let Counts { received, lost, .. } = summary.counts;
         assert!((45..=55).contains(&lost), "{summary:?}");
         assert!(received > 190, "{summary:?}");
@@ -155,7 +155,7 @@ fn a_count_ends_the_run_by_itself() {
 }
 
 #[test]
-fn who_was_told_to_stop_waits_for_what_is_pending_only() {
+fn a_stopped_agent_waits_for_pending_probes_only() {
     let mut world = World::new(config(), &[host(1)]);
     world.run(REPORT / 2);
     world.agent.stop_sending();
@@ -164,7 +164,7 @@ fn who_was_told_to_stop_waits_for_what_is_pending_only() {
     assert!(world.agent.is_settled());
     assert_eq!(world.sent.len(), sent);
     world.run(2 * SILENCE);
-    assert_eq!(world.events, [up(host(1))], "who is not asked is not silent");
+    assert_eq!(world.events, [up(host(1))], "a peer without probes does not go down");
 }
 
 #[test]

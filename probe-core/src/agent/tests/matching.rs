@@ -1,4 +1,4 @@
-//! Which reply belongs to which probe, and what is told of each.
+//! Matches replies to probes, and reports the outcome of each probe.
 
 use super::*;
 
@@ -112,7 +112,7 @@ fn samples_are_not_made_unless_asked_for() {
 }
 
 #[test]
-fn what_did_not_leave_and_what_was_not_collected_is_not_lost() {
+fn unsent_probes_and_uncollected_replies_are_no_losses() {
     let (mut agent, _, unicast) = one_peer(config());
     agent.transmit_failed(&unicast);
     let now = START + INTERVAL;
@@ -132,7 +132,7 @@ fn what_did_not_leave_and_what_was_not_collected_is_not_lost() {
 }
 
 #[test]
-fn nobody_is_found_by_a_group_probe_that_did_not_leave() {
+fn an_unsent_group_probe_finds_no_peer() {
     let mut agent = Agent::new(config(), START);
     let probe = agent.poll_transmit(START).unwrap();
     agent.transmit_failed(&probe);
@@ -141,7 +141,7 @@ fn nobody_is_found_by_a_group_probe_that_did_not_leave() {
 }
 
 #[test]
-fn what_is_known_of_a_peer_holds_for_all_its_sessions() {
+fn facts_about_a_peer_apply_to_all_its_sessions() {
     let (mut agent, _, unicast) = one_peer(config());
     agent.set_same_clock(host(1), true);
     agent.set_stateful(host(1), true);

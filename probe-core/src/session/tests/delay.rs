@@ -1,4 +1,4 @@
-//! What is recorded of the delays, and what backs them.
+//! Delays that a session records, and the clocks that they rest on.
 
 use super::*;
 use crate::stats::report::OneWayClock;
@@ -89,8 +89,8 @@ fn sequence_numbers_wrap() {
 }
 
 #[test]
-fn clocks_that_say_they_are_synchronised_are_not_believed_against_the_stamps() {
-    let told = |t2_ns, t3_ns| Reply {
+fn stamps_that_refute_synced_withdraw_it() {
+    let stamped = |t2_ns, t3_ns| Reply {
         t2_ns,
         t3_ns,
         reflector_error_ns: Some(300),
@@ -108,16 +108,16 @@ fn clocks_that_say_they_are_synchronised_are_not_believed_against_the_stamps() {
         // TAI for UTC.
         (37_000_000_000, false),
     ];
-    for (off_ns, believed) in table {
+    for (off_ns, synced) in table {
         let mut session = session();
         session.sent(0, 0);
-        // The reflector's clock is behind by so much.
+        // The reflector's clock is behind by `off_ns`.
         let off = |stamp: u64| stamp.wrapping_add_signed(-off_ns);
-        session.reply(&told(off(right.t2_ns), off(right.t3_ns)));
+        session.reply(&stamped(off(right.t2_ns), off(right.t3_ns)));
         let clock = session.summary(6 * MS).clock;
         assert_eq!(
             clock == Some(OneWayClock::Synced { bound_ns: 320 }),
-            believed,
+            synced,
             "{off_ns}: {clock:?}"
         );
     }

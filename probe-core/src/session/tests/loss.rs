@@ -47,7 +47,7 @@ fn anchors(session: &Session) -> Vec<u64> {
 
 #[test]
 fn each_direction_is_known_between_two_answers() {
-    // The reflector counts from 7, so that it is known to count.
+    // The reflector counts from 7, so it is known to be stateful.
     assert_eq!(directions(&after(&[Some(7), None, Some(8)])), (1, 0, 0));
     assert_eq!(directions(&after(&[Some(7), None, Some(9)])), (0, 1, 0));
     assert_eq!(directions(&after(&[Some(7), None, None, None, Some(9)])), (2, 1, 0));
@@ -56,7 +56,7 @@ fn each_direction_is_known_between_two_answers() {
 
 #[test]
 fn loss_periods_and_distances_are_those_of_the_stream() {
-    // Lost are 1, 3, 4, and, with no end, 7; 5 never left, so that 4 and 6 are neighbours.
+    // Lost are 1, 3, 4, and, with no end, 7; 5 never left, so 4 and 6 are neighbours.
     let mut session = session();
     drive(
         &mut session,
@@ -103,12 +103,12 @@ fn late_refused_and_duplicated_probes_are_counted() {
     let patterns = session.summary(0).patterns;
     assert_eq!((patterns.lost_late, patterns.duplicated), (1, 1));
     assert_eq!(counts(&session).duplicates, 3);
-    // 2, which did not arrive, and 5, of which nothing is known: no more can have been refused.
+    // At most two were refused: 2 did not arrive, and the direction of 5 is not known.
     assert_eq!(patterns.lost_refused, Some(2));
 }
 
 #[test]
-fn one_percent_is_placed_on_the_way_on_which_it_was_lost() {
+fn one_percent_is_placed_in_the_direction_in_which_it_was_lost() {
     for (backward, seed) in [(false, 1u64), (true, 2)] {
         let mut dice = seed;
         let mut counter = 0;
@@ -149,7 +149,7 @@ fn open_ends_are_unknown() {
 }
 
 #[test]
-fn a_copied_number_tells_nothing() {
+fn a_copied_sequence_number_gives_no_direction() {
     let mut session = after(&[Some(0), None, Some(2)]);
     assert_eq!(directions(&session), (0, 0, 1));
     session.set_stateful(true);
@@ -159,7 +159,7 @@ fn a_copied_number_tells_nothing() {
 }
 
 #[test]
-fn one_counter_that_is_no_copy_proves_a_count() {
+fn one_counter_that_is_no_copy_proves_a_stateful_reflector() {
     assert_eq!(directions(&after(&[Some(0), Some(1), None, Some(2)])), (1, 0, 0));
 }
 
@@ -190,11 +190,11 @@ fn a_restart_that_has_counted_past_the_old_counter_unseen_is_not_taken_for_loss(
 }
 
 #[test]
-fn a_reflector_that_has_counted_far_would_not_catch_up_unseen() {
+fn no_restart_is_assumed_after_a_mature_counter() {
     for (counter, expected) in [(MIN_MATURE_COUNTER - 1, (0, 0, 100)), (MIN_MATURE_COUNTER, (100, 0, 0))] {
         let mut session = session();
         drive(&mut session, 0, &[Some(counter), Some(counter + 1)]);
-        // What is known of the counter before this duplicate is evaluated again.
+        // The counters before this duplicate are evaluated again.
         session.reply(&reply(1, counter + 2, MS, 2 * MS));
         drive(&mut session, 2, &[&[None; 100][..], &[Some(counter + 3)]].concat());
         expire_all(&mut session);
@@ -260,7 +260,7 @@ fn nothing_is_claimed_across_a_pause() {
 }
 
 #[test]
-fn what_never_left_and_what_was_collected_is_no_loss() {
+fn unsent_probes_and_uncollected_replies_are_no_losses() {
     let mut session = session();
     drive(&mut session, 0, &[Some(7), None, None, None, Some(9)]);
     session.send_failed(1);
@@ -272,7 +272,7 @@ fn what_never_left_and_what_was_collected_is_no_loss() {
         }
     };
     session.expire(EXPIRY + 10 * MS, &mut fate);
-    // 2 was counted and collected, so that 3 did not arrive.
+    // 2 was counted by the reflector, so 3 did not arrive.
     assert_eq!(directions(&session), (1, 0, 0));
 }
 
@@ -295,21 +295,21 @@ fn a_late_reply_counts_from_an_anchor_before_its_probe() {
 }
 
 #[test]
-fn a_copy_made_on_the_way_forward_is_counted_at_the_reflector() {
+fn a_copy_of_a_probe_is_counted_by_the_reflector() {
     let mut session = session();
     drive(&mut session, 0, &[Some(7), Some(8), None, Some(10)]);
-    // The copy of 1 had counter 9, so that 2 did not arrive; its reply comes before the loss is judged.
+    // The copy of 1 had counter 9, so 2 did not arrive. The reply to the copy comes before the loss is placed.
     session.reply(&reply(1, 9, MS, 4 * MS));
     expire_all(&mut session);
     assert_eq!(directions(&session), (1, 0, 0));
 
-    // And after it is judged.
+    // The same after the loss is placed.
     let mut session = after(&[Some(7), Some(8), None, Some(10)]);
     assert_eq!(directions(&session), (0, 1, 0));
     session.reply(&reply(1, 9, MS, 4 * MS));
     assert_eq!(directions(&session), (1, 0, 0));
 
-    // A copy made on the way back has the counter of the first reply.
+    // A copy of a reply has the counter of the first reply.
     session.reply(&reply(1, 8, MS, 4 * MS));
     assert_eq!((directions(&session), counts(&session).duplicates), ((1, 0, 0), 2));
 }
@@ -329,7 +329,7 @@ fn a_loop_in_the_network_ends_all_claims_until_it_is_over() {
 }
 
 #[test]
-fn so_many_duplicates_are_still_counted_and_one_more_is_a_loop() {
+fn the_maximum_of_duplicates_is_counted_and_one_more_is_a_loop() {
     for (duplicates, expected) in [(MAX_DUPLICATES, (1, 0, 0)), (MAX_DUPLICATES + 1, (0, 0, 1))] {
         let mut session = session();
         drive(&mut session, 0, &[Some(7), Some(8)]);
@@ -359,7 +359,7 @@ fn evidence_from_before_a_loop_withdraws_the_claims_of_that_time() {
 }
 
 #[test]
-fn an_overtaken_probe_whose_reply_is_lost_is_placed_when_it_shows() {
+fn an_overtaken_probe_with_a_lost_reply_is_lost_backward() {
     let mut session = session();
     // 1 reaches the reflector after 2 and 3 and is counted 10; its reply is lost.
     drive(&mut session, 0, &[Some(7), None, Some(8), Some(9), Some(11), Some(12)]);
@@ -370,7 +370,7 @@ fn an_overtaken_probe_whose_reply_is_lost_is_placed_when_it_shows() {
 #[test]
 fn overtaking_is_not_loss() {
     let mut session = session();
-    // 1 is lost on the way forward; 3 overtakes 2. Round trips take 5 to 9 ms.
+    // 1 is lost forward; 3 overtakes 2. Round trips take 5 to 9 ms.
     let sent = [0, 10, 11, 12, 30].map(|ms| ms * MS);
     (0u32..).zip(sent).for_each(|(seq, sent_ns)| session.sent(seq, sent_ns));
     session.reply(&reply(0, 7, sent[0], 5 * MS));
@@ -416,7 +416,7 @@ fn an_outage_longer_than_the_memory_is_in_the_summary_with_its_direction() {
 }
 
 #[test]
-fn what_is_forgotten_in_an_outage_is_still_counted_when_new_evidence_comes() {
+fn forgotten_probes_of_an_outage_still_count_when_new_evidence_comes() {
     let mut session = session();
     drive(&mut session, 0, &[&[Some(107)][..], &[None; 40]].concat());
     expire_all(&mut session);

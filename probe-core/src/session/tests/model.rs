@@ -1,4 +1,4 @@
-//! Sessions against a model network whose truth is known: what it lost, and where.
+//! Sessions against a model network whose losses are known.
 
 use proptest::prelude::*;
 
@@ -13,16 +13,16 @@ struct Plan {
     never_left: bool,
     ring_full: bool,
     forward: Option<u64>,
-    /// A copy made on the way forward, this much later.
+    /// A copy made in the forward direction, this much later.
     forward_copy: Option<u64>,
     backward: Option<u64>,
-    /// A copy made on the way back, this much later.
+    /// A copy made in the backward direction, this much later.
     backward_copy: Option<u64>,
 }
 
 const TENTH: u64 = MS / 10;
 
-/// A network that keeps the order: losses on both ways, a full ring, failed sends.
+/// A network that keeps the order: losses in both directions, a full ring buffer, failed sends.
 fn in_order(restarts: bool) -> impl Strategy<Value = Plan> {
     let restart = if restarts { 0.05 } else { 0.0 };
     let odds = (0.1, restart, 0.05, 0.05, 0.2, 0.2);
@@ -53,14 +53,14 @@ fn odds_of(odds: Odds<f64>) -> impl Strategy<Value = Odds<bool>> {
     )
 }
 
-/// A network that does everything a network does, late replies included.
+/// A network with every kind of disorder, late replies included.
 fn disorderly() -> impl Strategy<Value = Plan> {
     let rarely = |range| proptest::option::weighted(0.05, range);
     let back = prop_oneof![9 => 1u64..60, 1 => 900u64..3_000];
     (in_order(false), 1u64..60, back, rarely(0u64..40), rarely(0u64..40)).prop_map(
         |(plan, forward, backward, forward_copy, backward_copy)| Plan {
             forward: plan.forward.map(|_| forward),
-            // The replies to both come back: see what `direction` cannot see.
+            // The replies to both come back: `loss_direction` names the cases that it cannot recognise.
             forward_copy: plan
                 .forward
                 .and(plan.backward)
@@ -110,7 +110,7 @@ enum Arrival {
     Restart,
 }
 
-/// What happens when, and what is true of it.
+/// The steps of a run, and the true losses.
 #[derive(Debug, Default)]
 struct Run {
     steps: Vec<(u64, Step)>,
@@ -194,7 +194,7 @@ impl Run {
         }
     }
 
-    /// Drives a session, asserts what must hold at every step, and returns what was counted at the end.
+    /// Drives a session, asserts the invariants at every step, and returns the final counts.
     fn drive(&self) -> Counts {
         let mut session = session();
         session.set_stateful(true);
@@ -230,14 +230,14 @@ impl Run {
             windows += window.counts;
         }
         let counts = session.summary(now).counts;
-        // A loss may have found its way only after its window was handed out.
-        let regardless_of_the_way = |counts| Counts {
+        // The direction of a loss may become known only after its window was handed out.
+        let without_directions = |counts| Counts {
             lost_forward: 0,
             lost_backward: 0,
             lost_unknown: 0,
             ..counts
         };
-        assert_eq!(regardless_of_the_way(windows), regardless_of_the_way(counts));
+        assert_eq!(without_directions(windows), without_directions(counts));
         assert_eq!(counts.pending, 0);
         counts
     }
@@ -270,7 +270,7 @@ proptest! {
     #[test]
     fn across_restarts_and_open_ends_no_claim_is_wrong(
         plans in proptest::collection::vec(in_order(true), 1..120),
-        // A restart shortly before the counter wraps is the wrap, to whoever sees the counter alone.
+        // By the counter alone, a restart shortly before it wraps looks like the wrap.
         (seq, counter) in (any::<u32>(), prop_oneof![Just(0u32), 0u32..80, 0u32..1 << 31]),
     ) {
         let run = run(&plans, seq, counter);
@@ -299,7 +299,7 @@ fn calm_after() -> Plan {
     Plan { gap: 4_000, ..calm() }
 }
 
-/// A probe that was copied on the way forward, with its original reply long delayed, among probes that overtook it.
+/// A probe that was copied in the forward direction, with its original reply long delayed, among probes that overtook it.
 #[test]
 fn a_copy_whose_original_is_late_is_no_loss() {
     for (second, copy) in [(1_227, 22), (1, 22), (1_227, 23), (1, 23), (1_227, 21)] {

@@ -36,7 +36,7 @@ fn each_tlv_is_described_in_words() {
             "direct (5), 12 bytes: 3 sent, 2 received, 1 returned",
         ),
         (tlv(6, 0, &[0x10, 2, 0, 0]), "access (6), 4 bytes: access 1, code 2"),
-        (tlv(7, 0, &[0; 16]), "follow-up (7), 16 bytes: nothing to tell"),
+        (tlv(7, 0, &[0; 16]), "follow-up (7), 16 bytes: nothing to report"),
         (
             tlv(7, 0, &follow_up.to_bytes()),
             "follow-up (7), 16 bytes: reply 3 left at 0x0000000000000abc, by hardware",

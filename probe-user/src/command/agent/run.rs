@@ -1,4 +1,4 @@
-//! Drives the core: hands it replies and the time, sends what it asks for, reports what it concludes.
+//! Drives the core: passes in replies and the time, sends its probes, reports its events.
 
 use anyhow::{Context as _, Result, bail};
 use log::warn;
@@ -20,7 +20,8 @@ use crate::command::shared::host::{POLL_INTERVAL, addresses_of};
 use crate::command::shared::reporter::Reporter;
 use crate::command::shared::shutdown::Shutdown;
 
-/// Shorter intervals are sent in bursts: a wake-up for each probe would cost several times the rest of its cost.
+/// The agent sleeps at least this long, and then sends all due probes: a wake-up for each probe would cost several times
+/// as much as the probe.
 const MIN_SLEEP_NS: u64 = 50_000;
 
 /// Skip the ring wake-up if the timer fires within this time.

@@ -19,7 +19,7 @@ use probe_core::stats::report::Summary;
 
 use crate::output::time::Utc;
 
-/// What is compared, known before the first probe.
+/// The setting of a comparison, known before the first probe.
 #[derive(Debug, Clone)]
 pub struct Setting {
     pub version: String,

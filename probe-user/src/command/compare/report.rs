@@ -91,7 +91,7 @@ impl Report {
 /// The comparison itself uses less of the CPU time than this.
 const MAX_IDLE_CPU: f64 = 0.5;
 
-/// Notes on a phase: why cells are empty, and what was not as it should be.
+/// Notes on a phase: why cells are empty, and what disturbed it.
 fn remarks(result: &PhaseResult, setting: &Setting) -> Vec<String> {
     let when = result.phase.name();
     let mut remarks = Vec::new();

@@ -197,7 +197,7 @@ fn setting(config: &CompareConfig, port: &Port, peer: Option<&Identity>) -> Resu
             "the far end has no kernel programs (--engine socket): a process answers the method kernel and reads T3";
         notes.push(note.to_owned());
     }
-    let own = clock_identity().context("cannot tell which clock this is")?;
+    let own = clock_identity().context("cannot identify this host's clock")?;
     Ok(Setting {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         kernel: kernel_release(),
@@ -224,7 +224,7 @@ async fn ask_identity(peer: IpAddr, port: &Port, test_port: u16) -> Result<Optio
     let sockets = port.sockets(Family::of(peer)).context("the interface is gone")?;
     for _ in 0..REQUESTS {
         let nonce = nonce();
-        let request = wire::question(&own, port.error_estimate(), nonce).context("the request does not fit")?;
+        let request = wire::request(&own, port.error_estimate(), nonce).context("the request does not fit")?;
         let sent = sockets.control.try_send_to(&request, sockets.endpoint(peer, test_port));
         if let Err(error) = sent {
             debug!("cannot ask {peer} for its identity: {error}");

@@ -92,7 +92,7 @@ fn describe(notice: &Notice, forwarding: &Forwarding) -> (&'static str, String) 
         Notice::SwitchDown { dpid, address, reason } => {
             let subject = match dpid {
                 Some(dpid) => format!("switch {} at {address} is gone", forwarding.name(*dpid)),
-                None => format!("{address} did not become a switch"),
+                None => format!("{address} did not complete its handshake"),
             };
             ("switch_down", format!("{subject}: {reason}"))
         }

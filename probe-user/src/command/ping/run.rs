@@ -138,7 +138,7 @@ async fn open(config: &PingConfig, target: Target, path: &Path) -> Result<(Pinge
             Err(error) => Err(error.context(WITHOUT_EBPF).context("cannot use kernel programs")),
         },
         PingEngine::Auto => match by_programs().await {
-            Ok(pinger) => Ok((pinger, "they may be loaded here".to_owned())),
+            Ok(pinger) => Ok((pinger, "kernel programs can be loaded here".to_owned())),
             Err(error) => by_socket(error.to_string()),
         },
     }
@@ -278,7 +278,7 @@ impl Run {
         Ok(())
     }
 
-    /// What the one-way delays of a reply rest on.
+    /// The clock that the one-way delays of a reply rest on.
     fn clock(&self, reply: &Reply) -> Option<OneWayClock> {
         if self.is_local {
             return Some(OneWayClock::SameClock);
@@ -330,7 +330,7 @@ impl Run {
         }
         if self.refused {
             return anyhow!(
-                "{none}: nobody listens on this port of that host (ICMP port unreachable); STAMP has 862, kstamp 1910"
+                "{none}: no process listens on this port there (ICMP port unreachable); STAMP's port is 862, kstamp's 1910"
             );
         }
         match self.pinger.unmatched() {
@@ -340,7 +340,7 @@ impl Run {
                 } else {
                     ""
                 };
-                anyhow!("{none} to a probe, but {unmatched} unmatched or unauthenticated packets{hint}")
+                anyhow!("{none}, but {unmatched} unmatched or unauthenticated packets{hint}")
             }
             _ => anyhow!("{none}"),
         }

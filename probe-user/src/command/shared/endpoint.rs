@@ -1,4 +1,4 @@
-//! An open interface with everything that answers on it: what an agent and a reflector share.
+//! An open interface with everything that answers on it, shared by `agent` and `reflect`.
 
 pub mod config;
 

@@ -1,4 +1,4 @@
-//! What subcommands ask of this host.
+//! Facts about this host that subcommands need.
 
 use std::net::IpAddr;
 use std::time::Duration;

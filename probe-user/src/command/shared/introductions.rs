@@ -1,4 +1,4 @@
-//! The identity exchange: asks peers for their identity, answers requests, and hands what follows to the agent.
+//! The identity exchange: asks peers for their identity, answers requests, and passes the results to the agent.
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, RandomState};
@@ -69,11 +69,11 @@ impl Introductions {
             let Some(peer) = self.exchange.poll(now_ns, nonce) else {
                 return;
             };
-            let question = wire::question(&self.own, port.error_estimate(), nonce);
-            if let Some((question, sockets)) = question.zip(port.sockets(Family::of(peer)))
+            let request = wire::request(&self.own, port.error_estimate(), nonce);
+            if let Some((request, sockets)) = request.zip(port.sockets(Family::of(peer)))
                 && let Err(error) = sockets
                     .control
-                    .try_send_to(&question, sockets.endpoint(peer, self.test_port))
+                    .try_send_to(&request, sockets.endpoint(peer, self.test_port))
             {
                 debug!("cannot ask {peer} for its identity: {error}");
             }
@@ -159,7 +159,7 @@ pub fn own_identity(
         egress: egress.to_string(),
         synchronised: clock.synchronised,
         error_ns: clock.error_ns,
-        clock: clock_identity().context("cannot tell which clock this is")?,
+        clock: clock_identity().context("cannot identify this host's clock")?,
         stateful,
         responder: None,
     })

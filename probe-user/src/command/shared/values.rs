@@ -23,11 +23,11 @@ const MIN_INTERVAL_NS: u64 = 1_000;
 /// A year: longer is a typing error, and far from where nanoseconds overflow.
 const MAX_DURATION_NS: u128 = 365 * 24 * 3_600 * 1_000_000_000;
 /// Bytes of a name, so that it fits into the packet of the identity exchange.
-const MAX_NAME: usize = 64;
+const MAX_NAME: usize = probe_core::identity::wire::MAX_NAME_LEN;
 /// As a file name.
 const STANDARD_OUTPUT: &str = "-";
 
-/// What is wrong with a command line, and what to do.
+/// An error in a command line, and its remedy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
     #[error("--iface: {0}; `ip link` lists the interfaces")]

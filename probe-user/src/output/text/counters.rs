@@ -20,7 +20,7 @@ pub const SOCKETS: [(&str, &str); 4] = [
     ),
 ];
 
-/// What a kernel counter counts, and what became of it; `None` if it is no sign of trouble.
+/// The unit that a kernel counter counts, and its outcome; `None` if it is no sign of trouble.
 fn in_words(counter: Counter) -> Option<(&'static str, &'static str)> {
     use Counter as C;
     Some(match counter {
@@ -48,19 +48,19 @@ fn in_words(counter: Counter) -> Option<(&'static str, &'static str)> {
         C::ReflectFailed => ("probe", "not answered: the reply could not be written"),
         C::LegacyLoop => (
             "probe",
-            "not answered: from a port or with a TTL of replies to legacy agents, answering could loop",
+            "not answered: from a port or with a TTL of replies to legacy agents: answering could loop",
         ),
         C::NotAllowed => (
             "probe",
             "not answered: from outside the prefixes that are answered; --allow admits more",
         ),
-        C::RateSource => ("probe", "not answered: more than --rate-source of one source"),
-        C::RateGroup => ("probe", "not answered: more than --rate-group of one source by a group"),
-        C::RatePort => ("probe", "not answered: more than --rate in all"),
+        C::RateSource => ("probe", "not answered: one source above --rate-source"),
+        C::RateGroup => ("probe", "not answered: group probes of one source above --rate-group"),
+        C::RatePort => ("probe", "not answered: all sources together above --rate"),
         C::RingFull => ("reply", "counted without stamps: the ring buffer was full"),
         C::Unmatched => (
             "reply",
-            "ignored: to no probe in flight, or from an address that was not asked",
+            "ignored: to no probe in flight, or from an address that was not probed",
         ),
         C::ReplyBadChecksum => ("reply", "ignored: wrong checksum"),
         C::ReplyMalformed => (
@@ -85,7 +85,7 @@ pub fn write_reflected(counters: &Counters, out: &mut dyn Write) -> io::Result<(
     let all = value(counters, Counter::Reflected) + in_userspace(Count::Reflected) + by_group;
     writeln!(
         out,
-        "{} {} answered since the start, {by_group} of them by a group",
+        "{} {} answered since the start, {by_group} of them sent to a group",
         counters.time.to_second(),
         count(all, "probe")
     )?;

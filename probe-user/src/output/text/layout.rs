@@ -18,7 +18,7 @@ pub struct Who {
 }
 
 pub struct Column {
-    /// What it is a statistic of; written before the heading of the leftmost such column.
+    /// The quantity that it is a statistic of; written before the heading of the leftmost such column.
     pub of: &'static str,
     pub heading: &'static str,
     pub numbers: bool,

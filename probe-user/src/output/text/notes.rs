@@ -57,7 +57,7 @@ fn losses(counts: &Counts, patterns: &Patterns) -> Option<String> {
         None => format!(": {}", parts(directions).join(", ")),
     };
     let refused = patterns.lost_refused.filter(|&refused| refused > 0);
-    let refused = refused.map(|refused| format!(", {refused} of them refused by the peer's policy"));
+    let refused = refused.map(|refused| format!(", {refused} of them above the peer's rate limits"));
     let longest = patterns.loss_period.filter(|period| period.max > 1);
     let in_a_row = longest.map(|period| format!(", up to {} in a row", period.max));
     let [refused, in_a_row] = [refused, in_a_row].map(Option::unwrap_or_default);
@@ -214,5 +214,5 @@ fn advice_for_the_path(start: &Start) -> Vec<String> {
 }
 
 fn doctor(start: &Start) -> String {
-    format!("kstamp doctor --iface {} finds nothing to complain of", start.interface)
+    format!("kstamp doctor --iface {} reports no problem", start.interface)
 }

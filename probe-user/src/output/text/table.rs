@@ -60,7 +60,7 @@ pub fn round_trips(results: &[Results]) -> Grid {
     }
 }
 
-/// The parts of a round trip, and what the one-way delays rest on.
+/// The parts of a round trip, and the clock that one-way delays rest on.
 pub fn parts(results: &[Results]) -> Grid {
     let number = |heading, gives_way, value: fn(&Results) -> Option<i64>| Column {
         numbers: true,

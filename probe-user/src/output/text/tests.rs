@@ -51,7 +51,7 @@ fn the_header_lists_what_is_probed() {
     start.peers = vec![ip("10.1.1.99"), ip("fe80::99")];
     assert_eq!(
         probes(start.clone()),
-        "  probes    every 500ms to port 1910: 239.255.255.250, ff0e::10 and who answers there, 10.1.1.99,"
+        "  probes    every 500ms to port 1910: 239.255.255.250, ff0e::10 and peers found there, 10.1.1.99,"
     );
     start.group_probes = false;
     assert_eq!(
@@ -99,7 +99,7 @@ fn each_change_is_a_line() {
         ),
         (
             Event::Interface(interface_change(InterfaceEvent::Back)),
-            "interface p1 is back, and the programs are attached again",
+            "interface p1 is back and in use again",
         ),
         (
             Event::Peer(peer_change(PeerEvent::Up, Found::Multicast, Some("h2:p2"))),
@@ -267,7 +267,7 @@ fn losses_and_their_patterns_are_notes() {
     let text = text(Event::Windows(windows(vec![results])));
     for note in [
         "9 probes lost: 4 forward, 3 backward, 1 answered too late, 1 direction unknown, \
-         3 of them refused by the peer's policy, up to 4 in a row;",
+         3 of them above the peer's rate limits, up to 4 in a row;",
         "7 reordered",
         "overtaken by up to 12",
         "steps of the wall clock: 1 of this host, 2 of the peer\n",
@@ -298,7 +298,7 @@ fn in_packets(max: i64) -> Summary {
 #[test]
 fn a_reflector_counts() {
     let counters = [("reflected", 5), ("reflected_group", 2), ("not_for_us", 1)];
-    let answered = "2026-11-21T10:10:38Z 7 probes answered since the start, 2 of them by a group\n";
+    let answered = "2026-11-21T10:10:38Z 7 probes answered since the start, 2 of them sent to a group\n";
     assert_eq!(text(Event::Counters(self::counters(counters))), answered);
     let refused =
         "1 probe not answered: to an address that is neither this interface's nor a joined group (not_for_us)\n";

@@ -9,8 +9,10 @@ use probe_io::port::Engine;
 use serde_json::Value;
 
 use super::*;
-use crate::command::compare::output::{jsonl as compare, tests::comparison};
-use crate::command::controller::output::{jsonl as controller, model, tests::report};
+use crate::command::compare::output::jsonl as compare;
+use crate::command::compare::output::tests::comparison;
+use crate::command::controller::output::tests::report;
+use crate::command::controller::output::{jsonl as controller, model};
 use crate::command::ping::output::{PingSample, PingStart};
 use crate::output::fixtures;
 use crate::output::jsonl::{Jsonl, record};

@@ -1,16 +1,13 @@
 //! Two legacy agents, `scripts/asyncio_agent.py`.
 
-use std::{path::Path, process::Command};
+use std::path::Path;
+use std::process::Command;
 
 use anyhow::Result;
 
-use crate::{
-    bench::{
-        place::Place,
-        tool::{Answers, Detail, Pace, Ready, Tool, missing_program, number_after, read},
-    },
-    workspace,
-};
+use crate::bench::place::Place;
+use crate::bench::tool::{Answers, Detail, Pace, Ready, Tool, missing_program, number_after, read};
+use crate::workspace;
 
 const FILE: &str = "asyncio.rtt";
 

@@ -1,13 +1,12 @@
 //! `ping` and `fping`: ICMP echo, answered by the far kernel.
 
-use std::{path::Path, process::Command};
+use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use crate::bench::{
-    place::Place,
-    tool::{Answers, Detail, Pace, Tool, milliseconds, missing_program, number_after},
-};
+use crate::bench::place::Place;
+use crate::bench::tool::{Answers, Detail, Pace, Tool, milliseconds, missing_program, number_after};
 
 const HOW: &str = "ICMP echo: the far kernel answers, a process waits for it";
 

@@ -1,14 +1,13 @@
 //! kstamp itself.
 
-use std::{path::Path, process::Command};
+use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-use crate::bench::{
-    place::Place,
-    tool::{Answers, Detail, Pace, Ready, Tool, read},
-};
+use crate::bench::place::Place;
+use crate::bench::tool::{Answers, Detail, Pace, Ready, Tool, read};
 
 const FILE: &str = "kstamp.samples";
 

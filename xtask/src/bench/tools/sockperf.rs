@@ -1,13 +1,12 @@
 //! `sockperf`: UDP probes between two C++ processes.
 
-use std::{path::Path, process::Command};
+use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use crate::bench::{
-    place::Place,
-    tool::{Answers, Detail, Pace, Ready, Tool, number_after, read},
-};
+use crate::bench::place::Place;
+use crate::bench::tool::{Answers, Detail, Pace, Ready, Tool, number_after, read};
 
 const PORT: u16 = 11111;
 const FILE: &str = "sockperf.csv";

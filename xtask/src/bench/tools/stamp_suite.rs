@@ -1,20 +1,14 @@
 //! `stamp-suite`: STAMP between two Rust processes, with the kernel's socket timestamps if its build has them.
 
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-use crate::{
-    bench::{
-        place::Place,
-        tool::{Answers, Detail, Pace, Ready, Tool, milliseconds},
-    },
-    setup,
-};
+use crate::bench::place::Place;
+use crate::bench::tool::{Answers, Detail, Pace, Ready, Tool, milliseconds};
+use crate::setup;
 
 const PORT: u16 = 862;
 

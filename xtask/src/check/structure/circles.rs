@@ -1,14 +1,10 @@
 //! Finds files whose modules import each other.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::Path,
-};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
-use super::{
-    names::Target,
-    tree::{Id, Tree},
-};
+use crate::check::structure::names::Target;
+use crate::check::structure::tree::{Id, Tree};
 
 /// Which file uses which, and by what names.
 type Graph<'a> = BTreeMap<&'a Path, BTreeMap<&'a Path, BTreeSet<&'a str>>>;
@@ -79,7 +75,8 @@ fn uses(tree: &Tree, id: Id) -> impl Iterator<Item = (Id, &str)> {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::tree::Built, *};
+    use super::*;
+    use crate::check::structure::tree::Built;
 
     /// The lines that describe the circles of a library made of these files.
     fn circles(files: &[(&str, &str)]) -> Vec<String> {

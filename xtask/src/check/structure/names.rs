@@ -1,6 +1,6 @@
 //! Finds the module in which an item is defined, through imports and re-exports.
 
-use super::tree::{Id, Tree};
+use crate::check::structure::tree::{Id, Tree};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Target<'a> {

@@ -1,17 +1,15 @@
 //! The modules of a crate: what each defines, imports and mentions.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::{Path, PathBuf},
-};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use syn::{
-    Attribute, Expr, Ident, Item, Meta, Token, UseTree, Visibility, ext::IdentExt as _, punctuated::Punctuated,
-    visit::Visit,
-};
+use syn::ext::IdentExt as _;
+use syn::punctuated::Punctuated;
+use syn::visit::Visit;
+use syn::{Attribute, Expr, Ident, Item, Meta, Token, UseTree, Visibility};
 
-use super::paths;
+use crate::check::structure::paths;
 
 /// The index of a module in its [`Tree`].
 pub(super) type Id = usize;

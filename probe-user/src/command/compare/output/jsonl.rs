@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::net::IpAddr;
 
+use probe_core::attach::AttachMode;
 use probe_core::compare::Method;
 use probe_core::compare::anatomy::Anatomy;
 use probe_core::stats::distribution::Distribution;
@@ -13,7 +14,6 @@ use crate::command::compare::output::{Comparison, PhaseResult, Setting};
 use crate::output::fields;
 use crate::output::jsonl::record;
 use crate::output::time::Utc;
-use probe_core::attach::AttachMode;
 
 /// Fields of every record of a run.
 #[derive(Serialize)]

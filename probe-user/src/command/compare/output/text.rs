@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use probe_core::attach::AttachMode;
 use probe_core::compare::ledger::Tally;
 use probe_core::compare::versus::Versus;
 use probe_core::compare::{Method, Phase};
@@ -11,7 +12,6 @@ use crate::command::compare::output::{Comparison, PhaseResult, Setting, parts, v
 use crate::output::quantity::{count, duration, percent};
 use crate::output::text::layout::{Column, Grid, Who};
 use crate::output::text::wrap;
-use probe_core::attach::AttachMode;
 
 const NONE: &str = "-";
 const INDENT: usize = 12;

@@ -1,4 +1,4 @@
-//! What follows from the numbers, in sentences.
+//! Conclusions from the figures, in sentences.
 
 use probe_core::compare::versus::ratio;
 use probe_core::compare::{Method, Phase};

@@ -217,7 +217,7 @@ fn summary(summary: &SummaryLine, is_last: bool, out: &mut dyn Write) -> io::Res
     }
     writeln!(
         out,
-        " {} sent: {} answered, {} lost, {} without a switch to answer, {} late or double, {} mismatched; {} seen",
+        " {} sent: {} answered, {} lost, {} without a switch to answer, {} late or duplicate, {} mismatched; {} seen",
         count(summary.sent, "probe"),
         summary.answered,
         summary.lost,

@@ -40,7 +40,7 @@ pub struct StampingConfig {
     pub stateless: bool,
 }
 
-/// What `agent` and `reflect` read alike.
+/// The configuration that `agent` and `reflect` share.
 pub struct Common {
     pub endpoint: EndpointConfig,
     pub report_ns: u64,
