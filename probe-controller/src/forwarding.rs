@@ -29,12 +29,12 @@ use crate::forwarding::routes::Routes;
 pub use crate::forwarding::switches::SwitchView;
 use crate::forwarding::switches::{Outbox, Switch, Switches};
 use crate::link_delay::{Kernel, LinkDelay, Probe, TapDirection};
+use crate::openflow::cookie;
 use crate::openflow::flow::FlowMod;
 use crate::openflow::id::{Dpid, MacAddress};
-use crate::openflow::lldp::{Key, Kind, NotOurs};
+use crate::openflow::lldp::{Key, Kind, LldpProbe, NotOurs};
 use crate::openflow::message::{Message, PacketIn};
 use crate::openflow::server::{Command, ConnectionId, Event, EventKind};
-use crate::openflow::{cookie, lldp};
 use crate::topology::{Change, Graph, Link, PortId, Presence, Topology, choose_tree};
 
 #[derive(Debug, Clone)]
@@ -146,7 +146,7 @@ impl Forwarding {
 
     /// Takes a kernel stamp of a frame of any origin.
     pub fn tapped(&mut self, frame: &[u8], direction: TapDirection, stamp_ns: u64) {
-        if let Ok(probe) = lldp::Probe::decode(&self.key, frame)
+        if let Ok(probe) = LldpProbe::decode(&self.key, frame)
             && probe.kind == Kind::Discovery
         {
             let origin = PortId {
@@ -342,7 +342,7 @@ impl Forwarding {
             dpid,
             port: packet.in_port,
         };
-        match lldp::Probe::decode(&self.key, &packet.frame) {
+        match LldpProbe::decode(&self.key, &packet.frame) {
             Ok(probe) => self.probe_received(&probe, at, at_ns),
             Err(NotOurs::Other) => {
                 if !self.config.measure_only && !cookie::is_measuring(packet.cookie) {
@@ -367,7 +367,7 @@ impl Forwarding {
         }
     }
 
-    fn probe_received(&mut self, probe: &lldp::Probe, at: PortId, at_ns: u64) {
+    fn probe_received(&mut self, probe: &LldpProbe, at: PortId, at_ns: u64) {
         let Some(answer) = measure::frame_answer(probe, at, at_ns) else {
             return;
         };

@@ -17,7 +17,7 @@ use crate::link_delay::in_flight::InFlight;
 pub use crate::link_delay::in_flight::Refusal;
 pub use crate::link_delay::kernel::{Kernel, TapDirection};
 use crate::link_delay::pace::Pace;
-pub use crate::link_delay::probe::{Answer, Ends, Probe, TIMEOUT_NS, Transmit};
+pub use crate::link_delay::probe::{Ends, Probe, ProbeAnswer, TIMEOUT_NS, Transmit};
 pub use crate::link_delay::window::Window;
 
 /// Periods for which a term's samples are kept.
@@ -76,7 +76,7 @@ impl LinkDelay {
     }
 
     /// Takes an answer, and returns the time since the probe was written.
-    pub fn answer(&mut self, answer: &Answer) -> Result<u64, Refusal> {
+    pub fn answer(&mut self, answer: &ProbeAnswer) -> Result<u64, Refusal> {
         let took_ns = self.in_flight.arrive(answer)?;
         let window = self.windows.entry(answer.probe).or_default();
         window.record(answer.received_ns, i64::try_from(took_ns).unwrap_or(i64::MAX));

@@ -12,7 +12,7 @@ use probe_core::engine::Engine;
 use probe_core::observation::Fate;
 use probe_host::clock::ClockState;
 
-use crate::ping::answer::Answer;
+use crate::ping::answer::PingAnswer;
 use crate::ping::ebpf::EbpfSender;
 use crate::ping::packet::PacketPlan;
 use crate::ping::socket::SocketSender;
@@ -78,7 +78,7 @@ impl Pinger {
     }
 
     /// Takes all replies received so far.
-    pub fn take(&mut self) -> Vec<Answer> {
+    pub fn take(&mut self) -> Vec<PingAnswer> {
         match self {
             Self::Ebpf(sender) => sender.take(),
             Self::Socket(sender) => sender.take(),

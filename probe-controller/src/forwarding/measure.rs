@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use crate::forwarding::rules::marker;
 use crate::forwarding::switches::Switches;
-use crate::link_delay::{Answer, Probe, Transmit};
+use crate::link_delay::{Probe, ProbeAnswer, Transmit};
 use crate::openflow::id::{Dpid, PortNumber};
-use crate::openflow::lldp;
-use crate::openflow::lldp::{Key, Kind};
+use crate::openflow::lldp::{Key, Kind, LldpProbe};
 use crate::openflow::message::{Message, PacketOut};
 use crate::openflow::server::Command;
 use crate::topology::PortId;
@@ -24,7 +23,7 @@ pub(super) fn command(transmit: Transmit, due_ns: u64, key: &Arc<Key>, switches:
     let key = Arc::clone(key);
     let dpid = probe.dpid();
     Some(Command::stamped_at(due_ns, move |sent_ns| {
-        let frame = lldp::Probe {
+        let frame = LldpProbe {
             kind,
             dpid,
             port,
@@ -41,9 +40,9 @@ fn echo(stamp_ns: u64, seq: u64) -> Message {
 }
 
 /// Reads an echo reply; `None` if it answers no probe.
-pub(super) fn echo_answer(dpid: Dpid, payload: &[u8], received_ns: u64) -> Option<Answer> {
+pub(super) fn echo_answer(dpid: Dpid, payload: &[u8], received_ns: u64) -> Option<ProbeAnswer> {
     let (stamp, seq) = payload.split_first_chunk::<8>()?;
-    Some(Answer {
+    Some(ProbeAnswer {
         seq: u64::from_be_bytes(*<&[u8; 8]>::try_from(seq).ok()?),
         probe: Probe::Echo(dpid),
         sent_ns: u64::from_be_bytes(*stamp),
@@ -52,7 +51,7 @@ pub(super) fn echo_answer(dpid: Dpid, payload: &[u8], received_ns: u64) -> Optio
 }
 
 /// Classifies one of our frames by the port that received it; `None` if it cannot arrive there.
-pub(super) fn frame_answer(frame: &lldp::Probe, at: PortId, received_ns: u64) -> Option<Answer> {
+pub(super) fn frame_answer(frame: &LldpProbe, at: PortId, received_ns: u64) -> Option<ProbeAnswer> {
     let origin = PortId {
         dpid: frame.dpid,
         port: frame.port,
@@ -63,7 +62,7 @@ pub(super) fn frame_answer(frame: &lldp::Probe, at: PortId, received_ns: u64) ->
         Kind::Baseline if at.dpid == origin.dpid && at.port == PortNumber::CONTROLLER => Probe::Baseline(origin.dpid),
         _ => return None,
     };
-    Some(Answer {
+    Some(ProbeAnswer {
         seq: frame.sequence,
         probe,
         sent_ns: frame.sent_ns,

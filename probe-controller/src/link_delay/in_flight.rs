@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::link_delay::{Answer, Ends, Probe};
+use crate::link_delay::{Ends, Probe, ProbeAnswer};
 
 /// Why an answer is not counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -44,7 +44,7 @@ impl InFlight {
     }
 
     /// Takes an answer, and returns the time since the probe was written.
-    pub(super) fn arrive(&mut self, answer: &Answer) -> Result<u64, Refusal> {
+    pub(super) fn arrive(&mut self, answer: &ProbeAnswer) -> Result<u64, Refusal> {
         let Some(sent) = self.sent.get(&answer.seq) else {
             return Err(if answer.seq < self.next_seq {
                 self.ends.late += 1;

@@ -36,7 +36,7 @@ pub struct Transmit {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Answer {
+pub struct ProbeAnswer {
     pub seq: u64,
     /// The probe that it claims to answer.
     pub probe: Probe,

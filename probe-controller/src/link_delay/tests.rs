@@ -24,8 +24,8 @@ fn send(delay: &mut LinkDelay) -> (Transmit, u64) {
     (delay.poll_transmit(due_ns).unwrap(), due_ns)
 }
 
-fn answer(transmit: Transmit, sent_ns: u64, took_ns: u64) -> Answer {
-    Answer {
+fn answer(transmit: Transmit, sent_ns: u64, took_ns: u64) -> ProbeAnswer {
+    ProbeAnswer {
         seq: transmit.seq,
         probe: transmit.probe,
         sent_ns,
@@ -42,21 +42,21 @@ fn an_answer_counts_once_and_only_if_it_fits() {
     let right = answer(transmit, due_ns + 7, 3 * MS);
     let table = [
         (
-            Answer {
+            ProbeAnswer {
                 probe: Probe::Echo(Dpid(2)),
                 ..right
             },
             Err(Refusal::Mismatched),
         ),
         (
-            Answer {
+            ProbeAnswer {
                 probe: Probe::Baseline(Dpid(1)),
                 ..right
             },
             Err(Refusal::Mismatched),
         ),
         (
-            Answer {
+            ProbeAnswer {
                 seq: right.seq + 1,
                 ..right
             },
@@ -64,14 +64,14 @@ fn an_answer_counts_once_and_only_if_it_fits() {
         ),
         // Claims a send time before the send, or after the answer.
         (
-            Answer {
+            ProbeAnswer {
                 sent_ns: due_ns.wrapping_sub(1),
                 ..right
             },
             Err(Refusal::Mismatched),
         ),
         (
-            Answer {
+            ProbeAnswer {
                 sent_ns: right.received_ns + 1,
                 ..right
             },

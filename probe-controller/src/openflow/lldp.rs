@@ -95,7 +95,7 @@ impl Kind {
 
 /// Contents of our frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Probe {
+pub struct LldpProbe {
     pub kind: Kind,
     pub dpid: Dpid,
     /// The egress port.
@@ -105,7 +105,7 @@ pub struct Probe {
     pub sequence: u64,
 }
 
-impl Probe {
+impl LldpProbe {
     /// The whole frame without FCS, padded to 60 bytes or more, from a port's address.
     pub fn encode(&self, key: &Key, source: MacAddress) -> Vec<u8> {
         encode(self, key, source)
@@ -133,7 +133,7 @@ pub enum NotOurs {
     Malformed(&'static str),
 }
 
-fn encode(probe: &Probe, key: &Key, source: MacAddress) -> Vec<u8> {
+fn encode(probe: &LldpProbe, key: &Key, source: MacAddress) -> Vec<u8> {
     let mut frame = Vec::with_capacity(128);
     frame.extend_from_slice(&probe.kind.destination().0);
     frame.extend_from_slice(&source.0);
@@ -179,7 +179,7 @@ struct Tlv<'a> {
     at: usize,
 }
 
-fn decode(key: &Key, frame: &[u8]) -> Result<Probe, NotOurs> {
+fn decode(key: &Key, frame: &[u8]) -> Result<LldpProbe, NotOurs> {
     let Some(&[high, low]) = frame.get(12..ETHERNET_LEN) else {
         return Err(NotOurs::Other);
     };
@@ -242,13 +242,13 @@ fn signed<'a>(key: &Key, frame: &[u8], tlv: &Tlv<'a>) -> Result<&'a [u8], NotOur
     }
 }
 
-fn probe(chassis: &Tlv<'_>, port: &Tlv<'_>, stamp: &[u8], eth_type: u16) -> Result<Probe, NotOurs> {
+fn probe(chassis: &Tlv<'_>, port: &Tlv<'_>, stamp: &[u8], eth_type: u16) -> Result<LldpProbe, NotOurs> {
     let kind = Kind::from_number(stamp[0]).ok_or(NotOurs::Malformed("unknown kind"))?;
     // The signature does not cover the Ethernet header.
     if kind.eth_type() != eth_type {
         return Err(NotOurs::Forged);
     }
-    Ok(Probe {
+    Ok(LldpProbe {
         kind,
         dpid: dpid(chassis.value).ok_or(NotOurs::Malformed("chassis id is not a datapath"))?,
         port: port_number(port.value).ok_or(NotOurs::Malformed("port id is not a port number"))?,

@@ -22,7 +22,7 @@ pub const PACKET_LEN: usize = BASE_LEN + HEADER_LEN + ENTERPRISE_LEN + TEXT_LEN;
 pub const MAX_NAME_LEN: usize = 64;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
+pub struct IdentityAnswer {
     /// From the request.
     pub nonce: u64,
     pub identity: Identity,
@@ -80,14 +80,14 @@ pub fn answer(request: &[u8], own: &Identity, refused: Option<u64>, arrival: Ans
 }
 
 /// `None` if this is no answer, or the reflector did not understand the request.
-pub fn from_answer(packet: &[u8]) -> Option<Answer> {
+pub fn from_answer(packet: &[u8]) -> Option<IdentityAnswer> {
     let flags = packet.get(BASE_LEN)?;
     let nonce = packet.get(stamp::SENDER_TIMESTAMP..)?.first_chunk()?;
     if flags & UNRECOGNISED != 0 {
         None
     } else {
         let Text { identity, refused } = text_of(packet)?;
-        Some(Answer {
+        Some(IdentityAnswer {
             nonce: u64::from_be_bytes(*nonce),
             identity,
             refused,
@@ -169,7 +169,7 @@ mod tests {
         assert_eq!(from_answer(&request), None);
         let answer = answer(&request, &asked, Some(1_234), arrival()).unwrap();
         assert_eq!(answer.len(), request.len(), "no amplification");
-        let expected = Answer {
+        let expected = IdentityAnswer {
             nonce: 5,
             identity: asked,
             refused: Some(1_234),

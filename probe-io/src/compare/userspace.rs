@@ -43,7 +43,7 @@ impl Sender {
 
 /// A reply as the process received it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Answer {
+pub struct UserspaceAnswer {
     /// Which probe, and its round trip.
     pub arrival: RoundTrip,
     /// Stamps of the watching programs, if the probe was watched.
@@ -54,7 +54,7 @@ pub struct Answer {
 #[derive(Debug)]
 pub struct Receiver {
     socket: UdpSocket,
-    answers: Arc<Mutex<Vec<Answer>>>,
+    answers: Arc<Mutex<Vec<UserspaceAnswer>>>,
     thread: Option<JoinHandle<()>>,
     /// Port from which the probes leave.
     pub port: u16,
@@ -84,7 +84,7 @@ pub fn open(interface: &str, peer: SocketAddr, priority: Priority) -> io::Result
     Ok((sender, receiver))
 }
 
-fn receive(socket: &UdpSocket, sent: &Sent, answers: &Mutex<Vec<Answer>>, priority: Priority) {
+fn receive(socket: &UdpSocket, sent: &Sent, answers: &Mutex<Vec<UserspaceAnswer>>, priority: Priority) {
     priority.take();
     let mut packet = [0; compare::LEN + 1];
     loop {
@@ -97,7 +97,7 @@ fn receive(socket: &UdpSocket, sent: &Sent, answers: &Mutex<Vec<Answer>>, priori
                     continue;
                 };
                 let called_ns = sent.0[seq as usize % SLOTS].load(Ordering::Acquire);
-                let answer = Answer {
+                let answer = UserspaceAnswer {
                     arrival: RoundTrip {
                         seq,
                         rtt_ns: Some(returned_ns.saturating_sub(called_ns)),
@@ -125,7 +125,7 @@ fn stamps(packet: &[u8], called_ns: u64, returned_ns: u64) -> Option<Stamps> {
 
 impl Receiver {
     /// Takes the replies received since the last call.
-    pub fn take(&self) -> Vec<Answer> {
+    pub fn take(&self) -> Vec<UserspaceAnswer> {
         std::mem::take(&mut *self.answers.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

@@ -11,7 +11,7 @@ use probe_core::observation::Reply;
 
 /// A reply, and its packet if a socket received it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
+pub struct PingAnswer {
     pub reply: Reply,
     pub packet: Option<ReplyPacket>,
 }

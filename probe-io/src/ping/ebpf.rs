@@ -16,7 +16,7 @@ use crate::backend::Backend as _;
 use crate::backend::ebpf::EbpfBackend;
 use crate::backend::facts::{Answering, Facts};
 use crate::clock::{clock_state, error_estimate};
-use crate::ping::answer::Answer;
+use crate::ping::answer::PingAnswer;
 use crate::ping::packet::PacketPlan;
 use crate::port::{Choice, PortError, Survey};
 use crate::udp::sockets;
@@ -93,10 +93,10 @@ impl EbpfSender {
         self.backend.poll_ready(&SocketPair::default(), cx)
     }
 
-    pub(crate) fn take(&mut self) -> Vec<Answer> {
+    pub(crate) fn take(&mut self) -> Vec<PingAnswer> {
         let mut answers = Vec::new();
         self.backend.drain(&SocketPair::default(), &self.clock, &mut |reply| {
-            answers.push(Answer {
+            answers.push(PingAnswer {
                 reply: *reply,
                 packet: None,
             });

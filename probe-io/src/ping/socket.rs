@@ -13,7 +13,7 @@ use probe_host::wall::WallOffset;
 
 use crate::backend::socket::{InFlight, InFlightProbe, WireReply};
 use crate::clock::{clock_state, error_estimate};
-use crate::ping::answer::{Answer, ReplyPacket, returned};
+use crate::ping::answer::{PingAnswer, ReplyPacket, returned};
 use crate::ping::packet::PacketPlan;
 use crate::udp::sockets;
 use crate::udp::sockets::{MAX_PACKET, SocketError, Target};
@@ -86,7 +86,7 @@ impl SocketSender {
         self.socket.poll_ready(cx)
     }
 
-    pub(crate) fn take(&mut self) -> Vec<Answer> {
+    pub(crate) fn take(&mut self) -> Vec<PingAnswer> {
         self.wall.follow(WallOffset::now());
         let mut answers = Vec::new();
         let mut buffer = [0; MAX_PACKET];
@@ -103,7 +103,7 @@ impl SocketSender {
         answers
     }
 
-    fn answer(&self, packet: &[u8], received: &Received) -> Option<Answer> {
+    fn answer(&self, packet: &[u8], received: &Received) -> Option<PingAnswer> {
         if received.from.port() != self.target.to.port() {
             return None;
         }
@@ -112,7 +112,7 @@ impl SocketSender {
         let (id, probe) = self.in_flight.answered(source, &wire)?;
         let t4_ns = received.stamp_ns.unwrap_or_else(realtime_ns);
         let reply = wire.observation(source, id, &probe, t4_ns, &self.wall, &self.clock);
-        Some(Answer {
+        Some(PingAnswer {
             reply,
             packet: Some(self.packet(packet, received)),
         })

@@ -36,7 +36,7 @@ pub enum SocketError {
 }
 
 /// The sending socket.
-enum Sender {
+enum ProbeSocket {
     /// Kernel programs take the replies. Other packets are dropped unread.
     SendOnly(Socket),
     /// It stamps what it sends, and receives the replies.
@@ -47,7 +47,7 @@ enum Sender {
 pub struct Sockets {
     /// Bound to the test port and a member of the group: receives what the programs pass up.
     pub test: WatchedSocket,
-    sender: Sender,
+    sender: ProbeSocket,
     /// Asks peers for their identity.
     pub control: UdpSocket,
     pub sender_port: u16,
@@ -86,10 +86,10 @@ impl Sockets {
         let sender = match engine {
             Engine::Ebpf => {
                 drop_received(&sender).map_err(failed("set up the sending socket"))?;
-                Sender::SendOnly(sender)
+                ProbeSocket::SendOnly(sender)
             }
             Engine::Socket => {
-                Sender::Stamping(WatchedSocket::new(sender).map_err(failed("stamp at the sending socket"))?)
+                ProbeSocket::Stamping(WatchedSocket::new(sender).map_err(failed("stamp at the sending socket"))?)
             }
         };
         Ok(Self {
@@ -105,16 +105,16 @@ impl Sockets {
     pub fn send_probe(&self, packet: &[u8], to: IpAddr, port: u16) -> io::Result<Option<u32>> {
         let to = self.endpoint(to, port);
         match &self.sender {
-            Sender::SendOnly(socket) => socket.send_to(packet, &to.into()).map(|_| None),
-            Sender::Stamping(socket) => socket.send(packet, to).map(Some),
+            ProbeSocket::SendOnly(socket) => socket.send_to(packet, &to.into()).map(|_| None),
+            ProbeSocket::Stamping(socket) => socket.send(packet, to).map(Some),
         }
     }
 
     /// The sending socket, where it receives replies.
     pub fn replies(&self) -> Option<&WatchedSocket> {
         match &self.sender {
-            Sender::SendOnly(_) => None,
-            Sender::Stamping(socket) => Some(socket),
+            ProbeSocket::SendOnly(_) => None,
+            ProbeSocket::Stamping(socket) => Some(socket),
         }
     }
 
@@ -133,8 +133,8 @@ impl Sockets {
     /// the numbers of its stamps.
     pub(crate) fn clone_sender(&self) -> io::Result<Socket> {
         match &self.sender {
-            Sender::SendOnly(socket) => socket.try_clone(),
-            Sender::Stamping(_) => Err(io::ErrorKind::Unsupported.into()),
+            ProbeSocket::SendOnly(socket) => socket.try_clone(),
+            ProbeSocket::Stamping(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 

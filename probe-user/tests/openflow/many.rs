@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use probe_controller::openflow::lldp::{Key, Kind, Probe};
+use probe_controller::openflow::lldp::{Key, Kind, LldpProbe};
 use probe_controller::openflow::message::{Message, PacketOut};
 use probe_controller::openflow::server::{Command, EventKind, Limits};
 
@@ -50,7 +50,7 @@ fn a_hundred_switches_of_eight_ports_are_served_and_their_links_seen() {
                 dpids.insert(event.connection, (features.dpid, ports));
             }
             EventKind::PacketIn(packet) => {
-                let probe = Probe::decode(&key, &packet.frame).unwrap();
+                let probe = LldpProbe::decode(&key, &packet.frame).unwrap();
                 assert!(probe.sent_ns <= event.at_ns);
                 found.insert(((probe.dpid, probe.port), (dpids[&event.connection].0, packet.in_port)));
             }
@@ -71,7 +71,7 @@ fn discovery(
 ) -> Command {
     let (key, number, mac) = (key.clone(), port.number, port.mac);
     Command::stamped(move |sent_ns| {
-        let probe = Probe {
+        let probe = LldpProbe {
             kind: Kind::Discovery,
             dpid,
             port: number,

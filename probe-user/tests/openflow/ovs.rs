@@ -16,7 +16,7 @@ use probe_controller::openflow::cookie;
 use probe_controller::openflow::flow::{Action, FlowMod, Match};
 use probe_controller::openflow::frame::{Framer, MAX_MESSAGE};
 use probe_controller::openflow::id::{Dpid, MacAddress, PortNumber};
-use probe_controller::openflow::lldp::{ETH_TYPE_BOUNCE, Key, Kind, Probe};
+use probe_controller::openflow::lldp::{ETH_TYPE_BOUNCE, Key, Kind, LldpProbe};
 use probe_controller::openflow::message::{Message, PacketIn, PacketOut};
 use probe_controller::openflow::port::Port;
 use probe_controller::openflow::server::{Command, Config, ConnectionId, EventKind};
@@ -183,12 +183,12 @@ impl Network {
     }
 
     /// Sends a frame that is built when it is written, and waits for its return from any bridge.
-    fn send(&mut self, from: &Bridge, kind: Kind, out: PortNumber) -> (ConnectionId, PacketIn, Probe) {
+    fn send(&mut self, from: &Bridge, kind: Kind, out: PortNumber) -> (ConnectionId, PacketIn, LldpProbe) {
         let (key, dpid, port) = (self.key.clone(), from.dpid, from.link.clone());
         self.command(
             from,
             Command::stamped(move |sent_ns| {
-                let probe = Probe {
+                let probe = LldpProbe {
                     kind,
                     dpid,
                     port: port.number,
@@ -200,7 +200,7 @@ impl Network {
         );
         let key = self.key.clone();
         self.wait("packet-in", |connection, event| match event {
-            EventKind::PacketIn(packet) => Probe::decode(&key, &packet.frame)
+            EventKind::PacketIn(packet) => LldpProbe::decode(&key, &packet.frame)
                 .ok()
                 .map(|probe| (connection, packet, probe)),
             _ => None,

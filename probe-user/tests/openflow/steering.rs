@@ -5,7 +5,7 @@ use std::time::Duration;
 use probe_controller::openflow::cookie;
 use probe_controller::openflow::flow::{Action, FlowCommand, FlowMod, Match};
 use probe_controller::openflow::id::PortNumber;
-use probe_controller::openflow::lldp::{Key, Kind, Probe};
+use probe_controller::openflow::lldp::{Key, Kind, LldpProbe};
 use probe_controller::openflow::message::{Message, PacketOut};
 use probe_controller::openflow::server::{Command, CommandError, Config, EventKind, Limits, Reason};
 use probe_host::clock::monotonic_ns;
@@ -59,7 +59,7 @@ fn a_stamped_message_is_built_when_it_is_written() {
     let build = {
         let key = key.clone();
         move |sent_ns| {
-            let probe = Probe {
+            let probe = LldpProbe {
                 kind: Kind::Discovery,
                 dpid: probe_controller::openflow::id::Dpid(1),
                 port: PortNumber(1),
@@ -79,7 +79,7 @@ fn a_stamped_message_is_built_when_it_is_written() {
         panic!("no packet-out");
     };
     let after = monotonic_ns();
-    let probe = Probe::decode(&key, &packet.frame).unwrap();
+    let probe = LldpProbe::decode(&key, &packet.frame).unwrap();
     assert!((before..=after).contains(&probe.sent_ns), "{before} {probe:?} {after}");
     assert_eq!(packet.actions, [Action::Output(PortNumber(1))]);
 }

@@ -2,7 +2,7 @@
 //! decodes to the same message. Shared with the fuzz target `fuzz/fuzz_targets/openflow.rs`.
 
 use probe_controller::openflow::frame::Framer;
-use probe_controller::openflow::lldp::{Key, Probe};
+use probe_controller::openflow::lldp::{Key, LldpProbe};
 use probe_controller::openflow::message::Message;
 
 /// Shorter than OpenFlow allows, so that the limit is met.
@@ -40,7 +40,7 @@ pub fn check(stream: &[u8]) {
             continue;
         };
         if let Message::PacketIn(packet) = &message {
-            assert!(Probe::decode(&key, &packet.frame).is_err(), "the key is secret");
+            assert!(LldpProbe::decode(&key, &packet.frame).is_err(), "the key is secret");
         }
         if !matches!(message, Message::Unused { .. }) {
             let Ok(bytes) = message.encode(header.xid) else {

@@ -88,7 +88,7 @@ proptest! {
         for probe in PROBES {
             prop_assert!(delay.start(probe, 0));
         }
-        let mut pending: Vec<Answer> = Vec::new();
+        let mut pending: Vec<ProbeAnswer> = Vec::new();
         let mut sent: HashMap<u64, u64> = HashMap::new();
         for fate in fates {
             let now_ns = delay.next_deadline().unwrap();

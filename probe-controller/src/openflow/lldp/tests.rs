@@ -11,8 +11,8 @@ fn key(seed: u8) -> Key {
     Key::from_secret(&[seed; 32])
 }
 
-fn probe() -> Probe {
-    Probe {
+fn probe() -> LldpProbe {
+    LldpProbe {
         kind: Kind::Discovery,
         dpid: Dpid(0xabc),
         port: PortNumber(7),
@@ -42,8 +42,8 @@ fn other_devices_can_read_the_frame_as_lldp() {
 #[test]
 fn frames_of_another_run_are_foreign_and_not_forged() {
     let frame = probe().encode(&key(1), SOURCE);
-    assert_eq!(Probe::decode(&key(1), &frame), Ok(probe()));
-    assert_eq!(Probe::decode(&key(2), &frame), Err(NotOurs::Foreign));
+    assert_eq!(LldpProbe::decode(&key(1), &frame), Ok(probe()));
+    assert_eq!(LldpProbe::decode(&key(2), &frame), Err(NotOurs::Foreign));
     assert_ne!(Key::random().unwrap().run(), Key::random().unwrap().run());
 }
 
@@ -57,33 +57,33 @@ fn lldp_of_other_devices_is_foreign() {
     frame.extend([
         0x0a, 4, b'h', b'o', b's', b't', 0xfe, 6, 0x00, 0x12, 0x0f, 4, 5, 0xea, 0, 0,
     ]);
-    assert_eq!(Probe::decode(&key(1), &frame), Err(NotOurs::Foreign));
+    assert_eq!(LldpProbe::decode(&key(1), &frame), Err(NotOurs::Foreign));
     frame.truncate(frame.len() - 2);
     assert!(
-        matches!(Probe::decode(&key(1), &frame), Err(NotOurs::Malformed(_))),
+        matches!(LldpProbe::decode(&key(1), &frame), Err(NotOurs::Malformed(_))),
         "no end"
     );
-    assert_eq!(Probe::decode(&key(1), &frame[..13]), Err(NotOurs::Other));
+    assert_eq!(LldpProbe::decode(&key(1), &frame[..13]), Err(NotOurs::Other));
     frame[12..14].copy_from_slice(&[8, 0]);
-    assert_eq!(Probe::decode(&key(1), &frame), Err(NotOurs::Other));
+    assert_eq!(LldpProbe::decode(&key(1), &frame), Err(NotOurs::Other));
 }
 
 #[test]
 fn a_bounce_frame_is_no_discovery() {
-    let bounce = Probe {
+    let bounce = LldpProbe {
         kind: Kind::Bounce,
         ..probe()
     };
     let mut frame = bounce.encode(&key(1), SOURCE);
-    assert_eq!(Probe::decode(&key(1), &frame), Ok(bounce));
+    assert_eq!(LldpProbe::decode(&key(1), &frame), Ok(bounce));
     // The signature does not cover the EtherType; the kind inside it does.
     frame[12..14].copy_from_slice(&ETH_TYPE.to_be_bytes());
-    assert_eq!(Probe::decode(&key(1), &frame), Err(NotOurs::Forged));
+    assert_eq!(LldpProbe::decode(&key(1), &frame), Err(NotOurs::Forged));
 }
 
-fn any_probe() -> impl Strategy<Value = Probe> {
+fn any_probe() -> impl Strategy<Value = LldpProbe> {
     let kind = prop_oneof![Just(Kind::Discovery), Just(Kind::Bounce), Just(Kind::Baseline)];
-    (kind, any::<[u64; 3]>(), any::<u32>()).prop_map(|(kind, [dpid, sent_ns, sequence], port)| Probe {
+    (kind, any::<[u64; 3]>(), any::<u32>()).prop_map(|(kind, [dpid, sent_ns, sequence], port)| LldpProbe {
         kind,
         dpid: Dpid(dpid),
         port: PortNumber(port),
@@ -95,7 +95,7 @@ fn any_probe() -> impl Strategy<Value = Probe> {
 proptest! {
     #[test]
     fn a_decoded_probe_equals_the_encoded_one(probe in any_probe()) {
-        prop_assert_eq!(Probe::decode(&key(1), &probe.encode(&key(1), SOURCE)), Ok(probe));
+        prop_assert_eq!(LldpProbe::decode(&key(1), &probe.encode(&key(1), SOURCE)), Ok(probe));
     }
 
     #[test]
@@ -104,7 +104,7 @@ proptest! {
         // The addresses and the end TLV are not signed.
         let at = 12 + at.index(frame.len() - 2 - 12);
         frame[at] ^= 1 << bit;
-        prop_assert!(Probe::decode(&key(1), &frame).is_err());
+        prop_assert!(LldpProbe::decode(&key(1), &frame).is_err());
     }
 
     #[test]
@@ -112,7 +112,7 @@ proptest! {
         if lldp && bytes.len() >= 14 {
             bytes[12..14].copy_from_slice(&ETH_TYPE.to_be_bytes());
         }
-        prop_assert!(Probe::decode(&key(1), &bytes).is_err());
+        prop_assert!(LldpProbe::decode(&key(1), &bytes).is_err());
     }
 
     #[test]
@@ -120,6 +120,6 @@ proptest! {
         let frame = probe.encode(&key(1), SOURCE);
         // The signed part is complete without the end TLV.
         let at = at.index(frame.len() - 2);
-        prop_assert!(Probe::decode(&key(1), &frame[..at]).is_err());
+        prop_assert!(LldpProbe::decode(&key(1), &frame[..at]).is_err());
     }
 }

@@ -14,7 +14,7 @@ use probe_core::observation::Fate;
 use probe_io::compare::load::Spent;
 use probe_io::compare::pacer::{Senders, Sent};
 use probe_io::compare::priority::Priority;
-use probe_io::compare::userspace::Answer;
+use probe_io::compare::userspace::UserspaceAnswer;
 use probe_io::compare::{load, pacer, socket, userspace};
 use probe_io::port::Port;
 use tokio::time::{Instant, sleep};
@@ -48,7 +48,7 @@ pub struct Outcome {
 
 #[derive(Default)]
 struct Replies {
-    userspace: Vec<Answer>,
+    userspace: Vec<UserspaceAnswer>,
     socket: Vec<stamped::StampedReply>,
     kernel: Vec<RoundTrip>,
 }
@@ -194,13 +194,13 @@ impl Prober {
     }
 
     /// The parts of the probes that the far end stamped too; `None` without any.
-    fn dissect(&self, departures: &[SentProbe], answers: &[Answer]) -> Option<Anatomy> {
+    fn dissect(&self, departures: &[SentProbe], answers: &[UserspaceAnswer]) -> Option<Anatomy> {
         let first = departures.first()?.seq;
         let mut anatomy = Anatomy::default();
         let mut seen = HashSet::new();
         // The same probes as in the tally: duplicates count once, late ones are lost.
         let in_time = |rtt_ns| rtt_ns <= self.timeout_ns;
-        let counted = answers.iter().filter(|Answer { arrival, .. }| {
+        let counted = answers.iter().filter(|UserspaceAnswer { arrival, .. }| {
             arrival.seq >= first && arrival.rtt_ns.is_some_and(in_time) && seen.insert(arrival.seq)
         });
         for answer in counted {

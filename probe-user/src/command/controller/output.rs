@@ -8,7 +8,7 @@ mod text;
 
 use std::path::Path;
 
-use crate::command::controller::output::model::{Event, Report};
+use crate::command::controller::output::model::{ControllerEvent, ControllerReport};
 use crate::output::sink::{OutputError, Sink};
 use crate::output::{Format, terminal};
 
@@ -28,7 +28,7 @@ impl ControllerOutput {
         })
     }
 
-    pub fn event(&mut self, event: &Event) -> Result<(), OutputError> {
+    pub fn event(&mut self, event: &ControllerEvent) -> Result<(), OutputError> {
         let format = self.format;
         self.sink.write(|out| match format {
             Format::Text => text::event(event, out),
@@ -38,7 +38,7 @@ impl ControllerOutput {
     }
 
     /// Writes a report; the last one includes the summary of the run.
-    pub fn report(&mut self, report: &Report, is_last: bool) -> Result<(), OutputError> {
+    pub fn report(&mut self, report: &ControllerReport, is_last: bool) -> Result<(), OutputError> {
         let (format, columns) = (self.format, (self.columns)());
         self.sink.write(|out| match format {
             Format::Text => text::report(report, is_last, columns, out),

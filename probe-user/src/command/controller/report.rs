@@ -14,7 +14,8 @@ use crate::command::controller::config::ControllerConfig;
 use crate::command::controller::output::ControllerOutput;
 use crate::command::controller::output::drawing::Drawing;
 use crate::command::controller::output::model::{
-    ByMethod, End, Event, Happened, HopLine, LinkCounts, LinkLine, PathLine, Report, Start, SummaryLine, SwitchLine,
+    ByMethod, ControllerEvent, ControllerReport, End, Happened, HopLine, LinkCounts, LinkLine, PathLine, Start,
+    SummaryLine, SwitchLine,
 };
 use crate::output::quantity::duration_u64;
 use crate::output::time::{Utc, UtcOffset};
@@ -46,7 +47,7 @@ impl Reporter {
     pub(super) fn start(&mut self, server: &Server) -> Result<()> {
         self.start.time = now();
         self.start.listen = server.address();
-        Ok(self.output.event(&Event::Start(self.start.clone()))?)
+        Ok(self.output.event(&ControllerEvent::Start(self.start.clone()))?)
     }
 
     pub(super) fn notice(&mut self, notice: &Notice, forwarding: &Forwarding) -> Result<()> {
@@ -56,7 +57,7 @@ impl Reporter {
             event,
             text,
         };
-        Ok(self.output.event(&Event::Event(happened))?)
+        Ok(self.output.event(&ControllerEvent::Event(happened))?)
     }
 
     pub(super) fn report(&mut self, forwarding: &Forwarding, server: &Server) -> Result<()> {
@@ -132,7 +133,7 @@ fn port(port: PortId, forwarding: &Forwarding) -> String {
     format!("{}:{}", forwarding.name(port.dpid), port.port)
 }
 
-fn report(forwarding: &Forwarding, server: &Server) -> Report {
+fn report(forwarding: &Forwarding, server: &Server) -> ControllerReport {
     let time = now();
     let switches: Vec<SwitchLine> = forwarding
         .switches()
@@ -149,7 +150,7 @@ fn report(forwarding: &Forwarding, server: &Server) -> Report {
         })
         .collect();
     let summary = summary(time, switches.len(), forwarding, server);
-    Report {
+    ControllerReport {
         time,
         links: forwarding
             .links()

@@ -16,7 +16,7 @@ use probe_host::link::{Netlink, Route};
 use probe_host::preflight::{Facts, check};
 use probe_host::timer::Timer;
 use probe_io::ping::Pinger;
-use probe_io::ping::answer::{Answer, ReplyPacket};
+use probe_io::ping::answer::{PingAnswer, ReplyPacket};
 use probe_io::port::Engine;
 use probe_io::udp::sockets::Target;
 use tokio::net::lookup_host;
@@ -233,7 +233,7 @@ impl Run {
 
     fn take(&mut self) -> Result<()> {
         self.refused |= self.pinger.was_refused();
-        for Answer { reply, packet } in self.pinger.take() {
+        for PingAnswer { reply, packet } in self.pinger.take() {
             // The core knows the session by the identifier that it assigned, which is never 0.
             let reply = Reply {
                 ssid: self

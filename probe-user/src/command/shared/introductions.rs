@@ -97,7 +97,7 @@ impl Introductions {
         if from.port() != self.test_port {
             return None;
         }
-        let wire::Answer {
+        let wire::IdentityAnswer {
             nonce,
             identity,
             refused,

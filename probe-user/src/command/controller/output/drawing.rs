@@ -8,7 +8,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use probe_controller::link_delay::LinkState;
 
 use crate::command::controller::output::layout::{Place, places};
-use crate::command::controller::output::model::{LinkLine, Report, state_name};
+use crate::command::controller::output::model::{ControllerReport, LinkLine, state_name};
 use crate::output::quantity::{count, duration, duration_u64};
 use crate::output::sink::OutputError;
 
@@ -58,7 +58,7 @@ impl Drawing {
     }
 
     /// Draws the network; the last drawing does not reload itself.
-    pub fn draw(&self, report: &Report, is_last: bool) -> Result<(), OutputError> {
+    pub fn draw(&self, report: &ControllerReport, is_last: bool) -> Result<(), OutputError> {
         let reload_s = (!is_last).then_some(self.reload_s);
         self.write(&page(reload_s, &body(report)))
     }
@@ -98,7 +98,7 @@ fn page(reload_s: Option<u64>, body: &Markup) -> Markup {
     }
 }
 
-fn body(report: &Report) -> Markup {
+fn body(report: &ControllerReport) -> Markup {
     let summary = &report.summary;
     html! {
         h1 { "kstamp controller" }
@@ -122,7 +122,7 @@ struct Drawn<'a> {
     aside: f64,
 }
 
-fn network(report: &Report) -> Markup {
+fn network(report: &ControllerReport) -> Markup {
     let positions: BTreeMap<&str, usize> = report
         .switches
         .iter()
@@ -149,7 +149,7 @@ fn network(report: &Report) -> Markup {
     }
 }
 
-fn drawn<'a>(report: &'a Report, positions: &BTreeMap<&str, usize>) -> Vec<Drawn<'a>> {
+fn drawn<'a>(report: &'a ControllerReport, positions: &BTreeMap<&str, usize>) -> Vec<Drawn<'a>> {
     let mut parallel: BTreeMap<(usize, usize), usize> = BTreeMap::new();
     let mut drawn = Vec::new();
     for link in &report.links {
@@ -235,7 +235,7 @@ fn describe(link: &LinkLine) -> String {
     )
 }
 
-fn table(report: &Report) -> Markup {
+fn table(report: &ControllerReport) -> Markup {
     let of = |ns: Option<i64>| ns.map_or_else(|| "-".to_owned(), duration);
     html! {
         table {
@@ -256,7 +256,7 @@ fn table(report: &Report) -> Markup {
     }
 }
 
-fn paths(report: &Report) -> Markup {
+fn paths(report: &ControllerReport) -> Markup {
     html! {
         table {
             thead { tr { th { "path" } th { "one way" } th {} } }

@@ -4,7 +4,9 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use crate::command::controller::output::model::{Event, LinkLine, PathLine, Report, SummaryLine, SwitchLine};
+use crate::command::controller::output::model::{
+    ControllerEvent, ControllerReport, LinkLine, PathLine, SummaryLine, SwitchLine,
+};
 
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
@@ -15,12 +17,12 @@ enum Line<'a> {
     Summary(&'a SummaryLine),
 }
 
-pub fn event(event: &Event, out: &mut dyn Write) -> io::Result<()> {
+pub fn event(event: &ControllerEvent, out: &mut dyn Write) -> io::Result<()> {
     line(event, out)
 }
 
 /// Writes links, switches and paths; the summary only in the last report.
-pub fn report(report: &Report, is_last: bool, out: &mut dyn Write) -> io::Result<()> {
+pub fn report(report: &ControllerReport, is_last: bool, out: &mut dyn Write) -> io::Result<()> {
     for link in &report.links {
         line(&Line::Link(link), out)?;
     }

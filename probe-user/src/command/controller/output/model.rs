@@ -160,7 +160,7 @@ pub struct LinkCounts {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Report {
+pub struct ControllerReport {
     pub time: Utc,
     pub links: Vec<LinkLine>,
     pub switches: Vec<SwitchLine>,
@@ -171,7 +171,7 @@ pub struct Report {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-pub enum Event {
+pub enum ControllerEvent {
     Start(Start),
     Event(Happened),
 }

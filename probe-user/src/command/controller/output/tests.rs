@@ -4,7 +4,7 @@ use super::*;
 use crate::command::controller::output::drawing::Drawing;
 use crate::command::controller::output::layout::places;
 use crate::command::controller::output::model::{
-    ByMethod, Directions, End, LinkCounts, LinkLine, PathLine, Report, SummaryLine, SwitchLine,
+    ByMethod, ControllerReport, Directions, End, LinkCounts, LinkLine, PathLine, SummaryLine, SwitchLine,
 };
 use crate::output::time::Utc;
 
@@ -46,7 +46,7 @@ fn link(state: LinkState, rtt_ns: Option<i64>) -> LinkLine {
     }
 }
 
-pub fn report() -> Report {
+pub fn report() -> ControllerReport {
     let switch = |dpid: &str| SwitchLine {
         time: TIME,
         dpid: dpid.to_owned(),
@@ -58,7 +58,7 @@ pub fn report() -> Report {
         baseline_ns: None,
     };
     let links = vec![link(LinkState::Valid, Some(10_500_000)), link(LinkState::Missing, None)];
-    Report {
+    ControllerReport {
         time: TIME,
         summary: SummaryLine {
             time: TIME,

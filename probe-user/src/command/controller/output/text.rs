@@ -6,7 +6,7 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use probe_controller::link_delay::Statistic;
 
 use crate::command::controller::output::model::{
-    End, Event, LinkLine, PathLine, Report, Start, SummaryLine, SwitchLine, state_name,
+    ControllerEvent, ControllerReport, End, LinkLine, PathLine, Start, SummaryLine, SwitchLine, state_name,
 };
 use crate::output::quantity::{count, duration, duration_u64};
 
@@ -14,10 +14,10 @@ const NONE: &str = "-";
 /// More paths are only in JSON.
 const MAX_PATHS: usize = 30;
 
-pub(super) fn event(event: &Event, out: &mut dyn Write) -> io::Result<()> {
+pub(super) fn event(event: &ControllerEvent, out: &mut dyn Write) -> io::Result<()> {
     match event {
-        Event::Start(start) => header(start, out),
-        Event::Event(happened) => writeln!(out, "{} {}", happened.time.to_second(), happened.text),
+        ControllerEvent::Start(start) => header(start, out),
+        ControllerEvent::Event(happened) => writeln!(out, "{} {}", happened.time.to_second(), happened.text),
     }
 }
 
@@ -45,7 +45,12 @@ fn header(start: &Start, out: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
-pub(super) fn report(report: &Report, is_last: bool, columns: Option<usize>, out: &mut dyn Write) -> io::Result<()> {
+pub(super) fn report(
+    report: &ControllerReport,
+    is_last: bool,
+    columns: Option<usize>,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     let heading = if is_last { "Summary at" } else { "At" };
     writeln!(out, "\n{heading} {}", report.time.to_second())?;
     if report.switches.is_empty() {
