@@ -40,7 +40,7 @@ impl Plan {
             (Choice::Auto, Some(reason), None) => reason.clone(),
             (Choice::Auto, None, Some(refusal)) => refusal,
             (Choice::Auto, Some(reason), Some(refusal)) => format!("{reason}; {refusal}"),
-            (Choice::Auto, None, None) => "the fastest that this device takes".to_owned(),
+            (Choice::Auto, None, None) => "the fastest mode that this device supports".to_owned(),
         }
     }
 }

@@ -36,7 +36,7 @@ pub fn start() -> Start {
         version: "0.1.0".to_owned(),
         interface: "p1".to_owned(),
         attach: ATTACH,
-        attach_reason: "the fastest that this device takes".to_owned(),
+        attach_reason: "the fastest mode that this device supports".to_owned(),
         engine: Engine::Ebpf,
         authenticated: false,
         clock: Clock {

@@ -64,7 +64,7 @@ fn compared([process_ns, kernel_ns]: [i64; 2], floor_ns: Option<i64>) -> String 
         (true, Some(ratio)) => format!("{} as much", times(ratio)),
         (true, None) => format!("{} more", duration(difference_ns)),
         (false, _) => format!(
-            "{} less, which is no argument for the kernel's timestamps",
+            "{} less, so kernel timestamps are no better here",
             duration(-difference_ns)
         ),
     }
