@@ -67,7 +67,7 @@ fn written() -> Vec<(&'static str, String)> {
         kernel: start.kernel.clone(),
         time: start.time,
     };
-    let controller_start = model::Event::Start(model::Start {
+    let controller_start = model::ControllerEvent::Start(model::Start {
         time: start.time,
         version: "0.1.0",
         listen: "0.0.0.0:6653".parse().unwrap(),
@@ -76,7 +76,7 @@ fn written() -> Vec<(&'static str, String)> {
         measure_only: false,
         taps: Vec::new(),
     });
-    let controller_event = model::Event::Event(model::Happened {
+    let controller_event = model::ControllerEvent::Event(model::Happened {
         time: start.time,
         event: "link_up",
         text: String::new(),

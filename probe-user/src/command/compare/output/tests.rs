@@ -174,7 +174,11 @@ fn the_verdict_does_not_take_sides() {
     assert_eq!(same.matches("the difference is below").count(), 2, "{same}");
     let worse = verdict_of((60_000, 100_000), (90_000, 950_000), Some(19_000));
     assert!(worse.contains("30.0") && worse.contains("850"), "{worse}");
-    assert_eq!(worse.matches("kernel timestamps are no better here").count(), 2, "{worse}");
+    assert_eq!(
+        worse.matches("kernel timestamps are no better here").count(),
+        2,
+        "{worse}"
+    );
     assert!(!worse.contains("times as much"), "{worse}");
 }
 
