@@ -45,16 +45,9 @@ pub(crate) fn check(mdbook: &Path) -> Result<()> {
 /// Writes the generated pages, or compares them.
 fn reference(check: bool) -> Result<()> {
     let mut command = workspace::cargo();
-    command.args([
-        "run",
-        "--quiet",
-        "--package",
-        "probe-user",
-        "--example",
-        "reference",
-        "--",
-        REFERENCE,
-    ]);
+    command
+        .args("run --quiet --package probe-user --example reference --".split(' '))
+        .arg(REFERENCE);
     command.args(check.then_some("--check"));
     let success = command.status().context("cannot start cargo")?.success();
     ensure!(success, "the reference pages are stale: cargo xtask docs writes them");

@@ -61,22 +61,9 @@ impl Subject {
     }
 
     fn start_prober(&self) -> Agent {
-        let peer = self.device.v4.to_string();
-        let arguments = [
-            "--family",
-            "v4",
-            "--attach",
-            "tc",
-            "--no-group",
-            "--peer",
-            &peer,
-            "--interval",
-            "20ms",
-            "--timeout",
-            "300ms",
-            "--report",
-            "300ms",
-        ];
+        let probing = "--no-group --interval 20ms --timeout 300ms --report 300ms";
+        let arguments = format!("--family v4 --attach tc {probing} --peer {}", self.device.v4);
+        let arguments: Vec<_> = arguments.split(' ').collect();
         Agent::start(&self.lab, &self.prober, "agent", &arguments)
     }
 

@@ -35,14 +35,7 @@ impl Suite<'_> {
     /// Builds all test binaries; warnings are shown as they come.
     pub(super) fn build(&self) -> Result<Built> {
         let mut command = workspace::cargo();
-        command.args([
-            "test",
-            "--no-run",
-            "--message-format=json",
-            "--workspace",
-            "--exclude",
-            "probe-ebpf",
-        ]);
+        command.args("test --no-run --message-format=json --workspace --exclude probe-ebpf".split(' '));
         command.args(if self.only_units {
             &["--lib", "--bins"][..]
         } else {

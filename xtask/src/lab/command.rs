@@ -244,16 +244,11 @@ fn kstamp(near: &AgentNs, far: &AgentNs, family: Families) -> Result<()> {
     let family = name_of(&family);
     println!("== kstamp, {family}");
     let agent = |place: &AgentNs, duration| {
-        let arguments = [
-            "agent",
-            "--iface",
-            &place.interface,
-            "--family",
-            &family,
-            "--duration",
-            duration,
-        ];
-        namespace::command(&place.namespace, &binary, arguments)
+        let arguments = format!(
+            "agent --iface {} --family {family} --duration {duration}",
+            place.interface
+        );
+        namespace::command(&place.namespace, &binary, arguments.split(' '))
     };
     let scratch = state::scratch();
     fs::create_dir_all(&scratch)?;

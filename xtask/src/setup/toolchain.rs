@@ -116,16 +116,8 @@ fn obtain(mode: Mode) -> Result<Option<Choice>> {
         "eBPF toolchain",
         &format!("trying to install {PINNED}, which has LLVM {LLVM}"),
     );
-    let install = [
-        "toolchain",
-        "install",
-        PINNED,
-        "--profile",
-        "minimal",
-        "--component",
-        "rust-src",
-    ];
-    if rustup(&install) && unsuitable(PINNED).is_none() {
+    let install = format!("toolchain install {PINNED} --profile minimal --component rust-src");
+    if rustup(&install.split(' ').collect::<Vec<_>>()) && unsuitable(PINNED).is_none() {
         return Ok(Some((PINNED.to_owned(), format!("just installed, has LLVM {LLVM}"))));
     }
     debian(

@@ -68,14 +68,9 @@ fn download(package: &str, closure: Closure, archives: &Path) -> Result<()> {
 /// Has apt resolve dependencies as on a machine where nothing is installed.
 pub(super) fn download_with_dependencies(package: &str, archives: &Path) -> Command {
     let mut command = Command::new("apt-get");
-    command.args([
-        "install",
-        "-y",
-        "-qq",
-        "--download-only",
-        "--no-install-recommends",
-        package,
-    ]);
+    command
+        .args("install -y -qq --download-only --no-install-recommends".split(' '))
+        .arg(package);
     for option in [
         "Dir::State::status=/dev/null",
         // A cache would be one of a machine without packages: apt must not keep it.

@@ -105,19 +105,10 @@ struct Machine {
 
 fn command(system: System, console: &Path) -> Result<Command> {
     let mut command = system.emulator.command()?;
-    command.args([
-        "-M",
-        "q35",
-        "-accel",
-        "tcg,thread=multi",
-        "-cpu",
-        CPU,
-        "-smp",
-        "2",
-        "-m",
-        "1536",
-    ]);
-    command.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
+    command
+        .args("-M q35 -accel tcg,thread=multi -smp 2 -m 1536 -cpu".split(' '))
+        .arg(CPU);
+    command.args("-nodefaults -no-user-config -display none -no-reboot".split(' '));
     // The first serial line is the kernel's console, the second the suite's.
     command.arg("-serial").arg(format!("file:{}", console.display()));
     command.args(["-serial", "stdio"]);

@@ -74,23 +74,9 @@ impl Suite {
     /// tests whose name contains `filter` will run.
     pub(super) fn build(filter: Option<&str>, stripped: &Path) -> Result<Self> {
         let mut command = workspace::cargo();
-        command.args([
-            "test",
-            "--quiet",
-            "--no-run",
-            "--message-format=json-render-diagnostics",
-            // Emulated processors are slow.
-            "--release",
-        ]);
-        command.args([
-            "--package",
-            "probe-io",
-            "--package",
-            "probe-user",
-            "--package",
-            "xtask",
-            "--bins",
-        ]);
+        // A release build, because emulated processors are slow.
+        command.args("test --quiet --no-run --message-format=json-render-diagnostics --release --bins".split(' '));
+        command.args("--package probe-io --package probe-user --package xtask".split(' '));
         command.args(PARTS.iter().flat_map(|part| ["--test", part.test]));
         let output = command
             .stderr(Stdio::inherit())
