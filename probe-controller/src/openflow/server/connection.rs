@@ -25,7 +25,7 @@ use crate::openflow::server::slots::Summons;
 
 /// Answers and keepalives that may wait to be written. When it is full, reading waits too.
 const REPLIES: usize = 64;
-/// Time for the switch to read what was sent before we close the connection.
+/// Time for the switch to read our last messages before we close the connection.
 const LINGER: Duration = Duration::from_millis(300);
 
 /// Rate and burst of messages above which a connection is read more slowly. The burst is large because a switch reports

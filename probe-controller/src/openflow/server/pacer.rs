@@ -72,7 +72,7 @@ impl Pacer {
         }
     }
 
-    /// Sends what is due. Ends only if the timer fails.
+    /// Sends due messages. Ends only if the timer fails.
     pub(super) async fn run(mut self) {
         let mut taken = Vec::with_capacity(AT_ONCE);
         loop {

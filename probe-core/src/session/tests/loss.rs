@@ -182,7 +182,7 @@ fn a_restart_that_has_counted_past_the_old_counter_unseen_is_not_taken_for_loss(
     );
     // The same counters, had it not restarted, where it cannot have: nothing arrived twice.
     assert_eq!(directions(&after(&[Some(5), Some(6), None, None, Some(8)])), (1, 1, 0));
-    // What was claimed before the restart stays, and the first answer after it is the next anchor.
+    // Claims from before the restart stay. The first answer after it is the next anchor.
     let before = [&[Some(5), None, Some(6)][..], &[None; 10], &[Some(8)]].concat();
     let later = [&[Some(5)][..], &[None; 10], &[Some(7), None, Some(8)]].concat();
     assert_eq!(directions(&after(&before)), (1, 0, 10));

@@ -112,7 +112,7 @@ impl Run {
         }
     }
 
-    /// Sends what is due, and reports notices.
+    /// Sends due commands and reports notices.
     fn work(&mut self) -> Result<()> {
         self.forwarding.work(monotonic_ns());
         while let Some((connection, command)) = self.forwarding.poll_command() {
