@@ -63,7 +63,6 @@ impl Subject {
     fn start_prober(&self) -> Agent {
         let probing = "--no-group --interval 20ms --timeout 300ms --report 300ms";
         let arguments = format!("--family v4 --attach tc {probing} --peer {}", self.device.v4);
-        let arguments: Vec<_> = arguments.split(' ').collect();
         Agent::start(&self.lab, &self.prober, "agent", &arguments)
     }
 
@@ -74,7 +73,7 @@ impl Subject {
             "{}",
             prober.stderr()
         );
-        let arguments = ["--family", "v4", "--attach", mode];
+        let arguments = format!("--family v4 --attach {mode}");
         let reflector = Agent::start(&self.lab, &self.device, "reflect", &arguments);
         let started = || !reflector.records().is_empty();
         assert!(within(AUTO_TIMEOUT, || started() || refusal(&reflector.stderr()).is_some()));

@@ -22,7 +22,7 @@ const MAX_OUTAGE_NS: u64 = 3_000_000_000;
 /// The directory of the switch's files.
 const SWITCH: &str = "/run/kstamp-lab/switch1";
 
-const OFTEN: [&str; 6] = ["--interval", "10ms", "--timeout", "500ms", "--report", "1s"];
+const OFTEN: &str = "--interval 10ms --timeout 500ms --report 1s";
 
 /// Two agents on a switch; the second is the `subject` that fails.
 struct Fixture {
@@ -38,9 +38,12 @@ impl Fixture {
         let lab = lab(Topology::Patch)?;
         let samples = lab.scratch().unwrap().join("samples");
         let [place, far] = lab.pair();
-        let (peer, file) = (far.v4.to_string(), samples.display().to_string());
-        let fixed = ["--family", "v4", "--no-group", "--peer", &peer, "--samples", &file];
-        let near = Agent::start(&lab, place, "agent", &[&fixed[..], &OFTEN].concat());
+        let fixed = format!(
+            "--family v4 --no-group --peer {} --samples {}",
+            far.v4,
+            samples.display()
+        );
+        let near = Agent::start(&lab, place, "agent", &format!("{fixed} {OFTEN}"));
         Some(Self {
             lab,
             near,
@@ -55,7 +58,7 @@ impl Fixture {
 
     /// Starts the subject and waits until it reflects.
     fn start_subject(&self) -> Agent {
-        let agent = Agent::start(&self.lab, self.subject(), "agent", &["--family", "v4"]);
+        let agent = Agent::start(&self.lab, self.subject(), "agent", "--family v4");
         agent.await_start(Duration::from_secs(10));
         agent
     }

@@ -34,7 +34,7 @@ fn assert_losses_are_attributed(forward_loss: f64, backward_loss: f64) {
     support::kstamp();
     let reflector = Agent::reflector(&lab, Duration::from_secs(5));
     // 10 s of probes and 2 s of timeout; a busy machine takes longer.
-    let near = Agent::probe(&lab, "1ms", PROBES, &[], Duration::from_secs(40));
+    let near = Agent::probe(&lab, "1ms", PROBES, "", Duration::from_secs(40));
     let reflector = reflector.stop();
 
     let summary = near.summary(&lab.pair()[1].v4.to_string(), "unicast");

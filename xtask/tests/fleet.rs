@@ -18,10 +18,10 @@ fn ten_agents_discover_each_other_and_notice_when_one_ends() {
     let Some(lab) = lab_with(Topology::Switch, &options) else {
         return;
     };
-    let arguments = ["--family", "v4", "--peer-expiry", "3s"];
+    let arguments = "--family v4 --peer-expiry 3s";
     support::kstamp();
     let begin = Instant::now();
-    let start = |place| Agent::start(&lab, place, "agent", &arguments);
+    let start = |place| Agent::start(&lab, place, "agent", arguments);
     let mut agents: Vec<_> = lab.agents().iter().map(start).collect();
 
     let is_up = |record: &serde_json::Value| record["type"] == "peer" && record["event"] == "up";

@@ -29,7 +29,7 @@ fn key_file(lab: &Lab) -> PathBuf {
     path
 }
 
-fn reflector(lab: &Lab, more: &[&str]) -> Agent {
+fn reflector(lab: &Lab, more: &str) -> Agent {
     let reflector = Agent::start(lab, lab.pair()[1], "reflect", more);
     reflector.await_start(LIMIT);
     reflector
@@ -59,7 +59,7 @@ fn stamp_suite_measures_kstamp() {
     let Some(suite) = StampSuite::obtain() else { return };
     let Some(lab) = lab(Topology::Veth) else { return };
     let targets = targets(&lab);
-    for engine in [&[][..], &["--engine", "socket"], &["--engine", "socket", "--stateless"]] {
+    for engine in ["", "--engine socket", "--engine socket --stateless"] {
         let reflector = reflector(&lab, engine);
         let senders: Vec<_> = targets
             .iter()
@@ -125,7 +125,7 @@ fn both_authenticate_each_other() {
     let key = key.to_str().unwrap();
     let authenticated = ["-A", "A", "--hmac-key-file", key];
     for to in targets(&lab) {
-        let reflector = reflector(&lab, &["--key-file", key]);
+        let reflector = reflector(&lab, &format!("--key-file {key}"));
         for tlvs in [&[][..], &TLVS] {
             let sender = suite.sender(&lab, &to, 1910, &[&authenticated, tlvs].concat());
             sender.finish().assert_all_came_back();
@@ -156,7 +156,7 @@ fn tshark_decodes_probes_and_replies() {
         return;
     }
     let Some(lab) = lab(Topology::Veth) else { return };
-    let _reflector = reflector(&lab, &[]);
+    let _reflector = reflector(&lab, "");
     for to in targets(&lab) {
         let capture = foreign::Capture::start(&lab, lab.pair()[0]);
         let ping = Ping::run(&lab, &to, 1910, "");
@@ -177,7 +177,7 @@ fn legacy_agent_and_kstamp_measure_each_other() {
         ("v4", "239.255.255.250", far.v4.to_string()),
         ("v6", "ff0e::10", far.v6.to_string()),
     ] {
-        let arguments = ["--family", family, "--interval", "50ms", "--legacy-peers"];
+        let arguments = format!("--family {family} --interval 50ms --legacy-peers");
         let kstamp = Agent::start(&lab, near, "agent", &arguments);
         kstamp.await_start(LIMIT);
         let legacy = Background::legacy_agent(&lab, far, group, &["--interval", "0.05", "--count", "60"]);
@@ -221,8 +221,7 @@ fn two_legacy_agents_and_kstamp_measure_each_other() {
         .pair()
         .map(|place| Background::legacy_agent(&lab, place, group, &["--interval", "0.1"]));
     let arguments = "--family v4 --interval 100ms --duration 4s --timeout 1s --legacy-peers";
-    let arguments: Vec<_> = arguments.split(' ').collect();
-    let kstamp = Agent::start(&lab, &lab.agents()[2], "agent", &arguments);
+    let kstamp = Agent::start(&lab, &lab.agents()[2], "agent", arguments);
     let kstamp = kstamp.wait(LIMIT).assert_success();
     for peer in lab.pair() {
         for path in ["unicast", "group"] {

@@ -9,7 +9,7 @@ mod support;
 use support::{assert_delay, can_run, count, ms, run_both};
 use xtask::lab::{Datapath, Lab, Topology};
 
-const OFTEN: [&str; 2] = ["--interval", "100ms"];
+const OFTEN: &str = "--interval 100ms";
 
 /// A lab with the kernel datapath, if one can be built.
 fn lab(topology: Topology) -> Option<Lab> {
@@ -24,7 +24,7 @@ fn lab(topology: Topology) -> Option<Lab> {
 fn assert_nothing_is_lost(topology: Topology) {
     let Some(lab) = lab(topology) else { return };
     assert_eq!(lab.datapath(), Datapath::Kernel.describe());
-    let [near, _] = run_both(&lab, 8, &OFTEN);
+    let [near, _] = run_both(&lab, 8, OFTEN);
     // Internal ports of the kernel datapath have no native XDP.
     assert_eq!(near.start()["attach"]["receive"], "xdp-generic", "{near:#?}");
     let [_, far] = lab.pair();
@@ -56,6 +56,6 @@ fn delay_is_measured_in_each_direction() {
     let Some(lab) = lab(Topology::Delay) else { return };
     let delayed_by = lab.delayed_by().unwrap();
     assert!(delayed_by.starts_with("netem"), "{delayed_by}");
-    assert_delay(&lab, &run_both(&lab, 8, &OFTEN));
+    assert_delay(&lab, &run_both(&lab, 8, OFTEN));
     lab.down().unwrap();
 }

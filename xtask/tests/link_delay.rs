@@ -73,7 +73,7 @@ fn measure_triangle(options: &Options, limits: Limits) -> Option<Finished> {
     let lab = lab_with(Topology::Triangle, options)?;
     support::kstamp();
     let observer = Observer::start(SWITCHES);
-    let controller = Agent::controller(&lab, &["--report", "1s"]);
+    let controller = Agent::controller(&lab, "--report 1s");
     sleep(MEASURE);
     let finished = controller.stop();
     assert!(finished.status.success(), "{}", finished.stderr);

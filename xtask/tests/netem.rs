@@ -60,8 +60,8 @@ impl Fixture {
 
     /// Probes agent2 from agent1 by unicast, and returns the summary.
     fn probe(&self, interval: &str, probes: u32) -> Value {
-        let options = ["--timeout", "500ms"];
-        let agent = Agent::probe(&self.lab, interval, probes.into(), &options, Duration::from_secs(60));
+        let limit = Duration::from_secs(60);
+        let agent = Agent::probe(&self.lab, interval, probes.into(), "--timeout 500ms", limit);
         let summary = agent.summary(&self.lab.pair()[1].v4.to_string(), "unicast").clone();
         assert_eq!(count(&summary, "sent"), u64::from(probes), "{summary:#}");
         summary

@@ -19,7 +19,7 @@ fn arpanet_is_discovered_and_rerouted_after_a_cut() {
     let Some(lab) = lab(Topology::Arpanet) else { return };
     support::kstamp();
     let observer = Observer::start(SWITCHES);
-    let controller = Agent::controller(&lab, &["--report", "500ms"]);
+    let controller = Agent::controller(&lab, "--report 500ms");
     // Switches try to connect once in a second or two.
     controller.await_start(Duration::from_secs(5));
     let begin = Instant::now();
@@ -94,7 +94,7 @@ fn arpanet_is_discovered_and_rerouted_after_a_cut() {
 fn link_that_drops_everything_while_its_ports_stay_up_is_avoided() {
     let Some(lab) = lab(Topology::Triangle) else { return };
     support::kstamp();
-    let controller = Agent::controller(&lab, &["--report", "500ms"]);
+    let controller = Agent::controller(&lab, "--report 500ms");
     let (s2, s3) = (lab.host("s2"), lab.host("s3"));
     assert!(reaches(&lab, s2, s3), "s2 does not reach s3: {}", controller.stderr());
     let is_through_s1 = |record: &Value| {

@@ -14,7 +14,7 @@ fn assert_nothing_is_lost(topology: Topology) {
     let peers = [far.v4.to_string(), far.v6.to_string()];
     let paths = || peers.iter().flat_map(|peer| [(peer, "group"), (peer, "unicast")]);
 
-    let [near, _] = run_both(&lab, 20, &[]);
+    let [near, _] = run_both(&lab, 20, "");
     for (peer, path) in paths() {
         near.assert_no_loss(peer, path);
         let summary = near.summary(peer, path);
@@ -31,7 +31,7 @@ fn assert_nothing_is_lost(topology: Topology) {
         "two windows of two paths to two addresses: {near:#?}"
     );
 
-    let [near, _] = run_both(&lab, 10, &["--interval", "1ms"]);
+    let [near, _] = run_both(&lab, 10, "--interval 1ms");
     for (peer, path) in paths() {
         near.assert_no_loss(peer, path);
         let sent = count(near.summary(peer, path), "sent");
@@ -53,7 +53,7 @@ fn vxlan_loses_nothing() {
 #[test]
 fn delay_is_measured_in_each_direction() {
     let Some(lab) = lab(Topology::Delay) else { return };
-    assert_delay(&lab, &run_both(&lab, 10, &["--interval", "100ms"]));
+    assert_delay(&lab, &run_both(&lab, 10, "--interval 100ms"));
     lab.down().unwrap();
 }
 
@@ -67,7 +67,7 @@ fn veth_works_in_every_attach_mode() {
         ("xdp-generic", "xdp-generic"),
         ("tc", "tc"),
     ] {
-        let [near, _] = run_both(&lab, 3, &["--attach", requested, "--interval", "10ms"]);
+        let [near, _] = run_both(&lab, 3, &format!("--attach {requested} --interval 10ms"));
         assert_eq!(near.start()["attach"]["receive"], used, "{near:#?}");
         assert!(!near.start()["attach_reason"].as_str().unwrap().is_empty());
         for peer in [far.v4.to_string(), far.v6.to_string()] {

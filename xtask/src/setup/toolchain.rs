@@ -117,7 +117,7 @@ fn obtain(mode: Mode) -> Result<Option<Choice>> {
         &format!("trying to install {PINNED}, which has LLVM {LLVM}"),
     );
     let install = format!("toolchain install {PINNED} --profile minimal --component rust-src");
-    if rustup(&install.split(' ').collect::<Vec<_>>()) && unsuitable(PINNED).is_none() {
+    if rustup(&install) && unsuitable(PINNED).is_none() {
         return Ok(Some((PINNED.to_owned(), format!("just installed, has LLVM {LLVM}"))));
     }
     debian(
@@ -181,14 +181,14 @@ fn has_source(name: &str) -> bool {
 fn add_source(name: &str) {
     if !has_source(name) {
         say("eBPF toolchain", &format!("adding rust-src to {name}"));
-        rustup(&["component", "add", "rust-src", "--toolchain", name]);
+        rustup(&format!("component add rust-src --toolchain {name}"));
     }
 }
 
 /// Runs rustup for a limited time. A failure is only reported, because there is an alternative.
-fn rustup(arguments: &[&str]) -> bool {
+fn rustup(arguments: &str) -> bool {
     let mut command = Command::new("rustup");
-    command.args(arguments).stdout(Stdio::null());
+    command.args(arguments.split(' ')).stdout(Stdio::null());
     let outcome = exec::status_within(&mut command, DOWNLOAD_TIMEOUT);
     let done = matches!(&outcome, Ok(Some(status)) if status.success());
     if !done {

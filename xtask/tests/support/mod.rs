@@ -80,20 +80,20 @@ pub struct Agent {
 
 impl Agent {
     /// Starts `kstamp COMMAND --iface PORT --format jsonl ARGUMENTS…` at `place`.
-    pub fn start(lab: &Lab, place: &AgentNs, command: &str, arguments: &[&str]) -> Self {
+    pub fn start(lab: &Lab, place: &AgentNs, command: &str, arguments: &str) -> Self {
         let process = lab.command(&place.namespace, kstamp(), [command, "--iface", &place.interface]);
         Self::spawn(lab, &place.namespace, process, arguments)
     }
 
     /// Starts `kstamp reflect` at the second agent, for IPv4, and waits until it is attached.
     pub fn reflector(lab: &Lab, limit: Duration) -> Self {
-        let reflector = Self::start(lab, lab.pair()[1], "reflect", &["--family", "v4"]);
+        let reflector = Self::start(lab, lab.pair()[1], "reflect", "--family v4");
         reflector.await_start(limit);
         reflector
     }
 
     /// Starts `kstamp controller --format jsonl ARGUMENTS…` for the switches of a lab, with a tap at every port of a link.
-    pub fn controller(lab: &Lab, arguments: &[&str]) -> Self {
+    pub fn controller(lab: &Lab, arguments: &str) -> Self {
         let mut process = lab.command(SWITCHES, kstamp(), ["controller", "--listen", CONTROLLER]);
         for port in lab.topology().network().unwrap().ports() {
             process.args(["--tap", &port]);
@@ -102,20 +102,18 @@ impl Agent {
     }
 
     /// Runs `kstamp agent` at the first agent, which probes the second by unicast `count` times; it must end within `limit`.
-    pub fn probe(lab: &Lab, interval: &str, count: u64, options: &[&str], limit: Duration) -> Finished {
+    pub fn probe(lab: &Lab, interval: &str, count: u64, options: &str, limit: Duration) -> Finished {
         let [near, far] = lab.pair();
-        let (peer, count) = (far.v4.to_string(), count.to_string());
-        let fixed = ["--family", "v4", "--no-group", "--peer", &peer];
-        let probes = ["--interval", interval, "--count", &count];
-        let agent = Self::start(lab, near, "agent", &[&fixed, &probes[..], options].concat());
-        agent.wait(limit).assert_success()
+        let fixed = format!("--family v4 --no-group --peer {}", far.v4);
+        let arguments = format!("{fixed} --interval {interval} --count {count} {options}");
+        Self::start(lab, near, "agent", &arguments).wait(limit).assert_success()
     }
 
-    fn spawn(lab: &Lab, namespace: &str, mut process: Command, arguments: &[&str]) -> Self {
+    fn spawn(lab: &Lab, namespace: &str, mut process: Command, arguments: &str) -> Self {
         let name = format!("{namespace}-{}", number());
         let scratch = lab.scratch().unwrap();
         let (out, err) = (scratch.join(format!("{name}.out")), scratch.join(format!("{name}.err")));
-        process.args(["--format", "jsonl"]).args(arguments);
+        process.args(["--format", "jsonl"]).args(arguments.split_whitespace());
         process
             .stdout(File::create(&out).unwrap())
             .stderr(File::create(&err).unwrap());
@@ -270,11 +268,9 @@ impl Finished {
 }
 
 /// Runs two agents: the first for `seconds`, the second until the first has ended, which would count its end as loss.
-pub fn run_both(lab: &Lab, seconds: u64, arguments: &[&str]) -> [Finished; 2] {
-    let start = |place, duration: u64| {
-        let duration = format!("{duration}s");
-        Agent::start(lab, place, "agent", &[arguments, &["--duration", &duration]].concat())
-    };
+pub fn run_both(lab: &Lab, seconds: u64, arguments: &str) -> [Finished; 2] {
+    let start =
+        |place, duration: u64| Agent::start(lab, place, "agent", &format!("{arguments} --duration {duration}s"));
     let [near, far] = lab.pair();
     let far = start(far, seconds + 20);
     let near = start(near, seconds).wait(Duration::from_secs(seconds + 12));
