@@ -135,7 +135,7 @@ fn transitions() {
             "never left",
             |session| {
                 session.sent(0, 0);
-                session.expire(EXPIRY, &mut |_, _| Fate::NeverLeft);
+                session.expire(EXPIRY, &mut |_, _| Fate::NeverLeft(SendFailure::NoNeighbour));
             },
             none(failed),
         ),
@@ -143,7 +143,7 @@ fn transitions() {
             "refused",
             |session| {
                 session.sent(0, 0);
-                session.send_failed(0);
+                session.send_failed(0, SendFailure::Forbidden);
             },
             none(failed),
         ),

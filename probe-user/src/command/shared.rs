@@ -10,4 +10,5 @@ pub mod reflector;
 pub mod reporter;
 pub mod responder;
 pub mod shutdown;
+pub mod unsent;
 pub mod values;

@@ -33,7 +33,9 @@ pub struct Reporter {
     engine: Engine,
     attach: model::Attach,
     peers: BTreeMap<IpAddr, Identity>,
-    downs: Downs,
+    downs: Downs<IpAddr>,
+    /// Of the interface.
+    outages: Downs<()>,
     windows: Vec<(model::Method, Report)>,
     utc: UtcOffset,
 }
@@ -51,6 +53,7 @@ impl Reporter {
             },
             peers: BTreeMap::new(),
             downs: Downs::default(),
+            outages: Downs::default(),
             windows: Vec::new(),
             utc: UtcOffset::new(monotonic_ns(), realtime_ns()),
         })
@@ -109,6 +112,11 @@ impl Reporter {
     }
 
     pub fn port_event(&mut self, interface: &str, event: &PortEvent) -> Result<(), OutputError> {
+        match event {
+            PortEvent::Down | PortEvent::Deleted => self.outages.down((), monotonic_ns()),
+            PortEvent::Up | PortEvent::Back => self.outages.up((), monotonic_ns()),
+            PortEvent::Reattached { .. } => {}
+        }
         let change = |event| {
             model::Event::Interface(model::InterfaceChange {
                 event,
@@ -266,6 +274,7 @@ impl Reporter {
                 attach,
                 peer: self.peers.get(&report.peer),
                 downtime: self.downs.during(report.peer, report.start_ns, report.end_ns),
+                interface_down_ns: self.outages.during((), report.start_ns, report.end_ns).down_ns,
             };
             Results::new(report, context)
         };

@@ -119,6 +119,8 @@ fn written() -> Vec<(&'static str, String)> {
 /// All fields by dotted name; a distribution is one field.
 fn flatten(name: &str, value: &Value, fields: &mut Vec<(String, Value)>) {
     match value {
+        // One field for each reason.
+        Value::Object(_) if name == "send_failed_by" => fields.push((name.to_owned(), value.clone())),
         Value::Object(object) if name == "reply" || !object.contains_key("p999") => {
             if name == "reply" {
                 fields.push((name.to_owned(), value.clone()));
