@@ -41,6 +41,12 @@ pub(crate) trait Backend {
     /// Detaches from an interface that is gone or will be opened again.
     fn detach(&mut self);
 
+    /// What others have detached from `link`, which [`Backend::attach`] then attaches again.
+    fn take_detached(&mut self, link: &Link) -> Option<&'static str>;
+
+    /// Foreign programs that see packets before those of the backend, at egress or else at ingress.
+    fn preceding(&self, index: u32, egress: bool) -> Vec<String>;
+
     /// Updates addresses, sockets and clock.
     fn configure(&mut self, facts: &Facts<'_>) -> Result<(), ObjectError>;
 

@@ -83,6 +83,9 @@ pub struct Port {
     changes: Changes,
     polled: Instant,
     unsent: Unsent,
+    /// Foreign TC programs before the egress program, and before that at ingress.
+    preceding: Vec<String>,
+    preceding_ingress: Vec<String>,
     sockets: SocketPair,
     backend: Box<dyn Backend>,
     clock: ClockState,
@@ -134,6 +137,8 @@ impl Port {
             changes,
             polled: Instant::now(),
             unsent: Unsent::default(),
+            preceding: Vec::new(),
+            preceding_ingress: Vec::new(),
             sockets,
             backend,
             clock: clock_state(),
@@ -146,8 +151,9 @@ impl Port {
             running: true,
             trouble: None,
         };
-        port.unsent.follow(Some(&survey.link), monotonic_ns());
+        port.unsent.follow(Some(&survey.link), false, monotonic_ns());
         port.attach(&survey.link, &survey.addresses)?;
+        port.find_preceding();
         port.mode = port.plan.modes[0];
         Ok(port)
     }
@@ -238,12 +244,13 @@ impl Port {
     /// The fate of a probe without a reply, sent at `sent_ns`.
     pub fn fate(&mut self, ssid: u16, seq: u32, peer: IpAddr, sent_ns: u64) -> Fate {
         let trace = self.backend.trace(&self.sockets, ssid, seq, peer);
-        self.unsent.fate(trace, peer, sent_ns, || false)
+        let is_preceded = || !self.preceding.is_empty();
+        self.unsent.fate(trace, peer, sent_ns, is_preceded)
     }
 
-    /// Foreign programs that see packets before kstamp's, by name.
+    /// Foreign programs that see probes before kstamp's, by name.
     pub fn preceding(&self) -> Vec<String> {
-        Vec::new()
+        self.preceding.clone()
     }
 
     /// Returns when the interface has changed, so that [`Port::poll`] is due. Cancel safe.

@@ -9,6 +9,7 @@ use probe_common::{authenticated, stamp};
 use probe_core::auth::TlvIntegrity;
 use probe_core::observation::{Fate, SendFailure};
 use probe_host::clock::{ClockState, monotonic_ns, realtime_ns};
+use probe_host::link::Link;
 use probe_host::wall::WallOffset;
 
 use crate::backend::socket::{InFlight, InFlightProbe, WireReply};
@@ -47,6 +48,10 @@ impl SocketSender {
             stamped: 0,
             unmatched: 0,
         })
+    }
+
+    pub(crate) fn follow(&mut self, link: Option<&Link>, asked_ns: u64) {
+        self.unsent.follow(link, false, asked_ns);
     }
 
     pub(crate) fn clock(&self) -> ClockState {

@@ -36,21 +36,28 @@ impl Port {
         let was_deleted = self.changes.take_deleted(self.index);
         let asked_ns = monotonic_ns();
         let link = self.netlink.link_by_name(&self.config.interface).await?;
-        self.unsent.follow(link.as_ref(), asked_ns);
-        let is_another = link.as_ref().map(|link| link.index) != self.index;
-        if self.index.is_some() && (was_deleted || is_another) {
+        let is_same = !was_deleted && link.as_ref().map(|link| link.index) == self.index;
+        let attached_to = link.as_ref().filter(|_| is_same);
+        let detached = attached_to.and_then(|link| self.backend.take_detached(link));
+        self.unsent.follow(link.as_ref(), detached.is_some(), asked_ns);
+        if self.index.is_some() && !is_same {
             self.close();
             events.push(PortEvent::Deleted);
         }
         match link {
-            Some(link) if self.index.is_some() => self.follow(&link, events).await,
+            Some(link) if self.index.is_some() => self.follow(&link, detached, events).await,
             Some(link) if link.up => self.reopen(events).await,
             _ => Ok(()),
         }
     }
 
     /// Follows the state and addresses of the same interface, and checks that replies leave it.
-    async fn follow(&mut self, link: &Link, events: &mut Vec<PortEvent>) -> Result<(), PortError> {
+    async fn follow(
+        &mut self,
+        link: &Link,
+        detached: Option<&str>,
+        events: &mut Vec<PortEvent>,
+    ) -> Result<(), PortError> {
         let addresses = self.netlink.addresses(link.index).await?;
         if self.running != link.running {
             self.running = link.running;
@@ -58,6 +65,15 @@ impl Port {
         }
         self.open_missing(link, &addresses)?;
         self.configure(link, &addresses)?;
+        if let Some(what) = detached {
+            // Without a working mode, the next call opens the interface again.
+            self.attach(link, &addresses).inspect_err(|_| self.close())?;
+            self.reason = format!("others had detached {what}; it is attached again");
+            self.mode = self.plan.modes[0];
+            let (mode, reason) = (self.mode, self.reason.clone());
+            events.push(PortEvent::Reattached { mode, reason });
+        }
+        self.find_preceding();
         if self.backend.loses_replies(link)? {
             self.leave_mode(link, &addresses, events)?;
         }
@@ -92,6 +108,26 @@ impl Port {
         self.report_mode(events);
         self.running = true;
         Ok(())
+    }
+
+    /// Looks for foreign programs that see packets first, and warns of new ones.
+    pub(super) fn find_preceding(&mut self) {
+        let Some(index) = self.index else { return };
+        let found = [true, false].map(|egress| self.backend.preceding(index, egress));
+        let [egress, ingress] = found;
+        for (hook, known, found) in [
+            ("egress", &mut self.preceding, egress),
+            ("ingress", &mut self.preceding_ingress, ingress),
+        ] {
+            if !found.is_empty() && found != *known {
+                warn!(
+                    "at TC {hook} of {}, {} is before kstamp's program, which sees no packet if it ends the chain",
+                    self.config.interface,
+                    found.join(", ")
+                );
+            }
+            *known = found;
+        }
     }
 
     fn report_mode(&mut self, events: &mut Vec<PortEvent>) {
