@@ -18,6 +18,7 @@ const BPF_LINK_CREATE: libc::c_int = 28;
 const BPF_LINK_GET_FD_BY_ID: libc::c_int = 30;
 const BPF_LINK_DETACH: libc::c_int = 34;
 const BPF_PROG_TYPE_SCHED_CLS: u32 = 3;
+const BPF_TCX_INGRESS: u32 = 46;
 const BPF_TCX_EGRESS: u32 = 47;
 const BPF_F_BEFORE: u32 = 8;
 
@@ -41,8 +42,8 @@ fn halves(pointer: *const impl Sized) -> [u32; 2] {
     [pointer as u64 as u32, (pointer as u64 >> 32) as u32]
 }
 
-/// Attaches a program that ends the chain with `verdict` before all others at egress of `port`.
-fn attach_foreign(namespace: &str, port: &str, verdict: u32) -> OwnedFd {
+/// Attaches a program that ends the chain with `verdict` before all others at a hook of `port`.
+fn attach_foreign(namespace: &str, port: &str, hook: u32, verdict: u32) -> OwnedFd {
     let (namespace, port) = (namespace.to_owned(), port.to_owned());
     let attach = move || {
         in_namespace(&namespace);
@@ -59,7 +60,7 @@ fn attach_foreign(namespace: &str, port: &str, verdict: u32) -> OwnedFd {
         let index = if_nametoindex(port.as_str()).unwrap();
         let link = bpf(
             BPF_LINK_CREATE,
-            &mut [program.cast_unsigned(), index, BPF_TCX_EGRESS, BPF_F_BEFORE, 0, 0, 0, 0],
+            &mut [program.cast_unsigned(), index, hook, BPF_F_BEFORE, 0, 0, 0, 0],
         );
         drop(owned(program));
         owned(link.unwrap())
@@ -150,10 +151,10 @@ fn a_foreign_program_that_ends_the_chain_is_named() {
     let Some(pair) = Pair::new() else { return };
     let _far = pair.reflector("--family v4");
     let probing = format!("--peer {FAR_V4} --family v4 --interval 20ms --timeout 200ms --report 500ms");
-    let near = pair.started(&pair.near, &format!("agent --iface port1 {probing}"));
+    let near = pair.started(&pair.near, &format!("agent --iface port1 --attach tc {probing}"));
     near.await_record(1, "results", answered);
     const TCX_PASS: u32 = 0;
-    let foreign = attach_foreign(&pair.near, "port1", TCX_PASS);
+    let foreign = attach_foreign(&pair.near, "port1", BPF_TCX_EGRESS, TCX_PASS);
     let taken = |record: &Value| {
         record["send_failed_by"]["program"]
             .as_u64()
@@ -161,11 +162,21 @@ fn a_foreign_program_that_ends_the_chain_is_named() {
     };
     near.await_record(2, "windows whose probes were taken", taken);
     drop(foreign);
+    let foreign = attach_foreign(&pair.near, "port1", BPF_TCX_INGRESS, TCX_PASS);
+    let named = || near.stderr().contains("at TC ingress of port1, ");
+    assert!(
+        (0..100).any(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            named()
+        }),
+        "{}",
+        near.stderr()
+    );
+    drop(foreign);
     let before = near.records().iter().filter(|record| answered(record)).count();
     near.await_record(before + 2, "results after it", answered);
     let (status, _, stderr) = near.stop();
     assert!(status.success(), "{stderr}");
-    assert!(stderr.contains("at TC egress of port1, "), "{stderr}");
     let named = stderr.lines().filter(|line| line.contains("took it: ")).count();
     assert!((1..=2).contains(&named), "{stderr}");
 }

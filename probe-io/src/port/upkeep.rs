@@ -110,24 +110,23 @@ impl Port {
         Ok(())
     }
 
-    /// Looks for foreign programs that see packets first, and warns of new ones.
+    /// Looks for foreign programs that see packets first. Probes that one at egress takes are noticed one by one; of one
+    /// at ingress nothing else would tell.
     pub(super) fn find_preceding(&mut self) {
         let Some(index) = self.index else { return };
-        let found = [true, false].map(|egress| self.backend.preceding(index, egress));
-        let [egress, ingress] = found;
-        for (hook, known, found) in [
-            ("egress", &mut self.preceding, egress),
-            ("ingress", &mut self.preceding_ingress, ingress),
-        ] {
-            if !found.is_empty() && found != *known {
-                warn!(
-                    "at TC {hook} of {}, {} is before kstamp's program, which sees no packet if it ends the chain",
-                    self.config.interface,
-                    found.join(", ")
-                );
-            }
-            *known = found;
+        self.preceding = self.backend.preceding(index, true);
+        let ingress = match self.plan.modes[0] {
+            AttachMode::Tc => self.backend.preceding(index, false),
+            _ => Vec::new(),
+        };
+        if !ingress.is_empty() && ingress != self.preceding_ingress {
+            warn!(
+                "at TC ingress of {}, {} is before kstamp's program, which receives nothing if it ends the chain",
+                self.config.interface,
+                ingress.join(", ")
+            );
         }
+        self.preceding_ingress = ingress;
     }
 
     fn report_mode(&mut self, events: &mut Vec<PortEvent>) {
