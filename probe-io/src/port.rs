@@ -45,6 +45,8 @@ pub struct PortConfig {
     pub test_port: u16,
     /// The group of each IP version in use.
     pub groups: Vec<IpAddr>,
+    /// The groups of IP versions that are taken up when the interface gets an address of them.
+    pub late: Vec<IpAddr>,
     /// How kernel programs receive.
     pub choice: Choice,
     /// Whether to send probes, or only to reflect.
@@ -64,6 +66,10 @@ pub enum PortEvent {
     Deleted,
     /// It is there again, with sockets and programs.
     Back,
+    /// It has the first address of an IP version, whose group is in use from now on.
+    Joined {
+        group: IpAddr,
+    },
     /// The receive program is attached in another mode.
     Reattached {
         mode: AttachMode,
@@ -170,6 +176,11 @@ impl Port {
     /// The receive mode, and the reason for it; `None` while the interface is gone.
     pub fn attachment(&self) -> Option<(AttachMode, &str)> {
         self.index.map(|_| (self.plan.modes[0], self.reason.as_str()))
+    }
+
+    /// The group of each IP version in use.
+    pub fn groups(&self) -> &[IpAddr] {
+        &self.config.groups
     }
 
     /// The interface's addresses in use, in order.

@@ -1,5 +1,6 @@
 //! Follows an interface while it is measured: attached, closed when it goes, opened again when it is back.
 
+use std::net::IpAddr;
 use std::time::Instant;
 
 use log::{debug, warn};
@@ -63,8 +64,10 @@ impl Port {
             self.running = link.running;
             events.push(if link.running { PortEvent::Up } else { PortEvent::Down });
         }
+        let joined = self.take_late(&addresses);
         self.open_missing(link, &addresses)?;
         self.configure(link, &addresses)?;
+        events.extend(joined.into_iter().map(|group| PortEvent::Joined { group }));
         if let Some(what) = detached {
             // Without a working mode, the next call opens the interface again.
             self.attach(link, &addresses).inspect_err(|_| self.close())?;
@@ -136,6 +139,17 @@ impl Port {
             let reason = self.reason.clone();
             events.push(PortEvent::Reattached { mode, reason });
         }
+    }
+
+    /// The groups of the IP versions that the interface has got an address of.
+    fn take_late(&mut self, addresses: &[Address]) -> Vec<IpAddr> {
+        let is_usable = |address: &Address, group| {
+            Family::of(address.ip) == Family::of(group) && !address.tentative && !address.duplicate
+        };
+        let has_address = |group: &mut IpAddr| addresses.iter().any(|address| is_usable(address, *group));
+        let taken: Vec<IpAddr> = self.config.late.extract_if(.., has_address).collect();
+        self.config.groups.extend(&taken);
+        taken
     }
 
     fn open_missing(&mut self, link: &Link, addresses: &[Address]) -> Result<(), PortError> {

@@ -72,8 +72,9 @@ pub const RECORDS: &[Record] = &[
         commands: "agent, reflect",
         meaning: "The interface changed.",
         fields: &[&[
-            ("event", "string", "`down` (or without carrier), `up`, `deleted`, or `back`: created and attached again."),
+            ("event", "string", "`down` (or without carrier), `up`, `deleted`, `back`: created and attached again, or `joined`: it has the first address of an IP version."),
             ("interface", "string", "Interface."),
+            ("group", "string?", "Of `joined`: the group that is in use from now on."),
             ("time", "time", "When."),
         ]],
     },
