@@ -50,7 +50,7 @@ pub(crate) trait Backend {
     /// Updates addresses, sockets and clock.
     fn configure(&mut self, facts: &Facts<'_>) -> Result<(), ObjectError>;
 
-    /// Whether replies that the backend sent never leave `link`. Call it once per poll.
+    /// Whether replies that the backend sent never leave `link`. Call it twice a second.
     fn loses_replies(&mut self, link: &Link) -> Result<bool, ObjectError>;
 
     /// `peer` is probed at its own address in session `ssid`, which reflectors without RFC 8972 do not return.

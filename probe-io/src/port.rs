@@ -80,6 +80,9 @@ pub enum PortEvent {
 /// Changes of the interface are followed at most this often.
 const MIN_POLL: Duration = Duration::from_millis(50);
 
+/// A device that drops replies for a moment is looked at again after this time.
+const MIN_CHECK: Duration = Duration::from_millis(400);
+
 /// An interface under measurement.
 pub struct Port {
     config: PortConfig,
@@ -88,6 +91,8 @@ pub struct Port {
     netlink: Netlink,
     changes: Changes,
     polled: Instant,
+    /// Replies were last looked for that never left.
+    checked: Instant,
     unsent: Unsent,
     /// Foreign TC programs before the egress program, and before that at ingress.
     preceding: Vec<String>,
@@ -142,6 +147,7 @@ impl Port {
             netlink,
             changes,
             polled: Instant::now(),
+            checked: Instant::now(),
             unsent: Unsent::default(),
             preceding: Vec::new(),
             preceding_ingress: Vec::new(),

@@ -5,7 +5,7 @@
 mod support;
 
 use serde_json::Value;
-use support::{FAR_V4, Pair, Running, ip, run};
+use support::{FAR_V4, NEAR_V4, Pair, Running, count, ip, run};
 
 fn answered(record: &Value) -> bool {
     record["type"] == "sample" && record["state"] == "ok"
@@ -77,4 +77,41 @@ fn follows(engine: &str) {
     assert_eq!(status.code(), Some(1), "{stderr}");
     assert!(stderr.contains("did not leave"), "{stderr}");
     assert!(records.iter().any(|record| record["type"] == "summary"), "{records:#?}");
+}
+
+#[test]
+fn an_agent_notices_another_device_with_the_same_index() {
+    for engine in ["ebpf", "socket"] {
+        let Some(pair) = Pair::new() else { return };
+        let (near, far) = (&pair.near, &pair.far);
+        let _far = pair.reflector("--family v4");
+        let probing = format!("--peer {FAR_V4} --family v4 --interval 20ms --timeout 200ms --report 500ms");
+        let agent = pair.started(near, &format!("agent --iface port1 --engine {engine} {probing}"));
+        let results = |path: &'static str| {
+            move |record: &Value| record["type"] == "window" && record["path"] == path && count(record, "received") > 0
+        };
+        agent.await_record(1, "results", results("unicast"));
+        let index = ip(near, "-o link show port1").split(':').next().unwrap().to_owned();
+        // One process, so that no poll comes in between.
+        let recreate = format!(
+            "link delete port1\n\
+             link add port1 index {index} type veth peer name port2 netns {far}\n\
+             address add {NEAR_V4}/24 dev port1\n\
+             link set port1 up\n"
+        );
+        let batch = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(batch.path(), recreate).unwrap();
+        ip(near, &format!("-batch {}", batch.path().display()));
+        ip(far, &format!("address add {FAR_V4}/24 dev port2"));
+        ip(far, "link set port2 up");
+        assert_eq!(ip(near, "-o link show port1").split(':').next(), Some(index.as_str()));
+        for event in ["deleted", "back"] {
+            agent.await_record(1, event, |record: &Value| record["event"] == event);
+        }
+        for path in ["unicast", "group"] {
+            let before = agent.records().iter().filter(|record| results(path)(record)).count();
+            agent.await_record(before + 2, "results of the new device", results(path));
+        }
+        assert!(agent.stop().0.success());
+    }
 }

@@ -13,7 +13,7 @@ use crate::backend::facts::Facts;
 use crate::clock::clock_state;
 use crate::port::error::PortError;
 use crate::port::survey::Survey;
-use crate::port::{Port, PortEvent};
+use crate::port::{MIN_CHECK, Port, PortEvent};
 use crate::udp::sockets::SocketPair;
 
 impl Port {
@@ -77,6 +77,10 @@ impl Port {
             events.push(PortEvent::Reattached { mode, reason });
         }
         self.find_preceding();
+        if self.checked.elapsed() < MIN_CHECK {
+            return Ok(());
+        }
+        self.checked = Instant::now();
         if self.backend.loses_replies(link)? {
             self.leave_mode(link, &addresses, events)?;
         }
