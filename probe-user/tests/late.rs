@@ -27,7 +27,7 @@ fn takes_up(engine: &str) {
             }
         }
         let far = pair.reflector(&format!("--engine {engine}"));
-        let probing = "--interval 20ms --timeout 200ms --report 500ms";
+        let probing = "--interval 20ms --timeout 1s --report 500ms";
         let near = pair.started(&pair.near, &format!("agent --iface port1 --engine {engine} {probing}"));
         let left_out = format!("port1 has no {name} address; {name} is taken up when it gets one");
         assert_eq!(near.stderr().matches(&left_out).count(), 1, "{}", near.stderr());
