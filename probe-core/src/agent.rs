@@ -24,6 +24,9 @@ mod replies;
 #[cfg(test)]
 mod tests;
 
+/// Peers whose timestamp format is reported in one run, however many come and go.
+pub const MAX_FORMAT_EVENTS: usize = 32;
+
 /// The owner of a session identifier.
 #[derive(Debug, Clone, Copy)]
 enum Owner {
@@ -52,6 +55,7 @@ pub struct Agent {
     stopped: bool,
     unmatched: u64,
     refused: u64,
+    format_events: usize,
 }
 
 impl Agent {
@@ -74,6 +78,7 @@ impl Agent {
             stopped: false,
             unmatched: 0,
             refused: 0,
+            format_events: 0,
             config,
         };
         for (family, enabled) in [(Family::V4, agent.config.group.v4), (Family::V6, agent.config.group.v6)] {
