@@ -141,12 +141,16 @@ impl SocketSender {
 
     fn packet(&self, packet: &[u8], received: &Received) -> ReplyPacket {
         let base_len = self.plan.base_len();
-        let (tlvs, is_cut) = returned(packet.get(base_len..).unwrap_or_default());
+        let integrity = self
+            .plan
+            .key_of_tlvs()
+            .map(|key| key.check_tlvs(packet, base_len, true));
+        let tlvs_forged = integrity == Some(TlvIntegrity::Failed);
+        let (tlvs, is_cut) = returned(packet.get(base_len..).unwrap_or_default(), tlvs_forged);
         let probe_ttl = match self.plan.key {
             Some(_) => authenticated::SENDER_TTL,
             None => stamp::SENDER_TTL,
         };
-        let integrity = self.plan.key.as_ref().map(|key| key.check_tlvs(packet, base_len, true));
         ReplyPacket {
             length: received.len,
             ttl: received.ttl,
@@ -154,7 +158,7 @@ impl SocketSender {
             probe_ttl: packet.get(probe_ttl).copied().filter(|&ttl| ttl != 0),
             tlvs,
             is_cut,
-            tlvs_forged: integrity == Some(TlvIntegrity::Failed),
+            tlvs_forged,
         }
     }
 

@@ -397,3 +397,54 @@ impl SocketPair {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+
+    use super::*;
+
+    fn taken(socket: &Socket) -> Vec<(Vec<u8>, SocketAddr)> {
+        let mut taken = Vec::new();
+        take_strays(socket, |packet, from| taken.push((packet.to_vec(), from))).unwrap();
+        taken
+    }
+
+    #[test]
+    fn strays_are_taken_in_bounded_numbers() {
+        let socket = Socket::new(Domain::IPV4, Type::DGRAM.nonblocking(), Some(Protocol::UDP)).unwrap();
+        socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+        socket.set_recv_buffer_size(MAX_STRAY_BYTES).unwrap();
+        let port = local_port(&socket).unwrap();
+        let sender = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        for _ in 0..1_000 {
+            sender.send_to(&[1; 200], (Ipv4Addr::LOCALHOST, port)).unwrap();
+        }
+        let first = taken(&socket);
+        assert_eq!(first.len(), MAX_STRAYS);
+        assert!(first.iter().all(|(packet, _)| packet.len() == authenticated::BASE_LEN));
+        let mut waiting = 0;
+        while !taken(&socket).is_empty() {
+            waiting += 1;
+        }
+        assert!(waiting < 10, "the kernel drops what does not fit");
+    }
+
+    #[test]
+    fn packets_of_others_come_to_the_socket_for_strays_alone() {
+        for loopback in [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()] {
+            let [target, other] = [0; 2].map(|_| UdpSocket::bind((loopback, 0)).unwrap());
+            let to = target.local_addr().unwrap();
+            let connected = sender_to(&Target { to, dscp: 0 }, None).unwrap();
+            let strays = strays(&connected).unwrap();
+            let at = connected.local_addr().unwrap().as_socket().unwrap();
+            target.send_to(&[1], at).unwrap();
+            other.send_to(&[2], at).unwrap();
+            assert_eq!(taken(&connected), [(vec![1], to)]);
+            assert_eq!(taken(&strays), [(vec![2], other.local_addr().unwrap())]);
+            let third = Socket::new(Domain::for_address(at), Type::DGRAM, Some(Protocol::UDP)).unwrap();
+            third.set_reuse_address(true).unwrap();
+            assert!(third.bind(&at.into()).is_err(), "nobody else shares the port");
+        }
+    }
+}

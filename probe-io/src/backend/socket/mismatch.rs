@@ -161,6 +161,31 @@ mod tests {
         );
     }
 
+    /// No probe, but many sessions; counts the look-ups.
+    struct Many(std::cell::Cell<usize>);
+
+    impl Sent for Many {
+        fn probe(&self, _: u16, _: u32) -> Option<abi::InFlight> {
+            self.0.set(self.0.get() + 1);
+            None
+        }
+
+        fn session(&self, _: IpAddr) -> Option<u16> {
+            Some(1)
+        }
+
+        fn sessions(&self, at_most: usize) -> Vec<u16> {
+            (0..4_096).take(at_most).collect()
+        }
+    }
+
+    #[test]
+    fn the_work_for_a_packet_is_bounded() {
+        let sent = Many(std::cell::Cell::new(0));
+        let why = mismatch(&reply(), "10.77.0.2:862".parse().unwrap(), PORT, None, &sent);
+        assert_eq!((why, sent.0.get()), (Mismatch::Unknown, MAX_SESSIONS + 4));
+    }
+
     #[test]
     fn in_authenticated_mode_the_hmac_comes_first() {
         let sent = One("10.77.0.2".parse().unwrap());

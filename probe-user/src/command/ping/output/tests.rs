@@ -75,6 +75,7 @@ fn packet_tlvs_and_one_way_delays_are_shown() {
                 flags: 0x80,
                 kind: 200,
                 value: vec![1],
+                unused: false,
             }],
             is_cut: true,
             tlvs_forged: true,
