@@ -27,6 +27,9 @@ mod replies;
 #[cfg(test)]
 mod tests;
 
+/// Peers whose timestamp format is reported in one run, however many come and go.
+pub const MAX_FORMAT_EVENTS: usize = 32;
+
 /// The owner of a session identifier.
 #[derive(Debug, Clone, Copy)]
 enum Owner {
@@ -61,6 +64,7 @@ pub struct Agent {
     unmatched: u64,
     not_allowed: u64,
     refused: u64,
+    format_events: usize,
 }
 
 /// In this many intervals a candidate has time to answer a second probe, even if some get lost.
@@ -92,6 +96,7 @@ impl Agent {
             unmatched: 0,
             not_allowed: 0,
             refused: 0,
+            format_events: 0,
             config,
         };
         for (family, enabled) in [(Family::V4, agent.config.group.v4), (Family::V6, agent.config.group.v6)] {

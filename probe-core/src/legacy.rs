@@ -127,6 +127,7 @@ impl LegacyAgent {
                 t4_ns: at.unix_ns,
                 reflector_error_ns: None,
                 own_error_ns: None,
+                wrong_z: false,
             },
             now_ns,
         );

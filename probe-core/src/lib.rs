@@ -14,6 +14,7 @@ pub mod engine;
 pub mod identity;
 pub mod legacy;
 pub mod lru;
+pub mod mismatch;
 pub mod observation;
 pub mod reflector;
 pub mod schedule;

@@ -7,7 +7,7 @@ use probe_common::family::Family;
 
 use crate::agent::event::{Event, Found};
 use crate::agent::peers::GroupProbe;
-use crate::agent::{Agent, Owner, deadline, hand_out};
+use crate::agent::{Agent, MAX_FORMAT_EVENTS, Owner, deadline, hand_out};
 use crate::observation::Reply;
 use crate::session::Outcome;
 use crate::stats::report::Path;
@@ -125,6 +125,11 @@ impl Agent {
     /// Emits the outcome of a reply, and the windows it completed.
     fn report(&mut self, place: usize, path: Path, reply: &Reply, outcome: Outcome) {
         let peer = &mut self.peers[place];
+        if reply.wrong_z && !peer.wrong_z && self.format_events < MAX_FORMAT_EVENTS {
+            peer.wrong_z = true;
+            self.format_events += 1;
+            self.events.push_back(Event::TimestampFormat { peer: peer.address });
+        }
         if outcome == Outcome::Ok
             && reply.is_stamped()
             && let Some(by_ns) = peer.follow_clock(reply)

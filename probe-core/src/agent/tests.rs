@@ -72,6 +72,7 @@ fn reply(peer: IpAddr, transmit: &Transmit, sent_ns: u64) -> Reply {
         t4_ns: sent_ns + TRIP,
         reflector_error_ns: None,
         own_error_ns: None,
+        wrong_z: false,
     }
 }
 

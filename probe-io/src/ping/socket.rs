@@ -1,17 +1,20 @@
 //! Probes to one destination, stamped by their socket, with any contents.
 
 use std::io;
+use std::net::SocketAddr;
 use std::task::{Context, Poll};
 
 use probe_common::family::Family;
 use probe_common::ntp::NtpTime;
 use probe_common::{authenticated, stamp};
 use probe_core::auth::TlvIntegrity;
+use probe_core::mismatch::{Mismatch, Mismatches};
 use probe_core::observation::Fate;
 use probe_host::clock::{ClockState, monotonic_ns, realtime_ns};
 use probe_host::wall::WallOffset;
+use socket2::Socket;
 
-use crate::backend::socket::{InFlight, InFlightProbe, WireReply};
+use crate::backend::socket::{InFlight, InFlightProbe, WireReply, mismatch};
 use crate::clock::{clock_state, error_estimate};
 use crate::ping::answer::{PingAnswer, ReplyPacket, returned};
 use crate::ping::packet::PacketPlan;
@@ -23,26 +26,30 @@ use crate::udp::watched::WatchedSocket;
 /// A socket of its own for one destination. It needs no privilege.
 pub struct SocketSender {
     socket: WatchedSocket,
+    /// Gets what other hosts and ports send to `socket`.
+    strays: Socket,
     target: Target,
     plan: PacketPlan,
     clock: ClockState,
     wall: WallOffset,
     in_flight: InFlight,
     stamped: u64,
-    unmatched: u64,
+    mismatches: Mismatches,
 }
 
 impl SocketSender {
     pub(crate) fn open(target: Target, plan: PacketPlan) -> Result<Self, SocketError> {
+        let (socket, strays) = sockets::stamping_sender(&target)?;
         Ok(Self {
-            socket: sockets::stamping_sender(&target)?,
+            socket,
+            strays,
             target,
             plan,
             clock: clock_state(),
             wall: WallOffset::now(),
             in_flight: InFlight::default(),
             stamped: 0,
-            unmatched: 0,
+            mismatches: Mismatches::default(),
         })
     }
 
@@ -50,8 +57,8 @@ impl SocketSender {
         self.clock
     }
 
-    pub(crate) fn unmatched(&self) -> u64 {
-        self.unmatched
+    pub(crate) fn mismatches(&self) -> Mismatches {
+        self.mismatches
     }
 
     pub(crate) fn was_refused(&self) -> bool {
@@ -94,13 +101,27 @@ impl SocketSender {
         while let Ok(Some(received)) = self.socket.try_receive(&mut buffer) {
             // Stamps first: a probe is stamped before its reply arrives.
             self.take_stamps();
-            match self.answer(&buffer[..received.len], &received) {
+            let packet = &buffer[..received.len];
+            match self.answer(packet, &received) {
                 Some(answer) => answers.push(answer),
-                None => self.unmatched += 1,
+                None => self.mismatches.add(self.mismatch(packet, received.from), received.from),
             }
+        }
+        let mut strays = Vec::new();
+        // It is not connected, so it gets no ICMP errors.
+        let _ = sockets::take_strays(&self.strays, |packet, from| {
+            strays.push((self.mismatch(packet, from), from))
+        });
+        for (why, from) in strays {
+            self.mismatches.add(why, from);
         }
         self.take_stamps();
         answers
+    }
+
+    fn mismatch(&self, packet: &[u8], from: SocketAddr) -> Mismatch {
+        let (port, key) = (self.target.to.port(), self.plan.key.as_ref());
+        mismatch(packet, from, port, key, &self.in_flight)
     }
 
     fn answer(&self, packet: &[u8], received: &Received) -> Option<PingAnswer> {

@@ -48,6 +48,7 @@ mod tests {
             t4_ns: 100_500,
             reflector_error_ns: None,
             own_error_ns: None,
+            wrong_z: false,
         }
     }
 

@@ -9,6 +9,7 @@ use probe_core::lru::Lru;
 use probe_core::observation::Fate;
 use probe_host::wall::WallOffset;
 
+use crate::backend::socket::mismatch::Sent;
 use crate::backend::socket::reply::{InFlightProbe, ProbeId, WireReply};
 use crate::udp::watched::WatchedSocket;
 
@@ -89,6 +90,15 @@ impl InFlight {
         true
     }
 
+    /// As the kernel programs remember a probe.
+    fn as_in_kernel(probe: &InFlightProbe) -> abi::InFlight {
+        abi::InFlight {
+            t1_mono_ns: probe.sent_mono_ns,
+            t1_wire: probe.wire,
+            destination: probe.destination.into(),
+        }
+    }
+
     /// The probe that a reply from `source` answers, by the rule of the kernel programs.
     pub fn answered(&self, source: IpAddr, reply: &WireReply) -> Option<(ProbeId, InFlightProbe)> {
         let ssid = match reply.ssid {
@@ -97,12 +107,7 @@ impl InFlight {
         };
         let id = (ssid, reply.sender_sequence);
         let probe = *self.probes.get(&id)?;
-        let sent = abi::InFlight {
-            t1_mono_ns: probe.sent_mono_ns,
-            t1_wire: probe.wire,
-            destination: probe.destination.into(),
-        };
-        let answers = sent.is_answered_by(&source.into(), reply.sender_timestamp);
+        let answers = Self::as_in_kernel(&probe).is_answered_by(&source.into(), reply.sender_timestamp);
         answers.then_some((id, probe))
     }
 
@@ -118,6 +123,20 @@ impl InFlight {
     pub fn forget_stamps(&mut self) {
         self.by_stamp.clear();
         self.stamps_in_order.clear();
+    }
+}
+
+impl Sent for InFlight {
+    fn probe(&self, ssid: u16, seq: u32) -> Option<abi::InFlight> {
+        self.probes.get(&(ssid, seq)).map(Self::as_in_kernel)
+    }
+
+    fn session(&self, peer: IpAddr) -> Option<u16> {
+        self.sessions.get(&peer).copied()
+    }
+
+    fn sessions(&self, at_most: usize) -> Vec<u16> {
+        self.sessions.values().take(at_most).copied().collect()
     }
 }
 

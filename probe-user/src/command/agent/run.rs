@@ -17,6 +17,7 @@ use crate::command::agent::legacy::{self, LegacyPeers};
 use crate::command::shared::endpoint::Endpoint;
 use crate::command::shared::families::families_of;
 use crate::command::shared::host::{POLL_INTERVAL, addresses_of};
+use crate::command::shared::replies::MismatchWarnings;
 use crate::command::shared::reporter::Reporter;
 use crate::command::shared::shutdown::Shutdown;
 
@@ -62,6 +63,7 @@ pub async fn run(mut config: AgentConfig) -> Result<()> {
         reporter,
         config,
         warned_of_refusals: false,
+        mismatches: MismatchWarnings::default(),
         wall_clock: StepDetector::new(),
     };
     let outcome = run.until_done(&mut shutdown).await;
@@ -78,6 +80,7 @@ struct Run {
     /// When `--duration` ends; the maximum without one, or after its end.
     over_ns: u64,
     warned_of_refusals: bool,
+    mismatches: MismatchWarnings,
     wall_clock: StepDetector,
 }
 
@@ -210,6 +213,8 @@ impl Run {
         if let Some(legacy) = &mut self.legacy {
             legacy.follow(&events, &self.endpoint.port).await;
         }
+        let test_port = self.config.endpoint.port.test_port;
+        self.mismatches.follow(&self.endpoint.port.mismatches(), test_port);
         let refused = self.agent.refused();
         if refused > 0 && !self.warned_of_refusals {
             self.warned_of_refusals = true;
@@ -227,6 +232,8 @@ impl Run {
         let legacy_summaries = self.legacy.as_mut().map(|legacy| legacy.finish(&self.agent, now_ns));
         let legacy_summaries = legacy_summaries.unwrap_or_default();
         self.report_events(now_ns)?;
+        let test_port = self.config.endpoint.port.test_port;
+        self.mismatches.follow(&self.endpoint.port.mismatches(), test_port);
         let mut counters = self.endpoint.counters()?;
         // Replies that the programs accepted, but no session had sent a probe for.
         *counters.entry(COUNTER_NAMES[Counter::Unmatched as usize]).or_default() += self.agent.unmatched();

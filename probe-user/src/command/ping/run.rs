@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context as _, Result, anyhow, bail};
+use log::warn;
 use probe_common::family::Family;
 use probe_core::agent::Agent;
 use probe_core::agent::config::{Families, ProbeConfig};
@@ -24,6 +25,7 @@ use tokio::net::lookup_host;
 use crate::command::ping::config::{PingConfig, PingEngine};
 use crate::command::ping::output::{PingOutput, PingSample, PingStart};
 use crate::command::shared::host::{POLL_INTERVAL, WITHOUT_EBPF, kernel_release};
+use crate::command::shared::replies::{hints, wrong_timestamp_format};
 use crate::command::shared::shutdown::Shutdown;
 use crate::output::model::{Attach, Context as ResultContext, Downtime, Method, Results, Sample};
 use crate::output::time::{Utc, UtcOffset};
@@ -253,7 +255,9 @@ impl Run {
     /// Writes the core's events; `packet` belongs to the reply that it was given last.
     fn report(&mut self, mut packet: Option<ReplyPacket>) -> Result<()> {
         while let Some(event) = self.agent.poll_event() {
-            if let Event::Sample {
+            if let Event::TimestampFormat { peer } = event {
+                warn!("{}", wrong_timestamp_format(peer));
+            } else if let Event::Sample {
                 peer,
                 path,
                 seq,
@@ -280,6 +284,9 @@ impl Run {
 
     /// The clock that the one-way delays of a reply rest on.
     fn clock(&self, reply: &Reply) -> Option<OneWayClock> {
+        if !reply.is_stamped() {
+            return None;
+        }
         if self.is_local {
             return Some(OneWayClock::SameClock);
         }
@@ -297,7 +304,12 @@ impl Run {
             return Ok(false);
         };
         self.output.summary(&self.start, &self.results(report))?;
-        Ok(report.counts.received + report.counts.late > 0)
+        let answered = report.counts.received + report.counts.late > 0;
+        if answered {
+            // Without an answer, they are the reason.
+            self.hints().iter().for_each(|hint| warn!("{hint}"));
+        }
+        Ok(answered)
     }
 
     fn results(&self, report: &Report) -> Results {
@@ -321,6 +333,11 @@ impl Run {
         )
     }
 
+    /// What packets that answered no probe say, in words.
+    fn hints(&self) -> Vec<String> {
+        hints(&self.pinger.mismatches(), self.start.port)
+    }
+
     /// Why there was no reply, as far as known.
     fn no_reply(&self) -> anyhow::Error {
         let PingStart { target, port, .. } = &self.start;
@@ -333,16 +350,9 @@ impl Run {
                 "{none}: no process listens on this port there (ICMP port unreachable); STAMP's port is 862, kstamp's 1910"
             );
         }
-        match self.pinger.unmatched() {
-            Some(unmatched) if unmatched > 0 => {
-                let hint = if self.start.authenticated {
-                    "; is the key the same?"
-                } else {
-                    ""
-                };
-                anyhow!("{none}, but {unmatched} unmatched or unauthenticated packets{hint}")
-            }
-            _ => anyhow!("{none}"),
+        match self.hints() {
+            hints if hints.is_empty() => anyhow!("{none}"),
+            hints => anyhow!("{none}: {}", hints.join("; ")),
         }
     }
 }

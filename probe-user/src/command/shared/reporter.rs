@@ -5,6 +5,7 @@ mod downs;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use log::warn;
 use probe_core::agent::config::ProbeConfig;
 use probe_core::agent::event::{Event, Found};
 use probe_core::attach::AttachMode;
@@ -17,6 +18,7 @@ use probe_io::port::{Engine, Port, PortEvent};
 
 use crate::command::shared::endpoint::config::EndpointConfig;
 use crate::command::shared::host::kernel_release;
+use crate::command::shared::replies::wrong_timestamp_format;
 use crate::command::shared::reporter::downs::Downs;
 use crate::output::model::{self, Context, Results, Sample};
 use crate::output::samples::Samples;
@@ -157,6 +159,10 @@ impl Reporter {
                 let time = now();
                 self.output
                     .export(&model::Event::Clock(model::ClockStep { peer, by_ns, time }))
+            }
+            Event::TimestampFormat { peer } => {
+                warn!("{}", wrong_timestamp_format(peer));
+                Ok(())
             }
             Event::Window(report) => {
                 self.windows.push((method, *report));
