@@ -20,6 +20,7 @@ pub mod reflector;
 pub mod schedule;
 pub mod session;
 pub mod stats;
+pub mod text;
 
 /// How many cases a costly test tries: as many as `PROPTEST_CASES` says, which `cargo xtask test` sets, or `quick`.
 #[cfg(test)]
