@@ -132,7 +132,7 @@ impl Sent for InFlight {
     }
 
     fn session(&self, peer: IpAddr) -> Option<u16> {
-        self.sessions.get(&peer).copied()
+        self.sessions.peek(&peer).copied()
     }
 
     fn sessions(&self, at_most: usize) -> Vec<u16> {
