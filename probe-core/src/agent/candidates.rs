@@ -22,6 +22,8 @@ pub(super) struct Candidates {
     last: Epoch,
     /// The standard library seeds it from the kernel's random numbers.
     random: RandomState,
+    /// Random numbers drawn so far.
+    drawn: u64,
 }
 
 /// The first answer of each candidate.
@@ -41,6 +43,7 @@ impl Candidates {
             current: Epoch::default(),
             last: Epoch::default(),
             random: RandomState::new(),
+            drawn: 0,
         }
     }
 
@@ -57,7 +60,8 @@ impl Candidates {
         match first {
             Some(first) => ((first.ssid, first.seq) != (reply.ssid, reply.seq)).then_some(*first),
             None => {
-                self.current.sample(reply, &self.random);
+                self.drawn += 1;
+                self.current.sample(reply, self.random.hash_one(self.drawn));
                 None
             }
         }
@@ -73,14 +77,14 @@ impl Epoch {
         self.places.get(&address).map(|&place| &self.answers[place])
     }
 
-    fn sample(&mut self, reply: &Reply, random: &RandomState) {
+    fn sample(&mut self, reply: &Reply, random: u64) {
         self.seen += 1;
         if self.answers.len() < MAX_CANDIDATES {
             self.places.insert(reply.peer, self.answers.len());
             self.answers.push(*reply);
             return;
         }
-        let place = (random.hash_one(self.seen) % self.seen) as usize;
+        let place = (random % self.seen) as usize;
         if let Some(answer) = self.answers.get_mut(place) {
             self.places.remove(&answer.peer);
             self.places.insert(reply.peer, place);
