@@ -8,14 +8,17 @@ use std::net::IpAddr;
 
 use probe_common::family::Family;
 
+use crate::agent::candidates::Candidates;
 use crate::agent::config::ProbeConfig;
 use crate::agent::event::{Destination, Event, Found, Transmit};
 pub use crate::agent::peers::Peer;
 use crate::agent::peers::{Group, GroupProbe, Sequence, Unicast};
+use crate::reflector::policy::Policy;
 use crate::schedule::Schedule;
 use crate::session::{ClockOwner, GRACE_NS};
 use crate::stats::report::{Path, Report};
 
+mod candidates;
 pub mod config;
 pub mod event;
 mod expiry;
@@ -45,6 +48,11 @@ pub struct Agent {
     /// In the order of discovery. A peer that is down keeps its entry.
     peers: Vec<Peer>,
     by_address: HashMap<IpAddr, usize>,
+    candidates: Candidates,
+    /// Addresses of this host.
+    own: Vec<IpAddr>,
+    /// The sources that may be peers without being named.
+    policy: Policy,
     by_ssid: HashMap<u16, Owner>,
     events: VecDeque<Event>,
     /// No session has anything to expire or hand out before this.
@@ -54,18 +62,27 @@ pub struct Agent {
     roll_ns: u64,
     stopped: bool,
     unmatched: u64,
+    not_allowed: u64,
     refused: u64,
     format_events: usize,
 }
 
+/// In this many intervals a candidate has time to answer a second probe, even if some get lost.
+const CANDIDATE_PROBES: u64 = 8;
+
 impl Agent {
-    /// The first probes are due at `now_ns`.
+    /// The first probes are due at `now_ns`. Until [`Agent::set_policy`], no peer is found.
     pub fn new(config: ProbeConfig, now_ns: u64) -> Self {
         let mut agent = Self {
             schedule: Schedule::new(config.interval_ns, now_ns),
             groups: Vec::new(),
             peers: Vec::new(),
             by_address: HashMap::new(),
+            candidates: Candidates::new(
+                deadline(0, config.timeout_ns).max(CANDIDATE_PROBES.saturating_mul(config.interval_ns)),
+            ),
+            own: Vec::new(),
+            policy: Policy::default(),
             by_ssid: HashMap::new(),
             events: VecDeque::new(),
             expiry_ns: u64::MAX,
@@ -77,6 +94,7 @@ impl Agent {
             },
             stopped: false,
             unmatched: 0,
+            not_allowed: 0,
             refused: 0,
             format_events: 0,
             config,
@@ -186,6 +204,12 @@ impl Agent {
         self.events.pop_front()
     }
 
+    /// Sets this host's addresses and the sources that may be peers without being named: those that it answers.
+    pub fn set_policy(&mut self, own: Vec<IpAddr>, policy: Policy) {
+        self.own = own;
+        self.policy = policy;
+    }
+
     /// See [`crate::stats::report::OneWayClock::SameClock`].
     pub fn set_same_clock(&mut self, peer: IpAddr, same_clock: bool) {
         if let Some(&place) = self.by_address.get(&peer) {
@@ -245,6 +269,19 @@ impl Agent {
     /// Replies to no probe of this agent, or from another address than the probe went to.
     pub fn unmatched(&self) -> u64 {
         self.unmatched
+    }
+
+    /// Replies to the group's probes from addresses that may not be peers.
+    pub fn not_allowed(&self) -> u64 {
+        self.not_allowed
+    }
+
+    /// Whether the address is a peer that is up, or has answered one probe to the group.
+    pub fn has_answered(&self, address: IpAddr) -> bool {
+        match self.by_address.get(&address) {
+            Some(&place) => self.peers[place].up,
+            None => self.candidates.contains(address),
+        }
     }
 
     /// Replies of new peers beyond [`ProbeConfig::max_peers`].

@@ -3,7 +3,6 @@
 
 mod count;
 mod limit;
-mod lru;
 pub mod policy;
 mod session;
 

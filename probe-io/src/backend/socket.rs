@@ -3,6 +3,7 @@
 mod in_flight;
 mod mismatch;
 mod reply;
+mod signatures;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -27,6 +28,7 @@ use crate::backend::facts::Facts;
 pub(crate) use crate::backend::socket::in_flight::InFlight;
 pub(crate) use crate::backend::socket::mismatch::{Sent, mismatch};
 pub(crate) use crate::backend::socket::reply::{InFlightProbe, WireReply};
+use crate::backend::socket::signatures::Signatures;
 use crate::clock::error_estimate;
 use crate::udp::sockets::{MAX_PACKET, SocketPair, Sockets};
 use crate::udp::stamped::Received;
@@ -41,6 +43,7 @@ pub(crate) struct SocketBackend {
     key: Option<Key>,
     wall: WallOffset,
     in_flight: InFlight,
+    signatures: Signatures,
     sent: u64,
     stamped: u64,
     received: u64,
@@ -55,6 +58,7 @@ impl SocketBackend {
             key,
             wall: WallOffset::now(),
             in_flight: InFlight::default(),
+            signatures: Signatures::default(),
             sent: 0,
             stamped: 0,
             received: 0,
@@ -62,13 +66,16 @@ impl SocketBackend {
         }
     }
 
-    fn reply(&self, packet: &[u8], received: &Received, clock: &ClockState) -> Option<Reply> {
+    fn reply(&mut self, packet: &[u8], received: &Received, clock: &ClockState) -> Option<Reply> {
         let source = received.from.ip();
         if received.from.port() != self.test_port {
             return None;
         }
         let wire = WireReply::read(packet, self.key.as_ref())?;
         let (id, probe) = self.in_flight.answered(source, &wire)?;
+        if self.key.is_some() && probe.destination.is_multicast() && !self.signatures.are_of(source, packet) {
+            return None;
+        }
         let t4_ns = received.stamp_ns.unwrap_or_else(realtime_ns);
         Some(wire.observation(source, id, &probe, t4_ns, &self.wall, clock))
     }

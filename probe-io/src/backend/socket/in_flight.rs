@@ -1,10 +1,11 @@
 //! The probes that wait for replies.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 
 use probe_common::abi;
 use probe_common::family::Family;
+use probe_core::lru::Lru;
 use probe_core::observation::Fate;
 use probe_host::wall::WallOffset;
 
@@ -19,21 +20,33 @@ const MAX_PROBES: usize = abi::MAX_IN_FLIGHT as usize;
 type StampId = (Family, u32);
 
 /// The last [`MAX_PROBES`] probes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct InFlight {
     probes: HashMap<ProbeId, InFlightProbe>,
     in_order: VecDeque<ProbeId>,
     by_stamp: HashMap<StampId, ProbeId>,
     stamps_in_order: VecDeque<StampId>,
     /// The session in which an address is probed, for replies without RFC 8972.
-    sessions: BTreeMap<IpAddr, u16>,
+    sessions: Lru<IpAddr, u16>,
+}
+
+impl Default for InFlight {
+    fn default() -> Self {
+        Self {
+            probes: HashMap::new(),
+            in_order: VecDeque::new(),
+            by_stamp: HashMap::new(),
+            stamps_in_order: VecDeque::new(),
+            sessions: Lru::new(abi::MAX_PEER_SESSIONS as usize),
+        }
+    }
 }
 
 impl InFlight {
     /// Adds a probe that was sent. It is kept after its reply, so that a duplicate is recognised.
     pub fn insert(&mut self, id: ProbeId, stamp: StampId, probe: InFlightProbe) {
-        if !probe.destination.is_multicast() {
-            self.sessions.insert(probe.destination, id.0);
+        if !probe.destination.is_multicast() && self.sessions.peek(&probe.destination) != Some(&id.0) {
+            *self.sessions.get_or(probe.destination, || id.0) = id.0;
         }
         if self.probes.insert(id, probe).is_none() {
             self.in_order.push_back(id);
@@ -89,7 +102,7 @@ impl InFlight {
     /// The probe that a reply from `source` answers, by the rule of the kernel programs.
     pub fn answered(&self, source: IpAddr, reply: &WireReply) -> Option<(ProbeId, InFlightProbe)> {
         let ssid = match reply.ssid {
-            0 => *self.sessions.get(&source)?,
+            0 => *self.sessions.peek(&source)?,
             ssid => ssid,
         };
         let id = (ssid, reply.sender_sequence);
@@ -119,7 +132,7 @@ impl Sent for InFlight {
     }
 
     fn session(&self, peer: IpAddr) -> Option<u16> {
-        self.sessions.get(&peer).copied()
+        self.sessions.peek(&peer).copied()
     }
 
     fn sessions(&self, at_most: usize) -> Vec<u16> {

@@ -51,9 +51,11 @@ pub async fn run(mut config: AgentConfig) -> Result<()> {
     let legacy = LegacyPeers::open(&config, &endpoint.port, monotonic_ns()).await?;
     reporter.start(&config.endpoint, Some(&config.core), &endpoint.port, privileges)?;
     let started_ns = monotonic_ns();
+    let mut agent = Agent::new(config.core.clone(), started_ns);
+    agent.set_policy(endpoint.port.addresses(), endpoint.port.policy());
     let mut run = Run {
         legacy,
-        agent: Agent::new(config.core.clone(), started_ns),
+        agent,
         over_ns: config
             .duration_ns
             .map_or(u64::MAX, |duration_ns| started_ns + duration_ns),
@@ -203,6 +205,8 @@ impl Run {
 
     async fn poll_interface(&mut self) -> Result<()> {
         let events = self.endpoint.poll().await;
+        self.agent
+            .set_policy(self.endpoint.port.addresses(), self.endpoint.port.policy());
         for event in &events {
             self.reporter.port_event(&self.config.endpoint.port.interface, event)?;
         }
@@ -233,6 +237,9 @@ impl Run {
         let mut counters = self.endpoint.counters()?;
         // Replies that the programs accepted, but no session had sent a probe for.
         *counters.entry(COUNTER_NAMES[Counter::Unmatched as usize]).or_default() += self.agent.unmatched();
+        *counters
+            .entry(COUNTER_NAMES[Counter::ReplyNotAllowed as usize])
+            .or_default() += self.agent.not_allowed();
         if let Some(legacy) = &self.legacy {
             counters.insert("echo_unmatched", legacy.unmatched());
         }

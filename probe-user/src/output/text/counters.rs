@@ -63,6 +63,10 @@ fn in_words(counter: Counter) -> Option<(&'static str, &'static str)> {
             "reply",
             "ignored: to no probe in flight, or from an address that was not probed",
         ),
+        C::ReplyNotAllowed => (
+            "reply",
+            "to the group ignored: from an own address, or from outside the prefixes that are answered; --allow admits more",
+        ),
         C::ReplyBadChecksum => ("reply", "ignored: wrong checksum"),
         C::ReplyMalformed => (
             "reply",
