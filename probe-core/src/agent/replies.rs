@@ -54,11 +54,10 @@ impl Agent {
             let Some(other) = self.candidates.answered(reply, now_ns) else {
                 return Some(());
             };
-            if self.peers.len() >= self.config.max_peers {
+            let Some(place) = self.admit_found(reply.peer, now_ns) else {
                 self.refused += 1;
                 return Some(());
-            }
-            let place = self.admit(reply.peer, Found::Multicast, now_ns);
+            };
             let (earlier, later) = match other.sent_mono_ns <= reply.sent_mono_ns {
                 true => (&other, reply),
                 false => (reply, &other),

@@ -240,6 +240,7 @@ impl Run {
         *counters
             .entry(COUNTER_NAMES[Counter::ReplyNotAllowed as usize])
             .or_default() += self.agent.not_allowed();
+        counters.insert("peers_evicted", self.agent.evicted());
         if let Some(legacy) = &self.legacy {
             counters.insert("echo_unmatched", legacy.unmatched());
         }

@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use log::warn;
-use probe_core::agent::config::ProbeConfig;
+use probe_core::agent::config::{MAX_PEERS, ProbeConfig};
 use probe_core::agent::event::{Event, Found};
 use probe_core::attach::AttachMode;
 use probe_core::identity::Identity;
+use probe_core::lru::Lru;
 use probe_core::reflector::userspace_rates;
 use probe_core::stats::report::Report;
 use probe_host::clock::{monotonic_ns, realtime_ns};
@@ -29,12 +30,15 @@ use crate::output::{Output, OutputConfig};
 /// Two readings of both clocks differ by less, unless a clock was set.
 const WALL_CLOCK_STEP_NS: u128 = 1_000_000;
 
+/// Peers whose names and downtimes are remembered: several times as many as are measured.
+const MAX_KNOWN_PEERS: usize = 4 * MAX_PEERS;
+
 pub struct Reporter {
     output: Output,
     samples: Option<Samples>,
     engine: Engine,
     attach: model::Attach,
-    peers: BTreeMap<IpAddr, Identity>,
+    peers: Lru<IpAddr, Identity>,
     downs: Downs,
     windows: Vec<(model::Method, Report)>,
     utc: UtcOffset,
@@ -51,8 +55,8 @@ impl Reporter {
                 egress: None,
                 receive: AttachMode::Tc,
             },
-            peers: BTreeMap::new(),
-            downs: Downs::default(),
+            peers: Lru::new(MAX_KNOWN_PEERS),
+            downs: Downs::new(MAX_KNOWN_PEERS),
             windows: Vec::new(),
             utc: UtcOffset::new(monotonic_ns(), realtime_ns()),
         })
@@ -107,7 +111,7 @@ impl Reporter {
     }
 
     pub fn introduced(&mut self, peer: IpAddr, identity: &Identity) {
-        self.peers.insert(peer, identity.clone());
+        *self.peers.get_or(peer, || identity.clone()) = identity.clone();
     }
 
     pub fn port_event(&mut self, interface: &str, event: &PortEvent) -> Result<(), OutputError> {
@@ -237,7 +241,7 @@ impl Reporter {
         found: Found,
         method: model::Method,
     ) -> Result<(), OutputError> {
-        let identity = self.peers.get(&peer);
+        let identity = self.peers.peek(&peer);
         self.output.export(&model::Event::Peer(model::PeerChange {
             event,
             peer,
@@ -270,7 +274,7 @@ impl Reporter {
                 method: *method,
                 engine,
                 attach,
-                peer: self.peers.get(&report.peer),
+                peer: self.peers.peek(&report.peer),
                 downtime: self.downs.during(report.peer, report.start_ns, report.end_ns),
             };
             Results::new(report, context)

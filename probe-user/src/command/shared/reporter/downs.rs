@@ -1,32 +1,66 @@
 //! The times at which each peer was down.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::net::IpAddr;
 
+use probe_core::lru::Lru;
+
 use crate::output::model::Downtime;
+
+/// Downtimes of a peer that are remembered one by one.
+const MAX_DOWNS: usize = 256;
 
 /// Start and end; `None` while it lasts.
 type Down = (u64, Option<u64>);
 
 /// Monotonic nanoseconds, when the core noticed.
+pub(super) struct Downs(Lru<IpAddr, OfPeer>);
+
 #[derive(Default)]
-pub(super) struct Downs(BTreeMap<IpAddr, Vec<Down>>);
+struct OfPeer {
+    recent: VecDeque<Down>,
+    /// The sum of all earlier ones, and when the first began.
+    earlier: Downtime,
+    since_ns: u64,
+}
 
 impl Downs {
+    pub(super) fn new(max_peers: usize) -> Self {
+        Self(Lru::new(max_peers))
+    }
+
     pub(super) fn down(&mut self, peer: IpAddr, now_ns: u64) {
-        self.0.entry(peer).or_default().push((now_ns, None));
+        let downs = self.0.get_or(peer, OfPeer::default);
+        downs.recent.push_back((now_ns, None));
+        if downs.recent.len() > MAX_DOWNS
+            && let Some((from_ns, until_ns)) = downs.recent.pop_front()
+        {
+            if downs.earlier.downs == 0 {
+                downs.since_ns = from_ns;
+            }
+            downs.earlier.downs += 1;
+            downs.earlier.down_ns += until_ns.unwrap_or(now_ns) - from_ns;
+        }
     }
 
     pub(super) fn up(&mut self, peer: IpAddr, now_ns: u64) {
-        if let Some((_, until_ns @ None)) = self.0.get_mut(&peer).and_then(|downs| downs.last_mut()) {
+        let downs = self.0.peek_mut(&peer);
+        if let Some((_, until_ns @ None)) = downs.and_then(|downs| downs.recent.back_mut()) {
             *until_ns = Some(now_ns);
         }
     }
 
     /// How often a peer went down between `start_ns` and `end_ns`, and how long it was down within them.
     pub(super) fn during(&self, peer: IpAddr, start_ns: u64, end_ns: u64) -> Downtime {
-        let mut downtime = Downtime::default();
-        for &(from_ns, until_ns) in self.0.get(&peer).into_iter().flatten() {
+        let Some(downs) = self.0.peek(&peer) else {
+            return Downtime::default();
+        };
+        // Only the summary of a whole run begins before them.
+        let mut downtime = match start_ns <= downs.since_ns {
+            true => downs.earlier,
+            false => Downtime::default(),
+        };
+        for &(from_ns, until_ns) in &downs.recent {
             downtime.downs += u64::from((start_ns..end_ns).contains(&from_ns));
             let until_ns = until_ns.unwrap_or(u64::MAX).min(end_ns);
             downtime.down_ns += until_ns.saturating_sub(from_ns.max(start_ns));
@@ -42,7 +76,7 @@ mod tests {
     #[test]
     fn a_window_has_its_part_of_each_downtime() {
         let [peer, other]: [IpAddr; 2] = [[10, 1, 1, 6].into(), [10, 1, 1, 7].into()];
-        let mut downs = Downs::default();
+        let mut downs = Downs::new(2);
         downs.up(peer, 5);
         downs.down(peer, 15);
         downs.up(peer, 32);
@@ -64,5 +98,33 @@ mod tests {
             assert_eq!(downs.during(peer, start_ns, end_ns), expected, "{start_ns} to {end_ns}");
         }
         assert_eq!(downs.during(other, 0, 50), Downtime::default());
+    }
+
+    #[test]
+    fn a_peer_that_flaps_for_ever_takes_bounded_memory_and_its_summary_has_all() {
+        let peer: IpAddr = [10, 1, 1, 6].into();
+        let mut downs = Downs::new(2);
+        let flaps = 3 * MAX_DOWNS as u64;
+        for flap in 0..flaps {
+            downs.down(peer, 100 + 10 * flap);
+            downs.up(peer, 103 + 10 * flap);
+        }
+        let of_peer = downs.0.peek(&peer).unwrap();
+        assert_eq!(of_peer.recent.len(), MAX_DOWNS);
+        let whole = Downtime {
+            downs: flaps,
+            down_ns: 3 * flaps,
+        };
+        assert_eq!(downs.during(peer, 50, u64::MAX), whole);
+        let last = 100 + 10 * (flaps - 1);
+        assert_eq!(downs.during(peer, last, last + 10), Downtime { downs: 1, down_ns: 3 });
+        for other in 1..=2 {
+            downs.down([10, 1, 2, other].into(), 0);
+        }
+        assert_eq!(
+            downs.during(peer, 0, u64::MAX),
+            Downtime::default(),
+            "forgotten for others"
+        );
     }
 }
