@@ -36,6 +36,8 @@ impl Negatives {
     pub(super) fn count(&mut self, views: &[LinkView]) -> u64 {
         let is_negative = |view: &&LinkView| view.estimates.lldp_echo.is_some_and(|estimate| estimate.rtt_ns < 0);
         let mut found = 0;
+        self.by_link
+            .retain(|link, _| views.iter().any(|view| view.link == *link));
         for view in views.iter().filter(is_negative) {
             *self.by_link.entry(view.link).or_default() += 1;
             found += 1;

@@ -11,6 +11,9 @@ use crate::openflow::message::{Message, PacketOut};
 use crate::openflow::server::Command;
 use crate::topology::{PortId, Role};
 
+/// Time between two lines about storms.
+const STORM_LINES_NS: u64 = 10_000_000_000;
+
 impl Forwarding {
     pub(super) fn host_frame(&mut self, at: PortId, frame: &[u8], now_ns: u64) {
         let Some((destination, source)) = addresses(frame) else {
@@ -19,6 +22,8 @@ impl Forwarding {
         let is_edge = self.topology.role(at, now_ns) == Role::Edge;
         if is_edge && !source.is_group() {
             self.learn(source, at, frame, now_ns);
+        } else {
+            self.hosts.heard(source, now_ns);
         }
         if destination.is_group() {
             // The switches flood it without the controller.
@@ -32,40 +37,71 @@ impl Forwarding {
 
     fn learn(&mut self, source: MacAddress, at: PortId, frame: &[u8], now_ns: u64) {
         match self.hosts.learn(source, at, arp_sender(frame), now_ns) {
-            Learned::Nothing | Learned::New => {}
-            Learned::Moved => self.is_stale = true,
+            Learned::Nothing | Learned::New(None) => {}
+            Learned::New(Some(forgotten)) => {
+                self.totals.hosts_displaced += 1;
+                self.forget(forgotten, now_ns);
+                if self.once(Some(at), "hosts") {
+                    let (port, max) = (self.describe_port(at), hosts::HOSTS_PER_PORT);
+                    self.trouble(format!(
+                        "{port}: more hosts than there is room for ({max} on a port, {} in all); for each new one the oldest is \
+                         forgotten",
+                        hosts::MAX_HOSTS
+                    ));
+                }
+            }
+            Learned::Moved => self.reinstall_soon(now_ns),
             Learned::Storm => {
                 self.totals.storms += 1;
-                let port = self.describe_port(at);
-                self.trouble(format!(
-                    "{port}: frames of {source} come in at changing ports; is there a loop that LLDP does not cross?"
-                ));
-            }
-            Learned::Full => {
-                if self.reported.insert((None, "hosts")) {
+                if self
+                    .storm_said_ns
+                    .is_none_or(|said_ns| now_ns.saturating_sub(said_ns) >= STORM_LINES_NS)
+                {
+                    self.storm_said_ns = Some(now_ns);
+                    let port = self.describe_port(at);
                     self.trouble(format!(
-                        "there are more than {} hosts; no more are learned",
-                        hosts::MAX_HOSTS
+                        "{port}: frames of {source} come in at changing ports; is there a loop that LLDP does not cross?"
                     ));
                 }
             }
         }
     }
 
+    /// Deletes the rules of a host that is no longer known.
+    pub(super) fn forget(&mut self, host: MacAddress, now_ns: u64) {
+        let mut dispatch = dispatch(&self.switches, &mut self.token, &mut self.outbox, now_ns);
+        self.paths.remove_host(host, &mut dispatch);
+    }
+
+    /// Forgets silent hosts, and finds out whether others live.
+    pub(super) fn age_hosts(&mut self, now_ns: u64) {
+        let silent = self.hosts.expire(now_ns);
+        for host in silent.forgotten {
+            self.forget(host, now_ns);
+        }
+        for host in silent.to_check {
+            let mut dispatch = dispatch(&self.switches, &mut self.token, &mut self.outbox, now_ns);
+            self.paths.remove_source(host, &mut dispatch);
+        }
+    }
+
     /// Handles a frame between two known hosts without a rule.
     fn towards(&mut self, source: MacAddress, destination: MacAddress, at: PortId, frame: &[u8], now_ns: u64) {
-        if self.hosts.get(source).is_none() {
+        let Some(from) = self.hosts.get(source).map(|host| host.port) else {
             return;
-        }
+        };
         let pair = (source, destination);
-        if self.paths.len() >= paths::MAX_PAIRS && self.paths.pairs().all(|known| known != pair) {
-            if self.reported.insert((None, "pairs")) {
+        if let Some(surplus) = self.paths.surplus(pair, from) {
+            self.totals.pairs_displaced += 1;
+            let mut dispatch = dispatch(&self.switches, &mut self.token, &mut self.outbox, now_ns);
+            self.paths.remove(surplus, &mut dispatch);
+            if self.once(Some(from), "pairs") {
+                let (port, max) = (self.describe_port(from), paths::PAIRS_PER_PORT);
                 self.trouble(format!(
-                    "more than {} pairs of hosts communicate; further pairs get no path",
-                    paths::MAX_PAIRS
+                    "{port}: more pairs of hosts communicate than get rules ({max} for the senders on a port); for each new one \
+                     the oldest loses its rules"
                 ));
             }
-            return;
         }
         if !self.install(pair, now_ns) {
             return;
@@ -78,9 +114,12 @@ impl Forwarding {
     /// Installs the path of a pair unless it is in place. False if there is no path.
     pub(super) fn install(&mut self, pair: paths::Pair, now_ns: u64) -> bool {
         let Some(path) = self.path(pair) else { return false };
+        let Some(from) = self.hosts.get(pair.0).map(|host| host.port) else {
+            return false;
+        };
         if !self.paths.is_along(pair, &path) {
             let mut dispatch = dispatch(&self.switches, &mut self.token, &mut self.outbox, now_ns);
-            self.paths.install(pair, path, &mut dispatch);
+            self.paths.install(pair, from, path, &mut dispatch);
         }
         true
     }

@@ -3,12 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::*;
-use crate::openflow::flow::{Action, FlowCommand, FlowMod, Match, PRIORITY_LLDP};
+use crate::openflow::flow::{Action, FlowCommand, FlowMod, Match};
 use crate::openflow::id::{MacAddress, PortNumber};
 use crate::openflow::message::{Features, Message, PacketIn, PacketInReason};
 use crate::openflow::port::{Port, PortReason};
-use crate::openflow::server::{Event, EventKind, Reason};
-use crate::openflow::{cookie, lldp};
+use crate::openflow::server::{Event, EventKind, Reason, first_rules};
 use crate::topology::PortId;
 
 pub(super) const MS: u64 = 1_000_000;
@@ -18,6 +17,7 @@ pub(super) const PERIOD: u64 = 500 * MS;
 enum Due {
     Message(Dpid, Message),
     Barrier(Dpid, u64),
+    Count(Dpid, u64, u64),
     Frame(PortId, Vec<u8>),
     ToController(Event),
 }
@@ -86,13 +86,7 @@ impl Network {
     }
 
     fn connect(&mut self, dpid: Dpid, ports: u32, measure_only: bool) {
-        let to_controller = || vec![Action::Output(PortNumber::CONTROLLER)];
-        let lldp = Match::any().eth_type(lldp::ETH_TYPE);
-        let rules = self.rules.entry(dpid).or_default();
-        *rules = vec![FlowMod::add(cookie::LLDP, PRIORITY_LLDP, lldp, to_controller())];
-        if !measure_only {
-            rules.push(FlowMod::add(cookie::TABLE_MISS, 0, Match::any(), to_controller()));
-        }
+        self.rules.insert(dpid, first_rules(measure_only));
         let ports = (1..=ports)
             .map(|number| description(port(dpid.0, number), true))
             .collect();
@@ -122,6 +116,11 @@ impl Network {
         self.connect(dpid, ports, false);
     }
 
+    /// Somebody deletes all rules of a switch.
+    pub(super) fn delete_rules(&mut self, dpid: u64) {
+        self.rules.insert(Dpid(dpid), Vec::new());
+    }
+
     pub(super) fn rules(&self, dpid: u64) -> &[FlowMod] {
         &self.rules[&Dpid(dpid)]
     }
@@ -147,7 +146,12 @@ impl Network {
 
     /// The host on a port sends a frame.
     pub(super) fn send(&mut self, from: PortId, to: MacAddress) {
-        self.plan(0, Due::Frame(from, frame(to, mac(from))));
+        self.send_as(from, to, mac(from));
+    }
+
+    /// The host on a port sends a frame in the name of another.
+    pub(super) fn send_as(&mut self, from: PortId, to: MacAddress, source: MacAddress) {
+        self.plan(0, Due::Frame(from, frame(to, source)));
     }
 
     pub(super) fn report(&mut self, dpid: Dpid, kind: EventKind) {
@@ -178,6 +182,11 @@ impl Network {
                 match entry.remove() {
                     Due::Message(dpid, message) => self.message(dpid, message),
                     Due::Barrier(dpid, token) => self.report(dpid, EventKind::Barrier(token)),
+                    Due::Count(dpid, cookie, mask) => {
+                        let ours = self.rules[&dpid].iter().filter(|rule| rule.cookie & mask == cookie);
+                        let count = ours.count() as u32;
+                        self.report(dpid, EventKind::RuleCount(count));
+                    }
                     Due::Frame(at, frame) => self.frame(at, &frame),
                     Due::ToController(event) => self.forwarding.event(event),
                 }
@@ -196,6 +205,7 @@ impl Network {
                     (sent_ns - self.now_ns, Due::Message(dpid, build(sent_ns)))
                 }
                 Command::Barrier(token) => (0, Due::Barrier(dpid, token)),
+                Command::CountRules { cookie, mask } => (0, Due::Count(dpid, cookie, mask)),
                 Command::Close => continue,
             };
             self.plan(in_ns + self.control_ns[&dpid].0, due);

@@ -255,6 +255,9 @@ fn summary(time: Utc, switches: usize, forwarding: &Forwarding, server: &Server)
         unheard: totals.probes.unheard,
         late: totals.probes.late,
         mismatched: totals.probes.mismatched,
+        hosts_displaced: totals.hosts_displaced,
+        pairs_displaced: totals.pairs_displaced,
+        rules_restored: totals.rules_restored,
         packet_ins_over_limit: counters.packet_ins_over_limit,
         events_dropped: counters.events_dropped,
     }

@@ -139,6 +139,12 @@ pub struct SummaryLine {
     pub late: u64,
     /// Answers that match no probe.
     pub mismatched: u64,
+    /// Hosts forgotten because there was no room for all.
+    pub hosts_displaced: u64,
+    /// Pairs of hosts that lost their rules because there was no room for all.
+    pub pairs_displaced: u64,
+    /// Rules that somebody deleted, and that were put back.
+    pub rules_restored: u64,
     /// Packet-ins dropped above the limit.
     pub packet_ins_over_limit: u64,
     /// Events dropped because the controller could not keep up.

@@ -233,6 +233,15 @@ fn summary(summary: &SummaryLine, is_last: bool, out: &mut dyn Write) -> io::Res
     )?;
     for (number, what) in [
         (summary.forged, "frames of this run with a wrong signature"),
+        (
+            summary.hosts_displaced,
+            "hosts forgotten because there was no room for all",
+        ),
+        (
+            summary.pairs_displaced,
+            "pairs of hosts that lost their rules because there was no room for all",
+        ),
+        (summary.rules_restored, "rules that were gone and are put back"),
         (summary.packet_ins_over_limit, "packet-ins dropped above the limit"),
         (
             summary.events_dropped,
