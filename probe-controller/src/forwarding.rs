@@ -32,14 +32,14 @@ pub use crate::forwarding::routes::RouteView;
 use crate::forwarding::routes::Routes;
 pub use crate::forwarding::switches::SwitchView;
 use crate::forwarding::switches::{Outbox, Switch, Switches};
-use crate::link_delay::{Kernel, LinkDelay, Probe, TapDirection};
+use crate::link_delay::{Kernel, LinkDelay, Probe, Refusal, TIMEOUT_NS, TapDirection};
 use crate::openflow::cookie;
 use crate::openflow::flow::FlowMod;
 use crate::openflow::id::{Dpid, MacAddress};
 use crate::openflow::lldp::{Key, Kind, LldpProbe, NotOurs};
 use crate::openflow::message::{Message, PacketIn};
 use crate::openflow::server::{Command, ConnectionId, Event, EventKind};
-use crate::topology::{Change, Graph, Link, PortId, Presence, Topology, choose_tree};
+use crate::topology::{Change, Edge, Graph, Link, PortId, Presence, Topology, choose_tree};
 
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -249,6 +249,14 @@ impl Forwarding {
         self.hosts.iter()
     }
 
+    /// Segments that several switches share.
+    pub fn segments(&self) -> usize {
+        self.topology
+            .segments()
+            .filter(|(port, serving)| port == serving)
+            .count()
+    }
+
     /// Links that carry broadcast.
     pub fn tree(&self) -> &BTreeSet<Link> {
         &self.tree
@@ -309,7 +317,7 @@ impl Forwarding {
             let Link { from, to } = link;
             // A new link is used once it is measured, but flooding to its ports as ports of hosts must end now.
             let is_flooded = self.flood.is_of_hosts(from) || self.flood.is_of_hosts(to);
-            self.is_stale |= is_flooded || matches!(now, Presence::Stale | Presence::Down);
+            self.is_stale |= is_flooded || matches!(now, Presence::Stale | Presence::Down | Presence::Shared);
             match now {
                 Presence::Up => {
                     for end in [from, to] {
@@ -322,18 +330,22 @@ impl Forwarding {
                     }
                     self.notices.push(Notice::LinkUp(link));
                 }
-                Presence::Stale | Presence::Down => {
+                Presence::Stale | Presence::Down | Presence::Shared => {
                     self.delay.stop(Probe::Bounce(from));
                     self.rule(to.dpid, rules::no_bounce_rule(to.port, from.dpid));
-                    let notice = if now == Presence::Stale {
-                        Notice::LinkStale(link)
-                    } else {
-                        Notice::LinkDown(link)
-                    };
-                    self.notices.push(notice);
+                    match now {
+                        Presence::Stale => self.notices.push(Notice::LinkStale(link)),
+                        Presence::Down => self.notices.push(Notice::LinkDown(link)),
+                        // The notice of the segment says so.
+                        _ => {}
+                    }
                 }
                 Presence::OneWay => {}
             }
+        }
+        for ports in self.topology.take_segments() {
+            self.is_stale = true;
+            self.notices.push(Notice::Segment(ports));
         }
     }
 
@@ -350,7 +362,20 @@ impl Forwarding {
             view.negatives = self.negatives.of(view.link);
         }
         self.views = views;
-        self.graph = Graph::new(self.topology.switches(), links::edges(&self.views));
+        let mut edges: Vec<Edge> = links::edges(&self.views).collect();
+        if !self.config.measure_only {
+            let measured = Graph::new(self.topology.switches(), edges.iter().copied());
+            self.tree = choose_tree(&measured, &self.tree);
+            // A segment joins only what no link joins. Elsewhere its ports are blocked: a path that leaves by one would come
+            // back by the other.
+            let of_segments = links::segment_edges(&self.topology);
+            if !of_segments.is_empty() {
+                let all = edges.iter().chain(&of_segments).copied();
+                self.tree = Graph::new(self.topology.switches(), all).tree(&self.tree);
+                edges.extend(of_segments.iter().filter(|edge| self.tree.contains(&edge.link)));
+            }
+        }
+        self.graph = Graph::new(self.topology.switches(), edges);
         let switches: Vec<Dpid> = self.topology.switches().collect();
         for changed in self.routes.update(&self.graph, &switches) {
             if let Some(former_delay_ns) = changed.former {
@@ -364,7 +389,6 @@ impl Forwarding {
             }
         }
         if !self.config.measure_only {
-            self.tree = choose_tree(&self.graph, &self.tree);
             self.flood.update(
                 &self.tree,
                 &self.topology,
@@ -418,8 +442,12 @@ impl Forwarding {
         let Some(answer) = measure::frame_answer(probe, at, at_ns) else {
             return;
         };
-        if self.delay.answer(&answer).is_err() {
-            return;
+        let is_lldp = matches!(answer.probe, Probe::Lldp(_));
+        match self.delay.answer(&answer) {
+            Ok(_) => {}
+            // On a segment, the same LLDP arrives at several ports.
+            Err(Refusal::Late) if is_lldp && at_ns.saturating_sub(answer.sent_ns) <= TIMEOUT_NS => {}
+            Err(_) => return,
         }
         if let Probe::Lldp(origin) = answer.probe {
             self.topology.heard(origin, at, at_ns);

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use crate::link_delay::Ends;
 use crate::openflow::id::Dpid;
-use crate::topology::{Link, Path};
+use crate::topology::{Link, Path, PortId};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
@@ -24,6 +24,8 @@ pub enum Notice {
     LinkStale(Link),
     /// A port of a link is down or gone, or leads elsewhere.
     LinkDown(Link),
+    /// Several switches share a segment at these ports.
+    Segment(Vec<PortId>),
     /// The path between two switches changed.
     Rerouted {
         from: Dpid,

@@ -110,6 +110,12 @@ impl Paths {
         self.pairs.get(&pair).is_some_and(|installed| installed.wanted == path)
     }
 
+    /// Where a switch on the path of a pair sends its frames.
+    pub(super) fn output(&self, pair: Pair, dpid: Dpid) -> Option<PortNumber> {
+        let wanted = &self.pairs.get(&pair)?.wanted;
+        wanted.iter().find(|(switch, _)| *switch == dpid).map(|(_, out)| *out)
+    }
+
     /// Installs a path for frames from a host on `from`: the switches to the destination, each with its output.
     pub(super) fn install(
         &mut self,

@@ -376,3 +376,91 @@ fn rules_that_somebody_deletes_are_put_back_within_seconds_and_the_network_goes_
         assert_eq!(lines.count(), 3, "{:?}", network.notices);
     }
 }
+
+/// The host on the hub.
+const ON_HUB: PortId = PortId {
+    dpid: Dpid(99),
+    port: PortNumber(1),
+};
+
+/// Each host reaches all others once, by broadcast and by a frame to each, whether or not its path is installed.
+fn all_hosts_reach_each_other_once(network: &mut Network, hosts: &[PortId]) {
+    for round in 0..3 {
+        for from in hosts {
+            network.carried = 0;
+            network.send(*from, MacAddress::BROADCAST);
+            network.run(200 * MS);
+            let mut received = network.take_received(mac(*from));
+            received.retain(|port| hosts.contains(port));
+            let others: Vec<PortId> = hosts.iter().copied().filter(|to| to != from).collect();
+            assert_eq!(received, others, "round {round}, {from}");
+        }
+        for (from, to) in hosts.iter().flat_map(|from| hosts.iter().map(move |to| (from, to))) {
+            if from == to {
+                continue;
+            }
+            network.carried = 0;
+            network.send(*from, mac(*to));
+            network.run(200 * MS);
+            let mut received = network.take_received(mac(*from));
+            // A hub sends everything to everybody.
+            received.retain(|port| *port != ON_HUB || *to == ON_HUB);
+            assert_eq!(received, [*to], "round {round}, {from} to {to}");
+        }
+    }
+}
+
+#[test]
+fn switches_on_one_segment_are_said_once_and_their_hosts_communicate() {
+    // Three switches that only a hub connects, and three that links connect as well.
+    let links = [
+        (port(1, 1), port(2, 1), 5),
+        (port(2, 2), port(3, 1), 5),
+        (port(1, 2), port(3, 2), 20),
+    ];
+    for links in [&[][..], &links[..]] {
+        let mut network = Network::new(false, 3, 4, links);
+        network.join_hub(&[port(1, 4), port(2, 4), port(3, 4), ON_HUB]);
+        network.run(6 * SECOND);
+        let segments = |network: &Network| -> Vec<Notice> {
+            let is_segment = |notice: &&Notice| matches!(notice, Notice::Segment(_));
+            network.notices.iter().filter(is_segment).cloned().collect()
+        };
+        assert_eq!(
+            segments(&network),
+            [Notice::Segment(vec![port(1, 4), port(2, 4), port(3, 4)])]
+        );
+        assert_eq!(network.forwarding.segments(), 1);
+        network.notices.clear();
+        let hosts = [host(1), host(2), host(3), ON_HUB];
+        all_hosts_reach_each_other_once(&mut network, &hosts);
+        network.run(20 * SECOND);
+        assert_eq!(network.notices, []);
+        assert_eq!(network.forwarding.totals().storms, 0);
+        assert_eq!(network.forwarding.links().len(), links.len());
+        assert_eq!(network.forwarding.hosts().count(), 4);
+
+        // A switch that loses its links is reached through the segment as long as it has none.
+        if !links.is_empty() {
+            for is_cut in [true, false] {
+                network.cut(port(1, 1), is_cut);
+                network.cut(port(1, 2), is_cut);
+                network.run(8 * SECOND);
+                all_hosts_reach_each_other_once(&mut network, &hosts);
+            }
+            network.notices.clear();
+        }
+
+        // With one neighbour for some periods, there is a link again.
+        network.leave_hub(port(3, 4));
+        network.leave_hub(ON_HUB);
+        network.run(12 * SECOND);
+        let ups = network
+            .notices
+            .iter()
+            .filter(|notice| matches!(notice, Notice::LinkUp(_)));
+        assert_eq!(ups.count(), 1, "{:?}", network.notices);
+        assert_eq!(network.forwarding.segments(), 0);
+        assert_eq!(link_to(&network, port(1, 4)).state, LinkState::Valid);
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use crate::forwarding::hosts::Learned;
+use crate::forwarding::hosts::{Host, Learned};
 use crate::forwarding::paths::Held;
 use crate::forwarding::{Forwarding, dispatch, hosts, paths};
 use crate::openflow::flow::Action;
@@ -19,8 +19,9 @@ impl Forwarding {
         let Some((destination, source)) = addresses(frame) else {
             return;
         };
-        let is_edge = self.topology.role(at, now_ns) == Role::Edge;
-        if is_edge && !source.is_group() {
+        let role = self.topology.role(at, now_ns);
+        let is_edge = matches!(role, Role::Edge | Role::Segment);
+        if is_edge && !self.passes_segment(source, at, role, now_ns) && !source.is_group() {
             self.learn(source, at, frame, now_ns);
         } else {
             self.hosts.heard(source, now_ns);
@@ -33,6 +34,14 @@ impl Forwarding {
         } else if is_edge {
             self.reach_all_hosts(at, frame, now_ns);
         }
+    }
+
+    /// Whether a frame of a host at a port of its own came in through a segment that connects switches.
+    fn passes_segment(&self, source: MacAddress, at: PortId, role: Role, now_ns: u64) -> bool {
+        let is_at_edge = |host: &Host| self.topology.role(host.port, now_ns) == Role::Edge;
+        role == Role::Segment
+            && self.tree.iter().any(|link| link.ends_at(at))
+            && self.hosts.get(source).is_some_and(is_at_edge)
     }
 
     fn learn(&mut self, source: MacAddress, at: PortId, frame: &[u8], now_ns: u64) {
@@ -106,6 +115,11 @@ impl Forwarding {
         if !self.install(pair, now_ns) {
             return;
         }
+        // A frame that would go back to where hosts share a segment has reached all of them.
+        let is_back = self.paths.output(pair, at.dpid) == Some(at.port);
+        if is_back && (self.topology.role(at, now_ns) == Role::Edge || self.topology.is_shared(at)) {
+            return;
+        }
         let frame = frame.to_vec();
         let mut dispatch = dispatch(&self.switches, &mut self.token, &mut self.outbox, now_ns);
         self.paths.hold(pair, Held { at, frame }, &mut dispatch);
@@ -126,8 +140,8 @@ impl Forwarding {
 
     /// The switches from source to destination, each with its output.
     fn path(&mut self, (source, destination): paths::Pair) -> Option<Vec<(Dpid, PortNumber)>> {
-        let from = self.hosts.get(source)?.port.dpid;
-        let to = self.hosts.get(destination)?.port;
+        let from = self.topology.serving(self.hosts.get(source)?.port).dpid;
+        let to = self.topology.serving(self.hosts.get(destination)?.port);
         let hops = self.routes.between(&self.graph, from, to.dpid)?;
         let outputs = hops.iter().map(|hop| (hop.out.dpid, hop.out.port));
         Some(outputs.chain([(to.dpid, to.port)]).collect())
@@ -142,7 +156,8 @@ impl Forwarding {
         let switches: Vec<Dpid> = self.topology.switches().collect();
         for dpid in switches {
             let ports = self.topology.ports_of(dpid);
-            let ports = ports.filter(|port| *port != from && self.topology.role(*port, now_ns) == Role::Edge);
+            let is_of_hosts = |port| matches!(self.topology.role(port, now_ns), Role::Edge | Role::Segment);
+            let ports = ports.filter(|port| *port != from && is_of_hosts(*port));
             let actions: Vec<Action> = ports.map(|port| Action::Output(port.port)).collect();
             if actions.is_empty() {
                 continue;

@@ -249,7 +249,7 @@ pub const RECORDS: &[Record] = &[
         meaning: "Something changed in the network.",
         fields: &[&[
             ("time", "time", "When."),
-            ("event", "string", "`switch_up`, `switch_down`, `link_up`, `link_stale`, `link_down`, `reroute` or `trouble`."),
+            ("event", "string", "`switch_up`, `switch_down`, `link_up`, `link_stale`, `link_down`, `segment`, `reroute` or `trouble`."),
             ("text", "string", "The event in words."),
         ]],
     },
@@ -329,6 +329,7 @@ pub const RECORDS: &[Record] = &[
             ("links.negative", "integer", "Links with an estimate below zero by more than the noise."),
             ("links.stale", "integer", "Links on which LLDP no longer arrives."),
             ("links.missing", "integer", "Links without enough samples."),
+            ("segments", "integer", "Segments that several switches share; their delays are not measured."),
             ("hosts", "integer", "Known hosts."),
             ("negatives", "integer", "Estimates below zero; none was ever a weight."),
             ("storms", "integer", "Broadcast storms."),

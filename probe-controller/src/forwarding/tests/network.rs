@@ -32,6 +32,8 @@ pub(super) struct Network {
     pub(super) control_ns: BTreeMap<Dpid, (u64, u64)>,
     links: BTreeMap<PortId, (PortId, u64)>,
     cut: BTreeSet<PortId>,
+    /// Ports on a hub. Those of switch 99 are hosts.
+    hub: Vec<PortId>,
     /// Frames that came out of ports without a link.
     pub(super) received: Vec<(PortId, Vec<u8>)>,
     /// Frames of hosts that crossed a link.
@@ -77,6 +79,7 @@ impl Network {
             control_ns: (1..=switches).map(|dpid| (Dpid(dpid), (MS, MS))).collect(),
             links: both_ways,
             cut: BTreeSet::new(),
+            hub: Vec::new(),
             received: Vec::new(),
             carried: 0,
             notices: Vec::new(),
@@ -125,6 +128,16 @@ impl Network {
         &self.rules[&Dpid(dpid)]
     }
 
+    /// Connects ports to one hub; those of switch 99 are hosts. Before time passes.
+    pub(super) fn join_hub(&mut self, ports: &[PortId]) {
+        self.hub.extend(ports);
+    }
+
+    /// Takes a port off the hub, without a port status.
+    pub(super) fn leave_hub(&mut self, port: PortId) {
+        self.hub.retain(|member| *member != port);
+    }
+
     /// Lets a link drop all frames, without a port status.
     pub(super) fn cut(&mut self, one: PortId, is_cut: bool) {
         for end in [one, self.links[&one].0] {
@@ -151,7 +164,11 @@ impl Network {
 
     /// The host on a port sends a frame in the name of another.
     pub(super) fn send_as(&mut self, from: PortId, to: MacAddress, source: MacAddress) {
-        self.plan(0, Due::Frame(from, frame(to, source)));
+        if self.hub.contains(&from) && from.dpid == Dpid(99) {
+            self.leave(from, &frame(to, source));
+        } else {
+            self.plan(0, Due::Frame(from, frame(to, source)));
+        }
     }
 
     pub(super) fn report(&mut self, dpid: Dpid, kind: EventKind) {
@@ -279,6 +296,18 @@ impl Network {
     }
 
     fn leave(&mut self, out: PortId, frame: &[u8]) {
+        if self.hub.contains(&out) {
+            for to in self.hub.clone().into_iter().filter(|to| *to != out) {
+                if to.dpid == Dpid(99) {
+                    self.received.push((to, frame.to_vec()));
+                } else {
+                    self.carried += u64::from(frame[12..14] == [0x08, 0x00]);
+                    self.plan(MS, Due::Frame(to, frame.to_vec()));
+                }
+            }
+            assert!(self.carried < 10_000, "a storm");
+            return;
+        }
         let Some((to, delay_ns)) = self.links.get(&out).copied() else {
             self.received.push((out, frame.to_vec()));
             return;

@@ -118,6 +118,8 @@ pub struct SummaryLine {
     pub time: Utc,
     pub switches: usize,
     pub links: LinkCounts,
+    /// Segments that several switches share.
+    pub segments: usize,
     pub hosts: usize,
     /// Estimates below zero; none of them was used as a weight.
     pub negatives: u64,
@@ -198,7 +200,7 @@ pub struct Start {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Happened {
     pub time: Utc,
-    /// `switch_up`, `switch_down`, `link_up`, `link_stale`, `link_down`, `reroute` or `trouble`.
+    /// `switch_up`, `switch_down`, `link_up`, `link_stale`, `link_down`, `segment`, `reroute` or `trouble`.
     pub event: &'static str,
     pub text: String,
 }

@@ -64,6 +64,7 @@ pub fn report() -> ControllerReport {
             time: TIME,
             switches: 2,
             links: LinkCounts::of(links.iter().map(|link| link.state)),
+            segments: 0,
             hosts: 0,
             negatives: 3,
             storms: 0,

@@ -207,9 +207,13 @@ fn summary(summary: &SummaryLine, is_last: bool, out: &mut dyn Write) -> io::Res
     } else {
         format!(" ({})", states.join(", "))
     };
+    let segments = match summary.segments {
+        0 => String::new(),
+        segments => format!(", {}", count(segments as u64, "segment")),
+    };
     writeln!(
         out,
-        " {}, {}{states}, {}; {}, {}, {}",
+        " {}, {}{states}{segments}, {}; {}, {}, {}",
         count_switches(summary.switches),
         count(all as u64, "link"),
         count(summary.hosts as u64, "host"),
