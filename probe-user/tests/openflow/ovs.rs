@@ -2,6 +2,7 @@
 //!
 //! `KSTAMP_CAPTURE=FILE` writes the messages of the switch to a file, as in `vectors/`.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -9,6 +10,7 @@ use std::path::Path;
 use std::process::Command as Program;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -23,7 +25,7 @@ use probe_controller::openflow::server::{Command, Config, ConnectionId, EventKin
 use tempfile::TempDir;
 
 use crate::binary::Controller;
-use crate::harness::{Subject, loopback};
+use crate::harness::{SOON, Subject, loopback};
 use crate::support::{can_run, command, in_namespace, run};
 use crate::tls::{Authority, Certificate, files};
 
@@ -387,6 +389,52 @@ fn over_tls_a_real_switch_is_measured_by_the_real_controller() {
     assert!(link["rtt_ns"]["lldp_echo"].is_i64(), "{link:#}");
     let (summary, _) = controller.stop();
     assert_eq!(summary["switches"], 2, "{summary:#}");
+}
+
+/// Waits until a condition holds.
+fn until(what: &str, is_so: impl Fn() -> bool) {
+    let end = Instant::now() + SOON;
+    while !is_so() {
+        assert!(Instant::now() < end, "{what}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn rules_that_somebody_deletes_from_a_real_switch_are_put_back() {
+    if !can_switch() {
+        return;
+    }
+    let switch = OpenVSwitch::start();
+    in_namespace(&switch.namespace);
+    let controller = Controller::start(&[]);
+    switch.connect_to(&format!("tcp:{}", controller.address));
+    controller.wait("link with a delay", |line| {
+        line["type"] == "link" && (line["state"] == "valid" || line["state"] == "below_resolution")
+    });
+    let rules = || {
+        ["br1", "br2"].map(|bridge| {
+            let rules = switch.rules(bridge);
+            rules
+                .lines()
+                .map(|rule| rule.trim().to_owned())
+                .collect::<BTreeSet<_>>()
+        })
+    };
+    // LLDP, the table miss, reserved addresses, returned bounces and broadcast at both; at one the neighbour's bounces.
+    until("all rules are there", || {
+        rules().each_ref().map(BTreeSet::len) == [5, 6]
+    });
+    let before = rules();
+    for bridge in ["br1", "br2"] {
+        switch.run(&format!("ovs-ofctl -O OpenFlow13 del-flows {bridge}"));
+        controller.await_event("trouble", &[bridge, "put back"]);
+    }
+    until("all rules are back", || rules() == before);
+    let (summary, errors) = controller.stop();
+    // Those of the link may have been given again because the link was stale.
+    assert!(summary["rules_restored"].as_u64() >= Some(8), "{summary:#}");
+    assert_eq!(errors, "");
 }
 
 /// A relay between switches and server that records the messages of the switches.

@@ -58,6 +58,8 @@ pub(super) struct Connection {
     barriers: RefCell<HashMap<u32, u64>>,
     /// The echo requests of `watching` that are not answered yet.
     keepalive: Cell<Option<u32>>,
+    /// The request for the number of rules that is not answered yet.
+    counting: Cell<Option<u32>>,
     /// Time of the last read.
     heard_ns: Cell<u64>,
     heard: Notify,
@@ -93,6 +95,7 @@ impl Connection {
             next_xid: Cell::new(next_xid),
             barriers: RefCell::default(),
             keepalive: Cell::default(),
+            counting: Cell::default(),
             heard_ns: Cell::new(heard_ns),
             heard: Notify::new(),
         }
@@ -241,6 +244,10 @@ impl Connection {
                 Some(token) => EventKind::Barrier(token),
                 None => return Err(Reason::Protocol("an unsolicited barrier reply".to_owned())),
             },
+            Message::AggregateReply { flows } if self.counting.get() == Some(xid) => {
+                self.counting.set(None);
+                EventKind::RuleCount(flows)
+            }
             // Open vSwitch sends messages about other controllers to all of them.
             Message::Unused { kind } if kind != kind::MULTIPART_REPLY && kind != kind::MULTIPART_REQUEST => {
                 return Ok(());
@@ -358,6 +365,12 @@ impl Connection {
                     return Err(Reason::Silent(format!("it has not answered {waiting} barriers")));
                 }
                 self.send(outgoing, &Message::BarrierRequest, xid).await
+            }
+            Command::CountRules { cookie, mask } => {
+                let xid = self.xid();
+                self.counting.set(Some(xid));
+                self.send(outgoing, &Message::AggregateRequest { cookie, mask }, xid)
+                    .await
             }
             Command::Close => Err(Reason::ClosedHere),
         }
