@@ -45,7 +45,8 @@ pub async fn run(mut config: AgentConfig) -> Result<()> {
         bail!("--peer {own} is an address of {interface} itself; name the other end");
     }
     config.limit_to(families_of(&addresses));
-    let mut shutdown = Shutdown::new().context("cannot catch signals")?;
+    let (results, samples) = reporter.controls();
+    let mut shutdown = Shutdown::new(results, samples).context("cannot catch signals")?;
     let (endpoint, privileges) = Endpoint::open(&config.endpoint).await?;
     let legacy = LegacyPeers::open(&config, &endpoint.port, monotonic_ns()).await?;
     reporter.start(&config.endpoint, Some(&config.core), &endpoint.port, privileges)?;
@@ -64,7 +65,13 @@ pub async fn run(mut config: AgentConfig) -> Result<()> {
     };
     let outcome = run.until_done(&mut shutdown).await;
     // Results are reported even if the run failed.
-    run.finish().and(outcome)
+    let outcome = run.finish().and(outcome);
+    let Run { endpoint, reporter, .. } = run;
+    // Detached before the reader takes the rest, which may be long.
+    drop(endpoint);
+    let (results, samples) = reporter.into_sinks();
+    let delivered = shutdown.deliver(results, samples).await;
+    outcome.and(Ok(delivered?))
 }
 
 struct Run {

@@ -53,7 +53,7 @@ pub async fn run(config: CompareConfig) -> Result<()> {
             config.peer
         );
     }
-    let mut shutdown = Shutdown::new().context("cannot catch signals")?;
+    let mut shutdown = Shutdown::new(report.control(), None).context("cannot catch signals")?;
     let mut port = Port::open(config.port.clone(), Engine::Ebpf, None).await?;
     let identity = tokio::select! {
         identity = ask_identity(config.peer, &port, config.port.test_port) => identity?,
@@ -97,7 +97,9 @@ pub async fn run(config: CompareConfig) -> Result<()> {
     drop(watch);
     drop(prober);
     // Results are reported even if the run failed.
-    report.end().and(outcome)
+    let outcome = report.end().and(outcome);
+    let delivered = shutdown.deliver(report.into_sink(), None).await;
+    outcome.and(Ok(delivered?))
 }
 
 async fn phases(

@@ -30,7 +30,8 @@ use crate::output::time::{Utc, UtcOffset};
 
 /// Runs until the count is reached or a signal comes. It is an error if no reply came.
 pub async fn run(config: PingConfig) -> Result<()> {
-    let mut shutdown = Shutdown::new().context("cannot catch signals")?;
+    let mut output = PingOutput::stdout(config.format)?;
+    let mut shutdown = Shutdown::new(output.control(), None).context("cannot catch signals")?;
     let to = tokio::select! {
         to = resolve(&config) => to?,
         () = shutdown.requested() => return Ok(()),
@@ -39,7 +40,6 @@ pub async fn run(config: PingConfig) -> Result<()> {
     let path = Path::to(to).await?;
     let (pinger, reason) = open(&config, target, &path).await?;
     let start = start(&config, to, &path, &pinger, reason);
-    let mut output = PingOutput::stdout(config.format);
     output.start(&start)?;
     let started_ns = monotonic_ns();
     let mut agent = Agent::new(core(&config, to.ip()), started_ns);
@@ -58,7 +58,11 @@ pub async fn run(config: PingConfig) -> Result<()> {
     // Results are reported even if the run failed.
     let answered = run.finish()?;
     outcome?;
-    if answered { Ok(()) } else { Err(run.no_reply()) }
+    let no_reply = (!answered).then(|| run.no_reply());
+    let Run { output, pinger, .. } = run;
+    drop(pinger);
+    shutdown.deliver(output.into_sink(), None).await?;
+    no_reply.map_or(Ok(()), Err)
 }
 
 /// Looks up the target's address, of the IP version in --family.
