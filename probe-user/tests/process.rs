@@ -7,6 +7,7 @@ mod support;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::symlink;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -362,4 +363,110 @@ fn a_vanished_directory_of_the_drawing_is_a_warning() {
     let mut rest = String::new();
     stderr.read_to_string(&mut rest).unwrap();
     assert_eq!(rest, "", "one line");
+}
+
+#[test]
+fn unsuitable_targets_are_refused_in_one_line() {
+    let Some(pair) = Pair::new() else { return };
+    support::ip(&pair.near, "route add default via 10.1.1.6");
+    for (prefix, kind) in [
+        ("192.0.2.1", "blackhole"),
+        ("192.0.2.2", "prohibit"),
+        ("192.0.2.3", "unreachable"),
+        ("fd02::1", "blackhole"),
+        ("fd02::2", "prohibit"),
+        ("fd02::3", "unreachable"),
+    ] {
+        support::ip(&pair.near, &format!("route add {kind} {prefix}"));
+    }
+    let table = [
+        ("192.0.2.1", "blackhole route"),
+        ("192.0.2.2", "prohibit route"),
+        ("192.0.2.3", "unreachable route"),
+        ("fd02::1", "blackhole route"),
+        ("fd02::2", "prohibit route"),
+        ("fd02::3", "unreachable route"),
+        ("10.1.1.255", "broadcast address"),
+        (support::NEAR_V4, "is an address of"),
+        ("fd01::5", "is an address of"),
+    ];
+    support::ip(&pair.near, "link set lo up");
+    let other = "is an address of this host";
+    support::ip(&pair.near, "address add 198.51.100.1/32 dev lo");
+    for (target, says) in table.into_iter().chain([("198.51.100.1", other)]) {
+        for arguments in [
+            format!("ping {target} -c 1 -W 100ms"),
+            format!("ping {target} -c 1 -W 100ms --engine socket"),
+            format!("agent --iface port1 --peer {target} --count 1"),
+            format!("agent --iface port1 --peer {target} --count 1 --engine socket"),
+            format!("compare --iface port1 --peer {target}"),
+        ] {
+            let (code, stderr) = ended(kstamp(&pair.near, &arguments).stdout(Stdio::null()));
+            assert_eq!(code, 1, "{arguments}: {stderr}");
+            assert!(
+                stderr.contains(target) && stderr.contains(says),
+                "{arguments}: {stderr}"
+            );
+            assert_eq!(stderr.lines().count(), 1, "{arguments}: {stderr}");
+        }
+    }
+    let (code, stderr) = ended(&mut kstamp(&pair.near, "controller --listen 203.0.113.9:6653"));
+    assert_eq!(code, 1);
+    assert!(
+        stderr.contains("203.0.113.9:6653") && stderr.contains("`ip address`"),
+        "{stderr}"
+    );
+    assert!(!stderr.contains("another controller"), "{stderr}");
+}
+
+/// A filter as a container's: bpf(2) fails with EPERM.
+fn forbid_bpf() -> io::Result<()> {
+    let statement = |code: u32, k: u32, jf: u8| libc::sock_filter {
+        code: code as u16,
+        jt: 0,
+        jf,
+        k,
+    };
+    let mut filter = [
+        // The number of the system call is the first field.
+        statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0),
+        statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, libc::SYS_bpf as u32, 1),
+        statement(
+            libc::BPF_RET | libc::BPF_K,
+            libc::SECCOMP_RET_ERRNO | libc::EPERM as u32,
+            0,
+        ),
+        statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW, 0),
+    ];
+    let program = libc::sock_fprog {
+        len: filter.len() as u16,
+        filter: filter.as_mut_ptr(),
+    };
+    // SAFETY: the program and its filter are valid until the call returns.
+    match unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &program) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+#[test]
+fn who_refuses_bpf_to_root_is_named() {
+    let Some(pair) = Pair::new() else { return };
+    for (arguments, code) in [
+        ("agent --iface port1", 1),
+        ("reflect --iface port1", 1),
+        ("ping 10.1.1.6 -c 1 --engine ebpf", 1),
+        ("doctor", 1),
+    ] {
+        let mut command = kstamp(&pair.near, arguments);
+        // SAFETY: prctl is a system call without effects on memory.
+        unsafe { command.pre_exec(forbid_bpf) };
+        let (got, stderr) = ended(command.stdout(Stdio::null()));
+        assert_eq!(got, code, "{arguments}: {stderr}");
+        assert!(
+            stderr.contains("Operation not permitted") && stderr.contains("seccomp") && stderr.contains("LSM"),
+            "{arguments}: {stderr}"
+        );
+        assert_eq!(stderr.lines().count(), 1, "{arguments}: {stderr}");
+    }
 }

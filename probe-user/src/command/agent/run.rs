@@ -16,7 +16,7 @@ use crate::command::agent::config::AgentConfig;
 use crate::command::agent::legacy::{self, LegacyPeers};
 use crate::command::shared::endpoint::Endpoint;
 use crate::command::shared::families::families_of;
-use crate::command::shared::host::{POLL_INTERVAL, addresses_of};
+use crate::command::shared::host::{POLL_INTERVAL, addresses_of, check_peers};
 use crate::command::shared::reporter::Reporter;
 use crate::command::shared::shutdown::Shutdown;
 
@@ -44,6 +44,7 @@ pub async fn run(mut config: AgentConfig) -> Result<()> {
     if let Some(own) = config.core.static_peers.iter().find(|peer| addresses.contains(peer)) {
         bail!("--peer {own} is an address of {interface} itself; name the other end");
     }
+    check_peers(interface, &config.core.static_peers).await?;
     config.limit_to(families_of(&addresses));
     let (results, samples) = reporter.controls();
     let mut shutdown = Shutdown::new(results, samples).context("cannot catch signals")?;

@@ -24,7 +24,7 @@ use crate::command::compare::config::{CompareConfig, Stress};
 use crate::command::compare::output::Setting;
 use crate::command::compare::phase::Prober;
 use crate::command::compare::report::Report;
-use crate::command::shared::host::{addresses_of, check_host, kernel_release};
+use crate::command::shared::host::{addresses_of, check_host, check_peers, kernel_release};
 use crate::command::shared::introductions::{nonce, own_identity};
 use crate::command::shared::shutdown::Shutdown;
 use crate::output::time::Utc;
@@ -53,6 +53,7 @@ pub async fn run(config: CompareConfig) -> Result<()> {
             config.peer
         );
     }
+    check_peers(interface, &[config.peer]).await?;
     let mut shutdown = Shutdown::new(report.control(), None).context("cannot catch signals")?;
     let mut port = Port::open(config.port.clone(), Engine::Ebpf, None).await?;
     let identity = tokio::select! {

@@ -12,7 +12,7 @@ use probe_core::observation::Reply;
 use probe_core::session::Outcome;
 use probe_core::stats::report::{OneWayClock, Report};
 use probe_host::clock::{monotonic_ns, realtime_ns};
-use probe_host::link::{Netlink, Route};
+use probe_host::link::{Netlink, Route, RouteObstacle};
 use probe_host::preflight::{Facts, check};
 use probe_host::timer::Timer;
 use probe_io::ping::Pinger;
@@ -105,6 +105,11 @@ impl Path {
             SocketAddr::V6(v6) if v6.scope_id() != 0 => Some(v6.scope_id()),
             _ => None,
         };
+        // An own address can be probed: a reflector of any make may listen there.
+        match netlink.obstacle_to(to.ip(), scope).await? {
+            None | Some(RouteObstacle::Own) => {}
+            Some(obstacle) => bail!("{} {obstacle}", to.ip()),
+        }
         let route = netlink.route_to(to.ip()).await?;
         let is_local = route.is_some_and(|route| route.is_local);
         let index = scope.or(route.map(|route: Route| route.interface));
@@ -331,6 +336,12 @@ impl Run {
         let none = format!("no reply from {target} port {port}");
         if let Some(error) = &self.send_error {
             return anyhow!("{none}: cannot send: {error}");
+        }
+        if self.is_local {
+            return anyhow!(
+                "{none}: it is an address of this host, so that probes do not pass the interface on which an agent \
+                 answers; run ping on another host, or name the other end"
+            );
         }
         if self.refused {
             return anyhow!(
