@@ -120,6 +120,15 @@ pub const RECORDS: &[Record] = &[
         fields: &[&[("time", "time", "When the counters were read.")]],
     },
     Record {
+        kind: "output",
+        commands: "agent, reflect, ping, compare, controller",
+        meaning: "The output was not taken in time, so that records were left out; before the next record that is written, and before the summary.",
+        fields: &[&[
+            ("left_out", "object", "Number of records left out since the start, by type; of the controller `event` and `report`."),
+            ("time", "time", "When."),
+        ]],
+    },
+    Record {
         kind: "sample",
         commands: "agent --samples",
         meaning: "One probe, or a duplicate or late reply to it.",

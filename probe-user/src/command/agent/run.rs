@@ -16,7 +16,7 @@ use crate::command::agent::config::AgentConfig;
 use crate::command::agent::legacy::{self, LegacyPeers};
 use crate::command::shared::endpoint::Endpoint;
 use crate::command::shared::families::families_of;
-use crate::command::shared::host::{POLL_INTERVAL, addresses_of};
+use crate::command::shared::host::{POLL_INTERVAL, addresses_of, check_peers};
 use crate::command::shared::replies::MismatchWarnings;
 use crate::command::shared::reporter::Reporter;
 use crate::command::shared::shutdown::Shutdown;
@@ -45,8 +45,10 @@ pub async fn run(mut config: AgentConfig) -> Result<()> {
     if let Some(own) = config.core.static_peers.iter().find(|peer| addresses.contains(peer)) {
         bail!("--peer {own} is an address of {interface} itself; name the other end");
     }
+    check_peers(interface, &config.core.static_peers).await?;
     config.limit_to(families_of(&addresses));
-    let mut shutdown = Shutdown::new().context("cannot catch signals")?;
+    let (results, samples) = reporter.controls();
+    let mut shutdown = Shutdown::new(results, samples).context("cannot catch signals")?;
     let (endpoint, privileges) = Endpoint::open(&config.endpoint).await?;
     let legacy = LegacyPeers::open(&config, &endpoint.port, monotonic_ns()).await?;
     reporter.start(&config.endpoint, Some(&config.core), &endpoint.port, privileges)?;
@@ -68,7 +70,13 @@ pub async fn run(mut config: AgentConfig) -> Result<()> {
     };
     let outcome = run.until_done(&mut shutdown).await;
     // Results are reported even if the run failed.
-    run.finish().and(outcome)
+    let outcome = run.finish().and(outcome);
+    let Run { endpoint, reporter, .. } = run;
+    // Detached before the reader takes the rest, which may be long.
+    drop(endpoint);
+    let (results, samples) = reporter.into_sinks();
+    let delivered = shutdown.deliver(results, samples).await;
+    outcome.and(Ok(delivered?))
 }
 
 struct Run {

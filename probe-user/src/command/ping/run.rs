@@ -13,7 +13,7 @@ use probe_core::observation::Reply;
 use probe_core::session::Outcome;
 use probe_core::stats::report::{OneWayClock, Report};
 use probe_host::clock::{monotonic_ns, realtime_ns};
-use probe_host::link::{Netlink, Route};
+use probe_host::link::{Netlink, Route, RouteObstacle};
 use probe_host::preflight::{Facts, check};
 use probe_host::timer::Timer;
 use probe_io::ping::Pinger;
@@ -32,7 +32,8 @@ use crate::output::time::{Utc, UtcOffset};
 
 /// Runs until the count is reached or a signal comes. It is an error if no reply came.
 pub async fn run(config: PingConfig) -> Result<()> {
-    let mut shutdown = Shutdown::new().context("cannot catch signals")?;
+    let mut output = PingOutput::stdout(config.format)?;
+    let mut shutdown = Shutdown::new(output.control(), None).context("cannot catch signals")?;
     let to = tokio::select! {
         to = resolve(&config) => to?,
         () = shutdown.requested() => return Ok(()),
@@ -41,7 +42,6 @@ pub async fn run(config: PingConfig) -> Result<()> {
     let path = Path::to(to).await?;
     let (pinger, reason) = open(&config, target, &path).await?;
     let start = start(&config, to, &path, &pinger, reason);
-    let mut output = PingOutput::stdout(config.format);
     output.start(&start)?;
     let started_ns = monotonic_ns();
     let mut agent = Agent::new(core(&config, to.ip()), started_ns);
@@ -60,7 +60,11 @@ pub async fn run(config: PingConfig) -> Result<()> {
     // Results are reported even if the run failed.
     let answered = run.finish()?;
     outcome?;
-    if answered { Ok(()) } else { Err(run.no_reply()) }
+    let no_reply = (!answered).then(|| run.no_reply());
+    let Run { output, pinger, .. } = run;
+    drop(pinger);
+    shutdown.deliver(output.into_sink(), None).await?;
+    no_reply.map_or(Ok(()), Err)
 }
 
 /// Looks up the target's address, of the IP version in --family.
@@ -103,6 +107,11 @@ impl Path {
             SocketAddr::V6(v6) if v6.scope_id() != 0 => Some(v6.scope_id()),
             _ => None,
         };
+        // An own address can be probed: a reflector of any make may listen there.
+        match netlink.obstacle_to(to.ip(), scope).await? {
+            None | Some(RouteObstacle::Own) => {}
+            Some(obstacle) => bail!("{} {obstacle}", to.ip()),
+        }
         let route = netlink.route_to(to.ip()).await?;
         let is_local = route.is_some_and(|route| route.is_local);
         let index = scope.or(route.map(|route: Route| route.interface));
@@ -344,6 +353,12 @@ impl Run {
         let none = format!("no reply from {target} port {port}");
         if let Some(error) = &self.send_error {
             return anyhow!("{none}: cannot send: {error}");
+        }
+        if self.is_local {
+            return anyhow!(
+                "{none}: it is an address of this host, so that probes do not pass the interface on which an agent \
+                 answers; run ping on another host, or name the other end"
+            );
         }
         if self.refused {
             return anyhow!(

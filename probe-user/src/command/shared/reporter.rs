@@ -21,9 +21,10 @@ use crate::command::shared::endpoint::config::EndpointConfig;
 use crate::command::shared::host::kernel_release;
 use crate::command::shared::replies::wrong_timestamp_format;
 use crate::command::shared::reporter::downs::Downs;
+use crate::output::file::OutputFile;
 use crate::output::model::{self, Context, Results, Sample};
 use crate::output::samples::Samples;
-use crate::output::sink::OutputError;
+use crate::output::sink::{Control, OutputError, Sink};
 use crate::output::time::{Utc, UtcOffset};
 use crate::output::{Output, OutputConfig};
 
@@ -47,9 +48,12 @@ pub struct Reporter {
 impl Reporter {
     /// Opens the files, before anything is measured.
     pub fn open(config: &OutputConfig) -> Result<Self, OutputError> {
+        let output = OutputFile::open(config.output.as_deref())?;
+        let samples = config.samples.as_deref();
+        let samples = samples.map(|path| output.open_other("--samples", path)).transpose()?;
         Ok(Self {
-            output: Output::open(config.format, config.output.as_deref())?,
-            samples: config.samples.as_deref().map(Samples::create).transpose()?,
+            output: Output::new(config.format, output)?,
+            samples: samples.map(Samples::new).transpose()?,
             engine: Engine::Ebpf,
             attach: model::Attach {
                 egress: None,
@@ -60,6 +64,11 @@ impl Reporter {
             windows: Vec::new(),
             utc: UtcOffset::new(monotonic_ns(), realtime_ns()),
         })
+    }
+
+    /// The controls of the results and of the samples.
+    pub fn controls(&self) -> (Control, Option<Control>) {
+        (self.output.control(), self.samples.as_ref().map(Samples::control))
     }
 
     /// Writes the start record; `probing` is `None` for a reflector.
@@ -180,11 +189,11 @@ impl Reporter {
                 reply,
                 outcome,
             } => {
-                let Some(samples) = &mut self.samples else {
-                    return Ok(());
-                };
-                let sent = sent_ns.map(|sent_ns| self.utc.utc(sent_ns));
-                samples.add(&Sample::new(peer, path, seq, sent, reply.as_ref(), outcome))
+                if let Some(samples) = &mut self.samples {
+                    let sent = sent_ns.map(|sent_ns| self.utc.utc(sent_ns));
+                    samples.add(&Sample::new(peer, path, seq, sent, reply.as_ref(), outcome));
+                }
+                Ok(())
             }
         }
     }
@@ -205,10 +214,10 @@ impl Reporter {
             self.output
                 .export(&model::Event::Windows(model::Windows { time: now(), results }))?;
         }
-        match &mut self.samples {
-            Some(samples) if !windows.is_empty() => samples.flush(),
-            _ => Ok(()),
+        if !windows.is_empty() {
+            self.samples.iter_mut().for_each(Samples::flush);
         }
+        Ok(())
     }
 
     pub fn counters(&mut self, counters: &BTreeMap<&'static str, u64>) -> Result<(), OutputError> {
@@ -228,10 +237,21 @@ impl Reporter {
         let mut summaries: Vec<_> = stamp.chain(legacy).collect();
         summaries.sort_by_key(|(method, report)| (report.peer, *method, report.path));
         let results = self.results(&summaries);
-        self.output.export(&model::Event::End(model::End {
+        let end = model::End {
             results,
             counters: named(counters),
-        }))
+        };
+        let mut left_out = BTreeMap::new();
+        if let Some(samples) = &mut self.samples {
+            samples.end();
+            left_out.clone_from(samples.left_out());
+        }
+        self.output.end(end, &left_out)
+    }
+
+    /// The outputs, for their readers to take the rest.
+    pub fn into_sinks(self) -> (Sink, Option<Sink>) {
+        (self.output.into_sink(), self.samples.map(Samples::into_sink))
     }
 
     fn peer(
