@@ -13,9 +13,10 @@ use crate::agent::config::ProbeConfig;
 use crate::agent::event::{Destination, Event, Found, Transmit};
 pub use crate::agent::peers::Peer;
 use crate::agent::peers::{Group, GroupProbe, Sequence, Unicast};
+use crate::observation::SendFailure;
 use crate::reflector::policy::Policy;
 use crate::schedule::Schedule;
-use crate::session::{ClockOwner, GRACE_NS};
+use crate::session::{ClockOwner, GRACE_NS, Outcome};
 use crate::stats::report::{Path, Report};
 
 mod candidates;
@@ -167,26 +168,65 @@ impl Agent {
         Some(Transmit { destination, ssid, seq })
     }
 
-    /// The kernel refused a probe: it counts as `send_failed`, not as sent.
-    pub fn transmit_failed(&mut self, transmit: &Transmit) {
+    /// The kernel refused a probe at `now_ns`: it counts as `send_failed`, not as sent.
+    pub fn transmit_failed(&mut self, transmit: &Transmit, why: SendFailure, now_ns: u64) {
+        let seq = transmit.seq;
+        let mut failed = Vec::new();
         match self.by_ssid.get(&transmit.ssid) {
             Some(&Owner::Peer(peer)) => {
-                if let Some(unicast) = &mut self.peers[peer].unicast {
-                    unicast.session.send_failed(transmit.seq);
+                let peer = &mut self.peers[peer];
+                if let Some(unicast) = &mut peer.unicast {
+                    unicast.session.send_failed(seq, why);
+                    failed.push((peer.address, Path::Unicast));
                 }
             }
             Some(&Owner::Group(group)) => {
                 let group = &mut self.groups[group];
-                group.remove(transmit.seq);
+                group.remove(seq);
                 for peer in &mut self.peers {
                     if let Some(session) = &mut peer.group
                         && Family::of(peer.address) == group.family
                     {
-                        session.send_failed(transmit.seq);
+                        session.send_failed(seq, why);
+                        failed.extend(peer.in_group.then_some((peer.address, Path::Group)));
                     }
                 }
             }
             None => {}
+        }
+        if self.config.samples {
+            self.events.extend(failed.into_iter().map(|(peer, path)| Event::Sample {
+                peer,
+                path,
+                seq,
+                sent_ns: Some(now_ns),
+                reply: None,
+                outcome: Outcome::Failed(why),
+            }));
+        }
+    }
+
+    /// Counts the turns that were missed while the process did not run, in the windows that were open then.
+    fn skip_missed(&mut self, now_ns: u64) {
+        while let Some((ssid, probes)) = self.schedule.skip_missed(now_ns) {
+            match self.by_ssid.get(&ssid) {
+                Some(&Owner::Peer(peer)) => {
+                    if let Some(unicast) = &mut self.peers[peer].unicast {
+                        unicast.session.not_sent(probes);
+                    }
+                }
+                Some(&Owner::Group(group)) => {
+                    let family = self.groups[group].family;
+                    for peer in self.peers.iter_mut().filter(|peer| peer.in_group) {
+                        if let Some(session) = &mut peer.group
+                            && Family::of(peer.address) == family
+                        {
+                            session.not_sent(probes);
+                        }
+                    }
+                }
+                None => {}
+            }
         }
     }
 

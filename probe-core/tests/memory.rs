@@ -88,7 +88,7 @@ fn run(agent: &mut Agent, now_ns: &mut u64, end_ns: u64, sources: impl Fn(u32) -
                 }
             }
         }
-        agent.expire(*now_ns, &mut |_, _, _| Fate::Unanswered);
+        agent.expire(*now_ns, &mut |_, _, _, _| Fate::Unanswered);
         while let Some(event) = agent.poll_event() {
             if let Event::PeerUp {
                 peer,

@@ -10,7 +10,7 @@ use std::io;
 
 use probe_core::engine::Engine;
 use probe_core::mismatch::Mismatches;
-use probe_core::observation::Fate;
+use probe_core::observation::{Fate, SendFailure};
 use probe_host::clock::ClockState;
 
 use crate::ping::answer::PingAnswer;
@@ -54,18 +54,18 @@ impl Pinger {
     }
 
     /// Sends the probe with this number.
-    pub fn send(&mut self, seq: u32) -> io::Result<()> {
+    pub fn send(&mut self, seq: u32) -> Result<(), SendFailure> {
         match self {
             Self::Ebpf(sender) => sender.send(seq),
             Self::Socket(sender) => sender.send(seq),
         }
     }
 
-    /// The fate of a probe without a reply.
-    pub fn fate(&mut self, seq: u32) -> Fate {
+    /// The fate of a probe without a reply, sent at `sent_ns`.
+    pub fn fate(&mut self, seq: u32, sent_ns: u64) -> Fate {
         match self {
-            Self::Ebpf(sender) => sender.fate(seq),
-            Self::Socket(sender) => sender.fate(seq),
+            Self::Ebpf(sender) => sender.fate(seq, sent_ns),
+            Self::Socket(sender) => sender.fate(seq, sent_ns),
         }
     }
 

@@ -132,7 +132,7 @@ impl World {
             self.replies
                 .extend(answers.map(|&host| (self.change)(reply(host, &transmit, self.now))));
         }
-        self.agent.expire(self.now, &mut |_, _, _| Fate::Unanswered);
+        self.agent.expire(self.now, &mut |_, _, _, _| Fate::Unanswered);
         self.take_events();
     }
 

@@ -136,7 +136,7 @@ fn transitions() {
             "never left",
             |session| {
                 session.sent(0, 0);
-                session.expire(EXPIRY, &mut |_, _| Fate::NeverLeft);
+                session.expire(EXPIRY, &mut |_, _| Fate::NeverLeft(SendFailure::NoNeighbour));
             },
             none(failed),
         ),
@@ -144,7 +144,7 @@ fn transitions() {
             "refused",
             |session| {
                 session.sent(0, 0);
-                session.send_failed(0);
+                session.send_failed(0, SendFailure::Forbidden);
             },
             none(failed),
         ),

@@ -23,12 +23,11 @@ use probe_common::stamp;
 use probe_core::attach::AttachMode;
 use probe_core::engine::Engine;
 use probe_core::mismatch::Mismatches;
-use probe_core::observation::{Fate, Reply};
+use probe_core::observation::Reply;
 use probe_core::reflector::policy::Policy;
 use probe_host::clock::ClockState;
 use probe_host::link::Link;
 
-use crate::backend::Backend;
 use crate::backend::ebpf::attach::{Classifier, ReceiveLinks};
 use crate::backend::ebpf::object::Object;
 use crate::backend::ebpf::ring::Ring;
@@ -37,6 +36,7 @@ use crate::backend::ebpf::watch::Watch;
 use crate::backend::error::{AttachError, ObjectError};
 use crate::backend::facts::Facts;
 use crate::backend::socket::{Sent, mismatch};
+use crate::backend::{Backend, Trace};
 use crate::clock::{error_bound_ns, error_estimate};
 use crate::udp::sockets::{SocketPair, Sockets};
 
@@ -214,7 +214,7 @@ impl Backend for EbpfBackend {
         sockets.send_probe(&probe, to, self.test_port).map(drop)
     }
 
-    fn fate(&mut self, _sockets: &SocketPair, ssid: u16, seq: u32, peer: IpAddr) -> Fate {
+    fn trace(&mut self, _sockets: &SocketPair, ssid: u16, seq: u32, peer: IpAddr) -> Trace {
         let probe = InFlightKey { seq, ssid, reserved: 0 };
         let missed = MissedKey {
             source: Address::from(peer),
@@ -223,9 +223,9 @@ impl Backend for EbpfBackend {
         let was_missed = self.object.missed().is_ok_and(|map| map.get(&missed, 0).is_ok());
         let has_left = self.object.in_flight().is_ok_and(|map| map.get(&probe, 0).is_ok());
         match (was_missed, has_left) {
-            (true, _) => Fate::CollectorLost,
-            (false, true) => Fate::Unanswered,
-            (false, false) => Fate::NeverLeft,
+            (true, _) => Trace::CollectorLost,
+            (false, true) => Trace::Left,
+            (false, false) => Trace::NotLeft,
         }
     }
 

@@ -17,18 +17,18 @@ use probe_core::attach::AttachMode;
 use probe_core::auth::Key;
 use probe_core::engine::Engine;
 use probe_core::mismatch::Mismatches;
-use probe_core::observation::{Fate, Reply};
+use probe_core::observation::Reply;
 use probe_host::clock::{ClockState, monotonic_ns, realtime_ns};
 use probe_host::link::Link;
 use probe_host::wall::WallOffset;
 
-use crate::backend::Backend;
 use crate::backend::error::{AttachError, ObjectError};
 use crate::backend::facts::Facts;
 pub(crate) use crate::backend::socket::in_flight::InFlight;
 pub(crate) use crate::backend::socket::mismatch::{Sent, mismatch};
 pub(crate) use crate::backend::socket::reply::{InFlightProbe, WireReply};
 use crate::backend::socket::signatures::Signatures;
+use crate::backend::{Backend, Trace};
 use crate::clock::error_estimate;
 use crate::udp::sockets::{MAX_PACKET, SocketPair, Sockets};
 use crate::udp::stamped::Received;
@@ -156,9 +156,9 @@ impl Backend for SocketBackend {
         Ok(())
     }
 
-    fn fate(&mut self, sockets: &SocketPair, ssid: u16, seq: u32, _peer: IpAddr) -> Fate {
+    fn trace(&mut self, sockets: &SocketPair, ssid: u16, seq: u32, _peer: IpAddr) -> Trace {
         self.take_stamps(sockets);
-        self.in_flight.fate((ssid, seq), self.stamped > 0)
+        self.in_flight.trace((ssid, seq), self.stamped > 0)
     }
 
     fn poll_ready(&self, sockets: &SocketPair, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

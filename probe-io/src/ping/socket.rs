@@ -9,7 +9,7 @@ use probe_common::ntp::NtpTime;
 use probe_common::{authenticated, stamp};
 use probe_core::auth::TlvIntegrity;
 use probe_core::mismatch::{Mismatch, Mismatches};
-use probe_core::observation::Fate;
+use probe_core::observation::{Fate, SendFailure};
 use probe_host::clock::{ClockState, monotonic_ns, realtime_ns};
 use probe_host::wall::WallOffset;
 use socket2::Socket;
@@ -18,6 +18,7 @@ use crate::backend::socket::{InFlight, InFlightProbe, WireReply, mismatch};
 use crate::clock::{clock_state, error_estimate};
 use crate::ping::answer::{PingAnswer, ReplyPacket, returned};
 use crate::ping::packet::PacketPlan;
+use crate::port::Unsent;
 use crate::udp::sockets;
 use crate::udp::sockets::{MAX_PACKET, SocketError, Target};
 use crate::udp::stamped::Received;
@@ -33,6 +34,7 @@ pub struct SocketSender {
     clock: ClockState,
     wall: WallOffset,
     in_flight: InFlight,
+    unsent: Unsent,
     stamped: u64,
     mismatches: Mismatches,
 }
@@ -48,6 +50,7 @@ impl SocketSender {
             clock: clock_state(),
             wall: WallOffset::now(),
             in_flight: InFlight::default(),
+            unsent: Unsent::default(),
             stamped: 0,
             mismatches: Mismatches::default(),
         })
@@ -65,13 +68,14 @@ impl SocketSender {
         self.socket.with_socket(sockets::was_refused)
     }
 
-    pub(crate) fn send(&mut self, seq: u32) -> io::Result<()> {
+    pub(crate) fn send(&mut self, seq: u32) -> Result<(), SendFailure> {
         self.wall.follow(WallOffset::now());
         let (sent_ns, sent_mono_ns) = (realtime_ns(), monotonic_ns());
         let transmit = NtpTime::from_unix_ns(sent_ns);
         let packet = self.plan.build(seq, transmit, error_estimate(&self.clock));
-        let stamp = self.socket.send(&packet, self.target.to)?;
         let destination = self.target.to.ip();
+        let sent = self.socket.send(&packet, self.target.to);
+        let stamp = sent.map_err(|error| self.unsent.refused(&error, destination))?;
         let probe = InFlightProbe {
             destination,
             wire: transmit.0,
@@ -84,9 +88,10 @@ impl SocketSender {
         Ok(())
     }
 
-    pub(crate) fn fate(&mut self, seq: u32) -> Fate {
+    pub(crate) fn fate(&mut self, seq: u32, sent_ns: u64) -> Fate {
         self.take_stamps();
-        self.in_flight.fate((self.plan.ssid, seq), self.stamped > 0)
+        let trace = self.in_flight.trace((self.plan.ssid, seq), self.stamped > 0);
+        self.unsent.fate(trace, self.target.to.ip(), sent_ns, || false)
     }
 
     pub(crate) fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

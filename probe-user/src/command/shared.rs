@@ -11,4 +11,5 @@ pub mod replies;
 pub mod reporter;
 pub mod responder;
 pub mod shutdown;
+pub mod unsent;
 pub mod values;

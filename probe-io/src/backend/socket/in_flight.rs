@@ -6,9 +6,9 @@ use std::net::IpAddr;
 use probe_common::abi;
 use probe_common::family::Family;
 use probe_core::lru::Lru;
-use probe_core::observation::Fate;
 use probe_host::wall::WallOffset;
 
+use crate::backend::Trace;
 use crate::backend::socket::mismatch::Sent;
 use crate::backend::socket::reply::{InFlightProbe, ProbeId, WireReply};
 use crate::udp::watched::WatchedSocket;
@@ -111,11 +111,11 @@ impl InFlight {
         answers.then_some((id, probe))
     }
 
-    /// The fate of a probe without a reply: without a stamp it did not leave, if the device stamps others.
-    pub fn fate(&self, id: ProbeId, device_stamps: bool) -> Fate {
+    /// What is known about a probe without a reply: without a stamp it did not leave, if the device stamps others.
+    pub fn trace(&self, id: ProbeId, device_stamps: bool) -> Trace {
         match self.probes.get(&id) {
-            Some(probe) if !probe.stamped && device_stamps => Fate::NeverLeft,
-            _ => Fate::Unanswered,
+            Some(probe) if !probe.stamped && device_stamps => Trace::NotLeft,
+            _ => Trace::Left,
         }
     }
 

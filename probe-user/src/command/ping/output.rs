@@ -175,6 +175,7 @@ fn write_sample(one: &PingSample, out: &mut dyn Write) -> io::Result<()> {
     let sample = &one.sample;
     let note = match sample.state {
         Outcome::Lost => return writeln!(out, "no reply to seq={}", sample.seq),
+        Outcome::Failed(why) => return writeln!(out, "could not send seq={}: {why}", sample.seq),
         Outcome::Ok => "",
         Outcome::Late => " (late: counted as lost)",
         Outcome::Duplicate => " (DUP!)",

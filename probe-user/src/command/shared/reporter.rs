@@ -40,7 +40,9 @@ pub struct Reporter {
     engine: Engine,
     attach: model::Attach,
     peers: Lru<IpAddr, Identity>,
-    downs: Downs,
+    downs: Downs<IpAddr>,
+    /// Of the interface.
+    outages: Downs<()>,
     windows: Vec<(model::Method, Report)>,
     utc: UtcOffset,
 }
@@ -61,6 +63,7 @@ impl Reporter {
             },
             peers: Lru::new(MAX_KNOWN_PEERS),
             downs: Downs::new(MAX_KNOWN_PEERS),
+            outages: Downs::new(1),
             windows: Vec::new(),
             utc: UtcOffset::new(monotonic_ns(), realtime_ns()),
         })
@@ -124,6 +127,11 @@ impl Reporter {
     }
 
     pub fn port_event(&mut self, interface: &str, event: &PortEvent) -> Result<(), OutputError> {
+        match event {
+            PortEvent::Down | PortEvent::Deleted => self.outages.down((), monotonic_ns()),
+            PortEvent::Up | PortEvent::Back => self.outages.up((), monotonic_ns()),
+            PortEvent::Reattached { .. } => {}
+        }
         let change = |event| {
             model::Event::Interface(model::InterfaceChange {
                 event,
@@ -296,6 +304,7 @@ impl Reporter {
                 attach,
                 peer: self.peers.peek(&report.peer),
                 downtime: self.downs.during(report.peer, report.start_ns, report.end_ns),
+                interface_down_ns: self.outages.during((), report.start_ns, report.end_ns).down_ns,
             };
             Results::new(report, context)
         };
