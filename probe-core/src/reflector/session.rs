@@ -81,7 +81,7 @@ impl Sessions {
 
     /// The reply was not sent after all.
     pub fn withdraw(&mut self, reply: ReplyId) {
-        if let Some(session) = self.0.peek(&reply.session) {
+        if let Some(session) = self.0.peek_mut(&reply.session) {
             session.sent = session.sent.wrapping_sub(1);
         }
     }

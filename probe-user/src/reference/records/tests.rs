@@ -43,6 +43,7 @@ fn written() -> Vec<(&'static str, String)> {
                 flags: 0x80,
                 kind: 200,
                 value: vec![1],
+                unused: false,
             }],
             is_cut: false,
             tlvs_forged: false,
