@@ -29,22 +29,21 @@ macro_rules! mismatches {
 }
 
 mismatches! {
-    /// In no group: a packet a probe that came back as it was sent.
+    /// Probes that came back as they were sent.
     Echo = "unmatched_echo",
-    /// In no group: a packet shorter than any reply of the mode in use.
+    /// Packets shorter than any reply of the mode in use.
     Length = "unmatched_length",
-    /// In no group: a packet without a valid HMAC, in authenticated mode.
+    /// In authenticated mode: packets without a valid HMAC.
     Unsigned = "unmatched_unsigned",
-    /// In no group: a packet from another address than was probed.
+    /// Replies from another address than was probed.
     Address = "unmatched_address",
-    /// In no group: a packet from another port than was probed.
+    /// Replies from another port than was probed.
     Port = "unmatched_port",
-    /// In no group: a packet with a session identifier (SSID) that is neither that of the probe nor zero, as the field must be without
-    /// RFC 8972.
+    /// Replies with a session identifier (SSID) that is neither that of the probe nor zero.
     Session = "unmatched_session",
-    /// In no group: a packet with another sender timestamp (T1) than the probe had.
+    /// Replies with another sender timestamp (T1) than the probe had.
     Timestamp = "unmatched_timestamp",
-    /// In no group: a packet to no probe that is remembered.
+    /// Packets that answer no probe that is remembered.
     Unknown = "unmatched_unknown",
 }
 
