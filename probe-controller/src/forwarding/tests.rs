@@ -464,3 +464,31 @@ fn switches_on_one_segment_are_said_once_and_their_hosts_communicate() {
         assert_eq!(link_to(&network, port(1, 4)).state, LinkState::Valid);
     }
 }
+
+#[test]
+fn a_switch_that_invents_ports_is_bounded() {
+    let mut network = Network::new(false, 1, 3, &[]);
+    network.run(SECOND);
+    network.notices.clear();
+    for number in 4..20_000 {
+        network.port_status(port(1, number), true);
+    }
+    for number in 20_000..30_000 {
+        let packet = PacketIn {
+            reason: PacketInReason::Action,
+            table: 0,
+            cookie: cookie::LLDP,
+            in_port: PortNumber(number),
+            matching: Match::any(),
+            total_len: 0,
+            frame: [&[1, 0x80, 0xc2, 0, 0, 0x0e][..], &[2; 6], &[0x88, 0xcc]].concat(),
+        };
+        network.report(Dpid(1), EventKind::PacketIn(packet));
+    }
+    network.run(PERIOD);
+    assert_eq!(
+        network.forwarding.switches()[0].ports,
+        crate::openflow::server::MAX_PORTS
+    );
+    assert_eq!(network.notices, []);
+}
