@@ -13,6 +13,8 @@ pub mod compare;
 pub mod engine;
 pub mod identity;
 pub mod legacy;
+pub mod lru;
+pub mod mismatch;
 pub mod observation;
 pub mod reflector;
 pub mod schedule;

@@ -5,6 +5,7 @@ mod driver;
 pub mod clock;
 pub mod hostname;
 pub mod link;
+pub mod netfilter;
 pub mod preflight;
 pub mod privileges;
 pub mod timer;

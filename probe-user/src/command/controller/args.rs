@@ -60,7 +60,7 @@ pub struct ControllerArgs {
     #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
     pub format: Format,
 
-    /// Write results to this file, which is truncated, instead of standard output
+    /// Write results to this file instead of standard output; truncated at the start, opened again on SIGHUP
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,
 

@@ -1,8 +1,9 @@
 //! Converts the state of the controller to its result model.
 
-use std::path::Path;
+use std::fs;
 
 use anyhow::Result;
+use log::warn;
 use probe_controller::forwarding::{Forwarding, LinkView, Notice, RouteView};
 use probe_controller::link_delay::Window;
 use probe_controller::openflow::id::Dpid;
@@ -17,21 +18,35 @@ use crate::command::controller::output::model::{
     ByMethod, ControllerEvent, ControllerReport, End, Happened, HopLine, LinkCounts, LinkLine, PathLine, Start,
     SummaryLine, SwitchLine,
 };
+use crate::output::file::OutputFile;
 use crate::output::quantity::duration_u64;
+use crate::output::sink::{Control, Sink};
 use crate::output::time::{Utc, UtcOffset};
 
 pub(super) struct Reporter {
     output: ControllerOutput,
     drawing: Option<Drawing>,
+    /// Why the last drawing failed, so that it is logged once.
+    trouble: Option<String>,
     start: Start,
 }
 
 impl Reporter {
     pub(super) fn open(config: &ControllerConfig) -> Result<Self> {
-        let drawing = |path: &Path| Drawing::create(path, config.report.as_secs());
+        let output = OutputFile::open(config.output.as_deref())?;
+        let drawing = match &config.html {
+            Some(path) => {
+                output.check_other("--html", path, fs::metadata(path))?;
+                let draft = Drawing::draft_of(path);
+                output.check_other("the draft of --html", &draft, fs::metadata(&draft))?;
+                Some(Drawing::create(path, config.report.as_secs())?)
+            }
+            None => None,
+        };
         Ok(Self {
-            output: ControllerOutput::open(config.format, config.output.as_deref())?,
-            drawing: config.html.as_deref().map(drawing).transpose()?,
+            output: ControllerOutput::new(config.format, output)?,
+            drawing,
+            trouble: None,
             start: Start {
                 time: now(),
                 version: env!("CARGO_PKG_VERSION"),
@@ -42,6 +57,14 @@ impl Reporter {
                 taps: config.taps.clone(),
             },
         })
+    }
+
+    pub(super) fn control(&self) -> Control {
+        self.output.control()
+    }
+
+    pub(super) fn into_sink(self) -> Sink {
+        self.output.into_sink()
     }
 
     pub(super) fn start(&mut self, server: &Server) -> Result<()> {
@@ -72,7 +95,11 @@ impl Reporter {
         let report = report(forwarding, server);
         self.output.report(&report, is_last)?;
         if let Some(drawing) = &self.drawing {
-            drawing.draw(&report, is_last)?;
+            let trouble = drawing.draw(&report, is_last).err().map(|error| error.to_string());
+            if let Some(line) = trouble.as_ref().filter(|_| trouble != self.trouble) {
+                warn!("{line}; the drawing is out of date, and forwarding goes on");
+            }
+            self.trouble = trouble;
         }
         Ok(())
     }

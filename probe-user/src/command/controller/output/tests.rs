@@ -170,6 +170,20 @@ fn a_drawing_is_complete_and_escaped_and_reloads_until_the_end() {
 }
 
 #[test]
+fn a_draft_is_not_written_through_a_symlink() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    std::fs::write(path("other"), "kept").unwrap();
+    std::os::unix::fs::symlink(path("other"), path("page.part")).unwrap();
+    let drawing = Drawing::create(&path("page"), 1).unwrap();
+    assert_eq!(std::fs::read_to_string(path("other")).unwrap(), "kept");
+    assert!(!path("page.part").exists());
+    // A draft that cannot be removed is not written to either.
+    std::fs::create_dir(path("page.part")).unwrap();
+    assert!(drawing.draw(&report(), true).is_err());
+}
+
+#[test]
 fn switches_are_drawn_apart_and_within_the_paper() {
     for count in 0..12 {
         let ring: Vec<(usize, usize)> = (0..count).map(|place| (place, (place + 1) % count)).collect();
