@@ -492,3 +492,31 @@ fn a_switch_that_invents_ports_is_bounded() {
     );
     assert_eq!(network.notices, []);
 }
+
+#[test]
+fn a_host_that_moves_to_a_segment_is_found_there() {
+    let links = [(port(1, 1), port(2, 1), 5), (port(2, 2), port(3, 1), 5)];
+    // Through a segment that connects switches come frames of hosts elsewhere, so the former place must be silent for long.
+    for (links, until_s) in [(&links[..], 1), (&[][..], 310)] {
+        let mut network = Network::new(false, 3, 4, links);
+        network.join_hub(&[port(1, 4), port(2, 4), port(3, 4), ON_HUB]);
+        network.run(6 * SECOND);
+        network.send(host(2), MacAddress::BROADCAST);
+        network.run(SECOND);
+        let place = |network: &Network| {
+            let mut hosts = network.forwarding.hosts();
+            hosts.next().map(|(_, host)| host.port)
+        };
+        assert_eq!(place(&network), Some(host(2)));
+        let mut found_s = None;
+        for second in 1..=until_s {
+            network.carried = 0;
+            network.send_as(ON_HUB, MacAddress::BROADCAST, mac(host(2)));
+            network.run(SECOND);
+            if found_s.is_none() && place(&network) == Some(port(1, 4)) {
+                found_s = Some(second);
+            }
+        }
+        assert!(found_s.is_some_and(|found_s| found_s > until_s - 20), "{found_s:?}");
+    }
+}
