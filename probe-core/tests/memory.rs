@@ -74,6 +74,7 @@ fn reply(source: u32, transmit: &Transmit, sent_ns: u64) -> Reply {
         t4_ns: sent_ns + MS,
         reflector_error_ns: Some(u64::MAX),
         own_error_ns: Some(0),
+        wrong_z: false,
     }
 }
 

@@ -295,3 +295,50 @@ impl Installed {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(kind: u8, number: u32) -> MacAddress {
+        let [.., b, c, d] = number.to_be_bytes();
+        MacAddress([2, kind, 0, b, c, d])
+    }
+
+    #[test]
+    fn the_pairs_of_a_port_that_floods_displace_each_other_only() {
+        let port = |number| PortId {
+            dpid: Dpid(1),
+            port: PortNumber(number),
+        };
+        let (switches, mut token, mut outbox) = (Switches::default(), 0, Outbox::new());
+        let mut dispatch = Dispatch {
+            switches: &switches,
+            token: &mut token,
+            outbox: &mut outbox,
+            now_ns: 0,
+        };
+        let mut paths = Paths::default();
+        let add = |paths: &mut Paths, pair, from, dispatch: &mut Dispatch<'_>| {
+            if let Some(surplus) = paths.surplus(pair, from) {
+                paths.remove(surplus, dispatch);
+            }
+            paths.install(pair, from, vec![(Dpid(1), PortNumber(9))], dispatch);
+        };
+        let honest = (address(1, 1), address(1, 2));
+        add(&mut paths, honest, port(1), &mut dispatch);
+        for number in 0..100_000 {
+            let pair = (address(2, number), address(3, number % 7));
+            add(&mut paths, pair, port(2), &mut dispatch);
+        }
+        assert_eq!(paths.pairs().count(), 1 + PAIRS_PER_PORT);
+        assert!(paths.pairs().any(|pair| pair == honest));
+        // As a destination, a host takes its pairs with it.
+        for number in 0..7 {
+            paths.remove_host(address(3, number), &mut dispatch);
+        }
+        assert_eq!(paths.pairs().collect::<Vec<_>>(), [honest]);
+        paths.remove_source(honest.0, &mut dispatch);
+        assert_eq!((paths.pairs().count(), paths.to.len(), paths.awaited.len()), (0, 0, 0));
+    }
+}

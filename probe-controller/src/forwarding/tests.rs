@@ -464,3 +464,59 @@ fn switches_on_one_segment_are_said_once_and_their_hosts_communicate() {
         assert_eq!(link_to(&network, port(1, 4)).state, LinkState::Valid);
     }
 }
+
+#[test]
+fn a_switch_that_invents_ports_is_bounded() {
+    let mut network = Network::new(false, 1, 3, &[]);
+    network.run(SECOND);
+    network.notices.clear();
+    for number in 4..20_000 {
+        network.port_status(port(1, number), true);
+    }
+    for number in 20_000..30_000 {
+        let packet = PacketIn {
+            reason: PacketInReason::Action,
+            table: 0,
+            cookie: cookie::LLDP,
+            in_port: PortNumber(number),
+            matching: Match::any(),
+            total_len: 0,
+            frame: [&[1, 0x80, 0xc2, 0, 0, 0x0e][..], &[2; 6], &[0x88, 0xcc]].concat(),
+        };
+        network.report(Dpid(1), EventKind::PacketIn(packet));
+    }
+    network.run(PERIOD);
+    assert_eq!(
+        network.forwarding.switches()[0].ports,
+        crate::openflow::server::MAX_PORTS
+    );
+    assert_eq!(network.notices, []);
+}
+
+#[test]
+fn a_host_that_moves_to_a_segment_is_found_there() {
+    let links = [(port(1, 1), port(2, 1), 5), (port(2, 2), port(3, 1), 5)];
+    // Through a segment that connects switches come frames of hosts elsewhere, so the former place must be silent for long.
+    for (links, until_s) in [(&links[..], 1), (&[][..], 310)] {
+        let mut network = Network::new(false, 3, 4, links);
+        network.join_hub(&[port(1, 4), port(2, 4), port(3, 4), ON_HUB]);
+        network.run(6 * SECOND);
+        network.send(host(2), MacAddress::BROADCAST);
+        network.run(SECOND);
+        let place = |network: &Network| {
+            let mut hosts = network.forwarding.hosts();
+            hosts.next().map(|(_, host)| host.port)
+        };
+        assert_eq!(place(&network), Some(host(2)));
+        let mut found_s = None;
+        for second in 1..=until_s {
+            network.carried = 0;
+            network.send_as(ON_HUB, MacAddress::BROADCAST, mac(host(2)));
+            network.run(SECOND);
+            if found_s.is_none() && place(&network) == Some(port(1, 4)) {
+                found_s = Some(second);
+            }
+        }
+        assert!(found_s.is_some_and(|found_s| found_s > until_s - 20), "{found_s:?}");
+    }
+}

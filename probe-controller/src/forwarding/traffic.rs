@@ -21,10 +21,10 @@ impl Forwarding {
         };
         let role = self.topology.role(at, now_ns);
         let is_edge = matches!(role, Role::Edge | Role::Segment);
-        if is_edge && !self.passes_segment(source, at, role, now_ns) && !source.is_group() {
-            self.learn(source, at, frame, now_ns);
-        } else {
+        if !is_edge {
             self.hosts.heard(source, now_ns);
+        } else if !source.is_group() && !self.passes_segment(source, at, role, now_ns) {
+            self.learn(source, at, frame, now_ns);
         }
         if destination.is_group() {
             // The switches flood it without the controller.

@@ -184,6 +184,12 @@ impl Controller {
         }
     }
 
+    /// How many events of a kind there were.
+    pub fn events(&self, event: &str) -> usize {
+        let lines = self.lines.lock().unwrap();
+        lines.iter().filter(|line| line["event"] == event).count()
+    }
+
     /// Waits for an event whose text contains all of these words.
     pub fn await_event(&self, event: &str, words: &[&str]) -> Value {
         self.wait(event, |line| {

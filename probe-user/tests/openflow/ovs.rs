@@ -437,6 +437,95 @@ fn rules_that_somebody_deletes_from_a_real_switch_are_put_back() {
     assert_eq!(errors, "");
 }
 
+/// Namespaces of hosts, removed at the end.
+struct Hosts(Vec<String>);
+
+impl Drop for Hosts {
+    fn drop(&mut self) {
+        for namespace in &self.0 {
+            let _ = Program::new("ip").args(["netns", "delete", namespace]).status();
+        }
+    }
+}
+
+impl Hosts {
+    /// Moves an interface of the switch's namespace to a host, with the address 10.9.0.`number`.
+    fn add(&mut self, switch: &OpenVSwitch, interface: &str, number: u32) {
+        let namespace = format!("{}h{number}", switch.namespace);
+        run(&format!("ip netns add {namespace}"));
+        self.0.push(namespace.clone());
+        switch.run(&format!("ip link set {interface} netns {namespace}"));
+        run(&format!(
+            "ip -n {namespace} address add 10.9.0.{number}/24 dev {interface}"
+        ));
+        run(&format!("ip -n {namespace} link set {interface} up"));
+    }
+
+    /// Sends pings to an address. Returns how many were answered, and how often more than once.
+    fn ping(&self, host: usize, to: u32) -> (usize, usize) {
+        let namespace = &self.0[host];
+        let line = format!("ip netns exec {namespace} ping -c 3 -i 0.2 -W 1 10.9.0.{to}");
+        let output = command(&line).output().unwrap();
+        let output = String::from_utf8_lossy(&output.stdout).into_owned();
+        let (answers, duplicates) = (output.matches("ttl=").count(), output.matches("DUP!").count());
+        (answers - duplicates, duplicates)
+    }
+}
+
+#[test]
+fn three_real_switches_on_one_unmanaged_segment_are_said_once_and_carry_traffic() {
+    if !can_switch() {
+        return;
+    }
+    let switch = OpenVSwitch::start();
+    in_namespace(&switch.namespace);
+    // An unmanaged switch passes LLDP.
+    switch.run("ip link add hub type bridge group_fwd_mask 0x4000 mcast_snooping 0");
+    switch.run("ip link set hub up");
+    let controller = Controller::start(&[]);
+    let mut hosts = Hosts(Vec::new());
+    let plug = |name: &str| {
+        switch.run(&format!("ip link add {name} type veth peer name {name}p"));
+        switch.run(&format!("ip link set {name} up"));
+    };
+    for number in 1..=3 {
+        for name in [format!("s{number}"), format!("h{number}")] {
+            plug(&name);
+        }
+        switch.run(&format!("ip link set s{number}p master hub up"));
+        switch.vsctl(&format!(
+            "add-br br{number} -- set bridge br{number} datapath_type=netdev protocols=OpenFlow13 fail-mode=secure \
+             other-config:datapath-id={number:016} other-config:disable-in-band=true \
+             -- add-port br{number} s{number} -- set interface s{number} ofport_request=1 \
+             -- add-port br{number} h{number} -- set interface h{number} ofport_request=2 \
+             -- set-controller br{number} tcp:{}",
+            controller.address
+        ));
+        hosts.add(&switch, &format!("h{number}p"), number);
+    }
+    plug("h4");
+    switch.run("ip link set h4 master hub");
+    hosts.add(&switch, "h4p", 4);
+    controller.await_event("segment", &["br1:1, br2:1, br3:1"]);
+    let all = [1u32, 2, 3, 4];
+    for (place, from) in all.iter().enumerate() {
+        for to in all.iter().filter(|to| *to != from) {
+            // The first pings may be lost: ports of hosts, and hosts, become known by them.
+            until("a host answers", || hosts.ping(place, *to) == (3, 0));
+        }
+    }
+    let changes = ["link_up", "link_stale", "link_down"].map(|event| controller.events(event));
+    assert!(changes.iter().sum::<usize>() <= 6 && changes[1] == 0, "{changes:?}");
+    assert_eq!(controller.events("segment"), 1);
+    let (summary, errors) = controller.stop();
+    assert_eq!(
+        (&summary["segments"], &summary["storms"]),
+        (&1.into(), &0.into()),
+        "{summary:#}"
+    );
+    assert_eq!(errors, "");
+}
+
 /// A relay between switches and server that records the messages of the switches.
 struct Recorder {
     address: SocketAddr,

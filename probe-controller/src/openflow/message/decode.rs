@@ -41,7 +41,17 @@ impl PacketIn {
     pub(in crate::openflow) fn peek_cookie(body: &[u8]) -> Option<u64> {
         body.get(8..16)?.first_chunk().map(|cookie| u64::from_be_bytes(*cookie))
     }
+
+    /// The ingress port of a packet-in, without reading the rest of it, if it is the first field, as Open vSwitch sends it.
+    pub(in crate::openflow) fn peek_in_port(body: &[u8]) -> Option<PortNumber> {
+        let field = body.get(20..28)?;
+        let port = field.strip_prefix(&IN_PORT_HEADER)?.first_chunk()?;
+        Some(PortNumber(u32::from_be_bytes(*port)))
+    }
 }
+
+/// Header of the match field `in_port`: its class, number and length (OpenFlow 1.3.5 §7.2.3.7).
+const IN_PORT_HEADER: [u8; 4] = [0x80, 0, 0, 4];
 
 fn decode_hello(version: u8, mut from: Reader<'_>) -> Result<Hello, DecodeError> {
     let mut bitmap = None;

@@ -42,7 +42,7 @@ fn port() -> impl Strategy<Value = Port> {
     (
         port_number(),
         mac(),
-        "[ -~]{0,15}",
+        "[!-~]{0,15}",
         any::<u32>(),
         any::<u32>(),
         any::<u32>(),
@@ -413,10 +413,13 @@ fn names_of_ports_are_safe_to_print() {
     )
     .encode(0)
     .unwrap();
-    status[16 + 16..16 + 19].copy_from_slice(b"\x1b[\xff");
-    let (messages, _) = cut(&[&status]);
-    let [(_, Message::PortStatus(_, port))] = &messages[..] else {
-        panic!("{messages:?}");
-    };
-    assert_eq!(port.name, "\u{fffd}[\u{fffd}");
+    // A control character and a byte that is not UTF-8; an override of the direction of writing.
+    for (bytes, shown) in [(b"\x1b[\xff", "\u{fffd}[\u{fffd}"), (b"\xe2\x80\xae", "\u{fffd}")] {
+        status[16 + 16..16 + 19].copy_from_slice(bytes);
+        let (messages, _) = cut(&[&status]);
+        let [(_, Message::PortStatus(_, port))] = &messages[..] else {
+            panic!("{messages:?}");
+        };
+        assert_eq!(port.name, shown);
+    }
 }

@@ -19,7 +19,7 @@ use crate::openflow::message::{Message, PacketIn, kind};
 use crate::openflow::server::context::Context;
 use crate::openflow::server::event::{Command, ConnectionId, EventKind, Reason};
 use crate::openflow::server::io::{Incoming, Outgoing};
-use crate::openflow::server::limits::Bucket;
+use crate::openflow::server::limits::{Bucket, PortBuckets};
 use crate::openflow::server::shared::Counts;
 use crate::openflow::server::slots::Summons;
 
@@ -42,6 +42,7 @@ const MAX_BARRIERS: usize = 1_024;
 struct Allowance {
     measuring: Bucket,
     other: Bucket,
+    ports: PortBuckets,
     messages: Bucket,
     /// Whether a limit was exceeded since the last pause.
     exceeded: bool,
@@ -160,6 +161,7 @@ impl Connection {
         let mut allowance = Allowance {
             measuring: Bucket::new(per_s, at_ns),
             other: Bucket::new(per_s, at_ns),
+            ports: PortBuckets::new(per_s),
             messages: Bucket::new(MESSAGES_PER_S, at_ns),
             exceeded: false,
             warned_ns: None,
@@ -194,7 +196,9 @@ impl Connection {
         } else {
             &mut allowance.other
         };
-        let within = bucket.take(at_ns);
+        // What is above the share of its port takes nothing from the switch.
+        let of_port = PacketIn::peek_in_port(body).is_none_or(|port| allowance.ports.take(measuring, port, at_ns));
+        let within = of_port && bucket.take(at_ns);
         if !within {
             Counts::add_one(&self.context.shared.counts.packet_ins_over_limit);
             allowance.exceeded = true;
@@ -205,7 +209,9 @@ impl Connection {
                 allowance.warned_ns = Some(at_ns);
                 let (dpid, address) = (self.dpid, self.address);
                 let limit = self.context.config.limits.packet_ins_per_s;
-                warn!("switch {dpid} at {address}: more than {limit} packet-ins a second; the excess is dropped");
+                warn!(
+                    "switch {dpid} at {address}: more than {limit} packet-ins a second, or a quarter of that from one port; the excess is dropped"
+                );
             }
         }
         within
