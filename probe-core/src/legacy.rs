@@ -15,6 +15,7 @@ use crate::agent::Agent;
 use crate::agent::config::ProbeConfig;
 use crate::agent::event::{Destination, Event, Transmit};
 use crate::observation::{Fate, Reply, SendFailure};
+use crate::reflector::policy::Policy;
 use crate::stats::report::Report;
 
 /// Probes remembered, answered or not.
@@ -49,9 +50,6 @@ pub struct LegacyAgent {
     probes: VecDeque<Probe>,
     first: u64,
     numbers: HashMap<(u16, u32), u64>,
-    /// Addresses that answered one probe. They become peers when they answer another one: by then, an agent that also
-    /// speaks STAMP has answered in STAMP.
-    newcomers: HashMap<IpAddr, u64>,
     stamped: u64,
     unmatched: u64,
 }
@@ -64,7 +62,6 @@ impl LegacyAgent {
             probes: VecDeque::new(),
             first: 1,
             numbers: HashMap::new(),
-            newcomers: HashMap::new(),
             stamped: 0,
             unmatched: 0,
         }
@@ -121,10 +118,6 @@ impl LegacyAgent {
             self.unmatched += 1;
             return;
         };
-        let known = self.agent.peers().iter().any(|peer| peer.address() == source);
-        if !known && !self.is_second(source, probe.transmit) {
-            return;
-        }
         self.agent.reply(
             &Reply {
                 peer: source,
@@ -140,23 +133,19 @@ impl LegacyAgent {
                 t4_ns: at.unix_ns,
                 reflector_error_ns: None,
                 own_error_ns: None,
+                wrong_z: false,
             },
             now_ns,
         );
     }
 
-    /// Whether an address answered another probe before.
-    fn is_second(&mut self, source: IpAddr, transmit: Transmit) -> bool {
-        let probe = (u64::from(transmit.ssid) << 32) | u64::from(transmit.seq);
-        if self.newcomers.len() >= MAX_PROBES {
-            self.newcomers.clear();
-        }
-        *self.newcomers.entry(source).or_insert(probe) != probe
+    /// As [`Agent::set_policy`].
+    pub fn set_policy(&mut self, own: Vec<IpAddr>, policy: Policy) {
+        self.agent.set_policy(own, policy);
     }
 
     /// The address speaks STAMP, and is measured with that only.
     pub fn retire(&mut self, peer: IpAddr) {
-        self.newcomers.remove(&peer);
         self.agent.retire(peer);
     }
 
@@ -204,7 +193,7 @@ impl LegacyAgent {
     }
 
     pub fn unmatched(&self) -> u64 {
-        self.unmatched + self.agent.unmatched()
+        self.unmatched + self.agent.unmatched() + self.agent.not_allowed()
     }
 
     fn probe(&mut self, number: u64) -> Option<&mut Probe> {

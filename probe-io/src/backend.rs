@@ -12,6 +12,7 @@ use std::task::{Context, Poll};
 
 use probe_core::attach::AttachMode;
 use probe_core::engine::Engine;
+use probe_core::mismatch::Mismatches;
 use probe_core::observation::Reply;
 use probe_host::clock::ClockState;
 use probe_host::link::Link;
@@ -66,6 +67,10 @@ pub(crate) trait Backend {
 
     /// Takes all replies received so far.
     fn drain(&mut self, sockets: &SocketPair, clock: &ClockState, each: &mut dyn FnMut(&Reply));
+
+    /// Packets so far that arrived where replies are expected, and answer no probe. Kernel programs only count them; the
+    /// reasons are of those that came up to the sending sockets.
+    fn mismatches(&mut self, sockets: &SocketPair) -> Mismatches;
 
     /// Probes of `source` that a limit has refused, if the backend counts them.
     fn refused(&self, source: IpAddr) -> Option<u64>;

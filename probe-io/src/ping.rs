@@ -9,6 +9,7 @@ use std::future::poll_fn;
 use std::io;
 
 use probe_core::engine::Engine;
+use probe_core::mismatch::Mismatches;
 use probe_core::observation::{Fate, SendFailure};
 use probe_host::clock::ClockState;
 use probe_host::link::Link;
@@ -99,18 +100,18 @@ impl Pinger {
     }
 
     /// Whether an ICMP error since the last call says that nothing listens at the destination.
-    pub fn was_refused(&self) -> bool {
+    pub fn was_refused(&mut self) -> bool {
         match self {
             Self::Ebpf(sender) => sender.was_refused(),
             Self::Socket(sender) => sender.was_refused(),
         }
     }
 
-    /// Replies that answer no probe, or are not signed as they must be; only sockets receive them.
-    pub fn unmatched(&self) -> Option<u64> {
+    /// Packets so far that arrived where replies are expected, and answer no probe.
+    pub fn mismatches(&self) -> Mismatches {
         match self {
-            Self::Ebpf(_) => None,
-            Self::Socket(sender) => Some(sender.unmatched()),
+            Self::Ebpf(sender) => sender.mismatches(),
+            Self::Socket(sender) => sender.mismatches(),
         }
     }
 }

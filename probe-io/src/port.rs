@@ -19,6 +19,7 @@ use probe_common::ntp::ErrorEstimate;
 use probe_core::attach::AttachMode;
 use probe_core::auth::Key;
 pub use probe_core::engine::Engine;
+use probe_core::mismatch::Mismatches;
 use probe_core::observation::{Fate, Reply, SendFailure};
 use probe_core::reflector::policy::Policy;
 use probe_host::clock::{ClockState, monotonic_ns};
@@ -294,9 +295,16 @@ impl Port {
         self.backend.refused(source)
     }
 
+    /// Packets so far that arrived where replies are expected, and answer no probe.
+    pub fn mismatches(&mut self) -> Mismatches {
+        self.backend.mismatches(&self.sockets)
+    }
+
     /// Counters by name.
     pub fn counters(&mut self) -> Result<BTreeMap<&'static str, u64>, PortError> {
-        Ok(self.backend.counters()?)
+        let mut counters = self.backend.counters()?;
+        counters.extend(self.mismatches().by_name());
+        Ok(counters)
     }
 }
 

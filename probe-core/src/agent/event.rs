@@ -59,6 +59,11 @@ pub enum Event {
         /// Positive if the clock went forward.
         by_ns: i64,
     },
+    /// The peer's replies have stamps in the other format than the Z bit of its Error Estimate says. Once for each peer, and
+    /// for at most [`MAX_FORMAT_EVENTS`] peers.
+    ///
+    /// [`MAX_FORMAT_EVENTS`]: crate::agent::MAX_FORMAT_EVENTS
+    TimestampFormat { peer: IpAddr },
     /// A finished window of one peer and path.
     Window(Box<Report>),
 }

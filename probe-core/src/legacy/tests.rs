@@ -32,7 +32,9 @@ fn agent(count: Option<u64>) -> LegacyAgent {
         max_peers: MAX_PEERS,
         samples: false,
     };
-    LegacyAgent::new(config, 0)
+    let mut agent = LegacyAgent::new(config, 0);
+    agent.set_policy(Vec::new(), Policy::new(["10.1.1.0/24".parse().unwrap()]));
+    agent
 }
 
 /// Runs for `turns` intervals. `answers` decides by the number, and by whether it went to the group.
@@ -120,6 +122,12 @@ fn one_answer_makes_no_peer_and_strange_ones_change_nothing() {
         None,
         "a kstamp would have answered STAMP by the second"
     );
+    let stranger = [203, 0, 113, 7].into();
+    for (number, at_ns) in [(&b"1"[..], 7), (b"2", INTERVAL_NS + 5)] {
+        agent.poll_transmit(at(at_ns));
+        agent.answer(stranger, number, at(at_ns), at_ns);
+    }
+    assert_eq!(agent.unmatched(), 11, "from outside the prefixes");
     assert_eq!(agent.finish(10), []);
 }
 

@@ -36,6 +36,7 @@ fn reply(seq: u32, counter: u32, sent_ns: u64, received_ns: u64) -> Reply {
         t4_ns: UTC + received_ns,
         reflector_error_ns: None,
         own_error_ns: None,
+        wrong_z: false,
     }
 }
 

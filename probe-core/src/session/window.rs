@@ -79,14 +79,14 @@ impl Estimated {
 impl WindowStats {
     /// Records the delays of a reply in time, if the reflector's two stamps are consistent.
     pub(super) fn record(&mut self, reply: &Reply, estimate: Option<Estimate>) {
-        let (Some(rtt), Some(residence)) = (reply.rtt_ns(), reply.residence_ns()) else {
+        let Some(rtt) = reply.rtt_ns() else {
             return;
         };
         self.rtt.record(signed(rtt));
-        if !reply.is_stamped() {
+        let Some(residence) = reply.residence_ns() else {
             self.unsynced = true;
             return;
-        }
+        };
         self.residence.record(signed(residence));
         self.forward.record(reply.forward_ns());
         self.backward.record(reply.backward_ns());

@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use probe_common::abi::MAX_PADDED_LEN;
 use probe_common::ntp::NtpTime;
 use probe_core::attach::AttachMode;
+use probe_core::mismatch::Mismatches;
 use probe_core::observation::{Fate, SendFailure};
 use probe_host::clock::{ClockState, monotonic_ns};
 use probe_host::link::{Link, Netlink};
@@ -27,6 +28,10 @@ const HEADERS: usize = 48;
 
 pub struct EbpfSender {
     socket: Socket,
+    /// Gets what other hosts and ports send to `socket`.
+    strays: Socket,
+    /// An ICMP error was read in place of a packet.
+    refused: bool,
     backend: EbpfBackend,
     unsent: Unsent,
     index: u32,
@@ -47,7 +52,7 @@ impl EbpfSender {
                 refusal: format!("the programs stamp probes of at most {longest} bytes there"),
             });
         }
-        let (socket, port) = sockets::send_only(interface, &target)?;
+        let (socket, strays, port) = sockets::send_only(interface, &target)?;
         let mut backend = EbpfBackend::load(0)?;
         let clock = clock_state();
         let (sender_port_v4, sender_port_v6) = match target.to {
@@ -71,6 +76,8 @@ impl EbpfSender {
         unsent.follow(Some(link), false, monotonic_ns());
         Ok(Self {
             socket,
+            strays,
+            refused: false,
             backend,
             unsent,
             index: link.index,
@@ -117,10 +124,29 @@ impl EbpfSender {
                 packet: None,
             });
         });
+        self.take_strays();
         answers
     }
 
-    pub(crate) fn was_refused(&self) -> bool {
-        sockets::was_refused(&self.socket)
+    fn take_strays(&mut self) {
+        let Self {
+            socket,
+            strays,
+            backend,
+            refused,
+            ..
+        } = self;
+        for socket in [&*socket, &*strays] {
+            let taken = sockets::take_strays(socket, |packet, from| backend.stray(packet, from));
+            *refused |= taken.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
+        }
+    }
+
+    pub(crate) fn mismatches(&self) -> Mismatches {
+        self.backend.mismatches_so_far()
+    }
+
+    pub(crate) fn was_refused(&mut self) -> bool {
+        std::mem::take(&mut self.refused) || sockets::was_refused(&self.socket)
     }
 }

@@ -1,18 +1,21 @@
 //! Probes to one destination, stamped by their socket, with any contents.
 
 use std::io;
+use std::net::SocketAddr;
 use std::task::{Context, Poll};
 
 use probe_common::family::Family;
 use probe_common::ntp::NtpTime;
 use probe_common::{authenticated, stamp};
 use probe_core::auth::TlvIntegrity;
+use probe_core::mismatch::{Mismatch, Mismatches};
 use probe_core::observation::{Fate, SendFailure};
 use probe_host::clock::{ClockState, monotonic_ns, realtime_ns};
 use probe_host::link::Link;
 use probe_host::wall::WallOffset;
+use socket2::Socket;
 
-use crate::backend::socket::{InFlight, InFlightProbe, WireReply};
+use crate::backend::socket::{InFlight, InFlightProbe, WireReply, mismatch};
 use crate::clock::{clock_state, error_estimate};
 use crate::ping::answer::{PingAnswer, ReplyPacket, returned};
 use crate::ping::packet::PacketPlan;
@@ -25,6 +28,8 @@ use crate::udp::watched::WatchedSocket;
 /// A socket of its own for one destination. It needs no privilege.
 pub struct SocketSender {
     socket: WatchedSocket,
+    /// Gets what other hosts and ports send to `socket`.
+    strays: Socket,
     target: Target,
     plan: PacketPlan,
     clock: ClockState,
@@ -32,13 +37,15 @@ pub struct SocketSender {
     in_flight: InFlight,
     unsent: Unsent,
     stamped: u64,
-    unmatched: u64,
+    mismatches: Mismatches,
 }
 
 impl SocketSender {
     pub(crate) fn open(target: Target, plan: PacketPlan) -> Result<Self, SocketError> {
+        let (socket, strays) = sockets::stamping_sender(&target)?;
         Ok(Self {
-            socket: sockets::stamping_sender(&target)?,
+            socket,
+            strays,
             target,
             plan,
             clock: clock_state(),
@@ -46,7 +53,7 @@ impl SocketSender {
             in_flight: InFlight::default(),
             unsent: Unsent::default(),
             stamped: 0,
-            unmatched: 0,
+            mismatches: Mismatches::default(),
         })
     }
 
@@ -58,8 +65,8 @@ impl SocketSender {
         self.clock
     }
 
-    pub(crate) fn unmatched(&self) -> u64 {
-        self.unmatched
+    pub(crate) fn mismatches(&self) -> Mismatches {
+        self.mismatches
     }
 
     pub(crate) fn was_refused(&self) -> bool {
@@ -104,13 +111,27 @@ impl SocketSender {
         while let Ok(Some(received)) = self.socket.try_receive(&mut buffer) {
             // Stamps first: a probe is stamped before its reply arrives.
             self.take_stamps();
-            match self.answer(&buffer[..received.len], &received) {
+            let packet = &buffer[..received.len];
+            match self.answer(packet, &received) {
                 Some(answer) => answers.push(answer),
-                None => self.unmatched += 1,
+                None => self.mismatches.add(self.mismatch(packet, received.from), received.from),
             }
+        }
+        let mut strays = Vec::new();
+        // It is not connected, so it gets no ICMP errors.
+        let _ = sockets::take_strays(&self.strays, |packet, from| {
+            strays.push((self.mismatch(packet, from), from))
+        });
+        for (why, from) in strays {
+            self.mismatches.add(why, from);
         }
         self.take_stamps();
         answers
+    }
+
+    fn mismatch(&self, packet: &[u8], from: SocketAddr) -> Mismatch {
+        let (port, key) = (self.target.to.port(), self.plan.key.as_ref());
+        mismatch(packet, from, port, key, &self.in_flight)
     }
 
     fn answer(&self, packet: &[u8], received: &Received) -> Option<PingAnswer> {
@@ -130,12 +151,16 @@ impl SocketSender {
 
     fn packet(&self, packet: &[u8], received: &Received) -> ReplyPacket {
         let base_len = self.plan.base_len();
-        let (tlvs, is_cut) = returned(packet.get(base_len..).unwrap_or_default());
+        let integrity = self
+            .plan
+            .key_of_tlvs()
+            .map(|key| key.check_tlvs(packet, base_len, true));
+        let tlvs_forged = integrity == Some(TlvIntegrity::Failed);
+        let (tlvs, is_cut) = returned(packet.get(base_len..).unwrap_or_default(), tlvs_forged);
         let probe_ttl = match self.plan.key {
             Some(_) => authenticated::SENDER_TTL,
             None => stamp::SENDER_TTL,
         };
-        let integrity = self.plan.key.as_ref().map(|key| key.check_tlvs(packet, base_len, true));
         ReplyPacket {
             length: received.len,
             ttl: received.ttl,
@@ -143,7 +168,7 @@ impl SocketSender {
             probe_ttl: packet.get(probe_ttl).copied().filter(|&ttl| ttl != 0),
             tlvs,
             is_cut,
-            tlvs_forged: integrity == Some(TlvIntegrity::Failed),
+            tlvs_forged,
         }
     }
 

@@ -8,6 +8,7 @@ use probe_io::backend::ebpf::object::Object;
 use probe_io::port::Port;
 
 use crate::command::shared::values::{self, ConfigError};
+use crate::output::file::print;
 use crate::output::quantity::count;
 
 #[derive(Debug, Clone, Args)]
@@ -43,16 +44,16 @@ pub async fn run(config: DoctorConfig) -> Result<()> {
     let facts = Facts::collect()?;
     let findings = check(&facts);
     for finding in &findings {
-        println!("missing: {finding}");
+        print(&format!("missing: {finding}\n"))?;
     }
     if !findings.is_empty() {
         bail!("{} missing", count(findings.len() as u64, "requirement"));
     }
-    println!("ok: kernel {}, BTF, privileges", facts.kernel_release);
+    print(&format!("ok: kernel {}, BTF, privileges\n", facts.kernel_release))?;
     Object::load(0)?;
-    println!("ok: the kernel accepts the programs");
+    print("ok: the kernel accepts the programs\n")?;
     if let Some(interface) = config.interface {
-        println!("ok: {}", Port::examine(&interface).await?);
+        print(&format!("ok: {}\n", Port::examine(&interface).await?))?;
     }
     for rule in netfilter::rules_for(&[STAMP_PORT, config.port]) {
         println!(

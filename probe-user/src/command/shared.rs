@@ -7,6 +7,7 @@ pub mod host;
 pub mod introductions;
 pub mod key_file;
 pub mod reflector;
+pub mod replies;
 pub mod reporter;
 pub mod responder;
 pub mod shutdown;

@@ -37,6 +37,22 @@ pub enum Event {
     End(End),
 }
 
+impl Event {
+    /// Type and number of its records.
+    pub fn kind(&self) -> (&'static str, u64) {
+        match self {
+            Self::Start(_) => ("start", 1),
+            Self::Attach(_) => ("attach", 1),
+            Self::Interface(_) => ("interface", 1),
+            Self::Peer(_) => ("peer", 1),
+            Self::Clock(_) => ("clock", 1),
+            Self::Windows(windows) => ("window", windows.results.len() as u64),
+            Self::Counters(_) => ("counters", 1),
+            Self::End(end) => ("summary", end.results.len() as u64),
+        }
+    }
+}
+
 /// Where the programs are attached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Attach {

@@ -41,8 +41,10 @@ impl LegacyPeers {
             static_peers: Vec::new(),
             ..config.core.clone()
         };
+        let mut agent = LegacyAgent::new(core, now_ns);
+        agent.set_policy(port.addresses(), port.policy());
         Ok(Some(Self {
-            agent: LegacyAgent::new(core, now_ns),
+            agent,
             prober: LegacyProber::open(
                 &interface,
                 index,
@@ -68,11 +70,8 @@ impl LegacyPeers {
 
     fn take(&mut self, stamp: &Agent) {
         let Self { agent, prober, own, .. } = self;
-        let speaks_stamp = |source| {
-            let peer = stamp.peers().iter().find(|peer| peer.address() == source);
-            peer.is_some_and(|peer| peer.is_up())
-        };
-        prober.drain(agent, |source| own.contains(&source) || speaks_stamp(source));
+        // Before an agent that speaks both answers a second number, it has answered one probe in STAMP.
+        prober.drain(agent, |source| own.contains(&source) || stamp.has_answered(source));
     }
 
     /// Stops probing a peer, because it speaks STAMP.
@@ -104,6 +103,7 @@ impl LegacyPeers {
             }
         }
         self.own = port.addresses();
+        self.agent.set_policy(port.addresses(), port.policy());
     }
 
     async fn reopen(&mut self) -> Result<()> {

@@ -18,7 +18,8 @@ use crate::command::agent::config::AgentConfig;
 use crate::command::agent::legacy::{self, LegacyPeers};
 use crate::command::shared::endpoint::Endpoint;
 use crate::command::shared::families::families_of;
-use crate::command::shared::host::{POLL_INTERVAL, addresses_of};
+use crate::command::shared::host::{POLL_INTERVAL, addresses_of, check_peers};
+use crate::command::shared::replies::MismatchWarnings;
 use crate::command::shared::reporter::Reporter;
 use crate::command::shared::shutdown::Shutdown;
 use crate::command::shared::unsent::UnsentWarnings;
@@ -47,15 +48,19 @@ pub async fn run(mut config: AgentConfig) -> Result<()> {
     if let Some(own) = config.core.static_peers.iter().find(|peer| addresses.contains(peer)) {
         bail!("--peer {own} is an address of {interface} itself; name the other end");
     }
+    check_peers(interface, &config.core.static_peers).await?;
     config.limit_to(families_of(&addresses));
-    let mut shutdown = Shutdown::new().context("cannot catch signals")?;
+    let (results, samples) = reporter.controls();
+    let mut shutdown = Shutdown::new(results, samples).context("cannot catch signals")?;
     let (endpoint, privileges) = Endpoint::open(&config.endpoint).await?;
     let legacy = LegacyPeers::open(&config, &endpoint.port, monotonic_ns()).await?;
     reporter.start(&config.endpoint, Some(&config.core), &endpoint.port, privileges)?;
     let started_ns = monotonic_ns();
+    let mut agent = Agent::new(config.core.clone(), started_ns);
+    agent.set_policy(endpoint.port.addresses(), endpoint.port.policy());
     let mut run = Run {
         legacy,
-        agent: Agent::new(config.core.clone(), started_ns),
+        agent,
         over_ns: config
             .duration_ns
             .map_or(u64::MAX, |duration_ns| started_ns + duration_ns),
@@ -64,11 +69,18 @@ pub async fn run(mut config: AgentConfig) -> Result<()> {
         config,
         unsent: UnsentWarnings::default(),
         warned_of_refusals: false,
+        mismatches: MismatchWarnings::default(),
         wall_clock: StepDetector::new(),
     };
     let outcome = run.until_done(&mut shutdown).await;
     // Results are reported even if the run failed.
-    run.finish().and(outcome)
+    let outcome = run.finish().and(outcome);
+    let Run { endpoint, reporter, .. } = run;
+    // Detached before the reader takes the rest, which may be long.
+    drop(endpoint);
+    let (results, samples) = reporter.into_sinks();
+    let delivered = shutdown.deliver(results, samples).await;
+    outcome.and(Ok(delivered?))
 }
 
 struct Run {
@@ -81,6 +93,7 @@ struct Run {
     over_ns: u64,
     unsent: UnsentWarnings,
     warned_of_refusals: bool,
+    mismatches: MismatchWarnings,
     wall_clock: StepDetector,
 }
 
@@ -144,9 +157,8 @@ impl Run {
                 Destination::Group(family) => port.groups().iter().copied().find(|group| Family::of(*group) == family),
             };
             let sent = match to {
-                Some(to) => port.send(to, transmit.ssid, transmit.seq).map_err(|why| {
+                Some(to) => port.send(to, transmit.ssid, transmit.seq).inspect_err(|&why| {
                     self.unsent.note(to, why, &config.interface, || port.preceding());
-                    why
                 }),
                 None => Err(SendFailure::NoAddress),
             };
@@ -224,6 +236,8 @@ impl Run {
 
     async fn poll_interface(&mut self) -> Result<()> {
         let events = self.endpoint.poll().await;
+        self.agent
+            .set_policy(self.endpoint.port.addresses(), self.endpoint.port.policy());
         for event in &events {
             self.reporter.port_event(&self.config.endpoint.port.interface, event)?;
             if let PortEvent::Joined { group } = event
@@ -235,6 +249,8 @@ impl Run {
         if let Some(legacy) = &mut self.legacy {
             legacy.follow(&events, &self.endpoint.port).await;
         }
+        let test_port = self.config.endpoint.port.test_port;
+        self.mismatches.follow(&self.endpoint.port.mismatches(), test_port);
         let refused = self.agent.refused();
         if refused > 0 && !self.warned_of_refusals {
             self.warned_of_refusals = true;
@@ -252,9 +268,15 @@ impl Run {
         let legacy_summaries = self.legacy.as_mut().map(|legacy| legacy.finish(&self.agent, now_ns));
         let legacy_summaries = legacy_summaries.unwrap_or_default();
         self.report_events(now_ns)?;
+        let test_port = self.config.endpoint.port.test_port;
+        self.mismatches.follow(&self.endpoint.port.mismatches(), test_port);
         let mut counters = self.endpoint.counters()?;
         // Replies that the programs accepted, but no session had sent a probe for.
         *counters.entry(COUNTER_NAMES[Counter::Unmatched as usize]).or_default() += self.agent.unmatched();
+        *counters
+            .entry(COUNTER_NAMES[Counter::ReplyNotAllowed as usize])
+            .or_default() += self.agent.not_allowed();
+        counters.insert("peers_evicted", self.agent.evicted());
         if let Some(legacy) = &self.legacy {
             counters.insert("echo_unmatched", legacy.unmatched());
         }

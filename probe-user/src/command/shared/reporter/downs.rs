@@ -1,35 +1,36 @@
 //! The times at which each peer, or the interface, was down.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
+use std::hash::Hash;
+
+use probe_core::lru::Lru;
 
 use crate::output::model::Downtime;
+
+/// Downtimes of each that are remembered one by one.
+const MAX_DOWNS: usize = 256;
 
 /// Start and end; `None` while it lasts.
 type Down = (u64, Option<u64>);
 
-/// Times that are kept of each; older ones are summed up.
-const MAX_DOWNS: usize = 1024;
-
 /// Monotonic nanoseconds, when it was noticed.
-pub(super) struct Downs<K>(BTreeMap<K, Times>);
+pub(super) struct Downs<K>(Lru<K, Times>);
 
 #[derive(Default)]
 struct Times {
     recent: VecDeque<Down>,
-    older: Downtime,
-    /// Start of the newest older one.
-    older_until_ns: u64,
+    /// The sum of all earlier ones, and when the first began.
+    earlier: Downtime,
+    since_ns: u64,
 }
 
-impl<K> Default for Downs<K> {
-    fn default() -> Self {
-        Self(BTreeMap::new())
+impl<K: Copy + Eq + Hash> Downs<K> {
+    pub(super) fn new(capacity: usize) -> Self {
+        Self(Lru::new(capacity))
     }
-}
 
-impl<K: Ord> Downs<K> {
     pub(super) fn down(&mut self, who: K, now_ns: u64) {
-        let times = self.0.entry(who).or_default();
+        let times = self.0.get_or(who, Times::default);
         if matches!(times.recent.back(), Some((_, None))) {
             return;
         }
@@ -37,26 +38,31 @@ impl<K: Ord> Downs<K> {
         if times.recent.len() > MAX_DOWNS
             && let Some((from_ns, until_ns)) = times.recent.pop_front()
         {
-            times.older.downs += 1;
-            times.older.down_ns += until_ns.unwrap_or(from_ns) - from_ns;
-            times.older_until_ns = from_ns;
+            if times.earlier.downs == 0 {
+                times.since_ns = from_ns;
+            }
+            times.earlier.downs += 1;
+            times.earlier.down_ns += until_ns.unwrap_or(now_ns) - from_ns;
         }
     }
 
     pub(super) fn up(&mut self, who: K, now_ns: u64) {
-        if let Some((_, until_ns @ None)) = self.0.get_mut(&who).and_then(|times| times.recent.back_mut()) {
+        let times = self.0.peek_mut(&who);
+        if let Some((_, until_ns @ None)) = times.and_then(|times| times.recent.back_mut()) {
             *until_ns = Some(now_ns);
         }
     }
 
     /// How often it went down between `start_ns` and `end_ns`, and how long it was down within them.
     pub(super) fn during(&self, who: K, start_ns: u64, end_ns: u64) -> Downtime {
-        let Some(times) = self.0.get(&who) else {
+        let Some(times) = self.0.peek(&who) else {
             return Downtime::default();
         };
-        // Only the whole run reaches back that far.
-        let has_older = start_ns <= times.older_until_ns;
-        let mut downtime = if has_older { times.older } else { Downtime::default() };
+        // Only the summary of a whole run begins before them.
+        let mut downtime = match start_ns <= times.since_ns {
+            true => times.earlier,
+            false => Downtime::default(),
+        };
         for &(from_ns, until_ns) in &times.recent {
             downtime.downs += u64::from((start_ns..end_ns).contains(&from_ns));
             let until_ns = until_ns.unwrap_or(u64::MAX).min(end_ns);
@@ -73,27 +79,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn many_downtimes_are_summed_up() {
-        let mut downs = Downs::default();
-        for number in 0..10 * MAX_DOWNS as u64 {
-            downs.down((), 10 * number + 1);
-            downs.down((), 10 * number + 2);
-            downs.up((), 10 * number + 3);
-        }
-        assert_eq!(downs.0[&()].recent.len(), MAX_DOWNS);
-        let Downtime { downs, down_ns } = downs.during((), 0, u64::MAX);
-        assert_eq!((downs, down_ns), (10 * MAX_DOWNS as u64, 20 * MAX_DOWNS as u64));
-    }
-
-    #[test]
     fn a_window_has_its_part_of_each_downtime() {
         let [peer, other]: [IpAddr; 2] = [[10, 1, 1, 6].into(), [10, 1, 1, 7].into()];
-        let mut downs = Downs::default();
+        let mut downs = Downs::new(2);
         downs.up(peer, 5);
         downs.down(peer, 15);
         downs.up(peer, 32);
         downs.up(peer, 33);
         downs.down(peer, 35);
+        downs.down(peer, 36);
         let table = [
             ((0, 10), (0, 0)),
             ((10, 20), (1, 5)),
@@ -110,5 +104,33 @@ mod tests {
             assert_eq!(downs.during(peer, start_ns, end_ns), expected, "{start_ns} to {end_ns}");
         }
         assert_eq!(downs.during(other, 0, 50), Downtime::default());
+    }
+
+    #[test]
+    fn a_peer_that_flaps_for_ever_takes_bounded_memory_and_its_summary_has_all() {
+        let peer: IpAddr = [10, 1, 1, 6].into();
+        let mut downs = Downs::new(2);
+        let flaps = 3 * MAX_DOWNS as u64;
+        for flap in 0..flaps {
+            downs.down(peer, 100 + 10 * flap);
+            downs.up(peer, 103 + 10 * flap);
+        }
+        let of_peer = downs.0.peek(&peer).unwrap();
+        assert_eq!(of_peer.recent.len(), MAX_DOWNS);
+        let whole = Downtime {
+            downs: flaps,
+            down_ns: 3 * flaps,
+        };
+        assert_eq!(downs.during(peer, 50, u64::MAX), whole);
+        let last = 100 + 10 * (flaps - 1);
+        assert_eq!(downs.during(peer, last, last + 10), Downtime { downs: 1, down_ns: 3 });
+        for other in 1..=2 {
+            downs.down([10, 1, 2, other].into(), 0);
+        }
+        assert_eq!(
+            downs.during(peer, 0, u64::MAX),
+            Downtime::default(),
+            "forgotten for others"
+        );
     }
 }
