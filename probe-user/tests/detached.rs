@@ -180,3 +180,31 @@ fn a_foreign_program_that_ends_the_chain_is_named() {
     let named = stderr.lines().filter(|line| line.contains("took it: ")).count();
     assert!((1..=2).contains(&named), "{stderr}");
 }
+
+#[test]
+fn ping_attaches_its_programs_again() {
+    let Some(pair) = Pair::new() else { return };
+    let _far = pair.reflector("--family v4");
+    let ping = pair.started(
+        &pair.near,
+        &format!("ping {FAR_V4} -p 1910 -i 50ms -W 300ms --engine ebpf"),
+    );
+    let ok = |record: &Value| record["type"] == "sample" && record["state"] == "ok";
+    ping.await_record(3, "replies", ok);
+    if has_tcx() {
+        detach("kstamp_egress", ping.pid());
+    } else {
+        run(&format!("tc -n {} qdisc delete dev port1 clsact", pair.near));
+    }
+    ping.await_record(1, "a probe without a program", |record: &Value| {
+        record["type"] == "sample" && record["reason"] == "detached"
+    });
+    let before = ping.records().iter().filter(|record| ok(record)).count();
+    ping.await_record(before + 3, "replies after it", ok);
+    let (status, _, stderr) = ping.stop();
+    assert!(status.success(), "{stderr}");
+    assert!(
+        stderr.contains("others had detached kstamp's programs; opened again"),
+        "{stderr}"
+    );
+}

@@ -28,6 +28,7 @@ static PARTS: [Part; 12] = [
     in_lab("link_delay"),
     alone("attach"),
     alone("clsact"),
+    alone("detached"),
     alone("trouble"),
     alone("privileges"),
     alone("policy"),
