@@ -105,7 +105,7 @@ fn introduce(source: &Address, generation: u32) -> Option<*mut SourceState> {
 }
 
 #[inline(always)]
-fn is_allowed(source: &Address) -> bool {
+pub fn is_allowed(source: &Address) -> bool {
     /// The packed key, with its words aligned on the stack, as the verifier demands.
     #[repr(C, align(8))]
     struct Aligned {

@@ -6,6 +6,7 @@ pub mod clock;
 pub mod hostname;
 pub mod limits;
 pub mod link;
+pub mod netfilter;
 pub mod preflight;
 pub mod privileges;
 pub mod timer;

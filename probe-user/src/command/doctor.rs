@@ -2,6 +2,7 @@
 
 use anyhow::{Result, bail};
 use clap::Args;
+use probe_host::netfilter;
 use probe_host::preflight::{Facts, check};
 use probe_io::backend::ebpf::object::Object;
 use probe_io::port::Port;
@@ -15,16 +16,27 @@ pub struct DoctorArgs {
     /// Also check this interface
     #[arg(long, value_name = "IFACE")]
     pub iface: Option<String>,
+
+    /// Look for firewall rules for this UDP port, beside STAMP's 862
+    #[arg(long, value_name = "PORT", default_value = "1910")]
+    pub port: String,
 }
+
+/// The protocol's own port (RFC 8762 §4.1).
+const STAMP_PORT: u16 = 862;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DoctorConfig {
     pub interface: Option<String>,
+    pub port: u16,
 }
 
 pub fn validate(args: DoctorArgs) -> Result<DoctorConfig, ConfigError> {
     args.iface.as_deref().map(values::interface).transpose()?;
-    Ok(DoctorConfig { interface: args.iface })
+    Ok(DoctorConfig {
+        interface: args.iface,
+        port: values::port(&args.port)?,
+    })
 }
 
 /// Prints what was checked and what is missing; an error if something is.
@@ -42,6 +54,12 @@ pub async fn run(config: DoctorConfig) -> Result<()> {
     print("ok: the kernel accepts the programs\n")?;
     if let Some(interface) = config.interface {
         print(&format!("ok: {}\n", Port::examine(&interface).await?))?;
+    }
+    for rule in netfilter::rules_for(&[STAMP_PORT, config.port]) {
+        println!(
+            "warning: netfilter has the rule `{rule}`: at input it does not stop answers, as XDP and TC come first; at \
+             output it stops probes"
+        );
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use probe_common::family::Family;
 use probe_core::agent::event::Found;
 use probe_core::attach::AttachMode;
 use probe_core::identity::Identity;
-use probe_core::observation::Reply;
+use probe_core::observation::{Reply, SendFailure};
 use probe_core::session::Outcome;
 use probe_core::stats::report::{ClockSteps, Counts, OneWayClock, Path, Patterns, Report, Summary};
 use probe_host::clock::ClockState;
@@ -215,6 +215,7 @@ pub struct Context<'a> {
     pub attach: Attach,
     pub peer: Option<&'a Identity>,
     pub downtime: Downtime,
+    pub interface_down_ns: u64,
 }
 
 /// How often and how long a peer was down, from when the core noticed until it answered again.
@@ -241,6 +242,8 @@ pub struct Results {
     pub end: Utc,
     #[serde(flatten, with = "fields::CountsFields")]
     pub counts: Counts,
+    #[serde(serialize_with = "fields::failures")]
+    pub send_failed_by: BTreeMap<SendFailure, u64>,
     #[serde(serialize_with = "fields::distribution")]
     pub rtt_ns: Option<Summary>,
     #[serde(serialize_with = "fields::distribution")]
@@ -265,6 +268,8 @@ pub struct Results {
     pub patterns: Patterns,
     #[serde(flatten)]
     pub downtime: Downtime,
+    /// How long this host's interface was down or without carrier.
+    pub interface_down_ns: u64,
 }
 
 impl Results {
@@ -281,6 +286,7 @@ impl Results {
             start: context.utc.utc(report.start_ns),
             end: context.utc.utc(report.end_ns),
             counts: report.counts,
+            send_failed_by: report.failures.clone(),
             rtt_ns: report.rtt_ns,
             residence_ns: report.residence_ns,
             forward_ns: report.forward_ns,
@@ -293,6 +299,7 @@ impl Results {
             steps: report.steps,
             patterns: report.patterns,
             downtime: context.downtime,
+            interface_down_ns: context.interface_down_ns,
         }
     }
 }
@@ -311,12 +318,14 @@ pub struct Sample {
     pub t4_ns: Option<u64>,
     pub rtt_ns: Option<u64>,
     pub residence_ns: Option<u64>,
-    #[serde(with = "fields::OutcomeName")]
+    #[serde(serialize_with = "fields::outcome")]
     pub state: Outcome,
+    /// Why the probe did not leave.
+    pub reason: Option<String>,
 }
 
 impl Sample {
-    /// With the reply or, of a lost probe, the time of sending.
+    /// With the reply or, of a lost or failed probe, the time of sending.
     pub fn new(peer: IpAddr, path: Path, seq: u32, sent: Option<Utc>, reply: Option<&Reply>, state: Outcome) -> Self {
         let stamped = reply.filter(|reply| reply.is_stamped());
         Self {
@@ -331,6 +340,10 @@ impl Sample {
             rtt_ns: reply.and_then(Reply::rtt_ns),
             residence_ns: stamped.and_then(Reply::residence_ns),
             state,
+            reason: match state {
+                Outcome::Failed(why) => Some(why.name()),
+                _ => None,
+            },
         }
     }
 }

@@ -80,6 +80,7 @@ mod tests {
             t4_ns: 100_500,
             reflector_error_ns: None,
             own_error_ns: None,
+            wrong_z: false,
         }
     }
 
@@ -105,15 +106,15 @@ mod tests {
         let table = [
             (
                 sample(ProbePath::Unicast, &reply(100_300), Outcome::Ok),
-                r#"{"type":"sample","peer":"10.1.1.6","path":"unicast","seq":7,"sent_ns":null,"t1_ns":100000,"t2_ns":100200,"t3_ns":100300,"t4_ns":100500,"rtt_ns":400,"residence_ns":100,"state":"ok"}"#,
+                r#"{"type":"sample","peer":"10.1.1.6","path":"unicast","seq":7,"sent_ns":null,"t1_ns":100000,"t2_ns":100200,"t3_ns":100300,"t4_ns":100500,"rtt_ns":400,"residence_ns":100,"state":"ok","reason":null}"#,
             ),
             (
                 sample(ProbePath::Group, &reply(100_100), Outcome::Late),
-                r#"{"type":"sample","peer":"10.1.1.6","path":"group","seq":7,"sent_ns":null,"t1_ns":100000,"t2_ns":100200,"t3_ns":100100,"t4_ns":100500,"rtt_ns":null,"residence_ns":null,"state":"late"}"#,
+                r#"{"type":"sample","peer":"10.1.1.6","path":"group","seq":7,"sent_ns":null,"t1_ns":100000,"t2_ns":100200,"t3_ns":100100,"t4_ns":100500,"rtt_ns":null,"residence_ns":null,"state":"late","reason":null}"#,
             ),
             (
                 lost("fe80::1", u32::MAX),
-                r#"{"type":"sample","peer":"fe80::1","path":"unicast","seq":4294967295,"sent_ns":100000,"t1_ns":null,"t2_ns":null,"t3_ns":null,"t4_ns":null,"rtt_ns":null,"residence_ns":null,"state":"lost"}"#,
+                r#"{"type":"sample","peer":"fe80::1","path":"unicast","seq":4294967295,"sent_ns":100000,"t1_ns":null,"t2_ns":null,"t3_ns":null,"t4_ns":null,"rtt_ns":null,"residence_ns":null,"state":"lost","reason":null}"#,
             ),
         ];
         for (sample, _) in &table {

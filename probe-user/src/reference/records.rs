@@ -258,7 +258,7 @@ pub const RECORDS: &[Record] = &[
         meaning: "Something changed in the network.",
         fields: &[&[
             ("time", "time", "When."),
-            ("event", "string", "`switch_up`, `switch_down`, `link_up`, `link_stale`, `link_down`, `reroute` or `trouble`."),
+            ("event", "string", "`switch_up`, `switch_down`, `link_up`, `link_stale`, `link_down`, `segment`, `reroute` or `trouble`."),
             ("text", "string", "The event in words."),
         ]],
     },
@@ -338,6 +338,7 @@ pub const RECORDS: &[Record] = &[
             ("links.negative", "integer", "Links with an estimate below zero by more than the noise."),
             ("links.stale", "integer", "Links on which LLDP no longer arrives."),
             ("links.missing", "integer", "Links without enough samples."),
+            ("segments", "integer", "Segments that several switches share; their delays are not measured."),
             ("hosts", "integer", "Known hosts."),
             ("negatives", "integer", "Estimates below zero; none was ever a weight."),
             ("storms", "integer", "Broadcast storms."),
@@ -351,6 +352,9 @@ pub const RECORDS: &[Record] = &[
             ("late", "integer", "Answers that were late or duplicates."),
             ("mismatched", "integer", "Answers that match no probe."),
             ("packet_ins_over_limit", "integer", "Packet-ins dropped above the limit."),
+            ("hosts_displaced", "integer", "Hosts forgotten because there was no room for all."),
+            ("pairs_displaced", "integer", "Pairs of hosts that lost their rules because there was no room for all."),
+            ("rules_restored", "integer", "Rules that were gone from switches and were put back."),
             ("events_dropped", "integer", "Events dropped because the controller could not keep up."),
         ]],
     },
@@ -382,6 +386,9 @@ const RESULTS: &[&[Field]] = &[
         ("reordered", "integer", "Replies with a sequence number below an earlier one (RFC 4737)."),
         ("collector_lost", "integer", "Of `received`: without timestamps, because the ring buffer was full."),
         ("send_failed", "integer", "Probes that never left this host; not in `sent`."),
+        ("unanswered", "integer", "Probes without an answer in time, for whatever reason: `lost` + `send_failed`. The share is `unanswered` / (`received` + `unanswered`)."),
+        ("not_sent", "integer", "Probes that were due while this process did not run; in no other count."),
+        ("send_failed_by", "object", "Of `send_failed`: the number for each reason (see `reason` of a sample)."),
         ("rtt_ns", "distribution?", "Round-trip time less the residence time (RFC 2681)."),
         ("residence_ns", "distribution?", "Residence time in the reflector, T3 − T2."),
         ("forward_ns", "distribution?", "One-way delay to the peer, T2 − T1 (RFC 7679), if `clock` is known."),
@@ -403,6 +410,7 @@ const RESULTS: &[&[Field]] = &[
         ("reordering_extent", "distribution?", "By how many replies a reordered one was overtaken (RFC 4737 §4.2)."),
         ("downs", "integer", "How often the peer went down."),
         ("down_ns", "ns", "How long the peer was down."),
+        ("interface_down_ns", "ns", "How long this host's interface was gone, down or without carrier; probes in flight then may be lost there."),
     ],
 ];
 
@@ -419,14 +427,15 @@ const SAMPLE: &[Field] = &[
     ("peer", "string", "Address of the peer."),
     ("path", "string", "`unicast` or `group` (multicast)."),
     ("seq", "integer", "Sequence number of the probe."),
-    ("sent_ns", "ns?", "When a lost probe was handed to the kernel, UTC since 1970."),
+    ("sent_ns", "ns?", "When a lost or failed probe was handed to the kernel, UTC since 1970."),
     ("t1_ns", "ns?", "T1: the probe left this host, UTC since 1970."),
     ("t2_ns", "ns?", "T2: the probe reached the reflector, UTC since 1970."),
     ("t3_ns", "ns?", "T3: the reply left the reflector, UTC since 1970."),
     ("t4_ns", "ns?", "T4: the reply reached this host, UTC since 1970."),
     ("rtt_ns", "ns?", "Round-trip time less the residence time, by monotonic timestamps."),
     ("residence_ns", "ns?", "Residence time in the reflector."),
-    ("state", "string", "`ok`, `lost`, `late` or `duplicate`."),
+    ("state", "string", "`ok`, `lost`, `late`, `duplicate`, or `failed`: the probe did not leave."),
+    ("reason", "string?", "Why a failed probe did not leave: `gone`, `down` or `no-carrier` (the interface), `no-address`, `no-route`, `no-neighbour` (ARP or ND), `forbidden` (a firewall), `program` (a TC program before kstamp's), `errno-N` or `unknown`."),
 ];
 
 #[rustfmt::skip]

@@ -51,8 +51,8 @@ pub struct Limits {
     pub idle: Duration,
     /// Silence after which the connection is closed; also how long one write may take. More than `idle`.
     pub dead: Duration,
-    /// Rate and burst of packet-ins for each of two classes: of rules that measure, and others. Packet-ins above it are
-    /// dropped and counted, and the connection is read more slowly.
+    /// Rate and burst of packet-ins for each of two classes: of rules that measure, and others. One port may take a quarter of
+    /// it. Packet-ins above are dropped and counted, and the connection is read more slowly.
     pub packet_ins_per_s: u32,
 }
 

@@ -8,8 +8,9 @@ use crate::output::Format;
 
 #[derive(Debug, Clone, Args)]
 pub struct ControllerArgs {
-    /// Where switches connect to: `ovs-vsctl set-controller BRIDGE tcp:ADDRESS`
-    #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:6653")]
+    /// Where switches connect to: `ovs-vsctl set-controller BRIDGE tcp:ADDRESS`; name another address, best with --tls-cert,
+    /// for switches of other hosts
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:6653")]
     pub listen: String,
 
     /// Measure each port and each switch once in this time; a link without LLDP for three periods leaves all paths, so
@@ -37,7 +38,7 @@ pub struct ControllerArgs {
     #[arg(long)]
     pub measure_only: bool,
 
-    /// Change a working path only if another is faster by this much, so that noise moves no traffic
+    /// Change a working path only if another is faster by this much of its delay, so that noise moves no traffic: 10%
     #[arg(
         long,
         value_name = "PERCENT",

@@ -8,7 +8,7 @@ use probe_controller::forwarding::{Forwarding, LinkView, Notice, RouteView};
 use probe_controller::link_delay::Window;
 use probe_controller::openflow::id::Dpid;
 use probe_controller::openflow::server::Server;
-use probe_controller::topology::{Link, PortId};
+use probe_controller::topology::{Link, PortId, UNMEASURED_NS};
 use probe_host::clock::{monotonic_ns, realtime_ns};
 
 use crate::command::controller::config::ControllerConfig;
@@ -130,6 +130,15 @@ fn describe(notice: &Notice, forwarding: &Forwarding) -> (&'static str, String) 
             format!("{} is stale: LLDP no longer arrives", link(stale)),
         ),
         Notice::LinkDown(down) => ("link_down", format!("{} is down", link(down))),
+        Notice::Segment(ports) => {
+            let ports: Vec<String> = ports.iter().map(|end| port(*end, forwarding)).collect();
+            let text = format!(
+                "{} share a segment with several switches: its delays are not measured, and paths cross it only where there is no \
+                 other",
+                ports.join(", ")
+            );
+            ("segment", text)
+        }
         Notice::Rerouted {
             from,
             to,
@@ -139,12 +148,8 @@ fn describe(notice: &Notice, forwarding: &Forwarding) -> (&'static str, String) 
             let mut switches = vec![forwarding.name(*from)];
             switches.extend(path.hops.iter().map(|hop| forwarding.name(hop.into.dpid)));
             let reason = match former_delay_ns {
-                Some(former_ns) => format!(
-                    "now {} instead of {}",
-                    duration_u64(path.delay_ns),
-                    duration_u64(*former_ns)
-                ),
-                None => format!("{}; the former path is broken", duration_u64(path.delay_ns)),
+                Some(former_ns) => format!("now {} instead of {}", delay(path.delay_ns), delay(*former_ns)),
+                None => format!("{}; the former path is broken", delay(path.delay_ns)),
             };
             let (from, to) = (forwarding.name(*from), forwarding.name(*to));
             (
@@ -153,6 +158,14 @@ fn describe(notice: &Notice, forwarding: &Forwarding) -> (&'static str, String) 
             )
         }
         Notice::Trouble(line) => ("trouble", line.clone()),
+    }
+}
+
+fn delay(delay_ns: u64) -> String {
+    if delay_ns < UNMEASURED_NS {
+        duration_u64(delay_ns)
+    } else {
+        "an unmeasured delay".to_owned()
     }
 }
 
@@ -270,6 +283,7 @@ fn summary(time: Utc, switches: usize, forwarding: &Forwarding, server: &Server)
         time,
         switches,
         links: LinkCounts::of(forwarding.links().iter().map(|view| view.state)),
+        segments: forwarding.segments(),
         hosts: forwarding.hosts().count(),
         negatives: totals.negatives,
         storms: totals.storms,
@@ -282,6 +296,9 @@ fn summary(time: Utc, switches: usize, forwarding: &Forwarding, server: &Server)
         unheard: totals.probes.unheard,
         late: totals.probes.late,
         mismatched: totals.probes.mismatched,
+        hosts_displaced: totals.hosts_displaced,
+        pairs_displaced: totals.pairs_displaced,
+        rules_restored: totals.rules_restored,
         packet_ins_over_limit: counters.packet_ins_over_limit,
         events_dropped: counters.events_dropped,
     }

@@ -4,6 +4,7 @@ use std::future::{pending, ready};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
+use log::warn;
 use probe_controller::forwarding::Forwarding;
 use probe_controller::link_delay::TapDirection;
 use probe_controller::openflow::server::{Events, Listening, Server};
@@ -35,6 +36,9 @@ pub async fn run(config: ControllerConfig) -> Result<()> {
     let mut shutdown = Shutdown::new(reporter.control(), None).context("cannot catch signals")?;
     // Listen before attaching, which takes time: a refused switch waits a second or more before it tries again.
     let listening = Listening::open(config.server.clone())?;
+    if let Some(warning) = config.warning() {
+        warn!("{warning}");
+    }
     let taps = match config.taps.is_empty() {
         true => None,
         false => Some(Taps::attach(&config.taps)?),

@@ -175,6 +175,7 @@ fn write_sample(one: &PingSample, out: &mut dyn Write) -> io::Result<()> {
     let sample = &one.sample;
     let note = match sample.state {
         Outcome::Lost => return writeln!(out, "no reply to seq={}", sample.seq),
+        Outcome::Failed(why) => return writeln!(out, "could not send seq={}: {why}", sample.seq),
         Outcome::Ok => "",
         Outcome::Late => " (late: counted as lost)",
         Outcome::Duplicate => " (DUP!)",
@@ -193,8 +194,13 @@ fn write_sample(one: &PingSample, out: &mut dyn Write) -> io::Result<()> {
             duration_u64(rtt_ns),
             duration_u64(residence_ns)
         )?,
-        // The reflector's clock was set between T2 and T3, or it does not stamp.
-        _ => write!(out, " rtt=? (the reflector's timestamps contradict each other)")?,
+        (Some(rtt_ns), None) => write!(
+            out,
+            " rtt={} (with the residence: the reflector wrote no timestamps)",
+            duration_u64(rtt_ns)
+        )?,
+        // The reflector's clock was set between T2 and T3.
+        (None, _) => write!(out, " rtt=? (the reflector's timestamps contradict each other)")?,
     }
     if let (Some(forward_ns), Some(backward_ns), Some(clock)) = (one.forward_ns, one.backward_ns, one.clock) {
         write!(

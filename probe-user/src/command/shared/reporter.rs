@@ -5,10 +5,12 @@ mod downs;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use probe_core::agent::config::ProbeConfig;
+use log::warn;
+use probe_core::agent::config::{MAX_PEERS, ProbeConfig};
 use probe_core::agent::event::{Event, Found};
 use probe_core::attach::AttachMode;
 use probe_core::identity::Identity;
+use probe_core::lru::Lru;
 use probe_core::reflector::userspace_rates;
 use probe_core::stats::report::Report;
 use probe_host::clock::{monotonic_ns, realtime_ns};
@@ -17,6 +19,7 @@ use probe_io::port::{Engine, Port, PortEvent};
 
 use crate::command::shared::endpoint::config::EndpointConfig;
 use crate::command::shared::host::kernel_release;
+use crate::command::shared::replies::wrong_timestamp_format;
 use crate::command::shared::reporter::downs::Downs;
 use crate::output::file::OutputFile;
 use crate::output::model::{self, Context, Results, Sample};
@@ -28,13 +31,18 @@ use crate::output::{Output, OutputConfig};
 /// Two readings of both clocks differ by less, unless a clock was set.
 const WALL_CLOCK_STEP_NS: u128 = 1_000_000;
 
+/// Peers whose names and downtimes are remembered: several times as many as are measured.
+const MAX_KNOWN_PEERS: usize = 4 * MAX_PEERS;
+
 pub struct Reporter {
     output: Output,
     samples: Option<Samples>,
     engine: Engine,
     attach: model::Attach,
-    peers: BTreeMap<IpAddr, Identity>,
-    downs: Downs,
+    peers: Lru<IpAddr, Identity>,
+    downs: Downs<IpAddr>,
+    /// Of the interface.
+    outages: Downs<()>,
     windows: Vec<(model::Method, Report)>,
     utc: UtcOffset,
 }
@@ -53,8 +61,9 @@ impl Reporter {
                 egress: None,
                 receive: AttachMode::Tc,
             },
-            peers: BTreeMap::new(),
-            downs: Downs::default(),
+            peers: Lru::new(MAX_KNOWN_PEERS),
+            downs: Downs::new(MAX_KNOWN_PEERS),
+            outages: Downs::new(1),
             windows: Vec::new(),
             utc: UtcOffset::new(monotonic_ns(), realtime_ns()),
         })
@@ -114,10 +123,15 @@ impl Reporter {
     }
 
     pub fn introduced(&mut self, peer: IpAddr, identity: &Identity) {
-        self.peers.insert(peer, identity.clone());
+        *self.peers.get_or(peer, || identity.clone()) = identity.clone();
     }
 
     pub fn port_event(&mut self, interface: &str, event: &PortEvent) -> Result<(), OutputError> {
+        match event {
+            PortEvent::Down | PortEvent::Deleted => self.outages.down((), monotonic_ns()),
+            PortEvent::Up | PortEvent::Back => self.outages.up((), monotonic_ns()),
+            PortEvent::Reattached { .. } => {}
+        }
         let change = |event| {
             model::Event::Interface(model::InterfaceChange {
                 event,
@@ -166,6 +180,10 @@ impl Reporter {
                 let time = now();
                 self.output
                     .export(&model::Event::Clock(model::ClockStep { peer, by_ns, time }))
+            }
+            Event::TimestampFormat { peer } => {
+                warn!("{}", wrong_timestamp_format(peer));
+                Ok(())
             }
             Event::Window(report) => {
                 self.windows.push((method, *report));
@@ -251,7 +269,7 @@ impl Reporter {
         found: Found,
         method: model::Method,
     ) -> Result<(), OutputError> {
-        let identity = self.peers.get(&peer);
+        let identity = self.peers.peek(&peer);
         self.output.export(&model::Event::Peer(model::PeerChange {
             event,
             peer,
@@ -284,8 +302,9 @@ impl Reporter {
                 method: *method,
                 engine,
                 attach,
-                peer: self.peers.get(&report.peer),
+                peer: self.peers.peek(&report.peer),
                 downtime: self.downs.during(report.peer, report.start_ns, report.end_ns),
+                interface_down_ns: self.outages.during((), report.start_ns, report.end_ns).down_ns,
             };
             Results::new(report, context)
         };

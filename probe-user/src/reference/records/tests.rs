@@ -44,6 +44,7 @@ fn written() -> Vec<(&'static str, String)> {
                 flags: 0x80,
                 kind: 200,
                 value: vec![1],
+                unused: false,
             }],
             is_cut: false,
             tlvs_forged: false,
@@ -124,7 +125,10 @@ fn written() -> Vec<(&'static str, String)> {
 /// All fields by dotted name; a distribution is one field.
 fn flatten(name: &str, value: &Value, fields: &mut Vec<(String, Value)>) {
     match value {
-        Value::Object(_) if name == "left_out" => fields.push((name.to_owned(), value.clone())),
+        // One field for each reason.
+        Value::Object(_) if ["left_out", "send_failed_by"].contains(&name) => {
+            fields.push((name.to_owned(), value.clone()))
+        }
         Value::Object(object) if name == "reply" || !object.contains_key("p999") => {
             if name == "reply" {
                 fields.push((name.to_owned(), value.clone()));
