@@ -4,6 +4,7 @@ mod driver;
 
 pub mod clock;
 pub mod hostname;
+pub mod limits;
 pub mod link;
 pub mod netfilter;
 pub mod preflight;

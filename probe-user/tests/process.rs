@@ -470,3 +470,40 @@ fn who_refuses_bpf_to_root_is_named() {
         assert_eq!(stderr.lines().count(), 1, "{arguments}: {stderr}");
     }
 }
+
+#[test]
+fn too_few_descriptors_and_too_little_memory_are_named_with_the_figure() {
+    let Some(pair) = Pair::new() else { return };
+    const MIB: u64 = 1 << 20;
+    let limited = |limit: &str, arguments: &str| {
+        let line = format!("ip netns exec {} prlimit {limit} {KSTAMP} {arguments}", pair.near);
+        ended(command(&line).stdout(Stdio::null()))
+    };
+    let agent = "agent --iface port1 --legacy-peers --duration 100ms";
+    let memory = |mib: u64| format!("--as={}", mib * MIB);
+    for (limit, arguments, says) in [
+        ("--nofile=90:90", agent, "may open 90 files, and kstamp needs 96"),
+        (
+            "--nofile=20:20",
+            "ping 10.1.1.6 -c 1",
+            "may open 20 files, and kstamp needs 96",
+        ),
+        (
+            &memory(60),
+            agent,
+            "may have 60 MiB of memory: loading the programs needs 64 MiB",
+        ),
+        (&format!("--data={}", 20 * MIB), agent, "may have 20 MiB of memory"),
+    ] {
+        let (code, stderr) = limited(limit, arguments);
+        assert_eq!(code, 1, "{stderr}");
+        assert!(
+            stderr.contains(says) && stderr.lines().count() == 1,
+            "{limit}: {stderr}"
+        );
+    }
+    // A low soft limit is raised, and the figures are enough.
+    for limit in ["--nofile=20:96", "--nofile=96:96", &memory(64)] {
+        assert_eq!(limited(limit, agent), (0, String::new()), "{limit}");
+    }
+}

@@ -193,12 +193,12 @@ fn a_probe_that_did_not_leave_is_a_failed_sample_with_its_reason() {
         samples: true,
         ..config()
     });
-    agent.transmit_failed(&unicast, SendFailure::Forbidden, START);
-    let group = agent.poll_transmit(START + INTERVAL).unwrap();
+    agent.transmit_failed(&unicast, SendFailure::Forbidden, SECOND);
+    let group = agent.poll_transmit(SECOND + INTERVAL).unwrap();
     assert_eq!(group.destination, Destination::Group(Family::V4));
-    agent.transmit_failed(&group, SendFailure::NoCarrier, START + INTERVAL);
-    let next = agent.poll_transmit(START + 2 * INTERVAL).unwrap();
-    let after = START + 3 * INTERVAL + TIMEOUT + GRACE_NS;
+    agent.transmit_failed(&group, SendFailure::NoCarrier, SECOND + INTERVAL);
+    let next = agent.poll_transmit(SECOND + 2 * INTERVAL).unwrap();
+    let after = SECOND + 3 * INTERVAL + TIMEOUT + GRACE_NS;
     agent.expire(after, &mut |_, seq, _, _| {
         assert!(seq == next.seq || seq == group.seq - 1, "{seq}");
         Fate::NeverLeft(SendFailure::NoNeighbour)

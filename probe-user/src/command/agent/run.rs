@@ -156,9 +156,8 @@ impl Run {
             };
             let port = &mut self.endpoint.port;
             let sent = match to {
-                Some(to) => port.send(to, transmit.ssid, transmit.seq).map_err(|why| {
+                Some(to) => port.send(to, transmit.ssid, transmit.seq).inspect_err(|&why| {
                     self.unsent.note(to, why, &config.interface, || port.preceding());
-                    why
                 }),
                 None => Err(SendFailure::NoAddress),
             };
