@@ -110,17 +110,8 @@ impl Agent {
             config,
         };
         for (family, enabled) in [(Family::V4, agent.config.group.v4), (Family::V6, agent.config.group.v6)] {
-            if let Some(ssid) = agent.free_ssid().filter(|_| enabled) {
-                agent.by_ssid.insert(ssid, Owner::Group(agent.groups.len()));
-                let sequence = Sequence::new(ssid);
-                if !sequence.is_done(agent.config.count) {
-                    agent.join(ssid, now_ns);
-                }
-                agent.groups.push(Group {
-                    family,
-                    sequence,
-                    recent: VecDeque::new(),
-                });
+            if enabled {
+                agent.add_group(family, now_ns);
             }
         }
         for address in agent.config.static_peers.clone() {
@@ -130,6 +121,24 @@ impl Agent {
             }
         }
         agent
+    }
+
+    /// Probes the group of another IP version from now on.
+    pub fn add_group(&mut self, family: Family, now_ns: u64) {
+        let is_known = self.groups.iter().any(|group| group.family == family);
+        let Some(ssid) = self.free_ssid().filter(|_| !is_known) else {
+            return;
+        };
+        self.by_ssid.insert(ssid, Owner::Group(self.groups.len()));
+        let sequence = Sequence::new(ssid);
+        if !sequence.is_done(self.config.count) {
+            self.join(ssid, now_ns);
+        }
+        self.groups.push(Group {
+            family,
+            sequence,
+            recent: VecDeque::new(),
+        });
     }
 
     /// A probe to send now; call again until there is none. After a stall each session sends one probe, not those it

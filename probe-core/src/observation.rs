@@ -142,6 +142,8 @@ pub enum SendFailure {
     Forbidden,
     /// A foreign TC program before kstamp's ends the chain.
     Program,
+    /// Others had detached kstamp's programs.
+    Detached,
     /// Another error of the kernel.
     Errno(i32),
     Unknown,
@@ -159,6 +161,7 @@ impl SendFailure {
             Self::NoNeighbour => "no-neighbour",
             Self::Forbidden => "forbidden",
             Self::Program => "program",
+            Self::Detached => "detached",
             Self::Errno(errno) => return format!("errno-{errno}"),
             Self::Unknown => "unknown",
         };
@@ -167,7 +170,7 @@ impl SendFailure {
 
     /// Whether it is a state of the interface, which is reported as an event of its own.
     pub fn is_of_interface(self) -> bool {
-        matches!(self, Self::Gone | Self::Down | Self::NoCarrier)
+        matches!(self, Self::Gone | Self::Down | Self::NoCarrier | Self::Detached)
     }
 }
 
@@ -182,6 +185,7 @@ impl fmt::Display for SendFailure {
             Self::NoRoute => "no route",
             Self::NoNeighbour => "the next hop does not answer ARP or ND",
             Self::Forbidden => "forbidden (EPERM) by a firewall or a route",
+            Self::Detached => "kstamp's programs were detached by others",
             Self::Program => "a TC program before kstamp's took it",
             Self::Errno(errno) => return write!(f, "{}", io::Error::from_raw_os_error(*errno)),
             Self::Unknown => "for an unknown reason",

@@ -46,6 +46,8 @@ pub struct PortConfig {
     pub test_port: u16,
     /// The group of each IP version in use.
     pub groups: Vec<IpAddr>,
+    /// The groups of IP versions that are taken up when the interface gets an address of them.
+    pub late: Vec<IpAddr>,
     /// How kernel programs receive.
     pub choice: Choice,
     /// Whether to send probes, or only to reflect.
@@ -65,6 +67,10 @@ pub enum PortEvent {
     Deleted,
     /// It is there again, with sockets and programs.
     Back,
+    /// It has the first address of an IP version, whose group is in use from now on.
+    Joined {
+        group: IpAddr,
+    },
     /// The receive program is attached in another mode.
     Reattached {
         mode: AttachMode,
@@ -75,6 +81,9 @@ pub enum PortEvent {
 /// Changes of the interface are followed at most this often.
 const MIN_POLL: Duration = Duration::from_millis(50);
 
+/// A device that drops replies for a moment is looked at again after this time.
+const MIN_CHECK: Duration = Duration::from_millis(400);
+
 /// An interface under measurement.
 pub struct Port {
     config: PortConfig,
@@ -83,7 +92,12 @@ pub struct Port {
     netlink: Netlink,
     changes: Changes,
     polled: Instant,
+    /// Replies were last looked for that never left.
+    checked: Instant,
     unsent: Unsent,
+    /// Foreign TC programs before the egress program, and before that at ingress.
+    preceding: Vec<String>,
+    preceding_ingress: Vec<String>,
     sockets: SocketPair,
     backend: Box<dyn Backend>,
     clock: ClockState,
@@ -134,7 +148,10 @@ impl Port {
             netlink,
             changes,
             polled: Instant::now(),
+            checked: Instant::now(),
             unsent: Unsent::default(),
+            preceding: Vec::new(),
+            preceding_ingress: Vec::new(),
             sockets,
             backend,
             clock: clock_state(),
@@ -147,8 +164,9 @@ impl Port {
             running: true,
             trouble: None,
         };
-        port.unsent.follow(Some(&survey.link), monotonic_ns());
+        port.unsent.follow(Some(&survey.link), false, monotonic_ns());
         port.attach(&survey.link, &survey.addresses)?;
+        port.find_preceding();
         port.mode = port.plan.modes[0];
         Ok(port)
     }
@@ -165,6 +183,11 @@ impl Port {
     /// The receive mode, and the reason for it; `None` while the interface is gone.
     pub fn attachment(&self) -> Option<(AttachMode, &str)> {
         self.index.map(|_| (self.plan.modes[0], self.reason.as_str()))
+    }
+
+    /// The group of each IP version in use.
+    pub fn groups(&self) -> &[IpAddr] {
+        &self.config.groups
     }
 
     /// The interface's addresses in use, in order.
@@ -239,12 +262,13 @@ impl Port {
     /// The fate of a probe without a reply, sent at `sent_ns`.
     pub fn fate(&mut self, ssid: u16, seq: u32, peer: IpAddr, sent_ns: u64) -> Fate {
         let trace = self.backend.trace(&self.sockets, ssid, seq, peer);
-        self.unsent.fate(trace, peer, sent_ns, || false)
+        let is_preceded = || !self.preceding.is_empty();
+        self.unsent.fate(trace, peer, sent_ns, is_preceded)
     }
 
-    /// Foreign programs that see packets before kstamp's, by name.
+    /// Foreign programs that see probes before kstamp's, by name.
     pub fn preceding(&self) -> Vec<String> {
-        Vec::new()
+        self.preceding.clone()
     }
 
     /// Returns when the interface has changed, so that [`Port::poll`] is due. Cancel safe.

@@ -112,6 +112,14 @@ impl Backend for SocketBackend {
         self.in_flight.forget_stamps();
     }
 
+    fn take_detached(&mut self, _link: &Link) -> Option<&'static str> {
+        None
+    }
+
+    fn preceding(&self, _index: u32, _egress: bool) -> Vec<String> {
+        Vec::new()
+    }
+
     fn configure(&mut self, _facts: &Facts<'_>) -> Result<(), ObjectError> {
         Ok(())
     }

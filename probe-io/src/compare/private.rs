@@ -166,6 +166,7 @@ fn config(interface: &str, mode: AttachMode, probing: bool) -> PortConfig {
         interface: interface.to_owned(),
         test_port: PORT,
         groups: vec![GROUP.into()],
+        late: Vec::new(),
         choice: Choice::Only(mode),
         probing,
         log_level: 0,

@@ -1,5 +1,6 @@
 //! Follows an interface while it is measured: attached, closed when it goes, opened again when it is back.
 
+use std::net::IpAddr;
 use std::time::Instant;
 
 use log::{debug, warn};
@@ -12,7 +13,7 @@ use crate::backend::facts::Facts;
 use crate::clock::clock_state;
 use crate::port::error::PortError;
 use crate::port::survey::Survey;
-use crate::port::{Port, PortEvent};
+use crate::port::{MIN_CHECK, Port, PortEvent};
 use crate::udp::sockets::SocketPair;
 
 impl Port {
@@ -36,28 +37,50 @@ impl Port {
         let was_deleted = self.changes.take_deleted(self.index);
         let asked_ns = monotonic_ns();
         let link = self.netlink.link_by_name(&self.config.interface).await?;
-        self.unsent.follow(link.as_ref(), asked_ns);
-        let is_another = link.as_ref().map(|link| link.index) != self.index;
-        if self.index.is_some() && (was_deleted || is_another) {
+        let is_same = !was_deleted && link.as_ref().map(|link| link.index) == self.index;
+        let attached_to = link.as_ref().filter(|_| is_same);
+        let detached = attached_to.and_then(|link| self.backend.take_detached(link));
+        self.unsent.follow(link.as_ref(), detached.is_some(), asked_ns);
+        if self.index.is_some() && !is_same {
             self.close();
             events.push(PortEvent::Deleted);
         }
         match link {
-            Some(link) if self.index.is_some() => self.follow(&link, events).await,
+            Some(link) if self.index.is_some() => self.follow(&link, detached, events).await,
             Some(link) if link.up => self.reopen(events).await,
             _ => Ok(()),
         }
     }
 
     /// Follows the state and addresses of the same interface, and checks that replies leave it.
-    async fn follow(&mut self, link: &Link, events: &mut Vec<PortEvent>) -> Result<(), PortError> {
+    async fn follow(
+        &mut self,
+        link: &Link,
+        detached: Option<&str>,
+        events: &mut Vec<PortEvent>,
+    ) -> Result<(), PortError> {
         let addresses = self.netlink.addresses(link.index).await?;
         if self.running != link.running {
             self.running = link.running;
             events.push(if link.running { PortEvent::Up } else { PortEvent::Down });
         }
+        let joined = self.take_late(&addresses);
         self.open_missing(link, &addresses)?;
         self.configure(link, &addresses)?;
+        events.extend(joined.into_iter().map(|group| PortEvent::Joined { group }));
+        if let Some(what) = detached {
+            // Without a working mode, the next call opens the interface again.
+            self.attach(link, &addresses).inspect_err(|_| self.close())?;
+            self.reason = format!("others had detached {what}; it is attached again");
+            self.mode = self.plan.modes[0];
+            let (mode, reason) = (self.mode, self.reason.clone());
+            events.push(PortEvent::Reattached { mode, reason });
+        }
+        self.find_preceding();
+        if self.checked.elapsed() < MIN_CHECK {
+            return Ok(());
+        }
+        self.checked = Instant::now();
         if self.backend.loses_replies(link)? {
             self.leave_mode(link, &addresses, events)?;
         }
@@ -94,6 +117,25 @@ impl Port {
         Ok(())
     }
 
+    /// Looks for foreign programs that see packets first. Probes that one at egress takes are noticed one by one; of one
+    /// at ingress nothing else would tell.
+    pub(super) fn find_preceding(&mut self) {
+        let Some(index) = self.index else { return };
+        self.preceding = self.backend.preceding(index, true);
+        let ingress = match self.plan.modes[0] {
+            AttachMode::Tc => self.backend.preceding(index, false),
+            _ => Vec::new(),
+        };
+        if !ingress.is_empty() && ingress != self.preceding_ingress {
+            warn!(
+                "at TC ingress of {}, {} is before kstamp's program, which receives nothing if it ends the chain",
+                self.config.interface,
+                ingress.join(", ")
+            );
+        }
+        self.preceding_ingress = ingress;
+    }
+
     fn report_mode(&mut self, events: &mut Vec<PortEvent>) {
         let mode = self.plan.modes[0];
         if mode != self.mode {
@@ -101,6 +143,17 @@ impl Port {
             let reason = self.reason.clone();
             events.push(PortEvent::Reattached { mode, reason });
         }
+    }
+
+    /// The groups of the IP versions that the interface has got an address of.
+    fn take_late(&mut self, addresses: &[Address]) -> Vec<IpAddr> {
+        let is_usable = |address: &Address, group| {
+            Family::of(address.ip) == Family::of(group) && !address.tentative && !address.duplicate
+        };
+        let has_address = |group: &mut IpAddr| addresses.iter().any(|address| is_usable(address, *group));
+        let taken: Vec<IpAddr> = self.config.late.extract_if(.., has_address).collect();
+        self.config.groups.extend(&taken);
+        taken
     }
 
     fn open_missing(&mut self, link: &Link, addresses: &[Address]) -> Result<(), PortError> {

@@ -94,6 +94,7 @@ pub fn interface_change(event: InterfaceEvent) -> InterfaceChange {
     InterfaceChange {
         event,
         interface: "p1".to_owned(),
+        group: (event == InterfaceEvent::Joined).then(|| ip("ff0e::10")),
         time: time(),
     }
 }

@@ -144,6 +144,8 @@ pub enum InterfaceEvent {
     Up,
     Deleted,
     Back,
+    /// It has got the first address of an IP version.
+    Joined,
 }
 
 /// The interface came or went.
@@ -151,6 +153,8 @@ pub enum InterfaceEvent {
 pub struct InterfaceChange {
     pub event: InterfaceEvent,
     pub interface: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<IpAddr>,
     pub time: Utc,
 }
 

@@ -90,8 +90,18 @@ fn write_interface(change: &InterfaceChange, out: &mut dyn Write) -> io::Result<
         InterfaceEvent::Up => "is up again",
         InterfaceEvent::Deleted => "was deleted; waiting for it to come back",
         InterfaceEvent::Back => "is back and in use again",
+        InterfaceEvent::Joined => "has an address of another IP version",
     };
-    writeln!(out, "{} interface {} {what}", change.time.to_second(), change.interface)
+    let group = change
+        .group
+        .map(|group| format!(": {group} is in use too"))
+        .unwrap_or_default();
+    writeln!(
+        out,
+        "{} interface {} {what}{group}",
+        change.time.to_second(),
+        change.interface
+    )
 }
 
 fn write_peer(change: &PeerChange, out: &mut dyn Write) -> io::Result<()> {

@@ -10,6 +10,7 @@ use probe_core::observation::{Fate, SendFailure};
 use probe_host::clock::monotonic_ns;
 use probe_host::timer::Timer;
 use probe_host::wall::StepDetector;
+use probe_io::port::PortEvent;
 use probe_io::udp::sockets::PassedUp;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
@@ -150,11 +151,11 @@ impl Run {
         }
         while let Some(transmit) = self.agent.poll_transmit(now_ns) {
             let config = &self.config.endpoint.port;
+            let port = &mut self.endpoint.port;
             let to = match transmit.destination {
                 Destination::Peer(peer) => Some(peer),
-                Destination::Group(family) => config.groups.iter().copied().find(|group| Family::of(*group) == family),
+                Destination::Group(family) => port.groups().iter().copied().find(|group| Family::of(*group) == family),
             };
-            let port = &mut self.endpoint.port;
             let sent = match to {
                 Some(to) => port.send(to, transmit.ssid, transmit.seq).inspect_err(|&why| {
                     self.unsent.note(to, why, &config.interface, || port.preceding());
@@ -239,6 +240,11 @@ impl Run {
             .set_policy(self.endpoint.port.addresses(), self.endpoint.port.policy());
         for event in &events {
             self.reporter.port_event(&self.config.endpoint.port.interface, event)?;
+            if let PortEvent::Joined { group } = event
+                && self.config.group_probes
+            {
+                self.agent.add_group(Family::of(*group), monotonic_ns());
+            }
         }
         if let Some(legacy) = &mut self.legacy {
             legacy.follow(&events, &self.endpoint.port).await;

@@ -85,6 +85,7 @@ pub fn validate(args: CompareArgs) -> Result<CompareConfig, ConfigError> {
         port: PortConfig {
             test_port: values::port(&args.port)?,
             groups: groups(&[], Some(family))?,
+            late: Vec::new(),
             choice: values::choice(args.attach),
             probing: true,
             log_level: 0,

@@ -27,7 +27,7 @@ impl UserReflector {
     pub fn new(config: &PortConfig, stamping: &StampingConfig, port: &Port) -> Self {
         let reflector_config = ReflectorConfig {
             test_port: config.test_port,
-            groups: config.groups.clone(),
+            groups: config.groups.iter().chain(&config.late).copied().collect(),
             rates: config.answering.rates,
             stateless: stamping.stateless,
             key: stamping.key.clone(),

@@ -130,20 +130,23 @@ impl Reporter {
         match event {
             PortEvent::Down | PortEvent::Deleted => self.outages.down((), monotonic_ns()),
             PortEvent::Up | PortEvent::Back => self.outages.up((), monotonic_ns()),
-            PortEvent::Reattached { .. } => {}
+            PortEvent::Joined { .. } | PortEvent::Reattached { .. } => {}
         }
-        let change = |event| {
+        let about = |event, group| {
             model::Event::Interface(model::InterfaceChange {
                 event,
                 interface: interface.to_owned(),
+                group,
                 time: now(),
             })
         };
+        let change = |event| about(event, None);
         let event = match event {
             PortEvent::Down => change(model::InterfaceEvent::Down),
             PortEvent::Up => change(model::InterfaceEvent::Up),
             PortEvent::Deleted => change(model::InterfaceEvent::Deleted),
             PortEvent::Back => change(model::InterfaceEvent::Back),
+            PortEvent::Joined { group } => about(model::InterfaceEvent::Joined, Some(*group)),
             PortEvent::Reattached { mode, reason } => {
                 self.attach.receive = *mode;
                 model::Event::Attach(model::AttachChange {

@@ -89,7 +89,7 @@ fn written() -> Vec<(&'static str, String)> {
         ("agent", event(Event::Attach(fixtures::attach_change()))),
         (
             "agent",
-            event(Event::Interface(fixtures::interface_change(InterfaceEvent::Up))),
+            event(Event::Interface(fixtures::interface_change(InterfaceEvent::Joined))),
         ),
         ("agent", event(Event::Peer(peer))),
         ("agent", event(Event::Clock(fixtures::clock_step(None, 1)))),

@@ -232,6 +232,11 @@ fn families_without_an_address_are_left_out_unless_required() {
     let mut config = reflect("");
     config.limit_to(V6);
     assert_eq!(config.endpoint.port.groups, ips(["ff0e::10"]));
+    assert_eq!(
+        config.endpoint.port.late,
+        ips(["239.255.255.250"]),
+        "it waits for an address"
+    );
 }
 
 #[test]

@@ -69,6 +69,7 @@ pub fn validate(args: EndpointArgs, probing: bool) -> Result<Common, ConfigError
             port: PortConfig {
                 test_port: values::port(&args.port)?,
                 groups: groups(&given, args.family)?,
+                late: Vec::new(),
                 choice: values::choice(args.attach),
                 probing,
                 log_level: if args.log_bpf { LOG_EVERYTHING } else { 0 },
