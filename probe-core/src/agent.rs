@@ -214,10 +214,13 @@ impl Agent {
         self.policy = policy;
     }
 
-    /// See [`crate::stats::report::OneWayClock::SameClock`].
-    pub fn set_same_clock(&mut self, peer: IpAddr, same_clock: bool) {
-        if let Some(&place) = self.by_address.get(&peer) {
-            self.peers[place].set_same_clock(same_clock);
+    /// Whether the peer has proven that it reads our clock (see [`crate::stats::report::OneWayClock::SameClock`]). It is
+    /// not believed if its stamps refute it.
+    pub fn set_same_clock(&mut self, peer: IpAddr, proven: bool) {
+        if let Some(&place) = self.by_address.get(&peer)
+            && let Some(by) = self.peers[place].set_same_clock(proven)
+        {
+            self.events.push_back(Event::SameClockRefuted { peer, by });
         }
     }
 

@@ -34,6 +34,13 @@ pub enum Found {
     Static,
 }
 
+/// Delays that no clock can have measured at both ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refutation {
+    pub forward_ns: i64,
+    pub backward_ns: i64,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// A peer answered, for the first time or again after a silence.
@@ -59,6 +66,8 @@ pub enum Event {
         /// Positive if the clock went forward.
         by_ns: i64,
     },
+    /// A peer has proven that it reads our clock, but its stamps refute it.
+    SameClockRefuted { peer: IpAddr, by: Refutation },
     /// A finished window of one peer and path.
     Window(Box<Report>),
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use probe_common::family::Family;
 
-use crate::agent::event::Found;
+use crate::agent::event::{Found, Refutation};
 use crate::clock::{ClockFit, Estimate};
 use crate::observation::Reply;
 use crate::session::sequence::ahead;
@@ -92,7 +92,12 @@ pub struct Peer {
     pub(super) group: Option<Session>,
     /// The peer is expected to answer group probes.
     pub(super) in_group: bool,
+    /// The peer is believed to read our clock.
     same_clock: bool,
+    proven: bool,
+    refutation: Option<Refutation>,
+    /// The refutation was reported.
+    refuted: bool,
     stateful: Option<bool>,
     clock: ClockFit,
     refused: Option<Refused>,
@@ -118,6 +123,9 @@ impl Peer {
             group: None,
             in_group: false,
             same_clock: false,
+            proven: false,
+            refutation: None,
+            refuted: false,
             stateful: None,
             clock: ClockFit::default(),
             refused: None,
@@ -173,10 +181,32 @@ impl Peer {
         unicast + self.group.as_ref().map_or(0, Session::pending)
     }
 
-    pub(super) fn set_same_clock(&mut self, same_clock: bool) {
+    /// `proven`: the peer has proven that it reads our clock. Returns its refutation, the first time that it voids the proof.
+    pub(super) fn set_same_clock(&mut self, proven: bool) -> Option<Refutation> {
+        self.proven = proven;
+        self.apply_same_clock()
+    }
+
+    /// Stamps that contradict the proof void it for good, even if they came first.
+    pub(super) fn check_same_clock(&mut self, reply: &Reply) -> Option<Refutation> {
+        if self.refutation.is_some() || !reply.refutes_same_clock() {
+            return None;
+        }
+        self.refutation = Some(Refutation {
+            forward_ns: reply.forward_ns(),
+            backward_ns: reply.backward_ns(),
+        });
+        self.apply_same_clock()
+    }
+
+    fn apply_same_clock(&mut self) -> Option<Refutation> {
+        let same_clock = self.proven && self.refutation.is_none();
         self.same_clock = same_clock;
         self.sessions()
             .for_each(|(_, session)| session.set_same_clock(same_clock));
+        let refutation = self.refutation.filter(|_| self.proven && !self.refuted)?;
+        self.refuted = true;
+        Some(refutation)
     }
 
     /// If the total falls, the peer restarted.

@@ -125,6 +125,12 @@ impl Agent {
     fn report(&mut self, place: usize, path: Path, reply: &Reply, outcome: Outcome) {
         let peer = &mut self.peers[place];
         if outcome == Outcome::Ok
+            && let Some(by) = peer.check_same_clock(reply)
+        {
+            let peer = peer.address;
+            self.events.push_back(Event::SameClockRefuted { peer, by });
+        }
+        if outcome == Outcome::Ok
             && reply.is_stamped()
             && let Some(by_ns) = peer.follow_clock(reply)
         {

@@ -259,7 +259,6 @@ fn results(report: &Report, peer_name: Option<&str>) -> Results {
         egress: "tc".to_owned(),
         synchronised: true,
         error_ns: 1_200_000,
-        clock: 1,
         stateful: true,
         responder: None,
     };

@@ -71,7 +71,7 @@ fn offset_and_skew_of_a_peer_are_estimated_and_its_steps_noticed() {
 
 #[test]
 fn a_peer_on_the_same_clock_is_not_estimated() {
-    let mut world = world();
+    let mut world = World::new(config(), &[host(1)]);
     world.run(1_000 * MS);
     world.agent.set_same_clock(host(1), true);
     world.run(19_000 * MS);
@@ -82,6 +82,68 @@ fn a_peer_on_the_same_clock_is_not_estimated() {
             .all(|summary| summary.clock == Some(OneWayClock::SameClock))
     );
     assert!(summaries.iter().all(|summary| summary.steps.peer == 0));
+}
+
+/// Stamps an hour ahead.
+fn ahead(mut reply: Reply) -> Reply {
+    reply.t2_ns += 3_600_000 * MS;
+    reply.t3_ns += 3_600_000 * MS;
+    reply
+}
+
+#[test]
+fn stamps_that_refute_one_clock_withdraw_it_for_good() {
+    // Before and after the peer proves that it reads our clock.
+    for first in [true, false] {
+        let mut world = World::new(config(), &[host(1)]);
+        if first {
+            world.change = ahead;
+        }
+        world.run(300 * MS);
+        world.agent.set_same_clock(host(1), true);
+        world.take_events();
+        world.run(200 * MS);
+        assert_eq!(world.events.len(), if first { 2 } else { 1 }, "{:?}", world.events);
+        world.change = ahead;
+        world.run(600 * MS);
+        world.change = |reply| reply;
+        world.agent.set_same_clock(host(1), true);
+        world.run(2_000 * MS);
+        let refuted = |event: &&Event| matches!(event, Event::SameClockRefuted { .. });
+        let refutations: Vec<_> = world.events.iter().filter(refuted).collect();
+        let [Event::SameClockRefuted { peer, by }] = refutations[..] else {
+            panic!("{refutations:?}")
+        };
+        assert_eq!((*peer, by.backward_ns < -3_500_000 * MS as i64), (host(1), true));
+        let summaries = world.finish();
+        let windows = world.windows.iter().chain(&summaries);
+        assert!(
+            windows
+                .map(|report| report.clock)
+                .all(|clock| clock != Some(OneWayClock::SameClock))
+        );
+    }
+}
+
+#[test]
+fn a_clock_that_is_set_during_a_round_trip_refutes_nothing() {
+    let mut world = World::new(config(), &[host(1)]);
+    world.run(300 * MS);
+    world.agent.set_same_clock(host(1), true);
+    // Both ends read it.
+    world.change = |mut reply| {
+        if reply.seq == 40 {
+            (reply.t2_ns, reply.t3_ns, reply.t4_ns) = (0, 1_000, reply.t4_ns - reply.t2_ns + 1_000);
+        }
+        reply
+    };
+    world.run(300 * MS);
+    assert!(
+        world
+            .finish()
+            .iter()
+            .all(|summary| summary.clock == Some(OneWayClock::SameClock))
+    );
 }
 
 #[test]

@@ -25,6 +25,9 @@ use crate::command::shared::shutdown::Shutdown;
 /// How often the last replies are polled for.
 const POLL: Duration = Duration::from_millis(20);
 
+const REFUTED: &str = "the far end proves that it reads this host's clock, but its stamps cannot be from it: both ways of the path are \
+                       taken together";
+
 /// All methods, ready to probe.
 pub struct Prober {
     pub port: Port,
@@ -38,6 +41,8 @@ pub struct Prober {
     pub priority: Priority,
     pub next_seq: u32,
     pub same_clock: bool,
+    /// Stamps have refuted it.
+    pub refuted: bool,
 }
 
 pub struct Outcome {
@@ -108,7 +113,7 @@ impl Prober {
             unsent: sent.tried.saturating_sub(left),
             tallies,
             anatomy,
-            notes: Vec::new(),
+            notes: self.refuted.then(|| REFUTED.to_owned()).into_iter().collect(),
         };
         Ok(Outcome { result, is_over })
     }
@@ -116,8 +121,10 @@ impl Prober {
     fn take(&mut self, replies: &mut Replies) {
         let kernel = &mut replies.kernel;
         let (ssid, peer) = (self.ssid, self.peer);
+        let refuted = &mut self.refuted;
         self.port.drain(|reply| {
             if reply.ssid == ssid && reply.peer == peer {
+                *refuted |= self.same_clock && reply.refutes_same_clock();
                 kernel.push(RoundTrip {
                     seq: reply.seq,
                     rtt_ns: reply.rtt_ns(),
@@ -205,7 +212,7 @@ impl Prober {
         });
         for answer in counted {
             match (&answer.watched, answer.arrival.rtt_ns) {
-                (Some(stamps), _) => anatomy.record(stamps, self.same_clock),
+                (Some(stamps), _) => anatomy.record(stamps, self.same_clock && !self.refuted),
                 (None, Some(rtt_ns)) => anatomy.unwatched.record(rtt_ns as i64),
                 (None, None) => {}
             }

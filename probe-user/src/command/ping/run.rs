@@ -47,7 +47,8 @@ pub async fn run(config: PingConfig) -> Result<()> {
     let mut run = Run {
         utc: UtcOffset::new(started_ns, realtime_ns()),
         start,
-        is_local: path.is_local,
+        same_clock: path.is_local,
+        synced: true,
         agent,
         pinger,
         output,
@@ -184,7 +185,10 @@ fn core(config: &PingConfig, peer: IpAddr) -> ProbeConfig {
 struct Run {
     start: PingStart,
     utc: UtcOffset,
-    is_local: bool,
+    /// The target is this host, and its stamps do not refute it.
+    same_clock: bool,
+    /// No reply has refuted `synced`.
+    synced: bool,
     agent: Agent,
     pinger: Pinger,
     output: PingOutput,
@@ -253,6 +257,7 @@ impl Run {
     /// Writes the core's events; `packet` belongs to the reply that it was given last.
     fn report(&mut self, mut packet: Option<ReplyPacket>) -> Result<()> {
         while let Some(event) = self.agent.poll_event() {
+            self.same_clock &= !matches!(event, Event::SameClockRefuted { .. });
             if let Event::Sample {
                 peer,
                 path,
@@ -279,14 +284,14 @@ impl Run {
     }
 
     /// The clock that the one-way delays of a reply rest on.
-    fn clock(&self, reply: &Reply) -> Option<OneWayClock> {
-        if self.is_local {
+    fn clock(&mut self, reply: &Reply) -> Option<OneWayClock> {
+        if self.same_clock {
             return Some(OneWayClock::SameClock);
         }
-        let (own, reflector) = reply.own_error_ns.zip(reply.reflector_error_ns)?;
-        Some(OneWayClock::Synced {
-            bound_ns: own.saturating_add(reflector),
-        })
+        let synced = reply.synced_bound_ns();
+        self.synced &= synced.is_some();
+        let bound_ns = synced.filter(|_| self.synced)?;
+        Some(OneWayClock::Synced { bound_ns })
     }
 
     /// Writes the summary; returns whether any reply came.

@@ -9,9 +9,11 @@ use probe_common::family::Family;
 use probe_core::agent::Agent;
 use probe_core::agent::config::MAX_PEERS;
 use probe_core::attach::AttachMode;
+use probe_core::identity::clock_proof::ClockKey;
 use probe_core::identity::exchange::{AnswerLimit, Exchange};
 use probe_core::identity::{Identity, ResponderPorts, wire};
 use probe_core::lru::Lru;
+use probe_core::reflector::Arrival;
 use probe_host::clock::{ClockState, clock_identity, monotonic_ns, realtime_ns};
 use probe_io::port::Port;
 
@@ -19,6 +21,7 @@ use crate::command::shared::responder::ResponderService;
 
 pub struct Introductions {
     own: Identity,
+    clock: ClockKey,
     test_port: u16,
     exchange: Exchange,
     limit: AnswerLimit,
@@ -29,10 +32,11 @@ pub struct Introductions {
 }
 
 impl Introductions {
-    pub fn new(own: Identity, test_port: u16) -> Self {
+    pub fn new(own: Identity, clock: ClockKey, test_port: u16) -> Self {
         let limit = AnswerLimit::new(monotonic_ns());
         Self {
             own,
+            clock,
             test_port,
             exchange: Exchange::default(),
             limit,
@@ -102,9 +106,11 @@ impl Introductions {
             nonce,
             identity,
             refused,
+            proof,
         } = wire::from_answer(packet)?;
         let peer = self.exchange.answered(nonce, monotonic_ns())?;
-        agent.set_same_clock(peer, identity.clock == self.own.clock);
+        let same_clock = proof.is_some_and(|proof| self.clock.accepts(nonce, peer, &proof));
+        agent.set_same_clock(peer, same_clock);
         agent.set_stateful(peer, identity.stateful);
         if let Some(total) = refused {
             agent.set_refused(peer, total);
@@ -117,17 +123,11 @@ impl Introductions {
         Some((peer, identity))
     }
 
-    /// The answer to an identity request that came at `receive_ns`, UTC; `None` if it is none, or above the rate limit.
-    pub fn answer(
-        &mut self,
-        packet: &[u8],
-        from: IpAddr,
-        receive_ns: u64,
-        port: &Port,
-        now_ns: u64,
-    ) -> Option<Vec<u8>> {
-        let arrival = wire::AnswerStamps {
-            receive_ns,
+    /// The answer to an identity request; `None` if it is none, or above the rate limit.
+    pub fn answer(&mut self, packet: &[u8], arrival: &Arrival, port: &Port, now_ns: u64) -> Option<Vec<u8>> {
+        let (from, to) = (arrival.from.ip(), arrival.to);
+        let stamps = wire::AnswerStamps {
+            receive_ns: arrival.receive_ns,
             transmit_ns: realtime_ns(),
             error: port.error_estimate(),
         };
@@ -136,13 +136,21 @@ impl Introductions {
             ..self.own.clone()
         };
         let refused = port.refused(from.to_canonical());
-        wire::answer(packet, &own, refused, arrival).filter(|_| self.limit.allow(now_ns))
+        let prove = |asked| (!to.is_multicast()).then(|| self.clock.prove(asked, nonce(), to));
+        wire::answer(packet, &own, refused, prove, stamps).filter(|_| self.limit.allow(now_ns))
     }
 }
 
 /// A number that cannot be guessed: the standard library seeds its hash maps from the kernel's random numbers.
 pub fn nonce() -> u64 {
     RandomState::new().hash_one(0)
+}
+
+/// Proves to other agents on this clock that it is theirs.
+pub fn clock_key() -> Result<ClockKey> {
+    Ok(ClockKey::new(
+        &clock_identity().context("cannot identify this host's clock")?,
+    ))
 }
 
 /// Builds the identity that is advertised to peers.
@@ -152,16 +160,15 @@ pub fn own_identity(
     receive: Option<AttachMode>,
     egress: AttachMode,
     stateful: bool,
-) -> Result<Identity> {
-    Ok(Identity {
+) -> Identity {
+    Identity {
         name: name.to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         receive: receive.map_or_else(String::new, |mode| mode.to_string()),
         egress: egress.to_string(),
         synchronised: clock.synchronised,
         error_ns: clock.error_ns,
-        clock: clock_identity().context("cannot identify this host's clock")?,
         stateful,
         responder: None,
-    })
+    }
 }

@@ -5,6 +5,7 @@ mod downs;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use log::warn;
 use probe_core::agent::config::{MAX_PEERS, ProbeConfig};
 use probe_core::agent::event::{Event, Found};
 use probe_core::attach::AttachMode;
@@ -161,6 +162,14 @@ impl Reporter {
                 let time = now();
                 self.output
                     .export(&model::Event::Clock(model::ClockStep { peer, by_ns, time }))
+            }
+            Event::SameClockRefuted { peer, by } => {
+                warn!(
+                    "{peer} proves that it reads this host's clock, but its stamps cannot be from it (delays of {} ns forward \
+                     and {} ns backward): a clone of this virtual machine? Its one-way delays are no longer taken for exact",
+                    by.forward_ns, by.backward_ns
+                );
+                Ok(())
             }
             Event::Window(report) => {
                 self.windows.push((method, *report));

@@ -55,7 +55,6 @@ fn the_attach_mode_is_taken_from_the_peers_identity() {
             egress: "tc".to_owned(),
             synchronised: false,
             error_ns: 0,
-            clock: 0,
             stateful: true,
             responder: None,
         };
