@@ -70,6 +70,9 @@ pub struct Agent {
 /// Summaries of evicted peers that are kept.
 const MAX_ENDED: usize = 1024;
 
+/// A peer causes one [`Event::ClockStep`] in this time, and in a report window if that is longer.
+const MIN_STEP_EVENT_NS: u64 = 10_000_000_000;
+
 /// In this many intervals a candidate has time to answer a second probe, even if some get lost.
 const CANDIDATE_PROBES: u64 = 8;
 
@@ -234,7 +237,11 @@ impl Agent {
     pub fn own_clock_stepped(&mut self, by_ns: i64) {
         let sessions = self.peers.iter_mut().flat_map(Peer::sessions);
         sessions.for_each(|(_, session)| session.clock_stepped(ClockOwner::ThisHost));
-        self.events.push_back(Event::ClockStep { peer: None, by_ns });
+        self.events.push_back(Event::ClockStep {
+            peer: None,
+            by_ns,
+            left_out: 0,
+        });
     }
 
     /// The peer reported that it has refused `total` probes of this host since it started. Those in its first report are

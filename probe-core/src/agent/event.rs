@@ -65,6 +65,8 @@ pub enum Event {
         peer: Option<IpAddr>,
         /// Positive if the clock went forward.
         by_ns: i64,
+        /// Steps of this clock since its last event that got none of their own.
+        left_out: u64,
     },
     /// A peer has proven that it reads our clock, but its stamps refute it.
     SameClockRefuted { peer: IpAddr, by: Refutation },

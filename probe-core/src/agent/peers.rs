@@ -100,6 +100,10 @@ pub struct Peer {
     refuted: bool,
     stateful: Option<bool>,
     clock: ClockFit,
+    /// The peer's steps get no event before this.
+    step_event_ns: u64,
+    /// Steps since the last event.
+    steps_left_out: u64,
     refused: Option<Refused>,
 }
 
@@ -128,6 +132,8 @@ impl Peer {
             refuted: false,
             stateful: None,
             clock: ClockFit::default(),
+            step_event_ns: 0,
+            steps_left_out: 0,
             refused: None,
         }
     }
@@ -246,6 +252,16 @@ impl Peer {
         self.sessions()
             .for_each(|(_, session)| session.clock_stepped(ClockOwner::Peer));
         Some(step)
+    }
+
+    /// Whether a step gets an event: how many before it got none.
+    pub(super) fn steps_left_out(&mut self, now_ns: u64, apart_ns: u64) -> Option<u64> {
+        if now_ns < self.step_event_ns {
+            self.steps_left_out += 1;
+            return None;
+        }
+        self.step_event_ns = now_ns.saturating_add(apart_ns);
+        Some(std::mem::take(&mut self.steps_left_out))
     }
 
     pub(super) fn set_stateful(&mut self, stateful: bool) {

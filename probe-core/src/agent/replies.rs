@@ -7,7 +7,7 @@ use probe_common::family::Family;
 
 use crate::agent::event::{Event, Found};
 use crate::agent::peers::GroupProbe;
-use crate::agent::{Agent, Owner, deadline, hand_out};
+use crate::agent::{Agent, MIN_STEP_EVENT_NS, Owner, deadline, hand_out};
 use crate::observation::Reply;
 use crate::session::Outcome;
 use crate::stats::report::Path;
@@ -134,8 +134,11 @@ impl Agent {
             && reply.is_stamped()
             && let Some(by_ns) = peer.follow_clock(reply)
         {
-            let peer = Some(peer.address);
-            self.events.push_back(Event::ClockStep { peer, by_ns });
+            let apart_ns = self.config.report_ns.max(MIN_STEP_EVENT_NS);
+            if let Some(left_out) = peer.steps_left_out(reply.received_mono_ns, apart_ns) {
+                let peer = Some(peer.address);
+                self.events.push_back(Event::ClockStep { peer, by_ns, left_out });
+            }
         }
         if self.config.samples {
             let (peer, seq) = (peer.address, reply.seq);

@@ -113,6 +113,7 @@ pub fn clock_step(peer: Option<&str>, by_ns: i64) -> ClockStep {
     ClockStep {
         peer: peer.map(ip),
         by_ns,
+        left_out: 0,
         time: time(),
     }
 }

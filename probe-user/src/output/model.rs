@@ -165,6 +165,7 @@ pub struct PeerChange {
 pub struct ClockStep {
     pub peer: Option<IpAddr>,
     pub by_ns: i64,
+    pub left_out: u64,
     pub time: Utc,
 }
 

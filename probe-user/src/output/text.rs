@@ -120,9 +120,14 @@ fn write_clock(step: &ClockStep, out: &mut dyn Write) -> io::Result<()> {
     };
     let direction = if step.by_ns < 0 { "back" } else { "forward" };
     let by = duration_u64(step.by_ns.unsigned_abs());
+    let before = match step.left_out {
+        0 => String::new(),
+        left_out => format!(", after {left_out} steps that are not listed"),
+    };
     writeln!(
         out,
-        "{} the {whose} was stepped {direction} by {by}: one-way delays across the step are invalid, RTT is not affected",
+        "{} the {whose} was stepped {direction} by {by}{before}: one-way delays across the step are invalid, RTT is not \
+         affected",
         step.time.to_second()
     )
 }

@@ -98,6 +98,7 @@ pub const RECORDS: &[Record] = &[
         fields: &[&[
             ("peer", "string?", "Peer whose clock it is; null for this host's."),
             ("by_ns", "ns", "Size of the step; positive if forward."),
+            ("left_out", "integer", "Steps of this clock since its last record that got no record of their own."),
             ("time", "time", "When it was noticed."),
         ]],
     },

@@ -32,7 +32,7 @@ fn offset_and_skew_of_a_peer_are_estimated_and_its_steps_noticed() {
         .events
         .iter()
         .filter_map(|event| match event {
-            Event::ClockStep { peer, by_ns } => Some((*peer, *by_ns)),
+            Event::ClockStep { peer, by_ns, .. } => Some((*peer, *by_ns)),
             _ => None,
         })
         .collect();
@@ -67,6 +67,32 @@ fn offset_and_skew_of_a_peer_are_estimated_and_its_steps_noticed() {
     }
     let marked = world.windows.iter().filter(|window| window.steps.peer > 0).count();
     assert_eq!(marked, 2, "one window of each path");
+}
+
+#[test]
+fn a_peer_whose_clock_jumps_without_end_causes_few_events() {
+    let mut world = World::new(config(), &[host(1)]);
+    world.change = |mut reply| {
+        // Every second.
+        let ahead = (reply.sent_mono_ns - START) / REPORT % 2 * 3_600_000 * MS;
+        reply.t2_ns += ahead;
+        reply.t3_ns += ahead;
+        reply
+    };
+    world.run(35 * REPORT);
+    let left_out: Vec<_> = world
+        .events
+        .iter()
+        .filter_map(|event| match event {
+            Event::ClockStep { left_out, .. } => Some(*left_out),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(left_out.len(), 4, "{left_out:?}");
+    let summaries = world.finish();
+    // Windows count all of them.
+    assert!(summaries.iter().all(|summary| summary.steps.peer > 30));
+    assert!(left_out.iter().sum::<u64>() + 4 > 25, "{left_out:?}");
 }
 
 #[test]
@@ -154,7 +180,8 @@ fn a_step_of_our_own_clock_marks_every_open_window() {
     world.run(1_000 * MS);
     assert!(world.events.contains(&Event::ClockStep {
         peer: None,
-        by_ns: -5_000
+        by_ns: -5_000,
+        left_out: 0
     }));
     let marks: Vec<u64> = world.windows.iter().map(|window| window.steps.own).collect();
     assert_eq!(marks.iter().sum::<u64>(), 2, "one of each path: {marks:?}");

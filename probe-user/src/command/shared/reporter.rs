@@ -158,11 +158,12 @@ impl Reporter {
                 self.downs.down(peer, monotonic_ns());
                 self.peer(model::PeerEvent::Down, peer, found, method)
             }
-            Event::ClockStep { peer, by_ns } => {
-                let time = now();
-                self.output
-                    .export(&model::Event::Clock(model::ClockStep { peer, by_ns, time }))
-            }
+            Event::ClockStep { peer, by_ns, left_out } => self.output.export(&model::Event::Clock(model::ClockStep {
+                peer,
+                by_ns,
+                left_out,
+                time: now(),
+            })),
             Event::SameClockRefuted { peer, by } => {
                 warn!(
                     "{peer} proves that it reads this host's clock, but its stamps cannot be from it (delays of {} ns forward \

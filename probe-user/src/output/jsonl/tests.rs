@@ -39,7 +39,7 @@ fn start_and_changes() {
         ),
         (
             Event::Clock(clock_step(Some("10.1.1.6"), -10_000_000)),
-            r#"{"type":"clock","peer":"10.1.1.6","by_ns":-10000000,"time":"2026-11-21T10:10:38.000000000Z"}"#,
+            r#"{"type":"clock","peer":"10.1.1.6","by_ns":-10000000,"left_out":0,"time":"2026-11-21T10:10:38.000000000Z"}"#,
         ),
         (
             Event::Counters(counters([("reflected", 7), ("vlan", 0)])),
