@@ -12,7 +12,7 @@ use crate::agent::candidates::Candidates;
 use crate::agent::config::ProbeConfig;
 use crate::agent::event::{Destination, Event, Found, Transmit};
 pub use crate::agent::peers::Peer;
-use crate::agent::peers::{Group, GroupProbe, Sequence, Unicast};
+use crate::agent::peers::{Group, Recent, Sequence, Unicast};
 use crate::reflector::policy::Policy;
 use crate::schedule::Schedule;
 use crate::session::{ClockOwner, GRACE_NS};
@@ -116,7 +116,7 @@ impl Agent {
                 agent.groups.push(Group {
                     family,
                     sequence,
-                    recent: VecDeque::new(),
+                    recent: Recent::default(),
                 });
             }
         }
@@ -138,14 +138,17 @@ impl Agent {
                 let peer = &mut self.peers[peer];
                 let unicast = peer.unicast.as_mut()?;
                 let seq = unicast.sequence.next();
-                unicast.session.sent(seq, now_ns);
+                match &mut unicast.away {
+                    Some(recent) => recent.push(seq, now_ns),
+                    None => unicast.session.sent(seq, now_ns),
+                }
                 let done = unicast.sequence.is_done(self.config.count);
                 (Destination::Peer(peer.address), seq, done)
             }
             Owner::Group(group) => {
                 let group = &mut self.groups[group];
                 let seq = group.sequence.next();
-                group.recent.push_back(GroupProbe { seq, sent_ns: now_ns });
+                group.recent.push(seq, now_ns);
                 let family = group.family;
                 for peer in self.peers.iter_mut().filter(|peer| peer.in_group) {
                     if let Some(session) = &mut peer.group
@@ -170,12 +173,15 @@ impl Agent {
         match self.by_ssid.get(&transmit.ssid) {
             Some(&Owner::Peer(peer)) => {
                 if let Some(unicast) = &mut self.peers[peer].unicast {
-                    unicast.session.send_failed(transmit.seq);
+                    match &mut unicast.away {
+                        Some(recent) => recent.remove(transmit.seq),
+                        None => unicast.session.send_failed(transmit.seq),
+                    }
                 }
             }
             Some(&Owner::Group(group)) => {
                 let group = &mut self.groups[group];
-                group.remove(transmit.seq);
+                group.recent.remove(transmit.seq);
                 for peer in &mut self.peers {
                     if let Some(session) = &mut peer.group
                         && Family::of(peer.address) == group.family
@@ -202,7 +208,7 @@ impl Agent {
 
     /// From then on, no group probe sent so far can be answered in time.
     fn discovery_ends_ns(&self) -> u64 {
-        let last = self.groups.iter().filter_map(|group| group.recent.back());
+        let last = self.groups.iter().filter_map(|group| group.recent.newest());
         let last = last.map(|probe| probe.sent_ns).max();
         last.map_or(u64::MAX, |sent_ns| self.deadline(sent_ns))
     }
@@ -356,12 +362,15 @@ impl Agent {
             self.peers[place].unicast = Some(Unicast {
                 sequence: Sequence::new(ssid),
                 session,
+                away: None,
             });
         }
-        if let Some(Unicast { sequence, .. }) = &self.peers[place].unicast
+        if let Some(Unicast { sequence, away, .. }) = &mut self.peers[place].unicast
             && !sequence.is_done(self.config.count)
         {
-            self.join(sequence.ssid, now_ns);
+            *away = None;
+            let ssid = sequence.ssid;
+            self.join(ssid, now_ns);
         }
     }
 

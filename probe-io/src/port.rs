@@ -238,6 +238,11 @@ impl Port {
         self.backend.refused(source)
     }
 
+    /// Stops answering and measuring. The sockets stay open.
+    pub fn detach(&mut self) {
+        self.backend.detach();
+    }
+
     /// Counters by name.
     pub fn counters(&mut self) -> Result<BTreeMap<&'static str, u64>, PortError> {
         Ok(self.backend.counters()?)

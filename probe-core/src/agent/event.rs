@@ -34,6 +34,16 @@ pub enum Found {
     Static,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DownReason {
+    /// No reply on any path for [`ProbeConfig::peer_expiry_ns`].
+    Silent,
+    /// It said that it ends, or gives up this address.
+    Ended,
+    /// A legacy agent was replaced by one that speaks STAMP.
+    SpeaksStamp,
+}
+
 /// Delays that no clock can have measured at both ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refutation {
@@ -45,8 +55,11 @@ pub struct Refutation {
 pub enum Event {
     /// A peer answered, for the first time or again after a silence.
     PeerUp { peer: IpAddr, found: Found },
-    /// A peer was silent on all paths for [`ProbeConfig::peer_expiry_ns`].
-    PeerDown { peer: IpAddr, found: Found },
+    PeerDown {
+        peer: IpAddr,
+        found: Found,
+        reason: DownReason,
+    },
     /// The outcome of one probe, if [`ProbeConfig::samples`]. There is none for a probe that never left, or whose sample
     /// did not reach userspace.
     Sample {

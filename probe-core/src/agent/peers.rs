@@ -42,37 +42,58 @@ impl Sequence {
 pub(super) struct Group {
     pub(super) family: Family,
     pub(super) sequence: Sequence,
-    /// Probes that a new peer could still answer in time, oldest first.
-    pub(super) recent: VecDeque<GroupProbe>,
+    /// Probes that a new peer could still answer in time.
+    pub(super) recent: Recent,
 }
 
 #[derive(Debug, Clone, Copy)]
-pub(super) struct GroupProbe {
+pub(super) struct SentProbe {
     pub(super) seq: u32,
     pub(super) sent_ns: u64,
 }
 
-impl Group {
-    /// The recent probes from `seq` on, if `seq` is one of them.
-    pub(super) fn since(&self, seq: u32) -> Option<impl Iterator<Item = &GroupProbe>> {
+/// Probes that may still be answered in time by a peer that is not measured yet, oldest first.
+#[derive(Debug, Default)]
+pub(super) struct Recent(VecDeque<SentProbe>);
+
+impl Recent {
+    pub(super) fn push(&mut self, seq: u32, sent_ns: u64) {
+        self.0.push_back(SentProbe { seq, sent_ns });
+    }
+
+    /// The probes from `seq` on, if `seq` is one of them.
+    pub(super) fn since(&self, seq: u32) -> Option<impl Iterator<Item = &SentProbe>> {
         let place = self.place(seq)?;
-        Some(self.recent.range(place..))
+        Some(self.0.range(place..))
     }
 
     /// The probe did not leave, so no peer can answer it.
     pub(super) fn remove(&mut self, seq: u32) {
         if let Some(place) = self.place(seq) {
-            self.recent.remove(place);
+            self.0.remove(place);
         }
     }
 
-    /// The index of `seq` in the recent probes.
+    /// The index of `seq`.
     pub(super) fn place(&self, seq: u32) -> Option<usize> {
-        let first = self.recent.front()?.seq;
+        let first = self.0.front()?.seq;
         let distance = ahead(seq, first);
-        self.recent
+        self.0
             .binary_search_by_key(&distance, |probe| ahead(probe.seq, first))
             .ok()
+    }
+
+    pub(super) fn newest(&self) -> Option<&SentProbe> {
+        self.0.back()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Forgets the probes that are over by now.
+    pub(super) fn expire(&mut self, is_over: impl Fn(&SentProbe) -> bool) {
+        while self.0.pop_front_if(|probe| is_over(probe)).is_some() {}
     }
 }
 
@@ -80,6 +101,8 @@ impl Group {
 pub(super) struct Unicast {
     pub(super) sequence: Sequence,
     pub(super) session: Session,
+    /// While the peer has ended: the probes with which it may come back. They are measured from the first that it answers.
+    pub(super) away: Option<Recent>,
 }
 
 #[derive(Debug)]

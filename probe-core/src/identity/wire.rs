@@ -28,6 +28,8 @@ pub struct IdentityAnswer {
     pub refused: Option<u64>,
     /// That the peer reads the asker's clock, if it does.
     pub proof: Option<ClockProof>,
+    /// The peer ends, or gives up the address at which it was asked.
+    pub goodbye: bool,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -38,6 +40,19 @@ struct Text {
     refused: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     proof: Option<ClockProof>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    goodbye: bool,
+}
+
+impl Text {
+    fn new(identity: &Identity) -> Self {
+        Self {
+            identity: identity.clone(),
+            refused: None,
+            proof: None,
+            goodbye: false,
+        }
+    }
 }
 
 /// The stamps in an answer, as in any STAMP reply.
@@ -57,7 +72,7 @@ pub fn request(own: &Identity, error: ErrorEstimate, nonce: u64) -> Option<Vec<u
     packet.extend([UNRECOGNISED, TYPE]);
     packet.extend(((ENTERPRISE_LEN + TEXT_LEN) as u16).to_be_bytes());
     packet.extend(ENTERPRISE.to_be_bytes());
-    packet.extend(text(own, None, None)?);
+    packet.extend(text(&Text::new(own))?);
     Some(packet)
 }
 
@@ -73,8 +88,24 @@ pub fn answer(
         return None;
     }
     from_request(request)?;
-    let proof = prove(nonce_at(request, stamp::TIMESTAMP)?);
-    let mut packet = request.to_vec();
+    let text = Text {
+        refused,
+        proof: prove(nonce_at(request, stamp::TIMESTAMP)?),
+        ..Text::new(own)
+    };
+    into_answer(request.to_vec(), &text, arrival)
+}
+
+/// Says to the asker of the request with `nonce` that this agent ends, or gives up the address that was asked.
+pub fn goodbye(own: &Identity, nonce: u64, stamps: AnswerStamps) -> Option<Vec<u8>> {
+    let text = Text {
+        goodbye: true,
+        ..Text::new(own)
+    };
+    into_answer(request(own, stamps.error, nonce)?, &text, stamps)
+}
+
+fn into_answer(mut packet: Vec<u8>, answer: &Text, arrival: AnswerStamps) -> Option<Vec<u8>> {
     let fields = ReplyFields {
         sequence: 0,
         transmit: NtpTime::from_unix_ns(arrival.transmit_ns),
@@ -84,7 +115,7 @@ pub fn answer(
     };
     stamp::into_reply(&mut packet, &fields);
     packet[BASE_LEN] &= !UNRECOGNISED;
-    packet[BASE_LEN + HEADER_LEN + ENTERPRISE_LEN..].copy_from_slice(&text(own, refused, proof)?);
+    packet[BASE_LEN + HEADER_LEN + ENTERPRISE_LEN..].copy_from_slice(&text(answer)?);
     Some(packet)
 }
 
@@ -99,12 +130,14 @@ pub fn from_answer(packet: &[u8]) -> Option<IdentityAnswer> {
             identity,
             refused,
             proof,
+            goodbye,
         } = text_of(packet)?;
         Some(IdentityAnswer {
             nonce,
             identity,
             refused,
             proof,
+            goodbye,
         })
     }
 }
@@ -136,13 +169,8 @@ fn text_of(packet: &[u8]) -> Option<Text> {
     texts.iter().all(|text| is_printable(text)).then_some(text)
 }
 
-fn text(identity: &Identity, refused: Option<u64>, proof: Option<ClockProof>) -> Option<[u8; TEXT_LEN]> {
-    let text = Text {
-        identity: identity.clone(),
-        refused,
-        proof,
-    };
-    let json = serde_json::to_vec(&text).ok()?;
+fn text(text: &Text) -> Option<[u8; TEXT_LEN]> {
+    let json = serde_json::to_vec(text).ok()?;
     let mut text = [b' '; TEXT_LEN];
     text.get_mut(..json.len())?.copy_from_slice(&json);
     Some(text)
@@ -204,6 +232,7 @@ mod tests {
             identity: asked,
             refused: Some(1_234),
             proof: prove(5),
+            goodbye: false,
         };
         assert!(key().accepts(5, PROVER, &expected.proof.unwrap()));
         assert_eq!(from_answer(&answer), Some(expected));
@@ -216,6 +245,16 @@ mod tests {
             answer[16..24],
             NtpTime::from_unix_ns(arrival().receive_ns).to_be_bytes()
         );
+    }
+
+    #[test]
+    fn a_goodbye_has_the_nonce_of_the_request_and_is_never_answered() {
+        let longest = identity(&"\u{201c}".repeat(MAX_TEXT_LEN / 3));
+        let goodbye = goodbye(&longest, 5, arrival()).unwrap();
+        let said = from_answer(&goodbye).unwrap();
+        assert_eq!((said.nonce, said.goodbye, said.identity), (5, true, longest));
+        assert_eq!(goodbye.len(), PACKET_LEN);
+        assert_eq!(answer(&goodbye, &identity("agent2"), None, prove, arrival()), None);
     }
 
     #[test]

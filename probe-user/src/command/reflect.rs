@@ -87,5 +87,6 @@ pub async fn run(mut config: ReflectConfig) -> Result<()> {
             }
         }
     }
+    endpoint.end();
     Ok(reporter.end(&[], &[], &endpoint.counters()?)?)
 }

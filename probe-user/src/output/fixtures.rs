@@ -11,7 +11,7 @@ use probe_io::port::Engine;
 
 use crate::output::model::{
     Attach, AttachChange, Clock, ClockStep, Context, Counters, Downtime, End, Event, Exporter, InterfaceChange,
-    InterfaceEvent, Method, PeerChange, PeerEvent, Results, Start, Windows,
+    InterfaceEvent, Method, PeerChange, PeerEvent, Results, Start, WhyDown, Windows,
 };
 use crate::output::time::{Utc, UtcOffset};
 
@@ -100,6 +100,7 @@ pub fn peer_change(event: PeerEvent, found: Found, name: Option<&str>) -> PeerCh
     let (name, version) = (name.map(str::to_owned), name.map(|_| "0.1.0".to_owned()));
     PeerChange {
         event,
+        reason: (event == PeerEvent::Down).then_some(WhyDown::Silent),
         peer: ip("10.1.1.6"),
         found,
         method: Method::Stamp,

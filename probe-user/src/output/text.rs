@@ -17,7 +17,7 @@ use probe_io::port::Engine;
 
 use crate::output::model::{
     AttachChange, ClockStep, End, Event, Exporter, InterfaceChange, InterfaceEvent, Method, PeerChange, PeerEvent,
-    Results, Start, Windows,
+    Results, Start, WhyDown, Windows,
 };
 use crate::output::quantity::{duration_u64, list};
 use crate::output::terminal::Columns;
@@ -98,11 +98,16 @@ fn write_peer(change: &PeerChange, out: &mut dyn Write) -> io::Result<()> {
     let what = match (change.event, change.found) {
         (PeerEvent::Up, Found::Multicast) => "is up, found by multicast",
         (PeerEvent::Up, Found::Static) => "is up, named by --peer",
-        (PeerEvent::Down, _) => "is down: no replies",
+        (PeerEvent::Down, _) => match change.reason {
+            Some(WhyDown::Ended) => "has ended, or given up this address",
+            Some(WhyDown::Stamp) => "now speaks STAMP",
+            Some(WhyDown::Silent) | None => "is down: no replies",
+        },
     };
     let how = match (change.event, change.method) {
         (PeerEvent::Up, Method::Echo) => "; a legacy agent, probed with ASCII numbers, timestamps by a socket",
-        (_, Method::Echo) => " to ASCII numbers",
+        (PeerEvent::Down, Method::Echo) if change.reason == Some(WhyDown::Silent) => " to ASCII numbers",
+        (PeerEvent::Down, Method::Echo) => "",
         (_, Method::Stamp) => "",
     };
     let who = match (&change.name, &change.version) {

@@ -82,7 +82,13 @@ pub const RECORDS: &[Record] = &[
         commands: "agent",
         meaning: "A peer came or went.",
         fields: &[&[
-            ("event", "string", "`up`, or `down`: no reply for `--peer-expiry`."),
+            ("event", "string", "`up` or `down`."),
+            (
+                "reason",
+                "string",
+                "Of `down`: `silent`: no reply for `--peer-expiry`; `ended`: the peer said that it ends or gives up this \
+                 address; `stamp`: a legacy agent was replaced by one that speaks STAMP.",
+            ),
             ("peer", "string", "Address."),
             ("found", "string", "`multicast`, or `static`: given with `--peer`."),
             ("method", "string", "`stamp`, or `echo` for a legacy agent."),

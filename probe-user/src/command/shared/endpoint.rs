@@ -65,8 +65,19 @@ impl Endpoint {
         self.responder.poll(&self.port, &events);
         self.introductions.set_responder(&self.responder);
         self.introductions.follow(&self.port);
+        let addresses = self.port.addresses();
+        if !addresses.is_empty() {
+            self.introductions
+                .say_goodbye(&self.port, |own| !addresses.contains(&own));
+        }
         self.reflector.follow(&self.port);
         events
+    }
+
+    /// Stops answering, and then tells those that measure this host: an answer after that would bring it back for them.
+    pub fn end(&mut self) {
+        self.port.detach();
+        self.introductions.say_goodbye(&self.port, |_| true);
     }
 
     /// Counters of the port and of the userspace reflector.

@@ -10,7 +10,7 @@ use probe_core::agent::Agent;
 use probe_core::agent::config::MAX_PEERS;
 use probe_core::attach::AttachMode;
 use probe_core::identity::clock_proof::ClockKey;
-use probe_core::identity::exchange::{AnswerLimit, Exchange};
+use probe_core::identity::exchange::{AnswerLimit, Exchange, REFRESH_NS};
 use probe_core::identity::{Identity, ResponderPorts, wire};
 use probe_core::lru::Lru;
 use probe_core::reflector::Arrival;
@@ -25,10 +25,23 @@ pub struct Introductions {
     test_port: u16,
     exchange: Exchange,
     limit: AnswerLimit,
+    /// The last request of each asker that was answered from each own address.
+    askers: Lru<(IpAddr, IpAddr), Asker>,
     /// How many of this host's probes each peer reports as refused.
     refused: Lru<IpAddr, u64>,
     /// Ports of the responder, IPv4 and IPv6.
     responder: [Option<ResponderPorts>; 2],
+}
+
+/// An asker that has not asked for this time no longer measures this host.
+const ASKER_NS: u64 = 3 * REFRESH_NS;
+
+/// Whom to tell that an address is given up.
+#[derive(Clone, Copy)]
+struct Asker {
+    from: SocketAddr,
+    nonce: u64,
+    asked_ns: u64,
 }
 
 impl Introductions {
@@ -40,6 +53,7 @@ impl Introductions {
             test_port,
             exchange: Exchange::default(),
             limit,
+            askers: Lru::new(MAX_PEERS),
             refused: Lru::new(MAX_PEERS),
             responder: [None; 2],
         }
@@ -107,7 +121,12 @@ impl Introductions {
             identity,
             refused,
             proof,
+            goodbye,
         } = wire::from_answer(packet)?;
+        if goodbye {
+            agent.ended(self.exchange.ended(nonce)?);
+            return None;
+        }
         let peer = self.exchange.answered(nonce, monotonic_ns())?;
         let same_clock = proof.is_some_and(|proof| self.clock.accepts(nonce, peer, &proof));
         agent.set_same_clock(peer, same_clock);
@@ -136,8 +155,44 @@ impl Introductions {
             ..self.own.clone()
         };
         let refused = port.refused(from.to_canonical());
-        let prove = |asked| (!to.is_multicast()).then(|| self.clock.prove(asked, nonce(), to));
-        wire::answer(packet, &own, refused, prove, stamps).filter(|_| self.limit.allow(now_ns))
+        let mut asked = None;
+        let prove = |nonce_of_asker| {
+            asked = Some(nonce_of_asker);
+            (!to.is_multicast()).then(|| self.clock.prove(nonce_of_asker, nonce(), to))
+        };
+        let answer = wire::answer(packet, &own, refused, prove, stamps).filter(|_| self.limit.allow(now_ns))?;
+        if let Some(nonce) = asked {
+            let asker = Asker {
+                from: arrival.from,
+                nonce,
+                asked_ns: now_ns,
+            };
+            *self.askers.get_or((from, to), || asker) = asker;
+        }
+        Some(answer)
+    }
+
+    /// Tells those that measure this host at an address for which `is_given_up` is true.
+    pub fn say_goodbye(&mut self, port: &Port, is_given_up: impl Fn(IpAddr) -> bool) {
+        let now_ns = monotonic_ns();
+        let stamps = wire::AnswerStamps {
+            receive_ns: realtime_ns(),
+            transmit_ns: realtime_ns(),
+            error: port.error_estimate(),
+        };
+        for (_, asker) in self.askers.extract(|&(_, to), _| is_given_up(to)) {
+            if now_ns.saturating_sub(asker.asked_ns) > ASKER_NS {
+                continue;
+            }
+            let goodbye = wire::goodbye(&self.own, asker.nonce, stamps);
+            let sockets = port.sockets(Family::of(asker.from.ip()));
+            // Twice, because nobody confirms it.
+            for (goodbye, sockets) in goodbye.iter().zip(sockets).cycle().take(2) {
+                if let Err(error) = sockets.answer(goodbye, asker.from, None, 0) {
+                    debug!("cannot say goodbye to {}: {error}", asker.from);
+                }
+            }
+        }
     }
 }
 

@@ -35,7 +35,7 @@ fn start_and_changes() {
         ),
         (
             Event::Peer(peer_change(PeerEvent::Down, Found::Static, None)),
-            r#"{"type":"peer","event":"down","peer":"10.1.1.6","found":"static","method":"stamp","time":"2026-11-21T10:10:38.000000000Z"}"#,
+            r#"{"type":"peer","event":"down","reason":"silent","peer":"10.1.1.6","found":"static","method":"stamp","time":"2026-11-21T10:10:38.000000000Z"}"#,
         ),
         (
             Event::Clock(clock_step(Some("10.1.1.6"), -10_000_000)),

@@ -38,7 +38,14 @@ fn a_peer_that_was_down_is_reported_as_such() {
     let found = Found::Multicast;
     let summary = reported(|reporter| {
         reporter.event(Event::PeerUp { peer: peer(), found }).unwrap();
-        reporter.event(Event::PeerDown { peer: peer(), found }).unwrap();
+        let reason = DownReason::Silent;
+        reporter
+            .event(Event::PeerDown {
+                peer: peer(),
+                found,
+                reason,
+            })
+            .unwrap();
         reporter.event(Event::PeerUp { peer: peer(), found }).unwrap();
     });
     assert_eq!(summary["downs"], 1);
