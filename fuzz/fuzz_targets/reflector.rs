@@ -28,6 +28,7 @@ impl Options {
             groups: vec![GROUP.into()],
             stateless: self.0 & 2 != 0,
             key: self.key(),
+            tlv_key: None,
             rates: Rates::DEFAULT,
             behind_kernel: self.0 & 4 != 0,
         });

@@ -13,9 +13,10 @@ use crate::agent::config::ProbeConfig;
 use crate::agent::event::{Destination, Event, Found, Transmit};
 pub use crate::agent::peers::Peer;
 use crate::agent::peers::{Group, Recent, Sequence, Unicast};
+use crate::observation::SendFailure;
 use crate::reflector::policy::Policy;
 use crate::schedule::Schedule;
-use crate::session::{ClockOwner, GRACE_NS};
+use crate::session::{ClockOwner, GRACE_NS, Outcome};
 use crate::stats::report::{Path, Report};
 
 mod candidates;
@@ -26,6 +27,9 @@ mod peers;
 mod replies;
 #[cfg(test)]
 mod tests;
+
+/// Peers whose timestamp format is reported in one run, however many come and go.
+pub const MAX_FORMAT_EVENTS: usize = 32;
 
 /// The owner of a session identifier.
 #[derive(Debug, Clone, Copy)]
@@ -65,6 +69,7 @@ pub struct Agent {
     unmatched: u64,
     not_allowed: u64,
     refused: u64,
+    format_events: usize,
 }
 
 /// Summaries of evicted peers that are kept.
@@ -104,6 +109,7 @@ impl Agent {
             unmatched: 0,
             not_allowed: 0,
             refused: 0,
+            format_events: 0,
             config,
         };
         for (family, enabled) in [(Family::V4, agent.config.group.v4), (Family::V6, agent.config.group.v6)] {
@@ -168,29 +174,71 @@ impl Agent {
         Some(Transmit { destination, ssid, seq })
     }
 
-    /// The kernel refused a probe: it counts as `send_failed`, not as sent.
-    pub fn transmit_failed(&mut self, transmit: &Transmit) {
+    /// The kernel refused a probe at `now_ns`: it counts as `send_failed`, not as sent.
+    pub fn transmit_failed(&mut self, transmit: &Transmit, why: SendFailure, now_ns: u64) {
+        let seq = transmit.seq;
+        let mut failed = Vec::new();
         match self.by_ssid.get(&transmit.ssid) {
             Some(&Owner::Peer(peer)) => {
-                if let Some(unicast) = &mut self.peers[peer].unicast {
+                let peer = &mut self.peers[peer];
+                if let Some(unicast) = &mut peer.unicast {
                     match &mut unicast.away {
-                        Some(recent) => recent.remove(transmit.seq),
-                        None => unicast.session.send_failed(transmit.seq),
+                        Some(recent) => recent.remove(seq),
+                        None => {
+                            unicast.session.send_failed(seq, why);
+                            failed.push((peer.address, Path::Unicast));
+                        }
                     }
                 }
             }
             Some(&Owner::Group(group)) => {
                 let group = &mut self.groups[group];
-                group.recent.remove(transmit.seq);
+                group.recent.remove(seq);
                 for peer in &mut self.peers {
                     if let Some(session) = &mut peer.group
                         && Family::of(peer.address) == group.family
                     {
-                        session.send_failed(transmit.seq);
+                        session.send_failed(seq, why);
+                        failed.extend(peer.in_group.then_some((peer.address, Path::Group)));
                     }
                 }
             }
             None => {}
+        }
+        if self.config.samples {
+            self.events.extend(failed.into_iter().map(|(peer, path)| Event::Sample {
+                peer,
+                path,
+                seq,
+                sent_ns: Some(now_ns),
+                reply: None,
+                outcome: Outcome::Failed(why),
+            }));
+        }
+    }
+
+    /// Counts the turns that were missed while the process did not run, in the windows that were open then.
+    fn skip_missed(&mut self, now_ns: u64) {
+        while let Some((ssid, probes)) = self.schedule.skip_missed(now_ns) {
+            match self.by_ssid.get(&ssid) {
+                Some(&Owner::Peer(peer)) => {
+                    let unicast = self.peers[peer].unicast.as_mut();
+                    if let Some(unicast) = unicast.filter(|unicast| unicast.away.is_none()) {
+                        unicast.session.not_sent(probes);
+                    }
+                }
+                Some(&Owner::Group(group)) => {
+                    let family = self.groups[group].family;
+                    for peer in self.peers.iter_mut().filter(|peer| peer.in_group) {
+                        if let Some(session) = &mut peer.group
+                            && Family::of(peer.address) == family
+                        {
+                            session.not_sent(probes);
+                        }
+                    }
+                }
+                None => {}
+            }
         }
     }
 

@@ -13,7 +13,7 @@ use probe_common::legacy;
 use crate::agent::Agent;
 use crate::agent::config::ProbeConfig;
 use crate::agent::event::{Destination, Event, Transmit};
-use crate::observation::{Fate, Reply};
+use crate::observation::{Fate, Reply, SendFailure};
 use crate::reflector::policy::Policy;
 use crate::stats::report::Report;
 
@@ -88,9 +88,9 @@ impl LegacyAgent {
         })
     }
 
-    pub fn transmit_failed(&mut self, number: u64) {
-        if let Some(transmit) = self.probe(number).map(|probe| probe.transmit) {
-            self.agent.transmit_failed(&transmit);
+    pub fn transmit_failed(&mut self, number: u64, why: SendFailure) {
+        if let Some(Probe { transmit, sent, .. }) = self.probe(number).copied() {
+            self.agent.transmit_failed(&transmit, why, sent.mono_ns);
         }
     }
 
@@ -127,6 +127,7 @@ impl LegacyAgent {
                 t4_ns: at.unix_ns,
                 reflector_error_ns: None,
                 own_error_ns: None,
+                wrong_z: false,
             },
             now_ns,
         );
@@ -145,11 +146,11 @@ impl LegacyAgent {
     /// As [`Agent::expire`]. If the device stamps what it sends, a number without a stamp did not leave.
     pub fn expire(&mut self, now_ns: u64) {
         let (probes, numbers, first, stamps) = (&self.probes, &self.numbers, self.first, self.stamped > 0);
-        self.agent.expire(now_ns, &mut |ssid, seq, _| {
+        self.agent.expire(now_ns, &mut |ssid, seq, _, _| {
             let number = numbers.get(&(ssid, seq));
             let place = number.and_then(|number| usize::try_from(number - first).ok());
             match place.and_then(|place| probes.get(place)) {
-                Some(probe) if !probe.stamped && stamps => Fate::NeverLeft,
+                Some(probe) if !probe.stamped && stamps => Fate::NeverLeft(SendFailure::Unknown),
                 _ => Fate::Unanswered,
             }
         });

@@ -60,6 +60,11 @@ impl<K: Copy + Eq + Hash, V> Lru<K, V> {
         self.entries.get(key).map(|(_, value)| value)
     }
 
+    /// In no order.
+    pub fn values(&self) -> impl Iterator<Item = &V> {
+        self.entries.values().map(|(_, value)| value)
+    }
+
     /// Does not count as a use.
     pub fn peek_mut(&mut self, key: &K) -> Option<&mut V> {
         self.entries.get_mut(key).map(|(_, value)| value)

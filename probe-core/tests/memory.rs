@@ -74,6 +74,7 @@ fn reply(source: u32, transmit: &Transmit, sent_ns: u64) -> Reply {
         t4_ns: sent_ns + MS,
         reflector_error_ns: Some(u64::MAX),
         own_error_ns: Some(0),
+        wrong_z: false,
     }
 }
 
@@ -88,7 +89,7 @@ fn run(agent: &mut Agent, now_ns: &mut u64, end_ns: u64, sources: impl Fn(u32) -
                 }
             }
         }
-        agent.expire(*now_ns, &mut |_, _, _| Fate::Unanswered);
+        agent.expire(*now_ns, &mut |_, _, _, _| Fate::Unanswered);
         while let Some(event) = agent.poll_event() {
             if let Event::PeerUp {
                 peer,

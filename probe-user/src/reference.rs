@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 
 use clap::{Arg, Command, CommandFactory as _};
 use probe_common::abi::{COUNTER_MEANINGS, COUNTER_NAMES};
+use probe_core::mismatch::Mismatch;
 use probe_core::reflector::Count;
 
 use crate::command::Cli;
@@ -141,6 +142,9 @@ fn counters() -> String {
     counter_table(userspace, &mut page);
     page += "\n## Process\n\n";
     counter_table(PROCESS.into_iter(), &mut page);
+    page +=
+        "\n## Packets that answer no probe\n\n`unmatched` by reason, of those that came up to a sending socket.\n\n";
+    counter_table(Mismatch::ALL.iter().map(|why| (why.name(), why.meaning())), &mut page);
     page
 }
 

@@ -115,6 +115,7 @@ mod tests {
             t4_ns: 0,
             reflector_error_ns: None,
             own_error_ns: None,
+            wrong_z: false,
         }
     }
 

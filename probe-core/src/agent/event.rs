@@ -60,15 +60,15 @@ pub enum Event {
         found: Found,
         reason: DownReason,
     },
-    /// The outcome of one probe, if [`ProbeConfig::samples`]. There is none for a probe that never left, or whose sample
-    /// did not reach userspace.
+    /// The outcome of one probe, if [`ProbeConfig::samples`]. There is none for a probe whose sample did not
+    /// reach userspace.
     Sample {
         peer: IpAddr,
         path: Path,
         seq: u32,
         /// When the kernel got the probe, monotonic; `None` with a reply, which has T1.
         sent_ns: Option<u64>,
-        /// `None` if the probe is lost.
+        /// `None` if the probe is lost or did not leave.
         reply: Option<Reply>,
         outcome: Outcome,
     },
@@ -83,6 +83,11 @@ pub enum Event {
     },
     /// A peer has proven that it reads our clock, but its stamps refute it.
     SameClockRefuted { peer: IpAddr, by: Refutation },
+    /// The peer's replies have stamps in the other format than the Z bit of its Error Estimate says. Once for each peer, and
+    /// for at most [`MAX_FORMAT_EVENTS`] peers.
+    ///
+    /// [`MAX_FORMAT_EVENTS`]: crate::agent::MAX_FORMAT_EVENTS
+    TimestampFormat { peer: IpAddr },
     /// A finished window of one peer and path.
     Window(Box<Report>),
 }

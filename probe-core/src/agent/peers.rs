@@ -115,6 +115,10 @@ pub struct Peer {
     pub(super) group: Option<Session>,
     /// The peer is expected to answer group probes.
     pub(super) in_group: bool,
+    /// [`Event::TimestampFormat`] was emitted.
+    ///
+    /// [`Event::TimestampFormat`]: crate::agent::event::Event::TimestampFormat
+    pub(super) wrong_z: bool,
     /// The peer is believed to read our clock.
     same_clock: bool,
     proven: bool,
@@ -149,6 +153,7 @@ impl Peer {
             unicast: None,
             group: None,
             in_group: false,
+            wrong_z: false,
             same_clock: false,
             proven: false,
             refutation: None,

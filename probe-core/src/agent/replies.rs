@@ -7,7 +7,7 @@ use probe_common::family::Family;
 
 use crate::agent::event::{Event, Found};
 use crate::agent::peers::{SentProbe, Unicast};
-use crate::agent::{Agent, MIN_STEP_EVENT_NS, Owner, deadline, hand_out};
+use crate::agent::{Agent, MAX_FORMAT_EVENTS, MIN_STEP_EVENT_NS, Owner, deadline, hand_out};
 use crate::observation::Reply;
 use crate::session::Outcome;
 use crate::stats::report::Path;
@@ -138,6 +138,11 @@ impl Agent {
     /// Emits the outcome of a reply, and the windows it completed.
     fn report(&mut self, place: usize, path: Path, reply: &Reply, outcome: Outcome) {
         let peer = &mut self.peers[place];
+        if reply.wrong_z && !peer.wrong_z && self.format_events < MAX_FORMAT_EVENTS {
+            peer.wrong_z = true;
+            self.format_events += 1;
+            self.events.push_back(Event::TimestampFormat { peer: peer.address });
+        }
         if outcome == Outcome::Ok
             && let Some(by) = peer.check_same_clock(reply)
         {

@@ -73,6 +73,7 @@ fn reply(peer: IpAddr, transmit: &Transmit, sent_ns: u64) -> Reply {
         t4_ns: sent_ns + TRIP,
         reflector_error_ns: None,
         own_error_ns: None,
+        wrong_z: false,
     }
 }
 
@@ -132,7 +133,7 @@ impl World {
             self.replies
                 .extend(answers.map(|&host| (self.change)(reply(host, &transmit, self.now))));
         }
-        self.agent.expire(self.now, &mut |_, _, _| Fate::Unanswered);
+        self.agent.expire(self.now, &mut |_, _, _, _| Fate::Unanswered);
         self.take_events();
     }
 

@@ -3,6 +3,7 @@ use probe_common::family::Family;
 use super::*;
 use crate::agent::config::{Families, MAX_PEERS};
 use crate::agent::event::Found;
+use crate::observation::SendFailure;
 use crate::stats::report::Path;
 
 const INTERVAL_NS: u64 = 500_000_000;
@@ -155,7 +156,7 @@ fn a_number_that_never_left_is_no_loss() {
     run(&mut agent, 4, |_, _| true);
     let mut now_ns = 4 * INTERVAL_NS;
     let transmits: Vec<_> = std::iter::from_fn(|| agent.poll_transmit(at(now_ns))).collect();
-    agent.transmit_failed(transmits[0].number);
+    agent.transmit_failed(transmits[0].number, SendFailure::NoRoute);
     now_ns += TIMEOUT_NS * 2;
     agent.expire(now_ns);
     let failed: u64 = agent

@@ -79,6 +79,13 @@ impl Sessions {
         }
     }
 
+    /// The reply was not sent after all.
+    pub fn withdraw(&mut self, reply: ReplyId) {
+        if let Some(session) = self.0.peek_mut(&reply.session) {
+            session.sent = session.sent.wrapping_sub(1);
+        }
+    }
+
     pub fn transmitted(&mut self, reply: ReplyId, at_ns: u64) {
         if let Some(session) = self.0.peek_mut(&reply.session)
             && session.sent == reply.sequence.wrapping_add(1)

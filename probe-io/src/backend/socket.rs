@@ -1,6 +1,7 @@
 //! Stamps by sockets (`SO_TIMESTAMPING`): the best without eBPF, and the only way to authenticate.
 
 mod in_flight;
+mod mismatch;
 mod reply;
 mod signatures;
 
@@ -15,17 +16,19 @@ use probe_common::{authenticated, stamp};
 use probe_core::attach::AttachMode;
 use probe_core::auth::Key;
 use probe_core::engine::Engine;
-use probe_core::observation::{Fate, Reply};
+use probe_core::mismatch::Mismatches;
+use probe_core::observation::Reply;
 use probe_host::clock::{ClockState, monotonic_ns, realtime_ns};
 use probe_host::link::Link;
 use probe_host::wall::WallOffset;
 
-use crate::backend::Backend;
 use crate::backend::error::{AttachError, ObjectError};
 use crate::backend::facts::Facts;
 pub(crate) use crate::backend::socket::in_flight::InFlight;
+pub(crate) use crate::backend::socket::mismatch::{Sent, mismatch};
 pub(crate) use crate::backend::socket::reply::{InFlightProbe, WireReply};
 use crate::backend::socket::signatures::Signatures;
+use crate::backend::{Backend, Trace};
 use crate::clock::error_estimate;
 use crate::udp::sockets::{MAX_PACKET, SocketPair, Sockets};
 use crate::udp::stamped::Received;
@@ -44,7 +47,7 @@ pub(crate) struct SocketBackend {
     sent: u64,
     stamped: u64,
     received: u64,
-    unmatched: u64,
+    mismatches: Mismatches,
 }
 
 impl SocketBackend {
@@ -59,7 +62,7 @@ impl SocketBackend {
             sent: 0,
             stamped: 0,
             received: 0,
-            unmatched: 0,
+            mismatches: Mismatches::default(),
         }
     }
 
@@ -153,9 +156,9 @@ impl Backend for SocketBackend {
         Ok(())
     }
 
-    fn fate(&mut self, sockets: &SocketPair, ssid: u16, seq: u32, _peer: IpAddr) -> Fate {
+    fn trace(&mut self, sockets: &SocketPair, ssid: u16, seq: u32, _peer: IpAddr) -> Trace {
         self.take_stamps(sockets);
-        self.in_flight.fate((ssid, seq), self.stamped > 0)
+        self.in_flight.trace((ssid, seq), self.stamped > 0)
     }
 
     fn poll_ready(&self, sockets: &SocketPair, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -174,16 +177,25 @@ impl Backend for SocketBackend {
                 };
                 // Stamps first: a probe is stamped before its reply arrives.
                 self.take_stamps(sockets);
-                match self.reply(&packet[..received.len], &received, clock) {
+                let packet = &packet[..received.len];
+                match self.reply(packet, &received, clock) {
                     Some(reply) => {
                         self.received += 1;
                         each(&reply);
                     }
-                    None => self.unmatched += 1,
+                    None => {
+                        let (port, key) = (self.test_port, self.key.as_ref());
+                        let why = mismatch(packet, received.from, port, key, &self.in_flight);
+                        self.mismatches.add(why, received.from);
+                    }
                 }
             }
         }
         self.take_stamps(sockets);
+    }
+
+    fn mismatches(&mut self, _sockets: &SocketPair) -> Mismatches {
+        self.mismatches
     }
 
     fn refused(&self, _source: IpAddr) -> Option<u64> {
@@ -195,7 +207,7 @@ impl Backend for SocketBackend {
             ("socket_sent", self.sent),
             ("socket_stamped", self.stamped),
             ("socket_received", self.received),
-            ("unmatched", self.unmatched),
+            ("unmatched", self.mismatches.total()),
         ]))
     }
 }

@@ -172,7 +172,7 @@ fn every_probe_is_a_sample_if_asked_for() {
     });
     agent.reply(&reply(host(1), &group, SECOND), SECOND + TRIP);
     let after = SECOND + INTERVAL + TIMEOUT + GRACE_NS;
-    agent.expire(after, &mut |ssid, seq, peer| {
+    agent.expire(after, &mut |ssid, seq, peer, _| {
         assert_eq!((ssid, seq, peer), (unicast.ssid, unicast.seq, host(1)));
         Fate::Unanswered
     });
@@ -188,26 +188,96 @@ fn every_probe_is_a_sample_if_asked_for() {
 }
 
 #[test]
+fn a_probe_that_did_not_leave_is_a_failed_sample_with_its_reason() {
+    let (mut agent, _, unicast) = one_peer(ProbeConfig {
+        samples: true,
+        ..config()
+    });
+    agent.transmit_failed(&unicast, SendFailure::Forbidden, SECOND);
+    let group = agent.poll_transmit(SECOND + INTERVAL).unwrap();
+    assert_eq!(group.destination, Destination::Group(Family::V4));
+    agent.transmit_failed(&group, SendFailure::NoCarrier, SECOND + INTERVAL);
+    let next = agent.poll_transmit(SECOND + 2 * INTERVAL).unwrap();
+    let after = SECOND + 3 * INTERVAL + TIMEOUT + GRACE_NS;
+    agent.expire(after, &mut |_, seq, _, _| {
+        assert!(seq == next.seq || seq == group.seq - 1, "{seq}");
+        Fate::NeverLeft(SendFailure::NoNeighbour)
+    });
+    let failed = |why| Outcome::Failed(why);
+    let got: Vec<_> = samples(&mut agent)
+        .into_iter()
+        .filter(|(_, _, outcome, _)| matches!(outcome, Outcome::Failed(_)))
+        .map(|(path, _, outcome, has_reply)| (path, outcome, has_reply))
+        .collect();
+    assert_eq!(got[0], (Path::Unicast, failed(SendFailure::Forbidden), false));
+    assert_eq!(got[1], (Path::Group, failed(SendFailure::NoCarrier), false));
+    assert!(
+        got[2..]
+            .iter()
+            .all(|sample| sample.1 == failed(SendFailure::NoNeighbour))
+            && got.len() > 2,
+        "{got:?}"
+    );
+    for summary in agent.finish(after) {
+        let counts = summary.counts;
+        assert_eq!(
+            summary.failures.values().sum::<u64>(),
+            counts.send_failed,
+            "{summary:?}"
+        );
+        assert_eq!(counts.unanswered(), counts.send_failed + counts.lost);
+    }
+}
+
+#[test]
+fn the_probes_of_a_stall_are_told_in_the_window_that_it_began_in() {
+    let mut world = World::new(config(), &[host(1)]);
+    world.run(REPORT + REPORT / 2);
+    let windows = world.windows.len();
+    let stalled_ns = world.now + 3 * REPORT;
+    world.now = stalled_ns;
+    world.agent.expire(stalled_ns, &mut |_, _, _, _| Fate::Unanswered);
+    world.run(REPORT);
+    world.finish();
+    let told: Vec<u64> = world.windows[windows..]
+        .iter()
+        .filter(|window| window.start_ns < stalled_ns)
+        .map(|window| window.counts.not_sent)
+        .collect();
+    let missed = 3 * REPORT / INTERVAL;
+    assert_eq!(told.len(), 2, "one for each path");
+    assert!(
+        told.iter().all(|told| told.abs_diff(missed) <= 1),
+        "{told:?}, not {missed}"
+    );
+    let later = world.windows.iter().filter(|window| window.start_ns >= stalled_ns);
+    assert!(later.map(|window| window.counts.not_sent).all(|not_sent| not_sent == 0));
+}
+
+#[test]
 fn samples_are_not_made_unless_asked_for() {
     let (mut agent, ..) = one_peer(config());
-    agent.expire(START + REPORT / 2, &mut |_, _, _| Fate::Unanswered);
+    agent.expire(START + REPORT / 2, &mut |_, _, _, _| Fate::Unanswered);
     assert_eq!(samples(&mut agent), []);
 }
 
 #[test]
 fn unsent_probes_and_uncollected_replies_are_no_losses() {
     let (mut agent, _, unicast) = one_peer(config());
-    agent.transmit_failed(&unicast);
+    agent.transmit_failed(&unicast, SendFailure::NoRoute, START);
     let now = SECOND + INTERVAL;
     let group = agent.poll_transmit(now).unwrap();
     assert_eq!(group.destination, Destination::Group(Family::V4));
-    agent.expire(now + REPORT / 2, &mut |_, _, _| Fate::CollectorLost);
+    agent.expire(now + REPORT / 2, &mut |_, _, _, _| Fate::CollectorLost);
     let counts: Vec<Counts> = agent
         .finish(now + REPORT / 2)
         .iter()
         .map(|summary| summary.counts)
         .collect();
-    assert_eq!((counts[0].sent, counts[0].send_failed), (0, 1));
+    assert_eq!(
+        (counts[0].sent, counts[0].send_failed, counts[0].unanswered()),
+        (0, 1, 1)
+    );
     assert_eq!(
         (counts[1].received, counts[1].collector_lost, counts[1].lost),
         (3, 1, 0)
@@ -218,7 +288,7 @@ fn unsent_probes_and_uncollected_replies_are_no_losses() {
 fn an_unsent_group_probe_finds_no_peer() {
     let mut agent = agent(config());
     let probe = agent.poll_transmit(START).unwrap();
-    agent.transmit_failed(&probe);
+    agent.transmit_failed(&probe, SendFailure::NoRoute, START);
     agent.reply(&reply(host(1), &probe, START), START + TRIP);
     assert_eq!((agent.peers().len(), agent.unmatched()), (0, 1));
 }

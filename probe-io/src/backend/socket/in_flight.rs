@@ -6,9 +6,10 @@ use std::net::IpAddr;
 use probe_common::abi;
 use probe_common::family::Family;
 use probe_core::lru::Lru;
-use probe_core::observation::Fate;
 use probe_host::wall::WallOffset;
 
+use crate::backend::Trace;
+use crate::backend::socket::mismatch::Sent;
 use crate::backend::socket::reply::{InFlightProbe, ProbeId, WireReply};
 use crate::udp::watched::WatchedSocket;
 
@@ -89,6 +90,15 @@ impl InFlight {
         true
     }
 
+    /// As the kernel programs remember a probe.
+    fn as_in_kernel(probe: &InFlightProbe) -> abi::InFlight {
+        abi::InFlight {
+            t1_mono_ns: probe.sent_mono_ns,
+            t1_wire: probe.wire,
+            destination: probe.destination.into(),
+        }
+    }
+
     /// The probe that a reply from `source` answers, by the rule of the kernel programs.
     pub fn answered(&self, source: IpAddr, reply: &WireReply) -> Option<(ProbeId, InFlightProbe)> {
         let ssid = match reply.ssid {
@@ -97,20 +107,15 @@ impl InFlight {
         };
         let id = (ssid, reply.sender_sequence);
         let probe = *self.probes.get(&id)?;
-        let sent = abi::InFlight {
-            t1_mono_ns: probe.sent_mono_ns,
-            t1_wire: probe.wire,
-            destination: probe.destination.into(),
-        };
-        let answers = sent.is_answered_by(&source.into(), reply.sender_timestamp);
+        let answers = Self::as_in_kernel(&probe).is_answered_by(&source.into(), reply.sender_timestamp);
         answers.then_some((id, probe))
     }
 
-    /// The fate of a probe without a reply: without a stamp it did not leave, if the device stamps others.
-    pub fn fate(&self, id: ProbeId, device_stamps: bool) -> Fate {
+    /// What is known about a probe without a reply: without a stamp it did not leave, if the device stamps others.
+    pub fn trace(&self, id: ProbeId, device_stamps: bool) -> Trace {
         match self.probes.get(&id) {
-            Some(probe) if !probe.stamped && device_stamps => Fate::NeverLeft,
-            _ => Fate::Unanswered,
+            Some(probe) if !probe.stamped && device_stamps => Trace::NotLeft,
+            _ => Trace::Left,
         }
     }
 
@@ -118,6 +123,20 @@ impl InFlight {
     pub fn forget_stamps(&mut self) {
         self.by_stamp.clear();
         self.stamps_in_order.clear();
+    }
+}
+
+impl Sent for InFlight {
+    fn probe(&self, ssid: u16, seq: u32) -> Option<abi::InFlight> {
+        self.probes.get(&(ssid, seq)).map(Self::as_in_kernel)
+    }
+
+    fn session(&self, peer: IpAddr) -> Option<u16> {
+        self.sessions.peek(&peer).copied()
+    }
+
+    fn sessions(&self, at_most: usize) -> Vec<u16> {
+        self.sessions.values().take(at_most).copied().collect()
     }
 }
 

@@ -8,6 +8,7 @@ use log::warn;
 use probe_core::agent::Agent;
 use probe_core::agent::config::ProbeConfig;
 use probe_core::legacy::LegacyAgent;
+use probe_core::observation::SendFailure;
 use probe_core::stats::report::Report;
 use probe_host::link::Netlink;
 use probe_io::legacy::LegacyProber;
@@ -59,8 +60,8 @@ impl LegacyPeers {
         self.take(stamp);
         self.agent.expire(now_ns);
         while let Some(transmit) = self.agent.poll_transmit(LegacyProber::now()) {
-            if self.prober.send(transmit).is_err() {
-                self.agent.transmit_failed(transmit.number);
+            if let Err(error) = self.prober.send(transmit) {
+                self.agent.transmit_failed(transmit.number, SendFailure::from(&error));
             }
         }
     }

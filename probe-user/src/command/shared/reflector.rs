@@ -31,6 +31,7 @@ impl UserReflector {
             rates: config.answering.rates,
             stateless: stamping.stateless,
             key: stamping.key.clone(),
+            tlv_key: stamping.tlv_key.clone(),
             behind_kernel: port.engine() == Engine::Ebpf,
         };
         let mut reflector = Self {

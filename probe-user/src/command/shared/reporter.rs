@@ -19,10 +19,12 @@ use probe_io::port::{Engine, Port, PortEvent};
 
 use crate::command::shared::endpoint::config::EndpointConfig;
 use crate::command::shared::host::kernel_release;
+use crate::command::shared::replies::wrong_timestamp_format;
 use crate::command::shared::reporter::downs::Downs;
+use crate::output::file::OutputFile;
 use crate::output::model::{self, Context, Results, Sample};
 use crate::output::samples::Samples;
-use crate::output::sink::OutputError;
+use crate::output::sink::{Control, OutputError, Sink};
 use crate::output::time::{Utc, UtcOffset};
 use crate::output::{Output, OutputConfig};
 
@@ -38,7 +40,9 @@ pub struct Reporter {
     engine: Engine,
     attach: model::Attach,
     peers: Lru<IpAddr, Identity>,
-    downs: Downs,
+    downs: Downs<IpAddr>,
+    /// Of the interface.
+    outages: Downs<()>,
     windows: Vec<(model::Method, Report)>,
     utc: UtcOffset,
 }
@@ -46,9 +50,12 @@ pub struct Reporter {
 impl Reporter {
     /// Opens the files, before anything is measured.
     pub fn open(config: &OutputConfig) -> Result<Self, OutputError> {
+        let output = OutputFile::open(config.output.as_deref())?;
+        let samples = config.samples.as_deref();
+        let samples = samples.map(|path| output.open_other("--samples", path)).transpose()?;
         Ok(Self {
-            output: Output::open(config.format, config.output.as_deref())?,
-            samples: config.samples.as_deref().map(Samples::create).transpose()?,
+            output: Output::new(config.format, output)?,
+            samples: samples.map(Samples::new).transpose()?,
             engine: Engine::Ebpf,
             attach: model::Attach {
                 egress: None,
@@ -56,9 +63,15 @@ impl Reporter {
             },
             peers: Lru::new(MAX_KNOWN_PEERS),
             downs: Downs::new(MAX_KNOWN_PEERS),
+            outages: Downs::new(1),
             windows: Vec::new(),
             utc: UtcOffset::new(monotonic_ns(), realtime_ns()),
         })
+    }
+
+    /// The controls of the results and of the samples.
+    pub fn controls(&self) -> (Control, Option<Control>) {
+        (self.output.control(), self.samples.as_ref().map(Samples::control))
     }
 
     /// Writes the start record; `probing` is `None` for a reflector.
@@ -114,6 +127,11 @@ impl Reporter {
     }
 
     pub fn port_event(&mut self, interface: &str, event: &PortEvent) -> Result<(), OutputError> {
+        match event {
+            PortEvent::Down | PortEvent::Deleted => self.outages.down((), monotonic_ns()),
+            PortEvent::Up | PortEvent::Back => self.outages.up((), monotonic_ns()),
+            PortEvent::Reattached { .. } => {}
+        }
         let change = |event| {
             model::Event::Interface(model::InterfaceChange {
                 event,
@@ -172,6 +190,10 @@ impl Reporter {
                 );
                 Ok(())
             }
+            Event::TimestampFormat { peer } => {
+                warn!("{}", wrong_timestamp_format(peer));
+                Ok(())
+            }
             Event::Window(report) => {
                 self.windows.push((method, *report));
                 Ok(())
@@ -184,11 +206,11 @@ impl Reporter {
                 reply,
                 outcome,
             } => {
-                let Some(samples) = &mut self.samples else {
-                    return Ok(());
-                };
-                let sent = sent_ns.map(|sent_ns| self.utc.utc(sent_ns));
-                samples.add(&Sample::new(peer, path, seq, sent, reply.as_ref(), outcome))
+                if let Some(samples) = &mut self.samples {
+                    let sent = sent_ns.map(|sent_ns| self.utc.utc(sent_ns));
+                    samples.add(&Sample::new(peer, path, seq, sent, reply.as_ref(), outcome));
+                }
+                Ok(())
             }
         }
     }
@@ -209,10 +231,10 @@ impl Reporter {
             self.output
                 .export(&model::Event::Windows(model::Windows { time: now(), results }))?;
         }
-        match &mut self.samples {
-            Some(samples) if !windows.is_empty() => samples.flush(),
-            _ => Ok(()),
+        if !windows.is_empty() {
+            self.samples.iter_mut().for_each(Samples::flush);
         }
+        Ok(())
     }
 
     pub fn counters(&mut self, counters: &BTreeMap<&'static str, u64>) -> Result<(), OutputError> {
@@ -232,10 +254,21 @@ impl Reporter {
         let mut summaries: Vec<_> = stamp.chain(legacy).collect();
         summaries.sort_by_key(|(method, report)| (report.peer, *method, report.path));
         let results = self.results(&summaries);
-        self.output.export(&model::Event::End(model::End {
+        let end = model::End {
             results,
             counters: named(counters),
-        }))
+        };
+        let mut left_out = BTreeMap::new();
+        if let Some(samples) = &mut self.samples {
+            samples.end();
+            left_out.clone_from(samples.left_out());
+        }
+        self.output.end(end, &left_out)
+    }
+
+    /// The outputs, for their readers to take the rest.
+    pub fn into_sinks(self) -> (Sink, Option<Sink>) {
+        (self.output.into_sink(), self.samples.map(Samples::into_sink))
     }
 
     fn peer(
@@ -282,6 +315,7 @@ impl Reporter {
                 attach,
                 peer: self.peers.peek(&report.peer),
                 downtime: self.downs.during(report.peer, report.start_ns, report.end_ns),
+                interface_down_ns: self.outages.during((), report.start_ns, report.end_ns).down_ns,
             };
             Results::new(report, context)
         };

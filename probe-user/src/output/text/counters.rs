@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use probe_common::abi::{COUNTER_NAMES, Counter};
+use probe_core::mismatch::Mismatch;
 use probe_core::reflector::Count;
 
 use crate::output::model::Counters;
@@ -110,7 +111,10 @@ pub fn write_trouble(counters: &Counters, columns: Option<usize>, out: &mut dyn 
         let in_kernel = Counter::ALL.into_iter().find(|&known| name(known) == counter);
         let in_userspace = || Some(Count::ALL.iter().find(|known| known.name() == counter)?.in_words());
         let of_process = || PROCESS.iter().any(|&(name, _)| name == counter).then_some(None);
-        let note = match in_kernel.map(in_words).or_else(in_userspace).or_else(of_process) {
+        // The programs, or the sockets, count these as unmatched, too.
+        let of_mismatches = || Mismatch::ALL.iter().any(|why| why.name() == counter).then_some(None);
+        let known = in_kernel.map(in_words).or_else(in_userspace).or_else(of_process);
+        let note = match known.or_else(of_mismatches) {
             Some(Some((what, became))) => format!("{} {became} ({counter})", count(number, what)),
             Some(None) => continue,
             None => format!("{number} {counter}"),

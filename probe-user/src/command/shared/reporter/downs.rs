@@ -1,66 +1,69 @@
-//! The times at which each peer was down.
+//! The times at which each peer, or the interface, was down.
 
 use std::collections::VecDeque;
-use std::net::IpAddr;
+use std::hash::Hash;
 
 use probe_core::lru::Lru;
 
 use crate::output::model::Downtime;
 
-/// Downtimes of a peer that are remembered one by one.
+/// Downtimes of each that are remembered one by one.
 const MAX_DOWNS: usize = 256;
 
 /// Start and end; `None` while it lasts.
 type Down = (u64, Option<u64>);
 
-/// Monotonic nanoseconds, when the core noticed.
-pub(super) struct Downs(Lru<IpAddr, OfPeer>);
+/// Monotonic nanoseconds, when it was noticed.
+pub(super) struct Downs<K>(Lru<K, Times>);
 
 #[derive(Default)]
-struct OfPeer {
+struct Times {
     recent: VecDeque<Down>,
     /// The sum of all earlier ones, and when the first began.
     earlier: Downtime,
     since_ns: u64,
 }
 
-impl Downs {
-    pub(super) fn new(max_peers: usize) -> Self {
-        Self(Lru::new(max_peers))
+impl<K: Copy + Eq + Hash> Downs<K> {
+    pub(super) fn new(capacity: usize) -> Self {
+        Self(Lru::new(capacity))
     }
 
-    pub(super) fn down(&mut self, peer: IpAddr, now_ns: u64) {
-        let downs = self.0.get_or(peer, OfPeer::default);
-        downs.recent.push_back((now_ns, None));
-        if downs.recent.len() > MAX_DOWNS
-            && let Some((from_ns, until_ns)) = downs.recent.pop_front()
+    pub(super) fn down(&mut self, who: K, now_ns: u64) {
+        let times = self.0.get_or(who, Times::default);
+        if matches!(times.recent.back(), Some((_, None))) {
+            return;
+        }
+        times.recent.push_back((now_ns, None));
+        if times.recent.len() > MAX_DOWNS
+            && let Some((from_ns, until_ns)) = times.recent.pop_front()
         {
-            if downs.earlier.downs == 0 {
-                downs.since_ns = from_ns;
+            if times.earlier.downs == 0 {
+                times.since_ns = from_ns;
             }
-            downs.earlier.downs += 1;
-            downs.earlier.down_ns += until_ns.unwrap_or(now_ns) - from_ns;
+            times.earlier.downs += 1;
+            times.earlier.down_ns += until_ns.unwrap_or(now_ns) - from_ns;
         }
     }
 
-    pub(super) fn up(&mut self, peer: IpAddr, now_ns: u64) {
-        let downs = self.0.peek_mut(&peer);
-        if let Some((_, until_ns @ None)) = downs.and_then(|downs| downs.recent.back_mut()) {
+    pub(super) fn up(&mut self, who: K, now_ns: u64) {
+        let times = self.0.peek_mut(&who);
+        if let Some((_, until_ns @ None)) = times.and_then(|times| times.recent.back_mut()) {
             *until_ns = Some(now_ns);
         }
     }
 
-    /// How often a peer went down between `start_ns` and `end_ns`, and how long it was down within them.
-    pub(super) fn during(&self, peer: IpAddr, start_ns: u64, end_ns: u64) -> Downtime {
-        let Some(downs) = self.0.peek(&peer) else {
+    /// How often it went down between `start_ns` and `end_ns`, and how long it was down within them.
+    pub(super) fn during(&self, who: K, start_ns: u64, end_ns: u64) -> Downtime {
+        let Some(times) = self.0.peek(&who) else {
             return Downtime::default();
         };
         // Only the summary of a whole run begins before them.
-        let mut downtime = match start_ns <= downs.since_ns {
-            true => downs.earlier,
+        let mut downtime = match start_ns <= times.since_ns {
+            true => times.earlier,
             false => Downtime::default(),
         };
-        for &(from_ns, until_ns) in &downs.recent {
+        for &(from_ns, until_ns) in &times.recent {
             downtime.downs += u64::from((start_ns..end_ns).contains(&from_ns));
             let until_ns = until_ns.unwrap_or(u64::MAX).min(end_ns);
             downtime.down_ns += until_ns.saturating_sub(from_ns.max(start_ns));
@@ -71,6 +74,8 @@ impl Downs {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
 
     #[test]
@@ -82,6 +87,7 @@ mod tests {
         downs.up(peer, 32);
         downs.up(peer, 33);
         downs.down(peer, 35);
+        downs.down(peer, 36);
         let table = [
             ((0, 10), (0, 0)),
             ((10, 20), (1, 5)),
