@@ -343,7 +343,7 @@ fn losses_have_a_direction_once_a_peer_is_known_to_be_stateful() {
 
 #[test]
 fn a_group_that_is_added_later_is_probed_and_finds_its_peers() {
-    let [v4, v6] = [host(1), IpAddr::V6(Ipv6Addr::new(0xfd01, 0, 0, 0, 0, 0, 0, 6))];
+    let [v4, v6] = [host(1), host6(6)];
     let mut world = World::new(config(), &[v4, v6]);
     world.run(REPORT);
     assert_eq!(world.agent.peers().len(), 1);
