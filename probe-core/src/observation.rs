@@ -5,6 +5,12 @@ use std::{fmt, io};
 
 use probe_common::ntp::ErrorEstimate;
 
+/// Agents on one clock read it in different ways, which agree to this.
+const SAME_CLOCK_BOUND_NS: u64 = 1_000;
+
+/// The kernel slews a clock by at most this part of the time.
+const MAX_SLEW_PART: u64 = 1_000;
+
 /// One reply with every stamp of its round trip.
 ///
 /// The two `*_mono_ns` stamps are `CLOCK_MONOTONIC` of this host; the four `t*_ns` are UTC nanoseconds since 1970,
@@ -101,6 +107,29 @@ impl Reply {
     /// T4 − T3, signed: the two clocks may disagree.
     pub fn backward_ns(&self) -> i64 {
         self.t4_ns.wrapping_sub(self.t3_ns) as i64
+    }
+
+    /// Whether clocks that differ by at most `bound_ns` can have stamped this reply: no packet arrives before it leaves. A
+    /// reflector whose PTP stamps are TAI, which its Error Estimate cannot express, is off by more.
+    pub fn is_possible(&self, bound_ns: u64) -> bool {
+        let bound_ns = i64::try_from(bound_ns).unwrap_or(i64::MAX);
+        self.forward_ns().min(self.backward_ns()) >= -bound_ns
+    }
+
+    /// The sum of both error bounds, if both ends say that they are synchronised, and the stamps do not refute it.
+    pub fn synced_bound_ns(&self) -> Option<u64> {
+        let (own, reflector) = self.own_error_ns.zip(self.reflector_error_ns)?;
+        let bound_ns = own.saturating_add(reflector);
+        self.is_possible(bound_ns).then_some(bound_ns)
+    }
+
+    /// Whether the stamps show that two agents on one clock cannot have made them. If this host's clock was set meanwhile,
+    /// they show nothing.
+    pub fn refutes_same_clock(&self) -> bool {
+        let wall_ns = self.t4_ns.wrapping_sub(self.t1_ns) as i64;
+        let set_by_ns = wall_ns.wrapping_sub_unsigned(self.elapsed_ns()).unsigned_abs();
+        let was_set = set_by_ns > SAME_CLOCK_BOUND_NS + self.elapsed_ns() / MAX_SLEW_PART;
+        self.is_stamped() && !was_set && !self.is_possible(SAME_CLOCK_BOUND_NS)
     }
 
     /// T2 − T1, with T1 monotonic.

@@ -295,6 +295,11 @@ impl Port {
         self.backend.refused(source)
     }
 
+    /// Stops answering and measuring. The sockets stay open.
+    pub fn detach(&mut self) {
+        self.backend.detach();
+    }
+
     /// Packets so far that arrived where replies are expected, and answer no probe.
     pub fn mismatches(&mut self) -> Mismatches {
         self.backend.mismatches(&self.sockets)

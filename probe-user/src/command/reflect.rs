@@ -88,6 +88,7 @@ pub async fn run(mut config: ReflectConfig) -> Result<()> {
             }
         }
     }
+    endpoint.end();
     reporter.end(&[], &[], &endpoint.counters()?)?;
     drop(endpoint);
     let (results, samples) = reporter.into_sinks();

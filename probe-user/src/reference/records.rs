@@ -83,7 +83,13 @@ pub const RECORDS: &[Record] = &[
         commands: "agent",
         meaning: "A peer came or went.",
         fields: &[&[
-            ("event", "string", "`up`, or `down`: no reply for `--peer-expiry`."),
+            ("event", "string", "`up` or `down`."),
+            (
+                "reason",
+                "string",
+                "Of `down`: `silent`: no reply for `--peer-expiry`; `ended`: the peer said that it ends or gives up this \
+                 address; `stamp`: a legacy agent was replaced by one that speaks STAMP.",
+            ),
             ("peer", "string", "Address."),
             ("found", "string", "`multicast`, or `static`: given with `--peer`."),
             ("method", "string", "`stamp`, or `echo` for a legacy agent."),
@@ -99,6 +105,7 @@ pub const RECORDS: &[Record] = &[
         fields: &[&[
             ("peer", "string?", "Peer whose clock it is; null for this host's."),
             ("by_ns", "ns", "Size of the step; positive if forward."),
+            ("left_out", "integer", "Steps of this clock since its last record that got no record of their own."),
             ("time", "time", "When it was noticed."),
         ]],
     },

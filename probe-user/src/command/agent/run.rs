@@ -263,6 +263,7 @@ impl Run {
     /// The summary of the whole run.
     fn finish(&mut self) -> Result<()> {
         self.take_samples();
+        self.endpoint.end();
         let now_ns = monotonic_ns();
         let summaries = self.agent.finish(now_ns);
         let legacy_summaries = self.legacy.as_mut().map(|legacy| legacy.finish(&self.agent, now_ns));

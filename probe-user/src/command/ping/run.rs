@@ -52,7 +52,9 @@ pub async fn run(config: PingConfig) -> Result<()> {
         config,
         target,
         netlink,
+        same_clock: path.is_local,
         path,
+        synced: true,
         trouble: None,
         agent,
         pinger,
@@ -237,6 +239,10 @@ struct Run {
     path: Path,
     /// The failure of the last look at the path, so that it is said once.
     trouble: Option<String>,
+    /// The target is local, and its stamps do not refute it.
+    same_clock: bool,
+    /// No reply has refuted `synced`.
+    synced: bool,
     agent: Agent,
     pinger: Pinger,
     /// The pinger of the path before, for its last replies.
@@ -318,6 +324,7 @@ impl Run {
         self.start.engine = self.pinger.engine();
         self.start.interface = path.interface().map(str::to_owned);
         self.agent.set_same_clock(self.target.to.ip(), path.is_local);
+        self.same_clock = path.is_local;
         self.path = path;
         Ok(())
     }
@@ -382,6 +389,7 @@ impl Run {
     /// Writes the core's events; `packet` belongs to the reply that it was given last.
     fn report(&mut self, mut packet: Option<ReplyPacket>) -> Result<()> {
         while let Some(event) = self.agent.poll_event() {
+            self.same_clock &= !matches!(event, Event::SameClockRefuted { .. });
             if let Event::TimestampFormat { peer } = event {
                 warn!("{}", wrong_timestamp_format(peer));
             } else if let Event::Sample {
@@ -410,17 +418,17 @@ impl Run {
     }
 
     /// The clock that the one-way delays of a reply rest on.
-    fn clock(&self, reply: &Reply) -> Option<OneWayClock> {
+    fn clock(&mut self, reply: &Reply) -> Option<OneWayClock> {
         if !reply.is_stamped() {
             return None;
         }
-        if self.path.is_local {
+        if self.same_clock {
             return Some(OneWayClock::SameClock);
         }
-        let (own, reflector) = reply.own_error_ns.zip(reply.reflector_error_ns)?;
-        Some(OneWayClock::Synced {
-            bound_ns: own.saturating_add(reflector),
-        })
+        let synced = reply.synced_bound_ns();
+        self.synced &= synced.is_some();
+        let bound_ns = synced.filter(|_| self.synced)?;
+        Some(OneWayClock::Synced { bound_ns })
     }
 
     /// Writes the summary; returns whether any reply came.

@@ -69,7 +69,7 @@ impl UserReflector {
             return;
         }
         if !self.reflector.is_authenticated()
-            && let Some(answer) = introductions.answer(&packet, arrival.from.ip(), arrival.receive_ns, port, now_ns)
+            && let Some(answer) = introductions.answer(&packet, &arrival, port, now_ns)
         {
             let source = (!to.is_multicast()).then_some(to);
             match sockets.answer(&answer, arrival.from, source, 0) {

@@ -1,6 +1,7 @@
 //! Configuration that `agent` and `reflect` share.
 
 use probe_core::auth::Key;
+use probe_core::identity::printable;
 use probe_core::reflector::policy::Rates;
 use probe_host::hostname::default_agent_name;
 use probe_io::compare::priority::Priority;
@@ -63,7 +64,7 @@ pub fn validate(args: EndpointArgs, probing: bool) -> Result<Common, ConfigError
         endpoint: EndpointConfig {
             name: match args.name {
                 Some(name) => values::name(name)?,
-                None => default_agent_name(&args.iface),
+                None => printable(&default_agent_name(&args.iface)),
             },
             families_required: args.family.is_some() || !given.is_empty(),
             port: PortConfig {
