@@ -6,7 +6,7 @@
 use probe_common::ntp::ErrorEstimate;
 use probe_common::{authenticated, legacy, stamp};
 use probe_core::auth::Key;
-use probe_core::reflector::policy::{Policy, Rates};
+use probe_core::reflector::policy::{OwnAddress, Policy, Rates};
 use probe_core::reflector::{Arrival, ClockQuality, Count, Reflected, Reflector, ReflectorConfig};
 
 const OWN: [u8; 4] = [10, 1, 1, 6];
@@ -31,10 +31,12 @@ impl Options {
             rates: Rates::DEFAULT,
             behind_kernel: self.0 & 4 != 0,
         });
-        reflector.set_policy(
-            vec![OWN.into()],
-            Policy::new(["10.1.0.0/16".parse().expect("a prefix")]),
-        );
+        let own = OwnAddress {
+            ip: OWN.into(),
+            prefix: "10.1.0.0/16".parse().expect("a prefix"),
+            deprecated: false,
+        };
+        reflector.set_policy(Policy::of_interface(&[own], []));
         reflector
     }
 

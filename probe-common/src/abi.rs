@@ -16,7 +16,7 @@ use crate::frame::Udp;
 
 /// Version of this module's layouts and meanings. The loader writes it into [`Settings`]; a program that was built
 /// with another one touches no packet.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// Longest payload of a padded probe that the kernel programs answer: that of an IPv4 datagram with an MTU of 9,000 bytes.
 pub const MAX_PADDED_LEN: usize = 8972;
@@ -46,13 +46,11 @@ pub struct Settings {
     /// 1 where TC ingress runs behind generic XDP: it then handles the packets that XDP was not shown, and counts no
     /// refusals.
     pub ingress_is_second: u8,
-    /// Answers group probes of IPv4 senders; [`Address::NONE`] for none.
+    /// The own IPv4 address to which most probes come; [`Address::NONE`] for none.
     pub own_v4: Address,
-    /// Answers group probes of IPv6 senders; [`Address::NONE`] for none.
+    /// The own IPv6 address to which most probes come; [`Address::NONE`] for none.
     pub own_v6: Address,
-    /// Answers group probes of link-local IPv6 senders; [`Address::NONE`] for none.
-    pub own_v6_link_local: Address,
-    /// Changes whenever `ALLOWED` does, so that each [`SourceState`] is looked up there again.
+    /// Changes whenever `ALLOWED` or an own address does, so that each [`SourceState`] is looked up there again.
     pub policy_generation: u32,
     /// Packets that a CPU takes from the port's bucket at once, at least 1.
     pub port_batch: u32,
@@ -92,24 +90,13 @@ impl Settings {
         port == sender_port && sender_port != 0
     }
 
-    /// The interface's first address of an IP version; [`Address::NONE`] for none.
+    /// The own address of an IP version to which most probes come; [`Address::NONE`] for none.
     #[inline(always)]
     pub fn first_own(&self, family: Family) -> Address {
         match family {
             Family::V4 => self.own_v4,
             Family::V6 => self.own_v6,
         }
-    }
-
-    /// The address from which to answer a group probe of `source`: one of the same scope.
-    #[inline(always)]
-    pub fn own_address(&self, family: Family, source: &Address) -> Option<Address> {
-        let own = if source.is_v6_link_local() {
-            self.own_v6_link_local
-        } else {
-            self.first_own(family)
-        };
-        (own != Address::NONE).then_some(own)
     }
 }
 
@@ -120,20 +107,23 @@ const _: () = {
 
     assert!(size_of::<Address>() == 16 && align_of::<Address>() == 8);
 
-    assert!(size_of::<Settings>() == 136 && align_of::<Settings>() == 8);
+    assert!(size_of::<Settings>() == 120 && align_of::<Settings>() == 8);
     assert!(offset_of!(Settings, tai_offset_ns) == 8);
     assert!(offset_of!(Settings, test_port) == 16);
     assert!(offset_of!(Settings, mac) == 24);
     assert!(offset_of!(Settings, own_v4) == 32);
-    assert!(offset_of!(Settings, own_v6_link_local) == 64);
-    assert!(offset_of!(Settings, policy_generation) == 80);
-    assert!(offset_of!(Settings, source_limit) == 88);
-    assert!(offset_of!(Settings, port_limit) == 120);
+    assert!(offset_of!(Settings, policy_generation) == 64);
+    assert!(offset_of!(Settings, source_limit) == 72);
+    assert!(offset_of!(Settings, port_limit) == 104);
     assert!(size_of::<Limit>() == 16 && offset_of!(Limit, burst_ns) == 8);
 
-    assert!(size_of::<SourceState>() == 40 && align_of::<SourceState>() == 8);
+    assert!(size_of::<Allowed>() == 24 && align_of::<Allowed>() == 8);
+    assert!(offset_of!(Allowed, kind) == 16 && offset_of!(Allowed, reserved) == 20);
+
+    assert!(size_of::<SourceState>() == 56 && align_of::<SourceState>() == 8);
     assert!(offset_of!(SourceState, refused) == 24);
-    assert!(offset_of!(SourceState, generation) == 32);
+    assert!(offset_of!(SourceState, own) == 32);
+    assert!(offset_of!(SourceState, generation) == 48);
 
     assert!(size_of::<InFlightKey>() == 8 && align_of::<InFlightKey>() == 4);
     assert!(size_of::<InFlight>() == 32 && align_of::<InFlight>() == 8);
@@ -173,6 +163,7 @@ mod pod {
 
     pod!(
         Address,
+        Allowed,
         InFlight,
         InFlightKey,
         MissedKey,

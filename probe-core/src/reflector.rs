@@ -20,7 +20,7 @@ use crate::auth::{Key, TlvIntegrity};
 pub use crate::reflector::count::{Count, Counts};
 use crate::reflector::limit::Limiter;
 pub use crate::reflector::limit::userspace_rates;
-use crate::reflector::policy::{Policy, Rates};
+use crate::reflector::policy::{Policy, Rates, Refusal};
 pub use crate::reflector::session::ReplyId;
 use crate::reflector::session::Sessions;
 
@@ -62,7 +62,7 @@ pub struct ClockQuality {
 /// How to send a reply, whose bytes have replaced those of the test packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reflected {
-    /// Source address; `None` for the interface's own, as for group probes.
+    /// Source address; `None` for that of the route.
     pub source: Option<IpAddr>,
     /// DSCP in the upper six bits, ECN in the lower two.
     pub tos: u8,
@@ -74,7 +74,6 @@ pub struct Reflected {
 #[derive(Debug)]
 pub struct Reflector {
     config: ReflectorConfig,
-    own: Vec<IpAddr>,
     policy: Policy,
     sessions: Sessions,
     limiter: Limiter,
@@ -86,7 +85,6 @@ impl Reflector {
         Self {
             limiter: Limiter::new(config.rates),
             config,
-            own: Vec::new(),
             policy: Policy::default(),
             sessions: Sessions::default(),
             counts: Counts::default(),
@@ -94,8 +92,7 @@ impl Reflector {
     }
 
     /// Sets the interface's addresses and the sources that are answered. Before this call, no source is.
-    pub fn set_policy(&mut self, own: Vec<IpAddr>, policy: Policy) {
-        self.own = own;
+    pub fn set_policy(&mut self, policy: Policy) {
         self.policy = policy;
     }
 
@@ -126,12 +123,17 @@ impl Reflector {
         if arrival.from.port() == 0 || !Address::from(source).is_answerable(Family::of(source)) {
             return Err(Count::BadSource);
         }
-        let by_group = !self.own.contains(&arrival.to);
+        let by_group = self.is_by_group(arrival);
         if by_group && !self.config.groups.contains(&arrival.to) {
             return Err(Count::NotForUs);
         }
-        if !self.policy.allows(source) {
-            return Err(Count::NotAllowed);
+        let own = self.policy.check(source).map_err(|refusal| match refusal {
+            Refusal::OwnAddress => Count::OwnSource,
+            Refusal::Nobody => Count::BadSource,
+            Refusal::NotAllowed => Count::NotAllowed,
+        })?;
+        if by_group && own.is_none() {
+            return Err(Count::NoOwnAddress);
         }
         if !self.limiter.allows(source, by_group, now_ns) {
             return Err(Count::RateLimited);
@@ -240,12 +242,24 @@ impl Reflector {
     }
 
     fn reflected(&self, arrival: &Arrival, tos: u8, id: Option<ReplyId>) -> Reflected {
-        let by_group = !self.own.contains(&arrival.to);
         Reflected {
-            source: (!by_group).then_some(arrival.to),
+            source: self.answers_from(arrival),
             tos,
-            by_group,
+            by_group: self.is_by_group(arrival),
             id,
+        }
+    }
+
+    fn is_by_group(&self, arrival: &Arrival) -> bool {
+        !self.policy.own().contains(&arrival.to)
+    }
+
+    /// The address from which an admitted packet is answered: the one that it came to, or that of its sender's subnet.
+    pub fn answers_from(&self, arrival: &Arrival) -> Option<IpAddr> {
+        if self.is_by_group(arrival) {
+            self.policy.check(arrival.from.ip()).ok().flatten()
+        } else {
+            Some(arrival.to)
         }
     }
 

@@ -100,13 +100,12 @@ fn classify_frame<F: Frame>(
     if let Some(counter) = may_loop {
         return Err(counter);
     }
-    let (own, group) = addressed_to_us(frame, settings)?;
+    let group = addressed_to_us(frame, settings)?;
     let partial = checksum == State::Partial && settings.partial_checksums != 0;
     let bit = |is: bool, flag: u32| if is { flag } else { 0 };
     Ok(ReplyPlan {
         source: frame.source(),
         destination: frame.destination(),
-        own,
         sum: Sum::ZERO,
         flags: bit(group, ReplyPlan::GROUP)
             | bit(partial, ReplyPlan::PARTIAL)
@@ -114,15 +113,13 @@ fn classify_frame<F: Frame>(
     })
 }
 
-/// The address to answer from, and whether the probe came by a group; `Err` if it is not for this host.
+/// Whether the probe came by a group; `Err` if it is not for this host.
 #[inline(always)]
-pub fn addressed_to_us<F: Frame>(frame: &F, settings: &Settings) -> Result<(Address, bool), Counter> {
-    let destination = frame.destination();
-    if kind_of(&destination, settings.first_own(F::FAMILY))? == DESTINATION_GROUP {
-        let own = settings.own_address(F::FAMILY, &frame.source());
-        Ok((own.ok_or(Counter::NoOwnAddress)?, true))
+pub fn addressed_to_us<F: Frame>(frame: &F, settings: &Settings) -> Result<bool, Counter> {
+    if kind_of(&frame.destination(), settings.first_own(F::FAMILY))? == DESTINATION_GROUP {
+        Ok(true)
     } else if frame.is_for_mac(settings.mac) {
-        Ok((destination, false))
+        Ok(false)
     } else {
         Err(Counter::NotForUs)
     }

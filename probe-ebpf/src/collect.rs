@@ -6,7 +6,7 @@ use probe_common::abi::{Address, Counter, InFlightKey, MissedKey, Sample, Settin
 use probe_common::checksum::Sum;
 use probe_common::family::Family;
 use probe_common::frame::{Udp, V4_SOURCE, V6_SOURCE, payload_at};
-use probe_common::reflect::{BaseFrame as _, V4, V6};
+use probe_common::reflect::{BaseFrame as _, Frame as _, V4, V4_HEADERS, V6, V6_HEADERS};
 use probe_common::stamp::{
     BASE_LEN, ERROR_ESTIMATE, MIN_REPLY_LEN, RECEIVE_TIMESTAMP, SENDER_SEQUENCE, SENDER_TIMESTAMP, SEQUENCE, SSID,
     TIMESTAMP,
@@ -15,6 +15,7 @@ use probe_common::stamp::{
 use crate::clock;
 use crate::hook::Hook;
 use crate::maps::{IN_FLIGHT, MISSED, SAMPLES, SESSIONS_BY_PEER};
+use crate::payload;
 
 /// Takes T4 and passes on the reply if a probe is waiting for it. `Ok` means that the packet is to be consumed.
 #[inline(always)]
@@ -61,16 +62,20 @@ pub fn collect<H: Hook>(hook: &H, udp: &Udp, settings: &Settings) -> Result<Coun
     Ok(Counter::Collected)
 }
 
-/// The checksums of a base reply must be right: the packet is consumed before the stack would check them. Replies of
-/// other lengths are not checked, but their in-flight record still has to match.
+/// The checksums of a reply must be right: the packet is consumed before the stack would check them.
 #[inline(always)]
 fn check<H: Hook>(hook: &H, udp: &Udp) -> Result<(), Counter> {
-    if udp.payload_len() != Some(BASE_LEN) || udp.ip_payload_len != udp.udp_len {
-        return Ok(());
-    }
-    let intact = match udp.family {
-        Family::V4 => hook.view(|frame: &mut V4| frame.is_intact(Sum::ZERO)),
-        Family::V6 => hook.view(|frame: &mut V6| frame.is_intact(Sum::ZERO)),
+    let length = udp.payload_len().ok_or(Counter::ReplyMalformed)?;
+    let intact = match (length, udp.family) {
+        (BASE_LEN, Family::V4) => hook.view(|frame: &mut V4| frame.is_intact(Sum::ZERO)),
+        (BASE_LEN, Family::V6) => hook.view(|frame: &mut V6| frame.is_intact(Sum::ZERO)),
+        _ => {
+            let sum = payload::whole(hook, payload_at(udp.family), length).ok_or(Counter::ReplyMalformed)?;
+            match udp.family {
+                Family::V4 => hook.view(|frame: &mut V4<V4_HEADERS>| frame.is_intact_with(sum)),
+                Family::V6 => hook.view(|frame: &mut V6<V6_HEADERS>| frame.is_intact_with(sum)),
+            }
+        }
     };
     match intact {
         Some(true) => Ok(()),

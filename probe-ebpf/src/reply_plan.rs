@@ -8,8 +8,6 @@ use probe_common::checksum::Sum;
 pub struct ReplyPlan {
     pub source: Address,
     pub destination: Address,
-    /// The address to answer from.
-    pub own: Address,
     /// Sum of the reply's payload, without the base packet if it has one.
     pub sum: Sum,
     /// Bits, as below.

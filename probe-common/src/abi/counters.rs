@@ -45,11 +45,15 @@ counters! {
     NotForUs = "not_for_us",
     /// probe: from an IP or MAC address that cannot be answered (multicast, broadcast, loopback, unspecified); passed up.
     BadSource = "bad_source",
+    /// probe: from an own address of the interface, as when it comes back; dropped.
+    OwnSource = "own_source",
+    /// probe: from the network or the broadcast address of one of the interface's prefixes; dropped.
+    SubnetSource = "subnet_source",
     /// probe: from the test port itself, as a reply would be; passed up.
     SourcePort = "source_port",
     /// probe: with a reply's fields where a sender's are zero; passed up. Answering it could loop.
     ReplyShaped = "reply_shaped",
-    /// probe: sent to a group, but the interface has no address to answer from; passed up.
+    /// probe: sent to a group, but the interface has no address to answer its source from; passed up.
     NoOwnAddress = "no_own_address",
     /// probe: the reply could not be written; passed up.
     ReflectFailed = "reflect_failed",
@@ -76,7 +80,7 @@ counters! {
     Unmatched = "unmatched",
     /// reply: a checksum was wrong; passed up.
     ReplyBadChecksum = "reply_bad_checksum",
-    /// reply: shorter than any reply, or with lengths that contradict each other; passed up.
+    /// reply: shorter than any reply, longer than any probe, or with lengths that contradict each other; passed up.
     ReplyMalformed = "reply_malformed",
     /// probe or reply: with a VLAN tag; passed up.
     Vlan = "vlan",
@@ -102,7 +106,12 @@ impl Counter {
     pub const fn is_dropped(self) -> bool {
         matches!(
             self,
-            Self::NotAllowed | Self::RateSource | Self::RateGroup | Self::RatePort
+            Self::OwnSource
+                | Self::SubnetSource
+                | Self::NotAllowed
+                | Self::RateSource
+                | Self::RateGroup
+                | Self::RatePort
         )
     }
 
@@ -140,7 +149,14 @@ mod tests {
 
     #[test]
     fn a_refused_probe_is_dropped_or_passed_up() {
-        let dropped = ["not_allowed", "rate_source", "rate_group", "rate_port"];
+        let dropped = [
+            "own_source",
+            "subnet_source",
+            "not_allowed",
+            "rate_source",
+            "rate_group",
+            "rate_port",
+        ];
         let for_userspace = [
             "passed_up",
             "malformed",

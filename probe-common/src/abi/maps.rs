@@ -61,10 +61,23 @@ pub struct ReflectorSession {
     pub replies: u64,
 }
 
-/// Value of `ALLOWED`: an IPv4 prefix, mapped into IPv6.
+/// Value of `ALLOWED`: how the sources in a prefix are treated, unless a longer one contains them.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Allowed {
+    /// Their group probes are answered from this address; [`Address::NONE`] for not at all.
+    pub own: Address,
+    /// [`ALLOWED_V4`], [`ALLOWED_V6`] or [`ALLOWED_NOBODY`].
+    pub kind: u32,
+    pub reserved: u32,
+}
+
+/// The sources in an IPv4 prefix, mapped into IPv6, are answered.
 pub const ALLOWED_V4: u32 = 4;
-/// Value of `ALLOWED`: an IPv6 prefix.
+/// The sources in an IPv6 prefix are answered.
 pub const ALLOWED_V6: u32 = 6;
+/// The network or broadcast address of an own prefix is not answered.
+pub const ALLOWED_NOBODY: u32 = 0;
 
 /// Value of `SOURCES`, by source address: the debts of a sender that may be answered, see [`super::Limit`].
 #[repr(C)]
@@ -79,6 +92,8 @@ pub struct SourceState {
     pub passed_up_earned_ns: u64,
     /// Probes that a limit has refused. Modified atomically.
     pub refused: u64,
+    /// [`Allowed::own`] of its prefix, if that is of its scope.
+    pub own: Address,
     /// [`super::Settings::policy_generation`] at which it was found to be allowed.
     pub generation: u32,
     pub reserved: u32,

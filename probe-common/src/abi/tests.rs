@@ -19,7 +19,6 @@ fn settings() -> Settings {
         ingress_is_second: 0,
         own_v4: address("10.1.1.6"),
         own_v6: address("fd01::6"),
-        own_v6_link_local: address("fe80::6"),
         policy_generation: 0,
         port_batch: 1,
         source_limit: Limit::NONE,
@@ -72,28 +71,6 @@ fn a_datagram_concerns_kstamp_by_its_ports() {
         ];
         assert_eq!(found, expected, "{udp:?}");
     }
-}
-
-#[test]
-fn a_group_probe_is_answered_from_an_address_of_the_senders_scope() {
-    let without = Settings {
-        own_v4: Address::NONE,
-        own_v6: Address::NONE,
-        own_v6_link_local: Address::NONE,
-        ..settings()
-    };
-    for (family, source, own) in [
-        (Family::V4, "10.1.1.5", "10.1.1.6"),
-        (Family::V4, "169.254.1.5", "10.1.1.6"),
-        (Family::V6, "fd01::5", "fd01::6"),
-        (Family::V6, "fe80::5", "fe80::6"),
-    ] {
-        let source = address(source);
-        assert_eq!(settings().own_address(family, &source), Some(address(own)));
-        assert_eq!(without.own_address(family, &source), None);
-    }
-    assert_eq!(settings().first_own(Family::V4), address("10.1.1.6"));
-    assert_eq!(settings().first_own(Family::V6), address("fd01::6"));
 }
 
 #[test]

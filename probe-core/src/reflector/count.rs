@@ -51,6 +51,10 @@ counts! {
     ReplyShaped = "user_reply_shaped", Some(("probe", "not answered in userspace: with the fields of a reply"));
     /// Probes from an address that cannot be answered.
     BadSource = "user_bad_source", Some(("probe", "not answered in userspace: from an address that cannot be answered"));
+    /// Probes from an own address of the interface.
+    OwnSource = "user_own_source", Some(("probe", "not answered in userspace: from an own address of this interface"));
+    /// Probes to a group, but the interface has no address to answer their source from.
+    NoOwnAddress = "user_no_own_address", Some(("probe", "not answered in userspace: the interface has no address of that family"));
     /// Probes to an address that is neither the interface's nor a joined group.
     NotForUs = "user_not_for_us", Some(("probe", "not answered in userspace: to another address than this interface's"));
     /// Probes from a source that the policy does not allow.

@@ -1,9 +1,11 @@
 //! Packets in, replies out.
 
+use ipnet::IpNet;
 use probe_common::tlv::{AccessReport, ClassOfService, DirectMeasurement, Tlv, Writer, flag, kind};
 use proptest::prelude::*;
 
 use super::*;
+use crate::reflector::policy::OwnAddress;
 
 const T2_NS: u64 = 1_795_000_000_123_456_789;
 const T3_NS: u64 = T2_NS + 40_000;
@@ -37,8 +39,15 @@ fn reflector(config: ReflectorConfig) -> Reflector {
         "::/127",
         "ff00::/8",
     ];
-    let policy = Policy::new(prefixes.map(|prefix| prefix.parse().unwrap()));
-    reflector.set_policy(vec![ip(OWN), ip("fd01::6")], policy);
+    let own = [(OWN, 24), ("10.1.2.6", 24), ("fd01::6", 64)].map(|(own, length)| OwnAddress {
+        ip: ip(own),
+        prefix: IpNet::new(ip(own), length).unwrap(),
+        deprecated: false,
+    });
+    reflector.set_policy(Policy::of_interface(
+        &own,
+        prefixes.map(|prefix| prefix.parse().unwrap()),
+    ));
     reflector
 }
 
@@ -148,15 +157,19 @@ fn a_stateless_reflector_returns_the_senders_number() {
 }
 
 #[test]
-fn a_group_probe_is_answered_from_an_own_address() {
-    let arrival = Arrival {
-        to: ip(GROUP),
-        ..arrival()
-    };
+fn a_group_probe_is_answered_from_the_address_of_its_senders_subnet() {
     let mut reflector = reflector(config());
-    let (_, facts) = reflect(&mut reflector, &probe(0), &arrival).unwrap();
-    assert_eq!((facts.source, facts.by_group), (None, true));
-    assert_eq!(reflector.counts().of(Count::ReflectedGroup), 1);
+    for (from, own) in [("10.1.1.5:40001", OWN), ("10.1.2.5:40001", "10.1.2.6")] {
+        let arrival = Arrival {
+            from: from.parse().unwrap(),
+            to: ip(GROUP),
+            ..arrival()
+        };
+        assert!(reflector.admits(&arrival, 0));
+        let (_, facts) = reflect(&mut reflector, &probe(0), &arrival).unwrap();
+        assert_eq!((facts.source, facts.by_group), (Some(ip(own)), true));
+    }
+    assert_eq!(reflector.counts().of(Count::ReflectedGroup), 2);
 }
 
 #[test]
@@ -387,6 +400,14 @@ fn sources_and_destinations_that_are_answered() {
         from("[::1]:9"),
         from("[ff02::1]:9"),
         from("10.9.9.9:9"),
+        from("10.1.1.6:9"),
+        from("[fd01::6]:9"),
+        from("10.1.1.255:9"),
+        from("10.1.2.0:9"),
+        Arrival {
+            to: ip("ff0e::10"),
+            ..from("[fe80::5]:9")
+        },
         to("10.1.1.255"),
         to("255.255.255.255"),
         to("224.0.0.1"),
@@ -397,7 +418,9 @@ fn sources_and_destinations_that_are_answered() {
     let counts = reflector.counts();
     let expected = [
         (Count::SourcePort, 1),
-        (Count::BadSource, 8),
+        (Count::BadSource, 10),
+        (Count::OwnSource, 2),
+        (Count::NoOwnAddress, 1),
         (Count::NotAllowed, 1),
         (Count::NotForUs, 4),
         (Count::RateLimited, 0),
@@ -507,7 +530,7 @@ fn ascii_probes_go_back_unchanged_unless_they_may_be_replies() {
         ..from(40_001, 1)
     };
     let (_, reply) = reflect(&mut plain, b"7", &by_group).unwrap();
-    assert_eq!((reply.source, reply.by_group), (None, true));
+    assert_eq!((reply.source, reply.by_group), (Some(ip(OWN)), true));
     for (port, ttl) in [(1_023, 64), (1_910, 64), (40_001, 129), (40_001, 255)] {
         assert_eq!(reflect(&mut plain, b"1", &from(port, ttl)), None, "{port} {ttl}");
     }

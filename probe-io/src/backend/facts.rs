@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use probe_common::abi::{DESTINATION_GROUP, DESTINATION_OWN};
 use probe_common::family::Family;
 use probe_core::attach::AttachMode;
-use probe_core::reflector::policy::{Policy, Rates};
+use probe_core::reflector::policy::{OwnAddress, Policy, Rates};
 use probe_host::clock::ClockState;
 use probe_host::link::{Address, Link};
 
@@ -38,12 +38,16 @@ pub(crate) struct Facts<'a> {
 }
 
 impl Facts<'_> {
-    /// Prefixes of the sources that are answered: those of the interface's usable addresses, and the user's.
+    /// The sources that are answered: those in the prefixes of the interface's usable addresses, and in the user's.
     pub fn policy(&self) -> Policy {
-        let own = self
-            .usable()
-            .filter_map(|address| IpNet::new(address.prefix_of, address.prefix_len).ok());
-        Policy::new(own.chain(self.answering.allow.iter().copied()))
+        let own = self.usable().filter_map(|address| {
+            Some(OwnAddress {
+                ip: address.ip,
+                prefix: IpNet::new(address.prefix_of, address.prefix_len).ok()?,
+                deprecated: address.deprecated,
+            })
+        });
+        Policy::of_interface(&own.collect::<Vec<_>>(), self.answering.allow.iter().copied())
     }
 
     /// Own and group addresses with their kinds.

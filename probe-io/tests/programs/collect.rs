@@ -200,6 +200,21 @@ fn a_damaged_reply_is_left_to_the_stack() {
         frame[22] ^= 1;
         rig.run(hook, &frame)
             .assert_passed(&frame, &[ReplyBadChecksum], "one bit of the TTL");
+        for length in [36, 37, 43, 45, 48, 100, 555, 556, 557, 1_500, 3_000] {
+            for source in [IpAddr::from(SENDER_V4), SENDER_V6.into()] {
+                let Some(mut rig) = waiting_for(source) else { return };
+                let mut payload = reply_payload();
+                payload.resize(length, 0x77);
+                let frame = reply(source).payload(payload).build();
+                for damaged in [frame.len() - length + stamp::SEQUENCE, frame.len() - 1] {
+                    let mut frame = frame.clone();
+                    frame[damaged] ^= 1;
+                    let what = format!("byte {damaged} of {length}");
+                    rig.run(hook, &frame).assert_passed(&frame, &[ReplyBadChecksum], &what);
+                }
+                assert_eq!(rig.run(hook, &frame).counted, once(&[Collected]), "{length}");
+            }
+        }
         assert_eq!(rig.samples(), []);
     }
 }

@@ -30,8 +30,15 @@ const LEAST_PACKETS: usize = 5_000;
 /// Packets after which the counters are checked; `KSTAMP_EACH` checks them after each packet, to find the wrong one.
 const BATCH: usize = 500;
 
-/// Prefixes of [`Rig::new`].
+fn own() -> [IpAddr; 4] {
+    [OWN_V4.into(), SECOND_V4.into(), OWN_V6.into(), OWN_LINK_LOCAL.into()]
+}
+
+/// Within the prefixes of [`Rig::new`], and not an own address.
 fn is_allowed(source: IpAddr) -> bool {
+    if own().contains(&source) {
+        return false;
+    }
     match source {
         IpAddr::V4(v4) => v4.octets()[..2] == [10, 1],
         IpAddr::V6(v6) => v6.segments()[..4] == [0xfd00, 0, 0, 1] || v6.segments()[..4] == [0xfe80, 0, 0, 0],
@@ -138,7 +145,7 @@ fn add_up(rig: &mut Rig, now: &Tally, before: &Tally, seed: u64) {
             "padded" => padded += count,
             "echoed" | "echoed_group" => legacy += count,
             "collected" => collected += count,
-            "not_allowed" => not_allowed += count,
+            "not_allowed" | "own_source" => not_allowed += count,
             "session_started" | "source_started" => {}
             _ => refused += count,
         }
@@ -264,9 +271,8 @@ fn is_ours_but_from_outside(frame: &[u8]) -> bool {
 }
 
 fn is_for_us(destination: IpAddr, mac: &[u8]) -> bool {
-    let own: [IpAddr; 4] = [OWN_V4.into(), SECOND_V4.into(), OWN_V6.into(), OWN_LINK_LOCAL.into()];
     let groups: [IpAddr; 2] = [GROUP_V4.into(), GROUP_V6.into()];
-    groups.contains(&destination) || (own.contains(&destination) && mac == OWN_MAC)
+    groups.contains(&destination) || (own().contains(&destination) && mac == OWN_MAC)
 }
 
 /// The kinds of probes that the programs answer.

@@ -9,7 +9,7 @@ use probe_common::stamp::{self, ReplyFields};
 
 use crate::packet::{
     Datagram, GROUP_V4, GROUP_V6, OWN_LINK_LOCAL, OWN_V4, OWN_V6, PROBER_PORT, SECOND_V4, SENDER_LINK_LOCAL, TEST_PORT,
-    probe_payload, with_checksum, with_partial_checksum,
+    mend_ipv4, probe_payload, with_checksum, with_partial_checksum,
 };
 use crate::rig::{Outcome, RECEIVERS, Rig, Verdict, once, settings};
 
@@ -206,6 +206,23 @@ fn fields_that_a_reply_keeps() {
         let mut expected = expected_reply(&probe, OWN_V6.into(), 0, &outcome).build();
         expected[14..18].copy_from_slice(&[0x6b, 0x81, 0x23, 0x45]);
         assert_eq!(outcome.frame, expected, "traffic class and flow label");
+        frame[15] |= 0x30;
+        let outcome = rig.run(hook, &frame);
+        assert_eq!(
+            outcome.frame[14..18],
+            expected[14..18],
+            "congestion experienced is the probe's"
+        );
+
+        let probe = Datagram::probe(OWN_V4);
+        let mut frame = probe.build();
+        frame[15] = 46 << 2 | 3;
+        mend_ipv4(&mut frame);
+        let outcome = rig.run(hook, &frame);
+        let mut expected = expected_reply(&probe, OWN_V4.into(), 0, &outcome).build();
+        expected[15] = 46 << 2;
+        mend_ipv4(&mut expected);
+        assert_eq!(outcome.frame, expected, "type of service, without ECN");
     }
 }
 

@@ -3,15 +3,15 @@
 use std::net::IpAddr;
 
 use probe_common::abi::Counter::{
-    self, AbiMismatch, BadChecksum, BadSource, Extension, Fragment, IpOptions, Malformed, NoOwnAddress, NotForUs,
-    PassedUp, ReplyMalformed, ReplyShaped, SourcePort, Unmatched, Vlan,
+    self, AbiMismatch, BadChecksum, BadSource, Extension, Fragment, IpOptions, Malformed, NotForUs, PassedUp,
+    ReplyMalformed, ReplyShaped, SourcePort, Unmatched, Vlan,
 };
-use probe_common::abi::{ABI_VERSION, Address, Settings};
+use probe_common::abi::{ABI_VERSION, Settings};
 
 use crate::packet::{
-    Datagram, ETHERNET, GROUP_V4, GROUP_V6, OWN_LINK_LOCAL, OWN_V4, OWN_V6, PROBER_PORT, SENDER_LINK_LOCAL,
-    SENDER_PORT_V4, SENDER_PORT_V6, TEST_PORT, UDP_V4, UDP_V6, mend_ipv4, with_checksum, with_extensions,
-    with_fragment, with_options, with_tags,
+    Datagram, ETHERNET, GROUP_V4, GROUP_V6, OWN_LINK_LOCAL, OWN_V4, OWN_V6, PROBER_PORT, SENDER_PORT_V4,
+    SENDER_PORT_V6, TEST_PORT, UDP_V4, UDP_V6, mend_ipv4, with_checksum, with_extensions, with_fragment, with_options,
+    with_tags,
 };
 use crate::rig::{Outcome, Program, RECEIVERS, Rig, Verdict, once, settings};
 
@@ -185,41 +185,6 @@ fn wrong_checksums() {
         table.push(("one bit of the IPv4 header", frame, Some(BadChecksum)));
     }
     assert_refused(&settings(), &table);
-}
-
-#[test]
-fn no_address_to_answer_from() {
-    let nothing = Settings {
-        own_v4: Address::NONE,
-        own_v6: Address::NONE,
-        own_v6_link_local: Address::NONE,
-        ..settings()
-    };
-    let v6 = Datagram::probe(GROUP_V6).build();
-    let link_local = Datagram::probe(GROUP_V6).from(SENDER_LINK_LOCAL).build();
-    assert_refused(
-        &nothing,
-        &[
-            ("IPv4", Datagram::probe(GROUP_V4).build(), Some(NoOwnAddress)),
-            ("IPv6", v6.clone(), Some(NoOwnAddress)),
-            ("IPv6 link-local", link_local.clone(), Some(NoOwnAddress)),
-        ],
-    );
-    assert_refused(
-        &Settings {
-            own_v6: Address::NONE,
-            ..settings()
-        },
-        &[("no global address", v6, Some(NoOwnAddress))],
-    );
-    let global_only = Settings {
-        own_v6_link_local: Address::NONE,
-        ..settings()
-    };
-    assert_refused(
-        &global_only,
-        &[("no link-local address", link_local, Some(NoOwnAddress))],
-    );
 }
 
 #[test]

@@ -9,8 +9,8 @@ use aya::maps::lpm_trie::Key;
 use aya::programs::{ProgramError, TestRun as _, TestRunOptions, TestRunResult};
 use nix::time::{ClockId, clock_gettime};
 use probe_common::abi::{
-    ABI_VERSION, ALLOWED_V4, ALLOWED_V6, Address, COUNTER_NAMES, Counter, DESTINATION_GROUP, DESTINATION_OWN, Limit,
-    Sample, Settings,
+    ABI_VERSION, ALLOWED_NOBODY, ALLOWED_V4, ALLOWED_V6, Address, Allowed, COUNTER_NAMES, Counter, DESTINATION_GROUP,
+    DESTINATION_OWN, Limit, Sample, Settings,
 };
 use probe_common::ntp::NtpTime;
 use probe_io::backend::ebpf::object::{EGRESS, INGRESS, Object};
@@ -126,16 +126,31 @@ impl Rig {
                 destinations.insert(Address::from(address), kind, 0).unwrap();
             }
         }
-        for prefix in ["10.1.0.0/16", "fd00:0:0:1::/64", "fe80::/64"] {
-            rig.allow(prefix);
+        for (prefix, own) in [
+            ("10.1.0.0/16", IpAddr::from(OWN_V4)),
+            ("fd00:0:0:1::/64", OWN_V6.into()),
+            ("fe80::/64", OWN_LINK_LOCAL.into()),
+        ] {
+            rig.allow(prefix, own);
         }
         Some(rig)
     }
 
-    /// Allows a prefix; known sources are looked up again when the generation changes.
-    pub(crate) fn allow(&mut self, prefix: &str) {
-        let (key, family) = trie_entry(prefix);
-        self.loaded.object.allowed().unwrap().insert(&key, family, 0).unwrap();
+    /// Allows a prefix, whose group probes are answered from `own`; known sources are looked up again when the generation
+    /// changes.
+    pub(crate) fn allow(&mut self, prefix: &str, own: impl Into<Address>) {
+        let (key, kind) = trie_entry(prefix);
+        self.set_allowed(&key, own.into(), kind);
+    }
+
+    /// The address is the network or the broadcast address of a prefix.
+    pub(crate) fn allow_nobody(&mut self, address: &str) {
+        self.set_allowed(&trie_entry(address).0, Address::NONE, ALLOWED_NOBODY);
+    }
+
+    fn set_allowed(&mut self, key: &Key<Address>, own: Address, kind: u32) {
+        let allowed = Allowed { own, kind, reserved: 0 };
+        self.loaded.object.allowed().unwrap().insert(key, allowed, 0).unwrap();
     }
 
     pub(crate) fn disallow(&mut self, prefix: &str) {
@@ -257,7 +272,6 @@ pub(crate) fn settings() -> Settings {
         ingress_is_second: 0,
         own_v4: IpAddr::from(OWN_V4).into(),
         own_v6: IpAddr::from(OWN_V6).into(),
-        own_v6_link_local: IpAddr::from(OWN_LINK_LOCAL).into(),
         policy_generation: 1,
         port_batch: 64,
         source_limit: Limit::NONE,

@@ -12,8 +12,8 @@ use crate::clock::error_estimate;
 /// The settings record; `policy_generation` changes whenever [`Facts::policy`] does.
 pub(crate) fn settings(facts: &Facts<'_>, policy_generation: u32) -> Settings {
     let rates = facts.answering.rates;
-    // A deprecated address answers only if there is no other (RFC 4862 §5.5.4).
-    let own = |wanted: fn(IpAddr) -> bool| {
+    // Most probes come to an address that is not deprecated.
+    let first_own = |wanted: fn(IpAddr) -> bool| {
         let found = facts.usable().filter(|address| wanted(address.ip));
         let preferred = found.min_by_key(|address| address.deprecated);
         preferred.map_or(Address::NONE, |address| Address::from(address.ip))
@@ -30,9 +30,8 @@ pub(crate) fn settings(facts: &Facts<'_>, policy_generation: u32) -> Settings {
         // Native XDP has no socket buffer, so checksums left to the device are lost.
         partial_checksums: u8::from(facts.mode != AttachMode::XdpNative),
         ingress_is_second: u8::from(facts.mode == AttachMode::XdpGeneric),
-        own_v4: own(|ip| ip.is_ipv4()),
-        own_v6: own(|ip| matches!(ip, IpAddr::V6(v6) if !v6.is_unicast_link_local())),
-        own_v6_link_local: own(|ip| matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local())),
+        own_v4: first_own(|ip| ip.is_ipv4()),
+        own_v6: first_own(|ip| matches!(ip, IpAddr::V6(v6) if !v6.is_unicast_link_local())),
         policy_generation,
         port_batch: port_batch(rates.port),
         source_limit: limit(rates.source),
@@ -131,7 +130,6 @@ mod tests {
         assert!(ErrorEstimate(settings.error_estimate).synchronised());
         assert_eq!((settings.partial_checksums, settings.ingress_is_second), (1, 1));
         assert_eq!((settings.own_v4, settings.own_v6), (ip("10.1.1.5"), ip("fd01::5")));
-        assert_eq!(settings.own_v6_link_local, ip("fe80::5"));
         let kinds: Vec<u32> = destinations.into_values().collect();
         assert_eq!(
             kinds,

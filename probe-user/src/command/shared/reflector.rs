@@ -43,7 +43,7 @@ impl UserReflector {
 
     /// Updates the addresses that are answered at, and the policy.
     pub fn follow(&mut self, port: &Port) {
-        self.reflector.set_policy(port.addresses(), port.policy());
+        self.reflector.set_policy(port.policy());
     }
 
     pub fn counters(&self) -> BTreeMap<&'static str, u64> {
@@ -70,7 +70,7 @@ impl UserReflector {
         if !self.reflector.is_authenticated()
             && let Some(answer) = introductions.answer(&packet, arrival.from.ip(), arrival.receive_ns, port, now_ns)
         {
-            let source = (!to.is_multicast()).then_some(to);
+            let source = self.reflector.answers_from(&arrival);
             match sockets.answer(&answer, arrival.from, source, 0) {
                 Ok(_) => self.reflector.count(Count::IdentityAnswered),
                 Err(error) => self.unsent(arrival.from, &error),

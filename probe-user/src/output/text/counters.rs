@@ -39,6 +39,14 @@ fn in_words(counter: Counter) -> Option<(&'static str, &'static str)> {
             "not answered: to an address that is neither this interface's nor a joined group",
         ),
         C::BadSource => ("probe", "not answered: from an address that cannot be answered"),
+        C::OwnSource => (
+            "probe",
+            "not answered: from an own address of this interface: forged, or its own multicast came back",
+        ),
+        C::SubnetSource => (
+            "probe",
+            "not answered: from the network or broadcast address of an own prefix",
+        ),
         C::SourcePort => ("probe", "not answered: from the test port itself, as replies are"),
         C::ReplyShaped => (
             "probe",
