@@ -24,12 +24,11 @@ impl Options {
 
     fn reflector(&self) -> Reflector {
         let mut reflector = Reflector::new(ReflectorConfig {
-            test_port: TEST_PORT,
+            test_ports: vec![TEST_PORT],
             groups: vec![GROUP.into()],
             stateless: self.0 & 2 != 0,
             key: self.key(),
             rates: Rates::DEFAULT,
-            behind_kernel: self.0 & 4 != 0,
         });
         let own = OwnAddress {
             ip: OWN.into(),
@@ -51,6 +50,7 @@ impl Options {
             to: if self.0 & 32 != 0 { GROUP.into() } else { OWN.into() },
             ttl: if self.0 & 64 != 0 { 255 } else { 64 },
             tos: self.0,
+            to_port: TEST_PORT,
             receive_ns: T2_NS,
         }
     }

@@ -31,14 +31,15 @@ pub struct Settings {
     pub interface: u32,
     /// TAI − UTC.
     pub tai_offset_ns: u64,
-    /// Port on which probes arrive, host order.
-    pub test_port: u16,
+    /// Ports on which probes arrive, host order; 0 for none. This host's probes go to the first.
+    pub test_ports: [u16; MAX_TEST_PORTS],
     /// Port from which this host sends IPv4 probes, host order; 0 for none.
     pub sender_port_v4: u16,
     /// Port from which this host sends IPv6 probes, host order; 0 for none.
     pub sender_port_v6: u16,
     /// Error estimate for replies (RFC 8762 §4.2.1), host order.
     pub error_estimate: u16,
+    pub reserved: u16,
     /// The interface's MAC address.
     pub mac: [u8; 6],
     /// 1 where frames reach the receive program with checksums left to the device (XDP generic, TC) and may leave so.
@@ -54,6 +55,9 @@ pub struct Settings {
     pub policy_generation: u32,
     /// Packets that a CPU takes from the port's bucket at once, at least 1.
     pub port_batch: u32,
+    /// [`MAX_REPLIES`], except in benchmarks.
+    pub max_replies: u32,
+    pub reserved_too: u32,
     /// Unicast probes of each source.
     pub source_limit: Limit,
     /// Group probes of each source.
@@ -66,19 +70,27 @@ impl Settings {
     /// Whether a datagram is a probe to this host's reflector, by its port. Before the loader has set one, none is.
     #[inline(always)]
     pub fn is_probe(&self, udp: &Udp) -> bool {
-        udp.destination_port == self.test_port && self.test_port != 0
+        self.is_test_port(udp.destination_port)
+    }
+
+    /// Whether probes arrive on `port`.
+    #[inline(always)]
+    pub fn is_test_port(&self, port: u16) -> bool {
+        // One comparison instead of four: a product of numbers below 2¹⁶ is zero if one of them is.
+        let [a, b, c, d] = self.test_ports.map(|test_port| u64::from(test_port ^ port));
+        port != 0 && a.wrapping_mul(b).wrapping_mul(c).wrapping_mul(d) == 0
     }
 
     /// Whether a datagram is a reflector's reply to this host's sender, by its ports.
     #[inline(always)]
     pub fn is_reply(&self, udp: &Udp) -> bool {
-        udp.source_port == self.test_port && self.is_sender_port(udp.family, udp.destination_port)
+        udp.source_port == self.test_ports[0] && self.is_sender_port(udp.family, udp.destination_port)
     }
 
     /// Whether a datagram is a probe that this host's sender sends, by its ports.
     #[inline(always)]
     pub fn is_own_probe(&self, udp: &Udp) -> bool {
-        udp.destination_port == self.test_port && self.is_sender_port(udp.family, udp.source_port)
+        udp.destination_port == self.test_ports[0] && self.is_sender_port(udp.family, udp.source_port)
     }
 
     #[inline(always)]
@@ -107,14 +119,15 @@ const _: () = {
 
     assert!(size_of::<Address>() == 16 && align_of::<Address>() == 8);
 
-    assert!(size_of::<Settings>() == 120 && align_of::<Settings>() == 8);
+    assert!(size_of::<Settings>() == 136 && align_of::<Settings>() == 8);
     assert!(offset_of!(Settings, tai_offset_ns) == 8);
-    assert!(offset_of!(Settings, test_port) == 16);
-    assert!(offset_of!(Settings, mac) == 24);
-    assert!(offset_of!(Settings, own_v4) == 32);
-    assert!(offset_of!(Settings, policy_generation) == 64);
-    assert!(offset_of!(Settings, source_limit) == 72);
-    assert!(offset_of!(Settings, port_limit) == 104);
+    assert!(offset_of!(Settings, test_ports) == 16);
+    assert!(offset_of!(Settings, mac) == 32);
+    assert!(offset_of!(Settings, own_v4) == 40);
+    assert!(offset_of!(Settings, policy_generation) == 72);
+    assert!(offset_of!(Settings, reserved_too) == 84);
+    assert!(offset_of!(Settings, source_limit) == 88);
+    assert!(offset_of!(Settings, port_limit) == 120);
     assert!(size_of::<Limit>() == 16 && offset_of!(Limit, burst_ns) == 8);
 
     assert!(size_of::<Allowed>() == 24 && align_of::<Allowed>() == 8);
@@ -126,12 +139,13 @@ const _: () = {
     assert!(offset_of!(SourceState, generation) == 48);
 
     assert!(size_of::<InFlightKey>() == 8 && align_of::<InFlightKey>() == 4);
-    assert!(size_of::<InFlight>() == 32 && align_of::<InFlight>() == 8);
+    assert!(size_of::<InFlight>() == 40 && align_of::<InFlight>() == 8);
     assert!(offset_of!(InFlight, destination) == 16);
+    assert!(offset_of!(InFlight, reserved) == 36);
 
     assert!(size_of::<ReflectorSessionKey>() == 40 && align_of::<ReflectorSessionKey>() == 8);
     assert!(offset_of!(ReflectorSessionKey, source_port) == 32);
-    assert!(offset_of!(ReflectorSessionKey, reserved) == 36);
+    assert!(offset_of!(ReflectorSessionKey, reserved) == 38);
     assert!(size_of::<ReflectorSession>() == 8);
 
     assert!(size_of::<MissedKey>() == 24 && align_of::<MissedKey>() == 8);

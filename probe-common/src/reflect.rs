@@ -103,8 +103,24 @@ pub trait Frame: Sized {
 /// A frame that holds a base test packet, or the front of a longer one.
 pub trait BaseFrame: Frame {
     #[inline(always)]
-    fn is_reply_shaped(&self) -> bool {
-        stamp::is_reply_shaped(&self.bytes()[Self::UDP_AT + UDP_LEN..])
+    fn is_reply_shaped(&self, from_test_port: bool) -> bool {
+        stamp::is_reply_shaped(&self.bytes()[Self::UDP_AT + UDP_LEN..], from_test_port)
+    }
+
+    /// The sum of the base packet in two parts: up to the session identifier, and what a sender leaves zero.
+    #[inline(always)]
+    fn sums(&self) -> (Sum, Sum) {
+        const FIELDS: usize = stamp::SSID + 2;
+        let payload = Self::UDP_AT + UDP_LEN;
+        let sum = |from: usize, to: usize| {
+            let (mut sum, mut at) = (Sum::ZERO, payload + from);
+            while at < payload + to {
+                sum = sum.long(get(self.bytes(), at));
+                at += 4;
+            }
+            sum
+        };
+        (sum(0, FIELDS), sum(FIELDS, stamp::BASE_LEN))
     }
 
     /// As [`Frame::is_intact_with`]. `trailer` is the sum of what follows the base packet.
@@ -116,12 +132,8 @@ pub trait BaseFrame: Frame {
     /// State of the UDP checksum, given the sum of what follows the base packet.
     #[inline(always)]
     fn checksum(&self, trailer: Sum) -> State {
-        let (mut sum, mut at) = (trailer, Self::UDP_AT + UDP_LEN);
-        while at < Self::UDP_AT + UDP_LEN + stamp::BASE_LEN {
-            sum = sum.long(get(self.bytes(), at));
-            at += 4;
-        }
-        self.checksum_over(sum)
+        let (fields, zeros) = self.sums();
+        self.checksum_over(fields.plus(zeros).plus(trailer))
     }
 }
 

@@ -26,7 +26,8 @@ use crate::reflector::session::Sessions;
 
 #[derive(Debug, Clone)]
 pub struct ReflectorConfig {
-    pub test_port: u16,
+    /// Ports on which reflectors listen here.
+    pub test_ports: Vec<u16>,
     /// Multicast groups whose probes are answered.
     pub groups: Vec<IpAddr>,
     /// No sessions: a reply has the sequence number of its test packet (RFC 8762 §4.3).
@@ -35,8 +36,6 @@ pub struct ReflectorConfig {
     pub key: Option<Key>,
     /// Limited further in userspace, see [`userspace_rates`].
     pub rates: Rates,
-    /// The kernel programs answer base packets, so any that arrives here was refused there.
-    pub behind_kernel: bool,
 }
 
 /// The metadata of a test packet.
@@ -44,6 +43,8 @@ pub struct ReflectorConfig {
 pub struct Arrival {
     pub from: SocketAddr,
     pub to: IpAddr,
+    /// The test port.
+    pub to_port: u16,
     /// TTL or hop limit.
     pub ttl: u8,
     /// DSCP in the upper six bits, ECN in the lower two.
@@ -117,10 +118,10 @@ impl Reflector {
 
     fn check_arrival(&mut self, arrival: &Arrival, now_ns: u64) -> Result<(), Count> {
         let source = arrival.from.ip();
-        if arrival.from.port() == self.config.test_port {
+        if arrival.from.port() == 0 {
             return Err(Count::SourcePort);
         }
-        if arrival.from.port() == 0 || !Address::from(source).is_answerable(Family::of(source)) {
+        if !Address::from(source).is_answerable(Family::of(source)) {
             return Err(Count::BadSource);
         }
         let by_group = self.is_by_group(arrival);
@@ -172,10 +173,7 @@ impl Reflector {
 
     /// An ASCII probe goes back unchanged.
     fn reflect_legacy(&self, arrival: &Arrival) -> Result<Reflected, Count> {
-        if self.config.behind_kernel {
-            return Err(Count::RefusedByKernel);
-        }
-        if legacy::may_loop(arrival.from.port(), arrival.ttl) {
+        if legacy::may_loop(arrival.from.port(), arrival.ttl) || self.is_from_test_port(arrival) {
             return Err(Count::LegacyLoop);
         }
         Ok(self.reflected(arrival, arrival.tos & !ECN, None))
@@ -188,20 +186,20 @@ impl Reflector {
         clock: ClockQuality,
         transmit_ns: impl FnOnce() -> u64,
     ) -> Result<Reflected, Count> {
-        let base_len = self.check_packet(packet)?;
+        let base_len = self.check_packet(packet, arrival)?;
         let integrity = match &self.config.key {
             Some(key) => key.check_tlvs(packet, base_len, true),
             None => TlvIntegrity::Intact,
         };
+        let asked = Asked::read(packet, self.config.key.is_some());
         // RFC 8762 §4.6: the shorter packet of a TWAMP-Light sender is answered by a base packet.
         packet.resize(packet.len().max(base_len), 0);
 
-        let asked = Asked::read(packet, self.config.key.is_some());
         let turn = match self.config.stateless {
             true => session::Turn::stateless(asked.sequence),
             false => self.sessions.turn(session::Key {
                 source: arrival.from,
-                destination: arrival.to,
+                destination: SocketAddr::new(arrival.to, arrival.to_port),
                 ssid: asked.ssid,
             }),
         };
@@ -264,7 +262,7 @@ impl Reflector {
     }
 
     /// Whether this is a test packet of the mode in use. Returns the length of its base packet.
-    fn check_packet(&self, packet: &[u8]) -> Result<usize, Count> {
+    fn check_packet(&self, packet: &[u8], arrival: &Arrival) -> Result<usize, Count> {
         if let Some(key) = &self.config.key {
             if packet.len() < authenticated::BASE_LEN {
                 return Err(Count::HmacMissing);
@@ -280,13 +278,15 @@ impl Reflector {
         if packet.len() < MIN_PROBE_LEN {
             return Err(Count::TooShort);
         }
-        if stamp::is_reply_shaped(packet) {
+        if stamp::is_reply_shaped(packet, self.is_from_test_port(arrival)) {
             return Err(Count::ReplyShaped);
         }
-        if self.config.behind_kernel && packet.len() == stamp::BASE_LEN {
-            return Err(Count::RefusedByKernel);
-        }
         Ok(stamp::BASE_LEN)
+    }
+
+    /// A packet from a reflector's port may be a reply.
+    fn is_from_test_port(&self, arrival: &Arrival) -> bool {
+        self.config.test_ports.contains(&arrival.from.port())
     }
 
     fn observed(&self, arrival: &Arrival, clock: ClockQuality, turn: &session::Turn) -> Observed {
@@ -299,7 +299,7 @@ impl Reflector {
         let method = TimestampMethod::SOFTWARE;
         Observed {
             source: (arrival.from.ip(), arrival.from.port()),
-            destination: (arrival.to, self.config.test_port),
+            destination: (arrival.to, arrival.to_port),
             dscp: arrival.tos >> 2,
             ecn: arrival.tos & ECN,
             may_set_dscp: true,
@@ -335,16 +335,16 @@ struct Asked {
 
 impl Asked {
     fn read(packet: &[u8], authenticated: bool) -> Self {
-        let ssid_at = if authenticated {
-            authenticated::SSID
-        } else {
-            stamp::SSID
-        };
         let sequence = packet.first_chunk().copied().unwrap_or_default();
-        let ssid = packet.get(ssid_at..).and_then(|rest| rest.first_chunk()).copied();
+        let ssid = if authenticated {
+            let ssid = packet.get(authenticated::SSID..).and_then(|rest| rest.first_chunk());
+            ssid.copied().unwrap_or_default()
+        } else {
+            stamp::ssid_of(packet)
+        };
         Self {
             sequence: u32::from_be_bytes(sequence),
-            ssid: u16::from_be_bytes(ssid.unwrap_or_default()),
+            ssid: u16::from_be_bytes(ssid),
         }
     }
 }

@@ -2,7 +2,9 @@
 
 use core::mem::MaybeUninit;
 
-use probe_common::abi::{Address, Counter, InFlightKey, MissedKey, Sample, Settings};
+use probe_common::abi::{
+    Address, Counter, InFlight, InFlightKey, MAX_GROUP_REPLIES, MAX_REPLIES, MissedKey, Sample, Settings,
+};
 use probe_common::checksum::Sum;
 use probe_common::family::Family;
 use probe_common::frame::{Udp, V4_SOURCE, V6_SOURCE, payload_at};
@@ -14,7 +16,7 @@ use probe_common::stamp::{
 
 use crate::clock;
 use crate::hook::Hook;
-use crate::maps::{IN_FLIGHT, MISSED, SAMPLES, SESSIONS_BY_PEER};
+use crate::maps::{IN_FLIGHT, MISSED, REPLIES, SAMPLES, SESSIONS_BY_PEER};
 use crate::payload;
 
 /// Takes T4 and passes on the reply if a probe is waiting for it. `Ok` means that the packet is to be consumed.
@@ -33,10 +35,17 @@ pub fn collect<H: Hook>(hook: &H, udp: &Udp, settings: &Settings) -> Result<Coun
         ssid: session_of(&reply).ok_or(Counter::Unmatched)?,
         reserved: 0,
     };
+    let record = IN_FLIGHT.get_ptr_mut(probe).ok_or(Counter::Unmatched)?;
     // SAFETY: an entry that is evicted and reused while it is read has another T1, and is refused for it.
-    let sent = unsafe { IN_FLIGHT.get(probe) }.ok_or(Counter::Unmatched)?;
+    let sent = unsafe { record.read() };
     if !sent.is_answered_by(&source, reply.sender_timestamp) {
         return Err(Counter::Unmatched);
+    }
+    // SAFETY: map values stay writable for the program's run.
+    unsafe { (*record).replies = sent.replies.wrapping_add(1) };
+    let replier = MissedKey { source, probe };
+    if sent.replies >= settings.max_replies && !is_wanted(&sent, &replier) {
+        return Ok(Counter::DuplicateDropped);
     }
     let sample = Sample {
         t1_mono_ns: sent.t1_mono_ns,
@@ -54,12 +63,28 @@ pub fn collect<H: Hook>(hook: &H, udp: &Udp, settings: &Settings) -> Result<Coun
     };
     let Some(mut entry) = SAMPLES.reserve::<Sample>(0) else {
         // If this fails as well, the probe counts as lost, but RingFull is counted.
-        let _ = MISSED.insert(MissedKey { source, probe }, t4_mono_ns, 0);
+        let _ = MISSED.insert(replier, t4_mono_ns, 0);
         return Ok(Counter::RingFull);
     };
     MaybeUninit::write(&mut entry, sample);
     entry.submit(0);
     Ok(Counter::Collected)
+}
+
+/// Whether one more reply to a probe with [`MAX_REPLIES`] of them is passed on: to a group probe, other hosts may still answer.
+#[inline(always)]
+fn is_wanted(sent: &InFlight, replier: &MissedKey) -> bool {
+    if !sent.destination.is_multicast() || sent.replies >= MAX_GROUP_REPLIES {
+        return false;
+    }
+    let Some(replies) = REPLIES.get_ptr_mut(replier) else {
+        return REPLIES.insert(replier, 1, 0).is_ok();
+    };
+    // SAFETY: as above.
+    unsafe {
+        *replies += 1;
+        *replies <= MAX_REPLIES
+    }
 }
 
 /// The checksums of a reply must be right: the packet is consumed before the stack would check them.

@@ -4,7 +4,7 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf};
 use probe_common::abi::{
     Address, Allowed, COUNTERS, Counter, InFlight, InFlightKey, MAX_ALLOWED, MAX_DESTINATIONS, MAX_IN_FLIGHT,
-    MAX_MISSED, MAX_PEER_SESSIONS, MAX_REFLECTOR_SESSIONS, MAX_SOURCES, MissedKey, ReflectorSession,
+    MAX_MISSED, MAX_PEER_SESSIONS, MAX_REFLECTOR_SESSIONS, MAX_REPLIERS, MAX_SOURCES, MissedKey, ReflectorSession,
     ReflectorSessionKey, SAMPLES_BYTES, Settings, SourceState,
 };
 use probe_common::reflect::V6_FRAME;
@@ -53,6 +53,10 @@ pub static SESSIONS_BY_PEER: LruHashMap<Address, u32> = LruHashMap::with_max_ent
 /// Accepted replies.
 #[map]
 pub static SAMPLES: RingBuf = RingBuf::with_byte_size(SAMPLES_BYTES, 0);
+
+/// Replies of each source to a group probe with more than [`probe_common::abi::MAX_REPLIES`].
+#[map]
+pub static REPLIES: LruHashMap<MissedKey, u32> = LruHashMap::with_max_entries(MAX_REPLIERS, 0);
 
 /// Accepted replies for which `SAMPLES` had no room, with T4.
 #[map]

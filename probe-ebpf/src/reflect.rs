@@ -72,11 +72,17 @@ fn answer_test<H: Hook>(
     receive_ns: u64,
 ) -> Result<Counter, Counter> {
     let payload_at = if plan.is(ReplyPlan::V6) { V6_HEADERS } else { V4_HEADERS };
-    let (source_port, ssid) = (hook.load(payload_at - UDP_LEN), hook.load(payload_at + SSID));
+    let udp_at = payload_at - UDP_LEN;
+    let ssid = if plan.is(ReplyPlan::NO_SSID) {
+        Some(0)
+    } else {
+        hook.load(payload_at + SSID)
+    };
     let sequence = next_sequence(&ReflectorSessionKey {
         source: plan.source,
         destination: plan.destination,
-        source_port: source_port.ok_or(Counter::ReflectFailed)?,
+        source_port: hook.load(udp_at).ok_or(Counter::ReflectFailed)?,
+        destination_port: hook.load(udp_at + 2).ok_or(Counter::ReflectFailed)?,
         ssid: ssid.ok_or(Counter::ReflectFailed)?,
         reserved: 0,
     })?;

@@ -26,6 +26,8 @@ impl ReplyPlan {
     pub const PADDED: u32 = 1 << 4;
     /// That is a TLV whose flags the reply clears.
     pub const CLEARS_FLAGS: u32 = 1 << 5;
+    /// Without a session identifier.
+    pub const NO_SSID: u32 = 1 << 6;
 
     #[inline(always)]
     pub fn is(&self, flag: u32) -> bool {

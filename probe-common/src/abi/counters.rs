@@ -49,9 +49,10 @@ counters! {
     OwnSource = "own_source",
     /// probe: from the network or the broadcast address of one of the interface's prefixes; dropped.
     SubnetSource = "subnet_source",
-    /// probe: from the test port itself, as a reply would be; passed up.
+    /// probe: from port 0, to which no reply can be sent; passed up.
     SourcePort = "source_port",
-    /// probe: with a reply's fields where a sender's are zero; passed up. Answering it could loop.
+    /// probe: with a reply's fields where a sender's are zero; passed up. Answering it could loop. From a test port, a
+    /// receive timestamp suffices.
     ReplyShaped = "reply_shaped",
     /// probe: sent to a group, but the interface has no address to answer its source from; passed up.
     NoOwnAddress = "no_own_address",
@@ -61,7 +62,7 @@ counters! {
     LegacyReflected = "echoed",
     /// probe: of a legacy agent, sent to a group; sent back.
     LegacyReflectedGroup = "echoed_group",
-    /// probe: of a legacy agent, but from the port of an echoing service or with the TTL of our own replies; passed up.
+    /// probe: of a legacy agent, but from a test port, from the port of an echoing service or with the TTL of our own replies; passed up.
     /// Answering it could loop.
     LegacyLoop = "echo_loop",
     /// probe: from a source outside the prefixes that are answered; dropped.
@@ -76,6 +77,8 @@ counters! {
     Collected = "collected",
     /// reply: accepted, but the ring buffer had no room.
     RingFull = "ring_full",
+    /// reply: one more of too many to the same probe; dropped.
+    DuplicateDropped = "duplicate_dropped",
     /// reply: to no probe in flight, from another address than was probed, or with another T1; passed up.
     Unmatched = "unmatched",
     /// reply: a checksum was wrong; passed up.

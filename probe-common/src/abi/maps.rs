@@ -25,6 +25,9 @@ pub struct InFlight {
     /// T1 as the packet carries it, NTP format.
     pub t1_wire: u64,
     pub destination: Address,
+    /// Replies that were accepted. CPUs that count at once may lose some.
+    pub replies: u32,
+    pub reserved: u32,
 }
 
 impl InFlight {
@@ -37,8 +40,6 @@ impl InFlight {
 }
 
 /// Key of `REFLECTOR_SESSIONS` (RFC 8762 §4.3: addresses, ports, and the SSID of RFC 8972 §3).
-///
-/// The destination port is the test port of the one interface that a map serves, so it is not repeated here.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReflectorSessionKey {
@@ -48,9 +49,11 @@ pub struct ReflectorSessionKey {
     pub destination: Address,
     /// The sender's port, as on the wire.
     pub source_port: u16,
-    /// Session identifier, as on the wire.
+    /// The test port, as on the wire.
+    pub destination_port: u16,
+    /// Session identifier, as on the wire; 0 for none.
     pub ssid: u16,
-    pub reserved: u32,
+    pub reserved: u16,
 }
 
 /// Value of `REFLECTOR_SESSIONS`.
@@ -152,5 +155,13 @@ pub const MAX_SOURCES: u32 = 16_384;
 pub const MAX_ALLOWED: u32 = 4_096;
 /// Own and group addresses.
 pub const MAX_DESTINATIONS: u32 = 256;
+/// Replies to one probe that are passed on: the first, and so many duplicates. Of a group probe, of each source.
+pub const MAX_REPLIES: u32 = 16;
+/// Replies to one group probe that are passed on.
+pub const MAX_GROUP_REPLIES: u32 = 4_096;
+/// Sources whose replies to a group probe are counted, once it has more than [`MAX_REPLIES`].
+pub const MAX_REPLIERS: u32 = 4_096;
+/// Ports on which a reflector listens.
+pub const MAX_TEST_PORTS: usize = 4;
 /// Replies remembered while the ring buffer is full.
 pub const MAX_MISSED: u32 = 16_384;

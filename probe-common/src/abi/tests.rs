@@ -10,10 +10,11 @@ fn settings() -> Settings {
         abi_version: ABI_VERSION,
         interface: 1,
         tai_offset_ns: 0,
-        test_port: 1910,
+        test_ports: [1910, 862, 0, 0],
         sender_port_v4: 40_004,
         sender_port_v6: 40_006,
         error_estimate: 1,
+        reserved: 0,
         mac: [2, 0, 0, 0, 0, 6],
         partial_checksums: 0,
         ingress_is_second: 0,
@@ -21,6 +22,8 @@ fn settings() -> Settings {
         own_v6: address("fd01::6"),
         policy_generation: 0,
         port_batch: 1,
+        max_replies: MAX_REPLIES,
+        reserved_too: 0,
         source_limit: Limit::NONE,
         group_limit: Limit::NONE,
         port_limit: Limit::NONE,
@@ -30,7 +33,7 @@ fn settings() -> Settings {
 #[test]
 fn a_datagram_concerns_kstamp_by_its_ports() {
     let none = Settings {
-        test_port: 0,
+        test_ports: [0; 4],
         sender_port_v4: 0,
         sender_port_v6: 0,
         ..settings()
@@ -51,6 +54,10 @@ fn a_datagram_concerns_kstamp_by_its_ports() {
         (settings(), Family::V6, 1910, 40_004, [false, false, false]),
         (settings(), Family::V4, 1911, 40_004, [false, false, false]),
         (settings(), Family::V4, 40_004, 1911, [false, false, false]),
+        (settings(), Family::V4, 40_004, 862, [true, false, false]),
+        (settings(), Family::V6, 50_000, 862, [true, false, false]),
+        (settings(), Family::V4, 862, 40_004, [false, false, false]),
+        (settings(), Family::V4, 40_004, 0, [false, false, false]),
         (no_sender, Family::V4, 1910, 0, [false, false, false]),
         (no_sender, Family::V4, 0, 1910, [true, false, false]),
         (none, Family::V4, 0, 0, [false, false, false]),
@@ -87,6 +94,8 @@ fn a_reply_must_come_from_where_the_probe_went_and_return_its_stamp() {
             t1_mono_ns: 1,
             t1_wire: 7,
             destination: address(destination),
+            replies: 0,
+            reserved: 0,
         };
         assert_eq!(
             probe.is_answered_by(&address(source), sender_timestamp),

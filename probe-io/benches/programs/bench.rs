@@ -68,6 +68,8 @@ impl Bench {
             t1_mono_ns: 1,
             t1_wire: 1,
             destination: Address::from_v4(PEER_V4),
+            replies: 0,
+            reserved: 0,
         };
         bench.kstamp.in_flight()?.insert(
             InFlightKey {
@@ -229,10 +231,11 @@ pub(crate) fn settings_of_bench() -> Settings {
         abi_version: ABI_VERSION,
         interface: 1,
         tai_offset_ns: 37_000_000_000,
-        test_port: TEST_PORT,
+        test_ports: [TEST_PORT, 862, 0, 0],
         sender_port_v4: SENDER_PORT,
         sender_port_v6: SENDER_PORT,
         error_estimate: 1,
+        reserved: 0,
         mac: OWN_MAC,
         partial_checksums: 0,
         ingress_is_second: 0,
@@ -241,6 +244,8 @@ pub(crate) fn settings_of_bench() -> Settings {
         // No packet is refused, but all buckets are charged.
         policy_generation: 1,
         port_batch: 64,
+        max_replies: u32::MAX,
+        reserved_too: 0,
         source_limit: AMPLE,
         group_limit: AMPLE,
         port_limit: AMPLE,

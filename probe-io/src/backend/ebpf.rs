@@ -196,8 +196,8 @@ impl Backend for EbpfBackend {
         self.ring.poll_ready(cx)
     }
 
-    fn drain(&mut self, _sockets: &SocketPair, clock: &ClockState, each: &mut dyn FnMut(&Reply)) {
-        self.ring.drain(error_bound_ns(clock), each);
+    fn drain(&mut self, _sockets: &SocketPair, clock: &ClockState, each: &mut dyn FnMut(&Reply)) -> Option<u64> {
+        self.ring.drain(error_bound_ns(clock), each)
     }
 
     /// It starts again at 0 when the programs have evicted the source.

@@ -8,6 +8,7 @@ use std::io;
 use std::net::IpAddr;
 use std::task::{Context, Poll};
 
+use probe_common::abi::{COUNTER_NAMES, Counter};
 use probe_common::family::Family;
 use probe_common::ntp::NtpTime;
 use probe_common::{authenticated, stamp};
@@ -41,6 +42,7 @@ pub(crate) struct SocketBackend {
     sent: u64,
     stamped: u64,
     received: u64,
+    duplicates_dropped: u64,
     unmatched: u64,
 }
 
@@ -55,6 +57,7 @@ impl SocketBackend {
             sent: 0,
             stamped: 0,
             received: 0,
+            duplicates_dropped: 0,
             unmatched: 0,
         }
     }
@@ -140,6 +143,7 @@ impl Backend for SocketBackend {
             sent_ns,
             sent_mono_ns,
             stamped: false,
+            replies: 0,
         };
         let stamp = (Family::of(to), stamp.unwrap_or_default());
         self.in_flight.insert((ssid, seq), stamp, probe);
@@ -156,27 +160,35 @@ impl Backend for SocketBackend {
         ready.find(Poll::is_ready).unwrap_or(Poll::Pending)
     }
 
-    fn drain(&mut self, sockets: &SocketPair, clock: &ClockState, each: &mut dyn FnMut(&Reply)) {
+    fn drain(&mut self, sockets: &SocketPair, clock: &ClockState, each: &mut dyn FnMut(&Reply)) -> Option<u64> {
         self.wall.follow(WallOffset::now());
         let mut packet = [0; MAX_PACKET];
+        let mut more = None;
         for (_, socket) in replies(sockets) {
-            for _ in 0..MAX_AT_ONCE {
+            for taken in 1..=MAX_AT_ONCE {
                 // If reading fails, the next poll of the interface reports why.
                 let Ok(Some(received)) = socket.try_receive(&mut packet) else {
                     break;
                 };
+                if taken == MAX_AT_ONCE {
+                    let stamp_ns = received.stamp_ns.unwrap_or_else(realtime_ns);
+                    let last_ns = self.wall.monotonic_ns(stamp_ns);
+                    more = Some(more.map_or(last_ns, |other: u64| other.min(last_ns)));
+                }
                 // Stamps first: a probe is stamped before its reply arrives.
                 self.take_stamps(sockets);
                 match self.reply(&packet[..received.len], &received, clock) {
-                    Some(reply) => {
+                    Some(reply) if self.in_flight.is_wanted((reply.ssid, reply.seq), reply.peer) => {
                         self.received += 1;
                         each(&reply);
                     }
+                    Some(_) => self.duplicates_dropped += 1,
                     None => self.unmatched += 1,
                 }
             }
         }
         self.take_stamps(sockets);
+        more
     }
 
     fn refused(&self, _source: IpAddr) -> Option<u64> {
@@ -188,6 +200,10 @@ impl Backend for SocketBackend {
             ("socket_sent", self.sent),
             ("socket_stamped", self.stamped),
             ("socket_received", self.received),
+            (
+                COUNTER_NAMES[Counter::DuplicateDropped as usize],
+                self.duplicates_dropped,
+            ),
             ("unmatched", self.unmatched),
         ]))
     }

@@ -97,7 +97,7 @@ impl Port {
     fn open_missing(&mut self, link: &Link, addresses: &[Address]) -> Result<(), PortError> {
         let (config, engine) = (&self.config, self.engine());
         let sockets = &mut self.sockets;
-        Ok(sockets.open_missing(link, addresses, config.test_port, &config.groups, engine)?)
+        Ok(sockets.open_missing(link, addresses, &config.test_ports(), &config.groups, engine)?)
     }
 
     /// Configures the backend, attaches it in the first mode of the plan that the kernel accepts, and removes the refused
@@ -129,6 +129,7 @@ impl Port {
             addresses,
             groups: &self.config.groups,
             test_port: self.config.test_port,
+            other_ports: &self.config.other_ports,
             sender_port_v4: sender_port(Family::V4),
             sender_port_v6: sender_port(Family::V6),
             clock: self.clock,

@@ -56,7 +56,7 @@ fn all_packets_from_outside_the_prefixes_are_dropped() {
         outside.clone().payload(probe_payload(1, 1)[..20].to_vec()).build(),
         outside.clone().payload(vec![b'7'; 3]).build(),
         outside.clone().payload(vec![]).build(),
-        outside.clone().ports(TEST_PORT, TEST_PORT).build(),
+        outside.clone().ports(0, TEST_PORT).build(),
         with_options(&outside.build()),
     ];
     for hook in RECEIVERS {
@@ -297,7 +297,7 @@ fn waking_userspace_costs_as_much_as_eight_replies() {
     for hook in RECEIVERS {
         let Some(mut rig) = Rig::with(&limited) else { return };
         let odd = Datagram::probe(OWN_V4).payload(vec![0x55; 100]);
-        let from_port = Datagram::probe(OWN_V4).ports(TEST_PORT, TEST_PORT).build();
+        let from_port = Datagram::probe(OWN_V4).ports(0, TEST_PORT).build();
         rig.run(hook, &odd.build())
             .assert_passed(&odd.build(), &[PassedUp], "8 of 17 spent");
         rig.run(hook, &from_port)

@@ -10,13 +10,14 @@ use aya::programs::{ProgramError, TestRun as _, TestRunOptions, TestRunResult};
 use nix::time::{ClockId, clock_gettime};
 use probe_common::abi::{
     ABI_VERSION, ALLOWED_NOBODY, ALLOWED_V4, ALLOWED_V6, Address, Allowed, COUNTER_NAMES, Counter, DESTINATION_GROUP,
-    DESTINATION_OWN, Limit, Sample, Settings,
+    DESTINATION_OWN, Limit, MAX_REPLIES, Sample, Settings,
 };
 use probe_common::ntp::NtpTime;
 use probe_io::backend::ebpf::object::{EGRESS, INGRESS, Object};
 
 use crate::packet::{
-    GROUP_V4, GROUP_V6, OWN_LINK_LOCAL, OWN_MAC, OWN_V4, OWN_V6, SECOND_V4, SENDER_PORT_V4, SENDER_PORT_V6, TEST_PORT,
+    GROUP_V4, GROUP_V6, OWN_LINK_LOCAL, OWN_MAC, OWN_V4, OWN_V6, SECOND_PORT, SECOND_V4, SENDER_PORT_V4,
+    SENDER_PORT_V6, TEST_PORT,
 };
 use crate::pool::Lent;
 
@@ -263,10 +264,11 @@ pub(crate) fn settings() -> Settings {
         abi_version: ABI_VERSION,
         interface: 1,
         tai_offset_ns: TAI_OFFSET_NS,
-        test_port: TEST_PORT,
+        test_ports: [TEST_PORT, SECOND_PORT, 0, 0],
         sender_port_v4: SENDER_PORT_V4,
         sender_port_v6: SENDER_PORT_V6,
         error_estimate: 0x8c0d,
+        reserved: 0,
         mac: OWN_MAC,
         partial_checksums: 0,
         ingress_is_second: 0,
@@ -274,6 +276,8 @@ pub(crate) fn settings() -> Settings {
         own_v6: IpAddr::from(OWN_V6).into(),
         policy_generation: 1,
         port_batch: 64,
+        max_replies: MAX_REPLIES,
+        reserved_too: 0,
         source_limit: Limit::NONE,
         group_limit: Limit::NONE,
         port_limit: Limit::NONE,

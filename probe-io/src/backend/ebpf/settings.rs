@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use probe_common::abi::{ABI_VERSION, Address, Settings};
+use probe_common::abi::{ABI_VERSION, Address, MAX_REPLIES, Settings};
 use probe_core::attach::AttachMode;
 use probe_core::reflector::policy::limit;
 
@@ -22,10 +22,11 @@ pub(crate) fn settings(facts: &Facts<'_>, policy_generation: u32) -> Settings {
         abi_version: ABI_VERSION,
         interface: facts.link.index,
         tai_offset_ns: facts.clock.tai_offset_ns(),
-        test_port: facts.test_port,
+        test_ports: facts.test_ports(),
         sender_port_v4: facts.sender_port_v4,
         sender_port_v6: facts.sender_port_v6,
         error_estimate: error_estimate(&facts.clock).0,
+        reserved: 0,
         mac: facts.link.mac,
         // Native XDP has no socket buffer, so checksums left to the device are lost.
         partial_checksums: u8::from(facts.mode != AttachMode::XdpNative),
@@ -34,6 +35,8 @@ pub(crate) fn settings(facts: &Facts<'_>, policy_generation: u32) -> Settings {
         own_v6: first_own(|ip| matches!(ip, IpAddr::V6(v6) if !v6.is_unicast_link_local())),
         policy_generation,
         port_batch: port_batch(rates.port),
+        max_replies: MAX_REPLIES,
+        reserved_too: 0,
         source_limit: limit(rates.source),
         group_limit: limit(rates.group),
         port_limit: limit(rates.port),
@@ -89,6 +92,7 @@ mod tests {
             addresses,
             groups: &groups,
             test_port: 1910,
+            other_ports: &[862],
             sender_port_v4: 40_000,
             sender_port_v6: 0,
             clock: ClockState {
@@ -123,8 +127,8 @@ mod tests {
             (ABI_VERSION, 7, MAC)
         );
         assert_eq!(
-            (settings.test_port, settings.sender_port_v4, settings.sender_port_v6),
-            (1910, 40_000, 0)
+            (settings.test_ports, settings.sender_port_v4, settings.sender_port_v6),
+            ([1910, 862, 0, 0], 40_000, 0)
         );
         assert_eq!(settings.tai_offset_ns, 37_000_000_000);
         assert!(ErrorEstimate(settings.error_estimate).synchronised());
@@ -161,6 +165,7 @@ mod tests {
             addresses: &[address("10.1.1.5"), point_to_point, tentative, address("fd01::5")],
             groups: &groups,
             test_port: 1910,
+            other_ports: &[],
             sender_port_v4: 0,
             sender_port_v6: 0,
             clock: ClockState {

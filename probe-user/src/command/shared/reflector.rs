@@ -7,7 +7,7 @@ use log::debug;
 use probe_common::family::Family;
 use probe_core::reflector::{Arrival, ClockQuality, Count, Reflector, ReflectorConfig, ReplyId};
 use probe_host::clock::{monotonic_ns, realtime_ns};
-use probe_io::port::{Engine, Port, PortConfig};
+use probe_io::port::{Port, PortConfig};
 use probe_io::udp::sockets::Sockets;
 use probe_io::udp::stamped::Received;
 
@@ -19,19 +19,18 @@ const MAX_UNSTAMPED: usize = 64;
 
 pub struct UserReflector {
     reflector: Reflector,
-    /// Replies by IP version and number of the send call.
-    unstamped: VecDeque<((Family, u32), ReplyId)>,
+    /// Replies by IP version, test port and number of the send call.
+    unstamped: VecDeque<((Family, u16, u32), ReplyId)>,
 }
 
 impl UserReflector {
     pub fn new(config: &PortConfig, stamping: &StampingConfig, port: &Port) -> Self {
         let reflector_config = ReflectorConfig {
-            test_port: config.test_port,
+            test_ports: port.test_ports(),
             groups: config.groups.clone(),
             rates: config.answering.rates,
             stateless: stamping.stateless,
             key: stamping.key.clone(),
-            behind_kernel: port.engine() == Engine::Ebpf,
         };
         let mut reflector = Self {
             reflector: Reflector::new(reflector_config),
@@ -50,8 +49,15 @@ impl UserReflector {
         self.reflector.counts().by_name()
     }
 
-    /// Answers a packet, or counts why not.
-    pub fn answer(&mut self, mut packet: Vec<u8>, received: &Received, port: &Port, introductions: &mut Introductions) {
+    /// Answers a packet that came to `to_port`, or counts why not.
+    pub fn answer(
+        &mut self,
+        to_port: u16,
+        mut packet: Vec<u8>,
+        received: &Received,
+        port: &Port,
+        introductions: &mut Introductions,
+    ) {
         let family = Family::of(received.from.ip());
         let (Some(sockets), Some(to)) = (port.sockets(family), received.to) else {
             return;
@@ -59,6 +65,7 @@ impl UserReflector {
         let arrival = Arrival {
             from: received.from,
             to,
+            to_port,
             ttl: received.ttl.unwrap_or(0),
             tos: received.tos.unwrap_or(0),
             receive_ns: received.stamp_ns.unwrap_or_else(realtime_ns),
@@ -71,7 +78,7 @@ impl UserReflector {
             && let Some(answer) = introductions.answer(&packet, arrival.from.ip(), arrival.receive_ns, port, now_ns)
         {
             let source = self.reflector.answers_from(&arrival);
-            match sockets.answer(&answer, arrival.from, source, 0) {
+            match sockets.answer(to_port, &answer, arrival.from, source, 0) {
                 Ok(_) => self.reflector.count(Count::IdentityAnswered),
                 Err(error) => self.unsent(arrival.from, &error),
             }
@@ -84,8 +91,8 @@ impl UserReflector {
         let Some(reply) = self.reflector.reflect(&mut packet, &arrival, clock, realtime_ns) else {
             return;
         };
-        match sockets.answer(&packet, arrival.from, reply.source, reply.tos) {
-            Ok(stamp) => self.unstamped.extend(reply.id.map(|id| ((family, stamp), id))),
+        match sockets.answer(to_port, &packet, arrival.from, reply.source, reply.tos) {
+            Ok(stamp) => self.unstamped.extend(reply.id.map(|id| ((family, to_port, stamp), id))),
             Err(error) => self.unsent(arrival.from, &error),
         }
         self.take_stamps(family, sockets);
@@ -98,10 +105,13 @@ impl UserReflector {
 
     /// Hands transmit stamps to the sessions. The error queue is always emptied: it shares the receive buffer.
     fn take_stamps(&mut self, family: Family, sockets: &Sockets) {
-        while let Ok(Some(stamp)) = sockets.test.sent_stamp() {
-            let place = self.unstamped.iter().position(|&(id, _)| id == (family, stamp.id));
-            if let Some((_, reply)) = place.and_then(|place| self.unstamped.remove(place)) {
-                self.reflector.transmitted(reply, stamp.stamp_ns);
+        for test in &sockets.tests {
+            while let Ok(Some(stamp)) = test.socket.sent_stamp() {
+                let sent = (family, test.port, stamp.id);
+                let place = self.unstamped.iter().position(|&(id, _)| id == sent);
+                if let Some((_, reply)) = place.and_then(|place| self.unstamped.remove(place)) {
+                    self.reflector.transmitted(reply, stamp.stamp_ns);
+                }
             }
         }
         let excess = self.unstamped.len().saturating_sub(MAX_UNSTAMPED);

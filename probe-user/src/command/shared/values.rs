@@ -7,7 +7,7 @@ use std::process;
 use std::str::FromStr;
 
 use ipnet::IpNet;
-use probe_common::abi::MAX_IN_FLIGHT;
+use probe_common::abi::{MAX_IN_FLIGHT, MAX_TEST_PORTS};
 use probe_common::family::Family;
 use probe_core::attach::AttachMode;
 use probe_core::auth::Key;
@@ -84,6 +84,24 @@ pub fn port(text: &str) -> Result<u16, ConfigError> {
         Ok(port) if port > 0 => Ok(port),
         _ => wrong(format!("--port '{text}' is not a UDP port; use 1 to 65535")),
     }
+}
+
+/// All `--port` of an agent or reflector, without duplicates.
+pub fn ports(texts: &[String]) -> Result<Vec<u16>, ConfigError> {
+    let mut ports = Vec::new();
+    for text in texts {
+        let port = port(text)?;
+        if !ports.contains(&port) {
+            ports.push(port);
+        }
+    }
+    if ports.len() > MAX_TEST_PORTS {
+        return wrong(format!(
+            "{} ports are too many; give --port at most {MAX_TEST_PORTS} times",
+            ports.len()
+        ));
+    }
+    Ok(ports)
 }
 
 /// `--allow`: a prefix, or one address.
