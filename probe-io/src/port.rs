@@ -104,6 +104,7 @@ pub struct Port {
     running: bool,
     /// The failure of the last poll, so that it is logged once.
     trouble: Option<String>,
+    warned_of_addresses: bool,
 }
 
 impl Port {
@@ -147,6 +148,7 @@ impl Port {
             policy: Policy::default(),
             running: true,
             trouble: None,
+            warned_of_addresses: false,
         };
         port.attach(&survey.link, &survey.addresses)?;
         port.mode = port.plan.modes[0];

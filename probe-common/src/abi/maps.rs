@@ -151,10 +151,14 @@ pub const MAX_IN_FLIGHT: u32 = 65_536;
 pub const MAX_REFLECTOR_SESSIONS: u32 = 16_384;
 /// Senders whose debts the reflector knows; beyond, the least recently seen one is evicted and starts again without.
 pub const MAX_SOURCES: u32 = 16_384;
-/// Prefixes whose sources are answered.
-pub const MAX_ALLOWED: u32 = 4_096;
-/// Own and group addresses.
-pub const MAX_DESTINATIONS: u32 = 256;
+/// Addresses of an interface.
+pub const MAX_ADDRESSES: u32 = 8_190;
+/// Own addresses, and one group of each IP version.
+pub const MAX_DESTINATIONS: u32 = MAX_ADDRESSES + 2;
+/// Prefixes that the user adds.
+pub const MAX_ADDED_PREFIXES: u32 = 4_096;
+/// Entries of `ALLOWED`: for each own address a prefix and its network and broadcast address, and the user's prefixes.
+pub const MAX_ALLOWED: u32 = 3 * MAX_ADDRESSES + MAX_ADDED_PREFIXES;
 /// Replies to one probe that are passed on: the first, and so many duplicates. Of a group probe, of each source.
 pub const MAX_REPLIES: u32 = 16;
 /// Replies to one group probe that are passed on.

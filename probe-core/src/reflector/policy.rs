@@ -68,21 +68,18 @@ impl Policy {
         for own in rising(true).chain(rising(false)) {
             policy.insert(own.prefix, Sources::Answered(Some(own.ip)));
         }
-        // From the address of the longest own prefix around it, else from one of the same scope.
-        let first = |prefix: IpNet| {
-            let alike = |own: &OwnAddress| scope(own.ip) == scope(prefix.addr());
-            let mut found = rising(false).rev().chain(rising(true).rev()).copied();
-            found.find(alike).map(|own| own.ip)
-        };
-        let allowed: Vec<_> = allow.into_iter().map(canonical).collect();
-        let around = allowed.iter().map(|&prefix| match policy.containing(prefix) {
-            Some(Sources::Answered(Some(own))) => Some(own),
-            _ => first(prefix),
-        });
-        let around: Vec<_> = around.collect();
-        for (prefix, own) in allowed.into_iter().zip(around) {
-            policy.sources.entry(prefix).or_insert(Sources::Answered(own));
-            policy.note_length(prefix);
+        // From the address of the longest own prefix around it, else from the first one of its scope.
+        let by_preference = rising(true).chain(rising(false));
+        let first: BTreeMap<_, _> = by_preference.map(|own| (scope(own.ip), own.ip)).collect();
+        let allowed = allow
+            .into_iter()
+            .map(canonical)
+            .map(|prefix| match policy.containing(prefix) {
+                Some(sources) => (prefix, sources),
+                None => (prefix, Sources::Answered(first.get(&scope(prefix.addr())).copied())),
+            });
+        for (prefix, sources) in allowed.collect::<Vec<_>>() {
+            policy.insert(prefix, sources);
         }
         for own in own {
             for nobody in nobodies(own.prefix).into_iter().flatten() {

@@ -1,6 +1,7 @@
 //! Follows an interface while it is measured: attached, closed when it goes, opened again when it is back.
 
 use log::{debug, warn};
+use probe_common::abi::MAX_ADDRESSES;
 use probe_common::family::Family;
 use probe_core::attach::AttachMode;
 use probe_host::link::{Address, Link};
@@ -42,7 +43,8 @@ impl Port {
 
     /// Follows the state and addresses of the same interface, and checks that replies leave it.
     async fn follow(&mut self, link: &Link, events: &mut Vec<PortEvent>) -> Result<(), PortError> {
-        let addresses = self.netlink.addresses(link.index).await?;
+        let mut addresses = self.netlink.addresses(link.index).await?;
+        self.limit(&mut addresses);
         if self.running != link.running {
             self.running = link.running;
             events.push(if link.running { PortEvent::Up } else { PortEvent::Down });
@@ -72,8 +74,12 @@ impl Port {
 
     /// Opens an interface that has come back.
     async fn reopen(&mut self, events: &mut Vec<PortEvent>) -> Result<(), PortError> {
-        let Survey { link, addresses, plan } =
-            Survey::of(&self.netlink, &self.config.interface, self.config.choice).await?;
+        let Survey {
+            link,
+            mut addresses,
+            plan,
+        } = Survey::of(&self.netlink, &self.config.interface, self.config.choice).await?;
+        self.limit(&mut addresses);
         self.plan = plan;
         let attached = self
             .open_missing(&link, &addresses)
@@ -83,6 +89,21 @@ impl Port {
         self.report_mode(events);
         self.running = true;
         Ok(())
+    }
+
+    /// Keeps the addresses that fit the maps, those in use first.
+    fn limit(&mut self, addresses: &mut Vec<Address>) {
+        let (most, number) = (MAX_ADDRESSES as usize, addresses.len());
+        if number <= most {
+            self.warned_of_addresses = false;
+            return;
+        }
+        addresses.sort_by_key(|address| self.addresses.binary_search(&address.ip).is_err());
+        addresses.truncate(most);
+        if !std::mem::replace(&mut self.warned_of_addresses, true) {
+            let interface = &self.config.interface;
+            warn!("{interface} has {number} addresses, but kstamp measures at most {most}: the others are left out");
+        }
     }
 
     fn report_mode(&mut self, events: &mut Vec<PortEvent>) {

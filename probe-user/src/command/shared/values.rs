@@ -7,7 +7,7 @@ use std::process;
 use std::str::FromStr;
 
 use ipnet::IpNet;
-use probe_common::abi::{MAX_IN_FLIGHT, MAX_TEST_PORTS};
+use probe_common::abi::{MAX_ADDED_PREFIXES, MAX_IN_FLIGHT, MAX_TEST_PORTS};
 use probe_common::family::Family;
 use probe_core::attach::AttachMode;
 use probe_core::auth::Key;
@@ -115,6 +115,12 @@ pub fn prefixes(texts: &[String]) -> Result<Vec<IpNet>, ConfigError> {
             )),
         }
     };
+    if texts.len() > MAX_ADDED_PREFIXES as usize {
+        return wrong(format!(
+            "{} prefixes are too many; give --allow at most {MAX_ADDED_PREFIXES} times",
+            texts.len()
+        ));
+    }
     texts.iter().map(prefix).collect()
 }
 
