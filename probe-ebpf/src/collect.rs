@@ -37,18 +37,19 @@ pub fn collect<H: Hook>(hook: &H, udp: &Udp, settings: &Settings) -> Result<Coun
     };
     let record = IN_FLIGHT.get_ptr_mut(probe).ok_or(Counter::Unmatched)?;
     // SAFETY: an entry that is evicted and reused while it is read has another T1, and is refused for it.
-    let sent = unsafe { record.read() };
+    let sent = unsafe { &*record };
     if !sent.is_answered_by(&source, reply.sender_timestamp) {
         return Err(Counter::Unmatched);
     }
-    // SAFETY: map values stay writable for the program's run.
-    unsafe { (*record).replies = sent.replies.wrapping_add(1) };
-    let replier = MissedKey { source, probe };
-    if sent.replies >= settings.max_replies && !is_wanted(&sent, &replier) {
+    let replies = sent.replies;
+    if replies >= settings.max_replies && !is_wanted(sent, &MissedKey { source, probe }) {
         return Ok(Counter::DuplicateDropped);
     }
+    let t1_mono_ns = sent.t1_mono_ns;
+    // SAFETY: map values stay writable for the program's run.
+    unsafe { (*record).replies = replies.wrapping_add(1) };
     let sample = Sample {
-        t1_mono_ns: sent.t1_mono_ns,
+        t1_mono_ns,
         t4_mono_ns,
         t1_wire: reply.sender_timestamp,
         t2_wire: reply.receive_timestamp,
@@ -63,7 +64,7 @@ pub fn collect<H: Hook>(hook: &H, udp: &Udp, settings: &Settings) -> Result<Coun
     };
     let Some(mut entry) = SAMPLES.reserve::<Sample>(0) else {
         // If this fails as well, the probe counts as lost, but RingFull is counted.
-        let _ = MISSED.insert(replier, t4_mono_ns, 0);
+        let _ = MISSED.insert(MissedKey { source, probe }, t4_mono_ns, 0);
         return Ok(Counter::RingFull);
     };
     MaybeUninit::write(&mut entry, sample);

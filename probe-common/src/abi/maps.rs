@@ -25,7 +25,7 @@ pub struct InFlight {
     /// T1 as the packet carries it, NTP format.
     pub t1_wire: u64,
     pub destination: Address,
-    /// Replies that were accepted. CPUs that count at once may lose some.
+    /// Replies that were passed on. CPUs that count at once may lose some.
     pub replies: u32,
     pub reserved: u32,
 }

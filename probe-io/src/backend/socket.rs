@@ -3,7 +3,7 @@
 mod in_flight;
 mod reply;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 use std::task::{Context, Poll};
@@ -39,6 +39,8 @@ pub(crate) struct SocketBackend {
     key: Option<Key>,
     wall: WallOffset,
     in_flight: InFlight,
+    /// The interface's own addresses: what comes from them is our own, come back, or forged.
+    own: BTreeSet<IpAddr>,
     sent: u64,
     stamped: u64,
     received: u64,
@@ -54,6 +56,7 @@ impl SocketBackend {
             key,
             wall: WallOffset::now(),
             in_flight: InFlight::default(),
+            own: BTreeSet::new(),
             sent: 0,
             stamped: 0,
             received: 0,
@@ -64,7 +67,7 @@ impl SocketBackend {
 
     fn reply(&self, packet: &[u8], received: &Received, clock: &ClockState) -> Option<Reply> {
         let source = received.from.ip();
-        if received.from.port() != self.test_port {
+        if received.from.port() != self.test_port || self.own.contains(&source) {
             return None;
         }
         let wire = WireReply::read(packet, self.key.as_ref())?;
@@ -105,7 +108,8 @@ impl Backend for SocketBackend {
         self.in_flight.forget_stamps();
     }
 
-    fn configure(&mut self, _facts: &Facts<'_>) -> Result<(), ObjectError> {
+    fn configure(&mut self, facts: &Facts<'_>) -> Result<(), ObjectError> {
+        self.own = facts.usable().map(|address| address.ip).collect();
         Ok(())
     }
 

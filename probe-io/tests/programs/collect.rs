@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 
 use probe_common::abi::Counter::{Collected, DuplicateDropped, ReplyBadChecksum, ReplyMalformed, RingFull, Unmatched};
-use probe_common::abi::{Address, InFlight, InFlightKey, MAX_REPLIES, MissedKey, SAMPLES_BYTES, Sample, Settings};
+use probe_common::abi::{
+    Address, InFlight, InFlightKey, MAX_GROUP_REPLIES, MAX_REPLIES, MissedKey, SAMPLES_BYTES, Sample, Settings,
+};
 use probe_common::stamp;
 
 use crate::packet::{
@@ -166,6 +168,12 @@ fn duplicates_to_a_group_probe_leave_room_for_other_hosts() {
         rig.samples();
         rig.repeat(hook, &reply([10, 1, 1, 7]).build(), 10_000);
         assert_eq!(rig.samples().len(), MAX_REPLIES as usize);
+        for source in 0..MAX_GROUP_REPLIES / MAX_REPLIES {
+            let [.., third, fourth] = source.to_be_bytes();
+            rig.repeat(hook, &reply([10, 1, 100 + third, fourth]).build(), 20);
+        }
+        // Less those above.
+        assert!(rig.samples().len() < MAX_GROUP_REPLIES as usize);
         rig.counted();
         let other = reply([10, 1, 1, 8]).build();
         rig.run(hook, &other)
