@@ -28,6 +28,7 @@ impl Options {
             groups: vec![GROUP.into()],
             stateless: self.0 & 2 != 0,
             key: self.key(),
+            tlv_key: None,
             rates: Rates::DEFAULT,
         });
         let own = OwnAddress {

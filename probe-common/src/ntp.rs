@@ -54,6 +54,41 @@ pub fn ptp_to_unix_ns(wire: u64) -> u64 {
     (wire >> 32) * NS_PER_S + (wire & 0xffff_ffff)
 }
 
+/// No clock that is set is further from ours than this: the two formats are 66 years apart.
+const MAX_CLOCK_DIFFERENCE_NS: u64 = 86_400 * NS_PER_S;
+
+/// The format of a timestamp on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimestampFormat {
+    /// Seconds since 1900 and a binary fraction.
+    Ntp,
+    /// Seconds since 1970 and nanoseconds.
+    Ptp,
+}
+
+impl TimestampFormat {
+    /// UTC nanoseconds since 1970; `near_unix_ns` as in [`NtpTime::to_unix_ns`].
+    pub fn decode(self, wire: u64, near_unix_ns: u64) -> u64 {
+        match self {
+            Self::Ntp => NtpTime(wire).to_unix_ns(near_unix_ns),
+            Self::Ptp => ptp_to_unix_ns(wire),
+        }
+    }
+
+    /// Whether a set clock could have written `wire` in this format at `near_unix_ns`.
+    fn is_plausible(self, wire: u64, near_unix_ns: u64) -> bool {
+        let has_format = self == Self::Ntp || wire & 0xffff_ffff < NS_PER_S;
+        has_format && self.decode(wire, near_unix_ns).abs_diff(near_unix_ns) < MAX_CLOCK_DIFFERENCE_NS
+    }
+
+    fn other(self) -> Self {
+        match self {
+            Self::Ntp => Self::Ptp,
+            Self::Ptp => Self::Ntp,
+        }
+    }
+}
+
 /// The error estimate of a timestamp: `S | Z | scale (6) | multiplier (8)`, error = multiplier · 2⁻³² · 2^scale s
 /// (RFC 4656 §4.1.2, RFC 8762 §4.2.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,12 +128,26 @@ impl ErrorEstimate {
         (multiplier != 0).then(|| u64::try_from(bound).unwrap_or(u64::MAX))
     }
 
-    /// UTC nanoseconds since 1970 of the timestamp beside this estimate; `near_unix_ns` as in [`NtpTime::to_unix_ns`].
-    pub fn decode(self, wire: u64, near_unix_ns: u64) -> u64 {
-        if self.is_ptp() {
-            ptp_to_unix_ns(wire)
-        } else {
-            NtpTime(wire).to_unix_ns(near_unix_ns)
+    /// The format of the timestamps beside this estimate, as the Z bit says.
+    pub fn format(self) -> TimestampFormat {
+        match self.is_ptp() {
+            true => TimestampFormat::Ptp,
+            false => TimestampFormat::Ntp,
+        }
+    }
+
+    /// The format in which the timestamps beside this estimate are written. Some reflectors write PTP and leave Z at 0: if
+    /// no set clock can have written the stamps in the format that Z says, and one can in the other, it is the other. Zeros
+    /// are no stamp.
+    pub fn written_format(self, stamps: [u64; 2], near_unix_ns: u64) -> TimestampFormat {
+        let said = self.format();
+        let all_fit = |format: TimestampFormat| {
+            let mut written = stamps.into_iter().filter(|&wire| wire != 0);
+            written.all(|wire| format.is_plausible(wire, near_unix_ns))
+        };
+        match all_fit(said.other()) && !all_fit(said) {
+            true => said.other(),
+            false => said,
         }
     }
 }
@@ -144,8 +193,39 @@ mod tests {
     fn the_estimate_says_the_format_of_its_timestamp() {
         let (ptp, ntp) = (ErrorEstimate(0x4001), ErrorEstimate(0x8001));
         assert!(ptp.is_ptp() && !ntp.is_ptp());
-        assert_eq!(ptp.decode((7 << 32) | 9, Y2026_NS), 7 * NS_PER_S + 9);
-        assert_eq!(ntp.decode(NtpTime::from_unix_ns(7).0, Y2026_NS), 7);
+        assert_eq!(ptp.format().decode((7 << 32) | 9, Y2026_NS), 7 * NS_PER_S + 9);
+        assert_eq!(ntp.format().decode(NtpTime::from_unix_ns(7).0, Y2026_NS), 7);
+    }
+
+    #[test]
+    fn stamps_in_the_format_that_z_denies_are_recognised() {
+        use TimestampFormat::{Ntp, Ptp};
+        let ntp = |ns| NtpTime::from_unix_ns(ns).0;
+        let ptp = |ns: u64| (ns / NS_PER_S) << 32 | (ns % NS_PER_S);
+        let (z0, z1) = (ErrorEstimate(0x8001), ErrorEstimate(0x4001));
+        let hour = 3600 * NS_PER_S;
+        let table = [
+            (z0, [ntp(Y2026_NS), ntp(Y2026_NS + 1)], Ntp, "as it should be"),
+            (z1, [ptp(Y2026_NS), ptp(Y2026_NS + 1)], Ptp, "as it should be"),
+            (
+                z0,
+                [ptp(Y2026_NS - hour), ptp(Y2026_NS - hour + 1)],
+                Ptp,
+                "PTP without Z, an hour behind",
+            ),
+            (z0, [ptp(Y2026_NS + 37 * NS_PER_S); 2], Ptp, "PTP in TAI"),
+            (z1, [ntp(Y2026_NS), ntp(Y2026_NS + 1)], Ntp, "NTP with Z"),
+            (z0, [ntp(hour), ntp(hour)], Ntp, "a clock that starts in 1970"),
+            (z0, [ptp(hour), ptp(hour)], Ntp, "neither is plausible: Z decides"),
+            (z1, [ptp(hour), ptp(hour)], Ptp, "neither is plausible: Z decides"),
+            (z0, [ptp(Y2026_NS), ntp(Y2026_NS)], Ntp, "both stamps must fit"),
+            (z0, [ptp(Y2026_NS) | 0xffff_ffff; 2], Ntp, "no nanoseconds"),
+            (z0, [0, ptp(Y2026_NS)], Ptp, "the other stamp is missing"),
+            (z1, [0, 0], Ptp, "no stamp"),
+        ];
+        for (estimate, stamps, written, what) in table {
+            assert_eq!(estimate.written_format(stamps, Y2026_NS), written, "{what}");
+        }
     }
 
     proptest! {

@@ -6,6 +6,7 @@
 
 mod answer;
 mod location;
+mod routing;
 mod value;
 
 use crate::checksum::Sum;
@@ -48,6 +49,10 @@ pub mod kind {
     pub const FOLLOW_UP_TELEMETRY: u8 = 7;
     /// Protects the TLVs before it (§4.8).
     pub const HMAC: u8 = 8;
+    /// The node that is to answer (RFC 9503, RFC 8972's registry).
+    pub const DESTINATION_NODE_ADDRESS: u8 = 9;
+    /// How the reply is to return (RFC 9503).
+    pub const RETURN_PATH: u8 = 10;
     /// The first of three types for private use; the value begins with an enterprise number (§5.1).
     pub const PRIVATE: u8 = 252;
 }
@@ -135,6 +140,11 @@ fn span(bytes: &[u8], at: usize) -> Option<Result<usize, Cut>> {
     } else {
         Ok(at + length)
     })
+}
+
+/// Flags of a malformed TLV: only U stays as the sender has set it.
+fn malformed(flags: u8) -> u8 {
+    flags & flag::UNRECOGNISED | flag::MALFORMED
 }
 
 /// Whether the `length` bytes behind a base packet are one Extra Padding TLV without any flag but U, by its header. The

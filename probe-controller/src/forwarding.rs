@@ -3,39 +3,43 @@
 
 mod flood;
 mod hosts;
+mod ledger;
 mod links;
 mod measure;
 mod notice;
 mod paths;
+mod quota;
 mod reports;
 mod routes;
 mod rules;
 mod switches;
 mod traffic;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
 use crate::forwarding::flood::Flood;
 pub use crate::forwarding::hosts::Host;
 use crate::forwarding::hosts::Hosts;
+use crate::forwarding::ledger::Ledger;
 pub use crate::forwarding::links::LinkView;
 use crate::forwarding::links::Negatives;
+use crate::forwarding::notice::Notices;
 pub use crate::forwarding::notice::{Notice, Totals};
 use crate::forwarding::paths::{Dispatch, Paths};
 pub use crate::forwarding::routes::RouteView;
 use crate::forwarding::routes::Routes;
 pub use crate::forwarding::switches::SwitchView;
 use crate::forwarding::switches::{Outbox, Switch, Switches};
-use crate::link_delay::{Kernel, LinkDelay, Probe, TapDirection};
+use crate::link_delay::{Kernel, LinkDelay, Probe, Refusal, TIMEOUT_NS, TapDirection};
 use crate::openflow::cookie;
 use crate::openflow::flow::FlowMod;
 use crate::openflow::id::{Dpid, MacAddress};
 use crate::openflow::lldp::{Key, Kind, LldpProbe, NotOurs};
 use crate::openflow::message::{Message, PacketIn};
 use crate::openflow::server::{Command, ConnectionId, Event, EventKind};
-use crate::topology::{Change, Graph, Link, PortId, Presence, Topology, choose_tree};
+use crate::topology::{Change, Edge, Graph, Link, PortId, Presence, Topology, choose_tree};
 
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -54,6 +58,13 @@ const MAX_UNKNOWN_FRAMES: u32 = 64;
 const PLAN_AHEAD_NS: u64 = 20_000_000;
 /// A probe is planned at least this long before its time: evaluating all links takes a few milliseconds.
 const MIN_PLAN_AHEAD_NS: u64 = 5_000_000;
+
+const AUDIT_NS: u64 = 500_000_000;
+/// Least time between two evaluations because of hosts that moved.
+const REINSTALL_NS: u64 = 100_000_000;
+const AGE_HOSTS_NS: u64 = 10_000_000_000;
+/// Kinds of trouble that are remembered, each with its port.
+const MAX_REPORTED: usize = 8_192;
 
 pub struct Forwarding {
     config: Config,
@@ -78,9 +89,19 @@ pub struct Forwarding {
     is_stale: bool,
     unknown_left: u32,
     outbox: Outbox,
-    notices: VecDeque<Notice>,
+    ledger: Ledger,
+    /// When the ledger is to be worked at.
+    audit_ns: u64,
+    notices: Notices,
     /// Each kind of trouble is reported once per port.
     reported: BTreeSet<(Option<PortId>, &'static str)>,
+    /// Time of the last line about a storm.
+    storm_said_ns: Option<u64>,
+    evaluated_ns: u64,
+    /// When paths are to be installed again because hosts have moved.
+    reinstall_ns: Option<u64>,
+    /// When hosts were last aged.
+    aged_ns: u64,
 }
 
 impl Forwarding {
@@ -106,8 +127,14 @@ impl Forwarding {
             is_stale: false,
             unknown_left: MAX_UNKNOWN_FRAMES,
             outbox: Outbox::new(),
-            notices: VecDeque::new(),
+            ledger: Ledger::default(),
+            audit_ns: now_ns + AUDIT_NS,
+            notices: Notices::new(now_ns),
             reported: BTreeSet::new(),
+            storm_said_ns: None,
+            evaluated_ns: now_ns,
+            reinstall_ns: None,
+            aged_ns: now_ns,
             config,
         })
     }
@@ -125,16 +152,17 @@ impl Forwarding {
                 ports,
             } => self.connected(connection, address, features.dpid, ports, at_ns),
             EventKind::Gone { dpid, address, reason } => {
+                self.ledger.gone(connection);
                 if self.switches.remove(connection).is_some() {
                     self.gone(dpid, at_ns);
                 }
                 let dpid = Some(dpid);
                 let reason = reason.to_string();
-                self.notices.push_back(Notice::SwitchDown { dpid, address, reason });
+                self.notices.push(Notice::SwitchDown { dpid, address, reason });
             }
             EventKind::Refused { address, reason } => {
                 let (dpid, reason) = (None, reason.to_string());
-                self.notices.push_back(Notice::SwitchDown { dpid, address, reason });
+                self.notices.push(Notice::SwitchDown { dpid, address, reason });
             }
             other => {
                 if let Some(dpid) = self.switches.of(connection) {
@@ -164,6 +192,11 @@ impl Forwarding {
             self.topology.expire(now_ns);
         }
         self.follow_links(now_ns);
+        if now_ns >= self.audit_ns {
+            self.audit_ns = now_ns + AUDIT_NS;
+            let (cookie, mask) = cookie::own(self.config.measure_only);
+            self.outbox.extend(self.ledger.due(cookie, mask, now_ns));
+        }
         if now_ns >= self.evaluate_ns {
             self.evaluate_ns = now_ns + self.config.period_ns;
             self.unknown_left = MAX_UNKNOWN_FRAMES;
@@ -171,8 +204,13 @@ impl Forwarding {
             self.kernel.expire(now_ns, self.config.period_ns.saturating_mul(20));
             self.topology.expire(now_ns);
             self.follow_links(now_ns);
+            self.notices.refill(now_ns);
+            if now_ns.saturating_sub(self.aged_ns) >= AGE_HOSTS_NS {
+                self.aged_ns = now_ns;
+                self.age_hosts(now_ns);
+            }
             self.evaluate(now_ns, true);
-        } else if self.is_stale {
+        } else if self.is_stale || self.reinstall_ns.is_some_and(|due_ns| due_ns <= now_ns) {
             self.evaluate(now_ns, false);
         }
     }
@@ -182,16 +220,20 @@ impl Forwarding {
             .delay
             .next_deadline()
             .map(|due_ns| due_ns.saturating_sub(MIN_PLAN_AHEAD_NS));
-        let due = [to_plan_ns, self.topology.next_deadline()];
-        due.into_iter().flatten().fold(self.evaluate_ns, u64::min)
+        let due = [to_plan_ns, self.topology.next_deadline(), self.reinstall_ns];
+        due.into_iter()
+            .flatten()
+            .fold(self.evaluate_ns.min(self.audit_ns), u64::min)
     }
 
     pub fn poll_command(&mut self) -> Option<(ConnectionId, Command)> {
-        self.outbox.pop_front()
+        let (connection, command) = self.outbox.pop_front()?;
+        self.ledger.sent(connection, &command);
+        Some((connection, command))
     }
 
     pub fn poll_notice(&mut self) -> Option<Notice> {
-        self.notices.pop_front()
+        self.notices.pop()
     }
 
     /// Links at the last evaluation.
@@ -205,6 +247,14 @@ impl Forwarding {
 
     pub fn hosts(&self) -> impl Iterator<Item = (MacAddress, &Host)> {
         self.hosts.iter()
+    }
+
+    /// Segments that several switches share.
+    pub fn segments(&self) -> usize {
+        self.topology
+            .segments()
+            .filter(|(port, serving)| port == serving)
+            .count()
     }
 
     /// Links that carry broadcast.
@@ -256,7 +306,7 @@ impl Forwarding {
     }
 
     fn start(&mut self, probe: Probe, now_ns: u64) {
-        if !self.delay.start(probe, now_ns) && self.reported.insert((None, "too many probes")) {
+        if !self.delay.start(probe, now_ns) && self.once(None, "too many probes") {
             self.trouble("there are more than 65536 ports and switches; the rest is not measured".to_owned());
         }
     }
@@ -267,7 +317,7 @@ impl Forwarding {
             let Link { from, to } = link;
             // A new link is used once it is measured, but flooding to its ports as ports of hosts must end now.
             let is_flooded = self.flood.is_of_hosts(from) || self.flood.is_of_hosts(to);
-            self.is_stale |= is_flooded || matches!(now, Presence::Stale | Presence::Down);
+            self.is_stale |= is_flooded || matches!(now, Presence::Stale | Presence::Down | Presence::Shared);
             match now {
                 Presence::Up => {
                     for end in [from, to] {
@@ -278,26 +328,32 @@ impl Forwarding {
                         self.rule(to.dpid, rule);
                         self.start(Probe::Bounce(from), now_ns);
                     }
-                    self.notices.push_back(Notice::LinkUp(link));
+                    self.notices.push(Notice::LinkUp(link));
                 }
-                Presence::Stale | Presence::Down => {
+                Presence::Stale | Presence::Down | Presence::Shared => {
                     self.delay.stop(Probe::Bounce(from));
                     self.rule(to.dpid, rules::no_bounce_rule(to.port, from.dpid));
-                    let notice = if now == Presence::Stale {
-                        Notice::LinkStale(link)
-                    } else {
-                        Notice::LinkDown(link)
-                    };
-                    self.notices.push_back(notice);
+                    match now {
+                        Presence::Stale => self.notices.push(Notice::LinkStale(link)),
+                        Presence::Down => self.notices.push(Notice::LinkDown(link)),
+                        // The notice of the segment says so.
+                        _ => {}
+                    }
                 }
                 Presence::OneWay => {}
             }
+        }
+        for ports in self.topology.take_segments() {
+            self.is_stale = true;
+            self.notices.push(Notice::Segment(ports));
         }
     }
 
     /// Evaluates all links, then updates paths and the broadcast tree.
     fn evaluate(&mut self, now_ns: u64, count: bool) {
         self.is_stale = false;
+        self.reinstall_ns = None;
+        self.evaluated_ns = now_ns;
         let mut views = links::views(&self.topology, &self.delay, &self.kernel);
         if count {
             self.totals.negatives += self.negatives.count(&views);
@@ -306,12 +362,25 @@ impl Forwarding {
             view.negatives = self.negatives.of(view.link);
         }
         self.views = views;
-        self.graph = Graph::new(self.topology.switches(), links::edges(&self.views));
+        let mut edges: Vec<Edge> = links::edges(&self.views).collect();
+        if !self.config.measure_only {
+            let measured = Graph::new(self.topology.switches(), edges.iter().copied());
+            self.tree = choose_tree(&measured, &self.tree);
+            // A segment joins only what no link joins. Elsewhere its ports are blocked: a path that leaves by one would come
+            // back by the other.
+            let of_segments = links::segment_edges(&self.topology);
+            if !of_segments.is_empty() {
+                let all = edges.iter().chain(&of_segments).copied();
+                self.tree = Graph::new(self.topology.switches(), all).tree(&self.tree);
+                edges.extend(of_segments.iter().filter(|edge| self.tree.contains(&edge.link)));
+            }
+        }
+        self.graph = Graph::new(self.topology.switches(), edges);
         let switches: Vec<Dpid> = self.topology.switches().collect();
         for changed in self.routes.update(&self.graph, &switches) {
             if let Some(former_delay_ns) = changed.former {
                 self.totals.reroutes += 1;
-                self.notices.push_back(Notice::Rerouted {
+                self.notices.push(Notice::Rerouted {
                     from: changed.from,
                     to: changed.to,
                     path: changed.path,
@@ -320,7 +389,6 @@ impl Forwarding {
             }
         }
         if !self.config.measure_only {
-            self.tree = choose_tree(&self.graph, &self.tree);
             self.flood.update(
                 &self.tree,
                 &self.topology,
@@ -342,6 +410,9 @@ impl Forwarding {
             dpid,
             port: packet.in_port,
         };
+        if !self.switches.has(at) {
+            return;
+        }
         match LldpProbe::decode(&self.key, &packet.frame) {
             Ok(probe) => self.probe_received(&probe, at, at_ns),
             Err(NotOurs::Other) => {
@@ -350,7 +421,7 @@ impl Forwarding {
                 }
             }
             Err(NotOurs::Foreign) => {
-                if self.reported.insert((Some(at), "foreign")) {
+                if self.once(Some(at), "foreign") {
                     let port = self.describe_port(at);
                     self.trouble(format!(
                         "{port}: received LLDP of another device or controller; it makes no link"
@@ -359,7 +430,7 @@ impl Forwarding {
             }
             Err(error @ (NotOurs::Forged | NotOurs::Malformed(_))) => {
                 self.totals.forged += 1;
-                if self.reported.insert((Some(at), "forged")) {
+                if self.once(Some(at), "forged") {
                     let port = self.describe_port(at);
                     self.trouble(format!("{port}: {error}; it makes no link"));
                 }
@@ -371,8 +442,12 @@ impl Forwarding {
         let Some(answer) = measure::frame_answer(probe, at, at_ns) else {
             return;
         };
-        if self.delay.answer(&answer).is_err() {
-            return;
+        let is_lldp = matches!(answer.probe, Probe::Lldp(_));
+        match self.delay.answer(&answer) {
+            Ok(_) => {}
+            // On a segment, the same LLDP arrives at several ports.
+            Err(Refusal::Late) if is_lldp && at_ns.saturating_sub(answer.sent_ns) <= TIMEOUT_NS => {}
+            Err(_) => return,
         }
         if let Probe::Lldp(origin) = answer.probe {
             self.topology.heard(origin, at, at_ns);
@@ -385,8 +460,19 @@ impl Forwarding {
             .command(dpid, Command::Send(Message::FlowMod(rule)), &mut self.outbox);
     }
 
+    /// Whether a kind of trouble of a port is to be reported: the first time, and not for more ports than a switch has.
+    fn once(&mut self, port: Option<PortId>, what: &'static str) -> bool {
+        self.reported.len() < MAX_REPORTED && self.reported.insert((port, what))
+    }
+
+    /// Hosts have moved: their paths are to be installed again, but not for each frame of a host that moves all the time.
+    fn reinstall_soon(&mut self, now_ns: u64) {
+        let soon_ns = now_ns.max(self.evaluated_ns + REINSTALL_NS);
+        self.reinstall_ns.get_or_insert(soon_ns);
+    }
+
     fn trouble(&mut self, line: String) {
-        self.notices.push_back(Notice::Trouble(line));
+        self.notices.push(Notice::Trouble(line));
     }
 
     fn describe_port(&self, port: PortId) -> String {

@@ -3,16 +3,21 @@
 
 mod graph;
 mod route;
+mod segment;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::openflow::id::{Dpid, PortNumber};
-pub use crate::topology::graph::{Edge, Graph, Hop, Path};
+pub use crate::topology::graph::{Edge, Graph, Hop, Path, UNMEASURED_NS};
 pub use crate::topology::route::{Route, choose_route, choose_tree};
 
 /// After this many periods without LLDP, a link is stale, and a port belongs to a host.
 const MAX_MISSED_PERIODS: u64 = 3;
+/// Periods for which a port with several neighbours must have only one before it has a link again.
+const SEGMENT_PERIODS: u64 = 10;
+/// Neighbours of a port that are remembered.
+const MAX_NEIGHBOURS: usize = 64;
 /// Time for which a link that is gone stays in the table.
 const KEEP_NS: u64 = 60_000_000_000;
 
@@ -60,6 +65,8 @@ pub enum Presence {
     OneWay,
     /// One of its ports is down or gone.
     Down,
+    /// One of its ports has several neighbours: it is no link, but a part of a segment.
+    Shared,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +86,8 @@ pub enum Role {
     Link,
     /// No switch answered LLDP: hosts.
     Edge,
+    /// Hosts and switches on one segment, which this port serves alone: its smallest port.
+    Segment,
 }
 
 #[derive(Debug)]
@@ -86,6 +95,10 @@ struct Port {
     up_since_ns: u64,
     /// Origin and time of the last LLDP received here.
     heard: Option<(PortId, u64)>,
+    /// Origins of the LLDP received here lately, with the time of the last.
+    neighbours: BTreeMap<PortId, u64>,
+    /// It has several neighbours, and is on a segment until this time at least.
+    shared_until_ns: Option<u64>,
     /// LLDP passed this port since it came up.
     is_link: bool,
 }
@@ -103,6 +116,10 @@ pub struct Topology {
     ports: BTreeMap<PortId, Port>,
     links: BTreeMap<Link, Known>,
     changes: Vec<Change>,
+    /// Ports that share a segment, each with the smallest port of it.
+    segments: BTreeMap<PortId, PortId>,
+    /// Segments found since the last call of [`Topology::take_segments`].
+    found: Vec<Vec<PortId>>,
     /// No link ages before.
     due_ns: Option<u64>,
 }
@@ -116,6 +133,8 @@ impl Topology {
             ports: BTreeMap::new(),
             links: BTreeMap::new(),
             changes: Vec::new(),
+            segments: BTreeMap::new(),
+            found: Vec::new(),
             due_ns: None,
         }
     }
@@ -163,6 +182,8 @@ impl Topology {
         let up = Port {
             up_since_ns: now_ns,
             heard: None,
+            neighbours: BTreeMap::new(),
+            shared_until_ns: None,
             is_link: false,
         };
         self.ports.insert(port, up);
@@ -176,10 +197,14 @@ impl Topology {
         }
         for other in self.ports.values_mut() {
             other.heard = other.heard.filter(|(from, _)| *from != port);
+            other.neighbours.remove(&port);
         }
         let links: Vec<Link> = self.links.keys().filter(|link| link.ends_at(port)).copied().collect();
         for link in links {
             self.note(link, Presence::Down, now_ns);
+        }
+        if self.segments.contains_key(&port) {
+            self.find_segments();
         }
         true
     }
@@ -191,9 +216,17 @@ impl Topology {
         }
         let Some(port) = self.ports.get_mut(&at) else { return };
         let before = port.heard.replace((from, now_ns));
+        let is_shared = port.hear(from, before.map(|(before, _)| before), now_ns, self.age_ns);
         port.is_link = true;
         if let Some(port) = self.ports.get_mut(&from) {
             port.is_link = true;
+        }
+        let [segment, of_neighbour] = [at, from].map(|port| self.segments.get(&port));
+        if is_shared && (segment.is_none() || segment != of_neighbour) {
+            self.find_segments();
+        }
+        if [at, from].iter().any(|port| self.segments.contains_key(port)) {
+            return;
         }
         // The former neighbour is connected elsewhere now.
         if let Some((before, _)) = before.filter(|(before, _)| *before != from) {
@@ -212,8 +245,9 @@ impl Topology {
         }
     }
 
-    /// Ages links, and removes those that are long gone.
+    /// Ages links and segments, and removes links that are long gone.
     pub fn expire(&mut self, now_ns: u64) {
+        self.expire_segments(now_ns);
         let links: Vec<Link> = self
             .links
             .iter()
@@ -260,6 +294,7 @@ impl Topology {
     pub fn role(&self, port: PortId, now_ns: u64) -> Role {
         match self.ports.get(&port) {
             None => Role::Unknown,
+            Some(_) if self.segments.get(&port) == Some(&port) => Role::Segment,
             Some(port) if port.is_link => Role::Link,
             Some(port) if now_ns.saturating_sub(port.up_since_ns) > self.age_ns => Role::Edge,
             Some(_) => Role::Unknown,

@@ -8,14 +8,18 @@ use std::net::IpAddr;
 
 use probe_common::family::Family;
 
+use crate::agent::candidates::Candidates;
 use crate::agent::config::ProbeConfig;
 use crate::agent::event::{Destination, Event, Found, Transmit};
 pub use crate::agent::peers::Peer;
 use crate::agent::peers::{Group, GroupProbe, Sequence, Unicast};
+use crate::observation::SendFailure;
+use crate::reflector::policy::Policy;
 use crate::schedule::Schedule;
-use crate::session::{ClockOwner, GRACE_NS};
+use crate::session::{ClockOwner, GRACE_NS, Outcome};
 use crate::stats::report::{Path, Report};
 
+mod candidates;
 pub mod config;
 pub mod event;
 mod expiry;
@@ -23,6 +27,9 @@ mod peers;
 mod replies;
 #[cfg(test)]
 mod tests;
+
+/// Peers whose timestamp format is reported in one run, however many come and go.
+pub const MAX_FORMAT_EVENTS: usize = 32;
 
 /// The owner of a session identifier.
 #[derive(Debug, Clone, Copy)]
@@ -39,9 +46,18 @@ pub struct Agent {
     config: ProbeConfig,
     schedule: Schedule,
     groups: Vec<Group>,
-    /// In the order of discovery. A peer that is down keeps its entry.
+    /// In the order of discovery, except for those that took the place of another. A peer that is down keeps its entry
+    /// until a new one needs it.
     peers: Vec<Peer>,
+    /// The last summaries of evicted peers.
+    ended: VecDeque<Report>,
+    evicted: u64,
     by_address: HashMap<IpAddr, usize>,
+    candidates: Candidates,
+    /// Addresses of this host.
+    own: Vec<IpAddr>,
+    /// The sources that may be peers without being named.
+    policy: Policy,
     by_ssid: HashMap<u16, Owner>,
     events: VecDeque<Event>,
     /// No session has anything to expire or hand out before this.
@@ -51,17 +67,32 @@ pub struct Agent {
     roll_ns: u64,
     stopped: bool,
     unmatched: u64,
+    not_allowed: u64,
     refused: u64,
+    format_events: usize,
 }
 
+/// Summaries of evicted peers that are kept.
+const MAX_ENDED: usize = 1024;
+
+/// In this many intervals a candidate has time to answer a second probe, even if some get lost.
+const CANDIDATE_PROBES: u64 = 8;
+
 impl Agent {
-    /// The first probes are due at `now_ns`.
+    /// The first probes are due at `now_ns`. Until [`Agent::set_policy`], no peer is found.
     pub fn new(config: ProbeConfig, now_ns: u64) -> Self {
         let mut agent = Self {
             schedule: Schedule::new(config.interval_ns, now_ns),
             groups: Vec::new(),
             peers: Vec::new(),
+            ended: VecDeque::new(),
+            evicted: 0,
             by_address: HashMap::new(),
+            candidates: Candidates::new(
+                deadline(0, config.timeout_ns).max(CANDIDATE_PROBES.saturating_mul(config.interval_ns)),
+            ),
+            own: Vec::new(),
+            policy: Policy::default(),
             by_ssid: HashMap::new(),
             events: VecDeque::new(),
             expiry_ns: u64::MAX,
@@ -73,7 +104,9 @@ impl Agent {
             },
             stopped: false,
             unmatched: 0,
+            not_allowed: 0,
             refused: 0,
+            format_events: 0,
             config,
         };
         for (family, enabled) in [(Family::V4, agent.config.group.v4), (Family::V6, agent.config.group.v6)] {
@@ -135,26 +168,65 @@ impl Agent {
         Some(Transmit { destination, ssid, seq })
     }
 
-    /// The kernel refused a probe: it counts as `send_failed`, not as sent.
-    pub fn transmit_failed(&mut self, transmit: &Transmit) {
+    /// The kernel refused a probe at `now_ns`: it counts as `send_failed`, not as sent.
+    pub fn transmit_failed(&mut self, transmit: &Transmit, why: SendFailure, now_ns: u64) {
+        let seq = transmit.seq;
+        let mut failed = Vec::new();
         match self.by_ssid.get(&transmit.ssid) {
             Some(&Owner::Peer(peer)) => {
-                if let Some(unicast) = &mut self.peers[peer].unicast {
-                    unicast.session.send_failed(transmit.seq);
+                let peer = &mut self.peers[peer];
+                if let Some(unicast) = &mut peer.unicast {
+                    unicast.session.send_failed(seq, why);
+                    failed.push((peer.address, Path::Unicast));
                 }
             }
             Some(&Owner::Group(group)) => {
                 let group = &mut self.groups[group];
-                group.remove(transmit.seq);
+                group.remove(seq);
                 for peer in &mut self.peers {
                     if let Some(session) = &mut peer.group
                         && Family::of(peer.address) == group.family
                     {
-                        session.send_failed(transmit.seq);
+                        session.send_failed(seq, why);
+                        failed.extend(peer.in_group.then_some((peer.address, Path::Group)));
                     }
                 }
             }
             None => {}
+        }
+        if self.config.samples {
+            self.events.extend(failed.into_iter().map(|(peer, path)| Event::Sample {
+                peer,
+                path,
+                seq,
+                sent_ns: Some(now_ns),
+                reply: None,
+                outcome: Outcome::Failed(why),
+            }));
+        }
+    }
+
+    /// Counts the turns that were missed while the process did not run, in the windows that were open then.
+    fn skip_missed(&mut self, now_ns: u64) {
+        while let Some((ssid, probes)) = self.schedule.skip_missed(now_ns) {
+            match self.by_ssid.get(&ssid) {
+                Some(&Owner::Peer(peer)) => {
+                    if let Some(unicast) = &mut self.peers[peer].unicast {
+                        unicast.session.not_sent(probes);
+                    }
+                }
+                Some(&Owner::Group(group)) => {
+                    let family = self.groups[group].family;
+                    for peer in self.peers.iter_mut().filter(|peer| peer.in_group) {
+                        if let Some(session) = &mut peer.group
+                            && Family::of(peer.address) == family
+                        {
+                            session.not_sent(probes);
+                        }
+                    }
+                }
+                None => {}
+            }
         }
     }
 
@@ -179,6 +251,12 @@ impl Agent {
 
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
+    }
+
+    /// Sets this host's addresses and the sources that may be peers without being named: those that it answers.
+    pub fn set_policy(&mut self, own: Vec<IpAddr>, policy: Policy) {
+        self.own = own;
+        self.policy = policy;
     }
 
     /// See [`crate::stats::report::OneWayClock::SameClock`].
@@ -221,18 +299,13 @@ impl Agent {
         self.schedule.is_empty() && discovered && self.peers.iter().all(|peer| peer.pending() == 0)
     }
 
-    /// Ends the run: the last windows become events, even with pending probes. Returns the summaries in the order of
-    /// discovery, unicast before group.
+    /// Ends the run: the last windows become events, even with pending probes. Returns the summaries of evicted peers, as
+    /// far as they are kept, and of all others, unicast before group.
     pub fn finish(&mut self, now_ns: u64) -> Vec<Report> {
         self.stop_sending();
-        let mut summaries = Vec::new();
+        let mut summaries: Vec<_> = std::mem::take(&mut self.ended).into();
         for peer in &mut self.peers {
-            peer.split_refused();
-            for (_, session) in peer.sessions() {
-                session.end(now_ns);
-                summaries.push(session.summary(now_ns));
-            }
-            hand_out(peer, &mut self.events);
+            summaries.extend(end(peer, &mut self.events, now_ns));
         }
         summaries
     }
@@ -242,9 +315,27 @@ impl Agent {
         self.unmatched
     }
 
-    /// Replies of new peers beyond [`ProbeConfig::max_peers`].
+    /// Replies to the group's probes from addresses that may not be peers.
+    pub fn not_allowed(&self) -> u64 {
+        self.not_allowed
+    }
+
+    /// Whether the address is a peer that is up, or has answered one probe to the group.
+    pub fn has_answered(&self, address: IpAddr) -> bool {
+        match self.by_address.get(&address) {
+            Some(&place) => self.peers[place].up,
+            None => self.candidates.contains(address),
+        }
+    }
+
+    /// Replies of new peers while [`ProbeConfig::max_peers`] others are up.
     pub fn refused(&self) -> u64 {
         self.refused
+    }
+
+    /// Peers that were down and lost their entry to a new one.
+    pub fn evicted(&self) -> u64 {
+        self.evicted
     }
 
     /// End of the oldest window that is over but not an event yet, because some of its probes may still be answered. All
@@ -267,6 +358,28 @@ impl Agent {
         self.by_address.insert(address, place);
         self.peers.push(Peer::new(address, found, now_ns));
         place
+    }
+
+    /// Adds a peer that was found; if there is no room, in the place of the one that has been down for longest.
+    fn admit_found(&mut self, address: IpAddr, now_ns: u64) -> Option<usize> {
+        if self.peers.len() < self.config.max_peers {
+            return Some(self.admit(address, Found::Multicast, now_ns));
+        }
+        let peers = self.peers.iter().enumerate();
+        let down = peers.filter(|(_, peer)| !peer.up && peer.found == Found::Multicast);
+        let (place, _) = down.min_by_key(|(_, peer)| peer.heard_ns)?;
+        let peer = &mut self.peers[place];
+        self.ended.extend(end(peer, &mut self.events, now_ns));
+        let excess = self.ended.len().saturating_sub(MAX_ENDED);
+        self.ended.drain(..excess);
+        self.evicted += 1;
+        self.by_address.remove(&peer.address);
+        if let Some(ssid) = peer.ssid() {
+            self.by_ssid.remove(&ssid);
+        }
+        self.by_address.insert(address, place);
+        *peer = Peer::new(address, Found::Multicast, now_ns);
+        Some(place)
     }
 
     /// Starts or resumes unicast probes to a peer. Without a free identifier there are none.
@@ -306,6 +419,20 @@ impl Agent {
 
 fn deadline(sent_ns: u64, timeout_ns: u64) -> u64 {
     sent_ns.saturating_add(timeout_ns).saturating_add(GRACE_NS)
+}
+
+/// Makes the last windows of a peer events, and returns its summaries.
+fn end(peer: &mut Peer, events: &mut VecDeque<Event>, now_ns: u64) -> Vec<Report> {
+    peer.split_refused();
+    let sessions = peer.sessions();
+    let summaries = sessions
+        .map(|(_, session)| {
+            session.end(now_ns);
+            session.summary(now_ns)
+        })
+        .collect();
+    hand_out(peer, events);
+    summaries
 }
 
 fn hand_out(peer: &mut Peer, events: &mut VecDeque<Event>) {

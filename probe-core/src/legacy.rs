@@ -13,7 +13,8 @@ use probe_common::legacy;
 use crate::agent::Agent;
 use crate::agent::config::ProbeConfig;
 use crate::agent::event::{Destination, Event, Transmit};
-use crate::observation::{Fate, Reply};
+use crate::observation::{Fate, Reply, SendFailure};
+use crate::reflector::policy::Policy;
 use crate::stats::report::Report;
 
 /// Probes remembered, answered or not.
@@ -48,9 +49,6 @@ pub struct LegacyAgent {
     probes: VecDeque<Probe>,
     first: u64,
     numbers: HashMap<(u16, u32), u64>,
-    /// Addresses that answered one probe. They become peers when they answer another one: by then, an agent that also
-    /// speaks STAMP has answered in STAMP.
-    newcomers: HashMap<IpAddr, u64>,
     stamped: u64,
     unmatched: u64,
 }
@@ -63,7 +61,6 @@ impl LegacyAgent {
             probes: VecDeque::new(),
             first: 1,
             numbers: HashMap::new(),
-            newcomers: HashMap::new(),
             stamped: 0,
             unmatched: 0,
         }
@@ -91,9 +88,9 @@ impl LegacyAgent {
         })
     }
 
-    pub fn transmit_failed(&mut self, number: u64) {
-        if let Some(transmit) = self.probe(number).map(|probe| probe.transmit) {
-            self.agent.transmit_failed(&transmit);
+    pub fn transmit_failed(&mut self, number: u64, why: SendFailure) {
+        if let Some(Probe { transmit, sent, .. }) = self.probe(number).copied() {
+            self.agent.transmit_failed(&transmit, why, sent.mono_ns);
         }
     }
 
@@ -115,10 +112,6 @@ impl LegacyAgent {
             self.unmatched += 1;
             return;
         };
-        let known = self.agent.peers().iter().any(|peer| peer.address() == source);
-        if !known && !self.is_second(source, probe.transmit) {
-            return;
-        }
         self.agent.reply(
             &Reply {
                 peer: source,
@@ -134,34 +127,30 @@ impl LegacyAgent {
                 t4_ns: at.unix_ns,
                 reflector_error_ns: None,
                 own_error_ns: None,
+                wrong_z: false,
             },
             now_ns,
         );
     }
 
-    /// Whether an address answered another probe before.
-    fn is_second(&mut self, source: IpAddr, transmit: Transmit) -> bool {
-        let probe = (u64::from(transmit.ssid) << 32) | u64::from(transmit.seq);
-        if self.newcomers.len() >= MAX_PROBES {
-            self.newcomers.clear();
-        }
-        *self.newcomers.entry(source).or_insert(probe) != probe
+    /// As [`Agent::set_policy`].
+    pub fn set_policy(&mut self, own: Vec<IpAddr>, policy: Policy) {
+        self.agent.set_policy(own, policy);
     }
 
     /// The address speaks STAMP, and is measured with that only.
     pub fn retire(&mut self, peer: IpAddr) {
-        self.newcomers.remove(&peer);
         self.agent.retire(peer);
     }
 
     /// As [`Agent::expire`]. If the device stamps what it sends, a number without a stamp did not leave.
     pub fn expire(&mut self, now_ns: u64) {
         let (probes, numbers, first, stamps) = (&self.probes, &self.numbers, self.first, self.stamped > 0);
-        self.agent.expire(now_ns, &mut |ssid, seq, _| {
+        self.agent.expire(now_ns, &mut |ssid, seq, _, _| {
             let number = numbers.get(&(ssid, seq));
             let place = number.and_then(|number| usize::try_from(number - first).ok());
             match place.and_then(|place| probes.get(place)) {
-                Some(probe) if !probe.stamped && stamps => Fate::NeverLeft,
+                Some(probe) if !probe.stamped && stamps => Fate::NeverLeft(SendFailure::Unknown),
                 _ => Fate::Unanswered,
             }
         });
@@ -198,7 +187,7 @@ impl LegacyAgent {
     }
 
     pub fn unmatched(&self) -> u64 {
-        self.unmatched + self.agent.unmatched()
+        self.unmatched + self.agent.unmatched() + self.agent.not_allowed()
     }
 
     fn probe(&mut self, number: u64) -> Option<&mut Probe> {

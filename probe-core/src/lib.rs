@@ -13,11 +13,14 @@ pub mod compare;
 pub mod engine;
 pub mod identity;
 pub mod legacy;
+pub mod lru;
+pub mod mismatch;
 pub mod observation;
 pub mod reflector;
 pub mod schedule;
 pub mod session;
 pub mod stats;
+pub mod text;
 
 /// How many cases a costly test tries: as many as `PROPTEST_CASES` says, which `cargo xtask test` sets, or `quick`.
 #[cfg(test)]

@@ -1,11 +1,14 @@
 //! What an engine reports to the core: an answered probe with its stamps, or the fate of an unanswered one.
 
 use std::net::IpAddr;
+use std::{fmt, io};
+
+use probe_common::ntp::ErrorEstimate;
 
 /// One reply with every stamp of its round trip.
 ///
 /// The two `*_mono_ns` stamps are `CLOCK_MONOTONIC` of this host; the four `t*_ns` are UTC nanoseconds since 1970,
-/// T1 and T4 of this host, T2 and T3 as the reflector wrote them, or both 0 from one that stamps nothing.
+/// T1 and T4 of this host, T2 and T3 as the reflector wrote them, or 0 where it wrote none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reply {
     pub peer: IpAddr,
@@ -31,6 +34,36 @@ pub struct Reply {
     pub reflector_error_ns: Option<u64>,
     /// The same for this host's clock, if the kernel says that it is synchronised.
     pub own_error_ns: Option<u64>,
+    /// T2 and T3 were not in the format that the Z bit of the reflector's Error Estimate says.
+    pub wrong_z: bool,
+}
+
+/// T2 and T3 of a reply, decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReflectorStamps {
+    /// As [`Reply::t2_ns`].
+    pub t2_ns: u64,
+    /// As [`Reply::t3_ns`].
+    pub t3_ns: u64,
+    /// As [`Reply::reflector_error_ns`].
+    pub error_ns: Option<u64>,
+    /// As [`Reply::wrong_z`].
+    pub wrong_z: bool,
+}
+
+impl ReflectorStamps {
+    /// Decodes the stamps of a reply that arrived at `t4_ns`. A stamp of zeros is none: in NTP format it would be a time in
+    /// 2036.
+    pub fn read(error: ErrorEstimate, t2_wire: u64, t3_wire: u64, t4_ns: u64) -> Self {
+        let format = error.written_format([t2_wire, t3_wire], t4_ns);
+        let decode = |wire| if wire == 0 { 0 } else { format.decode(wire, t4_ns) };
+        Self {
+            t2_ns: decode(t2_wire),
+            t3_ns: decode(t3_wire),
+            error_ns: error.synchronised().then(|| error.bound_ns()).flatten(),
+            wrong_z: format != error.format(),
+        }
+    }
 }
 
 impl Reply {
@@ -39,19 +72,24 @@ impl Reply {
         self.received_mono_ns.saturating_sub(self.sent_mono_ns)
     }
 
-    /// Whether the reflector stamped the reply. If not, only the round trip is known, residence included.
+    /// Whether the reflector wrote both stamps. If not, only the round trip is known, residence included.
     pub fn is_stamped(&self) -> bool {
-        (self.t2_ns, self.t3_ns) != (0, 0)
+        self.t2_ns != 0 && self.t3_ns != 0
     }
 
-    /// T3 − T2; `None` if it is negative or longer than the whole trip, as when the reflector's clock was stepped.
+    /// T3 − T2; `None` without both stamps, or if it is negative or longer than the whole trip, as when the reflector's
+    /// clock was stepped.
     pub fn residence_ns(&self) -> Option<u64> {
-        let residence = self.t3_ns.checked_sub(self.t2_ns)?;
+        let residence = self.t3_ns.checked_sub(self.t2_ns).filter(|_| self.is_stamped())?;
         (residence <= self.elapsed_ns()).then_some(residence)
     }
 
-    /// Round-trip delay (T4 − T1) − (T3 − T2) (RFC 2681, less the residence); `None` as for [`Reply::residence_ns`].
+    /// Round-trip delay (T4 − T1) − (T3 − T2) (RFC 2681, less the residence). Without both stamps of the reflector, it is
+    /// T4 − T1; `None` if the two contradict each other.
     pub fn rtt_ns(&self) -> Option<u64> {
+        if !self.is_stamped() {
+            return Some(self.elapsed_ns());
+        }
         self.elapsed_ns().checked_sub(self.residence_ns()?)
     }
 
@@ -81,8 +119,171 @@ impl Reply {
 pub enum Fate {
     /// The egress program stamped it, and no reply came.
     Unanswered,
-    /// The egress program never saw it, so it did not leave this host.
-    NeverLeft,
+    /// It did not leave this host.
+    NeverLeft(SendFailure),
     /// The reply was accepted, but the ring buffer was full.
     CollectorLost,
+}
+
+/// Why a probe did not leave this host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SendFailure {
+    /// The interface is deleted.
+    Gone,
+    /// The interface is down.
+    Down,
+    NoCarrier,
+    /// This host has no usable address of the IP version.
+    NoAddress,
+    NoRoute,
+    /// The next hop does not answer ARP or ND.
+    NoNeighbour,
+    /// A firewall's output rule, or a prohibiting route.
+    Forbidden,
+    /// A foreign TC program before kstamp's ends the chain.
+    Program,
+    /// Another error of the kernel.
+    Errno(i32),
+    Unknown,
+}
+
+impl SendFailure {
+    /// The name in output.
+    pub fn name(self) -> String {
+        let name = match self {
+            Self::Gone => "gone",
+            Self::Down => "down",
+            Self::NoCarrier => "no-carrier",
+            Self::NoAddress => "no-address",
+            Self::NoRoute => "no-route",
+            Self::NoNeighbour => "no-neighbour",
+            Self::Forbidden => "forbidden",
+            Self::Program => "program",
+            Self::Errno(errno) => return format!("errno-{errno}"),
+            Self::Unknown => "unknown",
+        };
+        name.to_owned()
+    }
+
+    /// Whether it is a state of the interface, which is reported as an event of its own.
+    pub fn is_of_interface(self) -> bool {
+        matches!(self, Self::Gone | Self::Down | Self::NoCarrier)
+    }
+}
+
+/// In words.
+impl fmt::Display for SendFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Gone => "the interface is gone",
+            Self::Down => "the interface is down",
+            Self::NoCarrier => "no carrier",
+            Self::NoAddress => "no usable address",
+            Self::NoRoute => "no route",
+            Self::NoNeighbour => "the next hop does not answer ARP or ND",
+            Self::Forbidden => "forbidden (EPERM) by a firewall or a route",
+            Self::Program => "a TC program before kstamp's took it",
+            Self::Errno(errno) => return write!(f, "{}", io::Error::from_raw_os_error(*errno)),
+            Self::Unknown => "for an unknown reason",
+        })
+    }
+}
+
+/// What the error of a socket means that did not send a probe.
+impl From<&io::Error> for SendFailure {
+    fn from(error: &io::Error) -> Self {
+        match (error.kind(), error.raw_os_error()) {
+            (io::ErrorKind::NotFound, _) => Self::Gone,
+            (io::ErrorKind::NetworkDown, _) => Self::Down,
+            (io::ErrorKind::AddrNotAvailable, _) => Self::NoAddress,
+            (io::ErrorKind::NetworkUnreachable, _) => Self::NoRoute,
+            (io::ErrorKind::HostUnreachable, _) => Self::NoNeighbour,
+            (io::ErrorKind::PermissionDenied, _) => Self::Forbidden,
+            (_, Some(errno)) => Self::Errno(errno),
+            (_, None) => Self::Unknown,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use probe_common::ntp::NtpTime;
+
+    use super::*;
+
+    const T4: u64 = 1_795_000_000_000_000_000;
+
+    fn reply(stamps: ReflectorStamps) -> Reply {
+        Reply {
+            peer: Ipv4Addr::LOCALHOST.into(),
+            ssid: 1,
+            seq: 0,
+            reflector_seq: 0,
+            sent_mono_ns: 1_000,
+            received_mono_ns: 2_000,
+            t1_ns: T4 - 1_000,
+            t2_ns: stamps.t2_ns,
+            t3_ns: stamps.t3_ns,
+            t4_ns: T4,
+            reflector_error_ns: stamps.error_ns,
+            own_error_ns: None,
+            wrong_z: stamps.wrong_z,
+        }
+    }
+
+    #[test]
+    fn a_stamp_of_zeros_is_none() {
+        let ntp = |ns| NtpTime::from_unix_ns(ns).0;
+        let (t2, t3) = (T4 - 600, T4 - 400);
+        let table = [
+            (ntp(t2), ntp(t3), Some(200), Some(800)),
+            (0, 0, None, Some(1_000)),
+            (ntp(t2), 0, None, Some(1_000)),
+            (0, ntp(t3), None, Some(1_000)),
+            (ntp(t3), ntp(t2), None, None),
+            (ntp(t2), ntp(t2), Some(0), Some(1_000)),
+        ];
+        for estimate in [ErrorEstimate(1), ErrorEstimate(0x8001)] {
+            for (t2, t3, residence, rtt) in table {
+                let reply = reply(ReflectorStamps::read(estimate, t2, t3, T4));
+                assert_eq!((reply.residence_ns(), reply.rtt_ns()), (residence, rtt), "{t2} {t3}");
+                assert_eq!(reply.is_stamped(), t2 != 0 && t3 != 0);
+                assert!(!reply.wrong_z);
+            }
+        }
+    }
+
+    #[test]
+    fn stamps_are_read_in_the_format_that_they_have() {
+        let ptp = |ns: u64| (ns / 1_000_000_000) << 32 | (ns % 1_000_000_000);
+        for (estimate, wrong_z) in [(ErrorEstimate(0x8001), true), (ErrorEstimate(0xc001), false)] {
+            let stamps = ReflectorStamps::read(estimate, ptp(T4 - 600), ptp(T4 - 400), T4);
+            assert_eq!((stamps.t2_ns, stamps.t3_ns), (T4 - 600, T4 - 400));
+            assert_eq!((stamps.wrong_z, stamps.error_ns), (wrong_z, Some(1)));
+            assert_eq!(reply(stamps).residence_ns(), Some(200));
+        }
+    }
+
+    #[test]
+    fn errors_of_a_socket_are_reasons_with_a_name_and_words() {
+        let table = [
+            (1, SendFailure::Forbidden, "forbidden", "firewall"),
+            (13, SendFailure::Forbidden, "forbidden", "a route"),
+            (99, SendFailure::NoAddress, "no-address", "no usable address"),
+            (100, SendFailure::Down, "down", "down"),
+            (101, SendFailure::NoRoute, "no-route", "no route"),
+            (113, SendFailure::NoNeighbour, "no-neighbour", "ARP or ND"),
+            (105, SendFailure::Errno(105), "errno-105", "buffer space"),
+        ];
+        for (errno, want, name, words) in table {
+            let reason = SendFailure::from(&io::Error::from_raw_os_error(errno));
+            assert_eq!((reason, reason.name().as_str()), (want, name), "errno {errno}");
+            assert!(reason.to_string().contains(words), "errno {errno}: {reason}");
+        }
+        let gone = io::Error::new(io::ErrorKind::NotFound, "the interface is gone");
+        assert_eq!(SendFailure::from(&gone), SendFailure::Gone);
+        assert_eq!(SendFailure::from(&io::Error::other("?")), SendFailure::Unknown);
+    }
 }

@@ -3,7 +3,6 @@
 
 mod count;
 mod limit;
-mod lru;
 pub mod policy;
 mod session;
 
@@ -13,7 +12,7 @@ use probe_common::abi::Address;
 use probe_common::family::Family;
 use probe_common::ntp::{ErrorEstimate, NtpTime};
 use probe_common::stamp::{self, MIN_PROBE_LEN, ReplyFields};
-use probe_common::tlv::{self, FollowUp, Observed, SyncSource, TimestampInformation, TimestampMethod};
+use probe_common::tlv::{self, FollowUp, HmacPlace, Observed, SyncSource, TimestampInformation, TimestampMethod};
 use probe_common::{authenticated, legacy};
 
 use crate::auth::{Key, TlvIntegrity};
@@ -34,6 +33,8 @@ pub struct ReflectorConfig {
     pub stateless: bool,
     /// Authenticated mode: only signed packets are answered.
     pub key: Option<Key>,
+    /// The key of HMAC TLVs in unauthenticated mode (RFC 8972 §4.8).
+    pub tlv_key: Option<Key>,
     /// Limited further in userspace, see [`userspace_rates`].
     pub rates: Rates,
 }
@@ -187,13 +188,10 @@ impl Reflector {
         transmit_ns: impl FnOnce() -> u64,
     ) -> Result<Reflected, Count> {
         let base_len = self.check_packet(packet, arrival)?;
-        let integrity = match &self.config.key {
-            Some(key) => key.check_tlvs(packet, base_len, true),
-            None => TlvIntegrity::Intact,
-        };
         let asked = Asked::read(packet, self.config.key.is_some());
         // RFC 8762 §4.6: the shorter packet of a TWAMP-Light sender is answered by a base packet.
         packet.resize(packet.len().max(base_len), 0);
+        let integrity = self.check_tlvs(packet, base_len);
 
         let turn = match self.config.stateless {
             true => session::Turn::stateless(asked.sequence),
@@ -203,14 +201,19 @@ impl Reflector {
                 ssid: asked.ssid,
             }),
         };
-        let mut tos = arrival.tos & !ECN;
+        let (mut tos, mut source) = (arrival.tos & !ECN, None);
         let tlvs = &mut packet[base_len..];
         match integrity {
             TlvIntegrity::Intact => {
-                let answered = tlv::answer(tlvs, &self.observed(arrival, clock, &turn));
+                let answered = tlv::answer(tlvs, &self.observed(arrival, clock, &turn), self.policy.own());
                 self.counts.add_many(Count::TlvUnrecognised, answered.unrecognised);
                 self.counts.add_many(Count::TlvMalformed, answered.malformed.into());
+                if answered.no_reply {
+                    turn.id.into_iter().for_each(|id| self.sessions.withdraw(id));
+                    return Err(Count::NoReplyWanted);
+                }
                 tos = answered.dscp.map_or(tos, |dscp| dscp << 2);
+                source = answered.source;
             }
             TlvIntegrity::Failed => {
                 tlv::fail_integrity(tlvs);
@@ -228,15 +231,34 @@ impl Reflector {
             Some(key) => {
                 authenticated::into_reply(packet, &fields);
                 key.sign(packet);
-                if integrity == TlvIntegrity::Intact {
-                    key.sign_tlvs(packet, base_len);
-                }
             }
             None => {
                 stamp::into_reply(packet, &fields);
             }
         }
-        Ok(self.reflected(arrival, tos, turn.id))
+        if let Some(key) = self.tlv_key().filter(|_| integrity == TlvIntegrity::Intact) {
+            key.sign_tlvs(packet, base_len);
+        }
+        let reflected = self.reflected(arrival, tos, turn.id);
+        Ok(Reflected {
+            source: source.or(reflected.source),
+            ..reflected
+        })
+    }
+
+    fn tlv_key(&self) -> Option<&Key> {
+        self.config.key.as_ref().or(self.config.tlv_key.as_ref())
+    }
+
+    /// An HMAC TLV is verified before any TLV is used, in each mode (RFC 8972 §4.8). Without a key, one cannot be.
+    fn check_tlvs(&self, packet: &[u8], base_len: usize) -> TlvIntegrity {
+        match self.tlv_key() {
+            Some(key) => key.check_tlvs(packet, base_len, self.config.key.is_some()),
+            None => match tlv::hmac_place(&packet[base_len..]) {
+                HmacPlace::NotNeeded | HmacPlace::Missing => TlvIntegrity::Intact,
+                HmacPlace::At(_) | HmacPlace::Misplaced => TlvIntegrity::Failed,
+            },
+        }
     }
 
     fn reflected(&self, arrival: &Arrival, tos: u8, id: Option<ReplyId>) -> Reflected {
@@ -249,7 +271,7 @@ impl Reflector {
     }
 
     fn is_by_group(&self, arrival: &Arrival) -> bool {
-        !self.policy.own().contains(&arrival.to)
+        !self.policy.is_own(arrival.to)
     }
 
     /// The address from which an admitted packet is answered: the one that it came to, or that of its sender's subnet.
@@ -303,7 +325,7 @@ impl Reflector {
             dscp: arrival.tos >> 2,
             ecn: arrival.tos & ECN,
             may_set_dscp: true,
-            has_key: self.config.key.is_some(),
+            has_key: self.tlv_key().is_some(),
             timestamps: TimestampInformation {
                 sync_in: sync,
                 method_in: method,

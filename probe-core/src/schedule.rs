@@ -45,6 +45,22 @@ impl Schedule {
         self.due.peek().map(|Reverse((due_ns, _))| *due_ns)
     }
 
+    /// A session that missed turns in a stall of more than [`MAX_CATCH_UP_NS`], and their number; call again until there is
+    /// none. Its latest turn is still due.
+    pub fn skip_missed(&mut self, now_ns: u64) -> Option<(u16, u64)> {
+        let Reverse((due_ns, ssid)) = self.due.peek().copied()?;
+        let late_ns = now_ns
+            .checked_sub(due_ns)
+            .filter(|&late_ns| late_ns > MAX_CATCH_UP_NS)?;
+        let missed = late_ns / self.interval_ns;
+        if missed == 0 {
+            return None;
+        }
+        self.due.pop();
+        self.due.push(Reverse((due_ns + missed * self.interval_ns, ssid)));
+        Some((ssid, missed))
+    }
+
     /// A session whose probe is due. After a delay of more than [`MAX_CATCH_UP_NS`], missed turns are skipped.
     pub fn take_due(&mut self, now_ns: u64) -> Option<u16> {
         let Reverse((due_ns, ssid)) = self.due.peek().copied()?;
@@ -123,6 +139,18 @@ mod tests {
         let sent: Vec<u16> = std::iter::from_fn(|| schedule.take_due(late)).collect();
         assert_eq!(sent.len(), 3);
         assert!(schedule.next_due().unwrap() > late);
+    }
+
+    #[test]
+    fn the_turns_of_a_stall_are_counted_but_the_latest_is_still_due() {
+        let mut schedule = schedule(2);
+        let stalled_ns = 5_000 + 10 * INTERVAL + INTERVAL / 4 + MAX_CATCH_UP_NS;
+        let skipped: Vec<_> = std::iter::from_fn(|| schedule.skip_missed(stalled_ns)).collect();
+        assert_eq!(skipped, [(1, 11), (2, 10)]);
+        assert_eq!(std::iter::from_fn(|| schedule.take_due(stalled_ns)).count(), 2);
+        assert!(schedule.next_due().unwrap() > stalled_ns);
+        let late_ns = schedule.next_due().unwrap() + MAX_CATCH_UP_NS;
+        assert_eq!(schedule.skip_missed(late_ns), None, "caught up");
     }
 
     #[test]

@@ -17,7 +17,7 @@ mod window;
 use std::net::IpAddr;
 
 use crate::clock::Estimate;
-use crate::observation::{Fate, Reply};
+use crate::observation::{Fate, Reply, SendFailure};
 use crate::session::history::{History, Probe, State};
 use crate::session::loss_direction::LossDirection;
 use crate::session::patterns::{LossPattern, Reordering};
@@ -47,6 +47,8 @@ pub enum Outcome {
     Late,
     /// One more answer.
     Duplicate,
+    /// The probe did not leave this host.
+    Failed(SendFailure),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,8 +142,13 @@ impl Session {
         self.forget();
     }
 
+    /// These probes were due while the process did not run.
+    pub fn not_sent(&mut self, probes: u64) {
+        self.current().counts.not_sent += probes;
+    }
+
     /// The kernel refused a probe.
-    pub fn send_failed(&mut self, seq: u32) {
+    pub fn send_failed(&mut self, seq: u32, why: SendFailure) {
         let Some(slot) = self.history.find(seq) else {
             return;
         };
@@ -150,7 +157,7 @@ impl Session {
             .get(slot)
             .is_some_and(|probe| probe.state == State::Pending)
         {
-            self.resolve(slot, State::NeverLeft);
+            self.never_left(slot, why);
             self.evaluate_losses();
         }
     }
@@ -178,7 +185,7 @@ impl Session {
         };
         match outcome {
             Outcome::Ok => self.answered(slot, reply),
-            Outcome::Late | Outcome::Lost => self.late(slot, first_counter),
+            Outcome::Late | Outcome::Lost | Outcome::Failed(_) => self.late(slot, first_counter),
             Outcome::Duplicate => self.duplicate(slot, reply, first_counter),
         }
         self.evaluate_losses();
@@ -191,12 +198,11 @@ impl Session {
         while let Some((slot, probe)) = self.history.oldest_pending()
             && self.deadline(probe.sent_ns) <= now_ns
         {
-            let state = match fate(probe.index as u32, probe.sent_ns) {
-                Fate::Unanswered => State::Lost(None),
-                Fate::NeverLeft => State::NeverLeft,
-                Fate::CollectorLost => State::CollectorLost,
-            };
-            self.resolve(slot, state);
+            match fate(probe.index as u32, probe.sent_ns) {
+                Fate::Unanswered => self.resolve(slot, State::Lost(None)),
+                Fate::NeverLeft(why) => self.never_left(slot, why),
+                Fate::CollectorLost => self.resolve(slot, State::CollectorLost),
+            }
         }
         self.evaluate_losses();
         self.forget();
@@ -303,6 +309,14 @@ impl Session {
                 }
             }
         }
+    }
+
+    fn never_left(&mut self, slot: u64, why: SendFailure) {
+        let Some(&Probe { window, .. }) = self.history.get(slot) else {
+            return;
+        };
+        self.resolve(slot, State::NeverLeft);
+        *self.windows.stats_of(window).failures.entry(why).or_default() += 1;
     }
 
     fn answered(&mut self, slot: u64, reply: &Reply) {

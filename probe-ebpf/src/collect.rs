@@ -16,8 +16,8 @@ use probe_common::stamp::{
 
 use crate::clock;
 use crate::hook::Hook;
-use crate::maps::{IN_FLIGHT, MISSED, REPLIES, SAMPLES, SESSIONS_BY_PEER};
-use crate::payload;
+use crate::maps::{DESTINATIONS, IN_FLIGHT, MISSED, REPLIES, SAMPLES, SESSIONS_BY_PEER};
+use crate::{payload, policy};
 
 /// Takes T4 and passes on the reply if a probe is waiting for it. `Ok` means that the packet is to be consumed.
 #[inline(always)]
@@ -40,6 +40,9 @@ pub fn collect<H: Hook>(hook: &H, udp: &Udp, settings: &Settings) -> Result<Coun
     let sent = unsafe { &*record };
     if !sent.is_answered_by(&source, reply.sender_timestamp) {
         return Err(Counter::Unmatched);
+    }
+    if sent.destination.is_multicast() && !may_be_a_peer(&source, udp.family) {
+        return Err(Counter::ReplyNotAllowed);
     }
     let replies = sent.replies;
     if replies >= settings.max_replies && !is_wanted(sent, &MissedKey { source, probe }) {
@@ -108,6 +111,19 @@ fn check<H: Hook>(hook: &H, udp: &Udp) -> Result<(), Counter> {
         Some(false) => Err(Counter::ReplyBadChecksum),
         None => Err(Counter::ReplyMalformed),
     }
+}
+
+/// Anybody can answer a group probe, but only a host that is answered or probed already is probed in return.
+#[inline(always)]
+fn may_be_a_peer(source: &Address, family: Family) -> bool {
+    // SAFETY: the values are not read.
+    let (is_own, is_probed) = unsafe {
+        (
+            DESTINATIONS.get(source).is_some(),
+            SESSIONS_BY_PEER.get(source).is_some(),
+        )
+    };
+    source.is_answerable(family) && !is_own && (is_probed || policy::is_allowed(source))
 }
 
 /// The session of a reply. A reflector without RFC 8972 leaves the identifier zero; a host that is probed at its own

@@ -136,6 +136,11 @@ fn allowed(source: &Address) -> Result<&'static Allowed, Counter> {
 }
 
 #[inline(always)]
+pub fn is_allowed(source: &Address) -> bool {
+    allowed(source).is_ok()
+}
+
+#[inline(always)]
 fn look_up(source: &Address) -> Option<&'static Allowed> {
     /// The packed key, with its words aligned on the stack, as the verifier demands.
     #[repr(C, align(8))]

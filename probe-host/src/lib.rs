@@ -4,7 +4,9 @@ mod driver;
 
 pub mod clock;
 pub mod hostname;
+pub mod limits;
 pub mod link;
+pub mod netfilter;
 pub mod preflight;
 pub mod privileges;
 pub mod timer;

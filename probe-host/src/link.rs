@@ -1,5 +1,8 @@
 //! Network interfaces and their addresses, read by netlink.
 
+mod changes;
+mod obstacle;
+pub mod request;
 mod route;
 
 use std::net::IpAddr;
@@ -10,11 +13,13 @@ use futures_util::TryStreamExt as _;
 use rtnetlink::LinkGetRequest;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
 use rtnetlink::packet_route::link::{
-    InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp, XdpAttached as KernelXdp,
+    InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, LinkXdp, XdpAttached as KernelXdp,
 };
 
 use crate::driver::DriverQuery;
-pub use crate::link::route::Route;
+pub use crate::link::changes::Changes;
+pub use crate::link::obstacle::{Obstacle, obstacle};
+pub use crate::link::route::{Route, RouteObstacle};
 
 /// An interface could not be looked up.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +58,9 @@ pub fn check_name(name: &str) -> Result<(), NameError> {
     }
 }
 
+/// Without one of these, packets are dropped before the driver.
+const RUNNING: LinkFlags = LinkFlags::Up.union(LinkFlags::LowerUp).union(LinkFlags::Running);
+
 /// The state of one interface when it was read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Link {
@@ -63,8 +71,10 @@ pub struct Link {
     pub up: bool,
     /// `IFF_LOOPBACK`.
     pub loopback: bool,
-    /// Up, and with a carrier (`IFF_LOWER_UP`).
+    /// Up, with a carrier (`IFF_LOWER_UP`), and with queues that the kernel has activated since (`IFF_RUNNING`).
     pub running: bool,
+    /// Packets have an Ethernet header (`ARPHRD_ETHER`).
+    pub ethernet: bool,
     /// Zero without a MAC address of six bytes.
     pub mac: [u8; 6],
     /// The largest IP packet, in bytes.
@@ -216,7 +226,8 @@ fn link_from(message: LinkMessage) -> Link {
         index: message.header.index,
         up: flags.contains(LinkFlags::Up),
         loopback: flags.contains(LinkFlags::Loopback),
-        running: flags.contains(LinkFlags::Up | LinkFlags::LowerUp),
+        running: flags.contains(RUNNING),
+        ethernet: message.header.link_layer_type == LinkLayerType::Ether,
         ..Link::default()
     };
     let mut other_end = None;

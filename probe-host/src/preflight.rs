@@ -5,6 +5,8 @@ use std::{fmt, fs, io};
 
 use nix::sys::utsname::uname;
 
+use crate::limits::{self, LOADING_MEMORY, MemoryLimit};
+
 /// The oldest kernel that has everything that the programs use.
 pub const MINIMUM_KERNEL: (u32, u32) = (6, 1);
 
@@ -60,6 +62,8 @@ pub struct Facts {
     pub btf: bool,
     /// Effective capabilities, one bit each.
     pub capabilities: u64,
+    /// The smallest limit on this process's memory.
+    pub memory: Option<MemoryLimit>,
     /// In other user namespaces, capabilities do not cover eBPF.
     pub initial_user_namespace: bool,
 }
@@ -87,6 +91,7 @@ impl Facts {
                 .into_owned(),
             btf: Path::new(BTF).exists(),
             capabilities: effective_capabilities(&read(STATUS)?).ok_or(FactsError::Capabilities)?,
+            memory: limits::memory(),
             initial_user_namespace: is_initial_map(&read(USER_NAMESPACE_MAP)?),
         })
     }
@@ -122,10 +127,27 @@ impl fmt::Display for Finding {
 
 /// Everything that keeps kstamp from running here; empty if it can run.
 pub fn check(facts: &Facts) -> Vec<Finding> {
-    [kernel(facts), btf(facts), user_namespace(facts), capabilities(facts)]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        kernel(facts),
+        btf(facts),
+        user_namespace(facts),
+        capabilities(facts),
+        memory(facts),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+fn memory(facts: &Facts) -> Option<Finding> {
+    const MIB: u64 = 1 << 20;
+    let limit = facts.memory.filter(|limit| limit.bytes < LOADING_MEMORY)?;
+    let needed = LOADING_MEMORY / MIB;
+    Some(Finding {
+        what: format!("this process may have {} MiB of memory", limit.bytes / MIB),
+        why: format!("loading the programs needs {needed} MiB"),
+        remedy: format!("raise {} to {needed} MiB or more", limit.set_by),
+    })
 }
 
 fn kernel(facts: &Facts) -> Option<Finding> {

@@ -12,13 +12,25 @@ use std::task::{Context, Poll};
 
 use probe_core::attach::AttachMode;
 use probe_core::engine::Engine;
-use probe_core::observation::{Fate, Reply};
+use probe_core::mismatch::Mismatches;
+use probe_core::observation::Reply;
 use probe_host::clock::ClockState;
 use probe_host::link::Link;
 
 use crate::backend::error::{AttachError, ObjectError};
 use crate::backend::facts::Facts;
 use crate::udp::sockets::{SocketPair, Sockets};
+
+/// What a backend knows about a probe without a reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trace {
+    /// The reply was accepted, but the ring buffer was full.
+    CollectorLost,
+    /// It was stamped.
+    Left,
+    /// It was not stamped, so it did not leave.
+    NotLeft,
+}
 
 /// Stamps the packets of one interface. The port that uses it owns the sockets and follows the interface.
 pub(crate) trait Backend {
@@ -41,8 +53,8 @@ pub(crate) trait Backend {
 
     fn send(&mut self, sockets: &Sockets, to: IpAddr, ssid: u16, seq: u32, clock: &ClockState) -> io::Result<()>;
 
-    /// The fate of a probe without a reply.
-    fn fate(&mut self, sockets: &SocketPair, ssid: u16, seq: u32, peer: IpAddr) -> Fate;
+    /// What is known about a probe without a reply.
+    fn trace(&mut self, sockets: &SocketPair, ssid: u16, seq: u32, peer: IpAddr) -> Trace;
 
     /// Ready when there may be replies. Wakes only the last task that polled.
     fn poll_ready(&self, sockets: &SocketPair, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
@@ -50,6 +62,10 @@ pub(crate) trait Backend {
     /// Takes the replies received so far, but only as many as do not hold up the caller: with more of them waiting, it
     /// returns T4 of the last one taken, `CLOCK_MONOTONIC`.
     fn drain(&mut self, sockets: &SocketPair, clock: &ClockState, each: &mut dyn FnMut(&Reply)) -> Option<u64>;
+
+    /// Packets so far that arrived where replies are expected, and answer no probe. Kernel programs only count them; the
+    /// reasons are of those that came up to the sending sockets.
+    fn mismatches(&mut self, sockets: &SocketPair) -> Mismatches;
 
     /// Probes of `source` that a limit has refused, if the backend counts them.
     fn refused(&self, source: IpAddr) -> Option<u64>;

@@ -9,7 +9,8 @@ use std::future::poll_fn;
 use std::io;
 
 use probe_core::engine::Engine;
-use probe_core::observation::Fate;
+use probe_core::mismatch::Mismatches;
+use probe_core::observation::{Fate, SendFailure};
 use probe_host::clock::ClockState;
 
 use crate::ping::answer::PingAnswer;
@@ -53,18 +54,18 @@ impl Pinger {
     }
 
     /// Sends the probe with this number.
-    pub fn send(&mut self, seq: u32) -> io::Result<()> {
+    pub fn send(&mut self, seq: u32) -> Result<(), SendFailure> {
         match self {
             Self::Ebpf(sender) => sender.send(seq),
             Self::Socket(sender) => sender.send(seq),
         }
     }
 
-    /// The fate of a probe without a reply.
-    pub fn fate(&mut self, seq: u32) -> Fate {
+    /// The fate of a probe without a reply, sent at `sent_ns`.
+    pub fn fate(&mut self, seq: u32, sent_ns: u64) -> Fate {
         match self {
-            Self::Ebpf(sender) => sender.fate(seq),
-            Self::Socket(sender) => sender.fate(seq),
+            Self::Ebpf(sender) => sender.fate(seq, sent_ns),
+            Self::Socket(sender) => sender.fate(seq, sent_ns),
         }
     }
 
@@ -86,18 +87,18 @@ impl Pinger {
     }
 
     /// Whether an ICMP error since the last call says that nothing listens at the destination.
-    pub fn was_refused(&self) -> bool {
+    pub fn was_refused(&mut self) -> bool {
         match self {
             Self::Ebpf(sender) => sender.was_refused(),
             Self::Socket(sender) => sender.was_refused(),
         }
     }
 
-    /// Replies that answer no probe, or are not signed as they must be; only sockets receive them.
-    pub fn unmatched(&self) -> Option<u64> {
+    /// Packets so far that arrived where replies are expected, and answer no probe.
+    pub fn mismatches(&self) -> Mismatches {
         match self {
-            Self::Ebpf(_) => None,
-            Self::Socket(sender) => Some(sender.unmatched()),
+            Self::Ebpf(sender) => sender.mismatches(),
+            Self::Socket(sender) => sender.mismatches(),
         }
     }
 }

@@ -4,13 +4,14 @@ mod error;
 mod plan;
 mod sender;
 mod survey;
+mod unsent;
 mod upkeep;
 
 use std::collections::BTreeMap;
 use std::future::{pending, poll_fn};
 use std::io;
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use log::warn;
 use probe_common::family::Family;
@@ -18,10 +19,11 @@ use probe_common::ntp::ErrorEstimate;
 use probe_core::attach::AttachMode;
 use probe_core::auth::Key;
 pub use probe_core::engine::Engine;
-use probe_core::observation::{Fate, Reply};
+use probe_core::mismatch::Mismatches;
+use probe_core::observation::{Fate, Reply, SendFailure};
 use probe_core::reflector::policy::Policy;
-use probe_host::clock::ClockState;
-use probe_host::link::Netlink;
+use probe_host::clock::{ClockState, monotonic_ns};
+use probe_host::link::{Changes, LinkError, Netlink};
 
 use crate::backend::Backend;
 use crate::backend::ebpf::EbpfBackend;
@@ -33,6 +35,7 @@ pub use crate::port::plan::Choice;
 use crate::port::plan::Plan;
 pub use crate::port::sender::ProbeSender;
 pub(crate) use crate::port::survey::Survey;
+pub(crate) use crate::port::unsent::Unsent;
 use crate::udp::sockets::{self, PassedUp, SocketPair, Sockets};
 
 /// What to open.
@@ -80,12 +83,18 @@ pub enum PortEvent {
     },
 }
 
+/// Changes of the interface are followed at most this often.
+const MIN_POLL: Duration = Duration::from_millis(50);
+
 /// An interface under measurement.
 pub struct Port {
     config: PortConfig,
     /// Probes and replies are authenticated.
     has_key: bool,
     netlink: Netlink,
+    changes: Changes,
+    polled: Instant,
+    unsent: Unsent,
     sockets: SocketPair,
     backend: Box<dyn Backend>,
     clock: ClockState,
@@ -115,6 +124,7 @@ impl Port {
             config.choice = Choice::Only(AttachMode::Socket);
         }
         let netlink = Netlink::open()?;
+        let changes = Changes::open().map_err(LinkError::Open)?;
         let survey = Survey::of(&netlink, &config.interface, config.choice).await?;
         survey.check_addresses(&config.groups)?;
         if config.other_ports_are_optional {
@@ -137,6 +147,9 @@ impl Port {
             config,
             has_key,
             netlink,
+            changes,
+            polled: Instant::now(),
+            unsent: Unsent::default(),
             sockets,
             backend,
             clock: clock_state(),
@@ -150,6 +163,7 @@ impl Port {
             trouble: None,
             warned_of_addresses: false,
         };
+        port.unsent.follow(Some(&survey.link), monotonic_ns());
         port.attach(&survey.link, &survey.addresses)?;
         port.mode = port.plan.modes[0];
         Ok(port)
@@ -222,9 +236,13 @@ impl Port {
         }
     }
 
-    pub fn send(&mut self, to: IpAddr, ssid: u16, seq: u32) -> io::Result<()> {
-        let sockets = self.sockets.of(Family::of(to)).ok_or_else(gone)?;
-        self.backend.send(sockets, to, ssid, seq, &self.clock)
+    pub fn send(&mut self, to: IpAddr, ssid: u16, seq: u32) -> Result<(), SendFailure> {
+        let sent = match self.sockets.of(Family::of(to)) {
+            Some(sockets) => self.backend.send(sockets, to, ssid, seq, &self.clock),
+            None if self.index.is_some() => return Err(SendFailure::NoAddress),
+            None => Err(gone()),
+        };
+        sent.map_err(|error| self.unsent.refused(&error, to))
     }
 
     /// Sends the probes of session `ssid` to `to` from another thread, as [`Port::send`] would.
@@ -239,9 +257,24 @@ impl Port {
         })
     }
 
-    /// The fate of a probe without a reply.
-    pub fn fate(&mut self, ssid: u16, seq: u32, peer: IpAddr) -> Fate {
-        self.backend.fate(&self.sockets, ssid, seq, peer)
+    /// The fate of a probe without a reply, sent at `sent_ns`.
+    pub fn fate(&mut self, ssid: u16, seq: u32, peer: IpAddr, sent_ns: u64) -> Fate {
+        let trace = self.backend.trace(&self.sockets, ssid, seq, peer);
+        self.unsent.fate(trace, peer, sent_ns, || false)
+    }
+
+    /// Foreign programs that see packets before kstamp's, by name.
+    pub fn preceding(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Returns when the interface has changed, so that [`Port::poll`] is due. Cancel safe.
+    pub async fn changed(&self) {
+        if self.changes.changed(self.index).await.is_err() {
+            // Polling goes on without notices.
+            return pending().await;
+        }
+        tokio::time::sleep_until((self.polled + MIN_POLL).into()).await;
     }
 
     /// Returns when there may be replies. Cancel safe; only one task can wait.
@@ -260,9 +293,16 @@ impl Port {
         self.backend.refused(source)
     }
 
+    /// Packets so far that arrived where replies are expected, and answer no probe.
+    pub fn mismatches(&mut self) -> Mismatches {
+        self.backend.mismatches(&self.sockets)
+    }
+
     /// Counters by name.
     pub fn counters(&mut self) -> Result<BTreeMap<&'static str, u64>, PortError> {
-        Ok(self.backend.counters()?)
+        let mut counters = self.backend.counters()?;
+        counters.extend(self.mismatches().by_name());
+        Ok(counters)
     }
 }
 

@@ -13,6 +13,7 @@ use std::ffi::OsString;
 use anyhow::Result;
 use clap::error::ErrorKind;
 use clap::{ArgAction, Parser, Subcommand};
+use probe_host::limits::raise_open_files;
 
 use crate::command::agent::args::AgentArgs;
 use crate::command::agent::config::AgentConfig;
@@ -132,6 +133,7 @@ pub fn validate(cli: Cli) -> Result<Command, ConfigError> {
 
 /// Runs a command to its end.
 pub async fn run(command: Command) -> Result<()> {
+    raise_open_files()?;
     match command {
         Command::Agent(config) => agent::run::run(*config).await,
         Command::Reflect(config) => reflect::run(*config).await,

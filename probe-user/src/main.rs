@@ -1,11 +1,15 @@
 //! The `kstamp` binary: arguments to exit code.
 
+use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
 
+use env_logger::{Target, WriteStyle};
 use log::LevelFilter;
+use nix::sys::signal::{SigHandler, Signal, signal};
 use probe_io::compare::load;
 use probe_user::command::{self, ParseError};
-use probe_user::output::sink::OutputError;
+use probe_user::output::diagnostics::{self, Diagnostics};
+use probe_user::output::file::{OutputError, print};
 
 /// The command line is wrong.
 const USAGE: u8 = 2;
@@ -20,11 +24,13 @@ fn main() -> ExitCode {
         load::be_busy(limit);
         return ExitCode::SUCCESS;
     }
+    // A file that has reached its largest size is an error of that file, and not the end of the process.
+    // SAFETY: no handler runs.
+    unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) }.ok();
     let cli = match command::parse(std::env::args_os()) {
         Ok(cli) => cli,
         Err(ParseError::Help(text)) => {
-            print!("{text}");
-            return ExitCode::SUCCESS;
+            return outcome(print(&text).map_err(Into::into));
         }
         Err(ParseError::Usage(line)) => return fail(USAGE, &line),
     };
@@ -38,16 +44,15 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(FAILURE, &format!("cannot start: {error}")),
     };
-    match runtime.block_on(command::run(command)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error)
-            if error
-                .downcast_ref::<OutputError>()
-                .is_some_and(OutputError::is_reader_left) =>
-        {
-            ExitCode::SUCCESS
-        }
-        Err(error) => fail(FAILURE, &one_line(&error)),
+    outcome(runtime.block_on(command::run(command)))
+}
+
+fn outcome(outcome: anyhow::Result<()>) -> ExitCode {
+    let Err(error) = outcome else { return ExitCode::SUCCESS };
+    match error.downcast_ref::<OutputError>() {
+        Some(output) if output.is_reader_left() => ExitCode::SUCCESS,
+        Some(output) if output.is_usage() => fail(USAGE, &one_line(&error)),
+        _ => fail(FAILURE, &one_line(&error)),
     }
 }
 
@@ -64,7 +69,7 @@ fn one_line(error: &anyhow::Error) -> String {
 }
 
 fn fail(code: u8, line: &str) -> ExitCode {
-    eprintln!("kstamp: {line}");
+    diagnostics::last(line);
     ExitCode::from(code)
 }
 
@@ -78,6 +83,13 @@ fn start_logging(verbosity: u8, programs: bool) {
     };
     let mut logger = env_logger::Builder::new();
     logger.filter_level(LevelFilter::Warn).format_timestamp_millis();
+    let has_colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    logger.target(Target::Pipe(Box::new(Diagnostics::default())));
+    logger.write_style(if has_colours {
+        WriteStyle::Always
+    } else {
+        WriteStyle::Never
+    });
     for name in CRATES {
         logger.filter_module(name, level);
     }

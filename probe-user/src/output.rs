@@ -1,10 +1,13 @@
 //! Output: one result model, and an exporter for each format.
 
+pub mod diagnostics;
 pub mod fields;
+pub mod file;
 #[cfg(test)]
 pub mod fixtures;
 
 pub mod jsonl;
+pub mod left_out;
 pub mod model;
 pub mod quantity;
 pub mod samples;
@@ -13,13 +16,16 @@ pub mod terminal;
 pub mod text;
 pub mod time;
 
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use clap::ValueEnum;
 
+use crate::output::file::OutputFile;
 use crate::output::jsonl::Jsonl;
-use crate::output::model::{Event, Exporter};
-use crate::output::sink::{OutputError, Sink};
+use crate::output::left_out::Notice;
+use crate::output::model::{End, Event, Exporter};
+use crate::output::sink::{Control, OutputError, Sink};
 use crate::output::text::Text;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -28,6 +34,16 @@ pub enum Format {
     Text,
     /// One JSON object per line
     Jsonl,
+}
+
+impl Format {
+    /// How records that were left out are reported.
+    pub fn notice(self) -> Notice {
+        match self {
+            Self::Text => left_out::text,
+            Self::Jsonl => left_out::json,
+        }
+    }
 }
 
 /// Where results go.
@@ -47,21 +63,38 @@ pub struct Output {
 }
 
 impl Output {
-    /// Opens the file, or standard output without a path.
-    pub fn open(format: Format, path: Option<&Path>) -> Result<Self, OutputError> {
+    pub fn new(format: Format, file: OutputFile) -> Result<Self, OutputError> {
         Ok(Self {
             exporter: match format {
-                Format::Text => Box::new(Text::new(terminal::columns_for(path))),
+                Format::Text => Box::new(Text::new(terminal::columns_for(file.path()))),
                 Format::Jsonl => Box::new(Jsonl),
             },
-            sink: Sink::open(path)?,
+            sink: Sink::new(file, format.notice())?,
         })
     }
 
-    /// Writes one event and flushes it, so that the reader of a pipe has it at once.
+    pub fn control(&self) -> Control {
+        self.sink.control()
+    }
+
+    /// Writes one event, so that the reader of a pipe has it at once.
     pub fn export(&mut self, event: &Event) -> Result<(), OutputError> {
         let Self { exporter, sink } = self;
-        sink.write(|out| exporter.export(event, out))?;
-        sink.flush()
+        let (kind, number) = event.kind();
+        sink.write(kind, number, |out| exporter.export(event, out))?;
+        sink.flush();
+        Ok(())
+    }
+
+    /// Writes the end of a run, after what was left out here and elsewhere.
+    pub fn end(&mut self, end: End, left_out_elsewhere: &BTreeMap<&'static str, u64>) -> Result<(), OutputError> {
+        let Self { exporter, sink } = self;
+        sink.also_left_out(left_out_elsewhere);
+        sink.write_last(|out| exporter.export(&Event::End(end), out))
+    }
+
+    /// The output, for the reader to take the rest.
+    pub fn into_sink(self) -> Sink {
+        self.sink
     }
 }

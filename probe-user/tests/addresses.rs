@@ -34,10 +34,9 @@ fn thousands_of_addresses_are_answered_and_too_many_are_named() {
     let Some(pair) = Pair::new() else { return };
     add(&pair, 20);
     let far = pair.reflector("");
-    assert_eq!(
-        far.await_type("start")["addresses"].as_array().unwrap().len(),
-        4_096 + 3
-    );
+    // The link-local address may be tentative yet.
+    let addresses = far.await_type("start")["addresses"].as_array().unwrap().len();
+    assert!((4_096 + 2..=4_096 + 3).contains(&addresses), "{addresses}");
     run(&format!("ip -n {} route add 10.20.0.0/16 dev port1", pair.near));
     // The last one in the dump, one in the middle, and the first.
     let peers = ["10.20.31.248", "10.20.17.33", FAR_V4, FAR_V6];

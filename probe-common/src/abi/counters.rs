@@ -81,6 +81,9 @@ counters! {
     DuplicateDropped = "duplicate_dropped",
     /// reply: to no probe in flight, from another address than was probed, or with another T1; passed up.
     Unmatched = "unmatched",
+    /// reply: to a group probe, from an own address, one that cannot be answered, or one outside the prefixes that are
+    /// answered; passed up. It makes no peer.
+    ReplyNotAllowed = "reply_not_allowed",
     /// reply: a checksum was wrong; passed up.
     ReplyBadChecksum = "reply_bad_checksum",
     /// reply: shorter than any reply, longer than any probe, or with lengths that contradict each other; passed up.

@@ -3,9 +3,10 @@
 use core::net::IpAddr;
 
 use crate::tlv::location::{self, Ends};
+use crate::tlv::routing::{self, ReturnPath};
 use crate::tlv::{
     AccessReport, ClassOfService, DirectMeasurement, FollowUp, HEADER_LEN, HMAC_LEN, TimestampInformation, flag, kind,
-    span,
+    malformed, span,
 };
 
 /// Facts about the test packet, its session and the reflector.
@@ -41,28 +42,32 @@ pub struct Answered {
     pub malformed: bool,
     /// The DSCP to send the reply with, if a TLV asks for one and the reflector can set it.
     pub dscp: Option<u8>,
+    /// The own address to answer from, if a TLV names one.
+    pub source: Option<IpAddr>,
+    /// A TLV asks for no reply.
+    pub no_reply: bool,
 }
 
 /// Answers each TLV: fills in its value, clears flag U if the type is known, sets M if it is malformed. The caller signs
-/// the HMAC TLV: see [`hmac_place`].
-pub fn answer(tlvs: &mut [u8], observed: &Observed) -> Answered {
+/// the HMAC TLV: see [`hmac_place`]. `own` are the reflector's addresses.
+pub fn answer(tlvs: &mut [u8], observed: &Observed, own: &[IpAddr]) -> Answered {
     let mut answered = Answered::default();
     let mut at = 0;
     while let Some(span) = span(tlvs, at) {
         let Ok(end) = span else {
-            tlvs[at] |= flag::MALFORMED;
+            tlvs[at] = malformed(tlvs[at]);
             answered.malformed = true;
             return answered;
         };
         let (header, value) = tlvs[at..end].split_at_mut(HEADER_LEN);
-        header[0] = match answer_value(header[1], value, observed, &mut answered) {
+        header[0] = match answer_value(header[1], value, observed, own, &mut answered) {
             Outcome::Understood => 0,
             Outcome::Unrecognised => {
                 answered.unrecognised += 1;
                 flag::UNRECOGNISED
             }
             Outcome::Malformed => {
-                header[0] |= flag::MALFORMED;
+                header[0] = malformed(header[0]);
                 answered.malformed = true;
                 return answered;
             }
@@ -78,7 +83,7 @@ enum Outcome {
     Malformed,
 }
 
-fn answer_value(kind: u8, value: &mut [u8], observed: &Observed, answered: &mut Answered) -> Outcome {
+fn answer_value(kind: u8, value: &mut [u8], observed: &Observed, own: &[IpAddr], answered: &mut Answered) -> Outcome {
     let understood = match kind {
         kind::EXTRA_PADDING => true,
         kind::LOCATION => {
@@ -128,6 +133,24 @@ fn answer_value(kind: u8, value: &mut [u8], observed: &Observed, answered: &mut 
             value[..length].fill(0);
             false
         }
+        kind::DESTINATION_NODE_ADDRESS => match routing::node_address(value) {
+            // The reply leaves from it; both ends of a packet are of one family.
+            Some(node) if own.contains(&node) && node.is_ipv4() == observed.source.0.is_ipv4() => {
+                answered.source = Some(node);
+                true
+            }
+            Some(_) => return Outcome::Unrecognised,
+            None => false,
+        },
+        kind::RETURN_PATH => match routing::return_path(value) {
+            ReturnPath::NoReply => {
+                answered.no_reply = true;
+                true
+            }
+            ReturnPath::SameLink => true,
+            ReturnPath::Other => return Outcome::Unrecognised,
+            ReturnPath::Malformed => false,
+        },
         // Without the key it counts as unknown: it no longer fits the reply.
         kind::HMAC if observed.has_key => value.len() == HMAC_LEN,
         _ => return Outcome::Unrecognised,

@@ -3,7 +3,7 @@
 
 use core::net::IpAddr;
 
-use crate::tlv::{HEADER_LEN, Tlv, Tlvs, Writer, flag, read, span};
+use crate::tlv::{HEADER_LEN, Tlv, Tlvs, Writer, flag, malformed, read, span};
 
 /// Types of sub-TLVs (RFC 8972 §5.2, table 5).
 pub(super) mod sub {
@@ -124,7 +124,7 @@ pub(super) fn answer(value: &mut [u8], ends: &Ends) -> bool {
         let end = match span {
             Ok(end) => end,
             Err(_) => {
-                subs[at] |= flag::MALFORMED;
+                subs[at] = malformed(subs[at]);
                 return true;
             }
         };
@@ -145,7 +145,7 @@ fn answer_sub(tlv: &mut [u8], ends: &Ends) -> bool {
         _ => None,
     };
     if expected.is_some_and(|expected| expected != value.len()) {
-        header[0] |= flag::MALFORMED;
+        header[0] = malformed(header[0]);
         return false;
     }
     header[0] = 0;

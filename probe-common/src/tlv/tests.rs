@@ -30,9 +30,13 @@ fn observed() -> Observed {
     }
 }
 
+fn own() -> [IpAddr; 2] {
+    ["10.1.1.6", "fd01::6"].map(|address| address.parse().unwrap())
+}
+
 fn answered(tlvs: &[u8]) -> (Vec<u8>, Answered) {
     let mut tlvs = tlvs.to_vec();
-    let answered = answer(&mut tlvs, &observed());
+    let answered = answer(&mut tlvs, &observed(), &own());
     (tlvs, answered)
 }
 
@@ -92,6 +96,7 @@ fn location_v6() {
             destination: (destination, 2),
             ..observed()
         },
+        &own(),
     );
     assert_eq!(tlvs[8..14], [0, 9, 0, 16, 0xfd, 1]);
     assert_eq!(tlvs[28..34], [0, 6, 0, 16, 0xfd, 1]);
@@ -203,6 +208,7 @@ fn class_of_service_that_is_refused() {
             may_set_dscp: false,
             ..observed()
         },
+        &own(),
     );
     assert_eq!(tlvs, [0, 4, 0, 4, 0b1011_1001, 0b0100_0101, 0, 0]);
     assert_eq!(made.dscp, None);
@@ -273,13 +279,70 @@ fn hmac() {
         ..observed()
     };
     let mut returned = sent.clone();
-    assert_eq!(answer(&mut returned, &without_key).unrecognised, 1);
+    assert_eq!(answer(&mut returned, &without_key, &own()).unrecognised, 1);
     assert_eq!(returned, sent, "U tells the sender that it was not checked");
 }
 
 #[test]
+fn a_reply_leaves_from_the_destination_node_address_if_it_is_an_own_one() {
+    let v6 = Observed {
+        source: ("fd01::5".parse().unwrap(), 0x9c41),
+        ..observed()
+    };
+    let [v4_own, v6_own] = own();
+    let table = [
+        (observed(), &[10, 1, 1, 6][..], 0, Some(v4_own)),
+        (observed(), &[10, 1, 1, 7], 0x80, None),
+        (
+            observed(),
+            &[0xfd, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 6],
+            0x80,
+            None,
+        ),
+        (
+            v6,
+            &[0xfd, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 6],
+            0,
+            Some(v6_own),
+        ),
+        (observed(), &[10, 1, 1], 0xc0, None),
+        (observed(), &[0; 8], 0xc0, None),
+    ];
+    for (observed, address, flags, source) in table {
+        let mut tlv = written(kind::DESTINATION_NODE_ADDRESS, address);
+        let sent = tlv.clone();
+        let answered = answer(&mut tlv, &observed, &own());
+        assert_eq!((tlv[0], answered.source), (flags, source), "{address:?}");
+        assert_eq!(tlv[1..], sent[1..]);
+    }
+}
+
+#[test]
+fn a_return_path_is_honoured_only_if_it_leads_to_the_sender_or_nowhere() {
+    let (same_link, none) = ([0x80, 1, 0, 4, 0, 0, 0, 1], [0x80, 1, 0, 4, 0, 0, 0, 0]);
+    let address = [0x80, 2, 0, 4, 8, 8, 8, 8];
+    // Sub-TLVs; flags of the TLV and of the first sub-TLV; whether there is no reply.
+    let table: [(&[&[u8]], u8, u8, bool); 8] = [
+        (&[&same_link], 0, 0, false),
+        (&[&none], 0, 0, true),
+        (&[&[0x80, 1, 0, 4, 0xff, 0xff, 0xff, 0xfe]], 0, 0, true),
+        (&[&address], 0x80, 0x80, false),
+        (&[&same_link, &address], 0x80, 0, false),
+        (&[&none, &none], 0xc0, 0, false),
+        (&[&[0x80, 1, 0, 3, 0, 0, 1]], 0xc0, 0xc0, false),
+        (&[&[0x80, 1, 0, 9, 0]], 0xc0, 0xc0, false),
+    ];
+    for (subs, flags, sub_flags, no_reply) in table {
+        let (returned, made) = answered(&written(kind::RETURN_PATH, &subs.concat()));
+        assert_eq!((returned[0], returned[4]), (flags, sub_flags), "{subs:?}");
+        assert_eq!(made.no_reply, no_reply, "{subs:?}");
+    }
+    assert_eq!(answered(&[0x80, 10, 0, 0]).0, [0x80, 10, 0, 0], "nothing to honour");
+}
+
+#[test]
 fn unknown_types_are_returned_as_they_came() {
-    for kind in [0, 9, 200, 252, 255] {
+    for kind in [0, 11, 12, 200, 252, 255] {
         let sent = [0x80, kind, 0, 2, 1, 2];
         let (returned, made) = answered(&sent);
         assert_eq!((returned.as_slice(), made.unrecognised), (sent.as_slice(), 1));
@@ -310,8 +373,12 @@ fn a_wrong_length_is_malformed_and_ends_the_processing() {
         let mut expected = sent.clone();
         expected[0] = 0xc0;
         assert_eq!(returned, expected, "{kind}");
-        sent[0] = 0xc0;
-        assert_eq!(self::answered(&sent).0, expected, "{kind}, with flag M of the sender");
+        sent[0] = 0xff;
+        assert_eq!(
+            self::answered(&sent).0,
+            expected,
+            "{kind}, with flags that a sender does not set"
+        );
     }
 }
 

@@ -19,6 +19,8 @@ const RETRY_NS: u64 = 2_000_000_000;
 struct Ports {
     tree: BTreeSet<PortNumber>,
     hosts: BTreeSet<PortNumber>,
+    /// Ports on a segment that other ports serve.
+    blocked: BTreeSet<PortNumber>,
 }
 
 impl Ports {
@@ -30,6 +32,7 @@ impl Ports {
         Self {
             tree: self.tree.intersection(&other.tree).copied().collect(),
             hosts: self.hosts.intersection(&other.hosts).copied().collect(),
+            blocked: self.blocked.union(&other.blocked).copied().collect(),
         }
     }
 }
@@ -119,6 +122,11 @@ impl Flood {
             switches.command(dpid, Command::Send(Message::FlowMod(rule)), outbox);
         };
         let all = ports.all();
+        let none = BTreeSet::new();
+        let blocked = installed.map_or(&none, |installed| &installed.blocked);
+        for port in ports.blocked.difference(blocked) {
+            send(rules::blocked(*port));
+        }
         for port in installed
             .into_iter()
             .flat_map(|installed| installed.hosts.difference(&ports.hosts))
@@ -129,6 +137,9 @@ impl Flood {
             send(rules::group_from_host(*port, &all));
         }
         send(rules::group(&all));
+        for port in blocked.difference(&ports.blocked) {
+            send(rules::not_blocked(*port));
+        }
         self.installed.insert(dpid, ports);
     }
 }
@@ -144,8 +155,16 @@ fn wanted(tree: &BTreeSet<Link>, topology: &Topology, switches: &Switches, now_n
     for (dpid, ports) in &mut wanted {
         let of_hosts = topology
             .ports_of(*dpid)
-            .filter(|port| topology.role(*port, now_ns) == Role::Edge);
+            .filter(|port| matches!(topology.role(*port, now_ns), Role::Edge | Role::Segment));
         ports.hosts.extend(of_hosts.map(|port| port.port));
+    }
+    for (port, _) in topology.segments().filter(|(port, serving)| port != serving) {
+        if let Some(ports) = wanted
+            .get_mut(&port.dpid)
+            .filter(|ports| !ports.tree.contains(&port.port))
+        {
+            ports.blocked.insert(port.port);
+        }
     }
     wanted
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::link_delay::{
     Kernel, LinkDelay, LinkEstimates, LinkState, LinkTerms, Probe, Window, link_estimates, state_of,
 };
-use crate::topology::{Edge, Link, Presence, Topology};
+use crate::topology::{Edge, Link, Presence, Topology, UNMEASURED_NS};
 
 /// A link. Pairs are forward (`from` to `to`) and backward.
 #[derive(Debug, Clone)]
@@ -36,6 +36,8 @@ impl Negatives {
     pub(super) fn count(&mut self, views: &[LinkView]) -> u64 {
         let is_negative = |view: &&LinkView| view.estimates.lldp_echo.is_some_and(|estimate| estimate.rtt_ns < 0);
         let mut found = 0;
+        self.by_link
+            .retain(|link, _| views.iter().any(|view| view.link == *link));
         for view in views.iter().filter(is_negative) {
             *self.by_link.entry(view.link).or_default() += 1;
             found += 1;
@@ -63,6 +65,17 @@ pub(super) fn edges(views: &[LinkView]) -> impl Iterator<Item = Edge> + '_ {
     })
 }
 
+/// A segment as links from the port that serves its hosts to each other port.
+pub(super) fn segment_edges(topology: &Topology) -> Vec<Edge> {
+    let others = topology.segments().filter(|(port, serving)| port != serving);
+    let edge = |(port, serving)| Edge {
+        link: Link::between(port, serving),
+        delay_ns: UNMEASURED_NS,
+        error_ns: 0,
+    };
+    others.map(edge).collect()
+}
+
 fn view(link: Link, presence: Presence, delay: &LinkDelay, kernel: &Kernel) -> LinkView {
     let Link { from, to } = link;
     let ends = [from, to];
@@ -83,7 +96,7 @@ fn view(link: Link, presence: Presence, delay: &LinkDelay, kernel: &Kernel) -> L
     let state = match presence {
         Presence::Up => state_of(estimates.lldp_echo.as_ref()),
         Presence::Stale => LinkState::Stale,
-        Presence::OneWay | Presence::Down => LinkState::Missing,
+        Presence::OneWay | Presence::Down | Presence::Shared => LinkState::Missing,
     };
     let estimate = estimates.lldp_echo;
     let round_trip_ns = match state {

@@ -1,8 +1,9 @@
 //! Installs rules for the frames from one host to another. A new path is installed from its far end, each switch
 //! confirming before the next gets its rule, and the old rules are deleted last, so that no frame is lost and no loop can form.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use crate::forwarding::quota::Quota;
 use crate::forwarding::rules;
 use crate::forwarding::switches::{Outbox, Switches};
 use crate::openflow::flow::Action;
@@ -11,12 +12,16 @@ use crate::openflow::message::{Message, PacketOut};
 use crate::openflow::server::Command;
 use crate::topology::PortId;
 
-/// Pairs of hosts with rules.
-pub(super) const MAX_PAIRS: usize = 16_384;
+/// Pairs of hosts with rules: of the sources on one port, and of all.
+pub(super) const PAIRS_PER_PORT: usize = 4_096;
+const MAX_PAIRS: usize = 16_384;
 /// Frames per pair that wait for their path; further frames are dropped.
 const MAX_HELD: usize = 16;
 /// A switch that has not confirmed after this time is asked again.
 const RETRY_NS: u64 = 2_000_000_000;
+
+const FIRST: MacAddress = MacAddress([0; 6]);
+const LAST: MacAddress = MacAddress([0xff; 6]);
 
 /// Source and destination.
 pub(super) type Pair = (MacAddress, MacAddress);
@@ -30,6 +35,8 @@ pub(super) struct Held {
 
 #[derive(Debug)]
 struct Installed {
+    /// The port of the source, and the number of the first path: the pair's place in the quota.
+    place: (PortId, u64),
     /// Rules that switches may have: cookie and output.
     present: BTreeMap<Dpid, (u64, PortNumber)>,
     /// The present path: switches and their outputs, in order.
@@ -43,9 +50,12 @@ struct Installed {
     held: VecDeque<Held>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Paths {
     pairs: BTreeMap<Pair, Installed>,
+    /// Destination and source of each pair.
+    to: BTreeSet<(MacAddress, MacAddress)>,
+    quota: Quota<Pair>,
     awaited: BTreeMap<u64, Pair>,
     generation: u64,
 }
@@ -58,9 +68,22 @@ pub(super) struct Dispatch<'a> {
     pub(super) now_ns: u64,
 }
 
+impl Default for Paths {
+    fn default() -> Self {
+        Self {
+            pairs: BTreeMap::new(),
+            to: BTreeSet::new(),
+            quota: Quota::new(PAIRS_PER_PORT, MAX_PAIRS),
+            awaited: BTreeMap::new(),
+            generation: 0,
+        }
+    }
+}
+
 impl Paths {
-    pub(super) fn len(&self) -> usize {
-        self.pairs.len()
+    /// The pair that must go before a pair from this port gets rules.
+    pub(super) fn surplus(&self, pair: Pair, from: PortId) -> Option<Pair> {
+        (!self.pairs.contains_key(&pair)).then(|| self.quota.surplus(from))?
     }
 
     pub(super) fn pairs(&self) -> impl Iterator<Item = Pair> + '_ {
@@ -87,10 +110,28 @@ impl Paths {
         self.pairs.get(&pair).is_some_and(|installed| installed.wanted == path)
     }
 
-    /// Installs a path: the switches from source to destination, each with its output.
-    pub(super) fn install(&mut self, pair: Pair, path: Vec<(Dpid, PortNumber)>, dispatch: &mut Dispatch<'_>) {
+    /// Where a switch on the path of a pair sends its frames.
+    pub(super) fn output(&self, pair: Pair, dpid: Dpid) -> Option<PortNumber> {
+        let wanted = &self.pairs.get(&pair)?.wanted;
+        wanted.iter().find(|(switch, _)| *switch == dpid).map(|(_, out)| *out)
+    }
+
+    /// Installs a path for frames from a host on `from`: the switches to the destination, each with its output.
+    pub(super) fn install(
+        &mut self,
+        pair: Pair,
+        from: PortId,
+        path: Vec<(Dpid, PortNumber)>,
+        dispatch: &mut Dispatch<'_>,
+    ) {
         self.generation += 1;
+        let place = (from, self.generation);
+        if !self.pairs.contains_key(&pair) {
+            self.quota.insert(from, self.generation, pair);
+            self.to.insert((pair.1, pair.0));
+        }
         let installed = self.pairs.entry(pair).or_insert_with(|| Installed {
+            place,
             present: BTreeMap::new(),
             wanted: Vec::new(),
             cookie: 0,
@@ -156,17 +197,32 @@ impl Paths {
 
     /// Deletes the rules from and to a host.
     pub(super) fn remove_host(&mut self, host: MacAddress, dispatch: &mut Dispatch<'_>) {
-        let gone: Vec<Pair> = self
-            .pairs
-            .keys()
-            .filter(|(source, destination)| *source == host || *destination == host)
-            .copied()
-            .collect();
-        for pair in gone {
-            if let Some(mut installed) = self.pairs.remove(&pair) {
-                installed.wanted.clear();
-                installed.clear_away(pair, dispatch);
+        self.remove_source(host, dispatch);
+        let sources = self.to.range((host, FIRST)..=(host, LAST));
+        for pair in sources.map(|(to, from)| (*from, *to)).collect::<Vec<_>>() {
+            self.remove(pair, dispatch);
+        }
+    }
+
+    /// Deletes the rules from a host.
+    pub(super) fn remove_source(&mut self, host: MacAddress, dispatch: &mut Dispatch<'_>) {
+        let pairs = self.pairs.range((host, FIRST)..=(host, LAST));
+        for pair in pairs.map(|(pair, _)| *pair).collect::<Vec<_>>() {
+            self.remove(pair, dispatch);
+        }
+    }
+
+    /// Deletes the rules of a pair.
+    pub(super) fn remove(&mut self, pair: Pair, dispatch: &mut Dispatch<'_>) {
+        if let Some(mut installed) = self.pairs.remove(&pair) {
+            let (port, number) = installed.place;
+            self.quota.remove(port, number, pair);
+            self.to.remove(&(pair.1, pair.0));
+            if let Some(token) = installed.awaited {
+                self.awaited.remove(&token);
             }
+            installed.wanted.clear();
+            installed.clear_away(pair, dispatch);
         }
     }
 
@@ -237,5 +293,52 @@ impl Installed {
                 .switches
                 .command(at.dpid, Command::Send(Message::PacketOut(packet)), dispatch.outbox);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(kind: u8, number: u32) -> MacAddress {
+        let [.., b, c, d] = number.to_be_bytes();
+        MacAddress([2, kind, 0, b, c, d])
+    }
+
+    #[test]
+    fn the_pairs_of_a_port_that_floods_displace_each_other_only() {
+        let port = |number| PortId {
+            dpid: Dpid(1),
+            port: PortNumber(number),
+        };
+        let (switches, mut token, mut outbox) = (Switches::default(), 0, Outbox::new());
+        let mut dispatch = Dispatch {
+            switches: &switches,
+            token: &mut token,
+            outbox: &mut outbox,
+            now_ns: 0,
+        };
+        let mut paths = Paths::default();
+        let add = |paths: &mut Paths, pair, from, dispatch: &mut Dispatch<'_>| {
+            if let Some(surplus) = paths.surplus(pair, from) {
+                paths.remove(surplus, dispatch);
+            }
+            paths.install(pair, from, vec![(Dpid(1), PortNumber(9))], dispatch);
+        };
+        let honest = (address(1, 1), address(1, 2));
+        add(&mut paths, honest, port(1), &mut dispatch);
+        for number in 0..100_000 {
+            let pair = (address(2, number), address(3, number % 7));
+            add(&mut paths, pair, port(2), &mut dispatch);
+        }
+        assert_eq!(paths.pairs().count(), 1 + PAIRS_PER_PORT);
+        assert!(paths.pairs().any(|pair| pair == honest));
+        // As a destination, a host takes its pairs with it.
+        for number in 0..7 {
+            paths.remove_host(address(3, number), &mut dispatch);
+        }
+        assert_eq!(paths.pairs().collect::<Vec<_>>(), [honest]);
+        paths.remove_source(honest.0, &mut dispatch);
+        assert_eq!((paths.pairs().count(), paths.to.len(), paths.awaited.len()), (0, 0, 0));
     }
 }

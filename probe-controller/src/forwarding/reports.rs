@@ -9,7 +9,7 @@ use crate::link_delay::Probe;
 use crate::openflow::id::{Dpid, PortNumber};
 use crate::openflow::message::ErrorMessage;
 use crate::openflow::port::{Port, PortReason};
-use crate::openflow::server::{ConnectionId, EventKind};
+use crate::openflow::server::{ConnectionId, EventKind, MAX_PORTS, first_rules};
 use crate::topology::PortId;
 
 impl Forwarding {
@@ -39,6 +39,8 @@ impl Forwarding {
             ports,
         };
         self.switches.insert(dpid, switch);
+        self.ledger
+            .connected(connection, first_rules(self.config.measure_only), now_ns);
         self.topology.switch_up(dpid);
         self.flood.switch_up(dpid);
         self.paths.switch_reset(dpid);
@@ -52,7 +54,7 @@ impl Forwarding {
             self.port_up(port, now_ns);
         }
         self.is_stale = true;
-        self.notices.push_back(Notice::SwitchUp { dpid, address });
+        self.notices.push(Notice::SwitchUp { dpid, address });
     }
 
     pub(super) fn gone(&mut self, dpid: Dpid, now_ns: u64) {
@@ -85,14 +87,30 @@ impl Forwarding {
                 let mut dispatch = dispatch(&self.switches, &mut self.token, &mut self.outbox, at_ns);
                 self.paths.confirmed(token, &mut dispatch);
             }
+            EventKind::RuleCount(count) => self.counted(dpid, count, at_ns),
             EventKind::Error(error) => self.refused(dpid, &error),
             EventKind::Connected { .. } | EventKind::Gone { .. } | EventKind::Refused { .. } => {}
         }
     }
 
+    fn counted(&mut self, dpid: Dpid, count: u32, now_ns: u64) {
+        let Some(connection) = self.switches.get(dpid).map(|switch| switch.connection) else {
+            return;
+        };
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
+        let gone = self.ledger.counted(connection, count, now_ns);
+        if gone > 0 {
+            self.totals.rules_restored += gone as u64;
+            let name = self.switches.name(dpid);
+            self.trouble(format!(
+                "switch {name}: rules of this controller are gone ({gone}), and are put back; does somebody else delete them?"
+            ));
+        }
+    }
+
     fn refused(&mut self, dpid: Dpid, error: &ErrorMessage) {
         let ErrorMessage { kind, code, .. } = error;
-        if self.reported.insert((Some(whole(dpid)), "error")) {
+        if self.once(Some(whole(dpid)), "error") {
             let name = self.switches.name(dpid);
             self.trouble(format!(
                 "switch {name} refused a command: OpenFlow error type {kind}, code {code}; reported once"
@@ -111,8 +129,10 @@ impl Forwarding {
         };
         if reason == PortReason::Delete {
             switch.ports.remove(&port.number);
-        } else {
+        } else if switch.ports.len() < MAX_PORTS || switch.ports.contains_key(&port.number) {
             switch.ports.insert(port.number, port);
+        } else {
+            return;
         }
         if is_up {
             self.port_up(id, now_ns);
@@ -135,8 +155,7 @@ impl Forwarding {
         self.kernel.restart(port);
         self.is_stale = true;
         for host in self.hosts.port_down(port) {
-            let mut dispatch = dispatch(&self.switches, &mut self.token, &mut self.outbox, now_ns);
-            self.paths.remove_host(host, &mut dispatch);
+            self.forget(host, now_ns);
         }
     }
 }

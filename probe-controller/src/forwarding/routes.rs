@@ -85,15 +85,16 @@ impl Routes {
         changed
     }
 
-    /// All paths that work now.
+    /// All paths that work now and whose delay is known.
     pub(super) fn views(&self, graph: &Graph) -> Vec<RouteView> {
         let view = |((from, to), path): (&(Dpid, Dpid), &Option<Path>)| {
             let hops = path.as_ref()?.hops.clone();
             let delay_ns = graph.path_delay_ns(&hops)?;
-            Some(RouteView {
+            let path = Path { hops, delay_ns };
+            path.is_measured().then_some(RouteView {
                 from: *from,
                 to: *to,
-                path: Path { hops, delay_ns },
+                path,
             })
         };
         self.routes

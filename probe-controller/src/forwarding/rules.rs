@@ -9,6 +9,7 @@ use crate::openflow::lldp::{BOUNCE_DESTINATION, ETH_TYPE_BOUNCE};
 
 const PRIORITY_BOUNCE: u16 = 65_534;
 const PRIORITY_RESERVED: u16 = 40_000;
+const PRIORITY_BLOCKED: u16 = 35_000;
 const PRIORITY_PATH: u16 = 30_000;
 const PRIORITY_GROUP_FROM_HOST: u16 = 20_001;
 const PRIORITY_GROUP: u16 = 20_000;
@@ -17,6 +18,7 @@ const RETURN: u64 = cookie::MEASURING | 2;
 const BOUNCE: u64 = cookie::MEASURING | 3;
 const RESERVED: u64 = cookie::FORWARDING | 2;
 const GROUP: u64 = cookie::FORWARDING | 3;
+const BLOCKED: u64 = cookie::FORWARDING | 4;
 /// One of the 24 free bits of a cookie marks a path; the others number it.
 const PATH: u64 = cookie::FORWARDING | 0x80_0000;
 const PATH_NUMBERS: u64 = 0x7f_ffff;
@@ -104,6 +106,16 @@ pub(super) fn group_from_host(port: PortNumber, ports: &BTreeSet<PortNumber>) ->
 pub(super) fn no_group_from_host(port: PortNumber) -> FlowMod {
     let matching = Match::any().in_port(port).eth_dst_group();
     FlowMod::delete_strict(GROUP, PRIORITY_GROUP_FROM_HOST, matching)
+}
+
+/// Frames of a segment that come in at a port other than those that carry them would be forwarded twice, or in a loop.
+pub(super) fn blocked(port: PortNumber) -> FlowMod {
+    FlowMod::add(BLOCKED, PRIORITY_BLOCKED, Match::any().in_port(port), Vec::new())
+}
+
+/// The opposite of [`blocked`].
+pub(super) fn not_blocked(port: PortNumber) -> FlowMod {
+    FlowMod::delete_strict(BLOCKED, PRIORITY_BLOCKED, Match::any().in_port(port))
 }
 
 fn outputs(ports: &BTreeSet<PortNumber>) -> Vec<Action> {

@@ -33,6 +33,9 @@ pub(super) struct Switch {
     pub(super) ports: BTreeMap<PortNumber, Port>,
 }
 
+/// Names of switches that are kept.
+const MAX_NAMES: usize = 4_096;
+
 /// All switches. Names are kept after a switch is gone.
 #[derive(Debug, Default)]
 pub(super) struct Switches {
@@ -43,6 +46,9 @@ pub(super) struct Switches {
 
 impl Switches {
     pub(super) fn insert(&mut self, dpid: Dpid, switch: Switch) {
+        if self.names.len() >= MAX_NAMES {
+            self.names.retain(|dpid, _| self.connected.contains_key(dpid));
+        }
         if let Some(local) = switch.ports.get(&PortNumber::LOCAL) {
             self.names.insert(dpid, local.name.clone());
         }
@@ -84,6 +90,12 @@ impl Switches {
     /// Name of the local port, which is the bridge's name in Open vSwitch; else the datapath id.
     pub(super) fn name(&self, dpid: Dpid) -> String {
         self.names.get(&dpid).cloned().unwrap_or_else(|| dpid.to_string())
+    }
+
+    /// Whether a frame can come in at a port: a port of the switch, or a reserved one.
+    pub(super) fn has(&self, port: PortId) -> bool {
+        let of_switch = |switch: &Switch| switch.ports.contains_key(&port.port);
+        !port.port.is_ordinary() || self.get(port.dpid).is_some_and(of_switch)
     }
 
     pub(super) fn port_name(&self, port: PortId) -> Option<&str> {

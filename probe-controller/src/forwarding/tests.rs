@@ -267,3 +267,256 @@ fn a_switch_that_reconnects_gets_its_rules_again() {
     network.run(100 * MS);
     assert_eq!(network.take_received(mac(host(2))), [host(1), host(3)]);
 }
+
+/// An address that a flooding host invents.
+fn invented(number: u32) -> MacAddress {
+    let [a, b, c, d] = number.to_be_bytes();
+    MacAddress([6, 0, a, b, c, d])
+}
+
+#[test]
+fn a_host_that_floods_costs_neither_memory_nor_rules_nor_lines_without_end_nor_other_hosts() {
+    let mut network = triangle(false);
+    network.run(4 * SECOND);
+    introduce(&mut network);
+    network.send(host(1), mac(host(3)));
+    network.run(100 * MS);
+    network.notices.clear();
+    for number in 0..1_400 {
+        for to in [mac(host(1)), mac(host(3))] {
+            network.send_as(host(2), to, invented(number));
+        }
+        network.carried = 0;
+        network.run(MS);
+    }
+    network.run(SECOND);
+    assert_eq!(network.forwarding.hosts().count(), 2 + hosts::HOSTS_PER_PORT);
+    for dpid in 1..=3 {
+        let rules = network.rules(dpid).len();
+        assert!(rules < 2 * hosts::HOSTS_PER_PORT + 20, "{rules}");
+    }
+    assert!(network.forwarding.totals().hosts_displaced > 300);
+    let lines = network
+        .notices
+        .iter()
+        .filter(|notice| matches!(notice, Notice::Trouble(_)));
+    assert_eq!(lines.count(), 1, "{:?}", network.notices);
+    network.received.clear();
+    network.carried = 0;
+    network.send(host(1), mac(host(3)));
+    network.run(100 * MS);
+    assert_eq!(
+        (network.take_received(mac(host(1))), network.carried),
+        (vec![host(3)], 2)
+    );
+}
+
+#[test]
+fn hosts_that_jump_between_ports_are_reported_seldom_and_evaluated_seldom() {
+    let mut network = triangle(false);
+    network.run(4 * SECOND);
+    introduce(&mut network);
+    network.notices.clear();
+    for number in 0..2_000 {
+        network.send_as(host(1 + u64::from(number % 2u32)), MacAddress::BROADCAST, invented(0));
+        network.carried = 0;
+        network.run(MS);
+    }
+    assert!(network.forwarding.totals().storms > 100);
+    assert_eq!(network.notices.len(), 1, "{:?}", network.notices);
+}
+
+#[test]
+fn a_host_is_forgotten_after_five_minutes_of_silence_and_an_active_one_loses_no_frame() {
+    let mut network = triangle(false);
+    network.run(4 * SECOND);
+    introduce(&mut network);
+    // One host sends to another without ever asking the controller again, and the third is silent.
+    network.send(host(1), mac(host(3)));
+    network.send(host(3), mac(host(1)));
+    network.run(SECOND);
+    for second in 0..400 {
+        network.received.clear();
+        network.send(host(1), mac(host(3)));
+        network.send(host(3), mac(host(1)));
+        network.run(SECOND);
+        assert_eq!(network.take_received(mac(host(1))), [host(3)], "second {second}");
+    }
+    let known: Vec<MacAddress> = network.forwarding.hosts().map(|(address, _)| address).collect();
+    assert_eq!(known, [mac(host(1)), mac(host(3))]);
+}
+
+#[test]
+fn rules_that_somebody_deletes_are_put_back_within_seconds_and_the_network_goes_on() {
+    for measure_only in [false, true] {
+        let mut network = triangle(measure_only);
+        network.run(4 * SECOND);
+        introduce(&mut network);
+        network.send(host(1), mac(host(3)));
+        network.run(3 * SECOND);
+        let sorted = |network: &Network| -> Vec<Vec<String>> {
+            let rules = |dpid| network.rules(dpid).iter().map(|rule| format!("{rule:?}"));
+            let sorted = |dpid| rules(dpid).collect::<BTreeSet<_>>().into_iter().collect();
+            (1..=3).map(sorted).collect()
+        };
+        let before = sorted(&network);
+        assert_eq!(network.forwarding.totals().rules_restored, 0);
+        (1..=3).for_each(|dpid| network.delete_rules(dpid));
+        network.run(4 * SECOND);
+        assert_eq!(sorted(&network), before);
+        let restored = before.iter().map(Vec::len).sum::<usize>() as u64;
+        assert_eq!(network.forwarding.totals().rules_restored, restored);
+        network.run(4 * SECOND);
+        let states = network.forwarding.links().iter().map(|view| view.state);
+        assert_eq!(states.collect::<Vec<_>>(), [LinkState::Valid; 3]);
+        let lines = network
+            .notices
+            .iter()
+            .filter(|notice| matches!(notice, Notice::Trouble(_)));
+        assert_eq!(lines.count(), 3, "{:?}", network.notices);
+    }
+}
+
+/// The host on the hub.
+const ON_HUB: PortId = PortId {
+    dpid: Dpid(99),
+    port: PortNumber(1),
+};
+
+/// Each host reaches all others once, by broadcast and by a frame to each, whether or not its path is installed.
+fn all_hosts_reach_each_other_once(network: &mut Network, hosts: &[PortId]) {
+    for round in 0..3 {
+        for from in hosts {
+            network.carried = 0;
+            network.send(*from, MacAddress::BROADCAST);
+            network.run(200 * MS);
+            let mut received = network.take_received(mac(*from));
+            received.retain(|port| hosts.contains(port));
+            let others: Vec<PortId> = hosts.iter().copied().filter(|to| to != from).collect();
+            assert_eq!(received, others, "round {round}, {from}");
+        }
+        for (from, to) in hosts.iter().flat_map(|from| hosts.iter().map(move |to| (from, to))) {
+            if from == to {
+                continue;
+            }
+            network.carried = 0;
+            network.send(*from, mac(*to));
+            network.run(200 * MS);
+            let mut received = network.take_received(mac(*from));
+            // A hub sends everything to everybody.
+            received.retain(|port| *port != ON_HUB || *to == ON_HUB);
+            assert_eq!(received, [*to], "round {round}, {from} to {to}");
+        }
+    }
+}
+
+#[test]
+fn switches_on_one_segment_are_said_once_and_their_hosts_communicate() {
+    // Three switches that only a hub connects, and three that links connect as well.
+    let links = [
+        (port(1, 1), port(2, 1), 5),
+        (port(2, 2), port(3, 1), 5),
+        (port(1, 2), port(3, 2), 20),
+    ];
+    for links in [&[][..], &links[..]] {
+        let mut network = Network::new(false, 3, 4, links);
+        network.join_hub(&[port(1, 4), port(2, 4), port(3, 4), ON_HUB]);
+        network.run(6 * SECOND);
+        let segments = |network: &Network| -> Vec<Notice> {
+            let is_segment = |notice: &&Notice| matches!(notice, Notice::Segment(_));
+            network.notices.iter().filter(is_segment).cloned().collect()
+        };
+        assert_eq!(
+            segments(&network),
+            [Notice::Segment(vec![port(1, 4), port(2, 4), port(3, 4)])]
+        );
+        assert_eq!(network.forwarding.segments(), 1);
+        network.notices.clear();
+        let hosts = [host(1), host(2), host(3), ON_HUB];
+        all_hosts_reach_each_other_once(&mut network, &hosts);
+        network.run(20 * SECOND);
+        assert_eq!(network.notices, []);
+        assert_eq!(network.forwarding.totals().storms, 0);
+        assert_eq!(network.forwarding.links().len(), links.len());
+        assert_eq!(network.forwarding.hosts().count(), 4);
+
+        // A switch that loses its links is reached through the segment as long as it has none.
+        if !links.is_empty() {
+            for is_cut in [true, false] {
+                network.cut(port(1, 1), is_cut);
+                network.cut(port(1, 2), is_cut);
+                network.run(8 * SECOND);
+                all_hosts_reach_each_other_once(&mut network, &hosts);
+            }
+            network.notices.clear();
+        }
+
+        // With one neighbour for some periods, there is a link again.
+        network.leave_hub(port(3, 4));
+        network.leave_hub(ON_HUB);
+        network.run(12 * SECOND);
+        let ups = network
+            .notices
+            .iter()
+            .filter(|notice| matches!(notice, Notice::LinkUp(_)));
+        assert_eq!(ups.count(), 1, "{:?}", network.notices);
+        assert_eq!(network.forwarding.segments(), 0);
+        assert_eq!(link_to(&network, port(1, 4)).state, LinkState::Valid);
+    }
+}
+
+#[test]
+fn a_switch_that_invents_ports_is_bounded() {
+    let mut network = Network::new(false, 1, 3, &[]);
+    network.run(SECOND);
+    network.notices.clear();
+    for number in 4..20_000 {
+        network.port_status(port(1, number), true);
+    }
+    for number in 20_000..30_000 {
+        let packet = PacketIn {
+            reason: PacketInReason::Action,
+            table: 0,
+            cookie: cookie::LLDP,
+            in_port: PortNumber(number),
+            matching: Match::any(),
+            total_len: 0,
+            frame: [&[1, 0x80, 0xc2, 0, 0, 0x0e][..], &[2; 6], &[0x88, 0xcc]].concat(),
+        };
+        network.report(Dpid(1), EventKind::PacketIn(packet));
+    }
+    network.run(PERIOD);
+    assert_eq!(
+        network.forwarding.switches()[0].ports,
+        crate::openflow::server::MAX_PORTS
+    );
+    assert_eq!(network.notices, []);
+}
+
+#[test]
+fn a_host_that_moves_to_a_segment_is_found_there() {
+    let links = [(port(1, 1), port(2, 1), 5), (port(2, 2), port(3, 1), 5)];
+    // Through a segment that connects switches come frames of hosts elsewhere, so the former place must be silent for long.
+    for (links, until_s) in [(&links[..], 1), (&[][..], 310)] {
+        let mut network = Network::new(false, 3, 4, links);
+        network.join_hub(&[port(1, 4), port(2, 4), port(3, 4), ON_HUB]);
+        network.run(6 * SECOND);
+        network.send(host(2), MacAddress::BROADCAST);
+        network.run(SECOND);
+        let place = |network: &Network| {
+            let mut hosts = network.forwarding.hosts();
+            hosts.next().map(|(_, host)| host.port)
+        };
+        assert_eq!(place(&network), Some(host(2)));
+        let mut found_s = None;
+        for second in 1..=until_s {
+            network.carried = 0;
+            network.send_as(ON_HUB, MacAddress::BROADCAST, mac(host(2)));
+            network.run(SECOND);
+            if found_s.is_none() && place(&network) == Some(port(1, 4)) {
+                found_s = Some(second);
+            }
+        }
+        assert!(found_s.is_some_and(|found_s| found_s > until_s - 20), "{found_s:?}");
+    }
+}

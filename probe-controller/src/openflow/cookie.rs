@@ -22,3 +22,12 @@ pub const TABLE_MISS: u64 = FORWARDING | 1;
 pub const fn is_measuring(cookie: u64) -> bool {
     cookie & CLASS_MASK == MEASURING
 }
+
+/// Cookie and mask of the rules of a run: all of ours, or with `measure_only` those that measure.
+pub const fn own(measure_only: bool) -> (u64, u64) {
+    if measure_only {
+        (MEASURING, CLASS_MASK)
+    } else {
+        (OURS, OURS_MASK)
+    }
+}

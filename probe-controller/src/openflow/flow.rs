@@ -14,7 +14,7 @@ pub const PRIORITY_LLDP: u16 = 65_535;
 pub const ETH_TYPE_LLDP: u16 = 0x88cc;
 
 /// Packets that a rule matches; `None` matches everything.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Match {
     pub in_port: Option<PortNumber>,
     /// Destination and mask.

@@ -42,6 +42,15 @@ pub enum Message {
         more: bool,
         ports: Vec<Port>,
     },
+    /// Asks for the number of rules whose cookies equal `cookie` in the bits of the mask.
+    AggregateRequest {
+        cookie: u64,
+        mask: u64,
+    },
+    /// How many rules there are; their packets and bytes are left out.
+    AggregateReply {
+        flows: u32,
+    },
     /// Answered once all earlier messages are processed.
     BarrierRequest,
     BarrierReply,

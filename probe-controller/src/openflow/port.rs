@@ -1,5 +1,7 @@
 //! Ports of a switch and their changes (OpenFlow 1.3.5 §7.2.1, §7.4.3).
 
+use probe_core::text::plain;
+
 use crate::openflow::id::{MacAddress, PortNumber};
 use crate::openflow::wire::{DecodeError, Reader, Writer};
 
@@ -23,7 +25,7 @@ const NAME_LEN: usize = 16;
 pub struct Port {
     pub number: PortNumber,
     pub mac: MacAddress,
-    /// At most 15 bytes; control characters and invalid UTF-8 are replaced.
+    /// Printable and one line; the rest is replaced.
     pub name: String,
     /// Set by the administrator: `CONFIG_…`.
     pub config: u32,
@@ -47,7 +49,7 @@ impl Port {
         from.skip(4)?;
         let mac = MacAddress(from.array()?);
         from.skip(2)?;
-        let name = printable(&from.array::<NAME_LEN>()?);
+        let name = name_of(&from.array::<NAME_LEN>()?);
         let (config, state) = (from.u32()?, from.u32()?);
         from.skip(4 * 4)?;
         let speed_kbps = from.u32()?;
@@ -89,11 +91,7 @@ pub enum PortReason {
     Modify,
 }
 
-/// Makes a name safe to write to a terminal.
-fn printable(name: &[u8; NAME_LEN]) -> String {
-    let end = name.iter().position(|&byte| byte == 0).unwrap_or(NAME_LEN);
-    String::from_utf8_lossy(&name[..end])
-        .chars()
-        .map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c })
-        .collect()
+fn name_of(bytes: &[u8; NAME_LEN]) -> String {
+    let end = bytes.iter().position(|&byte| byte == 0).unwrap_or(NAME_LEN);
+    plain(&String::from_utf8_lossy(&bytes[..end]))
 }

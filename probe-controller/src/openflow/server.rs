@@ -30,6 +30,7 @@ use crate::openflow::server::context::Context;
 pub use crate::openflow::server::event::{
     Build, Command, CommandError, ConnectionId, Event, EventKind, Events, Reason,
 };
+pub use crate::openflow::server::handshake::{MAX_PORTS, first_rules};
 use crate::openflow::server::pacer::{Paced, Pacer};
 pub use crate::openflow::server::shared::Counters;
 use crate::openflow::server::shared::Shared;

@@ -9,6 +9,9 @@ use petgraph::graph::{EdgeIndex, NodeIndex, UnGraph};
 use crate::openflow::id::Dpid;
 use crate::topology::{Link, PortId};
 
+/// Delay of a segment, and of paths that cross one: it is not measured, so that any measured path is better.
+pub const UNMEASURED_NS: u64 = 1 << 48;
+
 /// A usable link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Edge {
@@ -39,6 +42,13 @@ pub struct Path {
     pub hops: Vec<Hop>,
     /// Sum of the one-way delays when the path was computed.
     pub delay_ns: u64,
+}
+
+impl Path {
+    /// Whether all its links are measured.
+    pub fn is_measured(&self) -> bool {
+        self.delay_ns < UNMEASURED_NS
+    }
 }
 
 /// Switches, and the links that may be used.

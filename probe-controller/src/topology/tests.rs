@@ -129,6 +129,73 @@ fn old_links_are_removed() {
     assert_eq!(topology.links().count(), 0);
 }
 
+/// A period in which all these ports send LLDP over one segment.
+fn on_one_segment(topology: &mut Topology, ports: &[PortId], now_ns: u64) {
+    for from in ports {
+        for at in ports.iter().filter(|at| *at != from) {
+            topology.heard(*from, *at, now_ns);
+        }
+    }
+}
+
+#[test]
+fn ports_with_several_neighbours_share_a_segment_until_they_have_one_again() {
+    let ports = [port(1, 1), port(2, 1), port(3, 1), port(4, 1)];
+    let [a, b, c, d] = ports;
+    let mut topology = network(&ports);
+    both(&mut topology, a, b, 0);
+    topology.take_changes();
+    on_one_segment(&mut topology, &ports[..3], PERIOD);
+    on_one_segment(&mut topology, &ports[..3], 2 * PERIOD);
+    assert_eq!(topology.take_segments(), [[a, b, c]]);
+    let roles = |topology: &Topology| ports.map(|port| topology.role(port, 2 * PERIOD));
+    assert_eq!(roles(&topology), [Role::Segment, Role::Link, Role::Link, Role::Unknown]);
+    assert_eq!(ports.map(|port| topology.serving(port)), [a, a, a, d]);
+    assert_eq!(topology.links().count(), 0);
+    topology.take_changes();
+    // A fourth joins; nothing more is said, however long it lasts.
+    let mut now_ns = 2 * PERIOD;
+    for _ in 0..100 {
+        now_ns += PERIOD;
+        on_one_segment(&mut topology, &ports, now_ns);
+        topology.expire(now_ns);
+    }
+    assert_eq!((changes(&mut topology), topology.take_segments()), (vec![], vec![]));
+    assert_eq!(topology.segments().count(), 4);
+    // The smallest port goes down: another serves the hosts.
+    topology.port_down(a, now_ns);
+    assert_eq!(topology.role(b, now_ns), Role::Segment);
+    // Two are left, and then one.
+    let mut up_after = 0;
+    for period in 1..=20 {
+        now_ns += PERIOD;
+        both(&mut topology, b, c, now_ns);
+        topology.expire(now_ns);
+        if up_after == 0 && topology.link_at(b).is_some() {
+            up_after = period;
+        }
+    }
+    assert!((SEGMENT_PERIODS..SEGMENT_PERIODS + 5).contains(&up_after), "{up_after}");
+    assert_eq!(topology.segments().count(), 0);
+    assert_eq!(topology.role(b, now_ns), Role::Link);
+}
+
+#[test]
+fn a_port_remembers_few_neighbours_and_one_of_its_own_switch_is_one() {
+    let many: Vec<PortId> = (1..=1_000).map(|number| port(2, number)).collect();
+    let mut topology = network(&many);
+    topology.port_up(port(1, 1), 0);
+    for _ in 0..3 {
+        for from in &many {
+            topology.heard(*from, port(1, 1), 0);
+        }
+    }
+    assert!(topology.ports[&port(1, 1)].neighbours.len() <= MAX_NEIGHBOURS);
+    on_one_segment(&mut topology, &[port(1, 1), many[0], many[1]], 1);
+    on_one_segment(&mut topology, &[port(1, 1), many[0], many[1]], 2);
+    assert_eq!(topology.serving(many[1]), port(1, 1));
+}
+
 /// The ARPANET of June 1970; one-way delays in milliseconds.
 const ARPANET: [(u64, u64, u64); 10] = [
     (1, 2, 10), // HARVARD–BBN

@@ -22,7 +22,7 @@ pub struct ProbeConfig {
     pub static_peers: Vec<IpAddr>,
     /// Session identifier (RFC 8972 §3) of the first session. The next ones count up from it and skip 0.
     pub first_ssid: u16,
-    /// Including static peers. No more are accepted from the group.
+    /// Including static peers. Beyond them, a peer found in the group takes the place of one that is down.
     pub max_peers: usize,
     /// Whether each probe becomes an [`Event::Sample`](crate::agent::event::Event::Sample).
     pub samples: bool,

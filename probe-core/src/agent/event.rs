@@ -40,15 +40,15 @@ pub enum Event {
     PeerUp { peer: IpAddr, found: Found },
     /// A peer was silent on all paths for [`ProbeConfig::peer_expiry_ns`].
     PeerDown { peer: IpAddr, found: Found },
-    /// The outcome of one probe, if [`ProbeConfig::samples`]. There is none for a probe that never left, or whose sample
-    /// did not reach userspace.
+    /// The outcome of one probe, if [`ProbeConfig::samples`]. There is none for a probe whose sample did not
+    /// reach userspace.
     Sample {
         peer: IpAddr,
         path: Path,
         seq: u32,
         /// When the kernel got the probe, monotonic; `None` with a reply, which has T1.
         sent_ns: Option<u64>,
-        /// `None` if the probe is lost.
+        /// `None` if the probe is lost or did not leave.
         reply: Option<Reply>,
         outcome: Outcome,
     },
@@ -59,6 +59,11 @@ pub enum Event {
         /// Positive if the clock went forward.
         by_ns: i64,
     },
+    /// The peer's replies have stamps in the other format than the Z bit of its Error Estimate says. Once for each peer, and
+    /// for at most [`MAX_FORMAT_EVENTS`] peers.
+    ///
+    /// [`MAX_FORMAT_EVENTS`]: crate::agent::MAX_FORMAT_EVENTS
+    TimestampFormat { peer: IpAddr },
     /// A finished window of one peer and path.
     Window(Box<Report>),
 }

@@ -14,9 +14,10 @@ use crate::session::Outcome;
 use crate::stats::report::Path;
 
 impl Agent {
-    /// Resolves probes that were not answered in time, by their `fate` for (ssid, seq, peer). Closes windows whose time is
+    /// Resolves probes that were not answered in time, by their `fate` for (ssid, seq, peer, send time). Closes windows whose time is
     /// over, and declares silent peers down.
-    pub fn expire(&mut self, now_ns: u64, fate: &mut dyn FnMut(u16, u32, IpAddr) -> Fate) {
+    pub fn expire(&mut self, now_ns: u64, fate: &mut dyn FnMut(u16, u32, IpAddr, u64) -> Fate) {
+        self.skip_missed(now_ns);
         let rolls = now_ns >= self.roll_ns;
         if rolls || now_ns >= self.expiry_ns {
             self.expire_probes(now_ns, fate);
@@ -45,7 +46,7 @@ impl Agent {
         }
     }
 
-    fn expire_probes(&mut self, now_ns: u64, fate: &mut dyn FnMut(u16, u32, IpAddr) -> Fate) {
+    fn expire_probes(&mut self, now_ns: u64, fate: &mut dyn FnMut(u16, u32, IpAddr, u64) -> Fate) {
         let samples = self.config.samples;
         for peer in &mut self.peers {
             let address = peer.address;
@@ -54,9 +55,13 @@ impl Agent {
             for (path, session) in peer.sessions() {
                 let ssid = if path == Path::Unicast { unicast } else { group };
                 session.expire(now_ns, &mut |seq, sent_ns| {
-                    let fate = ssid.map_or(Fate::Unanswered, |ssid| fate(ssid, seq, address));
-                    if samples && fate == Fate::Unanswered {
-                        let outcome = Outcome::Lost;
+                    let fate = ssid.map_or(Fate::Unanswered, |ssid| fate(ssid, seq, address, sent_ns));
+                    let outcome = match fate {
+                        Fate::Unanswered => Some(Outcome::Lost),
+                        Fate::NeverLeft(why) => Some(Outcome::Failed(why)),
+                        Fate::CollectorLost => None,
+                    };
+                    if let Some(outcome) = outcome.filter(|_| samples) {
                         self.events.push_back(Event::Sample {
                             peer: address,
                             path,

@@ -92,6 +92,10 @@ pub struct Peer {
     pub(super) group: Option<Session>,
     /// The peer is expected to answer group probes.
     pub(super) in_group: bool,
+    /// [`Event::TimestampFormat`] was emitted.
+    ///
+    /// [`Event::TimestampFormat`]: crate::agent::event::Event::TimestampFormat
+    pub(super) wrong_z: bool,
     same_clock: bool,
     stateful: Option<bool>,
     clock: ClockFit,
@@ -117,6 +121,7 @@ impl Peer {
             unicast: None,
             group: None,
             in_group: false,
+            wrong_z: false,
             same_clock: false,
             stateful: None,
             clock: ClockFit::default(),

@@ -1,16 +1,19 @@
 //! The effects of a reply: on the sessions, and on which peers are known and up.
 
+use std::net::IpAddr;
+
+use probe_common::abi::Address;
 use probe_common::family::Family;
 
 use crate::agent::event::{Event, Found};
 use crate::agent::peers::GroupProbe;
-use crate::agent::{Agent, Owner, deadline, hand_out};
+use crate::agent::{Agent, MAX_FORMAT_EVENTS, Owner, deadline, hand_out};
 use crate::observation::Reply;
 use crate::session::Outcome;
 use crate::stats::report::Path;
 
 impl Agent {
-    /// A reply to a group probe from an unknown address is a new peer.
+    /// The second reply to probes to the group makes an unknown address a peer.
     pub fn reply(&mut self, reply: &Reply, now_ns: u64) {
         let matched = match self.by_ssid.get(&reply.ssid) {
             Some(&Owner::Peer(peer)) => self.unicast_reply(peer, reply, now_ns),
@@ -42,17 +45,38 @@ impl Agent {
         if Family::of(reply.peer) != group.family || reply.peer.is_multicast() {
             return None;
         }
-        let place = match self.by_address.get(&reply.peer) {
-            Some(&place) => place,
-            None => {
-                group.place(reply.seq)?;
-                if self.peers.len() >= self.config.max_peers {
-                    self.refused += 1;
-                    return Some(());
-                }
-                self.admit(reply.peer, Found::Multicast, now_ns)
+        let Some(&place) = self.by_address.get(&reply.peer) else {
+            group.place(reply.seq)?;
+            if !self.may_be_a_peer(reply.peer) {
+                self.not_allowed += 1;
+                return Some(());
             }
+            let Some(other) = self.candidates.answered(reply, now_ns) else {
+                return Some(());
+            };
+            let Some(place) = self.admit_found(reply.peer, now_ns) else {
+                self.refused += 1;
+                return Some(());
+            };
+            let (earlier, later) = match other.sent_mono_ns <= reply.sent_mono_ns {
+                true => (&other, reply),
+                false => (reply, &other),
+            };
+            // None if this probe is too old to be measured.
+            let _ = self.answered_in_group(place, earlier, now_ns);
+            return self.answered_in_group(place, later, now_ns);
         };
+        self.answered_in_group(place, reply, now_ns)
+    }
+
+    /// Anybody can answer a group probe, but of the hosts that the user did not name, only those that are answered are
+    /// probed in return.
+    fn may_be_a_peer(&self, address: IpAddr) -> bool {
+        let is_answerable = Address::from(address).is_answerable(Family::of(address));
+        is_answerable && !self.own.contains(&address) && self.policy.allows(address)
+    }
+
+    fn answered_in_group(&mut self, place: usize, reply: &Reply, now_ns: u64) -> Option<()> {
         self.measure_in_group(place, reply);
         let peer = &mut self.peers[place];
         let estimate = peer.clock_for(reply);
@@ -100,6 +124,11 @@ impl Agent {
     /// Emits the outcome of a reply, and the windows it completed.
     fn report(&mut self, place: usize, path: Path, reply: &Reply, outcome: Outcome) {
         let peer = &mut self.peers[place];
+        if reply.wrong_z && !peer.wrong_z && self.format_events < MAX_FORMAT_EVENTS {
+            peer.wrong_z = true;
+            self.format_events += 1;
+            self.events.push_back(Event::TimestampFormat { peer: peer.address });
+        }
         if outcome == Outcome::Ok
             && reply.is_stamped()
             && let Some(by_ns) = peer.follow_clock(reply)

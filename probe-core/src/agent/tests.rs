@@ -45,6 +45,19 @@ fn host6(number: u16) -> IpAddr {
     IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, number))
 }
 
+/// An agent that may find [`host`]s and [`host6`]s.
+fn agent(config: ProbeConfig) -> Agent {
+    let mut agent = Agent::new(config, START);
+    let prefixes = ["192.0.2.0/24", "fe80::/64"];
+    agent.set_policy(vec![own()], Policy::new(prefixes.map(|prefix| prefix.parse().unwrap())));
+    agent
+}
+
+/// This host.
+fn own() -> IpAddr {
+    host(200)
+}
+
 fn reply(peer: IpAddr, transmit: &Transmit, sent_ns: u64) -> Reply {
     Reply {
         peer,
@@ -59,6 +72,7 @@ fn reply(peer: IpAddr, transmit: &Transmit, sent_ns: u64) -> Reply {
         t4_ns: sent_ns + TRIP,
         reflector_error_ns: None,
         own_error_ns: None,
+        wrong_z: false,
     }
 }
 
@@ -79,7 +93,7 @@ struct World {
 impl World {
     fn new(config: ProbeConfig, hosts: &[IpAddr]) -> Self {
         Self {
-            agent: Agent::new(config, START),
+            agent: agent(config),
             hosts: hosts.to_vec(),
             now: START,
             replies: VecDeque::new(),
@@ -118,7 +132,7 @@ impl World {
             self.replies
                 .extend(answers.map(|&host| (self.change)(reply(host, &transmit, self.now))));
         }
-        self.agent.expire(self.now, &mut |_, _, _| Fate::Unanswered);
+        self.agent.expire(self.now, &mut |_, _, _, _| Fate::Unanswered);
         self.take_events();
     }
 

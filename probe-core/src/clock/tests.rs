@@ -58,6 +58,7 @@ impl World {
             t4_ns: received_ns.strict_add_signed(UTC),
             reflector_error_ns: None,
             own_error_ns: None,
+            wrong_z: false,
         }
     }
 }

@@ -3,6 +3,7 @@ use probe_common::family::Family;
 use super::*;
 use crate::agent::config::{Families, MAX_PEERS};
 use crate::agent::event::Found;
+use crate::observation::SendFailure;
 use crate::stats::report::Path;
 
 const INTERVAL_NS: u64 = 500_000_000;
@@ -31,7 +32,9 @@ fn agent(count: Option<u64>) -> LegacyAgent {
         max_peers: MAX_PEERS,
         samples: false,
     };
-    LegacyAgent::new(config, 0)
+    let mut agent = LegacyAgent::new(config, 0);
+    agent.set_policy(Vec::new(), Policy::new(["10.1.1.0/24".parse().unwrap()]));
+    agent
 }
 
 /// Runs for `turns` intervals. `answers` decides by the number, and by whether it went to the group.
@@ -119,6 +122,12 @@ fn one_answer_makes_no_peer_and_strange_ones_change_nothing() {
         None,
         "a kstamp would have answered STAMP by the second"
     );
+    let stranger = [203, 0, 113, 7].into();
+    for (number, at_ns) in [(&b"1"[..], 7), (b"2", INTERVAL_NS + 5)] {
+        agent.poll_transmit(at(at_ns));
+        agent.answer(stranger, number, at(at_ns), at_ns);
+    }
+    assert_eq!(agent.unmatched(), 11, "from outside the prefixes");
     assert_eq!(agent.finish(10), []);
 }
 
@@ -147,7 +156,7 @@ fn a_number_that_never_left_is_no_loss() {
     run(&mut agent, 4, |_, _| true);
     let mut now_ns = 4 * INTERVAL_NS;
     let transmits: Vec<_> = std::iter::from_fn(|| agent.poll_transmit(at(now_ns))).collect();
-    agent.transmit_failed(transmits[0].number);
+    agent.transmit_failed(transmits[0].number, SendFailure::NoRoute);
     now_ns += TIMEOUT_NS * 2;
     agent.expire(now_ns);
     let failed: u64 = agent

@@ -67,12 +67,14 @@ counts! {
     HmacWrong = "user_hmac_wrong", Some(("probe", "not answered: with an HMAC of another key, or altered in transit"));
     /// Replies that the socket could not send.
     Unsent = "user_unsent", Some(("reply", "not sent from userspace: the socket refused it"));
+    /// Probes whose Return Path TLV (RFC 9503) asks for no reply.
+    NoReplyWanted = "user_no_reply_wanted", None;
     /// TLVs of an unknown type: returned with flag U.
     TlvUnrecognised = "user_tlv_unrecognised", None;
     /// Probes with a TLV of a wrong length: returned with flag M.
     TlvMalformed = "user_tlv_malformed", Some(("probe", "answered with flag M: a TLV in it was malformed"));
-    /// Probes whose TLVs do not match their HMAC: returned with flag I.
-    TlvIntegrity = "user_tlv_integrity", Some(("probe", "answered with flag I: the HMAC of its TLVs was wrong or missing"));
+    /// Probes whose TLVs do not match their HMAC, or have one and there is no key for it: returned with flag I.
+    TlvIntegrity = "user_tlv_integrity", Some(("probe", "answered with flag I: the HMAC of its TLVs was wrong or missing, or there is no key for it"));
 }
 
 /// One number for each.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use probe_common::abi::Limit;
 
-use crate::reflector::lru::Lru;
+use crate::lru::Lru;
 use crate::reflector::policy::{Rates, limit};
 
 const MAX_SOURCES: usize = 4096;

@@ -48,7 +48,8 @@ pub struct Policy {
     sources: BTreeMap<IpNet, Sources>,
     /// The prefix lengths of each IP version, longest first.
     lengths: [BTreeSet<Reverse<u8>>; 2],
-    own: BTreeSet<IpAddr>,
+    /// In order.
+    own: Vec<IpAddr>,
 }
 
 impl Policy {
@@ -63,6 +64,7 @@ impl Policy {
             own: own.iter().map(|own| own.ip).collect(),
             ..Self::default()
         };
+        policy.own.sort_unstable();
         // Of several addresses in a prefix the last one counts, which is the first that is not deprecated.
         let rising = |deprecated| own.iter().rev().filter(move |own| own.deprecated == deprecated);
         for own in rising(true).chain(rising(false)) {
@@ -112,7 +114,7 @@ impl Policy {
     /// The address from which the source's group probes are answered, if there is one; `Err` if it is not answered.
     pub fn check(&self, source: IpAddr) -> Result<Option<IpAddr>, Refusal> {
         let source = source.to_canonical();
-        if self.own.contains(&source) {
+        if self.is_own(source) {
             return Err(Refusal::OwnAddress);
         }
         match self.containing(source.into()) {
@@ -139,8 +141,12 @@ impl Policy {
     }
 
     /// The interface's own addresses.
-    pub fn own(&self) -> &BTreeSet<IpAddr> {
+    pub fn own(&self) -> &[IpAddr] {
         &self.own
+    }
+
+    pub fn is_own(&self, address: IpAddr) -> bool {
+        self.own.binary_search(&address).is_ok()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::reflector::lru::Lru;
+use crate::lru::Lru;
 
 const MAX_SESSIONS: usize = probe_common::abi::MAX_REFLECTOR_SESSIONS as usize;
 
@@ -79,8 +79,15 @@ impl Sessions {
         }
     }
 
+    /// The reply was not sent after all.
+    pub fn withdraw(&mut self, reply: ReplyId) {
+        if let Some(session) = self.0.peek_mut(&reply.session) {
+            session.sent = session.sent.wrapping_sub(1);
+        }
+    }
+
     pub fn transmitted(&mut self, reply: ReplyId, at_ns: u64) {
-        if let Some(session) = self.0.peek(&reply.session)
+        if let Some(session) = self.0.peek_mut(&reply.session)
             && session.sent == reply.sequence.wrapping_add(1)
         {
             session.last = Some((reply.sequence, at_ns));

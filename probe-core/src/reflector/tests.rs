@@ -22,6 +22,7 @@ fn config() -> ReflectorConfig {
         groups: vec![ip(GROUP), ip("ff0e::10")],
         stateless: false,
         key: None,
+        tlv_key: None,
         rates: Rates::DEFAULT,
     }
 }
@@ -347,6 +348,92 @@ fn tlvs_with_a_wrong_or_missing_hmac_come_back_with_flag_i_and_unchanged() {
     assert_eq!(reflector.counts().of(Count::TlvIntegrity), 2);
 }
 
+/// An unauthenticated packet whose TLVs are signed with the key.
+fn tlvs_signed(tlvs: &[(u8, &[u8])]) -> Vec<u8> {
+    let mut packet = with_tlvs(probe(7), tlvs);
+    key().sign_tlvs(&mut packet, stamp::BASE_LEN);
+    packet
+}
+
+#[test]
+fn an_hmac_tlv_is_verified_in_unauthenticated_mode_too() {
+    let class: (u8, &[u8]) = (kind::CLASS_OF_SERVICE, &[0xb8, 0, 0, 0]);
+    let hmac: (u8, &[u8]) = (kind::HMAC, &[0; 16]);
+    let good = tlvs_signed(&[class, hmac]);
+    let mut altered = good.clone();
+    altered[48] ^= 4;
+    let misplaced = tlvs_signed(&[hmac, class]);
+    let without = tlvs_signed(&[class]);
+    let short = probe(7)[..14].to_vec();
+    // With the key; packet; whether the TLVs are used.
+    let table = [
+        (true, &good, true),
+        (true, &altered, false),
+        (true, &misplaced, false),
+        (true, &without, true),
+        (true, &short, true),
+        (false, &good, false),
+        (false, &misplaced, false),
+        (false, &without, true),
+        (false, &short, true),
+    ];
+    for (case, (with_key, packet, used)) in table.into_iter().enumerate() {
+        let mut reflector = reflector(ReflectorConfig {
+            tlv_key: with_key.then(key),
+            ..config()
+        });
+        let (reply, facts) = reflect(&mut reflector, packet, &arrival()).unwrap();
+        assert_eq!(
+            reflector.counts().of(Count::TlvIntegrity),
+            u64::from(!used),
+            "case {case}"
+        );
+        let (sent, returned) = (
+            tlvs(packet.get(44..).map_or(&[0; 44], |_| packet), 44),
+            tlvs(&reply, 44),
+        );
+        if used && !sent.is_empty() {
+            assert_eq!(facts.tos, 46 << 2, "case {case}");
+            assert!(returned.iter().all(|tlv| tlv.is_honoured()), "case {case}");
+            assert_eq!(
+                key().check_tlvs(&reply, 44, with_key && sent.len() > 1),
+                TlvIntegrity::Intact
+            );
+        } else if !used {
+            assert_eq!(facts.tos, 20 << 2, "case {case}: the DSCP of the TLV is not used");
+            for (sent, returned) in sent.iter().zip(&returned) {
+                assert_eq!(
+                    (returned.flags, returned.value),
+                    (sent.flags | flag::INTEGRITY, sent.value)
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn routing_tlvs_choose_the_source_or_no_reply() {
+    let mut reflector = reflector(config());
+    let by_group = Arrival {
+        to: ip(GROUP),
+        ..arrival()
+    };
+    let node = with_tlvs(probe(7), &[(kind::DESTINATION_NODE_ADDRESS, &[10, 1, 1, 6])]);
+    let (_, facts) = reflect(&mut reflector, &node, &by_group).unwrap();
+    assert_eq!((facts.source, facts.by_group), (Some(ip(OWN)), true));
+    let other = with_tlvs(probe(7), &[(kind::DESTINATION_NODE_ADDRESS, &[10, 1, 1, 9])]);
+    let (reply, facts) = reflect(&mut reflector, &other, &arrival()).unwrap();
+    assert_eq!(
+        (tlvs(&reply, 44)[0].flags, facts.source),
+        (flag::UNRECOGNISED, Some(ip(OWN)))
+    );
+    let nowhere = with_tlvs(probe(7), &[(kind::RETURN_PATH, &[0x80, 1, 0, 4, 0, 0, 0, 0])]);
+    assert_eq!(reflect(&mut reflector, &nowhere, &arrival()), None);
+    assert_eq!(reflector.counts().of(Count::NoReplyWanted), 1);
+    let (reply, _) = reflect(&mut reflector, &probe(8), &arrival()).unwrap();
+    assert_eq!(reply[..4], [0, 0, 0, 1], "the second reply of this session");
+}
+
 #[test]
 fn replies_are_never_answered() {
     let mut plain = reflector(config());
@@ -478,9 +565,10 @@ fn every_count_has_a_name_of_its_own() {
 }
 
 fn modes() -> impl Strategy<Value = ReflectorConfig> {
-    (any::<bool>(), any::<bool>()).prop_map(|(stateless, with_key)| ReflectorConfig {
+    (any::<bool>(), 0..3).prop_map(|(stateless, keys)| ReflectorConfig {
         stateless,
-        key: with_key.then(key),
+        key: (keys == 1).then(key),
+        tlv_key: (keys == 2).then(key),
         ..config()
     })
 }
@@ -490,7 +578,7 @@ fn packets() -> impl Strategy<Value = Vec<u8>> {
     let bytes = || prop::collection::vec(any::<u8>(), 0..300);
     let tail = prop_oneof![
         bytes(),
-        prop::collection::vec((0u8..10, prop::collection::vec(any::<u8>(), 0..40)), 0..6).prop_map(|list| {
+        prop::collection::vec((0u8..12, prop::collection::vec(any::<u8>(), 0..40)), 0..6).prop_map(|list| {
             let list: Vec<(u8, &[u8])> = list.iter().map(|(kind, value)| (*kind, value.as_slice())).collect();
             with_tlvs(Vec::new(), &list)
         }),

@@ -36,6 +36,7 @@ fn reply(seq: u32, counter: u32, sent_ns: u64, received_ns: u64) -> Reply {
         t4_ns: UTC + received_ns,
         reflector_error_ns: None,
         own_error_ns: None,
+        wrong_z: false,
     }
 }
 
@@ -135,7 +136,7 @@ fn transitions() {
             "never left",
             |session| {
                 session.sent(0, 0);
-                session.expire(EXPIRY, &mut |_, _| Fate::NeverLeft);
+                session.expire(EXPIRY, &mut |_, _| Fate::NeverLeft(SendFailure::NoNeighbour));
             },
             none(failed),
         ),
@@ -143,7 +144,7 @@ fn transitions() {
             "refused",
             |session| {
                 session.sent(0, 0);
-                session.send_failed(0);
+                session.send_failed(0, SendFailure::Forbidden);
             },
             none(failed),
         ),

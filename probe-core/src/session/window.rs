@@ -1,10 +1,10 @@
 //! Counts and distributions of a session: by window, and in sum for the windows already handed out.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 
 use crate::clock::Estimate;
-use crate::observation::Reply;
+use crate::observation::{Reply, SendFailure};
 use crate::session::direction::Direction;
 use crate::stats::distribution::Distribution;
 use crate::stats::report::{ClockSteps, Counts, OneWayClock, Path, Patterns, Report, Summary};
@@ -23,6 +23,8 @@ pub(super) struct Subject {
 #[derive(Debug, Clone, Default)]
 pub(super) struct WindowStats {
     pub(super) counts: Counts,
+    /// Probes that never left this host, by reason.
+    pub(super) failures: BTreeMap<SendFailure, u64>,
     pub(super) ipdv: Distribution,
     pub(super) steps: ClockSteps,
     pub(super) lost_late: u64,
@@ -77,14 +79,14 @@ impl Estimated {
 impl WindowStats {
     /// Records the delays of a reply in time, if the reflector's two stamps are consistent.
     pub(super) fn record(&mut self, reply: &Reply, estimate: Option<Estimate>) {
-        let (Some(rtt), Some(residence)) = (reply.rtt_ns(), reply.residence_ns()) else {
+        let Some(rtt) = reply.rtt_ns() else {
             return;
         };
         self.rtt.record(signed(rtt));
-        if !reply.is_stamped() {
+        let Some(residence) = reply.residence_ns() else {
             self.unsynced = true;
             return;
-        }
+        };
         self.residence.record(signed(residence));
         self.forward.record(reply.forward_ns());
         self.backward.record(reply.backward_ns());
@@ -101,6 +103,9 @@ impl WindowStats {
 
     fn merge(&mut self, other: &WindowStats) {
         self.counts += other.counts;
+        for (why, number) in &other.failures {
+            *self.failures.entry(*why).or_default() += number;
+        }
         self.ipdv.merge(&other.ipdv);
         self.rtt.merge(&other.rtt);
         self.residence.merge(&other.residence);
@@ -168,6 +173,7 @@ impl WindowStats {
             start_ns,
             end_ns,
             counts: self.counts,
+            failures: self.failures.clone(),
             rtt_ns,
             residence_ns: self.residence.summary(),
             forward_ns,

@@ -1,7 +1,10 @@
 //! The report about one peer and path, for one window or a whole run.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::ops::AddAssign;
+
+use crate::observation::SendFailure;
 
 /// How a probe is addressed: a switch forwards unicast and floods multicast.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -135,6 +138,15 @@ pub struct Counts {
     pub collector_lost: u64,
     /// Probes that never left this host; not in `sent`.
     pub send_failed: u64,
+    /// Probes that were due while the process did not run.
+    pub not_sent: u64,
+}
+
+impl Counts {
+    /// Probes that got no answer in time, for whatever reason.
+    pub fn unanswered(&self) -> u64 {
+        self.lost + self.send_failed
+    }
 }
 
 impl AddAssign for Counts {
@@ -151,6 +163,7 @@ impl AddAssign for Counts {
         self.reordered += other.reordered;
         self.collector_lost += other.collector_lost;
         self.send_failed += other.send_failed;
+        self.not_sent += other.not_sent;
     }
 }
 
@@ -164,6 +177,8 @@ pub struct Report {
     /// End, monotonic.
     pub end_ns: u64,
     pub counts: Counts,
+    /// Of `counts.send_failed`: how many for each reason.
+    pub failures: BTreeMap<SendFailure, u64>,
     /// Round-trip delay less the reflector's residence (RFC 2681).
     pub rtt_ns: Option<Summary>,
     /// Reflector residence T3 − T2.

@@ -15,8 +15,49 @@ pub struct Route {
     pub is_local: bool,
 }
 
+/// Why an address is not that of another host that packets can reach. Each is displayed as a clause about the address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RouteObstacle {
+    #[error("is an address of this host, so that packets to it pass no interface; name the other end")]
+    Own,
+    #[error("is a broadcast address; give the address of one host")]
+    Broadcast,
+    #[error("has a blackhole route: this host drops packets to it; `ip route` lists the routes")]
+    Blackhole,
+    #[error("has a prohibit route: this host refuses packets to it; `ip route` lists the routes")]
+    Prohibited,
+    #[error("has an unreachable route: this host refuses packets to it; `ip route` lists the routes")]
+    Unreachable,
+}
+
 impl Netlink {
     pub async fn route_to(&self, address: IpAddr) -> Result<Option<Route>, LinkError> {
+        let route = self.ask_route(address, None).await?;
+        Ok(route.ok().as_ref().and_then(route_from))
+    }
+
+    /// Why no packet to `address` leaves this host for another one, if the routing table says so; on this interface if it
+    /// is given.
+    pub async fn obstacle_to(
+        &self,
+        address: IpAddr,
+        interface: Option<u32>,
+    ) -> Result<Option<RouteObstacle>, LinkError> {
+        let route = self.ask_route(address, interface).await?;
+        let obstacle = obstacle_in(&route);
+        // A link-local address may be another host's on each link.
+        let is_link_local = matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
+        if obstacle.is_some() || interface.is_none() || is_link_local {
+            return Ok(obstacle);
+        }
+        let anywhere = obstacle_in(&self.ask_route(address, None).await?);
+        // From a socket that is bound to an interface, IPv4 takes an address without a route there for one on the link.
+        let is_routed = route.is_ok_and(|route| has_gateway(&route));
+        Ok(anywhere.filter(|obstacle| *obstacle == RouteObstacle::Own || !is_routed))
+    }
+
+    /// The route, or the error that the kernel's routing table has instead.
+    async fn ask_route(&self, address: IpAddr, interface: Option<u32>) -> Result<Result<RouteMessage, i32>, LinkError> {
         let mut request = RouteMessage::default();
         let (family, length) = match address {
             IpAddr::V4(_) => (AddressFamily::Inet, 32),
@@ -24,16 +65,21 @@ impl Netlink {
         };
         request.header.address_family = family;
         request.header.destination_prefix_length = length;
-        request
-            .attributes
-            .push(RouteAttribute::Destination(RouteAddress::from(address)));
+        let destination = RouteAttribute::Destination(RouteAddress::from(address));
+        request.attributes.push(destination);
+        request.attributes.extend(interface.map(RouteAttribute::Oif));
+        const ROUTING: [i32; 5] = [
+            libc::EINVAL,
+            libc::EACCES,
+            libc::EHOSTUNREACH,
+            libc::ENETUNREACH,
+            libc::ESRCH,
+        ];
         let mut routes = pin!(self.handle.route().get(request).execute());
         match routes.try_next().await {
-            Ok(route) => Ok(route.and_then(|route| route_from(&route))),
-            Err(rtnetlink::Error::NetlinkError(error))
-                if [libc::ENETUNREACH, libc::EHOSTUNREACH, libc::ESRCH].contains(&-error.raw_code()) =>
-            {
-                Ok(None)
+            Ok(route) => Ok(route.ok_or(libc::ESRCH)),
+            Err(rtnetlink::Error::NetlinkError(error)) if ROUTING.contains(&-error.raw_code()) => {
+                Ok(Err(-error.raw_code()))
             }
             Err(source) => Err(LinkError::Ask {
                 what: format!("the route to {address}"),
@@ -41,6 +87,23 @@ impl Netlink {
             }),
         }
     }
+}
+
+fn obstacle_in(route: &Result<RouteMessage, i32>) -> Option<RouteObstacle> {
+    match route.as_ref().map(|message| message.header.kind) {
+        Ok(RouteType::Local) => Some(RouteObstacle::Own),
+        Ok(RouteType::Broadcast) => Some(RouteObstacle::Broadcast),
+        Ok(RouteType::BlackHole) | Err(&libc::EINVAL) => Some(RouteObstacle::Blackhole),
+        Ok(RouteType::Prohibit) | Err(&libc::EACCES) => Some(RouteObstacle::Prohibited),
+        Ok(RouteType::Unreachable) | Err(&libc::EHOSTUNREACH) => Some(RouteObstacle::Unreachable),
+        _ => None,
+    }
+}
+
+fn has_gateway(route: &RouteMessage) -> bool {
+    let is_gateway =
+        |attribute: &RouteAttribute| matches!(attribute, RouteAttribute::Gateway(_) | RouteAttribute::Via(_));
+    route.attributes.iter().any(is_gateway)
 }
 
 fn route_from(message: &RouteMessage) -> Option<Route> {
@@ -58,6 +121,19 @@ fn route_from(message: &RouteMessage) -> Option<Route> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn own_and_broadcast_addresses_are_not_other_hosts() {
+        let netlink = Netlink::open().unwrap();
+        for (address, obstacle) in [
+            ("127.0.0.1", RouteObstacle::Own),
+            ("::1", RouteObstacle::Own),
+            ("255.255.255.255", RouteObstacle::Broadcast),
+        ] {
+            let found = netlink.obstacle_to(address.parse().unwrap(), None).await.unwrap();
+            assert_eq!(found, Some(obstacle), "{address}");
+        }
+    }
 
     #[tokio::test]
     async fn loopback_is_local() {

@@ -9,6 +9,7 @@ fn good() -> Facts {
         kernel_release: "6.1.0-32-amd64".to_owned(),
         btf: true,
         capabilities: ALL,
+        memory: None,
         initial_user_namespace: true,
     }
 }
@@ -37,6 +38,16 @@ fn a_good_machine_has_no_findings() {
 #[test]
 fn each_missing_thing_is_one_clear_line() {
     let table = [
+        (
+            Facts {
+                memory: Some(MemoryLimit {
+                    bytes: 40 << 20,
+                    set_by: "`ulimit -v`",
+                }),
+                ..good()
+            },
+            "this process may have 40 MiB of memory: loading the programs needs 64 MiB; raise `ulimit -v` to 64 MiB or more",
+        ),
         (
             Facts {
                 kernel_release: "5.10.0".to_owned(),
@@ -147,9 +158,13 @@ fn all_missing_requirements_are_found() {
         kernel_release: "5.4.0".to_owned(),
         btf: false,
         capabilities: 0,
+        memory: Some(MemoryLimit {
+            bytes: 0,
+            set_by: "`ulimit -v`",
+        }),
         initial_user_namespace: false,
     };
-    assert_eq!(check(&facts).len(), 4);
+    assert_eq!(check(&facts).len(), 5);
 }
 
 #[test]

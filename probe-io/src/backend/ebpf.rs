@@ -8,26 +8,28 @@ mod ring;
 mod settings;
 mod watch;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::task::{Context, Poll};
 
 use aya::maps::MapError;
 use aya::maps::lpm_trie::Key;
 use ipnet::IpNet;
 use probe_common::abi::{
-    ALLOWED_NOBODY, ALLOWED_V4, ALLOWED_V6, Address, Allowed, COUNTER_NAMES, Counter, InFlightKey, MissedKey,
+    self, ALLOWED_NOBODY, ALLOWED_V4, ALLOWED_V6, Address, Allowed, COUNTER_NAMES, Counter, InFlightKey, MissedKey,
 };
+use probe_common::family::Family;
 use probe_common::stamp;
 use probe_core::attach::AttachMode;
 use probe_core::engine::Engine;
-use probe_core::observation::{Fate, Reply};
+use probe_core::mismatch::Mismatches;
+use probe_core::observation::Reply;
 use probe_core::reflector::policy::{Policy, Sources};
 use probe_host::clock::ClockState;
 use probe_host::link::Link;
 
-use crate::backend::Backend;
 use crate::backend::ebpf::attach::{Classifier, ReceiveLinks};
 use crate::backend::ebpf::object::Object;
 use crate::backend::ebpf::ring::Ring;
@@ -35,6 +37,8 @@ use crate::backend::ebpf::settings::settings;
 use crate::backend::ebpf::watch::Watch;
 use crate::backend::error::{AttachError, ObjectError};
 use crate::backend::facts::Facts;
+use crate::backend::socket::{Sent, mismatch};
+use crate::backend::{Backend, Trace};
 use crate::clock::{error_bound_ns, error_estimate};
 use crate::udp::sockets::{SocketPair, Sockets};
 
@@ -50,6 +54,31 @@ pub(crate) struct EbpfBackend {
     receive: Option<ReceiveLinks>,
     egress: Option<Classifier>,
     watch: Option<Watch>,
+    mismatches: Mismatches,
+}
+
+/// The probes that the programs remember.
+struct Remembered<'a>(RefCell<&'a mut Object>);
+
+impl Sent for Remembered<'_> {
+    fn probe(&self, ssid: u16, seq: u32) -> Option<abi::InFlight> {
+        let key = InFlightKey { seq, ssid, reserved: 0 };
+        self.0.borrow_mut().in_flight().ok()?.get(&key, 0).ok()
+    }
+
+    fn session(&self, peer: IpAddr) -> Option<u16> {
+        let ssid = self.0.borrow_mut().sessions_by_peer().ok()?.get(&peer.into(), 0).ok()?;
+        Some(ssid as u16)
+    }
+
+    fn sessions(&self, at_most: usize) -> Vec<u16> {
+        let mut object = self.0.borrow_mut();
+        let Ok(sessions) = object.sessions_by_peer() else {
+            return Vec::new();
+        };
+        let known = sessions.iter().take(at_most);
+        known.filter_map(|entry| Some(entry.ok()?.1 as u16)).collect()
+    }
 }
 
 impl EbpfBackend {
@@ -70,6 +99,7 @@ impl EbpfBackend {
             receive: None,
             egress: None,
             watch: None,
+            mismatches: Mismatches::default(),
         })
     }
 
@@ -93,6 +123,17 @@ impl EbpfBackend {
         self.policy = wanted;
         self.policy_generation = self.policy_generation.wrapping_add(1);
         Ok(())
+    }
+
+    /// Counts a packet that came up to the sending socket.
+    pub(crate) fn stray(&mut self, packet: &[u8], from: SocketAddr) {
+        let sent = Remembered(RefCell::new(&mut self.object));
+        let why = mismatch(packet, from, self.test_port, None, &sent);
+        self.mismatches.add(why, from);
+    }
+
+    pub(crate) fn mismatches_so_far(&self) -> Mismatches {
+        self.mismatches
     }
 
     /// Replies sent so far.
@@ -177,7 +218,7 @@ impl Backend for EbpfBackend {
         sockets.send_probe(&probe, to, self.test_port).map(drop)
     }
 
-    fn fate(&mut self, _sockets: &SocketPair, ssid: u16, seq: u32, peer: IpAddr) -> Fate {
+    fn trace(&mut self, _sockets: &SocketPair, ssid: u16, seq: u32, peer: IpAddr) -> Trace {
         let probe = InFlightKey { seq, ssid, reserved: 0 };
         let missed = MissedKey {
             source: Address::from(peer),
@@ -186,9 +227,9 @@ impl Backend for EbpfBackend {
         let was_missed = self.object.missed().is_ok_and(|map| map.get(&missed, 0).is_ok());
         let has_left = self.object.in_flight().is_ok_and(|map| map.get(&probe, 0).is_ok());
         match (was_missed, has_left) {
-            (true, _) => Fate::CollectorLost,
-            (false, true) => Fate::Unanswered,
-            (false, false) => Fate::NeverLeft,
+            (true, _) => Trace::CollectorLost,
+            (false, true) => Trace::Left,
+            (false, false) => Trace::NotLeft,
         }
     }
 
@@ -198,6 +239,15 @@ impl Backend for EbpfBackend {
 
     fn drain(&mut self, _sockets: &SocketPair, clock: &ClockState, each: &mut dyn FnMut(&Reply)) -> Option<u64> {
         self.ring.drain(error_bound_ns(clock), each)
+    }
+
+    fn mismatches(&mut self, sockets: &SocketPair) -> Mismatches {
+        for family in [Family::V4, Family::V6] {
+            if let Some(sockets) = sockets.of(family) {
+                sockets.take_strays(|packet, from| self.stray(packet, from));
+            }
+        }
+        self.mismatches
     }
 
     /// It starts again at 0 when the programs have evicted the source.

@@ -60,13 +60,22 @@ pub enum AttachError {
     },
 }
 
+/// What refuses bpf(2) to a process that has the capabilities.
+const REFUSED: &str = "the capabilities are there, so seccomp (of a container, or SystemCallFilter= of a service) or an \
+    LSM (SELinux, AppArmor, lockdown) refuses it: see `grep Seccomp /proc/self/status` there, and `journalctl -k`";
+
 /// The innermost error of a chain, which is the kernel's, in one line.
-pub(crate) fn root_cause(error: &dyn Error) -> String {
-    let mut cause: &dyn Error = error;
+pub(crate) fn root_cause(error: &(dyn Error + 'static)) -> String {
+    let mut cause = error;
     while let Some(source) = cause.source() {
         cause = source;
     }
     let text = cause.to_string();
-    let line = text.lines().find(|line| !line.trim().is_empty());
-    line.unwrap_or_default().to_owned()
+    let line = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
+    let errno = cause.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
+    match errno {
+        // Missing capabilities are found before anything is loaded.
+        Some(libc::EPERM) => format!("{line}; {REFUSED}"),
+        _ => line.to_owned(),
+    }
 }

@@ -1,7 +1,9 @@
 //! Stamps by sockets (`SO_TIMESTAMPING`): the best without eBPF, and the only way to authenticate.
 
 mod in_flight;
+mod mismatch;
 mod reply;
+mod signatures;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -15,16 +17,19 @@ use probe_common::{authenticated, stamp};
 use probe_core::attach::AttachMode;
 use probe_core::auth::Key;
 use probe_core::engine::Engine;
-use probe_core::observation::{Fate, Reply};
+use probe_core::mismatch::Mismatches;
+use probe_core::observation::Reply;
 use probe_host::clock::{ClockState, monotonic_ns, realtime_ns};
 use probe_host::link::Link;
 use probe_host::wall::WallOffset;
 
-use crate::backend::Backend;
 use crate::backend::error::{AttachError, ObjectError};
 use crate::backend::facts::Facts;
 pub(crate) use crate::backend::socket::in_flight::InFlight;
+pub(crate) use crate::backend::socket::mismatch::{Sent, mismatch};
 pub(crate) use crate::backend::socket::reply::{InFlightProbe, WireReply};
+use crate::backend::socket::signatures::Signatures;
+use crate::backend::{Backend, Trace};
 use crate::clock::error_estimate;
 use crate::udp::sockets::{MAX_PACKET, SocketPair, Sockets};
 use crate::udp::stamped::Received;
@@ -39,13 +44,14 @@ pub(crate) struct SocketBackend {
     key: Option<Key>,
     wall: WallOffset,
     in_flight: InFlight,
+    signatures: Signatures,
     /// The interface's own addresses: what comes from them is our own, come back, or forged.
     own: BTreeSet<IpAddr>,
     sent: u64,
     stamped: u64,
     received: u64,
     duplicates_dropped: u64,
-    unmatched: u64,
+    mismatches: Mismatches,
 }
 
 impl SocketBackend {
@@ -56,22 +62,26 @@ impl SocketBackend {
             key,
             wall: WallOffset::now(),
             in_flight: InFlight::default(),
+            signatures: Signatures::default(),
             own: BTreeSet::new(),
             sent: 0,
             stamped: 0,
             received: 0,
             duplicates_dropped: 0,
-            unmatched: 0,
+            mismatches: Mismatches::default(),
         }
     }
 
-    fn reply(&self, packet: &[u8], received: &Received, clock: &ClockState) -> Option<Reply> {
+    fn reply(&mut self, packet: &[u8], received: &Received, clock: &ClockState) -> Option<Reply> {
         let source = received.from.ip();
         if received.from.port() != self.test_port || self.own.contains(&source) {
             return None;
         }
         let wire = WireReply::read(packet, self.key.as_ref())?;
         let (id, probe) = self.in_flight.answered(source, &wire)?;
+        if self.key.is_some() && probe.destination.is_multicast() && !self.signatures.are_of(source, packet) {
+            return None;
+        }
         let t4_ns = received.stamp_ns.unwrap_or_else(realtime_ns);
         Some(wire.observation(source, id, &probe, t4_ns, &self.wall, clock))
     }
@@ -154,9 +164,9 @@ impl Backend for SocketBackend {
         Ok(())
     }
 
-    fn fate(&mut self, sockets: &SocketPair, ssid: u16, seq: u32, _peer: IpAddr) -> Fate {
+    fn trace(&mut self, sockets: &SocketPair, ssid: u16, seq: u32, _peer: IpAddr) -> Trace {
         self.take_stamps(sockets);
-        self.in_flight.fate((ssid, seq), self.stamped > 0)
+        self.in_flight.trace((ssid, seq), self.stamped > 0)
     }
 
     fn poll_ready(&self, sockets: &SocketPair, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -181,18 +191,27 @@ impl Backend for SocketBackend {
                 }
                 // Stamps first: a probe is stamped before its reply arrives.
                 self.take_stamps(sockets);
-                match self.reply(&packet[..received.len], &received, clock) {
+                let packet = &packet[..received.len];
+                match self.reply(packet, &received, clock) {
                     Some(reply) if self.in_flight.is_wanted((reply.ssid, reply.seq), reply.peer) => {
                         self.received += 1;
                         each(&reply);
                     }
                     Some(_) => self.duplicates_dropped += 1,
-                    None => self.unmatched += 1,
+                    None => {
+                        let (port, key) = (self.test_port, self.key.as_ref());
+                        let why = mismatch(packet, received.from, port, key, &self.in_flight);
+                        self.mismatches.add(why, received.from);
+                    }
                 }
             }
         }
         self.take_stamps(sockets);
         more
+    }
+
+    fn mismatches(&mut self, _sockets: &SocketPair) -> Mismatches {
+        self.mismatches
     }
 
     fn refused(&self, _source: IpAddr) -> Option<u64> {
@@ -208,7 +227,7 @@ impl Backend for SocketBackend {
                 COUNTER_NAMES[Counter::DuplicateDropped as usize],
                 self.duplicates_dropped,
             ),
-            ("unmatched", self.unmatched),
+            ("unmatched", self.mismatches.total()),
         ]))
     }
 }

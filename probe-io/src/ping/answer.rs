@@ -40,18 +40,24 @@ pub struct ReturnedTlv {
     /// [`kind`].
     pub kind: u8,
     pub value: Vec<u8>,
+    /// Its value is not used: the HMAC is wrong, or a TLV before it is malformed (RFC 8972 §4).
+    pub unused: bool,
 }
 
-/// The TLVs behind a base packet, and whether the last was cut off.
-pub fn returned(bytes: &[u8]) -> (Vec<ReturnedTlv>, bool) {
-    let mut tlvs = Vec::new();
+/// The TLVs behind a base packet, and whether the last was cut off. Those of a `forged` packet are not used.
+pub fn returned(bytes: &[u8], forged: bool) -> (Vec<ReturnedTlv>, bool) {
+    let (mut tlvs, mut unused) = (Vec::new(), forged);
     for tlv in tlv::read(bytes) {
         match tlv {
-            Ok(tlv) => tlvs.push(ReturnedTlv {
-                flags: tlv.flags,
-                kind: tlv.kind,
-                value: tlv.value.to_vec(),
-            }),
+            Ok(tlv) => {
+                tlvs.push(ReturnedTlv {
+                    flags: tlv.flags,
+                    kind: tlv.kind,
+                    value: tlv.value.to_vec(),
+                    unused,
+                });
+                unused |= tlv.has(flag::MALFORMED | flag::INTEGRITY);
+            }
             Err(_cut) => return (tlvs, true),
         }
     }
@@ -70,6 +76,8 @@ impl ReturnedTlv {
             kind::ACCESS_REPORT => "access",
             kind::FOLLOW_UP_TELEMETRY => "follow-up",
             kind::HMAC => "hmac",
+            kind::DESTINATION_NODE_ADDRESS => "node",
+            kind::RETURN_PATH => "return-path",
             kind::PRIVATE..=254 => "private",
             _ => "unknown",
         }
@@ -90,9 +98,9 @@ impl ReturnedTlv {
         if set.is_empty() { "-".to_owned() } else { set }
     }
 
-    /// Whether no flag says that the reflector has ignored it.
+    /// Whether the reflector has honoured it, and its value may be used.
     pub fn is_honoured(&self) -> bool {
-        self.flags & flag::ALL == 0
+        self.flags & flag::ALL == 0 && !self.unused
     }
 
     /// The value in words; `None` without a report or if it is not honoured.
@@ -147,7 +155,7 @@ impl ReturnedTlv {
 impl fmt::Display for ReturnedTlv {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({}), {} bytes", self.name(), self.kind, self.value.len())?;
-        if !self.is_honoured() {
+        if self.flags & flag::ALL != 0 {
             write!(f, ", flags {}", self.flag_names())?;
         }
         self.says().map_or(Ok(()), |says| write!(f, ": {says}"))

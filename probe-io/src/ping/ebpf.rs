@@ -7,8 +7,9 @@ use std::task::{Context, Poll};
 use probe_common::abi::MAX_PADDED_LEN;
 use probe_common::ntp::NtpTime;
 use probe_core::attach::AttachMode;
-use probe_core::observation::Fate;
-use probe_host::clock::ClockState;
+use probe_core::mismatch::Mismatches;
+use probe_core::observation::{Fate, SendFailure};
+use probe_host::clock::{ClockState, monotonic_ns};
 use probe_host::link::Netlink;
 use socket2::Socket;
 
@@ -18,7 +19,7 @@ use crate::backend::facts::{Answering, Facts};
 use crate::clock::{clock_state, error_estimate};
 use crate::ping::answer::PingAnswer;
 use crate::ping::packet::PacketPlan;
-use crate::port::{Choice, PortError, Survey};
+use crate::port::{Choice, PortError, Survey, Unsent};
 use crate::udp::sockets;
 use crate::udp::sockets::{SocketPair, Target};
 
@@ -27,7 +28,12 @@ const HEADERS: usize = 48;
 
 pub struct EbpfSender {
     socket: Socket,
+    /// Gets what other hosts and ports send to `socket`.
+    strays: Socket,
+    /// An ICMP error was read in place of a packet.
+    refused: bool,
     backend: EbpfBackend,
+    unsent: Unsent,
     to: SocketAddr,
     plan: PacketPlan,
     clock: ClockState,
@@ -45,7 +51,7 @@ impl EbpfSender {
                 refusal: format!("the programs stamp probes of at most {longest} bytes there"),
             });
         }
-        let (socket, port) = sockets::send_only(interface, &target)?;
+        let (socket, strays, port) = sockets::send_only(interface, &target)?;
         let mut backend = EbpfBackend::load(0)?;
         let clock = clock_state();
         let (sender_port_v4, sender_port_v6) = match target.to {
@@ -66,9 +72,14 @@ impl EbpfSender {
         })?;
         backend.set_session(target.to.ip(), plan.ssid)?;
         backend.attach(link, AttachMode::Tc, true)?;
+        let mut unsent = Unsent::default();
+        unsent.follow(Some(link), monotonic_ns());
         Ok(Self {
             socket,
+            strays,
+            refused: false,
             backend,
+            unsent,
             to: target.to,
             plan,
             clock,
@@ -80,14 +91,16 @@ impl EbpfSender {
     }
 
     /// The egress program writes T1 into the probe.
-    pub(crate) fn send(&self, seq: u32) -> io::Result<()> {
+    pub(crate) fn send(&mut self, seq: u32) -> Result<(), SendFailure> {
         let probe = self.plan.build(seq, NtpTime(0), error_estimate(&self.clock));
-        self.socket.send_to(&probe, &self.to.into()).map(drop)
+        let sent = self.socket.send_to(&probe, &self.to.into()).map(drop);
+        sent.map_err(|error| self.unsent.refused(&error, self.to.ip()))
     }
 
-    pub(crate) fn fate(&mut self, seq: u32) -> Fate {
+    pub(crate) fn fate(&mut self, seq: u32, sent_ns: u64) -> Fate {
         let (sockets, peer) = (SocketPair::default(), self.to.ip());
-        self.backend.fate(&sockets, self.plan.ssid, seq, peer)
+        let trace = self.backend.trace(&sockets, self.plan.ssid, seq, peer);
+        self.unsent.fate(trace, peer, sent_ns, || false)
     }
 
     pub(crate) fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -102,10 +115,29 @@ impl EbpfSender {
                 packet: None,
             });
         });
+        self.take_strays();
         answers
     }
 
-    pub(crate) fn was_refused(&self) -> bool {
-        sockets::was_refused(&self.socket)
+    fn take_strays(&mut self) {
+        let Self {
+            socket,
+            strays,
+            backend,
+            refused,
+            ..
+        } = self;
+        for socket in [&*socket, &*strays] {
+            let taken = sockets::take_strays(socket, |packet, from| backend.stray(packet, from));
+            *refused |= taken.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
+        }
+    }
+
+    pub(crate) fn mismatches(&self) -> Mismatches {
+        self.backend.mismatches_so_far()
+    }
+
+    pub(crate) fn was_refused(&mut self) -> bool {
+        std::mem::take(&mut self.refused) || sockets::was_refused(&self.socket)
     }
 }

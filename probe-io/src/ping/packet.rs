@@ -69,7 +69,10 @@ impl TlvRequest {
 pub struct PacketPlan {
     /// Session identifier; 0 for a sender without RFC 8972.
     pub ssid: u16,
+    /// The key of authenticated mode.
     pub key: Option<Key>,
+    /// The key of the HMAC TLV in unauthenticated mode (RFC 8972 §4.8).
+    tlv_key: Option<Key>,
     tlvs: Vec<TlvRequest>,
     /// Bytes of Extra Padding behind all others.
     padding: Option<usize>,
@@ -80,9 +83,20 @@ impl PacketPlan {
         Self {
             ssid,
             key,
+            tlv_key: None,
             tlvs,
             padding: None,
         }
+    }
+
+    /// Protects the TLVs of a packet that is not authenticated itself.
+    pub fn with_tlv_key(self, tlv_key: Option<Key>) -> Self {
+        Self { tlv_key, ..self }
+    }
+
+    /// The key that protects the TLVs.
+    pub fn key_of_tlvs(&self) -> Option<&Key> {
+        self.key.as_ref().or(self.tlv_key.as_ref())
     }
 
     /// Padded to `size` bytes; `None` if that is too short, too long, or too short for a padding TLV.
@@ -141,7 +155,7 @@ impl PacketPlan {
             needs_hmac |= kind != kind::EXTRA_PADDING;
         }
         // In authenticated mode it is mandatory, and only padding may follow (RFC 8972 §4.8).
-        if self.key.is_some() && (needs_hmac || self.tlvs.len() > 1) {
+        if self.key_of_tlvs().is_some() && (needs_hmac || self.tlvs.len() > 1) {
             push(&mut packet, kind::HMAC, &[0; HMAC_LEN]);
         }
         if let Some(length) = self.padding {
@@ -149,7 +163,9 @@ impl PacketPlan {
         }
         if let Some(key) = &self.key {
             key.sign(&mut packet);
-            key.sign_tlvs(&mut packet, authenticated::BASE_LEN);
+        }
+        if let Some(key) = self.key_of_tlvs() {
+            key.sign_tlvs(&mut packet, self.base_len());
         }
         packet
     }

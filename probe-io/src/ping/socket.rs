@@ -1,20 +1,24 @@
 //! Probes to one destination, stamped by their socket, with any contents.
 
 use std::io;
+use std::net::SocketAddr;
 use std::task::{Context, Poll};
 
 use probe_common::family::Family;
 use probe_common::ntp::NtpTime;
 use probe_common::{authenticated, stamp};
 use probe_core::auth::TlvIntegrity;
-use probe_core::observation::Fate;
+use probe_core::mismatch::{Mismatch, Mismatches};
+use probe_core::observation::{Fate, SendFailure};
 use probe_host::clock::{ClockState, monotonic_ns, realtime_ns};
 use probe_host::wall::WallOffset;
+use socket2::Socket;
 
-use crate::backend::socket::{InFlight, InFlightProbe, WireReply};
+use crate::backend::socket::{InFlight, InFlightProbe, WireReply, mismatch};
 use crate::clock::{clock_state, error_estimate};
 use crate::ping::answer::{PingAnswer, ReplyPacket, returned};
 use crate::ping::packet::PacketPlan;
+use crate::port::Unsent;
 use crate::udp::sockets;
 use crate::udp::sockets::{MAX_PACKET, SocketError, Target};
 use crate::udp::stamped::Received;
@@ -23,26 +27,32 @@ use crate::udp::watched::WatchedSocket;
 /// A socket of its own for one destination. It needs no privilege.
 pub struct SocketSender {
     socket: WatchedSocket,
+    /// Gets what other hosts and ports send to `socket`.
+    strays: Socket,
     target: Target,
     plan: PacketPlan,
     clock: ClockState,
     wall: WallOffset,
     in_flight: InFlight,
+    unsent: Unsent,
     stamped: u64,
-    unmatched: u64,
+    mismatches: Mismatches,
 }
 
 impl SocketSender {
     pub(crate) fn open(target: Target, plan: PacketPlan) -> Result<Self, SocketError> {
+        let (socket, strays) = sockets::stamping_sender(&target)?;
         Ok(Self {
-            socket: sockets::stamping_sender(&target)?,
+            socket,
+            strays,
             target,
             plan,
             clock: clock_state(),
             wall: WallOffset::now(),
             in_flight: InFlight::default(),
+            unsent: Unsent::default(),
             stamped: 0,
-            unmatched: 0,
+            mismatches: Mismatches::default(),
         })
     }
 
@@ -50,21 +60,22 @@ impl SocketSender {
         self.clock
     }
 
-    pub(crate) fn unmatched(&self) -> u64 {
-        self.unmatched
+    pub(crate) fn mismatches(&self) -> Mismatches {
+        self.mismatches
     }
 
     pub(crate) fn was_refused(&self) -> bool {
         self.socket.with_socket(sockets::was_refused)
     }
 
-    pub(crate) fn send(&mut self, seq: u32) -> io::Result<()> {
+    pub(crate) fn send(&mut self, seq: u32) -> Result<(), SendFailure> {
         self.wall.follow(WallOffset::now());
         let (sent_ns, sent_mono_ns) = (realtime_ns(), monotonic_ns());
         let transmit = NtpTime::from_unix_ns(sent_ns);
         let packet = self.plan.build(seq, transmit, error_estimate(&self.clock));
-        let stamp = self.socket.send(&packet, self.target.to)?;
         let destination = self.target.to.ip();
+        let sent = self.socket.send(&packet, self.target.to);
+        let stamp = sent.map_err(|error| self.unsent.refused(&error, destination))?;
         let probe = InFlightProbe {
             destination,
             wire: transmit.0,
@@ -78,9 +89,10 @@ impl SocketSender {
         Ok(())
     }
 
-    pub(crate) fn fate(&mut self, seq: u32) -> Fate {
+    pub(crate) fn fate(&mut self, seq: u32, sent_ns: u64) -> Fate {
         self.take_stamps();
-        self.in_flight.fate((self.plan.ssid, seq), self.stamped > 0)
+        let trace = self.in_flight.trace((self.plan.ssid, seq), self.stamped > 0);
+        self.unsent.fate(trace, self.target.to.ip(), sent_ns, || false)
     }
 
     pub(crate) fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -95,13 +107,27 @@ impl SocketSender {
         while let Ok(Some(received)) = self.socket.try_receive(&mut buffer) {
             // Stamps first: a probe is stamped before its reply arrives.
             self.take_stamps();
-            match self.answer(&buffer[..received.len], &received) {
+            let packet = &buffer[..received.len];
+            match self.answer(packet, &received) {
                 Some(answer) => answers.push(answer),
-                None => self.unmatched += 1,
+                None => self.mismatches.add(self.mismatch(packet, received.from), received.from),
             }
+        }
+        let mut strays = Vec::new();
+        // It is not connected, so it gets no ICMP errors.
+        let _ = sockets::take_strays(&self.strays, |packet, from| {
+            strays.push((self.mismatch(packet, from), from))
+        });
+        for (why, from) in strays {
+            self.mismatches.add(why, from);
         }
         self.take_stamps();
         answers
+    }
+
+    fn mismatch(&self, packet: &[u8], from: SocketAddr) -> Mismatch {
+        let (port, key) = (self.target.to.port(), self.plan.key.as_ref());
+        mismatch(packet, from, port, key, &self.in_flight)
     }
 
     fn answer(&self, packet: &[u8], received: &Received) -> Option<PingAnswer> {
@@ -121,12 +147,16 @@ impl SocketSender {
 
     fn packet(&self, packet: &[u8], received: &Received) -> ReplyPacket {
         let base_len = self.plan.base_len();
-        let (tlvs, is_cut) = returned(packet.get(base_len..).unwrap_or_default());
+        let integrity = self
+            .plan
+            .key_of_tlvs()
+            .map(|key| key.check_tlvs(packet, base_len, true));
+        let tlvs_forged = integrity == Some(TlvIntegrity::Failed);
+        let (tlvs, is_cut) = returned(packet.get(base_len..).unwrap_or_default(), tlvs_forged);
         let probe_ttl = match self.plan.key {
             Some(_) => authenticated::SENDER_TTL,
             None => stamp::SENDER_TTL,
         };
-        let integrity = self.plan.key.as_ref().map(|key| key.check_tlvs(packet, base_len, true));
         ReplyPacket {
             length: received.len,
             ttl: received.ttl,
@@ -134,7 +164,7 @@ impl SocketSender {
             probe_ttl: packet.get(probe_ttl).copied().filter(|&ttl| ttl != 0),
             tlvs,
             is_cut,
-            tlvs_forged: integrity == Some(TlvIntegrity::Failed),
+            tlvs_forged,
         }
     }
 

@@ -1,9 +1,12 @@
 //! Follows an interface while it is measured: attached, closed when it goes, opened again when it is back.
 
+use std::time::Instant;
+
 use log::{debug, warn};
 use probe_common::abi::MAX_ADDRESSES;
 use probe_common::family::Family;
 use probe_core::attach::AttachMode;
+use probe_host::clock::monotonic_ns;
 use probe_host::link::{Address, Link};
 
 use crate::backend::facts::Facts;
@@ -14,10 +17,11 @@ use crate::port::{Port, PortEvent};
 use crate::udp::sockets::SocketPair;
 
 impl Port {
-    /// Follows the interface: call it twice a second. Returns the changes. A failure is logged once, and the next call
+    /// Follows the interface: call it twice a second, and after [`Port::changed`]. Returns the changes. A failure is logged once, and the next call
     /// tries again.
     pub async fn poll(&mut self) -> Vec<PortEvent> {
         self.clock = clock_state();
+        self.polled = Instant::now();
         let mut events = Vec::new();
         let outcome = self.follow_interface(&mut events).await;
         let trouble = outcome.err().map(|error| error.to_string());
@@ -29,8 +33,13 @@ impl Port {
     }
 
     async fn follow_interface(&mut self, events: &mut Vec<PortEvent>) -> Result<(), PortError> {
+        // Another interface may have the index of a deleted one.
+        let was_deleted = self.changes.take_deleted(self.index);
+        let asked_ns = monotonic_ns();
         let link = self.netlink.link_by_name(&self.config.interface).await?;
-        if self.index.is_some() && link.as_ref().map(|link| link.index) != self.index {
+        self.unsent.follow(link.as_ref(), asked_ns);
+        let is_another = link.as_ref().map(|link| link.index) != self.index;
+        if self.index.is_some() && (was_deleted || is_another) {
             self.close();
             events.push(PortEvent::Deleted);
         }

@@ -1,14 +1,15 @@
 //! UDP sockets: hold ports and group memberships, send probes, and receive packets that no kernel program takes.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
 use futures_util::future::select_all;
 use probe_common::family::Family;
-use probe_common::{legacy, stamp};
+use probe_common::{authenticated, legacy, stamp};
 use probe_core::engine::Engine;
 use probe_host::link::{Address, Link};
-use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockFilter, Socket, Type};
+use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
 use thiserror::Error;
 use tokio::net::UdpSocket;
 
@@ -38,7 +39,7 @@ pub enum SocketError {
 
 /// The sending socket.
 enum ProbeSocket {
-    /// Kernel programs take the replies. Other packets are dropped unread.
+    /// Kernel programs take the replies. What comes up answers no probe.
     SendOnly(Socket),
     /// It stamps what it sends, and receives the replies.
     Stamping(WatchedSocket),
@@ -129,7 +130,9 @@ impl Sockets {
         let sender_port = local_port(&sender).map_err(failed("read the sending socket's port"))?;
         let sender = match engine {
             Engine::Ebpf => {
-                drop_received(&sender).map_err(failed("set up the sending socket"))?;
+                sender
+                    .set_recv_buffer_size(MAX_STRAY_BYTES)
+                    .map_err(failed("set up the sending socket"))?;
                 ProbeSocket::SendOnly(sender)
             }
             Engine::Socket => {
@@ -159,6 +162,14 @@ impl Sockets {
         match &self.sender {
             ProbeSocket::SendOnly(_) => None,
             ProbeSocket::Stamping(socket) => Some(socket),
+        }
+    }
+
+    /// Hands over packets that came to the sending socket although kernel programs take the replies.
+    pub(crate) fn take_strays(&self, each: impl FnMut(&[u8], SocketAddr)) {
+        if let ProbeSocket::SendOnly(socket) = &self.sender {
+            // An error is an ICMP message about an earlier packet, or the interface is gone: the poll of the port says so.
+            let _ = take_strays(socket, each);
         }
     }
 
@@ -239,10 +250,29 @@ pub(crate) fn set_ttl(socket: &Socket, family: Family, ttl: u32) -> io::Result<(
     }
 }
 
-/// Makes the kernel drop all packets to `socket`.
-fn drop_received(socket: &Socket) -> io::Result<()> {
-    let accept_no_bytes = SockFilter::new((libc::BPF_RET | libc::BPF_K) as u16, 0, 0, 0);
-    socket.attach_filter(&[accept_no_bytes])
+/// Room for packets that answer no probe; more are dropped.
+const MAX_STRAY_BYTES: usize = 65_536;
+
+/// Packets that answer no probe and are looked at in one call.
+const MAX_STRAYS: usize = 64;
+
+/// Hands over packets that wait at a nonblocking socket, at most [`MAX_STRAYS`].
+pub(crate) fn take_strays(socket: &Socket, mut each: impl FnMut(&[u8], SocketAddr)) -> io::Result<()> {
+    // No reason needs more than the base packet.
+    let mut packet = [MaybeUninit::uninit(); authenticated::BASE_LEN];
+    for _ in 0..MAX_STRAYS {
+        let (length, from) = match socket.recv_from(&mut packet) {
+            Ok(received) => received,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        // SAFETY: the kernel has written the first `length` bytes.
+        let bytes = unsafe { packet[..length].assume_init_ref() };
+        if let Some(from) = from.as_socket() {
+            each(bytes, from);
+        }
+    }
+    Ok(())
 }
 
 fn local_port(socket: &Socket) -> io::Result<u16> {
@@ -260,20 +290,38 @@ pub struct Target {
     pub dscp: u8,
 }
 
-/// A socket that leaves routes to the kernel, and stamps what it sends and receives.
-pub(crate) fn stamping_sender(target: &Target) -> Result<WatchedSocket, SocketError> {
+/// A socket that leaves routes to the kernel, and stamps what it sends and receives; and one for [`strays`].
+pub(crate) fn stamping_sender(target: &Target) -> Result<(WatchedSocket, Socket), SocketError> {
     let failed = |source| SocketError::Target { to: target.to, source };
     let socket = sender_to(target, None).map_err(failed)?;
-    WatchedSocket::new(socket).map_err(failed)
+    let strays = strays(&socket).map_err(failed)?;
+    Ok((WatchedSocket::new(socket).map_err(failed)?, strays))
 }
 
-/// A socket on `interface` alone whose replies are taken by programs, and its port.
-pub(crate) fn send_only(interface: &str, target: &Target) -> Result<(Socket, u16), SocketError> {
+/// A socket on `interface` alone whose replies are taken by programs, one for [`strays`], and their port.
+pub(crate) fn send_only(interface: &str, target: &Target) -> Result<(Socket, Socket, u16), SocketError> {
     let failed = |source| SocketError::Target { to: target.to, source };
     let socket = sender_to(target, Some(interface)).map_err(failed)?;
-    drop_received(&socket).map_err(failed)?;
+    socket.set_recv_buffer_size(MAX_STRAY_BYTES).map_err(failed)?;
+    let strays = strays(&socket).map_err(failed)?;
     let port = local_port(&socket).map_err(failed)?;
-    Ok((socket, port))
+    Ok((socket, strays, port))
+}
+
+/// A socket at the address and port of `connected`. It gets the packets that other hosts and ports send there.
+fn strays(connected: &Socket) -> io::Result<Socket> {
+    let at = connected.local_addr()?;
+    let socket = Socket::new(at.domain(), Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
+    socket.set_recv_buffer_size(MAX_STRAY_BYTES)?;
+    // Two sockets may share a port if both allow it, which is revoked before another process can follow.
+    for shares in [true, false] {
+        connected.set_reuse_address(shares)?;
+        socket.set_reuse_address(shares)?;
+        if shares {
+            socket.bind(&at)?;
+        }
+    }
+    Ok(socket)
 }
 
 /// A socket on `interface` of index `index` that probes legacy agents. Its TTL is that of an ordinary host: kstamp's
@@ -403,5 +451,56 @@ impl SocketPair {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+
+    use super::*;
+
+    fn taken(socket: &Socket) -> Vec<(Vec<u8>, SocketAddr)> {
+        let mut taken = Vec::new();
+        take_strays(socket, |packet, from| taken.push((packet.to_vec(), from))).unwrap();
+        taken
+    }
+
+    #[test]
+    fn strays_are_taken_in_bounded_numbers() {
+        let socket = Socket::new(Domain::IPV4, Type::DGRAM.nonblocking(), Some(Protocol::UDP)).unwrap();
+        socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+        socket.set_recv_buffer_size(MAX_STRAY_BYTES).unwrap();
+        let port = local_port(&socket).unwrap();
+        let sender = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        for _ in 0..1_000 {
+            sender.send_to(&[1; 200], (Ipv4Addr::LOCALHOST, port)).unwrap();
+        }
+        let first = taken(&socket);
+        assert_eq!(first.len(), MAX_STRAYS);
+        assert!(first.iter().all(|(packet, _)| packet.len() == authenticated::BASE_LEN));
+        let mut waiting = 0;
+        while !taken(&socket).is_empty() {
+            waiting += 1;
+        }
+        assert!(waiting < 10, "the kernel drops what does not fit");
+    }
+
+    #[test]
+    fn packets_of_others_come_to_the_socket_for_strays_alone() {
+        for loopback in [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()] {
+            let [target, other] = [0; 2].map(|_| UdpSocket::bind((loopback, 0)).unwrap());
+            let to = target.local_addr().unwrap();
+            let connected = sender_to(&Target { to, dscp: 0 }, None).unwrap();
+            let strays = strays(&connected).unwrap();
+            let at = connected.local_addr().unwrap().as_socket().unwrap();
+            target.send_to(&[1], at).unwrap();
+            other.send_to(&[2], at).unwrap();
+            assert_eq!(taken(&connected), [(vec![1], to)]);
+            assert_eq!(taken(&strays), [(vec![2], other.local_addr().unwrap())]);
+            let third = Socket::new(Domain::for_address(at), Type::DGRAM, Some(Protocol::UDP)).unwrap();
+            third.set_reuse_address(true).unwrap();
+            assert!(third.bind(&at.into()).is_err(), "nobody else shares the port");
+        }
     }
 }

@@ -2,15 +2,17 @@
 
 use std::net::IpAddr;
 
-use probe_common::abi::Counter::{Collected, DuplicateDropped, ReplyBadChecksum, ReplyMalformed, RingFull, Unmatched};
+use probe_common::abi::Counter::{
+    Collected, DuplicateDropped, ReplyBadChecksum, ReplyMalformed, ReplyNotAllowed, RingFull, Unmatched,
+};
 use probe_common::abi::{
     Address, InFlight, InFlightKey, MAX_GROUP_REPLIES, MAX_REPLIES, MissedKey, SAMPLES_BYTES, Sample, Settings,
 };
 use probe_common::stamp;
 
 use crate::packet::{
-    Datagram, GROUP_V4, GROUP_V6, OWN_MAC, OWN_V4, OWN_V6, SENDER_MAC, SENDER_PORT_V4, SENDER_PORT_V6, SENDER_V4,
-    SENDER_V6, TEST_PORT,
+    Datagram, GROUP_V4, GROUP_V6, OWN_LINK_LOCAL, OWN_MAC, OWN_V4, OWN_V6, SECOND_V4, SENDER_MAC, SENDER_PORT_V4,
+    SENDER_PORT_V6, SENDER_V4, SENDER_V6, TEST_PORT,
 };
 use crate::rig::{Program, RECEIVERS, Rig, Verdict, once, settings};
 
@@ -93,7 +95,7 @@ fn every_field_of_a_sample() {
             (IpAddr::from(SENDER_V4), IpAddr::from(SENDER_V4)),
             (SENDER_V6.into(), SENDER_V6.into()),
             (GROUP_V4.into(), SENDER_V4.into()),
-            (GROUP_V4.into(), [192, 0, 2, 99].into()),
+            (GROUP_V4.into(), [10, 1, 2, 99].into()),
             (GROUP_V6.into(), SENDER_V6.into()),
         ] {
             let Some(mut rig) = waiting_for(asked) else { return };
@@ -266,8 +268,56 @@ fn a_damaged_reply_is_left_to_the_stack() {
 }
 
 #[test]
-fn a_group_probe_takes_any_source_but_not_any_t1() {
+fn a_group_probe_takes_an_allowed_source_and_no_other_t1() {
+    let strangers: [(IpAddr, &[IpAddr]); 2] = [
+        (
+            GROUP_V4.into(),
+            &[
+                [192, 0, 2, 99].into(),
+                [10, 2, 1, 5].into(),
+                [127, 0, 0, 1].into(),
+                [255; 4].into(),
+                [0; 4].into(),
+                GROUP_V4.into(),
+                OWN_V4.into(),
+                SECOND_V4.into(),
+            ],
+        ),
+        (
+            GROUP_V6.into(),
+            &[
+                [0x2001, 0xdb8, 0, 0, 0, 0, 0, 5].into(),
+                [0, 0, 0, 0, 0, 0, 0, 1].into(),
+                [0; 8].into(),
+                GROUP_V6.into(),
+                OWN_V6.into(),
+                OWN_LINK_LOCAL.into(),
+            ],
+        ),
+    ];
     for hook in RECEIVERS {
+        for (group, sources) in strangers {
+            let Some(mut rig) = waiting_for(group) else { return };
+            for &source in sources {
+                let frame = reply(source).build();
+                rig.run(hook, &frame)
+                    .assert_passed(&frame, &[ReplyNotAllowed], &source.to_string());
+            }
+            assert_eq!(rig.samples(), []);
+        }
+        let Some(mut rig) = waiting_for(GROUP_V4) else { return };
+        rig.allow("192.0.2.0/24", IpAddr::from(OWN_V4));
+        let allowed = reply([192, 0, 2, 99]).build();
+        assert_eq!(rig.run(hook, &allowed).counted, once(&[Collected]));
+        rig.disallow("192.0.2.0/24");
+        assert_eq!(rig.run(hook, &allowed).counted, once(&[ReplyNotAllowed]));
+        let host = Address::from(IpAddr::from([192, 0, 2, 99]));
+        rig.object().sessions_by_peer().unwrap().insert(host, 7, 0).unwrap();
+        assert_eq!(
+            rig.run(hook, &allowed).counted,
+            once(&[Collected]),
+            "a host that was named needs no prefix"
+        );
         let Some(mut rig) = waiting_for(GROUP_V4) else { return };
         let wrong = altered(&reply(SENDER_V4), stamp::SENDER_TIMESTAMP, &[0]);
         rig.run(hook, &wrong).assert_passed(&wrong, &[Unmatched], "another T1");

@@ -2,11 +2,13 @@
 
 use anyhow::{Result, bail};
 use clap::Args;
+use probe_host::netfilter;
 use probe_host::preflight::{Facts, check};
 use probe_io::backend::ebpf::object::Object;
 use probe_io::port::Port;
 
 use crate::command::shared::values::{self, ConfigError};
+use crate::output::file::print;
 use crate::output::quantity::count;
 
 #[derive(Debug, Clone, Args)]
@@ -14,16 +16,27 @@ pub struct DoctorArgs {
     /// Also check this interface
     #[arg(long, value_name = "IFACE")]
     pub iface: Option<String>,
+
+    /// Look for firewall rules for this UDP port, beside STAMP's 862
+    #[arg(long, value_name = "PORT", default_value = "1910")]
+    pub port: String,
 }
+
+/// The protocol's own port (RFC 8762 §4.1).
+const STAMP_PORT: u16 = 862;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DoctorConfig {
     pub interface: Option<String>,
+    pub port: u16,
 }
 
 pub fn validate(args: DoctorArgs) -> Result<DoctorConfig, ConfigError> {
     args.iface.as_deref().map(values::interface).transpose()?;
-    Ok(DoctorConfig { interface: args.iface })
+    Ok(DoctorConfig {
+        interface: args.iface,
+        port: values::port(&args.port)?,
+    })
 }
 
 /// Prints what was checked and what is missing; an error if something is.
@@ -31,16 +44,22 @@ pub async fn run(config: DoctorConfig) -> Result<()> {
     let facts = Facts::collect()?;
     let findings = check(&facts);
     for finding in &findings {
-        println!("missing: {finding}");
+        print(&format!("missing: {finding}\n"))?;
     }
     if !findings.is_empty() {
         bail!("{} missing", count(findings.len() as u64, "requirement"));
     }
-    println!("ok: kernel {}, BTF, privileges", facts.kernel_release);
+    print(&format!("ok: kernel {}, BTF, privileges\n", facts.kernel_release))?;
     Object::load(0)?;
-    println!("ok: the kernel accepts the programs");
+    print("ok: the kernel accepts the programs\n")?;
     if let Some(interface) = config.interface {
-        println!("ok: {}", Port::examine(&interface).await?);
+        print(&format!("ok: {}\n", Port::examine(&interface).await?))?;
+    }
+    for rule in netfilter::rules_for(&[STAMP_PORT, config.port]) {
+        println!(
+            "warning: netfilter has the rule `{rule}`: at input it does not stop answers, as XDP and TC come first; at \
+             output it stops probes"
+        );
     }
     Ok(())
 }

@@ -56,7 +56,8 @@ pub fn validate(args: ReflectArgs) -> Result<ReflectConfig, ConfigError> {
 pub async fn run(mut config: ReflectConfig) -> Result<()> {
     let mut reporter = Reporter::open(&config.output)?;
     config.limit_to(families_of_interface(&config.endpoint.port.interface).await?);
-    let mut shutdown = Shutdown::new().context("cannot catch signals")?;
+    let (results, samples) = reporter.controls();
+    let mut shutdown = Shutdown::new(results, samples).context("cannot catch signals")?;
     let (mut endpoint, privileges) = Endpoint::open(&config.endpoint).await?;
     reporter.start(&config.endpoint, None, &endpoint.port, privileges)?;
 
@@ -75,7 +76,7 @@ pub async fn run(mut config: ReflectConfig) -> Result<()> {
             () = shutdown.requested() => break,
             () = &mut over => break,
             _ = report.tick() => reporter.counters(&endpoint.counters()?)?,
-            _ = poll.tick() => {
+            () = async { tokio::select! { _ = poll.tick() => {}, () = endpoint.port.changed() => {} } } => {
                 for event in endpoint.poll().await {
                     reporter.port_event(&config.endpoint.port.interface, &event)?;
                 }
@@ -87,5 +88,8 @@ pub async fn run(mut config: ReflectConfig) -> Result<()> {
             }
         }
     }
-    Ok(reporter.end(&[], &[], &endpoint.counters()?)?)
+    reporter.end(&[], &[], &endpoint.counters()?)?;
+    drop(endpoint);
+    let (results, samples) = reporter.into_sinks();
+    Ok(shutdown.deliver(results, samples).await?)
 }

@@ -1,7 +1,10 @@
 //! JSON names of the core's types; the core itself knows no output format.
 
+use std::collections::BTreeMap;
+
 use probe_common::family::Family;
 use probe_core::agent::event::Found;
+use probe_core::observation::SendFailure;
 use probe_core::session::Outcome;
 use probe_core::stats::report::{ClockSteps, Counts, OneWayClock, Path, Patterns, Summary};
 use serde::ser::SerializeMap as _;
@@ -22,6 +25,9 @@ pub struct CountsFields {
     reordered: u64,
     collector_lost: u64,
     send_failed: u64,
+    #[serde(getter = "Counts::unanswered")]
+    unanswered: u64,
+    not_sent: u64,
 }
 
 #[derive(Serialize)]
@@ -90,13 +96,19 @@ pub enum FoundName {
     Static,
 }
 
-#[derive(Serialize)]
-#[serde(remote = "Outcome", rename_all = "lowercase")]
-pub enum OutcomeName {
-    Ok,
-    Lost,
-    Late,
-    Duplicate,
+pub fn outcome<S: Serializer>(outcome: &Outcome, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(match outcome {
+        Outcome::Ok => "ok",
+        Outcome::Lost => "lost",
+        Outcome::Late => "late",
+        Outcome::Duplicate => "duplicate",
+        Outcome::Failed(_) => "failed",
+    })
+}
+
+/// A number for each reason.
+pub fn failures<S: Serializer>(failures: &BTreeMap<SendFailure, u64>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(failures.iter().map(|(why, number)| (why.name(), number)))
 }
 
 /// Four fields, all null without one-way delays.

@@ -1,11 +1,13 @@
 //! Records for the tests of the exporters.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use probe_common::family::Family;
 use probe_core::agent::event::Found;
 use probe_core::attach::AttachMode;
 use probe_core::identity::Identity;
+use probe_core::observation::SendFailure;
 use probe_core::stats::report::{ClockSteps, Counts, OneWayClock, Path, Patterns, Report, Summary};
 use probe_io::port::Engine;
 
@@ -140,6 +142,7 @@ pub fn unmeasured(peer: &str) -> Report {
         start_ns: 0,
         end_ns: 10_000_000_000,
         counts: Counts::default(),
+        failures: BTreeMap::new(),
         rtt_ns: None,
         residence_ns: None,
         forward_ns: None,
@@ -194,6 +197,7 @@ pub fn absent() -> Results {
         peer: ip("10.1.1.99"),
         family: Family::V4,
         counts,
+        send_failed_by: BTreeMap::from([(SendFailure::NoNeighbour, 25)]),
         ..silent()
     }
 }
@@ -226,7 +230,9 @@ pub fn troubled() -> Results {
             reordered: 7,
             collector_lost: 8,
             send_failed: 10,
+            not_sent: 11,
         },
+        failures: BTreeMap::from([(SendFailure::NoCarrier, 7), (SendFailure::Forbidden, 3)]),
         rtt_ns: Some(summary(50_450_000, 50_460_000, 120_000_000)),
         residence_ns: Some(summary(210, 340, 5_120)),
         forward_ns: Some(summary(30_000_000, 30_210_000, 70_000_000)),
@@ -273,6 +279,7 @@ fn results(report: &Report, peer_name: Option<&str>) -> Results {
             attach: ATTACH,
             peer: peer_name.map(identity).as_ref(),
             downtime: Downtime::default(),
+            interface_down_ns: 0,
         },
     )
 }

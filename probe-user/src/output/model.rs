@@ -8,7 +8,7 @@ use probe_common::family::Family;
 use probe_core::agent::event::Found;
 use probe_core::attach::AttachMode;
 use probe_core::identity::Identity;
-use probe_core::observation::Reply;
+use probe_core::observation::{Reply, SendFailure};
 use probe_core::session::Outcome;
 use probe_core::stats::report::{ClockSteps, Counts, OneWayClock, Path, Patterns, Report, Summary};
 use probe_host::clock::ClockState;
@@ -35,6 +35,22 @@ pub enum Event {
     Windows(Windows),
     Counters(Counters),
     End(End),
+}
+
+impl Event {
+    /// Type and number of its records.
+    pub fn kind(&self) -> (&'static str, u64) {
+        match self {
+            Self::Start(_) => ("start", 1),
+            Self::Attach(_) => ("attach", 1),
+            Self::Interface(_) => ("interface", 1),
+            Self::Peer(_) => ("peer", 1),
+            Self::Clock(_) => ("clock", 1),
+            Self::Windows(windows) => ("window", windows.results.len() as u64),
+            Self::Counters(_) => ("counters", 1),
+            Self::End(end) => ("summary", end.results.len() as u64),
+        }
+    }
 }
 
 /// Where the programs are attached.
@@ -200,6 +216,7 @@ pub struct Context<'a> {
     pub attach: Attach,
     pub peer: Option<&'a Identity>,
     pub downtime: Downtime,
+    pub interface_down_ns: u64,
 }
 
 /// How often and how long a peer was down, from when the core noticed until it answered again.
@@ -226,6 +243,8 @@ pub struct Results {
     pub end: Utc,
     #[serde(flatten, with = "fields::CountsFields")]
     pub counts: Counts,
+    #[serde(serialize_with = "fields::failures")]
+    pub send_failed_by: BTreeMap<SendFailure, u64>,
     #[serde(serialize_with = "fields::distribution")]
     pub rtt_ns: Option<Summary>,
     #[serde(serialize_with = "fields::distribution")]
@@ -250,6 +269,8 @@ pub struct Results {
     pub patterns: Patterns,
     #[serde(flatten)]
     pub downtime: Downtime,
+    /// How long this host's interface was down or without carrier.
+    pub interface_down_ns: u64,
 }
 
 impl Results {
@@ -266,6 +287,7 @@ impl Results {
             start: context.utc.utc(report.start_ns),
             end: context.utc.utc(report.end_ns),
             counts: report.counts,
+            send_failed_by: report.failures.clone(),
             rtt_ns: report.rtt_ns,
             residence_ns: report.residence_ns,
             forward_ns: report.forward_ns,
@@ -278,6 +300,7 @@ impl Results {
             steps: report.steps,
             patterns: report.patterns,
             downtime: context.downtime,
+            interface_down_ns: context.interface_down_ns,
         }
     }
 }
@@ -296,12 +319,14 @@ pub struct Sample {
     pub t4_ns: Option<u64>,
     pub rtt_ns: Option<u64>,
     pub residence_ns: Option<u64>,
-    #[serde(with = "fields::OutcomeName")]
+    #[serde(serialize_with = "fields::outcome")]
     pub state: Outcome,
+    /// Why the probe did not leave.
+    pub reason: Option<String>,
 }
 
 impl Sample {
-    /// With the reply or, of a lost probe, the time of sending.
+    /// With the reply or, of a lost or failed probe, the time of sending.
     pub fn new(peer: IpAddr, path: Path, seq: u32, sent: Option<Utc>, reply: Option<&Reply>, state: Outcome) -> Self {
         let stamped = reply.filter(|reply| reply.is_stamped());
         Self {
@@ -316,6 +341,10 @@ impl Sample {
             rtt_ns: reply.and_then(Reply::rtt_ns),
             residence_ns: stamped.and_then(Reply::residence_ns),
             state,
+            reason: match state {
+                Outcome::Failed(why) => Some(why.name()),
+                _ => None,
+            },
         }
     }
 }

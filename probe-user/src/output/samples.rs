@@ -1,31 +1,63 @@
 //! `--samples`: every probe, to a file.
 
-use std::path::Path;
+use std::collections::BTreeMap;
 
+use log::warn;
+
+use crate::output::file::OutputFile;
 use crate::output::jsonl::record;
+use crate::output::left_out;
 use crate::output::model::Sample;
-use crate::output::sink::{OutputError, Sink};
+use crate::output::sink::{Control, OutputError, Sink};
 
-/// A buffered file of `sample` records. Flush it at the end of each window: when it is dropped, errors are lost.
+/// A buffered file of `sample` records. If it cannot be written, it ends with a warning, and the run goes on.
 pub struct Samples(Sink);
 
 impl Samples {
-    pub fn create(path: &Path) -> Result<Self, OutputError> {
-        Sink::create(path).map(Self)
+    /// Truncates the file.
+    pub fn new(file: OutputFile) -> Result<Self, OutputError> {
+        Sink::new(file, left_out::json).map(Self)
     }
 
-    pub fn add(&mut self, sample: &Sample) -> Result<(), OutputError> {
-        self.0.write(|out| record("sample", sample, out))
+    pub fn control(&self) -> Control {
+        self.0.control()
     }
 
-    pub fn flush(&mut self) -> Result<(), OutputError> {
-        self.0.flush()
+    pub fn add(&mut self, sample: &Sample) {
+        let added = self.0.write("sample", 1, |out| record("sample", sample, out));
+        if let Err(error) = added {
+            warn!("{error}; no more samples are written, and the run goes on");
+        }
+    }
+
+    /// Has the samples of a window written.
+    pub fn flush(&mut self) {
+        self.0.flush();
+    }
+
+    /// Adds the number of samples that were left out, if there are any.
+    pub fn end(&mut self) {
+        if !self.0.left_out().is_empty()
+            && let Err(error) = self.0.write_last(|_| Ok(()))
+        {
+            warn!("{error}; samples are missing");
+        }
+    }
+
+    pub fn left_out(&self) -> &BTreeMap<&'static str, u64> {
+        self.0.left_out()
+    }
+
+    /// The output, for the reader to take the rest.
+    pub fn into_sink(self) -> Sink {
+        self.0
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::path::Path;
 
     use probe_core::observation::Reply;
     use probe_core::session::Outcome;
@@ -48,6 +80,7 @@ mod tests {
             t4_ns: 100_500,
             reflector_error_ns: None,
             own_error_ns: None,
+            wrong_z: false,
         }
     }
 
@@ -61,30 +94,35 @@ mod tests {
         Sample::new(peer, ProbePath::Unicast, seq, Some(sent), None, Outcome::Lost)
     }
 
+    fn open(path: &Path) -> Samples {
+        Samples::new(OutputFile::open(Some(path)).unwrap()).unwrap()
+    }
+
     #[test]
     fn samples_are_lines_of_json() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("samples");
-        let mut samples = Samples::create(&path).unwrap();
+        let mut samples = open(&path);
         let table = [
             (
                 sample(ProbePath::Unicast, &reply(100_300), Outcome::Ok),
-                r#"{"type":"sample","peer":"10.1.1.6","path":"unicast","seq":7,"sent_ns":null,"t1_ns":100000,"t2_ns":100200,"t3_ns":100300,"t4_ns":100500,"rtt_ns":400,"residence_ns":100,"state":"ok"}"#,
+                r#"{"type":"sample","peer":"10.1.1.6","path":"unicast","seq":7,"sent_ns":null,"t1_ns":100000,"t2_ns":100200,"t3_ns":100300,"t4_ns":100500,"rtt_ns":400,"residence_ns":100,"state":"ok","reason":null}"#,
             ),
             (
                 sample(ProbePath::Group, &reply(100_100), Outcome::Late),
-                r#"{"type":"sample","peer":"10.1.1.6","path":"group","seq":7,"sent_ns":null,"t1_ns":100000,"t2_ns":100200,"t3_ns":100100,"t4_ns":100500,"rtt_ns":null,"residence_ns":null,"state":"late"}"#,
+                r#"{"type":"sample","peer":"10.1.1.6","path":"group","seq":7,"sent_ns":null,"t1_ns":100000,"t2_ns":100200,"t3_ns":100100,"t4_ns":100500,"rtt_ns":null,"residence_ns":null,"state":"late","reason":null}"#,
             ),
             (
                 lost("fe80::1", u32::MAX),
-                r#"{"type":"sample","peer":"fe80::1","path":"unicast","seq":4294967295,"sent_ns":100000,"t1_ns":null,"t2_ns":null,"t3_ns":null,"t4_ns":null,"rtt_ns":null,"residence_ns":null,"state":"lost"}"#,
+                r#"{"type":"sample","peer":"fe80::1","path":"unicast","seq":4294967295,"sent_ns":100000,"t1_ns":null,"t2_ns":null,"t3_ns":null,"t4_ns":null,"rtt_ns":null,"residence_ns":null,"state":"lost","reason":null}"#,
             ),
         ];
         for (sample, _) in &table {
-            samples.add(sample).unwrap();
+            samples.add(sample);
         }
         assert_eq!(fs::read_to_string(&path).unwrap(), "", "buffered");
-        samples.flush().unwrap();
+        samples.flush();
+        drop(samples);
         let expected = table.map(|(_, line)| line);
         assert_eq!(fs::read_to_string(&path).unwrap().lines().collect::<Vec<_>>(), expected);
     }
@@ -93,8 +131,8 @@ mod tests {
     fn samples_are_flushed_when_dropped() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("samples");
-        let mut samples = Samples::create(&path).unwrap();
-        samples.add(&lost("10.1.1.6", 1)).unwrap();
+        let mut samples = open(&path);
+        samples.add(&lost("10.1.1.6", 1));
         drop(samples);
         assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 1);
     }

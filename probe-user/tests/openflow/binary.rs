@@ -136,10 +136,16 @@ pub struct Controller {
 }
 
 impl Controller {
-    /// Starts one with additional arguments.
+    /// Starts one with additional arguments, at a free port unless they have another listener.
     pub fn start(arguments: &[&str]) -> Self {
+        let listen = if arguments.contains(&"--listen") {
+            vec![]
+        } else {
+            vec!["--listen", ANY]
+        };
         let mut child = Command::new(KSTAMP)
-            .args(["controller", "--listen", ANY, "--format", "jsonl", "--report", "1s"])
+            .args(["controller", "--format", "jsonl", "--report", "1s"])
+            .args(listen)
             .args(arguments)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -176,6 +182,12 @@ impl Controller {
             drop((lines, errors));
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// How many events of a kind there were.
+    pub fn events(&self, event: &str) -> usize {
+        let lines = self.lines.lock().unwrap();
+        lines.iter().filter(|line| line["event"] == event).count()
     }
 
     /// Waits for an event whose text contains all of these words.
@@ -288,4 +300,14 @@ fn each_hostile_peer_gets_one_line_and_others_are_unaffected() {
     assert!(summary["packet_ins_over_limit"].as_u64() > Some(0), "{summary:#}");
     assert!(errors.contains("packet-ins a second"), "{errors}");
     assert!(errors.lines().count() < 10, "{errors}");
+}
+
+#[test]
+fn a_listener_for_others_is_warned_about_in_one_line() {
+    for (listen, lines) in [("0.0.0.0:0", 1), (ANY, 0), ("[::1]:0", 0)] {
+        let controller = Controller::start(&["--listen", listen]);
+        let (_, errors) = controller.stop();
+        assert_eq!(errors.lines().count(), lines, "{listen}: {errors}");
+        assert!(lines == 0 || errors.contains("--tls-cert"), "{errors}");
+    }
 }

@@ -2,6 +2,7 @@
 //!
 //! `KSTAMP_CAPTURE=FILE` writes the messages of the switch to a file, as in `vectors/`.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -9,6 +10,7 @@ use std::path::Path;
 use std::process::Command as Program;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -23,7 +25,7 @@ use probe_controller::openflow::server::{Command, Config, ConnectionId, EventKin
 use tempfile::TempDir;
 
 use crate::binary::Controller;
-use crate::harness::{Subject, loopback};
+use crate::harness::{SOON, Subject, loopback};
 use crate::support::{can_run, command, in_namespace, run};
 use crate::tls::{Authority, Certificate, files};
 
@@ -387,6 +389,141 @@ fn over_tls_a_real_switch_is_measured_by_the_real_controller() {
     assert!(link["rtt_ns"]["lldp_echo"].is_i64(), "{link:#}");
     let (summary, _) = controller.stop();
     assert_eq!(summary["switches"], 2, "{summary:#}");
+}
+
+/// Waits until a condition holds.
+fn until(what: &str, is_so: impl Fn() -> bool) {
+    let end = Instant::now() + SOON;
+    while !is_so() {
+        assert!(Instant::now() < end, "{what}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn rules_that_somebody_deletes_from_a_real_switch_are_put_back() {
+    if !can_switch() {
+        return;
+    }
+    let switch = OpenVSwitch::start();
+    in_namespace(&switch.namespace);
+    let controller = Controller::start(&[]);
+    switch.connect_to(&format!("tcp:{}", controller.address));
+    controller.wait("link with a delay", |line| {
+        line["type"] == "link" && (line["state"] == "valid" || line["state"] == "below_resolution")
+    });
+    let rules = || {
+        ["br1", "br2"].map(|bridge| {
+            let rules = switch.rules(bridge);
+            rules
+                .lines()
+                .map(|rule| rule.trim().to_owned())
+                .collect::<BTreeSet<_>>()
+        })
+    };
+    // LLDP, the table miss, reserved addresses, returned bounces and broadcast at both; at one the neighbour's bounces.
+    until("all rules are there", || {
+        rules().each_ref().map(BTreeSet::len) == [5, 6]
+    });
+    let before = rules();
+    for bridge in ["br1", "br2"] {
+        switch.run(&format!("ovs-ofctl -O OpenFlow13 del-flows {bridge}"));
+        controller.await_event("trouble", &[bridge, "put back"]);
+    }
+    until("all rules are back", || rules() == before);
+    let (summary, errors) = controller.stop();
+    // Those of the link may have been given again because the link was stale.
+    assert!(summary["rules_restored"].as_u64() >= Some(8), "{summary:#}");
+    assert_eq!(errors, "");
+}
+
+/// Namespaces of hosts, removed at the end.
+struct Hosts(Vec<String>);
+
+impl Drop for Hosts {
+    fn drop(&mut self) {
+        for namespace in &self.0 {
+            let _ = Program::new("ip").args(["netns", "delete", namespace]).status();
+        }
+    }
+}
+
+impl Hosts {
+    /// Moves an interface of the switch's namespace to a host, with the address 10.9.0.`number`.
+    fn add(&mut self, switch: &OpenVSwitch, interface: &str, number: u32) {
+        let namespace = format!("{}h{number}", switch.namespace);
+        run(&format!("ip netns add {namespace}"));
+        self.0.push(namespace.clone());
+        switch.run(&format!("ip link set {interface} netns {namespace}"));
+        run(&format!(
+            "ip -n {namespace} address add 10.9.0.{number}/24 dev {interface}"
+        ));
+        run(&format!("ip -n {namespace} link set {interface} up"));
+    }
+
+    /// Sends pings to an address. Returns how many were answered, and how often more than once.
+    fn ping(&self, host: usize, to: u32) -> (usize, usize) {
+        let namespace = &self.0[host];
+        let line = format!("ip netns exec {namespace} ping -c 3 -i 0.2 -W 1 10.9.0.{to}");
+        let output = command(&line).output().unwrap();
+        let output = String::from_utf8_lossy(&output.stdout).into_owned();
+        let (answers, duplicates) = (output.matches("ttl=").count(), output.matches("DUP!").count());
+        (answers - duplicates, duplicates)
+    }
+}
+
+#[test]
+fn three_real_switches_on_one_unmanaged_segment_are_said_once_and_carry_traffic() {
+    if !can_switch() {
+        return;
+    }
+    let switch = OpenVSwitch::start();
+    in_namespace(&switch.namespace);
+    // An unmanaged switch passes LLDP.
+    switch.run("ip link add hub type bridge group_fwd_mask 0x4000 mcast_snooping 0");
+    switch.run("ip link set hub up");
+    let controller = Controller::start(&[]);
+    let mut hosts = Hosts(Vec::new());
+    let plug = |name: &str| {
+        switch.run(&format!("ip link add {name} type veth peer name {name}p"));
+        switch.run(&format!("ip link set {name} up"));
+    };
+    for number in 1..=3 {
+        for name in [format!("s{number}"), format!("h{number}")] {
+            plug(&name);
+        }
+        switch.run(&format!("ip link set s{number}p master hub up"));
+        switch.vsctl(&format!(
+            "add-br br{number} -- set bridge br{number} datapath_type=netdev protocols=OpenFlow13 fail-mode=secure \
+             other-config:datapath-id={number:016} other-config:disable-in-band=true \
+             -- add-port br{number} s{number} -- set interface s{number} ofport_request=1 \
+             -- add-port br{number} h{number} -- set interface h{number} ofport_request=2 \
+             -- set-controller br{number} tcp:{}",
+            controller.address
+        ));
+        hosts.add(&switch, &format!("h{number}p"), number);
+    }
+    plug("h4");
+    switch.run("ip link set h4 master hub");
+    hosts.add(&switch, "h4p", 4);
+    controller.await_event("segment", &["br1:1, br2:1, br3:1"]);
+    let all = [1u32, 2, 3, 4];
+    for (place, from) in all.iter().enumerate() {
+        for to in all.iter().filter(|to| *to != from) {
+            // The first pings may be lost: ports of hosts, and hosts, become known by them.
+            until("a host answers", || hosts.ping(place, *to) == (3, 0));
+        }
+    }
+    let changes = ["link_up", "link_stale", "link_down"].map(|event| controller.events(event));
+    assert!(changes.iter().sum::<usize>() <= 6 && changes[1] == 0, "{changes:?}");
+    assert_eq!(controller.events("segment"), 1);
+    let (summary, errors) = controller.stop();
+    assert_eq!(
+        (&summary["segments"], &summary["storms"]),
+        (&1.into(), &0.into()),
+        "{summary:#}"
+    );
+    assert_eq!(errors, "");
 }
 
 /// A relay between switches and server that records the messages of the switches.

@@ -237,6 +237,11 @@ impl Switch {
                 };
                 self.queue(&Message::FeaturesReply(features), xid);
             }
+            Message::AggregateRequest { cookie, mask } => {
+                let ours = self.rules.iter().filter(|rule| rule.cookie & mask == cookie);
+                let flows = u32::try_from(ours.count()).unwrap();
+                self.queue(&Message::AggregateReply { flows }, xid);
+            }
             Message::BarrierRequest => self.queue(&Message::BarrierReply, xid),
             Message::PortDescRequest => {
                 self.done.ready.fetch_add(1, Ordering::Relaxed);

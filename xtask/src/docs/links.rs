@@ -93,15 +93,25 @@ pub(super) fn markdown(text: &str) -> Page {
     page
 }
 
-/// Paths below `root` that Markdown names in `code` and that do not exist. `target` comes and goes.
+/// Paths below `root` that Markdown names in `code` and that do not exist, also with a function (`path.rs::name`) that is
+/// not in the file. `target` comes and goes.
 pub(super) fn missing_paths(text: &str, root: &Path) -> BTreeSet<String> {
     let spans = text.lines().flat_map(|line| line.split('`').skip(1).step_by(2));
     let is_in_tree = |span: &&str| {
         let first = span.split_once('/').map_or("", |(first, _)| first);
         !["", ".", "..", "target"].contains(&first) && !span.contains([' ', '<', '*', '{']) && root.join(first).is_dir()
     };
-    let missing = spans.filter(is_in_tree).filter(|span| !root.join(span).exists());
+    let missing = spans.filter(is_in_tree).filter(|span| !exists(span, root));
     missing.map(str::to_owned).collect()
+}
+
+fn exists(span: &str, root: &Path) -> bool {
+    match span.split_once("::") {
+        None => root.join(span).exists(),
+        Some((path, function)) => {
+            fs::read_to_string(root.join(path)).is_ok_and(|code| code.contains(&format!("fn {function}(")))
+        }
+    }
 }
 
 /// What GitHub makes of a heading.
@@ -139,11 +149,13 @@ mod tests {
     fn a_path_in_code_must_exist_if_it_begins_in_the_tree() {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir_all(root.path().join("crate/src")).unwrap();
-        fs::write(root.path().join("crate/src/a.rs"), "").unwrap();
-        let text = "`crate/src/a.rs`, `crate/src`, `crate/src/b.rs`\n`other/c.rs` and crate/d.rs, `crate/<name>.rs`";
+        fs::write(root.path().join("crate/src/a.rs"), "fn known() {}").unwrap();
+        let text = "`crate/src/a.rs`, `crate/src`, `crate/src/b.rs`\n`other/c.rs` and crate/d.rs, `crate/<name>.rs`\n\
+                    `crate/src/a.rs::known`, `crate/src/a.rs::unknown`, `crate/src/b.rs::known`";
+        let missing = ["crate/src/b.rs", "crate/src/a.rs::unknown", "crate/src/b.rs::known"];
         assert_eq!(
             missing_paths(text, root.path()),
-            BTreeSet::from(["crate/src/b.rs".to_owned()])
+            missing.map(str::to_owned).into_iter().collect()
         );
     }
 

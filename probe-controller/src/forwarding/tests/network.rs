@@ -3,12 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::*;
-use crate::openflow::flow::{Action, FlowCommand, FlowMod, Match, PRIORITY_LLDP};
+use crate::openflow::flow::{Action, FlowCommand, FlowMod, Match};
 use crate::openflow::id::{MacAddress, PortNumber};
 use crate::openflow::message::{Features, Message, PacketIn, PacketInReason};
 use crate::openflow::port::{Port, PortReason};
-use crate::openflow::server::{Event, EventKind, Reason};
-use crate::openflow::{cookie, lldp};
+use crate::openflow::server::{Event, EventKind, Reason, first_rules};
 use crate::topology::PortId;
 
 pub(super) const MS: u64 = 1_000_000;
@@ -18,6 +17,7 @@ pub(super) const PERIOD: u64 = 500 * MS;
 enum Due {
     Message(Dpid, Message),
     Barrier(Dpid, u64),
+    Count(Dpid, u64, u64),
     Frame(PortId, Vec<u8>),
     ToController(Event),
 }
@@ -32,6 +32,8 @@ pub(super) struct Network {
     pub(super) control_ns: BTreeMap<Dpid, (u64, u64)>,
     links: BTreeMap<PortId, (PortId, u64)>,
     cut: BTreeSet<PortId>,
+    /// Ports on a hub. Those of switch 99 are hosts.
+    hub: Vec<PortId>,
     /// Frames that came out of ports without a link.
     pub(super) received: Vec<(PortId, Vec<u8>)>,
     /// Frames of hosts that crossed a link.
@@ -77,6 +79,7 @@ impl Network {
             control_ns: (1..=switches).map(|dpid| (Dpid(dpid), (MS, MS))).collect(),
             links: both_ways,
             cut: BTreeSet::new(),
+            hub: Vec::new(),
             received: Vec::new(),
             carried: 0,
             notices: Vec::new(),
@@ -86,13 +89,7 @@ impl Network {
     }
 
     fn connect(&mut self, dpid: Dpid, ports: u32, measure_only: bool) {
-        let to_controller = || vec![Action::Output(PortNumber::CONTROLLER)];
-        let lldp = Match::any().eth_type(lldp::ETH_TYPE);
-        let rules = self.rules.entry(dpid).or_default();
-        *rules = vec![FlowMod::add(cookie::LLDP, PRIORITY_LLDP, lldp, to_controller())];
-        if !measure_only {
-            rules.push(FlowMod::add(cookie::TABLE_MISS, 0, Match::any(), to_controller()));
-        }
+        self.rules.insert(dpid, first_rules(measure_only));
         let ports = (1..=ports)
             .map(|number| description(port(dpid.0, number), true))
             .collect();
@@ -122,8 +119,23 @@ impl Network {
         self.connect(dpid, ports, false);
     }
 
+    /// Somebody deletes all rules of a switch.
+    pub(super) fn delete_rules(&mut self, dpid: u64) {
+        self.rules.insert(Dpid(dpid), Vec::new());
+    }
+
     pub(super) fn rules(&self, dpid: u64) -> &[FlowMod] {
         &self.rules[&Dpid(dpid)]
+    }
+
+    /// Connects ports to one hub; those of switch 99 are hosts. Before time passes.
+    pub(super) fn join_hub(&mut self, ports: &[PortId]) {
+        self.hub.extend(ports);
+    }
+
+    /// Takes a port off the hub, without a port status.
+    pub(super) fn leave_hub(&mut self, port: PortId) {
+        self.hub.retain(|member| *member != port);
     }
 
     /// Lets a link drop all frames, without a port status.
@@ -147,7 +159,16 @@ impl Network {
 
     /// The host on a port sends a frame.
     pub(super) fn send(&mut self, from: PortId, to: MacAddress) {
-        self.plan(0, Due::Frame(from, frame(to, mac(from))));
+        self.send_as(from, to, mac(from));
+    }
+
+    /// The host on a port sends a frame in the name of another.
+    pub(super) fn send_as(&mut self, from: PortId, to: MacAddress, source: MacAddress) {
+        if self.hub.contains(&from) && from.dpid == Dpid(99) {
+            self.leave(from, &frame(to, source));
+        } else {
+            self.plan(0, Due::Frame(from, frame(to, source)));
+        }
     }
 
     pub(super) fn report(&mut self, dpid: Dpid, kind: EventKind) {
@@ -178,6 +199,11 @@ impl Network {
                 match entry.remove() {
                     Due::Message(dpid, message) => self.message(dpid, message),
                     Due::Barrier(dpid, token) => self.report(dpid, EventKind::Barrier(token)),
+                    Due::Count(dpid, cookie, mask) => {
+                        let ours = self.rules[&dpid].iter().filter(|rule| rule.cookie & mask == cookie);
+                        let count = ours.count() as u32;
+                        self.report(dpid, EventKind::RuleCount(count));
+                    }
                     Due::Frame(at, frame) => self.frame(at, &frame),
                     Due::ToController(event) => self.forwarding.event(event),
                 }
@@ -196,6 +222,7 @@ impl Network {
                     (sent_ns - self.now_ns, Due::Message(dpid, build(sent_ns)))
                 }
                 Command::Barrier(token) => (0, Due::Barrier(dpid, token)),
+                Command::CountRules { cookie, mask } => (0, Due::Count(dpid, cookie, mask)),
                 Command::Close => continue,
             };
             self.plan(in_ns + self.control_ns[&dpid].0, due);
@@ -269,6 +296,18 @@ impl Network {
     }
 
     fn leave(&mut self, out: PortId, frame: &[u8]) {
+        if self.hub.contains(&out) {
+            for to in self.hub.clone().into_iter().filter(|to| *to != out) {
+                if to.dpid == Dpid(99) {
+                    self.received.push((to, frame.to_vec()));
+                } else {
+                    self.carried += u64::from(frame[12..14] == [0x08, 0x00]);
+                    self.plan(MS, Due::Frame(to, frame.to_vec()));
+                }
+            }
+            assert!(self.carried < 10_000, "a storm");
+            return;
+        }
         let Some((to, delay_ns)) = self.links.get(&out).copied() else {
             self.received.push((out, frame.to_vec()));
             return;

@@ -1,6 +1,6 @@
 //! Bytes into messages.
 
-use crate::openflow::flow::{Action, FlowMod, Match, UnknownFields};
+use crate::openflow::flow::{ALL_TABLES, Action, FlowMod, Match, UnknownFields};
 use crate::openflow::frame::Header;
 use crate::openflow::id::{Dpid, PortNumber};
 use crate::openflow::message::{ErrorMessage, Features, Hello, Message, PacketIn, PacketInReason, PacketOut, kind};
@@ -41,7 +41,17 @@ impl PacketIn {
     pub(in crate::openflow) fn peek_cookie(body: &[u8]) -> Option<u64> {
         body.get(8..16)?.first_chunk().map(|cookie| u64::from_be_bytes(*cookie))
     }
+
+    /// The ingress port of a packet-in, without reading the rest of it, if it is the first field, as Open vSwitch sends it.
+    pub(in crate::openflow) fn peek_in_port(body: &[u8]) -> Option<PortNumber> {
+        let field = body.get(20..28)?;
+        let port = field.strip_prefix(&IN_PORT_HEADER)?.first_chunk()?;
+        Some(PortNumber(u32::from_be_bytes(*port)))
+    }
 }
+
+/// Header of the match field `in_port`: its class, number and length (OpenFlow 1.3.5 §7.2.3.7).
+const IN_PORT_HEADER: [u8; 4] = [0x80, 0, 0, 4];
 
 fn decode_hello(version: u8, mut from: Reader<'_>) -> Result<Hello, DecodeError> {
     let mut bitmap = None;
@@ -166,6 +176,9 @@ fn decode_port_status(mut from: Reader<'_>) -> Result<Message, DecodeError> {
 fn decode_multipart_request(mut from: Reader<'_>) -> Result<Message, DecodeError> {
     let kind = from.u16()?;
     from.skip(6)?;
+    if kind == kind::MULTIPART_AGGREGATE {
+        return decode_aggregate_request(from);
+    }
     if kind != kind::MULTIPART_PORT_DESC {
         return Ok(Message::Unused {
             kind: kind::MULTIPART_REQUEST,
@@ -175,9 +188,31 @@ fn decode_multipart_request(mut from: Reader<'_>) -> Result<Message, DecodeError
     Ok(Message::PortDescRequest)
 }
 
+/// Conditions besides the cookie are refused: an answer without them would be wrong.
+fn decode_aggregate_request(mut from: Reader<'_>) -> Result<Message, DecodeError> {
+    let table = from.u8()?;
+    from.skip(3)?;
+    let (port, group) = (PortNumber(from.u32()?), PortNumber(from.u32()?));
+    from.skip(4)?;
+    let (cookie, mask) = (from.u64()?, from.u64()?);
+    let matching = Match::decode(&mut from, UnknownFields::Refuse)?;
+    from.end()?;
+    if (table, port, group, matching) != (ALL_TABLES, PortNumber::ANY, PortNumber::ANY, Match::any()) {
+        return Err(DecodeError::Content("a request for aggregates of a part of the rules"));
+    }
+    Ok(Message::AggregateRequest { cookie, mask })
+}
+
 fn decode_multipart_reply(mut from: Reader<'_>) -> Result<Message, DecodeError> {
     let (kind, flags) = (from.u16()?, from.u16()?);
     from.skip(4)?;
+    if kind == kind::MULTIPART_AGGREGATE {
+        from.skip(8 + 8)?;
+        let flows = from.u32()?;
+        from.skip(4)?;
+        from.end()?;
+        return Ok(Message::AggregateReply { flows });
+    }
     if kind != kind::MULTIPART_PORT_DESC {
         return Ok(Message::Unused {
             kind: kind::MULTIPART_REPLY,

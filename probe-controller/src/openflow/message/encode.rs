@@ -1,6 +1,6 @@
 //! Messages into bytes.
 
-use crate::openflow::flow::Action;
+use crate::openflow::flow::{ALL_TABLES, Action, Match};
 use crate::openflow::frame::{HEADER_LEN, MAX_MESSAGE, VERSION};
 use crate::openflow::id::PortNumber;
 use crate::openflow::message::{Hello, Message, PacketIn, PacketInReason, PacketOut, kind};
@@ -49,8 +49,8 @@ impl Message {
             Self::PortStatus(..) => kind::PORT_STATUS,
             Self::PacketOut(_) => kind::PACKET_OUT,
             Self::FlowMod(_) => kind::FLOW_MOD,
-            Self::PortDescRequest => kind::MULTIPART_REQUEST,
-            Self::PortDescReply { .. } => kind::MULTIPART_REPLY,
+            Self::PortDescRequest | Self::AggregateRequest { .. } => kind::MULTIPART_REQUEST,
+            Self::PortDescReply { .. } | Self::AggregateReply { .. } => kind::MULTIPART_REPLY,
             Self::BarrierRequest => kind::BARRIER_REQUEST,
             Self::BarrierReply => kind::BARRIER_REPLY,
             Self::Unused { kind } => *kind,
@@ -83,9 +83,28 @@ impl Message {
             Self::PortStatus(reason, port) => encode_port_status(*reason, port, to),
             Self::PacketOut(packet) => encode_packet_out(packet, to),
             Self::FlowMod(flow_mod) => flow_mod.encode(to),
-            Self::PortDescRequest => multipart(0, to),
+            Self::AggregateRequest { cookie, mask } => {
+                multipart(kind::MULTIPART_AGGREGATE, 0, to);
+                to.u8(ALL_TABLES);
+                to.zeros(3);
+                // Any port and any group.
+                to.u32(PortNumber::ANY.0);
+                to.u32(PortNumber::ANY.0);
+                to.zeros(4);
+                to.u64(*cookie);
+                to.u64(*mask);
+                Match::any().encode(to);
+            }
+            Self::AggregateReply { flows } => {
+                multipart(kind::MULTIPART_AGGREGATE, 0, to);
+                to.zeros(8 + 8);
+                to.u32(*flows);
+                to.zeros(4);
+            }
+            Self::PortDescRequest => multipart(kind::MULTIPART_PORT_DESC, 0, to),
             Self::PortDescReply { more, ports } => {
-                multipart(if *more { kind::MULTIPART_MORE } else { 0 }, to);
+                let flags = if *more { kind::MULTIPART_MORE } else { 0 };
+                multipart(kind::MULTIPART_PORT_DESC, flags, to);
                 for port in ports {
                     port.encode(to);
                 }
@@ -142,8 +161,8 @@ fn encode_port_status(reason: PortReason, port: &Port, to: &mut Writer) {
     port.encode(to);
 }
 
-fn multipart(flags: u16, to: &mut Writer) {
-    to.u16(kind::MULTIPART_PORT_DESC);
+fn multipart(kind: u16, flags: u16, to: &mut Writer) {
+    to.u16(kind);
     to.u16(flags);
     to.zeros(4);
 }

@@ -18,6 +18,8 @@ pub const BARRIER_REPLY: u8 = 21;
 /// `OFPT_METER_MOD`: the highest.
 pub const LAST: u8 = 29;
 
+/// `OFPMP_AGGREGATE`, a type of multipart message.
+pub const MULTIPART_AGGREGATE: u16 = 2;
 /// `OFPMP_PORT_DESC`, a type of multipart message.
 pub const MULTIPART_PORT_DESC: u16 = 13;
 /// `OFPMPF_REPLY_MORE`, a flag of multipart messages.

@@ -42,7 +42,7 @@ fn port() -> impl Strategy<Value = Port> {
     (
         port_number(),
         mac(),
-        "[ -~]{0,15}",
+        "[!-~]{0,15}",
         any::<u32>(),
         any::<u32>(),
         any::<u32>(),
@@ -153,6 +153,8 @@ fn message() -> impl Strategy<Value = Message> {
         })),
         flow_mod().prop_map(Message::FlowMod),
         Just(Message::PortDescRequest),
+        (any::<u64>(), any::<u64>()).prop_map(|(cookie, mask)| Message::AggregateRequest { cookie, mask }),
+        any::<u32>().prop_map(|flows| Message::AggregateReply { flows }),
         (any::<bool>(), vec(port(), 0..6)).prop_map(|(more, ports)| Message::PortDescReply { more, ports }),
         Just(Message::BarrierRequest),
         Just(Message::BarrierReply),
@@ -269,6 +271,18 @@ fn layouts_follow_the_specification() {
             "04 09 000c 00000007 0000 ffff",
         ),
         (Message::PortDescRequest, "04 12 0010 00000007 000d 0000 00000000"),
+        (
+            Message::AggregateRequest {
+                cookie: 0x1122,
+                mask: 0xffff,
+            },
+            "04 12 0038 00000007 0002 0000 00000000 ff 000000 ffffffff ffffffff 00000000
+             0000000000001122 000000000000ffff 0001 0004 00000000",
+        ),
+        (
+            Message::AggregateReply { flows: 5 },
+            "04 13 0028 00000007 0002 0000 00000000 0000000000000000 0000000000000000 00000005 00000000",
+        ),
         (
             Message::PacketOut(PacketOut::to_port(PortNumber(3), vec![0xaa, 0xbb])),
             "04 0d 002a 00000007 ffffffff fffffffd 0010 000000000000  0000 0010 00000003 ffff 000000000000  aabb",
@@ -399,10 +413,13 @@ fn names_of_ports_are_safe_to_print() {
     )
     .encode(0)
     .unwrap();
-    status[16 + 16..16 + 19].copy_from_slice(b"\x1b[\xff");
-    let (messages, _) = cut(&[&status]);
-    let [(_, Message::PortStatus(_, port))] = &messages[..] else {
-        panic!("{messages:?}");
-    };
-    assert_eq!(port.name, "\u{fffd}[\u{fffd}");
+    // A control character and a byte that is not UTF-8; an override of the direction of writing.
+    for (bytes, shown) in [(b"\x1b[\xff", "\u{fffd}[\u{fffd}"), (b"\xe2\x80\xae", "\u{fffd}")] {
+        status[16 + 16..16 + 19].copy_from_slice(bytes);
+        let (messages, _) = cut(&[&status]);
+        let [(_, Message::PortStatus(_, port))] = &messages[..] else {
+            panic!("{messages:?}");
+        };
+        assert_eq!(port.name, shown);
+    }
 }

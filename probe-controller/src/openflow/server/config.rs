@@ -1,5 +1,6 @@
 //! Configuration of the server.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -50,8 +51,8 @@ pub struct Limits {
     pub idle: Duration,
     /// Silence after which the connection is closed; also how long one write may take. More than `idle`.
     pub dead: Duration,
-    /// Rate and burst of packet-ins for each of two classes: of rules that measure, and others. Packet-ins above it are
-    /// dropped and counted, and the connection is read more slowly.
+    /// Rate and burst of packet-ins for each of two classes: of rules that measure, and others. One port may take a quarter of
+    /// it. Packet-ins above are dropped and counted, and the connection is read more slowly.
     pub packet_ins_per_s: u32,
 }
 
@@ -70,9 +71,7 @@ impl Default for Limits {
 
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    #[error(
-        "cannot listen at {address} for switches: {source}; is another controller running? Stop it, or give another --listen"
-    )]
+    #[error("cannot listen at {address} for switches: {source}; {}", remedy(.source))]
     Listen {
         address: SocketAddr,
         source: std::io::Error,
@@ -82,4 +81,12 @@ pub enum StartError {
     Tls(String),
     #[error("cannot start the thread for switches: {0}")]
     Thread(#[source] std::io::Error),
+}
+
+fn remedy(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::AddrNotAvailable => "this host does not have that address, `ip address` lists those that it has",
+        ErrorKind::PermissionDenied => "give a --listen with a port above 1023, or run kstamp as root",
+        _ => "is another controller running? Stop it, or give another --listen",
+    }
 }

@@ -19,7 +19,7 @@ use crate::openflow::message::{Message, PacketIn, kind};
 use crate::openflow::server::context::Context;
 use crate::openflow::server::event::{Command, ConnectionId, EventKind, Reason};
 use crate::openflow::server::io::{Incoming, Outgoing};
-use crate::openflow::server::limits::Bucket;
+use crate::openflow::server::limits::{Bucket, PortBuckets};
 use crate::openflow::server::shared::Counts;
 use crate::openflow::server::slots::Summons;
 
@@ -42,6 +42,7 @@ const MAX_BARRIERS: usize = 1_024;
 struct Allowance {
     measuring: Bucket,
     other: Bucket,
+    ports: PortBuckets,
     messages: Bucket,
     /// Whether a limit was exceeded since the last pause.
     exceeded: bool,
@@ -58,6 +59,8 @@ pub(super) struct Connection {
     barriers: RefCell<HashMap<u32, u64>>,
     /// The echo requests of `watching` that are not answered yet.
     keepalive: Cell<Option<u32>>,
+    /// The request for the number of rules that is not answered yet.
+    counting: Cell<Option<u32>>,
     /// Time of the last read.
     heard_ns: Cell<u64>,
     heard: Notify,
@@ -93,6 +96,7 @@ impl Connection {
             next_xid: Cell::new(next_xid),
             barriers: RefCell::default(),
             keepalive: Cell::default(),
+            counting: Cell::default(),
             heard_ns: Cell::new(heard_ns),
             heard: Notify::new(),
         }
@@ -157,6 +161,7 @@ impl Connection {
         let mut allowance = Allowance {
             measuring: Bucket::new(per_s, at_ns),
             other: Bucket::new(per_s, at_ns),
+            ports: PortBuckets::new(per_s),
             messages: Bucket::new(MESSAGES_PER_S, at_ns),
             exceeded: false,
             warned_ns: None,
@@ -191,7 +196,9 @@ impl Connection {
         } else {
             &mut allowance.other
         };
-        let within = bucket.take(at_ns);
+        // What is above the share of its port takes nothing from the switch.
+        let of_port = PacketIn::peek_in_port(body).is_none_or(|port| allowance.ports.take(measuring, port, at_ns));
+        let within = of_port && bucket.take(at_ns);
         if !within {
             Counts::add_one(&self.context.shared.counts.packet_ins_over_limit);
             allowance.exceeded = true;
@@ -202,7 +209,9 @@ impl Connection {
                 allowance.warned_ns = Some(at_ns);
                 let (dpid, address) = (self.dpid, self.address);
                 let limit = self.context.config.limits.packet_ins_per_s;
-                warn!("switch {dpid} at {address}: more than {limit} packet-ins a second; the excess is dropped");
+                warn!(
+                    "switch {dpid} at {address}: more than {limit} packet-ins a second, or a quarter of that from one port; the excess is dropped"
+                );
             }
         }
         within
@@ -241,6 +250,10 @@ impl Connection {
                 Some(token) => EventKind::Barrier(token),
                 None => return Err(Reason::Protocol("an unsolicited barrier reply".to_owned())),
             },
+            Message::AggregateReply { flows } if self.counting.get() == Some(xid) => {
+                self.counting.set(None);
+                EventKind::RuleCount(flows)
+            }
             // Open vSwitch sends messages about other controllers to all of them.
             Message::Unused { kind } if kind != kind::MULTIPART_REPLY && kind != kind::MULTIPART_REQUEST => {
                 return Ok(());
@@ -358,6 +371,12 @@ impl Connection {
                     return Err(Reason::Silent(format!("it has not answered {waiting} barriers")));
                 }
                 self.send(outgoing, &Message::BarrierRequest, xid).await
+            }
+            Command::CountRules { cookie, mask } => {
+                let xid = self.xid();
+                self.counting.set(Some(xid));
+                self.send(outgoing, &Message::AggregateRequest { cookie, mask }, xid)
+                    .await
             }
             Command::Close => Err(Reason::ClosedHere),
         }

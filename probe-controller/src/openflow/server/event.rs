@@ -46,6 +46,8 @@ pub enum EventKind {
     EchoReply(Vec<u8>),
     /// The switch has processed everything sent before the [`Command::Barrier`] with this token.
     Barrier(u64),
+    /// How many rules a switch has: the answer to [`Command::CountRules`].
+    RuleCount(u32),
     /// The switch refused a message.
     Error(ErrorMessage),
     /// The connection has ended.
@@ -82,6 +84,12 @@ pub enum Command {
     SendStampedAt(u64, Build),
     /// Sends a barrier request; its answer is [`EventKind::Barrier`] with this token.
     Barrier(u64),
+    /// Asks for the number of rules whose cookies equal `cookie` in the bits of the mask; the answer is
+    /// [`EventKind::RuleCount`]. One at a time.
+    CountRules {
+        cookie: u64,
+        mask: u64,
+    },
     /// Sends queued messages, then closes the connection.
     Close,
 }
@@ -103,6 +111,7 @@ impl fmt::Debug for Command {
             Self::SendStamped(_) => f.write_str("SendStamped"),
             Self::SendStampedAt(due_ns, _) => f.debug_tuple("SendStampedAt").field(due_ns).finish(),
             Self::Barrier(token) => f.debug_tuple("Barrier").field(token).finish(),
+            Self::CountRules { cookie, mask } => f.debug_tuple("CountRules").field(cookie).field(mask).finish(),
             Self::Close => f.write_str("Close"),
         }
     }

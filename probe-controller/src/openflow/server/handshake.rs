@@ -22,7 +22,7 @@ const VERSION_BIT: u32 = 1 << VERSION;
 const HELLO_FAILED: u16 = 0;
 const INCOMPATIBLE: u16 = 0;
 /// More ports than any switch has; stops an endless description.
-const MAX_PORTS: usize = 8_192;
+pub const MAX_PORTS: usize = 8_192;
 
 /// Result of the handshake.
 pub(super) struct Ready {
@@ -140,7 +140,10 @@ impl<'a, S: AsyncRead + AsyncWrite> Handshake<'a, S> {
             miss_send_len: NO_BUFFER,
         };
         self.send(&config).await?;
-        for rule in own_rules(self.measure_only) {
+        // Rules of an earlier run go first.
+        let (ours, mask) = cookie::own(self.measure_only);
+        let old = FlowMod::delete_by_cookie(ours, mask);
+        for rule in [old].into_iter().chain(first_rules(self.measure_only)) {
             self.send(&Message::FlowMod(rule)).await?;
         }
         let asked = self.send(&Message::BarrierRequest).await?;
@@ -217,19 +220,13 @@ impl<'a, S: AsyncRead + AsyncWrite> Handshake<'a, S> {
     }
 }
 
-/// Deletes rules of an earlier run, and sends LLDP and, unless only measuring, table misses to the controller.
-fn own_rules(measure_only: bool) -> Vec<FlowMod> {
+/// The rules that the server gives each switch: LLDP and, unless only measuring, table misses go to the controller.
+pub fn first_rules(measure_only: bool) -> Vec<FlowMod> {
     let to_controller = || vec![Action::Output(PortNumber::CONTROLLER)];
     let lldp = Match::any().eth_dst(lldp::DESTINATION).eth_type(ETH_TYPE_LLDP);
     let lldp = FlowMod::add(cookie::LLDP, PRIORITY_LLDP, lldp, to_controller());
-    if measure_only {
-        return vec![FlowMod::delete_by_cookie(cookie::MEASURING, cookie::CLASS_MASK), lldp];
-    }
-    vec![
-        FlowMod::delete_by_cookie(cookie::OURS, cookie::OURS_MASK),
-        lldp,
-        FlowMod::add(cookie::TABLE_MISS, 0, Match::any(), to_controller()),
-    ]
+    let miss = FlowMod::add(cookie::TABLE_MISS, 0, Match::any(), to_controller());
+    if measure_only { vec![lldp] } else { vec![lldp, miss] }
 }
 
 pub(super) fn encode(message: &Message, xid: u32) -> Result<Vec<u8>, Reason> {

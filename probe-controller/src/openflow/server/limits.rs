@@ -1,10 +1,12 @@
 //! Limits on what a switch may cause: messages by a token bucket, log lines by a window.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use log::warn;
 
+use crate::openflow::id::PortNumber;
 use crate::openflow::server::event::Reason;
 
 const NS_PER_S: u64 = 1_000_000_000;
@@ -36,6 +38,36 @@ impl Bucket {
             self.level -= NS_PER_S;
         }
         taken
+    }
+}
+
+/// Part of the packet-ins of a switch that one port may take, so that a neighbour that floods leaves room for the others.
+const PORT_SHARE: u32 = 4;
+/// Ports with a bucket of their own; a switch that invents more starts afresh.
+const MAX_PORTS: usize = 1_024;
+
+/// Buckets of the ports of a switch, apart for each class of packet-ins.
+#[derive(Debug)]
+pub(super) struct PortBuckets {
+    per_s: u32,
+    buckets: HashMap<(bool, PortNumber), Bucket>,
+}
+
+impl PortBuckets {
+    /// Shares of this rate of the whole switch.
+    pub(super) fn new(per_s: u32) -> Self {
+        Self {
+            per_s: (per_s / PORT_SHARE).max(1),
+            buckets: HashMap::new(),
+        }
+    }
+
+    pub(super) fn take(&mut self, measuring: bool, port: PortNumber, now_ns: u64) -> bool {
+        if self.buckets.len() >= MAX_PORTS && !self.buckets.contains_key(&(measuring, port)) {
+            self.buckets.clear();
+        }
+        let fresh = || Bucket::new(self.per_s, now_ns);
+        self.buckets.entry((measuring, port)).or_insert_with(fresh).take(now_ns)
     }
 }
 
@@ -109,6 +141,23 @@ mod tests {
         assert!(!bucket.take(0));
         assert!(!bucket.take(NS_PER_S));
         assert!(bucket.take(2 * NS_PER_S));
+    }
+
+    #[test]
+    fn a_port_takes_its_share_and_no_more() {
+        let mut ports = PortBuckets::new(100);
+        let mut count = |measuring, port| {
+            let taken = (0..1_000).filter(|_| ports.take(measuring, PortNumber(port), NS_PER_S));
+            taken.count()
+        };
+        assert_eq!(
+            [count(false, 1), count(false, 1), count(true, 1), count(false, 2)],
+            [25, 0, 25, 25]
+        );
+        for port in 0..100_000 {
+            ports.take(false, PortNumber(port), NS_PER_S);
+            assert!(ports.buckets.len() <= MAX_PORTS);
+        }
     }
 
     #[test]

@@ -17,6 +17,23 @@ fn skewed(mut reply: Reply) -> Reply {
     reply
 }
 
+#[test]
+fn stamps_in_the_wrong_format_are_reported_once_for_each_peer_and_for_a_bounded_number_of_peers() {
+    let mut config = config();
+    config.max_peers = MAX_FORMAT_EVENTS + 3;
+    let hosts: Vec<_> = (0..MAX_FORMAT_EVENTS as u8 + 3).map(host).collect();
+    let mut world = World::new(config, &hosts);
+    world.change = |reply| Reply { wrong_z: true, ..reply };
+    world.run(5_000 * MS);
+    let said: Vec<_> = world
+        .events
+        .iter()
+        .filter(|event| matches!(event, Event::TimestampFormat { .. }))
+        .collect();
+    assert_eq!(said.len(), MAX_FORMAT_EVENTS);
+    assert!((1..said.len()).all(|place| !said[..place].contains(&said[place])));
+}
+
 fn world() -> World {
     let mut world = World::new(config(), &[host(1)]);
     world.change = skewed;

@@ -103,6 +103,42 @@ fn a_peer_goes_down_and_comes_back_as_the_same() {
 }
 
 #[test]
+fn a_new_peer_takes_the_place_of_the_one_that_is_down_for_longest() {
+    let three = ProbeConfig {
+        max_peers: 3,
+        static_peers: vec![host(9)],
+        ..config()
+    };
+    let mut world = World::new(three, &[host(1), host(2)]);
+    world.run(REPORT);
+    world.hosts = vec![host(2)];
+    world.run(2 * SILENCE);
+    world.hosts = vec![];
+    world.run(2 * SILENCE);
+    world.events.clear();
+    // The named peer is down, too, but keeps its place.
+    world.hosts = vec![host(3)];
+    world.run(REPORT);
+    assert_eq!(world.events, [up(host(3))]);
+    assert_eq!((world.agent.evicted(), world.agent.refused()), (1, 0));
+    world.hosts = vec![host(3), host(4), host(5)];
+    world.run(REPORT);
+    assert_eq!(world.events.len(), 2, "{:?}", world.events);
+    assert_eq!(world.agent.evicted(), 2);
+    assert!(world.agent.refused() > 0, "all are up");
+    assert_eq!(world.agent.unmatched(), 0);
+    let summaries = world.finish();
+    let of = |peer| summaries.iter().filter(|summary| summary.peer == peer).count();
+    assert_eq!([1, 2, 3, 9].map(|number| of(host(number))), [2, 2, 2, 1]);
+    let received = |summary: &Report| summary.counts.received;
+    assert!(
+        summaries
+            .iter()
+            .all(|summary| summary.peer == host(9) || received(summary) > 50)
+    );
+}
+
+#[test]
 fn a_static_peer_is_probed_before_it_answers_and_after_it_is_down() {
     let peer = host(9);
     let mut world = World::new(

@@ -76,6 +76,21 @@ fn stamps_that_contradict_each_other_are_received_without_a_sample() {
 }
 
 #[test]
+fn a_reply_without_both_stamps_has_a_round_trip_and_no_other_delay() {
+    let right = reply(0, 0, 0, 5 * MS);
+    for (t2_ns, t3_ns) in [(0, 0), (right.t2_ns, 0), (0, right.t3_ns)] {
+        let mut session = session();
+        session.set_same_clock(true);
+        session.sent(0, 0);
+        session.reply(&Reply { t2_ns, t3_ns, ..right });
+        let summary = session.summary(6 * MS);
+        assert_eq!(summary.rtt_ns.map(|rtt| rtt.max), Some(5 * MS as i64));
+        let others = [summary.residence_ns, summary.forward_ns, summary.backward_ns];
+        assert_eq!(others, [None; 3]);
+    }
+}
+
+#[test]
 fn sequence_numbers_wrap() {
     let mut session = session();
     for step in 0..4u32 {

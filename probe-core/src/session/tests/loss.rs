@@ -63,7 +63,7 @@ fn loss_periods_and_distances_are_those_of_the_stream() {
         0,
         &[Some(7), None, Some(8), None, None, None, Some(9), None],
     );
-    session.send_failed(5);
+    session.send_failed(5, SendFailure::Unknown);
     expire_all(&mut session);
     let periods = session.summary(0).patterns.loss_period.unwrap();
     assert_eq!((periods.count, periods.min, periods.max), (2, 1, 2));
@@ -263,7 +263,7 @@ fn nothing_is_claimed_across_a_pause() {
 fn unsent_probes_and_uncollected_replies_are_no_losses() {
     let mut session = session();
     drive(&mut session, 0, &[Some(7), None, None, None, Some(9)]);
-    session.send_failed(1);
+    session.send_failed(1, SendFailure::Unknown);
     let mut fate = |seq, _| {
         if seq == 2 {
             Fate::CollectorLost

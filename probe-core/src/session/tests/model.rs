@@ -204,7 +204,7 @@ impl Run {
             now = time;
             match step {
                 Step::Send(seq) => session.sent(seq, time),
-                Step::Refused(seq) => session.send_failed(seq),
+                Step::Refused(seq) => session.send_failed(seq, SendFailure::Unknown),
                 Step::Roll => session.roll(time),
                 Step::Reply(reply) => {
                     assert!(session.reply(&reply).is_some());

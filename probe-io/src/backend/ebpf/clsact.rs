@@ -9,13 +9,10 @@ use std::{fs, io};
 use aya::programs::TcAttachType;
 use aya::programs::tc::{TcError, qdisc_add_clsact};
 use log::{debug, warn};
-use rtnetlink::packet_core::{
-    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkDeserializable, NetlinkMessage, NetlinkPayload,
-};
+use probe_host::link::request::request;
+use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_DUMP};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::tc::{TcAttribute, TcFilterBpfOption, TcHandle, TcMessage, TcOption};
-use rtnetlink::sys::protocols::NETLINK_ROUTE;
-use rtnetlink::sys::{Socket, SocketAddr};
 
 use crate::backend::ebpf::object::{EGRESS, INGRESS, TAP_EGRESS, TAP_INGRESS};
 
@@ -141,43 +138,6 @@ fn delete(index: i32) -> io::Result<()> {
     message.header.parent = TcHandle::CLSACT;
     message.attributes.push(TcAttribute::Kind("clsact".to_owned()));
     request(RouteNetlinkMessage::DelQueueDiscipline(message), NLM_F_ACK).map(drop)
-}
-
-/// Asks the kernel and blocks for the whole answer: `drop` cannot await.
-fn request(message: RouteNetlinkMessage, flags: u16) -> io::Result<Vec<RouteNetlinkMessage>> {
-    let mut socket = Socket::new(NETLINK_ROUTE)?;
-    socket.bind_auto()?;
-    socket.connect(&SocketAddr::new(0, 0))?;
-    let mut message = NetlinkMessage::from(message);
-    message.header.flags = NLM_F_REQUEST | flags;
-    message.finalize();
-    let mut bytes = vec![0; message.buffer_len()];
-    message.serialize(&mut bytes);
-    socket.send(&bytes, 0)?;
-    let mut answers = Vec::new();
-    loop {
-        let (bytes, _) = socket.recv_from_full()?;
-        if take(&bytes, &mut answers)? {
-            return Ok(answers);
-        }
-    }
-}
-
-/// Takes the messages of one datagram. Returns whether it ends the answer.
-fn take<T: NetlinkDeserializable>(mut bytes: &[u8], answers: &mut Vec<T>) -> io::Result<bool> {
-    while !bytes.is_empty() {
-        let message = NetlinkMessage::<T>::deserialize(bytes).map_err(io::Error::other)?;
-        // Each begins at a multiple of four bytes.
-        let length = (message.header.length as usize).next_multiple_of(4);
-        match message.payload {
-            NetlinkPayload::Done(_) => return Ok(true),
-            NetlinkPayload::Error(error) => return error.code.map_or(Ok(true), |_| Err(error.to_io())),
-            NetlinkPayload::InnerMessage(answer) => answers.push(answer),
-            _ => {}
-        }
-        bytes = bytes.get(length..).unwrap_or_default();
-    }
-    Ok(false)
 }
 
 #[cfg(test)]

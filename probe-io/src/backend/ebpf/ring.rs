@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 use aya::maps::{MapData, RingBuf};
 use probe_common::abi::Sample;
 use probe_common::ntp::{ErrorEstimate, NtpTime};
-use probe_core::observation::Reply;
+use probe_core::observation::{ReflectorStamps, Reply};
 use tokio::io::unix::AsyncFd;
 
 /// Samples taken at once, so that a flood of replies does not hold up the probes: some milliseconds of work.
@@ -48,6 +48,7 @@ impl Ring {
 
 fn reply(sample: &Sample, own_error_ns: Option<u64>) -> Reply {
     let estimate = ErrorEstimate(sample.reflector_error);
+    let stamps = ReflectorStamps::read(estimate, sample.t2_wire, sample.t3_wire, sample.t4_unix_ns);
     Reply {
         peer: sample.source.into(),
         ssid: sample.ssid,
@@ -56,11 +57,12 @@ fn reply(sample: &Sample, own_error_ns: Option<u64>) -> Reply {
         sent_mono_ns: sample.t1_mono_ns,
         received_mono_ns: sample.t4_mono_ns,
         t1_ns: NtpTime(sample.t1_wire).to_unix_ns(sample.t4_unix_ns),
-        t2_ns: estimate.decode(sample.t2_wire, sample.t4_unix_ns),
-        t3_ns: estimate.decode(sample.t3_wire, sample.t4_unix_ns),
+        t2_ns: stamps.t2_ns,
+        t3_ns: stamps.t3_ns,
         t4_ns: sample.t4_unix_ns,
-        reflector_error_ns: estimate.synchronised().then(|| estimate.bound_ns()).flatten(),
+        reflector_error_ns: stamps.error_ns,
         own_error_ns,
+        wrong_z: stamps.wrong_z,
     }
 }
 

@@ -1,13 +1,15 @@
 //! The probes that wait for replies.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 
 use probe_common::abi::{self, MAX_GROUP_REPLIES, MAX_REPLIES};
 use probe_common::family::Family;
-use probe_core::observation::Fate;
+use probe_core::lru::Lru;
 use probe_host::wall::WallOffset;
 
+use crate::backend::Trace;
+use crate::backend::socket::mismatch::Sent;
 use crate::backend::socket::reply::{InFlightProbe, ProbeId, WireReply};
 use crate::udp::watched::WatchedSocket;
 
@@ -20,7 +22,7 @@ const MAX_REPLIERS: usize = abi::MAX_REPLIERS as usize;
 type StampId = (Family, u32);
 
 /// The last [`MAX_PROBES`] probes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct InFlight {
     probes: HashMap<ProbeId, InFlightProbe>,
     in_order: VecDeque<ProbeId>,
@@ -29,14 +31,27 @@ pub(crate) struct InFlight {
     /// Replies to each probe; to a group probe, of each source.
     replies: HashMap<(ProbeId, IpAddr), u32>,
     /// The session in which an address is probed, for replies without RFC 8972.
-    sessions: BTreeMap<IpAddr, u16>,
+    sessions: Lru<IpAddr, u16>,
+}
+
+impl Default for InFlight {
+    fn default() -> Self {
+        Self {
+            probes: HashMap::new(),
+            in_order: VecDeque::new(),
+            by_stamp: HashMap::new(),
+            stamps_in_order: VecDeque::new(),
+            replies: HashMap::new(),
+            sessions: Lru::new(abi::MAX_PEER_SESSIONS as usize),
+        }
+    }
 }
 
 impl InFlight {
     /// Adds a probe that was sent. It is kept after its reply, so that a duplicate is recognised.
     pub fn insert(&mut self, id: ProbeId, stamp: StampId, probe: InFlightProbe) {
-        if !probe.destination.is_multicast() {
-            self.sessions.insert(probe.destination, id.0);
+        if !probe.destination.is_multicast() && self.sessions.peek(&probe.destination) != Some(&id.0) {
+            *self.sessions.get_or(probe.destination, || id.0) = id.0;
         }
         if self.probes.insert(id, probe).is_none() {
             self.in_order.push_back(id);
@@ -80,22 +95,26 @@ impl InFlight {
         true
     }
 
-    /// The probe that a reply from `source` answers, by the rule of the kernel programs.
-    pub fn answered(&self, source: IpAddr, reply: &WireReply) -> Option<(ProbeId, InFlightProbe)> {
-        let ssid = match reply.ssid {
-            0 => *self.sessions.get(&source)?,
-            ssid => ssid,
-        };
-        let id = (ssid, reply.sender_sequence);
-        let probe = *self.probes.get(&id)?;
-        let sent = abi::InFlight {
+    /// As the kernel programs remember a probe.
+    fn as_in_kernel(probe: &InFlightProbe) -> abi::InFlight {
+        abi::InFlight {
             t1_mono_ns: probe.sent_mono_ns,
             t1_wire: probe.wire,
             destination: probe.destination.into(),
             replies: probe.replies,
             reserved: 0,
+        }
+    }
+
+    /// The probe that a reply from `source` answers, by the rule of the kernel programs.
+    pub fn answered(&self, source: IpAddr, reply: &WireReply) -> Option<(ProbeId, InFlightProbe)> {
+        let ssid = match reply.ssid {
+            0 => *self.sessions.peek(&source)?,
+            ssid => ssid,
         };
-        let answers = sent.is_answered_by(&source.into(), reply.sender_timestamp);
+        let id = (ssid, reply.sender_sequence);
+        let probe = *self.probes.get(&id)?;
+        let answers = Self::as_in_kernel(&probe).is_answered_by(&source.into(), reply.sender_timestamp);
         answers.then_some((id, probe))
     }
 
@@ -119,11 +138,11 @@ impl InFlight {
         is_wanted
     }
 
-    /// The fate of a probe without a reply: without a stamp it did not leave, if the device stamps others.
-    pub fn fate(&self, id: ProbeId, device_stamps: bool) -> Fate {
+    /// What is known about a probe without a reply: without a stamp it did not leave, if the device stamps others.
+    pub fn trace(&self, id: ProbeId, device_stamps: bool) -> Trace {
         match self.probes.get(&id) {
-            Some(probe) if !probe.stamped && device_stamps => Fate::NeverLeft,
-            _ => Fate::Unanswered,
+            Some(probe) if !probe.stamped && device_stamps => Trace::NotLeft,
+            _ => Trace::Left,
         }
     }
 
@@ -131,6 +150,20 @@ impl InFlight {
     pub fn forget_stamps(&mut self) {
         self.by_stamp.clear();
         self.stamps_in_order.clear();
+    }
+}
+
+impl Sent for InFlight {
+    fn probe(&self, ssid: u16, seq: u32) -> Option<abi::InFlight> {
+        self.probes.get(&(ssid, seq)).map(Self::as_in_kernel)
+    }
+
+    fn session(&self, peer: IpAddr) -> Option<u16> {
+        self.sessions.peek(&peer).copied()
+    }
+
+    fn sessions(&self, at_most: usize) -> Vec<u16> {
+        self.sessions.values().take(at_most).copied().collect()
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use probe_common::ntp::ErrorEstimate;
 use probe_common::{authenticated, stamp};
 use probe_core::auth::Key;
-use probe_core::observation::Reply;
+use probe_core::observation::{ReflectorStamps, Reply};
 use probe_host::clock::ClockState;
 use probe_host::wall::WallOffset;
 
@@ -85,6 +85,7 @@ impl WireReply {
         wall: &WallOffset,
         clock: &ClockState,
     ) -> Reply {
+        let stamps = ReflectorStamps::read(self.error, self.receive, self.transmit, t4_ns);
         Reply {
             peer,
             ssid,
@@ -93,11 +94,12 @@ impl WireReply {
             sent_mono_ns: probe.sent_mono_ns,
             received_mono_ns: wall.monotonic_ns(t4_ns),
             t1_ns: probe.sent_ns,
-            t2_ns: self.error.decode(self.receive, t4_ns),
-            t3_ns: self.error.decode(self.transmit, t4_ns),
+            t2_ns: stamps.t2_ns,
+            t3_ns: stamps.t3_ns,
             t4_ns,
-            reflector_error_ns: self.error.synchronised().then(|| self.error.bound_ns()).flatten(),
+            reflector_error_ns: stamps.error_ns,
             own_error_ns: error_bound_ns(clock),
+            wrong_z: stamps.wrong_z,
         }
     }
 }
@@ -107,15 +109,15 @@ fn bytes<const N: usize>(packet: &[u8], at: usize) -> [u8; N] {
     part.copied().unwrap_or([0; N])
 }
 
-fn word(packet: &[u8], at: usize) -> u16 {
+pub(super) fn word(packet: &[u8], at: usize) -> u16 {
     u16::from_be_bytes(bytes(packet, at))
 }
 
-fn long(packet: &[u8], at: usize) -> u32 {
+pub(super) fn long(packet: &[u8], at: usize) -> u32 {
     u32::from_be_bytes(bytes(packet, at))
 }
 
-fn quad(packet: &[u8], at: usize) -> u64 {
+pub(super) fn quad(packet: &[u8], at: usize) -> u64 {
     u64::from_be_bytes(bytes(packet, at))
 }
 

@@ -5,6 +5,7 @@ fn tlv(kind: u8, flags: u8, value: &[u8]) -> ReturnedTlv {
         flags,
         kind,
         value: value.to_vec(),
+        unused: false,
     }
 }
 
@@ -52,7 +53,25 @@ fn each_tlv_is_described_in_words() {
 
 #[test]
 fn a_cut_tlv_is_noticed_behind_the_whole_ones() {
-    let (tlvs, is_cut) = returned(&[0, 200, 0, 1, 9, 0x80, 5, 0, 12, 0]);
+    let (tlvs, is_cut) = returned(&[0, 200, 0, 1, 9, 0x80, 5, 0, 12, 0], false);
     assert_eq!((tlvs, is_cut), (vec![tlv(200, 0, &[9])], true));
-    assert_eq!(returned(&[0; 5]), (Vec::new(), false), "padding without a TLV");
+    assert_eq!(returned(&[0; 5], false), (Vec::new(), false), "padding without a TLV");
+}
+
+#[test]
+fn values_behind_a_malformed_tlv_or_a_wrong_hmac_are_not_used() {
+    let report = [0, 6, 0, 4, 0x10, 2, 0, 0];
+    let [malformed, integrity] = [0x40, 0x20].map(|flags| [&[flags, 5, 0, 1, 0][..], &report].concat());
+    let table: [(&[u8], bool, &[bool]); 4] = [
+        (&report, false, &[false]),
+        (&report, true, &[true]),
+        (&malformed, false, &[false, true]),
+        (&integrity, false, &[false, true]),
+    ];
+    for (bytes, forged, unused) in table {
+        let (tlvs, _) = returned(bytes, forged);
+        let found: Vec<bool> = tlvs.iter().map(|tlv| tlv.unused).collect();
+        assert_eq!(found, unused);
+        assert_eq!(tlvs.last().unwrap().says().is_none(), *unused.last().unwrap());
+    }
 }

@@ -88,3 +88,14 @@ fn authenticated_probes_are_signed_with_their_tlvs() {
         assert_eq!(packet[authenticated::SSID..][..2], [0, 7]);
     }
 }
+
+#[test]
+fn tlvs_alone_are_signed_in_unauthenticated_mode() {
+    let requests = vec![TlvRequest::Direct];
+    let plan = PacketPlan::new(7, requests, None).with_tlv_key(Some(key()));
+    let plan = plan.padded_to(100).unwrap();
+    let packet = plan.build(9, SENT, ERROR);
+    assert_eq!((packet.len(), plan.base_len()), (100, 44));
+    assert_eq!(kinds(&packet, 44), [(5, 12), (8, 16), (1, 100 - 44 - 16 - 20 - 4)]);
+    assert_eq!(key().check_tlvs(&packet, 44, true), TlvIntegrity::Intact);
+}

@@ -35,11 +35,11 @@ pub struct AgentArgs {
     #[arg(long, value_name = "DURATION", default_value = "30s")]
     pub peer_expiry: String,
 
-    /// Stop after this many probes to each peer [default: run until Ctrl-C]
+    /// Stop after this many probes to each peer; the group finds peers with 2 or more [default: run until Ctrl-C]
     #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
     pub count: Option<String>,
 
-    /// Write every probe to this file, one JSON object per line
+    /// Write every probe to this file, one JSON object per line; truncated at the start, opened again on SIGHUP
     #[arg(long, value_name = "FILE")]
     pub samples: Option<PathBuf>,
 }

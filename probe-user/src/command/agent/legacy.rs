@@ -8,6 +8,7 @@ use log::warn;
 use probe_core::agent::Agent;
 use probe_core::agent::config::ProbeConfig;
 use probe_core::legacy::LegacyAgent;
+use probe_core::observation::SendFailure;
 use probe_core::stats::report::Report;
 use probe_host::link::Netlink;
 use probe_io::legacy::LegacyProber;
@@ -38,8 +39,10 @@ impl LegacyPeers {
             static_peers: Vec::new(),
             ..config.core.clone()
         };
+        let mut agent = LegacyAgent::new(core, now_ns);
+        agent.set_policy(port.addresses(), port.policy());
         Ok(Some(Self {
-            agent: LegacyAgent::new(core, now_ns),
+            agent,
             prober: LegacyProber::open(
                 &interface,
                 index,
@@ -57,19 +60,16 @@ impl LegacyPeers {
         self.take(stamp);
         self.agent.expire(now_ns);
         while let Some(transmit) = self.agent.poll_transmit(LegacyProber::now()) {
-            if self.prober.send(transmit).is_err() {
-                self.agent.transmit_failed(transmit.number);
+            if let Err(error) = self.prober.send(transmit) {
+                self.agent.transmit_failed(transmit.number, SendFailure::from(&error));
             }
         }
     }
 
     fn take(&mut self, stamp: &Agent) {
         let Self { agent, prober, own, .. } = self;
-        let speaks_stamp = |source| {
-            let peer = stamp.peers().iter().find(|peer| peer.address() == source);
-            peer.is_some_and(|peer| peer.is_up())
-        };
-        prober.drain(agent, |source| own.contains(&source) || speaks_stamp(source));
+        // Before an agent that speaks both answers a second number, it has answered one probe in STAMP.
+        prober.drain(agent, |source| own.contains(&source) || stamp.has_answered(source));
     }
 
     /// Stops probing a peer, because it speaks STAMP.
@@ -97,6 +97,7 @@ impl LegacyPeers {
             }
         }
         self.own = port.addresses();
+        self.agent.set_policy(port.addresses(), port.policy());
     }
 
     async fn reopen(&mut self) -> Result<()> {

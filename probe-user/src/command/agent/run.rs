@@ -6,6 +6,7 @@ use probe_common::abi::{COUNTER_NAMES, Counter};
 use probe_common::family::Family;
 use probe_core::agent::Agent;
 use probe_core::agent::event::{Destination, Event};
+use probe_core::observation::{Fate, SendFailure};
 use probe_host::clock::monotonic_ns;
 use probe_host::timer::Timer;
 use probe_host::wall::StepDetector;
@@ -16,9 +17,11 @@ use crate::command::agent::config::AgentConfig;
 use crate::command::agent::legacy::{self, LegacyPeers};
 use crate::command::shared::endpoint::Endpoint;
 use crate::command::shared::families::families_of;
-use crate::command::shared::host::{POLL_INTERVAL, addresses_of};
+use crate::command::shared::host::{POLL_INTERVAL, addresses_of, check_peers};
+use crate::command::shared::replies::MismatchWarnings;
 use crate::command::shared::reporter::Reporter;
 use crate::command::shared::shutdown::Shutdown;
+use crate::command::shared::unsent::UnsentWarnings;
 
 /// The agent sleeps at least this long, and then sends all due probes: a wake-up for each probe would cost several times
 /// as much as the probe.
@@ -47,28 +50,40 @@ pub async fn run(mut config: AgentConfig) -> Result<()> {
     if let Some(own) = config.core.static_peers.iter().find(|peer| addresses.contains(peer)) {
         bail!("--peer {own} is an address of {interface} itself; name the other end");
     }
+    check_peers(interface, &config.core.static_peers).await?;
     config.limit_to(families_of(&addresses));
-    let mut shutdown = Shutdown::new().context("cannot catch signals")?;
+    let (results, samples) = reporter.controls();
+    let mut shutdown = Shutdown::new(results, samples).context("cannot catch signals")?;
     let (endpoint, privileges) = Endpoint::open(&config.endpoint).await?;
     let legacy = LegacyPeers::open(&config, &endpoint.port, monotonic_ns()).await?;
     reporter.start(&config.endpoint, Some(&config.core), &endpoint.port, privileges)?;
     let started_ns = monotonic_ns();
+    let mut agent = Agent::new(config.core.clone(), started_ns);
+    agent.set_policy(endpoint.port.addresses(), endpoint.port.policy());
     let mut run = Run {
         legacy,
-        agent: Agent::new(config.core.clone(), started_ns),
+        agent,
         over_ns: config
             .duration_ns
             .map_or(u64::MAX, |duration_ns| started_ns + duration_ns),
         endpoint,
         reporter,
         config,
+        unsent: UnsentWarnings::default(),
         warned_of_refusals: false,
         has_more: false,
+        mismatches: MismatchWarnings::default(),
         wall_clock: StepDetector::new(),
     };
     let outcome = run.until_done(&mut shutdown).await;
     // Results are reported even if the run failed.
-    run.finish().and(outcome)
+    let outcome = run.finish().and(outcome);
+    let Run { endpoint, reporter, .. } = run;
+    // Detached before the reader takes the rest, which may be long.
+    drop(endpoint);
+    let (results, samples) = reporter.into_sinks();
+    let delivered = shutdown.deliver(results, samples).await;
+    outcome.and(Ok(delivered?))
 }
 
 struct Run {
@@ -79,7 +94,9 @@ struct Run {
     reporter: Reporter,
     /// When `--duration` ends; the maximum without one, or after its end.
     over_ns: u64,
+    unsent: UnsentWarnings,
     warned_of_refusals: bool,
+    mismatches: MismatchWarnings,
     wall_clock: StepDetector,
     /// More replies are waiting than were taken at once.
     has_more: bool,
@@ -119,8 +136,20 @@ impl Run {
         if let Some(by_ns) = self.wall_clock.step() {
             self.agent.own_clock_stepped(by_ns);
         }
-        self.agent.expire(taken_until_ns, &mut |ssid, seq, peer| {
-            self.endpoint.port.fate(ssid, seq, peer)
+        let Self {
+            agent,
+            endpoint,
+            unsent,
+            config,
+            ..
+        } = self;
+        let interface = &config.endpoint.port.interface;
+        agent.expire(taken_until_ns, &mut |ssid, seq, peer, sent_ns| {
+            let fate = endpoint.port.fate(ssid, seq, peer, sent_ns);
+            if let Fate::NeverLeft(why) = fate {
+                unsent.note(peer, why, interface, || endpoint.port.preceding());
+            }
+            fate
         });
         if now_ns >= self.over_ns {
             self.over_ns = u64::MAX;
@@ -128,16 +157,20 @@ impl Run {
             self.legacy.iter_mut().for_each(LegacyPeers::stop_sending);
         }
         while let Some(transmit) = self.agent.poll_transmit(now_ns) {
+            let config = &self.config.endpoint.port;
             let to = match transmit.destination {
                 Destination::Peer(peer) => Some(peer),
-                Destination::Group(family) => {
-                    let groups = &self.config.endpoint.port.groups;
-                    groups.iter().copied().find(|group| Family::of(*group) == family)
-                }
+                Destination::Group(family) => config.groups.iter().copied().find(|group| Family::of(*group) == family),
             };
-            let sent = to.map(|to| self.endpoint.port.send(to, transmit.ssid, transmit.seq));
-            if !matches!(sent, Some(Ok(()))) {
-                self.agent.transmit_failed(&transmit);
+            let port = &mut self.endpoint.port;
+            let sent = match to {
+                Some(to) => port.send(to, transmit.ssid, transmit.seq).inspect_err(|&why| {
+                    self.unsent.note(to, why, &config.interface, || port.preceding());
+                }),
+                None => Err(SendFailure::NoAddress),
+            };
+            if let Err(why) = sent {
+                self.agent.transmit_failed(&transmit, why, now_ns);
             }
         }
         if let Some(legacy) = &mut self.legacy {
@@ -196,6 +229,7 @@ impl Run {
             () = shutdown.requested() => Ok(Wake::Shutdown),
             // Before the timer, which is always due if the agent cannot keep up with its interval.
             _ = poll.tick() => Ok(Wake::PollInterface),
+            () = self.endpoint.port.changed() => Ok(Wake::PollInterface),
             packet = self.endpoint.port.passed_up() => Ok(Wake::PassedUp(packet)),
             reached = timer.until(deadline_ns) => {
                 reached.context("the timer failed")?;
@@ -214,12 +248,16 @@ impl Run {
 
     async fn poll_interface(&mut self) -> Result<()> {
         let events = self.endpoint.poll().await;
+        self.agent
+            .set_policy(self.endpoint.port.addresses(), self.endpoint.port.policy());
         for event in &events {
             self.reporter.port_event(&self.config.endpoint.port.interface, event)?;
         }
         if let Some(legacy) = &mut self.legacy {
             legacy.follow(&events, &self.endpoint.port).await;
         }
+        let test_port = self.config.endpoint.port.test_port;
+        self.mismatches.follow(&self.endpoint.port.mismatches(), test_port);
         let refused = self.agent.refused();
         if refused > 0 && !self.warned_of_refusals {
             self.warned_of_refusals = true;
@@ -242,9 +280,15 @@ impl Run {
         let legacy_summaries = self.legacy.as_mut().map(|legacy| legacy.finish(&self.agent, now_ns));
         let legacy_summaries = legacy_summaries.unwrap_or_default();
         self.report_events(now_ns)?;
+        let test_port = self.config.endpoint.port.test_port;
+        self.mismatches.follow(&self.endpoint.port.mismatches(), test_port);
         let mut counters = self.endpoint.counters()?;
         // Replies that the programs accepted, but no session had sent a probe for.
         *counters.entry(COUNTER_NAMES[Counter::Unmatched as usize]).or_default() += self.agent.unmatched();
+        *counters
+            .entry(COUNTER_NAMES[Counter::ReplyNotAllowed as usize])
+            .or_default() += self.agent.not_allowed();
+        counters.insert("peers_evicted", self.agent.evicted());
         if let Some(legacy) = &self.legacy {
             counters.insert("echo_unmatched", legacy.unmatched());
         }

@@ -1,8 +1,6 @@
 //! `kstamp calibrate`: the noise floor of kstamp on this host.
 
-use std::io;
-
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use probe_core::attach::AttachMode;
 use probe_core::stats::distribution::Distribution;
 use probe_core::stats::report::Summary;
@@ -11,20 +9,20 @@ use probe_io::compare::private;
 use crate::command::compare::config::CalibrateConfig;
 use crate::command::compare::output::{jsonl, text};
 use crate::command::shared::host::check_host;
-use crate::output::sink::Sink;
+use crate::output::file::OutputFile;
 use crate::output::{Format, terminal};
 
 /// Measures over a private veth pair and prints the floor.
 pub async fn run(config: CalibrateConfig) -> Result<()> {
     check_host()?;
     let floor = floor(config.mode, config.probes).await?;
-    let mut sink = Sink::stdout();
-    sink.write(|out| match (config.format, &floor) {
-        (Format::Jsonl, _) => jsonl::floor(config.mode, floor, out),
-        (Format::Text, Some(floor)) => text::floor(config.mode, floor, terminal::columns(), out),
-        (Format::Text, None) => Err(io::Error::other("no probe was answered")),
-    })?;
-    Ok(sink.flush()?)
+    let mut results = Vec::new();
+    match (config.format, &floor) {
+        (Format::Jsonl, _) => jsonl::floor(config.mode, floor, &mut results)?,
+        (Format::Text, Some(floor)) => text::floor(config.mode, floor, terminal::columns(), &mut results)?,
+        (Format::Text, None) => bail!("no probe was answered"),
+    }
+    Ok(OutputFile::open(None)?.write_all(&results)?)
 }
 
 /// Round trips over a veth pair; `None` without a sample.

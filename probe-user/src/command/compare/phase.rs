@@ -22,6 +22,9 @@ use tokio::time::{Instant, sleep};
 use crate::command::compare::output::PhaseResult;
 use crate::command::shared::shutdown::Shutdown;
 
+/// Probes of a phase are settled by their stamps alone, whatever the interface did when they were sent.
+const UNKNOWN_NS: u64 = 0;
+
 /// How often the last replies are polled for.
 const POLL: Duration = Duration::from_millis(20);
 
@@ -180,8 +183,8 @@ impl Prober {
             if answered.contains_key(&departure.seq) {
                 return true;
             }
-            match self.port.fate(self.ssid, departure.seq, self.peer) {
-                Fate::NeverLeft => return false,
+            match self.port.fate(self.ssid, departure.seq, self.peer, UNKNOWN_NS) {
+                Fate::NeverLeft(_) => return false,
                 Fate::CollectorLost => arrived.push(RoundTrip {
                     seq: departure.seq,
                     rtt_ns: None,

@@ -1,13 +1,16 @@
 //! Writes the results of a comparison.
 
+use std::io::Write;
+
 use anyhow::Result;
 use probe_core::compare::{Method, Phase};
 
 use crate::command::compare::config::CompareConfig;
 use crate::command::compare::output::{Comparison, PhaseResult, Setting, html, jsonl, text};
 use crate::output::Format;
+use crate::output::file::OutputFile;
 use crate::output::quantity::count;
-use crate::output::sink::Sink;
+use crate::output::sink::{Control, Sink};
 use crate::output::terminal::{self, Columns};
 
 /// The files, opened before anything is measured, and the results so far.
@@ -15,19 +18,32 @@ pub struct Report {
     format: Format,
     columns: Columns,
     sink: Sink,
-    html: Option<Sink>,
+    html: Option<OutputFile>,
     comparison: Option<Comparison>,
 }
 
 impl Report {
     pub fn open(config: &CompareConfig) -> Result<Self> {
+        let output = OutputFile::open(config.output.as_deref())?;
+        let html = config.html.as_deref();
+        let html = html.map(|path| output.open_other("--html", path)).transpose()?;
+        html.as_ref().map_or(Ok(()), OutputFile::truncate)?;
         Ok(Self {
             format: config.format,
             columns: terminal::columns_for(config.output.as_deref()),
-            sink: Sink::open(config.output.as_deref())?,
-            html: config.html.as_deref().map(Sink::create).transpose()?,
+            sink: Sink::new(output, config.format.notice())?,
+            html,
             comparison: None,
         })
+    }
+
+    pub fn control(&self) -> Control {
+        self.sink.control()
+    }
+
+    /// The output, for the reader to take the rest.
+    pub fn into_sink(self) -> Sink {
+        self.sink
     }
 
     /// Writes the header.
@@ -39,8 +55,9 @@ impl Report {
                 false => format!("{duration} idle"),
             };
             let columns = (self.columns)();
-            self.sink.write(|out| text::header(&setting, &phases, columns, out))?;
-            self.sink.flush()?;
+            let header = |out: &mut dyn Write| text::header(&setting, &phases, columns, out);
+            self.sink.write("start", 1, header)?;
+            self.sink.flush();
         }
         self.comparison = Some(Comparison {
             setting,
@@ -62,11 +79,11 @@ impl Report {
         };
         result.notes = remarks(&result, &comparison.setting);
         let (setting, columns) = (&comparison.setting, (self.columns)());
-        self.sink.write(|out| match self.format {
+        self.sink.write("phase", 1, |out| match self.format {
             Format::Jsonl => jsonl::phase(setting, &result, out),
             Format::Text => text::phase(&result, columns, out),
         })?;
-        self.sink.flush()?;
+        self.sink.flush();
         comparison.phases.push(result);
         Ok(())
     }
@@ -77,12 +94,12 @@ impl Report {
         };
         if self.format == Format::Text && !comparison.phases.is_empty() {
             let columns = (self.columns)();
-            self.sink.write(|out| text::end(comparison, columns, out))?;
-            self.sink.flush()?;
+            self.sink.write_last(|out| text::end(comparison, columns, out))?;
         }
-        if let Some(html) = &mut self.html {
-            html.write(|out| html::write(comparison, out))?;
-            html.flush()?;
+        if let Some(file) = &mut self.html {
+            let mut page = Vec::new();
+            html::write(comparison, &mut page).map_err(|source| file.error(source))?;
+            file.write_all(&page)?;
         }
         Ok(())
     }

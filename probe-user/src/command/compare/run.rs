@@ -24,7 +24,7 @@ use crate::command::compare::config::{CompareConfig, Stress};
 use crate::command::compare::output::Setting;
 use crate::command::compare::phase::Prober;
 use crate::command::compare::report::Report;
-use crate::command::shared::host::{addresses_of, check_host, kernel_release};
+use crate::command::shared::host::{addresses_of, check_host, check_peers, kernel_release};
 use crate::command::shared::introductions::{nonce, own_identity};
 use crate::command::shared::shutdown::Shutdown;
 use crate::output::time::Utc;
@@ -53,7 +53,8 @@ pub async fn run(config: CompareConfig) -> Result<()> {
             config.peer
         );
     }
-    let mut shutdown = Shutdown::new().context("cannot catch signals")?;
+    check_peers(interface, &[config.peer]).await?;
+    let mut shutdown = Shutdown::new(report.control(), None).context("cannot catch signals")?;
     let mut port = Port::open(config.port.clone(), Engine::Ebpf, None).await?;
     let identity = tokio::select! {
         identity = ask_identity(config.peer, &port, config.port.test_port) => identity?,
@@ -97,7 +98,9 @@ pub async fn run(config: CompareConfig) -> Result<()> {
     drop(watch);
     drop(prober);
     // Results are reported even if the run failed.
-    report.end().and(outcome)
+    let outcome = report.end().and(outcome);
+    let delivered = shutdown.deliver(report.into_sink(), None).await;
+    outcome.and(Ok(delivered?))
 }
 
 async fn phases(

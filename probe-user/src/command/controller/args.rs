@@ -8,8 +8,9 @@ use crate::output::Format;
 
 #[derive(Debug, Clone, Args)]
 pub struct ControllerArgs {
-    /// Where switches connect to: `ovs-vsctl set-controller BRIDGE tcp:ADDRESS`
-    #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:6653")]
+    /// Where switches connect to: `ovs-vsctl set-controller BRIDGE tcp:ADDRESS`; name another address, best with --tls-cert,
+    /// for switches of other hosts
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:6653")]
     pub listen: String,
 
     /// Measure each port and each switch once in this time; a link without LLDP for three periods leaves all paths, so
@@ -37,7 +38,7 @@ pub struct ControllerArgs {
     #[arg(long)]
     pub measure_only: bool,
 
-    /// Change a working path only if another is faster by this much, so that noise moves no traffic
+    /// Change a working path only if another is faster by this much of its delay, so that noise moves no traffic: 10%
     #[arg(
         long,
         value_name = "PERCENT",
@@ -59,7 +60,7 @@ pub struct ControllerArgs {
     #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
     pub format: Format,
 
-    /// Write results to this file, which is truncated, instead of standard output
+    /// Write results to this file instead of standard output; truncated at the start, opened again on SIGHUP
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,
 

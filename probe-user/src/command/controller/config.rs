@@ -32,10 +32,23 @@ pub struct ControllerConfig {
     pub html: Option<PathBuf>,
 }
 
+impl ControllerConfig {
+    /// What the user must know: anybody who reaches the listener can be a switch.
+    pub fn warning(&self) -> Option<String> {
+        let listen = self.server.listen;
+        let is_open = self.server.tls.is_none() && !listen.ip().to_canonical().is_loopback();
+        is_open.then(|| {
+            format!(
+                "anybody who reaches {listen} can act as a switch; use --tls-cert, or --listen with a loopback address"
+            )
+        })
+    }
+}
+
 pub fn validate(args: ControllerArgs) -> Result<ControllerConfig, ConfigError> {
     let Ok(listen) = args.listen.parse::<SocketAddr>() else {
         return wrong(format!(
-            "--listen '{}' is not an address and a port; write 0.0.0.0:6653 or [::]:6653",
+            "--listen '{}' is not an address and a port; write 127.0.0.1:6653 or [::]:6653",
             args.listen
         ));
     };
@@ -81,12 +94,17 @@ pub fn validate(args: ControllerArgs) -> Result<ControllerConfig, ConfigError> {
     })
 }
 
-/// A percentage, as a fraction.
+/// A percentage, as a fraction. A number below 1 without a sign may mean either, so it is refused.
 fn gain(text: &str) -> Result<f64, ConfigError> {
-    match text.trim_end_matches('%').trim_end().parse::<f64>() {
+    let number = text.strip_suffix('%').map_or(text, str::trim_end);
+    match number.parse::<f64>() {
+        Ok(fraction) if number == text && 0.0 < fraction && fraction < 1.0 => wrong(format!(
+            "--reroute-gain '{text}' has no unit; write {}% or {text}%",
+            (fraction * 1e8).round() / 1e6
+        )),
         Ok(percent) if (0.0..100.0).contains(&percent) => Ok(percent / 100.0),
         _ => wrong(format!(
-            "--reroute-gain '{text}' is not a percentage; use 0% to less than 100%"
+            "--reroute-gain '{text}' is not a percentage; write 0% to less than 100%"
         )),
     }
 }
@@ -106,7 +124,8 @@ mod tests {
     #[test]
     fn flags_set_the_configuration() {
         let config = controller("").unwrap();
-        assert_eq!(config.server.listen.to_string(), "0.0.0.0:6653");
+        assert_eq!(config.server.listen.to_string(), "127.0.0.1:6653");
+        assert_eq!(config.warning(), None);
         assert_eq!(
             (config.forwarding.period_ns, config.forwarding.reroute_gain),
             (500_000_000, 0.05)
@@ -118,13 +137,35 @@ mod tests {
         assert_eq!(config.taps, ["a", "b", "c"]);
         assert!(config.forwarding.measure_only && config.server.measure_only);
         assert_eq!(config.duration, Some(Duration::from_secs(3)));
-        assert_eq!(controller("--reroute-gain 25%").unwrap().forwarding.reroute_gain, 0.25);
+        for (gain, fraction) in [("25%", 0.25), ("0.5%", 0.005), ("5", 0.05), ("0", 0.0), ("1%", 0.01)] {
+            let config = controller(&format!("--reroute-gain {gain}")).unwrap();
+            assert_eq!(config.forwarding.reroute_gain, fraction, "{gain}");
+        }
         let tls = controller("--tls-cert c --tls-key k --tls-ca a")
             .unwrap()
             .server
             .tls
             .unwrap();
         assert_eq!([tls.cert, tls.key, tls.ca], ["c", "k", "a"].map(PathBuf::from));
+    }
+
+    #[test]
+    fn a_listener_for_others_without_tls_is_warned_about() {
+        let tls = "--tls-cert c --tls-key k --tls-ca a";
+        for (flags, is_open) in [
+            ("--listen 0.0.0.0:6653", true),
+            ("--listen [::]:6653", true),
+            ("--listen 192.0.2.1:6653", true),
+            ("--listen [fd77::1]:6653", true),
+            ("--listen 127.0.0.2:6653", false),
+            ("--listen [::1]:6653", false),
+            ("--listen [::ffff:127.0.0.1]:6653", false),
+            (&format!("--listen 0.0.0.0:6653 {tls}"), false),
+        ] {
+            let warning = controller(flags).unwrap().warning();
+            assert_eq!(warning.is_some(), is_open, "{flags}: {warning:?}");
+            assert!(warning.is_none_or(|line| line.contains("--tls-cert") && !line.contains('\n')));
+        }
     }
 
     #[test]
@@ -140,6 +181,9 @@ mod tests {
             ("--reroute-gain 100%", "--reroute-gain"),
             ("--reroute-gain -1%", "--reroute-gain"),
             ("--reroute-gain x", "--reroute-gain"),
+            ("--reroute-gain 0.1", "write 10% or 0.1%"),
+            ("--reroute-gain %", "--reroute-gain"),
+            ("--reroute-gain 5%%", "--reroute-gain"),
             ("--reroute-gain nan", "--reroute-gain"),
             ("--reroute-gain 1% --measure-only", "--measure-only"),
             ("--html -", "--html"),

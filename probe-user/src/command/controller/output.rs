@@ -6,10 +6,11 @@ mod layout;
 pub mod model;
 mod text;
 
-use std::path::Path;
+use std::io::Write;
 
 use crate::command::controller::output::model::{ControllerEvent, ControllerReport};
-use crate::output::sink::{OutputError, Sink};
+use crate::output::file::OutputFile;
+use crate::output::sink::{Control, OutputError, Sink};
 use crate::output::{Format, terminal};
 
 pub struct ControllerOutput {
@@ -19,32 +20,46 @@ pub struct ControllerOutput {
 }
 
 impl ControllerOutput {
-    /// Creates or truncates the file; opens standard output without a path.
-    pub fn open(format: Format, path: Option<&Path>) -> Result<Self, OutputError> {
+    pub fn new(format: Format, file: OutputFile) -> Result<Self, OutputError> {
         Ok(Self {
             format,
-            sink: path.map_or_else(|| Ok(Sink::stdout()), Sink::create)?,
-            columns: if path.is_some() { || None } else { terminal::columns },
+            columns: terminal::columns_for(file.path()),
+            sink: Sink::new(file, format.notice())?,
         })
+    }
+
+    pub fn control(&self) -> Control {
+        self.sink.control()
     }
 
     pub fn event(&mut self, event: &ControllerEvent) -> Result<(), OutputError> {
         let format = self.format;
-        self.sink.write(|out| match format {
+        self.sink.write("event", 1, |out| match format {
             Format::Text => text::event(event, out),
             Format::Jsonl => jsonl::event(event, out),
         })?;
-        self.sink.flush()
+        self.sink.flush();
+        Ok(())
     }
 
     /// Writes a report; the last one includes the summary of the run.
     pub fn report(&mut self, report: &ControllerReport, is_last: bool) -> Result<(), OutputError> {
         let (format, columns) = (self.format, (self.columns)());
-        self.sink.write(|out| match format {
+        let body = |out: &mut dyn Write| match format {
             Format::Text => text::report(report, is_last, columns, out),
             Format::Jsonl => jsonl::report(report, is_last, out),
-        })?;
-        self.sink.flush()
+        };
+        if is_last {
+            return self.sink.write_last(body);
+        }
+        self.sink.write("report", 1, body)?;
+        self.sink.flush();
+        Ok(())
+    }
+
+    /// The output, for the reader to take the rest.
+    pub fn into_sink(self) -> Sink {
+        self.sink
     }
 }
 

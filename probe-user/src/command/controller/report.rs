@@ -1,13 +1,14 @@
 //! Converts the state of the controller to its result model.
 
-use std::path::Path;
+use std::fs;
 
 use anyhow::Result;
+use log::warn;
 use probe_controller::forwarding::{Forwarding, LinkView, Notice, RouteView};
 use probe_controller::link_delay::Window;
 use probe_controller::openflow::id::Dpid;
 use probe_controller::openflow::server::Server;
-use probe_controller::topology::{Link, PortId};
+use probe_controller::topology::{Link, PortId, UNMEASURED_NS};
 use probe_host::clock::{monotonic_ns, realtime_ns};
 
 use crate::command::controller::config::ControllerConfig;
@@ -17,21 +18,35 @@ use crate::command::controller::output::model::{
     ByMethod, ControllerEvent, ControllerReport, End, Happened, HopLine, LinkCounts, LinkLine, PathLine, Start,
     SummaryLine, SwitchLine,
 };
+use crate::output::file::OutputFile;
 use crate::output::quantity::duration_u64;
+use crate::output::sink::{Control, Sink};
 use crate::output::time::{Utc, UtcOffset};
 
 pub(super) struct Reporter {
     output: ControllerOutput,
     drawing: Option<Drawing>,
+    /// Why the last drawing failed, so that it is logged once.
+    trouble: Option<String>,
     start: Start,
 }
 
 impl Reporter {
     pub(super) fn open(config: &ControllerConfig) -> Result<Self> {
-        let drawing = |path: &Path| Drawing::create(path, config.report.as_secs());
+        let output = OutputFile::open(config.output.as_deref())?;
+        let drawing = match &config.html {
+            Some(path) => {
+                output.check_other("--html", path, fs::metadata(path))?;
+                let draft = Drawing::draft_of(path);
+                output.check_other("the draft of --html", &draft, fs::metadata(&draft))?;
+                Some(Drawing::create(path, config.report.as_secs())?)
+            }
+            None => None,
+        };
         Ok(Self {
-            output: ControllerOutput::open(config.format, config.output.as_deref())?,
-            drawing: config.html.as_deref().map(drawing).transpose()?,
+            output: ControllerOutput::new(config.format, output)?,
+            drawing,
+            trouble: None,
             start: Start {
                 time: now(),
                 version: env!("CARGO_PKG_VERSION"),
@@ -42,6 +57,14 @@ impl Reporter {
                 taps: config.taps.clone(),
             },
         })
+    }
+
+    pub(super) fn control(&self) -> Control {
+        self.output.control()
+    }
+
+    pub(super) fn into_sink(self) -> Sink {
+        self.output.into_sink()
     }
 
     pub(super) fn start(&mut self, server: &Server) -> Result<()> {
@@ -72,7 +95,11 @@ impl Reporter {
         let report = report(forwarding, server);
         self.output.report(&report, is_last)?;
         if let Some(drawing) = &self.drawing {
-            drawing.draw(&report, is_last)?;
+            let trouble = drawing.draw(&report, is_last).err().map(|error| error.to_string());
+            if let Some(line) = trouble.as_ref().filter(|_| trouble != self.trouble) {
+                warn!("{line}; the drawing is out of date, and forwarding goes on");
+            }
+            self.trouble = trouble;
         }
         Ok(())
     }
@@ -103,6 +130,15 @@ fn describe(notice: &Notice, forwarding: &Forwarding) -> (&'static str, String) 
             format!("{} is stale: LLDP no longer arrives", link(stale)),
         ),
         Notice::LinkDown(down) => ("link_down", format!("{} is down", link(down))),
+        Notice::Segment(ports) => {
+            let ports: Vec<String> = ports.iter().map(|end| port(*end, forwarding)).collect();
+            let text = format!(
+                "{} share a segment with several switches: its delays are not measured, and paths cross it only where there is no \
+                 other",
+                ports.join(", ")
+            );
+            ("segment", text)
+        }
         Notice::Rerouted {
             from,
             to,
@@ -112,12 +148,8 @@ fn describe(notice: &Notice, forwarding: &Forwarding) -> (&'static str, String) 
             let mut switches = vec![forwarding.name(*from)];
             switches.extend(path.hops.iter().map(|hop| forwarding.name(hop.into.dpid)));
             let reason = match former_delay_ns {
-                Some(former_ns) => format!(
-                    "now {} instead of {}",
-                    duration_u64(path.delay_ns),
-                    duration_u64(*former_ns)
-                ),
-                None => format!("{}; the former path is broken", duration_u64(path.delay_ns)),
+                Some(former_ns) => format!("now {} instead of {}", delay(path.delay_ns), delay(*former_ns)),
+                None => format!("{}; the former path is broken", delay(path.delay_ns)),
             };
             let (from, to) = (forwarding.name(*from), forwarding.name(*to));
             (
@@ -126,6 +158,14 @@ fn describe(notice: &Notice, forwarding: &Forwarding) -> (&'static str, String) 
             )
         }
         Notice::Trouble(line) => ("trouble", line.clone()),
+    }
+}
+
+fn delay(delay_ns: u64) -> String {
+    if delay_ns < UNMEASURED_NS {
+        duration_u64(delay_ns)
+    } else {
+        "an unmeasured delay".to_owned()
     }
 }
 
@@ -243,6 +283,7 @@ fn summary(time: Utc, switches: usize, forwarding: &Forwarding, server: &Server)
         time,
         switches,
         links: LinkCounts::of(forwarding.links().iter().map(|view| view.state)),
+        segments: forwarding.segments(),
         hosts: forwarding.hosts().count(),
         negatives: totals.negatives,
         storms: totals.storms,
@@ -255,6 +296,9 @@ fn summary(time: Utc, switches: usize, forwarding: &Forwarding, server: &Server)
         unheard: totals.probes.unheard,
         late: totals.probes.late,
         mismatched: totals.probes.mismatched,
+        hosts_displaced: totals.hosts_displaced,
+        pairs_displaced: totals.pairs_displaced,
+        rules_restored: totals.rules_restored,
         packet_ins_over_limit: counters.packet_ins_over_limit,
         events_dropped: counters.events_dropped,
     }

@@ -4,6 +4,7 @@ use std::future::{pending, ready};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
+use log::warn;
 use probe_controller::forwarding::Forwarding;
 use probe_controller::link_delay::TapDirection;
 use probe_controller::openflow::server::{Events, Listening, Server};
@@ -32,9 +33,12 @@ pub async fn run(config: ControllerConfig) -> Result<()> {
         check_host()?;
     }
     let mut reporter = Reporter::open(&config)?;
-    let mut shutdown = Shutdown::new().context("cannot catch signals")?;
+    let mut shutdown = Shutdown::new(reporter.control(), None).context("cannot catch signals")?;
     // Listen before attaching, which takes time: a refused switch waits a second or more before it tries again.
     let listening = Listening::open(config.server.clone())?;
+    if let Some(warning) = config.warning() {
+        warn!("{warning}");
+    }
     let taps = match config.taps.is_empty() {
         true => None,
         false => Some(Taps::attach(&config.taps)?),
@@ -52,7 +56,11 @@ pub async fn run(config: ControllerConfig) -> Result<()> {
     };
     let outcome = run.until_done(&config, &mut shutdown).await;
     // Results are reported even if the run failed.
-    run.finish().and(outcome)
+    let outcome = run.reporter.end(&run.forwarding, &run.server).and(outcome);
+    let Run { server, reporter, .. } = run;
+    server.stop();
+    let delivered = shutdown.deliver(reporter.into_sink(), None).await;
+    outcome.and(Ok(delivered?))
 }
 
 struct Run {
@@ -131,13 +139,6 @@ impl Run {
             Direction::Egress => TapDirection::Egress,
         };
         self.forwarding.tapped(&tapped.frame, direction, tapped.stamp_ns);
-    }
-
-    /// Writes the summary of the run.
-    fn finish(mut self) -> Result<()> {
-        let outcome = self.reporter.end(&self.forwarding, &self.server);
-        self.server.stop();
-        outcome
     }
 }
 

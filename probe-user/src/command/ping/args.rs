@@ -52,6 +52,11 @@ pub struct PingArgs {
     #[arg(long, value_name = "FILE")]
     pub key_file: Option<PathBuf>,
 
+    /// Protect the TLVs by an HMAC TLV with the key in this file, in packets that are not authenticated themselves; needs
+    /// --tlv
+    #[arg(long, value_name = "FILE")]
+    pub tlv_key_file: Option<PathBuf>,
+
     /// Add this TLV (RFC 8972) to every probe; repeatable: padding=BYTES, location, timestamps, cos=DSCP, direct,
     /// access=ID:CODE, follow-up, or TYPE:HEX for any other
     #[arg(long, value_name = "TLV")]

@@ -57,14 +57,18 @@ pub fn validate(args: PingArgs) -> Result<PingConfig, ConfigError> {
     let timeout_ns = values::duration_ns("--timeout", &args.timeout)?;
     let in_flight = timeout_ns.saturating_add(GRACE_NS).div_ceil(interval_ns);
     values::in_flight(in_flight, &args.timeout, &args.interval)?;
+    let tlv_key = values::tlv_key(args.tlv_key_file, args.key_file.is_some())?;
     let key = values::key(args.key_file)?;
     let tlvs = args.tlv.iter().map(|text| tlv(text)).collect::<Result<Vec<_>, _>>()?;
+    if tlv_key.is_some() && tlvs.is_empty() {
+        return wrong("--tlv-key-file protects TLVs, and there are none; add one with --tlv");
+    }
     let engine = engine(args.engine, key.is_some(), !tlvs.is_empty())?;
     let ssid = match &args.ssid {
         Some(text) => number("--ssid", text, u16::MAX)?,
         None => values::first_ssid(),
     };
-    let packet = PacketPlan::new(ssid, tlvs, key);
+    let packet = PacketPlan::new(ssid, tlvs, key).with_tlv_key(tlv_key);
     Ok(PingConfig {
         target,
         family,
@@ -157,7 +161,7 @@ fn raw(text: &str) -> Result<TlvRequest, ConfigError> {
     let (kind, digits) = text.split_once(':').unwrap_or((text, ""));
     let kind = number("--tlv TYPE", kind, u8::MAX)?;
     if kind == probe_common::tlv::kind::HMAC {
-        return wrong("--tlv 8 is the HMAC TLV, which --key-file adds");
+        return wrong("--tlv 8 is the HMAC TLV, which --key-file and --tlv-key-file add");
     }
     let pairs = digits.as_bytes().chunks(2).map(|pair| match pair {
         [high, low] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {

@@ -9,10 +9,11 @@ use probe_io::ping::answer::{ReplyPacket, ReturnedTlv};
 use probe_io::port::Engine;
 use serde::{Serialize, Serializer};
 
+use crate::output::file::OutputFile;
 use crate::output::jsonl::record;
 use crate::output::model::{Clock, Results, Sample};
 use crate::output::quantity::{count, duration, duration_u64, percent};
-use crate::output::sink::{OutputError, Sink};
+use crate::output::sink::{Control, OutputError, Sink};
 use crate::output::time::Utc;
 use crate::output::{Format, fields};
 
@@ -105,11 +106,13 @@ pub struct PingOutput {
 }
 
 impl PingOutput {
-    pub fn stdout(format: Format) -> Self {
-        Self {
-            format,
-            sink: Sink::stdout(),
-        }
+    pub fn stdout(format: Format) -> Result<Self, OutputError> {
+        let sink = Sink::new(OutputFile::open(None)?, format.notice())?;
+        Ok(Self { format, sink })
+    }
+
+    pub fn control(&self) -> Control {
+        self.sink.control()
     }
 
     pub fn start(&mut self, start: &PingStart) -> Result<(), OutputError> {
@@ -121,7 +124,16 @@ impl PingOutput {
     }
 
     pub fn summary(&mut self, start: &PingStart, results: &Results) -> Result<(), OutputError> {
-        self.write("summary", results, |out| write_summary(start, results, out))
+        let format = self.format;
+        self.sink.write_last(|out| match format {
+            Format::Text => write_summary(start, results, out),
+            Format::Jsonl => record("summary", results, out),
+        })
+    }
+
+    /// The output, for the reader to take the rest.
+    pub fn into_sink(self) -> Sink {
+        self.sink
     }
 
     fn write(
@@ -131,11 +143,12 @@ impl PingOutput {
         text: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> Result<(), OutputError> {
         let format = self.format;
-        self.sink.write(|out| match format {
+        self.sink.write(kind, 1, |out| match format {
             Format::Text => text(out),
             Format::Jsonl => record(kind, fields, out),
         })?;
-        self.sink.flush()
+        self.sink.flush();
+        Ok(())
     }
 }
 
@@ -162,6 +175,7 @@ fn write_sample(one: &PingSample, out: &mut dyn Write) -> io::Result<()> {
     let sample = &one.sample;
     let note = match sample.state {
         Outcome::Lost => return writeln!(out, "no reply to seq={}", sample.seq),
+        Outcome::Failed(why) => return writeln!(out, "could not send seq={}: {why}", sample.seq),
         Outcome::Ok => "",
         Outcome::Late => " (late: counted as lost)",
         Outcome::Duplicate => " (DUP!)",
@@ -180,8 +194,13 @@ fn write_sample(one: &PingSample, out: &mut dyn Write) -> io::Result<()> {
             duration_u64(rtt_ns),
             duration_u64(residence_ns)
         )?,
-        // The reflector's clock was set between T2 and T3, or it does not stamp.
-        _ => write!(out, " rtt=? (the reflector's timestamps contradict each other)")?,
+        (Some(rtt_ns), None) => write!(
+            out,
+            " rtt={} (with the residence: the reflector wrote no timestamps)",
+            duration_u64(rtt_ns)
+        )?,
+        // The reflector's clock was set between T2 and T3.
+        (None, _) => write!(out, " rtt=? (the reflector's timestamps contradict each other)")?,
     }
     if let (Some(forward_ns), Some(backward_ns), Some(clock)) = (one.forward_ns, one.backward_ns, one.clock) {
         write!(

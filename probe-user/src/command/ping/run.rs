@@ -3,16 +3,16 @@
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context as _, Result, anyhow, bail};
+use log::warn;
 use probe_common::family::Family;
 use probe_core::agent::Agent;
 use probe_core::agent::config::{Families, ProbeConfig};
 use probe_core::agent::event::Event;
 use probe_core::attach::AttachMode;
-use probe_core::observation::Reply;
-use probe_core::session::Outcome;
+use probe_core::observation::{Fate, Reply, SendFailure};
 use probe_core::stats::report::{OneWayClock, Report};
 use probe_host::clock::{monotonic_ns, realtime_ns};
-use probe_host::link::{Netlink, Route};
+use probe_host::link::{Netlink, Route, RouteObstacle};
 use probe_host::preflight::{Facts, check};
 use probe_host::timer::Timer;
 use probe_io::ping::Pinger;
@@ -24,13 +24,15 @@ use tokio::net::lookup_host;
 use crate::command::ping::config::{PingConfig, PingEngine};
 use crate::command::ping::output::{PingOutput, PingSample, PingStart};
 use crate::command::shared::host::{POLL_INTERVAL, WITHOUT_EBPF, kernel_release};
+use crate::command::shared::replies::{hints, wrong_timestamp_format};
 use crate::command::shared::shutdown::Shutdown;
 use crate::output::model::{Attach, Context as ResultContext, Downtime, Method, Results, Sample};
 use crate::output::time::{Utc, UtcOffset};
 
 /// Runs until the count is reached or a signal comes. It is an error if no reply came.
 pub async fn run(config: PingConfig) -> Result<()> {
-    let mut shutdown = Shutdown::new().context("cannot catch signals")?;
+    let mut output = PingOutput::stdout(config.format)?;
+    let mut shutdown = Shutdown::new(output.control(), None).context("cannot catch signals")?;
     let to = tokio::select! {
         to = resolve(&config) => to?,
         () = shutdown.requested() => return Ok(()),
@@ -39,7 +41,6 @@ pub async fn run(config: PingConfig) -> Result<()> {
     let path = Path::to(to).await?;
     let (pinger, reason) = open(&config, target, &path).await?;
     let start = start(&config, to, &path, &pinger, reason);
-    let mut output = PingOutput::stdout(config.format);
     output.start(&start)?;
     let started_ns = monotonic_ns();
     let mut agent = Agent::new(core(&config, to.ip()), started_ns);
@@ -52,13 +53,21 @@ pub async fn run(config: PingConfig) -> Result<()> {
         pinger,
         output,
         refused: false,
-        send_error: None,
+        unsent: None,
     };
     let outcome = run.until_done(&mut shutdown).await;
     // Results are reported even if the run failed.
     let answered = run.finish()?;
     outcome?;
-    if answered { Ok(()) } else { Err(run.no_reply()) }
+    let failure = match run.unsent {
+        _ if !answered => Some(run.no_reply()),
+        Some(why) => Some(anyhow!("the last probes to {} did not leave: {why}", run.start.target)),
+        None => None,
+    };
+    let Run { output, pinger, .. } = run;
+    drop(pinger);
+    shutdown.deliver(output.into_sink(), None).await?;
+    failure.map_or(Ok(()), Err)
 }
 
 /// Looks up the target's address, of the IP version in --family.
@@ -101,6 +110,11 @@ impl Path {
             SocketAddr::V6(v6) if v6.scope_id() != 0 => Some(v6.scope_id()),
             _ => None,
         };
+        // An own address can be probed: a reflector of any make may listen there.
+        match netlink.obstacle_to(to.ip(), scope).await? {
+            None | Some(RouteObstacle::Own) => {}
+            Some(obstacle) => bail!("{} {obstacle}", to.ip()),
+        }
         let route = netlink.route_to(to.ip()).await?;
         let is_local = route.is_some_and(|route| route.is_local);
         let index = scope.or(route.map(|route: Route| route.interface));
@@ -190,8 +204,8 @@ struct Run {
     output: PingOutput,
     /// The far host reported that no process listens on the port.
     refused: bool,
-    /// Of the last probe that could not be sent.
-    send_error: Option<std::io::Error>,
+    /// Why the last probes did not leave; `None` after a reply.
+    unsent: Option<SendFailure>,
 }
 
 impl Run {
@@ -218,17 +232,25 @@ impl Run {
         // Read before the replies, so that one stamped before `now_ns` is taken before its probe expires.
         let now_ns = monotonic_ns();
         self.take()?;
-        let pinger = &mut self.pinger;
-        self.agent.expire(now_ns, &mut |_, seq, _| pinger.fate(seq));
+        let Self {
+            agent, pinger, unsent, ..
+        } = self;
+        agent.expire(now_ns, &mut |_, seq, _, sent_ns| {
+            let fate = pinger.fate(seq, sent_ns);
+            if let Fate::NeverLeft(why) = fate {
+                *unsent = Some(why);
+            }
+            fate
+        });
         self.report(None)?;
         while let Some(transmit) = self.agent.poll_transmit(now_ns) {
             self.refused |= self.pinger.was_refused();
-            if let Err(error) = self.pinger.send(transmit.seq) {
-                self.agent.transmit_failed(&transmit);
-                self.send_error = Some(error);
+            if let Err(why) = self.pinger.send(transmit.seq) {
+                self.agent.transmit_failed(&transmit, why, now_ns);
+                self.unsent = Some(why);
             }
         }
-        Ok(())
+        self.report(None)
     }
 
     fn take(&mut self) -> Result<()> {
@@ -245,6 +267,7 @@ impl Run {
                 ..reply
             };
             self.agent.reply(&reply, monotonic_ns());
+            self.unsent = None;
             self.report(packet)?;
         }
         Ok(())
@@ -253,7 +276,9 @@ impl Run {
     /// Writes the core's events; `packet` belongs to the reply that it was given last.
     fn report(&mut self, mut packet: Option<ReplyPacket>) -> Result<()> {
         while let Some(event) = self.agent.poll_event() {
-            if let Event::Sample {
+            if let Event::TimestampFormat { peer } = event {
+                warn!("{}", wrong_timestamp_format(peer));
+            } else if let Event::Sample {
                 peer,
                 path,
                 seq,
@@ -270,7 +295,7 @@ impl Run {
                     forward_ns: one_way.map(Reply::forward_ns),
                     backward_ns: one_way.map(Reply::backward_ns),
                     clock,
-                    reply: packet.take().filter(|_| outcome != Outcome::Lost),
+                    reply: packet.take().filter(|_| reply.is_some()),
                 };
                 self.output.sample(&sample)?;
             }
@@ -280,6 +305,9 @@ impl Run {
 
     /// The clock that the one-way delays of a reply rest on.
     fn clock(&self, reply: &Reply) -> Option<OneWayClock> {
+        if !reply.is_stamped() {
+            return None;
+        }
         if self.is_local {
             return Some(OneWayClock::SameClock);
         }
@@ -297,7 +325,12 @@ impl Run {
             return Ok(false);
         };
         self.output.summary(&self.start, &self.results(report))?;
-        Ok(report.counts.received + report.counts.late > 0)
+        let answered = report.counts.received + report.counts.late > 0;
+        if answered {
+            // Without an answer, they are the reason.
+            self.hints().iter().for_each(|hint| warn!("{hint}"));
+        }
+        Ok(answered)
     }
 
     fn results(&self, report: &Report) -> Results {
@@ -317,32 +350,37 @@ impl Run {
                 attach,
                 peer: None,
                 downtime: Downtime::default(),
+                interface_down_ns: 0,
             },
         )
+    }
+
+    /// What packets that answered no probe say, in words.
+    fn hints(&self) -> Vec<String> {
+        hints(&self.pinger.mismatches(), self.start.port)
     }
 
     /// Why there was no reply, as far as known.
     fn no_reply(&self) -> anyhow::Error {
         let PingStart { target, port, .. } = &self.start;
         let none = format!("no reply from {target} port {port}");
-        if let Some(error) = &self.send_error {
-            return anyhow!("{none}: cannot send: {error}");
+        if let Some(why) = self.unsent {
+            return anyhow!("{none}: the probes did not leave: {why}");
+        }
+        if self.is_local {
+            return anyhow!(
+                "{none}: it is an address of this host, so that probes do not pass the interface on which an agent \
+                 answers; run ping on another host, or name the other end"
+            );
         }
         if self.refused {
             return anyhow!(
                 "{none}: no process listens on this port there (ICMP port unreachable); STAMP's port is 862, kstamp's 1910"
             );
         }
-        match self.pinger.unmatched() {
-            Some(unmatched) if unmatched > 0 => {
-                let hint = if self.start.authenticated {
-                    "; is the key the same?"
-                } else {
-                    ""
-                };
-                anyhow!("{none}, but {unmatched} unmatched or unauthenticated packets{hint}")
-            }
-            _ => anyhow!("{none}"),
+        match self.hints() {
+            hints if hints.is_empty() => anyhow!("{none}"),
+            hints => anyhow!("{none}: {}", hints.join("; ")),
         }
     }
 }

@@ -62,6 +62,11 @@ pub struct EndpointArgs {
     #[arg(long, value_name = "FILE")]
     pub key_file: Option<PathBuf>,
 
+    /// Verify HMAC TLVs of unauthenticated packets with the key in this file; without it, TLVs that come with an HMAC are
+    /// returned unused, with flag I
+    #[arg(long, value_name = "FILE")]
+    pub tlv_key_file: Option<PathBuf>,
+
     /// Reflect without sessions: replies repeat the sender's sequence numbers; needs --engine socket
     #[arg(long)]
     pub stateless: bool,
@@ -97,7 +102,7 @@ pub struct OutputArgs {
     #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
     pub format: Format,
 
-    /// Write results to this file, which is truncated, instead of standard output
+    /// Write results to this file instead of standard output; truncated at the start, opened again on SIGHUP
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,
 }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, bail};
 use nix::sys::utsname::uname;
 use probe_core::agent::config::Families;
 use probe_host::link::Netlink;
@@ -33,6 +33,18 @@ pub async fn addresses_of(interface: &str) -> Result<Vec<IpAddr>> {
         None => Vec::new(),
     };
     Ok(addresses.into_iter().map(|address| address.ip).collect())
+}
+
+/// Fails if packets to one of these peers would not leave this host for another one.
+pub async fn check_peers(interface: &str, peers: &[IpAddr]) -> Result<()> {
+    let netlink = Netlink::open()?;
+    let index = netlink.link_by_name(interface).await?.map(|link| link.index);
+    for &peer in peers {
+        if let Some(obstacle) = netlink.obstacle_to(peer, index).await? {
+            bail!("--peer {peer} {obstacle}");
+        }
+    }
+    Ok(())
 }
 
 pub async fn families_of_interface(interface: &str) -> Result<Families> {

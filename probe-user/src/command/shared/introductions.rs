@@ -1,6 +1,5 @@
 //! The identity exchange: asks peers for their identity, answers requests, and passes the results to the agent.
 
-use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::{IpAddr, SocketAddr};
 
@@ -8,9 +7,11 @@ use anyhow::{Context as _, Result};
 use log::{debug, warn};
 use probe_common::family::Family;
 use probe_core::agent::Agent;
+use probe_core::agent::config::MAX_PEERS;
 use probe_core::attach::AttachMode;
 use probe_core::identity::exchange::{AnswerLimit, Exchange};
 use probe_core::identity::{Identity, ResponderPorts, wire};
+use probe_core::lru::Lru;
 use probe_host::clock::{ClockState, clock_identity, monotonic_ns, realtime_ns};
 use probe_io::port::Port;
 
@@ -22,7 +23,7 @@ pub struct Introductions {
     exchange: Exchange,
     limit: AnswerLimit,
     /// How many of this host's probes each peer reports as refused.
-    refused: BTreeMap<IpAddr, u64>,
+    refused: Lru<IpAddr, u64>,
     /// Ports of the responder, IPv4 and IPv6.
     responder: [Option<ResponderPorts>; 2],
 }
@@ -35,7 +36,7 @@ impl Introductions {
             test_port,
             exchange: Exchange::default(),
             limit,
-            refused: BTreeMap::new(),
+            refused: Lru::new(MAX_PEERS),
             responder: [None; 2],
         }
     }
@@ -83,7 +84,7 @@ impl Introductions {
     /// Warns if a peer has refused more of this host's probes than it had before.
     fn warn_of_refusals(&mut self, peer: IpAddr, total: u64) {
         // Refusals before the first answer may have been an earlier run's.
-        let before = self.refused.insert(peer, total).unwrap_or(total);
+        let before = std::mem::replace(self.refused.get_or(peer, || total), total);
         if total > before {
             let more = total - before;
             warn!(

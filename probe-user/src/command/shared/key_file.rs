@@ -1,10 +1,11 @@
 //! Reads keys from files: every user of the host can see the command line.
 
-use std::fs::File;
+use std::fs::{FileType, Metadata, OpenOptions};
 use std::io::{self, Read as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use nix::unistd::geteuid;
 use probe_core::auth::Key;
 use thiserror::Error;
 
@@ -19,6 +20,10 @@ const OTHERS: u32 = 0o077;
 pub enum KeyFileError {
     #[error("cannot read the key file {path}: {source}")]
     Read { path: PathBuf, source: io::Error },
+    #[error("the key file {path} is {kind}; give a regular file, or a symlink to one")]
+    Kind { path: PathBuf, kind: &'static str },
+    #[error("the key file {path} belongs to user {owner}, who can change it; `chown {own} {path}` makes it yours")]
+    Owner { path: PathBuf, owner: u32, own: u32 },
     #[error("the key file {path} is open to other users (mode {mode:04o}); `chmod 600 {path}` closes it")]
     Open { path: PathBuf, mode: u32 },
     #[error("the key in {path} has {length} bytes; give it {MIN_LEN} to {MAX_LEN}: `openssl rand -hex 32 > {path}`")]
@@ -32,19 +37,15 @@ pub fn read(path: &Path) -> Result<Key, KeyFileError> {
         path: path.to_owned(),
         source,
     };
-    let file = File::open(path).map_err(failed)?;
+    // A FIFO would wait for a writer.
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path);
+    let file = file.map_err(failed)?;
     // Of the open file: the path may lead to another one by now.
     let metadata = file.metadata().map_err(failed)?;
-    if metadata.is_dir() {
-        return Err(failed(io::ErrorKind::IsADirectory.into()));
-    }
-    let mode = metadata.permissions().mode() & 0o7777;
-    if mode & OTHERS != 0 {
-        return Err(KeyFileError::Open {
-            path: path.to_owned(),
-            mode,
-        });
-    }
+    check(path, &metadata, geteuid().as_raw())?;
     let mut content = Vec::new();
     file.take(MAX_LEN * 2 + 2).read_to_end(&mut content).map_err(failed)?;
     let secret = secret(&content);
@@ -55,6 +56,34 @@ pub fn read(path: &Path) -> Result<Key, KeyFileError> {
         });
     }
     Ok(Key::new(&secret))
+}
+
+/// Fails unless only root or this user, `own`, has access to a regular file.
+fn check(path: &Path, metadata: &Metadata, own: u32) -> Result<(), KeyFileError> {
+    let path = path.to_owned();
+    if !metadata.is_file() {
+        let kind = kind(metadata.file_type());
+        return Err(KeyFileError::Kind { path, kind });
+    }
+    let owner = metadata.uid();
+    if owner != 0 && owner != own {
+        return Err(KeyFileError::Owner { path, owner, own });
+    }
+    let mode = metadata.permissions().mode() & 0o7777;
+    if mode & OTHERS != 0 {
+        return Err(KeyFileError::Open { path, mode });
+    }
+    Ok(())
+}
+
+fn kind(file_type: FileType) -> &'static str {
+    if file_type.is_dir() {
+        "a directory"
+    } else if file_type.is_fifo() {
+        "a FIFO"
+    } else {
+        "a device"
+    }
 }
 
 fn secret(content: &[u8]) -> Vec<u8> {
@@ -76,6 +105,10 @@ fn hexadecimal(text: &[u8]) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::os::unix::fs::{chown, symlink};
+
+    use nix::sys::stat::Mode;
+    use nix::unistd::mkfifo;
 
     use super::*;
 
@@ -125,8 +158,47 @@ mod tests {
         let error = read(b"", 0o600).unwrap_err().to_string();
         assert!(error.contains("0 bytes"), "{error}");
         assert!(super::read(Path::new("/nonexistent/key")).is_err());
+    }
+
+    #[test]
+    fn what_is_no_file_is_refused_at_once() {
         let directory = tempfile::tempdir().unwrap();
-        let error = super::read(directory.path()).unwrap_err().to_string();
-        assert!(error.ends_with("is a directory"), "{error}");
+        let fifo = directory.path().join("fifo");
+        mkfifo(&fifo, Mode::S_IRUSR).unwrap();
+        for (path, kind) in [
+            (directory.path(), "a directory"),
+            (&fifo, "a FIFO"),
+            (Path::new("/dev/zero"), "a device"),
+        ] {
+            let error = super::read(path).unwrap_err().to_string();
+            assert!(error.contains(kind) && !error.contains('\n'), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_file_belongs_to_root_or_to_this_user() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("key");
+        fs::write(&path, [b'k'; 16]).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        let link = directory.path().join("link");
+        symlink(&path, &link).unwrap();
+        assert!(super::read(&link).is_ok(), "by a symlink");
+        let metadata = fs::metadata(&path).unwrap();
+        let owner = metadata.uid();
+        assert!(check(&path, &metadata, owner).is_ok());
+        assert_eq!(
+            check(&path, &metadata, owner + 1).is_ok(),
+            owner == 0,
+            "root's serves everybody"
+        );
+        if owner == 0 {
+            chown(&path, Some(65_534), None).unwrap();
+            let error = super::read(&path).unwrap_err().to_string();
+            assert!(
+                error.contains("belongs to user 65534") && error.contains("chown 0"),
+                "{error}"
+            );
+        }
     }
 }

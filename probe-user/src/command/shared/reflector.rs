@@ -31,6 +31,7 @@ impl UserReflector {
             rates: config.answering.rates,
             stateless: stamping.stateless,
             key: stamping.key.clone(),
+            tlv_key: stamping.tlv_key.clone(),
         };
         let mut reflector = Self {
             reflector: Reflector::new(reflector_config),

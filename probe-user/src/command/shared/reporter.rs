@@ -5,10 +5,12 @@ mod downs;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use probe_core::agent::config::ProbeConfig;
+use log::warn;
+use probe_core::agent::config::{MAX_PEERS, ProbeConfig};
 use probe_core::agent::event::{Event, Found};
 use probe_core::attach::AttachMode;
 use probe_core::identity::Identity;
+use probe_core::lru::Lru;
 use probe_core::reflector::userspace_rates;
 use probe_core::stats::report::Report;
 use probe_host::clock::{monotonic_ns, realtime_ns};
@@ -17,23 +19,30 @@ use probe_io::port::{Engine, Port, PortEvent};
 
 use crate::command::shared::endpoint::config::EndpointConfig;
 use crate::command::shared::host::kernel_release;
+use crate::command::shared::replies::wrong_timestamp_format;
 use crate::command::shared::reporter::downs::Downs;
+use crate::output::file::OutputFile;
 use crate::output::model::{self, Context, Results, Sample};
 use crate::output::samples::Samples;
-use crate::output::sink::OutputError;
+use crate::output::sink::{Control, OutputError, Sink};
 use crate::output::time::{Utc, UtcOffset};
 use crate::output::{Output, OutputConfig};
 
 /// Two readings of both clocks differ by less, unless a clock was set.
 const WALL_CLOCK_STEP_NS: u128 = 1_000_000;
 
+/// Peers whose names and downtimes are remembered: several times as many as are measured.
+const MAX_KNOWN_PEERS: usize = 4 * MAX_PEERS;
+
 pub struct Reporter {
     output: Output,
     samples: Option<Samples>,
     engine: Engine,
     attach: model::Attach,
-    peers: BTreeMap<IpAddr, Identity>,
-    downs: Downs,
+    peers: Lru<IpAddr, Identity>,
+    downs: Downs<IpAddr>,
+    /// Of the interface.
+    outages: Downs<()>,
     windows: Vec<(model::Method, Report)>,
     utc: UtcOffset,
 }
@@ -41,19 +50,28 @@ pub struct Reporter {
 impl Reporter {
     /// Opens the files, before anything is measured.
     pub fn open(config: &OutputConfig) -> Result<Self, OutputError> {
+        let output = OutputFile::open(config.output.as_deref())?;
+        let samples = config.samples.as_deref();
+        let samples = samples.map(|path| output.open_other("--samples", path)).transpose()?;
         Ok(Self {
-            output: Output::open(config.format, config.output.as_deref())?,
-            samples: config.samples.as_deref().map(Samples::create).transpose()?,
+            output: Output::new(config.format, output)?,
+            samples: samples.map(Samples::new).transpose()?,
             engine: Engine::Ebpf,
             attach: model::Attach {
                 egress: None,
                 receive: AttachMode::Tc,
             },
-            peers: BTreeMap::new(),
-            downs: Downs::default(),
+            peers: Lru::new(MAX_KNOWN_PEERS),
+            downs: Downs::new(MAX_KNOWN_PEERS),
+            outages: Downs::new(1),
             windows: Vec::new(),
             utc: UtcOffset::new(monotonic_ns(), realtime_ns()),
         })
+    }
+
+    /// The controls of the results and of the samples.
+    pub fn controls(&self) -> (Control, Option<Control>) {
+        (self.output.control(), self.samples.as_ref().map(Samples::control))
     }
 
     /// Writes the start record; `probing` is `None` for a reflector.
@@ -106,10 +124,15 @@ impl Reporter {
     }
 
     pub fn introduced(&mut self, peer: IpAddr, identity: &Identity) {
-        self.peers.insert(peer, identity.clone());
+        *self.peers.get_or(peer, || identity.clone()) = identity.clone();
     }
 
     pub fn port_event(&mut self, interface: &str, event: &PortEvent) -> Result<(), OutputError> {
+        match event {
+            PortEvent::Down | PortEvent::Deleted => self.outages.down((), monotonic_ns()),
+            PortEvent::Up | PortEvent::Back => self.outages.up((), monotonic_ns()),
+            PortEvent::Reattached { .. } => {}
+        }
         let change = |event| {
             model::Event::Interface(model::InterfaceChange {
                 event,
@@ -159,6 +182,10 @@ impl Reporter {
                 self.output
                     .export(&model::Event::Clock(model::ClockStep { peer, by_ns, time }))
             }
+            Event::TimestampFormat { peer } => {
+                warn!("{}", wrong_timestamp_format(peer));
+                Ok(())
+            }
             Event::Window(report) => {
                 self.windows.push((method, *report));
                 Ok(())
@@ -171,11 +198,11 @@ impl Reporter {
                 reply,
                 outcome,
             } => {
-                let Some(samples) = &mut self.samples else {
-                    return Ok(());
-                };
-                let sent = sent_ns.map(|sent_ns| self.utc.utc(sent_ns));
-                samples.add(&Sample::new(peer, path, seq, sent, reply.as_ref(), outcome))
+                if let Some(samples) = &mut self.samples {
+                    let sent = sent_ns.map(|sent_ns| self.utc.utc(sent_ns));
+                    samples.add(&Sample::new(peer, path, seq, sent, reply.as_ref(), outcome));
+                }
+                Ok(())
             }
         }
     }
@@ -196,10 +223,10 @@ impl Reporter {
             self.output
                 .export(&model::Event::Windows(model::Windows { time: now(), results }))?;
         }
-        match &mut self.samples {
-            Some(samples) if !windows.is_empty() => samples.flush(),
-            _ => Ok(()),
+        if !windows.is_empty() {
+            self.samples.iter_mut().for_each(Samples::flush);
         }
+        Ok(())
     }
 
     pub fn counters(&mut self, counters: &BTreeMap<&'static str, u64>) -> Result<(), OutputError> {
@@ -219,10 +246,21 @@ impl Reporter {
         let mut summaries: Vec<_> = stamp.chain(legacy).collect();
         summaries.sort_by_key(|(method, report)| (report.peer, *method, report.path));
         let results = self.results(&summaries);
-        self.output.export(&model::Event::End(model::End {
+        let end = model::End {
             results,
             counters: named(counters),
-        }))
+        };
+        let mut left_out = BTreeMap::new();
+        if let Some(samples) = &mut self.samples {
+            samples.end();
+            left_out.clone_from(samples.left_out());
+        }
+        self.output.end(end, &left_out)
+    }
+
+    /// The outputs, for their readers to take the rest.
+    pub fn into_sinks(self) -> (Sink, Option<Sink>) {
+        (self.output.into_sink(), self.samples.map(Samples::into_sink))
     }
 
     fn peer(
@@ -232,7 +270,7 @@ impl Reporter {
         found: Found,
         method: model::Method,
     ) -> Result<(), OutputError> {
-        let identity = self.peers.get(&peer);
+        let identity = self.peers.peek(&peer);
         self.output.export(&model::Event::Peer(model::PeerChange {
             event,
             peer,
@@ -265,8 +303,9 @@ impl Reporter {
                 method: *method,
                 engine,
                 attach,
-                peer: self.peers.get(&report.peer),
+                peer: self.peers.peek(&report.peer),
                 downtime: self.downs.during(report.peer, report.start_ns, report.end_ns),
+                interface_down_ns: self.outages.during((), report.start_ns, report.end_ns).down_ns,
             };
             Results::new(report, context)
         };

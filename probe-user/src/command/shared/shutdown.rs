@@ -1,31 +1,103 @@
-//! Signals that end a run.
+//! What ends a run: signals, or an output that nobody takes. SIGHUP has files opened again.
 
+use std::future::pending;
 use std::io;
+use std::time::Duration;
 
+use log::{info, warn};
+use nix::sys::signal::{self, SigHandler};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::timeout;
+
+use crate::output::sink::{Control, OutputError, Sink};
+
+/// How long the reader may take for the last records after a signal.
+const LAST_RECORDS_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Catches SIGINT, SIGTERM and SIGHUP.
 pub struct Shutdown {
-    signals: [Signal; 3],
+    interrupt: Signal,
+    terminate: Signal,
+    /// `None` if it was ignored from the start, as by nohup.
+    hangup: Option<Signal>,
+    /// A signal has ended the run.
+    is_signalled: bool,
+    results: Control,
+    samples: Option<Control>,
 }
 
 impl Shutdown {
-    pub fn new() -> io::Result<Self> {
-        let signals = [
-            signal(SignalKind::interrupt())?,
-            signal(SignalKind::terminate())?,
-            signal(SignalKind::hangup())?,
-        ];
-        Ok(Self { signals })
+    pub fn new(results: Control, samples: Option<Control>) -> io::Result<Self> {
+        // SAFETY: no handler runs, and SIGHUP has none of this process yet.
+        let former = unsafe { signal::signal(signal::Signal::SIGHUP, SigHandler::SigIgn) }?;
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: match former {
+                SigHandler::SigIgn => None,
+                _ => Some(signal(SignalKind::hangup())?),
+            },
+            is_signalled: false,
+            results,
+            samples,
+        })
     }
 
-    /// Returns when a signal has come. Cancel safe.
+    /// Returns when the run is to end. Cancel safe.
     pub async fn requested(&mut self) {
-        let [interrupt, terminate, hangup] = &mut self.signals;
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            _ = hangup.recv() => {}
+        loop {
+            tokio::select! {
+                _ = self.interrupt.recv() => break,
+                _ = self.terminate.recv() => break,
+                () = hung_up(&mut self.hangup) => if !self.reopen() { break },
+                // The next record, or the last one, returns the error.
+                () = self.results.failed() => return,
+            }
         }
+        self.is_signalled = true;
+    }
+
+    /// Has files opened again. Returns false if there are none: then the terminal is gone.
+    fn reopen(&self) -> bool {
+        let samples = self.samples.as_ref().is_some_and(Control::reopen);
+        let is_reopened = self.results.reopen() | samples;
+        if is_reopened {
+            info!("SIGHUP: files are opened again");
+        }
+        is_reopened
+    }
+
+    /// Waits until the reader has taken what is left. After a signal this time is bounded, and another signal ends it.
+    pub async fn deliver(&mut self, mut results: Sink, samples: Option<Sink>) -> Result<(), OutputError> {
+        if let Some(mut samples) = samples
+            && let Err(error) = self.deliver_one(&mut samples).await
+        {
+            warn!("{error}; samples are missing");
+        }
+        self.deliver_one(&mut results).await
+    }
+
+    async fn deliver_one(&mut self, sink: &mut Sink) -> Result<(), OutputError> {
+        let limit = match self.is_signalled {
+            true => LAST_RECORDS_TIMEOUT,
+            false => Duration::MAX,
+        };
+        tokio::select! {
+            biased;
+            delivered = timeout(limit, sink.delivered()) => {
+                return delivered.unwrap_or_else(|_| sink.abandon());
+            }
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            () = hung_up(&mut self.hangup) => {}
+        }
+        sink.abandon()
+    }
+}
+
+async fn hung_up(hangup: &mut Option<Signal>) {
+    match hangup {
+        Some(hangup) => drop(hangup.recv().await),
+        None => pending().await,
     }
 }

@@ -233,6 +233,17 @@ pub fn key(path: Option<PathBuf>) -> Result<Option<Key>, ConfigError> {
     key.map_err(|error| ConfigError::Flag(format!("--key-file: {error}")))
 }
 
+/// `--tlv-key-file`, which `--key-file` makes needless.
+pub fn tlv_key(path: Option<PathBuf>, authenticated: bool) -> Result<Option<Key>, ConfigError> {
+    if authenticated && path.is_some() {
+        return wrong(
+            "--tlv-key-file cannot be combined with --key-file, whose key protects the TLVs, too; leave it out",
+        );
+    }
+    let key = path.as_deref().map(key_file::read).transpose();
+    key.map_err(|error| ConfigError::Flag(format!("--tlv-key-file: {error}")))
+}
+
 /// `--output`; `None` for standard output.
 pub fn output(path: Option<PathBuf>) -> Option<PathBuf> {
     path.filter(|path| path.as_os_str() != STANDARD_OUTPUT)

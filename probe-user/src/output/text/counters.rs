@@ -3,14 +3,19 @@
 use std::io::{self, Write};
 
 use probe_common::abi::{COUNTER_NAMES, Counter};
+use probe_core::mismatch::Mismatch;
 use probe_core::reflector::Count;
 
 use crate::output::model::Counters;
 use crate::output::quantity::count;
 use crate::output::text::wrap;
 
-/// Counters of sockets, with what they count; none is a sign of trouble.
-pub const SOCKETS: [(&str, &str); 4] = [
+/// Counters of the process, with what they count; none is a sign of trouble.
+pub const PROCESS: [(&str, &str); 5] = [
+    (
+        "peers_evicted",
+        "Peers that were down and lost their entry to a new one, because there were too many.",
+    ),
     ("socket_sent", "Probes sent by sockets (--engine socket)."),
     ("socket_stamped", "Of these, probes with a transmit timestamp."),
     ("socket_received", "Replies received by sockets."),
@@ -71,6 +76,10 @@ fn in_words(counter: Counter) -> Option<(&'static str, &'static str)> {
             "reply",
             "ignored: to no probe in flight, or from an address that was not probed",
         ),
+        C::ReplyNotAllowed => (
+            "reply",
+            "to the group ignored: from an own address, or from outside the prefixes that are answered; --allow admits more",
+        ),
         C::ReplyBadChecksum => ("reply", "ignored: wrong checksum"),
         C::ReplyMalformed => (
             "reply",
@@ -110,8 +119,11 @@ pub fn write_trouble(counters: &Counters, columns: Option<usize>, out: &mut dyn 
     for (counter, &number) in counters.values.iter().filter(|(_, number)| **number > 0) {
         let in_kernel = Counter::ALL.into_iter().find(|&known| name(known) == counter);
         let in_userspace = || Some(Count::ALL.iter().find(|known| known.name() == counter)?.in_words());
-        let of_sockets = || SOCKETS.iter().any(|&(name, _)| name == counter).then_some(None);
-        let note = match in_kernel.map(in_words).or_else(in_userspace).or_else(of_sockets) {
+        let of_process = || PROCESS.iter().any(|&(name, _)| name == counter).then_some(None);
+        // The programs, or the sockets, count these as unmatched, too.
+        let of_mismatches = || Mismatch::ALL.iter().any(|why| why.name() == counter).then_some(None);
+        let known = in_kernel.map(in_words).or_else(in_userspace).or_else(of_process);
+        let note = match known.or_else(of_mismatches) {
             Some(Some((what, became))) => format!("{} {became} ({counter})", count(number, what)),
             Some(None) => continue,
             None => format!("{number} {counter}"),

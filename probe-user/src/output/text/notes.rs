@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use humantime::format_duration;
 use probe_common::abi::Counter;
-use probe_core::stats::report::{Counts, Path, Patterns};
+use probe_core::stats::report::{Counts, Patterns};
 
 use crate::output::model::{Counters, Results, Start};
 use crate::output::quantity::{count, duration_u64, list};
@@ -14,10 +14,19 @@ use crate::output::text::table::path_name;
 use crate::output::text::{counters, wrap};
 
 pub fn write(results: &[Results], columns: Option<usize>, out: &mut dyn Write) -> io::Result<()> {
+    let down_ns = results.iter().map(|result| result.interface_down_ns).max();
+    if let Some(down_ns) = down_ns.filter(|&down_ns| down_ns > 0) {
+        let note = format!(
+            "this host's interface was down or without carrier for {}",
+            roughly(down_ns)
+        );
+        wrap::write("", &note, 2, columns, out)?;
+    }
     for result in results {
         let who = format!("{} {}", result.peer, path_name(result));
         let notes = [
             unsent(result),
+            not_sent(result),
             losses(&result.counts, &result.patterns),
             stepped(result),
         ];
@@ -29,12 +38,27 @@ pub fn write(results: &[Results], columns: Option<usize>, out: &mut dyn Write) -
 }
 
 fn unsent(result: &Results) -> Option<String> {
-    let why = match result.path {
-        Path::Unicast => "no answer to ARP or ND, no route, or no carrier",
-        Path::Group => "no usable address, no route, or no carrier",
-    };
     let failed = result.counts.send_failed;
-    (failed > 0).then(|| format!("{} never left this host: {why}", count(failed, "probe")))
+    let reasons: Vec<String> = match result.send_failed_by.iter().next() {
+        Some((why, &number)) if number == failed => vec![why.to_string()],
+        _ => result
+            .send_failed_by
+            .iter()
+            .map(|(why, number)| format!("{number} {why}"))
+            .collect(),
+    };
+    (failed > 0).then(|| {
+        format!(
+            "{} never left this host: {}",
+            count(failed, "probe"),
+            reasons.join(", ")
+        )
+    })
+}
+
+fn not_sent(result: &Results) -> Option<String> {
+    let not_sent = result.counts.not_sent;
+    (not_sent > 0).then(|| format!("{} not sent, as this process did not run", count(not_sent, "probe")))
 }
 
 fn stepped(result: &Results) -> Option<String> {

@@ -47,6 +47,17 @@ pub fn round_trips(results: &[Results]) -> Grid {
         number("lost", 0, |result| {
             percent(result.counts.lost, result.counts.received + result.counts.lost)
         }),
+    ]);
+    if results
+        .iter()
+        .any(|result| result.counts.unanswered() != result.counts.lost)
+    {
+        columns.push(number("unanswered", 8, |result| {
+            let unanswered = result.counts.unanswered();
+            percent(unanswered, result.counts.received + unanswered)
+        }));
+    }
+    columns.extend([
         rtt("min", 5, |summary| summary.min),
         rtt("mean", 7, |summary| summary.mean),
         rtt("p50", 3, |summary| summary.p50),

@@ -16,6 +16,7 @@ use crate::command::controller::output::{jsonl as controller, model};
 use crate::command::ping::output::{PingSample, PingStart};
 use crate::output::fixtures;
 use crate::output::jsonl::{Jsonl, record};
+use crate::output::left_out::{self, LeftOut};
 use crate::output::model::{Event, InterfaceEvent, PeerEvent, Sample};
 
 /// Lines of the commands that a record belongs to.
@@ -43,6 +44,7 @@ fn written() -> Vec<(&'static str, String)> {
                 flags: 0x80,
                 kind: 200,
                 value: vec![1],
+                unused: false,
             }],
             is_cut: false,
             tlvs_forged: false,
@@ -93,6 +95,10 @@ fn written() -> Vec<(&'static str, String)> {
         ("agent", event(Event::Clock(fixtures::clock_step(None, 1)))),
         ("agent", event(Event::Windows(fixtures::windows(results())))),
         ("agent", event(Event::End(fixtures::end(results(), [])))),
+        (
+            "agent",
+            text(&|out| left_out::json(&LeftOut::now(BTreeMap::from([("sample", 1)])), out).unwrap()),
+        ),
         ("agent", text(&|out| record("sample", &sample, out).unwrap())),
         ("ping", text(&|out| record("start", &ping_start, out).unwrap())),
         ("ping", text(&|out| record("sample", &ping, out).unwrap())),
@@ -119,6 +125,10 @@ fn written() -> Vec<(&'static str, String)> {
 /// All fields by dotted name; a distribution is one field.
 fn flatten(name: &str, value: &Value, fields: &mut Vec<(String, Value)>) {
     match value {
+        // One field for each reason.
+        Value::Object(_) if ["left_out", "send_failed_by"].contains(&name) => {
+            fields.push((name.to_owned(), value.clone()))
+        }
         Value::Object(object) if name == "reply" || !object.contains_key("p999") => {
             if name == "reply" {
                 fields.push((name.to_owned(), value.clone()));

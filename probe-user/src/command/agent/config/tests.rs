@@ -349,10 +349,16 @@ fn the_engine_is_ebpf_unless_sockets_are_requested_or_needed() {
     assert!(reflect("--engine socket --stateless").endpoint.stamping.stateless);
     assert!(agent(&format!("{with_key} --stateless")).endpoint.stamping.stateless);
 
+    let for_tlvs = format!("--tlv-key-file {}", path.display());
+    let stamping = reflect(&for_tlvs).endpoint.stamping;
+    assert!(stamping.tlv_key.is_some() && stamping.key.is_none() && stamping.engine == Engine::Ebpf);
+
     let refused = |flags: &str, words: &str| {
         let error = read(&format!("agent --iface p1 {flags}")).unwrap_err();
         assert!(error.contains(words) && !error.contains('\n'), "{flags}: {error}");
     };
+    refused(&format!("{with_key} {for_tlvs}"), "leave it out");
+    refused("--tlv-key-file /nonexistent/key", "--tlv-key-file: cannot read");
     refused(&format!("--engine ebpf {with_key}"), "leave it out");
     refused("--stateless", "--engine socket");
     refused("--engine ebpf --stateless", "--engine socket");

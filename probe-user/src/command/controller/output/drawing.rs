@@ -1,8 +1,9 @@
 //! Draws the network with the delays of its links, as one HTML file without dependencies that reloads itself.
 
 use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::{fs, io};
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use probe_controller::link_delay::LinkState;
@@ -43,13 +44,18 @@ pub struct Drawing {
 }
 
 impl Drawing {
-    /// Creates the file, so that a bad path fails at once. A browser reloads it every `reload_s` seconds.
-    pub fn create(path: &Path, reload_s: u64) -> Result<Self, OutputError> {
+    /// Where a drawing is written before it gets its name.
+    pub fn draft_of(path: &Path) -> PathBuf {
         let mut draft = path.as_os_str().to_owned();
         draft.push(".part");
+        draft.into()
+    }
+
+    /// Creates the file, so that a bad path fails at once. A browser reloads it every `reload_s` seconds.
+    pub fn create(path: &Path, reload_s: u64) -> Result<Self, OutputError> {
         let drawing = Self {
             path: path.to_owned(),
-            draft: draft.into(),
+            draft: Self::draft_of(path),
             reload_s: reload_s.max(1),
         };
         let waiting = html! { h1 { "kstamp controller" } p { "No switch is connected yet." } };
@@ -69,15 +75,19 @@ impl Drawing {
             if fs::metadata(&self.path).is_ok_and(|metadata| !metadata.is_file()) {
                 return Err(io::Error::other("it is not a file"));
             }
-            fs::write(&self.draft, page.0.as_bytes())?;
-            fs::rename(&self.draft, &self.path)
-        };
-        write().map_err(|source| {
+            // Of a run that was killed, or a symlink that somebody has put there: neither is written to.
             fs::remove_file(&self.draft).ok();
-            OutputError::Write {
-                path: Some(self.path.clone()),
-                source,
-            }
+            let mut draft = File::create_new(&self.draft)?;
+            let written = draft.write_all(page.0.as_bytes());
+            written
+                .and_then(|()| fs::rename(&self.draft, &self.path))
+                .inspect_err(|_| {
+                    fs::remove_file(&self.draft).ok();
+                })
+        };
+        write().map_err(|source| OutputError::Write {
+            path: Some(self.path.clone()),
+            source,
         })
     }
 }

@@ -118,6 +118,8 @@ pub struct SummaryLine {
     pub time: Utc,
     pub switches: usize,
     pub links: LinkCounts,
+    /// Segments that several switches share.
+    pub segments: usize,
     pub hosts: usize,
     /// Estimates below zero; none of them was used as a weight.
     pub negatives: u64,
@@ -139,6 +141,12 @@ pub struct SummaryLine {
     pub late: u64,
     /// Answers that match no probe.
     pub mismatched: u64,
+    /// Hosts forgotten because there was no room for all.
+    pub hosts_displaced: u64,
+    /// Pairs of hosts that lost their rules because there was no room for all.
+    pub pairs_displaced: u64,
+    /// Rules that somebody deleted, and that were put back.
+    pub rules_restored: u64,
     /// Packet-ins dropped above the limit.
     pub packet_ins_over_limit: u64,
     /// Events dropped because the controller could not keep up.
@@ -192,7 +200,7 @@ pub struct Start {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Happened {
     pub time: Utc,
-    /// `switch_up`, `switch_down`, `link_up`, `link_stale`, `link_down`, `reroute` or `trouble`.
+    /// `switch_up`, `switch_down`, `link_up`, `link_stale`, `link_down`, `segment`, `reroute` or `trouble`.
     pub event: &'static str,
     pub text: String,
 }

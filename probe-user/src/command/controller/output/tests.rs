@@ -64,6 +64,7 @@ pub fn report() -> ControllerReport {
             time: TIME,
             switches: 2,
             links: LinkCounts::of(links.iter().map(|link| link.state)),
+            segments: 0,
             hosts: 0,
             negatives: 3,
             storms: 0,
@@ -77,6 +78,9 @@ pub fn report() -> ControllerReport {
             late: 0,
             mismatched: 0,
             packet_ins_over_limit: 0,
+            hosts_displaced: 0,
+            pairs_displaced: 0,
+            rules_restored: 0,
             events_dropped: 0,
         },
         links,
@@ -163,6 +167,20 @@ fn a_drawing_is_complete_and_escaped_and_reloads_until_the_end() {
     let error = Drawing::create(&directory.path().join("no/net.html"), 5).err().unwrap();
     assert!(error.to_string().contains("no/net.html: No such file"), "{error}");
     assert!(Drawing::create(directory.path(), 5).is_err());
+}
+
+#[test]
+fn a_draft_is_not_written_through_a_symlink() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    std::fs::write(path("other"), "kept").unwrap();
+    std::os::unix::fs::symlink(path("other"), path("page.part")).unwrap();
+    let drawing = Drawing::create(&path("page"), 1).unwrap();
+    assert_eq!(std::fs::read_to_string(path("other")).unwrap(), "kept");
+    assert!(!path("page.part").exists());
+    // A draft that cannot be removed is not written to either.
+    std::fs::create_dir(path("page.part")).unwrap();
+    assert!(drawing.draw(&report(), true).is_err());
 }
 
 #[test]

@@ -207,9 +207,13 @@ fn summary(summary: &SummaryLine, is_last: bool, out: &mut dyn Write) -> io::Res
     } else {
         format!(" ({})", states.join(", "))
     };
+    let segments = match summary.segments {
+        0 => String::new(),
+        segments => format!(", {}", count(segments as u64, "segment")),
+    };
     writeln!(
         out,
-        " {}, {}{states}, {}; {}, {}, {}",
+        " {}, {}{states}{segments}, {}; {}, {}, {}",
         count_switches(summary.switches),
         count(all as u64, "link"),
         count(summary.hosts as u64, "host"),
@@ -233,6 +237,15 @@ fn summary(summary: &SummaryLine, is_last: bool, out: &mut dyn Write) -> io::Res
     )?;
     for (number, what) in [
         (summary.forged, "frames of this run with a wrong signature"),
+        (
+            summary.hosts_displaced,
+            "hosts forgotten because there was no room for all",
+        ),
+        (
+            summary.pairs_displaced,
+            "pairs of hosts that lost their rules because there was no room for all",
+        ),
+        (summary.rules_restored, "rules that were gone and are put back"),
         (summary.packet_ins_over_limit, "packet-ins dropped above the limit"),
         (
             summary.events_dropped,

@@ -108,6 +108,14 @@ fn bad_flags_are_refused_with_advice() {
         (&hmac, "--key-file"),
         ("10.1.1.6 --engine ebpf --tlv direct", "leave one of the two out"),
         ("10.1.1.6 --key-file /nonexistent/key", "cannot read the key file"),
+        (
+            "10.1.1.6 --tlv direct --tlv-key-file /nonexistent/key",
+            "--tlv-key-file: cannot read",
+        ),
+        (
+            "10.1.1.6 --tlv direct --key-file /k --tlv-key-file /k",
+            "cannot be combined with --key-file",
+        ),
     ];
     for (line, expected) in table {
         let error = read(line).expect_err(line);

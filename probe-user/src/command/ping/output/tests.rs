@@ -17,6 +17,7 @@ fn reply() -> Reply {
         t4_ns: 1_160_000,
         reflector_error_ns: None,
         own_error_ns: None,
+        wrong_z: false,
     }
 }
 
@@ -52,6 +53,11 @@ fn a_line_for_each_outcome() {
     assert_eq!(written(&of(None, Outcome::Lost)), "no reply to seq=7\n");
     let stepped = Reply { t3_ns: 5, ..reply() };
     assert!(written(&of(Some(stepped), Outcome::Ok)).contains("contradict"));
+    let unstamped = Reply { t3_ns: 0, ..reply() };
+    assert_eq!(
+        written(&of(Some(unstamped), Outcome::Ok)),
+        "reply from 10.1.1.6: seq=7 rtt=160 µs (with the residence: the reflector wrote no timestamps)\n"
+    );
 }
 
 #[test]
@@ -69,6 +75,7 @@ fn packet_tlvs_and_one_way_delays_are_shown() {
                 flags: 0x80,
                 kind: 200,
                 value: vec![1],
+                unused: false,
             }],
             is_cut: true,
             tlvs_forged: true,

@@ -42,6 +42,8 @@ pub struct StampingConfig {
     pub engine: Engine,
     /// The key of authenticated mode.
     pub key: Option<Key>,
+    /// The key of HMAC TLVs in unauthenticated mode.
+    pub tlv_key: Option<Key>,
     /// The reflector keeps no sessions.
     pub stateless: bool,
 }
@@ -129,6 +131,7 @@ fn stamping(args: &EndpointArgs) -> Result<StampingConfig, ConfigError> {
     }
     Ok(StampingConfig {
         engine,
+        tlv_key: values::tlv_key(args.tlv_key_file.clone(), args.key_file.is_some())?,
         key: values::key(args.key_file.clone())?,
         stateless: args.stateless,
     })

@@ -28,6 +28,7 @@ fn reported(events: impl FnOnce(&mut Reporter)) -> Value {
     .unwrap();
     events(&mut reporter);
     reporter.end(&[summary()], &[], &BTreeMap::new()).unwrap();
+    drop(reporter);
     let written = std::fs::read_to_string(path).unwrap();
     let mut records = written.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     records.find(|record| record["type"] == "summary").unwrap()

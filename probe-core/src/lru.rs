@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 
 #[derive(Debug)]
-pub(super) struct Lru<K, V> {
+pub struct Lru<K, V> {
     entries: HashMap<K, (u64, V)>,
     by_age: BTreeMap<u64, K>,
     /// Number of uses, which is the clock of `entries` and `by_age`.
@@ -13,7 +13,7 @@ pub(super) struct Lru<K, V> {
 }
 
 impl<K: Copy + Eq + Hash, V> Lru<K, V> {
-    pub(super) fn new(capacity: usize) -> Self {
+    pub fn new(capacity: usize) -> Self {
         Self {
             entries: HashMap::new(),
             by_age: BTreeMap::new(),
@@ -23,7 +23,7 @@ impl<K: Copy + Eq + Hash, V> Lru<K, V> {
     }
 
     /// The value of `key`, inserted if it is missing.
-    pub(super) fn get_or(&mut self, key: K, make: impl FnOnce() -> V) -> &mut V {
+    pub fn get_or(&mut self, key: K, make: impl FnOnce() -> V) -> &mut V {
         self.uses += 1;
         match self.entries.get(&key) {
             Some((used, _)) => {
@@ -43,7 +43,17 @@ impl<K: Copy + Eq + Hash, V> Lru<K, V> {
     }
 
     /// Does not count as a use.
-    pub(super) fn peek(&mut self, key: &K) -> Option<&mut V> {
+    pub fn peek(&self, key: &K) -> Option<&V> {
+        self.entries.get(key).map(|(_, value)| value)
+    }
+
+    /// In no order.
+    pub fn values(&self) -> impl Iterator<Item = &V> {
+        self.entries.values().map(|(_, value)| value)
+    }
+
+    /// Does not count as a use.
+    pub fn peek_mut(&mut self, key: &K) -> Option<&mut V> {
         self.entries.get_mut(key).map(|(_, value)| value)
     }
 }
@@ -59,9 +69,9 @@ mod tests {
         lru.get_or(2, || 20);
         lru.get_or(1, || 0);
         lru.get_or(3, || 30);
-        assert_eq!(lru.peek(&1), Some(&mut 11));
+        assert_eq!(lru.peek(&1), Some(&11));
         assert_eq!(lru.peek(&2), None);
-        assert_eq!(lru.peek(&3), Some(&mut 30));
+        assert_eq!(lru.peek(&3), Some(&30));
         for key in 0..1000 {
             lru.get_or(key, || 0);
         }

@@ -1,0 +1,43 @@
+//! Standard error, which must not delay measuring either.
+
+use std::io::{self, Write as _};
+use std::time::Duration;
+
+use crate::output::file::is_writable;
+
+const LAST_LINE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Writes whole lines as long as standard error takes them at once, and counts those that it leaves out.
+#[derive(Default)]
+pub struct Diagnostics {
+    left_out: u64,
+}
+
+impl io::Write for Diagnostics {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let mut stderr = io::stderr().lock();
+        if !is_writable(&stderr, Some(Duration::ZERO)) {
+            self.left_out += 1;
+            return Ok(line.len());
+        }
+        // Nobody can be told that standard error is closed or full.
+        if self.left_out > 0 {
+            writeln!(stderr, "kstamp: {} lines were left out here", self.left_out).ok();
+            self.left_out = 0;
+        }
+        stderr.write_all(line).ok();
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Writes the last line of a run, and waits a moment for standard error.
+pub fn last(line: &str) {
+    let mut stderr = io::stderr().lock();
+    if is_writable(&stderr, Some(LAST_LINE_TIMEOUT)) {
+        writeln!(stderr, "kstamp: {line}").ok();
+    }
+}

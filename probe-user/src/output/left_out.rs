@@ -1,0 +1,73 @@
+//! Records that were left out because the reader was too slow.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+
+use probe_host::clock::realtime_ns;
+use serde::Serialize;
+
+use crate::output::jsonl::record;
+use crate::output::time::Utc;
+
+/// Since the start, by type of the record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LeftOut {
+    pub left_out: BTreeMap<&'static str, u64>,
+    pub time: Utc,
+}
+
+impl LeftOut {
+    pub fn now(left_out: BTreeMap<&'static str, u64>) -> Self {
+        let time = Utc { unix_ns: realtime_ns() };
+        Self { left_out, time }
+    }
+}
+
+/// Writes them in one format.
+pub type Notice = fn(&LeftOut, &mut dyn Write) -> io::Result<()>;
+
+pub fn json(left_out: &LeftOut, out: &mut dyn Write) -> io::Result<()> {
+    record("output", left_out, out)
+}
+
+pub fn text(left_out: &LeftOut, out: &mut dyn Write) -> io::Result<()> {
+    let kinds: Vec<String> = left_out
+        .left_out
+        .iter()
+        .map(|(kind, n)| format!("{n} × {kind}"))
+        .collect();
+    writeln!(
+        out,
+        "{} this output was not taken in time; left out so far: {}",
+        left_out.time.to_second(),
+        kinds.join(", ")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_has_its_number() {
+        let left_out = LeftOut {
+            left_out: BTreeMap::from([("window", 3), ("peer", 1)]),
+            time: Utc {
+                unix_ns: 1_795_255_838_000_000_000,
+            },
+        };
+        let written = |write: Notice| {
+            let mut out = Vec::new();
+            write(&left_out, &mut out).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(
+            written(json),
+            "{\"type\":\"output\",\"left_out\":{\"peer\":1,\"window\":3},\"time\":\"2026-11-21T10:10:38.000000000Z\"}\n"
+        );
+        assert_eq!(
+            written(text),
+            "2026-11-21T10:10:38Z this output was not taken in time; left out so far: 1 × peer, 3 × window\n"
+        );
+    }
+}
