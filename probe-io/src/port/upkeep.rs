@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use log::{debug, warn};
+use probe_common::abi::MAX_ADDRESSES;
 use probe_common::family::Family;
 use probe_core::attach::AttachMode;
 use probe_host::clock::monotonic_ns;
@@ -59,7 +60,8 @@ impl Port {
         detached: Option<&str>,
         events: &mut Vec<PortEvent>,
     ) -> Result<(), PortError> {
-        let addresses = self.netlink.addresses(link.index).await?;
+        let mut addresses = self.netlink.addresses(link.index).await?;
+        self.limit(&mut addresses);
         if self.running != link.running {
             self.running = link.running;
             events.push(if link.running { PortEvent::Up } else { PortEvent::Down });
@@ -104,8 +106,12 @@ impl Port {
 
     /// Opens an interface that has come back.
     async fn reopen(&mut self, events: &mut Vec<PortEvent>) -> Result<(), PortError> {
-        let Survey { link, addresses, plan } =
-            Survey::of(&self.netlink, &self.config.interface, self.config.choice).await?;
+        let Survey {
+            link,
+            mut addresses,
+            plan,
+        } = Survey::of(&self.netlink, &self.config.interface, self.config.choice).await?;
+        self.limit(&mut addresses);
         self.plan = plan;
         let attached = self
             .open_missing(&link, &addresses)
@@ -136,6 +142,21 @@ impl Port {
         self.preceding_ingress = ingress;
     }
 
+    /// Keeps the addresses that fit the maps, those in use first.
+    fn limit(&mut self, addresses: &mut Vec<Address>) {
+        let (most, number) = (MAX_ADDRESSES as usize, addresses.len());
+        if number <= most {
+            self.warned_of_addresses = false;
+            return;
+        }
+        addresses.sort_by_key(|address| self.addresses.binary_search(&address.ip).is_err());
+        addresses.truncate(most);
+        if !std::mem::replace(&mut self.warned_of_addresses, true) {
+            let interface = &self.config.interface;
+            warn!("{interface} has {number} addresses, but kstamp measures at most {most}: the others are left out");
+        }
+    }
+
     fn report_mode(&mut self, events: &mut Vec<PortEvent>) {
         let mode = self.plan.modes[0];
         if mode != self.mode {
@@ -159,7 +180,7 @@ impl Port {
     fn open_missing(&mut self, link: &Link, addresses: &[Address]) -> Result<(), PortError> {
         let (config, engine) = (&self.config, self.engine());
         let sockets = &mut self.sockets;
-        Ok(sockets.open_missing(link, addresses, config.test_port, &config.groups, engine)?)
+        Ok(sockets.open_missing(link, addresses, &config.test_ports(), &config.groups, engine)?)
     }
 
     /// Configures the backend, attaches it in the first mode of the plan that the kernel accepts, and removes the refused
@@ -191,6 +212,7 @@ impl Port {
             addresses,
             groups: &self.config.groups,
             test_port: self.config.test_port,
+            other_ports: &self.config.other_ports,
             sender_port_v4: sender_port(Family::V4),
             sender_port_v6: sender_port(Family::V6),
             clock: self.clock,
