@@ -1,5 +1,6 @@
 //! Follows an interface while it is measured: attached, closed when it goes, opened again when it is back.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Instant;
 
@@ -218,12 +219,13 @@ impl Port {
 /// The addresses with those that were in `known` first, and in its order: the address from which group probes are answered
 /// stays the same when another one is added, or when it is deprecated.
 fn by_age(addresses: &[Address], known: &[IpAddr]) -> Vec<Address> {
-    let place = |address: &Address| known.iter().position(|known| *known == address.ip);
+    let places: HashMap<_, _> = known.iter().zip(0..).collect();
+    let place = |address: &Address| places.get(&address.ip).copied();
     let mut addresses = addresses.to_vec();
     for address in &mut addresses {
         address.deprecated &= place(address).is_none();
     }
-    addresses.sort_by_key(|address| place(address).unwrap_or(usize::MAX));
+    addresses.sort_by_key(|address| place(address).unwrap_or(u32::MAX));
     addresses
 }
 
