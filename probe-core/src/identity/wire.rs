@@ -9,7 +9,7 @@ use probe_common::tlv::kind::PRIVATE as TYPE;
 use serde::{Deserialize, Serialize};
 
 use crate::identity::clock_proof::ClockProof;
-use crate::identity::{Identity, is_printable};
+use crate::identity::{Identity, is_acceptable};
 
 /// The enterprise number for documentation (RFC 5612): kstamp has none of its own.
 const ENTERPRISE: u32 = 32473;
@@ -166,7 +166,7 @@ fn text_of(packet: &[u8]) -> Option<Text> {
     let text: Text = serde_json::from_slice(text).ok()?;
     let identity = &text.identity;
     let texts = [&identity.name, &identity.version, &identity.receive, &identity.egress];
-    texts.iter().all(|text| is_printable(text)).then_some(text)
+    texts.iter().all(|text| is_acceptable(text)).then_some(text)
 }
 
 fn text(text: &Text) -> Option<[u8; TEXT_LEN]> {
