@@ -122,6 +122,8 @@ pub struct Port {
     mode: AttachMode,
     /// Own addresses in use, in order.
     addresses: Vec<IpAddr>,
+    /// The same in the order in which they came: the first ones answer.
+    by_age: Vec<IpAddr>,
     policy: Policy,
     /// Whether the interface was up and had a carrier at the last poll.
     running: bool,
@@ -175,6 +177,7 @@ impl Port {
             reason: String::new(),
             mode: AttachMode::Socket,
             addresses: Vec::new(),
+            by_age: Vec::new(),
             policy: Policy::default(),
             running: true,
             trouble: None,

@@ -1,5 +1,6 @@
 //! Follows an interface while it is measured: attached, closed when it goes, opened again when it is back.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Instant;
 
@@ -207,9 +208,10 @@ impl Port {
 
     fn configure(&mut self, link: &Link, addresses: &[Address]) -> Result<(), PortError> {
         let sender_port = |family| self.sockets.of(family).map_or(0, |sockets| sockets.sender_port);
+        let addresses = by_age(addresses, &self.by_age);
         let facts = Facts {
             link,
-            addresses,
+            addresses: &addresses,
             groups: &self.config.groups,
             test_port: self.config.test_port,
             other_ports: &self.config.other_ports,
@@ -221,7 +223,8 @@ impl Port {
         };
         self.backend.configure(&facts)?;
         self.policy = facts.policy();
-        self.addresses = facts.usable().map(|address| address.ip).collect();
+        self.by_age = facts.usable().map(|address| address.ip).collect();
+        self.addresses = self.by_age.clone();
         self.addresses.sort_unstable();
         self.addresses.dedup();
         Ok(())
@@ -232,5 +235,60 @@ impl Port {
         self.index = None;
         self.sockets = SocketPair::default();
         self.backend.detach();
+    }
+}
+
+/// The addresses with those that were in `known` first, and in its order: the address from which group probes are answered
+/// stays the same when another one is added, or when it is deprecated.
+fn by_age(addresses: &[Address], known: &[IpAddr]) -> Vec<Address> {
+    let places: HashMap<_, _> = known.iter().zip(0..).collect();
+    let place = |address: &Address| places.get(&address.ip).copied();
+    let mut addresses = addresses.to_vec();
+    for address in &mut addresses {
+        address.deprecated &= place(address).is_none();
+    }
+    addresses.sort_by_key(|address| place(address).unwrap_or(u32::MAX));
+    addresses
+}
+
+#[cfg(test)]
+mod tests {
+    use probe_host::link::Scope;
+
+    use super::*;
+
+    fn address(ip: &str, deprecated: bool) -> Address {
+        Address {
+            ip: ip.parse().unwrap(),
+            prefix_of: ip.parse().unwrap(),
+            prefix_len: 64,
+            scope: Scope::Global,
+            tentative: false,
+            duplicate: false,
+            deprecated,
+        }
+    }
+
+    #[test]
+    fn an_address_in_use_stays_in_use() {
+        let known = ["fd01::6", "fd01::7"].map(|ip| ip.parse().unwrap());
+        let table = [
+            ("as before", [("fd01::6", false), ("fd01::7", false)], "fd01::6"),
+            (
+                "another one is first",
+                [("fd01::b", false), ("fd01::6", false)],
+                "fd01::6",
+            ),
+            ("it is deprecated", [("fd01::b", false), ("fd01::6", true)], "fd01::6"),
+            ("it is gone", [("fd01::b", false), ("fd01::7", false)], "fd01::7"),
+            ("all are gone", [("fd01::b", true), ("fd01::c", false)], "fd01::b"),
+        ];
+        for (what, addresses, first) in table {
+            let addresses = addresses.map(|(ip, deprecated)| address(ip, deprecated));
+            let ordered = by_age(&addresses, &known);
+            assert_eq!(ordered[0].ip, first.parse::<IpAddr>().unwrap(), "{what}");
+            let deprecated: Vec<bool> = ordered.iter().map(|address| address.deprecated).collect();
+            assert_eq!(deprecated.contains(&true), what == "all are gone", "{what}");
+        }
     }
 }
