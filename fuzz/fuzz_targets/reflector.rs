@@ -6,7 +6,7 @@
 use probe_common::ntp::ErrorEstimate;
 use probe_common::{authenticated, legacy, stamp};
 use probe_core::auth::Key;
-use probe_core::reflector::policy::{Policy, Rates};
+use probe_core::reflector::policy::{OwnAddress, Policy, Rates};
 use probe_core::reflector::{Arrival, ClockQuality, Count, Reflected, Reflector, ReflectorConfig};
 
 const OWN: [u8; 4] = [10, 1, 1, 6];
@@ -24,18 +24,19 @@ impl Options {
 
     fn reflector(&self) -> Reflector {
         let mut reflector = Reflector::new(ReflectorConfig {
-            test_port: TEST_PORT,
+            test_ports: vec![TEST_PORT],
             groups: vec![GROUP.into()],
             stateless: self.0 & 2 != 0,
             key: self.key(),
             tlv_key: None,
             rates: Rates::DEFAULT,
-            behind_kernel: self.0 & 4 != 0,
         });
-        reflector.set_policy(
-            vec![OWN.into()],
-            Policy::new(["10.1.0.0/16".parse().expect("a prefix")]),
-        );
+        let own = OwnAddress {
+            ip: OWN.into(),
+            prefix: "10.1.0.0/16".parse().expect("a prefix"),
+            deprecated: false,
+        };
+        reflector.set_policy(Policy::of_interface(&[own], []));
         reflector
     }
 
@@ -50,6 +51,7 @@ impl Options {
             to: if self.0 & 32 != 0 { GROUP.into() } else { OWN.into() },
             ttl: if self.0 & 64 != 0 { 255 } else { 64 },
             tos: self.0,
+            to_port: TEST_PORT,
             receive_ns: T2_NS,
         }
     }

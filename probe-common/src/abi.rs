@@ -16,7 +16,7 @@ use crate::frame::Udp;
 
 /// Version of this module's layouts and meanings. The loader writes it into [`Settings`]; a program that was built
 /// with another one touches no packet.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// Longest payload of a padded probe that the kernel programs answer: that of an IPv4 datagram with an MTU of 9,000 bytes.
 pub const MAX_PADDED_LEN: usize = 8972;
@@ -31,14 +31,15 @@ pub struct Settings {
     pub interface: u32,
     /// TAI − UTC.
     pub tai_offset_ns: u64,
-    /// Port on which probes arrive, host order.
-    pub test_port: u16,
+    /// Ports on which probes arrive, host order; 0 for none. This host's probes go to the first.
+    pub test_ports: [u16; MAX_TEST_PORTS],
     /// Port from which this host sends IPv4 probes, host order; 0 for none.
     pub sender_port_v4: u16,
     /// Port from which this host sends IPv6 probes, host order; 0 for none.
     pub sender_port_v6: u16,
     /// Error estimate for replies (RFC 8762 §4.2.1), host order.
     pub error_estimate: u16,
+    pub reserved: u16,
     /// The interface's MAC address.
     pub mac: [u8; 6],
     /// 1 where frames reach the receive program with checksums left to the device (XDP generic, TC) and may leave so.
@@ -46,16 +47,17 @@ pub struct Settings {
     /// 1 where TC ingress runs behind generic XDP: it then handles the packets that XDP was not shown, and counts no
     /// refusals.
     pub ingress_is_second: u8,
-    /// Answers group probes of IPv4 senders; [`Address::NONE`] for none.
+    /// The own IPv4 address to which most probes come; [`Address::NONE`] for none.
     pub own_v4: Address,
-    /// Answers group probes of IPv6 senders; [`Address::NONE`] for none.
+    /// The own IPv6 address to which most probes come; [`Address::NONE`] for none.
     pub own_v6: Address,
-    /// Answers group probes of link-local IPv6 senders; [`Address::NONE`] for none.
-    pub own_v6_link_local: Address,
-    /// Changes whenever `ALLOWED` does, so that each [`SourceState`] is looked up there again.
+    /// Changes whenever `ALLOWED` or an own address does, so that each [`SourceState`] is looked up there again.
     pub policy_generation: u32,
     /// Packets that a CPU takes from the port's bucket at once, at least 1.
     pub port_batch: u32,
+    /// [`MAX_REPLIES`], except in benchmarks.
+    pub max_replies: u32,
+    pub reserved_too: u32,
     /// Unicast probes of each source.
     pub source_limit: Limit,
     /// Group probes of each source.
@@ -68,19 +70,27 @@ impl Settings {
     /// Whether a datagram is a probe to this host's reflector, by its port. Before the loader has set one, none is.
     #[inline(always)]
     pub fn is_probe(&self, udp: &Udp) -> bool {
-        udp.destination_port == self.test_port && self.test_port != 0
+        self.is_test_port(udp.destination_port)
+    }
+
+    /// Whether probes arrive on `port`.
+    #[inline(always)]
+    pub fn is_test_port(&self, port: u16) -> bool {
+        // One comparison instead of four: a product of numbers below 2¹⁶ is zero if one of them is.
+        let [a, b, c, d] = self.test_ports.map(|test_port| u64::from(test_port ^ port));
+        port != 0 && a.wrapping_mul(b).wrapping_mul(c).wrapping_mul(d) == 0
     }
 
     /// Whether a datagram is a reflector's reply to this host's sender, by its ports.
     #[inline(always)]
     pub fn is_reply(&self, udp: &Udp) -> bool {
-        udp.source_port == self.test_port && self.is_sender_port(udp.family, udp.destination_port)
+        udp.source_port == self.test_ports[0] && self.is_sender_port(udp.family, udp.destination_port)
     }
 
     /// Whether a datagram is a probe that this host's sender sends, by its ports.
     #[inline(always)]
     pub fn is_own_probe(&self, udp: &Udp) -> bool {
-        udp.destination_port == self.test_port && self.is_sender_port(udp.family, udp.source_port)
+        udp.destination_port == self.test_ports[0] && self.is_sender_port(udp.family, udp.source_port)
     }
 
     #[inline(always)]
@@ -92,24 +102,13 @@ impl Settings {
         port == sender_port && sender_port != 0
     }
 
-    /// The interface's first address of an IP version; [`Address::NONE`] for none.
+    /// The own address of an IP version to which most probes come; [`Address::NONE`] for none.
     #[inline(always)]
     pub fn first_own(&self, family: Family) -> Address {
         match family {
             Family::V4 => self.own_v4,
             Family::V6 => self.own_v6,
         }
-    }
-
-    /// The address from which to answer a group probe of `source`: one of the same scope.
-    #[inline(always)]
-    pub fn own_address(&self, family: Family, source: &Address) -> Option<Address> {
-        let own = if source.is_v6_link_local() {
-            self.own_v6_link_local
-        } else {
-            self.first_own(family)
-        };
-        (own != Address::NONE).then_some(own)
     }
 }
 
@@ -122,26 +121,31 @@ const _: () = {
 
     assert!(size_of::<Settings>() == 136 && align_of::<Settings>() == 8);
     assert!(offset_of!(Settings, tai_offset_ns) == 8);
-    assert!(offset_of!(Settings, test_port) == 16);
-    assert!(offset_of!(Settings, mac) == 24);
-    assert!(offset_of!(Settings, own_v4) == 32);
-    assert!(offset_of!(Settings, own_v6_link_local) == 64);
-    assert!(offset_of!(Settings, policy_generation) == 80);
+    assert!(offset_of!(Settings, test_ports) == 16);
+    assert!(offset_of!(Settings, mac) == 32);
+    assert!(offset_of!(Settings, own_v4) == 40);
+    assert!(offset_of!(Settings, policy_generation) == 72);
+    assert!(offset_of!(Settings, reserved_too) == 84);
     assert!(offset_of!(Settings, source_limit) == 88);
     assert!(offset_of!(Settings, port_limit) == 120);
     assert!(size_of::<Limit>() == 16 && offset_of!(Limit, burst_ns) == 8);
 
-    assert!(size_of::<SourceState>() == 40 && align_of::<SourceState>() == 8);
+    assert!(size_of::<Allowed>() == 24 && align_of::<Allowed>() == 8);
+    assert!(offset_of!(Allowed, kind) == 16 && offset_of!(Allowed, reserved) == 20);
+
+    assert!(size_of::<SourceState>() == 56 && align_of::<SourceState>() == 8);
     assert!(offset_of!(SourceState, refused) == 24);
-    assert!(offset_of!(SourceState, generation) == 32);
+    assert!(offset_of!(SourceState, own) == 32);
+    assert!(offset_of!(SourceState, generation) == 48);
 
     assert!(size_of::<InFlightKey>() == 8 && align_of::<InFlightKey>() == 4);
-    assert!(size_of::<InFlight>() == 32 && align_of::<InFlight>() == 8);
+    assert!(size_of::<InFlight>() == 40 && align_of::<InFlight>() == 8);
     assert!(offset_of!(InFlight, destination) == 16);
+    assert!(offset_of!(InFlight, reserved) == 36);
 
     assert!(size_of::<ReflectorSessionKey>() == 40 && align_of::<ReflectorSessionKey>() == 8);
     assert!(offset_of!(ReflectorSessionKey, source_port) == 32);
-    assert!(offset_of!(ReflectorSessionKey, reserved) == 36);
+    assert!(offset_of!(ReflectorSessionKey, reserved) == 38);
     assert!(size_of::<ReflectorSession>() == 8);
 
     assert!(size_of::<MissedKey>() == 24 && align_of::<MissedKey>() == 8);
@@ -173,6 +177,7 @@ mod pod {
 
     pod!(
         Address,
+        Allowed,
         InFlight,
         InFlightKey,
         MissedKey,

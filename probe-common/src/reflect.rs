@@ -18,6 +18,9 @@ pub const V6_HEADERS: usize = payload_at(Family::V6);
 pub const V4_FRAME: usize = V4_HEADERS + stamp::BASE_LEN;
 pub const V6_FRAME: usize = V6_HEADERS + stamp::BASE_LEN;
 
+/// The bits of a type of service or traffic class that are not the DSCP.
+const ECN: u8 = 3;
+
 /// The Ethernet, IP and UDP headers of one IP version, and as much of the datagram as the frame holds.
 pub trait Frame: Sized {
     const FAMILY: Family;
@@ -32,7 +35,8 @@ pub trait Frame: Sized {
     fn network_is_intact(&self) -> bool;
     /// Sum of the UDP pseudo-header.
     fn pseudo(&self) -> Sum;
-    /// Makes the network header that of a reply from `own` to the sender.
+    /// Makes the network header that of a reply from `own` to the sender: without ECN, since a mark is the probe's
+    /// (RFC 3168 §5).
     fn reverse_network(&mut self, own: &Address);
     fn bytes(&self) -> &[u8];
     fn bytes_mut(&mut self) -> &mut [u8];
@@ -59,6 +63,12 @@ pub trait Frame: Sized {
     fn checksum_over(&self, payload: Sum) -> State {
         let field = get(self.bytes(), Self::UDP_AT + UDP_CHECKSUM);
         checksum::check(field, self.pseudo(), self.with_udp_header(payload), Self::FAMILY)
+    }
+
+    /// Whether both checksums are right, as far as this host can know: a local sender may have left one to a device.
+    #[inline(always)]
+    fn is_intact_with(&self, payload: Sum) -> bool {
+        self.network_is_intact() && self.checksum_over(payload) != State::Wrong
     }
 
     /// Adds ports and length.
@@ -93,12 +103,27 @@ pub trait Frame: Sized {
 /// A frame that holds a base test packet, or the front of a longer one.
 pub trait BaseFrame: Frame {
     #[inline(always)]
-    fn is_reply_shaped(&self) -> bool {
-        stamp::is_reply_shaped(&self.bytes()[Self::UDP_AT + UDP_LEN..])
+    fn is_reply_shaped(&self, from_test_port: bool) -> bool {
+        stamp::is_reply_shaped(&self.bytes()[Self::UDP_AT + UDP_LEN..], from_test_port)
     }
 
-    /// Whether both checksums are right, as far as this host can know: a local sender may have left one to a device.
-    /// `trailer` is the sum of what follows the base packet.
+    /// The sum of the base packet in two parts: up to the session identifier, and what a sender leaves zero.
+    #[inline(always)]
+    fn sums(&self) -> (Sum, Sum) {
+        const FIELDS: usize = stamp::SSID + 2;
+        let payload = Self::UDP_AT + UDP_LEN;
+        let sum = |from: usize, to: usize| {
+            let (mut sum, mut at) = (Sum::ZERO, payload + from);
+            while at < payload + to {
+                sum = sum.long(get(self.bytes(), at));
+                at += 4;
+            }
+            sum
+        };
+        (sum(0, FIELDS), sum(FIELDS, stamp::BASE_LEN))
+    }
+
+    /// As [`Frame::is_intact_with`]. `trailer` is the sum of what follows the base packet.
     #[inline(always)]
     fn is_intact(&self, trailer: Sum) -> bool {
         self.network_is_intact() && self.checksum(trailer) != State::Wrong
@@ -107,12 +132,8 @@ pub trait BaseFrame: Frame {
     /// State of the UDP checksum, given the sum of what follows the base packet.
     #[inline(always)]
     fn checksum(&self, trailer: Sum) -> State {
-        let (mut sum, mut at) = (trailer, Self::UDP_AT + UDP_LEN);
-        while at < Self::UDP_AT + UDP_LEN + stamp::BASE_LEN {
-            sum = sum.long(get(self.bytes(), at));
-            at += 4;
-        }
-        self.checksum_over(sum)
+        let (fields, zeros) = self.sums();
+        self.checksum_over(fields.plus(zeros).plus(trailer))
     }
 }
 
@@ -192,6 +213,7 @@ impl<const LENGTH: usize> Frame for V4<LENGTH> {
         let sender: [u8; 4] = get(&self.0, V4_SOURCE);
         put(&mut self.0, V4_DESTINATION, sender);
         put(&mut self.0, V4_SOURCE, own.v4());
+        self.0[ETHERNET_LEN + 1] &= !ECN;
         put(&mut self.0, Self::TTL_AT, [stamp::TTL]);
         let sum = Sum::ZERO
             .quad(get(&self.0, ETHERNET_LEN))
@@ -252,6 +274,8 @@ impl<const LENGTH: usize> Frame for V6<LENGTH> {
         let sender: [u8; 16] = get(&self.0, V6_SOURCE);
         put(&mut self.0, V6_DESTINATION, sender);
         put(&mut self.0, V6_SOURCE, own.bytes());
+        // The traffic class begins in the middle of a byte.
+        self.0[ETHERNET_LEN + 1] &= !(ECN << 4);
         put(&mut self.0, Self::TTL_AT, [stamp::TTL]);
     }
 

@@ -25,7 +25,8 @@ pub const SEQUENCE: usize = 0;
 pub const TIMESTAMP: usize = 4;
 /// Error estimate of the packet's own sender: `u16`.
 pub const ERROR_ESTIMATE: usize = 12;
-/// STAMP session identifier: `u16`.
+/// STAMP session identifier: `u16`. A sender has none if what follows it in a test packet is not zero: TWAMP-Light fills its
+/// packets with random bytes from here on.
 pub const SSID: usize = 14;
 /// In a reply: T2, NTP, 8 bytes.
 pub const RECEIVE_TIMESTAMP: usize = 16;
@@ -125,12 +126,26 @@ pub fn write_reply(
     sum.quad(transmit)
 }
 
+/// The session identifier of a test packet, as on the wire; 0 for none, see [`SSID`].
+pub fn ssid_of(packet: &[u8]) -> [u8; 2] {
+    match packet.first_chunk::<BASE_LEN>() {
+        Some(base) if base[SSID + 2..].iter().all(|&byte| byte == 0) => get(base, SSID),
+        _ => [0; 2],
+    }
+}
+
 /// Whether a test packet is a reply of some reflector, as far as it goes: T2 where a session-sender's packet is zero, and
 /// zeros where random padding is not (RFC 8762 §4.2.1 and §4.3.1). Two reflectors that answer replies would loop forever.
+///
+/// From another reflector's port (`from_test_port`) T2 is enough: reflectors of TWAMP-Light put random padding there, too.
 #[inline(always)]
-pub fn is_reply_shaped(packet: &[u8]) -> bool {
-    if packet.len() < MUST_BE_ZERO || get(packet, RECEIVE_TIMESTAMP) == [0; 8] {
+pub fn is_reply_shaped(packet: &[u8], from_test_port: bool) -> bool {
+    let shortest = if from_test_port { SENDER_SEQUENCE } else { MUST_BE_ZERO };
+    if packet.len() < shortest || get(packet, RECEIVE_TIMESTAMP) == [0; 8] {
         return false;
+    }
+    if from_test_port {
+        return true;
     }
     match packet.first_chunk::<BASE_LEN>() {
         Some(base) => get(base, MUST_BE_ZERO) == [0; 2] && get(base, SENDER_TTL + 1) == [0; 3],
@@ -151,7 +166,7 @@ mod tests {
         expected[..4].copy_from_slice(&[1, 2, 3, 4]);
         expected[12..16].copy_from_slice(&[0x8a, 0x0b, 0x0c, 0x0d]);
         assert_eq!(packet, expected);
-        assert!(!is_reply_shaped(&packet));
+        assert!(!is_reply_shaped(&packet, false) && !is_reply_shaped(&packet, true));
     }
 
     const FIELDS: ReplyFields = ReplyFields {
@@ -189,12 +204,15 @@ mod tests {
         let mut reply = [0xff; BASE_LEN + 1];
         into_reply(&mut reply, &FIELDS);
         for length in 0..=reply.len() {
-            assert_eq!(is_reply_shaped(&reply[..length]), length >= 38, "{length} bytes");
+            for (from_test_port, shortest) in [(false, 38), (true, 24)] {
+                let shaped = is_reply_shaped(&reply[..length], from_test_port);
+                assert_eq!(shaped, length >= shortest, "{length} bytes");
+            }
         }
         for t2 in 16..24 {
             let mut reply = [0; BASE_LEN];
             reply[t2] = 1;
-            assert!(is_reply_shaped(&reply), "byte {t2}");
+            assert!(is_reply_shaped(&reply, false), "byte {t2}");
         }
     }
 
@@ -207,11 +225,30 @@ mod tests {
                 probe[at] = 1;
                 let is_zero_in_replies = matches!(at, 38 | 39 | 41..=43);
                 assert_eq!(
-                    is_reply_shaped(&probe[..length]),
+                    is_reply_shaped(&probe[..length], false),
                     !is_zero_in_replies,
                     "byte {at} of {length}"
                 );
+                assert!(
+                    is_reply_shaped(&probe[..length], true),
+                    "from a test port: byte {at} of {length}"
+                );
             }
+        }
+    }
+
+    #[test]
+    fn random_padding_is_not_taken_for_a_session_identifier() {
+        let packet = probe(1, ErrorEstimate(1), 0x0c0d);
+        assert_eq!(ssid_of(&packet), [0x0c, 0x0d]);
+        assert_eq!(ssid_of(&[&packet[..], &[7; 9]].concat()), [0x0c, 0x0d]);
+        for length in 0..BASE_LEN {
+            assert_eq!(ssid_of(&packet[..length]), [0; 2], "{length} bytes");
+        }
+        for at in SSID + 2..BASE_LEN {
+            let mut packet = packet;
+            packet[at] = 1;
+            assert_eq!(ssid_of(&packet), [0; 2], "byte {at}");
         }
     }
 

@@ -19,13 +19,14 @@ use crate::auth::{Key, TlvIntegrity};
 pub use crate::reflector::count::{Count, Counts};
 use crate::reflector::limit::Limiter;
 pub use crate::reflector::limit::userspace_rates;
-use crate::reflector::policy::{Policy, Rates};
+use crate::reflector::policy::{Policy, Rates, Refusal};
 pub use crate::reflector::session::ReplyId;
 use crate::reflector::session::Sessions;
 
 #[derive(Debug, Clone)]
 pub struct ReflectorConfig {
-    pub test_port: u16,
+    /// Ports on which reflectors listen here.
+    pub test_ports: Vec<u16>,
     /// Multicast groups whose probes are answered.
     pub groups: Vec<IpAddr>,
     /// No sessions: a reply has the sequence number of its test packet (RFC 8762 §4.3).
@@ -36,8 +37,6 @@ pub struct ReflectorConfig {
     pub tlv_key: Option<Key>,
     /// Limited further in userspace, see [`userspace_rates`].
     pub rates: Rates,
-    /// The kernel programs answer base packets, so any that arrives here was refused there.
-    pub behind_kernel: bool,
 }
 
 /// The metadata of a test packet.
@@ -45,6 +44,8 @@ pub struct ReflectorConfig {
 pub struct Arrival {
     pub from: SocketAddr,
     pub to: IpAddr,
+    /// The test port.
+    pub to_port: u16,
     /// TTL or hop limit.
     pub ttl: u8,
     /// DSCP in the upper six bits, ECN in the lower two.
@@ -63,7 +64,7 @@ pub struct ClockQuality {
 /// How to send a reply, whose bytes have replaced those of the test packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reflected {
-    /// Source address; `None` for the interface's own, as for group probes.
+    /// Source address; `None` for that of the route.
     pub source: Option<IpAddr>,
     /// DSCP in the upper six bits, ECN in the lower two.
     pub tos: u8,
@@ -75,7 +76,6 @@ pub struct Reflected {
 #[derive(Debug)]
 pub struct Reflector {
     config: ReflectorConfig,
-    own: Vec<IpAddr>,
     policy: Policy,
     sessions: Sessions,
     limiter: Limiter,
@@ -87,7 +87,6 @@ impl Reflector {
         Self {
             limiter: Limiter::new(config.rates),
             config,
-            own: Vec::new(),
             policy: Policy::default(),
             sessions: Sessions::default(),
             counts: Counts::default(),
@@ -95,8 +94,7 @@ impl Reflector {
     }
 
     /// Sets the interface's addresses and the sources that are answered. Before this call, no source is.
-    pub fn set_policy(&mut self, own: Vec<IpAddr>, policy: Policy) {
-        self.own = own;
+    pub fn set_policy(&mut self, policy: Policy) {
         self.policy = policy;
     }
 
@@ -121,18 +119,23 @@ impl Reflector {
 
     fn check_arrival(&mut self, arrival: &Arrival, now_ns: u64) -> Result<(), Count> {
         let source = arrival.from.ip();
-        if arrival.from.port() == self.config.test_port {
+        if arrival.from.port() == 0 {
             return Err(Count::SourcePort);
         }
-        if arrival.from.port() == 0 || !Address::from(source).is_answerable(Family::of(source)) {
+        if !Address::from(source).is_answerable(Family::of(source)) {
             return Err(Count::BadSource);
         }
-        let by_group = !self.own.contains(&arrival.to);
+        let by_group = self.is_by_group(arrival);
         if by_group && !self.config.groups.contains(&arrival.to) {
             return Err(Count::NotForUs);
         }
-        if !self.policy.allows(source) {
-            return Err(Count::NotAllowed);
+        let own = self.policy.check(source).map_err(|refusal| match refusal {
+            Refusal::OwnAddress => Count::OwnSource,
+            Refusal::Nobody => Count::BadSource,
+            Refusal::NotAllowed => Count::NotAllowed,
+        })?;
+        if by_group && own.is_none() {
+            return Err(Count::NoOwnAddress);
         }
         if !self.limiter.allows(source, by_group, now_ns) {
             return Err(Count::RateLimited);
@@ -171,10 +174,7 @@ impl Reflector {
 
     /// An ASCII probe goes back unchanged.
     fn reflect_legacy(&self, arrival: &Arrival) -> Result<Reflected, Count> {
-        if self.config.behind_kernel {
-            return Err(Count::RefusedByKernel);
-        }
-        if legacy::may_loop(arrival.from.port(), arrival.ttl) {
+        if legacy::may_loop(arrival.from.port(), arrival.ttl) || self.is_from_test_port(arrival) {
             return Err(Count::LegacyLoop);
         }
         Ok(self.reflected(arrival, arrival.tos & !ECN, None))
@@ -187,17 +187,17 @@ impl Reflector {
         clock: ClockQuality,
         transmit_ns: impl FnOnce() -> u64,
     ) -> Result<Reflected, Count> {
-        let base_len = self.check_packet(packet)?;
+        let base_len = self.check_packet(packet, arrival)?;
+        let asked = Asked::read(packet, self.config.key.is_some());
         // RFC 8762 §4.6: the shorter packet of a TWAMP-Light sender is answered by a base packet.
         packet.resize(packet.len().max(base_len), 0);
         let integrity = self.check_tlvs(packet, base_len);
 
-        let asked = Asked::read(packet, self.config.key.is_some());
         let turn = match self.config.stateless {
             true => session::Turn::stateless(asked.sequence),
             false => self.sessions.turn(session::Key {
                 source: arrival.from,
-                destination: arrival.to,
+                destination: SocketAddr::new(arrival.to, arrival.to_port),
                 ssid: asked.ssid,
             }),
         };
@@ -205,7 +205,7 @@ impl Reflector {
         let tlvs = &mut packet[base_len..];
         match integrity {
             TlvIntegrity::Intact => {
-                let answered = tlv::answer(tlvs, &self.observed(arrival, clock, &turn), &self.own);
+                let answered = tlv::answer(tlvs, &self.observed(arrival, clock, &turn), self.policy.own());
                 self.counts.add_many(Count::TlvUnrecognised, answered.unrecognised);
                 self.counts.add_many(Count::TlvMalformed, answered.malformed.into());
                 if answered.no_reply {
@@ -262,17 +262,29 @@ impl Reflector {
     }
 
     fn reflected(&self, arrival: &Arrival, tos: u8, id: Option<ReplyId>) -> Reflected {
-        let by_group = !self.own.contains(&arrival.to);
         Reflected {
-            source: (!by_group).then_some(arrival.to),
+            source: self.answers_from(arrival),
             tos,
-            by_group,
+            by_group: self.is_by_group(arrival),
             id,
         }
     }
 
+    fn is_by_group(&self, arrival: &Arrival) -> bool {
+        !self.policy.is_own(arrival.to)
+    }
+
+    /// The address from which an admitted packet is answered: the one that it came to, or that of its sender's subnet.
+    pub fn answers_from(&self, arrival: &Arrival) -> Option<IpAddr> {
+        if self.is_by_group(arrival) {
+            self.policy.check(arrival.from.ip()).ok().flatten()
+        } else {
+            Some(arrival.to)
+        }
+    }
+
     /// Whether this is a test packet of the mode in use. Returns the length of its base packet.
-    fn check_packet(&self, packet: &[u8]) -> Result<usize, Count> {
+    fn check_packet(&self, packet: &[u8], arrival: &Arrival) -> Result<usize, Count> {
         if let Some(key) = &self.config.key {
             if packet.len() < authenticated::BASE_LEN {
                 return Err(Count::HmacMissing);
@@ -288,13 +300,15 @@ impl Reflector {
         if packet.len() < MIN_PROBE_LEN {
             return Err(Count::TooShort);
         }
-        if stamp::is_reply_shaped(packet) {
+        if stamp::is_reply_shaped(packet, self.is_from_test_port(arrival)) {
             return Err(Count::ReplyShaped);
         }
-        if self.config.behind_kernel && packet.len() == stamp::BASE_LEN {
-            return Err(Count::RefusedByKernel);
-        }
         Ok(stamp::BASE_LEN)
+    }
+
+    /// A packet from a reflector's port may be a reply.
+    fn is_from_test_port(&self, arrival: &Arrival) -> bool {
+        self.config.test_ports.contains(&arrival.from.port())
     }
 
     fn observed(&self, arrival: &Arrival, clock: ClockQuality, turn: &session::Turn) -> Observed {
@@ -307,7 +321,7 @@ impl Reflector {
         let method = TimestampMethod::SOFTWARE;
         Observed {
             source: (arrival.from.ip(), arrival.from.port()),
-            destination: (arrival.to, self.config.test_port),
+            destination: (arrival.to, arrival.to_port),
             dscp: arrival.tos >> 2,
             ecn: arrival.tos & ECN,
             may_set_dscp: true,
@@ -343,16 +357,16 @@ struct Asked {
 
 impl Asked {
     fn read(packet: &[u8], authenticated: bool) -> Self {
-        let ssid_at = if authenticated {
-            authenticated::SSID
-        } else {
-            stamp::SSID
-        };
         let sequence = packet.first_chunk().copied().unwrap_or_default();
-        let ssid = packet.get(ssid_at..).and_then(|rest| rest.first_chunk()).copied();
+        let ssid = if authenticated {
+            let ssid = packet.get(authenticated::SSID..).and_then(|rest| rest.first_chunk());
+            ssid.copied().unwrap_or_default()
+        } else {
+            stamp::ssid_of(packet)
+        };
         Self {
             sequence: u32::from_be_bytes(sequence),
-            ssid: u16::from_be_bytes(ssid.unwrap_or_default()),
+            ssid: u16::from_be_bytes(ssid),
         }
     }
 }

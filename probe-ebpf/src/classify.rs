@@ -24,9 +24,13 @@ enum Payload {
 /// The plan of the reply; `Err` is the outcome of a probe that is not answered.
 #[inline(always)]
 pub fn classify<H: Hook>(hook: &H, udp: &Udp, settings: &Settings) -> Result<ReplyPlan, Counter> {
-    let classified = match (payload(hook, udp, settings)?, udp.family) {
-        (Payload::Test(trailer), Family::V4) => hook.view(|frame: &mut V4| classify_test(frame, settings, trailer)),
-        (Payload::Test(trailer), Family::V6) => hook.view(|frame: &mut V6| classify_test(frame, settings, trailer)),
+    let classified = match (payload(hook, udp)?, udp.family) {
+        (Payload::Test(trailer), Family::V4) => {
+            hook.view(|frame: &mut V4| classify_test(frame, udp, settings, trailer))
+        }
+        (Payload::Test(trailer), Family::V6) => {
+            hook.view(|frame: &mut V6| classify_test(frame, udp, settings, trailer))
+        }
         (Payload::Legacy(sum), Family::V4) => {
             hook.view(|frame: &mut V4<V4_HEADERS>| classify_legacy(frame, udp, settings, sum))
         }
@@ -38,8 +42,8 @@ pub fn classify<H: Hook>(hook: &H, udp: &Udp, settings: &Settings) -> Result<Rep
 }
 
 #[inline(always)]
-fn payload<H: Hook>(hook: &H, udp: &Udp, settings: &Settings) -> Result<Payload, Counter> {
-    if udp.source_port == settings.test_port {
+fn payload<H: Hook>(hook: &H, udp: &Udp) -> Result<Payload, Counter> {
+    if udp.source_port == 0 {
         return Err(Counter::SourcePort);
     }
     let at = payload_at(udp.family);
@@ -62,19 +66,28 @@ fn payload<H: Hook>(hook: &H, udp: &Udp, settings: &Settings) -> Result<Payload,
 }
 
 #[inline(always)]
-fn classify_test<F: BaseFrame>(frame: &F, settings: &Settings, trailer: Trailer) -> Result<ReplyPlan, Counter> {
-    let is_reply = frame.is_reply_shaped().then_some(Counter::ReplyShaped);
-    let plan = classify_frame(frame, settings, frame.checksum(trailer.request), is_reply)?;
+fn classify_test<F: BaseFrame>(
+    frame: &F,
+    udp: &Udp,
+    settings: &Settings,
+    trailer: Trailer,
+) -> Result<ReplyPlan, Counter> {
+    let (fields, zeros) = frame.sums();
+    // Nothing is a reply without a receive timestamp.
+    let is_reply = !zeros.is_zero() && frame.is_reply_shaped(settings.is_test_port(udp.source_port));
+    let checksum = frame.checksum_over(fields.plus(zeros).plus(trailer.request));
+    let plan = classify_frame(frame, settings, checksum, is_reply.then_some(Counter::ReplyShaped))?;
     Ok(ReplyPlan {
         sum: trailer.reply,
-        flags: plan.flags | trailer.flags,
+        flags: plan.flags | trailer.flags | bit(!zeros.is_zero(), ReplyPlan::NO_SSID),
         ..plan
     })
 }
 
 #[inline(always)]
 fn classify_legacy<F: Frame>(frame: &F, udp: &Udp, settings: &Settings, sum: Sum) -> Result<ReplyPlan, Counter> {
-    let may_loop = legacy::may_loop(udp.source_port, frame.ttl()).then_some(Counter::LegacyLoop);
+    let may_loop = legacy::may_loop(udp.source_port, frame.ttl()) || settings.is_test_port(udp.source_port);
+    let may_loop = may_loop.then_some(Counter::LegacyLoop);
     let plan = classify_frame(frame, settings, frame.checksum_over(sum), may_loop)?;
     Ok(ReplyPlan {
         sum,
@@ -100,13 +113,11 @@ fn classify_frame<F: Frame>(
     if let Some(counter) = may_loop {
         return Err(counter);
     }
-    let (own, group) = addressed_to_us(frame, settings)?;
+    let group = addressed_to_us(frame, settings)?;
     let partial = checksum == State::Partial && settings.partial_checksums != 0;
-    let bit = |is: bool, flag: u32| if is { flag } else { 0 };
     Ok(ReplyPlan {
         source: frame.source(),
         destination: frame.destination(),
-        own,
         sum: Sum::ZERO,
         flags: bit(group, ReplyPlan::GROUP)
             | bit(partial, ReplyPlan::PARTIAL)
@@ -114,15 +125,18 @@ fn classify_frame<F: Frame>(
     })
 }
 
-/// The address to answer from, and whether the probe came by a group; `Err` if it is not for this host.
 #[inline(always)]
-pub fn addressed_to_us<F: Frame>(frame: &F, settings: &Settings) -> Result<(Address, bool), Counter> {
-    let destination = frame.destination();
-    if kind_of(&destination, settings.first_own(F::FAMILY))? == DESTINATION_GROUP {
-        let own = settings.own_address(F::FAMILY, &frame.source());
-        Ok((own.ok_or(Counter::NoOwnAddress)?, true))
+fn bit(is: bool, flag: u32) -> u32 {
+    if is { flag } else { 0 }
+}
+
+/// Whether the probe came by a group; `Err` if it is not for this host.
+#[inline(always)]
+pub fn addressed_to_us<F: Frame>(frame: &F, settings: &Settings) -> Result<bool, Counter> {
+    if kind_of(&frame.destination(), settings.first_own(F::FAMILY))? == DESTINATION_GROUP {
+        Ok(true)
     } else if frame.is_for_mac(settings.mac) {
-        Ok((destination, false))
+        Ok(false)
     } else {
         Err(Counter::NotForUs)
     }

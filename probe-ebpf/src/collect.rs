@@ -2,11 +2,13 @@
 
 use core::mem::MaybeUninit;
 
-use probe_common::abi::{Address, Counter, InFlightKey, MissedKey, Sample, Settings};
+use probe_common::abi::{
+    Address, Counter, InFlight, InFlightKey, MAX_GROUP_REPLIES, MAX_REPLIES, MissedKey, Sample, Settings,
+};
 use probe_common::checksum::Sum;
 use probe_common::family::Family;
 use probe_common::frame::{Udp, V4_SOURCE, V6_SOURCE, payload_at};
-use probe_common::reflect::{BaseFrame as _, V4, V6};
+use probe_common::reflect::{BaseFrame as _, Frame as _, V4, V4_HEADERS, V6, V6_HEADERS};
 use probe_common::stamp::{
     BASE_LEN, ERROR_ESTIMATE, MIN_REPLY_LEN, RECEIVE_TIMESTAMP, SENDER_SEQUENCE, SENDER_TIMESTAMP, SEQUENCE, SSID,
     TIMESTAMP,
@@ -14,8 +16,8 @@ use probe_common::stamp::{
 
 use crate::clock;
 use crate::hook::Hook;
-use crate::maps::{DESTINATIONS, IN_FLIGHT, MISSED, SAMPLES, SESSIONS_BY_PEER};
-use crate::policy;
+use crate::maps::{DESTINATIONS, IN_FLIGHT, MISSED, REPLIES, SAMPLES, SESSIONS_BY_PEER};
+use crate::{payload, policy};
 
 /// Takes T4 and passes on the reply if a probe is waiting for it. `Ok` means that the packet is to be consumed.
 #[inline(always)]
@@ -33,16 +35,24 @@ pub fn collect<H: Hook>(hook: &H, udp: &Udp, settings: &Settings) -> Result<Coun
         ssid: session_of(&reply).ok_or(Counter::Unmatched)?,
         reserved: 0,
     };
+    let record = IN_FLIGHT.get_ptr_mut(probe).ok_or(Counter::Unmatched)?;
     // SAFETY: an entry that is evicted and reused while it is read has another T1, and is refused for it.
-    let sent = unsafe { IN_FLIGHT.get(probe) }.ok_or(Counter::Unmatched)?;
+    let sent = unsafe { &*record };
     if !sent.is_answered_by(&source, reply.sender_timestamp) {
         return Err(Counter::Unmatched);
     }
     if sent.destination.is_multicast() && !may_be_a_peer(&source, udp.family) {
         return Err(Counter::ReplyNotAllowed);
     }
+    let replies = sent.replies;
+    if replies >= settings.max_replies && !is_wanted(sent, &MissedKey { source, probe }) {
+        return Ok(Counter::DuplicateDropped);
+    }
+    let t1_mono_ns = sent.t1_mono_ns;
+    // SAFETY: map values stay writable for the program's run.
+    unsafe { (*record).replies = replies.wrapping_add(1) };
     let sample = Sample {
-        t1_mono_ns: sent.t1_mono_ns,
+        t1_mono_ns,
         t4_mono_ns,
         t1_wire: reply.sender_timestamp,
         t2_wire: reply.receive_timestamp,
@@ -65,16 +75,36 @@ pub fn collect<H: Hook>(hook: &H, udp: &Udp, settings: &Settings) -> Result<Coun
     Ok(Counter::Collected)
 }
 
-/// The checksums of a base reply must be right: the packet is consumed before the stack would check them. Replies of
-/// other lengths are not checked, but their in-flight record still has to match.
+/// Whether one more reply to a probe with [`MAX_REPLIES`] of them is passed on: to a group probe, other hosts may still answer.
+#[inline(always)]
+fn is_wanted(sent: &InFlight, replier: &MissedKey) -> bool {
+    if !sent.destination.is_multicast() || sent.replies >= MAX_GROUP_REPLIES {
+        return false;
+    }
+    let Some(replies) = REPLIES.get_ptr_mut(replier) else {
+        return REPLIES.insert(replier, 1, 0).is_ok();
+    };
+    // SAFETY: as above.
+    unsafe {
+        *replies += 1;
+        *replies <= MAX_REPLIES
+    }
+}
+
+/// The checksums of a reply must be right: the packet is consumed before the stack would check them.
 #[inline(always)]
 fn check<H: Hook>(hook: &H, udp: &Udp) -> Result<(), Counter> {
-    if udp.payload_len() != Some(BASE_LEN) || udp.ip_payload_len != udp.udp_len {
-        return Ok(());
-    }
-    let intact = match udp.family {
-        Family::V4 => hook.view(|frame: &mut V4| frame.is_intact(Sum::ZERO)),
-        Family::V6 => hook.view(|frame: &mut V6| frame.is_intact(Sum::ZERO)),
+    let length = udp.payload_len().ok_or(Counter::ReplyMalformed)?;
+    let intact = match (length, udp.family) {
+        (BASE_LEN, Family::V4) => hook.view(|frame: &mut V4| frame.is_intact(Sum::ZERO)),
+        (BASE_LEN, Family::V6) => hook.view(|frame: &mut V6| frame.is_intact(Sum::ZERO)),
+        _ => {
+            let sum = payload::whole(hook, payload_at(udp.family), length).ok_or(Counter::ReplyMalformed)?;
+            match udp.family {
+                Family::V4 => hook.view(|frame: &mut V4<V4_HEADERS>| frame.is_intact_with(sum)),
+                Family::V6 => hook.view(|frame: &mut V6<V6_HEADERS>| frame.is_intact_with(sum)),
+            }
+        }
     };
     match intact {
         Some(true) => Ok(()),

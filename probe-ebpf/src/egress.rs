@@ -64,6 +64,8 @@ fn remember_and_write(hook: &TcHook, udp: &Udp, settings: &Settings) -> Option<(
                 t1_mono_ns: 0,
                 t1_wire: 0,
                 destination,
+                replies: 0,
+                reserved: 0,
             },
             0,
         )

@@ -3,9 +3,9 @@
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf};
 use probe_common::abi::{
-    Address, COUNTERS, Counter, InFlight, InFlightKey, MAX_ALLOWED, MAX_DESTINATIONS, MAX_IN_FLIGHT, MAX_MISSED,
-    MAX_PEER_SESSIONS, MAX_REFLECTOR_SESSIONS, MAX_SOURCES, MissedKey, ReflectorSession, ReflectorSessionKey,
-    SAMPLES_BYTES, Settings, SourceState,
+    Address, Allowed, COUNTERS, Counter, InFlight, InFlightKey, MAX_ALLOWED, MAX_DESTINATIONS, MAX_IN_FLIGHT,
+    MAX_MISSED, MAX_PEER_SESSIONS, MAX_REFLECTOR_SESSIONS, MAX_REPLIERS, MAX_SOURCES, MissedKey, ReflectorSession,
+    ReflectorSessionKey, SAMPLES_BYTES, Settings, SourceState,
 };
 use probe_common::reflect::V6_FRAME;
 
@@ -20,10 +20,10 @@ pub static SETTINGS: Array<Settings> = Array::with_max_entries(1, 0);
 #[map]
 pub static DESTINATIONS: HashMap<Address, u32> = HashMap::with_max_entries(MAX_DESTINATIONS, 0);
 
-/// Prefixes whose sources are answered, with `ALLOWED_V4` or `ALLOWED_V6`, so that no prefix of one IP version is one of
-/// the other; the key's words are an [`Address`].
+/// Prefixes whose sources are answered, of one IP version each, and the addresses within that are not; the key's words are
+/// an [`Address`].
 #[map]
-pub static ALLOWED: LpmTrie<[u64; 2], u32> = LpmTrie::with_max_entries(MAX_ALLOWED, 0);
+pub static ALLOWED: LpmTrie<[u64; 2], Allowed> = LpmTrie::with_max_entries(MAX_ALLOWED, 0);
 
 /// The debts of senders.
 #[map]
@@ -53,6 +53,10 @@ pub static SESSIONS_BY_PEER: LruHashMap<Address, u32> = LruHashMap::with_max_ent
 /// Accepted replies.
 #[map]
 pub static SAMPLES: RingBuf = RingBuf::with_byte_size(SAMPLES_BYTES, 0);
+
+/// Replies of each source to a group probe with more than [`probe_common::abi::MAX_REPLIES`].
+#[map]
+pub static REPLIES: LruHashMap<MissedKey, u32> = LruHashMap::with_max_entries(MAX_REPLIERS, 0);
 
 /// Accepted replies for which `SAMPLES` had no room, with T4.
 #[map]

@@ -84,6 +84,15 @@ pub fn digits<H: Hook>(hook: &H, at: usize, length: usize) -> Option<Sum> {
     sum(hook, at, length)
 }
 
+/// The sum of a payload of `length` bytes at `at`, whatever it is; `None` if it is too long.
+#[inline(always)]
+pub fn whole<H: Hook>(hook: &H, at: usize, length: usize) -> Option<Sum> {
+    if length > MAX_PADDED_LEN {
+        return None;
+    }
+    sum(hook, at, length)
+}
+
 /// The sum of `length` bytes at `at`, an odd last byte with a zero after it.
 #[inline(always)]
 fn sum<H: Hook>(hook: &H, at: usize, length: usize) -> Option<Sum> {

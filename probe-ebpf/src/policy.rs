@@ -7,10 +7,12 @@
 
 use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::maps::lpm_trie::Key;
-use probe_common::abi::{ALLOWED_V4, ALLOWED_V6, Address, Counter, Limit, Settings, SourceState};
+use probe_common::abi::{
+    ALLOWED_NOBODY, ALLOWED_V4, ALLOWED_V6, Address, Allowed, Counter, Limit, Settings, SourceState,
+};
 
 use crate::atomic::{compare_exchange, fetch_add};
-use crate::maps::{ALLOWED, PORT_EARNED, PORT_SHARE, SOURCES, count};
+use crate::maps::{ALLOWED, DESTINATIONS, PORT_EARNED, PORT_SHARE, SOURCES, count};
 
 /// What a source is charged for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -31,15 +33,18 @@ const ATTEMPTS: u32 = 4;
 
 /// Charges `source`. `Err` says why the policy refuses it.
 #[inline(always)]
-pub fn admit(settings: &Settings, source: &Address, for_what: Charge, now_ns: u64) -> Result<(), Counter> {
+pub fn admit(
+    settings: &Settings,
+    source: &Address,
+    for_what: Charge,
+    now_ns: u64,
+) -> Result<*mut SourceState, Counter> {
     let state = match known(settings, source) {
         Some(state) => state,
         None => {
-            if !is_allowed(source) {
-                return Err(Counter::NotAllowed);
-            }
+            let allowed = allowed(source)?;
             // A flood of others can evict it at once.
-            introduce(source, settings.policy_generation).ok_or(Counter::RateSource)?
+            introduce(source, allowed, settings.policy_generation).ok_or(Counter::RateSource)?
         }
     };
     // SAFETY: map values stay readable and writable for the program's run, even if evicted.
@@ -61,7 +66,7 @@ pub fn admit(settings: &Settings, source: &Address, for_what: Charge, now_ns: u6
     } else if !charge_port(settings, now_ns, packets) {
         Counter::RatePort
     } else {
-        return Ok(());
+        return Ok(state);
     };
     if for_what != Charge::Userspace {
         // SAFETY: as above; the word is touched by nothing else.
@@ -84,6 +89,7 @@ static NEW: SourceState = SourceState {
     group_earned_ns: 0,
     passed_up_earned_ns: 0,
     refused: 0,
+    own: Address::NONE,
     generation: 0,
     reserved: 0,
 };
@@ -94,18 +100,48 @@ static NEW: SourceState = SourceState {
     clippy::needless_borrows_for_generic_args,
     reason = "by value it would be built on the stack byte by byte, which costs the verifier"
 )]
-fn introduce(source: &Address, generation: u32) -> Option<*mut SourceState> {
+fn introduce(source: &Address, allowed: &Allowed, generation: u32) -> Option<*mut SourceState> {
     if SOURCES.insert(source, &NEW, u64::from(BPF_NOEXIST)).is_ok() {
         count(Counter::SourceStarted);
     }
     let state = SOURCES.get_ptr_mut(source)?;
-    // SAFETY: as above; every CPU writes the same word.
-    unsafe { (*state).generation = generation };
+    let own = if allowed.own.is_v6_link_local() == source.is_v6_link_local() {
+        allowed.own
+    } else {
+        Address::NONE
+    };
+    // SAFETY: as above; every CPU writes the same words.
+    unsafe {
+        (*state).own = own;
+        (*state).generation = generation;
+    }
     Some(state)
+}
+
+/// How an allowed source is treated; `Err` says why it is not allowed.
+#[inline(always)]
+fn allowed(source: &Address) -> Result<&'static Allowed, Counter> {
+    let family = if source.is_v4() { ALLOWED_V4 } else { ALLOWED_V6 };
+    match look_up(source) {
+        Some(allowed) if allowed.kind == family => {
+            // SAFETY: the value is not read.
+            if unsafe { DESTINATIONS.get(source) }.is_some() {
+                return Err(Counter::OwnSource);
+            }
+            Ok(allowed)
+        }
+        Some(allowed) if allowed.kind == ALLOWED_NOBODY => Err(Counter::SubnetSource),
+        _ => Err(Counter::NotAllowed),
+    }
 }
 
 #[inline(always)]
 pub fn is_allowed(source: &Address) -> bool {
+    allowed(source).is_ok()
+}
+
+#[inline(always)]
+fn look_up(source: &Address) -> Option<&'static Allowed> {
     /// The packed key, with its words aligned on the stack, as the verifier demands.
     #[repr(C, align(8))]
     struct Aligned {
@@ -116,8 +152,7 @@ pub fn is_allowed(source: &Address) -> bool {
         padding: 0,
         key: Key::new(u128::BITS, source.words()),
     };
-    let family = if source.is_v4() { ALLOWED_V4 } else { ALLOWED_V6 };
-    ALLOWED.get(&whole.key) == Some(&family)
+    ALLOWED.get(&whole.key)
 }
 
 #[inline(always)]

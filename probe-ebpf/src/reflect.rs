@@ -27,22 +27,31 @@ pub fn reflect<H: Hook>(hook: &H, udp: &Udp, settings: &Settings) -> Result<Coun
     } else {
         Charge::Unicast
     };
-    admit(settings, &plan.source, charge, receive_ns)?;
-    if plan.is(ReplyPlan::LEGACY) {
-        answer_legacy(hook, settings, &plan)
+    let state = admit(settings, &plan.source, charge, receive_ns)?;
+    let own = if plan.is(ReplyPlan::GROUP) {
+        // SAFETY: map values stay readable for the program's run; a torn address would be an own one replaced just now.
+        unsafe { (*state).own }
     } else {
-        answer_test(hook, settings, &plan, receive_ns)
+        plan.destination
+    };
+    if own == Address::NONE {
+        return Err(Counter::NoOwnAddress);
+    }
+    if plan.is(ReplyPlan::LEGACY) {
+        answer_legacy(hook, settings, &plan, &own)
+    } else {
+        answer_test(hook, settings, &plan, &own, receive_ns)
     }
 }
 
 /// Sends a legacy agent's probe back as it came.
 #[inline(always)]
-fn answer_legacy<H: Hook>(hook: &H, settings: &Settings, plan: &ReplyPlan) -> Result<Counter, Counter> {
+fn answer_legacy<H: Hook>(hook: &H, settings: &Settings, plan: &ReplyPlan, own: &Address) -> Result<Counter, Counter> {
     let partial = plan.is(ReplyPlan::PARTIAL);
     let changed = if plan.is(ReplyPlan::V6) {
-        hook.change(|frame: &mut V6<V6_HEADERS>| frame.send_back(settings.mac, &plan.own, plan.sum, partial))
+        hook.change(|frame: &mut V6<V6_HEADERS>| frame.send_back(settings.mac, own, plan.sum, partial))
     } else {
-        hook.change(|frame: &mut V4<V4_HEADERS>| frame.send_back(settings.mac, &plan.own, plan.sum, partial))
+        hook.change(|frame: &mut V4<V4_HEADERS>| frame.send_back(settings.mac, own, plan.sum, partial))
     };
     if !changed {
         return Err(Counter::ReflectFailed);
@@ -55,19 +64,31 @@ fn answer_legacy<H: Hook>(hook: &H, settings: &Settings, plan: &ReplyPlan) -> Re
 }
 
 #[inline(always)]
-fn answer_test<H: Hook>(hook: &H, settings: &Settings, plan: &ReplyPlan, receive_ns: u64) -> Result<Counter, Counter> {
+fn answer_test<H: Hook>(
+    hook: &H,
+    settings: &Settings,
+    plan: &ReplyPlan,
+    own: &Address,
+    receive_ns: u64,
+) -> Result<Counter, Counter> {
     let payload_at = if plan.is(ReplyPlan::V6) { V6_HEADERS } else { V4_HEADERS };
-    let (source_port, ssid) = (hook.load(payload_at - UDP_LEN), hook.load(payload_at + SSID));
+    let udp_at = payload_at - UDP_LEN;
+    let ssid = if plan.is(ReplyPlan::NO_SSID) {
+        Some(0)
+    } else {
+        hook.load(payload_at + SSID)
+    };
     let sequence = next_sequence(&ReflectorSessionKey {
         source: plan.source,
         destination: plan.destination,
-        source_port: source_port.ok_or(Counter::ReflectFailed)?,
+        source_port: hook.load(udp_at).ok_or(Counter::ReflectFailed)?,
+        destination_port: hook.load(udp_at + 2).ok_or(Counter::ReflectFailed)?,
         ssid: ssid.ok_or(Counter::ReflectFailed)?,
         reserved: 0,
     })?;
     let inputs = ReplyInputs {
         mac: settings.mac,
-        own: &plan.own,
+        own,
         sequence,
         receive: NtpTime::from_unix_ns(receive_ns),
         error: ErrorEstimate(settings.error_estimate),

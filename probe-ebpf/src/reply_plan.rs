@@ -8,8 +8,6 @@ use probe_common::checksum::Sum;
 pub struct ReplyPlan {
     pub source: Address,
     pub destination: Address,
-    /// The address to answer from.
-    pub own: Address,
     /// Sum of the reply's payload, without the base packet if it has one.
     pub sum: Sum,
     /// Bits, as below.
@@ -28,6 +26,8 @@ impl ReplyPlan {
     pub const PADDED: u32 = 1 << 4;
     /// That is a TLV whose flags the reply clears.
     pub const CLEARS_FLAGS: u32 = 1 << 5;
+    /// Without a session identifier.
+    pub const NO_SSID: u32 = 1 << 6;
 
     #[inline(always)]
     pub fn is(&self, flag: u32) -> bool {

@@ -36,14 +36,15 @@ pub fn check_user(name: &str) -> Result<(), PrivilegeError> {
     find(name).map(drop)
 }
 
-/// Becomes `user`, if one is given. Keeps only the capabilities in `keep`, and `CAP_NET_BIND_SERVICE` if `test_port`
+/// Becomes `user`, if one is given. Keeps only the capabilities in `keep`, and `CAP_NET_BIND_SERVICE` if one of `ports`
 /// needs it. Children cannot regain any.
 ///
 /// Call it before there are more threads: capabilities belong to a thread, and new threads inherit them.
-pub fn reduce(user: Option<&str>, keep: &[Capability], test_port: u16) -> Result<Privileges, PrivilegeError> {
+pub fn reduce(user: Option<&str>, keep: &[Capability], ports: &[u16]) -> Result<Privileges, PrivilegeError> {
     let user = user.map(find).transpose()?;
     let mut wanted: CapsHashSet = keep.iter().copied().collect();
-    if test_port < first_unprivileged_port() {
+    let unprivileged = first_unprivileged_port();
+    if ports.iter().any(|&port| port < unprivileged) {
         wanted.insert(Capability::CAP_NET_BIND_SERVICE);
     }
     let kept: CapsHashSet = caps::read(None, CapSet::Permitted)?

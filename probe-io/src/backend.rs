@@ -65,8 +65,9 @@ pub(crate) trait Backend {
     /// Ready when there may be replies. Wakes only the last task that polled.
     fn poll_ready(&self, sockets: &SocketPair, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
-    /// Takes all replies received so far.
-    fn drain(&mut self, sockets: &SocketPair, clock: &ClockState, each: &mut dyn FnMut(&Reply));
+    /// Takes the replies received so far, but only as many as do not hold up the caller: with more of them waiting, it
+    /// returns T4 of the last one taken, `CLOCK_MONOTONIC`.
+    fn drain(&mut self, sockets: &SocketPair, clock: &ClockState, each: &mut dyn FnMut(&Reply)) -> Option<u64>;
 
     /// Packets so far that arrived where replies are expected, and answer no probe. Kernel programs only count them; the
     /// reasons are of those that came up to the sending sockets.

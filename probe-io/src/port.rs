@@ -36,14 +36,18 @@ use crate::port::plan::Plan;
 pub use crate::port::sender::ProbeSender;
 pub(crate) use crate::port::survey::Survey;
 pub(crate) use crate::port::unsent::Unsent;
-use crate::udp::sockets::{PassedUp, SocketPair, Sockets};
+use crate::udp::sockets::{self, PassedUp, SocketPair, Sockets};
 
 /// What to open.
 #[derive(Debug, Clone)]
 pub struct PortConfig {
     pub interface: String,
-    /// Port on which probes arrive.
+    /// Port to which probes are sent, and on which they arrive.
     pub test_port: u16,
+    /// Ports on which probes arrive, too.
+    pub other_ports: Vec<u16>,
+    /// Leave out those of `other_ports` that cannot be bound: nobody asked for them.
+    pub other_ports_are_optional: bool,
     /// The group of each IP version in use.
     pub groups: Vec<IpAddr>,
     /// The groups of IP versions that are taken up when the interface gets an address of them.
@@ -55,6 +59,13 @@ pub struct PortConfig {
     /// aya-log's level for lines from the programs, 0 for none.
     pub log_level: u8,
     pub answering: Answering,
+}
+
+impl PortConfig {
+    /// All ports on which probes arrive.
+    pub fn test_ports(&self) -> Vec<u16> {
+        [self.test_port].iter().chain(&self.other_ports).copied().collect()
+    }
 }
 
 /// Something that happened to the interface.
@@ -111,11 +122,14 @@ pub struct Port {
     mode: AttachMode,
     /// Own addresses in use, in order.
     addresses: Vec<IpAddr>,
+    /// The same in the order in which they came: the first ones answer.
+    by_age: Vec<IpAddr>,
     policy: Policy,
     /// Whether the interface was up and had a carrier at the last poll.
     running: bool,
     /// The failure of the last poll, so that it is logged once.
     trouble: Option<String>,
+    warned_of_addresses: bool,
 }
 
 impl Port {
@@ -129,11 +143,14 @@ impl Port {
         let changes = Changes::open().map_err(LinkError::Open)?;
         let survey = Survey::of(&netlink, &config.interface, config.choice).await?;
         survey.check_addresses(&config.groups)?;
+        if config.other_ports_are_optional {
+            leave_out_ports(&mut config);
+        }
         let mut sockets = SocketPair::default();
         sockets.open_missing(
             &survey.link,
             &survey.addresses,
-            config.test_port,
+            &config.test_ports(),
             &config.groups,
             engine,
         )?;
@@ -160,15 +177,22 @@ impl Port {
             reason: String::new(),
             mode: AttachMode::Socket,
             addresses: Vec::new(),
+            by_age: Vec::new(),
             policy: Policy::default(),
             running: true,
             trouble: None,
+            warned_of_addresses: false,
         };
         port.unsent.follow(Some(&survey.link), false, monotonic_ns());
         port.attach(&survey.link, &survey.addresses)?;
         port.find_preceding();
         port.mode = port.plan.modes[0];
         Ok(port)
+    }
+
+    /// The ports on which probes arrive.
+    pub fn test_ports(&self) -> Vec<u16> {
+        self.config.test_ports()
     }
 
     /// How an agent would receive on an interface, in words.
@@ -285,9 +309,10 @@ impl Port {
         poll_fn(|cx| self.backend.poll_ready(&self.sockets, cx)).await
     }
 
-    /// Takes all replies received so far.
-    pub fn drain(&mut self, mut each: impl FnMut(&Reply)) {
-        self.backend.drain(&self.sockets, &self.clock, &mut each);
+    /// Takes the replies received so far, but only as many as do not hold up the caller: with more of them waiting, it
+    /// returns T4 of the last one taken, `CLOCK_MONOTONIC`.
+    pub fn drain(&mut self, mut each: impl FnMut(&Reply)) -> Option<u64> {
+        self.backend.drain(&self.sockets, &self.clock, &mut each)
     }
 
     /// Probes of `source` that a limit has refused, if the backend counts them.
@@ -311,6 +336,17 @@ impl Port {
         counters.extend(self.mismatches().by_name());
         Ok(counters)
     }
+}
+
+fn leave_out_ports(config: &mut PortConfig) {
+    let PortConfig { interface, groups, .. } = config;
+    config.other_ports.retain(|&port| {
+        let checked = sockets::check_port(interface, port, groups);
+        if let Err(error) = &checked {
+            warn!("probes to port {port} are not answered: {error}");
+        }
+        checked.is_ok()
+    });
 }
 
 fn gone() -> io::Error {

@@ -87,3 +87,47 @@ fn an_address_that_is_given_up_is_no_loss() {
         assert_no_loss(&records, peer);
     }
 }
+
+#[test]
+fn an_address_that_is_added_or_deprecated_is_no_loss() {
+    addresses_change("ebpf");
+}
+
+fn addresses_change(engine: &str) {
+    let Some(pair) = Pair::new() else { return };
+    let _far = pair.started(
+        &pair.far,
+        &format!("reflect --iface port2 --family v6 --engine {engine}"),
+    );
+    let near = pair.started(
+        &pair.near,
+        "agent --iface port1 --family v6 --interval 20ms --timeout 2s --report 300ms",
+    );
+    await_name(&near, FAR_V6);
+    let windows = |record: &Value| record["type"] == "window" && record["peer"] == FAR_V6 && record["path"] == "group";
+    let changes = [
+        (&pair.far, "address add fd01::b/64 dev port2 nodad"),
+        (
+            &pair.far,
+            "address change fd01::6/64 dev port2 preferred_lft 0 valid_lft forever",
+        ),
+        (&pair.near, "address add fd01::a/64 dev port1 nodad"),
+        (
+            &pair.near,
+            "address change fd01::5/64 dev port1 preferred_lft 0 valid_lft forever",
+        ),
+    ];
+    for (namespace, change) in changes {
+        ip(namespace, change);
+        // The interface is looked at twice a second.
+        let before = near.records().iter().filter(|record| windows(record)).count();
+        near.await_record(before + 3, change, windows);
+    }
+    let (_, records, _) = near.stop();
+    assert_no_loss(&records, FAR_V6);
+    let up = records
+        .iter()
+        .filter(|record| record["type"] == "peer" && record["event"] == "up");
+    let peers: Vec<_> = up.map(|record| &record["peer"]).collect();
+    assert!(!peers.contains(&&"fd01::b".into()), "{peers:?}");
+}

@@ -45,11 +45,16 @@ counters! {
     NotForUs = "not_for_us",
     /// probe: from an IP or MAC address that cannot be answered (multicast, broadcast, loopback, unspecified); passed up.
     BadSource = "bad_source",
-    /// probe: from the test port itself, as a reply would be; passed up.
+    /// probe: from an own address of the interface, as when it comes back; dropped.
+    OwnSource = "own_source",
+    /// probe: from the network or the broadcast address of one of the interface's prefixes; dropped.
+    SubnetSource = "subnet_source",
+    /// probe: from port 0, to which no reply can be sent; passed up.
     SourcePort = "source_port",
-    /// probe: with a reply's fields where a sender's are zero; passed up. Answering it could loop.
+    /// probe: with a reply's fields where a sender's are zero; passed up. Answering it could loop. From a test port, a
+    /// receive timestamp suffices.
     ReplyShaped = "reply_shaped",
-    /// probe: sent to a group, but the interface has no address to answer from; passed up.
+    /// probe: sent to a group, but the interface has no address to answer its source from; passed up.
     NoOwnAddress = "no_own_address",
     /// probe: the reply could not be written; passed up.
     ReflectFailed = "reflect_failed",
@@ -57,7 +62,7 @@ counters! {
     LegacyReflected = "echoed",
     /// probe: of a legacy agent, sent to a group; sent back.
     LegacyReflectedGroup = "echoed_group",
-    /// probe: of a legacy agent, but from the port of an echoing service or with the TTL of our own replies; passed up.
+    /// probe: of a legacy agent, but from a test port, from the port of an echoing service or with the TTL of our own replies; passed up.
     /// Answering it could loop.
     LegacyLoop = "echo_loop",
     /// probe: from a source outside the prefixes that are answered; dropped.
@@ -72,6 +77,8 @@ counters! {
     Collected = "collected",
     /// reply: accepted, but the ring buffer had no room.
     RingFull = "ring_full",
+    /// reply: one more of too many to the same probe; dropped.
+    DuplicateDropped = "duplicate_dropped",
     /// reply: to no probe in flight, from another address than was probed, or with another T1; passed up.
     Unmatched = "unmatched",
     /// reply: to a group probe, from an own address, one that cannot be answered, or one outside the prefixes that are
@@ -79,7 +86,7 @@ counters! {
     ReplyNotAllowed = "reply_not_allowed",
     /// reply: a checksum was wrong; passed up.
     ReplyBadChecksum = "reply_bad_checksum",
-    /// reply: shorter than any reply, or with lengths that contradict each other; passed up.
+    /// reply: shorter than any reply, longer than any probe, or with lengths that contradict each other; passed up.
     ReplyMalformed = "reply_malformed",
     /// probe or reply: with a VLAN tag; passed up.
     Vlan = "vlan",
@@ -105,7 +112,12 @@ impl Counter {
     pub const fn is_dropped(self) -> bool {
         matches!(
             self,
-            Self::NotAllowed | Self::RateSource | Self::RateGroup | Self::RatePort
+            Self::OwnSource
+                | Self::SubnetSource
+                | Self::NotAllowed
+                | Self::RateSource
+                | Self::RateGroup
+                | Self::RatePort
         )
     }
 
@@ -143,7 +155,14 @@ mod tests {
 
     #[test]
     fn a_refused_probe_is_dropped_or_passed_up() {
-        let dropped = ["not_allowed", "rate_source", "rate_group", "rate_port"];
+        let dropped = [
+            "own_source",
+            "subnet_source",
+            "not_allowed",
+            "rate_source",
+            "rate_group",
+            "rate_port",
+        ];
         let for_userspace = [
             "passed_up",
             "malformed",

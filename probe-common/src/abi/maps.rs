@@ -25,6 +25,9 @@ pub struct InFlight {
     /// T1 as the packet carries it, NTP format.
     pub t1_wire: u64,
     pub destination: Address,
+    /// Replies that were passed on. CPUs that count at once may lose some.
+    pub replies: u32,
+    pub reserved: u32,
 }
 
 impl InFlight {
@@ -37,8 +40,6 @@ impl InFlight {
 }
 
 /// Key of `REFLECTOR_SESSIONS` (RFC 8762 §4.3: addresses, ports, and the SSID of RFC 8972 §3).
-///
-/// The destination port is the test port of the one interface that a map serves, so it is not repeated here.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReflectorSessionKey {
@@ -48,9 +49,11 @@ pub struct ReflectorSessionKey {
     pub destination: Address,
     /// The sender's port, as on the wire.
     pub source_port: u16,
-    /// Session identifier, as on the wire.
+    /// The test port, as on the wire.
+    pub destination_port: u16,
+    /// Session identifier, as on the wire; 0 for none.
     pub ssid: u16,
-    pub reserved: u32,
+    pub reserved: u16,
 }
 
 /// Value of `REFLECTOR_SESSIONS`.
@@ -61,10 +64,23 @@ pub struct ReflectorSession {
     pub replies: u64,
 }
 
-/// Value of `ALLOWED`: an IPv4 prefix, mapped into IPv6.
+/// Value of `ALLOWED`: how the sources in a prefix are treated, unless a longer one contains them.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Allowed {
+    /// Their group probes are answered from this address; [`Address::NONE`] for not at all.
+    pub own: Address,
+    /// [`ALLOWED_V4`], [`ALLOWED_V6`] or [`ALLOWED_NOBODY`].
+    pub kind: u32,
+    pub reserved: u32,
+}
+
+/// The sources in an IPv4 prefix, mapped into IPv6, are answered.
 pub const ALLOWED_V4: u32 = 4;
-/// Value of `ALLOWED`: an IPv6 prefix.
+/// The sources in an IPv6 prefix are answered.
 pub const ALLOWED_V6: u32 = 6;
+/// The network or broadcast address of an own prefix is not answered.
+pub const ALLOWED_NOBODY: u32 = 0;
 
 /// Value of `SOURCES`, by source address: the debts of a sender that may be answered, see [`super::Limit`].
 #[repr(C)]
@@ -79,6 +95,8 @@ pub struct SourceState {
     pub passed_up_earned_ns: u64,
     /// Probes that a limit has refused. Modified atomically.
     pub refused: u64,
+    /// [`Allowed::own`] of its prefix, if that is of its scope.
+    pub own: Address,
     /// [`super::Settings::policy_generation`] at which it was found to be allowed.
     pub generation: u32,
     pub reserved: u32,
@@ -133,9 +151,21 @@ pub const MAX_IN_FLIGHT: u32 = 65_536;
 pub const MAX_REFLECTOR_SESSIONS: u32 = 16_384;
 /// Senders whose debts the reflector knows; beyond, the least recently seen one is evicted and starts again without.
 pub const MAX_SOURCES: u32 = 16_384;
-/// Prefixes whose sources are answered.
-pub const MAX_ALLOWED: u32 = 4_096;
-/// Own and group addresses.
-pub const MAX_DESTINATIONS: u32 = 256;
+/// Addresses of an interface.
+pub const MAX_ADDRESSES: u32 = 8_190;
+/// Own addresses, and one group of each IP version.
+pub const MAX_DESTINATIONS: u32 = MAX_ADDRESSES + 2;
+/// Prefixes that the user adds.
+pub const MAX_ADDED_PREFIXES: u32 = 4_096;
+/// Entries of `ALLOWED`: for each own address a prefix and its network and broadcast address, and the user's prefixes.
+pub const MAX_ALLOWED: u32 = 3 * MAX_ADDRESSES + MAX_ADDED_PREFIXES;
+/// Replies to one probe that are passed on: the first, and so many duplicates. Of a group probe, of each source.
+pub const MAX_REPLIES: u32 = 16;
+/// Replies to one group probe that are passed on.
+pub const MAX_GROUP_REPLIES: u32 = 4_096;
+/// Sources whose replies to a group probe are counted, once it has more than [`MAX_REPLIES`].
+pub const MAX_REPLIERS: u32 = 4_096;
+/// Ports on which a reflector listens.
+pub const MAX_TEST_PORTS: usize = 4;
 /// Replies remembered while the ring buffer is full.
 pub const MAX_MISSED: u32 = 16_384;

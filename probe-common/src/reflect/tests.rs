@@ -96,6 +96,22 @@ fn every_byte_of_a_reply() {
 }
 
 #[test]
+fn a_reply_keeps_the_dscp_and_no_ecn() {
+    let (own_v4, own_v6) = (Address::from_v4(OWN_V4), Address::from_bytes(OWN_V6));
+    for ecn in 0..4 {
+        let (mut v4, mut v6): (V4, V6) = (v4(&PROBE), v6(&PROBE));
+        v4.0[15] = 46 << 2 | ecn;
+        v6.0[14..16].copy_from_slice(&[0x6b, 0x8f | ecn << 4]);
+        reply(&mut v4, &inputs(&own_v4), || T3);
+        assert_eq!(v4.0[15], 46 << 2, "ECN {ecn}");
+        assert!(v4.is_intact(Sum::ZERO));
+        reply(&mut v6, &inputs(&own_v6), || T3);
+        assert_eq!(v6.0[14..16], [0x6b, 0x8f], "ECN {ecn}");
+        assert!(v6.is_intact(Sum::ZERO));
+    }
+}
+
+#[test]
 fn the_trailer_is_part_of_the_checksum() {
     let longer = [&PROBE[..], &[1, 2, 3]].concat();
     let trailer = Sum::ZERO.word([1, 2]).word([3, 0]);
@@ -221,10 +237,10 @@ fn only_one_host_is_answered() {
 #[test]
 fn a_reply_is_never_answered() {
     let (mut v4, mut v6): (V4, V6) = (v4(&PROBE), v6(&PROBE));
-    assert!(!v4.is_reply_shaped() && !v6.is_reply_shaped());
+    assert!(!v4.is_reply_shaped(false) && !v6.is_reply_shaped(false));
     reply(&mut v4, &inputs(&Address::from_v4(OWN_V4)), || T3);
     reply(&mut v6, &inputs(&Address::from_bytes(OWN_V6)), || T3);
-    assert!(v4.is_reply_shaped() && v6.is_reply_shaped());
+    assert!(v4.is_reply_shaped(false) && v6.is_reply_shaped(false));
 }
 
 proptest! {

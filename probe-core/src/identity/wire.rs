@@ -280,7 +280,7 @@ mod tests {
         for field in 0..4 {
             let mut evil = identity("agent1");
             let fields = [&mut evil.name, &mut evil.version, &mut evil.receive, &mut evil.egress];
-            fields.into_iter().nth(field).unwrap().push_str("\u{202e}");
+            fields.into_iter().nth(field).unwrap().push('\u{202e}');
             let request = request(&evil, ErrorEstimate(1), 0).unwrap();
             assert_eq!(from_request(&request), None, "field {field}");
         }

@@ -45,12 +45,16 @@ counts! {
     IdentityAnswered = "user_introduced", None;
     /// Packets shorter than any test packet.
     TooShort = "user_too_short", Some(("probe", "not answered in userspace: shorter than any test packet"));
-    /// Probes from the test port itself, as replies are.
-    SourcePort = "user_source_port", Some(("probe", "not answered in userspace: from the test port itself"));
-    /// Probes with the fields of a reply, which are zero in a probe.
+    /// Probes from port 0, to which no reply can be sent.
+    SourcePort = "user_source_port", Some(("probe", "not answered in userspace: from port 0, to which no reply can be sent"));
+    /// Probes with the fields of a reply, which are zero in a probe; from a test port, with a receive timestamp.
     ReplyShaped = "user_reply_shaped", Some(("probe", "not answered in userspace: with the fields of a reply"));
     /// Probes from an address that cannot be answered.
     BadSource = "user_bad_source", Some(("probe", "not answered in userspace: from an address that cannot be answered"));
+    /// Probes from an own address of the interface.
+    OwnSource = "user_own_source", Some(("probe", "not answered in userspace: from an own address of this interface"));
+    /// Probes to a group, but the interface has no address to answer their source from.
+    NoOwnAddress = "user_no_own_address", Some(("probe", "not answered in userspace: the interface has no address of that family"));
     /// Probes to an address that is neither the interface's nor a joined group.
     NotForUs = "user_not_for_us", Some(("probe", "not answered in userspace: to another address than this interface's"));
     /// Probes from a source that the policy does not allow.
@@ -61,8 +65,6 @@ counts! {
     HmacMissing = "user_hmac_missing", Some(("probe", "not answered: without the HMAC that authenticated mode demands"));
     /// In authenticated mode: probes with a wrong HMAC.
     HmacWrong = "user_hmac_wrong", Some(("probe", "not answered: with an HMAC of another key, or altered in transit"));
-    /// Base packets, or probes of legacy agents, that the kernel programs refused and counted by reason.
-    RefusedByKernel = "user_left_by_kernel", None;
     /// Replies that the socket could not send.
     Unsent = "user_unsent", Some(("reply", "not sent from userspace: the socket refused it"));
     /// Probes whose Return Path TLV (RFC 9503) asks for no reply.

@@ -1,16 +1,16 @@
 //! Sessions of a stateful reflector (RFC 8762 §4.3): one reply counter per sender.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use crate::lru::Lru;
 
 const MAX_SESSIONS: usize = probe_common::abi::MAX_REFLECTOR_SESSIONS as usize;
 
-/// Distinguishes sessions, beside the test port (RFC 8762 §4.3, RFC 8972 §3).
+/// Distinguishes sessions (RFC 8762 §4.3, RFC 8972 §3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     pub source: SocketAddr,
-    pub destination: IpAddr,
+    pub destination: SocketAddr,
     pub ssid: u16,
 }
 

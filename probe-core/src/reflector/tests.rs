@@ -1,9 +1,11 @@
 //! Packets in, replies out.
 
+use ipnet::IpNet;
 use probe_common::tlv::{AccessReport, ClassOfService, DirectMeasurement, Tlv, Writer, flag, kind};
 use proptest::prelude::*;
 
 use super::*;
+use crate::reflector::policy::OwnAddress;
 
 const T2_NS: u64 = 1_795_000_000_123_456_789;
 const T3_NS: u64 = T2_NS + 40_000;
@@ -16,13 +18,12 @@ fn ip(text: &str) -> IpAddr {
 
 fn config() -> ReflectorConfig {
     ReflectorConfig {
-        test_port: 1910,
+        test_ports: vec![1910, 862],
         groups: vec![ip(GROUP), ip("ff0e::10")],
         stateless: false,
         key: None,
         tlv_key: None,
         rates: Rates::DEFAULT,
-        behind_kernel: false,
     }
 }
 
@@ -38,8 +39,15 @@ fn reflector(config: ReflectorConfig) -> Reflector {
         "::/127",
         "ff00::/8",
     ];
-    let policy = Policy::new(prefixes.map(|prefix| prefix.parse().unwrap()));
-    reflector.set_policy(vec![ip(OWN), ip("fd01::6")], policy);
+    let own = [(OWN, 24), ("10.1.2.6", 24), ("fd01::6", 64)].map(|(own, length)| OwnAddress {
+        ip: ip(own),
+        prefix: IpNet::new(ip(own), length).unwrap(),
+        deprecated: false,
+    });
+    reflector.set_policy(Policy::of_interface(
+        &own,
+        prefixes.map(|prefix| prefix.parse().unwrap()),
+    ));
     reflector
 }
 
@@ -47,6 +55,7 @@ fn arrival() -> Arrival {
     Arrival {
         from: "10.1.1.5:40001".parse().unwrap(),
         to: ip(OWN),
+        to_port: 1910,
         ttl: 63,
         tos: 20 << 2 | 1,
         receive_ns: T2_NS,
@@ -123,6 +132,15 @@ fn sessions_count_by_source_destination_and_ssid() {
         to: ip(GROUP),
         ..arrival()
     };
+    let to_other_port = Arrival {
+        to_port: 862,
+        ..arrival()
+    };
+    let random_padding = |number, random| {
+        let mut packet = probe(number);
+        packet[14..].fill(random);
+        packet
+    };
     let mut other_ssid = probe(9);
     other_ssid[15] ^= 1;
     assert_eq!(sequence(&probe(100), &arrival()), 0);
@@ -130,7 +148,12 @@ fn sessions_count_by_source_destination_and_ssid() {
     assert_eq!(sequence(&probe(9), &other_port), 0);
     assert_eq!(sequence(&probe(9), &by_group), 0);
     assert_eq!(sequence(&other_ssid, &arrival()), 0);
+    assert_eq!(sequence(&probe(9), &to_other_port), 0);
     assert_eq!(sequence(&probe(104), &arrival()), 2);
+    // TWAMP-Light: no session identifier.
+    assert_eq!(sequence(&random_padding(1, 7), &arrival()), 0);
+    assert_eq!(sequence(&random_padding(2, 8)[..20], &arrival()), 1);
+    assert_eq!(sequence(&random_padding(3, 9), &arrival()), 2);
 }
 
 #[test]
@@ -149,15 +172,19 @@ fn a_stateless_reflector_returns_the_senders_number() {
 }
 
 #[test]
-fn a_group_probe_is_answered_from_an_own_address() {
-    let arrival = Arrival {
-        to: ip(GROUP),
-        ..arrival()
-    };
+fn a_group_probe_is_answered_from_the_address_of_its_senders_subnet() {
     let mut reflector = reflector(config());
-    let (_, facts) = reflect(&mut reflector, &probe(0), &arrival).unwrap();
-    assert_eq!((facts.source, facts.by_group), (None, true));
-    assert_eq!(reflector.counts().of(Count::ReflectedGroup), 1);
+    for (from, own) in [("10.1.1.5:40001", OWN), ("10.1.2.5:40001", "10.1.2.6")] {
+        let arrival = Arrival {
+            from: from.parse().unwrap(),
+            to: ip(GROUP),
+            ..arrival()
+        };
+        assert!(reflector.admits(&arrival, 0));
+        let (_, facts) = reflect(&mut reflector, &probe(0), &arrival).unwrap();
+        assert_eq!((facts.source, facts.by_group), (Some(ip(own)), true));
+    }
+    assert_eq!(reflector.counts().of(Count::ReflectedGroup), 2);
 }
 
 #[test]
@@ -428,17 +455,27 @@ fn replies_are_never_answered() {
     assert_eq!(with_key.counts().of(Count::ReplyShaped), 1);
 }
 
+/// A sender may use the port of reflectors, but what a reflector sends from there is a reply.
 #[test]
-fn base_packets_that_the_programs_pass_up_are_refused() {
-    let mut reflector = reflector(ReflectorConfig {
-        behind_kernel: true,
-        ..config()
-    });
-    assert_eq!(reflect(&mut reflector, &probe(7), &arrival()), None);
-    assert_eq!(reflector.counts().of(Count::RefusedByKernel), 1);
-    let mut longer = probe(7);
-    longer.push(0);
-    assert!(reflect(&mut reflector, &longer, &arrival()).is_some());
+fn from_a_test_port_only_probes_are_answered() {
+    let mut reflector = reflector(config());
+    for port in [1910, 862] {
+        let from = |port| Arrival {
+            from: SocketAddr::new(ip("10.1.1.5"), port),
+            ..arrival()
+        };
+        assert!(reflect(&mut reflector, &probe(7), &from(port)).is_some());
+        assert!(reflect(&mut reflector, &probe(7)[..20], &from(port)).is_some());
+        let mut padded = probe(7);
+        padded[16] = 1;
+        padded[41..].fill(7);
+        assert_eq!(reflect(&mut reflector, &padded, &from(port)), None);
+        assert_eq!(reflect(&mut reflector, &padded[..24], &from(port)), None);
+        assert!(reflect(&mut reflector, &padded, &from(40_001)).is_some());
+        let ascii = Arrival { ttl: 64, ..from(port) };
+        assert_eq!(reflect(&mut reflector, b"7", &ascii), None);
+    }
+    assert_eq!(reflector.counts().of(Count::LegacyLoop), 2);
 }
 
 #[test]
@@ -457,6 +494,7 @@ fn sources_and_destinations_that_are_answered() {
         arrival(),
         from("[fd01::5]:1"),
         from("[fe80::5]:65535"),
+        from("10.1.1.5:1910"),
         to(GROUP),
         to("ff0e::10"),
         to("fd01::6"),
@@ -464,7 +502,6 @@ fn sources_and_destinations_that_are_answered() {
         assert!(admitted(good), "{good:?}");
     }
     for bad in [
-        from("10.1.1.5:1910"),
         from("10.1.1.5:0"),
         from("0.1.1.5:9"),
         from("127.0.0.1:9"),
@@ -474,6 +511,14 @@ fn sources_and_destinations_that_are_answered() {
         from("[::1]:9"),
         from("[ff02::1]:9"),
         from("10.9.9.9:9"),
+        from("10.1.1.6:9"),
+        from("[fd01::6]:9"),
+        from("10.1.1.255:9"),
+        from("10.1.2.0:9"),
+        Arrival {
+            to: ip("ff0e::10"),
+            ..from("[fe80::5]:9")
+        },
         to("10.1.1.255"),
         to("255.255.255.255"),
         to("224.0.0.1"),
@@ -484,7 +529,9 @@ fn sources_and_destinations_that_are_answered() {
     let counts = reflector.counts();
     let expected = [
         (Count::SourcePort, 1),
-        (Count::BadSource, 8),
+        (Count::BadSource, 9),
+        (Count::OwnSource, 2),
+        (Count::NoOwnAddress, 1),
         (Count::NotAllowed, 1),
         (Count::NotForUs, 4),
         (Count::RateLimited, 0),
@@ -518,9 +565,8 @@ fn every_count_has_a_name_of_its_own() {
 }
 
 fn modes() -> impl Strategy<Value = ReflectorConfig> {
-    (any::<bool>(), 0..3, any::<bool>()).prop_map(|(stateless, keys, behind_kernel)| ReflectorConfig {
+    (any::<bool>(), 0..3).prop_map(|(stateless, keys)| ReflectorConfig {
         stateless,
-        behind_kernel,
         key: (keys == 1).then(key),
         tlv_key: (keys == 2).then(key),
         ..config()
@@ -595,7 +641,7 @@ fn ascii_probes_go_back_unchanged_unless_they_may_be_replies() {
         ..from(40_001, 1)
     };
     let (_, reply) = reflect(&mut plain, b"7", &by_group).unwrap();
-    assert_eq!((reply.source, reply.by_group), (None, true));
+    assert_eq!((reply.source, reply.by_group), (Some(ip(OWN)), true));
     for (port, ttl) in [(1_023, 64), (1_910, 64), (40_001, 129), (40_001, 255)] {
         assert_eq!(reflect(&mut plain, b"1", &from(port, ttl)), None, "{port} {ttl}");
     }
@@ -609,15 +655,6 @@ fn ascii_probes_go_back_unchanged_unless_they_may_be_replies() {
     for strange in [&b""[..], b"one", b"-1", b"1 ", b"1\n"] {
         assert_eq!(reflect(&mut plain, strange, &from(40_001, 64)), None, "{strange:?}");
     }
-    let mut behind = reflector(ReflectorConfig {
-        behind_kernel: true,
-        ..config()
-    });
-    assert_eq!(
-        reflect(&mut behind, b"1", &from(40_001, 64)),
-        None,
-        "the programs refused it"
-    );
     let mut authenticated = reflector(ReflectorConfig {
         key: Some(key()),
         ..config()

@@ -9,8 +9,8 @@ use aya::programs::{Program, TestRun as _, TestRunOptions, TestRunResult};
 use aya::{Ebpf, EbpfLoader};
 use nix::time::{ClockId, clock_gettime};
 use probe_common::abi::{
-    ABI_VERSION, ALLOWED_V4, ALLOWED_V6, Address, COUNTER_NAMES, Counter, DESTINATION_OWN, InFlight, InFlightKey,
-    Limit, Settings,
+    ABI_VERSION, ALLOWED_V4, ALLOWED_V6, Address, Allowed, COUNTER_NAMES, Counter, DESTINATION_OWN, InFlight,
+    InFlightKey, Limit, Settings,
 };
 use probe_common::compare;
 use probe_common::frame::{ETHERNET_LEN, IPV4_LEN, UDP_LEN};
@@ -51,14 +51,25 @@ impl Bench {
             let mut destinations: HashMap<_, Address, u32> = map(ebpf, "DESTINATIONS")?;
             destinations.insert(Address::from_v4(OWN_V4), DESTINATION_OWN, 0)?;
             destinations.insert(Address::from_bytes(OWN_V6), DESTINATION_OWN, 0)?;
-            let mut allowed: LpmTrie<_, Address, u32> = map(ebpf, "ALLOWED")?;
-            allowed.insert(&Key::new(96 + 24, Address::from_v4(PEER_V4)), ALLOWED_V4, 0)?;
-            allowed.insert(&Key::new(64, Address::from_bytes(PEER_V6)), ALLOWED_V6, 0)?;
+            let mut allowed: LpmTrie<_, Address, Allowed> = map(ebpf, "ALLOWED")?;
+            for (length, source, own, kind) in [
+                (96 + 24, Address::from_v4(PEER_V4), Address::from_v4(OWN_V4), ALLOWED_V4),
+                (
+                    64,
+                    Address::from_bytes(PEER_V6),
+                    Address::from_bytes(OWN_V6),
+                    ALLOWED_V6,
+                ),
+            ] {
+                allowed.insert(&Key::new(length, source), Allowed { own, kind, reserved: 0 }, 0)?;
+            }
         }
         let sent = InFlight {
             t1_mono_ns: 1,
             t1_wire: 1,
             destination: Address::from_v4(PEER_V4),
+            replies: 0,
+            reserved: 0,
         };
         bench.kstamp.in_flight()?.insert(
             InFlightKey {
@@ -220,19 +231,21 @@ pub(crate) fn settings_of_bench() -> Settings {
         abi_version: ABI_VERSION,
         interface: 1,
         tai_offset_ns: 37_000_000_000,
-        test_port: TEST_PORT,
+        test_ports: [TEST_PORT, 862, 0, 0],
         sender_port_v4: SENDER_PORT,
         sender_port_v6: SENDER_PORT,
         error_estimate: 1,
+        reserved: 0,
         mac: OWN_MAC,
         partial_checksums: 0,
         ingress_is_second: 0,
         own_v4: Address::from_v4(OWN_V4),
         own_v6: Address::from_bytes(OWN_V6),
-        own_v6_link_local: Address::NONE,
         // No packet is refused, but all buckets are charged.
         policy_generation: 1,
         port_batch: 64,
+        max_replies: u32::MAX,
+        reserved_too: 0,
         source_limit: AMPLE,
         group_limit: AMPLE,
         port_limit: AMPLE,

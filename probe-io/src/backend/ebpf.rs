@@ -10,7 +10,7 @@ mod settings;
 mod watch;
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::task::{Context, Poll};
@@ -18,14 +18,16 @@ use std::task::{Context, Poll};
 use aya::maps::MapError;
 use aya::maps::lpm_trie::Key;
 use ipnet::IpNet;
-use probe_common::abi::{self, ALLOWED_V4, ALLOWED_V6, Address, COUNTER_NAMES, Counter, InFlightKey, MissedKey};
+use probe_common::abi::{
+    self, ALLOWED_NOBODY, ALLOWED_V4, ALLOWED_V6, Address, Allowed, COUNTER_NAMES, Counter, InFlightKey, MissedKey,
+};
 use probe_common::family::Family;
 use probe_common::stamp;
 use probe_core::attach::AttachMode;
 use probe_core::engine::Engine;
 use probe_core::mismatch::Mismatches;
 use probe_core::observation::Reply;
-use probe_core::reflector::policy::Policy;
+use probe_core::reflector::policy::{Policy, Sources};
 use probe_host::clock::ClockState;
 use probe_host::link::Link;
 
@@ -107,15 +109,17 @@ impl EbpfBackend {
             return Ok(());
         }
         let failed = ObjectError::map("ALLOWED");
-        let known: BTreeSet<IpNet> = self.policy.prefixes().collect();
-        let kept: BTreeSet<IpNet> = wanted.prefixes().collect();
+        let known: BTreeMap<IpNet, Sources> = self.policy.entries().collect();
+        let kept: BTreeMap<IpNet, Sources> = wanted.entries().collect();
         let mut map = self.object.allowed()?;
-        for prefix in kept.difference(&known) {
-            let (key, family) = trie_entry(*prefix);
-            map.insert(&key, family, 0).map_err(&failed)?;
+        for prefix in known.keys().filter(|prefix| !kept.contains_key(prefix)) {
+            map.remove(&trie_key(*prefix)).map_err(&failed)?;
         }
-        for prefix in known.difference(&kept) {
-            map.remove(&trie_entry(*prefix).0).map_err(&failed)?;
+        for (prefix, sources) in kept {
+            if known.get(&prefix) != Some(&sources) {
+                map.insert(&trie_key(prefix), allowed(prefix, sources), 0)
+                    .map_err(&failed)?;
+            }
         }
         self.policy = wanted;
         self.policy_generation = self.policy_generation.wrapping_add(1);
@@ -194,10 +198,6 @@ impl Backend for EbpfBackend {
     }
 
     fn configure(&mut self, facts: &Facts<'_>) -> Result<(), ObjectError> {
-        // Prefixes before the generation, which makes the programs read them.
-        self.set_policy(facts.policy())?;
-        self.object.set_settings(&settings(facts, self.policy_generation))?;
-        self.test_port = facts.test_port;
         let wanted = facts.destinations();
         let failed = ObjectError::map("DESTINATIONS");
         let mut map = self.object.destinations()?;
@@ -210,6 +210,10 @@ impl Backend for EbpfBackend {
             map.remove(&Address::from(*ip)).map_err(&failed)?;
         }
         self.destinations = wanted;
+        // Addresses and prefixes before the generation, which makes the programs read them.
+        self.set_policy(facts.policy())?;
+        self.object.set_settings(&settings(facts, self.policy_generation))?;
+        self.test_port = facts.test_port;
         Ok(())
     }
 
@@ -257,8 +261,8 @@ impl Backend for EbpfBackend {
         self.ring.poll_ready(cx)
     }
 
-    fn drain(&mut self, _sockets: &SocketPair, clock: &ClockState, each: &mut dyn FnMut(&Reply)) {
-        self.ring.drain(error_bound_ns(clock), each);
+    fn drain(&mut self, _sockets: &SocketPair, clock: &ClockState, each: &mut dyn FnMut(&Reply)) -> Option<u64> {
+        self.ring.drain(error_bound_ns(clock), each)
     }
 
     fn mismatches(&mut self, sockets: &SocketPair) -> Mismatches {
@@ -284,15 +288,25 @@ impl Backend for EbpfBackend {
     }
 }
 
-/// A prefix as an entry of the map `ALLOWED`.
-fn trie_entry(prefix: IpNet) -> (Key<Address>, u32) {
+/// A prefix as a key of the map `ALLOWED`.
+fn trie_key(prefix: IpNet) -> Key<Address> {
     const MAPPED: u32 = 96;
     let length = u32::from(prefix.prefix_len());
     match prefix {
-        IpNet::V4(v4) => (
-            Key::new(MAPPED + length, Address::from(IpAddr::V4(v4.addr()))),
-            ALLOWED_V4,
-        ),
-        IpNet::V6(v6) => (Key::new(length, Address::from(IpAddr::V6(v6.addr()))), ALLOWED_V6),
+        IpNet::V4(v4) => Key::new(MAPPED + length, Address::from(IpAddr::V4(v4.addr()))),
+        IpNet::V6(v6) => Key::new(length, Address::from(IpAddr::V6(v6.addr()))),
     }
+}
+
+/// How the sources in `prefix` are treated, as in the map `ALLOWED`.
+fn allowed(prefix: IpNet, sources: Sources) -> Allowed {
+    let family = match prefix {
+        IpNet::V4(_) => ALLOWED_V4,
+        IpNet::V6(_) => ALLOWED_V6,
+    };
+    let (own, kind) = match sources {
+        Sources::Answered(own) => (own.map_or(Address::NONE, Address::from), family),
+        Sources::Nobody => (Address::NONE, ALLOWED_NOBODY),
+    };
+    Allowed { own, kind, reserved: 0 }
 }

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use probe_common::abi::{DESTINATION_GROUP, DESTINATION_OWN};
+use probe_common::abi::{DESTINATION_GROUP, DESTINATION_OWN, MAX_TEST_PORTS};
 use probe_common::family::Family;
 use probe_core::attach::AttachMode;
-use probe_core::reflector::policy::{Policy, Rates};
+use probe_core::reflector::policy::{OwnAddress, Policy, Rates};
 use probe_host::clock::ClockState;
 use probe_host::link::{Address, Link};
 
@@ -27,6 +27,8 @@ pub(crate) struct Facts<'a> {
     /// The joined groups, one for each IP version in use.
     pub groups: &'a [IpAddr],
     pub test_port: u16,
+    /// Ports on which probes arrive, too.
+    pub other_ports: &'a [u16],
     /// Port from which IPv4 probes leave, 0 for none.
     pub sender_port_v4: u16,
     /// Port from which IPv6 probes leave, 0 for none.
@@ -38,12 +40,24 @@ pub(crate) struct Facts<'a> {
 }
 
 impl Facts<'_> {
-    /// Prefixes of the sources that are answered: those of the interface's usable addresses, and the user's.
+    /// Ports on which probes arrive; 0 for none.
+    pub fn test_ports(&self) -> [u16; MAX_TEST_PORTS] {
+        let mut ports = [0; MAX_TEST_PORTS];
+        let given = [&self.test_port].into_iter().chain(self.other_ports);
+        ports.iter_mut().zip(given).for_each(|(port, given)| *port = *given);
+        ports
+    }
+
+    /// The sources that are answered: those in the prefixes of the interface's usable addresses, and in the user's.
     pub fn policy(&self) -> Policy {
-        let own = self
-            .usable()
-            .filter_map(|address| IpNet::new(address.prefix_of, address.prefix_len).ok());
-        Policy::new(own.chain(self.answering.allow.iter().copied()))
+        let own = self.usable().filter_map(|address| {
+            Some(OwnAddress {
+                ip: address.ip,
+                prefix: IpNet::new(address.prefix_of, address.prefix_len).ok()?,
+                deprecated: address.deprecated,
+            })
+        });
+        Policy::of_interface(&own.collect::<Vec<_>>(), self.answering.allow.iter().copied())
     }
 
     /// Own and group addresses with their kinds.

@@ -5,11 +5,12 @@ mod mismatch;
 mod reply;
 mod signatures;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 use std::task::{Context, Poll};
 
+use probe_common::abi::{COUNTER_NAMES, Counter};
 use probe_common::family::Family;
 use probe_common::ntp::NtpTime;
 use probe_common::{authenticated, stamp};
@@ -44,9 +45,12 @@ pub(crate) struct SocketBackend {
     wall: WallOffset,
     in_flight: InFlight,
     signatures: Signatures,
+    /// The interface's own addresses: what comes from them is our own, come back, or forged.
+    own: BTreeSet<IpAddr>,
     sent: u64,
     stamped: u64,
     received: u64,
+    duplicates_dropped: u64,
     mismatches: Mismatches,
 }
 
@@ -59,16 +63,18 @@ impl SocketBackend {
             wall: WallOffset::now(),
             in_flight: InFlight::default(),
             signatures: Signatures::default(),
+            own: BTreeSet::new(),
             sent: 0,
             stamped: 0,
             received: 0,
+            duplicates_dropped: 0,
             mismatches: Mismatches::default(),
         }
     }
 
     fn reply(&mut self, packet: &[u8], received: &Received, clock: &ClockState) -> Option<Reply> {
         let source = received.from.ip();
-        if received.from.port() != self.test_port {
+        if received.from.port() != self.test_port || self.own.contains(&source) {
             return None;
         }
         let wire = WireReply::read(packet, self.key.as_ref())?;
@@ -120,7 +126,8 @@ impl Backend for SocketBackend {
         Vec::new()
     }
 
-    fn configure(&mut self, _facts: &Facts<'_>) -> Result<(), ObjectError> {
+    fn configure(&mut self, facts: &Facts<'_>) -> Result<(), ObjectError> {
+        self.own = facts.usable().map(|address| address.ip).collect();
         Ok(())
     }
 
@@ -158,6 +165,7 @@ impl Backend for SocketBackend {
             sent_ns,
             sent_mono_ns,
             stamped: false,
+            replies: 0,
         };
         let stamp = (Family::of(to), stamp.unwrap_or_default());
         self.in_flight.insert((ssid, seq), stamp, probe);
@@ -174,23 +182,30 @@ impl Backend for SocketBackend {
         ready.find(Poll::is_ready).unwrap_or(Poll::Pending)
     }
 
-    fn drain(&mut self, sockets: &SocketPair, clock: &ClockState, each: &mut dyn FnMut(&Reply)) {
+    fn drain(&mut self, sockets: &SocketPair, clock: &ClockState, each: &mut dyn FnMut(&Reply)) -> Option<u64> {
         self.wall.follow(WallOffset::now());
         let mut packet = [0; MAX_PACKET];
+        let mut more = None;
         for (_, socket) in replies(sockets) {
-            for _ in 0..MAX_AT_ONCE {
+            for taken in 1..=MAX_AT_ONCE {
                 // If reading fails, the next poll of the interface reports why.
                 let Ok(Some(received)) = socket.try_receive(&mut packet) else {
                     break;
                 };
+                if taken == MAX_AT_ONCE {
+                    let stamp_ns = received.stamp_ns.unwrap_or_else(realtime_ns);
+                    let last_ns = self.wall.monotonic_ns(stamp_ns);
+                    more = Some(more.map_or(last_ns, |other: u64| other.min(last_ns)));
+                }
                 // Stamps first: a probe is stamped before its reply arrives.
                 self.take_stamps(sockets);
                 let packet = &packet[..received.len];
                 match self.reply(packet, &received, clock) {
-                    Some(reply) => {
+                    Some(reply) if self.in_flight.is_wanted((reply.ssid, reply.seq), reply.peer) => {
                         self.received += 1;
                         each(&reply);
                     }
+                    Some(_) => self.duplicates_dropped += 1,
                     None => {
                         let (port, key) = (self.test_port, self.key.as_ref());
                         let why = mismatch(packet, received.from, port, key, &self.in_flight);
@@ -200,6 +215,7 @@ impl Backend for SocketBackend {
             }
         }
         self.take_stamps(sockets);
+        more
     }
 
     fn mismatches(&mut self, _sockets: &SocketPair) -> Mismatches {
@@ -215,6 +231,10 @@ impl Backend for SocketBackend {
             ("socket_sent", self.sent),
             ("socket_stamped", self.stamped),
             ("socket_received", self.received),
+            (
+                COUNTER_NAMES[Counter::DuplicateDropped as usize],
+                self.duplicates_dropped,
+            ),
             ("unmatched", self.mismatches.total()),
         ]))
     }

@@ -165,6 +165,8 @@ fn config(interface: &str, mode: AttachMode, probing: bool) -> PortConfig {
     PortConfig {
         interface: interface.to_owned(),
         test_port: PORT,
+        other_ports: vec![],
+        other_ports_are_optional: false,
         groups: vec![GROUP.into()],
         late: Vec::new(),
         choice: Choice::Only(mode),

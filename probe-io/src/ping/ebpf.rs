@@ -64,6 +64,7 @@ impl EbpfSender {
             addresses: &[],
             groups: &[],
             test_port: target.to.port(),
+            other_ports: &[],
             sender_port_v4,
             sender_port_v6,
             clock,

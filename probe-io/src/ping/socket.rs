@@ -87,6 +87,7 @@ impl SocketSender {
             sent_ns,
             sent_mono_ns,
             stamped: false,
+            replies: 0,
         };
         let stamp = (Family::of(destination), stamp);
         self.in_flight.insert((self.plan.ssid, seq), stamp, probe);

@@ -1,5 +1,6 @@
 //! Errors of opening an interface.
 
+use probe_common::abi::MAX_ADDRESSES;
 use probe_host::link::LinkError;
 use thiserror::Error;
 
@@ -18,6 +19,8 @@ pub enum PortError {
         /// IPv4, IPv6 or IP.
         family: String,
     },
+    #[error("kstamp measures at most {MAX_ADDRESSES} addresses on an interface; {interface} has {number}")]
+    TooManyAddresses { interface: String, number: usize },
     /// The interface does not support the request.
     #[error("{interface}: {refusal}")]
     Refused { interface: String, refusal: String },

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use probe_common::abi::MAX_ADDRESSES;
 use probe_common::family::Family;
 use probe_core::attach::AttachMode;
 use probe_host::link::{Address, Link, Netlink, XdpMode};
@@ -55,13 +56,23 @@ impl Survey {
         })
     }
 
-    /// Each IP version that has a group needs an address.
+    /// Each IP version that has a group needs an address, and all addresses must fit the maps.
     pub(crate) fn check_addresses(&self, groups: &[IpAddr]) -> Result<(), PortError> {
+        self.check_number()?;
         let mut families = groups.iter().map(|&group| Family::of(group));
         match families.find(|&family| !self.addresses.iter().any(|address| Family::of(address.ip) == family)) {
             None => Ok(()),
             Some(family) => Err(self.no_address(family.to_string())),
         }
+    }
+
+    fn check_number(&self) -> Result<(), PortError> {
+        let number = self.addresses.len();
+        if number > MAX_ADDRESSES as usize {
+            let interface = self.link.name.clone();
+            return Err(PortError::TooManyAddresses { interface, number });
+        }
+        Ok(())
     }
 
     fn no_address(&self, family: String) -> PortError {
@@ -76,6 +87,7 @@ impl Survey {
         if self.addresses.is_empty() {
             return Err(self.no_address("IP".to_owned()));
         }
+        self.check_number()?;
         let kind = self.link.kind.as_deref().unwrap_or("device");
         let because = self.plan.reason.map(|reason| format!(": {reason}")).unwrap_or_default();
         Ok(format!(

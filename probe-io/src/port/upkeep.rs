@@ -1,9 +1,11 @@
 //! Follows an interface while it is measured: attached, closed when it goes, opened again when it is back.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Instant;
 
 use log::{debug, warn};
+use probe_common::abi::MAX_ADDRESSES;
 use probe_common::family::Family;
 use probe_core::attach::AttachMode;
 use probe_host::clock::monotonic_ns;
@@ -59,7 +61,8 @@ impl Port {
         detached: Option<&str>,
         events: &mut Vec<PortEvent>,
     ) -> Result<(), PortError> {
-        let addresses = self.netlink.addresses(link.index).await?;
+        let mut addresses = self.netlink.addresses(link.index).await?;
+        self.limit(&mut addresses);
         if self.running != link.running {
             self.running = link.running;
             events.push(if link.running { PortEvent::Up } else { PortEvent::Down });
@@ -104,8 +107,12 @@ impl Port {
 
     /// Opens an interface that has come back.
     async fn reopen(&mut self, events: &mut Vec<PortEvent>) -> Result<(), PortError> {
-        let Survey { link, addresses, plan } =
-            Survey::of(&self.netlink, &self.config.interface, self.config.choice).await?;
+        let Survey {
+            link,
+            mut addresses,
+            plan,
+        } = Survey::of(&self.netlink, &self.config.interface, self.config.choice).await?;
+        self.limit(&mut addresses);
         self.plan = plan;
         let attached = self
             .open_missing(&link, &addresses)
@@ -136,6 +143,21 @@ impl Port {
         self.preceding_ingress = ingress;
     }
 
+    /// Keeps the addresses that fit the maps, those in use first.
+    fn limit(&mut self, addresses: &mut Vec<Address>) {
+        let (most, number) = (MAX_ADDRESSES as usize, addresses.len());
+        if number <= most {
+            self.warned_of_addresses = false;
+            return;
+        }
+        addresses.sort_by_key(|address| self.addresses.binary_search(&address.ip).is_err());
+        addresses.truncate(most);
+        if !std::mem::replace(&mut self.warned_of_addresses, true) {
+            let interface = &self.config.interface;
+            warn!("{interface} has {number} addresses, but kstamp measures at most {most}: the others are left out");
+        }
+    }
+
     fn report_mode(&mut self, events: &mut Vec<PortEvent>) {
         let mode = self.plan.modes[0];
         if mode != self.mode {
@@ -159,7 +181,7 @@ impl Port {
     fn open_missing(&mut self, link: &Link, addresses: &[Address]) -> Result<(), PortError> {
         let (config, engine) = (&self.config, self.engine());
         let sockets = &mut self.sockets;
-        Ok(sockets.open_missing(link, addresses, config.test_port, &config.groups, engine)?)
+        Ok(sockets.open_missing(link, addresses, &config.test_ports(), &config.groups, engine)?)
     }
 
     /// Configures the backend, attaches it in the first mode of the plan that the kernel accepts, and removes the refused
@@ -186,11 +208,13 @@ impl Port {
 
     fn configure(&mut self, link: &Link, addresses: &[Address]) -> Result<(), PortError> {
         let sender_port = |family| self.sockets.of(family).map_or(0, |sockets| sockets.sender_port);
+        let addresses = by_age(addresses, &self.by_age);
         let facts = Facts {
             link,
-            addresses,
+            addresses: &addresses,
             groups: &self.config.groups,
             test_port: self.config.test_port,
+            other_ports: &self.config.other_ports,
             sender_port_v4: sender_port(Family::V4),
             sender_port_v6: sender_port(Family::V6),
             clock: self.clock,
@@ -199,7 +223,8 @@ impl Port {
         };
         self.backend.configure(&facts)?;
         self.policy = facts.policy();
-        self.addresses = facts.usable().map(|address| address.ip).collect();
+        self.by_age = facts.usable().map(|address| address.ip).collect();
+        self.addresses = self.by_age.clone();
         self.addresses.sort_unstable();
         self.addresses.dedup();
         Ok(())
@@ -210,5 +235,60 @@ impl Port {
         self.index = None;
         self.sockets = SocketPair::default();
         self.backend.detach();
+    }
+}
+
+/// The addresses with those that were in `known` first, and in its order: the address from which group probes are answered
+/// stays the same when another one is added, or when it is deprecated.
+fn by_age(addresses: &[Address], known: &[IpAddr]) -> Vec<Address> {
+    let places: HashMap<_, _> = known.iter().zip(0..).collect();
+    let place = |address: &Address| places.get(&address.ip).copied();
+    let mut addresses = addresses.to_vec();
+    for address in &mut addresses {
+        address.deprecated &= place(address).is_none();
+    }
+    addresses.sort_by_key(|address| place(address).unwrap_or(u32::MAX));
+    addresses
+}
+
+#[cfg(test)]
+mod tests {
+    use probe_host::link::Scope;
+
+    use super::*;
+
+    fn address(ip: &str, deprecated: bool) -> Address {
+        Address {
+            ip: ip.parse().unwrap(),
+            prefix_of: ip.parse().unwrap(),
+            prefix_len: 64,
+            scope: Scope::Global,
+            tentative: false,
+            duplicate: false,
+            deprecated,
+        }
+    }
+
+    #[test]
+    fn an_address_in_use_stays_in_use() {
+        let known = ["fd01::6", "fd01::7"].map(|ip| ip.parse().unwrap());
+        let table = [
+            ("as before", [("fd01::6", false), ("fd01::7", false)], "fd01::6"),
+            (
+                "another one is first",
+                [("fd01::b", false), ("fd01::6", false)],
+                "fd01::6",
+            ),
+            ("it is deprecated", [("fd01::b", false), ("fd01::6", true)], "fd01::6"),
+            ("it is gone", [("fd01::b", false), ("fd01::7", false)], "fd01::7"),
+            ("all are gone", [("fd01::b", true), ("fd01::c", false)], "fd01::b"),
+        ];
+        for (what, addresses, first) in table {
+            let addresses = addresses.map(|(ip, deprecated)| address(ip, deprecated));
+            let ordered = by_age(&addresses, &known);
+            assert_eq!(ordered[0].ip, first.parse::<IpAddr>().unwrap(), "{what}");
+            let deprecated: Vec<bool> = ordered.iter().map(|address| address.deprecated).collect();
+            assert_eq!(deprecated.contains(&true), what == "all are gone", "{what}");
+        }
     }
 }

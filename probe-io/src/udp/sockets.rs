@@ -4,6 +4,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
+use futures_util::future::select_all;
 use probe_common::family::Family;
 use probe_common::{authenticated, legacy, stamp};
 use probe_core::engine::Engine;
@@ -44,10 +45,58 @@ enum ProbeSocket {
     Stamping(WatchedSocket),
 }
 
+/// Whether a test port can be bound on `interface`, for each IP version of `groups`.
+pub(crate) fn check_port(interface: &str, port: u16, groups: &[IpAddr]) -> Result<(), SocketError> {
+    groups
+        .iter()
+        .try_for_each(|&group| bound_test(interface, Family::of(group), port).map(drop))
+}
+
+fn bound_test(interface: &str, family: Family, port: u16) -> Result<Socket, SocketError> {
+    bound(interface, family, port).map_err(|source| match source.kind() {
+        io::ErrorKind::AddrInUse => SocketError::PortInUse {
+            port,
+            interface: interface.to_owned(),
+        },
+        io::ErrorKind::PermissionDenied => SocketError::PortForbidden {
+            port,
+            interface: interface.to_owned(),
+        },
+        _ => SocketError::of(interface, "bind the test port")(source),
+    })
+}
+
+/// Bound to a test port and a member of the group: receives what the programs pass up.
+pub struct TestSocket {
+    pub port: u16,
+    pub socket: WatchedSocket,
+}
+
+impl TestSocket {
+    fn open(interface: &str, index: u32, port: u16, group: IpAddr) -> Result<Self, SocketError> {
+        let failed = |what: &str| SocketError::of(interface, what);
+        let family = Family::of(group);
+        let socket = bound_test(interface, family, port)?;
+        join(&socket, group, index).map_err(failed(&format!("join {group}")))?;
+        set_ttl(&socket, family, UNICAST_TTL).map_err(failed("set up the test port"))?;
+        let socket = WatchedSocket::new(socket).map_err(failed("stamp at the test port"))?;
+        Ok(Self { port, socket })
+    }
+
+    async fn receive(&self) -> io::Result<PassedUp> {
+        let (packet, received) = self.socket.receive(MAX_PACKET).await?;
+        Ok(PassedUp::TestPort {
+            port: self.port,
+            packet,
+            received,
+        })
+    }
+}
+
 /// One IP version's sockets on one interface.
 pub struct Sockets {
-    /// Bound to the test port and a member of the group: receives what the programs pass up.
-    pub test: WatchedSocket,
+    /// One for each test port, at least one.
+    pub tests: Vec<TestSocket>,
     sender: ProbeSocket,
     /// Asks peers for their identity.
     pub control: UdpSocket,
@@ -55,31 +104,26 @@ pub struct Sockets {
     index: u32,
 }
 
+impl SocketError {
+    fn of(interface: &str, what: &str) -> impl FnOnce(io::Error) -> Self + use<> {
+        let (interface, what) = (interface.to_owned(), what.to_owned());
+        move |source| Self::Other {
+            interface,
+            what,
+            source,
+        }
+    }
+}
+
 impl Sockets {
     /// Opens them on `interface` of index `index` for the IP version of `group`, and joins `group`.
-    fn open(interface: &str, index: u32, port: u16, group: IpAddr, engine: Engine) -> Result<Self, SocketError> {
-        let failed = |what: &str| {
-            let what = what.to_owned();
-            move |source| SocketError::Other {
-                interface: interface.to_owned(),
-                what,
-                source,
-            }
-        };
+    fn open(interface: &str, index: u32, ports: &[u16], group: IpAddr, engine: Engine) -> Result<Self, SocketError> {
+        let failed = |what: &str| SocketError::of(interface, what);
         let family = Family::of(group);
-        let test = bound(interface, family, port).map_err(|source| match source.kind() {
-            io::ErrorKind::AddrInUse => SocketError::PortInUse {
-                port,
-                interface: interface.to_owned(),
-            },
-            io::ErrorKind::PermissionDenied => SocketError::PortForbidden {
-                port,
-                interface: interface.to_owned(),
-            },
-            _ => failed("bind the test port")(source),
-        })?;
-        join(&test, group, index).map_err(failed(&format!("join {group}")))?;
-        set_ttl(&test, family, UNICAST_TTL).map_err(failed("set up the test port"))?;
+        let tests = ports
+            .iter()
+            .map(|&port| TestSocket::open(interface, index, port, group));
+        let tests = tests.collect::<Result<_, _>>()?;
         let sender = bound(interface, family, 0).map_err(failed("open the sending socket"))?;
         prepare_sender(&sender, family, index, UNICAST_TTL).map_err(failed("set up the sending socket"))?;
         let control = bound(interface, family, 0).map_err(failed("open the control socket"))?;
@@ -96,7 +140,7 @@ impl Sockets {
             }
         };
         Ok(Self {
-            test: WatchedSocket::new(test).map_err(failed("stamp at the test port"))?,
+            tests,
             sender,
             control: UdpSocket::from_std(control.into()).map_err(failed("watch the control socket"))?,
             sender_port,
@@ -129,15 +173,17 @@ impl Sockets {
         }
     }
 
-    /// Answers from the test port, from `source` or else from the address that the route prefers, with `tos`. Returns the
-    /// number of the stamp.
-    pub fn answer(&self, packet: &[u8], to: SocketAddr, source: Option<IpAddr>, tos: u8) -> io::Result<u32> {
+    /// Answers from the test port `port`, from `source` or else from the address that the route prefers, with `tos`. Returns
+    /// the number of the stamp.
+    pub fn answer(&self, port: u16, packet: &[u8], to: SocketAddr, source: Option<IpAddr>, tos: u8) -> io::Result<u32> {
+        let test = self.tests.iter().find(|test| test.port == port);
+        let test = test.ok_or(io::ErrorKind::NotFound)?;
         let leaving = Leaving {
             source,
             interface: self.index,
             tos,
         };
-        self.test.send_leaving(packet, to, leaving)
+        test.socket.send_leaving(packet, to, leaving)
     }
 
     /// A second handle of the sending socket, for another thread. Fails for a stamping socket: two senders would mix up
@@ -323,7 +369,11 @@ pub(crate) fn was_refused(socket: &Socket) -> bool {
 #[derive(Debug)]
 pub enum PassedUp {
     /// Received at the test port: a probe or an identity request.
-    TestPort { packet: Vec<u8>, received: Received },
+    TestPort {
+        port: u16,
+        packet: Vec<u8>,
+        received: Received,
+    },
     /// Received at the control socket: an answer to an identity request.
     Control { packet: Vec<u8>, from: SocketAddr },
 }
@@ -332,14 +382,20 @@ impl Sockets {
     /// Waits for a packet that is not for the kernel programs. Cancel safe.
     pub(crate) async fn passed_up(&self) -> io::Result<PassedUp> {
         tokio::select! {
-            received = self.test.receive(MAX_PACKET) => {
-                let (packet, received) = received?;
-                Ok(PassedUp::TestPort { packet, received })
-            }
+            received = self.at_a_test_port() => received,
             received = receive_from(&self.control) => {
                 let (packet, from) = received?;
                 Ok(PassedUp::Control { packet, from })
             }
+        }
+    }
+}
+
+impl Sockets {
+    async fn at_a_test_port(&self) -> io::Result<PassedUp> {
+        match &self.tests[..] {
+            [only] => only.receive().await,
+            tests => select_all(tests.iter().map(|test| Box::pin(test.receive()))).await.0,
         }
     }
 }
@@ -380,7 +436,7 @@ impl SocketPair {
         &mut self,
         link: &Link,
         addresses: &[Address],
-        port: u16,
+        ports: &[u16],
         groups: &[IpAddr],
         engine: Engine,
     ) -> Result<(), SocketError> {
@@ -391,7 +447,7 @@ impl SocketPair {
                 Family::V6 => &mut self.v6,
             };
             if sockets.is_none() && addresses.iter().any(|address| Family::of(address.ip) == family) {
-                *sockets = Some(Sockets::open(&link.name, link.index, port, group, engine)?);
+                *sockets = Some(Sockets::open(&link.name, link.index, ports, group, engine)?);
             }
         }
         Ok(())

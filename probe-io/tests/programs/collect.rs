@@ -2,15 +2,19 @@
 
 use std::net::IpAddr;
 
-use probe_common::abi::Counter::{Collected, ReplyBadChecksum, ReplyMalformed, ReplyNotAllowed, RingFull, Unmatched};
-use probe_common::abi::{Address, InFlight, InFlightKey, MissedKey, SAMPLES_BYTES, Sample};
+use probe_common::abi::Counter::{
+    Collected, DuplicateDropped, ReplyBadChecksum, ReplyMalformed, ReplyNotAllowed, RingFull, Unmatched,
+};
+use probe_common::abi::{
+    Address, InFlight, InFlightKey, MAX_GROUP_REPLIES, MAX_REPLIES, MissedKey, SAMPLES_BYTES, Sample, Settings,
+};
 use probe_common::stamp;
 
 use crate::packet::{
     Datagram, GROUP_V4, GROUP_V6, OWN_LINK_LOCAL, OWN_MAC, OWN_V4, OWN_V6, SECOND_V4, SENDER_MAC, SENDER_PORT_V4,
     SENDER_PORT_V6, SENDER_V4, SENDER_V6, TEST_PORT,
 };
-use crate::rig::{Program, RECEIVERS, Rig, Verdict, once};
+use crate::rig::{Program, RECEIVERS, Rig, Verdict, once, settings};
 
 const KEY: InFlightKey = InFlightKey {
     seq: 0x0102_0304,
@@ -68,9 +72,20 @@ fn waiting_for(destination: impl Into<IpAddr>) -> Option<Rig> {
         t1_mono_ns: T1_MONO_NS,
         t1_wire: T1_WIRE,
         destination: Address::from(destination.into()),
+        replies: 0,
+        reserved: 0,
     };
     rig.object().in_flight().unwrap().insert(KEY, sent, 0).unwrap();
     Some(rig)
+}
+
+/// For tests in which one probe gets many replies.
+fn lift_limit(rig: &mut Rig) {
+    let settings = Settings {
+        max_replies: u32::MAX,
+        ..settings()
+    };
+    rig.object().set_settings(&settings).unwrap();
 }
 
 #[test]
@@ -123,15 +138,48 @@ fn every_field_of_a_sample() {
 }
 
 #[test]
-fn a_duplicate_is_collected_too() {
+fn duplicates_are_collected_up_to_a_limit() {
     for hook in RECEIVERS {
         let Some(mut rig) = waiting_for(SENDER_V4) else { return };
-        for _ in 0..3 {
-            assert_eq!(rig.run(hook, &reply(SENDER_V4).build()).counted, once(&[Collected]));
+        let frame = reply(SENDER_V4).build();
+        for _ in 0..MAX_REPLIES {
+            assert_eq!(rig.run(hook, &frame).counted, once(&[Collected]));
         }
+        rig.run(hook, &frame)
+            .assert_dropped(&frame, &[DuplicateDropped], "too many");
+        assert_eq!(rig.repeat(hook, &frame, 1_000), Verdict::Consume);
         let samples = rig.samples();
-        assert_eq!(samples.len(), 3);
+        assert_eq!(samples.len(), MAX_REPLIES as usize);
         assert!(samples.is_sorted_by_key(|sample| sample.t4_mono_ns));
+    }
+}
+
+#[test]
+fn duplicates_to_a_group_probe_leave_room_for_other_hosts() {
+    for hook in RECEIVERS {
+        let Some(mut rig) = waiting_for(GROUP_V4) else { return };
+        let frame = reply(SENDER_V4).build();
+        rig.repeat(hook, &frame, 1_000);
+        // The first ones are not counted by source.
+        assert_eq!(rig.samples().len(), 2 * MAX_REPLIES as usize);
+        rig.counted();
+        for last in 10..60 {
+            let other = reply([10, 1, 1, last]).build();
+            assert_eq!(rig.run(hook, &other).counted, once(&[Collected]), "another host");
+        }
+        rig.samples();
+        rig.repeat(hook, &reply([10, 1, 1, 7]).build(), 10_000);
+        assert_eq!(rig.samples().len(), MAX_REPLIES as usize);
+        for source in 0..MAX_GROUP_REPLIES / MAX_REPLIES {
+            let [.., third, fourth] = source.to_be_bytes();
+            rig.repeat(hook, &reply([10, 1, 100 + third, fourth]).build(), 20);
+        }
+        // Less those above.
+        assert!(rig.samples().len() < MAX_GROUP_REPLIES as usize);
+        rig.counted();
+        let other = reply([10, 1, 1, 8]).build();
+        rig.run(hook, &other)
+            .assert_dropped(&other, &[DuplicateDropped], "more than any group has members");
     }
 }
 
@@ -200,6 +248,21 @@ fn a_damaged_reply_is_left_to_the_stack() {
         frame[22] ^= 1;
         rig.run(hook, &frame)
             .assert_passed(&frame, &[ReplyBadChecksum], "one bit of the TTL");
+        for length in [36, 37, 43, 45, 48, 100, 555, 556, 557, 1_500, 3_000] {
+            for source in [IpAddr::from(SENDER_V4), SENDER_V6.into()] {
+                let Some(mut rig) = waiting_for(source) else { return };
+                let mut payload = reply_payload();
+                payload.resize(length, 0x77);
+                let frame = reply(source).payload(payload).build();
+                for damaged in [frame.len() - length + stamp::SEQUENCE, frame.len() - 1] {
+                    let mut frame = frame.clone();
+                    frame[damaged] ^= 1;
+                    let what = format!("byte {damaged} of {length}");
+                    rig.run(hook, &frame).assert_passed(&frame, &[ReplyBadChecksum], &what);
+                }
+                assert_eq!(rig.run(hook, &frame).counted, once(&[Collected]), "{length}");
+            }
+        }
         assert_eq!(rig.samples(), []);
     }
 }
@@ -243,7 +306,7 @@ fn a_group_probe_takes_an_allowed_source_and_no_other_t1() {
             assert_eq!(rig.samples(), []);
         }
         let Some(mut rig) = waiting_for(GROUP_V4) else { return };
-        rig.allow("192.0.2.0/24");
+        rig.allow("192.0.2.0/24", IpAddr::from(OWN_V4));
         let allowed = reply([192, 0, 2, 99]).build();
         assert_eq!(rig.run(hook, &allowed).counted, once(&[Collected]));
         rig.disallow("192.0.2.0/24");
@@ -265,6 +328,7 @@ fn a_group_probe_takes_an_allowed_source_and_no_other_t1() {
 fn replies_of_every_length() {
     for hook in RECEIVERS {
         let Some(mut rig) = waiting_for(SENDER_V4) else { return };
+        lift_limit(&mut rig);
         for length in 0..80 {
             let mut payload = reply_payload();
             payload.resize(length, 0x77);
@@ -297,6 +361,7 @@ fn a_full_ring_buffer_is_counted_and_the_reply_remembered() {
     const FIT: u32 = SAMPLES_BYTES / (size_of::<Sample>() as u32 + 8);
     for hook in RECEIVERS {
         let Some(mut rig) = waiting_for(SENDER_V4) else { return };
+        lift_limit(&mut rig);
         let frame = reply(SENDER_V4).build();
         assert_eq!(rig.repeat(hook, &frame, FIT), Verdict::Consume);
         let collected = rig.counted();

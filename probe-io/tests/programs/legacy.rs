@@ -95,7 +95,12 @@ fn a_reply_is_never_answered() {
     for hook in RECEIVERS {
         let Some(mut rig) = Rig::new() else { return };
         let first = legacy_probe(OWN_V4, "7");
-        for (port, counter) in [(TEST_PORT, SourcePort), (7, LegacyLoop), (1023, LegacyLoop)] {
+        for (port, counter) in [
+            (0, SourcePort),
+            (TEST_PORT, LegacyLoop),
+            (7, LegacyLoop),
+            (1023, LegacyLoop),
+        ] {
             let frame = first.clone().ports(port, TEST_PORT).build();
             assert_passed(&frame, counter, &rig.run(hook, &frame));
         }
@@ -109,12 +114,14 @@ fn a_reply_is_never_answered() {
         assert_sent_back(&first, &rig.run(hook, &first.build()));
         // Legacy agents answer from their own port.
         let elsewhere = Settings {
-            test_port: 1911,
+            test_ports: [1911, 0, 0, 0],
             ..settings()
         };
         rig.object().set_settings(&elsewhere).unwrap();
-        let frame = first.clone().ports(1910, 1911).build();
-        assert_passed(&frame, LegacyLoop, &rig.run(hook, &frame));
+        for port in [1910, 1911] {
+            let frame = first.clone().ports(port, 1911).build();
+            assert_passed(&frame, LegacyLoop, &rig.run(hook, &frame));
+        }
     }
 }
 

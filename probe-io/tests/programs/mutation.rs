@@ -8,16 +8,16 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use etherparse::{Ethernet2HeaderSlice, Ipv4HeaderSlice, Ipv6HeaderSlice, UdpHeader, UdpHeaderSlice};
-use probe_common::abi::{Address, InFlight, InFlightKey};
+use probe_common::abi::{Address, InFlight, InFlightKey, Settings};
 use probe_common::family::Family;
 use probe_common::frame;
 
 use crate::packet::{
-    Datagram, ETHERNET, GROUP_V4, GROUP_V6, OWN_LINK_LOCAL, OWN_MAC, OWN_V4, OWN_V6, PROBER_PORT, SECOND_V4,
-    SENDER_LINK_LOCAL, SENDER_PORT_V4, SENDER_PORT_V6, SENDER_V4, SENDER_V6, TEST_PORT, UDP_V4, UDP_V6, ipv4_checksum,
-    mend_ipv4, with_extensions, with_options, with_tags,
+    Datagram, ETHERNET, GROUP_V4, GROUP_V6, OWN_LINK_LOCAL, OWN_MAC, OWN_V4, OWN_V6, PROBER_PORT, SECOND_PORT,
+    SECOND_V4, SENDER_LINK_LOCAL, SENDER_PORT_V4, SENDER_PORT_V6, SENDER_V4, SENDER_V6, TEST_PORT, UDP_V4, UDP_V6,
+    ipv4_checksum, mend_ipv4, with_extensions, with_options, with_tags,
 };
-use crate::rig::{Program, RECEIVERS, Rig, Verdict};
+use crate::rig::{Program, RECEIVERS, Rig, Verdict, settings};
 
 /// Packets of each kept seed.
 const KEPT_PACKETS: usize = 2_000;
@@ -30,8 +30,15 @@ const LEAST_PACKETS: usize = 5_000;
 /// Packets after which the counters are checked; `KSTAMP_EACH` checks them after each packet, to find the wrong one.
 const BATCH: usize = 500;
 
-/// Prefixes of [`Rig::new`].
+fn own() -> [IpAddr; 4] {
+    [OWN_V4.into(), SECOND_V4.into(), OWN_V6.into(), OWN_LINK_LOCAL.into()]
+}
+
+/// Within the prefixes of [`Rig::new`], and not an own address.
 fn is_allowed(source: IpAddr) -> bool {
+    if own().contains(&source) {
+        return false;
+    }
     match source {
         IpAddr::V4(v4) => v4.octets()[..2] == [10, 1],
         IpAddr::V6(v6) => v6.segments()[..4] == [0xfd00, 0, 0, 1] || v6.segments()[..4] == [0xfe80, 0, 0, 0],
@@ -138,7 +145,7 @@ fn add_up(rig: &mut Rig, now: &Tally, before: &Tally, seed: u64) {
             "padded" => padded += count,
             "echoed" | "echoed_group" => legacy += count,
             "collected" => collected += count,
-            "not_allowed" => not_allowed += count,
+            "not_allowed" | "own_source" => not_allowed += count,
             "session_started" | "source_started" => {}
             _ => refused += count,
         }
@@ -212,7 +219,7 @@ fn assert_answers(request: &[u8], reply: &[u8], kind: Kind) {
     assert!(!answered.source.is_multicast());
     assert!(asked.destination.is_multicast() || answered.source == asked.destination);
     assert_eq!(answered.udp.destination_port, asked.udp.source_port);
-    assert_eq!(answered.udp.source_port, TEST_PORT);
+    assert_eq!(answered.udp.source_port, asked.udp.destination_port);
     assert_eq!(answered.ttl, 255);
     assert!(answered.ip_checksum_is_right && answered.udp_checksum() == Some(answered.udp.checksum));
     let (mut behind_asked, behind_answered) = match kind {
@@ -234,7 +241,7 @@ fn assert_answers(request: &[u8], reply: &[u8], kind: Kind) {
 fn concerns(packet: &[u8]) -> bool {
     let by_ports = |source, destination, v4| {
         let sender = if v4 { SENDER_PORT_V4 } else { SENDER_PORT_V6 };
-        destination == TEST_PORT || (source == TEST_PORT && destination == sender)
+        [TEST_PORT, SECOND_PORT].contains(&destination) || (source == TEST_PORT && destination == sender)
     };
     let ours =
         frame::udp(packet).is_some_and(|udp| by_ports(udp.source_port, udp.destination_port, udp.family == Family::V4));
@@ -248,7 +255,7 @@ fn concerns(packet: &[u8]) -> bool {
 }
 
 fn is_to_test_port(packet: &[u8]) -> bool {
-    frame::udp(packet).is_some_and(|udp| udp.destination_port == TEST_PORT)
+    frame::udp(packet).is_some_and(|udp| [TEST_PORT, SECOND_PORT].contains(&udp.destination_port))
 }
 
 /// Whether a packet is for this host but from outside the prefixes, by the bytes at the offsets of the addresses.
@@ -264,9 +271,8 @@ fn is_ours_but_from_outside(frame: &[u8]) -> bool {
 }
 
 fn is_for_us(destination: IpAddr, mac: &[u8]) -> bool {
-    let own: [IpAddr; 4] = [OWN_V4.into(), SECOND_V4.into(), OWN_V6.into(), OWN_LINK_LOCAL.into()];
     let groups: [IpAddr; 2] = [GROUP_V4.into(), GROUP_V6.into()];
-    groups.contains(&destination) || (own.contains(&destination) && mac == OWN_MAC)
+    groups.contains(&destination) || (own().contains(&destination) && mac == OWN_MAC)
 }
 
 /// The kinds of probes that the programs answer.
@@ -311,8 +317,11 @@ fn predicted(frame: &[u8]) -> Option<Kind> {
         read.udp_checksum() == Some(checksum) || read.partial == checksum || read.sums_to_all_ones()
     };
     let may_loop = match kind {
-        Kind::Legacy => read.ttl > 128 || read.udp.source_port < 1024,
-        Kind::Base | Kind::Padded => is_reply_shaped(payload),
+        Kind::Legacy => read.ttl > 128 || read.udp.source_port < 1024 || read.udp.source_port == TEST_PORT,
+        Kind::Base | Kind::Padded => {
+            let from_test_port = [TEST_PORT, SECOND_PORT].contains(&read.udp.source_port);
+            is_reply_shaped(payload) || from_test_port && payload[16..24] != [0; 8]
+        }
     };
     let is_answered = is_for_us(read.destination, &read.macs.1)
         && host
@@ -321,8 +330,8 @@ fn predicted(frame: &[u8]) -> Option<Kind> {
         && read.ip_checksum_is_right
         && !read.fragmented
         && read.ip_payload_len == read.udp.length
-        && read.udp.destination_port == TEST_PORT
-        && read.udp.source_port != TEST_PORT
+        && [TEST_PORT, SECOND_PORT].contains(&read.udp.destination_port)
+        && read.udp.source_port != 0
         && intact
         && !may_loop;
     is_answered.then_some(kind)
@@ -490,7 +499,15 @@ fn rig() -> Option<Rig> {
         t1_mono_ns: 1,
         t1_wire: 9,
         destination: Address::from(IpAddr::from(GROUP_V4)),
+        replies: 0,
+        reserved: 0,
     };
+    // Every reply answers the same probe.
+    let settings = Settings {
+        max_replies: u32::MAX,
+        ..settings()
+    };
+    rig.object().set_settings(&settings).unwrap();
     rig.object()
         .in_flight()
         .unwrap()
@@ -522,7 +539,9 @@ fn mutate(frame: &mut Vec<u8>, random: &mut Random) {
         4 => put(
             frame,
             udp + 2 * random.below(2),
-            &random.of(&[TEST_PORT, SENDER_PORT_V4, SENDER_PORT_V6, 0]).to_be_bytes(),
+            &random
+                .of(&[TEST_PORT, SECOND_PORT, SENDER_PORT_V4, SENDER_PORT_V6, 0])
+                .to_be_bytes(),
         ),
         5 => put(frame, udp + 4, &random.of(&[0_u16, 7, 8, 51, 52, 53, 60]).to_be_bytes()),
         6 => put(frame, udp + 8 + random.below(44), &[random.below(256) as u8]),

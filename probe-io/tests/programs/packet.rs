@@ -10,6 +10,8 @@ pub(crate) const SENDER_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x05];
 pub(crate) const OWN_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x06];
 
 pub(crate) const TEST_PORT: u16 = 1910;
+/// Probes arrive there, too, but none are sent there.
+pub(crate) const SECOND_PORT: u16 = 862;
 /// Port of the far sender.
 pub(crate) const PROBER_PORT: u16 = 52_001;
 /// Ports of this host's sender.

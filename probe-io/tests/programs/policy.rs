@@ -8,14 +8,15 @@ use aya::maps::{Array, PerCpuArray};
 use aya::programs::{TestRun as _, TestRunOptions, Xdp};
 use aya::{EbpfLoader, include_bytes_aligned};
 use probe_common::abi::Counter::{
-    self, NotAllowed, NotForUs, PassedUp, RateGroup, RatePort, RateSource, Reflected, ReflectedGroup, SourcePort,
+    self, NoOwnAddress, NotAllowed, NotForUs, OwnSource, PassedUp, RateGroup, RatePort, RateSource, Reflected,
+    ReflectedGroup, SourcePort, SubnetSource,
 };
-use probe_common::abi::{Address, COUNTER_NAMES, Limit, Settings};
+use probe_common::abi::{Address, Allowed, COUNTER_NAMES, DESTINATION_OWN, Limit, Settings};
 use probe_common::reflect::V6_FRAME;
 
 use crate::packet::{
-    Datagram, GROUP_V4, OWN_LINK_LOCAL, OWN_V4, OWN_V6, PROBER_PORT, SENDER_LINK_LOCAL, SENDER_V4, SENDER_V6,
-    TEST_PORT, probe_payload, with_options,
+    Datagram, GROUP_V4, GROUP_V6, OWN_LINK_LOCAL, OWN_V4, OWN_V6, PROBER_PORT, SECOND_V4, SENDER_LINK_LOCAL, SENDER_V4,
+    SENDER_V6, TEST_PORT, probe_payload, with_options,
 };
 use crate::rig::{Outcome, RECEIVERS, Rig, Verdict, may_load, settings, trie_entry};
 
@@ -55,7 +56,7 @@ fn all_packets_from_outside_the_prefixes_are_dropped() {
         outside.clone().payload(probe_payload(1, 1)[..20].to_vec()).build(),
         outside.clone().payload(vec![b'7'; 3]).build(),
         outside.clone().payload(vec![]).build(),
-        outside.clone().ports(TEST_PORT, TEST_PORT).build(),
+        outside.clone().ports(0, TEST_PORT).build(),
         with_options(&outside.build()),
     ];
     for hook in RECEIVERS {
@@ -95,11 +96,11 @@ fn prefixes_come_and_go() {
             Datagram::probe(OWN_V6).from(far_v6).build(),
         );
         rig.run(hook, &v4).assert_dropped(&v4, &[NotAllowed], "not yet");
-        rig.allow("::/0");
+        rig.allow("::/0", IpAddr::from(OWN_V6));
         assert_answered(&rig.run(hook, &v6), Reflected, "any IPv6 source");
         rig.run(hook, &v4)
             .assert_dropped(&v4, &[NotAllowed], "IPv4 is not IPv6");
-        rig.allow("0.0.0.0/0");
+        rig.allow("0.0.0.0/0", IpAddr::from(OWN_V4));
         assert_answered(&rig.run(hook, &v4), Reflected, "any IPv4 source");
         rig.disallow("::/0");
         rig.disallow("0.0.0.0/0");
@@ -108,12 +109,99 @@ fn prefixes_come_and_go() {
         for frame in [&v4, &v6] {
             rig.run(hook, frame).assert_dropped(frame, &[NotAllowed], "no longer");
         }
-        rig.allow("192.0.2.5/32");
+        rig.allow("192.0.2.5/32", IpAddr::from(OWN_V4));
         assert_answered(&rig.run(hook, &v4), Reflected, "one address");
         generation(&mut rig, 3);
         assert_answered(&rig.run(hook, &v4), Reflected, "still, in the next generation");
         let link_local = Datagram::probe(OWN_LINK_LOCAL).from(SENDER_LINK_LOCAL).build();
         assert_answered(&rig.run(hook, &link_local), Reflected, "the link's own prefix");
+    }
+}
+
+#[test]
+fn own_and_subnet_addresses_are_dropped() {
+    for hook in RECEIVERS {
+        let Some(mut rig) = Rig::new() else { return };
+        rig.allow_nobody("10.1.1.0/32");
+        rig.allow_nobody("10.1.1.255/32");
+        for (source, counter) in [
+            (IpAddr::from(OWN_V4), OwnSource),
+            (SECOND_V4.into(), OwnSource),
+            (OWN_V6.into(), OwnSource),
+            (OWN_LINK_LOCAL.into(), OwnSource),
+            ([10, 1, 1, 0].into(), SubnetSource),
+            ([10, 1, 1, 255].into(), SubnetSource),
+        ] {
+            let (own, group): (IpAddr, IpAddr) = match source {
+                IpAddr::V4(_) => (OWN_V4.into(), GROUP_V4.into()),
+                IpAddr::V6(_) => (OWN_V6.into(), GROUP_V6.into()),
+            };
+            for probe in [
+                Datagram::probe(own),
+                Datagram::probe(group),
+                Datagram::probe(own).payload(vec![0x55; 100]),
+                Datagram::probe(group).payload(b"12".to_vec()),
+            ] {
+                let frame = Datagram { ttl: 64, ..probe }.from(source).build();
+                rig.run(hook, &frame)
+                    .assert_dropped(&frame, &[counter], &format!("{source}"));
+            }
+        }
+        assert_eq!(rig.object().sources().unwrap().keys().count(), 0, "not remembered");
+        // A source becomes an own address.
+        let probe = Datagram::probe(OWN_V4).build();
+        assert_answered(&rig.run(hook, &probe), Reflected, "a neighbour");
+        let sender = Address::from(IpAddr::from(SENDER_V4));
+        rig.object()
+            .destinations()
+            .unwrap()
+            .insert(sender, DESTINATION_OWN, 0)
+            .unwrap();
+        let settings = Settings {
+            policy_generation: 2,
+            ..settings()
+        };
+        rig.object().set_settings(&settings).unwrap();
+        rig.run(hook, &probe).assert_dropped(&probe, &[OwnSource], "now ours");
+    }
+}
+
+#[test]
+fn a_group_probe_is_answered_from_the_address_of_its_senders_subnet() {
+    for hook in RECEIVERS {
+        let Some(mut rig) = Rig::new() else { return };
+        rig.allow("10.1.2.0/24", IpAddr::from(SECOND_V4));
+        rig.allow("10.1.3.0/24", Address::NONE);
+        rig.allow("::/0", IpAddr::from(OWN_V6));
+        for (source, own) in [
+            (IpAddr::from(SENDER_V4), IpAddr::from(OWN_V4)),
+            ([10, 1, 2, 5].into(), SECOND_V4.into()),
+            ([10, 1, 4, 5].into(), OWN_V4.into()),
+            (SENDER_V6.into(), OWN_V6.into()),
+            (SENDER_LINK_LOCAL.into(), OWN_LINK_LOCAL.into()),
+        ] {
+            let group: IpAddr = if source.is_ipv4() {
+                GROUP_V4.into()
+            } else {
+                GROUP_V6.into()
+            };
+            for payload in [probe_payload(1, 1), b"12".to_vec()] {
+                let probe = Datagram::probe(group).from(source).payload(payload);
+                let probe = Datagram { ttl: 64, ..probe };
+                let outcome = rig.run(hook, &probe.build());
+                assert_eq!(outcome.verdict, Verdict::Transmit, "{:?}", outcome.counted);
+                let payload = outcome.frame[probe.udp_at() + 8..].to_vec();
+                assert_eq!(outcome.frame, probe.reply(own, payload).build(), "{source}");
+            }
+        }
+        let nothing = Datagram::probe(GROUP_V4).from([10, 1, 3, 5]).build();
+        rig.run(hook, &nothing)
+            .assert_passed(&nothing, &[NoOwnAddress], "no address for this prefix");
+        let link_local = Datagram::probe(GROUP_V6).from([0xfe90, 0, 0, 0, 0, 0, 0, 5]).build();
+        rig.run(hook, &link_local)
+            .assert_passed(&link_local, &[NoOwnAddress], "an address of another scope");
+        let unicast = Datagram::probe(OWN_V4).from([10, 1, 3, 5]).build();
+        assert_answered(&rig.run(hook, &unicast), Reflected, "unicast needs no other address");
     }
 }
 
@@ -209,7 +297,7 @@ fn waking_userspace_costs_as_much_as_eight_replies() {
     for hook in RECEIVERS {
         let Some(mut rig) = Rig::with(&limited) else { return };
         let odd = Datagram::probe(OWN_V4).payload(vec![0x55; 100]);
-        let from_port = Datagram::probe(OWN_V4).ports(TEST_PORT, TEST_PORT).build();
+        let from_port = Datagram::probe(OWN_V4).ports(0, TEST_PORT).build();
         rig.run(hook, &odd.build())
             .assert_passed(&odd.build(), &[PassedUp], "8 of 17 spent");
         rig.run(hook, &from_port)
@@ -250,9 +338,10 @@ fn a_share_is_not_exceeded_by_asking_on_several_cpus() {
     };
     let mut map: Array<_, Settings> = ebpf.map_mut("SETTINGS").unwrap().try_into().unwrap();
     map.set(0, limited, 0).unwrap();
-    let mut allowed: LpmTrie<_, Address, u32> = ebpf.map_mut("ALLOWED").unwrap().try_into().unwrap();
-    let (key, family) = trie_entry("10.1.0.0/16");
-    allowed.insert(&key, family, 0).unwrap();
+    let mut allowed: LpmTrie<_, Address, Allowed> = ebpf.map_mut("ALLOWED").unwrap().try_into().unwrap();
+    let (key, kind) = trie_entry("10.1.0.0/16");
+    let own = IpAddr::from(OWN_V4).into();
+    allowed.insert(&key, Allowed { own, kind, reserved: 0 }, 0).unwrap();
     // The program restores this packet before each pass.
     let mut fresh = [0; V6_FRAME];
     fresh[..probe.len()].copy_from_slice(&probe);

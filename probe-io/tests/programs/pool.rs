@@ -73,6 +73,7 @@ impl Loaded {
         self.clear::<Address, u32>("SESSIONS_BY_PEER");
         self.clear::<InFlightKey, InFlight>("IN_FLIGHT");
         self.clear::<MissedKey, u64>("MISSED");
+        self.clear::<MissedKey, u32>("REPLIES");
         self.clear::<ReflectorSessionKey, ReflectorSession>("REFLECTOR_SESSIONS");
         let mut allowed = self.object.allowed().unwrap();
         for prefix in allowed.keys().map(Result::unwrap).collect::<Vec<_>>() {

@@ -8,8 +8,8 @@ use probe_common::ntp::ErrorEstimate;
 use probe_common::stamp::{self, ReplyFields};
 
 use crate::packet::{
-    Datagram, GROUP_V4, GROUP_V6, OWN_LINK_LOCAL, OWN_V4, OWN_V6, PROBER_PORT, SECOND_V4, SENDER_LINK_LOCAL, TEST_PORT,
-    probe_payload, with_checksum, with_partial_checksum,
+    Datagram, GROUP_V4, GROUP_V6, OWN_LINK_LOCAL, OWN_V4, OWN_V6, PROBER_PORT, SECOND_PORT, SECOND_V4,
+    SENDER_LINK_LOCAL, TEST_PORT, mend_ipv4, probe_payload, with_checksum, with_partial_checksum,
 };
 use crate::rig::{Outcome, RECEIVERS, Rig, Verdict, once, settings};
 
@@ -89,8 +89,10 @@ fn each_session_has_a_counter_of_its_own() {
     let base = Datagram::probe(OWN_V4);
     let sessions = [
         base.clone(),
-        base.clone().payload(probe_payload(1, 0x0b0d)),
+        base.clone().payload(stamp::probe(1, ErrorEstimate(1), 0x0b0d).to_vec()),
+        base.clone().payload(stamp::probe(1, ErrorEstimate(1), 0x0b0c).to_vec()),
         base.clone().ports(PROBER_PORT + 1, TEST_PORT),
+        base.clone().ports(PROBER_PORT, SECOND_PORT),
         base.clone().from([10, 1, 1, 7]),
         Datagram::probe(SECOND_V4),
         Datagram::probe(GROUP_V4),
@@ -115,6 +117,21 @@ fn each_session_has_a_counter_of_its_own() {
                         &outcome,
                     );
                 }
+            }
+        }
+    }
+}
+
+#[test]
+fn random_padding_is_no_session_identifier() {
+    for hook in RECEIVERS {
+        let Some(mut rig) = Rig::new() else { return };
+        for own in [IpAddr::from(OWN_V4), OWN_V6.into()] {
+            for sequence in 0..5 {
+                let mut payload = stamp::probe(sequence, ErrorEstimate(1), 0x0b0c + sequence as u16).to_vec();
+                payload[stamp::BASE_LEN - 1 - sequence as usize] = 0x99;
+                let probe = Datagram::probe(own).payload(payload);
+                assert_reflected(&probe, own, sequence, Reflected, &rig.run(hook, &probe.build()));
             }
         }
     }
@@ -206,6 +223,23 @@ fn fields_that_a_reply_keeps() {
         let mut expected = expected_reply(&probe, OWN_V6.into(), 0, &outcome).build();
         expected[14..18].copy_from_slice(&[0x6b, 0x81, 0x23, 0x45]);
         assert_eq!(outcome.frame, expected, "traffic class and flow label");
+        frame[15] |= 0x30;
+        let outcome = rig.run(hook, &frame);
+        assert_eq!(
+            outcome.frame[14..18],
+            expected[14..18],
+            "congestion experienced is the probe's"
+        );
+
+        let probe = Datagram::probe(OWN_V4);
+        let mut frame = probe.build();
+        frame[15] = 46 << 2 | 3;
+        mend_ipv4(&mut frame);
+        let outcome = rig.run(hook, &frame);
+        let mut expected = expected_reply(&probe, OWN_V4.into(), 0, &outcome).build();
+        expected[15] = 46 << 2;
+        mend_ipv4(&mut expected);
+        assert_eq!(outcome.frame, expected, "type of service, without ECN");
     }
 }
 

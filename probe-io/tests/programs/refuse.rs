@@ -3,15 +3,17 @@
 use std::net::IpAddr;
 
 use probe_common::abi::Counter::{
-    self, AbiMismatch, BadChecksum, BadSource, Extension, Fragment, IpOptions, Malformed, NoOwnAddress, NotForUs,
+    self, AbiMismatch, BadChecksum, BadSource, Extension, Fragment, IpOptions, LegacyLoop, Malformed, NotForUs,
     PassedUp, ReplyMalformed, ReplyShaped, SourcePort, Unmatched, Vlan,
 };
-use probe_common::abi::{ABI_VERSION, Address, Settings};
+use probe_common::abi::{ABI_VERSION, Settings};
+use probe_common::ntp::ErrorEstimate;
+use probe_common::stamp;
 
 use crate::packet::{
-    Datagram, ETHERNET, GROUP_V4, GROUP_V6, OWN_LINK_LOCAL, OWN_V4, OWN_V6, PROBER_PORT, SENDER_LINK_LOCAL,
-    SENDER_PORT_V4, SENDER_PORT_V6, TEST_PORT, UDP_V4, UDP_V6, mend_ipv4, with_checksum, with_extensions,
-    with_fragment, with_options, with_tags,
+    Datagram, ETHERNET, GROUP_V4, GROUP_V6, OWN_LINK_LOCAL, OWN_V4, OWN_V6, PROBER_PORT, SECOND_PORT, SENDER_PORT_V4,
+    SENDER_PORT_V6, TEST_PORT, UDP_V4, UDP_V6, mend_ipv4, with_checksum, with_extensions, with_fragment, with_options,
+    with_tags,
 };
 use crate::rig::{Outcome, Program, RECEIVERS, Rig, Verdict, once, settings};
 
@@ -131,9 +133,9 @@ fn packets_for_others_and_sources_that_cannot_be_answered() {
     ];
     let not_for_us = not_for_us.map(|(what, probe)| (what, probe.build(), Some(NotForUs)));
     let mut table = Vec::from(not_for_us);
-    let [port_v4, port_v6] = [v4(), v6()].map(|probe| probe.ports(TEST_PORT, TEST_PORT).build());
-    table.push(("a reflector's own port", port_v4, Some(SourcePort)));
-    table.push(("a reflector's own port, IPv6", port_v6, Some(SourcePort)));
+    for probe in [v4(), v6(), Datagram::probe(GROUP_V4)] {
+        table.push(("from port zero", probe.ports(0, TEST_PORT).build(), Some(SourcePort)));
+    }
     table.push(("to port zero", v4().ports(TEST_PORT, 0).build(), None));
     for source in [
         [0, 0, 0, 0],
@@ -185,41 +187,6 @@ fn wrong_checksums() {
         table.push(("one bit of the IPv4 header", frame, Some(BadChecksum)));
     }
     assert_refused(&settings(), &table);
-}
-
-#[test]
-fn no_address_to_answer_from() {
-    let nothing = Settings {
-        own_v4: Address::NONE,
-        own_v6: Address::NONE,
-        own_v6_link_local: Address::NONE,
-        ..settings()
-    };
-    let v6 = Datagram::probe(GROUP_V6).build();
-    let link_local = Datagram::probe(GROUP_V6).from(SENDER_LINK_LOCAL).build();
-    assert_refused(
-        &nothing,
-        &[
-            ("IPv4", Datagram::probe(GROUP_V4).build(), Some(NoOwnAddress)),
-            ("IPv6", v6.clone(), Some(NoOwnAddress)),
-            ("IPv6 link-local", link_local.clone(), Some(NoOwnAddress)),
-        ],
-    );
-    assert_refused(
-        &Settings {
-            own_v6: Address::NONE,
-            ..settings()
-        },
-        &[("no global address", v6, Some(NoOwnAddress))],
-    );
-    let global_only = Settings {
-        own_v6_link_local: Address::NONE,
-        ..settings()
-    };
-    assert_refused(
-        &global_only,
-        &[("no link-local address", link_local, Some(NoOwnAddress))],
-    );
 }
 
 #[test]
@@ -400,6 +367,48 @@ fn ingress_behind_generic_xdp_takes_redirected_packets_and_counts_no_refusal_twi
         .assert_passed(&refused, &[], "TC ingress does not count it again");
     let redirected = rig.run(Program::Ingress, &Datagram::probe(OWN_V4).build());
     assert_eq!(redirected.counted, once(&[Counter::Reflected, Counter::SessionStarted]));
+}
+
+/// A sender may use the port of reflectors (RFC 8762 §4.1), but what a reflector sends from there is a reply.
+#[test]
+fn from_a_test_port_only_probes_are_answered() {
+    for hook in RECEIVERS {
+        let Some(mut rig) = Rig::new() else { return };
+        for (source, destination) in [
+            (TEST_PORT, TEST_PORT),
+            (SECOND_PORT, SECOND_PORT),
+            (SECOND_PORT, TEST_PORT),
+        ] {
+            for own in [IpAddr::from(OWN_V4), OWN_V6.into(), GROUP_V4.into()] {
+                let probe = Datagram::probe(own).ports(source, destination);
+                let payload = stamp::probe(7, ErrorEstimate(1), 9).to_vec();
+                let zeros = probe.clone().payload(payload.clone());
+                assert_eq!(
+                    rig.run(hook, &zeros.build()).verdict,
+                    Verdict::Transmit,
+                    "{source} {own}"
+                );
+                // Random padding of a TWAMP-Light reflector, where ours has zeros.
+                let mut padded = payload;
+                padded[stamp::RECEIVE_TIMESTAMP] = 1;
+                padded[stamp::SENDER_TTL + 1..].fill(7);
+                let reply = probe.clone().payload(padded.clone()).build();
+                rig.run(hook, &reply).assert_passed(&reply, &[ReplyShaped], "a reply");
+                let elsewhere = probe.clone().ports(PROBER_PORT, destination).payload(padded);
+                assert_eq!(
+                    rig.run(hook, &elsewhere.build()).verdict,
+                    Verdict::Transmit,
+                    "{source} {own}"
+                );
+                let ascii = Datagram {
+                    ttl: 64,
+                    ..probe.payload(b"7".to_vec())
+                }
+                .build();
+                rig.run(hook, &ascii).assert_passed(&ascii, &[LegacyLoop], "ASCII");
+            }
+        }
+    }
 }
 
 #[test]

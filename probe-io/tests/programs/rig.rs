@@ -9,14 +9,15 @@ use aya::maps::lpm_trie::Key;
 use aya::programs::{ProgramError, TestRun as _, TestRunOptions, TestRunResult};
 use nix::time::{ClockId, clock_gettime};
 use probe_common::abi::{
-    ABI_VERSION, ALLOWED_V4, ALLOWED_V6, Address, COUNTER_NAMES, Counter, DESTINATION_GROUP, DESTINATION_OWN, Limit,
-    Sample, Settings,
+    ABI_VERSION, ALLOWED_NOBODY, ALLOWED_V4, ALLOWED_V6, Address, Allowed, COUNTER_NAMES, Counter, DESTINATION_GROUP,
+    DESTINATION_OWN, Limit, MAX_REPLIES, Sample, Settings,
 };
 use probe_common::ntp::NtpTime;
 use probe_io::backend::ebpf::object::{EGRESS, INGRESS, Object};
 
 use crate::packet::{
-    GROUP_V4, GROUP_V6, OWN_LINK_LOCAL, OWN_MAC, OWN_V4, OWN_V6, SECOND_V4, SENDER_PORT_V4, SENDER_PORT_V6, TEST_PORT,
+    GROUP_V4, GROUP_V6, OWN_LINK_LOCAL, OWN_MAC, OWN_V4, OWN_V6, SECOND_PORT, SECOND_V4, SENDER_PORT_V4,
+    SENDER_PORT_V6, TEST_PORT,
 };
 use crate::pool::Lent;
 
@@ -126,16 +127,31 @@ impl Rig {
                 destinations.insert(Address::from(address), kind, 0).unwrap();
             }
         }
-        for prefix in ["10.1.0.0/16", "fd00:0:0:1::/64", "fe80::/64"] {
-            rig.allow(prefix);
+        for (prefix, own) in [
+            ("10.1.0.0/16", IpAddr::from(OWN_V4)),
+            ("fd00:0:0:1::/64", OWN_V6.into()),
+            ("fe80::/64", OWN_LINK_LOCAL.into()),
+        ] {
+            rig.allow(prefix, own);
         }
         Some(rig)
     }
 
-    /// Allows a prefix; known sources are looked up again when the generation changes.
-    pub(crate) fn allow(&mut self, prefix: &str) {
-        let (key, family) = trie_entry(prefix);
-        self.loaded.object.allowed().unwrap().insert(&key, family, 0).unwrap();
+    /// Allows a prefix, whose group probes are answered from `own`; known sources are looked up again when the generation
+    /// changes.
+    pub(crate) fn allow(&mut self, prefix: &str, own: impl Into<Address>) {
+        let (key, kind) = trie_entry(prefix);
+        self.set_allowed(&key, own.into(), kind);
+    }
+
+    /// The address is the network or the broadcast address of a prefix.
+    pub(crate) fn allow_nobody(&mut self, address: &str) {
+        self.set_allowed(&trie_entry(address).0, Address::NONE, ALLOWED_NOBODY);
+    }
+
+    fn set_allowed(&mut self, key: &Key<Address>, own: Address, kind: u32) {
+        let allowed = Allowed { own, kind, reserved: 0 };
+        self.loaded.object.allowed().unwrap().insert(key, allowed, 0).unwrap();
     }
 
     pub(crate) fn disallow(&mut self, prefix: &str) {
@@ -248,18 +264,20 @@ pub(crate) fn settings() -> Settings {
         abi_version: ABI_VERSION,
         interface: 1,
         tai_offset_ns: TAI_OFFSET_NS,
-        test_port: TEST_PORT,
+        test_ports: [TEST_PORT, SECOND_PORT, 0, 0],
         sender_port_v4: SENDER_PORT_V4,
         sender_port_v6: SENDER_PORT_V6,
         error_estimate: 0x8c0d,
+        reserved: 0,
         mac: OWN_MAC,
         partial_checksums: 0,
         ingress_is_second: 0,
         own_v4: IpAddr::from(OWN_V4).into(),
         own_v6: IpAddr::from(OWN_V6).into(),
-        own_v6_link_local: IpAddr::from(OWN_LINK_LOCAL).into(),
         policy_generation: 1,
         port_batch: 64,
+        max_replies: MAX_REPLIES,
+        reserved_too: 0,
         source_limit: Limit::NONE,
         group_limit: Limit::NONE,
         port_limit: Limit::NONE,

@@ -82,8 +82,8 @@ pub async fn run(mut config: ReflectConfig) -> Result<()> {
                 }
             }
             passed_up = endpoint.port.passed_up() => {
-                if let PassedUp::TestPort { packet, received } = passed_up {
-                    endpoint.answer(packet, &received);
+                if let PassedUp::TestPort { port, packet, received } = passed_up {
+                    endpoint.answer(port, packet, &received);
                 }
             }
         }

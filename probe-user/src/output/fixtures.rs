@@ -50,6 +50,7 @@ pub fn start() -> Start {
         name: "h1:p1".to_owned(),
         addresses: vec![ip("10.1.1.5"), ip("fe80::5")],
         port: 1910,
+        ports: vec![1910],
         groups: vec![ip("239.255.255.250"), ip("ff0e::10")],
         peers: vec![],
         group_probes: true,

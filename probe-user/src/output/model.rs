@@ -106,6 +106,7 @@ pub struct Start {
     pub name: String,
     pub addresses: Vec<IpAddr>,
     pub port: u16,
+    pub ports: Vec<u16>,
     pub groups: Vec<IpAddr>,
     pub peers: Vec<IpAddr>,
     pub group_probes: bool,

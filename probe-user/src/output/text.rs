@@ -227,7 +227,8 @@ fn reflected(start: &Start) -> String {
     } else {
         ""
     };
-    format!("probes to port {}, {groups}{only}", start.port)
+    let ports: Vec<_> = start.ports.iter().map(u16::to_string).collect();
+    format!("probes to port {}, {groups}{only}", ports.join(" and "))
 }
 
 fn answered(start: &Start) -> String {

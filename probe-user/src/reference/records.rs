@@ -43,6 +43,7 @@ pub const RECORDS: &[Record] = &[
             ("name", "string", "Name of this agent, as peers see it."),
             ("addresses", "list of strings", "Addresses that probes are sent from and answered at."),
             ("port", "integer", "UDP port that probes are sent to."),
+            ("ports", "list of integers", "UDP ports on which probes are answered."),
             ("groups", "list of strings", "Joined multicast groups."),
             ("peers", "list of strings", "Peers given with `--peer`."),
             ("group_probes", "boolean", "Whether multicast probes are sent to the groups."),

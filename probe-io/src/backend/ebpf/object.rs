@@ -4,7 +4,7 @@ use aya::maps::lpm_trie::LpmTrie;
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
 use aya::programs::{SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
-use probe_common::abi::{Address, COUNTER_NAMES, InFlight, InFlightKey, MissedKey, Settings, SourceState};
+use probe_common::abi::{Address, Allowed, COUNTER_NAMES, InFlight, InFlightKey, MissedKey, Settings, SourceState};
 
 use crate::backend::error::ObjectError;
 
@@ -99,8 +99,8 @@ impl Object {
         map(&mut self.ebpf, "DESTINATIONS")
     }
 
-    /// Prefixes whose sources are answered, with `ALLOWED_V4` or `ALLOWED_V6`; prefix lengths are those in IPv6.
-    pub fn allowed(&mut self) -> Result<LpmTrie<&mut MapData, Address, u32>, ObjectError> {
+    /// How the sources in each prefix are treated; prefix lengths are those in IPv6.
+    pub fn allowed(&mut self) -> Result<LpmTrie<&mut MapData, Address, Allowed>, ObjectError> {
         map(&mut self.ebpf, "ALLOWED")
     }
 

@@ -9,6 +9,9 @@ use probe_common::ntp::{ErrorEstimate, NtpTime};
 use probe_core::observation::{ReflectorStamps, Reply};
 use tokio::io::unix::AsyncFd;
 
+/// Samples taken at once, so that a flood of replies does not hold up the probes: some milliseconds of work.
+const MAX_AT_ONCE: usize = 8_192;
+
 /// The reading end.
 pub(crate) struct Ring(AsyncFd<RingBuf<MapData>>);
 
@@ -25,17 +28,21 @@ impl Ring {
         Poll::Ready(Ok(()))
     }
 
-    /// Takes the replies of all samples received so far. `own_error_ns` bounds this host's clock error, if it is
-    /// synchronised.
-    pub(crate) fn drain(&mut self, own_error_ns: Option<u64>, mut each: impl FnMut(&Reply)) {
+    /// Takes the replies of the samples received so far, at most [`MAX_AT_ONCE`]; then it returns T4 of the last one.
+    /// `own_error_ns` bounds this host's clock error, if it is synchronised.
+    pub(crate) fn drain(&mut self, own_error_ns: Option<u64>, mut each: impl FnMut(&Reply)) -> Option<u64> {
         let ring = self.0.get_mut();
-        while let Some(record) = ring.next() {
+        let mut last_ns = 0;
+        for _ in 0..MAX_AT_ONCE {
+            let record = ring.next()?;
             if record.len() == size_of::<Sample>() {
                 // SAFETY: the length is right, any bytes are a valid `Sample` (`Pod`), and the read assumes no alignment.
                 let sample = unsafe { record.as_ptr().cast::<Sample>().read_unaligned() };
+                last_ns = sample.t4_mono_ns;
                 each(&reply(&sample, own_error_ns));
             }
         }
+        Some(last_ns)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use probe_common::abi::{ABI_VERSION, Address, Settings};
+use probe_common::abi::{ABI_VERSION, Address, MAX_REPLIES, Settings};
 use probe_core::attach::AttachMode;
 use probe_core::reflector::policy::limit;
 
@@ -12,8 +12,8 @@ use crate::clock::error_estimate;
 /// The settings record; `policy_generation` changes whenever [`Facts::policy`] does.
 pub(crate) fn settings(facts: &Facts<'_>, policy_generation: u32) -> Settings {
     let rates = facts.answering.rates;
-    // A deprecated address answers only if there is no other (RFC 4862 §5.5.4).
-    let own = |wanted: fn(IpAddr) -> bool| {
+    // Most probes come to an address that is not deprecated.
+    let first_own = |wanted: fn(IpAddr) -> bool| {
         let found = facts.usable().filter(|address| wanted(address.ip));
         let preferred = found.min_by_key(|address| address.deprecated);
         preferred.map_or(Address::NONE, |address| Address::from(address.ip))
@@ -22,19 +22,21 @@ pub(crate) fn settings(facts: &Facts<'_>, policy_generation: u32) -> Settings {
         abi_version: ABI_VERSION,
         interface: facts.link.index,
         tai_offset_ns: facts.clock.tai_offset_ns(),
-        test_port: facts.test_port,
+        test_ports: facts.test_ports(),
         sender_port_v4: facts.sender_port_v4,
         sender_port_v6: facts.sender_port_v6,
         error_estimate: error_estimate(&facts.clock).0,
+        reserved: 0,
         mac: facts.link.mac,
         // Native XDP has no socket buffer, so checksums left to the device are lost.
         partial_checksums: u8::from(facts.mode != AttachMode::XdpNative),
         ingress_is_second: u8::from(facts.mode == AttachMode::XdpGeneric),
-        own_v4: own(|ip| ip.is_ipv4()),
-        own_v6: own(|ip| matches!(ip, IpAddr::V6(v6) if !v6.is_unicast_link_local())),
-        own_v6_link_local: own(|ip| matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local())),
+        own_v4: first_own(|ip| ip.is_ipv4()),
+        own_v6: first_own(|ip| matches!(ip, IpAddr::V6(v6) if !v6.is_unicast_link_local())),
         policy_generation,
         port_batch: port_batch(rates.port),
+        max_replies: MAX_REPLIES,
+        reserved_too: 0,
         source_limit: limit(rates.source),
         group_limit: limit(rates.group),
         port_limit: limit(rates.port),
@@ -90,6 +92,7 @@ mod tests {
             addresses,
             groups: &groups,
             test_port: 1910,
+            other_ports: &[862],
             sender_port_v4: 40_000,
             sender_port_v6: 0,
             clock: ClockState {
@@ -124,14 +127,13 @@ mod tests {
             (ABI_VERSION, 7, MAC)
         );
         assert_eq!(
-            (settings.test_port, settings.sender_port_v4, settings.sender_port_v6),
-            (1910, 40_000, 0)
+            (settings.test_ports, settings.sender_port_v4, settings.sender_port_v6),
+            ([1910, 862, 0, 0], 40_000, 0)
         );
         assert_eq!(settings.tai_offset_ns, 37_000_000_000);
         assert!(ErrorEstimate(settings.error_estimate).synchronised());
         assert_eq!((settings.partial_checksums, settings.ingress_is_second), (1, 1));
         assert_eq!((settings.own_v4, settings.own_v6), (ip("10.1.1.5"), ip("fd01::5")));
-        assert_eq!(settings.own_v6_link_local, ip("fe80::5"));
         let kinds: Vec<u32> = destinations.into_values().collect();
         assert_eq!(
             kinds,
@@ -163,6 +165,7 @@ mod tests {
             addresses: &[address("10.1.1.5"), point_to_point, tentative, address("fd01::5")],
             groups: &groups,
             test_port: 1910,
+            other_ports: &[],
             sender_port_v4: 0,
             sender_port_v6: 0,
             clock: ClockState {

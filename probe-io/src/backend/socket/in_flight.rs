@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 
-use probe_common::abi;
+use probe_common::abi::{self, MAX_GROUP_REPLIES, MAX_REPLIES};
 use probe_common::family::Family;
 use probe_core::lru::Lru;
 use probe_host::wall::WallOffset;
@@ -16,6 +16,8 @@ use crate::udp::watched::WatchedSocket;
 /// As many as the kernel programs remember.
 const MAX_PROBES: usize = abi::MAX_IN_FLIGHT as usize;
 
+const MAX_REPLIERS: usize = abi::MAX_REPLIERS as usize;
+
 /// A stamp by its socket and its number.
 type StampId = (Family, u32);
 
@@ -26,6 +28,8 @@ pub(crate) struct InFlight {
     in_order: VecDeque<ProbeId>,
     by_stamp: HashMap<StampId, ProbeId>,
     stamps_in_order: VecDeque<StampId>,
+    /// Replies to each probe; to a group probe, of each source.
+    replies: HashMap<(ProbeId, IpAddr), u32>,
     /// The session in which an address is probed, for replies without RFC 8972.
     sessions: Lru<IpAddr, u16>,
 }
@@ -37,6 +41,7 @@ impl Default for InFlight {
             in_order: VecDeque::new(),
             by_stamp: HashMap::new(),
             stamps_in_order: VecDeque::new(),
+            replies: HashMap::new(),
             sessions: Lru::new(abi::MAX_PEER_SESSIONS as usize),
         }
     }
@@ -96,6 +101,8 @@ impl InFlight {
             t1_mono_ns: probe.sent_mono_ns,
             t1_wire: probe.wire,
             destination: probe.destination.into(),
+            replies: probe.replies,
+            reserved: 0,
         }
     }
 
@@ -109,6 +116,26 @@ impl InFlight {
         let probe = *self.probes.get(&id)?;
         let answers = Self::as_in_kernel(&probe).is_answered_by(&source.into(), reply.sender_timestamp);
         answers.then_some((id, probe))
+    }
+
+    /// Counts a reply of `source` to a probe, and says whether it is passed on, by the rule of the kernel programs.
+    pub fn is_wanted(&mut self, id: ProbeId, source: IpAddr) -> bool {
+        let Some(probe) = self.probes.get_mut(&id) else {
+            return false;
+        };
+        let is_wanted = probe.replies < MAX_REPLIES || {
+            let may_have_more = probe.destination.is_multicast() && probe.replies < MAX_GROUP_REPLIES;
+            if self.replies.len() >= MAX_REPLIERS {
+                self.replies.clear();
+            }
+            may_have_more && {
+                let replies = self.replies.entry((id, source)).or_default();
+                *replies = replies.saturating_add(1);
+                *replies <= MAX_REPLIES
+            }
+        };
+        probe.replies += u32::from(is_wanted);
+        is_wanted
     }
 
     /// What is known about a probe without a reply: without a stamp it did not leave, if the device stamps others.
@@ -157,6 +184,7 @@ mod tests {
             sent_ns: 1_000,
             sent_mono_ns: 100,
             stamped: false,
+            replies: 0,
         }
     }
 
@@ -230,6 +258,26 @@ mod tests {
             (100, true),
             "a stamp from before it was sent"
         );
+    }
+
+    #[test]
+    fn replies_are_passed_on_up_to_a_limit() {
+        let mut in_flight = InFlight::default();
+        in_flight.insert((9, 3), (Family::V4, 0), probe(PEER));
+        in_flight.insert((9, 4), (Family::V4, 1), probe(GROUP));
+        let mut wanted = |seq, source| (0..10_000).filter(|_| in_flight.is_wanted((9, seq), source)).count();
+        let limit = MAX_REPLIES as usize;
+        assert_eq!(wanted(3, PEER), limit);
+        assert_eq!(wanted(7, PEER), 0, "never sent");
+        // The first ones are not counted by source.
+        assert_eq!(wanted(4, PEER), 2 * limit);
+        assert_eq!(wanted(4, OTHER), limit);
+        in_flight.insert((9, 5), (Family::V4, 2), probe(GROUP));
+        let others = (0..50).map(|last| IpAddr::from([10, 1, 2, last]));
+        for _ in 0..100 {
+            in_flight.is_wanted((9, 5), PEER);
+        }
+        assert_eq!(others.filter(|&other| in_flight.is_wanted((9, 5), other)).count(), 50);
     }
 
     #[test]

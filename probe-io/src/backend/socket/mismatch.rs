@@ -87,6 +87,8 @@ mod tests {
                 t1_mono_ns: 0,
                 t1_wire: T1,
                 destination: self.0.into(),
+                replies: 0,
+                reserved: 0,
             };
             ((ssid, seq) == (SSID, 3)).then_some(probe)
         }

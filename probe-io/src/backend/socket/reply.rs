@@ -26,6 +26,8 @@ pub(crate) struct InFlightProbe {
     pub sent_mono_ns: u64,
     /// Whether the kernel has stamped it.
     pub stamped: bool,
+    /// Replies that were accepted.
+    pub replies: u32,
 }
 
 /// What a reply contains.

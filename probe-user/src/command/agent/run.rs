@@ -31,6 +31,9 @@ const MIN_SLEEP_NS: u64 = 50_000;
 /// Skip the ring wake-up if the timer fires within this time.
 const RING_WAKE_UP_NS: u64 = 1_000_000;
 
+/// At the end of the run, replies are taken so often at most: the ring buffer holds less.
+const MAX_LAST_DRAINS: usize = 8;
+
 /// Why the agent woke up.
 enum Wake {
     /// A deadline of the core, or samples.
@@ -69,6 +72,7 @@ pub async fn run(mut config: AgentConfig) -> Result<()> {
         config,
         unsent: UnsentWarnings::default(),
         warned_of_refusals: false,
+        has_more: false,
         mismatches: MismatchWarnings::default(),
         wall_clock: StepDetector::new(),
     };
@@ -95,6 +99,8 @@ struct Run {
     warned_of_refusals: bool,
     mismatches: MismatchWarnings,
     wall_clock: StepDetector,
+    /// More replies are waiting than were taken at once.
+    has_more: bool,
 }
 
 impl Run {
@@ -106,8 +112,8 @@ impl Run {
             self.work()?;
             match self.wake(&timer, &mut poll, shutdown).await? {
                 Wake::Work => {}
-                Wake::PassedUp(PassedUp::TestPort { packet, received }) => {
-                    self.endpoint.answer(packet, &received);
+                Wake::PassedUp(PassedUp::TestPort { port, packet, received }) => {
+                    self.endpoint.answer(port, packet, &received);
                 }
                 Wake::PassedUp(PassedUp::Control { packet, from }) => {
                     if let Some((peer, identity)) = self.endpoint.introductions.take(&packet, from, &mut self.agent) {
@@ -123,9 +129,11 @@ impl Run {
 
     /// Takes replies, expires probes, sends what is due, reports events.
     fn work(&mut self) -> Result<()> {
-        // Read before the ring, so that a reply stamped before `now_ns` is taken before its probe expires.
+        // Read before the ring, so that a reply stamped before then is taken before its probe expires.
         let now_ns = monotonic_ns();
-        self.take_samples();
+        let more_since_ns = self.take_samples();
+        self.has_more = more_since_ns.is_some();
+        let taken_until_ns = more_since_ns.map_or(now_ns, |since_ns| since_ns.min(now_ns));
         if let Some(by_ns) = self.wall_clock.step() {
             self.agent.own_clock_stepped(by_ns);
         }
@@ -137,7 +145,7 @@ impl Run {
             ..
         } = self;
         let interface = &config.endpoint.port.interface;
-        agent.expire(now_ns, &mut |ssid, seq, peer, sent_ns| {
+        agent.expire(taken_until_ns, &mut |ssid, seq, peer, sent_ns| {
             let fate = endpoint.port.fate(ssid, seq, peer, sent_ns);
             if let Fate::NeverLeft(why) = fate {
                 unsent.note(peer, why, interface, || endpoint.port.preceding());
@@ -176,9 +184,10 @@ impl Run {
         self.report_events(now_ns)
     }
 
-    fn take_samples(&mut self) {
+    /// With more replies waiting than it takes at once, it returns T4 of the last one taken.
+    fn take_samples(&mut self) -> Option<u64> {
         let now_ns = monotonic_ns();
-        self.endpoint.port.drain(|reply| self.agent.reply(reply, now_ns));
+        self.endpoint.port.drain(|reply| self.agent.reply(reply, now_ns))
     }
 
     fn report_events(&mut self, now_ns: u64) -> Result<()> {
@@ -210,7 +219,11 @@ impl Run {
         let now_ns = monotonic_ns();
         let legacy_ns = self.legacy.as_ref().and_then(LegacyPeers::next_deadline);
         let deadlines = [self.agent.next_deadline(), legacy_ns, Some(self.over_ns)];
-        let deadline_ns = deadlines.into_iter().flatten().fold(u64::MAX, u64::min);
+        let deadline_ns = if self.has_more {
+            now_ns
+        } else {
+            deadlines.into_iter().flatten().fold(u64::MAX, u64::min)
+        };
         let deadline_ns = deadline_ns.max(now_ns + MIN_SLEEP_NS);
         tokio::select! {
             biased;
@@ -262,7 +275,12 @@ impl Run {
 
     /// The summary of the whole run.
     fn finish(&mut self) -> Result<()> {
-        self.take_samples();
+        // As many as fit the ring buffer: a flood must not keep the run from its end.
+        for _ in 0..MAX_LAST_DRAINS {
+            if self.take_samples().is_none() {
+                break;
+            }
+        }
         self.endpoint.end();
         let now_ns = monotonic_ns();
         let summaries = self.agent.finish(now_ns);

@@ -84,6 +84,8 @@ pub fn validate(args: CompareArgs) -> Result<CompareConfig, ConfigError> {
         ssid: values::first_ssid(),
         port: PortConfig {
             test_port: values::port(&args.port)?,
+            other_ports: vec![],
+            other_ports_are_optional: false,
             groups: groups(&[], Some(family))?,
             late: Vec::new(),
             choice: values::choice(args.attach),

@@ -19,9 +19,10 @@ pub struct EndpointArgs {
     #[arg(long, value_name = "ADDR")]
     pub group: Vec<String>,
 
-    /// UDP port that probes are sent to, on this host and on the peers
-    #[arg(long, value_name = "PORT", default_value = "1910")]
-    pub port: String,
+    /// UDP port on which probes are answered, and to which an agent sends its own; repeatable, an agent sends to the first
+    /// [default: 1910; of reflect: 862, STAMP's own port, and 1910]
+    #[arg(long, value_name = "PORT")]
+    pub port: Vec<String>,
 
     /// IP versions to use [default: those that the interface has an address of]
     #[arg(long, value_enum, value_name = "FAMILY")]

@@ -39,7 +39,7 @@ impl Endpoint {
         let attaches = (port.engine() == Engine::Ebpf).then_some(Capability::CAP_NET_ADMIN);
         let raises = responder.is_realtime().then_some(Capability::CAP_SYS_NICE);
         let keep: Vec<_> = attaches.into_iter().chain(raises).collect();
-        let privileges = reduce(user, &keep, port_config.test_port)?;
+        let privileges = reduce(user, &keep, &port.test_ports())?;
         responder.start(&port);
         let own = identity(&config.name, &port, !stamping.stateless);
         let mut introductions = Introductions::new(own, clock_key()?, port_config.test_port);
@@ -53,10 +53,10 @@ impl Endpoint {
         Ok((endpoint, privileges))
     }
 
-    /// Answers a packet that came to the test port's socket, or counts why not.
-    pub fn answer(&mut self, packet: Vec<u8>, received: &Received) {
+    /// Answers a packet that came to a test port's socket, or counts why not.
+    pub fn answer(&mut self, port: u16, packet: Vec<u8>, received: &Received) {
         let introductions = &mut self.introductions;
-        self.reflector.answer(packet, received, &self.port, introductions);
+        self.reflector.answer(port, packet, received, &self.port, introductions);
     }
 
     /// Follows the interface, and returns what happened to it. Call it every `POLL_INTERVAL`.

@@ -188,7 +188,7 @@ impl Introductions {
             let sockets = port.sockets(Family::of(asker.from.ip()));
             // Twice, because nobody confirms it.
             for (goodbye, sockets) in goodbye.iter().zip(sockets).cycle().take(2) {
-                if let Err(error) = sockets.answer(goodbye, asker.from, None, 0) {
+                if let Err(error) = sockets.answer(self.test_port, goodbye, asker.from, None, 0) {
                     debug!("cannot say goodbye to {}: {error}", asker.from);
                 }
             }

@@ -7,7 +7,7 @@ use log::debug;
 use probe_common::family::Family;
 use probe_core::reflector::{Arrival, ClockQuality, Count, Reflector, ReflectorConfig, ReplyId};
 use probe_host::clock::{monotonic_ns, realtime_ns};
-use probe_io::port::{Engine, Port, PortConfig};
+use probe_io::port::{Port, PortConfig};
 use probe_io::udp::sockets::Sockets;
 use probe_io::udp::stamped::Received;
 
@@ -19,20 +19,19 @@ const MAX_UNSTAMPED: usize = 64;
 
 pub struct UserReflector {
     reflector: Reflector,
-    /// Replies by IP version and number of the send call.
-    unstamped: VecDeque<((Family, u32), ReplyId)>,
+    /// Replies by IP version, test port and number of the send call.
+    unstamped: VecDeque<((Family, u16, u32), ReplyId)>,
 }
 
 impl UserReflector {
     pub fn new(config: &PortConfig, stamping: &StampingConfig, port: &Port) -> Self {
         let reflector_config = ReflectorConfig {
-            test_port: config.test_port,
+            test_ports: port.test_ports(),
             groups: config.groups.iter().chain(&config.late).copied().collect(),
             rates: config.answering.rates,
             stateless: stamping.stateless,
             key: stamping.key.clone(),
             tlv_key: stamping.tlv_key.clone(),
-            behind_kernel: port.engine() == Engine::Ebpf,
         };
         let mut reflector = Self {
             reflector: Reflector::new(reflector_config),
@@ -44,15 +43,22 @@ impl UserReflector {
 
     /// Updates the addresses that are answered at, and the policy.
     pub fn follow(&mut self, port: &Port) {
-        self.reflector.set_policy(port.addresses(), port.policy());
+        self.reflector.set_policy(port.policy());
     }
 
     pub fn counters(&self) -> BTreeMap<&'static str, u64> {
         self.reflector.counts().by_name()
     }
 
-    /// Answers a packet, or counts why not.
-    pub fn answer(&mut self, mut packet: Vec<u8>, received: &Received, port: &Port, introductions: &mut Introductions) {
+    /// Answers a packet that came to `to_port`, or counts why not.
+    pub fn answer(
+        &mut self,
+        to_port: u16,
+        mut packet: Vec<u8>,
+        received: &Received,
+        port: &Port,
+        introductions: &mut Introductions,
+    ) {
         let family = Family::of(received.from.ip());
         let (Some(sockets), Some(to)) = (port.sockets(family), received.to) else {
             return;
@@ -60,6 +66,7 @@ impl UserReflector {
         let arrival = Arrival {
             from: received.from,
             to,
+            to_port,
             ttl: received.ttl.unwrap_or(0),
             tos: received.tos.unwrap_or(0),
             receive_ns: received.stamp_ns.unwrap_or_else(realtime_ns),
@@ -71,8 +78,8 @@ impl UserReflector {
         if !self.reflector.is_authenticated()
             && let Some(answer) = introductions.answer(&packet, &arrival, port, now_ns)
         {
-            let source = (!to.is_multicast()).then_some(to);
-            match sockets.answer(&answer, arrival.from, source, 0) {
+            let source = self.reflector.answers_from(&arrival);
+            match sockets.answer(to_port, &answer, arrival.from, source, 0) {
                 Ok(_) => self.reflector.count(Count::IdentityAnswered),
                 Err(error) => self.unsent(arrival.from, &error),
             }
@@ -85,8 +92,8 @@ impl UserReflector {
         let Some(reply) = self.reflector.reflect(&mut packet, &arrival, clock, realtime_ns) else {
             return;
         };
-        match sockets.answer(&packet, arrival.from, reply.source, reply.tos) {
-            Ok(stamp) => self.unstamped.extend(reply.id.map(|id| ((family, stamp), id))),
+        match sockets.answer(to_port, &packet, arrival.from, reply.source, reply.tos) {
+            Ok(stamp) => self.unstamped.extend(reply.id.map(|id| ((family, to_port, stamp), id))),
             Err(error) => self.unsent(arrival.from, &error),
         }
         self.take_stamps(family, sockets);
@@ -99,10 +106,13 @@ impl UserReflector {
 
     /// Hands transmit stamps to the sessions. The error queue is always emptied: it shares the receive buffer.
     fn take_stamps(&mut self, family: Family, sockets: &Sockets) {
-        while let Ok(Some(stamp)) = sockets.test.sent_stamp() {
-            let place = self.unstamped.iter().position(|&(id, _)| id == (family, stamp.id));
-            if let Some((_, reply)) = place.and_then(|place| self.unstamped.remove(place)) {
-                self.reflector.transmitted(reply, stamp.stamp_ns);
+        for test in &sockets.tests {
+            while let Ok(Some(stamp)) = test.socket.sent_stamp() {
+                let sent = (family, test.port, stamp.id);
+                let place = self.unstamped.iter().position(|&(id, _)| id == sent);
+                if let Some((_, reply)) = place.and_then(|place| self.unstamped.remove(place)) {
+                    self.reflector.transmitted(reply, stamp.stamp_ns);
+                }
             }
         }
         let excess = self.unstamped.len().saturating_sub(MAX_UNSTAMPED);

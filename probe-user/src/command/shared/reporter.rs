@@ -107,6 +107,7 @@ impl Reporter {
             name: endpoint.name.clone(),
             addresses: port.addresses(),
             port: config.test_port,
+            ports: port.test_ports(),
             groups: config.groups.clone(),
             peers,
             group_probes,

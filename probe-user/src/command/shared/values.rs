@@ -7,7 +7,7 @@ use std::process;
 use std::str::FromStr;
 
 use ipnet::IpNet;
-use probe_common::abi::MAX_IN_FLIGHT;
+use probe_common::abi::{MAX_ADDED_PREFIXES, MAX_IN_FLIGHT, MAX_TEST_PORTS};
 use probe_common::family::Family;
 use probe_core::attach::AttachMode;
 use probe_core::auth::Key;
@@ -85,6 +85,24 @@ pub fn port(text: &str) -> Result<u16, ConfigError> {
     }
 }
 
+/// All `--port` of an agent or reflector, without duplicates.
+pub fn ports(texts: &[String]) -> Result<Vec<u16>, ConfigError> {
+    let mut ports = Vec::new();
+    for text in texts {
+        let port = port(text)?;
+        if !ports.contains(&port) {
+            ports.push(port);
+        }
+    }
+    if ports.len() > MAX_TEST_PORTS {
+        return wrong(format!(
+            "{} ports are too many; give --port at most {MAX_TEST_PORTS} times",
+            ports.len()
+        ));
+    }
+    Ok(ports)
+}
+
 /// `--allow`: a prefix, or one address.
 pub fn prefixes(texts: &[String]) -> Result<Vec<IpNet>, ConfigError> {
     let prefix = |text: &String| {
@@ -96,6 +114,12 @@ pub fn prefixes(texts: &[String]) -> Result<Vec<IpNet>, ConfigError> {
             )),
         }
     };
+    if texts.len() > MAX_ADDED_PREFIXES as usize {
+        return wrong(format!(
+            "{} prefixes are too many; give --allow at most {MAX_ADDED_PREFIXES} times",
+            texts.len()
+        ));
+    }
     texts.iter().map(prefix).collect()
 }
 

@@ -44,7 +44,15 @@ fn in_words(counter: Counter) -> Option<(&'static str, &'static str)> {
             "not answered: to an address that is neither this interface's nor a joined group",
         ),
         C::BadSource => ("probe", "not answered: from an address that cannot be answered"),
-        C::SourcePort => ("probe", "not answered: from the test port itself, as replies are"),
+        C::OwnSource => (
+            "probe",
+            "not answered: from an own address of this interface: forged, or its own multicast came back",
+        ),
+        C::SubnetSource => (
+            "probe",
+            "not answered: from the network or broadcast address of an own prefix",
+        ),
+        C::SourcePort => ("probe", "not answered: from port 0, to which no reply can be sent"),
         C::ReplyShaped => (
             "probe",
             "not answered: with the fields of a reply: answering could loop",
@@ -62,6 +70,7 @@ fn in_words(counter: Counter) -> Option<(&'static str, &'static str)> {
         C::RateSource => ("probe", "not answered: one source above --rate-source"),
         C::RateGroup => ("probe", "not answered: group probes of one source above --rate-group"),
         C::RatePort => ("probe", "not answered: all sources together above --rate"),
+        C::DuplicateDropped => ("reply", "dropped: one more of too many to the same probe"),
         C::RingFull => ("reply", "counted without stamps: the ring buffer was full"),
         C::Unmatched => (
             "reply",

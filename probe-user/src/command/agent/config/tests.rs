@@ -83,7 +83,12 @@ fn defaults() {
     assert_eq!(config.endpoint.port.answering.rates, Rates::DEFAULT);
     let config = agent("");
     assert_eq!(config.endpoint.port.interface, "p1");
-    assert_eq!(config.endpoint.port.test_port, 1910);
+    assert_eq!(config.endpoint.port.test_ports(), [1910]);
+    let reflector = reflect("").endpoint.port;
+    assert_eq!(
+        (reflector.test_ports(), reflector.other_ports_are_optional),
+        (vec![1910, 862], true)
+    );
     assert_eq!(config.endpoint.port.groups, ips(["239.255.255.250", "ff0e::10"]));
     assert_eq!(config.endpoint.port.choice, Choice::Auto);
     assert_eq!(
@@ -113,7 +118,12 @@ fn defaults() {
 
 #[test]
 fn each_flag_of_an_agent_has_an_effect() {
-    assert_eq!(agent("--port 65535").endpoint.port.test_port, 65535);
+    assert_eq!(agent("--port 65535").endpoint.port.test_ports(), [65535]);
+    let several = agent("--port 1910 --port 862 --port 1910").endpoint.port;
+    assert_eq!(
+        (several.test_ports(), several.other_ports_are_optional),
+        (vec![1910, 862], false)
+    );
     assert_eq!(agent("--interval 100us").core.interval_ns, 100_000);
     assert_eq!(agent("--timeout 1500ms").core.timeout_ns, 1_500_000_000);
     assert_eq!(agent("--report 1m_30s").core.report_ns, 90_000_000_000);
@@ -153,8 +163,8 @@ fn each_flag_of_a_reflector_has_an_effect() {
         "--port 862 --group ff05::7 --attach tc --report 1s --duration 5s --name r --format jsonl --output o --log-bpf",
     );
     assert_eq!(
-        (config.endpoint.port.test_port, config.endpoint.port.groups),
-        (862, ips(["ff05::7"]))
+        (config.endpoint.port.test_ports(), config.endpoint.port.groups),
+        (vec![862], ips(["ff05::7"]))
     );
     assert_eq!(
         (config.endpoint.port.choice, config.endpoint.port.probing),
@@ -274,6 +284,7 @@ fn each_bad_value_has_its_message() {
         "--rate-group many => --rate-group 'many' is not a number of packets a second; use 1 to 10000000, or 0 for \
          no limit",
         "--user no-such-user => --user: there is no user 'no-such-user'; `getent passwd` lists the users",
+        "--port 1 --port 2 --port 3 --port 4 --port 5 => 5 ports are too many; give --port at most 4 times",
         "--port 65536 => --port '65536' is not a UDP port; use 1 to 65535",
         "--group 10.0.0.1 => --group 10.0.0.1 is not a multicast address; use one in 224.0.0.0/4 or ff00::/8",
         "--group all => --group 'all' is not an IP address; names are not looked up",

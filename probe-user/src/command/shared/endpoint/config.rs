@@ -16,6 +16,12 @@ use crate::output::OutputConfig;
 /// aya-log's level `trace`: everything that the programs log.
 const LOG_EVERYTHING: u8 = 5;
 
+/// Agents meet on this port.
+const DEFAULT_PORT: u16 = 1910;
+
+/// A reflector listens there by default (RFC 8762 §4.1).
+const STAMP_PORT: u16 = 862;
+
 /// An interface, and how others are answered there.
 #[derive(Debug, Clone)]
 pub struct EndpointConfig {
@@ -56,6 +62,11 @@ pub fn validate(args: EndpointArgs, probing: bool) -> Result<Common, ConfigError
     values::interface(&args.iface)?;
     let given = values::groups(&args.group)?;
     let stamping = stamping(&args)?;
+    let (test_port, other_ports) = match values::ports(&args.port)?.split_first() {
+        Some((&first, others)) => (first, others.to_vec()),
+        None if probing => (DEFAULT_PORT, vec![]),
+        None => (DEFAULT_PORT, vec![STAMP_PORT]),
+    };
     let responder = match args.responder {
         ResponderArg::On => Some(Priority::Normal),
         ResponderArg::Realtime => Some(Priority::Realtime),
@@ -69,7 +80,9 @@ pub fn validate(args: EndpointArgs, probing: bool) -> Result<Common, ConfigError
             },
             families_required: args.family.is_some() || !given.is_empty(),
             port: PortConfig {
-                test_port: values::port(&args.port)?,
+                test_port,
+                other_ports,
+                other_ports_are_optional: args.port.is_empty(),
                 groups: groups(&given, args.family)?,
                 late: Vec::new(),
                 choice: values::choice(args.attach),
