@@ -21,7 +21,7 @@ const GROUPS: [u32; 3] = [1, 5, 9];
 #[derive(Debug)]
 pub struct Changes {
     notices: AsyncFd<Notices>,
-    seen: RefCell<Seen>,
+    pub(super) seen: RefCell<Seen>,
 }
 
 #[derive(Debug)]
@@ -34,12 +34,12 @@ impl AsRawFd for Notices {
 }
 
 #[derive(Debug, Default)]
-struct Seen {
+pub(super) struct Seen {
     /// Links and addresses of these interfaces have changed.
     changed: BTreeSet<u32>,
     deleted: BTreeSet<u32>,
     /// The kernel had to leave notices out.
-    overflowed: bool,
+    pub(super) overflowed: bool,
 }
 
 impl Changes {
@@ -61,13 +61,12 @@ impl Changes {
 
     /// Returns when the interface of that index has changed, or any if it has none. Cancel safe.
     pub async fn changed(&self, index: Option<u32>) -> io::Result<()> {
-        loop {
-            self.read();
-            if self.seen.borrow().concerns(index) {
-                return Ok(());
-            }
+        // Once it has changed, further notices wait in the kernel, which bounds them.
+        while !self.seen.borrow().concerns(index) {
             self.notices.readable().await?.clear_ready();
+            self.read();
         }
+        Ok(())
     }
 
     /// Forgets the notices so far. Returns whether the interface of that index was deleted.
@@ -110,7 +109,7 @@ impl Seen {
         }
     }
 
-    fn concerns(&self, index: Option<u32>) -> bool {
+    pub(super) fn concerns(&self, index: Option<u32>) -> bool {
         self.overflowed
             || match index {
                 Some(index) => self.changed.contains(&index),

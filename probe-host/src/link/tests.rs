@@ -331,3 +331,39 @@ mod bpf {
         unsafe { OwnedFd::from_raw_fd(i32::try_from(fd).unwrap()) }
     }
 }
+
+#[test]
+fn notices_are_of_one_interface_and_their_overflow_is_one_change() {
+    in_namespace(async |netlink| {
+        let changes = Changes::open().unwrap();
+        ip("link add khost0 type veth peer name khost1");
+        let (near, far) = (
+            link(&netlink, "khost0").await.index,
+            link(&netlink, "khost1").await.index,
+        );
+        let noticed = async |index| {
+            let changed = tokio::time::timeout(Duration::from_secs(1), changes.changed(Some(index)));
+            changed.await.is_ok()
+        };
+        assert!(noticed(near).await && noticed(far).await);
+        assert!(!changes.take_deleted(Some(near)));
+        ip("link set khost1 mtu 1400");
+        assert!(noticed(far).await);
+        assert!(!changes.seen.borrow().concerns(Some(near)));
+
+        changes.take_deleted(None);
+        // More than the socket's buffer holds.
+        let mtus: String = (0..2_000)
+            .map(|number| format!("link set khost1 mtu {}\n", 1_300 + number % 2))
+            .collect();
+        let batch = std::env::temp_dir().join(format!("kstamp-notices-{}", std::process::id()));
+        std::fs::write(&batch, mtus).unwrap();
+        ip(&format!("-batch {}", batch.display()));
+        std::fs::remove_file(&batch).unwrap();
+        assert!(noticed(near).await, "a notice of it may be among those left out");
+        assert!(changes.seen.borrow().overflowed);
+        assert!(!changes.take_deleted(Some(near)));
+        ip("link delete khost0");
+        assert!(noticed(near).await && changes.take_deleted(Some(near)));
+    });
+}
