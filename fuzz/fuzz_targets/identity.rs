@@ -5,7 +5,8 @@
 
 use probe_common::ntp::ErrorEstimate;
 use probe_common::stamp::BASE_LEN;
-use probe_core::identity::{Identity, wire};
+use probe_core::identity::clock_proof::ClockProof;
+use probe_core::identity::{Identity, is_printable, wire};
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {
     check(input);
@@ -27,7 +28,6 @@ fn own() -> Identity {
         egress: "tc".to_owned(),
         synchronised: true,
         error_ns: 1_000,
-        clock: 7,
         stateful: true,
         responder: None,
     }
@@ -35,27 +35,27 @@ fn own() -> Identity {
 
 fn check(packet: &[u8]) {
     if let Some(reported) = wire::from_answer(packet) {
-        assert!(!reported.identity.name.chars().any(char::is_control));
+        assert!(is_printable(&reported.identity.name));
         let request = wire::request(&reported.identity, ErrorEstimate(1), reported.nonce);
-        if let Some(again) = request.and_then(|request| answer(&request, &reported.identity, reported.refused)) {
+        if let Some(again) = request.and_then(|request| answer(&request, &reported.identity, reported.refused, reported.proof)) {
             assert_eq!(wire::from_answer(&again), Some(reported));
         }
     }
-    if let Some(answered) = answer(packet, &own(), Some(3)) {
+    if let Some(answered) = answer(packet, &own(), Some(3), None) {
         assert_eq!(answered.len(), packet.len(), "no amplification");
         assert_eq!(
             wire::from_answer(&answered).map(|reported| reported.identity),
             Some(own())
         );
-        assert_eq!(answer(&answered, &own(), Some(3)), None, "an answer is never answered");
+        assert_eq!(answer(&answered, &own(), Some(3), None), None, "an answer is never answered");
     }
 }
 
-fn answer(request: &[u8], own: &Identity, refused: Option<u64>) -> Option<Vec<u8>> {
+fn answer(request: &[u8], own: &Identity, refused: Option<u64>, proof: Option<ClockProof>) -> Option<Vec<u8>> {
     let stamps = wire::AnswerStamps {
         receive_ns: 1_795_000_000_000_000_000,
         transmit_ns: 1_795_000_000_000_000_900,
         error: ErrorEstimate(0x8101),
     };
-    wire::answer(request, own, refused, stamps)
+    wire::answer(request, own, refused, |_| proof, stamps)
 }

@@ -12,7 +12,7 @@ use crate::agent::candidates::Candidates;
 use crate::agent::config::ProbeConfig;
 use crate::agent::event::{Destination, Event, Found, Transmit};
 pub use crate::agent::peers::Peer;
-use crate::agent::peers::{Group, GroupProbe, Sequence, Unicast};
+use crate::agent::peers::{Group, Recent, Sequence, Unicast};
 use crate::observation::SendFailure;
 use crate::reflector::policy::Policy;
 use crate::schedule::Schedule;
@@ -75,6 +75,9 @@ pub struct Agent {
 /// Summaries of evicted peers that are kept.
 const MAX_ENDED: usize = 1024;
 
+/// A peer causes one [`Event::ClockStep`] in this time, and in a report window if that is longer.
+const MIN_STEP_EVENT_NS: u64 = 10_000_000_000;
+
 /// In this many intervals a candidate has time to answer a second probe, even if some get lost.
 const CANDIDATE_PROBES: u64 = 8;
 
@@ -110,17 +113,8 @@ impl Agent {
             config,
         };
         for (family, enabled) in [(Family::V4, agent.config.group.v4), (Family::V6, agent.config.group.v6)] {
-            if let Some(ssid) = agent.free_ssid().filter(|_| enabled) {
-                agent.by_ssid.insert(ssid, Owner::Group(agent.groups.len()));
-                let sequence = Sequence::new(ssid);
-                if !sequence.is_done(agent.config.count) {
-                    agent.join(ssid, now_ns);
-                }
-                agent.groups.push(Group {
-                    family,
-                    sequence,
-                    recent: VecDeque::new(),
-                });
+            if enabled {
+                agent.add_group(family, now_ns);
             }
         }
         for address in agent.config.static_peers.clone() {
@@ -132,6 +126,24 @@ impl Agent {
         agent
     }
 
+    /// Probes the group of another IP version from now on.
+    pub fn add_group(&mut self, family: Family, now_ns: u64) {
+        let is_known = self.groups.iter().any(|group| group.family == family);
+        let Some(ssid) = self.free_ssid().filter(|_| !is_known) else {
+            return;
+        };
+        self.by_ssid.insert(ssid, Owner::Group(self.groups.len()));
+        let sequence = Sequence::new(ssid);
+        if !sequence.is_done(self.config.count) {
+            self.join(ssid, now_ns);
+        }
+        self.groups.push(Group {
+            family,
+            sequence,
+            recent: Recent::default(),
+        });
+    }
+
     /// A probe to send now; call again until there is none. After a stall each session sends one probe, not those it
     /// missed.
     pub fn poll_transmit(&mut self, now_ns: u64) -> Option<Transmit> {
@@ -141,14 +153,17 @@ impl Agent {
                 let peer = &mut self.peers[peer];
                 let unicast = peer.unicast.as_mut()?;
                 let seq = unicast.sequence.next();
-                unicast.session.sent(seq, now_ns);
+                match &mut unicast.away {
+                    Some(recent) => recent.push(seq, now_ns),
+                    None => unicast.session.sent(seq, now_ns),
+                }
                 let done = unicast.sequence.is_done(self.config.count);
                 (Destination::Peer(peer.address), seq, done)
             }
             Owner::Group(group) => {
                 let group = &mut self.groups[group];
                 let seq = group.sequence.next();
-                group.recent.push_back(GroupProbe { seq, sent_ns: now_ns });
+                group.recent.push(seq, now_ns);
                 let family = group.family;
                 for peer in self.peers.iter_mut().filter(|peer| peer.in_group) {
                     if let Some(session) = &mut peer.group
@@ -176,13 +191,18 @@ impl Agent {
             Some(&Owner::Peer(peer)) => {
                 let peer = &mut self.peers[peer];
                 if let Some(unicast) = &mut peer.unicast {
-                    unicast.session.send_failed(seq, why);
-                    failed.push((peer.address, Path::Unicast));
+                    match &mut unicast.away {
+                        Some(recent) => recent.remove(seq),
+                        None => {
+                            unicast.session.send_failed(seq, why);
+                            failed.push((peer.address, Path::Unicast));
+                        }
+                    }
                 }
             }
             Some(&Owner::Group(group)) => {
                 let group = &mut self.groups[group];
-                group.remove(seq);
+                group.recent.remove(seq);
                 for peer in &mut self.peers {
                     if let Some(session) = &mut peer.group
                         && Family::of(peer.address) == group.family
@@ -211,7 +231,8 @@ impl Agent {
         while let Some((ssid, probes)) = self.schedule.skip_missed(now_ns) {
             match self.by_ssid.get(&ssid) {
                 Some(&Owner::Peer(peer)) => {
-                    if let Some(unicast) = &mut self.peers[peer].unicast {
+                    let unicast = self.peers[peer].unicast.as_mut();
+                    if let Some(unicast) = unicast.filter(|unicast| unicast.away.is_none()) {
                         unicast.session.not_sent(probes);
                     }
                 }
@@ -244,7 +265,7 @@ impl Agent {
 
     /// From then on, no group probe sent so far can be answered in time.
     fn discovery_ends_ns(&self) -> u64 {
-        let last = self.groups.iter().filter_map(|group| group.recent.back());
+        let last = self.groups.iter().filter_map(|group| group.recent.newest());
         let last = last.map(|probe| probe.sent_ns).max();
         last.map_or(u64::MAX, |sent_ns| self.deadline(sent_ns))
     }
@@ -259,10 +280,13 @@ impl Agent {
         self.policy = policy;
     }
 
-    /// See [`crate::stats::report::OneWayClock::SameClock`].
-    pub fn set_same_clock(&mut self, peer: IpAddr, same_clock: bool) {
-        if let Some(&place) = self.by_address.get(&peer) {
-            self.peers[place].set_same_clock(same_clock);
+    /// Whether the peer has proven that it reads our clock (see [`crate::stats::report::OneWayClock::SameClock`]). It is
+    /// not believed if its stamps refute it.
+    pub fn set_same_clock(&mut self, peer: IpAddr, proven: bool) {
+        if let Some(&place) = self.by_address.get(&peer)
+            && let Some(by) = self.peers[place].set_same_clock(proven)
+        {
+            self.events.push_back(Event::SameClockRefuted { peer, by });
         }
     }
 
@@ -276,7 +300,11 @@ impl Agent {
     pub fn own_clock_stepped(&mut self, by_ns: i64) {
         let sessions = self.peers.iter_mut().flat_map(Peer::sessions);
         sessions.for_each(|(_, session)| session.clock_stepped(ClockOwner::ThisHost));
-        self.events.push_back(Event::ClockStep { peer: None, by_ns });
+        self.events.push_back(Event::ClockStep {
+            peer: None,
+            by_ns,
+            left_out: 0,
+        });
     }
 
     /// The peer reported that it has refused `total` probes of this host since it started. Those in its first report are
@@ -391,12 +419,15 @@ impl Agent {
             self.peers[place].unicast = Some(Unicast {
                 sequence: Sequence::new(ssid),
                 session,
+                away: None,
             });
         }
-        if let Some(Unicast { sequence, .. }) = &self.peers[place].unicast
+        if let Some(Unicast { sequence, away, .. }) = &mut self.peers[place].unicast
             && !sequence.is_done(self.config.count)
         {
-            self.join(sequence.ssid, now_ns);
+            *away = None;
+            let ssid = sequence.ssid;
+            self.join(ssid, now_ns);
         }
     }
 

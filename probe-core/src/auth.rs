@@ -85,7 +85,7 @@ impl Key {
         }
     }
 
-    fn hmac(&self, parts: &[&[u8]]) -> [u8; HMAC_LEN] {
+    pub(crate) fn hmac(&self, parts: &[&[u8]]) -> [u8; HMAC_LEN] {
         let mut cut = [0; HMAC_LEN];
         cut.copy_from_slice(&self.fed(parts).finalize().into_bytes()[..HMAC_LEN]);
         cut

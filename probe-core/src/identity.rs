@@ -3,10 +3,21 @@
 //! Base probes carry no identity, so the exchange does not disturb measurements. An identity decides only whether two
 //! agents read the same clock, and how reports name a peer.
 
+pub mod clock_proof;
 pub mod exchange;
 pub mod wire;
 
 use serde::{Deserialize, Serialize};
+
+use crate::text::is_plain;
+
+/// Longest text of an identity, in bytes. Any identity with a name of this length fits into a packet.
+pub const MAX_TEXT_LEN: usize = 64;
+
+/// Whether a text of an identity is accepted.
+pub fn is_acceptable(text: &str) -> bool {
+    text.len() <= MAX_TEXT_LEN && is_plain(text)
+}
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
@@ -21,8 +32,6 @@ pub struct Identity {
     pub synchronised: bool,
     /// Bound on the error of the clock.
     pub error_ns: u64,
-    /// A hash of boot id and time namespace: agents with equal hashes read one clock.
-    pub clock: u64,
     /// The reflector counts replies per session.
     pub stateful: bool,
     /// Absent if no process answers `kstamp compare`.

@@ -8,6 +8,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 
+use probe_common::family::Family;
 use probe_common::legacy;
 
 use crate::agent::Agent;
@@ -64,6 +65,11 @@ impl LegacyAgent {
             stamped: 0,
             unmatched: 0,
         }
+    }
+
+    /// As [`Agent::add_group`].
+    pub fn add_group(&mut self, family: Family, now_ns: u64) {
+        self.agent.add_group(family, now_ns);
     }
 
     /// A number to send now; call again until there is none.

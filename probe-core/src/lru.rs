@@ -42,6 +42,19 @@ impl<K: Copy + Eq + Hash, V> Lru<K, V> {
         &mut entry.1
     }
 
+    /// Removes the entries that satisfy `wanted`.
+    pub fn extract(&mut self, wanted: impl Fn(&K, &V) -> bool) -> Vec<(K, V)> {
+        let extracted = self.entries.extract_if(|key, (_, value)| wanted(key, value));
+        let extracted: Vec<_> = extracted.map(|(key, (used, value))| (key, used, value)).collect();
+        extracted
+            .into_iter()
+            .map(|(key, used, value)| {
+                self.by_age.remove(&used);
+                (key, value)
+            })
+            .collect()
+    }
+
     /// Does not count as a use.
     pub fn peek(&self, key: &K) -> Option<&V> {
         self.entries.get(key).map(|(_, value)| value)
@@ -72,6 +85,8 @@ mod tests {
         assert_eq!(lru.peek(&1), Some(&11));
         assert_eq!(lru.peek(&2), None);
         assert_eq!(lru.peek(&3), Some(&30));
+        assert_eq!(lru.extract(|key, _| *key == 3), [(3, 30)]);
+        assert_eq!((lru.entries.len(), lru.by_age.len()), (1, 1));
         for key in 0..1000 {
             lru.get_or(key, || 0);
         }

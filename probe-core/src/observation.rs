@@ -5,6 +5,12 @@ use std::{fmt, io};
 
 use probe_common::ntp::ErrorEstimate;
 
+/// Agents on one clock read it in different ways, which agree to this.
+const SAME_CLOCK_BOUND_NS: u64 = 1_000;
+
+/// The kernel slews a clock by at most this part of the time.
+const MAX_SLEW_PART: u64 = 1_000;
+
 /// One reply with every stamp of its round trip.
 ///
 /// The two `*_mono_ns` stamps are `CLOCK_MONOTONIC` of this host; the four `t*_ns` are UTC nanoseconds since 1970,
@@ -103,6 +109,29 @@ impl Reply {
         self.t4_ns.wrapping_sub(self.t3_ns) as i64
     }
 
+    /// Whether clocks that differ by at most `bound_ns` can have stamped this reply: no packet arrives before it leaves. A
+    /// reflector whose PTP stamps are TAI, which its Error Estimate cannot express, is off by more.
+    pub fn is_possible(&self, bound_ns: u64) -> bool {
+        let bound_ns = i64::try_from(bound_ns).unwrap_or(i64::MAX);
+        self.forward_ns().min(self.backward_ns()) >= -bound_ns
+    }
+
+    /// The sum of both error bounds, if both ends say that they are synchronised, and the stamps do not refute it.
+    pub fn synced_bound_ns(&self) -> Option<u64> {
+        let (own, reflector) = self.own_error_ns.zip(self.reflector_error_ns)?;
+        let bound_ns = own.saturating_add(reflector);
+        self.is_possible(bound_ns).then_some(bound_ns)
+    }
+
+    /// Whether the stamps show that two agents on one clock cannot have made them. If this host's clock was set meanwhile,
+    /// they show nothing.
+    pub fn refutes_same_clock(&self) -> bool {
+        let wall_ns = self.t4_ns.wrapping_sub(self.t1_ns) as i64;
+        let set_by_ns = wall_ns.wrapping_sub_unsigned(self.elapsed_ns()).unsigned_abs();
+        let was_set = set_by_ns > SAME_CLOCK_BOUND_NS + self.elapsed_ns() / MAX_SLEW_PART;
+        self.is_stamped() && !was_set && !self.is_possible(SAME_CLOCK_BOUND_NS)
+    }
+
     /// T2 − T1, with T1 monotonic.
     pub fn forward_mono_ns(&self) -> i64 {
         self.t2_ns.wrapping_sub(self.sent_mono_ns) as i64
@@ -142,6 +171,8 @@ pub enum SendFailure {
     Forbidden,
     /// A foreign TC program before kstamp's ends the chain.
     Program,
+    /// Others had detached kstamp's programs.
+    Detached,
     /// Another error of the kernel.
     Errno(i32),
     Unknown,
@@ -159,6 +190,7 @@ impl SendFailure {
             Self::NoNeighbour => "no-neighbour",
             Self::Forbidden => "forbidden",
             Self::Program => "program",
+            Self::Detached => "detached",
             Self::Errno(errno) => return format!("errno-{errno}"),
             Self::Unknown => "unknown",
         };
@@ -167,7 +199,7 @@ impl SendFailure {
 
     /// Whether it is a state of the interface, which is reported as an event of its own.
     pub fn is_of_interface(self) -> bool {
-        matches!(self, Self::Gone | Self::Down | Self::NoCarrier)
+        matches!(self, Self::Gone | Self::Down | Self::NoCarrier | Self::Detached)
     }
 }
 
@@ -182,6 +214,7 @@ impl fmt::Display for SendFailure {
             Self::NoRoute => "no route",
             Self::NoNeighbour => "the next hop does not answer ARP or ND",
             Self::Forbidden => "forbidden (EPERM) by a firewall or a route",
+            Self::Detached => "kstamp's programs were detached by others",
             Self::Program => "a TC program before kstamp's took it",
             Self::Errno(errno) => return write!(f, "{}", io::Error::from_raw_os_error(*errno)),
             Self::Unknown => "for an unknown reason",

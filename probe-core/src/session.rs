@@ -5,7 +5,7 @@
 //! | pending | `Ok`, received | `Late`, lost | lost, unless the engine knows better ([`Fate`]) |
 //! | lost | `Late` | `Late` | |
 //! | received, or lost and late | `Duplicate` | `Duplicate` | |
-//! | never left, or unknown | none | none | |
+//! | never left, withdrawn, or unknown | none | none | |
 
 mod direction;
 mod history;
@@ -162,6 +162,18 @@ impl Session {
         }
     }
 
+    /// The peer has ended, and answers no probe that is still pending: they are no longer measured.
+    pub fn withdraw_pending(&mut self) {
+        for slot in self.history.pending() {
+            self.resolve(slot, State::Withdrawn);
+            if let Some(probe) = self.history.get_mut(slot) {
+                // Whether it was counted by the reflector is not known.
+                probe.after_gap = true;
+            }
+        }
+        self.evaluate_losses();
+    }
+
     /// Returns `None` if the reply answers no probe that is remembered.
     ///
     /// The kernel's stamps decide whether it is in time, however late userspace reads it, unless the probe was already
@@ -173,7 +185,7 @@ impl Session {
             State::Pending if reply.elapsed_ns() <= self.timeout_ns => Outcome::Ok,
             State::Pending | State::Lost(_) => Outcome::Late,
             State::Answered | State::CollectorLost | State::Late => Outcome::Duplicate,
-            State::NeverLeft => return None,
+            State::NeverLeft | State::Withdrawn => return None,
         };
         let first_counter = match probe.counter {
             Some(counter) => counter,
@@ -301,6 +313,7 @@ impl Session {
                 counts.sent -= 1;
                 counts.send_failed += 1;
             }
+            State::Withdrawn => counts.sent -= 1,
             State::Lost(_) | State::Late => {
                 counts.lost += 1;
                 counts.lost_unknown += 1;

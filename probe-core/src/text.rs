@@ -1,36 +1,45 @@
-//! Names that others choose, made safe to print: one line, no invisible character, no imitated column.
+//! Texts that others choose, made safe to print.
 
-/// Whether a character shows as itself: no control, format, bidi or line-breaking character, and no blank but a space.
-pub fn is_printable(c: char) -> bool {
-    let is_blank = c.is_whitespace() && c != ' ';
-    // Unicode's category Cf, and the characters without a shape of their own (Default_Ignorable_Code_Point).
-    let is_format = matches!(c,
-        '\u{ad}' | '\u{34f}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}' | '\u{890}' | '\u{891}'
-        | '\u{8e2}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
-        | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}'
-        | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{110bd}' | '\u{110cd}'
-        | '\u{13430}'..='\u{1343f}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}');
-    !c.is_control() && !is_blank && !is_format
+/// Whether a text takes one line, and can neither reorder nor imitate what is beside it: it has no control, format, private
+/// or unassigned characters, no invisible ones, and single blanks only between other characters.
+pub fn is_plain(text: &str) -> bool {
+    shows_as_it_is(text) && !text.ends_with(' ')
 }
 
-/// Whether a name is printable, and has no blank at either end and no two in a row.
-pub fn is_plain(name: &str) -> bool {
-    name.chars().all(is_printable) && !name.starts_with(' ') && !name.ends_with(' ') && !name.contains("  ")
-}
-
-/// The name with each character that [`is_plain`] refuses replaced by U+FFFD.
-pub fn plain(name: &str) -> String {
-    let mut plain = String::with_capacity(name.len());
-    for (place, c) in name.char_indices() {
-        let is_last = place + c.len_utf8() == name.len();
-        let is_stray_blank = c == ' ' && (plain.is_empty() || plain.ends_with(' ') || is_last);
-        plain.push(if is_printable(c) && !is_stray_blank {
-            c
-        } else {
-            char::REPLACEMENT_CHARACTER
-        });
+/// The text with U+FFFD for each character that [`is_plain`] refuses, in at most `max_len` bytes.
+pub fn plain(text: &str, max_len: usize) -> String {
+    let mut plain = String::new();
+    for character in text.chars() {
+        plain.push(character);
+        if !shows_as_it_is(&plain) {
+            plain.pop();
+            plain.push(char::REPLACEMENT_CHARACTER);
+        }
+        if plain.len() > max_len {
+            plain.pop();
+            break;
+        }
     }
+    plain.truncate(plain.trim_end_matches(' ').len());
     plain
+}
+
+/// As [`is_plain`], but more may follow a blank at the end.
+fn shows_as_it_is(text: &str) -> bool {
+    // The standard library escapes what is not to be shown, and these three for its own purpose.
+    let unquoted = text.replace(['"', '\'', '\\'], "");
+    let is_visible = unquoted.escape_debug().eq(unquoted.chars()) && !text.chars().any(is_invisible);
+    is_visible && !text.starts_with(' ') && !text.contains("  ")
+}
+
+/// Characters that fonts show as nothing or as a blank, although they are letters, marks or symbols by their category
+/// (Default_Ignorable_Code_Point of Unicode, and the empty braille pattern).
+fn is_invisible(character: char) -> bool {
+    matches!(
+        character,
+        '\u{34f}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}' | '\u{2800}' | '\u{3164}'
+            | '\u{fe00}'..='\u{fe0f}' | '\u{ffa0}' | '\u{e0100}'..='\u{e01ef}'
+    )
 }
 
 #[cfg(test)]
@@ -38,29 +47,38 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_plain_or_are_made_so() {
+    fn texts_that_reorder_or_imitate_others_are_not_plain_and_are_made_so() {
         let table = [
             ("", ""),
-            ("eth0", "eth0"),
+            ("web-1:eth0", "web-1:eth0"),
             ("Gi 1/1", "Gi 1/1"),
-            ("Zürich-東京", "Zürich-東京"),
+            ("Büro 3, \"Süd\"", "Büro 3, \"Süd\""),
+            ("路由器", "路由器"),
+            ("हिन्दी", "हिन्दी"),
+            ("it's \\ here", "it's \\ here"),
+            ("a\u{1b}[31m", "a\u{fffd}[31m"),
+            ("a\nb\tc", "a\u{fffd}b\u{fffd}c"),
+            ("a\u{9b}b", "a\u{fffd}b"),
             ("a\u{202e}b", "a\u{fffd}b"),
-            ("a\u{2028}b", "a\u{fffd}b"),
-            ("a\nb\tc\x1b[0m", "a\u{fffd}b\u{fffd}c\u{fffd}[0m"),
-            (
-                "a\u{200b}\u{2066}\u{feff}\u{ad}\u{e0041}",
-                "a\u{fffd}\u{fffd}\u{fffd}\u{fffd}\u{fffd}",
-            ),
-            ("a\u{a0}b\u{3000}c\u{2800}", "a\u{fffd}b\u{fffd}c\u{fffd}"),
+            ("a\u{2066}b", "a\u{fffd}b"),
+            ("a\u{200b}b", "a\u{fffd}b"),
+            ("a\u{200d}b", "a\u{fffd}b"),
+            ("a\u{2028}b\u{2029}c", "a\u{fffd}b\u{fffd}c"),
+            ("a\u{feff}b\u{ad}c", "a\u{fffd}b\u{fffd}c"),
+            ("a\u{a0}b\u{3000}c\u{2003}d", "a\u{fffd}b\u{fffd}c\u{fffd}d"),
+            ("a\u{3164}b\u{2800}c\u{fe0f}d", "a\u{fffd}b\u{fffd}c\u{fffd}d"),
+            ("a\u{e000}b\u{e0041}c", "a\u{fffd}b\u{fffd}c"),
+            ("\u{301}a", "\u{fffd}a"),
+            ("a  b", "a \u{fffd}b"),
             (" a", "\u{fffd}a"),
-            ("a ", "a\u{fffd}"),
-            ("a   b", "a \u{fffd} b"),
-            (" ", "\u{fffd}"),
+            ("a ", "a"),
         ];
-        for (name, wanted) in table {
-            assert_eq!(plain(name), wanted, "{name:?}");
-            assert_eq!(is_plain(name), name == wanted, "{name:?}");
-            assert!(is_plain(&plain(name)), "{name:?}");
+        for (text, wanted) in table {
+            assert_eq!(plain(text, 64), wanted, "{text:?}");
+            assert_eq!(is_plain(text), text == wanted, "{text:?}");
+            assert!(is_plain(wanted), "{text:?}");
         }
+        assert_eq!(plain(&"ü".repeat(99), 64), "ü".repeat(32));
+        assert_eq!(plain("abc d", 4), "abc");
     }
 }

@@ -83,6 +83,8 @@ pub struct Link {
     pub kind: Option<String>,
     pub driver: Option<String>,
     pub xdp: Option<XdpAttached>,
+    /// All attached XDP programs, in whichever mode.
+    pub xdp_ids: Vec<u32>,
     /// Index of the other end of a veth pair, if that is in the same namespace.
     pub peer_index: Option<u32>,
     /// Packets dropped at egress since the interface was created.
@@ -239,7 +241,10 @@ fn link_from(message: LinkMessage) -> Link {
             LinkAttribute::Mtu(mtu) => link.mtu = mtu,
             LinkAttribute::Link(index) => other_end = Some(index),
             LinkAttribute::LinkNetNsId(_) => other_end_elsewhere = true,
-            LinkAttribute::Xdp(attributes) => link.xdp = xdp_from(&attributes),
+            LinkAttribute::Xdp(attributes) => {
+                link.xdp = xdp_from(&attributes);
+                link.xdp_ids = attributes.iter().filter_map(xdp_id).collect();
+            }
             LinkAttribute::LinkInfo(infos) => {
                 link.kind = infos.into_iter().find_map(|info| match info {
                     LinkInfo::Kind(kind) => Some(kind.to_string()),
@@ -258,6 +263,13 @@ fn link_from(message: LinkMessage) -> Link {
     let is_veth = link.kind.as_deref() == Some(InfoKind::Veth.to_string().as_str());
     link.peer_index = other_end.filter(|_| is_veth && !other_end_elsewhere);
     link
+}
+
+fn xdp_id(attribute: &LinkXdp) -> Option<u32> {
+    match *attribute {
+        LinkXdp::ProgId(id) | LinkXdp::DrvProgId(id) | LinkXdp::SkbProgId(id) | LinkXdp::HwProgId(id) => Some(id),
+        _ => None,
+    }
 }
 
 fn xdp_from(attributes: &[LinkXdp]) -> Option<XdpAttached> {

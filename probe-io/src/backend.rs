@@ -42,10 +42,16 @@ pub(crate) trait Backend {
     /// Detaches from an interface that is gone or will be opened again.
     fn detach(&mut self);
 
+    /// What others have detached from `link`, which [`Backend::attach`] then attaches again.
+    fn take_detached(&mut self, link: &Link) -> Option<&'static str>;
+
+    /// Foreign programs that see packets before those of the backend, at egress or else at ingress.
+    fn preceding(&self, index: u32, egress: bool) -> Vec<String>;
+
     /// Updates addresses, sockets and clock.
     fn configure(&mut self, facts: &Facts<'_>) -> Result<(), ObjectError>;
 
-    /// Whether replies that the backend sent never leave `link`. Call it once per poll.
+    /// Whether replies that the backend sent never leave `link`. Call it twice a second.
     fn loses_replies(&mut self, link: &Link) -> Result<bool, ObjectError>;
 
     /// `peer` is probed at its own address in session `ssid`, which reflectors without RFC 8972 do not return.

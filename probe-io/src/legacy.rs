@@ -49,6 +49,14 @@ impl LegacyProber {
         Ok(opened)
     }
 
+    /// Opens a socket for another group.
+    pub fn add(&mut self, group: IpAddr) -> Result<(), SocketError> {
+        let socket = sockets::legacy_sender(&self.interface, self.index, Family::of(group))?;
+        self.sockets.push((group, socket));
+        self.groups.push(group);
+        Ok(())
+    }
+
     /// Closes the sockets of an interface that is gone.
     pub fn close(&mut self) {
         self.sockets.clear();

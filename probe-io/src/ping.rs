@@ -12,6 +12,7 @@ use probe_core::engine::Engine;
 use probe_core::mismatch::Mismatches;
 use probe_core::observation::{Fate, SendFailure};
 use probe_host::clock::ClockState;
+use probe_host::link::Link;
 
 use crate::ping::answer::PingAnswer;
 use crate::ping::ebpf::EbpfSender;
@@ -42,6 +43,18 @@ impl Pinger {
         match self {
             Self::Ebpf(_) => Engine::Ebpf,
             Self::Socket(_) => Engine::Socket,
+        }
+    }
+
+    /// Takes the state of the interface that leads to the destination, read after `asked_ns`. Returns whether the programs
+    /// are still attached.
+    pub fn follow(&mut self, link: Option<&Link>, asked_ns: u64) -> bool {
+        match self {
+            Self::Ebpf(sender) => sender.follow(link, asked_ns),
+            Self::Socket(sender) => {
+                sender.follow(link, asked_ns);
+                true
+            }
         }
     }
 

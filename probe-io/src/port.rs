@@ -50,6 +50,8 @@ pub struct PortConfig {
     pub other_ports_are_optional: bool,
     /// The group of each IP version in use.
     pub groups: Vec<IpAddr>,
+    /// The groups of IP versions that are taken up when the interface gets an address of them.
+    pub late: Vec<IpAddr>,
     /// How kernel programs receive.
     pub choice: Choice,
     /// Whether to send probes, or only to reflect.
@@ -76,6 +78,10 @@ pub enum PortEvent {
     Deleted,
     /// It is there again, with sockets and programs.
     Back,
+    /// It has the first address of an IP version, whose group is in use from now on.
+    Joined {
+        group: IpAddr,
+    },
     /// The receive program is attached in another mode.
     Reattached {
         mode: AttachMode,
@@ -86,6 +92,9 @@ pub enum PortEvent {
 /// Changes of the interface are followed at most this often.
 const MIN_POLL: Duration = Duration::from_millis(50);
 
+/// A device that drops replies for a moment is looked at again after this time.
+const MIN_CHECK: Duration = Duration::from_millis(400);
+
 /// An interface under measurement.
 pub struct Port {
     config: PortConfig,
@@ -94,7 +103,12 @@ pub struct Port {
     netlink: Netlink,
     changes: Changes,
     polled: Instant,
+    /// Replies were last looked for that never left.
+    checked: Instant,
     unsent: Unsent,
+    /// Foreign TC programs before the egress program, and before that at ingress.
+    preceding: Vec<String>,
+    preceding_ingress: Vec<String>,
     sockets: SocketPair,
     backend: Box<dyn Backend>,
     clock: ClockState,
@@ -108,6 +122,8 @@ pub struct Port {
     mode: AttachMode,
     /// Own addresses in use, in order.
     addresses: Vec<IpAddr>,
+    /// The same in the order in which they came: the first ones answer.
+    by_age: Vec<IpAddr>,
     policy: Policy,
     /// Whether the interface was up and had a carrier at the last poll.
     running: bool,
@@ -149,7 +165,10 @@ impl Port {
             netlink,
             changes,
             polled: Instant::now(),
+            checked: Instant::now(),
             unsent: Unsent::default(),
+            preceding: Vec::new(),
+            preceding_ingress: Vec::new(),
             sockets,
             backend,
             clock: clock_state(),
@@ -158,13 +177,15 @@ impl Port {
             reason: String::new(),
             mode: AttachMode::Socket,
             addresses: Vec::new(),
+            by_age: Vec::new(),
             policy: Policy::default(),
             running: true,
             trouble: None,
             warned_of_addresses: false,
         };
-        port.unsent.follow(Some(&survey.link), monotonic_ns());
+        port.unsent.follow(Some(&survey.link), false, monotonic_ns());
         port.attach(&survey.link, &survey.addresses)?;
+        port.find_preceding();
         port.mode = port.plan.modes[0];
         Ok(port)
     }
@@ -186,6 +207,11 @@ impl Port {
     /// The receive mode, and the reason for it; `None` while the interface is gone.
     pub fn attachment(&self) -> Option<(AttachMode, &str)> {
         self.index.map(|_| (self.plan.modes[0], self.reason.as_str()))
+    }
+
+    /// The group of each IP version in use.
+    pub fn groups(&self) -> &[IpAddr] {
+        &self.config.groups
     }
 
     /// The interface's addresses in use, in order.
@@ -260,12 +286,13 @@ impl Port {
     /// The fate of a probe without a reply, sent at `sent_ns`.
     pub fn fate(&mut self, ssid: u16, seq: u32, peer: IpAddr, sent_ns: u64) -> Fate {
         let trace = self.backend.trace(&self.sockets, ssid, seq, peer);
-        self.unsent.fate(trace, peer, sent_ns, || false)
+        let is_preceded = || !self.preceding.is_empty();
+        self.unsent.fate(trace, peer, sent_ns, is_preceded)
     }
 
-    /// Foreign programs that see packets before kstamp's, by name.
+    /// Foreign programs that see probes before kstamp's, by name.
     pub fn preceding(&self) -> Vec<String> {
-        Vec::new()
+        self.preceding.clone()
     }
 
     /// Returns when the interface has changed, so that [`Port::poll`] is due. Cancel safe.
@@ -291,6 +318,11 @@ impl Port {
     /// Probes of `source` that a limit has refused, if the backend counts them.
     pub fn refused(&self, source: IpAddr) -> Option<u64> {
         self.backend.refused(source)
+    }
+
+    /// Stops answering and measuring. The sockets stay open.
+    pub fn detach(&mut self) {
+        self.backend.detach();
     }
 
     /// Packets so far that arrived where replies are expected, and answer no probe.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
 use std::io::Read as _;
 use std::mem;
-use std::net::IpAddr;
+use std::net::{IpAddr, UdpSocket};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
@@ -21,9 +21,12 @@ use etherparse::{NetSlice, PacketBuilder, SlicedPacket, TransportSlice};
 use nix::net::if_::if_nametoindex;
 use probe_common::ntp::{ErrorEstimate, NtpTime};
 use probe_common::stamp::{self, ReplyFields};
+use probe_core::identity::clock_proof::ClockKey;
+use probe_core::identity::{Identity, wire};
+use probe_host::clock::{clock_identity, realtime_ns};
 use serde_json::Value;
 use socket2::{Domain, Protocol, Socket, Type};
-use support::{FAR_V4, Pair, count, counters, in_namespace};
+use support::{FAR_V4, Pair, count, counters, in_namespace, summary};
 use tempfile::TempDir;
 
 /// The frames that a neighbour sends when it sees one.
@@ -245,4 +248,79 @@ fn a_copy_of_a_signed_reply_makes_no_peer() {
         "{peers:#?}"
     );
     assert!(count(counters(&records), "unmatched") > 30, "{:#}", counters(&records));
+}
+
+/// Answers base probes with stamps that are `ahead_ns` ahead, and proves that it reads this host's clock.
+fn clone_of_this_host(pair: &Pair, ahead_ns: u64, stop: Arc<AtomicBool>) -> JoinHandle<()> {
+    let namespace = pair.far.clone();
+    thread::spawn(move || {
+        in_namespace(&namespace);
+        let socket = UdpSocket::bind((FAR_V4, 1910)).unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+        let key = ClockKey::new(&clock_identity().unwrap());
+        let own = Identity {
+            name: "clone".to_owned(),
+            version: "0".to_owned(),
+            receive: String::new(),
+            egress: String::new(),
+            synchronised: false,
+            error_ns: 0,
+            stateful: false,
+            responder: None,
+        };
+        let mut packet = [0; 2048];
+        while !stop.load(Ordering::Relaxed) {
+            let Ok((length, from)) = socket.recv_from(&mut packet) else {
+                continue;
+            };
+            let now_ns = realtime_ns() + ahead_ns;
+            let stamps = wire::AnswerStamps {
+                receive_ns: now_ns,
+                transmit_ns: now_ns,
+                error: ErrorEstimate(1),
+            };
+            let prove = |asked| Some(key.prove(asked, 7, FAR_V4.parse().unwrap()));
+            let answer = wire::answer(&packet[..length], &own, None, prove, stamps).unwrap_or_else(|| {
+                let mut reply = packet[..length].to_vec();
+                let stamp = NtpTime::from_unix_ns(now_ns);
+                let fields = ReplyFields {
+                    sequence: 0,
+                    transmit: stamp,
+                    error: ErrorEstimate(1),
+                    receive: stamp,
+                    ttl: 255,
+                };
+                stamp::into_reply(&mut reply, &fields);
+                reply
+            });
+            socket.send_to(&answer, from).unwrap();
+        }
+    })
+}
+
+#[test]
+fn stamps_refute_a_clone_of_this_host() {
+    for (ahead_ns, believed) in [(0, true), (3_600_000_000_000, false)] {
+        let Some(pair) = Pair::new() else { return };
+        let stop = Arc::new(AtomicBool::new(false));
+        let far = clone_of_this_host(&pair, ahead_ns, Arc::clone(&stop));
+        let arguments = format!(
+            "agent --iface port1 --family v4 --no-group --peer {FAR_V4} --interval 10ms --count 100 --report 300ms"
+        );
+        let (status, records, stderr) = pair.start(&pair.near, &arguments).wait();
+        stop.store(true, Ordering::Relaxed);
+        far.join().unwrap();
+        assert!(status.success(), "{stderr}");
+        let summary = summary(&records, FAR_V4, "unicast");
+        assert_eq!(summary["peer_name"], "clone", "{summary:#}");
+        assert_eq!(summary["clock"] == "same-clock", believed, "{summary:#}");
+        let refuted = stderr.matches("cannot be from it").count();
+        assert_eq!(refuted, usize::from(!believed), "{stderr}");
+        if !believed {
+            assert!(
+                records.iter().all(|record| record["clock"] != "same-clock"),
+                "{records:#?}"
+            );
+        }
+    }
 }

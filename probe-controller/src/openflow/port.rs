@@ -93,5 +93,5 @@ pub enum PortReason {
 
 fn name_of(bytes: &[u8; NAME_LEN]) -> String {
     let end = bytes.iter().position(|&byte| byte == 0).unwrap_or(NAME_LEN);
-    plain(&String::from_utf8_lossy(&bytes[..end]))
+    plain(&String::from_utf8_lossy(&bytes[..end]), 3 * NAME_LEN)
 }

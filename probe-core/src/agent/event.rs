@@ -34,12 +34,32 @@ pub enum Found {
     Static,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DownReason {
+    /// No reply on any path for [`ProbeConfig::peer_expiry_ns`].
+    Silent,
+    /// It said that it ends, or gives up this address.
+    Ended,
+    /// A legacy agent was replaced by one that speaks STAMP.
+    SpeaksStamp,
+}
+
+/// Delays that no clock can have measured at both ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refutation {
+    pub forward_ns: i64,
+    pub backward_ns: i64,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// A peer answered, for the first time or again after a silence.
     PeerUp { peer: IpAddr, found: Found },
-    /// A peer was silent on all paths for [`ProbeConfig::peer_expiry_ns`].
-    PeerDown { peer: IpAddr, found: Found },
+    PeerDown {
+        peer: IpAddr,
+        found: Found,
+        reason: DownReason,
+    },
     /// The outcome of one probe, if [`ProbeConfig::samples`]. There is none for a probe whose sample did not
     /// reach userspace.
     Sample {
@@ -58,7 +78,11 @@ pub enum Event {
         peer: Option<IpAddr>,
         /// Positive if the clock went forward.
         by_ns: i64,
+        /// Steps of this clock since its last event that got none of their own.
+        left_out: u64,
     },
+    /// A peer has proven that it reads our clock, but its stamps refute it.
+    SameClockRefuted { peer: IpAddr, by: Refutation },
     /// The peer's replies have stamps in the other format than the Z bit of its Error Estimate says. Once for each peer, and
     /// for at most [`MAX_FORMAT_EVENTS`] peers.
     ///

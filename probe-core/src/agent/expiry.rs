@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use probe_common::family::Family;
 
-use crate::agent::event::{Event, Found};
-use crate::agent::peers::{GroupProbe, Peer};
+use crate::agent::event::{DownReason, Event, Found};
+use crate::agent::peers::{Peer, Recent, SentProbe};
 use crate::agent::{Agent, deadline, hand_out};
 use crate::observation::Fate;
 use crate::schedule::Schedule;
@@ -39,11 +39,12 @@ impl Agent {
         if now_ns >= self.silence_ns {
             self.declare_silent_peers_down(now_ns);
         }
-        for group in &mut self.groups {
-            let timeout_ns = self.config.timeout_ns;
-            let over = |probe: &mut GroupProbe| deadline(probe.sent_ns, timeout_ns) <= now_ns;
-            while group.recent.pop_front_if(over).is_some() {}
-        }
+        let timeout_ns = self.config.timeout_ns;
+        let is_over = |probe: &SentProbe| deadline(probe.sent_ns, timeout_ns) <= now_ns;
+        self.groups.iter_mut().for_each(|group| group.recent.expire(is_over));
+        let unicasts = self.peers.iter_mut().filter_map(|peer| peer.unicast.as_mut());
+        let away = unicasts.filter_map(|unicast| unicast.away.as_mut());
+        away.for_each(|recent| recent.expire(is_over));
     }
 
     fn expire_probes(&mut self, now_ns: u64, fate: &mut dyn FnMut(u16, u32, IpAddr, u64) -> Fate) {
@@ -104,8 +105,25 @@ impl Agent {
                 self.silence_ns = self.silence_ns.min(until_ns);
                 continue;
             }
-            take_down(peer, &mut self.schedule, &mut self.events);
+            take_down(peer, DownReason::Silent, &mut self.schedule, &mut self.events);
         }
+    }
+
+    /// The peer said that it ends. Its pending probes are no longer measured, nor are later ones until it answers again.
+    pub fn ended(&mut self, peer: IpAddr) {
+        let place = self.by_address.get(&peer);
+        let Some(peer) = place
+            .and_then(|&place| self.peers.get_mut(place))
+            .filter(|peer| peer.up)
+        else {
+            return;
+        };
+        peer.sessions().for_each(|(_, session)| session.withdraw_pending());
+        take_down(peer, DownReason::Ended, &mut self.schedule, &mut self.events);
+        if let Some(unicast) = &mut peer.unicast {
+            unicast.away = Some(Recent::default());
+        }
+        hand_out(peer, &mut self.events);
     }
 
     /// Stops probing a peer that was found in the group, until it answers there again. Its measurements stay.
@@ -113,7 +131,7 @@ impl Agent {
         let place = self.by_address.get(&peer);
         let peer = place.and_then(|&place| self.peers.get_mut(place));
         if let Some(peer) = peer.filter(|peer| peer.up && peer.found == Found::Multicast) {
-            take_down(peer, &mut self.schedule, &mut self.events);
+            take_down(peer, DownReason::SpeaksStamp, &mut self.schedule, &mut self.events);
         }
     }
 
@@ -126,7 +144,7 @@ impl Agent {
 }
 
 /// A peer found in the group gets no more unicast probes, and may come back there.
-fn take_down(peer: &mut Peer, schedule: &mut Schedule, events: &mut VecDeque<Event>) {
+fn take_down(peer: &mut Peer, reason: DownReason, schedule: &mut Schedule, events: &mut VecDeque<Event>) {
     peer.up = false;
     peer.in_group = false;
     if let Some(ssid) = peer.ssid().filter(|_| peer.found == Found::Multicast) {
@@ -135,5 +153,6 @@ fn take_down(peer: &mut Peer, schedule: &mut Schedule, events: &mut VecDeque<Eve
     events.push_back(Event::PeerDown {
         peer: peer.address,
         found: peer.found,
+        reason,
     });
 }

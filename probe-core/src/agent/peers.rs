@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use probe_common::family::Family;
 
-use crate::agent::event::Found;
+use crate::agent::event::{Found, Refutation};
 use crate::clock::{ClockFit, Estimate};
 use crate::observation::Reply;
 use crate::session::sequence::ahead;
@@ -42,37 +42,58 @@ impl Sequence {
 pub(super) struct Group {
     pub(super) family: Family,
     pub(super) sequence: Sequence,
-    /// Probes that a new peer could still answer in time, oldest first.
-    pub(super) recent: VecDeque<GroupProbe>,
+    /// Probes that a new peer could still answer in time.
+    pub(super) recent: Recent,
 }
 
 #[derive(Debug, Clone, Copy)]
-pub(super) struct GroupProbe {
+pub(super) struct SentProbe {
     pub(super) seq: u32,
     pub(super) sent_ns: u64,
 }
 
-impl Group {
-    /// The recent probes from `seq` on, if `seq` is one of them.
-    pub(super) fn since(&self, seq: u32) -> Option<impl Iterator<Item = &GroupProbe>> {
+/// Probes that may still be answered in time by a peer that is not measured yet, oldest first.
+#[derive(Debug, Default)]
+pub(super) struct Recent(VecDeque<SentProbe>);
+
+impl Recent {
+    pub(super) fn push(&mut self, seq: u32, sent_ns: u64) {
+        self.0.push_back(SentProbe { seq, sent_ns });
+    }
+
+    /// The probes from `seq` on, if `seq` is one of them.
+    pub(super) fn since(&self, seq: u32) -> Option<impl Iterator<Item = &SentProbe>> {
         let place = self.place(seq)?;
-        Some(self.recent.range(place..))
+        Some(self.0.range(place..))
     }
 
     /// The probe did not leave, so no peer can answer it.
     pub(super) fn remove(&mut self, seq: u32) {
         if let Some(place) = self.place(seq) {
-            self.recent.remove(place);
+            self.0.remove(place);
         }
     }
 
-    /// The index of `seq` in the recent probes.
+    /// The index of `seq`.
     pub(super) fn place(&self, seq: u32) -> Option<usize> {
-        let first = self.recent.front()?.seq;
+        let first = self.0.front()?.seq;
         let distance = ahead(seq, first);
-        self.recent
+        self.0
             .binary_search_by_key(&distance, |probe| ahead(probe.seq, first))
             .ok()
+    }
+
+    pub(super) fn newest(&self) -> Option<&SentProbe> {
+        self.0.back()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Forgets the probes that are over by now.
+    pub(super) fn expire(&mut self, is_over: impl Fn(&SentProbe) -> bool) {
+        while self.0.pop_front_if(|probe| is_over(probe)).is_some() {}
     }
 }
 
@@ -80,6 +101,8 @@ impl Group {
 pub(super) struct Unicast {
     pub(super) sequence: Sequence,
     pub(super) session: Session,
+    /// While the peer has ended: the probes with which it may come back. They are measured from the first that it answers.
+    pub(super) away: Option<Recent>,
 }
 
 #[derive(Debug)]
@@ -96,9 +119,18 @@ pub struct Peer {
     ///
     /// [`Event::TimestampFormat`]: crate::agent::event::Event::TimestampFormat
     pub(super) wrong_z: bool,
+    /// The peer is believed to read our clock.
     same_clock: bool,
+    proven: bool,
+    refutation: Option<Refutation>,
+    /// The refutation was reported.
+    refuted: bool,
     stateful: Option<bool>,
     clock: ClockFit,
+    /// The peer's steps get no event before this.
+    step_event_ns: u64,
+    /// Steps since the last event.
+    steps_left_out: u64,
     refused: Option<Refused>,
 }
 
@@ -123,8 +155,13 @@ impl Peer {
             in_group: false,
             wrong_z: false,
             same_clock: false,
+            proven: false,
+            refutation: None,
+            refuted: false,
             stateful: None,
             clock: ClockFit::default(),
+            step_event_ns: 0,
+            steps_left_out: 0,
             refused: None,
         }
     }
@@ -178,10 +215,32 @@ impl Peer {
         unicast + self.group.as_ref().map_or(0, Session::pending)
     }
 
-    pub(super) fn set_same_clock(&mut self, same_clock: bool) {
+    /// `proven`: the peer has proven that it reads our clock. Returns its refutation, the first time that it voids the proof.
+    pub(super) fn set_same_clock(&mut self, proven: bool) -> Option<Refutation> {
+        self.proven = proven;
+        self.apply_same_clock()
+    }
+
+    /// Stamps that contradict the proof void it for good, even if they came first.
+    pub(super) fn check_same_clock(&mut self, reply: &Reply) -> Option<Refutation> {
+        if self.refutation.is_some() || !reply.refutes_same_clock() {
+            return None;
+        }
+        self.refutation = Some(Refutation {
+            forward_ns: reply.forward_ns(),
+            backward_ns: reply.backward_ns(),
+        });
+        self.apply_same_clock()
+    }
+
+    fn apply_same_clock(&mut self) -> Option<Refutation> {
+        let same_clock = self.proven && self.refutation.is_none();
         self.same_clock = same_clock;
         self.sessions()
             .for_each(|(_, session)| session.set_same_clock(same_clock));
+        let refutation = self.refutation.filter(|_| self.proven && !self.refuted)?;
+        self.refuted = true;
+        Some(refutation)
     }
 
     /// If the total falls, the peer restarted.
@@ -221,6 +280,16 @@ impl Peer {
         self.sessions()
             .for_each(|(_, session)| session.clock_stepped(ClockOwner::Peer));
         Some(step)
+    }
+
+    /// Whether a step gets an event: how many before it got none.
+    pub(super) fn steps_left_out(&mut self, now_ns: u64, apart_ns: u64) -> Option<u64> {
+        if now_ns < self.step_event_ns {
+            self.steps_left_out += 1;
+            return None;
+        }
+        self.step_event_ns = now_ns.saturating_add(apart_ns);
+        Some(std::mem::take(&mut self.steps_left_out))
     }
 
     pub(super) fn set_stateful(&mut self, stateful: bool) {

@@ -6,8 +6,8 @@ use probe_common::abi::Address;
 use probe_common::family::Family;
 
 use crate::agent::event::{Event, Found};
-use crate::agent::peers::GroupProbe;
-use crate::agent::{Agent, MAX_FORMAT_EVENTS, Owner, deadline, hand_out};
+use crate::agent::peers::{SentProbe, Unicast};
+use crate::agent::{Agent, MAX_FORMAT_EVENTS, MIN_STEP_EVENT_NS, Owner, deadline, hand_out};
 use crate::observation::Reply;
 use crate::session::Outcome;
 use crate::stats::report::Path;
@@ -28,7 +28,18 @@ impl Agent {
     fn unicast_reply(&mut self, place: usize, reply: &Reply, now_ns: u64) -> Option<()> {
         let peer = &mut self.peers[place];
         let estimate = peer.clock_for(reply);
-        let session = &mut peer.unicast.as_mut().filter(|_| peer.address == reply.peer)?.session;
+        let Unicast { session, away, .. } = peer.unicast.as_mut().filter(|_| peer.address == reply.peer)?;
+        if let Some(recent) = away {
+            // An answer to a probe from before the end changes nothing.
+            let Some(probes) = recent.since(reply.seq) else {
+                return Some(());
+            };
+            for &SentProbe { seq, sent_ns } in probes {
+                session.sent(seq, sent_ns);
+                self.expiry_ns = self.expiry_ns.min(deadline(sent_ns, self.config.timeout_ns));
+            }
+            *away = None;
+        }
         session.set_clock_estimate(estimate);
         let outcome = session.reply(reply)?;
         peer.heard_ns = now_ns;
@@ -46,7 +57,7 @@ impl Agent {
             return None;
         }
         let Some(&place) = self.by_address.get(&reply.peer) else {
-            group.place(reply.seq)?;
+            group.recent.place(reply.seq)?;
             if !self.may_be_a_peer(reply.peer) {
                 self.not_allowed += 1;
                 return Some(());
@@ -94,11 +105,14 @@ impl Agent {
     fn measure_in_group(&mut self, place: usize, reply: &Reply) {
         let peer = &mut self.peers[place];
         let group = self.groups.iter().find(|group| group.sequence.ssid == reply.ssid);
-        let Some(probes) = group.filter(|_| !peer.in_group).and_then(|g| g.since(reply.seq)) else {
+        let Some(probes) = group
+            .filter(|_| !peer.in_group)
+            .and_then(|group| group.recent.since(reply.seq))
+        else {
             return;
         };
         let mut session = peer.group.take();
-        for &GroupProbe { seq, sent_ns } in probes {
+        for &SentProbe { seq, sent_ns } in probes {
             session
                 .get_or_insert_with(|| peer.new_session(Path::Group, self.config.timeout_ns, sent_ns))
                 .sent(seq, sent_ns);
@@ -130,11 +144,20 @@ impl Agent {
             self.events.push_back(Event::TimestampFormat { peer: peer.address });
         }
         if outcome == Outcome::Ok
+            && let Some(by) = peer.check_same_clock(reply)
+        {
+            let peer = peer.address;
+            self.events.push_back(Event::SameClockRefuted { peer, by });
+        }
+        if outcome == Outcome::Ok
             && reply.is_stamped()
             && let Some(by_ns) = peer.follow_clock(reply)
         {
-            let peer = Some(peer.address);
-            self.events.push_back(Event::ClockStep { peer, by_ns });
+            let apart_ns = self.config.report_ns.max(MIN_STEP_EVENT_NS);
+            if let Some(left_out) = peer.steps_left_out(reply.received_mono_ns, apart_ns) {
+                let peer = Some(peer.address);
+                self.events.push_back(Event::ClockStep { peer, by_ns, left_out });
+            }
         }
         if self.config.samples {
             let (peer, seq) = (peer.address, reply.seq);

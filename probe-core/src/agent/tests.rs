@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::*;
 use crate::agent::config::Families;
+use crate::agent::event::DownReason;
 use crate::observation::{Fate, Reply};
 use crate::session::Outcome;
 use crate::stats::report::Counts;
@@ -197,5 +198,6 @@ fn down(peer: IpAddr) -> Event {
     Event::PeerDown {
         peer,
         found: Found::Multicast,
+        reason: DownReason::Silent,
     }
 }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 const RETRY_NS: u64 = 1_000_000_000;
 const RETRIES: u32 = 5;
 /// Answers also report refused probes, so they are refreshed after this.
-const REFRESH_NS: u64 = 10_000_000_000;
+pub const REFRESH_NS: u64 = 10_000_000_000;
 /// A peer that does not answer may not run kstamp, and is asked again after this.
 const SILENT_RETRY_NS: u64 = 60_000_000_000;
 
@@ -21,6 +21,8 @@ struct Asked {
     unanswered: u32,
     /// The nonce of the last request, until it is answered.
     nonce: Option<u64>,
+    /// The nonce of the last request that was answered.
+    answered: Option<u64>,
 }
 
 impl Exchange {
@@ -29,6 +31,7 @@ impl Exchange {
             next_ns: now_ns,
             unanswered: 0,
             nonce: None,
+            answered: None,
         };
         self.peers.insert(peer, asked);
     }
@@ -45,8 +48,17 @@ impl Exchange {
             next_ns: now_ns + REFRESH_NS,
             unanswered: 0,
             nonce: None,
+            answered: Some(nonce),
         };
         Some(peer)
+    }
+
+    /// The peer that ends with `nonce`: that of the last request, which it alone has seen, or of the last that it answered.
+    pub fn ended(&self, nonce: u64) -> Option<IpAddr> {
+        let is_its = |asked: &Asked| [asked.nonce, asked.answered].contains(&Some(nonce));
+        self.peers
+            .iter()
+            .find_map(|(&peer, asked)| is_its(asked).then_some(peer))
     }
 
     /// A peer to ask now, with `nonce`.
@@ -143,6 +155,23 @@ mod tests {
         exchange.peer_down(peer(6));
         assert_eq!(exchange.answered(3, S), None);
         assert_eq!(exchange.poll(9 * S, 4), None);
+    }
+
+    #[test]
+    fn a_peer_ends_by_the_nonce_of_the_last_request_only() {
+        let mut exchange = Exchange::default();
+        exchange.peer_up(peer(6), 0);
+        assert_eq!(exchange.ended(0), None, "not asked yet");
+        exchange.poll(0, 77);
+        assert_eq!(exchange.ended(77), Some(peer(6)), "its answer was lost");
+        exchange.answered(77, S);
+        assert_eq!((exchange.ended(77), exchange.ended(78)), (Some(peer(6)), None));
+        exchange.poll(11 * S, 78);
+        assert_eq!(exchange.ended(77), Some(peer(6)), "it has not got the new request yet");
+        exchange.answered(78, 12 * S);
+        assert_eq!(exchange.ended(77), None, "an old one");
+        exchange.peer_down(peer(6));
+        assert_eq!(exchange.ended(78), None);
     }
 
     #[test]

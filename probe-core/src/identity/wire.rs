@@ -8,7 +8,8 @@ use probe_common::tlv::flag::UNRECOGNISED;
 use probe_common::tlv::kind::PRIVATE as TYPE;
 use serde::{Deserialize, Serialize};
 
-use crate::identity::Identity;
+use crate::identity::clock_proof::ClockProof;
+use crate::identity::{Identity, is_acceptable};
 
 /// The enterprise number for documentation (RFC 5612): kstamp has none of its own.
 const ENTERPRISE: u32 = 32473;
@@ -18,9 +19,6 @@ const TEXT_LEN: usize = 504;
 /// Length of a request and of its answer.
 pub const PACKET_LEN: usize = BASE_LEN + HEADER_LEN + ENTERPRISE_LEN + TEXT_LEN;
 
-/// Any identity with a name of this length fits.
-pub const MAX_NAME_LEN: usize = 64;
-
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdentityAnswer {
     /// From the request.
@@ -28,6 +26,10 @@ pub struct IdentityAnswer {
     pub identity: Identity,
     /// Total of the asker's probes that were refused; `None` if the agent does not report it. It restarts with the agent.
     pub refused: Option<u64>,
+    /// That the peer reads the asker's clock, if it does.
+    pub proof: Option<ClockProof>,
+    /// The peer ends, or gives up the address at which it was asked.
+    pub goodbye: bool,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -36,6 +38,21 @@ struct Text {
     identity: Identity,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     refused: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    proof: Option<ClockProof>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    goodbye: bool,
+}
+
+impl Text {
+    fn new(identity: &Identity) -> Self {
+        Self {
+            identity: identity.clone(),
+            refused: None,
+            proof: None,
+            goodbye: false,
+        }
+    }
 }
 
 /// The stamps in an answer, as in any STAMP reply.
@@ -55,17 +72,40 @@ pub fn request(own: &Identity, error: ErrorEstimate, nonce: u64) -> Option<Vec<u
     packet.extend([UNRECOGNISED, TYPE]);
     packet.extend(((ENTERPRISE_LEN + TEXT_LEN) as u16).to_be_bytes());
     packet.extend(ENTERPRISE.to_be_bytes());
-    packet.extend(text(own, None)?);
+    packet.extend(text(&Text::new(own))?);
     Some(packet)
 }
 
-/// As long as `request`; `None` if that is no request.
-pub fn answer(request: &[u8], own: &Identity, refused: Option<u64>, arrival: AnswerStamps) -> Option<Vec<u8>> {
+/// As long as `request`; `None` if that is no request. `prove` gets its nonce.
+pub fn answer(
+    request: &[u8],
+    own: &Identity,
+    refused: Option<u64>,
+    prove: impl FnOnce(u64) -> Option<ClockProof>,
+    arrival: AnswerStamps,
+) -> Option<Vec<u8>> {
     if request.len() != PACKET_LEN {
         return None;
     }
     from_request(request)?;
-    let mut packet = request.to_vec();
+    let text = Text {
+        refused,
+        proof: prove(nonce_at(request, stamp::TIMESTAMP)?),
+        ..Text::new(own)
+    };
+    into_answer(request.to_vec(), &text, arrival)
+}
+
+/// Says to the asker of the request with `nonce` that this agent ends, or gives up the address that was asked.
+pub fn goodbye(own: &Identity, nonce: u64, stamps: AnswerStamps) -> Option<Vec<u8>> {
+    let text = Text {
+        goodbye: true,
+        ..Text::new(own)
+    };
+    into_answer(request(own, stamps.error, nonce)?, &text, stamps)
+}
+
+fn into_answer(mut packet: Vec<u8>, answer: &Text, arrival: AnswerStamps) -> Option<Vec<u8>> {
     let fields = ReplyFields {
         sequence: 0,
         transmit: NtpTime::from_unix_ns(arrival.transmit_ns),
@@ -75,24 +115,35 @@ pub fn answer(request: &[u8], own: &Identity, refused: Option<u64>, arrival: Ans
     };
     stamp::into_reply(&mut packet, &fields);
     packet[BASE_LEN] &= !UNRECOGNISED;
-    packet[BASE_LEN + HEADER_LEN + ENTERPRISE_LEN..].copy_from_slice(&text(own, refused)?);
+    packet[BASE_LEN + HEADER_LEN + ENTERPRISE_LEN..].copy_from_slice(&text(answer)?);
     Some(packet)
 }
 
 /// `None` if this is no answer, or the reflector did not understand the request.
 pub fn from_answer(packet: &[u8]) -> Option<IdentityAnswer> {
     let flags = packet.get(BASE_LEN)?;
-    let nonce = packet.get(stamp::SENDER_TIMESTAMP..)?.first_chunk()?;
+    let nonce = nonce_at(packet, stamp::SENDER_TIMESTAMP)?;
     if flags & UNRECOGNISED != 0 {
         None
     } else {
-        let Text { identity, refused } = text_of(packet)?;
-        Some(IdentityAnswer {
-            nonce: u64::from_be_bytes(*nonce),
+        let Text {
             identity,
             refused,
+            proof,
+            goodbye,
+        } = text_of(packet)?;
+        Some(IdentityAnswer {
+            nonce,
+            identity,
+            refused,
+            proof,
+            goodbye,
         })
     }
+}
+
+fn nonce_at(packet: &[u8], at: usize) -> Option<u64> {
+    packet.get(at..)?.first_chunk().map(|nonce| u64::from_be_bytes(*nonce))
 }
 
 fn from_request(packet: &[u8]) -> Option<Identity> {
@@ -114,15 +165,12 @@ fn text_of(packet: &[u8]) -> Option<Text> {
     }
     let text: Text = serde_json::from_slice(text).ok()?;
     let identity = &text.identity;
-    // These are shown on terminals.
     let texts = [&identity.name, &identity.version, &identity.receive, &identity.egress];
-    let is_plain = |text: &&String| text.len() <= MAX_NAME_LEN && !text.chars().any(char::is_control);
-    texts.iter().all(is_plain).then_some(text)
+    texts.iter().all(|text| is_acceptable(text)).then_some(text)
 }
 
-fn text(identity: &Identity, refused: Option<u64>) -> Option<[u8; TEXT_LEN]> {
-    let identity = identity.clone();
-    let json = serde_json::to_vec(&Text { identity, refused }).ok()?;
+fn text(text: &Text) -> Option<[u8; TEXT_LEN]> {
+    let json = serde_json::to_vec(text).ok()?;
     let mut text = [b' '; TEXT_LEN];
     text.get_mut(..json.len())?.copy_from_slice(&json);
     Some(text)
@@ -133,7 +181,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::identity::ResponderPorts;
+    use crate::identity::clock_proof::ClockKey;
+    use crate::identity::{MAX_TEXT_LEN, ResponderPorts};
 
     fn identity(name: &str) -> Identity {
         Identity {
@@ -143,7 +192,6 @@ mod tests {
             egress: "tc".to_owned(),
             synchronised: true,
             error_ns: u64::MAX,
-            clock: u64::MAX,
             stateful: true,
             responder: Some(ResponderPorts {
                 userspace: u16::MAX,
@@ -160,6 +208,16 @@ mod tests {
         }
     }
 
+    fn key() -> ClockKey {
+        ClockKey::new(b"boot")
+    }
+
+    fn prove(asked: u64) -> Option<ClockProof> {
+        Some(key().prove(asked, u64::MAX, PROVER))
+    }
+
+    const PROVER: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
     #[test]
     fn both_ends_learn_the_identity_of_the_other() {
         let (asking, asked) = (identity("agent1"), identity("agent2"));
@@ -167,13 +225,16 @@ mod tests {
         assert_eq!(request.len(), PACKET_LEN);
         assert_eq!(from_request(&request), Some(asking));
         assert_eq!(from_answer(&request), None);
-        let answer = answer(&request, &asked, Some(1_234), arrival()).unwrap();
+        let answer = answer(&request, &asked, Some(1_234), prove, arrival()).unwrap();
         assert_eq!(answer.len(), request.len(), "no amplification");
         let expected = IdentityAnswer {
             nonce: 5,
             identity: asked,
             refused: Some(1_234),
+            proof: prove(5),
+            goodbye: false,
         };
+        assert!(key().accepts(5, PROVER, &expected.proof.unwrap()));
         assert_eq!(from_answer(&answer), Some(expected));
         assert_eq!(from_request(&answer), None, "an answer is never answered");
         assert_eq!(
@@ -187,28 +248,39 @@ mod tests {
     }
 
     #[test]
+    fn a_goodbye_has_the_nonce_of_the_request_and_is_never_answered() {
+        let longest = identity(&"\u{201c}".repeat(MAX_TEXT_LEN / 3));
+        let goodbye = goodbye(&longest, 5, arrival()).unwrap();
+        let said = from_answer(&goodbye).unwrap();
+        assert_eq!((said.nonce, said.goodbye, said.identity), (5, true, longest));
+        assert_eq!(goodbye.len(), PACKET_LEN);
+        assert_eq!(answer(&goodbye, &identity("agent2"), None, prove, arrival()), None);
+    }
+
+    #[test]
     fn the_longest_name_fits_and_a_longer_one_is_refused() {
-        let longest = "\u{201c}".repeat(MAX_NAME_LEN / 3);
+        let longest = "\u{201c}".repeat(MAX_TEXT_LEN / 3);
         let longest_request = request(&identity(&longest), ErrorEstimate(1), 0).unwrap();
-        assert!(answer(&longest_request, &identity(&longest), Some(u64::MAX), arrival()).is_some());
-        let request = request(&identity(&"n".repeat(MAX_NAME_LEN + 1)), ErrorEstimate(1), 0).unwrap();
+        assert!(answer(&longest_request, &identity(&longest), Some(u64::MAX), prove, arrival()).is_some());
+        let request = request(&identity(&"n".repeat(MAX_TEXT_LEN + 1)), ErrorEstimate(1), 0).unwrap();
         assert_eq!(from_request(&request), None);
     }
 
     #[test]
     fn an_answer_without_refused_probes_is_understood() {
         let request = request(&identity("agent1"), ErrorEstimate(1), 5).unwrap();
-        let answered = answer(&request, &identity("agent2"), None, arrival()).unwrap();
+        let answered = answer(&request, &identity("agent2"), None, |_| None, arrival()).unwrap();
         let answered = from_answer(&answered).unwrap();
         assert_eq!((answered.identity.name.as_str(), answered.refused), ("agent2", None));
+        assert_eq!(answered.proof, None);
     }
 
     #[test]
-    fn control_characters_are_refused() {
+    fn texts_that_cannot_be_printed_are_refused() {
         for field in 0..4 {
             let mut evil = identity("agent1");
             let fields = [&mut evil.name, &mut evil.version, &mut evil.receive, &mut evil.egress];
-            fields.into_iter().nth(field).unwrap().push_str("\x1b[31m");
+            fields.into_iter().nth(field).unwrap().push('\u{202e}');
             let request = request(&evil, ErrorEstimate(1), 0).unwrap();
             assert_eq!(from_request(&request), None, "field {field}");
         }
@@ -237,14 +309,14 @@ mod tests {
             let mut other = good.clone();
             other[at] ^= 0x55;
             assert_eq!(
-                answer(&other, &identity("agent2"), Some(0), arrival()),
+                answer(&other, &identity("agent2"), Some(0), prove, arrival()),
                 None,
                 "byte {at}"
             );
         }
         for len in 0..good.len() {
             assert_eq!(
-                answer(&good[..len], &identity("agent2"), Some(0), arrival()),
+                answer(&good[..len], &identity("agent2"), Some(0), prove, arrival()),
                 None,
                 "{len} bytes"
             );
@@ -254,7 +326,7 @@ mod tests {
     proptest! {
         #[test]
         fn garbage_is_never_answered(bytes in prop::collection::vec(any::<u8>(), 0..700)) {
-            prop_assert_eq!(answer(&bytes, &identity("agent2"), Some(0), arrival()), None);
+            prop_assert_eq!(answer(&bytes, &identity("agent2"), Some(0), prove, arrival()), None);
             prop_assert_eq!(from_answer(&bytes), None);
         }
     }

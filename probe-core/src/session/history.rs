@@ -18,6 +18,8 @@ pub(super) enum State {
     Late,
     /// It did not leave this host.
     NeverLeft,
+    /// The peer ended while it was pending.
+    Withdrawn,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -133,6 +135,14 @@ impl History {
             }
             self.resolved += 1;
         }
+    }
+
+    /// All probes that are pending.
+    pub(super) fn pending(&self) -> Vec<u64> {
+        let is_pending = |&slot: &u64| self.get(slot).is_some_and(|probe| probe.state == State::Pending);
+        (self.resolved.max(self.forgotten)..self.end())
+            .filter(is_pending)
+            .collect()
     }
 
     /// Removes the oldest probe if it is resolved and `unneeded` agrees, given its slot and the number of probes. The

@@ -50,7 +50,7 @@ impl LossPattern {
             }
             State::Answered | State::CollectorLost => self.end_period(probe.window, windows),
             // Not part of the stream.
-            State::NeverLeft | State::Pending => {}
+            State::NeverLeft | State::Withdrawn | State::Pending => {}
         }
     }
 

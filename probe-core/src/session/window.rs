@@ -90,11 +90,9 @@ impl WindowStats {
         self.residence.record(signed(residence));
         self.forward.record(reply.forward_ns());
         self.backward.record(reply.backward_ns());
-        match (reply.own_error_ns, reply.reflector_error_ns) {
-            (Some(own), Some(reflector)) if is_possible(reply, own.saturating_add(reflector)) => {
-                self.synced_bound_ns = self.synced_bound_ns.max(Some(own.saturating_add(reflector)));
-            }
-            _ => self.unsynced = true,
+        match reply.synced_bound_ns() {
+            Some(bound_ns) => self.synced_bound_ns = self.synced_bound_ns.max(Some(bound_ns)),
+            None => self.unsynced = true,
         }
         if let Some(estimate) = estimate {
             self.estimated.record(reply, estimate);
@@ -187,12 +185,6 @@ impl WindowStats {
             patterns: self.patterns(subject.refused),
         }
     }
-}
-
-/// Whether clocks that differ by at most `bound_ns` can have stamped this reply: no packet arrives before it leaves. A
-/// reflector whose PTP stamps are TAI, which its Error Estimate cannot express, is off by more.
-fn is_possible(reply: &Reply, bound_ns: u64) -> bool {
-    reply.forward_ns().min(reply.backward_ns()) >= signed(bound_ns).saturating_neg()
 }
 
 fn signed(duration_ns: u64) -> i64 {

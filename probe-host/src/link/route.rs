@@ -12,6 +12,8 @@ use crate::link::{LinkError, Netlink};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Route {
     pub interface: u32,
+    /// The own address that packets leave with.
+    pub source: Option<IpAddr>,
     pub is_local: bool,
 }
 
@@ -111,9 +113,15 @@ fn route_from(message: &RouteMessage) -> Option<Route> {
         RouteAttribute::Oif(index) => Some(*index),
         _ => None,
     });
+    let source = message.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::PrefSource(RouteAddress::Inet(v4)) => Some((*v4).into()),
+        RouteAttribute::PrefSource(RouteAddress::Inet6(v6)) => Some((*v6).into()),
+        _ => None,
+    });
     let usable = matches!(message.header.kind, RouteType::Unicast | RouteType::Local);
     Some(Route {
         interface: interface.filter(|_| usable)?,
+        source,
         is_local: message.header.kind == RouteType::Local,
     })
 }
@@ -142,6 +150,7 @@ mod tests {
             let route = netlink.route_to(address.parse().unwrap()).await.unwrap();
             let expected = Route {
                 interface: 1,
+                source: Some(address.parse().unwrap()),
                 is_local: true,
             };
             assert_eq!(route, Some(expected), "{address}");

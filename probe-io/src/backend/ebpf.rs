@@ -2,6 +2,7 @@
 
 pub(crate) mod attach;
 mod clsact;
+mod hooks;
 mod log;
 pub mod object;
 mod ring;
@@ -171,6 +172,29 @@ impl Backend for EbpfBackend {
 
     fn detach(&mut self) {
         (self.receive, self.egress, self.watch) = (None, None, None);
+    }
+
+    fn take_detached(&mut self, link: &Link) -> Option<&'static str> {
+        let has_receive = self.receive.as_ref().is_none_or(|receive| receive.is_attached(link));
+        let has_egress = self.egress.as_ref().is_none_or(|egress| egress.is_attached(link.index));
+        if !has_receive {
+            self.receive = None;
+        }
+        if !has_egress {
+            self.egress = None;
+        }
+        match (has_receive, has_egress) {
+            (true, true) => None,
+            (false, true) => Some("the receive program"),
+            (true, false) => Some("the egress program"),
+            (false, false) => Some("both programs"),
+        }
+    }
+
+    fn preceding(&self, index: u32, egress: bool) -> Vec<String> {
+        let ingress = || self.receive.as_ref().and_then(ReceiveLinks::ingress);
+        let classifier = if egress { self.egress.as_ref() } else { ingress() };
+        classifier.map_or_else(Vec::new, |classifier| classifier.preceding(index))
     }
 
     fn configure(&mut self, facts: &Facts<'_>) -> Result<(), ObjectError> {

@@ -118,6 +118,14 @@ impl Backend for SocketBackend {
         self.in_flight.forget_stamps();
     }
 
+    fn take_detached(&mut self, _link: &Link) -> Option<&'static str> {
+        None
+    }
+
+    fn preceding(&self, _index: u32, _egress: bool) -> Vec<String> {
+        Vec::new()
+    }
+
     fn configure(&mut self, facts: &Facts<'_>) -> Result<(), ObjectError> {
         self.own = facts.usable().map(|address| address.ip).collect();
         Ok(())

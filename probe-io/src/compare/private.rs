@@ -168,6 +168,7 @@ fn config(interface: &str, mode: AttachMode, probing: bool) -> PortConfig {
         other_ports: vec![],
         other_ports_are_optional: false,
         groups: vec![GROUP.into()],
+        late: Vec::new(),
         choice: Choice::Only(mode),
         probing,
         log_level: 0,

@@ -10,7 +10,7 @@ use probe_core::attach::AttachMode;
 use probe_core::mismatch::Mismatches;
 use probe_core::observation::{Fate, SendFailure};
 use probe_host::clock::{ClockState, monotonic_ns};
-use probe_host::link::Netlink;
+use probe_host::link::{Link, Netlink};
 use socket2::Socket;
 
 use crate::backend::Backend as _;
@@ -34,6 +34,7 @@ pub struct EbpfSender {
     refused: bool,
     backend: EbpfBackend,
     unsent: Unsent,
+    index: u32,
     to: SocketAddr,
     plan: PacketPlan,
     clock: ClockState,
@@ -73,17 +74,24 @@ impl EbpfSender {
         backend.set_session(target.to.ip(), plan.ssid)?;
         backend.attach(link, AttachMode::Tc, true)?;
         let mut unsent = Unsent::default();
-        unsent.follow(Some(link), monotonic_ns());
+        unsent.follow(Some(link), false, monotonic_ns());
         Ok(Self {
             socket,
             strays,
             refused: false,
             backend,
             unsent,
+            index: link.index,
             to: target.to,
             plan,
             clock,
         })
+    }
+
+    pub(crate) fn follow(&mut self, link: Option<&Link>, asked_ns: u64) -> bool {
+        let detached = link.and_then(|link| self.backend.take_detached(link)).is_some();
+        self.unsent.follow(link, detached, asked_ns);
+        !detached
     }
 
     pub(crate) fn clock(&self) -> ClockState {
@@ -100,7 +108,9 @@ impl EbpfSender {
     pub(crate) fn fate(&mut self, seq: u32, sent_ns: u64) -> Fate {
         let (sockets, peer) = (SocketPair::default(), self.to.ip());
         let trace = self.backend.trace(&sockets, self.plan.ssid, seq, peer);
-        self.unsent.fate(trace, peer, sent_ns, || false)
+        let (backend, index) = (&self.backend, self.index);
+        self.unsent
+            .fate(trace, peer, sent_ns, || !backend.preceding(index, true).is_empty())
     }
 
     pub(crate) fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

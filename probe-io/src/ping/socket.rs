@@ -11,6 +11,7 @@ use probe_core::auth::TlvIntegrity;
 use probe_core::mismatch::{Mismatch, Mismatches};
 use probe_core::observation::{Fate, SendFailure};
 use probe_host::clock::{ClockState, monotonic_ns, realtime_ns};
+use probe_host::link::Link;
 use probe_host::wall::WallOffset;
 use socket2::Socket;
 
@@ -54,6 +55,10 @@ impl SocketSender {
             stamped: 0,
             mismatches: Mismatches::default(),
         })
+    }
+
+    pub(crate) fn follow(&mut self, link: Option<&Link>, asked_ns: u64) {
+        self.unsent.follow(link, false, asked_ns);
     }
 
     pub(crate) fn clock(&self) -> ClockState {

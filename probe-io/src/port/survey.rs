@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use probe_common::abi::MAX_ADDRESSES;
 use probe_common::family::Family;
+use probe_core::attach::AttachMode;
 use probe_host::link::{Address, Link, Netlink, XdpMode};
 
 use crate::backend::ebpf::attach::describe_program;
@@ -29,6 +30,10 @@ impl Survey {
         };
         if link.loopback {
             let refusal = "it leads to this host only, where there is nothing to measure";
+            return Err(refused(refusal.to_owned()));
+        }
+        if !link.ethernet && choice != Choice::Only(AttachMode::Socket) {
+            let refusal = "its packets have no Ethernet header, which the kernel programs need; use --engine socket";
             return Err(refused(refusal.to_owned()));
         }
         if !link.up {

@@ -24,15 +24,16 @@ pub(crate) struct Unsent {
 }
 
 impl Unsent {
-    /// Takes the state of the interface, `None` if it is gone, which was read after `asked_ns`.
-    pub(crate) fn follow(&mut self, link: Option<&Link>, asked_ns: u64) {
+    /// Takes the state of the interface, `None` if it is gone, which was read after `asked_ns`, and whether the programs
+    /// were found detached.
+    pub(crate) fn follow(&mut self, link: Option<&Link>, detached: bool, asked_ns: u64) {
         self.index = link.map(|link| link.index);
         self.found.clear();
         let state = match link {
             None => Some(SendFailure::Gone),
             Some(link) if !link.up => Some(SendFailure::Down),
             Some(link) if !link.running => Some(SendFailure::NoCarrier),
-            Some(_) => None,
+            Some(_) => detached.then_some(SendFailure::Detached),
         };
         self.outages.observe(state, asked_ns, monotonic_ns());
     }
@@ -169,10 +170,10 @@ mod tests {
             ..Link::default()
         };
         let before_ns = monotonic_ns();
-        unsent.follow(Some(&link(true)), before_ns);
+        unsent.follow(Some(&link(true)), false, before_ns);
         let left = Trace::Left;
         assert_eq!(unsent.fate(left, to, before_ns + 1, || true), Fate::Unanswered);
-        unsent.follow(Some(&link(false)), monotonic_ns());
+        unsent.follow(Some(&link(false)), false, monotonic_ns());
         let why = SendFailure::NoCarrier;
         assert_eq!(unsent.fate(left, to, monotonic_ns(), || true), Fate::NeverLeft(why));
         assert_eq!(unsent.fate(left, to, before_ns - 1, || true), Fate::Unanswered);

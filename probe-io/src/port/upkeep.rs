@@ -1,5 +1,7 @@
 //! Follows an interface while it is measured: attached, closed when it goes, opened again when it is back.
 
+use std::collections::HashMap;
+use std::net::IpAddr;
 use std::time::Instant;
 
 use log::{debug, warn};
@@ -13,7 +15,7 @@ use crate::backend::facts::Facts;
 use crate::clock::clock_state;
 use crate::port::error::PortError;
 use crate::port::survey::Survey;
-use crate::port::{Port, PortEvent};
+use crate::port::{MIN_CHECK, Port, PortEvent};
 use crate::udp::sockets::SocketPair;
 
 impl Port {
@@ -37,29 +39,51 @@ impl Port {
         let was_deleted = self.changes.take_deleted(self.index);
         let asked_ns = monotonic_ns();
         let link = self.netlink.link_by_name(&self.config.interface).await?;
-        self.unsent.follow(link.as_ref(), asked_ns);
-        let is_another = link.as_ref().map(|link| link.index) != self.index;
-        if self.index.is_some() && (was_deleted || is_another) {
+        let is_same = !was_deleted && link.as_ref().map(|link| link.index) == self.index;
+        let attached_to = link.as_ref().filter(|_| is_same);
+        let detached = attached_to.and_then(|link| self.backend.take_detached(link));
+        self.unsent.follow(link.as_ref(), detached.is_some(), asked_ns);
+        if self.index.is_some() && !is_same {
             self.close();
             events.push(PortEvent::Deleted);
         }
         match link {
-            Some(link) if self.index.is_some() => self.follow(&link, events).await,
+            Some(link) if self.index.is_some() => self.follow(&link, detached, events).await,
             Some(link) if link.up => self.reopen(events).await,
             _ => Ok(()),
         }
     }
 
     /// Follows the state and addresses of the same interface, and checks that replies leave it.
-    async fn follow(&mut self, link: &Link, events: &mut Vec<PortEvent>) -> Result<(), PortError> {
+    async fn follow(
+        &mut self,
+        link: &Link,
+        detached: Option<&str>,
+        events: &mut Vec<PortEvent>,
+    ) -> Result<(), PortError> {
         let mut addresses = self.netlink.addresses(link.index).await?;
         self.limit(&mut addresses);
         if self.running != link.running {
             self.running = link.running;
             events.push(if link.running { PortEvent::Up } else { PortEvent::Down });
         }
+        let joined = self.take_late(&addresses);
         self.open_missing(link, &addresses)?;
         self.configure(link, &addresses)?;
+        events.extend(joined.into_iter().map(|group| PortEvent::Joined { group }));
+        if let Some(what) = detached {
+            // Without a working mode, the next call opens the interface again.
+            self.attach(link, &addresses).inspect_err(|_| self.close())?;
+            self.reason = format!("others had detached {what}; it is attached again");
+            self.mode = self.plan.modes[0];
+            let (mode, reason) = (self.mode, self.reason.clone());
+            events.push(PortEvent::Reattached { mode, reason });
+        }
+        self.find_preceding();
+        if self.checked.elapsed() < MIN_CHECK {
+            return Ok(());
+        }
+        self.checked = Instant::now();
         if self.backend.loses_replies(link)? {
             self.leave_mode(link, &addresses, events)?;
         }
@@ -100,6 +124,25 @@ impl Port {
         Ok(())
     }
 
+    /// Looks for foreign programs that see packets first. Probes that one at egress takes are noticed one by one; of one
+    /// at ingress nothing else would tell.
+    pub(super) fn find_preceding(&mut self) {
+        let Some(index) = self.index else { return };
+        self.preceding = self.backend.preceding(index, true);
+        let ingress = match self.plan.modes[0] {
+            AttachMode::Tc => self.backend.preceding(index, false),
+            _ => Vec::new(),
+        };
+        if !ingress.is_empty() && ingress != self.preceding_ingress {
+            warn!(
+                "at TC ingress of {}, {} is before kstamp's program, which receives nothing if it ends the chain",
+                self.config.interface,
+                ingress.join(", ")
+            );
+        }
+        self.preceding_ingress = ingress;
+    }
+
     /// Keeps the addresses that fit the maps, those in use first.
     fn limit(&mut self, addresses: &mut Vec<Address>) {
         let (most, number) = (MAX_ADDRESSES as usize, addresses.len());
@@ -122,6 +165,17 @@ impl Port {
             let reason = self.reason.clone();
             events.push(PortEvent::Reattached { mode, reason });
         }
+    }
+
+    /// The groups of the IP versions that the interface has got an address of.
+    fn take_late(&mut self, addresses: &[Address]) -> Vec<IpAddr> {
+        let is_usable = |address: &Address, group| {
+            Family::of(address.ip) == Family::of(group) && !address.tentative && !address.duplicate
+        };
+        let has_address = |group: &mut IpAddr| addresses.iter().any(|address| is_usable(address, *group));
+        let taken: Vec<IpAddr> = self.config.late.extract_if(.., has_address).collect();
+        self.config.groups.extend(&taken);
+        taken
     }
 
     fn open_missing(&mut self, link: &Link, addresses: &[Address]) -> Result<(), PortError> {
@@ -154,9 +208,10 @@ impl Port {
 
     fn configure(&mut self, link: &Link, addresses: &[Address]) -> Result<(), PortError> {
         let sender_port = |family| self.sockets.of(family).map_or(0, |sockets| sockets.sender_port);
+        let addresses = by_age(addresses, &self.by_age);
         let facts = Facts {
             link,
-            addresses,
+            addresses: &addresses,
             groups: &self.config.groups,
             test_port: self.config.test_port,
             other_ports: &self.config.other_ports,
@@ -168,7 +223,8 @@ impl Port {
         };
         self.backend.configure(&facts)?;
         self.policy = facts.policy();
-        self.addresses = facts.usable().map(|address| address.ip).collect();
+        self.by_age = facts.usable().map(|address| address.ip).collect();
+        self.addresses = self.by_age.clone();
         self.addresses.sort_unstable();
         self.addresses.dedup();
         Ok(())
@@ -179,5 +235,60 @@ impl Port {
         self.index = None;
         self.sockets = SocketPair::default();
         self.backend.detach();
+    }
+}
+
+/// The addresses with those that were in `known` first, and in its order: the address from which group probes are answered
+/// stays the same when another one is added, or when it is deprecated.
+fn by_age(addresses: &[Address], known: &[IpAddr]) -> Vec<Address> {
+    let places: HashMap<_, _> = known.iter().zip(0..).collect();
+    let place = |address: &Address| places.get(&address.ip).copied();
+    let mut addresses = addresses.to_vec();
+    for address in &mut addresses {
+        address.deprecated &= place(address).is_none();
+    }
+    addresses.sort_by_key(|address| place(address).unwrap_or(u32::MAX));
+    addresses
+}
+
+#[cfg(test)]
+mod tests {
+    use probe_host::link::Scope;
+
+    use super::*;
+
+    fn address(ip: &str, deprecated: bool) -> Address {
+        Address {
+            ip: ip.parse().unwrap(),
+            prefix_of: ip.parse().unwrap(),
+            prefix_len: 64,
+            scope: Scope::Global,
+            tentative: false,
+            duplicate: false,
+            deprecated,
+        }
+    }
+
+    #[test]
+    fn an_address_in_use_stays_in_use() {
+        let known = ["fd01::6", "fd01::7"].map(|ip| ip.parse().unwrap());
+        let table = [
+            ("as before", [("fd01::6", false), ("fd01::7", false)], "fd01::6"),
+            (
+                "another one is first",
+                [("fd01::b", false), ("fd01::6", false)],
+                "fd01::6",
+            ),
+            ("it is deprecated", [("fd01::b", false), ("fd01::6", true)], "fd01::6"),
+            ("it is gone", [("fd01::b", false), ("fd01::7", false)], "fd01::7"),
+            ("all are gone", [("fd01::b", true), ("fd01::c", false)], "fd01::b"),
+        ];
+        for (what, addresses, first) in table {
+            let addresses = addresses.map(|(ip, deprecated)| address(ip, deprecated));
+            let ordered = by_age(&addresses, &known);
+            assert_eq!(ordered[0].ip, first.parse::<IpAddr>().unwrap(), "{what}");
+            let deprecated: Vec<bool> = ordered.iter().map(|address| address.deprecated).collect();
+            assert_eq!(deprecated.contains(&true), what == "all are gone", "{what}");
+        }
     }
 }

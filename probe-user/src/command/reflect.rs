@@ -34,10 +34,10 @@ pub struct ReflectConfig {
 }
 
 impl ReflectConfig {
-    /// Removes the families that the interface has no address of, unless they are required.
+    /// Makes the families wait that the interface has no address of, unless they are required.
     pub fn limit_to(&mut self, present: Families) {
         if !self.endpoint.families_required {
-            limit(&mut self.endpoint.port.groups, present);
+            limit(&mut self.endpoint.port, present);
         }
     }
 }
@@ -88,6 +88,7 @@ pub async fn run(mut config: ReflectConfig) -> Result<()> {
             }
         }
     }
+    endpoint.end();
     reporter.end(&[], &[], &endpoint.counters()?)?;
     drop(endpoint);
     let (results, samples) = reporter.into_sinks();

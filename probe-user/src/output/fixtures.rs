@@ -13,7 +13,7 @@ use probe_io::port::Engine;
 
 use crate::output::model::{
     Attach, AttachChange, Clock, ClockStep, Context, Counters, Downtime, End, Event, Exporter, InterfaceChange,
-    InterfaceEvent, Method, PeerChange, PeerEvent, Results, Start, Windows,
+    InterfaceEvent, Method, PeerChange, PeerEvent, Results, Start, WhyDown, Windows,
 };
 use crate::output::time::{Utc, UtcOffset};
 
@@ -95,6 +95,7 @@ pub fn interface_change(event: InterfaceEvent) -> InterfaceChange {
     InterfaceChange {
         event,
         interface: "p1".to_owned(),
+        group: (event == InterfaceEvent::Joined).then(|| ip("ff0e::10")),
         time: time(),
     }
 }
@@ -103,6 +104,7 @@ pub fn peer_change(event: PeerEvent, found: Found, name: Option<&str>) -> PeerCh
     let (name, version) = (name.map(str::to_owned), name.map(|_| "0.1.0".to_owned()));
     PeerChange {
         event,
+        reason: (event == PeerEvent::Down).then_some(WhyDown::Silent),
         peer: ip("10.1.1.6"),
         found,
         method: Method::Stamp,
@@ -116,6 +118,7 @@ pub fn clock_step(peer: Option<&str>, by_ns: i64) -> ClockStep {
     ClockStep {
         peer: peer.map(ip),
         by_ns,
+        left_out: 0,
         time: time(),
     }
 }
@@ -266,7 +269,6 @@ fn results(report: &Report, peer_name: Option<&str>) -> Results {
         egress: "tc".to_owned(),
         synchronised: true,
         error_ns: 1_200_000,
-        clock: 1,
         stateful: true,
         responder: None,
     };

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::net::IpAddr;
 
 use probe_common::family::Family;
-use probe_core::agent::event::Found;
+use probe_core::agent::event::{DownReason, Found};
 use probe_core::attach::AttachMode;
 use probe_core::identity::Identity;
 use probe_core::observation::{Reply, SendFailure};
@@ -145,6 +145,8 @@ pub enum InterfaceEvent {
     Up,
     Deleted,
     Back,
+    /// It has got the first address of an IP version.
+    Joined,
 }
 
 /// The interface came or went.
@@ -152,6 +154,8 @@ pub enum InterfaceEvent {
 pub struct InterfaceChange {
     pub event: InterfaceEvent,
     pub interface: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<IpAddr>,
     pub time: Utc,
 }
 
@@ -162,10 +166,31 @@ pub enum PeerEvent {
     Down,
 }
 
+/// Why a peer is down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WhyDown {
+    Silent,
+    Ended,
+    Stamp,
+}
+
+impl From<DownReason> for WhyDown {
+    fn from(reason: DownReason) -> Self {
+        match reason {
+            DownReason::Silent => Self::Silent,
+            DownReason::Ended => Self::Ended,
+            DownReason::SpeaksStamp => Self::Stamp,
+        }
+    }
+}
+
 /// A peer came or went.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PeerChange {
     pub event: PeerEvent,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<WhyDown>,
     pub peer: IpAddr,
     #[serde(with = "fields::FoundName")]
     pub found: Found,
@@ -182,6 +207,7 @@ pub struct PeerChange {
 pub struct ClockStep {
     pub peer: Option<IpAddr>,
     pub by_ns: i64,
+    pub left_out: u64,
     pub time: Utc,
 }
 

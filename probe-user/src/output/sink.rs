@@ -219,7 +219,7 @@ impl Sink {
         let mut state = self.shared.lock();
         let bytes = state.waiting.len() + state.writing;
         if mem::replace(&mut state.has_ended, true) || bytes == 0 {
-            return Ok(());
+            return state.error.take().map_or(Ok(()), Err);
         }
         Err(OutputError::NotTaken {
             path: self.path.clone(),

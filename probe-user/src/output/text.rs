@@ -17,7 +17,7 @@ use probe_io::port::Engine;
 
 use crate::output::model::{
     AttachChange, ClockStep, End, Event, Exporter, InterfaceChange, InterfaceEvent, Method, PeerChange, PeerEvent,
-    Results, Start, Windows,
+    Results, Start, WhyDown, Windows,
 };
 use crate::output::quantity::{duration_u64, list};
 use crate::output::terminal::Columns;
@@ -90,19 +90,34 @@ fn write_interface(change: &InterfaceChange, out: &mut dyn Write) -> io::Result<
         InterfaceEvent::Up => "is up again",
         InterfaceEvent::Deleted => "was deleted; waiting for it to come back",
         InterfaceEvent::Back => "is back and in use again",
+        InterfaceEvent::Joined => "has an address of another IP version",
     };
-    writeln!(out, "{} interface {} {what}", change.time.to_second(), change.interface)
+    let group = change
+        .group
+        .map(|group| format!(": {group} is in use too"))
+        .unwrap_or_default();
+    writeln!(
+        out,
+        "{} interface {} {what}{group}",
+        change.time.to_second(),
+        change.interface
+    )
 }
 
 fn write_peer(change: &PeerChange, out: &mut dyn Write) -> io::Result<()> {
     let what = match (change.event, change.found) {
         (PeerEvent::Up, Found::Multicast) => "is up, found by multicast",
         (PeerEvent::Up, Found::Static) => "is up, named by --peer",
-        (PeerEvent::Down, _) => "is down: no replies",
+        (PeerEvent::Down, _) => match change.reason {
+            Some(WhyDown::Ended) => "has ended, or given up this address",
+            Some(WhyDown::Stamp) => "now speaks STAMP",
+            Some(WhyDown::Silent) | None => "is down: no replies",
+        },
     };
     let how = match (change.event, change.method) {
         (PeerEvent::Up, Method::Echo) => "; a legacy agent, probed with ASCII numbers, timestamps by a socket",
-        (_, Method::Echo) => " to ASCII numbers",
+        (PeerEvent::Down, Method::Echo) if change.reason == Some(WhyDown::Silent) => " to ASCII numbers",
+        (PeerEvent::Down, Method::Echo) => "",
         (_, Method::Stamp) => "",
     };
     let who = match (&change.name, &change.version) {
@@ -120,9 +135,14 @@ fn write_clock(step: &ClockStep, out: &mut dyn Write) -> io::Result<()> {
     };
     let direction = if step.by_ns < 0 { "back" } else { "forward" };
     let by = duration_u64(step.by_ns.unsigned_abs());
+    let before = match step.left_out {
+        0 => String::new(),
+        left_out => format!(", after {left_out} steps that are not listed"),
+    };
     writeln!(
         out,
-        "{} the {whose} was stepped {direction} by {by}: one-way delays across the step are invalid, RTT is not affected",
+        "{} the {whose} was stepped {direction} by {by}{before}: one-way delays across the step are invalid, RTT is not \
+         affected",
         step.time.to_second()
     )
 }

@@ -73,8 +73,9 @@ pub const RECORDS: &[Record] = &[
         commands: "agent, reflect",
         meaning: "The interface changed.",
         fields: &[&[
-            ("event", "string", "`down` (or without carrier), `up`, `deleted`, or `back`: created and attached again."),
+            ("event", "string", "`down` (or without carrier), `up`, `deleted`, `back`: created and attached again, or `joined`: it has the first address of an IP version."),
             ("interface", "string", "Interface."),
+            ("group", "string?", "Of `joined`: the group that is in use from now on."),
             ("time", "time", "When."),
         ]],
     },
@@ -83,7 +84,13 @@ pub const RECORDS: &[Record] = &[
         commands: "agent",
         meaning: "A peer came or went.",
         fields: &[&[
-            ("event", "string", "`up`, or `down`: no reply for `--peer-expiry`."),
+            ("event", "string", "`up` or `down`."),
+            (
+                "reason",
+                "string",
+                "Of `down`: `silent`: no reply for `--peer-expiry`; `ended`: the peer said that it ends or gives up this \
+                 address; `stamp`: a legacy agent was replaced by one that speaks STAMP.",
+            ),
             ("peer", "string", "Address."),
             ("found", "string", "`multicast`, or `static`: given with `--peer`."),
             ("method", "string", "`stamp`, or `echo` for a legacy agent."),
@@ -99,6 +106,7 @@ pub const RECORDS: &[Record] = &[
         fields: &[&[
             ("peer", "string?", "Peer whose clock it is; null for this host's."),
             ("by_ns", "ns", "Size of the step; positive if forward."),
+            ("left_out", "integer", "Steps of this clock since its last record that got no record of their own."),
             ("time", "time", "When it was noticed."),
         ]],
     },
@@ -436,7 +444,7 @@ const SAMPLE: &[Field] = &[
     ("rtt_ns", "ns?", "Round-trip time less the residence time, by monotonic timestamps; residence included if the reflector wrote none."),
     ("residence_ns", "ns?", "Residence time in the reflector; null if it wrote no timestamps, or ones that contradict each other."),
     ("state", "string", "`ok`, `lost`, `late`, `duplicate`, or `failed`: the probe did not leave."),
-    ("reason", "string?", "Why a failed probe did not leave: `gone`, `down` or `no-carrier` (the interface), `no-address`, `no-route`, `no-neighbour` (ARP or ND), `forbidden` (a firewall), `program` (a TC program before kstamp's), `errno-N` or `unknown`."),
+    ("reason", "string?", "Why a failed probe did not leave: `gone`, `down` or `no-carrier` (the interface), `no-address`, `no-route`, `no-neighbour` (ARP or ND), `forbidden` (a firewall), `program` (a TC program before kstamp's), `detached` (others had detached kstamp's programs), `errno-N` or `unknown`."),
 ];
 
 #[rustfmt::skip]

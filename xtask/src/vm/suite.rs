@@ -19,7 +19,7 @@ struct Part {
 }
 
 /// Test binaries of `probe-io/tests`, `probe-user/tests` and `xtask/tests` that run in every guest.
-static PARTS: [Part; 12] = [
+static PARTS: [Part; 13] = [
     alone("programs"),
     in_lab("kernel_datapath"),
     in_lab("netem"),
@@ -28,6 +28,7 @@ static PARTS: [Part; 12] = [
     in_lab("link_delay"),
     alone("attach"),
     alone("clsact"),
+    alone("detached"),
     alone("trouble"),
     alone("privileges"),
     alone("policy"),

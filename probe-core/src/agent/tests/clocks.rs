@@ -49,7 +49,7 @@ fn offset_and_skew_of_a_peer_are_estimated_and_its_steps_noticed() {
         .events
         .iter()
         .filter_map(|event| match event {
-            Event::ClockStep { peer, by_ns } => Some((*peer, *by_ns)),
+            Event::ClockStep { peer, by_ns, .. } => Some((*peer, *by_ns)),
             _ => None,
         })
         .collect();
@@ -87,8 +87,34 @@ fn offset_and_skew_of_a_peer_are_estimated_and_its_steps_noticed() {
 }
 
 #[test]
+fn a_peer_whose_clock_jumps_without_end_causes_few_events() {
+    let mut world = World::new(config(), &[host(1)]);
+    world.change = |mut reply| {
+        // Every second.
+        let ahead = (reply.sent_mono_ns - START) / REPORT % 2 * 3_600_000 * MS;
+        reply.t2_ns += ahead;
+        reply.t3_ns += ahead;
+        reply
+    };
+    world.run(35 * REPORT);
+    let left_out: Vec<_> = world
+        .events
+        .iter()
+        .filter_map(|event| match event {
+            Event::ClockStep { left_out, .. } => Some(*left_out),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(left_out.len(), 4, "{left_out:?}");
+    let summaries = world.finish();
+    // Windows count all of them.
+    assert!(summaries.iter().all(|summary| summary.steps.peer > 30));
+    assert!(left_out.iter().sum::<u64>() + 4 > 25, "{left_out:?}");
+}
+
+#[test]
 fn a_peer_on_the_same_clock_is_not_estimated() {
-    let mut world = world();
+    let mut world = World::new(config(), &[host(1)]);
     world.run(1_000 * MS);
     world.agent.set_same_clock(host(1), true);
     world.run(19_000 * MS);
@@ -101,6 +127,68 @@ fn a_peer_on_the_same_clock_is_not_estimated() {
     assert!(summaries.iter().all(|summary| summary.steps.peer == 0));
 }
 
+/// Stamps an hour ahead.
+fn ahead(mut reply: Reply) -> Reply {
+    reply.t2_ns += 3_600_000 * MS;
+    reply.t3_ns += 3_600_000 * MS;
+    reply
+}
+
+#[test]
+fn stamps_that_refute_one_clock_withdraw_it_for_good() {
+    // Before and after the peer proves that it reads our clock.
+    for first in [true, false] {
+        let mut world = World::new(config(), &[host(1)]);
+        if first {
+            world.change = ahead;
+        }
+        world.run(300 * MS);
+        world.agent.set_same_clock(host(1), true);
+        world.take_events();
+        world.run(200 * MS);
+        assert_eq!(world.events.len(), if first { 2 } else { 1 }, "{:?}", world.events);
+        world.change = ahead;
+        world.run(600 * MS);
+        world.change = |reply| reply;
+        world.agent.set_same_clock(host(1), true);
+        world.run(2_000 * MS);
+        let refuted = |event: &&Event| matches!(event, Event::SameClockRefuted { .. });
+        let refutations: Vec<_> = world.events.iter().filter(refuted).collect();
+        let [Event::SameClockRefuted { peer, by }] = refutations[..] else {
+            panic!("{refutations:?}")
+        };
+        assert_eq!((*peer, by.backward_ns < -3_500_000 * MS as i64), (host(1), true));
+        let summaries = world.finish();
+        let windows = world.windows.iter().chain(&summaries);
+        assert!(
+            windows
+                .map(|report| report.clock)
+                .all(|clock| clock != Some(OneWayClock::SameClock))
+        );
+    }
+}
+
+#[test]
+fn a_clock_that_is_set_during_a_round_trip_refutes_nothing() {
+    let mut world = World::new(config(), &[host(1)]);
+    world.run(300 * MS);
+    world.agent.set_same_clock(host(1), true);
+    // Both ends read it.
+    world.change = |mut reply| {
+        if reply.seq == 40 {
+            (reply.t2_ns, reply.t3_ns, reply.t4_ns) = (0, 1_000, reply.t4_ns - reply.t2_ns + 1_000);
+        }
+        reply
+    };
+    world.run(300 * MS);
+    assert!(
+        world
+            .finish()
+            .iter()
+            .all(|summary| summary.clock == Some(OneWayClock::SameClock))
+    );
+}
+
 #[test]
 fn a_step_of_our_own_clock_marks_every_open_window() {
     let mut world = world();
@@ -109,7 +197,8 @@ fn a_step_of_our_own_clock_marks_every_open_window() {
     world.run(1_000 * MS);
     assert!(world.events.contains(&Event::ClockStep {
         peer: None,
-        by_ns: -5_000
+        by_ns: -5_000,
+        left_out: 0
     }));
     let marks: Vec<u64> = world.windows.iter().map(|window| window.steps.own).collect();
     assert_eq!(marks.iter().sum::<u64>(), 2, "one of each path: {marks:?}");

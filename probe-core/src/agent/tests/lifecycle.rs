@@ -103,6 +103,58 @@ fn a_peer_goes_down_and_comes_back_as_the_same() {
 }
 
 #[test]
+fn a_peer_that_says_that_it_ends_loses_no_probe() {
+    for found in [Found::Multicast, Found::Static] {
+        let named = ProbeConfig {
+            group: Families {
+                v4: found == Found::Multicast,
+                v6: false,
+            },
+            static_peers: (found == Found::Static).then_some(host(1)).into_iter().collect(),
+            ..config()
+        };
+        let mut world = World::new(named, &[host(1)]);
+        world.run(REPORT);
+        // Its last replies are under way, and it gets one more probe on each path.
+        world.hosts.clear();
+        world.run(INTERVAL);
+        world.agent.ended(host(1));
+        world.agent.ended(host(1));
+        world.take_events();
+        world.run(3 * REPORT);
+        let events = [
+            Event::PeerUp { peer: host(1), found },
+            Event::PeerDown {
+                peer: host(1),
+                found,
+                reason: DownReason::Ended,
+            },
+        ];
+        assert_eq!(world.events, events);
+        let probed = world.sent_to(Destination::Peer(host(1)));
+        assert_eq!(
+            probed > 350,
+            found == Found::Static,
+            "{probed}: a named peer may come back"
+        );
+        world.hosts.push(host(1));
+        world.run(REPORT);
+        assert_eq!(world.events.len(), 3, "{:?}", world.events);
+        for summary in world.finish() {
+            let Counts {
+                sent,
+                received,
+                lost,
+                pending,
+                ..
+            } = summary.counts;
+            assert_eq!((lost, sent), (0, received + pending), "{summary:?}");
+            assert!(received > 190, "{summary:?}");
+        }
+    }
+}
+
+#[test]
 fn a_new_peer_takes_the_place_of_the_one_that_is_down_for_longest() {
     let three = ProbeConfig {
         max_peers: 3,
@@ -160,7 +212,11 @@ fn a_static_peer_is_probed_before_it_answers_and_after_it_is_down() {
     let found = Found::Static;
     let expected = [
         Event::PeerUp { peer, found },
-        Event::PeerDown { peer, found },
+        Event::PeerDown {
+            peer,
+            found,
+            reason: DownReason::Silent,
+        },
         Event::PeerUp { peer, found },
     ];
     assert_eq!(world.events, expected);
@@ -283,4 +339,19 @@ fn losses_have_a_direction_once_a_peer_is_known_to_be_stateful() {
             assert_eq!(lost_backward, if stateful { lost } else { 0 });
         }
     }
+}
+
+#[test]
+fn a_group_that_is_added_later_is_probed_and_finds_its_peers() {
+    let [v4, v6] = [host(1), host6(6)];
+    let mut world = World::new(config(), &[v4, v6]);
+    world.run(REPORT);
+    assert_eq!(world.agent.peers().len(), 1);
+    for _ in 0..2 {
+        world.agent.add_group(Family::V6, world.now);
+    }
+    world.run(REPORT);
+    assert_eq!(world.agent.peers().len(), 2);
+    assert_eq!(world.sent_to(Destination::Group(Family::V6)) as u64, REPORT / INTERVAL);
+    assert!(world.finish().iter().all(|summary| summary.counts.lost == 0));
 }

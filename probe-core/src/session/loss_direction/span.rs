@@ -81,7 +81,7 @@ impl Span {
 
     pub(super) fn add(&mut self, probe: &Probe) {
         match (probe.state, probe.counter) {
-            (State::Pending | State::NeverLeft, _) => {}
+            (State::Pending | State::NeverLeft | State::Withdrawn, _) => {}
             (_, Some(_)) => self.seen += 1,
             (State::CollectorLost, None) => self.collector_lost += 1,
             (_, None) => self.lost += 1,

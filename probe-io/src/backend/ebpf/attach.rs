@@ -4,24 +4,61 @@ use aya::programs::links::LinkOrder;
 use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions};
 use aya::programs::xdp::XdpLink;
 use aya::programs::{ProgramError, SchedClassifier, TcAttachType, XdpMode, loaded_programs};
-use aya::util::KernelVersion;
 use probe_core::attach::AttachMode;
 use probe_host::link::Link;
 
 use crate::backend::ebpf::clsact::Clsact;
+use crate::backend::ebpf::hooks;
 use crate::backend::ebpf::object::{EGRESS, INGRESS, Object};
 use crate::backend::error::AttachError;
 
 /// The receive program on an interface. It is detached when this is dropped.
 pub(crate) struct ReceiveLinks {
-    _xdp: Option<XdpLink>,
-    _ingress: Option<Classifier>,
+    /// With the id of the program.
+    xdp: Option<(XdpLink, u32)>,
+    ingress: Option<Classifier>,
+}
+
+impl ReceiveLinks {
+    /// Whether the programs are still there.
+    pub(super) fn is_attached(&self, link: &Link) -> bool {
+        let has_xdp = self.xdp.as_ref().is_none_or(|(_, id)| link.xdp_ids.contains(id));
+        has_xdp
+            && self
+                .ingress
+                .as_ref()
+                .is_none_or(|ingress| ingress.is_attached(link.index))
+    }
+
+    pub(super) fn ingress(&self) -> Option<&Classifier> {
+        self.ingress.as_ref()
+    }
 }
 
 /// A TC program on an interface, with its qdisc: dropped in this order.
 pub(crate) struct Classifier {
     _link: SchedClassifierLink,
     _qdisc: Option<Clsact>,
+    hook: TcAttachType,
+    /// Of the program.
+    id: u32,
+}
+
+impl Classifier {
+    /// Whether the program is still there; `true` if the kernel does not say.
+    pub(super) fn is_attached(&self, index: u32) -> bool {
+        let programs = hooks::programs(index, self.hook);
+        programs.map_or(true, |programs| {
+            programs.iter().any(|program| program.id == Some(self.id))
+        })
+    }
+
+    /// What sees packets before it.
+    pub(super) fn preceding(&self, index: u32) -> Vec<String> {
+        let programs = hooks::programs(index, self.hook).unwrap_or_default();
+        let foreign = programs.into_iter().take_while(|program| program.id != Some(self.id));
+        foreign.map(|program| program.name).collect()
+    }
 }
 
 pub(crate) fn receive(object: &mut Object, link: &Link, mode: AttachMode) -> Result<ReceiveLinks, AttachError> {
@@ -33,9 +70,10 @@ pub(crate) fn receive(object: &mut Object, link: &Link, mode: AttachMode) -> Res
     let xdp = match xdp_mode {
         Some(flag) => {
             let program = object.xdp()?;
-            let attached = program
-                .attach_to_if_index(link.index, flag)
-                .and_then(|id| program.take_link(id));
+            let attached = program.attach_to_if_index(link.index, flag).and_then(|id| {
+                let link = program.take_link(id)?;
+                Ok((link, program.info()?.id()))
+            });
             Some(attached.map_err(refusal(link, format!("the receive program ({mode})")))?)
         }
         None => None,
@@ -55,10 +93,7 @@ pub(crate) fn receive(object: &mut Object, link: &Link, mode: AttachMode) -> Res
         );
         Some(attached.map_err(refusal(link, "the receive program (tc)".to_owned()))?)
     };
-    Ok(ReceiveLinks {
-        _xdp: xdp,
-        _ingress: ingress,
-    })
+    Ok(ReceiveLinks { xdp, ingress })
 }
 
 /// Attaches the egress program to `link`, before all others: a program that ends the chain (`TCX_PASS`) would prevent
@@ -93,7 +128,7 @@ pub(crate) fn classifier(
     direction: TcAttachType,
     order: LinkOrder,
 ) -> Result<Classifier, ProgramError> {
-    let (qdisc, options) = if has_tcx() {
+    let (qdisc, options) = if hooks::has_tcx() {
         (None, TcAttachOptions::TcxOrder(order))
     } else {
         let qdisc = Clsact::ensure(interface, index)?;
@@ -103,12 +138,9 @@ pub(crate) fn classifier(
     Ok(Classifier {
         _link: program.take_link(id)?,
         _qdisc: qdisc,
+        hook: direction,
+        id: program.info()?.id(),
     })
-}
-
-/// From kernel 6.6 on.
-fn has_tcx() -> bool {
-    KernelVersion::current().is_ok_and(|version| version >= KernelVersion::new(6, 6, 0))
 }
 
 /// The XDP program of id `program_id` in words.

@@ -22,6 +22,14 @@ const HOOKS: [TcAttachType; 2] = [TcAttachType::Ingress, TcAttachType::Egress];
 /// The names of kstamp's TC programs.
 const OURS: [&str; 4] = [EGRESS, INGRESS, TAP_EGRESS, TAP_INGRESS];
 
+/// A program or another filter at a hook.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Listed {
+    /// `None` for a filter without a program.
+    pub(super) id: Option<u32>,
+    pub(super) name: String,
+}
+
 /// The qdisc of one interface, in use. Drop it after the filters on it.
 pub(crate) struct Clsact {
     index: i32,
@@ -81,15 +89,49 @@ fn remove_abandoned(index: i32) -> io::Result<usize> {
 fn filters(index: i32) -> io::Result<Vec<TcMessage>> {
     let mut found = Vec::new();
     for hook in HOOKS {
-        let mut message = TcMessage::with_index(index);
-        message.header.parent = parent(hook);
-        let answers = request(RouteNetlinkMessage::GetTrafficFilter(message), NLM_F_DUMP)?;
-        found.extend(answers.into_iter().filter_map(|answer| match answer {
-            RouteNetlinkMessage::NewTrafficFilter(filter) if filter.header.handle != TcHandle::UNSPEC => Some(filter),
-            _ => None,
-        }));
+        found.extend(filters_at(index, hook)?);
     }
     Ok(found)
+}
+
+fn filters_at(index: i32, hook: TcAttachType) -> io::Result<impl Iterator<Item = TcMessage>> {
+    let mut message = TcMessage::with_index(index);
+    message.header.parent = parent(hook);
+    let answers = request(RouteNetlinkMessage::GetTrafficFilter(message), NLM_F_DUMP)?;
+    Ok(answers.into_iter().filter_map(|answer| match answer {
+        RouteNetlinkMessage::NewTrafficFilter(filter) if filter.header.handle != TcHandle::UNSPEC => Some(filter),
+        _ => None,
+    }))
+}
+
+/// The filters at one hook, in the order in which they see packets.
+pub(super) fn listed(index: u32, hook: TcAttachType) -> io::Result<Vec<Listed>> {
+    Ok(filters_at(index.cast_signed(), hook)?
+        .map(|filter| list(&filter))
+        .collect())
+}
+
+fn list(filter: &TcMessage) -> Listed {
+    let mut listed = Listed {
+        id: None,
+        name: "a filter".to_owned(),
+    };
+    for attribute in &filter.attributes {
+        match attribute {
+            TcAttribute::Kind(kind) => listed.name = format!("a {kind} filter"),
+            TcAttribute::Options(options) => {
+                for option in options {
+                    match option {
+                        TcOption::Bpf(TcFilterBpfOption::ProgId(id)) => listed.id = Some(*id),
+                        TcOption::Bpf(TcFilterBpfOption::ProgName(name)) => listed.name.clone_from(name),
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    listed
 }
 
 fn parent(hook: TcAttachType) -> TcHandle {

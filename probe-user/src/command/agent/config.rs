@@ -16,14 +16,16 @@ pub struct AgentConfig {
     pub endpoint: EndpointConfig,
     pub core: ProbeConfig,
     pub legacy_peers: bool,
+    /// Whether the groups are probed.
+    pub group_probes: bool,
     /// `None`: until a signal comes.
     pub duration_ns: Option<u64>,
     pub output: OutputConfig,
 }
 
 impl AgentConfig {
-    /// Removes the families that the interface has no address of, unless they are required or a named peer has one. If
-    /// none would be left, nothing is removed, and opening the port reports what is missing.
+    /// Makes the families wait that the interface has no address of, unless they are required or a named peer has one. If
+    /// none would be left, all stay, and opening the port reports what is missing.
     pub fn limit_to(&mut self, present: Families) {
         if self.endpoint.families_required {
             return;
@@ -33,9 +35,8 @@ impl AgentConfig {
             v4: present.v4 || peers.v4,
             v6: present.v6 || peers.v6,
         };
-        let groups = &mut self.endpoint.port.groups;
-        limit(groups, wanted);
-        let probed = families_of(groups);
+        limit(&mut self.endpoint.port, wanted);
+        let probed = families_of(&self.endpoint.port.groups);
         self.core.group.v4 &= probed.v4;
         self.core.group.v6 &= probed.v6;
     }
@@ -77,6 +78,7 @@ pub fn validate(args: AgentArgs) -> Result<AgentConfig, ConfigError> {
     Ok(AgentConfig {
         endpoint: common.endpoint,
         legacy_peers: args.legacy_peers,
+        group_probes: !args.no_group,
         core: ProbeConfig {
             interval_ns,
             timeout_ns,

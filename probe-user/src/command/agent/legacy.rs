@@ -5,11 +5,13 @@ use std::net::IpAddr;
 
 use anyhow::{Context as _, Result};
 use log::warn;
+use probe_common::family::Family;
 use probe_core::agent::Agent;
 use probe_core::agent::config::ProbeConfig;
 use probe_core::legacy::LegacyAgent;
 use probe_core::observation::SendFailure;
 use probe_core::stats::report::Report;
+use probe_host::clock::monotonic_ns;
 use probe_host::link::Netlink;
 use probe_io::legacy::LegacyProber;
 use probe_io::port::{Port, PortEvent};
@@ -93,6 +95,10 @@ impl LegacyPeers {
                         warn!("legacy agents are no longer probed: {error}");
                     }
                 }
+                PortEvent::Joined { group } => match self.prober.add(*group) {
+                    Ok(()) => self.agent.add_group(Family::of(*group), monotonic_ns()),
+                    Err(error) => warn!("legacy agents in {group} are not probed: {error}"),
+                },
                 PortEvent::Down | PortEvent::Up | PortEvent::Reattached { .. } => {}
             }
         }

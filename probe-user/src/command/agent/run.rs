@@ -10,6 +10,7 @@ use probe_core::observation::{Fate, SendFailure};
 use probe_host::clock::monotonic_ns;
 use probe_host::timer::Timer;
 use probe_host::wall::StepDetector;
+use probe_io::port::PortEvent;
 use probe_io::udp::sockets::PassedUp;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
@@ -158,11 +159,11 @@ impl Run {
         }
         while let Some(transmit) = self.agent.poll_transmit(now_ns) {
             let config = &self.config.endpoint.port;
+            let port = &mut self.endpoint.port;
             let to = match transmit.destination {
                 Destination::Peer(peer) => Some(peer),
-                Destination::Group(family) => config.groups.iter().copied().find(|group| Family::of(*group) == family),
+                Destination::Group(family) => port.groups().iter().copied().find(|group| Family::of(*group) == family),
             };
-            let port = &mut self.endpoint.port;
             let sent = match to {
                 Some(to) => port.send(to, transmit.ssid, transmit.seq).inspect_err(|&why| {
                     self.unsent.note(to, why, &config.interface, || port.preceding());
@@ -252,6 +253,11 @@ impl Run {
             .set_policy(self.endpoint.port.addresses(), self.endpoint.port.policy());
         for event in &events {
             self.reporter.port_event(&self.config.endpoint.port.interface, event)?;
+            if let PortEvent::Joined { group } = event
+                && self.config.group_probes
+            {
+                self.agent.add_group(Family::of(*group), monotonic_ns());
+            }
         }
         if let Some(legacy) = &mut self.legacy {
             legacy.follow(&events, &self.endpoint.port).await;
@@ -275,6 +281,7 @@ impl Run {
                 break;
             }
         }
+        self.endpoint.end();
         let now_ns = monotonic_ns();
         let summaries = self.agent.finish(now_ns);
         let legacy_summaries = self.legacy.as_mut().map(|legacy| legacy.finish(&self.agent, now_ns));

@@ -87,6 +87,7 @@ pub fn validate(args: CompareArgs) -> Result<CompareConfig, ConfigError> {
             other_ports: vec![],
             other_ports_are_optional: false,
             groups: groups(&[], Some(family))?,
+            late: Vec::new(),
             choice: values::choice(args.attach),
             probing: true,
             log_level: 0,

@@ -28,6 +28,9 @@ const UNKNOWN_NS: u64 = 0;
 /// How often the last replies are polled for.
 const POLL: Duration = Duration::from_millis(20);
 
+const REFUTED: &str = "the far end proves that it reads this host's clock, but its stamps cannot be from it: both ways of the path are \
+                       taken together";
+
 /// All methods, ready to probe.
 pub struct Prober {
     pub port: Port,
@@ -41,6 +44,8 @@ pub struct Prober {
     pub priority: Priority,
     pub next_seq: u32,
     pub same_clock: bool,
+    /// Stamps have refuted it.
+    pub refuted: bool,
 }
 
 pub struct Outcome {
@@ -111,7 +116,7 @@ impl Prober {
             unsent: sent.tried.saturating_sub(left),
             tallies,
             anatomy,
-            notes: Vec::new(),
+            notes: self.refuted.then(|| REFUTED.to_owned()).into_iter().collect(),
         };
         Ok(Outcome { result, is_over })
     }
@@ -119,8 +124,10 @@ impl Prober {
     fn take(&mut self, replies: &mut Replies) {
         let kernel = &mut replies.kernel;
         let (ssid, peer) = (self.ssid, self.peer);
+        let refuted = &mut self.refuted;
         self.port.drain(|reply| {
             if reply.ssid == ssid && reply.peer == peer {
+                *refuted |= self.same_clock && reply.refutes_same_clock();
                 kernel.push(RoundTrip {
                     seq: reply.seq,
                     rtt_ns: reply.rtt_ns(),
@@ -208,7 +215,7 @@ impl Prober {
         });
         for answer in counted {
             match (&answer.watched, answer.arrival.rtt_ns) {
-                (Some(stamps), _) => anatomy.record(stamps, self.same_clock),
+                (Some(stamps), _) => anatomy.record(stamps, self.same_clock && !self.refuted),
                 (None, Some(rtt_ns)) => anatomy.unwatched.record(rtt_ns as i64),
                 (None, None) => {}
             }

@@ -8,8 +8,9 @@ use log::debug;
 use probe_common::family::Family;
 use probe_core::attach::AttachMode;
 use probe_core::compare::Phase;
+use probe_core::identity::wire::IdentityAnswer;
 use probe_core::identity::{Identity, wire};
-use probe_host::clock::{clock_identity, realtime_ns};
+use probe_host::clock::realtime_ns;
 use probe_io::compare::load::Load;
 use probe_io::compare::pacer::Senders;
 use probe_io::compare::priority::Priority;
@@ -25,7 +26,7 @@ use crate::command::compare::output::Setting;
 use crate::command::compare::phase::Prober;
 use crate::command::compare::report::Report;
 use crate::command::shared::host::{addresses_of, check_host, check_peers, kernel_release};
-use crate::command::shared::introductions::{nonce, own_identity};
+use crate::command::shared::introductions::{clock_key, nonce, own_identity};
 use crate::command::shared::shutdown::Shutdown;
 use crate::output::time::Utc;
 
@@ -60,7 +61,8 @@ pub async fn run(config: CompareConfig) -> Result<()> {
         identity = ask_identity(config.peer, &port, config.port.test_port) => identity?,
         () = shutdown.requested() => return Ok(()),
     };
-    let mut setting = setting(&config, &port, identity.as_ref())?;
+    let (identity, same_clock) = identity.unzip();
+    let mut setting = setting(&config, &port, identity.as_ref(), same_clock == Some(true))?;
     let Opened {
         senders,
         userspace,
@@ -92,6 +94,7 @@ pub async fn run(config: CompareConfig) -> Result<()> {
         priority: config.priority,
         next_seq: 0,
         same_clock: report.same_clock(),
+        refuted: false,
     };
     let outcome = phases(&config, &mut prober, busy, &mut report, &mut shutdown).await;
     // Detached before the results are written.
@@ -191,7 +194,7 @@ fn open(config: &CompareConfig, port: &mut Port, peer: Option<&Identity>, notes:
     Ok(opened)
 }
 
-fn setting(config: &CompareConfig, port: &Port, peer: Option<&Identity>) -> Result<Setting> {
+fn setting(config: &CompareConfig, port: &Port, peer: Option<&Identity>, same_clock: bool) -> Result<Setting> {
     let (mode, _) = port.attachment().context("the interface is gone")?;
     let peer_attach = peer.and_then(|identity| identity.receive.parse().ok());
     let mut notes = config.notes.clone();
@@ -200,7 +203,6 @@ fn setting(config: &CompareConfig, port: &Port, peer: Option<&Identity>) -> Resu
             "the far end has no kernel programs (--engine socket): a process answers the method kernel and reads T3";
         notes.push(note.to_owned());
     }
-    let own = clock_identity().context("cannot identify this host's clock")?;
     Ok(Setting {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         kernel: kernel_release(),
@@ -209,7 +211,7 @@ fn setting(config: &CompareConfig, port: &Port, peer: Option<&Identity>) -> Resu
         peer_name: peer.map(|identity| identity.name.clone()),
         attach: mode,
         peer_attach,
-        same_clock: peer.is_some_and(|identity| identity.clock == own),
+        same_clock,
         interval: Duration::from_nanos(config.interval_ns),
         duration: Duration::from_nanos(config.duration_ns),
         cpus: std::thread::available_parallelism().map_or(1, usize::from),
@@ -220,10 +222,11 @@ fn setting(config: &CompareConfig, port: &Port, peer: Option<&Identity>) -> Resu
     })
 }
 
-/// The identity of `peer`; `None` if it does not answer.
-async fn ask_identity(peer: IpAddr, port: &Port, test_port: u16) -> Result<Option<Identity>> {
+/// The identity of `peer`, and whether it reads this host's clock; `None` if it does not answer.
+async fn ask_identity(peer: IpAddr, port: &Port, test_port: u16) -> Result<Option<(Identity, bool)>> {
+    let clock = clock_key()?;
     let receive = port.attachment().map(|(mode, _)| mode);
-    let own = own_identity("compare", port.clock(), receive, AttachMode::Tc, true)?;
+    let own = own_identity("compare", port.clock(), receive, AttachMode::Tc, true);
     let sockets = port.sockets(Family::of(peer)).context("the interface is gone")?;
     for _ in 0..REQUESTS {
         let nonce = nonce();
@@ -232,21 +235,22 @@ async fn ask_identity(peer: IpAddr, port: &Port, test_port: u16) -> Result<Optio
         if let Err(error) = sent {
             debug!("cannot ask {peer} for its identity: {error}");
         }
-        if let Ok(identity) = timeout(IDENTITY_TIMEOUT, identity_answer(port, test_port, nonce)).await {
-            return Ok(Some(identity));
+        if let Ok(answer) = timeout(IDENTITY_TIMEOUT, identity_answer(port, test_port, nonce)).await {
+            let same_clock = answer.proof.is_some_and(|proof| clock.accepts(nonce, peer, &proof));
+            return Ok(Some((answer.identity, same_clock)));
         }
     }
     Ok(None)
 }
 
-async fn identity_answer(port: &Port, test_port: u16, nonce: u64) -> Identity {
+async fn identity_answer(port: &Port, test_port: u16, nonce: u64) -> IdentityAnswer {
     loop {
         let PassedUp::Control { packet, from } = port.passed_up().await else {
             continue;
         };
         let answer = wire::from_answer(&packet).filter(|answer| answer.nonce == nonce && from.port() == test_port);
         if let Some(answer) = answer {
-            return answer.identity;
+            return answer;
         }
     }
 }

@@ -248,6 +248,7 @@ fn write_summary(start: &PingStart, results: &Results, out: &mut dyn Write) -> i
         (counts.duplicates, "duplicate"),
         (counts.reordered, "reordered"),
         (counts.send_failed, "could not be sent"),
+        (counts.not_sent, "not sent as ping was stopped"),
         (counts.collector_lost, "not collected"),
     ] {
         if number > 0 {

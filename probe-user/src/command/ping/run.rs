@@ -12,7 +12,7 @@ use probe_core::attach::AttachMode;
 use probe_core::observation::{Fate, Reply, SendFailure};
 use probe_core::stats::report::{OneWayClock, Report};
 use probe_host::clock::{monotonic_ns, realtime_ns};
-use probe_host::link::{Netlink, Route, RouteObstacle};
+use probe_host::link::{Link, Netlink, Route, RouteObstacle};
 use probe_host::preflight::{Facts, check};
 use probe_host::timer::Timer;
 use probe_io::ping::Pinger;
@@ -38,7 +38,8 @@ pub async fn run(config: PingConfig) -> Result<()> {
         () = shutdown.requested() => return Ok(()),
     };
     let target = Target { to, dscp: config.dscp };
-    let path = Path::to(to).await?;
+    let netlink = Netlink::open()?;
+    let path = Path::to(&netlink, to).await?;
     let (pinger, reason) = open(&config, target, &path).await?;
     let start = start(&config, to, &path, &pinger, reason);
     output.start(&start)?;
@@ -48,9 +49,18 @@ pub async fn run(config: PingConfig) -> Result<()> {
     let mut run = Run {
         utc: UtcOffset::new(started_ns, realtime_ns()),
         start,
-        is_local: path.is_local,
+        config,
+        target,
+        netlink,
+        same_clock: path.is_local,
+        path,
+        synced: true,
+        trouble: None,
         agent,
         pinger,
+        before: None,
+        next_seq: 0,
+        first_seq: 0,
         output,
         refused: false,
         unsent: None,
@@ -99,13 +109,13 @@ fn canonical(address: SocketAddr) -> SocketAddr {
 
 /// How packets reach the target.
 struct Path {
-    interface: Option<String>,
+    link: Option<Link>,
+    source: Option<IpAddr>,
     is_local: bool,
 }
 
 impl Path {
-    async fn to(to: SocketAddr) -> Result<Self> {
-        let netlink = Netlink::open()?;
+    async fn to(netlink: &Netlink, to: SocketAddr) -> Result<Self> {
         let scope = match to {
             SocketAddr::V6(v6) if v6.scope_id() != 0 => Some(v6.scope_id()),
             _ => None,
@@ -116,16 +126,41 @@ impl Path {
             Some(obstacle) => bail!("{} {obstacle}", to.ip()),
         }
         let route = netlink.route_to(to.ip()).await?;
-        let is_local = route.is_some_and(|route| route.is_local);
         let index = scope.or(route.map(|route: Route| route.interface));
         let link = match index {
             Some(index) => netlink.link_by_index(index).await?,
             None => bail!("there is no route to {}; see `ip route get {}`", to.ip(), to.ip()),
         };
         Ok(Self {
-            interface: link.map(|link| link.name),
-            is_local,
+            link,
+            source: route.and_then(|route| route.source),
+            is_local: route.is_some_and(|route| route.is_local),
         })
+    }
+
+    fn interface(&self) -> Option<&str> {
+        self.link.as_ref().map(|link| link.name.as_str())
+    }
+
+    fn index(&self) -> Option<u32> {
+        self.link.as_ref().map(|link| link.index)
+    }
+
+    /// What is different in `new`, in words.
+    fn changes(&self, new: &Self) -> Vec<String> {
+        let mut changes = Vec::new();
+        let interface = new.interface().unwrap_or("no interface");
+        if self.interface() != new.interface() {
+            changes.push(format!("the route leaves by {interface} now"));
+        } else if self.index() != new.index() {
+            changes.push(format!("{interface} was created anew"));
+        }
+        if self.source != new.source
+            && let Some(source) = new.source
+        {
+            changes.push(format!("its source address is {source} now"));
+        }
+        changes
     }
 }
 
@@ -134,7 +169,7 @@ async fn open(config: &PingConfig, target: Target, path: &Path) -> Result<(Pinge
     let by_socket = |reason: String| -> Result<(Pinger, String)> {
         Ok((Pinger::by_socket(target, config.packet.clone())?, reason))
     };
-    let by_programs = async || match &path.interface {
+    let by_programs = async || match path.interface() {
         _ if path.is_local => Err(anyhow!("{} is an address of this host", target.to.ip())),
         Some(interface) => {
             if let Some(finding) = check(&Facts::collect()?).first() {
@@ -166,7 +201,7 @@ fn start(config: &PingConfig, to: SocketAddr, path: &Path, pinger: &Pinger, engi
         port: to.port(),
         engine: pinger.engine(),
         engine_reason,
-        interface: path.interface.clone(),
+        interface: path.interface().map(str::to_owned),
         size: config.packet.len(),
         ssid: config.packet.ssid,
         dscp: config.dscp,
@@ -198,9 +233,23 @@ fn core(config: &PingConfig, peer: IpAddr) -> ProbeConfig {
 struct Run {
     start: PingStart,
     utc: UtcOffset,
-    is_local: bool,
+    config: PingConfig,
+    target: Target,
+    netlink: Netlink,
+    path: Path,
+    /// The failure of the last look at the path, so that it is said once.
+    trouble: Option<String>,
+    /// The target is local, and its stamps do not refute it.
+    same_clock: bool,
+    /// No reply has refuted `synced`.
+    synced: bool,
     agent: Agent,
     pinger: Pinger,
+    /// The pinger of the path before, for its last replies.
+    before: Option<Pinger>,
+    next_seq: u32,
+    /// The first probe of `pinger`.
+    first_seq: u32,
     output: PingOutput,
     /// The far host reported that no process listens on the port.
     refused: bool,
@@ -211,12 +260,16 @@ struct Run {
 impl Run {
     async fn until_done(&mut self, shutdown: &mut Shutdown) -> Result<()> {
         let timer = Timer::new().context("cannot make a timer")?;
+        let mut poll_ns = monotonic_ns() + POLL_INTERVAL.as_nanos() as u64;
         loop {
             self.work()?;
             if self.agent.is_settled() {
                 return Ok(());
             }
-            let poll_ns = monotonic_ns() + POLL_INTERVAL.as_nanos() as u64;
+            if monotonic_ns() >= poll_ns {
+                self.follow().await;
+                poll_ns = monotonic_ns() + POLL_INTERVAL.as_nanos() as u64;
+            }
             let deadline_ns = self.agent.next_deadline().unwrap_or(u64::MAX).min(poll_ns);
             tokio::select! {
                 biased;
@@ -227,16 +280,73 @@ impl Run {
         }
     }
 
+    /// Follows the path to the target, and opens it again if it has changed.
+    async fn follow(&mut self) {
+        let asked_ns = monotonic_ns();
+        let trouble = match Path::to(&self.netlink, self.target.to).await {
+            Ok(path) => self.follow_to(path, asked_ns).await.err(),
+            Err(error) => {
+                let link = match self.path.index() {
+                    Some(index) => self.netlink.link_by_index(index).await.ok().flatten(),
+                    None => None,
+                };
+                self.pinger.follow(link.as_ref(), asked_ns);
+                Some(error)
+            }
+        };
+        let trouble = trouble.map(|error| format!("{error:#}"));
+        if let Some(trouble) = trouble.as_ref().filter(|new| self.trouble.as_ref() != Some(new)) {
+            warn!("{trouble}; trying again");
+        }
+        self.trouble = trouble;
+    }
+
+    async fn follow_to(&mut self, path: Path, asked_ns: u64) -> Result<()> {
+        let mut changes = self.path.changes(&path);
+        let is_attached = self
+            .pinger
+            .follow(path.link.as_ref().filter(|_| changes.is_empty()), asked_ns);
+        if changes.is_empty() && !is_attached {
+            changes.push("others had detached kstamp's programs".to_owned());
+        }
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let (pinger, reason) = open(&self.config, self.target, &path).await?;
+        let by = match pinger.engine() {
+            Engine::Ebpf => "with kernel programs".to_owned(),
+            Engine::Socket => format!("with a socket ({reason})"),
+        };
+        warn!("{}; opened again {by}", changes.join(", "));
+        self.take()?;
+        self.before = Some(std::mem::replace(&mut self.pinger, pinger));
+        self.first_seq = self.next_seq;
+        self.start.engine = self.pinger.engine();
+        self.start.interface = path.interface().map(str::to_owned);
+        self.agent.set_same_clock(self.target.to.ip(), path.is_local);
+        self.same_clock = path.is_local;
+        self.path = path;
+        Ok(())
+    }
+
     /// Takes replies, expires probes, sends what is due.
     fn work(&mut self) -> Result<()> {
         // Read before the replies, so that one stamped before `now_ns` is taken before its probe expires.
         let now_ns = monotonic_ns();
         self.take()?;
         let Self {
-            agent, pinger, unsent, ..
+            agent,
+            pinger,
+            before,
+            first_seq,
+            unsent,
+            ..
         } = self;
         agent.expire(now_ns, &mut |_, seq, _, sent_ns| {
-            let fate = pinger.fate(seq, sent_ns);
+            let fate = match before {
+                Some(before) if seq < *first_seq => before.fate(seq, sent_ns),
+                _ => pinger.fate(seq, sent_ns),
+            };
             if let Fate::NeverLeft(why) = fate {
                 *unsent = Some(why);
             }
@@ -244,6 +354,7 @@ impl Run {
         });
         self.report(None)?;
         while let Some(transmit) = self.agent.poll_transmit(now_ns) {
+            self.next_seq = transmit.seq + 1;
             self.refused |= self.pinger.was_refused();
             if let Err(why) = self.pinger.send(transmit.seq) {
                 self.agent.transmit_failed(&transmit, why, now_ns);
@@ -255,7 +366,9 @@ impl Run {
 
     fn take(&mut self) -> Result<()> {
         self.refused |= self.pinger.was_refused();
-        for PingAnswer { reply, packet } in self.pinger.take() {
+        let mut answers = self.before.as_mut().map_or_else(Vec::new, Pinger::take);
+        answers.extend(self.pinger.take());
+        for PingAnswer { reply, packet } in answers {
             // The core knows the session by the identifier that it assigned, which is never 0.
             let reply = Reply {
                 ssid: self
@@ -276,6 +389,7 @@ impl Run {
     /// Writes the core's events; `packet` belongs to the reply that it was given last.
     fn report(&mut self, mut packet: Option<ReplyPacket>) -> Result<()> {
         while let Some(event) = self.agent.poll_event() {
+            self.same_clock &= !matches!(event, Event::SameClockRefuted { .. });
             if let Event::TimestampFormat { peer } = event {
                 warn!("{}", wrong_timestamp_format(peer));
             } else if let Event::Sample {
@@ -304,17 +418,17 @@ impl Run {
     }
 
     /// The clock that the one-way delays of a reply rest on.
-    fn clock(&self, reply: &Reply) -> Option<OneWayClock> {
+    fn clock(&mut self, reply: &Reply) -> Option<OneWayClock> {
         if !reply.is_stamped() {
             return None;
         }
-        if self.is_local {
+        if self.same_clock {
             return Some(OneWayClock::SameClock);
         }
-        let (own, reflector) = reply.own_error_ns.zip(reply.reflector_error_ns)?;
-        Some(OneWayClock::Synced {
-            bound_ns: own.saturating_add(reflector),
-        })
+        let synced = reply.synced_bound_ns();
+        self.synced &= synced.is_some();
+        let bound_ns = synced.filter(|_| self.synced)?;
+        Some(OneWayClock::Synced { bound_ns })
     }
 
     /// Writes the summary; returns whether any reply came.
@@ -367,7 +481,7 @@ impl Run {
         if let Some(why) = self.unsent {
             return anyhow!("{none}: the probes did not leave: {why}");
         }
-        if self.is_local {
+        if self.path.is_local {
             return anyhow!(
                 "{none}: it is an address of this host, so that probes do not pass the interface on which an agent \
                  answers; run ping on another host, or name the other end"

@@ -12,7 +12,7 @@ use probe_io::udp::stamped::Received;
 
 use crate::command::shared::endpoint::config::{EndpointConfig, StampingConfig};
 use crate::command::shared::host::{WITHOUT_EBPF, check_host};
-use crate::command::shared::introductions::{Introductions, own_identity};
+use crate::command::shared::introductions::{Introductions, clock_key, own_identity};
 use crate::command::shared::reflector::UserReflector;
 use crate::command::shared::responder::ResponderService;
 
@@ -41,8 +41,8 @@ impl Endpoint {
         let keep: Vec<_> = attaches.into_iter().chain(raises).collect();
         let privileges = reduce(user, &keep, &port.test_ports())?;
         responder.start(&port);
-        let own = identity(&config.name, &port, !stamping.stateless)?;
-        let mut introductions = Introductions::new(own, port_config.test_port);
+        let own = identity(&config.name, &port, !stamping.stateless);
+        let mut introductions = Introductions::new(own, clock_key()?, port_config.test_port);
         introductions.set_responder(&responder);
         let endpoint = Self {
             reflector: UserReflector::new(port_config, stamping, &port),
@@ -65,8 +65,19 @@ impl Endpoint {
         self.responder.poll(&self.port, &events);
         self.introductions.set_responder(&self.responder);
         self.introductions.follow(&self.port);
+        let addresses = self.port.addresses();
+        if !addresses.is_empty() {
+            self.introductions
+                .say_goodbye(&self.port, |own| !addresses.contains(&own));
+        }
         self.reflector.follow(&self.port);
         events
+    }
+
+    /// Stops answering, and then tells those that measure this host: an answer after that would bring it back for them.
+    pub fn end(&mut self) {
+        self.port.detach();
+        self.introductions.say_goodbye(&self.port, |_| true);
     }
 
     /// Counters of the port and of the userspace reflector.
@@ -88,7 +99,7 @@ async fn open(config: PortConfig, stamping: &StampingConfig) -> Result<Port> {
     })
 }
 
-fn identity(name: &str, port: &Port, stateful: bool) -> Result<Identity> {
+fn identity(name: &str, port: &Port, stateful: bool) -> Identity {
     let receive = port.attachment().map(|(mode, _)| mode);
     own_identity(name, port.clock(), receive, port.engine().egress_mode(), stateful)
 }

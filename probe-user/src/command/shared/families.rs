@@ -2,8 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use log::warn;
 use probe_common::family::Family;
 use probe_core::agent::config::Families;
+use probe_io::port::PortConfig;
 
 use crate::command::shared::args::FamilyArg;
 use crate::command::shared::values::{ConfigError, wrong};
@@ -42,11 +44,15 @@ pub fn groups(given: &[IpAddr], family: Option<FamilyArg>) -> Result<Vec<IpAddr>
         .collect())
 }
 
-/// Removes the groups of families that are not `present`, unless none would be left.
-pub fn limit(groups: &mut Vec<IpAddr>, present: Families) {
+/// Makes the groups of families that are not `present` wait for an address, unless none would be left.
+pub fn limit(port: &mut PortConfig, present: Families) {
     let is_present = |group: &IpAddr| has(present, Family::of(*group));
-    if groups.iter().any(is_present) {
-        groups.retain(is_present);
+    if port.groups.iter().any(is_present) {
+        port.late = port.groups.extract_if(.., |group| !is_present(group)).collect();
+    }
+    for group in &port.late {
+        let (interface, family) = (&port.interface, Family::of(*group));
+        warn!("{interface} has no {family} address; {family} is taken up when it gets one");
     }
 }
 

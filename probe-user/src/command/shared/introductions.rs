@@ -9,9 +9,11 @@ use probe_common::family::Family;
 use probe_core::agent::Agent;
 use probe_core::agent::config::MAX_PEERS;
 use probe_core::attach::AttachMode;
-use probe_core::identity::exchange::{AnswerLimit, Exchange};
+use probe_core::identity::clock_proof::ClockKey;
+use probe_core::identity::exchange::{AnswerLimit, Exchange, REFRESH_NS};
 use probe_core::identity::{Identity, ResponderPorts, wire};
 use probe_core::lru::Lru;
+use probe_core::reflector::Arrival;
 use probe_host::clock::{ClockState, clock_identity, monotonic_ns, realtime_ns};
 use probe_io::port::Port;
 
@@ -19,23 +21,39 @@ use crate::command::shared::responder::ResponderService;
 
 pub struct Introductions {
     own: Identity,
+    clock: ClockKey,
     test_port: u16,
     exchange: Exchange,
     limit: AnswerLimit,
+    /// The last request of each asker that was answered from each own address.
+    askers: Lru<(IpAddr, IpAddr), Asker>,
     /// How many of this host's probes each peer reports as refused.
     refused: Lru<IpAddr, u64>,
     /// Ports of the responder, IPv4 and IPv6.
     responder: [Option<ResponderPorts>; 2],
 }
 
+/// An asker that has not asked for this time no longer measures this host.
+const ASKER_NS: u64 = 3 * REFRESH_NS;
+
+/// Whom to tell that an address is given up.
+#[derive(Clone, Copy)]
+struct Asker {
+    from: SocketAddr,
+    nonce: u64,
+    asked_ns: u64,
+}
+
 impl Introductions {
-    pub fn new(own: Identity, test_port: u16) -> Self {
+    pub fn new(own: Identity, clock: ClockKey, test_port: u16) -> Self {
         let limit = AnswerLimit::new(monotonic_ns());
         Self {
             own,
+            clock,
             test_port,
             exchange: Exchange::default(),
             limit,
+            askers: Lru::new(MAX_PEERS),
             refused: Lru::new(MAX_PEERS),
             responder: [None; 2],
         }
@@ -102,9 +120,16 @@ impl Introductions {
             nonce,
             identity,
             refused,
+            proof,
+            goodbye,
         } = wire::from_answer(packet)?;
+        if goodbye {
+            agent.ended(self.exchange.ended(nonce)?);
+            return None;
+        }
         let peer = self.exchange.answered(nonce, monotonic_ns())?;
-        agent.set_same_clock(peer, identity.clock == self.own.clock);
+        let same_clock = proof.is_some_and(|proof| self.clock.accepts(nonce, peer, &proof));
+        agent.set_same_clock(peer, same_clock);
         agent.set_stateful(peer, identity.stateful);
         if let Some(total) = refused {
             agent.set_refused(peer, total);
@@ -117,17 +142,11 @@ impl Introductions {
         Some((peer, identity))
     }
 
-    /// The answer to an identity request that came at `receive_ns`, UTC; `None` if it is none, or above the rate limit.
-    pub fn answer(
-        &mut self,
-        packet: &[u8],
-        from: IpAddr,
-        receive_ns: u64,
-        port: &Port,
-        now_ns: u64,
-    ) -> Option<Vec<u8>> {
-        let arrival = wire::AnswerStamps {
-            receive_ns,
+    /// The answer to an identity request; `None` if it is none, or above the rate limit.
+    pub fn answer(&mut self, packet: &[u8], arrival: &Arrival, port: &Port, now_ns: u64) -> Option<Vec<u8>> {
+        let (from, to) = (arrival.from.ip(), arrival.to);
+        let stamps = wire::AnswerStamps {
+            receive_ns: arrival.receive_ns,
             transmit_ns: realtime_ns(),
             error: port.error_estimate(),
         };
@@ -136,13 +155,57 @@ impl Introductions {
             ..self.own.clone()
         };
         let refused = port.refused(from.to_canonical());
-        wire::answer(packet, &own, refused, arrival).filter(|_| self.limit.allow(now_ns))
+        let mut asked = None;
+        let prove = |nonce_of_asker| {
+            asked = Some(nonce_of_asker);
+            (!to.is_multicast()).then(|| self.clock.prove(nonce_of_asker, nonce(), to))
+        };
+        let answer = wire::answer(packet, &own, refused, prove, stamps).filter(|_| self.limit.allow(now_ns))?;
+        if let Some(nonce) = asked {
+            let asker = Asker {
+                from: arrival.from,
+                nonce,
+                asked_ns: now_ns,
+            };
+            *self.askers.get_or((from, to), || asker) = asker;
+        }
+        Some(answer)
+    }
+
+    /// Tells those that measure this host at an address for which `is_given_up` is true.
+    pub fn say_goodbye(&mut self, port: &Port, is_given_up: impl Fn(IpAddr) -> bool) {
+        let now_ns = monotonic_ns();
+        let stamps = wire::AnswerStamps {
+            receive_ns: realtime_ns(),
+            transmit_ns: realtime_ns(),
+            error: port.error_estimate(),
+        };
+        for (_, asker) in self.askers.extract(|&(_, to), _| is_given_up(to)) {
+            if now_ns.saturating_sub(asker.asked_ns) > ASKER_NS {
+                continue;
+            }
+            let goodbye = wire::goodbye(&self.own, asker.nonce, stamps);
+            let sockets = port.sockets(Family::of(asker.from.ip()));
+            // Twice, because nobody confirms it.
+            for (goodbye, sockets) in goodbye.iter().zip(sockets).cycle().take(2) {
+                if let Err(error) = sockets.answer(self.test_port, goodbye, asker.from, None, 0) {
+                    debug!("cannot say goodbye to {}: {error}", asker.from);
+                }
+            }
+        }
     }
 }
 
 /// A number that cannot be guessed: the standard library seeds its hash maps from the kernel's random numbers.
 pub fn nonce() -> u64 {
     RandomState::new().hash_one(0)
+}
+
+/// Proves to other agents on this clock that it is theirs.
+pub fn clock_key() -> Result<ClockKey> {
+    Ok(ClockKey::new(
+        &clock_identity().context("cannot identify this host's clock")?,
+    ))
 }
 
 /// Builds the identity that is advertised to peers.
@@ -152,16 +215,15 @@ pub fn own_identity(
     receive: Option<AttachMode>,
     egress: AttachMode,
     stateful: bool,
-) -> Result<Identity> {
-    Ok(Identity {
+) -> Identity {
+    Identity {
         name: name.to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         receive: receive.map_or_else(String::new, |mode| mode.to_string()),
         egress: egress.to_string(),
         synchronised: clock.synchronised,
         error_ns: clock.error_ns,
-        clock: clock_identity().context("cannot identify this host's clock")?,
         stateful,
         responder: None,
-    })
+    }
 }

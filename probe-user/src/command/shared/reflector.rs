@@ -27,7 +27,7 @@ impl UserReflector {
     pub fn new(config: &PortConfig, stamping: &StampingConfig, port: &Port) -> Self {
         let reflector_config = ReflectorConfig {
             test_ports: port.test_ports(),
-            groups: config.groups.clone(),
+            groups: config.groups.iter().chain(&config.late).copied().collect(),
             rates: config.answering.rates,
             stateless: stamping.stateless,
             key: stamping.key.clone(),
@@ -76,7 +76,7 @@ impl UserReflector {
             return;
         }
         if !self.reflector.is_authenticated()
-            && let Some(answer) = introductions.answer(&packet, arrival.from.ip(), arrival.receive_ns, port, now_ns)
+            && let Some(answer) = introductions.answer(&packet, &arrival, port, now_ns)
         {
             let source = self.reflector.answers_from(&arrival);
             match sockets.answer(to_port, &answer, arrival.from, source, 0) {

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use log::warn;
 use probe_core::agent::config::{MAX_PEERS, ProbeConfig};
-use probe_core::agent::event::{Event, Found};
+use probe_core::agent::event::{DownReason, Event, Found};
 use probe_core::attach::AttachMode;
 use probe_core::identity::Identity;
 use probe_core::lru::Lru;
@@ -131,20 +131,23 @@ impl Reporter {
         match event {
             PortEvent::Down | PortEvent::Deleted => self.outages.down((), monotonic_ns()),
             PortEvent::Up | PortEvent::Back => self.outages.up((), monotonic_ns()),
-            PortEvent::Reattached { .. } => {}
+            PortEvent::Joined { .. } | PortEvent::Reattached { .. } => {}
         }
-        let change = |event| {
+        let about = |event, group| {
             model::Event::Interface(model::InterfaceChange {
                 event,
                 interface: interface.to_owned(),
+                group,
                 time: now(),
             })
         };
+        let change = |event| about(event, None);
         let event = match event {
             PortEvent::Down => change(model::InterfaceEvent::Down),
             PortEvent::Up => change(model::InterfaceEvent::Up),
             PortEvent::Deleted => change(model::InterfaceEvent::Deleted),
             PortEvent::Back => change(model::InterfaceEvent::Back),
+            PortEvent::Joined { group } => about(model::InterfaceEvent::Joined, Some(*group)),
             PortEvent::Reattached { mode, reason } => {
                 self.attach.receive = *mode;
                 model::Event::Attach(model::AttachChange {
@@ -171,16 +174,25 @@ impl Reporter {
         match event {
             Event::PeerUp { peer, found } => {
                 self.downs.up(peer, monotonic_ns());
-                self.peer(model::PeerEvent::Up, peer, found, method)
+                self.peer(model::PeerEvent::Up, None, peer, found, method)
             }
-            Event::PeerDown { peer, found } => {
+            Event::PeerDown { peer, found, reason } => {
                 self.downs.down(peer, monotonic_ns());
-                self.peer(model::PeerEvent::Down, peer, found, method)
+                self.peer(model::PeerEvent::Down, Some(reason), peer, found, method)
             }
-            Event::ClockStep { peer, by_ns } => {
-                let time = now();
-                self.output
-                    .export(&model::Event::Clock(model::ClockStep { peer, by_ns, time }))
+            Event::ClockStep { peer, by_ns, left_out } => self.output.export(&model::Event::Clock(model::ClockStep {
+                peer,
+                by_ns,
+                left_out,
+                time: now(),
+            })),
+            Event::SameClockRefuted { peer, by } => {
+                warn!(
+                    "{peer} proves that it reads this host's clock, but its stamps cannot be from it (delays of {} ns forward \
+                     and {} ns backward): a clone of this virtual machine? Its one-way delays are no longer taken for exact",
+                    by.forward_ns, by.backward_ns
+                );
+                Ok(())
             }
             Event::TimestampFormat { peer } => {
                 warn!("{}", wrong_timestamp_format(peer));
@@ -266,6 +278,7 @@ impl Reporter {
     fn peer(
         &mut self,
         event: model::PeerEvent,
+        reason: Option<DownReason>,
         peer: IpAddr,
         found: Found,
         method: model::Method,
@@ -273,6 +286,7 @@ impl Reporter {
         let identity = self.peers.peek(&peer);
         self.output.export(&model::Event::Peer(model::PeerChange {
             event,
+            reason: reason.map(Into::into),
             peer,
             found,
             method,

@@ -67,31 +67,34 @@ impl Shutdown {
         is_reopened
     }
 
-    /// Waits until the reader has taken what is left. After a signal this time is bounded, and another signal ends it.
-    pub async fn deliver(&mut self, mut results: Sink, samples: Option<Sink>) -> Result<(), OutputError> {
-        if let Some(mut samples) = samples
-            && let Err(error) = self.deliver_one(&mut samples).await
-        {
-            warn!("{error}; samples are missing");
-        }
-        self.deliver_one(&mut results).await
-    }
-
-    async fn deliver_one(&mut self, sink: &mut Sink) -> Result<(), OutputError> {
+    /// Waits until the readers have taken what is left. After a signal this time is bounded, and another signal ends it.
+    pub async fn deliver(&mut self, mut results: Sink, mut samples: Option<Sink>) -> Result<(), OutputError> {
         let limit = match self.is_signalled {
             true => LAST_RECORDS_TIMEOUT,
             false => Duration::MAX,
         };
-        tokio::select! {
+        let both = async {
+            let samples = match &mut samples {
+                Some(samples) => samples.delivered().await,
+                None => Ok(()),
+            };
+            (samples, results.delivered().await)
+        };
+        let delivered = tokio::select! {
             biased;
-            delivered = timeout(limit, sink.delivered()) => {
-                return delivered.unwrap_or_else(|_| sink.abandon());
-            }
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-            () = hung_up(&mut self.hangup) => {}
+            delivered = timeout(limit, both) => delivered.ok(),
+            _ = self.interrupt.recv() => None,
+            _ = self.terminate.recv() => None,
+            () = hung_up(&mut self.hangup) => None,
+        };
+        let (samples, results) = delivered.unwrap_or_else(|| {
+            let samples = samples.as_mut().map_or(Ok(()), Sink::abandon);
+            (samples, results.abandon())
+        });
+        if let Err(error) = samples {
+            warn!("{error}; samples are missing");
         }
-        sink.abandon()
+        results
     }
 }
 

@@ -11,6 +11,7 @@ use probe_common::abi::{MAX_ADDED_PREFIXES, MAX_IN_FLIGHT, MAX_TEST_PORTS};
 use probe_common::family::Family;
 use probe_core::attach::AttachMode;
 use probe_core::auth::Key;
+use probe_core::identity::{MAX_TEXT_LEN, is_acceptable};
 use probe_core::reflector::policy::{Rates, canonical};
 use probe_host::link::{NameError, check_name};
 use probe_host::privileges::check_user;
@@ -22,8 +23,6 @@ use crate::command::shared::key_file;
 const MIN_INTERVAL_NS: u64 = 1_000;
 /// A year: longer is a typing error, and far from where nanoseconds overflow.
 const MAX_DURATION_NS: u128 = 365 * 24 * 3_600 * 1_000_000_000;
-/// Bytes of a name, so that it fits into the packet of the identity exchange.
-const MAX_NAME: usize = probe_core::identity::wire::MAX_NAME_LEN;
 /// As a file name.
 const STANDARD_OUTPUT: &str = "-";
 
@@ -150,9 +149,10 @@ pub fn count(text: &str) -> Result<u64, ConfigError> {
 }
 
 pub fn name(name: String) -> Result<String, ConfigError> {
-    if name.is_empty() || name.len() > MAX_NAME || name.chars().any(char::is_control) {
+    if name.is_empty() || !is_acceptable(&name) {
         return wrong(format!(
-            "--name {name:?} cannot be sent to peers; use 1 to {MAX_NAME} bytes without control characters"
+            "--name {name:?} cannot be shown by peers; use 1 to {MAX_TEXT_LEN} bytes of visible characters with single \
+             blanks between them"
         ));
     }
     Ok(name)

@@ -35,11 +35,11 @@ fn start_and_changes() {
         ),
         (
             Event::Peer(peer_change(PeerEvent::Down, Found::Static, None)),
-            r#"{"type":"peer","event":"down","peer":"10.1.1.6","found":"static","method":"stamp","time":"2026-11-21T10:10:38.000000000Z"}"#,
+            r#"{"type":"peer","event":"down","reason":"silent","peer":"10.1.1.6","found":"static","method":"stamp","time":"2026-11-21T10:10:38.000000000Z"}"#,
         ),
         (
             Event::Clock(clock_step(Some("10.1.1.6"), -10_000_000)),
-            r#"{"type":"clock","peer":"10.1.1.6","by_ns":-10000000,"time":"2026-11-21T10:10:38.000000000Z"}"#,
+            r#"{"type":"clock","peer":"10.1.1.6","by_ns":-10000000,"left_out":0,"time":"2026-11-21T10:10:38.000000000Z"}"#,
         ),
         (
             Event::Counters(counters([("reflected", 7), ("vlan", 0)])),

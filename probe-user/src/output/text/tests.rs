@@ -102,6 +102,10 @@ fn each_change_is_a_line() {
             "interface p1 is back and in use again",
         ),
         (
+            Event::Interface(interface_change(InterfaceEvent::Joined)),
+            "interface p1 has an address of another IP version: ff0e::10 is in use too",
+        ),
+        (
             Event::Peer(peer_change(PeerEvent::Up, Found::Multicast, Some("h2:p2"))),
             "peer 10.1.1.6 (h2:p2, kstamp 0.1.0) is up, found by multicast",
         ),

@@ -28,7 +28,7 @@ fn written() -> Vec<(&'static str, String)> {
         String::from_utf8(out).unwrap()
     };
     let results = || vec![fixtures::good(), fixtures::troubled()];
-    let peer = fixtures::peer_change(PeerEvent::Up, Found::Multicast, Some("h2:p2"));
+    let peer = fixtures::peer_change(PeerEvent::Down, Found::Multicast, Some("h2:p2"));
     let sample = Sample::new(fixtures::ip("10.1.1.6"), Path::Unicast, 7, None, None, Outcome::Lost);
     let ping = PingSample {
         sample: sample.clone(),
@@ -89,7 +89,7 @@ fn written() -> Vec<(&'static str, String)> {
         ("agent", event(Event::Attach(fixtures::attach_change()))),
         (
             "agent",
-            event(Event::Interface(fixtures::interface_change(InterfaceEvent::Up))),
+            event(Event::Interface(fixtures::interface_change(InterfaceEvent::Joined))),
         ),
         ("agent", event(Event::Peer(peer))),
         ("agent", event(Event::Clock(fixtures::clock_step(None, 1)))),

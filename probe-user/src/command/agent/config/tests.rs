@@ -242,6 +242,11 @@ fn families_without_an_address_are_left_out_unless_required() {
     let mut config = reflect("");
     config.limit_to(V6);
     assert_eq!(config.endpoint.port.groups, ips(["ff0e::10"]));
+    assert_eq!(
+        config.endpoint.port.late,
+        ips(["239.255.255.250"]),
+        "it waits for an address"
+    );
 }
 
 #[test]
@@ -314,7 +319,10 @@ fn each_bad_value_has_its_message() {
         "--no-group => --no-group leaves no peer to probe; name one with --peer, or use `kstamp reflect`",
         "--no-group --group 239.1.1.1 => the argument '--no-group' cannot be used with '--group <ADDR>'; see --help",
         "--samples o --output o => --samples and --output name the same file; give each its own",
-        "--name a\u{7} => --name \"a\\u{7}\" cannot be sent to peers; use 1 to 64 bytes without control characters",
+        "--name a\u{7} => --name \"a\\u{7}\" cannot be shown by peers; use 1 to 64 bytes of visible characters with \
+         single blanks between them",
+        "--name a\u{202e}b => --name \"a\\u{202e}b\" cannot be shown by peers; use 1 to 64 bytes of visible characters \
+         with single blanks between them",
         "--family v5 => invalid value 'v5' for '--family <FAMILY>' [possible values: v4, v6, both]; see --help",
         "--attach fast => invalid value 'fast' for '--attach <MODE>' [possible values: auto, xdp-native, \
          xdp-generic, tc]; see --help",

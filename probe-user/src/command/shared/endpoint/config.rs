@@ -1,7 +1,9 @@
 //! Configuration that `agent` and `reflect` share.
 
 use probe_core::auth::Key;
+use probe_core::identity::MAX_TEXT_LEN;
 use probe_core::reflector::policy::Rates;
+use probe_core::text::plain;
 use probe_host::hostname::default_agent_name;
 use probe_io::compare::priority::Priority;
 use probe_io::port::{Answering, Engine, PortConfig};
@@ -74,7 +76,7 @@ pub fn validate(args: EndpointArgs, probing: bool) -> Result<Common, ConfigError
         endpoint: EndpointConfig {
             name: match args.name {
                 Some(name) => values::name(name)?,
-                None => default_agent_name(&args.iface),
+                None => plain(&default_agent_name(&args.iface), MAX_TEXT_LEN),
             },
             families_required: args.family.is_some() || !given.is_empty(),
             port: PortConfig {
@@ -82,6 +84,7 @@ pub fn validate(args: EndpointArgs, probing: bool) -> Result<Common, ConfigError
                 other_ports,
                 other_ports_are_optional: args.port.is_empty(),
                 groups: groups(&given, args.family)?,
+                late: Vec::new(),
                 choice: values::choice(args.attach),
                 probing,
                 log_level: if args.log_bpf { LOG_EVERYTHING } else { 0 },

@@ -39,7 +39,14 @@ fn a_peer_that_was_down_is_reported_as_such() {
     let found = Found::Multicast;
     let summary = reported(|reporter| {
         reporter.event(Event::PeerUp { peer: peer(), found }).unwrap();
-        reporter.event(Event::PeerDown { peer: peer(), found }).unwrap();
+        let reason = DownReason::Silent;
+        reporter
+            .event(Event::PeerDown {
+                peer: peer(),
+                found,
+                reason,
+            })
+            .unwrap();
         reporter.event(Event::PeerUp { peer: peer(), found }).unwrap();
     });
     assert_eq!(summary["downs"], 1);
@@ -56,7 +63,6 @@ fn the_attach_mode_is_taken_from_the_peers_identity() {
             egress: "tc".to_owned(),
             synchronised: false,
             error_ns: 0,
-            clock: 0,
             stateful: true,
             responder: None,
         };

@@ -1,0 +1,133 @@
+//! A planned end is no loss: an agent that ends or gives up an address tells those that measure it.
+
+#![allow(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
+
+mod support;
+
+use std::time::Duration;
+
+use serde_json::Value;
+use support::{FAR_V4, Pair, Running, count, ip};
+
+const FAR_V6: &str = "fd01::6";
+
+/// Waits until `near` knows the name of `peer` on all its paths, so that the peer knows whom to tell.
+fn await_name(near: &Running, peer: &str) {
+    near.await_record(1, "a named window", |record| {
+        record["type"] == "window" && record["peer"] == peer && !record["peer_name"].is_null()
+    });
+}
+
+fn await_end(near: &Running, peer: &str) {
+    near.await_record(1, "an end", |record| {
+        record["type"] == "peer" && record["peer"] == peer && record["event"] == "down" && record["reason"] == "ended"
+    });
+}
+
+fn summaries<'a>(records: &'a [Value], peer: &str) -> Vec<&'a Value> {
+    let of_it = |record: &&Value| record["type"] == "summary" && record["peer"] == peer;
+    records.iter().filter(of_it).collect()
+}
+
+fn assert_no_loss(records: &[Value], peer: &str) {
+    let summaries = summaries(records, peer);
+    assert!(!summaries.is_empty(), "{peer}: {records:#?}");
+    for summary in summaries {
+        let [sent, received, lost, pending] =
+            ["sent", "received", "lost", "pending"].map(|field| count(summary, field));
+        assert_eq!((lost, sent), (0, received + pending), "{summary:#}");
+        assert!(received > 10, "{summary:#}");
+    }
+}
+
+#[test]
+fn an_agent_that_ends_is_no_loss_for_its_peers() {
+    for (engine, how) in [("ebpf", "agent"), ("socket", "reflect")] {
+        let Some(pair) = Pair::new() else { return };
+        let far = pair.started(&pair.far, &format!("{how} --iface port2 --engine {engine}"));
+        // A named peer is probed on after its end, and one that the group has found is not.
+        let near = pair.started(
+            &pair.near,
+            "agent --iface port1 --peer fd01::6 --interval 5ms --timeout 300ms --report 200ms",
+        );
+        for peer in [FAR_V4, FAR_V6] {
+            await_name(&near, peer);
+        }
+        let (status, _, stderr) = far.stop();
+        assert!(status.success(), "{stderr}");
+        for peer in [FAR_V4, FAR_V6] {
+            await_end(&near, peer);
+        }
+        // Nobody answers what is sent now, and it would be lost by then.
+        std::thread::sleep(Duration::from_millis(500));
+        let (status, records, stderr) = near.stop();
+        assert!(status.success(), "{stderr}");
+        for peer in [FAR_V4, FAR_V6] {
+            assert_no_loss(&records, peer);
+        }
+    }
+}
+
+#[test]
+fn an_address_that_is_given_up_is_no_loss() {
+    let Some(pair) = Pair::new() else { return };
+    ip(&pair.far, "address add 10.1.1.7/24 dev port2");
+    let _far = pair.started(&pair.far, "agent --iface port2 --family v4");
+    let near = pair.started(
+        &pair.near,
+        "agent --iface port1 --family v4 --no-group --peer 10.1.1.6 --peer 10.1.1.7 --interval 20ms --timeout 2s --report 500ms",
+    );
+    for peer in [FAR_V4, "10.1.1.7"] {
+        await_name(&near, peer);
+    }
+    ip(&pair.far, "address delete 10.1.1.7/24 dev port2");
+    await_end(&near, "10.1.1.7");
+    let (_, records, _) = near.stop();
+    for peer in [FAR_V4, "10.1.1.7"] {
+        assert_no_loss(&records, peer);
+    }
+}
+
+#[test]
+fn an_address_that_is_added_or_deprecated_is_no_loss() {
+    addresses_change("ebpf");
+}
+
+fn addresses_change(engine: &str) {
+    let Some(pair) = Pair::new() else { return };
+    let _far = pair.started(
+        &pair.far,
+        &format!("reflect --iface port2 --family v6 --engine {engine}"),
+    );
+    let near = pair.started(
+        &pair.near,
+        "agent --iface port1 --family v6 --interval 20ms --timeout 2s --report 300ms",
+    );
+    await_name(&near, FAR_V6);
+    let windows = |record: &Value| record["type"] == "window" && record["peer"] == FAR_V6 && record["path"] == "group";
+    let changes = [
+        (&pair.far, "address add fd01::b/64 dev port2 nodad"),
+        (
+            &pair.far,
+            "address change fd01::6/64 dev port2 preferred_lft 0 valid_lft forever",
+        ),
+        (&pair.near, "address add fd01::a/64 dev port1 nodad"),
+        (
+            &pair.near,
+            "address change fd01::5/64 dev port1 preferred_lft 0 valid_lft forever",
+        ),
+    ];
+    for (namespace, change) in changes {
+        ip(namespace, change);
+        // The interface is looked at twice a second.
+        let before = near.records().iter().filter(|record| windows(record)).count();
+        near.await_record(before + 3, change, windows);
+    }
+    let (_, records, _) = near.stop();
+    assert_no_loss(&records, FAR_V6);
+    let up = records
+        .iter()
+        .filter(|record| record["type"] == "peer" && record["event"] == "up");
+    let peers: Vec<_> = up.map(|record| &record["peer"]).collect();
+    assert!(!peers.contains(&&"fd01::b".into()), "{peers:?}");
+}
