@@ -20,6 +20,7 @@
 //! [`MIN_MATURE_COUNTER`] or more replies, and of which every reply was lost until it had counted past its old counter.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use crate::session::direction::Direction;
 use crate::session::history::{Anchor, History, Probe, State};
@@ -39,6 +40,12 @@ const RECENT_NS: u64 = 10_000_000_000;
 
 /// More duplicates at a time come from a loop in the network, and no counter can be trusted then.
 pub(super) const MAX_DUPLICATES: usize = 256;
+
+/// For each new probe, so many others may be looked at again because of late or duplicate replies.
+const CREDIT_PER_PROBE: u64 = 64;
+
+/// And so many at once: less than a tenth of a second of work.
+const MAX_CREDIT: u64 = 1 << 18;
 
 /// A reflector that restarts below this counter may count past it before any of its replies is seen.
 pub(super) const MIN_MATURE_COUNTER: u32 = 64;
@@ -69,6 +76,42 @@ pub(super) struct LossDirection {
     forgotten: Span,
     /// In a row.
     contradictions: u32,
+    /// Probes that may be looked at once more. Each new one adds to it.
+    credit: Credit,
+    /// Slots below have no directions left to withdraw.
+    withdrawn: u64,
+}
+
+/// What new evidence may cost: a hostile peer can send as much of it as it likes.
+#[derive(Debug)]
+struct Credit {
+    left: u64,
+    /// All slots below have added to it.
+    earned: u64,
+}
+
+impl Default for Credit {
+    fn default() -> Self {
+        Self {
+            left: MAX_CREDIT,
+            earned: 0,
+        }
+    }
+}
+
+impl Credit {
+    fn earn(&mut self, slot: u64) {
+        if slot >= self.earned {
+            self.earned = slot + 1;
+            self.left = (self.left + CREDIT_PER_PROBE).min(MAX_CREDIT);
+        }
+    }
+
+    fn spend(&mut self, probes: u64) -> bool {
+        let left = self.left.checked_sub(probes);
+        self.left = left.unwrap_or(self.left);
+        left.is_some()
+    }
 }
 
 impl LossDirection {
@@ -112,6 +155,7 @@ impl LossDirection {
                 continue;
             }
             self.look_at(self.scanned, &probe);
+            self.credit.earn(self.scanned);
             self.scanned += 1;
         }
         let open_since = history.oldest_pending().map_or(u64::MAX, |(_, probe)| probe.sent_ns);
@@ -122,10 +166,8 @@ impl LossDirection {
 
     /// A resolved probe got a late reply, or a duplicate with another counter: conclusions near it may be wrong.
     pub(super) fn observed(&mut self, slot: u64, counter: u32, history: &mut History, windows: &mut Windows) {
-        if slot < self.floor {
-            withdraw(history.start(), history, windows);
-        }
-        if slot >= self.scanned {
+        let is_below_floor = slot < self.floor;
+        if slot >= self.scanned || (is_below_floor && self.withdrawn >= self.floor) {
             return;
         }
         let base = match self.anchor {
@@ -134,7 +176,33 @@ impl LossDirection {
                 .anchors(history, slot)
                 .find(|anchor| ahead(counter, anchor.counter) > 0),
         };
+        let again_from = match base {
+            Some(base) => base.slot,
+            None if is_below_floor => history.start(),
+            None => self.floor,
+        };
+        if !self
+            .credit
+            .spend(self.scanned.saturating_sub(again_from.max(history.start())))
+        {
+            self.give_up(history, windows);
+            return;
+        }
+        if is_below_floor {
+            withdraw(history.start(), history, windows);
+            self.withdrawn = self.floor;
+        }
         self.start_over_from(base, history, windows);
+    }
+
+    /// Claims nothing about the probes so far, and never looks at them again.
+    fn give_up(&mut self, history: &mut History, windows: &mut Windows) {
+        withdraw(self.withdrawn.max(history.start()), history, windows);
+        self.duplicates.clear();
+        self.restart();
+        self.floor = history.end();
+        self.scanned = self.floor;
+        self.withdrawn = self.floor;
     }
 
     /// The probe at `slot` got one more reply, with another counter than its first: the network duplicated the probe.
@@ -273,7 +341,8 @@ impl LossDirection {
             let span = Span::between(from, mark, self.forgotten, history, &self.duplicates);
             match span.verdict(from.counter, self.mature) {
                 Verdict::Losses { forward, backward } => {
-                    clear_anchors(from.slot + 1, history);
+                    // There is none after the newest, which is before `mark`.
+                    clear_anchors(from.slot + 1..mark.slot, history);
                     self.assign(from, mark, (forward, backward), history, windows);
                     self.make_anchor(mark, Anchor::Next, history);
                     return;
@@ -373,12 +442,12 @@ fn set_direction(slot: u64, direction: Option<Direction>, history: &mut History,
 
 /// Withdraws every direction from `slot` on.
 fn withdraw(slot: u64, history: &mut History, windows: &mut Windows) {
-    clear_anchors(slot, history);
+    clear_anchors(slot..history.end(), history);
     (slot..history.end()).for_each(|slot| set_direction(slot, None, history, windows));
 }
 
-fn clear_anchors(from: u64, history: &mut History) {
-    for slot in from..history.end() {
+fn clear_anchors(slots: Range<u64>, history: &mut History) {
+    for slot in slots {
         if let Some(probe) = history.get_mut(slot) {
             probe.anchor = Anchor::No;
         }

@@ -497,3 +497,30 @@ fn a_window_is_handed_out_as_soon_as_the_direction_is_known() {
     session.expire(MS + EXPIRY, &mut unanswered);
     assert_eq!(session.take_finished().unwrap().counts.lost_forward, 1);
 }
+
+/// A hostile peer answers each probe sixteen times, with counters that fit nothing.
+#[test]
+fn duplicates_with_wrong_counters_do_not_hold_up_the_session() {
+    const PROBES: u32 = 12_000;
+    let start = std::time::Instant::now();
+    let mut session = session();
+    session.set_stateful(true);
+    for seq in 0..PROBES {
+        let sent_ns = u64::from(seq) * MS;
+        session.sent(seq, sent_ns);
+        session.reply(&reply(seq, seq, sent_ns, sent_ns + MS / 2));
+        for duplicate in 0..15 {
+            let old = seq.saturating_sub(duplicate * 600);
+            let counter = old ^ (0x0100_0000 * (duplicate + 1)).wrapping_sub(seq * 7);
+            let received_ns = sent_ns + MS / 2 + u64::from(duplicate) + 1;
+            session.reply(&reply(old, counter, u64::from(old) * MS, received_ns));
+        }
+        session.expire(sent_ns + MS, &mut unanswered);
+    }
+    let elapsed = start.elapsed();
+    assert!(
+        elapsed.as_nanos() < u128::from(PROBES) * u128::from(MS),
+        "not in time: {elapsed:?}"
+    );
+    assert_eq!(counts(&session).received, u64::from(PROBES));
+}
