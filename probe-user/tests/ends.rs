@@ -90,7 +90,7 @@ fn an_address_that_is_given_up_is_no_loss() {
 
 #[test]
 fn an_address_that_is_added_or_deprecated_is_no_loss() {
-    addresses_change("ebpf");
+    ["ebpf", "socket"].into_iter().for_each(addresses_change);
 }
 
 fn addresses_change(engine: &str) {

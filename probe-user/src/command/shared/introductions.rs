@@ -40,6 +40,8 @@ const ASKER_NS: u64 = 3 * REFRESH_NS;
 #[derive(Clone, Copy)]
 struct Asker {
     from: SocketAddr,
+    /// The test port that was asked.
+    to_port: u16,
     nonce: u64,
     asked_ns: u64,
 }
@@ -164,6 +166,7 @@ impl Introductions {
         if let Some(nonce) = asked {
             let asker = Asker {
                 from: arrival.from,
+                to_port: arrival.to_port,
                 nonce,
                 asked_ns: now_ns,
             };
@@ -188,7 +191,7 @@ impl Introductions {
             let sockets = port.sockets(Family::of(asker.from.ip()));
             // Twice, because nobody confirms it.
             for (goodbye, sockets) in goodbye.iter().zip(sockets).cycle().take(2) {
-                if let Err(error) = sockets.answer(self.test_port, goodbye, asker.from, None, 0) {
+                if let Err(error) = sockets.answer(asker.to_port, goodbye, asker.from, None, 0) {
                     debug!("cannot say goodbye to {}: {error}", asker.from);
                 }
             }
