@@ -24,6 +24,7 @@ fn own() -> Identity {
     Identity {
         name: "agent".to_owned(),
         version: "0.1.0".to_owned(),
+        instance: Some(7),
         receive: "xdp-native".to_owned(),
         egress: "tc".to_owned(),
         synchronised: true,

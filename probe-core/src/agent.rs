@@ -290,6 +290,31 @@ impl Agent {
         }
     }
 
+    /// The instance in the peer's identity. Anybody can copy it, so it alone ends no peer: only a peer that has said that it
+    /// ends is taken for one that came up at about that time.
+    pub fn set_instance(&mut self, peer: IpAddr, instance: u64) {
+        let Some(&place) = self.by_address.get(&peer) else {
+            return;
+        };
+        self.peers[place].set_instance(instance);
+        self.link_move(place);
+    }
+
+    /// The addresses that an agent gave up and at which it is found are one peer that has moved, if either is this one.
+    fn link_move(&mut self, place: usize) {
+        let longest_ns = self.longest_silence_ns();
+        let mut pairs = (0..self.peers.len()).flat_map(|other| [(other, place), (place, other)]);
+        if let Some((from, to)) = pairs.find(|&(from, to)| self.peers[from].is_now(&self.peers[to], longest_ns)) {
+            self.peers[from].ended_ns = None;
+            let Peer { address, found, .. } = self.peers[to];
+            self.events.push_back(Event::PeerMoved {
+                peer: address,
+                found,
+                from: self.peers[from].address,
+            });
+        }
+    }
+
     /// The peer's identity says whether its reflector keeps a counter of its own.
     pub fn set_stateful(&mut self, peer: IpAddr, stateful: bool) {
         if let Some(&place) = self.by_address.get(&peer) {

@@ -24,6 +24,9 @@ pub struct Identity {
     pub name: String,
     /// Of kstamp.
     pub version: String,
+    /// Random, the same for the whole run of a process, and no secret. Earlier versions send none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<u64>,
     /// Attach mode of the receive program (see [`AttachMode`](crate::attach::AttachMode)); a peer may write anything.
     pub receive: String,
     /// Attach mode of the egress program.

@@ -261,6 +261,7 @@ fn clone_of_this_host(pair: &Pair, ahead_ns: u64, stop: Arc<AtomicBool>) -> Join
         let own = Identity {
             name: "clone".to_owned(),
             version: "0".to_owned(),
+            instance: None,
             receive: String::new(),
             egress: String::new(),
             synchronised: false,

@@ -89,6 +89,49 @@ fn an_address_that_is_given_up_is_no_loss() {
 }
 
 #[test]
+fn an_agent_that_moves_to_its_other_address_is_one_peer_and_no_loss() {
+    for (engine, family, old, add, new) in [
+        ("ebpf", "v4", FAR_V4, "10.1.1.7/25", "10.1.1.7"),
+        ("socket", "v6", FAR_V6, "fd01::7/64 nodad", "fd01::7"),
+    ] {
+        let Some(pair) = Pair::new() else { return };
+        let _far = pair.started(
+            &pair.far,
+            &format!("agent --iface port2 --family {family} --engine {engine} --name mover"),
+        );
+        let near = pair.started(
+            &pair.near,
+            &format!("agent --iface port1 --family {family} --interval 20ms --timeout 2s --report 500ms"),
+        );
+        await_name(&near, old);
+        // A mask of its own, because the kernel deletes the secondary addresses of one that is deleted.
+        ip(&pair.far, &format!("address add {add} dev port2"));
+        let mask = if family == "v4" { 24 } else { 64 };
+        ip(&pair.far, &format!("address delete {old}/{mask} dev port2"));
+        let moved = near.await_record(1, "a move", |record| {
+            record["type"] == "peer" && record["event"] == "moved"
+        });
+        assert_eq!((&moved["peer"], &moved["moved_from"]), (&new.into(), &old.into()));
+        assert_eq!(moved["name"], "mover");
+        // The first window of each path may be short.
+        near.await_record(4, "windows of both paths", |record| {
+            record["type"] == "window" && record["peer"] == new && record["peer_name"] == "mover"
+        });
+        let (_, records, _) = near.stop();
+        for (peer, from) in [(old, Value::Null), (new, old.into())] {
+            assert_no_loss(&records, peer);
+            for summary in summaries(&records, peer) {
+                assert_eq!(
+                    (&summary["moved_from"], &summary["downs"]),
+                    (&from, &0.into()),
+                    "{summary:#}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
 fn an_address_that_is_added_or_deprecated_is_no_loss() {
     ["ebpf", "socket"].into_iter().for_each(addresses_change);
 }

@@ -60,6 +60,8 @@ pub enum Event {
         found: Found,
         reason: DownReason,
     },
+    /// This peer is the agent that has given up the address `from`, as its identity says.
+    PeerMoved { peer: IpAddr, found: Found, from: IpAddr },
     /// The outcome of one probe, if [`ProbeConfig::samples`]. There is none for a probe whose sample did not
     /// reach userspace.
     Sample {

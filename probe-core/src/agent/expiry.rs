@@ -110,20 +110,19 @@ impl Agent {
     }
 
     /// The peer said that it ends. Its pending probes are no longer measured, nor are later ones until it answers again.
-    pub fn ended(&mut self, peer: IpAddr) {
-        let place = self.by_address.get(&peer);
-        let Some(peer) = place
-            .and_then(|&place| self.peers.get_mut(place))
-            .filter(|peer| peer.up)
-        else {
+    pub fn ended(&mut self, peer: IpAddr, now_ns: u64) {
+        let Some(&place) = self.by_address.get(&peer).filter(|&&place| self.peers[place].up) else {
             return;
         };
+        let peer = &mut self.peers[place];
+        peer.ended_ns = Some(now_ns);
         peer.sessions().for_each(|(_, session)| session.withdraw_pending());
         take_down(peer, DownReason::Ended, &mut self.schedule, &mut self.events);
         if let Some(unicast) = &mut peer.unicast {
             unicast.away = Some(Recent::default());
         }
         hand_out(peer, &mut self.events);
+        self.link_move(place);
     }
 
     /// Stops probing a peer that was found in the group, until it answers there again. Its measurements stay.

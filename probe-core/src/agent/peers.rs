@@ -12,6 +12,9 @@ use crate::session::sequence::ahead;
 use crate::session::{ClockOwner, Session};
 use crate::stats::report::Path;
 
+/// An agent may answer from its new address for so long before its goodbye for the old one arrives.
+const OVERLAP_NS: u64 = 1_000_000_000;
+
 /// The sequence numbers of a session.
 #[derive(Debug)]
 pub(super) struct Sequence {
@@ -111,6 +114,11 @@ pub struct Peer {
     pub(super) found: Found,
     pub(super) up: bool,
     pub(super) heard_ns: u64,
+    /// When it came up.
+    pub(super) up_ns: u64,
+    /// When it said that it ends, unless it has come up since, or is known to have moved.
+    pub(super) ended_ns: Option<u64>,
+    pub(super) instance: Option<u64>,
     pub(super) unicast: Option<Unicast>,
     pub(super) group: Option<Session>,
     /// The peer is expected to answer group probes.
@@ -150,6 +158,9 @@ impl Peer {
             found,
             up: false,
             heard_ns: now_ns,
+            up_ns: now_ns,
+            ended_ns: None,
+            instance: None,
             unicast: None,
             group: None,
             in_group: false,
@@ -221,7 +232,26 @@ impl Peer {
         self.apply_same_clock()
     }
 
-    /// Stamps that contradict the proof void it for good, even if they came first.
+    /// Another process at this address may read another clock, so what the stamps of the last one have refuted is open
+    /// again. It is reported no second time.
+    pub(super) fn set_instance(&mut self, instance: u64) {
+        if self.instance.replace(instance).is_some_and(|before| before != instance) {
+            self.refutation = None;
+        }
+    }
+
+    /// Whether the agent that has ended here is found at `other`, where it came up at about that time.
+    pub(super) fn is_now(&self, other: &Self, longest_ns: u64) -> bool {
+        let about_then = |ended_ns: u64| ended_ns.saturating_sub(OVERLAP_NS)..=ended_ns.saturating_add(longest_ns);
+        self.ended_ns
+            .is_some_and(|ended_ns| about_then(ended_ns).contains(&other.up_ns))
+            && other.up
+            && self.instance.is_some()
+            && self.instance == other.instance
+            && Family::of(self.address) == Family::of(other.address)
+    }
+
+    /// Stamps that contradict the proof void it as long as the peer runs, even if they came first.
     pub(super) fn check_same_clock(&mut self, reply: &Reply) -> Option<Refutation> {
         if self.refutation.is_some() || !reply.refutes_same_clock() {
             return None;

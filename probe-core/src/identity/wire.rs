@@ -188,6 +188,7 @@ mod tests {
         Identity {
             name: name.to_owned(),
             version: "0.1.0".to_owned(),
+            instance: Some(u64::MAX),
             receive: "xdp-generic".to_owned(),
             egress: "tc".to_owned(),
             synchronised: true,

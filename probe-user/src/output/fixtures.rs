@@ -106,6 +106,7 @@ pub fn peer_change(event: PeerEvent, found: Found, name: Option<&str>) -> PeerCh
         event,
         reason: (event == PeerEvent::Down).then_some(WhyDown::Silent),
         peer: ip("10.1.1.6"),
+        moved_from: (event == PeerEvent::Moved).then(|| ip("10.1.1.7")),
         found,
         method: Method::Stamp,
         name,
@@ -265,6 +266,7 @@ fn results(report: &Report, peer_name: Option<&str>) -> Results {
     let identity = |name: &str| Identity {
         name: name.to_owned(),
         version: "0.1.0".to_owned(),
+        instance: None,
         receive: "tc".to_owned(),
         egress: "tc".to_owned(),
         synchronised: true,
@@ -280,6 +282,7 @@ fn results(report: &Report, peer_name: Option<&str>) -> Results {
             utc: UtcOffset::new(0, UNIX_NS),
             attach: ATTACH,
             peer: peer_name.map(identity).as_ref(),
+            moved_from: None,
             downtime: Downtime::default(),
             interface_down_ns: 0,
         },

@@ -164,6 +164,8 @@ pub struct InterfaceChange {
 pub enum PeerEvent {
     Up,
     Down,
+    /// It has given up another address.
+    Moved,
 }
 
 /// Why a peer is down.
@@ -192,6 +194,8 @@ pub struct PeerChange {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<WhyDown>,
     pub peer: IpAddr,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub moved_from: Option<IpAddr>,
     #[serde(with = "fields::FoundName")]
     pub found: Found,
     pub method: Method,
@@ -241,6 +245,7 @@ pub struct Context<'a> {
     pub engine: Engine,
     pub attach: Attach,
     pub peer: Option<&'a Identity>,
+    pub moved_from: Option<IpAddr>,
     pub downtime: Downtime,
     pub interface_down_ns: u64,
 }
@@ -257,6 +262,7 @@ pub struct Downtime {
 pub struct Results {
     pub peer: IpAddr,
     pub peer_name: Option<String>,
+    pub moved_from: Option<IpAddr>,
     #[serde(with = "fields::FamilyName")]
     pub family: Family,
     #[serde(with = "fields::PathName")]
@@ -304,6 +310,7 @@ impl Results {
         Self {
             peer: report.peer,
             peer_name: context.peer.map(|peer| peer.name.clone()),
+            moved_from: context.moved_from,
             family: Family::of(report.peer),
             path: report.path,
             method: context.method,

@@ -113,19 +113,28 @@ fn write_peer(change: &PeerChange, out: &mut dyn Write) -> io::Result<()> {
             Some(WhyDown::Stamp) => "now speaks STAMP",
             Some(WhyDown::Silent) | None => "is down: no replies",
         },
+        (PeerEvent::Moved, _) => "has moved here",
     };
+    let from = change
+        .moved_from
+        .map(|from| format!(" from {from}"))
+        .unwrap_or_default();
     let how = match (change.event, change.method) {
         (PeerEvent::Up, Method::Echo) => "; a legacy agent, probed with ASCII numbers, timestamps by a socket",
         (PeerEvent::Down, Method::Echo) if change.reason == Some(WhyDown::Silent) => " to ASCII numbers",
-        (PeerEvent::Down, Method::Echo) => "",
-        (_, Method::Stamp) => "",
+        _ => "",
     };
     let who = match (&change.name, &change.version) {
         (Some(name), Some(version)) => format!(" ({name}, kstamp {version})"),
         (Some(name), None) => format!(" ({name})"),
         (None, _) => String::new(),
     };
-    writeln!(out, "{} peer {}{who} {what}{how}", change.time.to_second(), change.peer)
+    writeln!(
+        out,
+        "{} peer {}{who} {what}{from}{how}",
+        change.time.to_second(),
+        change.peer
+    )
 }
 
 fn write_clock(step: &ClockStep, out: &mut dyn Write) -> io::Result<()> {
@@ -292,7 +301,7 @@ fn write_summary(end: &End, start: &Start, columns: Option<usize>, out: &mut dyn
     }
     let mut notes = Vec::new();
     notes::write(results, columns, &mut notes)?;
-    notes::write_downs(results, &start.peers, columns, &mut notes)?;
+    notes::write_peers(results, &start.peers, columns, &mut notes)?;
     counters::write_trouble(&end.counters, columns, &mut notes)?;
     if !notes.is_empty() && !results.is_empty() {
         writeln!(out)?;

@@ -84,7 +84,7 @@ pub const RECORDS: &[Record] = &[
         commands: "agent",
         meaning: "A peer came or went.",
         fields: &[&[
-            ("event", "string", "`up` or `down`."),
+            ("event", "string", "`up`, `down`, or `moved`: this peer is the agent that gave up the address `moved_from`."),
             (
                 "reason",
                 "string",
@@ -92,6 +92,7 @@ pub const RECORDS: &[Record] = &[
                  address; `stamp`: a legacy agent was replaced by one that speaks STAMP.",
             ),
             ("peer", "string", "Address."),
+            ("moved_from", "string", "Of `moved`: the address that it gave up, which does not count as down."),
             ("found", "string", "`multicast`, or `static`: given with `--peer`."),
             ("method", "string", "`stamp`, or `echo` for a legacy agent."),
             ("name", "string", "Name of the peer; absent if unknown."),
@@ -374,6 +375,7 @@ const RESULTS: &[&[Field]] = &[
     &[
         ("peer", "string", "Address of the peer."),
         ("peer_name", "string?", "Name of the peer."),
+        ("moved_from", "string?", "Address of the peer before, if it has moved."),
         ("family", "string", "`v4` or `v6`."),
         ("path", "string", "`unicast` or `group` (multicast)."),
         ("method", "string", "`stamp`, or `echo` for a legacy agent."),

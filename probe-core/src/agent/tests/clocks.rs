@@ -169,6 +169,25 @@ fn stamps_that_refute_one_clock_withdraw_it_for_good() {
 }
 
 #[test]
+fn a_restarted_peer_may_prove_one_clock_again_and_a_refutation_is_reported_once() {
+    let mut world = World::new(config(), &[host(1)]);
+    world.change = ahead;
+    world.run(300 * MS);
+    let table = [(7, true, false), (7, false, false), (8, true, false), (9, false, true)];
+    for (instance, is_ahead, same_clock) in table {
+        world.change = if is_ahead { ahead } else { |reply| reply };
+        world.run(TRIP);
+        world.agent.set_instance(host(1), instance);
+        world.agent.set_same_clock(host(1), true);
+        world.run(2_000 * MS);
+        let clock = world.windows.last().and_then(|window| window.clock);
+        assert_eq!(clock == Some(OneWayClock::SameClock), same_clock, "instance {instance}");
+    }
+    let refuted = |event: &&Event| matches!(event, Event::SameClockRefuted { .. });
+    assert_eq!(world.events.iter().filter(refuted).count(), 1);
+}
+
+#[test]
 fn a_clock_that_is_set_during_a_round_trip_refutes_nothing() {
     let mut world = World::new(config(), &[host(1)]);
     world.run(300 * MS);

@@ -118,8 +118,8 @@ fn a_peer_that_says_that_it_ends_loses_no_probe() {
         // Its last replies are under way, and it gets one more probe on each path.
         world.hosts.clear();
         world.run(INTERVAL);
-        world.agent.ended(host(1));
-        world.agent.ended(host(1));
+        world.agent.ended(host(1), world.now);
+        world.agent.ended(host(1), world.now);
         world.take_events();
         world.run(3 * REPORT);
         let events = [
@@ -151,6 +151,65 @@ fn a_peer_that_says_that_it_ends_loses_no_probe() {
             assert_eq!((lost, sent), (0, received + pending), "{summary:?}");
             assert!(received > 190, "{summary:?}");
         }
+    }
+}
+
+#[test]
+fn only_an_agent_that_said_goodbye_and_comes_up_soon_with_the_same_instance_has_moved() {
+    let (old, new) = (host(1), host(2));
+    const NONE: u64 = u64::MAX;
+    // Instance of the peer that comes up, when it does after the old one has left, and when the goodbye comes.
+    let table = [
+        ("it has moved", new, 7, 0, 0, true),
+        ("its goodbye is late", new, 7, 0, TIMEOUT / 2, true),
+        ("it has restarted at another address", new, 8, 0, 0, false),
+        ("a copy of its instance", new, 7, 0, NONE, false),
+        ("neither sends an instance", new, NONE, 0, TIMEOUT / 2, false),
+        ("long ago", new, 7, 2 * SILENCE, 0, false),
+        ("it is back", old, 7, 0, 0, false),
+        ("the other IP version", host6(2), 7, 0, 0, false),
+    ];
+    for (what, next, instance, wait, goodbye, moves) in table {
+        let both = ProbeConfig {
+            group: Families { v4: true, v6: true },
+            ..config()
+        };
+        // A peer that was up before is no new address, whatever its instance.
+        let other = host(3);
+        let mut world = World::new(both, &[old, other]);
+        world.run(2 * REPORT);
+        let asked = |world: &mut World, peer, instance| {
+            if instance != NONE {
+                world.agent.set_instance(peer, instance);
+            }
+        };
+        asked(&mut world, old, if instance == NONE { NONE } else { 7 });
+        world.hosts = vec![other];
+        if goodbye == 0 {
+            world.agent.ended(old, world.now);
+        }
+        asked(&mut world, other, instance);
+        world.run(wait);
+        world.hosts.push(next);
+        world.run(TIMEOUT / 2);
+        // It is asked again and again.
+        for _ in 0..2 {
+            asked(&mut world, next, instance);
+        }
+        if goodbye == TIMEOUT / 2 {
+            world.agent.ended(old, world.now);
+        }
+        world.run(SILENCE / 2);
+        let moved = Event::PeerMoved {
+            peer: next,
+            found: Found::Multicast,
+            from: old,
+        };
+        let is_move = |event: &&Event| matches!(event, Event::PeerMoved { .. });
+        let seen: Vec<_> = world.events.iter().filter(is_move).collect();
+        assert_eq!(seen, Vec::from_iter(moves.then_some(&moved)), "{what}");
+        let lost: u64 = world.finish().iter().map(|summary| summary.counts.lost).sum();
+        assert_eq!(lost > 0, goodbye == NONE, "{what}");
     }
 }
 

@@ -463,6 +463,7 @@ impl Run {
                 engine: self.start.engine,
                 attach,
                 peer: None,
+                moved_from: None,
                 downtime: Downtime::default(),
                 interface_down_ns: 0,
             },

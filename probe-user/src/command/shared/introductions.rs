@@ -125,11 +125,15 @@ impl Introductions {
             proof,
             goodbye,
         } = wire::from_answer(packet)?;
+        let now_ns = monotonic_ns();
         if goodbye {
-            agent.ended(self.exchange.ended(nonce)?);
+            agent.ended(self.exchange.ended(nonce)?, now_ns);
             return None;
         }
-        let peer = self.exchange.answered(nonce, monotonic_ns())?;
+        let peer = self.exchange.answered(nonce, now_ns)?;
+        if let Some(instance) = identity.instance {
+            agent.set_instance(peer, instance);
+        }
         let same_clock = proof.is_some_and(|proof| self.clock.accepts(nonce, peer, &proof));
         agent.set_same_clock(peer, same_clock);
         agent.set_stateful(peer, identity.stateful);
@@ -222,6 +226,7 @@ pub fn own_identity(
     Identity {
         name: name.to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        instance: Some(nonce()),
         receive: receive.map_or_else(String::new, |mode| mode.to_string()),
         egress: egress.to_string(),
         synchronised: clock.synchronised,

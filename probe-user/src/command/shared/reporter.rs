@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use log::warn;
 use probe_core::agent::config::{MAX_PEERS, ProbeConfig};
-use probe_core::agent::event::{DownReason, Event, Found};
+use probe_core::agent::event::{Event, Found};
 use probe_core::attach::AttachMode;
 use probe_core::identity::Identity;
 use probe_core::lru::Lru;
@@ -40,6 +40,8 @@ pub struct Reporter {
     engine: Engine,
     attach: model::Attach,
     peers: Lru<IpAddr, Identity>,
+    /// The address that each peer has given up, of those that have moved.
+    moved_from: Lru<IpAddr, IpAddr>,
     downs: Downs<IpAddr>,
     /// Of the interface.
     outages: Downs<()>,
@@ -62,6 +64,7 @@ impl Reporter {
                 receive: AttachMode::Tc,
             },
             peers: Lru::new(MAX_KNOWN_PEERS),
+            moved_from: Lru::new(MAX_KNOWN_PEERS),
             downs: Downs::new(MAX_KNOWN_PEERS),
             outages: Downs::new(1),
             windows: Vec::new(),
@@ -174,11 +177,21 @@ impl Reporter {
         match event {
             Event::PeerUp { peer, found } => {
                 self.downs.up(peer, monotonic_ns());
-                self.peer(model::PeerEvent::Up, None, peer, found, method)
+                let change = self.peer(model::PeerEvent::Up, peer, found, method);
+                self.output.export(&model::Event::Peer(change))
             }
             Event::PeerDown { peer, found, reason } => {
                 self.downs.down(peer, monotonic_ns());
-                self.peer(model::PeerEvent::Down, Some(reason), peer, found, method)
+                let mut change = self.peer(model::PeerEvent::Down, peer, found, method);
+                change.reason = Some(reason.into());
+                self.output.export(&model::Event::Peer(change))
+            }
+            Event::PeerMoved { peer, found, from } => {
+                self.downs.take_back(from);
+                *self.moved_from.get_or(peer, || from) = from;
+                let mut change = self.peer(model::PeerEvent::Moved, peer, found, method);
+                change.moved_from = Some(from);
+                self.output.export(&model::Event::Peer(change))
             }
             Event::ClockStep { peer, by_ns, left_out } => self.output.export(&model::Event::Clock(model::ClockStep {
                 peer,
@@ -275,25 +288,19 @@ impl Reporter {
         (self.output.into_sink(), self.samples.map(Samples::into_sink))
     }
 
-    fn peer(
-        &mut self,
-        event: model::PeerEvent,
-        reason: Option<DownReason>,
-        peer: IpAddr,
-        found: Found,
-        method: model::Method,
-    ) -> Result<(), OutputError> {
+    fn peer(&self, event: model::PeerEvent, peer: IpAddr, found: Found, method: model::Method) -> model::PeerChange {
         let identity = self.peers.peek(&peer);
-        self.output.export(&model::Event::Peer(model::PeerChange {
+        model::PeerChange {
             event,
-            reason: reason.map(Into::into),
+            reason: None,
             peer,
+            moved_from: None,
             found,
             method,
             name: identity.map(|identity| identity.name.clone()),
             version: identity.map(|identity| identity.version.clone()),
             time: now(),
-        }))
+        }
     }
 
     /// One offset for all times until the wall clock is stepped, so that adjacent intervals meet to the nanosecond.
@@ -318,6 +325,7 @@ impl Reporter {
                 engine,
                 attach,
                 peer: self.peers.peek(&report.peer),
+                moved_from: self.moved_from.peek(&report.peer).copied(),
                 downtime: self.downs.during(report.peer, report.start_ns, report.end_ns),
                 interface_down_ns: self.outages.during((), report.start_ns, report.end_ns).down_ns,
             };

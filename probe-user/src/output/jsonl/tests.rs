@@ -38,6 +38,10 @@ fn start_and_changes() {
             r#"{"type":"peer","event":"down","reason":"silent","peer":"10.1.1.6","found":"static","method":"stamp","time":"2026-11-21T10:10:38.000000000Z"}"#,
         ),
         (
+            Event::Peer(peer_change(PeerEvent::Moved, Found::Multicast, None)),
+            r#"{"type":"peer","event":"moved","peer":"10.1.1.6","moved_from":"10.1.1.7","found":"multicast","method":"stamp","time":"2026-11-21T10:10:38.000000000Z"}"#,
+        ),
+        (
             Event::Clock(clock_step(Some("10.1.1.6"), -10_000_000)),
             r#"{"type":"clock","peer":"10.1.1.6","by_ns":-10000000,"left_out":0,"time":"2026-11-21T10:10:38.000000000Z"}"#,
         ),
@@ -53,7 +57,7 @@ fn start_and_changes() {
 
 #[test]
 fn a_window_and_a_summary_differ_only_in_their_type() {
-    let expected = r#"{"type":"window","peer":"10.1.1.6","peer_name":"h2:p2","family":"v4","path":"unicast","method":"stamp","engine":"ebpf","attach":{"egress":"tc","receive":"xdp-native"},"peer_attach":"tc","start":"2026-11-21T10:10:38.000000000Z","end":"2026-11-21T10:10:48.000000001Z","sent":20,"received":20,"lost":0,"pending":0,"lost_forward":0,"lost_backward":0,"lost_unknown":0,"late":0,"duplicates":0,"reordered":0,"collector_lost":0,"send_failed":0,"unanswered":0,"not_sent":0,"send_failed_by":{},"rtt_ns":{"min":140200,"mean":527200,"p50":161400,"p90":1280000,"p99":1280000,"p999":1280000,"max":1280000,"stddev":10,"count":20},"residence_ns":{"min":210,"mean":1890,"p50":340,"p90":5120,"p99":5120,"p999":5120,"max":5120,"stddev":10,"count":20},"forward_ns":{"min":70000,"mean":263500,"p50":80500,"p90":640000,"p99":640000,"p999":640000,"max":640000,"stddev":10,"count":20},"backward_ns":{"min":-1000,"mean":239633,"p50":79900,"p90":640000,"p99":640000,"p999":640000,"max":640000,"stddev":10,"count":20},"clock":"same-clock","clock_bound_ns":null,"clock_offset_ns":null,"clock_skew_ppb":null,"pdv_ns":{"min":0,"mean":387000,"p50":21200,"p90":1139800,"p99":1139800,"p999":1139800,"max":1139800,"stddev":10,"count":20},"ipdv_ns":{"min":-900,"mean":0,"p50":0,"p90":900,"p99":900,"p999":900,"max":900,"stddev":10,"count":20},"forward_pdv_ns":null,"backward_pdv_ns":null,"own_clock_steps":0,"peer_clock_steps":0,"lost_late":0,"lost_refused":null,"duplicated":0,"loss_period":null,"loss_distance":null,"reordering_extent":null,"downs":0,"down_ns":0,"interface_down_ns":0}"#;
+    let expected = r#"{"type":"window","peer":"10.1.1.6","peer_name":"h2:p2","moved_from":null,"family":"v4","path":"unicast","method":"stamp","engine":"ebpf","attach":{"egress":"tc","receive":"xdp-native"},"peer_attach":"tc","start":"2026-11-21T10:10:38.000000000Z","end":"2026-11-21T10:10:48.000000001Z","sent":20,"received":20,"lost":0,"pending":0,"lost_forward":0,"lost_backward":0,"lost_unknown":0,"late":0,"duplicates":0,"reordered":0,"collector_lost":0,"send_failed":0,"unanswered":0,"not_sent":0,"send_failed_by":{},"rtt_ns":{"min":140200,"mean":527200,"p50":161400,"p90":1280000,"p99":1280000,"p999":1280000,"max":1280000,"stddev":10,"count":20},"residence_ns":{"min":210,"mean":1890,"p50":340,"p90":5120,"p99":5120,"p999":5120,"max":5120,"stddev":10,"count":20},"forward_ns":{"min":70000,"mean":263500,"p50":80500,"p90":640000,"p99":640000,"p999":640000,"max":640000,"stddev":10,"count":20},"backward_ns":{"min":-1000,"mean":239633,"p50":79900,"p90":640000,"p99":640000,"p999":640000,"max":640000,"stddev":10,"count":20},"clock":"same-clock","clock_bound_ns":null,"clock_offset_ns":null,"clock_skew_ppb":null,"pdv_ns":{"min":0,"mean":387000,"p50":21200,"p90":1139800,"p99":1139800,"p999":1139800,"max":1139800,"stddev":10,"count":20},"ipdv_ns":{"min":-900,"mean":0,"p50":0,"p90":900,"p99":900,"p999":900,"max":900,"stddev":10,"count":20},"forward_pdv_ns":null,"backward_pdv_ns":null,"own_clock_steps":0,"peer_clock_steps":0,"lost_late":0,"lost_refused":null,"duplicated":0,"loss_period":null,"loss_distance":null,"reordering_extent":null,"downs":0,"down_ns":0,"interface_down_ns":0}"#;
     assert_eq!(line(Event::Windows(windows(vec![good()]))), format!("{expected}\n"));
 
     let summary = expected.replace("\"type\":\"window\"", "\"type\":\"summary\"");
@@ -68,7 +72,7 @@ fn a_window_and_a_summary_differ_only_in_their_type() {
 fn every_field_is_present_whatever_was_measured() {
     let fields = "type peer family path start end sent received lost lost_forward lost_backward lost_unknown late \
                   duplicates reordered collector_lost send_failed unanswered not_sent send_failed_by rtt_ns residence_ns forward_ns backward_ns clock \
-                  pdv_ns ipdv_ns pending clock_bound_ns peer_name engine attach \
+                  pdv_ns ipdv_ns pending clock_bound_ns peer_name moved_from engine attach \
                   peer_attach downs down_ns clock_offset_ns clock_skew_ppb forward_pdv_ns backward_pdv_ns \
                   own_clock_steps peer_clock_steps lost_late lost_refused duplicated loss_period loss_distance \
                   reordering_extent method interface_down_ns";

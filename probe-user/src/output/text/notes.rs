@@ -117,8 +117,8 @@ fn parts<const N: usize>(numbers: [(u64, &str); N]) -> Vec<String> {
     present.map(|(number, what)| format!("{number} {what}")).collect()
 }
 
-/// Writes how long each peer was down, once for all of its paths. Peers in `always_probed` are probed while down.
-pub fn write_downs(
+/// Writes where each peer was before and how long it was down, once for all of its paths. Peers in `always_probed` are probed while down.
+pub fn write_peers(
     results: &[Results],
     always_probed: &[IpAddr],
     columns: Option<usize>,
@@ -130,6 +130,9 @@ pub fn write_downs(
             continue;
         };
         let (peer, downtime) = (result.peer, result.downtime);
+        if let Some(from) = result.moved_from {
+            wrap::write("", &format!("{peer} moved from {from}"), 2, columns, out)?;
+        }
         if downtime.down_ns == 0 {
             continue;
         }

@@ -118,6 +118,10 @@ fn each_change_is_a_line() {
             "peer 10.1.1.6 is down: no replies",
         ),
         (
+            Event::Peer(peer_change(PeerEvent::Moved, Found::Multicast, Some("h2:p2"))),
+            "peer 10.1.1.6 (h2:p2, kstamp 0.1.0) has moved here from 10.1.1.7",
+        ),
+        (
             Event::Clock(clock_step(None, 10_000_000)),
             "the wall clock of this host was stepped forward by 10.00 ms: one-way delays across the step are invalid, RTT is not affected",
         ),
@@ -225,6 +229,17 @@ fn without_group_probes_there_is_no_advice_about_groups() {
     let text = after(start, Event::End(end(vec![], [("egress_stamped", 40)])), &to_file());
     assert!(text.contains("kstamp runs at 10.1.1.99 with --port 1910\n"), "{text}");
     assert!(!text.contains("group") && !text.contains("snooping"), "{text}");
+}
+
+#[test]
+fn a_peer_that_has_moved_is_noted_once() {
+    let moved = |results| Results {
+        moved_from: Some(ip("10.1.1.7")),
+        ..results
+    };
+    let found = at_end(Event::End(end(vec![moved(good()), moved(good_group())], [])));
+    assert!(found.ends_with("\n10.1.1.6 moved from 10.1.1.7\n"), "{found}");
+    assert_eq!(found.matches("moved from").count(), 1);
 }
 
 #[test]

@@ -28,7 +28,7 @@ fn written() -> Vec<(&'static str, String)> {
         String::from_utf8(out).unwrap()
     };
     let results = || vec![fixtures::good(), fixtures::troubled()];
-    let peer = fixtures::peer_change(PeerEvent::Down, Found::Multicast, Some("h2:p2"));
+    let peer = |event| fixtures::peer_change(event, Found::Multicast, Some("h2:p2"));
     let sample = Sample::new(fixtures::ip("10.1.1.6"), Path::Unicast, 7, None, None, Outcome::Lost);
     let ping = PingSample {
         sample: sample.clone(),
@@ -91,7 +91,8 @@ fn written() -> Vec<(&'static str, String)> {
             "agent",
             event(Event::Interface(fixtures::interface_change(InterfaceEvent::Joined))),
         ),
-        ("agent", event(Event::Peer(peer))),
+        ("agent", event(Event::Peer(peer(PeerEvent::Down)))),
+        ("agent", event(Event::Peer(peer(PeerEvent::Moved)))),
         ("agent", event(Event::Clock(fixtures::clock_step(None, 1)))),
         ("agent", event(Event::Windows(fixtures::windows(results())))),
         ("agent", event(Event::End(fixtures::end(results(), [])))),

@@ -53,6 +53,13 @@ impl<K: Copy + Eq + Hash> Downs<K> {
         }
     }
 
+    /// It is not down, but somewhere else.
+    pub(super) fn take_back(&mut self, who: K) {
+        if let Some(times) = self.0.peek_mut(&who) {
+            times.recent.pop_back_if(|(_, until_ns)| until_ns.is_none());
+        }
+    }
+
     /// How often it went down between `start_ns` and `end_ns`, and how long it was down within them.
     pub(super) fn during(&self, who: K, start_ns: u64, end_ns: u64) -> Downtime {
         let Some(times) = self.0.peek(&who) else {

@@ -1,3 +1,4 @@
+use probe_core::agent::event::DownReason;
 use serde_json::Value;
 
 use super::*;
@@ -54,11 +55,31 @@ fn a_peer_that_was_down_is_reported_as_such() {
 }
 
 #[test]
+fn a_peer_that_has_moved_was_not_down() {
+    let found = Found::Multicast;
+    let new: IpAddr = [10, 1, 1, 7].into();
+    let moved = |peer, from| Event::PeerMoved { peer, found, from };
+    let down = Event::PeerDown {
+        peer: peer(),
+        found,
+        reason: DownReason::Ended,
+    };
+    let left = reported(|reporter| {
+        reporter.event(down.clone()).unwrap();
+        reporter.event(moved(new, peer())).unwrap();
+    });
+    assert_eq!((&left["downs"], &left["moved_from"]), (&0.into(), &Value::Null));
+    let came = reported(|reporter| reporter.event(moved(peer(), new)).unwrap());
+    assert_eq!((&came["downs"], &came["moved_from"]), (&0.into(), &"10.1.1.7".into()));
+}
+
+#[test]
 fn the_attach_mode_is_taken_from_the_peers_identity() {
     let reported_mode = |receive: &str| {
         let identity = Identity {
             name: "h2:p2".to_owned(),
             version: "0.1.0".to_owned(),
+            instance: None,
             receive: receive.to_owned(),
             egress: "tc".to_owned(),
             synchronised: false,
