@@ -36,6 +36,7 @@ use crate::port::plan::Plan;
 pub use crate::port::sender::ProbeSender;
 pub(crate) use crate::port::survey::Survey;
 pub(crate) use crate::port::unsent::Unsent;
+use crate::udp::membership::Repetition;
 use crate::udp::sockets::{self, PassedUp, SocketPair, Sockets};
 
 /// What to open.
@@ -110,6 +111,7 @@ pub struct Port {
     preceding: Vec<String>,
     preceding_ingress: Vec<String>,
     sockets: SocketPair,
+    repetition: Repetition,
     backend: Box<dyn Backend>,
     clock: ClockState,
     /// Index of the interface; `None` while it is gone.
@@ -170,6 +172,7 @@ impl Port {
             preceding: Vec::new(),
             preceding_ingress: Vec::new(),
             sockets,
+            repetition: Repetition::new(monotonic_ns()),
             backend,
             clock: clock_state(),
             index: None,

@@ -63,13 +63,19 @@ impl Port {
     ) -> Result<(), PortError> {
         let mut addresses = self.netlink.addresses(link.index).await?;
         self.limit(&mut addresses);
-        if self.running != link.running {
+        let changes = self.running != link.running;
+        if changes {
             self.running = link.running;
             events.push(if link.running { PortEvent::Up } else { PortEvent::Down });
         }
         let joined = self.take_late(&addresses);
         self.open_missing(link, &addresses)?;
         self.configure(link, &addresses)?;
+        if self.repetition.is_due(monotonic_ns(), changes && link.running)
+            && let Err(error) = self.sockets.report_memberships()
+        {
+            debug!("cannot report the membership of groups on {} again: {error}", link.name);
+        }
         events.extend(joined.into_iter().map(|group| PortEvent::Joined { group }));
         if let Some(what) = detached {
             // Without a working mode, the next call opens the interface again.

@@ -9,10 +9,11 @@ use probe_common::family::Family;
 use probe_common::{authenticated, legacy, stamp};
 use probe_core::engine::Engine;
 use probe_host::link::{Address, Link};
-use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
 use tokio::net::UdpSocket;
 
+use crate::udp::membership::{Filter, join, set_filter};
 use crate::udp::stamped::{Leaving, Received};
 use crate::udp::watched::WatchedSocket;
 
@@ -101,6 +102,7 @@ pub struct Sockets {
     /// Asks peers for their identity.
     pub control: UdpSocket,
     pub sender_port: u16,
+    group: IpAddr,
     index: u32,
 }
 
@@ -144,8 +146,20 @@ impl Sockets {
             sender,
             control: UdpSocket::from_std(control.into()).map_err(failed("watch the control socket"))?,
             sender_port,
+            group,
             index,
         })
+    }
+
+    /// Makes the kernel report the membership of the group again.
+    pub(crate) fn report_membership(&self) -> io::Result<()> {
+        for filter in [Filter::Block, Filter::Unblock] {
+            for test in &self.tests {
+                test.socket
+                    .with_socket(|socket| set_filter(socket, self.group, self.index, filter))?;
+            }
+        }
+        Ok(())
     }
 
     /// Sends a probe. Returns the number of its stamp, if the socket stamps.
@@ -222,13 +236,6 @@ pub(crate) fn bound(interface: &str, family: Family, port: u16) -> io::Result<So
     socket.bind_device(Some(interface.as_bytes()))?;
     socket.bind(&SocketAddr::new(any, port).into())?;
     Ok(socket)
-}
-
-fn join(socket: &Socket, group: IpAddr, index: u32) -> io::Result<()> {
-    match group {
-        IpAddr::V4(v4) => socket.join_multicast_v4_n(&v4, &InterfaceIndexOrAddress::Index(index)),
-        IpAddr::V6(v6) => socket.join_multicast_v6(&v6, index),
-    }
 }
 
 /// Group probes leave by this interface and are not looped back.
@@ -429,6 +436,11 @@ impl SocketPair {
             Family::V4 => self.v4.as_ref(),
             Family::V6 => self.v6.as_ref(),
         }
+    }
+
+    /// Makes the kernel report all memberships again.
+    pub(crate) fn report_memberships(&self) -> io::Result<()> {
+        self.v4.iter().chain(&self.v6).try_for_each(Sockets::report_membership)
     }
 
     /// Opens the missing sockets of each IP version that has a group and an address.

@@ -1,0 +1,127 @@
+//! A switch that snoops IGMP and MLD, without a querier: memberships are reported again, so that group probes arrive.
+
+#![allow(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
+
+mod support;
+
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use support::ovs::{OpenVSwitch, can_switch, disable_offload};
+use support::{Pair, Running, count, ip, run, summary};
+
+/// Open vSwitch accepts no shorter time.
+const AGING: Duration = Duration::from_secs(15);
+
+/// Hosts of a switch that snoops.
+struct Network {
+    switch: OpenVSwitch,
+    pair: Pair,
+    hosts: Cell<u8>,
+}
+
+impl Network {
+    fn new() -> Option<Self> {
+        if !can_switch() {
+            return None;
+        }
+        let network = Self {
+            switch: OpenVSwitch::start(),
+            pair: Pair::new()?,
+            hosts: Cell::new(0),
+        };
+        network.switch.vsctl(&format!(
+            "add-br br1 -- set bridge br1 datapath_type=netdev mcast_snooping_enable=true \
+             other_config:mcast-snooping-aging-time={}",
+            AGING.as_secs()
+        ));
+        Some(network)
+    }
+
+    /// The namespace of host `number`, the next one, with the addresses 10.9.0.`number` and fd09::`number` at its interface
+    /// `port`.
+    fn host(&self, number: u8) -> String {
+        self.hosts.set(number);
+        let (switch, host) = (&self.switch.namespace, format!("{}h{number}", self.switch.namespace));
+        run(&format!("ip netns add {host}"));
+        run(&format!(
+            "ip link add port netns {host} type veth peer name p{number} netns {switch}"
+        ));
+        ip(switch, &format!("link set p{number} up"));
+        disable_offload(&host, "port");
+        self.switch.vsctl(&format!(
+            "add-port br1 p{number} -- set interface p{number} ofport_request={number}"
+        ));
+        ip(&host, &format!("address add 10.9.0.{number}/24 dev port"));
+        ip(&host, &format!("address add fd09::{number}/64 dev port nodad"));
+        ip(&host, "link set port up");
+        host
+    }
+
+    fn agent(&self, host: &str, engine: &str) -> Running {
+        let arguments = format!("agent --iface port --engine {engine} --interval 100ms --timeout 500ms --report 1s");
+        self.pair.started(host, &arguments)
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        for number in 1..=self.hosts.get() {
+            let host = format!("{}h{number}", self.switch.namespace);
+            let _ = support::command(&format!("ip netns delete {host}")).status();
+        }
+    }
+}
+
+/// Of host `number`.
+fn addresses(number: u8) -> [String; 2] {
+    [format!("10.9.0.{number}"), format!("fd09::{number}")]
+}
+
+fn is_found(record: &Value, peer: &str) -> bool {
+    record["type"] == "peer" && record["event"] == "up" && record["peer"] == peer && record["found"] == "multicast"
+}
+
+#[test]
+fn group_probes_arrive_after_memberships_have_aged_out_and_a_newcomer_is_found() {
+    let Some(network) = Network::new() else { return };
+    let started = Instant::now();
+    let hosts = [1, 2, 3].map(|number| network.host(number));
+    let agents = [network.agent(&hosts[0], "ebpf"), network.agent(&hosts[1], "socket")];
+    // It has two test ports, and so two members of each group.
+    let reflector = network.pair.started(&hosts[2], "reflect --iface port");
+    let others = [[2, 3], [1, 3]].map(|others| others.into_iter().flat_map(addresses).collect::<Vec<_>>());
+    for (agent, others) in agents.iter().zip(&others) {
+        for address in others {
+            agent.await_record(1, "peer", |record| is_found(record, address));
+        }
+    }
+    while started.elapsed() < AGING + Duration::from_secs(4) {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    for group in ["239.255.255.250", "ff0e::10"] {
+        let table = network.switch.run("ovs-appctl mdb/show br1");
+        let members = table.lines().filter(|line| line.contains(group)).count();
+        assert_eq!(members, 3, "{group}: {table}");
+    }
+    let newcomer = network.agent(&network.host(4), "ebpf");
+    for address in [1, 2, 3].into_iter().flat_map(addresses) {
+        newcomer.await_record(1, "peer of the newcomer", |record| is_found(record, &address));
+    }
+    for agent in &agents {
+        for address in addresses(4) {
+            agent.await_record(1, "newcomer", |record| is_found(record, &address));
+        }
+    }
+    assert!(newcomer.stop().0.success());
+    assert!(reflector.stop().0.success());
+    for (agent, others) in agents.into_iter().zip(others) {
+        let (status, records, stderr) = agent.stop();
+        assert!(status.success(), "{stderr}");
+        for address in others {
+            let group = summary(&records, &address, "group");
+            assert!(count(group, "sent") > 150 && count(group, "lost") == 0, "{group:#}");
+        }
+    }
+}
