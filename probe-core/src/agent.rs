@@ -389,12 +389,12 @@ impl Agent {
     }
 
     /// Adds a peer that was found; if there is no room, in the place of the one that has been down for longest.
-    fn admit_found(&mut self, address: IpAddr, now_ns: u64) -> Option<usize> {
+    fn admit_found(&mut self, address: IpAddr, found: Found, now_ns: u64) -> Option<usize> {
         if self.peers.len() < self.config.max_peers {
-            return Some(self.admit(address, Found::Multicast, now_ns));
+            return Some(self.admit(address, found, now_ns));
         }
         let peers = self.peers.iter().enumerate();
-        let down = peers.filter(|(_, peer)| !peer.up && peer.found == Found::Multicast);
+        let down = peers.filter(|(_, peer)| !peer.up && peer.found != Found::Static);
         let (place, _) = down.min_by_key(|(_, peer)| peer.heard_ns)?;
         let peer = &mut self.peers[place];
         self.ended.extend(end(peer, &mut self.events, now_ns));
@@ -406,7 +406,7 @@ impl Agent {
             self.by_ssid.remove(&ssid);
         }
         self.by_address.insert(address, place);
-        *peer = Peer::new(address, Found::Multicast, now_ns);
+        *peer = Peer::new(address, found, now_ns);
         Some(place)
     }
 

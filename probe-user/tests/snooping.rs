@@ -80,7 +80,11 @@ fn addresses(number: u8) -> [String; 2] {
 }
 
 fn is_found(record: &Value, peer: &str) -> bool {
-    record["type"] == "peer" && record["event"] == "up" && record["peer"] == peer && record["found"] == "multicast"
+    is_up(record, peer, "multicast")
+}
+
+fn is_up(record: &Value, peer: &str, found: &str) -> bool {
+    record["type"] == "peer" && record["event"] == "up" && record["peer"] == peer && record["found"] == found
 }
 
 #[test]
@@ -123,5 +127,38 @@ fn group_probes_arrive_after_memberships_have_aged_out_and_a_newcomer_is_found()
             let group = summary(&records, &address, "group");
             assert!(count(group, "sent") > 150 && count(group, "lost") == 0, "{group:#}");
         }
+    }
+}
+
+#[test]
+fn a_newcomer_that_gets_no_group_probes_is_measured_by_unicast() {
+    let Some(network) = Network::new() else { return };
+    let old = network.agent(&network.host(1), "ebpf");
+    // The switch never learns that the newcomer is a member.
+    for reports in ["ip,nw_proto=2", "icmp6,icmp_type=143"] {
+        let rule = format!("priority=9,in_port=2,{reports},actions=drop");
+        network.switch.run(&format!("ovs-ofctl add-flow br1 {rule}"));
+    }
+    let newcomer = network.agent(&network.host(2), "socket");
+    for address in addresses(1) {
+        newcomer.await_record(1, "peer of the newcomer", |record| is_found(record, &address));
+    }
+    // It asks for the identity again after ten seconds.
+    let asked = Instant::now();
+    while asked.elapsed() < Duration::from_secs(6) {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    for address in addresses(2) {
+        old.await_record(1, "newcomer", |record| is_up(record, &address, "introduced"));
+        old.await_record(1, "results of the newcomer", |record| {
+            record["type"] == "window" && record["peer"] == *address && count(record, "received") > 0
+        });
+    }
+    assert!(newcomer.stop().0.success());
+    let (status, records, stderr) = old.stop();
+    assert!(status.success(), "{stderr}");
+    for address in addresses(2) {
+        let unicast = summary(&records, &address, "unicast");
+        assert_eq!(count(unicast, "lost"), 0, "{unicast:#}");
     }
 }

@@ -30,6 +30,8 @@ pub struct Transmit {
 pub enum Found {
     /// It answered a probe to the group.
     Multicast,
+    /// It asked for this agent's identity, and answered the same question.
+    Introduced,
     /// The user named it.
     Static,
 }

@@ -93,6 +93,7 @@ pub enum FamilyName {
 #[serde(remote = "Found", rename_all = "lowercase")]
 pub enum FoundName {
     Multicast,
+    Introduced,
     Static,
 }
 

@@ -92,7 +92,7 @@ pub const RECORDS: &[Record] = &[
                  address; `stamp`: a legacy agent was replaced by one that speaks STAMP.",
             ),
             ("peer", "string", "Address."),
-            ("found", "string", "`multicast`, or `static`: given with `--peer`."),
+            ("found", "string", "`multicast`, `introduced`: it probes this host and has answered it, or `static`: given with `--peer`."),
             ("method", "string", "`stamp`, or `echo` for a legacy agent."),
             ("name", "string", "Name of the peer; absent if unknown."),
             ("version", "string", "The peer's version of kstamp; absent if unknown."),

@@ -179,7 +179,10 @@ impl Run {
         }
         // Authenticated mode has no identity exchange.
         if self.config.endpoint.stamping.key.is_none() {
-            self.endpoint.introductions.ask(&self.endpoint.port, now_ns);
+            let Endpoint {
+                introductions, port, ..
+            } = &mut self.endpoint;
+            introductions.ask(port, &self.agent, now_ns);
         }
         self.report_events(now_ns)
     }

@@ -11,6 +11,7 @@ use probe_core::agent::config::MAX_PEERS;
 use probe_core::attach::AttachMode;
 use probe_core::identity::clock_proof::ClockKey;
 use probe_core::identity::exchange::{AnswerLimit, Exchange, REFRESH_NS};
+use probe_core::identity::newcomers::Newcomers;
 use probe_core::identity::{Identity, ResponderPorts, wire};
 use probe_core::lru::Lru;
 use probe_core::reflector::Arrival;
@@ -24,6 +25,7 @@ pub struct Introductions {
     clock: ClockKey,
     test_port: u16,
     exchange: Exchange,
+    newcomers: Newcomers,
     limit: AnswerLimit,
     /// The last request of each asker that was answered from each own address.
     askers: Lru<(IpAddr, IpAddr), Asker>,
@@ -35,6 +37,9 @@ pub struct Introductions {
 
 /// An asker that has not asked for this time no longer measures this host.
 const ASKER_NS: u64 = 3 * REFRESH_NS;
+
+/// An asker that asks again after this time would have been found in the group, if it could.
+const NEWCOMER_NS: u64 = REFRESH_NS / 2;
 
 /// Whom to tell that an address is given up.
 #[derive(Clone, Copy)]
@@ -54,6 +59,7 @@ impl Introductions {
             clock,
             test_port,
             exchange: Exchange::default(),
+            newcomers: Newcomers::default(),
             limit,
             askers: Lru::new(MAX_PEERS),
             refused: Lru::new(MAX_PEERS),
@@ -83,11 +89,13 @@ impl Introductions {
         self.exchange.peer_down(peer);
     }
 
-    /// Sends the requests that are due.
-    pub fn ask(&mut self, port: &Port, now_ns: u64) {
+    /// Sends the requests that are due: to peers, and to hosts that the agent wants as peers.
+    pub fn ask(&mut self, port: &Port, agent: &Agent, now_ns: u64) {
         loop {
             let nonce = nonce();
-            let Some(peer) = self.exchange.poll(now_ns, nonce) else {
+            let peer = self.exchange.poll(now_ns, nonce);
+            let wanted = |address| agent.wants(address);
+            let Some(peer) = peer.or_else(|| self.newcomers.poll(now_ns, nonce, wanted)) else {
                 return;
             };
             let request = wire::request(&self.own, port.error_estimate(), nonce);
@@ -129,7 +137,11 @@ impl Introductions {
             agent.ended(self.exchange.ended(nonce)?);
             return None;
         }
-        let peer = self.exchange.answered(nonce, monotonic_ns())?;
+        let now_ns = monotonic_ns();
+        let Some(peer) = self.exchange.answered(nonce, now_ns) else {
+            agent.introduced(self.newcomers.answered(nonce, from.ip())?, now_ns);
+            return None;
+        };
         let same_clock = proof.is_some_and(|proof| self.clock.accepts(nonce, peer, &proof));
         agent.set_same_clock(peer, same_clock);
         agent.set_stateful(peer, identity.stateful);
@@ -170,7 +182,10 @@ impl Introductions {
                 nonce,
                 asked_ns: now_ns,
             };
-            *self.askers.get_or((from, to), || asker) = asker;
+            let last = std::mem::replace(self.askers.get_or((from, to), || asker), asker);
+            if now_ns.saturating_sub(last.asked_ns) >= NEWCOMER_NS {
+                self.newcomers.heard(from);
+            }
         }
         Some(answer)
     }

@@ -110,6 +110,10 @@ fn each_change_is_a_line() {
             "peer 10.1.1.6 (h2:p2, kstamp 0.1.0) is up, found by multicast",
         ),
         (
+            Event::Peer(peer_change(PeerEvent::Up, Found::Introduced, Some("h2:p2"))),
+            "peer 10.1.1.6 (h2:p2, kstamp 0.1.0) is up, found because it probes this host",
+        ),
+        (
             Event::Peer(peer_change(PeerEvent::Up, Found::Static, None)),
             "peer 10.1.1.6 is up, named by --peer",
         ),
