@@ -107,7 +107,9 @@ fn write_interface(change: &InterfaceChange, out: &mut dyn Write) -> io::Result<
 fn write_peer(change: &PeerChange, out: &mut dyn Write) -> io::Result<()> {
     let what = match (change.event, change.found) {
         (PeerEvent::Up, Found::Multicast) => "is up, found by multicast",
-        (PeerEvent::Up, Found::Introduced) => "is up, found because it probes this host",
+        (PeerEvent::Up, Found::Introduced) => {
+            "is up, found because it probes this host; it gets no group probes, see \"Switches that snoop\" in the guide to agents"
+        }
         (PeerEvent::Up, Found::Static) => "is up, named by --peer",
         (PeerEvent::Down, _) => match change.reason {
             Some(WhyDown::Ended) => "has ended, or given up this address",
