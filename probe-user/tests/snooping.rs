@@ -5,14 +5,72 @@
 mod support;
 
 use std::cell::Cell;
+use std::io::Read as _;
+use std::net::Ipv6Addr;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use socket2::{Domain, Protocol, Socket, Type};
 use support::ovs::{OpenVSwitch, can_switch, disable_offload};
-use support::{Pair, Running, count, ip, run, summary};
+use support::{Pair, Running, count, in_namespace, ip, run, summary};
 
 /// Open vSwitch accepts no shorter time.
 const AGING: Duration = Duration::from_secs(15);
+
+/// Types of records, which IGMPv3 (RFC 3376 §4.2.12) and MLDv2 (RFC 3810 §5.2.12) share.
+const CHANGE_TO_EXCLUDE: u8 = 4;
+const ALLOW_NEW_SOURCES: u8 = 5;
+
+/// The types of the records about kstamp's groups in a report: IPv4 and IPv6, or neither.
+fn records(frame: &[u8]) -> [Vec<u8>; 2] {
+    // Offsets of an IPv4 header with the router alert, and of an IPv6 header with a hop-by-hop header.
+    let (report, group): (_, &[u8]) = match (frame.get(12..15), frame.get(14 + 24), frame.get(14 + 48)) {
+        (Some([0x08, 0x00, 0x46]), Some(0x22), _) => (&frame[14 + 24..], &[239, 255, 255, 250]),
+        (Some([0x86, 0xdd, 0x60]), _, Some(143)) => (
+            &frame[14 + 48..],
+            &Ipv6Addr::new(0xff0e, 0, 0, 0, 0, 0, 0, 0x10).octets(),
+        ),
+        _ => return Default::default(),
+    };
+    let (mut types, mut rest) = (Vec::new(), &report[8..]);
+    for _ in 0..u16::from_be_bytes([report[6], report[7]]) {
+        let sources = usize::from(u16::from_be_bytes([rest[2], rest[3]]));
+        types.extend((rest[4..].starts_with(group)).then_some(rest[0]));
+        rest = &rest[4 + (1 + sources) * group.len()..];
+    }
+    if group.len() == 4 {
+        [types, Vec::new()]
+    } else {
+        [Vec::new(), types]
+    }
+}
+
+#[test]
+fn a_repeated_report_neither_leaves_the_group_nor_blocks_a_source() {
+    let Some(pair) = Pair::new() else { return };
+    in_namespace(&pair.far);
+    let all = Protocol::from(i32::from(0x0003_u16.to_be()));
+    let mut socket = Socket::new(Domain::PACKET, Type::RAW, Some(all)).unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    // It has two test ports, and so two members of each group.
+    let near = pair.started(&pair.near, "reflect --iface port1 --engine socket");
+    let end = Instant::now() + Duration::from_secs(14);
+    let mut seen = [Vec::new(), Vec::new()];
+    let mut buffer = [0; 2048];
+    while !seen.iter().all(|types| types.contains(&ALLOW_NEW_SOURCES)) {
+        assert!(Instant::now() < end, "{seen:?}");
+        let Ok(length) = socket.read(&mut buffer) else { continue };
+        for (seen, types) in seen.iter_mut().zip(records(&buffer[..length])) {
+            seen.extend(types);
+        }
+    }
+    for types in seen {
+        // The kernel repeats each report once or twice.
+        let expected = |kind: &u8| [CHANGE_TO_EXCLUDE, ALLOW_NEW_SOURCES].contains(kind);
+        assert!(types.iter().all(expected) && types.len() < 6, "{types:?}");
+    }
+    assert!(near.stop().0.success());
+}
 
 /// Hosts of a switch that snoops.
 struct Network {
