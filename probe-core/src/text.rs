@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_that_reorder_or_imitate_others_are_not_plain_and_are_made_so() {
+    fn texts_that_reorder_or_imitate_others_are_refused_or_made_plain() {
         let table = [
             ("", ""),
             ("web-1:eth0", "web-1:eth0"),

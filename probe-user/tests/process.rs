@@ -449,7 +449,7 @@ fn forbid_bpf() -> io::Result<()> {
 }
 
 #[test]
-fn who_refuses_bpf_to_root_is_named() {
+fn the_likely_cause_of_a_refused_bpf_call_is_named() {
     let Some(pair) = Pair::new() else { return };
     for (arguments, code) in [
         ("agent --iface port1", 1),

@@ -82,7 +82,7 @@ pub(super) struct LossDirection {
     withdrawn: u64,
 }
 
-/// What new evidence may cost: a hostile peer can send as much of it as it likes.
+/// Limits the cost of new evidence, which a hostile peer can send without end.
 #[derive(Debug)]
 struct Credit {
     left: u64,

@@ -39,7 +39,7 @@ pub enum SocketError {
 
 /// The sending socket.
 enum ProbeSocket {
-    /// Kernel programs take the replies. What comes up answers no probe.
+    /// Kernel programs take the replies. Packets that come up answer no probe.
     SendOnly(Socket),
     /// It stamps what it sends, and receives the replies.
     Stamping(WatchedSocket),

@@ -36,7 +36,7 @@ pub struct Introductions {
 /// An asker that has not asked for this time no longer measures this host.
 const ASKER_NS: u64 = 3 * REFRESH_NS;
 
-/// Whom to tell that an address is given up.
+/// The sender of an identity request. It is told when the address that it asked is given up.
 #[derive(Clone, Copy)]
 struct Asker {
     from: SocketAddr,
@@ -189,7 +189,7 @@ impl Introductions {
             }
             let goodbye = wire::goodbye(&self.own, asker.nonce, stamps);
             let sockets = port.sockets(Family::of(asker.from.ip()));
-            // Twice, because nobody confirms it.
+            // Twice, because it is not acknowledged.
             for (goodbye, sockets) in goodbye.iter().zip(sockets).cycle().take(2) {
                 if let Err(error) = sockets.answer(asker.to_port, goodbye, asker.from, None, 0) {
                     debug!("cannot say goodbye to {}: {error}", asker.from);
@@ -204,7 +204,7 @@ pub fn nonce() -> u64 {
     RandomState::new().hash_one(0)
 }
 
-/// Proves to other agents on this clock that it is theirs.
+/// Proves to other agents that this process reads their clock.
 pub fn clock_key() -> Result<ClockKey> {
     Ok(ClockKey::new(
         &clock_identity().context("cannot identify this host's clock")?,

@@ -1,4 +1,4 @@
-//! Notes about replies that are not as they should be.
+//! Notes on packets that answer no probe, and on timestamps in the wrong format.
 
 use std::net::IpAddr;
 

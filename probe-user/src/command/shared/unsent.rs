@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_reason_is_said_once_for_each_peer_and_memory_is_bounded() {
+    fn each_reason_is_reported_once_for_each_peer_and_memory_is_bounded() {
         let mut warnings = UnsentWarnings::default();
         let [peer, other]: [IpAddr; 2] = [[192, 0, 2, 1].into(), [192, 0, 2, 2].into()];
         let table = [
