@@ -136,8 +136,9 @@ impl ErrorEstimate {
         }
     }
 
-    /// The format in which the timestamps beside this estimate are written. Some reflectors write PTP and leave Z at 0. So
-    /// if a set clock can have written the stamps in the other format only, they are in the other one. Zeros are no stamp.
+    /// The format in which the timestamps beside this estimate are written. Some reflectors write PTP and leave Z at 0.
+    /// So if a set clock can have written the stamps in the other format only, they are in the other one. Zeros are no
+    /// stamp.
     pub fn written_format(self, stamps: [u64; 2], near_unix_ns: u64) -> TimestampFormat {
         let said = self.format();
         let all_fit = |format: TimestampFormat| {

@@ -123,8 +123,8 @@ impl Reply {
         self.is_possible(bound_ns).then_some(bound_ns)
     }
 
-    /// Whether two agents on one clock cannot have made these stamps. False if this host's clock was set during the round
-    /// trip.
+    /// Whether two agents on one clock cannot have made these stamps. False if this host's clock was set during the
+    /// round trip.
     pub fn refutes_same_clock(&self) -> bool {
         let wall_ns = self.t4_ns.wrapping_sub(self.t1_ns) as i64;
         let set_by_ns = wall_ns.wrapping_sub_unsigned(self.elapsed_ns()).unsigned_abs();

@@ -1,8 +1,8 @@
 //! Proves to another agent that both read one clock, without naming the clock.
 //!
 //! The proof is an HMAC over a random number of each end and the address of the end that proves. Its key is a secret that
-//! all agents on one clock know. A host that reads another clock cannot compute it. Nor can it use the proof of an agent
-//! on the clock, because that proof covers the agent's address.
+//! all agents on one clock know. A host that reads another clock cannot compute the proof. Nor can it use that of an
+//! agent on the clock, which covers the agent's address.
 
 use std::net::IpAddr;
 

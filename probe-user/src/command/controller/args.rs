@@ -8,8 +8,8 @@ use crate::output::Format;
 
 #[derive(Debug, Clone, Args)]
 pub struct ControllerArgs {
-    /// Listen here for switches (`ovs-vsctl set-controller BRIDGE tcp:ADDR:PORT`); for switches of other hosts give another
-    /// address, best with --tls-cert
+    /// Listen here for switches (`ovs-vsctl set-controller BRIDGE tcp:ADDR:PORT`); for switches of other hosts give
+    /// another address, best with --tls-cert
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:6653")]
     pub listen: String,
 

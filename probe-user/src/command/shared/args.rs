@@ -19,8 +19,8 @@ pub struct EndpointArgs {
     #[arg(long, value_name = "ADDR")]
     pub group: Vec<String>,
 
-    /// UDP port on which probes are answered, repeatable up to 4 times; an agent sends its probes to the first [default:
-    /// 1910; of reflect: 862, STAMP's own port, and 1910]
+    /// UDP port on which probes are answered, repeatable up to 4 times; an agent sends its probes to the first
+    /// [default: 1910; of reflect: 862, STAMP's own port, and 1910]
     #[arg(long, value_name = "PORT")]
     pub port: Vec<String>,
 
