@@ -24,7 +24,7 @@ pub fn plain(text: &str, max_len: usize) -> String {
     plain
 }
 
-/// As [`is_plain`], but more may follow a blank at the end.
+/// As [`is_plain`], but there may be a blank at the end.
 fn shows_as_it_is(text: &str) -> bool {
     // The standard library escapes what is not to be shown, and these three for its own purpose.
     let unquoted = text.replace(['"', '\'', '\\'], "");

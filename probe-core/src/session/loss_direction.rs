@@ -41,10 +41,10 @@ const RECENT_NS: u64 = 10_000_000_000;
 /// More duplicates at a time come from a loop in the network, and no counter can be trusted then.
 pub(super) const MAX_DUPLICATES: usize = 256;
 
-/// For each new probe, so many others may be looked at again because of late or duplicate replies.
+/// Probes that may be looked at again for each new probe, because of late or duplicate replies.
 const CREDIT_PER_PROBE: u64 = 64;
 
-/// And so many at once: less than a tenth of a second of work.
+/// The most of them at once: less than a tenth of a second of work.
 const MAX_CREDIT: u64 = 1 << 18;
 
 /// A reflector that restarts below this counter may count past it before any of its replies is seen.

@@ -91,7 +91,7 @@ pub struct Sink {
     file: Option<OutputFile>,
     record: Vec<u8>,
     left_out: BTreeMap<&'static str, u64>,
-    /// Not all that was left out has been reported.
+    /// Records were left out since the last report of them.
     is_owed: bool,
 }
 

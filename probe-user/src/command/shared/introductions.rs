@@ -33,7 +33,7 @@ pub struct Introductions {
     responder: [Option<ResponderPorts>; 2],
 }
 
-/// An asker that has not asked for this time no longer measures this host.
+/// An asker that has been silent for this time no longer measures this host.
 const ASKER_NS: u64 = 3 * REFRESH_NS;
 
 /// The sender of an identity request. It is told when the address that it asked is given up.
@@ -175,7 +175,7 @@ impl Introductions {
         Some(answer)
     }
 
-    /// Tells those that measure this host at an address for which `is_given_up` is true.
+    /// Tells the agents that measure this host at an address for which `is_given_up` is true.
     pub fn say_goodbye(&mut self, port: &Port, is_given_up: impl Fn(IpAddr) -> bool) {
         let now_ns = monotonic_ns();
         let stamps = wire::AnswerStamps {

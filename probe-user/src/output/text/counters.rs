@@ -46,7 +46,7 @@ fn in_words(counter: Counter) -> Option<(&'static str, &'static str)> {
         C::BadSource => ("probe", "not answered: from an address that cannot be answered"),
         C::OwnSource => (
             "probe",
-            "not answered: from an own address of this interface: forged, or its own multicast came back",
+            "not answered: from an own address of this interface (forged, or its own multicast came back)",
         ),
         C::SubnetSource => (
             "probe",
