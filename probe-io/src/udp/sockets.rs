@@ -5,6 +5,8 @@ use std::mem::MaybeUninit;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
 use futures_util::future::select_all;
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::SndBufForce;
 use probe_common::family::Family;
 use probe_common::{authenticated, legacy, stamp};
 use probe_core::engine::Engine;
@@ -126,6 +128,7 @@ impl Sockets {
         let tests = tests.collect::<Result<_, _>>()?;
         let sender = bound(interface, family, 0).map_err(failed("open the sending socket"))?;
         prepare_sender(&sender, family, index, UNICAST_TTL).map_err(failed("set up the sending socket"))?;
+        enlarge_send_buffer(&sender);
         let control = bound(interface, family, 0).map_err(failed("open the control socket"))?;
         let sender_port = local_port(&sender).map_err(failed("read the sending socket's port"))?;
         let sender = match engine {
@@ -337,6 +340,17 @@ pub(crate) fn legacy_sender(interface: &str, index: u32, family: Family) -> Resu
         what: "open the socket for --legacy-peers".to_owned(),
         source,
     })
+}
+
+/// Probes that wait for ARP or ND take room in the buffer. With this size, those to 1,000 dead peers leave room for others.
+const SEND_BUFFER: usize = 16 << 20;
+
+/// Without CAP_NET_ADMIN the buffer stays within net.core.wmem_max.
+fn enlarge_send_buffer(socket: &Socket) {
+    if setsockopt(socket, SndBufForce, &SEND_BUFFER).is_err() {
+        // A smaller buffer does as long as few peers are dead.
+        let _ = socket.set_send_buffer_size(SEND_BUFFER);
+    }
 }
 
 /// Connected, so that it receives ICMP errors, and packets of `target` only.
