@@ -342,7 +342,8 @@ pub(crate) fn legacy_sender(interface: &str, index: u32, family: Family) -> Resu
     })
 }
 
-/// Probes that wait for ARP or ND take room in the buffer. With this size, those to 1,000 dead peers leave room for others.
+/// Probes that wait for ARP or ND take room in the buffer. With this size, those to 1,000 dead peers leave room for
+/// others.
 const SEND_BUFFER: usize = 16 << 20;
 
 /// Without CAP_NET_ADMIN the buffer stays within net.core.wmem_max.
