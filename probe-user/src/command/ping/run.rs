@@ -237,7 +237,7 @@ struct Run {
     target: Target,
     netlink: Netlink,
     path: Path,
-    /// The failure of the last look at the path, so that it is said once.
+    /// The failure of the last look at the path, so that it is reported once.
     trouble: Option<String>,
     /// The target is local, and its stamps do not refute it.
     same_clock: bool,
