@@ -13,7 +13,8 @@
 //! 4. If the counter falls back on a probe that was sent after the larger one was received, the reflector restarted, or
 //!    evicted the session from its table. Nothing is claimed across that, before the first anchor, or after the last.
 //! 5. A late reply, or a duplicate with another counter, is new evidence: all conclusions since the last anchor before
-//!    it are withdrawn and drawn again. A claim depends on the evidence, not on the order in which it came.
+//!    it are withdrawn and drawn again. A claim depends on the evidence, not on the order in which it came. The work for
+//!    this is limited ([`CREDIT_PER_PROBE`]); beyond the limit, nothing is claimed about the probes so far.
 //!
 //! Three cases look like something else: a probe that was duplicated in the forward direction and whose second reply was lost;
 //! a lost probe that crossed the very first or the newest anchor; and a reflector that restarted after
