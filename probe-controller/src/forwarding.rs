@@ -336,7 +336,7 @@ impl Forwarding {
                     match now {
                         Presence::Stale => self.notices.push(Notice::LinkStale(link)),
                         Presence::Down => self.notices.push(Notice::LinkDown(link)),
-                        // The notice of the segment says so.
+                        // The notice of the segment reports it.
                         _ => {}
                     }
                 }

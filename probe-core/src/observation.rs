@@ -123,8 +123,8 @@ impl Reply {
         self.is_possible(bound_ns).then_some(bound_ns)
     }
 
-    /// Whether the stamps show that two agents on one clock cannot have made them. If this host's clock was set meanwhile,
-    /// they show nothing.
+    /// Whether two agents on one clock cannot have made these stamps. False if this host's clock was set during the
+    /// round trip.
     pub fn refutes_same_clock(&self) -> bool {
         let wall_ns = self.t4_ns.wrapping_sub(self.t1_ns) as i64;
         let set_by_ns = wall_ns.wrapping_sub_unsigned(self.elapsed_ns()).unsigned_abs();
@@ -229,7 +229,7 @@ impl fmt::Display for SendFailure {
 /// From asm-generic/errno.h; the standard library has no kind for it.
 const ENOBUFS: i32 = 105;
 
-/// What the error of a socket means that did not send a probe.
+/// The reason in the error of a socket that did not send a probe.
 impl From<&io::Error> for SendFailure {
     fn from(error: &io::Error) -> Self {
         match (error.kind(), error.raw_os_error()) {

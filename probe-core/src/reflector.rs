@@ -250,7 +250,7 @@ impl Reflector {
         self.config.key.as_ref().or(self.config.tlv_key.as_ref())
     }
 
-    /// An HMAC TLV is verified before any TLV is used, in each mode (RFC 8972 §4.8). Without a key, one cannot be.
+    /// An HMAC TLV is verified before any TLV is used, in each mode (RFC 8972 §4.8). Without a key it counts as wrong.
     fn check_tlvs(&self, packet: &[u8], base_len: usize) -> TlvIntegrity {
         match self.tlv_key() {
             Some(key) => key.check_tlvs(packet, base_len, self.config.key.is_some()),

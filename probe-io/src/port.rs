@@ -47,7 +47,7 @@ pub struct PortConfig {
     pub test_port: u16,
     /// Ports on which probes arrive, too.
     pub other_ports: Vec<u16>,
-    /// Leave out those of `other_ports` that cannot be bound: nobody asked for them.
+    /// Ports of `other_ports` that cannot be bound are left out, because they are a default and not the user's choice.
     pub other_ports_are_optional: bool,
     /// The group of each IP version in use.
     pub groups: Vec<IpAddr>,
@@ -104,7 +104,7 @@ pub struct Port {
     netlink: Netlink,
     changes: Changes,
     polled: Instant,
-    /// Replies were last looked for that never left.
+    /// When replies that never left were last looked for.
     checked: Instant,
     unsent: Unsent,
     /// Foreign TC programs before the egress program, and before that at ingress.

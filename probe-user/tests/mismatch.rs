@@ -117,7 +117,7 @@ fn ping(pair: &Pair, arguments: &str) -> (Option<i32>, Vec<Value>, String) {
 }
 
 #[test]
-fn ping_says_why_a_reply_is_none() {
+fn ping_names_the_reason_of_packets_that_answer_no_probe() {
     let Some(pair) = pair() else { return };
     for (far, fault, hint) in [
         (0, Fault::Address, "2 replies came from 10.1.1.7, which was not probed"),

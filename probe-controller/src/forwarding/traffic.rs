@@ -82,7 +82,7 @@ impl Forwarding {
         self.paths.remove_host(host, &mut dispatch);
     }
 
-    /// Forgets silent hosts, and finds out whether others live.
+    /// Forgets silent hosts, and finds out whether others are active.
     pub(super) fn age_hosts(&mut self, now_ns: u64) {
         let silent = self.hosts.expire(now_ns);
         for host in silent.forgotten {

@@ -282,7 +282,7 @@ impl Peer {
         Some(step)
     }
 
-    /// Whether a step gets an event: how many before it got none.
+    /// If a step gets an event: the number of steps before it that got none.
     pub(super) fn steps_left_out(&mut self, now_ns: u64, apart_ns: u64) -> Option<u64> {
         if now_ns < self.step_event_ns {
             self.steps_left_out += 1;

@@ -80,7 +80,7 @@ impl Port {
         if let Some(what) = detached {
             // Without a working mode, the next call opens the interface again.
             self.attach(link, &addresses).inspect_err(|_| self.close())?;
-            self.reason = format!("others had detached {what}; it is attached again");
+            self.reason = format!("attached again after others had detached {what}");
             self.mode = self.plan.modes[0];
             let (mode, reason) = (self.mode, self.reason.clone());
             events.push(PortEvent::Reattached { mode, reason });
@@ -141,7 +141,7 @@ impl Port {
         };
         if !ingress.is_empty() && ingress != self.preceding_ingress {
             warn!(
-                "at TC ingress of {}, {} is before kstamp's program, which receives nothing if it ends the chain",
+                "at TC ingress of {}, {} is before kstamp's program, which receives nothing if that program ends the chain",
                 self.config.interface,
                 ingress.join(", ")
             );

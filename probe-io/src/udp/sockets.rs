@@ -42,7 +42,7 @@ pub enum SocketError {
 
 /// The sending socket.
 enum ProbeSocket {
-    /// Kernel programs take the replies. What comes up answers no probe.
+    /// Kernel programs take the replies. Packets that come up answer no probe.
     SendOnly(Socket),
     /// It stamps what it sends, and receives the replies.
     Stamping(WatchedSocket),
@@ -349,7 +349,8 @@ pub(crate) fn legacy_sender(interface: &str, index: u32, family: Family) -> Resu
     })
 }
 
-/// Probes that wait for ARP or ND fill the buffer: those to a thousand dead peers leave room for the others.
+/// Probes that wait for ARP or ND take room in the buffer. With this size, those to 1,000 dead peers leave room for
+/// others.
 const SEND_BUFFER: usize = 16 << 20;
 
 /// Without CAP_NET_ADMIN the buffer stays within net.core.wmem_max.

@@ -17,7 +17,7 @@ pub struct DoctorArgs {
     #[arg(long, value_name = "IFACE")]
     pub iface: Option<String>,
 
-    /// Look for firewall rules for this UDP port, beside STAMP's 862
+    /// Look for firewall rules for this UDP port and for 862, STAMP's own
     #[arg(long, value_name = "PORT", default_value = "1910")]
     pub port: String,
 }

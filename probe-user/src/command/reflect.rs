@@ -34,7 +34,7 @@ pub struct ReflectConfig {
 }
 
 impl ReflectConfig {
-    /// Makes the families wait that the interface has no address of, unless they are required.
+    /// Families of which the interface has no address wait for one, unless they are required.
     pub fn limit_to(&mut self, present: Families) {
         if !self.endpoint.families_required {
             limit(&mut self.endpoint.port, present);

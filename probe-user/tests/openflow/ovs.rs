@@ -402,7 +402,7 @@ impl Hosts {
 }
 
 #[test]
-fn three_real_switches_on_one_unmanaged_segment_are_said_once_and_carry_traffic() {
+fn three_real_switches_on_one_unmanaged_segment_are_reported_once_and_carry_traffic() {
     if !can_switch() {
         return;
     }

@@ -13,7 +13,7 @@ const MAX_BINS: usize = MAX_SLOTS / 8 * 7;
 
 const FIRST_SLOTS: usize = 8;
 
-/// Of a free slot; no bin has it.
+/// The key of a free slot; no bin has this key.
 const FREE: i32 = i32::MIN;
 
 /// A hash table with linear probing.

@@ -31,7 +31,7 @@ const MIN_SLEEP_NS: u64 = 50_000;
 /// Skip the ring wake-up if the timer fires within this time.
 const RING_WAKE_UP_NS: u64 = 1_000_000;
 
-/// At the end of the run, replies are taken so often at most: the ring buffer holds less.
+/// Most drains of replies at the end of the run. The ring buffer holds fewer replies than they take.
 const MAX_LAST_DRAINS: usize = 8;
 
 /// Why the agent woke up.
@@ -80,7 +80,7 @@ pub async fn run(mut config: AgentConfig) -> Result<()> {
     // Results are reported even if the run failed.
     let outcome = run.finish().and(outcome);
     let Run { endpoint, reporter, .. } = run;
-    // Detached before the reader takes the rest, which may be long.
+    // Detach first: the reader may take long for the rest.
     drop(endpoint);
     let (results, samples) = reporter.into_sinks();
     let delivered = shutdown.deliver(results, samples).await;
@@ -187,7 +187,7 @@ impl Run {
         self.report_events(now_ns)
     }
 
-    /// With more replies waiting than it takes at once, it returns T4 of the last one taken.
+    /// Returns T4 of the last reply taken if more are waiting.
     fn take_samples(&mut self) -> Option<u64> {
         let now_ns = monotonic_ns();
         self.endpoint.port.drain(|reply| self.agent.reply(reply, now_ns))

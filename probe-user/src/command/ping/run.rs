@@ -146,7 +146,7 @@ impl Path {
         self.link.as_ref().map(|link| link.index)
     }
 
-    /// What is different in `new`, in words.
+    /// The differences of `new`, in words.
     fn changes(&self, new: &Self) -> Vec<String> {
         let mut changes = Vec::new();
         let interface = new.interface().unwrap_or("no interface");
@@ -237,7 +237,7 @@ struct Run {
     target: Target,
     netlink: Netlink,
     path: Path,
-    /// The failure of the last look at the path, so that it is said once.
+    /// The failure of the last look at the path, so that it is reported once.
     trouble: Option<String>,
     /// The target is local, and its stamps do not refute it.
     same_clock: bool,
@@ -469,7 +469,7 @@ impl Run {
         )
     }
 
-    /// What packets that answered no probe say, in words.
+    /// Hints about packets that answered no probe.
     fn hints(&self) -> Vec<String> {
         hints(&self.pinger.mismatches(), self.start.port)
     }

@@ -74,7 +74,7 @@ impl Endpoint {
         events
     }
 
-    /// Stops answering, and then tells those that measure this host: an answer after that would bring it back for them.
+    /// Stops answering, and then tells the agents that measure this host. An answer after that would bring it up for them.
     pub fn end(&mut self) {
         self.port.detach();
         self.introductions.say_goodbye(&self.port, |_| true);

@@ -35,13 +35,13 @@ pub struct Introductions {
     responder: [Option<ResponderPorts>; 2],
 }
 
-/// An asker that has not asked for this time no longer measures this host.
+/// An asker that has been silent for this time no longer measures this host.
 const ASKER_NS: u64 = 3 * REFRESH_NS;
 
-/// An asker that asks again after this time would have been found in the group, if it could.
+/// An asker that asks again after this time has had time to answer group probes.
 const NEWCOMER_NS: u64 = REFRESH_NS / 2;
 
-/// Whom to tell that an address is given up.
+/// The sender of an identity request. It is told when the address that it asked is given up.
 #[derive(Clone, Copy)]
 struct Asker {
     from: SocketAddr,
@@ -190,7 +190,7 @@ impl Introductions {
         Some(answer)
     }
 
-    /// Tells those that measure this host at an address for which `is_given_up` is true.
+    /// Tells the agents that measure this host at an address for which `is_given_up` is true.
     pub fn say_goodbye(&mut self, port: &Port, is_given_up: impl Fn(IpAddr) -> bool) {
         let now_ns = monotonic_ns();
         let stamps = wire::AnswerStamps {
@@ -204,7 +204,7 @@ impl Introductions {
             }
             let goodbye = wire::goodbye(&self.own, asker.nonce, stamps);
             let sockets = port.sockets(Family::of(asker.from.ip()));
-            // Twice, because nobody confirms it.
+            // Twice, because it is not acknowledged.
             for (goodbye, sockets) in goodbye.iter().zip(sockets).cycle().take(2) {
                 if let Err(error) = sockets.answer(asker.to_port, goodbye, asker.from, None, 0) {
                     debug!("cannot say goodbye to {}: {error}", asker.from);
@@ -219,7 +219,7 @@ pub fn nonce() -> u64 {
     RandomState::new().hash_one(0)
 }
 
-/// Proves to other agents on this clock that it is theirs.
+/// Proves to other agents that this process reads their clock.
 pub fn clock_key() -> Result<ClockKey> {
     Ok(ClockKey::new(
         &clock_identity().context("cannot identify this host's clock")?,

@@ -270,7 +270,7 @@ impl Reporter {
         self.output.end(end, &left_out)
     }
 
-    /// The outputs, for their readers to take the rest.
+    /// Hands over the outputs, whose readers have yet to take the rest.
     pub fn into_sinks(self) -> (Sink, Option<Sink>) {
         (self.output.into_sink(), self.samples.map(Samples::into_sink))
     }
