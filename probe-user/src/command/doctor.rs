@@ -56,10 +56,10 @@ pub async fn run(config: DoctorConfig) -> Result<()> {
         print(&format!("ok: {}\n", Port::examine(&interface).await?))?;
     }
     for rule in netfilter::rules_for(&[STAMP_PORT, config.port]) {
-        println!(
+        print(&format!(
             "warning: netfilter has the rule `{rule}`: at input it does not stop answers, as XDP and TC come first; at \
-             output it stops probes"
-        );
+             output it stops probes\n"
+        ))?;
     }
     Ok(())
 }
