@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use anyhow::{Context as _, Result, anyhow, bail};
 use log::warn;
 use probe_common::family::Family;
+use probe_common::stamp;
 use probe_core::agent::Agent;
 use probe_core::agent::config::{Families, ProbeConfig};
 use probe_core::agent::event::Event;
@@ -26,6 +27,7 @@ use crate::command::ping::output::{PingOutput, PingSample, PingStart};
 use crate::command::shared::host::{POLL_INTERVAL, WITHOUT_EBPF, kernel_release};
 use crate::command::shared::replies::{hints, wrong_timestamp_format};
 use crate::command::shared::shutdown::Shutdown;
+use crate::command::shared::values::AGENT_PORT;
 use crate::output::model::{Attach, Context as ResultContext, Downtime, Method, Results, Sample};
 use crate::output::time::{Utc, UtcOffset};
 
@@ -489,7 +491,8 @@ impl Run {
         }
         if self.refused {
             return anyhow!(
-                "{none}: no process listens on this port there (ICMP port unreachable); STAMP's port is 862, kstamp's 1910"
+                "{none}: no process listens on this port there (ICMP port unreachable); STAMP's port is {}, kstamp's {AGENT_PORT}",
+                stamp::PORT
             );
         }
         match self.hints() {
