@@ -124,7 +124,7 @@ impl Reporter {
     }
 
     pub fn introduced(&mut self, peer: IpAddr, identity: &Identity) {
-        *self.peers.get_or(peer, || identity.clone()) = identity.clone();
+        self.peers.insert(peer, identity.clone());
     }
 
     pub fn port_event(&mut self, interface: &str, event: &PortEvent) -> Result<(), OutputError> {
