@@ -54,8 +54,6 @@ pub struct Agent {
     evicted: u64,
     by_address: HashMap<IpAddr, usize>,
     candidates: Candidates,
-    /// Addresses of this host.
-    own: Vec<IpAddr>,
     /// The sources that may be peers without being named.
     policy: Policy,
     by_ssid: HashMap<u16, Owner>,
@@ -94,7 +92,6 @@ impl Agent {
             candidates: Candidates::new(
                 deadline(0, config.timeout_ns).max(CANDIDATE_PROBES.saturating_mul(config.interval_ns)),
             ),
-            own: Vec::new(),
             policy: Policy::default(),
             by_ssid: HashMap::new(),
             events: VecDeque::new(),
@@ -274,9 +271,8 @@ impl Agent {
         self.events.pop_front()
     }
 
-    /// Sets this host's addresses and the sources that may be peers without being named: those that it answers.
-    pub fn set_policy(&mut self, own: Vec<IpAddr>, policy: Policy) {
-        self.own = own;
+    /// Sets the sources that may be peers without being named: those that this host answers.
+    pub fn set_policy(&mut self, policy: Policy) {
         self.policy = policy;
     }
 

@@ -50,7 +50,15 @@ fn host6(number: u16) -> IpAddr {
 fn agent(config: ProbeConfig) -> Agent {
     let mut agent = Agent::new(config, START);
     let prefixes = ["192.0.2.0/24", "fe80::/64"];
-    agent.set_policy(vec![own()], Policy::new(prefixes.map(|prefix| prefix.parse().unwrap())));
+    let own = OwnAddress {
+        ip: own(),
+        prefix: own().into(),
+        deprecated: false,
+    };
+    agent.set_policy(Policy::of_interface(
+        &[own],
+        prefixes.map(|prefix| prefix.parse().unwrap()),
+    ));
     agent
 }
 

@@ -60,7 +60,7 @@ pub async fn run(mut config: AgentConfig) -> Result<()> {
     reporter.start(&config.endpoint, Some(&config.core), &endpoint.port, privileges)?;
     let started_ns = monotonic_ns();
     let mut agent = Agent::new(config.core.clone(), started_ns);
-    agent.set_policy(endpoint.port.addresses(), endpoint.port.policy());
+    agent.set_policy(endpoint.port.policy());
     let mut run = Run {
         legacy,
         agent,
@@ -249,8 +249,7 @@ impl Run {
 
     async fn poll_interface(&mut self) -> Result<()> {
         let events = self.endpoint.poll().await;
-        self.agent
-            .set_policy(self.endpoint.port.addresses(), self.endpoint.port.policy());
+        self.agent.set_policy(self.endpoint.port.policy());
         for event in &events {
             self.reporter.port_event(&self.config.endpoint.port.interface, event)?;
             if let PortEvent::Joined { group } = event
