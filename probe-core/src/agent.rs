@@ -16,7 +16,7 @@ use crate::agent::peers::{Group, Recent, Sequence, Unicast};
 use crate::observation::SendFailure;
 use crate::reflector::policy::Policy;
 use crate::schedule::Schedule;
-use crate::session::{ClockOwner, GRACE_NS, Outcome};
+use crate::session::{ClockOwner, GRACE_NS, Outcome, Session};
 use crate::stats::report::{Path, Report};
 
 mod candidates;
@@ -162,13 +162,7 @@ impl Agent {
                 let seq = group.sequence.next();
                 group.recent.push(seq, now_ns);
                 let family = group.family;
-                for peer in self.peers.iter_mut().filter(|peer| peer.in_group) {
-                    if let Some(session) = &mut peer.group
-                        && Family::of(peer.address) == family
-                    {
-                        session.sent(seq, now_ns);
-                    }
-                }
+                group_sessions(&mut self.peers, family).for_each(|session| session.sent(seq, now_ns));
                 let done = group.sequence.is_done(self.config.count);
                 (Destination::Group(family), seq, done)
             }
@@ -235,13 +229,7 @@ impl Agent {
                 }
                 Some(&Owner::Group(group)) => {
                     let family = self.groups[group].family;
-                    for peer in self.peers.iter_mut().filter(|peer| peer.in_group) {
-                        if let Some(session) = &mut peer.group
-                            && Family::of(peer.address) == family
-                        {
-                            session.not_sent(probes);
-                        }
-                    }
+                    group_sessions(&mut self.peers, family).for_each(|session| session.not_sent(probes));
                 }
                 None => {}
             }
@@ -446,6 +434,14 @@ impl Agent {
 
 fn deadline(sent_ns: u64, timeout_ns: u64) -> u64 {
     sent_ns.saturating_add(timeout_ns).saturating_add(GRACE_NS)
+}
+
+/// The group sessions of the peers that are expected to answer in the group of `family`.
+fn group_sessions(peers: &mut [Peer], family: Family) -> impl Iterator<Item = &mut Session> {
+    let members = peers
+        .iter_mut()
+        .filter(move |peer| peer.in_group && Family::of(peer.address) == family);
+    members.filter_map(|peer| peer.group.as_mut())
 }
 
 /// Makes the last windows of a peer events, and returns its summaries.

@@ -6,6 +6,7 @@ use super::*;
 use crate::agent::config::Families;
 use crate::agent::event::DownReason;
 use crate::observation::{Fate, Reply};
+use crate::reflector::policy::OwnAddress;
 use crate::session::Outcome;
 use crate::stats::report::Counts;
 
