@@ -229,8 +229,7 @@ impl Run {
             biased;
             () = shutdown.requested() => Ok(Wake::Shutdown),
             // Before the timer, which is always due if the agent cannot keep up with its interval.
-            _ = poll.tick() => Ok(Wake::PollInterface),
-            () = self.endpoint.port.changed() => Ok(Wake::PollInterface),
+            () = self.endpoint.poll_is_due(poll) => Ok(Wake::PollInterface),
             packet = self.endpoint.port.passed_up() => Ok(Wake::PassedUp(packet)),
             reached = timer.until(deadline_ns) => {
                 reached.context("the timer failed")?;
