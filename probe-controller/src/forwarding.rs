@@ -59,7 +59,8 @@ const PLAN_AHEAD_NS: u64 = 20_000_000;
 /// A probe is planned at least this long before its time: evaluating all links takes a few milliseconds.
 const MIN_PLAN_AHEAD_NS: u64 = 5_000_000;
 
-const AUDIT_NS: u64 = 500_000_000;
+/// The ledger sends what is due in this step.
+const LEDGER_NS: u64 = 500_000_000;
 /// Least time between two evaluations because of hosts that moved.
 const REINSTALL_NS: u64 = 100_000_000;
 const AGE_HOSTS_NS: u64 = 10_000_000_000;
@@ -90,8 +91,8 @@ pub struct Forwarding {
     unknown_left: u32,
     outbox: Outbox,
     ledger: Ledger,
-    /// When the ledger is to be worked at.
-    audit_ns: u64,
+    /// When the ledger is asked next.
+    ledger_ns: u64,
     notices: Notices,
     /// Each kind of trouble is reported once per port.
     reported: BTreeSet<(Option<PortId>, &'static str)>,
@@ -128,7 +129,7 @@ impl Forwarding {
             unknown_left: MAX_UNKNOWN_FRAMES,
             outbox: Outbox::new(),
             ledger: Ledger::default(),
-            audit_ns: now_ns + AUDIT_NS,
+            ledger_ns: now_ns + LEDGER_NS,
             notices: Notices::new(now_ns),
             reported: BTreeSet::new(),
             storm_said_ns: None,
@@ -192,8 +193,8 @@ impl Forwarding {
             self.topology.expire(now_ns);
         }
         self.follow_links(now_ns);
-        if now_ns >= self.audit_ns {
-            self.audit_ns = now_ns + AUDIT_NS;
+        if now_ns >= self.ledger_ns {
+            self.ledger_ns = now_ns + LEDGER_NS;
             let (cookie, mask) = cookie::own(self.config.measure_only);
             self.outbox.extend(self.ledger.due(cookie, mask, now_ns));
         }
@@ -223,7 +224,7 @@ impl Forwarding {
         let due = [to_plan_ns, self.topology.next_deadline(), self.reinstall_ns];
         due.into_iter()
             .flatten()
-            .fold(self.evaluate_ns.min(self.audit_ns), u64::min)
+            .fold(self.evaluate_ns.min(self.ledger_ns), u64::min)
     }
 
     pub fn poll_command(&mut self) -> Option<(ConnectionId, Command)> {
