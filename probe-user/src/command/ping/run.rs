@@ -19,7 +19,7 @@ use probe_host::timer::Timer;
 use probe_io::ping::Pinger;
 use probe_io::ping::answer::{PingAnswer, ReplyPacket};
 use probe_io::port::Engine;
-use probe_io::udp::sockets::Target;
+use probe_io::udp::target::Target;
 use tokio::net::lookup_host;
 
 use crate::command::ping::config::{PingConfig, PingEngine};
