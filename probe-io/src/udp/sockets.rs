@@ -265,11 +265,7 @@ pub(crate) fn legacy_sender(interface: &str, index: u32, family: Family) -> Resu
         prepare_sender(&socket, family, index, legacy::PROBE_TTL.into())?;
         WatchedSocket::new(socket)
     };
-    open().map_err(|source| SocketError::Other {
-        interface: interface.to_owned(),
-        what: "open the socket for --legacy-peers".to_owned(),
-        source,
-    })
+    open().map_err(SocketError::of(interface, "open the socket for --legacy-peers"))
 }
 
 /// A packet for userspace.
