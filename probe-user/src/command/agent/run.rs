@@ -137,6 +137,24 @@ impl Run {
         if let Some(by_ns) = self.wall_clock.step() {
             self.agent.own_clock_stepped(by_ns);
         }
+        self.expire(taken_until_ns);
+        if now_ns >= self.over_ns {
+            self.over_ns = u64::MAX;
+            self.agent.stop_sending();
+            self.legacy.iter_mut().for_each(LegacyPeers::stop_sending);
+        }
+        self.send_due(now_ns);
+        if let Some(legacy) = &mut self.legacy {
+            legacy.work(&self.agent, now_ns);
+        }
+        // Authenticated mode has no identity exchange.
+        if self.config.endpoint.stamping.key.is_none() {
+            self.endpoint.introductions.ask(&self.endpoint.port, now_ns);
+        }
+        self.report_events(now_ns)
+    }
+
+    fn expire(&mut self, now_ns: u64) {
         let Self {
             agent,
             endpoint,
@@ -145,18 +163,16 @@ impl Run {
             ..
         } = self;
         let interface = &config.endpoint.port.interface;
-        agent.expire(taken_until_ns, &mut |ssid, seq, peer, sent_ns| {
+        agent.expire(now_ns, &mut |ssid, seq, peer, sent_ns| {
             let fate = endpoint.port.fate(ssid, seq, peer, sent_ns);
             if let Fate::NeverLeft(why) = fate {
                 unsent.note(peer, why, interface, || endpoint.port.preceding());
             }
             fate
         });
-        if now_ns >= self.over_ns {
-            self.over_ns = u64::MAX;
-            self.agent.stop_sending();
-            self.legacy.iter_mut().for_each(LegacyPeers::stop_sending);
-        }
+    }
+
+    fn send_due(&mut self, now_ns: u64) {
         while let Some(transmit) = self.agent.poll_transmit(now_ns) {
             let config = &self.config.endpoint.port;
             let port = &mut self.endpoint.port;
@@ -174,14 +190,6 @@ impl Run {
                 self.agent.transmit_failed(&transmit, why, now_ns);
             }
         }
-        if let Some(legacy) = &mut self.legacy {
-            legacy.work(&self.agent, now_ns);
-        }
-        // Authenticated mode has no identity exchange.
-        if self.config.endpoint.stamping.key.is_none() {
-            self.endpoint.introductions.ask(&self.endpoint.port, now_ns);
-        }
-        self.report_events(now_ns)
     }
 
     /// With more replies waiting than it takes at once, it returns T4 of the last one taken.
