@@ -285,7 +285,7 @@ impl Reporter {
         let identity = self.peers.peek(&peer);
         self.output.export(&model::Event::Peer(model::PeerChange {
             event,
-            reason: reason.map(Into::into),
+            reason,
             peer,
             found,
             method,
