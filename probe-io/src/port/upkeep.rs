@@ -169,10 +169,10 @@ impl Port {
 
     /// The groups of the IP versions that the interface has got an address of.
     fn take_late(&mut self, addresses: &[Address]) -> Vec<IpAddr> {
-        let is_usable = |address: &Address, group| {
-            Family::of(address.ip) == Family::of(group) && !address.tentative && !address.duplicate
+        let has_address = |group: &mut IpAddr| {
+            let mut usable = addresses.iter().filter(|address| address.is_usable());
+            usable.any(|address| Family::of(address.ip) == Family::of(*group))
         };
-        let has_address = |group: &mut IpAddr| addresses.iter().any(|address| is_usable(address, *group));
         let taken: Vec<IpAddr> = self.config.late.extract_if(.., has_address).collect();
         self.config.groups.extend(&taken);
         taken
