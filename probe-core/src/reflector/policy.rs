@@ -65,6 +65,7 @@ impl Policy {
             ..Self::default()
         };
         policy.own.sort_unstable();
+        policy.own.dedup();
         // Of several addresses in a prefix the last one counts, which is the first that is not deprecated.
         let rising = |deprecated| own.iter().rev().filter(move |own| own.deprecated == deprecated);
         for own in rising(true).chain(rising(false)) {

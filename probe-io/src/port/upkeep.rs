@@ -150,7 +150,7 @@ impl Port {
             self.warned_of_addresses = false;
             return;
         }
-        addresses.sort_by_key(|address| self.addresses.binary_search(&address.ip).is_err());
+        addresses.sort_by_key(|address| !self.policy.is_own(address.ip));
         addresses.truncate(most);
         if !std::mem::replace(&mut self.warned_of_addresses, true) {
             let interface = &self.config.interface;
@@ -224,9 +224,6 @@ impl Port {
         self.backend.configure(&facts)?;
         self.policy = facts.policy();
         self.by_age = facts.usable().map(|address| address.ip).collect();
-        self.addresses = self.by_age.clone();
-        self.addresses.sort_unstable();
-        self.addresses.dedup();
         Ok(())
     }
 
