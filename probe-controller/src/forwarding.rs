@@ -64,8 +64,6 @@ const LEDGER_NS: u64 = 500_000_000;
 /// Least time between two evaluations because of hosts that moved.
 const REINSTALL_NS: u64 = 100_000_000;
 const AGE_HOSTS_NS: u64 = 10_000_000_000;
-/// Kinds of trouble that are remembered, each with its port.
-const MAX_REPORTED: usize = 8_192;
 
 pub struct Forwarding {
     config: Config,
@@ -94,8 +92,6 @@ pub struct Forwarding {
     /// When the ledger is asked next.
     ledger_ns: u64,
     notices: Notices,
-    /// Each kind of trouble is reported once per port.
-    reported: BTreeSet<(Option<PortId>, &'static str)>,
     /// Time of the last line about a storm.
     storm_said_ns: Option<u64>,
     evaluated_ns: u64,
@@ -131,7 +127,6 @@ impl Forwarding {
             ledger: Ledger::default(),
             ledger_ns: now_ns + LEDGER_NS,
             notices: Notices::new(now_ns),
-            reported: BTreeSet::new(),
             storm_said_ns: None,
             evaluated_ns: now_ns,
             reinstall_ns: None,
@@ -307,7 +302,7 @@ impl Forwarding {
     }
 
     fn start(&mut self, probe: Probe, now_ns: u64) {
-        if !self.delay.start(probe, now_ns) && self.once(None, "too many probes") {
+        if !self.delay.start(probe, now_ns) && self.notices.is_first(None, "too many probes") {
             self.trouble("there are more than 65536 ports and switches; the rest is not measured".to_owned());
         }
     }
@@ -422,7 +417,7 @@ impl Forwarding {
                 }
             }
             Err(NotOurs::Foreign) => {
-                if self.once(Some(at), "foreign") {
+                if self.notices.is_first(Some(at), "foreign") {
                     let port = self.describe_port(at);
                     self.trouble(format!(
                         "{port}: received LLDP of another device or controller; it makes no link"
@@ -431,7 +426,7 @@ impl Forwarding {
             }
             Err(error @ (NotOurs::Forged | NotOurs::Malformed(_))) => {
                 self.totals.forged += 1;
-                if self.once(Some(at), "forged") {
+                if self.notices.is_first(Some(at), "forged") {
                     let port = self.describe_port(at);
                     self.trouble(format!("{port}: {error}; it makes no link"));
                 }
@@ -459,11 +454,6 @@ impl Forwarding {
     fn rule(&mut self, dpid: Dpid, rule: FlowMod) {
         self.switches
             .command(dpid, Command::Send(Message::FlowMod(rule)), &mut self.outbox);
-    }
-
-    /// Whether a kind of trouble of a port is to be reported: the first time, and not for more ports than a switch has.
-    fn once(&mut self, port: Option<PortId>, what: &'static str) -> bool {
-        self.reported.len() < MAX_REPORTED && self.reported.insert((port, what))
     }
 
     /// Hosts have moved: their paths are to be installed again, but not for each frame of a host that moves all the time.
