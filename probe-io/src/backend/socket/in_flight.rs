@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use probe_common::abi::{self, MAX_GROUP_REPLIES, MAX_REPLIES};
+use probe_common::abi::{self, MAX_REPLIES};
 use probe_common::family::Family;
 use probe_core::lru::Lru;
 use probe_host::wall::WallOffset;
@@ -105,14 +105,12 @@ impl InFlight {
         let Some(probe) = self.probes.peek_mut(&id) else {
             return false;
         };
-        let is_wanted = probe.replies < MAX_REPLIES || {
-            let may_have_more = probe.destination.is_multicast() && probe.replies < MAX_GROUP_REPLIES;
-            may_have_more && {
+        let is_wanted = probe.replies < MAX_REPLIES
+            || Self::as_in_kernel(probe).has_room_for_others() && {
                 let replies = self.replies.get_or((id, source), || 0);
                 *replies = replies.saturating_add(1);
                 *replies <= MAX_REPLIES
-            }
-        };
+            };
         probe.replies += u32::from(is_wanted);
         is_wanted
     }
