@@ -148,6 +148,7 @@ impl Agent {
             let peer = peer.address;
             self.events.push_back(Event::SameClockRefuted { peer, by });
         }
+        peer.check_synced(reply);
         if outcome == Outcome::Ok
             && reply.is_stamped()
             && let Some(by_ns) = peer.follow_clock(reply)

@@ -10,7 +10,7 @@ use probe_core::agent::config::{Families, ProbeConfig};
 use probe_core::agent::event::Event;
 use probe_core::attach::AttachMode;
 use probe_core::observation::{Fate, Reply, SendFailure};
-use probe_core::stats::report::{OneWayClock, Report};
+use probe_core::stats::report::Report;
 use probe_host::clock::{monotonic_ns, realtime_ns};
 use probe_host::link::Netlink;
 use probe_host::preflight::{Facts, check};
@@ -53,9 +53,7 @@ pub async fn run(config: PingConfig) -> Result<()> {
         config,
         target,
         netlink,
-        same_clock: path.is_local,
         path,
-        synced: true,
         trouble: None,
         agent,
         pinger,
@@ -156,10 +154,6 @@ struct Run {
     path: Path,
     /// The failure of the last look at the path, so that it is said once.
     trouble: Option<String>,
-    /// The target is local, and its stamps do not refute it.
-    same_clock: bool,
-    /// No reply has refuted `synced`.
-    synced: bool,
     agent: Agent,
     pinger: Pinger,
     /// The pinger of the path before, for its last replies.
@@ -241,7 +235,6 @@ impl Run {
         self.start.engine = self.pinger.engine();
         self.start.interface = path.interface().map(str::to_owned);
         self.agent.set_same_clock(self.target.to.ip(), path.is_local);
-        self.same_clock = path.is_local;
         self.path = path;
         Ok(())
     }
@@ -306,7 +299,6 @@ impl Run {
     /// Writes the core's events; `packet` belongs to the reply that it was given last.
     fn report(&mut self, mut packet: Option<ReplyPacket>) -> Result<()> {
         while let Some(event) = self.agent.poll_event() {
-            self.same_clock &= !matches!(event, Event::SameClockRefuted { .. });
             if let Event::TimestampFormat { peer } = event {
                 warn!("{}", wrong_timestamp_format(peer));
             } else if let Event::Sample {
@@ -318,7 +310,11 @@ impl Run {
                 outcome,
             } = event
             {
-                let clock = reply.as_ref().and_then(|reply| self.clock(reply));
+                let target = self.agent.peers().first();
+                let clock = reply
+                    .as_ref()
+                    .zip(target)
+                    .and_then(|(reply, peer)| peer.one_way_clock(reply));
                 let one_way = reply.as_ref().filter(|_| clock.is_some());
                 let sent = sent_ns.map(|sent_ns| self.utc.utc(sent_ns));
                 let sample = PingSample {
@@ -332,20 +328,6 @@ impl Run {
             }
         }
         Ok(())
-    }
-
-    /// The clock that the one-way delays of a reply rest on.
-    fn clock(&mut self, reply: &Reply) -> Option<OneWayClock> {
-        if !reply.is_stamped() {
-            return None;
-        }
-        if self.same_clock {
-            return Some(OneWayClock::SameClock);
-        }
-        let synced = reply.synced_bound_ns();
-        self.synced &= synced.is_some();
-        let bound_ns = synced.filter(|_| self.synced)?;
-        Some(OneWayClock::Synced { bound_ns })
     }
 
     /// Writes the summary; returns whether any reply came.
