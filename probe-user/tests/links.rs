@@ -226,3 +226,19 @@ fn seconds_without_carrier_or_without_the_process_are_no_losses() {
         }
     }
 }
+
+#[test]
+fn a_hundred_dead_peers_leave_room_for_one_that_lives() {
+    let Some(pair) = Pair::new() else { return };
+    let far = pair.reflector("");
+    let dead: String = (100..200).map(|host| format!(" --peer 10.1.1.{host}")).collect();
+    let near = pair.start(
+        &pair.near,
+        &format!("agent --iface port1 --no-group --interval 100ms --timeout 500ms --count 30 --peer {FAR_V4}{dead}"),
+    );
+    let (_, records, _) = near.wait();
+    let live = summary(&records, FAR_V4, "unicast");
+    assert_eq!((count(live, "send_failed"), count(live, "lost")), (0, 0), "{live}");
+    assert_eq!(count(live, "received"), 30, "{live}");
+    far.stop();
+}

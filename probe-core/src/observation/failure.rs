@@ -15,6 +15,8 @@ pub enum SendFailure {
     NoRoute,
     /// The next hop does not answer ARP or ND.
     NoNeighbour,
+    /// The socket's buffer or the queue is full.
+    NoBuffer,
     /// A firewall's output rule, or a prohibiting route.
     Forbidden,
     /// A foreign TC program before kstamp's ends the chain.
@@ -36,6 +38,7 @@ impl SendFailure {
             Self::NoAddress => "no-address",
             Self::NoRoute => "no-route",
             Self::NoNeighbour => "no-neighbour",
+            Self::NoBuffer => "no-buffer",
             Self::Forbidden => "forbidden",
             Self::Program => "program",
             Self::Detached => "detached",
@@ -61,6 +64,7 @@ impl fmt::Display for SendFailure {
             Self::NoAddress => "no usable address",
             Self::NoRoute => "no route",
             Self::NoNeighbour => "the next hop does not answer ARP or ND",
+            Self::NoBuffer => "the socket's buffer or the queue is full",
             Self::Forbidden => "forbidden (EPERM) by a firewall or a route",
             Self::Detached => "kstamp's programs were detached by others",
             Self::Program => "a TC program before kstamp's took it",
@@ -69,6 +73,9 @@ impl fmt::Display for SendFailure {
         })
     }
 }
+
+/// From asm-generic/errno.h; the standard library has no kind for it.
+const ENOBUFS: i32 = 105;
 
 /// What the error of a socket means that did not send a probe.
 impl From<&io::Error> for SendFailure {
@@ -79,6 +86,7 @@ impl From<&io::Error> for SendFailure {
             (io::ErrorKind::AddrNotAvailable, _) => Self::NoAddress,
             (io::ErrorKind::NetworkUnreachable, _) => Self::NoRoute,
             (io::ErrorKind::HostUnreachable, _) => Self::NoNeighbour,
+            (io::ErrorKind::WouldBlock, _) | (_, Some(ENOBUFS)) => Self::NoBuffer,
             (io::ErrorKind::PermissionDenied, _) => Self::Forbidden,
             (_, Some(errno)) => Self::Errno(errno),
             (_, None) => Self::Unknown,
@@ -99,7 +107,9 @@ mod tests {
             (100, SendFailure::Down, "down", "down"),
             (101, SendFailure::NoRoute, "no-route", "no route"),
             (113, SendFailure::NoNeighbour, "no-neighbour", "ARP or ND"),
-            (105, SendFailure::Errno(105), "errno-105", "buffer space"),
+            (11, SendFailure::NoBuffer, "no-buffer", "full"),
+            (105, SendFailure::NoBuffer, "no-buffer", "full"),
+            (90, SendFailure::Errno(90), "errno-90", "too long"),
         ];
         for (errno, want, name, words) in table {
             let reason = SendFailure::from(&io::Error::from_raw_os_error(errno));

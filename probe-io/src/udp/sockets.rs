@@ -4,6 +4,8 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
 use futures_util::future::select_all;
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::SndBufForce;
 use probe_common::family::Family;
 use probe_common::{legacy, stamp};
 use probe_core::engine::Engine;
@@ -126,6 +128,7 @@ impl Sockets {
         let tests = tests.collect::<Result<_, _>>()?;
         let sender = bound(interface, family, 0).map_err(failed("open the sending socket"))?;
         prepare_sender(&sender, family, index, UNICAST_TTL).map_err(failed("set up the sending socket"))?;
+        enlarge_send_buffer(&sender);
         let control = bound(interface, family, 0).map_err(failed("open the control socket"))?;
         let sender_port = local_port(&sender).map_err(failed("read the sending socket's port"))?;
         let sender = match engine {
@@ -266,6 +269,17 @@ pub(crate) fn legacy_sender(interface: &str, index: u32, family: Family) -> Resu
         WatchedSocket::new(socket)
     };
     open().map_err(SocketError::of(interface, "open the socket for --legacy-peers"))
+}
+
+/// Probes that wait for ARP or ND fill the buffer: those to a thousand dead peers leave room for the others.
+const SEND_BUFFER: usize = 16 << 20;
+
+/// Without CAP_NET_ADMIN the buffer stays within net.core.wmem_max.
+fn enlarge_send_buffer(socket: &Socket) {
+    if setsockopt(socket, SndBufForce, &SEND_BUFFER).is_err() {
+        // A smaller buffer does as long as few peers are dead.
+        let _ = socket.set_send_buffer_size(SEND_BUFFER);
+    }
 }
 
 /// A packet for userspace.

@@ -444,7 +444,7 @@ const SAMPLE: &[Field] = &[
     ("rtt_ns", "ns?", "Round-trip time less the residence time, by monotonic timestamps; residence included if the reflector wrote none."),
     ("residence_ns", "ns?", "Residence time in the reflector; null if it wrote no timestamps, or ones that contradict each other."),
     ("state", "string", "`ok`, `lost`, `late`, `duplicate`, or `failed`: the probe did not leave."),
-    ("reason", "string?", "Why a failed probe did not leave: `gone`, `down` or `no-carrier` (the interface), `no-address`, `no-route`, `no-neighbour` (ARP or ND), `forbidden` (a firewall), `program` (a TC program before kstamp's), `detached` (others had detached kstamp's programs), `errno-N` or `unknown`."),
+    ("reason", "string?", "Why a failed probe did not leave: `gone`, `down` or `no-carrier` (the interface), `no-address`, `no-route`, `no-neighbour` (ARP or ND), `no-buffer` (a full buffer or queue), `forbidden` (a firewall), `program` (a TC program before kstamp's), `detached` (others had detached kstamp's programs), `errno-N` or `unknown`."),
 ];
 
 #[rustfmt::skip]

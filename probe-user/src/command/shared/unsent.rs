@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use log::warn;
 use probe_core::observation::SendFailure;
 
-/// Peers and reasons that are remembered; others are counted only.
-const MAX_WARNINGS: usize = 1024;
+/// Lines in a run. What fails beyond is in the results only.
+const MAX_WARNINGS: usize = 64;
 
 /// One line for each destination and reason. States of the interface are events of their own.
 #[derive(Debug, Default)]
