@@ -2,4 +2,6 @@
 
 pub mod sockets;
 pub mod stamped;
+pub(crate) mod strays;
+pub mod target;
 pub mod watched;

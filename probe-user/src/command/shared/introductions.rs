@@ -104,7 +104,7 @@ impl Introductions {
     /// Warns if a peer has refused more of this host's probes than it had before.
     fn warn_of_refusals(&mut self, peer: IpAddr, total: u64) {
         // Refusals before the first answer may have been an earlier run's.
-        let before = std::mem::replace(self.refused.get_or(peer, || total), total);
+        let before = self.refused.insert(peer, total).unwrap_or(total);
         if total > before {
             let more = total - before;
             warn!(
@@ -170,7 +170,7 @@ impl Introductions {
                 nonce,
                 asked_ns: now_ns,
             };
-            *self.askers.get_or((from, to), || asker) = asker;
+            self.askers.insert((from, to), asker);
         }
         Some(answer)
     }
