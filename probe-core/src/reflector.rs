@@ -11,6 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 use probe_common::abi::Address;
 use probe_common::family::Family;
 use probe_common::ntp::{ErrorEstimate, NtpTime};
+use probe_common::reflect::ECN;
 use probe_common::stamp::{self, MIN_PROBE_LEN, ReplyFields};
 use probe_common::tlv::{self, FollowUp, HmacPlace, Observed, SyncSource, TimestampInformation, TimestampMethod};
 use probe_common::{authenticated, legacy};
@@ -347,8 +348,6 @@ impl Reflector {
         self.sessions.transmitted(reply, at_ns);
     }
 }
-
-const ECN: u8 = 3;
 
 struct Asked {
     sequence: u32,

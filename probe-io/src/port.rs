@@ -122,9 +122,7 @@ pub struct Port {
     reason: String,
     /// The mode that was last reported.
     mode: AttachMode,
-    /// Own addresses in use, in order.
-    addresses: Vec<IpAddr>,
-    /// The same in the order in which they came: the first ones answer.
+    /// The addresses in use, in the order in which they came: the first ones answer.
     by_age: Vec<IpAddr>,
     policy: Policy,
     /// Whether the interface was up and had a carrier at the last poll.
@@ -179,7 +177,6 @@ impl Port {
             plan: survey.plan,
             reason: String::new(),
             mode: AttachMode::Socket,
-            addresses: Vec::new(),
             by_age: Vec::new(),
             policy: Policy::default(),
             running: true,
@@ -219,7 +216,7 @@ impl Port {
 
     /// The interface's addresses in use, in order.
     pub fn addresses(&self) -> Vec<IpAddr> {
-        self.addresses.clone()
+        self.policy.own().to_vec()
     }
 
     /// The sources that are answered.

@@ -3,4 +3,6 @@
 pub(crate) mod membership;
 pub mod sockets;
 pub mod stamped;
+pub(crate) mod strays;
+pub mod target;
 pub mod watched;

@@ -37,6 +37,13 @@ impl InFlight {
     pub fn is_answered_by(&self, source: &Address, sender_timestamp: u64) -> bool {
         self.t1_wire == sender_timestamp && (self.destination == *source || self.destination.is_multicast())
     }
+
+    /// Whether further replies are passed on, of each source as many as [`MAX_REPLIES`]: to a group probe, other hosts may
+    /// still answer.
+    #[inline(always)]
+    pub fn has_room_for_others(&self) -> bool {
+        self.destination.is_multicast() && self.replies < MAX_GROUP_REPLIES
+    }
 }
 
 /// Key of `REFLECTOR_SESSIONS` (RFC 8762 §4.3: addresses, ports, and the SSID of RFC 8972 §3).

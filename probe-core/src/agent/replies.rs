@@ -113,8 +113,7 @@ impl Agent {
     /// Anybody can answer a group probe, but of the hosts that the user did not name, only those that are answered are
     /// probed in return.
     fn may_be_a_peer(&self, address: IpAddr) -> bool {
-        let is_answerable = Address::from(address).is_answerable(Family::of(address));
-        is_answerable && !self.own.contains(&address) && self.policy.allows(address)
+        Address::from(address).is_answerable(Family::of(address)) && self.policy.allows(address)
     }
 
     fn answered_in_group(&mut self, place: usize, reply: &Reply, now_ns: u64) -> Option<()> {
@@ -179,6 +178,7 @@ impl Agent {
             let peer = peer.address;
             self.events.push_back(Event::SameClockRefuted { peer, by });
         }
+        peer.check_synced(reply);
         if outcome == Outcome::Ok
             && reply.is_stamped()
             && let Some(by_ns) = peer.follow_clock(reply)

@@ -65,6 +65,7 @@ impl Policy {
             ..Self::default()
         };
         policy.own.sort_unstable();
+        policy.own.dedup();
         // Later entries replace earlier ones, so the first address of a prefix that is not deprecated remains.
         let rising = |deprecated| own.iter().rev().filter(move |own| own.deprecated == deprecated);
         for own in rising(true).chain(rising(false)) {

@@ -156,7 +156,7 @@ impl Port {
             self.warned_of_addresses = false;
             return;
         }
-        addresses.sort_by_key(|address| self.addresses.binary_search(&address.ip).is_err());
+        addresses.sort_by_key(|address| !self.policy.is_own(address.ip));
         addresses.truncate(most);
         if !std::mem::replace(&mut self.warned_of_addresses, true) {
             let interface = &self.config.interface;
@@ -175,10 +175,10 @@ impl Port {
 
     /// The groups of the IP versions that the interface has got an address of.
     fn take_late(&mut self, addresses: &[Address]) -> Vec<IpAddr> {
-        let is_usable = |address: &Address, group| {
-            Family::of(address.ip) == Family::of(group) && !address.tentative && !address.duplicate
+        let has_address = |group: &mut IpAddr| {
+            let mut usable = addresses.iter().filter(|address| address.is_usable());
+            usable.any(|address| Family::of(address.ip) == Family::of(*group))
         };
-        let has_address = |group: &mut IpAddr| addresses.iter().any(|address| is_usable(address, *group));
         let taken: Vec<IpAddr> = self.config.late.extract_if(.., has_address).collect();
         self.config.groups.extend(&taken);
         taken
@@ -230,9 +230,6 @@ impl Port {
         self.backend.configure(&facts)?;
         self.policy = facts.policy();
         self.by_age = facts.usable().map(|address| address.ip).collect();
-        self.addresses = self.by_age.clone();
-        self.addresses.sort_unstable();
-        self.addresses.dedup();
         Ok(())
     }
 

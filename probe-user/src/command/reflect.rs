@@ -76,7 +76,7 @@ pub async fn run(mut config: ReflectConfig) -> Result<()> {
             () = shutdown.requested() => break,
             () = &mut over => break,
             _ = report.tick() => reporter.counters(&endpoint.counters()?)?,
-            () = async { tokio::select! { _ = poll.tick() => {}, () = endpoint.port.changed() => {} } } => {
+            () = endpoint.poll_is_due(&mut poll) => {
                 for event in endpoint.poll().await {
                     reporter.port_event(&config.endpoint.port.interface, &event)?;
                 }

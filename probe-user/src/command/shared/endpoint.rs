@@ -9,6 +9,7 @@ use probe_core::identity::Identity;
 use probe_host::privileges::{Capability, Privileges, reduce};
 use probe_io::port::{Engine, Port, PortConfig, PortError, PortEvent};
 use probe_io::udp::stamped::Received;
+use tokio::time::Interval;
 
 use crate::command::shared::endpoint::config::{EndpointConfig, StampingConfig};
 use crate::command::shared::host::{WITHOUT_EBPF, check_host};
@@ -57,6 +58,14 @@ impl Endpoint {
     pub fn answer(&mut self, port: u16, packet: Vec<u8>, received: &Received) {
         let introductions = &mut self.introductions;
         self.reflector.answer(port, packet, received, &self.port, introductions);
+    }
+
+    /// Returns when [`Endpoint::poll`] is due: at each tick, and after a change of the interface. Cancel safe.
+    pub async fn poll_is_due(&self, poll: &mut Interval) {
+        tokio::select! {
+            _ = poll.tick() => {}
+            () = self.port.changed() => {}
+        }
     }
 
     /// Follows the interface, and returns what happened to it. Call it every `POLL_INTERVAL`.

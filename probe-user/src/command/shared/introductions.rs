@@ -112,7 +112,7 @@ impl Introductions {
     /// Warns if a peer has refused more of this host's probes than it had before.
     fn warn_of_refusals(&mut self, peer: IpAddr, total: u64) {
         // Refusals before the first answer may have been an earlier run's.
-        let before = std::mem::replace(self.refused.get_or(peer, || total), total);
+        let before = self.refused.insert(peer, total).unwrap_or(total);
         if total > before {
             let more = total - before;
             warn!(
@@ -182,8 +182,8 @@ impl Introductions {
                 nonce,
                 asked_ns: now_ns,
             };
-            let last = std::mem::replace(self.askers.get_or((from, to), || asker), asker);
-            if now_ns.saturating_sub(last.asked_ns) >= NEWCOMER_NS {
+            let last = self.askers.insert((from, to), asker);
+            if last.is_some_and(|last| now_ns.saturating_sub(last.asked_ns) >= NEWCOMER_NS) {
                 self.newcomers.heard(from);
             }
         }

@@ -41,8 +41,7 @@ pub struct Reporter {
     attach: model::Attach,
     peers: Lru<IpAddr, Identity>,
     downs: Downs<IpAddr>,
-    /// Of the interface.
-    outages: Downs<()>,
+    interface_downs: Downs<()>,
     windows: Vec<(model::Method, Report)>,
     utc: UtcOffset,
 }
@@ -63,7 +62,7 @@ impl Reporter {
             },
             peers: Lru::new(MAX_KNOWN_PEERS),
             downs: Downs::new(MAX_KNOWN_PEERS),
-            outages: Downs::new(1),
+            interface_downs: Downs::new(1),
             windows: Vec::new(),
             utc: UtcOffset::new(monotonic_ns(), realtime_ns()),
         })
@@ -124,13 +123,13 @@ impl Reporter {
     }
 
     pub fn introduced(&mut self, peer: IpAddr, identity: &Identity) {
-        *self.peers.get_or(peer, || identity.clone()) = identity.clone();
+        self.peers.insert(peer, identity.clone());
     }
 
     pub fn port_event(&mut self, interface: &str, event: &PortEvent) -> Result<(), OutputError> {
         match event {
-            PortEvent::Down | PortEvent::Deleted => self.outages.down((), monotonic_ns()),
-            PortEvent::Up | PortEvent::Back => self.outages.up((), monotonic_ns()),
+            PortEvent::Down | PortEvent::Deleted => self.interface_downs.down((), monotonic_ns()),
+            PortEvent::Up | PortEvent::Back => self.interface_downs.up((), monotonic_ns()),
             PortEvent::Joined { .. } | PortEvent::Reattached { .. } => {}
         }
         let about = |event, group| {
@@ -286,7 +285,7 @@ impl Reporter {
         let identity = self.peers.peek(&peer);
         self.output.export(&model::Event::Peer(model::PeerChange {
             event,
-            reason: reason.map(Into::into),
+            reason,
             peer,
             found,
             method,
@@ -319,7 +318,7 @@ impl Reporter {
                 attach,
                 peer: self.peers.peek(&report.peer),
                 downtime: self.downs.during(report.peer, report.start_ns, report.end_ns),
-                interface_down_ns: self.outages.during((), report.start_ns, report.end_ns).down_ns,
+                interface_down_ns: self.interface_downs.during((), report.start_ns, report.end_ns).down_ns,
             };
             Results::new(report, context)
         };
