@@ -54,7 +54,7 @@ pub fn ptp_to_unix_ns(wire: u64) -> u64 {
     (wire >> 32) * NS_PER_S + (wire & 0xffff_ffff)
 }
 
-/// No clock that is set is further from ours than this: the two formats are 66 years apart.
+/// A clock that is set differs from ours by less than this. The two formats are 66 years apart.
 const MAX_CLOCK_DIFFERENCE_NS: u64 = 86_400 * NS_PER_S;
 
 /// The format of a timestamp on the wire.
@@ -136,9 +136,9 @@ impl ErrorEstimate {
         }
     }
 
-    /// The format in which the timestamps beside this estimate are written. Some reflectors write PTP and leave Z at 0: if
-    /// no set clock can have written the stamps in the format that Z says, and one can in the other, it is the other. Zeros
-    /// are no stamp.
+    /// The format in which the timestamps beside this estimate are written. Some reflectors write PTP and leave Z at 0.
+    /// So if a set clock can have written the stamps in the other format only, they are in the other one. Zeros are no
+    /// stamp.
     pub fn written_format(self, stamps: [u64; 2], near_unix_ns: u64) -> TimestampFormat {
         let said = self.format();
         let all_fit = |format: TimestampFormat| {

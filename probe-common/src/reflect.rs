@@ -19,7 +19,7 @@ pub const V4_FRAME: usize = V4_HEADERS + stamp::BASE_LEN;
 pub const V6_FRAME: usize = V6_HEADERS + stamp::BASE_LEN;
 
 /// The bits of a type of service or traffic class that are not the DSCP.
-const ECN: u8 = 3;
+pub const ECN: u8 = 3;
 
 /// The Ethernet, IP and UDP headers of one IP version, and as much of the datagram as the frame holds.
 pub trait Frame: Sized {

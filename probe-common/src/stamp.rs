@@ -6,6 +6,9 @@ use crate::bytes::{get, put};
 use crate::checksum::Sum;
 use crate::ntp::{ErrorEstimate, NtpTime};
 
+/// A reflector listens on this UDP port by default (RFC 8762 §4.1).
+pub const PORT: u16 = 862;
+
 /// Length of a base test packet and of a base reply.
 pub const BASE_LEN: usize = 44;
 

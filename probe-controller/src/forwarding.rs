@@ -59,12 +59,11 @@ const PLAN_AHEAD_NS: u64 = 20_000_000;
 /// A probe is planned at least this long before its time: evaluating all links takes a few milliseconds.
 const MIN_PLAN_AHEAD_NS: u64 = 5_000_000;
 
-const AUDIT_NS: u64 = 500_000_000;
+/// The ledger sends what is due in this step.
+const LEDGER_NS: u64 = 500_000_000;
 /// Least time between two evaluations because of hosts that moved.
 const REINSTALL_NS: u64 = 100_000_000;
 const AGE_HOSTS_NS: u64 = 10_000_000_000;
-/// Kinds of trouble that are remembered, each with its port.
-const MAX_REPORTED: usize = 8_192;
 
 pub struct Forwarding {
     config: Config,
@@ -90,11 +89,9 @@ pub struct Forwarding {
     unknown_left: u32,
     outbox: Outbox,
     ledger: Ledger,
-    /// When the ledger is to be worked at.
-    audit_ns: u64,
+    /// When the ledger is asked next.
+    ledger_ns: u64,
     notices: Notices,
-    /// Each kind of trouble is reported once per port.
-    reported: BTreeSet<(Option<PortId>, &'static str)>,
     /// Time of the last line about a storm.
     storm_said_ns: Option<u64>,
     evaluated_ns: u64,
@@ -128,9 +125,8 @@ impl Forwarding {
             unknown_left: MAX_UNKNOWN_FRAMES,
             outbox: Outbox::new(),
             ledger: Ledger::default(),
-            audit_ns: now_ns + AUDIT_NS,
+            ledger_ns: now_ns + LEDGER_NS,
             notices: Notices::new(now_ns),
-            reported: BTreeSet::new(),
             storm_said_ns: None,
             evaluated_ns: now_ns,
             reinstall_ns: None,
@@ -192,8 +188,8 @@ impl Forwarding {
             self.topology.expire(now_ns);
         }
         self.follow_links(now_ns);
-        if now_ns >= self.audit_ns {
-            self.audit_ns = now_ns + AUDIT_NS;
+        if now_ns >= self.ledger_ns {
+            self.ledger_ns = now_ns + LEDGER_NS;
             let (cookie, mask) = cookie::own(self.config.measure_only);
             self.outbox.extend(self.ledger.due(cookie, mask, now_ns));
         }
@@ -223,7 +219,7 @@ impl Forwarding {
         let due = [to_plan_ns, self.topology.next_deadline(), self.reinstall_ns];
         due.into_iter()
             .flatten()
-            .fold(self.evaluate_ns.min(self.audit_ns), u64::min)
+            .fold(self.evaluate_ns.min(self.ledger_ns), u64::min)
     }
 
     pub fn poll_command(&mut self) -> Option<(ConnectionId, Command)> {
@@ -306,7 +302,7 @@ impl Forwarding {
     }
 
     fn start(&mut self, probe: Probe, now_ns: u64) {
-        if !self.delay.start(probe, now_ns) && self.once(None, "too many probes") {
+        if !self.delay.start(probe, now_ns) && self.notices.is_first(None, "too many probes") {
             self.trouble("there are more than 65536 ports and switches; the rest is not measured".to_owned());
         }
     }
@@ -336,7 +332,7 @@ impl Forwarding {
                     match now {
                         Presence::Stale => self.notices.push(Notice::LinkStale(link)),
                         Presence::Down => self.notices.push(Notice::LinkDown(link)),
-                        // The notice of the segment says so.
+                        // The notice of the segment reports it.
                         _ => {}
                     }
                 }
@@ -421,7 +417,7 @@ impl Forwarding {
                 }
             }
             Err(NotOurs::Foreign) => {
-                if self.once(Some(at), "foreign") {
+                if self.notices.is_first(Some(at), "foreign") {
                     let port = self.describe_port(at);
                     self.trouble(format!(
                         "{port}: received LLDP of another device or controller; it makes no link"
@@ -430,7 +426,7 @@ impl Forwarding {
             }
             Err(error @ (NotOurs::Forged | NotOurs::Malformed(_))) => {
                 self.totals.forged += 1;
-                if self.once(Some(at), "forged") {
+                if self.notices.is_first(Some(at), "forged") {
                     let port = self.describe_port(at);
                     self.trouble(format!("{port}: {error}; it makes no link"));
                 }
@@ -458,11 +454,6 @@ impl Forwarding {
     fn rule(&mut self, dpid: Dpid, rule: FlowMod) {
         self.switches
             .command(dpid, Command::Send(Message::FlowMod(rule)), &mut self.outbox);
-    }
-
-    /// Whether a kind of trouble of a port is to be reported: the first time, and not for more ports than a switch has.
-    fn once(&mut self, port: Option<PortId>, what: &'static str) -> bool {
-        self.reported.len() < MAX_REPORTED && self.reported.insert((port, what))
     }
 
     /// Hosts have moved: their paths are to be installed again, but not for each frame of a host that moves all the time.

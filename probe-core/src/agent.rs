@@ -16,7 +16,7 @@ use crate::agent::peers::{Group, Recent, Sequence, Unicast};
 use crate::observation::SendFailure;
 use crate::reflector::policy::Policy;
 use crate::schedule::Schedule;
-use crate::session::{ClockOwner, GRACE_NS, Outcome};
+use crate::session::{ClockOwner, GRACE_NS, Outcome, Session};
 use crate::stats::report::{Path, Report};
 
 mod candidates;
@@ -54,8 +54,6 @@ pub struct Agent {
     evicted: u64,
     by_address: HashMap<IpAddr, usize>,
     candidates: Candidates,
-    /// Addresses of this host.
-    own: Vec<IpAddr>,
     /// The sources that may be peers without being named.
     policy: Policy,
     by_ssid: HashMap<u16, Owner>,
@@ -94,7 +92,6 @@ impl Agent {
             candidates: Candidates::new(
                 deadline(0, config.timeout_ns).max(CANDIDATE_PROBES.saturating_mul(config.interval_ns)),
             ),
-            own: Vec::new(),
             policy: Policy::default(),
             by_ssid: HashMap::new(),
             events: VecDeque::new(),
@@ -165,13 +162,7 @@ impl Agent {
                 let seq = group.sequence.next();
                 group.recent.push(seq, now_ns);
                 let family = group.family;
-                for peer in self.peers.iter_mut().filter(|peer| peer.in_group) {
-                    if let Some(session) = &mut peer.group
-                        && Family::of(peer.address) == family
-                    {
-                        session.sent(seq, now_ns);
-                    }
-                }
+                group_sessions(&mut self.peers, family).for_each(|session| session.sent(seq, now_ns));
                 let done = group.sequence.is_done(self.config.count);
                 (Destination::Group(family), seq, done)
             }
@@ -238,13 +229,7 @@ impl Agent {
                 }
                 Some(&Owner::Group(group)) => {
                     let family = self.groups[group].family;
-                    for peer in self.peers.iter_mut().filter(|peer| peer.in_group) {
-                        if let Some(session) = &mut peer.group
-                            && Family::of(peer.address) == family
-                        {
-                            session.not_sent(probes);
-                        }
-                    }
+                    group_sessions(&mut self.peers, family).for_each(|session| session.not_sent(probes));
                 }
                 None => {}
             }
@@ -274,9 +259,8 @@ impl Agent {
         self.events.pop_front()
     }
 
-    /// Sets this host's addresses and the sources that may be peers without being named: those that it answers.
-    pub fn set_policy(&mut self, own: Vec<IpAddr>, policy: Policy) {
-        self.own = own;
+    /// Sets the sources that may be peers without being named: those that this host answers.
+    pub fn set_policy(&mut self, policy: Policy) {
         self.policy = policy;
     }
 
@@ -414,12 +398,12 @@ impl Agent {
     }
 
     /// Adds a peer that was found; if there is no room, in the place of the one that has been down for longest.
-    fn admit_found(&mut self, address: IpAddr, now_ns: u64) -> Option<usize> {
+    fn admit_found(&mut self, address: IpAddr, found: Found, now_ns: u64) -> Option<usize> {
         if self.peers.len() < self.config.max_peers {
-            return Some(self.admit(address, Found::Multicast, now_ns));
+            return Some(self.admit(address, found, now_ns));
         }
         let peers = self.peers.iter().enumerate();
-        let down = peers.filter(|(_, peer)| !peer.up && peer.found == Found::Multicast);
+        let down = peers.filter(|(_, peer)| !peer.up && peer.found != Found::Static);
         let (place, _) = down.min_by_key(|(_, peer)| peer.heard_ns)?;
         let peer = &mut self.peers[place];
         self.ended.extend(end(peer, &mut self.events, now_ns));
@@ -431,7 +415,7 @@ impl Agent {
             self.by_ssid.remove(&ssid);
         }
         self.by_address.insert(address, place);
-        *peer = Peer::new(address, Found::Multicast, now_ns);
+        *peer = Peer::new(address, found, now_ns);
         Some(place)
     }
 
@@ -475,6 +459,14 @@ impl Agent {
 
 fn deadline(sent_ns: u64, timeout_ns: u64) -> u64 {
     sent_ns.saturating_add(timeout_ns).saturating_add(GRACE_NS)
+}
+
+/// The group sessions of the peers that are expected to answer in the group of `family`.
+fn group_sessions(peers: &mut [Peer], family: Family) -> impl Iterator<Item = &mut Session> {
+    let members = peers
+        .iter_mut()
+        .filter(move |peer| peer.in_group && Family::of(peer.address) == family);
+    members.filter_map(|peer| peer.group.as_mut())
 }
 
 /// Makes the last windows of a peer events, and returns its summaries.

@@ -1,10 +1,11 @@
 //! The identity that agents exchange, in a STAMP packet with a private TLV.
 //!
 //! Base probes carry no identity, so the exchange does not disturb measurements. An identity decides only whether two
-//! agents read the same clock, and how reports name a peer.
+//! agents read the same clock, and how reports name a peer. Who asks for it may become a peer.
 
 pub mod clock_proof;
 pub mod exchange;
+pub mod newcomers;
 pub mod wire;
 
 use serde::{Deserialize, Serialize};

@@ -140,8 +140,8 @@ impl LegacyAgent {
     }
 
     /// As [`Agent::set_policy`].
-    pub fn set_policy(&mut self, own: Vec<IpAddr>, policy: Policy) {
-        self.agent.set_policy(own, policy);
+    pub fn set_policy(&mut self, policy: Policy) {
+        self.agent.set_policy(policy);
     }
 
     /// The address speaks STAMP, and is measured with that only.

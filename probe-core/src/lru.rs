@@ -24,6 +24,21 @@ impl<K: Copy + Eq + Hash, V> Lru<K, V> {
 
     /// The value of `key`, inserted if it is missing.
     pub fn get_or(&mut self, key: K, make: impl FnOnce() -> V) -> &mut V {
+        self.use_now(key);
+        let entry = self.entries.entry(key).or_insert_with(|| (0, make()));
+        entry.0 = self.uses;
+        &mut entry.1
+    }
+
+    /// Sets the value of `key`, and returns its former one.
+    pub fn insert(&mut self, key: K, value: V) -> Option<V> {
+        self.use_now(key);
+        let former = self.entries.insert(key, (self.uses, value));
+        former.map(|(_, value)| value)
+    }
+
+    /// Makes room for `key`, and makes it the youngest.
+    fn use_now(&mut self, key: K) {
         self.uses += 1;
         match self.entries.get(&key) {
             Some((used, _)) => {
@@ -37,9 +52,12 @@ impl<K: Copy + Eq + Hash, V> Lru<K, V> {
             None => {}
         }
         self.by_age.insert(self.uses, key);
-        let entry = self.entries.entry(key).or_insert_with(|| (0, make()));
-        entry.0 = self.uses;
-        &mut entry.1
+    }
+
+    pub fn remove(&mut self, key: &K) -> Option<V> {
+        let (used, value) = self.entries.remove(key)?;
+        self.by_age.remove(&used);
+        Some(value)
     }
 
     /// Removes the entries that satisfy `wanted`.
@@ -87,8 +105,11 @@ mod tests {
         assert_eq!(lru.peek(&3), Some(&30));
         assert_eq!(lru.extract(|key, _| *key == 3), [(3, 30)]);
         assert_eq!((lru.entries.len(), lru.by_age.len()), (1, 1));
+        assert_eq!((lru.remove(&3), lru.remove(&1)), (None, Some(11)));
         for key in 0..1000 {
-            lru.get_or(key, || 0);
+            assert_eq!(lru.insert(key, 7), None);
+            assert_eq!(lru.insert(key, 8), Some(7));
+            assert_eq!(lru.get_or(key, || 0), &8);
         }
         assert_eq!((lru.entries.len(), lru.by_age.len()), (2, 2));
     }

@@ -20,7 +20,7 @@ macro_rules! mismatches {
                 match self { $(Self::$variant => $name,)+ }
             }
 
-            /// What it counts.
+            /// The meaning of the counter.
             pub fn meaning(self) -> &'static str {
                 match self { $(Self::$variant => concat!($($doc),+),)+ }
             }

@@ -11,6 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 use probe_common::abi::Address;
 use probe_common::family::Family;
 use probe_common::ntp::{ErrorEstimate, NtpTime};
+use probe_common::reflect::ECN;
 use probe_common::stamp::{self, MIN_PROBE_LEN, ReplyFields};
 use probe_common::tlv::{self, FollowUp, HmacPlace, Observed, SyncSource, TimestampInformation, TimestampMethod};
 use probe_common::{authenticated, legacy};
@@ -250,7 +251,7 @@ impl Reflector {
         self.config.key.as_ref().or(self.config.tlv_key.as_ref())
     }
 
-    /// An HMAC TLV is verified before any TLV is used, in each mode (RFC 8972 §4.8). Without a key, one cannot be.
+    /// An HMAC TLV is verified before any TLV is used, in each mode (RFC 8972 §4.8). Without a key it counts as wrong.
     fn check_tlvs(&self, packet: &[u8], base_len: usize) -> TlvIntegrity {
         match self.tlv_key() {
             Some(key) => key.check_tlvs(packet, base_len, self.config.key.is_some()),
@@ -347,8 +348,6 @@ impl Reflector {
         self.sessions.transmitted(reply, at_ns);
     }
 }
-
-const ECN: u8 = 3;
 
 struct Asked {
     sequence: u32,

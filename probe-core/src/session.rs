@@ -162,7 +162,7 @@ impl Session {
         }
     }
 
-    /// The peer has ended, and answers no probe that is still pending: they are no longer measured.
+    /// The peer has ended and answers no pending probe, so these are no longer measured.
     pub fn withdraw_pending(&mut self) {
         for slot in self.history.pending() {
             self.resolve(slot, State::Withdrawn);

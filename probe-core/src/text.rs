@@ -24,7 +24,7 @@ pub fn plain(text: &str, max_len: usize) -> String {
     plain
 }
 
-/// As [`is_plain`], but more may follow a blank at the end.
+/// As [`is_plain`], but there may be a blank at the end.
 fn shows_as_it_is(text: &str) -> bool {
     // The standard library escapes what is not to be shown, and these three for its own purpose.
     let unquoted = text.replace(['"', '\'', '\\'], "");
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_that_reorder_or_imitate_others_are_not_plain_and_are_made_so() {
+    fn texts_that_reorder_or_imitate_others_are_refused_or_made_plain() {
         let table = [
             ("", ""),
             ("web-1:eth0", "web-1:eth0"),

@@ -109,7 +109,7 @@ fn a_hundred_thousand_forged_answers_take_little_and_a_peer_is_found_afterwards(
     let before = NOW.load(Ordering::Relaxed);
     let mut now_ns = 1;
     let mut agent = Agent::new(config(), now_ns);
-    agent.set_policy(Vec::new(), Policy::new(["10.0.0.0/8".parse().unwrap()]));
+    agent.set_policy(Policy::new(["10.0.0.0/8".parse().unwrap()]));
     // Every ten probes, when the last ones are down, 10,000 new addresses answer two probes.
     let forged = |seq: u32| match seq % 10 {
         0 | 1 => (0..10_000).map(|host| 0x0a00_0001 + seq / 10 * 10_000 + host).collect(),

@@ -2,9 +2,7 @@
 
 use core::mem::MaybeUninit;
 
-use probe_common::abi::{
-    Address, Counter, InFlight, InFlightKey, MAX_GROUP_REPLIES, MAX_REPLIES, MissedKey, Sample, Settings,
-};
+use probe_common::abi::{Address, Counter, InFlight, InFlightKey, MAX_REPLIES, MissedKey, Sample, Settings};
 use probe_common::checksum::Sum;
 use probe_common::family::Family;
 use probe_common::frame::{Udp, V4_SOURCE, V6_SOURCE, payload_at};
@@ -78,7 +76,7 @@ pub fn collect<H: Hook>(hook: &H, udp: &Udp, settings: &Settings) -> Result<Coun
 /// Whether one more reply to a probe with [`MAX_REPLIES`] of them is passed on: to a group probe, other hosts may still answer.
 #[inline(always)]
 fn is_wanted(sent: &InFlight, replier: &MissedKey) -> bool {
-    if !sent.destination.is_multicast() || sent.replies >= MAX_GROUP_REPLIES {
+    if !sent.has_room_for_others() {
         return false;
     }
     let Some(replies) = REPLIES.get_ptr_mut(replier) else {

@@ -20,8 +20,8 @@ pub static SETTINGS: Array<Settings> = Array::with_max_entries(1, 0);
 #[map]
 pub static DESTINATIONS: HashMap<Address, u32> = HashMap::with_max_entries(MAX_DESTINATIONS, 0);
 
-/// Prefixes whose sources are answered, of one IP version each, and the addresses within that are not; the key's words are
-/// an [`Address`].
+/// Prefixes whose sources are answered, and the addresses within them that are not. Each entry is of one IP version.
+/// The key's words are an [`Address`].
 #[map]
 pub static ALLOWED: LpmTrie<[u64; 2], Allowed> = LpmTrie::with_max_entries(MAX_ALLOWED, 0);
 

@@ -140,6 +140,13 @@ pub struct Address {
     pub deprecated: bool,
 }
 
+impl Address {
+    /// Whether it has passed duplicate address detection.
+    pub fn is_usable(&self) -> bool {
+        !self.tentative && !self.duplicate
+    }
+}
+
 /// Where an address is valid (rtnetlink's scopes).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {

@@ -42,7 +42,7 @@ pub(crate) trait Backend {
     /// Detaches from an interface that is gone or will be opened again.
     fn detach(&mut self);
 
-    /// What others have detached from `link`, which [`Backend::attach`] then attaches again.
+    /// The programs that others have detached from `link`. [`Backend::attach`] then attaches them again.
     fn take_detached(&mut self, link: &Link) -> Option<&'static str>;
 
     /// Foreign programs that see packets before those of the backend, at egress or else at ingress.

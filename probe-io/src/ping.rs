@@ -19,7 +19,8 @@ use crate::ping::ebpf::EbpfSender;
 use crate::ping::packet::PacketPlan;
 use crate::ping::socket::SocketSender;
 use crate::port::PortError;
-use crate::udp::sockets::{SocketError, Target};
+use crate::udp::sockets::SocketError;
+use crate::udp::target::Target;
 
 /// Sends probes to one destination.
 pub enum Pinger {

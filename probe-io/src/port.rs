@@ -36,6 +36,7 @@ use crate::port::plan::Plan;
 pub use crate::port::sender::ProbeSender;
 pub(crate) use crate::port::survey::Survey;
 pub(crate) use crate::port::unsent::Unsent;
+use crate::udp::membership::Repetition;
 use crate::udp::sockets::{self, PassedUp, SocketPair, Sockets};
 
 /// What to open.
@@ -46,7 +47,7 @@ pub struct PortConfig {
     pub test_port: u16,
     /// Ports on which probes arrive, too.
     pub other_ports: Vec<u16>,
-    /// Leave out those of `other_ports` that cannot be bound: nobody asked for them.
+    /// Ports of `other_ports` that cannot be bound are left out, because they are a default and not the user's choice.
     pub other_ports_are_optional: bool,
     /// The group of each IP version in use.
     pub groups: Vec<IpAddr>,
@@ -103,13 +104,14 @@ pub struct Port {
     netlink: Netlink,
     changes: Changes,
     polled: Instant,
-    /// Replies were last looked for that never left.
+    /// When replies that never left were last looked for.
     checked: Instant,
     unsent: Unsent,
     /// Foreign TC programs before the egress program, and before that at ingress.
     preceding: Vec<String>,
     preceding_ingress: Vec<String>,
     sockets: SocketPair,
+    repetition: Repetition,
     backend: Box<dyn Backend>,
     clock: ClockState,
     /// Index of the interface; `None` while it is gone.
@@ -120,9 +122,7 @@ pub struct Port {
     reason: String,
     /// The mode that was last reported.
     mode: AttachMode,
-    /// Own addresses in use, in order.
-    addresses: Vec<IpAddr>,
-    /// The same in the order in which they came: the first ones answer.
+    /// The addresses in use, in the order in which they came: the first ones answer.
     by_age: Vec<IpAddr>,
     policy: Policy,
     /// Whether the interface was up and had a carrier at the last poll.
@@ -170,13 +170,13 @@ impl Port {
             preceding: Vec::new(),
             preceding_ingress: Vec::new(),
             sockets,
+            repetition: Repetition::new(monotonic_ns()),
             backend,
             clock: clock_state(),
             index: None,
             plan: survey.plan,
             reason: String::new(),
             mode: AttachMode::Socket,
-            addresses: Vec::new(),
             by_age: Vec::new(),
             policy: Policy::default(),
             running: true,
@@ -216,7 +216,7 @@ impl Port {
 
     /// The interface's addresses in use, in order.
     pub fn addresses(&self) -> Vec<IpAddr> {
-        self.addresses.clone()
+        self.policy.own().to_vec()
     }
 
     /// The sources that are answered.

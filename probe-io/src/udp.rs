@@ -1,5 +1,8 @@
 //! UDP sockets, and the stamps that the kernel gives them.
 
+pub(crate) mod membership;
 pub mod sockets;
 pub mod stamped;
+pub(crate) mod strays;
+pub mod target;
 pub mod watched;

@@ -93,7 +93,7 @@ impl Output {
         sink.write_last(|out| exporter.export(&Event::End(end), out))
     }
 
-    /// The output, for the reader to take the rest.
+    /// Hands over the output, whose reader has yet to take the rest.
     pub fn into_sink(self) -> Sink {
         self.sink
     }

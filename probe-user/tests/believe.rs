@@ -5,13 +5,10 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::fs::{self, Permissions};
 use std::io::Read as _;
 use std::mem;
 use std::net::{IpAddr, UdpSocket};
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -26,8 +23,7 @@ use probe_core::identity::{Identity, wire};
 use probe_host::clock::{clock_identity, realtime_ns};
 use serde_json::Value;
 use socket2::{Domain, Protocol, Socket, Type};
-use support::{FAR_V4, Pair, count, counters, in_namespace, summary};
-use tempfile::TempDir;
+use support::{FAR_V4, Pair, count, counters, in_namespace, key_file, summary};
 
 /// The frames that a neighbour sends when it sees one.
 type Answers = fn(&[u8]) -> Vec<Vec<u8>>;
@@ -194,15 +190,6 @@ fn a_forged_reply_makes_no_peer_and_draws_no_packet() {
     }
 }
 
-/// A file with a key.
-fn key_file() -> (TempDir, PathBuf) {
-    let directory = TempDir::new().unwrap();
-    let path = directory.path().join("key");
-    fs::write(&path, b"a shared secret, long enough").unwrap();
-    fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
-    (directory, path)
-}
-
 /// A copy of a reply of the far end, from another address.
 fn copied(frame: &[u8]) -> Vec<Vec<u8>> {
     let Ok(packet) = SlicedPacket::from_ethernet(frame) else {
@@ -227,7 +214,7 @@ fn copied(frame: &[u8]) -> Vec<Vec<u8>> {
 #[test]
 fn a_copy_of_a_signed_reply_makes_no_peer() {
     let Some(pair) = Pair::new() else { return };
-    let (_directory, path) = key_file();
+    let (_directory, path) = key_file(b"a shared secret, long enough");
     let agent = |port: &str| {
         format!(
             "agent --iface {port} --family v4 --key-file {} --interval 20ms",

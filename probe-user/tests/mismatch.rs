@@ -4,16 +4,14 @@
 
 mod support;
 
-use std::fs;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::os::unix::fs::PermissionsExt as _;
 use std::sync::mpsc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use probe_common::ntp::{ErrorEstimate, NtpTime};
 use probe_common::stamp::{self, ReplyFields};
 use serde_json::Value;
-use support::{Pair, count, counters, in_namespace, ip};
+use support::{Pair, count, counters, in_namespace, ip, key_file};
 
 const FAR: [&str; 2] = ["10.1.1.6", "fd01::6"];
 /// A second address of the far host.
@@ -103,21 +101,11 @@ fn pair() -> Option<Pair> {
 
 /// Exit code, records, and standard error.
 fn ping(pair: &Pair, arguments: &str) -> (Option<i32>, Vec<Value>, String) {
-    let line = format!("ping --format jsonl -i 20ms -W 200ms {arguments}");
-    let output = pair.output(&pair.near, &line);
-    let stdout = String::from_utf8(output.stdout).unwrap();
-    (
-        output.status.code(),
-        stdout
-            .lines()
-            .map(|line| serde_json::from_str(line).expect(line))
-            .collect(),
-        String::from_utf8(output.stderr).unwrap(),
-    )
+    pair.ping(&format!("-i 20ms -W 200ms {arguments}"))
 }
 
 #[test]
-fn ping_says_why_a_reply_is_none() {
+fn ping_names_the_reason_of_packets_that_answer_no_probe() {
     let Some(pair) = pair() else { return };
     for (far, fault, hint) in [
         (0, Fault::Address, "2 replies came from 10.1.1.7, which was not probed"),
@@ -208,13 +196,8 @@ fn an_agent_counts_mismatches_by_reason_and_warns_once() {
 #[test]
 fn an_hmac_tlv_is_verified_before_tlvs_are_used() {
     let Some(pair) = Pair::new() else { return };
-    let directory = tempfile::tempdir().unwrap();
-    let [good, bad] = [("good", "a shared secret!"), ("bad", "another secret !")].map(|(name, secret)| {
-        let path = directory.path().join(name);
-        fs::write(&path, secret).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-        path.to_str().unwrap().to_owned()
-    });
+    let keys = [b"a shared secret!", b"another secret !"].map(|secret| key_file(secret));
+    let [good, bad] = keys.each_ref().map(|(_, path)| path.to_str().unwrap());
     let flags = |tlv_key: &str| {
         let (code, records, stderr) = ping(
             &pair,
@@ -230,13 +213,13 @@ fn an_hmac_tlv_is_verified_before_tlvs_are_used() {
     let unused = vec!["UI".to_owned(); 2];
     for engine in ["ebpf", "socket"] {
         let far = pair.reflector(&format!("--engine {engine} --tlv-key-file {good}"));
-        assert_eq!(flags(&good), used, "{engine}");
-        let (with_bad, dscp, _) = flags(&bad);
+        assert_eq!(flags(good), used, "{engine}");
+        let (with_bad, dscp, _) = flags(bad);
         assert_eq!((with_bad, dscp), (unused.clone(), Some(0)), "{engine}");
         drop(far);
         // Without the key it cannot be verified.
         let far = pair.reflector(&format!("--engine {engine}"));
-        let (without, dscp, _) = flags(&good);
+        let (without, dscp, _) = flags(good);
         assert_eq!((without, dscp), (unused.clone(), Some(0)), "{engine}");
         drop(far);
     }

@@ -4,24 +4,14 @@
 
 mod support;
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
-
 use serde_json::Value;
-use support::{FAR_V4, Pair, count};
+use support::{FAR_V4, Pair, count, key_file};
 
 const FAR_V6: &str = "fd01::6";
 
 /// Exit code, records, and standard error.
 fn ping(pair: &Pair, arguments: &str) -> (Option<i32>, Vec<Value>, String) {
-    let output = pair.output(&pair.near, &format!("ping --format jsonl -p 1910 -i 50ms {arguments}"));
-    let stdout = String::from_utf8(output.stdout).unwrap();
-    let records = stdout.lines().map(|line| serde_json::from_str(line).expect(line));
-    (
-        output.status.code(),
-        records.collect(),
-        String::from_utf8(output.stderr).unwrap(),
-    )
+    pair.ping(&format!("-p 1910 -i 50ms {arguments}"))
 }
 
 /// Asserts that every probe was answered; returns start, samples and summary.
@@ -104,13 +94,8 @@ fn tlvs_come_back_with_their_flags() {
 #[test]
 fn only_authenticated_replies_are_accepted() {
     let Some(pair) = Pair::new() else { return };
-    let directory = tempfile::tempdir().unwrap();
-    let [good, bad] = [("good", "a shared secret!"), ("bad", "another secret !")].map(|(name, secret)| {
-        let path = directory.path().join(name);
-        fs::write(&path, secret).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-        path.to_str().unwrap().to_owned()
-    });
+    let keys = [b"a shared secret!", b"another secret !"].map(|secret| key_file(secret));
+    let [good, bad] = keys.each_ref().map(|(_, path)| path.to_str().unwrap());
     let far = pair.reflector(&format!("--key-file {good}"));
     let (code, records, stderr) = ping(&pair, &format!("{FAR_V6} -c 3 --key-file {good} --tlv direct"));
     assert_eq!((code, stderr.as_str()), (Some(0), ""));

@@ -59,8 +59,11 @@ fn until(what: &str, mut done: impl FnMut() -> bool) {
 }
 
 /// `kstamp ARGUMENTS…` in a namespace.
+/// Catches SIGHUP even if these tests run under `nohup`.
+const HANGUP: &str = "env --default-signal=HUP";
+
 fn kstamp(namespace: &str, arguments: &str) -> Command {
-    command(&format!("ip netns exec {namespace} {KSTAMP} {arguments}"))
+    command(&format!("ip netns exec {namespace} {HANGUP} {KSTAMP} {arguments}"))
 }
 
 /// The code and the lines on standard error.
@@ -229,9 +232,9 @@ fn files_are_rotated_and_truncated() {
 #[test]
 fn a_hangup_ends_a_run_without_files_unless_it_is_ignored() {
     let Some(pair) = Pair::new() else { return };
-    for (nohup, ends) in [("", true), ("nohup", false)] {
+    for (prefix, ends) in [(HANGUP, true), ("nohup", false)] {
         let line = format!(
-            "ip netns exec {} {nohup} {KSTAMP} reflect --iface port1 --format jsonl",
+            "ip netns exec {} {prefix} {KSTAMP} reflect --iface port1 --format jsonl",
             pair.near
         );
         let mut near = command(&line).stdout(Stdio::piped()).spawn().unwrap();
@@ -449,7 +452,7 @@ fn forbid_bpf() -> io::Result<()> {
 }
 
 #[test]
-fn who_refuses_bpf_to_root_is_named() {
+fn the_likely_cause_of_a_refused_bpf_call_is_named() {
     let Some(pair) = Pair::new() else { return };
     for (arguments, code) in [
         ("agent --iface port1", 1),

@@ -7,7 +7,6 @@ mod support;
 use std::fs;
 use std::net::UdpSocket;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use probe_common::ntp::{ErrorEstimate, NtpTime};
@@ -15,7 +14,7 @@ use probe_common::tlv::{self, AccessReport, ClassOfService, Location, Tlv, Write
 use probe_common::{authenticated, stamp};
 use probe_core::auth::{Key, TlvIntegrity};
 use serde_json::Value;
-use support::{FAR_V4, NEAR_V4, Pair, count, counters, in_namespace, ip, summary};
+use support::{FAR_V4, NEAR_V4, Pair, count, counters, in_namespace, ip, key_file, summary};
 
 const SECRET: &[u8] = b"a shared secret!";
 const FAR_V6: &str = "fd01::6";
@@ -60,14 +59,6 @@ fn with_tlvs(mut base: Vec<u8>, tlvs: &[(u8, &[u8])]) -> Vec<u8> {
 
 fn tlvs(packet: &[u8], base_len: usize) -> Vec<Tlv<'_>> {
     tlv::read(&packet[base_len..]).map(Result::unwrap).collect()
-}
-
-fn key_file(mode: u32) -> (tempfile::TempDir, PathBuf) {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("key");
-    fs::write(&path, SECRET).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-    (directory, path)
 }
 
 /// Holds for both engines.
@@ -247,7 +238,7 @@ fn signed(sequence: u32, key: &Key, tlvs: &[(u8, &[u8])]) -> Vec<u8> {
 #[test]
 fn in_authenticated_mode_only_signed_packets_are_answered() {
     let Some(pair) = Pair::new() else { return };
-    let (_directory, path) = key_file(0o600);
+    let (_directory, path) = key_file(SECRET);
     let far = pair.reflector(&format!("--key-file {}", path.display()));
     let key = Key::new(SECRET);
     let padding: (u8, &[u8]) = (kind::EXTRA_PADDING, &[1; 5]);
@@ -281,7 +272,8 @@ fn in_authenticated_mode_only_signed_packets_are_answered() {
 
 #[test]
 fn a_key_file_that_others_may_read_is_refused() {
-    let (_directory, path) = key_file(0o644);
+    let (_directory, path) = key_file(SECRET);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
     let refused = |arguments: &str| {
         let line = format!("{} reflect --iface port2 {arguments}", support::KSTAMP);
         let output = support::command(&line).output().unwrap();
@@ -389,7 +381,7 @@ fn a_socket_agent_and_an_agent_with_programs_measure_each_other() {
 
 #[test]
 fn authenticated_agents_measure_only_each_other() {
-    let (_directory, path) = key_file(0o600);
+    let (_directory, path) = key_file(SECRET);
     let key = format!("--key-file {}", path.display());
     let Some((near, _)) = run_against(&key, &key) else {
         return;
@@ -403,8 +395,7 @@ fn authenticated_agents_measure_only_each_other() {
         assert_eq!(summary["engine"], "socket");
     }
 
-    let (other_directory, other) = key_file(0o600);
-    fs::write(Path::new(&other), b"another secret !").unwrap();
+    let (other_directory, other) = key_file(b"another secret !");
     let near = format!("--key-file {} --timeout 200ms", other.display());
     let (near, far) = run_against(&key, &near).unwrap();
     drop(other_directory);

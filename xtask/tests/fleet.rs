@@ -46,11 +46,17 @@ fn ten_agents_discover_each_other_and_notice_when_one_ends() {
             record["type"] == "peer" && record["event"] == "down" && record["peer"] == gone.as_str()
         });
     }
-    for agent in agents {
+    let mut ended = vec![gone];
+    for (agent, place) in agents.into_iter().zip(lab.agents()) {
         let finished = agent.stop().assert_success();
         let peers = finished.of_type("peer").into_iter();
-        let downs = peers.filter(|record| record["event"] == "down").count();
-        assert_eq!(downs, 1, "only one ended: {finished:#?}");
+        let downs: Vec<_> = peers.filter(|record| record["event"] == "down").collect();
+        assert!(downs.iter().any(|down| down["peer"] == ended[0].as_str()), "{downs:#?}");
+        for down in downs {
+            let is_known = ended.iter().any(|known| down["peer"] == known.as_str());
+            assert!(is_known && down["reason"] == "ended", "{down:#?}");
+        }
+        ended.push(place.v4.to_string());
     }
     lab.down().unwrap();
 }

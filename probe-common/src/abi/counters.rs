@@ -45,7 +45,7 @@ counters! {
     NotForUs = "not_for_us",
     /// probe: from an IP or MAC address that cannot be answered (multicast, broadcast, loopback, unspecified); passed up.
     BadSource = "bad_source",
-    /// probe: from an own address of the interface, as when it comes back; dropped.
+    /// probe: from an own address of the interface: our own multicast that came back, or forged; dropped.
     OwnSource = "own_source",
     /// probe: from the network or the broadcast address of one of the interface's prefixes; dropped.
     SubnetSource = "subnet_source",
@@ -77,7 +77,7 @@ counters! {
     Collected = "collected",
     /// reply: accepted, but the ring buffer had no room.
     RingFull = "ring_full",
-    /// reply: one more of too many to the same probe; dropped.
+    /// reply: above the limit of replies to one probe; dropped.
     DuplicateDropped = "duplicate_dropped",
     /// reply: to no probe in flight, from another address than was probed, or with another T1; passed up.
     Unmatched = "unmatched",

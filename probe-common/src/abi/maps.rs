@@ -37,6 +37,13 @@ impl InFlight {
     pub fn is_answered_by(&self, source: &Address, sender_timestamp: u64) -> bool {
         self.t1_wire == sender_timestamp && (self.destination == *source || self.destination.is_multicast())
     }
+
+    /// Whether further replies are passed on, of each source as many as [`MAX_REPLIES`]: to a group probe, other hosts may
+    /// still answer.
+    #[inline(always)]
+    pub fn has_room_for_others(&self) -> bool {
+        self.destination.is_multicast() && self.replies < MAX_GROUP_REPLIES
+    }
 }
 
 /// Key of `REFLECTOR_SESSIONS` (RFC 8762 §4.3: addresses, ports, and the SSID of RFC 8972 §3).
@@ -68,7 +75,7 @@ pub struct ReflectorSession {
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Allowed {
-    /// Their group probes are answered from this address; [`Address::NONE`] for not at all.
+    /// Their group probes are answered from this address; [`Address::NONE`]: they are not answered.
     pub own: Address,
     /// [`ALLOWED_V4`], [`ALLOWED_V6`] or [`ALLOWED_NOBODY`].
     pub kind: u32,
@@ -159,7 +166,7 @@ pub const MAX_DESTINATIONS: u32 = MAX_ADDRESSES + 2;
 pub const MAX_ADDED_PREFIXES: u32 = 4_096;
 /// Entries of `ALLOWED`: for each own address a prefix and its network and broadcast address, and the user's prefixes.
 pub const MAX_ALLOWED: u32 = 3 * MAX_ADDRESSES + MAX_ADDED_PREFIXES;
-/// Replies to one probe that are passed on: the first, and so many duplicates. Of a group probe, of each source.
+/// Replies to one unicast probe that are passed on, duplicates included; to a group probe, those of each source.
 pub const MAX_REPLIES: u32 = 16;
 /// Replies to one group probe that are passed on.
 pub const MAX_GROUP_REPLIES: u32 = 4_096;

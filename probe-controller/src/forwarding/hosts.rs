@@ -7,13 +7,13 @@ use crate::forwarding::quota::Quota;
 use crate::openflow::id::MacAddress;
 use crate::topology::PortId;
 
-/// Hosts of one port, and of all: they bound what invented addresses can use.
+/// Limits on hosts, of one port and in all, against invented addresses.
 pub(super) const HOSTS_PER_PORT: usize = 1_024;
 pub(super) const MAX_HOSTS: usize = 4_096;
 /// A host that is silent for this long is forgotten.
 pub(super) const IDLE_NS: u64 = 300_000_000_000;
 /// Switches forward the frames of a host without the controller. This long before it would be forgotten, the rules for its
-/// frames are deleted, so that its next frame shows that it lives.
+/// frames are deleted, so that its next frame reaches the controller.
 const CHECK_NS: u64 = 30_000_000_000;
 /// This many moves of one host within [`STORM_NS`] mean that its frames travel a loop.
 const STORM_MOVES: usize = 6;
@@ -25,7 +25,7 @@ pub struct Host {
     /// Its IPv4 address, if it used ARP.
     pub ip: Option<Ipv4Addr>,
     heard_ns: u64,
-    /// The rules for its frames were deleted to see whether it lives.
+    /// The rules for its frames were deleted, to see whether it is active.
     is_checked: bool,
     moves: VecDeque<u64>,
 }
@@ -43,7 +43,7 @@ pub(super) enum Learned {
 /// Hosts that were silent.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Silent {
-    /// The rules for their frames must be deleted, to see whether they live.
+    /// The rules for their frames must be deleted, to see whether they are active.
     pub(super) to_check: Vec<MacAddress>,
     pub(super) forgotten: Vec<MacAddress>,
 }

@@ -11,9 +11,9 @@ use crate::openflow::server::{Command, ConnectionId};
 
 /// Time between two counts.
 const AUDIT_NS: u64 = 2_000_000_000;
-/// The same of a switch whose rules are gone again and again, or which refuses some.
+/// The longest time, for a switch whose rules are gone again and again, or which refuses some.
 const MAX_AUDIT_NS: u64 = 64_000_000_000;
-/// Rules that a switch gets again at once: a part of the commands that may wait for it.
+/// Rules that are sent again in one go: fewer than the commands that may wait for a switch.
 const AT_ONCE: usize = 512;
 /// Token of the barrier before a count, which nothing else waits for.
 const TOKEN: u64 = 0;

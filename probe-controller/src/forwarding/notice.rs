@@ -1,6 +1,6 @@
 //! Notices and totals that the controller reports.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
 use crate::link_delay::Ends;
@@ -66,10 +66,15 @@ const BURST: u64 = 2_000;
 const PER_S: u64 = 10;
 const SECOND_NS: u64 = 1_000_000_000;
 
+/// Kinds of trouble that are remembered, each with its port.
+const MAX_REPORTED: usize = 8_192;
+
 /// Notices that wait to be reported.
 #[derive(Debug)]
 pub(super) struct Notices {
     queue: VecDeque<Notice>,
+    /// Each kind of trouble is reported once per port.
+    reported: BTreeSet<(Option<PortId>, &'static str)>,
     left: u64,
     held_back: u64,
     refilled_ns: u64,
@@ -79,6 +84,7 @@ impl Notices {
     pub(super) fn new(now_ns: u64) -> Self {
         Self {
             queue: VecDeque::new(),
+            reported: BTreeSet::new(),
             left: BURST,
             held_back: 0,
             refilled_ns: now_ns,
@@ -93,6 +99,11 @@ impl Notices {
         }
         self.left -= 1;
         self.queue.push_back(notice);
+    }
+
+    /// Whether a kind of trouble of a port is to be reported: the first time, and not for more ports than a switch has.
+    pub(super) fn is_first(&mut self, port: Option<PortId>, what: &'static str) -> bool {
+        self.reported.len() < MAX_REPORTED && self.reported.insert((port, what))
     }
 
     pub(super) fn pop(&mut self) -> Option<Notice> {

@@ -110,7 +110,7 @@ impl Forwarding {
 
     fn refused(&mut self, dpid: Dpid, error: &ErrorMessage) {
         let ErrorMessage { kind, code, .. } = error;
-        if self.once(Some(whole(dpid)), "error") {
+        if self.notices.is_first(Some(whole(dpid)), "error") {
             let name = self.switches.name(dpid);
             self.trouble(format!(
                 "switch {name} refused a command: OpenFlow error type {kind}, code {code}; reported once"

@@ -411,7 +411,7 @@ fn all_hosts_reach_each_other_once(network: &mut Network, hosts: &[PortId]) {
 }
 
 #[test]
-fn switches_on_one_segment_are_said_once_and_their_hosts_communicate() {
+fn switches_on_one_segment_are_reported_once_and_their_hosts_communicate() {
     // Three switches that only a hub connects, and three that links connect as well.
     let links = [
         (port(1, 1), port(2, 1), 5),

@@ -50,7 +50,7 @@ impl Forwarding {
             Learned::New(Some(forgotten)) => {
                 self.totals.hosts_displaced += 1;
                 self.forget(forgotten, now_ns);
-                if self.once(Some(at), "hosts") {
+                if self.notices.is_first(Some(at), "hosts") {
                     let (port, max) = (self.describe_port(at), hosts::HOSTS_PER_PORT);
                     self.trouble(format!(
                         "{port}: more hosts than there is room for ({max} on a port, {} in all); for each new one the oldest is \
@@ -82,7 +82,7 @@ impl Forwarding {
         self.paths.remove_host(host, &mut dispatch);
     }
 
-    /// Forgets silent hosts, and finds out whether others live.
+    /// Forgets silent hosts, and finds out whether others are active.
     pub(super) fn age_hosts(&mut self, now_ns: u64) {
         let silent = self.hosts.expire(now_ns);
         for host in silent.forgotten {
@@ -104,7 +104,7 @@ impl Forwarding {
             self.totals.pairs_displaced += 1;
             let mut dispatch = dispatch(&self.switches, &mut self.token, &mut self.outbox, now_ns);
             self.paths.remove(surplus, &mut dispatch);
-            if self.once(Some(from), "pairs") {
+            if self.notices.is_first(Some(from), "pairs") {
                 let (port, max) = (self.describe_port(from), paths::PAIRS_PER_PORT);
                 self.trouble(format!(
                     "{port}: more pairs of hosts communicate than get rules ({max} for the senders on a port); for each new one \

@@ -30,6 +30,8 @@ pub struct Transmit {
 pub enum Found {
     /// It answered a probe to the group.
     Multicast,
+    /// It asked for this agent's identity, and answered the same question.
+    Introduced,
     /// The user named it.
     Static,
 }
@@ -44,7 +46,7 @@ pub enum DownReason {
     SpeaksStamp,
 }
 
-/// Delays that no clock can have measured at both ends.
+/// One-way delays that are impossible if both ends read one clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refutation {
     pub forward_ns: i64,
@@ -80,7 +82,7 @@ pub enum Event {
         peer: Option<IpAddr>,
         /// Positive if the clock went forward.
         by_ns: i64,
-        /// Steps of this clock since its last event that got none of their own.
+        /// Steps of this clock since its last event that had no event of their own.
         left_out: u64,
     },
     /// A peer has proven that it reads our clock, but its stamps refute it.

@@ -125,11 +125,11 @@ impl Agent {
         self.link_move(place);
     }
 
-    /// Stops probing a peer that was found in the group, until it answers there again. Its measurements stay.
+    /// Stops probing a peer that was found, until it is found again. Its measurements stay.
     pub fn retire(&mut self, peer: IpAddr) {
         let place = self.by_address.get(&peer);
         let peer = place.and_then(|&place| self.peers.get_mut(place));
-        if let Some(peer) = peer.filter(|peer| peer.up && peer.found == Found::Multicast) {
+        if let Some(peer) = peer.filter(|peer| peer.up && peer.found != Found::Static) {
             take_down(peer, DownReason::SpeaksStamp, &mut self.schedule, &mut self.events);
         }
     }
@@ -142,11 +142,11 @@ impl Agent {
     }
 }
 
-/// A peer found in the group gets no more unicast probes, and may come back there.
+/// A peer that was found gets no more unicast probes, and may be found again.
 fn take_down(peer: &mut Peer, reason: DownReason, schedule: &mut Schedule, events: &mut VecDeque<Event>) {
     peer.up = false;
     peer.in_group = false;
-    if let Some(ssid) = peer.ssid().filter(|_| peer.found == Found::Multicast) {
+    if let Some(ssid) = peer.ssid().filter(|_| peer.found != Found::Static) {
         schedule.leave(ssid);
     }
     events.push_back(Event::PeerDown {

@@ -10,7 +10,7 @@ use crate::clock::{ClockFit, Estimate};
 use crate::observation::Reply;
 use crate::session::sequence::ahead;
 use crate::session::{ClockOwner, Session};
-use crate::stats::report::Path;
+use crate::stats::report::{OneWayClock, Path};
 
 /// An agent may answer from its new address for so long before its goodbye for the old one arrives.
 const OVERLAP_NS: u64 = 1_000_000_000;
@@ -127,12 +127,13 @@ pub struct Peer {
     ///
     /// [`Event::TimestampFormat`]: crate::agent::event::Event::TimestampFormat
     pub(super) wrong_z: bool,
-    /// The peer is believed to read our clock.
-    same_clock: bool,
+    /// The peer has proven that it reads our clock.
     proven: bool,
     refutation: Option<Refutation>,
     /// The refutation was reported.
     refuted: bool,
+    /// No reply has shown that the clocks of both ends are not synchronised.
+    synced: bool,
     stateful: Option<bool>,
     clock: ClockFit,
     /// The peer's steps get no event before this.
@@ -165,10 +166,10 @@ impl Peer {
             group: None,
             in_group: false,
             wrong_z: false,
-            same_clock: false,
             proven: false,
             refutation: None,
             refuted: false,
+            synced: true,
             stateful: None,
             clock: ClockFit::default(),
             step_event_ns: 0,
@@ -196,7 +197,7 @@ impl Peer {
 
     pub(super) fn new_session(&self, path: Path, timeout_ns: u64, start_ns: u64) -> Session {
         let mut session = Session::new(self.address, path, timeout_ns, start_ns);
-        session.set_same_clock(self.same_clock);
+        session.set_same_clock(self.is_on_same_clock());
         if let Some(stateful) = self.stateful {
             session.set_stateful(stateful);
         }
@@ -264,13 +265,35 @@ impl Peer {
     }
 
     fn apply_same_clock(&mut self) -> Option<Refutation> {
-        let same_clock = self.proven && self.refutation.is_none();
-        self.same_clock = same_clock;
+        let same_clock = self.is_on_same_clock();
         self.sessions()
             .for_each(|(_, session)| session.set_same_clock(same_clock));
         let refutation = self.refutation.filter(|_| self.proven && !self.refuted)?;
         self.refuted = true;
         Some(refutation)
+    }
+
+    /// The peer is believed to read our clock.
+    fn is_on_same_clock(&self) -> bool {
+        self.proven && self.refutation.is_none()
+    }
+
+    pub(super) fn check_synced(&mut self, reply: &Reply) {
+        if reply.is_stamped() && !self.is_on_same_clock() {
+            self.synced &= reply.synced_bound_ns().is_some();
+        }
+    }
+
+    /// The clock that the one-way delays of a single reply rest on.
+    pub fn one_way_clock(&self, reply: &Reply) -> Option<OneWayClock> {
+        if !reply.is_stamped() {
+            return None;
+        }
+        if self.is_on_same_clock() {
+            return Some(OneWayClock::SameClock);
+        }
+        let bound_ns = reply.synced_bound_ns().filter(|_| self.synced)?;
+        Some(OneWayClock::Synced { bound_ns })
     }
 
     /// If the total falls, the peer restarted.
@@ -298,12 +321,12 @@ impl Peer {
 
     /// The estimate for the one-way delays of `reply`; `None` if both ends read one clock.
     pub(super) fn clock_for(&self, reply: &Reply) -> Option<Estimate> {
-        self.clock.estimate_for(reply).filter(|_| !self.same_clock)
+        self.clock.estimate_for(reply).filter(|_| !self.is_on_same_clock())
     }
 
     /// Feeds a reply in time. Returns the step of the peer's clock, if there was one.
     pub(super) fn follow_clock(&mut self, reply: &Reply) -> Option<i64> {
-        if self.same_clock {
+        if self.is_on_same_clock() {
             return None;
         }
         let step = self.clock.observe(reply)?;
@@ -312,7 +335,7 @@ impl Peer {
         Some(step)
     }
 
-    /// Whether a step gets an event: how many before it got none.
+    /// If a step gets an event: the number of steps before it that got none.
     pub(super) fn steps_left_out(&mut self, now_ns: u64, apart_ns: u64) -> Option<u64> {
         if now_ns < self.step_event_ns {
             self.steps_left_out += 1;

@@ -43,7 +43,7 @@ impl Agent {
         session.set_clock_estimate(estimate);
         let outcome = session.reply(reply)?;
         peer.heard_ns = now_ns;
-        // A peer found in the group comes back up there: until then it gets no unicast probes.
+        // A peer that was found comes back up as it was found: until then it gets no unicast probes.
         if peer.found == Found::Static {
             self.mark_up(place, now_ns);
         }
@@ -65,7 +65,7 @@ impl Agent {
             let Some(other) = self.candidates.answered(reply, now_ns) else {
                 return Some(());
             };
-            let Some(place) = self.admit_found(reply.peer, now_ns) else {
+            let Some(place) = self.admit_found(reply.peer, Found::Multicast, now_ns) else {
                 self.refused += 1;
                 return Some(());
             };
@@ -80,11 +80,40 @@ impl Agent {
         self.answered_in_group(place, reply, now_ns)
     }
 
+    /// Whether to take up a host that probes this one: it may be a peer, and does not answer group probes.
+    pub fn wants(&self, address: IpAddr) -> bool {
+        let count = self.config.count;
+        let is_sought = self
+            .groups
+            .iter()
+            .any(|group| group.family == Family::of(address) && !group.sequence.is_done(count));
+        let is_missing = match self.by_address.get(&address) {
+            Some(&place) => !self.peers[place].up && self.peers[place].found != Found::Static,
+            None => !self.candidates.contains(address),
+        };
+        let may_start = self.config.unicast && !self.stopped;
+        may_start && is_sought && is_missing && self.may_be_a_peer(address)
+    }
+
+    /// A host that is wanted has proven that it is at its address.
+    pub fn introduced(&mut self, address: IpAddr, now_ns: u64) {
+        if !self.wants(address) {
+            return;
+        }
+        let known = self.by_address.get(&address).copied();
+        match known.or_else(|| self.admit_found(address, Found::Introduced, now_ns)) {
+            Some(place) => {
+                self.peers[place].heard_ns = now_ns;
+                self.mark_up(place, now_ns);
+            }
+            None => self.refused += 1,
+        }
+    }
+
     /// Anybody can answer a group probe, but of the hosts that the user did not name, only those that are answered are
     /// probed in return.
     fn may_be_a_peer(&self, address: IpAddr) -> bool {
-        let is_answerable = Address::from(address).is_answerable(Family::of(address));
-        is_answerable && !self.own.contains(&address) && self.policy.allows(address)
+        Address::from(address).is_answerable(Family::of(address)) && self.policy.allows(address)
     }
 
     fn answered_in_group(&mut self, place: usize, reply: &Reply, now_ns: u64) -> Option<()> {
@@ -132,7 +161,7 @@ impl Agent {
         let (address, found) = (peer.address, peer.found);
         self.events.push_back(Event::PeerUp { peer: address, found });
         self.silence_ns = self.silence_ns.min(now_ns.saturating_add(self.longest_silence_ns()));
-        if found == Found::Multicast && self.config.unicast {
+        if found != Found::Static && self.config.unicast {
             self.probe(place, now_ns);
         }
     }
@@ -151,6 +180,7 @@ impl Agent {
             let peer = peer.address;
             self.events.push_back(Event::SameClockRefuted { peer, by });
         }
+        peer.check_synced(reply);
         if outcome == Outcome::Ok
             && reply.is_stamped()
             && let Some(by_ns) = peer.follow_clock(reply)

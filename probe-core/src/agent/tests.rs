@@ -6,6 +6,7 @@ use super::*;
 use crate::agent::config::Families;
 use crate::agent::event::DownReason;
 use crate::observation::{Fate, Reply};
+use crate::reflector::policy::OwnAddress;
 use crate::session::Outcome;
 use crate::stats::report::Counts;
 
@@ -50,7 +51,15 @@ fn host6(number: u16) -> IpAddr {
 fn agent(config: ProbeConfig) -> Agent {
     let mut agent = Agent::new(config, START);
     let prefixes = ["192.0.2.0/24", "fe80::/64"];
-    agent.set_policy(vec![own()], Policy::new(prefixes.map(|prefix| prefix.parse().unwrap())));
+    let own = OwnAddress {
+        ip: own(),
+        prefix: own().into(),
+        deprecated: false,
+    };
+    agent.set_policy(Policy::of_interface(
+        &[own],
+        prefixes.map(|prefix| prefix.parse().unwrap()),
+    ));
     agent
 }
 

@@ -1,8 +1,8 @@
-//! Proves to another agent that both read one clock, without telling which clock that is.
+//! Proves to another agent that both read one clock, without naming the clock.
 //!
 //! The proof is an HMAC over a random number of each end and the address of the end that proves. Its key is a secret that
-//! all agents on one clock know. A host that reads another clock can neither compute it, nor use a proof that it has got
-//! from an agent on the clock: that one has another address in it.
+//! all agents on one clock know. A host that reads another clock cannot compute the proof. Nor can it use that of an
+//! agent on the clock, which covers the agent's address.
 
 use std::net::IpAddr;
 
@@ -29,7 +29,7 @@ impl ClockKey {
         Self(Key::new(secret))
     }
 
-    /// For an end that asked with the nonce `asked`. The own nonce must be random.
+    /// The proof for an end that asked with the nonce `asked`. The own nonce must be random.
     pub fn prove(&self, asked: u64, nonce: u64, own: IpAddr) -> ClockProof {
         ClockProof {
             nonce,

@@ -26,7 +26,7 @@ pub struct IdentityAnswer {
     pub identity: Identity,
     /// Total of the asker's probes that were refused; `None` if the agent does not report it. It restarts with the agent.
     pub refused: Option<u64>,
-    /// That the peer reads the asker's clock, if it does.
+    /// Proves that the peer reads the asker's clock; `None` if it does not.
     pub proof: Option<ClockProof>,
     /// The peer ends, or gives up the address at which it was asked.
     pub goodbye: bool,
@@ -96,7 +96,7 @@ pub fn answer(
     into_answer(request.to_vec(), &text, arrival)
 }
 
-/// Says to the asker of the request with `nonce` that this agent ends, or gives up the address that was asked.
+/// Tells the asker of the request with `nonce` that this agent ends, or gives up the address that was asked.
 pub fn goodbye(own: &Identity, nonce: u64, stamps: AnswerStamps) -> Option<Vec<u8>> {
     let text = Text {
         goodbye: true,

@@ -33,7 +33,7 @@ fn agent(count: Option<u64>) -> LegacyAgent {
         samples: false,
     };
     let mut agent = LegacyAgent::new(config, 0);
-    agent.set_policy(Vec::new(), Policy::new(["10.1.1.0/24".parse().unwrap()]));
+    agent.set_policy(Policy::new(["10.1.1.0/24".parse().unwrap()]));
     agent
 }
 

@@ -73,7 +73,7 @@ counts! {
     TlvUnrecognised = "user_tlv_unrecognised", None;
     /// Probes with a TLV of a wrong length: returned with flag M.
     TlvMalformed = "user_tlv_malformed", Some(("probe", "answered with flag M: a TLV in it was malformed"));
-    /// Probes whose TLVs do not match their HMAC, or have one and there is no key for it: returned with flag I.
+    /// Probes whose TLVs have a wrong or missing HMAC, or one for which there is no key: returned with flag I.
     TlvIntegrity = "user_tlv_integrity", Some(("probe", "answered with flag I: the HMAC of its TLVs was wrong or missing, or there is no key for it"));
 }
 

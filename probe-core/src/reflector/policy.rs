@@ -18,7 +18,7 @@ const MIN_BURST: u64 = 16;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OwnAddress {
     pub ip: IpAddr,
-    /// On a point-to-point link the other end's.
+    /// On a point-to-point link, the prefix of the other end.
     pub prefix: IpNet,
     /// Answers only where no other address does (RFC 4862 §5.5.4).
     pub deprecated: bool,
@@ -27,16 +27,16 @@ pub struct OwnAddress {
 /// How the sources in a prefix are treated, unless a longer one contains them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sources {
-    /// They are answered; a group probe from this address, without one not at all.
+    /// They are answered; their group probes from this address, and not at all if there is none.
     Answered(Option<IpAddr>),
-    /// The network or broadcast address of an own prefix: nobody's.
+    /// The network or broadcast address of an own prefix, which no host has.
     Nobody,
 }
 
 /// Why a source is not answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
-    /// An own address: our own packet came back, or it is forged.
+    /// An own address: our own packet that came back, or a forged one.
     OwnAddress,
     Nobody,
     NotAllowed,
@@ -65,7 +65,8 @@ impl Policy {
             ..Self::default()
         };
         policy.own.sort_unstable();
-        // Of several addresses in a prefix the last one counts, which is the first that is not deprecated.
+        policy.own.dedup();
+        // Later entries replace earlier ones, so the first address of a prefix that is not deprecated remains.
         let rising = |deprecated| own.iter().rev().filter(move |own| own.deprecated == deprecated);
         for own in rising(true).chain(rising(false)) {
             policy.insert(own.prefix, Sources::Answered(Some(own.ip)));

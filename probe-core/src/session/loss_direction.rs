@@ -13,7 +13,8 @@
 //! 4. If the counter falls back on a probe that was sent after the larger one was received, the reflector restarted, or
 //!    evicted the session from its table. Nothing is claimed across that, before the first anchor, or after the last.
 //! 5. A late reply, or a duplicate with another counter, is new evidence: all conclusions since the last anchor before
-//!    it are withdrawn and drawn again. A claim depends on the evidence, not on the order in which it came.
+//!    it are withdrawn and drawn again. A claim depends on the evidence, not on the order in which it came. The work for
+//!    this is limited ([`CREDIT_PER_PROBE`]); beyond the limit, nothing is claimed about the probes so far.
 //!
 //! Three cases look like something else: a probe that was duplicated in the forward direction and whose second reply was lost;
 //! a lost probe that crossed the very first or the newest anchor; and a reflector that restarted after
@@ -41,10 +42,10 @@ const RECENT_NS: u64 = 10_000_000_000;
 /// More duplicates at a time come from a loop in the network, and no counter can be trusted then.
 pub(super) const MAX_DUPLICATES: usize = 256;
 
-/// For each new probe, so many others may be looked at again because of late or duplicate replies.
+/// Probes that may be looked at again for each new probe, because of late or duplicate replies.
 const CREDIT_PER_PROBE: u64 = 64;
 
-/// And so many at once: less than a tenth of a second of work.
+/// The most of them at once: less than a tenth of a second of work.
 const MAX_CREDIT: u64 = 1 << 18;
 
 /// A reflector that restarts below this counter may count past it before any of its replies is seen.
@@ -82,7 +83,7 @@ pub(super) struct LossDirection {
     withdrawn: u64,
 }
 
-/// What new evidence may cost: a hostile peer can send as much of it as it likes.
+/// Limits the cost of new evidence, which a hostile peer can send without end.
 #[derive(Debug)]
 struct Credit {
     left: u64,

@@ -1,4 +1,4 @@
-//! What keeps packets to an address from leaving.
+//! Obstacles that keep packets to an address from leaving.
 
 use std::io;
 use std::net::IpAddr;

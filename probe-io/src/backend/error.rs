@@ -60,7 +60,7 @@ pub enum AttachError {
     },
 }
 
-/// What refuses bpf(2) to a process that has the capabilities.
+/// The likely causes if a process that has the capabilities is refused bpf(2).
 const REFUSED: &str = "the capabilities are there, so seccomp (of a container, or SystemCallFilter= of a service) or an \
     LSM (SELinux, AppArmor, lockdown) refuses it: see `grep Seccomp /proc/self/status` there, and `journalctl -k`";
 

@@ -72,6 +72,6 @@ impl Facts<'_> {
         let in_use = |ip| self.groups.iter().any(|&group| Family::of(group) == Family::of(ip));
         self.addresses
             .iter()
-            .filter(move |address| in_use(address.ip) && !address.tentative && !address.duplicate)
+            .filter(move |address| in_use(address.ip) && address.is_usable())
     }
 }

@@ -45,7 +45,7 @@ pub(crate) struct SocketBackend {
     wall: WallOffset,
     in_flight: InFlight,
     signatures: Signatures,
-    /// The interface's own addresses: what comes from them is our own, come back, or forged.
+    /// The interface's own addresses. Packets from them are our own that came back, or forged.
     own: BTreeSet<IpAddr>,
     sent: u64,
     stamped: u64,

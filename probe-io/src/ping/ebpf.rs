@@ -20,8 +20,9 @@ use crate::clock::{clock_state, error_estimate};
 use crate::ping::answer::PingAnswer;
 use crate::ping::packet::PacketPlan;
 use crate::port::{Choice, PortError, Survey, Unsent};
-use crate::udp::sockets;
-use crate::udp::sockets::{SocketPair, Target};
+use crate::udp::sockets::SocketPair;
+use crate::udp::strays;
+use crate::udp::target::{self, Target};
 
 /// Bytes of UDP and of the longer IP header without options.
 const HEADERS: usize = 48;
@@ -52,7 +53,7 @@ impl EbpfSender {
                 refusal: format!("the programs stamp probes of at most {longest} bytes there"),
             });
         }
-        let (socket, strays, port) = sockets::send_only(interface, &target)?;
+        let (socket, strays, port) = target::send_only(interface, &target)?;
         let mut backend = EbpfBackend::load(0)?;
         let clock = clock_state();
         let (sender_port_v4, sender_port_v6) = match target.to {
@@ -138,7 +139,7 @@ impl EbpfSender {
             ..
         } = self;
         for socket in [&*socket, &*strays] {
-            let taken = sockets::take_strays(socket, |packet, from| backend.stray(packet, from));
+            let taken = strays::take(socket, |packet, from| backend.stray(packet, from));
             *refused |= taken.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
         }
     }
@@ -148,6 +149,6 @@ impl EbpfSender {
     }
 
     pub(crate) fn was_refused(&mut self) -> bool {
-        std::mem::take(&mut self.refused) || sockets::was_refused(&self.socket)
+        std::mem::take(&mut self.refused) || target::was_refused(&self.socket)
     }
 }

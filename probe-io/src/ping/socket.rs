@@ -20,9 +20,10 @@ use crate::clock::{clock_state, error_estimate};
 use crate::ping::answer::{PingAnswer, ReplyPacket, returned};
 use crate::ping::packet::PacketPlan;
 use crate::port::Unsent;
-use crate::udp::sockets;
-use crate::udp::sockets::{MAX_PACKET, SocketError, Target};
+use crate::udp::sockets::{MAX_PACKET, SocketError};
 use crate::udp::stamped::Received;
+use crate::udp::strays;
+use crate::udp::target::{self, Target};
 use crate::udp::watched::WatchedSocket;
 
 /// A socket of its own for one destination. It needs no privilege.
@@ -42,7 +43,7 @@ pub struct SocketSender {
 
 impl SocketSender {
     pub(crate) fn open(target: Target, plan: PacketPlan) -> Result<Self, SocketError> {
-        let (socket, strays) = sockets::stamping_sender(&target)?;
+        let (socket, strays) = target::stamping_sender(&target)?;
         Ok(Self {
             socket,
             strays,
@@ -70,7 +71,7 @@ impl SocketSender {
     }
 
     pub(crate) fn was_refused(&self) -> bool {
-        self.socket.with_socket(sockets::was_refused)
+        self.socket.with_socket(target::was_refused)
     }
 
     pub(crate) fn send(&mut self, seq: u32) -> Result<(), SendFailure> {
@@ -120,7 +121,7 @@ impl SocketSender {
         }
         let mut strays = Vec::new();
         // It is not connected, so it gets no ICMP errors.
-        let _ = sockets::take_strays(&self.strays, |packet, from| {
+        let _ = strays::take(&self.strays, |packet, from| {
             strays.push((self.mismatch(packet, from), from))
         });
         for (why, from) in strays {

@@ -63,18 +63,24 @@ impl Port {
     ) -> Result<(), PortError> {
         let mut addresses = self.netlink.addresses(link.index).await?;
         self.limit(&mut addresses);
-        if self.running != link.running {
+        let changes = self.running != link.running;
+        if changes {
             self.running = link.running;
             events.push(if link.running { PortEvent::Up } else { PortEvent::Down });
         }
         let joined = self.take_late(&addresses);
         self.open_missing(link, &addresses)?;
         self.configure(link, &addresses)?;
+        if self.repetition.is_due(monotonic_ns(), changes && link.running)
+            && let Err(error) = self.sockets.report_memberships()
+        {
+            debug!("cannot report the membership of groups on {} again: {error}", link.name);
+        }
         events.extend(joined.into_iter().map(|group| PortEvent::Joined { group }));
         if let Some(what) = detached {
             // Without a working mode, the next call opens the interface again.
             self.attach(link, &addresses).inspect_err(|_| self.close())?;
-            self.reason = format!("others had detached {what}; it is attached again");
+            self.reason = format!("attached again after others had detached {what}");
             self.mode = self.plan.modes[0];
             let (mode, reason) = (self.mode, self.reason.clone());
             events.push(PortEvent::Reattached { mode, reason });
@@ -135,7 +141,7 @@ impl Port {
         };
         if !ingress.is_empty() && ingress != self.preceding_ingress {
             warn!(
-                "at TC ingress of {}, {} is before kstamp's program, which receives nothing if it ends the chain",
+                "at TC ingress of {}, {} is before kstamp's program, which receives nothing if that program ends the chain",
                 self.config.interface,
                 ingress.join(", ")
             );
@@ -150,7 +156,7 @@ impl Port {
             self.warned_of_addresses = false;
             return;
         }
-        addresses.sort_by_key(|address| self.addresses.binary_search(&address.ip).is_err());
+        addresses.sort_by_key(|address| !self.policy.is_own(address.ip));
         addresses.truncate(most);
         if !std::mem::replace(&mut self.warned_of_addresses, true) {
             let interface = &self.config.interface;
@@ -169,10 +175,10 @@ impl Port {
 
     /// The groups of the IP versions that the interface has got an address of.
     fn take_late(&mut self, addresses: &[Address]) -> Vec<IpAddr> {
-        let is_usable = |address: &Address, group| {
-            Family::of(address.ip) == Family::of(group) && !address.tentative && !address.duplicate
+        let has_address = |group: &mut IpAddr| {
+            let mut usable = addresses.iter().filter(|address| address.is_usable());
+            usable.any(|address| Family::of(address.ip) == Family::of(*group))
         };
-        let has_address = |group: &mut IpAddr| addresses.iter().any(|address| is_usable(address, *group));
         let taken: Vec<IpAddr> = self.config.late.extract_if(.., has_address).collect();
         self.config.groups.extend(&taken);
         taken
@@ -224,9 +230,6 @@ impl Port {
         self.backend.configure(&facts)?;
         self.policy = facts.policy();
         self.by_age = facts.usable().map(|address| address.ip).collect();
-        self.addresses = self.by_age.clone();
-        self.addresses.sort_unstable();
-        self.addresses.dedup();
         Ok(())
     }
 

@@ -1,21 +1,22 @@
 //! UDP sockets: hold ports and group memberships, send probes, and receive packets that no kernel program takes.
 
 use std::io;
-use std::mem::MaybeUninit;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
 use futures_util::future::select_all;
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::SndBufForce;
 use probe_common::family::Family;
-use probe_common::{authenticated, legacy, stamp};
+use probe_common::{legacy, stamp};
 use probe_core::engine::Engine;
 use probe_host::link::{Address, Link};
-use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
 use tokio::net::UdpSocket;
 
+use crate::udp::membership::{Filter, join, set_filter};
 use crate::udp::stamped::{Leaving, Received};
+use crate::udp::strays;
 use crate::udp::watched::WatchedSocket;
 
 pub(crate) const UNICAST_TTL: u32 = stamp::TTL as u32;
@@ -39,9 +40,20 @@ pub enum SocketError {
     },
 }
 
+impl SocketError {
+    fn of(interface: &str, what: &str) -> impl FnOnce(io::Error) -> Self + use<> {
+        let (interface, what) = (interface.to_owned(), what.to_owned());
+        move |source| Self::Other {
+            interface,
+            what,
+            source,
+        }
+    }
+}
+
 /// The sending socket.
 enum ProbeSocket {
-    /// Kernel programs take the replies. What comes up answers no probe.
+    /// Kernel programs take the replies. Packets that come up answer no probe.
     SendOnly(Socket),
     /// It stamps what it sends, and receives the replies.
     Stamping(WatchedSocket),
@@ -103,18 +115,8 @@ pub struct Sockets {
     /// Asks peers for their identity.
     pub control: UdpSocket,
     pub sender_port: u16,
+    group: IpAddr,
     index: u32,
-}
-
-impl SocketError {
-    fn of(interface: &str, what: &str) -> impl FnOnce(io::Error) -> Self + use<> {
-        let (interface, what) = (interface.to_owned(), what.to_owned());
-        move |source| Self::Other {
-            interface,
-            what,
-            source,
-        }
-    }
 }
 
 impl Sockets {
@@ -134,7 +136,7 @@ impl Sockets {
         let sender = match engine {
             Engine::Ebpf => {
                 sender
-                    .set_recv_buffer_size(MAX_STRAY_BYTES)
+                    .set_recv_buffer_size(strays::MAX_BYTES)
                     .map_err(failed("set up the sending socket"))?;
                 ProbeSocket::SendOnly(sender)
             }
@@ -147,8 +149,20 @@ impl Sockets {
             sender,
             control: UdpSocket::from_std(control.into()).map_err(failed("watch the control socket"))?,
             sender_port,
+            group,
             index,
         })
+    }
+
+    /// Makes the kernel report the membership of the group again.
+    pub(crate) fn report_membership(&self) -> io::Result<()> {
+        for filter in [Filter::Block, Filter::Unblock] {
+            for test in &self.tests {
+                test.socket
+                    .with_socket(|socket| set_filter(socket, self.group, self.index, filter))?;
+            }
+        }
+        Ok(())
     }
 
     /// Sends a probe. Returns the number of its stamp, if the socket stamps.
@@ -172,7 +186,7 @@ impl Sockets {
     pub(crate) fn take_strays(&self, each: impl FnMut(&[u8], SocketAddr)) {
         if let ProbeSocket::SendOnly(socket) = &self.sender {
             // An error is an ICMP message about an earlier packet, or the interface is gone: the poll of the port says so.
-            let _ = take_strays(socket, each);
+            let _ = strays::take(socket, each);
         }
     }
 
@@ -227,13 +241,6 @@ pub(crate) fn bound(interface: &str, family: Family, port: u16) -> io::Result<So
     Ok(socket)
 }
 
-fn join(socket: &Socket, group: IpAddr, index: u32) -> io::Result<()> {
-    match group {
-        IpAddr::V4(v4) => socket.join_multicast_v4_n(&v4, &InterfaceIndexOrAddress::Index(index)),
-        IpAddr::V6(v6) => socket.join_multicast_v6(&v6, index),
-    }
-}
-
 /// Group probes leave by this interface and are not looped back.
 fn prepare_sender(socket: &Socket, family: Family, index: u32, ttl: u32) -> io::Result<()> {
     match family {
@@ -253,78 +260,11 @@ pub(crate) fn set_ttl(socket: &Socket, family: Family, ttl: u32) -> io::Result<(
     }
 }
 
-/// Room for packets that answer no probe; more are dropped.
-const MAX_STRAY_BYTES: usize = 65_536;
-
-/// Packets that answer no probe and are looked at in one call.
-const MAX_STRAYS: usize = 64;
-
-/// Hands over packets that wait at a nonblocking socket, at most [`MAX_STRAYS`].
-pub(crate) fn take_strays(socket: &Socket, mut each: impl FnMut(&[u8], SocketAddr)) -> io::Result<()> {
-    // No reason needs more than the base packet.
-    let mut packet = [MaybeUninit::uninit(); authenticated::BASE_LEN];
-    for _ in 0..MAX_STRAYS {
-        let (length, from) = match socket.recv_from(&mut packet) {
-            Ok(received) => received,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        // SAFETY: the kernel has written the first `length` bytes.
-        let bytes = unsafe { packet[..length].assume_init_ref() };
-        if let Some(from) = from.as_socket() {
-            each(bytes, from);
-        }
-    }
-    Ok(())
-}
-
-fn local_port(socket: &Socket) -> io::Result<u16> {
+pub(crate) fn local_port(socket: &Socket) -> io::Result<u16> {
     let address = socket.local_addr()?.as_socket();
     address
         .map(|address| address.port())
         .ok_or_else(|| io::Error::other("the socket has no port"))
-}
-
-/// The destination of a single session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Target {
-    /// Address, port, and scope where the address needs one.
-    pub to: SocketAddr,
-    pub dscp: u8,
-}
-
-/// A socket that leaves routes to the kernel, and stamps what it sends and receives; and one for [`strays`].
-pub(crate) fn stamping_sender(target: &Target) -> Result<(WatchedSocket, Socket), SocketError> {
-    let failed = |source| SocketError::Target { to: target.to, source };
-    let socket = sender_to(target, None).map_err(failed)?;
-    let strays = strays(&socket).map_err(failed)?;
-    Ok((WatchedSocket::new(socket).map_err(failed)?, strays))
-}
-
-/// A socket on `interface` alone whose replies are taken by programs, one for [`strays`], and their port.
-pub(crate) fn send_only(interface: &str, target: &Target) -> Result<(Socket, Socket, u16), SocketError> {
-    let failed = |source| SocketError::Target { to: target.to, source };
-    let socket = sender_to(target, Some(interface)).map_err(failed)?;
-    socket.set_recv_buffer_size(MAX_STRAY_BYTES).map_err(failed)?;
-    let strays = strays(&socket).map_err(failed)?;
-    let port = local_port(&socket).map_err(failed)?;
-    Ok((socket, strays, port))
-}
-
-/// A socket at the address and port of `connected`. It gets the packets that other hosts and ports send there.
-fn strays(connected: &Socket) -> io::Result<Socket> {
-    let at = connected.local_addr()?;
-    let socket = Socket::new(at.domain(), Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
-    socket.set_recv_buffer_size(MAX_STRAY_BYTES)?;
-    // Two sockets may share a port if both allow it, which is revoked before another process can follow.
-    for shares in [true, false] {
-        connected.set_reuse_address(shares)?;
-        socket.set_reuse_address(shares)?;
-        if shares {
-            socket.bind(&at)?;
-        }
-    }
-    Ok(socket)
 }
 
 /// A socket on `interface` of index `index` that probes legacy agents. Its TTL is that of an ordinary host: kstamp's
@@ -335,14 +275,11 @@ pub(crate) fn legacy_sender(interface: &str, index: u32, family: Family) -> Resu
         prepare_sender(&socket, family, index, legacy::PROBE_TTL.into())?;
         WatchedSocket::new(socket)
     };
-    open().map_err(|source| SocketError::Other {
-        interface: interface.to_owned(),
-        what: "open the socket for --legacy-peers".to_owned(),
-        source,
-    })
+    open().map_err(SocketError::of(interface, "open the socket for --legacy-peers"))
 }
 
-/// Probes that wait for ARP or ND fill the buffer: those to a thousand dead peers leave room for the others.
+/// Probes that wait for ARP or ND take room in the buffer. With this size, those to 1,000 dead peers leave room for
+/// others.
 const SEND_BUFFER: usize = 16 << 20;
 
 /// Without CAP_NET_ADMIN the buffer stays within net.core.wmem_max.
@@ -351,32 +288,6 @@ fn enlarge_send_buffer(socket: &Socket) {
         // A smaller buffer does as long as few peers are dead.
         let _ = socket.set_send_buffer_size(SEND_BUFFER);
     }
-}
-
-/// Connected, so that it receives ICMP errors, and packets of `target` only.
-fn sender_to(target: &Target, interface: Option<&str>) -> io::Result<Socket> {
-    let socket = Socket::new(
-        Domain::for_address(target.to),
-        Type::DGRAM.nonblocking(),
-        Some(Protocol::UDP),
-    )?;
-    if let Some(interface) = interface {
-        socket.bind_device(Some(interface.as_bytes()))?;
-    }
-    set_ttl(&socket, Family::of(target.to.ip()), UNICAST_TTL)?;
-    let tos = u32::from(target.dscp) << 2;
-    match target.to {
-        SocketAddr::V4(_) => socket.set_tos_v4(tos)?,
-        SocketAddr::V6(_) => socket.set_tclass_v6(tos)?,
-    }
-    socket.connect(&target.to.into())?;
-    Ok(socket)
-}
-
-/// Whether an ICMP error says that nothing listens at the destination. The error is taken, so that no later call fails.
-pub(crate) fn was_refused(socket: &Socket) -> bool {
-    let error = socket.take_error().ok().flatten();
-    error.is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
 /// A packet for userspace.
@@ -403,9 +314,7 @@ impl Sockets {
             }
         }
     }
-}
 
-impl Sockets {
     async fn at_a_test_port(&self) -> io::Result<PassedUp> {
         match &self.tests[..] {
             [only] => only.receive().await,
@@ -445,6 +354,11 @@ impl SocketPair {
         }
     }
 
+    /// Makes the kernel report all memberships again.
+    pub(crate) fn report_memberships(&self) -> io::Result<()> {
+        self.v4.iter().chain(&self.v6).try_for_each(Sockets::report_membership)
+    }
+
     /// Opens the missing sockets of each IP version that has a group and an address.
     pub(crate) fn open_missing(
         &mut self,
@@ -465,56 +379,5 @@ impl SocketPair {
             }
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::net::UdpSocket;
-
-    use super::*;
-
-    fn taken(socket: &Socket) -> Vec<(Vec<u8>, SocketAddr)> {
-        let mut taken = Vec::new();
-        take_strays(socket, |packet, from| taken.push((packet.to_vec(), from))).unwrap();
-        taken
-    }
-
-    #[test]
-    fn strays_are_taken_in_bounded_numbers() {
-        let socket = Socket::new(Domain::IPV4, Type::DGRAM.nonblocking(), Some(Protocol::UDP)).unwrap();
-        socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
-        socket.set_recv_buffer_size(MAX_STRAY_BYTES).unwrap();
-        let port = local_port(&socket).unwrap();
-        let sender = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        for _ in 0..1_000 {
-            sender.send_to(&[1; 200], (Ipv4Addr::LOCALHOST, port)).unwrap();
-        }
-        let first = taken(&socket);
-        assert_eq!(first.len(), MAX_STRAYS);
-        assert!(first.iter().all(|(packet, _)| packet.len() == authenticated::BASE_LEN));
-        let mut waiting = 0;
-        while !taken(&socket).is_empty() {
-            waiting += 1;
-        }
-        assert!(waiting < 10, "the kernel drops what does not fit");
-    }
-
-    #[test]
-    fn packets_of_others_come_to_the_socket_for_strays_alone() {
-        for loopback in [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()] {
-            let [target, other] = [0; 2].map(|_| UdpSocket::bind((loopback, 0)).unwrap());
-            let to = target.local_addr().unwrap();
-            let connected = sender_to(&Target { to, dscp: 0 }, None).unwrap();
-            let strays = strays(&connected).unwrap();
-            let at = connected.local_addr().unwrap().as_socket().unwrap();
-            target.send_to(&[1], at).unwrap();
-            other.send_to(&[2], at).unwrap();
-            assert_eq!(taken(&connected), [(vec![1], to)]);
-            assert_eq!(taken(&strays), [(vec![2], other.local_addr().unwrap())]);
-            let third = Socket::new(Domain::for_address(at), Type::DGRAM, Some(Protocol::UDP)).unwrap();
-            third.set_reuse_address(true).unwrap();
-            assert!(third.bind(&at.into()).is_err(), "nobody else shares the port");
-        }
     }
 }

@@ -2,12 +2,13 @@
 
 use anyhow::{Result, bail};
 use clap::Args;
+use probe_common::stamp;
 use probe_host::netfilter;
 use probe_host::preflight::{Facts, check};
 use probe_io::backend::ebpf::object::Object;
 use probe_io::port::Port;
 
-use crate::command::shared::values::{self, ConfigError};
+use crate::command::shared::values::{self, AGENT_PORT, ConfigError};
 use crate::output::file::print;
 use crate::output::quantity::count;
 
@@ -17,13 +18,10 @@ pub struct DoctorArgs {
     #[arg(long, value_name = "IFACE")]
     pub iface: Option<String>,
 
-    /// Look for firewall rules for this UDP port, beside STAMP's 862
-    #[arg(long, value_name = "PORT", default_value = "1910")]
+    /// Look for firewall rules for this UDP port and for 862, STAMP's own
+    #[arg(long, value_name = "PORT", default_value_t = AGENT_PORT.to_string())]
     pub port: String,
 }
-
-/// The protocol's own port (RFC 8762 §4.1).
-const STAMP_PORT: u16 = 862;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DoctorConfig {
@@ -55,11 +53,11 @@ pub async fn run(config: DoctorConfig) -> Result<()> {
     if let Some(interface) = config.interface {
         print(&format!("ok: {}\n", Port::examine(&interface).await?))?;
     }
-    for rule in netfilter::rules_for(&[STAMP_PORT, config.port]) {
-        println!(
+    for rule in netfilter::rules_for(&[stamp::PORT, config.port]) {
+        print(&format!(
             "warning: netfilter has the rule `{rule}`: at input it does not stop answers, as XDP and TC come first; at \
-             output it stops probes"
-        );
+             output it stops probes\n"
+        ))?;
     }
     Ok(())
 }

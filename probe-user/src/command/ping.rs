@@ -3,4 +3,5 @@
 pub mod args;
 pub mod config;
 pub mod output;
+mod path;
 pub mod run;

@@ -34,7 +34,7 @@ pub struct ReflectConfig {
 }
 
 impl ReflectConfig {
-    /// Makes the families wait that the interface has no address of, unless they are required.
+    /// Families of which the interface has no address wait for one, unless they are required.
     pub fn limit_to(&mut self, present: Families) {
         if !self.endpoint.families_required {
             limit(&mut self.endpoint.port, present);
@@ -76,7 +76,7 @@ pub async fn run(mut config: ReflectConfig) -> Result<()> {
             () = shutdown.requested() => break,
             () = &mut over => break,
             _ = report.tick() => reporter.counters(&endpoint.counters()?)?,
-            () = async { tokio::select! { _ = poll.tick() => {}, () = endpoint.port.changed() => {} } } => {
+            () = endpoint.poll_is_due(&mut poll) => {
                 for event in endpoint.poll().await {
                     reporter.port_event(&config.endpoint.port.interface, &event)?;
                 }

@@ -20,7 +20,7 @@ impl io::Write for Diagnostics {
             self.left_out += 1;
             return Ok(line.len());
         }
-        // Nobody can be told that standard error is closed or full.
+        // A closed or full standard error cannot be reported.
         if self.left_out > 0 {
             writeln!(stderr, "kstamp: {} lines were left out here", self.left_out).ok();
             self.left_out = 0;

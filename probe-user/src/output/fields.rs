@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use probe_common::family::Family;
-use probe_core::agent::event::Found;
+use probe_core::agent::event::{DownReason, Found};
 use probe_core::observation::SendFailure;
 use probe_core::session::Outcome;
 use probe_core::stats::report::{ClockSteps, Counts, OneWayClock, Path, Patterns, Summary};
@@ -93,7 +93,17 @@ pub enum FamilyName {
 #[serde(remote = "Found", rename_all = "lowercase")]
 pub enum FoundName {
     Multicast,
+    Introduced,
     Static,
+}
+
+pub fn down_reason<S: Serializer>(reason: &Option<DownReason>, serializer: S) -> Result<S::Ok, S::Error> {
+    let name = reason.map(|reason| match reason {
+        DownReason::Silent => "silent",
+        DownReason::Ended => "ended",
+        DownReason::SpeaksStamp => "stamp",
+    });
+    name.serialize(serializer)
 }
 
 pub fn outcome<S: Serializer>(outcome: &Outcome, serializer: S) -> Result<S::Ok, S::Error> {

@@ -90,7 +90,7 @@ impl OutputFile {
                     None => "standard output".to_owned(),
                 },
             }),
-            // A file that is not there is no other's.
+            // A missing file cannot be the same file.
             _ => Ok(()),
         }
     }

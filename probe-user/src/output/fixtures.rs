@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use probe_common::family::Family;
-use probe_core::agent::event::Found;
+use probe_core::agent::event::{DownReason, Found};
 use probe_core::attach::AttachMode;
 use probe_core::identity::Identity;
 use probe_core::observation::SendFailure;
@@ -13,7 +13,7 @@ use probe_io::port::Engine;
 
 use crate::output::model::{
     Attach, AttachChange, Clock, ClockStep, Context, Counters, Downtime, End, Event, Exporter, InterfaceChange,
-    InterfaceEvent, Method, PeerChange, PeerEvent, Results, Start, WhyDown, Windows,
+    InterfaceEvent, Method, PeerChange, PeerEvent, Results, Start, Windows,
 };
 use crate::output::time::{Utc, UtcOffset};
 
@@ -104,7 +104,7 @@ pub fn peer_change(event: PeerEvent, found: Found, name: Option<&str>) -> PeerCh
     let (name, version) = (name.map(str::to_owned), name.map(|_| "0.1.0".to_owned()));
     PeerChange {
         event,
-        reason: (event == PeerEvent::Down).then_some(WhyDown::Silent),
+        reason: (event == PeerEvent::Down).then_some(DownReason::Silent),
         peer: ip("10.1.1.6"),
         moved_from: (event == PeerEvent::Moved).then(|| ip("10.1.1.7")),
         found,

@@ -38,7 +38,7 @@ pub fn text(left_out: &LeftOut, out: &mut dyn Write) -> io::Result<()> {
         .collect();
     writeln!(
         out,
-        "{} this output was not taken in time; left out so far: {}",
+        "{} the reader of this output is too slow; left out so far: {}",
         left_out.time.to_second(),
         kinds.join(", ")
     )
@@ -67,7 +67,7 @@ mod tests {
         );
         assert_eq!(
             written(text),
-            "2026-11-21T10:10:38Z this output was not taken in time; left out so far: 1 × peer, 3 × window\n"
+            "2026-11-21T10:10:38Z the reader of this output is too slow; left out so far: 1 × peer, 3 × window\n"
         );
     }
 }

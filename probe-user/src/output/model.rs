@@ -168,31 +168,12 @@ pub enum PeerEvent {
     Moved,
 }
 
-/// Why a peer is down.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum WhyDown {
-    Silent,
-    Ended,
-    Stamp,
-}
-
-impl From<DownReason> for WhyDown {
-    fn from(reason: DownReason) -> Self {
-        match reason {
-            DownReason::Silent => Self::Silent,
-            DownReason::Ended => Self::Ended,
-            DownReason::SpeaksStamp => Self::Stamp,
-        }
-    }
-}
-
 /// A peer came or went.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PeerChange {
     pub event: PeerEvent,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<WhyDown>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "fields::down_reason")]
+    pub reason: Option<DownReason>,
     pub peer: IpAddr,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub moved_from: Option<IpAddr>,

@@ -48,7 +48,7 @@ impl Samples {
         self.0.left_out()
     }
 
-    /// The output, for the reader to take the rest.
+    /// Hands over the output, whose reader has yet to take the rest.
     pub fn into_sink(self) -> Sink {
         self.0
     }

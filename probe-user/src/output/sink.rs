@@ -55,7 +55,7 @@ impl Shared {
     }
 }
 
-/// What others may ask of an open output.
+/// Controls an open output from elsewhere.
 #[derive(Clone)]
 pub struct Control {
     shared: Arc<Shared>,
@@ -91,7 +91,7 @@ pub struct Sink {
     file: Option<OutputFile>,
     record: Vec<u8>,
     left_out: BTreeMap<&'static str, u64>,
-    /// Not all that was left out has been reported.
+    /// Records were left out since the last report of them.
     is_owed: bool,
 }
 
@@ -214,7 +214,7 @@ impl Sink {
         self.shared.lock().error.take().map_or(Ok(()), Err)
     }
 
-    /// Gives up waiting for the reader. It is an error if that lacks something.
+    /// Gives up waiting for the reader. Fails if the reader has not taken everything.
     pub fn abandon(&mut self) -> Result<(), OutputError> {
         let mut state = self.shared.lock();
         let bytes = state.waiting.len() + state.writing;
@@ -290,7 +290,7 @@ fn write_all(shared: &Shared, mut file: OutputFile) {
         if reopen {
             match file.reopen() {
                 Ok(()) => has_failed = false,
-                Err(error) => warn!("{error}; the file that was open is written on"),
+                Err(error) => warn!("{error}; kstamp goes on with the file that was open"),
             }
         }
         let mut state = shared.lock();
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_left_out_counted_and_reported() {
+    fn records_that_do_not_fit_are_left_out_counted_and_reported() {
         let (reader, mut sink) = piped();
         let line = "x".repeat(1 << 20);
         let mut write = |kind| sink.write(kind, 2, |out| writeln!(out, "{line}")).unwrap();

@@ -11,13 +11,13 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use humantime::format_duration;
-use probe_core::agent::event::Found;
+use probe_core::agent::event::{DownReason, Found};
 use probe_core::attach::AttachMode;
 use probe_io::port::Engine;
 
 use crate::output::model::{
     AttachChange, ClockStep, End, Event, Exporter, InterfaceChange, InterfaceEvent, Method, PeerChange, PeerEvent,
-    Results, Start, WhyDown, Windows,
+    Results, Start, Windows,
 };
 use crate::output::quantity::{duration_u64, list};
 use crate::output::terminal::Columns;
@@ -107,11 +107,14 @@ fn write_interface(change: &InterfaceChange, out: &mut dyn Write) -> io::Result<
 fn write_peer(change: &PeerChange, out: &mut dyn Write) -> io::Result<()> {
     let what = match (change.event, change.found) {
         (PeerEvent::Up, Found::Multicast) => "is up, found by multicast",
+        (PeerEvent::Up, Found::Introduced) => {
+            "is up, found because it probes this host; it gets no group probes, see \"Switches that snoop\" in the guide to agents"
+        }
         (PeerEvent::Up, Found::Static) => "is up, named by --peer",
         (PeerEvent::Down, _) => match change.reason {
-            Some(WhyDown::Ended) => "has ended, or given up this address",
-            Some(WhyDown::Stamp) => "now speaks STAMP",
-            Some(WhyDown::Silent) | None => "is down: no replies",
+            Some(DownReason::Ended) => "has ended, or given up this address",
+            Some(DownReason::SpeaksStamp) => "now speaks STAMP",
+            Some(DownReason::Silent) | None => "is down: no replies",
         },
         (PeerEvent::Moved, _) => "has moved here",
     };
@@ -121,7 +124,7 @@ fn write_peer(change: &PeerChange, out: &mut dyn Write) -> io::Result<()> {
         .unwrap_or_default();
     let how = match (change.event, change.method) {
         (PeerEvent::Up, Method::Echo) => "; a legacy agent, probed with ASCII numbers, timestamps by a socket",
-        (PeerEvent::Down, Method::Echo) if change.reason == Some(WhyDown::Silent) => " to ASCII numbers",
+        (PeerEvent::Down, Method::Echo) if change.reason == Some(DownReason::Silent) => " to ASCII numbers",
         _ => "",
     };
     let who = match (&change.name, &change.version) {

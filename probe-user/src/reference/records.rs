@@ -73,9 +73,9 @@ pub const RECORDS: &[Record] = &[
         commands: "agent, reflect",
         meaning: "The interface changed.",
         fields: &[&[
-            ("event", "string", "`down` (or without carrier), `up`, `deleted`, `back`: created and attached again, or `joined`: it has the first address of an IP version."),
+            ("event", "string", "`down` (or without carrier), `up`, `deleted`, `back`: created and attached again, or `joined`: it got its first address of an IP version."),
             ("interface", "string", "Interface."),
-            ("group", "string?", "Of `joined`: the group that is in use from now on."),
+            ("group", "string?", "Of `joined`: the group of that IP version, which is in use from now on."),
             ("time", "time", "When."),
         ]],
     },
@@ -93,7 +93,7 @@ pub const RECORDS: &[Record] = &[
             ),
             ("peer", "string", "Address."),
             ("moved_from", "string", "Of `moved`: the address that it gave up, which does not count as down."),
-            ("found", "string", "`multicast`, or `static`: given with `--peer`."),
+            ("found", "string", "`multicast`, `introduced`: it probes this host and has answered it, or `static`: given with `--peer`."),
             ("method", "string", "`stamp`, or `echo` for a legacy agent."),
             ("name", "string", "Name of the peer; absent if unknown."),
             ("version", "string", "The peer's version of kstamp; absent if unknown."),
@@ -107,7 +107,7 @@ pub const RECORDS: &[Record] = &[
         fields: &[&[
             ("peer", "string?", "Peer whose clock it is; null for this host's."),
             ("by_ns", "ns", "Size of the step; positive if forward."),
-            ("left_out", "integer", "Steps of this clock since its last record that got no record of their own."),
+            ("left_out", "integer", "Steps of this clock since its last record that had no record of their own."),
             ("time", "time", "When it was noticed."),
         ]],
     },
@@ -132,9 +132,9 @@ pub const RECORDS: &[Record] = &[
     Record {
         kind: "output",
         commands: "agent, reflect, ping, compare, controller",
-        meaning: "The output was not taken in time, so that records were left out; before the next record that is written, and before the summary.",
+        meaning: "Records were left out because the reader was too slow; before the next record that is written, and before the summary.",
         fields: &[&[
-            ("left_out", "object", "Number of records left out since the start, by type; of the controller `event` and `report`."),
+            ("left_out", "object", "Number of records left out since the start, by type; types of the controller are `event` and `report`."),
             ("time", "time", "When."),
         ]],
     },
@@ -421,7 +421,7 @@ const RESULTS: &[&[Field]] = &[
         ("reordering_extent", "distribution?", "By how many replies a reordered one was overtaken (RFC 4737 §4.2)."),
         ("downs", "integer", "How often the peer went down."),
         ("down_ns", "ns", "How long the peer was down."),
-        ("interface_down_ns", "ns", "How long this host's interface was gone, down or without carrier; probes in flight then may be lost there."),
+        ("interface_down_ns", "ns", "How long this host's interface was gone, down or without carrier; probes that were in flight then may be lost."),
     ],
 ];
 

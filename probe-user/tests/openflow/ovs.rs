@@ -3,17 +3,14 @@
 //! `KSTAMP_CAPTURE=FILE` writes the messages of the switch to a file, as in `vectors/`.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command as Program;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use probe_controller::openflow::cookie;
 use probe_controller::openflow::flow::{Action, FlowMod, Match};
 use probe_controller::openflow::frame::{Framer, MAX_MESSAGE};
@@ -26,66 +23,19 @@ use tempfile::TempDir;
 
 use crate::binary::Controller;
 use crate::harness::{SOON, Subject, loopback};
-use crate::support::{can_run, command, in_namespace, run};
+use crate::support::ovs::{OpenVSwitch, can_switch};
+use crate::support::{command, in_namespace, run};
 use crate::tls::{Authority, Certificate, files};
 
-/// A namespace with Open vSwitch in it: bridges `br1` and `br2` of dpids 1 and 2, joined by `l1`–`l2`.
-struct OpenVSwitch {
-    namespace: String,
-    directory: TempDir,
-}
-
 impl OpenVSwitch {
-    fn start() -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let namespace = format!("kto{}x{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let switch = Self {
-            namespace,
-            directory: TempDir::new().unwrap(),
-        };
-        run(&format!("ip netns add {}", switch.namespace));
-        switch.run("ip link set lo up");
+    /// With a veth pair `l1`–`l2` for bridges `br1` and `br2` of dpids 1 and 2.
+    fn linked() -> Self {
+        let switch = Self::start();
         switch.run("ip link add l1 type veth peer name l2");
         for end in ["l1", "l2"] {
             switch.run(&format!("ip link set {end} up"));
         }
-        let file = |name: &str| switch.directory.path().join(name).display().to_string();
-        let (database, socket) = (file("conf.db"), file("db.sock"));
-        switch.run(&format!(
-            "ovsdb-tool create {database} /usr/share/openvswitch/vswitch.ovsschema"
-        ));
-        let (pid, log) = (file("ovsdb.pid"), file("ovsdb.log"));
-        switch.run(&format!(
-            "ovsdb-server {database} --remote=punix:{socket} --private-key=db:Open_vSwitch,SSL,private_key \
-             --certificate=db:Open_vSwitch,SSL,certificate --bootstrap-ca-cert=db:Open_vSwitch,SSL,ca_cert \
-             --pidfile={pid} --detach --log-file={log}"
-        ));
-        switch.vsctl("--no-wait init");
-        let (pid, log) = (file("vswitchd.pid"), file("vswitchd.log"));
-        switch.run(&format!(
-            "ovs-vswitchd unix:{socket} --pidfile={pid} --detach --log-file={log}"
-        ));
         switch
-    }
-
-    /// Runs a command in the namespace.
-    fn run(&self, line: &str) -> String {
-        let directory = self.directory.path().display().to_string();
-        let output = command(&format!("ip netns exec {} {line}", self.namespace))
-            .envs(["OVS_RUNDIR", "OVS_LOGDIR", "OVS_DBDIR", "OVS_SYSCONFDIR"].map(|name| (name, &directory)))
-            .output()
-            .unwrap();
-        let error = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{line}: {error}");
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    }
-
-    fn vsctl(&self, arguments: &str) {
-        let socket = self.directory.path().join("db.sock");
-        self.run(&format!(
-            "ovs-vsctl --db=unix:{} --timeout=20 {arguments}",
-            socket.display()
-        ));
     }
 
     /// Makes the switch use the certificate of `certificate`, and trust `authority`.
@@ -109,18 +59,6 @@ impl OpenVSwitch {
 
     fn rules(&self, bridge: &str) -> String {
         self.run(&format!("ovs-ofctl -O OpenFlow13 --no-stats dump-flows {bridge}"))
-    }
-}
-
-impl Drop for OpenVSwitch {
-    fn drop(&mut self) {
-        for name in ["vswitchd.pid", "ovsdb.pid"] {
-            let pid = fs::read_to_string(self.directory.path().join(name)).ok();
-            if let Some(pid) = pid.and_then(|pid| pid.trim().parse().ok()) {
-                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-            }
-        }
-        let _ = Program::new("ip").args(["netns", "delete", &self.namespace]).status();
     }
 }
 
@@ -317,21 +255,12 @@ fn forwarding_rules(network: &mut Network, bridge: &Bridge, switch: &OpenVSwitch
     );
 }
 
-/// Whether Open vSwitch can be run; prints why not.
-fn can_switch() -> bool {
-    let installed = Program::new("ovs-vswitchd").arg("--version").output().is_ok();
-    if !installed {
-        println!("SKIPPED: needs ovs-vswitchd");
-    }
-    can_run() && installed
-}
-
 #[test]
 fn over_tcp_a_real_switch_accepts_everything() {
     if !can_switch() {
         return;
     }
-    let switch = OpenVSwitch::start();
+    let switch = OpenVSwitch::linked();
     in_namespace(&switch.namespace);
     let subject = Subject::with(Config::new(loopback()));
     let recorder = Recorder::start(subject.server.address());
@@ -345,7 +274,7 @@ fn over_tls_a_real_switch_accepts_everything() {
     if !can_switch() {
         return;
     }
-    let switch = OpenVSwitch::start();
+    let switch = OpenVSwitch::linked();
     in_namespace(&switch.namespace);
     let directory = TempDir::new().unwrap();
     let authority = Authority::new(directory.path(), "ours");
@@ -364,7 +293,7 @@ fn over_tls_a_real_switch_is_measured_by_the_real_controller() {
     if !can_switch() {
         return;
     }
-    let switch = OpenVSwitch::start();
+    let switch = OpenVSwitch::linked();
     in_namespace(&switch.namespace);
     let directory = TempDir::new().unwrap();
     let authority = Authority::new(directory.path(), "ours");
@@ -405,7 +334,7 @@ fn rules_that_somebody_deletes_from_a_real_switch_are_put_back() {
     if !can_switch() {
         return;
     }
-    let switch = OpenVSwitch::start();
+    let switch = OpenVSwitch::linked();
     in_namespace(&switch.namespace);
     let controller = Controller::start(&[]);
     switch.connect_to(&format!("tcp:{}", controller.address));
@@ -473,11 +402,11 @@ impl Hosts {
 }
 
 #[test]
-fn three_real_switches_on_one_unmanaged_segment_are_said_once_and_carry_traffic() {
+fn three_real_switches_on_one_unmanaged_segment_are_reported_once_and_carry_traffic() {
     if !can_switch() {
         return;
     }
-    let switch = OpenVSwitch::start();
+    let switch = OpenVSwitch::linked();
     in_namespace(&switch.namespace);
     // An unmanaged switch passes LLDP.
     switch.run("ip link add hub type bridge group_fwd_mask 0x4000 mcast_snooping 0");

@@ -3,7 +3,10 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
 
-use std::fs::{self, File};
+pub mod ovs;
+
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::OnceLock;
@@ -126,6 +129,15 @@ impl Pair {
         }
     }
 
+    /// `kstamp ping ARGUMENTS…` at the near end: exit code, records, and standard error.
+    pub fn ping(&self, arguments: &str) -> (Option<i32>, Vec<Value>, String) {
+        let output = self.output(&self.near, &format!("ping --format jsonl {arguments}"));
+        let stdout = String::from_utf8(output.stdout).unwrap();
+        let records = stdout.lines().map(|line| serde_json::from_str(line).expect(line));
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        (output.status.code(), records.collect(), stderr)
+    }
+
     /// `kstamp ARGUMENTS…` in a namespace, run to its end.
     pub fn output(&self, namespace: &str, arguments: &str) -> Output {
         let line = format!("ip netns exec {namespace} {KSTAMP} {arguments}");
@@ -245,6 +257,15 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// A file with a key that only its owner may read.
+pub fn key_file(secret: &[u8]) -> (TempDir, PathBuf) {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("key");
+    fs::write(&path, secret).unwrap();
+    fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+    (directory, path)
 }
 
 fn read(path: &Path) -> String {

@@ -85,7 +85,7 @@ pub enum StartError {
 
 fn remedy(error: &std::io::Error) -> &'static str {
     match error.kind() {
-        ErrorKind::AddrNotAvailable => "this host does not have that address, `ip address` lists those that it has",
+        ErrorKind::AddrNotAvailable => "this host does not have that address; `ip address` lists its addresses",
         ErrorKind::PermissionDenied => "give a --listen with a port above 1023, or run kstamp as root",
         _ => "is another controller running? Stop it, or give another --listen",
     }

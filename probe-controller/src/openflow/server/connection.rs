@@ -196,7 +196,7 @@ impl Connection {
         } else {
             &mut allowance.other
         };
-        // What is above the share of its port takes nothing from the switch.
+        // Packet-ins above the share of their port take nothing from the limit of the switch.
         let of_port = PacketIn::peek_in_port(body).is_none_or(|port| allowance.ports.take(measuring, port, at_ns));
         let within = of_port && bucket.take(at_ns);
         if !within {

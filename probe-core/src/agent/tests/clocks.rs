@@ -127,6 +127,39 @@ fn a_peer_on_the_same_clock_is_not_estimated() {
     assert!(summaries.iter().all(|summary| summary.steps.peer == 0));
 }
 
+#[test]
+fn single_delays_rest_on_one_clock_or_on_two_that_were_always_synchronised() {
+    let transmit = Transmit {
+        destination: Destination::Peer(host(1)),
+        ssid: 1,
+        seq: 0,
+    };
+    let plain = reply(host(1), &transmit, START);
+    let synced = Reply {
+        own_error_ns: Some(MS),
+        reflector_error_ns: Some(2 * MS),
+        ..plain
+    };
+    let unstamped = Reply {
+        t2_ns: 0,
+        t3_ns: 0,
+        ..synced
+    };
+    let bound = Some(OneWayClock::Synced { bound_ns: 3 * MS });
+    let mut peer = Peer::new(host(1), Found::Static, START);
+    assert_eq!((peer.one_way_clock(&synced), peer.one_way_clock(&plain)), (bound, None));
+    peer.check_synced(&unstamped);
+    assert_eq!(peer.one_way_clock(&synced), bound, "without stamps, nothing is refuted");
+    peer.set_same_clock(true);
+    peer.check_synced(&plain);
+    assert_eq!(peer.one_way_clock(&plain), Some(OneWayClock::SameClock));
+    assert_eq!(peer.one_way_clock(&unstamped), None);
+    peer.set_same_clock(false);
+    assert_eq!(peer.one_way_clock(&synced), bound);
+    peer.check_synced(&plain);
+    assert_eq!(peer.one_way_clock(&synced), None, "for good");
+}
+
 /// Stamps an hour ahead.
 fn ahead(mut reply: Reply) -> Reply {
     reply.t2_ns += 3_600_000 * MS;

@@ -414,3 +414,66 @@ fn a_group_that_is_added_later_is_probed_and_finds_its_peers() {
     assert_eq!(world.sent_to(Destination::Group(Family::V6)) as u64, REPORT / INTERVAL);
     assert!(world.finish().iter().all(|summary| summary.counts.lost == 0));
 }
+
+#[test]
+fn a_host_that_introduces_itself_is_probed_by_unicast_while_it_answers() {
+    let mut world = World::new(config(), &[]);
+    world.run(REPORT);
+    let found = Found::Introduced;
+    for _ in 0..2 {
+        world.events.clear();
+        let before = world.sent_to(Destination::Peer(host(1)));
+        assert!(world.agent.wants(host(1)));
+        world.agent.introduced(host(1), world.now);
+        assert!(!world.agent.wants(host(1)), "it is up");
+        world.run(3 * SILENCE);
+        let (peer, reason) = (host(1), DownReason::Silent);
+        assert_eq!(
+            world.events,
+            [Event::PeerUp { peer, found }, Event::PeerDown { peer, found, reason }]
+        );
+        let probes = world.sent_to(Destination::Peer(host(1))) - before;
+        assert!(
+            (SILENCE / INTERVAL..SILENCE / INTERVAL + 3).contains(&(probes as u64)),
+            "{probes}"
+        );
+    }
+    let summaries = world.finish();
+    assert_eq!(
+        summaries.iter().map(|summary| summary.path).collect::<Vec<_>>(),
+        [Path::Unicast]
+    );
+}
+
+#[test]
+fn only_a_host_that_may_be_found_in_the_group_can_introduce_itself() {
+    let named = ProbeConfig {
+        static_peers: vec![host(9)],
+        ..config()
+    };
+    let group_only = ProbeConfig {
+        unicast: false,
+        ..config()
+    };
+    let over = ProbeConfig {
+        count: Some(1),
+        ..config()
+    };
+    let table = [
+        ("a neighbour", config(), host(1), true),
+        ("an own address", config(), own(), false),
+        ("another subnet", config(), [198, 51, 100, 1].into(), false),
+        ("a family without a group", config(), host6(1), false),
+        ("named by the user", named, host(9), false),
+        ("no unicast", group_only, host(1), false),
+        ("all probes are sent", over, host(1), false),
+    ];
+    for (what, config, address, want) in table {
+        let mut world = World::new(config, &[]);
+        world.run(2 * TIMEOUT);
+        assert_eq!(world.agent.wants(address), want, "{what}");
+        let peers = world.agent.peers().len();
+        world.agent.introduced(address, world.now);
+        assert_eq!(world.agent.peers().len() > peers, want, "{what}");
+    }
+}

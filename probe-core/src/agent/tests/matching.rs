@@ -230,7 +230,7 @@ fn a_probe_that_did_not_leave_is_a_failed_sample_with_its_reason() {
 }
 
 #[test]
-fn the_probes_of_a_stall_are_told_in_the_window_that_it_began_in() {
+fn the_probes_of_a_stall_are_counted_in_the_window_in_which_it_began() {
     let mut world = World::new(config(), &[host(1)]);
     world.run(REPORT + REPORT / 2);
     let windows = world.windows.len();

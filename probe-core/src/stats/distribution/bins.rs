@@ -5,23 +5,13 @@
 /// The first n: a value is within 1/2048 of the middle of its bin.
 const PRECISION: u32 = 10;
 
-/// Slots of the largest table.
-const MAX_SLOTS: usize = 4096;
-
 /// With more bins, two become one. The first time, values are still within 0.1 %.
-const MAX_BINS: usize = MAX_SLOTS / 8 * 7;
+const MAX_BINS: usize = 4096;
 
-const FIRST_SLOTS: usize = 8;
-
-/// Of a free slot; no bin has it.
-const FREE: i32 = i32::MIN;
-
-/// A hash table with linear probing.
 #[derive(Debug, Clone)]
 pub(super) struct Bins {
     precision: u32,
-    used: usize,
-    /// The key of a bin grows with its values; those of negative samples are negative.
+    /// In order. The key of a bin grows with its values; those of negative samples are negative.
     keys: Vec<i32>,
     counts: Vec<u64>,
 }
@@ -30,7 +20,6 @@ impl Default for Bins {
     fn default() -> Self {
         Self {
             precision: PRECISION,
-            used: 0,
             keys: Vec::new(),
             counts: Vec::new(),
         }
@@ -43,77 +32,49 @@ impl Bins {
     }
 
     pub(super) fn merge(&mut self, other: &Self) {
-        if other.keys.len() > self.keys.len() || other.precision < self.precision {
-            self.rebuild(
-                self.keys.len().max(other.keys.len()),
-                self.precision.min(other.precision),
-            );
+        if other.precision < self.precision {
+            self.coarsen(other.precision);
         }
-        for (key, count) in other.iter() {
+        for (&key, &count) in other.keys.iter().zip(&other.counts) {
             self.add(rounded(key, other.precision, self.precision), count);
         }
     }
 
     /// The middle of each bin and the number of its samples, from the smallest value to the largest.
     pub(super) fn sorted(&self) -> Vec<(i64, u64)> {
-        let mut bins: Vec<_> = self.iter().collect();
-        bins.sort_unstable();
-        bins.into_iter()
-            .map(|(key, count)| (middle(key, self.precision), count))
-            .collect()
-    }
-
-    fn iter(&self) -> impl Iterator<Item = (i32, u64)> {
-        let slots = self.keys.iter().copied().zip(self.counts.iter().copied());
-        slots.filter(|&(key, _)| key != FREE)
+        let middles = self.keys.iter().map(|&key| middle(key, self.precision));
+        middles.zip(self.counts.iter().copied()).collect()
     }
 
     fn add(&mut self, mut key: i32, count: u64) {
         loop {
-            if let Some(place) = self.place(key) {
-                if self.keys[place] == key {
+            match self.keys.binary_search(&key) {
+                Ok(place) => {
                     self.counts[place] += count;
                     return;
                 }
-                if self.used < self.keys.len() / 8 * 7 {
-                    (self.keys[place], self.counts[place]) = (key, count);
-                    self.used += 1;
+                Err(place) if self.keys.len() < MAX_BINS => {
+                    self.keys.insert(place, key);
+                    self.counts.insert(place, count);
                     return;
                 }
-            }
-            if self.used < MAX_BINS {
-                self.rebuild((2 * self.keys.len()).max(FIRST_SLOTS), self.precision);
-            } else {
-                key = rounded(key, self.precision, self.precision - 1);
-                self.rebuild(self.keys.len(), self.precision - 1);
+                Err(_) => {
+                    key = rounded(key, self.precision, self.precision - 1);
+                    self.coarsen(self.precision - 1);
+                }
             }
         }
     }
 
-    /// The slot of a bin, or the free one that it would get; `None` without slots. At least one is free.
-    #[inline]
-    fn place(&self, key: i32) -> Option<usize> {
-        let last = self.keys.len().checked_sub(1)?;
-        // Fibonacci hashing (Knuth, volume 3, 6.4).
-        let hash = u64::from(key.cast_unsigned()).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-        let mut place = hash as usize & last;
-        while self.keys[place] != key && self.keys[place] != FREE {
-            place = (place + 1) & last;
-        }
-        Some(place)
-    }
-
-    fn rebuild(&mut self, slots: usize, precision: u32) {
-        let new = Self {
-            precision,
-            used: 0,
-            keys: vec![FREE; slots],
-            counts: vec![0; slots],
-        };
-        let old = std::mem::replace(self, new);
-        for (key, count) in old.iter() {
-            self.add(rounded(key, old.precision, precision), count);
-        }
+    fn coarsen(&mut self, precision: u32) {
+        let fine = std::mem::replace(
+            self,
+            Self {
+                precision,
+                ..Self::default()
+            },
+        );
+        self.merge(&fine);
     }
 }
 
@@ -177,8 +138,8 @@ mod tests {
             bins.record(magnitude);
             bins.record(-magnitude);
         }
-        assert_eq!((bins.keys.len(), bins.counts.capacity()), (MAX_SLOTS, MAX_SLOTS));
-        assert_eq!(bins.precision, PRECISION - 3);
+        assert_eq!((bins.keys.capacity(), bins.counts.capacity()), (MAX_BINS, MAX_BINS));
+        assert_eq!(bins.precision, PRECISION - 2);
         let sorted = bins.sorted();
         assert!(sorted.is_sorted_by(|(a, _), (b, _)| a < b));
         let all: u64 = sorted.iter().map(|(_, count)| count).sum();
@@ -188,7 +149,7 @@ mod tests {
         finer.merge(&bins);
         assert_eq!(finer.precision, bins.precision);
         bins.merge(&Bins::default());
-        assert_eq!(bins.precision, PRECISION - 3);
+        assert_eq!(bins.precision, PRECISION - 2);
     }
 
     proptest! {

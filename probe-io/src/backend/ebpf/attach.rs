@@ -53,7 +53,7 @@ impl Classifier {
         })
     }
 
-    /// What sees packets before it.
+    /// The foreign programs that see packets before it.
     pub(super) fn preceding(&self, index: u32) -> Vec<String> {
         let programs = hooks::programs(index, self.hook).unwrap_or_default();
         let foreign = programs.into_iter().take_while(|program| program.id != Some(self.id));

@@ -1,9 +1,8 @@
 //! The probes that wait for replies.
 
-use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 
-use probe_common::abi::{self, MAX_GROUP_REPLIES, MAX_REPLIES};
+use probe_common::abi::{self, MAX_REPLIES};
 use probe_common::family::Family;
 use probe_core::lru::Lru;
 use probe_host::wall::WallOffset;
@@ -24,12 +23,10 @@ type StampId = (Family, u32);
 /// The last [`MAX_PROBES`] probes.
 #[derive(Debug)]
 pub(crate) struct InFlight {
-    probes: HashMap<ProbeId, InFlightProbe>,
-    in_order: VecDeque<ProbeId>,
-    by_stamp: HashMap<StampId, ProbeId>,
-    stamps_in_order: VecDeque<StampId>,
-    /// Replies to each probe; to a group probe, of each source.
-    replies: HashMap<(ProbeId, IpAddr), u32>,
+    probes: Lru<ProbeId, InFlightProbe>,
+    by_stamp: Lru<StampId, ProbeId>,
+    /// Replies of each source to a group probe with more than [`MAX_REPLIES`].
+    replies: Lru<(ProbeId, IpAddr), u32>,
     /// The session in which an address is probed, for replies without RFC 8972.
     sessions: Lru<IpAddr, u16>,
 }
@@ -37,11 +34,9 @@ pub(crate) struct InFlight {
 impl Default for InFlight {
     fn default() -> Self {
         Self {
-            probes: HashMap::new(),
-            in_order: VecDeque::new(),
-            by_stamp: HashMap::new(),
-            stamps_in_order: VecDeque::new(),
-            replies: HashMap::new(),
+            probes: Lru::new(MAX_PROBES),
+            by_stamp: Lru::new(MAX_PROBES),
+            replies: Lru::new(MAX_REPLIERS),
             sessions: Lru::new(abi::MAX_PEER_SESSIONS as usize),
         }
     }
@@ -51,23 +46,10 @@ impl InFlight {
     /// Adds a probe that was sent. It is kept after its reply, so that a duplicate is recognised.
     pub fn insert(&mut self, id: ProbeId, stamp: StampId, probe: InFlightProbe) {
         if !probe.destination.is_multicast() && self.sessions.peek(&probe.destination) != Some(&id.0) {
-            *self.sessions.get_or(probe.destination, || id.0) = id.0;
+            self.sessions.insert(probe.destination, id.0);
         }
-        if self.probes.insert(id, probe).is_none() {
-            self.in_order.push_back(id);
-        }
-        if self.in_order.len() > MAX_PROBES
-            && let Some(oldest) = self.in_order.pop_front()
-        {
-            self.probes.remove(&oldest);
-        }
+        self.probes.insert(id, probe);
         self.by_stamp.insert(stamp, id);
-        self.stamps_in_order.push_back(stamp);
-        if self.stamps_in_order.len() > MAX_PROBES
-            && let Some(oldest) = self.stamps_in_order.pop_front()
-        {
-            self.by_stamp.remove(&oldest);
-        }
     }
 
     /// Takes the transmit stamps of `socket`. Returns how many probes were stamped.
@@ -83,7 +65,7 @@ impl InFlight {
     /// Notes when a probe left. `false` for a stamp of no known probe.
     fn left(&mut self, stamp: StampId, at_ns: u64, at_mono_ns: u64) -> bool {
         let id = self.by_stamp.remove(&stamp);
-        let Some(probe) = id.and_then(|id| self.probes.get_mut(&id)) else {
+        let Some(probe) = id.and_then(|id| self.probes.peek_mut(&id)) else {
             return false;
         };
         // A stamp from before the probe was built is wrong: the clock was set in between.
@@ -113,34 +95,29 @@ impl InFlight {
             ssid => ssid,
         };
         let id = (ssid, reply.sender_sequence);
-        let probe = *self.probes.get(&id)?;
+        let probe = *self.probes.peek(&id)?;
         let answers = Self::as_in_kernel(&probe).is_answered_by(&source.into(), reply.sender_timestamp);
         answers.then_some((id, probe))
     }
 
     /// Counts a reply of `source` to a probe, and says whether it is passed on, by the rule of the kernel programs.
     pub fn is_wanted(&mut self, id: ProbeId, source: IpAddr) -> bool {
-        let Some(probe) = self.probes.get_mut(&id) else {
+        let Some(probe) = self.probes.peek_mut(&id) else {
             return false;
         };
-        let is_wanted = probe.replies < MAX_REPLIES || {
-            let may_have_more = probe.destination.is_multicast() && probe.replies < MAX_GROUP_REPLIES;
-            if self.replies.len() >= MAX_REPLIERS {
-                self.replies.clear();
-            }
-            may_have_more && {
-                let replies = self.replies.entry((id, source)).or_default();
+        let is_wanted = probe.replies < MAX_REPLIES
+            || Self::as_in_kernel(probe).has_room_for_others() && {
+                let replies = self.replies.get_or((id, source), || 0);
                 *replies = replies.saturating_add(1);
                 *replies <= MAX_REPLIES
-            }
-        };
+            };
         probe.replies += u32::from(is_wanted);
         is_wanted
     }
 
     /// What is known about a probe without a reply: without a stamp it did not leave, if the device stamps others.
     pub fn trace(&self, id: ProbeId, device_stamps: bool) -> Trace {
-        match self.probes.get(&id) {
+        match self.probes.peek(&id) {
             Some(probe) if !probe.stamped && device_stamps => Trace::NotLeft,
             _ => Trace::Left,
         }
@@ -148,14 +125,13 @@ impl InFlight {
 
     /// For new sockets, which number their stamps from zero on.
     pub fn forget_stamps(&mut self) {
-        self.by_stamp.clear();
-        self.stamps_in_order.clear();
+        self.by_stamp = Lru::new(MAX_PROBES);
     }
 }
 
 impl Sent for InFlight {
     fn probe(&self, ssid: u16, seq: u32) -> Option<abi::InFlight> {
-        self.probes.get(&(ssid, seq)).map(Self::as_in_kernel)
+        self.probes.peek(&(ssid, seq)).map(Self::as_in_kernel)
     }
 
     fn session(&self, peer: IpAddr) -> Option<u16> {
@@ -245,14 +221,14 @@ mod tests {
         in_flight.insert((9, 4), (Family::V6, 0), probe(PEER));
         assert!(in_flight.left((Family::V6, 0), 1_500, 600));
         assert!(!in_flight.left((Family::V6, 0), 1_700, 800), "taken already");
-        assert!(!in_flight.probes.get(&(9, 3)).unwrap().stamped);
-        let stamped = in_flight.probes.get(&(9, 4)).unwrap();
+        assert!(!in_flight.probes.peek(&(9, 3)).unwrap().stamped);
+        let stamped = in_flight.probes.peek(&(9, 4)).unwrap();
         assert_eq!(
             (stamped.sent_ns, stamped.sent_mono_ns, stamped.stamped),
             (1_500, 600, true)
         );
         assert!(in_flight.left((Family::V4, 0), 50, 5));
-        let odd = in_flight.probes.get(&(9, 3)).unwrap();
+        let odd = in_flight.probes.peek(&(9, 3)).unwrap();
         assert_eq!(
             (odd.sent_mono_ns, odd.stamped),
             (100, true),
@@ -287,9 +263,16 @@ mod tests {
             in_flight.insert((9, number), (Family::V4, number), probe(PEER));
         }
         assert_eq!(
-            (in_flight.probes.len(), in_flight.by_stamp.len()),
+            (in_flight.probes.values().count(), in_flight.by_stamp.values().count()),
             (MAX_PROBES, MAX_PROBES)
         );
-        assert!(!in_flight.probes.contains_key(&(9, 0)) && in_flight.probes.contains_key(&(9, 10)));
+        assert!(in_flight.probes.peek(&(9, 0)).is_none() && in_flight.probes.peek(&(9, 10)).is_some());
+        for seq in 0..2 {
+            in_flight.insert((10, seq), (Family::V4, u32::MAX - seq), probe(GROUP));
+            for source in 0..abi::MAX_REPLIERS {
+                in_flight.is_wanted((10, seq), std::net::Ipv4Addr::from_bits(source).into());
+            }
+        }
+        assert_eq!(in_flight.replies.values().count(), MAX_REPLIERS);
     }
 }

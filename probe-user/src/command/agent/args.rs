@@ -35,7 +35,7 @@ pub struct AgentArgs {
     #[arg(long, value_name = "DURATION", default_value = "30s")]
     pub peer_expiry: String,
 
-    /// Stop after this many probes to each peer; the group finds peers with 2 or more [default: run until Ctrl-C]
+    /// Stop after this many probes to each peer; with 1, the group finds no peers [default: run until Ctrl-C]
     #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
     pub count: Option<String>,
 

@@ -24,8 +24,8 @@ pub struct AgentConfig {
 }
 
 impl AgentConfig {
-    /// Makes the families wait that the interface has no address of, unless they are required or a named peer has one. If
-    /// none would be left, all stay, and opening the port reports what is missing.
+    /// Families of which the interface has no address wait for one, unless they are required or a named peer has one.
+    /// If no family would be left, all stay, and opening the port reports what is missing.
     pub fn limit_to(&mut self, present: Families) {
         if self.endpoint.families_required {
             return;

@@ -42,7 +42,7 @@ impl LegacyPeers {
             ..config.core.clone()
         };
         let mut agent = LegacyAgent::new(core, now_ns);
-        agent.set_policy(port.addresses(), port.policy());
+        agent.set_policy(port.policy());
         Ok(Some(Self {
             agent,
             prober: LegacyProber::open(
@@ -103,7 +103,7 @@ impl LegacyPeers {
             }
         }
         self.own = port.addresses();
-        self.agent.set_policy(port.addresses(), port.policy());
+        self.agent.set_policy(port.policy());
     }
 
     async fn reopen(&mut self) -> Result<()> {

@@ -31,7 +31,7 @@ const MIN_SLEEP_NS: u64 = 50_000;
 /// Skip the ring wake-up if the timer fires within this time.
 const RING_WAKE_UP_NS: u64 = 1_000_000;
 
-/// At the end of the run, replies are taken so often at most: the ring buffer holds less.
+/// Most drains of replies at the end of the run. The ring buffer holds fewer replies than they take.
 const MAX_LAST_DRAINS: usize = 8;
 
 /// Why the agent woke up.
@@ -60,7 +60,7 @@ pub async fn run(mut config: AgentConfig) -> Result<()> {
     reporter.start(&config.endpoint, Some(&config.core), &endpoint.port, privileges)?;
     let started_ns = monotonic_ns();
     let mut agent = Agent::new(config.core.clone(), started_ns);
-    agent.set_policy(endpoint.port.addresses(), endpoint.port.policy());
+    agent.set_policy(endpoint.port.policy());
     let mut run = Run {
         legacy,
         agent,
@@ -80,7 +80,7 @@ pub async fn run(mut config: AgentConfig) -> Result<()> {
     // Results are reported even if the run failed.
     let outcome = run.finish().and(outcome);
     let Run { endpoint, reporter, .. } = run;
-    // Detached before the reader takes the rest, which may be long.
+    // Detach first: the reader may take long for the rest.
     drop(endpoint);
     let (results, samples) = reporter.into_sinks();
     let delivered = shutdown.deliver(results, samples).await;
@@ -137,6 +137,27 @@ impl Run {
         if let Some(by_ns) = self.wall_clock.step() {
             self.agent.own_clock_stepped(by_ns);
         }
+        self.expire(taken_until_ns);
+        if now_ns >= self.over_ns {
+            self.over_ns = u64::MAX;
+            self.agent.stop_sending();
+            self.legacy.iter_mut().for_each(LegacyPeers::stop_sending);
+        }
+        self.send_due(now_ns);
+        if let Some(legacy) = &mut self.legacy {
+            legacy.work(&self.agent, now_ns);
+        }
+        // Authenticated mode has no identity exchange.
+        if self.config.endpoint.stamping.key.is_none() {
+            let Endpoint {
+                introductions, port, ..
+            } = &mut self.endpoint;
+            introductions.ask(port, &self.agent, now_ns);
+        }
+        self.report_events(now_ns)
+    }
+
+    fn expire(&mut self, now_ns: u64) {
         let Self {
             agent,
             endpoint,
@@ -145,18 +166,16 @@ impl Run {
             ..
         } = self;
         let interface = &config.endpoint.port.interface;
-        agent.expire(taken_until_ns, &mut |ssid, seq, peer, sent_ns| {
+        agent.expire(now_ns, &mut |ssid, seq, peer, sent_ns| {
             let fate = endpoint.port.fate(ssid, seq, peer, sent_ns);
             if let Fate::NeverLeft(why) = fate {
                 unsent.note(peer, why, interface, || endpoint.port.preceding());
             }
             fate
         });
-        if now_ns >= self.over_ns {
-            self.over_ns = u64::MAX;
-            self.agent.stop_sending();
-            self.legacy.iter_mut().for_each(LegacyPeers::stop_sending);
-        }
+    }
+
+    fn send_due(&mut self, now_ns: u64) {
         while let Some(transmit) = self.agent.poll_transmit(now_ns) {
             let config = &self.config.endpoint.port;
             let port = &mut self.endpoint.port;
@@ -174,17 +193,9 @@ impl Run {
                 self.agent.transmit_failed(&transmit, why, now_ns);
             }
         }
-        if let Some(legacy) = &mut self.legacy {
-            legacy.work(&self.agent, now_ns);
-        }
-        // Authenticated mode has no identity exchange.
-        if self.config.endpoint.stamping.key.is_none() {
-            self.endpoint.introductions.ask(&self.endpoint.port, now_ns);
-        }
-        self.report_events(now_ns)
     }
 
-    /// With more replies waiting than it takes at once, it returns T4 of the last one taken.
+    /// Returns T4 of the last reply taken if more are waiting.
     fn take_samples(&mut self) -> Option<u64> {
         let now_ns = monotonic_ns();
         self.endpoint.port.drain(|reply| self.agent.reply(reply, now_ns))
@@ -229,8 +240,7 @@ impl Run {
             biased;
             () = shutdown.requested() => Ok(Wake::Shutdown),
             // Before the timer, which is always due if the agent cannot keep up with its interval.
-            _ = poll.tick() => Ok(Wake::PollInterface),
-            () = self.endpoint.port.changed() => Ok(Wake::PollInterface),
+            () = self.endpoint.poll_is_due(poll) => Ok(Wake::PollInterface),
             packet = self.endpoint.port.passed_up() => Ok(Wake::PassedUp(packet)),
             reached = timer.until(deadline_ns) => {
                 reached.context("the timer failed")?;
@@ -249,8 +259,7 @@ impl Run {
 
     async fn poll_interface(&mut self) -> Result<()> {
         let events = self.endpoint.poll().await;
-        self.agent
-            .set_policy(self.endpoint.port.addresses(), self.endpoint.port.policy());
+        self.agent.set_policy(self.endpoint.port.policy());
         for event in &events {
             self.reporter.port_event(&self.config.endpoint.port.interface, event)?;
             if let PortEvent::Joined { group } = event

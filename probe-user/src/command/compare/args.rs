@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::command::shared::args::{AttachArg, OutputArgs};
+use crate::command::shared::values::AGENT_PORT;
 use crate::output::Format;
 
 #[derive(Debug, Clone, Args)]
@@ -18,7 +19,7 @@ pub struct CompareArgs {
     pub peer: String,
 
     /// UDP port that the peer's agent or reflector listens on
-    #[arg(long, value_name = "PORT", default_value = "1910")]
+    #[arg(long, value_name = "PORT", default_value_t = AGENT_PORT.to_string())]
     pub port: String,
 
     /// Hook of the receive program (auto: the fastest that works on this interface)

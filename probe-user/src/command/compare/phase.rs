@@ -28,8 +28,8 @@ const UNKNOWN_NS: u64 = 0;
 /// How often the last replies are polled for.
 const POLL: Duration = Duration::from_millis(20);
 
-const REFUTED: &str = "the far end proves that it reads this host's clock, but its stamps cannot be from it: both ways of the path are \
-                       taken together";
+const REFUTED: &str = "the far end proves that it reads this host's clock, but its stamps cannot be from it: both directions of \
+                       the path are taken together";
 
 /// All methods, ready to probe.
 pub struct Prober {

@@ -41,7 +41,7 @@ impl Report {
         self.sink.control()
     }
 
-    /// The output, for the reader to take the rest.
+    /// Hands over the output, whose reader has yet to take the rest.
     pub fn into_sink(self) -> Sink {
         self.sink
     }

@@ -8,8 +8,8 @@ use crate::output::Format;
 
 #[derive(Debug, Clone, Args)]
 pub struct ControllerArgs {
-    /// Where switches connect to: `ovs-vsctl set-controller BRIDGE tcp:ADDRESS`; name another address, best with --tls-cert,
-    /// for switches of other hosts
+    /// Listen here for switches (`ovs-vsctl set-controller BRIDGE tcp:ADDR:PORT`); for switches of other hosts give
+    /// another address, best with --tls-cert
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:6653")]
     pub listen: String,
 
@@ -38,7 +38,7 @@ pub struct ControllerArgs {
     #[arg(long)]
     pub measure_only: bool,
 
-    /// Change a working path only if another is faster by this much of its delay, so that noise moves no traffic: 10%
+    /// Change a working path only if another is faster by this percentage of its delay, so that noise moves no traffic
     #[arg(
         long,
         value_name = "PERCENT",

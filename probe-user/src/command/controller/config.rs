@@ -33,7 +33,7 @@ pub struct ControllerConfig {
 }
 
 impl ControllerConfig {
-    /// What the user must know: anybody who reaches the listener can be a switch.
+    /// Warns of a listener that other hosts reach: they can act as a switch.
     pub fn warning(&self) -> Option<String> {
         let listen = self.server.listen;
         let is_open = self.server.tls.is_none() && !listen.ip().to_canonical().is_loopback();

@@ -57,7 +57,7 @@ impl ControllerOutput {
         Ok(())
     }
 
-    /// The output, for the reader to take the rest.
+    /// Hands over the output, whose reader has yet to take the rest.
     pub fn into_sink(self) -> Sink {
         self.sink
     }

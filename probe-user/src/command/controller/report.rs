@@ -134,7 +134,7 @@ fn describe(notice: &Notice, forwarding: &Forwarding) -> (&'static str, String) 
             let ports: Vec<String> = ports.iter().map(|end| port(*end, forwarding)).collect();
             let text = format!(
                 "{} share a segment with several switches: its delays are not measured, and paths cross it only where there is no \
-                 other",
+                 other path",
                 ports.join(", ")
             );
             ("segment", text)

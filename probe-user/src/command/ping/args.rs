@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use probe_common::stamp;
 
 use crate::command::shared::args::FamilyArg;
 use crate::output::Format;
@@ -14,7 +15,7 @@ pub struct PingArgs {
     pub target: String,
 
     /// UDP port of the reflector: 862 is STAMP's, kstamp's agents use 1910
-    #[arg(short, long, value_name = "PORT", default_value = "862")]
+    #[arg(short, long, value_name = "PORT", default_value_t = stamp::PORT.to_string())]
     pub port: String,
 
     /// Stop after this many probes [default: run until Ctrl-C]

@@ -131,7 +131,7 @@ impl PingOutput {
         })
     }
 
-    /// The output, for the reader to take the rest.
+    /// Hands over the output, whose reader has yet to take the rest.
     pub fn into_sink(self) -> Sink {
         self.sink
     }
@@ -248,7 +248,7 @@ fn write_summary(start: &PingStart, results: &Results, out: &mut dyn Write) -> i
         (counts.duplicates, "duplicate"),
         (counts.reordered, "reordered"),
         (counts.send_failed, "could not be sent"),
-        (counts.not_sent, "not sent as ping was stopped"),
+        (counts.not_sent, "not sent because ping was stopped"),
         (counts.collector_lost, "not collected"),
     ] {
         if number > 0 {

@@ -2,30 +2,31 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow};
 use log::warn;
-use probe_common::family::Family;
+use probe_common::stamp;
 use probe_core::agent::Agent;
 use probe_core::agent::config::{Families, ProbeConfig};
 use probe_core::agent::event::Event;
 use probe_core::attach::AttachMode;
 use probe_core::observation::{Fate, Reply, SendFailure};
-use probe_core::stats::report::{OneWayClock, Report};
+use probe_core::stats::report::Report;
 use probe_host::clock::{monotonic_ns, realtime_ns};
-use probe_host::link::{Link, Netlink, Route, RouteObstacle};
+use probe_host::link::Netlink;
 use probe_host::preflight::{Facts, check};
 use probe_host::timer::Timer;
 use probe_io::ping::Pinger;
 use probe_io::ping::answer::{PingAnswer, ReplyPacket};
 use probe_io::port::Engine;
-use probe_io::udp::sockets::Target;
-use tokio::net::lookup_host;
+use probe_io::udp::target::Target;
 
 use crate::command::ping::config::{PingConfig, PingEngine};
 use crate::command::ping::output::{PingOutput, PingSample, PingStart};
+use crate::command::ping::path::{Path, resolve};
 use crate::command::shared::host::{POLL_INTERVAL, WITHOUT_EBPF, kernel_release};
 use crate::command::shared::replies::{hints, wrong_timestamp_format};
 use crate::command::shared::shutdown::Shutdown;
+use crate::command::shared::values::AGENT_PORT;
 use crate::output::model::{Attach, Context as ResultContext, Downtime, Method, Results, Sample};
 use crate::output::time::{Utc, UtcOffset};
 
@@ -52,9 +53,7 @@ pub async fn run(config: PingConfig) -> Result<()> {
         config,
         target,
         netlink,
-        same_clock: path.is_local,
         path,
-        synced: true,
         trouble: None,
         agent,
         pinger,
@@ -78,90 +77,6 @@ pub async fn run(config: PingConfig) -> Result<()> {
     drop(pinger);
     shutdown.deliver(output.into_sink(), None).await?;
     failure.map_or(Ok(()), Err)
-}
-
-/// Looks up the target's address, of the IP version in --family.
-async fn resolve(config: &PingConfig) -> Result<SocketAddr> {
-    let target = config.target.as_str();
-    let wanted = |address: &SocketAddr| config.family.is_none_or(|family| Family::of(address.ip()) == family);
-    let found = lookup_host((target, config.port)).await;
-    let found: Vec<SocketAddr> = match found {
-        Ok(found) => found.map(canonical).collect(),
-        Err(error) => bail!("cannot resolve {target}: {error}; give an address, or a name that resolves"),
-    };
-    let Some(to) = found.iter().copied().find(wanted) else {
-        bail!("{target} has no address of this --family");
-    };
-    let ip = to.ip();
-    if ip.is_multicast() || ip.is_unspecified() || matches!(ip, IpAddr::V4(v4) if v4.is_broadcast()) {
-        bail!("{ip} is not the address of one host; `kstamp agent --group` probes multicast groups");
-    }
-    Ok(to)
-}
-
-/// Converts an IPv4-mapped IPv6 address to IPv4.
-fn canonical(address: SocketAddr) -> SocketAddr {
-    match address.ip().to_canonical() {
-        IpAddr::V4(v4) => SocketAddr::new(v4.into(), address.port()),
-        IpAddr::V6(_) => address,
-    }
-}
-
-/// How packets reach the target.
-struct Path {
-    link: Option<Link>,
-    source: Option<IpAddr>,
-    is_local: bool,
-}
-
-impl Path {
-    async fn to(netlink: &Netlink, to: SocketAddr) -> Result<Self> {
-        let scope = match to {
-            SocketAddr::V6(v6) if v6.scope_id() != 0 => Some(v6.scope_id()),
-            _ => None,
-        };
-        // An own address can be probed: a reflector of any make may listen there.
-        match netlink.obstacle_to(to.ip(), scope).await? {
-            None | Some(RouteObstacle::Own) => {}
-            Some(obstacle) => bail!("{} {obstacle}", to.ip()),
-        }
-        let route = netlink.route_to(to.ip()).await?;
-        let index = scope.or(route.map(|route: Route| route.interface));
-        let link = match index {
-            Some(index) => netlink.link_by_index(index).await?,
-            None => bail!("there is no route to {}; see `ip route get {}`", to.ip(), to.ip()),
-        };
-        Ok(Self {
-            link,
-            source: route.and_then(|route| route.source),
-            is_local: route.is_some_and(|route| route.is_local),
-        })
-    }
-
-    fn interface(&self) -> Option<&str> {
-        self.link.as_ref().map(|link| link.name.as_str())
-    }
-
-    fn index(&self) -> Option<u32> {
-        self.link.as_ref().map(|link| link.index)
-    }
-
-    /// What is different in `new`, in words.
-    fn changes(&self, new: &Self) -> Vec<String> {
-        let mut changes = Vec::new();
-        let interface = new.interface().unwrap_or("no interface");
-        if self.interface() != new.interface() {
-            changes.push(format!("the route leaves by {interface} now"));
-        } else if self.index() != new.index() {
-            changes.push(format!("{interface} was created anew"));
-        }
-        if self.source != new.source
-            && let Some(source) = new.source
-        {
-            changes.push(format!("its source address is {source} now"));
-        }
-        changes
-    }
 }
 
 /// Opens the engine, and returns it with the reason for this choice.
@@ -237,12 +152,8 @@ struct Run {
     target: Target,
     netlink: Netlink,
     path: Path,
-    /// The failure of the last look at the path, so that it is said once.
+    /// The failure of the last look at the path, so that it is reported once.
     trouble: Option<String>,
-    /// The target is local, and its stamps do not refute it.
-    same_clock: bool,
-    /// No reply has refuted `synced`.
-    synced: bool,
     agent: Agent,
     pinger: Pinger,
     /// The pinger of the path before, for its last replies.
@@ -324,7 +235,6 @@ impl Run {
         self.start.engine = self.pinger.engine();
         self.start.interface = path.interface().map(str::to_owned);
         self.agent.set_same_clock(self.target.to.ip(), path.is_local);
-        self.same_clock = path.is_local;
         self.path = path;
         Ok(())
     }
@@ -389,7 +299,6 @@ impl Run {
     /// Writes the core's events; `packet` belongs to the reply that it was given last.
     fn report(&mut self, mut packet: Option<ReplyPacket>) -> Result<()> {
         while let Some(event) = self.agent.poll_event() {
-            self.same_clock &= !matches!(event, Event::SameClockRefuted { .. });
             if let Event::TimestampFormat { peer } = event {
                 warn!("{}", wrong_timestamp_format(peer));
             } else if let Event::Sample {
@@ -401,7 +310,11 @@ impl Run {
                 outcome,
             } = event
             {
-                let clock = reply.as_ref().and_then(|reply| self.clock(reply));
+                let target = self.agent.peers().first();
+                let clock = reply
+                    .as_ref()
+                    .zip(target)
+                    .and_then(|(reply, peer)| peer.one_way_clock(reply));
                 let one_way = reply.as_ref().filter(|_| clock.is_some());
                 let sent = sent_ns.map(|sent_ns| self.utc.utc(sent_ns));
                 let sample = PingSample {
@@ -415,20 +328,6 @@ impl Run {
             }
         }
         Ok(())
-    }
-
-    /// The clock that the one-way delays of a reply rest on.
-    fn clock(&mut self, reply: &Reply) -> Option<OneWayClock> {
-        if !reply.is_stamped() {
-            return None;
-        }
-        if self.same_clock {
-            return Some(OneWayClock::SameClock);
-        }
-        let synced = reply.synced_bound_ns();
-        self.synced &= synced.is_some();
-        let bound_ns = synced.filter(|_| self.synced)?;
-        Some(OneWayClock::Synced { bound_ns })
     }
 
     /// Writes the summary; returns whether any reply came.
@@ -470,7 +369,7 @@ impl Run {
         )
     }
 
-    /// What packets that answered no probe say, in words.
+    /// Hints about packets that answered no probe.
     fn hints(&self) -> Vec<String> {
         hints(&self.pinger.mismatches(), self.start.port)
     }
@@ -490,7 +389,8 @@ impl Run {
         }
         if self.refused {
             return anyhow!(
-                "{none}: no process listens on this port there (ICMP port unreachable); STAMP's port is 862, kstamp's 1910"
+                "{none}: no process listens on this port there (ICMP port unreachable); STAMP's port is {}, kstamp's {AGENT_PORT}",
+                stamp::PORT
             );
         }
         match self.hints() {

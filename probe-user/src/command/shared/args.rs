@@ -19,7 +19,7 @@ pub struct EndpointArgs {
     #[arg(long, value_name = "ADDR")]
     pub group: Vec<String>,
 
-    /// UDP port on which probes are answered, and to which an agent sends its own; repeatable, an agent sends to the first
+    /// UDP port on which probes are answered, repeatable up to 4 times; an agent sends its probes to the first
     /// [default: 1910; of reflect: 862, STAMP's own port, and 1910]
     #[arg(long, value_name = "PORT")]
     pub port: Vec<String>,

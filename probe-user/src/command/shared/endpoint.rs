@@ -9,6 +9,7 @@ use probe_core::identity::Identity;
 use probe_host::privileges::{Capability, Privileges, reduce};
 use probe_io::port::{Engine, Port, PortConfig, PortError, PortEvent};
 use probe_io::udp::stamped::Received;
+use tokio::time::Interval;
 
 use crate::command::shared::endpoint::config::{EndpointConfig, StampingConfig};
 use crate::command::shared::host::{WITHOUT_EBPF, check_host};
@@ -59,6 +60,14 @@ impl Endpoint {
         self.reflector.answer(port, packet, received, &self.port, introductions);
     }
 
+    /// Returns when [`Endpoint::poll`] is due: at each tick, and after a change of the interface. Cancel safe.
+    pub async fn poll_is_due(&self, poll: &mut Interval) {
+        tokio::select! {
+            _ = poll.tick() => {}
+            () = self.port.changed() => {}
+        }
+    }
+
     /// Follows the interface, and returns what happened to it. Call it every `POLL_INTERVAL`.
     pub async fn poll(&mut self) -> Vec<PortEvent> {
         let events = self.port.poll().await;
@@ -74,7 +83,7 @@ impl Endpoint {
         events
     }
 
-    /// Stops answering, and then tells those that measure this host: an answer after that would bring it back for them.
+    /// Stops answering, and then tells the agents that measure this host. An answer after that would bring it up for them.
     pub fn end(&mut self) {
         self.port.detach();
         self.introductions.say_goodbye(&self.port, |_| true);

@@ -11,6 +11,7 @@ use probe_core::agent::config::MAX_PEERS;
 use probe_core::attach::AttachMode;
 use probe_core::identity::clock_proof::ClockKey;
 use probe_core::identity::exchange::{AnswerLimit, Exchange, REFRESH_NS};
+use probe_core::identity::newcomers::Newcomers;
 use probe_core::identity::{Identity, ResponderPorts, wire};
 use probe_core::lru::Lru;
 use probe_core::reflector::Arrival;
@@ -24,6 +25,7 @@ pub struct Introductions {
     clock: ClockKey,
     test_port: u16,
     exchange: Exchange,
+    newcomers: Newcomers,
     limit: AnswerLimit,
     /// The last request of each asker that was answered from each own address.
     askers: Lru<(IpAddr, IpAddr), Asker>,
@@ -33,10 +35,13 @@ pub struct Introductions {
     responder: [Option<ResponderPorts>; 2],
 }
 
-/// An asker that has not asked for this time no longer measures this host.
+/// An asker that has been silent for this time no longer measures this host.
 const ASKER_NS: u64 = 3 * REFRESH_NS;
 
-/// Whom to tell that an address is given up.
+/// An asker that asks again after this time has had time to answer group probes.
+const NEWCOMER_NS: u64 = REFRESH_NS / 2;
+
+/// The sender of an identity request. It is told when the address that it asked is given up.
 #[derive(Clone, Copy)]
 struct Asker {
     from: SocketAddr,
@@ -54,6 +59,7 @@ impl Introductions {
             clock,
             test_port,
             exchange: Exchange::default(),
+            newcomers: Newcomers::default(),
             limit,
             askers: Lru::new(MAX_PEERS),
             refused: Lru::new(MAX_PEERS),
@@ -83,11 +89,13 @@ impl Introductions {
         self.exchange.peer_down(peer);
     }
 
-    /// Sends the requests that are due.
-    pub fn ask(&mut self, port: &Port, now_ns: u64) {
+    /// Sends the requests that are due: to peers, and to hosts that the agent wants as peers.
+    pub fn ask(&mut self, port: &Port, agent: &Agent, now_ns: u64) {
         loop {
             let nonce = nonce();
-            let Some(peer) = self.exchange.poll(now_ns, nonce) else {
+            let peer = self.exchange.poll(now_ns, nonce);
+            let wanted = |address| agent.wants(address);
+            let Some(peer) = peer.or_else(|| self.newcomers.poll(now_ns, nonce, wanted)) else {
                 return;
             };
             let request = wire::request(&self.own, port.error_estimate(), nonce);
@@ -104,7 +112,7 @@ impl Introductions {
     /// Warns if a peer has refused more of this host's probes than it had before.
     fn warn_of_refusals(&mut self, peer: IpAddr, total: u64) {
         // Refusals before the first answer may have been an earlier run's.
-        let before = std::mem::replace(self.refused.get_or(peer, || total), total);
+        let before = self.refused.insert(peer, total).unwrap_or(total);
         if total > before {
             let more = total - before;
             warn!(
@@ -130,7 +138,10 @@ impl Introductions {
             agent.ended(self.exchange.ended(nonce)?, now_ns);
             return None;
         }
-        let peer = self.exchange.answered(nonce, now_ns)?;
+        let Some(peer) = self.exchange.answered(nonce, now_ns) else {
+            agent.introduced(self.newcomers.answered(nonce, from.ip())?, now_ns);
+            return None;
+        };
         if let Some(instance) = identity.instance {
             agent.set_instance(peer, instance);
         }
@@ -174,12 +185,15 @@ impl Introductions {
                 nonce,
                 asked_ns: now_ns,
             };
-            *self.askers.get_or((from, to), || asker) = asker;
+            let last = self.askers.insert((from, to), asker);
+            if last.is_some_and(|last| now_ns.saturating_sub(last.asked_ns) >= NEWCOMER_NS) {
+                self.newcomers.heard(from);
+            }
         }
         Some(answer)
     }
 
-    /// Tells those that measure this host at an address for which `is_given_up` is true.
+    /// Tells the agents that measure this host at an address for which `is_given_up` is true.
     pub fn say_goodbye(&mut self, port: &Port, is_given_up: impl Fn(IpAddr) -> bool) {
         let now_ns = monotonic_ns();
         let stamps = wire::AnswerStamps {
@@ -193,7 +207,7 @@ impl Introductions {
             }
             let goodbye = wire::goodbye(&self.own, asker.nonce, stamps);
             let sockets = port.sockets(Family::of(asker.from.ip()));
-            // Twice, because nobody confirms it.
+            // Twice, because it is not acknowledged.
             for (goodbye, sockets) in goodbye.iter().zip(sockets).cycle().take(2) {
                 if let Err(error) = sockets.answer(asker.to_port, goodbye, asker.from, None, 0) {
                     debug!("cannot say goodbye to {}: {error}", asker.from);
@@ -208,7 +222,7 @@ pub fn nonce() -> u64 {
     RandomState::new().hash_one(0)
 }
 
-/// Proves to other agents on this clock that it is theirs.
+/// Proves to other agents that this process reads their clock.
 pub fn clock_key() -> Result<ClockKey> {
     Ok(ClockKey::new(
         &clock_identity().context("cannot identify this host's clock")?,

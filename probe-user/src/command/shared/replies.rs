@@ -1,4 +1,4 @@
-//! Notes about replies that are not as they should be.
+//! Notes on packets that answer no probe, and on timestamps in the wrong format.
 
 use std::net::IpAddr;
 
@@ -7,7 +7,7 @@ use probe_core::mismatch::{Mismatch, Mismatches};
 
 use crate::output::quantity::count;
 
-/// A peer's timestamps are in the other format than it says.
+/// The warning for a peer whose timestamps are not in the format of its flag Z.
 pub fn wrong_timestamp_format(peer: IpAddr) -> String {
     format!(
         "{peer} writes timestamps in the other format than flag Z of its Error Estimate says (RFC 8762, section 4.2.1: 0 is \

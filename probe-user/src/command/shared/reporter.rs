@@ -43,8 +43,7 @@ pub struct Reporter {
     /// The address that each peer has given up, of those that have moved.
     moved_from: Lru<IpAddr, IpAddr>,
     downs: Downs<IpAddr>,
-    /// Of the interface.
-    outages: Downs<()>,
+    interface_downs: Downs<()>,
     windows: Vec<(model::Method, Report)>,
     utc: UtcOffset,
 }
@@ -66,7 +65,7 @@ impl Reporter {
             peers: Lru::new(MAX_KNOWN_PEERS),
             moved_from: Lru::new(MAX_KNOWN_PEERS),
             downs: Downs::new(MAX_KNOWN_PEERS),
-            outages: Downs::new(1),
+            interface_downs: Downs::new(1),
             windows: Vec::new(),
             utc: UtcOffset::new(monotonic_ns(), realtime_ns()),
         })
@@ -127,13 +126,13 @@ impl Reporter {
     }
 
     pub fn introduced(&mut self, peer: IpAddr, identity: &Identity) {
-        *self.peers.get_or(peer, || identity.clone()) = identity.clone();
+        self.peers.insert(peer, identity.clone());
     }
 
     pub fn port_event(&mut self, interface: &str, event: &PortEvent) -> Result<(), OutputError> {
         match event {
-            PortEvent::Down | PortEvent::Deleted => self.outages.down((), monotonic_ns()),
-            PortEvent::Up | PortEvent::Back => self.outages.up((), monotonic_ns()),
+            PortEvent::Down | PortEvent::Deleted => self.interface_downs.down((), monotonic_ns()),
+            PortEvent::Up | PortEvent::Back => self.interface_downs.up((), monotonic_ns()),
             PortEvent::Joined { .. } | PortEvent::Reattached { .. } => {}
         }
         let about = |event, group| {
@@ -183,7 +182,7 @@ impl Reporter {
             Event::PeerDown { peer, found, reason } => {
                 self.downs.down(peer, monotonic_ns());
                 let mut change = self.peer(model::PeerEvent::Down, peer, found, method);
-                change.reason = Some(reason.into());
+                change.reason = Some(reason);
                 self.output.export(&model::Event::Peer(change))
             }
             Event::PeerMoved { peer, found, from } => {
@@ -283,7 +282,7 @@ impl Reporter {
         self.output.end(end, &left_out)
     }
 
-    /// The outputs, for their readers to take the rest.
+    /// Hands over the outputs, whose readers have yet to take the rest.
     pub fn into_sinks(self) -> (Sink, Option<Sink>) {
         (self.output.into_sink(), self.samples.map(Samples::into_sink))
     }
@@ -327,7 +326,7 @@ impl Reporter {
                 peer: self.peers.peek(&report.peer),
                 moved_from: self.moved_from.peek(&report.peer).copied(),
                 downtime: self.downs.during(report.peer, report.start_ns, report.end_ns),
-                interface_down_ns: self.outages.during((), report.start_ns, report.end_ns).down_ns,
+                interface_down_ns: self.interface_downs.during((), report.start_ns, report.end_ns).down_ns,
             };
             Results::new(report, context)
         };

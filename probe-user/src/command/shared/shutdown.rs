@@ -1,4 +1,4 @@
-//! What ends a run: signals, or an output that nobody takes. SIGHUP has files opened again.
+//! The end of a run, by a signal or by an output that cannot be written. SIGHUP opens files again.
 
 use std::future::pending;
 use std::io;

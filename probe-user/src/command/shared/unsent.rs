@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use log::warn;
 use probe_core::observation::SendFailure;
 
-/// Lines in a run. What fails beyond is in the results only.
+/// Warnings in a run. Further failures are in the results only.
 const MAX_WARNINGS: usize = 64;
 
 /// One line for each destination and reason. States of the interface are events of their own.
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_reason_is_said_once_for_each_peer_and_memory_is_bounded() {
+    fn each_reason_is_reported_once_for_each_peer_and_memory_is_bounded() {
         let mut warnings = UnsentWarnings::default();
         let [peer, other]: [IpAddr; 2] = [[192, 0, 2, 1].into(), [192, 0, 2, 2].into()];
         let table = [

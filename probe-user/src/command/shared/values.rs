@@ -9,6 +9,7 @@ use std::str::FromStr;
 use ipnet::IpNet;
 use probe_common::abi::{MAX_ADDED_PREFIXES, MAX_IN_FLIGHT, MAX_TEST_PORTS};
 use probe_common::family::Family;
+use probe_common::legacy;
 use probe_core::attach::AttachMode;
 use probe_core::auth::Key;
 use probe_core::identity::{MAX_TEXT_LEN, is_acceptable};
@@ -19,6 +20,9 @@ use probe_io::port::Choice;
 
 use crate::command::shared::args::AttachArg;
 use crate::command::shared::key_file;
+
+/// Agents meet on this port, those of the legacy protocol too.
+pub const AGENT_PORT: u16 = legacy::PORT;
 
 const MIN_INTERVAL_NS: u64 = 1_000;
 /// A year: longer is a typing error, and far from where nanoseconds overflow.

@@ -46,7 +46,7 @@ fn in_words(counter: Counter) -> Option<(&'static str, &'static str)> {
         C::BadSource => ("probe", "not answered: from an address that cannot be answered"),
         C::OwnSource => (
             "probe",
-            "not answered: from an own address of this interface: forged, or its own multicast came back",
+            "not answered: from an own address of this interface (forged, or its own multicast came back)",
         ),
         C::SubnetSource => (
             "probe",
@@ -70,7 +70,7 @@ fn in_words(counter: Counter) -> Option<(&'static str, &'static str)> {
         C::RateSource => ("probe", "not answered: one source above --rate-source"),
         C::RateGroup => ("probe", "not answered: group probes of one source above --rate-group"),
         C::RatePort => ("probe", "not answered: all sources together above --rate"),
-        C::DuplicateDropped => ("reply", "dropped: one more of too many to the same probe"),
+        C::DuplicateDropped => ("reply", "dropped: above the limit of replies to one probe"),
         C::RingFull => ("reply", "counted without stamps: the ring buffer was full"),
         C::Unmatched => (
             "reply",

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use humantime::format_duration;
 use probe_common::abi::Counter;
-use probe_core::stats::report::{Counts, Patterns};
+use probe_core::stats::report::{Counts, Path, Patterns};
 
-use crate::output::model::{Counters, Results, Start};
+use crate::output::model::{Counters, Method, Results, Start};
 use crate::output::quantity::{count, duration_u64, list};
 use crate::output::text::table::path_name;
 use crate::output::text::{counters, wrap};
@@ -29,6 +29,7 @@ pub fn write(results: &[Results], columns: Option<usize>, out: &mut dyn Write) -
             not_sent(result),
             losses(&result.counts, &result.patterns),
             stepped(result),
+            no_multicast(result, results),
         ];
         for note in notes.into_iter().flatten() {
             wrap::write("", &format!("{who}: {note}"), 2, columns, out)?;
@@ -64,6 +65,27 @@ fn not_sent(result: &Results) -> Option<String> {
 fn stepped(result: &Results) -> Option<String> {
     let whose = parts([(result.steps.own, "of this host"), (result.steps.peer, "of the peer")]);
     (!whose.is_empty()).then(|| format!("steps of the wall clock: {}", whose.join(", ")))
+}
+
+/// So many lost group probes are no accident.
+const MIN_LOST: u64 = 3;
+
+/// The likely cause, if a peer answers unicast probes and no group probe.
+fn no_multicast(result: &Results, results: &[Results]) -> Option<String> {
+    let counts = &result.counts;
+    let answers_unicast = results.iter().any(|other| {
+        let is_its_unicast = other.peer == result.peer && other.path == Path::Unicast;
+        is_its_unicast && other.counts.received > 0
+    });
+    let is_silent = counts.received + counts.late == 0 && counts.lost >= MIN_LOST;
+    // Those reached the peer.
+    let has_reached = counts.lost_backward > 0 || result.patterns.lost_refused > Some(0);
+    (result.path == Path::Group && result.method == Method::Stamp && is_silent && !has_reached && answers_unicast)
+        .then(|| {
+            "multicast does not arrive there; does a switch snoop without a querier? See \"Switches that snoop\" in the \
+             guide to agents"
+                .to_owned()
+        })
 }
 
 fn losses(counts: &Counts, patterns: &Patterns) -> Option<String> {

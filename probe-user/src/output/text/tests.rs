@@ -1,4 +1,4 @@
-use probe_core::stats::report::{ClockSteps, OneWayClock, Patterns, Summary};
+use probe_core::stats::report::{ClockSteps, Counts, OneWayClock, Patterns, Summary};
 
 use super::*;
 use crate::output::fixtures::{
@@ -108,6 +108,10 @@ fn each_change_is_a_line() {
         (
             Event::Peer(peer_change(PeerEvent::Up, Found::Multicast, Some("h2:p2"))),
             "peer 10.1.1.6 (h2:p2, kstamp 0.1.0) is up, found by multicast",
+        ),
+        (
+            Event::Peer(peer_change(PeerEvent::Up, Found::Introduced, Some("h2:p2"))),
+            "peer 10.1.1.6 (h2:p2, kstamp 0.1.0) is up, found because it probes this host; it gets no group probes, see \"Switches that snoop\" in the guide to agents",
         ),
         (
             Event::Peer(peer_change(PeerEvent::Up, Found::Static, None)),
@@ -270,6 +274,51 @@ fn a_peer_that_was_down_is_noted_once() {
         named.ends_with(&format!("{note}unicast probes were still sent and are counted\n")),
         "{named}"
     );
+}
+
+#[test]
+fn multicast_that_does_not_arrive_is_named_where_unicast_does() {
+    let counts = |received, lost| Counts {
+        sent: received + lost,
+        received,
+        lost,
+        lost_unknown: lost,
+        ..Counts::default()
+    };
+    let backward = |lost| Counts {
+        lost_unknown: 0,
+        lost_backward: lost,
+        ..counts(0, lost)
+    };
+    let table = [
+        ("the group is dead", counts(20, 0), counts(0, 20), true),
+        ("some unicast probes are lost too", counts(2, 18), counts(0, 20), true),
+        ("both are dead", counts(0, 20), counts(0, 20), false),
+        ("one group probe is answered", counts(20, 0), counts(1, 19), false),
+        ("few group probes so far", counts(20, 0), counts(0, 2), false),
+        ("no group probe is over", counts(20, 0), counts(0, 0), false),
+        ("the replies are lost", counts(20, 0), backward(20), false),
+        ("unicast is dead", counts(0, 20), counts(20, 0), false),
+    ];
+    for (what, unicast, group, want) in table {
+        let [unicast, group] =
+            [(good(), unicast), (good_group(), group)].map(|(result, counts)| Results { counts, ..result });
+        let other = Results {
+            peer: ip("10.1.1.7"),
+            ..good()
+        };
+        let both = || vec![other.clone(), unicast.clone(), group.clone()];
+        for event in [Event::Windows(windows(both())), Event::End(end(both(), []))] {
+            let text = at_end(event).replace("\n  ", " ");
+            let note = "10.1.1.6 group: multicast does not arrive there";
+            assert_eq!(text.matches(note).count(), usize::from(want), "{what}: {text}");
+            assert_eq!(
+                text.matches("multicast does not").count(),
+                usize::from(want),
+                "{what}: {text}"
+            );
+        }
+    }
 }
 
 #[test]

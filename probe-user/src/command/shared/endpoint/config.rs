@@ -1,5 +1,6 @@
 //! Configuration that `agent` and `reflect` share.
 
+use probe_common::stamp;
 use probe_core::auth::Key;
 use probe_core::identity::MAX_TEXT_LEN;
 use probe_core::reflector::policy::Rates;
@@ -10,17 +11,11 @@ use probe_io::port::{Answering, Engine, PortConfig};
 
 use crate::command::shared::args::{AttachArg, EndpointArgs, EngineArg, ResponderArg};
 use crate::command::shared::families::groups;
-use crate::command::shared::values::{self, ConfigError, wrong};
+use crate::command::shared::values::{self, AGENT_PORT, ConfigError, wrong};
 use crate::output::OutputConfig;
 
 /// aya-log's level `trace`: everything that the programs log.
 const LOG_EVERYTHING: u8 = 5;
-
-/// Agents meet on this port.
-const DEFAULT_PORT: u16 = 1910;
-
-/// A reflector listens there by default (RFC 8762 §4.1).
-const STAMP_PORT: u16 = 862;
 
 /// An interface, and how others are answered there.
 #[derive(Debug, Clone)]
@@ -64,8 +59,8 @@ pub fn validate(args: EndpointArgs, probing: bool) -> Result<Common, ConfigError
     let stamping = stamping(&args)?;
     let (test_port, other_ports) = match values::ports(&args.port)?.split_first() {
         Some((&first, others)) => (first, others.to_vec()),
-        None if probing => (DEFAULT_PORT, vec![]),
-        None => (DEFAULT_PORT, vec![STAMP_PORT]),
+        None if probing => (AGENT_PORT, vec![]),
+        None => (AGENT_PORT, vec![stamp::PORT]),
     };
     let responder = match args.responder {
         ResponderArg::On => Some(Priority::Normal),
