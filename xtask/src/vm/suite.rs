@@ -14,36 +14,37 @@ use crate::{exec, workspace};
 #[derive(Debug)]
 struct Part {
     test: &'static str,
-    /// Whether its tests build the lab. There can be one lab only, so these tests run one after another.
-    in_lab: bool,
+    /// Whether its tests run one after another: there can be one lab only, and the emulator runs a breakpoint of the kernel
+    /// that is gone (`text_poke_bp`) if a program runs while another one is exchanged in the XDP dispatcher.
+    in_turn: bool,
 }
 
 /// Test binaries of `probe-io/tests`, `probe-user/tests` and `xtask/tests` that run in every guest.
 static PARTS: [Part; 13] = [
-    alone("programs"),
-    in_lab("kernel_datapath"),
-    in_lab("netem"),
-    in_lab("attach_matrix"),
-    in_lab("churn"),
-    in_lab("link_delay"),
-    alone("attach"),
-    alone("clsact"),
-    alone("detached"),
-    alone("trouble"),
-    alone("privileges"),
-    alone("policy"),
-    alone("tap"),
+    in_turn("programs"),
+    in_turn("kernel_datapath"),
+    in_turn("netem"),
+    in_turn("attach_matrix"),
+    in_turn("churn"),
+    in_turn("link_delay"),
+    side_by_side("attach"),
+    side_by_side("clsact"),
+    side_by_side("detached"),
+    side_by_side("trouble"),
+    side_by_side("privileges"),
+    side_by_side("policy"),
+    side_by_side("tap"),
 ];
 
-const fn in_lab(test: &'static str) -> Part {
+const fn in_turn(test: &'static str) -> Part {
     Part {
-        in_lab: true,
-        ..alone(test)
+        in_turn: true,
+        ..side_by_side(test)
     }
 }
 
-const fn alone(test: &'static str) -> Part {
-    Part { test, in_lab: false }
+const fn side_by_side(test: &'static str) -> Part {
+    Part { test, in_turn: false }
 }
 
 #[derive(Debug)]
@@ -93,7 +94,7 @@ impl Suite {
                 name: part.test.to_owned(),
                 program: built.test(part.test)?.to_owned(),
                 arguments: arguments(part, filter),
-                in_lab: part.in_lab,
+                in_turn: part.in_turn,
             };
             runs.push(run);
         }
@@ -129,7 +130,7 @@ impl Suite {
 }
 
 fn arguments(part: &Part, filter: Option<&str>) -> Vec<String> {
-    let turns = part.in_lab.then_some("--test-threads=1");
+    let turns = part.in_turn.then_some("--test-threads=1");
     let all = ["--show-output"].into_iter().chain(turns).chain(filter);
     all.map(str::to_owned).collect()
 }
