@@ -14,37 +14,52 @@ use crate::{exec, workspace};
 #[derive(Debug)]
 struct Part {
     test: &'static str,
-    /// Whether its tests run one after another: there can be one lab only, and the emulator runs a breakpoint of the kernel
-    /// that is gone (`text_poke_bp`) if a program runs while another one is exchanged in the XDP dispatcher.
+    /// Whether its tests build the lab.
+    in_lab: bool,
+    /// Whether its tests run one after another.
     in_turn: bool,
 }
 
 /// Test binaries of `probe-io/tests`, `probe-user/tests` and `xtask/tests` that run in every guest.
 static PARTS: [Part; 13] = [
+    // The emulator may run a breakpoint that the kernel has just removed from its XDP dispatcher (`text_poke_bp`), if one
+    // program is tested while another takes its place there.
     in_turn("programs"),
-    in_turn("kernel_datapath"),
-    in_turn("netem"),
-    in_turn("attach_matrix"),
-    in_turn("churn"),
-    in_turn("link_delay"),
-    side_by_side("attach"),
-    side_by_side("clsact"),
-    side_by_side("detached"),
-    side_by_side("trouble"),
-    side_by_side("privileges"),
-    side_by_side("policy"),
-    side_by_side("tap"),
+    in_lab("kernel_datapath"),
+    in_lab("netem"),
+    in_lab("attach_matrix"),
+    in_lab("churn"),
+    in_lab("link_delay"),
+    alone("attach"),
+    alone("clsact"),
+    alone("detached"),
+    alone("trouble"),
+    alone("privileges"),
+    alone("policy"),
+    alone("tap"),
 ];
+
+/// There can be one lab only.
+const fn in_lab(test: &'static str) -> Part {
+    Part {
+        in_lab: true,
+        ..in_turn(test)
+    }
+}
 
 const fn in_turn(test: &'static str) -> Part {
     Part {
         in_turn: true,
-        ..side_by_side(test)
+        ..alone(test)
     }
 }
 
-const fn side_by_side(test: &'static str) -> Part {
-    Part { test, in_turn: false }
+const fn alone(test: &'static str) -> Part {
+    Part {
+        test,
+        in_lab: false,
+        in_turn: false,
+    }
 }
 
 #[derive(Debug)]
@@ -94,7 +109,7 @@ impl Suite {
                 name: part.test.to_owned(),
                 program: built.test(part.test)?.to_owned(),
                 arguments: arguments(part, filter),
-                in_turn: part.in_turn,
+                in_lab: part.in_lab,
             };
             runs.push(run);
         }
