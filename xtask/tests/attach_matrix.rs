@@ -68,11 +68,8 @@ impl Subject {
 
     /// The outcome of a mode: `works`, why it was refused, or `no replies`; of `auto` the chosen mode.
     fn try_mode(&self, mode: &str, prober: &Agent) -> String {
-        assert!(
-            within(AUTO_TIMEOUT, || received(prober) == Some(0)),
-            "{}",
-            prober.stderr()
-        );
+        assert!(within(AUTO_TIMEOUT, || is_silent(prober)), "{}", prober.stderr());
+        let before = prober.records().len();
         let arguments = format!("--family v4 --attach {mode}");
         let reflector = Agent::start(&self.lab, &self.device, "reflect", &arguments);
         let started = || !reflector.records().is_empty();
@@ -82,7 +79,7 @@ impl Subject {
         }
         let limit = if mode == "auto" { AUTO_TIMEOUT } else { REPLY_TIMEOUT };
         let works = within(limit, || {
-            received(prober).is_some_and(|received| received >= MIN_REPLIES)
+            received_since(prober, before).is_some_and(|received| received >= MIN_REPLIES)
         });
         let reflector = reflector.stop();
         assert!(reflector.status.success(), "{reflector:#?}");
@@ -125,10 +122,27 @@ impl Subject {
     }
 }
 
-/// The number of replies in the last window.
-fn received(prober: &Agent) -> Option<u64> {
+/// Whether nobody answers: the reflector has said that it ends, or the last window has no reply.
+fn is_silent(prober: &Agent) -> bool {
     let records = prober.records();
-    let last = records.iter().rfind(|record| record["type"] == "window")?;
+    let last_of = |kind: &str| records.iter().rfind(|record| record["type"] == kind);
+    last_of("peer").is_some_and(|peer| peer["event"] == "down")
+        || last_of("window").is_some_and(|window| count(window, "received") == 0)
+}
+
+/// The number of replies in the last window after the first `before` records, and after the peer has come up, since the window
+/// that was open when it ended has replies of the reflector before.
+fn received_since(prober: &Agent, before: usize) -> Option<u64> {
+    let records = prober.records();
+    let was_down = records[..before].iter().rfind(|record| record["type"] == "peer");
+    let was_down = was_down.is_some_and(|peer| peer["event"] == "down");
+    let after = &records[before..];
+    let from = match after.iter().position(|record| record["event"] == "up") {
+        Some(up) => up,
+        None if was_down => return None,
+        None => 0,
+    };
+    let last = after[from..].iter().rfind(|record| record["type"] == "window")?;
     Some(count(last, "received"))
 }
 
