@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use probe_common::family::Family;
 
@@ -55,7 +56,7 @@ pub struct Agent {
     by_address: HashMap<IpAddr, usize>,
     candidates: Candidates,
     /// The sources that may be peers without being named.
-    policy: Policy,
+    policy: Arc<Policy>,
     by_ssid: HashMap<u16, Owner>,
     events: VecDeque<Event>,
     /// No session has anything to expire or hand out before this.
@@ -92,7 +93,7 @@ impl Agent {
             candidates: Candidates::new(
                 deadline(0, config.timeout_ns).max(CANDIDATE_PROBES.saturating_mul(config.interval_ns)),
             ),
-            policy: Policy::default(),
+            policy: Arc::default(),
             by_ssid: HashMap::new(),
             events: VecDeque::new(),
             expiry_ns: u64::MAX,
@@ -260,8 +261,8 @@ impl Agent {
     }
 
     /// Sets the sources that may be peers without being named: those that this host answers.
-    pub fn set_policy(&mut self, policy: Policy) {
-        self.policy = policy;
+    pub fn set_policy(&mut self, policy: impl Into<Arc<Policy>>) {
+        self.policy = policy.into();
     }
 
     /// Whether the peer has proven that it reads our clock (see [`crate::stats::report::OneWayClock::SameClock`]). It is

@@ -7,6 +7,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use probe_common::family::Family;
 use probe_common::legacy;
@@ -140,7 +141,7 @@ impl LegacyAgent {
     }
 
     /// As [`Agent::set_policy`].
-    pub fn set_policy(&mut self, policy: Policy) {
+    pub fn set_policy(&mut self, policy: impl Into<Arc<Policy>>) {
         self.agent.set_policy(policy);
     }
 

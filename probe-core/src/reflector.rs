@@ -7,6 +7,7 @@ pub mod policy;
 mod session;
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use probe_common::abi::Address;
 use probe_common::family::Family;
@@ -77,7 +78,7 @@ pub struct Reflected {
 #[derive(Debug)]
 pub struct Reflector {
     config: ReflectorConfig,
-    policy: Policy,
+    policy: Arc<Policy>,
     sessions: Sessions,
     limiter: Limiter,
     counts: Counts,
@@ -88,15 +89,15 @@ impl Reflector {
         Self {
             limiter: Limiter::new(config.rates),
             config,
-            policy: Policy::default(),
+            policy: Arc::default(),
             sessions: Sessions::default(),
             counts: Counts::default(),
         }
     }
 
     /// Sets the interface's addresses and the sources that are answered. Before this call, no source is.
-    pub fn set_policy(&mut self, policy: Policy) {
-        self.policy = policy;
+    pub fn set_policy(&mut self, policy: impl Into<Arc<Policy>>) {
+        self.policy = policy.into();
     }
 
     pub fn counts(&self) -> &Counts {

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::future::{pending, poll_fn};
 use std::io;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use log::warn;
@@ -124,7 +125,7 @@ pub struct Port {
     mode: AttachMode,
     /// The addresses in use, in the order in which they came: the first ones answer.
     by_age: Vec<IpAddr>,
-    policy: Policy,
+    policy: Arc<Policy>,
     /// Whether the interface was up and had a carrier at the last poll.
     running: bool,
     /// The failure of the last poll, so that it is logged once.
@@ -178,7 +179,7 @@ impl Port {
             reason: String::new(),
             mode: AttachMode::Socket,
             by_age: Vec::new(),
-            policy: Policy::default(),
+            policy: Arc::default(),
             running: true,
             trouble: None,
             warned_of_addresses: false,
@@ -220,7 +221,7 @@ impl Port {
     }
 
     /// The sources that are answered.
-    pub fn policy(&self) -> Policy {
+    pub fn policy(&self) -> Arc<Policy> {
         self.policy.clone()
     }
 

@@ -17,10 +17,10 @@ const ERROR_PAUSE: Duration = Duration::from_millis(100);
 
 /// The sources that are answered, as by the programs.
 #[derive(Debug, Default)]
-pub(crate) struct Allowed(RwLock<Policy>);
+pub(crate) struct Allowed(RwLock<Arc<Policy>>);
 
 impl Allowed {
-    pub(crate) fn set(&self, policy: Policy) {
+    pub(crate) fn set(&self, policy: Arc<Policy>) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = policy;
     }
 

@@ -31,7 +31,7 @@ pub struct Responder {
 
 impl Responder {
     /// Starts answering on `interface` in each IP version of `families`.
-    pub fn start(interface: &str, families: &[Family], policy: Policy, priority: Priority) -> io::Result<Self> {
+    pub fn start(interface: &str, families: &[Family], policy: Arc<Policy>, priority: Priority) -> io::Result<Self> {
         let mut responder = Self {
             allowed: Arc::default(),
             watched: Arc::default(),
@@ -85,7 +85,7 @@ impl Responder {
         self.ports.iter().find(|(of, _)| *of == family).map(|(_, ports)| *ports)
     }
 
-    pub fn follow(&mut self, policy: Policy) {
+    pub fn follow(&mut self, policy: Arc<Policy>) {
         self.allowed.set(policy);
     }
 

@@ -19,8 +19,8 @@ use crate::port::{MIN_CHECK, Port, PortEvent};
 use crate::udp::sockets::SocketPair;
 
 impl Port {
-    /// Follows the interface: call it twice a second, and after [`Port::changed`]. Returns the changes. A failure is logged once, and the next call
-    /// tries again.
+    /// Follows the interface: call it twice a second, and after [`Port::changed`]. Returns the changes. A failure is logged
+    /// once, and the next call tries again.
     pub async fn poll(&mut self) -> Vec<PortEvent> {
         self.clock = clock_state();
         self.polled = Instant::now();
@@ -228,7 +228,7 @@ impl Port {
             answering: &self.config.answering,
         };
         self.backend.configure(&facts)?;
-        self.policy = facts.policy();
+        self.policy = facts.policy().into();
         self.by_age = facts.usable().map(|address| address.ip).collect();
         Ok(())
     }
