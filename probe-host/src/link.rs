@@ -19,7 +19,7 @@ use rtnetlink::packet_route::link::{
 use crate::driver::DriverQuery;
 pub use crate::link::changes::Changes;
 pub use crate::link::obstacle::{Obstacle, obstacle};
-pub use crate::link::route::{Route, RouteObstacle};
+pub use crate::link::route::{Route, TargetRefusal};
 
 /// An interface could not be looked up.
 #[derive(Debug, thiserror::Error)]

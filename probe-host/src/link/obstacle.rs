@@ -3,13 +3,14 @@
 use std::io;
 use std::net::IpAddr;
 
+use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::{LinkFlags, LinkMessage};
 use rtnetlink::packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState};
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteVia};
-use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use crate::link::RUNNING;
 use crate::link::request::request;
+use crate::link::route::{family, request_to};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Obstacle {
@@ -89,13 +90,8 @@ fn of_link(index: u32) -> io::Result<Option<Obstacle>> {
 }
 
 fn route(index: Option<u32>, to: IpAddr, flags: RouteFlags) -> io::Result<Option<RouteMessage>> {
-    let mut message = RouteMessage::default();
+    let mut message = request_to(to, index);
     message.header.flags = flags;
-    (message.header.address_family, message.header.destination_prefix_length) = family(to);
-    message
-        .attributes
-        .push(RouteAttribute::Destination(RouteAddress::from(to)));
-    message.attributes.extend(index.map(RouteAttribute::Oif));
     let answers = request(RouteNetlinkMessage::GetRoute(message), 0)?;
     Ok(answers.into_iter().find_map(|answer| match answer {
         RouteNetlinkMessage::NewRoute(route) => Some(route),
@@ -143,13 +139,6 @@ fn neighbour(interface: u32, address: IpAddr) -> io::Result<Option<NeighbourStat
         RouteNetlinkMessage::NewNeighbour(neighbour) => Some(neighbour.header.state),
         _ => None,
     }))
-}
-
-fn family(address: IpAddr) -> (AddressFamily, u8) {
-    match address {
-        IpAddr::V4(_) => (AddressFamily::Inet, 32),
-        IpAddr::V6(_) => (AddressFamily::Inet6, 128),
-    }
 }
 
 #[cfg(test)]

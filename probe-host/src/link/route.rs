@@ -19,7 +19,7 @@ pub struct Route {
 
 /// Why an address is not that of another host that packets can reach. Each is displayed as a clause about the address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum RouteObstacle {
+pub enum TargetRefusal {
     #[error("is an address of this host, so that packets to it pass no interface; name the other end")]
     Own,
     #[error("is a broadcast address; give the address of one host")]
@@ -40,36 +40,26 @@ impl Netlink {
 
     /// Why no packet to `address` leaves this host for another one, if the routing table says so; on this interface if it
     /// is given.
-    pub async fn obstacle_to(
+    pub async fn target_refusal(
         &self,
         address: IpAddr,
         interface: Option<u32>,
-    ) -> Result<Option<RouteObstacle>, LinkError> {
+    ) -> Result<Option<TargetRefusal>, LinkError> {
         let route = self.ask_route(address, interface).await?;
-        let obstacle = obstacle_in(&route);
+        let refusal = refusal_in(&route);
         // A link-local address may be another host's on each link.
         let is_link_local = matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
-        if obstacle.is_some() || interface.is_none() || is_link_local {
-            return Ok(obstacle);
+        if refusal.is_some() || interface.is_none() || is_link_local {
+            return Ok(refusal);
         }
-        let anywhere = obstacle_in(&self.ask_route(address, None).await?);
+        let anywhere = refusal_in(&self.ask_route(address, None).await?);
         // From a socket that is bound to an interface, IPv4 takes an address without a route there for one on the link.
         let is_routed = route.is_ok_and(|route| has_gateway(&route));
-        Ok(anywhere.filter(|obstacle| *obstacle == RouteObstacle::Own || !is_routed))
+        Ok(anywhere.filter(|refusal| *refusal == TargetRefusal::Own || !is_routed))
     }
 
     /// The route, or the error that the kernel's routing table has instead.
     async fn ask_route(&self, address: IpAddr, interface: Option<u32>) -> Result<Result<RouteMessage, i32>, LinkError> {
-        let mut request = RouteMessage::default();
-        let (family, length) = match address {
-            IpAddr::V4(_) => (AddressFamily::Inet, 32),
-            IpAddr::V6(_) => (AddressFamily::Inet6, 128),
-        };
-        request.header.address_family = family;
-        request.header.destination_prefix_length = length;
-        let destination = RouteAttribute::Destination(RouteAddress::from(address));
-        request.attributes.push(destination);
-        request.attributes.extend(interface.map(RouteAttribute::Oif));
         const ROUTING: [i32; 5] = [
             libc::EINVAL,
             libc::EACCES,
@@ -77,7 +67,7 @@ impl Netlink {
             libc::ENETUNREACH,
             libc::ESRCH,
         ];
-        let mut routes = pin!(self.handle.route().get(request).execute());
+        let mut routes = pin!(self.handle.route().get(request_to(address, interface)).execute());
         match routes.try_next().await {
             Ok(route) => Ok(route.ok_or(libc::ESRCH)),
             Err(rtnetlink::Error::NetlinkError(error)) if ROUTING.contains(&-error.raw_code()) => {
@@ -91,13 +81,31 @@ impl Netlink {
     }
 }
 
-fn obstacle_in(route: &Result<RouteMessage, i32>) -> Option<RouteObstacle> {
+/// Asks for the route to `address`, by this interface if one is given.
+pub(super) fn request_to(address: IpAddr, interface: Option<u32>) -> RouteMessage {
+    let mut request = RouteMessage::default();
+    (request.header.address_family, request.header.destination_prefix_length) = family(address);
+    let destination = RouteAttribute::Destination(RouteAddress::from(address));
+    request.attributes.push(destination);
+    request.attributes.extend(interface.map(RouteAttribute::Oif));
+    request
+}
+
+/// The family of an address, and its length in bits.
+pub(super) fn family(address: IpAddr) -> (AddressFamily, u8) {
+    match address {
+        IpAddr::V4(_) => (AddressFamily::Inet, 32),
+        IpAddr::V6(_) => (AddressFamily::Inet6, 128),
+    }
+}
+
+fn refusal_in(route: &Result<RouteMessage, i32>) -> Option<TargetRefusal> {
     match route.as_ref().map(|message| message.header.kind) {
-        Ok(RouteType::Local) => Some(RouteObstacle::Own),
-        Ok(RouteType::Broadcast) => Some(RouteObstacle::Broadcast),
-        Ok(RouteType::BlackHole) | Err(&libc::EINVAL) => Some(RouteObstacle::Blackhole),
-        Ok(RouteType::Prohibit) | Err(&libc::EACCES) => Some(RouteObstacle::Prohibited),
-        Ok(RouteType::Unreachable) | Err(&libc::EHOSTUNREACH) => Some(RouteObstacle::Unreachable),
+        Ok(RouteType::Local) => Some(TargetRefusal::Own),
+        Ok(RouteType::Broadcast) => Some(TargetRefusal::Broadcast),
+        Ok(RouteType::BlackHole) | Err(&libc::EINVAL) => Some(TargetRefusal::Blackhole),
+        Ok(RouteType::Prohibit) | Err(&libc::EACCES) => Some(TargetRefusal::Prohibited),
+        Ok(RouteType::Unreachable) | Err(&libc::EHOSTUNREACH) => Some(TargetRefusal::Unreachable),
         _ => None,
     }
 }
@@ -133,13 +141,13 @@ mod tests {
     #[tokio::test]
     async fn own_and_broadcast_addresses_are_not_other_hosts() {
         let netlink = Netlink::open().unwrap();
-        for (address, obstacle) in [
-            ("127.0.0.1", RouteObstacle::Own),
-            ("::1", RouteObstacle::Own),
-            ("255.255.255.255", RouteObstacle::Broadcast),
+        for (address, refusal) in [
+            ("127.0.0.1", TargetRefusal::Own),
+            ("::1", TargetRefusal::Own),
+            ("255.255.255.255", TargetRefusal::Broadcast),
         ] {
-            let found = netlink.obstacle_to(address.parse().unwrap(), None).await.unwrap();
-            assert_eq!(found, Some(obstacle), "{address}");
+            let found = netlink.target_refusal(address.parse().unwrap(), None).await.unwrap();
+            assert_eq!(found, Some(refusal), "{address}");
         }
     }
 

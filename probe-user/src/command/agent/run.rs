@@ -1,6 +1,6 @@
 //! Drives the core: passes in replies and the time, sends its probes, reports its events.
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use log::warn;
 use probe_common::abi::{COUNTER_NAMES, Counter};
 use probe_common::family::Family;
@@ -48,10 +48,7 @@ pub async fn run(mut config: AgentConfig) -> Result<()> {
     let mut reporter = Reporter::open(&config.output)?;
     let interface = &config.endpoint.port.interface;
     let addresses = addresses_of(interface).await?;
-    if let Some(own) = config.core.static_peers.iter().find(|peer| addresses.contains(peer)) {
-        bail!("--peer {own} is an address of {interface} itself; name the other end");
-    }
-    check_peers(interface, &config.core.static_peers).await?;
+    check_peers(interface, &addresses, &config.core.static_peers).await?;
     config.limit_to(families_of(&addresses));
     let (results, samples) = reporter.controls();
     let mut shutdown = Shutdown::new(results, samples).context("cannot catch signals")?;

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use log::debug;
 use probe_common::family::Family;
 use probe_core::attach::AttachMode;
@@ -48,13 +48,7 @@ pub async fn run(config: CompareConfig) -> Result<()> {
     check_host()?;
     let mut report = Report::open(&config)?;
     let interface = &config.port.interface;
-    if addresses_of(interface).await?.contains(&config.peer) {
-        bail!(
-            "--peer {} is an address of {interface} itself; name the other end",
-            config.peer
-        );
-    }
-    check_peers(interface, &[config.peer]).await?;
+    check_peers(interface, &addresses_of(interface).await?, &[config.peer]).await?;
     let mut shutdown = Shutdown::new(report.control(), None).context("cannot catch signals")?;
     let mut port = Port::open(config.port.clone(), Engine::Ebpf, None).await?;
     let identity = tokio::select! {

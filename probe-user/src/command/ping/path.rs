@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Result, bail};
 use probe_common::family::Family;
-use probe_host::link::{Link, Netlink, Route, RouteObstacle};
+use probe_host::link::{Link, Netlink, Route, TargetRefusal};
 use tokio::net::lookup_host;
 
 use crate::command::ping::config::PingConfig;
@@ -50,9 +50,9 @@ impl Path {
             _ => None,
         };
         // An own address can be probed: a reflector of any make may listen there.
-        match netlink.obstacle_to(to.ip(), scope).await? {
-            None | Some(RouteObstacle::Own) => {}
-            Some(obstacle) => bail!("{} {obstacle}", to.ip()),
+        match netlink.target_refusal(to.ip(), scope).await? {
+            None | Some(TargetRefusal::Own) => {}
+            Some(refusal) => bail!("{} {refusal}", to.ip()),
         }
         let route = netlink.route_to(to.ip()).await?;
         let index = scope.or(route.map(|route: Route| route.interface));
@@ -75,7 +75,7 @@ impl Path {
         self.link.as_ref().map(|link| link.index)
     }
 
-    /// What is different in `new`, in words.
+    /// Lists the differences of `new`, in words.
     pub fn changes(&self, new: &Self) -> Vec<String> {
         let mut changes = Vec::new();
         let interface = new.interface().unwrap_or("no interface");

@@ -35,13 +35,16 @@ pub async fn addresses_of(interface: &str) -> Result<Vec<IpAddr>> {
     Ok(addresses.into_iter().map(|address| address.ip).collect())
 }
 
-/// Fails if packets to one of these peers would not leave this host for another one.
-pub async fn check_peers(interface: &str, peers: &[IpAddr]) -> Result<()> {
+/// Fails if packets to one of these peers would not leave this host for another one; `addresses` are the interface's.
+pub async fn check_peers(interface: &str, addresses: &[IpAddr], peers: &[IpAddr]) -> Result<()> {
+    if let Some(own) = peers.iter().find(|peer| addresses.contains(peer)) {
+        bail!("--peer {own} is an address of {interface} itself; name the other end");
+    }
     let netlink = Netlink::open()?;
     let index = netlink.link_by_name(interface).await?.map(|link| link.index);
     for &peer in peers {
-        if let Some(obstacle) = netlink.obstacle_to(peer, index).await? {
-            bail!("--peer {peer} {obstacle}");
+        if let Some(refusal) = netlink.target_refusal(peer, index).await? {
+            bail!("--peer {peer} {refusal}");
         }
     }
     Ok(())
