@@ -59,7 +59,7 @@ const PLAN_AHEAD_NS: u64 = 20_000_000;
 /// A probe is planned at least this long before its time: evaluating all links takes a few milliseconds.
 const MIN_PLAN_AHEAD_NS: u64 = 5_000_000;
 
-/// The ledger sends what is due in this step.
+/// Between two looks of the ledger for commands that are due.
 const LEDGER_NS: u64 = 500_000_000;
 /// Least time between two evaluations because of hosts that moved.
 const REINSTALL_NS: u64 = 100_000_000;

@@ -1,7 +1,7 @@
 //! Texts that others choose, made safe to print.
 
-/// Whether a text takes one line, and can neither reorder nor imitate what is beside it: it has no control, format, private
-/// or unassigned characters, no invisible ones, and single blanks only between other characters.
+/// Whether a text takes one line and shows as itself. It has no control, format, private, unassigned or invisible characters,
+/// no blank at either end, and no two blanks in a row.
 pub fn is_plain(text: &str) -> bool {
     shows_as_it_is(text) && !text.ends_with(' ')
 }
@@ -26,7 +26,7 @@ pub fn plain(text: &str, max_len: usize) -> String {
 
 /// As [`is_plain`], but there may be a blank at the end.
 fn shows_as_it_is(text: &str) -> bool {
-    // The standard library escapes what is not to be shown, and these three for its own purpose.
+    // `escape_debug` escapes characters that cannot be shown. It also escapes these three, which can.
     let unquoted = text.replace(['"', '\'', '\\'], "");
     let is_visible = unquoted.escape_debug().eq(unquoted.chars()) && !text.chars().any(is_invisible);
     is_visible && !text.starts_with(' ') && !text.contains("  ")

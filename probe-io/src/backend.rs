@@ -59,7 +59,7 @@ pub(crate) trait Backend {
 
     fn send(&mut self, sockets: &Sockets, to: IpAddr, ssid: u16, seq: u32, clock: &ClockState) -> io::Result<()>;
 
-    /// What is known about a probe without a reply.
+    /// Looks up a probe without a reply.
     fn trace(&mut self, sockets: &SocketPair, ssid: u16, seq: u32, peer: IpAddr) -> Trace;
 
     /// Ready when there may be replies. Wakes only the last task that polled.

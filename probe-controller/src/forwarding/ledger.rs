@@ -137,7 +137,7 @@ mod tests {
         )
     }
 
-    /// Carries out what is due: the rules that are sent, and whether a count is asked for.
+    /// Carries out the commands that are due. Returns the number of rules sent, and whether the switch is asked for a count.
     fn work(ledger: &mut Ledger, now_ns: u64) -> (usize, bool) {
         let commands = ledger.due(7, 7, now_ns);
         let (mut rules, mut is_asked) = (0, false);

@@ -31,6 +31,14 @@ fn link_to(network: &Network, one: PortId) -> &LinkView {
     links.find(|view| view.link.ends_at(one)).unwrap()
 }
 
+/// The triangle, once its links are measured and its hosts are known.
+fn triangle_with_hosts() -> Network {
+    let mut network = triangle(false);
+    network.run(4 * SECOND);
+    introduce(&mut network);
+    network
+}
+
 /// Both hosts become known.
 fn introduce(network: &mut Network) {
     for dpid in 1..=3 {
@@ -88,9 +96,7 @@ fn broadcast_reaches_every_host_once_after_host_ports_are_known() {
 
 #[test]
 fn hosts_communicate_along_the_path_of_least_delay() {
-    let mut network = triangle(false);
-    network.run(4 * SECOND);
-    introduce(&mut network);
+    let mut network = triangle_with_hosts();
     network.carried = 0;
     // The first frame waits for its path, the second finds rules.
     for _ in 0..2 {
@@ -118,9 +124,7 @@ fn a_frame_to_an_unknown_host_reaches_all_hosts_and_no_link() {
 
 #[test]
 fn a_silent_cut_is_noticed_within_two_seconds_and_the_path_comes_back_after_repair() {
-    let mut network = triangle(false);
-    network.run(4 * SECOND);
-    introduce(&mut network);
+    let mut network = triangle_with_hosts();
     network.send(host(1), mac(host(3)));
     network.run(100 * MS);
     network.received.clear();
@@ -158,9 +162,7 @@ fn a_silent_cut_is_noticed_within_two_seconds_and_the_path_comes_back_after_repa
 
 #[test]
 fn a_port_that_goes_down_reroutes_at_once() {
-    let mut network = triangle(false);
-    network.run(4 * SECOND);
-    introduce(&mut network);
+    let mut network = triangle_with_hosts();
     network.send(host(1), mac(host(3)));
     network.run(100 * MS);
     network.received.clear();
@@ -248,9 +250,7 @@ fn foreign_lldp_makes_no_link_and_is_reported_once() {
 
 #[test]
 fn a_switch_that_reconnects_gets_its_rules_again() {
-    let mut network = triangle(false);
-    network.run(4 * SECOND);
-    introduce(&mut network);
+    let mut network = triangle_with_hosts();
     network.send(host(1), mac(host(3)));
     network.run(100 * MS);
     network.reconnect(Dpid(2), 3);
@@ -276,9 +276,7 @@ fn invented(number: u32) -> MacAddress {
 
 #[test]
 fn a_host_that_floods_costs_neither_memory_nor_rules_nor_lines_without_end_nor_other_hosts() {
-    let mut network = triangle(false);
-    network.run(4 * SECOND);
-    introduce(&mut network);
+    let mut network = triangle_with_hosts();
     network.send(host(1), mac(host(3)));
     network.run(100 * MS);
     network.notices.clear();
@@ -313,9 +311,7 @@ fn a_host_that_floods_costs_neither_memory_nor_rules_nor_lines_without_end_nor_o
 
 #[test]
 fn hosts_that_jump_between_ports_are_reported_seldom_and_evaluated_seldom() {
-    let mut network = triangle(false);
-    network.run(4 * SECOND);
-    introduce(&mut network);
+    let mut network = triangle_with_hosts();
     network.notices.clear();
     for number in 0..2_000 {
         network.send_as(host(1 + u64::from(number % 2u32)), MacAddress::BROADCAST, invented(0));
@@ -328,9 +324,7 @@ fn hosts_that_jump_between_ports_are_reported_seldom_and_evaluated_seldom() {
 
 #[test]
 fn a_host_is_forgotten_after_five_minutes_of_silence_and_an_active_one_loses_no_frame() {
-    let mut network = triangle(false);
-    network.run(4 * SECOND);
-    introduce(&mut network);
+    let mut network = triangle_with_hosts();
     // One host sends to another without ever asking the controller again, and the third is silent.
     network.send(host(1), mac(host(3)));
     network.send(host(3), mac(host(1)));

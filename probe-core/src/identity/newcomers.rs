@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
-/// Between two requests to newcomers, whoever they are.
+/// Between two requests, to the same newcomer or to different ones.
 const APART_NS: u64 = 100_000_000;
 /// Newcomers that wait to be asked, and requests that wait for an answer.
 const MAX_WAITING: usize = 16;

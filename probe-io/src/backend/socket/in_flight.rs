@@ -115,7 +115,7 @@ impl InFlight {
         is_wanted
     }
 
-    /// What is known about a probe without a reply: without a stamp it did not leave, if the device stamps others.
+    /// Looks up a probe without a reply. Without a stamp it did not leave, if the device stamps others.
     pub fn trace(&self, id: ProbeId, device_stamps: bool) -> Trace {
         match self.probes.peek(&id) {
             Some(probe) if !probe.stamped && device_stamps => Trace::NotLeft,

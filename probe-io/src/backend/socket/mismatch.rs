@@ -77,6 +77,13 @@ mod tests {
     const PORT: u16 = 862;
     const SSID: u16 = 9;
     const T1: u64 = 77;
+    const FIELDS: ReplyFields = ReplyFields {
+        sequence: 0,
+        transmit: NtpTime(30),
+        error: ErrorEstimate(1),
+        receive: NtpTime(20),
+        ttl: 1,
+    };
 
     /// One probe, number 3, to 10.77.0.2 or to a group.
     struct One(IpAddr);
@@ -110,16 +117,7 @@ mod tests {
 
     fn reply() -> [u8; 44] {
         let mut reply = probe();
-        stamp::into_reply(
-            &mut reply,
-            &ReplyFields {
-                sequence: 0,
-                transmit: NtpTime(30),
-                error: ErrorEstimate(1),
-                receive: NtpTime(20),
-                ttl: 1,
-            },
-        );
+        stamp::into_reply(&mut reply, &FIELDS);
         reply
     }
 
@@ -197,16 +195,7 @@ mod tests {
         key.sign(&mut packet);
         let why = |packet: &[u8], key| mismatch(packet, from, PORT, Some(key), &sent);
         assert_eq!(why(&packet, &key), Mismatch::Echo);
-        authenticated::into_reply(
-            &mut packet,
-            &ReplyFields {
-                sequence: 0,
-                transmit: NtpTime(30),
-                error: ErrorEstimate(1),
-                receive: NtpTime(20),
-                ttl: 1,
-            },
-        );
+        authenticated::into_reply(&mut packet, &FIELDS);
         key.sign(&mut packet);
         assert_eq!(why(&packet, &key), Mismatch::Address);
         assert_eq!(why(&packet, &other), Mismatch::Unsigned);

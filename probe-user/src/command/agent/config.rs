@@ -25,7 +25,7 @@ pub struct AgentConfig {
 
 impl AgentConfig {
     /// Families of which the interface has no address wait for one, unless they are required or a named peer has one.
-    /// If no family would be left, all stay, and opening the port reports what is missing.
+    /// If no family is left, all stay, and opening the port fails with the reason.
     pub fn limit_to(&mut self, present: Families) {
         if self.endpoint.families_required {
             return;
