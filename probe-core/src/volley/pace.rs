@@ -83,12 +83,47 @@ impl Ages {
     }
 }
 
-/// How long the kernel's answer to a ball is waited for before another one is thrown: four times the delay that all but
-/// one in a thousand replies keep to. Replies after that count all the same.
-pub fn patience_ns(p999_ns: Option<i64>) -> u64 {
-    const UNKNOWN_NS: u64 = 10_000_000;
-    const RANGE_NS: (u64, u64) = (200_000, 100_000_000);
-    p999_ns.map_or(UNKNOWN_NS, |p999_ns| {
-        (4 * p999_ns.unsigned_abs()).clamp(RANGE_NS.0, RANGE_NS.1)
-    })
+/// How long a ball may be away before another one is thrown in its place. A reply after that counts all the same.
+///
+/// Four times the delay that all but one in a thousand replies keep to. If no reply has come since balls were last
+/// replaced, the path stands still, and more balls would only queue there: then twice as long as before.
+#[derive(Debug)]
+pub struct Patience {
+    by_delay_ns: u64,
+    doubled: u32,
+    received: u64,
 }
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            by_delay_ns: 10_000_000,
+            doubled: 0,
+            received: 0,
+        }
+    }
+}
+
+impl Patience {
+    const MIN_NS: u64 = 1_000_000;
+    const MAX_NS: u64 = 200_000_000;
+
+    pub fn ns(&self) -> u64 {
+        (self.by_delay_ns << self.doubled).min(Self::MAX_NS)
+    }
+
+    /// Takes the 99.9th percentile of the round trips so far.
+    pub fn observe(&mut self, p999_ns: i64) {
+        self.by_delay_ns = (4 * p999_ns.unsigned_abs()).clamp(Self::MIN_NS, Self::MAX_NS);
+    }
+
+    /// Balls were replaced when `received` replies had come in all.
+    pub fn replaced(&mut self, received: u64) {
+        let stands_still = received == self.received;
+        self.doubled = if stands_still { (self.doubled + 1).min(8) } else { 0 };
+        self.received = received;
+    }
+}
+
+#[cfg(test)]
+mod tests;
