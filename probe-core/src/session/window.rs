@@ -314,6 +314,11 @@ impl Windows {
         self.held.push_back(Window::open(now_ns, empty));
     }
 
+    /// Number of closed windows.
+    pub(super) fn closed(&self) -> usize {
+        self.held.len() - 1
+    }
+
     /// The oldest window, if it is closed.
     pub(super) fn oldest_closed(&self) -> Option<(&Window, u64)> {
         let window = self.held.front()?;
