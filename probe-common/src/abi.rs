@@ -16,7 +16,7 @@ use crate::frame::Udp;
 
 /// Version of this module's layouts and meanings. The loader writes it into [`Settings`]; a program that was built
 /// with another one touches no packet.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// Longest payload of a padded probe that the kernel programs answer: that of an IPv4 datagram with an MTU of 9,000 bytes.
 pub const MAX_PADDED_LEN: usize = 8972;
@@ -57,7 +57,8 @@ pub struct Settings {
     pub port_batch: u32,
     /// [`MAX_REPLIES`], except in benchmarks.
     pub max_replies: u32,
-    pub reserved_too: u32,
+    /// Length of each session's ring in `IN_FLIGHT`, a power of two, less one.
+    pub ring_mask: u32,
     /// Unicast probes of each source.
     pub source_limit: Limit,
     /// Group probes of each source.
@@ -125,7 +126,7 @@ const _: () = {
     assert!(offset_of!(Settings, mac) == 32);
     assert!(offset_of!(Settings, own_v4) == 40);
     assert!(offset_of!(Settings, policy_generation) == 72);
-    assert!(offset_of!(Settings, reserved_too) == 84);
+    assert!(offset_of!(Settings, ring_mask) == 84);
     assert!(offset_of!(Settings, source_limit) == 88);
     assert!(offset_of!(Settings, port_limit) == 120);
     assert!(size_of::<Limit>() == 16 && offset_of!(Limit, burst_ns) == 8);
@@ -138,10 +139,12 @@ const _: () = {
     assert!(offset_of!(SourceState, own) == 32);
     assert!(offset_of!(SourceState, generation) == 48);
 
-    assert!(size_of::<InFlightKey>() == 8 && align_of::<InFlightKey>() == 4);
+    assert!(size_of::<ProbeKey>() == 8 && align_of::<ProbeKey>() == 4);
     assert!(size_of::<InFlight>() == 40 && align_of::<InFlight>() == 8);
     assert!(offset_of!(InFlight, destination) == 16);
     assert!(offset_of!(InFlight, reserved) == 36);
+    assert!(size_of::<SessionRing>() == 8);
+    assert!(size_of::<InFlightRecord>() == 48 && offset_of!(InFlightRecord, sent) == 8);
 
     assert!(size_of::<ReflectorSessionKey>() == 40 && align_of::<ReflectorSessionKey>() == 8);
     assert!(offset_of!(ReflectorSessionKey, source_port) == 32);
@@ -179,11 +182,13 @@ mod pod {
         Address,
         Allowed,
         InFlight,
-        InFlightKey,
+        InFlightRecord,
+        ProbeKey,
         MissedKey,
         ReflectorSession,
         ReflectorSessionKey,
         Sample,
+        SessionRing,
         Settings,
         SourceState
     );

@@ -19,7 +19,8 @@ use aya::maps::MapError;
 use aya::maps::lpm_trie::Key;
 use ipnet::IpNet;
 use probe_common::abi::{
-    self, ALLOWED_NOBODY, ALLOWED_V4, ALLOWED_V6, Address, Allowed, COUNTER_NAMES, Counter, InFlightKey, MissedKey,
+    self, ALLOWED_NOBODY, ALLOWED_V4, ALLOWED_V6, Address, Allowed, COUNTER_NAMES, Counter, MissedKey, ProbeKey,
+    SessionRing,
 };
 use probe_common::family::Family;
 use probe_common::stamp;
@@ -29,6 +30,7 @@ use probe_core::engine::Engine;
 use probe_core::mismatch::Mismatches;
 use probe_core::observation::Reply;
 use probe_core::reflector::policy::{Policy, Sources};
+use probe_core::rings::{NewRing, RingTable, Rings};
 use probe_host::clock::ClockState;
 use probe_host::link::Link;
 
@@ -49,6 +51,7 @@ use crate::udp::sockets::{SocketPair, Sockets};
 pub(crate) struct EbpfBackend {
     object: Object,
     ring: Ring,
+    in_flight: RingTable,
     destinations: BTreeMap<IpAddr, u32>,
     policy: Policy,
     policy_generation: u32,
@@ -64,21 +67,26 @@ pub(crate) struct EbpfBackend {
 }
 
 /// The probes that the programs remember.
-struct Remembered<'a>(RefCell<&'a mut Object>);
+struct Remembered<'a> {
+    object: RefCell<&'a mut Object>,
+    in_flight: &'a RingTable,
+}
 
 impl Sent for Remembered<'_> {
     fn probe(&self, ssid: u16, seq: u32) -> Option<abi::InFlight> {
-        let key = InFlightKey { seq, ssid, reserved: 0 };
-        self.0.borrow_mut().in_flight().ok()?.get(&key, 0).ok()
+        let (index, id) = self.in_flight.record(ssid, seq)?;
+        let record = self.object.borrow_mut().in_flight().ok()?.get(&index, 0).ok()?;
+        (record.id == id).then_some(record.sent)
     }
 
     fn session(&self, peer: IpAddr) -> Option<u16> {
-        let ssid = self.0.borrow_mut().sessions_by_peer().ok()?.get(&peer.into(), 0).ok()?;
+        let mut object = self.object.borrow_mut();
+        let ssid = object.sessions_by_peer().ok()?.get(&peer.into(), 0).ok()?;
         Some(ssid as u16)
     }
 
     fn sessions(&self, at_most: usize) -> Vec<u16> {
-        let mut object = self.0.borrow_mut();
+        let mut object = self.object.borrow_mut();
         let Ok(sessions) = object.sessions_by_peer() else {
             return Vec::new();
         };
@@ -89,8 +97,8 @@ impl Sent for Remembered<'_> {
 
 impl EbpfBackend {
     /// Loads the programs, which touch no packet until they are configured, and prints what they log.
-    pub(crate) fn load(log_level: u8) -> Result<Self, ObjectError> {
-        let mut object = Object::load(log_level)?;
+    pub(crate) fn load(log_level: u8, rings: Rings) -> Result<Self, ObjectError> {
+        let mut object = Object::load(log_level, rings)?;
         let ring = Ring::new(object.take_samples()?).map_err(ObjectError::Ring)?;
         if log_level != 0 {
             log::print(&mut object).map_err(ObjectError::Log)?;
@@ -98,6 +106,7 @@ impl EbpfBackend {
         Ok(Self {
             object,
             ring,
+            in_flight: RingTable::new(rings),
             destinations: BTreeMap::new(),
             policy: Policy::default(),
             policy_generation: 0,
@@ -135,13 +144,42 @@ impl EbpfBackend {
 
     /// Counts a packet that came up to the sending socket.
     pub(crate) fn stray(&mut self, packet: &[u8], from: SocketAddr) {
-        let sent = Remembered(RefCell::new(&mut self.object));
+        let sent = Remembered {
+            object: RefCell::new(&mut self.object),
+            in_flight: &self.in_flight,
+        };
         let why = mismatch(packet, from, self.test_port, None, &sent);
         self.mismatches.add(why, from);
     }
 
     pub(crate) fn mismatches_so_far(&self) -> Mismatches {
         self.mismatches
+    }
+
+    /// Gives a session its ring before it sends the probe with number `seq`.
+    fn give_ring(&mut self, ssid: u16, seq: u32) -> Result<(), ObjectError> {
+        let given = match seq {
+            0 if !self.wraps(ssid)? => Some(self.in_flight.begins(ssid)),
+            _ => self.in_flight.sends(ssid),
+        };
+        let Some(NewRing { ring, evicted }) = given else {
+            return Ok(());
+        };
+        let failed = ObjectError::map("SESSION_RINGS");
+        let mut rings = self.object.session_rings()?;
+        if let Some(evicted) = evicted {
+            rings.set(evicted.into(), SessionRing::NONE, 0).map_err(&failed)?;
+        }
+        rings.set(ssid.into(), ring, 0).map_err(&failed)
+    }
+
+    /// Whether the last number before zero is that of a probe in flight: the session goes on.
+    fn wraps(&mut self, ssid: u16) -> Result<bool, ObjectError> {
+        let Some((index, id)) = self.in_flight.record(ssid, u32::MAX) else {
+            return Ok(false);
+        };
+        let record = self.object.in_flight()?.get(&index, 0);
+        Ok(record.is_ok_and(|record| record.id == id))
     }
 
     /// Replies sent so far.
@@ -219,7 +257,10 @@ impl Backend for EbpfBackend {
         self.destinations = wanted;
         // Addresses and prefixes before the generation, which makes the programs read them.
         self.set_policy(facts.policy())?;
-        self.object.set_settings(&settings(facts, self.policy_generation))?;
+        let rings = self.in_flight.rings();
+        self.object
+            .set_settings(&settings(facts, self.policy_generation, rings))?;
+        self.in_flight.tick();
         self.test_port = facts.test_port;
         Ok(())
     }
@@ -237,7 +278,8 @@ impl Backend for EbpfBackend {
         let mut sessions = self.object.sessions_by_peer()?;
         sessions
             .insert(Address::from(peer), u32::from(ssid), 0)
-            .map_err(ObjectError::map("SESSIONS_BY_PEER"))
+            .map_err(ObjectError::map("SESSIONS_BY_PEER"))?;
+        self.give_ring(ssid, 0)
     }
 
     /// T1 is taken by the egress program.
@@ -253,10 +295,12 @@ impl Backend for EbpfBackend {
         self.datagrams.clear();
         for probe in probes {
             let Transmit { ssid, seq, .. } = probe.transmit;
-            if seq == 0
-                && !probe.to.is_multicast()
-                && let Err(error) = self.set_session(probe.to, ssid)
-            {
+            let known = if seq == 0 && !probe.to.is_multicast() {
+                self.set_session(probe.to, ssid)
+            } else {
+                self.give_ring(ssid, seq)
+            };
+            if let Err(error) = known {
                 failed(probe, io::Error::other(error));
                 continue;
             }
@@ -268,13 +312,16 @@ impl Backend for EbpfBackend {
     }
 
     fn trace(&mut self, _sockets: &SocketPair, ssid: u16, seq: u32, peer: IpAddr) -> Trace {
-        let probe = InFlightKey { seq, ssid, reserved: 0 };
+        let probe = ProbeKey { seq, ssid, reserved: 0 };
         let missed = MissedKey {
             source: Address::from(peer),
             probe,
         };
         let was_missed = self.object.missed().is_ok_and(|map| map.get(&missed, 0).is_ok());
-        let has_left = self.object.in_flight().is_ok_and(|map| map.get(&probe, 0).is_ok());
+        let has_left = self.in_flight.record(ssid, seq).is_some_and(|(index, id)| {
+            let record = self.object.in_flight().map(|map| map.get(&index, 0));
+            record.is_ok_and(|record| record.is_ok_and(|record| record.has_left(id)))
+        });
         match (was_missed, has_left) {
             (true, _) => Trace::CollectorLost,
             (false, true) => Trace::Left,

@@ -12,6 +12,7 @@ use futures_util::TryStreamExt as _;
 use nix::sched::{CloneFlags, unshare};
 use probe_core::agent::event::{Destination, Transmit};
 use probe_core::attach::AttachMode;
+use probe_core::rings::Rings;
 use probe_host::clock::monotonic_ns;
 use probe_host::timer::Timer;
 use rtnetlink::{Handle, LinkUnspec, LinkVeth};
@@ -178,6 +179,7 @@ fn config(interface: &str, mode: AttachMode, probing: bool) -> PortConfig {
         late: Vec::new(),
         choice: Choice::Only(mode),
         probing,
+        rings: Rings::ONE,
         log_level: 0,
         answering: Answering::default(),
     }

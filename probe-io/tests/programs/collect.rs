@@ -6,7 +6,8 @@ use probe_common::abi::Counter::{
     Collected, DuplicateDropped, ReplyBadChecksum, ReplyMalformed, ReplyNotAllowed, RingFull, Unmatched,
 };
 use probe_common::abi::{
-    Address, InFlight, InFlightKey, MAX_GROUP_REPLIES, MAX_REPLIES, MissedKey, SAMPLES_BYTES, Sample, Settings,
+    Address, InFlight, InFlightRecord, MAX_GROUP_REPLIES, MAX_REPLIES, MissedKey, ProbeKey, SAMPLES_BYTES, Sample,
+    Settings,
 };
 use probe_common::stamp;
 
@@ -14,11 +15,11 @@ use crate::packet::{
     Datagram, GROUP_V4, GROUP_V6, OWN_LINK_LOCAL, OWN_MAC, OWN_V4, OWN_V6, SECOND_V4, SENDER_MAC, SENDER_PORT_V4,
     SENDER_PORT_V6, SENDER_V4, SENDER_V6, TEST_PORT,
 };
-use crate::rig::{Program, RECEIVERS, Rig, Verdict, once, settings};
+use crate::rig::{Program, RECEIVERS, RING_MASK, Rig, SSID, Verdict, once, settings};
 
-const KEY: InFlightKey = InFlightKey {
+const KEY: ProbeKey = ProbeKey {
     seq: 0x0102_0304,
-    ssid: 0x0b0c,
+    ssid: SSID,
     reserved: 0,
 };
 const T1_MONO_NS: u64 = 123_456_789;
@@ -75,7 +76,7 @@ fn waiting_for(destination: impl Into<IpAddr>) -> Option<Rig> {
         replies: 0,
         reserved: 0,
     };
-    rig.object().in_flight().unwrap().insert(KEY, sent, 0).unwrap();
+    rig.put_in_flight(KEY, sent);
     Some(rig)
 }
 
@@ -214,6 +215,30 @@ fn replies_that_no_probe_is_waiting_for() {
         let Some(mut rig) = Rig::new() else { return };
         rig.run(hook, &good.build())
             .assert_passed(&good.build(), &[Unmatched], "nothing is in flight");
+    }
+}
+
+#[test]
+fn a_record_answers_its_own_probe_alone() {
+    let good = reply(SENDER_V4);
+    let earlier = altered(&good, stamp::SENDER_SEQUENCE, &(KEY.seq - RING_MASK - 1).to_be_bytes());
+    for hook in RECEIVERS {
+        let Some(mut rig) = waiting_for(SENDER_V4) else { return };
+        rig.run(hook, &earlier)
+            .assert_passed(&earlier, &[Unmatched], "an earlier probe in the same place");
+        let sent = rig.in_flight(KEY).unwrap();
+        let half_written = InFlightRecord { id: 0, sent };
+        let mut records = rig.object().in_flight().unwrap();
+        let place = (0..=RING_MASK).find(|index| records.get(index, 0).unwrap().sent == sent);
+        records.set(place.unwrap(), half_written, 0).unwrap();
+        rig.run(hook, &good.build())
+            .assert_passed(&good.build(), &[Unmatched], "a record that is being written");
+        rig.put_in_flight(KEY, sent);
+        assert_eq!(rig.run(hook, &good.build()).counted, once(&[Collected]));
+        rig.open_session(SSID);
+        rig.run(hook, &good.build())
+            .assert_passed(&good.build(), &[Unmatched], "a session that has begun again");
+        assert_eq!(rig.samples().len(), 1);
     }
 }
 
