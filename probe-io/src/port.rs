@@ -23,6 +23,7 @@ pub use probe_core::engine::Engine;
 use probe_core::mismatch::Mismatches;
 use probe_core::observation::{Fate, Reply, SendFailure};
 use probe_core::reflector::policy::Policy;
+use probe_core::rings::Rings;
 use probe_host::clock::{ClockState, monotonic_ns};
 use probe_host::link::{Changes, LinkError, Netlink};
 
@@ -58,6 +59,8 @@ pub struct PortConfig {
     pub choice: Choice,
     /// Whether to send probes, or only to reflect.
     pub probing: bool,
+    /// Records of the probes in flight, if kernel programs stamp them.
+    pub rings: Rings,
     /// aya-log's level for lines from the programs, 0 for none.
     pub log_level: u8,
     pub answering: Answering,
@@ -157,7 +160,7 @@ impl Port {
         )?;
         let has_key = key.is_some();
         let backend: Box<dyn Backend> = match engine {
-            Engine::Ebpf => Box::new(EbpfBackend::load(config.log_level)?),
+            Engine::Ebpf => Box::new(EbpfBackend::load(config.log_level, config.rings)?),
             Engine::Socket => Box::new(SocketBackend::new(config.test_port, key)),
         };
         let mut port = Self {

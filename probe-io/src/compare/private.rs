@@ -11,6 +11,7 @@ use std::{io, thread};
 use futures_util::TryStreamExt as _;
 use nix::sched::{CloneFlags, unshare};
 use probe_core::attach::AttachMode;
+use probe_core::rings::Rings;
 use probe_host::clock::monotonic_ns;
 use probe_host::timer::Timer;
 use rtnetlink::{Handle, LinkUnspec, LinkVeth};
@@ -171,6 +172,7 @@ fn config(interface: &str, mode: AttachMode, probing: bool) -> PortConfig {
         late: Vec::new(),
         choice: Choice::Only(mode),
         probing,
+        rings: Rings::ONE,
         log_level: 0,
         answering: Answering::default(),
     }
