@@ -29,8 +29,8 @@ pub struct Settings {
     pub abi_version: u32,
     /// Index of the interface, to which the TC reflector redirects.
     pub interface: u32,
-    /// TAI − UTC.
-    pub tai_offset_ns: u64,
+    /// UTC − `CLOCK_MONOTONIC`, modulo 2⁶⁴: slewing changes both alike, so that this changes only when the clock is set.
+    pub unix_offset_ns: u64,
     /// Ports on which probes arrive, host order; 0 for none. This host's probes go to the first.
     pub test_ports: [u16; MAX_TEST_PORTS],
     /// Port from which this host sends IPv4 probes, host order; 0 for none.
@@ -121,7 +121,7 @@ const _: () = {
     assert!(size_of::<Address>() == 16 && align_of::<Address>() == 8);
 
     assert!(size_of::<Settings>() == 136 && align_of::<Settings>() == 8);
-    assert!(offset_of!(Settings, tai_offset_ns) == 8);
+    assert!(offset_of!(Settings, unix_offset_ns) == 8);
     assert!(offset_of!(Settings, test_ports) == 16);
     assert!(offset_of!(Settings, mac) == 32);
     assert!(offset_of!(Settings, own_v4) == 40);

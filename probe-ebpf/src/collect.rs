@@ -13,7 +13,7 @@ use probe_common::stamp::{
 };
 
 use crate::atomic::compiler_barrier;
-use crate::clock;
+use crate::clock::{self, Utc};
 use crate::hook::Hook;
 use crate::maps::{DESTINATIONS, IN_FLIGHT, MISSED, REPLIES, SAMPLES, SESSION_RINGS, SESSIONS_BY_PEER};
 use crate::{payload, policy};
@@ -22,7 +22,7 @@ use crate::{payload, policy};
 #[inline(always)]
 pub fn collect<H: Hook>(hook: &H, udp: &Udp, settings: &Settings) -> Result<Counter, Counter> {
     let t4_mono_ns = clock::monotonic_ns();
-    let t4_unix_ns = clock::unix_ns(settings);
+    let t4_unix_ns = Utc::of(settings).at(t4_mono_ns);
     if udp.payload_len().is_none_or(|length| length < MIN_REPLY_LEN) {
         return Err(Counter::ReplyMalformed);
     }

@@ -8,7 +8,7 @@ use probe_common::ntp::NtpTime;
 use probe_common::stamp::{BASE_LEN, SEQUENCE, SSID, TIMESTAMP};
 
 use crate::atomic::compiler_barrier;
-use crate::clock;
+use crate::clock::{self, Utc};
 use crate::hook::{Hook, TcHook};
 use crate::maps::{IN_FLIGHT, SESSION_RINGS, SETTINGS, count};
 
@@ -65,9 +65,9 @@ fn remember_and_write(hook: &TcHook, udp: &Udp, settings: &Settings) -> Option<(
         (*record).sent.destination = destination;
         (*record).sent.replies = 0;
     }
-    let t1_unix_ns = clock::unix_ns(settings);
+    let utc = Utc::of(settings);
     let t1_mono_ns = clock::monotonic_ns();
-    let t1 = NtpTime::from_unix_ns(t1_unix_ns);
+    let t1 = NtpTime::from_unix_ns(utc.at(t1_mono_ns));
     // SAFETY: as above.
     unsafe {
         (*record).sent.t1_mono_ns = t1_mono_ns;

@@ -29,7 +29,7 @@ pub static ALLOWED: LpmTrie<[u64; 2], Allowed> = LpmTrie::with_max_entries(MAX_A
 #[map]
 pub static SOURCES: LruHashMap<Address, SourceState> = LruHashMap::with_max_entries(MAX_SOURCES, 0);
 
-/// The debt of the port, as the time at which it will have been earned, UTC; one entry.
+/// The debt of the port, as the time at which it will have been earned, `CLOCK_MONOTONIC`; one entry.
 #[map]
 pub static PORT_EARNED: Array<u64> = Array::with_max_entries(1, 0);
 

@@ -45,8 +45,6 @@ pub struct ClockState {
     /// Bound on the distance from UTC: the larger of the kernel's `maxerror` and `esterror`, plus the precision of the
     /// kernel's clock (1 µs), because PTP programs report an error of zero. Meaningless unless `synchronised`.
     pub error_ns: u64,
-    /// TAI − UTC in seconds; 0 if the kernel does not know it.
-    pub tai_offset_s: i32,
 }
 
 impl ClockState {
@@ -68,13 +66,7 @@ impl ClockState {
                 let error_us = timex.maxerror.max(timex.esterror).max(0) + timex.precision.max(1);
                 u64::try_from(error_us).unwrap_or(u64::MAX).saturating_mul(NS_PER_US)
             },
-            tai_offset_s: timex.tai,
         }
-    }
-
-    /// TAI − UTC, the offset of `bpf_ktime_get_tai_ns` from UTC.
-    pub fn tai_offset_ns(&self) -> u64 {
-        u64::try_from(self.tai_offset_s).unwrap_or(0) * NS_PER_S
     }
 }
 
@@ -103,12 +95,11 @@ pub fn clock_identity() -> Result<Vec<u8>, ClockError> {
 mod tests {
     use super::*;
 
-    fn timex(status: libc::c_int, maxerror_us: libc::c_long, tai: libc::c_int) -> libc::timex {
+    fn timex(status: libc::c_int, maxerror_us: libc::c_long) -> libc::timex {
         // SAFETY: zeroes are a valid timex.
         let mut timex: libc::timex = unsafe { MaybeUninit::zeroed().assume_init() };
         timex.status = status;
         timex.maxerror = maxerror_us;
-        timex.tai = tai;
         timex
     }
 
@@ -129,14 +120,13 @@ mod tests {
             (libc::TIME_ERROR, libc::STA_UNSYNC, false),
         ];
         for (status, flags, synchronised) in table {
-            let state = ClockState::from_timex(status, &timex(flags, 1_500, 37));
+            let state = ClockState::from_timex(status, &timex(flags, 1_500));
             assert_eq!(
                 state,
                 ClockState {
                     synchronised,
                     // The precision is added.
                     error_ns: 1_501_000,
-                    tai_offset_s: 37
                 }
             );
         }
@@ -145,7 +135,7 @@ mod tests {
     #[test]
     fn an_error_is_never_less_than_the_precision_nor_than_the_estimate() {
         let error_ns = |maxerror, esterror, precision| {
-            let mut timex = timex(0, maxerror, 0);
+            let mut timex = timex(0, maxerror);
             timex.esterror = esterror;
             timex.precision = precision;
             ClockState::from_timex(0, &timex).error_ns
@@ -153,14 +143,6 @@ mod tests {
         assert_eq!(error_ns(0, 0, 1), 1_000, "as phc2sys leaves it");
         assert_eq!(error_ns(10, 200, 1), 201_000);
         assert_eq!(error_ns(10, 0, 4_000), 4_010_000);
-    }
-
-    #[test]
-    fn the_tai_offset_is_in_nanoseconds_and_never_negative() {
-        let state = |tai| ClockState::from_timex(0, &timex(0, 0, tai));
-        assert_eq!(state(37).tai_offset_ns(), 37_000_000_000);
-        assert_eq!(state(0).tai_offset_ns(), 0);
-        assert_eq!(state(-1).tai_offset_ns(), 0);
     }
 
     #[test]

@@ -141,7 +141,8 @@ pub const ALLOWED_NOBODY: u32 = 0;
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SourceState {
-    /// Debt for its unicast probes, as the time at which it will have been earned, UTC. Modified atomically.
+    /// Debt for its unicast probes, as the time at which it will have been earned, `CLOCK_MONOTONIC`. Modified
+    /// atomically.
     pub unicast_earned_ns: u64,
     /// The same for its group probes.
     pub group_earned_ns: u64,

@@ -9,7 +9,7 @@ fn settings() -> Settings {
     Settings {
         abi_version: ABI_VERSION,
         interface: 1,
-        tai_offset_ns: 0,
+        unix_offset_ns: 0,
         test_ports: [1910, 862, 0, 0],
         sender_port_v4: 40_004,
         sender_port_v6: 40_006,

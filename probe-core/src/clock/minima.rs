@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use crate::observation::Reply;
 
 /// When there are more, intervals are merged in pairs.
-const MAX_INTERVALS: usize = 64;
+pub(super) const MAX_INTERVALS: usize = 64;
 
 /// The first length of an interval, 2^26 ns = 67 ms.
 const FIRST_BITS: u32 = 26;

@@ -231,7 +231,7 @@ pub(crate) fn settings_of_bench() -> Settings {
     Settings {
         abi_version: ABI_VERSION,
         interface: 1,
-        tai_offset_ns: 37_000_000_000,
+        unix_offset_ns: 1_795_000_000_000_000_000,
         test_ports: [TEST_PORT, 862, 0, 0],
         sender_port_v4: SENDER_PORT,
         sender_port_v6: SENDER_PORT,

@@ -7,6 +7,7 @@ mod log;
 pub mod object;
 mod ring;
 mod settings;
+mod utc;
 mod watch;
 
 use std::cell::RefCell;
@@ -15,12 +16,13 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::task::{Context, Poll};
 
+use ::log::debug;
 use aya::maps::MapError;
 use aya::maps::lpm_trie::Key;
 use ipnet::IpNet;
 use probe_common::abi::{
     self, ALLOWED_NOBODY, ALLOWED_V4, ALLOWED_V6, Address, Allowed, COUNTER_NAMES, Counter, MissedKey, ProbeKey,
-    SessionRing,
+    SessionRing, Settings,
 };
 use probe_common::family::Family;
 use probe_common::stamp;
@@ -38,6 +40,7 @@ use crate::backend::ebpf::attach::{Classifier, ReceiveLinks};
 use crate::backend::ebpf::object::Object;
 use crate::backend::ebpf::ring::Ring;
 use crate::backend::ebpf::settings::settings;
+use crate::backend::ebpf::utc::Utc;
 use crate::backend::ebpf::watch::Watch;
 use crate::backend::error::{AttachError, ObjectError};
 use crate::backend::facts::Facts;
@@ -51,6 +54,9 @@ use crate::udp::sockets::{SocketPair, Sockets};
 pub(crate) struct EbpfBackend {
     object: Object,
     ring: Ring,
+    utc: Utc,
+    /// As the programs have them; `None` before they are configured.
+    settings: Option<Settings>,
     in_flight: RingTable,
     destinations: BTreeMap<IpAddr, u32>,
     policy: Policy,
@@ -106,6 +112,8 @@ impl EbpfBackend {
         Ok(Self {
             object,
             ring,
+            utc: Utc::new().map_err(ObjectError::Clock)?,
+            settings: None,
             in_flight: RingTable::new(rings),
             destinations: BTreeMap::new(),
             policy: Policy::default(),
@@ -180,6 +188,22 @@ impl EbpfBackend {
         };
         let record = self.object.in_flight()?.get(&index, 0);
         Ok(record.is_ok_and(|record| record.id == id))
+    }
+
+    /// Follows the system clock: call it twice a second, unless the backend is configured so often.
+    pub(crate) fn follow_clock(&mut self) {
+        if self.utc.follow() {
+            self.write_utc();
+        }
+    }
+
+    fn write_utc(&mut self) {
+        let Some(settings) = &mut self.settings else { return };
+        settings.unix_offset_ns = self.utc.offset_ns();
+        // What the kernel has accepted before, it does not refuse.
+        if let Err(error) = self.object.set_settings(settings) {
+            debug!("{error}");
+        }
     }
 
     /// Replies sent so far.
@@ -257,9 +281,11 @@ impl Backend for EbpfBackend {
         self.destinations = wanted;
         // Addresses and prefixes before the generation, which makes the programs read them.
         self.set_policy(facts.policy())?;
-        let rings = self.in_flight.rings();
-        self.object
-            .set_settings(&settings(facts, self.policy_generation, rings))?;
+        self.utc.follow();
+        let (generation, rings) = (self.policy_generation, self.in_flight.rings());
+        let settings = settings(facts, generation, rings, self.utc.offset_ns());
+        self.object.set_settings(&settings)?;
+        self.settings = Some(settings);
         self.in_flight.tick();
         self.test_port = facts.test_port;
         Ok(())
@@ -330,11 +356,23 @@ impl Backend for EbpfBackend {
     }
 
     fn poll_ready(&self, _sockets: &SocketPair, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.ring.poll_ready(cx)
+        match self.utc.poll_set(cx) {
+            Poll::Ready(set) => Poll::Ready(set),
+            Poll::Pending => self.ring.poll_ready(cx),
+        }
     }
 
     fn drain(&mut self, _sockets: &SocketPair, clock: &ClockState, each: &mut dyn FnMut(&Reply)) -> Option<u64> {
-        self.ring.drain(error_bound_ns(clock), each)
+        let Self { utc, ring, .. } = self;
+        let mut has_changed = utc.take_notice();
+        let more = ring.drain(error_bound_ns(clock), |mut reply| {
+            has_changed |= utc.mark(&mut reply);
+            each(&reply);
+        });
+        if has_changed {
+            self.write_utc();
+        }
+        more
     }
 
     fn mismatches(&mut self, sockets: &SocketPair) -> Mismatches {

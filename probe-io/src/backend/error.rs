@@ -30,6 +30,8 @@ pub enum ObjectError {
     Map { name: &'static str, source: MapError },
     #[error("cannot watch the ring buffer: {0}")]
     Ring(io::Error),
+    #[error("cannot watch the system clock (timerfd): {0}")]
+    Clock(io::Error),
     #[error("cannot read what the programs log: {0}")]
     Log(io::Error),
 }

@@ -93,6 +93,7 @@ impl EbpfSender {
     pub(crate) fn follow(&mut self, link: Option<&Link>, asked_ns: u64) -> bool {
         let detached = link.and_then(|link| self.backend.take_detached(link)).is_some();
         self.unsent.follow(link, detached, asked_ns);
+        self.backend.follow_clock();
         !detached
     }
 

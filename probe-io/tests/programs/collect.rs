@@ -419,6 +419,38 @@ fn a_full_ring_buffer_is_counted_and_the_reply_remembered() {
     }
 }
 
+/// The clock is set while the probe is on its way.
+#[test]
+fn a_step_of_the_clock_changes_no_monotonic_stamp() {
+    const STEP_NS: u64 = 3_600_000_000_000;
+    for hook in RECEIVERS {
+        let Some(mut rig) = Rig::new() else { return };
+        let probe = Datagram::probe(SENDER_V4).from(OWN_V4).ports(SENDER_PORT_V4, TEST_PORT);
+        let sent = rig.run(Program::Egress, &probe.build());
+        let t1 = sent.stamp(probe.udp_at() + 8 + stamp::TIMESTAMP);
+        let set = Settings {
+            unix_offset_ns: settings().unix_offset_ns - STEP_NS,
+            ..settings()
+        };
+        rig.object().set_settings(&set).unwrap();
+        let frame = altered(&reply(SENDER_V4), stamp::SENDER_TIMESTAMP, &t1.to_be_bytes());
+        let outcome = rig.run(hook, &frame);
+        assert_eq!(
+            outcome.counted,
+            once(&[Collected]),
+            "T1 is recognised as it was written"
+        );
+        let samples = rig.samples();
+        let [sample] = samples[..] else { panic!("{samples:?}") };
+        assert!(sent.monotonic.contains(&sample.t1_mono_ns));
+        assert!(outcome.monotonic.contains(&sample.t4_mono_ns));
+        assert_eq!(sample.t4_unix_ns, sample.t4_mono_ns + set.unix_offset_ns);
+        let t1_unix_ns = t1.to_unix_ns(*sent.unix.start());
+        let written_ns = sample.t1_mono_ns + settings().unix_offset_ns;
+        assert!(t1_unix_ns.abs_diff(written_ns) <= 1, "{t1_unix_ns} {written_ns}");
+    }
+}
+
 #[test]
 fn the_egress_program_and_the_receivers_share_the_probes_in_flight() {
     for hook in RECEIVERS {

@@ -21,8 +21,8 @@ use crate::packet::{
 };
 use crate::pool::{Lent, Loaded};
 
-/// TAI − UTC for the programs; not the machine's own, so that a program that ignores it is noticed.
-pub(crate) const TAI_OFFSET_NS: u64 = 37_000_000_000;
+/// UTC − `CLOCK_MONOTONIC` for the programs; not the machine's own, so that a program that ignores it is noticed.
+pub(crate) const UNIX_OFFSET_NS: u64 = 1_795_000_000_123_456_789;
 
 /// Each session of a test remembers this many probes, less one.
 pub(crate) const RING_MASK: u32 = 63;
@@ -62,7 +62,7 @@ pub(crate) struct Outcome {
     pub(crate) counted: Vec<(&'static str, u64)>,
     /// Clock readings around the run, widened by [`CLOCK_SLACK_NS`].
     pub(crate) monotonic: RangeInclusive<u64>,
-    /// The same for UTC, as the programs compute it.
+    /// The same for UTC, with the offset of [`settings`].
     pub(crate) unix: RangeInclusive<u64>,
 }
 
@@ -241,9 +241,9 @@ impl Rig {
     /// An error if the kernel refuses the frame before the program sees it.
     pub(crate) fn try_run(&mut self, program: Program, frame: &[u8]) -> Result<Outcome, ProgramError> {
         let mut out = vec![0; frame.len() + 64];
-        let before = (now(ClockId::CLOCK_MONOTONIC), now(ClockId::CLOCK_TAI));
+        let before = now(ClockId::CLOCK_MONOTONIC) - CLOCK_SLACK_NS;
         let result = self.invoke(program, frame, Some(&mut out), 1)?;
-        let after = (now(ClockId::CLOCK_MONOTONIC), now(ClockId::CLOCK_TAI));
+        let after = now(ClockId::CLOCK_MONOTONIC) + CLOCK_SLACK_NS;
         out.truncate(result.data_size_out as usize);
         Ok(Outcome {
             verdict: verdict(program, result.return_value),
@@ -253,8 +253,8 @@ impl Rig {
                 .into_iter()
                 .filter(|(name, _)| *name != STARTED)
                 .collect(),
-            monotonic: before.0 - CLOCK_SLACK_NS..=after.0 + CLOCK_SLACK_NS,
-            unix: before.1 - TAI_OFFSET_NS - CLOCK_SLACK_NS..=after.1 - TAI_OFFSET_NS + CLOCK_SLACK_NS,
+            monotonic: before..=after,
+            unix: before + UNIX_OFFSET_NS..=after + UNIX_OFFSET_NS,
         })
     }
 
@@ -320,7 +320,7 @@ pub(crate) fn settings() -> Settings {
     Settings {
         abi_version: ABI_VERSION,
         interface: 1,
-        tai_offset_ns: TAI_OFFSET_NS,
+        unix_offset_ns: UNIX_OFFSET_NS,
         test_ports: [TEST_PORT, SECOND_PORT, 0, 0],
         sender_port_v4: SENDER_PORT_V4,
         sender_port_v6: SENDER_PORT_V6,

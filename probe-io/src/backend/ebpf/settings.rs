@@ -11,7 +11,7 @@ use crate::backend::facts::Facts;
 use crate::clock::error_estimate;
 
 /// The settings record; `policy_generation` changes whenever [`Facts::policy`] does.
-pub(crate) fn settings(facts: &Facts<'_>, policy_generation: u32, rings: Rings) -> Settings {
+pub(crate) fn settings(facts: &Facts<'_>, policy_generation: u32, rings: Rings, unix_offset_ns: u64) -> Settings {
     let rates = facts.answering.rates;
     // Most probes come to an address that is not deprecated.
     let first_own = |wanted: fn(IpAddr) -> bool| {
@@ -22,7 +22,7 @@ pub(crate) fn settings(facts: &Facts<'_>, policy_generation: u32, rings: Rings) 
     Settings {
         abi_version: ABI_VERSION,
         interface: facts.link.index,
-        tai_offset_ns: facts.clock.tai_offset_ns(),
+        unix_offset_ns,
         test_ports: facts.test_ports(),
         sender_port_v4: facts.sender_port_v4,
         sender_port_v6: facts.sender_port_v6,
@@ -99,7 +99,6 @@ mod tests {
             clock: ClockState {
                 synchronised: true,
                 error_ns: 1_000,
-                tai_offset_s: 37,
             },
             mode: AttachMode::XdpGeneric,
             answering: &Answering {
@@ -107,7 +106,7 @@ mod tests {
                 rates: Rates::DEFAULT,
             },
         };
-        (settings(&facts, 9, Rings::ONE), facts.destinations())
+        (settings(&facts, 9, Rings::ONE, 37), facts.destinations())
     }
 
     fn ip(text: &str) -> Address {
@@ -131,7 +130,7 @@ mod tests {
             (settings.test_ports, settings.sender_port_v4, settings.sender_port_v6),
             ([1910, 862, 0, 0], 40_000, 0)
         );
-        assert_eq!(settings.tai_offset_ns, 37_000_000_000);
+        assert_eq!(settings.unix_offset_ns, 37);
         assert_eq!(settings.ring_mask, Rings::ONE.mask());
         assert!(ErrorEstimate(settings.error_estimate).synchronised());
         assert_eq!((settings.partial_checksums, settings.ingress_is_second), (1, 1));
@@ -173,7 +172,6 @@ mod tests {
             clock: ClockState {
                 synchronised: false,
                 error_ns: 0,
-                tai_offset_s: 0,
             },
             mode: AttachMode::Tc,
             answering: &Answering {
@@ -187,7 +185,7 @@ mod tests {
         };
         let prefixes: Vec<_> = facts.policy().prefixes().map(|prefix| prefix.to_string()).collect();
         assert_eq!(prefixes, ["10.1.1.0/24", "10.7.0.0/16", "192.0.2.7/32"]);
-        let settings = settings(&facts, 3, Rings::NONE);
+        let settings = settings(&facts, 3, Rings::NONE, 0);
         assert_eq!((settings.policy_generation, settings.port_batch), (3, 2));
         assert_eq!(settings.ring_mask, Rings::NONE.mask());
         assert_eq!(
