@@ -17,10 +17,12 @@ pub mod lru;
 pub mod mismatch;
 pub mod observation;
 pub mod reflector;
+pub mod rings;
 pub mod schedule;
 pub mod session;
 pub mod stats;
 pub mod text;
+pub mod volley;
 
 /// How many cases a costly test tries: as many as `PROPTEST_CASES` says, which `cargo xtask test` sets, or `quick`.
 #[cfg(test)]
