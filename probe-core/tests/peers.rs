@@ -112,6 +112,7 @@ impl Network {
             reflector_error_ns: None,
             own_error_ns: None,
             wrong_z: false,
+            clock_set: false,
         });
     }
 
