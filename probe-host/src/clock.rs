@@ -45,6 +45,8 @@ pub struct ClockState {
     /// Bound on the distance from UTC: the larger of the kernel's `maxerror` and `esterror`, plus the precision of the
     /// kernel's clock (1 µs), because PTP programs report an error of zero. Meaningless unless `synchronised`.
     pub error_ns: u64,
+    /// TAI − UTC in seconds; 0 if the kernel does not know it.
+    pub tai_offset_s: i32,
 }
 
 impl ClockState {
@@ -66,6 +68,7 @@ impl ClockState {
                 let error_us = timex.maxerror.max(timex.esterror).max(0) + timex.precision.max(1);
                 u64::try_from(error_us).unwrap_or(u64::MAX).saturating_mul(NS_PER_US)
             },
+            tai_offset_s: timex.tai,
         }
     }
 }
@@ -95,11 +98,12 @@ pub fn clock_identity() -> Result<Vec<u8>, ClockError> {
 mod tests {
     use super::*;
 
-    fn timex(status: libc::c_int, maxerror_us: libc::c_long) -> libc::timex {
+    fn timex(status: libc::c_int, maxerror_us: libc::c_long, tai: libc::c_int) -> libc::timex {
         // SAFETY: zeroes are a valid timex.
         let mut timex: libc::timex = unsafe { MaybeUninit::zeroed().assume_init() };
         timex.status = status;
         timex.maxerror = maxerror_us;
+        timex.tai = tai;
         timex
     }
 
@@ -120,13 +124,14 @@ mod tests {
             (libc::TIME_ERROR, libc::STA_UNSYNC, false),
         ];
         for (status, flags, synchronised) in table {
-            let state = ClockState::from_timex(status, &timex(flags, 1_500));
+            let state = ClockState::from_timex(status, &timex(flags, 1_500, 37));
             assert_eq!(
                 state,
                 ClockState {
                     synchronised,
                     // The precision is added.
                     error_ns: 1_501_000,
+                    tai_offset_s: 37,
                 }
             );
         }
@@ -135,7 +140,7 @@ mod tests {
     #[test]
     fn an_error_is_never_less_than_the_precision_nor_than_the_estimate() {
         let error_ns = |maxerror, esterror, precision| {
-            let mut timex = timex(0, maxerror);
+            let mut timex = timex(0, maxerror, 0);
             timex.esterror = esterror;
             timex.precision = precision;
             ClockState::from_timex(0, &timex).error_ns

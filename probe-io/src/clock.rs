@@ -8,6 +8,7 @@ pub(crate) fn clock_state() -> ClockState {
     ClockState::read().unwrap_or(ClockState {
         synchronised: false,
         error_ns: u64::MAX,
+        tai_offset_s: 0,
     })
 }
 

@@ -99,6 +99,7 @@ mod tests {
             clock: ClockState {
                 synchronised: true,
                 error_ns: 1_000,
+                tai_offset_s: 37,
             },
             mode: AttachMode::XdpGeneric,
             answering: &Answering {
@@ -172,6 +173,7 @@ mod tests {
             clock: ClockState {
                 synchronised: false,
                 error_ns: 0,
+                tai_offset_s: 0,
             },
             mode: AttachMode::Tc,
             answering: &Answering {
