@@ -28,6 +28,7 @@ use probe_host::clock::{ClockState, monotonic_ns};
 use probe_host::link::{Changes, LinkError, Netlink};
 
 use crate::backend::Backend;
+pub use crate::backend::Outgoing;
 use crate::backend::ebpf::EbpfBackend;
 pub use crate::backend::facts::Answering;
 use crate::backend::socket::SocketBackend;
@@ -266,13 +267,21 @@ impl Port {
         }
     }
 
-    pub fn send(&mut self, to: IpAddr, ssid: u16, seq: u32) -> Result<(), SendFailure> {
-        let sent = match self.sockets.of(Family::of(to)) {
-            Some(sockets) => self.backend.send(sockets, to, ssid, seq, &self.clock),
-            None if self.index.is_some() => return Err(SendFailure::NoAddress),
-            None => Err(gone()),
-        };
-        sent.map_err(|error| self.unsent.refused(&error, to))
+    /// Sends probes, one right after the other, those of one IP version first. `failed` takes each that was not sent.
+    pub fn send(&mut self, probes: &[Outgoing], mut failed: impl FnMut(&Outgoing, SendFailure)) {
+        let unsent = &mut self.unsent;
+        for family in [Family::V4, Family::V6] {
+            let mut probes = probes.iter().filter(|probe| Family::of(probe.to) == family).copied();
+            match self.sockets.of(family) {
+                Some(sockets) => self
+                    .backend
+                    .send(sockets, &mut probes, &self.clock, &mut |probe, error| {
+                        failed(&probe, unsent.refused(&error, probe.to));
+                    }),
+                None if self.index.is_some() => probes.for_each(|probe| failed(&probe, SendFailure::NoAddress)),
+                None => probes.for_each(|probe| failed(&probe, unsent.refused(&gone(), probe.to))),
+            }
+        }
     }
 
     /// Sends the probes of session `ssid` to `to` from another thread, as [`Port::send`] would.

@@ -26,6 +26,7 @@ use probe_common::abi::{
 };
 use probe_common::family::Family;
 use probe_common::stamp;
+use probe_core::agent::event::Transmit;
 use probe_core::attach::AttachMode;
 use probe_core::engine::Engine;
 use probe_core::mismatch::Mismatches;
@@ -44,8 +45,9 @@ use crate::backend::ebpf::watch::Watch;
 use crate::backend::error::{AttachError, ObjectError};
 use crate::backend::facts::Facts;
 use crate::backend::socket::{Sent, mismatch};
-use crate::backend::{Backend, Trace};
+use crate::backend::{Backend, Outgoing, Trace};
 use crate::clock::{error_bound_ns, error_estimate};
+use crate::udp::batch::{Datagram, MAX_BATCH};
 use crate::udp::sockets::{SocketPair, Sockets};
 
 /// The loaded programs, and how they are configured.
@@ -65,6 +67,9 @@ pub(crate) struct EbpfBackend {
     egress: Option<Classifier>,
     watch: Option<Watch>,
     mismatches: Mismatches,
+    /// The probes that are being sent, and their packets: kept for their memory.
+    outgoing: Vec<Outgoing>,
+    datagrams: Vec<Datagram>,
 }
 
 /// The probes that the programs remember.
@@ -118,6 +123,8 @@ impl EbpfBackend {
             egress: None,
             watch: None,
             mismatches: Mismatches::default(),
+            outgoing: Vec::with_capacity(MAX_BATCH),
+            datagrams: Vec::with_capacity(MAX_BATCH),
         })
     }
 
@@ -302,14 +309,32 @@ impl Backend for EbpfBackend {
     }
 
     /// T1 is taken by the egress program.
-    fn send(&mut self, sockets: &Sockets, to: IpAddr, ssid: u16, seq: u32, clock: &ClockState) -> io::Result<()> {
-        if seq == 0 && !to.is_multicast() {
-            self.set_session(to, ssid).map_err(io::Error::other)?;
-        } else {
-            self.give_ring(ssid, seq).map_err(io::Error::other)?;
+    fn send(
+        &mut self,
+        sockets: &Sockets,
+        probes: &mut dyn Iterator<Item = Outgoing>,
+        clock: &ClockState,
+        failed: &mut dyn FnMut(Outgoing, io::Error),
+    ) {
+        let error = error_estimate(clock);
+        self.outgoing.clear();
+        self.datagrams.clear();
+        for probe in probes {
+            let Transmit { ssid, seq, .. } = probe.transmit;
+            let known = if seq == 0 && !probe.to.is_multicast() {
+                self.set_session(probe.to, ssid)
+            } else {
+                self.give_ring(ssid, seq)
+            };
+            if let Err(error) = known {
+                failed(probe, io::Error::other(error));
+                continue;
+            }
+            let to = sockets.endpoint(probe.to, self.test_port);
+            self.datagrams.push(Datagram::new(stamp::probe(seq, error, ssid), to));
+            self.outgoing.push(probe);
         }
-        let probe = stamp::probe(seq, error_estimate(clock), ssid);
-        sockets.send_probe(&probe, to, self.test_port).map(drop)
+        sockets.send_probes(&self.datagrams, |index, error| failed(self.outgoing[index], error));
     }
 
     fn trace(&mut self, _sockets: &SocketPair, ssid: u16, seq: u32, peer: IpAddr) -> Trace {
