@@ -53,6 +53,7 @@ pub const RECORDS: &[Record] = &[
             ("rate", "1/s", "Maximum replies to all sources together; 0: unlimited."),
             ("rate_source", "1/s", "Maximum replies to each source; 0: unlimited."),
             ("rate_group", "1/s", "Maximum replies to each source's multicast probes; 0: unlimited."),
+            ("volley_limit", "1/s", "Probes of a volley that it agrees to answer to each source; 0: none."),
             ("user", "string", "User that kstamp runs as."),
             ("capabilities", "list of strings", "Capabilities that it kept."),
             ("time", "time", "When it started."),
