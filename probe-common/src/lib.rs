@@ -18,3 +18,4 @@ pub mod reflect;
 pub mod stamp;
 pub mod tap;
 pub mod tlv;
+pub mod volley;

@@ -1,7 +1,7 @@
 //! NTP timestamps and the STAMP error estimate.
 
 /// Seconds from the NTP epoch (1900) to the Unix epoch (1970) (RFC 5905 §6).
-const UNIX_EPOCH_IN_NTP: u64 = 2_208_988_800;
+pub const UNIX_EPOCH_IN_NTP: u64 = 2_208_988_800;
 
 pub const NS_PER_S: u64 = 1_000_000_000;
 

@@ -21,6 +21,7 @@ pub mod schedule;
 pub mod session;
 pub mod stats;
 pub mod text;
+pub mod volley;
 
 /// How many cases a costly test tries: as many as `PROPTEST_CASES` says, which `cargo xtask test` sets, or `quick`.
 #[cfg(test)]

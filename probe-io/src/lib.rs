@@ -8,3 +8,4 @@ pub mod ping;
 pub mod port;
 pub mod tap;
 pub mod udp;
+pub mod volley;

@@ -1,0 +1,63 @@
+//! Rounds of probes that kernel programs send and count: which way to send them, and what the counts mean.
+
+mod histogram;
+mod losses;
+mod plan;
+mod snapshot;
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Serialize, Serializer};
+
+pub use crate::volley::histogram::Histogram;
+pub use crate::volley::losses::{Losses, Reflected};
+pub use crate::volley::plan::{
+    Burst, Capabilities, DEFAULT_BALLS, DEFAULT_TIMEOUT_NS, MAX_BALLS, MAX_BATCH, MAX_RATE_PER_S, MAX_TIMEOUT_NS, Plan,
+    Refusal, Wish, plan,
+};
+pub use crate::volley::snapshot::{Refused, Snapshot, Totals, difference};
+
+/// How probes are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Mode {
+    /// A reply becomes the next probe in the receive program (`XDP_TX`).
+    Volley,
+    /// A program makes probes at a pace (`BPF_PROG_TEST_RUN` with live frames).
+    Train,
+    /// A socket sends them, and programs at TC stamp them.
+    Sendmmsg,
+}
+
+impl Mode {
+    pub const ALL: [Self; 3] = [Self::Volley, Self::Train, Self::Sendmmsg];
+
+    /// The name in output and on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Volley => "volley",
+            Self::Train => "train",
+            Self::Sendmmsg => "sendmmsg",
+        }
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Mode {
+    type Err = ();
+
+    fn from_str(name: &str) -> Result<Self, ()> {
+        Self::ALL.into_iter().find(|mode| mode.name() == name).ok_or(())
+    }
+}
+
+impl Serialize for Mode {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}

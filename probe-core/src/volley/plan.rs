@@ -1,0 +1,232 @@
+//! From what the user wants, the peer allows and the device can do, to one way of sending.
+
+use crate::volley::Mode;
+
+/// Balls in the air at once, if the user gives no number: each waits for the others in the same queues.
+pub const DEFAULT_BALLS: u32 = 16;
+pub const MAX_BALLS: u32 = 4_096;
+/// Probes without a reply are lost after this time, if the user gives none.
+pub const DEFAULT_TIMEOUT_NS: u64 = 1_000_000_000;
+/// The kernel's histograms end at 4.29 s.
+pub const MAX_TIMEOUT_NS: u64 = 4_000_000_000;
+pub const MAX_RATE_PER_S: u64 = 100_000_000;
+/// Frames that leave at once: 256 overflow the ring of a veth.
+pub const MAX_BATCH: u32 = 64;
+
+/// Without a rate, bursts of this many probes, one each [`PERIOD_NS`].
+const DEFAULT_BURST: u32 = 256;
+const PERIOD_NS: u64 = 250_000;
+/// Between two bursts: others want to use the processor, and no burst should be long.
+const PERIODS_NS: (u64, u64) = (50_000, 1_000_000_000);
+const MAX_BURST: u32 = 65_536;
+
+/// Slots of the ring of probes.
+const SLOTS: (u64, u64) = (1 << 12, 1 << 22);
+
+/// Probes sent close together, and the time from one such burst to the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Burst {
+    pub probes: u32,
+    pub period_ns: u64,
+}
+
+/// What the user asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wish {
+    /// `None`: the best that the device can do.
+    pub mode: Option<Mode>,
+    /// Probes in a second, at most; `None`: as many as the peer allows.
+    pub rate_per_s: Option<u64>,
+    /// Balls in the air at once.
+    pub balls: u32,
+    /// `None`: by the rate.
+    pub burst: Option<Burst>,
+    /// Without pauses. For mode `volley` only.
+    pub continuous: bool,
+    /// Frames that leave at once in mode `train`.
+    pub batch: u32,
+    /// A probe is lost when no reply has come for so long.
+    pub timeout_ns: u64,
+}
+
+impl Default for Wish {
+    fn default() -> Self {
+        Self {
+            mode: None,
+            rate_per_s: None,
+            balls: DEFAULT_BALLS,
+            burst: None,
+            continuous: false,
+            batch: MAX_BATCH,
+            timeout_ns: DEFAULT_TIMEOUT_NS,
+        }
+    }
+}
+
+/// Which modes a device is able to use; `Err` says why it is not, without the name of the device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Capabilities {
+    pub volley: Result<(), String>,
+    pub train: Result<(), String>,
+    pub sendmmsg: Result<(), String>,
+}
+
+impl Capabilities {
+    pub fn of(&self, mode: Mode) -> &Result<(), String> {
+        match mode {
+            Mode::Volley => &self.volley,
+            Mode::Train => &self.train,
+            Mode::Sendmmsg => &self.sendmmsg,
+        }
+    }
+}
+
+/// What will be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    pub mode: Mode,
+    /// Why this mode, in one sentence.
+    pub reason: String,
+    /// Probes in a second, at most; `None`: no limit.
+    pub rate_per_s: Option<u64>,
+    pub balls: u32,
+    pub burst: Burst,
+    pub continuous: bool,
+    pub batch: u32,
+    pub timeout_ns: u64,
+    /// Slots of the ring of probes, a power of two: twice the probes that are sent during the timeout.
+    pub slots: u32,
+}
+
+/// A wish that cannot be granted, in one line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal(pub String);
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// Decides. `limit_per_s` is the rate to which the peer agrees; `None`: any.
+pub fn plan(wish: &Wish, limit_per_s: Option<u64>, able: &Capabilities) -> Result<Plan, Refusal> {
+    check(wish)?;
+    let rate_per_s = rate(wish, limit_per_s)?;
+    let (mode, reason) = mode(wish, able)?;
+    if wish.continuous && mode != Mode::Volley {
+        return Err(Refusal(format!(
+            "mode {mode} has no continuous form, because a process sets its pace; leave that out, or use mode volley"
+        )));
+    }
+    let burst = wish.burst.unwrap_or_else(|| burst_at(rate_per_s));
+    Ok(Plan {
+        mode,
+        reason,
+        rate_per_s,
+        balls: wish.balls,
+        burst,
+        continuous: wish.continuous,
+        batch: wish.batch,
+        timeout_ns: wish.timeout_ns,
+        slots: slots(rate_per_s, wish.continuous, burst, wish.timeout_ns)?,
+    })
+}
+
+fn check(wish: &Wish) -> Result<(), Refusal> {
+    let out_of_range = |what: &str, value: u64, low: u64, high: u64| {
+        let inside = (low..=high).contains(&value);
+        (!inside).then(|| Refusal(format!("{what} must be {low} to {high}, not {value}")))
+    };
+    let burst = wish.burst.unwrap_or(Burst {
+        probes: 1,
+        period_ns: PERIOD_NS,
+    });
+    let refusal = out_of_range("the number of balls", wish.balls.into(), 1, MAX_BALLS.into())
+        .or_else(|| out_of_range("the rate", wish.rate_per_s.unwrap_or(1), 1, MAX_RATE_PER_S))
+        .or_else(|| out_of_range("the batch", wish.batch.into(), 1, MAX_BATCH.into()))
+        .or_else(|| out_of_range("the probes in a burst", burst.probes.into(), 1, MAX_BURST.into()))
+        .or_else(|| {
+            out_of_range(
+                "nanoseconds from burst to burst",
+                burst.period_ns,
+                PERIODS_NS.0,
+                PERIODS_NS.1,
+            )
+        })
+        .or_else(|| {
+            out_of_range(
+                "nanoseconds until a probe is lost",
+                wish.timeout_ns,
+                1_000_000,
+                MAX_TIMEOUT_NS,
+            )
+        });
+    refusal.map_or(Ok(()), Err)
+}
+
+fn rate(wish: &Wish, limit_per_s: Option<u64>) -> Result<Option<u64>, Refusal> {
+    match (wish.rate_per_s, limit_per_s) {
+        (_, Some(0)) => Err(Refusal("the peer does not agree to a volley".to_owned())),
+        (Some(rate), Some(limit)) if rate > limit => Err(Refusal(format!(
+            "the peer agrees to at most {limit} probes a second, not {rate}; use a lower rate, or give the peer a higher \
+             --volley-limit"
+        ))),
+        (rate, limit) => Ok(rate.or(limit)),
+    }
+}
+
+fn mode(wish: &Wish, able: &Capabilities) -> Result<(Mode, String), Refusal> {
+    if let Some(mode) = wish.mode {
+        return match able.of(mode) {
+            Ok(()) => Ok((mode, "as asked for".to_owned())),
+            Err(reason) => Err(Refusal(format!("mode {mode} does not work here: {reason}"))),
+        };
+    }
+    match (&able.volley, &able.sendmmsg) {
+        (Ok(()), _) => Ok((Mode::Volley, "the device takes frames from XDP programs".to_owned())),
+        (Err(reason), Ok(())) => Ok((Mode::Sendmmsg, reason.clone())),
+        (Err(volley), Err(sendmmsg)) => Err(Refusal(format!("no mode works here: {volley}; {sendmmsg}"))),
+    }
+}
+
+/// The shortest pause that is not too short, and as many probes as the rate then needs.
+fn burst_at(rate_per_s: Option<u64>) -> Burst {
+    const NS_PER_S: u64 = 1_000_000_000;
+    let Some(rate) = rate_per_s else {
+        return Burst {
+            probes: DEFAULT_BURST,
+            period_ns: PERIOD_NS,
+        };
+    };
+    let probes = (rate * PERIOD_NS / NS_PER_S).clamp(1, MAX_BURST.into());
+    // Rounded up, so that the rate is not exceeded.
+    let period_ns = (probes * NS_PER_S).div_ceil(rate);
+    Burst {
+        probes: probes as u32,
+        period_ns: period_ns.clamp(PERIODS_NS.0, PERIODS_NS.1),
+    }
+}
+
+/// Without a rate, bursts set one; continuous volleys have none.
+fn slots(rate_per_s: Option<u64>, continuous: bool, burst: Burst, timeout_ns: u64) -> Result<u32, Refusal> {
+    let by_bursts = u128::from(burst.probes) * 1_000_000_000 / u128::from(burst.period_ns);
+    let rate = match (rate_per_s, continuous) {
+        (Some(rate), _) => u128::from(rate),
+        (None, false) => by_bursts,
+        (None, true) => 2_000_000,
+    };
+    let pending = rate * u128::from(timeout_ns) / 1_000_000_000;
+    if pending > u128::from(SLOTS.1) {
+        let longest_ms = u128::from(SLOTS.1) * 1_000 / rate;
+        return Err(Refusal(format!(
+            "at {rate} probes a second, more than {} could be waiting for replies; use a timeout of at most {longest_ms} ms",
+            SLOTS.1
+        )));
+    }
+    Ok((pending as u64 * 2).next_power_of_two().clamp(SLOTS.0, SLOTS.1) as u32)
+}
+
+#[cfg(test)]
+mod tests;

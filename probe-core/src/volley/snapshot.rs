@@ -1,0 +1,114 @@
+//! The counts and delays of a run up to one moment.
+
+use crate::volley::Histogram;
+
+/// The counts of a run or of a part of it. Of a run, `sent = received + lost + pending`, always.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    pub sent: u64,
+    pub received: u64,
+    /// Probes without a reply within the timeout.
+    pub lost: u64,
+    pub lost_forward: u64,
+    pub lost_backward: u64,
+    pub lost_unknown: u64,
+    /// Probes still waiting. In the difference of two snapshots: those at its end.
+    pub pending: u64,
+    /// Replies after the timeout; their probes stay lost.
+    pub late: u64,
+    /// Replies beyond the first to the same probe (RFC 5560).
+    pub duplicates: u64,
+    /// Replies to a probe sent before one that was answered already (RFC 4737).
+    pub reordered: u64,
+    /// Samples for which the ring buffer had no room; their probes are counted all the same.
+    pub samples_lost: u64,
+    pub refused: Refused,
+}
+
+/// Packets with the ports of a reply that answer no probe, by reason.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Refused {
+    /// From another host, or to another address.
+    pub not_from_peer: u64,
+    pub bad_checksum: u64,
+    /// Another length, a tag, options, fragments.
+    pub malformed: u64,
+    /// To a number that was not sent, or too long ago.
+    pub unknown: u64,
+    /// With another T1 than the probe's.
+    pub wrong_t1: u64,
+}
+
+impl Refused {
+    pub fn total(&self) -> u64 {
+        self.not_from_peer + self.bad_checksum + self.malformed + self.unknown + self.wrong_t1
+    }
+}
+
+/// A run up to one moment, or the time between two.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// `CLOCK_MONOTONIC`; of a difference, its end.
+    pub at_ns: u64,
+    pub totals: Totals,
+    /// Round-trip delay less the reflector's residence (RFC 2681).
+    pub rtt: Histogram,
+    /// T3 − T2.
+    pub residence: Histogram,
+    /// One-way delays, if both ends read one clock.
+    pub forward: Option<Histogram>,
+    pub backward: Option<Histogram>,
+}
+
+/// What happened between two snapshots of one run: a row of a time series.
+///
+/// Replies are counted when they come and losses when they are concluded, so a row can have replies to probes of the row
+/// before: it has `sent` and `pending` at its end, and for the whole run `sent = received + lost + pending`.
+pub fn difference(later: &Snapshot, earlier: &Snapshot) -> Snapshot {
+    let both = |later: &Option<Histogram>, earlier: &Option<Histogram>| {
+        let (later, earlier) = (later.as_ref()?, earlier.as_ref()?);
+        Some(later.since(earlier))
+    };
+    Snapshot {
+        at_ns: later.at_ns,
+        totals: later.totals.since(&earlier.totals),
+        rtt: later.rtt.since(&earlier.rtt),
+        residence: later.residence.since(&earlier.residence),
+        forward: both(&later.forward, &earlier.forward),
+        backward: both(&later.backward, &earlier.backward),
+    }
+}
+
+impl Totals {
+    /// Each count less the earlier one; `pending` as it is now. The direction of losses is corrected by later replies, so
+    /// a part of them can be counted in another direction than before; no count goes below zero.
+    fn since(&self, earlier: &Self) -> Self {
+        let refused = Refused {
+            not_from_peer: self.refused.not_from_peer.saturating_sub(earlier.refused.not_from_peer),
+            bad_checksum: self.refused.bad_checksum.saturating_sub(earlier.refused.bad_checksum),
+            malformed: self.refused.malformed.saturating_sub(earlier.refused.malformed),
+            unknown: self.refused.unknown.saturating_sub(earlier.refused.unknown),
+            wrong_t1: self.refused.wrong_t1.saturating_sub(earlier.refused.wrong_t1),
+        };
+        let lost = self.lost.saturating_sub(earlier.lost);
+        let lost_forward = self.lost_forward.saturating_sub(earlier.lost_forward).min(lost);
+        let lost_backward = self
+            .lost_backward
+            .saturating_sub(earlier.lost_backward)
+            .min(lost - lost_forward);
+        Self {
+            sent: self.sent.saturating_sub(earlier.sent),
+            received: self.received.saturating_sub(earlier.received),
+            lost,
+            lost_forward,
+            lost_backward,
+            lost_unknown: lost - lost_forward - lost_backward,
+            pending: self.pending,
+            late: self.late.saturating_sub(earlier.late),
+            duplicates: self.duplicates.saturating_sub(earlier.duplicates),
+            reordered: self.reordered.saturating_sub(earlier.reordered),
+            samples_lost: self.samples_lost.saturating_sub(earlier.samples_lost),
+            refused,
+        }
+    }
+}
