@@ -3,7 +3,6 @@
 use std::fmt;
 use std::io::{self, Write};
 
-use crate::output::plot;
 use crate::output::text::layout::Grid;
 
 const STYLE: &str = include_str!("page.css");
@@ -34,11 +33,11 @@ pub fn figure(svg: Option<String>, title: &str, caption: &str, out: &mut dyn Wri
     )
 }
 
-/// Names of the colours from `first` on.
-pub fn key(names: &[String], first: usize, out: &mut dyn Write) -> io::Result<()> {
+/// What colours stand for; `colour` is the CSS variable of each.
+pub fn key(names: &[String], colour: impl Fn(usize) -> String, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "<ul class=\"key\">")?;
     for (place, name) in names.iter().enumerate() {
-        let colour = plot::colour_name(first + place);
+        let colour = colour(place);
         writeln!(out, "<li><i style=\"background:var({colour})\"></i>{}</li>", text(name))?;
     }
     writeln!(out, "</ul>")

@@ -8,6 +8,8 @@ use crate::output::quantity::duration;
 pub const FONT: (&str, u32) = ("sans-serif", 16);
 /// Colours that the page has.
 const COLOURS: usize = 9;
+/// Colours of a heat map, from few to many.
+pub const HEAT_LEVELS: usize = 8;
 
 pub type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 pub type Failure = DrawingAreaErrorKind<std::io::Error>;
@@ -24,6 +26,16 @@ pub fn colour_name(place: usize) -> String {
 /// Placeholder for that colour.
 pub fn colour(place: usize) -> RGBColor {
     RGBColor(1, 3, u8::try_from(place).unwrap_or(u8::MAX))
+}
+
+/// The CSS variable with the colour of a level of a heat map.
+pub fn heat_name(level: usize) -> String {
+    format!("--h{level}")
+}
+
+/// Placeholder for that colour.
+pub fn heat(level: usize) -> RGBColor {
+    RGBColor(1, 4, u8::try_from(level).unwrap_or(u8::MAX))
 }
 
 /// A macro, because the type of a mesh contains that of its axes.
@@ -59,8 +71,10 @@ fn in_page_colours(svg: &str, (width, height): (u32, u32)) -> String {
             &format!("<svg width=\"{width}\" height=\"{height}\""),
             "<svg role=\"img\"",
         );
-    for place in 0..COLOURS {
-        svg = svg.replace(&hex(colour(place)), &format!("var({})", colour_name(place)));
+    let lines = (0..COLOURS).map(|place| (colour(place), colour_name(place)));
+    let levels = (0..HEAT_LEVELS).map(|level| (heat(level), heat_name(level)));
+    for (placeholder, name) in lines.chain(levels) {
+        svg = svg.replace(&hex(placeholder), &format!("var({name})"));
     }
     svg
 }

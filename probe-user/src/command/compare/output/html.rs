@@ -7,6 +7,7 @@ use probe_core::compare::{Method, Phase};
 use crate::command::compare::output::text::{heading, in_words, round_trips, versus_kernel};
 use crate::command::compare::output::{Comparison, PhaseResult, parts, plots, verdict};
 use crate::output::html::{self, figure, key, table, text};
+use crate::output::plot::colour_name;
 use crate::output::quantity::{count, duration};
 
 pub fn write(comparison: &Comparison, out: &mut dyn Write) -> io::Result<()> {
@@ -38,7 +39,7 @@ pub fn write(comparison: &Comparison, out: &mut dyn Write) -> io::Result<()> {
 fn phase(result: &PhaseResult, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "<section>\n<h2>{}</h2>", text(&heading(result)))?;
     let methods: Vec<_> = Method::ALL.iter().map(|method| method.name().to_owned()).collect();
-    key(&methods, 0, out)?;
+    key(&methods, colour_name, out)?;
     writeln!(out, "<div class=\"plots\">")?;
     let name = result.phase.name();
     let what = "Share of round trips that took at most this long; logarithmic axis";
@@ -87,7 +88,7 @@ fn anatomy(result: &PhaseResult, out: &mut dyn Write) -> io::Result<()> {
     );
     figure(plots::anatomy(anatomy), &format!("All round trips, {name}"), &what, out)?;
     writeln!(out, "</div>")?;
-    key(&names, plots::PARTS, out)
+    key(&names, |part| colour_name(plots::PARTS + part), out)
 }
 
 fn how(comparison: &Comparison, out: &mut dyn Write) -> io::Result<()> {
