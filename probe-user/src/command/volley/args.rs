@@ -8,7 +8,8 @@ use probe_core::volley::{DEFAULT_BALLS, DEFAULT_TIMEOUT_NS, MAX_BATCH};
 
 use crate::command::shared::args::OutputArgs;
 use crate::command::shared::values::AGENT_PORT;
-use crate::command::volley::config::DEFAULT_SAMPLES_EVERY;
+
+pub const DEFAULT_SAMPLES_EVERY: u32 = 1_000;
 
 #[derive(Debug, Clone, Args)]
 pub struct VolleyArgs {

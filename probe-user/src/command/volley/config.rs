@@ -9,8 +9,6 @@ use crate::command::shared::values::{self, ConfigError, wrong};
 use crate::command::volley::args::{ModeArg, VolleyArgs};
 use crate::output::Format;
 
-pub const DEFAULT_SAMPLES_EVERY: u32 = 1_000;
-
 /// Probes per second of a volley that asks for no rate.
 const DEFAULT_RATE: u64 = 100_000;
 /// A row reads the histograms of every processor.

@@ -1,4 +1,5 @@
 use super::*;
+use crate::command::volley::args::DEFAULT_SAMPLES_EVERY;
 use crate::command::{Command, read};
 
 /// `kstamp volley --iface p1 --peer 10.1.1.6` and more flags.
