@@ -72,7 +72,12 @@ fn toolchain() -> String {
 
 /// With `AYA_BUILD_SKIP` there are no objects: empty ones let the crate compile, and are refused when they are loaded.
 fn leave_a_stub_if_skipped(out_dir: &Path) -> Result<()> {
-    for name in ["kstamp-programs", "kstamp-tap-programs", "kstamp-anatomy-programs"] {
+    for name in [
+        "kstamp-programs",
+        "kstamp-tap-programs",
+        "kstamp-anatomy-programs",
+        "kstamp-volley-programs",
+    ] {
         let object = out_dir.join(name);
         if env::var_os("AYA_BUILD_SKIP").is_some() && !object.exists() {
             fs::write(&object, []).with_context(|| format!("cannot write {}", object.display()))?;

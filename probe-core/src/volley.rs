@@ -2,6 +2,7 @@
 
 mod histogram;
 mod losses;
+mod pace;
 mod plan;
 mod snapshot;
 
@@ -11,7 +12,8 @@ use std::str::FromStr;
 use serde::{Serialize, Serializer};
 
 pub use crate::volley::histogram::Histogram;
-pub use crate::volley::losses::{Losses, Reflected};
+pub use crate::volley::losses::{Losses, Reflected, ReflectorCounter};
+pub use crate::volley::pace::{Ages, Pace, patience_ns};
 pub use crate::volley::plan::{
     Burst, Capabilities, DEFAULT_BALLS, DEFAULT_TIMEOUT_NS, MAX_BALLS, MAX_BATCH, MAX_RATE_PER_S, MAX_TIMEOUT_NS, Plan,
     Refusal, Wish, plan,

@@ -4,6 +4,7 @@ mod changes;
 mod obstacle;
 pub mod request;
 mod route;
+mod xdp_features;
 
 use std::net::IpAddr;
 use std::pin::pin;
@@ -20,6 +21,7 @@ use crate::driver::DriverQuery;
 pub use crate::link::changes::Changes;
 pub use crate::link::obstacle::{Obstacle, obstacle};
 pub use crate::link::route::{Route, TargetRefusal};
+pub use crate::link::xdp_features::{XdpFeatures, xdp_features};
 
 /// An interface could not be looked up.
 #[derive(Debug, thiserror::Error)]

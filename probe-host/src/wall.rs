@@ -41,6 +41,11 @@ impl WallOffset {
         }
     }
 
+    /// The wall clock at an instant of `CLOCK_MONOTONIC`, unless it was set in between.
+    pub fn wall_ns(&self, monotonic_ns: u64) -> u64 {
+        monotonic_ns.saturating_add_signed(self.ahead_ns)
+    }
+
     /// Converts a wall-clock stamp taken since the clock was last set.
     pub fn monotonic_ns(&self, wall_ns: u64) -> u64 {
         wall_ns.saturating_add_signed(self.ahead_ns.saturating_neg())

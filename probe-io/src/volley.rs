@@ -1,14 +1,33 @@
 //! Volleys and trains: rounds of probes that kernel programs send, turn around, and count.
 
-use std::net::IpAddr;
+mod device;
+mod error;
+mod launcher;
+pub mod object;
+mod samples;
+mod shared;
+mod start;
+mod template;
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use aya::programs::xdp::XdpLink;
 use probe_common::ntp::ErrorEstimate;
-use probe_common::volley::Sample;
-use probe_core::volley::{Capabilities, Mode, Plan, Snapshot};
-use thiserror::Error;
+use probe_common::volley::{Count, Epoch};
+use probe_core::volley::{Losses, Plan, Reflected, ReflectorCounter, Refused, Snapshot, Totals};
+use probe_host::clock::monotonic_ns;
 
-use crate::backend::error::ObjectError;
+use crate::backend::ebpf::attach::Classifier;
 use crate::udp::target::Target;
+pub use crate::volley::device::capabilities;
+pub use crate::volley::error::VolleyError;
+use crate::volley::launcher::Launcher;
+use crate::volley::samples::Samples;
+pub use crate::volley::samples::VolleySample;
+use crate::volley::shared::{Counted, Delay, Shared};
+use crate::volley::start::Setup;
 
 /// A run to be opened.
 #[derive(Debug, Clone)]
@@ -29,76 +48,129 @@ pub struct VolleyConfig {
     pub error: ErrorEstimate,
 }
 
-#[derive(Debug, Error)]
-pub enum VolleyError {
-    #[error(transparent)]
-    Object(#[from] ObjectError),
-    /// In one line: what is wrong, where, and what to do.
-    #[error("{0}")]
-    Refused(String),
-}
-
-/// One probe and its reply.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct VolleySample {
-    pub sequence: u32,
-    /// UTC since 1970.
-    pub t1_ns: u64,
-    pub t2_ns: u64,
-    pub t3_ns: u64,
-    pub t4_ns: u64,
-    pub rtt_ns: u64,
-}
-
 /// A run. When it is dropped, or the process is killed, the kernel detaches the programs, and balls in the air land.
 pub struct Volley {
+    /// Ends before the programs are detached.
+    launcher: Option<Launcher>,
+    setup: Option<Setup>,
+    links: Links,
+    shared: Arc<Shared>,
+    samples: Samples,
     plan: Plan,
+    one_way: bool,
+    epoch: Epoch,
+    /// Sequence number of the first probe.
+    first: u64,
+    deadline_ns: u64,
+    reflector: ReflectorCounter,
 }
 
-impl Volley {
-    /// Loads and attaches the programs; sends nothing. To be called from within a tokio runtime.
-    pub async fn open(config: VolleyConfig) -> Result<Self, VolleyError> {
-        Ok(Self { plan: config.plan })
-    }
+/// What is attached. Dropping it detaches.
+#[derive(Default)]
+struct Links {
+    xdp: Option<XdpLink>,
+    ingress: Option<Classifier>,
+    egress: Option<Classifier>,
+}
 
-    /// What is done. `start` may have taken another mode than the configured one, and says why in `reason`.
+/// The kernel notices each millisecond at the latest.
+const LOOK: Duration = Duration::from_millis(1);
+/// A ball lands within its round trip.
+const LANDING_NS: u64 = 100_000_000;
+
+impl Volley {
+    /// What is done. [`Volley::start`] may have taken another mode than the configured one, and says why in `reason`.
     pub fn plan(&self) -> &Plan {
         &self.plan
     }
 
-    /// Sends one probe as a process does, and another one in the mode of the run. When both have been answered, the run
-    /// begins. `may_fall_back` allows mode `sendmmsg` if the second is not answered.
-    pub async fn start(&mut self, may_fall_back: bool) -> Result<(), VolleyError> {
-        let _ = may_fall_back;
-        todo!()
+    /// Whether the duration has passed, or something has ended the run: then `failure` says what.
+    pub fn is_over(&self) -> bool {
+        monotonic_ns() >= self.deadline_ns || self.failure().is_some()
     }
 
-    /// Whether the duration has passed, or something has ended the run.
-    pub fn is_over(&self) -> bool {
-        todo!()
+    /// Why the run has ended before its time, in one line.
+    pub fn failure(&self) -> Option<String> {
+        self.launcher.as_ref().and_then(Launcher::failure)
     }
 
     /// The run so far. Cheap: reads memory that the kernel shares.
     pub fn snapshot(&mut self) -> Snapshot {
-        todo!()
+        let at_ns = monotonic_ns();
+        let counted = self.shared.counted();
+        let one_way = |delay| self.one_way.then(|| self.shared.histogram(delay));
+        Snapshot {
+            at_ns,
+            rtt: self.shared.histogram(Delay::Rtt),
+            residence: self.shared.histogram(Delay::Residence),
+            forward: one_way(Delay::Forward),
+            backward: one_way(Delay::Backward),
+            totals: self.totals(&counted),
+        }
+    }
+
+    fn totals(&mut self, counted: &Counted) -> Totals {
+        let of = |count| counted.of(count);
+        let (sent, received) = (of(Count::Sent), of(Count::Received));
+        let lost = counted.lost + of(Count::Overrun);
+        let copied = of(Count::CopiedForward);
+        let reflected = self.reflector.follow(&counted.newest, received + copied);
+        let losses = Losses::new(lost, received, copied, reflected);
+        Totals {
+            sent,
+            received,
+            lost,
+            lost_forward: losses.forward,
+            lost_backward: losses.backward,
+            lost_unknown: losses.unknown,
+            pending: sent.saturating_sub(received + lost),
+            late: of(Count::Late),
+            duplicates: copied + of(Count::CopiedBackward),
+            reordered: of(Count::Reordered),
+            samples_lost: of(Count::SampleLost),
+            refused: Refused {
+                not_from_peer: of(Count::NotFromPeer),
+                bad_checksum: of(Count::BadChecksum),
+                malformed: of(Count::Malformed),
+                unknown: of(Count::Unknown),
+                wrong_t1: of(Count::WrongT1),
+            },
+        }
+    }
+
+    /// How many probes are waiting for a reply by the kernel's own record of each, whatever the counts say.
+    pub fn pending_in_ring(&self) -> u64 {
+        let next = self.shared.next().load(Ordering::Acquire);
+        self.shared.count_pending(self.first, next)
     }
 
     /// Takes the samples so far.
     pub fn take_samples(&mut self) -> Vec<VolleySample> {
-        let _: Option<Sample> = None;
-        Vec::new()
+        self.samples.take(&self.epoch)
     }
 
     /// Lets the balls land, waits for the timeout of those that are pending, and returns the whole run. The first takes
     /// at most 100 ms, during which nothing new is sent; `at_once` leaves out the second.
-    pub async fn stop(&mut self, at_once: bool) -> Result<Snapshot, VolleyError> {
-        let _ = at_once;
-        todo!()
+    pub async fn stop(&mut self, at_once: bool) -> Snapshot {
+        let stopped_ns = monotonic_ns();
+        self.deadline_ns = self.deadline_ns.min(stopped_ns);
+        if let Some(launcher) = &self.launcher {
+            launcher.hold();
+        }
+        loop {
+            // The thread may just be writing a new limit.
+            self.shared.limit().store(0, Ordering::SeqCst);
+            let waited_ns = monotonic_ns() - stopped_ns;
+            let landed = self.shared.airborne().load(Ordering::Acquire) == 0 || waited_ns > LANDING_NS;
+            let counted = self.shared.counted();
+            let concluded = counted.of(Count::Received) + counted.of(Count::Overrun) + counted.lost;
+            let resolved = concluded >= counted.of(Count::Sent);
+            // The thread declares the last ones lost after the timeout, and one more period and a little.
+            let patience_ns = self.plan.timeout_ns + self.plan.burst.period_ns + LANDING_NS;
+            if resolved || landed && at_once || waited_ns > patience_ns {
+                return self.snapshot();
+            }
+            tokio::time::sleep(LOOK).await;
+        }
     }
-}
-
-/// What each mode needs, and whether the interface has it.
-pub async fn capabilities(interface: &str, peer: IpAddr) -> Result<Capabilities, VolleyError> {
-    let _ = (interface, peer, Mode::ALL);
-    todo!()
 }

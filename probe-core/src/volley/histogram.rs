@@ -27,10 +27,12 @@ impl Default for Histogram {
 }
 
 impl Histogram {
-    /// Adds what one CPU has counted: its bins, the sum of the values, the smallest and the largest one.
-    pub fn add(&mut self, bins: &[u64], sum: i64, min: i64, max: i64) {
+    /// Adds what one CPU has counted: the values in each of its [`BINS`] bins, their sum, the smallest and the largest
+    /// one.
+    pub fn add(&mut self, values_in: impl Fn(usize) -> u64, sum: i64, min: i64, max: i64) {
         let before = self.count;
-        for (own, more) in self.bins.iter_mut().zip(bins) {
+        for (bin, own) in self.bins.iter_mut().enumerate() {
+            let more = values_in(bin);
             *own += more;
             self.count += more;
         }
@@ -69,7 +71,7 @@ impl Histogram {
 
     pub fn merge(&mut self, other: &Self) {
         let (low, high) = other.ends();
-        self.add(&other.bins, other.sum, low, high);
+        self.add(|bin| other.bins[bin], other.sum, low, high);
     }
 
     /// Number of values.

@@ -20,6 +20,8 @@ const PERIOD_NS: u64 = 250_000;
 const PERIODS_NS: (u64, u64) = (50_000, 1_000_000_000);
 const MAX_BURST: u32 = 65_536;
 
+const NS_PER_S: u64 = 1_000_000_000;
+
 /// Slots of the ring of probes.
 const SLOTS: (u64, u64) = (1 << 12, 1 << 22);
 
@@ -87,7 +89,7 @@ pub struct Plan {
     pub mode: Mode,
     /// Why this mode, in one sentence.
     pub reason: String,
-    /// Probes in a second, at most; `None`: no limit.
+    /// Probes in a second, at most; `None`: a continuous volley without a limit.
     pub rate_per_s: Option<u64>,
     pub balls: u32,
     pub burst: Burst,
@@ -120,7 +122,12 @@ pub fn plan(wish: &Wish, limit_per_s: Option<u64>, able: &Capabilities) -> Resul
             "mode {mode} has no continuous form, because a process sets its pace; leave that out, or use mode volley"
         )));
     }
-    let burst = wish.burst.unwrap_or_else(|| burst_at(rate_per_s));
+    let burst = burst_at(wish.burst, rate_per_s);
+    let by_bursts = rate_of(burst);
+    let rate_per_s = match rate_per_s {
+        None if wish.continuous => None,
+        rate => Some(rate.map_or(by_bursts, |rate| rate.min(by_bursts))),
+    };
     Ok(Plan {
         mode,
         reason,
@@ -130,7 +137,7 @@ pub fn plan(wish: &Wish, limit_per_s: Option<u64>, able: &Capabilities) -> Resul
         continuous: wish.continuous,
         batch: wish.batch,
         timeout_ns: wish.timeout_ns,
-        slots: slots(rate_per_s, wish.continuous, burst, wish.timeout_ns)?,
+        slots: slots(rate_per_s, wish.timeout_ns)?,
     })
 }
 
@@ -191,38 +198,39 @@ fn mode(wish: &Wish, able: &Capabilities) -> Result<(Mode, String), Refusal> {
     }
 }
 
-/// The shortest pause that is not too short, and as many probes as the rate then needs.
-fn burst_at(rate_per_s: Option<u64>) -> Burst {
-    const NS_PER_S: u64 = 1_000_000_000;
+/// The burst that the user wants, or the shortest pause that is not too short and as many probes as the rate needs. Pauses
+/// are so long that the rate is not exceeded.
+fn burst_at(wanted: Option<Burst>, rate_per_s: Option<u64>) -> Burst {
     let Some(rate) = rate_per_s else {
-        return Burst {
+        return wanted.unwrap_or(Burst {
             probes: DEFAULT_BURST,
             period_ns: PERIOD_NS,
-        };
+        });
     };
-    let probes = (rate * PERIOD_NS / NS_PER_S).clamp(1, MAX_BURST.into());
-    // Rounded up, so that the rate is not exceeded.
-    let period_ns = (probes * NS_PER_S).div_ceil(rate);
+    let by_rate = (rate * PERIOD_NS / NS_PER_S).clamp(1, MAX_BURST.into()) as u32;
+    let probes = wanted.map_or(by_rate, |burst| burst.probes);
+    let period_ns = (u64::from(probes) * NS_PER_S).div_ceil(rate);
     Burst {
-        probes: probes as u32,
-        period_ns: period_ns.clamp(PERIODS_NS.0, PERIODS_NS.1),
+        probes,
+        period_ns: period_ns.max(wanted.map_or(PERIODS_NS.0, |burst| burst.period_ns)),
     }
 }
 
-/// Without a rate, bursts set one; continuous volleys have none.
-fn slots(rate_per_s: Option<u64>, continuous: bool, burst: Burst, timeout_ns: u64) -> Result<u32, Refusal> {
-    let by_bursts = u128::from(burst.probes) * 1_000_000_000 / u128::from(burst.period_ns);
-    let rate = match (rate_per_s, continuous) {
-        (Some(rate), _) => u128::from(rate),
-        (None, false) => by_bursts,
-        (None, true) => 2_000_000,
+fn rate_of(burst: Burst) -> u64 {
+    (u64::from(burst.probes) * NS_PER_S / burst.period_ns).max(1)
+}
+
+/// Room for twice the probes that can be waiting, so that none is overwritten. A continuous volley without a rate gets all.
+fn slots(rate_per_s: Option<u64>, timeout_ns: u64) -> Result<u32, Refusal> {
+    let Some(rate) = rate_per_s else {
+        return Ok(SLOTS.1 as u32);
     };
-    let pending = rate * u128::from(timeout_ns) / 1_000_000_000;
-    if pending > u128::from(SLOTS.1) {
-        let longest_ms = u128::from(SLOTS.1) * 1_000 / rate;
+    let pending = u128::from(rate) * u128::from(timeout_ns) / u128::from(NS_PER_S);
+    if pending > u128::from(SLOTS.1 / 2) {
+        let longest_ms = SLOTS.1 / 2 * 1_000 / rate;
         return Err(Refusal(format!(
             "at {rate} probes a second, more than {} could be waiting for replies; use a timeout of at most {longest_ms} ms",
-            SLOTS.1
+            SLOTS.1 / 2
         )));
     }
     Ok((pending as u64 * 2).next_power_of_two().clamp(SLOTS.0, SLOTS.1) as u32)

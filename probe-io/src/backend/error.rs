@@ -28,6 +28,10 @@ pub enum ObjectError {
     Missing(&'static str),
     #[error("the map {name}: {source}")]
     Map { name: &'static str, source: MapError },
+    #[error("cannot map the memory of {name}: {source}; `ulimit -v` may be too low")]
+    Mapping { name: &'static str, source: io::Error },
+    #[error("cannot read the number of processors: {0}; is /sys mounted?")]
+    Processors(io::Error),
     #[error("cannot watch the ring buffer: {0}")]
     Ring(io::Error),
     #[error("cannot read what the programs log: {0}")]

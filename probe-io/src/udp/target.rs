@@ -1,7 +1,7 @@
 //! Sockets that probe a single destination.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use probe_common::family::Family;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -21,7 +21,7 @@ pub struct Target {
 /// A socket that leaves routes to the kernel, and stamps what it sends and receives; and one for strays.
 pub(crate) fn stamping_sender(target: &Target) -> Result<(WatchedSocket, Socket), SocketError> {
     let failed = |source| SocketError::Target { to: target.to, source };
-    let socket = sender_to(target, None).map_err(failed)?;
+    let socket = sender_to(target, None, None).map_err(failed)?;
     let strays = strays::beside(&socket).map_err(failed)?;
     Ok((WatchedSocket::new(socket).map_err(failed)?, strays))
 }
@@ -29,15 +29,15 @@ pub(crate) fn stamping_sender(target: &Target) -> Result<(WatchedSocket, Socket)
 /// A socket on `interface` alone whose replies are taken by programs, one for strays, and their port.
 pub(crate) fn send_only(interface: &str, target: &Target) -> Result<(Socket, Socket, u16), SocketError> {
     let failed = |source| SocketError::Target { to: target.to, source };
-    let socket = sender_to(target, Some(interface)).map_err(failed)?;
+    let socket = sender_to(target, Some(interface), None).map_err(failed)?;
     socket.set_recv_buffer_size(strays::MAX_BYTES).map_err(failed)?;
     let strays = strays::beside(&socket).map_err(failed)?;
     let port = local_port(&socket).map_err(failed)?;
     Ok((socket, strays, port))
 }
 
-/// Connected, so that it receives ICMP errors, and packets of `target` only.
-fn sender_to(target: &Target, interface: Option<&str>) -> io::Result<Socket> {
+/// Connected, so that it receives ICMP errors, and packets of `target` only. `port` is its own one; `None`: any.
+pub(crate) fn sender_to(target: &Target, interface: Option<&str>, port: Option<u16>) -> io::Result<Socket> {
     let socket = Socket::new(
         Domain::for_address(target.to),
         Type::DGRAM.nonblocking(),
@@ -51,6 +51,13 @@ fn sender_to(target: &Target, interface: Option<&str>) -> io::Result<Socket> {
     match target.to {
         SocketAddr::V4(_) => socket.set_tos_v4(tos)?,
         SocketAddr::V6(_) => socket.set_tclass_v6(tos)?,
+    }
+    if let Some(port) = port {
+        let any = match target.to {
+            SocketAddr::V4(_) => IpAddr::from(Ipv4Addr::UNSPECIFIED),
+            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        socket.bind(&SocketAddr::new(any, port).into())?;
     }
     socket.connect(&target.to.into())?;
     Ok(socket)

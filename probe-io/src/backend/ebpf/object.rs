@@ -36,6 +36,12 @@ pub(crate) fn classifier<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&
     program.try_into().map_err(|_| ObjectError::Missing(name))
 }
 
+/// The XDP program `name` of `ebpf`.
+pub(crate) fn xdp<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Xdp, ObjectError> {
+    let program = ebpf.program_mut(name).ok_or(ObjectError::Missing(name))?;
+    program.try_into().map_err(|_| ObjectError::Missing(name))
+}
+
 /// The map `name` of `ebpf`.
 pub(crate) fn map<'a, M>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<M, ObjectError>
 where
@@ -78,8 +84,7 @@ impl Object {
     }
 
     pub fn xdp(&mut self) -> Result<&mut Xdp, ObjectError> {
-        let program = self.ebpf.program_mut(XDP).ok_or(ObjectError::Missing(XDP))?;
-        program.try_into().map_err(|_| ObjectError::Missing(XDP))
+        xdp(&mut self.ebpf, XDP)
     }
 
     /// A TC program, [`INGRESS`] or [`EGRESS`].

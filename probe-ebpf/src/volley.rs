@@ -1,0 +1,86 @@
+//! Volleys and trains: rounds of probes that are sent, turned around and counted here, without a process. An object of
+//! its own: it is attached in place of the other one, for seconds, by a process that measures nothing else.
+
+#![no_std]
+#![no_main]
+#![feature(asm_experimental_arch)]
+
+#[macro_use]
+mod object_needs;
+
+#[allow(dead_code, reason = "it has what the reflector needs, too")]
+mod atomic;
+#[path = "volley/claim.rs"]
+mod claim;
+#[path = "volley/count.rs"]
+mod count;
+#[allow(dead_code, reason = "it has what the reflector needs, too")]
+mod hook;
+#[path = "volley/launch.rs"]
+mod launch;
+#[path = "volley/maps.rs"]
+mod maps;
+#[path = "volley/stamp.rs"]
+mod stamp;
+
+use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
+use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC};
+use aya_ebpf::macros::{classifier, xdp};
+use aya_ebpf::programs::{TcContext, XdpContext};
+
+use crate::claim::{Outcome, receive};
+use crate::hook::{TcHook, XdpHook};
+
+/// On the interface, takes replies and makes them the next probes. In a test run, whose frames come from no interface of
+/// this number, makes a probe of whatever the frame holds. No packet of another host reaches that part.
+#[xdp]
+#[inline(always)]
+fn kstamp_volley_xdp(context: XdpContext) -> u32 {
+    let Some(settings) = maps::settings() else {
+        return XDP_PASS;
+    };
+    // SAFETY: the kernel keeps the context valid while the program runs.
+    let interface = unsafe { (*context.ctx).ingress_ifindex };
+    let hook = XdpHook::new(context);
+    if interface != settings.interface {
+        return launch::launch(&hook, settings);
+    }
+    match receive(&hook, settings) {
+        Outcome::Foreign => XDP_PASS,
+        Outcome::Consumed => XDP_DROP,
+        Outcome::Ball(now_ns) if launch::relay(&hook, settings, now_ns) => XDP_TX,
+        Outcome::Ball(_) => {
+            launch::land();
+            XDP_DROP
+        }
+    }
+}
+
+/// Takes replies where another XDP program is attached.
+#[classifier]
+#[inline(always)]
+fn kstamp_volley_ingress(context: TcContext) -> i32 {
+    let Some(settings) = maps::settings() else {
+        return TC_ACT_UNSPEC;
+    };
+    match receive(&TcHook::new(context), settings) {
+        Outcome::Foreign => TC_ACT_UNSPEC,
+        Outcome::Consumed => TC_ACT_SHOT,
+        Outcome::Ball(_) => {
+            launch::land();
+            TC_ACT_SHOT
+        }
+    }
+}
+
+/// Stamps the probes of the process's socket; the verdict is always left to the next program.
+#[classifier]
+#[inline(always)]
+fn kstamp_volley_egress(context: TcContext) -> i32 {
+    if let Some(settings) = maps::settings() {
+        stamp::stamp(&TcHook::new(context), settings);
+    }
+    TC_ACT_UNSPEC
+}
+
+object_needs!();

@@ -1,0 +1,287 @@
+//! The thread that has probes sent at the plan's pace, frees balls that do not come back, and declares probes lost.
+
+use std::io;
+use std::mem;
+use std::os::fd::AsRawFd as _;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use aya::Ebpf;
+use aya::programs::{ProgramError, TestRun as _, TestRunAttrs, TestRunOptions, Xdp};
+use nix::sys::time::TimeSpec;
+use nix::time::{ClockId, ClockNanosleepFlags, clock_nanosleep};
+use probe_common::ntp::ErrorEstimate;
+use probe_common::stamp::{self, BASE_LEN};
+use probe_core::volley::{Ages, Mode, Pace, Plan, patience_ns};
+use probe_host::clock::monotonic_ns;
+use socket2::Socket;
+
+use crate::backend::error::root_cause;
+use crate::volley::object::XDP;
+use crate::volley::shared::{Delay, Shared};
+
+/// From one look at the delays, for the patience, to the next.
+const LOOK_NS: u64 = 100_000_000;
+/// Datagrams of one system call.
+const MAX_DATAGRAMS: usize = 64;
+
+/// What is needed to send.
+pub(crate) struct Muzzle {
+    /// Bytes of a probe's frame.
+    pub(crate) frame_len: usize,
+    pub(crate) batch: u32,
+    pub(crate) socket: Socket,
+    pub(crate) ssid: u16,
+    pub(crate) error: ErrorEstimate,
+}
+
+impl Muzzle {
+    /// Has the program make probes of `frames` frames, and the device send them.
+    pub(crate) fn fire(&self, programs: &Ebpf, frames: u32) -> Result<(), ProgramError> {
+        let frame = vec![0; self.frame_len];
+        let program: &Xdp = match programs.program(XDP).map(TryInto::try_into) {
+            Some(Ok(program)) => program,
+            _ => return Err(ProgramError::NotLoaded),
+        };
+        let options = TestRunOptions {
+            data_in: Some(&frame),
+            repeat: frames,
+            attrs: TestRunAttrs::new().xdp_live_frames(self.batch.min(frames)),
+            ..TestRunOptions::new()
+        };
+        match program.test_run(options) {
+            Err(ProgramError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::Interrupted => Ok(()),
+            result => result.map(drop),
+        }
+    }
+
+    /// Sends probes with the sequence numbers from `first` on, `number` of them, by the socket. The egress program stamps
+    /// them. Returns how many the kernel took.
+    pub(crate) fn send(&self, first: u64, number: usize) -> io::Result<usize> {
+        let number = number.min(MAX_DATAGRAMS);
+        let mut packets: [[u8; BASE_LEN]; MAX_DATAGRAMS] = [[0; BASE_LEN]; MAX_DATAGRAMS];
+        for (packet, sequence) in packets.iter_mut().zip(first..).take(number) {
+            *packet = stamp::probe(sequence as u32, self.error, self.ssid);
+        }
+        let mut parts = packets.each_mut().map(|packet| libc::iovec {
+            iov_base: packet.as_mut_ptr().cast(),
+            iov_len: BASE_LEN,
+        });
+        // SAFETY: zeroes are a valid header: no address, no control data.
+        let mut headers: [libc::mmsghdr; MAX_DATAGRAMS] = unsafe { mem::zeroed() };
+        for (header, part) in headers.iter_mut().zip(&mut parts) {
+            header.msg_hdr.msg_iov = part;
+            header.msg_hdr.msg_iovlen = 1;
+        }
+        // SAFETY: `number` headers, each with one part that lives until the call has returned.
+        let sent = unsafe { libc::sendmmsg(self.socket.as_raw_fd(), headers.as_mut_ptr(), number as u32, 0) };
+        usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+    }
+}
+
+/// The running thread. Dropping it ends it.
+pub(crate) struct Launcher {
+    ending: Arc<Ending>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Ending {
+    quit: AtomicBool,
+    /// Nothing new is to be sent.
+    hold: AtomicBool,
+    failure: Mutex<Option<String>>,
+}
+
+impl Launcher {
+    /// `first` is the first sequence number of the run.
+    pub(crate) fn start(
+        shared: Arc<Shared>,
+        programs: Ebpf,
+        muzzle: Muzzle,
+        plan: &Plan,
+        first: u64,
+    ) -> io::Result<Self> {
+        let ending = Arc::new(Ending::default());
+        let now_ns = monotonic_ns();
+        let mut work = Work {
+            shared,
+            programs,
+            muzzle,
+            pace: plan
+                .rate_per_s
+                .map(|rate| Pace::new(rate, plan.burst.probes, now_ns, first)),
+            plan: plan.clone(),
+            ending: Arc::clone(&ending),
+            waiting: Ages::new(first),
+            flying: Ages::new(first),
+            patience_ns: patience_ns(None),
+            look_ns: now_ns,
+        };
+        let thread = thread::Builder::new()
+            .name("volley".to_owned())
+            .spawn(move || work.run())?;
+        Ok(Self {
+            ending,
+            thread: Some(thread),
+        })
+    }
+
+    /// Sends nothing new from now on.
+    pub(crate) fn hold(&self) {
+        self.ending.hold.store(true, Ordering::SeqCst);
+    }
+
+    /// Why it has ended by itself, in one line.
+    pub(crate) fn failure(&self) -> Option<String> {
+        self.ending
+            .failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+impl Drop for Launcher {
+    fn drop(&mut self) {
+        self.ending.quit.store(true, Ordering::Release);
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread has been printed.
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Work {
+    shared: Arc<Shared>,
+    programs: Ebpf,
+    muzzle: Muzzle,
+    plan: Plan,
+    ending: Arc<Ending>,
+    /// `None`: continuous, without a rate.
+    pace: Option<Pace>,
+    /// To be declared lost.
+    waiting: Ages,
+    /// To be replaced in the air.
+    flying: Ages,
+    patience_ns: u64,
+    look_ns: u64,
+}
+
+impl Work {
+    fn run(&mut self) {
+        // SAFETY: sets this thread's timer slack, no memory is touched. Failing, sleeps are 50 µs longer.
+        unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1) };
+        let mut due_ns = monotonic_ns();
+        while !self.ending.quit.load(Ordering::Acquire) {
+            let now_ns = monotonic_ns();
+            self.sweep(now_ns);
+            if !self.ending.hold.load(Ordering::Acquire)
+                && let Err(failure) = self.send(now_ns)
+            {
+                self.shared.limit().store(0, Ordering::Release);
+                *self.ending.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
+                self.ending.hold.store(true, Ordering::Release);
+            }
+            due_ns = (due_ns + self.plan.burst.period_ns).max(monotonic_ns());
+            let due = TimeSpec::from(std::time::Duration::from_nanos(due_ns));
+            // A signal only wakes it early.
+            let _ = clock_nanosleep(ClockId::CLOCK_MONOTONIC, ClockNanosleepFlags::TIMER_ABSTIME, &due);
+        }
+    }
+
+    fn sweep(&mut self, now_ns: u64) {
+        let next = self.shared.next().load(Ordering::Acquire);
+        self.waiting.note(now_ns, next);
+        let (from, to) = self.waiting.older(now_ns, self.plan.timeout_ns);
+        self.shared.lose(from, to);
+        if self.plan.mode != Mode::Volley {
+            return;
+        }
+        if now_ns >= self.look_ns {
+            self.look_ns = now_ns + LOOK_NS;
+            self.patience_ns = patience_ns(self.shared.histogram(Delay::Rtt).quantile(0.999));
+        }
+        self.flying.note(now_ns, next);
+        let (from, to) = self.flying.older(now_ns, self.patience_ns);
+        if self.shared.airborne().load(Ordering::Relaxed) > 0 {
+            self.shared.release(from, to);
+        }
+    }
+
+    /// Sends what is due. `Err` is why nothing can be sent, in one line.
+    fn send(&mut self, now_ns: u64) -> Result<(), String> {
+        let next = self.shared.next().load(Ordering::Acquire);
+        if now_ns >= self.shared.deadline_ns().load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let limit = match &mut self.pace {
+            Some(pace) => {
+                let limit = pace.limit(now_ns, next);
+                let (start_ns, first) = pace.start();
+                // In this order the kernel's own limit is never too high in between.
+                self.shared.start_ns().store(start_ns, Ordering::Release);
+                self.shared.first().store(first, Ordering::Release);
+                limit
+            }
+            None => u64::MAX,
+        };
+        let due = limit.saturating_sub(next);
+        if self.plan.mode == Mode::Sendmmsg {
+            return self.send_datagrams(next, due);
+        }
+        self.shared.limit().store(limit, Ordering::SeqCst);
+        if self.ending.hold.load(Ordering::SeqCst) {
+            self.shared.limit().store(0, Ordering::Release);
+            return Ok(());
+        }
+        let frames = match self.plan.mode {
+            Mode::Volley => {
+                let airborne = self.shared.airborne().load(Ordering::Relaxed);
+                due.min(u64::from(self.plan.balls).saturating_sub(airborne))
+            }
+            _ => due,
+        };
+        match u32::try_from(frames).unwrap_or(u32::MAX) {
+            0 => Ok(()),
+            frames => self.muzzle.fire(&self.programs, frames).map_err(|error| {
+                format!(
+                    "the kernel does not send frames of a program (BPF_PROG_TEST_RUN): {}",
+                    root_cause(&error)
+                )
+            }),
+        }
+    }
+
+    fn send_datagrams(&mut self, mut next: u64, mut due: u64) -> Result<(), String> {
+        while due > 0 {
+            match self.muzzle.send(next, due as usize) {
+                Ok(sent) => {
+                    next += sent as u64;
+                    due -= sent as u64;
+                    self.shared.next().store(next, Ordering::Release);
+                }
+                // The queue of the socket or of the device is full, or an ICMP error has come: next time.
+                Err(error) if is_passing(&error) => return Ok(()),
+                Err(error) => return Err(format!("cannot send probes: {error}")),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_passing(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(
+            libc::EAGAIN
+                | libc::ENOBUFS
+                | libc::EINTR
+                | libc::ECONNREFUSED
+                | libc::EHOSTUNREACH
+                | libc::ENETUNREACH
+                | libc::ENETDOWN
+        )
+    )
+}

@@ -1,0 +1,324 @@
+//! The beginning of a run: programs are loaded and attached, and the first two probes show the way.
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use aya::programs::links::LinkOrder;
+use aya::programs::{ProgramError, TcAttachType, XdpMode};
+use probe_common::abi::Address;
+use probe_common::family::Family;
+use probe_common::ntp::NS_PER_S;
+use probe_common::volley::{Count, Epoch, ONE_WAY, RELAY, Settings, VERSION};
+use probe_core::volley::{Mode, ReflectorCounter};
+use probe_host::clock::monotonic_ns;
+use probe_host::link::{Link, Netlink, Obstacle, obstacle, xdp_features};
+use probe_host::wall::WallOffset;
+
+use crate::backend::ebpf::attach::{classifier, describe_program};
+use crate::backend::error::root_cause;
+use crate::udp::sockets::{SocketError, local_port};
+use crate::udp::strays;
+use crate::udp::target::sender_to;
+use crate::volley::device::{find, why_unanswered};
+use crate::volley::launcher::{Launcher, Muzzle};
+use crate::volley::object::{EGRESS, INGRESS, VolleyObject};
+use crate::volley::samples::Samples;
+use crate::volley::{Links, Volley, VolleyConfig, VolleyError, template};
+
+/// The first sequence number. A reflector that repeats it has no counter of its own, which begins at zero.
+const FIRST: u64 = 1 << 30;
+
+/// The next hop may have to be found first.
+const ATTEMPTS: u32 = 5;
+const ATTEMPT_NS: u64 = 400_000_000;
+/// A frame of a program finds the way that the first probe has found.
+const FRAME_ATTEMPT_NS: u64 = 300_000_000;
+const LOOK: Duration = Duration::from_micros(200);
+
+/// What a run needs until it begins.
+pub(super) struct Setup {
+    config: VolleyConfig,
+    link: Link,
+    object: VolleyObject,
+    settings: Settings,
+    muzzle: Muzzle,
+}
+
+impl Volley {
+    /// Loads and attaches the programs; sends nothing. To be called from within a tokio runtime.
+    pub async fn open(config: VolleyConfig) -> Result<Self, VolleyError> {
+        let netlink = Netlink::open()?;
+        let link = find(&netlink, &config.interface).await?;
+        let failed = |source| SocketError::Target {
+            to: config.target.to,
+            source,
+        };
+        let socket = sender_to(&config.target, Some(&config.interface), config.source_port).map_err(failed)?;
+        socket.set_recv_buffer_size(strays::MAX_BYTES).map_err(failed)?;
+        let source_port = local_port(&socket).map_err(failed)?;
+        let own = socket
+            .local_addr()
+            .map_err(failed)?
+            .as_socket()
+            .map_or(Address::NONE, |own| own.ip().into());
+        let mut object = VolleyObject::load(config.plan.slots)?;
+        let epoch = epoch();
+        let settings = Settings {
+            version: VERSION,
+            interface: link.index,
+            epoch,
+            peer: config.target.to.ip().into(),
+            own,
+            test_port: config.target.to.port(),
+            source_port,
+            ip_version: match config.target.to {
+                SocketAddr::V4(_) => 4,
+                SocketAddr::V6(_) => 6,
+            },
+            reserved: 0,
+            flags: flags(config.plan.mode, config.one_way),
+            mask: config.plan.slots - 1,
+            sample_every: config.sample_every.unwrap_or(0),
+            reserved_too: 0,
+        };
+        let samples = Samples::new(object.take_samples()?);
+        let shared = Arc::new(object.take_shared(config.plan.slots)?);
+        shared.reset();
+        shared.next().store(FIRST, Ordering::Release);
+        object.set_settings(&settings)?;
+        let mut links = Links::default();
+        if config.plan.mode == Mode::Sendmmsg {
+            links.ingress = Some(attach_ingress(&mut object, &link)?);
+        } else {
+            links.xdp = Some(attach_xdp(&mut object, &link)?);
+        }
+        let egress = object.classifier(EGRESS)?;
+        let attached = classifier(egress, &link.name, link.index, TcAttachType::Egress, LinkOrder::first());
+        links.egress = Some(attached.map_err(|error| refused(&link, "the egress program", &error))?);
+        Ok(Self {
+            launcher: None,
+            links,
+            shared,
+            samples,
+            plan: config.plan.clone(),
+            one_way: config.one_way,
+            epoch,
+            first: FIRST,
+            deadline_ns: u64::MAX,
+            reflector: ReflectorCounter::default(),
+            setup: Some(Setup {
+                muzzle: Muzzle {
+                    frame_len: 0,
+                    batch: config.plan.batch,
+                    socket,
+                    ssid: session(),
+                    error: config.error,
+                },
+                config,
+                link,
+                object,
+                settings,
+            }),
+        })
+    }
+
+    /// Sends one probe as a process does, and another one in the mode of the run. When both have been answered, the run
+    /// begins. `may_fall_back` allows mode `sendmmsg` if the second is not answered.
+    pub async fn start(&mut self, may_fall_back: bool) -> Result<(), VolleyError> {
+        let Some(mut setup) = self.setup.take() else {
+            return Err(VolleyError::Refused("the run has begun already".to_owned()));
+        };
+        self.find_the_way(&mut setup).await?;
+        if self.plan.mode != Mode::Sendmmsg && !self.try_frame(&setup).await? {
+            let reason = why_unanswered(&setup.link, xdp_features(setup.link.index).unwrap_or_default());
+            if !may_fall_back {
+                let (mode, name) = (self.plan.mode, &setup.link.name);
+                return Err(VolleyError::Refused(format!(
+                    "mode {mode} does not work on {name}: {reason}"
+                )));
+            }
+            self.fall_back(&mut setup, reason)?;
+        }
+        self.begin(setup)
+    }
+
+    /// Sends a probe by the socket until one is answered. Its frame becomes the template.
+    async fn find_the_way(&mut self, setup: &mut Setup) -> Result<(), VolleyError> {
+        self.shared.capture().store(1, Ordering::Release);
+        let mut refusal = None;
+        for _ in 0..ATTEMPTS {
+            let sequence = self.shared.next().fetch_add(1, Ordering::AcqRel);
+            refusal = setup.muzzle.send(sequence, 1).err();
+            if self.is_answered(1, ATTEMPT_NS).await {
+                let family = Family::of(setup.config.target.to.ip());
+                let captured = setup.object.template()?;
+                let template = template::finish(&captured, family).ok_or_else(|| {
+                    VolleyError::Refused(format!("{} does not show the frames that it sends", setup.link.name))
+                })?;
+                setup.object.set_template(&template)?;
+                setup.muzzle.frame_len = template.length.into();
+                return Ok(());
+            }
+        }
+        let Setup { config, link, .. } = setup;
+        let reason = match (refusal, obstacle(Some(link.index), config.target.to.ip())) {
+            (_, Ok(Some(Obstacle::NoNeighbour))) => "the next hop does not answer ARP or ND".to_owned(),
+            (_, Ok(Some(Obstacle::NoCarrier))) => "the interface has no carrier".to_owned(),
+            (_, Ok(Some(Obstacle::NoRoute))) => "there is no route to it by this interface".to_owned(),
+            (Some(error), _) => format!("the kernel says: {error}"),
+            _ => "is there a reflector, and does it allow this host (`--allow`)?".to_owned(),
+        };
+        Err(VolleyError::Refused(format!(
+            "{} does not answer by {}: {reason}",
+            config.target.to, link.name
+        )))
+    }
+
+    /// Sends a frame as the run will; whether it was answered.
+    async fn try_frame(&mut self, setup: &Setup) -> Result<bool, VolleyError> {
+        let received = self.shared.counted().of(Count::Received);
+        let now_ns = monotonic_ns();
+        let next = self.shared.next().load(Ordering::Acquire);
+        self.shared.start_ns().store(now_ns, Ordering::Release);
+        self.shared.rate().store(0, Ordering::Release);
+        self.shared.burst().store(1, Ordering::Release);
+        self.shared.first().store(next, Ordering::Release);
+        self.shared.balls().store(1, Ordering::Release);
+        self.shared
+            .deadline_ns()
+            .store(now_ns + FRAME_ATTEMPT_NS, Ordering::Release);
+        self.shared.limit().store(next + 1, Ordering::Release);
+        let fired = setup.muzzle.fire(setup.object.programs(), 1);
+        fired.map_err(|error| refused(&setup.link, "frames of a program", &error))?;
+        let answered = self.is_answered(received + 1, FRAME_ATTEMPT_NS).await;
+        self.shared.limit().store(0, Ordering::Release);
+        Ok(answered)
+    }
+
+    async fn is_answered(&self, received: u64, patience_ns: u64) -> bool {
+        let end_ns = monotonic_ns() + patience_ns;
+        loop {
+            if self.shared.counted().of(Count::Received) >= received {
+                return true;
+            }
+            if monotonic_ns() >= end_ns {
+                return false;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Goes on with a socket.
+    fn fall_back(&mut self, setup: &mut Setup, reason: String) -> Result<(), VolleyError> {
+        self.links.ingress = Some(attach_ingress(&mut setup.object, &setup.link)?);
+        self.links.xdp = None;
+        self.plan.mode = Mode::Sendmmsg;
+        self.plan.reason = reason;
+        self.plan.continuous = false;
+        setup.settings.flags = flags(Mode::Sendmmsg, self.one_way);
+        setup.object.set_settings(&setup.settings)?;
+        Ok(())
+    }
+
+    /// Counts from here on.
+    fn begin(&mut self, setup: Setup) -> Result<(), VolleyError> {
+        let next = self.shared.next().load(Ordering::Acquire);
+        // The first replies may still come.
+        self.shared.lose(FIRST, next);
+        self.shared.airborne().store(0, Ordering::Release);
+        self.reflector = ReflectorCounter::after(&self.shared.counted().newest);
+        self.shared.reset();
+        self.first = next;
+        let now_ns = monotonic_ns();
+        self.deadline_ns = setup
+            .config
+            .duration_ns
+            .map_or(u64::MAX, |duration_ns| now_ns.saturating_add(duration_ns));
+        let rate = self
+            .plan
+            .rate_per_s
+            .map_or(0, |rate| (u128::from(rate) * 1_024 << 32) / u128::from(NS_PER_S));
+        // Without a rate, the whole run may leave ahead of it.
+        let burst = self
+            .plan
+            .rate_per_s
+            .map_or(u64::MAX / 4, |_| 4 * u64::from(self.plan.burst.probes));
+        self.shared.rate().store(rate as u64, Ordering::Release);
+        self.shared.burst().store(burst, Ordering::Release);
+        self.shared.balls().store(self.plan.balls.into(), Ordering::Release);
+        self.shared.start_ns().store(now_ns, Ordering::Release);
+        self.shared.first().store(next, Ordering::Release);
+        self.shared.deadline_ns().store(self.deadline_ns, Ordering::Release);
+        if self.plan.mode != Mode::Sendmmsg {
+            self.links.egress = None;
+        }
+        let Setup { object, muzzle, .. } = setup;
+        let launcher = Launcher::start(
+            Arc::clone(&self.shared),
+            object.into_programs(),
+            muzzle,
+            &self.plan,
+            next,
+        );
+        self.launcher =
+            Some(launcher.map_err(|error| VolleyError::Refused(format!("cannot start a thread: {error}")))?);
+        Ok(())
+    }
+}
+
+fn flags(mode: Mode, one_way: bool) -> u32 {
+    let relay = if mode == Mode::Volley { RELAY } else { 0 };
+    relay | if one_way { ONE_WAY } else { 0 }
+}
+
+/// This instant on both clocks.
+fn epoch() -> Epoch {
+    let now_ns = monotonic_ns();
+    let wall_ns = WallOffset::now().wall_ns(now_ns);
+    Epoch {
+        unix_s: wall_ns / NS_PER_S,
+        mono_ns: now_ns.wrapping_sub(wall_ns % NS_PER_S),
+    }
+}
+
+/// A session of its own, so that the reflector's counter begins anew; never zero, which means none.
+fn session() -> u16 {
+    RandomState::new().hash_one(0) as u16 | 1
+}
+
+fn attach_xdp(object: &mut VolleyObject, link: &Link) -> Result<aya::programs::xdp::XdpLink, VolleyError> {
+    let program = object.xdp()?;
+    let attached = program
+        .attach_to_if_index(link.index, XdpMode::Driver)
+        .and_then(|id| program.take_link(id));
+    attached.map_err(|error| match link.xdp {
+        Some(xdp) => VolleyError::Refused(format!(
+            "{} has {} already, and an interface has room for one; detach it for the time of the run, or use mode sendmmsg",
+            link.name,
+            describe_program(xdp.program_id)
+        )),
+        None => refused(link, "the XDP program in native mode", &error),
+    })
+}
+
+fn attach_ingress(
+    object: &mut VolleyObject,
+    link: &Link,
+) -> Result<crate::backend::ebpf::attach::Classifier, VolleyError> {
+    let program = object.classifier(INGRESS)?;
+    let attached = classifier(
+        program,
+        &link.name,
+        link.index,
+        TcAttachType::Ingress,
+        LinkOrder::first(),
+    );
+    attached.map_err(|error| refused(link, "the receive program (tc)", &error))
+}
+
+fn refused(link: &Link, what: &str, error: &ProgramError) -> VolleyError {
+    VolleyError::Refused(format!("{} does not take {what}: {}", link.name, root_cause(error)))
+}
