@@ -429,8 +429,8 @@ pub const RECORDS: &[Record] = &[
             ("t2_ns", "ns", "T2: the probe reached the reflector, UTC since 1970."),
             ("t3_ns", "ns", "T3: the reply left the reflector, UTC since 1970."),
             ("t4_ns", "ns", "T4: the reply reached this host, UTC since 1970."),
-            ("rtt_ns", "ns", "Round-trip time less the residence time."),
-            ("residence_ns", "ns", "Residence time in the reflector."),
+            ("rtt_ns", "ns?", "Round-trip time less the residence time; null if that is longer."),
+            ("residence_ns", "ns?", "Residence time in the reflector; null if its timestamps contradict each other."),
         ]],
     },
 ];

@@ -181,8 +181,8 @@ pub struct SampleFields {
     pub t2_ns: u64,
     pub t3_ns: u64,
     pub t4_ns: u64,
-    pub rtt_ns: u64,
-    pub residence_ns: u64,
+    pub rtt_ns: Option<u64>,
+    pub residence_ns: Option<u64>,
 }
 
 impl SampleFields {
@@ -196,7 +196,7 @@ impl SampleFields {
             t3_ns: sample.t3_ns,
             t4_ns: sample.t4_ns,
             rtt_ns: sample.rtt_ns,
-            residence_ns: sample.t3_ns.saturating_sub(sample.t2_ns),
+            residence_ns: sample.t3_ns.checked_sub(sample.t2_ns),
         }
     }
 }

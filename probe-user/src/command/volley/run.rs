@@ -67,19 +67,22 @@ pub async fn run(config: VolleyConfig) -> Result<()> {
     let outcome = follow(&mut volley, &mut report, started_ns, &mut shutdown).await;
     let sent_until_ns = monotonic_ns().min(started_ns.saturating_add(config.duration_ns));
     let is_stopped = !volley.is_over();
-    let run = volley.stop(is_stopped).await?;
+    let run = volley.stop(is_stopped).await;
     report.samples(&volley.take_samples());
     let used = before
         .zip(Spent::now())
         .and_then(|(before, now)| now.used_since(&before));
     let cpu_ns = used.and_then(|used| u64::try_from(used.as_nanos()).ok());
-    let plan = volley.plan().clone();
+    let (plan, failure) = (volley.plan().clone(), volley.failure());
     // Detached before the results are written.
     drop(volley);
     let files = report.end(&run, &plan, sent_until_ns, cpu_ns)?;
     outcome?;
     let (results, samples) = files.into_sinks();
     shutdown.deliver(results, samples).await?;
+    if let Some(why) = failure {
+        bail!("{}: {why}", config.interface);
+    }
     if run.totals.received == 0 {
         bail!("no reply from {} port {}", config.peer, config.port);
     }

@@ -86,7 +86,7 @@ pub fn sample() -> SampleFields {
         t2_ns: 1_200,
         t3_ns: 1_500,
         t4_ns: 1_700,
-        rtt_ns: 400,
+        rtt_ns: Some(400),
     };
     SampleFields::new(fixtures::ip("10.1.1.6"), Mode::Train, &sample)
 }
@@ -136,10 +136,14 @@ fn text_says_mode_agreement_and_self_queueing() {
     assert!(row.starts_with("    2.00 s        115        3        115 "), "{row}");
     let mut summary = summary();
     summary.results.counts.refused.wrong_t1 = 2;
+    let few = written(|out| text::summary(&start(), &summary, out));
+    assert!(!few.contains("CPU time"), "{few}");
+    summary.results.counts.sent = 200_000;
+    summary.cpu_ns = Some(100_000_000);
     let text = written(|out| text::summary(&start(), &summary, out));
     for words in [
         "--- 10.1.1.6 port 1910: volley ---",
-        "115 probes sent, 110 replies, 2.70 % lost (3 forward, 0 backward, 0 unknown), 4 still waiting\n",
+        "200000 probes sent, 110 replies, <0.01 % lost (3 forward, 0 backward, 0 unknown), 4 still waiting\n",
         "packets that answered no probe: 2 with a wrong T1\n",
         "115 probes a second, 0.50 s of CPU time per million on this machine, all processes included\n",
         "rtt min/mean/p50/p99/p99.9/max/stddev = ",

@@ -73,7 +73,8 @@ pub fn summary(start: &VolleyStart, summary: &VolleySummary, out: &mut dyn Write
     if let Some(refused) = refused(&results.counts.refused) {
         writeln!(out, "packets that answered no probe: {refused}")?;
     }
-    let cpu = summary.cpu_ns.filter(|_| results.counts.sent > 0).map(|cpu_ns| {
+    // Of a few probes it would be the time of everything else.
+    let cpu = summary.cpu_ns.filter(|_| results.counts.sent >= 100_000).map(|cpu_ns| {
         let per_million = cpu_ns as f64 / 1e3 / results.counts.sent as f64;
         format!(", {per_million:.2} s of CPU time per million on this machine, all processes included")
     });
