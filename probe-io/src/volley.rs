@@ -16,7 +16,7 @@ use std::time::Duration;
 use aya::programs::xdp::XdpLink;
 use probe_common::ntp::ErrorEstimate;
 use probe_common::volley::{Count, Epoch};
-use probe_core::volley::{Losses, Plan, Reflected, ReflectorCounter, Refused, Snapshot, Totals};
+use probe_core::volley::{Losses, Plan, ReflectorCounter, Refused, Snapshot, Totals};
 use probe_host::clock::monotonic_ns;
 
 use crate::backend::ebpf::attach::Classifier;

@@ -90,10 +90,11 @@ impl Volley {
         shared.next().store(FIRST, Ordering::Release);
         object.set_settings(&settings)?;
         let mut links = Links::default();
-        if config.plan.mode == Mode::Sendmmsg {
-            links.ingress = Some(attach_ingress(&mut object, &link)?);
-        } else {
-            links.xdp = Some(attach_xdp(&mut object, &link)?);
+        match attach_xdp(&mut object, &link) {
+            Ok(xdp) => links.xdp = Some(xdp),
+            // Where it can be attached it is: a veth takes the replies of a peer's XDP program only then.
+            Err(_) if config.plan.mode == Mode::Sendmmsg => links.ingress = Some(attach_ingress(&mut object, &link)?),
+            Err(error) => return Err(error),
         }
         let egress = object.classifier(EGRESS)?;
         let attached = classifier(egress, &link.name, link.index, TcAttachType::Egress, LinkOrder::first());
@@ -213,8 +214,6 @@ impl Volley {
 
     /// Goes on with a socket.
     fn fall_back(&mut self, setup: &mut Setup, reason: String) -> Result<(), VolleyError> {
-        self.links.ingress = Some(attach_ingress(&mut setup.object, &setup.link)?);
-        self.links.xdp = None;
         self.plan.mode = Mode::Sendmmsg;
         self.plan.reason = reason;
         self.plan.continuous = false;
