@@ -17,7 +17,8 @@ use crate::output::time::{Utc, UtcOffset};
 
 /// Columns of the heat map of a run.
 const COLUMNS: u64 = 240;
-const MIN_COLUMN_NS: u64 = 10_000_000;
+const MIN_COLUMN_NS: u64 = 10 * MS_NS;
+const MS_NS: u64 = 1_000_000;
 
 /// The files, opened before anything is sent.
 pub struct Files {
@@ -76,7 +77,8 @@ impl Report {
             Format::Jsonl => record("start", &start, out),
         })?;
         files.sink.flush();
-        let column_ns = (start.duration_ns / COLUMNS).max(MIN_COLUMN_NS);
+        let whole_ms = (start.duration_ns / COLUMNS).div_ceil(MS_NS) * MS_NS;
+        let column_ns = whole_ms.max(MIN_COLUMN_NS);
         Ok(Self {
             map: files.html.is_some().then(|| HeatMap::new(column_ns)),
             files,
