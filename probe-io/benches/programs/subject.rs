@@ -13,6 +13,9 @@ pub(crate) const SENDER_PORT: u16 = 40_000;
 /// Ports of watched probes and of their responder.
 pub(crate) const WATCHED_PORT: u16 = 41_000;
 pub(crate) const RESPONDER_PORT: u16 = 42_000;
+/// Sessions of the reply that is collected, and of the probe that leaves.
+pub(crate) const REPLY_SSID: u16 = 1;
+pub(crate) const PROBE_SSID: u16 = 2;
 pub(crate) const OWN_MAC: [u8; 6] = [2, 0, 0, 0, 0, 6];
 pub(crate) const PEER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 5];
 pub(crate) const OWN_V4: [u8; 4] = [10, 1, 1, 6];
@@ -66,7 +69,7 @@ pub(crate) fn subjects() -> Result<Vec<Subject>> {
         OWN_V4,
         PEER_V4,
         (SENDER_PORT, TEST_PORT),
-        &stamp::probe(1, ErrorEstimate(1), 2),
+        &stamp::probe(1, ErrorEstimate(1), PROBE_SSID),
     )?;
     let reply = v4(PEER_V4, OWN_V4, (TEST_PORT, SENDER_PORT), &reply())?;
     let mut tcp = Vec::new();
@@ -168,7 +171,7 @@ pub(crate) fn subjects() -> Result<Vec<Subject>> {
 }
 
 pub(crate) fn probe() -> [u8; stamp::BASE_LEN] {
-    stamp::probe(1, ErrorEstimate(1), 1)
+    stamp::probe(1, ErrorEstimate(1), REPLY_SSID)
 }
 
 /// A reply to the probe that [`Bench::new`] puts in flight.

@@ -14,6 +14,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
 use tokio::net::UdpSocket;
 
+use crate::udp::batch::{Datagram, send_all};
 use crate::udp::membership::{Filter, join, set_filter};
 use crate::udp::stamped::{Leaving, Received};
 use crate::udp::strays;
@@ -165,12 +166,10 @@ impl Sockets {
         Ok(())
     }
 
-    /// Sends a probe. Returns the number of its stamp, if the socket stamps.
-    pub fn send_probe(&self, packet: &[u8], to: IpAddr, port: u16) -> io::Result<Option<u32>> {
-        let to = self.endpoint(to, port);
-        match &self.sender {
-            ProbeSocket::SendOnly(socket) => socket.send_to(packet, &to.into()).map(|_| None),
-            ProbeSocket::Stamping(socket) => socket.send(packet, to).map(Some),
+    /// Sends probes that kernel programs stamp. `failed` takes the index and the error of each that the kernel refused.
+    pub(crate) fn send_probes(&self, probes: &[Datagram], failed: impl FnMut(usize, io::Error)) {
+        if let ProbeSocket::SendOnly(socket) = &self.sender {
+            send_all(socket, probes, failed);
         }
     }
 

@@ -82,6 +82,7 @@ mod tests {
             reflector_error_ns: None,
             own_error_ns: None,
             wrong_z: false,
+            clock_set: false,
         }
     }
 

@@ -37,7 +37,7 @@ impl Tool for Kstamp {
 
     fn sender(&self, place: &Place, pace: Pace, detail: Detail) -> Command {
         let mut command = place.at_near(&place.kstamp, ["agent", "--iface", &place.near.interface]);
-        command.args("--no-group --family v4 --format jsonl --timeout 200ms".split(' '));
+        command.args("--no-group --family v4 --format jsonl --timeout 100ms".split(' '));
         command.args(["--peer", &place.target(), "--interval"]);
         command.arg(format!("{}ns", pace.interval.as_nanos()));
         command.args(["--count", &pace.count.to_string()]).args(ATTACH);

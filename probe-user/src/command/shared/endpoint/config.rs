@@ -5,6 +5,7 @@ use probe_core::auth::Key;
 use probe_core::identity::MAX_TEXT_LEN;
 use probe_core::reflector::policy::Rates;
 use probe_core::reflector::userspace_rates;
+use probe_core::rings::Rings;
 use probe_core::text::plain;
 use probe_host::hostname::default_agent_name;
 use probe_io::compare::priority::Priority;
@@ -90,6 +91,7 @@ pub fn validate(args: EndpointArgs, probing: bool) -> Result<Common, ConfigError
                 late: Vec::new(),
                 choice: values::choice(args.attach),
                 probing,
+                rings: Rings::NONE,
                 log_level: if args.log_bpf { LOG_EVERYTHING } else { 0 },
                 answering: Answering {
                     allow: values::prefixes(&args.allow)?,
