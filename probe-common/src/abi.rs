@@ -16,7 +16,7 @@ use crate::frame::Udp;
 
 /// Version of this module's layouts and meanings. The loader writes it into [`Settings`]; a program that was built
 /// with another one touches no packet.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// Longest payload of a padded probe that the kernel programs answer: that of an IPv4 datagram with an MTU of 9,000 bytes.
 pub const MAX_PADDED_LEN: usize = 8972;
@@ -29,8 +29,8 @@ pub struct Settings {
     pub abi_version: u32,
     /// Index of the interface, to which the TC reflector redirects.
     pub interface: u32,
-    /// TAI − UTC.
-    pub tai_offset_ns: u64,
+    /// UTC − `CLOCK_MONOTONIC`, modulo 2⁶⁴: slewing changes both alike, so that this changes only when the clock is set.
+    pub unix_offset_ns: u64,
     /// Ports on which probes arrive, host order; 0 for none. This host's probes go to the first.
     pub test_ports: [u16; MAX_TEST_PORTS],
     /// Port from which this host sends IPv4 probes, host order; 0 for none.
@@ -57,7 +57,8 @@ pub struct Settings {
     pub port_batch: u32,
     /// [`MAX_REPLIES`], except in benchmarks.
     pub max_replies: u32,
-    pub reserved_too: u32,
+    /// Length of each session's ring in `IN_FLIGHT`, a power of two, less one.
+    pub ring_mask: u32,
     /// Unicast probes of each source.
     pub source_limit: Limit,
     /// Group probes of each source.
@@ -76,9 +77,11 @@ impl Settings {
     /// Whether probes arrive on `port`.
     #[inline(always)]
     pub fn is_test_port(&self, port: u16) -> bool {
-        // One comparison instead of four: a product of numbers below 2¹⁶ is zero if one of them is.
-        let [a, b, c, d] = self.test_ports.map(|test_port| u64::from(test_port ^ port));
-        port != 0 && a.wrapping_mul(b).wrapping_mul(c).wrapping_mul(d) == 0
+        // One comparison instead of four: subtracting one borrows from the highest bit of a lane if that is zero.
+        const ONES: u64 = 0x0001_0001_0001_0001;
+        let [a, b, c, d] = self.test_ports.map(u64::from);
+        let differences = (a | b << 16 | c << 32 | d << 48) ^ u64::from(port).wrapping_mul(ONES);
+        port != 0 && differences.wrapping_sub(ONES) & !differences & (ONES << 15) != 0
     }
 
     /// Whether a datagram is a reflector's reply to this host's sender, by its ports.
@@ -120,12 +123,12 @@ const _: () = {
     assert!(size_of::<Address>() == 16 && align_of::<Address>() == 8);
 
     assert!(size_of::<Settings>() == 136 && align_of::<Settings>() == 8);
-    assert!(offset_of!(Settings, tai_offset_ns) == 8);
+    assert!(offset_of!(Settings, unix_offset_ns) == 8);
     assert!(offset_of!(Settings, test_ports) == 16);
     assert!(offset_of!(Settings, mac) == 32);
     assert!(offset_of!(Settings, own_v4) == 40);
     assert!(offset_of!(Settings, policy_generation) == 72);
-    assert!(offset_of!(Settings, reserved_too) == 84);
+    assert!(offset_of!(Settings, ring_mask) == 84);
     assert!(offset_of!(Settings, source_limit) == 88);
     assert!(offset_of!(Settings, port_limit) == 120);
     assert!(size_of::<Limit>() == 16 && offset_of!(Limit, burst_ns) == 8);
@@ -138,10 +141,12 @@ const _: () = {
     assert!(offset_of!(SourceState, own) == 32);
     assert!(offset_of!(SourceState, generation) == 48);
 
-    assert!(size_of::<InFlightKey>() == 8 && align_of::<InFlightKey>() == 4);
+    assert!(size_of::<ProbeKey>() == 8 && align_of::<ProbeKey>() == 4);
     assert!(size_of::<InFlight>() == 40 && align_of::<InFlight>() == 8);
     assert!(offset_of!(InFlight, destination) == 16);
     assert!(offset_of!(InFlight, reserved) == 36);
+    assert!(size_of::<SessionRing>() == 8);
+    assert!(size_of::<InFlightRecord>() == 48 && offset_of!(InFlightRecord, sent) == 8);
 
     assert!(size_of::<ReflectorSessionKey>() == 40 && align_of::<ReflectorSessionKey>() == 8);
     assert!(offset_of!(ReflectorSessionKey, source_port) == 32);
@@ -179,11 +184,13 @@ mod pod {
         Address,
         Allowed,
         InFlight,
-        InFlightKey,
+        InFlightRecord,
+        ProbeKey,
         MissedKey,
         ReflectorSession,
         ReflectorSessionKey,
         Sample,
+        SessionRing,
         Settings,
         SourceState
     );

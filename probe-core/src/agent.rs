@@ -3,7 +3,7 @@
 //! The driver sends the probes from [`Agent::poll_transmit`] and passes in replies. At [`Agent::next_deadline`] it calls
 //! [`Agent::expire`], after the replies it already has. Then it takes the events.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -13,7 +13,8 @@ use crate::agent::candidates::Candidates;
 use crate::agent::config::ProbeConfig;
 use crate::agent::event::{Destination, Event, Found, Transmit};
 pub use crate::agent::peers::Peer;
-use crate::agent::peers::{Group, Recent, Sequence, Unicast};
+use crate::agent::peers::{Group, Recent, SentProbe, Sequence, Unicast};
+use crate::agent::timers::{HeldWindows, Timers};
 use crate::observation::SendFailure;
 use crate::reflector::policy::Policy;
 use crate::schedule::Schedule;
@@ -28,6 +29,7 @@ mod peers;
 mod replies;
 #[cfg(test)]
 mod tests;
+mod timers;
 
 /// Peers whose timestamp format is reported in one run, however many come and go.
 pub const MAX_FORMAT_EVENTS: usize = 32;
@@ -59,8 +61,13 @@ pub struct Agent {
     policy: Arc<Policy>,
     by_ssid: HashMap<u16, Owner>,
     events: VecDeque<Event>,
-    /// No session has anything to expire or hand out before this.
-    expiry_ns: u64,
+    /// When the sessions of each peer have something to expire or to hand out.
+    timers: Timers,
+    /// Places of the peers that have said that they end.
+    gone: BTreeSet<usize>,
+    held: HeldWindows,
+    /// Probes that are over by now got all their replies.
+    expired_ns: u64,
     /// No peer is silent for too long before this.
     silence_ns: u64,
     roll_ns: u64,
@@ -96,7 +103,10 @@ impl Agent {
             policy: Arc::default(),
             by_ssid: HashMap::new(),
             events: VecDeque::new(),
-            expiry_ns: u64::MAX,
+            timers: Timers::default(),
+            gone: BTreeSet::new(),
+            held: HeldWindows::default(),
+            expired_ns: 0,
             silence_ns: u64::MAX,
             roll_ns: if config.report_ns == 0 {
                 u64::MAX
@@ -146,14 +156,22 @@ impl Agent {
     /// missed.
     pub fn poll_transmit(&mut self, now_ns: u64) -> Option<Transmit> {
         let ssid = self.schedule.take_due(now_ns)?;
+        let deadline_ns = self.deadline(now_ns);
         let (destination, seq, done) = match *self.by_ssid.get(&ssid)? {
-            Owner::Peer(peer) => {
-                let peer = &mut self.peers[peer];
+            Owner::Peer(place) => {
+                let is_over = self.is_over();
+                let peer = &mut self.peers[place];
                 let unicast = peer.unicast.as_mut()?;
                 let seq = unicast.sequence.next();
                 match &mut unicast.away {
-                    Some(recent) => recent.push(seq, now_ns),
-                    None => unicast.session.sent(seq, now_ns),
+                    Some(recent) => {
+                        recent.expire(is_over);
+                        recent.push(seq, now_ns);
+                    }
+                    None => {
+                        unicast.session.sent(seq, now_ns);
+                        self.timers.wake_at(place, deadline_ns);
+                    }
                 }
                 let done = unicast.sequence.is_done(self.config.count);
                 (Destination::Peer(peer.address), seq, done)
@@ -163,7 +181,10 @@ impl Agent {
                 let seq = group.sequence.next();
                 group.recent.push(seq, now_ns);
                 let family = group.family;
-                group_sessions(&mut self.peers, family).for_each(|session| session.sent(seq, now_ns));
+                for (place, session) in group_sessions(&mut self.peers, family) {
+                    session.sent(seq, now_ns);
+                    self.timers.wake_at(place, deadline_ns);
+                }
                 let done = group.sequence.is_done(self.config.count);
                 (Destination::Group(family), seq, done)
             }
@@ -171,7 +192,6 @@ impl Agent {
         if done {
             self.schedule.leave(ssid);
         }
-        self.expiry_ns = self.expiry_ns.min(self.deadline(now_ns));
         Some(Transmit { destination, ssid, seq })
     }
 
@@ -230,7 +250,7 @@ impl Agent {
                 }
                 Some(&Owner::Group(group)) => {
                     let family = self.groups[group].family;
-                    group_sessions(&mut self.peers, family).for_each(|session| session.not_sent(probes));
+                    group_sessions(&mut self.peers, family).for_each(|(_, session)| session.not_sent(probes));
                 }
                 None => {}
             }
@@ -239,7 +259,7 @@ impl Agent {
 
     /// When to call [`Agent::poll_transmit`] and [`Agent::expire`] next.
     pub fn next_deadline(&self) -> Option<u64> {
-        let next = self.expiry_ns.min(self.roll_ns);
+        let next = self.timers.next_ns().min(self.roll_ns);
         let next = next.min(match self.schedule.next_due() {
             Some(due_ns) => due_ns.min(self.silence_ns),
             // A new peer may still answer the last probes.
@@ -288,9 +308,13 @@ impl Agent {
     /// The addresses that an agent gave up and at which it is found are one peer that has moved, if either is this one.
     fn link_move(&mut self, place: usize) {
         let longest_ns = self.longest_silence_ns();
-        let mut pairs = (0..self.peers.len()).flat_map(|other| [(other, place), (place, other)]);
+        // All peers are looked at only when one has ended.
+        let from_here = self.gone.contains(&place).then_some(0..self.peers.len());
+        let from_here = from_here.into_iter().flatten().map(|other| (place, other));
+        let mut pairs = self.gone.iter().map(|&other| (other, place)).chain(from_here);
         if let Some((from, to)) = pairs.find(|&(from, to)| self.peers[from].is_now(&self.peers[to], longest_ns)) {
             self.peers[from].ended_ns = None;
+            self.gone.remove(&from);
             let Peer { address, found, .. } = self.peers[to];
             self.events.push_back(Event::PeerMoved {
                 peer: address,
@@ -343,7 +367,7 @@ impl Agent {
         self.stop_sending();
         let mut summaries: Vec<_> = std::mem::take(&mut self.ended).into();
         for peer in &mut self.peers {
-            summaries.extend(end(peer, &mut self.events, now_ns));
+            summaries.extend(end(peer, &mut self.held, &mut self.events, now_ns));
         }
         summaries
     }
@@ -379,7 +403,7 @@ impl Agent {
     /// End of the oldest window that is over but not an event yet, because some of its probes may still be answered. All
     /// earlier windows have become events.
     pub fn held_window_end_ns(&self) -> Option<u64> {
-        self.peers.iter().filter_map(Peer::held_window_end_ns).min()
+        self.held.oldest_ns()
     }
 
     /// Up or down, in the order of discovery.
@@ -389,6 +413,12 @@ impl Agent {
 
     fn deadline(&self, sent_ns: u64) -> u64 {
         deadline(sent_ns, self.config.timeout_ns)
+    }
+
+    /// Whether a probe can have no more replies that were in time.
+    fn is_over(&self) -> impl Fn(&SentProbe) -> bool + use<> {
+        let (timeout_ns, expired_ns) = (self.config.timeout_ns, self.expired_ns);
+        move |probe| deadline(probe.sent_ns, timeout_ns) <= expired_ns
     }
 
     fn admit(&mut self, address: IpAddr, found: Found, now_ns: u64) -> usize {
@@ -407,7 +437,7 @@ impl Agent {
         let down = peers.filter(|(_, peer)| !peer.up && peer.found != Found::Static);
         let (place, _) = down.min_by_key(|(_, peer)| peer.heard_ns)?;
         let peer = &mut self.peers[place];
-        self.ended.extend(end(peer, &mut self.events, now_ns));
+        self.ended.extend(end(peer, &mut self.held, &mut self.events, now_ns));
         let excess = self.ended.len().saturating_sub(MAX_ENDED);
         self.ended.drain(..excess);
         self.evicted += 1;
@@ -417,6 +447,7 @@ impl Agent {
         }
         self.by_address.insert(address, place);
         *peer = Peer::new(address, found, now_ns);
+        self.gone.remove(&place);
         Some(place)
     }
 
@@ -462,17 +493,22 @@ fn deadline(sent_ns: u64, timeout_ns: u64) -> u64 {
     sent_ns.saturating_add(timeout_ns).saturating_add(GRACE_NS)
 }
 
-/// The group sessions of the peers that are expected to answer in the group of `family`.
-fn group_sessions(peers: &mut [Peer], family: Family) -> impl Iterator<Item = &mut Session> {
+/// The group sessions of the peers that are expected to answer in the group of `family`, by the peer's place.
+fn group_sessions(peers: &mut [Peer], family: Family) -> impl Iterator<Item = (usize, &mut Session)> {
     let members = peers
         .iter_mut()
-        .filter(move |peer| peer.in_group && Family::of(peer.address) == family);
-    members.filter_map(|peer| peer.group.as_mut())
+        .enumerate()
+        .filter(move |(_, peer)| peer.in_group && Family::of(peer.address) == family);
+    members.filter_map(|(place, peer)| Some((place, peer.group.as_mut()?)))
 }
 
 /// Makes the last windows of a peer events, and returns its summaries.
-fn end(peer: &mut Peer, events: &mut VecDeque<Event>, now_ns: u64) -> Vec<Report> {
+fn end(peer: &mut Peer, held: &mut HeldWindows, events: &mut VecDeque<Event>, now_ns: u64) -> Vec<Report> {
     peer.split_refused();
+    hand_out(peer, held, events);
+    // The windows that end now are no others' windows.
+    let sessions = peer.sessions();
+    sessions.for_each(|(_, session)| held.handed_out(session.held_windows(), 0));
     let sessions = peer.sessions();
     let summaries = sessions
         .map(|(_, session)| {
@@ -480,12 +516,21 @@ fn end(peer: &mut Peer, events: &mut VecDeque<Event>, now_ns: u64) -> Vec<Report
             session.summary(now_ns)
         })
         .collect();
-    hand_out(peer, events);
+    peer.sessions().for_each(|(_, session)| take_finished(session, events));
     summaries
 }
 
-fn hand_out(peer: &mut Peer, events: &mut VecDeque<Event>) {
+/// Makes the finished windows of a peer events.
+fn hand_out(peer: &mut Peer, held: &mut HeldWindows, events: &mut VecDeque<Event>) {
     for (_, session) in peer.sessions() {
-        events.extend(std::iter::from_fn(|| session.take_finished()).map(|report| Event::Window(Box::new(report))));
+        let before = session.held_windows();
+        if before > 0 {
+            take_finished(session, events);
+            held.handed_out(before, session.held_windows());
+        }
     }
+}
+
+fn take_finished(session: &mut Session, events: &mut VecDeque<Event>) {
+    events.extend(std::iter::from_fn(|| session.take_finished()).map(|report| Event::Window(Box::new(report))));
 }

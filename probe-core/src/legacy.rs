@@ -135,6 +135,7 @@ impl LegacyAgent {
                 reflector_error_ns: None,
                 own_error_ns: None,
                 wrong_z: false,
+                clock_set: false,
             },
             now_ns,
         );

@@ -17,6 +17,7 @@ pub mod lru;
 pub mod mismatch;
 pub mod observation;
 pub mod reflector;
+pub mod rings;
 pub mod schedule;
 pub mod session;
 pub mod stats;

@@ -45,6 +45,9 @@ pub struct Reply {
     pub own_error_ns: Option<u64>,
     /// T2 and T3 were not in the format that the Z bit of the reflector's Error Estimate says.
     pub wrong_z: bool,
+    /// This host's clock was set during the round trip or shortly before, so that agents on this clock may stamp by what it
+    /// was and by what it is.
+    pub clock_set: bool,
 }
 
 /// T2 and T3 of a reply, decoded.
@@ -126,13 +129,12 @@ impl Reply {
         self.is_possible(bound_ns).then_some(bound_ns)
     }
 
-    /// Whether two agents on one clock cannot have made these stamps. False if this host's clock was set during the
-    /// round trip.
+    /// Whether two agents on one clock cannot have made these stamps. False if this host's clock was set.
     pub fn refutes_same_clock(&self) -> bool {
         let wall_ns = self.t4_ns.wrapping_sub(self.t1_ns) as i64;
         let set_by_ns = wall_ns.wrapping_sub_unsigned(self.elapsed_ns()).unsigned_abs();
         let was_set = set_by_ns > SAME_CLOCK_BOUND_NS + self.elapsed_ns() / MAX_SLEW_PART;
-        self.is_stamped() && !was_set && !self.is_possible(SAME_CLOCK_BOUND_NS)
+        self.is_stamped() && !self.clock_set && !was_set && !self.is_possible(SAME_CLOCK_BOUND_NS)
     }
 
     /// T2 − T1, with T1 monotonic.
@@ -182,6 +184,7 @@ mod tests {
             reflector_error_ns: stamps.error_ns,
             own_error_ns: None,
             wrong_z: stamps.wrong_z,
+            clock_set: false,
         }
     }
 

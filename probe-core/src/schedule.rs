@@ -48,30 +48,25 @@ impl Schedule {
     /// A session that missed turns in a stall of more than [`MAX_CATCH_UP_NS`], and their number; call again until there is
     /// none. Its latest turn is still due.
     pub fn skip_missed(&mut self, now_ns: u64) -> Option<(u16, u64)> {
-        let Reverse((due_ns, ssid)) = self.due.peek().copied()?;
-        let late_ns = now_ns
-            .checked_sub(due_ns)
-            .filter(|&late_ns| late_ns > MAX_CATCH_UP_NS)?;
+        let late_ns = now_ns.checked_sub(self.next_due()?)?;
         let missed = late_ns / self.interval_ns;
-        if missed == 0 {
+        if late_ns <= MAX_CATCH_UP_NS || missed == 0 {
             return None;
         }
-        self.due.pop();
-        self.due.push(Reverse((due_ns + missed * self.interval_ns, ssid)));
-        Some((ssid, missed))
+        let mut first = self.due.peek_mut()?;
+        first.0.0 += missed * self.interval_ns;
+        Some((first.0.1, missed))
     }
 
     /// A session whose probe is due. After a delay of more than [`MAX_CATCH_UP_NS`], missed turns are skipped.
     pub fn take_due(&mut self, now_ns: u64) -> Option<u16> {
-        let Reverse((due_ns, ssid)) = self.due.peek().copied()?;
-        if due_ns > now_ns {
-            return None;
-        }
-        self.due.pop();
+        let due_ns = self.next_due().filter(|&due_ns| due_ns <= now_ns)?;
         let stalled = now_ns - due_ns > MAX_CATCH_UP_NS;
         let earliest_ns = if stalled { now_ns } else { due_ns };
-        self.due.push(Reverse((self.turn_from(due_ns, earliest_ns + 1), ssid)));
-        Some(ssid)
+        let next_ns = self.turn_from(due_ns, earliest_ns + 1);
+        let mut first = self.due.peek_mut()?;
+        first.0.0 = next_ns;
+        Some(first.0.1)
     }
 
     /// The first of the turns `turn_ns`, `turn_ns` + interval, … at or after `earliest_ns`.

@@ -251,9 +251,9 @@ impl Session {
         None
     }
 
-    /// End of the oldest window that is closed but not handed out yet.
-    pub fn held_window_end_ns(&self) -> Option<u64> {
-        self.windows.oldest_closed().map(|(_, end_ns)| end_ns)
+    /// Number of windows that are closed but not handed out yet.
+    pub fn held_windows(&self) -> usize {
+        self.windows.closed()
     }
 
     /// The whole run until now.

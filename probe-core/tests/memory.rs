@@ -75,6 +75,7 @@ fn reply(source: u32, transmit: &Transmit, sent_ns: u64) -> Reply {
         reflector_error_ns: Some(u64::MAX),
         own_error_ns: Some(0),
         wrong_z: false,
+        clock_set: false,
     }
 }
 

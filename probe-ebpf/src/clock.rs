@@ -1,6 +1,6 @@
-//! The two clocks: monotonic to measure with, UTC for timestamps on the wire.
+//! The clock: monotonic to measure with, and UTC for timestamps on the wire.
 
-use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_ktime_get_tai_ns};
+use aya_ebpf::helpers::bpf_ktime_get_ns;
 use probe_common::abi::Settings;
 
 /// `CLOCK_MONOTONIC`.
@@ -10,9 +10,27 @@ pub fn monotonic_ns() -> u64 {
     unsafe { bpf_ktime_get_ns() }
 }
 
-/// UTC since 1970, as TAI less the loader's offset: programs cannot read `CLOCK_REALTIME`.
-#[inline(always)]
-pub fn unix_ns(settings: &Settings) -> u64 {
-    // SAFETY: the helper has no arguments and cannot fail.
-    unsafe { bpf_ktime_get_tai_ns() }.wrapping_sub(settings.tai_offset_ns)
+/// UTC, which programs cannot read, as a distance from `CLOCK_MONOTONIC` that the loader knows.
+///
+/// It is taken from the settings once for each packet: the stamps of one packet lie as far apart as on the monotonic clock,
+/// even if UTC is set in between.
+#[derive(Clone, Copy)]
+pub struct Utc {
+    offset_ns: u64,
+}
+
+impl Utc {
+    #[inline(always)]
+    pub fn of(settings: &Settings) -> Self {
+        // Volatile, so that the compiler does not read it again for a later stamp.
+        // SAFETY: a reference can be read.
+        let offset_ns = unsafe { (&raw const settings.unix_offset_ns).read_volatile() };
+        Self { offset_ns }
+    }
+
+    /// Nanoseconds since 1970 at a time of the monotonic clock.
+    #[inline(always)]
+    pub fn at(self, monotonic_ns: u64) -> u64 {
+        monotonic_ns.wrapping_add(self.offset_ns)
+    }
 }

@@ -2,7 +2,7 @@
 
 use core::mem::MaybeUninit;
 
-use probe_common::abi::{Address, Counter, InFlight, InFlightKey, MAX_REPLIES, MissedKey, Sample, Settings};
+use probe_common::abi::{Address, Counter, InFlight, MAX_REPLIES, MissedKey, ProbeKey, Sample, Settings};
 use probe_common::checksum::Sum;
 use probe_common::family::Family;
 use probe_common::frame::{Udp, V4_SOURCE, V6_SOURCE, payload_at};
@@ -12,30 +12,29 @@ use probe_common::stamp::{
     TIMESTAMP,
 };
 
-use crate::clock;
+use crate::atomic::compiler_barrier;
+use crate::clock::{self, Utc};
 use crate::hook::Hook;
-use crate::maps::{DESTINATIONS, IN_FLIGHT, MISSED, REPLIES, SAMPLES, SESSIONS_BY_PEER};
+use crate::maps::{DESTINATIONS, IN_FLIGHT, MISSED, REPLIES, SAMPLES, SESSION_RINGS, SESSIONS_BY_PEER};
 use crate::{payload, policy};
 
 /// Takes T4 and passes on the reply if a probe is waiting for it. `Ok` means that the packet is to be consumed.
 #[inline(always)]
 pub fn collect<H: Hook>(hook: &H, udp: &Udp, settings: &Settings) -> Result<Counter, Counter> {
     let t4_mono_ns = clock::monotonic_ns();
-    let t4_unix_ns = clock::unix_ns(settings);
+    let t4_unix_ns = Utc::of(settings).at(t4_mono_ns);
     if udp.payload_len().is_none_or(|length| length < MIN_REPLY_LEN) {
         return Err(Counter::ReplyMalformed);
     }
     check(hook, udp)?;
     let reply = Reply::at(hook, udp.family).ok_or(Counter::ReplyMalformed)?;
     let source = reply.source;
-    let probe = InFlightKey {
+    let probe = ProbeKey {
         seq: reply.sender_sequence,
         ssid: session_of(&reply).ok_or(Counter::Unmatched)?,
         reserved: 0,
     };
-    let record = IN_FLIGHT.get_ptr_mut(probe).ok_or(Counter::Unmatched)?;
-    // SAFETY: an entry that is evicted and reused while it is read has another T1, and is refused for it.
-    let sent = unsafe { &*record };
+    let (record, sent) = in_flight(&probe, settings).ok_or(Counter::Unmatched)?;
     if !sent.is_answered_by(&source, reply.sender_timestamp) {
         return Err(Counter::Unmatched);
     }
@@ -43,14 +42,13 @@ pub fn collect<H: Hook>(hook: &H, udp: &Udp, settings: &Settings) -> Result<Coun
         return Err(Counter::ReplyNotAllowed);
     }
     let replies = sent.replies;
-    if replies >= settings.max_replies && !is_wanted(sent, &MissedKey { source, probe }) {
+    if replies >= settings.max_replies && !is_wanted(&sent, &MissedKey { source, probe }) {
         return Ok(Counter::DuplicateDropped);
     }
-    let t1_mono_ns = sent.t1_mono_ns;
     // SAFETY: map values stay writable for the program's run.
     unsafe { (*record).replies = replies.wrapping_add(1) };
     let sample = Sample {
-        t1_mono_ns,
+        t1_mono_ns: sent.t1_mono_ns,
         t4_mono_ns,
         t1_wire: reply.sender_timestamp,
         t2_wire: reply.receive_timestamp,
@@ -71,6 +69,26 @@ pub fn collect<H: Hook>(hook: &H, udp: &Udp, settings: &Settings) -> Result<Coun
     MaybeUninit::write(&mut entry, sample);
     entry.submit(0);
     Ok(Counter::Collected)
+}
+
+/// The record of a probe, and a copy of it.
+#[inline(always)]
+fn in_flight(probe: &ProbeKey, settings: &Settings) -> Option<(*mut InFlight, InFlight)> {
+    let ring = SESSION_RINGS.get(probe.ssid.into())?;
+    let (index, id) = ring.record(probe.seq, settings.ring_mask)?;
+    let record = IN_FLIGHT.get_ptr_mut(index)?;
+    // SAFETY: map values stay readable for the program's run.
+    let (before, sent, after) = unsafe {
+        let before = (&raw const (*record).id).read_volatile();
+        compiler_barrier();
+        let sent = (*record).sent;
+        compiler_barrier();
+        (before, sent, (&raw const (*record).id).read_volatile())
+    };
+    // Another CPU may overwrite the record by that of a later probe meanwhile. It invalidates the identifier first. Where
+    // a processor lets other CPUs see writes in another order, the T1 in the reply fits the earlier probe alone.
+    // SAFETY: as above.
+    (before == id && after == id).then(|| (unsafe { &raw mut (*record).sent }, sent))
 }
 
 /// Whether one more reply to a probe with [`MAX_REPLIES`] of them is passed on: to a group probe, other hosts may still answer.

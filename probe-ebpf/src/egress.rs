@@ -1,15 +1,16 @@
 //! The sending half of the session-sender: writes T1 into the probe and into its in-flight record.
 
 use aya_log_ebpf::debug;
-use probe_common::abi::{ABI_VERSION, Address, Counter, InFlight, InFlightKey, Settings};
+use probe_common::abi::{ABI_VERSION, Address, Counter, Settings};
 use probe_common::family::Family;
 use probe_common::frame::{self, Source, UDP_CHECKSUM, UDP_LEN, Udp, V4_DESTINATION, V6_DESTINATION, payload_at};
 use probe_common::ntp::NtpTime;
 use probe_common::stamp::{BASE_LEN, SEQUENCE, SSID, TIMESTAMP};
 
-use crate::clock;
+use crate::atomic::compiler_barrier;
+use crate::clock::{self, Utc};
 use crate::hook::{Hook, TcHook};
-use crate::maps::{IN_FLIGHT, SETTINGS, count};
+use crate::maps::{IN_FLIGHT, SESSION_RINGS, SETTINGS, count};
 
 /// Stamps a probe of this host; the verdict is always left to the next program.
 #[inline(always)]
@@ -51,34 +52,28 @@ fn remember_and_write(hook: &TcHook, udp: &Udp, settings: &Settings) -> Option<(
         Family::V6 => Address::from_words(hook.load(V6_DESTINATION)?, hook.load(V6_DESTINATION + 8)?),
     };
     let payload = payload_at(udp.family);
-    let key = InFlightKey {
-        seq: u32::from_be(hook.load(payload + SEQUENCE)?),
-        ssid: u16::from_be(hook.load(payload + SSID)?),
-        reserved: 0,
-    };
-    // The record is made before the clock is read, so that making it is not measured.
-    IN_FLIGHT
-        .insert(
-            key,
-            InFlight {
-                t1_mono_ns: 0,
-                t1_wire: 0,
-                destination,
-                replies: 0,
-                reserved: 0,
-            },
-            0,
-        )
-        .ok()?;
-    let record = IN_FLIGHT.get_ptr_mut(key)?;
-
-    let t1_unix_ns = clock::unix_ns(settings);
-    let t1_mono_ns = clock::monotonic_ns();
-    let t1 = NtpTime::from_unix_ns(t1_unix_ns);
-    // SAFETY: map values stay writable for the program's run, and nothing reads this record before the probe is out.
+    let ssid = u16::from_be(hook.load(payload + SSID)?);
+    let seq = u32::from_be(hook.load(payload + SEQUENCE)?);
+    let (index, id) = SESSION_RINGS.get(ssid.into())?.record(seq, settings.ring_mask)?;
+    let record = IN_FLIGHT.get_ptr_mut(index)?;
+    // The record is prepared before the clock is read, so that preparing it is not measured. Replies to an earlier probe in
+    // this place are not taken while the identifier is zero, nor after it has changed.
+    // SAFETY: map values stay writable for the program's run.
     unsafe {
-        (*record).t1_mono_ns = t1_mono_ns;
-        (*record).t1_wire = t1.0;
+        (&raw mut (*record).id).write_volatile(0);
+        compiler_barrier();
+        (*record).sent.destination = destination;
+        (*record).sent.replies = 0;
+    }
+    let utc = Utc::of(settings);
+    let t1_mono_ns = clock::monotonic_ns();
+    let t1 = NtpTime::from_unix_ns(utc.at(t1_mono_ns));
+    // SAFETY: as above.
+    unsafe {
+        (*record).sent.t1_mono_ns = t1_mono_ns;
+        (*record).sent.t1_wire = t1.0;
+        compiler_barrier();
+        (&raw mut (*record).id).write_volatile(id);
     }
     hook.replace(payload + TIMESTAMP, payload - UDP_LEN + UDP_CHECKSUM, t1.0.to_be())
         .then_some(())

@@ -3,9 +3,9 @@
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf};
 use probe_common::abi::{
-    Address, Allowed, COUNTERS, Counter, InFlight, InFlightKey, MAX_ALLOWED, MAX_DESTINATIONS, MAX_IN_FLIGHT,
-    MAX_MISSED, MAX_PEER_SESSIONS, MAX_REFLECTOR_SESSIONS, MAX_REPLIERS, MAX_SOURCES, MissedKey, ReflectorSession,
-    ReflectorSessionKey, SAMPLES_BYTES, Settings, SourceState,
+    Address, Allowed, COUNTERS, Counter, InFlightRecord, MAX_ALLOWED, MAX_DESTINATIONS, MAX_MISSED, MAX_PEER_SESSIONS,
+    MAX_RECORDS, MAX_REFLECTOR_SESSIONS, MAX_REPLIERS, MAX_SOURCES, MissedKey, ReflectorSession, ReflectorSessionKey,
+    SAMPLES_BYTES, SESSION_IDS, SessionRing, Settings, SourceState,
 };
 use probe_common::reflect::V6_FRAME;
 
@@ -29,7 +29,7 @@ pub static ALLOWED: LpmTrie<[u64; 2], Allowed> = LpmTrie::with_max_entries(MAX_A
 #[map]
 pub static SOURCES: LruHashMap<Address, SourceState> = LruHashMap::with_max_entries(MAX_SOURCES, 0);
 
-/// The debt of the port, as the time at which it will have been earned, UTC; one entry.
+/// The debt of the port, as the time at which it will have been earned, `CLOCK_MONOTONIC`; one entry.
 #[map]
 pub static PORT_EARNED: Array<u64> = Array::with_max_entries(1, 0);
 
@@ -37,9 +37,13 @@ pub static PORT_EARNED: Array<u64> = Array::with_max_entries(1, 0);
 #[map]
 pub static PORT_SHARE: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
-/// Probes that have left and may be answered.
+/// Probes that have left and may be answered: a ring of records for each session. The loader sets the size.
 #[map]
-pub static IN_FLIGHT: LruHashMap<InFlightKey, InFlight> = LruHashMap::with_max_entries(MAX_IN_FLIGHT, 0);
+pub static IN_FLIGHT: Array<InFlightRecord> = Array::with_max_entries(MAX_RECORDS, 0);
+
+/// The ring of each session identifier, written by the loader.
+#[map]
+pub static SESSION_RINGS: Array<SessionRing> = Array::with_max_entries(SESSION_IDS, 0);
 
 /// The reflector's reply counters.
 #[map]

@@ -2,8 +2,8 @@
 //!
 //! A bucket is one 64-bit word, updated by compare-and-exchange: no CPU waits for another, and none can spend twice. A packet
 //! that loses the exchange four times in a row is refused, so that no source exceeds its rate. Each CPU charges the port
-//! for a batch of packets at once, so that the port's rate may be wrong by a batch for each CPU. All times are UTC, which
-//! the reflector reads anyway; `Limit::charge` copes with a clock that is set back.
+//! for a batch of packets at once, so that the port's rate may be wrong by a batch for each CPU. All times are
+//! `CLOCK_MONOTONIC`.
 
 use aya_ebpf::bindings::BPF_NOEXIST;
 use aya_ebpf::maps::lpm_trie::Key;

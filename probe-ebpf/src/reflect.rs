@@ -11,7 +11,7 @@ use probe_common::stamp::{BASE_LEN, SSID};
 
 use crate::atomic::fetch_add;
 use crate::classify::{addressed_to_us, classify};
-use crate::clock;
+use crate::clock::{self, Utc};
 use crate::hook::Hook;
 use crate::maps::{REFLECTOR_SESSIONS, count};
 use crate::policy::{Charge, admit};
@@ -20,7 +20,7 @@ use crate::reply_plan::ReplyPlan;
 /// Turns a probe into its reply. `Ok` means that the frame is to be transmitted.
 #[inline(always)]
 pub fn reflect<H: Hook>(hook: &H, udp: &Udp, settings: &Settings) -> Result<Counter, Counter> {
-    let receive_ns = clock::unix_ns(settings);
+    let receive_ns = clock::monotonic_ns();
     let plan = classify(hook, udp, settings)?;
     let charge = if plan.is(ReplyPlan::GROUP) {
         Charge::Group
@@ -86,16 +86,17 @@ fn answer_test<H: Hook>(
         ssid: ssid.ok_or(Counter::ReflectFailed)?,
         reserved: 0,
     })?;
+    let utc = Utc::of(settings);
     let inputs = ReplyInputs {
         mac: settings.mac,
         own,
         sequence,
-        receive: NtpTime::from_unix_ns(receive_ns),
+        receive: NtpTime::from_unix_ns(utc.at(receive_ns)),
         error: ErrorEstimate(settings.error_estimate),
         trailer: plan.sum,
         partial: plan.is(ReplyPlan::PARTIAL),
     };
-    let transmit = || NtpTime::from_unix_ns(clock::unix_ns(settings));
+    let transmit = || NtpTime::from_unix_ns(utc.at(clock::monotonic_ns()));
     let changed = if plan.is(ReplyPlan::V6) {
         hook.change(|frame: &mut V6| reply(frame, &inputs, transmit))
     } else {
@@ -129,7 +130,7 @@ pub fn pass_up<H: Hook>(hook: &H, udp: &Udp, settings: &Settings, counter: Count
     let Some(Some(source)) = source else {
         return counter;
     };
-    let admitted = admit(settings, &source, Charge::Userspace, clock::unix_ns(settings));
+    let admitted = admit(settings, &source, Charge::Userspace, clock::monotonic_ns());
     admitted.err().unwrap_or(counter)
 }
 

@@ -71,11 +71,6 @@ impl ClockState {
             tai_offset_s: timex.tai,
         }
     }
-
-    /// TAI − UTC, the offset of `bpf_ktime_get_tai_ns` from UTC.
-    pub fn tai_offset_ns(&self) -> u64 {
-        u64::try_from(self.tai_offset_s).unwrap_or(0) * NS_PER_S
-    }
 }
 
 /// Identifies the clock that this process reads: equal on two agents on one kernel and in one time namespace. It is a
@@ -136,7 +131,7 @@ mod tests {
                     synchronised,
                     // The precision is added.
                     error_ns: 1_501_000,
-                    tai_offset_s: 37
+                    tai_offset_s: 37,
                 }
             );
         }
@@ -153,14 +148,6 @@ mod tests {
         assert_eq!(error_ns(0, 0, 1), 1_000, "as phc2sys leaves it");
         assert_eq!(error_ns(10, 200, 1), 201_000);
         assert_eq!(error_ns(10, 0, 4_000), 4_010_000);
-    }
-
-    #[test]
-    fn the_tai_offset_is_in_nanoseconds_and_never_negative() {
-        let state = |tai| ClockState::from_timex(0, &timex(0, 0, tai));
-        assert_eq!(state(37).tai_offset_ns(), 37_000_000_000);
-        assert_eq!(state(0).tai_offset_ns(), 0);
-        assert_eq!(state(-1).tai_offset_ns(), 0);
     }
 
     #[test]

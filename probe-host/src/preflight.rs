@@ -160,7 +160,7 @@ fn kernel(facts: &Facts) -> Option<Finding> {
     };
     Some(Finding {
         what,
-        why: format!("kstamp needs {major}.{minor} (bpf_ktime_get_tai_ns, XDP links, BTF)"),
+        why: format!("kstamp needs {major}.{minor} (bpf_xdp_load_bytes, XDP links, BTF)"),
         remedy: "boot a newer kernel (Debian 12 has 6.1)".to_owned(),
     })
 }

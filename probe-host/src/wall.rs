@@ -1,5 +1,15 @@
 //! The wall clock against `CLOCK_MONOTONIC`, which cannot be set.
 
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd, RawFd};
+use std::task::{Context, Poll, ready};
+
+use nix::errno::Errno;
+use nix::sys::time::TimeSpec;
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
 use crate::clock::{monotonic_ns, realtime_ns};
 
 /// The quickest of this many readings is used, because an interrupt may come between the two clocks.
@@ -25,7 +35,8 @@ impl WallOffset {
         best.copied().unwrap_or(readings[0])
     }
 
-    fn between(before_ns: u64, wall_ns: u64, after_ns: u64) -> Self {
+    /// From a reading of the wall clock between two of the monotonic clock.
+    pub fn between(before_ns: u64, wall_ns: u64, after_ns: u64) -> Self {
         let uncertainty_ns = after_ns.saturating_sub(before_ns).div_ceil(2);
         Self {
             ahead_ns: wall_ns.wrapping_sub(before_ns + uncertainty_ns).cast_signed(),
@@ -35,10 +46,26 @@ impl WallOffset {
 
     /// Adopts a new reading if it is more precise, or if it shows that the clock was set.
     pub fn follow(&mut self, new: Self) {
-        let was_set = self.ahead_ns.abs_diff(new.ahead_ns) > self.uncertainty_ns + new.uncertainty_ns;
-        if was_set || new.uncertainty_ns < self.uncertainty_ns {
+        if self.differs(&new) || new.uncertainty_ns < self.uncertainty_ns {
             *self = new;
         }
+    }
+
+    /// `CLOCK_REALTIME` − `CLOCK_MONOTONIC`.
+    pub fn ahead_ns(&self) -> i64 {
+        self.ahead_ns
+    }
+
+    /// Whether the clock was set since this reading.
+    pub fn is_outdated(&self) -> bool {
+        let before_ns = monotonic_ns();
+        let wall_ns = realtime_ns();
+        self.differs(&Self::between(before_ns, wall_ns, monotonic_ns()))
+    }
+
+    /// Whether the clock was set between the two readings.
+    pub fn differs(&self, new: &Self) -> bool {
+        self.ahead_ns.abs_diff(new.ahead_ns) > self.uncertainty_ns + new.uncertainty_ns
     }
 
     /// The wall clock at an instant of `CLOCK_MONOTONIC`, unless it was set in between.
@@ -83,9 +110,88 @@ impl StepDetector {
     }
 }
 
+/// The kernel's notices that the wall clock was set, a leap second was inserted, or the host was suspended.
+#[derive(Debug)]
+pub struct SetNotices(AsyncFd<Fd>);
+
+#[derive(Debug)]
+struct Fd(TimerFd);
+
+impl AsRawFd for Fd {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_fd().as_raw_fd()
+    }
+}
+
+impl SetNotices {
+    /// Within a tokio runtime.
+    pub fn open() -> io::Result<Self> {
+        /// The timer is there for its cancellation; it ends in 2242 (`KTIME_SEC_MAX` is later).
+        const NEVER_S: i64 = 1 << 33;
+        let timer = TimerFd::new(
+            ClockId::CLOCK_REALTIME,
+            TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC,
+        )?;
+        let never = Expiration::OneShot(TimeSpec::new(NEVER_S, 0));
+        timer.set(
+            never,
+            TimerSetTimeFlags::TFD_TIMER_ABSTIME | TimerSetTimeFlags::TFD_TIMER_CANCEL_ON_SET,
+        )?;
+        // SAFETY: `Fd` owns the descriptor and gives the same one until it is dropped.
+        let timer = unsafe { AsyncFd::register_with_interest(Fd(timer), Interest::READABLE) }?;
+        Ok(Self(timer))
+    }
+
+    /// Ready once for each time that the clock was set. Wakes only the last task that polled.
+    pub fn poll_set(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            let mut guard = ready!(self.0.poll_read_ready(cx))?;
+            let read = guard.try_io(|fd| fd.get_ref().0.wait().map_err(io::Error::from));
+            match read {
+                Ok(Err(error)) if error.raw_os_error() == Some(Errno::ECANCELED as i32) => return Poll::Ready(Ok(())),
+                Ok(outcome) => return Poll::Ready(outcome),
+                Err(_would_block) => {}
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+    use std::mem::MaybeUninit;
+
     use super::*;
+
+    /// Sets the clock forward by this much, as `clock_settime` would; `false` without permission.
+    fn set_forward(ns: libc::suseconds_t) -> bool {
+        // SAFETY: zeroes are a valid timex, and the call writes only to it.
+        unsafe {
+            let mut timex: libc::timex = MaybeUninit::zeroed().assume_init();
+            timex.modes = libc::ADJ_SETOFFSET | libc::ADJ_NANO;
+            timex.time.tv_sec = if ns < 0 { -1 } else { 0 };
+            timex.time.tv_usec = if ns < 0 { 1_000_000_000 + ns } else { ns };
+            libc::adjtimex(&raw mut timex) >= 0
+        }
+    }
+
+    #[tokio::test]
+    async fn the_kernel_notices_each_time_that_the_clock_is_set() {
+        let notices = SetNotices::open().unwrap();
+        let wait = || poll_fn(|cx| notices.poll_set(cx));
+        let before = WallOffset::now();
+        // One nanosecond disturbs nobody.
+        for step_ns in [1, -1] {
+            if !set_forward(step_ns) {
+                println!("SKIPPED: needs CAP_SYS_TIME");
+                return;
+            }
+            wait().await.unwrap();
+        }
+        assert!(!before.differs(&WallOffset::now()), "it is as before");
+        let waiting = tokio::time::timeout(std::time::Duration::from_millis(20), wait());
+        assert!(waiting.await.is_err(), "no notice without a change");
+    }
 
     #[test]
     fn a_stamp_of_now_is_now() {
@@ -110,8 +216,12 @@ mod tests {
         offset.follow(better);
         assert_eq!(offset, better);
         let stepped = WallOffset::between(4_000, 9_000_000, 4_400);
+        assert!(offset.differs(&stepped) && !offset.differs(&worse));
         offset.follow(stepped);
         assert_eq!(offset, stepped);
+        assert_eq!(offset.ahead_ns(), 8_995_800);
+        assert!(offset.is_outdated(), "this host's clock is another one");
+        assert!(!WallOffset::now().is_outdated());
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::io;
 use std::net::IpAddr;
 use std::task::{Context, Poll};
 
+use probe_core::agent::event::Transmit;
 use probe_core::attach::AttachMode;
 use probe_core::engine::Engine;
 use probe_core::mismatch::Mismatches;
@@ -30,6 +31,14 @@ pub(crate) enum Trace {
     Left,
     /// It was not stamped, so it did not leave.
     NotLeft,
+}
+
+/// A probe to send.
+#[derive(Debug, Clone, Copy)]
+pub struct Outgoing {
+    pub transmit: Transmit,
+    /// The peer's address, or the group's.
+    pub to: IpAddr,
 }
 
 /// Stamps the packets of one interface. The port that uses it owns the sockets and follows the interface.
@@ -57,7 +66,14 @@ pub(crate) trait Backend {
     /// `peer` is probed at its own address in session `ssid`, which reflectors without RFC 8972 do not return.
     fn set_session(&mut self, peer: IpAddr, ssid: u16) -> Result<(), ObjectError>;
 
-    fn send(&mut self, sockets: &Sockets, to: IpAddr, ssid: u16, seq: u32, clock: &ClockState) -> io::Result<()>;
+    /// Sends probes of one IP version. `failed` takes each that was not sent.
+    fn send(
+        &mut self,
+        sockets: &Sockets,
+        probes: &mut dyn Iterator<Item = Outgoing>,
+        clock: &ClockState,
+        failed: &mut dyn FnMut(Outgoing, io::Error),
+    );
 
     /// Looks up a probe without a reply.
     fn trace(&mut self, sockets: &SocketPair, ssid: u16, seq: u32, peer: IpAddr) -> Trace;

@@ -23,10 +23,12 @@ pub use probe_core::engine::Engine;
 use probe_core::mismatch::Mismatches;
 use probe_core::observation::{Fate, Reply, SendFailure};
 use probe_core::reflector::policy::Policy;
+use probe_core::rings::Rings;
 use probe_host::clock::{ClockState, monotonic_ns};
 use probe_host::link::{Changes, LinkError, Netlink};
 
 use crate::backend::Backend;
+pub use crate::backend::Outgoing;
 use crate::backend::ebpf::EbpfBackend;
 pub use crate::backend::facts::Answering;
 use crate::backend::socket::SocketBackend;
@@ -58,6 +60,8 @@ pub struct PortConfig {
     pub choice: Choice,
     /// Whether to send probes, or only to reflect.
     pub probing: bool,
+    /// Records of the probes in flight, if kernel programs stamp them.
+    pub rings: Rings,
     /// aya-log's level for lines from the programs, 0 for none.
     pub log_level: u8,
     pub answering: Answering,
@@ -157,7 +161,7 @@ impl Port {
         )?;
         let has_key = key.is_some();
         let backend: Box<dyn Backend> = match engine {
-            Engine::Ebpf => Box::new(EbpfBackend::load(config.log_level)?),
+            Engine::Ebpf => Box::new(EbpfBackend::load(config.log_level, config.rings)?),
             Engine::Socket => Box::new(SocketBackend::new(config.test_port, key)),
         };
         let mut port = Self {
@@ -263,13 +267,21 @@ impl Port {
         }
     }
 
-    pub fn send(&mut self, to: IpAddr, ssid: u16, seq: u32) -> Result<(), SendFailure> {
-        let sent = match self.sockets.of(Family::of(to)) {
-            Some(sockets) => self.backend.send(sockets, to, ssid, seq, &self.clock),
-            None if self.index.is_some() => return Err(SendFailure::NoAddress),
-            None => Err(gone()),
-        };
-        sent.map_err(|error| self.unsent.refused(&error, to))
+    /// Sends probes, one right after the other, those of one IP version first. `failed` takes each that was not sent.
+    pub fn send(&mut self, probes: &[Outgoing], mut failed: impl FnMut(&Outgoing, SendFailure)) {
+        let unsent = &mut self.unsent;
+        for family in [Family::V4, Family::V6] {
+            let mut probes = probes.iter().filter(|probe| Family::of(probe.to) == family).copied();
+            match self.sockets.of(family) {
+                Some(sockets) => self
+                    .backend
+                    .send(sockets, &mut probes, &self.clock, &mut |probe, error| {
+                        failed(&probe, unsent.refused(&error, probe.to));
+                    }),
+                None if self.index.is_some() => probes.for_each(|probe| failed(&probe, SendFailure::NoAddress)),
+                None => probes.for_each(|probe| failed(&probe, unsent.refused(&gone(), probe.to))),
+            }
+        }
     }
 
     /// Sends the probes of session `ssid` to `to` from another thread, as [`Port::send`] would.

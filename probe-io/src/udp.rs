@@ -1,5 +1,6 @@
 //! UDP sockets, and the stamps that the kernel gives them.
 
+pub mod batch;
 pub(crate) mod membership;
 pub mod sockets;
 pub mod stamped;

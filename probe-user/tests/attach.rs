@@ -6,6 +6,7 @@ mod support;
 
 use aya::programs::XdpMode;
 use nix::net::if_::if_nametoindex;
+use probe_core::rings::Rings;
 use probe_io::backend::ebpf::object::Object;
 use support::{FAR_V4, NEAR_V4, Pair, count, ip, summary};
 
@@ -15,7 +16,7 @@ fn attach_xdp(namespace: &str, port: &str) -> Object {
     let in_namespace = move || {
         support::in_namespace(&namespace);
         // Without settings our program touches no packet.
-        let mut object = Object::load(0).unwrap();
+        let mut object = Object::load(0, Rings::NONE).unwrap();
         let index = if_nametoindex(port.as_str()).unwrap();
         object
             .xdp()

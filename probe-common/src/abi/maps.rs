@@ -7,16 +7,64 @@ pub const DESTINATION_OWN: u32 = 1;
 /// Value of `DESTINATIONS`: the address is a group that this agent has joined.
 pub const DESTINATION_GROUP: u32 = 2;
 
-/// Key of `IN_FLIGHT`.
+/// A probe of this host, in the keys of maps.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct InFlightKey {
+pub struct ProbeKey {
     pub seq: u32,
     pub ssid: u16,
     pub reserved: u16,
 }
 
-/// Value of `IN_FLIGHT`: what the egress program remembers of a probe.
+/// Value of `SESSION_RINGS`, by session identifier: the records of the session in `IN_FLIGHT`. One word, so that no program
+/// sees half of a change.
+#[repr(transparent)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionRing(u64);
+
+impl SessionRing {
+    /// The session has no ring, and its probes are not stamped.
+    pub const NONE: Self = Self(0);
+
+    /// The records from `base` on. `generation` is not 0, and not that of any record there.
+    pub const fn new(base: u32, generation: u32) -> Self {
+        Self((generation as u64) << 32 | base as u64)
+    }
+
+    #[inline(always)]
+    pub const fn base(self) -> u32 {
+        self.0 as u32
+    }
+
+    /// The index of a probe's record, and its [`InFlightRecord::id`]; `None` for a session without a ring.
+    #[inline(always)]
+    pub fn record(self, seq: u32, mask: u32) -> Option<(u32, u64)> {
+        let generation = self.0 & !u64::from(u32::MAX);
+        let index = self.base().wrapping_add(seq & mask);
+        (generation != 0).then_some((index, generation | u64::from(seq)))
+    }
+}
+
+/// An entry of `IN_FLIGHT`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InFlightRecord {
+    /// The generation of the session's ring, and the sequence number: see [`SessionRing::record`]. 0 while the rest is
+    /// written.
+    pub id: u64,
+    pub sent: InFlight,
+}
+
+impl InFlightRecord {
+    /// Whether the probe `id`, whose place this is, counts as one that has left: this is its record, or a later probe of its
+    /// session has overwritten what was here.
+    pub fn has_left(&self, id: u64) -> bool {
+        let later = (self.id as u32).wrapping_sub(id as u32) as i32;
+        self.id >> 32 == id >> 32 && later >= 0
+    }
+}
+
+/// What the egress program remembers of a probe.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InFlight {
@@ -93,7 +141,8 @@ pub const ALLOWED_NOBODY: u32 = 0;
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SourceState {
-    /// Debt for its unicast probes, as the time at which it will have been earned, UTC. Modified atomically.
+    /// Debt for its unicast probes, as the time at which it will have been earned, `CLOCK_MONOTONIC`. Modified
+    /// atomically.
     pub unicast_earned_ns: u64,
     /// The same for its group probes.
     pub group_earned_ns: u64,
@@ -116,7 +165,7 @@ pub struct SourceState {
 pub struct MissedKey {
     /// Source address of the reply.
     pub source: Address,
-    pub probe: InFlightKey,
+    pub probe: ProbeKey,
 }
 
 /// Entries of `SESSIONS_BY_PEER`.
@@ -154,6 +203,11 @@ pub struct Sample {
 pub const SAMPLES_BYTES: u32 = 4_194_304;
 /// Probes that can be waiting for replies at once, in all sessions together.
 pub const MAX_IN_FLIGHT: u32 = 65_536;
+/// Entries of `IN_FLIGHT` at most: 6 MiB. A ring has a power of two of them, so that less than half is beyond
+/// [`MAX_IN_FLIGHT`].
+pub const MAX_RECORDS: u32 = 2 * MAX_IN_FLIGHT;
+/// Entries of `SESSION_RINGS`, one for each session identifier: 512 KiB.
+pub const SESSION_IDS: u32 = 65_536;
 /// Sessions that a reflector counts at once; beyond, the least recently used one is evicted and starts again at zero.
 pub const MAX_REFLECTOR_SESSIONS: u32 = 16_384;
 /// Senders whose debts the reflector knows; beyond, the least recently seen one is evicted and starts again without.

@@ -9,7 +9,7 @@ fn settings() -> Settings {
     Settings {
         abi_version: ABI_VERSION,
         interface: 1,
-        tai_offset_ns: 0,
+        unix_offset_ns: 0,
         test_ports: [1910, 862, 0, 0],
         sender_port_v4: 40_004,
         sender_port_v6: 40_006,
@@ -23,7 +23,7 @@ fn settings() -> Settings {
         policy_generation: 0,
         port_batch: 1,
         max_replies: MAX_REPLIES,
-        reserved_too: 0,
+        ring_mask: 0,
         source_limit: Limit::NONE,
         group_limit: Limit::NONE,
         port_limit: Limit::NONE,
@@ -102,5 +102,66 @@ fn a_reply_must_come_from_where_the_probe_went_and_return_its_stamp() {
             answers,
             "{destination} {source} {sender_timestamp}"
         );
+    }
+}
+
+#[test]
+fn a_ring_has_a_record_for_each_of_the_last_probes() {
+    let ring = SessionRing::new(96, 5);
+    for (seq, index) in [(0, 96), (31, 127), (32, 96), (33, 97), (u32::MAX, 127)] {
+        assert_eq!(ring.record(seq, 31), Some((index, 5 << 32 | u64::from(seq))), "{seq}");
+    }
+    assert_eq!(SessionRing::NONE.record(0, 31), None);
+    assert_eq!(
+        SessionRing::new(0, 1).record(0, 0),
+        Some((0, 1 << 32)),
+        "never the identifier 0"
+    );
+}
+
+#[test]
+fn a_probe_has_left_if_its_record_or_that_of_a_later_one_is_there() {
+    let id = |generation, seq| SessionRing::new(0, generation).record(seq, 7).unwrap().1;
+    for (record, probe, has_left) in [
+        (id(5, 9), id(5, 9), true),
+        (id(5, 17), id(5, 9), true),
+        (id(5, 1), id(5, 9), false),
+        (id(5, 3), id(5, u32::MAX - 4), true),
+        (id(4, 9), id(5, 9), false),
+        (id(6, 17), id(5, 9), false),
+        (0, id(5, 0), false),
+    ] {
+        let record = InFlightRecord {
+            id: record,
+            sent: InFlight {
+                t1_mono_ns: 1,
+                t1_wire: 7,
+                destination: Address::NONE,
+                replies: 0,
+                reserved: 0,
+            },
+        };
+        assert_eq!(record.has_left(probe), has_left, "{record:?} {probe:x}");
+    }
+}
+
+#[test]
+fn a_test_port_is_one_of_four() {
+    let all = [1910, 862, 0x8000, u16::MAX];
+    for test_ports in [
+        all,
+        [1910, 862, 0, 0],
+        [1, 0, 0, 0],
+        [0; 4],
+        [0x0100, 0x0001, 0xff00, 0x00ff],
+    ] {
+        let settings = Settings {
+            test_ports,
+            ..settings()
+        };
+        for port in 0..=u16::MAX {
+            let expected = port != 0 && test_ports.contains(&port);
+            assert_eq!(settings.is_test_port(port), expected, "{port} of {test_ports:?}");
+        }
     }
 }

@@ -68,9 +68,10 @@ pub enum LinkState {
 }
 
 pub fn link_estimates(terms: &LinkTerms<'_>) -> LinkEstimates {
+    let bounce = bounce(terms);
     LinkEstimates {
-        lldp_echo: lldp_echo(terms),
-        bounce: bounce(terms),
+        lldp_echo: lldp_echo(terms).map(|estimate| reaching_down_to(estimate, bounce)),
+        bounce,
         kernel: kernel(terms),
         kernel_one_way_ns: terms.kernel.map(|window| window?.median()),
     }
@@ -104,6 +105,17 @@ fn lldp_echo(terms: &LinkTerms<'_>) -> Option<Estimate> {
         error_ns: spread_ns + excess_ns,
         by: of,
     })
+}
+
+/// The estimate by LLDP and echoes, with an error that reaches to the lower end of the bounce's: the datapaths take time to
+/// pass LLDP up, which is in no echo and no baseline, and once in a bounce instead of twice.
+fn reaching_down_to(estimate: Estimate, bounce: Option<Estimate>) -> Estimate {
+    let lowest_ns = bounce.map(|bounce| bounce.rtt_ns.saturating_sub_unsigned(bounce.error_ns).max(0));
+    let reach_ns = lowest_ns.map_or(0, |lowest_ns| estimate.rtt_ns.saturating_sub(lowest_ns).max(0));
+    Estimate {
+        error_ns: estimate.error_ns.max(reach_ns.unsigned_abs()),
+        ..estimate
+    }
 }
 
 /// Bounce minus baseline, of the end with the smaller error.

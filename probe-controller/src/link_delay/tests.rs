@@ -239,6 +239,41 @@ fn missing_samples_give_no_estimate_and_few_give_one_of_medians() {
 }
 
 #[test]
+fn the_error_reaches_down_to_the_bounce_but_not_below_zero() {
+    const US: i64 = 1_000;
+    let [lldp, echo] = [950 * US, 450 * US].map(|term_ns| window(&[term_ns; 5]));
+    // Bounce without its baseline, its noise; the error and the state of the estimate by LLDP and echoes, 1 ms.
+    let table = [
+        (900 * US, 0, 100 * US, LinkState::Valid),
+        (300 * US, 50 * US, 750 * US, LinkState::Valid),
+        (300 * US, 299 * US, 999 * US, LinkState::Valid),
+        (300 * US, 300 * US, 1_000 * US, LinkState::BelowResolution),
+        (300 * US, 900 * US, 1_000 * US, LinkState::BelowResolution),
+        (1_200 * US, 0, 0, LinkState::Valid),
+    ];
+    for (rtt_ns, noise_ns, error_ns, state) in table {
+        let bounce = window(&[
+            rtt_ns,
+            rtt_ns + noise_ns,
+            rtt_ns + noise_ns,
+            rtt_ns + noise_ns,
+            rtt_ns + noise_ns,
+        ]);
+        let baseline = window(&[0; 5]);
+        let estimates = link_estimates(&LinkTerms {
+            lldp: [Some(&lldp), Some(&lldp)],
+            echo: [Some(&echo), Some(&echo)],
+            bounce: [Some(&bounce), None],
+            baseline: [Some(&baseline), None],
+            ..LinkTerms::default()
+        });
+        let found = estimates.lldp_echo.unwrap();
+        assert_eq!(found.error_ns, error_ns.unsigned_abs(), "{rtt_ns} {noise_ns}");
+        assert_eq!(state_of(Some(&found)), state, "{rtt_ns} {noise_ns}");
+    }
+}
+
+#[test]
 fn the_baseline_of_its_own_switch_is_subtracted_from_a_bounce() {
     let [noisy, bounce, baseline] = [&[90, 10, 90][..], &[52; 5], &[2; 5]].map(window);
     let estimates = link_estimates(&LinkTerms {

@@ -116,6 +116,7 @@ mod tests {
             reflector_error_ns: None,
             own_error_ns: None,
             wrong_z: false,
+            clock_set: false,
         }
     }
 

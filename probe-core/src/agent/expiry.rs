@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use probe_common::family::Family;
 
 use crate::agent::event::{DownReason, Event, Found};
-use crate::agent::peers::{Peer, Recent, SentProbe};
-use crate::agent::{Agent, deadline, hand_out};
+use crate::agent::peers::{Peer, Recent};
+use crate::agent::{Agent, hand_out};
 use crate::observation::Fate;
 use crate::schedule::Schedule;
 use crate::session::Outcome;
@@ -15,66 +15,77 @@ use crate::stats::report::Path;
 
 impl Agent {
     /// Resolves probes that were not answered in time, by their `fate` for (ssid, seq, peer, send time). Closes windows whose time is
-    /// over, and declares silent peers down.
+    /// over, and declares silent peers down. Peers without a deadline are not touched, except where a window ends.
     pub fn expire(&mut self, now_ns: u64, fate: &mut dyn FnMut(u16, u32, IpAddr, u64) -> Fate) {
         self.skip_missed(now_ns);
         let rolls = now_ns >= self.roll_ns;
-        if rolls || now_ns >= self.expiry_ns {
-            self.expire_probes(now_ns, fate);
+        while let Some(place) = self.timers.take_due(now_ns) {
+            self.expire_probes(place, now_ns, fate);
+            if !rolls {
+                self.hand_out_finished(place);
+            }
         }
         if rolls {
-            let missed_rolls = (now_ns - self.roll_ns) / self.config.report_ns;
-            self.roll_ns += (missed_rolls + 1) * self.config.report_ns;
-            self.peers
-                .iter_mut()
-                .flat_map(Peer::sessions)
-                .for_each(|(_, session)| session.roll(now_ns));
-        }
-        if rolls || now_ns >= self.expiry_ns {
-            self.peers.iter_mut().for_each(|peer| hand_out(peer, &mut self.events));
-            let sessions = self.peers.iter_mut().flat_map(Peer::sessions);
-            let next = sessions.filter_map(|(_, session)| session.next_deadline()).min();
-            self.expiry_ns = next.unwrap_or(u64::MAX);
+            self.roll(now_ns);
         }
         if now_ns >= self.silence_ns {
             self.declare_silent_peers_down(now_ns);
         }
-        let timeout_ns = self.config.timeout_ns;
-        let is_over = |probe: &SentProbe| deadline(probe.sent_ns, timeout_ns) <= now_ns;
-        self.groups.iter_mut().for_each(|group| group.recent.expire(is_over));
-        let unicasts = self.peers.iter_mut().filter_map(|peer| peer.unicast.as_mut());
-        let away = unicasts.filter_map(|unicast| unicast.away.as_mut());
-        away.for_each(|recent| recent.expire(is_over));
+        self.expired_ns = self.expired_ns.max(now_ns);
+        let is_over = self.is_over();
+        self.groups.iter_mut().for_each(|group| group.recent.expire(&is_over));
     }
 
-    fn expire_probes(&mut self, now_ns: u64, fate: &mut dyn FnMut(u16, u32, IpAddr, u64) -> Fate) {
+    /// Closes the windows of all sessions.
+    fn roll(&mut self, now_ns: u64) {
+        let missed_rolls = (now_ns - self.roll_ns) / self.config.report_ns;
+        self.roll_ns += (missed_rolls + 1) * self.config.report_ns;
+        let mut sessions = 0;
+        for (_, session) in self.peers.iter_mut().flat_map(Peer::sessions) {
+            session.roll(now_ns);
+            sessions += 1;
+        }
+        self.held.closed(now_ns, sessions);
+        (0..self.peers.len()).for_each(|place| self.hand_out_finished(place));
+    }
+
+    /// Makes the finished windows of a peer events, and sets the peer's next deadline.
+    fn hand_out_finished(&mut self, place: usize) {
+        let peer = &mut self.peers[place];
+        hand_out(peer, &mut self.held, &mut self.events);
+        let next = peer.sessions().filter_map(|(_, session)| session.next_deadline()).min();
+        if let Some(next_ns) = next {
+            self.timers.wake_at(place, next_ns);
+        }
+    }
+
+    fn expire_probes(&mut self, place: usize, now_ns: u64, fate: &mut dyn FnMut(u16, u32, IpAddr, u64) -> Fate) {
         let samples = self.config.samples;
-        for peer in &mut self.peers {
-            let address = peer.address;
-            let group = self.groups.iter().find(|group| group.family == Family::of(address));
-            let (unicast, group) = (peer.ssid(), group.map(|group| group.sequence.ssid));
-            for (path, session) in peer.sessions() {
-                let ssid = if path == Path::Unicast { unicast } else { group };
-                session.expire(now_ns, &mut |seq, sent_ns| {
-                    let fate = ssid.map_or(Fate::Unanswered, |ssid| fate(ssid, seq, address, sent_ns));
-                    let outcome = match fate {
-                        Fate::Unanswered => Some(Outcome::Lost),
-                        Fate::NeverLeft(why) => Some(Outcome::Failed(why)),
-                        Fate::CollectorLost => None,
-                    };
-                    if let Some(outcome) = outcome.filter(|_| samples) {
-                        self.events.push_back(Event::Sample {
-                            peer: address,
-                            path,
-                            seq,
-                            sent_ns: Some(sent_ns),
-                            reply: None,
-                            outcome,
-                        });
-                    }
-                    fate
-                });
-            }
+        let peer = &mut self.peers[place];
+        let address = peer.address;
+        let group = self.groups.iter().find(|group| group.family == Family::of(address));
+        let (unicast, group) = (peer.ssid(), group.map(|group| group.sequence.ssid));
+        for (path, session) in peer.sessions() {
+            let ssid = if path == Path::Unicast { unicast } else { group };
+            session.expire(now_ns, &mut |seq, sent_ns| {
+                let fate = ssid.map_or(Fate::Unanswered, |ssid| fate(ssid, seq, address, sent_ns));
+                let outcome = match fate {
+                    Fate::Unanswered => Some(Outcome::Lost),
+                    Fate::NeverLeft(why) => Some(Outcome::Failed(why)),
+                    Fate::CollectorLost => None,
+                };
+                if let Some(outcome) = outcome.filter(|_| samples) {
+                    self.events.push_back(Event::Sample {
+                        peer: address,
+                        path,
+                        seq,
+                        sent_ns: Some(sent_ns),
+                        reply: None,
+                        outcome,
+                    });
+                }
+                fate
+            });
         }
     }
 
@@ -116,12 +127,13 @@ impl Agent {
         };
         let peer = &mut self.peers[place];
         peer.ended_ns = Some(now_ns);
+        self.gone.insert(place);
         peer.sessions().for_each(|(_, session)| session.withdraw_pending());
         take_down(peer, DownReason::Ended, &mut self.schedule, &mut self.events);
         if let Some(unicast) = &mut peer.unicast {
             unicast.away = Some(Recent::default());
         }
-        hand_out(peer, &mut self.events);
+        hand_out(peer, &mut self.held, &mut self.events);
         self.link_move(place);
     }
 

@@ -215,13 +215,6 @@ impl Peer {
             .chain(self.group.as_mut().map(|session| (Path::Group, session)))
     }
 
-    /// End of the oldest window that is closed but not handed out yet.
-    pub(super) fn held_window_end_ns(&self) -> Option<u64> {
-        let unicast = self.unicast.as_ref().map(|unicast| &unicast.session);
-        let sessions = unicast.into_iter().chain(&self.group);
-        sessions.filter_map(Session::held_window_end_ns).min()
-    }
-
     pub(super) fn pending(&self) -> u64 {
         let unicast = self.unicast.as_ref().map_or(0, |unicast| unicast.session.pending());
         unicast + self.group.as_ref().map_or(0, Session::pending)

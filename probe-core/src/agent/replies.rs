@@ -26,17 +26,19 @@ impl Agent {
     }
 
     fn unicast_reply(&mut self, place: usize, reply: &Reply, now_ns: u64) -> Option<()> {
+        let is_over = self.is_over();
         let peer = &mut self.peers[place];
         let estimate = peer.clock_for(reply);
         let Unicast { session, away, .. } = peer.unicast.as_mut().filter(|_| peer.address == reply.peer)?;
         if let Some(recent) = away {
+            recent.expire(is_over);
             // An answer to a probe from before the end changes nothing.
             let Some(probes) = recent.since(reply.seq) else {
                 return Some(());
             };
             for &SentProbe { seq, sent_ns } in probes {
                 session.sent(seq, sent_ns);
-                self.expiry_ns = self.expiry_ns.min(deadline(sent_ns, self.config.timeout_ns));
+                self.timers.wake_at(place, deadline(sent_ns, self.config.timeout_ns));
             }
             *away = None;
         }
@@ -145,7 +147,7 @@ impl Agent {
             session
                 .get_or_insert_with(|| peer.new_session(Path::Group, self.config.timeout_ns, sent_ns))
                 .sent(seq, sent_ns);
-            self.expiry_ns = self.expiry_ns.min(deadline(sent_ns, self.config.timeout_ns));
+            self.timers.wake_at(place, deadline(sent_ns, self.config.timeout_ns));
         }
         peer.group = session;
     }
@@ -158,6 +160,7 @@ impl Agent {
         peer.up = true;
         peer.up_ns = now_ns;
         peer.ended_ns = None;
+        self.gone.remove(&place);
         let (address, found) = (peer.address, peer.found);
         self.events.push_back(Event::PeerUp { peer: address, found });
         self.silence_ns = self.silence_ns.min(now_ns.saturating_add(self.longest_silence_ns()));
@@ -202,6 +205,6 @@ impl Agent {
                 outcome,
             });
         }
-        hand_out(peer, &mut self.events);
+        hand_out(peer, &mut self.held, &mut self.events);
     }
 }

@@ -83,6 +83,7 @@ fn reply(peer: IpAddr, transmit: &Transmit, sent_ns: u64) -> Reply {
         reflector_error_ns: None,
         own_error_ns: None,
         wrong_z: false,
+        clock_set: false,
     }
 }
 

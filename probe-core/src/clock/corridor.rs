@@ -1,6 +1,6 @@
 //! The lines below every T2 − T1 and above every T3 − T4.
 
-use crate::clock::minima::{Minima, Point};
+use crate::clock::minima::{MAX_INTERVALS, Minima, Point};
 
 /// The kernel's limit (`MAXFREQ`, 500 ppm).
 pub(super) const MAX_SKEW: f64 = 500e-6;
@@ -14,11 +14,41 @@ const MIN_MINIMA: usize = 8;
 /// A corner of a hull: time relative to now, and value, both in nanoseconds.
 type Corner = (f64, f64);
 
+/// The minima of a direction, or the corners of their hull, without an allocation.
+#[derive(Clone, Copy)]
+struct Few<T> {
+    items: [T; MAX_INTERVALS],
+    len: usize,
+}
+
+impl<T: Copy + Default> Few<T> {
+    /// No more than there are intervals.
+    fn of(items: impl Iterator<Item = T>) -> Self {
+        let mut few = Self {
+            items: [T::default(); MAX_INTERVALS],
+            len: 0,
+        };
+        for (place, item) in few.items.iter_mut().zip(items) {
+            *place = item;
+            few.len += 1;
+        }
+        few
+    }
+
+    fn get(&self) -> &[T] {
+        &self.items[..self.len]
+    }
+
+    fn get_mut(&mut self) -> &mut [T] {
+        &mut self.items[..self.len]
+    }
+}
+
 pub(super) struct Corridor {
     /// The lower hull of the T2 − T1: every line is below.
-    upper: Vec<Corner>,
+    upper: Few<Corner>,
     /// The upper hull of the T3 − T4: every line is above.
-    lower: Vec<Corner>,
+    lower: Few<Corner>,
     minima: usize,
 }
 
@@ -44,8 +74,8 @@ impl Middle {
     pub(super) fn noise_ns(&self, minima: &Minima, now_ns: u64) -> f64 {
         let half = self.width_ns / 2.0;
         let above = |point: Point, sign: f64| point.value_ns - sign * self.offset_at(point.at_ns, now_ns) - half;
-        let forward = median(minima.forward().map(|point| above(point, 1.0)).collect());
-        let backward = median(minima.backward().map(|point| above(point, -1.0)).collect());
+        let forward = median(Few::of(minima.forward().map(|point| above(point, 1.0))));
+        let backward = median(Few::of(minima.backward().map(|point| above(point, -1.0))));
         forward.max(backward).max(0.0)
     }
 }
@@ -54,10 +84,10 @@ impl Corridor {
     /// `None` without minima.
     pub(super) fn between(minima: &Minima, now_ns: u64) -> Option<Self> {
         let corner = |point: Point| (point.at_ns.wrapping_sub(now_ns) as i64 as f64, point.value_ns);
-        let upper = lower_hull(minima.forward().map(corner).collect());
+        let upper = lower_hull(Few::of(minima.forward().map(corner)));
         // The upper hull of the negatives is the negative of the lower hull.
-        let lower = lower_hull(minima.backward().map(corner).collect());
-        let lower: Vec<Corner> = lower.into_iter().map(|(at, value)| (at, -value)).collect();
+        let mut lower = lower_hull(Few::of(minima.backward().map(corner)));
+        lower.get_mut().iter_mut().for_each(|(_, value)| *value = -*value);
         let minima = minima.forward().count();
         (minima > 0).then_some(Self { upper, lower, minima })
     }
@@ -91,30 +121,36 @@ impl Corridor {
 
     /// The highest value now of a line with this slope. Concave in the slope.
     fn highest(&self, slope: f64) -> f64 {
-        let now = self.upper.iter().map(|(at, value)| value - slope * at);
+        let now = self.upper.get().iter().map(|(at, value)| value - slope * at);
         now.fold(f64::INFINITY, f64::min)
     }
 
     /// The lowest value now of a line with this slope. Convex in the slope.
     fn lowest(&self, slope: f64) -> f64 {
-        let now = self.lower.iter().map(|(at, value)| value - slope * at);
+        let now = self.lower.get().iter().map(|(at, value)| value - slope * at);
         now.fold(f64::NEG_INFINITY, f64::max)
     }
 }
 
 /// Andrew's monotone chain, from left to right.
-fn lower_hull(mut points: Vec<Corner>) -> Vec<Corner> {
-    points.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
-    let mut hull: Vec<Corner> = Vec::new();
-    for point in points {
-        while let [.., before, last] = *hull
+fn lower_hull(mut points: Few<Corner>) -> Few<Corner> {
+    points
+        .get_mut()
+        .sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
+    // The corners take the places of points that were looked at.
+    let mut corners = 0;
+    for looked_at in 0..points.len {
+        let point = points.items[looked_at];
+        while let [.., before, last] = points.items[..corners]
             && (last.0 - before.0) * (point.1 - before.1) <= (last.1 - before.1) * (point.0 - before.0)
         {
-            hull.pop();
+            corners -= 1;
         }
-        hull.push(point);
+        points.items[corners] = point;
+        corners += 1;
     }
-    hull
+    points.len = corners;
+    points
 }
 
 /// The argument at which a concave function is largest; the middle of a plateau.
@@ -152,7 +188,8 @@ fn boundary(holds: impl Fn(f64) -> bool, from: f64, to: f64) -> f64 {
     inside
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
+fn median(mut values: Few<f64>) -> f64 {
+    let values = values.get_mut();
+    values.sort_unstable_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or_default()
 }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use crate::observation::Reply;
 
 /// When there are more, intervals are merged in pairs.
-const MAX_INTERVALS: usize = 64;
+pub(super) const MAX_INTERVALS: usize = 64;
 
 /// The first length of an interval, 2^26 ns = 67 ms.
 const FIRST_BITS: u32 = 26;
@@ -75,7 +75,13 @@ impl Minima {
         match self.intervals.back_mut() {
             // An overtaken reply belongs to an earlier interval, which does not matter: its points have their own times.
             Some(newest) if interval.number <= newest.number => newest.join(interval),
-            _ => self.intervals.push_back(interval),
+            _ => {
+                // For one more than there ever are: it would double.
+                if self.intervals.len() == MAX_INTERVALS {
+                    self.intervals.reserve_exact(1);
+                }
+                self.intervals.push_back(interval);
+            }
         }
         if self.intervals.len() > MAX_INTERVALS {
             self.make_room();

@@ -59,6 +59,7 @@ impl World {
             reflector_error_ns: None,
             own_error_ns: None,
             wrong_z: false,
+            clock_set: false,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Decides when to ask a peer for its identity: a new peer at once and a few times, then rarely. Limits the answers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
 const RETRY_NS: u64 = 1_000_000_000;
@@ -10,9 +10,18 @@ pub const REFRESH_NS: u64 = 10_000_000_000;
 /// A peer that does not answer may not run kstamp, and is asked again after this.
 const SILENT_RETRY_NS: u64 = 60_000_000_000;
 
-#[derive(Debug, Default)]
+/// Requests a second to all peers together: 10,000 peers come up at once.
+const REQUESTS_PER_SECOND: f64 = 1_000.0;
+const REQUESTS_BURST: f64 = 100.0;
+
+#[derive(Debug)]
 pub struct Exchange {
-    peers: BTreeMap<IpAddr, Asked>,
+    peers: HashMap<IpAddr, Asked>,
+    /// When to ask each peer next.
+    due: BTreeSet<(u64, IpAddr)>,
+    /// The peers of the nonces in `peers`.
+    by_nonce: HashMap<u64, IpAddr>,
+    pace: Bucket,
 }
 
 #[derive(Debug)]
@@ -25,84 +34,129 @@ struct Asked {
     answered: Option<u64>,
 }
 
+impl Default for Exchange {
+    fn default() -> Self {
+        Self {
+            peers: HashMap::new(),
+            due: BTreeSet::new(),
+            by_nonce: HashMap::new(),
+            pace: Bucket::new(REQUESTS_PER_SECOND, REQUESTS_BURST, 0),
+        }
+    }
+}
+
 impl Exchange {
     pub fn peer_up(&mut self, peer: IpAddr, now_ns: u64) {
+        self.peer_down(peer);
         let asked = Asked {
             next_ns: now_ns,
             unanswered: 0,
             nonce: None,
             answered: None,
         };
+        self.due.insert((now_ns, peer));
         self.peers.insert(peer, asked);
     }
 
     pub fn peer_down(&mut self, peer: IpAddr) {
-        self.peers.remove(&peer);
+        if let Some(asked) = self.peers.remove(&peer) {
+            self.due.remove(&(asked.next_ns, peer));
+            for nonce in [asked.nonce, asked.answered].into_iter().flatten() {
+                self.by_nonce.remove(&nonce);
+            }
+        }
     }
 
     /// The peer that was asked with `nonce`. The source address does not count, since a host may answer from another
     /// address than it is probed at.
     pub fn answered(&mut self, nonce: u64, now_ns: u64) -> Option<IpAddr> {
-        let (&peer, asked) = self.peers.iter_mut().find(|(_, asked)| asked.nonce == Some(nonce))?;
-        *asked = Asked {
-            next_ns: now_ns + REFRESH_NS,
-            unanswered: 0,
-            nonce: None,
-            answered: Some(nonce),
-        };
+        let peer = *self.by_nonce.get(&nonce)?;
+        let asked = self.peers.get_mut(&peer).filter(|asked| asked.nonce == Some(nonce))?;
+        self.due.remove(&(asked.next_ns, peer));
+        asked.next_ns = now_ns + REFRESH_NS;
+        self.due.insert((asked.next_ns, peer));
+        asked.unanswered = 0;
+        asked.nonce = None;
+        if let Some(before) = asked.answered.replace(nonce) {
+            self.by_nonce.remove(&before);
+        }
         Some(peer)
     }
 
     /// The peer that ends with `nonce`: that of the last request, which it alone has seen, or of the last that it answered.
     pub fn ended(&self, nonce: u64) -> Option<IpAddr> {
-        let is_its = |asked: &Asked| [asked.nonce, asked.answered].contains(&Some(nonce));
-        self.peers
-            .iter()
-            .find_map(|(&peer, asked)| is_its(asked).then_some(peer))
+        self.by_nonce.get(&nonce).copied()
     }
 
-    /// A peer to ask now, with `nonce`.
+    /// A peer to ask now, with `nonce`. Those that wait for longest come first.
     pub fn poll(&mut self, now_ns: u64, nonce: u64) -> Option<IpAddr> {
-        let (&peer, asked) = self.peers.iter_mut().find(|(_, asked)| asked.next_ns <= now_ns)?;
+        let &(next_ns, peer) = self.due.first().filter(|(next_ns, _)| *next_ns <= now_ns)?;
+        if !self.pace.allow(now_ns) {
+            return None;
+        }
+        let asked = self.peers.get_mut(&peer)?;
         asked.unanswered += 1;
-        asked.nonce = Some(nonce);
+        if let Some(before) = asked.nonce.replace(nonce) {
+            self.by_nonce.remove(&before);
+        }
+        self.by_nonce.insert(nonce, peer);
         let wait_ns = if asked.unanswered < RETRIES {
             RETRY_NS
         } else {
             SILENT_RETRY_NS
         };
         asked.next_ns = now_ns + wait_ns;
+        self.due.remove(&(next_ns, peer));
+        self.due.insert((asked.next_ns, peer));
         Some(peer)
     }
 }
 
-/// A token bucket for all answers together.
+/// A token bucket.
 #[derive(Debug)]
-pub struct AnswerLimit {
+struct Bucket {
+    per_second: f64,
+    burst: f64,
     tokens: f64,
     refilled_ns: u64,
 }
 
-impl AnswerLimit {
-    const PER_SECOND: f64 = 200.0;
-    const BURST: f64 = 400.0;
-
-    pub fn new(now_ns: u64) -> Self {
+impl Bucket {
+    fn new(per_second: f64, burst: f64, now_ns: u64) -> Self {
         Self {
-            tokens: Self::BURST,
+            per_second,
+            burst,
+            tokens: burst,
             refilled_ns: now_ns,
         }
     }
 
-    pub fn allow(&mut self, now_ns: u64) -> bool {
+    fn allow(&mut self, now_ns: u64) -> bool {
         let elapsed_s = now_ns.saturating_sub(self.refilled_ns) as f64 / 1e9;
-        self.tokens = (self.tokens + elapsed_s * Self::PER_SECOND).min(Self::BURST);
+        self.tokens = (self.tokens + elapsed_s * self.per_second).min(self.burst);
         self.refilled_ns = now_ns;
         let allowed = self.tokens >= 1.0;
         if allowed {
             self.tokens -= 1.0;
         }
         allowed
+    }
+}
+
+/// Limits all answers together.
+#[derive(Debug)]
+pub struct AnswerLimit(Bucket);
+
+impl AnswerLimit {
+    const PER_SECOND: f64 = 200.0;
+    const BURST: f64 = 400.0;
+
+    pub fn new(now_ns: u64) -> Self {
+        Self(Bucket::new(Self::PER_SECOND, Self::BURST, now_ns))
+    }
+
+    pub fn allow(&mut self, now_ns: u64) -> bool {
+        self.0.allow(now_ns)
     }
 }
 
@@ -172,6 +226,31 @@ mod tests {
         assert_eq!(exchange.ended(77), None, "an old one");
         exchange.peer_down(peer(6));
         assert_eq!(exchange.ended(78), None);
+    }
+
+    #[test]
+    fn peers_that_come_up_at_once_are_asked_one_after_the_other_and_each_once() {
+        let mut exchange = Exchange::default();
+        let peers: BTreeSet<IpAddr> = (0..10_000u32)
+            .map(|host| std::net::Ipv4Addr::from_bits(host).into())
+            .collect();
+        peers.iter().for_each(|&peer| exchange.peer_up(peer, 0));
+        let mut asked = BTreeSet::new();
+        let mut nonce = 0;
+        for ms in 0..11_000 {
+            let before = nonce;
+            while let Some(peer) = exchange.poll(ms * 1_000_000, nonce) {
+                assert_eq!(exchange.answered(nonce, ms * 1_000_000), Some(peer));
+                assert!(!asked.contains(&peer) || ms >= 10_000, "{peer} again after {ms} ms");
+                asked.insert(peer);
+                nonce += 1;
+            }
+            assert!(nonce - before <= 100, "{ms} ms");
+            assert!(nonce <= 101 + ms, "{ms} ms");
+        }
+        assert_eq!(asked, peers);
+        peers.iter().for_each(|&peer| exchange.peer_down(peer));
+        assert!(exchange.due.is_empty() && exchange.by_nonce.is_empty());
     }
 
     #[test]

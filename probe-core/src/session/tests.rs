@@ -37,6 +37,7 @@ fn reply(seq: u32, counter: u32, sent_ns: u64, received_ns: u64) -> Reply {
         reflector_error_ns: None,
         own_error_ns: None,
         wrong_z: false,
+        clock_set: false,
     }
 }
 

@@ -99,6 +99,30 @@ impl WindowStats {
         }
     }
 
+    /// Empty, with the memory of this one for its samples.
+    fn cleared(self) -> Self {
+        let clear = |mut distribution: Distribution| {
+            distribution.clear();
+            distribution
+        };
+        Self {
+            ipdv: clear(self.ipdv),
+            loss_period: clear(self.loss_period),
+            loss_distance: clear(self.loss_distance),
+            reordering_extent: clear(self.reordering_extent),
+            rtt: clear(self.rtt),
+            residence: clear(self.residence),
+            forward: clear(self.forward),
+            backward: clear(self.backward),
+            estimated: Estimated {
+                forward: clear(self.estimated.forward),
+                backward: clear(self.estimated.backward),
+                ..Estimated::default()
+            },
+            ..Self::default()
+        }
+    }
+
     fn merge(&mut self, other: &WindowStats) {
         self.counts += other.counts;
         for (why, number) in &other.failures {
@@ -202,11 +226,12 @@ pub(super) struct Window {
 }
 
 impl Window {
-    fn open(start_ns: u64) -> Self {
+    /// `empty` has the memory of an earlier window.
+    fn open(start_ns: u64, empty: WindowStats) -> Self {
         Self {
             start_ns,
             end_ns: None,
-            stats: WindowStats::default(),
+            stats: empty,
             last_lost: None,
         }
     }
@@ -222,6 +247,8 @@ pub(super) struct Windows {
     held: VecDeque<Window>,
     /// Number of the first held window.
     first: u64,
+    /// The memory of the window that was handed out last, unless it was empty: an idle session gives it back.
+    spare: Option<WindowStats>,
     /// Losses whose direction became known after their probes were forgotten: they count in the summary only.
     forgotten_forward: u64,
     forgotten_backward: u64,
@@ -232,8 +259,9 @@ impl Windows {
         Self {
             start_ns,
             handed_out: WindowStats::default(),
-            held: VecDeque::from([Window::open(start_ns)]),
+            held: VecDeque::from([Window::open(start_ns, WindowStats::default())]),
             first: 0,
+            spare: None,
             forgotten_forward: 0,
             forgotten_backward: 0,
         }
@@ -282,7 +310,13 @@ impl Windows {
         if let Some(open) = self.held.back_mut() {
             open.end_ns = Some(now_ns);
         }
-        self.held.push_back(Window::open(now_ns));
+        let empty = self.spare.take().unwrap_or_default();
+        self.held.push_back(Window::open(now_ns, empty));
+    }
+
+    /// Number of closed windows.
+    pub(super) fn closed(&self) -> usize {
+        self.held.len() - 1
     }
 
     /// The oldest window, if it is closed.
@@ -303,7 +337,11 @@ impl Windows {
             refused: None,
             ..subject
         };
-        Some((!empty).then(|| window.stats.report(subject, window.start_ns, end_ns)))
+        Some((!empty).then(|| {
+            let report = window.stats.report(subject, window.start_ns, end_ns);
+            self.spare = Some(window.stats.cleared());
+            report
+        }))
     }
 
     pub(super) fn summary(&self, subject: Subject, now_ns: u64) -> Report {

@@ -75,13 +75,13 @@ pub struct Summary {
     pub min: i64,
     /// Arithmetic mean.
     pub mean: i64,
-    /// Median, within 0.1 %.
+    /// Median, within 1 %.
     pub p50: i64,
-    /// 90th percentile, within 0.1 %.
+    /// 90th percentile, within 1 %.
     pub p90: i64,
-    /// 99th percentile, within 0.1 %.
+    /// 99th percentile, within 1 %.
     pub p99: i64,
-    /// 99.9th percentile, within 0.1 %.
+    /// 99.9th percentile, within 1 %.
     pub p999: i64,
     /// Largest sample, exact.
     pub max: i64,
@@ -94,7 +94,7 @@ pub struct Summary {
 impl Summary {
     /// The summary of the same samples, each shifted by `by_ns`.
     ///
-    /// With `by_ns` = −min this is the PDV of a delay, D(i) − Dmin (RFC 5481 §4.2). Its percentiles are within 0.1 % of
+    /// With `by_ns` = −min this is the PDV of a delay, D(i) − Dmin (RFC 5481 §4.2). Its percentiles are within 1 % of
     /// the delay, not of the variation.
     pub fn shifted(self, by_ns: i64) -> Summary {
         let shift = |value: i64| value.saturating_add(by_ns);

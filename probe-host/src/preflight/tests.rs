@@ -53,7 +53,7 @@ fn each_missing_thing_is_one_clear_line() {
                 kernel_release: "5.10.0".to_owned(),
                 ..good()
             },
-            "kernel 5.10.0 is too old: kstamp needs 6.1 (bpf_ktime_get_tai_ns, XDP links, BTF); \
+            "kernel 5.10.0 is too old: kstamp needs 6.1 (bpf_xdp_load_bytes, XDP links, BTF); \
              boot a newer kernel (Debian 12 has 6.1)",
         ),
         (
@@ -61,7 +61,7 @@ fn each_missing_thing_is_one_clear_line() {
                 kernel_release: "6.0.19-generic".to_owned(),
                 ..good()
             },
-            "kernel 6.0.19-generic is too old: kstamp needs 6.1 (bpf_ktime_get_tai_ns, XDP links, BTF); \
+            "kernel 6.0.19-generic is too old: kstamp needs 6.1 (bpf_xdp_load_bytes, XDP links, BTF); \
              boot a newer kernel (Debian 12 has 6.1)",
         ),
         (
@@ -69,7 +69,7 @@ fn each_missing_thing_is_one_clear_line() {
                 kernel_release: "unknown".to_owned(),
                 ..good()
             },
-            "kernel release 'unknown' has no version in it: kstamp needs 6.1 (bpf_ktime_get_tai_ns, XDP links, \
+            "kernel release 'unknown' has no version in it: kstamp needs 6.1 (bpf_xdp_load_bytes, XDP links, \
              BTF); boot a newer kernel (Debian 12 has 6.1)",
         ),
         (

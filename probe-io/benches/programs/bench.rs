@@ -10,18 +10,19 @@ use aya::{Ebpf, EbpfLoader};
 use nix::time::{ClockId, clock_gettime};
 use probe_common::abi::{
     ABI_VERSION, ALLOWED_V4, ALLOWED_V6, Address, Allowed, COUNTER_NAMES, Counter, DESTINATION_OWN, InFlight,
-    InFlightKey, Limit, Settings,
+    InFlightRecord, Limit, SessionRing, Settings,
 };
 use probe_common::compare;
 use probe_common::frame::{ETHERNET_LEN, IPV4_LEN, UDP_LEN};
 use probe_common::reflect::V6_FRAME;
+use probe_core::rings::Rings;
 use probe_io::backend::ebpf::object::{Object, XDP};
 use probe_io::compare::watch::Watch;
 
 use crate::figures::{REPEAT, ROUNDS, SINGLES, Singles, median};
 use crate::subject::{
-    EMPTY_XDP, In, OWN_MAC, OWN_V4, OWN_V6, PEER_V4, PEER_V6, RESPONDER_PORT, SENDER_PORT, Subject, TEST_PORT,
-    WATCH_IN, WATCH_OUT, WATCHED_PORT, subjects,
+    EMPTY_XDP, In, OWN_MAC, OWN_V4, OWN_V6, PEER_V4, PEER_V6, PROBE_SSID, REPLY_SSID, RESPONDER_PORT, SENDER_PORT,
+    Subject, TEST_PORT, WATCH_IN, WATCH_OUT, WATCHED_PORT, subjects,
 };
 
 /// The objects; the two that reflect are set up alike.
@@ -35,7 +36,7 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) fn new() -> Result<Self> {
-        let mut kstamp = Object::load(0)?;
+        let mut kstamp = Object::load(0, Rings::ONE)?;
         let samples = kstamp.take_samples()?;
         let mut bench = Self {
             kstamp,
@@ -46,6 +47,10 @@ impl Bench {
             subjects: subjects()?,
         };
         for ebpf in [bench.kstamp.ebpf_mut(), &mut bench.bench] {
+            let mut rings: Array<_, SessionRing> = map(ebpf, "SESSION_RINGS")?;
+            for (place, ssid) in (0..).zip([REPLY_SSID, PROBE_SSID]) {
+                rings.set(ssid.into(), SessionRing::new(place * (RING_MASK + 1), 1), 0)?;
+            }
             let mut settings: Array<_, Settings> = map(ebpf, "SETTINGS")?;
             settings.set(0, settings_of_bench(), 0)?;
             let mut destinations: HashMap<_, Address, u32> = map(ebpf, "DESTINATIONS")?;
@@ -71,15 +76,8 @@ impl Bench {
             replies: 0,
             reserved: 0,
         };
-        bench.kstamp.in_flight()?.insert(
-            InFlightKey {
-                seq: 1,
-                ssid: 1,
-                reserved: 0,
-            },
-            sent,
-            0,
-        )?;
+        let (index, id) = SessionRing::new(0, 1).record(1, RING_MASK).context("no ring")?;
+        bench.kstamp.in_flight()?.set(index, InFlightRecord { id, sent }, 0)?;
         bench.check_stamps()?;
         Ok(bench)
     }
@@ -220,6 +218,9 @@ impl Bench {
     }
 }
 
+/// Records of each session, less one: the longest ring that an agent with some peers gives a session.
+const RING_MASK: u32 = 16_383;
+
 /// More than any machine can send.
 const AMPLE: Limit = Limit {
     interval_ns: 1,
@@ -230,7 +231,7 @@ pub(crate) fn settings_of_bench() -> Settings {
     Settings {
         abi_version: ABI_VERSION,
         interface: 1,
-        tai_offset_ns: 37_000_000_000,
+        unix_offset_ns: 1_795_000_000_000_000_000,
         test_ports: [TEST_PORT, 862, 0, 0],
         sender_port_v4: SENDER_PORT,
         sender_port_v6: SENDER_PORT,
@@ -245,7 +246,7 @@ pub(crate) fn settings_of_bench() -> Settings {
         policy_generation: 1,
         port_batch: 64,
         max_replies: u32::MAX,
-        reserved_too: 0,
+        ring_mask: RING_MASK,
         source_limit: AMPLE,
         group_limit: AMPLE,
         port_limit: AMPLE,

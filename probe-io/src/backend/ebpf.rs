@@ -7,6 +7,7 @@ mod log;
 pub mod object;
 mod ring;
 mod settings;
+mod utc;
 mod watch;
 
 use std::cell::RefCell;
@@ -15,19 +16,23 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::task::{Context, Poll};
 
+use ::log::debug;
 use aya::maps::MapError;
 use aya::maps::lpm_trie::Key;
 use ipnet::IpNet;
 use probe_common::abi::{
-    self, ALLOWED_NOBODY, ALLOWED_V4, ALLOWED_V6, Address, Allowed, COUNTER_NAMES, Counter, InFlightKey, MissedKey,
+    self, ALLOWED_NOBODY, ALLOWED_V4, ALLOWED_V6, Address, Allowed, COUNTER_NAMES, Counter, MissedKey, ProbeKey,
+    SessionRing, Settings,
 };
 use probe_common::family::Family;
 use probe_common::stamp;
+use probe_core::agent::event::Transmit;
 use probe_core::attach::AttachMode;
 use probe_core::engine::Engine;
 use probe_core::mismatch::Mismatches;
 use probe_core::observation::Reply;
 use probe_core::reflector::policy::{Policy, Sources};
+use probe_core::rings::{NewRing, RingTable, Rings};
 use probe_host::clock::ClockState;
 use probe_host::link::Link;
 
@@ -35,18 +40,24 @@ use crate::backend::ebpf::attach::{Classifier, ReceiveLinks};
 use crate::backend::ebpf::object::Object;
 use crate::backend::ebpf::ring::Ring;
 use crate::backend::ebpf::settings::settings;
+use crate::backend::ebpf::utc::Utc;
 use crate::backend::ebpf::watch::Watch;
 use crate::backend::error::{AttachError, ObjectError};
 use crate::backend::facts::Facts;
 use crate::backend::socket::{Sent, mismatch};
-use crate::backend::{Backend, Trace};
+use crate::backend::{Backend, Outgoing, Trace};
 use crate::clock::{error_bound_ns, error_estimate};
+use crate::udp::batch::{Datagram, MAX_BATCH};
 use crate::udp::sockets::{SocketPair, Sockets};
 
 /// The loaded programs, and how they are configured.
 pub(crate) struct EbpfBackend {
     object: Object,
     ring: Ring,
+    utc: Utc,
+    /// As the programs have them; `None` before they are configured.
+    settings: Option<Settings>,
+    in_flight: RingTable,
     destinations: BTreeMap<IpAddr, u32>,
     policy: Policy,
     policy_generation: u32,
@@ -56,24 +67,32 @@ pub(crate) struct EbpfBackend {
     egress: Option<Classifier>,
     watch: Option<Watch>,
     mismatches: Mismatches,
+    /// The probes that are being sent, and their packets: kept for their memory.
+    outgoing: Vec<Outgoing>,
+    datagrams: Vec<Datagram>,
 }
 
 /// The probes that the programs remember.
-struct Remembered<'a>(RefCell<&'a mut Object>);
+struct Remembered<'a> {
+    object: RefCell<&'a mut Object>,
+    in_flight: &'a RingTable,
+}
 
 impl Sent for Remembered<'_> {
     fn probe(&self, ssid: u16, seq: u32) -> Option<abi::InFlight> {
-        let key = InFlightKey { seq, ssid, reserved: 0 };
-        self.0.borrow_mut().in_flight().ok()?.get(&key, 0).ok()
+        let (index, id) = self.in_flight.record(ssid, seq)?;
+        let record = self.object.borrow_mut().in_flight().ok()?.get(&index, 0).ok()?;
+        (record.id == id).then_some(record.sent)
     }
 
     fn session(&self, peer: IpAddr) -> Option<u16> {
-        let ssid = self.0.borrow_mut().sessions_by_peer().ok()?.get(&peer.into(), 0).ok()?;
+        let mut object = self.object.borrow_mut();
+        let ssid = object.sessions_by_peer().ok()?.get(&peer.into(), 0).ok()?;
         Some(ssid as u16)
     }
 
     fn sessions(&self, at_most: usize) -> Vec<u16> {
-        let mut object = self.0.borrow_mut();
+        let mut object = self.object.borrow_mut();
         let Ok(sessions) = object.sessions_by_peer() else {
             return Vec::new();
         };
@@ -84,8 +103,8 @@ impl Sent for Remembered<'_> {
 
 impl EbpfBackend {
     /// Loads the programs, which touch no packet until they are configured, and prints what they log.
-    pub(crate) fn load(log_level: u8) -> Result<Self, ObjectError> {
-        let mut object = Object::load(log_level)?;
+    pub(crate) fn load(log_level: u8, rings: Rings) -> Result<Self, ObjectError> {
+        let mut object = Object::load(log_level, rings)?;
         let ring = Ring::new(object.take_samples()?).map_err(ObjectError::Ring)?;
         if log_level != 0 {
             log::print(&mut object).map_err(ObjectError::Log)?;
@@ -93,6 +112,9 @@ impl EbpfBackend {
         Ok(Self {
             object,
             ring,
+            utc: Utc::new().map_err(ObjectError::Clock)?,
+            settings: None,
+            in_flight: RingTable::new(rings),
             destinations: BTreeMap::new(),
             policy: Policy::default(),
             policy_generation: 0,
@@ -101,6 +123,8 @@ impl EbpfBackend {
             egress: None,
             watch: None,
             mismatches: Mismatches::default(),
+            outgoing: Vec::with_capacity(MAX_BATCH),
+            datagrams: Vec::with_capacity(MAX_BATCH),
         })
     }
 
@@ -128,13 +152,58 @@ impl EbpfBackend {
 
     /// Counts a packet that came up to the sending socket.
     pub(crate) fn stray(&mut self, packet: &[u8], from: SocketAddr) {
-        let sent = Remembered(RefCell::new(&mut self.object));
+        let sent = Remembered {
+            object: RefCell::new(&mut self.object),
+            in_flight: &self.in_flight,
+        };
         let why = mismatch(packet, from, self.test_port, None, &sent);
         self.mismatches.add(why, from);
     }
 
     pub(crate) fn mismatches_so_far(&self) -> Mismatches {
         self.mismatches
+    }
+
+    /// Gives a session its ring before it sends the probe with number `seq`.
+    fn give_ring(&mut self, ssid: u16, seq: u32) -> Result<(), ObjectError> {
+        let given = match seq {
+            0 if !self.wraps(ssid)? => Some(self.in_flight.begins(ssid)),
+            _ => self.in_flight.sends(ssid),
+        };
+        let Some(NewRing { ring, evicted }) = given else {
+            return Ok(());
+        };
+        let failed = ObjectError::map("SESSION_RINGS");
+        let mut rings = self.object.session_rings()?;
+        if let Some(evicted) = evicted {
+            rings.set(evicted.into(), SessionRing::NONE, 0).map_err(&failed)?;
+        }
+        rings.set(ssid.into(), ring, 0).map_err(&failed)
+    }
+
+    /// Whether the last number before zero is that of a probe in flight: the session goes on.
+    fn wraps(&mut self, ssid: u16) -> Result<bool, ObjectError> {
+        let Some((index, id)) = self.in_flight.record(ssid, u32::MAX) else {
+            return Ok(false);
+        };
+        let record = self.object.in_flight()?.get(&index, 0);
+        Ok(record.is_ok_and(|record| record.id == id))
+    }
+
+    /// Follows the system clock: call it twice a second, unless the backend is configured so often.
+    pub(crate) fn follow_clock(&mut self) {
+        if self.utc.follow() {
+            self.write_utc();
+        }
+    }
+
+    fn write_utc(&mut self) {
+        let Some(settings) = &mut self.settings else { return };
+        settings.unix_offset_ns = self.utc.offset_ns();
+        // What the kernel has accepted before, it does not refuse.
+        if let Err(error) = self.object.set_settings(settings) {
+            debug!("{error}");
+        }
     }
 
     /// Replies sent so far.
@@ -212,7 +281,12 @@ impl Backend for EbpfBackend {
         self.destinations = wanted;
         // Addresses and prefixes before the generation, which makes the programs read them.
         self.set_policy(facts.policy())?;
-        self.object.set_settings(&settings(facts, self.policy_generation))?;
+        self.utc.follow();
+        let (generation, rings) = (self.policy_generation, self.in_flight.rings());
+        let settings = settings(facts, generation, rings, self.utc.offset_ns());
+        self.object.set_settings(&settings)?;
+        self.settings = Some(settings);
+        self.in_flight.tick();
         self.test_port = facts.test_port;
         Ok(())
     }
@@ -230,26 +304,50 @@ impl Backend for EbpfBackend {
         let mut sessions = self.object.sessions_by_peer()?;
         sessions
             .insert(Address::from(peer), u32::from(ssid), 0)
-            .map_err(ObjectError::map("SESSIONS_BY_PEER"))
+            .map_err(ObjectError::map("SESSIONS_BY_PEER"))?;
+        self.give_ring(ssid, 0)
     }
 
     /// T1 is taken by the egress program.
-    fn send(&mut self, sockets: &Sockets, to: IpAddr, ssid: u16, seq: u32, clock: &ClockState) -> io::Result<()> {
-        if seq == 0 && !to.is_multicast() {
-            self.set_session(to, ssid).map_err(io::Error::other)?;
+    fn send(
+        &mut self,
+        sockets: &Sockets,
+        probes: &mut dyn Iterator<Item = Outgoing>,
+        clock: &ClockState,
+        failed: &mut dyn FnMut(Outgoing, io::Error),
+    ) {
+        let error = error_estimate(clock);
+        self.outgoing.clear();
+        self.datagrams.clear();
+        for probe in probes {
+            let Transmit { ssid, seq, .. } = probe.transmit;
+            let known = if seq == 0 && !probe.to.is_multicast() {
+                self.set_session(probe.to, ssid)
+            } else {
+                self.give_ring(ssid, seq)
+            };
+            if let Err(error) = known {
+                failed(probe, io::Error::other(error));
+                continue;
+            }
+            let to = sockets.endpoint(probe.to, self.test_port);
+            self.datagrams.push(Datagram::new(stamp::probe(seq, error, ssid), to));
+            self.outgoing.push(probe);
         }
-        let probe = stamp::probe(seq, error_estimate(clock), ssid);
-        sockets.send_probe(&probe, to, self.test_port).map(drop)
+        sockets.send_probes(&self.datagrams, |index, error| failed(self.outgoing[index], error));
     }
 
     fn trace(&mut self, _sockets: &SocketPair, ssid: u16, seq: u32, peer: IpAddr) -> Trace {
-        let probe = InFlightKey { seq, ssid, reserved: 0 };
+        let probe = ProbeKey { seq, ssid, reserved: 0 };
         let missed = MissedKey {
             source: Address::from(peer),
             probe,
         };
         let was_missed = self.object.missed().is_ok_and(|map| map.get(&missed, 0).is_ok());
-        let has_left = self.object.in_flight().is_ok_and(|map| map.get(&probe, 0).is_ok());
+        let has_left = self.in_flight.record(ssid, seq).is_some_and(|(index, id)| {
+            let record = self.object.in_flight().map(|map| map.get(&index, 0));
+            record.is_ok_and(|record| record.is_ok_and(|record| record.has_left(id)))
+        });
         match (was_missed, has_left) {
             (true, _) => Trace::CollectorLost,
             (false, true) => Trace::Left,
@@ -258,11 +356,23 @@ impl Backend for EbpfBackend {
     }
 
     fn poll_ready(&self, _sockets: &SocketPair, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.ring.poll_ready(cx)
+        match self.utc.poll_set(cx) {
+            Poll::Ready(set) => Poll::Ready(set),
+            Poll::Pending => self.ring.poll_ready(cx),
+        }
     }
 
     fn drain(&mut self, _sockets: &SocketPair, clock: &ClockState, each: &mut dyn FnMut(&Reply)) -> Option<u64> {
-        self.ring.drain(error_bound_ns(clock), each)
+        let Self { utc, ring, .. } = self;
+        let mut has_changed = utc.take_notice();
+        let more = ring.drain(error_bound_ns(clock), |mut reply| {
+            has_changed |= utc.mark(&mut reply);
+            each(&reply);
+        });
+        if has_changed {
+            self.write_utc();
+        }
+        more
     }
 
     fn mismatches(&mut self, sockets: &SocketPair) -> Mismatches {

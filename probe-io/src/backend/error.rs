@@ -34,6 +34,8 @@ pub enum ObjectError {
     Processors(io::Error),
     #[error("cannot watch the ring buffer: {0}")]
     Ring(io::Error),
+    #[error("cannot watch the system clock (timerfd): {0}")]
+    Clock(io::Error),
     #[error("cannot read what the programs log: {0}")]
     Log(io::Error),
 }

@@ -14,6 +14,7 @@ use probe_common::abi::{COUNTER_NAMES, Counter};
 use probe_common::family::Family;
 use probe_common::ntp::NtpTime;
 use probe_common::{authenticated, stamp};
+use probe_core::agent::event::Transmit;
 use probe_core::attach::AttachMode;
 use probe_core::auth::Key;
 use probe_core::engine::Engine;
@@ -29,7 +30,7 @@ pub(crate) use crate::backend::socket::in_flight::InFlight;
 pub(crate) use crate::backend::socket::mismatch::{Sent, mismatch};
 pub(crate) use crate::backend::socket::reply::{InFlightProbe, WireReply};
 use crate::backend::socket::signatures::Signatures;
-use crate::backend::{Backend, Trace};
+use crate::backend::{Backend, Outgoing, Trace};
 use crate::clock::error_estimate;
 use crate::udp::sockets::{MAX_PACKET, SocketPair, Sockets};
 use crate::udp::stamped::Received;
@@ -86,6 +87,43 @@ impl SocketBackend {
         Some(wire.observation(source, id, &probe, t4_ns, &self.wall, clock))
     }
 
+    /// T1 is the kernel's stamp of the probe, if the device gives one.
+    fn send_one(&mut self, sockets: &Sockets, outgoing: Outgoing, clock: &ClockState) -> io::Result<()> {
+        let Outgoing {
+            transmit: Transmit { ssid, seq, .. },
+            to,
+        } = outgoing;
+        let socket = sockets.replies().ok_or(io::ErrorKind::Unsupported)?;
+        let endpoint = sockets.endpoint(to, self.test_port);
+        self.wall.follow(WallOffset::now());
+        let (sent_ns, sent_mono_ns) = (realtime_ns(), monotonic_ns());
+        let transmit = NtpTime::from_unix_ns(sent_ns);
+        let error = error_estimate(clock);
+        let stamp = match &self.key {
+            Some(key) => {
+                let mut probe = authenticated::probe(seq, transmit, error, ssid);
+                key.sign(&mut probe);
+                socket.send(&probe, endpoint)?
+            }
+            None => {
+                let mut probe = stamp::probe(seq, error, ssid);
+                probe[stamp::TIMESTAMP..][..8].copy_from_slice(&transmit.to_be_bytes());
+                socket.send(&probe, endpoint)?
+            }
+        };
+        self.sent += 1;
+        let probe = InFlightProbe {
+            destination: to,
+            wire: transmit.0,
+            sent_ns,
+            sent_mono_ns,
+            stamped: false,
+            replies: 0,
+        };
+        self.in_flight.insert((ssid, seq), (Family::of(to), stamp), probe);
+        Ok(())
+    }
+
     fn take_stamps(&mut self, sockets: &SocketPair) {
         for (family, socket) in replies(sockets) {
             self.stamped += self.in_flight.take_stamps(family, socket, &self.wall);
@@ -140,36 +178,19 @@ impl Backend for SocketBackend {
         Ok(())
     }
 
-    /// T1 is the kernel's stamp of the probe, if the device gives one.
-    fn send(&mut self, sockets: &Sockets, to: IpAddr, ssid: u16, seq: u32, clock: &ClockState) -> io::Result<()> {
-        self.wall.follow(WallOffset::now());
-        let (sent_ns, sent_mono_ns) = (realtime_ns(), monotonic_ns());
-        let transmit = NtpTime::from_unix_ns(sent_ns);
-        let error = error_estimate(clock);
-        let stamp = match &self.key {
-            Some(key) => {
-                let mut probe = authenticated::probe(seq, transmit, error, ssid);
-                key.sign(&mut probe);
-                sockets.send_probe(&probe, to, self.test_port)?
+    /// One by one: each probe carries the time at which it was handed to the kernel.
+    fn send(
+        &mut self,
+        sockets: &Sockets,
+        probes: &mut dyn Iterator<Item = Outgoing>,
+        clock: &ClockState,
+        failed: &mut dyn FnMut(Outgoing, io::Error),
+    ) {
+        for probe in probes {
+            if let Err(error) = self.send_one(sockets, probe, clock) {
+                failed(probe, error);
             }
-            None => {
-                let mut probe = stamp::probe(seq, error, ssid);
-                probe[stamp::TIMESTAMP..][..8].copy_from_slice(&transmit.to_be_bytes());
-                sockets.send_probe(&probe, to, self.test_port)?
-            }
-        };
-        self.sent += 1;
-        let probe = InFlightProbe {
-            destination: to,
-            wire: transmit.0,
-            sent_ns,
-            sent_mono_ns,
-            stamped: false,
-            replies: 0,
-        };
-        let stamp = (Family::of(to), stamp.unwrap_or_default());
-        self.in_flight.insert((ssid, seq), stamp, probe);
-        Ok(())
+        }
     }
 
     fn trace(&mut self, sockets: &SocketPair, ssid: u16, seq: u32, _peer: IpAddr) -> Trace {

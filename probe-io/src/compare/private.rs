@@ -10,13 +10,15 @@ use std::{io, thread};
 
 use futures_util::TryStreamExt as _;
 use nix::sched::{CloneFlags, unshare};
+use probe_core::agent::event::{Destination, Transmit};
 use probe_core::attach::AttachMode;
+use probe_core::rings::Rings;
 use probe_host::clock::monotonic_ns;
 use probe_host::timer::Timer;
 use rtnetlink::{Handle, LinkUnspec, LinkVeth};
 use thiserror::Error;
 
-use crate::port::{Answering, Choice, Engine, Port, PortConfig, PortError};
+use crate::port::{Answering, Choice, Engine, Outgoing, Port, PortConfig, PortError};
 
 const NEAR: (&str, Ipv4Addr) = ("near", Ipv4Addr::new(192, 0, 2, 1));
 const FAR: (&str, Ipv4Addr) = ("far", Ipv4Addr::new(192, 0, 2, 2));
@@ -145,12 +147,18 @@ async fn probe(mut port: Port, mode: AttachMode, probes: u32) -> Result<Vec<u64>
     let timer = Timer::new().map_err(failed("make a timer"))?;
     let mut rtts = Vec::with_capacity(probes as usize);
     let mut take = |port: &mut Port| port.drain(|reply| rtts.extend(reply.rtt_ns().filter(|_| reply.seq >= WARM_UP)));
+    let to = IpAddr::V4(FAR.1);
     let start_ns = monotonic_ns();
     for seq in 0..WARM_UP + probes {
         let due_ns = start_ns + u64::from(seq) * INTERVAL_NS;
         timer.until(due_ns).await.map_err(failed("wait"))?;
+        let transmit = Transmit {
+            destination: Destination::Peer(to),
+            ssid: SSID,
+            seq,
+        };
         // A probe that cannot be sent is not measured. No sample at all is an error at the end.
-        let _ = port.send(IpAddr::V4(FAR.1), SSID, seq);
+        port.send(&[Outgoing { transmit, to }], |_, _| {});
         take(&mut port);
     }
     tokio::time::sleep(LAST_REPLY_TIMEOUT).await;
@@ -171,6 +179,7 @@ fn config(interface: &str, mode: AttachMode, probing: bool) -> PortConfig {
         late: Vec::new(),
         choice: Choice::Only(mode),
         probing,
+        rings: Rings::ONE,
         log_level: 0,
         answering: Answering::default(),
     }

@@ -9,6 +9,7 @@ use probe_common::ntp::NtpTime;
 use probe_core::attach::AttachMode;
 use probe_core::mismatch::Mismatches;
 use probe_core::observation::{Fate, SendFailure};
+use probe_core::rings::Rings;
 use probe_host::clock::{ClockState, monotonic_ns};
 use probe_host::link::{Link, Netlink};
 use socket2::Socket;
@@ -54,7 +55,7 @@ impl EbpfSender {
             });
         }
         let (socket, strays, port) = target::send_only(interface, &target)?;
-        let mut backend = EbpfBackend::load(0)?;
+        let mut backend = EbpfBackend::load(0, Rings::ONE)?;
         let clock = clock_state();
         let (sender_port_v4, sender_port_v6) = match target.to {
             SocketAddr::V4(_) => (port, 0),
@@ -92,6 +93,7 @@ impl EbpfSender {
     pub(crate) fn follow(&mut self, link: Option<&Link>, asked_ns: u64) -> bool {
         let detached = link.and_then(|link| self.backend.take_detached(link)).is_some();
         self.unsent.follow(link, detached, asked_ns);
+        self.backend.follow_clock();
         !detached
     }
 

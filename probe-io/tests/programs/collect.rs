@@ -6,7 +6,8 @@ use probe_common::abi::Counter::{
     Collected, DuplicateDropped, ReplyBadChecksum, ReplyMalformed, ReplyNotAllowed, RingFull, Unmatched,
 };
 use probe_common::abi::{
-    Address, InFlight, InFlightKey, MAX_GROUP_REPLIES, MAX_REPLIES, MissedKey, SAMPLES_BYTES, Sample, Settings,
+    Address, InFlight, InFlightRecord, MAX_GROUP_REPLIES, MAX_REPLIES, MissedKey, ProbeKey, SAMPLES_BYTES, Sample,
+    Settings,
 };
 use probe_common::stamp;
 
@@ -14,11 +15,11 @@ use crate::packet::{
     Datagram, GROUP_V4, GROUP_V6, OWN_LINK_LOCAL, OWN_MAC, OWN_V4, OWN_V6, SECOND_V4, SENDER_MAC, SENDER_PORT_V4,
     SENDER_PORT_V6, SENDER_V4, SENDER_V6, TEST_PORT,
 };
-use crate::rig::{Program, RECEIVERS, Rig, Verdict, once, settings};
+use crate::rig::{Program, RECEIVERS, RING_MASK, Rig, SSID, Verdict, once, settings};
 
-const KEY: InFlightKey = InFlightKey {
+const KEY: ProbeKey = ProbeKey {
     seq: 0x0102_0304,
-    ssid: 0x0b0c,
+    ssid: SSID,
     reserved: 0,
 };
 const T1_MONO_NS: u64 = 123_456_789;
@@ -75,7 +76,7 @@ fn waiting_for(destination: impl Into<IpAddr>) -> Option<Rig> {
         replies: 0,
         reserved: 0,
     };
-    rig.object().in_flight().unwrap().insert(KEY, sent, 0).unwrap();
+    rig.put_in_flight(KEY, sent);
     Some(rig)
 }
 
@@ -214,6 +215,30 @@ fn replies_that_no_probe_is_waiting_for() {
         let Some(mut rig) = Rig::new() else { return };
         rig.run(hook, &good.build())
             .assert_passed(&good.build(), &[Unmatched], "nothing is in flight");
+    }
+}
+
+#[test]
+fn a_record_answers_its_own_probe_alone() {
+    let good = reply(SENDER_V4);
+    let earlier = altered(&good, stamp::SENDER_SEQUENCE, &(KEY.seq - RING_MASK - 1).to_be_bytes());
+    for hook in RECEIVERS {
+        let Some(mut rig) = waiting_for(SENDER_V4) else { return };
+        rig.run(hook, &earlier)
+            .assert_passed(&earlier, &[Unmatched], "an earlier probe in the same place");
+        let sent = rig.in_flight(KEY).unwrap();
+        let half_written = InFlightRecord { id: 0, sent };
+        let mut records = rig.object().in_flight().unwrap();
+        let place = (0..=RING_MASK).find(|index| records.get(index, 0).unwrap().sent == sent);
+        records.set(place.unwrap(), half_written, 0).unwrap();
+        rig.run(hook, &good.build())
+            .assert_passed(&good.build(), &[Unmatched], "a record that is being written");
+        rig.put_in_flight(KEY, sent);
+        assert_eq!(rig.run(hook, &good.build()).counted, once(&[Collected]));
+        rig.open_session(SSID);
+        rig.run(hook, &good.build())
+            .assert_passed(&good.build(), &[Unmatched], "a session that has begun again");
+        assert_eq!(rig.samples().len(), 1);
     }
 }
 
@@ -391,6 +416,38 @@ fn a_full_ring_buffer_is_counted_and_the_reply_remembered() {
             once(&[Collected]),
             "and there is room again"
         );
+    }
+}
+
+/// The clock is set while the probe is on its way.
+#[test]
+fn a_step_of_the_clock_changes_no_monotonic_stamp() {
+    const STEP_NS: u64 = 3_600_000_000_000;
+    for hook in RECEIVERS {
+        let Some(mut rig) = Rig::new() else { return };
+        let probe = Datagram::probe(SENDER_V4).from(OWN_V4).ports(SENDER_PORT_V4, TEST_PORT);
+        let sent = rig.run(Program::Egress, &probe.build());
+        let t1 = sent.stamp(probe.udp_at() + 8 + stamp::TIMESTAMP);
+        let set = Settings {
+            unix_offset_ns: settings().unix_offset_ns - STEP_NS,
+            ..settings()
+        };
+        rig.object().set_settings(&set).unwrap();
+        let frame = altered(&reply(SENDER_V4), stamp::SENDER_TIMESTAMP, &t1.to_be_bytes());
+        let outcome = rig.run(hook, &frame);
+        assert_eq!(
+            outcome.counted,
+            once(&[Collected]),
+            "T1 is recognised as it was written"
+        );
+        let samples = rig.samples();
+        let [sample] = samples[..] else { panic!("{samples:?}") };
+        assert!(sent.monotonic.contains(&sample.t1_mono_ns));
+        assert!(outcome.monotonic.contains(&sample.t4_mono_ns));
+        assert_eq!(sample.t4_unix_ns, sample.t4_mono_ns + set.unix_offset_ns);
+        let t1_unix_ns = t1.to_unix_ns(*sent.unix.start());
+        let written_ns = sample.t1_mono_ns + settings().unix_offset_ns;
+        assert!(t1_unix_ns.abs_diff(written_ns) <= 1, "{t1_unix_ns} {written_ns}");
     }
 }
 

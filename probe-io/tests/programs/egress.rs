@@ -2,15 +2,15 @@
 
 use std::net::IpAddr;
 
-use probe_common::abi::Counter::{self, AbiMismatch, EgressForeign, EgressStamped};
-use probe_common::abi::{ABI_VERSION, InFlightKey, Settings};
+use probe_common::abi::Counter::{self, AbiMismatch, EgressFailed, EgressForeign, EgressStamped};
+use probe_common::abi::{ABI_VERSION, ProbeKey, Settings};
 use probe_common::stamp;
 
 use crate::packet::{
     Datagram, GROUP_V4, GROUP_V6, OWN_V4, OWN_V6, PROBER_PORT, SENDER_PORT_V4, SENDER_PORT_V6, SENDER_V4, SENDER_V6,
     TEST_PORT, probe_payload, with_checksum, with_extensions, with_fragment, with_options, with_tags,
 };
-use crate::rig::{Program, Rig, Verdict, once, settings};
+use crate::rig::{Program, RING_MASK, Rig, SSID, Verdict, once, settings};
 
 /// A probe of this host.
 fn leaving(destination: impl Into<IpAddr>) -> Datagram {
@@ -33,6 +33,8 @@ fn with_t1(probe: &Datagram, t1: [u8; 8]) -> Datagram {
 #[test]
 fn t1_is_written_and_remembered_and_nothing_else_changes() {
     let Some(mut rig) = Rig::new() else { return };
+    rig.open_session(9);
+    rig.open_session(0xfffe);
     let unsent = |sequence| stamp::probe(sequence, probe_common::ntp::ErrorEstimate(0x8a0b), 9).to_vec();
     for (sequence, probe) in (0..).zip([
         leaving(SENDER_V4),
@@ -63,12 +65,12 @@ fn t1_is_written_and_remembered_and_nothing_else_changes() {
         let [e, f] = probe.payload[stamp::SSID..][..2] else {
             unreachable!()
         };
-        let key = InFlightKey {
+        let key = ProbeKey {
             seq: u32::from_be_bytes([a, b, c, d]),
             ssid: u16::from_be_bytes([e, f]),
             reserved: 0,
         };
-        let record = rig.object().in_flight().unwrap().get(&key, 0).unwrap();
+        let record = rig.in_flight(key).unwrap();
         assert!(
             outcome.monotonic.contains(&record.t1_mono_ns),
             "{record:?} {:?}",
@@ -77,26 +79,67 @@ fn t1_is_written_and_remembered_and_nothing_else_changes() {
         assert_eq!(record.t1_wire, t1.0);
         assert_eq!(record.destination, probe.destination.into());
     }
-    assert_eq!(rig.object().in_flight().unwrap().keys().count(), 6);
+    assert_eq!(rig.all_in_flight(), 6);
 }
 
 #[test]
 fn the_same_number_again_replaces_the_record() {
     let Some(mut rig) = Rig::new() else { return };
-    let key = InFlightKey {
+    let key = ProbeKey {
         seq: 0x0102_0304,
-        ssid: 0x0b0c,
+        ssid: SSID,
         reserved: 0,
     };
     let mut last = None;
     for destination in [SENDER_V4, GROUP_V4] {
         rig.run(Program::Egress, &leaving(destination).build());
-        let record = rig.object().in_flight().unwrap().get(&key, 0).unwrap();
+        let record = rig.in_flight(key).unwrap();
         assert_eq!(record.destination, IpAddr::from(destination).into());
         assert!(last.is_none_or(|last| last < record.t1_mono_ns));
         last = Some(record.t1_mono_ns);
     }
-    assert_eq!(rig.object().in_flight().unwrap().keys().count(), 1);
+    assert_eq!(rig.all_in_flight(), 1);
+}
+
+#[test]
+fn a_later_probe_of_the_session_takes_the_place_of_an_earlier_one_and_no_other_session_does() {
+    let Some(mut rig) = Rig::new() else { return };
+    let other = SSID + 1;
+    rig.open_session(other);
+    let key = |seq, ssid| ProbeKey { seq, ssid, reserved: 0 };
+    let send = |rig: &mut Rig, seq, ssid| {
+        let probe = leaving(SENDER_V4).payload(probe_payload(seq, ssid));
+        let outcome = rig.run(Program::Egress, &probe.build());
+        assert_eq!(outcome.counted, once(&[EgressStamped]));
+    };
+    let length = RING_MASK + 1;
+    for seq in 0..length {
+        send(&mut rig, seq, SSID);
+        send(&mut rig, u32::MAX - seq, other);
+    }
+    assert_eq!(rig.all_in_flight(), 2 * length as usize, "none displaces another one");
+    send(&mut rig, length, SSID);
+    assert!(rig.in_flight(key(length, SSID)).is_some());
+    assert_eq!(rig.in_flight(key(0, SSID)), None);
+    assert_eq!(rig.all_in_flight(), 2 * length as usize);
+    rig.open_session(SSID);
+    assert_eq!(rig.all_in_flight(), length as usize, "it begins without records");
+    send(&mut rig, 0, SSID);
+    assert_eq!(rig.all_in_flight(), length as usize + 1);
+}
+
+#[test]
+fn a_probe_of_a_session_without_a_ring_leaves_unstamped() {
+    let Some(mut rig) = Rig::new() else { return };
+    for ssid in [0, 1, SSID - 1, u16::MAX] {
+        let frame = leaving(SENDER_V4).payload(probe_payload(1, ssid)).build();
+        rig.run(Program::Egress, &frame)
+            .assert_passed(&frame, &[EgressFailed], "no ring");
+        rig.open_session(ssid);
+        let outcome = rig.run(Program::Egress, &frame);
+        assert_eq!(outcome.counted, once(&[EgressStamped]), "{ssid}");
+    }
+    assert_eq!(rig.all_in_flight(), 4);
 }
 
 #[test]
@@ -112,6 +155,7 @@ fn a_checksum_left_out_stays_out() {
 #[test]
 fn every_checksum_is_updated() {
     let Some(mut rig) = Rig::new() else { return };
+    rig.open_session(1);
     for sequence in 0..2_000_u32 {
         let destination: IpAddr = if sequence % 2 == 0 {
             SENDER_V4.into()
@@ -182,12 +226,13 @@ fn other_packets_leave_unstamped() {
         rig.run(Program::Egress, frame)
             .assert_passed(frame, counter.as_slice(), what);
     }
-    assert_eq!(rig.object().in_flight().unwrap().keys().count(), 0);
+    assert_eq!(rig.all_in_flight(), 0);
 }
 
 #[test]
 fn bytes_after_the_base_packet_are_left_alone() {
     let Some(mut rig) = Rig::new() else { return };
+    rig.open_session(0xfffe);
     for length in [45, 47, 48, 300, 1400] {
         for destination in [IpAddr::from(SENDER_V4), SENDER_V6.into()] {
             let mut payload = probe_payload(length, 0xfffe);
@@ -229,5 +274,5 @@ fn loader_and_program_of_two_versions() {
     let frame = leaving(SENDER_V4).build();
     rig.run(Program::Egress, &frame)
         .assert_passed(&frame, &[AbiMismatch], "ABI");
-    assert_eq!(rig.object().in_flight().unwrap().keys().count(), 0);
+    assert_eq!(rig.all_in_flight(), 0);
 }

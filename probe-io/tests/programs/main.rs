@@ -23,7 +23,7 @@ mod verifier;
 fn the_verifier_accepts_every_log_level() {
     if rig::may_load() {
         for level in [0, 1, 2, 3, 4, 5, u8::MAX] {
-            probe_io::backend::ebpf::object::Object::load(level).unwrap();
+            probe_io::backend::ebpf::object::Object::load(level, probe_core::rings::Rings::NONE).unwrap();
         }
     }
 }

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use etherparse::{Ethernet2HeaderSlice, Ipv4HeaderSlice, Ipv6HeaderSlice, UdpHeader, UdpHeaderSlice};
-use probe_common::abi::{Address, InFlight, InFlightKey, Settings};
+use probe_common::abi::{Address, InFlight, ProbeKey, Settings};
 use probe_common::family::Family;
 use probe_common::frame;
 
@@ -508,19 +508,13 @@ fn rig() -> Option<Rig> {
         ..settings()
     };
     rig.object().set_settings(&settings).unwrap();
-    rig.object()
-        .in_flight()
-        .unwrap()
-        .insert(
-            InFlightKey {
-                seq: 0,
-                ssid: 7,
-                reserved: 0,
-            },
-            sent,
-            0,
-        )
-        .unwrap();
+    let probe = ProbeKey {
+        seq: 0,
+        ssid: 7,
+        reserved: 0,
+    };
+    rig.open_session(probe.ssid);
+    rig.put_in_flight(probe, sent);
     Some(rig)
 }
 

@@ -6,8 +6,9 @@ use std::sync::{Mutex, PoisonError};
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues, RingBuf};
 use aya::{Pod, util};
 use probe_common::abi::{
-    Address, InFlight, InFlightKey, MissedKey, ReflectorSession, ReflectorSessionKey, Settings, SourceState,
+    Address, MissedKey, ReflectorSession, ReflectorSessionKey, SessionRing, Settings, SourceState,
 };
+use probe_core::rings::Rings;
 use probe_io::backend::ebpf::object::Object;
 
 /// Objects that no test is using.
@@ -17,6 +18,10 @@ static IDLE: Mutex<Vec<Loaded>> = Mutex::new(Vec::new());
 pub(crate) struct Loaded {
     pub(crate) object: Object,
     pub(crate) samples: RingBuf<MapData>,
+    /// The sessions of the test.
+    pub(crate) sessions: Vec<(u16, SessionRing)>,
+    /// Tests never use a generation again, so that the records of earlier ones are not found.
+    pub(crate) generation: u32,
 }
 
 /// An object that goes back to the pool when its test ends.
@@ -56,9 +61,14 @@ impl Drop for Lent {
 
 impl Loaded {
     fn load() -> Self {
-        let mut object = Object::load(0).unwrap();
+        let mut object = Object::load(0, Rings::ONE).unwrap();
         let samples = object.take_samples().unwrap();
-        Self { object, samples }
+        Self {
+            object,
+            samples,
+            sessions: Vec::new(),
+            generation: 0,
+        }
     }
 
     /// Removes all entries that a test may have left in the maps.
@@ -71,7 +81,10 @@ impl Loaded {
         self.clear::<Address, u32>("DESTINATIONS");
         self.clear::<Address, SourceState>("SOURCES");
         self.clear::<Address, u32>("SESSIONS_BY_PEER");
-        self.clear::<InFlightKey, InFlight>("IN_FLIGHT");
+        let mut rings = self.object.session_rings().unwrap();
+        for (ssid, _) in self.sessions.drain(..) {
+            rings.set(ssid.into(), SessionRing::NONE, 0).unwrap();
+        }
         self.clear::<MissedKey, u64>("MISSED");
         self.clear::<MissedKey, u32>("REPLIES");
         self.clear::<ReflectorSessionKey, ReflectorSession>("REFLECTOR_SESSIONS");

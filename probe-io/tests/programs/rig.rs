@@ -10,7 +10,7 @@ use aya::programs::{ProgramError, TestRun as _, TestRunOptions, TestRunResult};
 use nix::time::{ClockId, clock_gettime};
 use probe_common::abi::{
     ABI_VERSION, ALLOWED_NOBODY, ALLOWED_V4, ALLOWED_V6, Address, Allowed, COUNTER_NAMES, Counter, DESTINATION_GROUP,
-    DESTINATION_OWN, Limit, MAX_REPLIES, Sample, Settings,
+    DESTINATION_OWN, InFlight, InFlightRecord, Limit, MAX_REPLIES, ProbeKey, Sample, SessionRing, Settings,
 };
 use probe_common::ntp::NtpTime;
 use probe_io::backend::ebpf::object::{EGRESS, INGRESS, Object};
@@ -19,10 +19,16 @@ use crate::packet::{
     GROUP_V4, GROUP_V6, OWN_LINK_LOCAL, OWN_MAC, OWN_V4, OWN_V6, SECOND_PORT, SECOND_V4, SENDER_PORT_V4,
     SENDER_PORT_V6, TEST_PORT,
 };
-use crate::pool::Lent;
+use crate::pool::{Lent, Loaded};
 
-/// TAI − UTC for the programs; not the machine's own, so that a program that ignores it is noticed.
-pub(crate) const TAI_OFFSET_NS: u64 = 37_000_000_000;
+/// UTC − `CLOCK_MONOTONIC` for the programs; not the machine's own, so that a program that ignores it is noticed.
+pub(crate) const UNIX_OFFSET_NS: u64 = 1_795_000_000_123_456_789;
+
+/// Each session of a test remembers this many probes, less one.
+pub(crate) const RING_MASK: u32 = 63;
+
+/// The session of most probes.
+pub(crate) const SSID: u16 = 0x0b0c;
 
 /// The kernel's fast clock accessors may differ from the precise ones by this much during a clock update.
 const CLOCK_SLACK_NS: u64 = 1_000;
@@ -56,7 +62,7 @@ pub(crate) struct Outcome {
     pub(crate) counted: Vec<(&'static str, u64)>,
     /// Clock readings around the run, widened by [`CLOCK_SLACK_NS`].
     pub(crate) monotonic: RangeInclusive<u64>,
-    /// The same for UTC, as the programs compute it.
+    /// The same for UTC, with the offset of [`settings`].
     pub(crate) unix: RangeInclusive<u64>,
 }
 
@@ -134,7 +140,58 @@ impl Rig {
         ] {
             rig.allow(prefix, own);
         }
+        rig.open_session(SSID);
         Some(rig)
+    }
+
+    /// Gives a session a ring, so that its probes are stamped. One that has a ring begins again.
+    pub(crate) fn open_session(&mut self, ssid: u16) {
+        let Loaded {
+            object,
+            sessions,
+            generation,
+            ..
+        } = &mut *self.loaded;
+        *generation += 1;
+        let known = sessions.iter().position(|session| session.0 == ssid);
+        let place = known.unwrap_or(sessions.len());
+        let ring = SessionRing::new(place as u32 * (RING_MASK + 1), *generation);
+        match sessions.get_mut(place) {
+            Some(session) => session.1 = ring,
+            None => sessions.push((ssid, ring)),
+        }
+        object.session_rings().unwrap().set(ssid.into(), ring, 0).unwrap();
+    }
+
+    fn place(&self, probe: ProbeKey) -> (u32, u64) {
+        let session = self.loaded.sessions.iter().find(|session| session.0 == probe.ssid);
+        session.unwrap().1.record(probe.seq, RING_MASK).unwrap()
+    }
+
+    /// Puts a probe of an open session in flight.
+    pub(crate) fn put_in_flight(&mut self, probe: ProbeKey, sent: InFlight) {
+        let (index, id) = self.place(probe);
+        let record = InFlightRecord { id, sent };
+        self.object().in_flight().unwrap().set(index, record, 0).unwrap();
+    }
+
+    /// A probe of an open session, if it is remembered.
+    pub(crate) fn in_flight(&mut self, probe: ProbeKey) -> Option<InFlight> {
+        let (index, id) = self.place(probe);
+        let record = self.object().in_flight().unwrap().get(&index, 0).unwrap();
+        (record.id == id).then_some(record.sent)
+    }
+
+    /// The probes of all open sessions that are remembered.
+    pub(crate) fn all_in_flight(&mut self) -> usize {
+        let Loaded { object, sessions, .. } = &mut *self.loaded;
+        let records = object.in_flight().unwrap();
+        let of_session = |&(_, ring): &(u16, SessionRing)| {
+            let generation = ring.record(0, 0).unwrap().1 >> 32;
+            let ids = (ring.base()..=ring.base() + RING_MASK).map(|index| records.get(&index, 0).unwrap().id);
+            ids.filter(|id| id >> 32 == generation).count()
+        };
+        sessions.iter().map(of_session).sum()
     }
 
     /// Allows a prefix, whose group probes are answered from `own`; known sources are looked up again when the generation
@@ -184,9 +241,9 @@ impl Rig {
     /// An error if the kernel refuses the frame before the program sees it.
     pub(crate) fn try_run(&mut self, program: Program, frame: &[u8]) -> Result<Outcome, ProgramError> {
         let mut out = vec![0; frame.len() + 64];
-        let before = (now(ClockId::CLOCK_MONOTONIC), now(ClockId::CLOCK_TAI));
+        let before = now(ClockId::CLOCK_MONOTONIC) - CLOCK_SLACK_NS;
         let result = self.invoke(program, frame, Some(&mut out), 1)?;
-        let after = (now(ClockId::CLOCK_MONOTONIC), now(ClockId::CLOCK_TAI));
+        let after = now(ClockId::CLOCK_MONOTONIC) + CLOCK_SLACK_NS;
         out.truncate(result.data_size_out as usize);
         Ok(Outcome {
             verdict: verdict(program, result.return_value),
@@ -196,8 +253,8 @@ impl Rig {
                 .into_iter()
                 .filter(|(name, _)| *name != STARTED)
                 .collect(),
-            monotonic: before.0 - CLOCK_SLACK_NS..=after.0 + CLOCK_SLACK_NS,
-            unix: before.1 - TAI_OFFSET_NS - CLOCK_SLACK_NS..=after.1 - TAI_OFFSET_NS + CLOCK_SLACK_NS,
+            monotonic: before..=after,
+            unix: before + UNIX_OFFSET_NS..=after + UNIX_OFFSET_NS,
         })
     }
 
@@ -263,7 +320,7 @@ pub(crate) fn settings() -> Settings {
     Settings {
         abi_version: ABI_VERSION,
         interface: 1,
-        tai_offset_ns: TAI_OFFSET_NS,
+        unix_offset_ns: UNIX_OFFSET_NS,
         test_ports: [TEST_PORT, SECOND_PORT, 0, 0],
         sender_port_v4: SENDER_PORT_V4,
         sender_port_v6: SENDER_PORT_V6,
@@ -277,7 +334,7 @@ pub(crate) fn settings() -> Settings {
         policy_generation: 1,
         port_batch: 64,
         max_replies: MAX_REPLIES,
-        reserved_too: 0,
+        ring_mask: RING_MASK,
         source_limit: Limit::NONE,
         group_limit: Limit::NONE,
         port_limit: Limit::NONE,

@@ -1,6 +1,7 @@
 //! The verifier's effort for each program: printed, so that growth is noticed.
 
 use aya::programs::ProgramInfo;
+use probe_core::rings::Rings;
 use probe_io::backend::ebpf::object::{EGRESS, INGRESS, Object};
 
 use crate::rig;
@@ -13,7 +14,7 @@ fn the_verifier_is_far_from_its_limit() {
     if !rig::may_load() {
         return;
     }
-    let mut object = Object::load(0).unwrap();
+    let mut object = Object::load(0, Rings::NONE).unwrap();
     let infos = [
         object.xdp().unwrap().info().unwrap(),
         object.classifier(INGRESS).unwrap().info().unwrap(),

@@ -161,6 +161,7 @@ fn reflect(mode: AttachMode, ready: &Sender<()>, ended: &Receiver<()>) {
             late: Vec::new(),
             choice: Choice::Only(mode),
             probing: false,
+            rings: probe_core::rings::Rings::NONE,
             log_level: 0,
             answering: probe_io::port::Answering::default(),
         },

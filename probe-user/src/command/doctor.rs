@@ -3,6 +3,7 @@
 use anyhow::{Result, bail};
 use clap::Args;
 use probe_common::stamp;
+use probe_core::rings::Rings;
 use probe_host::netfilter;
 use probe_host::preflight::{Facts, check};
 use probe_io::backend::ebpf::object::Object;
@@ -48,7 +49,7 @@ pub async fn run(config: DoctorConfig) -> Result<()> {
         bail!("{} missing", count(findings.len() as u64, "requirement"));
     }
     print(&format!("ok: kernel {}, BTF, privileges\n", facts.kernel_release))?;
-    Object::load(0)?;
+    Object::load(0, Rings::NONE)?;
     print("ok: the kernel accepts the programs\n")?;
     if let Some(interface) = config.interface {
         print(&format!("ok: {}\n", Port::examine(&interface).await?))?;

@@ -14,8 +14,9 @@ use crate::bench::tools::ToolArguments;
 use crate::signals;
 
 /// Probes/s that are tried in turn until one is not sustained.
-const RATES: [u32; 11] = [
-    1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 150_000, 200_000, 300_000, 500_000,
+const RATES: [u32; 22] = [
+    1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 60_000, 75_000, 90_000, 110_000, 130_000, 160_000, 200_000, 240_000,
+    300_000, 360_000, 430_000, 500_000, 700_000, 1_000_000, 1_500_000, 2_000_000,
 ];
 
 /// How long each rate is tried.
@@ -36,6 +37,9 @@ const START_AND_END: Pace = Pace {
 /// Tries of a rate before it counts as not sustained: the machine may have been busy.
 const MAX_TRIES: usize = 2;
 
+/// How many times as fast as ping the agent is to be, at least.
+const GOAL_OVER_PING: f64 = 2.0;
+
 /// The highest rate that a tool sustains.
 #[derive(Debug)]
 struct Best {
@@ -53,6 +57,8 @@ struct Line<'a> {
     tool: &'a str,
     rate: f64,
     sender_cpu_s_per_million: f64,
+    /// The part of it that is not in the kernel.
+    sender_user_cpu_s_per_million: f64,
     reflector_cpu_s_per_million: f64,
     machine_cpu_s_per_million: f64,
 }
@@ -72,10 +78,10 @@ pub(super) fn run(arguments: &RateArguments) -> Result<ExitCode> {
         STEP.as_secs()
     );
     println!(
-        "{:<12} {:>9} {:>7} {:>8} {:>9} {:>8}  why not faster",
-        "tool", "probes/s", "×", "sender", "reflector", "machine"
+        "{:<12} {:>9} {:>7} {:>8} {:>8} {:>9} {:>8}  why not faster",
+        "tool", "probes/s", "×", "sender", "its user", "reflector", "machine"
     );
-    let mut own = None;
+    let (mut own, mut over_ping) = (None, None);
     for tool in &tools {
         let name = tool.name();
         if let Some(why) = tool.missing() {
@@ -88,11 +94,15 @@ pub(super) fn run(arguments: &RateArguments) -> Result<ExitCode> {
             Ok(Ok(best)) => {
                 let own = *own.get_or_insert(best.rate);
                 println!("{}", row(name, &best, own));
+                if name == "ping" {
+                    over_ping = Some(own / best.rate);
+                }
                 let million = |cpu| per_million(cpu, best.sent);
                 json.write(&Line {
                     tool: name,
                     rate: best.rate,
                     sender_cpu_s_per_million: million(best.cpu.sender),
+                    sender_user_cpu_s_per_million: million(best.cpu.sender_user),
                     reflector_cpu_s_per_million: million(best.cpu.reflector),
                     machine_cpu_s_per_million: million(best.cpu.machine),
                 })?;
@@ -104,6 +114,10 @@ pub(super) fn run(arguments: &RateArguments) -> Result<ExitCode> {
     println!(
         "\nmachine: all CPU time of the run, with softirqs. The CPU time of starting and ending the tool is subtracted."
     );
+    if let Some(over_ping) = over_ping {
+        let is_met = if over_ping >= GOAL_OVER_PING { "met" } else { "not met" };
+        println!("kstamp ÷ ping: {over_ping:.2} (>= {GOAL_OVER_PING}: {is_met})");
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -172,10 +186,11 @@ fn per_million(cpu: Duration, sent: u64) -> f64 {
 
 fn row(name: &str, best: &Best, own: f64) -> String {
     format!(
-        "{name:<12} {:>9.0} {:>7.2} {:>8.2} {:>9.2} {:>8.2}  {}",
+        "{name:<12} {:>9.0} {:>7.2} {:>8.2} {:>8.2} {:>9.2} {:>8.2}  {}",
         best.rate,
         best.rate / own,
         per_million(best.cpu.sender, best.sent),
+        per_million(best.cpu.sender_user, best.sent),
         per_million(best.cpu.reflector, best.sent),
         per_million(best.cpu.machine, best.sent),
         best.limit,

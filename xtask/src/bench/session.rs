@@ -37,6 +37,8 @@ pub(super) struct Run {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Cpu {
     pub(super) sender: Duration,
+    /// The part of `sender` that is not in the kernel.
+    pub(super) sender_user: Duration,
     /// Zero where the kernel answers.
     pub(super) reflector: Duration,
     /// All processes and the kernel, until the sender ended.
@@ -47,6 +49,7 @@ impl Cpu {
     pub(super) fn without(self, other: Cpu) -> Cpu {
         Cpu {
             sender: self.sender.saturating_sub(other.sender),
+            sender_user: self.sender_user.saturating_sub(other.sender_user),
             reflector: self.reflector.saturating_sub(other.reflector),
             machine: self.machine.saturating_sub(other.machine),
         }
@@ -101,7 +104,8 @@ impl<'a> Session<'a> {
         let child = spawn(&mut command, &out)?;
         let (ended, rate) = self.watch(&child, pace.duration() + END_TIMEOUT)?;
         let cpu = Cpu {
-            sender: ended.cpu,
+            sender: ended.user + ended.system,
+            sender_user: ended.user,
             reflector: self.reflector_cpu().saturating_sub(reflector),
             machine: machine_cpu()?.saturating_sub(machine),
         };
@@ -216,7 +220,8 @@ fn send_signal(child: &Child, signal: Signal) {
 
 struct Ended {
     status: std::process::ExitStatus,
-    cpu: Duration,
+    user: Duration,
+    system: Duration,
 }
 
 /// Reaps `child` if it has ended. `Child::wait` does not return the CPU time.
@@ -235,7 +240,8 @@ fn ended(child: &Child) -> Result<Option<Ended>> {
     let time = |time: libc::timeval| Duration::new(time.tv_sec.cast_unsigned(), time.tv_usec as u32 * 1000);
     Ok((pid > 0).then(|| Ended {
         status: std::process::ExitStatus::from_raw(status),
-        cpu: time(usage.ru_utime) + time(usage.ru_stime),
+        user: time(usage.ru_utime),
+        system: time(usage.ru_stime),
     }))
 }
 

@@ -2,8 +2,9 @@
 
 /// Running moments (Welford). Deviations are taken from the first sample: a one-way delay between clocks that
 /// disagree by years would otherwise lose its nanoseconds in a 53-bit mantissa.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Moments {
+    /// Without a sample, all fields are 0.
     pub(super) count: u64,
     pub(super) min: i64,
     pub(super) max: i64,
@@ -14,19 +15,10 @@ pub(super) struct Moments {
 }
 
 impl Moments {
-    pub(super) fn of(sample: i64) -> Self {
-        Self {
-            count: 1,
-            min: sample,
-            max: sample,
-            sum: i128::from(sample),
-            origin: sample,
-            mean_from_origin: 0.0,
-            squares: 0.0,
-        }
-    }
-
     pub(super) fn record(&mut self, sample: i64) {
+        if self.count == 0 {
+            (self.min, self.max, self.origin) = (sample, sample, sample);
+        }
         self.count += 1;
         self.min = self.min.min(sample);
         self.max = self.max.max(sample);
@@ -39,6 +31,10 @@ impl Moments {
 
     /// Chan, Golub and LeVeque: the moments of the union of two sets.
     pub(super) fn merge(&mut self, other: &Self) {
+        if self.count == 0 {
+            *self = *other;
+            return;
+        }
         let (own, theirs) = (self.count as f64, other.count as f64);
         let origins = (i128::from(other.origin) - i128::from(self.origin)) as f64;
         let delta = origins + other.mean_from_origin - self.mean_from_origin;

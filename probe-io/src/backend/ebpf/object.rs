@@ -4,7 +4,10 @@ use aya::maps::lpm_trie::LpmTrie;
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
 use aya::programs::{SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
-use probe_common::abi::{Address, Allowed, COUNTER_NAMES, InFlight, InFlightKey, MissedKey, Settings, SourceState};
+use probe_common::abi::{
+    Address, Allowed, COUNTER_NAMES, InFlightRecord, MissedKey, SessionRing, Settings, SourceState,
+};
+use probe_core::rings::Rings;
 
 use crate::backend::error::ObjectError;
 
@@ -65,8 +68,9 @@ pub struct Object {
 impl Object {
     /// Creates the maps and loads the three programs. `log_level` is aya-log's (0 for none). The verifier removes disabled
     /// logging as dead code, so it costs nothing.
-    pub fn load(log_level: u8) -> Result<Self, ObjectError> {
+    pub fn load(log_level: u8, rings: Rings) -> Result<Self, ObjectError> {
         let mut loader = EbpfLoader::new();
+        loader.map_max_entries("IN_FLIGHT", rings.records());
         loader.override_global(aya_log::LEVEL, &log_level, false);
         let mut object = Self {
             ebpf: parse(OBJECT, &mut loader)?,
@@ -117,8 +121,13 @@ impl Object {
     }
 
     /// Probes that the egress program has seen.
-    pub fn in_flight(&mut self) -> Result<HashMap<&mut MapData, InFlightKey, InFlight>, ObjectError> {
+    pub fn in_flight(&mut self) -> Result<Array<&mut MapData, InFlightRecord>, ObjectError> {
         map(&mut self.ebpf, "IN_FLIGHT")
+    }
+
+    /// Where the records of each session are.
+    pub fn session_rings(&mut self) -> Result<Array<&mut MapData, SessionRing>, ObjectError> {
+        map(&mut self.ebpf, "SESSION_RINGS")
     }
 
     /// Replies for which the ring buffer had no room, with T4 on the monotonic clock.

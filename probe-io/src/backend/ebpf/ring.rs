@@ -5,7 +5,7 @@ use std::task::{Context, Poll, ready};
 
 use aya::maps::{MapData, RingBuf};
 use probe_common::abi::Sample;
-use probe_common::ntp::{ErrorEstimate, NtpTime};
+use probe_common::ntp::ErrorEstimate;
 use probe_core::observation::{ReflectorStamps, Reply};
 use tokio::io::unix::AsyncFd;
 
@@ -30,7 +30,7 @@ impl Ring {
 
     /// Takes the replies of the samples received so far, at most [`MAX_AT_ONCE`]; then it returns T4 of the last one.
     /// `own_error_ns` bounds this host's clock error, if it is synchronised.
-    pub(crate) fn drain(&mut self, own_error_ns: Option<u64>, mut each: impl FnMut(&Reply)) -> Option<u64> {
+    pub(crate) fn drain(&mut self, own_error_ns: Option<u64>, mut each: impl FnMut(Reply)) -> Option<u64> {
         let ring = self.0.get_mut();
         let mut last_ns = 0;
         for _ in 0..MAX_AT_ONCE {
@@ -39,7 +39,7 @@ impl Ring {
                 // SAFETY: the length is right, any bytes are a valid `Sample` (`Pod`), and the read assumes no alignment.
                 let sample = unsafe { record.as_ptr().cast::<Sample>().read_unaligned() };
                 last_ns = sample.t4_mono_ns;
-                each(&reply(&sample, own_error_ns));
+                each(reply(&sample, own_error_ns));
             }
         }
         Some(last_ns)
@@ -56,19 +56,24 @@ fn reply(sample: &Sample, own_error_ns: Option<u64>) -> Reply {
         reflector_seq: sample.reflector_seq,
         sent_mono_ns: sample.t1_mono_ns,
         received_mono_ns: sample.t4_mono_ns,
-        t1_ns: NtpTime(sample.t1_wire).to_unix_ns(sample.t4_unix_ns),
+        // As far before T4 as on the monotonic clock: if UTC was set in between, the stamp in the packet is of another one.
+        t1_ns: sample
+            .t4_unix_ns
+            .wrapping_sub(sample.t4_mono_ns.wrapping_sub(sample.t1_mono_ns)),
         t2_ns: stamps.t2_ns,
         t3_ns: stamps.t3_ns,
         t4_ns: sample.t4_unix_ns,
         reflector_error_ns: stamps.error_ns,
         own_error_ns,
         wrong_z: stamps.wrong_z,
+        clock_set: false,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use probe_common::abi::Address;
+    use probe_common::ntp::NtpTime;
 
     use super::*;
 
@@ -115,5 +120,27 @@ mod tests {
             assert_eq!((reply.ssid, reply.seq, reply.reflector_seq), (9, 7, 5));
             assert_eq!((reply.reflector_error_ns, reply.own_error_ns), (bound_ns, Some(3)));
         }
+    }
+
+    #[test]
+    fn a_clock_that_is_set_during_the_round_trip_changes_no_delay_by_itself() {
+        let ntp = |ns| NtpTime::from_unix_ns(ns).0;
+        const STEP_NS: u64 = 3_000_000_000;
+        let sample = sample(ErrorEstimate::new(false, 5), ntp);
+        let unset = reply(&sample, None);
+        let set = reply(
+            &Sample {
+                t4_unix_ns: sample.t4_unix_ns + STEP_NS,
+                ..sample
+            },
+            None,
+        );
+        assert_eq!((set.rtt_ns(), set.elapsed_ns()), (unset.rtt_ns(), unset.elapsed_ns()));
+        assert_eq!((set.t1_ns, set.t4_ns), (unset.t1_ns + STEP_NS, unset.t4_ns + STEP_NS));
+        assert_eq!(
+            set.forward_ns() + set.backward_ns(),
+            unset.forward_ns() + unset.backward_ns(),
+            "both are of one clock"
+        );
     }
 }

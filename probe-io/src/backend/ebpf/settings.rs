@@ -5,12 +5,13 @@ use std::net::IpAddr;
 use probe_common::abi::{ABI_VERSION, Address, MAX_REPLIES, Settings};
 use probe_core::attach::AttachMode;
 use probe_core::reflector::policy::limit;
+use probe_core::rings::Rings;
 
 use crate::backend::facts::Facts;
 use crate::clock::error_estimate;
 
 /// The settings record; `policy_generation` changes whenever [`Facts::policy`] does.
-pub(crate) fn settings(facts: &Facts<'_>, policy_generation: u32) -> Settings {
+pub(crate) fn settings(facts: &Facts<'_>, policy_generation: u32, rings: Rings, unix_offset_ns: u64) -> Settings {
     let rates = facts.answering.rates;
     // Most probes come to an address that is not deprecated.
     let first_own = |wanted: fn(IpAddr) -> bool| {
@@ -21,7 +22,7 @@ pub(crate) fn settings(facts: &Facts<'_>, policy_generation: u32) -> Settings {
     Settings {
         abi_version: ABI_VERSION,
         interface: facts.link.index,
-        tai_offset_ns: facts.clock.tai_offset_ns(),
+        unix_offset_ns,
         test_ports: facts.test_ports(),
         sender_port_v4: facts.sender_port_v4,
         sender_port_v6: facts.sender_port_v6,
@@ -36,7 +37,7 @@ pub(crate) fn settings(facts: &Facts<'_>, policy_generation: u32) -> Settings {
         policy_generation,
         port_batch: port_batch(rates.port),
         max_replies: MAX_REPLIES,
-        reserved_too: 0,
+        ring_mask: rings.mask(),
         source_limit: limit(rates.source),
         group_limit: limit(rates.group),
         port_limit: limit(rates.port),
@@ -106,7 +107,7 @@ mod tests {
                 rates: Rates::DEFAULT,
             },
         };
-        (settings(&facts, 9), facts.destinations())
+        (settings(&facts, 9, Rings::ONE, 37), facts.destinations())
     }
 
     fn ip(text: &str) -> Address {
@@ -130,7 +131,8 @@ mod tests {
             (settings.test_ports, settings.sender_port_v4, settings.sender_port_v6),
             ([1910, 862, 0, 0], 40_000, 0)
         );
-        assert_eq!(settings.tai_offset_ns, 37_000_000_000);
+        assert_eq!(settings.unix_offset_ns, 37);
+        assert_eq!(settings.ring_mask, Rings::ONE.mask());
         assert!(ErrorEstimate(settings.error_estimate).synchronised());
         assert_eq!((settings.partial_checksums, settings.ingress_is_second), (1, 1));
         assert_eq!((settings.own_v4, settings.own_v6), (ip("10.1.1.5"), ip("fd01::5")));
@@ -185,8 +187,9 @@ mod tests {
         };
         let prefixes: Vec<_> = facts.policy().prefixes().map(|prefix| prefix.to_string()).collect();
         assert_eq!(prefixes, ["10.1.1.0/24", "10.7.0.0/16", "192.0.2.7/32"]);
-        let settings = settings(&facts, 3);
+        let settings = settings(&facts, 3, Rings::NONE, 0);
         assert_eq!((settings.policy_generation, settings.port_batch), (3, 2));
+        assert_eq!(settings.ring_mask, Rings::NONE.mask());
         assert_eq!(
             (settings.port_limit.interval_ns, settings.group_limit.interval_ns),
             (500_000, 100_000_000)

@@ -100,6 +100,7 @@ impl WireReply {
             reflector_error_ns: stamps.error_ns,
             own_error_ns: error_bound_ns(clock),
             wrong_z: stamps.wrong_z,
+            clock_set: false,
         }
     }
 }

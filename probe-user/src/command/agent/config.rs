@@ -43,7 +43,7 @@ impl AgentConfig {
 }
 
 pub fn validate(args: AgentArgs) -> Result<AgentConfig, ConfigError> {
-    let common = endpoint::validate(args.endpoint, true)?;
+    let mut common = endpoint::validate(args.endpoint, true)?;
     let interval_ns = values::interval_ns(&args.interval)?;
     let timeout_ns = values::duration_ns("--timeout", &args.timeout)?;
     let peer_expiry_ns = values::duration_ns("--peer-expiry", &args.peer_expiry)?;
@@ -71,9 +71,12 @@ pub fn validate(args: AgentArgs) -> Result<AgentConfig, ConfigError> {
         families
     };
     let groups = u64::from(group.v4) + u64::from(group.v6);
-    let sessions = groups + static_peers.len() as u64;
+    let named = static_peers.len();
     let in_flight = timeout_ns.saturating_add(GRACE_NS).div_ceil(interval_ns);
-    values::in_flight(in_flight.saturating_mul(sessions), &args.timeout, &args.interval)?;
+    let rings = |peers: usize| values::rings(groups + peers as u64, in_flight, &args.timeout, &args.interval);
+    rings(named)?;
+    let max_peers = max_peers(in_flight, groups);
+    common.endpoint.port.rings = rings(named.max(max_peers))?;
     let samples = values::other_output("--samples", args.samples, common.output.output.as_ref())?;
     Ok(AgentConfig {
         endpoint: common.endpoint,
@@ -89,7 +92,7 @@ pub fn validate(args: AgentArgs) -> Result<AgentConfig, ConfigError> {
             unicast: true,
             static_peers,
             first_ssid: values::first_ssid(),
-            max_peers: max_peers(in_flight, groups),
+            max_peers,
             samples: samples.is_some(),
         },
         duration_ns: common.duration_ns,

@@ -10,7 +10,8 @@ use probe_core::observation::{Fate, SendFailure};
 use probe_host::clock::monotonic_ns;
 use probe_host::timer::Timer;
 use probe_host::wall::StepDetector;
-use probe_io::port::PortEvent;
+use probe_io::port::{Outgoing, PortEvent};
+use probe_io::udp::batch::MAX_BATCH;
 use probe_io::udp::sockets::PassedUp;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
@@ -24,9 +25,9 @@ use crate::command::shared::reporter::Reporter;
 use crate::command::shared::shutdown::Shutdown;
 use crate::command::shared::unsent::UnsentWarnings;
 
-/// The agent sleeps at least this long, and then sends all due probes: a wake-up for each probe would cost several times
-/// as much as the probe.
-const MIN_SLEEP_NS: u64 = 50_000;
+/// The agent wakes up for its deadlines at most once in this time, and then sends all due probes: a wake-up for each probe
+/// would cost several times as much as the probe.
+const MIN_ROUND_NS: u64 = 50_000;
 
 /// Skip the ring wake-up if the timer fires within this time.
 const RING_WAKE_UP_NS: u64 = 1_000_000;
@@ -69,7 +70,9 @@ pub async fn run(mut config: AgentConfig) -> Result<()> {
         config,
         unsent: UnsentWarnings::default(),
         warned_of_refusals: false,
+        worked_ns: started_ns,
         has_more: false,
+        outgoing: Vec::with_capacity(MAX_BATCH),
         mismatches: MismatchWarnings::default(),
         wall_clock: StepDetector::new(),
     };
@@ -96,8 +99,12 @@ struct Run {
     warned_of_refusals: bool,
     mismatches: MismatchWarnings,
     wall_clock: StepDetector,
+    /// When replies were last taken and probes sent.
+    worked_ns: u64,
     /// More replies are waiting than were taken at once.
     has_more: bool,
+    /// The probes that are being sent: kept for its memory.
+    outgoing: Vec<Outgoing>,
 }
 
 impl Run {
@@ -128,6 +135,7 @@ impl Run {
     fn work(&mut self) -> Result<()> {
         // Read before the ring, so that a reply stamped before then is taken before its probe expires.
         let now_ns = monotonic_ns();
+        self.worked_ns = now_ns;
         let more_since_ns = self.take_samples();
         self.has_more = more_since_ns.is_some();
         let taken_until_ns = more_since_ns.map_or(now_ns, |since_ns| since_ns.min(now_ns));
@@ -172,22 +180,43 @@ impl Run {
         });
     }
 
+    /// Sends what is due, in batches.
     fn send_due(&mut self, now_ns: u64) {
-        while let Some(transmit) = self.agent.poll_transmit(now_ns) {
-            let config = &self.config.endpoint.port;
-            let port = &mut self.endpoint.port;
+        loop {
+            self.collect_due(now_ns);
+            if self.outgoing.is_empty() {
+                return;
+            }
+            let Self {
+                agent,
+                endpoint,
+                unsent,
+                config,
+                outgoing,
+                ..
+            } = self;
+            let interface = &config.endpoint.port.interface;
+            endpoint.port.send(outgoing, |probe, why| {
+                // No program has seen a probe that a socket refused.
+                unsent.note(probe.to, why, interface, Vec::new);
+                agent.transmit_failed(&probe.transmit, why, now_ns);
+            });
+        }
+    }
+
+    fn collect_due(&mut self, now_ns: u64) {
+        self.outgoing.clear();
+        while self.outgoing.len() < MAX_BATCH
+            && let Some(transmit) = self.agent.poll_transmit(now_ns)
+        {
+            let groups = self.endpoint.port.groups();
             let to = match transmit.destination {
                 Destination::Peer(peer) => Some(peer),
-                Destination::Group(family) => port.groups().iter().copied().find(|group| Family::of(*group) == family),
+                Destination::Group(family) => groups.iter().copied().find(|group| Family::of(*group) == family),
             };
-            let sent = match to {
-                Some(to) => port.send(to, transmit.ssid, transmit.seq).inspect_err(|&why| {
-                    self.unsent.note(to, why, &config.interface, || port.preceding());
-                }),
-                None => Err(SendFailure::NoAddress),
-            };
-            if let Err(why) = sent {
-                self.agent.transmit_failed(&transmit, why, now_ns);
+            match to {
+                Some(to) => self.outgoing.push(Outgoing { transmit, to }),
+                None => self.agent.transmit_failed(&transmit, SendFailure::NoAddress, now_ns),
             }
         }
     }
@@ -232,7 +261,13 @@ impl Run {
         } else {
             deadlines.into_iter().flatten().fold(u64::MAX, u64::min)
         };
-        let deadline_ns = deadline_ns.max(now_ns + MIN_SLEEP_NS);
+        // From the last start on, not the end: work that takes longer than this is followed by more at once.
+        let deadline_ns = deadline_ns.max(self.worked_ns + MIN_ROUND_NS);
+        if deadline_ns <= now_ns {
+            // The timer is due at once, so nothing else would let the runtime see signals and packets.
+            tokio::task::yield_now().await;
+        }
+        let is_far = deadline_ns.saturating_sub(now_ns) > RING_WAKE_UP_NS;
         tokio::select! {
             biased;
             () = shutdown.requested() => Ok(Wake::Shutdown),
@@ -243,11 +278,11 @@ impl Run {
                 reached.context("the timer failed")?;
                 Ok(Wake::Work)
             }
-            ready = self.endpoint.port.ready(), if deadline_ns - now_ns > RING_WAKE_UP_NS => {
+            ready = self.endpoint.port.ready(), if is_far => {
                 ready.context("waiting for replies failed")?;
                 Ok(Wake::Work)
             }
-            ready = legacy::ready(self.legacy.as_ref()), if deadline_ns - now_ns > RING_WAKE_UP_NS => {
+            ready = legacy::ready(self.legacy.as_ref()), if is_far => {
                 ready.context("waiting for legacy agents failed")?;
                 Ok(Wake::Work)
             }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use probe_core::attach::AttachMode;
+use probe_core::rings::Rings;
 use probe_io::compare::priority::Priority;
 use probe_io::port::{Answering, Choice, PortConfig};
 
@@ -90,6 +91,7 @@ pub fn validate(args: CompareArgs) -> Result<CompareConfig, ConfigError> {
             late: Vec::new(),
             choice: values::choice(args.attach),
             probing: true,
+            rings: Rings::ONE,
             log_level: 0,
             answering: Answering::default(),
             interface: args.iface,

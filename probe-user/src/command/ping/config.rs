@@ -56,7 +56,7 @@ pub fn validate(args: PingArgs) -> Result<PingConfig, ConfigError> {
     let interval_ns = values::interval_ns(&args.interval)?;
     let timeout_ns = values::duration_ns("--timeout", &args.timeout)?;
     let in_flight = timeout_ns.saturating_add(GRACE_NS).div_ceil(interval_ns);
-    values::in_flight(in_flight, &args.timeout, &args.interval)?;
+    values::rings(1, in_flight, &args.timeout, &args.interval)?;
     let tlv_key = values::tlv_key(args.tlv_key_file, args.key_file.is_some())?;
     let key = values::key(args.key_file)?;
     let tlvs = args.tlv.iter().map(|text| tlv(text)).collect::<Result<Vec<_>, _>>()?;

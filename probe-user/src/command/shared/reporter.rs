@@ -31,7 +31,7 @@ use crate::output::{Output, OutputConfig};
 /// Two readings of both clocks differ by less, unless a clock was set.
 const WALL_CLOCK_STEP_NS: u128 = 1_000_000;
 
-/// Peers whose names and downtimes are remembered: several times as many as are measured.
+/// Peers whose names and downtimes are remembered, beside those that the user named: several times as many as are measured.
 const MAX_KNOWN_PEERS: usize = 4 * MAX_PEERS;
 
 pub struct Reporter {
@@ -45,6 +45,8 @@ pub struct Reporter {
     downs: Downs<IpAddr>,
     interface_downs: Downs<()>,
     windows: Vec<(model::Method, Report)>,
+    /// End of the oldest of them.
+    oldest_window_ns: u64,
     utc: UtcOffset,
 }
 
@@ -67,6 +69,7 @@ impl Reporter {
             downs: Downs::new(MAX_KNOWN_PEERS),
             interface_downs: Downs::new(1),
             windows: Vec::new(),
+            oldest_window_ns: u64::MAX,
             utc: UtcOffset::new(monotonic_ns(), realtime_ns()),
         })
     }
@@ -86,6 +89,10 @@ impl Reporter {
     ) -> Result<(), OutputError> {
         let config = &endpoint.port;
         let (group_probes, peers) = probed(probing);
+        let known = MAX_KNOWN_PEERS + peers.len();
+        self.peers = Lru::new(known);
+        self.moved_from = Lru::new(known);
+        self.downs = Downs::new(known);
         let (receive, reason) = port.attachment().unwrap_or((AttachMode::Tc, ""));
         self.engine = port.engine();
         let egress = self.engine.egress_mode();
@@ -119,6 +126,7 @@ impl Reporter {
             rate: rates.port,
             rate_source: rates.source,
             rate_group: rates.group,
+            volley_limit: endpoint.volley_limit,
             user: privileges.user,
             capabilities: privileges.capabilities,
             time: now(),
@@ -211,6 +219,7 @@ impl Reporter {
                 Ok(())
             }
             Event::Window(report) => {
+                self.oldest_window_ns = self.oldest_window_ns.min(report.end_ns);
                 self.windows.push((method, *report));
                 Ok(())
             }
@@ -238,9 +247,15 @@ impl Reporter {
     /// Writes the windows that ended before `held_ns`, or all: one table for each interval. Later ones wait for windows of
     /// the same interval whose probes may still be answered.
     pub fn flush_windows(&mut self, held_ns: Option<u64>) -> Result<(), OutputError> {
+        // It is called at each wake-up while any window waits.
+        if held_ns.is_some_and(|held_ns| held_ns <= self.oldest_window_ns) {
+            return Ok(());
+        }
         let complete =
             |(_, report): &mut (model::Method, Report)| held_ns.is_none_or(|held_ns| report.end_ns < held_ns);
         let mut windows: Vec<(model::Method, Report)> = self.windows.extract_if(.., complete).collect();
+        let left = self.windows.iter().map(|(_, report)| report.end_ns);
+        self.oldest_window_ns = left.min().unwrap_or(u64::MAX);
         windows.sort_by_key(|(method, report)| (report.end_ns, report.peer, *method, report.path));
         for interval in windows.chunk_by(|(_, a), (_, b)| a.end_ns == b.end_ns) {
             let results = self.results(interval);

@@ -14,6 +14,7 @@ use probe_core::attach::AttachMode;
 use probe_core::auth::Key;
 use probe_core::identity::{MAX_TEXT_LEN, is_acceptable};
 use probe_core::reflector::policy::{Rates, canonical};
+use probe_core::rings::Rings;
 use probe_host::link::{NameError, check_name};
 use probe_host::privileges::check_user;
 use probe_io::port::Choice;
@@ -71,15 +72,16 @@ pub fn interval_ns(text: &str) -> Result<u64, ConfigError> {
     }
 }
 
-/// Refuses more probes in flight than the in-flight table holds.
-pub fn in_flight(probes: u64, timeout: &str, interval: &str) -> Result<(), ConfigError> {
-    if probes <= u64::from(MAX_IN_FLIGHT) {
-        return Ok(());
-    }
-    wrong(format!(
-        "--timeout {timeout} at --interval {interval} keeps {probes} probes in flight, and the limit is \
-         {MAX_IN_FLIGHT}; use a longer interval or a shorter timeout"
-    ))
+/// The records of `sessions`, each with `in_flight` probes. Refuses more probes than may be in flight.
+pub fn rings(sessions: u64, in_flight: u64, timeout: &str, interval: &str) -> Result<Rings, ConfigError> {
+    let Some(rings) = Rings::of(sessions, in_flight) else {
+        let probes = sessions.saturating_mul(in_flight);
+        return wrong(format!(
+            "--timeout {timeout} at --interval {interval} keeps {probes} probes in flight, and the limit is \
+             {MAX_IN_FLIGHT}; use a longer interval or a shorter timeout"
+        ));
+    };
+    Ok(rings)
 }
 
 pub fn port(text: &str) -> Result<u16, ConfigError> {

@@ -18,6 +18,7 @@ fn reply() -> Reply {
         reflector_error_ns: None,
         own_error_ns: None,
         wrong_z: false,
+        clock_set: false,
     }
 }
 
