@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-const NS_PER_S: u128 = 1_000_000_000;
+const NS_PER_S: u64 = 1_000_000_000;
 
 /// Bursts that may be made up for after a pause of the process.
 const MAX_BEHIND: u64 = 4;
@@ -31,8 +31,13 @@ impl Pace {
     /// The sequence number at which sending ends for now, given the next one. After a pause the rate counts from now on:
     /// what was missed is not made up for.
     pub fn limit(&mut self, now_ns: u64, next: u64) -> u64 {
-        let elapsed = u128::from(now_ns.saturating_sub(self.start_ns));
-        let earned = (elapsed * u128::from(self.rate_per_s) / NS_PER_S) as u64;
+        let elapsed_ns = now_ns.saturating_sub(self.start_ns);
+        // Whole seconds are settled, because the kernel's product of time and rate has 64 bits.
+        let seconds = elapsed_ns / NS_PER_S;
+        self.start_ns += seconds * NS_PER_S;
+        self.first += seconds * self.rate_per_s;
+        let earned = u128::from(elapsed_ns % NS_PER_S) * u128::from(self.rate_per_s) / u128::from(NS_PER_S);
+        let earned = earned as u64;
         let limit = self.first + self.burst + earned;
         if limit > next + MAX_BEHIND * self.burst {
             self.start_ns = now_ns;

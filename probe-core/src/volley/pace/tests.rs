@@ -15,15 +15,15 @@ fn a_rate_is_spent_as_it_is_earned_and_pauses_are_not_made_up_for() {
         // One more is not.
         (11, 104, 106),
         (12, 106, 107),
-        // The process stood still for a second.
-        (1_012, 107, 109),
-        (1_013, 109, 110),
+        // The process stood still for seconds.
+        (3_012, 107, 109),
+        (3_013, 109, 110),
     ];
     let mut pace = Pace::new(1_000, 2, 7, 100);
     for (at_ms, next, limit) in table {
         assert_eq!(pace.limit(7 + at_ms * MS, next), limit, "{at_ms} ms");
     }
-    assert_eq!(pace.start(), (7 + 1_012 * MS, 107));
+    assert_eq!(pace.start(), (7 + 3_012 * MS, 107));
 }
 
 #[test]
@@ -31,7 +31,9 @@ fn a_day_at_the_highest_rate_does_not_overflow() {
     let day_ns = 86_400 * 1_000 * MS;
     let rate = 100_000_000;
     let mut pace = Pace::new(rate, 1_000, 0, 0);
-    assert_eq!(pace.limit(day_ns, rate * 86_400), rate * 86_400 + 1_000);
+    assert_eq!(pace.limit(day_ns + 1_000, rate * 86_400), rate * 86_400 + 1_000 + 100);
+    // The kernel multiplies less than two seconds by the rate.
+    assert_eq!(pace.start(), (day_ns, rate * 86_400));
 }
 
 #[test]
