@@ -1,5 +1,6 @@
-//! `cargo bench -p probe-io --bench volley [-- SECONDS]`: the highest rates of volleys and trains on a veth pair with native
-//! XDP at both ends, what they cost, and how long they delay others. Nothing else should run on the machine.
+//! `cargo bench -p probe-io --bench volley [-- SECONDS [MILLIONS]]`: the highest rates of volleys and trains on a veth pair
+//! with native XDP at both ends, what they cost, and how long they delay others; then MILLIONS of probes over a line that
+//! drops, copies and overtakes them. Nothing else should run on the machine: the CPU time is all of it.
 
 #![allow(clippy::unwrap_used, reason = "a bench ends where something is not as it must be")]
 
@@ -11,8 +12,11 @@ use probe_core::attach::AttachMode;
 use probe_core::volley::{Mode, Plan, Snapshot, Wish, plan};
 use probe_io::volley::{Volley, VolleyConfig, capabilities};
 
+use crate::injector::{Every, Injector};
 use crate::line::{FAR_V4, Line, command, target};
 
+#[path = "../../tests/volley_programs/injector.rs"]
+mod injector;
 #[allow(dead_code, reason = "tests use the rest")]
 #[path = "../../tests/volley_programs/line.rs"]
 mod line;
@@ -23,10 +27,21 @@ const BYSTANDER: &str = "ping -q -i 0.002 -c 400 10.9.9.2";
 fn main() {
     let numbers: Vec<f64> = std::env::args().filter_map(|word| word.parse().ok()).collect();
     let seconds = numbers.first().copied().unwrap_or(10.0);
+    speeds(seconds);
+    if let Some(&millions) = numbers.get(1) {
+        accounting((millions * 1e6) as u64);
+    }
+}
+
+fn speeds(seconds: f64) {
     let Some(line) = Line::new() else { return };
     line.bystander();
     let _far = line.reflector(AttachMode::XdpNative);
     let quiet = line.near(async || bystander_us());
+    let (busy, start) = (busy_s(), Instant::now());
+    std::thread::sleep(Duration::from_secs(1));
+    let others = (busy_s() - busy) / start.elapsed().as_secs_f64();
+    println!("{others:.2} processors are busy with something else");
     println!("{seconds} s each; a bystander's round trip without a run: {quiet:.1} us on average");
     println!(
         "{:<22} {:>9} {:>10} {:>6} {:>9} {:>8} {:>8} {:>12}",
@@ -65,6 +80,52 @@ fn main() {
             if sound { "" } else { "  THE COUNTS DO NOT ADD UP" },
         );
     }
+}
+
+/// Sends `probes` over a line that drops, copies and overtakes some of them.
+fn accounting(probes: u64) {
+    let Some(line) = Line::new() else { return };
+    let every = Every {
+        dropped: 10_007,
+        copied: 10_009,
+        overtaken: 997,
+    };
+    let injector = Injector::between(&line, every, every);
+    let _far = line.reflector(AttachMode::XdpNative);
+    let wish = Wish {
+        mode: Some(Mode::Volley),
+        timeout_ns: 500_000_000,
+        ..Wish::default()
+    };
+    let (before, start, snapshot) = line.near(async || {
+        let mut volley = open(&wish, 3_600.0).await;
+        let (before, start) = (injector.done(), Instant::now());
+        while volley.snapshot().totals.sent < probes {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        (before, start, volley.stop(false).await)
+    });
+    let [right, left] = injector.done();
+    let totals = snapshot.totals;
+    println!(
+        "\n{} sent = {} received + {} lost + {} pending: {}; {:.0} s",
+        totals.sent,
+        totals.received,
+        totals.lost,
+        totals.pending,
+        totals.sent == totals.received + totals.lost + totals.pending,
+        start.elapsed().as_secs_f64(),
+    );
+    println!(
+        "lost forward {}, the line dropped {}; backward {}, dropped {}; duplicates {}, copied {}; reordered {}",
+        totals.lost_forward,
+        right.dropped - before[0].dropped,
+        totals.lost_backward,
+        left.dropped - before[1].dropped,
+        totals.duplicates,
+        right.copied - before[0].copied + left.copied - before[1].copied,
+        totals.reordered,
+    );
 }
 
 struct Row {
