@@ -119,7 +119,7 @@ pub fn plan(wish: &Wish, limit_per_s: Option<u64>, able: &Capabilities) -> Resul
     let (mode, reason) = mode(wish, able)?;
     if wish.continuous && mode != Mode::Volley {
         return Err(Refusal(format!(
-            "mode {mode} has no continuous form, because a process sets its pace; leave that out, or use mode volley"
+            "mode {mode} cannot be continuous, because a process sets its pace; leave out --continuous, or use mode volley"
         )));
     }
     let burst = burst_at(wish.burst, rate_per_s);
@@ -156,7 +156,7 @@ fn check(wish: &Wish) -> Result<(), Refusal> {
         .or_else(|| out_of_range("the probes in a burst", burst.probes.into(), 1, MAX_BURST.into()))
         .or_else(|| {
             out_of_range(
-                "nanoseconds from burst to burst",
+                "the period of a burst in nanoseconds",
                 burst.period_ns,
                 PERIODS_NS.0,
                 PERIODS_NS.1,
@@ -164,7 +164,7 @@ fn check(wish: &Wish) -> Result<(), Refusal> {
         })
         .or_else(|| {
             out_of_range(
-                "nanoseconds until a probe is lost",
+                "the timeout in nanoseconds",
                 wish.timeout_ns,
                 1_000_000,
                 MAX_TIMEOUT_NS,

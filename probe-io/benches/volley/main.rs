@@ -1,5 +1,5 @@
 //! `cargo bench -p probe-io --bench volley [-- SECONDS]`: the highest rates of volleys and trains on a veth pair with native
-//! XDP at both ends, what they cost, and how long they delay others. Nothing else should run on the machine.
+//! XDP at both ends, their CPU time, and the delay that they add to other traffic. Nothing else should run on the machine.
 
 #![allow(clippy::unwrap_used, reason = "a bench ends where something is not as it must be")]
 
@@ -17,7 +17,7 @@ use crate::line::{FAR_V4, Line, command, target};
 #[path = "../../tests/volley/line.rs"]
 mod line;
 
-/// A round of pings to a host that has nothing to do with the run.
+/// Pings on another veth pair.
 const BYSTANDER: &str = "ping -q -i 0.002 -c 400 10.9.9.2";
 
 fn main() {

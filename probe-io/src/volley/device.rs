@@ -71,7 +71,7 @@ fn native(link: &Link, features: Option<XdpFeatures>) -> Result<(), String> {
             Err("a bridge takes no frames of XDP programs: they would vanish; use one of its ports".to_owned())
         }
         (_, Some(XdpFeatures { native: false, .. })) => {
-            Err("the driver runs no XDP programs, so nothing can send there but a socket".to_owned())
+            Err("the driver runs no XDP programs, so only a socket can send there".to_owned())
         }
         (Some("veth"), Some(XdpFeatures { transmit: false, .. })) => Err(NO_NAPI.to_owned()),
         _ => Ok(()),

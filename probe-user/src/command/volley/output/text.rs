@@ -21,7 +21,7 @@ pub fn start(start: &VolleyStart, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "mode {}: {}", start.mode, start.mode_reason)?;
     let rate = match start.rate_limit {
         Some(rate) => format!("at most {rate} probes a second"),
-        None => "no limit of the rate".to_owned(),
+        None => "no rate limit".to_owned(),
     };
     let balls = match (start.balls, start.batch) {
         (Some(balls), _) => format!(", {} in flight", count(balls.into(), "probe")),
