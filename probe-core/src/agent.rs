@@ -427,8 +427,8 @@ impl Agent {
             return Some(self.admit(address, found, now_ns));
         }
         let peers = self.peers.iter().enumerate();
-        let down = peers.filter(|(_, peer)| !peer.up && peer.found != Found::Static);
-        let (place, _) = down.min_by_key(|(_, peer)| peer.heard_ns)?;
+        let evictable = peers.filter(|(_, peer)| peer.is_evictable(now_ns));
+        let (place, _) = evictable.min_by_key(|(_, peer)| peer.heard_ns)?;
         let peer = &mut self.peers[place];
         self.ended.extend(end(peer, &mut self.held, &mut self.events, now_ns));
         let excess = self.ended.len().saturating_sub(MAX_ENDED);

@@ -126,7 +126,7 @@ impl Agent {
             return;
         };
         let peer = &mut self.peers[place];
-        peer.ended_ns = Some(now_ns);
+        peer.said_goodbye(now_ns);
         peer.sessions().for_each(|(_, session)| session.withdraw_pending());
         take_down(peer, DownReason::Ended, &mut self.schedule, &mut self.events);
         if let Some(unicast) = &mut peer.unicast {

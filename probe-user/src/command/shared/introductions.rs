@@ -94,7 +94,7 @@ impl Introductions {
         loop {
             let nonce = nonce();
             let peer = self.exchange.poll(now_ns, nonce);
-            let wanted = |address| agent.wants(address);
+            let wanted = |address| agent.wants(address, now_ns);
             let Some(peer) = peer.or_else(|| self.newcomers.poll(now_ns, nonce, wanted)) else {
                 return;
             };
