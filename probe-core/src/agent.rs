@@ -279,7 +279,8 @@ impl Agent {
 
     /// Sets the sources that may be peers without being named: those that this host answers.
     pub fn set_policy(&mut self, policy: impl Into<Arc<Policy>>) {
-        self.policy = policy.into();
+        let before = std::mem::replace(&mut self.policy, policy.into());
+        self.leave_subnets(&before);
     }
 
     /// Whether the peer has proven that it reads our clock (see [`crate::stats::report::OneWayClock::SameClock`]). It is

@@ -79,6 +79,11 @@ impl Agent {
             let _ = self.answered_in_group(place, earlier, now_ns);
             return self.answered_in_group(place, later, now_ns);
         };
+        let peer = &self.peers[place];
+        if !peer.up && peer.found != Found::Static && !self.may_be_a_peer(reply.peer) {
+            self.not_allowed += 1;
+            return Some(());
+        }
         self.answered_in_group(place, reply, now_ns)
     }
 

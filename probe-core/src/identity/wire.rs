@@ -76,6 +76,11 @@ pub fn request(own: &Identity, error: ErrorEstimate, nonce: u64) -> Option<Vec<u
     Some(packet)
 }
 
+/// The instance of the asker; `None` if it sends none, or if this is no request.
+pub fn instance_of(request: &[u8]) -> Option<u64> {
+    from_request(request)?.instance
+}
+
 /// As long as `request`; `None` if that is no request. `prove` gets its nonce.
 pub fn answer(
     request: &[u8],

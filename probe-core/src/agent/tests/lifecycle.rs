@@ -205,6 +205,53 @@ fn addresses_that_come_and_say_goodbye_in_turn_are_bounded_by_the_number_of_peer
 }
 
 #[test]
+fn a_peer_in_a_subnet_that_this_host_has_left_loses_no_probe() {
+    let address = |ip: IpAddr, length| OwnAddress {
+        ip,
+        prefix: ipnet::IpNet::new(ip, length).unwrap(),
+        deprecated: false,
+    };
+    let near = address(own(), 24);
+    let other = address([198, 51, 100, 1].into(), 24);
+    let other_version = address(host6(200), 64);
+    let named = ProbeConfig {
+        static_peers: vec![host(1)],
+        ..config()
+    };
+    for (what, left, is_lost) in [
+        ("another subnet is left", vec![other, other_version], false),
+        ("no address is left, so probes fail", vec![other_version], true),
+        ("nothing has changed", vec![near, other], true),
+    ] {
+        let mut world = World::new(named.clone(), &[host(1), host(2)]);
+        world.agent.set_policy(Policy::of_interface(&[near, other], []));
+        world.run(REPORT);
+        world.events.clear();
+        // The replies to the last probes arrive after the change.
+        world.run(INTERVAL + TRIP / 2);
+        world.agent.set_policy(Policy::of_interface(&left, []));
+        world.run(TRIP);
+        world.hosts.clear();
+        world.run(SILENCE / 2);
+        let gone = Event::PeerDown {
+            peer: host(2),
+            found: Found::Multicast,
+            reason: DownReason::NoAddress,
+        };
+        let events = if is_lost { vec![] } else { vec![gone] };
+        assert_eq!(world.events, events, "{what}");
+        for summary in world.finish() {
+            let unicast_of_named = summary.peer == host(1) && summary.path == Path::Unicast;
+            assert_eq!(
+                summary.counts.lost > 0,
+                is_lost || unicast_of_named,
+                "{what}: {summary:?}"
+            );
+        }
+    }
+}
+
+#[test]
 fn only_an_agent_that_said_goodbye_and_comes_up_soon_with_the_same_instance_has_moved() {
     let (old, new) = (host(1), host(2));
     const NONE: u64 = u64::MAX;

@@ -120,7 +120,10 @@ impl Run {
                     self.endpoint.answer(port, packet, &received);
                 }
                 Wake::PassedUp(PassedUp::Control { packet, from }) => {
-                    if let Some((peer, identity)) = self.endpoint.introductions.take(&packet, from, &mut self.agent) {
+                    let Endpoint {
+                        introductions, port, ..
+                    } = &mut self.endpoint;
+                    if let Some((peer, identity)) = introductions.take(&packet, from, port, &mut self.agent) {
                         self.reporter.introduced(peer, &identity);
                     }
                 }
