@@ -31,6 +31,7 @@ fn own() -> Identity {
         error_ns: 1_000,
         stateful: true,
         responder: None,
+        volley_limit: None,
     }
 }
 

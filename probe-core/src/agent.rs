@@ -3,7 +3,7 @@
 //! The driver sends the probes from [`Agent::poll_transmit`] and passes in replies. At [`Agent::next_deadline`] it calls
 //! [`Agent::expire`], after the replies it already has. Then it takes the events.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -63,6 +63,8 @@ pub struct Agent {
     events: VecDeque<Event>,
     /// When the sessions of each peer have something to expire or to hand out.
     timers: Timers,
+    /// Places of the peers that have said that they end.
+    gone: BTreeSet<usize>,
     held: HeldWindows,
     /// Probes that are over by now got all their replies.
     expired_ns: u64,
@@ -102,6 +104,7 @@ impl Agent {
             by_ssid: HashMap::new(),
             events: VecDeque::new(),
             timers: Timers::default(),
+            gone: BTreeSet::new(),
             held: HeldWindows::default(),
             expired_ns: 0,
             silence_ns: u64::MAX,
@@ -306,9 +309,13 @@ impl Agent {
     /// The addresses that an agent gave up and at which it is found are one peer that has moved, if either is this one.
     fn link_move(&mut self, place: usize) {
         let longest_ns = self.longest_silence_ns();
-        let mut pairs = (0..self.peers.len()).flat_map(|other| [(other, place), (place, other)]);
+        // All peers are looked at only when one has ended.
+        let from_here = self.gone.contains(&place).then_some(0..self.peers.len());
+        let from_here = from_here.into_iter().flatten().map(|other| (place, other));
+        let mut pairs = self.gone.iter().map(|&other| (other, place)).chain(from_here);
         if let Some((from, to)) = pairs.find(|&(from, to)| self.peers[from].is_now(&self.peers[to], longest_ns)) {
             self.peers[from].ended_ns = None;
+            self.gone.remove(&from);
             let Peer { address, found, .. } = self.peers[to];
             self.events.push_back(Event::PeerMoved {
                 peer: address,
@@ -441,6 +448,7 @@ impl Agent {
         }
         self.by_address.insert(address, place);
         *peer = Peer::new(address, found, now_ns);
+        self.gone.remove(&place);
         Some(place)
     }
 

@@ -3,6 +3,7 @@
 //! Base probes carry no identity, so the exchange does not disturb measurements. An identity decides only whether two
 //! agents read the same clock, and how reports name a peer. Who asks for it may become a peer.
 
+pub mod agreement;
 pub mod clock_proof;
 pub mod exchange;
 pub mod newcomers;
@@ -41,6 +42,10 @@ pub struct Identity {
     /// Absent if no process answers `kstamp compare`.
     #[serde(default, rename = "echo", skip_serializing_if = "Option::is_none")]
     pub responder: Option<ResponderPorts>,
+    /// Probes per second that this host agrees to answer to a `kstamp volley`; 0: none. Earlier versions send none, and
+    /// have not agreed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volley_limit: Option<u32>,
 }
 
 /// UDP ports on which processes answer `kstamp compare`, for the IP version in which this identity is sent.

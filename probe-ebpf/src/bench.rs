@@ -18,7 +18,7 @@ use aya_ebpf::maps::Array;
 use aya_ebpf::programs::{TcContext, XdpContext};
 use probe_common::frame::{ETHERNET_LEN, IPV4_LEN, UDP_LEN};
 use probe_common::reflect::{V4_FRAME, V6_FRAME};
-use probe_common::stamp::SEQUENCE;
+use probe_common::stamp::{SEQUENCE, SSID};
 use probe_ebpf::hook::{TcHook, XdpHook};
 use probe_ebpf::{egress, receive};
 
@@ -46,6 +46,17 @@ fn clock_monotonic(_: XdpContext) -> u32 {
     XDP_PASS
 }
 
+/// Two readings of `CLOCK_MONOTONIC`, as many as a reflection takes.
+#[xdp]
+fn clock_twice(_: XdpContext) -> u32 {
+    // SAFETY: as above.
+    unsafe {
+        bpf_ktime_get_ns();
+        bpf_ktime_get_ns();
+    }
+    XDP_PASS
+}
+
 /// One reading of `CLOCK_TAI`.
 #[xdp]
 fn clock_tai(_: XdpContext) -> u32 {
@@ -68,6 +79,46 @@ fn restore_and_receive(context: XdpContext) -> u32 {
     } else {
         XDP_ABORTED
     }
+}
+
+/// Makes the packet a fresh IPv4 probe of one of many sessions in turn.
+#[xdp]
+fn restore_next(context: XdpContext) -> u32 {
+    if turn() && put_back(&context) {
+        XDP_PASS
+    } else {
+        XDP_ABORTED
+    }
+}
+
+/// Makes the packet a fresh IPv4 probe of one of many sessions in turn, and reflects it.
+#[xdp]
+fn restore_next_and_receive(context: XdpContext) -> u32 {
+    if turn() && put_back(&context) {
+        receive::receive(&mut XdpHook::new(context))
+    } else {
+        XDP_ABORTED
+    }
+}
+
+/// Makes the probe to be put back, which has no checksum, one of the next session.
+#[inline(always)]
+fn turn() -> bool {
+    const SESSIONS: u16 = 1024;
+    let Some(original) = ORIGINAL.get_ptr_mut(0) else {
+        return false;
+    };
+    // SAFETY: the entry is long enough, and bench programs run one at a time.
+    unsafe {
+        let ssid = original
+            .cast::<u8>()
+            .add(ETHERNET_LEN + IPV4_LEN + UDP_LEN + SSID)
+            .cast::<u16>();
+        let next = (u16::from_be(ssid.read_unaligned()) + 1) % SESSIONS;
+        ssid.write_unaligned(next.to_be());
+    }
+    forget_what_memory_holds();
+    true
 }
 
 /// Makes the packet the sender's next IPv4 probe.

@@ -7,6 +7,7 @@ pub mod doctor;
 pub mod ping;
 pub mod reflect;
 mod shared;
+pub mod volley;
 
 use std::ffi::OsString;
 
@@ -26,6 +27,8 @@ use crate::command::ping::args::PingArgs;
 use crate::command::ping::config::PingConfig;
 use crate::command::reflect::{ReflectArgs, ReflectConfig};
 use crate::command::shared::values::ConfigError;
+use crate::command::volley::args::VolleyArgs;
+use crate::command::volley::config::VolleyConfig;
 
 /// Measures delay and loss between Open vSwitch ports, with timestamps taken in the kernel.
 #[derive(Debug, Clone, Parser)]
@@ -55,6 +58,8 @@ enum CommandArgs {
     Compare(CompareArgs),
     /// Measure the noise floor of this host
     Calibrate(CalibrateArgs),
+    /// Look at one path up to a million times a second, by probes that the kernel sends and turns around
+    Volley(VolleyArgs),
 }
 
 /// A subcommand with its checked configuration.
@@ -67,6 +72,7 @@ pub enum Command {
     Doctor(DoctorConfig),
     Compare(Box<CompareConfig>),
     Calibrate(CalibrateConfig),
+    Volley(Box<VolleyConfig>),
 }
 
 impl Command {
@@ -75,7 +81,12 @@ impl Command {
         match self {
             Self::Agent(config) => config.endpoint.port.log_level != 0,
             Self::Reflect(config) => config.endpoint.port.log_level != 0,
-            Self::Ping(_) | Self::Controller(_) | Self::Doctor(_) | Self::Compare(_) | Self::Calibrate(_) => false,
+            Self::Ping(_)
+            | Self::Controller(_)
+            | Self::Doctor(_)
+            | Self::Compare(_)
+            | Self::Calibrate(_)
+            | Self::Volley(_) => false,
         }
     }
 }
@@ -128,6 +139,7 @@ pub fn validate(cli: Cli) -> Result<Command, ConfigError> {
         CommandArgs::Doctor(args) => Command::Doctor(doctor::validate(args)?),
         CommandArgs::Compare(args) => Command::Compare(Box::new(compare::config::validate(args)?)),
         CommandArgs::Calibrate(args) => Command::Calibrate(compare::config::validate_calibrate(&args)?),
+        CommandArgs::Volley(args) => Command::Volley(Box::new(volley::config::validate(args)?)),
     })
 }
 
@@ -142,6 +154,7 @@ pub async fn run(command: Command) -> Result<()> {
         Command::Doctor(config) => doctor::run(config).await,
         Command::Compare(config) => compare::run::run(*config).await,
         Command::Calibrate(config) => compare::calibrate::run(config).await,
+        Command::Volley(config) => volley::run::run(*config).await,
     }
 }
 
@@ -220,7 +233,7 @@ mod tests {
             ),
             (
                 "",
-                "'kstamp' requires a subcommand but one was not provided [subcommands: agent, reflect, controller, ping, doctor, compare, calibrate, help]; see --help",
+                "'kstamp' requires a subcommand but one was not provided [subcommands: agent, reflect, controller, ping, doctor, compare, calibrate, volley, help]; see --help",
             ),
         ];
         for (line, expected) in table {

@@ -5,10 +5,11 @@ pub mod fields;
 pub mod file;
 #[cfg(test)]
 pub mod fixtures;
-
+pub mod html;
 pub mod jsonl;
 pub mod left_out;
 pub mod model;
+pub mod plot;
 pub mod quantity;
 pub mod samples;
 pub mod sink;

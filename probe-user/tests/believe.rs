@@ -255,6 +255,7 @@ fn clone_of_this_host(pair: &Pair, ahead_ns: u64, stop: Arc<AtomicBool>) -> Join
             error_ns: 0,
             stateful: false,
             responder: None,
+            volley_limit: None,
         };
         let mut packet = [0; 2048];
         while !stop.load(Ordering::Relaxed) {

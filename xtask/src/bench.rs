@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: figures of one run, as ratios; never a test.
 
 mod accuracy;
+mod peers;
 mod place;
 mod rate;
 mod session;
@@ -27,6 +28,8 @@ pub enum BenchCommand {
     Accuracy(accuracy::AccuracyArguments),
     /// The highest probe rate that kstamp and other tools sustain, and the CPU time per probe.
     Rate(rate::RateArguments),
+    /// Memory and CPU time of an agent with 1,000 and with 10,000 peers.
+    Peers(peers::PeersArguments),
 }
 
 impl BenchCommand {
@@ -35,6 +38,7 @@ impl BenchCommand {
             Self::Programs { arguments } => programs(arguments),
             Self::Accuracy(arguments) => accuracy::run(arguments),
             Self::Rate(arguments) => rate::run(arguments),
+            Self::Peers(arguments) => peers::run(arguments),
         }
     }
 }

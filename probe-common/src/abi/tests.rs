@@ -144,3 +144,24 @@ fn a_probe_has_left_if_its_record_or_that_of_a_later_one_is_there() {
         assert_eq!(record.has_left(probe), has_left, "{record:?} {probe:x}");
     }
 }
+
+#[test]
+fn a_test_port_is_one_of_four() {
+    let all = [1910, 862, 0x8000, u16::MAX];
+    for test_ports in [
+        all,
+        [1910, 862, 0, 0],
+        [1, 0, 0, 0],
+        [0; 4],
+        [0x0100, 0x0001, 0xff00, 0x00ff],
+    ] {
+        let settings = Settings {
+            test_ports,
+            ..settings()
+        };
+        for port in 0..=u16::MAX {
+            let expected = port != 0 && test_ports.contains(&port);
+            assert_eq!(settings.is_test_port(port), expected, "{port} of {test_ports:?}");
+        }
+    }
+}

@@ -128,6 +128,7 @@ impl Agent {
         };
         let peer = &mut self.peers[place];
         peer.said_goodbye(now_ns);
+        self.gone.insert(place);
         peer.sessions().for_each(|(_, session)| session.withdraw_pending());
         take_down(peer, DownReason::Ended, &mut self.schedule, &mut self.events);
         if let Some(unicast) = &mut peer.unicast {

@@ -171,6 +171,7 @@ impl Agent {
         peer.up = true;
         peer.up_ns = now_ns;
         peer.ended_ns = None;
+        self.gone.remove(&place);
         let (address, found) = (peer.address, peer.found);
         self.events.push_back(Event::PeerUp { peer: address, found });
         self.silence_ns = self.silence_ns.min(now_ns.saturating_add(self.longest_silence_ns()));

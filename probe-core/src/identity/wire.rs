@@ -203,6 +203,7 @@ mod tests {
                 userspace: u16::MAX,
                 socket: u16::MAX,
             }),
+            volley_limit: Some(u32::MAX),
         }
     }
 
@@ -279,6 +280,25 @@ mod tests {
         let answered = from_answer(&answered).unwrap();
         assert_eq!((answered.identity.name.as_str(), answered.refused), ("agent2", None));
         assert_eq!(answered.proof, None);
+    }
+
+    #[test]
+    fn an_identity_of_an_earlier_version_agrees_to_no_volley() {
+        let agreed = |volley_limit| {
+            let own = Identity {
+                volley_limit,
+                ..identity("agent2")
+            };
+            let request = request(&identity("agent1"), ErrorEstimate(1), 5).unwrap();
+            let answer = answer(&request, &own, None, |_| None, arrival()).unwrap();
+            assert_eq!(answer.len(), PACKET_LEN);
+            let text = String::from_utf8_lossy(&answer).contains("volley_limit");
+            assert_eq!(text, volley_limit.is_some(), "earlier versions see nothing new");
+            from_answer(&answer).unwrap().identity.volley_limit
+        };
+        for limit in [None, Some(0), Some(100_000)] {
+            assert_eq!(agreed(limit), limit);
+        }
     }
 
     #[test]

@@ -210,6 +210,15 @@ impl Rates {
 
     /// One packet per 100 ns.
     pub const MAX: u32 = 10_000_000;
+
+    /// The volley limit of a host, unless its own says otherwise: a fifth of what it answers to each source.
+    pub const DEFAULT_VOLLEY: u32 = 100_000;
+
+    /// How many probes per second of one `kstamp volley` are answered, if the host agrees to `wanted`; 0: none.
+    pub fn volley_limit(self, wanted: u32) -> u32 {
+        let limits = [self.source, self.port].into_iter().filter(|&rate| rate > 0);
+        limits.fold(wanted, u32::min)
+    }
 }
 
 /// The token bucket for a rate in packets per second; 0: unlimited.
@@ -362,6 +371,27 @@ mod tests {
         let prefixes: Vec<_> = all.prefixes().map(|prefix| prefix.to_string()).collect();
         assert_eq!(prefixes, ["10.1.1.0/24", "::/0"]);
         assert_eq!(canonical("::ffff:0:0/90".parse().unwrap()).to_string(), "::ffc0:0:0/90");
+    }
+
+    #[test]
+    fn a_volley_is_answered_within_both_limits() {
+        let table = [
+            ((0, 0), 100_000, 100_000),
+            ((2_000_000, 500_000), 100_000, 100_000),
+            ((2_000_000, 500_000), 1_000_000, 500_000),
+            ((20_000, 500_000), 100_000, 20_000),
+            ((0, 7), 100_000, 7),
+            ((7, 0), 100_000, 7),
+            ((0, 0), 0, 0),
+        ];
+        for ((port, source), wanted, expected) in table {
+            let rates = Rates { port, source, group: 1 };
+            assert_eq!(rates.volley_limit(wanted), expected, "{rates:?}");
+        }
+        assert_eq!(
+            Rates::DEFAULT.volley_limit(Rates::DEFAULT_VOLLEY),
+            Rates::DEFAULT_VOLLEY
+        );
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::json;
 
 use crate::figures::{REPEAT, ROUNDS, SINGLES, Singles, median};
-use crate::subject::{EMPTY_TC, EMPTY_XDP, Subject, UNSPEC};
+use crate::subject::{EMPTY_TC, EMPTY_XDP, REFLECT, REFLECT_LIMIT, Subject, TWO_CLOCKS, UNSPEC};
 
 /// One subject's figures, in nanoseconds per packet.
 pub(crate) struct Row {
@@ -21,6 +21,8 @@ pub(crate) struct Row {
 
 pub(crate) struct Report {
     rows: Vec<Row>,
+    /// By subject that reflects: empty program and reflection over empty program and two readings of the clock.
+    ratios: Vec<(&'static str, f64)>,
     singles: [(&'static str, f64); 3],
 }
 
@@ -48,8 +50,17 @@ impl Report {
                 limit: subject.limit_ns,
             }
         };
+        let rows: Vec<Row> = subjects.iter().zip(rounds).map(row).collect();
+        let empty = median(of(EMPTY_XDP));
+        let above = |name: &str| {
+            rows.iter()
+                .find(|row| row.name == name)
+                .map_or(f64::NAN, |row| row.above)
+        };
+        let ratio = |name| (name, (empty + above(name)) / (empty + above(TWO_CLOCKS)));
         Self {
-            rows: subjects.iter().zip(rounds).map(row).collect(),
+            ratios: REFLECT.into_iter().map(ratio).collect(),
+            rows,
             singles: [
                 ("empty XDP", singles.empty),
                 ("reflect v4, above empty", singles.v4),
@@ -72,6 +83,11 @@ impl Report {
                 "{:30} {:8.1} {:8.1} {:8.1}  {:14} {:9.1}  {target}",
                 row.name, row.median, row.min, row.above, row.baseline, row.ratio
             );
+        }
+        println!("\nEmpty program and reflection, divided by empty program and two readings of the clock");
+        for (name, ratio) in &self.ratios {
+            let met = if *ratio <= REFLECT_LIMIT { "met" } else { "MISSED" };
+            println!("{name:30} {ratio:8.2}  <= {REFLECT_LIMIT}: {met}");
         }
         println!("\nCross-check: the kernel's timing of {SINGLES} single runs of kstamp_xdp on fresh packets, median");
         for (name, ns) in self.singles {
@@ -99,8 +115,14 @@ impl Report {
             .map(|(name, ns)| json!({ "name": name, "median_ns": ns }))
             .collect();
         let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        let ratios: Vec<_> = self
+            .ratios
+            .iter()
+            .map(|(name, ratio)| json!({ "name": name, "ratio": ratio, "limit": REFLECT_LIMIT, "met": *ratio <= REFLECT_LIMIT }))
+            .collect();
         json!({
             "kernel": kernel.trim(),
+            "ratios_to_two_clocks": ratios,
             "rounds": ROUNDS,
             "packets_per_round": REPEAT,
             "programs": rows,

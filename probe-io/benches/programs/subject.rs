@@ -3,7 +3,9 @@
 use anyhow::Result;
 use etherparse::PacketBuilder;
 use probe_common::abi::Counter;
+use probe_common::frame::{UDP_CHECKSUM, UDP_LEN};
 use probe_common::ntp::ErrorEstimate;
+use probe_common::reflect::V4_HEADERS;
 use probe_common::{compare, stamp};
 use probe_io::backend::ebpf::object::{EGRESS, INGRESS, XDP};
 use probe_io::compare::watch;
@@ -23,8 +25,11 @@ pub(crate) const PEER_V4: [u8; 4] = [10, 1, 1, 5];
 pub(crate) const OWN_V6: [u8; 16] = [0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 6];
 pub(crate) const PEER_V6: [u8; 16] = [0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 5];
 
-const REFLECT_LIMIT_NS: f64 = 200.0;
-const BYSTANDER_LIMIT_NS: f64 = 10.0;
+const BYSTANDER_LIMIT_NS: f64 = 5.0;
+const COLLECT_LIMIT_NS: f64 = 85.0;
+const EGRESS_LIMIT_NS: f64 = 120.0;
+/// A reflection reads the clock twice. It may take half as long again as an empty program that does nothing else.
+pub(crate) const REFLECT_LIMIT: f64 = 1.5;
 /// A round trip is stamped four times, which may take half a microsecond in all.
 const WATCH_LIMIT_NS: f64 = 125.0;
 
@@ -54,6 +59,9 @@ pub(crate) struct Subject {
 
 pub(crate) const EMPTY_XDP: &str = "empty XDP";
 pub(crate) const EMPTY_TC: &str = "empty TC";
+pub(crate) const TWO_CLOCKS: &str = "clock, monotonic, twice";
+/// The subjects that reflect.
+pub(crate) const REFLECT: [&str; 3] = ["reflect v4", "reflect v6", "reflect v4, 1,024 sessions"];
 /// The subjects that must stamp their packet.
 pub(crate) const WATCH_OUT: &str = "watch, egress stamp";
 pub(crate) const WATCH_IN: &str = "watch, ingress stamp";
@@ -107,14 +115,18 @@ pub(crate) fn subjects() -> Result<Vec<Subject>> {
             ..bench(name, program, &frame, UNSPEC, None, EMPTY_TC)
         })
     };
-    let reflector = |subject: Subject| Subject {
-        limit_ns: Some(REFLECT_LIMIT_NS),
+    let limited = |limit_ns, subject: Subject| Subject {
+        limit_ns: Some(limit_ns),
         ..subject
     };
+    // Without a checksum, so that the session can change.
+    let mut of_any_session = probe_v4.clone();
+    of_any_session[V4_HEADERS - UDP_LEN + UDP_CHECKSUM..][..2].copy_from_slice(&[0, 0]);
     Ok(vec![
         bench(EMPTY_XDP, "empty_xdp", &tcp, PASS, None, EMPTY_XDP),
         bench(EMPTY_TC, "empty_tc", &tcp, UNSPEC, None, EMPTY_TC),
         bench("clock, monotonic", "clock_monotonic", &tcp, PASS, None, EMPTY_XDP),
+        bench(TWO_CLOCKS, "clock_twice", &tcp, PASS, None, EMPTY_XDP),
         bench("clock, TAI", "clock_tai", &tcp, PASS, None, EMPTY_XDP),
         bystander("bystander TCP v4", XDP, &tcp, PASS, EMPTY_XDP),
         bystander("bystander UDP v4", XDP, &udp_v4, PASS, EMPTY_XDP),
@@ -125,24 +137,43 @@ pub(crate) fn subjects() -> Result<Vec<Subject>> {
         bystander("bystander TCP v4, TC egress", EGRESS, &tcp, UNSPEC, EMPTY_TC),
         bystander("bystander UDP v4, TC egress", EGRESS, &udp_v4, UNSPEC, EMPTY_TC),
         bench("restore v4", "restore", &probe_v4, PASS, None, EMPTY_XDP),
-        reflector(bench(
-            "reflect v4",
+        bench(
+            REFLECT[0],
             "restore_and_receive",
             &probe_v4,
             TX,
             Some(Counter::Reflected),
             "restore v4",
-        )),
+        ),
         bench("restore v6", "restore", &probe_v6, PASS, None, EMPTY_XDP),
-        reflector(bench(
-            "reflect v6",
+        bench(
+            REFLECT[1],
             "restore_and_receive",
             &probe_v6,
             TX,
             Some(Counter::Reflected),
             "restore v6",
-        )),
-        kstamp("collect v4", XDP, &reply, DROP, Some(Counter::Collected), EMPTY_XDP),
+        ),
+        bench(
+            "restore v4, 1,024 sessions",
+            "restore_next",
+            &of_any_session,
+            PASS,
+            None,
+            EMPTY_XDP,
+        ),
+        bench(
+            REFLECT[2],
+            "restore_next_and_receive",
+            &of_any_session,
+            TX,
+            Some(Counter::Reflected),
+            "restore v4, 1,024 sessions",
+        ),
+        limited(
+            COLLECT_LIMIT_NS,
+            kstamp("collect v4", XDP, &reply, DROP, Some(Counter::Collected), EMPTY_XDP),
+        ),
         kstamp(
             "stamp v4, one probe",
             EGRESS,
@@ -152,13 +183,16 @@ pub(crate) fn subjects() -> Result<Vec<Subject>> {
             EMPTY_TC,
         ),
         bench("next v4", "next", &own_probe, UNSPEC, None, EMPTY_TC),
-        bench(
-            "stamp v4, ever new probes",
-            "next_and_stamp",
-            &own_probe,
-            UNSPEC,
-            Some(Counter::EgressStamped),
-            "next v4",
+        limited(
+            EGRESS_LIMIT_NS,
+            bench(
+                "stamp v4, ever new probes",
+                "next_and_stamp",
+                &own_probe,
+                UNSPEC,
+                Some(Counter::EgressStamped),
+                "next v4",
+            ),
         ),
         watching(WATCH_OUT, watch::OUT, true, Some(WATCH_LIMIT_NS))?,
         watching(WATCH_IN, watch::IN, true, Some(WATCH_LIMIT_NS))?,

@@ -8,7 +8,7 @@ use std::{fs, io};
 
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
-use nix::unistd::getppid;
+use nix::unistd::{SysconfVar, getppid, sysconf};
 
 /// The first argument of a busy process. Not a subcommand, because it is not for users.
 const BUSY: &str = "busy";
@@ -112,6 +112,13 @@ impl Spent {
         let all = self.all.checked_sub(before.all).filter(|&all| all > 0)?;
         Some(self.busy.saturating_sub(before.busy) as f64 / all as f64)
     }
+
+    /// The time since `before` that was used, of all processors together.
+    pub fn used_since(&self, before: &Self) -> Option<Duration> {
+        let per_second = sysconf(SysconfVar::CLK_TCK).ok()??;
+        let ticks = self.busy.saturating_sub(before.busy);
+        Some(Duration::from_secs_f64(ticks as f64 / per_second as f64))
+    }
 }
 
 /// Load average over the last minute; `None` if `/proc` cannot be read.
@@ -134,6 +141,8 @@ mod tests {
         let after = Spent::of("cpu  190 0 60 850 60 5 5 0 7 0\n").unwrap();
         assert_eq!(after.busy_since(&before), Some(110.0 / 170.0));
         assert_eq!(before.busy_since(&before), None);
+        // Ticks are hundredths of a second on every architecture that kstamp runs on.
+        assert_eq!(after.used_since(&before), Some(Duration::from_millis(1_100)));
         assert_eq!(Spent::of("intr 1"), None);
         assert!(Spent::now().is_some() && average().is_some());
     }

@@ -132,7 +132,7 @@ impl Sockets {
         let sender = bound(interface, family, 0).map_err(failed("open the sending socket"))?;
         prepare_sender(&sender, family, index, UNICAST_TTL).map_err(failed("set up the sending socket"))?;
         enlarge_send_buffer(&sender);
-        let control = bound(interface, family, 0).map_err(failed("open the control socket"))?;
+        let control = control_socket(interface, family)?;
         let sender_port = local_port(&sender).map_err(failed("read the sending socket's port"))?;
         let sender = match engine {
             Engine::Ebpf => {
@@ -148,7 +148,7 @@ impl Sockets {
         Ok(Self {
             tests,
             sender,
-            control: UdpSocket::from_std(control.into()).map_err(failed("watch the control socket"))?,
+            control,
             sender_port,
             group,
             index,
@@ -218,11 +218,17 @@ impl Sockets {
 }
 
 /// `to`, reached through the interface of index `index`.
-pub(crate) fn endpoint(to: IpAddr, port: u16, index: u32) -> SocketAddr {
+pub fn endpoint(to: IpAddr, port: u16, index: u32) -> SocketAddr {
     match to {
         IpAddr::V4(v4) => SocketAddrV4::new(v4, port).into(),
         IpAddr::V6(v6) => SocketAddrV6::new(v6, port, 0, index).into(),
     }
+}
+
+/// A socket on `interface` alone that asks peers for their identity.
+pub fn control_socket(interface: &str, family: Family) -> Result<UdpSocket, SocketError> {
+    let opened = bound(interface, family, 0).and_then(|socket| UdpSocket::from_std(socket.into()));
+    opened.map_err(SocketError::of(interface, "open the control socket"))
 }
 
 /// A nonblocking UDP socket on `interface` alone.

@@ -8,7 +8,7 @@ use probe_common::volley::{Settings, Template};
 
 use crate::backend::ebpf::object;
 use crate::backend::error::ObjectError;
-use crate::volley::shared::Shared;
+pub use crate::volley::shared::{Counted, Delay, Shared};
 
 /// The compiled programs; empty if the crate was built without them.
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/kstamp-volley-programs"));
@@ -77,7 +77,7 @@ impl VolleyObject {
     }
 
     /// Takes the maps that are shared memory; they can be taken once.
-    pub(crate) fn take_shared(&mut self, slots: u32) -> Result<Shared, ObjectError> {
+    pub fn take_shared(&mut self, slots: u32) -> Result<Shared, ObjectError> {
         Shared::take(&mut self.ebpf, slots, processors()? as usize)
     }
 

@@ -81,7 +81,7 @@ unsafe fn atomic<'a>(word: *mut u64) -> &'a AtomicU64 {
 
 macro_rules! control_words {
     ($($word:ident),+) => {$(
-        pub(crate) fn $word(&self) -> &AtomicU64 {
+        pub fn $word(&self) -> &AtomicU64 {
             // SAFETY: a word of a `Control`, mapped as long as `self`.
             unsafe { atomic(&raw mut (*self.control.at(0)).$word) }
         }
@@ -89,7 +89,7 @@ macro_rules! control_words {
 }
 
 /// The maps of one run.
-pub(crate) struct Shared {
+pub struct Shared {
     control: Mapped<Control>,
     ring: Mapped<Slot>,
     tallies: Mapped<Tally>,
@@ -98,22 +98,22 @@ pub(crate) struct Shared {
 }
 
 /// What all processors have counted, in one consistent order: a probe is never received or lost before it was sent.
-pub(crate) struct Counted {
+pub struct Counted {
     counts: [u64; COUNTS],
-    pub(crate) lost: u64,
+    pub lost: u64,
     /// Of each processor that has claimed a reply: the newest sequence number, and the newest number of the reflector.
-    pub(crate) newest: Vec<(usize, u32, u32)>,
+    pub newest: Vec<(usize, u32, u32)>,
 }
 
 impl Counted {
-    pub(crate) fn of(&self, count: Count) -> u64 {
+    pub fn of(&self, count: Count) -> u64 {
         self.counts[count as usize]
     }
 }
 
 /// The delays that are kept.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Delay {
+pub enum Delay {
     Rtt,
     Residence,
     Forward,
@@ -144,7 +144,7 @@ impl Shared {
     );
 
     /// Declares the probes from `from` to before `to` lost if they are still pending. Returns how many were.
-    pub(crate) fn lose(&self, from: u64, to: u64) -> u64 {
+    pub fn lose(&self, from: u64, to: u64) -> u64 {
         let mut lost = 0;
         self.pending(from, to, |slot, sequence, before| {
             if self.exchange(slot, before, word::of(sequence, word::LOST)) {
@@ -160,7 +160,7 @@ impl Shared {
 
     /// Lets others fly in place of the balls from `from` to before `to` that are still in the air. Replies to them count
     /// all the same. Returns how many there were.
-    pub(crate) fn release(&self, from: u64, to: u64) -> u64 {
+    pub fn release(&self, from: u64, to: u64) -> u64 {
         let mut released = 0;
         self.pending(from, to, |slot, sequence, before| {
             if word::state(before) == word::FLYING && self.exchange(slot, before, word::of(sequence, word::LOOSE)) {
@@ -172,7 +172,7 @@ impl Shared {
     }
 
     /// How many probes from `from` to before `to` are waiting for a reply, by the ring.
-    pub(crate) fn count_pending(&self, from: u64, to: u64) -> u64 {
+    pub fn count_pending(&self, from: u64, to: u64) -> u64 {
         let mut pending = 0;
         self.pending(from, to, |_, _, _| pending += 1);
         pending
@@ -198,7 +198,7 @@ impl Shared {
     }
 
     /// Everything that was counted so far.
-    pub(crate) fn counted(&self) -> Counted {
+    pub fn counted(&self) -> Counted {
         let mut counts = [0; COUNTS];
         let lost = self.lost.load(Ordering::Acquire);
         for tally in self.each_tally() {
@@ -236,7 +236,7 @@ impl Shared {
     }
 
     /// The delays of one kind.
-    pub(crate) fn histogram(&self, delay: Delay) -> Histogram {
+    pub fn histogram(&self, delay: Delay) -> Histogram {
         let mut histogram = Histogram::default();
         for tally in self.each_tally() {
             // SAFETY: the tally is mapped as long as `self`; only addresses are taken, and words are read atomically.
@@ -261,7 +261,7 @@ impl Shared {
     }
 
     /// Begins to count anew. Nothing may be on its way.
-    pub(crate) fn reset(&self) {
+    pub fn reset(&self) {
         self.lost.store(0, Ordering::Release);
         for tally in self.each_tally() {
             // SAFETY: the tally is mapped, and all its words are written atomically: all zero but the smallest and the
@@ -281,6 +281,28 @@ impl Shared {
                     atomic((&raw mut (*spread).max).cast()).store(i64::MIN.cast_unsigned(), Ordering::Relaxed);
                 }
             }
+        }
+    }
+
+    /// State and T1 of the probe in the slot of `sequence`.
+    pub fn slot(&self, sequence: u32) -> (u64, u64) {
+        let slot = self.ring.at(sequence as usize % self.ring.number);
+        // SAFETY: words of a slot, mapped as long as `self`.
+        unsafe {
+            (
+                atomic(&raw mut (*slot).word).load(Ordering::Acquire),
+                atomic(&raw mut (*slot).t1).load(Ordering::Acquire),
+            )
+        }
+    }
+
+    /// Enters a probe.
+    pub fn set_slot(&self, sequence: u32, word: u64, t1: u64) {
+        let slot = self.ring.at(sequence as usize % self.ring.number);
+        // SAFETY: as above.
+        unsafe {
+            atomic(&raw mut (*slot).t1).store(t1, Ordering::Release);
+            atomic(&raw mut (*slot).word).store(word, Ordering::Release);
         }
     }
 

@@ -19,7 +19,7 @@ pub(crate) const FAR_V4: &str = "10.1.1.6";
 pub(crate) const FAR_V6: &str = "fd01::6";
 
 /// Runs a command that must succeed.
-pub(crate) fn run(line: &str) -> String {
+pub(crate) fn command(line: &str) -> String {
     let mut words = line.split_whitespace();
     let output = Command::new(words.next().unwrap()).args(words).output().unwrap();
     let text = String::from_utf8_lossy(&output.stderr);
@@ -41,6 +41,7 @@ pub(crate) fn runtime() -> Runtime {
 pub(crate) struct Line {
     pub(crate) near: String,
     pub(crate) far: String,
+    middle: String,
 }
 
 impl Line {
@@ -56,19 +57,58 @@ impl Line {
         let line = Self {
             near: format!("{id}n"),
             far: format!("{id}f"),
+            middle: format!("{id}m"),
         };
-        let Self { near, far } = &line;
-        run(&format!("ip netns add {near}"));
-        run(&format!("ip netns add {far}"));
-        run(&format!(
+        let Self { near, far, .. } = &line;
+        command(&format!("ip netns add {near}"));
+        command(&format!("ip netns add {far}"));
+        command(&format!(
             "ip link add port1 netns {near} type veth peer name port2 netns {far}"
         ));
-        for (namespace, port, v4, v6) in [(near, "port1", NEAR_V4, "fd01::5"), (far, "port2", FAR_V4, "fd01::6")] {
-            run(&format!("ip -n {namespace} address add {v4}/24 dev {port}"));
-            run(&format!("ip -n {namespace} address add {v6}/64 dev {port} nodad"));
-            run(&format!("ip -n {namespace} link set {port} up"));
-        }
+        line.address();
         Some(line)
+    }
+
+    fn address(&self) {
+        let Self { near, far, .. } = self;
+        for (namespace, port, v4, v6) in [(near, "port1", NEAR_V4, "fd01::5"), (far, "port2", FAR_V4, "fd01::6")] {
+            command(&format!("ip -n {namespace} address add {v4}/24 dev {port}"));
+            command(&format!("ip -n {namespace} address add {v6}/64 dev {port} nodad"));
+            command(&format!("ip -n {namespace} link set {port} up"));
+        }
+    }
+
+    /// Joins the ends by a third namespace with interfaces `left` and `right`, and a veth pair `detour1`–`detour2`. Returns
+    /// its name.
+    pub(crate) fn insert_middle(&self) -> String {
+        let Self { near, far, middle } = self;
+        command(&format!("ip netns add {middle}"));
+        command(&format!("ip -n {near} link delete port1"));
+        for (end, port, side) in [(near, "port1", "left"), (far, "port2", "right")] {
+            command(&format!(
+                "ip link add {port} netns {end} type veth peer name {side} netns {middle}"
+            ));
+        }
+        command(&format!(
+            "ip link add detour1 netns {middle} type veth peer name detour2 netns {middle}"
+        ));
+        for interface in ["left", "right", "detour1", "detour2"] {
+            command(&format!("ip -n {middle} link set {interface} up"));
+        }
+        self.address();
+        middle.clone()
+    }
+
+    /// A second veth pair between the namespaces, with 10.9.9.1 and 10.9.9.2, that has nothing to do with any run.
+    pub(crate) fn bystander(&self) {
+        let Self { near, far, .. } = self;
+        command(&format!(
+            "ip link add other1 netns {near} type veth peer name other2 netns {far}"
+        ));
+        for (namespace, port, v4) in [(near, "other1", "10.9.9.1"), (far, "other2", "10.9.9.2")] {
+            command(&format!("ip -n {namespace} address add {v4}/24 dev {port}"));
+            command(&format!("ip -n {namespace} link set {port} up"));
+        }
     }
 
     /// Reflects in this mode at the far end until it is dropped.
@@ -101,8 +141,9 @@ impl Line {
 
 impl Drop for Line {
     fn drop(&mut self) {
-        for namespace in [&self.near, &self.far] {
-            let _ = Command::new("ip").args(["netns", "delete", namespace]).status();
+        for namespace in [&self.near, &self.far, &self.middle] {
+            // The one in the middle may not be there.
+            let _ = Command::new("ip").args(["netns", "delete", namespace]).output();
         }
     }
 }

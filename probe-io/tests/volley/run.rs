@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use probe_common::ntp::ErrorEstimate;
 use probe_core::attach::AttachMode;
-use probe_core::volley::{Mode, Snapshot, Wish, plan};
+use probe_core::volley::{Capabilities, Mode, Snapshot, Wish, plan};
 use probe_io::volley::{Volley, VolleyConfig, capabilities};
 
 use crate::line::{FAR_V4, FAR_V6, Line, target};
@@ -12,11 +12,16 @@ use crate::line::{FAR_V4, FAR_V6, Line, target};
 /// A run of `wish` to `address`, not begun.
 pub(crate) async fn open(address: &str, wish: &Wish, duration: Duration) -> Volley {
     let able = capabilities("port1", address.parse().unwrap()).await.unwrap();
+    open_as(address, wish, &able, duration).await
+}
+
+/// The same for a device that is able to do this.
+pub(crate) async fn open_as(address: &str, wish: &Wish, able: &Capabilities, duration: Duration) -> Volley {
     Volley::open(VolleyConfig {
         interface: "port1".to_owned(),
         target: target(address),
         source_port: None,
-        plan: plan(wish, None, &able).unwrap(),
+        plan: plan(wish, None, able).unwrap(),
         duration_ns: Some(duration.as_nanos() as u64),
         sample_every: Some(1000),
         one_way: true,
@@ -38,7 +43,7 @@ pub(crate) async fn whole(mut volley: Volley) -> Snapshot {
     snapshot
 }
 
-fn assert_sound(snapshot: &Snapshot, what: &str) {
+pub(crate) fn assert_sound(snapshot: &Snapshot, what: &str) {
     let totals = &snapshot.totals;
     assert_eq!(
         totals.sent,

@@ -1,6 +1,7 @@
 //! Code that several subcommands share.
 
 pub mod args;
+pub mod asking;
 pub mod endpoint;
 pub mod families;
 pub mod host;

@@ -102,6 +102,10 @@ impl OutputFile {
         Ok(other)
     }
 
+    pub fn metadata(&self) -> io::Result<Metadata> {
+        self.file.metadata()
+    }
+
     /// Whether it can be opened again by its path.
     pub fn is_regular(&self) -> bool {
         self.path.is_some() && self.file.metadata().is_ok_and(|metadata| metadata.is_file())

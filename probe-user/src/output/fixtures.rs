@@ -60,6 +60,7 @@ pub fn start() -> Start {
         rate: 1_000_000,
         rate_source: 50_000,
         rate_group: 20_000,
+        volley_limit: 50_000,
         user: "root".to_owned(),
         capabilities: vec!["CAP_NET_ADMIN".to_owned()],
         time: time(),
@@ -273,6 +274,7 @@ fn results(report: &Report, peer_name: Option<&str>) -> Results {
         error_ns: 1_200_000,
         stateful: true,
         responder: None,
+        volley_limit: None,
     };
     Results::new(
         report,

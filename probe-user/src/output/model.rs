@@ -116,6 +116,7 @@ pub struct Start {
     pub rate: u32,
     pub rate_source: u32,
     pub rate_group: u32,
+    pub volley_limit: u32,
     pub user: String,
     pub capabilities: Vec<String>,
     pub time: Utc,

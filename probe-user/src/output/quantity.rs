@@ -1,5 +1,7 @@
 //! Durations, ratios and counts for people.
 
+use probe_core::stats::report::OneWayClock;
+
 /// Three or four digits and a unit: `850 ns`, `161 µs`, `50.45 ms`, `2.00 s`, `-6.12 µs`.
 pub fn duration(ns: i64) -> String {
     const UNITS: [(&str, u64); 3] = [("µs", 1_000), ("ms", 1_000_000), ("s", 1_000_000_000)];
@@ -71,6 +73,15 @@ pub fn list<T: ToString>(items: &[T]) -> String {
     match items.len() - shown.len() {
         0 => shown.join(", "),
         more => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
+/// What a one-way delay rests on.
+pub fn clock_name(clock: OneWayClock) -> String {
+    match clock {
+        OneWayClock::SameClock => "same clock".to_owned(),
+        OneWayClock::Synced { bound_ns } => format!("synchronised, ± {}", duration_u64(bound_ns)),
+        OneWayClock::Estimated { bound_ns, .. } => format!("estimated, ± {}", duration_u64(bound_ns)),
     }
 }
 

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use log::warn;
+use serde::Serialize;
 
 use crate::output::file::OutputFile;
 use crate::output::jsonl::record;
 use crate::output::left_out;
-use crate::output::model::Sample;
 use crate::output::sink::{Control, OutputError, Sink};
 
 /// A buffered file of `sample` records. If it cannot be written, it ends with a warning, and the run goes on.
@@ -23,7 +23,7 @@ impl Samples {
         self.0.control()
     }
 
-    pub fn add(&mut self, sample: &Sample) {
+    pub fn add(&mut self, sample: &impl Serialize) {
         let added = self.0.write("sample", 1, |out| record("sample", sample, out));
         if let Err(error) = added {
             warn!("{error}; no more samples are written, and the run goes on");
@@ -64,6 +64,7 @@ mod tests {
     use probe_core::stats::report::Path as ProbePath;
 
     use super::*;
+    use crate::output::model::Sample;
     use crate::output::time::Utc;
 
     fn reply(t3_ns: u64) -> Reply {

@@ -8,8 +8,8 @@ use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process::{ExitCode, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
-use std::{str, thread};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
@@ -21,7 +21,7 @@ use crate::bench::place::Place;
 use crate::bench::session::cores_in_use;
 use crate::exec::{self, KillOnDrop};
 use crate::lab::end_with_parent;
-use crate::{run, setup, signals};
+use crate::{run, signals};
 
 /// Peers, interval, and what they may take: MiB, and per cent of a core in userspace.
 const ROWS: [(u32, Duration, u64, f64); 2] = [
@@ -41,10 +41,10 @@ const TOWARDS_BEHIND: &str = "behind0";
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// After the start: names are exchanged, and the first windows grow.
-const WARM_UP: Duration = Duration::from_secs(15);
+const WARM_UP: Duration = Duration::from_secs(12);
 
 /// How long it is measured: at least two report windows.
-const MEASURED: Duration = Duration::from_secs(25);
+const MEASURED: Duration = Duration::from_secs(20);
 
 /// How long it may take to end.
 const END_TIMEOUT: Duration = Duration::from_secs(30);
@@ -90,7 +90,6 @@ struct Counts {
 
 pub(super) fn run(arguments: &PeersArguments) -> Result<ExitCode> {
     let kstamp = run::built(arguments.built.as_deref())?;
-    setup::bench_tools();
     signals::catch()?;
     let place = Place::up(&kstamp)?;
     let behind = Behind::up(&place)?;
@@ -152,8 +151,13 @@ impl Behind {
         let far = &place.far.namespace;
         exec::run("ip", ["netns", "add", BEHIND])?;
         let behind = Self;
-        let ip = |namespace: &str, arguments: &str| exec::run("ip", ["-n", namespace].into_iter().chain(arguments.split(' ')));
-        ip(far, &format!("link add {TOWARDS_BEHIND} type veth peer name {BEHIND_PORT} netns {BEHIND}"))?;
+        let ip = |namespace: &str, arguments: &str| {
+            exec::run("ip", ["-n", namespace].into_iter().chain(arguments.split(' ')))
+        };
+        ip(
+            far,
+            &format!("link add {TOWARDS_BEHIND} type veth peer name {BEHIND_PORT} netns {BEHIND}"),
+        )?;
         ip(far, &format!("addr add 10.99.0.1/30 dev {TOWARDS_BEHIND}"))?;
         ip(far, &format!("link set {TOWARDS_BEHIND} up"))?;
         ip(BEHIND, &format!("addr add 10.99.0.2/30 dev {BEHIND_PORT}"))?;
@@ -161,8 +165,14 @@ impl Behind {
         ip(BEHIND, "route add default via 10.99.0.1")?;
         ip(far, "route add 10.98.0.0/16 via 10.99.0.2")?;
         exec::run("ip", ["netns", "exec", far, "sysctl", "-qw", "net.ipv4.ip_forward=1"])?;
-        ip(&place.near.namespace, &format!("route add 10.97.0.0/16 via {}", place.far.v4))?;
-        ip(&place.near.namespace, &format!("route add 10.98.0.0/16 via {}", place.far.v4))?;
+        ip(
+            &place.near.namespace,
+            &format!("route add 10.97.0.0/16 via {}", place.far.v4),
+        )?;
+        ip(
+            &place.near.namespace,
+            &format!("route add 10.98.0.0/16 via {}", place.far.v4),
+        )?;
         let [near, behind_peers] = [97, 98].map(|net| addresses(net, PEERS_OF_A_REFLECTOR));
         add(place, far, &place.far.interface, &near)?;
         add(place, BEHIND, BEHIND_PORT, &behind_peers)?;
@@ -178,7 +188,9 @@ impl Drop for Behind {
 }
 
 fn addresses(net: u8, count: u32) -> Vec<String> {
-    (0..count).map(|host| format!("10.{net}.{}.{}", host / 250, 1 + host % 250)).collect()
+    (0..count)
+        .map(|host| format!("10.{net}.{}.{}", host / 250, 1 + host % 250))
+        .collect()
 }
 
 fn add(place: &Place, namespace: &str, interface: &str, addresses: &[String]) -> Result<()> {
@@ -197,7 +209,9 @@ fn measure(place: &Place, _behind: &Behind, kstamp: &PathBuf, peers: u32, interv
     let reflect = |name: &str, namespace: &str, interface: &str| {
         let mut command = std::process::Command::new("ip");
         command.args(["netns", "exec", namespace]).arg(kstamp);
-        command.args(["reflect", "--format", "jsonl", "--family", "v4", "--iface", interface, "--allow", &allow]);
+        command.args([
+            "reflect", "--format", "jsonl", "--family", "v4", "--iface", interface, "--allow", &allow,
+        ]);
         end_with_parent(&mut command);
         start(place, command, name)
     };
@@ -286,7 +300,9 @@ fn cpu_of(stat: &str) -> Option<(f64, f64)> {
 }
 
 fn counts(printed: &str) -> Counts {
-    let records = printed.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let records = printed
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok());
     records
         .filter(|record| record["type"] == "summary")
         .fold(Counts::default(), |all, record| {

@@ -14,9 +14,9 @@ use crate::bench::tools::ToolArguments;
 use crate::signals;
 
 /// Probes/s that are tried in turn until one is not sustained.
-const RATES: [u32; 18] = [
+const RATES: [u32; 22] = [
     1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 60_000, 75_000, 90_000, 110_000, 130_000, 160_000, 200_000, 240_000,
-    300_000, 360_000, 430_000, 500_000,
+    300_000, 360_000, 430_000, 500_000, 700_000, 1_000_000, 1_500_000, 2_000_000,
 ];
 
 /// How long each rate is tried.

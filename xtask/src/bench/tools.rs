@@ -6,6 +6,7 @@ mod irtt;
 mod kstamp;
 mod sockperf;
 mod stamp_suite;
+mod volley;
 
 use std::fs::File;
 use std::io::Write as _;
@@ -62,6 +63,7 @@ impl ToolArguments {
     fn tools(&self) -> Result<Tools> {
         let all: Tools = vec![
             Box::new(kstamp::Kstamp),
+            Box::new(volley::Volley),
             Box::new(icmp::Ping),
             Box::new(icmp::Fping),
             Box::new(irtt::Irtt),

@@ -194,7 +194,7 @@ mod tests {
         }));
         let table: [(Vec<i64>, u8, usize); 3] = [
             ((1 << 12..(1 << 12) + 2048).collect(), FINEST, 256),
-            ((1 << 12..1 << 20).collect(), COARSEST, 2 * 8 << COARSEST),
+            ((1 << 12..1 << 20).collect(), COARSEST, 16 << COARSEST),
             (wide.collect(), COARSEST - 1, MAX_BINS),
         ];
         for (magnitudes, precision, most) in table {

@@ -8,8 +8,7 @@ use log::debug;
 use probe_common::family::Family;
 use probe_core::attach::AttachMode;
 use probe_core::compare::Phase;
-use probe_core::identity::wire::IdentityAnswer;
-use probe_core::identity::{Identity, wire};
+use probe_core::identity::Identity;
 use probe_host::clock::realtime_ns;
 use probe_io::compare::load::Load;
 use probe_io::compare::pacer::Senders;
@@ -17,16 +16,15 @@ use probe_io::compare::priority::Priority;
 use probe_io::compare::watch::Watch;
 use probe_io::compare::{socket, userspace};
 use probe_io::port::{Engine, Port};
-use probe_io::udp::sockets::PassedUp;
-use tokio::time::timeout;
 
 use crate::command::compare::calibrate::floor;
 use crate::command::compare::config::{CompareConfig, Stress};
 use crate::command::compare::output::Setting;
 use crate::command::compare::phase::Prober;
 use crate::command::compare::report::Report;
+use crate::command::shared::asking::ask;
 use crate::command::shared::host::{addresses_of, check_host, check_peers, kernel_release};
-use crate::command::shared::introductions::{clock_key, nonce, own_identity};
+use crate::command::shared::introductions::own_identity;
 use crate::command::shared::shutdown::Shutdown;
 use crate::output::time::Utc;
 
@@ -38,10 +36,6 @@ const WARM_UP_NS: u64 = 1_500_000_000;
 const SETTLE_NS: u64 = 500_000_000;
 /// How much longer than its probes a loaded phase may take.
 const MARGIN: Duration = Duration::from_secs(30);
-/// Identity requests before the peer is taken for one that does not answer them.
-const REQUESTS: u32 = 4;
-/// For an identity answer; the first request waits for address resolution.
-const IDENTITY_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Runs until the phases are over or a signal comes, then reports.
 pub async fn run(config: CompareConfig) -> Result<()> {
@@ -216,35 +210,10 @@ fn setting(config: &CompareConfig, port: &Port, peer: Option<&Identity>, same_cl
     })
 }
 
-/// The identity of `peer`, and whether it reads this host's clock; `None` if it does not answer.
+/// The identity of the peer, and whether it reads this host's clock; `None` if it does not answer.
 async fn ask_identity(peer: IpAddr, port: &Port, test_port: u16) -> Result<Option<(Identity, bool)>> {
-    let clock = clock_key()?;
     let receive = port.attachment().map(|(mode, _)| mode);
-    let own = own_identity("compare", port.clock(), receive, AttachMode::Tc, true);
+    let own = own_identity("compare", port.clock(), receive, AttachMode::Tc, true, None);
     let sockets = port.sockets(Family::of(peer)).context("the interface is gone")?;
-    for _ in 0..REQUESTS {
-        let nonce = nonce();
-        let request = wire::request(&own, port.error_estimate(), nonce).context("the request does not fit")?;
-        let sent = sockets.control.try_send_to(&request, sockets.endpoint(peer, test_port));
-        if let Err(error) = sent {
-            debug!("cannot ask {peer} for its identity: {error}");
-        }
-        if let Ok(answer) = timeout(IDENTITY_TIMEOUT, identity_answer(port, test_port, nonce)).await {
-            let same_clock = answer.proof.is_some_and(|proof| clock.accepts(nonce, peer, &proof));
-            return Ok(Some((answer.identity, same_clock)));
-        }
-    }
-    Ok(None)
-}
-
-async fn identity_answer(port: &Port, test_port: u16, nonce: u64) -> IdentityAnswer {
-    loop {
-        let PassedUp::Control { packet, from } = port.passed_up().await else {
-            continue;
-        };
-        let answer = wire::from_answer(&packet).filter(|answer| answer.nonce == nonce && from.port() == test_port);
-        if let Some(answer) = answer {
-            return answer;
-        }
-    }
+    ask(&sockets.control, sockets.endpoint(peer, test_port), &own).await
 }

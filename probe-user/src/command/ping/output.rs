@@ -12,7 +12,7 @@ use serde::{Serialize, Serializer};
 use crate::output::file::OutputFile;
 use crate::output::jsonl::record;
 use crate::output::model::{Clock, Results, Sample};
-use crate::output::quantity::{count, duration, duration_u64, percent};
+use crate::output::quantity::{clock_name, count, duration, duration_u64, percent};
 use crate::output::sink::{Control, OutputError, Sink};
 use crate::output::time::Utc;
 use crate::output::{Format, fields};
@@ -278,14 +278,6 @@ fn line(name: &str, summary: Option<&Summary>, note: &str, out: &mut dyn Write) 
     ]
     .map(duration);
     writeln!(out, "{name} min/mean/p50/p99/max/stddev = {}{note}", values.join(" / "))
-}
-
-fn clock_name(clock: OneWayClock) -> String {
-    match clock {
-        OneWayClock::SameClock => "same clock".to_owned(),
-        OneWayClock::Synced { bound_ns } => format!("synchronised, ± {}", duration_u64(bound_ns)),
-        OneWayClock::Estimated { bound_ns, .. } => format!("estimated, ± {}", duration_u64(bound_ns)),
-    }
 }
 
 #[cfg(test)]

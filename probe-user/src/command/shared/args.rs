@@ -48,6 +48,10 @@ pub struct EndpointArgs {
     #[arg(long, value_name = "NUMBER", default_value_t = Rates::DEFAULT.group.to_string(), allow_negative_numbers = true)]
     pub rate_group: String,
 
+    /// Probes per second that this host agrees to answer to a `kstamp volley`, within --rate and --rate-source (0: none)
+    #[arg(long, value_name = "NUMBER", default_value_t = Rates::DEFAULT_VOLLEY.to_string(), allow_negative_numbers = true)]
+    pub volley_limit: String,
+
     /// Switch to this user once everything is opened and attached
     #[arg(long, value_name = "NAME")]
     pub user: Option<String>,

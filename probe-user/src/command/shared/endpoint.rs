@@ -42,7 +42,7 @@ impl Endpoint {
         let keep: Vec<_> = attaches.into_iter().chain(raises).collect();
         let privileges = reduce(user, &keep, &port.test_ports())?;
         responder.start(&port);
-        let own = identity(&config.name, &port, !stamping.stateless);
+        let own = identity(config, &port);
         let mut introductions = Introductions::new(own, clock_key()?, port_config.test_port);
         introductions.set_responder(&responder);
         let endpoint = Self {
@@ -104,7 +104,9 @@ async fn open(config: PortConfig, stamping: &StampingConfig) -> Result<Port> {
     })
 }
 
-fn identity(name: &str, port: &Port, stateful: bool) -> Identity {
+fn identity(config: &EndpointConfig, port: &Port) -> Identity {
     let receive = port.attachment().map(|(mode, _)| mode);
-    own_identity(name, port.clock(), receive, port.engine().egress_mode(), stateful)
+    let (egress, stateful) = (port.engine().egress_mode(), !config.stamping.stateless);
+    let volley_limit = Some(config.volley_limit);
+    own_identity(&config.name, port.clock(), receive, egress, stateful, volley_limit)
 }

@@ -313,6 +313,7 @@ pub fn own_identity(
     receive: Option<AttachMode>,
     egress: AttachMode,
     stateful: bool,
+    volley_limit: Option<u32>,
 ) -> Identity {
     Identity {
         name: name.to_owned(),
@@ -324,5 +325,6 @@ pub fn own_identity(
         error_ns: clock.error_ns,
         stateful,
         responder: None,
+        volley_limit,
     }
 }

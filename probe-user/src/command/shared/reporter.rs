@@ -126,6 +126,7 @@ impl Reporter {
             rate: rates.port,
             rate_source: rates.source,
             rate_group: rates.group,
+            volley_limit: endpoint.volley_limit,
             user: privileges.user,
             capabilities: privileges.capabilities,
             time: now(),

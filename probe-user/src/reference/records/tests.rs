@@ -14,6 +14,7 @@ use crate::command::compare::output::tests::comparison;
 use crate::command::controller::output::tests::report;
 use crate::command::controller::output::{jsonl as controller, model};
 use crate::command::ping::output::{PingSample, PingStart};
+use crate::command::volley::output::tests as volley;
 use crate::output::fixtures;
 use crate::output::jsonl::{Jsonl, record};
 use crate::output::left_out::{self, LeftOut};
@@ -104,6 +105,13 @@ fn written() -> Vec<(&'static str, String)> {
         ("ping", text(&|out| record("start", &ping_start, out).unwrap())),
         ("ping", text(&|out| record("sample", &ping, out).unwrap())),
         ("compare", text(&|out| compare::write(&comparison(), out).unwrap())),
+        ("volley", text(&|out| record("start", &volley::start(), out).unwrap())),
+        ("volley", text(&|out| record("row", &volley::results(), out).unwrap())),
+        (
+            "volley",
+            text(&|out| record("summary", &volley::summary(), out).unwrap()),
+        ),
+        ("volley", text(&|out| record("sample", &volley::sample(), out).unwrap())),
         (
             "calibrate",
             text(&|out| compare::floor(AttachMode::Tc, None, out).unwrap()),

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::bench::place::Place;
 use crate::bench::tool::{Answers, Detail, Pace, Ready, Tool, read};
 
-const FILE: &str = "kstamp.samples";
+pub(super) const FILE: &str = "kstamp.samples";
 
 /// On a bare veth pair native XDP needs a program at both ends, so the first end cannot choose it by itself.
 const ATTACH: [&str; 2] = ["--attach", "xdp-native"];
@@ -32,10 +32,7 @@ impl Tool for Kstamp {
     }
 
     fn reflector(&self, place: &Place) -> Option<(Command, Ready)> {
-        let arguments = ["reflect", "--format", "jsonl", "--iface", &place.far.interface];
-        let mut command = place.at_far(&place.kstamp, arguments);
-        command.args(ATTACH);
-        Some((command, Ready::Line(r#""type":"start""#)))
+        Some(reflector(place))
     }
 
     fn sender(&self, place: &Place, pace: Pace, detail: Detail) -> Command {
@@ -51,29 +48,42 @@ impl Tool for Kstamp {
     }
 
     fn answers(&self, scratch: &Path, printed: &str, detail: Detail) -> Result<Answers> {
-        let lines = |text: &str| -> Vec<Value> {
-            text.lines()
-                .filter_map(|line| serde_json::from_str(line).ok())
-                .collect()
-        };
-        let printed = lines(printed);
-        let summary = printed.iter().find(|line| line["type"] == "summary");
-        let summary = summary.context("kstamp printed no summary")?;
-        let mut answers = Answers {
-            sent: summary["sent"].as_u64().context("no sent in kstamp's summary")?,
-            received: summary["received"]
-                .as_u64()
-                .context("no received in kstamp's summary")?,
-            rtts_ns: Vec::new(),
-        };
-        if detail == Detail::Each {
-            answers.rtts_ns = lines(&read(scratch, FILE)?)
-                .iter()
-                .filter_map(|sample| sample["rtt_ns"].as_u64())
-                .collect();
-        }
-        Ok(answers)
+        answers(scratch, printed, detail)
     }
+}
+
+/// `kstamp reflect` at the far end.
+pub(super) fn reflector(place: &Place) -> (Command, Ready) {
+    let arguments = ["reflect", "--format", "jsonl", "--iface", &place.far.interface];
+    let mut command = place.at_far(&place.kstamp, arguments);
+    command.args(ATTACH);
+    (command, Ready::Line(r#""type":"start""#))
+}
+
+/// From the summary and, with [`Detail::Each`], the samples in [`FILE`].
+pub(super) fn answers(scratch: &Path, printed: &str, detail: Detail) -> Result<Answers> {
+    let lines = |text: &str| -> Vec<Value> {
+        text.lines()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect()
+    };
+    let printed = lines(printed);
+    let summary = printed.iter().find(|line| line["type"] == "summary");
+    let summary = summary.context("kstamp printed no summary")?;
+    let mut answers = Answers {
+        sent: summary["sent"].as_u64().context("no sent in kstamp's summary")?,
+        received: summary["received"]
+            .as_u64()
+            .context("no received in kstamp's summary")?,
+        rtts_ns: Vec::new(),
+    };
+    if detail == Detail::Each {
+        answers.rtts_ns = lines(&read(scratch, FILE)?)
+            .iter()
+            .filter_map(|sample| sample["rtt_ns"].as_u64())
+            .collect();
+    }
+    Ok(answers)
 }
 
 #[cfg(test)]

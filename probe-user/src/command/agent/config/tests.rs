@@ -283,6 +283,8 @@ fn each_bad_value_has_its_message() {
          limit",
         "--rate-group many => --rate-group 'many' is not a number of packets a second; use 1 to 10000000, or 0 for \
          no limit",
+        "--volley-limit -1 => --volley-limit '-1' is not a number from 0 to 10000000",
+        "--volley-limit 10000001 => --volley-limit '10000001' is not a number from 0 to 10000000",
         "--user no-such-user => --user: there is no user 'no-such-user'; `getent passwd` lists the users",
         "--port 1 --port 2 --port 3 --port 4 --port 5 => 5 ports are too many; give --port at most 4 times",
         "--port 65536 => --port '65536' is not a UDP port; use 1 to 65535",
@@ -349,6 +351,7 @@ fn the_engine_is_ebpf_unless_sockets_are_requested_or_needed() {
     assert_eq!(reflect("--engine socket").endpoint.stamping.engine, Engine::Socket);
     let stamping = agent(&with_key).endpoint.stamping;
     assert!(stamping.key.is_some() && stamping.engine == Engine::Socket);
+    assert_eq!(agent(&with_key).endpoint.volley_limit, 0, "nobody can ask");
     assert_eq!(
         agent(&with_key).endpoint.responder,
         None,
@@ -376,6 +379,25 @@ fn the_engine_is_ebpf_unless_sockets_are_requested_or_needed() {
     refused("--key-file /nonexistent/key", "/nonexistent/key");
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
     refused(&with_key, "chmod 600");
+}
+
+#[test]
+fn the_volley_limit_is_within_the_other_limits() {
+    for (flags, expected) in [
+        ("", 100_000),
+        ("--volley-limit 0", 0),
+        ("--volley-limit 200000", 200_000),
+        ("--volley-limit 1000000", 500_000),
+        ("--volley-limit 10000000 --rate 0 --rate-source 0", 10_000_000),
+        ("--rate 7", 7),
+        // What a process can answer.
+        ("--engine socket", 25_000),
+        ("--engine socket --rate 10 --rate-source 20", 10),
+        ("--engine socket --rate 0 --rate-source 0", 100_000),
+    ] {
+        let found = (agent(flags).endpoint.volley_limit, reflect(flags).endpoint.volley_limit);
+        assert_eq!(found, (expected, expected), "{flags}");
+    }
 }
 
 #[test]

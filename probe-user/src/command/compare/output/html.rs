@@ -1,16 +1,14 @@
-//! A self-contained HTML page with plots: no network, no script.
+//! The HTML page with plots.
 
-use std::fmt;
 use std::io::{self, Write};
 
 use probe_core::compare::{Method, Phase};
 
 use crate::command::compare::output::text::{heading, in_words, round_trips, versus_kernel};
 use crate::command::compare::output::{Comparison, PhaseResult, parts, plots, verdict};
+use crate::output::html::{self, figure, key, table, text};
+use crate::output::plot::colour_name;
 use crate::output::quantity::{count, duration};
-use crate::output::text::layout::Grid;
-
-const STYLE: &str = include_str!("page.css");
 
 pub fn write(comparison: &Comparison, out: &mut dyn Write) -> io::Result<()> {
     let setting = &comparison.setting;
@@ -19,13 +17,7 @@ pub fn write(comparison: &Comparison, out: &mut dyn Write) -> io::Result<()> {
         .as_ref()
         .map(|name| format!(" ({name})"))
         .unwrap_or_default();
-    writeln!(
-        out,
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <title>kstamp: kernel against userspace</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n\
-         <h1>Kernel against userspace</h1>"
-    )?;
+    html::begin("kstamp: kernel against userspace", "Kernel against userspace", out)?;
     let about = format!(
         "{} to {}{name}, {}. One wire, the same seconds, three methods.",
         setting.interface,
@@ -41,13 +33,13 @@ pub fn write(comparison: &Comparison, out: &mut dyn Write) -> io::Result<()> {
         phase(result, out)?;
     }
     how(comparison, out)?;
-    writeln!(out, "</main>\n</body>\n</html>")
+    html::end(out)
 }
 
 fn phase(result: &PhaseResult, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "<section>\n<h2>{}</h2>", text(&heading(result)))?;
     let methods: Vec<_> = Method::ALL.iter().map(|method| method.name().to_owned()).collect();
-    key(&methods, 0, out)?;
+    key(&methods, colour_name, out)?;
     writeln!(out, "<div class=\"plots\">")?;
     let name = result.phase.name();
     let what = "Share of round trips that took at most this long; logarithmic axis";
@@ -96,7 +88,7 @@ fn anatomy(result: &PhaseResult, out: &mut dyn Write) -> io::Result<()> {
     );
     figure(plots::anatomy(anatomy), &format!("All round trips, {name}"), &what, out)?;
     writeln!(out, "</div>")?;
-    key(&names, plots::PARTS, out)
+    key(&names, |part| colour_name(plots::PARTS + part), out)
 }
 
 fn how(comparison: &Comparison, out: &mut dyn Write) -> io::Result<()> {
@@ -145,56 +137,4 @@ fn how(comparison: &Comparison, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "<li>{}</li>", text(&line))?;
     }
     writeln!(out, "</ul>\n</section>")
-}
-
-fn figure(svg: Option<String>, title: &str, caption: &str, out: &mut dyn Write) -> io::Result<()> {
-    let Some(svg) = svg else { return Ok(()) };
-    let named = svg.replacen("<svg ", &format!("<svg aria-label=\"{}\" ", text(title)), 1);
-    let (title, caption) = (text(title), text(caption));
-    writeln!(
-        out,
-        "<figure>\n{named}\n<figcaption><b>{title}.</b> {caption}.</figcaption>\n</figure>"
-    )
-}
-
-fn key(names: &[String], first: usize, out: &mut dyn Write) -> io::Result<()> {
-    writeln!(out, "<ul class=\"key\">")?;
-    for (place, name) in names.iter().enumerate() {
-        let colour = plots::colour_name(first + place);
-        writeln!(out, "<li><i style=\"background:var({colour})\"></i>{}</li>", text(name))?;
-    }
-    writeln!(out, "</ul>")
-}
-
-fn table(grid: Grid, caption: &str, out: &mut dyn Write) -> io::Result<()> {
-    writeln!(out, "<div class=\"scroll\"><table><caption>{}</caption>", text(caption))?;
-    let headings = grid.columns.iter().map(|column| column.heading);
-    let row = |cells: Vec<String>, kind: &str| {
-        let cells = cells.iter().map(|cell| format!("<{kind}>{}</{kind}>", text(cell)));
-        format!("<tr>{}</tr>", cells.collect::<String>())
-    };
-    let first = std::iter::once(grid.heading)
-        .chain(headings)
-        .map(str::to_owned)
-        .collect();
-    writeln!(out, "<thead>{}</thead><tbody>", row(first, "th"))?;
-    for (place, who) in grid.who.iter().enumerate() {
-        let cells = grid.columns.iter().map(|column| column.cells[place].clone());
-        let cells = std::iter::once(who.address.clone()).chain(cells).collect();
-        writeln!(out, "{}", row(cells, "td"))?;
-    }
-    writeln!(out, "</tbody></table></div>")
-}
-
-/// Escapes text for HTML: a peer chooses its name.
-fn text(text: &str) -> impl fmt::Display {
-    fmt::from_fn(move |f| {
-        text.chars().try_for_each(|character| match character {
-            '&' => f.write_str("&amp;"),
-            '<' => f.write_str("&lt;"),
-            '>' => f.write_str("&gt;"),
-            '"' => f.write_str("&quot;"),
-            other => write!(f, "{other}"),
-        })
-    })
 }

@@ -1,51 +1,21 @@
-//! Plots as SVG; the page defines their colours.
+//! Plots of a comparison.
 
-use plotters::coord::Shift;
 use plotters::prelude::*;
 use probe_core::compare::Method;
 use probe_core::compare::anatomy::Anatomy;
 use probe_core::compare::ledger::Tally;
 
 use crate::command::compare::output::{PhaseResult, parts};
-use crate::output::quantity::duration;
+use crate::output::plot::{FONT, GRID, INK, colour, draw, mesh, round, seconds};
 
 /// Readable on a phone without zooming.
 const SIZE: (u32, u32) = (460, 300);
 const BAR_SIZE: (u32, u32) = (460, 110);
-const FONT: (&str, u32) = ("sans-serif", 16);
 /// Points of one method in one plot.
 const MAX_POINTS: usize = 1_500;
 
-type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
-type Failure = DrawingAreaErrorKind<std::io::Error>;
-
 /// Index of the first part's colour, after those of the methods.
 pub const PARTS: usize = Method::ALL.len();
-
-/// Placeholders for CSS variables, so that the page decides on light and dark.
-const INK: RGBColor = RGBColor(1, 2, 1);
-const GRID: RGBColor = RGBColor(1, 2, 2);
-
-/// The CSS variable with the colour of a method or part.
-pub fn colour_name(place: usize) -> String {
-    format!("--c{place}")
-}
-
-fn colour(place: usize) -> RGBColor {
-    RGBColor(1, 3, u8::try_from(place).unwrap_or(u8::MAX))
-}
-
-/// A macro, because the type of a mesh contains that of its axes.
-macro_rules! mesh {
-    ($chart:expr) => {
-        $chart
-            .configure_mesh()
-            .axis_style(INK)
-            .bold_line_style(GRID)
-            .light_line_style(TRANSPARENT)
-            .label_style(FONT.into_font().color(&INK))
-    };
-}
 
 /// Cumulative distribution of the round trips of each method.
 pub fn distribution(result: &PhaseResult) -> Option<String> {
@@ -127,31 +97,6 @@ pub fn anatomy(anatomy: &Anatomy) -> Option<String> {
     })
 }
 
-fn draw(size: (u32, u32), body: impl FnOnce(&Area<'_>) -> Result<(), Failure>) -> Option<String> {
-    let mut svg = String::new();
-    let drawn = {
-        let area = SVGBackend::with_string(&mut svg, size).into_drawing_area();
-        body(&area).and_then(|()| area.present())
-    };
-    drawn.ok().map(|()| in_page_colours(&svg, size))
-}
-
-/// Replaces placeholders by CSS variables, and lets the page decide on the size.
-fn in_page_colours(svg: &str, (width, height): (u32, u32)) -> String {
-    let hex = |RGBColor(r, g, b): RGBColor| format!("#{r:02X}{g:02X}{b:02X}");
-    let mut svg = svg
-        .replace(&hex(INK), "var(--ink)")
-        .replace(&hex(GRID), "var(--grid)")
-        .replace(
-            &format!("<svg width=\"{width}\" height=\"{height}\""),
-            "<svg role=\"img\"",
-        );
-    for place in 0..PARTS + 6 {
-        svg = svg.replace(&hex(colour(place)), &format!("var({})", colour_name(place)));
-    }
-    svg
-}
-
 /// The methods with round trips, and their index.
 fn lines(result: &PhaseResult) -> impl Iterator<Item = (usize, &Tally)> {
     let tally = |(place, method): (usize, &Method)| Some((place, result.tally(*method)?));
@@ -192,13 +137,4 @@ fn peaks(tally: &Tally) -> impl Iterator<Item = (f64, f64)> {
         .chunks(stride)
         .filter_map(|group| group.iter().max_by_key(|point| point.rtt_ns));
     longest.map(|point| (seconds(point.at_ns), point.rtt_ns.max(1) as f64))
-}
-
-/// `10 µs`.
-fn round(ns: &f64) -> String {
-    duration(*ns as i64).replace(".00 ", " ")
-}
-
-fn seconds(ns: u64) -> f64 {
-    ns as f64 / 1e9
 }

@@ -4,6 +4,7 @@ use probe_common::stamp;
 use probe_core::auth::Key;
 use probe_core::identity::MAX_TEXT_LEN;
 use probe_core::reflector::policy::Rates;
+use probe_core::reflector::userspace_rates;
 use probe_core::rings::Rings;
 use probe_core::text::plain;
 use probe_host::hostname::default_agent_name;
@@ -32,6 +33,8 @@ pub struct EndpointConfig {
     /// Priority of the responder's threads; `None` for no responder. With a key there is no identity exchange, and
     /// no peer would know its ports.
     pub responder: Option<Priority>,
+    /// Probes per second that peers may send in a volley; 0: none.
+    pub volley_limit: u32,
 }
 
 /// How timestamps are obtained, and how the userspace reflector answers.
@@ -63,6 +66,11 @@ pub fn validate(args: EndpointArgs, probing: bool) -> Result<Common, ConfigError
         None if probing => (AGENT_PORT, vec![]),
         None => (AGENT_PORT, vec![stamp::PORT]),
     };
+    let rates = Rates {
+        port: values::rate("--rate", &args.rate)?,
+        source: values::rate("--rate-source", &args.rate_source)?,
+        group: values::rate("--rate-group", &args.rate_group)?,
+    };
     let responder = match args.responder {
         ResponderArg::On => Some(Priority::Normal),
         ResponderArg::Realtime => Some(Priority::Realtime),
@@ -87,16 +95,13 @@ pub fn validate(args: EndpointArgs, probing: bool) -> Result<Common, ConfigError
                 log_level: if args.log_bpf { LOG_EVERYTHING } else { 0 },
                 answering: Answering {
                     allow: values::prefixes(&args.allow)?,
-                    rates: Rates {
-                        port: values::rate("--rate", &args.rate)?,
-                        source: values::rate("--rate-source", &args.rate_source)?,
-                        group: values::rate("--rate-group", &args.rate_group)?,
-                    },
+                    rates,
                 },
                 interface: args.iface,
             },
             user: args.user.map(values::user).transpose()?,
             responder: responder.filter(|_| stamping.key.is_none()),
+            volley_limit: volley_limit(&args.volley_limit, rates, &stamping)?,
             stamping,
         },
         report_ns: values::duration_ns("--report", &args.report)?,
@@ -109,6 +114,17 @@ pub fn validate(args: EndpointArgs, probing: bool) -> Result<Common, ConfigError
             output: values::output(args.output.output),
             samples: None,
         },
+    })
+}
+
+/// `--volley-limit`, within the limits that apply to the packets of a volley.
+fn volley_limit(text: &str, rates: Rates, stamping: &StampingConfig) -> Result<u32, ConfigError> {
+    let wanted = values::number("--volley-limit", text, Rates::MAX)?;
+    Ok(match stamping.engine {
+        // Nobody could ask for it.
+        _ if stamping.key.is_some() => 0,
+        Engine::Ebpf => rates.volley_limit(wanted),
+        Engine::Socket => userspace_rates(rates).volley_limit(wanted),
     })
 }
 

@@ -86,6 +86,7 @@ fn the_attach_mode_is_taken_from_the_peers_identity() {
             error_ns: 0,
             stateful: true,
             responder: None,
+            volley_limit: None,
         };
         reported(|reporter| reporter.introduced(peer(), &identity))["peer_attach"].clone()
     };

@@ -1,0 +1,108 @@
+//! A line that drops, copies and overtakes probes, for tests of the accounting: XDP programs that join two interfaces.
+
+#![no_std]
+#![no_main]
+#![feature(asm_experimental_arch)]
+
+#[macro_use]
+mod object_needs;
+
+#[allow(dead_code, reason = "one function of it is enough")]
+mod atomic;
+
+use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_DROP};
+use aya_ebpf::helpers::bpf_redirect;
+use aya_ebpf::macros::{map, xdp};
+use aya_ebpf::maps::{Array, DevMap};
+use aya_ebpf::programs::XdpContext;
+use probe_common::reflect::{V4_FRAME, V6_FRAME};
+
+use crate::atomic::fetch_add;
+
+/// `BPF_F_BROADCAST` of `linux/bpf.h`.
+const BROADCAST: u64 = 1 << 3;
+
+// Words of a direction.
+const OUT: usize = 0;
+const DETOUR: usize = 1;
+const DROP_EVERY: usize = 2;
+const COPY_EVERY: usize = 3;
+const DETOUR_EVERY: usize = 4;
+const SEEN: usize = 5;
+const DROPPED: usize = 6;
+const COPIED: usize = 7;
+
+/// By direction: where frames leave, directly and by the detour; of how many probes one is dropped, copied and delayed, 0
+/// for none; and what has happened to how many.
+#[map]
+static DIRECTIONS: Array<[u64; 8]> = Array::with_max_entries(2, 0);
+
+/// The same interface twice.
+#[map]
+static TWICE_RIGHT: DevMap = DevMap::with_max_entries(2, 0);
+#[map]
+static TWICE_LEFT: DevMap = DevMap::with_max_entries(2, 0);
+
+/// On the left interface.
+#[xdp]
+fn line_right(context: XdpContext) -> u32 {
+    forward(&context, 0, &TWICE_RIGHT)
+}
+
+/// On the right interface.
+#[xdp]
+fn line_left(context: XdpContext) -> u32 {
+    forward(&context, 1, &TWICE_LEFT)
+}
+
+/// At the end of the detour to the right.
+#[xdp]
+fn line_detour_right(_: XdpContext) -> u32 {
+    leave(0)
+}
+
+/// At the end of the detour to the left.
+#[xdp]
+fn line_detour_left(_: XdpContext) -> u32 {
+    leave(1)
+}
+
+#[inline(always)]
+fn forward(context: &XdpContext, direction: u32, twice: &DevMap) -> u32 {
+    let Some(words) = DIRECTIONS.get_ptr_mut(direction) else {
+        return XDP_ABORTED;
+    };
+    let length = context.data_end() - context.data();
+    if length != V4_FRAME && length != V6_FRAME {
+        return leave(direction);
+    }
+    // SAFETY: map values stay readable and writable for the program's run; what others write is changed atomically.
+    unsafe {
+        let count = |word: usize| fetch_add((&raw mut (*words)[word]).cast(), 1);
+        let number = count(SEEN);
+        let is_one = |every: usize| (*words)[every] != 0 && number % (*words)[every] == (*words)[every] - 1;
+        if is_one(DROP_EVERY) {
+            count(DROPPED);
+            return XDP_DROP;
+        }
+        if is_one(COPY_EVERY) {
+            count(COPIED);
+            return twice.redirect(0, BROADCAST).unwrap_or(XDP_ABORTED);
+        }
+        if is_one(DETOUR_EVERY) {
+            return bpf_redirect((*words)[DETOUR] as u32, 0) as u32;
+        }
+        bpf_redirect((*words)[OUT] as u32, 0) as u32
+    }
+}
+
+#[inline(always)]
+fn leave(direction: u32) -> u32 {
+    match DIRECTIONS.get(direction) {
+        // SAFETY: the helper takes integers; an interface that is gone makes the kernel drop the frame.
+        Some(words) => unsafe { bpf_redirect(words[OUT] as u32, 0) as u32 },
+        None => XDP_ABORTED,
+    }
+}
+
+object_needs!();

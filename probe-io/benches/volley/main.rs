@@ -1,0 +1,139 @@
+//! `cargo bench -p probe-io --bench volley [-- SECONDS]`: the highest rates of volleys and trains on a veth pair with native
+//! XDP at both ends, what they cost, and how long they delay others. Nothing else should run on the machine.
+
+#![allow(clippy::unwrap_used, reason = "a bench ends where something is not as it must be")]
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use probe_common::ntp::ErrorEstimate;
+use probe_core::attach::AttachMode;
+use probe_core::volley::{Mode, Plan, Snapshot, Wish, plan};
+use probe_io::volley::{Volley, VolleyConfig, capabilities};
+
+use crate::line::{FAR_V4, Line, command, target};
+
+#[allow(dead_code, reason = "tests use the rest")]
+#[path = "../../tests/volley/line.rs"]
+mod line;
+
+/// A round of pings to a host that has nothing to do with the run.
+const BYSTANDER: &str = "ping -q -i 0.002 -c 400 10.9.9.2";
+
+fn main() {
+    let numbers: Vec<f64> = std::env::args().filter_map(|word| word.parse().ok()).collect();
+    let seconds = numbers.first().copied().unwrap_or(10.0);
+    let Some(line) = Line::new() else { return };
+    line.bystander();
+    let _far = line.reflector(AttachMode::XdpNative);
+    let quiet = line.near(async || bystander_us());
+    println!("{seconds} s each; a bystander's round trip without a run: {quiet:.1} us on average");
+    println!(
+        "{:<22} {:>9} {:>10} {:>6} {:>9} {:>8} {:>8} {:>12}",
+        "row", "probes/s", "sent", "lost", "CPU s/M", "RTT p50", "p99.9", "bystander us"
+    );
+    let default = Wish::default();
+    let rows = [
+        ("train paced 1.5 M/s", Mode::Train, Some(1_500_000), default.balls),
+        ("train paced 0.5 M/s", Mode::Train, Some(500_000), default.balls),
+        ("volley in bursts", Mode::Volley, None, default.balls),
+        ("volley, 1 ball", Mode::Volley, None, 1),
+        ("volley 100,000/s", Mode::Volley, Some(100_000), default.balls),
+        ("sendmmsg 150,000/s", Mode::Sendmmsg, Some(150_000), default.balls),
+    ];
+    for (name, mode, rate_per_s, balls) in rows {
+        let wish = Wish {
+            mode: Some(mode),
+            rate_per_s,
+            balls,
+            timeout_ns: 500_000_000,
+            ..default.clone()
+        };
+        let row = line.near(async || measure(&wish, seconds).await);
+        let bystander = line.near(async || beside(&wish).await);
+        let totals = row.snapshot.totals;
+        let sound = totals.sent == totals.received + totals.lost + totals.pending;
+        println!(
+            "{name:<22} {:>9.0} {:>10} {:>6} {:>9.3} {:>8} {:>8} {:>+12.1}{}",
+            totals.received as f64 / row.seconds,
+            totals.sent,
+            totals.lost,
+            row.cpu_s * 1e6 / totals.received as f64,
+            row.snapshot.rtt.quantile(0.5).unwrap(),
+            row.snapshot.rtt.quantile(0.999).unwrap(),
+            bystander - quiet,
+            if sound { "" } else { "  THE COUNTS DO NOT ADD UP" },
+        );
+    }
+}
+
+struct Row {
+    snapshot: Snapshot,
+    seconds: f64,
+    /// Of the whole machine, softirqs included.
+    cpu_s: f64,
+}
+
+async fn open(wish: &Wish, seconds: f64) -> Volley {
+    let able = capabilities("port1", FAR_V4.parse().unwrap()).await.unwrap();
+    let plan: Plan = plan(wish, None, &able).unwrap();
+    let config = VolleyConfig {
+        interface: "port1".to_owned(),
+        target: target(FAR_V4),
+        source_port: None,
+        plan,
+        duration_ns: Some((seconds * 1e9) as u64),
+        sample_every: None,
+        one_way: false,
+        error: ErrorEstimate(1),
+    };
+    let mut volley = Volley::open(config).await.unwrap();
+    volley.start(false).await.unwrap();
+    volley
+}
+
+async fn measure(wish: &Wish, seconds: f64) -> Row {
+    let mut volley = open(wish, seconds).await;
+    let (busy, start) = (busy_s(), Instant::now());
+    while !volley.is_over() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let (cpu_s, seconds) = (busy_s() - busy, start.elapsed().as_secs_f64());
+    assert_eq!(volley.failure(), None);
+    Row {
+        snapshot: volley.stop(false).await,
+        seconds,
+        cpu_s,
+    }
+}
+
+/// The bystander's round trip beside a run, in microseconds.
+async fn beside(wish: &Wish) -> f64 {
+    let mut volley = open(wish, 60.0).await;
+    let us = tokio::task::spawn_blocking(bystander_us).await.unwrap();
+    volley.stop(true).await;
+    us
+}
+
+/// The average of the whole round, in microseconds.
+fn bystander_us() -> f64 {
+    let output = command(BYSTANDER);
+    let average = output.rsplit_once("= ").and_then(|(_, times)| times.split('/').nth(1));
+    average.unwrap().parse::<f64>().unwrap() * 1e3
+}
+
+/// CPU time that this machine has spent since it was started, in seconds.
+fn busy_s() -> f64 {
+    let stat = fs::read_to_string("/proc/stat").unwrap();
+    let fields: Vec<f64> = stat
+        .lines()
+        .next()
+        .unwrap()
+        .split_whitespace()
+        .skip(1)
+        .map(|n| n.parse().unwrap())
+        .collect();
+    // user nice system idle iowait irq softirq steal
+    let busy = [0, 1, 2, 5, 6].iter().map(|&field| fields[field]).sum::<f64>();
+    busy / 100.0
+}

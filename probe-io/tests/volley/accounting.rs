@@ -1,0 +1,93 @@
+//! Every probe is accounted for, whatever the line does: sent = received + lost + pending, to the probe.
+
+use std::time::{Duration, Instant};
+
+use probe_core::attach::AttachMode;
+use probe_core::volley::{Mode, Snapshot, Wish};
+
+use crate::injector::{Done, Every, Injector};
+use crate::line::{FAR_V4, FAR_V6, Line};
+use crate::run::{assert_sound, open};
+
+/// At least this many probes are sent in each mode.
+const PROBES: u64 = 1_000_000;
+const PATIENCE: Duration = Duration::from_secs(60);
+
+const RIGHT: Every = Every {
+    dropped: 1_009,
+    copied: 1_013,
+    overtaken: 89,
+};
+const LEFT: Every = Every {
+    dropped: 1_019,
+    copied: 1_021,
+    overtaken: 97,
+};
+
+#[test]
+fn every_probe_of_a_volley_is_accounted_for() {
+    assert_accounted(Mode::Volley, FAR_V4);
+}
+
+#[test]
+fn every_probe_of_a_train_is_accounted_for() {
+    assert_accounted(Mode::Train, FAR_V6);
+}
+
+fn assert_accounted(mode: Mode, address: &str) {
+    let Some(line) = Line::new() else { return };
+    let injector = Injector::between(&line, RIGHT, LEFT);
+    let _far = line.reflector(AttachMode::XdpNative);
+    let wish = Wish {
+        mode: Some(mode),
+        rate_per_s: Some(300_000),
+        timeout_ns: 500_000_000,
+        ..Wish::default()
+    };
+    // Those that show the way are not counted.
+    let (before, snapshot) = line.near(async || {
+        let mut volley = open(address, &wish, PATIENCE).await;
+        volley.start(false).await.unwrap();
+        let before = injector.done();
+        let start = Instant::now();
+        loop {
+            let now = volley.snapshot();
+            let totals = now.totals;
+            assert_eq!(
+                totals.sent,
+                totals.received + totals.lost + totals.pending,
+                "{totals:?}"
+            );
+            if totals.sent >= PROBES || start.elapsed() > PATIENCE {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let snapshot = volley.stop(false).await;
+        assert_eq!(volley.pending_in_ring(), snapshot.totals.pending);
+        (before, snapshot)
+    });
+    let after = injector.done();
+    println!("{mode}: {:?}\n{before:?}\n{after:?}", snapshot.totals);
+    assert_agree(&snapshot, before, after, mode);
+}
+
+/// The counts of the run are those of the line.
+fn assert_agree(snapshot: &Snapshot, before: [Done; 2], after: [Done; 2], mode: Mode) {
+    assert_sound(snapshot, mode.name());
+    let totals = &snapshot.totals;
+    assert!(totals.sent >= PROBES, "{totals:?}");
+    assert_eq!(totals.pending, 0);
+    // Probes that left while the line's counts were read.
+    let close = |counted: u64, index: usize, of: fn(&Done) -> u64, what: &str| {
+        let done = of(&after[index]) - of(&before[index]);
+        assert!(
+            counted.abs_diff(done) <= 3,
+            "{what}: {counted}, and the line says {done}; {totals:?}"
+        );
+    };
+    close(totals.sent, 0, |done| done.seen, "sent");
+    close(totals.lost_forward, 0, |done| done.dropped, "lost forward");
+    close(totals.lost_backward, 1, |done| done.dropped, "lost backward");
+    assert!(totals.reordered > 0, "{totals:?}");
+}

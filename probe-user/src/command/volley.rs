@@ -1,0 +1,7 @@
+//! `kstamp volley`: looks at a path up to a million times a second.
+
+pub mod args;
+pub mod config;
+pub mod output;
+mod report;
+pub mod run;

@@ -1,0 +1,142 @@
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::*;
+use crate::command::volley::output::tests::{snapshot, start};
+use crate::command::{Command, read};
+
+const S: u64 = 1_000_000_000;
+
+fn config(directory: &Path, flags: &str) -> VolleyConfig {
+    let directory = directory.display();
+    let line = format!("volley --iface p1 --peer 10.1.1.6 --format jsonl --output {directory}/out {flags}");
+    match read(&line.replace("DIR", &directory.to_string())) {
+        Ok(Command::Volley(config)) => *config,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn plan() -> Plan {
+    Plan {
+        mode: Mode::Volley,
+        reason: String::new(),
+        rate_per_s: None,
+        balls: 1,
+        burst: probe_core::volley::Burst {
+            probes: 256,
+            period_ns: 250_000,
+        },
+        continuous: false,
+        batch: 64,
+        timeout_ns: S,
+        slots: 4096,
+    }
+}
+
+#[test]
+fn rows_add_up_to_the_summary() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = config(directory.path(), "--html DIR/page --samples DIR/samples");
+    let files = Files::open(&config).unwrap();
+    let utc = UtcOffset::new(0, 0);
+    let mut report = Report::new(files, start(), utc, snapshot(S, [0; 4])).unwrap();
+    assert_eq!(report.step_ns(), 21_000_000, "whole milliseconds");
+    for (at_ns, counts) in [
+        (S + S / 2, [50, 0, 0, 1]),
+        (2 * S, [100, 10, 0, 2]),
+        (2 * S + S / 2, [120, 10, 0, 3]),
+        (3 * S, [200, 20, 3, 4]),
+    ] {
+        report.add(&snapshot(at_ns, counts), false).unwrap();
+    }
+    report.samples(&[]);
+    let files = report
+        .end(&snapshot(4 * S - 1, [204, 20, 3, 0]), &plan(), 3 * S, None)
+        .unwrap();
+    let page = fs::read_to_string(directory.path().join("page")).unwrap();
+    assert!(page.contains("var(--h0)"), "{page}");
+    drop(files);
+    let text = fs::read_to_string(directory.path().join("out")).unwrap();
+    let records: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let kinds: Vec<_> = records.iter().map(|record| record["type"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["start", "row", "row", "row", "summary"]);
+    let count = |record: &Value, field: &str| record[field].as_u64().unwrap();
+    for record in &records[1..] {
+        let [sent, before, received, lost, pending] =
+            ["sent", "pending_before", "received", "lost", "pending"].map(|field| count(record, field));
+        assert_eq!(sent + before, received + lost + pending, "{record:#}");
+    }
+    let summary = &records[4];
+    for field in ["sent", "received", "lost"] {
+        let sum: u64 = records[1..4].iter().map(|row| count(row, field)).sum();
+        assert_eq!(sum, count(summary, field), "{field}");
+    }
+    assert_eq!((count(summary, "sent"), count(summary, "pending_before")), (227, 0));
+    assert_eq!(count(summary, "rate"), 113, "over the two seconds in which it sent");
+    assert_eq!(summary["self_queueing"], false);
+}
+
+#[test]
+fn a_last_row_without_events_is_left_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let files = Files::open(&config(directory.path(), "")).unwrap();
+    let mut report = Report::new(files, start(), UtcOffset::new(0, 0), snapshot(0, [0; 4])).unwrap();
+    assert_eq!(report.step_ns(), S);
+    report.add(&snapshot(S, [5, 0, 0, 0]), false).unwrap();
+    drop(report.end(&snapshot(S + 5, [5, 0, 0, 0]), &plan(), S, None).unwrap());
+    let text = fs::read_to_string(directory.path().join("out")).unwrap();
+    assert_eq!(text.matches("\"type\":\"row\"").count(), 1, "{text}");
+}
+
+#[test]
+fn files_must_differ() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    fs::write(path("a"), "").unwrap();
+    fs::hard_link(path("a"), path("b")).unwrap();
+    for flags in ["--samples DIR/a --html DIR/b", "--samples DIR/out", "--html DIR/out"] {
+        let line = format!("volley --iface p1 --peer 10.1.1.6 --output {}", path("out").display());
+        let line = format!(
+            "{line} {}",
+            flags.replace("DIR", &directory.path().display().to_string())
+        );
+        let refused = match read(&line) {
+            Ok(Command::Volley(config)) => Files::open(&config).is_err(),
+            Ok(other) => panic!("{other:?}"),
+            Err(_) => true,
+        };
+        assert!(refused, "{flags}");
+    }
+}
+
+#[test]
+fn a_run_queues_behind_itself_if_several_probes_are_in_flight() {
+    let burst = |probes| probe_core::volley::Burst {
+        probes,
+        period_ns: 250_000,
+    };
+    let table = [
+        (Mode::Volley, 1, 64, 256, false),
+        (Mode::Volley, 2, 1, 1, true),
+        (Mode::Train, 1, 64, 256, true),
+        (Mode::Train, 16, 1, 256, false),
+        (Mode::Train, 16, 64, 1, false),
+        (Mode::Sendmmsg, 1, 1, 2, true),
+        (Mode::Sendmmsg, 16, 64, 1, false),
+    ];
+    for (mode, balls, batch, probes, expected) in table {
+        let plan = Plan {
+            mode,
+            balls,
+            batch,
+            burst: burst(probes),
+            ..plan()
+        };
+        assert_eq!(is_self_queueing(&plan), expected, "{plan:?}");
+        let notes = notes(&plan, expected, &Totals::default()).join("\n");
+        assert_eq!(notes.contains("self-queueing"), expected);
+        assert_eq!(notes.contains("path xdp"), mode != Mode::Sendmmsg);
+    }
+}

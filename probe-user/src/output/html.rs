@@ -1,0 +1,77 @@
+//! Parts of a self-contained HTML page: no network, no script.
+
+use std::fmt;
+use std::io::{self, Write};
+
+use crate::output::text::layout::Grid;
+
+const STYLE: &str = include_str!("page.css");
+
+/// The page up to its heading.
+pub fn begin(title: &str, heading: &str, out: &mut dyn Write) -> io::Result<()> {
+    let (title, heading) = (text(title), text(heading));
+    writeln!(
+        out,
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n<h1>{heading}</h1>"
+    )
+}
+
+pub fn end(out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "</main>\n</body>\n</html>")
+}
+
+/// A plot with its caption; nothing without a plot.
+pub fn figure(svg: Option<String>, title: &str, caption: &str, out: &mut dyn Write) -> io::Result<()> {
+    let Some(svg) = svg else { return Ok(()) };
+    let named = svg.replacen("<svg ", &format!("<svg aria-label=\"{}\" ", text(title)), 1);
+    let (title, caption) = (text(title), text(caption));
+    writeln!(
+        out,
+        "<figure>\n{named}\n<figcaption><b>{title}.</b> {caption}.</figcaption>\n</figure>"
+    )
+}
+
+/// What colours stand for; `colour` is the CSS variable of each.
+pub fn key(names: &[String], colour: impl Fn(usize) -> String, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "<ul class=\"key\">")?;
+    for (place, name) in names.iter().enumerate() {
+        let colour = colour(place);
+        writeln!(out, "<li><i style=\"background:var({colour})\"></i>{}</li>", text(name))?;
+    }
+    writeln!(out, "</ul>")
+}
+
+pub fn table(grid: Grid, caption: &str, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "<div class=\"scroll\"><table><caption>{}</caption>", text(caption))?;
+    let headings = grid.columns.iter().map(|column| column.heading);
+    let row = |cells: Vec<String>, kind: &str| {
+        let cells = cells.iter().map(|cell| format!("<{kind}>{}</{kind}>", text(cell)));
+        format!("<tr>{}</tr>", cells.collect::<String>())
+    };
+    let first = std::iter::once(grid.heading)
+        .chain(headings)
+        .map(str::to_owned)
+        .collect();
+    writeln!(out, "<thead>{}</thead><tbody>", row(first, "th"))?;
+    for (place, who) in grid.who.iter().enumerate() {
+        let cells = grid.columns.iter().map(|column| column.cells[place].clone());
+        let cells = std::iter::once(who.address.clone()).chain(cells).collect();
+        writeln!(out, "{}", row(cells, "td"))?;
+    }
+    writeln!(out, "</tbody></table></div>")
+}
+
+/// Escapes text for HTML: a peer chooses its name.
+pub fn text(text: &str) -> impl fmt::Display {
+    fmt::from_fn(move |f| {
+        text.chars().try_for_each(|character| match character {
+            '&' => f.write_str("&amp;"),
+            '<' => f.write_str("&lt;"),
+            '>' => f.write_str("&gt;"),
+            '"' => f.write_str("&quot;"),
+            other => write!(f, "{other}"),
+        })
+    })
+}

@@ -1,0 +1,89 @@
+//! Plots as SVG; the page defines their colours.
+
+use plotters::coord::Shift;
+use plotters::prelude::*;
+
+use crate::output::quantity::duration;
+
+pub const FONT: (&str, u32) = ("sans-serif", 16);
+/// Colours that the page has.
+const COLOURS: usize = 9;
+/// Colours of a heat map, from few to many.
+pub const HEAT_LEVELS: usize = 8;
+
+pub type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+pub type Failure = DrawingAreaErrorKind<std::io::Error>;
+
+/// Placeholders for CSS variables, so that the page decides on light and dark.
+pub const INK: RGBColor = RGBColor(1, 2, 1);
+pub const GRID: RGBColor = RGBColor(1, 2, 2);
+
+/// The CSS variable with the colour of a method or part.
+pub fn colour_name(place: usize) -> String {
+    format!("--c{place}")
+}
+
+/// Placeholder for that colour.
+pub fn colour(place: usize) -> RGBColor {
+    RGBColor(1, 3, u8::try_from(place).unwrap_or(u8::MAX))
+}
+
+/// The CSS variable with the colour of a level of a heat map.
+pub fn heat_name(level: usize) -> String {
+    format!("--h{level}")
+}
+
+/// Placeholder for that colour.
+pub fn heat(level: usize) -> RGBColor {
+    RGBColor(1, 4, u8::try_from(level).unwrap_or(u8::MAX))
+}
+
+/// A macro, because the type of a mesh contains that of its axes.
+macro_rules! mesh {
+    ($chart:expr) => {
+        $chart
+            .configure_mesh()
+            .axis_style(INK)
+            .bold_line_style(GRID)
+            .light_line_style(TRANSPARENT)
+            .label_style(FONT.into_font().color(&INK))
+    };
+}
+pub(crate) use mesh;
+
+/// Draws an SVG of this size in the colours of the page.
+pub fn draw(size: (u32, u32), body: impl FnOnce(&Area<'_>) -> Result<(), Failure>) -> Option<String> {
+    let mut svg = String::new();
+    let drawn = {
+        let area = SVGBackend::with_string(&mut svg, size).into_drawing_area();
+        body(&area).and_then(|()| area.present())
+    };
+    drawn.ok().map(|()| in_page_colours(&svg, size))
+}
+
+/// Replaces placeholders by CSS variables, and lets the page decide on the size.
+fn in_page_colours(svg: &str, (width, height): (u32, u32)) -> String {
+    let hex = |RGBColor(r, g, b): RGBColor| format!("#{r:02X}{g:02X}{b:02X}");
+    let mut svg = svg
+        .replace(&hex(INK), "var(--ink)")
+        .replace(&hex(GRID), "var(--grid)")
+        .replace(
+            &format!("<svg width=\"{width}\" height=\"{height}\""),
+            "<svg role=\"img\"",
+        );
+    let lines = (0..COLOURS).map(|place| (colour(place), colour_name(place)));
+    let levels = (0..HEAT_LEVELS).map(|level| (heat(level), heat_name(level)));
+    for (placeholder, name) in lines.chain(levels) {
+        svg = svg.replace(&hex(placeholder), &format!("var({name})"));
+    }
+    svg
+}
+
+/// `10 µs`.
+pub fn round(ns: &f64) -> String {
+    duration(*ns as i64).replace(".00 ", " ")
+}
+
+pub fn seconds(ns: u64) -> f64 {
+    ns as f64 / 1e9
+}
