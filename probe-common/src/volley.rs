@@ -317,7 +317,7 @@ const _: () = {
     assert!(size_of::<Slot>() == 16 && align_of::<Slot>() == 8);
     assert!(size_of::<Spread>() == 24 + 8 * BINS);
     assert!(offset_of!(Tally, newest) == 8 * COUNTS && offset_of!(Tally, rtt) == 8 * COUNTS + 16);
-    assert!(size_of::<Tally>() % 64 == 0);
+    assert!(size_of::<Tally>().is_multiple_of(64));
     assert!(size_of::<Sample>() == 48 && align_of::<Sample>() == 8);
     assert!(bin_of(u32::MAX) == BINS - 1);
 };

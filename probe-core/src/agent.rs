@@ -282,7 +282,8 @@ impl Agent {
 
     /// Sets the sources that may be peers without being named: those that this host answers.
     pub fn set_policy(&mut self, policy: impl Into<Arc<Policy>>) {
-        self.policy = policy.into();
+        let before = std::mem::replace(&mut self.policy, policy.into());
+        self.leave_subnets(&before);
     }
 
     /// Whether the peer has proven that it reads our clock (see [`crate::stats::report::OneWayClock::SameClock`]). It is
@@ -434,8 +435,8 @@ impl Agent {
             return Some(self.admit(address, found, now_ns));
         }
         let peers = self.peers.iter().enumerate();
-        let down = peers.filter(|(_, peer)| !peer.up && peer.found != Found::Static);
-        let (place, _) = down.min_by_key(|(_, peer)| peer.heard_ns)?;
+        let evictable = peers.filter(|(_, peer)| peer.is_evictable(now_ns));
+        let (place, _) = evictable.min_by_key(|(_, peer)| peer.heard_ns)?;
         let peer = &mut self.peers[place];
         self.ended.extend(end(peer, &mut self.held, &mut self.events, now_ns));
         let excess = self.ended.len().saturating_sub(MAX_ENDED);

@@ -21,6 +21,11 @@ pub fn is_acceptable(text: &str) -> bool {
     text.len() <= MAX_TEXT_LEN && is_plain(text)
 }
 
+/// Whether a name of an agent is accepted.
+pub fn is_acceptable_name(name: &str) -> bool {
+    !name.is_empty() && is_acceptable(name)
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     pub name: String,

@@ -244,6 +244,12 @@ impl Port {
         self.sockets.of(family)
     }
 
+    /// As [`Port::sockets`], but `None` while the interface has no address of the version: the kernel would send from
+    /// 0.0.0.0.
+    pub fn sender_sockets(&self, family: Family) -> Option<&Sockets> {
+        self.sockets(family).filter(|_| self.policy.has_address(family))
+    }
+
     /// Waits for a packet that is not for the kernel programs, of either IP version. Cancel safe.
     pub async fn passed_up(&self) -> PassedUp {
         let receive = async |family| {
@@ -272,7 +278,8 @@ impl Port {
         let unsent = &mut self.unsent;
         for family in [Family::V4, Family::V6] {
             let mut probes = probes.iter().filter(|probe| Family::of(probe.to) == family).copied();
-            match self.sockets.of(family) {
+            let sockets = self.sockets.of(family);
+            match sockets.filter(|_| self.policy.has_address(family)) {
                 Some(sockets) => self
                     .backend
                     .send(sockets, &mut probes, &self.clock, &mut |probe, error| {

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use probe_common::abi::Limit;
+use probe_common::family::Family;
 
 const S_NS: u64 = 1_000_000_000;
 
@@ -123,6 +124,11 @@ impl Policy {
             Some(Sources::Nobody) => Err(Refusal::Nobody),
             None => Err(Refusal::NotAllowed),
         }
+    }
+
+    /// Whether probes of an IP version have a source address.
+    pub fn has_address(&self, family: Family) -> bool {
+        self.own.iter().any(|&own| Family::of(own) == family)
     }
 
     pub fn allows(&self, source: IpAddr) -> bool {

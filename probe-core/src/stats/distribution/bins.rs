@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn more_values_than_bins_halve_the_precision_and_no_value_is_lost() {
         // Few values; every value from 2¹² to 2²⁰ and its negative; a value in every bin of the coarsest precision.
-        let wide = (1..1 << 12).chain((12..62).flat_map(|power| {
+        let wide = (1..(1 << 12)).chain((12..62).flat_map(|power| {
             (0..1 << COARSEST).map(move |step| (1i64 << power) + (step << (power - i64::from(COARSEST))))
         }));
         let table: [(Vec<i64>, u8, usize); 3] = [

@@ -18,7 +18,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use crate::command::agent::config::AgentConfig;
 use crate::command::agent::legacy::{self, LegacyPeers};
 use crate::command::shared::endpoint::Endpoint;
-use crate::command::shared::families::families_of;
+use crate::command::shared::families::{families_of, warn_of_late};
 use crate::command::shared::host::{POLL_INTERVAL, addresses_of, check_peers};
 use crate::command::shared::replies::MismatchWarnings;
 use crate::command::shared::reporter::Reporter;
@@ -54,6 +54,7 @@ pub async fn run(mut config: AgentConfig) -> Result<()> {
     let (results, samples) = reporter.controls();
     let mut shutdown = Shutdown::new(results, samples).context("cannot catch signals")?;
     let (endpoint, privileges) = Endpoint::open(&config.endpoint).await?;
+    warn_of_late(&config.endpoint.port);
     let legacy = LegacyPeers::open(&config, &endpoint.port, monotonic_ns()).await?;
     reporter.start(&config.endpoint, Some(&config.core), &endpoint.port, privileges)?;
     let started_ns = monotonic_ns();
@@ -120,7 +121,10 @@ impl Run {
                     self.endpoint.answer(port, packet, &received);
                 }
                 Wake::PassedUp(PassedUp::Control { packet, from }) => {
-                    if let Some((peer, identity)) = self.endpoint.introductions.take(&packet, from, &mut self.agent) {
+                    let Endpoint {
+                        introductions, port, ..
+                    } = &mut self.endpoint;
+                    if let Some((peer, identity)) = introductions.take(&packet, from, port, &mut self.agent) {
                         self.reporter.introduced(peer, &identity);
                     }
                 }

@@ -12,7 +12,7 @@ use probe_common::family::Family;
 use probe_common::legacy;
 use probe_core::attach::AttachMode;
 use probe_core::auth::Key;
-use probe_core::identity::{MAX_TEXT_LEN, is_acceptable};
+use probe_core::identity::{MAX_TEXT_LEN, is_acceptable_name};
 use probe_core::reflector::policy::{Rates, canonical};
 use probe_core::rings::Rings;
 use probe_host::link::{NameError, check_name};
@@ -155,7 +155,7 @@ pub fn count(text: &str) -> Result<u64, ConfigError> {
 }
 
 pub fn name(name: String) -> Result<String, ConfigError> {
-    if name.is_empty() || !is_acceptable(&name) {
+    if !is_acceptable_name(&name) {
         return wrong(format!(
             "--name {name:?} cannot be shown by peers; use 1 to {MAX_TEXT_LEN} bytes of visible characters with single \
              blanks between them"
