@@ -60,7 +60,7 @@ pub struct PortConfig {
     pub choice: Choice,
     /// Whether to send probes, or only to reflect.
     pub probing: bool,
-    /// Records of the probes in flight, if kernel programs stamp them.
+    /// The rings of records of probes in flight; used with [`Engine::Ebpf`] only.
     pub rings: Rings,
     /// aya-log's level for lines from the programs, 0 for none.
     pub log_level: u8,
@@ -273,7 +273,7 @@ impl Port {
         }
     }
 
-    /// Sends probes, one right after the other, those of one IP version first. `failed` takes each that was not sent.
+    /// Sends probes back to back, IPv4 first. Calls `failed` for each probe that was not sent.
     pub fn send(&mut self, probes: &[Outgoing], mut failed: impl FnMut(&Outgoing, SendFailure)) {
         let unsent = &mut self.unsent;
         for family in [Family::V4, Family::V6] {

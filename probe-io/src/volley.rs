@@ -1,4 +1,4 @@
-//! Volleys and trains: rounds of probes that kernel programs send, turn around, and count.
+//! Volleys and trains: probes that kernel programs send, turn around and count.
 
 mod device;
 mod error;
@@ -29,7 +29,7 @@ pub use crate::volley::samples::VolleySample;
 use crate::volley::shared::{Counted, Delay, Shared};
 use crate::volley::start::Setup;
 
-/// A run to be opened.
+/// Configuration of a run.
 #[derive(Debug, Clone)]
 pub struct VolleyConfig {
     pub interface: String,
@@ -48,9 +48,9 @@ pub struct VolleyConfig {
     pub error: ErrorEstimate,
 }
 
-/// A run. When it is dropped, or the process is killed, the kernel detaches the programs, and balls in the air land.
+/// A run. When it is dropped, or when the process is killed, the kernel detaches the programs, and the balls land.
 pub struct Volley {
-    /// Ends before the programs are detached.
+    /// Dropped first, so that the thread ends before the programs are detached.
     launcher: Option<Launcher>,
     setup: Option<Setup>,
     links: Links,
@@ -73,28 +73,28 @@ struct Links {
     egress: Option<Classifier>,
 }
 
-/// The kernel notices each millisecond at the latest.
+/// Time between two readings of the counts while a run stops.
 const LOOK: Duration = Duration::from_millis(1);
-/// A ball lands within its round trip.
+/// How long to wait for balls to land. They need a round trip.
 const LANDING_NS: u64 = 100_000_000;
 
 impl Volley {
-    /// What is done. [`Volley::start`] may have taken another mode than the configured one, and says why in `reason`.
+    /// The plan in effect. If [`Volley::start`] has chosen another mode than the configured one, `reason` says why.
     pub fn plan(&self) -> &Plan {
         &self.plan
     }
 
-    /// Whether the duration has passed, or something has ended the run: then `failure` says what.
+    /// Whether the duration has passed, or a failure has ended the run.
     pub fn is_over(&self) -> bool {
         monotonic_ns() >= self.deadline_ns || self.failure().is_some()
     }
 
-    /// Why the run has ended before its time, in one line.
+    /// Why the run ended early, in one line.
     pub fn failure(&self) -> Option<String> {
         self.launcher.as_ref().and_then(Launcher::failure)
     }
 
-    /// The run so far. Cheap: reads memory that the kernel shares.
+    /// The counts and delays so far, read from shared memory without a system call.
     pub fn snapshot(&mut self) -> Snapshot {
         let at_ns = monotonic_ns();
         let counted = self.shared.counted();
@@ -138,19 +138,19 @@ impl Volley {
         }
     }
 
-    /// How many probes are waiting for a reply by the kernel's own record of each, whatever the counts say.
+    /// The number of probes waiting for a reply by the slots of the ring, independent of the counts.
     pub fn pending_in_ring(&self) -> u64 {
         let next = self.shared.next().load(Ordering::Acquire);
         self.shared.count_pending(self.first, next)
     }
 
-    /// Takes the samples so far.
+    /// Takes the samples that have arrived.
     pub fn take_samples(&mut self) -> Vec<VolleySample> {
         self.samples.take(&self.epoch)
     }
 
-    /// Lets the balls land, waits for the timeout of those that are pending, and returns the whole run. The first takes
-    /// at most 100 ms, during which nothing new is sent; `at_once` leaves out the second.
+    /// Stops sending, waits at most 100 ms until the balls have landed, then for the timeout of pending probes unless
+    /// `at_once`, and returns the whole run.
     pub async fn stop(&mut self, at_once: bool) -> Snapshot {
         let stopped_ns = monotonic_ns();
         self.deadline_ns = self.deadline_ns.min(stopped_ns);
@@ -158,14 +158,14 @@ impl Volley {
             launcher.hold();
         }
         loop {
-            // The thread may just be writing a new limit.
+            // In a loop, because the thread may be writing a new limit.
             self.shared.limit().store(0, Ordering::SeqCst);
             let waited_ns = monotonic_ns() - stopped_ns;
             let landed = self.shared.airborne().load(Ordering::Acquire) == 0 || waited_ns > LANDING_NS;
             let counted = self.shared.counted();
             let concluded = counted.of(Count::Received) + counted.of(Count::Overrun) + counted.lost;
             let resolved = concluded >= counted.of(Count::Sent);
-            // The thread declares the last ones lost after the timeout, and one more period and a little.
+            // The thread declares the last probes lost within one period after the timeout.
             let patience_ns = self.plan.timeout_ns + self.plan.burst.period_ns + LANDING_NS;
             if resolved || landed && at_once || waited_ns > patience_ns {
                 return self.snapshot();

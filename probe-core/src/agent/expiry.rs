@@ -16,7 +16,7 @@ use crate::stats::report::Path;
 
 impl Agent {
     /// Resolves probes that were not answered in time, by their `fate` for (ssid, seq, peer, send time). Closes windows whose time is
-    /// over, and declares silent peers down. Peers without a deadline are not touched, except where a window ends.
+    /// over, and declares silent peers down. Only due peers are looked at, unless a window ends.
     pub fn expire(&mut self, now_ns: u64, fate: &mut dyn FnMut(u16, u32, IpAddr, u64) -> Fate) {
         self.skip_missed(now_ns);
         let rolls = now_ns >= self.roll_ns;

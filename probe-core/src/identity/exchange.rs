@@ -12,7 +12,7 @@ pub const REFRESH_NS: u64 = 10_000_000_000;
 /// A peer that does not answer may not run kstamp, and is asked again after this.
 const SILENT_RETRY_NS: u64 = 60_000_000_000;
 
-/// Requests a second to all peers together: 10,000 peers come up at once.
+/// Requests a second to all peers together, because 10,000 peers may come up at once.
 const REQUESTS_PER_SECOND: f64 = 1_000.0;
 const REQUESTS_BURST: f64 = 100.0;
 
@@ -21,7 +21,7 @@ pub struct Exchange {
     peers: HashMap<IpAddr, Asked>,
     /// When to ask each peer next.
     due: BTreeSet<(u64, IpAddr)>,
-    /// The peers of the nonces in `peers`.
+    /// The peer of each nonce in `peers`.
     by_nonce: HashMap<u64, IpAddr>,
     pace: Bucket,
 }
@@ -103,7 +103,7 @@ impl Exchange {
         self.by_nonce.get(&nonce).copied()
     }
 
-    /// A peer to ask now, with `nonce`. Those that wait for longest come first.
+    /// A peer to ask now, with `nonce`: the one that has been due for longest.
     pub fn poll(&mut self, now_ns: u64, nonce: u64) -> Option<IpAddr> {
         let &(next_ns, peer) = self.due.first().filter(|(next_ns, _)| *next_ns <= now_ns)?;
         if !self.pace.allow(now_ns) {
@@ -128,7 +128,6 @@ impl Exchange {
     }
 }
 
-/// A token bucket.
 #[derive(Debug)]
 struct Bucket {
     per_second: f64,

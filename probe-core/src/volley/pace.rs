@@ -1,18 +1,18 @@
-//! When how many probes may leave.
+//! The pace of sending, and the age of probes.
 
 use std::collections::VecDeque;
 
 const NS_PER_S: u128 = 1_000_000_000;
 
-/// Bursts that may be made up for after a pause of the process.
+/// Bursts that are made up for after a pause of the process, at most.
 const MAX_BEHIND: u64 = 4;
 
-/// Spends a rate in bursts.
+/// Turns a rate into bursts.
 #[derive(Debug)]
 pub struct Pace {
     rate_per_s: u64,
     burst: u64,
-    /// From here on the rate is earned.
+    /// The rate is earned from this time and sequence number on.
     start_ns: u64,
     first: u64,
 }
@@ -28,8 +28,8 @@ impl Pace {
         }
     }
 
-    /// The sequence number at which sending ends for now, given the next one. After a pause the rate counts from now on:
-    /// what was missed is not made up for.
+    /// The sequence number at which sending ends for now; `next` is the next one. After a long pause the rate starts again,
+    /// and the missed probes are not made up for.
     pub fn limit(&mut self, now_ns: u64, next: u64) -> u64 {
         let elapsed = u128::from(now_ns.saturating_sub(self.start_ns));
         let earned = (elapsed * u128::from(self.rate_per_s) / NS_PER_S) as u64;
@@ -42,17 +42,17 @@ impl Pace {
         limit
     }
 
-    /// The start of the rate, for the kernel: instant and sequence number.
+    /// Time and sequence number from which the rate is earned, for the kernel.
     pub fn start(&self) -> (u64, u64) {
         (self.start_ns, self.first)
     }
 }
 
-/// The sequence numbers that were next at past instants: tells which probes have waited for how long.
+/// The age of probes, by the sequence numbers that were next at past times.
 #[derive(Debug)]
 pub struct Ages {
     next_at: VecDeque<(u64, u64)>,
-    /// All before it have been handed out.
+    /// All numbers below have been handed out.
     handed_out: u64,
 }
 
@@ -69,8 +69,7 @@ impl Ages {
         self.next_at.push_back((now_ns, next));
     }
 
-    /// The numbers that have not been handed out, and were given away at least `age_ns` before `now_ns`: from the first to
-    /// before the second.
+    /// Hands out the numbers of probes sent at least `age_ns` before `now_ns`, once: from the first to before the second.
     pub fn older(&mut self, now_ns: u64, age_ns: u64) -> (u64, u64) {
         let from = self.handed_out;
         while let Some(&(at_ns, next)) = self.next_at.front()
@@ -83,8 +82,8 @@ impl Ages {
     }
 }
 
-/// How long the kernel's answer to a ball is waited for before another one is thrown: four times the delay that all but
-/// one in a thousand replies keep to. Replies after that count all the same.
+/// Time after which another ball replaces one that has not come back: four times the 99.9th percentile of the round trips. A
+/// reply after that time still counts.
 pub fn patience_ns(p999_ns: Option<i64>) -> u64 {
     const UNKNOWN_NS: u64 = 10_000_000;
     const RANGE_NS: (u64, u64) = (200_000, 100_000_000);

@@ -166,7 +166,8 @@ impl Sockets {
         Ok(())
     }
 
-    /// Sends probes that kernel programs stamp. `failed` takes the index and the error of each that the kernel refused.
+    /// Sends probes that kernel programs stamp. Calls `failed` with the index and the error of each
+    /// that the kernel refused.
     pub(crate) fn send_probes(&self, probes: &[Datagram], failed: impl FnMut(usize, io::Error)) {
         if let ProbeSocket::SendOnly(socket) = &self.sender {
             send_all(socket, probes, failed);

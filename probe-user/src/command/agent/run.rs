@@ -100,11 +100,11 @@ struct Run {
     warned_of_refusals: bool,
     mismatches: MismatchWarnings,
     wall_clock: StepDetector,
-    /// When replies were last taken and probes sent.
+    /// Start of the last round, in which replies were taken and probes sent.
     worked_ns: u64,
     /// More replies are waiting than were taken at once.
     has_more: bool,
-    /// The probes that are being sent: kept for its memory.
+    /// The probes that are being sent. Kept between calls, so that sending allocates nothing.
     outgoing: Vec<Outgoing>,
 }
 
@@ -265,10 +265,10 @@ impl Run {
         } else {
             deadlines.into_iter().flatten().fold(u64::MAX, u64::min)
         };
-        // From the last start on, not the end: work that takes longer than this is followed by more at once.
+        // Counted from the start of the last round: a round that took longer is followed by the next at once.
         let deadline_ns = deadline_ns.max(self.worked_ns + MIN_ROUND_NS);
         if deadline_ns <= now_ns {
-            // The timer is due at once, so nothing else would let the runtime see signals and packets.
+            // The timer is due already, so the runtime would see no signals and packets without this.
             tokio::task::yield_now().await;
         }
         let is_far = deadline_ns.saturating_sub(now_ns) > RING_WAKE_UP_NS;

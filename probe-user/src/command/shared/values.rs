@@ -72,7 +72,7 @@ pub fn interval_ns(text: &str) -> Result<u64, ConfigError> {
     }
 }
 
-/// The records of `sessions`, each with `in_flight` probes. Refuses more probes than may be in flight.
+/// The rings for `sessions` sessions, each with `in_flight` probes. Refuses more than [`MAX_IN_FLIGHT`] probes in flight.
 pub fn rings(sessions: u64, in_flight: u64, timeout: &str, interval: &str) -> Result<Rings, ConfigError> {
     let Some(rings) = Rings::of(sessions, in_flight) else {
         let probes = sessions.saturating_mul(in_flight);
