@@ -13,7 +13,7 @@ use serde::{Serialize, Serializer};
 
 pub use crate::volley::histogram::Histogram;
 pub use crate::volley::losses::{Losses, Reflected, ReflectorCounter};
-pub use crate::volley::pace::{Ages, Pace, patience_ns};
+pub use crate::volley::pace::{Ages, Pace, Patience};
 pub use crate::volley::plan::{
     Burst, Capabilities, DEFAULT_BALLS, DEFAULT_TIMEOUT_NS, MAX_BALLS, MAX_BATCH, MAX_RATE_PER_S, MAX_TIMEOUT_NS, Plan,
     Refusal, Wish, plan,
@@ -61,5 +61,23 @@ impl FromStr for Mode {
 impl Serialize for Mode {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_mode_has_one_name_in_every_form() {
+        for (mode, name) in [
+            (Mode::Volley, "volley"),
+            (Mode::Train, "train"),
+            (Mode::Sendmmsg, "sendmmsg"),
+        ] {
+            assert_eq!((mode.to_string(), name.parse()), (name.to_owned(), Ok(mode)));
+            assert_eq!(serde_json::to_value(mode).ok(), Some(name.into()));
+        }
+        assert_eq!("Volley".parse::<Mode>(), Err(()));
     }
 }

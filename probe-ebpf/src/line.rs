@@ -15,6 +15,7 @@ use aya_ebpf::helpers::bpf_redirect;
 use aya_ebpf::macros::{map, xdp};
 use aya_ebpf::maps::{Array, DevMap};
 use aya_ebpf::programs::XdpContext;
+use probe_common::frame::ETHERNET_LEN;
 use probe_common::reflect::{V4_FRAME, V6_FRAME};
 
 use crate::atomic::fetch_add;
@@ -72,8 +73,7 @@ fn forward(context: &XdpContext, direction: u32, twice: &DevMap) -> u32 {
     let Some(words) = DIRECTIONS.get_ptr_mut(direction) else {
         return XDP_ABORTED;
     };
-    let length = context.data_end() - context.data();
-    if length != V4_FRAME && length != V6_FRAME {
+    if !is_probe(context) {
         return leave(direction);
     }
     // SAFETY: map values stay readable and writable for the program's run; counts are changed atomically.
@@ -93,6 +93,22 @@ fn forward(context: &XdpContext, direction: u32, twice: &DevMap) -> u32 {
             return bpf_redirect((*words)[DETOUR] as u32, 0) as u32;
         }
         bpf_redirect((*words)[OUT] as u32, 0) as u32
+    }
+}
+
+/// By length and EtherType: requests of ND are as long as an IPv4 probe.
+#[inline(always)]
+fn is_probe(context: &XdpContext) -> bool {
+    let (start, end) = (context.data(), context.data_end());
+    if start + ETHERNET_LEN > end {
+        return false;
+    }
+    // SAFETY: the bytes lie within the packet.
+    let ethertype = unsafe { ((start + 12) as *const [u8; 2]).read() };
+    match ethertype {
+        [0x08, 0x00] => end - start == V4_FRAME,
+        [0x86, 0xdd] => end - start == V6_FRAME,
+        _ => false,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-const NS_PER_S: u128 = 1_000_000_000;
+const NS_PER_S: u64 = 1_000_000_000;
 
 /// Bursts that are made up for after a pause of the process, at most.
 const MAX_BEHIND: u64 = 4;
@@ -31,8 +31,13 @@ impl Pace {
     /// The sequence number at which sending ends for now; `next` is the next one. After a long pause the rate starts again,
     /// and the missed probes are not made up for.
     pub fn limit(&mut self, now_ns: u64, next: u64) -> u64 {
-        let elapsed = u128::from(now_ns.saturating_sub(self.start_ns));
-        let earned = (elapsed * u128::from(self.rate_per_s) / NS_PER_S) as u64;
+        let elapsed_ns = now_ns.saturating_sub(self.start_ns);
+        // Whole seconds are settled, because the kernel's product of time and rate has 64 bits.
+        let seconds = elapsed_ns / NS_PER_S;
+        self.start_ns += seconds * NS_PER_S;
+        self.first += seconds * self.rate_per_s;
+        let earned = u128::from(elapsed_ns % NS_PER_S) * u128::from(self.rate_per_s) / u128::from(NS_PER_S);
+        let earned = earned as u64;
         let limit = self.first + self.burst + earned;
         if limit > next + MAX_BEHIND * self.burst {
             self.start_ns = now_ns;
@@ -84,10 +89,46 @@ impl Ages {
 
 /// Time after which another ball replaces one that has not come back: four times the 99.9th percentile of the round trips. A
 /// reply after that time still counts.
-pub fn patience_ns(p999_ns: Option<i64>) -> u64 {
-    const UNKNOWN_NS: u64 = 10_000_000;
-    const RANGE_NS: (u64, u64) = (200_000, 100_000_000);
-    p999_ns.map_or(UNKNOWN_NS, |p999_ns| {
-        (4 * p999_ns.unsigned_abs()).clamp(RANGE_NS.0, RANGE_NS.1)
-    })
+///
+/// If no reply has come since balls were last replaced, the path stands still, and more balls would only queue there: the
+/// time is doubled.
+#[derive(Debug)]
+pub struct Patience {
+    by_delay_ns: u64,
+    doubled: u32,
+    received: u64,
 }
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            by_delay_ns: 10_000_000,
+            doubled: 0,
+            received: 0,
+        }
+    }
+}
+
+impl Patience {
+    const MIN_NS: u64 = 1_000_000;
+    const MAX_NS: u64 = 200_000_000;
+
+    pub fn ns(&self) -> u64 {
+        (self.by_delay_ns << self.doubled).min(Self::MAX_NS)
+    }
+
+    /// Takes the 99.9th percentile of the round trips so far.
+    pub fn observe(&mut self, p999_ns: i64) {
+        self.by_delay_ns = (4 * p999_ns.unsigned_abs()).clamp(Self::MIN_NS, Self::MAX_NS);
+    }
+
+    /// Balls were replaced when `received` replies had come in all.
+    pub fn replaced(&mut self, received: u64) {
+        let stands_still = received == self.received;
+        self.doubled = if stands_still { (self.doubled + 1).min(8) } else { 0 };
+        self.received = received;
+    }
+}
+
+#[cfg(test)]
+mod tests;

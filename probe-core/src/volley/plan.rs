@@ -123,10 +123,11 @@ pub fn plan(wish: &Wish, limit_per_s: Option<u64>, able: &Capabilities) -> Resul
         )));
     }
     let burst = burst_at(wish.burst, rate_per_s);
-    let by_bursts = rate_of(burst);
     let rate_per_s = match rate_per_s {
         None if wish.continuous => None,
-        rate => Some(rate.map_or(by_bursts, |rate| rate.min(by_bursts))),
+        // Pauses are whole nanoseconds.
+        Some(rate) if burst.period_ns <= period_ns(burst.probes, rate) => Some(rate),
+        _ => Some(rate_of(burst)),
     };
     Ok(Plan {
         mode,
@@ -208,11 +209,15 @@ fn burst_at(wanted: Option<Burst>, rate_per_s: Option<u64>) -> Burst {
     };
     let by_rate = (rate * PERIOD_NS / NS_PER_S).clamp(1, MAX_BURST.into()) as u32;
     let probes = wanted.map_or(by_rate, |burst| burst.probes);
-    let period_ns = (u64::from(probes) * NS_PER_S).div_ceil(rate);
     Burst {
         probes,
-        period_ns: period_ns.max(wanted.map_or(PERIODS_NS.0, |burst| burst.period_ns)),
+        period_ns: period_ns(probes, rate).max(wanted.map_or(PERIODS_NS.0, |burst| burst.period_ns)),
     }
+}
+
+/// The shortest pause that holds the rate.
+fn period_ns(probes: u32, rate_per_s: u64) -> u64 {
+    (u64::from(probes) * NS_PER_S).div_ceil(rate_per_s)
 }
 
 fn rate_of(burst: Burst) -> u64 {

@@ -112,3 +112,56 @@ impl Totals {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn snapshot(at_ns: u64, sent: u64, received: u64, (forward, backward): (u64, u64)) -> Snapshot {
+        let lost = forward + backward;
+        Snapshot {
+            at_ns,
+            totals: Totals {
+                sent,
+                received,
+                lost,
+                lost_forward: forward,
+                lost_backward: backward,
+                pending: sent - received - lost,
+                duplicates: received / 10,
+                ..Totals::default()
+            },
+            rtt: Histogram::default(),
+            residence: Histogram::default(),
+            forward: None,
+            backward: None,
+        }
+    }
+
+    #[test]
+    fn a_row_has_what_came_between_and_what_waits_at_its_end() {
+        let row = difference(&snapshot(9, 100, 80, (7, 3)), &snapshot(5, 60, 50, (2, 1)));
+        let want = Totals {
+            sent: 40,
+            received: 30,
+            lost: 7,
+            lost_forward: 5,
+            lost_backward: 2,
+            pending: 10,
+            duplicates: 3,
+            ..Totals::default()
+        };
+        assert_eq!((row.at_ns, row.totals), (9, want));
+        assert_eq!((row.forward, row.backward), (None, None));
+    }
+
+    #[test]
+    fn a_direction_that_was_corrected_leaves_the_sum_right() {
+        // Forward losses turn out to be backward ones: the row has no negative number.
+        let row = difference(&snapshot(9, 100, 90, (1, 6)), &snapshot(5, 90, 84, (5, 0))).totals;
+        assert_eq!(
+            (row.lost, row.lost_forward, row.lost_backward, row.lost_unknown),
+            (2, 0, 2, 0)
+        );
+    }
+}

@@ -106,7 +106,7 @@ fn take<H: Hook>(hook: &H, udp: &Udp, settings: &Settings, tally: *mut Tally, t4
         t4_ns,
     };
     delays(tally, &stamps, settings);
-    if settings.sample_every != 0 && sequence % settings.sample_every == 0 {
+    if settings.sample_every != 0 && sequence.is_multiple_of(settings.sample_every) {
         sample(
             tally,
             Sample {

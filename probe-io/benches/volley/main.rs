@@ -14,7 +14,7 @@ use probe_io::volley::{Volley, VolleyConfig, capabilities};
 use crate::line::{FAR_V4, Line, command, target};
 
 #[allow(dead_code, reason = "tests use the rest")]
-#[path = "../../tests/volley/line.rs"]
+#[path = "../../tests/volley_programs/line.rs"]
 mod line;
 
 /// Pings on another veth pair.

@@ -13,7 +13,8 @@ use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, ClockNanosleepFlags, clock_nanosleep};
 use probe_common::ntp::ErrorEstimate;
 use probe_common::stamp::{self, BASE_LEN};
-use probe_core::volley::{Ages, Mode, Pace, Plan, patience_ns};
+use probe_common::volley::Count;
+use probe_core::volley::{Ages, Mode, Pace, Patience, Plan};
 use probe_host::clock::monotonic_ns;
 use socket2::Socket;
 
@@ -116,7 +117,7 @@ impl Launcher {
             ending: Arc::clone(&ending),
             waiting: Ages::new(first),
             flying: Ages::new(first),
-            patience_ns: patience_ns(None),
+            patience: Patience::default(),
             look_ns: now_ns,
         };
         let thread = thread::Builder::new()
@@ -165,7 +166,7 @@ struct Work {
     waiting: Ages,
     /// Balls by age, to be replaced.
     flying: Ages,
-    patience_ns: u64,
+    patience: Patience,
     look_ns: u64,
 }
 
@@ -201,12 +202,14 @@ impl Work {
         }
         if now_ns >= self.look_ns {
             self.look_ns = now_ns + LOOK_NS;
-            self.patience_ns = patience_ns(self.shared.histogram(Delay::Rtt).quantile(0.999));
+            if let Some(p999_ns) = self.shared.histogram(Delay::Rtt).quantile(0.999) {
+                self.patience.observe(p999_ns);
+            }
         }
         self.flying.note(now_ns, next);
-        let (from, to) = self.flying.older(now_ns, self.patience_ns);
-        if self.shared.airborne().load(Ordering::Relaxed) > 0 {
-            self.shared.release(from, to);
+        let (from, to) = self.flying.older(now_ns, self.patience.ns());
+        if self.shared.airborne().load(Ordering::Relaxed) > 0 && self.shared.release(from, to) > 0 {
+            self.patience.replaced(self.shared.counted().of(Count::Received));
         }
     }
 

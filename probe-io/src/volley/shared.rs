@@ -30,7 +30,7 @@ impl<T> Mapped<T> {
     /// Maps `name`, an array of `number` entries.
     fn take(ebpf: &mut Ebpf, name: &'static str, number: usize) -> Result<Self, ObjectError> {
         // Entries lie at multiples of eight bytes.
-        const { assert!(size_of::<T>() % 8 == 0) }
+        const { assert!(size_of::<T>().is_multiple_of(8)) }
         let Some(Map::Array(map)) = ebpf.take_map(name) else {
             return Err(ObjectError::Missing(name));
         };

@@ -239,7 +239,7 @@ impl Volley {
         let rate = self
             .plan
             .rate_per_s
-            .map_or(0, |rate| (u128::from(rate) * 1_024 << 32) / u128::from(NS_PER_S));
+            .map_or(0, |rate| ((u128::from(rate) * 1_024) << 32) / u128::from(NS_PER_S));
         // Without a rate, the whole run may leave ahead of it.
         let burst = self
             .plan

@@ -21,7 +21,7 @@ struct Part {
 }
 
 /// Test binaries of `probe-io/tests`, `probe-user/tests` and `xtask/tests` that run in every guest.
-static PARTS: [Part; 14] = [
+static PARTS: [Part; 15] = [
     // The emulator may run a breakpoint that the kernel has just removed from its XDP dispatcher (`text_poke_bp`), if one
     // program is tested while another takes its place there.
     in_turn("programs"),
@@ -38,6 +38,7 @@ static PARTS: [Part; 14] = [
     alone("policy"),
     alone("tap"),
     in_turn("volley"),
+    in_turn("volley_programs"),
 ];
 
 /// There can be one lab only.

@@ -33,6 +33,16 @@ pub(crate) fn enter(namespace: &str) {
     nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
 }
 
+/// Whether processors are emulated, as in the guests of `cargo xtask test --vm`: programs take a hundred times as long.
+pub(crate) fn is_emulated() -> bool {
+    std::env::var_os("KSTAMP_EMULATED").is_some()
+}
+
+/// Fewer on emulated processors.
+pub(crate) fn scaled(number: u64) -> u64 {
+    if is_emulated() { number.div_ceil(100) } else { number }
+}
+
 pub(crate) fn runtime() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
 }

@@ -242,7 +242,8 @@ fn a_reply_becomes_the_next_probe() {
 #[test]
 fn a_ball_lands_when_budget_rate_or_deadline_end() {
     for mut rig in rigs(RELAY) {
-        let cases: [(&str, fn(&Rig)); 5] = [
+        type Forbid = fn(&Rig);
+        let cases: [(&str, Forbid); 5] = [
             ("budget", |rig| rig.allow(0)),
             ("stopped", |rig| rig.shared.limit().store(0, Ordering::Release)),
             ("deadline", |rig| {
@@ -285,7 +286,7 @@ fn a_rate_lets_probes_through_as_it_is_earned() {
         // 1,000 a second since 2.5 ms ago.
         rig.shared
             .rate()
-            .store((1_000 * 1_024 << 32) / 1_000_000_000, Ordering::Release);
+            .store(((1_000 * 1_024) << 32) / 1_000_000_000, Ordering::Release);
         rig.shared
             .start_ns()
             .store(monotonic_ns() - 2_500_000, Ordering::Release);
