@@ -96,7 +96,7 @@ fn forward(context: &XdpContext, direction: u32, twice: &DevMap) -> u32 {
     }
 }
 
-/// By length and EtherType: requests of ND are as long as an IPv4 probe.
+/// Decides by length and EtherType, because neighbour solicitations are as long as an IPv4 probe.
 #[inline(always)]
 fn is_probe(context: &XdpContext) -> bool {
     let (start, end) = (context.data(), context.data_end());

@@ -32,7 +32,7 @@ impl Pace {
     /// and the missed probes are not made up for.
     pub fn limit(&mut self, now_ns: u64, next: u64) -> u64 {
         let elapsed_ns = now_ns.saturating_sub(self.start_ns);
-        // Whole seconds are settled, because the kernel's product of time and rate has 64 bits.
+        // The start advances by whole seconds, because the kernel multiplies time and rate in 64 bits.
         let seconds = elapsed_ns / NS_PER_S;
         self.start_ns += seconds * NS_PER_S;
         self.first += seconds * self.rate_per_s;
@@ -90,8 +90,8 @@ impl Ages {
 /// Time after which another ball replaces one that has not come back: four times the 99.9th percentile of the round trips. A
 /// reply after that time still counts.
 ///
-/// If no reply has come since balls were last replaced, the path stands still, and more balls would only queue there: the
-/// time is doubled.
+/// The time doubles if no reply has come since balls were last replaced: the path stands still, and more balls would only
+/// queue there.
 #[derive(Debug)]
 pub struct Patience {
     by_delay_ns: u64,
@@ -122,7 +122,7 @@ impl Patience {
         self.by_delay_ns = (4 * p999_ns.unsigned_abs()).clamp(Self::MIN_NS, Self::MAX_NS);
     }
 
-    /// Balls were replaced when `received` replies had come in all.
+    /// Notes that balls were replaced; `received` is the number of all replies so far.
     pub fn replaced(&mut self, received: u64) {
         let stands_still = received == self.received;
         self.doubled = if stands_still { (self.doubled + 1).min(8) } else { 0 };

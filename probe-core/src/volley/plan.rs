@@ -163,14 +163,7 @@ fn check(wish: &Wish) -> Result<(), Refusal> {
                 PERIODS_NS.1,
             )
         })
-        .or_else(|| {
-            out_of_range(
-                "the timeout in nanoseconds",
-                wish.timeout_ns,
-                1_000_000,
-                MAX_TIMEOUT_NS,
-            )
-        });
+        .or_else(|| out_of_range("the timeout in nanoseconds", wish.timeout_ns, 1_000_000, MAX_TIMEOUT_NS));
     refusal.map_or(Ok(()), Err)
 }
 
