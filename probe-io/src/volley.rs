@@ -5,6 +5,7 @@ mod error;
 mod launcher;
 pub mod object;
 mod samples;
+mod setup;
 mod shared;
 mod start;
 mod template;
@@ -13,40 +14,18 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use aya::programs::xdp::XdpLink;
-use probe_common::ntp::ErrorEstimate;
 use probe_common::volley::{Count, Epoch};
 use probe_core::volley::{Losses, Plan, ReflectorCounter, Refused, Snapshot, Totals};
 use probe_host::clock::monotonic_ns;
 
-use crate::backend::ebpf::attach::Classifier;
-use crate::udp::target::Target;
 pub use crate::volley::device::capabilities;
 pub use crate::volley::error::VolleyError;
 use crate::volley::launcher::Launcher;
 use crate::volley::samples::Samples;
 pub use crate::volley::samples::VolleySample;
+pub use crate::volley::setup::VolleyConfig;
+use crate::volley::setup::{Links, Setup};
 use crate::volley::shared::{Counted, Delay, Shared};
-use crate::volley::start::Setup;
-
-/// Configuration of a run.
-#[derive(Debug, Clone)]
-pub struct VolleyConfig {
-    pub interface: String,
-    /// Address of the peer, its test port, and the DSCP of probes.
-    pub target: Target,
-    /// `None`: any free port.
-    pub source_port: Option<u16>,
-    pub plan: Plan,
-    /// `None`: until it is stopped.
-    pub duration_ns: Option<u64>,
-    /// One of so many probes is handed out as a [`VolleySample`].
-    pub sample_every: Option<u32>,
-    /// Both ends read one clock: one-way delays are kept too.
-    pub one_way: bool,
-    /// This host's error estimate (RFC 8762 §4.2.1).
-    pub error: ErrorEstimate,
-}
 
 /// A run. When it is dropped, or when the process is killed, the kernel detaches the programs, and the balls land.
 pub struct Volley {
@@ -65,18 +44,10 @@ pub struct Volley {
     reflector: ReflectorCounter,
 }
 
-/// What is attached. Dropping it detaches.
-#[derive(Default)]
-struct Links {
-    xdp: Option<XdpLink>,
-    ingress: Option<Classifier>,
-    egress: Option<Classifier>,
-}
-
 /// Time between two readings of the counts while a run stops.
 const LOOK: Duration = Duration::from_millis(1);
 /// How long to wait for balls to land. They need a round trip.
-const LANDING_NS: u64 = 100_000_000;
+const LANDING_NS: u64 = 50_000_000;
 
 impl Volley {
     /// The plan in effect. If [`Volley::start`] has chosen another mode than the configured one, `reason` says why.
@@ -94,24 +65,29 @@ impl Volley {
         self.launcher.as_ref().and_then(Launcher::failure)
     }
 
-    /// The counts and delays so far, read from shared memory without a system call.
+    /// The counts and delays so far, read from shared memory without a system call, while each CPU goes on counting.
     pub fn snapshot(&mut self) -> Snapshot {
         let at_ns = monotonic_ns();
-        let counted = self.shared.counted();
         let one_way = |delay| self.one_way.then(|| self.shared.histogram(delay));
+        let (forward, backward) = (one_way(Delay::Forward), one_way(Delay::Backward));
+        let residence = self.shared.histogram(Delay::Residence);
+        let rtt = self.shared.histogram(Delay::Rtt);
+        // After the replies, so that what they answer is certainly counted as sent.
+        let counted = self.shared.counted();
         Snapshot {
             at_ns,
-            rtt: self.shared.histogram(Delay::Rtt),
-            residence: self.shared.histogram(Delay::Residence),
-            forward: one_way(Delay::Forward),
-            backward: one_way(Delay::Backward),
-            totals: self.totals(&counted),
+            totals: self.totals(&counted, rtt.count()),
+            rtt,
+            residence,
+            forward,
+            backward,
         }
     }
 
-    fn totals(&mut self, counted: &Counted) -> Totals {
+    /// The counts, of which `with_delay` replies are in the histogram: those that came while it was read are still pending.
+    fn totals(&mut self, counted: &Counted, with_delay: u64) -> Totals {
         let of = |count| counted.of(count);
-        let (sent, received) = (of(Count::Sent), of(Count::Received));
+        let (sent, received) = (of(Count::Sent), with_delay + of(Count::Implausible));
         let lost = counted.lost + of(Count::Overrun);
         let copied = of(Count::CopiedForward);
         let reflected = self.reflector.follow(&counted.newest, received + copied);
@@ -149,8 +125,8 @@ impl Volley {
         self.samples.take(&self.epoch)
     }
 
-    /// Stops sending, waits at most 100 ms until the balls have landed, then for the timeout of pending probes unless
-    /// `at_once`, and returns the whole run.
+    /// Stops sending, waits for replies until the timeout, and returns the whole run. With `at_once`, it waits at most 50 ms,
+    /// in which the balls land.
     pub async fn stop(&mut self, at_once: bool) -> Snapshot {
         let stopped_ns = monotonic_ns();
         self.deadline_ns = self.deadline_ns.min(stopped_ns);
@@ -161,13 +137,15 @@ impl Volley {
             // In a loop, because the thread may be writing a new limit.
             self.shared.limit().store(0, Ordering::SeqCst);
             let waited_ns = monotonic_ns() - stopped_ns;
-            let landed = self.shared.airborne().load(Ordering::Acquire) == 0 || waited_ns > LANDING_NS;
             let counted = self.shared.counted();
             let concluded = counted.of(Count::Received) + counted.of(Count::Overrun) + counted.lost;
             let resolved = concluded >= counted.of(Count::Sent);
             // The thread declares the last probes lost within one period after the timeout.
-            let patience_ns = self.plan.timeout_ns + self.plan.burst.period_ns + LANDING_NS;
-            if resolved || landed && at_once || waited_ns > patience_ns {
+            let patience_ns = match at_once {
+                true => LANDING_NS,
+                false => self.plan.timeout_ns + self.plan.burst.period_ns + LANDING_NS,
+            };
+            if resolved || waited_ns > patience_ns {
                 return self.snapshot();
             }
             tokio::time::sleep(LOOK).await;

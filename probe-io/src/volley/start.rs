@@ -26,7 +26,8 @@ use crate::volley::device::{find, why_unanswered};
 use crate::volley::launcher::{Launcher, Muzzle};
 use crate::volley::object::{EGRESS, INGRESS, VolleyObject};
 use crate::volley::samples::Samples;
-use crate::volley::{Links, Volley, VolleyConfig, VolleyError, template};
+use crate::volley::setup::{Links, Setup};
+use crate::volley::{Volley, VolleyConfig, VolleyError, template};
 
 /// The first sequence number. A reflector with a counter of its own begins at 0, so one that returns this number has none.
 const FIRST: u64 = 1 << 30;
@@ -37,15 +38,6 @@ const ATTEMPT_NS: u64 = 400_000_000;
 /// Shorter, because the first probe has resolved the next hop.
 const FRAME_ATTEMPT_NS: u64 = 300_000_000;
 const LOOK: Duration = Duration::from_micros(200);
-
-/// The parts of a run that has not begun.
-pub(super) struct Setup {
-    config: VolleyConfig,
-    link: Link,
-    object: VolleyObject,
-    settings: Settings,
-    muzzle: Muzzle,
-}
 
 impl Volley {
     /// Loads and attaches the programs; sends nothing. To be called from within a tokio runtime.

@@ -1,0 +1,48 @@
+//! What a run needs before it begins, and what it attaches.
+
+use aya::programs::xdp::XdpLink;
+use probe_common::ntp::ErrorEstimate;
+use probe_common::volley::Settings;
+use probe_core::volley::Plan;
+use probe_host::link::Link;
+
+use crate::backend::ebpf::attach::Classifier;
+use crate::udp::target::Target;
+use crate::volley::launcher::Muzzle;
+use crate::volley::object::VolleyObject;
+
+/// A run to be opened.
+#[derive(Debug, Clone)]
+pub struct VolleyConfig {
+    pub interface: String,
+    /// Address of the peer, its test port, and the DSCP of probes.
+    pub target: Target,
+    /// `None`: any free port.
+    pub source_port: Option<u16>,
+    pub plan: Plan,
+    /// `None`: until it is stopped.
+    pub duration_ns: Option<u64>,
+    /// One of so many probes is handed out as a [`VolleySample`].
+    pub sample_every: Option<u32>,
+    /// Both ends read one clock: one-way delays are kept too.
+    pub one_way: bool,
+    /// This host's error estimate (RFC 8762 §4.2.1).
+    pub error: ErrorEstimate,
+}
+
+/// What is attached. Dropping it detaches.
+#[derive(Default)]
+pub(super) struct Links {
+    pub(super) xdp: Option<XdpLink>,
+    pub(super) ingress: Option<Classifier>,
+    pub(super) egress: Option<Classifier>,
+}
+
+/// What a run needs until it begins.
+pub(super) struct Setup {
+    pub(super) config: VolleyConfig,
+    pub(super) link: Link,
+    pub(super) object: VolleyObject,
+    pub(super) settings: Settings,
+    pub(super) muzzle: Muzzle,
+}
