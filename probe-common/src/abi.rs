@@ -29,7 +29,7 @@ pub struct Settings {
     pub abi_version: u32,
     /// Index of the interface, to which the TC reflector redirects.
     pub interface: u32,
-    /// UTC − `CLOCK_MONOTONIC`, modulo 2⁶⁴: slewing changes both alike, so that this changes only when the clock is set.
+    /// UTC − `CLOCK_MONOTONIC`, modulo 2⁶⁴. Slewing changes both clocks alike, so the offset changes only when UTC is set.
     pub unix_offset_ns: u64,
     /// Ports on which probes arrive, host order; 0 for none. This host's probes go to the first.
     pub test_ports: [u16; MAX_TEST_PORTS],
@@ -77,7 +77,7 @@ impl Settings {
     /// Whether probes arrive on `port`.
     #[inline(always)]
     pub fn is_test_port(&self, port: u16) -> bool {
-        // One comparison instead of four: subtracting one borrows from the highest bit of a lane if that is zero.
+        // One comparison instead of four: subtracting 1 from a lane that is zero sets the highest bit of the lane.
         const ONES: u64 = 0x0001_0001_0001_0001;
         let [a, b, c, d] = self.test_ports.map(u64::from);
         let differences = (a | b << 16 | c << 32 | d << 48) ^ u64::from(port).wrapping_mul(ONES);

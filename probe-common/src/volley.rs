@@ -1,5 +1,8 @@
 //! What the programs of `kstamp volley` and their loader share: settings, the ring of probes, and what is counted.
 //!
+//! A ball is a probe together with the probes that its replies become, one after the other. It lands when its reply becomes
+//! no further probe.
+//!
 //! Wire times are the monotonic clock plus an offset that the loader writes once, when the run begins: a step of the wall
 //! clock touches neither the matching of replies nor a round trip.
 
@@ -42,7 +45,7 @@ pub struct Settings {
     pub reserved_too: u32,
 }
 
-/// One instant on both clocks, at a full second of UTC: converts between monotonic time and wire time.
+/// A full second of UTC on both clocks. Converts between monotonic time and wire time.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Epoch {
@@ -53,15 +56,14 @@ pub struct Epoch {
 }
 
 impl Epoch {
-    /// `mono_ns` must not be before the epoch.
+    /// The wire time of `mono_ns`, which must not be before the epoch.
     #[inline(always)]
     pub fn wire(&self, mono_ns: u64) -> NtpTime {
         let since = mono_ns.wrapping_sub(self.mono_ns);
         NtpTime::from_parts(self.unix_s + since / NS_PER_S, since % NS_PER_S)
     }
 
-    /// The inverse of [`Epoch::wire`], to the nanosecond, within 136 years after the epoch. A wire time before it gives a
-    /// number far away.
+    /// The inverse of [`Epoch::wire`], to the nanosecond, within 68 years of the epoch.
     #[inline(always)]
     pub fn mono(&self, wire: u64, is_ptp: bool) -> u64 {
         let begins = if is_ptp { 0 } else { UNIX_EPOCH_IN_NTP };
@@ -85,39 +87,40 @@ pub struct Control {
     pub limit: u64,
     /// `CLOCK_MONOTONIC` at which sending ends.
     pub deadline_ns: u64,
-    /// Sequence number and `CLOCK_MONOTONIC` from which the rate counts.
+    /// Sequence number of the first probe that the rate counts.
     pub first: u64,
+    /// `CLOCK_MONOTONIC` from which the rate is earned.
     pub start_ns: u64,
     /// Probes in 1,024 ns, times 2³².
     pub rate: u64,
     /// Probes that may leave ahead of the rate.
     pub burst: u64,
-    /// Balls that may be in the air at once.
+    /// Maximum number of balls in flight.
     pub balls: u64,
     /// 1: the egress program copies the next probe into `TEMPLATE`.
     pub capture: u64,
     /// Sequence number of the next probe. Modified atomically.
     pub next: u64,
     pub reserved: [u64; 7],
-    /// Balls in the air. Modified atomically.
+    /// Balls in flight. Modified atomically.
     pub airborne: u64,
     pub reserved_too: [u64; 7],
 }
 
-/// The one entry of `TEMPLATE`: a probe's frame as this host sends it.
+/// The one entry of `TEMPLATE`: the frame of a probe as this host sends it.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 pub struct Template {
-    /// An IPv4 frame fills the front. Sequence number and T1 are zero.
+    /// A shorter IPv4 frame is at the front. Sequence number and T1 are zero.
     pub frame: [u8; V6_FRAME],
     /// Bytes of the frame; 0: there is none yet.
     pub length: u16,
     pub reserved: u32,
-    /// Sum of pseudo-header, UDP header and payload without the fields that change, in memory order.
+    /// Checksum, in memory order, of pseudo-header, UDP header and payload with these fields at zero.
     pub sum: u64,
 }
 
-/// An entry of `RING`, at the low bits of the sequence number.
+/// An entry of `RING`, whose index is the low bits of the sequence number.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Slot {
@@ -127,13 +130,13 @@ pub struct Slot {
     pub t1: u64,
 }
 
-/// The states of a probe, and the one word that changes with them: `sequence (32) | reflector's number (30) | state (2)`.
+/// The word of a slot: `sequence (32) | reflector's number (30) | state (2)`.
 pub mod word {
     /// Never sent, or lost.
     pub const LOST: u64 = 0;
-    /// Waiting for a reply, which becomes the next probe.
+    /// Waiting for a reply that becomes the next probe.
     pub const FLYING: u64 = 1;
-    /// Waiting for a reply, which becomes nothing.
+    /// Waiting for a reply that becomes no probe.
     pub const LOOSE: u64 = 2;
     /// Answered, with the reflector's number of the reply.
     pub const DONE: u64 = 3;
@@ -165,20 +168,20 @@ pub mod word {
         matches!(state(word), FLYING | LOOSE)
     }
 
-    /// Whether a second reply with the reflector's number `reflected` is a copy of the first: it was copied on its way
-    /// back. Else the reflector has answered twice.
+    /// Whether a second reply, with the reflector's number `reflected`, was copied on its way back. Otherwise the probe was
+    /// copied, and the reflector answered twice.
     #[inline(always)]
     pub const fn is_copy(done: u64, reflected: u32) -> bool {
         (done as u32) >> 2 == reflected & 0x3fff_ffff
     }
 }
 
-/// Bins of a histogram.
+/// Number of bins of a histogram.
 pub const BINS: usize = LINEAR + ((u32::BITS - LINEAR_BITS) as usize) * PER_OCTAVE;
 const LINEAR_BITS: u32 = 7;
-/// Values below are counted one by one.
+/// Smaller values have a bin each.
 const LINEAR: usize = 1 << LINEAR_BITS;
-/// From there on, each power of two has so many bins: the middle of a bin is within 0.8 % of all its values.
+/// Bins for each power of two of larger values: the middle of a bin is within 0.8 % of its values.
 const PER_OCTAVE: usize = LINEAR / 2;
 
 /// The bin of a value.
@@ -188,7 +191,7 @@ pub const fn bin_of(value: u32) -> usize {
         return value as usize;
     }
     let octave = u32::BITS - LINEAR_BITS - value.leading_zeros();
-    // The first bit of what is left of the value is always set.
+    // The shifted value has PER_OCTAVE as its highest bit, so the bins of one octave follow those of the octave before.
     octave as usize * PER_OCTAVE + (value >> octave) as usize
 }
 
@@ -202,7 +205,7 @@ pub const fn bin_range(bin: usize) -> (u32, u32) {
     ((first as u32) << octave, 1 << octave)
 }
 
-/// Values of one kind, in nanoseconds.
+/// The histogram of one delay, in nanoseconds.
 #[repr(C)]
 #[derive(Debug)]
 pub struct Spread {
@@ -228,33 +231,33 @@ macro_rules! counts {
 }
 
 counts! {
-    /// Probes that have got T1.
+    /// Probes stamped with T1.
     Sent,
-    /// Probes that were answered.
+    /// Probes with a reply.
     Received,
-    /// Probes that were still waiting when their slot was needed for another one: lost.
+    /// Probes lost because another probe took their slot while they waited.
     Overrun,
-    /// Replies to probes that were lost by then.
+    /// Replies to probes that were already lost.
     Late,
-    /// Second replies with the number of the first: copied on the way back.
+    /// Second replies with the reflector's number of the first: copied on the way back.
     CopiedBackward,
-    /// Second replies with another number: the probe was copied on the way there.
+    /// Second replies with another number: the probe was copied on the way to the reflector.
     CopiedForward,
-    /// Replies to a probe before one whose reply this CPU had already seen.
+    /// Replies to a probe that is older than one whose reply this CPU has already seen.
     Reordered,
-    /// Balls that came back and were not thrown again.
+    /// Balls that ended: their reply became no probe, or they were overrun.
     Landed,
     /// Samples for which the ring buffer had no room.
     SampleLost,
-    /// Replies with a residence that is longer than the round trip.
+    /// Replies whose residence is longer than the round trip.
     Implausible,
-    /// Packets with the ports of a reply that came from elsewhere, or to elsewhere.
+    /// Packets with the ports of a reply, but from another address or to another one.
     NotFromPeer,
     /// Replies with a wrong checksum.
     BadChecksum,
-    /// Packets with the ports of a reply that are none: another length, a tag, options, fragments.
+    /// Packets with the ports of a reply, but with another length, a tag, options, or in fragments.
     Malformed,
-    /// Replies to a sequence number that is not in the ring.
+    /// Replies with a sequence number that is not in the ring.
     Unknown,
     /// Replies with another T1 than the probe's.
     WrongT1,
@@ -262,7 +265,7 @@ counts! {
     Failed,
 }
 
-/// An entry of `TALLIES`: what one CPU has seen. Only the programs on that CPU write it.
+/// An entry of `TALLIES`: the counts of one CPU. Only the programs on that CPU write it.
 #[repr(C, align(64))]
 #[derive(Debug)]
 pub struct Tally {
@@ -270,9 +273,9 @@ pub struct Tally {
     pub counts: [u64; COUNTS],
     /// The newest sequence number that was answered.
     pub newest: u32,
-    /// The newest number of the reflector.
+    /// The newest reply counter of the reflector.
     pub newest_reflected: u32,
-    /// Whether the two above are set.
+    /// 1 if the two fields above are set.
     pub has_newest: u32,
     pub reserved: u32,
     pub rtt: Spread,

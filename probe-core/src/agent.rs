@@ -63,10 +63,10 @@ pub struct Agent {
     events: VecDeque<Event>,
     /// When the sessions of each peer have something to expire or to hand out.
     timers: Timers,
-    /// Places of the peers that have said that they end.
+    /// Places of the peers that announced their end.
     gone: BTreeSet<usize>,
     held: HeldWindows,
-    /// Probes that are over by now got all their replies.
+    /// All replies to probes whose deadline is not after this have been processed.
     expired_ns: u64,
     /// No peer is silent for too long before this.
     silence_ns: u64,
@@ -282,7 +282,8 @@ impl Agent {
 
     /// Sets the sources that may be peers without being named: those that this host answers.
     pub fn set_policy(&mut self, policy: impl Into<Arc<Policy>>) {
-        self.policy = policy.into();
+        let before = std::mem::replace(&mut self.policy, policy.into());
+        self.leave_subnets(&before);
     }
 
     /// Whether the peer has proven that it reads our clock (see [`crate::stats::report::OneWayClock::SameClock`]). It is
@@ -308,7 +309,7 @@ impl Agent {
     /// The addresses that an agent gave up and at which it is found are one peer that has moved, if either is this one.
     fn link_move(&mut self, place: usize) {
         let longest_ns = self.longest_silence_ns();
-        // All peers are looked at only when one has ended.
+        // Only a peer that has ended can have moved.
         let from_here = self.gone.contains(&place).then_some(0..self.peers.len());
         let from_here = from_here.into_iter().flatten().map(|other| (place, other));
         let mut pairs = self.gone.iter().map(|&other| (other, place)).chain(from_here);
@@ -415,7 +416,7 @@ impl Agent {
         deadline(sent_ns, self.config.timeout_ns)
     }
 
-    /// Whether a probe can have no more replies that were in time.
+    /// Whether no more replies to a probe can be in time.
     fn is_over(&self) -> impl Fn(&SentProbe) -> bool + use<> {
         let (timeout_ns, expired_ns) = (self.config.timeout_ns, self.expired_ns);
         move |probe| deadline(probe.sent_ns, timeout_ns) <= expired_ns
@@ -434,8 +435,8 @@ impl Agent {
             return Some(self.admit(address, found, now_ns));
         }
         let peers = self.peers.iter().enumerate();
-        let down = peers.filter(|(_, peer)| !peer.up && peer.found != Found::Static);
-        let (place, _) = down.min_by_key(|(_, peer)| peer.heard_ns)?;
+        let evictable = peers.filter(|(_, peer)| peer.is_evictable(now_ns));
+        let (place, _) = evictable.min_by_key(|(_, peer)| peer.heard_ns)?;
         let peer = &mut self.peers[place];
         self.ended.extend(end(peer, &mut self.held, &mut self.events, now_ns));
         let excess = self.ended.len().saturating_sub(MAX_ENDED);
@@ -506,7 +507,7 @@ fn group_sessions(peers: &mut [Peer], family: Family) -> impl Iterator<Item = (u
 fn end(peer: &mut Peer, held: &mut HeldWindows, events: &mut VecDeque<Event>, now_ns: u64) -> Vec<Report> {
     peer.split_refused();
     hand_out(peer, held, events);
-    // The windows that end now are no others' windows.
+    // The windows that end now are not those of other sessions.
     let sessions = peer.sessions();
     sessions.for_each(|(_, session)| held.handed_out(session.held_windows(), 0));
     let sessions = peer.sessions();

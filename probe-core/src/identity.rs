@@ -21,6 +21,11 @@ pub fn is_acceptable(text: &str) -> bool {
     text.len() <= MAX_TEXT_LEN && is_plain(text)
 }
 
+/// Whether a name of an agent is accepted.
+pub fn is_acceptable_name(name: &str) -> bool {
+    !name.is_empty() && is_acceptable(name)
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     pub name: String,
@@ -42,8 +47,8 @@ pub struct Identity {
     /// Absent if no process answers `kstamp compare`.
     #[serde(default, rename = "echo", skip_serializing_if = "Option::is_none")]
     pub responder: Option<ResponderPorts>,
-    /// Probes per second that this host agrees to answer to a `kstamp volley`; 0: none. Earlier versions send none, and
-    /// have not agreed.
+    /// Probes per second that this host agrees to answer to a `kstamp volley`; 0: none. `None` in earlier versions,
+    /// which have not agreed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volley_limit: Option<u32>,
 }

@@ -45,8 +45,8 @@ pub struct Reply {
     pub own_error_ns: Option<u64>,
     /// T2 and T3 were not in the format that the Z bit of the reflector's Error Estimate says.
     pub wrong_z: bool,
-    /// This host's clock was set during the round trip or shortly before, so that agents on this clock may stamp by what it
-    /// was and by what it is.
+    /// This host's clock was set during the round trip or shortly before, so agents on it may disagree about the offset of
+    /// UTC.
     pub clock_set: bool,
 }
 
@@ -129,7 +129,7 @@ impl Reply {
         self.is_possible(bound_ns).then_some(bound_ns)
     }
 
-    /// Whether two agents on one clock cannot have made these stamps. False if this host's clock was set.
+    /// Whether two agents on one clock cannot have made these stamps; `false` if this host's clock was set.
     pub fn refutes_same_clock(&self) -> bool {
         let wall_ns = self.t4_ns.wrapping_sub(self.t1_ns) as i64;
         let set_by_ns = wall_ns.wrapping_sub_unsigned(self.elapsed_ns()).unsigned_abs();

@@ -1,5 +1,5 @@
-//! Where the kernel programs remember the probes in flight: each session has a ring of records, which takes an index to find
-//! instead of a hash, and no session displaces the records of another one.
+//! Where the kernel programs keep the records of probes in flight. Each session has a ring of its own, so a record is found by
+//! an index instead of a hash, and no session displaces the records of another.
 
 use probe_common::abi::{MAX_IN_FLIGHT, MAX_RECORDS, SessionRing};
 
@@ -14,24 +14,24 @@ pub struct Rings {
 }
 
 impl Rings {
-    /// Of a port that sends no probes.
+    /// For a port that sends no probes.
     pub const NONE: Self = Self { number: 1, length: 1 };
-    /// Of a single session with as many probes in flight as any may have.
+    /// For one session with [`MAX_IN_FLIGHT`] probes.
     pub const ONE: Self = Self {
         number: 1,
         length: MAX_IN_FLIGHT,
     };
 
-    /// For as many `sessions` at once, each with `in_flight` probes that may still be answered in time: `None` if that is
-    /// more than [`MAX_IN_FLIGHT`] in all. Where there is room, a ring is longer, as far as sessions remember, so that late
-    /// and duplicate replies are recognised.
+    /// For `sessions` sessions, each with `in_flight` probes that may still be answered in time; `None` if these are more than
+    /// [`MAX_IN_FLIGHT`]. If there is room, rings are longer, up to [`MAX_PROBES`], so that more late and duplicate replies
+    /// are recognised.
     pub fn of(sessions: u64, in_flight: u64) -> Option<Self> {
         let (sessions, in_flight) = (sessions.max(1), in_flight.max(1));
         if sessions.checked_mul(in_flight)? > u64::from(MAX_IN_FLIGHT) {
             return None;
         }
         let needed = in_flight.next_power_of_two();
-        // A ring is less than twice as long as needed, and there is room for twice as many records.
+        // Rounding up less than doubles a ring, and MAX_RECORDS is twice MAX_IN_FLIGHT.
         let affordable = 1 << (u64::from(MAX_RECORDS) / sessions).ilog2();
         Some(Self {
             number: sessions as u32,
@@ -59,19 +59,19 @@ struct Owner {
     used: u32,
 }
 
-/// What the programs have to be told about a session that has got a ring.
+/// A ring that a session got, to be written to `SESSION_RINGS`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NewRing {
     pub ring: SessionRing,
-    /// The session that has lost it.
+    /// The session that lost this ring.
     pub evicted: Option<u16>,
 }
 
-/// Which session has which ring.
+/// The ring of each session.
 #[derive(Debug)]
 pub struct RingTable {
     rings: Rings,
-    /// By session: one more than the index of its owner, 0 for none.
+    /// By session identifier: the index in `owners` plus 1, or 0.
     places: Vec<u32>,
     owners: Vec<Owner>,
     generation: u32,
@@ -99,13 +99,13 @@ impl RingTable {
         owner.ring.record(seq, self.rings.mask())
     }
 
-    /// Some time has passed: sessions that send nothing from now on have been idle for longer than those that do.
+    /// Advances the time by which [`RingTable::sends`] compares idle sessions.
     pub fn tick(&mut self) {
         self.ticks = self.ticks.wrapping_add(1);
     }
 
-    /// Notes a probe of session `ssid`. A session without a ring gets one that is free, or else that of the session that has
-    /// been idle for longest.
+    /// Notes a probe of session `ssid`. A session without a ring gets a free one, or the ring of the session that has been
+    /// idle for longest.
     pub fn sends(&mut self, ssid: u16) -> Option<NewRing> {
         if let Some(place) = self.place(ssid) {
             self.owners[place].used = self.ticks;
@@ -114,7 +114,7 @@ impl RingTable {
         Some(self.give(ssid))
     }
 
-    /// A session begins: what was remembered of an earlier one with the same identifier is no longer found.
+    /// Begins a session. Records of an earlier session with this identifier are no longer found.
     pub fn begins(&mut self, ssid: u16) -> NewRing {
         let Some(place) = self.place(ssid) else {
             return self.give(ssid);
@@ -159,7 +159,7 @@ impl RingTable {
         }
     }
 
-    /// The ring at a place, with a generation that no record has.
+    /// The ring at a place, with a new generation.
     fn ring_at(&mut self, place: usize) -> SessionRing {
         self.generation = self.generation.wrapping_add(1).max(1);
         SessionRing::new(place as u32 * self.rings.length, self.generation)

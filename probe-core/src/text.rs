@@ -1,7 +1,10 @@
 //! Texts that others choose, made safe to print.
 
+/// Combining marks in a row: Vietnamese and Hebrew need two.
+const MAX_MARKS: usize = 2;
+
 /// Whether a text takes one line and shows as itself. It has no control, format, private, unassigned or invisible characters,
-/// no blank at either end, and no two blanks in a row.
+/// no blank at either end, no two blanks in a row, and no more than two combining marks in a row.
 pub fn is_plain(text: &str) -> bool {
     shows_as_it_is(text) && !text.ends_with(' ')
 }
@@ -29,7 +32,21 @@ fn shows_as_it_is(text: &str) -> bool {
     // `escape_debug` escapes characters that cannot be shown. It also escapes these three, which can.
     let unquoted = text.replace(['"', '\'', '\\'], "");
     let is_visible = unquoted.escape_debug().eq(unquoted.chars()) && !text.chars().any(is_invisible);
-    is_visible && !text.starts_with(' ') && !text.contains("  ")
+    is_visible && !text.starts_with(' ') && !text.contains("  ") && !has_pile_of_marks(&unquoted)
+}
+
+/// Whether marks pile up over or under a character, into the lines around.
+fn has_pile_of_marks(unquoted: &str) -> bool {
+    let mut marks = 0;
+    unquoted.chars().any(|character| {
+        // Alone, a combining mark is escaped (Grapheme_Extend of Unicode).
+        marks = if character.escape_debug().len() > 1 {
+            marks + 1
+        } else {
+            0
+        };
+        marks > MAX_MARKS
+    })
 }
 
 /// Characters that fonts show as nothing or as a blank, although they are letters, marks or symbols by their category
@@ -69,6 +86,8 @@ mod tests {
             ("a\u{3164}b\u{2800}c\u{fe0f}d", "a\u{fffd}b\u{fffd}c\u{fffd}d"),
             ("a\u{e000}b\u{e0041}c", "a\u{fffd}b\u{fffd}c"),
             ("\u{301}a", "\u{fffd}a"),
+            ("Vie\u{323}\u{302}t", "Vie\u{323}\u{302}t"),
+            ("e\u{301}\u{302}\u{336}x", "e\u{301}\u{302}\u{fffd}x"),
             ("a  b", "a \u{fffd}b"),
             (" a", "\u{fffd}a"),
             ("a ", "a"),

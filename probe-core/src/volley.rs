@@ -1,4 +1,4 @@
-//! Rounds of probes that kernel programs send and count: which way to send them, and what the counts mean.
+//! Decisions about volleys and trains: how to send probes, when, and what the counts mean.
 
 mod histogram;
 mod losses;

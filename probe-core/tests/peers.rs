@@ -1,4 +1,4 @@
-//! What peers cost: memory, and allocations on the way from a reply to its window.
+//! The memory of peers, and the allocations between a reply and its window.
 
 #![allow(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
 
@@ -14,7 +14,7 @@ use probe_core::agent::event::{Destination, Event, Transmit};
 use probe_core::observation::{Fate, Reply};
 use probe_core::reflector::policy::Policy;
 
-/// Counts the bytes that are allocated, the most that ever were, and the allocations.
+/// Counts allocations, allocated bytes, and their peak.
 struct Counting;
 
 static NOW: AtomicUsize = AtomicUsize::new(0);
@@ -83,7 +83,7 @@ impl Network {
         }
     }
 
-    /// Between 20 µs and 10 ms, most of them short, and one in 1,000 up to ten times longer: SplitMix64.
+    /// Between 20 µs and 10 ms, most of them short, by SplitMix64.
     fn delay_ns(&mut self) -> u64 {
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.random;
@@ -148,7 +148,7 @@ static TURN: Mutex<()> = Mutex::new(());
 #[test]
 fn a_peer_costs_what_it_holds() {
     let _turn = TURN.lock().unwrap();
-    // Ten probes a second on both paths, on one, and one a second: KiB of each peer after four windows.
+    // Hosts, interval, both paths or one, and the limit in KiB for each peer after four windows.
     for (hosts, interval_ns, group, most_kib) in
         [(40, 100 * MS, true, 68), (40, 100 * MS, false, 36), (200, S, false, 14)]
     {
@@ -177,6 +177,6 @@ fn a_probe_allocates_nothing_on_its_way_to_the_window() {
     let in_all = ALLOCATIONS.load(Ordering::Relaxed) - allocations;
     println!("{in_window} within a window, {in_all} for {windows} windows of 100 probes");
     assert_eq!(in_window, 0);
-    // The report, and room for bins that are new.
+    // Each report allocates, and so does room for new bins.
     assert!(in_all <= 8 * windows, "{in_all} for {windows} windows");
 }

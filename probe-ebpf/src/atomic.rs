@@ -39,7 +39,7 @@ pub unsafe fn compare_exchange(value: *mut u64, before: u64, after: u64) -> u64 
     found
 }
 
-/// Keeps the compiler from moving reads and writes of memory across this line.
+/// Prevents the compiler from moving reads and writes of memory across this call.
 #[inline(always)]
 pub fn compiler_barrier() {
     // SAFETY: no instruction at all.

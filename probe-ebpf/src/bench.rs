@@ -46,7 +46,7 @@ fn clock_monotonic(_: XdpContext) -> u32 {
     XDP_PASS
 }
 
-/// Two readings of `CLOCK_MONOTONIC`, as many as a reflection takes.
+/// Two readings of `CLOCK_MONOTONIC`, as a reflection has.
 #[xdp]
 fn clock_twice(_: XdpContext) -> u32 {
     // SAFETY: as above.
@@ -81,7 +81,7 @@ fn restore_and_receive(context: XdpContext) -> u32 {
     }
 }
 
-/// Makes the packet a fresh IPv4 probe of one of many sessions in turn.
+/// Makes the packet a fresh IPv4 probe of the next of many sessions.
 #[xdp]
 fn restore_next(context: XdpContext) -> u32 {
     if turn() && put_back(&context) {
@@ -91,7 +91,7 @@ fn restore_next(context: XdpContext) -> u32 {
     }
 }
 
-/// Makes the packet a fresh IPv4 probe of one of many sessions in turn, and reflects it.
+/// Makes the packet a fresh IPv4 probe of the next of many sessions, and reflects it.
 #[xdp]
 fn restore_next_and_receive(context: XdpContext) -> u32 {
     if turn() && put_back(&context) {
@@ -101,7 +101,7 @@ fn restore_next_and_receive(context: XdpContext) -> u32 {
     }
 }
 
-/// Makes the probe to be put back, which has no checksum, one of the next session.
+/// Moves the original probe to the next session. The probe has no checksum to update.
 #[inline(always)]
 fn turn() -> bool {
     const SESSIONS: u16 = 1024;

@@ -10,10 +10,10 @@ pub fn monotonic_ns() -> u64 {
     unsafe { bpf_ktime_get_ns() }
 }
 
-/// UTC, which programs cannot read, as a distance from `CLOCK_MONOTONIC` that the loader knows.
+/// UTC as an offset from `CLOCK_MONOTONIC` that the loader writes: programs cannot read UTC.
 ///
-/// It is taken from the settings once for each packet: the stamps of one packet lie as far apart as on the monotonic clock,
-/// even if UTC is set in between.
+/// The offset is read from the settings once for each packet, so the difference of two stamps of a packet is that on the
+/// monotonic clock, even if UTC is set in between.
 #[derive(Clone, Copy)]
 pub struct Utc {
     offset_ns: u64,

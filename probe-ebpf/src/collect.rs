@@ -85,8 +85,8 @@ fn in_flight(probe: &ProbeKey, settings: &Settings) -> Option<(*mut InFlight, In
         compiler_barrier();
         (before, sent, (&raw const (*record).id).read_volatile())
     };
-    // Another CPU may overwrite the record by that of a later probe meanwhile. It invalidates the identifier first. Where
-    // a processor lets other CPUs see writes in another order, the T1 in the reply fits the earlier probe alone.
+    // Meanwhile another CPU may overwrite the record for a later probe. It sets the identifier to 0 first. If this CPU sees
+    // its writes in another order, the copy has a T1 that is not the reply's, and the reply is unmatched.
     // SAFETY: as above.
     (before == id && after == id).then(|| (unsafe { &raw mut (*record).sent }, sent))
 }

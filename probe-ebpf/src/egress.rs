@@ -56,8 +56,8 @@ fn remember_and_write(hook: &TcHook, udp: &Udp, settings: &Settings) -> Option<(
     let seq = u32::from_be(hook.load(payload + SEQUENCE)?);
     let (index, id) = SESSION_RINGS.get(ssid.into())?.record(seq, settings.ring_mask)?;
     let record = IN_FLIGHT.get_ptr_mut(index)?;
-    // The record is prepared before the clock is read, so that preparing it is not measured. Replies to an earlier probe in
-    // this place are not taken while the identifier is zero, nor after it has changed.
+    // The record is prepared before the clock is read, so the preparation is not measured. From here on, no reply matches
+    // the earlier probe in this place: the identifier is 0, and then another one.
     // SAFETY: map values stay writable for the program's run.
     unsafe {
         (&raw mut (*record).id).write_volatile(0);

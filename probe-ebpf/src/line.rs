@@ -1,4 +1,4 @@
-//! A line that drops, copies and overtakes probes, for tests of the accounting: XDP programs that join two interfaces.
+//! For tests of the accounting: XDP programs that join two interfaces, and drop, duplicate and reorder probes.
 
 #![no_std]
 #![no_main]
@@ -7,7 +7,7 @@
 #[macro_use]
 mod object_needs;
 
-#[allow(dead_code, reason = "one function of it is enough")]
+#[allow(dead_code, reason = "this object uses one function of it")]
 mod atomic;
 
 use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_DROP};
@@ -33,8 +33,8 @@ const SEEN: usize = 5;
 const DROPPED: usize = 6;
 const COPIED: usize = 7;
 
-/// By direction: where frames leave, directly and by the detour; of how many probes one is dropped, copied and delayed, 0
-/// for none; and what has happened to how many.
+/// By direction: the interfaces where frames leave, directly and by the detour; of how many probes one is dropped, copied or
+/// delayed (0: none); and the counts of probes that were seen, dropped and copied.
 #[map]
 static DIRECTIONS: Array<[u64; 8]> = Array::with_max_entries(2, 0);
 
@@ -76,7 +76,7 @@ fn forward(context: &XdpContext, direction: u32, twice: &DevMap) -> u32 {
     if !is_probe(context) {
         return leave(direction);
     }
-    // SAFETY: map values stay readable and writable for the program's run; what others write is changed atomically.
+    // SAFETY: map values stay readable and writable for the program's run; counts are changed atomically.
     unsafe {
         let count = |word: usize| fetch_add((&raw mut (*words)[word]).cast(), 1);
         let number = count(SEEN);
@@ -96,7 +96,7 @@ fn forward(context: &XdpContext, direction: u32, twice: &DevMap) -> u32 {
     }
 }
 
-/// By length and EtherType: requests of ND are as long as an IPv4 probe.
+/// Decides by length and EtherType, because neighbour solicitations are as long as an IPv4 probe.
 #[inline(always)]
 fn is_probe(context: &XdpContext) -> bool {
     let (start, end) = (context.data(), context.data_end());

@@ -1,5 +1,5 @@
-//! Volleys and trains: rounds of probes that are sent, turned around and counted here, without a process. An object of
-//! its own: it is attached in place of the other one, for seconds, by a process that measures nothing else.
+//! Volleys and trains: probes that the kernel sends, turns around and counts, without a process. An object of its own,
+//! because a process that measures nothing else attaches it for seconds, in place of the agent's object.
 
 #![no_std]
 #![no_main]
@@ -8,13 +8,13 @@
 #[macro_use]
 mod object_needs;
 
-#[allow(dead_code, reason = "it has what the reflector needs, too")]
+#[allow(dead_code, reason = "the reflector uses the rest")]
 mod atomic;
 #[path = "volley/claim.rs"]
 mod claim;
 #[path = "volley/count.rs"]
 mod count;
-#[allow(dead_code, reason = "it has what the reflector needs, too")]
+#[allow(dead_code, reason = "the reflector uses the rest")]
 mod hook;
 #[path = "volley/launch.rs"]
 mod launch;
@@ -31,8 +31,8 @@ use aya_ebpf::programs::{TcContext, XdpContext};
 use crate::claim::{Outcome, receive};
 use crate::hook::{TcHook, XdpHook};
 
-/// On the interface, takes replies and makes them the next probes. In a test run, whose frames come from no interface of
-/// this number, makes a probe of whatever the frame holds. No packet of another host reaches that part.
+/// On the interface, makes each reply the next probe. In a test run, turns any frame into a probe. The frames of a test run
+/// have another ingress interface, which packets from the network never have here.
 #[xdp]
 #[inline(always)]
 fn kstamp_volley_xdp(context: XdpContext) -> u32 {
@@ -73,7 +73,7 @@ fn kstamp_volley_ingress(context: TcContext) -> i32 {
     }
 }
 
-/// Stamps the probes of the process's socket; the verdict is always left to the next program.
+/// Stamps the probes that the socket of the process sends; the verdict is always left to the next program.
 #[classifier]
 #[inline(always)]
 fn kstamp_volley_egress(context: TcContext) -> i32 {

@@ -56,19 +56,19 @@ impl WallOffset {
         self.ahead_ns
     }
 
-    /// Whether the clock was set since this reading.
+    /// Reads both clocks: whether the wall clock was set since this reading.
     pub fn is_outdated(&self) -> bool {
         let before_ns = monotonic_ns();
         let wall_ns = realtime_ns();
         self.differs(&Self::between(before_ns, wall_ns, monotonic_ns()))
     }
 
-    /// Whether the clock was set between the two readings.
+    /// Whether the wall clock was set between the two readings.
     pub fn differs(&self, new: &Self) -> bool {
         self.ahead_ns.abs_diff(new.ahead_ns) > self.uncertainty_ns + new.uncertainty_ns
     }
 
-    /// The wall clock at an instant of `CLOCK_MONOTONIC`, unless it was set in between.
+    /// The wall clock at a time of `CLOCK_MONOTONIC`, if it was not set in between.
     pub fn wall_ns(&self, monotonic_ns: u64) -> u64 {
         monotonic_ns.saturating_add_signed(self.ahead_ns)
     }
@@ -126,7 +126,7 @@ impl AsRawFd for Fd {
 impl SetNotices {
     /// Within a tokio runtime.
     pub fn open() -> io::Result<Self> {
-        /// The timer is there for its cancellation; it ends in 2242 (`KTIME_SEC_MAX` is later).
+        /// Only the cancellation of the timer matters. It expires in 2242 (`KTIME_SEC_MAX` is later).
         const NEVER_S: i64 = 1 << 33;
         let timer = TimerFd::new(
             ClockId::CLOCK_REALTIME,
@@ -142,7 +142,7 @@ impl SetNotices {
         Ok(Self(timer))
     }
 
-    /// Ready once for each time that the clock was set. Wakes only the last task that polled.
+    /// Ready once each time the clock is set. Wakes only the last task that polled.
     pub fn poll_set(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             let mut guard = ready!(self.0.poll_read_ready(cx))?;
@@ -180,7 +180,7 @@ mod tests {
         let notices = SetNotices::open().unwrap();
         let wait = || poll_fn(|cx| notices.poll_set(cx));
         let before = WallOffset::now();
-        // One nanosecond disturbs nobody.
+        // A step of one nanosecond disturbs no other program.
         for step_ns in [1, -1] {
             if !set_forward(step_ns) {
                 println!("SKIPPED: needs CAP_SYS_TIME");

@@ -66,7 +66,7 @@ pub(crate) trait Backend {
     /// `peer` is probed at its own address in session `ssid`, which reflectors without RFC 8972 do not return.
     fn set_session(&mut self, peer: IpAddr, ssid: u16) -> Result<(), ObjectError>;
 
-    /// Sends probes of one IP version. `failed` takes each that was not sent.
+    /// Sends probes of one IP version. Calls `failed` for each probe that was not sent.
     fn send(
         &mut self,
         sockets: &Sockets,

@@ -60,7 +60,7 @@ pub struct PortConfig {
     pub choice: Choice,
     /// Whether to send probes, or only to reflect.
     pub probing: bool,
-    /// Records of the probes in flight, if kernel programs stamp them.
+    /// The rings of records of probes in flight; used with [`Engine::Ebpf`] only.
     pub rings: Rings,
     /// aya-log's level for lines from the programs, 0 for none.
     pub log_level: u8,
@@ -244,6 +244,12 @@ impl Port {
         self.sockets.of(family)
     }
 
+    /// As [`Port::sockets`], but `None` while the interface has no address of the version: the kernel would send from
+    /// 0.0.0.0.
+    pub fn sender_sockets(&self, family: Family) -> Option<&Sockets> {
+        self.sockets(family).filter(|_| self.policy.has_address(family))
+    }
+
     /// Waits for a packet that is not for the kernel programs, of either IP version. Cancel safe.
     pub async fn passed_up(&self) -> PassedUp {
         let receive = async |family| {
@@ -267,12 +273,13 @@ impl Port {
         }
     }
 
-    /// Sends probes, one right after the other, those of one IP version first. `failed` takes each that was not sent.
+    /// Sends probes back to back, IPv4 first. Calls `failed` for each probe that was not sent.
     pub fn send(&mut self, probes: &[Outgoing], mut failed: impl FnMut(&Outgoing, SendFailure)) {
         let unsent = &mut self.unsent;
         for family in [Family::V4, Family::V6] {
             let mut probes = probes.iter().filter(|probe| Family::of(probe.to) == family).copied();
-            match self.sockets.of(family) {
+            let sockets = self.sockets.of(family);
+            match sockets.filter(|_| self.policy.has_address(family)) {
                 Some(sockets) => self
                     .backend
                     .send(sockets, &mut probes, &self.clock, &mut |probe, error| {

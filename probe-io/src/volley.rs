@@ -1,4 +1,4 @@
-//! Volleys and trains: rounds of probes that kernel programs send, turn around, and count.
+//! Volleys and trains: probes that kernel programs send, turn around and count.
 
 mod device;
 mod error;
@@ -27,9 +27,9 @@ pub use crate::volley::setup::VolleyConfig;
 use crate::volley::setup::{Links, Setup};
 use crate::volley::shared::{Counted, Delay, Shared};
 
-/// A run. When it is dropped, or the process is killed, the kernel detaches the programs, and balls in the air land.
+/// A run. When it is dropped, or when the process is killed, the kernel detaches the programs, and the balls land.
 pub struct Volley {
-    /// Ends before the programs are detached.
+    /// Dropped first, so that the thread ends before the programs are detached.
     launcher: Option<Launcher>,
     setup: Option<Setup>,
     links: Links,
@@ -44,28 +44,28 @@ pub struct Volley {
     reflector: ReflectorCounter,
 }
 
-/// The kernel notices each millisecond at the latest.
+/// Time between two readings of the counts while a run stops.
 const LOOK: Duration = Duration::from_millis(1);
-/// A ball lands within its round trip.
+/// How long to wait for balls to land. They need a round trip.
 const LANDING_NS: u64 = 50_000_000;
 
 impl Volley {
-    /// What is done. [`Volley::start`] may have taken another mode than the configured one, and says why in `reason`.
+    /// The plan in effect. If [`Volley::start`] has chosen another mode than the configured one, `reason` says why.
     pub fn plan(&self) -> &Plan {
         &self.plan
     }
 
-    /// Whether the duration has passed, or something has ended the run: then `failure` says what.
+    /// Whether the duration has passed, or a failure has ended the run.
     pub fn is_over(&self) -> bool {
         monotonic_ns() >= self.deadline_ns || self.failure().is_some()
     }
 
-    /// Why the run has ended before its time, in one line.
+    /// Why the run ended early, in one line.
     pub fn failure(&self) -> Option<String> {
         self.launcher.as_ref().and_then(Launcher::failure)
     }
 
-    /// The run so far, of which each processor goes on meanwhile. Cheap: reads memory that the kernel shares.
+    /// The counts and delays so far, read from shared memory without a system call, while each CPU goes on counting.
     pub fn snapshot(&mut self) -> Snapshot {
         let at_ns = monotonic_ns();
         let one_way = |delay| self.one_way.then(|| self.shared.histogram(delay));
@@ -114,19 +114,19 @@ impl Volley {
         }
     }
 
-    /// How many probes are waiting for a reply by the kernel's own record of each, whatever the counts say.
+    /// The number of probes waiting for a reply by the slots of the ring, independent of the counts.
     pub fn pending_in_ring(&self) -> u64 {
         let next = self.shared.next().load(Ordering::Acquire);
         self.shared.count_pending(self.first, next)
     }
 
-    /// Takes the samples so far.
+    /// Takes the samples that have arrived.
     pub fn take_samples(&mut self) -> Vec<VolleySample> {
         self.samples.take(&self.epoch)
     }
 
-    /// Sends nothing new, waits for replies until the timeout, and returns the whole run. `at_once` waits for at most 50 ms,
-    /// in which balls and the replies that are on their way come back.
+    /// Stops sending, waits for replies until the timeout, and returns the whole run. With `at_once`, it waits at most 50 ms,
+    /// in which the balls land.
     pub async fn stop(&mut self, at_once: bool) -> Snapshot {
         let stopped_ns = monotonic_ns();
         self.deadline_ns = self.deadline_ns.min(stopped_ns);
@@ -134,13 +134,13 @@ impl Volley {
             launcher.hold();
         }
         loop {
-            // The thread may just be writing a new limit.
+            // In a loop, because the thread may be writing a new limit.
             self.shared.limit().store(0, Ordering::SeqCst);
             let waited_ns = monotonic_ns() - stopped_ns;
             let counted = self.shared.counted();
             let concluded = counted.of(Count::Received) + counted.of(Count::Overrun) + counted.lost;
             let resolved = concluded >= counted.of(Count::Sent);
-            // The thread declares the last ones lost after the timeout, and one more period and a little.
+            // The thread declares the last probes lost within one period after the timeout.
             let patience_ns = match at_once {
                 true => LANDING_NS,
                 false => self.plan.timeout_ns + self.plan.burst.period_ns + LANDING_NS,

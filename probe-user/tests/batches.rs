@@ -1,4 +1,4 @@
-//! Probes that leave in one batch: each failure counts for its own probe, and no other probe suffers.
+//! Probes that leave in one batch: each failure counts for its own probe, and all other probes leave.
 
 #![allow(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
 
@@ -6,7 +6,7 @@ mod support;
 
 use support::{FAR_V4, Pair, count, ip, summary};
 
-/// Two seconds of probes, in the first part of which the policies come.
+/// Two seconds of probes. The policies are added within the first part of them.
 const COUNT: u64 = 10_000;
 
 /// Peers, and whether a policy forbids packets to them after the start.

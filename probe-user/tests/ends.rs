@@ -7,7 +7,7 @@ mod support;
 use std::time::Duration;
 
 use serde_json::Value;
-use support::{FAR_V4, Pair, Running, count, ip};
+use support::{FAR_V4, NEAR_V4, Pair, Running, count, ip};
 
 const FAR_V6: &str = "fd01::6";
 
@@ -173,4 +173,95 @@ fn addresses_change(engine: &str) {
         .filter(|record| record["type"] == "peer" && record["event"] == "up");
     let peers: Vec<_> = up.map(|record| &record["peer"]).collect();
     assert!(!peers.contains(&&"fd01::b".into()), "{peers:?}");
+}
+
+const NEAR_V6: &str = "fd01::5";
+
+#[test]
+fn an_agent_that_ends_reaches_peers_that_have_changed_their_addresses() {
+    let Some(pair) = Pair::new() else { return };
+    let probing = "--interval 20ms --timeout 2s --report 300ms";
+    let far = pair.started(&pair.far, &format!("agent --iface port2 {probing}"));
+    let near = pair.started(&pair.near, &format!("agent --iface port1 {probing}"));
+    for peer in [NEAR_V4, NEAR_V6] {
+        await_name(&far, peer);
+    }
+    // A mask of its own, because the kernel deletes the secondary addresses of one that is deleted.
+    ip(&pair.far, "address add 10.1.1.7/25 dev port2");
+    ip(&pair.far, "address add fd01::7/64 dev port2 nodad");
+    ip(&pair.far, &format!("address delete {FAR_V4}/24 dev port2"));
+    ip(&pair.far, &format!("address delete {FAR_V6}/64 dev port2"));
+    // Twice a second the interface is looked at, and then the peers are asked from the new addresses.
+    for peer in ["10.1.1.7", "fd01::7"] {
+        near.await_record(6, "named windows", |record| {
+            record["type"] == "window" && record["peer"] == peer && !record["peer_name"].is_null()
+        });
+    }
+    let (status, _, stderr) = near.stop();
+    assert!(status.success(), "{stderr}");
+    for peer in [NEAR_V4, NEAR_V6] {
+        await_end(&far, peer);
+    }
+    let (_, records, _) = far.stop();
+    for peer in [NEAR_V4, NEAR_V6] {
+        assert_no_loss(&records, peer);
+    }
+}
+
+#[test]
+fn the_last_address_of_an_ip_version_is_given_up_without_loss_and_comes_back() {
+    for engine in ["ebpf", "socket"] {
+        let Some(pair) = Pair::new() else { return };
+        let probing = format!("--engine {engine} --interval 20ms --timeout 2s --report 300ms");
+        // First, because a named peer is measured from the start.
+        let near = pair.started(&pair.near, &format!("agent --iface port1 {probing}"));
+        let far = pair.started(&pair.far, &format!("agent --iface port2 {probing} --peer {NEAR_V4}"));
+        await_name(&far, NEAR_V4);
+        for peer in [FAR_V4, FAR_V6] {
+            await_name(&near, peer);
+        }
+        ip(&pair.far, &format!("address delete {FAR_V4}/24 dev port2"));
+        await_end(&near, FAR_V4);
+        let of_near = |record: &Value| record["type"] == "window" && record["peer"] == NEAR_V4;
+        let failing = |record: &Value| of_near(record) && count(record, "send_failed") > 0;
+        far.await_record(2, "probes without a source address", failing);
+        ip(&pair.far, &format!("address add {FAR_V4}/24 dev port2"));
+        near.await_record(2, "its return", |record| {
+            record["type"] == "peer" && record["event"] == "up" && record["peer"] == FAR_V4
+        });
+        let whole =
+            |record: &Value| of_near(record) && count(record, "send_failed") == 0 && count(record, "received") > 0;
+        let before = far.records().iter().filter(|record| whole(record)).count();
+        far.await_record(before + 2, "replies again", whole);
+        let (_, records, stderr) = far.stop();
+        assert!(stderr.contains("no usable address"), "{stderr}");
+        assert_no_loss(&records, NEAR_V4);
+        let (_, records, _) = near.stop();
+        for peer in [FAR_V4, FAR_V6] {
+            assert_no_loss(&records, peer);
+        }
+    }
+}
+
+#[test]
+fn an_agent_that_keeps_only_its_link_local_address_ends_where_it_was_and_nobody_loses_a_probe() {
+    let Some(pair) = Pair::new() else { return };
+    ip(&pair.near, "address add fe80::5/64 dev port1 nodad");
+    ip(&pair.far, "address add fe80::6/64 dev port2 nodad");
+    let probing = "--family v6 --interval 20ms --timeout 2s --report 300ms";
+    let far = pair.started(&pair.far, &format!("agent --iface port2 {probing}"));
+    let near = pair.started(&pair.near, &format!("agent --iface port1 {probing}"));
+    await_name(&far, NEAR_V6);
+    await_name(&near, FAR_V6);
+    ip(&pair.far, &format!("address delete {FAR_V6}/64 dev port2"));
+    await_end(&near, FAR_V6);
+    far.await_record(1, "the end of the sessions to the subnet that was left", |record| {
+        record["type"] == "peer" && record["peer"] == NEAR_V6 && record["reason"] == "no-address"
+    });
+    // What was sent before would be lost by then.
+    std::thread::sleep(Duration::from_millis(2_200));
+    for (agent, peer) in [(far, NEAR_V6), (near, FAR_V6)] {
+        let (_, records, _) = agent.stop();
+        assert_no_loss(&records, peer);
+    }
 }

@@ -399,6 +399,7 @@ fn unsuitable_targets_are_refused_in_one_line() {
         for arguments in [
             format!("ping {target} -c 1 -W 100ms"),
             format!("ping {target} -c 1 -W 100ms --engine socket"),
+            format!("ping {target} -c 1 -W 100ms --engine ebpf"),
             format!("agent --iface port1 --peer {target} --count 1"),
             format!("agent --iface port1 --peer {target} --count 1 --engine socket"),
             format!("compare --iface port1 --peer {target}"),

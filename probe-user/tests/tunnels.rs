@@ -60,6 +60,17 @@ fn tunnels_without_ethernet_are_refused_by_programs_and_measured_by_sockets() {
     carry(near.try_clone().unwrap(), far.try_clone().unwrap());
     carry(far, near);
 
+    // Nothing is said about IPv6, which it has no address of.
+    let v4_only = tun(&pair.near, "tun3");
+    ip(&pair.near, "address add 10.6.0.1/24 dev tun3");
+    for arguments in ["agent --iface tun3", "reflect --iface tun3", "agent --iface tun4"] {
+        let output = pair.output(&pair.near, arguments);
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{arguments}: {stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{arguments}: {stderr}");
+    }
+    drop(v4_only);
+
     for arguments in ["agent --iface tun1", "reflect --iface tun1", "doctor --iface tun1"] {
         let output = pair.output(&pair.near, arguments);
         let stderr = String::from_utf8(output.stderr).unwrap();

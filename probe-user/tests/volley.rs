@@ -81,7 +81,7 @@ fn accounted(records: &[Value]) -> (&Value, &Value) {
         let sum: u64 = rows.iter().map(|row| count(row, field)).sum();
         assert_eq!(sum, count(summary, field), "{field}");
     }
-    // Counts and delays are read one after the other while probes fly: a reply may be in another row by its delay.
+    // Counts and delays are read one after the other during the run, so the delay of a reply may be in another row.
     let delays = |record: &Value| record["rtt_ns"]["count"].as_u64().unwrap_or(0);
     assert_eq!(rows.iter().map(delays).sum::<u64>(), delays(summary));
     assert_eq!(delays(summary), count(summary, "received"));
@@ -201,7 +201,7 @@ fn a_volley_goes_to_another_host_only() {
     );
 }
 
-/// A STAMP reflector of another make: returns each packet, its TLVs unread. Counts base packets.
+/// A STAMP reflector without kstamp's TLVs: returns each packet as it is, and counts base packets.
 fn plain_reflector(pair: &Pair, stop: Arc<AtomicBool>, probes: Arc<AtomicU64>) -> JoinHandle<()> {
     let (ready, is_ready) = std::sync::mpsc::channel();
     let namespace = pair.far.clone();

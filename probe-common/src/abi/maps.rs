@@ -7,7 +7,7 @@ pub const DESTINATION_OWN: u32 = 1;
 /// Value of `DESTINATIONS`: the address is a group that this agent has joined.
 pub const DESTINATION_GROUP: u32 = 2;
 
-/// A probe of this host, in the keys of maps.
+/// A probe of this host, as a part of map keys.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProbeKey {
@@ -16,8 +16,8 @@ pub struct ProbeKey {
     pub reserved: u16,
 }
 
-/// Value of `SESSION_RINGS`, by session identifier: the records of the session in `IN_FLIGHT`. One word, so that no program
-/// sees half of a change.
+/// Value of `SESSION_RINGS`, by session identifier: where the records of the session begin in `IN_FLIGHT`. One word, so that
+/// no program reads half of a change.
 #[repr(transparent)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SessionRing(u64);
@@ -26,7 +26,7 @@ impl SessionRing {
     /// The session has no ring, and its probes are not stamped.
     pub const NONE: Self = Self(0);
 
-    /// The records from `base` on. `generation` is not 0, and not that of any record there.
+    /// The ring whose records begin at `base`. `generation` must not be 0, nor the generation of any record there.
     pub const fn new(base: u32, generation: u32) -> Self {
         Self((generation as u64) << 32 | base as u64)
     }
@@ -56,15 +56,15 @@ pub struct InFlightRecord {
 }
 
 impl InFlightRecord {
-    /// Whether the probe `id`, whose place this is, counts as one that has left: this is its record, or a later probe of its
-    /// session has overwritten what was here.
+    /// Whether the probe `id` of this place counts as one that has left: this is its record, or the record of a later probe
+    /// of its session.
     pub fn has_left(&self, id: u64) -> bool {
         let later = (self.id as u32).wrapping_sub(id as u32) as i32;
         self.id >> 32 == id >> 32 && later >= 0
     }
 }
 
-/// What the egress program remembers of a probe.
+/// A probe that the egress program has stamped.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InFlight {
@@ -203,8 +203,8 @@ pub struct Sample {
 pub const SAMPLES_BYTES: u32 = 4_194_304;
 /// Probes that can be waiting for replies at once, in all sessions together.
 pub const MAX_IN_FLIGHT: u32 = 65_536;
-/// Entries of `IN_FLIGHT` at most: 6 MiB. A ring has a power of two of them, so that less than half is beyond
-/// [`MAX_IN_FLIGHT`].
+/// Entries of `IN_FLIGHT` at most: 6 MiB. Twice [`MAX_IN_FLIGHT`], because the length of a ring is rounded up to a power of
+/// two.
 pub const MAX_RECORDS: u32 = 2 * MAX_IN_FLIGHT;
 /// Entries of `SESSION_RINGS`, one for each session identifier: 512 KiB.
 pub const SESSION_IDS: u32 = 65_536;

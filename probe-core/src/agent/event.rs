@@ -42,6 +42,8 @@ pub enum DownReason {
     Silent,
     /// It said that it ends, or gives up this address.
     Ended,
+    /// This host has lost its address in the peer's subnet, and has another of that IP version.
+    NoAddress,
     /// A legacy agent was replaced by one that speaks STAMP.
     SpeaksStamp,
 }

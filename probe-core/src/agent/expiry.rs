@@ -9,13 +9,14 @@ use crate::agent::event::{DownReason, Event, Found};
 use crate::agent::peers::{Peer, Recent};
 use crate::agent::{Agent, hand_out};
 use crate::observation::Fate;
+use crate::reflector::policy::Policy;
 use crate::schedule::Schedule;
-use crate::session::Outcome;
+use crate::session::{Outcome, Session};
 use crate::stats::report::Path;
 
 impl Agent {
     /// Resolves probes that were not answered in time, by their `fate` for (ssid, seq, peer, send time). Closes windows whose time is
-    /// over, and declares silent peers down. Peers without a deadline are not touched, except where a window ends.
+    /// over, and declares silent peers down. Only due peers are looked at, unless a window ends.
     pub fn expire(&mut self, now_ns: u64, fate: &mut dyn FnMut(u16, u32, IpAddr, u64) -> Fate) {
         self.skip_missed(now_ns);
         let rolls = now_ns >= self.roll_ns;
@@ -126,7 +127,7 @@ impl Agent {
             return;
         };
         let peer = &mut self.peers[place];
-        peer.ended_ns = Some(now_ns);
+        peer.said_goodbye(now_ns);
         self.gone.insert(place);
         peer.sessions().for_each(|(_, session)| session.withdraw_pending());
         take_down(peer, DownReason::Ended, &mut self.schedule, &mut self.events);
@@ -135,6 +136,28 @@ impl Agent {
         }
         hand_out(peer, &mut self.held, &mut self.events);
         self.link_move(place);
+    }
+
+    /// A peer answers group probes from its address in the sender's subnet. One in a subnet in which this host has no address
+    /// any more answers from another address, if it has one, and is found there.
+    pub(super) fn leave_subnets(&mut self, before: &Policy) {
+        let Self { policy, peers, .. } = self;
+        // Without any address of its IP version, probes fail to leave, which is shown.
+        let is_left =
+            |address| before.allows(address) && !policy.allows(address) && policy.has_address(Family::of(address));
+        for peer in peers.iter_mut().filter(|peer| peer.up && is_left(peer.address)) {
+            if peer.found == Found::Static {
+                peer.in_group = false;
+                peer.group.iter_mut().for_each(Session::withdraw_pending);
+            } else {
+                peer.sessions().for_each(|(_, session)| session.withdraw_pending());
+                take_down(peer, DownReason::NoAddress, &mut self.schedule, &mut self.events);
+                if let Some(unicast) = &mut peer.unicast {
+                    unicast.away = Some(Recent::default());
+                }
+            }
+            hand_out(peer, &mut self.held, &mut self.events);
+        }
     }
 
     /// Stops probing a peer that was found, until it is found again. Its measurements stay.

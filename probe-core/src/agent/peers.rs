@@ -15,6 +15,12 @@ use crate::stats::report::{OneWayClock, Path};
 /// An agent may answer from its new address for so long before its goodbye for the old one arrives.
 const OVERLAP_NS: u64 = 1_000_000_000;
 
+/// A peer that has been up for this time may come back at once after its goodbye, as any agent that is restarted.
+const STEADY_NS: u64 = 10_000_000_000;
+/// The second goodbye of a peer that is not steady holds for this time, and each further one for twice as long.
+const FIRST_HOLD_NS: u64 = 1_000_000_000;
+const MAX_HOLD_NS: u64 = 60_000_000_000;
+
 /// The sequence numbers of a session.
 #[derive(Debug)]
 pub(super) struct Sequence {
@@ -118,6 +124,7 @@ pub struct Peer {
     pub(super) up_ns: u64,
     /// When it said that it ends, unless it has come up since, or is known to have moved.
     pub(super) ended_ns: Option<u64>,
+    goodbye: Goodbye,
     pub(super) instance: Option<u64>,
     pub(super) unicast: Option<Unicast>,
     pub(super) group: Option<Session>,
@@ -143,6 +150,14 @@ pub struct Peer {
     refused: Option<Refused>,
 }
 
+/// The last goodbye of a peer. Its answers do not count while it holds, so that saying goodbye over and over costs little.
+#[derive(Debug, Default)]
+struct Goodbye {
+    said_ns: Option<u64>,
+    /// For how long it holds, `None` before the first.
+    hold_ns: Option<u64>,
+}
+
 /// Probes refused, as reported by the peer.
 #[derive(Debug, Clone, Copy)]
 struct Refused {
@@ -161,6 +176,7 @@ impl Peer {
             heard_ns: now_ns,
             up_ns: now_ns,
             ended_ns: None,
+            goodbye: Goodbye::default(),
             instance: None,
             unicast: None,
             group: None,
@@ -232,6 +248,35 @@ impl Peer {
         if self.instance.replace(instance).is_some_and(|before| before != instance) {
             self.refutation = None;
         }
+    }
+
+    /// The peer has said goodbye.
+    pub(super) fn said_goodbye(&mut self, now_ns: u64) {
+        let Goodbye { said_ns, hold_ns } = &mut self.goodbye;
+        let is_steady = now_ns.saturating_sub(self.up_ns) >= STEADY_NS;
+        *hold_ns = Some(match *hold_ns {
+            Some(before) if !is_steady => before.saturating_mul(2).clamp(FIRST_HOLD_NS, MAX_HOLD_NS),
+            _ => 0,
+        });
+        *said_ns = Some(now_ns);
+        self.ended_ns = *said_ns;
+    }
+
+    /// Whether its goodbye still holds.
+    pub(super) fn is_held(&self, now_ns: u64) -> bool {
+        self.has_left_within(self.goodbye.hold_ns.unwrap_or(0), now_ns)
+    }
+
+    /// Whether another peer may take the place of this one. A peer that has just left keeps it, so that addresses that come
+    /// and go cause few events.
+    pub(super) fn is_evictable(&self, now_ns: u64) -> bool {
+        let is_recent = self.is_held(now_ns) || self.has_left_within(STEADY_NS, now_ns);
+        !self.up && self.found != Found::Static && !is_recent
+    }
+
+    fn has_left_within(&self, time_ns: u64, now_ns: u64) -> bool {
+        let said_ns = self.goodbye.said_ns;
+        !self.up && said_ns.is_some_and(|said_ns| now_ns < said_ns.saturating_add(time_ns))
     }
 
     /// Whether the agent that has ended here is found at `other`, where it came up at about that time.

@@ -28,12 +28,12 @@ impl Agent {
     fn unicast_reply(&mut self, place: usize, reply: &Reply, now_ns: u64) -> Option<()> {
         let is_over = self.is_over();
         let peer = &mut self.peers[place];
-        let estimate = peer.clock_for(reply);
+        let (estimate, is_held) = (peer.clock_for(reply), peer.is_held(now_ns));
         let Unicast { session, away, .. } = peer.unicast.as_mut().filter(|_| peer.address == reply.peer)?;
         if let Some(recent) = away {
             recent.expire(is_over);
             // An answer to a probe from before the end changes nothing.
-            let Some(probes) = recent.since(reply.seq) else {
+            let Some(probes) = recent.since(reply.seq).filter(|_| !is_held) else {
                 return Some(());
             };
             for &SentProbe { seq, sent_ns } in probes {
@@ -79,18 +79,26 @@ impl Agent {
             let _ = self.answered_in_group(place, earlier, now_ns);
             return self.answered_in_group(place, later, now_ns);
         };
+        let peer = &self.peers[place];
+        if !peer.up && peer.found != Found::Static && !self.may_be_a_peer(reply.peer) {
+            self.not_allowed += 1;
+            return Some(());
+        }
         self.answered_in_group(place, reply, now_ns)
     }
 
     /// Whether to take up a host that probes this one: it may be a peer, and does not answer group probes.
-    pub fn wants(&self, address: IpAddr) -> bool {
+    pub fn wants(&self, address: IpAddr, now_ns: u64) -> bool {
         let count = self.config.count;
         let is_sought = self
             .groups
             .iter()
             .any(|group| group.family == Family::of(address) && !group.sequence.is_done(count));
         let is_missing = match self.by_address.get(&address) {
-            Some(&place) => !self.peers[place].up && self.peers[place].found != Found::Static,
+            Some(&place) => {
+                let peer = &self.peers[place];
+                !peer.up && peer.found != Found::Static && !peer.is_held(now_ns)
+            }
             None => !self.candidates.contains(address),
         };
         let may_start = self.config.unicast && !self.stopped;
@@ -99,7 +107,7 @@ impl Agent {
 
     /// A host that is wanted has proven that it is at its address.
     pub fn introduced(&mut self, address: IpAddr, now_ns: u64) {
-        if !self.wants(address) {
+        if !self.wants(address, now_ns) {
             return;
         }
         let known = self.by_address.get(&address).copied();
@@ -119,6 +127,9 @@ impl Agent {
     }
 
     fn answered_in_group(&mut self, place: usize, reply: &Reply, now_ns: u64) -> Option<()> {
+        if self.peers[place].is_held(now_ns) {
+            return Some(());
+        }
         self.measure_in_group(place, reply);
         let peer = &mut self.peers[place];
         let estimate = peer.clock_for(reply);

@@ -1,4 +1,4 @@
-//! When to look at which peer again, and which windows are still held: a peer that has nothing to do is not touched.
+//! Deadlines of peers, and windows that are still held. Peers without a due deadline cost nothing.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -6,14 +6,14 @@ use std::collections::{BinaryHeap, VecDeque};
 /// The next deadline of each peer, by its place.
 #[derive(Debug, Default)]
 pub(super) struct Timers {
-    /// A peer whose deadline moved forward has several entries, of which the earliest counts.
+    /// A peer whose deadline became earlier has several entries; only the one in `next` counts.
     due: BinaryHeap<Reverse<(u64, usize)>>,
-    /// By place; the maximum without a deadline.
+    /// By place; `u64::MAX` without a deadline.
     next: Vec<u64>,
 }
 
 impl Timers {
-    /// Looks at the peer no later than at `at_ns`.
+    /// Sets the deadline of a peer to `at_ns`, unless it has an earlier one.
     pub(super) fn wake_at(&mut self, place: usize, at_ns: u64) {
         if self.next.len() <= place {
             self.next.resize(place + 1, u64::MAX);
@@ -24,7 +24,7 @@ impl Timers {
         }
     }
 
-    /// A peer whose deadline is over; it has none until it gets another.
+    /// Takes a peer whose deadline has passed, and removes the deadline.
     pub(super) fn take_due(&mut self, now_ns: u64) -> Option<usize> {
         loop {
             let Reverse((at_ns, place)) = self
@@ -40,13 +40,13 @@ impl Timers {
         }
     }
 
-    /// No peer has anything to do before this; the maximum if none has.
+    /// The earliest deadline; `u64::MAX` if there is none.
     pub(super) fn next_ns(&self) -> u64 {
         self.due.peek().map_or(u64::MAX, |Reverse((at_ns, _))| *at_ns)
     }
 }
 
-/// The windows that are over, but not handed out by all sessions. All sessions close theirs at the same times.
+/// Closed windows that some sessions have not handed out. All sessions close their windows at the same times.
 #[derive(Debug, Default)]
 pub(super) struct HeldWindows {
     /// End, and number of sessions that hold it, oldest first.
@@ -54,7 +54,7 @@ pub(super) struct HeldWindows {
 }
 
 impl HeldWindows {
-    /// So many sessions closed a window.
+    /// `sessions` sessions closed a window at `end_ns`.
     pub(super) fn closed(&mut self, end_ns: u64, sessions: usize) {
         if sessions > 0 {
             self.closed.push_back((end_ns, sessions));
@@ -70,7 +70,7 @@ impl HeldWindows {
         while self.closed.pop_front_if(|(_, sessions)| *sessions == 0).is_some() {}
     }
 
-    /// End of the oldest one.
+    /// End of the oldest held window.
     pub(super) fn oldest_ns(&self) -> Option<u64> {
         self.closed.front().map(|(end_ns, _)| *end_ns)
     }

@@ -14,7 +14,7 @@ const MIN_MINIMA: usize = 8;
 /// A corner of a hull: time relative to now, and value, both in nanoseconds.
 type Corner = (f64, f64);
 
-/// The minima of a direction, or the corners of their hull, without an allocation.
+/// A vector of at most [`MAX_INTERVALS`] items that allocates nothing.
 #[derive(Clone, Copy)]
 struct Few<T> {
     items: [T; MAX_INTERVALS],
@@ -22,7 +22,7 @@ struct Few<T> {
 }
 
 impl<T: Copy + Default> Few<T> {
-    /// No more than there are intervals.
+    /// Takes [`MAX_INTERVALS`] items at most.
     fn of(items: impl Iterator<Item = T>) -> Self {
         let mut few = Self {
             items: [T::default(); MAX_INTERVALS],
@@ -137,7 +137,7 @@ fn lower_hull(mut points: Few<Corner>) -> Few<Corner> {
     points
         .get_mut()
         .sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
-    // The corners take the places of points that were looked at.
+    // Corners overwrite points that were already processed.
     let mut corners = 0;
     for looked_at in 0..points.len {
         let point = points.items[looked_at];

@@ -76,7 +76,7 @@ impl Minima {
             // An overtaken reply belongs to an earlier interval, which does not matter: its points have their own times.
             Some(newest) if interval.number <= newest.number => newest.join(interval),
             _ => {
-                // For one more than there ever are: it would double.
+                // Room for one more than there ever are. Otherwise the queue would double.
                 if self.intervals.len() == MAX_INTERVALS {
                     self.intervals.reserve_exact(1);
                 }

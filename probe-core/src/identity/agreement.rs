@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::identity::Identity;
 
-/// Why no volley is sent. Each is displayed as a clause about the peer.
+/// Why no volley is sent, displayed as a clause whose subject is the peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoAgreement {
     Refused,
@@ -28,7 +28,7 @@ impl fmt::Display for NoAgreement {
 }
 
 /// The rate to which a peer agrees, in probes per second; `None` for any. `peer` is the host that answered the identity
-/// request. With `force`, a peer that said nothing agrees to any rate; a limit of its own holds all the same.
+/// request. `force` stands in for a missing answer, not for a limit that the peer reported.
 pub fn limit(peer: Option<&Identity>, force: bool) -> Result<Option<u64>, NoAgreement> {
     match peer.map(|peer| peer.volley_limit) {
         Some(Some(0)) => Err(NoAgreement::Refused),

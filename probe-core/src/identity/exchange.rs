@@ -4,13 +4,15 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
 const RETRY_NS: u64 = 1_000_000_000;
+/// Between two requests to a peer while this host's addresses change.
+const AGAIN_NS: u64 = 100_000_000;
 const RETRIES: u32 = 5;
 /// Answers also report refused probes, so they are refreshed after this.
 pub const REFRESH_NS: u64 = 10_000_000_000;
 /// A peer that does not answer may not run kstamp, and is asked again after this.
 const SILENT_RETRY_NS: u64 = 60_000_000_000;
 
-/// Requests a second to all peers together: 10,000 peers come up at once.
+/// Requests a second to all peers together, because 10,000 peers may come up at once.
 const REQUESTS_PER_SECOND: f64 = 1_000.0;
 const REQUESTS_BURST: f64 = 100.0;
 
@@ -19,13 +21,15 @@ pub struct Exchange {
     peers: HashMap<IpAddr, Asked>,
     /// When to ask each peer next.
     due: BTreeSet<(u64, IpAddr)>,
-    /// The peers of the nonces in `peers`.
+    /// The peer of each nonce in `peers`.
     by_nonce: HashMap<u64, IpAddr>,
     pace: Bucket,
 }
 
 #[derive(Debug)]
 struct Asked {
+    /// When it was last asked, 0 before the first time.
+    asked_ns: u64,
     next_ns: u64,
     unanswered: u32,
     /// The nonce of the last request, until it is answered.
@@ -49,6 +53,7 @@ impl Exchange {
     pub fn peer_up(&mut self, peer: IpAddr, now_ns: u64) {
         self.peer_down(peer);
         let asked = Asked {
+            asked_ns: 0,
             next_ns: now_ns,
             unanswered: 0,
             nonce: None,
@@ -64,6 +69,16 @@ impl Exchange {
             for nonce in [asked.nonce, asked.answered].into_iter().flatten() {
                 self.by_nonce.remove(&nonce);
             }
+        }
+    }
+
+    /// This host's addresses have changed: each peer is asked again, because it says goodbye to the address that asked last.
+    pub fn ask_again(&mut self, now_ns: u64) {
+        self.due.clear();
+        for (&peer, asked) in &mut self.peers {
+            let soon_ns = asked.asked_ns.saturating_add(AGAIN_NS).max(now_ns);
+            asked.next_ns = asked.next_ns.min(soon_ns);
+            self.due.insert((asked.next_ns, peer));
         }
     }
 
@@ -88,7 +103,7 @@ impl Exchange {
         self.by_nonce.get(&nonce).copied()
     }
 
-    /// A peer to ask now, with `nonce`. Those that wait for longest come first.
+    /// A peer to ask now, with `nonce`: the one that has been due for longest.
     pub fn poll(&mut self, now_ns: u64, nonce: u64) -> Option<IpAddr> {
         let &(next_ns, peer) = self.due.first().filter(|(next_ns, _)| *next_ns <= now_ns)?;
         if !self.pace.allow(now_ns) {
@@ -96,6 +111,7 @@ impl Exchange {
         }
         let asked = self.peers.get_mut(&peer)?;
         asked.unanswered += 1;
+        asked.asked_ns = now_ns;
         if let Some(before) = asked.nonce.replace(nonce) {
             self.by_nonce.remove(&before);
         }
@@ -112,7 +128,6 @@ impl Exchange {
     }
 }
 
-/// A token bucket.
 #[derive(Debug)]
 struct Bucket {
     per_second: f64,
@@ -193,6 +208,30 @@ mod tests {
         assert_eq!(exchange.answered(77, S / 2), None, "one answer to one request");
         assert_eq!(exchange.poll(10 * S, 78), None);
         assert_eq!(exchange.poll(11 * S, 78), Some(peer(6)));
+    }
+
+    #[test]
+    fn peers_are_asked_again_soon_when_the_own_address_has_changed() {
+        let mut exchange = Exchange::default();
+        exchange.peer_up(peer(6), 0);
+        exchange.peer_up(peer(7), 0);
+        assert_eq!(exchange.poll(S, 1), Some(peer(6)));
+        exchange.answered(1, S);
+        exchange.ask_again(S);
+        assert_eq!(exchange.poll(S, 2), Some(peer(7)), "it was not asked yet");
+        exchange.answered(2, S);
+        exchange.ask_again(S + AGAIN_NS - 1);
+        assert_eq!(exchange.poll(S + AGAIN_NS - 1, 3), None, "asked just now");
+        let mut asked = [3, 4].map(|nonce| exchange.poll(S + AGAIN_NS, nonce));
+        asked.sort_unstable();
+        assert_eq!(asked, [Some(peer(6)), Some(peer(7))]);
+        assert_eq!(exchange.ended(1), Some(peer(6)), "told to the address that is gone");
+        exchange.answered(3, 2 * S);
+        exchange.answered(4, 2 * S);
+        assert_eq!(exchange.poll(3 * S, 5), None, "once");
+        exchange.ask_again(11 * S);
+        exchange.ask_again(11 * S);
+        assert_eq!(exchange.due.len(), 2);
     }
 
     #[test]

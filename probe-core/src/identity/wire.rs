@@ -9,7 +9,7 @@ use probe_common::tlv::kind::PRIVATE as TYPE;
 use serde::{Deserialize, Serialize};
 
 use crate::identity::clock_proof::ClockProof;
-use crate::identity::{Identity, is_acceptable};
+use crate::identity::{Identity, is_acceptable, is_acceptable_name};
 
 /// The enterprise number for documentation (RFC 5612): kstamp has none of its own.
 const ENTERPRISE: u32 = 32473;
@@ -74,6 +74,11 @@ pub fn request(own: &Identity, error: ErrorEstimate, nonce: u64) -> Option<Vec<u
     packet.extend(ENTERPRISE.to_be_bytes());
     packet.extend(text(&Text::new(own))?);
     Some(packet)
+}
+
+/// The instance of the asker; `None` if it sends none, or if this is no request.
+pub fn instance_of(request: &[u8]) -> Option<u64> {
+    from_request(request)?.instance
 }
 
 /// As long as `request`; `None` if that is no request. `prove` gets its nonce.
@@ -165,8 +170,9 @@ fn text_of(packet: &[u8]) -> Option<Text> {
     }
     let text: Text = serde_json::from_slice(text).ok()?;
     let identity = &text.identity;
-    let texts = [&identity.name, &identity.version, &identity.receive, &identity.egress];
-    texts.iter().all(|text| is_acceptable(text)).then_some(text)
+    let texts = [&identity.version, &identity.receive, &identity.egress];
+    let are_acceptable = is_acceptable_name(&identity.name) && texts.iter().all(|text| is_acceptable(text));
+    are_acceptable.then_some(text)
 }
 
 fn text(text: &Text) -> Option<[u8; TEXT_LEN]> {
@@ -305,6 +311,8 @@ mod tests {
             let request = request(&evil, ErrorEstimate(1), 0).unwrap();
             assert_eq!(from_request(&request), None, "field {field}");
         }
+        let unnamed = request(&identity(""), ErrorEstimate(1), 0).unwrap();
+        assert_eq!(from_request(&unnamed), None);
     }
 
     #[test]

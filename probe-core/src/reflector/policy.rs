@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use probe_common::abi::Limit;
+use probe_common::family::Family;
 
 const S_NS: u64 = 1_000_000_000;
 
@@ -125,6 +126,11 @@ impl Policy {
         }
     }
 
+    /// Whether probes of an IP version have a source address.
+    pub fn has_address(&self, family: Family) -> bool {
+        self.own.iter().any(|&own| Family::of(own) == family)
+    }
+
     pub fn allows(&self, source: IpAddr) -> bool {
         self.check(source).is_ok()
     }
@@ -205,10 +211,10 @@ impl Rates {
     /// One packet per 100 ns.
     pub const MAX: u32 = 10_000_000;
 
-    /// The volley limit of a host, unless its own says otherwise: a fifth of what it answers to each source.
+    /// The default volley limit of a host: a fifth of what it answers to each source.
     pub const DEFAULT_VOLLEY: u32 = 100_000;
 
-    /// How many probes per second of one `kstamp volley` are answered, if the host agrees to `wanted`; 0: none.
+    /// `wanted` probes per second of a `kstamp volley`, lowered to the rates that the host answers; 0: none.
     pub fn volley_limit(self, wanted: u32) -> u32 {
         let limits = [self.source, self.port].into_iter().filter(|&rate| rate > 0);
         limits.fold(wanted, u32::min)

@@ -99,7 +99,7 @@ impl WindowStats {
         }
     }
 
-    /// Empty, with the memory of this one for its samples.
+    /// Removes all samples and counts, and keeps the memory.
     fn cleared(self) -> Self {
         let clear = |mut distribution: Distribution| {
             distribution.clear();
@@ -226,7 +226,7 @@ pub(super) struct Window {
 }
 
 impl Window {
-    /// `empty` has the memory of an earlier window.
+    /// `empty` may have the memory of an earlier window.
     fn open(start_ns: u64, empty: WindowStats) -> Self {
         Self {
             start_ns,
@@ -247,7 +247,7 @@ pub(super) struct Windows {
     held: VecDeque<Window>,
     /// Number of the first held window.
     first: u64,
-    /// The memory of the window that was handed out last, unless it was empty: an idle session gives it back.
+    /// The memory of the last window that was handed out and not empty. The next window takes it, so an idle session frees it.
     spare: Option<WindowStats>,
     /// Losses whose direction became known after their probes were forgotten: they count in the summary only.
     forgotten_forward: u64,

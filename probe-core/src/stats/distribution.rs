@@ -8,7 +8,7 @@ mod bins;
 mod moments;
 
 /// Samples in nanoseconds: exact minimum, maximum, mean and standard deviation. Percentiles are within 0.1 % if the samples
-/// are close to each other or few (256 different bins), and else within 1 %.
+/// fill no more than 256 fine bins, and otherwise within 1 %.
 ///
 /// Nothing is allocated before the first sample.
 #[derive(Debug, Clone, Default)]
@@ -42,7 +42,7 @@ impl Distribution {
         }
     }
 
-    /// Forgets all samples, and keeps the memory for as many.
+    /// Removes all samples, and keeps the memory.
     pub fn clear(&mut self) {
         if let Some(samples) = &mut self.0 {
             samples.bins.clear();
@@ -71,7 +71,7 @@ impl Distribution {
     }
 }
 
-/// The samples at rank ⌈quantile · count⌉, counted from the smallest, of ascending quantiles.
+/// For each of ascending quantiles, the sample at rank ⌈quantile · count⌉, counted from the smallest.
 fn percentiles<const N: usize>(bins: &Bins, quantiles: [f64; N], moments: &Moments) -> [i64; N] {
     let mut sorted = bins.sorted();
     let (mut value, mut up_to) = (moments.min, 0);

@@ -4,14 +4,14 @@ use probe_common::volley::{BINS, bin_of, bin_range};
 
 use crate::stats::report::Summary;
 
-/// Delays in nanoseconds from 0 to 4.29 s. The middle of a bin is within 0.8 % of its values, so that percentiles and
-/// the standard deviation are; the mean is exact.
+/// Delays in nanoseconds from 0 to 4.29 s. Percentiles are within 0.8 %, because the middle of a bin is within
+/// 0.8 % of its values. The mean is exact.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Histogram {
     bins: Vec<u64>,
     count: u64,
     sum: i64,
-    /// Exact over a whole run; `None`: to be found from the bins.
+    /// Exact minimum and maximum; `None` of a difference, whose ends are those of its bins.
     ends: Option<(i64, i64)>,
 }
 
@@ -27,8 +27,7 @@ impl Default for Histogram {
 }
 
 impl Histogram {
-    /// Adds what one CPU has counted: the values in each of its [`BINS`] bins, their sum, the smallest and the largest
-    /// one.
+    /// Adds the histogram of one CPU: the number of values in each of its [`BINS`] bins, their sum, minimum and maximum.
     pub fn add(&mut self, values_in: impl Fn(usize) -> u64, sum: i64, min: i64, max: i64) {
         let before = self.count;
         for (bin, own) in self.bins.iter_mut().enumerate() {
@@ -53,7 +52,7 @@ impl Histogram {
         self.ends = Some((low.min(value), high.max(value)));
     }
 
-    /// The values that came after `earlier`, a histogram of the same run.
+    /// The values added since `earlier`, a histogram of the same run.
     pub fn since(&self, earlier: &Self) -> Self {
         let bins: Vec<_> = self
             .bins

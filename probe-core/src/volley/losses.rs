@@ -1,19 +1,20 @@
-//! The direction of losses, from how many probes the reflector has answered.
+//! The direction of losses, by the number of probes that the reflector has answered.
 
-/// Follows the reflector's own counter (RFC 8762 §4.3.1), of which each processor sees some numbers.
+/// Follows the reflector's own counter (RFC 8762 §4.3.1). Each processor sees some of its numbers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ReflectorCounter {
-    /// The newest number seen, continued beyond 32 bits, and the one with which the run begins.
+    /// The newest number seen, extended beyond 32 bits.
     newest: u64,
+    /// The number with which the run begins.
     begin: u64,
-    /// Of each processor, what it has reported last.
+    /// The last number that each processor has reported.
     seen: Vec<(usize, u32)>,
-    /// The reflector repeats the sender's numbers, or has begun anew.
+    /// The reflector repeats the sender's numbers, or has restarted.
     is_useless: bool,
 }
 
 impl ReflectorCounter {
-    /// A run begins after replies of which each processor has seen the newest: sequence number and reflector's number.
+    /// Begins a run. `newest` are the newest replies before the run: processor, sequence number and reflector's number.
     pub fn after(newest: &[(usize, u32, u32)]) -> Self {
         let mut counter = Self::default();
         let Some(&(_, sequence, reflected)) = newest
@@ -29,12 +30,12 @@ impl ReflectorCounter {
         counter
     }
 
-    /// Takes the newest numbers that each processor has seen. `arrived` probes have certainly arrived at the reflector.
+    /// Takes the newest numbers of each processor. At least `arrived` probes, with copies, have reached the reflector.
     pub fn follow(&mut self, newest: &[(usize, u32, u32)], arrived: u64) -> Reflected {
         for &(processor, _, reflected) in newest {
             let known = self.seen.iter_mut().find(|(known, _)| *known == processor);
             match known {
-                // A processor that gets no more replies would look far ahead after half of all numbers.
+                // The number of a processor without new replies is skipped: after 2³¹ others it would seem ahead of them.
                 Some((_, seen)) if *seen == reflected => continue,
                 Some((_, seen)) => *seen = reflected,
                 None => self.seen.push((processor, reflected)),
@@ -52,12 +53,12 @@ impl ReflectorCounter {
     }
 }
 
-/// What is known of the reflector's own counter.
+/// The state of the reflector's own counter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reflected {
-    /// It repeats the sender's numbers, or has begun anew during the run.
+    /// It repeats the sender's numbers, or has restarted during the run.
     Unknown,
-    /// It has answered so many probes up to its newest reply, copies that arrived there included.
+    /// The number of answers up to its newest reply, those to copies of probes included.
     Count(u64),
 }
 

@@ -1,18 +1,18 @@
-//! When how many probes may leave.
+//! The pace of sending, and the age of probes.
 
 use std::collections::VecDeque;
 
 const NS_PER_S: u64 = 1_000_000_000;
 
-/// Bursts that may be made up for after a pause of the process.
+/// Bursts that are made up for after a pause of the process, at most.
 const MAX_BEHIND: u64 = 4;
 
-/// Spends a rate in bursts.
+/// Turns a rate into bursts.
 #[derive(Debug)]
 pub struct Pace {
     rate_per_s: u64,
     burst: u64,
-    /// From here on the rate is earned.
+    /// The rate is earned from this time and sequence number on.
     start_ns: u64,
     first: u64,
 }
@@ -28,11 +28,11 @@ impl Pace {
         }
     }
 
-    /// The sequence number at which sending ends for now, given the next one. After a pause the rate counts from now on:
-    /// what was missed is not made up for.
+    /// The sequence number at which sending ends for now; `next` is the next one. After a long pause the rate starts again,
+    /// and the missed probes are not made up for.
     pub fn limit(&mut self, now_ns: u64, next: u64) -> u64 {
         let elapsed_ns = now_ns.saturating_sub(self.start_ns);
-        // Whole seconds are settled, because the kernel's product of time and rate has 64 bits.
+        // The start advances by whole seconds, because the kernel multiplies time and rate in 64 bits.
         let seconds = elapsed_ns / NS_PER_S;
         self.start_ns += seconds * NS_PER_S;
         self.first += seconds * self.rate_per_s;
@@ -47,17 +47,17 @@ impl Pace {
         limit
     }
 
-    /// The start of the rate, for the kernel: instant and sequence number.
+    /// Time and sequence number from which the rate is earned, for the kernel.
     pub fn start(&self) -> (u64, u64) {
         (self.start_ns, self.first)
     }
 }
 
-/// The sequence numbers that were next at past instants: tells which probes have waited for how long.
+/// The age of probes, by the sequence numbers that were next at past times.
 #[derive(Debug)]
 pub struct Ages {
     next_at: VecDeque<(u64, u64)>,
-    /// All before it have been handed out.
+    /// All numbers below have been handed out.
     handed_out: u64,
 }
 
@@ -74,8 +74,7 @@ impl Ages {
         self.next_at.push_back((now_ns, next));
     }
 
-    /// The numbers that have not been handed out, and were given away at least `age_ns` before `now_ns`: from the first to
-    /// before the second.
+    /// Hands out the numbers of probes sent at least `age_ns` before `now_ns`, once: from the first to before the second.
     pub fn older(&mut self, now_ns: u64, age_ns: u64) -> (u64, u64) {
         let from = self.handed_out;
         while let Some(&(at_ns, next)) = self.next_at.front()
@@ -88,10 +87,11 @@ impl Ages {
     }
 }
 
-/// How long a ball may be away before another one is thrown in its place. A reply after that counts all the same.
+/// Time after which another ball replaces one that has not come back: four times the 99.9th percentile of the round trips. A
+/// reply after that time still counts.
 ///
-/// Four times the delay that all but one in a thousand replies keep to. If no reply has come since balls were last
-/// replaced, the path stands still, and more balls would only queue there: then twice as long as before.
+/// The time doubles if no reply has come since balls were last replaced: the path stands still, and more balls would only
+/// queue there.
 #[derive(Debug)]
 pub struct Patience {
     by_delay_ns: u64,
@@ -122,7 +122,7 @@ impl Patience {
         self.by_delay_ns = (4 * p999_ns.unsigned_abs()).clamp(Self::MIN_NS, Self::MAX_NS);
     }
 
-    /// Balls were replaced when `received` replies had come in all.
+    /// Notes that balls were replaced; `received` is the number of all replies so far.
     pub fn replaced(&mut self, received: u64) {
         let stands_still = received == self.received;
         self.doubled = if stands_still { (self.doubled + 1).min(8) } else { 0 };

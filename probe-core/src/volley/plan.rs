@@ -1,11 +1,11 @@
-//! From what the user wants, the peer allows and the device can do, to one way of sending.
+//! Chooses mode and pace, from what the user wants, the peer agrees to and the device can do.
 
 use crate::volley::Mode;
 
-/// Balls in the air at once, if the user gives no number: each waits for the others in the same queues.
+/// Default number of balls. Each waits for the others in the same queues.
 pub const DEFAULT_BALLS: u32 = 16;
 pub const MAX_BALLS: u32 = 4_096;
-/// Probes without a reply are lost after this time, if the user gives none.
+/// Default time after which a probe without a reply is lost.
 pub const DEFAULT_TIMEOUT_NS: u64 = 1_000_000_000;
 /// The kernel's histograms end at 4.29 s.
 pub const MAX_TIMEOUT_NS: u64 = 4_000_000_000;
@@ -16,13 +16,13 @@ pub const MAX_BATCH: u32 = 64;
 /// Without a rate, bursts of this many probes, one each [`PERIOD_NS`].
 const DEFAULT_BURST: u32 = 256;
 const PERIOD_NS: u64 = 250_000;
-/// Between two bursts: others want to use the processor, and no burst should be long.
+/// Limits of the time between two bursts: other work needs the processor, and no burst should be long.
 const PERIODS_NS: (u64, u64) = (50_000, 1_000_000_000);
 const MAX_BURST: u32 = 65_536;
 
 const NS_PER_S: u64 = 1_000_000_000;
 
-/// Slots of the ring of probes.
+/// Limits of the number of slots in the ring of probes.
 const SLOTS: (u64, u64) = (1 << 12, 1 << 22);
 
 /// Probes sent close together, and the time from one such burst to the next.
@@ -39,7 +39,7 @@ pub struct Wish {
     pub mode: Option<Mode>,
     /// Probes in a second, at most; `None`: as many as the peer allows.
     pub rate_per_s: Option<u64>,
-    /// Balls in the air at once.
+    /// Balls in flight at once.
     pub balls: u32,
     /// `None`: by the rate.
     pub burst: Option<Burst>,
@@ -47,7 +47,7 @@ pub struct Wish {
     pub continuous: bool,
     /// Frames that leave at once in mode `train`.
     pub batch: u32,
-    /// A probe is lost when no reply has come for so long.
+    /// Time after which a probe without a reply is lost.
     pub timeout_ns: u64,
 }
 
@@ -65,7 +65,7 @@ impl Default for Wish {
     }
 }
 
-/// Which modes a device is able to use; `Err` says why it is not, without the name of the device.
+/// The modes that work on a device; `Err` is the reason why not, without the name of the device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Capabilities {
     pub volley: Result<(), String>,
@@ -83,7 +83,7 @@ impl Capabilities {
     }
 }
 
-/// What will be done.
+/// The mode and pace that were chosen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
     pub mode: Mode,
@@ -96,11 +96,11 @@ pub struct Plan {
     pub continuous: bool,
     pub batch: u32,
     pub timeout_ns: u64,
-    /// Slots of the ring of probes, a power of two: twice the probes that are sent during the timeout.
+    /// Slots of the ring of probes: a power of two, at least twice the probes that are sent during the timeout.
     pub slots: u32,
 }
 
-/// A wish that cannot be granted, in one line.
+/// Why a wish is refused, in one line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal(pub String);
 
@@ -112,14 +112,14 @@ impl std::fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
-/// Decides. `limit_per_s` is the rate to which the peer agrees; `None`: any.
+/// Chooses mode and pace. `limit_per_s` is the rate to which the peer agrees; `None`: any.
 pub fn plan(wish: &Wish, limit_per_s: Option<u64>, able: &Capabilities) -> Result<Plan, Refusal> {
     check(wish)?;
     let rate_per_s = rate(wish, limit_per_s)?;
     let (mode, reason) = mode(wish, able)?;
     if wish.continuous && mode != Mode::Volley {
         return Err(Refusal(format!(
-            "mode {mode} has no continuous form, because a process sets its pace; leave that out, or use mode volley"
+            "mode {mode} cannot be continuous, because a process sets its pace; leave out --continuous, or use mode volley"
         )));
     }
     let burst = burst_at(wish.burst, rate_per_s);
@@ -157,20 +157,13 @@ fn check(wish: &Wish) -> Result<(), Refusal> {
         .or_else(|| out_of_range("the probes in a burst", burst.probes.into(), 1, MAX_BURST.into()))
         .or_else(|| {
             out_of_range(
-                "nanoseconds from burst to burst",
+                "the period of a burst in nanoseconds",
                 burst.period_ns,
                 PERIODS_NS.0,
                 PERIODS_NS.1,
             )
         })
-        .or_else(|| {
-            out_of_range(
-                "nanoseconds until a probe is lost",
-                wish.timeout_ns,
-                1_000_000,
-                MAX_TIMEOUT_NS,
-            )
-        });
+        .or_else(|| out_of_range("the timeout in nanoseconds", wish.timeout_ns, 1_000_000, MAX_TIMEOUT_NS));
     refusal.map_or(Ok(()), Err)
 }
 
@@ -199,8 +192,7 @@ fn mode(wish: &Wish, able: &Capabilities) -> Result<(Mode, String), Refusal> {
     }
 }
 
-/// The burst that the user wants, or the shortest pause that is not too short and as many probes as the rate needs. Pauses
-/// are so long that the rate is not exceeded.
+/// The burst that the user wants, or one about each [`PERIOD_NS`]. Its period is long enough that the rate is not exceeded.
 fn burst_at(wanted: Option<Burst>, rate_per_s: Option<u64>) -> Burst {
     let Some(rate) = rate_per_s else {
         return wanted.unwrap_or(Burst {
@@ -225,7 +217,8 @@ fn rate_of(burst: Burst) -> u64 {
     (u64::from(burst.probes) * NS_PER_S / burst.period_ns).max(1)
 }
 
-/// Room for twice the probes that can be waiting, so that none is overwritten. A continuous volley without a rate gets all.
+/// Room for twice the probes that can be waiting, so that none is overwritten. A continuous volley without a rate gets the
+/// maximum.
 fn slots(rate_per_s: Option<u64>, timeout_ns: u64) -> Result<u32, Refusal> {
     let Some(rate) = rate_per_s else {
         return Ok(SLOTS.1 as u32);

@@ -1,4 +1,4 @@
-//! The counts and delays of a run up to one moment.
+//! The counts and delays of a run up to a point in time.
 
 use crate::volley::Histogram;
 
@@ -12,7 +12,7 @@ pub struct Totals {
     pub lost_forward: u64,
     pub lost_backward: u64,
     pub lost_unknown: u64,
-    /// Probes still waiting. In the difference of two snapshots: those at its end.
+    /// Probes still waiting for a reply; of a difference, at its end.
     pub pending: u64,
     /// Replies after the timeout; their probes stay lost.
     pub late: u64,
@@ -45,7 +45,7 @@ impl Refused {
     }
 }
 
-/// A run up to one moment, or the time between two.
+/// The counts and delays of a run up to a point in time, or between two.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
     /// `CLOCK_MONOTONIC`; of a difference, its end.
@@ -62,8 +62,8 @@ pub struct Snapshot {
 
 /// What happened between two snapshots of one run: a row of a time series.
 ///
-/// Replies are counted when they come and losses when they are concluded, so a row can have replies to probes of the row
-/// before: it has `sent` and `pending` at its end, and for the whole run `sent = received + lost + pending`.
+/// Replies count when they come, and losses when the timeout ends, so a row can have replies to probes of the row before. Its
+/// `sent` plus the `pending` of the row before is `received + lost + pending`.
 pub fn difference(later: &Snapshot, earlier: &Snapshot) -> Snapshot {
     let both = |later: &Option<Histogram>, earlier: &Option<Histogram>| {
         let (later, earlier) = (later.as_ref()?, earlier.as_ref()?);
@@ -80,8 +80,8 @@ pub fn difference(later: &Snapshot, earlier: &Snapshot) -> Snapshot {
 }
 
 impl Totals {
-    /// Each count less the earlier one; `pending` as it is now. The direction of losses is corrected by later replies, so
-    /// a part of them can be counted in another direction than before; no count goes below zero.
+    /// Each count less the earlier one; `pending` as it is now. Later replies can correct the direction of earlier losses, so
+    /// the differences are clamped: no count is below zero, and the directions add up to `lost`.
     fn since(&self, earlier: &Self) -> Self {
         let refused = Refused {
             not_from_peer: self.refused.not_from_peer.saturating_sub(earlier.refused.not_from_peer),

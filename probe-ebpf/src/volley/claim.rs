@@ -1,4 +1,4 @@
-//! Replies: whether one answers a probe of ours, and for the first time.
+//! Replies: verified, and matched with a probe of this host at most once.
 
 use core::mem::MaybeUninit;
 use core::ptr;
@@ -19,15 +19,15 @@ use crate::hook::Hook;
 use crate::maps::{SAMPLES, now_ns, slot, tally};
 
 pub enum Outcome {
-    /// Not a reply to a probe of ours: it passes.
+    /// Not a reply to a probe of this host: the packet passes.
     Foreign,
-    /// It has served its purpose.
+    /// A reply that becomes no probe: the packet is dropped.
     Consumed,
-    /// A ball has come back at this time. It is to be thrown again, or to land.
+    /// A ball came back at this time. The reply becomes the next probe, or the ball lands.
     Ball(u64),
 }
 
-/// The states that a probe can go through while a reply to it is looked at: flying, loose, and one of the others.
+/// A word changes at most twice while a reply is matched: flying to loose to lost or done.
 const TRIES: u32 = 3;
 
 #[inline(always)]
@@ -79,7 +79,7 @@ fn take<H: Hook>(hook: &H, udp: &Udp, settings: &Settings, tally: *mut Tally, t4
     if word::sequence(before) != sequence {
         return Err(Count::Unknown);
     }
-    // A slot that is used anew while it is read has another sequence number or another T1.
+    // A slot that is overwritten while it is read has another sequence number or another T1.
     if t1 != t1_wire {
         return Err(Count::WrongT1);
     }
@@ -137,13 +137,13 @@ fn verify<F: BaseFrame>(frame: &F, settings: &Settings) -> Result<(), Count> {
 }
 
 enum Claim {
-    /// The first reply to its probe; `flying`: the ball may be thrown again.
+    /// The first reply to its probe; `flying`: it may become the next probe.
     First { flying: bool },
-    /// Counted as this.
+    /// Not the first reply, counted as this.
     Again(Count),
 }
 
-/// Takes the probe of a reply, so that no second reply does: one compare-and-exchange decides.
+/// Marks the probe of a reply as answered. One compare-and-exchange decides which reply is the first.
 #[inline(always)]
 fn claim(slot: *mut Slot, mut before: u64, sequence: u32, reflected: u32) -> Claim {
     for _ in 0..TRIES {

@@ -1,4 +1,4 @@
-//! Counts and histograms of one processor: no other writes them, and a program does not interrupt itself.
+//! Counts and histograms of one processor. No other processor writes them, and a program does not interrupt itself.
 
 use probe_common::volley::{Count, ONE_WAY, Settings, Spread, Tally, bin_of};
 
@@ -8,7 +8,7 @@ pub fn count(tally: *mut Tally, count: Count) {
     unsafe { (*tally).counts[count as usize] += 1 };
 }
 
-/// The four stamps of a reply, on this host's monotonic clock as far as it can tell.
+/// The four stamps of a reply. T2 and T3 are converted to this host's monotonic clock as if both ends had one clock.
 pub struct Stamps {
     pub t1_ns: u64,
     pub t2_ns: u64,
@@ -21,7 +21,7 @@ pub struct Stamps {
 pub fn delays(tally: *mut Tally, stamps: &Stamps, settings: &Settings) {
     let there_and_back = stamps.t4_ns.wrapping_sub(stamps.t1_ns);
     let residence = stamps.t3_ns.wrapping_sub(stamps.t2_ns);
-    // A residence below zero is a very long one here.
+    // A negative residence is a large unsigned number.
     if residence > there_and_back {
         count(tally, Count::Implausible);
         return;

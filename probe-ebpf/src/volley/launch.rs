@@ -1,4 +1,4 @@
-//! Probes: whether one may leave, and its frame.
+//! Launches probes: checks whether one may leave, and writes its frame.
 
 use core::ptr;
 
@@ -15,10 +15,10 @@ use crate::count::count;
 use crate::hook::{Hook as _, XdpHook};
 use crate::maps::{CONTROL, TEMPLATE, now_ns, slot, tally};
 
-/// The states that an old probe in a slot can go through while the slot is taken.
+/// The word of the old probe changes at most twice while the slot is taken: flying to loose to lost or done.
 const TRIES: u32 = 3;
 
-/// Throws a new ball, or sends the next probe of a train, in the frame of a test run.
+/// Launches a new ball, or the next probe of a train, in the frame of a test run.
 #[inline(always)]
 pub fn launch(hook: &XdpHook, settings: &Settings) -> u32 {
     let Some(control) = CONTROL.get_ptr_mut(0) else {
@@ -48,7 +48,7 @@ pub fn relay(hook: &XdpHook, settings: &Settings, now_ns: u64) -> bool {
     next(control, now_ns).is_some_and(|sequence| write(hook, settings, sequence as u32, word::FLYING))
 }
 
-/// Notes that a ball is in the air no more.
+/// Counts a ball that has landed.
 #[inline(always)]
 pub fn land() {
     if let Some(control) = CONTROL.get_ptr_mut(0) {
@@ -60,7 +60,7 @@ pub fn land() {
     }
 }
 
-/// Notes that one more ball is in the air, if it may be.
+/// Counts one more ball in flight; `false` if there may be no more.
 #[inline(always)]
 fn take_off(control: *mut Control) -> bool {
     // SAFETY: as in `land`; the process writes whole words.
@@ -93,13 +93,13 @@ fn next(control: *mut Control, now_ns: u64) -> Option<u64> {
         if read(&raw const (*control).next) >= end {
             return None;
         }
-        // Another processor may have been faster. The number is then left out.
+        // If another processor took the last number first, this number stays unused.
         let sequence = fetch_add(&raw mut (*control).next, 1);
         (sequence < end).then_some(sequence)
     }
 }
 
-/// Makes the frame the probe `sequence`, whatever it held.
+/// Overwrites the frame with the probe `sequence`.
 #[inline(always)]
 fn write(hook: &XdpHook, settings: &Settings, sequence: u32, state: u64) -> bool {
     let (Some(slot), Some(template), Some(tally)) = (slot(settings, sequence), TEMPLATE.get(0), tally()) else {
@@ -129,7 +129,7 @@ fn fill<F: Frame>(frame: &mut F, settings: &Settings, template: &Template, slot:
     put(bytes, F::UDP_AT + UDP_CHECKSUM, sum.finish_udp());
 }
 
-/// Enters a probe into its slot. The probe that still waits there is lost.
+/// Enters a probe into its slot. A probe that still waits there is lost.
 #[inline(always)]
 pub fn occupy(slot: *mut Slot, new: u64, t1: u64) {
     // SAFETY: map values stay readable and writable for the program's run. The word is only changed atomically, and a

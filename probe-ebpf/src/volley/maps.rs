@@ -1,4 +1,4 @@
-//! The maps of a volley. The process maps all but the first two into its memory.
+//! The maps of a volley. The process maps `CONTROL`, `RING` and `TALLIES` into its memory.
 
 use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns};
 use aya_ebpf::macros::map;
@@ -17,7 +17,7 @@ static SETTINGS: Array<Settings> = Array::with_max_entries(1, 0);
 #[map]
 pub static TEMPLATE: Array<Template> = Array::with_max_entries(1, 0);
 
-/// What may be sent; one entry.
+/// The limits of sending; one entry.
 #[map]
 pub static CONTROL: Array<Control> = Array::with_max_entries(1, MAPPABLE);
 
@@ -25,19 +25,19 @@ pub static CONTROL: Array<Control> = Array::with_max_entries(1, MAPPABLE);
 #[map]
 static RING: Array<Slot> = Array::with_max_entries(4096, MAPPABLE);
 
-/// What each processor has counted. The loader sets the number of processors.
+/// The counts of each processor. The loader sets the number of processors.
 #[map]
 static TALLIES: Array<Tally> = Array::with_max_entries(1, MAPPABLE);
 
-/// One of so many replies.
+/// Samples of replies.
 #[map]
 pub static SAMPLES: RingBuf = RingBuf::with_byte_size(SAMPLES_BYTES, 0);
 
-/// Room for a frame that TC cannot read in place.
+/// Buffer for a frame that TC cannot read in place.
 #[map]
 pub static SCRATCH: PerCpuArray<[u8; V6_FRAME]> = PerCpuArray::with_max_entries(1, 0);
 
-/// `None` before the loader has written them, and if it is of another version.
+/// `None` before the loader has written them, or if the loader has another version.
 #[inline(always)]
 pub fn settings() -> Option<&'static Settings> {
     SETTINGS.get(0).filter(|settings| settings.version == VERSION)

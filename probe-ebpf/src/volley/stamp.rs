@@ -1,4 +1,4 @@
-//! Probes that a socket sends: stamped at TC egress. The first one is the template of those that programs send.
+//! Stamps the probes of a socket at TC egress. The first of them is the template of the probes that programs send.
 
 use core::ptr;
 
@@ -37,12 +37,12 @@ fn write(hook: &TcHook, udp: &Udp, settings: &Settings) -> Option<()> {
     let slot = slot(settings, sequence)?;
     let t1 = settings.epoch.wire(now_ns());
     occupy(slot, word::of(sequence, word::LOOSE), t1.0);
-    // If this fails the probe leaves without T1, and no reply to it is accepted.
+    // If this fails, the probe leaves without T1, and no reply to it is accepted.
     hook.replace(payload + TIMESTAMP, payload - UDP_LEN + UDP_CHECKSUM, t1.0.to_be());
     Some(())
 }
 
-/// Copies the frame, if the process asks for one.
+/// Copies the frame into `TEMPLATE` if the process requests it.
 #[inline(always)]
 fn capture(hook: &TcHook, udp: &Udp) {
     let (Some(control), Some(template)) = (CONTROL.get_ptr_mut(0), TEMPLATE.get_ptr_mut(0)) else {

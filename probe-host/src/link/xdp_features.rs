@@ -1,4 +1,4 @@
-//! What a device's driver does for XDP programs, by the generic netlink family `netdev` (`linux/netdev.h`, Linux 6.3).
+//! The XDP features of a device, from the generic netlink family `netdev` (`linux/netdev.h`, since Linux 6.3).
 
 use std::io;
 
@@ -16,13 +16,13 @@ const DEVICE_GET: u8 = 1;
 const INTERFACE: u16 = 1;
 const FEATURES: u16 = 3;
 
-/// `NETDEV_XDP_ACT_BASIC`: programs can be attached in the driver.
+/// `NETDEV_XDP_ACT_BASIC`: the driver runs XDP programs.
 const BASIC: u64 = 1;
-/// `NETDEV_XDP_ACT_NDO_XMIT`: frames of programs can be sent.
+/// `NETDEV_XDP_ACT_NDO_XMIT`: the device sends frames of XDP programs.
 const TRANSMIT: u64 = 1 << 2;
 
 const NLM_F_REQUEST: u16 = 1;
-/// Of a netlink message, and of the generic part behind it.
+/// Lengths of the netlink header, and of the generic header behind it.
 const HEADER_LEN: usize = 16;
 const GENERIC_LEN: usize = 4;
 /// `NLMSG_ERROR`.
@@ -30,14 +30,15 @@ const ERROR: u16 = 2;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct XdpFeatures {
-    /// Programs can be attached in the driver.
+    /// The driver runs XDP programs.
     pub native: bool,
-    /// The device takes frames of programs. Some drivers do so only while a program is attached to them, and a veth only
-    /// while one is attached to its peer.
+    /// The device sends frames of XDP programs. Some drivers report it only while a program is attached to them, and a veth
+    /// only while one is attached to its peer.
     pub transmit: bool,
 }
 
-/// The features of the interface of index `index`; `None` if the kernel does not say, before Linux 6.3.
+/// The features of the interface of index `index`; `None` before Linux 6.3, where the kernel does not report
+/// them.
 pub fn xdp_features(index: u32) -> io::Result<Option<XdpFeatures>> {
     let mut socket = Socket::new(NETLINK_GENERIC)?;
     socket.bind_auto()?;
@@ -64,8 +65,8 @@ pub fn xdp_features(index: u32) -> io::Result<Option<XdpFeatures>> {
     }))
 }
 
-/// Sends one command with one attribute. Returns the attribute `wanted` of the answer; `None` if the kernel knows no such
-/// family.
+/// Sends one command with one attribute. Returns the attribute `wanted` of the answer; `None` if it is missing, or if the
+/// kernel does not know the family.
 fn ask(
     socket: &mut Socket,
     family: u16,

@@ -28,7 +28,7 @@ pub(crate) const PEER_V6: [u8; 16] = [0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 
 const BYSTANDER_LIMIT_NS: f64 = 5.0;
 const COLLECT_LIMIT_NS: f64 = 85.0;
 const EGRESS_LIMIT_NS: f64 = 120.0;
-/// A reflection reads the clock twice. It may take half as long again as an empty program that does nothing else.
+/// Limit of a reflection as a multiple of an empty program with two readings of the clock.
 pub(crate) const REFLECT_LIMIT: f64 = 1.5;
 /// A round trip is stamped four times, which may take half a microsecond in all.
 const WATCH_LIMIT_NS: f64 = 125.0;

@@ -1,6 +1,6 @@
 //! `cargo bench -p probe-io --bench volley [-- SECONDS [MILLIONS]]`: the highest rates of volleys and trains on a veth pair
-//! with native XDP at both ends, what they cost, and how long they delay others; then MILLIONS of probes over a line that
-//! drops, copies and overtakes them. Nothing else should run on the machine: the CPU time is all of it.
+//! with native XDP at both ends, their CPU time, and the delay that they add to other traffic; then the counts of MILLIONS of
+//! probes over a line that drops, copies and overtakes them. Nothing else should run on the machine.
 
 #![allow(clippy::unwrap_used, reason = "a bench ends where something is not as it must be")]
 
@@ -21,7 +21,7 @@ mod injector;
 #[path = "../../tests/volley_programs/line.rs"]
 mod line;
 
-/// A round of pings to a host that has nothing to do with the run.
+/// Pings on another veth pair.
 const BYSTANDER: &str = "ping -q -i 0.002 -c 400 10.9.9.2";
 
 fn main() {

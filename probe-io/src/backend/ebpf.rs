@@ -55,7 +55,7 @@ pub(crate) struct EbpfBackend {
     object: Object,
     ring: Ring,
     utc: Utc,
-    /// As the programs have them; `None` before they are configured.
+    /// The settings that the programs have; `None` before they are configured.
     settings: Option<Settings>,
     in_flight: RingTable,
     destinations: BTreeMap<IpAddr, u32>,
@@ -67,7 +67,7 @@ pub(crate) struct EbpfBackend {
     egress: Option<Classifier>,
     watch: Option<Watch>,
     mismatches: Mismatches,
-    /// The probes that are being sent, and their packets: kept for their memory.
+    /// The probes that are being sent, and their packets. Kept between calls, so that sending allocates nothing.
     outgoing: Vec<Outgoing>,
     datagrams: Vec<Datagram>,
 }
@@ -164,7 +164,7 @@ impl EbpfBackend {
         self.mismatches
     }
 
-    /// Gives a session its ring before it sends the probe with number `seq`.
+    /// Gives a session a ring, if it has none, before it sends the probe with number `seq`.
     fn give_ring(&mut self, ssid: u16, seq: u32) -> Result<(), ObjectError> {
         let given = match seq {
             0 if !self.wraps(ssid)? => Some(self.in_flight.begins(ssid)),
@@ -181,7 +181,7 @@ impl EbpfBackend {
         rings.set(ssid.into(), ring, 0).map_err(&failed)
     }
 
-    /// Whether the last number before zero is that of a probe in flight: the session goes on.
+    /// Whether the sequence number of a session has wrapped: the session goes on. The probe before 0 has a record then.
     fn wraps(&mut self, ssid: u16) -> Result<bool, ObjectError> {
         let Some((index, id)) = self.in_flight.record(ssid, u32::MAX) else {
             return Ok(false);
@@ -190,7 +190,7 @@ impl EbpfBackend {
         Ok(record.is_ok_and(|record| record.id == id))
     }
 
-    /// Follows the system clock: call it twice a second, unless the backend is configured so often.
+    /// Follows the system clock. Call it twice a second, unless [`Backend::configure`] is called as often.
     pub(crate) fn follow_clock(&mut self) {
         if self.utc.follow() {
             self.write_utc();
@@ -200,7 +200,7 @@ impl EbpfBackend {
     fn write_utc(&mut self) {
         let Some(settings) = &mut self.settings else { return };
         settings.unix_offset_ns = self.utc.offset_ns();
-        // What the kernel has accepted before, it does not refuse.
+        // The kernel has accepted these settings before, so this does not fail.
         if let Err(error) = self.object.set_settings(settings) {
             debug!("{error}");
         }

@@ -178,7 +178,7 @@ impl Backend for SocketBackend {
         Ok(())
     }
 
-    /// One by one: each probe carries the time at which it was handed to the kernel.
+    /// Sends probes one by one, because each contains the time of its system call.
     fn send(
         &mut self,
         sockets: &Sockets,

@@ -113,7 +113,7 @@ impl Spent {
         Some(self.busy.saturating_sub(before.busy) as f64 / all as f64)
     }
 
-    /// The time since `before` that was used, of all processors together.
+    /// CPU time used since `before`, by all processors together.
     pub fn used_since(&self, before: &Self) -> Option<Duration> {
         let per_second = sysconf(SysconfVar::CLK_TCK).ok()??;
         let ticks = self.busy.saturating_sub(before.busy);

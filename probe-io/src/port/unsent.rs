@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::IpAddr;
 
+use probe_common::family::Family;
 use probe_core::observation::{Fate, SendFailure};
+use probe_core::reflector::policy::Policy;
 use probe_host::clock::monotonic_ns;
 use probe_host::link::{Link, Obstacle, obstacle};
 
@@ -19,6 +21,8 @@ pub(crate) struct Unsent {
     /// `None` if the route chooses the interface, or while it is gone.
     index: Option<u32>,
     outages: Outages,
+    /// When it had no address of an IP version: IPv4 and IPv6.
+    unaddressed: [Outages; 2],
     /// Found since the last poll, by destination.
     found: BTreeMap<IpAddr, Option<SendFailure>>,
 }
@@ -38,6 +42,14 @@ impl Unsent {
         self.outages.observe(state, asked_ns, monotonic_ns());
     }
 
+    /// Takes the addresses that were read after `asked_ns`.
+    pub(crate) fn follow_addresses(&mut self, policy: &Policy, asked_ns: u64) {
+        for (family, outages) in [Family::V4, Family::V6].into_iter().zip(&mut self.unaddressed) {
+            let state = (!policy.has_address(family)).then_some(SendFailure::NoAddress);
+            outages.observe(state, asked_ns, monotonic_ns());
+        }
+    }
+
     /// Why a socket did not send a probe.
     pub(crate) fn refused(&mut self, error: &io::Error, to: IpAddr) -> SendFailure {
         match SendFailure::from(error) {
@@ -50,9 +62,10 @@ impl Unsent {
     /// The fate of a probe to `to` without a reply, sent at `sent_ns`. `is_preceded` says whether a foreign program may
     /// have taken it.
     pub(crate) fn fate(&mut self, trace: Trace, to: IpAddr, sent_ns: u64, is_preceded: impl FnOnce() -> bool) -> Fate {
-        match (trace, self.outages.at(sent_ns)) {
+        let unaddressed = &self.unaddressed[usize::from(to.is_ipv6())];
+        match (trace, self.outages.at(sent_ns).or_else(|| unaddressed.at(sent_ns))) {
             (Trace::CollectorLost, _) => Fate::CollectorLost,
-            // Queued without carrier, it was dropped after its stamp.
+            // Queued without carrier, it was dropped after its stamp. Without an address, its source was 0.0.0.0.
             (Trace::Left | Trace::NotLeft, Some(why)) => Fate::NeverLeft(why),
             (Trace::Left, None) => Fate::Unanswered,
             (Trace::NotLeft, None) => Fate::NeverLeft(match self.find(to) {
@@ -124,6 +137,8 @@ impl Outages {
 
 #[cfg(test)]
 mod tests {
+    use probe_core::reflector::policy::OwnAddress;
+
     use super::*;
 
     #[test]
@@ -147,6 +162,32 @@ mod tests {
         }
         outages.observe(None, 700, 701);
         assert_eq!(outages.at(702), None);
+    }
+
+    #[test]
+    fn a_probe_that_left_without_a_source_address_is_no_loss() {
+        let own = |ip: &str| {
+            let ip: IpAddr = ip.parse().unwrap();
+            let prefix = ip.into();
+            Policy::of_interface(
+                &[OwnAddress {
+                    ip,
+                    prefix,
+                    deprecated: false,
+                }],
+                [],
+            )
+        };
+        let [v4, v6] = ["192.0.2.1", "fd01::1"].map(|ip| ip.parse::<IpAddr>().unwrap());
+        for (has, lacks, left) in [(v4, v6, "192.0.2.9"), (v6, v4, "fd01::9")] {
+            let mut unsent = Unsent::default();
+            unsent.follow_addresses(&own(left), monotonic_ns());
+            let fate = |unsent: &mut Unsent, to| unsent.fate(Trace::Left, to, monotonic_ns(), || true);
+            assert_eq!(fate(&mut unsent, has), Fate::Unanswered);
+            assert_eq!(fate(&mut unsent, lacks), Fate::NeverLeft(SendFailure::NoAddress));
+            unsent.follow_addresses(&own(&lacks.to_string()), monotonic_ns());
+            assert_eq!(fate(&mut unsent, lacks), Fate::Unanswered, "an address has come");
+        }
     }
 
     #[test]

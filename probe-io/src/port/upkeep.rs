@@ -61,6 +61,7 @@ impl Port {
         detached: Option<&str>,
         events: &mut Vec<PortEvent>,
     ) -> Result<(), PortError> {
+        let asked_ns = monotonic_ns();
         let mut addresses = self.netlink.addresses(link.index).await?;
         self.limit(&mut addresses);
         let changes = self.running != link.running;
@@ -71,6 +72,7 @@ impl Port {
         let joined = self.take_late(&addresses);
         self.open_missing(link, &addresses)?;
         self.configure(link, &addresses)?;
+        self.unsent.follow_addresses(&self.policy, asked_ns);
         if self.repetition.is_due(monotonic_ns(), changes && link.running)
             && let Err(error) = self.sockets.report_memberships()
         {

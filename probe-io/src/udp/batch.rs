@@ -1,4 +1,4 @@
-//! Datagrams that leave by one system call.
+//! Sends many datagrams by one system call.
 
 use std::io;
 use std::net::SocketAddr;
@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd as _;
 use probe_common::stamp;
 use socket2::{SockAddr, Socket};
 
-/// Datagrams of one system call.
+/// Maximum number of datagrams in one system call.
 pub const MAX_BATCH: usize = 64;
 
 /// A base probe and its destination.
@@ -23,7 +23,7 @@ impl Datagram {
     }
 }
 
-/// Sends all datagrams in order. `failed` takes the index and the error of each that the kernel refused.
+/// Sends all datagrams in order. Calls `failed` with the index and the error of each that the kernel refused.
 pub(crate) fn send_all(socket: &Socket, datagrams: &[Datagram], mut failed: impl FnMut(usize, io::Error)) {
     let mut next = 0;
     while next < datagrams.len() {
@@ -40,7 +40,7 @@ pub(crate) fn send_all(socket: &Socket, datagrams: &[Datagram], mut failed: impl
 /// Sends the first datagrams, at most [`MAX_BATCH`], and returns their number, at least 1. The kernel stops before a
 /// datagram that it refuses, and returns the error only if that is the first (net/socket.c, `__sys_sendmmsg`).
 fn send_first(socket: &Socket, datagrams: &[Datagram]) -> io::Result<usize> {
-    // SAFETY: all zeroes are valid for both, which have pointers and integers only.
+    // SAFETY: zeroes are valid for both types, which consist of pointers and integers.
     let (mut parts, mut headers): ([libc::iovec; MAX_BATCH], [libc::mmsghdr; MAX_BATCH]) =
         unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
     let count = datagrams.len().min(MAX_BATCH);

@@ -166,10 +166,14 @@ impl Sockets {
         Ok(())
     }
 
-    /// Sends probes that kernel programs stamp. `failed` takes the index and the error of each that the kernel refused.
-    pub(crate) fn send_probes(&self, probes: &[Datagram], failed: impl FnMut(usize, io::Error)) {
-        if let ProbeSocket::SendOnly(socket) = &self.sender {
-            send_all(socket, probes, failed);
+    /// Sends probes that kernel programs stamp. Calls `failed` with the index and the error of each
+    /// that the kernel refused.
+    pub(crate) fn send_probes(&self, probes: &[Datagram], mut failed: impl FnMut(usize, io::Error)) {
+        match &self.sender {
+            ProbeSocket::SendOnly(socket) => send_all(socket, probes, failed),
+            ProbeSocket::Stamping(_) => {
+                (0..probes.len()).for_each(|index| failed(index, io::ErrorKind::Unsupported.into()));
+            }
         }
     }
 

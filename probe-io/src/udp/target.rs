@@ -36,7 +36,7 @@ pub(crate) fn send_only(interface: &str, target: &Target) -> Result<(Socket, Soc
     Ok((socket, strays, port))
 }
 
-/// Connected, so that it receives ICMP errors, and packets of `target` only. `port` is its own one; `None`: any.
+/// Connected, so that it receives ICMP errors, and packets of `target` only. `port` is the source port; `None`: any.
 pub(crate) fn sender_to(target: &Target, interface: Option<&str>, port: Option<u16>) -> io::Result<Socket> {
     let socket = Socket::new(
         Domain::for_address(target.to),

@@ -1,4 +1,4 @@
-//! What a device can do for each mode.
+//! Whether each mode works on a device.
 
 use std::net::IpAddr;
 
@@ -8,8 +8,8 @@ use probe_host::link::{Link, NameError, Netlink, XdpFeatures, check_name, xdp_fe
 use crate::backend::ebpf::attach::describe_program;
 use crate::volley::error::VolleyError;
 
-/// What each mode needs, and whether the interface has it; `peer` is the address to be probed. Some devices say only when
-/// a program is attached whether they take frames: [`Volley::start`](crate::volley::Volley::start) tries it.
+/// Whether each mode works on the interface; `peer` is the address to be probed. Some devices report only while a program is
+/// attached whether they take frames, so [`Volley::start`](crate::volley::Volley::start) tries it.
 pub async fn capabilities(interface: &str, peer: IpAddr) -> Result<Capabilities, VolleyError> {
     let netlink = Netlink::open()?;
     let link = find(&netlink, interface).await?;
@@ -58,7 +58,7 @@ fn unusable(link: &Link, peer: IpAddr) -> Option<String> {
     }
 }
 
-/// Whether the device runs programs in its driver and takes their frames, as far as it says.
+/// Whether the driver runs XDP programs and takes their frames, according to its features.
 fn native(link: &Link, features: Option<XdpFeatures>) -> Result<(), String> {
     if let Some(xdp) = link.xdp {
         return Err(format!(
@@ -71,18 +71,18 @@ fn native(link: &Link, features: Option<XdpFeatures>) -> Result<(), String> {
             Err("a bridge takes no frames of XDP programs: they would vanish; use one of its ports".to_owned())
         }
         (_, Some(XdpFeatures { native: false, .. })) => {
-            Err("the driver runs no XDP programs, so nothing can send there but a socket".to_owned())
+            Err("the driver runs no XDP programs, so only a socket can send there".to_owned())
         }
         (Some("veth"), Some(XdpFeatures { transmit: false, .. })) => Err(NO_NAPI.to_owned()),
         _ => Ok(()),
     }
 }
 
-/// A veth takes frames of programs only if its other end polls (`veth_xdp_xmit` in `drivers/net/veth.c`).
+/// A veth takes frames of XDP programs only if its other end uses NAPI (`veth_xdp_xmit` in `drivers/net/veth.c`).
 const NO_NAPI: &str = "the other end of this veth takes no frames of XDP programs: they would vanish; attach an XDP \
     program there in native mode, as a kstamp agent does, or switch on its GRO (`ethtool -K`)";
 
-/// Why frames of programs were not answered although a socket's were.
+/// Why a frame of an XDP program was not answered, although that of a socket was.
 pub(crate) fn why_unanswered(link: &Link, features: Option<XdpFeatures>) -> String {
     match features {
         Some(XdpFeatures { transmit: false, .. }) if link.kind.as_deref() == Some("veth") => NO_NAPI.to_owned(),

@@ -1,4 +1,4 @@
-//! The thread that has probes sent at the plan's pace, frees balls that do not come back, and declares probes lost.
+//! The thread that starts probes at the pace of the plan, replaces balls that do not come back, and declares probes lost.
 
 use std::io;
 use std::mem;
@@ -22,12 +22,12 @@ use crate::backend::error::root_cause;
 use crate::volley::object::XDP;
 use crate::volley::shared::{Delay, Shared};
 
-/// From one look at the delays, for the patience, to the next.
+/// Time between two updates of `patience_ns` from the delays.
 const LOOK_NS: u64 = 100_000_000;
-/// Datagrams of one system call.
+/// Maximum number of datagrams in one system call.
 const MAX_DATAGRAMS: usize = 64;
 
-/// What is needed to send.
+/// Sends probes, by a test run of the XDP program or by a socket.
 pub(crate) struct Muzzle {
     /// Bytes of a probe's frame.
     pub(crate) frame_len: usize,
@@ -38,7 +38,7 @@ pub(crate) struct Muzzle {
 }
 
 impl Muzzle {
-    /// Has the program make probes of `frames` frames, and the device send them.
+    /// Runs the XDP program on `frames` frames. It turns them into probes, and the device sends them.
     pub(crate) fn fire(&self, programs: &Ebpf, frames: u32) -> Result<(), ProgramError> {
         let frame = vec![0; self.frame_len];
         let program: &Xdp = match programs.program(XDP).map(TryInto::try_into) {
@@ -57,8 +57,8 @@ impl Muzzle {
         }
     }
 
-    /// Sends probes with the sequence numbers from `first` on, `number` of them, by the socket. The egress program stamps
-    /// them. Returns how many the kernel took.
+    /// Sends up to `number` probes by the socket, with sequence numbers from `first` on. The egress program stamps them.
+    /// Returns how many the kernel took.
     pub(crate) fn send(&self, first: u64, number: usize) -> io::Result<usize> {
         let number = number.min(MAX_DATAGRAMS);
         let mut packets: [[u8; BASE_LEN]; MAX_DATAGRAMS] = [[0; BASE_LEN]; MAX_DATAGRAMS];
@@ -90,7 +90,7 @@ pub(crate) struct Launcher {
 #[derive(Default)]
 struct Ending {
     quit: AtomicBool,
-    /// Nothing new is to be sent.
+    /// Send no more probes.
     hold: AtomicBool,
     failure: Mutex<Option<String>>,
 }
@@ -129,12 +129,12 @@ impl Launcher {
         })
     }
 
-    /// Sends nothing new from now on.
+    /// Sends no more probes from now on.
     pub(crate) fn hold(&self) {
         self.ending.hold.store(true, Ordering::SeqCst);
     }
 
-    /// Why it has ended by itself, in one line.
+    /// Why sending has failed, in one line.
     pub(crate) fn failure(&self) -> Option<String> {
         self.ending
             .failure
@@ -162,9 +162,9 @@ struct Work {
     ending: Arc<Ending>,
     /// `None`: continuous, without a rate.
     pace: Option<Pace>,
-    /// To be declared lost.
+    /// Probes by age, to be declared lost.
     waiting: Ages,
-    /// To be replaced in the air.
+    /// Balls by age, to be replaced.
     flying: Ages,
     patience: Patience,
     look_ns: u64,
@@ -172,7 +172,7 @@ struct Work {
 
 impl Work {
     fn run(&mut self) {
-        // SAFETY: sets this thread's timer slack, no memory is touched. Failing, sleeps are 50 µs longer.
+        // SAFETY: sets this thread's timer slack, and touches no memory. If it fails, sleeps are 50 µs longer.
         unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1) };
         let mut due_ns = monotonic_ns();
         while !self.ending.quit.load(Ordering::Acquire) {
@@ -187,7 +187,7 @@ impl Work {
             }
             due_ns = (due_ns + self.plan.burst.period_ns).max(monotonic_ns());
             let due = TimeSpec::from(std::time::Duration::from_nanos(due_ns));
-            // A signal only wakes it early.
+            // An error means that a signal has interrupted the sleep.
             let _ = clock_nanosleep(ClockId::CLOCK_MONOTONIC, ClockNanosleepFlags::TIMER_ABSTIME, &due);
         }
     }
@@ -213,7 +213,7 @@ impl Work {
         }
     }
 
-    /// Sends what is due. `Err` is why nothing can be sent, in one line.
+    /// Sends the probes that are due. `Err` says why nothing can be sent, in one line.
     fn send(&mut self, now_ns: u64) -> Result<(), String> {
         let next = self.shared.next().load(Ordering::Acquire);
         if now_ns >= self.shared.deadline_ns().load(Ordering::Acquire) {
@@ -223,7 +223,7 @@ impl Work {
             Some(pace) => {
                 let limit = pace.limit(now_ns, next);
                 let (start_ns, first) = pace.start();
-                // In this order the kernel's own limit is never too high in between.
+                // In this order, the kernel's own limit is never too high meanwhile.
                 self.shared.start_ns().store(start_ns, Ordering::Release);
                 self.shared.first().store(first, Ordering::Release);
                 limit
@@ -265,7 +265,7 @@ impl Work {
                     due -= sent as u64;
                     self.shared.next().store(next, Ordering::Release);
                 }
-                // The queue of the socket or of the device is full, or an ICMP error has come: next time.
+                // The queue of the socket or device is full, or an ICMP error has come: try again in the next period.
                 Err(error) if is_passing(&error) => return Ok(()),
                 Err(error) => return Err(format!("cannot send probes: {error}")),
             }

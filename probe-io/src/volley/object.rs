@@ -1,4 +1,4 @@
-//! The object of a volley: loaded, its programs and maps by name.
+//! Loads the object of a volley, and gives access to its programs and maps.
 
 use aya::maps::{Array, MapData, RingBuf};
 use aya::programs::{SchedClassifier, Xdp};
@@ -13,11 +13,11 @@ pub use crate::volley::shared::{Counted, Delay, Shared};
 /// The compiled programs; empty if the crate was built without them.
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/kstamp-volley-programs"));
 
-/// Takes replies, and sends.
+/// Takes replies and sends probes.
 pub const XDP: &str = "kstamp_volley_xdp";
-/// Takes replies.
+/// Takes replies at TC ingress.
 pub const INGRESS: &str = "kstamp_volley_ingress";
-/// Stamps what a socket sends.
+/// Stamps the probes of a socket at TC egress.
 pub const EGRESS: &str = "kstamp_volley_egress";
 
 /// The loaded programs, attached to nothing, and their maps.
@@ -85,7 +85,7 @@ impl VolleyObject {
         &self.ebpf
     }
 
-    /// The programs, for a thread that runs them.
+    /// The programs, for the thread that runs them.
     pub(crate) fn into_programs(self) -> Ebpf {
         self.ebpf
     }

@@ -1,4 +1,4 @@
-//! Single probes, of which the programs hand over one of so many.
+//! Samples of single probes, from the ring buffer of the programs.
 
 use aya::maps::{MapData, RingBuf};
 use probe_common::ntp::{ErrorEstimate, NS_PER_S};
@@ -8,7 +8,7 @@ use probe_common::volley::{Epoch, Sample};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VolleySample {
     pub sequence: u32,
-    /// UTC since 1970. T1 and T4 by the offset of the wall clock when the run began.
+    /// UTC since 1970. T1 and T4 use the offset of UTC at the start of the run.
     pub t1_ns: u64,
     pub t2_ns: u64,
     pub t3_ns: u64,

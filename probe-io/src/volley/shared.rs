@@ -1,4 +1,4 @@
-//! Memory that the programs and this process share: maps of the kernel, mapped here.
+//! Maps of the programs, mapped into the memory of this process.
 
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _};
@@ -12,12 +12,12 @@ use probe_core::volley::Histogram;
 
 use crate::backend::error::ObjectError;
 
-/// An array map of `T`s in this process's memory. Both sides change it at any time, so it is only read and written by
-/// whole words, atomically.
+/// An array map of `T`s in the memory of this process. Both sides change it at any time, so it is accessed only by whole
+/// words, atomically.
 struct Mapped<T> {
     entries: NonNull<T>,
     number: usize,
-    /// Keeps the kernel's map.
+    /// Keeps the map of the kernel alive.
     _map: MapData,
 }
 
@@ -97,11 +97,11 @@ pub struct Shared {
     lost: AtomicU64,
 }
 
-/// What all processors have counted, in one consistent order: a probe is never received or lost before it was sent.
+/// The counts of all processors. They are read in an order in which no probe is received or lost before it is sent.
 pub struct Counted {
     counts: [u64; COUNTS],
     pub lost: u64,
-    /// Of each processor that has claimed a reply: the newest sequence number, and the newest number of the reflector.
+    /// For each processor that has claimed a reply: processor, newest sequence number, newest number of the reflector.
     pub newest: Vec<(usize, u32, u32)>,
 }
 
@@ -111,7 +111,7 @@ impl Counted {
     }
 }
 
-/// The delays that are kept.
+/// The delays that have a histogram.
 #[derive(Debug, Clone, Copy)]
 pub enum Delay {
     Rtt,
@@ -143,7 +143,7 @@ impl Shared {
         airborne
     );
 
-    /// Declares the probes from `from` to before `to` lost if they are still pending. Returns how many were.
+    /// Declares pending probes from `from` to before `to` lost. Returns their number.
     pub fn lose(&self, from: u64, to: u64) -> u64 {
         let mut lost = 0;
         self.pending(from, to, |slot, sequence, before| {
@@ -158,8 +158,8 @@ impl Shared {
         lost
     }
 
-    /// Lets others fly in place of the balls from `from` to before `to` that are still in the air. Replies to them count
-    /// all the same. Returns how many there were.
+    /// Makes room for other balls in place of those from `from` to before `to` that are still in flight. Replies to them
+    /// still count. Returns their number.
     pub fn release(&self, from: u64, to: u64) -> u64 {
         let mut released = 0;
         self.pending(from, to, |slot, sequence, before| {
@@ -171,7 +171,7 @@ impl Shared {
         released
     }
 
-    /// How many probes from `from` to before `to` are waiting for a reply, by the ring.
+    /// The number of pending probes from `from` to before `to`, by the slots of the ring.
     pub fn count_pending(&self, from: u64, to: u64) -> u64 {
         let mut pending = 0;
         self.pending(from, to, |_, _, _| pending += 1);
@@ -179,7 +179,7 @@ impl Shared {
     }
 
     fn pending(&self, from: u64, to: u64, mut each: impl FnMut(&AtomicU64, u32, u64)) {
-        // Older ones have been overwritten.
+        // Older slots have been overwritten.
         let from = from.max(to.saturating_sub(self.ring.number as u64));
         for sequence in from..to {
             let index = (sequence % self.ring.number as u64) as usize;
@@ -225,7 +225,7 @@ impl Shared {
                 newest.push((processor, half(sequence), half(reflected)));
             }
         }
-        // Last: every probe that was received or lost by then had been sent.
+        // Read last: every probe that was received or lost by now has been sent.
         let sent = Count::Sent as usize;
         counts[sent] = self
             .each_tally()
@@ -260,7 +260,7 @@ impl Shared {
         histogram
     }
 
-    /// Begins to count anew. Nothing may be on its way.
+    /// Resets all counts and histograms. No probe may be in flight.
     pub fn reset(&self) {
         self.lost.store(0, Ordering::Release);
         for tally in self.each_tally() {
@@ -296,7 +296,7 @@ impl Shared {
         }
     }
 
-    /// Enters a probe.
+    /// Writes the slot of a probe, for tests.
     pub fn set_slot(&self, sequence: u32, word: u64, t1: u64) {
         let slot = self.ring.at(sequence as usize % self.ring.number);
         // SAFETY: as above.

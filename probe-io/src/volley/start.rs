@@ -1,4 +1,4 @@
-//! The beginning of a run: programs are loaded and attached, and the first two probes show the way.
+//! The start of a run: loads and attaches the programs, and sends two probes to find out whether the mode works.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::SocketAddr;
@@ -29,13 +29,13 @@ use crate::volley::samples::Samples;
 use crate::volley::setup::{Links, Setup};
 use crate::volley::{Volley, VolleyConfig, VolleyError, template};
 
-/// The first sequence number. A reflector that repeats it has no counter of its own, which begins at zero.
+/// The first sequence number. A reflector with a counter of its own begins at 0, so one that returns this number has none.
 const FIRST: u64 = 1 << 30;
 
-/// The next hop may have to be found first.
+/// Attempts, because the address of the next hop may have to be resolved first.
 const ATTEMPTS: u32 = 5;
 const ATTEMPT_NS: u64 = 400_000_000;
-/// A frame of a program finds the way that the first probe has found.
+/// Shorter, because the first probe has resolved the next hop.
 const FRAME_ATTEMPT_NS: u64 = 300_000_000;
 const LOOK: Duration = Duration::from_micros(200);
 
@@ -84,7 +84,7 @@ impl Volley {
         let mut links = Links::default();
         match attach_xdp(&mut object, &link) {
             Ok(xdp) => links.xdp = Some(xdp),
-            // Where it can be attached it is: a veth takes the replies of a peer's XDP program only then.
+            // Attached in mode sendmmsg too: only then does a veth take the replies that the peer's XDP program sends.
             Err(_) if config.plan.mode == Mode::Sendmmsg => links.ingress = Some(attach_ingress(&mut object, &link)?),
             Err(error) => return Err(error),
         }
@@ -118,8 +118,8 @@ impl Volley {
         })
     }
 
-    /// Sends one probe as a process does, and another one in the mode of the run. When both have been answered, the run
-    /// begins. `may_fall_back` allows mode `sendmmsg` if the second is not answered.
+    /// Sends one probe by the socket, and one in the mode of the run. When both have been answered, the run begins.
+    /// `may_fall_back` allows mode `sendmmsg` if the second probe is not answered.
     pub async fn start(&mut self, may_fall_back: bool) -> Result<(), VolleyError> {
         let Some(mut setup) = self.setup.take() else {
             return Err(VolleyError::Refused("the run has begun already".to_owned()));
@@ -170,7 +170,7 @@ impl Volley {
         )))
     }
 
-    /// Sends a frame as the run will; whether it was answered.
+    /// Sends one probe in the mode of the run. Returns whether it was answered.
     async fn try_frame(&mut self, setup: &Setup) -> Result<bool, VolleyError> {
         let received = self.shared.counted().of(Count::Received);
         let now_ns = monotonic_ns();
@@ -204,7 +204,7 @@ impl Volley {
         }
     }
 
-    /// Goes on with a socket.
+    /// Continues in mode `sendmmsg`.
     fn fall_back(&mut self, setup: &mut Setup, reason: String) -> Result<(), VolleyError> {
         self.plan.mode = Mode::Sendmmsg;
         self.plan.reason = reason;
@@ -214,10 +214,10 @@ impl Volley {
         Ok(())
     }
 
-    /// Counts from here on.
+    /// Resets the counts, and starts to send.
     fn begin(&mut self, setup: Setup) -> Result<(), VolleyError> {
         let next = self.shared.next().load(Ordering::Acquire);
-        // The first replies may still come.
+        // Replies to the first probes may still come.
         self.shared.lose(FIRST, next);
         self.shared.airborne().store(0, Ordering::Release);
         self.reflector = ReflectorCounter::after(&self.shared.counted().newest);
@@ -265,7 +265,7 @@ fn flags(mode: Mode, one_way: bool) -> u32 {
     relay | if one_way { ONE_WAY } else { 0 }
 }
 
-/// This instant on both clocks.
+/// The current second on both clocks.
 fn epoch() -> Epoch {
     let now_ns = monotonic_ns();
     let wall_ns = WallOffset::now().wall_ns(now_ns);
@@ -275,7 +275,7 @@ fn epoch() -> Epoch {
     }
 }
 
-/// A session of its own, so that the reflector's counter begins anew; never zero, which means none.
+/// A random session identifier, so that the reflector's counter starts at 0; never 0, which means none.
 fn session() -> u16 {
     RandomState::new().hash_one(0) as u16 | 1
 }

@@ -1,4 +1,4 @@
-//! The frame of a probe, from the one that a socket has sent.
+//! Makes the template of probes from a frame that a socket has sent.
 
 use probe_common::family::Family;
 use probe_common::frame::payload_at;
@@ -6,8 +6,8 @@ use probe_common::reflect::{BaseFrame, V4, V4_FRAME, V6, V6_FRAME};
 use probe_common::stamp::{SEQUENCE, TIMESTAMP};
 use probe_common::volley::Template;
 
-/// Clears what changes from probe to probe in a captured frame of IP version `family`, and sums up the rest. `None` if
-/// the frame is none of that version.
+/// Clears the fields of a captured frame that change from probe to probe, and sums the rest. `None` if the length is not that
+/// of a probe of IP version `family`.
 pub(crate) fn finish(captured: &Template, family: Family) -> Option<Template> {
     let mut template = *captured;
     template.reserved = 0;

@@ -20,7 +20,7 @@ pub(crate) struct Loaded {
     pub(crate) samples: RingBuf<MapData>,
     /// The sessions of the test.
     pub(crate) sessions: Vec<(u16, SessionRing)>,
-    /// Tests never use a generation again, so that the records of earlier ones are not found.
+    /// The generation last used. Each test uses new ones, so that it finds no records of earlier tests.
     pub(crate) generation: u32,
 }
 

@@ -24,7 +24,7 @@ use crate::pool::{Lent, Loaded};
 /// UTC − `CLOCK_MONOTONIC` for the programs; not the machine's own, so that a program that ignores it is noticed.
 pub(crate) const UNIX_OFFSET_NS: u64 = 1_795_000_000_123_456_789;
 
-/// Each session of a test remembers this many probes, less one.
+/// Length of each session's ring in tests, less one.
 pub(crate) const RING_MASK: u32 = 63;
 
 /// The session of most probes.
@@ -144,7 +144,7 @@ impl Rig {
         Some(rig)
     }
 
-    /// Gives a session a ring, so that its probes are stamped. One that has a ring begins again.
+    /// Gives a session a ring, so that its probes are stamped. A session with a ring begins again.
     pub(crate) fn open_session(&mut self, ssid: u16) {
         let Loaded {
             object,
@@ -175,14 +175,14 @@ impl Rig {
         self.object().in_flight().unwrap().set(index, record, 0).unwrap();
     }
 
-    /// A probe of an open session, if it is remembered.
+    /// The record of a probe of an open session, if there is one.
     pub(crate) fn in_flight(&mut self, probe: ProbeKey) -> Option<InFlight> {
         let (index, id) = self.place(probe);
         let record = self.object().in_flight().unwrap().get(&index, 0).unwrap();
         (record.id == id).then_some(record.sent)
     }
 
-    /// The probes of all open sessions that are remembered.
+    /// The number of records of all open sessions.
     pub(crate) fn all_in_flight(&mut self) -> usize {
         let Loaded { object, sessions, .. } = &mut *self.loaded;
         let records = object.in_flight().unwrap();

@@ -1,4 +1,4 @@
-//! Every probe is accounted for, whatever the line does: sent = received + lost + pending, to the probe.
+//! Every probe is accounted for while the line drops, duplicates and reorders: sent = received + lost + pending, exactly.
 
 use std::time::{Duration, Instant};
 
@@ -44,7 +44,7 @@ fn assert_accounted(mode: Mode, address: &str) {
         timeout_ns: 500_000_000,
         ..Wish::default()
     };
-    // Those that show the way are not counted.
+    // The probes before the run are not counted.
     let (before, snapshot) = line.near(async || {
         let mut volley = open(address, &wish, PATIENCE).await;
         volley.start(false).await.unwrap();
@@ -72,13 +72,13 @@ fn assert_accounted(mode: Mode, address: &str) {
     assert_agree(&snapshot, before, after, mode);
 }
 
-/// The counts of the run are those of the line.
+/// Asserts that the counts of the run are those of the line.
 fn assert_agree(snapshot: &Snapshot, before: [Done; 2], after: [Done; 2], mode: Mode) {
     assert_sound(snapshot, mode.name());
     let totals = &snapshot.totals;
     assert!(totals.sent >= scaled(PROBES), "{totals:?}");
     assert_eq!(totals.pending, 0);
-    // Probes that left while the line's counts were read.
+    // Probes may leave while the counts of the line are read.
     let close = |counted: u64, index: usize, of: fn(&Done) -> u64, what: &str| {
         let done = of(&after[index]) - of(&before[index]);
         assert!(

@@ -1,4 +1,4 @@
-//! A namespace between the two ends that drops, copies and overtakes probes, and counts what it does.
+//! A namespace between the two ends that drops, duplicates and reorders probes, and counts them.
 
 use aya::maps::Array;
 use aya::maps::xdp::DevMap;
@@ -12,7 +12,7 @@ use crate::line::{Line, enter};
 /// Embedded, since the test binary may run where nothing was built.
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/kstamp-line-programs"));
 
-/// Of so many probes in one direction, one; 0: none.
+/// In one direction, the number of probes of which one is dropped, copied or delayed; 0: none.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Every {
     pub(crate) dropped: u64,
@@ -20,7 +20,7 @@ pub(crate) struct Every {
     pub(crate) overtaken: u64,
 }
 
-/// What has happened in one direction.
+/// Counts of one direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Done {
     pub(crate) seen: u64,
@@ -35,7 +35,7 @@ pub(crate) struct Injector {
 }
 
 impl Injector {
-    /// Puts itself between the ends of `line`, whose ports it replaces by others of the same names and addresses.
+    /// Joins the ends of `line` by a namespace, and replaces their ports by new ones with the same names and addresses.
     pub(crate) fn between(line: &Line, right: Every, left: Every) -> Self {
         let middle = line.insert_middle();
         // Frames are looked at in the middle's namespace.

@@ -109,7 +109,7 @@ impl Line {
         middle.clone()
     }
 
-    /// A second veth pair between the namespaces, with 10.9.9.1 and 10.9.9.2, that has nothing to do with any run.
+    /// Adds a second veth pair between the namespaces, with 10.9.9.1 and 10.9.9.2, which carries no probes.
     pub(crate) fn bystander(&self) {
         let Self { near, far, .. } = self;
         command(&format!(
@@ -152,7 +152,7 @@ impl Line {
 impl Drop for Line {
     fn drop(&mut self) {
         for namespace in [&self.near, &self.far, &self.middle] {
-            // The one in the middle may not be there.
+            // The namespace in the middle may not exist.
             let _ = Command::new("ip").args(["netns", "delete", namespace]).output();
         }
     }

@@ -21,7 +21,7 @@ const TEST_PORT: u16 = 862;
 /// The interface that a test run comes from.
 const LOOPBACK: u32 = 1;
 const SEQUENCE_OF_PROBE: u32 = 0x4000_0123;
-/// Later by this than T1 was T2, and T3 after T2.
+/// T2 − T1, and T3 − T2.
 const FORWARD_NS: u64 = 4_000;
 const RESIDENCE_NS: u64 = 300;
 
@@ -110,7 +110,7 @@ impl Rig {
         if self.is_v4 { UDP_V4 } else { UDP_V6 }
     }
 
-    /// Allows `probes` more.
+    /// Allows `probes` more probes.
     fn allow(&self, probes: u64) {
         let next = u64::from(SEQUENCE_OF_PROBE) + 1;
         self.shared.next().store(next, Ordering::Release);
@@ -121,7 +121,7 @@ impl Rig {
         self.shared.deadline_ns().store(u64::MAX, Ordering::Release);
     }
 
-    /// Enters a probe in this state, sent just now. Returns T1 as on the wire.
+    /// Enters a probe in this state, sent now. Returns T1 as on the wire.
     fn sent(&self, state: u64) -> NtpTime {
         let t1 = self.settings.epoch.wire(monotonic_ns() - 10 * FORWARD_NS);
         self.shared
@@ -184,7 +184,7 @@ impl Rig {
     }
 }
 
-/// All but those of sending.
+/// All counts except those of sending.
 const REASONS: [Count; 10] = [
     Count::Received,
     Count::Late,
@@ -270,7 +270,7 @@ fn a_ball_lands_when_budget_rate_or_deadline_end() {
             assert_eq!(rig.run(&rig.reply(t1, 1).build()).0, DROP, "{what}");
             assert_eq!(rig.count(Count::Received), received + 1, "{what}");
             assert_eq!(rig.count(Count::Sent), 0, "{what}");
-            // A loose probe is no ball.
+            // A loose probe is not a ball.
             let balls = u64::from(what != "loose");
             assert_eq!(rig.count(Count::Landed), landed + balls, "{what}");
             assert_eq!(rig.shared.airborne().load(Ordering::Acquire), 3 - balls, "{what}");
@@ -306,7 +306,7 @@ fn only_the_first_reply_counts() {
         rig.allow(10);
         let t1 = rig.sent(word::FLYING);
         assert_eq!(rig.run(&rig.reply(t1, 5).build()).0, TRANSMIT);
-        // Copied on the way back, and answered twice.
+        // First a reply that was copied on the way back, then a second answer.
         for (number, count) in [(5, Count::CopiedBackward), (6, Count::CopiedForward)] {
             assert_eq!(rig.run(&rig.reply(t1, number).build()).0, DROP);
             assert_eq!(rig.count(count), 1);
@@ -430,14 +430,14 @@ fn at_tc_replies_are_claimed_and_land() {
 }
 
 #[test]
-fn a_test_run_throws_as_many_balls_as_there_may_be() {
+fn a_test_run_launches_balls_up_to_their_limit() {
     for mut rig in rigs(RELAY) {
         // Frames of a test run do not come from the interface then.
         rig.settings.interface = LOOPBACK + 1;
         rig.object.set_settings(&rig.settings).unwrap();
         rig.allow(10);
         let length = rig.probe().build().len();
-        // Whatever the page holds.
+        // The content of the frame does not matter.
         let page = vec![0xaa; length];
         for ball in 1..=4 {
             let (verdict, frame) = rig.run(&page);

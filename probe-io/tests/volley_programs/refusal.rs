@@ -13,7 +13,7 @@ use probe_io::volley::{VolleyError, capabilities};
 use crate::line::{FAR_V4, Line, command, scaled};
 use crate::run::{assert_sound, open, open_as};
 
-/// What the near end says about an interface of its own.
+/// The capabilities of an interface at the near end.
 fn able(line: &Line, interface: &str) -> Capabilities {
     line.near(async || capabilities(interface, FAR_V4.parse().unwrap()).await.unwrap())
 }
@@ -70,7 +70,7 @@ fn a_veth_whose_other_end_does_not_poll_goes_on_with_a_socket() {
             rate_per_s: Some(5_000),
             ..Wish::default()
         };
-        // As if the device had said nothing, as before Linux 6.3.
+        // As on a kernel before Linux 6.3, which does not report features.
         let silent = Capabilities {
             volley: Ok(()),
             train: Ok(()),

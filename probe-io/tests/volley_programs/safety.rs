@@ -1,4 +1,4 @@
-//! A run ends when it is told to, when its process is killed, and is steered by nobody.
+//! A run ends when it is stopped and when its process is killed, and no packet can add balls.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};

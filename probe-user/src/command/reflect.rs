@@ -11,7 +11,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 use crate::command::shared::args::EndpointArgs;
 use crate::command::shared::endpoint::Endpoint;
 use crate::command::shared::endpoint::config::{self as endpoint, EndpointConfig};
-use crate::command::shared::families::limit;
+use crate::command::shared::families::{limit, warn_of_late};
 use crate::command::shared::host::{POLL_INTERVAL, families_of_interface};
 use crate::command::shared::reporter::Reporter;
 use crate::command::shared::shutdown::Shutdown;
@@ -59,6 +59,7 @@ pub async fn run(mut config: ReflectConfig) -> Result<()> {
     let (results, samples) = reporter.controls();
     let mut shutdown = Shutdown::new(results, samples).context("cannot catch signals")?;
     let (mut endpoint, privileges) = Endpoint::open(&config.endpoint).await?;
+    warn_of_late(&config.endpoint.port);
     reporter.start(&config.endpoint, None, &endpoint.port, privileges)?;
 
     let mut poll = interval_at(Instant::now() + POLL_INTERVAL, POLL_INTERVAL);

@@ -1,4 +1,4 @@
-//! `kstamp volley`: looks at a path up to a million times a second.
+//! `kstamp volley`: probes one path up to a million times a second.
 
 pub mod args;
 pub mod config;

@@ -101,6 +101,7 @@ pub fn down_reason<S: Serializer>(reason: &Option<DownReason>, serializer: S) ->
     let name = reason.map(|reason| match reason {
         DownReason::Silent => "silent",
         DownReason::Ended => "ended",
+        DownReason::NoAddress => "no-address",
         DownReason::SpeaksStamp => "stamp",
     });
     name.serialize(serializer)

@@ -33,7 +33,7 @@ pub fn figure(svg: Option<String>, title: &str, caption: &str, out: &mut dyn Wri
     )
 }
 
-/// What colours stand for; `colour` is the CSS variable of each.
+/// The key of a plot; `colour` is the CSS variable of each entry.
 pub fn key(names: &[String], colour: impl Fn(usize) -> String, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "<ul class=\"key\">")?;
     for (place, name) in names.iter().enumerate() {

@@ -6,9 +6,9 @@ use plotters::prelude::*;
 use crate::output::quantity::duration;
 
 pub const FONT: (&str, u32) = ("sans-serif", 16);
-/// Colours that the page has.
+/// Number of colours in the style of the page.
 const COLOURS: usize = 9;
-/// Colours of a heat map, from few to many.
+/// Number of colours of a heat map, from few round trips to many.
 pub const HEAT_LEVELS: usize = 8;
 
 pub type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
@@ -23,7 +23,7 @@ pub fn colour_name(place: usize) -> String {
     format!("--c{place}")
 }
 
-/// Placeholder for that colour.
+/// Placeholder for the colour of a method or part.
 pub fn colour(place: usize) -> RGBColor {
     RGBColor(1, 3, u8::try_from(place).unwrap_or(u8::MAX))
 }
@@ -33,7 +33,7 @@ pub fn heat_name(level: usize) -> String {
     format!("--h{level}")
 }
 
-/// Placeholder for that colour.
+/// Placeholder for the colour of a level.
 pub fn heat(level: usize) -> RGBColor {
     RGBColor(1, 4, u8::try_from(level).unwrap_or(u8::MAX))
 }

@@ -76,7 +76,7 @@ pub fn list<T: ToString>(items: &[T]) -> String {
     }
 }
 
-/// What a one-way delay rests on.
+/// The clock that a one-way delay rests on.
 pub fn clock_name(clock: OneWayClock) -> String {
     match clock {
         OneWayClock::SameClock => "same clock".to_owned(),

@@ -113,6 +113,7 @@ fn write_peer(change: &PeerChange, out: &mut dyn Write) -> io::Result<()> {
         (PeerEvent::Up, Found::Static) => "is up, named by --peer",
         (PeerEvent::Down, _) => match change.reason {
             Some(DownReason::Ended) => "has ended, or given up this address",
+            Some(DownReason::NoAddress) => "is left out: this host has no address in its subnet any more",
             Some(DownReason::SpeaksStamp) => "now speaks STAMP",
             Some(DownReason::Silent) | None => "is down: no replies",
         },

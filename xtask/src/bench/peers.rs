@@ -1,7 +1,7 @@
 //! `cargo xtask bench peers`: memory and CPU time of an agent with very many peers.
 //!
-//! The peers are addresses of reflectors: on the far end of the veth pair, and on another pair behind it, because an
-//! interface has fewer addresses than there are peers. All are reached by one next hop, because a kernel keeps 1,024
+//! The peers are addresses of two reflectors: at the far end of the veth pair, and at the end of another pair behind it. One
+//! interface can have fewer addresses than there are peers. All are reached by one next hop, because a kernel keeps 1,024
 //! neighbours.
 
 use std::fmt::Write as _;
@@ -23,7 +23,7 @@ use crate::exec::{self, KillOnDrop};
 use crate::lab::end_with_parent;
 use crate::{run, signals};
 
-/// Peers, interval, and what they may take: MiB, and per cent of a core in userspace.
+/// Peers, interval, and goals: MiB, and per cent of a core in userspace.
 const ROWS: [(u32, Duration, u64, f64); 2] = [
     (1_000, Duration::from_millis(100), 64, 5.0),
     (10_000, Duration::from_secs(1), 400, 5.0),
@@ -32,7 +32,7 @@ const ROWS: [(u32, Duration, u64, f64); 2] = [
 /// Addresses of one reflector: an interface has at most 8,190.
 const PEERS_OF_A_REFLECTOR: u32 = 5_000;
 
-/// The namespace behind the far end's, its interface, and that of the far end towards it.
+/// The namespace behind the far end, its interface, and the interface of the far end towards it.
 const BEHIND: &str = "bench-behind";
 const BEHIND_PORT: &str = "behind1";
 const TOWARDS_BEHIND: &str = "behind0";
@@ -40,13 +40,13 @@ const TOWARDS_BEHIND: &str = "behind0";
 /// How long kstamp may take to start.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// After the start: names are exchanged, and the first windows grow.
+/// Time before the measurement, in which names are exchanged and the first windows grow.
 const WARM_UP: Duration = Duration::from_secs(12);
 
-/// How long it is measured: at least two report windows.
+/// Length of the measurement: at least two report windows.
 const MEASURED: Duration = Duration::from_secs(20);
 
-/// How long it may take to end.
+/// How long kstamp may take to end.
 const END_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Clock ticks a second in `/proc/PID/stat` (`USER_HZ`).
@@ -63,13 +63,13 @@ pub struct PeersArguments {
     built: Option<PathBuf>,
 }
 
-/// What one run took.
+/// Memory and CPU time of one run.
 #[derive(Debug, Clone, Copy)]
 struct Taken {
-    /// The most memory until the start record, and after it.
+    /// Peak memory until the start record, and after it.
     loading_kib: u64,
     running_kib: u64,
-    /// CPU time while it was measured, and the probes in that time.
+    /// CPU time during the measurement, its length, and the probes in that time.
     user_s: f64,
     system_s: f64,
     measured_s: f64,
@@ -77,7 +77,7 @@ struct Taken {
     counts: Counts,
 }
 
-/// Of all peers, in the whole run.
+/// Counts of all peers in the whole run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Counts {
     sent: u64,
@@ -113,7 +113,7 @@ pub(super) fn run(arguments: &PeersArguments) -> Result<ExitCode> {
         }
         println!("  goal: {goal_mib} MiB, user {goal_percent} % of a core, 0 lost");
     }
-    println!("\nload: the most memory until the start record, when programs are loaded. MiB: the most afterwards.");
+    println!("\nload: peak memory until the start record, while programs are loaded. MiB: peak afterwards.");
     Ok(ExitCode::SUCCESS)
 }
 
@@ -227,7 +227,7 @@ fn measure(place: &Place, _behind: &Behind, kstamp: &PathBuf, peers: u32, interv
     let mut agent = start(place, agent, "agent")?;
     let pid = agent.id();
     let loading_kib = status_kib(pid, "VmHWM:")?;
-    // From now on, VmHWM is the most since now (proc_pid_clear_refs(5)).
+    // Resets the peak that VmHWM shows (proc_pid_clear_refs(5)).
     fs::write(format!("/proc/{pid}/clear_refs"), "5").context("cannot reset the peak of memory")?;
     pause(WARM_UP)?;
     let (begin, before) = (Instant::now(), cpu_s(pid)?);

@@ -37,7 +37,7 @@ const START_AND_END: Pace = Pace {
 /// Tries of a rate before it counts as not sustained: the machine may have been busy.
 const MAX_TRIES: usize = 2;
 
-/// How many times as fast as ping the agent is to be, at least.
+/// Goal: the rate of the agent, as a multiple of ping's.
 const GOAL_OVER_PING: f64 = 2.0;
 
 /// The highest rate that a tool sustains.

@@ -155,6 +155,103 @@ fn a_peer_that_says_that_it_ends_loses_no_probe() {
 }
 
 #[test]
+fn a_peer_that_says_goodbye_over_and_over_causes_few_events_and_one_that_restarts_is_back_at_once() {
+    const S: u64 = 1_000 * MS;
+    for found in [Found::Multicast, Found::Static] {
+        let named = ProbeConfig {
+            static_peers: (found == Found::Static).then_some(host(1)).into_iter().collect(),
+            ..config()
+        };
+        let mut world = World::new(named, &[host(1)]);
+        for _ in 0..100 * S / INTERVAL {
+            world.run(INTERVAL);
+            world.agent.ended(host(1), world.now);
+        }
+        assert!(!world.agent.wants(host(1), world.now), "{found:?}: its goodbye holds");
+        // It comes up twice at once, and again after 1, 3, 7, 15, 31 and 63 s.
+        let changes = world.events.len();
+        assert_eq!(changes, 16, "{found:?}: {:?}", world.events);
+        world.run(60 * S);
+        assert_eq!(world.events.len(), changes + 1, "back for good");
+        for _ in 0..3 {
+            world.run(10 * S);
+            world.events.clear();
+            world.agent.ended(host(1), world.now);
+            world.run(3 * INTERVAL);
+            assert_eq!(world.events.len(), 2, "{found:?}: {:?}", world.events);
+        }
+    }
+}
+
+#[test]
+fn addresses_that_come_and_say_goodbye_in_turn_are_bounded_by_the_number_of_peers() {
+    let mut world = World::new(config(), &[]);
+    for turn in 0..100 {
+        world.hosts = vec![host(1 + turn)];
+        world.run(3 * INTERVAL);
+        world.agent.ended(host(1 + turn), world.now);
+    }
+    world.take_events();
+    assert_eq!(world.events.len(), 2 * world.agent.config.max_peers);
+    assert!(world.agent.refused() > 0);
+    world.run(10_000 * MS);
+    world.hosts = vec![host(150)];
+    world.run(3 * INTERVAL);
+    assert_eq!(
+        world.events.last(),
+        Some(&up(host(150))),
+        "a new one takes the place of one that has left"
+    );
+}
+
+#[test]
+fn a_peer_in_a_subnet_that_this_host_has_left_loses_no_probe() {
+    let address = |ip: IpAddr, length| OwnAddress {
+        ip,
+        prefix: ipnet::IpNet::new(ip, length).unwrap(),
+        deprecated: false,
+    };
+    let near = address(own(), 24);
+    let other = address([198, 51, 100, 1].into(), 24);
+    let other_version = address(host6(200), 64);
+    let named = ProbeConfig {
+        static_peers: vec![host(1)],
+        ..config()
+    };
+    for (what, left, is_lost) in [
+        ("another subnet is left", vec![other, other_version], false),
+        ("no address is left, so probes fail", vec![other_version], true),
+        ("nothing has changed", vec![near, other], true),
+    ] {
+        let mut world = World::new(named.clone(), &[host(1), host(2)]);
+        world.agent.set_policy(Policy::of_interface(&[near, other], []));
+        world.run(REPORT);
+        world.events.clear();
+        // The replies to the last probes arrive after the change.
+        world.run(INTERVAL + TRIP / 2);
+        world.agent.set_policy(Policy::of_interface(&left, []));
+        world.run(TRIP);
+        world.hosts.clear();
+        world.run(SILENCE / 2);
+        let gone = Event::PeerDown {
+            peer: host(2),
+            found: Found::Multicast,
+            reason: DownReason::NoAddress,
+        };
+        let events = if is_lost { vec![] } else { vec![gone] };
+        assert_eq!(world.events, events, "{what}");
+        for summary in world.finish() {
+            let unicast_of_named = summary.peer == host(1) && summary.path == Path::Unicast;
+            assert_eq!(
+                summary.counts.lost > 0,
+                is_lost || unicast_of_named,
+                "{what}: {summary:?}"
+            );
+        }
+    }
+}
+
+#[test]
 fn only_an_agent_that_said_goodbye_and_comes_up_soon_with_the_same_instance_has_moved() {
     let (old, new) = (host(1), host(2));
     const NONE: u64 = u64::MAX;
@@ -423,9 +520,9 @@ fn a_host_that_introduces_itself_is_probed_by_unicast_while_it_answers() {
     for _ in 0..2 {
         world.events.clear();
         let before = world.sent_to(Destination::Peer(host(1)));
-        assert!(world.agent.wants(host(1)));
+        assert!(world.agent.wants(host(1), world.now));
         world.agent.introduced(host(1), world.now);
-        assert!(!world.agent.wants(host(1)), "it is up");
+        assert!(!world.agent.wants(host(1), world.now), "it is up");
         world.run(3 * SILENCE);
         let (peer, reason) = (host(1), DownReason::Silent);
         assert_eq!(
@@ -471,7 +568,7 @@ fn only_a_host_that_may_be_found_in_the_group_can_introduce_itself() {
     for (what, config, address, want) in table {
         let mut world = World::new(config, &[]);
         world.run(2 * TIMEOUT);
-        assert_eq!(world.agent.wants(address), want, "{what}");
+        assert_eq!(world.agent.wants(address, world.now), want, "{what}");
         let peers = world.agent.peers().len();
         world.agent.introduced(address, world.now);
         assert_eq!(world.agent.peers().len() > peers, want, "{what}");

@@ -2,32 +2,32 @@
 //! and each power of two above is divided into 2ⁿ bins (as in HdrHistogram). Only bins with samples take memory: a
 //! delay between clocks that are decades apart costs no more than one between clocks that agree.
 
-/// The first n: a value is within 1/1024 of the middle of its bin.
+/// The precision n at first: a value is within 1/1024 of the middle of its bin.
 const FINEST: u8 = 9;
 
-/// A value is still within 1/128 of the middle of its bin.
+/// The precision beyond [`MANY_BINS`]: a value is within 1/128 of the middle of its bin.
 const COARSEST: u8 = 6;
 
-/// With more bins, two become one, down to [`COARSEST`]. Samples that are close to each other fill few bins and keep the
-/// finest: their variation is a small part of their value.
+/// With more bins, two become one, down to [`COARSEST`]. Samples that are close to each other fill few bins, so they keep
+/// [`FINEST`], which shows a variation that is a small part of their value.
 const MANY_BINS: usize = 256;
 
-/// With more bins even at [`COARSEST`], two become one: they span 32 powers of two on both sides of zero.
+/// With more bins even at [`COARSEST`], two become one again. That many span 32 powers of two on both sides of zero.
 const MAX_BINS: usize = 4096;
 
-/// A bin with more samples has a carry.
+/// A bin with at least so many samples has a carry.
 const CARRY: u64 = 1 << 16;
 
 #[derive(Debug, Clone)]
 pub(super) struct Bins {
     precision: u8,
-    /// In the order of their keys, of which there are no two alike.
+    /// In ascending order of keys, which are unique.
     bins: Vec<Bin>,
-    /// Multiples of [`CARRY`], in the order of their keys: few bins have so many samples.
+    /// Key and multiple of [`CARRY`], in ascending order of keys: few bins have so many samples.
     carries: Vec<(i16, u64)>,
 }
 
-/// A bin, whose key grows with its values and is negative for those of negative samples.
+/// A bin. Keys grow with the values, and those of negative samples are negative.
 #[derive(Debug, Clone, Copy)]
 struct Bin {
     key: i16,
@@ -59,7 +59,7 @@ impl Bins {
         }
     }
 
-    /// Forgets all samples, and keeps the memory.
+    /// Removes all samples, and keeps the memory.
     pub(super) fn clear(&mut self) {
         self.precision = FINEST;
         self.bins.clear();
@@ -127,7 +127,7 @@ impl Bins {
     }
 }
 
-/// A vector would double: most distributions have few bins, and there are many distributions.
+/// How many bins to make room for. Doubling would waste memory in many small distributions.
 fn growth(bins: usize) -> usize {
     (bins / 4).max(4)
 }
@@ -188,8 +188,8 @@ mod tests {
 
     #[test]
     fn more_values_than_bins_halve_the_precision_and_no_value_is_lost() {
-        // Every value of two to the powers of 12 to 20 and as many below zero, and every bin of the coarsest precision.
-        let wide = (1..1 << 12).chain((12..62).flat_map(|power| {
+        // Few values; every value from 2¹² to 2²⁰ and its negative; a value in every bin of the coarsest precision.
+        let wide = (1..(1 << 12)).chain((12..62).flat_map(|power| {
             (0..1 << COARSEST).map(move |step| (1i64 << power) + (step << (power - i64::from(COARSEST))))
         }));
         let table: [(Vec<i64>, u8, usize); 3] = [
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bin_counts_any_number_of_samples_whatever_the_way_they_came() {
+    fn a_bin_counts_any_number_of_samples_recorded_or_merged() {
         let many = 3 * CARRY - 1;
         let mut bins = Bins::default();
         (0..many).for_each(|_| bins.record(-3));

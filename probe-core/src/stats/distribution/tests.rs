@@ -10,7 +10,7 @@ fn of(samples: &[i64]) -> Distribution {
     distribution
 }
 
-/// Within 0.1 %, or 0.8 % of more values than there are fine bins, and exact where that is less than a nanosecond.
+/// Within 0.1 % for up to 256 samples, within 0.8 % for more, and exact where that is less than a nanosecond.
 fn near(value: i64, exact: i64, samples: usize) -> bool {
     let part = if samples <= 256 { 1000 } else { 128 };
     (i128::from(value) - i128::from(exact)).unsigned_abs() <= u128::from(exact.unsigned_abs()) / part

@@ -4,7 +4,7 @@ const MS: u64 = 1_000_000;
 
 #[test]
 fn a_rate_is_spent_as_it_is_earned_and_pauses_are_not_made_up_for() {
-    // (instant in ms, next sequence number, limit); 1,000 a second in bursts of 2, from number 100 on.
+    // (time in ms, next sequence number, limit); 1,000 a second in bursts of 2, from number 100 on.
     let table = [
         (0, 100, 102),
         (1, 102, 103),
@@ -15,7 +15,7 @@ fn a_rate_is_spent_as_it_is_earned_and_pauses_are_not_made_up_for() {
         // One more is not.
         (11, 104, 106),
         (12, 106, 107),
-        // The process stood still for seconds.
+        // After a pause of seconds, nothing is made up for.
         (3_012, 107, 109),
         (3_013, 109, 110),
     ];

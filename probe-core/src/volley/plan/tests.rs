@@ -210,28 +210,28 @@ fn values_out_of_range_are_refused_in_one_line() {
                 burst: Some(burst(1, 49_999)),
                 ..default.clone()
             },
-            "from burst to burst",
+            "period of a burst",
         ),
         (
             Wish {
                 burst: Some(burst(1, 1_000_000_001)),
                 ..default.clone()
             },
-            "from burst to burst",
+            "period of a burst",
         ),
         (
             Wish {
                 timeout_ns: 999_999,
                 ..default.clone()
             },
-            "lost",
+            "timeout",
         ),
         (
             Wish {
                 timeout_ns: MAX_TIMEOUT_NS + 1,
                 ..default.clone()
             },
-            "lost",
+            "timeout",
         ),
     ];
     for (wish, what) in table {

@@ -125,7 +125,7 @@ impl Object {
         map(&mut self.ebpf, "IN_FLIGHT")
     }
 
-    /// Where the records of each session are.
+    /// The ring of each session.
     pub fn session_rings(&mut self) -> Result<Array<&mut MapData, SessionRing>, ObjectError> {
         map(&mut self.ebpf, "SESSION_RINGS")
     }

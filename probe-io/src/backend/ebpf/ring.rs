@@ -56,7 +56,7 @@ fn reply(sample: &Sample, own_error_ns: Option<u64>) -> Reply {
         reflector_seq: sample.reflector_seq,
         sent_mono_ns: sample.t1_mono_ns,
         received_mono_ns: sample.t4_mono_ns,
-        // As far before T4 as on the monotonic clock: if UTC was set in between, the stamp in the packet is of another one.
+        // T4 less the monotonic difference. The T1 in the packet has the old offset of UTC if the clock was set meanwhile.
         t1_ns: sample
             .t4_unix_ns
             .wrapping_sub(sample.t4_mono_ns.wrapping_sub(sample.t1_mono_ns)),
@@ -140,7 +140,7 @@ mod tests {
         assert_eq!(
             set.forward_ns() + set.backward_ns(),
             unset.forward_ns() + unset.backward_ns(),
-            "both are of one clock"
+            "the sum does not change"
         );
     }
 }

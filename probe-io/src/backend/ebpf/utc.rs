@@ -1,4 +1,4 @@
-//! How far UTC is ahead of `CLOCK_MONOTONIC`, for the programs: followed when the clock is set.
+//! The offset of UTC from `CLOCK_MONOTONIC`, for the programs; measured again when the clock is set.
 
 use std::cell::Cell;
 use std::io;
@@ -8,15 +8,15 @@ use probe_core::observation::Reply;
 use probe_host::clock::monotonic_ns;
 use probe_host::wall::{SetNotices, WallOffset};
 
-/// Other agents on this clock follow it within this time after it was set.
+/// Other agents on this host have the new offset within this time after the clock is set.
 const FOLLOWED_WITHIN_NS: u64 = 2_000_000_000;
 
 pub(crate) struct Utc {
     wall: WallOffset,
     notices: SetNotices,
-    /// The kernel's notice was seen.
+    /// The kernel has reported that the clock was set.
     noticed: Cell<bool>,
-    /// Replies that arrived until then may have stamps of agents that do not follow the clock yet.
+    /// Until then, replies may have stamps of agents that still use the old offset.
     unsettled_until_ns: u64,
     /// When `wall` was last compared with the clocks.
     checked_ns: u64,
@@ -39,19 +39,19 @@ impl Utc {
         self.wall.ahead_ns().cast_unsigned()
     }
 
-    /// Ready when the clock was set: [`Utc::take_notice`] is due.
+    /// Ready when the clock was set: call [`Utc::take_notice`] then.
     pub(crate) fn poll_set(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.notices.poll_set(cx))?;
         self.noticed.set(true);
         Poll::Ready(Ok(()))
     }
 
-    /// Follows the clock if the kernel has said that it was set. Returns whether the offset has changed.
+    /// Measures the offset if the kernel has reported that the clock was set. Returns whether the offset has changed.
     pub(crate) fn take_notice(&mut self) -> bool {
         self.noticed.take() && self.follow()
     }
 
-    /// Reads the clocks. Returns whether the offset has changed.
+    /// Measures the offset. Returns whether it has changed.
     pub(crate) fn follow(&mut self) -> bool {
         self.adopt(WallOffset::now(), monotonic_ns())
     }
@@ -66,13 +66,13 @@ impl Utc {
         self.wall != before
     }
 
-    /// Marks a reply whose stamps say nothing about the agents' clocks, because the clock was set. Only a reply that would
-    /// refute that they are one is worth a reading of the clock. Returns whether the offset has changed.
+    /// Marks a reply whose stamps cannot refute that both agents read one clock, because the clock was set. Reads the clock
+    /// only for a reply that would refute it. Returns whether the offset has changed.
     pub(crate) fn mark(&mut self, reply: &mut Reply) -> bool {
         if !reply.refutes_same_clock() {
             return false;
         }
-        // A comparison after the reply has seen what the reflector's clock was set by before it stamped.
+        // A check that is later than the reply has noticed every step before the reflector's stamps.
         let has_changed = self.checked_ns <= reply.received_mono_ns && self.wall.is_outdated() && self.follow();
         self.checked_ns = self.checked_ns.max(reply.received_mono_ns);
         reply.clock_set = reply.received_mono_ns < self.unsettled_until_ns;
@@ -86,7 +86,7 @@ mod tests {
 
     use super::*;
 
-    /// A reply on one clock that arrived before it left, by the stamps of the reflector.
+    /// A reply whose T2 and T3 are later than its T4, although both ends read one clock.
     fn impossible(received_mono_ns: u64) -> Reply {
         let t4_ns = 1_795_000_000_000_000_000;
         Reply {
@@ -129,6 +129,6 @@ mod tests {
         (possible.t2_ns, possible.t3_ns) = (possible.t1_ns + 10, possible.t1_ns + 20);
         utc.checked_ns = 0;
         utc.mark(&mut possible);
-        assert_eq!(utc.checked_ns, 0, "no reading for a reply that is in order");
+        assert_eq!(utc.checked_ns, 0, "the clock is not read for a plausible reply");
     }
 }

@@ -103,7 +103,7 @@ pub fn validate(args: AgentArgs) -> Result<AgentConfig, ConfigError> {
     })
 }
 
-/// How many peers, each with a session of its own beside the groups' sessions, fit into the in-flight table.
+/// How many peers, each with a session of its own beside the groups' sessions, fit into the in-flight rings.
 fn max_peers(in_flight: u64, groups: u64) -> usize {
     let sessions = u64::from(MAX_IN_FLIGHT) / in_flight.max(1);
     usize::try_from(sessions.saturating_sub(groups)).map_or(MAX_PEERS, |peers| peers.min(MAX_PEERS))

@@ -18,7 +18,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use crate::command::agent::config::AgentConfig;
 use crate::command::agent::legacy::{self, LegacyPeers};
 use crate::command::shared::endpoint::Endpoint;
-use crate::command::shared::families::families_of;
+use crate::command::shared::families::{families_of, warn_of_late};
 use crate::command::shared::host::{POLL_INTERVAL, addresses_of, check_peers};
 use crate::command::shared::replies::MismatchWarnings;
 use crate::command::shared::reporter::Reporter;
@@ -54,6 +54,7 @@ pub async fn run(mut config: AgentConfig) -> Result<()> {
     let (results, samples) = reporter.controls();
     let mut shutdown = Shutdown::new(results, samples).context("cannot catch signals")?;
     let (endpoint, privileges) = Endpoint::open(&config.endpoint).await?;
+    warn_of_late(&config.endpoint.port);
     let legacy = LegacyPeers::open(&config, &endpoint.port, monotonic_ns()).await?;
     reporter.start(&config.endpoint, Some(&config.core), &endpoint.port, privileges)?;
     let started_ns = monotonic_ns();
@@ -99,11 +100,11 @@ struct Run {
     warned_of_refusals: bool,
     mismatches: MismatchWarnings,
     wall_clock: StepDetector,
-    /// When replies were last taken and probes sent.
+    /// Start of the last round, in which replies were taken and probes sent.
     worked_ns: u64,
     /// More replies are waiting than were taken at once.
     has_more: bool,
-    /// The probes that are being sent: kept for its memory.
+    /// The probes that are being sent. Kept between calls, so that sending allocates nothing.
     outgoing: Vec<Outgoing>,
 }
 
@@ -120,7 +121,10 @@ impl Run {
                     self.endpoint.answer(port, packet, &received);
                 }
                 Wake::PassedUp(PassedUp::Control { packet, from }) => {
-                    if let Some((peer, identity)) = self.endpoint.introductions.take(&packet, from, &mut self.agent) {
+                    let Endpoint {
+                        introductions, port, ..
+                    } = &mut self.endpoint;
+                    if let Some((peer, identity)) = introductions.take(&packet, from, port, &mut self.agent) {
                         self.reporter.introduced(peer, &identity);
                     }
                 }
@@ -261,10 +265,10 @@ impl Run {
         } else {
             deadlines.into_iter().flatten().fold(u64::MAX, u64::min)
         };
-        // From the last start on, not the end: work that takes longer than this is followed by more at once.
+        // Counted from the start of the last round: a round that took longer is followed by the next at once.
         let deadline_ns = deadline_ns.max(self.worked_ns + MIN_ROUND_NS);
         if deadline_ns <= now_ns {
-            // The timer is due at once, so nothing else would let the runtime see signals and packets.
+            // The timer is due already, so the runtime would see no signals and packets without this.
             tokio::task::yield_now().await;
         }
         let is_far = deadline_ns.saturating_sub(now_ns) > RING_WAKE_UP_NS;

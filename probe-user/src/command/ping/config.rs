@@ -1,5 +1,7 @@
 //! Configuration of `kstamp ping`.
 
+use std::net::Ipv6Addr;
+
 use probe_common::family::Family;
 use probe_common::tlv::AccessReport;
 use probe_core::session::GRACE_NS;
@@ -44,6 +46,11 @@ pub fn validate(args: PingArgs) -> Result<PingConfig, ConfigError> {
     let target = args.target;
     if target.is_empty() || target.len() > MAX_TARGET || target.chars().any(|c| c.is_control() || c.is_whitespace()) {
         return wrong(format!("{target:?} is neither an address nor a name"));
+    }
+    if target.parse().is_ok_and(|v6: Ipv6Addr| v6.is_unicast_link_local()) {
+        return wrong(format!(
+            "{target} is a link-local address, which each link has its own of; name the interface: {target}%IFACE"
+        ));
     }
     let family = match args.family {
         Some(FamilyArg::V4) => Some(Family::V4),

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, bail};
 use log::warn;
 use probe_common::stamp;
 use probe_core::agent::Agent;
@@ -97,9 +97,14 @@ async fn open(config: &PingConfig, target: Target, path: &Path) -> Result<(Pinge
     };
     match config.engine {
         PingEngine::Socket(reason) => by_socket(reason.to_owned()),
+        PingEngine::Ebpf if path.is_local => bail!(
+            "{} is an address of this host: packets to it pass no interface on which programs could stamp them; use \
+             --engine socket",
+            target.to.ip()
+        ),
         PingEngine::Ebpf => match by_programs().await {
             Ok(pinger) => Ok((pinger, "as requested".to_owned())),
-            Err(error) => Err(error.context(WITHOUT_EBPF).context("cannot use kernel programs")),
+            Err(error) => bail!("cannot use kernel programs: {error:#}; {WITHOUT_EBPF}"),
         },
         PingEngine::Auto => match by_programs().await {
             Ok(pinger) => Ok((pinger, "kernel programs can be loaded here".to_owned())),

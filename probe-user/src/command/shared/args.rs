@@ -48,7 +48,7 @@ pub struct EndpointArgs {
     #[arg(long, value_name = "NUMBER", default_value_t = Rates::DEFAULT.group.to_string(), allow_negative_numbers = true)]
     pub rate_group: String,
 
-    /// Probes per second that this host agrees to answer to a `kstamp volley`, within --rate and --rate-source (0: none)
+    /// Maximum probes per second of a `kstamp volley` that this host agrees to, within --rate and --rate-source (0: none)
     #[arg(long, value_name = "NUMBER", default_value_t = Rates::DEFAULT_VOLLEY.to_string(), allow_negative_numbers = true)]
     pub volley_limit: String,
 

@@ -13,9 +13,9 @@ use tokio::time::timeout;
 
 use crate::command::shared::introductions::{clock_key, nonce};
 
-/// Requests before the peer is taken for one that does not answer them.
+/// Number of requests without an answer after which the peer counts as one that does not answer.
 const REQUESTS: u32 = 4;
-/// For an answer; the first request waits for address resolution.
+/// Time to wait for an answer to one request. The first request waits for address resolution.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The identity of the host at `peer`, and whether it reads this host's clock; `None` if it does not answer.
@@ -39,7 +39,7 @@ pub async fn ask(socket: &UdpSocket, peer: SocketAddr, own: &Identity) -> Result
     Ok(None)
 }
 
-/// The address does not count, since a host may answer from another one; only the asked host has seen the nonce.
+/// Waits for the answer with this nonce, which only the asked host has seen. The host may answer from another address.
 async fn answer(socket: &UdpSocket, peer: SocketAddr, nonce: u64) -> std::io::Result<IdentityAnswer> {
     let mut packet = [0; wire::PACKET_LEN + 1];
     loop {

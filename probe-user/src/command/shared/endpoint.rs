@@ -74,11 +74,7 @@ impl Endpoint {
         self.responder.poll(&self.port, &events);
         self.introductions.set_responder(&self.responder);
         self.introductions.follow(&self.port);
-        let addresses = self.port.addresses();
-        if !addresses.is_empty() {
-            self.introductions
-                .say_goodbye(&self.port, |own| !addresses.contains(&own));
-        }
+        self.introductions.follow_addresses(&self.port);
         self.reflector.follow(&self.port);
         events
     }
@@ -86,7 +82,7 @@ impl Endpoint {
     /// Stops answering, and then tells the agents that measure this host. An answer after that would bring it up for them.
     pub fn end(&mut self) {
         self.port.detach();
-        self.introductions.say_goodbye(&self.port, |_| true);
+        self.introductions.end(&self.port);
     }
 
     /// Counters of the port and of the userspace reflector.

@@ -50,6 +50,10 @@ pub fn limit(port: &mut PortConfig, present: Families) {
     if port.groups.iter().any(is_present) {
         port.late = port.groups.extract_if(.., |group| !is_present(group)).collect();
     }
+}
+
+/// Warns of the families that wait for an address.
+pub fn warn_of_late(port: &PortConfig) {
     for group in &port.late {
         let (interface, family) = (&port.interface, Family::of(*group));
         warn!("{interface} has no {family} address; {family} is taken up when it gets one");

@@ -29,6 +29,10 @@ pub struct Introductions {
     limit: AnswerLimit,
     /// The last request of each asker that was answered from each own address.
     askers: Lru<(IpAddr, IpAddr), Asker>,
+    /// Goodbyes that could not be sent: for another address of the asker, should it ask from there.
+    unsaid: Lru<(IpAddr, IpAddr), Asker>,
+    /// This host's addresses at the last look.
+    addresses: Vec<IpAddr>,
     /// How many of this host's probes each peer reports as refused.
     refused: Lru<IpAddr, u64>,
     /// Ports of the responder, IPv4 and IPv6.
@@ -41,6 +45,9 @@ const ASKER_NS: u64 = 3 * REFRESH_NS;
 /// An asker that asks again after this time has had time to answer group probes.
 const NEWCOMER_NS: u64 = REFRESH_NS / 2;
 
+/// A goodbye goes to at most this many other addresses that claim to be the asker's.
+const MAX_DETOURS: usize = 4;
+
 /// The sender of an identity request. It is told when the address that it asked is given up.
 #[derive(Clone, Copy)]
 struct Asker {
@@ -49,6 +56,8 @@ struct Asker {
     to_port: u16,
     nonce: u64,
     asked_ns: u64,
+    /// The agent that asked, at whichever of its addresses.
+    instance: Option<u64>,
 }
 
 impl Introductions {
@@ -62,6 +71,8 @@ impl Introductions {
             newcomers: Newcomers::default(),
             limit,
             askers: Lru::new(MAX_PEERS),
+            unsaid: Lru::new(MAX_PEERS),
+            addresses: Vec::new(),
             refused: Lru::new(MAX_PEERS),
             responder: [None; 2],
         }
@@ -94,12 +105,12 @@ impl Introductions {
         loop {
             let nonce = nonce();
             let peer = self.exchange.poll(now_ns, nonce);
-            let wanted = |address| agent.wants(address);
+            let wanted = |address| agent.wants(address, now_ns);
             let Some(peer) = peer.or_else(|| self.newcomers.poll(now_ns, nonce, wanted)) else {
                 return;
             };
             let request = wire::request(&self.own, port.error_estimate(), nonce);
-            if let Some((request, sockets)) = request.zip(port.sockets(Family::of(peer)))
+            if let Some((request, sockets)) = request.zip(port.sender_sockets(Family::of(peer)))
                 && let Err(error) = sockets
                     .control
                     .try_send_to(&request, sockets.endpoint(peer, self.test_port))
@@ -122,7 +133,13 @@ impl Introductions {
     }
 
     /// Takes a packet that came to the control socket; returns the peer that it identifies, if any.
-    pub fn take(&mut self, packet: &[u8], from: SocketAddr, agent: &mut Agent) -> Option<(IpAddr, Identity)> {
+    pub fn take(
+        &mut self,
+        packet: &[u8],
+        from: SocketAddr,
+        port: &Port,
+        agent: &mut Agent,
+    ) -> Option<(IpAddr, Identity)> {
         if from.port() != self.test_port {
             return None;
         }
@@ -145,6 +162,11 @@ impl Introductions {
         if let Some(instance) = identity.instance {
             agent.set_instance(peer, instance);
         }
+        // All addresses of an IP version share the socket that asks.
+        self.say_unsaid(port, identity.instance, |unsaid| {
+            let sockets = port.sockets(Family::of(peer))?;
+            (unsaid.from.is_ipv6() == peer.is_ipv6()).then(|| sockets.endpoint(peer, unsaid.from.port()))
+        });
         let same_clock = proof.is_some_and(|proof| self.clock.accepts(nonce, peer, &proof));
         agent.set_same_clock(peer, same_clock);
         agent.set_stateful(peer, identity.stateful);
@@ -184,7 +206,9 @@ impl Introductions {
                 to_port: arrival.to_port,
                 nonce,
                 asked_ns: now_ns,
+                instance: wire::instance_of(packet),
             };
+            self.say_unsaid(port, asker.instance, |_| Some(asker.from));
             let last = self.askers.insert((from, to), asker);
             if last.is_some_and(|last| now_ns.saturating_sub(last.asked_ns) >= NEWCOMER_NS) {
                 self.newcomers.heard(from);
@@ -193,28 +217,81 @@ impl Introductions {
         Some(answer)
     }
 
-    /// Tells the agents that measure this host at an address for which `is_given_up` is true.
-    pub fn say_goodbye(&mut self, port: &Port, is_given_up: impl Fn(IpAddr) -> bool) {
+    /// After a change of this host's addresses: tells those that measure it at an address that is gone, and asks each peer
+    /// again from an address that is there.
+    pub fn follow_addresses(&mut self, port: &Port) {
+        let addresses = port.addresses();
+        self.say_goodbye(port, |own| !addresses.contains(&own));
+        if addresses == self.addresses {
+            return;
+        }
+        for (key, asker) in self.unsaid.extract(|(_, to), _| addresses.contains(to)) {
+            self.askers.insert(key, asker);
+        }
+        self.exchange.ask_again(monotonic_ns());
+        self.addresses = addresses;
+    }
+
+    /// Tells all agents that measure this host.
+    pub fn end(&mut self, port: &Port) {
+        self.say_goodbye(port, |_| true);
+    }
+
+    /// Tells the agents that measure this host at an address for which `is_given_up` is true. An agent that cannot be
+    /// reached where it asked, because no other address leads there, is told at its other addresses.
+    fn say_goodbye(&mut self, port: &Port, is_given_up: impl Fn(IpAddr) -> bool) {
         let now_ns = monotonic_ns();
+        for (key, asker) in self.askers.extract(|&(_, to), _| is_given_up(to)) {
+            if now_ns.saturating_sub(asker.asked_ns) > ASKER_NS {
+                continue;
+            }
+            let is_told = self.tell(port, &asker, asker.from);
+            let detours = self.askers.values().filter(|other| is_same_agent(other, &asker));
+            let told = detours
+                .take(MAX_DETOURS)
+                .filter(|other| self.tell(port, &asker, other.from))
+                .count();
+            if !is_told && told == 0 {
+                self.unsaid.insert(key, asker);
+            }
+        }
+    }
+
+    /// Sends the goodbyes that the agent with `instance` did not get, to the address that `at` gives for them.
+    fn say_unsaid(&mut self, port: &Port, instance: Option<u64>, at: impl Fn(&Asker) -> Option<SocketAddr>) {
+        let now_ns = monotonic_ns();
+        let wanted = |unsaid: &Asker| instance.is_some() && unsaid.instance == instance && at(unsaid).is_some();
+        for (_, unsaid) in self.unsaid.extract(|_, unsaid| wanted(unsaid)) {
+            if now_ns.saturating_sub(unsaid.asked_ns) <= ASKER_NS
+                && let Some(to) = at(&unsaid)
+            {
+                self.tell(port, &unsaid, to);
+            }
+        }
+    }
+
+    /// Says goodbye to `asker` at the address `to`. Returns whether it could be sent.
+    fn tell(&self, port: &Port, asker: &Asker, to: SocketAddr) -> bool {
         let stamps = wire::AnswerStamps {
             receive_ns: realtime_ns(),
             transmit_ns: realtime_ns(),
             error: port.error_estimate(),
         };
-        for (_, asker) in self.askers.extract(|&(_, to), _| is_given_up(to)) {
-            if now_ns.saturating_sub(asker.asked_ns) > ASKER_NS {
-                continue;
-            }
-            let goodbye = wire::goodbye(&self.own, asker.nonce, stamps);
-            let sockets = port.sockets(Family::of(asker.from.ip()));
-            // Twice, because it is not acknowledged.
-            for (goodbye, sockets) in goodbye.iter().zip(sockets).cycle().take(2) {
-                if let Err(error) = sockets.answer(asker.to_port, goodbye, asker.from, None, 0) {
-                    debug!("cannot say goodbye to {}: {error}", asker.from);
-                }
-            }
+        let goodbye = wire::goodbye(&self.own, asker.nonce, stamps);
+        let Some((goodbye, sockets)) = goodbye.zip(port.sender_sockets(Family::of(to.ip()))) else {
+            return false;
+        };
+        // Twice, because it is not acknowledged.
+        let sent = [(); 2].map(|()| sockets.answer(asker.to_port, &goodbye, to, None, 0));
+        for error in sent.iter().filter_map(|sent| sent.as_ref().err()) {
+            debug!("cannot say goodbye to {to}: {error}");
         }
+        sent.iter().any(Result::is_ok)
     }
+}
+
+fn is_same_agent(one: &Asker, other: &Asker) -> bool {
+    one.instance.is_some() && one.instance == other.instance
 }
 
 /// A number that cannot be guessed: the standard library seeds its hash maps from the kernel's random numbers.

@@ -45,7 +45,7 @@ pub struct Reporter {
     downs: Downs<IpAddr>,
     interface_downs: Downs<()>,
     windows: Vec<(model::Method, Report)>,
-    /// End of the oldest of them.
+    /// End of the oldest window in `windows`; `u64::MAX` if there is none.
     oldest_window_ns: u64,
     utc: UtcOffset,
 }
@@ -247,7 +247,7 @@ impl Reporter {
     /// Writes the windows that ended before `held_ns`, or all: one table for each interval. Later ones wait for windows of
     /// the same interval whose probes may still be answered.
     pub fn flush_windows(&mut self, held_ns: Option<u64>) -> Result<(), OutputError> {
-        // It is called at each wake-up while any window waits.
+        // Cheap, because this is called at each wake-up while a window waits.
         if held_ns.is_some_and(|held_ns| held_ns <= self.oldest_window_ns) {
             return Ok(());
         }

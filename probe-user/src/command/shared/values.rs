@@ -12,7 +12,7 @@ use probe_common::family::Family;
 use probe_common::legacy;
 use probe_core::attach::AttachMode;
 use probe_core::auth::Key;
-use probe_core::identity::{MAX_TEXT_LEN, is_acceptable};
+use probe_core::identity::{MAX_TEXT_LEN, is_acceptable_name};
 use probe_core::reflector::policy::{Rates, canonical};
 use probe_core::rings::Rings;
 use probe_host::link::{NameError, check_name};
@@ -72,7 +72,7 @@ pub fn interval_ns(text: &str) -> Result<u64, ConfigError> {
     }
 }
 
-/// The records of `sessions`, each with `in_flight` probes. Refuses more probes than may be in flight.
+/// The rings for `sessions` sessions, each with `in_flight` probes. Refuses more than [`MAX_IN_FLIGHT`] probes in flight.
 pub fn rings(sessions: u64, in_flight: u64, timeout: &str, interval: &str) -> Result<Rings, ConfigError> {
     let Some(rings) = Rings::of(sessions, in_flight) else {
         let probes = sessions.saturating_mul(in_flight);
@@ -155,7 +155,7 @@ pub fn count(text: &str) -> Result<u64, ConfigError> {
 }
 
 pub fn name(name: String) -> Result<String, ConfigError> {
-    if name.is_empty() || !is_acceptable(&name) {
+    if !is_acceptable_name(&name) {
         return wrong(format!(
             "--name {name:?} cannot be shown by peers; use 1 to {MAX_TEXT_LEN} bytes of visible characters with single \
              blanks between them"

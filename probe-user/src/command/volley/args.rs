@@ -17,7 +17,7 @@ pub struct VolleyArgs {
     #[arg(long, value_name = "IFACE")]
     pub iface: String,
 
-    /// Address of the other end, where `kstamp agent` or `kstamp reflect` runs and agrees (--volley-limit there)
+    /// Address of a host whose `kstamp agent` or `kstamp reflect` agrees to a volley (--volley-limit)
     #[arg(long, value_name = "ADDR")]
     pub peer: String,
 
@@ -38,7 +38,7 @@ pub struct VolleyArgs {
     #[arg(long, value_name = "NUMBER", default_value_t = DEFAULT_BALLS.to_string(), allow_negative_numbers = true)]
     pub balls: String,
 
-    /// Send bursts of so many probes, one burst each period, as in 256/250us [default: what --rate needs, about each 250us]
+    /// Probes in a burst, and time from one burst to the next, such as 256/250us [default: what --rate needs, about each 250us]
     #[arg(long, value_name = "NUMBER/PERIOD", allow_hyphen_values = true)]
     pub burst: Option<String>,
 
@@ -66,11 +66,11 @@ pub struct VolleyArgs {
     #[arg(long, value_name = "FILE")]
     pub samples: Option<PathBuf>,
 
-    /// Of this many probes, one is written to --samples
+    /// Number of probes of which one is written to --samples
     #[arg(long, value_name = "NUMBER", default_value_t = DEFAULT_SAMPLES_EVERY.to_string(), allow_negative_numbers = true)]
     pub samples_every: String,
 
-    /// Also send to a STAMP reflector that did not say whether it agrees
+    /// Also send to a STAMP reflector that does not report whether it agrees
     #[arg(long)]
     pub force: bool,
 

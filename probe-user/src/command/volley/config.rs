@@ -9,9 +9,9 @@ use crate::command::shared::values::{self, ConfigError, wrong};
 use crate::command::volley::args::{ModeArg, VolleyArgs};
 use crate::output::Format;
 
-/// Probes per second of a volley that asks for no rate.
+/// Default rate in probes per second.
 const DEFAULT_RATE: u64 = 100_000;
-/// A row reads the histograms of every processor.
+/// The minimum of --every: each row reads the histograms of all processors.
 const MIN_EVERY_NS: u64 = 10_000_000;
 
 /// The rate that the user asks for, in probes per second.
@@ -20,12 +20,12 @@ pub enum Rate {
     /// 100,000, or what the peer agrees to if that is less.
     Default,
     AtMost(u64),
-    /// What the peer agrees to or, if it did not say, as fast as this host can.
+    /// What the peer agrees to. Without a limit of the peer, as fast as this host can.
     Max,
 }
 
 impl Rate {
-    /// What to ask for, if the peer agrees to `limit`.
+    /// The rate to plan with, if the peer agrees to `limit`; `None`: any.
     pub fn within(self, limit: Option<u64>) -> Option<u64> {
         match self {
             Self::Default => Some(limit.map_or(DEFAULT_RATE, |limit| limit.min(DEFAULT_RATE))),
@@ -47,7 +47,7 @@ pub struct VolleyConfig {
     /// Between two rows.
     pub every_ns: u64,
     pub samples: Option<PathBuf>,
-    /// Of so many probes, one is a sample.
+    /// Number of probes of which one is a sample.
     pub samples_every: u32,
     pub force: bool,
     pub html: Option<PathBuf>,
@@ -110,7 +110,7 @@ pub fn validate(args: VolleyArgs) -> Result<VolleyConfig, ConfigError> {
     })
 }
 
-/// Refuses a wish that no device and no peer could grant.
+/// Refuses values that no device and no peer could accept.
 fn check(wish: &Wish, rate: Rate) -> Result<(), ConfigError> {
     let able = Capabilities {
         volley: Ok(()),

@@ -27,14 +27,14 @@ pub struct VolleyStart {
     pub mode_reason: String,
     pub path: &'static str,
     pub peer_attach: Option<AttachMode>,
-    /// What the peer agrees to, in probes per second; `None` if it did not say.
+    /// The rate that the peer agrees to, in probes per second; `None` if it did not report one.
     pub volley_limit: Option<u32>,
     pub forced: bool,
     /// In probes per second; `None` for no limit.
     pub rate_limit: Option<u64>,
-    /// Probes in flight at once; `None` of another mode than volley.
+    /// Probes in flight at once; `None` except in mode volley.
     pub balls: Option<u32>,
-    /// Probes that leave at once; `None` of another mode than train.
+    /// Probes that leave at once; `None` except in mode train.
     pub batch: Option<u32>,
     /// `None` without pauses.
     pub burst: Option<BurstFields>,
@@ -61,7 +61,7 @@ pub struct VolleyCounts {
     pub lost: u64,
     /// In flight at the end.
     pub pending: u64,
-    /// In flight at the start; 0 of a run.
+    /// In flight at the start; 0 for a whole run.
     pub pending_before: u64,
     pub lost_forward: u64,
     pub lost_backward: u64,
@@ -70,7 +70,6 @@ pub struct VolleyCounts {
     pub duplicates: u64,
     pub reordered: u64,
     pub samples_lost: u64,
-    /// Packets that answered no probe, by reason.
     pub refused: RefusedFields,
 }
 
@@ -141,7 +140,7 @@ pub struct VolleyResults {
 }
 
 impl VolleyResults {
-    /// Of `part`, a snapshot or the difference of two, that began at `start`.
+    /// The results of `part`, a snapshot or the difference of two, from `start` to `end`.
     pub fn new(peer: IpAddr, mode: Mode, part: &Snapshot, pending_before: u64, (start, end): (Utc, Utc)) -> Self {
         let duration_ns = end.unix_ns.saturating_sub(start.unix_ns).max(1);
         let rate = u128::from(part.totals.sent) * 1_000_000_000 / u128::from(duration_ns);
@@ -163,7 +162,7 @@ impl VolleyResults {
     }
 }
 
-/// What probes of this mode pass: those of XDP programs go around the qdisc and TC.
+/// The path of probes in this mode. Those of XDP programs go around the qdisc and TC.
 pub fn path(mode: Mode) -> &'static str {
     match mode {
         Mode::Volley | Mode::Train => "xdp",
@@ -205,9 +204,9 @@ impl SampleFields {
 pub struct VolleySummary {
     #[serde(flatten)]
     pub results: VolleyResults,
-    /// CPU time of the whole machine during the run, with softirqs and other processes; `None` if it is not known.
+    /// CPU time of the whole machine during the run, with softirqs and other processes; `None` if unknown.
     pub cpu_ns: Option<u64>,
-    /// Probes waited for one another.
+    /// Several probes could be in one queue.
     pub self_queueing: bool,
     pub notes: Vec<String>,
 }

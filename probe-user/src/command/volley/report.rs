@@ -51,7 +51,7 @@ impl Files {
         (self.sink.control(), self.samples.as_ref().map(Samples::control))
     }
 
-    /// Hands over the outputs, whose readers have yet to take the rest.
+    /// Hands over the outputs, to deliver what readers have not taken yet.
     pub fn into_sinks(self) -> (Sink, Option<Sink>) {
         (self.sink, self.samples.map(Samples::into_sink))
     }
@@ -64,8 +64,9 @@ pub struct Report {
     utc: UtcOffset,
     started_ns: u64,
     map: Option<HeatMap>,
-    /// At the last column of the map, and at the last row.
+    /// The run up to the last column of the map.
     last_column: Snapshot,
+    /// The run up to the last row.
     last_row: Snapshot,
 }
 
@@ -96,7 +97,7 @@ impl Report {
         column_ns.min(self.start.every_ns)
     }
 
-    /// Adds the run up to now; `is_last` ends a row that is not full.
+    /// Adds a snapshot of the run; `is_last` also writes a row that is not full.
     pub fn add(&mut self, now: &Snapshot, is_last: bool) -> Result<()> {
         if let Some(map) = &mut self.map {
             let part = difference(now, &self.last_column);
@@ -178,7 +179,7 @@ impl Report {
     }
 }
 
-/// Whether nothing was sent or concluded in a part of a run.
+/// Whether a part of a run has no probe sent, answered or lost.
 fn is_empty(part: &Snapshot) -> bool {
     part.totals.sent + part.totals.received + part.totals.lost == 0
 }

@@ -1,4 +1,4 @@
-//! Asks the peer, plans the volley, and follows it to its end.
+//! Asks the peer whether it agrees, plans the run, and writes its results until it ends.
 
 use std::net::SocketAddr;
 
@@ -27,7 +27,7 @@ use crate::command::volley::output::{BurstFields, VolleyStart, path};
 use crate::command::volley::report::{Files, Report};
 use crate::output::time::{Utc, UtcOffset};
 
-/// Samples are taken, and the end of the run is noticed, within this time.
+/// Maximum time between two reads of the samples.
 const POLL_NS: u64 = 100_000_000;
 
 /// Runs until the duration has passed or a signal comes, then reports.
@@ -98,7 +98,7 @@ async fn follow(volley: &mut Volley, report: &mut Report, started_ns: u64, shutd
         let now_ns = monotonic_ns();
         if now_ns >= next_ns {
             report.add(&volley.snapshot(), false)?;
-            // A step that is late makes no others late.
+            // A late step does not delay the next ones.
             next_ns = started_ns + (now_ns.saturating_sub(started_ns) / step_ns + 1) * step_ns;
         }
         report.samples(&volley.take_samples());
@@ -121,7 +121,7 @@ struct Peer {
 }
 
 impl Peer {
-    /// Asks it whether it agrees. Fails unless it is another host that does.
+    /// Asks the peer whether it agrees. Fails unless it is another host and agrees, or `--force` is given.
     async fn find(config: &VolleyConfig) -> Result<Self> {
         let (interface, peer) = (&config.interface, config.peer);
         let link = Netlink::open()?.link_by_name(interface).await?;
@@ -183,7 +183,7 @@ fn start(config: &VolleyConfig, peer: &Peer, plan: &Plan, clock: ClockState, tim
     }
 }
 
-/// A run at its start.
+/// The snapshot at the start of a run.
 fn nothing(at_ns: u64, one_way: bool) -> Snapshot {
     Snapshot {
         at_ns,

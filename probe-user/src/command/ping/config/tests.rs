@@ -86,6 +86,8 @@ fn tlvs_are_parsed() {
 fn bad_flags_are_refused_with_advice() {
     let hmac = format!("10.1.1.6 --tlv {}:00", kind::HMAC);
     let table = [
+        ("fe80::1", "fe80::1%IFACE"),
+        ("fe80::1 --engine socket", "fe80::1%IFACE"),
         ("10.1.1.6 -p 0", "use 1 to 65535"),
         ("10.1.1.6 -c 0", "use 1 or more"),
         ("10.1.1.6 -c -3", "use 1 or more"),

@@ -33,7 +33,7 @@ pub struct EndpointConfig {
     /// Priority of the responder's threads; `None` for no responder. With a key there is no identity exchange, and
     /// no peer would know its ports.
     pub responder: Option<Priority>,
-    /// Probes per second that peers may send in a volley; 0: none.
+    /// Probes per second of a volley that this host agrees to; 0: none.
     pub volley_limit: u32,
 }
 
@@ -121,7 +121,7 @@ pub fn validate(args: EndpointArgs, probing: bool) -> Result<Common, ConfigError
 fn volley_limit(text: &str, rates: Rates, stamping: &StampingConfig) -> Result<u32, ConfigError> {
     let wanted = values::number("--volley-limit", text, Rates::MAX)?;
     Ok(match stamping.engine {
-        // Nobody could ask for it.
+        // Authenticated mode has no identity exchange, so no peer learns the limit.
         _ if stamping.key.is_some() => 0,
         Engine::Ebpf => rates.volley_limit(wanted),
         Engine::Socket => userspace_rates(rates).volley_limit(wanted),

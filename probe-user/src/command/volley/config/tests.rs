@@ -88,11 +88,11 @@ fn each_bad_value_has_its_message() {
         "--burst 256 => --burst '256' lacks a part; write NUMBER/PERIOD, such as 256/250us",
         "--burst 0/250us => --burst '0' is not a number from 1 to 4294967295",
         "--burst 65537/1ms => the probes in a burst must be 1 to 65536, not 65537",
-        "--burst 256/2s => nanoseconds from burst to burst must be 50000 to 1000000000, not 2000000000",
+        "--burst 256/2s => the period of a burst in nanoseconds must be 50000 to 1000000000, not 2000000000",
         "--batch 65 => --batch '65' is not a number from 1 to 64",
-        "--timeout 5s => nanoseconds until a probe is lost must be 1000000 to 4000000000, not 5000000000",
-        "--mode train --continuous => mode train has no continuous form, because a process sets its pace; leave that out, \
-         or use mode volley",
+        "--timeout 5s => the timeout in nanoseconds must be 1000000 to 4000000000, not 5000000000",
+        "--mode train --continuous => mode train cannot be continuous, because a process sets its pace; leave out \
+         --continuous, or use mode volley",
         "--burst 256/250 => --burst '250' is not a duration; write a number and a unit: 500ms, 2s, 1m 30s",
         "--burst 256/1ms --continuous => the argument '--burst <NUMBER/PERIOD>' cannot be used with '--continuous'; \
          see --help",

@@ -1,4 +1,4 @@
-//! Round trips over time: how many in each interval of time and of delay. Its size is bounded, however long the run is.
+//! A heat map: the number of round trips in each interval of time and of delay. Its size does not grow with the run.
 
 use std::collections::BTreeMap;
 
@@ -7,13 +7,13 @@ use plotters::prelude::*;
 use crate::output::plot::{FONT, GRID, HEAT_LEVELS, INK, colour, draw, heat, mesh, round, seconds};
 use crate::output::quantity::count;
 
-/// The columns of a map, at most; with more, two become one.
+/// Maximum number of columns of a map; with more, two become one.
 const MAX_COLUMNS: usize = 300;
-/// The rows of a picture, at most.
+/// Maximum number of rows of a picture.
 const MAX_ROWS: usize = 64;
 /// Rows per power of two of the delay.
 const ROWS_PER_OCTAVE: f64 = 8.0;
-/// The labels of the axis of delays, at most.
+/// Maximum number of labels on the axis of delays.
 const MAX_MARKS: usize = 12;
 const SIZE: (u32, u32) = (960, 420);
 const RATE_SIZE: (u32, u32) = (960, 220);
@@ -44,7 +44,7 @@ pub struct HeatMap {
 }
 
 impl HeatMap {
-    /// Columns of `column_ns` or, in a long run, of more.
+    /// A map with columns of `column_ns`, which double in a long run.
     pub fn new(column_ns: u64) -> Self {
         Self {
             column_ns: column_ns.max(1),
@@ -52,7 +52,8 @@ impl HeatMap {
         }
     }
 
-    /// Adds the results of an interval that began `at_ns` after the start; `round_trips` are delays and their numbers.
+    /// Adds the results of an interval that began `at_ns` after the start; `round_trips` are delays in
+    /// nanoseconds and their numbers.
     pub fn add(&mut self, at_ns: u64, sent: u64, lost: u64, round_trips: impl Iterator<Item = (u64, u64)>) {
         let place = |column_ns| usize::try_from(at_ns / column_ns).unwrap_or(usize::MAX);
         while place(self.column_ns) >= MAX_COLUMNS {
@@ -97,14 +98,14 @@ impl HeatMap {
         self.cells(merged).map(|(_, _, number)| number).max().unwrap_or(0)
     }
 
-    /// How many rows become one in the picture.
+    /// The number of rows that become one in the picture.
     fn merged(&self) -> usize {
         let rows = || self.columns.iter().flat_map(|column| column.rows.keys().copied());
         let (least, most) = (rows().min().unwrap_or(0), rows().max().unwrap_or(0));
         (most - least + 1).div_ceil(MAX_ROWS)
     }
 
-    /// Column, row and number of the cells that have any.
+    /// Column, row and number of each cell that is not empty.
     fn cells(&self, merged: usize) -> impl Iterator<Item = (usize, usize, u64)> {
         self.columns.iter().enumerate().flat_map(move |(place, column)| {
             let mut rows = BTreeMap::new();
@@ -145,7 +146,7 @@ impl HeatMap {
         })
     }
 
-    /// What each colour of the picture stands for.
+    /// The range of numbers of each colour in the picture.
     pub fn levels(&self) -> Vec<String> {
         let hottest = self.hottest(self.merged());
         let least: Vec<_> = (0..HEAT_LEVELS)
@@ -198,7 +199,7 @@ impl HeatMap {
     }
 }
 
-/// Delays to label between two: powers of ten, or more digits where there are few of them.
+/// Delays to label between `low` and `high`: powers of ten, and more digits where few of those are in the range.
 fn marks(low: f64, high: f64) -> Vec<f64> {
     const DIGITS: [&[f64]; 3] = [
         &[1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0],
@@ -277,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn an_axis_has_some_labels_whatever_its_length() {
+    fn an_axis_of_any_length_has_some_labels() {
         for (low, high) in [(1_900.0, 2_100.0), (2_000.0, 9_700.0), (900.0, 1e6), (1.0, 4.3e9)] {
             let marks = marks(low, high);
             assert!((1..=MAX_MARKS).contains(&marks.len()), "{low} to {high}: {marks:?}");

@@ -131,7 +131,7 @@ fn text_says_mode_agreement_and_self_queueing() {
     };
     let text = written(|out| text::start(&forced, out));
     assert!(text.contains("it did not say whether it agrees (--force)"), "{text}");
-    assert!(text.contains("no limit of the rate, continuous, for 5s"), "{text}");
+    assert!(text.contains("no rate limit, continuous, for 5s"), "{text}");
     let row = written(|out| text::row(&results(), 2_000_000_000, out));
     assert!(row.starts_with("    2.00 s        115        3        115 "), "{row}");
     let mut summary = summary();

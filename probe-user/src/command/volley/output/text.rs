@@ -21,7 +21,7 @@ pub fn start(start: &VolleyStart, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "mode {}: {}", start.mode, start.mode_reason)?;
     let rate = match start.rate_limit {
         Some(rate) => format!("at most {rate} probes a second"),
-        None => "no limit of the rate".to_owned(),
+        None => "no rate limit".to_owned(),
     };
     let balls = match (start.balls, start.batch) {
         (Some(balls), _) => format!(", {} in flight", count(balls.into(), "probe")),
@@ -73,7 +73,7 @@ pub fn summary(start: &VolleyStart, summary: &VolleySummary, out: &mut dyn Write
     if let Some(refused) = refused(&results.counts.refused) {
         writeln!(out, "packets that answered no probe: {refused}")?;
     }
-    // Of a few probes it would be the time of everything else.
+    // With few probes, most of it would be the time of other processes.
     let cpu = summary.cpu_ns.filter(|_| results.counts.sent >= 100_000).map(|cpu_ns| {
         let per_million = cpu_ns as f64 / 1e3 / results.counts.sent as f64;
         format!(", {per_million:.2} s of CPU time per million on this machine, all processes included")
@@ -131,7 +131,7 @@ fn refused(refused: &RefusedFields) -> Option<String> {
     (!named.is_empty()).then(|| named.join(", "))
 }
 
-/// Those that have samples, by name.
+/// The delays that have samples, with their names.
 pub fn distributions(results: &VolleyResults) -> Vec<(String, Summary)> {
     let clock = results.clock.map(clock_name).unwrap_or_default();
     let all = [
