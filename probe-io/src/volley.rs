@@ -120,6 +120,12 @@ impl Volley {
         self.shared.count_pending(self.first, next)
     }
 
+    /// The number of balls by the kernel's own record of each probe.
+    pub fn flying_in_ring(&self) -> u64 {
+        let next = self.shared.next().load(Ordering::Acquire);
+        self.shared.count_flying(self.first, next)
+    }
+
     /// Takes the samples that have arrived.
     pub fn take_samples(&mut self) -> Vec<VolleySample> {
         self.samples.take(&self.epoch)

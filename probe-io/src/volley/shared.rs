@@ -178,6 +178,15 @@ impl Shared {
         pending
     }
 
+    /// The number of balls among them: a reply to any other pending probe does not become the next probe.
+    pub fn count_flying(&self, from: u64, to: u64) -> u64 {
+        let mut flying = 0;
+        self.pending(from, to, |_, _, before| {
+            flying += u64::from(word::state(before) == word::FLYING);
+        });
+        flying
+    }
+
     fn pending(&self, from: u64, to: u64, mut each: impl FnMut(&AtomicU64, u32, u64)) {
         // Older slots have been overwritten.
         let from = from.max(to.saturating_sub(self.ring.number as u64));

@@ -155,8 +155,9 @@ fn copies_do_not_become_balls() {
         volley.start(false).await.unwrap();
         for _ in 0..100 {
             tokio::time::sleep(Duration::from_millis(2)).await;
-            let pending = volley.pending_in_ring();
-            assert!(pending <= 2, "{pending} balls in the air");
+            // On a machine that stands still, balls are replaced; probes that were replaced stay pending.
+            let flying = volley.flying_in_ring();
+            assert!(flying <= 2, "{flying} balls in the air");
         }
         volley.stop(false).await
     });
