@@ -7,6 +7,8 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeVal;
 use probe_common::ntp::ErrorEstimate;
 use probe_core::attach::AttachMode;
 use probe_core::volley::{Mode, Plan, Snapshot, Wish, plan};
@@ -44,8 +46,8 @@ fn speeds(seconds: f64) {
     println!("{others:.2} processors are busy with something else");
     println!("{seconds} s each; a bystander's round trip without a run: {quiet:.1} us on average");
     println!(
-        "{:<22} {:>9} {:>10} {:>6} {:>9} {:>8} {:>8} {:>12}",
-        "row", "probes/s", "sent", "lost", "CPU s/M", "RTT p50", "p99.9", "bystander us"
+        "{:<22} {:>9} {:>10} {:>6} {:>9} {:>9} {:>8} {:>8} {:>12}",
+        "row", "probes/s", "sent", "lost", "CPU s/M", "process", "RTT p50", "p99.9", "bystander us"
     );
     let default = Wish::default();
     let rows = [
@@ -69,11 +71,12 @@ fn speeds(seconds: f64) {
         let totals = row.snapshot.totals;
         let sound = totals.sent == totals.received + totals.lost + totals.pending;
         println!(
-            "{name:<22} {:>9.0} {:>10} {:>6} {:>9.3} {:>8} {:>8} {:>+12.1}{}",
+            "{name:<22} {:>9.0} {:>10} {:>6} {:>9.3} {:>9.3} {:>8} {:>8} {:>+12.1}{}",
             totals.received as f64 / row.seconds,
             totals.sent,
             totals.lost,
             row.cpu_s * 1e6 / totals.received as f64,
+            row.own_s * 1e6 / totals.received as f64,
             row.snapshot.rtt.quantile(0.5).unwrap(),
             row.snapshot.rtt.quantile(0.999).unwrap(),
             bystander - quiet,
@@ -133,6 +136,8 @@ struct Row {
     seconds: f64,
     /// Of the whole machine, softirqs included.
     cpu_s: f64,
+    /// Of this process, with the softirqs that run on its behalf, unless the kernel leaves them to ksoftirqd.
+    own_s: f64,
 }
 
 async fn open(wish: &Wish, seconds: f64) -> Volley {
@@ -155,16 +160,17 @@ async fn open(wish: &Wish, seconds: f64) -> Volley {
 
 async fn measure(wish: &Wish, seconds: f64) -> Row {
     let mut volley = open(wish, seconds).await;
-    let (busy, start) = (busy_s(), Instant::now());
+    let (busy, own, start) = (busy_s(), own_s(), Instant::now());
     while !volley.is_over() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let (cpu_s, seconds) = (busy_s() - busy, start.elapsed().as_secs_f64());
+    let (cpu_s, own_s, seconds) = (busy_s() - busy, own_s() - own, start.elapsed().as_secs_f64());
     assert_eq!(volley.failure(), None);
     Row {
         snapshot: volley.stop(false).await,
         seconds,
         cpu_s,
+        own_s,
     }
 }
 
@@ -181,6 +187,13 @@ fn bystander_us() -> f64 {
     let output = command(BYSTANDER);
     let average = output.rsplit_once("= ").and_then(|(_, times)| times.split('/').nth(1));
     average.unwrap().parse::<f64>().unwrap() * 1e3
+}
+
+/// CPU time that this process has spent, in seconds.
+fn own_s() -> f64 {
+    let usage = getrusage(UsageWho::RUSAGE_SELF).unwrap();
+    let seconds = |time: TimeVal| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6;
+    seconds(usage.user_time()) + seconds(usage.system_time())
 }
 
 /// CPU time that this machine has spent since it was started, in seconds.

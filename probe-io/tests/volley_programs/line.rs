@@ -9,7 +9,8 @@ use std::thread::{self, JoinHandle};
 
 use probe_core::attach::AttachMode;
 use probe_core::engine::Engine;
-use probe_io::port::{Choice, Port, PortConfig};
+use probe_core::reflector::policy::Rates;
+use probe_io::port::{Answering, Choice, Port, PortConfig};
 use probe_io::udp::target::Target;
 use tokio::runtime::{Builder, Runtime};
 
@@ -173,7 +174,15 @@ fn reflect(mode: AttachMode, ready: &Sender<()>, ended: &Receiver<()>) {
             probing: false,
             rings: probe_core::rings::Rings::NONE,
             log_level: 0,
-            answering: probe_io::port::Answering::default(),
+            answering: Answering {
+                allow: Vec::new(),
+                // Without limits.
+                rates: Rates {
+                    port: 0,
+                    source: 0,
+                    group: 0,
+                },
+            },
         },
         Engine::Ebpf,
         None,
