@@ -36,7 +36,8 @@ impl Histogram {
             self.count += more;
         }
         self.sum = self.sum.wrapping_add(sum);
-        if self.count > before {
+        // A CPU that is counting its first value has not written both ends yet.
+        if self.count > before && min <= max {
             let (low, high) = self.ends.unwrap_or((min, max));
             self.ends = Some((low.min(min), high.max(max)));
         }

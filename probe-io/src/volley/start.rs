@@ -217,8 +217,9 @@ impl Volley {
     /// Resets the counts, and starts to send.
     fn begin(&mut self, setup: Setup) -> Result<(), VolleyError> {
         let next = self.shared.next().load(Ordering::Acquire);
-        // Replies to the first probes may still come.
+        // Replies to the first probes may still come, and a program may be counting one of them.
         self.shared.lose(FIRST, next);
+        wait_for_programs();
         self.shared.airborne().store(0, Ordering::Release);
         self.reflector = ReflectorCounter::after(&self.shared.counted().newest);
         self.shared.reset();
@@ -257,6 +258,17 @@ impl Volley {
         self.launcher =
             Some(launcher.map_err(|error| VolleyError::Refused(format!("cannot start a thread: {error}")))?);
         Ok(())
+    }
+}
+
+/// Waits until each program that is running now has ended: programs are RCU readers, and this command waits for all of
+/// them (`kernel/sched/membarrier.c`).
+fn wait_for_programs() {
+    // SAFETY: the system call takes integers only.
+    let outcome = unsafe { libc::syscall(libc::SYS_membarrier, libc::MEMBARRIER_CMD_GLOBAL, 0, 0) };
+    if outcome != 0 {
+        // Kernels with `nohz_full` refuse it. A program takes microseconds.
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 

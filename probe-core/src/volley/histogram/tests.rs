@@ -33,6 +33,16 @@ fn tallies_of_processors_add_up() {
 }
 
 #[test]
+fn a_value_that_is_just_being_counted_has_no_ends_yet() {
+    for (min, max) in [(i64::MAX, i64::MIN), (i64::MAX, 5), (5, i64::MIN)] {
+        let mut histogram = Histogram::default();
+        histogram.add(|bin| u64::from(bin == 5), 5, min, max);
+        assert_eq!(histogram.quantile(0.5), Some(5));
+        assert_eq!(histogram.summary().unwrap().count, 1);
+    }
+}
+
+#[test]
 fn bins_are_listed_with_their_range() {
     let listed: Vec<_> = of(&[3, 3, 1_000]).bins().collect();
     assert_eq!(listed, [(3, 1, 2), (1_000, 8, 1)]);
