@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use probe_core::attach::AttachMode;
@@ -53,7 +54,11 @@ pub(crate) struct Line {
     pub(crate) near: String,
     pub(crate) far: String,
     middle: String,
+    _turn: MutexGuard<'static, ()>,
 }
+
+/// One line at a time: a volley takes all the CPU time that it gets.
+static TURN: Mutex<()> = Mutex::new(());
 
 impl Line {
     /// `None` without permission, which is printed.
@@ -69,6 +74,7 @@ impl Line {
             near: format!("{id}n"),
             far: format!("{id}f"),
             middle: format!("{id}m"),
+            _turn: TURN.lock().unwrap_or_else(PoisonError::into_inner),
         };
         let Self { near, far, .. } = &line;
         command(&format!("ip netns add {near}"));
@@ -92,7 +98,7 @@ impl Line {
     /// Joins the ends by a third namespace with interfaces `left` and `right`, and a veth pair `detour1`–`detour2`. Returns
     /// its name.
     pub(crate) fn insert_middle(&self) -> String {
-        let Self { near, far, middle } = self;
+        let Self { near, far, middle, .. } = self;
         command(&format!("ip netns add {middle}"));
         command(&format!("ip -n {near} link delete port1"));
         for (end, port, side) in [(near, "port1", "left"), (far, "port2", "right")] {
