@@ -39,8 +39,13 @@ fn check(packet: &[u8]) {
     if let Some(reported) = wire::from_answer(packet) {
         assert!(is_acceptable(&reported.identity.name));
         let request = wire::request(&reported.identity, ErrorEstimate(1), reported.nonce);
-        if let Some(again) = request.and_then(|request| answer(&request, &reported.identity, reported.refused, reported.proof)) {
-            let reported = wire::IdentityAnswer { goodbye: false, ..reported };
+        if let Some(again) =
+            request.and_then(|request| answer(&request, &reported.identity, reported.refused, reported.proof))
+        {
+            let reported = wire::IdentityAnswer {
+                goodbye: false,
+                ..reported
+            };
             assert_eq!(wire::from_answer(&again), Some(reported));
         }
     }
@@ -50,7 +55,11 @@ fn check(packet: &[u8]) {
             wire::from_answer(&answered).map(|reported| reported.identity),
             Some(own())
         );
-        assert_eq!(answer(&answered, &own(), Some(3), None), None, "an answer is never answered");
+        assert_eq!(
+            answer(&answered, &own(), Some(3), None),
+            None,
+            "an answer is never answered"
+        );
     }
 }
 

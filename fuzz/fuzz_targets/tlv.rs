@@ -18,7 +18,11 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     );
 
     let mut answer = bytes.to_vec();
-    let answered = tlv::answer(&mut answer, &observed(options), &[[10, 1, 1, 6].into(), [0xfd02; 8].into()]);
+    let answered = tlv::answer(
+        &mut answer,
+        &observed(options),
+        &[[10, 1, 1, 6].into(), [0xfd02; 8].into()],
+    );
     let given: Vec<_> = tlv::read(&answer).collect();
     check_answer(&asked, &given, answered.malformed);
     let unrecognised = given

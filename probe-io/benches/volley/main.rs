@@ -88,12 +88,18 @@ fn speeds(seconds: f64) {
 /// Sends `probes` over a line that drops, copies and overtakes some of them.
 fn accounting(probes: u64) {
     let Some(line) = Line::new() else { return };
-    let every = Every {
+    // Primes, none twice: what is done to probes and to replies must not hit the same ones again and again.
+    let right = Every {
         dropped: 10_007,
         copied: 10_009,
         overtaken: 997,
     };
-    let injector = Injector::between(&line, every, every);
+    let left = Every {
+        dropped: 10_037,
+        copied: 10_039,
+        overtaken: 991,
+    };
+    let injector = Injector::between(&line, right, left);
     let _far = line.reflector(AttachMode::XdpNative);
     let wish = Wish {
         mode: Some(Mode::Volley),
