@@ -9,6 +9,7 @@ mod setup;
 mod shared;
 mod start;
 mod template;
+mod transmitter;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -27,7 +27,8 @@ impl Datagram {
 pub(crate) fn send_all(socket: &Socket, datagrams: &[Datagram], mut failed: impl FnMut(usize, io::Error)) {
     let mut next = 0;
     while next < datagrams.len() {
-        match send_first(socket, &datagrams[next..]) {
+        let left = datagrams[next..].iter();
+        match send_first(socket, left.map(|datagram| (&datagram.packet, Some(&datagram.to)))) {
             Ok(sent) => next += sent,
             Err(error) => {
                 failed(next, error);
@@ -37,24 +38,31 @@ pub(crate) fn send_all(socket: &Socket, datagrams: &[Datagram], mut failed: impl
     }
 }
 
-/// Sends the first datagrams, at most [`MAX_BATCH`], and returns their number, at least 1. The kernel stops before a
-/// datagram that it refuses, and returns the error only if that is the first (net/socket.c, `__sys_sendmmsg`).
-fn send_first(socket: &Socket, datagrams: &[Datagram]) -> io::Result<usize> {
+/// Sends the first probes, at most [`MAX_BATCH`], and returns their number, at least 1. A connected socket needs no
+/// destinations. The kernel stops before a datagram that it refuses, and returns the error only if that is the first
+/// (net/socket.c, `__sys_sendmmsg`).
+pub(crate) fn send_first<'a>(
+    socket: &Socket,
+    probes: impl Iterator<Item = (&'a [u8; stamp::BASE_LEN], Option<&'a SockAddr>)>,
+) -> io::Result<usize> {
     // SAFETY: zeroes are valid for both types, which consist of pointers and integers.
     let (mut parts, mut headers): ([libc::iovec; MAX_BATCH], [libc::mmsghdr; MAX_BATCH]) =
         unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
-    let count = datagrams.len().min(MAX_BATCH);
-    for ((datagram, part), header) in datagrams.iter().zip(&mut parts).zip(&mut headers) {
-        part.iov_base = datagram.packet.as_ptr().cast_mut().cast();
-        part.iov_len = datagram.packet.len();
-        header.msg_hdr.msg_name = datagram.to.as_ptr().cast_mut().cast();
-        header.msg_hdr.msg_namelen = datagram.to.len();
+    let mut count = 0;
+    for (((packet, to), part), header) in probes.zip(&mut parts).zip(&mut headers) {
+        part.iov_base = packet.as_ptr().cast_mut().cast();
+        part.iov_len = packet.len();
+        if let Some(to) = to {
+            header.msg_hdr.msg_name = to.as_ptr().cast_mut().cast();
+            header.msg_hdr.msg_namelen = to.len();
+        }
         header.msg_hdr.msg_iov = part;
         header.msg_hdr.msg_iovlen = 1;
+        count += 1;
     }
     // SAFETY: the first `count` headers point to packets, addresses and parts that outlive the call, and the kernel only
     // reads them.
-    let sent = unsafe { libc::sendmmsg(socket.as_raw_fd(), headers.as_mut_ptr(), count as u32, 0) };
+    let sent = unsafe { libc::sendmmsg(socket.as_raw_fd(), headers.as_mut_ptr(), count, 0) };
     usize::try_from(sent).map_err(|_| io::Error::last_os_error())
 }
 

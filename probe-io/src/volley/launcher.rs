@@ -1,85 +1,23 @@
 //! The thread that starts probes at the pace of the plan, replaces balls that do not come back, and declares probes lost.
 
 use std::io;
-use std::mem;
-use std::os::fd::AsRawFd as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use aya::Ebpf;
-use aya::programs::{ProgramError, TestRun as _, TestRunAttrs, TestRunOptions, Xdp};
 use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, ClockNanosleepFlags, clock_nanosleep};
-use probe_common::ntp::ErrorEstimate;
-use probe_common::stamp::{self, BASE_LEN};
 use probe_common::volley::Count;
 use probe_core::volley::{Ages, Mode, Pace, Patience, Plan};
 use probe_host::clock::monotonic_ns;
-use socket2::Socket;
 
 use crate::backend::error::root_cause;
-use crate::volley::object::XDP;
 use crate::volley::shared::{Delay, Shared};
+use crate::volley::transmitter::Transmitter;
 
 /// Time between two updates of `patience_ns` from the delays.
 const LOOK_NS: u64 = 100_000_000;
-/// Maximum number of datagrams in one system call.
-const MAX_DATAGRAMS: usize = 64;
-
-/// Sends probes, by a test run of the XDP program or by a socket.
-pub(crate) struct Muzzle {
-    /// Bytes of a probe's frame.
-    pub(crate) frame_len: usize,
-    pub(crate) batch: u32,
-    pub(crate) socket: Socket,
-    pub(crate) ssid: u16,
-    pub(crate) error: ErrorEstimate,
-}
-
-impl Muzzle {
-    /// Runs the XDP program on `frames` frames. It turns them into probes, and the device sends them.
-    pub(crate) fn fire(&self, programs: &Ebpf, frames: u32) -> Result<(), ProgramError> {
-        let frame = vec![0; self.frame_len];
-        let program: &Xdp = match programs.program(XDP).map(TryInto::try_into) {
-            Some(Ok(program)) => program,
-            _ => return Err(ProgramError::NotLoaded),
-        };
-        let options = TestRunOptions {
-            data_in: Some(&frame),
-            repeat: frames,
-            attrs: TestRunAttrs::new().xdp_live_frames(self.batch.min(frames)),
-            ..TestRunOptions::new()
-        };
-        match program.test_run(options) {
-            Err(ProgramError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::Interrupted => Ok(()),
-            result => result.map(drop),
-        }
-    }
-
-    /// Sends up to `number` probes by the socket, with sequence numbers from `first` on. The egress program stamps them.
-    /// Returns how many the kernel took.
-    pub(crate) fn send(&self, first: u64, number: usize) -> io::Result<usize> {
-        let number = number.min(MAX_DATAGRAMS);
-        let mut packets: [[u8; BASE_LEN]; MAX_DATAGRAMS] = [[0; BASE_LEN]; MAX_DATAGRAMS];
-        for (packet, sequence) in packets.iter_mut().zip(first..).take(number) {
-            *packet = stamp::probe(sequence as u32, self.error, self.ssid);
-        }
-        let mut parts = packets.each_mut().map(|packet| libc::iovec {
-            iov_base: packet.as_mut_ptr().cast(),
-            iov_len: BASE_LEN,
-        });
-        // SAFETY: zeroes are a valid header: no address, no control data.
-        let mut headers: [libc::mmsghdr; MAX_DATAGRAMS] = unsafe { mem::zeroed() };
-        for (header, part) in headers.iter_mut().zip(&mut parts) {
-            header.msg_hdr.msg_iov = part;
-            header.msg_hdr.msg_iovlen = 1;
-        }
-        // SAFETY: `number` headers, each with one part that lives until the call has returned.
-        let sent = unsafe { libc::sendmmsg(self.socket.as_raw_fd(), headers.as_mut_ptr(), number as u32, 0) };
-        usize::try_from(sent).map_err(|_| io::Error::last_os_error())
-    }
-}
 
 /// The running thread. Dropping it ends it.
 pub(crate) struct Launcher {
@@ -100,7 +38,7 @@ impl Launcher {
     pub(crate) fn start(
         shared: Arc<Shared>,
         programs: Ebpf,
-        muzzle: Muzzle,
+        transmitter: Transmitter,
         plan: &Plan,
         first: u64,
     ) -> io::Result<Self> {
@@ -109,7 +47,7 @@ impl Launcher {
         let mut work = Work {
             shared,
             programs,
-            muzzle,
+            transmitter,
             pace: plan
                 .rate_per_s
                 .map(|rate| Pace::new(rate, plan.burst.probes, now_ns, first)),
@@ -157,7 +95,7 @@ impl Drop for Launcher {
 struct Work {
     shared: Arc<Shared>,
     programs: Ebpf,
-    muzzle: Muzzle,
+    transmitter: Transmitter,
     plan: Plan,
     ending: Arc<Ending>,
     /// `None`: continuous, without a rate.
@@ -248,7 +186,7 @@ impl Work {
         };
         match u32::try_from(frames).unwrap_or(u32::MAX) {
             0 => Ok(()),
-            frames => self.muzzle.fire(&self.programs, frames).map_err(|error| {
+            frames => self.transmitter.send_frames(&self.programs, frames).map_err(|error| {
                 format!(
                     "the kernel does not send frames of a program (BPF_PROG_TEST_RUN): {}",
                     root_cause(&error)
@@ -259,7 +197,7 @@ impl Work {
 
     fn send_datagrams(&mut self, mut next: u64, mut due: u64) -> Result<(), String> {
         while due > 0 {
-            match self.muzzle.send(next, due as usize) {
+            match self.transmitter.send_datagrams(next, due as usize) {
                 Ok(sent) => {
                     next += sent as u64;
                     due -= sent as u64;

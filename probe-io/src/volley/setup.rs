@@ -8,8 +8,8 @@ use probe_host::link::Link;
 
 use crate::backend::ebpf::attach::Classifier;
 use crate::udp::target::Target;
-use crate::volley::launcher::Muzzle;
 use crate::volley::object::VolleyObject;
+use crate::volley::transmitter::Transmitter;
 
 /// A run to be opened.
 #[derive(Debug, Clone)]
@@ -44,5 +44,5 @@ pub(super) struct Setup {
     pub(super) link: Link,
     pub(super) object: VolleyObject,
     pub(super) settings: Settings,
-    pub(super) muzzle: Muzzle,
+    pub(super) transmitter: Transmitter,
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use aya::programs::links::LinkOrder;
+use aya::programs::xdp::XdpLink;
 use aya::programs::{ProgramError, TcAttachType, XdpMode};
 use probe_common::abi::Address;
 use probe_common::family::Family;
@@ -23,10 +24,11 @@ use crate::udp::sockets::{SocketError, local_port};
 use crate::udp::strays;
 use crate::udp::target::sender_to;
 use crate::volley::device::{find, why_unanswered};
-use crate::volley::launcher::{Launcher, Muzzle};
+use crate::volley::launcher::Launcher;
 use crate::volley::object::{EGRESS, INGRESS, VolleyObject};
 use crate::volley::samples::Samples;
 use crate::volley::setup::{Links, Setup};
+use crate::volley::transmitter::Transmitter;
 use crate::volley::{Volley, VolleyConfig, VolleyError, template};
 
 /// The first sequence number. A reflector with a counter of its own begins at 0, so one that returns this number has none.
@@ -103,8 +105,8 @@ impl Volley {
             deadline_ns: u64::MAX,
             reflector: ReflectorCounter::default(),
             setup: Some(Setup {
-                muzzle: Muzzle {
-                    frame_len: 0,
+                transmitter: Transmitter {
+                    frame: Vec::new(),
                     batch: config.plan.batch,
                     socket,
                     ssid: session(),
@@ -144,7 +146,7 @@ impl Volley {
         let mut refusal = None;
         for _ in 0..ATTEMPTS {
             let sequence = self.shared.next().fetch_add(1, Ordering::AcqRel);
-            refusal = setup.muzzle.send(sequence, 1).err();
+            refusal = setup.transmitter.send_datagrams(sequence, 1).err();
             if self.is_answered(1, ATTEMPT_NS).await {
                 let family = Family::of(setup.config.target.to.ip());
                 let captured = setup.object.template()?;
@@ -152,7 +154,7 @@ impl Volley {
                     VolleyError::Refused(format!("{} does not show the frames that it sends", setup.link.name))
                 })?;
                 setup.object.set_template(&template)?;
-                setup.muzzle.frame_len = template.length.into();
+                setup.transmitter.frame = vec![0; template.length.into()];
                 return Ok(());
             }
         }
@@ -184,8 +186,8 @@ impl Volley {
             .deadline_ns()
             .store(now_ns + FRAME_ATTEMPT_NS, Ordering::Release);
         self.shared.limit().store(next + 1, Ordering::Release);
-        let fired = setup.muzzle.fire(setup.object.programs(), 1);
-        fired.map_err(|error| refused(&setup.link, "frames of a program", &error))?;
+        let sent = setup.transmitter.send_frames(setup.object.programs(), 1);
+        sent.map_err(|error| refused(&setup.link, "frames of a program", &error))?;
         let answered = self.is_answered(received + 1, FRAME_ATTEMPT_NS).await;
         self.shared.limit().store(0, Ordering::Release);
         Ok(answered)
@@ -247,11 +249,13 @@ impl Volley {
         if self.plan.mode != Mode::Sendmmsg {
             self.links.egress = None;
         }
-        let Setup { object, muzzle, .. } = setup;
+        let Setup {
+            object, transmitter, ..
+        } = setup;
         let launcher = Launcher::start(
             Arc::clone(&self.shared),
             object.into_programs(),
-            muzzle,
+            transmitter,
             &self.plan,
             next,
         );
@@ -292,7 +296,7 @@ fn session() -> u16 {
     RandomState::new().hash_one(0) as u16 | 1
 }
 
-fn attach_xdp(object: &mut VolleyObject, link: &Link) -> Result<aya::programs::xdp::XdpLink, VolleyError> {
+fn attach_xdp(object: &mut VolleyObject, link: &Link) -> Result<XdpLink, VolleyError> {
     let program = object.xdp()?;
     let attached = program
         .attach_to_if_index(link.index, XdpMode::Driver)
