@@ -1,8 +1,10 @@
 //! The memory of an agent is bounded, whatever its neighbours send.
 
-use std::alloc::{GlobalAlloc, Layout, System};
+#[allow(dead_code, reason = "another test counts allocations")]
+mod allocations;
+
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
 use probe_core::agent::Agent;
 use probe_core::agent::config::{Families, MAX_PEERS, ProbeConfig};
@@ -10,30 +12,7 @@ use probe_core::agent::event::{Destination, Event, Found, Transmit};
 use probe_core::observation::{Fate, Reply};
 use probe_core::reflector::policy::Policy;
 
-/// Counts the bytes that are allocated, and the most that ever were.
-struct Counting;
-
-static NOW: AtomicUsize = AtomicUsize::new(0);
-static MOST: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: memory comes from the system's allocator and goes back to it.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let now = NOW.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
-        MOST.fetch_max(now, Ordering::Relaxed);
-        // SAFETY: the caller keeps the rules of `alloc`, which are the same.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        NOW.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: as above.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
+use crate::allocations::{MOST, NOW};
 
 const MS: u64 = 1_000_000;
 const INTERVAL: u64 = 500 * MS;

@@ -2,11 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
 
-use std::alloc::{GlobalAlloc, Layout, System};
+mod allocations;
+
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
 use probe_core::agent::Agent;
 use probe_core::agent::config::{Families, ProbeConfig};
@@ -14,32 +15,7 @@ use probe_core::agent::event::{Destination, Event, Transmit};
 use probe_core::observation::{Fate, Reply};
 use probe_core::reflector::policy::Policy;
 
-/// Counts allocations, allocated bytes, and their peak.
-struct Counting;
-
-static NOW: AtomicUsize = AtomicUsize::new(0);
-static MOST: AtomicUsize = AtomicUsize::new(0);
-static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: memory comes from the system's allocator and goes back to it.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        let now = NOW.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
-        MOST.fetch_max(now, Ordering::Relaxed);
-        // SAFETY: the caller keeps the rules of `alloc`, which are the same.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        NOW.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: as above.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
+use crate::allocations::{ALLOCATIONS, MOST, NOW};
 
 const MS: u64 = 1_000_000;
 const S: u64 = 1_000 * MS;
