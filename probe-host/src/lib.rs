@@ -1,8 +1,9 @@
-//! Facts about this machine: clocks, interfaces, privileges, and whether kstamp can run here.
+//! Facts about this machine: clocks, CPU time, interfaces, privileges, and whether kstamp can run here.
 
 mod driver;
 
 pub mod clock;
+pub mod cpu;
 pub mod hostname;
 pub mod limits;
 pub mod link;

@@ -4,7 +4,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a bench ends where something is not as it must be")]
 
-use std::fs;
 use std::time::{Duration, Instant};
 
 use nix::sys::resource::{UsageWho, getrusage};
@@ -12,6 +11,7 @@ use nix::sys::time::TimeVal;
 use probe_common::ntp::ErrorEstimate;
 use probe_core::attach::AttachMode;
 use probe_core::volley::{Mode, Plan, Snapshot, Wish, plan};
+use probe_host::cpu::Spent;
 use probe_io::volley::{Volley, VolleyConfig, capabilities};
 
 use crate::injector::{Every, Injector};
@@ -40,9 +40,9 @@ fn speeds(seconds: f64) {
     line.bystander();
     let _far = line.reflector(AttachMode::XdpNative);
     let quiet = line.near(async || bystander_us());
-    let (busy, start) = (busy_s(), Instant::now());
+    let (before, start) = (Spent::now().unwrap(), Instant::now());
     std::thread::sleep(Duration::from_secs(1));
-    let others = (busy_s() - busy) / start.elapsed().as_secs_f64();
+    let others = busy_s(&before) / start.elapsed().as_secs_f64();
     println!("{others:.2} processors are busy with something else");
     println!("{seconds} s each; a bystander's round trip without a run: {quiet:.1} us on average");
     println!(
@@ -166,11 +166,11 @@ async fn open(wish: &Wish, seconds: f64) -> Volley {
 
 async fn measure(wish: &Wish, seconds: f64) -> Row {
     let mut volley = open(wish, seconds).await;
-    let (busy, own, start) = (busy_s(), own_s(), Instant::now());
+    let (before, own, start) = (Spent::now().unwrap(), own_s(), Instant::now());
     while !volley.is_over() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let (cpu_s, own_s, seconds) = (busy_s() - busy, own_s() - own, start.elapsed().as_secs_f64());
+    let (cpu_s, own_s, seconds) = (busy_s(&before), own_s() - own, start.elapsed().as_secs_f64());
     assert_eq!(volley.failure(), None);
     Row {
         snapshot: volley.stop(false).await,
@@ -202,18 +202,7 @@ fn own_s() -> f64 {
     seconds(usage.user_time()) + seconds(usage.system_time())
 }
 
-/// CPU time that this machine has spent since it was started, in seconds.
-fn busy_s() -> f64 {
-    let stat = fs::read_to_string("/proc/stat").unwrap();
-    let fields: Vec<f64> = stat
-        .lines()
-        .next()
-        .unwrap()
-        .split_whitespace()
-        .skip(1)
-        .map(|n| n.parse().unwrap())
-        .collect();
-    // user nice system idle iowait irq softirq steal
-    let busy = [0, 1, 2, 5, 6].iter().map(|&field| fields[field]).sum::<f64>();
-    busy / 100.0
+/// CPU time that this machine has spent since `before`, in seconds.
+fn busy_s(before: &Spent) -> f64 {
+    Spent::now().unwrap().used_since(before).unwrap().as_secs_f64()
 }

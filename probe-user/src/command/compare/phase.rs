@@ -11,11 +11,11 @@ use probe_core::compare::anatomy::Anatomy;
 use probe_core::compare::ledger::{RoundTrip, SentProbe, Tally};
 use probe_core::compare::{Method, Phase, stamped};
 use probe_core::observation::Fate;
-use probe_io::compare::load::Spent;
+use probe_host::cpu::{self, Spent};
 use probe_io::compare::pacer::{Senders, Sent};
 use probe_io::compare::priority::Priority;
 use probe_io::compare::userspace::UserspaceAnswer;
-use probe_io::compare::{load, pacer, socket, userspace};
+use probe_io::compare::{pacer, socket, userspace};
 use probe_io::port::Port;
 use tokio::time::{Instant, sleep};
 
@@ -112,7 +112,7 @@ impl Prober {
             phase,
             busy,
             cpu,
-            load: load::average(),
+            load: cpu::load_average(),
             unsent: sent.tried.saturating_sub(left),
             tallies,
             anatomy,
