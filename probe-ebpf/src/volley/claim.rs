@@ -68,6 +68,11 @@ fn take<H: Hook>(hook: &H, udp: &Udp, settings: &Settings, tally: *mut Tally, t4
     let sequence = u32::from_be(hook.load(payload + SENDER_SEQUENCE).ok_or(Count::Malformed)?);
     let reflected = u32::from_be(hook.load(payload + SEQUENCE).ok_or(Count::Malformed)?);
     let t1_wire = u64::from_be(hook.load(payload + SENDER_TIMESTAMP).ok_or(Count::Malformed)?);
+    let t2_wire = u64::from_be(hook.load(payload + RECEIVE_TIMESTAMP).ok_or(Count::Malformed)?);
+    let t3_wire = u64::from_be(hook.load(payload + TIMESTAMP).ok_or(Count::Malformed)?);
+    let error = ErrorEstimate(u16::from_be(
+        hook.load(payload + ERROR_ESTIMATE).ok_or(Count::Malformed)?,
+    ));
     let slot = slot(settings, sequence).ok_or(Count::Unknown)?;
     // SAFETY: map values stay readable for the program's run, and both words are read at once.
     let (before, t1) = unsafe {
@@ -91,13 +96,7 @@ fn take<H: Hook>(hook: &H, udp: &Udp, settings: &Settings, tally: *mut Tally, t4
             return Ok(Outcome::Consumed);
         }
     };
-    count(tally, Count::Received);
     order(tally, sequence, reflected);
-    let t2_wire = u64::from_be(hook.load(payload + RECEIVE_TIMESTAMP).ok_or(Count::Malformed)?);
-    let t3_wire = u64::from_be(hook.load(payload + TIMESTAMP).ok_or(Count::Malformed)?);
-    let error = ErrorEstimate(u16::from_be(
-        hook.load(payload + ERROR_ESTIMATE).ok_or(Count::Malformed)?,
-    ));
     let epoch = &settings.epoch;
     let stamps = Stamps {
         t1_ns: epoch.mono(t1, false),
@@ -121,6 +120,10 @@ fn take<H: Hook>(hook: &H, udp: &Udp, settings: &Settings, tally: *mut Tally, t4
             },
         );
     }
+    // Last, so that a reply that is counted as received has its delay in the histogram.
+    // SAFETY: no instruction at all; it keeps the compiler from moving the count.
+    unsafe { core::arch::asm!("") };
+    count(tally, Count::Received);
     Ok(outcome)
 }
 
