@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use aya::programs::links::LinkOrder;
 use aya::programs::xdp::XdpLink;
 use aya::programs::{ProgramError, TcAttachType, XdpMode};
 use probe_common::abi::Address;
@@ -18,7 +17,7 @@ use probe_host::clock::monotonic_ns;
 use probe_host::link::{Link, Netlink, Obstacle, obstacle, xdp_features};
 use probe_host::wall::WallOffset;
 
-use crate::backend::ebpf::attach::{classifier, describe_program};
+use crate::backend::ebpf::attach::{Classifier, classifier_before_others, describe_program};
 use crate::backend::error::root_cause;
 use crate::udp::sockets::{SocketError, local_port};
 use crate::udp::strays;
@@ -90,9 +89,8 @@ impl Volley {
             Err(_) if config.plan.mode == Mode::Sendmmsg => links.ingress = Some(attach_ingress(&mut object, &link)?),
             Err(error) => return Err(error),
         }
-        let egress = object.classifier(EGRESS)?;
-        let attached = classifier(egress, &link.name, link.index, TcAttachType::Egress, LinkOrder::first());
-        links.egress = Some(attached.map_err(|error| refused(&link, "the egress program", &error))?);
+        let egress = classifier_before_others(object.classifier(EGRESS)?, &link, TcAttachType::Egress);
+        links.egress = Some(egress.map_err(|error| refused(&link, "the egress program", &error))?);
         Ok(Self {
             launcher: None,
             links,
@@ -311,18 +309,8 @@ fn attach_xdp(object: &mut VolleyObject, link: &Link) -> Result<XdpLink, VolleyE
     })
 }
 
-fn attach_ingress(
-    object: &mut VolleyObject,
-    link: &Link,
-) -> Result<crate::backend::ebpf::attach::Classifier, VolleyError> {
-    let program = object.classifier(INGRESS)?;
-    let attached = classifier(
-        program,
-        &link.name,
-        link.index,
-        TcAttachType::Ingress,
-        LinkOrder::first(),
-    );
+fn attach_ingress(object: &mut VolleyObject, link: &Link) -> Result<Classifier, VolleyError> {
+    let attached = classifier_before_others(object.classifier(INGRESS)?, link, TcAttachType::Ingress);
     attached.map_err(|error| refused(link, "the receive program (tc)", &error))
 }
 

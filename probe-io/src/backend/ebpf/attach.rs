@@ -84,13 +84,7 @@ pub(crate) fn receive(object: &mut Object, link: &Link, mode: AttachMode) -> Res
         None
     } else {
         let program = object.classifier(INGRESS)?;
-        let attached = classifier(
-            program,
-            &link.name,
-            link.index,
-            TcAttachType::Ingress,
-            LinkOrder::first(),
-        );
+        let attached = classifier_before_others(program, link, TcAttachType::Ingress);
         Some(attached.map_err(refusal(link, "the receive program (tc)".to_owned()))?)
     };
     Ok(ReceiveLinks { xdp, ingress })
@@ -100,14 +94,8 @@ pub(crate) fn receive(object: &mut Object, link: &Link, mode: AttachMode) -> Res
 /// the stamping of later ones.
 pub(crate) fn egress(object: &mut Object, link: &Link) -> Result<Classifier, AttachError> {
     let program = object.classifier(EGRESS)?;
-    classifier(
-        program,
-        &link.name,
-        link.index,
-        TcAttachType::Egress,
-        LinkOrder::first(),
-    )
-    .map_err(refusal(link, "the egress program (tc)".to_owned()))
+    classifier_before_others(program, link, TcAttachType::Egress)
+        .map_err(refusal(link, "the egress program (tc)".to_owned()))
 }
 
 fn refusal(link: &Link, program: String) -> impl FnOnce(ProgramError) -> AttachError {
@@ -117,6 +105,14 @@ fn refusal(link: &Link, program: String) -> impl FnOnce(ProgramError) -> AttachE
         interface,
         source: Box::new(source),
     }
+}
+
+pub(crate) fn classifier_before_others(
+    program: &mut SchedClassifier,
+    link: &Link,
+    direction: TcAttachType,
+) -> Result<Classifier, ProgramError> {
+    classifier(program, &link.name, link.index, direction, LinkOrder::first())
 }
 
 /// Uses TCX from kernel 6.6 on, at the place of `order`. On older kernels uses a filter on the clsact qdisc, which the

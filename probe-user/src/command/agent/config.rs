@@ -73,10 +73,9 @@ pub fn validate(args: AgentArgs) -> Result<AgentConfig, ConfigError> {
     let groups = u64::from(group.v4) + u64::from(group.v6);
     let named = static_peers.len();
     let in_flight = timeout_ns.saturating_add(GRACE_NS).div_ceil(interval_ns);
-    let rings = |peers: usize| values::rings(groups + peers as u64, in_flight, &args.timeout, &args.interval);
-    rings(named)?;
     let max_peers = max_peers(in_flight, groups);
-    common.endpoint.port.rings = rings(named.max(max_peers))?;
+    let sessions = groups + named.max(max_peers) as u64;
+    common.endpoint.port.rings = values::rings(sessions, in_flight, &args.timeout, &args.interval)?;
     let samples = values::other_output("--samples", args.samples, common.output.output.as_ref())?;
     Ok(AgentConfig {
         endpoint: common.endpoint,
