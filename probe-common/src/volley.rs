@@ -1,4 +1,4 @@
-//! What the programs of `kstamp volley` and their loader share: settings, the ring of probes, and what is counted.
+//! The ABI between the programs of `kstamp volley` and their loader: settings, the ring of probes, and counts.
 //!
 //! A ball is a probe together with the probes that its replies become, one after the other. It lands when its reply becomes
 //! no further probe.
@@ -103,7 +103,7 @@ pub struct Control {
     pub next: u64,
     pub reserved: [u64; 7],
     /// Balls in flight. Modified atomically.
-    pub airborne: u64,
+    pub balls_in_flight: u64,
     pub reserved_too: [u64; 7],
 }
 
@@ -312,7 +312,7 @@ const _: () = {
     assert!(offset_of!(Settings, epoch) == 8 && offset_of!(Settings, peer) == 24);
     assert!(offset_of!(Settings, test_port) == 56 && offset_of!(Settings, flags) == 64);
     assert!(size_of::<Control>() == 192);
-    assert!(offset_of!(Control, next) == 64 && offset_of!(Control, airborne) == 128);
+    assert!(offset_of!(Control, next) == 64 && offset_of!(Control, balls_in_flight) == 128);
     assert!(size_of::<Template>() == 120 && offset_of!(Template, length) == 106 && offset_of!(Template, sum) == 112);
     assert!(size_of::<Slot>() == 16 && align_of::<Slot>() == 8);
     assert!(size_of::<Spread>() == 24 + 8 * BINS);

@@ -13,10 +13,10 @@ use serde::{Serialize, Serializer};
 
 pub use crate::volley::histogram::Histogram;
 pub use crate::volley::losses::{Losses, Reflected, ReflectorCounter};
-pub use crate::volley::pace::{Ages, Pace, Patience};
+pub use crate::volley::pace::{Ages, BallTimeout, Pace};
 pub use crate::volley::plan::{
     Burst, Capabilities, DEFAULT_BALLS, DEFAULT_TIMEOUT_NS, MAX_BALLS, MAX_BATCH, MAX_RATE_PER_S, MAX_TIMEOUT_NS, Plan,
-    Refusal, Wish, plan,
+    PlanInputs, Refusal, plan,
 };
 pub use crate::volley::snapshot::{Refused, Snapshot, Totals, difference};
 

@@ -148,11 +148,11 @@ impl Volley {
             let concluded = counted.of(Count::Received) + counted.of(Count::Overrun) + counted.lost;
             let resolved = concluded >= counted.of(Count::Sent);
             // The thread declares the last probes lost within one period after the timeout.
-            let patience_ns = match at_once {
+            let wait_ns = match at_once {
                 true => LANDING_NS,
                 false => self.plan.timeout_ns + self.plan.burst.period_ns + LANDING_NS,
             };
-            if resolved || waited_ns > patience_ns {
+            if resolved || waited_ns > wait_ns {
                 return self.snapshot();
             }
             tokio::time::sleep(LOOK).await;

@@ -258,7 +258,7 @@ fn an_agent_that_keeps_only_its_link_local_address_ends_where_it_was_and_nobody_
     far.await_record(1, "the end of the sessions to the subnet that was left", |record| {
         record["type"] == "peer" && record["peer"] == NEAR_V6 && record["reason"] == "no-address"
     });
-    // What was sent before would be lost by then.
+    // By then, earlier probes would be lost.
     std::thread::sleep(Duration::from_millis(2_200));
     for (agent, peer) in [(far, NEAR_V6), (near, FAR_V6)] {
         let (_, records, _) = agent.stop();

@@ -93,13 +93,13 @@ impl Ages {
 /// The time doubles if no reply has come since balls were last replaced: the path stands still, and more balls would only
 /// queue there.
 #[derive(Debug)]
-pub struct Patience {
+pub struct BallTimeout {
     by_delay_ns: u64,
     doubled: u32,
     received: u64,
 }
 
-impl Default for Patience {
+impl Default for BallTimeout {
     fn default() -> Self {
         Self {
             by_delay_ns: 10_000_000,
@@ -109,7 +109,7 @@ impl Default for Patience {
     }
 }
 
-impl Patience {
+impl BallTimeout {
     const MIN_NS: u64 = 1_000_000;
     const MAX_NS: u64 = 200_000_000;
 

@@ -32,9 +32,9 @@ pub struct Burst {
     pub period_ns: u64,
 }
 
-/// What the user asks for.
+/// The values that a plan follows, as the user gave them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wish {
+pub struct PlanInputs {
     /// `None`: the best that the device can do.
     pub mode: Option<Mode>,
     /// Probes in a second, at most; `None`: as many as the peer allows.
@@ -51,7 +51,7 @@ pub struct Wish {
     pub timeout_ns: u64,
 }
 
-impl Default for Wish {
+impl Default for PlanInputs {
     fn default() -> Self {
         Self {
             mode: None,
@@ -100,7 +100,7 @@ pub struct Plan {
     pub slots: u32,
 }
 
-/// Why a wish is refused, in one line.
+/// Why a inputs is refused, in one line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal(pub String);
 
@@ -113,18 +113,18 @@ impl std::fmt::Display for Refusal {
 impl std::error::Error for Refusal {}
 
 /// Chooses mode and pace. `limit_per_s` is the rate to which the peer agrees; `None`: any.
-pub fn plan(wish: &Wish, limit_per_s: Option<u64>, able: &Capabilities) -> Result<Plan, Refusal> {
-    check(wish)?;
-    let rate_per_s = rate(wish, limit_per_s)?;
-    let (mode, reason) = mode(wish, able)?;
-    if wish.continuous && mode != Mode::Volley {
+pub fn plan(inputs: &PlanInputs, limit_per_s: Option<u64>, able: &Capabilities) -> Result<Plan, Refusal> {
+    check(inputs)?;
+    let rate_per_s = rate(inputs, limit_per_s)?;
+    let (mode, reason) = mode(inputs, able)?;
+    if inputs.continuous && mode != Mode::Volley {
         return Err(Refusal(format!(
             "mode {mode} cannot be continuous, because a process sets its pace; leave out --continuous, or use mode volley"
         )));
     }
-    let burst = burst_at(wish.burst, rate_per_s);
+    let burst = burst_at(inputs.burst, rate_per_s);
     let rate_per_s = match rate_per_s {
-        None if wish.continuous => None,
+        None if inputs.continuous => None,
         // Pauses are whole nanoseconds.
         Some(rate) if burst.period_ns <= period_ns(burst.probes, rate) => Some(rate),
         _ => Some(rate_of(burst)),
@@ -133,27 +133,27 @@ pub fn plan(wish: &Wish, limit_per_s: Option<u64>, able: &Capabilities) -> Resul
         mode,
         reason,
         rate_per_s,
-        balls: wish.balls,
+        balls: inputs.balls,
         burst,
-        continuous: wish.continuous,
-        batch: wish.batch,
-        timeout_ns: wish.timeout_ns,
-        slots: slots(rate_per_s, wish.timeout_ns)?,
+        continuous: inputs.continuous,
+        batch: inputs.batch,
+        timeout_ns: inputs.timeout_ns,
+        slots: slots(rate_per_s, inputs.timeout_ns)?,
     })
 }
 
-fn check(wish: &Wish) -> Result<(), Refusal> {
+fn check(inputs: &PlanInputs) -> Result<(), Refusal> {
     let out_of_range = |what: &str, value: u64, low: u64, high: u64| {
         let inside = (low..=high).contains(&value);
         (!inside).then(|| Refusal(format!("{what} must be {low} to {high}, not {value}")))
     };
-    let burst = wish.burst.unwrap_or(Burst {
+    let burst = inputs.burst.unwrap_or(Burst {
         probes: 1,
         period_ns: PERIOD_NS,
     });
-    let refusal = out_of_range("the number of balls", wish.balls.into(), 1, MAX_BALLS.into())
-        .or_else(|| out_of_range("the rate", wish.rate_per_s.unwrap_or(1), 1, MAX_RATE_PER_S))
-        .or_else(|| out_of_range("the batch", wish.batch.into(), 1, MAX_BATCH.into()))
+    let refusal = out_of_range("the number of balls", inputs.balls.into(), 1, MAX_BALLS.into())
+        .or_else(|| out_of_range("the rate", inputs.rate_per_s.unwrap_or(1), 1, MAX_RATE_PER_S))
+        .or_else(|| out_of_range("the batch", inputs.batch.into(), 1, MAX_BATCH.into()))
         .or_else(|| out_of_range("the probes in a burst", burst.probes.into(), 1, MAX_BURST.into()))
         .or_else(|| {
             out_of_range(
@@ -163,12 +163,19 @@ fn check(wish: &Wish) -> Result<(), Refusal> {
                 PERIODS_NS.1,
             )
         })
-        .or_else(|| out_of_range("the timeout in nanoseconds", wish.timeout_ns, 1_000_000, MAX_TIMEOUT_NS));
+        .or_else(|| {
+            out_of_range(
+                "the timeout in nanoseconds",
+                inputs.timeout_ns,
+                1_000_000,
+                MAX_TIMEOUT_NS,
+            )
+        });
     refusal.map_or(Ok(()), Err)
 }
 
-fn rate(wish: &Wish, limit_per_s: Option<u64>) -> Result<Option<u64>, Refusal> {
-    match (wish.rate_per_s, limit_per_s) {
+fn rate(inputs: &PlanInputs, limit_per_s: Option<u64>) -> Result<Option<u64>, Refusal> {
+    match (inputs.rate_per_s, limit_per_s) {
         (_, Some(0)) => Err(Refusal("the peer does not agree to a volley".to_owned())),
         (Some(rate), Some(limit)) if rate > limit => Err(Refusal(format!(
             "the peer agrees to at most {limit} probes a second, not {rate}; use a lower rate, or give the peer a higher \
@@ -178,8 +185,8 @@ fn rate(wish: &Wish, limit_per_s: Option<u64>) -> Result<Option<u64>, Refusal> {
     }
 }
 
-fn mode(wish: &Wish, able: &Capabilities) -> Result<(Mode, String), Refusal> {
-    if let Some(mode) = wish.mode {
+fn mode(inputs: &PlanInputs, able: &Capabilities) -> Result<(Mode, String), Refusal> {
+    if let Some(mode) = inputs.mode {
         return match able.of(mode) {
             Ok(()) => Ok((mode, "as asked for".to_owned())),
             Err(reason) => Err(Refusal(format!("mode {mode} does not work here: {reason}"))),

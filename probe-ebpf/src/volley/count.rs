@@ -49,7 +49,7 @@ pub fn delays(tally: *mut Tally, stamps: &Stamps, settings: &Settings) {
 #[inline(always)]
 unsafe fn add(spread: *mut Spread, value: i64) {
     let bin = bin_of(value.clamp(0, u32::MAX.into()) as u32);
-    // SAFETY: the caller vouches for the pointer.
+    // SAFETY: the caller passes a valid pointer.
     let spread = unsafe { &mut *spread };
     spread.sum = spread.sum.wrapping_add(value);
     if value < spread.min {

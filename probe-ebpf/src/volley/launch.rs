@@ -53,7 +53,7 @@ pub fn relay(hook: &XdpHook, settings: &Settings, now_ns: u64) -> bool {
 pub fn land() {
     if let Some(control) = CONTROL.get_ptr_mut(0) {
         // SAFETY: map values stay writable for the program's run, and the number is only changed atomically.
-        unsafe { fetch_add(&raw mut (*control).airborne, u64::MAX) };
+        unsafe { fetch_add(&raw mut (*control).balls_in_flight, u64::MAX) };
     }
     if let Some(tally) = tally() {
         count(tally, Count::Landed);
@@ -66,11 +66,11 @@ fn take_off(control: *mut Control) -> bool {
     // SAFETY: as in `land`; the process writes whole words.
     unsafe {
         let allowed = ptr::read_volatile(&raw const (*control).balls);
-        let airborne = fetch_add(&raw mut (*control).airborne, 1);
-        if airborne < allowed {
+        let balls_in_flight = fetch_add(&raw mut (*control).balls_in_flight, 1);
+        if balls_in_flight < allowed {
             return true;
         }
-        fetch_add(&raw mut (*control).airborne, u64::MAX);
+        fetch_add(&raw mut (*control).balls_in_flight, u64::MAX);
     }
     false
 }

@@ -10,7 +10,7 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeVal;
 use probe_common::ntp::ErrorEstimate;
 use probe_core::attach::AttachMode;
-use probe_core::volley::{Mode, Plan, Snapshot, Wish, plan};
+use probe_core::volley::{Mode, Plan, PlanInputs, Snapshot, plan};
 use probe_host::cpu::Spent;
 use probe_io::volley::{Volley, VolleyConfig, capabilities};
 
@@ -49,7 +49,7 @@ fn speeds(seconds: f64) {
         "{:<22} {:>9} {:>10} {:>6} {:>9} {:>9} {:>8} {:>8} {:>12}",
         "row", "probes/s", "sent", "lost", "CPU s/M", "process", "RTT p50", "p99.9", "bystander us"
     );
-    let default = Wish::default();
+    let default = PlanInputs::default();
     let rows = [
         ("train paced 1.5 M/s", Mode::Train, Some(1_500_000), default.balls),
         ("train paced 0.5 M/s", Mode::Train, Some(500_000), default.balls),
@@ -59,15 +59,15 @@ fn speeds(seconds: f64) {
         ("sendmmsg 150,000/s", Mode::Sendmmsg, Some(150_000), default.balls),
     ];
     for (name, mode, rate_per_s, balls) in rows {
-        let wish = Wish {
+        let inputs = PlanInputs {
             mode: Some(mode),
             rate_per_s,
             balls,
             timeout_ns: 500_000_000,
             ..default.clone()
         };
-        let row = line.near(async || measure(&wish, seconds).await);
-        let bystander = line.near(async || beside(&wish).await);
+        let row = line.near(async || measure(&inputs, seconds).await);
+        let bystander = line.near(async || beside(&inputs).await);
         let totals = row.snapshot.totals;
         let sound = totals.sent == totals.received + totals.lost + totals.pending;
         println!(
@@ -88,7 +88,7 @@ fn speeds(seconds: f64) {
 /// Sends `probes` over a line that drops, copies and overtakes some of them.
 fn accounting(probes: u64) {
     let Some(line) = Line::new() else { return };
-    // Primes, none twice: what is done to probes and to replies must not hit the same ones again and again.
+    // Six different primes, so that faults of probes and of replies seldom coincide.
     let right = Every {
         dropped: 10_007,
         copied: 10_009,
@@ -101,13 +101,13 @@ fn accounting(probes: u64) {
     };
     let injector = Injector::between(&line, right, left);
     let _far = line.reflector(AttachMode::XdpNative);
-    let wish = Wish {
+    let inputs = PlanInputs {
         mode: Some(Mode::Volley),
         timeout_ns: 500_000_000,
-        ..Wish::default()
+        ..PlanInputs::default()
     };
     let (before, start, snapshot) = line.near(async || {
-        let mut volley = open(&wish, 3_600.0).await;
+        let mut volley = open(&inputs, 3_600.0).await;
         let (before, start) = (injector.done(), Instant::now());
         while volley.snapshot().totals.sent < probes {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -146,9 +146,9 @@ struct Row {
     own_s: f64,
 }
 
-async fn open(wish: &Wish, seconds: f64) -> Volley {
+async fn open(inputs: &PlanInputs, seconds: f64) -> Volley {
     let able = capabilities("port1", FAR_V4.parse().unwrap()).await.unwrap();
-    let plan: Plan = plan(wish, None, &able).unwrap();
+    let plan: Plan = plan(inputs, None, &able).unwrap();
     let config = VolleyConfig {
         interface: "port1".to_owned(),
         target: target(FAR_V4),
@@ -164,8 +164,8 @@ async fn open(wish: &Wish, seconds: f64) -> Volley {
     volley
 }
 
-async fn measure(wish: &Wish, seconds: f64) -> Row {
-    let mut volley = open(wish, seconds).await;
+async fn measure(inputs: &PlanInputs, seconds: f64) -> Row {
+    let mut volley = open(inputs, seconds).await;
     let (before, own, start) = (Spent::now().unwrap(), own_s(), Instant::now());
     while !volley.is_over() {
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -181,8 +181,8 @@ async fn measure(wish: &Wish, seconds: f64) -> Row {
 }
 
 /// The bystander's round trip beside a run, in microseconds.
-async fn beside(wish: &Wish) -> f64 {
-    let mut volley = open(wish, 60.0).await;
+async fn beside(inputs: &PlanInputs) -> f64 {
+    let mut volley = open(inputs, 60.0).await;
     let us = tokio::task::spawn_blocking(bystander_us).await.unwrap();
     volley.stop(true).await;
     us

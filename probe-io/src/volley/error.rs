@@ -13,7 +13,7 @@ pub enum VolleyError {
     Link(#[from] LinkError),
     #[error(transparent)]
     Socket(#[from] SocketError),
-    /// In one line: what is wrong, where, and what to do.
+    /// One line that names the cause, the place, and the remedy.
     #[error("{0}")]
     Refused(String),
 }

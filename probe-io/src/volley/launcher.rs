@@ -9,14 +9,14 @@ use aya::Ebpf;
 use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, ClockNanosleepFlags, clock_nanosleep};
 use probe_common::volley::Count;
-use probe_core::volley::{Ages, Mode, Pace, Patience, Plan};
+use probe_core::volley::{Ages, BallTimeout, Mode, Pace, Plan};
 use probe_host::clock::monotonic_ns;
 
 use crate::backend::error::root_cause;
 use crate::volley::shared::{Delay, Shared};
 use crate::volley::transmitter::Transmitter;
 
-/// Time between two updates of `patience_ns` from the delays.
+/// Time between two updates of `ball_timeout` from the delays.
 const LOOK_NS: u64 = 100_000_000;
 
 /// The running thread. Dropping it ends it.
@@ -55,7 +55,7 @@ impl Launcher {
             ending: Arc::clone(&ending),
             waiting: Ages::new(first),
             flying: Ages::new(first),
-            patience: Patience::default(),
+            ball_timeout: BallTimeout::default(),
             look_ns: now_ns,
         };
         let thread = thread::Builder::new()
@@ -104,7 +104,7 @@ struct Work {
     waiting: Ages,
     /// Balls by age, to be replaced.
     flying: Ages,
-    patience: Patience,
+    ball_timeout: BallTimeout,
     look_ns: u64,
 }
 
@@ -141,13 +141,13 @@ impl Work {
         if now_ns >= self.look_ns {
             self.look_ns = now_ns + LOOK_NS;
             if let Some(p999_ns) = self.shared.histogram(Delay::Rtt).quantile(0.999) {
-                self.patience.observe(p999_ns);
+                self.ball_timeout.observe(p999_ns);
             }
         }
         self.flying.note(now_ns, next);
-        let (from, to) = self.flying.older(now_ns, self.patience.ns());
-        if self.shared.airborne().load(Ordering::Relaxed) > 0 && self.shared.release(from, to) > 0 {
-            self.patience.replaced(self.shared.counted().of(Count::Received));
+        let (from, to) = self.flying.older(now_ns, self.ball_timeout.ns());
+        if self.shared.balls_in_flight().load(Ordering::Relaxed) > 0 && self.shared.release(from, to) > 0 {
+            self.ball_timeout.replaced(self.shared.counted().of(Count::Received));
         }
     }
 
@@ -179,8 +179,8 @@ impl Work {
         }
         let frames = match self.plan.mode {
             Mode::Volley => {
-                let airborne = self.shared.airborne().load(Ordering::Relaxed);
-                due.min(u64::from(self.plan.balls).saturating_sub(airborne))
+                let balls_in_flight = self.shared.balls_in_flight().load(Ordering::Relaxed);
+                due.min(u64::from(self.plan.balls).saturating_sub(balls_in_flight))
             }
             _ => due,
         };

@@ -1,4 +1,4 @@
-//! What a run needs before it begins, and what it attaches.
+//! The parts of a run: its configuration, its attached programs, and its state before it begins.
 
 use aya::programs::xdp::XdpLink;
 use probe_common::ntp::ErrorEstimate;
@@ -22,7 +22,7 @@ pub struct VolleyConfig {
     pub plan: Plan,
     /// `None`: until it is stopped.
     pub duration_ns: Option<u64>,
-    /// One of so many probes is handed out as a [`VolleySample`].
+    /// One of so many probes is handed out as a sample.
     pub sample_every: Option<u32>,
     /// Both ends read one clock: one-way delays are kept too.
     pub one_way: bool,
@@ -30,7 +30,7 @@ pub struct VolleyConfig {
     pub error: ErrorEstimate,
 }
 
-/// What is attached. Dropping it detaches.
+/// The attached programs. Dropping them detaches.
 #[derive(Default)]
 pub(super) struct Links {
     pub(super) xdp: Option<XdpLink>,
@@ -38,7 +38,7 @@ pub(super) struct Links {
     pub(super) egress: Option<Classifier>,
 }
 
-/// What a run needs until it begins.
+/// The parts of a run that has not begun.
 pub(super) struct Setup {
     pub(super) config: VolleyConfig,
     pub(super) link: Link,

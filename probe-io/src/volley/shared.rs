@@ -75,7 +75,7 @@ impl<T> Drop for Mapped<T> {
 ///
 /// `word` must be aligned and stay mapped for as long as the result lives.
 unsafe fn atomic<'a>(word: *mut u64) -> &'a AtomicU64 {
-    // SAFETY: the caller vouches for it.
+    // SAFETY: the caller passes a valid pointer.
     unsafe { AtomicU64::from_ptr(word) }
 }
 
@@ -140,7 +140,7 @@ impl Shared {
         balls,
         capture,
         next,
-        airborne
+        balls_in_flight
     );
 
     /// Declares pending probes from `from` to before `to` lost. Returns their number.
@@ -150,7 +150,7 @@ impl Shared {
             if self.exchange(slot, before, word::of(sequence, word::LOST)) {
                 lost += 1;
                 if word::state(before) == word::FLYING {
-                    self.airborne().fetch_sub(1, Ordering::Relaxed);
+                    self.balls_in_flight().fetch_sub(1, Ordering::Relaxed);
                 }
             }
         });
@@ -164,7 +164,7 @@ impl Shared {
         let mut released = 0;
         self.pending(from, to, |slot, sequence, before| {
             if word::state(before) == word::FLYING && self.exchange(slot, before, word::of(sequence, word::LOOSE)) {
-                self.airborne().fetch_sub(1, Ordering::Relaxed);
+                self.balls_in_flight().fetch_sub(1, Ordering::Relaxed);
                 released += 1;
             }
         });

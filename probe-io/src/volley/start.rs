@@ -191,8 +191,8 @@ impl Volley {
         Ok(answered)
     }
 
-    async fn is_answered(&self, received: u64, patience_ns: u64) -> bool {
-        let end_ns = monotonic_ns() + patience_ns;
+    async fn is_answered(&self, received: u64, timeout_ns: u64) -> bool {
+        let end_ns = monotonic_ns() + timeout_ns;
         loop {
             if self.shared.counted().of(Count::Received) >= received {
                 return true;
@@ -220,7 +220,7 @@ impl Volley {
         // Replies to the first probes may still come, and a program may be counting one of them.
         self.shared.lose(FIRST, next);
         wait_for_programs();
-        self.shared.airborne().store(0, Ordering::Release);
+        self.shared.balls_in_flight().store(0, Ordering::Release);
         self.reflector = ReflectorCounter::after(&self.shared.counted().newest);
         self.shared.reset();
         self.first = next;

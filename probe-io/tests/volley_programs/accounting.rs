@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use probe_core::attach::AttachMode;
-use probe_core::volley::{Mode, Snapshot, Wish};
+use probe_core::volley::{Mode, PlanInputs, Snapshot};
 
 use crate::injector::{Done, Every, Injector};
 use crate::line::{FAR_V4, FAR_V6, Line, scaled};
@@ -38,15 +38,15 @@ fn assert_accounted(mode: Mode, address: &str) {
     let Some(line) = Line::new() else { return };
     let injector = Injector::between(&line, RIGHT, LEFT);
     let _far = line.reflector(AttachMode::XdpNative);
-    let wish = Wish {
+    let inputs = PlanInputs {
         mode: Some(mode),
         rate_per_s: Some(scaled(300_000)),
         timeout_ns: 500_000_000,
-        ..Wish::default()
+        ..PlanInputs::default()
     };
     // The probes before the run are not counted.
     let (before, snapshot) = line.near(async || {
-        let mut volley = open(address, &wish, PATIENCE).await;
+        let mut volley = open(address, &inputs, PATIENCE).await;
         volley.start(false).await.unwrap();
         let before = injector.done();
         let start = Instant::now();

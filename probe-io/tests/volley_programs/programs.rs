@@ -261,7 +261,7 @@ fn a_ball_lands_when_budget_rate_or_deadline_end() {
         ];
         for (what, forbid) in cases {
             rig.allow(10);
-            rig.shared.airborne().store(3, Ordering::Release);
+            rig.shared.balls_in_flight().store(3, Ordering::Release);
             let landed = rig.count(Count::Landed);
             rig.sent(word::FLYING);
             forbid(&rig);
@@ -273,7 +273,11 @@ fn a_ball_lands_when_budget_rate_or_deadline_end() {
             // A loose probe is not a ball.
             let balls = u64::from(what != "loose");
             assert_eq!(rig.count(Count::Landed), landed + balls, "{what}");
-            assert_eq!(rig.shared.airborne().load(Ordering::Acquire), 3 - balls, "{what}");
+            assert_eq!(
+                rig.shared.balls_in_flight().load(Ordering::Acquire),
+                3 - balls,
+                "{what}"
+            );
         }
     }
 }
@@ -448,13 +452,16 @@ fn a_test_run_launches_balls_up_to_their_limit() {
         }
         assert_eq!(rig.run(&page).0, DROP, "all balls are in the air");
         assert_eq!(
-            (rig.count(Count::Sent), rig.shared.airborne().load(Ordering::Acquire)),
+            (
+                rig.count(Count::Sent),
+                rig.shared.balls_in_flight().load(Ordering::Acquire)
+            ),
             (4, 4)
         );
-        rig.shared.airborne().store(0, Ordering::Release);
+        rig.shared.balls_in_flight().store(0, Ordering::Release);
         rig.shared.limit().store(0, Ordering::Release);
         assert_eq!(rig.run(&page).0, DROP, "stopped");
-        assert_eq!(rig.shared.airborne().load(Ordering::Acquire), 0);
+        assert_eq!(rig.shared.balls_in_flight().load(Ordering::Acquire), 0);
     }
 }
 

@@ -6,7 +6,7 @@ use aya::programs::XdpMode;
 use aya::programs::xdp::XdpLink;
 use nix::net::if_::if_nametoindex;
 use probe_core::attach::AttachMode;
-use probe_core::volley::{Capabilities, Mode, Wish, plan};
+use probe_core::volley::{Capabilities, Mode, PlanInputs, plan};
 use probe_io::volley::object::VolleyObject;
 use probe_io::volley::{VolleyError, capabilities};
 
@@ -35,7 +35,7 @@ fn loopback_and_interfaces_that_are_down_have_no_mode() {
         for mode in Mode::ALL {
             assert!(reason(able.of(mode)).contains(why), "{interface}: {able:?}");
         }
-        let refusal = plan(&Wish::default(), None, &able).unwrap_err();
+        let refusal = plan(&PlanInputs::default(), None, &able).unwrap_err();
         assert!(refusal.to_string().contains(why), "{refusal}");
     }
     let missing = line.near(async || capabilities("port9", FAR_V4.parse().unwrap()).await);
@@ -51,7 +51,7 @@ fn a_bridge_would_swallow_frames_of_programs() {
     let able = able(&line, "bridge1");
     assert!(reason(&able.volley).contains("bridge"), "{able:?}");
     assert!(able.train.is_err() && able.sendmmsg.is_ok(), "{able:?}");
-    let chosen = plan(&Wish::default(), None, &able).unwrap();
+    let chosen = plan(&PlanInputs::default(), None, &able).unwrap();
     assert_eq!(chosen.mode, Mode::Sendmmsg);
     assert!(chosen.reason.contains("bridge"), "{chosen:?}");
 }
@@ -65,10 +65,10 @@ fn a_veth_whose_other_end_does_not_poll_goes_on_with_a_socket() {
         .output();
     let _far = line.reflector(AttachMode::Tc);
     for mode in [Mode::Volley, Mode::Train] {
-        let wish = Wish {
+        let inputs = PlanInputs {
             mode: Some(mode),
             rate_per_s: Some(5_000),
-            ..Wish::default()
+            ..PlanInputs::default()
         };
         // As on a kernel before Linux 6.3, which does not report features.
         let silent = Capabilities {
@@ -77,13 +77,13 @@ fn a_veth_whose_other_end_does_not_poll_goes_on_with_a_socket() {
             sendmmsg: Ok(()),
         };
         let refused = line.near(async || {
-            let mut volley = open_as(FAR_V4, &wish, &silent, Duration::from_millis(300)).await;
+            let mut volley = open_as(FAR_V4, &inputs, &silent, Duration::from_millis(300)).await;
             volley.start(false).await
         });
         let refused = refused.unwrap_err().to_string();
         assert!(refused.contains("veth") && refused.lines().count() == 1, "{refused}");
         let (plan, snapshot) = line.near(async || {
-            let mut volley = open_as(FAR_V4, &wish, &silent, Duration::from_millis(300)).await;
+            let mut volley = open_as(FAR_V4, &inputs, &silent, Duration::from_millis(300)).await;
             volley.start(true).await.unwrap();
             while !volley.is_over() {
                 tokio::time::sleep(Duration::from_millis(5)).await;
@@ -104,16 +104,16 @@ fn beside_another_xdp_program_only_a_socket_sends() {
     let (able, refused, snapshot) = line.near(async || {
         let _other = other_program();
         let able = capabilities("port1", FAR_V4.parse().unwrap()).await.unwrap();
-        let by_volley = Wish {
+        let by_volley = PlanInputs {
             mode: Some(Mode::Volley),
-            ..Wish::default()
+            ..PlanInputs::default()
         };
         let refused = plan(&by_volley, None, &able).unwrap_err();
-        let wish = Wish {
+        let inputs = PlanInputs {
             rate_per_s: Some(5_000),
-            ..Wish::default()
+            ..PlanInputs::default()
         };
-        let mut volley = open(FAR_V4, &wish, Duration::from_millis(300)).await;
+        let mut volley = open(FAR_V4, &inputs, Duration::from_millis(300)).await;
         volley.start(false).await.unwrap();
         while !volley.is_over() {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -141,7 +141,7 @@ fn other_program() -> (VolleyObject, XdpLink) {
 fn a_peer_that_does_not_answer_is_named() {
     let Some(line) = Line::new() else { return };
     let refused = line.near(async || {
-        let mut volley = open(FAR_V4, &Wish::default(), Duration::from_millis(300)).await;
+        let mut volley = open(FAR_V4, &PlanInputs::default(), Duration::from_millis(300)).await;
         volley.start(true).await
     });
     let Err(VolleyError::Refused(refused)) = refused else {

@@ -4,24 +4,24 @@ use std::time::Duration;
 
 use probe_common::ntp::ErrorEstimate;
 use probe_core::attach::AttachMode;
-use probe_core::volley::{Capabilities, Mode, Snapshot, Wish, plan};
+use probe_core::volley::{Capabilities, Mode, PlanInputs, Snapshot, plan};
 use probe_io::volley::{Volley, VolleyConfig, capabilities};
 
 use crate::line::{FAR_V4, FAR_V6, Line, scaled, target};
 
-/// A run of `wish` to `address`, not begun.
-pub(crate) async fn open(address: &str, wish: &Wish, duration: Duration) -> Volley {
+/// A run of `inputs` to `address`, not begun.
+pub(crate) async fn open(address: &str, inputs: &PlanInputs, duration: Duration) -> Volley {
     let able = capabilities("port1", address.parse().unwrap()).await.unwrap();
-    open_as(address, wish, &able, duration).await
+    open_as(address, inputs, &able, duration).await
 }
 
 /// The same for a device that is able to do this.
-pub(crate) async fn open_as(address: &str, wish: &Wish, able: &Capabilities, duration: Duration) -> Volley {
+pub(crate) async fn open_as(address: &str, inputs: &PlanInputs, able: &Capabilities, duration: Duration) -> Volley {
     Volley::open(VolleyConfig {
         interface: "port1".to_owned(),
         target: target(address),
         source_port: None,
-        plan: plan(wish, None, able).unwrap(),
+        plan: plan(inputs, None, able).unwrap(),
         duration_ns: Some(duration.as_nanos() as u64),
         sample_every: Some(1000),
         one_way: true,
@@ -67,12 +67,12 @@ fn every_mode_measures_with_both_ip_versions() {
     for mode in Mode::ALL {
         for address in [FAR_V4, FAR_V6] {
             let what = format!("{mode} to {address}");
-            let wish = Wish {
+            let inputs = PlanInputs {
                 mode: Some(mode),
                 rate_per_s: Some(scaled(20_000)),
-                ..Wish::default()
+                ..PlanInputs::default()
             };
-            let snapshot = line.near(async || whole(open(address, &wish, Duration::from_millis(500)).await).await);
+            let snapshot = line.near(async || whole(open(address, &inputs, Duration::from_millis(500)).await).await);
             println!("{what}: {:?} {:?}", snapshot.totals, snapshot.rtt.summary());
             assert_sound(&snapshot, &what);
             let totals = snapshot.totals;

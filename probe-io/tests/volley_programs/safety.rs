@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use probe_core::attach::AttachMode;
-use probe_core::volley::{Mode, Wish};
+use probe_core::volley::{Mode, PlanInputs};
 
 use crate::injector::{Every, Injector};
 use crate::line::{FAR_V4, Line, command, enter, is_emulated, runtime, scaled};
@@ -17,12 +17,12 @@ const LONG: Duration = Duration::from_secs(60);
 /// ARP, ND and MLD of the two hosts.
 const OTHER_FRAMES: u64 = 10;
 
-fn continuous(balls: u32) -> Wish {
-    Wish {
+fn continuous(balls: u32) -> PlanInputs {
+    PlanInputs {
         mode: Some(Mode::Volley),
         continuous: true,
         balls,
-        ..Wish::default()
+        ..PlanInputs::default()
     }
 }
 
@@ -46,9 +46,9 @@ fn stopped_balls_land_within_100_ms() {
     let _far = line.reflector(AttachMode::XdpNative);
     for mode in [
         continuous(8),
-        Wish {
+        PlanInputs {
             mode: Some(Mode::Train),
-            ..Wish::default()
+            ..PlanInputs::default()
         },
     ] {
         let (took, snapshot) = line.near(async || {
@@ -175,14 +175,14 @@ fn a_rate_is_not_exceeded() {
     let Some(line) = Line::new() else { return };
     let _far = line.reflector(AttachMode::XdpNative);
     for mode in Mode::ALL {
-        let wish = Wish {
+        let inputs = PlanInputs {
             mode: Some(mode),
             rate_per_s: Some(10_000),
-            ..Wish::default()
+            ..PlanInputs::default()
         };
         let (took, snapshot) = line.near(async || {
             let start = Instant::now();
-            let mut volley = open(FAR_V4, &wish, LONG).await;
+            let mut volley = open(FAR_V4, &inputs, LONG).await;
             volley.start(false).await.unwrap();
             tokio::time::sleep(Duration::from_millis(500)).await;
             let snapshot = volley.stop(true).await;

@@ -56,22 +56,22 @@ fn numbers_are_handed_out_once_when_they_are_old_enough() {
 }
 
 #[test]
-fn patience_follows_the_delay_and_doubles_while_nothing_comes() {
-    let mut patience = Patience::default();
-    assert_eq!(patience.ns(), 10 * MS);
-    // (99.9th percentile in ms, patience in ms)
+fn ball_timeout_follows_the_delay_and_doubles_while_nothing_comes() {
+    let mut ball_timeout = BallTimeout::default();
+    assert_eq!(ball_timeout.ns(), 10 * MS);
+    // (99.9th percentile in ms, ball_timeout in ms)
     for (p999_ms, ms) in [(0, 1), (1, 4), (7, 28), (1_000, 200)] {
-        patience.observe(p999_ms * MS as i64);
-        assert_eq!(patience.ns(), ms * MS, "{p999_ms} ms");
+        ball_timeout.observe(p999_ms * MS as i64);
+        assert_eq!(ball_timeout.ns(), ms * MS, "{p999_ms} ms");
     }
-    patience.observe(0);
-    // (replies so far, patience in ms)
+    ball_timeout.observe(0);
+    // (replies so far, ball_timeout in ms)
     for (received, ms) in [(5, 1), (5, 2), (5, 4), (6, 1), (6, 2), (7, 1)] {
-        patience.replaced(received);
-        assert_eq!(patience.ns(), ms * MS, "{received} replies");
+        ball_timeout.replaced(received);
+        assert_eq!(ball_timeout.ns(), ms * MS, "{received} replies");
     }
     for _ in 0..100 {
-        patience.replaced(7);
+        ball_timeout.replaced(7);
     }
-    assert_eq!(patience.ns(), 200 * MS);
+    assert_eq!(ball_timeout.ns(), 200 * MS);
 }

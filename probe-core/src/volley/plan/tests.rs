@@ -25,9 +25,9 @@ fn the_best_mode_that_the_device_has_is_taken_and_the_reason_given() {
         train: no("down"),
         sendmmsg: no("down, too"),
     };
-    let want = |mode| Wish {
+    let want = |mode| PlanInputs {
         mode,
-        ..Wish::default()
+        ..PlanInputs::default()
     };
     let chosen = |mode, able: &Capabilities| plan(&want(mode), None, able).map(|plan| (plan.mode, plan.reason));
     assert_eq!(chosen(None, &able()).unwrap().0, Mode::Volley);
@@ -60,11 +60,11 @@ fn the_peer_limits_the_rate() {
         (Some(1), Some(0), None),
     ];
     for (rate_per_s, limit, want) in table {
-        let wish = Wish {
+        let inputs = PlanInputs {
             rate_per_s,
-            ..Wish::default()
+            ..PlanInputs::default()
         };
-        let rate = plan(&wish, limit, &able()).ok().map(|plan| plan.rate_per_s.unwrap());
+        let rate = plan(&inputs, limit, &able()).ok().map(|plan| plan.rate_per_s.unwrap());
         assert_eq!(rate, want, "{rate_per_s:?} of {limit:?}");
     }
 }
@@ -84,12 +84,12 @@ fn bursts_hold_the_rate() {
         (Some(100_000), Some(burst(5, 250_000)), burst(5, 250_000)),
     ];
     for (rate_per_s, wanted, want) in table {
-        let wish = Wish {
+        let inputs = PlanInputs {
             rate_per_s,
             burst: wanted,
-            ..Wish::default()
+            ..PlanInputs::default()
         };
-        let plan = plan(&wish, None, &able()).unwrap();
+        let plan = plan(&inputs, None, &able()).unwrap();
         assert_eq!(plan.burst, want, "{rate_per_s:?}, {wanted:?}");
         let by_bursts = (u64::from(want.probes) * NS_PER_S).div_ceil(want.period_ns);
         assert_eq!(
@@ -102,17 +102,20 @@ fn bursts_hold_the_rate() {
 
 #[test]
 fn only_a_volley_is_continuous() {
-    let wish = |mode, rate_per_s| Wish {
+    let inputs = |mode, rate_per_s| PlanInputs {
         mode: Some(mode),
         continuous: true,
         rate_per_s,
-        ..Wish::default()
+        ..PlanInputs::default()
     };
-    assert_eq!(plan(&wish(Mode::Volley, None), None, &able()).unwrap().rate_per_s, None);
-    let limited = plan(&wish(Mode::Volley, None), Some(5_000), &able()).unwrap();
+    assert_eq!(
+        plan(&inputs(Mode::Volley, None), None, &able()).unwrap().rate_per_s,
+        None
+    );
+    let limited = plan(&inputs(Mode::Volley, None), Some(5_000), &able()).unwrap();
     assert_eq!(limited.rate_per_s, Some(5_000));
     for mode in [Mode::Train, Mode::Sendmmsg] {
-        let refusal = plan(&wish(mode, None), None, &able()).unwrap_err().0;
+        let refusal = plan(&inputs(mode, None), None, &able()).unwrap_err().0;
         assert!(refusal.contains("continuous"), "{refusal}");
     }
 }
@@ -129,14 +132,14 @@ fn there_is_room_for_all_probes_that_may_wait() {
         (4_194_304, 500, Some(4_194_304)),
     ];
     for (rate, timeout_ms, slots) in table {
-        let wish = Wish {
+        let inputs = PlanInputs {
             mode: Some(Mode::Train),
             rate_per_s: Some(rate),
             burst: Some(burst(65_536, 50_000)),
             timeout_ns: timeout_ms * 1_000_000,
-            ..Wish::default()
+            ..PlanInputs::default()
         };
-        let plan = plan(&wish, None, &able());
+        let plan = plan(&inputs, None, &able());
         assert_eq!(
             plan.as_ref().ok().map(|plan| plan.slots),
             slots,
@@ -147,110 +150,110 @@ fn there_is_room_for_all_probes_that_may_wait() {
 
 #[test]
 fn values_out_of_range_are_refused_in_one_line() {
-    let default = Wish::default();
+    let default = PlanInputs::default();
     let table = [
         (
-            Wish {
+            PlanInputs {
                 balls: 0,
                 ..default.clone()
             },
             "balls",
         ),
         (
-            Wish {
+            PlanInputs {
                 balls: MAX_BALLS + 1,
                 ..default.clone()
             },
             "balls",
         ),
         (
-            Wish {
+            PlanInputs {
                 rate_per_s: Some(0),
                 ..default.clone()
             },
             "rate",
         ),
         (
-            Wish {
+            PlanInputs {
                 rate_per_s: Some(MAX_RATE_PER_S + 1),
                 ..default.clone()
             },
             "rate",
         ),
         (
-            Wish {
+            PlanInputs {
                 batch: 0,
                 ..default.clone()
             },
             "batch",
         ),
         (
-            Wish {
+            PlanInputs {
                 batch: MAX_BATCH + 1,
                 ..default.clone()
             },
             "batch",
         ),
         (
-            Wish {
+            PlanInputs {
                 burst: Some(burst(0, 250_000)),
                 ..default.clone()
             },
             "burst",
         ),
         (
-            Wish {
+            PlanInputs {
                 burst: Some(burst(65_537, 250_000)),
                 ..default.clone()
             },
             "burst",
         ),
         (
-            Wish {
+            PlanInputs {
                 burst: Some(burst(1, 49_999)),
                 ..default.clone()
             },
             "period of a burst",
         ),
         (
-            Wish {
+            PlanInputs {
                 burst: Some(burst(1, 1_000_000_001)),
                 ..default.clone()
             },
             "period of a burst",
         ),
         (
-            Wish {
+            PlanInputs {
                 timeout_ns: 999_999,
                 ..default.clone()
             },
             "timeout",
         ),
         (
-            Wish {
+            PlanInputs {
                 timeout_ns: MAX_TIMEOUT_NS + 1,
                 ..default.clone()
             },
             "timeout",
         ),
     ];
-    for (wish, what) in table {
-        let refusal = plan(&wish, None, &able()).unwrap_err().to_string();
+    for (inputs, what) in table {
+        let refusal = plan(&inputs, None, &able()).unwrap_err().to_string();
         assert!(refusal.contains(what) && refusal.lines().count() == 1, "{refusal}");
     }
     for edge in [
-        Wish {
+        PlanInputs {
             balls: MAX_BALLS,
             batch: 1,
             timeout_ns: 1_000_000,
             ..default.clone()
         },
-        Wish {
+        PlanInputs {
             balls: 1,
             burst: Some(burst(1, 50_000)),
             ..default.clone()
         },
-        Wish {
+        PlanInputs {
             burst: Some(burst(65_536, 1_000_000_000)),
             ..default
         },

@@ -184,7 +184,7 @@ impl Run {
         });
     }
 
-    /// Sends what is due, in batches.
+    /// Sends the due probes, in batches.
     fn send_due(&mut self, now_ns: u64) {
         loop {
             self.collect_due(now_ns);

@@ -237,8 +237,8 @@ impl Introductions {
         self.say_goodbye(port, |_| true);
     }
 
-    /// Tells the agents that measure this host at an address for which `is_given_up` is true. An agent that cannot be
-    /// reached where it asked, because no other address leads there, is told at its other addresses.
+    /// Tells the agents that measure this host at an address for which `is_given_up` is true. If no other
+    /// address of this host leads to the address of such an agent, its other addresses get the goodbye.
     fn say_goodbye(&mut self, port: &Port, is_given_up: impl Fn(IpAddr) -> bool) {
         let now_ns = monotonic_ns();
         for (key, asker) in self.askers.extract(|&(_, to), _| is_given_up(to)) {

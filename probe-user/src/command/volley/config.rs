@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use probe_core::volley::{Burst, Capabilities, MAX_BALLS, MAX_BATCH, MAX_RATE_PER_S, Mode, Wish, plan};
+use probe_core::volley::{Burst, Capabilities, MAX_BALLS, MAX_BATCH, MAX_RATE_PER_S, Mode, PlanInputs, plan};
 
 use crate::command::shared::values::{self, ConfigError, wrong};
 use crate::command::volley::args::{ModeArg, VolleyArgs};
@@ -42,7 +42,7 @@ pub struct VolleyConfig {
     pub port: u16,
     pub rate: Rate,
     /// Without the rate, which depends on the peer.
-    pub wish: Wish,
+    pub inputs: PlanInputs,
     pub duration_ns: u64,
     /// Between two rows.
     pub every_ns: u64,
@@ -78,7 +78,7 @@ pub fn validate(args: VolleyArgs) -> Result<VolleyConfig, ConfigError> {
         return wrong("--html and --samples name the same file; give each its own");
     }
     let rate = args.rate.as_deref().map_or(Ok(Rate::Default), rate)?;
-    let wish = Wish {
+    let inputs = PlanInputs {
         mode: match args.mode {
             ModeArg::Auto => None,
             ModeArg::Volley => Some(Mode::Volley),
@@ -92,13 +92,13 @@ pub fn validate(args: VolleyArgs) -> Result<VolleyConfig, ConfigError> {
         batch: from_1("--batch", &args.batch, MAX_BATCH)?,
         timeout_ns: values::duration_ns("--timeout", &args.timeout)?,
     };
-    check(&wish, rate)?;
+    check(&inputs, rate)?;
     Ok(VolleyConfig {
         interface: args.iface,
         peer,
         port: values::port(&args.port)?,
         rate,
-        wish,
+        inputs,
         duration_ns: values::duration_ns("--duration", &args.duration)?,
         every_ns,
         samples,
@@ -111,17 +111,17 @@ pub fn validate(args: VolleyArgs) -> Result<VolleyConfig, ConfigError> {
 }
 
 /// Refuses values that no device and no peer could accept.
-fn check(wish: &Wish, rate: Rate) -> Result<(), ConfigError> {
+fn check(inputs: &PlanInputs, rate: Rate) -> Result<(), ConfigError> {
     let able = Capabilities {
         volley: Ok(()),
         train: Ok(()),
         sendmmsg: Ok(()),
     };
-    let wish = Wish {
+    let inputs = PlanInputs {
         rate_per_s: rate.within(None),
-        ..wish.clone()
+        ..inputs.clone()
     };
-    plan(&wish, None, &able).map_or_else(|refusal| wrong(refusal.to_string()), |_| Ok(()))
+    plan(&inputs, None, &able).map_or_else(|refusal| wrong(refusal.to_string()), |_| Ok(()))
 }
 
 fn rate(text: &str) -> Result<Rate, ConfigError> {

@@ -8,7 +8,7 @@ use probe_common::ntp::ErrorEstimate;
 use probe_core::attach::AttachMode;
 use probe_core::identity::Identity;
 use probe_core::identity::agreement;
-use probe_core::volley::{Histogram, Mode, Plan, Snapshot, Totals, Wish, plan};
+use probe_core::volley::{Histogram, Mode, Plan, PlanInputs, Snapshot, Totals, plan};
 use probe_host::clock::{ClockState, monotonic_ns, realtime_ns};
 use probe_host::cpu::Spent;
 use probe_host::link::Netlink;
@@ -56,7 +56,7 @@ pub async fn run(config: VolleyConfig) -> Result<()> {
     })
     .await?;
     tokio::select! {
-        started = volley.start(config.wish.mode.is_none()) => started?,
+        started = volley.start(config.inputs.mode.is_none()) => started?,
         () = shutdown.requested() => return Ok(()),
     }
     let started_ns = monotonic_ns();
@@ -145,11 +145,11 @@ impl Peer {
 
 async fn plan_with(config: &VolleyConfig, peer: &Peer) -> Result<Plan> {
     let able = capabilities(&config.interface, config.peer).await?;
-    let wish = Wish {
+    let inputs = PlanInputs {
         rate_per_s: config.rate.within(peer.limit),
-        ..config.wish.clone()
+        ..config.inputs.clone()
     };
-    plan(&wish, peer.limit, &able).with_context(|| config.interface.clone())
+    plan(&inputs, peer.limit, &able).with_context(|| config.interface.clone())
 }
 
 fn start(config: &VolleyConfig, peer: &Peer, plan: &Plan, clock: ClockState, time: Utc) -> VolleyStart {

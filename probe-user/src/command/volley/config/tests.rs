@@ -15,7 +15,7 @@ fn defaults() {
     let config = volley("").unwrap();
     assert_eq!((config.interface.as_str(), config.port), ("p1", 1910));
     assert_eq!(config.peer, IpAddr::from([10, 1, 1, 6]));
-    assert_eq!((config.rate, config.wish), (Rate::Default, Wish::default()));
+    assert_eq!((config.rate, config.inputs), (Rate::Default, PlanInputs::default()));
     assert_eq!((config.duration_ns, config.every_ns), (5_000_000_000, 1_000_000_000));
     assert_eq!((config.samples, config.samples_every), (None, DEFAULT_SAMPLES_EVERY));
     assert_eq!((config.force, config.html, config.output), (false, None, None));
@@ -31,7 +31,7 @@ fn each_flag_has_an_effect() {
         ("sendmmsg", Some(Mode::Sendmmsg)),
     ];
     for (name, mode) in modes {
-        assert_eq!(volley(&format!("--mode {name}")).unwrap().wish.mode, mode);
+        assert_eq!(volley(&format!("--mode {name}")).unwrap().inputs.mode, mode);
     }
     for (text, rate) in [
         ("1", Rate::AtMost(1)),
@@ -44,10 +44,12 @@ fn each_flag_has_an_effect() {
         probes: 64,
         period_ns: 1_000_000,
     };
-    assert_eq!(volley("--burst 64/1ms").unwrap().wish.burst, Some(burst));
-    let wish = volley("--continuous --balls 1 --batch 2 --timeout 30ms").unwrap().wish;
+    assert_eq!(volley("--burst 64/1ms").unwrap().inputs.burst, Some(burst));
+    let inputs = volley("--continuous --balls 1 --batch 2 --timeout 30ms")
+        .unwrap()
+        .inputs;
     assert_eq!(
-        (wish.continuous, wish.balls, wish.batch, wish.timeout_ns),
+        (inputs.continuous, inputs.balls, inputs.batch, inputs.timeout_ns),
         (true, 1, 2, 30_000_000)
     );
     assert_eq!(volley("-p 862").unwrap().port, 862);
