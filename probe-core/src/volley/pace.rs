@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-const NS_PER_S: u64 = 1_000_000_000;
+use probe_common::ntp::NS_PER_S;
 
 /// Bursts that are made up for after a pause of the process, at most.
 const MAX_BEHIND: u64 = 4;

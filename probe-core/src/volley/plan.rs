@@ -1,5 +1,7 @@
 //! Chooses mode and pace, from what the user wants, the peer agrees to and the device can do.
 
+use probe_common::ntp::NS_PER_S;
+
 use crate::volley::Mode;
 
 /// Default number of balls. Each waits for the others in the same queues.
@@ -19,8 +21,6 @@ const PERIOD_NS: u64 = 250_000;
 /// Limits of the time between two bursts: other work needs the processor, and no burst should be long.
 const PERIODS_NS: (u64, u64) = (50_000, 1_000_000_000);
 const MAX_BURST: u32 = 65_536;
-
-const NS_PER_S: u64 = 1_000_000_000;
 
 /// Limits of the number of slots in the ring of probes.
 const SLOTS: (u64, u64) = (1 << 12, 1 << 22);

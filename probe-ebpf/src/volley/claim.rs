@@ -16,7 +16,7 @@ use probe_common::volley::{Count, Sample, Settings, Slot, Tally, word};
 use crate::atomic::compare_exchange;
 use crate::count::{Stamps, count, delays};
 use crate::hook::Hook;
-use crate::maps::{SAMPLES, now_ns, slot, tally};
+use crate::maps::{SAMPLES, TRIES, now_ns, slot, tally};
 
 pub enum Outcome {
     /// Not a reply to a probe of this host: the packet passes.
@@ -26,9 +26,6 @@ pub enum Outcome {
     /// A ball came back at this time. The reply becomes the next probe, or the ball lands.
     Ball(u64),
 }
-
-/// A word changes at most twice while a reply is matched: flying to loose to lost or done.
-const TRIES: u32 = 3;
 
 #[inline(always)]
 pub fn receive<H: Hook>(hook: &H, settings: &Settings) -> Outcome {

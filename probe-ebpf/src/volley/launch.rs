@@ -13,10 +13,7 @@ use probe_common::volley::{Control, Count, RELAY, Settings, Slot, Template, word
 use crate::atomic::{compare_exchange, fetch_add};
 use crate::count::count;
 use crate::hook::{Hook as _, XdpHook};
-use crate::maps::{CONTROL, TEMPLATE, now_ns, slot, tally};
-
-/// The word of the old probe changes at most twice while the slot is taken: flying to loose to lost or done.
-const TRIES: u32 = 3;
+use crate::maps::{CONTROL, TEMPLATE, TRIES, now_ns, slot, tally};
 
 /// Launches a new ball, or the next probe of a train, in the frame of a test run.
 #[inline(always)]

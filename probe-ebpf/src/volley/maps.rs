@@ -43,6 +43,9 @@ pub fn settings() -> Option<&'static Settings> {
     SETTINGS.get(0).filter(|settings| settings.version == VERSION)
 }
 
+/// Attempts to change a slot's word. It changes at most twice meanwhile: flying to loose to lost or done.
+pub const TRIES: u32 = 3;
+
 #[inline(always)]
 pub fn slot(settings: &Settings, sequence: u32) -> Option<*mut Slot> {
     RING.get_ptr_mut(sequence & settings.mask)
