@@ -11,6 +11,7 @@ pub mod left_out;
 pub mod metrics;
 pub mod model;
 pub mod plot;
+pub mod progress;
 pub mod quantity;
 pub mod samples;
 pub mod sink;

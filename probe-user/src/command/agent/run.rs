@@ -27,6 +27,7 @@ use crate::command::shared::reporter::Reporter;
 use crate::command::shared::shutdown::Shutdown;
 use crate::command::shared::unsent::UnsentWarnings;
 use crate::output::metrics::State;
+use crate::output::progress::Progress;
 use crate::serve::{Feed, Server};
 
 /// The agent wakes up for its deadlines at most once in this time, and then sends all due probes: a wake-up for each probe
@@ -90,7 +91,10 @@ pub async fn run(mut config: AgentConfig) -> Result<()> {
         feed,
         state_due_ns: 0,
     };
+    let length = run.config.length();
+    let progress = length.map(|length| Progress::show("measuring", length));
     let outcome = run.until_done(&mut shutdown).await;
+    drop(progress);
     // Results are reported even if the run failed.
     let outcome = run.finish().and(outcome);
     let Run { endpoint, reporter, .. } = run;
