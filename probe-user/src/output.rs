@@ -11,6 +11,7 @@ pub mod left_out;
 pub mod model;
 pub mod plot;
 pub mod quantity;
+pub mod report;
 pub mod samples;
 pub mod sink;
 pub mod terminal;
