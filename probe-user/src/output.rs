@@ -10,6 +10,7 @@ pub mod jsonl;
 pub mod left_out;
 pub mod model;
 pub mod plot;
+pub mod progress;
 pub mod quantity;
 pub mod report;
 pub mod samples;

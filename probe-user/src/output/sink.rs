@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 pub use crate::output::file::OutputError;
 use crate::output::file::OutputFile;
 use crate::output::left_out::{LeftOut, Notice};
+use crate::output::progress;
 
 /// Bytes that may wait for the reader, beside what a pipe takes.
 const MAX_WAITING: usize = 4 << 20;
@@ -283,7 +284,7 @@ fn write_all(shared: &Shared, mut file: OutputFile) {
         drop(state);
         let mut error = None;
         if !has_failed {
-            error = file.write_all(&chunk).err();
+            error = progress::aside(|| file.write_all(&chunk)).err();
             has_failed = error.is_some();
         }
         chunk.clear();
