@@ -320,7 +320,7 @@ mod tests {
         let (reader, writer) = io::pipe().unwrap();
         let path = format!("/proc/self/fd/{}", writer.as_raw_fd());
         let file = OutputFile::open(Some(path.as_ref())).unwrap();
-        (reader, Sink::new(file, left_out::json).unwrap())
+        (reader, Sink::new(file, left_out::json("h1:p1")).unwrap())
     }
 
     fn read(mut reader: io::PipeReader) -> Vec<String> {
@@ -346,7 +346,7 @@ mod tests {
         assert_eq!(lines.len(), 5);
         assert!(lines[..3].iter().all(|written| *written == line));
         assert!(
-            lines[3].starts_with(r#"{"type":"output","left_out":{"peer":6,"sample":7},"#),
+            lines[3].starts_with(r#"{"type":"output","agent":"h1:p1","left_out":{"peer":6,"sample":7},"#),
             "{}",
             lines[3]
         );
@@ -356,7 +356,7 @@ mod tests {
     #[tokio::test]
     async fn a_failure_is_reported_once_and_ends_the_waiting() {
         let file = OutputFile::open(Some("/dev/full".as_ref())).unwrap();
-        let mut sink = Sink::new(file, left_out::text).unwrap();
+        let mut sink = Sink::new(file, Box::new(left_out::text)).unwrap();
         let write = |sink: &mut Sink| sink.write("window", 1, |out| out.write_all(b"a line\n"));
         write(&mut sink).unwrap();
         sink.flush();
@@ -385,7 +385,7 @@ mod tests {
     fn a_file_is_opened_again_on_request_even_after_a_failure() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("out");
-        let mut sink = Sink::new(OutputFile::open(Some(&path)).unwrap(), left_out::json).unwrap();
+        let mut sink = Sink::new(OutputFile::open(Some(&path)).unwrap(), left_out::json("h1:p1")).unwrap();
         let mut line = |text: &str| {
             sink.write("window", 1, |out| writeln!(out, "{text}")).unwrap();
             sink.flush();

@@ -10,7 +10,7 @@ use probe_io::compare::private;
 
 use crate::command::compare::config::CalibrateConfig;
 use crate::command::compare::output::{jsonl, text};
-use crate::command::shared::host::check_host;
+use crate::command::shared::host::{check_host, host_name};
 use crate::output::file::OutputFile;
 use crate::output::progress::Progress;
 use crate::output::{Format, terminal};
@@ -23,7 +23,7 @@ pub async fn run(config: CalibrateConfig) -> Result<()> {
     drop(progress);
     let mut results = Vec::new();
     match (config.format, &floor) {
-        (Format::Jsonl, _) => jsonl::floor(config.mode, floor, &mut results)?,
+        (Format::Jsonl, _) => jsonl::floor(&host_name(), config.mode, floor, &mut results)?,
         (Format::Text, Some(floor)) => text::floor(config.mode, floor, terminal::columns(), &mut results)?,
         (Format::Text, None) => bail!("no probe was answered"),
     }

@@ -23,7 +23,7 @@ use crate::command::compare::output::Setting;
 use crate::command::compare::phase::Prober;
 use crate::command::compare::report::Report;
 use crate::command::shared::asking::ask;
-use crate::command::shared::host::{addresses_of, check_host, check_peers, kernel_release};
+use crate::command::shared::host::{addresses_of, agent_name, check_host, check_peers, kernel_release};
 use crate::command::shared::introductions::own_identity;
 use crate::command::shared::shutdown::Shutdown;
 use crate::output::progress::Progress;
@@ -197,6 +197,7 @@ fn setting(config: &CompareConfig, port: &Port, peer: Option<&Identity>, same_cl
         notes.push(note.to_owned());
     }
     Ok(Setting {
+        agent: agent_name(&config.port.interface),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         kernel: kernel_release(),
         interface: config.port.interface.clone(),
