@@ -6,6 +6,7 @@ pub mod controller;
 pub mod doctor;
 pub mod ping;
 pub mod reflect;
+pub mod report;
 mod shared;
 pub mod volley;
 
@@ -26,6 +27,8 @@ use crate::command::doctor::{DoctorArgs, DoctorConfig};
 use crate::command::ping::args::PingArgs;
 use crate::command::ping::config::PingConfig;
 use crate::command::reflect::{ReflectArgs, ReflectConfig};
+use crate::command::report::args::ReportArgs;
+use crate::command::report::config::ReportConfig;
 use crate::command::shared::values::ConfigError;
 use crate::command::volley::args::VolleyArgs;
 use crate::command::volley::config::VolleyConfig;
@@ -60,6 +63,8 @@ enum CommandArgs {
     Calibrate(CalibrateArgs),
     /// Look at one path up to a million times a second, by probes that the kernel sends and turns around
     Volley(VolleyArgs),
+    /// Put saved results of one or several agents together: a page with a matrix, plots, losses and events
+    Report(ReportArgs),
 }
 
 /// A subcommand with its checked configuration.
@@ -73,6 +78,7 @@ pub enum Command {
     Compare(Box<CompareConfig>),
     Calibrate(CalibrateConfig),
     Volley(Box<VolleyConfig>),
+    Report(ReportConfig),
 }
 
 impl Command {
@@ -86,7 +92,8 @@ impl Command {
             | Self::Doctor(_)
             | Self::Compare(_)
             | Self::Calibrate(_)
-            | Self::Volley(_) => false,
+            | Self::Volley(_)
+            | Self::Report(_) => false,
         }
     }
 }
@@ -140,6 +147,7 @@ pub fn validate(cli: Cli) -> Result<Command, ConfigError> {
         CommandArgs::Compare(args) => Command::Compare(Box::new(compare::config::validate(args)?)),
         CommandArgs::Calibrate(args) => Command::Calibrate(compare::config::validate_calibrate(&args)?),
         CommandArgs::Volley(args) => Command::Volley(Box::new(volley::config::validate(args)?)),
+        CommandArgs::Report(args) => Command::Report(report::config::validate(args)?),
     })
 }
 
@@ -155,6 +163,7 @@ pub async fn run(command: Command) -> Result<()> {
         Command::Compare(config) => compare::run::run(*config).await,
         Command::Calibrate(config) => compare::calibrate::run(config).await,
         Command::Volley(config) => volley::run::run(*config).await,
+        Command::Report(config) => report::run::run(&config),
     }
 }
 
@@ -233,7 +242,7 @@ mod tests {
             ),
             (
                 "",
-                "'kstamp' requires a subcommand but one was not provided [subcommands: agent, reflect, controller, ping, doctor, compare, calibrate, volley, help]; see --help",
+                "'kstamp' requires a subcommand but one was not provided [subcommands: agent, reflect, controller, ping, doctor, compare, calibrate, volley, report, help]; see --help",
             ),
         ];
         for (line, expected) in table {

@@ -10,7 +10,9 @@ pub mod jsonl;
 pub mod left_out;
 pub mod model;
 pub mod plot;
+pub mod progress;
 pub mod quantity;
+pub mod report;
 pub mod samples;
 pub mod sink;
 pub mod terminal;
@@ -38,11 +40,11 @@ pub enum Format {
 }
 
 impl Format {
-    /// How records that were left out are reported.
-    pub fn notice(self) -> Notice {
+    /// How an agent reports records that were left out.
+    pub fn notice(self, agent: &str) -> Notice {
         match self {
-            Self::Text => left_out::text,
-            Self::Jsonl => left_out::json,
+            Self::Text => Box::new(left_out::text),
+            Self::Jsonl => left_out::json(agent),
         }
     }
 }
@@ -50,6 +52,8 @@ impl Format {
 /// Where results go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutputConfig {
+    /// Who measures.
+    pub agent: String,
     pub format: Format,
     /// `None` for standard output.
     pub output: Option<PathBuf>,
@@ -64,13 +68,15 @@ pub struct Output {
 }
 
 impl Output {
-    pub fn new(format: Format, file: OutputFile) -> Result<Self, OutputError> {
+    pub fn new(format: Format, agent: &str, file: OutputFile) -> Result<Self, OutputError> {
         Ok(Self {
             exporter: match format {
                 Format::Text => Box::new(Text::new(terminal::columns_for(file.path()))),
-                Format::Jsonl => Box::new(Jsonl),
+                Format::Jsonl => Box::new(Jsonl {
+                    agent: agent.to_owned(),
+                }),
             },
-            sink: Sink::new(file, format.notice())?,
+            sink: Sink::new(file, format.notice(agent))?,
         })
     }
 

@@ -91,7 +91,9 @@ fn meaning(arg: &Arg) -> String {
 
 fn json() -> String {
     let mut page = format!(
-        "{GENERATED}\n\n# JSON fields\n\nWith `--format jsonl`, each line is one object; `type` says which record it is. \
+        "{GENERATED}\n\n# JSON fields\n\nWith `--format jsonl`, each line is one object. `type` says which record it is, and `agent` who \
+         measured: an agent or reflector has its own name (`--name`), `compare` and `volley` host and interface, `ping`, \
+         `calibrate` and `controller` the host. Each record also has the fields listed here. \
          Names are stable: fields may be added, but none is renamed. A value that is not known is null, never zero.\n"
     );
     for record in RECORDS {

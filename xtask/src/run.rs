@@ -58,7 +58,7 @@ impl RunArguments {
         let status = far_agent.wait_for(&mut near_agent)?;
         let far_status = far_agent.agent.finish()?;
         if far_status.success() {
-            self.print_summary(far, &far_agent.out)?;
+            self.print_far(far, &far_agent.out)?;
             return Ok(status);
         }
         far_agent.failure()?;
@@ -79,17 +79,15 @@ impl RunArguments {
         command
     }
 
-    /// Prints the far agent's summary; as JSON lines to stderr, because stdout is the near agent's.
-    fn print_summary(&self, far: &AgentNs, out: &Path) -> Result<()> {
+    /// Prints the far agent's summary, or all its JSON lines after those of the near agent: each record names its agent.
+    fn print_far(&self, far: &AgentNs, out: &Path) -> Result<()> {
         let text = fs::read_to_string(out).with_context(|| format!("cannot read {}", out.display()))?;
-        let heading = format!("== {} ({}, {}) ==", far.namespace, far.interface, far.v4);
         match self.format {
-            Format::Text => println!("\n{heading}\n{}", summary_of(&text)),
-            Format::Jsonl => {
-                eprintln!("{heading}");
-                let summaries = text.lines().filter(|line| line.contains(r#""type":"summary""#));
-                summaries.for_each(|line| eprintln!("{line}"));
+            Format::Text => {
+                let heading = format!("== {} ({}, {}) ==", far.namespace, far.interface, far.v4);
+                println!("\n{heading}\n{}", summary_of(&text));
             }
+            Format::Jsonl => print!("{text}"),
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use serde_json::Value;
-use support::{Agent, count, lab, ms, run};
+use support::{Agent, count, lab, ms, set_netem};
 use xtask::lab::{Lab, Topology};
 
 /// Quantile of the normal distribution for a two-sided interval of 99.9 %.
@@ -41,20 +41,11 @@ impl Fixture {
         Some(Self { lab, reflector })
     }
 
-    /// Sets netem's options for packets of each direction.
-    fn set(&self, forward: &str, backward: &str) {
-        // Frames from agent1 leave the line through port22.
-        for (port, options) in [("port22", forward), ("port12", backward)] {
-            let arguments = format!("qdisc replace dev {port} root netem limit 100000 {options}");
-            run(&mut self.lab.command("agent3", "tc", arguments.split(' ')));
-        }
-    }
-
     /// Sets netem's options for packets of one direction; the others are delayed by 1 ms.
     fn set_one(&self, direction: Direction, options: &str) {
         match direction {
-            Direction::Forward => self.set(options, "delay 1ms"),
-            Direction::Backward => self.set("delay 1ms", options),
+            Direction::Forward => set_netem(&self.lab, options, "delay 1ms"),
+            Direction::Backward => set_netem(&self.lab, "delay 1ms", options),
         }
     }
 
@@ -105,7 +96,7 @@ fn events(trials: u64, probability: f64) -> RangeInclusive<f64> {
 fn loss_is_reported_in_its_direction() {
     const PROBES: u32 = 4000;
     let Some(fixture) = Fixture::new() else { return };
-    fixture.set("delay 1ms loss 1%", "delay 1ms loss 2%");
+    set_netem(&fixture.lab, "delay 1ms loss 1%", "delay 1ms loss 2%");
     twice(|| {
         let summary = fixture.probe("2ms", PROBES);
         let [forward, backward, unknown] =
@@ -173,7 +164,7 @@ fn delay_and_jitter_are_reported_in_their_direction() {
     let directions = [("forward_ns", 40.0, 8.0), ("backward_ns", 25.0, 4.0)];
     let [forward, backward] =
         directions.map(|(_, delay_ms, jitter_ms)| format!("delay {delay_ms}ms {jitter_ms}ms distribution normal"));
-    fixture.set(&forward, &backward);
+    set_netem(&fixture.lab, &forward, &backward);
     twice(|| {
         let summary = fixture.probe("8ms", PROBES);
         assert_eq!(count(&summary, "lost"), 0, "{summary:#}");

@@ -33,6 +33,17 @@ impl Distribution {
         self.0.as_ref().map_or(0, |samples| samples.moments.count)
     }
 
+    /// The middle of each bin with samples, in nanoseconds, and their number, from the smallest to the largest.
+    pub fn bins(&self) -> impl Iterator<Item = (i64, u64)> {
+        self.0.iter().flat_map(|samples| {
+            let moments = samples.moments;
+            samples
+                .bins
+                .sorted()
+                .map(move |(middle, count)| (middle.clamp(moments.min, moments.max), count))
+        })
+    }
+
     /// Adds every sample of `other`.
     pub fn merge(&mut self, other: &Distribution) {
         if let Some(theirs) = other.0.as_ref().filter(|theirs| theirs.moments.count > 0) {

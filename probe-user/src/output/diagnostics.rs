@@ -4,6 +4,7 @@ use std::io::{self, Write as _};
 use std::time::Duration;
 
 use crate::output::file::is_writable;
+use crate::output::progress;
 
 const LAST_LINE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -15,6 +16,7 @@ pub struct Diagnostics {
 
 impl io::Write for Diagnostics {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        progress::clear();
         let mut stderr = io::stderr().lock();
         if !is_writable(&stderr, Some(Duration::ZERO)) {
             self.left_out += 1;
@@ -36,6 +38,7 @@ impl io::Write for Diagnostics {
 
 /// Writes the last line of a run, and waits a moment for standard error.
 pub fn last(line: &str) {
+    progress::clear();
     let mut stderr = io::stderr().lock();
     if is_writable(&stderr, Some(LAST_LINE_TIMEOUT)) {
         writeln!(stderr, "kstamp: {line}").ok();

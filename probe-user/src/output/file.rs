@@ -163,7 +163,8 @@ fn append(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).open(path)
 }
 
-fn is_same(one: &Metadata, other: &Metadata) -> bool {
+/// Whether two paths lead to one file; devices such as /dev/null do not count.
+pub fn is_same(one: &Metadata, other: &Metadata) -> bool {
     let is_memory = one.file_type().is_char_device() && major(one.rdev()) == MEMORY_DEVICES;
     (one.dev(), one.ino()) == (other.dev(), other.ino()) && !is_memory
 }

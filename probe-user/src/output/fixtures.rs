@@ -11,6 +11,7 @@ use probe_core::observation::SendFailure;
 use probe_core::stats::report::{ClockSteps, Counts, OneWayClock, Path, Patterns, Report, Summary};
 use probe_io::port::Engine;
 
+use crate::output::jsonl::Jsonl;
 use crate::output::model::{
     Attach, AttachChange, Clock, ClockStep, Context, Counters, Downtime, End, Event, Exporter, InterfaceChange,
     InterfaceEvent, Method, PeerChange, PeerEvent, Results, Start, Windows,
@@ -307,6 +308,10 @@ pub fn counters<const N: usize>(values: [(&str, u64); N]) -> Counters {
         values: values.map(|(name, value)| (name.to_owned(), value)).into(),
         time: time(),
     }
+}
+
+pub fn jsonl() -> Jsonl {
+    Jsonl { agent: start().name }
 }
 
 pub fn exported(mut exporter: impl Exporter, events: impl IntoIterator<Item = Event>) -> String {

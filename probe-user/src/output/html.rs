@@ -44,11 +44,19 @@ pub fn key(names: &[String], colour: impl Fn(usize) -> String, out: &mut dyn Wri
 }
 
 pub fn table(grid: Grid, caption: &str, out: &mut dyn Write) -> io::Result<()> {
-    writeln!(out, "<div class=\"scroll\"><table><caption>{}</caption>", text(caption))?;
+    let caption = text(caption).to_string();
+    writeln!(
+        out,
+        "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{caption}\"><table><caption>{caption}</caption>"
+    )?;
     let headings = grid.columns.iter().map(|column| column.heading);
+    let class = |place: usize| match grid.columns.get(place.wrapping_sub(1)) {
+        Some(column) if !column.numbers => " class=\"words\"",
+        _ => "",
+    };
     let row = |cells: Vec<String>, kind: &str| {
-        let cells = cells.iter().map(|cell| format!("<{kind}>{}</{kind}>", text(cell)));
-        format!("<tr>{}</tr>", cells.collect::<String>())
+        let cell = |(place, cell): (usize, &String)| format!("<{kind}{}>{}</{kind}>", class(place), text(cell));
+        format!("<tr>{}</tr>", cells.iter().enumerate().map(cell).collect::<String>())
     };
     let first = std::iter::once(grid.heading)
         .chain(headings)

@@ -6,39 +6,51 @@ use serde::Serialize;
 
 use crate::output::model::{Event, Exporter};
 
-/// Writes a record as one line: its type, then its fields.
-pub fn record(kind: &'static str, fields: &impl Serialize, out: &mut dyn Write) -> io::Result<()> {
+/// Writes a record as one line: its type, who measured, then its fields.
+pub fn record(kind: &'static str, agent: &str, fields: &impl Serialize, out: &mut dyn Write) -> io::Result<()> {
     #[derive(Serialize)]
     struct Line<'a, T> {
         r#type: &'static str,
+        agent: &'a str,
         #[serde(flatten)]
         fields: &'a T,
     }
-    serde_json::to_writer(&mut *out, &Line { r#type: kind, fields })?;
+    serde_json::to_writer(
+        &mut *out,
+        &Line {
+            r#type: kind,
+            agent,
+            fields,
+        },
+    )?;
     out.write_all(b"\n")
 }
 
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Jsonl;
+#[derive(Debug, Clone)]
+pub struct Jsonl {
+    /// Who measures.
+    pub agent: String,
+}
 
 impl Exporter for Jsonl {
     fn export(&mut self, event: &Event, out: &mut dyn Write) -> io::Result<()> {
+        let agent = &self.agent;
         match event {
-            Event::Start(start) => record("start", start, out),
-            Event::Attach(change) => record("attach", change, out),
-            Event::Interface(change) => record("interface", change, out),
-            Event::Peer(change) => record("peer", change, out),
-            Event::Clock(step) => record("clock", step, out),
-            Event::Counters(counters) => record("counters", counters, out),
+            Event::Start(start) => record("start", agent, start, out),
+            Event::Attach(change) => record("attach", agent, change, out),
+            Event::Interface(change) => record("interface", agent, change, out),
+            Event::Peer(change) => record("peer", agent, change, out),
+            Event::Clock(step) => record("clock", agent, step, out),
+            Event::Counters(counters) => record("counters", agent, counters, out),
             Event::Windows(windows) => windows
                 .results
                 .iter()
-                .try_for_each(|results| record("window", results, out)),
+                .try_for_each(|results| record("window", agent, results, out)),
             Event::End(end) => {
                 end.results
                     .iter()
-                    .try_for_each(|results| record("summary", results, out))?;
-                record("counters", &end.counters, out)
+                    .try_for_each(|results| record("summary", agent, results, out))?;
+                record("counters", agent, &end.counters, out)
             }
         }
     }

@@ -24,10 +24,12 @@ impl LeftOut {
 }
 
 /// Writes them in one format.
-pub type Notice = fn(&LeftOut, &mut dyn Write) -> io::Result<()>;
+pub type Notice = Box<dyn Fn(&LeftOut, &mut dyn Write) -> io::Result<()> + Send>;
 
-pub fn json(left_out: &LeftOut, out: &mut dyn Write) -> io::Result<()> {
-    record("output", left_out, out)
+/// As a record of this agent.
+pub fn json(agent: &str) -> Notice {
+    let agent = agent.to_owned();
+    Box::new(move |left_out, out| record("output", &agent, left_out, out))
 }
 
 pub fn text(left_out: &LeftOut, out: &mut dyn Write) -> io::Result<()> {
@@ -62,11 +64,11 @@ mod tests {
             String::from_utf8(out).unwrap()
         };
         assert_eq!(
-            written(json),
-            "{\"type\":\"output\",\"left_out\":{\"peer\":1,\"window\":3},\"time\":\"2026-11-21T10:10:38.000000000Z\"}\n"
+            written(json("h1:p1")),
+            "{\"type\":\"output\",\"agent\":\"h1:p1\",\"left_out\":{\"peer\":1,\"window\":3},\"time\":\"2026-11-21T10:10:38.000000000Z\"}\n"
         );
         assert_eq!(
-            written(text),
+            written(Box::new(text)),
             "2026-11-21T10:10:38Z the reader of this output is too slow; left out so far: 1 × peer, 3 × window\n"
         );
     }

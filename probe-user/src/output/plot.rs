@@ -11,6 +11,9 @@ const COLOURS: usize = 9;
 /// Number of colours of a heat map, from few round trips to many.
 pub const HEAT_LEVELS: usize = 8;
 
+/// Maximum number of labels on an axis of delays.
+pub const MAX_MARKS: usize = 12;
+
 pub type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 pub type Failure = DrawingAreaErrorKind<std::io::Error>;
 
@@ -86,4 +89,37 @@ pub fn round(ns: &f64) -> String {
 
 pub fn seconds(ns: u64) -> f64 {
     ns as f64 / 1e9
+}
+
+/// Delays to label between `low` and `high`: powers of ten, and more digits where few of those are in the range.
+pub fn delay_marks(low: f64, high: f64) -> Vec<f64> {
+    const DIGITS: [&[f64]; 3] = [
+        &[1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0],
+        &[1.0, 2.0, 5.0],
+        &[1.0],
+    ];
+    let with = |digits: &[f64]| -> Vec<f64> {
+        let decade = |power| digits.iter().map(move |digit| digit * 10_f64.powi(power));
+        let all = (0..20).flat_map(decade);
+        all.filter(|delay| (low..=high).contains(delay)).collect()
+    };
+    let found = DIGITS
+        .iter()
+        .map(|digits| with(digits))
+        .find(|marks| marks.len() <= MAX_MARKS);
+    found.unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_axis_of_any_length_has_some_labels() {
+        for (low, high) in [(1_900.0, 2_100.0), (2_000.0, 9_700.0), (900.0, 1e6), (1.0, 4.3e9)] {
+            let marks = delay_marks(low, high);
+            assert!((1..=MAX_MARKS).contains(&marks.len()), "{low} to {high}: {marks:?}");
+        }
+        assert_eq!(delay_marks(1_900.0, 9_700.0).len(), 9);
+    }
 }

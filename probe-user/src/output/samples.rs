@@ -11,20 +11,28 @@ use crate::output::left_out;
 use crate::output::sink::{Control, OutputError, Sink};
 
 /// A buffered file of `sample` records. If it cannot be written, it ends with a warning, and the run goes on.
-pub struct Samples(Sink);
+pub struct Samples {
+    sink: Sink,
+    agent: String,
+}
 
 impl Samples {
-    /// Truncates the file.
-    pub fn new(file: OutputFile) -> Result<Self, OutputError> {
-        Sink::new(file, left_out::json).map(Self)
+    /// Truncates the file. `agent` measures.
+    pub fn new(file: OutputFile, agent: &str) -> Result<Self, OutputError> {
+        Ok(Self {
+            sink: Sink::new(file, left_out::json(agent))?,
+            agent: agent.to_owned(),
+        })
     }
 
     pub fn control(&self) -> Control {
-        self.0.control()
+        self.sink.control()
     }
 
     pub fn add(&mut self, sample: &impl Serialize) {
-        let added = self.0.write("sample", 1, |out| record("sample", sample, out));
+        let added = self
+            .sink
+            .write("sample", 1, |out| record("sample", &self.agent, sample, out));
         if let Err(error) = added {
             warn!("{error}; no more samples are written, and the run goes on");
         }
@@ -32,25 +40,25 @@ impl Samples {
 
     /// Has the samples of a window written.
     pub fn flush(&mut self) {
-        self.0.flush();
+        self.sink.flush();
     }
 
     /// Adds the number of samples that were left out, if there are any.
     pub fn end(&mut self) {
-        if !self.0.left_out().is_empty()
-            && let Err(error) = self.0.write_last(|_| Ok(()))
+        if !self.sink.left_out().is_empty()
+            && let Err(error) = self.sink.write_last(|_| Ok(()))
         {
             warn!("{error}; samples are missing");
         }
     }
 
     pub fn left_out(&self) -> &BTreeMap<&'static str, u64> {
-        self.0.left_out()
+        self.sink.left_out()
     }
 
     /// Hands over the output, whose reader has yet to take the rest.
     pub fn into_sink(self) -> Sink {
-        self.0
+        self.sink
     }
 }
 
@@ -97,7 +105,7 @@ mod tests {
     }
 
     fn open(path: &Path) -> Samples {
-        Samples::new(OutputFile::open(Some(path)).unwrap()).unwrap()
+        Samples::new(OutputFile::open(Some(path)).unwrap(), "h1:p1").unwrap()
     }
 
     #[test]
@@ -108,15 +116,15 @@ mod tests {
         let table = [
             (
                 sample(ProbePath::Unicast, &reply(100_300), Outcome::Ok),
-                r#"{"type":"sample","peer":"10.1.1.6","path":"unicast","seq":7,"sent_ns":null,"t1_ns":100000,"t2_ns":100200,"t3_ns":100300,"t4_ns":100500,"rtt_ns":400,"residence_ns":100,"state":"ok","reason":null}"#,
+                r#"{"type":"sample","agent":"h1:p1","peer":"10.1.1.6","path":"unicast","seq":7,"sent_ns":null,"t1_ns":100000,"t2_ns":100200,"t3_ns":100300,"t4_ns":100500,"rtt_ns":400,"residence_ns":100,"state":"ok","reason":null}"#,
             ),
             (
                 sample(ProbePath::Group, &reply(100_100), Outcome::Late),
-                r#"{"type":"sample","peer":"10.1.1.6","path":"group","seq":7,"sent_ns":null,"t1_ns":100000,"t2_ns":100200,"t3_ns":100100,"t4_ns":100500,"rtt_ns":null,"residence_ns":null,"state":"late","reason":null}"#,
+                r#"{"type":"sample","agent":"h1:p1","peer":"10.1.1.6","path":"group","seq":7,"sent_ns":null,"t1_ns":100000,"t2_ns":100200,"t3_ns":100100,"t4_ns":100500,"rtt_ns":null,"residence_ns":null,"state":"late","reason":null}"#,
             ),
             (
                 lost("fe80::1", u32::MAX),
-                r#"{"type":"sample","peer":"fe80::1","path":"unicast","seq":4294967295,"sent_ns":100000,"t1_ns":null,"t2_ns":null,"t3_ns":null,"t4_ns":null,"rtt_ns":null,"residence_ns":null,"state":"lost","reason":null}"#,
+                r#"{"type":"sample","agent":"h1:p1","peer":"fe80::1","path":"unicast","seq":4294967295,"sent_ns":100000,"t1_ns":null,"t2_ns":null,"t3_ns":null,"t4_ns":null,"rtt_ns":null,"residence_ns":null,"state":"lost","reason":null}"#,
             ),
         ];
         for (sample, _) in &table {

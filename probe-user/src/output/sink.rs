@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 pub use crate::output::file::OutputError;
 use crate::output::file::OutputFile;
 use crate::output::left_out::{LeftOut, Notice};
+use crate::output::progress;
 
 /// Bytes that may wait for the reader, beside what a pipe takes.
 const MAX_WAITING: usize = 4 << 20;
@@ -283,7 +284,7 @@ fn write_all(shared: &Shared, mut file: OutputFile) {
         drop(state);
         let mut error = None;
         if !has_failed {
-            error = file.write_all(&chunk).err();
+            error = progress::aside(|| file.write_all(&chunk)).err();
             has_failed = error.is_some();
         }
         chunk.clear();
@@ -319,7 +320,7 @@ mod tests {
         let (reader, writer) = io::pipe().unwrap();
         let path = format!("/proc/self/fd/{}", writer.as_raw_fd());
         let file = OutputFile::open(Some(path.as_ref())).unwrap();
-        (reader, Sink::new(file, left_out::json).unwrap())
+        (reader, Sink::new(file, left_out::json("h1:p1")).unwrap())
     }
 
     fn read(mut reader: io::PipeReader) -> Vec<String> {
@@ -345,7 +346,7 @@ mod tests {
         assert_eq!(lines.len(), 5);
         assert!(lines[..3].iter().all(|written| *written == line));
         assert!(
-            lines[3].starts_with(r#"{"type":"output","left_out":{"peer":6,"sample":7},"#),
+            lines[3].starts_with(r#"{"type":"output","agent":"h1:p1","left_out":{"peer":6,"sample":7},"#),
             "{}",
             lines[3]
         );
@@ -355,7 +356,7 @@ mod tests {
     #[tokio::test]
     async fn a_failure_is_reported_once_and_ends_the_waiting() {
         let file = OutputFile::open(Some("/dev/full".as_ref())).unwrap();
-        let mut sink = Sink::new(file, left_out::text).unwrap();
+        let mut sink = Sink::new(file, Box::new(left_out::text)).unwrap();
         let write = |sink: &mut Sink| sink.write("window", 1, |out| out.write_all(b"a line\n"));
         write(&mut sink).unwrap();
         sink.flush();
@@ -384,7 +385,7 @@ mod tests {
     fn a_file_is_opened_again_on_request_even_after_a_failure() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("out");
-        let mut sink = Sink::new(OutputFile::open(Some(&path)).unwrap(), left_out::json).unwrap();
+        let mut sink = Sink::new(OutputFile::open(Some(&path)).unwrap(), left_out::json("h1:p1")).unwrap();
         let mut line = |text: &str| {
             sink.write("window", 1, |out| writeln!(out, "{text}")).unwrap();
             sink.flush();

@@ -26,30 +26,24 @@ fn columns_of(output: impl AsFd) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use std::fs::File;
-    use std::os::fd::{FromRawFd as _, OwnedFd};
-    use std::ptr::null;
+
+    use nix::pty::{OpenptyResult, Winsize, openpty};
 
     use super::*;
 
-    fn terminal(columns: u16) -> [OwnedFd; 2] {
-        let size = libc::winsize {
+    fn terminal(columns: u16) -> OpenptyResult {
+        let size = Winsize {
             ws_row: 24,
             ws_col: columns,
             ws_xpixel: 0,
             ws_ypixel: 0,
         };
-        let (mut master, mut slave) = (-1, -1);
-        // SAFETY: the pointers are valid or null, as openpty(3) allows.
-        let outcome = unsafe { libc::openpty(&mut master, &mut slave, std::ptr::null_mut(), null(), &size) };
-        assert_eq!(outcome, 0);
-        // SAFETY: openpty has just opened both, and nothing else owns them.
-        [master, slave].map(|fd| unsafe { OwnedFd::from_raw_fd(fd) })
+        openpty(&size, None).unwrap()
     }
 
     #[test]
     fn a_terminal_has_a_width_and_a_file_has_none() {
-        let [_master, slave] = terminal(97);
-        assert_eq!(columns_of(slave), Some(97));
+        assert_eq!(columns_of(terminal(97).slave), Some(97));
         assert_eq!(columns_of(File::open("/dev/null").unwrap()), None);
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use jiff::Timestamp;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// UTC, written as in RFC 3339.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -14,6 +14,16 @@ pub struct Utc {
 impl Utc {
     fn timestamp(self) -> Timestamp {
         Timestamp::from_nanosecond(i128::from(self.unix_ns)).unwrap_or(Timestamp::MAX)
+    }
+
+    /// `10:10:38` on an axis of some length; of some seconds `10:10:38.500`, of some days `21 10:10`.
+    pub fn on_axis(self, lasts_ns: u64) -> String {
+        let form = match lasts_ns / 1_000_000_000 {
+            0..4 => "%H:%M:%S%.3f",
+            4..86_400 => "%H:%M:%S",
+            _ => "%d %H:%M",
+        };
+        self.timestamp().strftime(form).to_string()
     }
 
     /// `2026-11-21T10:10:38Z`.
@@ -45,6 +55,18 @@ pub fn interval(start: Utc, end: Utc) -> impl fmt::Display {
 impl fmt::Display for Utc {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:.9}", self.timestamp())
+    }
+}
+
+impl<'de> Deserialize<'de> for Utc {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let time: Option<Timestamp> = text.parse().ok();
+        let unix_ns = time.and_then(|time| u64::try_from(time.as_nanosecond()).ok());
+        let wrong = || serde::de::Error::custom(format!("'{text}' is not a time of RFC 3339 after 1970"));
+        Ok(Self {
+            unix_ns: unix_ns.ok_or_else(wrong)?,
+        })
     }
 }
 

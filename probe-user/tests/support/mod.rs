@@ -259,6 +259,27 @@ impl Drop for Running {
     }
 }
 
+/// Renders a page in headless Chromium, if installed; prints a note if not.
+pub fn render(page: &Path) {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    if !std::env::split_paths(&path).any(|directory| directory.join("chromium").exists()) {
+        println!("SKIPPED: needs chromium to render the page; apt-get install chromium");
+        return;
+    }
+    let picture = page.with_extension("png");
+    let profile = page.with_extension("profile");
+    let output = command("timeout 60 chromium --headless --no-sandbox --disable-gpu --window-size=1200,2400")
+        .arg(format!("--user-data-dir={}", profile.display()))
+        .arg(format!("--screenshot={}", picture.display()))
+        .arg(format!("file://{}", page.display()))
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
+    // A blank page of this size takes about 8 kB.
+    assert!(fs::metadata(&picture).unwrap().len() > 40_000, "{stderr}");
+}
+
 /// A file with a key that only its owner may read.
 pub fn key_file(secret: &[u8]) -> (TempDir, PathBuf) {
     let directory = TempDir::new().unwrap();

@@ -1,5 +1,7 @@
 //! Configuration of `kstamp agent`.
 
+use std::time::Duration;
+
 use probe_common::abi::MAX_IN_FLIGHT;
 use probe_common::family::Family;
 use probe_core::agent::config::{Families, MAX_PEERS, ProbeConfig};
@@ -24,6 +26,16 @@ pub struct AgentConfig {
 }
 
 impl AgentConfig {
+    /// How long it sends probes, if that ends; without the time until a peer is found.
+    pub fn length(&self) -> Option<Duration> {
+        let of_count_ns = self.core.count.map(|count| count.saturating_mul(self.core.interval_ns));
+        [of_count_ns, self.duration_ns]
+            .into_iter()
+            .flatten()
+            .min()
+            .map(Duration::from_nanos)
+    }
+
     /// Families of which the interface has no address wait for one, unless they are required or a named peer has one.
     /// If no family is left, all stay, and opening the port fails with the reason.
     pub fn limit_to(&mut self, present: Families) {

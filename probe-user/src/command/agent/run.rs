@@ -24,6 +24,7 @@ use crate::command::shared::replies::MismatchWarnings;
 use crate::command::shared::reporter::Reporter;
 use crate::command::shared::shutdown::Shutdown;
 use crate::command::shared::unsent::UnsentWarnings;
+use crate::output::progress::Progress;
 
 /// The agent wakes up for its deadlines at most once in this time, and then sends all due probes: a wake-up for each probe
 /// would cost several times as much as the probe.
@@ -82,7 +83,10 @@ pub async fn run(mut config: AgentConfig) -> Result<()> {
         mismatches: MismatchWarnings::default(),
         wall_clock: StepDetector::new(),
     };
+    let length = run.config.length();
+    let progress = length.map(|length| Progress::show("measuring", length));
     let outcome = run.until_done(&mut shutdown).await;
+    drop(progress);
     // Results are reported even if the run failed.
     let outcome = run.finish().and(outcome);
     let Run { endpoint, reporter, .. } = run;

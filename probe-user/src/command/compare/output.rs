@@ -22,6 +22,8 @@ use crate::output::time::Utc;
 /// The setting of a comparison, known before the first probe.
 #[derive(Debug, Clone)]
 pub struct Setting {
+    /// Who measures.
+    pub agent: String,
     pub version: String,
     pub kernel: String,
     pub interface: String,

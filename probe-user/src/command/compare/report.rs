@@ -7,6 +7,7 @@ use probe_core::compare::{Method, Phase};
 
 use crate::command::compare::config::CompareConfig;
 use crate::command::compare::output::{Comparison, PhaseResult, Setting, html, jsonl, text};
+use crate::command::shared::host::agent_name;
 use crate::output::Format;
 use crate::output::file::OutputFile;
 use crate::output::quantity::count;
@@ -31,7 +32,7 @@ impl Report {
         Ok(Self {
             format: config.format,
             columns: terminal::columns_for(config.output.as_deref()),
-            sink: Sink::new(output, config.format.notice())?,
+            sink: Sink::new(output, config.format.notice(&agent_name(&config.port.interface)))?,
             html,
             comparison: None,
         })

@@ -23,9 +23,10 @@ use crate::command::compare::output::Setting;
 use crate::command::compare::phase::Prober;
 use crate::command::compare::report::Report;
 use crate::command::shared::asking::ask;
-use crate::command::shared::host::{addresses_of, check_host, check_peers, kernel_release};
+use crate::command::shared::host::{addresses_of, agent_name, check_host, check_peers, kernel_release};
 use crate::command::shared::introductions::own_identity;
 use crate::command::shared::shutdown::Shutdown;
+use crate::output::progress::Progress;
 use crate::output::time::Utc;
 
 /// Probes of the brief calibration.
@@ -104,7 +105,10 @@ async fn phases(
     if prober.run(WARM_UP_NS, Phase::Idle, 0, shutdown).await?.is_over {
         return Ok(());
     }
+    let length = Duration::from_nanos(config.duration_ns);
+    let progress = Progress::show("idle", length);
     let idle = prober.run(config.duration_ns, Phase::Idle, 0, shutdown).await?;
+    drop(progress);
     report.phase(idle.result)?;
     if idle.is_over || busy == 0 {
         return Ok(());
@@ -112,6 +116,7 @@ async fn phases(
     let probing = Duration::from_nanos(config.duration_ns.saturating_add(config.timeout_ns));
     let load = Load::start(busy, probing + MARGIN).context("cannot start the busy processes")?;
     if !prober.run(SETTLE_NS, Phase::Loaded, busy, shutdown).await?.is_over {
+        let _progress = Progress::show("loaded", length);
         let loaded = prober.run(config.duration_ns, Phase::Loaded, busy, shutdown).await?;
         report.phase(loaded.result)?;
     }
@@ -192,6 +197,7 @@ fn setting(config: &CompareConfig, port: &Port, peer: Option<&Identity>, same_cl
         notes.push(note.to_owned());
     }
     Ok(Setting {
+        agent: agent_name(&config.port.interface),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         kernel: kernel_release(),
         interface: config.port.interface.clone(),

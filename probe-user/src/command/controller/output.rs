@@ -14,17 +14,20 @@ use crate::output::sink::{Control, OutputError, Sink};
 use crate::output::{Format, terminal};
 
 pub struct ControllerOutput {
+    agent: String,
     format: Format,
     sink: Sink,
     columns: terminal::Columns,
 }
 
 impl ControllerOutput {
-    pub fn new(format: Format, file: OutputFile) -> Result<Self, OutputError> {
+    /// `agent` measures.
+    pub fn new(format: Format, agent: String, file: OutputFile) -> Result<Self, OutputError> {
         Ok(Self {
             format,
             columns: terminal::columns_for(file.path()),
-            sink: Sink::new(file, format.notice())?,
+            sink: Sink::new(file, format.notice(&agent))?,
+            agent,
         })
     }
 
@@ -33,10 +36,10 @@ impl ControllerOutput {
     }
 
     pub fn event(&mut self, event: &ControllerEvent) -> Result<(), OutputError> {
-        let format = self.format;
+        let (format, agent) = (self.format, &self.agent);
         self.sink.write("event", 1, |out| match format {
             Format::Text => text::event(event, out),
-            Format::Jsonl => jsonl::event(event, out),
+            Format::Jsonl => jsonl::event(agent, event, out),
         })?;
         self.sink.flush();
         Ok(())
@@ -44,10 +47,10 @@ impl ControllerOutput {
 
     /// Writes a report; the last one includes the summary of the run.
     pub fn report(&mut self, report: &ControllerReport, is_last: bool) -> Result<(), OutputError> {
-        let (format, columns) = (self.format, (self.columns)());
+        let (format, agent, columns) = (self.format, &self.agent, (self.columns)());
         let body = |out: &mut dyn Write| match format {
             Format::Text => text::report(report, is_last, columns, out),
-            Format::Jsonl => jsonl::report(report, is_last, out),
+            Format::Jsonl => jsonl::report(agent, report, is_last, out),
         };
         if is_last {
             return self.sink.write_last(body);

@@ -18,6 +18,7 @@ use crate::command::controller::output::model::{
     ByMethod, ControllerEvent, ControllerReport, End, Happened, HopLine, LinkCounts, LinkLine, PathLine, Start,
     SummaryLine, SwitchLine,
 };
+use crate::command::shared::host::host_name;
 use crate::output::file::OutputFile;
 use crate::output::quantity::duration_u64;
 use crate::output::sink::{Control, Sink};
@@ -44,7 +45,7 @@ impl Reporter {
             None => None,
         };
         Ok(Self {
-            output: ControllerOutput::new(config.format, output)?,
+            output: ControllerOutput::new(config.format, host_name(), output)?,
             drawing,
             trouble: None,
             start: Start {

@@ -101,14 +101,16 @@ impl TlvFields {
 }
 
 pub struct PingOutput {
+    agent: String,
     format: Format,
     sink: Sink,
 }
 
 impl PingOutput {
-    pub fn stdout(format: Format) -> Result<Self, OutputError> {
-        let sink = Sink::new(OutputFile::open(None)?, format.notice())?;
-        Ok(Self { format, sink })
+    /// `agent` measures.
+    pub fn stdout(format: Format, agent: String) -> Result<Self, OutputError> {
+        let sink = Sink::new(OutputFile::open(None)?, format.notice(&agent))?;
+        Ok(Self { agent, format, sink })
     }
 
     pub fn control(&self) -> Control {
@@ -124,10 +126,10 @@ impl PingOutput {
     }
 
     pub fn summary(&mut self, start: &PingStart, results: &Results) -> Result<(), OutputError> {
-        let format = self.format;
+        let (format, agent) = (self.format, &self.agent);
         self.sink.write_last(|out| match format {
             Format::Text => write_summary(start, results, out),
-            Format::Jsonl => record("summary", results, out),
+            Format::Jsonl => record("summary", agent, results, out),
         })
     }
 
@@ -142,10 +144,10 @@ impl PingOutput {
         fields: &impl Serialize,
         text: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> Result<(), OutputError> {
-        let format = self.format;
+        let (format, agent) = (self.format, &self.agent);
         self.sink.write(kind, 1, |out| match format {
             Format::Text => text(out),
-            Format::Jsonl => record(kind, fields, out),
+            Format::Jsonl => record(kind, agent, fields, out),
         })?;
         self.sink.flush();
         Ok(())

@@ -23,7 +23,7 @@ use probe_io::udp::target::Target;
 use crate::command::ping::config::{PingConfig, PingEngine};
 use crate::command::ping::output::{PingOutput, PingSample, PingStart};
 use crate::command::ping::path::{Path, resolve};
-use crate::command::shared::host::{POLL_INTERVAL, WITHOUT_EBPF, kernel_release};
+use crate::command::shared::host::{POLL_INTERVAL, WITHOUT_EBPF, host_name, kernel_release};
 use crate::command::shared::replies::{hints, wrong_timestamp_format};
 use crate::command::shared::shutdown::Shutdown;
 use crate::command::shared::values::AGENT_PORT;
@@ -32,7 +32,7 @@ use crate::output::time::{Utc, UtcOffset};
 
 /// Runs until the count is reached or a signal comes. It is an error if no reply came.
 pub async fn run(config: PingConfig) -> Result<()> {
-    let mut output = PingOutput::stdout(config.format)?;
+    let mut output = PingOutput::stdout(config.format, host_name())?;
     let mut shutdown = Shutdown::new(output.control(), None).context("cannot catch signals")?;
     let to = tokio::select! {
         to = resolve(&config) => to?,

@@ -6,6 +6,9 @@ use std::time::Duration;
 use anyhow::{Result, anyhow, bail};
 use nix::sys::utsname::uname;
 use probe_core::agent::config::Families;
+use probe_core::identity::MAX_TEXT_LEN;
+use probe_core::text::plain;
+use probe_host::hostname::{default_agent_name, hostname};
 use probe_host::link::Netlink;
 use probe_host::preflight::{Facts, check};
 
@@ -52,6 +55,16 @@ pub async fn check_peers(interface: &str, addresses: &[IpAddr], peers: &[IpAddr]
 
 pub async fn families_of_interface(interface: &str) -> Result<Families> {
     Ok(families_of(&addresses_of(interface).await?))
+}
+
+/// Who measures at an interface, unless the user names the agent.
+pub fn agent_name(interface: &str) -> String {
+    plain(&default_agent_name(interface), MAX_TEXT_LEN)
+}
+
+/// Who measures where no interface is named.
+pub fn host_name() -> String {
+    plain(&hostname(), MAX_TEXT_LEN)
 }
 
 pub fn kernel_release() -> String {

@@ -57,8 +57,8 @@ impl Reporter {
         let samples = config.samples.as_deref();
         let samples = samples.map(|path| output.open_other("--samples", path)).transpose()?;
         Ok(Self {
-            output: Output::new(config.format, output)?,
-            samples: samples.map(Samples::new).transpose()?,
+            output: Output::new(config.format, &config.agent, output)?,
+            samples: samples.map(|file| Samples::new(file, &config.agent)).transpose()?,
             engine: Engine::Ebpf,
             attach: model::Attach {
                 egress: None,

@@ -29,7 +29,7 @@ const MIN_INTERVAL_NS: u64 = 1_000;
 /// A year: longer is a typing error, and far from where nanoseconds overflow.
 const MAX_DURATION_NS: u128 = 365 * 24 * 3_600 * 1_000_000_000;
 /// As a file name.
-const STANDARD_OUTPUT: &str = "-";
+pub const STANDARD_OUTPUT: &str = "-";
 
 /// An error in a command line, and its remedy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -155,9 +155,14 @@ pub fn count(text: &str) -> Result<u64, ConfigError> {
 }
 
 pub fn name(name: String) -> Result<String, ConfigError> {
+    name_of("--name", name)
+}
+
+/// The name of an agent, given by a flag.
+pub fn name_of(flag: &str, name: String) -> Result<String, ConfigError> {
     if !is_acceptable_name(&name) {
         return wrong(format!(
-            "--name {name:?} cannot be shown by peers; use 1 to {MAX_TEXT_LEN} bytes of visible characters with single \
+            "{flag} {name:?} cannot be shown by peers; use 1 to {MAX_TEXT_LEN} bytes of visible characters with single \
              blanks between them"
         ));
     }

@@ -4,6 +4,7 @@ use anyhow::Result;
 use probe_core::volley::{Mode, Plan, Snapshot, Totals, difference};
 use probe_io::volley::VolleySample;
 
+use crate::command::shared::host::agent_name;
 use crate::command::volley::config::VolleyConfig;
 use crate::command::volley::output::heat::HeatMap;
 use crate::command::volley::output::{SampleFields, VolleyResults, VolleyStart, VolleySummary, html, text};
@@ -22,6 +23,7 @@ const MS_NS: u64 = 1_000_000;
 
 /// The files, opened before anything is sent.
 pub struct Files {
+    agent: String,
     format: Format,
     sink: Sink,
     samples: Option<Samples>,
@@ -39,11 +41,13 @@ impl Files {
             samples.check_other("--html", path, html.metadata())?;
         }
         html.as_ref().map_or(Ok(()), OutputFile::truncate)?;
+        let agent = agent_name(&config.interface);
         Ok(Self {
             format: config.format,
-            sink: Sink::new(output, config.format.notice())?,
-            samples: samples.map(Samples::new).transpose()?,
+            sink: Sink::new(output, config.format.notice(&agent))?,
+            samples: samples.map(|file| Samples::new(file, &agent)).transpose()?,
             html,
+            agent,
         })
     }
 
@@ -72,10 +76,10 @@ pub struct Report {
 
 impl Report {
     pub fn new(mut files: Files, start: VolleyStart, utc: UtcOffset, nothing: Snapshot) -> Result<Self> {
-        let format = files.format;
+        let (format, agent) = (files.format, &files.agent);
         files.sink.write("start", 1, |out| match format {
             Format::Text => text::start(&start, out),
-            Format::Jsonl => record("start", &start, out),
+            Format::Jsonl => record("start", agent, &start, out),
         })?;
         files.sink.flush();
         let whole_ms = (start.duration_ns / COLUMNS).div_ceil(MS_NS) * MS_NS;
@@ -123,10 +127,10 @@ impl Report {
     fn row(&mut self, now: &Snapshot, part: &Snapshot) -> Result<()> {
         let row = self.results(part, self.last_row.totals.pending, self.last_row.at_ns);
         let until_ns = now.at_ns.saturating_sub(self.started_ns);
-        let format = self.files.format;
+        let (format, agent) = (self.files.format, &self.files.agent);
         self.files.sink.write("row", 1, |out| match format {
             Format::Text => text::row(&row, until_ns, out),
-            Format::Jsonl => record("row", &row, out),
+            Format::Jsonl => record("row", agent, &row, out),
         })?;
         self.files.sink.flush();
         self.last_row = now.clone();
@@ -165,10 +169,10 @@ impl Report {
             samples.end();
             files.sink.also_left_out(samples.left_out());
         }
-        let format = files.format;
+        let (format, agent) = (files.format, &files.agent);
         files.sink.write_last(|out| match format {
             Format::Text => text::summary(&start, &summary, out),
-            Format::Jsonl => record("summary", &summary, out),
+            Format::Jsonl => record("summary", agent, &summary, out),
         })?;
         if let (Some(file), Some(map)) = (&mut files.html, map) {
             let mut page = Vec::new();

@@ -16,13 +16,15 @@ use crate::command::controller::output::{jsonl as controller, model};
 use crate::command::ping::output::{PingSample, PingStart};
 use crate::command::volley::output::tests as volley;
 use crate::output::fixtures;
-use crate::output::jsonl::{Jsonl, record};
+use crate::output::jsonl::record;
 use crate::output::left_out::{self, LeftOut};
 use crate::output::model::{Event, InterfaceEvent, PeerEvent, Sample};
 
+const AGENT: &str = "h1:p1";
+
 /// Lines of the commands that a record belongs to.
 fn written() -> Vec<(&'static str, String)> {
-    let event = |event| fixtures::exported(Jsonl, [event]);
+    let event = |event| fixtures::exported(fixtures::jsonl(), [event]);
     let text = |write: &dyn Fn(&mut Vec<u8>)| {
         let mut out = Vec::new();
         write(&mut out);
@@ -99,34 +101,43 @@ fn written() -> Vec<(&'static str, String)> {
         ("agent", event(Event::End(fixtures::end(results(), [])))),
         (
             "agent",
-            text(&|out| left_out::json(&LeftOut::now(BTreeMap::from([("sample", 1)])), out).unwrap()),
+            text(&|out| left_out::json(AGENT)(&LeftOut::now(BTreeMap::from([("sample", 1)])), out).unwrap()),
         ),
-        ("agent", text(&|out| record("sample", &sample, out).unwrap())),
-        ("ping", text(&|out| record("start", &ping_start, out).unwrap())),
-        ("ping", text(&|out| record("sample", &ping, out).unwrap())),
+        ("agent", text(&|out| record("sample", AGENT, &sample, out).unwrap())),
+        ("ping", text(&|out| record("start", AGENT, &ping_start, out).unwrap())),
+        ("ping", text(&|out| record("sample", AGENT, &ping, out).unwrap())),
         ("compare", text(&|out| compare::write(&comparison(), out).unwrap())),
-        ("volley", text(&|out| record("start", &volley::start(), out).unwrap())),
-        ("volley", text(&|out| record("row", &volley::results(), out).unwrap())),
         (
             "volley",
-            text(&|out| record("summary", &volley::summary(), out).unwrap()),
+            text(&|out| record("start", AGENT, &volley::start(), out).unwrap()),
         ),
-        ("volley", text(&|out| record("sample", &volley::sample(), out).unwrap())),
+        (
+            "volley",
+            text(&|out| record("row", AGENT, &volley::results(), out).unwrap()),
+        ),
+        (
+            "volley",
+            text(&|out| record("summary", AGENT, &volley::summary(), out).unwrap()),
+        ),
+        (
+            "volley",
+            text(&|out| record("sample", AGENT, &volley::sample(), out).unwrap()),
+        ),
         (
             "calibrate",
-            text(&|out| compare::floor(AttachMode::Tc, None, out).unwrap()),
+            text(&|out| compare::floor(AGENT, AttachMode::Tc, None, out).unwrap()),
         ),
         (
             "controller",
-            text(&|out| controller::event(&controller_start, out).unwrap()),
+            text(&|out| controller::event(AGENT, &controller_start, out).unwrap()),
         ),
         (
             "controller",
-            text(&|out| controller::event(&controller_event, out).unwrap()),
+            text(&|out| controller::event(AGENT, &controller_event, out).unwrap()),
         ),
         (
             "controller",
-            text(&|out| controller::report(&report(), true, out).unwrap()),
+            text(&|out| controller::report(AGENT, &report(), true, out).unwrap()),
         ),
     ]
 }
@@ -192,6 +203,9 @@ fn every_field_is_described_and_every_description_has_a_field() {
     {
         let mut object: Value = serde_json::from_str(line).unwrap();
         let kind = object.as_object_mut().unwrap().remove("type").unwrap();
+        let agent = object.as_object_mut().unwrap().remove("agent");
+        let who = if *command == "compare" { "h1:port1" } else { AGENT };
+        assert_eq!(agent, Some(who.into()), "{line}");
         let described = RECORDS
             .iter()
             .find(|record| record.kind == kind && record.commands.split([',', ' ']).any(|of| of == *command))

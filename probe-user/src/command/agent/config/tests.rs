@@ -109,6 +109,7 @@ fn defaults() {
     assert_eq!(
         config.output,
         OutputConfig {
+            agent: default_agent_name("p1"),
             format: Format::Text,
             output: None,
             samples: None
@@ -182,6 +183,7 @@ fn each_flag_of_a_reflector_has_an_effect() {
     assert_eq!(
         config.output,
         OutputConfig {
+            agent: "r".to_owned(),
             format: Format::Jsonl,
             output: Some("o".into()),
             samples: None

@@ -88,10 +88,10 @@ struct Floor {
 
 pub fn phase(setting: &Setting, result: &PhaseResult, out: &mut dyn Write) -> io::Result<()> {
     for method in Method::ALL {
-        record("compare", &compared(setting, result, method), out)?;
+        record("compare", &setting.agent, &compared(setting, result, method), out)?;
     }
     match &result.anatomy {
-        Some(anatomy) => record("anatomy", &parts(setting, result, anatomy), out),
+        Some(anatomy) => record("anatomy", &setting.agent, &parts(setting, result, anatomy), out),
         None => Ok(()),
     }
 }
@@ -102,12 +102,12 @@ pub fn write(comparison: &Comparison, out: &mut dyn Write) -> io::Result<()> {
 }
 
 /// The record of `kstamp calibrate`.
-pub fn floor(attach: AttachMode, floor: Option<Summary>, out: &mut dyn Write) -> io::Result<()> {
+pub fn floor(agent: &str, attach: AttachMode, floor: Option<Summary>, out: &mut dyn Write) -> io::Result<()> {
     let floor = Floor {
         attach,
         floor_ns: floor,
     };
-    record("calibrate", &floor, out)
+    record("calibrate", agent, &floor, out)
 }
 
 fn common<'a>(setting: &'a Setting, result: &PhaseResult) -> Common<'a> {

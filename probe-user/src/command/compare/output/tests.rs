@@ -9,6 +9,7 @@ const TIMEOUT_NS: u64 = 2_000_000_000;
 
 fn setting() -> Setting {
     Setting {
+        agent: "h1:port1".to_owned(),
         version: "0.1.0".to_owned(),
         kernel: "6.18.0".to_owned(),
         interface: "port1".to_owned(),

@@ -177,8 +177,7 @@ pub struct ControllerReport {
     pub summary: SummaryLine,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ControllerEvent {
     Start(Start),
     Event(Happened),

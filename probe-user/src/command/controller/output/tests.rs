@@ -101,7 +101,7 @@ pub fn report() -> ControllerReport {
 #[test]
 fn json_has_the_documented_fields_and_null_for_unknown_values() {
     let mut out = Vec::new();
-    jsonl::report(&report(), true, &mut out).unwrap();
+    jsonl::report("h1", &report(), true, &mut out).unwrap();
     let lines: Vec<serde_json::Value> = out
         .split(|byte| *byte == b'\n')
         .filter(|line| !line.is_empty())
@@ -109,6 +109,7 @@ fn json_has_the_documented_fields_and_null_for_unknown_values() {
         .collect();
     let types: Vec<&str> = lines.iter().map(|line| line["type"].as_str().unwrap()).collect();
     assert_eq!(types, ["link", "link", "switch", "switch", "path", "summary"]);
+    assert!(lines.iter().all(|line| line["agent"] == "h1"));
     assert_eq!(
         (&lines[0]["from"]["dpid"], &lines[0]["from"]["port"]),
         (&"1".into(), &1.into())

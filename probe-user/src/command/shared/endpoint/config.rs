@@ -2,17 +2,15 @@
 
 use probe_common::stamp;
 use probe_core::auth::Key;
-use probe_core::identity::MAX_TEXT_LEN;
 use probe_core::reflector::policy::Rates;
 use probe_core::reflector::userspace_rates;
 use probe_core::rings::Rings;
-use probe_core::text::plain;
-use probe_host::hostname::default_agent_name;
 use probe_io::compare::priority::Priority;
 use probe_io::port::{Answering, Engine, PortConfig};
 
 use crate::command::shared::args::{AttachArg, EndpointArgs, EngineArg, ResponderArg};
 use crate::command::shared::families::groups;
+use crate::command::shared::host::agent_name;
 use crate::command::shared::values::{self, AGENT_PORT, ConfigError, wrong};
 use crate::output::OutputConfig;
 
@@ -76,12 +74,19 @@ pub fn validate(args: EndpointArgs, probing: bool) -> Result<Common, ConfigError
         ResponderArg::Realtime => Some(Priority::Realtime),
         ResponderArg::Off => None,
     };
+    let name = match args.name {
+        Some(name) => values::name(name)?,
+        None => agent_name(&args.iface),
+    };
     Ok(Common {
+        output: OutputConfig {
+            agent: name.clone(),
+            format: args.output.format,
+            output: values::output(args.output.output),
+            samples: None,
+        },
         endpoint: EndpointConfig {
-            name: match args.name {
-                Some(name) => values::name(name)?,
-                None => plain(&default_agent_name(&args.iface), MAX_TEXT_LEN),
-            },
+            name,
             families_required: args.family.is_some() || !given.is_empty(),
             port: PortConfig {
                 test_port,
@@ -109,11 +114,6 @@ pub fn validate(args: EndpointArgs, probing: bool) -> Result<Common, ConfigError
             .duration
             .map(|duration| values::duration_ns("--duration", &duration))
             .transpose()?,
-        output: OutputConfig {
-            format: args.output.format,
-            output: values::output(args.output.output),
-            samples: None,
-        },
     })
 }
 

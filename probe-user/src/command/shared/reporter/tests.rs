@@ -22,6 +22,7 @@ fn reported(events: impl FnOnce(&mut Reporter)) -> Value {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("out");
     let mut reporter = Reporter::open(&OutputConfig {
+        agent: "h1:p1".to_owned(),
         format: Format::Jsonl,
         output: Some(path.clone()),
         samples: None,

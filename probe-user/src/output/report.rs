@@ -1,0 +1,11 @@
+//! `kstamp report`: saved records of one or several agents, put together.
+
+pub mod model;
+pub mod page;
+mod plots;
+pub mod record;
+mod session;
+mod timeline;
+
+#[cfg(test)]
+mod tests;
