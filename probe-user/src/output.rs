@@ -8,6 +8,7 @@ pub mod fixtures;
 pub mod html;
 pub mod jsonl;
 pub mod left_out;
+pub mod metrics;
 pub mod model;
 pub mod plot;
 pub mod progress;
