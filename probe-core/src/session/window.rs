@@ -7,7 +7,6 @@ use crate::clock::Estimate;
 use crate::observation::{Reply, SendFailure};
 use crate::session::direction::Direction;
 use crate::stats::distribution::Distribution;
-use crate::stats::native::NativeHistogram;
 use crate::stats::report::{ClockSteps, Counts, Delays, OneWayClock, Path, Patterns, Report, Summary};
 
 /// What the reports are about, with the facts that no reply carries.
@@ -172,12 +171,12 @@ impl WindowStats {
 
     fn delays(&self, same_clock: bool) -> Delays {
         let [forward, backward] = match self.one_way(self.clock(same_clock)) {
-            Some(one_way) => one_way.map(NativeHistogram::from),
+            Some(one_way) => one_way.map(Distribution::native),
             None => Default::default(),
         };
         Delays {
-            rtt: (&self.rtt).into(),
-            residence: (&self.residence).into(),
+            rtt: self.rtt.native(),
+            residence: self.residence.native(),
             forward,
             backward,
         }

@@ -2,6 +2,7 @@
 
 use crate::stats::distribution::bins::Bins;
 use crate::stats::distribution::moments::Moments;
+use crate::stats::native::NativeHistogram;
 use crate::stats::report::Summary;
 
 mod bins;
@@ -47,6 +48,11 @@ impl Distribution {
                 .sorted()
                 .map(move |(middle, count)| (middle.clamp(moments.min, moments.max), count))
         })
+    }
+
+    /// The same samples in native buckets.
+    pub fn native(&self) -> NativeHistogram {
+        NativeHistogram::new(self.sum(), self.bins())
     }
 
     /// Adds every sample of `other`.

@@ -112,7 +112,7 @@ mod tests {
         for ns in [-5, 0, 900, 500_000_000, 510_000_000, 9_000_000_000] {
             delays.record(ns);
         }
-        let buckets = classic(&NativeHistogram::from(&delays));
+        let buckets = classic(&delays.native());
         assert_eq!(buckets.len(), 24);
         assert_eq!(buckets[0], (2f64.powi(-20), 3));
         let half: Vec<_> = buckets.iter().filter(|(bound, _)| [0.5, 1.0].contains(bound)).collect();

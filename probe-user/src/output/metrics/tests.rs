@@ -23,7 +23,7 @@ fn delays(samples: impl IntoIterator<Item = i64> + Clone) -> Option<Box<Delays>>
             .clone()
             .into_iter()
             .for_each(|sample| distribution.record(sample / by));
-        (&distribution).into()
+        distribution.native()
     };
     Some(Box::new(Delays {
         rtt: native(1),
