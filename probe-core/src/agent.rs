@@ -457,7 +457,7 @@ impl Agent {
         if self.peers[place].unicast.is_none() {
             let Some(ssid) = self.free_ssid() else { return };
             self.by_ssid.insert(ssid, Owner::Peer(place));
-            let session = self.peers[place].new_session(Path::Unicast, self.config.timeout_ns, now_ns);
+            let session = self.peers[place].new_session(Path::Unicast, &self.config, now_ns);
             self.peers[place].unicast = Some(Unicast {
                 sequence: Sequence::new(ssid),
                 session,

@@ -87,6 +87,7 @@ impl Session {
                 path,
                 same_clock: false,
                 refused: None,
+                delays: false,
             },
             timeout_ns,
             history: History::default(),
@@ -116,6 +117,11 @@ impl Session {
             ClockOwner::ThisHost => steps.own += 1,
             ClockOwner::Peer => steps.peer += 1,
         }
+    }
+
+    /// Windows have their delays in buckets from now on.
+    pub fn keep_delays(&mut self, keep: bool) {
+        self.subject.delays = keep;
     }
 
     /// The number of these probes that the peer refused. They count as forward loss.

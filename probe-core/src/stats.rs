@@ -1,4 +1,5 @@
 //! Counts and distributions of a window.
 
 pub mod distribution;
+pub mod native;
 pub mod report;

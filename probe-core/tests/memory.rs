@@ -34,6 +34,7 @@ fn config() -> ProbeConfig {
         first_ssid: 1,
         max_peers: MAX_PEERS,
         samples: false,
+        delays: false,
     }
 }
 

@@ -46,6 +46,7 @@ impl Network {
             first_ssid: 1,
             max_peers: hosts as usize,
             samples: false,
+            delays: false,
         };
         let mut agent = Agent::new(config, 1);
         agent.set_policy(Policy::new(["10.0.0.0/8".parse().unwrap()]));

@@ -10,5 +10,6 @@ pub mod link;
 pub mod netfilter;
 pub mod preflight;
 pub mod privileges;
+pub mod process;
 pub mod timer;
 pub mod wall;

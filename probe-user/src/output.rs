@@ -11,6 +11,7 @@ pub mod fixtures;
 pub mod html;
 pub mod jsonl;
 pub mod left_out;
+pub mod metrics;
 pub mod model;
 pub mod parquet;
 pub mod plot;

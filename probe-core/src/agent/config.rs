@@ -26,6 +26,8 @@ pub struct ProbeConfig {
     pub max_peers: usize,
     /// Whether each probe becomes an [`Event::Sample`](crate::agent::event::Event::Sample).
     pub samples: bool,
+    /// Whether each window has its delays in buckets ([`Delays`](crate::stats::report::Delays)).
+    pub delays: bool,
 }
 
 /// Default of [`ProbeConfig::max_peers`].

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use probe_common::family::Family;
 
+use crate::agent::config::ProbeConfig;
 use crate::agent::event::{Found, Refutation};
 use crate::clock::{ClockFit, Estimate};
 use crate::observation::Reply;
@@ -211,8 +212,9 @@ impl Peer {
         self.unicast.as_ref().map(|unicast| unicast.sequence.ssid)
     }
 
-    pub(super) fn new_session(&self, path: Path, timeout_ns: u64, start_ns: u64) -> Session {
-        let mut session = Session::new(self.address, path, timeout_ns, start_ns);
+    pub(super) fn new_session(&self, path: Path, config: &ProbeConfig, start_ns: u64) -> Session {
+        let mut session = Session::new(self.address, path, config.timeout_ns, start_ns);
+        session.keep_delays(config.delays);
         session.set_same_clock(self.is_on_same_clock());
         if let Some(stateful) = self.stateful {
             session.set_stateful(stateful);

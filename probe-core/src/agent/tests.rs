@@ -36,6 +36,7 @@ fn config() -> ProbeConfig {
         first_ssid: 100,
         max_peers: 16,
         samples: false,
+        delays: false,
     }
 }
 

@@ -31,6 +31,7 @@ fn agent(count: Option<u64>) -> LegacyAgent {
         first_ssid: 9,
         max_peers: MAX_PEERS,
         samples: false,
+        delays: false,
     };
     let mut agent = LegacyAgent::new(config, 0);
     agent.set_policy(Policy::new(["10.1.1.0/24".parse().unwrap()]));

@@ -7,7 +7,8 @@ use crate::clock::Estimate;
 use crate::observation::{Reply, SendFailure};
 use crate::session::direction::Direction;
 use crate::stats::distribution::Distribution;
-use crate::stats::report::{ClockSteps, Counts, OneWayClock, Path, Patterns, Report, Summary};
+use crate::stats::native::NativeHistogram;
+use crate::stats::report::{ClockSteps, Counts, Delays, OneWayClock, Path, Patterns, Report, Summary};
 
 /// What the reports are about, with the facts that no reply carries.
 #[derive(Debug, Clone, Copy)]
@@ -17,6 +18,8 @@ pub(super) struct Subject {
     pub(super) same_clock: bool,
     /// Probes that the peer reported as refused; `None` if it reports nothing.
     pub(super) refused: Option<u64>,
+    /// Windows have their delays in buckets.
+    pub(super) delays: bool,
 }
 
 /// Counts and distributions of one window or of several.
@@ -160,15 +163,23 @@ impl WindowStats {
     }
 
     /// One-way delays, forward and backward, if `clock` makes them meaningful.
-    fn one_way(&self, clock: Option<OneWayClock>) -> [Option<Summary>; 2] {
-        match clock {
-            Some(OneWayClock::SameClock | OneWayClock::Synced { .. }) => {
-                [self.forward.summary(), self.backward.summary()]
-            }
-            Some(OneWayClock::Estimated { .. }) => {
-                [self.estimated.forward.summary(), self.estimated.backward.summary()]
-            }
-            None => [None, None],
+    fn one_way(&self, clock: Option<OneWayClock>) -> Option<[&Distribution; 2]> {
+        match clock? {
+            OneWayClock::SameClock | OneWayClock::Synced { .. } => Some([&self.forward, &self.backward]),
+            OneWayClock::Estimated { .. } => Some([&self.estimated.forward, &self.estimated.backward]),
+        }
+    }
+
+    fn delays(&self, same_clock: bool) -> Delays {
+        let [forward, backward] = match self.one_way(self.clock(same_clock)) {
+            Some(one_way) => one_way.map(NativeHistogram::from),
+            None => Default::default(),
+        };
+        Delays {
+            rtt: (&self.rtt).into(),
+            residence: (&self.residence).into(),
+            forward,
+            backward,
         }
     }
 
@@ -187,7 +198,8 @@ impl WindowStats {
     fn report(&self, subject: Subject, start_ns: u64, end_ns: u64) -> Report {
         let clock = self.clock(subject.same_clock);
         let rtt_ns = self.rtt.summary();
-        let [forward_ns, backward_ns] = self.one_way(clock);
+        let one_way = self.one_way(clock);
+        let [forward_ns, backward_ns] = one_way.map_or([None, None], |delays| delays.map(Distribution::summary));
         let above_least = |delay: Summary| delay.shifted(delay.min.saturating_neg());
         Report {
             peer: subject.peer,
@@ -207,6 +219,7 @@ impl WindowStats {
             clock,
             steps: self.steps,
             patterns: self.patterns(subject.refused),
+            delays: None,
         }
     }
 }
@@ -338,7 +351,9 @@ impl Windows {
             ..subject
         };
         Some((!empty).then(|| {
-            let report = window.stats.report(subject, window.start_ns, end_ns);
+            let mut report = window.stats.report(subject, window.start_ns, end_ns);
+            let delays = subject.delays.then(|| window.stats.delays(subject.same_clock));
+            report.delays = delays.map(Box::new);
             self.spare = Some(window.stats.cleared());
             report
         }))

@@ -33,6 +33,11 @@ impl Distribution {
         self.0.as_ref().map_or(0, |samples| samples.moments.count)
     }
 
+    /// Sum of all samples, in nanoseconds, exact.
+    pub fn sum(&self) -> i128 {
+        self.0.as_ref().map_or(0, |samples| samples.moments.sum)
+    }
+
     /// The middle of each bin with samples, in nanoseconds, and their number, from the smallest to the largest.
     pub fn bins(&self) -> impl Iterator<Item = (i64, u64)> {
         self.0.iter().flat_map(|samples| {

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::ops::AddAssign;
 
 use crate::observation::SendFailure;
+use crate::stats::native::NativeHistogram;
 
 /// How a probe is addressed: a switch forwards unicast and floods multicast.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -199,4 +200,19 @@ pub struct Report {
     /// One-way delays across a step are meaningless.
     pub steps: ClockSteps,
     pub patterns: Patterns,
+    /// Of a window, if [`ProbeConfig::delays`] asks for them.
+    ///
+    /// [`ProbeConfig::delays`]: crate::agent::config::ProbeConfig::delays
+    pub delays: Option<Box<Delays>>,
+}
+
+/// The delays of one window.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Delays {
+    pub rtt: NativeHistogram,
+    pub residence: NativeHistogram,
+    /// Empty without a clock.
+    pub forward: NativeHistogram,
+    /// Empty without a clock.
+    pub backward: NativeHistogram,
 }

@@ -160,6 +160,7 @@ pub fn unmeasured(peer: &str) -> Report {
         backward_pdv_ns: None,
         steps: ClockSteps::default(),
         patterns: Patterns::default(),
+        delays: None,
     }
 }
 

@@ -10,7 +10,7 @@ use probe_core::attach::AttachMode;
 use probe_core::identity::Identity;
 use probe_core::observation::{Reply, SendFailure};
 use probe_core::session::Outcome;
-use probe_core::stats::report::{ClockSteps, Counts, OneWayClock, Path, Patterns, Report, Summary};
+use probe_core::stats::report::{ClockSteps, Counts, Delays, OneWayClock, Path, Patterns, Report, Summary};
 use probe_host::clock::ClockState;
 use probe_io::port::Engine;
 use serde::Serialize;
@@ -285,6 +285,9 @@ pub struct Results {
     pub downtime: Downtime,
     /// How long this host's interface was down or without carrier.
     pub interface_down_ns: u64,
+    /// In buckets, for metrics; no record has them.
+    #[serde(skip)]
+    pub delays: Option<Box<Delays>>,
 }
 
 impl Results {
@@ -316,6 +319,7 @@ impl Results {
             patterns: report.patterns,
             downtime: context.downtime,
             interface_down_ns: context.interface_down_ns,
+            delays: report.delays.clone(),
         }
     }
 }

@@ -8,7 +8,7 @@ pub(super) struct Moments {
     pub(super) count: u64,
     pub(super) min: i64,
     pub(super) max: i64,
-    sum: i128,
+    pub(super) sum: i128,
     origin: i64,
     mean_from_origin: f64,
     squares: f64,

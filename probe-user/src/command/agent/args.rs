@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::command::shared::args::EndpointArgs;
+use crate::output::metrics::Detail;
 
 #[derive(Debug, Clone, Args)]
 pub struct AgentArgs {
@@ -42,4 +43,16 @@ pub struct AgentArgs {
     /// Write every probe to this file, one JSON object per line, or a row with --format csv; truncated at the start, opened again on SIGHUP
     #[arg(long, value_name = "FILE")]
     pub samples: Option<PathBuf>,
+
+    /// Serve metrics for Prometheus at http://ADDR:PORT/metrics; 127.0.0.1:9862 is usual [default: off]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub listen: Option<String>,
+
+    /// TLS and passwords of --listen, in the format of Prometheus' exporter toolkit; read again when it changes
+    #[arg(long, value_name = "FILE", requires = "listen")]
+    pub web_config: Option<PathBuf>,
+
+    /// How many time series --listen shows [default: peer]
+    #[arg(long, value_enum, value_name = "DETAIL", requires = "listen")]
+    pub metrics_detail: Option<Detail>,
 }

@@ -1,5 +1,7 @@
 //! Configuration of `kstamp agent`.
 
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use probe_common::abi::MAX_IN_FLIGHT;
@@ -12,6 +14,8 @@ use crate::command::shared::endpoint::config::{self as endpoint, EndpointConfig}
 use crate::command::shared::families::{families_of, has, limit};
 use crate::command::shared::values::{self, ConfigError, wrong};
 use crate::output::OutputConfig;
+use crate::output::metrics::Detail;
+use crate::serve::{self, ServeConfig};
 
 #[derive(Debug, Clone)]
 pub struct AgentConfig {
@@ -23,6 +27,8 @@ pub struct AgentConfig {
     /// `None`: until a signal comes.
     pub duration_ns: Option<u64>,
     pub output: OutputConfig,
+    /// `None` without `--listen`.
+    pub serve: Option<ServeConfig>,
 }
 
 impl AgentConfig {
@@ -89,6 +95,7 @@ pub fn validate(args: AgentArgs) -> Result<AgentConfig, ConfigError> {
     let sessions = groups + named.max(max_peers) as u64;
     common.endpoint.port.rings = values::rings(sessions, in_flight, &args.timeout, &args.interval)?;
     let samples = values::other_output("--samples", args.samples, common.output.output.as_ref())?;
+    let serve = serve(args.listen.as_deref(), args.web_config, args.metrics_detail)?;
     Ok(AgentConfig {
         endpoint: common.endpoint,
         legacy_peers: args.legacy_peers,
@@ -105,13 +112,37 @@ pub fn validate(args: AgentArgs) -> Result<AgentConfig, ConfigError> {
             first_ssid: values::first_ssid(),
             max_peers,
             samples: samples.is_some(),
+            delays: serve.is_some(),
         },
         duration_ns: common.duration_ns,
         output: OutputConfig {
             samples,
             ..common.output
         },
+        serve,
     })
+}
+
+/// `--listen`, `--web-config`, `--metrics-detail`.
+fn serve(
+    listen: Option<&str>,
+    web_config: Option<PathBuf>,
+    detail: Option<Detail>,
+) -> Result<Option<ServeConfig>, ConfigError> {
+    let Some(listen) = listen else { return Ok(None) };
+    let Ok(address) = listen.parse::<SocketAddr>() else {
+        return wrong(format!(
+            "--listen '{listen}' is not an address and a port; write 127.0.0.1:9862, [::1]:9862, or 0.0.0.0:9862 for all \
+             addresses of this host"
+        ));
+    };
+    let config = ServeConfig {
+        listen: address,
+        web_config,
+        detail: detail.unwrap_or_default(),
+    };
+    serve::check(&config).map_err(|error| ConfigError::Flag(error.to_string()))?;
+    Ok(Some(config))
 }
 
 /// How many peers, each with a session of its own beside the groups' sessions, fit into the in-flight rings.

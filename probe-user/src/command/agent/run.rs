@@ -1,5 +1,7 @@
 //! Drives the core: passes in replies and the time, sends its probes, reports its events.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context as _, Result};
 use log::warn;
 use probe_common::abi::{COUNTER_NAMES, Counter};
@@ -24,7 +26,9 @@ use crate::command::shared::replies::MismatchWarnings;
 use crate::command::shared::reporter::Reporter;
 use crate::command::shared::shutdown::Shutdown;
 use crate::command::shared::unsent::UnsentWarnings;
+use crate::output::metrics::State;
 use crate::output::progress::Progress;
+use crate::serve::{Feed, Server};
 
 /// The agent wakes up for its deadlines at most once in this time, and then sends all due probes: a wake-up for each probe
 /// would cost several times as much as the probe.
@@ -35,6 +39,9 @@ const RING_WAKE_UP_NS: u64 = 1_000_000;
 
 /// Most drains of replies at the end of the run. The ring buffer holds fewer replies than they take.
 const MAX_LAST_DRAINS: usize = 8;
+
+/// Between two hand-overs of counters to the server: reading them takes a system call for each.
+const STATE_INTERVAL_NS: u64 = 5_000_000_000;
 
 /// Why the agent woke up.
 enum Wake {
@@ -54,7 +61,11 @@ pub async fn run(mut config: AgentConfig) -> Result<()> {
     config.limit_to(families_of(&addresses));
     let (results, samples) = reporter.controls();
     let mut shutdown = Shutdown::new(results, samples).context("cannot catch signals")?;
+    let server = config.serve.as_ref().map(Server::listen).transpose()?;
     let (endpoint, privileges) = Endpoint::open(&config.endpoint).await?;
+    // Its thread inherits the privileges that are left.
+    let feed = server.map(Server::start).transpose()?;
+    reporter.set_feed(feed.clone());
     warn_of_late(&config.endpoint.port);
     let legacy = LegacyPeers::open(&config, &endpoint.port, monotonic_ns()).await?;
     reporter.start(&config.endpoint, Some(&config.core), &endpoint.port, privileges)?;
@@ -77,6 +88,8 @@ pub async fn run(mut config: AgentConfig) -> Result<()> {
         outgoing: Vec::with_capacity(MAX_BATCH),
         mismatches: MismatchWarnings::default(),
         wall_clock: StepDetector::new(),
+        feed,
+        state_due_ns: 0,
     };
     let length = run.config.length();
     let progress = length.map(|length| Progress::show("measuring", length));
@@ -104,6 +117,10 @@ struct Run {
     warned_of_refusals: bool,
     mismatches: MismatchWarnings,
     wall_clock: StepDetector,
+    /// With `--listen`.
+    feed: Option<Feed>,
+    /// When the feed gets counters and the state of the clock next.
+    state_due_ns: u64,
     /// Start of the last round, in which replies were taken and probes sent.
     worked_ns: u64,
     /// More replies are waiting than were taken at once.
@@ -313,6 +330,7 @@ impl Run {
         }
         let test_port = self.config.endpoint.port.test_port;
         self.mismatches.follow(&self.endpoint.port.mismatches(), test_port);
+        self.feed_state()?;
         let refused = self.agent.refused();
         if refused > 0 && !self.warned_of_refusals {
             self.warned_of_refusals = true;
@@ -320,6 +338,37 @@ impl Run {
             warn!("more than {max} peers answer; only {max} are measured, a longer --interval makes room for more");
         }
         Ok(())
+    }
+
+    /// Tells the server that the agent runs, and now and then its counters.
+    fn feed_state(&mut self) -> Result<()> {
+        let now_ns = monotonic_ns();
+        let Some(feed) = &self.feed else { return Ok(()) };
+        feed.beat(now_ns);
+        if now_ns < self.state_due_ns {
+            return Ok(());
+        }
+        self.state_due_ns = now_ns + STATE_INTERVAL_NS;
+        let feed = feed.clone();
+        let clock = Some(self.endpoint.port.clock());
+        let counters = self.counters()?;
+        feed.state(State { clock, counters });
+        Ok(())
+    }
+
+    /// The packets since the start, by counter.
+    fn counters(&mut self) -> Result<BTreeMap<&'static str, u64>> {
+        let mut counters = self.endpoint.counters()?;
+        // Replies that the programs accepted, but no session had sent a probe for.
+        *counters.entry(COUNTER_NAMES[Counter::Unmatched as usize]).or_default() += self.agent.unmatched();
+        *counters
+            .entry(COUNTER_NAMES[Counter::ReplyNotAllowed as usize])
+            .or_default() += self.agent.not_allowed();
+        counters.insert("peers_evicted", self.agent.evicted());
+        if let Some(legacy) = &self.legacy {
+            counters.insert("echo_unmatched", legacy.unmatched());
+        }
+        Ok(counters)
     }
 
     /// The summary of the whole run.
@@ -338,16 +387,7 @@ impl Run {
         self.report_events(now_ns)?;
         let test_port = self.config.endpoint.port.test_port;
         self.mismatches.follow(&self.endpoint.port.mismatches(), test_port);
-        let mut counters = self.endpoint.counters()?;
-        // Replies that the programs accepted, but no session had sent a probe for.
-        *counters.entry(COUNTER_NAMES[Counter::Unmatched as usize]).or_default() += self.agent.unmatched();
-        *counters
-            .entry(COUNTER_NAMES[Counter::ReplyNotAllowed as usize])
-            .or_default() += self.agent.not_allowed();
-        counters.insert("peers_evicted", self.agent.evicted());
-        if let Some(legacy) = &self.legacy {
-            counters.insert("echo_unmatched", legacy.unmatched());
-        }
+        let counters = self.counters()?;
         Ok(self.reporter.end(&summaries, &legacy_summaries, &counters)?)
     }
 }

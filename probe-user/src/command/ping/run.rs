@@ -147,6 +147,7 @@ fn core(config: &PingConfig, peer: IpAddr) -> ProbeConfig {
         first_ssid: config.packet.ssid,
         max_peers: 1,
         samples: true,
+        delays: false,
     }
 }
 

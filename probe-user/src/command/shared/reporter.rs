@@ -27,6 +27,7 @@ use crate::output::samples::Samples;
 use crate::output::sink::{Control, OutputError, Sink};
 use crate::output::time::{Utc, UtcOffset};
 use crate::output::{AgentFormat, Output, OutputConfig};
+use crate::serve::Feed;
 
 /// Two readings of both clocks differ by less, unless a clock was set.
 const WALL_CLOCK_STEP_NS: u128 = 1_000_000;
@@ -48,6 +49,8 @@ pub struct Reporter {
     /// End of the oldest window in `windows`; `u64::MAX` if there is none.
     oldest_window_ns: u64,
     utc: UtcOffset,
+    /// With `--listen`.
+    feed: Option<Feed>,
 }
 
 fn open_samples(file: OutputFile, config: &OutputConfig) -> Result<Samples, OutputError> {
@@ -78,7 +81,21 @@ impl Reporter {
             windows: Vec::new(),
             oldest_window_ns: u64::MAX,
             utc: UtcOffset::new(monotonic_ns(), realtime_ns()),
+            feed: None,
         })
+    }
+
+    /// From now on, the server gets each event too.
+    pub fn set_feed(&mut self, feed: Option<Feed>) {
+        self.feed = feed;
+    }
+
+    fn export(&mut self, event: model::Event) -> Result<(), OutputError> {
+        self.output.export(&event)?;
+        if let Some(feed) = &self.feed {
+            feed.event(event);
+        }
+        Ok(())
     }
 
     /// The controls of the results and of the samples.
@@ -111,7 +128,7 @@ impl Reporter {
             egress: config.probing.then_some(egress),
             receive,
         };
-        self.output.export(&model::Event::Start(model::Start {
+        self.export(model::Event::Start(model::Start {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             interface: config.interface.clone(),
             attach: self.attach,
@@ -174,7 +191,7 @@ impl Reporter {
                 })
             }
         };
-        self.output.export(&event)
+        self.export(event)
     }
 
     /// Writes an event. Windows are kept until [`Reporter::flush_windows`].
@@ -192,22 +209,22 @@ impl Reporter {
             Event::PeerUp { peer, found } => {
                 self.downs.up(peer, monotonic_ns());
                 let change = self.peer(model::PeerEvent::Up, peer, found, method);
-                self.output.export(&model::Event::Peer(change))
+                self.export(model::Event::Peer(change))
             }
             Event::PeerDown { peer, found, reason } => {
                 self.downs.down(peer, monotonic_ns());
                 let mut change = self.peer(model::PeerEvent::Down, peer, found, method);
                 change.reason = Some(reason);
-                self.output.export(&model::Event::Peer(change))
+                self.export(model::Event::Peer(change))
             }
             Event::PeerMoved { peer, found, from } => {
                 self.downs.take_back(from);
                 *self.moved_from.get_or(peer, || from) = from;
                 let mut change = self.peer(model::PeerEvent::Moved, peer, found, method);
                 change.moved_from = Some(from);
-                self.output.export(&model::Event::Peer(change))
+                self.export(model::Event::Peer(change))
             }
-            Event::ClockStep { peer, by_ns, left_out } => self.output.export(&model::Event::Clock(model::ClockStep {
+            Event::ClockStep { peer, by_ns, left_out } => self.export(model::Event::Clock(model::ClockStep {
                 peer,
                 by_ns,
                 left_out,
@@ -266,8 +283,7 @@ impl Reporter {
         windows.sort_by_key(|(method, report)| (report.end_ns, report.peer, *method, report.path));
         for interval in windows.chunk_by(|(_, a), (_, b)| a.end_ns == b.end_ns) {
             let results = self.results(interval);
-            self.output
-                .export(&model::Event::Windows(model::Windows { time: now(), results }))?;
+            self.export(model::Event::Windows(model::Windows { time: now(), results }))?;
         }
         if !windows.is_empty() {
             self.samples.iter_mut().for_each(Samples::flush);

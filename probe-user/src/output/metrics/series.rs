@@ -1,0 +1,52 @@
+//! The sums of one peer and path, or of all peers.
+
+use std::collections::BTreeMap;
+
+use probe_core::stats::native::NativeHistogram;
+use probe_core::stats::report::{ClockSteps, Counts, OneWayClock};
+
+use crate::output::model::Results;
+
+#[derive(Debug, Default)]
+pub(super) struct Series {
+    pub(super) counts: Counts,
+    pub(super) rtt: NativeHistogram,
+    pub(super) residence: NativeHistogram,
+    /// Forward and backward, by the name of the clock that backs them.
+    pub(super) one_way: BTreeMap<&'static str, [NativeHistogram; 2]>,
+    /// Of the last window.
+    pub(super) clock: Option<OneWayClock>,
+    pub(super) steps: ClockSteps,
+}
+
+impl Series {
+    pub(super) fn add(&mut self, results: &Results) {
+        self.counts += results.counts;
+        self.steps += results.steps;
+        self.clock = results.clock;
+        let Some(delays) = &results.delays else { return };
+        self.rtt.add(&delays.rtt);
+        self.residence.add(&delays.residence);
+        if let Some(clock) = results.clock {
+            let [forward, backward] = self.one_way.entry(clock_name(clock)).or_default();
+            forward.add(&delays.forward);
+            backward.add(&delays.backward);
+        }
+    }
+}
+
+pub(super) fn clock_name(clock: OneWayClock) -> &'static str {
+    match clock {
+        OneWayClock::SameClock => "same-clock",
+        OneWayClock::Synced { .. } => "synced",
+        OneWayClock::Estimated { .. } => "estimated",
+    }
+}
+
+/// Bound on the error of a one-way delay; 0 on one clock.
+pub(super) fn bound_ns(clock: OneWayClock) -> u64 {
+    match clock {
+        OneWayClock::SameClock => 0,
+        OneWayClock::Synced { bound_ns } | OneWayClock::Estimated { bound_ns, .. } => bound_ns,
+    }
+}

@@ -1,0 +1,364 @@
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use probe_core::agent::event::Found;
+use probe_core::stats::distribution::Distribution;
+use probe_core::stats::report::{Counts, Delays, OneWayClock};
+use prometheus_client::encoding::prometheus_protobuf::prometheus_data_model::MetricFamily;
+use prost::Message as _;
+
+use super::format::{Format, zipped};
+use super::*;
+use crate::output::fixtures::{self, ip};
+use crate::output::model::Results;
+
+const S: u64 = 1_000_000_000;
+
+fn delays(samples: impl IntoIterator<Item = i64> + Clone) -> Option<Box<Delays>> {
+    let native = |by: i64| {
+        let mut distribution = Distribution::default();
+        samples
+            .clone()
+            .into_iter()
+            .for_each(|sample| distribution.record(sample / by));
+        (&distribution).into()
+    };
+    Some(Box::new(Delays {
+        rtt: native(1),
+        residence: native(100),
+        forward: native(2),
+        backward: native(-2),
+    }))
+}
+
+/// The peer 10.1.1.6, h2:p2: 20 probes of 161 µs to 1.28 ms.
+fn good() -> Results {
+    Results {
+        delays: delays((1..=20).map(|step| 161_000 + step * step * 2_800)),
+        ..fixtures::good()
+    }
+}
+
+fn metrics(detail: Detail, results: Vec<Results>) -> Metrics {
+    let mut metrics = Metrics::new(detail);
+    metrics.event(&Event::Start(fixtures::start()), 0);
+    metrics.event(&Event::Windows(fixtures::windows(results)), 0);
+    metrics
+}
+
+fn written(metrics: Metrics, format: Format) -> Vec<u8> {
+    encode(&Arc::new(Mutex::new(metrics)), format).unwrap()
+}
+
+fn text(metrics: Metrics) -> String {
+    String::from_utf8(written(metrics, Format::Text)).unwrap()
+}
+
+fn families(mut bytes: &[u8]) -> Vec<MetricFamily> {
+    let next = || (!bytes.is_empty()).then(|| MetricFamily::decode_length_delimited(&mut bytes).unwrap());
+    std::iter::from_fn(next).collect()
+}
+
+fn lines<'a>(text: &'a str, start: &str) -> Vec<&'a str> {
+    text.lines().filter(|line| line.starts_with(start)).collect()
+}
+
+const GOOD: &str = r#"{peer="10.1.1.6",peer_name="h2:p2",path="unicast",family="v4""#;
+
+#[test]
+fn a_window_is_in_every_count() {
+    let troubled = fixtures::troubled();
+    let text = text(metrics(Detail::Peer, vec![good(), troubled.clone(), good()]));
+    for line in [
+        format!("kstamp_probes_sent_total{GOOD}}} 40"),
+        format!("kstamp_probes_received_total{GOOD}}} 40"),
+        format!("kstamp_probes_lost_total{GOOD},direction=\"forward\"}} 0"),
+        format!("kstamp_rtt_seconds_count{GOOD}}} 40"),
+        format!("kstamp_rtt_seconds_bucket{GOOD},le=\"0.00048828125\"}} 20"),
+        format!("kstamp_rtt_seconds_bucket{GOOD},le=\"+Inf\"}} 40"),
+        format!("kstamp_residence_seconds_count{GOOD}}} 40"),
+        format!("kstamp_forward_delay_seconds_count{GOOD},clock=\"same-clock\"}} 40"),
+        format!("kstamp_backward_delay_seconds_bucket{GOOD},clock=\"same-clock\",le=\"9.5367431640625e-07\"}} 40"),
+        format!("kstamp_one_way_error_bound_seconds{GOOD},clock=\"same-clock\"}} 0.0"),
+        "kstamp_build_info{version=\"0.1.0\"} 1".to_owned(),
+        "kstamp_agent_info{name=\"h1:p1\",interface=\"p1\",engine=\"ebpf\",attach=\"xdp-native\"} 1".to_owned(),
+        "kstamp_interface_up 1".to_owned(),
+    ] {
+        assert!(text.lines().any(|have| have == line), "{line} is not in\n{text}");
+    }
+    let values = |name: &str| {
+        let lines = lines(&text, &format!("kstamp_probes_{name}_total{{peer=\"fe80:"));
+        lines
+            .iter()
+            .map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap())
+            .collect::<Vec<_>>()
+    };
+    let Counts {
+        lost_forward,
+        lost_backward,
+        lost_unknown,
+        ..
+    } = troubled.counts;
+    assert_eq!(values("lost"), [lost_forward, lost_backward, lost_unknown]);
+    for (name, want) in [
+        ("late", 5),
+        ("duplicate", 6),
+        ("reordered", 7),
+        ("collector_lost", 8),
+        ("unanswered", 19),
+        ("send_failed", 10),
+        ("not_sent", 11),
+    ] {
+        assert_eq!(values(name), [want], "{name}");
+    }
+    assert!(lines(&text, "process_cpu_seconds_total ").len() == 1 && text.contains("process_resident_memory_bytes "));
+}
+
+#[test]
+fn one_way_delays_are_by_clock_and_absent_without_one() {
+    let synced = Results {
+        clock: Some(OneWayClock::Synced { bound_ns: 2_400_000 }),
+        ..good()
+    };
+    let text = text(metrics(
+        Detail::Peer,
+        vec![good(), synced, Results { clock: None, ..good() }],
+    ));
+    let counts = lines(&text, "kstamp_forward_delay_seconds_count");
+    assert_eq!(
+        counts,
+        ["same-clock", "synced"]
+            .map(|clock| format!("kstamp_forward_delay_seconds_count{GOOD},clock=\"{clock}\"}} 20"))
+    );
+    assert!(
+        lines(&text, "kstamp_one_way_error_bound").is_empty(),
+        "of the last window alone"
+    );
+    assert_eq!(
+        lines(&text, "kstamp_rtt_seconds_count"),
+        [format!("kstamp_rtt_seconds_count{GOOD}}} 60")]
+    );
+}
+
+#[test]
+fn every_format_has_the_same_counts_and_only_protobuf_native_buckets() {
+    let metrics = || metrics(Detail::Peer, vec![good()]);
+    let open = String::from_utf8(written(metrics(), Format::OpenMetrics)).unwrap();
+    assert!(open.ends_with("# EOF\n"), "{open}");
+    assert!(open.contains("# UNIT kstamp_rtt_seconds seconds\n"));
+    assert!(open.contains(&format!("kstamp_probes_sent_total{GOOD}}} 20\n")));
+    let families = families(&written(metrics(), Format::Protobuf));
+    let family = |name: &str| families.iter().find(|family| family.name == name).unwrap();
+    let sent = &family("kstamp_probes_sent_total").metric[0];
+    assert_eq!(sent.counter.as_ref().unwrap().value, 20.0);
+    let rtt = family("kstamp_rtt_seconds").metric[0].histogram.clone().unwrap();
+    assert_eq!((rtt.sample_count, rtt.schema, rtt.bucket.len()), (20, 6, 0));
+    let mut last = 0;
+    let counts: i64 = rtt
+        .positive_delta
+        .iter()
+        .map(|delta| {
+            last += delta;
+            last
+        })
+        .sum();
+    assert_eq!(counts, 20);
+    let length: u32 = rtt.positive_span.iter().map(|span| span.length).sum();
+    assert_eq!(length as usize, rtt.positive_delta.len());
+    // 163.8 µs are in the bucket that ends at 2^(-804/64) seconds.
+    assert_eq!(rtt.positive_span[0].offset, (163_800e-9f64.log2() * 64.0).ceil() as i32);
+    let backward = family("kstamp_backward_delay_seconds").metric[0]
+        .histogram
+        .clone()
+        .unwrap();
+    assert!(backward.positive_span.is_empty() && !backward.negative_span.is_empty());
+    assert!(backward.zero_threshold > 0.0 && backward.zero_threshold < 1e-9);
+}
+
+fn peer_event(metrics: &mut Metrics, event: PeerEvent, found: Found, reason: Option<DownReason>, now_ns: u64) {
+    let change = PeerChange {
+        reason,
+        ..fixtures::peer_change(event, found, Some("h2:p2"))
+    };
+    metrics.event(&Event::Peer(change), now_ns);
+}
+
+#[test]
+fn a_peer_that_is_gone_takes_its_series_with_it() {
+    let shown = |metrics: &Metrics| {
+        let peer = metrics.peers.get(&ip("10.1.1.6"));
+        peer.map(|peer| (!peer.is_gone, peer.is_up, peer.series.len()))
+    };
+    let windows = |metrics: &mut Metrics| metrics.event(&Event::Windows(fixtures::windows(vec![good()])), S);
+    for (found, reason, after_ns, stays) in [
+        (Found::Multicast, DownReason::Ended, 0, false),
+        (Found::Introduced, DownReason::NoAddress, 0, false),
+        (Found::Multicast, DownReason::Silent, GONE_NS - 1, true),
+        (Found::Multicast, DownReason::Silent, GONE_NS, false),
+        (Found::Static, DownReason::Silent, GONE_NS, true),
+        (Found::Static, DownReason::Ended, 0, true),
+    ] {
+        let mut metrics = Metrics::new(Detail::Peer);
+        peer_event(&mut metrics, PeerEvent::Up, found, None, S);
+        windows(&mut metrics);
+        assert_eq!(shown(&metrics), Some((true, true, 1)));
+        peer_event(&mut metrics, PeerEvent::Down, found, Some(reason), 2 * S);
+        metrics.expire(2 * S + after_ns);
+        assert_eq!(
+            shown(&metrics),
+            Some((stays, false, usize::from(stays))),
+            "{found:?} {reason:?}"
+        );
+        // Its last windows come after its end.
+        windows(&mut metrics);
+        assert_eq!(shown(&metrics).unwrap().2, usize::from(stays), "{found:?} {reason:?}");
+        peer_event(&mut metrics, PeerEvent::Up, found, None, 3 * S);
+        windows(&mut metrics);
+        assert_eq!(shown(&metrics), Some((true, true, 1)));
+        let sent = metrics.peers[&ip("10.1.1.6")].series[&Path::Unicast].counts.sent;
+        assert_eq!(sent, if stays { 60 } else { 20 });
+    }
+}
+
+#[test]
+fn peers_are_bounded_and_those_that_are_up_stay() {
+    let mut metrics = Metrics::new(Detail::Peer);
+    peer_event(&mut metrics, PeerEvent::Up, Found::Multicast, None, 0);
+    for number in 0..3 * MAX_SHOWN as u32 {
+        metrics.peer(IpAddr::from(std::net::Ipv4Addr::from_bits(number)), u64::from(number));
+    }
+    assert_eq!(metrics.peers.len(), MAX_SHOWN);
+    assert!(metrics.peers[&ip("10.1.1.6")].is_up);
+}
+
+#[test]
+fn totals_have_no_peer_and_keep_what_a_peer_has_added() {
+    let mut metrics = metrics(Detail::Total, vec![good(), fixtures::good_group()]);
+    peer_event(&mut metrics, PeerEvent::Up, Found::Multicast, None, S);
+    peer_event(
+        &mut metrics,
+        PeerEvent::Down,
+        Found::Multicast,
+        Some(DownReason::Ended),
+        S,
+    );
+    let text = text(metrics);
+    assert_eq!(
+        lines(&text, "kstamp_probes_sent_total"),
+        [
+            r#"kstamp_probes_sent_total{path="unicast",family="v4"} 20"#,
+            r#"kstamp_probes_sent_total{path="group",family="v4"} 20"#,
+        ]
+    );
+    assert_eq!(lines(&text, "kstamp_peers{").len(), 2);
+    assert!(!text.contains("peer=") && !text.contains("kstamp_one_way_error_bound"));
+}
+
+#[test]
+fn the_interface_and_the_state_are_shown() {
+    let mut metrics = metrics(Detail::Peer, vec![]);
+    metrics.event(&Event::Interface(fixtures::interface_change(InterfaceEvent::Down)), 0);
+    metrics.event(&Event::Clock(fixtures::clock_step(None, 5)), 0);
+    metrics.event(&Event::Clock(fixtures::clock_step(Some("10.1.1.6"), 5)), 0);
+    metrics.set_state(State {
+        clock: Some(ClockState {
+            synchronised: true,
+            error_ns: 1_500_000,
+            tai_offset_s: 37,
+        }),
+        counters: BTreeMap::from([("reflected", 7)]),
+    });
+    metrics.set_events_lost(3);
+    let text = text(metrics);
+    for line in [
+        "kstamp_interface_up 0",
+        "kstamp_clock_synchronised 1",
+        "kstamp_clock_error_bound_seconds 0.0015",
+        "kstamp_clock_steps_total 1",
+        "kstamp_program_packets_total{counter=\"reflected\"} 7",
+        "kstamp_metrics_events_lost_total 3",
+    ] {
+        assert!(text.lines().any(|have| have == line), "{line} is not in\n{text}");
+    }
+}
+
+#[test]
+fn promtool_finds_nothing_wrong_with_the_names() {
+    let Ok(mut promtool) = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+    else {
+        println!("SKIPPED: no promtool");
+        return;
+    };
+    let text = text(metrics(Detail::Peer, vec![good(), fixtures::troubled()]));
+    promtool.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let output = promtool.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.is_empty(), "{said}");
+}
+
+/// 1,000 peers on both paths with 7,200 probes each, an hour of them: log-normal, with a tail. 128 of them differ.
+fn thousand() -> Metrics {
+    let mut random = 0x9e37_79b9_7f4a_7c15u64;
+    let mut next = move || {
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (random >> 33) as f64 / f64::from(1u32 << 31)
+    };
+    let kinds = (0..128).map(|kind| {
+        let middle = 100_000.0 * (1.0 + f64::from(kind) / 10.0);
+        let samples: Vec<i64> = (0..7_200)
+            .map(|_| {
+                // The sum of twelve uniform numbers is nearly normal.
+                let normal: f64 = (0..12).map(|_| next()).sum::<f64>() - 6.0;
+                let tail = if next() < 0.001 { 10.0 * next() } else { 0.0 };
+                (middle * (0.1 * normal + tail).exp()) as i64
+            })
+            .collect();
+        delays(samples)
+    });
+    let kinds: Vec<_> = kinds.collect();
+    let results = (0..1_000u32).flat_map(|peer| [(peer, Path::Unicast), (peer, Path::Group)]);
+    let results = results.enumerate().map(|(number, (peer, path))| Results {
+        peer: IpAddr::from([10, 1, (peer >> 8) as u8, peer as u8]),
+        peer_name: Some(format!("host-{peer}:eth0")),
+        path,
+        counts: Counts {
+            sent: 7_200,
+            received: 7_200,
+            ..Counts::default()
+        },
+        delays: kinds[number % kinds.len()].clone(),
+        ..fixtures::good()
+    });
+    metrics(Detail::Peer, results.collect())
+}
+
+#[test]
+fn a_scrape_of_a_thousand_peers_is_small() {
+    let metrics = Arc::new(Mutex::new(thousand()));
+    let begin = Instant::now();
+    let plain = encode(&metrics, Format::Protobuf).unwrap();
+    let encoded = begin.elapsed();
+    let zipped = zipped(&plain).unwrap();
+    println!(
+        "1000 peers, both paths: {} bytes in {encoded:?}, {} bytes with gzip in {:?}",
+        plain.len(),
+        zipped.len(),
+        begin.elapsed()
+    );
+    assert!(zipped.len() <= 2_000_000, "{} bytes", zipped.len());
+    let families = families(&plain);
+    let rtt = families
+        .iter()
+        .find(|family| family.name == "kstamp_rtt_seconds")
+        .unwrap();
+    assert_eq!(rtt.metric.len(), 2_000);
+}
