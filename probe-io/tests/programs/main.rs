@@ -15,6 +15,7 @@ mod pool;
 mod reflect;
 mod refuse;
 mod rig;
+mod slots;
 mod tagged;
 mod tap;
 mod verifier;
