@@ -72,17 +72,12 @@ impl ReplyPlan {
     pub fn hidden(self, settings: &Settings) -> Self {
         let zero = unknown_zero(settings);
         let wide = u64::from(zero) << 32 | u64::from(zero);
-        let hide = |address: Address| {
-            let [first, last] = address.words();
-            Address::from_words(first | wide, last | wide)
-        };
-        let destination = hide(self.destination);
+        let [first, last] = self.source.words();
         Self {
-            source: hide(self.source),
-            destination,
-            own: self.own,
+            source: Address::from_words(first | wide, last | wide),
             sum: self.sum.long(zero.to_ne_bytes()),
             flags: self.flags | zero,
+            ..self
         }
     }
 }
