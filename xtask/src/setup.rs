@@ -123,13 +123,14 @@ mod tests {
         let refusal = install(&[EMULATOR]).unwrap_err().to_string();
         assert!(refusal.contains("Packages need to be removed"), "{refusal}");
 
-        let needs: [&[Need]; 8] = [
+        let needs: [&[Need]; 9] = [
             &packages::NEEDS,
             &packages::GUEST_NEEDS,
             &packages::FUZZING_NEEDS,
             &packages::OPTIONAL_TEST_NEEDS,
             &tools::TOOLS,
             &[tools::TSHARK],
+            &[tools::PROMETHEUS],
             &linker::NEEDS,
             &toolchain::DEBIAN_NEEDS,
         ];

@@ -42,6 +42,13 @@ pub(super) const TSHARK: Need = Need {
     why: "decodes kstamp's packets in tests",
 };
 
+/// Its service starts with the package, where there is systemd; the tests run their own.
+pub(super) const PROMETHEUS: Need = Need {
+    what: "prometheus",
+    packages: "prometheus",
+    why: "scrapes agents in tests, with promtool, which checks the rules in deploy/",
+};
+
 /// Installs the tools that benches compare kstamp with. A bench skips missing tools.
 pub(crate) fn bench_tools() {
     packages::install_optional(&TOOLS);
@@ -77,6 +84,7 @@ pub fn ensure_foreign(program: Foreign) -> Result<()> {
     let need = match program {
         Foreign::Tshark => TSHARK,
         Foreign::Python => PYTHON,
+        Foreign::Prometheus => PROMETHEUS,
     };
     packages::ensure(&[need], Mode::Install).map(drop)
 }
@@ -88,4 +96,6 @@ pub enum Foreign {
     Tshark,
     /// For the legacy agents.
     Python,
+    /// With promtool.
+    Prometheus,
 }

@@ -303,6 +303,40 @@ fn promtool_finds_nothing_wrong_with_the_names() {
     assert!(output.status.success() && said.is_empty(), "{said}");
 }
 
+#[test]
+fn rules_and_dashboard_name_metrics_that_there_are() {
+    let mut metrics = metrics(Detail::Peer, vec![good()]);
+    metrics.set_state(State {
+        clock: Some(ClockState {
+            synchronised: true,
+            error_ns: 1,
+            tai_offset_s: 37,
+        }),
+        counters: BTreeMap::from([("reflected", 7)]),
+    });
+    let text = text(metrics);
+    let series = text.lines().filter(|line| !line.starts_with('#'));
+    let mut known: Vec<_> = series.filter_map(|line| line.split(['{', ' ']).next()).collect();
+    // A native histogram is one series.
+    let native: Vec<_> = known.iter().filter_map(|name| name.strip_suffix("_bucket")).collect();
+    known.extend(native);
+    let deploy = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/");
+    for file in [
+        "prometheus/kstamp.rules.yml",
+        "prometheus/kstamp.alerts.yml",
+        "grafana/kstamp.json",
+    ] {
+        let text = std::fs::read_to_string(format!("{deploy}{file}")).unwrap();
+        let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == ':'));
+        for word in words.filter(|word| word.starts_with("kstamp_") || word.starts_with("process_")) {
+            assert!(
+                known.contains(&word) || word == "kstamp_peer_up",
+                "{file}: there is no {word}"
+            );
+        }
+    }
+}
+
 /// 1,000 peers on both paths with 7,200 probes each, an hour of them: log-normal, with a tail. 128 of them differ.
 fn thousand() -> Metrics {
     let mut random = 0x9e37_79b9_7f4a_7c15u64;

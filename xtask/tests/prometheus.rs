@@ -1,0 +1,278 @@
+//! Debian's Prometheus scrapes two agents with native histograms, by the rules in `deploy/prometheus`.
+
+#![allow(clippy::unwrap_used, reason = "a test ends at its first failure")]
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use support::{Agent, lab_with};
+use xtask::exec::{self, KillOnDrop};
+use xtask::forward::Impairment;
+use xtask::lab::{DelayLine, Lab, Options, Topology};
+use xtask::setup::{Foreign, ensure_foreign};
+use xtask::workspace;
+
+const SERVER: &str = "http://127.0.0.1:9090";
+
+fn deploy() -> PathBuf {
+    workspace::root().join("deploy/prometheus")
+}
+
+/// Whether Debian's Prometheus is here; prints why not.
+fn has_prometheus() -> bool {
+    let found = ensure_foreign(Foreign::Prometheus);
+    if let Err(error) = &found {
+        println!("SKIPPED: no Prometheus: {error:#}");
+    }
+    found.is_ok()
+}
+
+#[test]
+fn promtool_accepts_the_configuration_and_every_alert_fires_as_tested() {
+    if !has_prometheus() {
+        return;
+    }
+    let promtool = |arguments: &[&str]| {
+        let mut command = Command::new("promtool");
+        exec::capture(command.args(arguments).current_dir(deploy())).unwrap()
+    };
+    promtool(&["check", "config", "prometheus.yml"]);
+    promtool(&["check", "rules", "kstamp.rules.yml", "kstamp.alerts.yml"]);
+    promtool(&["test", "rules", "kstamp.tests.yml"]);
+    // Each alert has a case in which it fires.
+    let read = |name: &str| fs::read_to_string(deploy().join(name)).unwrap();
+    let tests = read("kstamp.tests.yml");
+    for alert in read("kstamp.alerts.yml")
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("- alert: "))
+    {
+        let case = format!("alertname: {alert}\n        exp_alerts");
+        assert!(tests.contains(&case), "{alert} is not tested");
+    }
+}
+
+#[test]
+fn the_dashboard_has_only_queries_that_prometheus_parses() {
+    if !has_prometheus() {
+        return;
+    }
+    let text = fs::read_to_string(workspace::root().join("deploy/grafana/kstamp.json")).unwrap();
+    let dashboard: Value = serde_json::from_str(&text).unwrap();
+    let targets = dashboard["panels"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|panel| panel["targets"].as_array().unwrap());
+    let rules: Vec<_> = targets
+        .enumerate()
+        .map(|(number, target)| {
+            let query = target["expr"].as_str().unwrap().replace("$__rate_interval", "1m");
+            serde_json::json!({"record": format!("panel:{number}"), "expr": query})
+        })
+        .collect();
+    assert!(rules.len() >= 10);
+    let rules = serde_json::json!({"groups": [{"name": "dashboard", "rules": rules}]});
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), rules.to_string()).unwrap();
+    exec::capture(Command::new("promtool").args(["check", "rules"]).arg(file.path())).unwrap();
+}
+
+/// A Prometheus in the namespace of the first agent.
+struct Prometheus<'a> {
+    lab: &'a Lab,
+    _process: KillOnDrop,
+}
+
+impl<'a> Prometheus<'a> {
+    /// With the rules of `deploy`, over seconds instead of minutes.
+    fn start(lab: &'a Lab, targets: &[String]) -> Self {
+        let directory = lab.scratch().unwrap().join("prometheus");
+        fs::create_dir_all(&directory).unwrap();
+        let quick = |name: &str, changes: &[(&str, &str)]| {
+            let mut text = fs::read_to_string(deploy().join(name)).unwrap();
+            for (from, to) in changes {
+                assert!(text.contains(from), "{name}: {from}");
+                text = text.replace(from, to);
+            }
+            fs::write(directory.join(name), text).unwrap();
+        };
+        let targets = targets.join("\n          - ");
+        quick("prometheus.yml", &[(": 15s", ": 1s"), ("127.0.0.1:9862", &targets)]);
+        quick("kstamp.rules.yml", &[("[2m]", "[20s]")]);
+        quick("kstamp.alerts.yml", &[("for: 1m", "for: 2s"), ("for: 5m", "for: 2s")]);
+        let place = &lab.pair()[0].namespace;
+        support::run(&mut lab.command(place, "ip", "link set lo up".split(' ')));
+        let mut command = lab.command(
+            place,
+            "prometheus",
+            [
+                "--enable-feature=native-histograms".to_owned(),
+                format!("--config.file={}", directory.join("prometheus.yml").display()),
+                format!("--storage.tsdb.path={}", directory.join("data").display()),
+                "--web.listen-address=127.0.0.1:9090".to_owned(),
+            ],
+        );
+        let log = fs::File::create(directory.join("log")).unwrap();
+        let process = support::start(command.stdout(Stdio::null()).stderr(log));
+        Self { lab, _process: process }
+    }
+
+    /// The value of each series, and its labels.
+    fn query(&self, query: &str) -> Vec<(f64, Value)> {
+        let place = &self.lab.pair()[0].namespace;
+        let mut command = self
+            .lab
+            .command(place, "promtool", ["query", "instant", "-o", "json", SERVER, query]);
+        let Ok(text) = exec::capture(&mut command) else {
+            return Vec::new();
+        };
+        let series: Value = serde_json::from_str(&text).unwrap();
+        let series = series.as_array().unwrap().iter();
+        series
+            .map(|series| {
+                (
+                    series["value"][1].as_str().unwrap().parse().unwrap(),
+                    series["metric"].clone(),
+                )
+            })
+            .collect()
+    }
+
+    fn await_series(&self, query: &str) -> Vec<(f64, Value)> {
+        let end = Instant::now() + Duration::from_secs(60);
+        loop {
+            let found = self.query(query);
+            if !found.is_empty() {
+                return found;
+            }
+            let log = fs::read_to_string(self.lab.scratch().unwrap().join("prometheus/log")).unwrap();
+            assert!(
+                Instant::now() < end,
+                "{query} stays empty; up: {:?}; {log}",
+                self.query("up")
+            );
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+}
+
+/// Round trips of the unicast probes, in the order of sending.
+fn samples(path: &Path) -> Vec<f64> {
+    let text = fs::read_to_string(path).unwrap();
+    let mut answered: Vec<(u64, f64)> = text
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(|sample| sample["path"] == "unicast" && sample["state"] == "ok")
+        .map(|sample| {
+            (
+                sample["seq"].as_u64().unwrap(),
+                sample["rtt_ns"].as_f64().unwrap() / 1e9,
+            )
+        })
+        .collect();
+    answered.sort_by_key(|(seq, _)| *seq);
+    answered.into_iter().map(|(_, rtt)| rtt).collect()
+}
+
+#[test]
+fn an_injected_loss_fires_the_alert_and_quantiles_are_those_of_the_samples() {
+    if !has_prometheus() {
+        return;
+    }
+    let direction = |loss| Impairment {
+        delay: Duration::from_millis(3),
+        loss,
+    };
+    let options = Options {
+        delay: DelayLine {
+            left_to_right: direction(0.1),
+            right_to_left: direction(0.0),
+            seed: 7,
+        },
+        ..Options::default()
+    };
+    let Some(lab) = lab_with(Topology::Delay, &options) else {
+        return;
+    };
+    support::kstamp();
+    let pair = lab.pair();
+    let file = lab.scratch().unwrap().join("samples");
+    let agents: Vec<_> = (0..2)
+        .map(|number| {
+            let peer = pair[1 - number].v4;
+            let listen = pair[number].v4;
+            let mut arguments = format!(
+                "--family v4 --no-group --peer {peer} --interval 20ms --timeout 500ms --report 1s --listen {listen}:9862"
+            );
+            if number == 0 {
+                arguments += &format!(" --samples {}", file.display());
+            }
+            Agent::start(&lab, pair[number], "agent", &arguments)
+        })
+        .collect();
+    agents
+        .iter()
+        .for_each(|agent| agent.await_start(Duration::from_secs(10)));
+    let targets: Vec<_> = pair.iter().map(|place| format!("{}:9862", place.v4)).collect();
+    let prometheus = Prometheus::start(&lab, &targets);
+
+    let fired = prometheus.await_series("ALERTS{alertname=\"KstampLoss\", alertstate=\"firing\"}");
+    let directions: Vec<_> = fired
+        .iter()
+        .map(|(_, labels)| (&labels["instance"], &labels["direction"]))
+        .collect();
+    assert!(
+        directions.contains(&(&targets[0].clone().into(), &"forward".into())),
+        "{directions:?}"
+    );
+    // Seen from the other end, the same loss is backward.
+    prometheus.await_series(&format!(
+        "ALERTS{{alertname=\"KstampLoss\", alertstate=\"firing\", instance=\"{}\", direction=\"backward\"}}",
+        targets[1]
+    ));
+    let down =
+        prometheus.query("ALERTS{alertname=~\"KstampPeerDown|KstampAgentDown|KstampStale\", alertstate=\"firing\"}");
+    assert!(down.is_empty(), "{down:?}");
+    // No scrape is lost in the agent.
+    assert_eq!(prometheus.query("max(kstamp_metrics_events_lost_total)")[0].0, 0.0);
+
+    // One query, so that all values are of one scrape.
+    let of_first = format!("kstamp_rtt_seconds{{instance=\"{}\"}}", targets[0]);
+    let quantiles = [0.5, 0.9, 0.99];
+    let parts = quantiles.map(|quantile| {
+        format!("label_replace(histogram_quantile({quantile}, {of_first}), \"what\", \"{quantile}\", \"\", \"\")")
+    });
+    let count = format!("label_replace(histogram_count({of_first}), \"what\", \"count\", \"\", \"\")");
+    let query = format!("{count} or {}", parts.join(" or "));
+    let values = prometheus.await_series(&query);
+    let value = |what: &str| values.iter().find(|(_, labels)| labels["what"] == what).unwrap().0;
+    agents.into_iter().for_each(|agent| drop(agent.stop().assert_success()));
+    let mut samples = samples(&file);
+    let count = value("count") as usize;
+    assert!(count > 200 && count <= samples.len(), "{count} of {}", samples.len());
+    samples.truncate(count);
+    samples.sort_by(f64::total_cmp);
+    for quantile in quantiles {
+        let rank = (quantile * count as f64).ceil() as usize - 1;
+        // Prometheus puts the rank between two samples.
+        let near = [rank.saturating_sub(1), rank, (rank + 1).min(count - 1)].map(|rank| samples[rank]);
+        let got = value(&quantile.to_string());
+        let off = near
+            .map(|sample| (got - sample).abs() / sample)
+            .into_iter()
+            .fold(f64::INFINITY, f64::min);
+        println!(
+            "quantile {quantile} of {count}: {got} s, {:.2} % from {} s",
+            off * 100.0,
+            near[1]
+        );
+        assert!(off < 0.022, "{quantile}: {got} against {near:?}");
+    }
+    drop(prometheus);
+    lab.down().unwrap();
+}
