@@ -184,7 +184,7 @@ fn charge_source(
     let Charge(index) = for_what;
     // Without branches, of which the verifier would follow each with all later code.
     let is_group = (index & Charge::GROUP.0) as usize;
-    let packets = 1 + u64::from(index / Charge::USERSPACE.0 & 1) * (USERSPACE_COST - 1);
+    let packets = 1 + u64::from((index / Charge::USERSPACE.0) & 1) * (USERSPACE_COST - 1);
     // SAFETY: there are three debts, and two limits of sources, one behind the other.
     let (limit, earned_ns) = unsafe {
         (

@@ -57,8 +57,8 @@ impl ReplyPlan {
     /// What its source is charged for.
     #[inline(always)]
     pub fn charge(&self) -> Charge {
-        let is = |flag: u32| self.flags / flag & 1;
-        Charge(is(Self::GROUP) * Charge::GROUP.0 | is(Self::PASSED_UP) * Charge::USERSPACE.0)
+        let is = |flag: u32| (self.flags / flag) & 1;
+        Charge((is(Self::GROUP) * Charge::GROUP.0) | (is(Self::PASSED_UP) * Charge::USERSPACE.0))
     }
 
     #[inline(always)]

@@ -55,7 +55,8 @@ fn next_elsewhere(slot: *mut SessionSlot, key: &ReflectorSessionKey, now_ns: u64
             }
             if before != SessionSlot::FREE {
                 let replies = before % SessionSlot::OWNER;
-                let _ = REFLECTOR_SESSIONS.insert(&(*slot).key, ReflectorSession { replies }, 0);
+                let owner = &(*slot).key;
+                let _ = REFLECTOR_SESSIONS.insert(owner, ReflectorSession { replies }, 0);
             }
             (*slot).key = *key;
             (*slot).seen_ns = now_ns;
