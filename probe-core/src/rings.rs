@@ -1,7 +1,7 @@
 //! Where the kernel programs keep the records of probes in flight. Each session has a ring of its own, so a record is found by
 //! an index instead of a hash, and no session displaces the records of another.
 
-use probe_common::abi::{MAX_IN_FLIGHT, MAX_RECORDS, SessionRing};
+use probe_common::abi::{MAX_IN_FLIGHT, MAX_RECORDS, MIN_PEER_SESSIONS, SessionRing};
 
 use crate::session::MAX_PROBES;
 
@@ -42,6 +42,11 @@ impl Rings {
     /// The number of records in all rings.
     pub fn records(self) -> u32 {
         self.number * self.length
+    }
+
+    /// Entries of `SESSIONS_BY_PEER`. Twice the sessions: an LRU map evicts before it is full.
+    pub fn peer_sessions(self) -> u32 {
+        (2 * self.number).max(MIN_PEER_SESSIONS)
     }
 
     /// The bits of a sequence number that give the place in a ring.
@@ -187,6 +192,7 @@ mod tests {
         ] {
             let rings = Rings::of(sessions, in_flight).unwrap();
             assert_eq!(rings.length, length, "{sessions} sessions, {in_flight} in flight");
+            assert_eq!(u64::from(rings.peer_sessions()), (2 * sessions).max(4_096));
         }
         for sessions in 1..=u64::from(MAX_IN_FLIGHT) {
             let in_flight = u64::from(MAX_IN_FLIGHT) / sessions;

@@ -1,7 +1,6 @@
 //! Decides when each session sends: once per interval, each at its own phase, so that sessions do not send in bursts.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::VecDeque;
 
 /// A wake-up that is late by at most this catches up on missed turns. Wake-ups are not exact to the microsecond, so
 /// without catching up, short intervals would become longer. After a longer stall, it would cause a burst.
@@ -11,7 +10,8 @@ const MAX_CATCH_UP_NS: u64 = 1_000_000;
 pub struct Schedule {
     interval_ns: u64,
     start_ns: u64,
-    due: BinaryHeap<Reverse<(u64, u16)>>,
+    /// In ascending order. A session that has sent is nearly always due last, because all have one interval.
+    due: VecDeque<(u64, u16)>,
 }
 
 impl Schedule {
@@ -19,18 +19,26 @@ impl Schedule {
         Self {
             interval_ns: interval_ns.max(1),
             start_ns,
-            due: BinaryHeap::new(),
+            due: VecDeque::new(),
         }
     }
 
     /// Adds the session `ssid`, the `ordinal`-th of the agent. Its first probe is due at its next turn.
     pub fn join(&mut self, ssid: u16, ordinal: u16, now_ns: u64) {
         let first_ns = self.start_ns + phase(ordinal, self.interval_ns);
-        self.due.push(Reverse((self.turn_from(first_ns, now_ns), ssid)));
+        self.add(self.turn_from(first_ns, now_ns), ssid);
+    }
+
+    fn add(&mut self, due_ns: u64, ssid: u16) {
+        let place = match self.due.back() {
+            Some(last) if *last > (due_ns, ssid) => self.due.partition_point(|other| *other < (due_ns, ssid)),
+            _ => self.due.len(),
+        };
+        self.due.insert(place, (due_ns, ssid));
     }
 
     pub fn leave(&mut self, ssid: u16) {
-        self.due.retain(|Reverse((_, other))| *other != ssid);
+        self.due.retain(|(_, other)| *other != ssid);
     }
 
     pub fn clear(&mut self) {
@@ -42,7 +50,7 @@ impl Schedule {
     }
 
     pub fn next_due(&self) -> Option<u64> {
-        self.due.peek().map(|Reverse((due_ns, _))| *due_ns)
+        self.due.front().map(|(due_ns, _)| *due_ns)
     }
 
     /// A session that missed turns in a stall of more than [`MAX_CATCH_UP_NS`], and their number; call again until there is
@@ -53,9 +61,9 @@ impl Schedule {
         if late_ns <= MAX_CATCH_UP_NS || missed == 0 {
             return None;
         }
-        let mut first = self.due.peek_mut()?;
-        first.0.0 += missed * self.interval_ns;
-        Some((first.0.1, missed))
+        let (due_ns, ssid) = self.due.pop_front()?;
+        self.add(due_ns + missed * self.interval_ns, ssid);
+        Some((ssid, missed))
     }
 
     /// A session whose probe is due. After a delay of more than [`MAX_CATCH_UP_NS`], missed turns are skipped.
@@ -64,9 +72,9 @@ impl Schedule {
         let stalled = now_ns - due_ns > MAX_CATCH_UP_NS;
         let earliest_ns = if stalled { now_ns } else { due_ns };
         let next_ns = self.turn_from(due_ns, earliest_ns + 1);
-        let mut first = self.due.peek_mut()?;
-        first.0.0 = next_ns;
-        Some(first.0.1)
+        let (_, ssid) = self.due.pop_front()?;
+        self.add(next_ns, ssid);
+        Some(ssid)
     }
 
     /// The first of the turns `turn_ns`, `turn_ns` + interval, … at or after `earliest_ns`.

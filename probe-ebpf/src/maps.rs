@@ -3,9 +3,10 @@
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf};
 use probe_common::abi::{
-    Address, Allowed, COUNTERS, Counter, InFlightRecord, MAX_ALLOWED, MAX_DESTINATIONS, MAX_MISSED, MAX_PEER_SESSIONS,
-    MAX_RECORDS, MAX_REFLECTOR_SESSIONS, MAX_REPLIERS, MAX_SOURCES, MissedKey, ReflectorSession, ReflectorSessionKey,
-    SAMPLES_BYTES, SESSION_IDS, SLOTS, SessionRing, SessionSlot, Settings, SourceSlot, SourceState,
+    Address, Allowed, COUNTERS, Counter, InFlightRecord, MAX_ALLOWED, MAX_DESTINATIONS, MAX_MISSED, MAX_RECORDS,
+    MAX_REFLECTOR_SESSIONS, MAX_REPLIERS, MAX_SOURCES, MIN_PEER_SESSIONS, MissedKey, ReflectorSession,
+    ReflectorSessionKey, SAMPLES_BYTES, SESSION_IDS, SLOTS, SessionRing, SessionSlot, Settings, SourceSlot,
+    SourceState,
 };
 use probe_common::reflect::V6_FRAME;
 
@@ -60,7 +61,7 @@ pub static REFLECTOR_SESSIONS: LruHashMap<ReflectorSessionKey, ReflectorSession>
 
 /// The session of each host that is probed at its own address: for reflectors that do not return its identifier.
 #[map]
-pub static SESSIONS_BY_PEER: LruHashMap<Address, u32> = LruHashMap::with_max_entries(MAX_PEER_SESSIONS, 0);
+pub static SESSIONS_BY_PEER: LruHashMap<Address, u32> = LruHashMap::with_max_entries(MIN_PEER_SESSIONS, 0);
 
 /// Accepted replies.
 #[map]

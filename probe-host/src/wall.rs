@@ -26,13 +26,15 @@ pub struct WallOffset {
 
 impl WallOffset {
     pub fn now() -> Self {
-        let readings: [Self; READINGS] = std::array::from_fn(|_| {
-            let before_ns = monotonic_ns();
-            let wall_ns = realtime_ns();
-            Self::between(before_ns, wall_ns, monotonic_ns())
-        });
+        let readings: [Self; READINGS] = std::array::from_fn(|_| Self::read());
         let best = readings.iter().min_by_key(|reading| reading.uncertainty_ns);
         best.copied().unwrap_or(readings[0])
+    }
+
+    fn read() -> Self {
+        let before_ns = monotonic_ns();
+        let wall_ns = realtime_ns();
+        Self::between(before_ns, wall_ns, monotonic_ns())
     }
 
     /// From a reading of the wall clock between two of the monotonic clock.
@@ -58,9 +60,7 @@ impl WallOffset {
 
     /// Reads both clocks: whether the wall clock was set since this reading.
     pub fn is_outdated(&self) -> bool {
-        let before_ns = monotonic_ns();
-        let wall_ns = realtime_ns();
-        self.differs(&Self::between(before_ns, wall_ns, monotonic_ns()))
+        self.differs(&Self::read())
     }
 
     /// Whether the wall clock was set between the two readings.
@@ -97,16 +97,21 @@ impl StepDetector {
 
     /// The step since the last call; positive if the clock went forward.
     pub fn step(&mut self) -> Option<i64> {
+        // One reading shows that there was no step, which is nearly always so. Several measure one.
+        self.step_to(WallOffset::read())?;
         self.compare(WallOffset::now())
     }
 
     fn compare(&mut self, new: WallOffset) -> Option<i64> {
-        let step_ns = new.ahead_ns.wrapping_sub(self.ahead_ns);
-        if step_ns.unsigned_abs() < Self::MIN_STEP_NS.saturating_add(2 * new.uncertainty_ns) {
-            return None;
-        }
+        let step_ns = self.step_to(new)?;
         self.ahead_ns = new.ahead_ns;
         Some(step_ns)
+    }
+
+    fn step_to(&self, new: WallOffset) -> Option<i64> {
+        let step_ns = new.ahead_ns.wrapping_sub(self.ahead_ns);
+        let least_ns = Self::MIN_STEP_NS.saturating_add(2 * new.uncertainty_ns);
+        (step_ns.unsigned_abs() >= least_ns).then_some(step_ns)
     }
 }
 

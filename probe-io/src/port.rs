@@ -250,7 +250,8 @@ impl Port {
         self.sockets(family).filter(|_| self.policy.has_address(family))
     }
 
-    /// Waits for a packet that is not for the kernel programs, of either IP version. Cancel safe.
+    /// Waits for a packet that is not for the kernel programs, of either IP version. Cancel safe; only one task can
+    /// wait.
     pub async fn passed_up(&self) -> PassedUp {
         let receive = async |family| {
             let Some(sockets) = self.sockets(family) else {

@@ -279,8 +279,8 @@ pub struct MissedKey {
     pub probe: ProbeKey,
 }
 
-/// Entries of `SESSIONS_BY_PEER`.
-pub const MAX_PEER_SESSIONS: u32 = 4_096;
+/// Entries of `SESSIONS_BY_PEER` at least: userspace makes room for all its sessions.
+pub const MIN_PEER_SESSIONS: u32 = 4_096;
 
 /// One accepted reply; the only kind of record in `SAMPLES`.
 #[repr(C)]

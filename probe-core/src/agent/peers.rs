@@ -361,7 +361,10 @@ impl Peer {
 
     /// The estimate for the one-way delays of `reply`; `None` if both ends read one clock.
     pub(super) fn clock_for(&self, reply: &Reply) -> Option<Estimate> {
-        self.clock.estimate_for(reply).filter(|_| !self.is_on_same_clock())
+        if self.is_on_same_clock() {
+            return None;
+        }
+        self.clock.estimate_for(reply)
     }
 
     /// Feeds a reply in time. Returns the step of the peer's clock, if there was one.

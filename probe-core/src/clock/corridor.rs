@@ -5,9 +5,6 @@ use crate::clock::minima::{MAX_INTERVALS, Minima, Point};
 /// The kernel's limit (`MAXFREQ`, 500 ppm).
 pub(super) const MAX_SKEW: f64 = 500e-6;
 
-/// Bisection steps: they narrow 1000 ppm down to far less than 1 ppb.
-const HALVINGS: u32 = 48;
-
 /// With fewer minima, a slope cannot be distinguished from noise, and the skew is taken as zero.
 const MIN_MINIMA: usize = 8;
 
@@ -83,7 +80,13 @@ impl Middle {
 impl Corridor {
     /// `None` without minima.
     pub(super) fn between(minima: &Minima, now_ns: u64) -> Option<Self> {
-        let corner = |point: Point| (point.at_ns.wrapping_sub(now_ns) as i64 as f64, point.value_ns);
+        // A reply that overtook another may be microseconds later.
+        let corner = |point: Point| {
+            (
+                (point.at_ns.wrapping_sub(now_ns) as i64 as f64).min(0.0),
+                point.value_ns,
+            )
+        };
         let upper = lower_hull(Few::of(minima.forward().map(corner)));
         // The upper hull of the negatives is the negative of the lower hull.
         let mut lower = lower_hull(Few::of(minima.backward().map(corner)));
@@ -98,25 +101,69 @@ impl Corridor {
         let skew = if self.minima < MIN_MINIMA && width(0.0) >= 0.0 {
             0.0
         } else {
-            argmax(width, (-MAX_SKEW, MAX_SKEW))
+            self.widest()
         };
         let width_ns = width(skew);
         if width_ns < 0.0 {
             return None;
         }
-        // The width is concave, so the slopes that fit are an interval.
-        let steepest = boundary(|slope| width(slope) >= 0.0, skew, MAX_SKEW);
-        let flattest = boundary(|slope| width(slope) >= 0.0, skew, -MAX_SKEW);
-        let fitting = (flattest, steepest);
         let offset_ns = f64::midpoint(self.highest(skew), self.lowest(skew));
-        let highest_ns = self.highest(argmax(|slope| self.highest(slope), fitting));
-        let lowest_ns = self.lowest(argmax(|slope| -self.lowest(slope), fitting));
+        // All corners are in the past, so the steepest line is the highest now, and the flattest the lowest.
+        let (flattest, steepest) = self.fitting(skew);
         Some(Middle {
             offset_ns,
             skew,
-            bound_ns: (highest_ns - offset_ns).max(offset_ns - lowest_ns),
+            bound_ns: (self.highest(steepest) - offset_ns).max(offset_ns - self.lowest(flattest)),
             width_ns,
         })
+    }
+
+    /// The slope at which the corridor is widest; the middle of several.
+    ///
+    /// The width is concave in the slope. It is linear as long as the corridor's lines touch the same two corners, and grows
+    /// by the distance of these in time. A steeper line touches a later corner of the upper hull, or an earlier one of the
+    /// lower hull.
+    fn widest(&self) -> f64 {
+        let (upper, lower) = (self.upper.get(), self.lower.get());
+        let slope = |hull: &[Corner], left: usize| match hull.get(left..left + 2) {
+            Some([from, to]) => (to.1 - from.1) / (to.0 - from.0),
+            _ => f64::INFINITY,
+        };
+        let (mut above, mut below, mut from) = (0, lower.len() - 1, -MAX_SKEW);
+        loop {
+            let growth = lower[below].0 - upper[above].0;
+            let next_above = slope(upper, above);
+            let next_below = below.checked_sub(1).map_or(f64::INFINITY, |left| slope(lower, left));
+            let to = next_above.min(next_below).clamp(from, MAX_SKEW);
+            if growth <= 0.0 {
+                return if growth == 0.0 { f64::midpoint(from, to) } else { from };
+            }
+            if to == MAX_SKEW {
+                return to;
+            }
+            if next_above <= next_below {
+                above += 1;
+            } else {
+                below -= 1;
+            }
+            from = to;
+        }
+    }
+
+    /// The flattest and the steepest slope of a line that fits; one with the slope `skew` does.
+    fn fitting(&self, skew: f64) -> (f64, f64) {
+        let (mut flattest, mut steepest) = (-MAX_SKEW, MAX_SKEW);
+        for above in self.upper.get() {
+            for below in self.lower.get() {
+                let (apart, room) = (above.0 - below.0, above.1 - below.1);
+                if apart > 0.0 {
+                    steepest = steepest.min(room / apart);
+                } else if apart < 0.0 {
+                    flattest = flattest.max(room / apart);
+                }
+            }
+        }
+        (flattest.min(skew), steepest.max(skew))
     }
 
     /// The highest value now of a line with this slope. Concave in the slope.
@@ -153,43 +200,64 @@ fn lower_hull(mut points: Few<Corner>) -> Few<Corner> {
     points
 }
 
-/// The argument at which a concave function is largest; the middle of a plateau.
-fn argmax(value: impl Fn(f64) -> f64, (from, to): (f64, f64)) -> f64 {
-    let mut low = from;
-    let mut high = to;
-    for _ in 0..2 * HALVINGS {
-        let third = (high - low) / 3.0;
-        let (left, right) = (low + third, high - third);
-        let (at_left, at_right) = (value(left), value(right));
-        if at_left <= at_right {
-            low = left;
-        }
-        if at_left >= at_right {
-            high = right;
-        }
-    }
-    f64::midpoint(low, high)
-}
-
-/// The last slope from `from` towards `to` for which `holds` is true; it is true at `from`.
-fn boundary(holds: impl Fn(f64) -> bool, from: f64, to: f64) -> f64 {
-    if holds(to) {
-        return to;
-    }
-    let (mut inside, mut outside) = (from, to);
-    for _ in 0..HALVINGS {
-        let middle = f64::midpoint(inside, outside);
-        if holds(middle) {
-            inside = middle;
-        } else {
-            outside = middle;
-        }
-    }
-    inside
-}
-
 fn median(mut values: Few<f64>) -> f64 {
     let values = values.get_mut();
-    values.sort_unstable_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or_default()
+    if values.is_empty() {
+        return 0.0;
+    }
+    *values.select_nth_unstable_by(values.len() / 2, f64::total_cmp).1
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Hulls of points at most ten minutes old, forward above backward but for `overlap`.
+    fn corridor(points: &[(u32, i32, i32)], overlap_ns: f64) -> Corridor {
+        let ns = |(at_ms, _, _): &(u32, i32, i32)| -f64::from(*at_ms) * 1e6;
+        let upper = lower_hull(Few::of(points.iter().map(|point| (ns(point), f64::from(point.1)))));
+        // The reply is received a little after the probe was sent.
+        let negative = |point: &(u32, i32, i32)| (ns(point) + 250_000.0, overlap_ns - f64::from(point.2));
+        let mut lower = lower_hull(Few::of(points.iter().map(negative)));
+        lower.get_mut().iter_mut().for_each(|(_, value)| *value = -*value);
+        Corridor {
+            upper,
+            lower,
+            minima: points.len(),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_other_line_has_a_wider_corridor_and_no_further_line_fits(
+            mut points in prop::collection::vec((1_u32..600_000, 0_i32..400_000, -400_000_i32..0), MIN_MINIMA..40),
+            overlap_ns in -50_000.0..300_000.0_f64,
+        ) {
+            points.sort_unstable_by_key(|point| point.0);
+            points.dedup_by_key(|point| point.0);
+            prop_assume!(points.len() >= MIN_MINIMA);
+            let corridor = corridor(&points, -overlap_ns);
+            let width = |slope| corridor.highest(slope) - corridor.lowest(slope);
+            let widest = corridor.widest();
+            let slopes = (-1_000..=1_000).map(|step| MAX_SKEW * f64::from(step) / 1_000.0);
+            for slope in slopes.clone() {
+                prop_assert!(width(slope) <= width(widest) + 0.01, "{} is wider than {}", slope, widest);
+            }
+            let Some(middle) = corridor.middle() else {
+                prop_assert!(width(widest) < 0.0);
+                return Ok(());
+            };
+            let (flattest, steepest) = corridor.fitting(middle.skew);
+            for slope in slopes {
+                let fits = (flattest..=steepest).contains(&slope);
+                prop_assert!(if fits { width(slope) > -0.01 } else { width(slope) < 0.01 }, "{}", slope);
+                if fits {
+                    prop_assert!(corridor.highest(slope) - middle.offset_ns <= middle.bound_ns + 0.01);
+                    prop_assert!(middle.offset_ns - corridor.lowest(slope) <= middle.bound_ns + 0.01);
+                }
+            }
+        }
+    }
 }

@@ -103,6 +103,11 @@ impl Exchange {
         self.by_nonce.get(&nonce).copied()
     }
 
+    /// Whether [`Exchange::poll`] may give a peer.
+    pub fn is_due(&self, now_ns: u64) -> bool {
+        self.due.first().is_some_and(|(next_ns, _)| *next_ns <= now_ns)
+    }
+
     /// A peer to ask now, with `nonce`: the one that has been due for longest.
     pub fn poll(&mut self, now_ns: u64, nonce: u64) -> Option<IpAddr> {
         let &(next_ns, peer) = self.due.first().filter(|(next_ns, _)| *next_ns <= now_ns)?;

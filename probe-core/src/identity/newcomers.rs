@@ -34,6 +34,11 @@ impl Newcomers {
         }
     }
 
+    /// Whether [`Newcomers::poll`] may give a host.
+    pub fn is_due(&self, now_ns: u64) -> bool {
+        now_ns >= self.next_ns && !self.waiting.is_empty()
+    }
+
     /// A host to ask now, with `nonce`. Those that are not wanted are forgotten.
     pub fn poll(&mut self, now_ns: u64, nonce: u64, is_wanted: impl Fn(IpAddr) -> bool) -> Option<IpAddr> {
         if now_ns < self.next_ns {

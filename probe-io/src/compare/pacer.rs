@@ -4,15 +4,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 use std::{io, thread};
 
-use nix::sys::time::TimeSpec;
-use nix::time::{ClockId, ClockNanosleepFlags, clock_nanosleep};
 use probe_core::compare::Method;
 use probe_core::compare::ledger::SentProbe;
 use probe_core::compare::rotation::Rotation;
 use probe_host::clock::monotonic_ns;
+use probe_host::timer::sleep_until;
 use tokio::sync::oneshot;
 
 use crate::compare::priority::Priority;
@@ -113,6 +111,7 @@ fn pace(mut senders: Senders, schedule: Schedule, stop: &AtomicBool) -> Sent {
     // A round is always finished, so that every method sends as often as the others.
     let mut begins_round = true;
     while !begins_round || (due_ns < over_ns && !stop.load(Ordering::Relaxed)) {
+        // An interrupted sleep sends early, which is harmless.
         sleep_until(due_ns);
         let (method, ends_round) = rotation.turn();
         let now_ns = monotonic_ns();
@@ -137,10 +136,4 @@ fn pace(mut senders: Senders, schedule: Schedule, stop: &AtomicBool) -> Sent {
         start_ns,
         next_seq: seq,
     }
-}
-
-fn sleep_until(due_ns: u64) {
-    let due = TimeSpec::from(Duration::from_nanos(due_ns));
-    // An interrupted sleep sends early, which is harmless.
-    let _ = clock_nanosleep(ClockId::CLOCK_MONOTONIC, ClockNanosleepFlags::TIMER_ABSTIME, &due);
 }

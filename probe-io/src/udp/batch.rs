@@ -1,6 +1,7 @@
 //! Sends many datagrams by one system call.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd as _;
 
@@ -45,13 +46,17 @@ pub(crate) fn send_first<'a>(
     socket: &Socket,
     probes: impl Iterator<Item = (&'a [u8; stamp::BASE_LEN], Option<&'a SockAddr>)>,
 ) -> io::Result<usize> {
-    // SAFETY: zeroes are valid for both types, which consist of pointers and integers.
-    let (mut parts, mut headers): ([libc::iovec; MAX_BATCH], [libc::mmsghdr; MAX_BATCH]) =
-        unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
+    // Most calls send one probe, so the rest is not written.
+    let mut parts = [MaybeUninit::uninit(); MAX_BATCH];
+    let mut headers = [MaybeUninit::uninit(); MAX_BATCH];
     let mut count = 0;
     for (((packet, to), part), header) in probes.zip(&mut parts).zip(&mut headers) {
-        part.iov_base = packet.as_ptr().cast_mut().cast();
-        part.iov_len = packet.len();
+        let part = part.write(libc::iovec {
+            iov_base: packet.as_ptr().cast_mut().cast(),
+            iov_len: packet.len(),
+        });
+        // SAFETY: zeroes are valid for it, because it consists of pointers and integers.
+        let header: &mut libc::mmsghdr = header.write(unsafe { std::mem::zeroed() });
         if let Some(to) = to {
             header.msg_hdr.msg_name = to.as_ptr().cast_mut().cast();
             header.msg_hdr.msg_namelen = to.len();
@@ -62,7 +67,7 @@ pub(crate) fn send_first<'a>(
     }
     // SAFETY: the first `count` headers point to packets, addresses and parts that outlive the call, and the kernel only
     // reads them.
-    let sent = unsafe { libc::sendmmsg(socket.as_raw_fd(), headers.as_mut_ptr(), count, 0) };
+    let sent = unsafe { libc::sendmmsg(socket.as_raw_fd(), headers.as_mut_ptr().cast(), count, 0) };
     usize::try_from(sent).map_err(|_| io::Error::last_os_error())
 }
 

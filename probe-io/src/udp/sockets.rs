@@ -1,9 +1,10 @@
 //! UDP sockets: hold ports and group memberships, send probes, and receive packets that no kernel program takes.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::task::{Context, Poll, ready};
 
-use futures_util::future::select_all;
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::SndBufForce;
 use probe_common::family::Family;
@@ -98,13 +99,13 @@ impl TestSocket {
         Ok(Self { port, socket })
     }
 
-    async fn receive(&self) -> io::Result<PassedUp> {
-        let (packet, received) = self.socket.receive(MAX_PACKET).await?;
-        Ok(PassedUp::TestPort {
+    fn poll_receive(&self, cx: &mut Context<'_>) -> Poll<io::Result<PassedUp>> {
+        let received = ready!(self.socket.poll_receive(MAX_PACKET, cx));
+        Poll::Ready(received.map(|(packet, received)| PassedUp::TestPort {
             port: self.port,
             packet,
             received,
-        })
+        }))
     }
 }
 
@@ -313,10 +314,10 @@ pub enum PassedUp {
 }
 
 impl Sockets {
-    /// Waits for a packet that is not for the kernel programs. Cancel safe.
+    /// Waits for a packet that is not for the kernel programs. Cancel safe; only one task can wait.
     pub(crate) async fn passed_up(&self) -> io::Result<PassedUp> {
         tokio::select! {
-            received = self.at_a_test_port() => received,
+            received = poll_fn(|cx| self.poll_test_ports(cx)) => received,
             received = receive_from(&self.control) => {
                 let (packet, from) = received?;
                 Ok(PassedUp::Control { packet, from })
@@ -324,11 +325,9 @@ impl Sockets {
         }
     }
 
-    async fn at_a_test_port(&self) -> io::Result<PassedUp> {
-        match &self.tests[..] {
-            [only] => only.receive().await,
-            tests => select_all(tests.iter().map(|test| Box::pin(test.receive()))).await.0,
-        }
+    fn poll_test_ports(&self, cx: &mut Context<'_>) -> Poll<io::Result<PassedUp>> {
+        let mut polls = self.tests.iter().map(|test| test.poll_receive(cx));
+        polls.find(Poll::is_ready).unwrap_or(Poll::Pending)
     }
 }
 

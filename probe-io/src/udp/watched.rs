@@ -44,16 +44,16 @@ impl WatchedSocket {
         Poll::Ready(Ok(()))
     }
 
-    /// Waits for a packet, of which at most `max_len` bytes are taken. Cancel safe.
-    pub async fn receive(&self, max_len: usize) -> io::Result<(Vec<u8>, Received)> {
+    /// A packet, of which at most `max_len` bytes are taken. Wakes only the last task that polled.
+    pub fn poll_receive(&self, max_len: usize, cx: &mut Context<'_>) -> Poll<io::Result<(Vec<u8>, Received)>> {
         loop {
-            let mut guard = self.0.readable().await?;
+            let mut guard = ready!(self.0.poll_read_ready(cx))?;
             let mut packet = vec![0; max_len];
             match guard.try_io(|fd| fd.get_ref().0.borrow_mut().receive(&mut packet)) {
                 Ok(received) => {
                     let received = received?;
                     packet.truncate(received.len);
-                    return Ok((packet, received));
+                    return Poll::Ready(Ok((packet, received)));
                 }
                 // Readiness can be stale, and a datagram with a wrong checksum vanishes on reading.
                 Err(_would_block) => {}

@@ -10,6 +10,7 @@ mod legacy;
 mod mutation;
 mod packet;
 mod padded;
+mod peers;
 mod policy;
 mod pool;
 mod reflect;

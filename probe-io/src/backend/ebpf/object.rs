@@ -71,6 +71,7 @@ impl Object {
     pub fn load(log_level: u8, rings: Rings) -> Result<Self, ObjectError> {
         let mut loader = EbpfLoader::new();
         loader.map_max_entries("IN_FLIGHT", rings.records());
+        loader.map_max_entries("SESSIONS_BY_PEER", rings.peer_sessions());
         loader.override_global(aya_log::LEVEL, &log_level, false);
         let mut object = Self {
             ebpf: parse(OBJECT, &mut loader)?,

@@ -37,7 +37,7 @@ impl Default for InFlight {
             probes: Lru::new(MAX_PROBES),
             by_stamp: Lru::new(MAX_PROBES),
             replies: Lru::new(MAX_REPLIERS),
-            sessions: Lru::new(abi::MAX_PEER_SESSIONS as usize),
+            sessions: Lru::new(abi::SESSION_IDS as usize),
         }
     }
 }

@@ -10,9 +10,9 @@ use probe_core::agent::Agent;
 use probe_core::agent::event::{Destination, Event};
 use probe_core::observation::{Fate, SendFailure};
 use probe_host::clock::monotonic_ns;
-use probe_host::timer::Timer;
+use probe_host::timer::{Timer, sleep_until, sleep_without_slack};
 use probe_host::wall::StepDetector;
-use probe_io::port::{Outgoing, PortEvent};
+use probe_io::port::{Engine, Outgoing, PortEvent};
 use probe_io::udp::batch::MAX_BATCH;
 use probe_io::udp::sockets::PassedUp;
 use tokio::time::{Interval, MissedTickBehavior, interval};
@@ -36,6 +36,10 @@ const MIN_ROUND_NS: u64 = 50_000;
 
 /// Skip the ring wake-up if the timer fires within this time.
 const RING_WAKE_UP_NS: u64 = 1_000_000;
+
+/// While a deadline follows the other, signals, packets for the process and changes of the interface wait for so long at most.
+/// The runtime looks for them. It takes several times as long as a sleep until the next deadline.
+const RUNTIME_TURN_NS: u64 = 1_000_000;
 
 /// Most drains of replies at the end of the run. The ring buffer holds fewer replies than they take.
 const MAX_LAST_DRAINS: usize = 8;
@@ -84,6 +88,7 @@ pub async fn run(mut config: AgentConfig) -> Result<()> {
         unsent: UnsentWarnings::default(),
         warned_of_refusals: false,
         worked_ns: started_ns,
+        turned_ns: 0,
         has_more: false,
         outgoing: Vec::with_capacity(MAX_BATCH),
         mismatches: MismatchWarnings::default(),
@@ -123,6 +128,8 @@ struct Run {
     state_due_ns: u64,
     /// Start of the last round, in which replies were taken and probes sent.
     worked_ns: u64,
+    /// When the runtime last found nothing else to do than to wait for the deadline.
+    turned_ns: u64,
     /// More replies are waiting than were taken at once.
     has_more: bool,
     /// The probes that are being sent. Kept between calls, so that sending allocates nothing.
@@ -134,10 +141,18 @@ impl Run {
         let timer = Timer::new().context("cannot make a timer")?;
         let mut poll = interval(POLL_INTERVAL);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        sleep_without_slack();
         while !(self.agent.is_settled() && self.legacy.as_ref().is_none_or(LegacyPeers::is_settled)) {
             self.work()?;
-            match self.wake(&timer, &mut poll, shutdown).await? {
-                Wake::Work => {}
+            let deadline_ns = self.deadline_ns();
+            // Userspace answers probes with sockets, and then they may not wait.
+            let is_quiet = deadline_ns <= self.turned_ns + RUNTIME_TURN_NS;
+            if is_quiet && self.endpoint.port.engine() == Engine::Ebpf {
+                sleep_until(deadline_ns);
+                continue;
+            }
+            match self.wake(deadline_ns, &timer, &mut poll, shutdown).await? {
+                Wake::Work => self.turned_ns = monotonic_ns(),
                 Wake::PassedUp(PassedUp::TestPort { port, packet, received }) => {
                     self.endpoint.answer(port, packet, &received);
                 }
@@ -277,17 +292,27 @@ impl Run {
         Ok(())
     }
 
-    async fn wake(&self, timer: &Timer, poll: &mut Interval, shutdown: &mut Shutdown) -> Result<Wake> {
-        let now_ns = monotonic_ns();
+    /// When the next round begins.
+    fn deadline_ns(&self) -> u64 {
         let legacy_ns = self.legacy.as_ref().and_then(LegacyPeers::next_deadline);
         let deadlines = [self.agent.next_deadline(), legacy_ns, Some(self.over_ns)];
         let deadline_ns = if self.has_more {
-            now_ns
+            0
         } else {
             deadlines.into_iter().flatten().fold(u64::MAX, u64::min)
         };
         // Counted from the start of the last round: a round that took longer is followed by the next at once.
-        let deadline_ns = deadline_ns.max(self.worked_ns + MIN_ROUND_NS);
+        deadline_ns.max(self.worked_ns + MIN_ROUND_NS)
+    }
+
+    async fn wake(
+        &self,
+        deadline_ns: u64,
+        timer: &Timer,
+        poll: &mut Interval,
+        shutdown: &mut Shutdown,
+    ) -> Result<Wake> {
+        let now_ns = monotonic_ns();
         if deadline_ns <= now_ns {
             // The timer is due already, so the runtime would see no signals and packets without this.
             tokio::task::yield_now().await;

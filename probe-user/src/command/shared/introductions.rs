@@ -102,7 +102,7 @@ impl Introductions {
 
     /// Sends the requests that are due: to peers, and to hosts that the agent wants as peers.
     pub fn ask(&mut self, port: &Port, agent: &Agent, now_ns: u64) {
-        loop {
+        while self.exchange.is_due(now_ns) || self.newcomers.is_due(now_ns) {
             let nonce = nonce();
             let peer = self.exchange.poll(now_ns, nonce);
             let wanted = |address| agent.wants(address, now_ns);
