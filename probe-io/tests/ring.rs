@@ -69,6 +69,7 @@ fn agent() -> Agent {
         first_ssid: 1,
         max_peers: 1,
         samples: false,
+        delays: false,
     };
     let mut agent = Agent::new(config, monotonic_ns());
     agent.set_same_clock(FAR_V4.parse().unwrap(), true);
