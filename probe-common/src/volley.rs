@@ -190,7 +190,16 @@ pub const fn bin_of(value: u32) -> usize {
     if value < LINEAR as u32 {
         return value as usize;
     }
-    let octave = u32::BITS - LINEAR_BITS - value.leading_zeros();
+    // By comparison: the kernel's programs have no instruction for leading zeros, and its replacement is a long chain.
+    let (mut octave, mut rest) = (1, value >> LINEAR_BITS);
+    let mut step = 16;
+    while step > 0 {
+        if rest >> step != 0 {
+            rest >>= step;
+            octave += step;
+        }
+        step /= 2;
+    }
     // The shifted value has PER_OCTAVE as its highest bit, so the bins of one octave follow those of the octave before.
     octave as usize * PER_OCTAVE + (value >> octave) as usize
 }

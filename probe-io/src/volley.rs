@@ -152,7 +152,12 @@ impl Volley {
                 true => LANDING_NS,
                 false => self.plan.timeout_ns + self.plan.burst.period_ns + LANDING_NS,
             };
-            if resolved || waited_ns > wait_ns {
+            let is_late = waited_ns > wait_ns;
+            if is_late && !at_once {
+                // Those that waited for their next hop got T1 after the thread had looked for them.
+                self.shared.lose(self.first, self.shared.next().load(Ordering::Acquire));
+            }
+            if resolved || is_late {
                 return self.snapshot();
             }
             tokio::time::sleep(LOOK).await;

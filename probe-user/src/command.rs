@@ -241,6 +241,10 @@ mod tests {
                 "unexpected argument '--count' found; a similar argument exists: '--output'; see --help",
             ),
             (
+                "reflect --iface p1 --format csv",
+                "--format csv has a row for each window of an agent, and a reflector has none; use --format jsonl",
+            ),
+            (
                 "",
                 "'kstamp' requires a subcommand but one was not provided [subcommands: agent, reflect, controller, ping, doctor, compare, calibrate, volley, report, help]; see --help",
             ),

@@ -1,6 +1,9 @@
 //! Output: one result model, and an exporter for each format.
 
+pub mod columns;
+pub mod csv;
 pub mod diagnostics;
+pub mod field_lists;
 pub mod fields;
 pub mod file;
 #[cfg(test)]
@@ -10,6 +13,7 @@ pub mod jsonl;
 pub mod left_out;
 pub mod metrics;
 pub mod model;
+pub mod parquet;
 pub mod plot;
 pub mod progress;
 pub mod quantity;
@@ -25,6 +29,7 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 
+use crate::output::csv::Csv;
 use crate::output::file::OutputFile;
 use crate::output::jsonl::Jsonl;
 use crate::output::left_out::Notice;
@@ -50,12 +55,23 @@ impl Format {
     }
 }
 
+/// Of an agent, whose windows are rows, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum AgentFormat {
+    /// Lines and tables
+    Text,
+    /// One JSON object per line
+    Jsonl,
+    /// Windows and summaries as comma-separated values
+    Csv,
+}
+
 /// Where results go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutputConfig {
     /// Who measures.
     pub agent: String,
-    pub format: Format,
+    pub format: AgentFormat,
     /// `None` for standard output.
     pub output: Option<PathBuf>,
     /// The file for every single probe.
@@ -69,15 +85,21 @@ pub struct Output {
 }
 
 impl Output {
-    pub fn new(format: Format, agent: &str, file: OutputFile) -> Result<Self, OutputError> {
+    pub fn new(format: AgentFormat, agent: &str, file: OutputFile) -> Result<Self, OutputError> {
+        let (exporter, notice): (Box<dyn Exporter + Send>, Notice) = match format {
+            AgentFormat::Text => (
+                Box::new(Text::new(terminal::columns_for(file.path()))),
+                Format::Text.notice(agent),
+            ),
+            AgentFormat::Jsonl => {
+                let agent = agent.to_owned();
+                (Box::new(Jsonl { agent: agent.clone() }), Format::Jsonl.notice(&agent))
+            }
+            AgentFormat::Csv => (Box::new(Csv::new(agent)), Box::new(left_out::log)),
+        };
         Ok(Self {
-            exporter: match format {
-                Format::Text => Box::new(Text::new(terminal::columns_for(file.path()))),
-                Format::Jsonl => Box::new(Jsonl {
-                    agent: agent.to_owned(),
-                }),
-            },
-            sink: Sink::new(file, format.notice(agent))?,
+            exporter,
+            sink: Sink::new(file, notice)?,
         })
     }
 

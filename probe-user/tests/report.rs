@@ -60,6 +60,112 @@ fn two_agents_become_one_page() {
 }
 
 #[test]
+fn an_agent_writes_rows() {
+    let Some(pair) = Pair::new() else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let samples = directory.path().join("samples.csv");
+    let reflector = pair.reflector("--family v4");
+    let arguments = format!(
+        "agent --iface port1 --family v4 --name h1 --interval 20ms --timeout 200ms --report 400ms --duration 1s --format csv \
+         --samples {}",
+        samples.display()
+    );
+    let output = pair.output(&pair.near, &arguments);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(reflector.stop().0.success());
+    let rows = |text: &str| -> Vec<Vec<String>> {
+        let cells = |line: &str| line.split(',').map(str::to_owned).collect();
+        text.lines().map(cells).collect()
+    };
+    let results = rows(&String::from_utf8(output.stdout).unwrap());
+    assert_eq!(results[0][..3], ["type", "agent", "peer"]);
+    for kind in ["window", "summary"] {
+        let row = results.iter().find(|row| row[0] == kind).unwrap();
+        assert_eq!(row[1..3], ["h1", "10.1.1.6"], "{row:?}");
+    }
+    let samples = rows(&fs::read_to_string(samples).unwrap());
+    assert_eq!(samples.iter().filter(|row| row[0] == "type").count(), 1);
+    let is_ok = |row: &&Vec<String>| row[12] == "ok" && row[10].parse::<u64>().is_ok();
+    assert!(samples.iter().filter(is_ok).count() > 10, "{samples:?}");
+    assert!(samples.iter().all(|row| row.len() == 14), "{samples:?}");
+}
+
+#[test]
+fn records_become_rows_and_a_table() {
+    const SAMPLE: &str = r#"{"type":"sample","agent":"h1:p1","peer":"10.1.1.6","path":"unicast","seq":7,"t1_ns":1795255838000000001,"rtt_ns":2000,"state":"ok"}"#;
+    let directory = tempfile::tempdir().unwrap();
+    let read = |name: &str| fs::read(directory.path().join(name)).unwrap();
+    fs::write(directory.path().join("in"), format!("{WINDOW}\n{SAMPLE}\n")).unwrap();
+    fs::write(directory.path().join("bad"), format!("{WINDOW}\n{SAMPLE}\nx\n")).unwrap();
+    let flags = "--format csv -o windows.csv --samples samples.csv --parquet table";
+    let output = report(directory.path(), &format!("in {flags}"));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = |name: &str| String::from_utf8(read(name)).unwrap();
+    let (windows, samples) = (text("windows.csv"), text("samples.csv"));
+    assert!(
+        windows.starts_with("type,agent,peer,") && windows.lines().count() == 2,
+        "{windows}"
+    );
+    assert!(windows.contains("\nwindow,h1:p1,10.1.1.6,h2:p2,"), "{windows}");
+    assert!(
+        samples.contains("\nsample,h1:p1,10.1.1.6,unicast,7,,1795255838000000001,"),
+        "{samples}"
+    );
+    let table = read("table");
+    assert!(table.starts_with(b"PAR1") && table.ends_with(b"PAR1"));
+    // A failure leaves the outputs of before, and nothing beside them.
+    assert_eq!(report(directory.path(), &format!("bad {flags}")).status.code(), Some(1));
+    assert_eq!(
+        (text("windows.csv"), text("samples.csv"), read("table")),
+        (windows, samples, table)
+    );
+    let output = report(directory.path(), "in --parquet in");
+    assert_eq!(
+        output.status.code(),
+        Some(2),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 5);
+    // With --parquet alone there is no page.
+    let output = report(directory.path(), "in --parquet other");
+    assert!(output.status.success() && output.stdout.is_empty());
+}
+
+#[test]
+fn the_commands_of_the_guide_work() {
+    let guide = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/src/guide/report.md");
+    let guide = fs::read_to_string(guide).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let of = |agent: &str| WINDOW.replace("h1:p1", agent);
+    let sample = r#"{"type":"sample","agent":"h1","peer":"10.1.1.6","path":"unicast","seq":7,"t1_ns":1,"rtt_ns":2,"state":"ok"}"#;
+    for (name, line) in [
+        ("h1.jsonl", of("h1")),
+        ("h2.jsonl", of("h2")),
+        ("h1-samples.jsonl", sample.to_owned()),
+        ("old.jsonl", WINDOW.replace("\"agent\":\"h1:p1\",", "")),
+    ] {
+        fs::write(directory.path().join(name), line + "\n").unwrap();
+    }
+    let commands: Vec<_> = guide
+        .lines()
+        .filter_map(|line| line.strip_prefix("    kstamp report "))
+        .collect();
+    assert_eq!(commands.len(), 6);
+    for arguments in commands {
+        let output = report(directory.path(), arguments);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.success() && output.stdout.is_empty(),
+            "{arguments}: {stderr}"
+        );
+    }
+    for name in ["report.html", "windows.csv", "samples.csv", "results.parquet"] {
+        assert!(fs::metadata(directory.path().join(name)).unwrap().len() > 100, "{name}");
+    }
+}
+
+#[test]
 fn a_bad_line_is_named_and_nothing_is_written() {
     let directory = tempfile::tempdir().unwrap();
     let file = |name: &str, text: &str| fs::write(directory.path().join(name), text).unwrap();

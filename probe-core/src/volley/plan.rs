@@ -15,8 +15,11 @@ pub const MAX_RATE_PER_S: u64 = 100_000_000;
 /// Frames that leave at once: 256 overflow the ring of a veth.
 pub const MAX_BATCH: u32 = 64;
 
-/// Without a rate, bursts of this many probes, one each [`PERIOD_NS`].
-const DEFAULT_BURST: u32 = 256;
+/// Without a rate, this many probes each [`PERIOD_NS`].
+const DEFAULT_BURST: Burst = Burst {
+    probes: 256,
+    period_ns: PERIOD_NS,
+};
 const PERIOD_NS: u64 = 250_000;
 /// Limits of the time between two bursts: other work needs the processor, and no burst should be long.
 const PERIODS_NS: (u64, u64) = (50_000, 1_000_000_000);
@@ -100,7 +103,7 @@ pub struct Plan {
     pub slots: u32,
 }
 
-/// Why a inputs is refused, in one line.
+/// Why inputs are refused, in one line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal(pub String);
 
@@ -181,7 +184,12 @@ fn rate(inputs: &PlanInputs, limit_per_s: Option<u64>) -> Result<Option<u64>, Re
             "the peer agrees to at most {limit} probes a second, not {rate}; use a lower rate, or give the peer a higher \
              --volley-limit"
         ))),
-        (rate, limit) => Ok(rate.or(limit)),
+        (Some(rate), _) => Ok(Some(rate)),
+        (None, None) if inputs.continuous => Ok(None),
+        (None, limit) => {
+            let wanted = limit.unwrap_or_else(|| rate_of(inputs.burst.unwrap_or(DEFAULT_BURST)));
+            Ok(Some(wanted.min(highest_rate(inputs.timeout_ns)).min(MAX_RATE_PER_S)))
+        }
     }
 }
 
@@ -202,10 +210,7 @@ fn mode(inputs: &PlanInputs, able: &Capabilities) -> Result<(Mode, String), Refu
 /// The burst that the user wants, or one about each [`PERIOD_NS`]. Its period is long enough that the rate is not exceeded.
 fn burst_at(wanted: Option<Burst>, rate_per_s: Option<u64>) -> Burst {
     let Some(rate) = rate_per_s else {
-        return wanted.unwrap_or(Burst {
-            probes: DEFAULT_BURST,
-            period_ns: PERIOD_NS,
-        });
+        return wanted.unwrap_or(DEFAULT_BURST);
     };
     let by_rate = (rate * PERIOD_NS / NS_PER_S).clamp(1, MAX_BURST.into()) as u32;
     let probes = wanted.map_or(by_rate, |burst| burst.probes);
@@ -231,7 +236,7 @@ fn slots(rate_per_s: Option<u64>, timeout_ns: u64) -> Result<u32, Refusal> {
         return Ok(SLOTS.1 as u32);
     };
     let pending = u128::from(rate) * u128::from(timeout_ns) / u128::from(NS_PER_S);
-    if pending > u128::from(SLOTS.1 / 2) {
+    if rate > highest_rate(timeout_ns) {
         let longest_ms = SLOTS.1 / 2 * 1_000 / rate;
         return Err(Refusal(format!(
             "at {rate} probes a second, more than {} could be waiting for replies; use a timeout of at most {longest_ms} ms",
@@ -239,6 +244,11 @@ fn slots(rate_per_s: Option<u64>, timeout_ns: u64) -> Result<u32, Refusal> {
         )));
     }
     Ok((pending as u64 * 2).next_power_of_two().clamp(SLOTS.0, SLOTS.1) as u32)
+}
+
+/// The highest rate at which the ring has room for twice the probes that can be waiting.
+fn highest_rate(timeout_ns: u64) -> u64 {
+    SLOTS.1 / 2 * NS_PER_S / timeout_ns
 }
 
 #[cfg(test)]

@@ -129,11 +129,16 @@ fn fill<F: Frame>(frame: &mut F, settings: &Settings, template: &Template, slot:
 /// Enters a probe into its slot. A probe that still waits there is lost.
 #[inline(always)]
 pub fn occupy(slot: *mut Slot, new: u64, t1: u64) {
-    // SAFETY: map values stay readable and writable for the program's run. The word is only changed atomically, and a
-    // reader that sees the new word sees the new T1, or the old one, which fits no reply.
+    // SAFETY: map values stay readable and writable for the program's run. A word is changed as a whole, and a reader that
+    // sees the new word sees the new T1, or the old one, which fits no reply.
     unsafe {
         let mut before = ptr::read_volatile(&raw const (*slot).word);
         ptr::write_volatile(&raw mut (*slot).t1, t1);
+        if !word::is_pending(before) {
+            // Replies and the process change only the words of pending probes.
+            ptr::write_volatile(&raw mut (*slot).word, new);
+            return;
+        }
         for _ in 0..TRIES {
             let found = compare_exchange(&raw mut (*slot).word, before, new);
             if found == before {

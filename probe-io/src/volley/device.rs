@@ -79,8 +79,8 @@ fn native(link: &Link, features: Option<XdpFeatures>) -> Result<(), String> {
 }
 
 /// A veth takes frames of XDP programs only if its other end uses NAPI (`veth_xdp_xmit` in `drivers/net/veth.c`).
-const NO_NAPI: &str = "the other end of this veth takes no frames of XDP programs: they would vanish; attach an XDP \
-    program there in native mode, as a kstamp agent does, or switch on its GRO (`ethtool -K`)";
+const NO_NAPI: &str = "the other end of this veth takes no frames of XDP programs: they would vanish; start its \
+    `kstamp reflect` with `--attach xdp-native`, or switch on GRO there (`ethtool -K IFACE gro on`)";
 
 /// Why a frame of an XDP program was not answered, although that of a socket was.
 pub(crate) fn why_unanswered(link: &Link, features: Option<XdpFeatures>) -> String {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use aya::Ebpf;
+use nix::net::if_::if_indextoname;
 use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, ClockNanosleepFlags, clock_nanosleep};
 use probe_common::volley::Count;
@@ -16,7 +17,7 @@ use crate::backend::error::root_cause;
 use crate::volley::shared::{Delay, Shared};
 use crate::volley::transmitter::Transmitter;
 
-/// Time between two updates of `ball_timeout` from the delays.
+/// Time between two updates of `ball_timeout` from the delays, and between two looks at the interface.
 const LOOK_NS: u64 = 100_000_000;
 
 /// The running thread. Dropping it ends it.
@@ -34,12 +35,13 @@ struct Ending {
 }
 
 impl Launcher {
-    /// `first` is the first sequence number of the run.
+    /// `interface` is an index, `first` the first sequence number of the run.
     pub(crate) fn start(
         shared: Arc<Shared>,
         programs: Ebpf,
         transmitter: Transmitter,
         plan: &Plan,
+        interface: u32,
         first: u64,
     ) -> io::Result<Self> {
         let ending = Arc::new(Ending::default());
@@ -52,6 +54,7 @@ impl Launcher {
                 .rate_per_s
                 .map(|rate| Pace::new(rate, plan.burst.probes, now_ns, first)),
             plan: plan.clone(),
+            interface,
             ending: Arc::clone(&ending),
             waiting: Ages::new(first),
             flying: Ages::new(first),
@@ -97,6 +100,7 @@ struct Work {
     programs: Ebpf,
     transmitter: Transmitter,
     plan: Plan,
+    interface: u32,
     ending: Arc<Ending>,
     /// `None`: continuous, without a rate.
     pace: Option<Pace>,
@@ -117,7 +121,7 @@ impl Work {
             let now_ns = monotonic_ns();
             self.sweep(now_ns);
             if !self.ending.hold.load(Ordering::Acquire)
-                && let Err(failure) = self.send(now_ns)
+                && let Err(failure) = self.look(now_ns).and_then(|()| self.send(now_ns))
             {
                 self.shared.limit().store(0, Ordering::Release);
                 *self.ending.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
@@ -138,16 +142,28 @@ impl Work {
         if self.plan.mode != Mode::Volley {
             return;
         }
-        if now_ns >= self.look_ns {
-            self.look_ns = now_ns + LOOK_NS;
-            if let Some(p999_ns) = self.shared.histogram(Delay::Rtt).quantile(0.999) {
-                self.ball_timeout.observe(p999_ns);
-            }
-        }
         self.flying.note(now_ns, next);
         let (from, to) = self.flying.older(now_ns, self.ball_timeout.ns());
         if self.shared.balls_in_flight().load(Ordering::Relaxed) > 0 && self.shared.release(from, to) > 0 {
             self.ball_timeout.replaced(self.shared.counted().of(Count::Received));
+        }
+    }
+
+    /// Looks at delays and interface from time to time. `Err` says why nothing can be sent, in one line.
+    fn look(&mut self, now_ns: u64) -> Result<(), String> {
+        if now_ns < self.look_ns {
+            return Ok(());
+        }
+        self.look_ns = now_ns + LOOK_NS;
+        if self.plan.mode == Mode::Volley
+            && let Some(p999_ns) = self.shared.histogram(Delay::Rtt).quantile(0.999)
+        {
+            self.ball_timeout.observe(p999_ns);
+        }
+        // Without it, the kernel drops the frames of programs, and reports success. nix returns an empty name then.
+        match if_indextoname(self.interface) {
+            Ok(name) if !name.is_empty() => Ok(()),
+            _ => Err("the interface has left this network namespace".to_owned()),
         }
     }
 
@@ -223,6 +239,8 @@ fn is_passing(error: &io::Error) -> bool {
                 | libc::EHOSTUNREACH
                 | libc::ENETUNREACH
                 | libc::ENETDOWN
+                // The next look says that the interface is gone.
+                | libc::ENODEV
         )
     )
 }

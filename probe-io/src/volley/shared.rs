@@ -190,8 +190,10 @@ impl Shared {
     fn pending(&self, from: u64, to: u64, mut each: impl FnMut(&AtomicU64, u32, u64)) {
         // Older slots have been overwritten.
         let from = from.max(to.saturating_sub(self.ring.number as u64));
+        // Their number is a power of two, and a division for each probe of a fast run would cost as much as all else here.
+        let mask = self.ring.number as u64 - 1;
         for sequence in from..to {
-            let index = (sequence % self.ring.number as u64) as usize;
+            let index = (sequence & mask) as usize;
             // SAFETY: a word of a slot, mapped as long as `self`.
             let slot = unsafe { atomic(&raw mut (*self.ring.at(index)).word) };
             let before = slot.load(Ordering::Acquire);

@@ -248,13 +248,17 @@ impl Volley {
             self.links.egress = None;
         }
         let Setup {
-            object, transmitter, ..
+            object,
+            transmitter,
+            link,
+            ..
         } = setup;
         let launcher = Launcher::start(
             Arc::clone(&self.shared),
             object.into_programs(),
             transmitter,
             &self.plan,
+            link.index,
             next,
         );
         self.launcher =

@@ -13,3 +13,4 @@ mod programs;
 mod refusal;
 mod run;
 mod safety;
+mod trouble;

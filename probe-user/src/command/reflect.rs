@@ -15,8 +15,8 @@ use crate::command::shared::families::{limit, warn_of_late};
 use crate::command::shared::host::{POLL_INTERVAL, families_of_interface};
 use crate::command::shared::reporter::Reporter;
 use crate::command::shared::shutdown::Shutdown;
-use crate::command::shared::values::ConfigError;
-use crate::output::OutputConfig;
+use crate::command::shared::values::{ConfigError, wrong};
+use crate::output::{AgentFormat, OutputConfig};
 
 #[derive(Debug, Clone, Args)]
 pub struct ReflectArgs {
@@ -43,6 +43,11 @@ impl ReflectConfig {
 }
 
 pub fn validate(args: ReflectArgs) -> Result<ReflectConfig, ConfigError> {
+    if args.endpoint.format == AgentFormat::Csv {
+        return wrong(
+            "--format csv has a row for each window of an agent, and a reflector has none; use --format jsonl",
+        );
+    }
     let common = endpoint::validate(args.endpoint, false)?;
     Ok(ReflectConfig {
         endpoint: common.endpoint,

@@ -2,5 +2,6 @@
 
 pub mod args;
 pub mod config;
+mod draft;
 mod read;
 pub mod run;

@@ -102,6 +102,11 @@ impl OutputFile {
         Ok(other)
     }
 
+    /// The open file, without its name.
+    pub fn into_file(self) -> File {
+        self.file
+    }
+
     pub fn metadata(&self) -> io::Result<Metadata> {
         self.file.metadata()
     }

@@ -3,27 +3,38 @@
 use std::io::{self, Write};
 
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::output::model::{Event, Exporter};
 
-/// Writes a record as one line: its type, who measured, then its fields.
+/// A record: its type, who measured, then its fields.
+#[derive(Serialize)]
+struct Line<'a, T> {
+    r#type: &'static str,
+    agent: &'a str,
+    #[serde(flatten)]
+    fields: &'a T,
+}
+
+/// Writes a record as one line.
 pub fn record(kind: &'static str, agent: &str, fields: &impl Serialize, out: &mut dyn Write) -> io::Result<()> {
-    #[derive(Serialize)]
-    struct Line<'a, T> {
-        r#type: &'static str,
-        agent: &'a str,
-        #[serde(flatten)]
-        fields: &'a T,
-    }
-    serde_json::to_writer(
-        &mut *out,
-        &Line {
-            r#type: kind,
-            agent,
-            fields,
-        },
-    )?;
+    let line = Line {
+        r#type: kind,
+        agent,
+        fields,
+    };
+    serde_json::to_writer(&mut *out, &line)?;
     out.write_all(b"\n")
+}
+
+/// A record as [`record`] writes it.
+pub fn record_value(kind: &'static str, agent: &str, fields: &impl Serialize) -> io::Result<Value> {
+    let line = Line {
+        r#type: kind,
+        agent,
+        fields,
+    };
+    Ok(serde_json::to_value(line)?)
 }
 
 #[derive(Debug, Clone)]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
+use log::warn;
 use probe_host::clock::realtime_ns;
 use serde::Serialize;
 
@@ -30,6 +31,14 @@ pub type Notice = Box<dyn Fn(&LeftOut, &mut dyn Write) -> io::Result<()> + Send>
 pub fn json(agent: &str) -> Notice {
     let agent = agent.to_owned();
     Box::new(move |left_out, out| record("output", &agent, left_out, out))
+}
+
+/// As a warning, because rows of numbers have no place for it.
+pub fn log(left_out: &LeftOut, _: &mut dyn Write) -> io::Result<()> {
+    let mut line = Vec::new();
+    text(left_out, &mut line)?;
+    warn!("{}", String::from_utf8_lossy(&line).trim_end());
+    Ok(())
 }
 
 pub fn text(left_out: &LeftOut, out: &mut dyn Write) -> io::Result<()> {

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use log::warn;
 use serde::Serialize;
 
+use crate::output::columns::of_samples;
+use crate::output::csv::Rows;
 use crate::output::file::OutputFile;
 use crate::output::jsonl::record;
 use crate::output::left_out;
@@ -13,15 +15,29 @@ use crate::output::sink::{Control, OutputError, Sink};
 /// A buffered file of `sample` records. If it cannot be written, it ends with a warning, and the run goes on.
 pub struct Samples {
     sink: Sink,
-    agent: String,
+    form: Form,
+}
+
+enum Form {
+    /// JSON lines of this agent.
+    Jsonl(String),
+    Csv(Rows),
 }
 
 impl Samples {
-    /// Truncates the file. `agent` measures.
+    /// JSON lines of an agent. Truncates the file.
     pub fn new(file: OutputFile, agent: &str) -> Result<Self, OutputError> {
         Ok(Self {
             sink: Sink::new(file, left_out::json(agent))?,
-            agent: agent.to_owned(),
+            form: Form::Jsonl(agent.to_owned()),
+        })
+    }
+
+    /// Rows of an agent. Truncates the file.
+    pub fn csv(file: OutputFile, agent: &str) -> Result<Self, OutputError> {
+        Ok(Self {
+            sink: Sink::new(file, Box::new(left_out::log))?,
+            form: Form::Csv(Rows::new(of_samples(), agent)),
         })
     }
 
@@ -30,9 +46,11 @@ impl Samples {
     }
 
     pub fn add(&mut self, sample: &impl Serialize) {
-        let added = self
-            .sink
-            .write("sample", 1, |out| record("sample", &self.agent, sample, out));
+        let Self { sink, form } = self;
+        let added = sink.write("sample", 1, |out| match form {
+            Form::Jsonl(agent) => record("sample", agent, sample, out),
+            Form::Csv(rows) => rows.row("sample", sample, out),
+        });
         if let Err(error) = added {
             warn!("{error}; no more samples are written, and the run goes on");
         }
@@ -145,5 +163,19 @@ mod tests {
         samples.add(&lost("10.1.1.6", 1));
         drop(samples);
         assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 1);
+    }
+
+    #[test]
+    fn samples_are_rows_below_one_heading() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("samples");
+        let mut samples = Samples::csv(OutputFile::open(Some(&path)).unwrap(), "h1:p1").unwrap();
+        samples.add(&sample(ProbePath::Unicast, &reply(100_300), Outcome::Ok));
+        samples.add(&lost("fe80::1", 9));
+        drop(samples);
+        let expected = "type,agent,peer,path,seq,sent_ns,t1_ns,t2_ns,t3_ns,t4_ns,rtt_ns,residence_ns,state,reason\n\
+                        sample,h1:p1,10.1.1.6,unicast,7,,100000,100200,100300,100500,400,100,ok,\n\
+                        sample,h1:p1,fe80::1,unicast,9,100000,,,,,,,lost,\n";
+        assert_eq!(fs::read_to_string(&path).unwrap(), expected);
     }
 }

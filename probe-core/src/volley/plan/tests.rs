@@ -70,6 +70,30 @@ fn the_peer_limits_the_rate() {
 }
 
 #[test]
+fn as_many_as_the_peer_agrees_to_is_never_more_than_the_ring_holds() {
+    // burst, limit, timeout in ms, rate
+    let table = [
+        (None, Some(5_000_000), 1_000, 2_097_152),
+        (None, Some(5_000_000), 400, 5_000_000),
+        (None, Some(u64::from(u32::MAX)), 1_000, 2_097_152),
+        (None, Some(u64::from(u32::MAX)), 1, MAX_RATE_PER_S),
+        (None, Some(100_000), 4_000, 100_000),
+        (None, None, 4_000, 524_288),
+        (Some(burst(65_536, 50_000)), None, 1_000, 2_097_152),
+    ];
+    for (burst, limit, timeout_ms, rate) in table {
+        let inputs = PlanInputs {
+            burst,
+            timeout_ns: timeout_ms * 1_000_000,
+            ..PlanInputs::default()
+        };
+        let plan = plan(&inputs, limit, &able());
+        let planned = plan.as_ref().ok().map(|plan| plan.rate_per_s);
+        assert_eq!(planned, Some(Some(rate)), "{limit:?}, {timeout_ms} ms: {plan:?}");
+    }
+}
+
+#[test]
 fn bursts_hold_the_rate() {
     // rate, wanted burst, burst
     let table = [

@@ -40,7 +40,7 @@ pub struct AgentArgs {
     #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
     pub count: Option<String>,
 
-    /// Write every probe to this file, one JSON object per line; truncated at the start, opened again on SIGHUP
+    /// Write every probe to this file, one JSON object per line, or a row with --format csv; truncated at the start, opened again on SIGHUP
     #[arg(long, value_name = "FILE")]
     pub samples: Option<PathBuf>,
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 #[derive(Debug, Clone, Args)]
 pub struct ReportArgs {
@@ -10,11 +10,31 @@ pub struct ReportArgs {
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
 
-    /// Write the report to this file instead of standard output
+    /// A page, or windows and summaries as comma-separated values
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "html")]
+    pub format: ReportFormat,
+
+    /// Write the report to this file instead of standard output; without it and with --parquet, there is no report
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+
+    /// Write samples as comma-separated values to this file
+    #[arg(long, value_name = "FILE")]
+    pub samples: Option<PathBuf>,
+
+    /// Write windows, summaries and samples to this file in one table of Apache Parquet
+    #[arg(long, value_name = "FILE")]
+    pub parquet: Option<PathBuf>,
 
     /// Name of the agent whose records in this file do not say who measured, because an older kstamp wrote them; repeatable
     #[arg(long, value_name = "FILE=NAME")]
     pub agent: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ReportFormat {
+    /// One page that needs no other file
+    Html,
+    /// Comma-separated values
+    Csv,
 }

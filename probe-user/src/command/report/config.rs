@@ -3,15 +3,21 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::command::report::args::ReportArgs;
+use crate::command::report::args::{ReportArgs, ReportFormat};
 use crate::command::shared::values::{self, ConfigError, STANDARD_OUTPUT, wrong};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReportConfig {
     pub files: Vec<Input>,
-    /// `None` for standard output.
-    pub output: Option<PathBuf>,
+    pub format: ReportFormat,
+    /// `None` for no report.
+    pub output: Option<Place>,
+    pub samples: Option<PathBuf>,
+    pub parquet: Option<PathBuf>,
 }
+
+/// Where a report is written; `None` for standard output.
+pub type Place = Option<PathBuf>;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Input {
@@ -59,9 +65,19 @@ pub fn validate(args: ReportArgs) -> Result<ReportConfig, ConfigError> {
             agent,
         });
     }
+    let output = (args.output.is_some() || args.parquet.is_none()).then(|| values::output(args.output));
+    let report = output.clone().flatten();
+    let samples = values::other_output("--samples", args.samples, report.as_ref())?;
+    let parquet = values::other_output("--parquet", args.parquet, report.as_ref())?;
+    if parquet.is_some() && parquet == samples {
+        return wrong("--parquet and --samples name the same file; give each its own");
+    }
     Ok(ReportConfig {
         files,
-        output: values::output(args.output),
+        format: args.format,
+        output,
+        samples,
+        parquet,
     })
 }
 

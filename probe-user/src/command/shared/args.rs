@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use probe_core::reflector::policy::Rates;
 
-use crate::output::Format;
+use crate::output::{AgentFormat, Format};
 
 /// Options shared by `agent` and `reflect`.
 #[derive(Debug, Clone, Args)]
@@ -87,8 +87,13 @@ pub struct EndpointArgs {
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
 
-    #[command(flatten)]
-    pub output: OutputArgs,
+    /// Output format: tables, one JSON object per line, or windows and summaries as comma-separated values
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
+    pub format: AgentFormat,
+
+    /// Write results to this file instead of standard output; truncated at the start, opened again on SIGHUP
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
 
     /// Answer the probes of `kstamp compare` in processes too (realtime: with threads at SCHED_FIFO)
     #[arg(long, alias = "echo", value_enum, value_name = "HOW", default_value = "on")]

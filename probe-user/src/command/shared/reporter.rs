@@ -26,7 +26,7 @@ use crate::output::model::{self, Context, Results, Sample};
 use crate::output::samples::Samples;
 use crate::output::sink::{Control, OutputError, Sink};
 use crate::output::time::{Utc, UtcOffset};
-use crate::output::{Output, OutputConfig};
+use crate::output::{AgentFormat, Output, OutputConfig};
 use crate::serve::Feed;
 
 /// Two readings of both clocks differ by less, unless a clock was set.
@@ -53,6 +53,13 @@ pub struct Reporter {
     feed: Option<Feed>,
 }
 
+fn open_samples(file: OutputFile, config: &OutputConfig) -> Result<Samples, OutputError> {
+    match config.format {
+        AgentFormat::Csv => Samples::csv(file, &config.agent),
+        AgentFormat::Text | AgentFormat::Jsonl => Samples::new(file, &config.agent),
+    }
+}
+
 impl Reporter {
     /// Opens the files, before anything is measured.
     pub fn open(config: &OutputConfig) -> Result<Self, OutputError> {
@@ -61,7 +68,7 @@ impl Reporter {
         let samples = samples.map(|path| output.open_other("--samples", path)).transpose()?;
         Ok(Self {
             output: Output::new(config.format, &config.agent, output)?,
-            samples: samples.map(|file| Samples::new(file, &config.agent)).transpose()?,
+            samples: samples.map(|file| open_samples(file, config)).transpose()?,
             engine: Engine::Ebpf,
             attach: model::Attach {
                 egress: None,

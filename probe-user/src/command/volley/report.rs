@@ -156,13 +156,14 @@ impl Report {
         self.add(run, true)?;
         let mut results = self.results(run, 0, self.started_ns);
         let sending_ns = sent_until_ns.saturating_sub(self.started_ns).max(1);
-        results.rate = (u128::from(run.totals.sent) * 1_000_000_000 / u128::from(sending_ns)) as u64;
+        let rate = (u128::from(run.totals.sent) * 1_000_000_000 / u128::from(sending_ns)) as u64;
+        results.rate = rate;
         let self_queueing = is_self_queueing(plan);
         let summary = VolleySummary {
             results,
             cpu_ns,
             self_queueing,
-            notes: notes(plan, self_queueing, &run.totals),
+            notes: notes(plan, self_queueing, rate, &run.totals),
         };
         let (start, map, mut files) = (self.start, self.map, self.files);
         if let Some(samples) = &mut files.samples {
@@ -197,8 +198,20 @@ fn is_self_queueing(plan: &Plan) -> bool {
     }
 }
 
-fn notes(plan: &Plan, self_queueing: bool, totals: &Totals) -> Vec<String> {
+/// `rate` is the number of probes sent in a second.
+fn notes(plan: &Plan, self_queueing: bool, rate: u64, totals: &Totals) -> Vec<String> {
     let mut notes = Vec::new();
+    if let Some(limit) = plan.rate_per_s
+        && rate < limit - limit / 4
+    {
+        let cause = match plan.mode {
+            Mode::Volley => "replies came late, few --balls were in flight, or this host was too busy",
+            Mode::Train | Mode::Sendmmsg => "this host was too busy or is too slow",
+        };
+        notes.push(format!(
+            "{rate} of {limit} probes a second: {cause}; probes that are not sent in time are left out"
+        ));
+    }
     if self_queueing {
         let one = match plan.mode {
             Mode::Volley => "--balls 1",

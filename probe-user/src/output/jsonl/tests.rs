@@ -1,14 +1,12 @@
 //! Golden lines: programs rely on field names and their order.
 
-use probe_core::agent::event::Found;
-use serde_json::Value;
-
 use super::*;
 use crate::output::fixtures::{
     attach_change, clock_step, counters, end, exported, good, interface_change, jsonl, peer_change, reflector, silent,
     start, troubled, windows,
 };
 use crate::output::model::{InterfaceEvent, PeerEvent, Start};
+use probe_core::agent::event::Found;
 
 fn line(event: Event) -> String {
     exported(jsonl(), [event])

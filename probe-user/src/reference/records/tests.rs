@@ -15,6 +15,7 @@ use crate::command::controller::output::tests::report;
 use crate::command::controller::output::{jsonl as controller, model};
 use crate::command::ping::output::{PingSample, PingStart};
 use crate::command::volley::output::tests as volley;
+use crate::output::field_lists::DISTRIBUTION;
 use crate::output::fixtures;
 use crate::output::jsonl::record;
 use crate::output::left_out::{self, LeftOut};

@@ -14,7 +14,7 @@ use super::*;
 use crate::command::reflect::ReflectConfig;
 use crate::command::shared::families::DEFAULT_GROUPS;
 use crate::command::{Command, ParseError, parse, read};
-use crate::output::Format;
+use crate::output::AgentFormat;
 
 /// `kstamp agent --iface p1` and more flags; `_` stands for a space within a value.
 fn agent(flags: &str) -> AgentConfig {
@@ -110,7 +110,7 @@ fn defaults() {
         config.output,
         OutputConfig {
             agent: default_agent_name("p1"),
-            format: Format::Text,
+            format: AgentFormat::Text,
             output: None,
             samples: None
         }
@@ -142,7 +142,8 @@ fn each_flag_of_an_agent_has_an_effect() {
     );
     assert_eq!(agent("--attach tc").endpoint.port.choice, Choice::Only(AttachMode::Tc));
     assert_eq!(agent("--log-bpf").endpoint.port.log_level, 5);
-    assert_eq!(agent("--format jsonl").output.format, Format::Jsonl);
+    assert_eq!(agent("--format jsonl").output.format, AgentFormat::Jsonl);
+    assert_eq!(agent("--format csv").output.format, AgentFormat::Csv);
     assert_eq!(agent("--output o").output.output, Some("o".into()));
     let config = agent("--samples s");
     assert_eq!((config.output.samples, config.core.samples), (Some("s".into()), true));
@@ -184,7 +185,7 @@ fn each_flag_of_a_reflector_has_an_effect() {
         config.output,
         OutputConfig {
             agent: "r".to_owned(),
-            format: Format::Jsonl,
+            format: AgentFormat::Jsonl,
             output: Some("o".into()),
             samples: None
         }
@@ -330,7 +331,7 @@ fn each_bad_value_has_its_message() {
         "--family v5 => invalid value 'v5' for '--family <FAMILY>' [possible values: v4, v6, both]; see --help",
         "--attach fast => invalid value 'fast' for '--attach <MODE>' [possible values: auto, xdp-native, \
          xdp-generic, tc]; see --help",
-        "--format csv => invalid value 'csv' for '--format <FORMAT>' [possible values: text, jsonl]; see --help",
+        "--format xml => invalid value 'xml' for '--format <FORMAT>' [possible values: text, jsonl, csv]; see --help",
         "--interva 1s => unexpected argument '--interva' found; a similar argument exists: '--interval'; see --help",
     ];
     for case in table {

@@ -24,9 +24,16 @@ fn each_flag_has_an_effect() {
         input(None, None),
     ];
     assert_eq!(config.files, files);
-    assert_eq!(config.output, Some("page".into()));
+    assert_eq!(config.output, Some(Some("page".into())));
+    assert_eq!(
+        (config.format, config.samples, config.parquet),
+        (ReportFormat::Html, None, None)
+    );
+    let config = report("a --format csv --samples s --parquet p");
+    assert_eq!((config.format, config.output), (ReportFormat::Csv, None));
+    assert_eq!((config.samples, config.parquet), (Some("s".into()), Some("p".into())));
     assert_eq!(report("x=y --agent x=y=n").files, [input(Some("x=y"), Some("n"))]);
-    assert_eq!(report("a --output -").output, None);
+    assert_eq!(report("a --output - --parquet p").output, Some(None));
 }
 
 #[test]
@@ -35,6 +42,12 @@ fn each_bad_line_has_its_message() {
         ("", "<FILE>"),
         ("a a", "FILE a is given twice"),
         ("- -", "FILE - is given twice"),
+        ("a -o p --parquet p", "--parquet and --output name the same file"),
+        (
+            "a --samples p --parquet p",
+            "--parquet and --samples name the same file",
+        ),
+        ("a --parquet -", "--parquet needs a file of its own"),
         ("a --agent a", "--agent 'a' has no '='; write FILE=NAME"),
         ("a --agent b=n", "--agent 'b=n': b is not among the files to read"),
         ("a --agent a=", "--agent \"\" cannot be shown by peers"),

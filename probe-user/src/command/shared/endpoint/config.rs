@@ -81,8 +81,8 @@ pub fn validate(args: EndpointArgs, probing: bool) -> Result<Common, ConfigError
     Ok(Common {
         output: OutputConfig {
             agent: name.clone(),
-            format: args.output.format,
-            output: values::output(args.output.output),
+            format: args.format,
+            output: values::output(args.output),
             samples: None,
         },
         endpoint: EndpointConfig {

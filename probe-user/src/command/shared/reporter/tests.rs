@@ -3,7 +3,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::command::{Command, read};
-use crate::output::Format;
+use crate::output::AgentFormat;
 use crate::output::fixtures::unmeasured;
 
 fn peer() -> IpAddr {
@@ -23,7 +23,7 @@ fn reported(events: impl FnOnce(&mut Reporter)) -> Value {
     let path = directory.path().join("out");
     let mut reporter = Reporter::open(&OutputConfig {
         agent: "h1:p1".to_owned(),
-        format: Format::Jsonl,
+        format: AgentFormat::Jsonl,
         output: Some(path.clone()),
         samples: None,
     })

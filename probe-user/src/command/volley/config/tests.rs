@@ -52,6 +52,8 @@ fn each_flag_has_an_effect() {
         (inputs.continuous, inputs.balls, inputs.batch, inputs.timeout_ns),
         (true, 1, 2, 30_000_000)
     );
+    // How many can be sent depends on the peer's limit too.
+    assert_eq!(volley("--rate max -W 4s").unwrap().rate, Rate::Max);
     assert_eq!(volley("-p 862").unwrap().port, 862);
     let config = volley("--duration 1m --every 10ms --force --samples s --samples-every 7 --html h --format jsonl");
     let config = config.unwrap();

@@ -135,8 +135,34 @@ fn a_run_queues_behind_itself_if_several_probes_are_in_flight() {
             ..plan()
         };
         assert_eq!(is_self_queueing(&plan), expected, "{plan:?}");
-        let notes = notes(&plan, expected, &Totals::default()).join("\n");
+        let notes = notes(&plan, expected, 0, &Totals::default()).join("\n");
         assert_eq!(notes.contains("self-queueing"), expected);
         assert_eq!(notes.contains("path xdp"), mode != Mode::Sendmmsg);
+    }
+}
+
+#[test]
+fn a_rate_that_was_not_reached_is_explained() {
+    let table = [
+        (
+            Some(1_000),
+            749,
+            Mode::Train,
+            Some("this host was too busy or is too slow"),
+        ),
+        (Some(1_000), 749, Mode::Volley, Some("few --balls were in flight")),
+        (Some(1_000), 750, Mode::Train, None),
+        (Some(1), 1, Mode::Sendmmsg, None),
+        (None, 5, Mode::Volley, None),
+    ];
+    for (rate_per_s, rate, mode, expected) in table {
+        let plan = Plan {
+            mode,
+            rate_per_s,
+            ..plan()
+        };
+        let notes = notes(&plan, false, rate, &Totals::default()).join("\n");
+        let words = expected.unwrap_or("probes a second");
+        assert_eq!(notes.contains(words), expected.is_some(), "{notes}");
     }
 }
