@@ -58,7 +58,8 @@ impl Bins {
     pub(super) fn record(&mut self, sample: i64) {
         self.keys[usize::from(self.waiting)] = key(sample, self.precision);
         self.waiting += 1;
-        if usize::from(self.waiting) == MAX_WAITING {
+        // Samples that may need coarser bins do not wait: percentiles do not depend on which samples wait.
+        if usize::from(self.waiting) == MAX_WAITING || self.bins.len() + MAX_WAITING > self.most() {
             self.place();
         }
     }
@@ -74,6 +75,7 @@ impl Bins {
     }
 
     pub(super) fn merge(&mut self, other: &Self) {
+        self.place();
         if other.precision < self.precision {
             self.coarsen(other.precision);
         }
@@ -150,8 +152,12 @@ impl Bins {
     }
 
     fn has_room(&self) -> bool {
-        let most = if self.precision > COARSEST { MANY_BINS } else { MAX_BINS };
-        self.bins.len() < most
+        self.bins.len() < self.most()
+    }
+
+    /// Most bins of this precision.
+    fn most(&self) -> usize {
+        if self.precision > COARSEST { MANY_BINS } else { MAX_BINS }
     }
 
     fn coarsen(&mut self, precision: u8) {
