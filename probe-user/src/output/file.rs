@@ -1,7 +1,7 @@
 //! Standard output or a file, opened before measuring starts.
 
 use std::fs::{File, Metadata, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, IsTerminal as _, Write};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
@@ -109,6 +109,10 @@ impl OutputFile {
 
     pub fn metadata(&self) -> io::Result<Metadata> {
         self.file.metadata()
+    }
+
+    pub fn is_terminal(&self) -> bool {
+        self.file.is_terminal()
     }
 
     /// Whether it can be opened again by its path.

@@ -262,6 +262,8 @@ impl Drop for Sink {
 /// The writer.
 fn write_all(shared: &Shared, mut file: OutputFile) {
     let mut chunk = Vec::new();
+    // Another output must not wait for a terminal that takes nothing.
+    let is_terminal = file.is_terminal();
     loop {
         let idle = |state: &mut State| {
             let has_work = (state.is_due && !state.waiting.is_empty()) || state.reopen || state.is_closed;
@@ -284,7 +286,9 @@ fn write_all(shared: &Shared, mut file: OutputFile) {
         drop(state);
         let mut error = None;
         if !has_failed {
-            error = progress::aside(|| file.write_all(&chunk)).err();
+            let mut write = || file.write_all(&chunk);
+            let written = if is_terminal { progress::aside(write) } else { write() };
+            error = written.err();
             has_failed = error.is_some();
         }
         chunk.clear();
