@@ -16,4 +16,3 @@ mod policy;
 pub mod receive;
 mod reflect;
 mod reply_plan;
-mod session;

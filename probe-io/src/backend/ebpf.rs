@@ -17,6 +17,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::task::{Context, Poll};
 
 use ::log::debug;
+use aya::maps::MapError;
 use aya::maps::lpm_trie::Key;
 use ipnet::IpNet;
 use probe_common::abi::{
@@ -385,8 +386,11 @@ impl Backend for EbpfBackend {
 
     /// It starts again at 0 when the programs have evicted the source.
     fn refused(&self, source: IpAddr) -> Option<u64> {
-        let state = self.object.source(source.into()).ok()?;
-        Some(state.map_or(0, |state| state.refused))
+        match self.object.sources().ok()?.get(&Address::from(source), 0) {
+            Ok(state) => Some(state.refused),
+            Err(MapError::KeyNotFound) => Some(0),
+            Err(_) => None,
+        }
     }
 
     fn counters(&mut self) -> Result<BTreeMap<&'static str, u64>, ObjectError> {

@@ -16,7 +16,6 @@ mod pool;
 mod reflect;
 mod refuse;
 mod rig;
-mod slots;
 mod tagged;
 mod tap;
 mod verifier;
