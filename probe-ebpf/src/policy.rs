@@ -24,7 +24,7 @@ const USERSPACE_COST: u64 = 8;
 /// Attempts to update a bucket while other CPUs do.
 const ATTEMPTS: u32 = 4;
 
-/// Charges a packet to its source, which also says from which address its group probes are answered. `Err` says why the policy
+/// Charges a packet to its source, and sets the address from which a group probe is answered. `Err` says why the policy
 /// refuses it.
 ///
 /// A source has the slot at the place of its address, unless another one had it first: then its state is in an LRU map.
@@ -61,8 +61,8 @@ fn refusal(outcome: u32) -> Result<(), Counter> {
     Err(unsafe { mem::transmute::<u32, Counter>(outcome) })
 }
 
-/// Charges the packet of a source that is not known to be allowed, or does not have the slot. If it gets the slot, the packet is
-/// left to be charged there.
+/// Charges the packet of a source that is not known to be allowed, or does not have the slot. If it gets the slot, the caller
+/// charges the packet there.
 ///
 /// A function of its own, so that the verifier does not follow it together with the common path.
 #[inline(never)]
@@ -152,7 +152,7 @@ fn take(slot: *mut SourceSlot, source: &Address, now_ns: u64) -> Result<bool, Co
         if compare_exchange(&raw mut (*slot).owner, owner, SourceSlot::CHANGES) != owner {
             return Err(Counter::RateSource);
         }
-        // The owner of before is not known any more.
+        // From here on, the previous owner does not match.
         (&raw mut (*slot).state.generation).write_volatile(0);
         compiler_barrier();
         (*slot).source = *source;
@@ -300,8 +300,7 @@ fn charge_port(settings: &Settings, now_ns: u64, packets: u64) -> bool {
     true
 }
 
-/// Charges the port for a batch; 0 if it refuses. A function of its own, so that the code stands once for all
-/// that is charged.
+/// Charges the port for a batch; 0 if it refuses. A function of its own, so that the program contains it once.
 #[inline(never)]
 fn charge_batch(settings: &Settings, now_ns: u64, packets: u64) -> u32 {
     let Some(earned_ns) = PORT_EARNED.get_ptr_mut(0) else {

@@ -37,7 +37,7 @@ pub fn next_sequence(key: &ReflectorSessionKey, now_ns: u64) -> Result<u32, Coun
 const NO_PLACE: u64 = u64::MAX;
 const HAS_SLOT: u64 = u64::MAX - 1;
 
-/// The same for a session that does not have the slot. If it gets the slot, it is left to be counted there.
+/// The same for a session that does not have the slot. If it gets the slot, the caller counts it there.
 ///
 /// A function of its own, so that the verifier does not follow it together with the common path.
 #[inline(never)]
@@ -66,7 +66,7 @@ fn next_elsewhere(slot: *mut SessionSlot, key: &ReflectorSessionKey, now_ns: u64
             count(Counter::SessionStarted);
             return HAS_SLOT;
         }
-        // Another CPU is faster.
+        // Another CPU is giving the slot away, or has given it to this session.
         if before == SessionSlot::CHANGES || (*slot).key.is(key) {
             return NO_PLACE;
         }

@@ -119,7 +119,7 @@ impl ReflectorSessionKey {
         place(mixed(self.source.hash() ^ self.destination.hash().rotate_left(16)) ^ ports)
     }
 
-    /// Whether two are the same, word by word: by the derived operator it would be a call.
+    /// Compares word by word, because the derived operator would be a function call.
     #[inline(always)]
     pub fn is(&self, other: &Self) -> bool {
         let rest =
@@ -153,7 +153,7 @@ impl Address {
         place(self.hash())
     }
 
-    /// Whether two are the same, word by word: by the derived operator it would be a call.
+    /// Compares word by word, because the derived operator would be a function call.
     #[inline(always)]
     pub fn is(&self, other: &Self) -> bool {
         let ([a, b], [c, d]) = (self.words(), other.words());
@@ -165,14 +165,14 @@ impl Address {
 /// map instead.
 pub const SLOTS: u32 = 16_384;
 
-/// A slot goes to another owner if the one that it has was not seen for this time.
+/// A slot may go to another owner when its owner was not seen for this time.
 pub const SLOT_IDLE_NS: u64 = 60_000_000_000;
 
 /// Entry of `SESSION_SLOTS`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SessionSlot {
-    /// In the high half the number of the owner among those that the slot has had, 0 while there is none; in the low half
+    /// In the high half the number of owners that the slot has had, 0 while there is none; in the low half
     /// [`ReflectorSession::replies`]. Modified atomically.
     pub count: u64,
     pub key: ReflectorSessionKey,
@@ -248,7 +248,7 @@ pub struct SourceState {
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SourceSlot {
-    /// [`Self::FREE`], [`Self::CHANGES`], or the number of the owner among those that the slot has had. Modified atomically.
+    /// [`Self::FREE`], [`Self::CHANGES`], or the number of owners that the slot has had. Modified atomically.
     pub owner: u64,
     pub source: Address,
     /// When the owner was last seen, `CLOCK_MONOTONIC`.
