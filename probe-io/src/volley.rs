@@ -154,7 +154,7 @@ impl Volley {
             };
             let is_late = waited_ns > wait_ns;
             if is_late && !at_once {
-                // Those that waited for their next hop got T1 after the thread had looked for them.
+                // Probes that waited for their next hop got T1 after the thread had looked for lost ones.
                 self.shared.lose(self.first, self.shared.next().load(Ordering::Acquire));
             }
             if resolved || is_late {

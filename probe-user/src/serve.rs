@@ -35,7 +35,7 @@ pub struct ServeConfig {
     pub detail: Detail,
 }
 
-/// How often peers that are silent for long are looked for.
+/// Time between two searches for peers that have been silent for long.
 const EXPIRY: Duration = Duration::from_secs(30);
 /// Wait after an error of accept (too many open files).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -81,7 +81,7 @@ impl Server {
         let (feed, updates) = Feed::new(monotonic_ns());
         let shared = feed.shared();
         let run = move || {
-            // Measuring goes first. If the kernel refuses, it only goes beside.
+            // Measuring has priority. If the kernel refuses this, both have the same.
             let _ = yield_to_other_threads();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             match runtime {

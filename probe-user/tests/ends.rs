@@ -11,7 +11,7 @@ use support::{FAR_V4, NEAR_V4, Pair, Running, count, ip};
 
 const FAR_V6: &str = "fd01::6";
 
-/// Waits until `near` knows the name of `peer` on all its paths, so that the peer knows whom to tell.
+/// Waits until `near` knows the name of `peer` on all its paths, so that the peer knows where to send its goodbye.
 fn await_name(near: &Running, peer: &str) {
     near.await_record(1, "a named window", |record| {
         record["type"] == "window" && record["peer"] == peer && !record["peer_name"].is_null()

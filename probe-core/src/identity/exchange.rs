@@ -103,7 +103,7 @@ impl Exchange {
         self.by_nonce.get(&nonce).copied()
     }
 
-    /// Whether [`Exchange::poll`] may give a peer.
+    /// Whether [`Exchange::poll`] may return a peer.
     pub fn is_due(&self, now_ns: u64) -> bool {
         self.due.first().is_some_and(|(next_ns, _)| *next_ns <= now_ns)
     }

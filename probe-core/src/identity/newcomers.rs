@@ -34,7 +34,7 @@ impl Newcomers {
         }
     }
 
-    /// Whether [`Newcomers::poll`] may give a host.
+    /// Whether [`Newcomers::poll`] may return a host.
     pub fn is_due(&self, now_ns: u64) -> bool {
         now_ns >= self.next_ns && !self.waiting.is_empty()
     }

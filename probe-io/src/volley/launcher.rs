@@ -160,7 +160,7 @@ impl Work {
         {
             self.ball_timeout.observe(p999_ns);
         }
-        // Without it, the kernel drops the frames of programs, and reports success. nix returns an empty name then.
+        // Without the interface, the kernel drops the frames of programs, and reports success. nix returns an empty name then.
         match if_indextoname(self.interface) {
             Ok(name) if !name.is_empty() => Ok(()),
             _ => Err("the interface has left this network namespace".to_owned()),

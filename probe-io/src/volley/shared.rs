@@ -190,7 +190,7 @@ impl Shared {
     fn pending(&self, from: u64, to: u64, mut each: impl FnMut(&AtomicU64, u32, u64)) {
         // Older slots have been overwritten.
         let from = from.max(to.saturating_sub(self.ring.number as u64));
-        // Their number is a power of two, and a division for each probe of a fast run would cost as much as all else here.
+        // The number of slots is a power of two, so a mask replaces a division, which would cost as much as the rest here.
         let mask = self.ring.number as u64 - 1;
         for sequence in from..to {
             let index = (sequence & mask) as usize;

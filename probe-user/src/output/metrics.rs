@@ -24,10 +24,10 @@ use probe_io::port::Engine;
 use crate::output::metrics::series::Series;
 use crate::output::model::{Event, InterfaceEvent, PeerChange, PeerEvent, Results, Start};
 
-/// Peers with series. The agent measures at most [`MAX_PEERS`] at a time.
+/// Peers with series. The agent finds at most [`MAX_PEERS`], and has others by `--peer`.
 const MAX_SHOWN: usize = 2 * MAX_PEERS;
 
-/// A peer that was found and is silent for this time takes its series with it. An alert has time to fire until then.
+/// The series of a peer that was found are removed when it has been silent for this time. An alert can fire before.
 const GONE_NS: u64 = 3_600_000_000_000;
 
 /// How many series there are.

@@ -116,7 +116,7 @@ fn text(value: &Value) -> ByteArray {
     }
 }
 
-/// Larger ones than a table can have are its largest one.
+/// A larger value than the table can hold becomes the largest one.
 fn integer(value: &Value) -> Option<i64> {
     value.as_i64().or_else(|| value.as_u64().map(|_| i64::MAX))
 }

@@ -54,7 +54,7 @@ pub fn aside<T>(write: impl FnOnce() -> T) -> T {
     write()
 }
 
-/// Clears the line. Never waits: whoever writes now has cleared it.
+/// Clears the line. Never waits: a thread that writes now has cleared it.
 pub fn clear() {
     if let Some(mut is_shown) = try_lock() {
         hide(&mut is_shown);

@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 /// A hash of a random password: a name that does not exist takes as long to refuse as a wrong password.
 const NOBODY: &str = "$2b$10$abcdefghijklmnopqrstuuVqL0wPkLSjKcR7mEKvhhwqPyjGmBsxK";
 
-/// After a password was verified, this many times as long no other one is: a guesser gets a fifth of one processor.
+/// After a password was verified, no other one is verified for this many times as long: guesses take a fifth of one processor.
 const PAUSE: u32 = 4;
 
 /// Right passwords that are recognised without bcrypt.
@@ -32,7 +32,7 @@ pub(super) struct Access {
     /// Digests of names and passwords that were right, keyed by `secret`.
     known: Vec<[u8; 32]>,
     secret: [u64; 2],
-    /// No password is verified before.
+    /// No password is verified before this time.
     next: Option<Instant>,
 }
 
@@ -129,7 +129,7 @@ mod tests {
             assert_eq!(access.authorise(credentials.as_deref(), now), want, "{credentials:?}");
         }
         assert_eq!(Access::new(BTreeMap::new()).authorise(None, now), Verdict::Allowed);
-        // The hash of nobody is one that can be verified.
+        // The hash for unknown names can be verified.
         assert!(!bcrypt::verify("x", NOBODY).unwrap());
     }
 

@@ -27,7 +27,7 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// A connection takes no more requests after this time.
 const LIFETIME: Duration = Duration::from_secs(300);
-/// And the last reply must be taken within this.
+/// Time for the client to read the last reply after that.
 const LAST_REPLY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes of a request's head.
 const MAX_HEAD: usize = 16 << 10;

@@ -25,7 +25,7 @@ const MAX_WAITING: usize = 8;
 #[derive(Debug, Clone)]
 pub(super) struct Bins {
     precision: u8,
-    /// The first so many of `keys` wait.
+    /// How many of `keys` wait, counted from the first.
     waiting: u8,
     keys: [i16; MAX_WAITING],
     /// In ascending order of keys, which are unique.

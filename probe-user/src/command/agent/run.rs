@@ -37,14 +37,14 @@ const MIN_ROUND_NS: u64 = 50_000;
 /// Skip the ring wake-up if the timer fires within this time.
 const RING_WAKE_UP_NS: u64 = 1_000_000;
 
-/// While a deadline follows the other, signals, packets for the process and changes of the interface wait for so long at most.
-/// The runtime looks for them. It takes several times as long as a sleep until the next deadline.
+/// While deadlines are close together, signals, packets for the process and changes of the interface wait for this time at
+/// most. A turn of the runtime, which looks for them, takes several times as long as a sleep until the next deadline.
 const RUNTIME_TURN_NS: u64 = 1_000_000;
 
 /// Most drains of replies at the end of the run. The ring buffer holds fewer replies than they take.
 const MAX_LAST_DRAINS: usize = 8;
 
-/// Between two hand-overs of counters to the server: reading them takes a system call for each.
+/// Time between two updates of the counters in the metrics: reading them takes a system call for each.
 const STATE_INTERVAL_NS: u64 = 5_000_000_000;
 
 /// Why the agent woke up.
@@ -124,11 +124,11 @@ struct Run {
     wall_clock: StepDetector,
     /// With `--listen`.
     feed: Option<Feed>,
-    /// When the feed gets counters and the state of the clock next.
+    /// When counters and the state of the clock are next passed to the feed.
     state_due_ns: u64,
     /// Start of the last round, in which replies were taken and probes sent.
     worked_ns: u64,
-    /// When the runtime last found nothing else to do than to wait for the deadline.
+    /// When a turn of the runtime last had only the deadline to wait for.
     turned_ns: u64,
     /// More replies are waiting than were taken at once.
     has_more: bool,
@@ -145,7 +145,7 @@ impl Run {
         while !(self.agent.is_settled() && self.legacy.as_ref().is_none_or(LegacyPeers::is_settled)) {
             self.work()?;
             let deadline_ns = self.deadline_ns();
-            // Userspace answers probes with sockets, and then they may not wait.
+            // With sockets the process answers probes, which must not wait.
             let is_quiet = deadline_ns <= self.turned_ns + RUNTIME_TURN_NS;
             if is_quiet && self.endpoint.port.engine() == Engine::Ebpf {
                 sleep_until(deadline_ns);
@@ -365,7 +365,7 @@ impl Run {
         Ok(())
     }
 
-    /// Tells the server that the agent runs, and now and then its counters.
+    /// Notes for the server that the agent runs, and passes its counters from time to time.
     fn feed_state(&mut self) -> Result<()> {
         let now_ns = monotonic_ns();
         let Some(feed) = &self.feed else { return Ok(()) };

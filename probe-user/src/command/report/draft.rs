@@ -28,7 +28,7 @@ impl Draft {
         };
         let file = match &part {
             Some(part) => {
-                // Of a run that was killed, or a symlink that somebody has put there: neither is written to.
+                // It may be of a killed run, or a symlink from somebody else, so it is not written to.
                 fs::remove_file(part).ok();
                 File::create_new(part).map_err(error)?
             }
@@ -59,7 +59,7 @@ impl Draft {
         cloned.map_err(|source| self.error(source))
     }
 
-    /// Gives it its name.
+    /// Renames the file to `path`.
     pub fn end(mut self) -> Result<(), OutputError> {
         if let Some(mut file) = self.file.take() {
             file.flush().map_err(|source| self.error(source))?;
