@@ -3,6 +3,7 @@
 pub mod columns;
 pub mod csv;
 pub mod diagnostics;
+pub mod draft;
 pub mod field_lists;
 pub mod fields;
 pub mod file;

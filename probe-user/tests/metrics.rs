@@ -1,4 +1,4 @@
-//! `kstamp agent --listen`: what it serves, to whom, and what it refuses.
+//! `kstamp agent --listen`: paths, access, and refused requests.
 
 #![allow(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
 

@@ -53,7 +53,7 @@ fn progress_is_shown_on_a_terminal_alone() {
     ] {
         let shown = on_terminal(&pair.near, &arguments);
         assert!(shown.contains(&format!("{CLEAR}{line}")), "{shown}");
-        // What is drawn is cleared, before results and at the end.
+        // The line is cleared before results and at the end.
         let left = shown
             .split(CLEAR)
             .filter(|part| part.contains(" of 2 s") || part.contains("ing: "));

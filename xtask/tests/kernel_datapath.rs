@@ -6,7 +6,7 @@
 
 mod support;
 
-use support::{can_run, count, delays, ms, run_both, set_netem};
+use support::{TOLERANCE_MS, can_run, count, delays, ms, run_both, set_netem};
 use xtask::lab::{Datapath, Lab, Topology};
 
 const OFTEN: &str = "--interval 100ms";
@@ -65,9 +65,9 @@ fn delay_is_measured_in_each_direction() {
         let line = format!("{}: {} ms, with 1 ms {} ms", delayed.what, delayed.p50_ms, short.p50_ms);
         println!("{line}");
         assert!(delayed.p50_ms >= delayed.added_ms, "{line}");
-        let emulation_ms = short.p50_ms - if delayed.what.ends_with("rtt_ns") { 2.0 } else { 1.0 };
+        let emulation_ms = short.p50_ms - short.directions;
         let error_ms = delayed.p50_ms - delayed.added_ms - emulation_ms;
-        assert!(error_ms.abs() <= delayed.tolerance_ms, "{line}");
+        assert!(error_ms.abs() <= delayed.directions * TOLERANCE_MS, "{line}");
     }
     lab.down().unwrap();
 }

@@ -615,7 +615,7 @@ proptest! {
             };
             prop_assert_eq!(facts.tos & 3, 0);
             if legacy::is_probe(packet) {
-                // An ASCII probe: a reply is told by its port, not by its bytes.
+                // The reply to an ASCII probe has the same bytes; only its ports differ.
                 prop_assert_eq!(&reply, packet, "packet {}", number);
                 continue;
             }

@@ -16,6 +16,15 @@ pub enum Path {
     Group,
 }
 
+impl Path {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Unicast => "unicast",
+            Self::Group => "group",
+        }
+    }
+}
+
 /// What makes one-way delays meaningful.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OneWayClock {
@@ -35,6 +44,24 @@ pub enum OneWayClock {
         /// Gain of the peer's clock on this host's monotonic clock, in parts per billion.
         skew_ppb: i64,
     },
+}
+
+impl OneWayClock {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::SameClock => "same-clock",
+            Self::Synced { .. } => "synced",
+            Self::Estimated { .. } => "estimated",
+        }
+    }
+
+    /// Bound on the error of a one-way delay; `None` on one clock, which has no error.
+    pub const fn bound_ns(self) -> Option<u64> {
+        match self {
+            Self::SameClock => None,
+            Self::Synced { bound_ns } | Self::Estimated { bound_ns, .. } => Some(bound_ns),
+        }
+    }
 }
 
 /// Detected steps of wall clocks.

@@ -60,7 +60,7 @@ fn probes_that_wait_for_the_next_hop_are_lost_in_the_end() {
         command(&format!("ip -n {} neighbour flush dev port1", line.near));
         tokio::time::sleep(Duration::from_millis(400)).await;
         let before = volley.snapshot().totals;
-        // Nobody has this address, so these probes are lost.
+        // No host has this address, so these probes are lost.
         command(&format!(
             "ip -n {} neighbour replace {FAR_V4} lladdr 02:00:00:00:00:99 dev port1",
             line.near

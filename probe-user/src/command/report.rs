@@ -2,6 +2,5 @@
 
 pub mod args;
 pub mod config;
-mod draft;
 mod read;
 pub mod run;

@@ -8,7 +8,7 @@ use probe_core::observation::SendFailure;
 use probe_core::session::Outcome;
 use probe_core::stats::report::{ClockSteps, Counts, OneWayClock, Path, Patterns, Summary};
 use serde::ser::SerializeMap as _;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 #[derive(Serialize)]
 #[serde(remote = "Counts")]
@@ -75,7 +75,7 @@ pub struct ClockStepsFields {
     peer: u64,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(remote = "Path", rename_all = "lowercase")]
 pub enum PathName {
     Unicast,
@@ -124,19 +124,15 @@ pub fn failures<S: Serializer>(failures: &BTreeMap<SendFailure, u64>, serializer
 
 /// Four fields, all null without one-way delays.
 pub fn one_way_clock<S: Serializer>(clock: &Option<OneWayClock>, serializer: S) -> Result<S::Ok, S::Error> {
-    let (name, bound_ns, estimate) = match clock {
-        Some(OneWayClock::SameClock) => (Some("same-clock"), None, None),
-        Some(OneWayClock::Synced { bound_ns }) => (Some("synced"), Some(bound_ns), None),
+    let estimate = match clock {
         Some(OneWayClock::Estimated {
-            bound_ns,
-            offset_ns,
-            skew_ppb,
-        }) => (Some("estimated"), Some(bound_ns), Some((offset_ns, skew_ppb))),
-        None => (None, None, None),
+            offset_ns, skew_ppb, ..
+        }) => Some((offset_ns, skew_ppb)),
+        _ => None,
     };
     let mut fields = serializer.serialize_map(Some(4))?;
-    fields.serialize_entry("clock", &name)?;
-    fields.serialize_entry("clock_bound_ns", &bound_ns)?;
+    fields.serialize_entry("clock", &clock.map(OneWayClock::name))?;
+    fields.serialize_entry("clock_bound_ns", &clock.and_then(OneWayClock::bound_ns))?;
     fields.serialize_entry("clock_offset_ns", &estimate.map(|(offset_ns, _)| offset_ns))?;
     fields.serialize_entry("clock_skew_ppb", &estimate.map(|(_, skew_ppb)| skew_ppb))?;
     fields.end()

@@ -33,6 +33,17 @@ pub enum OutputError {
 }
 
 impl OutputError {
+    /// Without a path, of standard output.
+    pub fn write(path: Option<&Path>, source: io::Error) -> Self {
+        match path {
+            None if source.kind() == io::ErrorKind::BrokenPipe => Self::ReaderLeft,
+            path => Self::Write {
+                path: path.map(Path::to_owned),
+                source,
+            },
+        }
+    }
+
     pub fn is_reader_left(&self) -> bool {
         matches!(self, Self::ReaderLeft)
     }
@@ -153,13 +164,7 @@ impl OutputFile {
     }
 
     pub fn error(&self, source: io::Error) -> OutputError {
-        match &self.path {
-            None if source.kind() == io::ErrorKind::BrokenPipe => OutputError::ReaderLeft,
-            path => OutputError::Write {
-                path: path.clone(),
-                source,
-            },
-        }
+        OutputError::write(self.path.as_deref(), source)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Metrics for Prometheus: the sums of all windows since the start, and the state of peers and clocks.
 //!
-//! A counter only grows, because a window is added once, when its last probe is resolved. What is concluded later about its
-//! losses is in the summary of the run alone.
+//! A counter only grows, because a window is added once, when its last probe is resolved. A direction of loss that is found later
+//! is in the summary of the run alone.
 
 mod families;
 pub use families::encode;
@@ -19,7 +19,6 @@ use probe_core::agent::config::MAX_PEERS;
 use probe_core::agent::event::{DownReason, Found};
 use probe_core::stats::report::Path;
 use probe_host::clock::ClockState;
-use probe_io::port::Engine;
 
 use crate::output::metrics::series::Series;
 use crate::output::model::{Event, InterfaceEvent, PeerChange, PeerEvent, Results, Start};
@@ -208,18 +207,4 @@ impl Peer {
 
 fn family(address: IpAddr) -> &'static str {
     if address.is_ipv4() { "v4" } else { "v6" }
-}
-
-fn path(path: Path) -> &'static str {
-    match path {
-        Path::Unicast => "unicast",
-        Path::Group => "group",
-    }
-}
-
-fn engine(engine: Engine) -> &'static str {
-    match engine {
-        Engine::Ebpf => "ebpf",
-        Engine::Socket => "socket",
-    }
 }

@@ -1,5 +1,7 @@
 //! Plots as SVG; the page defines their colours.
 
+use std::ops::Range;
+
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
@@ -10,6 +12,9 @@ pub const FONT: (&str, u32) = ("sans-serif", 16);
 const COLOURS: usize = 9;
 /// Number of colours of a heat map, from few round trips to many.
 pub const HEAT_LEVELS: usize = 8;
+
+/// Size of a plot that is readable on a phone without zooming.
+pub const SIZE: (u32, u32) = (460, 300);
 
 /// Maximum number of labels on an axis of delays.
 pub const MAX_MARKS: usize = 12;
@@ -53,6 +58,38 @@ macro_rules! mesh {
     };
 }
 pub(crate) use mesh;
+
+/// The range of some delays on a logarithmic axis: never empty, never from zero. `None` without delays.
+pub fn delay_range(mut delays_ns: impl Iterator<Item = f64>) -> Option<Range<f64>> {
+    let first = delays_ns.next()?;
+    let (min, max) = delays_ns.fold((first, first), |(min, max), delay| (min.min(delay), max.max(delay)));
+    Some(min.max(1.0) * 0.9..max.max(1.0) * 1.1)
+}
+
+/// Cumulative distributions: for each line, the index of its colour, and delays with the percentage of round trips up to them.
+pub fn cumulative<P: IntoIterator<Item = (f64, f64)>>(
+    delays: Range<f64>,
+    lines: impl Iterator<Item = (usize, P)>,
+) -> Option<String> {
+    draw(SIZE, |area| {
+        let mut chart = ChartBuilder::on(area)
+            .margin(10)
+            .margin_right(34)
+            .x_label_area_size(30)
+            .y_label_area_size(58)
+            .build_cartesian_2d(delays.log_scale(), 0.0..100.0_f64)?;
+        mesh!(chart)
+            .x_labels(5)
+            .y_labels(5)
+            .x_label_formatter(&round)
+            .y_label_formatter(&|percent| format!("{percent:.0} %"))
+            .draw()?;
+        for (place, points) in lines {
+            chart.draw_series(LineSeries::new(points, colour(place).stroke_width(2)))?;
+        }
+        Ok(())
+    })
+}
 
 /// Draws an SVG of this size in the colours of the page.
 pub fn draw(size: (u32, u32), body: impl FnOnce(&Area<'_>) -> Result<(), Failure>) -> Option<String> {

@@ -1,4 +1,4 @@
-//! Connections: how many, from whom, for how long.
+//! Connections, and the limits on their number and time.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};

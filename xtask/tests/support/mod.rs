@@ -281,10 +281,14 @@ pub fn run_both(lab: &Lab, seconds: u64, arguments: &str) -> [Finished; 2] {
 pub struct Delay {
     /// Peer, path, and field.
     pub what: String,
+    /// Of the round trip 2, else 1.
+    pub directions: f64,
     pub added_ms: f64,
-    pub tolerance_ms: f64,
     pub p50_ms: f64,
 }
+
+/// How much a reported delay may exceed the added one in each direction.
+pub const TOLERANCE_MS: f64 = 1.0;
 
 /// Round-trip and one-way delays that both agents report in [`Topology::Delay`], always in the same order.
 pub fn delays(lab: &Lab, agents: &[Finished; 2]) -> Vec<Delay> {
@@ -295,15 +299,15 @@ pub fn delays(lab: &Lab, agents: &[Finished; 2]) -> Vec<Delay> {
         for peer in [peer.v4.to_string(), peer.v6.to_string()] {
             for path in ["unicast", "group"] {
                 let summary = agent.summary(&peer, path);
-                for (field, added_ms, tolerance_ms) in [
-                    ("rtt_ns", 50.0, 2.0),
-                    ("forward_ns", forward_ms, 1.0),
-                    ("backward_ns", backward_ms, 1.0),
+                for (field, directions, added_ms) in [
+                    ("rtt_ns", 2.0, 50.0),
+                    ("forward_ns", 1.0, forward_ms),
+                    ("backward_ns", 1.0, backward_ms),
                 ] {
                     delays.push(Delay {
                         what: format!("{peer} {path} {field}"),
+                        directions,
                         added_ms,
-                        tolerance_ms,
                         p50_ms: ms(summary, field, "p50"),
                     });
                 }

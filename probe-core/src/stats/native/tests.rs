@@ -63,7 +63,7 @@ fn buckets_are_bounded_and_only_the_schema_falls() {
     assert_eq!(sum.schema(), FINEST_SCHEMA - 1);
     assert!(sum.positive.len() <= MAX_BUCKETS && sum.negative.len() <= MAX_BUCKETS);
     assert!(sum.positive.is_sorted_by(|(a, _), (b, _)| a < b));
-    // What comes later is put into the coarser buckets.
+    // Later windows use the coarser buckets, too.
     let count = sum.count();
     sum.add(&native(&[5]));
     assert_eq!((sum.count(), sum.schema()), (count + 1, FINEST_SCHEMA - 1));

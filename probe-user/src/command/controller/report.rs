@@ -19,6 +19,7 @@ use crate::command::controller::output::model::{
     SummaryLine, SwitchLine,
 };
 use crate::command::shared::host::host_name;
+use crate::output::draft::Draft;
 use crate::output::file::OutputFile;
 use crate::output::quantity::duration_u64;
 use crate::output::sink::{Control, Sink};
@@ -38,7 +39,7 @@ impl Reporter {
         let drawing = match &config.html {
             Some(path) => {
                 output.check_other("--html", path, fs::metadata(path))?;
-                let draft = Drawing::draft_of(path);
+                let draft = Draft::part_of(path);
                 output.check_other("the draft of --html", &draft, fs::metadata(&draft))?;
                 Some(Drawing::create(path, config.report.as_secs())?)
             }

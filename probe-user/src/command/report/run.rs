@@ -9,10 +9,10 @@ use serde_json::Value;
 
 use crate::command::report::args::ReportFormat;
 use crate::command::report::config::{Input, ReportConfig};
-use crate::command::report::draft::Draft;
 use crate::command::report::read::read;
 use crate::output::columns::{of_results, of_samples};
 use crate::output::csv::Rows;
+use crate::output::draft::Draft;
 use crate::output::file::{OutputError, OutputFile, is_same};
 use crate::output::parquet::Table;
 use crate::output::report::model::Model;

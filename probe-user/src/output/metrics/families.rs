@@ -14,8 +14,8 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::output::metrics::format::Format;
-use crate::output::metrics::series::{Series, bound_ns, clock_name};
-use crate::output::metrics::{Detail, Metrics, engine, family, native, path};
+use crate::output::metrics::series::Series;
+use crate::output::metrics::{Detail, Metrics, family, native};
 
 const S_PER_NS: f64 = 1e-9;
 
@@ -146,7 +146,7 @@ fn of_agent(metrics: &Metrics, families: &mut Families<'_>) -> fmt::Result {
         let agent = vec![
             ("name", start.name.clone()),
             ("interface", start.interface.clone()),
-            ("engine", engine(start.engine).to_owned()),
+            ("engine", start.engine.name().to_owned()),
             ("attach", start.attach.receive.to_string()),
         ];
         families.gauges(
@@ -264,11 +264,11 @@ fn of_peers(metrics: &Metrics, families: &mut Families<'_>) -> fmt::Result {
 
 fn by_peer(metrics: &Metrics) -> Vec<(Labels, &Series)> {
     let peers = metrics.peers.iter().flat_map(|(&address, peer)| {
-        peer.series.iter().map(move |(&path_taken, series)| {
+        peer.series.iter().map(move |(&path, series)| {
             let labels = vec![
                 ("peer", address.to_string()),
                 ("peer_name", peer.name.clone()),
-                ("path", path(path_taken).to_owned()),
+                ("path", path.name().to_owned()),
                 ("family", family(address).to_owned()),
             ];
             (labels, series)
@@ -278,8 +278,8 @@ fn by_peer(metrics: &Metrics) -> Vec<(Labels, &Series)> {
 }
 
 fn by_path(metrics: &Metrics) -> Vec<(Labels, &Series)> {
-    let totals = metrics.totals.iter().map(|(&(path_taken, family), series)| {
-        let labels = vec![("path", path(path_taken).to_owned()), ("family", family.to_owned())];
+    let totals = metrics.totals.iter().map(|(&(path, family), series)| {
+        let labels = vec![("path", path.name().to_owned()), ("family", family.to_owned())];
         (labels, series)
     });
     totals.collect()
@@ -399,8 +399,8 @@ fn clocks(series: &[(Labels, &Series)], detail: Detail, families: &mut Families<
         .filter_map(|(labels, series)| {
             let clock = series.clock?;
             Some((
-                with(labels, "clock", clock_name(clock)),
-                bound_ns(clock) as f64 * S_PER_NS,
+                with(labels, "clock", clock.name()),
+                clock.bound_ns().unwrap_or(0) as f64 * S_PER_NS,
             ))
         });
     families.gauges(

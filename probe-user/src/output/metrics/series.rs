@@ -28,25 +28,9 @@ impl Series {
         self.rtt.add(&delays.rtt);
         self.residence.add(&delays.residence);
         if let Some(clock) = results.clock {
-            let [forward, backward] = self.one_way.entry(clock_name(clock)).or_default();
+            let [forward, backward] = self.one_way.entry(clock.name()).or_default();
             forward.add(&delays.forward);
             backward.add(&delays.backward);
         }
-    }
-}
-
-pub(super) fn clock_name(clock: OneWayClock) -> &'static str {
-    match clock {
-        OneWayClock::SameClock => "same-clock",
-        OneWayClock::Synced { .. } => "synced",
-        OneWayClock::Estimated { .. } => "estimated",
-    }
-}
-
-/// Bound on the error of a one-way delay; 0 on one clock.
-pub(super) fn bound_ns(clock: OneWayClock) -> u64 {
-    match clock {
-        OneWayClock::SameClock => 0,
-        OneWayClock::Synced { bound_ns } | OneWayClock::Estimated { bound_ns, .. } => bound_ns,
     }
 }

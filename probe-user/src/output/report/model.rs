@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use crate::output::report::record::{Happening, Path, Record, Results, Sample, Start};
+use probe_core::stats::report::Path;
+
+use crate::output::report::record::{Happening, Record, Results, Sample, Start};
 use crate::output::report::session::Session;
 use crate::output::time::Utc;
 

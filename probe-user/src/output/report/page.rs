@@ -215,7 +215,12 @@ fn of_pair(number: usize, pair: &Pair<'_>, out: &mut dyn Write) -> io::Result<()
             "Share of round trips that took at most this long, from quantiles, because there are no samples; logarithmic axis"
         }
     };
-    figure(plots::cumulative(&all), &format!("{name}: distribution"), caption, out)?;
+    figure(
+        plots::distributions(&all),
+        &format!("{name}: distribution"),
+        caption,
+        out,
+    )?;
     writeln!(out, "</div>")?;
     writeln!(
         out,

@@ -6,12 +6,13 @@ use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint};
 use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 
-use crate::output::plot::{FONT, GRID, HEAT_LEVELS, INK, MAX_MARKS, colour, delay_marks, draw, heat, mesh, round};
+use crate::output::plot::{
+    FONT, GRID, HEAT_LEVELS, INK, MAX_MARKS, SIZE, colour, cumulative, delay_marks, delay_range, draw, heat, mesh,
+    round,
+};
 use crate::output::report::session::{Band, Session, Span};
 use crate::output::time::Utc;
 
-/// Readable on a phone without zooming.
-const SIZE: (u32, u32) = (460, 300);
 const MAP_WIDTH: u32 = 960;
 /// Height of the axis of a loss map and of each row.
 const MAP_AXIS: u32 = 60;
@@ -27,11 +28,6 @@ pub const TAIL: usize = 0;
 
 /// Upper bounds of the shares of lost probes, by colour; the first is that of no loss.
 const SHARES: [f64; HEAT_LEVELS] = [0.0, 0.001, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0];
-
-fn range(values: impl Iterator<Item = i64> + Clone) -> Option<Range<f64>> {
-    let (min, max) = (values.clone().min()?.max(1), values.max()?.max(1));
-    Some(min as f64 * 0.9..max as f64 * 1.1)
-}
 
 /// Nanoseconds since the start of a plot, in seconds.
 fn since(start_ns: u64, at_ns: u64) -> f64 {
@@ -113,8 +109,8 @@ pub fn over_time(spans: &[Span]) -> Option<String> {
     let (start_ns, end_ns) = (columns.first()?.0.0, columns.last()?.0.1);
     let bounds = columns
         .iter()
-        .flat_map(|(_, band)| [band.quantiles.min, band.quantiles.max]);
-    let delays = range(bounds)?;
+        .flat_map(|(_, band)| [band.quantiles.min as f64, band.quantiles.max as f64]);
+    let delays = delay_range(bounds)?;
     let marks = delay_marks(delays.start, delays.end);
     let times = time_marks(start_ns, end_ns, 4);
     let x = |at_ns| since(start_ns, at_ns);
@@ -153,34 +149,16 @@ pub fn over_time(spans: &[Span]) -> Option<String> {
 }
 
 /// Cumulative distribution of the round-trip times of some sessions.
-pub fn cumulative(sessions: &[&Session]) -> Option<String> {
+pub fn distributions(sessions: &[&Session]) -> Option<String> {
     let lines: Vec<_> = sessions
         .iter()
         .take(MAX_LINES)
         .map(|session| session.cumulative())
         .collect();
-    let delays = range(lines.iter().flatten().map(|(delay, _)| *delay))?;
-    draw(SIZE, |area| {
-        let mut chart = ChartBuilder::on(area)
-            .margin(10)
-            .margin_right(34)
-            .x_label_area_size(30)
-            .y_label_area_size(58)
-            .build_cartesian_2d(delays.log_scale(), 0.0..100.0_f64)?;
-        mesh!(chart)
-            .x_labels(5)
-            .y_labels(5)
-            .x_label_formatter(&round)
-            .y_label_formatter(&|percent| format!("{percent:.0} %"))
-            .draw()?;
-        for (place, line) in lines.iter().enumerate() {
-            let points = line
-                .iter()
-                .map(|(delay, share)| ((*delay).max(1) as f64, share * 100.0));
-            chart.draw_series(LineSeries::new(points, colour(place).stroke_width(2)))?;
-        }
-        Ok(())
-    })
+    let delays = delay_range(lines.iter().flatten().map(|(delay, _)| *delay as f64))?;
+    let percent = |(delay, share): (i64, f64)| (delay.max(1) as f64, share * 100.0);
+    let lines = lines.into_iter().map(|line| line.into_iter().map(percent));
+    cumulative(delays, lines.enumerate())
 }
 
 /// The share of lost probes over time, a row for each session; rows are numbered from 1, and the first is on top.

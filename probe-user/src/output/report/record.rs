@@ -4,8 +4,10 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use probe_core::stats::report::Path;
 use serde::Deserialize;
 
+use crate::output::fields::PathName;
 use crate::output::time::Utc;
 
 /// Why a line is not a record that a report can use.
@@ -128,27 +130,12 @@ pub struct ClockState {
     pub error_ns: u64,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Path {
-    Unicast,
-    Group,
-}
-
-impl Path {
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Unicast => "unicast",
-            Self::Group => "group",
-        }
-    }
-}
-
 /// A window or a summary.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Results {
     pub peer: IpAddr,
     pub peer_name: Option<String>,
+    #[serde(with = "PathName")]
     pub path: Path,
     pub start: Utc,
     pub end: Utc,
@@ -195,6 +182,7 @@ pub enum State {
 #[derive(Debug, Clone, Copy, Deserialize)]
 pub struct Sample {
     pub peer: IpAddr,
+    #[serde(with = "PathName")]
     pub path: Path,
     pub sent_ns: Option<u64>,
     pub t1_ns: Option<u64>,

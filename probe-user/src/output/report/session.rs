@@ -1,4 +1,4 @@
-//! What is known about one peer and path of one agent.
+//! The results of one agent for one peer and path.
 
 use std::ops::AddAssign;
 

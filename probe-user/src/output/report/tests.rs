@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use probe_core::agent::event::Found;
 use probe_core::session::Outcome;
-use probe_core::stats::report::Path as ProbePath;
+use probe_core::stats::report::Path;
 use proptest::prelude::*;
 
 use super::model::{MAX_EVENTS, MAX_SESSIONS, Model, ModelError};
@@ -46,14 +46,7 @@ fn sample(seq: u32, state: Outcome) -> Sample {
     let sent = Utc {
         unix_ns: fixtures::good().start.unix_ns + u64::from(seq) * 1_000_000,
     };
-    let mut sample = Sample::new(
-        fixtures::ip("10.1.1.6"),
-        ProbePath::Unicast,
-        seq,
-        Some(sent),
-        None,
-        state,
-    );
+    let mut sample = Sample::new(fixtures::ip("10.1.1.6"), Path::Unicast, seq, Some(sent), None, state);
     sample.rtt_ns = (state == Outcome::Ok).then_some(u64::from(seq));
     sample
 }

@@ -46,7 +46,7 @@ impl<T> Default for Timeline<T> {
 }
 
 impl<T: Merge> Timeline<T> {
-    /// The column of a time; no column is shorter than what is added to it.
+    /// The column of a time. Columns are widened until `lasts_ns` fits into one, within an eighth.
     pub fn at(&mut self, at_ns: u64, lasts_ns: u64) -> &mut T {
         while lasts_ns > self.width_ns.saturating_add(self.width_ns / 8) || self.span_with(at_ns) > MAX_COLUMNS {
             self.widen();

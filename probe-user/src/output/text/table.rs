@@ -1,6 +1,6 @@
 //! Tables with a row per peer and path.
 
-use probe_core::stats::report::{OneWayClock, Path, Summary};
+use probe_core::stats::report::{OneWayClock, Summary};
 
 use crate::output::model::{Method, Results};
 use crate::output::quantity::{duration, duration_u64, percent};
@@ -10,10 +10,7 @@ use crate::output::text::layout::{Column, Grid, Who};
 const NONE: &str = "-";
 
 pub fn path_name(result: &Results) -> String {
-    let path = match result.path {
-        Path::Unicast => "unicast",
-        Path::Group => "group",
-    };
+    let path = result.path.name();
     match result.method {
         Method::Stamp => path.to_owned(),
         Method::Echo => format!("{path} legacy"),
@@ -87,11 +84,12 @@ pub fn parts(results: &[Results]) -> Grid {
         number("backward", 0, |result| median(result.backward_ns)),
         Column {
             gives_way: 1,
-            ..text(results, "clock", |result| match result.clock {
-                Some(OneWayClock::SameClock) => "same-clock".to_owned(),
-                Some(OneWayClock::Synced { bound_ns }) => format!("synced ±{}", duration_u64(bound_ns)),
-                Some(OneWayClock::Estimated { bound_ns, .. }) => format!("estimated ±{}", duration_u64(bound_ns)),
-                None => NONE.to_owned(),
+            ..text(results, "clock", |result| {
+                let clock = |clock: OneWayClock| match clock.bound_ns() {
+                    Some(bound_ns) => format!("{} ±{}", clock.name(), duration_u64(bound_ns)),
+                    None => clock.name().to_owned(),
+                };
+                result.clock.map_or(NONE.to_owned(), clock)
             })
         },
         Column {

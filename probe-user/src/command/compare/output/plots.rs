@@ -1,15 +1,15 @@
 //! Plots of a comparison.
 
+use std::ops::Range;
+
 use plotters::prelude::*;
 use probe_core::compare::Method;
 use probe_core::compare::anatomy::Anatomy;
 use probe_core::compare::ledger::Tally;
 
 use crate::command::compare::output::{PhaseResult, parts};
-use crate::output::plot::{FONT, GRID, INK, colour, draw, mesh, round, seconds};
+use crate::output::plot::{FONT, GRID, INK, SIZE, colour, cumulative, delay_range, draw, mesh, round, seconds};
 
-/// Readable on a phone without zooming.
-const SIZE: (u32, u32) = (460, 300);
 const BAR_SIZE: (u32, u32) = (460, 110);
 /// Points of one method in one plot.
 const MAX_POINTS: usize = 1_500;
@@ -19,25 +19,8 @@ pub const PARTS: usize = Method::ALL.len();
 
 /// Cumulative distribution of the round trips of each method.
 pub fn distribution(result: &PhaseResult) -> Option<String> {
-    let range = range(result)?;
-    draw(SIZE, |area| {
-        let mut chart = ChartBuilder::on(area)
-            .margin(10)
-            .margin_right(34)
-            .x_label_area_size(30)
-            .y_label_area_size(58)
-            .build_cartesian_2d(range.clone().log_scale(), 0.0..100.0_f64)?;
-        mesh!(chart)
-            .x_labels(5)
-            .y_labels(5)
-            .x_label_formatter(&round)
-            .y_label_formatter(&|percent| format!("{percent:.0} %"))
-            .draw()?;
-        for (place, tally) in lines(result) {
-            chart.draw_series(LineSeries::new(steps(tally), colour(place).stroke_width(2)))?;
-        }
-        Ok(())
-    })
+    let lines = lines(result).map(|(place, tally)| (place, steps(tally)));
+    cumulative(range(result)?, lines)
 }
 
 /// Round trips of each method over time.
@@ -104,15 +87,10 @@ fn lines(result: &PhaseResult) -> impl Iterator<Item = (usize, &Tally)> {
     all.filter(|(_, tally)| !tally.series.is_empty())
 }
 
-/// From the shortest to the longest round trip of all methods; never empty, never from zero.
-fn range(result: &PhaseResult) -> Option<std::ops::Range<f64>> {
-    let round_trips = || {
-        lines(result)
-            .flat_map(|(_, tally)| &tally.series)
-            .map(|point| point.rtt_ns)
-    };
-    let (min, max) = (round_trips().min()?.max(1), round_trips().max()?.max(1));
-    Some(min as f64 * 0.9..max as f64 * 1.1)
+/// From the shortest to the longest round trip of all methods.
+fn range(result: &PhaseResult) -> Option<Range<f64>> {
+    let round_trips = lines(result).flat_map(|(_, tally)| &tally.series);
+    delay_range(round_trips.map(|point| point.rtt_ns as f64))
 }
 
 /// The steps of a distribution in percent, thinned out evenly; the last one is kept.

@@ -1,8 +1,8 @@
 //! Draws the network with the delays of its links, as one HTML file without dependencies that reloads itself.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
@@ -10,6 +10,7 @@ use probe_controller::link_delay::LinkState;
 
 use crate::command::controller::output::layout::{Place, places};
 use crate::command::controller::output::model::{ControllerReport, LinkLine, state_name};
+use crate::output::draft::Draft;
 use crate::output::quantity::{count, duration, duration_u64};
 use crate::output::sink::OutputError;
 
@@ -38,24 +39,14 @@ th:first-child, td:first-child, th:last-child, td:last-child { text-align: left;
 
 pub struct Drawing {
     path: PathBuf,
-    /// Written first, then renamed, so that a reader never sees half a drawing.
-    draft: PathBuf,
     reload_s: u64,
 }
 
 impl Drawing {
-    /// Where a drawing is written before it gets its name.
-    pub fn draft_of(path: &Path) -> PathBuf {
-        let mut draft = path.as_os_str().to_owned();
-        draft.push(".part");
-        draft.into()
-    }
-
     /// Creates the file, so that a bad path fails at once. A browser reloads it every `reload_s` seconds.
     pub fn create(path: &Path, reload_s: u64) -> Result<Self, OutputError> {
         let drawing = Self {
             path: path.to_owned(),
-            draft: Self::draft_of(path),
             reload_s: reload_s.max(1),
         };
         let waiting = html! { h1 { "kstamp controller" } p { "No switch is connected yet." } };
@@ -70,25 +61,16 @@ impl Drawing {
     }
 
     fn write(&self, page: &Markup) -> Result<(), OutputError> {
-        let write = || -> io::Result<()> {
-            // A device cannot be replaced by a file.
-            if fs::metadata(&self.path).is_ok_and(|metadata| !metadata.is_file()) {
-                return Err(io::Error::other("it is not a file"));
-            }
-            // Of a run that was killed, or a symlink that somebody has put there: neither is written to.
-            fs::remove_file(&self.draft).ok();
-            let mut draft = File::create_new(&self.draft)?;
-            let written = draft.write_all(page.0.as_bytes());
-            written
-                .and_then(|()| fs::rename(&self.draft, &self.path))
-                .inspect_err(|_| {
-                    fs::remove_file(&self.draft).ok();
-                })
-        };
-        write().map_err(|source| OutputError::Write {
-            path: Some(self.path.clone()),
-            source,
-        })
+        // A device cannot be replaced by a file.
+        if fs::metadata(&self.path).is_ok_and(|metadata| !metadata.is_file()) {
+            return Err(OutputError::write(
+                Some(&self.path),
+                io::Error::other("it is not a file"),
+            ));
+        }
+        let mut draft = Draft::create(Some(&self.path))?;
+        draft.write(|out| out.write_all(page.0.as_bytes()))?;
+        draft.end()
     }
 }
 

@@ -1,4 +1,5 @@
-//! An output that gets its name when it is complete, so that a failure leaves what was there.
+//! An output that is written beside its path and renamed when it is complete: a failure leaves the old file, and no reader sees
+//! half a new one.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write as _};
@@ -14,18 +15,18 @@ pub struct Draft {
 }
 
 impl Draft {
+    /// Where an output is written before it gets its name.
+    pub fn part_of(path: &Path) -> PathBuf {
+        let mut part = path.as_os_str().to_owned();
+        part.push(".part");
+        part.into()
+    }
+
     /// Beside `path`; standard output without one.
     pub fn create(path: Option<&Path>) -> Result<Self, OutputError> {
         let is_replaced = |path: &&Path| fs::metadata(path).map_or(true, |metadata| metadata.is_file());
-        let part = path.filter(is_replaced).map(|path| {
-            let mut part = path.as_os_str().to_owned();
-            part.push(".part");
-            PathBuf::from(part)
-        });
-        let error = |source| OutputError::Write {
-            path: path.map(Path::to_owned),
-            source,
-        };
+        let part = path.filter(is_replaced).map(Self::part_of);
+        let error = |source| OutputError::write(path, source);
         let file = match &part {
             Some(part) => {
                 // It may be of a killed run, or a symlink from somebody else, so it is not written to.
@@ -73,13 +74,7 @@ impl Draft {
     }
 
     pub fn error(&self, source: io::Error) -> OutputError {
-        match &self.path {
-            None if source.kind() == io::ErrorKind::BrokenPipe => OutputError::ReaderLeft,
-            path => OutputError::Write {
-                path: path.clone(),
-                source,
-            },
-        }
+        OutputError::write(self.path.as_deref(), source)
     }
 }
 
