@@ -4,3 +4,4 @@ pub mod command;
 pub mod output;
 pub mod reference;
 pub mod serve;
+mod web;

@@ -70,7 +70,7 @@ pub async fn run(mut config: AgentConfig) -> Result<()> {
     let server = config.serve.as_ref().map(Server::listen).transpose()?;
     let (endpoint, privileges) = Endpoint::open(&config.endpoint).await?;
     // Its thread inherits the privileges that are left.
-    let site = AgentSite::new(&config.output.agent, config.metrics_detail);
+    let site = AgentSite::new(&config.output.agent, config.metrics_detail, config.core.report_ns);
     let feed = server.map(|server| server.start(site)).transpose()?;
     reporter.set_feed(feed.clone());
     warn_of_late(&config.endpoint.port);
