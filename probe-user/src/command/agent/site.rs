@@ -2,7 +2,7 @@
 
 mod api;
 mod assets;
-mod openapi;
+pub mod openapi;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
