@@ -3,7 +3,6 @@
 use std::fs;
 
 use anyhow::Result;
-use log::warn;
 use probe_controller::forwarding::{Forwarding, LinkView, Notice, RouteView};
 use probe_controller::link_delay::Window;
 use probe_controller::openflow::id::Dpid;
@@ -15,8 +14,8 @@ use crate::command::controller::config::ControllerConfig;
 use crate::command::controller::output::ControllerOutput;
 use crate::command::controller::output::drawing::Drawing;
 use crate::command::controller::output::model::{
-    ByMethod, ControllerEvent, ControllerReport, End, Happened, HopLine, LinkCounts, LinkLine, PathLine, Start,
-    SummaryLine, SwitchLine,
+    ByMethod, ControllerEvent, ControllerReport, End, Happened, HopLine, LinkCounts, LinkLine, PathLine, Silence,
+    Start, SummaryLine, SwitchLine,
 };
 use crate::command::shared::host::host_name;
 use crate::output::draft::Draft;
@@ -28,8 +27,6 @@ use crate::output::time::{Utc, UtcOffset};
 pub(super) struct Reporter {
     output: ControllerOutput,
     drawing: Option<Drawing>,
-    /// Why the last drawing failed, so that it is logged once.
-    trouble: Option<String>,
     start: Start,
 }
 
@@ -48,7 +45,6 @@ impl Reporter {
         Ok(Self {
             output: ControllerOutput::new(config.format, host_name(), output)?,
             drawing,
-            trouble: None,
             start: Start {
                 time: now(),
                 version: env!("CARGO_PKG_VERSION"),
@@ -96,12 +92,8 @@ impl Reporter {
     fn write(&mut self, forwarding: &Forwarding, server: &Server, is_last: bool) -> Result<()> {
         let report = report(forwarding, server);
         self.output.report(&report, is_last)?;
-        if let Some(drawing) = &self.drawing {
-            let trouble = drawing.draw(&report, is_last).err().map(|error| error.to_string());
-            if let Some(line) = trouble.as_ref().filter(|_| trouble != self.trouble) {
-                warn!("{line}; the drawing is out of date, and forwarding goes on");
-            }
-            self.trouble = trouble;
+        if let Some(drawing) = &mut self.drawing {
+            drawing.draw(&report, is_last);
         }
         Ok(())
     }
@@ -226,6 +218,10 @@ fn link(time: Utc, view: &LinkView, forwarding: &Forwarding) -> LinkLine {
         from: end(view.link.from, forwarding),
         to: end(view.link.to, forwarding),
         state: view.state,
+        silent: Silence {
+            forward: view.silent[0],
+            backward: view.silent[1],
+        },
         lldp_ns: view.lldp_ns.into(),
         rtt_ns,
         error_ns: ByMethod {
