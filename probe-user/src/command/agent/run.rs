@@ -377,7 +377,11 @@ impl Run {
         let feed = feed.clone();
         let clock = Some(self.endpoint.port.clock());
         let counters = self.counters()?;
-        feed.state(State { clock, counters });
+        feed.state(State {
+            clock,
+            counters,
+            has_ended: false,
+        });
         Ok(())
     }
 
