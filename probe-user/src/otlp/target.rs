@@ -14,7 +14,7 @@ const PATH: &str = "/v1/metrics";
 /// Certificates that sign those of receivers, on Debian. Without it, those that Mozilla trusts are used.
 const SYSTEM_ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// Bytes of a file of headers.
-pub const MAX_HEADERS_FILE: u64 = 16 << 10;
+pub const MAX_HEADERS_FILE: u64 = 16_384;
 /// Bytes of a file of certificates.
 const MAX_ROOTS: u64 = 4 << 20;
 
@@ -34,6 +34,8 @@ pub enum TargetError {
     Url { url: String, why: &'static str },
     #[error("--otlp has a name or password, which every user of this host can see; put them into --otlp-headers FILE")]
     Secret,
+    #[error("--otlp-headers {path} is longer than {MAX_HEADERS_FILE} bytes; leave out what the receiver does not need")]
+    Long { path: PathBuf },
     #[error("--otlp-ca {path}: {why}; give a file of certificates in PEM")]
     Roots { path: PathBuf, why: String },
     #[error(
@@ -79,6 +81,9 @@ pub fn url(url: &str) -> Result<String, TargetError> {
 
 /// Headers, one in a line: `Name: value`. Empty lines and those that begin with `#` are left out.
 pub fn headers(path: &Path, content: &[u8]) -> Result<HeaderMap, TargetError> {
+    if content.len() as u64 > MAX_HEADERS_FILE {
+        return Err(TargetError::Long { path: path.to_owned() });
+    }
     let mut headers = HeaderMap::new();
     for (number, line) in content.split(|&byte| byte == b'\n').enumerate() {
         let line = line.trim_ascii();

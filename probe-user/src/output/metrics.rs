@@ -47,6 +47,8 @@ pub struct State {
     pub clock: Option<ClockState>,
     /// Packets by counter.
     pub counters: BTreeMap<&'static str, u64>,
+    /// Events that the agent could not hand over.
+    pub events_lost: u64,
     /// No event follows.
     pub has_ended: bool,
 }
@@ -95,6 +97,7 @@ impl Metrics {
     }
 
     pub fn set_state(&mut self, state: State) {
+        self.events_lost = self.events_lost.max(state.events_lost);
         self.state = state;
     }
 

@@ -33,6 +33,7 @@ pub struct AgentConfig {
     pub serve: Option<ServeConfig>,
     /// `None` without `--otlp`.
     pub otlp: Option<OtlpConfig>,
+    pub metrics_detail: Detail,
 }
 
 impl AgentConfig {
@@ -102,7 +103,7 @@ pub fn validate(args: AgentArgs) -> Result<AgentConfig, ConfigError> {
     if args.metrics_detail.is_some() && args.listen.is_none() && args.otlp.is_none() {
         return wrong("--metrics-detail says how many metrics --listen or --otlp shows; add one of them");
     }
-    let serve = serve(args.listen.as_deref(), args.web_config, args.metrics_detail)?;
+    let serve = serve(args.listen.as_deref(), args.web_config)?;
     let otlp = otlp(args.otlp.as_deref(), args.otlp_headers, args.otlp_ca)?;
     Ok(AgentConfig {
         endpoint: common.endpoint,
@@ -129,6 +130,7 @@ pub fn validate(args: AgentArgs) -> Result<AgentConfig, ConfigError> {
         },
         serve,
         otlp,
+        metrics_detail: args.metrics_detail.unwrap_or_default(),
     })
 }
 
@@ -136,7 +138,7 @@ pub fn validate(args: AgentArgs) -> Result<AgentConfig, ConfigError> {
 fn otlp(url: Option<&str>, headers: Option<PathBuf>, ca: Option<PathBuf>) -> Result<Option<OtlpConfig>, ConfigError> {
     let Some(url) = url else { return Ok(None) };
     let read_headers = |path: PathBuf| {
-        let content = key_file::read_private(&path, target::MAX_HEADERS_FILE)
+        let content = key_file::read_private(&path, target::MAX_HEADERS_FILE + 1)
             .map_err(|error| ConfigError::Flag(format!("--otlp-headers: {error}")))?;
         target::headers(&path, &content).map_err(flag)
     };
@@ -151,12 +153,8 @@ fn flag(error: impl ToString) -> ConfigError {
     ConfigError::Flag(error.to_string())
 }
 
-/// `--listen`, `--web-config`, `--metrics-detail`.
-fn serve(
-    listen: Option<&str>,
-    web_config: Option<PathBuf>,
-    detail: Option<Detail>,
-) -> Result<Option<ServeConfig>, ConfigError> {
+/// `--listen`, `--web-config`.
+fn serve(listen: Option<&str>, web_config: Option<PathBuf>) -> Result<Option<ServeConfig>, ConfigError> {
     let Some(listen) = listen else { return Ok(None) };
     let Ok(address) = listen.parse::<SocketAddr>() else {
         return wrong(format!(
@@ -167,7 +165,6 @@ fn serve(
     let config = ServeConfig {
         listen: address,
         web_config,
-        detail: detail.unwrap_or_default(),
     };
     serve::check(&config).map_err(flag)?;
     Ok(Some(config))

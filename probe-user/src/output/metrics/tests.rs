@@ -330,7 +330,7 @@ fn scrapes_and_otlp_have_the_same_names_labels_and_values() {
                     tai_offset_s: 37,
                 }),
                 counters: BTreeMap::from([("reflected", 7), ("collected", 5)]),
-                has_ended: false,
+                ..State::default()
             });
             metrics
         };
@@ -452,7 +452,7 @@ fn the_interface_and_the_state_are_shown() {
             tai_offset_s: 37,
         }),
         counters: BTreeMap::from([("reflected", 7)]),
-        has_ended: false,
+        ..State::default()
     });
     metrics.set_events_lost(3);
     let text = text(metrics);
@@ -497,7 +497,7 @@ fn rules_and_dashboard_name_metrics_that_there_are() {
             tai_offset_s: 37,
         }),
         counters: BTreeMap::from([("reflected", 7)]),
-        has_ended: false,
+        ..State::default()
     });
     let text = text(metrics);
     let series = text.lines().filter(|line| !line.starts_with('#'));
