@@ -3,10 +3,12 @@
 //! A counter only grows, because a window is added once, when its last probe is resolved. A direction of loss that is found later
 //! is in the summary of the run alone.
 
-mod families;
-pub use families::encode;
 pub mod format;
+mod instruments;
 mod native;
+pub mod otlp;
+mod prometheus;
+pub use prometheus::encode;
 mod series;
 #[cfg(test)]
 mod tests;
@@ -45,6 +47,10 @@ pub struct State {
     pub clock: Option<ClockState>,
     /// Packets by counter.
     pub counters: BTreeMap<&'static str, u64>,
+    /// Events that the agent could not hand over.
+    pub events_lost: u64,
+    /// No event follows.
+    pub has_ended: bool,
 }
 
 #[derive(Debug)]
@@ -91,6 +97,7 @@ impl Metrics {
     }
 
     pub fn set_state(&mut self, state: State) {
+        self.events_lost = self.events_lost.max(state.events_lost);
         self.state = state;
     }
 
@@ -100,6 +107,11 @@ impl Metrics {
 
     pub fn interface_is_up(&self) -> bool {
         self.interface_is_up
+    }
+
+    /// Whether everything has come.
+    pub fn has_ended(&self) -> bool {
+        self.state.has_ended
     }
 
     pub fn event(&mut self, event: &Event, now_ns: u64) {

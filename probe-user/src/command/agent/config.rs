@@ -12,7 +12,9 @@ use probe_core::session::GRACE_NS;
 use crate::command::agent::args::AgentArgs;
 use crate::command::shared::endpoint::config::{self as endpoint, EndpointConfig};
 use crate::command::shared::families::{families_of, has, limit};
+use crate::command::shared::key_file;
 use crate::command::shared::values::{self, ConfigError, wrong};
+use crate::otlp::{OtlpConfig, target};
 use crate::output::OutputConfig;
 use crate::output::metrics::Detail;
 use crate::serve::{self, ServeConfig};
@@ -29,6 +31,8 @@ pub struct AgentConfig {
     pub output: OutputConfig,
     /// `None` without `--listen`.
     pub serve: Option<ServeConfig>,
+    /// `None` without `--otlp`.
+    pub otlp: Option<OtlpConfig>,
     pub metrics_detail: Detail,
 }
 
@@ -96,7 +100,11 @@ pub fn validate(args: AgentArgs) -> Result<AgentConfig, ConfigError> {
     let sessions = groups + named.max(max_peers) as u64;
     common.endpoint.port.rings = values::rings(sessions, in_flight, &args.timeout, &args.interval)?;
     let samples = values::other_output("--samples", args.samples, common.output.output.as_ref())?;
+    if args.metrics_detail.is_some() && args.listen.is_none() && args.otlp.is_none() {
+        return wrong("--metrics-detail says how many metrics --listen or --otlp shows; add one of them");
+    }
     let serve = serve(args.listen.as_deref(), args.web_config)?;
+    let otlp = otlp(args.otlp.as_deref(), args.otlp_headers, args.otlp_ca)?;
     Ok(AgentConfig {
         endpoint: common.endpoint,
         legacy_peers: args.legacy_peers,
@@ -113,7 +121,7 @@ pub fn validate(args: AgentArgs) -> Result<AgentConfig, ConfigError> {
             first_ssid: values::first_ssid(),
             max_peers,
             samples: samples.is_some(),
-            delays: serve.is_some(),
+            delays: serve.is_some() || otlp.is_some(),
         },
         duration_ns: common.duration_ns,
         output: OutputConfig {
@@ -121,8 +129,28 @@ pub fn validate(args: AgentArgs) -> Result<AgentConfig, ConfigError> {
             ..common.output
         },
         serve,
+        otlp,
         metrics_detail: args.metrics_detail.unwrap_or_default(),
     })
+}
+
+/// `--otlp`, `--otlp-headers`, `--otlp-ca`, read before anything is opened.
+fn otlp(url: Option<&str>, headers: Option<PathBuf>, ca: Option<PathBuf>) -> Result<Option<OtlpConfig>, ConfigError> {
+    let Some(url) = url else { return Ok(None) };
+    let read_headers = |path: PathBuf| {
+        let content = key_file::read_private(&path, target::MAX_HEADERS_FILE + 1)
+            .map_err(|error| ConfigError::Flag(format!("--otlp-headers: {error}")))?;
+        target::headers(&path, &content).map_err(flag)
+    };
+    Ok(Some(OtlpConfig {
+        url: target::url(url).map_err(flag)?,
+        headers: headers.map(read_headers).transpose()?.unwrap_or_default(),
+        roots: target::roots(ca.as_deref()).map_err(flag)?,
+    }))
+}
+
+fn flag(error: impl ToString) -> ConfigError {
+    ConfigError::Flag(error.to_string())
 }
 
 /// `--listen`, `--web-config`.
@@ -138,7 +166,7 @@ fn serve(listen: Option<&str>, web_config: Option<PathBuf>) -> Result<Option<Ser
         listen: address,
         web_config,
     };
-    serve::check(&config).map_err(|error| ConfigError::Flag(error.to_string()))?;
+    serve::check(&config).map_err(flag)?;
     Ok(Some(config))
 }
 

@@ -8,7 +8,7 @@ use maud::{DOCTYPE, html};
 use crate::command::shared::update::Update;
 use crate::output::jsonl::{Jsonl, record};
 use crate::output::metrics::format::Format;
-use crate::output::metrics::{Detail, Metrics, encode};
+use crate::output::metrics::{Metrics, encode};
 use crate::output::model::{Event, Exporter as _};
 use crate::serve::site::{Page, Request, Site};
 use crate::serve::stream::Records;
@@ -22,12 +22,12 @@ pub struct AgentSite {
 
 impl AgentSite {
     /// `agent` is the name of who measures.
-    pub fn new(agent: &str, detail: Detail) -> Self {
+    pub fn new(agent: &str, metrics: Arc<Mutex<Metrics>>) -> Self {
         Self {
             jsonl: Jsonl {
                 agent: agent.to_owned(),
             },
-            metrics: Arc::new(Mutex::new(Metrics::new(detail))),
+            metrics,
             start: None,
         }
     }
