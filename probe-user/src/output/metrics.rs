@@ -4,10 +4,10 @@
 //! is in the summary of the run alone.
 
 pub mod format;
-mod instruments;
+pub(crate) mod instruments;
 mod native;
 pub mod otlp;
-mod prometheus;
+pub(crate) mod prometheus;
 pub use prometheus::encode;
 mod series;
 #[cfg(test)]

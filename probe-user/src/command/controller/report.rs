@@ -17,16 +17,20 @@ use crate::command::controller::output::model::{
     ByMethod, ControllerEvent, ControllerReport, End, Happened, HopLine, LinkCounts, LinkLine, PathLine, Silence,
     Start, SummaryLine, SwitchLine,
 };
+use crate::command::controller::update::Update;
 use crate::command::shared::host::host_name;
 use crate::output::draft::Draft;
 use crate::output::file::OutputFile;
 use crate::output::quantity::duration_u64;
 use crate::output::sink::{Control, Sink};
 use crate::output::time::{Utc, UtcOffset};
+use crate::serve::Feed;
 
 pub(super) struct Reporter {
     output: ControllerOutput,
     drawing: Option<Drawing>,
+    /// To the server of `--web-listen`.
+    feed: Option<Feed<Update>>,
     start: Start,
 }
 
@@ -45,6 +49,7 @@ impl Reporter {
         Ok(Self {
             output: ControllerOutput::new(config.format, host_name(), output)?,
             drawing,
+            feed: None,
             start: Start {
                 time: now(),
                 version: env!("CARGO_PKG_VERSION"),
@@ -55,6 +60,23 @@ impl Reporter {
                 taps: config.taps.clone(),
             },
         })
+    }
+
+    pub(super) fn set_feed(&mut self, feed: Option<Feed<Update>>) {
+        self.feed = feed;
+    }
+
+    /// The controller runs.
+    pub(super) fn beat(&self, now_ns: u64) {
+        if let Some(feed) = &self.feed {
+            feed.beat(now_ns);
+        }
+    }
+
+    fn feed(&self, update: impl FnOnce() -> Update) {
+        if let Some(feed) = &self.feed {
+            feed.send(update());
+        }
     }
 
     pub(super) fn control(&self) -> Control {
@@ -68,6 +90,7 @@ impl Reporter {
     pub(super) fn start(&mut self, server: &Server) -> Result<()> {
         self.start.time = now();
         self.start.listen = server.address();
+        self.feed(|| Update::Start(self.start.clone()));
         Ok(self.output.event(&ControllerEvent::Start(self.start.clone()))?)
     }
 
@@ -78,6 +101,7 @@ impl Reporter {
             event,
             text,
         };
+        self.feed(|| Update::Event(happened.clone()));
         Ok(self.output.event(&ControllerEvent::Event(happened))?)
     }
 
@@ -92,6 +116,7 @@ impl Reporter {
     fn write(&mut self, forwarding: &Forwarding, server: &Server, is_last: bool) -> Result<()> {
         let report = report(forwarding, server);
         self.output.report(&report, is_last)?;
+        self.feed(|| Update::Report(Box::new(report.clone())));
         if let Some(drawing) = &mut self.drawing {
             drawing.draw(&report, is_last);
         }
