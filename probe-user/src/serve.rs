@@ -3,6 +3,7 @@
 mod access;
 mod connection;
 mod feed;
+pub mod query;
 mod reply;
 pub mod site;
 pub mod stream;

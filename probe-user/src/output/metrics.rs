@@ -105,6 +105,11 @@ impl Metrics {
         self.events_lost = lost;
     }
 
+    /// Whether the peer has series, or would have them with [`Detail::Peer`].
+    pub fn is_shown(&self, peer: &IpAddr) -> bool {
+        self.peers.get(peer).is_some_and(|peer| !peer.is_gone)
+    }
+
     pub fn interface_is_up(&self) -> bool {
         self.interface_is_up
     }

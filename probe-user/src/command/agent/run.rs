@@ -76,7 +76,10 @@ pub async fn run(mut config: AgentConfig) -> Result<()> {
     // Threads inherit the privileges that are left.
     let metrics = Arc::new(Mutex::new(Metrics::new(config.metrics_detail)));
     let feed = match server {
-        Some(server) => Some(server.start(AgentSite::new(&config.output.agent, Arc::clone(&metrics)))?),
+        Some(server) => {
+            let site = AgentSite::new(&config.output.agent, Arc::clone(&metrics), config.core.report_ns);
+            Some(server.start(site)?)
+        }
         None if config.otlp.is_some() => Some(follow(Arc::clone(&metrics))?),
         None => None,
     };

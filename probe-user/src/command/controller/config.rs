@@ -151,7 +151,10 @@ mod tests {
         }
         assert_eq!(config.serve, None);
         let serve = controller("--web-listen [::1]:9863").unwrap().serve.unwrap();
-        assert_eq!((serve.flag, serve.listen.port(), serve.web_config), ("--web-listen", 9863, None));
+        assert_eq!(
+            (serve.flag, serve.listen.port(), serve.web_config),
+            ("--web-listen", 9863, None)
+        );
         let tls = controller("--tls-cert c --tls-key k --tls-ca a")
             .unwrap()
             .server

@@ -1,6 +1,7 @@
 //! What `--web-listen` shows of a controller.
 
 mod api;
+mod assets;
 mod history;
 mod metrics;
 #[cfg(test)]
@@ -105,10 +106,13 @@ impl Site for ControllerSite {
         match request.path {
             "/metrics" => Some(self.scrape(request)),
             "/drawing" => {
-                let drawn = self.report.as_ref().map(|report| self.sketch.draw(report).into_string());
+                let drawn = self
+                    .report
+                    .as_ref()
+                    .map(|report| self.sketch.draw(report).into_string());
                 Some(Page::new("text/html; charset=utf-8", drawn.unwrap_or_default()))
             }
-            path => api::page(self, path, request.query),
+            path => api::page(self, path, request.query).or_else(|| assets::page(path)),
         }
     }
 

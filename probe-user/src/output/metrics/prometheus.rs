@@ -49,7 +49,9 @@ struct Scrape<W> {
 
 impl<W> fmt::Debug for Scrape<W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Scrape").field("format", &self.format).finish_non_exhaustive()
+        f.debug_struct("Scrape")
+            .field("format", &self.format)
+            .finish_non_exhaustive()
     }
 }
 

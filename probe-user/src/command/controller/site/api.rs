@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::command::controller::site::ControllerSite;
 use crate::command::controller::site::history::{LinkName, name};
-use crate::output::jsonl::record;
+use crate::output::jsonl::record_value;
 use crate::serve::query::Query;
 use crate::serve::site::Page;
 
@@ -58,7 +58,10 @@ fn history(site: &ControllerSite, query: &str) -> Result<Value, Refused> {
             "link": value(site, "link", line),
             "history": rows.collect::<Vec<_>>(),
         })),
-        _ => Err((StatusCode::NOT_FOUND, "no such link; /api/v1/links lists them".to_owned())),
+        _ => Err((
+            StatusCode::NOT_FOUND,
+            "no such link; /api/v1/links lists them".to_owned(),
+        )),
     }
 }
 
@@ -82,7 +85,11 @@ fn paths(site: &ControllerSite, query: &str) -> Result<Value, Refused> {
         };
         is_between([&path.from, &path.to]) || is_between([&path.to, &path.from])
     });
-    let paths: Vec<Value> = found.by_ref().take(MAX_PATHS).map(|path| value(site, "path", path)).collect();
+    let paths: Vec<Value> = found
+        .by_ref()
+        .take(MAX_PATHS)
+        .map(|path| value(site, "path", path))
+        .collect();
     Ok(json!({ "paths": paths, "cut": found.next().is_some() }))
 }
 
@@ -93,15 +100,17 @@ fn events(site: &ControllerSite, query: &str) -> Result<Value, Refused> {
 
 fn list<'a, T: Serialize + 'a>(
     site: &ControllerSite,
-    kind: &str,
+    kind: &'static str,
     lines: Option<impl Iterator<Item = &'a T>>,
 ) -> Vec<Value> {
-    lines.into_iter().flatten().map(|line| value(site, kind, line)).collect()
+    lines
+        .into_iter()
+        .flatten()
+        .map(|line| value(site, kind, line))
+        .collect()
 }
 
 /// As the output writes it.
-fn value(site: &ControllerSite, kind: &str, line: &impl Serialize) -> Value {
-    let mut out = Vec::new();
-    let written = record(kind, &site.agent, line, &mut out).map(|()| serde_json::from_slice(&out));
-    written.ok().and_then(Result::ok).unwrap_or_default()
+fn value(site: &ControllerSite, kind: &'static str, line: &impl Serialize) -> Value {
+    record_value(kind, &site.agent, line).unwrap_or_default()
 }

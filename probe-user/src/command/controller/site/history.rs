@@ -50,7 +50,10 @@ impl History {
             };
             let age_ns = |row: &Row| link.time.unix_ns.saturating_sub(row.time.unix_ns);
             // Half a step of tolerance: reports are not exactly in time.
-            if rows.back().is_none_or(|last| age_ns(last) >= MIN_STEP_NS - MIN_STEP_NS / 2) {
+            if rows
+                .back()
+                .is_none_or(|last| age_ns(last) >= MIN_STEP_NS - MIN_STEP_NS / 2)
+            {
                 rows.push_back(row);
             }
             while rows.len() > MAX_ROWS || rows.front().is_some_and(|first| age_ns(first) > HOUR_NS) {

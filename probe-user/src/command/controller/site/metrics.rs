@@ -11,7 +11,9 @@ use crate::command::controller::output::model::{
     ControllerReport, End, LinkLine, Start, SummaryLine, SwitchLine, state_name,
 };
 use crate::output::metrics::format::Format;
-use crate::output::metrics::instruments::{Export, Instrument, Labels, Unit, Value, Walk, counter, gauge, of_process, seconds};
+use crate::output::metrics::instruments::{
+    Export, Instrument, Labels, Unit, Value, Walk, counter, gauge, of_process, seconds,
+};
 use crate::output::metrics::prometheus::encode_walk;
 
 /// Links and switches with series.
@@ -107,7 +109,9 @@ fn names(switches: &[SwitchLine], links: &[LinkLine]) -> BTreeMap<String, String
         1 => name.clone(),
         _ => format!("{name} {dpid}"),
     };
-    all.iter().map(|(dpid, name)| ((*dpid).clone(), unique(dpid, name))).collect()
+    all.iter()
+        .map(|(dpid, name)| ((*dpid).clone(), unique(dpid, name)))
+        .collect()
 }
 
 fn of_links(report: &ControllerReport, walk: &mut Walk<'_>) -> fmt::Result {
@@ -121,21 +125,45 @@ fn of_links(report: &ControllerReport, walk: &mut Walk<'_>) -> fmt::Result {
             ("dst_port", link.to.port.to_string()),
         ]
     };
-    let links: Vec<(Owned, &LinkLine)> = report.links.iter().take(MAX_SHOWN).map(|link| (labels(link), link)).collect();
+    let links: Vec<(Owned, &LinkLine)> = report
+        .links
+        .iter()
+        .take(MAX_SHOWN)
+        .map(|link| (labels(link), link))
+        .collect();
     let each = || links.iter().map(|(labels, link)| (Labels::new(labels), *link));
-    let by_method = || each().flat_map(|(labels, link)| METHODS.map(|(name, of)| (labels.with("method", name), of(link))));
-    walk.own(&LINK_RTT, by_method().filter_map(|(labels, (rtt_ns, _))| Some((labels, signed_seconds(rtt_ns?)))))?;
-    walk.own(&LINK_ERROR, by_method().filter_map(|(labels, (_, error_ns))| Some((labels, seconds(error_ns?)))))?;
-    walk.own(&LINK_WEIGHT, each().filter_map(|(labels, link)| Some((labels, seconds(link.weight_ns?)))))?;
+    let by_method =
+        || each().flat_map(|(labels, link)| METHODS.map(|(name, of)| (labels.with("method", name), of(link))));
+    walk.own(
+        &LINK_RTT,
+        by_method().filter_map(|(labels, (rtt_ns, _))| Some((labels, signed_seconds(rtt_ns?)))),
+    )?;
+    walk.own(
+        &LINK_ERROR,
+        by_method().filter_map(|(labels, (_, error_ns))| Some((labels, seconds(error_ns?)))),
+    )?;
+    walk.own(
+        &LINK_WEIGHT,
+        each().filter_map(|(labels, link)| Some((labels, seconds(link.weight_ns?)))),
+    )?;
     let is_up = |link: &LinkLine| !matches!(link.state, LinkState::Stale | LinkState::Missing);
-    walk.own(&LINK_UP, each().map(|(labels, link)| (labels, int(u64::from(is_up(link))))))?;
-    walk.own(&LINK_STATE, each().map(|(labels, link)| (labels.with("state", state_name(link.state)), Value::Int(1))))?;
+    walk.own(
+        &LINK_UP,
+        each().map(|(labels, link)| (labels, int(u64::from(is_up(link))))),
+    )?;
+    walk.own(
+        &LINK_STATE,
+        each().map(|(labels, link)| (labels.with("state", state_name(link.state)), Value::Int(1))),
+    )?;
     let silent = each().flat_map(|(labels, link)| {
         [("forward", link.silent.forward), ("backward", link.silent.backward)]
             .map(|(direction, is_silent)| (labels.with("direction", direction), int(u64::from(is_silent))))
     });
     walk.own(&LINK_SILENT, silent)?;
-    walk.own(&LINK_NEGATIVES, each().map(|(labels, link)| (labels, Value::Int(link.negatives))))
+    walk.own(
+        &LINK_NEGATIVES,
+        each().map(|(labels, link)| (labels, Value::Int(link.negatives))),
+    )
 }
 
 fn of_switches(report: &ControllerReport, walk: &mut Walk<'_>) -> fmt::Result {
@@ -166,7 +194,11 @@ fn of_summary(summary: &SummaryLine, links: usize, walk: &mut Walk<'_>) -> fmt::
     walk.own(&LINKS, by_state)?;
     for (name, help, value) in [
         ("kstamp_switches", "Switches that are connected.", summary.switches),
-        ("kstamp_segments", "Segments that several switches share.", summary.segments),
+        (
+            "kstamp_segments",
+            "Segments that several switches share.",
+            summary.segments,
+        ),
         ("kstamp_hosts", "Hosts that are known.", summary.hosts),
         (
             "kstamp_links_not_shown",
@@ -177,23 +209,63 @@ fn of_summary(summary: &SummaryLine, links: usize, walk: &mut Walk<'_>) -> fmt::
         walk.alone(&gauge(name, None, help), int(value))?;
     }
     for (name, help, value) in [
-        ("kstamp_reroutes", "Changes of a path between switches.", summary.reroutes),
+        (
+            "kstamp_reroutes",
+            "Changes of a path between switches.",
+            summary.reroutes,
+        ),
         ("kstamp_storms", "Broadcast storms.", summary.storms),
         ("kstamp_broadcasts", "Group frames of hosts.", summary.broadcasts),
-        ("kstamp_lldp_forged", "LLDP in the name of this run with a wrong signature.", summary.forged),
-        ("kstamp_controller_probes_sent", "Probes of links and switches: LLDP, ECHO, bounces.", summary.sent),
-        ("kstamp_controller_probes_answered", "Probes answered in time.", summary.answered),
-        ("kstamp_controller_probes_lost", "Probes not answered in time.", summary.lost),
-        ("kstamp_controller_probes_unheard", "LLDP out of ports that lead to no switch.", summary.unheard),
-        ("kstamp_controller_probes_late", "Answers that came late or twice.", summary.late),
-        ("kstamp_controller_probes_mismatched", "Answers that match no probe.", summary.mismatched),
-        ("kstamp_hosts_displaced", "Hosts forgotten because there was no room for all.", summary.hosts_displaced),
+        (
+            "kstamp_lldp_forged",
+            "LLDP in the name of this run with a wrong signature.",
+            summary.forged,
+        ),
+        (
+            "kstamp_controller_probes_sent",
+            "Probes of links and switches: LLDP, ECHO, bounces.",
+            summary.sent,
+        ),
+        (
+            "kstamp_controller_probes_answered",
+            "Probes answered in time.",
+            summary.answered,
+        ),
+        (
+            "kstamp_controller_probes_lost",
+            "Probes not answered in time.",
+            summary.lost,
+        ),
+        (
+            "kstamp_controller_probes_unheard",
+            "LLDP out of ports that lead to no switch.",
+            summary.unheard,
+        ),
+        (
+            "kstamp_controller_probes_late",
+            "Answers that came late or twice.",
+            summary.late,
+        ),
+        (
+            "kstamp_controller_probes_mismatched",
+            "Answers that match no probe.",
+            summary.mismatched,
+        ),
+        (
+            "kstamp_hosts_displaced",
+            "Hosts forgotten because there was no room for all.",
+            summary.hosts_displaced,
+        ),
         (
             "kstamp_host_pairs_displaced",
             "Pairs of hosts that lost their rules because there was no room for all.",
             summary.pairs_displaced,
         ),
-        ("kstamp_rules_restored", "Rules that somebody deleted, and that were put back.", summary.rules_restored),
+        (
+            "kstamp_rules_restored",
+            "Rules that somebody deleted, and that were put back.",
+            summary.rules_restored,
+        ),
         (
             "kstamp_packet_ins_over_limit",
             "Packet-ins dropped above the limit.",
