@@ -2,6 +2,7 @@
 
 pub mod args;
 pub mod config;
+mod floor;
 mod follow;
 mod legacy;
 pub mod run;

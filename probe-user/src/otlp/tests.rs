@@ -67,7 +67,7 @@ fn config(url: &str) -> OtlpConfig {
 }
 
 fn metrics() -> Arc<Mutex<Metrics>> {
-    let mut metrics = Metrics::new(Detail::Peer);
+    let mut metrics = Metrics::new(Detail::Peer, None);
     metrics.event(&Event::Start(fixtures::start()), monotonic_ns());
     metrics.event(
         &Event::Windows(fixtures::windows(vec![fixtures::good()])),

@@ -41,6 +41,14 @@ pub enum Detail {
     Total,
 }
 
+/// Differences below it are not real on this host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NoiseFloor {
+    /// The attach mode that it holds for.
+    pub attach: String,
+    pub ns: u64,
+}
+
 /// What the agent reports beside its events.
 #[derive(Debug, Clone, Default)]
 pub struct State {
@@ -69,6 +77,7 @@ struct Peer {
 #[derive(Debug)]
 pub struct Metrics {
     detail: Detail,
+    floor: Option<NoiseFloor>,
     start: Option<Start>,
     peers: BTreeMap<IpAddr, Peer>,
     /// With [`Detail::Total`]: by path and IP version.
@@ -82,9 +91,10 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    pub fn new(detail: Detail) -> Self {
+    pub fn new(detail: Detail, floor: Option<NoiseFloor>) -> Self {
         Self {
             detail,
+            floor,
             start: None,
             peers: BTreeMap::new(),
             totals: BTreeMap::new(),

@@ -64,6 +64,10 @@ pub struct AgentArgs {
     #[arg(long, value_name = "FILE", requires = "otlp")]
     pub otlp_ca: Option<PathBuf>,
 
+    /// Show the noise floor of this host in the metrics, from a file that `kstamp calibrate --format jsonl` wrote
+    #[arg(long, value_name = "FILE")]
+    pub noise_floor: Option<PathBuf>,
+
     /// How many time series --listen and --otlp show [default: peer]
     #[arg(long, value_enum, value_name = "DETAIL")]
     pub metrics_detail: Option<Detail>,

@@ -9,13 +9,14 @@ use probe_core::agent::config::{Families, MAX_PEERS, ProbeConfig};
 use probe_core::session::GRACE_NS;
 
 use crate::command::agent::args::AgentArgs;
+use crate::command::agent::floor;
 use crate::command::shared::endpoint::config::{self as endpoint, EndpointConfig};
 use crate::command::shared::families::{families_of, has, limit};
 use crate::command::shared::key_file;
 use crate::command::shared::values::{self, ConfigError, wrong};
 use crate::otlp::{OtlpConfig, target};
 use crate::output::OutputConfig;
-use crate::output::metrics::Detail;
+use crate::output::metrics::{Detail, NoiseFloor};
 use crate::serve::ServeConfig;
 
 #[derive(Debug, Clone)]
@@ -33,6 +34,8 @@ pub struct AgentConfig {
     /// `None` without `--otlp`.
     pub otlp: Option<OtlpConfig>,
     pub metrics_detail: Detail,
+    /// Shown in the metrics.
+    pub noise_floor: Option<NoiseFloor>,
 }
 
 impl AgentConfig {
@@ -99,8 +102,16 @@ pub fn validate(args: AgentArgs) -> Result<AgentConfig, ConfigError> {
     let sessions = groups + named.max(max_peers) as u64;
     common.endpoint.port.rings = values::rings(sessions, in_flight, &args.timeout, &args.interval)?;
     let samples = values::other_output("--samples", args.samples, common.output.output.as_ref())?;
-    if args.metrics_detail.is_some() && args.listen.is_none() && args.otlp.is_none() {
-        return wrong("--metrics-detail says how many metrics --listen or --otlp shows; add one of them");
+    if args.listen.is_none() && args.otlp.is_none() {
+        let given = [
+            ("--metrics-detail", args.metrics_detail.is_some()),
+            ("--noise-floor", args.noise_floor.is_some()),
+        ];
+        if let Some((flag, _)) = given.iter().find(|(_, is_given)| *is_given) {
+            return wrong(format!(
+                "{flag} is about the metrics of --listen or --otlp; add one of them"
+            ));
+        }
     }
     let serve = values::serve("--listen", args.listen.as_deref(), args.web_config, 9862)?;
     let otlp = otlp(args.otlp.as_deref(), args.otlp_headers, args.otlp_ca)?;
@@ -130,6 +141,7 @@ pub fn validate(args: AgentArgs) -> Result<AgentConfig, ConfigError> {
         serve,
         otlp,
         metrics_detail: args.metrics_detail.unwrap_or_default(),
+        noise_floor: args.noise_floor.as_deref().map(floor::read).transpose()?,
     })
 }
 

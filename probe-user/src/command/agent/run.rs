@@ -74,7 +74,10 @@ pub async fn run(mut config: AgentConfig) -> Result<()> {
     let server = config.serve.as_ref().map(Server::listen).transpose()?;
     let (endpoint, privileges) = Endpoint::open(&config.endpoint).await?;
     // Threads inherit the privileges that are left.
-    let metrics = Arc::new(Mutex::new(Metrics::new(config.metrics_detail)));
+    let metrics = Arc::new(Mutex::new(Metrics::new(
+        config.metrics_detail,
+        config.noise_floor.take(),
+    )));
     let feed = match server {
         Some(server) => {
             let site = AgentSite::new(&config.output.agent, Arc::clone(&metrics), config.core.report_ns);

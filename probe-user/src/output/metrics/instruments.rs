@@ -219,6 +219,17 @@ fn of_agent(metrics: &Metrics, walk: &mut Walk<'_>) -> fmt::Result {
         &counter("kstamp_clock_steps", "Steps of this host's wall clock."),
         Value::Int(metrics.own_clock_steps),
     )?;
+    walk.own(
+        &gauge(
+            "kstamp_noise_floor",
+            Some(Unit::Seconds),
+            "Differences of delays below this are not real on this host, by kstamp calibrate.",
+        ),
+        metrics
+            .floor
+            .iter()
+            .map(|floor| (Labels::default().with("attach", &floor.attach), seconds(floor.ns))),
+    )?;
     let counters = metrics.state.counters.iter();
     walk.own(
         &counter(

@@ -47,7 +47,11 @@ fn good() -> Results {
 }
 
 fn metrics(detail: Detail, results: Vec<Results>) -> Metrics {
-    let mut metrics = Metrics::new(detail);
+    let floor = NoiseFloor {
+        attach: "xdp-native".to_owned(),
+        ns: 5_000,
+    };
+    let mut metrics = Metrics::new(detail, Some(floor));
     metrics.event(&Event::Start(fixtures::start()), 0);
     metrics.event(&Event::Windows(fixtures::windows(results)), 0);
     metrics
@@ -319,6 +323,11 @@ fn by_otlp(request: ExportMetricsServiceRequest, now_ns: u64) -> AllShown {
 
 #[test]
 fn scrapes_and_otlp_have_the_same_names_labels_and_values() {
+    assert!(
+        text(Metrics::new(Detail::Peer, None))
+            .lines()
+            .all(|line| !line.contains("noise_floor"))
+    );
     let now_ns = u64::MAX / 4;
     for detail in [Detail::Peer, Detail::Total] {
         let metrics = || {
@@ -354,7 +363,7 @@ fn scrapes_and_otlp_have_the_same_names_labels_and_values() {
         assert_eq!(by_otlp(request, now_ns), prometheus);
     }
     assert_eq!(
-        otlp::encode(&Metrics::new(Detail::Peer), "h1", now_ns),
+        otlp::encode(&Metrics::new(Detail::Peer, None), "h1", now_ns),
         None,
         "not started"
     );
@@ -383,7 +392,7 @@ fn a_peer_that_is_gone_takes_its_series_with_it() {
         (Found::Static, DownReason::Silent, GONE_NS, true),
         (Found::Static, DownReason::Ended, 0, true),
     ] {
-        let mut metrics = Metrics::new(Detail::Peer);
+        let mut metrics = Metrics::new(Detail::Peer, None);
         peer_event(&mut metrics, PeerEvent::Up, found, None, S);
         windows(&mut metrics);
         assert_eq!(shown(&metrics), Some((true, true, 1)));
@@ -407,7 +416,7 @@ fn a_peer_that_is_gone_takes_its_series_with_it() {
 
 #[test]
 fn peers_are_bounded_and_those_that_are_up_stay() {
-    let mut metrics = Metrics::new(Detail::Peer);
+    let mut metrics = Metrics::new(Detail::Peer, None);
     peer_event(&mut metrics, PeerEvent::Up, Found::Multicast, None, 0);
     for number in 0..3 * MAX_SHOWN as u32 {
         metrics.peer(IpAddr::from(std::net::Ipv4Addr::from_bits(number)), u64::from(number));
@@ -461,6 +470,7 @@ fn the_interface_and_the_state_are_shown() {
         "kstamp_clock_synchronised 1",
         "kstamp_clock_error_bound_seconds 0.0015",
         "kstamp_clock_steps_total 1",
+        "kstamp_noise_floor_seconds{attach=\"xdp-native\"} 0.000005",
         "kstamp_program_packets_total{counter=\"reflected\"} 7",
         "kstamp_metrics_events_lost_total 3",
     ] {

@@ -446,6 +446,10 @@ fn old_spellings_are_hidden() {
 fn metrics_are_sent_to_a_receiver_that_the_flags_describe() {
     let path = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(path.path(), "Authorization: Bearer 7\n").unwrap();
+    let refused = |flags: &str, part: &str| {
+        let error = read(&format!("agent --iface p1 {flags}")).expect_err(flags).to_string();
+        assert!(error.contains(part), "{flags}: {error}");
+    };
     let headers = format!("--otlp http://h:4318 --otlp-headers {}", path.path().display());
     assert!(agent("").otlp.is_none() && !agent("").core.delays);
     let config = agent(&headers);
@@ -470,12 +474,17 @@ fn metrics_are_sent_to_a_receiver_that_the_flags_describe() {
             "--otlp-headers: cannot read the file /nonexistent",
         ),
         ("--metrics-detail total", "add one of them"),
+        ("--noise-floor f", "add one of them"),
+        (
+            "--listen 127.0.0.1:9862 --noise-floor /nonexistent",
+            "--noise-floor /nonexistent: No such file",
+        ),
     ] {
-        refused(&format!("agent --iface p1 {flags}"), part);
+        refused(flags, part);
     }
     std::fs::set_permissions(path.path(), std::fs::Permissions::from_mode(0o644)).unwrap();
-    refused(&format!("agent --iface p1 {headers}"), "chmod 600");
+    refused(&headers, "chmod 600");
     std::fs::set_permissions(path.path(), std::fs::Permissions::from_mode(0o600)).unwrap();
     std::fs::write(path.path(), "x".repeat(20_000)).unwrap();
-    refused(&format!("agent --iface p1 {headers}"), "longer than");
+    refused(&headers, "longer than");
 }
