@@ -3,10 +3,12 @@
 //! A counter only grows, because a window is added once, when its last probe is resolved. A direction of loss that is found later
 //! is in the summary of the run alone.
 
-mod families;
-pub use families::encode;
 pub mod format;
+pub(crate) mod instruments;
 mod native;
+pub mod otlp;
+pub(crate) mod prometheus;
+pub use prometheus::encode;
 mod series;
 #[cfg(test)]
 mod tests;
@@ -39,12 +41,24 @@ pub enum Detail {
     Total,
 }
 
+/// Differences below it are not real on this host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NoiseFloor {
+    /// The attach mode that it holds for.
+    pub attach: String,
+    pub ns: u64,
+}
+
 /// What the agent reports beside its events.
 #[derive(Debug, Clone, Default)]
 pub struct State {
     pub clock: Option<ClockState>,
     /// Packets by counter.
     pub counters: BTreeMap<&'static str, u64>,
+    /// Events that the agent could not hand over.
+    pub events_lost: u64,
+    /// No event follows.
+    pub has_ended: bool,
 }
 
 #[derive(Debug)]
@@ -63,6 +77,7 @@ struct Peer {
 #[derive(Debug)]
 pub struct Metrics {
     detail: Detail,
+    floor: Option<NoiseFloor>,
     start: Option<Start>,
     peers: BTreeMap<IpAddr, Peer>,
     /// With [`Detail::Total`]: by path and IP version.
@@ -76,9 +91,10 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    pub fn new(detail: Detail) -> Self {
+    pub fn new(detail: Detail, floor: Option<NoiseFloor>) -> Self {
         Self {
             detail,
+            floor,
             start: None,
             peers: BTreeMap::new(),
             totals: BTreeMap::new(),
@@ -91,6 +107,7 @@ impl Metrics {
     }
 
     pub fn set_state(&mut self, state: State) {
+        self.events_lost = self.events_lost.max(state.events_lost);
         self.state = state;
     }
 
@@ -105,6 +122,11 @@ impl Metrics {
 
     pub fn interface_is_up(&self) -> bool {
         self.interface_is_up
+    }
+
+    /// Whether everything has come.
+    pub fn has_ended(&self) -> bool {
+        self.state.has_ended
     }
 
     pub fn event(&mut self, event: &Event, now_ns: u64) {

@@ -9,7 +9,6 @@ use crate::setup::packages::{self, Need};
 use crate::setup::report::{Mode, say};
 use crate::{exec, workspace};
 
-const STAMP_SUITE: &str = "1.0.0";
 const SCHEMATHESIS: &str = "4.32.5";
 
 pub(super) const TOOLS: [Need; 4] = [
@@ -76,14 +75,14 @@ pub(crate) fn stamp_suite() -> Option<PathBuf> {
     path.is_file().then_some(path)
 }
 
-/// Finds stamp-suite, or builds it with the kernel's socket stamps. Returns its path.
-pub fn ensure_stamp_suite() -> Result<PathBuf> {
+/// Path of an optimised stamp-suite; builds it if it is missing.
+fn ensure_stamp_suite() -> Result<PathBuf> {
     if let Some(path) = which::which("stamp-suite").ok().or_else(stamp_suite) {
         return Ok(path);
     }
-    say("stamp-suite", &format!("building {STAMP_SUITE} (a minute or two)"));
-    let mut command = cargo_tool::install("stamp-suite", STAMP_SUITE);
-    command.args(["--features", "hwtstamp", "--root"]).arg(root());
+    say("stamp-suite", "building it, for benches (a minute or two)");
+    let mut command = cargo_tool::STAMP_SUITE.install();
+    command.arg("--root").arg(root());
     cargo_tool::run(&mut command)?;
     stamp_suite().context("it was built but is not there")
 }
@@ -107,6 +106,14 @@ pub fn ensure_schemathesis() -> Result<PathBuf> {
     let package = format!("schemathesis=={SCHEMATHESIS}");
     exec::run(&format!("{path}/bin/pip"), ["install", "--quiet", &package])?;
     Ok(program)
+}
+
+/// Path of a stamp-suite, which need not be fast; builds it if it is missing.
+pub fn ensure_stamp_suite_for_tests() -> Result<PathBuf> {
+    match which::which("stamp-suite").ok().or_else(stamp_suite) {
+        Some(path) => Ok(path),
+        None => cargo_tool::STAMP_SUITE.ensure(),
+    }
 }
 
 fn root() -> PathBuf {

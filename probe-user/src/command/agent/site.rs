@@ -14,7 +14,7 @@ pub use crate::command::shared::update::Update;
 use crate::output::history::History;
 use crate::output::jsonl::{Jsonl, record};
 use crate::output::metrics::format::Format;
-use crate::output::metrics::{Detail, Metrics, encode};
+use crate::output::metrics::{Metrics, encode};
 use crate::output::model::{Counters, Event, Exporter as _, Start};
 use crate::output::time::Utc;
 use crate::serve::site::{Page, Request, Site};
@@ -31,12 +31,12 @@ pub struct AgentSite {
 
 impl AgentSite {
     /// `agent` is the name of who measures.
-    pub fn new(agent: &str, detail: Detail, report_ns: u64) -> Self {
+    pub fn new(agent: &str, metrics: Arc<Mutex<Metrics>>, report_ns: u64) -> Self {
         Self {
             jsonl: Jsonl {
                 agent: agent.to_owned(),
             },
-            metrics: Arc::new(Mutex::new(Metrics::new(detail))),
+            metrics,
             history: History::default(),
             start: None,
             status: Status {

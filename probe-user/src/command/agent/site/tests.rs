@@ -8,11 +8,15 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::output::fixtures;
-use crate::output::metrics::State;
+use crate::output::metrics::{Detail, State};
 use crate::output::model::{InterfaceEvent, PeerEvent, Results};
 
 fn site() -> AgentSite {
-    let mut site = AgentSite::new("h1:p1", Detail::Peer, 10_000_000_000);
+    let mut site = AgentSite::new(
+        "h1:p1",
+        Arc::new(Mutex::new(Metrics::new(Detail::Peer))),
+        10_000_000_000,
+    );
     let bins = [(161_000, 10), (900_000, 10)];
     let delays = Delays {
         rtt: NativeHistogram::new(10_610_000, bins.into_iter()),
