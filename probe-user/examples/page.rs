@@ -3,6 +3,7 @@
 //! It begins with an hour of windows of ten seconds, and goes on with one each second.
 
 use std::net::Ipv4Addr;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use probe_core::stats::report::{ClockSteps, Counts, Delays, OneWayClock, Path, P
 use probe_host::clock::{monotonic_ns, realtime_ns};
 use probe_io::port::Engine;
 use probe_user::command::agent::site::{AgentSite, Update};
-use probe_user::output::metrics::Detail;
+use probe_user::output::metrics::{Detail, Metrics};
 use probe_user::output::model::{
     Attach, Clock, Downtime, Event, Method, PeerChange, PeerEvent, Results, Start, Windows,
 };
@@ -38,8 +39,10 @@ fn main() -> Result<()> {
         listen,
         web_config: None,
     };
+    let metrics = Arc::new(Mutex::new(Metrics::new(Detail::Peer, None)));
+    let site = AgentSite::new("made-up", metrics, S);
     let server = Server::listen(&config)?;
-    let feed = server.start(AgentSite::new("made-up", Detail::Peer, S))?;
+    let feed = server.start(site)?;
     let begin_ns = realtime_ns() - HOUR * WINDOW_NS;
     send(&feed, Event::Start(start(begin_ns)));
     for peer in 0..peers {
