@@ -25,7 +25,7 @@ use probe_host::clock::ClockState;
 use crate::output::metrics::series::Series;
 use crate::output::model::{Event, InterfaceEvent, PeerChange, PeerEvent, Results, Start};
 
-/// Peers with series. The agent finds at most [`MAX_PEERS`], and has others by `--peer`.
+/// Peers with series beside those that the user named, which stay always: twice as many as the agent measures at a time.
 const MAX_SHOWN: usize = 2 * MAX_PEERS;
 
 /// The series of a peer that was found are removed when it has been silent for this time. An alert can fire before.
@@ -132,10 +132,10 @@ impl Metrics {
     pub fn event(&mut self, event: &Event, now_ns: u64) {
         match event {
             Event::Start(start) => {
+                self.start = Some(start.clone());
                 for &address in &start.peers {
                     self.peer(address, now_ns).found = Some(Found::Static);
                 }
-                self.start = Some(start.clone());
             }
             Event::Attach(change) => {
                 if let Some(start) = &mut self.start {
@@ -209,8 +209,12 @@ impl Metrics {
     }
 
     fn peer(&mut self, address: IpAddr, now_ns: u64) -> &mut Peer {
-        if self.peers.len() >= MAX_SHOWN && !self.peers.contains_key(&address) {
-            let down = self.peers.iter().filter(|(_, peer)| !peer.is_up);
+        let named = self.start.as_ref().map_or(0, |start| start.peers.len());
+        if self.peers.len() >= MAX_SHOWN + named && !self.peers.contains_key(&address) {
+            let down = self
+                .peers
+                .iter()
+                .filter(|(_, peer)| !peer.is_up && peer.found != Some(Found::Static));
             let oldest = down.min_by_key(|(_, peer)| peer.since_ns).map(|(address, _)| *address);
             oldest.map(|address| self.peers.remove(&address));
         }

@@ -426,6 +426,24 @@ fn peers_are_bounded_and_those_that_are_up_stay() {
 }
 
 #[test]
+fn named_peers_are_all_shown_and_stay() {
+    let mut metrics = Metrics::new(Detail::Peer, None);
+    let named: Vec<_> = (0..2 * MAX_SHOWN as u32)
+        .map(|number| IpAddr::from(std::net::Ipv4Addr::from_bits(number)))
+        .collect();
+    let start = Start {
+        peers: named.clone(),
+        ..fixtures::start()
+    };
+    metrics.event(&Event::Start(start), 0);
+    for number in 0..2 * MAX_SHOWN as u128 {
+        metrics.peer(IpAddr::from(std::net::Ipv6Addr::from_bits(number)), number as u64);
+    }
+    assert_eq!(metrics.peers.len(), 3 * MAX_SHOWN);
+    assert!(named.iter().all(|peer| metrics.peers.contains_key(peer)));
+}
+
+#[test]
 fn totals_have_no_peer_and_keep_what_a_peer_has_added() {
     let mut metrics = metrics(Detail::Total, vec![good(), fixtures::good_group()]);
     peer_event(&mut metrics, PeerEvent::Up, Found::Multicast, None, S);
