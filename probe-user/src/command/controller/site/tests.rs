@@ -247,3 +247,62 @@ fn the_page_is_of_files_and_the_drawing_is_escaped() {
         "{drawn}"
     );
 }
+
+/// Whether a value has exactly the fields that its schema has, all the way down.
+fn is_as_described(value: &Value, schema: &Value, all: &Value) -> bool {
+    if let Some(name) = schema["$ref"].as_str() {
+        return is_as_described(value, &all[name.rsplit('/').next().unwrap()], all);
+    }
+    if let Some(choices) = schema["oneOf"].as_array() {
+        return choices.iter().any(|choice| is_as_described(value, choice, all));
+    }
+    let types: Vec<&str> = match &schema["type"] {
+        Value::Array(types) => types.iter().filter_map(Value::as_str).collect(),
+        one => one.as_str().into_iter().collect(),
+    };
+    match value {
+        Value::Null => types.contains(&"null"),
+        Value::Bool(_) => types.contains(&"boolean"),
+        Value::Number(number) => types.contains(&"integer") && number.is_i64(),
+        Value::String(_) => types.contains(&"string") || schema["const"] == *value,
+        Value::Array(items) => {
+            types.contains(&"array") && items.iter().all(|item| is_as_described(item, &schema["items"], all))
+        }
+        Value::Object(fields) => match schema["properties"].as_object() {
+            None => types.contains(&"object"),
+            Some(known) => {
+                fields.len() == known.len()
+                    && known.keys().all(|name| fields.contains_key(name))
+                    && fields
+                        .iter()
+                        .all(|(name, field)| is_as_described(field, &known[name], all))
+            }
+        },
+    }
+}
+
+#[test]
+fn the_document_describes_each_reply() {
+    let mut site = site();
+    let document = json_of(&mut site, "/api/v1/openapi.json");
+    let schemas = &document["components"]["schemas"];
+    for (address, schema) in [
+        ("/api/v1/links", "Links"),
+        (LINK, "History"),
+        ("/api/v1/paths", "Paths"),
+        ("/api/v1/events", "Events"),
+    ] {
+        let reply = json_of(&mut site, address);
+        assert!(
+            is_as_described(&reply, &schemas[schema], schemas),
+            "{address}: {reply:#}\n{:#}",
+            schemas[schema]
+        );
+    }
+    let mut wrong = json_of(&mut site, "/api/v1/links");
+    wrong["links"][0]["rtt_ns"]["other"] = 7.into();
+    assert!(!is_as_described(&wrong, &schemas["Links"], schemas));
+    for path in document["paths"].as_object().unwrap().keys() {
+        assert!(path == "/api/v1/stream" || ask(&mut site, path).is_some(), "{path}");
+    }
+}
