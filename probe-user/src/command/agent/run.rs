@@ -1,6 +1,8 @@
 //! Drives the core: passes in replies and the time, sends its probes, reports its events.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use log::warn;
@@ -18,17 +20,19 @@ use probe_io::udp::sockets::PassedUp;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::command::agent::config::AgentConfig;
+use crate::command::agent::follow::follow;
 use crate::command::agent::legacy::{self, LegacyPeers};
 use crate::command::agent::site::AgentSite;
 use crate::command::shared::endpoint::Endpoint;
 use crate::command::shared::families::{families_of, warn_of_late};
-use crate::command::shared::host::{POLL_INTERVAL, addresses_of, check_peers};
+use crate::command::shared::host::{POLL_INTERVAL, addresses_of, check_peers, host_name};
 use crate::command::shared::replies::MismatchWarnings;
 use crate::command::shared::reporter::Reporter;
 use crate::command::shared::shutdown::Shutdown;
 use crate::command::shared::unsent::UnsentWarnings;
 use crate::command::shared::update::Update;
-use crate::output::metrics::State;
+use crate::otlp::Exporter;
+use crate::output::metrics::{Metrics, State};
 use crate::output::progress::Progress;
 use crate::serve::{Feed, Server};
 
@@ -74,9 +78,24 @@ pub async fn run(mut config: AgentConfig) -> Result<()> {
     let mut shutdown = Shutdown::new(results, samples).context("cannot catch signals")?;
     let server = config.serve.as_ref().map(Server::listen).transpose()?;
     let (endpoint, privileges) = Endpoint::open(&config.endpoint).await?;
-    // Its thread inherits the privileges that are left.
-    let site = AgentSite::new(&config.output.agent, config.metrics_detail);
-    let feed = server.map(|server| server.start(site)).transpose()?;
+    // Threads inherit the privileges that are left.
+    let metrics = Arc::new(Mutex::new(Metrics::new(
+        config.metrics_detail,
+        config.noise_floor.take(),
+    )));
+    let feed = match server {
+        Some(server) => {
+            let site = AgentSite::new(&config.output.agent, Arc::clone(&metrics), config.core.report_ns);
+            Some(server.start(site)?)
+        }
+        None if config.otlp.is_some() => Some(follow(Arc::clone(&metrics))?),
+        None => None,
+    };
+    let report = Duration::from_nanos(config.core.report_ns);
+    let exporter = config.otlp.take();
+    let exporter = exporter
+        .map(|otlp| Exporter::start(otlp, metrics, host_name(), report))
+        .transpose()?;
     reporter.set_feed(feed.clone());
     warn_of_late(&config.endpoint.port);
     let legacy = LegacyPeers::open(&config, &endpoint.port, monotonic_ns()).await?;
@@ -115,6 +134,9 @@ pub async fn run(mut config: AgentConfig) -> Result<()> {
     drop(endpoint);
     let (results, samples) = reporter.into_sinks();
     let delivered = shutdown.deliver(results, samples).await;
+    if let Some(exporter) = exporter {
+        exporter.finish().await;
+    }
     outcome.and(Ok(delivered?))
 }
 
@@ -130,7 +152,7 @@ struct Run {
     warned_of_refusals: bool,
     mismatches: MismatchWarnings,
     wall_clock: StepDetector,
-    /// With `--listen`.
+    /// With `--listen` or `--otlp`.
     feed: Option<Feed<Update>>,
     /// When counters and the state of the clock are next passed to the feed.
     state_due_ns: u64,
@@ -414,11 +436,19 @@ impl Run {
             return Ok(());
         }
         self.state_due_ns = now_ns + STATE_INTERVAL_NS;
-        let feed = feed.clone();
-        let clock = Some(self.endpoint.port.clock());
         let counters = self.counters()?;
-        feed.send(Update::State(Box::new(State { clock, counters })));
+        self.send_state(counters, false);
         Ok(())
+    }
+
+    fn send_state(&self, counters: BTreeMap<&'static str, u64>, has_ended: bool) {
+        let Some(feed) = &self.feed else { return };
+        feed.send(Update::State(Box::new(State {
+            clock: Some(self.endpoint.port.clock()),
+            counters,
+            events_lost: feed.lost(),
+            has_ended,
+        })));
     }
 
     /// The packets since the start, by counter.
@@ -453,6 +483,7 @@ impl Run {
         let test_port = self.config.endpoint.port.test_port;
         self.mismatches.follow(&self.endpoint.port.mismatches(), test_port);
         let counters = self.counters()?;
+        self.send_state(counters.clone(), true);
         Ok(self.reporter.end(&summaries, &legacy_summaries, &counters)?)
     }
 }
