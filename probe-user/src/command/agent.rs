@@ -4,3 +4,4 @@ pub mod args;
 pub mod config;
 mod legacy;
 pub mod run;
+mod site;

@@ -29,6 +29,7 @@ pub struct AgentConfig {
     pub output: OutputConfig,
     /// `None` without `--listen`.
     pub serve: Option<ServeConfig>,
+    pub metrics_detail: Detail,
 }
 
 impl AgentConfig {
@@ -95,7 +96,7 @@ pub fn validate(args: AgentArgs) -> Result<AgentConfig, ConfigError> {
     let sessions = groups + named.max(max_peers) as u64;
     common.endpoint.port.rings = values::rings(sessions, in_flight, &args.timeout, &args.interval)?;
     let samples = values::other_output("--samples", args.samples, common.output.output.as_ref())?;
-    let serve = serve(args.listen.as_deref(), args.web_config, args.metrics_detail)?;
+    let serve = serve(args.listen.as_deref(), args.web_config)?;
     Ok(AgentConfig {
         endpoint: common.endpoint,
         legacy_peers: args.legacy_peers,
@@ -120,15 +121,12 @@ pub fn validate(args: AgentArgs) -> Result<AgentConfig, ConfigError> {
             ..common.output
         },
         serve,
+        metrics_detail: args.metrics_detail.unwrap_or_default(),
     })
 }
 
-/// `--listen`, `--web-config`, `--metrics-detail`.
-fn serve(
-    listen: Option<&str>,
-    web_config: Option<PathBuf>,
-    detail: Option<Detail>,
-) -> Result<Option<ServeConfig>, ConfigError> {
+/// `--listen`, `--web-config`.
+fn serve(listen: Option<&str>, web_config: Option<PathBuf>) -> Result<Option<ServeConfig>, ConfigError> {
     let Some(listen) = listen else { return Ok(None) };
     let Ok(address) = listen.parse::<SocketAddr>() else {
         return wrong(format!(
@@ -139,7 +137,6 @@ fn serve(
     let config = ServeConfig {
         listen: address,
         web_config,
-        detail: detail.unwrap_or_default(),
     };
     serve::check(&config).map_err(|error| ConfigError::Flag(error.to_string()))?;
     Ok(Some(config))

@@ -19,6 +19,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::command::agent::config::AgentConfig;
 use crate::command::agent::legacy::{self, LegacyPeers};
+use crate::command::agent::site::AgentSite;
 use crate::command::shared::endpoint::Endpoint;
 use crate::command::shared::families::{families_of, warn_of_late};
 use crate::command::shared::host::{POLL_INTERVAL, addresses_of, check_peers};
@@ -26,6 +27,7 @@ use crate::command::shared::replies::MismatchWarnings;
 use crate::command::shared::reporter::Reporter;
 use crate::command::shared::shutdown::Shutdown;
 use crate::command::shared::unsent::UnsentWarnings;
+use crate::command::shared::update::Update;
 use crate::output::metrics::State;
 use crate::output::progress::Progress;
 use crate::serve::{Feed, Server};
@@ -68,7 +70,8 @@ pub async fn run(mut config: AgentConfig) -> Result<()> {
     let server = config.serve.as_ref().map(Server::listen).transpose()?;
     let (endpoint, privileges) = Endpoint::open(&config.endpoint).await?;
     // Its thread inherits the privileges that are left.
-    let feed = server.map(Server::start).transpose()?;
+    let site = AgentSite::new(&config.output.agent, config.metrics_detail);
+    let feed = server.map(|server| server.start(site)).transpose()?;
     reporter.set_feed(feed.clone());
     warn_of_late(&config.endpoint.port);
     let legacy = LegacyPeers::open(&config, &endpoint.port, monotonic_ns()).await?;
@@ -123,7 +126,7 @@ struct Run {
     mismatches: MismatchWarnings,
     wall_clock: StepDetector,
     /// With `--listen`.
-    feed: Option<Feed>,
+    feed: Option<Feed<Update>>,
     /// When counters and the state of the clock are next passed to the feed.
     state_due_ns: u64,
     /// Start of the last round, in which replies were taken and probes sent.
@@ -377,7 +380,7 @@ impl Run {
         let feed = feed.clone();
         let clock = Some(self.endpoint.port.clock());
         let counters = self.counters()?;
-        feed.state(State { clock, counters });
+        feed.send(Update::State(Box::new(State { clock, counters })));
         Ok(())
     }
 
