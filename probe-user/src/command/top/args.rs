@@ -31,11 +31,11 @@ pub struct ConnectArgs {
     pub connect: Option<String>,
 
     /// The password for --connect, in this file [default: that of the environment variable KSTAMP_PASSWORD]
-    #[arg(long, value_name = "FILE", requires = "connect")]
+    #[arg(long, value_name = "FILE", requires = "connect", conflicts_with = "iface")]
     pub password_file: Option<PathBuf>,
 
     /// Certificates that the server of --connect may have been signed by, as PEM [default: those of this host]
-    #[arg(long, value_name = "FILE", requires = "connect")]
+    #[arg(long, value_name = "FILE", requires = "connect", conflicts_with = "iface")]
     pub ca_file: Option<PathBuf>,
 }
 

@@ -189,3 +189,6 @@ fn password_of(file: &Path) -> Result<String, ConfigError> {
         _ => refuse("the first line, which is the password, is empty"),
     }
 }
+
+#[cfg(test)]
+mod tests;

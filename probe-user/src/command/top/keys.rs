@@ -231,3 +231,6 @@ impl Ui {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

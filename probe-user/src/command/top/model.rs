@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use probe_core::agent::config::MAX_PEERS;
 use probe_core::stats::report::Path;
-use probe_core::text::plain;
+use probe_core::text;
 
 pub use crate::command::top::model::row::{Key, Point, Row, State};
 use crate::output::report::record::{Event, Happening, Hooks, LeftOut, Peer, Record, Results, Start};
@@ -237,6 +237,14 @@ impl Model {
     }
 }
 
+/// A text that is safe to print. Most are as they are.
+fn plain(text: &str, max_len: usize) -> String {
+    match text.len() <= max_len && text::is_plain(text) {
+        true => text.to_owned(),
+        false => text::plain(text, max_len),
+    }
+}
+
 fn hooks(hooks: &Hooks) -> Hooks {
     Hooks {
         egress: hooks.egress.as_ref().map(|hook| plain(hook, MAX_NAME)),
@@ -251,3 +259,6 @@ fn clean(results: &mut Results) {
         *text = plain(text, MAX_NAME);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -38,11 +38,11 @@ fn grid(results: &[Results]) -> Grid {
     };
     let columns = vec![
         column("", "path", 0, &|result| result.path.name().to_owned()),
-        column("", "sent", 0, &|result| result.sent.to_string()),
+        column("", "sent", 4, &|result| result.sent.to_string()),
         column("", "received", 3, &|result| result.received.to_string()),
-        column("lost", "forward", 0, &lost(|result| result.lost_forward)),
-        column("lost", "backward", 0, &lost(|result| result.lost_backward)),
-        column("lost", "unknown", 0, &lost(|result| result.lost_unknown)),
+        column("lost", "fwd", 0, &lost(|result| result.lost_forward)),
+        column("lost", "back", 0, &lost(|result| result.lost_backward)),
+        column("lost", "unkn", 0, &lost(|result| result.lost_unknown)),
         column("RTT", "min", 2, &rtt(|rtt| rtt.min)),
         column("RTT", "p50", 0, &rtt(|rtt| rtt.p50)),
         column("RTT", "p99", 0, &rtt(|rtt| rtt.p99)),

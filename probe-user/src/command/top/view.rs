@@ -141,7 +141,7 @@ fn title(model: &Model) -> String {
     let ClockState { synchronised, error_ns } = start.clock;
     let clock = match synchronised {
         true => format!("UTC ±{}", duration_u64(error_ns)),
-        false => "clock not synchronised".to_owned(),
+        false => "clock not UTC".to_owned(),
     };
     let name = match model.agent.ends_with(&format!(":{interface}")) {
         true => model.agent.clone(),
@@ -185,8 +185,11 @@ fn footer(canvas: &mut Canvas<'_>, area: Rect, ui: &Ui, scene: &Scene<'_>) {
     } else if ui.shows_detail {
         " q quit  Esc back  up/down next peer  space freeze  ? help"
     } else {
-        " q quit  ? help  Enter detail  / filter  s sort  r reverse  space freeze  Tab events"
+        " q quit  ? help  Enter detail  / filter  s, r sort  space freeze  Tab events"
     };
     canvas.fill(Rect::new(0, y, area.width, 1), Tone::Bar);
     canvas.put(0, y, area.width, text, Tone::Bar);
 }
+
+#[cfg(test)]
+pub mod tests;

@@ -78,7 +78,7 @@ fn one_way(latest: Option<&Results>) -> String {
         _ => String::new(),
     };
     format!(
-        "one-way p50: forward {}  backward {}  clock {clock}{bound}{skew}",
+        "one-way: fwd p50 {}  back p50 {}  {clock}{bound}{skew}",
         delay(latest.forward_ns),
         delay(latest.backward_ns)
     )

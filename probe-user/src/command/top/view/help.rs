@@ -18,23 +18,14 @@ const LINES: [(&str, &str); 19] = [
     ),
     ("", "Columns"),
     ("state", "up; loss: in the last minute; lost: the whole last window;"),
-    (
-        "",
-        "stale: no window for some time; down: no replies; new: no window yet",
-    ),
+    ("", "stale: no window for a while; down: no replies; new: none yet"),
     ("RTT p50", "median of each window, from the smallest to the largest"),
-    (
-        "% lost",
-        "of probes on the way to the peer (fwd), back, or unknown (unkn)",
-    ),
+    ("% lost", "of probes: forward, backward, or direction unknown (unkn)"),
     ("RTT", "round trip less the time in the reflector (RFC 2681)"),
     ("jitter", "p99 of the variation against the minimum (RFC 5481)"),
     ("hook", "where the peer's packets are stamped: xdp (xdp-native),"),
     ("", "gen (xdp-generic), tc, skt (socket)"),
-    (
-        "clock",
-        "what one-way delays rest on: same (same-clock), sync (synced),",
-    ),
+    ("clk", "clock of one-way delays: same (same-clock), sync (synced),"),
     ("", "est (estimated), - (none)"),
 ];
 

@@ -9,7 +9,7 @@ use crate::command::top::view::figures::{loss_tone, share, short, short_or_none,
 use crate::command::top::view::{MIN_COLUMNS, canvas};
 
 /// Columns of peer and sparkline together in the narrowest table.
-const FLEXIBLE: u16 = 23;
+const FLEXIBLE: u16 = 21;
 /// From this width, words are written out.
 const WIDE: u16 = 110;
 const MAX_SPARK: u16 = 60;
@@ -30,8 +30,8 @@ struct Layout {
 impl Layout {
     fn new(width: u16) -> Self {
         let is_wide = width >= WIDE;
-        let (path, attach, clock) = if is_wide { (7, 11, 16) } else { (3, 3, 4) };
-        let flexible = FLEXIBLE + width - MIN_COLUMNS - (path + attach + clock - 10);
+        let (path, attach, clock) = if is_wide { (7, 11, 16) } else { (4, 4, 4) };
+        let flexible = FLEXIBLE + width - MIN_COLUMNS - (path + attach + clock - 12);
         let spark = (flexible / 3 + 1).min(MAX_SPARK);
         let mut x = 1;
         let mut column = |width: u16| {
@@ -93,10 +93,8 @@ fn headings(canvas: &mut Canvas<'_>, area: Rect, layout: &Layout) {
         (layout.state, "state"),
         (layout.spark, wide("RTT p50", "RTT p50, window by window")),
         (layout.attach, wide("hook", "peer's hook")),
-        (layout.clock, "clock"),
+        (layout.clock, wide("clk", "clock")),
     ] {
-        // A narrow heading may take the gap behind it.
-        let width = width.max(canvas.length(heading).min(width + 1));
         canvas.put(x, y, width, heading, Tone::Heading);
     }
     let numbers = layout.losses.into_iter().zip(["fwd", "back", "unkn"]);
@@ -152,17 +150,19 @@ fn draw_row(canvas: &mut Canvas<'_>, y: u16, model: &Model, row: &Row, layout: &
     canvas.put(layout.clock.0, y, layout.clock.1, &clock, Tone::Plain);
 }
 
-/// Name and address as far as there is room: both, or the name, or the address.
+/// Name and address as far as there is room: both, or the name and the IP version, or the address.
 fn who(canvas: &Canvas<'_>, model: &Model, row: &Row, width: u16) -> String {
     let address = row.peer.to_string();
     let Some(name) = model.name(row) else {
         return cut_middle(&address, width.into(), canvas.ellipsis());
     };
     let both = format!("{address} {name}");
-    match canvas.length(&both) <= width {
-        true => both,
-        false => canvas::cut(name, width.into(), canvas.ellipsis()),
+    if canvas.length(&both) <= width {
+        return both;
     }
+    let version = if row.peer.is_ipv6() { " v6" } else { "" };
+    let room = usize::from(width).saturating_sub(version.len());
+    canvas::cut(name, room, canvas.ellipsis()) + version
 }
 
 fn short_path(path: &str) -> &str {
