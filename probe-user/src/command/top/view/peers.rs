@@ -91,7 +91,7 @@ fn headings(canvas: &mut Canvas<'_>, area: Rect, layout: &Layout) {
         (layout.peer, "peer"),
         (layout.path, "path"),
         (layout.state, "state"),
-        (layout.spark, wide("RTT p50", "RTT p50, window by window")),
+        (layout.spark, "RTT p50"),
         (layout.attach, wide("hook", "peer's hook")),
         (layout.clock, wide("clk", "clock")),
     ] {
