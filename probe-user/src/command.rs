@@ -51,7 +51,7 @@ pub struct Cli {
 #[derive(Debug, Clone, Subcommand)]
 enum CommandArgs {
     /// Discover peers, probe them, answer their probes, report delay and loss
-    Agent(AgentArgs),
+    Agent(Box<AgentArgs>),
     /// Show an agent live on a terminal: its own with the flags of `kstamp agent`, or a running one
     Top(TopArgs),
     /// Answer probes, send none
@@ -146,7 +146,7 @@ fn one_line(error: &str) -> String {
 /// Checks a command line as a whole, before anything is opened. Fails with the first error found.
 pub fn validate(cli: Cli) -> Result<Command, ConfigError> {
     Ok(match cli.command {
-        CommandArgs::Agent(args) => Command::Agent(Box::new(agent::config::validate(args)?)),
+        CommandArgs::Agent(args) => Command::Agent(Box::new(agent::config::validate(*args)?)),
         CommandArgs::Top(args) => Command::Top(top::config::validate(args)?),
         CommandArgs::Reflect(args) => Command::Reflect(Box::new(reflect::validate(args)?)),
         CommandArgs::Controller(args) => Command::Controller(Box::new(controller::config::validate(args)?)),

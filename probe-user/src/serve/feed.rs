@@ -34,7 +34,7 @@ impl<U> Clone for Feed<U> {
 }
 
 impl<U> Feed<U> {
-    pub(super) fn new(now_ns: u64) -> (Self, mpsc::Receiver<U>) {
+    pub fn new(now_ns: u64) -> (Self, mpsc::Receiver<U>) {
         let (updates, receiver) = mpsc::channel(MAX_UPDATES);
         let shared = Arc::new(Shared {
             beat_ns: AtomicU64::new(now_ns),
@@ -54,6 +54,11 @@ impl<U> Feed<U> {
         }
     }
 
+    /// Updates that were lost.
+    pub fn lost(&self) -> u64 {
+        self.shared.updates_lost.load(Ordering::Relaxed)
+    }
+
     /// The measuring side runs.
     pub fn beat(&self, now_ns: u64) {
         self.shared.beat_ns.store(now_ns, Ordering::Relaxed);
@@ -70,7 +75,7 @@ mod tests {
         for number in 0..MAX_UPDATES + 3 {
             feed.send(number);
         }
-        assert_eq!(feed.shared.updates_lost.load(Ordering::Relaxed), 3);
+        assert_eq!(feed.lost(), 3);
         let waiting = std::iter::from_fn(|| receiver.try_recv().ok());
         assert_eq!(waiting.count(), MAX_UPDATES);
         feed.beat(9);

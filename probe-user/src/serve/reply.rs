@@ -179,7 +179,7 @@ impl<S: Site> Replies<S> {
             return refusal;
         }
         let credentials = header(headers, &AUTHORIZATION);
-        let verdict = lock(&self.0.config).authorise(credentials, Instant::now());
+        let verdict = lock(&self.0.config).authorise(credentials, client.address, Instant::now());
         match verdict {
             Verdict::Allowed => {}
             Verdict::Denied => {

@@ -173,13 +173,15 @@ fn distribution(canvas: &mut Canvas<'_>, area: Rect, row: &Row) {
     canvas.put(area.x, area.y + 7, area.width, &text, Tone::Plain);
 }
 
+type CountOf = fn(Counts) -> u64;
+
 /// Counts of the last window, and of all since the start.
 fn counts(canvas: &mut Canvas<'_>, area: Rect, row: &Row) {
     let last = row.latest.as_deref().map(|latest| Part::from(latest).counts);
     let (last, all) = (last.unwrap_or_default(), row.counts);
     let heading = format!("{:<14}{:>10}{:>12}", "probes", "window", "all seen");
     canvas.put(area.x, area.y, area.width, &heading, Tone::Bold);
-    let lines: [(&str, fn(Counts) -> u64); 8] = [
+    let lines: [(&str, CountOf); 8] = [
         ("sent", |counts| counts.sent),
         ("received", |counts| counts.received),
         ("lost forward", |counts| counts.forward),
