@@ -5,3 +5,4 @@ pub mod otlp;
 pub mod output;
 pub mod reference;
 pub mod serve;
+mod web;

@@ -3,6 +3,7 @@
 mod access;
 mod connection;
 mod feed;
+pub mod query;
 mod reply;
 pub mod site;
 pub mod stream;
@@ -31,6 +32,8 @@ use crate::serve::web_config::{LiveConfig, WebConfig};
 /// Where and how to serve.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServeConfig {
+    /// The flag that has `listen`.
+    pub flag: &'static str,
     pub listen: SocketAddr,
     /// In the format of Prometheus' exporter toolkit.
     pub web_config: Option<PathBuf>,
@@ -50,18 +53,22 @@ pub struct Server {
 impl Server {
     /// Listens. Fails if the address is busy or not this host's.
     pub fn listen(config: &ServeConfig) -> Result<Self> {
-        let ServeConfig { listen, web_config } = config;
-        let listener = TcpListener::bind(listen).map_err(|error| anyhow!("--listen {listen}: {}", in_words(&error)))?;
+        let ServeConfig {
+            flag,
+            listen,
+            web_config,
+        } = config;
+        let listener = TcpListener::bind(listen).map_err(|error| anyhow!("{flag} {listen}: {}", in_words(&error)))?;
         listener
             .set_nonblocking(true)
-            .context("--listen: cannot use the socket")?;
+            .with_context(|| format!("{flag}: cannot use the socket"))?;
         let config = match web_config {
             Some(path) => LiveConfig::read(path)?,
             None => LiveConfig::none(),
         };
         if !listen.ip().is_loopback() && config.is_open() {
             warn!(
-                "--listen {listen} shows all results to all hosts that reach it; --web-config FILE adds TLS and passwords, and \
+                "{flag} {listen} shows all results to all hosts that reach it; --web-config FILE adds TLS and passwords, and \
                  127.0.0.1 keeps them on this host"
             );
         }
@@ -82,7 +89,7 @@ impl Server {
             }
         };
         let thread = thread::Builder::new().name("kstamp-http".to_owned());
-        thread.spawn(run).context("cannot start a thread for --listen")?;
+        thread.spawn(run).context("cannot start a thread for the HTTP server")?;
         Ok(feed)
     }
 

@@ -17,7 +17,7 @@ use clap::Args;
 
 use crate::setup::report::Mode;
 pub(crate) use crate::setup::rust::ensure_checkers;
-pub use crate::setup::tools::{Foreign, ensure_foreign, ensure_stamp_suite};
+pub use crate::setup::tools::{Foreign, ensure_foreign, ensure_stamp_suite_for_tests};
 pub(crate) use crate::setup::tools::{bench_tools, stamp_suite};
 pub(crate) use crate::setup::unpack::{Closure, unpack};
 pub use crate::setup::victoria_metrics::ensure_victoria_metrics;

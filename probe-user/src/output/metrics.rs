@@ -4,10 +4,10 @@
 //! is in the summary of the run alone.
 
 pub mod format;
-mod instruments;
+pub(crate) mod instruments;
 mod native;
 pub mod otlp;
-mod prometheus;
+pub(crate) mod prometheus;
 pub use prometheus::encode;
 mod series;
 #[cfg(test)]
@@ -113,6 +113,11 @@ impl Metrics {
 
     pub fn set_events_lost(&mut self, lost: u64) {
         self.events_lost = lost;
+    }
+
+    /// Whether the peer has series, or would have them with [`Detail::Peer`].
+    pub fn is_shown(&self, peer: &IpAddr) -> bool {
+        self.peers.get(peer).is_some_and(|peer| !peer.is_gone)
     }
 
     pub fn interface_is_up(&self) -> bool {

@@ -1,6 +1,5 @@
 //! Configuration of `kstamp agent`.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -18,7 +17,7 @@ use crate::command::shared::values::{self, ConfigError, wrong};
 use crate::otlp::{OtlpConfig, target};
 use crate::output::OutputConfig;
 use crate::output::metrics::{Detail, NoiseFloor};
-use crate::serve::{self, ServeConfig};
+use crate::serve::ServeConfig;
 
 #[derive(Debug, Clone)]
 pub struct AgentConfig {
@@ -114,7 +113,7 @@ pub fn validate(args: AgentArgs) -> Result<AgentConfig, ConfigError> {
             ));
         }
     }
-    let serve = serve(args.listen.as_deref(), args.web_config)?;
+    let serve = values::serve("--listen", args.listen.as_deref(), args.web_config, 9862)?;
     let otlp = otlp(args.otlp.as_deref(), args.otlp_headers, args.otlp_ca)?;
     Ok(AgentConfig {
         endpoint: common.endpoint,
@@ -163,23 +162,6 @@ fn otlp(url: Option<&str>, headers: Option<PathBuf>, ca: Option<PathBuf>) -> Res
 
 fn flag(error: impl ToString) -> ConfigError {
     ConfigError::Flag(error.to_string())
-}
-
-/// `--listen`, `--web-config`.
-fn serve(listen: Option<&str>, web_config: Option<PathBuf>) -> Result<Option<ServeConfig>, ConfigError> {
-    let Some(listen) = listen else { return Ok(None) };
-    let Ok(address) = listen.parse::<SocketAddr>() else {
-        return wrong(format!(
-            "--listen '{listen}' is not an address and a port; write 127.0.0.1:9862, [::1]:9862, or 0.0.0.0:9862 for all \
-             addresses of this host"
-        ));
-    };
-    let config = ServeConfig {
-        listen: address,
-        web_config,
-    };
-    serve::check(&config).map_err(flag)?;
-    Ok(Some(config))
 }
 
 /// How many peers, each with a session of its own beside the groups' sessions, fit into the in-flight rings.

@@ -40,12 +40,17 @@ use crate::serve::{Feed, Server};
 /// would cost several times as much as the probe.
 const MIN_ROUND_NS: u64 = 50_000;
 
+/// Probes that leave before replies are looked at. Together these find the code and the memory that they need in the cache, and
+/// take less than [`MIN_ROUND_NS`].
+const MAX_AHEAD: usize = 16;
+
 /// Skip the ring wake-up if the timer fires within this time.
 const RING_WAKE_UP_NS: u64 = 1_000_000;
 
-/// While deadlines are close together, signals, packets for the process and changes of the interface wait for this time at
-/// most. A turn of the runtime, which looks for them, takes several times as long as a sleep until the next deadline.
-const RUNTIME_TURN_NS: u64 = 1_000_000;
+/// While probes are due close together, all else waits for this time at most: replies, which the kernel has stamped, losses,
+/// signals, packets for the process and changes of the interface. To look for all of that takes several times as long as to
+/// send a probe.
+const TURN_NS: u64 = 1_000_000;
 
 /// Most drains of replies at the end of the run. The ring buffer holds fewer replies than they take.
 const MAX_LAST_DRAINS: usize = 8;
@@ -79,7 +84,10 @@ pub async fn run(mut config: AgentConfig) -> Result<()> {
         config.noise_floor.take(),
     )));
     let feed = match server {
-        Some(server) => Some(server.start(AgentSite::new(&config.output.agent, Arc::clone(&metrics)))?),
+        Some(server) => {
+            let site = AgentSite::new(&config.output.agent, Arc::clone(&metrics), config.core.report_ns);
+            Some(server.start(site)?)
+        }
         None if config.otlp.is_some() => Some(follow(Arc::clone(&metrics))?),
         None => None,
     };
@@ -168,9 +176,10 @@ impl Run {
             self.work()?;
             let deadline_ns = self.deadline_ns();
             // With sockets the process answers probes, which must not wait.
-            let is_quiet = deadline_ns <= self.turned_ns + RUNTIME_TURN_NS;
+            let is_quiet = deadline_ns < self.turned_ns + TURN_NS;
             if is_quiet && self.endpoint.port.engine() == Engine::Ebpf {
                 sleep_until(deadline_ns);
+                self.send_ahead();
                 continue;
             }
             match self.wake(deadline_ns, &timer, &mut poll, shutdown).await? {
@@ -191,6 +200,29 @@ impl Run {
             }
         }
         Ok(())
+    }
+
+    /// Sends the probes that are due, and the next ones on time, before replies are looked at. A turn of the runtime, another
+    /// deadline, or a stall, in which probes were missed, ends it.
+    fn send_ahead(&mut self) {
+        let end_ns = self
+            .legacy_deadline_ns()
+            .min(self.over_ns)
+            .min(self.turned_ns + TURN_NS);
+        let mut sent = 0;
+        loop {
+            let now_ns = monotonic_ns();
+            if now_ns >= end_ns {
+                return;
+            }
+            self.worked_ns = now_ns;
+            sent += self.send_due(now_ns);
+            let due_ns = self.next_round_ns(self.agent.next_transmit().unwrap_or(u64::MAX));
+            if sent >= MAX_AHEAD || due_ns >= end_ns || self.has_more {
+                return;
+            }
+            sleep_until(due_ns);
+        }
     }
 
     /// Takes replies, expires probes, sends what is due, reports events.
@@ -242,13 +274,15 @@ impl Run {
         });
     }
 
-    /// Sends the due probes, in batches.
-    fn send_due(&mut self, now_ns: u64) {
+    /// Sends the due probes, in batches. Returns their number.
+    fn send_due(&mut self, now_ns: u64) -> usize {
+        let mut sent = 0;
         loop {
             self.collect_due(now_ns);
             if self.outgoing.is_empty() {
-                return;
+                return sent;
             }
+            sent += self.outgoing.len();
             let Self {
                 agent,
                 endpoint,
@@ -316,14 +350,20 @@ impl Run {
 
     /// When the next round begins.
     fn deadline_ns(&self) -> u64 {
+        if self.has_more {
+            return self.next_round_ns(0);
+        }
+        let deadline_ns = self.agent.next_deadline().unwrap_or(u64::MAX);
+        self.next_round_ns(deadline_ns.min(self.legacy_deadline_ns()).min(self.over_ns))
+    }
+
+    fn legacy_deadline_ns(&self) -> u64 {
         let legacy_ns = self.legacy.as_ref().and_then(LegacyPeers::next_deadline);
-        let deadlines = [self.agent.next_deadline(), legacy_ns, Some(self.over_ns)];
-        let deadline_ns = if self.has_more {
-            0
-        } else {
-            deadlines.into_iter().flatten().fold(u64::MAX, u64::min)
-        };
-        // Counted from the start of the last round: a round that took longer is followed by the next at once.
+        legacy_ns.unwrap_or(u64::MAX)
+    }
+
+    /// When the round for a deadline begins. A round that took longer than [`MIN_ROUND_NS`] is followed by the next at once.
+    fn next_round_ns(&self, deadline_ns: u64) -> u64 {
         deadline_ns.max(self.worked_ns + MIN_ROUND_NS)
     }
 

@@ -1,34 +1,51 @@
 //! What `--listen` shows of an agent.
 
+mod api;
+mod assets;
+mod openapi;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hyper::StatusCode;
-use maud::{DOCTYPE, html};
+use probe_host::clock::realtime_ns;
 
+use crate::command::agent::site::api::{Source, Status};
 use crate::command::shared::update::Update;
+use crate::output::history::History;
 use crate::output::jsonl::{Jsonl, record};
 use crate::output::metrics::format::Format;
 use crate::output::metrics::{Metrics, encode};
-use crate::output::model::{Event, Exporter as _};
+use crate::output::model::{Counters, Event, Exporter as _, Start};
+use crate::output::time::Utc;
 use crate::serve::site::{Page, Request, Site};
 use crate::serve::stream::Records;
 
 pub struct AgentSite {
     jsonl: Jsonl,
     metrics: Arc<Mutex<Metrics>>,
-    /// The first record.
-    start: Option<Event>,
+    history: History,
+    /// With the hook that is in use now.
+    start: Option<Start>,
+    status: Status,
 }
 
 impl AgentSite {
     /// `agent` is the name of who measures.
-    pub fn new(agent: &str, metrics: Arc<Mutex<Metrics>>) -> Self {
+    pub fn new(agent: &str, metrics: Arc<Mutex<Metrics>>, report_ns: u64) -> Self {
         Self {
             jsonl: Jsonl {
                 agent: agent.to_owned(),
             },
             metrics,
+            history: History::default(),
             start: None,
+            status: Status {
+                interface_up: true,
+                clock: None,
+                report_ns,
+                updates_lost: 0,
+                time: now(),
+            },
         }
     }
 
@@ -45,6 +62,15 @@ impl AgentSite {
                 }
             }
             _ => records.add(event.kind().0, |out| self.jsonl.clone().export(event, out)),
+        }
+    }
+
+    fn status_now(&self, updates_lost: u64) -> Status {
+        Status {
+            interface_up: self.metrics().interface_is_up(),
+            updates_lost,
+            time: now(),
+            ..self.status.clone()
         }
     }
 
@@ -65,30 +91,61 @@ impl Site for AgentSite {
         match update {
             Update::Event(event) => {
                 self.metrics().event(&event, now_ns);
+                let metrics = self.metrics.lock().unwrap_or_else(PoisonError::into_inner);
+                self.history.event(&event, |peer| metrics.is_shown(peer));
+                drop(metrics);
                 self.stream(&event, records);
-                if matches!(*event, Event::Start(_)) {
-                    self.start = Some(*event);
+                match *event {
+                    Event::Start(start) => self.start = Some(start),
+                    Event::Attach(change) => {
+                        if let Some(start) = &mut self.start {
+                            start.attach.receive = change.receive;
+                        }
+                    }
+                    _ => {}
                 }
             }
-            Update::State(state) => self.metrics().set_state(*state),
+            Update::State(state) => {
+                self.status.clock = state.clock.map(Into::into);
+                let values = state.counters.iter().map(|(name, value)| ((*name).to_owned(), *value));
+                let counters = Counters {
+                    values: values.collect(),
+                    time: now(),
+                };
+                self.stream(&Event::Counters(counters), records);
+                let (status, agent) = (self.status_now(self.status.updates_lost), &self.jsonl.agent);
+                records.add("status", |out| record("status", agent, &status, out));
+                self.metrics().set_state(*state);
+            }
         }
     }
 
     fn tick(&mut self, now_ns: u64, _records: &mut Records) {
-        self.metrics().expire(now_ns);
+        let mut metrics = self.metrics.lock().unwrap_or_else(PoisonError::into_inner);
+        metrics.expire(now_ns);
+        self.history.retain(|peer| metrics.is_shown(peer));
     }
 
     fn greet(&self, records: &mut Records) {
         if let Some(start) = &self.start {
-            self.stream(start, records);
+            self.stream(&Event::Start(start.clone()), records);
         }
     }
 
     fn page(&mut self, request: &Request<'_>) -> Option<Page> {
+        self.status.updates_lost = request.updates_lost;
         match request.path {
-            "/" => Some(index()),
             "/metrics" => Some(self.scrape(request)),
-            _ => None,
+            "/api/v1/openapi.json" => Some(Page::json(&openapi::document())),
+            path => {
+                let source = Source {
+                    jsonl: &self.jsonl,
+                    history: &self.history,
+                    start: self.start.as_ref(),
+                    status: self.status_now(request.updates_lost),
+                };
+                source.page(path, request.query).or_else(|| assets::page(path))
+            }
         }
     }
 
@@ -97,24 +154,9 @@ impl Site for AgentSite {
     }
 }
 
-fn index() -> Page {
-    let page = html! {
-        (DOCTYPE)
-        html lang="en" {
-            head { meta charset="utf-8"; title { "kstamp agent" } }
-            body {
-                h1 { "kstamp agent" }
-                ul {
-                    @for (path, what) in [
-                        ("/metrics", "metrics for Prometheus"),
-                        ("/healthz", "whether the server runs"),
-                        ("/readyz", "whether the agent measures"),
-                    ] {
-                        li { a href=(path) { (path) } ": " (what) }
-                    }
-                }
-            }
-        }
-    };
-    Page::new("text/html; charset=utf-8", page.into_string())
+fn now() -> Utc {
+    Utc { unix_ns: realtime_ns() }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,22 +12,22 @@ const S_PER_NS: f64 = 1e-9;
 
 /// What a family of series measures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Instrument {
+pub(crate) struct Instrument {
     /// Without unit and `_total`.
-    pub(super) name: &'static str,
-    pub(super) unit: Option<Unit>,
-    pub(super) kind: Kind,
-    pub(super) help: &'static str,
+    pub(crate) name: &'static str,
+    pub(crate) unit: Option<Unit>,
+    pub(crate) kind: Kind,
+    pub(crate) help: &'static str,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Unit {
+pub(crate) enum Unit {
     Seconds,
     Bytes,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Counter,
     Gauge,
     Histogram,
@@ -35,15 +35,15 @@ pub(super) enum Kind {
 
 /// One series.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Point<'a> {
-    pub(super) labels: Labels<'a>,
-    pub(super) value: Value<'a>,
+pub(crate) struct Point<'a> {
+    pub(crate) labels: Labels<'a>,
+    pub(crate) value: Value<'a>,
     /// When it began to count, in nanoseconds since 1970.
-    pub(super) since_ns: u64,
+    pub(crate) since_ns: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Value<'a> {
+pub(crate) enum Value<'a> {
     Int(u64),
     Float(f64),
     /// In seconds.
@@ -52,18 +52,22 @@ pub(super) enum Value<'a> {
 
 /// Labels that many series share, and those of one alone.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Labels<'a> {
+pub(crate) struct Labels<'a> {
     shared: &'a [(&'static str, String)],
     own: Option<(&'static str, &'a str)>,
 }
 
 impl<'a> Labels<'a> {
-    pub(super) fn iter(self) -> impl Iterator<Item = (&'static str, &'a str)> {
+    pub(crate) fn iter(self) -> impl Iterator<Item = (&'static str, &'a str)> {
         let shared = self.shared.iter().map(|(name, value)| (*name, value.as_str()));
         shared.chain(self.own)
     }
 
-    fn with(self, name: &'static str, value: &'a str) -> Self {
+    pub(crate) fn new(shared: &'a [(&'static str, String)]) -> Self {
+        Self { shared, own: None }
+    }
+
+    pub(crate) fn with(self, name: &'static str, value: &'a str) -> Self {
         Self {
             own: Some((name, value)),
             ..self
@@ -72,7 +76,7 @@ impl<'a> Labels<'a> {
 }
 
 /// Writes families of series in one format.
-pub(super) trait Export {
+pub(crate) trait Export {
     /// One family, with at least one series.
     fn family<'a>(&mut self, instrument: &Instrument, points: &mut dyn Iterator<Item = Point<'a>>) -> fmt::Result;
 }
@@ -80,7 +84,7 @@ pub(super) trait Export {
 /// Passes each family that has series to `out`.
 pub(super) fn walk(metrics: &Metrics, usage: Option<Usage>, out: &mut dyn Export) -> fmt::Result {
     let since_ns = metrics.start.as_ref().map_or(0, |start| start.time.unix_ns);
-    let mut walk = Walk { out, since_ns };
+    let mut walk = Walk::new(out, since_ns);
     of_agent(metrics, &mut walk)?;
     of_process(usage, &mut walk)?;
     of_peers(metrics, &mut walk)?;
@@ -93,13 +97,17 @@ pub(super) fn walk(metrics: &Metrics, usage: Option<Usage>, out: &mut dyn Export
     clocks(&series, metrics.detail, &mut walk)
 }
 
-struct Walk<'o> {
+pub(crate) struct Walk<'o> {
     out: &'o mut dyn Export,
     /// When the agent started.
     since_ns: u64,
 }
 
-impl Walk<'_> {
+impl<'o> Walk<'o> {
+    pub(crate) fn new(out: &'o mut dyn Export, since_ns: u64) -> Self {
+        Self { out, since_ns }
+    }
+
     fn family<'a>(&mut self, instrument: &Instrument, points: impl IntoIterator<Item = Point<'a>>) -> fmt::Result {
         let mut points = points.into_iter().peekable();
         match points.peek() {
@@ -109,7 +117,7 @@ impl Walk<'_> {
     }
 
     /// Series of the agent.
-    fn own<'a>(
+    pub(crate) fn own<'a>(
         &mut self,
         instrument: &Instrument,
         values: impl IntoIterator<Item = (Labels<'a>, Value<'a>)>,
@@ -124,12 +132,12 @@ impl Walk<'_> {
     }
 
     /// One series without labels, or none.
-    fn alone<'a>(&mut self, instrument: &Instrument, value: impl Into<Option<Value<'a>>>) -> fmt::Result {
+    pub(crate) fn alone<'a>(&mut self, instrument: &Instrument, value: impl Into<Option<Value<'a>>>) -> fmt::Result {
         self.own(instrument, value.into().map(|value| (Labels::default(), value)))
     }
 }
 
-const fn counter(name: &'static str, help: &'static str) -> Instrument {
+pub(crate) const fn counter(name: &'static str, help: &'static str) -> Instrument {
     Instrument {
         name,
         unit: None,
@@ -138,7 +146,7 @@ const fn counter(name: &'static str, help: &'static str) -> Instrument {
     }
 }
 
-const fn gauge(name: &'static str, unit: Option<Unit>, help: &'static str) -> Instrument {
+pub(crate) const fn gauge(name: &'static str, unit: Option<Unit>, help: &'static str) -> Instrument {
     Instrument {
         name,
         unit,
@@ -156,7 +164,7 @@ const fn histogram(name: &'static str, help: &'static str) -> Instrument {
     }
 }
 
-fn seconds(ns: u64) -> Value<'static> {
+pub(crate) fn seconds(ns: u64) -> Value<'static> {
     Value::Float(ns as f64 * S_PER_NS)
 }
 
@@ -239,7 +247,7 @@ fn of_agent(metrics: &Metrics, walk: &mut Walk<'_>) -> fmt::Result {
     )
 }
 
-fn of_process(usage: Option<Usage>, walk: &mut Walk<'_>) -> fmt::Result {
+pub(crate) fn of_process(usage: Option<Usage>, walk: &mut Walk<'_>) -> fmt::Result {
     let Some(usage) = usage else { return Ok(()) };
     let cpu = Instrument {
         unit: Some(Unit::Seconds),

@@ -16,14 +16,23 @@ use crate::output::metrics::format::Format;
 use crate::output::metrics::instruments::{Export, Instrument, Kind, Labels, Point, Unit, Value, walk};
 use crate::output::metrics::{Metrics, native};
 
-/// Writes all metrics.
+/// Writes all metrics of an agent.
 pub fn encode(metrics: &Arc<Mutex<Metrics>>, format: Format) -> Result<Vec<u8>, fmt::Error> {
+    let metrics = Arc::clone(metrics);
+    let usage = Usage::now();
+    encode_walk(format, move |out| {
+        let metrics = metrics.lock().unwrap_or_else(PoisonError::into_inner);
+        walk(&metrics, usage, out)
+    })
+}
+
+/// Writes the families that `walk` passes on.
+pub(crate) fn encode_walk(
+    format: Format,
+    walk: impl Fn(&mut dyn Export) -> fmt::Result + Send + Sync + 'static,
+) -> Result<Vec<u8>, fmt::Error> {
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(Scrape {
-        metrics: Arc::clone(metrics),
-        format,
-        usage: Usage::now(),
-    }));
+    registry.register_collector(Box::new(Scrape { walk, format }));
     let mut written = String::new();
     match format {
         Format::Text => prometheus_text::encode(&mut written, &registry)?,
@@ -33,21 +42,26 @@ pub fn encode(metrics: &Arc<Mutex<Metrics>>, format: Format) -> Result<Vec<u8>, 
     Ok(written.into_bytes())
 }
 
-#[derive(Debug)]
-struct Scrape {
-    metrics: Arc<Mutex<Metrics>>,
+struct Scrape<W> {
+    walk: W,
     format: Format,
-    usage: Option<Usage>,
 }
 
-impl Collector for Scrape {
+impl<W> fmt::Debug for Scrape<W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scrape")
+            .field("format", &self.format)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<W: Fn(&mut dyn Export) -> fmt::Result + Send + Sync + 'static> Collector for Scrape<W> {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let metrics = self.metrics.lock().unwrap_or_else(PoisonError::into_inner);
         let mut families = Families {
             encoder,
             format: self.format,
         };
-        walk(&metrics, self.usage, &mut families)
+        (self.walk)(&mut families)
     }
 }
 
