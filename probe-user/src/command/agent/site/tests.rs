@@ -14,7 +14,7 @@ use crate::output::model::{InterfaceEvent, PeerEvent, Results};
 fn site() -> AgentSite {
     let mut site = AgentSite::new(
         "h1:p1",
-        Arc::new(Mutex::new(Metrics::new(Detail::Peer))),
+        Arc::new(Mutex::new(Metrics::new(Detail::Peer, None))),
         10_000_000_000,
     );
     let bins = [(161_000, 10), (900_000, 10)];
