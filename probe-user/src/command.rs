@@ -48,7 +48,7 @@ pub struct Cli {
 #[derive(Debug, Clone, Subcommand)]
 enum CommandArgs {
     /// Discover peers, probe them, answer their probes, report delay and loss
-    Agent(AgentArgs),
+    Agent(Box<AgentArgs>),
     /// Answer probes, send none
     Reflect(ReflectArgs),
     /// OpenFlow controller: discover links, measure the delay of each, route by delay
@@ -139,7 +139,7 @@ fn one_line(error: &str) -> String {
 /// Checks a command line as a whole, before anything is opened. Fails with the first error found.
 pub fn validate(cli: Cli) -> Result<Command, ConfigError> {
     Ok(match cli.command {
-        CommandArgs::Agent(args) => Command::Agent(Box::new(agent::config::validate(args)?)),
+        CommandArgs::Agent(args) => Command::Agent(Box::new(agent::config::validate(*args)?)),
         CommandArgs::Reflect(args) => Command::Reflect(Box::new(reflect::validate(args)?)),
         CommandArgs::Controller(args) => Command::Controller(Box::new(controller::config::validate(args)?)),
         CommandArgs::Ping(args) => Command::Ping(Box::new(ping::config::validate(args)?)),
