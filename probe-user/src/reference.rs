@@ -42,7 +42,9 @@ fn section(name: &str, command: &Command, global: bool, page: &mut String) {
     let about = command.get_about().map(ToString::to_string).unwrap_or_default();
     let rows = command
         .get_arguments()
-        .filter(|arg| arg.is_global_set() == global && !["help", "version"].contains(&arg.get_id().as_str()))
+        .filter(|arg| {
+            arg.is_global_set() == global && !arg.is_hide_set() && !["help", "version"].contains(&arg.get_id().as_str())
+        })
         .map(|arg| [flag(arg), values(arg), default(arg), meaning(arg)]);
     *page += &format!("\n## {name}\n\n{about}.\n\n");
     table(["Flag", "Value", "Default", "Meaning"], rows, page);
