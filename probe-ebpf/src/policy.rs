@@ -189,7 +189,7 @@ fn charge_source(
     let (limit, earned_ns) = unsafe {
         (
             &*(&raw const settings.source_limit).add(is_group),
-            (&raw mut state.earned_ns).cast::<u64>().add((index & 3) as usize),
+            (&raw mut state.earned_ns).cast::<u64>().add(index as usize),
         )
     };
     if plan.is(ReplyPlan::GROUP) {

@@ -17,22 +17,22 @@ pub struct ReplyPlan {
 }
 
 impl ReplyPlan {
-    /// The probe came by a group.
-    pub const GROUP: u32 = 1;
-    /// The UDP checksum was left to a device, and may be in the reply.
-    pub const PARTIAL: u32 = 1 << 1;
-    pub const V6: u32 = 1 << 2;
-    /// The probe is that of a legacy agent.
-    pub const LEGACY: u32 = 1 << 3;
-    /// Something follows the base packet.
-    pub const PADDED: u32 = 1 << 4;
-    /// That is a TLV whose flags the reply clears.
-    pub const CLEARS_FLAGS: u32 = 1 << 5;
-    /// Without a session identifier.
-    pub const NO_SSID: u32 = 1 << 6;
+    /// The probe came by a group. This bit and the next are a [`Charge`].
+    pub const GROUP: u32 = Charge::GROUP.0;
     /// There is no reply: the probe is left to userspace.
-    pub const PASSED_UP: u32 = 1 << 7;
-    /// The counter of such a probe is in the bits from here on.
+    pub const PASSED_UP: u32 = Charge::USERSPACE.0;
+    /// The UDP checksum was left to a device, and may be in the reply.
+    pub const PARTIAL: u32 = 1 << 2;
+    pub const V6: u32 = 1 << 3;
+    /// The probe is that of a legacy agent.
+    pub const LEGACY: u32 = 1 << 4;
+    /// Something follows the base packet.
+    pub const PADDED: u32 = 1 << 5;
+    /// That is a TLV whose flags the reply clears.
+    pub const CLEARS_FLAGS: u32 = 1 << 6;
+    /// Without a session identifier.
+    pub const NO_SSID: u32 = 1 << 7;
+    /// The counter of a probe that is [`ReplyPlan::PASSED_UP`] is in the bits from here on.
     const COUNTER: u32 = 8;
 
     /// Of a probe that is not answered for the reason `counter`.
@@ -57,8 +57,7 @@ impl ReplyPlan {
     /// What its source is charged for.
     #[inline(always)]
     pub fn charge(&self) -> Charge {
-        let is = |flag: u32| (self.flags / flag) & 1;
-        Charge((is(Self::GROUP) * Charge::GROUP.0) | (is(Self::PASSED_UP) * Charge::USERSPACE.0))
+        Charge(self.flags & (Self::GROUP | Self::PASSED_UP))
     }
 
     #[inline(always)]
