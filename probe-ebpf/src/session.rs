@@ -49,10 +49,8 @@ fn next_elsewhere(slot: *mut SessionSlot, key: &ReflectorSessionKey, now_ns: u64
     unsafe {
         let before = (&raw const (*slot).count).read_volatile();
         let is_idle = now_ns.wrapping_sub((*slot).seen_ns) as i64 > SLOT_IDLE_NS as i64;
-        if before == SessionSlot::FREE || before >= SessionSlot::OWNER && is_idle {
-            if compare_exchange(&raw mut (*slot).count, before, SessionSlot::CHANGES) != before {
-                return NO_PLACE;
-            }
+        let may_go = before == SessionSlot::FREE || before >= SessionSlot::OWNER && is_idle;
+        if may_go && compare_exchange(&raw mut (*slot).count, before, SessionSlot::CHANGES) == before {
             if before != SessionSlot::FREE {
                 let replies = before % SessionSlot::OWNER;
                 let owner = &(*slot).key;
@@ -66,11 +64,8 @@ fn next_elsewhere(slot: *mut SessionSlot, key: &ReflectorSessionKey, now_ns: u64
             count(Counter::SessionStarted);
             return HAS_SLOT;
         }
-        // Another CPU is faster.
-        if before == SessionSlot::CHANGES || (*slot).key.is(key) {
-            return NO_PLACE;
-        }
     }
+    // If another CPU gives the slot to this very session, the number 0 is in both places, and is sent twice.
     let first = ReflectorSession { replies: 0 };
     if REFLECTOR_SESSIONS.insert(key, first, u64::from(BPF_NOEXIST)).is_ok() {
         count(Counter::SessionStarted);
