@@ -350,7 +350,7 @@ impl Forwarding {
         self.is_stale = false;
         self.reinstall_ns = None;
         self.evaluated_ns = now_ns;
-        let mut views = links::views(&self.topology, &self.delay, &self.kernel);
+        let mut views = links::views(&self.topology, &self.delay, &self.kernel, now_ns);
         if count {
             self.totals.negatives += self.negatives.count(&views);
         }

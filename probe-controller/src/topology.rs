@@ -316,6 +316,15 @@ impl Topology {
         }
     }
 
+    /// Whether no LLDP has arrived for [`Topology::age_ns`], from `from` to `to` and back.
+    pub fn silent(&self, link: Link, now_ns: u64) -> [bool; 2] {
+        [(link.from, link.to), (link.to, link.from)].map(|(from, to)| {
+            let heard = self.ports.get(&to).and_then(|port| port.heard);
+            let last_ns = heard.filter(|(heard, _)| *heard == from).map(|(_, last_ns)| last_ns);
+            last_ns.is_none_or(|last_ns| now_ns.saturating_sub(last_ns) > self.age_ns)
+        })
+    }
+
     /// When LLDP was last heard in the direction in which it is longer ago; `None` if not in both.
     fn last_heard(&self, link: Link) -> Option<u64> {
         let at = |at: &PortId, from| {

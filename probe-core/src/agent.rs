@@ -269,6 +269,11 @@ impl Agent {
         (next != u64::MAX).then_some(next)
     }
 
+    /// When the next probe is due; `None` if no more are sent.
+    pub fn next_transmit(&self) -> Option<u64> {
+        self.schedule.next_due()
+    }
+
     /// From then on, no group probe sent so far can be answered in time.
     fn discovery_ends_ns(&self) -> u64 {
         let last = self.groups.iter().filter_map(|group| group.recent.newest());

@@ -1,6 +1,8 @@
 //! The `kstamp` command: subcommands, results, and the reference pages about both.
 
 pub mod command;
+pub mod otlp;
 pub mod output;
 pub mod reference;
 pub mod serve;
+mod web;

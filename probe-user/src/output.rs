@@ -9,6 +9,7 @@ pub mod fields;
 pub mod file;
 #[cfg(test)]
 pub mod fixtures;
+pub mod history;
 pub mod html;
 pub mod jsonl;
 pub mod left_out;
@@ -18,6 +19,7 @@ pub mod parquet;
 pub mod plot;
 pub mod progress;
 pub mod quantity;
+pub mod records;
 pub mod report;
 pub mod samples;
 pub mod sink;

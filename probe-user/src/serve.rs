@@ -1,9 +1,12 @@
-//! The HTTP side of an agent, in a thread of its own. The agent hands over events and never waits for a request.
+//! The HTTP side of a command, in a thread of its own. The command hands over updates and never waits for a request.
 
 mod access;
 mod connection;
 mod feed;
+pub mod query;
 mod reply;
+pub mod site;
+pub mod stream;
 pub mod web_config;
 
 use std::net::{SocketAddr, TcpListener};
@@ -19,24 +22,25 @@ use probe_host::process::yield_to_other_threads;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::output::metrics::{Detail, Metrics};
 use crate::serve::connection::Connections;
 pub use crate::serve::feed::Feed;
-use crate::serve::feed::{Shared, Update};
+use crate::serve::feed::Shared;
 use crate::serve::reply::Replies;
+use crate::serve::site::Site;
 use crate::serve::web_config::{LiveConfig, WebConfig};
 
 /// Where and how to serve.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServeConfig {
+    /// The flag that has `listen`.
+    pub flag: &'static str,
     pub listen: SocketAddr,
     /// In the format of Prometheus' exporter toolkit.
     pub web_config: Option<PathBuf>,
-    pub detail: Detail,
 }
 
-/// Time between two searches for peers that have been silent for long.
-const EXPIRY: Duration = Duration::from_secs(30);
+/// Time between two calls of [`Site::tick`], and two comments in the stream.
+const TICK: Duration = Duration::from_secs(5);
 /// Wait after an error of accept (too many open files).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -44,40 +48,35 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct Server {
     listener: TcpListener,
     config: LiveConfig,
-    detail: Detail,
 }
 
 impl Server {
     /// Listens. Fails if the address is busy or not this host's.
     pub fn listen(config: &ServeConfig) -> Result<Self> {
         let ServeConfig {
+            flag,
             listen,
             web_config,
-            detail,
         } = config;
-        let listener = TcpListener::bind(listen).map_err(|error| anyhow!("--listen {listen}: {}", in_words(&error)))?;
+        let listener = TcpListener::bind(listen).map_err(|error| anyhow!("{flag} {listen}: {}", in_words(&error)))?;
         listener
             .set_nonblocking(true)
-            .context("--listen: cannot use the socket")?;
+            .with_context(|| format!("{flag}: cannot use the socket"))?;
         let config = match web_config {
             Some(path) => LiveConfig::read(path)?,
             None => LiveConfig::none(),
         };
         if !listen.ip().is_loopback() && config.is_open() {
             warn!(
-                "--listen {listen} shows the metrics to all hosts that reach it; --web-config FILE adds TLS and passwords, and \
+                "{flag} {listen} shows all results to all hosts that reach it; --web-config FILE adds TLS and passwords, and \
                  127.0.0.1 keeps them on this host"
             );
         }
-        Ok(Self {
-            listener,
-            config,
-            detail: *detail,
-        })
+        Ok(Self { listener, config })
     }
 
     /// Serves from now on, until all copies of the feed are gone.
-    pub fn start(self) -> Result<Feed> {
+    pub fn start<S: Site>(self, site: S) -> Result<Feed<S::Update>> {
         let (feed, updates) = Feed::new(monotonic_ns());
         let shared = feed.shared();
         let run = move || {
@@ -85,24 +84,24 @@ impl Server {
             let _ = yield_to_other_threads();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             match runtime {
-                Ok(runtime) => runtime.block_on(self.serve(updates, shared)),
-                Err(error) => warn!("metrics are not served: {error}"),
+                Ok(runtime) => runtime.block_on(self.serve(site, updates, shared)),
+                Err(error) => warn!("nothing is served: {error}"),
             }
         };
         let thread = thread::Builder::new().name("kstamp-http".to_owned());
-        thread.spawn(run).context("cannot start a thread for --listen")?;
+        thread.spawn(run).context("cannot start a thread for the HTTP server")?;
         Ok(feed)
     }
 
-    async fn serve(self, mut updates: mpsc::Receiver<Update>, shared: Arc<Shared>) {
+    async fn serve<S: Site>(self, site: S, mut updates: mpsc::Receiver<S::Update>, shared: Arc<Shared>) {
         let listener = match tokio::net::TcpListener::from_std(self.listener) {
             Ok(listener) => listener,
-            Err(error) => return warn!("metrics are not served: {error}"),
+            Err(error) => return warn!("nothing is served: {error}"),
         };
-        let replies = Replies::new(Metrics::new(self.detail), self.config, shared);
+        let replies = Replies::new(site, self.config, shared);
         let mut connections = Connections::new(replies.clone());
-        let mut expiry = interval(EXPIRY);
-        expiry.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 biased;
@@ -110,7 +109,7 @@ impl Server {
                     Some(update) => replies.update(update, monotonic_ns()),
                     None => return,
                 },
-                _ = expiry.tick() => replies.expire(monotonic_ns()),
+                _ = ticks.tick() => replies.tick(monotonic_ns()),
                 accepted = listener.accept() => match accepted {
                     Ok((socket, from)) => connections.admit(socket, from),
                     Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,

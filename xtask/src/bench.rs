@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: figures of one run, as ratios; never a test.
 
 mod accuracy;
+mod metrics;
 mod peers;
 mod place;
 mod rate;
@@ -30,6 +31,8 @@ pub enum BenchCommand {
     Rate(rate::RateArguments),
     /// Memory and CPU time of an agent with 1,000 and with 10,000 peers.
     Peers(peers::PeersArguments),
+    /// Size and time of a scrape of 2,000 series sets, and what scrapes do to the times of sending.
+    Metrics(metrics::MetricsArguments),
 }
 
 impl BenchCommand {
@@ -39,6 +42,7 @@ impl BenchCommand {
             Self::Accuracy(arguments) => accuracy::run(arguments),
             Self::Rate(arguments) => rate::run(arguments),
             Self::Peers(arguments) => peers::run(arguments),
+            Self::Metrics(arguments) => metrics::run(arguments),
         }
     }
 }

@@ -91,11 +91,7 @@ impl TestArguments {
         setup::ensure_checkers()
     }
 
-    fn tests(&self, total: &mut Tally, mut kstamp: Option<PathBuf>) {
-        // Without this, each test runs cargo to build it, which takes a second.
-        if kstamp.is_none() && !self.quick && self.filter.is_none() {
-            kstamp = step(total, "build of kstamp", build_kstamp);
-        }
+    fn tests(&self, total: &mut Tally, kstamp: Option<PathBuf>) {
         let suite = Suite {
             filter: self.filter.as_deref(),
             only_units: self.quick,
@@ -111,9 +107,9 @@ impl TestArguments {
                 count => bail!("{count} warnings, shown above"),
             });
         }
-        for binary in built.binaries {
+        for binary in &built.binaries {
             heading(&binary.name);
-            match suite.run(&binary) {
+            match suite.run(binary, &built) {
                 Ok(tally) => total.add(tally),
                 Err(error) => total.fail(&format!("{}: {error:#}", binary.name)),
             }
@@ -142,12 +138,6 @@ impl TestArguments {
             }
         }
     }
-}
-
-/// The release binary.
-fn build_kstamp() -> Result<PathBuf> {
-    succeeds(workspace::cargo().args(["build", "--quiet", "--release", "--package", "probe-user"]))?;
-    Ok(workspace::kstamp_binary())
 }
 
 /// Lints the eBPF programs, by the toolchain that compiles them.

@@ -5,6 +5,7 @@ mod args;
 mod compare;
 mod controller;
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, ExitStatus};
@@ -75,8 +76,16 @@ impl RunArguments {
         if let Some(interval) = self.interval {
             command.arg("--interval").arg(interval.to_string());
         }
-        command.args(&self.extra);
+        command.args(self.extra_at(place, lab));
         command
+    }
+
+    /// The further arguments, with a file of samples for each agent: that of the far one ends in its namespace.
+    fn extra_at(&self, place: &AgentNs, lab: &Lab) -> Vec<OsString> {
+        match place.namespace == lab.pair()[0].namespace {
+            true => self.extra.clone(),
+            false => with_own_samples(&self.extra, &place.namespace),
+        }
     }
 
     /// Prints the far agent's summary, or all its JSON lines after those of the near agent: each record names its agent.
@@ -113,6 +122,21 @@ fn build() -> Result<PathBuf> {
     Ok(binary)
 }
 
+fn with_own_samples(extra: &[OsString], namespace: &str) -> Vec<OsString> {
+    let ending = OsString::from(format!(".{namespace}"));
+    let mut is_file = false;
+    let mut own = Vec::new();
+    for argument in extra {
+        let mut argument = argument.clone();
+        if is_file || argument.as_encoded_bytes().starts_with(b"--samples=") {
+            argument.push(&ending);
+        }
+        is_file = !is_file && argument == "--samples";
+        own.push(argument);
+    }
+    own
+}
+
 /// From the last line that begins with `Summary`, or else from the last empty line.
 fn summary_of(text: &str) -> &str {
     let text = text.trim_end();
@@ -123,6 +147,20 @@ fn summary_of(text: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_agent_has_a_file_of_samples() {
+        for (given, far) in [
+            ("--samples f --interval 1s", "--samples f.agent2 --interval 1s"),
+            ("--samples=f", "--samples=f.agent2"),
+            ("--samples --samples", "--samples --samples.agent2"),
+            ("--interval 1s", "--interval 1s"),
+        ] {
+            let given: Vec<_> = given.split(' ').map(OsString::from).collect();
+            let far: Vec<_> = far.split(' ').map(OsString::from).collect();
+            assert_eq!(with_own_samples(&given, "agent2"), far);
+        }
+    }
 
     #[test]
     fn summary_begins_at_its_heading_or_the_last_empty_line() {

@@ -3,6 +3,7 @@
 pub(crate) mod cargo_tool;
 mod linker;
 mod packages;
+mod prometheus;
 mod report;
 mod rust;
 mod toolchain;
@@ -14,9 +15,10 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Args;
 
+pub use crate::setup::prometheus::ensure_otlp_prometheus;
 use crate::setup::report::Mode;
 pub(crate) use crate::setup::rust::ensure_checkers;
-pub use crate::setup::tools::{Foreign, ensure_foreign, ensure_stamp_suite};
+pub use crate::setup::tools::{Foreign, ensure_foreign, ensure_stamp_suite_for_tests};
 pub(crate) use crate::setup::tools::{bench_tools, stamp_suite};
 pub(crate) use crate::setup::unpack::{Closure, unpack};
 

@@ -1,4 +1,4 @@
-//! Debian's Prometheus scrapes two agents with native histograms, by the rules in `deploy/prometheus`.
+//! Debian's Prometheus gets the metrics of two agents with native histograms, by scrapes and by OTLP.
 
 #![allow(clippy::unwrap_used, reason = "a test ends at its first failure")]
 
@@ -14,10 +14,8 @@ use support::{Agent, lab_with};
 use xtask::exec::{self, KillOnDrop};
 use xtask::forward::Impairment;
 use xtask::lab::{DelayLine, Lab, Options, Topology};
-use xtask::setup::{Foreign, ensure_foreign};
+use xtask::setup::{Foreign, ensure_foreign, ensure_otlp_prometheus};
 use xtask::workspace;
-
-const SERVER: &str = "http://127.0.0.1:9090";
 
 fn deploy() -> PathBuf {
     workspace::root().join("deploy/prometheus")
@@ -82,17 +80,23 @@ fn the_dashboard_has_only_queries_that_prometheus_parses() {
     exec::capture(Command::new("promtool").args(["check", "rules"]).arg(file.path())).unwrap();
 }
 
+fn directory(lab: &Lab) -> PathBuf {
+    let directory = lab.scratch().unwrap().join("prometheus");
+    fs::create_dir_all(&directory).unwrap();
+    directory
+}
+
 /// A Prometheus in the namespace of the first agent.
 struct Prometheus<'a> {
     lab: &'a Lab,
+    server: String,
     _process: KillOnDrop,
 }
 
 impl<'a> Prometheus<'a> {
     /// With the rules of `deploy`, over seconds instead of minutes.
-    fn start(lab: &'a Lab, targets: &[String]) -> Self {
-        let directory = lab.scratch().unwrap().join("prometheus");
-        fs::create_dir_all(&directory).unwrap();
+    fn scraping(lab: &'a Lab, targets: &[String]) -> Self {
+        let directory = directory(lab);
         let quick = |name: &str, changes: &[(&str, &str)]| {
             let mut text = fs::read_to_string(deploy().join(name)).unwrap();
             for (from, to) in changes {
@@ -105,29 +109,46 @@ impl<'a> Prometheus<'a> {
         quick("prometheus.yml", &[(": 15s", ": 1s"), ("127.0.0.1:9862", &targets)]);
         quick("kstamp.rules.yml", &[("[2m]", "[20s]")]);
         quick("kstamp.alerts.yml", &[("for: 1m", "for: 2s"), ("for: 5m", "for: 2s")]);
+        Self::start(lab, "prometheus".as_ref(), "native-histograms", "127.0.0.1")
+    }
+
+    /// A receiver of OTLP, which scrapes nothing. Listens at an address that both agents reach.
+    fn receiving(lab: &'a Lab, program: &Path, address: &str) -> Self {
+        fs::write(directory(lab).join("prometheus.yml"), "global: {scrape_interval: 1s}\n").unwrap();
+        Self::start(lab, program, "native-histograms,otlp-write-receiver", address)
+    }
+
+    fn start(lab: &'a Lab, program: &Path, features: &str, address: &str) -> Self {
+        let directory = directory(lab);
         let place = &lab.pair()[0].namespace;
         support::run(&mut lab.command(place, "ip", "link set lo up".split(' ')));
         let mut command = lab.command(
             place,
-            "prometheus",
+            program,
             [
-                "--enable-feature=native-histograms".to_owned(),
+                format!("--enable-feature={features}"),
                 format!("--config.file={}", directory.join("prometheus.yml").display()),
                 format!("--storage.tsdb.path={}", directory.join("data").display()),
-                "--web.listen-address=127.0.0.1:9090".to_owned(),
+                format!("--web.listen-address={address}:9090"),
             ],
         );
         let log = fs::File::create(directory.join("log")).unwrap();
         let process = support::start(command.stdout(Stdio::null()).stderr(log));
-        Self { lab, _process: process }
+        Self {
+            lab,
+            server: format!("http://{address}:9090"),
+            _process: process,
+        }
     }
 
     /// The value of each series, and its labels.
     fn query(&self, query: &str) -> Vec<(f64, Value)> {
         let place = &self.lab.pair()[0].namespace;
-        let mut command = self
-            .lab
-            .command(place, "promtool", ["query", "instant", "-o", "json", SERVER, query]);
+        let mut command = self.lab.command(
+            place,
+            "promtool",
+            ["query", "instant", "-o", "json", &self.server, query],
+        );
         let Ok(text) = exec::capture(&mut command) else {
             return Vec::new();
         };
@@ -179,24 +200,28 @@ fn samples(path: &Path) -> Vec<f64> {
     answered.into_iter().map(|(_, rtt)| rtt).collect()
 }
 
-#[test]
-fn an_injected_loss_fires_the_alert_and_quantiles_are_those_of_the_samples() {
-    if !has_prometheus() {
-        return;
-    }
+/// Delays in both directions, and a tenth lost on the way from the first agent.
+fn three_milliseconds() -> Options {
     let direction = |loss| Impairment {
         delay: Duration::from_millis(3),
         loss,
     };
-    let options = Options {
+    Options {
         delay: DelayLine {
             left_to_right: direction(0.1),
             right_to_left: direction(0.0),
             seed: 7,
         },
         ..Options::default()
-    };
-    let Some(lab) = lab_with(Topology::Delay, &options) else {
+    }
+}
+
+#[test]
+fn an_injected_loss_fires_the_alert_and_quantiles_are_those_of_the_samples() {
+    if !has_prometheus() {
+        return;
+    }
+    let Some(lab) = lab_with(Topology::Delay, &three_milliseconds()) else {
         return;
     };
     support::kstamp();
@@ -219,7 +244,7 @@ fn an_injected_loss_fires_the_alert_and_quantiles_are_those_of_the_samples() {
         .iter()
         .for_each(|agent| agent.await_start(Duration::from_secs(10)));
     let targets: Vec<_> = pair.iter().map(|place| format!("{}:9862", place.v4)).collect();
-    let prometheus = Prometheus::start(&lab, &targets);
+    let prometheus = Prometheus::scraping(&lab, &targets);
 
     let fired = prometheus.await_series("ALERTS{alertname=\"KstampLoss\", alertstate=\"firing\"}");
     let directions: Vec<_> = fired
@@ -241,8 +266,15 @@ fn an_injected_loss_fires_the_alert_and_quantiles_are_those_of_the_samples() {
     // No scrape is lost in the agent.
     assert_eq!(prometheus.query("max(kstamp_metrics_events_lost_total)")[0].0, 0.0);
 
+    quantiles_are_those_of_the_samples(&prometheus, agents, &targets[0], &file);
+    drop(prometheus);
+    lab.down().unwrap();
+}
+
+/// Ends the agents, and compares what Prometheus has of the first one, `instance`, with its samples.
+fn quantiles_are_those_of_the_samples(prometheus: &Prometheus<'_>, agents: Vec<Agent>, instance: &str, file: &Path) {
     // One query, so that all values are of one scrape.
-    let of_first = format!("kstamp_rtt_seconds{{instance=\"{}\"}}", targets[0]);
+    let of_first = format!("kstamp_rtt_seconds{{instance=\"{instance}\"}}");
     let quantiles = [0.5, 0.9, 0.99];
     let parts = quantiles.map(|quantile| {
         format!("label_replace(histogram_quantile({quantile}, {of_first}), \"what\", \"{quantile}\", \"\", \"\")")
@@ -252,7 +284,7 @@ fn an_injected_loss_fires_the_alert_and_quantiles_are_those_of_the_samples() {
     let values = prometheus.await_series(&query);
     let value = |what: &str| values.iter().find(|(_, labels)| labels["what"] == what).unwrap().0;
     agents.into_iter().for_each(|agent| drop(agent.stop().assert_success()));
-    let mut samples = samples(&file);
+    let mut samples = samples(file);
     let count = value("count") as usize;
     assert!(count > 200 && count <= samples.len(), "{count} of {}", samples.len());
     samples.truncate(count);
@@ -273,6 +305,64 @@ fn an_injected_loss_fires_the_alert_and_quantiles_are_those_of_the_samples() {
         );
         assert!(off < 0.022, "{quantile}: {got} against {near:?}");
     }
+}
+
+#[test]
+fn a_receiver_of_otlp_has_the_counts_and_quantiles_of_two_agents() {
+    if !has_prometheus() {
+        return;
+    }
+    let program = match ensure_otlp_prometheus() {
+        Ok(program) => program,
+        Err(error) => return println!("SKIPPED: no Prometheus that receives OTLP: {error:#}"),
+    };
+    let Some(lab) = lab_with(Topology::Delay, &three_milliseconds()) else {
+        return;
+    };
+    support::kstamp();
+    let pair = lab.pair();
+    let file = lab.scratch().unwrap().join("samples");
+    let address = pair[0].v4.to_string();
+    // The agents start first: they say so, and send when the receiver is there.
+    let agents: Vec<_> = (0..2)
+        .map(|number| {
+            let peer = pair[1 - number].v4;
+            let mut arguments = format!(
+                "--family v4 --no-group --peer {peer} --interval 20ms --timeout 500ms --report 1s --name agent{number} \
+                 --otlp http://{address}:9090/api/v1/otlp"
+            );
+            if number == 0 {
+                arguments += &format!(" --samples {}", file.display());
+            }
+            Agent::start(&lab, pair[number], "agent", &arguments)
+        })
+        .collect();
+    agents
+        .iter()
+        .for_each(|agent| agent.await_start(Duration::from_secs(10)));
+    let prometheus = Prometheus::receiving(&lab, &program, &address);
+    let received = "kstamp_probes_received_total{job=\"kstamp\", path=\"unicast\"} > 200";
+    let both = format!("count({received}) == 2");
+    prometheus.await_series(&both);
+    let of_samples = prometheus.query("histogram_count(kstamp_rtt_seconds) - kstamp_probes_received_total");
+    assert!(
+        of_samples.iter().all(|(difference, _)| *difference == 0.0),
+        "{of_samples:?}"
+    );
+    let lost = prometheus.query("sum by (instance, direction) (kstamp_probes_lost_total) > 0");
+    let directions: Vec<_> = lost
+        .iter()
+        .map(|(_, labels)| {
+            (
+                labels["instance"].as_str().unwrap(),
+                labels["direction"].as_str().unwrap(),
+            )
+        })
+        .collect();
+    assert!(directions.contains(&("agent0", "forward")), "{directions:?}");
+    assert!(directions.contains(&("agent1", "backward")), "{directions:?}");
+    assert_eq!(prometheus.query("target_info{job=\"kstamp\"}").len(), 2);
+    quantiles_are_those_of_the_samples(&prometheus, agents, "agent0", &file);
     drop(prometheus);
     lab.down().unwrap();
 }

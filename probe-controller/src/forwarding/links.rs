@@ -13,6 +13,8 @@ pub struct LinkView {
     pub link: Link,
     pub state: LinkState,
     pub presence: Presence,
+    /// LLDP no longer arrives.
+    pub silent: [bool; 2],
     /// Minima of the LLDP times.
     pub lldp_ns: [Option<i64>; 2],
     /// Samples of the LLDP times.
@@ -50,8 +52,11 @@ impl Negatives {
     }
 }
 
-pub(super) fn views(topology: &Topology, delay: &LinkDelay, kernel: &Kernel) -> Vec<LinkView> {
-    let view = |(link, presence)| view(link, presence, delay, kernel);
+pub(super) fn views(topology: &Topology, delay: &LinkDelay, kernel: &Kernel, now_ns: u64) -> Vec<LinkView> {
+    let view = |(link, presence)| LinkView {
+        silent: topology.silent(link, now_ns),
+        ..view(link, presence, delay, kernel)
+    };
     topology.links().map(view).collect()
 }
 
@@ -108,6 +113,7 @@ fn view(link: Link, presence: Presence, delay: &LinkDelay, kernel: &Kernel) -> L
         link,
         state,
         presence,
+        silent: [false; 2],
         lldp_ns: terms.lldp.map(|window| window.and_then(Window::minimum)),
         samples: terms.lldp.map(|window| window.map_or(0, Window::count)),
         estimates,

@@ -86,6 +86,41 @@ impl NativeHistogram {
         &self.positive
     }
 
+    /// In ascending order: the middle of each bucket with samples, in nanoseconds, and their number.
+    fn middles(&self) -> impl Iterator<Item = (i64, u64)> {
+        let negative = self.negative.iter().rev();
+        let negative = negative.map(|&(index, count)| (-middle(index, self.schema), count));
+        let positive = self.positive.iter();
+        let positive = positive.map(|&(index, count)| (middle(index, self.schema), count));
+        negative.chain([(0, self.zero)]).chain(positive)
+    }
+
+    /// For each of ascending quantiles, about the sample at rank ⌈quantile · count⌉, counted from the smallest, in nanoseconds;
+    /// `None` without samples. It is within 1.4 % of the sample at [`FINEST_SCHEMA`], and within 1.9 % at the next one.
+    pub fn quantiles<const N: usize>(&self, quantiles: [f64; N]) -> Option<[i64; N]> {
+        let all = self.count();
+        let mut middles = self.middles();
+        let (mut value, mut up_to) = (0, 0);
+        (all > 0).then(|| {
+            quantiles.map(|quantile| {
+                let rank = ((quantile * all as f64).ceil() as u64).clamp(1, all);
+                while up_to < rank
+                    && let Some((middle, count)) = middles.next()
+                {
+                    (value, up_to) = (middle, up_to + count);
+                }
+                value
+            })
+        })
+    }
+
+    /// The buckets of delays above 0 at a coarser schema.
+    pub fn coarse(&self, schema: u8) -> Buckets {
+        let mut coarse = self.clone();
+        coarse.coarsen(schema);
+        coarse.positive
+    }
+
     /// Adds the samples of `other`.
     pub fn add(&mut self, other: &Self) {
         let mut other = other.clone();
@@ -127,6 +162,12 @@ fn index(ns: u64) -> i16 {
     let powers = (ns as f64 / NS_PER_S).log2();
     // Magnitudes from 1 ns to 2⁶³ ns are between 2⁻³⁰ and 2³⁴ seconds.
     (powers * f64::from(1 << FINEST_SCHEMA)).ceil() as i16
+}
+
+/// The geometric middle of a bucket, in nanoseconds.
+fn middle(index: i16, schema: u8) -> i64 {
+    let powers = (f64::from(index) - 0.5) / f64::from(1_u32 << schema);
+    (powers.exp2() * NS_PER_S).round() as i64
 }
 
 /// Joins neighbours of the same index.

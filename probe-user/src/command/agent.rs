@@ -2,5 +2,8 @@
 
 pub mod args;
 pub mod config;
+mod floor;
+mod follow;
 mod legacy;
 pub mod run;
+mod site;

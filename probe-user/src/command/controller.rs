@@ -5,3 +5,5 @@ pub mod config;
 pub mod output;
 mod report;
 pub mod run;
+mod site;
+mod update;

@@ -13,4 +13,5 @@ pub mod reporter;
 pub mod responder;
 pub mod shutdown;
 pub mod unsent;
+pub mod update;
 pub mod values;

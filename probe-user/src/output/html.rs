@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use crate::output::text::layout::Grid;
 
-const STYLE: &str = include_str!("page.css");
+pub const STYLE: &str = include_str!("page.css");
 
 /// The page up to its heading.
 pub fn begin(title: &str, heading: &str, out: &mut dyn Write) -> io::Result<()> {

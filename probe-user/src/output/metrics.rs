@@ -3,10 +3,12 @@
 //! A counter only grows, because a window is added once, when its last probe is resolved. A direction of loss that is found later
 //! is in the summary of the run alone.
 
-mod families;
-pub use families::encode;
 pub mod format;
+pub(crate) mod instruments;
 mod native;
+pub mod otlp;
+pub(crate) mod prometheus;
+pub use prometheus::encode;
 mod series;
 #[cfg(test)]
 mod tests;
@@ -23,7 +25,7 @@ use probe_host::clock::ClockState;
 use crate::output::metrics::series::Series;
 use crate::output::model::{Event, InterfaceEvent, PeerChange, PeerEvent, Results, Start};
 
-/// Peers with series. The agent finds at most [`MAX_PEERS`], and has others by `--peer`.
+/// Peers with series beside those that the user named, which stay always: twice as many as the agent measures at a time.
 const MAX_SHOWN: usize = 2 * MAX_PEERS;
 
 /// The series of a peer that was found are removed when it has been silent for this time. An alert can fire before.
@@ -39,12 +41,24 @@ pub enum Detail {
     Total,
 }
 
+/// Differences below it are not real on this host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NoiseFloor {
+    /// The attach mode that it holds for.
+    pub attach: String,
+    pub ns: u64,
+}
+
 /// What the agent reports beside its events.
 #[derive(Debug, Clone, Default)]
 pub struct State {
     pub clock: Option<ClockState>,
     /// Packets by counter.
     pub counters: BTreeMap<&'static str, u64>,
+    /// Events that the agent could not hand over.
+    pub events_lost: u64,
+    /// No event follows.
+    pub has_ended: bool,
 }
 
 #[derive(Debug)]
@@ -63,6 +77,7 @@ struct Peer {
 #[derive(Debug)]
 pub struct Metrics {
     detail: Detail,
+    floor: Option<NoiseFloor>,
     start: Option<Start>,
     peers: BTreeMap<IpAddr, Peer>,
     /// With [`Detail::Total`]: by path and IP version.
@@ -76,9 +91,10 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    pub fn new(detail: Detail) -> Self {
+    pub fn new(detail: Detail, floor: Option<NoiseFloor>) -> Self {
         Self {
             detail,
+            floor,
             start: None,
             peers: BTreeMap::new(),
             totals: BTreeMap::new(),
@@ -91,6 +107,7 @@ impl Metrics {
     }
 
     pub fn set_state(&mut self, state: State) {
+        self.events_lost = self.events_lost.max(state.events_lost);
         self.state = state;
     }
 
@@ -98,17 +115,27 @@ impl Metrics {
         self.events_lost = lost;
     }
 
+    /// Whether the peer has series, or would have them with [`Detail::Peer`].
+    pub fn is_shown(&self, peer: &IpAddr) -> bool {
+        self.peers.get(peer).is_some_and(|peer| !peer.is_gone)
+    }
+
     pub fn interface_is_up(&self) -> bool {
         self.interface_is_up
+    }
+
+    /// Whether everything has come.
+    pub fn has_ended(&self) -> bool {
+        self.state.has_ended
     }
 
     pub fn event(&mut self, event: &Event, now_ns: u64) {
         match event {
             Event::Start(start) => {
+                self.start = Some(start.clone());
                 for &address in &start.peers {
                     self.peer(address, now_ns).found = Some(Found::Static);
                 }
-                self.start = Some(start.clone());
             }
             Event::Attach(change) => {
                 if let Some(start) = &mut self.start {
@@ -182,8 +209,12 @@ impl Metrics {
     }
 
     fn peer(&mut self, address: IpAddr, now_ns: u64) -> &mut Peer {
-        if self.peers.len() >= MAX_SHOWN && !self.peers.contains_key(&address) {
-            let down = self.peers.iter().filter(|(_, peer)| !peer.is_up);
+        let named = self.start.as_ref().map_or(0, |start| start.peers.len());
+        if self.peers.len() >= MAX_SHOWN + named && !self.peers.contains_key(&address) {
+            let down = self
+                .peers
+                .iter()
+                .filter(|(_, peer)| !peer.is_up && peer.found != Some(Found::Static));
             let oldest = down.min_by_key(|(_, peer)| peer.since_ns).map(|(address, _)| *address);
             oldest.map(|address| self.peers.remove(&address));
         }

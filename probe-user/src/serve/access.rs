@@ -2,17 +2,24 @@
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, RandomState};
+use std::net::IpAddr;
 use std::time::Instant;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use probe_core::lru::Lru;
 use sha2::{Digest as _, Sha256};
 
 /// A hash of a random password: a name that does not exist takes as long to refuse as a wrong password.
 const NOBODY: &str = "$2b$10$abcdefghijklmnopqrstuuVqL0wPkLSjKcR7mEKvhhwqPyjGmBsxK";
 
-/// After a password was verified, no other one is verified for this many times as long: guesses take a fifth of one processor.
-const PAUSE: u32 = 4;
+/// After a password was verified, no other one is verified for this many times as long. This holds for addresses that have
+/// guessed wrong, and for all others, so that both together take a fifth of one processor, and a guesser does not keep a new
+/// client away.
+const PAUSE: u32 = 9;
+
+/// Addresses that have guessed wrong: more than can connect at a time. The oldest is forgotten.
+const MAX_GUESSERS: usize = 1_024;
 
 /// Right passwords that are recognised without bcrypt.
 const MAX_KNOWN: usize = 64;
@@ -32,8 +39,9 @@ pub(super) struct Access {
     /// Digests of names and passwords that were right, keyed by `secret`.
     known: Vec<[u8; 32]>,
     secret: [u64; 2],
-    /// No password is verified before this time.
-    next: Option<Instant>,
+    guessers: Lru<IpAddr, ()>,
+    /// No password of others, and of guessers, is verified before these times.
+    next: [Option<Instant>; 2],
 }
 
 impl Access {
@@ -42,7 +50,8 @@ impl Access {
             users,
             known: Vec::new(),
             secret: [0, 1].map(|word: u64| RandomState::new().hash_one(word)),
-            next: None,
+            guessers: Lru::new(MAX_GUESSERS),
+            next: [None; 2],
         }
     }
 
@@ -50,8 +59,8 @@ impl Access {
         self.users.is_empty()
     }
 
-    /// `credentials`: the `Authorization` header.
-    pub(super) fn authorise(&mut self, credentials: Option<&str>, now: Instant) -> Verdict {
+    /// `credentials`: the `Authorization` header of a client at the address `from`.
+    pub(super) fn authorise(&mut self, credentials: Option<&str>, from: IpAddr, now: Instant) -> Verdict {
         if self.is_open() {
             return Verdict::Allowed;
         }
@@ -62,16 +71,22 @@ impl Access {
         if self.known.contains(&digest) {
             return Verdict::Allowed;
         }
-        if self.next.is_some_and(|next| now < next) {
+        let from = network(from);
+        let turn = usize::from(self.guessers.peek(&from).is_some());
+        if self.next[turn].is_some_and(|next| now < next) {
             return Verdict::TooMany;
         }
         let hash = self.users.get(&name);
         let begin = Instant::now();
         let is_right = bcrypt::verify(&password, hash.map_or(NOBODY, String::as_str)).unwrap_or(false);
-        self.next = Some(now + begin.elapsed() * (PAUSE + 1));
+        let next = Some(now + begin.elapsed() * (PAUSE + 1));
+        self.next[turn] = next;
         if !is_right || hash.is_none() {
+            self.guessers.insert(from, ());
+            self.next[1] = self.next[1].max(next);
             return Verdict::Denied;
         }
+        self.guessers.remove(&from);
         if self.known.len() < MAX_KNOWN {
             self.known.push(digest);
         }
@@ -85,6 +100,14 @@ impl Access {
         digest.update(name);
         digest.update(password);
         digest.finalize().into()
+    }
+}
+
+/// A host has as many IPv6 addresses as it likes in its network.
+fn network(from: IpAddr) -> IpAddr {
+    match from.to_canonical() {
+        IpAddr::V6(from) => IpAddr::V6((from.to_bits() >> 64 << 64).into()),
+        from => from,
     }
 }
 
@@ -104,6 +127,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
     fn header(text: &str) -> String {
         format!("Basic {}", BASE64_STANDARD.encode(text))
@@ -126,9 +151,16 @@ mod tests {
         ];
         for (credentials, want) in table {
             now += Duration::from_secs(10);
-            assert_eq!(access.authorise(credentials.as_deref(), now), want, "{credentials:?}");
+            assert_eq!(
+                access.authorise(credentials.as_deref(), HERE, now),
+                want,
+                "{credentials:?}"
+            );
         }
-        assert_eq!(Access::new(BTreeMap::new()).authorise(None, now), Verdict::Allowed);
+        assert_eq!(
+            Access::new(BTreeMap::new()).authorise(None, HERE, now),
+            Verdict::Allowed
+        );
         // The hash for unknown names can be verified.
         assert!(!bcrypt::verify("x", NOBODY).unwrap());
     }
@@ -139,12 +171,41 @@ mod tests {
         let mut access = Access::new(BTreeMap::from([("ann".to_owned(), hash)]));
         let now = Instant::now();
         let right = header("ann:right");
-        assert_eq!(access.authorise(Some(&right), now), Verdict::Allowed);
+        assert_eq!(access.authorise(Some(&right), HERE, now), Verdict::Allowed);
         let later = now + Duration::from_secs(10);
-        assert_eq!(access.authorise(Some(&header("ann:1")), later), Verdict::Denied);
-        assert_eq!(access.authorise(Some(&header("ann:2")), later), Verdict::TooMany);
-        assert_eq!(access.authorise(Some(&right), later), Verdict::Allowed);
+        assert_eq!(access.authorise(Some(&header("ann:1")), HERE, later), Verdict::Denied);
+        assert_eq!(access.authorise(Some(&header("ann:2")), HERE, later), Verdict::TooMany);
+        assert_eq!(access.authorise(Some(&right), HERE, later), Verdict::Allowed);
         let after = later + Duration::from_secs(10);
-        assert_eq!(access.authorise(Some(&header("ann:2")), after), Verdict::Denied);
+        assert_eq!(access.authorise(Some(&header("ann:2")), HERE, after), Verdict::Denied);
+    }
+
+    #[test]
+    fn a_guesser_does_not_keep_a_new_client_away() {
+        let hash = bcrypt::hash("right", 4).unwrap();
+        let mut access = Access::new(BTreeMap::from([("ann".to_owned(), hash)]));
+        let (right, wrong) = (header("ann:right"), header("ann:wrong"));
+        let [guesser, sibling, new]: [IpAddr; 3] =
+            ["fd00::1", "fd00::2", "fd00:1::1"].map(|text| text.parse().unwrap());
+        let now = Instant::now();
+        assert_eq!(access.authorise(Some(&wrong), guesser, now), Verdict::Denied);
+        let later = now + Duration::from_secs(10);
+        assert_eq!(access.authorise(Some(&wrong), sibling, later), Verdict::Denied);
+        assert_eq!(
+            access.authorise(Some(&wrong), guesser, later),
+            Verdict::TooMany,
+            "one network"
+        );
+        assert_eq!(access.authorise(Some(&right), new, later), Verdict::Allowed);
+        // Addresses that have guessed are bounded.
+        for number in 0..2 * MAX_GUESSERS as u32 {
+            let (from, now) = (
+                IpAddr::V4(number.into()),
+                later + Duration::from_secs(10 * u64::from(number + 1)),
+            );
+            access.authorise(None, from, now);
+            access.guessers.insert(from, ());
+        }
+        assert_eq!(access.guessers.values().count(), MAX_GUESSERS);
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,12 +11,15 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use log::debug;
+use nix::sys::socket::{setsockopt, sockopt};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::serve::reply::Replies;
+use crate::serve::reply::{Client, Replies};
+use crate::serve::site::Site;
+use crate::serve::stream;
 
 /// Connections at a time.
 const MAX_CONNECTIONS: usize = 64;
@@ -29,6 +33,8 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 const LIFETIME: Duration = Duration::from_secs(300);
 /// Time for the client to read the last reply after that.
 const LAST_REPLY_TIMEOUT: Duration = Duration::from_secs(30);
+/// The kernel ends a connection whose client has acknowledged nothing for this time.
+const UNACKNOWLEDGED_MS: u32 = 30_000;
 /// Bytes of a request's head.
 const MAX_HEAD: usize = 16 << 10;
 const MAX_HEADERS: usize = 64;
@@ -36,14 +42,14 @@ const MAX_HEADERS: usize = 64;
 /// Open connections by source.
 type Open = Arc<Mutex<HashMap<IpAddr, usize>>>;
 
-pub(super) struct Connections {
-    replies: Replies,
+pub(super) struct Connections<S> {
+    replies: Replies<S>,
     tasks: JoinSet<()>,
     open: Open,
 }
 
-impl Connections {
-    pub(super) fn new(replies: Replies) -> Self {
+impl<S: Site> Connections<S> {
+    pub(super) fn new(replies: Replies<S>) -> Self {
         Self {
             replies,
             tasks: JoinSet::new(),
@@ -57,13 +63,15 @@ impl Connections {
             debug!("{from}: too many connections");
             return;
         };
+        // Refused, a dead client keeps its place for longer.
+        let _ = setsockopt(&socket, sockopt::TcpUserTimeout, &UNACKNOWLEDGED_MS);
         let replies = self.replies.clone();
         self.tasks.spawn(async move {
             let acceptor = replies.acceptor();
             match acceptor {
-                None => serve(socket, &replies).await,
+                None => serve(socket, from.ip(), &replies).await,
                 Some(acceptor) => match timeout(HANDSHAKE_TIMEOUT, acceptor.accept(socket)).await {
-                    Ok(Ok(stream)) => serve(stream, &replies).await,
+                    Ok(Ok(stream)) => serve(stream, from.ip(), &replies).await,
                     Ok(Err(error)) => debug!("{from}: TLS: {error}"),
                     Err(_) => debug!("{from}: no TLS handshake in time"),
                 },
@@ -113,8 +121,12 @@ impl Drop for Place {
     }
 }
 
-async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, replies: &Replies) {
-    let service = service_fn(|request| replies.reply(request));
+async fn serve<S: Site>(stream: impl AsyncRead + AsyncWrite + Unpin, address: IpAddr, replies: &Replies<S>) {
+    let client = Client {
+        address,
+        is_reader: AtomicBool::new(false),
+    };
+    let service = service_fn(|request| replies.reply(request, &client));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
@@ -126,7 +138,11 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, replies: &Replies) {
         Ok(ended) => ended,
         Err(_) => {
             connection.as_mut().graceful_shutdown();
-            timeout(LAST_REPLY_TIMEOUT, connection).await.unwrap_or(Ok(()))
+            let last = match client.is_reader.load(Ordering::Relaxed) {
+                true => stream::LIFETIME + LAST_REPLY_TIMEOUT,
+                false => LAST_REPLY_TIMEOUT,
+            };
+            timeout(last, connection).await.unwrap_or(Ok(()))
         }
     };
     if let Err(error) = ended {

@@ -2,75 +2,139 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::sync::atomic::Ordering;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use http_body_util::Full;
-use hyper::body::{Body as _, Bytes, Incoming};
+use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use hyper::header::{
-    ACCEPT, ACCEPT_ENCODING, ALLOW, AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName,
-    HeaderValue, RETRY_AFTER, VARY, WWW_AUTHENTICATE,
+    ACCEPT, ACCEPT_ENCODING, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING,
+    CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, REFERRER_POLICY, RETRY_AFTER, VARY,
+    WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
-use hyper::{Method, Request, Response, StatusCode};
-use maud::{DOCTYPE, html};
+use hyper::{Method, Response, StatusCode};
 use probe_host::clock::monotonic_ns;
 use tokio_rustls::TlsAcceptor;
 
-use crate::output::metrics::format::{Format, accepts_gzip, zipped};
-use crate::output::metrics::{Metrics, encode};
+use crate::output::metrics::format::{accepts_gzip, zipped};
 use crate::serve::access::Verdict;
-use crate::serve::feed::{Shared, Update};
+use crate::serve::feed::Shared;
+use crate::serve::site::{Page, Request, Site};
+use crate::serve::stream::{Reader, Records, Stream};
 use crate::serve::web_config::LiveConfig;
 
-/// A body that was made within this time is used again, so that many scrapes cost no more than four a second.
+/// Server-sent events.
+const STREAM: &str = "/api/v1/stream";
+/// A page that was made within this time is used again, so that many scrapes cost no more than four a second.
 const FRESH: Duration = Duration::from_millis(250);
-/// The agent looks at its interface twice a second.
+/// Pages that are kept for that time, and their bytes.
+const MAX_KEPT: usize = 64;
+const MAX_KEPT_BYTES: usize = 16 << 20;
+/// Shorter pages are not compressed.
+const MIN_ZIPPED: usize = 1 << 10;
+/// The measuring side notes twice a second that it runs.
 const MAX_SILENCE_NS: u64 = 5_000_000_000;
+/// Scripts, styles and data come from this server alone, and no other page may frame it.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
+                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-type Reply = Response<Full<Bytes>>;
+type Reply = Response<ReplyBody>;
+
+pub(super) enum ReplyBody {
+    Whole(Full<Bytes>),
+    Stream(Reader),
+}
+
+impl Body for ReplyBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match self.get_mut() {
+            Self::Whole(body) => Pin::new(body).poll_frame(context),
+            Self::Stream(reader) => Pin::new(reader).poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(body) => body.is_end_stream(),
+            Self::Stream(reader) => reader.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(body) => body.size_hint(),
+            Self::Stream(reader) => reader.size_hint(),
+        }
+    }
+}
+
+/// A connection.
+pub(super) struct Client {
+    pub(super) address: IpAddr,
+    /// It reads the stream.
+    pub(super) is_reader: AtomicBool,
+}
 
 /// Shared by all connections.
-#[derive(Clone)]
-pub(super) struct Replies(Arc<State>);
+pub(super) struct Replies<S>(Arc<State<S>>);
 
-struct State {
-    metrics: Arc<Mutex<Metrics>>,
+impl<S> Clone for Replies<S> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+struct State<S> {
+    site: Mutex<S>,
+    stream: Mutex<Stream>,
     config: Mutex<LiveConfig>,
-    bodies: Mutex<Bodies>,
+    kept: Mutex<Kept>,
     shared: Arc<Shared>,
 }
 
+/// Pages by path with query, `Accept` header and whether they are compressed.
 #[derive(Default)]
-struct Bodies {
-    made: Option<Instant>,
-    by_format: BTreeMap<(Format, bool), Bytes>,
+struct Kept {
+    since: Option<Instant>,
+    bytes: usize,
+    pages: BTreeMap<(String, String, bool), Page>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Replies {
-    pub(super) fn new(metrics: Metrics, config: LiveConfig, shared: Arc<Shared>) -> Self {
+impl<S: Site> Replies<S> {
+    pub(super) fn new(site: S, config: LiveConfig, shared: Arc<Shared>) -> Self {
         Self(Arc::new(State {
-            metrics: Arc::new(Mutex::new(metrics)),
+            site: Mutex::new(site),
+            stream: Mutex::default(),
             config: Mutex::new(config),
-            bodies: Mutex::default(),
+            kept: Mutex::default(),
             shared,
         }))
     }
 
-    pub(super) fn update(&self, update: Update, now_ns: u64) {
-        let mut metrics = lock(&self.0.metrics);
-        match update {
-            Update::Event(event) => metrics.event(&event, now_ns),
-            Update::State(state) => metrics.set_state(*state),
-        }
+    pub(super) fn update(&self, update: S::Update, now_ns: u64) {
+        let mut stream = lock(&self.0.stream);
+        let mut records = stream.records();
+        lock(&self.0.site).update(update, now_ns, &mut records);
+        stream.send(records);
     }
 
-    pub(super) fn expire(&self, now_ns: u64) {
-        lock(&self.0.metrics).expire(now_ns);
+    pub(super) fn tick(&self, now_ns: u64) {
+        let mut stream = lock(&self.0.stream);
+        let mut records = stream.records();
+        lock(&self.0.site).tick(now_ns, &mut records);
+        stream.send(records);
+        stream.keep_alive(Instant::now());
     }
 
     /// For a new connection; `None` without TLS.
@@ -78,7 +142,7 @@ impl Replies {
         lock(&self.0.config).current(Instant::now()).acceptor.clone()
     }
 
-    pub(super) async fn reply(&self, request: Request<Incoming>) -> Result<Reply, Infallible> {
+    pub(super) async fn reply(&self, request: hyper::Request<Incoming>, client: &Client) -> Result<Reply, Infallible> {
         let (parts, body) = request.into_parts();
         let has_body = !body.is_end_stream();
         let mut reply = if has_body {
@@ -89,18 +153,24 @@ impl Replies {
                 .insert(CONNECTION, HeaderValue::from_static("close"));
             refusal
         } else {
-            self.to(&parts.method, parts.uri.path(), &parts.headers)
+            let (path, query) = (parts.uri.path(), parts.uri.query().unwrap_or_default());
+            self.to(&parts.method, path, query, &parts.headers, client)
         };
         let headers = reply.headers_mut();
+        for (name, value) in [
+            (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+            (CONTENT_SECURITY_POLICY, POLICY),
+            (REFERRER_POLICY, "no-referrer"),
+            (CACHE_CONTROL, "no-cache"),
+        ] {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        // Of one name, the one of the file holds.
         headers.extend(lock(&self.0.config).current(Instant::now()).headers.clone());
-        headers.insert(
-            HeaderName::from_static("x-content-type-options"),
-            HeaderValue::from_static("nosniff"),
-        );
         Ok(reply)
     }
 
-    fn to(&self, method: &Method, path: &str, headers: &HeaderMap) -> Reply {
+    fn to(&self, method: &Method, path: &str, query: &str, headers: &HeaderMap, client: &Client) -> Reply {
         if method != Method::GET && method != Method::HEAD {
             let mut refusal = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are answered");
             refusal
@@ -109,7 +179,7 @@ impl Replies {
             return refusal;
         }
         let credentials = header(headers, &AUTHORIZATION);
-        let verdict = lock(&self.0.config).authorise(credentials, Instant::now());
+        let verdict = lock(&self.0.config).authorise(credentials, client.address, Instant::now());
         match verdict {
             Verdict::Allowed => {}
             Verdict::Denied => {
@@ -119,42 +189,58 @@ impl Replies {
                 return refusal;
             }
             Verdict::TooMany => {
-                let mut refusal = text(StatusCode::TOO_MANY_REQUESTS, "too many passwords were tried");
-                refusal.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
-                return refusal;
+                return again_later(StatusCode::TOO_MANY_REQUESTS, "too many passwords were tried");
             }
         }
         match path {
-            "/metrics" => self.metrics(headers),
             "/healthz" => text(StatusCode::OK, "ok"),
             "/readyz" => match self.obstacle(monotonic_ns()) {
                 None => text(StatusCode::OK, "ready"),
                 Some(why) => text(StatusCode::SERVICE_UNAVAILABLE, why),
             },
-            "/" => index(),
-            _ => text(StatusCode::NOT_FOUND, "not found; / lists what there is"),
+            STREAM if method == Method::HEAD => with_type(StatusCode::OK, "text/event-stream", Bytes::new()),
+            STREAM => self.stream(client),
+            _ => self.page(path, query, headers),
         }
     }
 
-    /// Why the agent does not measure.
+    /// Why nothing is measured.
     fn obstacle(&self, now_ns: u64) -> Option<&'static str> {
         let beat_ns = self.0.shared.beat_ns.load(Ordering::Relaxed);
         if now_ns.saturating_sub(beat_ns) > MAX_SILENCE_NS {
-            return Some("the agent does not run");
+            return Some("the process does not measure");
         }
-        let is_up = lock(&self.0.metrics).interface_is_up();
-        (!is_up).then_some("the interface is down")
+        lock(&self.0.site).obstacle()
     }
 
-    fn metrics(&self, headers: &HeaderMap) -> Reply {
-        let format = Format::negotiated(header(headers, &ACCEPT).unwrap_or_default());
-        let is_zipped = accepts_gzip(header(headers, &ACCEPT_ENCODING).unwrap_or_default());
-        let Some(body) = self.body(format, is_zipped) else {
-            return text(StatusCode::INTERNAL_SERVER_ERROR, "the metrics cannot be encoded");
+    fn stream(&self, client: &Client) -> Reply {
+        let mut stream = lock(&self.0.stream);
+        let mut greeting = Records::wanted();
+        lock(&self.0.site).greet(&mut greeting);
+        let Some(reader) = stream.subscribe(client.address, greeting, Instant::now()) else {
+            return again_later(StatusCode::SERVICE_UNAVAILABLE, "too many read the stream");
         };
-        let mut reply = Response::new(Full::new(body));
+        client.is_reader.store(true, Ordering::Relaxed);
+        let mut reply = Response::new(ReplyBody::Stream(reader));
+        let content_type = HeaderValue::from_static("text/event-stream");
+        reply.headers_mut().insert(CONTENT_TYPE, content_type);
+        reply
+    }
+
+    fn page(&self, path: &str, query: &str, headers: &HeaderMap) -> Reply {
+        let is_zipped = accepts_gzip(header(headers, &ACCEPT_ENCODING).unwrap_or_default());
+        let request = Request {
+            path,
+            query,
+            accept: header(headers, &ACCEPT).unwrap_or_default(),
+            now_ns: monotonic_ns(),
+            updates_lost: self.0.shared.updates_lost.load(Ordering::Relaxed),
+        };
+        let Some((page, is_zipped)) = self.kept(&request, is_zipped) else {
+            return text(StatusCode::NOT_FOUND, "not found; / is the page");
+        };
+        let mut reply = with_type(page.status, page.content_type, page.body);
         let headers = reply.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
         headers.insert(VARY, HeaderValue::from_static("accept, accept-encoding"));
         if is_zipped {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
@@ -162,22 +248,33 @@ impl Replies {
         reply
     }
 
-    fn body(&self, format: Format, is_zipped: bool) -> Option<Bytes> {
-        let mut bodies = lock(&self.0.bodies);
-        if bodies.made.is_none_or(|made| made.elapsed() >= FRESH) {
-            *bodies = Bodies {
-                made: Some(Instant::now()),
-                ..Bodies::default()
+    /// The page, and whether it is compressed.
+    fn kept(&self, request: &Request<'_>, is_zipped: bool) -> Option<(Page, bool)> {
+        let mut kept = lock(&self.0.kept);
+        if kept.since.is_none_or(|since| since.elapsed() >= FRESH) {
+            *kept = Kept {
+                since: Some(Instant::now()),
+                ..Kept::default()
             };
         }
-        if let Some(body) = bodies.by_format.get(&(format, is_zipped)) {
-            return Some(body.clone());
+        let address = format!("{}?{}", request.path, request.query);
+        let key = (address, request.accept.to_owned(), is_zipped);
+        if let Some(page) = kept.pages.get(&key) {
+            return Some((page.clone(), is_zipped));
         }
-        lock(&self.0.metrics).set_events_lost(self.0.shared.events_lost.load(Ordering::Relaxed));
-        let plain = encode(&self.0.metrics, format).ok()?;
-        let body = Bytes::from(if is_zipped { zipped(&plain)? } else { plain });
-        bodies.by_format.insert((format, is_zipped), body.clone());
-        Some(body)
+        let mut page = lock(&self.0.site).page(request)?;
+        if is_zipped {
+            if page.body.len() < MIN_ZIPPED {
+                return Some((page, false));
+            }
+            page.body = zipped(&page.body)?.into();
+        }
+        let bytes = kept.bytes + page.body.len();
+        if kept.pages.len() < MAX_KEPT && bytes <= MAX_KEPT_BYTES {
+            kept.bytes = bytes;
+            kept.pages.insert(key, page.clone());
+        }
+        Some((page, is_zipped))
     }
 }
 
@@ -186,36 +283,20 @@ fn header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
 }
 
 fn text(status: StatusCode, line: &str) -> Reply {
-    with_type(status, "text/plain; charset=utf-8", format!("{line}\n"))
+    with_type(status, "text/plain; charset=utf-8", format!("{line}\n").into())
 }
 
-fn with_type(status: StatusCode, content_type: &'static str, body: String) -> Reply {
-    let mut reply = Response::new(Full::new(Bytes::from(body)));
+fn again_later(status: StatusCode, line: &str) -> Reply {
+    let mut refusal = text(status, line);
+    refusal.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    refusal
+}
+
+fn with_type(status: StatusCode, content_type: &'static str, body: Bytes) -> Reply {
+    let mut reply = Response::new(ReplyBody::Whole(Full::new(body)));
     *reply.status_mut() = status;
     reply
         .headers_mut()
         .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     reply
-}
-
-fn index() -> Reply {
-    let page = html! {
-        (DOCTYPE)
-        html lang="en" {
-            head { meta charset="utf-8"; title { "kstamp agent" } }
-            body {
-                h1 { "kstamp agent" }
-                ul {
-                    @for (path, what) in [
-                        ("/metrics", "metrics for Prometheus"),
-                        ("/healthz", "whether the server runs"),
-                        ("/readyz", "whether the agent measures"),
-                    ] {
-                        li { a href=(path) { (path) } ": " (what) }
-                    }
-                }
-            }
-        }
-    };
-    with_type(StatusCode::OK, "text/html; charset=utf-8", page.into_string())
 }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -306,9 +307,9 @@ impl LiveConfig {
         &self.config
     }
 
-    pub(super) fn authorise(&mut self, credentials: Option<&str>, now: Instant) -> Verdict {
+    pub(super) fn authorise(&mut self, credentials: Option<&str>, from: IpAddr, now: Instant) -> Verdict {
         self.look(now);
-        self.config.access.authorise(credentials, now)
+        self.config.access.authorise(credentials, from, now)
     }
 
     fn look(&mut self, now: Instant) {

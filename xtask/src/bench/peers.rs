@@ -6,7 +6,7 @@
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -30,7 +30,7 @@ const ROWS: [(u32, Duration, u64, f64); 2] = [
 ];
 
 /// Addresses of one reflector: an interface has at most 8,190.
-const PEERS_OF_A_REFLECTOR: u32 = 5_000;
+pub(super) const PEERS_OF_A_REFLECTOR: u32 = 5_000;
 
 /// The namespace behind the far end, its interface, and the interface of the far end towards it.
 const BEHIND: &str = "bench-behind";
@@ -144,10 +144,10 @@ fn per_probe_us(seconds: f64, taken: &Taken) -> f64 {
 }
 
 /// A namespace behind the far end; deleted when this is dropped.
-struct Behind;
+pub(super) struct Behind;
 
 impl Behind {
-    fn up(place: &Place) -> Result<Self> {
+    pub(super) fn up(place: &Place) -> Result<Self> {
         let far = &place.far.namespace;
         exec::run("ip", ["netns", "add", BEHIND])?;
         let behind = Self;
@@ -187,7 +187,7 @@ impl Drop for Behind {
     }
 }
 
-fn addresses(net: u8, count: u32) -> Vec<String> {
+pub(super) fn addresses(net: u8, count: u32) -> Vec<String> {
     (0..count)
         .map(|host| format!("10.{net}.{}.{}", host / 250, 1 + host % 250))
         .collect()
@@ -203,8 +203,8 @@ fn add(place: &Place, namespace: &str, interface: &str, addresses: &[String]) ->
     exec::run("ip", ["-n", namespace, "-batch", &batch.to_string_lossy()]).map(drop)
 }
 
-fn measure(place: &Place, _behind: &Behind, kstamp: &PathBuf, peers: u32, interval: Duration) -> Result<Taken> {
-    signals::check()?;
+/// The two reflectors that answer for all peers.
+pub(super) fn reflectors(place: &Place, kstamp: &Path) -> Result<[KillOnDrop; 2]> {
     let allow = format!("{}/32", place.near.v4);
     let reflect = |name: &str, namespace: &str, interface: &str| {
         let mut command = std::process::Command::new("ip");
@@ -215,8 +215,15 @@ fn measure(place: &Place, _behind: &Behind, kstamp: &PathBuf, peers: u32, interv
         end_with_parent(&mut command);
         start(place, command, name)
     };
-    let _far = reflect("far", &place.far.namespace, &place.far.interface)?;
-    let _behind = reflect("behind", BEHIND, BEHIND_PORT)?;
+    Ok([
+        reflect("far", &place.far.namespace, &place.far.interface)?,
+        reflect("behind", BEHIND, BEHIND_PORT)?,
+    ])
+}
+
+fn measure(place: &Place, _behind: &Behind, kstamp: &PathBuf, peers: u32, interval: Duration) -> Result<Taken> {
+    signals::check()?;
+    let _reflectors = reflectors(place, kstamp)?;
     let mut agent = place.at_near(kstamp, ["agent", "--iface", &place.near.interface]);
     agent.args("--no-group --family v4 --format jsonl --timeout 2s --report 10s".split(' '));
     agent.args(["--interval", &format!("{}ms", interval.as_millis())]);
@@ -251,7 +258,7 @@ fn measure(place: &Place, _behind: &Behind, kstamp: &PathBuf, peers: u32, interv
 }
 
 /// Starts kstamp, and waits for its start record.
-fn start(place: &Place, mut command: std::process::Command, name: &str) -> Result<KillOnDrop> {
+pub(super) fn start(place: &Place, mut command: std::process::Command, name: &str) -> Result<KillOnDrop> {
     let (out, err) = (place.file(&format!("{name}.out")), place.file(&format!("{name}.err")));
     let create = |path: &PathBuf| File::create(path).with_context(|| format!("cannot write {}", path.display()));
     command.stdin(Stdio::null()).stdout(create(&out)?).stderr(create(&err)?);
@@ -269,7 +276,7 @@ fn start(place: &Place, mut command: std::process::Command, name: &str) -> Resul
     Ok(child)
 }
 
-fn pause(duration: Duration) -> Result<()> {
+pub(super) fn pause(duration: Duration) -> Result<()> {
     let begin = Instant::now();
     while begin.elapsed() < duration {
         signals::check()?;

@@ -20,13 +20,15 @@ pub(super) struct Suite<'a> {
     pub(super) only_units: bool,
     /// Those that need root are skipped.
     pub(super) no_root: bool,
-    /// The release binary, if it is built already.
+    /// The release binary, if it is built.
     pub(super) kstamp: Option<PathBuf>,
 }
 
 #[derive(Default)]
 pub(super) struct Built {
     pub(super) binaries: Vec<Binary>,
+    /// The kstamp beside them.
+    kstamp: Option<PathBuf>,
     /// Diagnostics of the compiler and lints, without repetition.
     pub(super) warnings: BTreeSet<String>,
 }
@@ -49,6 +51,9 @@ impl Suite<'_> {
                 return;
             };
             built.binaries.extend(binary(&message));
+            if message["target"]["name"] == "kstamp" && message["profile"]["test"] == false {
+                built.kstamp = message["executable"].as_str().map(PathBuf::from);
+            }
             if let Some(warning) = message["message"]["rendered"].as_str()
                 && built.warnings.insert(warning.to_owned())
             {
@@ -59,8 +64,8 @@ impl Suite<'_> {
         Ok(built)
     }
 
-    /// Runs one, and prints and reads its output.
-    pub(super) fn run(&self, binary: &Binary) -> Result<Tally> {
+    /// Runs one of `built`, and prints and reads its output.
+    pub(super) fn run(&self, binary: &Binary, built: &Built) -> Result<Tally> {
         let mut command = if self.no_root || self.only_units || privilege::is_root() {
             Command::new(&binary.program)
         } else {
@@ -80,7 +85,9 @@ impl Suite<'_> {
         if !self.only_units && env::var_os(CASES).is_none() {
             command.env(CASES, "256");
         }
-        if let Some(kstamp) = &self.kstamp {
+        // A lab runs any kstamp; tests of cost run no other than the release binary.
+        let beside = built.kstamp.as_ref().filter(|_| binary.in_lab);
+        if let Some(kstamp) = self.kstamp.as_ref().or(beside) {
             command.env(BUILT, kstamp);
         }
         let mut tally = Tally::default();

@@ -41,6 +41,14 @@ pub(crate) const MDBOOK: Tool = Tool {
     why: "renders the book",
 };
 
+/// Another implementation of STAMP, which tests exchange probes with.
+pub(super) const STAMP_SUITE: Tool = Tool {
+    package: "stamp-suite",
+    version: "1.0.0",
+    options: &["--features", "hwtstamp"],
+    why: "exchanges probes with kstamp",
+};
+
 impl Tool {
     /// Path of the program; builds it if it is missing.
     pub(crate) fn ensure(&self) -> Result<PathBuf> {
@@ -53,11 +61,17 @@ impl Tool {
                 &format!("building {version} (a minute or two): it {}", self.why),
             );
             // An optimised program would save less time than its compilation takes.
-            let mut command = install(package, version);
-            command.args(["--debug", "--root"]).arg(&directory).args(self.options);
+            let mut command = self.install();
+            command.args(["--debug", "--root"]).arg(&directory);
             run(&mut command)?;
         }
         Ok(program)
+    }
+
+    pub(super) fn install(&self) -> Command {
+        let mut command = install(self.package, self.version);
+        command.args(self.options);
+        command
     }
 }
 

@@ -9,8 +9,6 @@ use crate::setup::packages::{self, Need};
 use crate::setup::report::{Mode, say};
 use crate::workspace;
 
-const STAMP_SUITE: &str = "1.0.0";
-
 pub(super) const TOOLS: [Need; 4] = [
     Need {
         what: "fping",
@@ -63,16 +61,24 @@ pub(crate) fn stamp_suite() -> Option<PathBuf> {
     path.is_file().then_some(path)
 }
 
-/// Finds stamp-suite, or builds it with the kernel's socket stamps. Returns its path.
-pub fn ensure_stamp_suite() -> Result<PathBuf> {
+/// Path of an optimised stamp-suite; builds it if it is missing.
+fn ensure_stamp_suite() -> Result<PathBuf> {
     if let Some(path) = which::which("stamp-suite").ok().or_else(stamp_suite) {
         return Ok(path);
     }
-    say("stamp-suite", &format!("building {STAMP_SUITE} (a minute or two)"));
-    let mut command = cargo_tool::install("stamp-suite", STAMP_SUITE);
-    command.args(["--features", "hwtstamp", "--root"]).arg(root());
+    say("stamp-suite", "building it, for benches (a minute or two)");
+    let mut command = cargo_tool::STAMP_SUITE.install();
+    command.arg("--root").arg(root());
     cargo_tool::run(&mut command)?;
     stamp_suite().context("it was built but is not there")
+}
+
+/// Path of a stamp-suite, which need not be fast; builds it if it is missing.
+pub fn ensure_stamp_suite_for_tests() -> Result<PathBuf> {
+    match which::which("stamp-suite").ok().or_else(stamp_suite) {
+        Some(path) => Ok(path),
+        None => cargo_tool::STAMP_SUITE.ensure(),
+    }
 }
 
 fn root() -> PathBuf {

@@ -23,13 +23,23 @@ pub(crate) enum Closure {
 ///
 /// The directory appears complete or not at all.
 pub(crate) fn unpack(find: impl Fn() -> Result<String>, closure: Closure, directory: &Path) -> Result<()> {
+    unpack_by(&[], find, closure, directory)
+}
+
+/// As [`unpack`], with these options of apt (`NAME=VALUE`).
+pub(super) fn unpack_by(
+    options: &[String],
+    find: impl Fn() -> Result<String>,
+    closure: Closure,
+    directory: &Path,
+) -> Result<()> {
     let work = PathBuf::from(format!("{}-unpacking", directory.display()));
     let (archives, root) = (work.join("archives"), work.join("root"));
     remove(&work)?;
     for directory in [&archives, &root] {
         fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
     }
-    let attempt = || download(&find()?, closure, &archives);
+    let attempt = || download(options, &find()?, closure, &archives);
     // A new machine has no lists of packages, and old lists name packages that are no longer in the archive.
     attempt().or_else(|_| packages::refresh().and_then(|()| attempt()))?;
     let entries = fs::read_dir(&archives).with_context(|| format!("cannot read {}", archives.display()))?;
@@ -52,7 +62,7 @@ fn remove(directory: &Path) -> Result<()> {
 }
 
 /// Downloads packages (`*.deb`) into `archives`.
-fn download(package: &str, closure: Closure, archives: &Path) -> Result<()> {
+fn download(options: &[String], package: &str, closure: Closure, archives: &Path) -> Result<()> {
     eprintln!("setup: downloading {package}");
     let mut command = match closure {
         Closure::Package => {
@@ -62,6 +72,7 @@ fn download(package: &str, closure: Closure, archives: &Path) -> Result<()> {
         }
         Closure::Dependencies => download_with_dependencies(package, archives),
     };
+    command.args(options.iter().flat_map(|option| ["-o", option]));
     exec::capture(&mut command).map(drop)
 }
 

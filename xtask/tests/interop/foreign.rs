@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde_json::Value;
 use xtask::exec::{self, KillOnDrop};
 use xtask::lab::{AgentNs, Lab};
-use xtask::setup::{Foreign, ensure_foreign, ensure_stamp_suite};
+use xtask::setup::{Foreign, ensure_foreign, ensure_stamp_suite_for_tests};
 use xtask::workspace;
 
 use crate::support;
@@ -84,7 +84,7 @@ impl StampSuite {
         if !support::can_run() {
             return None;
         }
-        match ensure_stamp_suite() {
+        match ensure_stamp_suite_for_tests() {
             Ok(path) => Some(Self(path)),
             Err(error) => {
                 println!("SKIPPED: stamp-suite is missing: {error:#}");

@@ -43,7 +43,7 @@ pub fn is_emulated() -> bool {
     std::env::var_os(xtask::vm::guest::EMULATED).is_some()
 }
 
-/// The release binary, built once per test run.
+/// The binary of this build, or the one that a test run names.
 pub fn kstamp() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT
@@ -52,10 +52,10 @@ pub fn kstamp() -> PathBuf {
                 return built.into();
             }
             let status = workspace::cargo()
-                .args(["build", "--quiet", "--release", "-p", "probe-user"])
+                .args(["build", "--quiet", "-p", "probe-user"])
                 .status();
             assert!(status.unwrap().success(), "kstamp does not build");
-            workspace::kstamp_binary()
+            workspace::target_directory().join("debug/kstamp")
         })
         .clone()
 }

@@ -108,3 +108,60 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn quantiles_are_near_the_samples_at_their_ranks() {
+    assert_eq!(NativeHistogram::default().quantiles([0.5]), None);
+    let table: [(&[i64], [i64; 3]); 5] = [
+        (&[7_000], [7_000; 3]),
+        (&[0, 0, 5_000], [0, 0, 5_000]),
+        (&[-9_000_000, -2_000, 0, 3_000], [-9_000_000, -2_000, 3_000]),
+        (&[100, 200, 300, 400, 500], [100, 300, 500]),
+        (
+            &[1, 1_000, 1_000_000, 1_000_000_000, 1_000_000_000_000],
+            [1, 1_000_000, 1_000_000_000_000],
+        ),
+    ];
+    for (samples, want) in table {
+        let got = native(samples).quantiles([0.0, 0.5, 1.0]).unwrap();
+        for (got, want) in got.into_iter().zip(want) {
+            assert!(
+                (got - want).unsigned_abs() as f64 <= 0.019 * want.unsigned_abs() as f64 + 0.5,
+                "{samples:?}: {got}"
+            );
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn quantiles_of_merged_windows_are_near_those_of_all_samples(
+        windows in proptest::collection::vec(proptest::collection::vec(1_000_i64..4_000_000, 1..40), 1..8)
+    ) {
+        let mut merged = NativeHistogram::default();
+        windows.iter().for_each(|window| merged.add(&native(window)));
+        let mut all = windows.concat();
+        all.sort_unstable();
+        let quantiles = [0.1, 0.5, 0.9, 0.99];
+        let got = merged.quantiles(quantiles).unwrap();
+        for (quantile, got) in quantiles.into_iter().zip(got) {
+            let rank = ((quantile * all.len() as f64).ceil() as usize).max(1);
+            let want = all[rank - 1];
+            prop_assert!((got - want).abs() as f64 <= 0.019 * want as f64 + 1.0, "{quantile}: {got} of {want}");
+        }
+    }
+}
+
+#[test]
+fn coarse_buckets_have_all_samples_above_zero() {
+    let native = native(&[-5, 0, 1_000, 1_100, 1_000_000]);
+    let coarse = native.coarse(3);
+    assert_eq!(coarse.iter().map(|(_, count)| count).sum::<u64>(), 3);
+    for (ns, (index, _)) in [(1_000, coarse[0]), (1_000_000, coarse[coarse.len() - 1])] {
+        let bound = |index: i16| 2f64.powf(f64::from(index) / 8.0) * NS_PER_S;
+        assert!(
+            bound(index - 1) < f64::from(ns) && f64::from(ns) <= bound(index),
+            "{ns}"
+        );
+    }
+}

@@ -52,7 +52,23 @@ pub struct AgentArgs {
     #[arg(long, value_name = "FILE", requires = "listen")]
     pub web_config: Option<PathBuf>,
 
-    /// How many time series --listen shows [default: peer]
-    #[arg(long, value_enum, value_name = "DETAIL", requires = "listen")]
+    /// Send the same metrics to an OpenTelemetry receiver, as http://HOST:4318; /v1/metrics is added [default: off]
+    #[arg(long, value_name = "URL")]
+    pub otlp: Option<String>,
+
+    /// Headers for --otlp, one `Name: value` per line; a file, because every user of the host can see the command line
+    #[arg(long, value_name = "FILE", requires = "otlp")]
+    pub otlp_headers: Option<PathBuf>,
+
+    /// Certificates in PEM that sign the one of --otlp [default: those of the system]
+    #[arg(long, value_name = "FILE", requires = "otlp")]
+    pub otlp_ca: Option<PathBuf>,
+
+    /// Show the noise floor of this host in the metrics, from a file that `kstamp calibrate --format jsonl` wrote
+    #[arg(long, value_name = "FILE")]
+    pub noise_floor: Option<PathBuf>,
+
+    /// How many time series --listen and --otlp show [default: peer]
+    #[arg(long, value_enum, value_name = "DETAIL")]
     pub metrics_detail: Option<Detail>,
 }

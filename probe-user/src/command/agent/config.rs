@@ -1,6 +1,5 @@
 //! Configuration of `kstamp agent`.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,12 +9,15 @@ use probe_core::agent::config::{Families, MAX_PEERS, ProbeConfig};
 use probe_core::session::GRACE_NS;
 
 use crate::command::agent::args::AgentArgs;
+use crate::command::agent::floor;
 use crate::command::shared::endpoint::config::{self as endpoint, EndpointConfig};
 use crate::command::shared::families::{families_of, has, limit};
+use crate::command::shared::key_file;
 use crate::command::shared::values::{self, ConfigError, wrong};
+use crate::otlp::{OtlpConfig, target};
 use crate::output::OutputConfig;
-use crate::output::metrics::Detail;
-use crate::serve::{self, ServeConfig};
+use crate::output::metrics::{Detail, NoiseFloor};
+use crate::serve::ServeConfig;
 
 #[derive(Debug, Clone)]
 pub struct AgentConfig {
@@ -29,6 +31,11 @@ pub struct AgentConfig {
     pub output: OutputConfig,
     /// `None` without `--listen`.
     pub serve: Option<ServeConfig>,
+    /// `None` without `--otlp`.
+    pub otlp: Option<OtlpConfig>,
+    pub metrics_detail: Detail,
+    /// Shown in the metrics.
+    pub noise_floor: Option<NoiseFloor>,
 }
 
 impl AgentConfig {
@@ -95,7 +102,19 @@ pub fn validate(args: AgentArgs) -> Result<AgentConfig, ConfigError> {
     let sessions = groups + named.max(max_peers) as u64;
     common.endpoint.port.rings = values::rings(sessions, in_flight, &args.timeout, &args.interval)?;
     let samples = values::other_output("--samples", args.samples, common.output.output.as_ref())?;
-    let serve = serve(args.listen.as_deref(), args.web_config, args.metrics_detail)?;
+    if args.listen.is_none() && args.otlp.is_none() {
+        let given = [
+            ("--metrics-detail", args.metrics_detail.is_some()),
+            ("--noise-floor", args.noise_floor.is_some()),
+        ];
+        if let Some((flag, _)) = given.iter().find(|(_, is_given)| *is_given) {
+            return wrong(format!(
+                "{flag} is about the metrics of --listen or --otlp; add one of them"
+            ));
+        }
+    }
+    let serve = values::serve("--listen", args.listen.as_deref(), args.web_config, 9862)?;
+    let otlp = otlp(args.otlp.as_deref(), args.otlp_headers, args.otlp_ca)?;
     Ok(AgentConfig {
         endpoint: common.endpoint,
         legacy_peers: args.legacy_peers,
@@ -112,7 +131,7 @@ pub fn validate(args: AgentArgs) -> Result<AgentConfig, ConfigError> {
             first_ssid: values::first_ssid(),
             max_peers,
             samples: samples.is_some(),
-            delays: serve.is_some(),
+            delays: serve.is_some() || otlp.is_some(),
         },
         duration_ns: common.duration_ns,
         output: OutputConfig {
@@ -120,29 +139,29 @@ pub fn validate(args: AgentArgs) -> Result<AgentConfig, ConfigError> {
             ..common.output
         },
         serve,
+        otlp,
+        metrics_detail: args.metrics_detail.unwrap_or_default(),
+        noise_floor: args.noise_floor.as_deref().map(floor::read).transpose()?,
     })
 }
 
-/// `--listen`, `--web-config`, `--metrics-detail`.
-fn serve(
-    listen: Option<&str>,
-    web_config: Option<PathBuf>,
-    detail: Option<Detail>,
-) -> Result<Option<ServeConfig>, ConfigError> {
-    let Some(listen) = listen else { return Ok(None) };
-    let Ok(address) = listen.parse::<SocketAddr>() else {
-        return wrong(format!(
-            "--listen '{listen}' is not an address and a port; write 127.0.0.1:9862, [::1]:9862, or 0.0.0.0:9862 for all \
-             addresses of this host"
-        ));
+/// `--otlp`, `--otlp-headers`, `--otlp-ca`, read before anything is opened.
+fn otlp(url: Option<&str>, headers: Option<PathBuf>, ca: Option<PathBuf>) -> Result<Option<OtlpConfig>, ConfigError> {
+    let Some(url) = url else { return Ok(None) };
+    let read_headers = |path: PathBuf| {
+        let content = key_file::read_private(&path, target::MAX_HEADERS_FILE + 1)
+            .map_err(|error| ConfigError::Flag(format!("--otlp-headers: {error}")))?;
+        target::headers(&path, &content).map_err(flag)
     };
-    let config = ServeConfig {
-        listen: address,
-        web_config,
-        detail: detail.unwrap_or_default(),
-    };
-    serve::check(&config).map_err(|error| ConfigError::Flag(error.to_string()))?;
-    Ok(Some(config))
+    Ok(Some(OtlpConfig {
+        url: target::url(url).map_err(flag)?,
+        headers: headers.map(read_headers).transpose()?.unwrap_or_default(),
+        roots: target::roots(ca.as_deref()).map_err(flag)?,
+    }))
+}
+
+fn flag(error: impl ToString) -> ConfigError {
+    ConfigError::Flag(error.to_string())
 }
 
 /// How many peers, each with a session of its own beside the groups' sessions, fit into the in-flight rings.

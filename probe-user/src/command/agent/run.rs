@@ -1,6 +1,8 @@
 //! Drives the core: passes in replies and the time, sends its probes, reports its events.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use log::warn;
@@ -18,15 +20,19 @@ use probe_io::udp::sockets::PassedUp;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::command::agent::config::AgentConfig;
+use crate::command::agent::follow::follow;
 use crate::command::agent::legacy::{self, LegacyPeers};
+use crate::command::agent::site::AgentSite;
 use crate::command::shared::endpoint::Endpoint;
 use crate::command::shared::families::{families_of, warn_of_late};
-use crate::command::shared::host::{POLL_INTERVAL, addresses_of, check_peers};
+use crate::command::shared::host::{POLL_INTERVAL, addresses_of, check_peers, host_name};
 use crate::command::shared::replies::MismatchWarnings;
 use crate::command::shared::reporter::Reporter;
 use crate::command::shared::shutdown::Shutdown;
 use crate::command::shared::unsent::UnsentWarnings;
-use crate::output::metrics::State;
+use crate::command::shared::update::Update;
+use crate::otlp::Exporter;
+use crate::output::metrics::{Metrics, State};
 use crate::output::progress::Progress;
 use crate::serve::{Feed, Server};
 
@@ -34,12 +40,17 @@ use crate::serve::{Feed, Server};
 /// would cost several times as much as the probe.
 const MIN_ROUND_NS: u64 = 50_000;
 
+/// Probes that leave before replies are looked at. Together these find the code and the memory that they need in the cache, and
+/// take less than [`MIN_ROUND_NS`].
+const MAX_AHEAD: usize = 16;
+
 /// Skip the ring wake-up if the timer fires within this time.
 const RING_WAKE_UP_NS: u64 = 1_000_000;
 
-/// While deadlines are close together, signals, packets for the process and changes of the interface wait for this time at
-/// most. A turn of the runtime, which looks for them, takes several times as long as a sleep until the next deadline.
-const RUNTIME_TURN_NS: u64 = 1_000_000;
+/// While probes are due close together, all else waits for this time at most: replies, which the kernel has stamped, losses,
+/// signals, packets for the process and changes of the interface. To look for all of that takes several times as long as to
+/// send a probe.
+const TURN_NS: u64 = 1_000_000;
 
 /// Most drains of replies at the end of the run. The ring buffer holds fewer replies than they take.
 const MAX_LAST_DRAINS: usize = 8;
@@ -67,8 +78,24 @@ pub async fn run(mut config: AgentConfig) -> Result<()> {
     let mut shutdown = Shutdown::new(results, samples).context("cannot catch signals")?;
     let server = config.serve.as_ref().map(Server::listen).transpose()?;
     let (endpoint, privileges) = Endpoint::open(&config.endpoint).await?;
-    // Its thread inherits the privileges that are left.
-    let feed = server.map(Server::start).transpose()?;
+    // Threads inherit the privileges that are left.
+    let metrics = Arc::new(Mutex::new(Metrics::new(
+        config.metrics_detail,
+        config.noise_floor.take(),
+    )));
+    let feed = match server {
+        Some(server) => {
+            let site = AgentSite::new(&config.output.agent, Arc::clone(&metrics), config.core.report_ns);
+            Some(server.start(site)?)
+        }
+        None if config.otlp.is_some() => Some(follow(Arc::clone(&metrics))?),
+        None => None,
+    };
+    let report = Duration::from_nanos(config.core.report_ns);
+    let exporter = config.otlp.take();
+    let exporter = exporter
+        .map(|otlp| Exporter::start(otlp, metrics, host_name(), report))
+        .transpose()?;
     reporter.set_feed(feed.clone());
     warn_of_late(&config.endpoint.port);
     let legacy = LegacyPeers::open(&config, &endpoint.port, monotonic_ns()).await?;
@@ -107,6 +134,9 @@ pub async fn run(mut config: AgentConfig) -> Result<()> {
     drop(endpoint);
     let (results, samples) = reporter.into_sinks();
     let delivered = shutdown.deliver(results, samples).await;
+    if let Some(exporter) = exporter {
+        exporter.finish().await;
+    }
     outcome.and(Ok(delivered?))
 }
 
@@ -122,8 +152,8 @@ struct Run {
     warned_of_refusals: bool,
     mismatches: MismatchWarnings,
     wall_clock: StepDetector,
-    /// With `--listen`.
-    feed: Option<Feed>,
+    /// With `--listen` or `--otlp`.
+    feed: Option<Feed<Update>>,
     /// When counters and the state of the clock are next passed to the feed.
     state_due_ns: u64,
     /// Start of the last round, in which replies were taken and probes sent.
@@ -146,9 +176,10 @@ impl Run {
             self.work()?;
             let deadline_ns = self.deadline_ns();
             // With sockets the process answers probes, which must not wait.
-            let is_quiet = deadline_ns <= self.turned_ns + RUNTIME_TURN_NS;
+            let is_quiet = deadline_ns < self.turned_ns + TURN_NS;
             if is_quiet && self.endpoint.port.engine() == Engine::Ebpf {
                 sleep_until(deadline_ns);
+                self.send_ahead();
                 continue;
             }
             match self.wake(deadline_ns, &timer, &mut poll, shutdown).await? {
@@ -169,6 +200,29 @@ impl Run {
             }
         }
         Ok(())
+    }
+
+    /// Sends the probes that are due, and the next ones on time, before replies are looked at. A turn of the runtime, another
+    /// deadline, or a stall, in which probes were missed, ends it.
+    fn send_ahead(&mut self) {
+        let end_ns = self
+            .legacy_deadline_ns()
+            .min(self.over_ns)
+            .min(self.turned_ns + TURN_NS);
+        let mut sent = 0;
+        loop {
+            let now_ns = monotonic_ns();
+            if now_ns >= end_ns {
+                return;
+            }
+            self.worked_ns = now_ns;
+            sent += self.send_due(now_ns);
+            let due_ns = self.next_round_ns(self.agent.next_transmit().unwrap_or(u64::MAX));
+            if sent >= MAX_AHEAD || due_ns >= end_ns || self.has_more {
+                return;
+            }
+            sleep_until(due_ns);
+        }
     }
 
     /// Takes replies, expires probes, sends what is due, reports events.
@@ -220,13 +274,15 @@ impl Run {
         });
     }
 
-    /// Sends the due probes, in batches.
-    fn send_due(&mut self, now_ns: u64) {
+    /// Sends the due probes, in batches. Returns their number.
+    fn send_due(&mut self, now_ns: u64) -> usize {
+        let mut sent = 0;
         loop {
             self.collect_due(now_ns);
             if self.outgoing.is_empty() {
-                return;
+                return sent;
             }
+            sent += self.outgoing.len();
             let Self {
                 agent,
                 endpoint,
@@ -294,14 +350,20 @@ impl Run {
 
     /// When the next round begins.
     fn deadline_ns(&self) -> u64 {
+        if self.has_more {
+            return self.next_round_ns(0);
+        }
+        let deadline_ns = self.agent.next_deadline().unwrap_or(u64::MAX);
+        self.next_round_ns(deadline_ns.min(self.legacy_deadline_ns()).min(self.over_ns))
+    }
+
+    fn legacy_deadline_ns(&self) -> u64 {
         let legacy_ns = self.legacy.as_ref().and_then(LegacyPeers::next_deadline);
-        let deadlines = [self.agent.next_deadline(), legacy_ns, Some(self.over_ns)];
-        let deadline_ns = if self.has_more {
-            0
-        } else {
-            deadlines.into_iter().flatten().fold(u64::MAX, u64::min)
-        };
-        // Counted from the start of the last round: a round that took longer is followed by the next at once.
+        legacy_ns.unwrap_or(u64::MAX)
+    }
+
+    /// When the round for a deadline begins. A round that took longer than [`MIN_ROUND_NS`] is followed by the next at once.
+    fn next_round_ns(&self, deadline_ns: u64) -> u64 {
         deadline_ns.max(self.worked_ns + MIN_ROUND_NS)
     }
 
@@ -374,11 +436,19 @@ impl Run {
             return Ok(());
         }
         self.state_due_ns = now_ns + STATE_INTERVAL_NS;
-        let feed = feed.clone();
-        let clock = Some(self.endpoint.port.clock());
         let counters = self.counters()?;
-        feed.state(State { clock, counters });
+        self.send_state(counters, false);
         Ok(())
+    }
+
+    fn send_state(&self, counters: BTreeMap<&'static str, u64>, has_ended: bool) {
+        let Some(feed) = &self.feed else { return };
+        feed.send(Update::State(Box::new(State {
+            clock: Some(self.endpoint.port.clock()),
+            counters,
+            events_lost: feed.lost(),
+            has_ended,
+        })));
     }
 
     /// The packets since the start, by counter.
@@ -413,6 +483,7 @@ impl Run {
         let test_port = self.config.endpoint.port.test_port;
         self.mismatches.follow(&self.endpoint.port.mismatches(), test_port);
         let counters = self.counters()?;
+        self.send_state(counters.clone(), true);
         Ok(self.reporter.end(&summaries, &legacy_summaries, &counters)?)
     }
 }

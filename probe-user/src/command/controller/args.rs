@@ -18,6 +18,14 @@ pub struct ControllerArgs {
     #[arg(long, value_name = "DURATION", default_value = "500ms")]
     pub period: String,
 
+    /// Serve metrics for Prometheus, a page and an API at http://ADDR:PORT/; 127.0.0.1:9863 is usual [default: off]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub web_listen: Option<String>,
+
+    /// TLS and passwords of --web-listen, in the format of Prometheus' exporter toolkit; read again when it changes
+    #[arg(long, value_name = "FILE", requires = "web_listen")]
+    pub web_config: Option<PathBuf>,
+
     /// Accept switches by TLS only: this controller's certificate (PEM)
     #[arg(long, value_name = "FILE", requires_all = ["tls_key", "tls_ca"])]
     pub tls_cert: Option<PathBuf>,

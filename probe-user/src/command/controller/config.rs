@@ -11,10 +11,14 @@ use probe_host::link::check_name;
 use crate::command::controller::args::ControllerArgs;
 use crate::command::shared::values::{self, ConfigError, wrong};
 use crate::output::Format;
+use crate::serve::ServeConfig;
 
 /// Shorter periods would overlap with the answers of the period before.
 const MIN_PERIOD_NS: u64 = 50_000_000;
 const MAX_PERIOD_NS: u64 = 60_000_000_000;
+
+/// The usual one, beside that of an agent.
+const WEB_PORT: u16 = 9863;
 
 #[derive(Debug, Clone)]
 pub struct ControllerConfig {
@@ -30,6 +34,8 @@ pub struct ControllerConfig {
     pub output: Option<PathBuf>,
     /// File of the drawing.
     pub html: Option<PathBuf>,
+    /// `None` without `--web-listen`.
+    pub serve: Option<ServeConfig>,
 }
 
 impl ControllerConfig {
@@ -66,6 +72,7 @@ pub fn validate(args: ControllerArgs) -> Result<ControllerConfig, ConfigError> {
     }
     let output = values::output(args.output);
     let html = values::other_output("--html", args.html, output.as_ref())?;
+    let serve = values::serve("--web-listen", args.web_listen.as_deref(), args.web_config, WEB_PORT)?;
     let tls = match (args.tls_cert, args.tls_key, args.tls_ca) {
         (Some(cert), Some(key), Some(ca)) => Some(server::TlsFiles { cert, key, ca }),
         _ => None,
@@ -91,6 +98,7 @@ pub fn validate(args: ControllerArgs) -> Result<ControllerConfig, ConfigError> {
         format: args.format,
         output,
         html,
+        serve,
     })
 }
 
@@ -141,6 +149,12 @@ mod tests {
             let config = controller(&format!("--reroute-gain {gain}")).unwrap();
             assert_eq!(config.forwarding.reroute_gain, fraction, "{gain}");
         }
+        assert_eq!(config.serve, None);
+        let serve = controller("--web-listen [::1]:9863").unwrap().serve.unwrap();
+        assert_eq!(
+            (serve.flag, serve.listen.port(), serve.web_config),
+            ("--web-listen", 9863, None)
+        );
         let tls = controller("--tls-cert c --tls-key k --tls-ca a")
             .unwrap()
             .server
@@ -189,6 +203,9 @@ mod tests {
             ("--html -", "--html"),
             ("--html x --output x", "--html"),
             ("--report 0s", "--report"),
+            ("--web-listen 9863", "write 127.0.0.1:9863"),
+            ("--web-config x", "--web-listen"),
+            ("--web-listen 127.0.0.1:0 --web-config /no/such/file", "/no/such/file"),
         ];
         for (flags, names) in table {
             let error = controller(flags).unwrap_err();

@@ -3,7 +3,6 @@
 use std::fs;
 
 use anyhow::Result;
-use log::warn;
 use probe_controller::forwarding::{Forwarding, LinkView, Notice, RouteView};
 use probe_controller::link_delay::Window;
 use probe_controller::openflow::id::Dpid;
@@ -15,21 +14,23 @@ use crate::command::controller::config::ControllerConfig;
 use crate::command::controller::output::ControllerOutput;
 use crate::command::controller::output::drawing::Drawing;
 use crate::command::controller::output::model::{
-    ByMethod, ControllerEvent, ControllerReport, End, Happened, HopLine, LinkCounts, LinkLine, PathLine, Start,
-    SummaryLine, SwitchLine,
+    ByMethod, ControllerEvent, ControllerReport, End, Happened, HopLine, LinkCounts, LinkLine, PathLine, Silence,
+    Start, SummaryLine, SwitchLine,
 };
+use crate::command::controller::update::Update;
 use crate::command::shared::host::host_name;
 use crate::output::draft::Draft;
 use crate::output::file::OutputFile;
 use crate::output::quantity::duration_u64;
 use crate::output::sink::{Control, Sink};
 use crate::output::time::{Utc, UtcOffset};
+use crate::serve::Feed;
 
 pub(super) struct Reporter {
     output: ControllerOutput,
     drawing: Option<Drawing>,
-    /// Why the last drawing failed, so that it is logged once.
-    trouble: Option<String>,
+    /// To the server of `--web-listen`.
+    feed: Option<Feed<Update>>,
     start: Start,
 }
 
@@ -48,7 +49,7 @@ impl Reporter {
         Ok(Self {
             output: ControllerOutput::new(config.format, host_name(), output)?,
             drawing,
-            trouble: None,
+            feed: None,
             start: Start {
                 time: now(),
                 version: env!("CARGO_PKG_VERSION"),
@@ -59,6 +60,23 @@ impl Reporter {
                 taps: config.taps.clone(),
             },
         })
+    }
+
+    pub(super) fn set_feed(&mut self, feed: Option<Feed<Update>>) {
+        self.feed = feed;
+    }
+
+    /// The controller runs.
+    pub(super) fn beat(&self, now_ns: u64) {
+        if let Some(feed) = &self.feed {
+            feed.beat(now_ns);
+        }
+    }
+
+    fn feed(&self, update: impl FnOnce() -> Update) {
+        if let Some(feed) = &self.feed {
+            feed.send(update());
+        }
     }
 
     pub(super) fn control(&self) -> Control {
@@ -72,6 +90,7 @@ impl Reporter {
     pub(super) fn start(&mut self, server: &Server) -> Result<()> {
         self.start.time = now();
         self.start.listen = server.address();
+        self.feed(|| Update::Start(self.start.clone()));
         Ok(self.output.event(&ControllerEvent::Start(self.start.clone()))?)
     }
 
@@ -82,6 +101,7 @@ impl Reporter {
             event,
             text,
         };
+        self.feed(|| Update::Event(happened.clone()));
         Ok(self.output.event(&ControllerEvent::Event(happened))?)
     }
 
@@ -96,12 +116,9 @@ impl Reporter {
     fn write(&mut self, forwarding: &Forwarding, server: &Server, is_last: bool) -> Result<()> {
         let report = report(forwarding, server);
         self.output.report(&report, is_last)?;
-        if let Some(drawing) = &self.drawing {
-            let trouble = drawing.draw(&report, is_last).err().map(|error| error.to_string());
-            if let Some(line) = trouble.as_ref().filter(|_| trouble != self.trouble) {
-                warn!("{line}; the drawing is out of date, and forwarding goes on");
-            }
-            self.trouble = trouble;
+        self.feed(|| Update::Report(Box::new(report.clone())));
+        if let Some(drawing) = &mut self.drawing {
+            drawing.draw(&report, is_last);
         }
         Ok(())
     }
@@ -226,6 +243,10 @@ fn link(time: Utc, view: &LinkView, forwarding: &Forwarding) -> LinkLine {
         from: end(view.link.from, forwarding),
         to: end(view.link.to, forwarding),
         state: view.state,
+        silent: Silence {
+            forward: view.silent[0],
+            backward: view.silent[1],
+        },
         lldp_ns: view.lldp_ns.into(),
         rtt_ns,
         error_ns: ByMethod {

@@ -16,8 +16,10 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 
 use crate::command::controller::config::ControllerConfig;
 use crate::command::controller::report::Reporter;
-use crate::command::shared::host::check_host;
+use crate::command::controller::site::ControllerSite;
+use crate::command::shared::host::{check_host, host_name};
 use crate::command::shared::shutdown::Shutdown;
+use crate::serve::Server as HttpServer;
 
 enum Wake {
     Events,
@@ -39,6 +41,7 @@ pub async fn run(config: ControllerConfig) -> Result<()> {
     if let Some(warning) = config.warning() {
         warn!("{warning}");
     }
+    let http = config.serve.as_ref().map(HttpServer::listen).transpose()?;
     let taps = match config.taps.is_empty() {
         true => None,
         false => Some(Taps::attach(&config.taps)?),
@@ -46,6 +49,8 @@ pub async fn run(config: ControllerConfig) -> Result<()> {
     let forwarding =
         Forwarding::new(config.forwarding.clone(), monotonic_ns()).context("cannot make a key to sign LLDP with")?;
     let (server, events) = listening.start()?;
+    let site = ControllerSite::new(&host_name());
+    reporter.set_feed(http.map(|http| http.start(site)).transpose()?);
     reporter.start(&server)?;
     let mut run = Run {
         forwarding,
@@ -122,7 +127,9 @@ impl Run {
 
     /// Sends due commands and reports notices.
     fn work(&mut self) -> Result<()> {
-        self.forwarding.work(monotonic_ns());
+        let now_ns = monotonic_ns();
+        self.reporter.beat(now_ns);
+        self.forwarding.work(now_ns);
         while let Some((connection, command)) = self.forwarding.poll_command() {
             // A connection that has ended or is too slow is reported by an event of its own.
             self.server.switches().command(connection, command).ok();

@@ -18,13 +18,13 @@ const OTHERS: u32 = 0o077;
 
 #[derive(Debug, Error)]
 pub enum KeyFileError {
-    #[error("cannot read the key file {path}: {source}")]
+    #[error("cannot read the file {path}: {source}")]
     Read { path: PathBuf, source: io::Error },
-    #[error("the key file {path} is {kind}; give a regular file, or a symlink to one")]
+    #[error("the file {path} is {kind}; give a regular file, or a symlink to one")]
     Kind { path: PathBuf, kind: &'static str },
-    #[error("the key file {path} belongs to user {owner}, who can change it; `chown {own} {path}` makes it yours")]
+    #[error("the file {path} belongs to user {owner}, who can change it; `chown {own} {path}` makes it yours")]
     Owner { path: PathBuf, owner: u32, own: u32 },
-    #[error("the key file {path} is open to other users (mode {mode:04o}); `chmod 600 {path}` closes it")]
+    #[error("the file {path} is open to other users (mode {mode:04o}); `chmod 600 {path}` closes it")]
     Open { path: PathBuf, mode: u32 },
     #[error("the key in {path} has {length} bytes; give it {MIN_LEN} to {MAX_LEN}: `openssl rand -hex 32 > {path}`")]
     Length { path: PathBuf, length: usize },
@@ -33,6 +33,18 @@ pub enum KeyFileError {
 /// Reads a key. An even number of hexadecimal digits, with or without space around them, is decoded; anything else is
 /// the key itself, without one newline at its end.
 pub fn read(path: &Path) -> Result<Key, KeyFileError> {
+    let secret = secret(&read_private(path, MAX_LEN * 2 + 2)?);
+    if secret.len() < MIN_LEN || secret.len() as u64 > MAX_LEN {
+        return Err(KeyFileError::Length {
+            path: path.to_owned(),
+            length: secret.len(),
+        });
+    }
+    Ok(Key::new(&secret))
+}
+
+/// Reads at most `limit` bytes of a file with a secret, to which only root and this user have access.
+pub fn read_private(path: &Path, limit: u64) -> Result<Vec<u8>, KeyFileError> {
     let failed = |source| KeyFileError::Read {
         path: path.to_owned(),
         source,
@@ -47,15 +59,8 @@ pub fn read(path: &Path) -> Result<Key, KeyFileError> {
     let metadata = file.metadata().map_err(failed)?;
     check(path, &metadata, geteuid().as_raw())?;
     let mut content = Vec::new();
-    file.take(MAX_LEN * 2 + 2).read_to_end(&mut content).map_err(failed)?;
-    let secret = secret(&content);
-    if secret.len() < MIN_LEN || secret.len() as u64 > MAX_LEN {
-        return Err(KeyFileError::Length {
-            path: path.to_owned(),
-            length: secret.len(),
-        });
-    }
-    Ok(Key::new(&secret))
+    file.take(limit).read_to_end(&mut content).map_err(failed)?;
+    Ok(content)
 }
 
 /// Fails unless only root or this user, `own`, has access to a regular file.

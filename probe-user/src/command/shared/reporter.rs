@@ -21,6 +21,7 @@ use crate::command::shared::endpoint::config::EndpointConfig;
 use crate::command::shared::host::kernel_release;
 use crate::command::shared::replies::wrong_timestamp_format;
 use crate::command::shared::reporter::downs::Downs;
+use crate::command::shared::update::Update;
 use crate::output::file::OutputFile;
 use crate::output::model::{self, Context, Results, Sample};
 use crate::output::samples::Samples;
@@ -50,7 +51,7 @@ pub struct Reporter {
     oldest_window_ns: u64,
     utc: UtcOffset,
     /// With `--listen`.
-    feed: Option<Feed>,
+    feed: Option<Feed<Update>>,
 }
 
 fn open_samples(file: OutputFile, config: &OutputConfig) -> Result<Samples, OutputError> {
@@ -86,14 +87,14 @@ impl Reporter {
     }
 
     /// From now on, the server gets each event too.
-    pub fn set_feed(&mut self, feed: Option<Feed>) {
+    pub fn set_feed(&mut self, feed: Option<Feed<Update>>) {
         self.feed = feed;
     }
 
     fn export(&mut self, event: model::Event) -> Result<(), OutputError> {
         self.output.export(&event)?;
         if let Some(feed) = &self.feed {
-            feed.event(event);
+            feed.send(Update::Event(Box::new(event)));
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! Reads the values of flags; a bad one is refused with what is wrong and what to give instead.
 
 use std::fmt::Display;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process;
 use std::str::FromStr;
@@ -21,6 +21,7 @@ use probe_io::port::Choice;
 
 use crate::command::shared::args::AttachArg;
 use crate::command::shared::key_file;
+use crate::serve::{self, ServeConfig};
 
 /// Agents meet on this port, those of the legacy protocol too.
 pub const AGENT_PORT: u16 = legacy::PORT;
@@ -47,6 +48,29 @@ pub fn wrong<T>(message: impl Into<String>) -> Result<T, ConfigError> {
 
 pub fn interface(name: &str) -> Result<(), ConfigError> {
     check_name(name).map_err(ConfigError::Interface)
+}
+
+/// Where to serve, by the flag that says so, and `--web-config`. `port` is the usual one.
+pub fn serve(
+    flag: &'static str,
+    listen: Option<&str>,
+    web_config: Option<PathBuf>,
+    port: u16,
+) -> Result<Option<ServeConfig>, ConfigError> {
+    let Some(listen) = listen else { return Ok(None) };
+    let Ok(address) = listen.parse::<SocketAddr>() else {
+        return wrong(format!(
+            "{flag} '{listen}' is not an address and a port; write 127.0.0.1:{port}, [::1]:{port}, or 0.0.0.0:{port} for all \
+             addresses of this host"
+        ));
+    };
+    let config = ServeConfig {
+        flag,
+        listen: address,
+        web_config,
+    };
+    serve::check(&config).map_err(|error| ConfigError::Flag(error.to_string()))?;
+    Ok(Some(config))
 }
 
 /// A duration above zero.

@@ -9,7 +9,7 @@ use crate::output::metrics::format::Format;
 const S_PER_NS: f64 = 1e-9;
 
 /// Delays are whole nanoseconds, so that only 0 is below it. It also marks a histogram without samples as a native one.
-const ZERO_THRESHOLD: f64 = 0.5e-9;
+pub(super) const ZERO_THRESHOLD: f64 = 0.5e-9;
 
 /// Gaps up to this many buckets are filled: an empty bucket takes a byte, a new span at least five.
 const MAX_FILLED: i32 = 4;

@@ -9,6 +9,8 @@ use crate::output::model::Results;
 
 #[derive(Debug, Default)]
 pub(super) struct Series {
+    /// Start of the first window, in nanoseconds since 1970.
+    pub(super) since_ns: u64,
     pub(super) counts: Counts,
     pub(super) rtt: NativeHistogram,
     pub(super) residence: NativeHistogram,
@@ -21,6 +23,9 @@ pub(super) struct Series {
 
 impl Series {
     pub(super) fn add(&mut self, results: &Results) {
+        if self.since_ns == 0 {
+            self.since_ns = results.start.unix_ns;
+        }
         self.counts += results.counts;
         self.steps += results.steps;
         self.clock = results.clock;

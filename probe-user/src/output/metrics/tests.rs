@@ -3,10 +3,15 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value};
+use opentelemetry_proto::tonic::metrics::v1::exponential_histogram_data_point::Buckets;
+use opentelemetry_proto::tonic::metrics::v1::metric::Data;
+use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value as Number;
 use probe_core::agent::event::Found;
 use probe_core::stats::distribution::Distribution;
 use probe_core::stats::report::{Counts, Delays, OneWayClock};
-use prometheus_client::encoding::prometheus_protobuf::prometheus_data_model::MetricFamily;
+use prometheus_client::encoding::prometheus_protobuf::prometheus_data_model::{BucketSpan, MetricFamily};
 use prost::Message as _;
 
 use super::format::{Format, zipped};
@@ -42,7 +47,11 @@ fn good() -> Results {
 }
 
 fn metrics(detail: Detail, results: Vec<Results>) -> Metrics {
-    let mut metrics = Metrics::new(detail);
+    let floor = NoiseFloor {
+        attach: "xdp-native".to_owned(),
+        ns: 5_000,
+    };
+    let mut metrics = Metrics::new(detail, Some(floor));
     metrics.event(&Event::Start(fixtures::start()), 0);
     metrics.event(&Event::Windows(fixtures::windows(results)), 0);
     metrics
@@ -177,6 +186,189 @@ fn every_format_has_the_same_counts_and_only_protobuf_native_buckets() {
     assert!(backward.zero_threshold > 0.0 && backward.zero_threshold < 1e-9);
 }
 
+/// A value as both protocols have it.
+#[derive(Debug, PartialEq)]
+enum Shown {
+    /// Of the process, which changes.
+    Usage,
+    Counter(f64),
+    Gauge(f64),
+    /// Scale, count, samples at 0, and buckets below and above it by Prometheus' index.
+    Histogram(i32, u64, u64, [Vec<(i32, u64)>; 2]),
+}
+
+/// By name and labels.
+type AllShown = BTreeMap<(String, BTreeMap<String, String>), Shown>;
+
+fn sparse(spans: &[BucketSpan], deltas: &[i64]) -> Vec<(i32, u64)> {
+    let (mut next, mut count, mut deltas) = (0, 0, deltas.iter());
+    let mut buckets = Vec::new();
+    for span in spans {
+        next += span.offset;
+        for _ in 0..span.length {
+            count += deltas.next().unwrap();
+            buckets.push((next, count as u64));
+            next += 1;
+        }
+    }
+    buckets.retain(|(_, count)| *count > 0);
+    buckets
+}
+
+fn by_prometheus(metrics: Metrics) -> AllShown {
+    let mut all = AllShown::new();
+    for family in families(&written(metrics, Format::Protobuf)) {
+        for metric in family.metric {
+            let labels = metric.label.into_iter().map(|label| (label.name, label.value));
+            let shown = match (metric.counter, metric.gauge, metric.histogram) {
+                _ if family.name.starts_with("process_") => Shown::Usage,
+                (Some(counter), None, None) => Shown::Counter(counter.value),
+                (None, Some(gauge), None) => Shown::Gauge(gauge.value),
+                (None, None, Some(histogram)) => Shown::Histogram(
+                    histogram.schema,
+                    histogram.sample_count,
+                    histogram.zero_count,
+                    [
+                        sparse(&histogram.negative_span, &histogram.negative_delta),
+                        sparse(&histogram.positive_span, &histogram.positive_delta),
+                    ],
+                ),
+                other => panic!("{}: {other:?}", family.name),
+            };
+            assert_eq!(all.insert((family.name.clone(), labels.collect()), shown), None);
+        }
+    }
+    all
+}
+
+fn texts(attributes: &[KeyValue]) -> BTreeMap<String, String> {
+    let text = |attribute: &KeyValue| match attribute.value.clone().unwrap().value {
+        Some(any_value::Value::StringValue(text)) => text,
+        other => panic!("{other:?}"),
+    };
+    let attributes = attributes.iter();
+    attributes
+        .map(|attribute| (attribute.key.clone(), text(attribute)))
+        .collect()
+}
+
+fn from_dense(buckets: Option<Buckets>) -> Vec<(i32, u64)> {
+    let Some(Buckets { offset, bucket_counts }) = buckets else {
+        return Vec::new();
+    };
+    let mut buckets: Vec<_> = (offset + 1..).zip(bucket_counts).collect();
+    buckets.retain(|(_, count)| *count > 0);
+    buckets
+}
+
+/// With the names that Prometheus gives to them.
+fn by_otlp(request: ExportMetricsServiceRequest, now_ns: u64) -> AllShown {
+    let mut all = AllShown::new();
+    let [resource] = request.resource_metrics.try_into().unwrap();
+    let [scope] = resource.scope_metrics.try_into().unwrap();
+    for metric in scope.metrics {
+        assert!(!metric.description.is_empty());
+        let unit = match metric.unit.as_str() {
+            "s" => "_seconds",
+            "By" => "_bytes",
+            unit => unit,
+        };
+        let name = format!("{}{unit}", metric.name);
+        let mut add = |name: &str, attributes: &[KeyValue], times: [u64; 2], shown: Shown| {
+            assert!(
+                0 < times[0] && times[0] <= times[1] && times[1] == now_ns,
+                "{name}: {times:?}"
+            );
+            let shown = if name.starts_with("process_") {
+                Shown::Usage
+            } else {
+                shown
+            };
+            assert_eq!(all.insert((name.to_owned(), texts(attributes)), shown), None);
+        };
+        let number = |value: Option<Number>| match value.unwrap() {
+            Number::AsInt(value) => value as f64,
+            Number::AsDouble(value) => value,
+        };
+        match metric.data.unwrap() {
+            Data::Sum(sum) => {
+                assert!(sum.is_monotonic && sum.aggregation_temporality == 2);
+                for point in sum.data_points {
+                    let times = [point.start_time_unix_nano, point.time_unix_nano];
+                    let shown = Shown::Counter(number(point.value));
+                    add(&format!("{name}_total"), &point.attributes, times, shown);
+                }
+            }
+            Data::Gauge(gauge) => {
+                for point in gauge.data_points {
+                    let times = [point.start_time_unix_nano, point.time_unix_nano];
+                    add(&name, &point.attributes, times, Shown::Gauge(number(point.value)));
+                }
+            }
+            Data::ExponentialHistogram(histogram) => {
+                assert_eq!(histogram.aggregation_temporality, 2);
+                for point in histogram.data_points {
+                    let times = [point.start_time_unix_nano, point.time_unix_nano];
+                    let sides = [from_dense(point.negative), from_dense(point.positive)];
+                    assert_eq!(point.sum.is_some(), sides[0].is_empty(), "{name}");
+                    let shown = Shown::Histogram(point.scale, point.count, point.zero_count, sides);
+                    add(&name, &point.attributes, times, shown);
+                }
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    all
+}
+
+#[test]
+fn scrapes_and_otlp_have_the_same_names_labels_and_values() {
+    assert!(
+        text(Metrics::new(Detail::Peer, None))
+            .lines()
+            .all(|line| !line.contains("noise_floor"))
+    );
+    let now_ns = u64::MAX / 4;
+    for detail in [Detail::Peer, Detail::Total] {
+        let metrics = || {
+            let mut metrics = metrics(detail, vec![good(), fixtures::troubled(), fixtures::good_group()]);
+            metrics.set_state(State {
+                clock: Some(ClockState {
+                    synchronised: true,
+                    error_ns: 1_500_000,
+                    tai_offset_s: 37,
+                }),
+                counters: BTreeMap::from([("reflected", 7), ("collected", 5)]),
+                ..State::default()
+            });
+            metrics
+        };
+        let prometheus = by_prometheus(metrics());
+        assert!(prometheus.len() > 40, "{}", prometheus.len());
+        let request = otlp::request(&metrics(), "h1", now_ns).unwrap();
+        let resource = texts(&request.resource_metrics[0].resource.clone().unwrap().attributes);
+        let resource: Vec<_> = resource
+            .iter()
+            .map(|(key, value)| (key.as_str(), value.as_str()))
+            .collect();
+        assert_eq!(
+            resource,
+            [
+                ("host.name", "h1"),
+                ("service.instance.id", "h1:p1"),
+                ("service.name", "kstamp"),
+                ("service.version", "0.1.0"),
+            ]
+        );
+        assert_eq!(by_otlp(request, now_ns), prometheus);
+    }
+    assert_eq!(
+        otlp::encode(&Metrics::new(Detail::Peer, None), "h1", now_ns),
+        None,
+        "not started"
+    );
+}
+
 fn peer_event(metrics: &mut Metrics, event: PeerEvent, found: Found, reason: Option<DownReason>, now_ns: u64) {
     let change = PeerChange {
         reason,
@@ -200,7 +392,7 @@ fn a_peer_that_is_gone_takes_its_series_with_it() {
         (Found::Static, DownReason::Silent, GONE_NS, true),
         (Found::Static, DownReason::Ended, 0, true),
     ] {
-        let mut metrics = Metrics::new(Detail::Peer);
+        let mut metrics = Metrics::new(Detail::Peer, None);
         peer_event(&mut metrics, PeerEvent::Up, found, None, S);
         windows(&mut metrics);
         assert_eq!(shown(&metrics), Some((true, true, 1)));
@@ -224,13 +416,31 @@ fn a_peer_that_is_gone_takes_its_series_with_it() {
 
 #[test]
 fn peers_are_bounded_and_those_that_are_up_stay() {
-    let mut metrics = Metrics::new(Detail::Peer);
+    let mut metrics = Metrics::new(Detail::Peer, None);
     peer_event(&mut metrics, PeerEvent::Up, Found::Multicast, None, 0);
     for number in 0..3 * MAX_SHOWN as u32 {
         metrics.peer(IpAddr::from(std::net::Ipv4Addr::from_bits(number)), u64::from(number));
     }
     assert_eq!(metrics.peers.len(), MAX_SHOWN);
     assert!(metrics.peers[&ip("10.1.1.6")].is_up);
+}
+
+#[test]
+fn named_peers_are_all_shown_and_stay() {
+    let mut metrics = Metrics::new(Detail::Peer, None);
+    let named: Vec<_> = (0..2 * MAX_SHOWN as u32)
+        .map(|number| IpAddr::from(std::net::Ipv4Addr::from_bits(number)))
+        .collect();
+    let start = Start {
+        peers: named.clone(),
+        ..fixtures::start()
+    };
+    metrics.event(&Event::Start(start), 0);
+    for number in 0..2 * MAX_SHOWN as u128 {
+        metrics.peer(IpAddr::from(std::net::Ipv6Addr::from_bits(number)), number as u64);
+    }
+    assert_eq!(metrics.peers.len(), 3 * MAX_SHOWN);
+    assert!(named.iter().all(|peer| metrics.peers.contains_key(peer)));
 }
 
 #[test]
@@ -269,6 +479,7 @@ fn the_interface_and_the_state_are_shown() {
             tai_offset_s: 37,
         }),
         counters: BTreeMap::from([("reflected", 7)]),
+        ..State::default()
     });
     metrics.set_events_lost(3);
     let text = text(metrics);
@@ -277,6 +488,7 @@ fn the_interface_and_the_state_are_shown() {
         "kstamp_clock_synchronised 1",
         "kstamp_clock_error_bound_seconds 0.0015",
         "kstamp_clock_steps_total 1",
+        "kstamp_noise_floor_seconds{attach=\"xdp-native\"} 0.000005",
         "kstamp_program_packets_total{counter=\"reflected\"} 7",
         "kstamp_metrics_events_lost_total 3",
     ] {
@@ -313,6 +525,7 @@ fn rules_and_dashboard_name_metrics_that_there_are() {
             tai_offset_s: 37,
         }),
         counters: BTreeMap::from([("reflected", 7)]),
+        ..State::default()
     });
     let text = text(metrics);
     let series = text.lines().filter(|line| !line.starts_with('#'));

@@ -101,12 +101,14 @@ fn matrix(pairs: &[Pair<'_>], out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "</tr>")?;
     }
     writeln!(out, "</tbody></table></div>")?;
-    let hidden = rows.len() - shown_rows + columns.len() - shown_columns;
-    if hidden > 0 {
-        let hidden = count(hidden as u64, "further row or column");
+    let (hidden_rows, hidden_columns) = (rows.len() - shown_rows, columns.len() - shown_columns);
+    if hidden_rows + hidden_columns > 0 {
+        let hidden =
+            [(hidden_rows, "row"), (hidden_columns, "column")].map(|(number, what)| count(number as u64, what));
         writeln!(
             out,
-            "<p class=\"notes\">{hidden} left out of the matrix; the pairs below have all.</p>"
+            "<p class=\"notes\">{} and {} left out of the matrix; the pairs below have all.</p>",
+            hidden[0], hidden[1]
         )?;
     }
     writeln!(out, "</section>")

@@ -6,7 +6,7 @@ use probe_core::stats::report::Path;
 use proptest::prelude::*;
 
 use super::model::{MAX_EVENTS, MAX_SESSIONS, Model, ModelError};
-use super::page::{File, write};
+use super::page::{File, MAX_NODES, MAX_PLOTTED, write};
 use super::record::Record;
 use super::session::Source;
 use crate::output::fixtures::{self, exported, jsonl};
@@ -373,4 +373,41 @@ proptest! {
             Err(error) => prop_assert_eq!(error.to_string().lines().count(), 1),
         }
     }
+}
+
+#[test]
+fn plots_and_the_matrix_are_bounded_and_say_what_is_left_out() {
+    let mut model = Model::default();
+    for number in 0..MAX_PLOTTED + 5 {
+        let results = vec![window("10.9.9.9", Some("aa"), 0)];
+        added(
+            &mut model,
+            &by(
+                &format!("agent{number:03}"),
+                [Event::Windows(fixtures::windows(results))],
+            ),
+        );
+    }
+    let page = page(&model);
+    assert_eq!(page.matches("<section id=\"pair-").count(), MAX_PLOTTED);
+    assert_eq!(
+        page.matches("href=\"#pair-").count(),
+        MAX_NODES,
+        "a link for each cell of the only peer"
+    );
+    assert!(page.contains("5 further pairs without plots"));
+    let matrix = page
+        .split("class=\"matrix\"")
+        .nth(1)
+        .unwrap()
+        .split("</table>")
+        .next()
+        .unwrap();
+    let head = matrix.split("</thead>").next().unwrap();
+    assert_eq!(matrix.matches("<th scope=\"row\">").count(), MAX_NODES);
+    assert_eq!(head.matches("<th scope=\"col\">").count(), 1 + MAX_NODES);
+    // 205 agents in the rows; those and their peer in the columns.
+    let hidden = MAX_PLOTTED + 5 - MAX_NODES;
+    let line = format!("{hidden} rows and {} columns left out of the matrix", hidden + 1);
+    assert!(page.contains(&line), "{line}");
 }

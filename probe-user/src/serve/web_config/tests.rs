@@ -3,6 +3,7 @@ use tempfile::TempDir;
 
 use super::*;
 
+const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 const HASH: &str = "$2b$04$abcdefghijklmnopqrstuuVqL0wPkLSjKcR7mEKvhhwqPyjGmBsxK";
 
 /// A directory with a certificate, a key, the key of another, and `web.yml`.
@@ -134,19 +135,19 @@ fn a_changed_file_holds_at_once_and_a_wrong_one_does_not() {
         now += LOOK_AGAIN;
         now
     };
-    assert_eq!(live.authorise(None, later()), Verdict::Allowed);
+    assert_eq!(live.authorise(None, HERE, later()), Verdict::Allowed);
     fs::write(&path, format!("basic_auth_users: {{ann: {HASH}}}")).unwrap();
-    assert_eq!(live.authorise(None, later()), Verdict::Denied);
+    assert_eq!(live.authorise(None, HERE, later()), Verdict::Denied);
     for wrong in ["basic_auth_users: {ann: x}", "basic_auth_users: 7"] {
         fs::write(&path, wrong).unwrap();
-        assert_eq!(live.authorise(None, later()), Verdict::Denied);
+        assert_eq!(live.authorise(None, HERE, later()), Verdict::Denied);
         assert!(live.wrong.is_some());
-        assert_eq!(live.authorise(None, later()), Verdict::Denied);
+        assert_eq!(live.authorise(None, HERE, later()), Verdict::Denied);
     }
     fs::remove_file(&path).unwrap();
-    assert_eq!(live.authorise(None, later()), Verdict::Denied);
+    assert_eq!(live.authorise(None, HERE, later()), Verdict::Denied);
     fs::write(&path, "tls_server_config: {cert_file: cert.pem, key_file: key.pem}").unwrap();
-    assert_eq!(live.authorise(None, later()), Verdict::Allowed);
+    assert_eq!(live.authorise(None, HERE, later()), Verdict::Allowed);
     assert!(live.wrong.is_none() && live.current(later()).acceptor.is_some());
     // The file of the certificate counts too.
     fs::write(path.with_file_name("cert.pem"), "").unwrap();

@@ -441,3 +441,50 @@ fn old_spellings_are_hidden() {
     );
     assert!(!help.contains("--echo"), "{help}");
 }
+
+#[test]
+fn metrics_are_sent_to_a_receiver_that_the_flags_describe() {
+    let path = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(path.path(), "Authorization: Bearer 7\n").unwrap();
+    let refused = |flags: &str, part: &str| {
+        let error = read(&format!("agent --iface p1 {flags}")).expect_err(flags).to_string();
+        assert!(error.contains(part), "{flags}: {error}");
+    };
+    let headers = format!("--otlp http://h:4318 --otlp-headers {}", path.path().display());
+    assert!(agent("").otlp.is_none() && !agent("").core.delays);
+    let config = agent(&headers);
+    let otlp = config.otlp.unwrap();
+    assert_eq!((otlp.url.as_str(), otlp.headers.len()), ("http://h:4318/v1/metrics", 1));
+    assert!(config.core.delays, "histograms need them");
+    assert_eq!(
+        agent("--otlp http://h --metrics-detail total").metrics_detail,
+        Detail::Total
+    );
+    for (flags, part) in [
+        ("--otlp h:4318", "--otlp 'h:4318' is not an address of a receiver"),
+        ("--otlp http://ann:secret@h", "put them into --otlp-headers FILE"),
+        ("--otlp-headers f", "--otlp <URL>"),
+        ("--otlp-ca f", "--otlp <URL>"),
+        (
+            "--otlp https://h --otlp-ca /nonexistent",
+            "--otlp-ca /nonexistent: No such file",
+        ),
+        (
+            "--otlp https://h --otlp-headers /nonexistent",
+            "--otlp-headers: cannot read the file /nonexistent",
+        ),
+        ("--metrics-detail total", "add one of them"),
+        ("--noise-floor f", "add one of them"),
+        (
+            "--listen 127.0.0.1:9862 --noise-floor /nonexistent",
+            "--noise-floor /nonexistent: No such file",
+        ),
+    ] {
+        refused(flags, part);
+    }
+    std::fs::set_permissions(path.path(), std::fs::Permissions::from_mode(0o644)).unwrap();
+    refused(&headers, "chmod 600");
+    std::fs::set_permissions(path.path(), std::fs::Permissions::from_mode(0o600)).unwrap();
+    std::fs::write(path.path(), "x".repeat(20_000)).unwrap();
+    refused(&headers, "longer than");
+}

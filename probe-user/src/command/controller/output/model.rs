@@ -33,6 +33,12 @@ impl From<[Option<i64>; 2]> for Directions {
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Silence {
+    pub forward: bool,
+    pub backward: bool,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct ByMethod<T> {
     /// LLDP in both directions minus both echoes.
     pub lldp_echo: Option<T>,
@@ -50,6 +56,8 @@ pub struct LinkLine {
     /// `valid`, `below_resolution`, `negative`, `stale` or `missing`.
     #[serde(serialize_with = "state")]
     pub state: LinkState,
+    /// Directions in which no LLDP has arrived for three periods.
+    pub silent: Silence,
     /// Smallest LLDP time of the window: controller, switch, link, switch, controller.
     pub lldp_ns: Directions,
     /// Round trip of the link.

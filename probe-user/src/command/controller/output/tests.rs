@@ -1,10 +1,9 @@
 use probe_controller::link_delay::{LinkState, Statistic};
 
 use super::*;
-use crate::command::controller::output::drawing::Drawing;
-use crate::command::controller::output::layout::places;
+use crate::command::controller::output::drawing::{Drawing, Sketch};
 use crate::command::controller::output::model::{
-    ByMethod, ControllerReport, Directions, End, LinkCounts, LinkLine, PathLine, SummaryLine, SwitchLine,
+    ByMethod, ControllerReport, Directions, End, LinkCounts, LinkLine, PathLine, Silence, SummaryLine, SwitchLine,
 };
 use crate::output::time::Utc;
 
@@ -25,6 +24,7 @@ fn link(state: LinkState, rtt_ns: Option<i64>) -> LinkLine {
         from: end("1", 1),
         to: end("2", 1),
         state,
+        silent: Silence::default(),
         lldp_ns: Directions {
             forward: Some(6_000_000),
             backward: None,
@@ -156,13 +156,13 @@ fn text_has_a_row_for_each_link_and_names_missing_samples() {
 fn a_drawing_is_complete_and_escaped_and_reloads_until_the_end() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("net.html");
-    let drawing = Drawing::create(&path, 5).unwrap();
-    drawing.draw(&report(), false).unwrap();
+    let mut drawing = Drawing::create(&path, 5).unwrap();
+    let first = std::fs::read_to_string(&path).unwrap();
+    assert!(first.contains("http-equiv=\"refresh\" content=\"5\"") && first.ends_with("</html>"));
+    drawing.draw(&report(), true);
     let page = std::fs::read_to_string(&path).unwrap();
-    assert!(page.contains("http-equiv=\"refresh\" content=\"5\"") && page.ends_with("</html>"));
+    assert!(!page.contains("refresh") && page.ends_with("</html>"));
     assert!(page.contains("10.50 ms") && page.contains("s&lt;1&gt;") && !page.contains("s<1>"));
-    drawing.draw(&report(), true).unwrap();
-    assert!(!std::fs::read_to_string(&path).unwrap().contains("refresh"));
     // No draft is left.
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
     let error = Drawing::create(&directory.path().join("no/net.html"), 5).err().unwrap();
@@ -176,24 +176,83 @@ fn a_draft_is_not_written_through_a_symlink() {
     let path = |name: &str| directory.path().join(name);
     std::fs::write(path("other"), "kept").unwrap();
     std::os::unix::fs::symlink(path("other"), path("page.part")).unwrap();
-    let drawing = Drawing::create(&path("page"), 1).unwrap();
+    let mut drawing = Drawing::create(&path("page"), 1).unwrap();
     assert_eq!(std::fs::read_to_string(path("other")).unwrap(), "kept");
     assert!(!path("page.part").exists());
     // A draft that cannot be removed is not written to either.
     std::fs::create_dir(path("page.part")).unwrap();
-    assert!(drawing.draw(&report(), true).is_err());
+    let before = std::fs::read_to_string(path("page")).unwrap();
+    drawing.draw(&report(), true);
+    assert_eq!(std::fs::read_to_string(path("page")).unwrap(), before);
+}
+
+/// Everything that has a place on the paper.
+fn places(svg: &str) -> Vec<String> {
+    let attributes = svg.split(['<', '>', ' ']).filter(|part| {
+        let of = ["x=", "y=", "width=", "height=", "d=\"", "Q", "viewBox="];
+        of.iter().any(|name| part.starts_with(name))
+    });
+    attributes.map(str::to_owned).collect()
 }
 
 #[test]
-fn switches_are_drawn_apart_and_within_the_paper() {
-    for count in 0..12 {
-        let ring: Vec<(usize, usize)> = (0..count).map(|place| (place, (place + 1) % count)).collect();
-        let places = places(count, &ring);
-        assert_eq!(places.len(), count);
-        for (at, place) in places.iter().enumerate() {
-            assert!((0.0..=1.0).contains(&place.x) && (0.0..=1.0).contains(&place.y));
-            let near = |other: &layout::Place| (place.x - other.x).hypot(place.y - other.y) < 0.05;
-            assert!(!places[at + 1..].iter().any(near), "{count}: {places:?}");
-        }
+fn a_new_delay_moves_nothing_in_the_drawing_but_changes_the_colour() {
+    let mut sketch = Sketch::default();
+    let before = sketch.draw(&report()).0;
+    let mut later = report();
+    later.links[0] = link(LinkState::Valid, Some(123_456));
+    later.links[1].state = LinkState::Stale;
+    let after = sketch.draw(&later).0;
+    assert_eq!(places(&before), places(&after));
+    assert!(
+        before.contains("10.50 ms") && before.contains("link valid slow4"),
+        "{before}"
+    );
+    assert!(
+        after.contains("123 µs") && after.contains("link valid slow1"),
+        "{after}"
+    );
+    // Another sketch of the same network is the same.
+    assert_eq!(Sketch::default().draw(&later).0, after);
+}
+
+#[test]
+fn a_link_that_loses_lldp_in_one_direction_has_an_arrow_that_way() {
+    let mut sketch = Sketch::default();
+    let mut drawn = |forward, backward| {
+        let mut report = report();
+        report.links = vec![link(LinkState::Stale, None)];
+        report.links[0].silent = Silence { forward, backward };
+        sketch.draw(&report).0
+    };
+    // The first switch is on the left.
+    for (silence, label) in [
+        ((true, false), "lost →"),
+        ((false, true), "lost ←"),
+        ((true, true), "stale"),
+    ] {
+        let svg = drawn(silence.0, silence.1);
+        assert!(svg.contains(&format!(">{label}<")), "{label}: {svg}");
     }
+}
+
+#[test]
+fn a_large_network_is_drawn_without_labels_and_a_huge_one_not_at_all() {
+    let large = |switches: usize| {
+        let one = report();
+        let switch = |number: usize| SwitchLine {
+            dpid: number.to_string(),
+            name: format!("a switch with a very long name {number}"),
+            ..one.switches[0].clone()
+        };
+        ControllerReport {
+            switches: (1..=switches).map(switch).collect(),
+            ..one
+        }
+    };
+    let svg = |switches| Sketch::default().draw(&large(switches)).0;
+    assert!(svg(200).contains(">10.50 ms<") && !svg(300).contains(">10.50 ms<"));
+    assert!(svg(300).contains(">a switch with a ver…<") && svg(300).matches("<path").count() == 2);
+    assert!(svg(501).contains("is not drawn") && !svg(501).contains("<svg"));
+    assert!(svg(0).contains("No switch"));
 }

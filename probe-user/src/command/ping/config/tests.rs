@@ -109,7 +109,10 @@ fn bad_flags_are_refused_with_advice() {
         ("10.1.1.6 --tlv 200:+1", "two digits"),
         (&hmac, "--key-file"),
         ("10.1.1.6 --engine ebpf --tlv direct", "leave one of the two out"),
-        ("10.1.1.6 --key-file /nonexistent/key", "cannot read the key file"),
+        (
+            "10.1.1.6 --key-file /nonexistent/key",
+            "--key-file: cannot read the file /nonexistent/key",
+        ),
         (
             "10.1.1.6 --tlv direct --tlv-key-file /nonexistent/key",
             "--tlv-key-file: cannot read",

@@ -275,6 +275,8 @@ pub const RECORDS: &[Record] = &[
             ("to.switch", "string", "Name of the switch."),
             ("to.name", "string?", "Name of the port."),
             ("state", "string", "`valid`, `below_resolution`, `negative`, `stale` or `missing`."),
+            ("silent.forward", "boolean", "Whether no LLDP has arrived at `to` from `from` for three periods."),
+            ("silent.backward", "boolean", "The same in the other direction."),
             ("lldp_ns.forward", "ns?", "Smallest time of LLDP from the controller over the link back to it."),
             ("lldp_ns.backward", "ns?", "The same in the other direction."),
             ("rtt_ns.lldp_echo", "ns?", "Round-trip time of the link: LLDP in both directions less both switches' ECHO times."),

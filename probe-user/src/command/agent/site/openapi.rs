@@ -1,0 +1,275 @@
+//! The OpenAPI document, made of the lists of fields that the reference pages are made of.
+
+use serde_json::{Map, Value, json};
+
+use crate::command::agent::site::api::{DEFAULT_LIMIT, MAX_LIMIT, RECENT, STATUS};
+use crate::output::field_lists::{DISTRIBUTION, Field, ONE_WAY_CLOCK, RESULTS};
+use crate::output::history::{PEER, ROW};
+use crate::output::records::RECORDS;
+
+/// Records that are events.
+const EVENTS: [&str; 4] = ["attach", "interface", "peer", "clock"];
+/// Fields of records that are absent where they have no meaning.
+const ABSENT: [(&str, &str); 5] = [
+    ("interface", "group"),
+    ("peer", "reason"),
+    ("peer", "moved_from"),
+    ("peer", "name"),
+    ("peer", "version"),
+];
+/// Fields of the record `window` that a row has.
+const OF_WINDOW: [&str; 21] = [
+    "peer",
+    "path",
+    "start",
+    "end",
+    "sent",
+    "received",
+    "lost",
+    "pending",
+    "lost_forward",
+    "lost_backward",
+    "lost_unknown",
+    "late",
+    "duplicates",
+    "reordered",
+    "collector_lost",
+    "send_failed",
+    "unanswered",
+    "not_sent",
+    "rtt_ns",
+    "forward_ns",
+    "backward_ns",
+];
+
+pub fn document() -> Value {
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "kstamp agent",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "What an agent with --listen measures. Names are those of the JSON records. Fields may be added, none is renamed.",
+            "license": {"name": "MIT OR Apache-2.0"},
+        },
+        "paths": {
+            "/api/v1/peers": get(
+                "This agent, and its peers with their last windows.",
+                &[limit()],
+                &reply("peers", "Peers"),
+                false,
+            ),
+            "/api/v1/windows": get(
+                "Windows of the last hour, or minutes of the last day, of one peer and path; the newest first.",
+                &[
+                    parameter("peer", &json!({"type": "string", "anyOf": [{"format": "ipv4"}, {"format": "ipv6"}]}), "Address of the peer.", true),
+                    parameter("path", &json!({"enum": ["unicast", "group"], "default": "unicast"}), "How it is probed.", false),
+                    parameter("by", &json!({"enum": ["report", "minute"], "default": "report"}), "Windows, or minutes.", false),
+                    parameter("since", &json!({"type": "string", "format": "date-time"}), "Only those that ended later.", false),
+                    limit(),
+                ],
+                &reply("windows", "Windows"),
+                true,
+            ),
+            "/api/v1/events": get(
+                "The last events: records of other types than `window`; the newest first.",
+                &[limit()],
+                &reply("events", "Events"),
+                false,
+            ),
+            "/api/v1/stream": {"get": {
+                "summary": "Each record as soon as there is one, as a server-sent event: its type is the type of the record, and its data is the record.",
+                "responses": {
+                    "200": {"description": "Records, until the client ends it.", "content": {"text/event-stream": {"schema": {"type": "string"}}}},
+                    "503": {"description": "There are too many readers."},
+                },
+            }},
+            "/api/v1/openapi.json": {"get": {
+                "summary": "This document.",
+                "responses": {"200": {"description": "OpenAPI 3.1.", "content": {"application/json": {"schema": {"type": "object"}}}}},
+            }},
+        },
+        "components": {"schemas": schemas()},
+    })
+}
+
+fn get(summary: &str, parameters: &[Value], reply: &Value, has_peer: bool) -> Value {
+    let error =
+        |why: &str| json!({"description": why, "content": {"application/json": {"schema": reference("Error")}}});
+    let mut responses = json!({"200": reply, "400": error("A parameter is wrong.")});
+    if has_peer {
+        responses["404"] = error("There is no such peer.");
+    }
+    json!({"get": {"summary": summary, "parameters": parameters, "responses": responses}})
+}
+
+fn parameter(name: &str, schema: &Value, description: &str, is_required: bool) -> Value {
+    json!({"name": name, "in": "query", "required": is_required, "schema": schema, "description": description})
+}
+
+fn limit() -> Value {
+    let schema = json!({"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT});
+    parameter(
+        "limit",
+        &schema,
+        "At most so many; `cut` says whether there are more.",
+        false,
+    )
+}
+
+fn reply(what: &str, schema: &str) -> Value {
+    json!({"description": what, "content": {"application/json": {"schema": reference(schema)}}})
+}
+
+fn reference(schema: &str) -> Value {
+    json!({"$ref": format!("#/components/schemas/{schema}")})
+}
+
+fn list(schema: &str) -> Value {
+    json!({"type": "array", "items": reference(schema)})
+}
+
+fn schemas() -> Value {
+    let mut schemas = Map::new();
+    let mut add = |name: &str, schema: Value| schemas.insert(name.to_owned(), schema);
+    add("Error", object([("error", json!({"type": "string"}))]));
+    add("Distribution", fields(&mut DISTRIBUTION.iter()));
+    add("Status", fields(&mut STATUS.iter()));
+    add("Recent", fields(&mut RECENT.iter()));
+    add("Start", record("start", &mut of_record("start")));
+    let clock = [
+        ("synchronised", "boolean", ""),
+        ("error_ns", "ns", ""),
+        ("tai_offset_s", "s", ""),
+    ];
+    add("Clock", fields(&mut clock.iter()));
+    for kind in EVENTS {
+        add(&title(kind), record(kind, &mut of_record(kind)));
+    }
+    let of_window = RESULTS.iter().flat_map(|fields| fields.iter());
+    let of_window = of_window.filter(|(name, ..)| OF_WINDOW.contains(name));
+    add(
+        "Window",
+        record("window", &mut of_window.chain(ONE_WAY_CLOCK).chain(ROW)),
+    );
+    add(
+        "OfPath",
+        object([("path", json!({"type": "string"})), ("recent", reference("Recent"))]),
+    );
+    let mut peer = fields(&mut PEER.iter());
+    require(&mut peer, "paths", list("OfPath"));
+    add("Peer", peer);
+    let is_cut = json!({"type": "boolean", "description": "Whether there are more."});
+    let start = json!({"oneOf": [reference("Start"), {"type": "null"}], "description": "The record `start`."});
+    let peers = [
+        ("agent", start),
+        ("status", reference("Status")),
+        ("peers", list("Peer")),
+        ("cut", is_cut.clone()),
+    ];
+    add("Peers", object(peers));
+    add(
+        "Windows",
+        object([("windows", list("Window")), ("cut", is_cut.clone())]),
+    );
+    let events: Vec<Value> = EVENTS.iter().map(|kind| reference(&title(kind))).collect();
+    let events = json!({"type": "array", "items": {"oneOf": events}});
+    add("Events", object([("events", events), ("cut", is_cut)]));
+    Value::Object(schemas)
+}
+
+/// The fields of an agent's record, which comes first among those of its type.
+fn of_record(kind: &str) -> impl Iterator<Item = &'static Field> {
+    let record = RECORDS.iter().find(|record| record.kind == kind);
+    record
+        .into_iter()
+        .flat_map(|record| record.fields.iter().copied().flatten())
+}
+
+fn title(kind: &str) -> String {
+    let (first, rest) = kind.split_at(1);
+    format!("{}{rest}Event", first.to_uppercase())
+}
+
+fn object<const N: usize>(properties: [(&str, Value); N]) -> Value {
+    let mut schema = json!({"type": "object", "properties": {}, "required": []});
+    for (name, property) in properties {
+        require(&mut schema, name, property);
+    }
+    schema
+}
+
+fn require(schema: &mut Value, name: &str, property: Value) {
+    schema["properties"][name] = property;
+    if let Some(required) = schema["required"].as_array_mut()
+        && !required.contains(&name.into())
+    {
+        required.push(name.into());
+    }
+}
+
+/// A record: its type, who measured, and its fields.
+fn record<'a>(kind: &str, list: &mut dyn Iterator<Item = &'a Field>) -> Value {
+    let mut schema = fields(list);
+    require(&mut schema, "type", json!({"const": kind}));
+    require(
+        &mut schema,
+        "agent",
+        json!({"type": "string", "description": "Who measured."}),
+    );
+    if let Some(required) = schema["required"].as_array_mut() {
+        required.retain(|name| !ABSENT.iter().any(|(of, absent)| *of == kind && name == absent));
+    }
+    schema
+}
+
+/// `attach.egress` is a field of the object `attach`.
+fn fields<'a>(list: &mut dyn Iterator<Item = &'a Field>) -> Value {
+    let mut schema = object([]);
+    for (name, kind, meaning) in list {
+        let mut property = of_kind(kind);
+        if !meaning.is_empty() {
+            property["description"] = (*meaning).into();
+        }
+        match name.split_once('.') {
+            None => require(&mut schema, name, property),
+            Some((outer, inner)) => {
+                let mut of_outer = schema["properties"].get(outer).cloned().unwrap_or_else(|| object([]));
+                require(&mut of_outer, inner, property);
+                require(&mut schema, outer, of_outer);
+            }
+        }
+    }
+    schema
+}
+
+fn of_kind(kind: &str) -> Value {
+    let (base, is_nullable) = match kind.strip_suffix('?') {
+        Some(base) => (base, true),
+        None => (kind, false),
+    };
+    let integers = json!({"type": "array", "items": {"type": "integer"}});
+    let schema = match base {
+        "ns" | "s" | "ppb" | "1/s" | "integer" => json!({"type": "integer"}),
+        "time" => json!({"type": "string", "format": "date-time"}),
+        "list of strings" => json!({"type": "array", "items": {"type": "string"}}),
+        "list of times" => json!({"type": "array", "items": {"type": "string", "format": "date-time"}}),
+        "list of integers" => integers,
+        "list of integers or null" => json!({"type": "array", "items": {"type": ["integer", "null"]}}),
+        "buckets" => {
+            let pair = json!({"type": "array", "prefixItems": [{"type": "integer"}, {"type": "integer"}], "minItems": 2, "maxItems": 2});
+            json!({"type": "array", "items": pair})
+        }
+        "distribution" => reference("Distribution"),
+        "clock" => reference("Clock"),
+        other => json!({"type": other}),
+    };
+    match (is_nullable, schema.get("type").cloned()) {
+        (false, _) => schema,
+        (true, Some(of)) => {
+            let mut schema = schema;
+            schema["type"] = json!([of, "null"]);
+            schema
+        }
+        (true, None) => json!({"oneOf": [schema, {"type": "null"}]}),
+    }
+}

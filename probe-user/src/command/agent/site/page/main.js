@@ -1,0 +1,141 @@
+// The page of an agent: what it is, its peers, one of them in detail, and events.
+
+import { make, setText } from "/web/dom.js";
+import { age, duration } from "/web/format.js";
+import { follow, get } from "/web/stream.js";
+import { Detail } from "./detail.js";
+import { Events } from "./events.js";
+import { Peers } from "./peers.js";
+
+const KINDS = ["start", "attach", "interface", "peer", "clock", "window", "status"];
+/** The server sends its state this often, whether there are windows or not. */
+const STATUS_S = 5;
+
+const byId = (id) => document.getElementById(id);
+const page = { start: null, status: null, stream: "connecting", heard: performance.now(), measured: performance.now() };
+
+const detail = new Detail(byId("detail"));
+const events = new Events(byId("events"));
+const peers = new Peers(byId("peers"), (chosen, name) => {
+  location.replace(`#${new URLSearchParams(chosen)}`);
+  detail.choose(chosen, name, events);
+});
+
+function showAgent() {
+  const { start, status } = page;
+  if (!start) return;
+  setText(byId("name"), `kstamp agent ${start.name}`);
+  const clock = status?.clock ?? start.clock;
+  const facts = [
+    ["Interface", `${start.interface}${status && !status.interface_up ? " (down)" : ""}`],
+    ["Attached", `${start.attach.receive}, sends by ${start.attach.egress}`],
+    ["Clock", clock.synchronised ? `synchronised, ± ${duration(clock.error_ns)}` : "not synchronised to UTC"],
+    ["Addresses", start.addresses.join(", ")],
+    ["Probes every", duration(start.interval_ns)],
+    ["Version", `${start.version}, Linux ${start.kernel}`],
+  ];
+  if (status?.updates_lost) facts.push(["Records missing here", String(status.updates_lost)]);
+  byId("facts").replaceChildren(
+    ...facts.map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, value))));
+}
+
+/** The state of the page in words: it must never look alive when it is not. */
+function showState() {
+  const now = performance.now();
+  const report_s = (page.status?.report_ns ?? 10e9) / 1e9;
+  const silent_s = (now - page.heard) / 1000;
+  const old_s = (now - page.measured) / 1000;
+  let [state, text] = ["live", "Live"];
+  if (page.stream === "broken" || (page.stream === "connecting" && page.start)) {
+    [state, text] = ["stale", `Stale: no connection for ${age(silent_s)}; trying again`];
+  } else if (page.stream === "connecting") {
+    [state, text] = ["connecting", "Connecting"];
+  } else if (silent_s > 3 * STATUS_S) {
+    [state, text] = ["stale", `Stale: nothing heard for ${age(silent_s)}`];
+  } else if (peers.number && old_s > 2 * report_s + 2) {
+    [state, text] = ["stale", `Stale: no window for ${age(old_s)}`];
+  } else if (page.status && !page.status.interface_up) {
+    [state, text] = ["stale", "The interface is down"];
+  }
+  byId("state").dataset.state = state;
+  // A screen reader is told of a new state, not of each second of it.
+  byId("state").setAttribute("aria-live", byId("state").dataset.told === state ? "off" : "polite");
+  byId("state").dataset.told = state;
+  setText(byId("state"), text);
+  document.body.classList.toggle("is-stale", state === "stale");
+  document.title = `${state === "stale" ? "(stale) " : ""}kstamp agent ${page.start?.name ?? ""}`;
+}
+
+let isDue = false;
+
+/** Draws once for all records that came together. */
+function due() {
+  if (isDue) return;
+  isDue = true;
+  // Not a frame: a page in the background has none.
+  setTimeout(() => {
+    isDue = false;
+    const begin = performance.now();
+    peers.draw();
+    byId("no-peers").hidden = peers.number > 0;
+    setText(byId("no-peers"), "No peer yet. A peer appears when another kstamp answers, or with --peer ADDRESS.");
+    detail.follow();
+    showState();
+    performance.measure("update", { start: begin, end: performance.now() });
+  }, 0);
+}
+
+function take(record) {
+  page.heard = performance.now();
+  if (record.type === "window") {
+    page.measured = page.heard;
+    peers.window(record);
+  } else if (record.type === "start") {
+    page.start = record;
+    showAgent();
+  } else if (record.type === "status") {
+    page.status = record;
+    showAgent();
+  } else {
+    if (record.type === "attach" && page.start) page.start.attach.receive = record.receive;
+    if (record.type === "peer") peers.changed(record);
+    events.add(record);
+    showAgent();
+  }
+  due();
+}
+
+/** All that there is, at first and after a break of the stream. */
+async function load() {
+  try {
+    const [all, happened] = await Promise.all([get("/api/v1/peers"), get("/api/v1/events?limit=100")]);
+    page.start = all.agent ?? page.start;
+    page.status = all.status;
+    page.measured = page.heard = performance.now();
+    peers.load(all.peers);
+    events.load(happened.events);
+    showAgent();
+    const wanted = new URLSearchParams(location.hash.slice(1));
+    peers.choose(wanted.get("peer"), wanted.get("path"));
+    detail.reload();
+    due();
+  } catch (error) {
+    setText(byId("no-peers"), `The agent does not answer: ${error.message}`);
+  }
+}
+
+follow("/api/v1/stream", KINDS, {
+  onRecord: take,
+  onOpen: load,
+  onState(state) {
+    page.stream = state;
+    showState();
+  },
+});
+// A peer that is gone takes its row with it, of which there is no record.
+setInterval(() => page.stream === "open" && load(), 60000);
+setInterval(showState, 1000);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+  peers.repaint();
+  detail.repaint();
+});

@@ -1,0 +1,204 @@
+// The table of peers: one row for each peer and path, from its last windows.
+
+import { make, setText } from "/web/dom.js";
+import { duration, percent } from "/web/format.js";
+import { colour, sparkline } from "/web/plots.js";
+
+const MAX_RECENT = 60;
+/** Heading, class, and what it means. */
+const COLUMNS = [
+  ["Peer", "left", "Name and address"],
+  ["State", "left", "Whether it answers"],
+  ["Path", "left wide", "How it is probed"],
+  ["Sent", "wide", "Probes in the last windows, as many as the trend shows"],
+  ["Lost", "", "Of these: share, then forward → and backward ←, ? of unknown direction"],
+  ["Median", "", "Round-trip time of the last window: half of the replies were faster"],
+  ["99 %", "", "Round-trip time of the last window: 99 % of the replies were faster"],
+  ["Jitter", "wide", "99 % less the minimum of the last window (RFC 5481: PDV)"],
+  ["Trend", "wide", "Median of the last windows; marks below are windows with loss"],
+];
+
+const sum = (list) => list.reduce((all, value) => all + value, 0);
+const last = (list) => list[list.length - 1];
+
+export class Peers {
+  /** By peer and path. */
+  #rows = new Map();
+  /** Peers without a window have a row of the path unicast. */
+  #peers = new Map();
+  #chosen = null;
+  #body = make("tbody");
+  #onChoose;
+
+  constructor(place, onChoose) {
+    this.#onChoose = onChoose;
+    const headings = COLUMNS.map(([text, kind, title]) => make("th", { scope: "col", class: kind, title }, text));
+    const table = make("table", { role: "grid", "aria-labelledby": "peers-title" },
+      make("thead", {}, make("tr", {}, ...headings)), this.#body);
+    this.#body.addEventListener("click", (event) => this.#take(event.target.closest("tr")));
+    this.#body.addEventListener("keydown", (event) => this.#key(event));
+    place.append(table);
+  }
+
+  get number() {
+    return this.#peers.size;
+  }
+
+  /** The peers of the API. */
+  load(list) {
+    this.#peers = new Map(list.map((peer) => [peer.peer, peer]));
+    const before = this.#rows;
+    this.#rows = new Map();
+    for (const peer of list) {
+      const paths = peer.paths.length ? peer.paths : [{ path: "unicast", recent: null }];
+      for (const { path, recent } of paths) {
+        const key = `${peer.peer} ${path}`;
+        const row = before.get(key) ?? this.#row(peer.peer, path);
+        row.recent = recent ?? { end: [] };
+        row.isNew = true;
+        before.delete(key);
+        this.#rows.set(key, row);
+      }
+    }
+    before.forEach((row) => row.element.remove());
+    [...this.#rows.values()].forEach((row, index) => {
+      if (this.#body.children[index] !== row.element) this.#body.insertBefore(row.element, this.#body.children[index] ?? null);
+    });
+  }
+
+  /** The record `peer`. */
+  changed(record) {
+    const peer = this.#peers.get(record.peer) ?? { peer: record.peer, peer_name: null };
+    peer.state = record.event === "down" ? "down" : "up";
+    peer.peer_name = record.name ?? peer.peer_name;
+    this.#peers.set(record.peer, peer);
+    const rows = [...this.#rows.values()].filter((row) => row.peer === record.peer);
+    if (!rows.length) rows.push(this.#add(record.peer, "unicast"));
+    rows.forEach((row) => (row.isNew = true));
+  }
+
+  /** The record `window`. */
+  window(record) {
+    const row = this.#rows.get(`${record.peer} ${record.path}`) ?? this.#add(record.peer, record.path);
+    const peer = this.#peers.get(record.peer) ?? { peer: record.peer, state: "up" };
+    peer.peer_name = record.peer_name ?? peer.peer_name ?? null;
+    this.#peers.set(record.peer, peer);
+    const recent = row.recent;
+    if (last(recent.end) === record.end) return;
+    const values = {
+      end: record.end, sent: record.sent, lost: record.lost, lost_forward: record.lost_forward,
+      lost_backward: record.lost_backward, lost_unknown: record.lost_unknown, send_failed: record.send_failed,
+      min_ns: record.rtt_ns?.min ?? null, p50_ns: record.rtt_ns?.p50 ?? null, p99_ns: record.rtt_ns?.p99 ?? null,
+    };
+    for (const [name, value] of Object.entries(values)) {
+      recent[name] ??= [];
+      recent[name].push(value);
+      if (recent[name].length > MAX_RECENT) recent[name].shift();
+    }
+    row.isNew = true;
+  }
+
+  /** Chooses a peer and path, or the first if they are not there. */
+  choose(peer, path) {
+    const row = this.#rows.get(`${peer} ${path}`) ?? this.#chosen ?? this.#rows.values().next().value;
+    if (row && this.#rows.has(`${row.peer} ${row.path}`)) this.#take(row.element);
+  }
+
+  draw() {
+    for (const row of this.#rows.values()) {
+      if (row.isNew) this.#draw(row);
+      row.isNew = false;
+    }
+  }
+
+  /** Colours have changed. */
+  repaint() {
+    this.#rows.forEach((row) => {
+      row.isNew = true;
+      delete row.spark.dataset.line;
+    });
+    this.draw();
+  }
+
+  #add(peer, path) {
+    const row = this.#row(peer, path);
+    this.#rows.set(`${peer} ${path}`, row);
+    this.#body.append(row.element);
+    if (!this.#chosen) this.#take(row.element);
+    return row;
+  }
+
+  #row(peer, path) {
+    const cells = COLUMNS.map(([, kind]) => make("td", { class: kind, role: "gridcell" }));
+    const spark = make("canvas", { class: "spark", role: "img" });
+    last(cells).append(spark);
+    const name = make("div");
+    const address = make("div", { class: "address" });
+    cells[0].append(name, address);
+    const element = make("tr", { tabindex: "-1", "aria-selected": "false" }, ...cells);
+    const row = { peer, path, recent: { end: [] }, element, cells, name, address, spark, isNew: true };
+    element.row = row;
+    return row;
+  }
+
+  #draw(row) {
+    const { cells, recent, spark } = row;
+    const peer = this.#peers.get(row.peer) ?? {};
+    setText(row.name, peer.peer_name || row.peer);
+    const address = peer.peer_name ? row.peer : "";
+    setText(row.address, row.path === "group" ? `${address} group`.trim() : address);
+    setText(cells[1], peer.state === "up" ? "▲ up" : "▼ down");
+    cells[1].className = `left ${peer.state === "up" ? "up" : "down"}`;
+    setText(cells[2], row.path);
+    const number = recent.end.length;
+    if (!number) {
+      cells.slice(3, 8).forEach((cell) => setText(cell, "–"));
+      return;
+    }
+    const [sent, lost] = [sum(recent.sent), sum(recent.lost)];
+    const [forward, backward, unknown] = [sum(recent.lost_forward), sum(recent.lost_backward), sum(recent.lost_unknown)];
+    const directions = [[forward, "→"], [backward, "←"], [unknown, "?"]].filter(([count]) => count);
+    setText(cells[3], String(sent));
+    const split = directions.map(([count, sign]) => `${sign} ${count}`).join(" ");
+    setText(cells[4], `${percent(lost, sent)}${split ? ` (${split})` : ""}`);
+    cells[4].className = lost ? "lossy" : "";
+    const [min, p50, p99] = [last(recent.min_ns), last(recent.p50_ns), last(recent.p99_ns)];
+    setText(cells[5], duration(p50));
+    setText(cells[6], duration(p99));
+    setText(cells[7], duration(p99 === null ? null : p99 - min));
+    spark.dataset.line ??= colour("blue");
+    spark.dataset.loss = colour("vermillion");
+    sparkline(spark, recent.p50_ns, recent.lost);
+    const known = recent.p50_ns.filter((value) => value !== null);
+    const range = known.length ? `from ${duration(Math.min(...known))} to ${duration(Math.max(...known))}` : "unknown";
+    const lossy = recent.lost.filter(Boolean).length;
+    spark.setAttribute("aria-label", `Median of the last ${number} windows: ${range}; ${lossy} windows with loss`);
+  }
+
+  #take(element) {
+    if (!element) return;
+    if (this.#chosen?.element !== element) {
+      if (this.#chosen) {
+        this.#chosen.element.setAttribute("aria-selected", "false");
+        this.#chosen.element.tabIndex = -1;
+      }
+      this.#chosen = element.row;
+      element.setAttribute("aria-selected", "true");
+      element.tabIndex = 0;
+    }
+    const { peer, path } = this.#chosen;
+    this.#onChoose({ peer, path }, this.#peers.get(peer)?.peer_name);
+  }
+
+  #key(event) {
+    const rows = [...this.#body.children];
+    const at = rows.indexOf(event.target.closest("tr"));
+    const to = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: rows.length - 1, Enter: at, " ": at }[event.key];
+    const row = rows[to];
+    if (!row) return;
+    event.preventDefault();
+    this.#take(row);
+    row.focus();
+    if (event.key === "Enter") document.getElementById("detail-title")?.focus();
+  }
+}

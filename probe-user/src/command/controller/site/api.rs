@@ -1,0 +1,116 @@
+//! The API: links, switches, paths and events, as the JSON records that the controller writes.
+
+use hyper::StatusCode;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::command::controller::site::ControllerSite;
+use crate::command::controller::site::history::{LinkName, name};
+use crate::output::jsonl::record_value;
+use crate::serve::query::Query;
+use crate::serve::site::Page;
+
+/// Paths of a reply.
+const MAX_PATHS: usize = 5_000;
+
+/// A request that cannot be met: why, in one line.
+type Refused = (StatusCode, String);
+
+fn bad(error: String) -> Refused {
+    (StatusCode::BAD_REQUEST, error)
+}
+
+/// The reply; `None` if the API has no such path.
+pub(super) fn page(site: &ControllerSite, path: &str, query: &str) -> Option<Page> {
+    let reply = match path {
+        "/api/v1/links" => links(site, query),
+        "/api/v1/history" => history(site, query),
+        "/api/v1/paths" => paths(site, query),
+        "/api/v1/events" => events(site, query),
+        _ => return None,
+    };
+    Some(match reply {
+        Ok(body) => Page::json(&body),
+        Err((status, error)) => Page::refusal(status, &error),
+    })
+}
+
+fn links(site: &ControllerSite, query: &str) -> Result<Value, Refused> {
+    Query::read(query, &[]).map_err(bad)?;
+    let report = site.report.as_deref();
+    Ok(json!({
+        "start": site.start.as_ref().map(|start| value(site, "start", start)),
+        "links": list(site, "link", report.map(|report| report.links.iter())),
+        "switches": list(site, "switch", report.map(|report| report.switches.iter())),
+        "summary": report.map(|report| value(site, "summary", &report.summary)),
+    }))
+}
+
+fn history(site: &ControllerSite, query: &str) -> Result<Value, Refused> {
+    let query = Query::read(query, &["link"]).map_err(bad)?;
+    let wanted = "two ports, such as 0000000000000001:2 0000000000000002:1";
+    let link = query.parsed("link", wanted, link_name).map_err(bad)?;
+    let link = link.ok_or_else(|| bad(format!("link is missing; write {wanted}")))?;
+    let report = site.report.as_deref();
+    let line = report.and_then(|report| report.links.iter().find(|line| name(line) == link));
+    match (site.history.of(&link), line) {
+        (Some(rows), Some(line)) => Ok(json!({
+            "link": value(site, "link", line),
+            "history": rows.collect::<Vec<_>>(),
+        })),
+        _ => Err((
+            StatusCode::NOT_FOUND,
+            "no such link; /api/v1/links lists them".to_owned(),
+        )),
+    }
+}
+
+fn link_name(text: &str) -> Option<LinkName> {
+    let (from, to) = text.split_once(' ')?;
+    let end = |text: &str| {
+        let (dpid, port) = text.split_once(':')?;
+        Some((dpid.to_owned(), port.parse().ok()?))
+    };
+    Some([end(from)?, end(to)?])
+}
+
+/// Those between two switches, or all; both directions are one path.
+fn paths(site: &ControllerSite, query: &str) -> Result<Value, Refused> {
+    let query = Query::read(query, &["from", "to"]).map_err(bad)?;
+    let wanted = [query.text("from"), query.text("to")];
+    let paths = site.report.iter().flat_map(|report| report.paths.iter());
+    let mut found = paths.filter(|path| {
+        let is_between = |[from, to]: [&String; 2]| {
+            wanted[0].is_none_or(|wanted| wanted == from) && wanted[1].is_none_or(|wanted| wanted == to)
+        };
+        is_between([&path.from, &path.to]) || is_between([&path.to, &path.from])
+    });
+    let paths: Vec<Value> = found
+        .by_ref()
+        .take(MAX_PATHS)
+        .map(|path| value(site, "path", path))
+        .collect();
+    Ok(json!({ "paths": paths, "cut": found.next().is_some() }))
+}
+
+fn events(site: &ControllerSite, query: &str) -> Result<Value, Refused> {
+    Query::read(query, &[]).map_err(bad)?;
+    Ok(json!({ "events": list(site, "event", Some(site.events.iter())) }))
+}
+
+fn list<'a, T: Serialize + 'a>(
+    site: &ControllerSite,
+    kind: &'static str,
+    lines: Option<impl Iterator<Item = &'a T>>,
+) -> Vec<Value> {
+    lines
+        .into_iter()
+        .flatten()
+        .map(|line| value(site, kind, line))
+        .collect()
+}
+
+/// As the output writes it.
+fn value(site: &ControllerSite, kind: &'static str, line: &impl Serialize) -> Value {
+    record_value(kind, &site.agent, line).unwrap_or_default()
+}

@@ -1,0 +1,10 @@
+//! What an agent hands over to its server.
+
+use crate::output::metrics::State;
+use crate::output::model::Event;
+
+#[derive(Debug)]
+pub enum Update {
+    Event(Box<Event>),
+    State(Box<State>),
+}

@@ -1,0 +1,78 @@
+//! What a server shows: the trait between the server and the command that measures.
+
+use hyper::StatusCode;
+use hyper::body::Bytes;
+use serde::Serialize;
+use serde_json::json;
+
+use crate::serve::stream::Records;
+
+/// A page, metrics and an API, kept up to date by what the measuring side feeds. The server calls it from its own thread.
+pub trait Site: Send + 'static {
+    /// What the measuring side hands over.
+    type Update: Send + 'static;
+
+    /// Takes an update. What is added to `records` goes to all readers of the stream.
+    fn update(&mut self, update: Self::Update, now_ns: u64, records: &mut Records);
+
+    /// Called every few seconds.
+    fn tick(&mut self, now_ns: u64, records: &mut Records) {
+        let _ = (now_ns, records);
+    }
+
+    /// The first records for a new reader of the stream.
+    fn greet(&self, records: &mut Records);
+
+    /// The page at a path; `None` if there is none. It may be shown again for a quarter of a second.
+    fn page(&mut self, request: &Request<'_>) -> Option<Page>;
+
+    /// Why nothing is measured, if so.
+    fn obstacle(&self) -> Option<&'static str>;
+}
+
+/// A request that is allowed.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    pub path: &'a str,
+    /// Behind the `?`, or empty.
+    pub query: &'a str,
+    /// The `Accept` header, or empty.
+    pub accept: &'a str,
+    /// Monotonic.
+    pub now_ns: u64,
+    /// Updates that did not fit into the feed.
+    pub updates_lost: u64,
+}
+
+/// A reply to a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    pub status: StatusCode,
+    pub content_type: &'static str,
+    pub body: Bytes,
+}
+
+impl Page {
+    pub fn new(content_type: &'static str, body: impl Into<Bytes>) -> Self {
+        Self {
+            status: StatusCode::OK,
+            content_type,
+            body: body.into(),
+        }
+    }
+
+    pub fn json(body: &impl Serialize) -> Self {
+        match serde_json::to_vec(body) {
+            Ok(body) => Self::new("application/json", body),
+            Err(error) => Self::refusal(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+        }
+    }
+
+    /// `{"error": "…"}`.
+    pub fn refusal(status: StatusCode, error: &str) -> Self {
+        Self {
+            status,
+            ..Self::new("application/json", json!({ "error": error }).to_string())
+        }
+    }
+}

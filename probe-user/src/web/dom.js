@@ -1,0 +1,26 @@
+// Elements from text. Names come from the network, so they are never parsed as HTML.
+
+/** Makes an element. `attributes`: by name; of `on…`: a listener. Children: elements and texts. */
+export function make(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (value !== null && value !== false) element.setAttribute(name, value === true ? "" : value);
+  }
+  element.append(...children.filter((child) => child !== null));
+  return element;
+}
+
+/** Sets the text of an element, if it is another one: a screen reader is not told the same twice. */
+export function setText(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+/** A table of texts. */
+export function table(caption, headings, rows) {
+  const cells = (tag, texts, scope) => texts.map((text) => make(tag, { scope }, text));
+  return make("table", { class: "data" },
+    make("caption", {}, caption),
+    make("thead", {}, make("tr", {}, ...cells("th", headings, "col"))),
+    make("tbody", {}, ...rows.map((row) => make("tr", {}, ...cells("td", row, null)))));
+}
