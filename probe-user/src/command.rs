@@ -8,6 +8,7 @@ pub mod ping;
 pub mod reflect;
 pub mod report;
 mod shared;
+pub mod top;
 pub mod volley;
 
 use std::ffi::OsString;
@@ -30,6 +31,8 @@ use crate::command::reflect::{ReflectArgs, ReflectConfig};
 use crate::command::report::args::ReportArgs;
 use crate::command::report::config::ReportConfig;
 use crate::command::shared::values::ConfigError;
+use crate::command::top::args::TopArgs;
+use crate::command::top::config::TopConfig;
 use crate::command::volley::args::VolleyArgs;
 use crate::command::volley::config::VolleyConfig;
 
@@ -48,7 +51,9 @@ pub struct Cli {
 #[derive(Debug, Clone, Subcommand)]
 enum CommandArgs {
     /// Discover peers, probe them, answer their probes, report delay and loss
-    Agent(AgentArgs),
+    Agent(Box<AgentArgs>),
+    /// Show an agent live on a terminal: its own with the flags of `kstamp agent`, or a running one
+    Top(TopArgs),
     /// Answer probes, send none
     Reflect(ReflectArgs),
     /// OpenFlow controller: discover links, measure the delay of each, route by delay
@@ -71,6 +76,7 @@ enum CommandArgs {
 #[derive(Debug, Clone)]
 pub enum Command {
     Agent(Box<AgentConfig>),
+    Top(TopConfig),
     Reflect(Box<ReflectConfig>),
     Controller(Box<ControllerConfig>),
     Ping(Box<PingConfig>),
@@ -87,7 +93,8 @@ impl Command {
         match self {
             Self::Agent(config) => config.endpoint.port.log_level != 0,
             Self::Reflect(config) => config.endpoint.port.log_level != 0,
-            Self::Ping(_)
+            Self::Top(_)
+            | Self::Ping(_)
             | Self::Controller(_)
             | Self::Doctor(_)
             | Self::Compare(_)
@@ -139,7 +146,8 @@ fn one_line(error: &str) -> String {
 /// Checks a command line as a whole, before anything is opened. Fails with the first error found.
 pub fn validate(cli: Cli) -> Result<Command, ConfigError> {
     Ok(match cli.command {
-        CommandArgs::Agent(args) => Command::Agent(Box::new(agent::config::validate(args)?)),
+        CommandArgs::Agent(args) => Command::Agent(Box::new(agent::config::validate(*args)?)),
+        CommandArgs::Top(args) => Command::Top(top::config::validate(args)?),
         CommandArgs::Reflect(args) => Command::Reflect(Box::new(reflect::validate(args)?)),
         CommandArgs::Controller(args) => Command::Controller(Box::new(controller::config::validate(args)?)),
         CommandArgs::Ping(args) => Command::Ping(Box::new(ping::config::validate(args)?)),
@@ -156,6 +164,7 @@ pub async fn run(command: Command) -> Result<()> {
     raise_open_files()?;
     match command {
         Command::Agent(config) => agent::run::run(*config).await,
+        Command::Top(config) => top::run::run(config).await,
         Command::Reflect(config) => reflect::run(*config).await,
         Command::Controller(config) => controller::run::run(*config).await,
         Command::Ping(config) => ping::run::run(*config).await,
@@ -246,7 +255,7 @@ mod tests {
             ),
             (
                 "",
-                "'kstamp' requires a subcommand but one was not provided [subcommands: agent, reflect, controller, ping, doctor, compare, calibrate, volley, report, help]; see --help",
+                "'kstamp' requires a subcommand but one was not provided [subcommands: agent, top, reflect, controller, ping, doctor, compare, calibrate, volley, report, help]; see --help",
             ),
         ];
         for (line, expected) in table {

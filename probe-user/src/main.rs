@@ -7,6 +7,7 @@ use env_logger::{Target, WriteStyle};
 use log::LevelFilter;
 use nix::sys::signal::{SigHandler, Signal, signal};
 use probe_io::compare::load;
+use probe_user::command::top::run::AgentFailed;
 use probe_user::command::{self, ParseError};
 use probe_user::output::diagnostics::{self, Diagnostics};
 use probe_user::output::file::{OutputError, print};
@@ -49,6 +50,9 @@ fn main() -> ExitCode {
 
 fn outcome(outcome: anyhow::Result<()>) -> ExitCode {
     let Err(error) = outcome else { return ExitCode::SUCCESS };
+    if let Some(failed) = error.downcast_ref::<AgentFailed>() {
+        return fail(failed.code, &failed.to_string());
+    }
     match error.downcast_ref::<OutputError>() {
         Some(output) if output.is_reader_left() => ExitCode::SUCCESS,
         Some(output) if output.is_usage() => fail(USAGE, &one_line(&error)),

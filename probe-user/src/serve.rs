@@ -3,6 +3,7 @@
 mod access;
 mod connection;
 mod feed;
+pub mod openapi;
 pub mod query;
 mod reply;
 pub mod site;

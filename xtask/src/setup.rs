@@ -3,24 +3,24 @@
 pub(crate) mod cargo_tool;
 mod linker;
 mod packages;
-mod prometheus;
 mod report;
 mod rust;
 mod toolchain;
 mod tools;
 mod unpack;
+mod victoria_metrics;
 
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Args;
 
-pub use crate::setup::prometheus::ensure_otlp_prometheus;
 use crate::setup::report::Mode;
 pub(crate) use crate::setup::rust::ensure_checkers;
-pub use crate::setup::tools::{Foreign, ensure_foreign, ensure_stamp_suite_for_tests};
+pub use crate::setup::tools::{Foreign, ensure_foreign, ensure_schemathesis, ensure_stamp_suite_for_tests};
 pub(crate) use crate::setup::tools::{bench_tools, stamp_suite};
 pub(crate) use crate::setup::unpack::{Closure, unpack};
+pub use crate::setup::victoria_metrics::ensure_victoria_metrics;
 
 /// Whether to install.
 #[derive(Clone, Debug, Args)]
@@ -125,7 +125,7 @@ mod tests {
         let refusal = install(&[EMULATOR]).unwrap_err().to_string();
         assert!(refusal.contains("Packages need to be removed"), "{refusal}");
 
-        let needs: [&[Need]; 9] = [
+        let needs: [&[Need]; 10] = [
             &packages::NEEDS,
             &packages::GUEST_NEEDS,
             &packages::FUZZING_NEEDS,
@@ -133,6 +133,7 @@ mod tests {
             &tools::TOOLS,
             &[tools::TSHARK],
             &[tools::PROMETHEUS],
+            &[tools::CHROMIUM],
             &linker::NEEDS,
             &toolchain::DEBIAN_NEEDS,
         ];

@@ -1,4 +1,4 @@
-//! Debian's Prometheus gets the metrics of two agents with native histograms, by scrapes and by OTLP.
+//! Debian's Prometheus scrapes two agents with native histograms, and Debian's VictoriaMetrics gets theirs by OTLP.
 
 #![allow(clippy::unwrap_used, reason = "a test ends at its first failure")]
 
@@ -14,7 +14,7 @@ use support::{Agent, lab_with};
 use xtask::exec::{self, KillOnDrop};
 use xtask::forward::Impairment;
 use xtask::lab::{DelayLine, Lab, Options, Topology};
-use xtask::setup::{Foreign, ensure_foreign, ensure_otlp_prometheus};
+use xtask::setup::{Foreign, ensure_foreign, ensure_victoria_metrics};
 use xtask::workspace;
 
 fn deploy() -> PathBuf {
@@ -109,29 +109,33 @@ impl<'a> Prometheus<'a> {
         quick("prometheus.yml", &[(": 15s", ": 1s"), ("127.0.0.1:9862", &targets)]);
         quick("kstamp.rules.yml", &[("[2m]", "[20s]")]);
         quick("kstamp.alerts.yml", &[("for: 1m", "for: 2s"), ("for: 5m", "for: 2s")]);
-        Self::start(lab, "prometheus".as_ref(), "native-histograms", "127.0.0.1")
+        let arguments = [
+            "--enable-feature=native-histograms".to_owned(),
+            format!("--config.file={}", directory.join("prometheus.yml").display()),
+            format!("--storage.tsdb.path={}", directory.join("data").display()),
+            "--web.listen-address=127.0.0.1:9090".to_owned(),
+        ];
+        Self::start(lab, "prometheus".as_ref(), &arguments, "127.0.0.1")
     }
 
-    /// A receiver of OTLP, which scrapes nothing. Listens at an address that both agents reach.
+    /// VictoriaMetrics, which answers the same queries. Listens at an address that both agents reach.
     fn receiving(lab: &'a Lab, program: &Path, address: &str) -> Self {
-        fs::write(directory(lab).join("prometheus.yml"), "global: {scrape_interval: 1s}\n").unwrap();
-        Self::start(lab, program, "native-histograms,otlp-write-receiver", address)
+        let arguments = [
+            format!("-storageDataPath={}", directory(lab).join("data").display()),
+            format!("-httpListenAddr={address}:9090"),
+            "-opentelemetry.usePrometheusNaming".to_owned(),
+            // Samples can be queried at once.
+            "-search.latencyOffset=0s".to_owned(),
+            "-search.disableCache".to_owned(),
+        ];
+        Self::start(lab, program, &arguments, address)
     }
 
-    fn start(lab: &'a Lab, program: &Path, features: &str, address: &str) -> Self {
+    fn start(lab: &'a Lab, program: &Path, arguments: &[String], address: &str) -> Self {
         let directory = directory(lab);
         let place = &lab.pair()[0].namespace;
         support::run(&mut lab.command(place, "ip", "link set lo up".split(' ')));
-        let mut command = lab.command(
-            place,
-            program,
-            [
-                format!("--enable-feature={features}"),
-                format!("--config.file={}", directory.join("prometheus.yml").display()),
-                format!("--storage.tsdb.path={}", directory.join("data").display()),
-                format!("--web.listen-address={address}:9090"),
-            ],
-        );
+        let mut command = lab.command(place, program, arguments);
         let log = fs::File::create(directory.join("log")).unwrap();
         let process = support::start(command.stdout(Stdio::null()).stderr(log));
         Self {
@@ -266,20 +270,26 @@ fn an_injected_loss_fires_the_alert_and_quantiles_are_those_of_the_samples() {
     // No scrape is lost in the agent.
     assert_eq!(prometheus.query("max(kstamp_metrics_events_lost_total)")[0].0, 0.0);
 
-    quantiles_are_those_of_the_samples(&prometheus, agents, &targets[0], &file);
+    let of_first = format!("kstamp_rtt_seconds{{instance=\"{}\"}}", targets[0]);
+    let count = format!("histogram_count({of_first})");
+    quantiles_are_those_of_the_samples(&prometheus, agents, [&count, &of_first], &file);
     drop(prometheus);
     lab.down().unwrap();
 }
 
-/// Ends the agents, and compares what Prometheus has of the first one, `instance`, with its samples.
-fn quantiles_are_those_of_the_samples(prometheus: &Prometheus<'_>, agents: Vec<Agent>, instance: &str, file: &Path) {
+/// Ends the agents, and compares `count` and the `histogram` of the first one with its samples.
+fn quantiles_are_those_of_the_samples(
+    prometheus: &Prometheus<'_>,
+    agents: Vec<Agent>,
+    [count, histogram]: [&str; 2],
+    file: &Path,
+) {
     // One query, so that all values are of one scrape.
-    let of_first = format!("kstamp_rtt_seconds{{instance=\"{instance}\"}}");
     let quantiles = [0.5, 0.9, 0.99];
     let parts = quantiles.map(|quantile| {
-        format!("label_replace(histogram_quantile({quantile}, {of_first}), \"what\", \"{quantile}\", \"\", \"\")")
+        format!("label_replace(histogram_quantile({quantile}, {histogram}), \"what\", \"{quantile}\", \"\", \"\")")
     });
-    let count = format!("label_replace(histogram_count({of_first}), \"what\", \"count\", \"\", \"\")");
+    let count = format!("label_replace({count}, \"what\", \"count\", \"\", \"\")");
     let query = format!("{count} or {}", parts.join(" or "));
     let values = prometheus.await_series(&query);
     let value = |what: &str| values.iter().find(|(_, labels)| labels["what"] == what).unwrap().0;
@@ -312,9 +322,9 @@ fn a_receiver_of_otlp_has_the_counts_and_quantiles_of_two_agents() {
     if !has_prometheus() {
         return;
     }
-    let program = match ensure_otlp_prometheus() {
+    let program = match ensure_victoria_metrics() {
         Ok(program) => program,
-        Err(error) => return println!("SKIPPED: no Prometheus that receives OTLP: {error:#}"),
+        Err(error) => return println!("SKIPPED: no VictoriaMetrics: {error:#}"),
     };
     let Some(lab) = lab_with(Topology::Delay, &three_milliseconds()) else {
         return;
@@ -329,7 +339,7 @@ fn a_receiver_of_otlp_has_the_counts_and_quantiles_of_two_agents() {
             let peer = pair[1 - number].v4;
             let mut arguments = format!(
                 "--family v4 --no-group --peer {peer} --interval 20ms --timeout 500ms --report 1s --name agent{number} \
-                 --otlp http://{address}:9090/api/v1/otlp"
+                 --otlp http://{address}:9090/opentelemetry"
             );
             if number == 0 {
                 arguments += &format!(" --samples {}", file.display());
@@ -341,28 +351,28 @@ fn a_receiver_of_otlp_has_the_counts_and_quantiles_of_two_agents() {
         .iter()
         .for_each(|agent| agent.await_start(Duration::from_secs(10)));
     let prometheus = Prometheus::receiving(&lab, &program, &address);
-    let received = "kstamp_probes_received_total{job=\"kstamp\", path=\"unicast\"} > 200";
-    let both = format!("count({received}) == 2");
-    prometheus.await_series(&both);
-    let of_samples = prometheus.query("histogram_count(kstamp_rtt_seconds) - kstamp_probes_received_total");
+    let received = "kstamp_probes_received_total{service_name=\"kstamp\", path=\"unicast\"} > 200";
+    prometheus.await_series(&format!("count({received}) == 2"));
+    let of_samples = prometheus.query("kstamp_rtt_seconds_count - kstamp_probes_received_total");
+    assert_eq!(of_samples.len(), 2);
     assert!(
         of_samples.iter().all(|(difference, _)| *difference == 0.0),
         "{of_samples:?}"
     );
-    let lost = prometheus.query("sum by (instance, direction) (kstamp_probes_lost_total) > 0");
+    let lost = prometheus.query("sum by (service_instance_id, direction) (kstamp_probes_lost_total) > 0");
     let directions: Vec<_> = lost
         .iter()
-        .map(|(_, labels)| {
-            (
-                labels["instance"].as_str().unwrap(),
-                labels["direction"].as_str().unwrap(),
-            )
-        })
+        .map(|(_, labels)| (&labels["service_instance_id"], &labels["direction"]))
         .collect();
-    assert!(directions.contains(&("agent0", "forward")), "{directions:?}");
-    assert!(directions.contains(&("agent1", "backward")), "{directions:?}");
-    assert_eq!(prometheus.query("target_info{job=\"kstamp\"}").len(), 2);
-    quantiles_are_those_of_the_samples(&prometheus, agents, "agent0", &file);
+    for (agent, direction) in [("agent0", "forward"), ("agent1", "backward")] {
+        assert!(
+            directions.contains(&(&agent.into(), &direction.into())),
+            "{directions:?}"
+        );
+    }
+    let of_first =
+        ["count", "bucket"].map(|part| format!("kstamp_rtt_seconds_{part}{{service_instance_id=\"agent0\"}}"));
+    quantiles_are_those_of_the_samples(&prometheus, agents, [&of_first[0], &of_first[1]], &file);
     drop(prometheus);
     lab.down().unwrap();
 }

@@ -6,4 +6,4 @@ mod floor;
 mod follow;
 mod legacy;
 pub mod run;
-mod site;
+pub mod site;

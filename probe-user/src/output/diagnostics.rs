@@ -1,12 +1,23 @@
 //! Standard error, which must not delay measuring either.
 
 use std::io::{self, Write as _};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::output::file::is_writable;
 use crate::output::progress;
 
 const LAST_LINE_TIMEOUT: Duration = Duration::from_secs(1);
+
+type Elsewhere = Box<dyn Fn(&str) + Send>;
+
+/// Takes lines instead of standard error.
+static ELSEWHERE: Mutex<Option<Elsewhere>> = Mutex::new(None);
+
+/// Has lines shown elsewhere, while a screen is drawn where standard error may go too.
+pub fn divert(elsewhere: Option<Elsewhere>) {
+    *ELSEWHERE.lock().unwrap_or_else(PoisonError::into_inner) = elsewhere;
+}
 
 /// Writes whole lines as long as standard error takes them at once, and counts those that it leaves out.
 #[derive(Default)]
@@ -16,6 +27,10 @@ pub struct Diagnostics {
 
 impl io::Write for Diagnostics {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if let Some(elsewhere) = &*ELSEWHERE.lock().unwrap_or_else(PoisonError::into_inner) {
+            elsewhere(String::from_utf8_lossy(line).trim_end());
+            return Ok(line.len());
+        }
         progress::clear();
         let mut stderr = io::stderr().lock();
         if !is_writable(&stderr, Some(Duration::ZERO)) {

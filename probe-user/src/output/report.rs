@@ -4,7 +4,7 @@ pub mod model;
 pub mod page;
 mod plots;
 pub mod record;
-mod session;
+pub mod session;
 mod timeline;
 
 #[cfg(test)]

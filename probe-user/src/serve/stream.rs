@@ -32,7 +32,7 @@ pub struct Records {
 }
 
 impl Records {
-    pub(super) fn wanted() -> Self {
+    pub(crate) fn wanted() -> Self {
         Self {
             is_wanted: true,
             bytes: Vec::new(),
@@ -51,6 +51,16 @@ impl Records {
             Ok(()) => self.bytes.push(b'\n'),
             Err(_) => self.bytes.truncate(before),
         }
+    }
+}
+
+#[cfg(test)]
+impl Records {
+    /// The types of all records.
+    pub(crate) fn kinds(&self) -> Vec<String> {
+        let text = String::from_utf8_lossy(&self.bytes);
+        let kinds = text.lines().filter_map(|line| line.strip_prefix("event: "));
+        kinds.map(str::to_owned).collect()
     }
 }
 

@@ -20,6 +20,17 @@ function axis(options) {
   return { stroke: colour("faint"), grid, ticks: grid, font: "12px system-ui, sans-serif", ...options };
 }
 
+/** Times of day; of long steps without seconds, of days with the date. */
+function times() {
+  const values = (_, ticks, index, space, step) => ticks.map((second) => {
+    const date = new Date(second * 1000);
+    const digits = (number) => String(number).padStart(2, "0");
+    const day = `${digits(date.getHours())}:${digits(date.getMinutes())}`;
+    return step < 60 ? `${day}:${digits(date.getSeconds())}` : day;
+  });
+  return axis({ values, space: 70 });
+}
+
 const durations = () => axis({ size: 64, values: (_, ticks) => ticks.map((ns) => duration(ns)) });
 
 /**
@@ -100,7 +111,7 @@ export function bands(rows, of) {
   const pick = (name) => (row) => of(row)?.[name] ?? null;
   const data = columnsOf(rows, pick("p99"), pick("p90"), pick("p50"), pick("min"));
   const options = {
-    axes: [axis({}), durations()],
+    axes: [times(), durations()],
     series: [{}, line("99 %", "sky", { width: 1 }), line("90 %", "blue", { width: 1 }), line("median", "text", { width: 2 }),
       line("minimum", "faint", { width: 1, dash: [4, 4] })],
     bands: [
@@ -115,7 +126,7 @@ export function bands(rows, of) {
 export function lines(rows, ...list) {
   const data = columnsOf(rows, ...list.map(([, , , value]) => value));
   const series = list.map(([label, name, dash]) => line(label, name, { dash }));
-  return { options: { axes: [axis({}), durations()], series: [{}, ...series] }, data };
+  return { options: { axes: [times(), durations()], series: [{}, ...series] }, data };
 }
 
 /** Shares of the sent probes in percent, one on the other. `parts`: label, colour and value of a row, from the bottom. */
@@ -131,7 +142,7 @@ export function shares(rows, ...parts) {
   }));
   const top = Math.max(1, ...data[1].map((value) => value ?? 0));
   const options = {
-    axes: [axis({}), axis({ size: 64, values: (_, ticks) => ticks.map((share) => `${share} %`) })],
+    axes: [times(), axis({ size: 64, values: (_, ticks) => ticks.map((share) => `${share} %`) })],
     scales: { y: { range: [0, Math.min(100, top * 1.1)] } },
     series: [{}, ...series],
   };
@@ -175,7 +186,7 @@ export function heatMap(rows) {
   const splits = () => Array.from({ length: Math.ceil(span / step) + 1 }, (_, number) => Math.ceil(low / step) * step + number * step)
     .filter((index) => index <= high);
   const options = {
-    axes: [axis({}), axis({ size: 64, splits, values: (_, ticks) => ticks.map((index) => duration(ofIndex(index))) })],
+    axes: [times(), axis({ size: 64, splits, values: (_, ticks) => ticks.map((index) => duration(ofIndex(index))) })],
     scales: { x: { range: [rows[0].start_s, rows[rows.length - 1].end_s] }, y: { range: [low, high] } },
     legend: { show: false },
     cursor: { drag: { x: false, y: false } },

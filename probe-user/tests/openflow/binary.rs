@@ -55,6 +55,15 @@ fn wrong_arguments_are_refused_in_one_line_before_anything_runs() {
     let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let taken = taken.local_addr().unwrap().to_string();
     let nowhere = path("no/such/directory");
+    assert_refused(
+        &["--listen", ANY, "--web-listen", &taken],
+        1,
+        &["--web-listen", &taken, "another process listens there"],
+    );
+    assert_refused(&["--web-listen", "9863"], 2, &["--web-listen", "write 127.0.0.1:9863"]);
+    let wrong = path("web.yml");
+    fs::write(&wrong, "basic_auth_users: 7\n").unwrap();
+    assert_refused(&["--web-listen", ANY, "--web-config", &wrong], 2, &["web.yml"]);
     for listen in ["", "nonsense", "127.0.0.1", "127.0.0.1:70000", "6653"] {
         assert_refused(&["--listen", listen], 2, &["--listen"]);
     }

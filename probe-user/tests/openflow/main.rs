@@ -16,3 +16,4 @@ mod sim;
 mod steering;
 mod stream;
 mod tls;
+mod web;

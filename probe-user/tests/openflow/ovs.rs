@@ -29,7 +29,7 @@ use crate::tls::{Authority, Certificate, files};
 
 impl OpenVSwitch {
     /// With a veth pair `l1`–`l2` for bridges `br1` and `br2` of dpids 1 and 2.
-    fn linked() -> Self {
+    pub fn linked() -> Self {
         let switch = Self::start();
         switch.run("ip link add l1 type veth peer name l2");
         for end in ["l1", "l2"] {
@@ -45,7 +45,7 @@ impl OpenVSwitch {
     }
 
     /// Creates the bridges, which connect to a controller at once.
-    fn connect_to(&self, target: &str) {
+    pub fn connect_to(&self, target: &str) {
         for number in [1, 2] {
             self.vsctl(&format!(
                 "add-br br{number} -- set bridge br{number} datapath_type=netdev protocols=OpenFlow13 \

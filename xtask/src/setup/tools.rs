@@ -7,7 +7,9 @@ use anyhow::{Context as _, Result};
 use crate::setup::cargo_tool;
 use crate::setup::packages::{self, Need};
 use crate::setup::report::{Mode, say};
-use crate::workspace;
+use crate::{exec, workspace};
+
+const SCHEMATHESIS: &str = "4.32.5";
 
 pub(super) const TOOLS: [Need; 4] = [
     Need {
@@ -34,6 +36,12 @@ const PYTHON: Need = Need {
     why: "runs the asyncio agent that is compared in benches and tests",
 };
 
+const PYTHON_VENV: Need = Need {
+    what: "python3-venv",
+    packages: "python3-venv",
+    why: "has an environment for schemathesis, which tests the API of --listen",
+};
+
 pub(super) const TSHARK: Need = Need {
     what: "tshark",
     packages: "tshark",
@@ -45,6 +53,12 @@ pub(super) const PROMETHEUS: Need = Need {
     what: "prometheus",
     packages: "prometheus",
     why: "scrapes agents in tests, with promtool, which checks the rules in deploy/",
+};
+
+pub(super) const CHROMIUM: Need = Need {
+    what: "chromedriver",
+    packages: "chromium chromium-driver fonts-dejavu-core",
+    why: "shows the pages of --listen in tests",
 };
 
 /// Installs the tools that benches compare kstamp with. A bench skips missing tools.
@@ -73,6 +87,27 @@ fn ensure_stamp_suite() -> Result<PathBuf> {
     stamp_suite().context("it was built but is not there")
 }
 
+/// Finds schemathesis, or installs it from PyPI into a directory below the target directory. Returns its path.
+pub fn ensure_schemathesis() -> Result<PathBuf> {
+    let directory = workspace::target_directory().join("schemathesis").join(SCHEMATHESIS);
+    let program = directory.join("bin/schemathesis");
+    if program.is_file() {
+        return Ok(program);
+    }
+    say("schemathesis", &format!("installing {SCHEMATHESIS} from PyPI"));
+    packages::ensure(&[PYTHON], Mode::Install)?;
+    let path = directory.to_string_lossy();
+    let environment = ["-m", "venv", "--clear", &path];
+    if exec::run("python3", environment).is_err() {
+        // Debian's Python has `venv` in a package of its own.
+        packages::ensure(&[PYTHON_VENV], Mode::Install)?;
+        exec::run("python3", environment)?;
+    }
+    let package = format!("schemathesis=={SCHEMATHESIS}");
+    exec::run(&format!("{path}/bin/pip"), ["install", "--quiet", &package])?;
+    Ok(program)
+}
+
 /// Path of a stamp-suite, which need not be fast; builds it if it is missing.
 pub fn ensure_stamp_suite_for_tests() -> Result<PathBuf> {
     match which::which("stamp-suite").ok().or_else(stamp_suite) {
@@ -91,6 +126,7 @@ pub fn ensure_foreign(program: Foreign) -> Result<()> {
         Foreign::Tshark => TSHARK,
         Foreign::Python => PYTHON,
         Foreign::Prometheus => PROMETHEUS,
+        Foreign::Chromium => CHROMIUM,
     };
     packages::ensure(&[need], Mode::Install).map(drop)
 }
@@ -104,4 +140,6 @@ pub enum Foreign {
     Python,
     /// With promtool.
     Prometheus,
+    /// With chromedriver.
+    Chromium,
 }

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "a test ends at its first failure")]
 
+pub mod browser;
 pub mod links;
 
 use std::fs::{self, File};

@@ -2,7 +2,7 @@
 
 mod api;
 mod assets;
-mod openapi;
+pub mod openapi;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -10,7 +10,7 @@ use hyper::StatusCode;
 use probe_host::clock::realtime_ns;
 
 use crate::command::agent::site::api::{Source, Status};
-use crate::command::shared::update::Update;
+pub use crate::command::shared::update::Update;
 use crate::output::history::History;
 use crate::output::jsonl::{Jsonl, record};
 use crate::output::metrics::format::Format;

@@ -4,6 +4,7 @@ mod api;
 mod assets;
 mod history;
 mod metrics;
+mod openapi;
 #[cfg(test)]
 mod tests;
 

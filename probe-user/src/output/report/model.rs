@@ -65,7 +65,7 @@ impl Model {
     pub fn add(&mut self, agent: &str, record: Record) -> Result<(), ModelError> {
         match record {
             Record::Start(start) => self.start(agent, *start),
-            Record::Event(happening) => self.event(agent, happening),
+            Record::Event(event) => self.event(agent, event.into()),
             Record::LeftOut(record) => {
                 let parts = record
                     .left_out

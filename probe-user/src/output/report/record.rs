@@ -28,7 +28,7 @@ pub enum RecordError {
 #[derive(Debug)]
 pub enum Record {
     Start(Box<Start>),
-    Event(Happening),
+    Event(Event),
     Window(Box<Results>),
     Summary(Box<Results>),
     Sample(Sample),
@@ -57,10 +57,10 @@ impl Record {
             "sample" => Self::Sample(fields("sample", line)?),
             "output" => Self::LeftOut(fields("output", line)?),
             "counters" => Self::Counters,
-            "attach" => Self::Event(fields::<Attach>("attach", line)?.into()),
-            "interface" => Self::Event(fields::<Interface>("interface", line)?.into()),
-            "peer" => Self::Event(fields::<Peer>("peer", line)?.into()),
-            "clock" => Self::Event(fields::<Clock>("clock", line)?.into()),
+            "attach" => Self::Event(Event::Attach(fields("attach", line)?)),
+            "interface" => Self::Event(Event::Interface(fields("interface", line)?)),
+            "peer" => Self::Event(Event::Peer(fields("peer", line)?)),
+            "clock" => Self::Event(Event::Clock(fields("clock", line)?)),
             _ => return Err(RecordError::OfAnotherCommand(kind.chars().take(40).collect())),
         };
         let agent = agent.or(unnamed.map(Cow::Borrowed)).ok_or(RecordError::NoAgent)?;
@@ -110,6 +110,7 @@ pub struct Start {
     pub engine: String,
     pub clock: ClockState,
     pub kernel: String,
+    pub name: Option<String>,
     pub target: Option<String>,
     #[serde(default)]
     pub addresses: Vec<IpAddr>,
@@ -149,12 +150,24 @@ pub struct Results {
     pub late: u64,
     pub duplicates: u64,
     pub reordered: u64,
+    #[serde(default)]
+    pub collector_lost: u64,
     pub send_failed: u64,
+    #[serde(default)]
+    pub not_sent: u64,
     pub rtt_ns: Option<Quantiles>,
     pub forward_ns: Option<Quantiles>,
     pub backward_ns: Option<Quantiles>,
     pub clock: Option<String>,
     pub clock_bound_ns: Option<u64>,
+    pub clock_offset_ns: Option<i64>,
+    pub clock_skew_ppb: Option<i64>,
+    pub residence_ns: Option<Quantiles>,
+    pub pdv_ns: Option<Quantiles>,
+    pub ipdv_ns: Option<Quantiles>,
+    pub attach: Option<Hooks>,
+    pub peer_attach: Option<String>,
+    pub moved_from: Option<IpAddr>,
 }
 
 /// A distribution, in nanoseconds.
@@ -197,6 +210,26 @@ pub struct LeftOut {
     pub time: Utc,
 }
 
+/// Something that happened.
+#[derive(Debug, Clone)]
+pub enum Event {
+    Attach(Attach),
+    Interface(Interface),
+    Peer(Peer),
+    Clock(Clock),
+}
+
+impl From<Event> for Happening {
+    fn from(event: Event) -> Self {
+        match event {
+            Event::Attach(change) => change.into(),
+            Event::Interface(change) => change.into(),
+            Event::Peer(change) => change.into(),
+            Event::Clock(step) => step.into(),
+        }
+    }
+}
+
 /// Something that happened, in words.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Happening {
@@ -204,9 +237,9 @@ pub struct Happening {
     pub text: String,
 }
 
-#[derive(Deserialize)]
-struct Attach {
-    receive: String,
+#[derive(Debug, Clone, Deserialize)]
+pub struct Attach {
+    pub receive: String,
     reason: String,
     time: Utc,
 }
@@ -218,9 +251,9 @@ impl From<Attach> for Happening {
     }
 }
 
-#[derive(Deserialize)]
-struct Interface {
-    event: String,
+#[derive(Debug, Clone, Deserialize)]
+pub struct Interface {
+    pub event: String,
     interface: String,
     time: Utc,
 }
@@ -232,13 +265,13 @@ impl From<Interface> for Happening {
     }
 }
 
-#[derive(Deserialize)]
-struct Peer {
-    event: String,
-    reason: Option<String>,
-    peer: IpAddr,
-    moved_from: Option<IpAddr>,
-    name: Option<String>,
+#[derive(Debug, Clone, Deserialize)]
+pub struct Peer {
+    pub event: String,
+    pub reason: Option<String>,
+    pub peer: IpAddr,
+    pub moved_from: Option<IpAddr>,
+    pub name: Option<String>,
     time: Utc,
 }
 
@@ -254,8 +287,8 @@ impl From<Peer> for Happening {
     }
 }
 
-#[derive(Deserialize)]
-struct Clock {
+#[derive(Debug, Clone, Deserialize)]
+pub struct Clock {
     peer: Option<IpAddr>,
     by_ns: i64,
     time: Utc,

@@ -4,8 +4,7 @@ use std::net::IpAddr;
 
 use hyper::StatusCode;
 use probe_core::stats::report::Path;
-use serde::de::IntoDeserializer as _;
-use serde::{Deserialize as _, Serialize};
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::output::field_lists::Field;
@@ -209,13 +208,13 @@ impl Source<'_> {
             _ => None,
         };
         let by = query.parsed("by", "report or minute", by).map_err(bad)?;
+        // Before 1970 nothing was measured.
         let time = |text: &str| {
-            let text: serde::de::value::StrDeserializer<'_, serde::de::value::Error> = text.into_deserializer();
-            Utc::deserialize(text).ok()
+            let time: jiff::Timestamp = text.parse().ok()?;
+            let unix_ns = u64::try_from(time.as_nanosecond()).unwrap_or(0);
+            Some(Utc { unix_ns })
         };
-        let since = query
-            .parsed("since", "a time of RFC 3339 after 1970", time)
-            .map_err(bad)?;
+        let since = query.parsed("since", "a time of RFC 3339", time).map_err(bad)?;
         let limit = limit(&query)?;
         if !self.history.has_peer(peer) {
             return Err((

@@ -4,8 +4,8 @@ use hyper::StatusCode;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::command::controller::site::ControllerSite;
 use crate::command::controller::site::history::{LinkName, name};
+use crate::command::controller::site::{ControllerSite, openapi};
 use crate::output::jsonl::record_value;
 use crate::serve::query::Query;
 use crate::serve::site::Page;
@@ -27,6 +27,7 @@ pub(super) fn page(site: &ControllerSite, path: &str, query: &str) -> Option<Pag
         "/api/v1/history" => history(site, query),
         "/api/v1/paths" => paths(site, query),
         "/api/v1/events" => events(site, query),
+        "/api/v1/openapi.json" => Ok(openapi::document()),
         _ => return None,
     };
     Some(match reply {

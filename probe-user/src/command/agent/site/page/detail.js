@@ -105,6 +105,12 @@ export class Detail {
     this.reload();
   }
 
+  /** There is no peer. */
+  leave() {
+    this.#chosen = null;
+    this.#place.hidden = true;
+  }
+
   /** All rows anew. */
   reload() {
     this.#rows = new Map();
@@ -117,7 +123,7 @@ export class Detail {
     this.#isDue = true;
     if (this.#isLoading) return;
     this.#isLoading = true;
-    while (this.#isDue) {
+    while (this.#isDue && this.#chosen) {
       this.#isDue = false;
       await this.#load();
     }
@@ -138,12 +144,13 @@ export class Detail {
     try {
       const { windows } = await get(`/api/v1/windows?${query}`);
       // Another one was chosen meanwhile.
-      if (held !== this.#rows || by !== this.#by) return;
+      if (!this.#chosen || held !== this.#rows || by !== this.#by) return;
       for (const row of windows.toReversed()) {
         held.set(row.start, { ...row, start_s: seconds(row.start), end_s: seconds(row.end) });
       }
       setText(this.#note, "");
     } catch (error) {
+      if (!this.#chosen) return;
       setText(this.#note, `No windows: ${error.message}`);
     }
     this.#show();

@@ -8,6 +8,8 @@ import { Events } from "./events.js";
 import { Peers } from "./peers.js";
 
 const KINDS = ["start", "attach", "interface", "peer", "clock", "window", "status"];
+/** Reasons for which a peer is down and gone. */
+const GONE = ["ended", "no-address"];
 /** The server sends its state this often, whether there are windows or not. */
 const STATUS_S = 5;
 
@@ -100,6 +102,8 @@ function take(record) {
     if (record.type === "attach" && page.start) page.start.attach.receive = record.receive;
     if (record.type === "peer") peers.changed(record);
     events.add(record);
+    // It has taken its history with it.
+    if (GONE.includes(record.reason)) load();
     showAgent();
   }
   due();
@@ -116,8 +120,8 @@ async function load() {
     events.load(happened.events);
     showAgent();
     const wanted = new URLSearchParams(location.hash.slice(1));
-    peers.choose(wanted.get("peer"), wanted.get("path"));
-    detail.reload();
+    if (peers.choose(wanted.get("peer"), wanted.get("path"))) detail.reload();
+    else detail.leave();
     due();
   } catch (error) {
     setText(byId("no-peers"), `The agent does not answer: ${error.message}`);

@@ -13,7 +13,7 @@ const COLUMNS = [
   ["Sent", "wide", "Probes in the last windows, as many as the trend shows"],
   ["Lost", "", "Of these: share, then forward → and backward ←, ? of unknown direction"],
   ["Median", "", "Round-trip time of the last window: half of the replies were faster"],
-  ["99 %", "", "Round-trip time of the last window: 99 % of the replies were faster"],
+  ["99 %", "wide", "Round-trip time of the last window: 99 % of the replies were faster"],
   ["Jitter", "wide", "99 % less the minimum of the last window (RFC 5481: PDV)"],
   ["Trend", "wide", "Median of the last windows; marks below are windows with loss"],
 ];
@@ -98,10 +98,12 @@ export class Peers {
     row.isNew = true;
   }
 
-  /** Chooses a peer and path, or the first if they are not there. */
+  /** Chooses a peer and path, or the first if they are not there; false if there is none. */
   choose(peer, path) {
-    const row = this.#rows.get(`${peer} ${path}`) ?? this.#chosen ?? this.#rows.values().next().value;
-    if (row && this.#rows.has(`${row.peer} ${row.path}`)) this.#take(row.element);
+    const row = this.#rows.get(`${peer} ${path}`) ?? this.#rows.values().next().value;
+    if (row) this.#take(row.element);
+    else this.#chosen = null;
+    return Boolean(row);
   }
 
   draw() {
@@ -132,11 +134,14 @@ export class Peers {
     const cells = COLUMNS.map(([, kind]) => make("td", { class: kind, role: "gridcell" }));
     const spark = make("canvas", { class: "spark", role: "img" });
     last(cells).append(spark);
-    const name = make("div");
-    const address = make("div", { class: "address" });
-    cells[0].append(name, address);
+    const name = make("span");
+    const address = make("span", { class: "address" });
+    cells[0].append(name, address, make("span", { class: "address narrow" }, path));
+    const share = make("span");
+    const split = make("span", { class: "split" });
+    cells[4].append(share, " ", split);
     const element = make("tr", { tabindex: "-1", "aria-selected": "false" }, ...cells);
-    const row = { peer, path, recent: { end: [] }, element, cells, name, address, spark, isNew: true };
+    const row = { peer, path, recent: { end: [] }, element, cells, name, address, share, split, spark, isNew: true };
     element.row = row;
     return row;
   }
@@ -145,14 +150,13 @@ export class Peers {
     const { cells, recent, spark } = row;
     const peer = this.#peers.get(row.peer) ?? {};
     setText(row.name, peer.peer_name || row.peer);
-    const address = peer.peer_name ? row.peer : "";
-    setText(row.address, row.path === "group" ? `${address} group`.trim() : address);
+    setText(row.address, peer.peer_name ? row.peer : "");
     setText(cells[1], peer.state === "up" ? "▲ up" : "▼ down");
     cells[1].className = `left ${peer.state === "up" ? "up" : "down"}`;
     setText(cells[2], row.path);
     const number = recent.end.length;
     if (!number) {
-      cells.slice(3, 8).forEach((cell) => setText(cell, "–"));
+      [cells[3], row.share, ...cells.slice(5, 8)].forEach((cell) => setText(cell, "–"));
       return;
     }
     const [sent, lost] = [sum(recent.sent), sum(recent.lost)];
@@ -160,7 +164,8 @@ export class Peers {
     const directions = [[forward, "→"], [backward, "←"], [unknown, "?"]].filter(([count]) => count);
     setText(cells[3], String(sent));
     const split = directions.map(([count, sign]) => `${sign} ${count}`).join(" ");
-    setText(cells[4], `${percent(lost, sent)}${split ? ` (${split})` : ""}`);
+    setText(row.share, percent(lost, sent));
+    setText(row.split, split);
     cells[4].className = lost ? "lossy" : "";
     const [min, p50, p99] = [last(recent.min_ns), last(recent.p50_ns), last(recent.p99_ns)];
     setText(cells[5], duration(p50));

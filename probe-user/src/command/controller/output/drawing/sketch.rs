@@ -125,7 +125,12 @@ fn name(link: &LinkLine) -> String {
 }
 
 fn class(link: &LinkLine) -> String {
-    let measured = delay(link).filter(|_| is_measured(link));
+    let resolution = link.error_ns.lldp_echo.and_then(|ns| i64::try_from(ns).ok());
+    let measured = match (link.state, link.rtt_ns.kernel) {
+        (LinkState::BelowResolution, None) => resolution,
+        (LinkState::Valid | LinkState::BelowResolution, _) => delay(link),
+        _ => None,
+    };
     let level = |ns: i64| LEVELS_NS.iter().rposition(|from_ns| ns >= *from_ns).unwrap_or_default();
     let colour = measured.map_or_else(|| "unmeasured".to_owned(), |ns| format!("slow{}", level(ns)));
     format!("link {} {colour}", state_name(link.state))
@@ -194,10 +199,6 @@ fn legend() -> Markup {
 /// `10 ms`.
 fn whole(ns: i64) -> String {
     duration(ns).replace(".00 ", " ").replace(".0 ", " ")
-}
-
-fn is_measured(link: &LinkLine) -> bool {
-    matches!(link.state, LinkState::Valid | LinkState::BelowResolution)
 }
 
 /// The best estimate of the round trip.

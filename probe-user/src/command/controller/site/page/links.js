@@ -27,6 +27,12 @@ export function best({ kernel, bounce, lldp_echo }) {
   return kernel ?? bounce ?? lldp_echo;
 }
 
+/** The best estimate in words; below the resolution, the resolution. */
+function roundTrip({ state, rtt_ns, error_ns }) {
+  if (state === "below_resolution" && rtt_ns.kernel === null) return `< ${duration(error_ns.lldp_echo)}`;
+  return duration(best(rtt_ns));
+}
+
 /** The state in words; of a link that loses LLDP in one direction, which. */
 function stateOf({ state, silent, from, to }) {
   const words = state.replace("_", " ");
@@ -91,7 +97,7 @@ export class Links {
     row.link = link;
     const { rtt_ns, error_ns } = link;
     const isDown = ["stale", "missing"].includes(link.state);
-    const texts = [titleOf(link), stateOf(link), duration(best(rtt_ns)), duration(rtt_ns.lldp_echo), duration(error_ns.lldp_echo),
+    const texts = [titleOf(link), stateOf(link), roundTrip(link), duration(rtt_ns.lldp_echo), duration(error_ns.lldp_echo),
       duration(rtt_ns.bounce), duration(rtt_ns.kernel)];
     row.cells.forEach((cell, index) => setText(cell, texts[index]));
     row.cells[1].className = `left ${isDown ? "down" : "up"}`;

@@ -1,0 +1,264 @@
+//! What records say about an agent and its peers, in bounded memory and without I/O.
+
+mod row;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
+
+use probe_core::agent::config::MAX_PEERS;
+use probe_core::stats::report::Path;
+use probe_core::text;
+
+pub use crate::command::top::model::row::{Key, Point, Row, State};
+use crate::output::report::record::{Event, Happening, Hooks, LeftOut, Peer, Record, Results, Start};
+use crate::output::time::Utc;
+
+/// Peers by both paths. `--peer` may name more.
+pub const MAX_ROWS: usize = 2 * MAX_PEERS;
+pub const MAX_EVENTS: usize = 500;
+/// Longest text that is kept, in bytes.
+const MAX_TEXT: usize = 200;
+const MAX_NAME: usize = 64;
+
+/// What a source reports.
+#[derive(Debug)]
+pub enum Update {
+    /// Who measured, and what.
+    Record(String, Box<Record>),
+    /// A line that is no record, and why.
+    Unreadable(String),
+    /// A line of the agent's diagnostics.
+    Said(String),
+    /// No records come any more, and why.
+    Lost(String),
+    /// Records come again, from the start.
+    Found,
+}
+
+/// Whether a peer is up, by its last record.
+#[derive(Debug, Clone, Default)]
+struct Whereabouts {
+    is_down: bool,
+    name: Option<String>,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct Model {
+    pub agent: String,
+    pub start: Option<Box<Start>>,
+    /// The hooks of the programs now.
+    pub attach: Option<Hooks>,
+    /// Since when no records come, and why.
+    pub lost: Option<(Utc, String)>,
+    rows: BTreeMap<Key, Row>,
+    peers: BTreeMap<IpAddr, Whereabouts>,
+    events: VecDeque<Happening>,
+    /// Peers and paths for which there was no room.
+    pub rows_left_out: u64,
+    pub summaries: Vec<Results>,
+    /// The end of the last window.
+    newest: Option<Utc>,
+}
+
+impl Model {
+    pub fn update(&mut self, update: Update, now: Utc) {
+        match update {
+            Update::Record(agent, record) => {
+                self.agent = plain(&agent, MAX_NAME);
+                self.lost = None;
+                self.record(*record);
+            }
+            Update::Unreadable(why) => self.event(now, &format!("a line that is no record: {why}")),
+            Update::Said(line) => self.event(now, &line),
+            Update::Lost(why) => {
+                let why = plain(&why, MAX_TEXT);
+                if self.lost.as_ref().is_none_or(|(_, before)| *before != why) {
+                    self.event(now, &why);
+                }
+                let since = self.lost.take().map_or(now, |(since, _)| since);
+                self.lost = Some((since, why));
+            }
+            Update::Found => self.lost = None,
+        }
+    }
+
+    fn record(&mut self, record: Record) {
+        match record {
+            Record::Start(start) => self.started(start),
+            Record::Event(event) => self.happened(event),
+            Record::Window(window) => self.window(*window),
+            Record::Summary(mut summary) => {
+                clean(&mut summary);
+                if self.summaries.len() < MAX_ROWS {
+                    self.summaries.push(*summary);
+                }
+            }
+            Record::LeftOut(LeftOut { left_out, time }) => {
+                let parts: Vec<String> = left_out
+                    .iter()
+                    .map(|(kind, number)| format!("{number} {kind}"))
+                    .collect();
+                self.event(time, &format!("records left out so far: {}", parts.join(", ")));
+            }
+            Record::Sample(_) | Record::Counters => {}
+        }
+    }
+
+    fn started(&mut self, mut start: Box<Start>) {
+        let of = |text: &String| plain(text, MAX_NAME);
+        start.version = of(&start.version);
+        start.interface = start.interface.as_ref().map(of);
+        start.engine = of(&start.engine);
+        if let Some(attach) = &mut start.attach {
+            *attach = hooks(attach);
+        }
+        let is_new = self.start.as_ref().is_none_or(|before| before.time != start.time);
+        if is_new {
+            // Another run, which counts from 0.
+            self.rows.clear();
+            self.peers.clear();
+            self.newest = None;
+            self.event(start.time, "the agent started");
+        }
+        self.attach.clone_from(&start.attach);
+        self.start = Some(start);
+    }
+
+    fn happened(&mut self, event: Event) {
+        match &event {
+            Event::Attach(change) => {
+                if let Some(attach) = &mut self.attach {
+                    attach.receive = plain(&change.receive, MAX_NAME);
+                }
+            }
+            Event::Peer(peer) => self.peer(peer),
+            Event::Interface(_) | Event::Clock(_) => {}
+        }
+        let Happening { time, text } = event.into();
+        self.event(time, &text);
+    }
+
+    fn peer(&mut self, change: &Peer) {
+        let address = change.peer;
+        if let Some(from) = change.moved_from.filter(|_| change.event == "moved") {
+            self.peers.remove(&from);
+            for path in [Path::Unicast, Path::Group] {
+                if let Some(row) = self.rows.remove(&(from, path)) {
+                    self.rows.entry((address, path)).or_insert(Row { peer: address, ..row });
+                }
+            }
+        }
+        if self.peers.len() >= MAX_ROWS && !self.peers.contains_key(&address) {
+            self.peers.retain(|_, peer| !peer.is_down);
+        }
+        if self.peers.len() < MAX_ROWS || self.peers.contains_key(&address) {
+            let peer = self.peers.entry(address).or_default();
+            peer.is_down = change.event == "down";
+            if let Some(name) = &change.name {
+                peer.name = Some(plain(name, MAX_NAME));
+            }
+        }
+        if change.event == "up" && !self.rows.keys().any(|(peer, _)| *peer == address) {
+            self.row(address, Path::Unicast);
+        }
+    }
+
+    fn window(&mut self, mut window: Results) {
+        clean(&mut window);
+        self.newest = self.newest.max(Some(window.end));
+        if let (Some(name), Some(peer)) = (&window.peer_name, self.peers.get_mut(&window.peer)) {
+            peer.name = Some(name.clone());
+        }
+        match self.row(window.peer, window.path) {
+            Some(row) => row.add(window),
+            None => self.rows_left_out += 1,
+        }
+    }
+
+    /// The row, which is created if there is room: the longest silent one gives way.
+    fn row(&mut self, peer: IpAddr, path: Path) -> Option<&mut Row> {
+        let key = (peer, path);
+        if self.rows.len() >= MAX_ROWS && !self.rows.contains_key(&key) {
+            let silent = self.rows.iter().filter(|(_, row)| self.is_gone(row));
+            let oldest = silent.min_by_key(|(_, row)| row.last_end()).map(|(&key, _)| key)?;
+            self.rows.remove(&oldest);
+        }
+        Some(self.rows.entry(key).or_insert_with(|| Row::new(peer, path)))
+    }
+
+    fn event(&mut self, time: Utc, text: &str) {
+        if self.events.len() >= MAX_EVENTS {
+            self.events.pop_front();
+        }
+        self.events.push_back(Happening {
+            time,
+            text: plain(text, MAX_TEXT),
+        });
+    }
+
+    fn is_gone(&self, row: &Row) -> bool {
+        matches!(self.state(row), State::Down | State::Stale)
+    }
+
+    pub fn rows(&self) -> impl Iterator<Item = &Row> {
+        self.rows.values()
+    }
+
+    pub fn name<'a>(&'a self, row: &'a Row) -> Option<&'a str> {
+        let of_peer = || self.peers.get(&row.peer)?.name.as_deref();
+        row.name().or_else(of_peer)
+    }
+
+    pub fn state(&self, row: &Row) -> State {
+        let is_down = self.peers.get(&row.peer).is_some_and(|peer| peer.is_down);
+        row.state(is_down, self.newest)
+    }
+
+    /// The newest first.
+    pub fn events(&self) -> impl ExactSizeIterator<Item = &Happening> {
+        self.events.iter().rev()
+    }
+
+    /// Number of peers, and of those that are down.
+    pub fn peers(&self) -> (usize, usize) {
+        let mut peers: Vec<_> = self
+            .rows()
+            .map(|row| (row.peer, self.state(row) == State::Down))
+            .collect();
+        peers.dedup_by_key(|(peer, _)| *peer);
+        (peers.len(), peers.iter().filter(|(_, is_down)| *is_down).count())
+    }
+
+    /// Length of the last window.
+    pub fn window_ns(&self) -> Option<u64> {
+        let latest = self.rows().filter_map(|row| row.latest.as_ref());
+        let latest = latest.max_by_key(|window| window.end)?;
+        Some(latest.end.unix_ns.saturating_sub(latest.start.unix_ns))
+    }
+}
+
+/// A text that is safe to print. Most are as they are.
+fn plain(text: &str, max_len: usize) -> String {
+    match text.len() <= max_len && text::is_plain(text) {
+        true => text.to_owned(),
+        false => text::plain(text, max_len),
+    }
+}
+
+fn hooks(hooks: &Hooks) -> Hooks {
+    Hooks {
+        egress: hooks.egress.as_ref().map(|hook| plain(hook, MAX_NAME)),
+        receive: plain(&hooks.receive, MAX_NAME),
+    }
+}
+
+/// Peers choose their names, and a server may send anything.
+fn clean(results: &mut Results) {
+    let texts = [&mut results.peer_name, &mut results.peer_attach, &mut results.clock];
+    for text in texts.into_iter().flatten() {
+        *text = plain(text, MAX_NAME);
+    }
+}
+
+#[cfg(test)]
+mod tests;

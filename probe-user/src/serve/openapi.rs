@@ -1,0 +1,106 @@
+//! Parts of an OpenAPI document, made of the lists of fields that the reference pages are made of.
+
+use serde_json::{Value, json};
+
+use crate::output::field_lists::Field;
+
+pub fn parameter(name: &str, schema: &Value, description: &str, is_required: bool) -> Value {
+    json!({"name": name, "in": "query", "required": is_required, "schema": schema, "description": description})
+}
+
+pub fn reply(what: &str, schema: &str) -> Value {
+    json!({"description": what, "content": {"application/json": {"schema": reference(schema)}}})
+}
+
+pub fn reference(schema: &str) -> Value {
+    json!({"$ref": format!("#/components/schemas/{schema}")})
+}
+
+pub fn list(schema: &str) -> Value {
+    json!({"type": "array", "items": reference(schema)})
+}
+
+pub fn object<const N: usize>(properties: [(&str, Value); N]) -> Value {
+    let mut schema = json!({"type": "object", "properties": {}, "required": []});
+    for (name, property) in properties {
+        require(&mut schema, name, property);
+    }
+    schema
+}
+
+pub fn require(schema: &mut Value, name: &str, property: Value) {
+    schema["properties"][name] = property;
+    if let Some(required) = schema["required"].as_array_mut()
+        && !required.contains(&name.into())
+    {
+        required.push(name.into());
+    }
+}
+
+/// A record: its type, who measured, and its fields, of which `absent` may be missing.
+pub fn record<'a>(kind: &str, list: &mut dyn Iterator<Item = &'a Field>, absent: &[&str]) -> Value {
+    let mut schema = fields(list);
+    require(&mut schema, "type", json!({"const": kind}));
+    require(
+        &mut schema,
+        "agent",
+        json!({"type": "string", "description": "Who measured."}),
+    );
+    if let Some(required) = schema["required"].as_array_mut() {
+        required.retain(|name| !absent.iter().any(|absent| name == absent));
+    }
+    schema
+}
+
+/// `attach.egress` is a field of the object `attach`.
+pub fn fields<'a>(list: &mut dyn Iterator<Item = &'a Field>) -> Value {
+    let mut schema = object([]);
+    for (name, kind, meaning) in list {
+        let mut property = of_kind(kind);
+        if !meaning.is_empty() {
+            property["description"] = (*meaning).into();
+        }
+        match name.split_once('.') {
+            None => require(&mut schema, name, property),
+            Some((outer, inner)) => {
+                let mut of_outer = schema["properties"].get(outer).cloned().unwrap_or_else(|| object([]));
+                require(&mut of_outer, inner, property);
+                require(&mut schema, outer, of_outer);
+            }
+        }
+    }
+    schema
+}
+
+fn of_kind(kind: &str) -> Value {
+    let (base, is_nullable) = match kind.strip_suffix('?') {
+        Some(base) => (base, true),
+        None => (kind, false),
+    };
+    let integers = json!({"type": "array", "items": {"type": "integer"}});
+    let schema = match base {
+        "ns" | "s" | "ppb" | "1/s" | "integer" => json!({"type": "integer"}),
+        "time" => json!({"type": "string", "format": "date-time"}),
+        "list of strings" => json!({"type": "array", "items": {"type": "string"}}),
+        "list of times" => json!({"type": "array", "items": {"type": "string", "format": "date-time"}}),
+        "list of integers" => integers,
+        "list of integers or null" => json!({"type": "array", "items": {"type": ["integer", "null"]}}),
+        "list of objects" => json!({"type": "array", "items": {"type": "object"}}),
+        "buckets" => {
+            let pair = json!({"type": "array", "prefixItems": [{"type": "integer"}, {"type": "integer"}], "minItems": 2, "maxItems": 2});
+            json!({"type": "array", "items": pair})
+        }
+        "distribution" => reference("Distribution"),
+        "clock" => reference("Clock"),
+        other => json!({"type": other}),
+    };
+    match (is_nullable, schema.get("type").cloned()) {
+        (false, _) => schema,
+        (true, Some(of)) => {
+            let mut schema = schema;
+            schema["type"] = json!([of, "null"]);
+            schema
+        }
+        (true, None) => json!({"oneOf": [schema, {"type": "null"}]}),
+    }
+}
