@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use crate::command::agent::site::openapi::document;
-use crate::reference::{GENERATED, table};
+use crate::reference::markdown::{GENERATED, table};
 
 /// What replies consist of, beside the records.
 const SCHEMAS: [&str; 8] = [

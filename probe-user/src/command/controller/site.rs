@@ -5,6 +5,7 @@ mod assets;
 mod history;
 mod metrics;
 mod openapi;
+mod state;
 #[cfg(test)]
 mod tests;
 
@@ -14,8 +15,9 @@ use std::sync::Arc;
 use hyper::StatusCode;
 
 use crate::command::controller::output::drawing::Sketch;
-use crate::command::controller::output::model::{ControllerReport, Happened, Start};
+use crate::command::controller::output::model::ControllerReport;
 use crate::command::controller::site::history::History;
+use crate::command::controller::site::state::State;
 use crate::command::controller::update::Update;
 use crate::output::jsonl::record;
 use crate::output::metrics::format::Format;
@@ -26,14 +28,7 @@ use crate::serve::stream::Records;
 const MAX_EVENTS: usize = 500;
 
 pub struct ControllerSite {
-    /// Who measures.
-    agent: String,
-    start: Option<Start>,
-    /// The last one.
-    report: Option<Arc<ControllerReport>>,
-    /// The newest first.
-    events: VecDeque<Happened>,
-    history: History,
+    state: State,
     sketch: Sketch,
 }
 
@@ -41,17 +36,19 @@ impl ControllerSite {
     /// `agent` is the name of who measures.
     pub fn new(agent: &str) -> Self {
         Self {
-            agent: agent.to_owned(),
-            start: None,
-            report: None,
-            events: VecDeque::new(),
-            history: History::default(),
+            state: State {
+                agent: agent.to_owned(),
+                start: None,
+                report: None,
+                events: VecDeque::new(),
+                history: History::default(),
+            },
             sketch: Sketch::default(),
         }
     }
 
     fn stream(&self, report: &ControllerReport, records: &mut Records) {
-        let agent = &self.agent;
+        let agent = &self.state.agent;
         for link in &report.links {
             records.add("link", |out| record("link", agent, link, out));
         }
@@ -64,7 +61,12 @@ impl ControllerSite {
 
     fn scrape(&self, request: &Request<'_>) -> Page {
         let format = Format::negotiated(request.accept);
-        match metrics::encode(self.start.clone(), self.report.clone(), request.updates_lost, format) {
+        match metrics::encode(
+            self.state.start.clone(),
+            self.state.report.clone(),
+            request.updates_lost,
+            format,
+        ) {
             Ok(body) => Page::new(format.content_type(), body),
             Err(_) => Page::refusal(StatusCode::INTERNAL_SERVER_ERROR, "the metrics cannot be encoded"),
         }
@@ -75,30 +77,30 @@ impl Site for ControllerSite {
     type Update = Update;
 
     fn update(&mut self, update: Update, _now_ns: u64, records: &mut Records) {
-        let agent = &self.agent;
+        let agent = &self.state.agent;
         match update {
             Update::Start(start) => {
                 records.add("start", |out| record("start", agent, &start, out));
-                self.start = Some(start);
+                self.state.start = Some(start);
             }
             Update::Event(event) => {
                 records.add("event", |out| record("event", agent, &event, out));
-                self.events.truncate(MAX_EVENTS - 1);
-                self.events.push_front(event);
+                self.state.events.truncate(MAX_EVENTS - 1);
+                self.state.events.push_front(event);
             }
             Update::Report(report) => {
-                self.history.add(&report);
+                self.state.history.add(&report);
                 self.stream(&report, records);
-                self.report = Some(Arc::from(report));
+                self.state.report = Some(Arc::from(report));
             }
         }
     }
 
     fn greet(&self, records: &mut Records) {
-        if let Some(start) = &self.start {
-            records.add("start", |out| record("start", &self.agent, start, out));
+        if let Some(start) = &self.state.start {
+            records.add("start", |out| record("start", &self.state.agent, start, out));
         }
-        if let Some(report) = &self.report {
+        if let Some(report) = &self.state.report {
             self.stream(report, records);
         }
     }
@@ -108,17 +110,22 @@ impl Site for ControllerSite {
             "/metrics" => Some(self.scrape(request)),
             "/drawing" => {
                 let drawn = self
+                    .state
                     .report
                     .as_ref()
                     .map(|report| self.sketch.draw(report).into_string());
                 Some(Page::new("text/html; charset=utf-8", drawn.unwrap_or_default()))
             }
-            path => api::page(self, path, request.query).or_else(|| assets::page(path)),
+            path => api::page(&self.state, path, request.query).or_else(|| assets::page(path)),
         }
     }
 
     fn obstacle(&self) -> Option<&'static str> {
-        let has_switches = self.report.as_ref().is_some_and(|report| !report.switches.is_empty());
+        let has_switches = self
+            .state
+            .report
+            .as_ref()
+            .is_some_and(|report| !report.switches.is_empty());
         (!has_switches).then_some("no switch is connected")
     }
 }

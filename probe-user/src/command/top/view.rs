@@ -12,15 +12,13 @@ use ratatui::layout::Rect;
 use crate::command::top::config::Look;
 use crate::command::top::keys::{Pane, Ui};
 use crate::command::top::model::Model;
-use crate::command::top::view::canvas::{Canvas, Tone, cut};
+use crate::command::top::view::canvas::{Canvas, MIN_COLUMNS, Tone, cut};
+use crate::command::top::view::figures::clock;
 use crate::output::quantity::{count, duration_u64};
 use crate::output::report::record::{ClockState, Happening};
 use crate::output::time::Utc;
 
-pub const MIN_COLUMNS: u16 = 80;
-pub const MIN_ROWS: u16 = 24;
-/// Of times, which are shown without a day.
-const HOUR_NS: u64 = 3_600_000_000_000;
+const MIN_ROWS: u16 = 24;
 
 /// What the source is, and since when it is watched.
 #[derive(Debug)]
@@ -70,10 +68,6 @@ pub fn draw(frame: &mut Frame<'_>, model: &Model, ui: &mut Ui, scene: &Scene<'_>
     }
     footer(&mut canvas, area, ui, scene);
     ui.frozen = frozen;
-}
-
-fn clock(time: Utc) -> String {
-    time.on_axis(HOUR_NS)
 }
 
 fn header(canvas: &mut Canvas<'_>, model: &Model, shown: &Model, ui: &Ui, is_frozen: bool, scene: &Scene<'_>) {

@@ -11,16 +11,14 @@ mod tests;
 use std::collections::BTreeMap;
 use std::f64::consts::TAU;
 
-use crate::command::controller::output::layout::geometry::Path;
-pub(super) use crate::command::controller::output::layout::geometry::{Curve, Place, Rect};
+pub(super) use crate::command::controller::output::layout::geometry::{Curve, Place, Rect, Routed};
+use crate::command::controller::output::layout::geometry::{GAP, Path};
 use crate::command::controller::output::layout::route::route;
 use crate::command::controller::output::layout::spread::spread;
 
 /// Width and height.
 pub(super) type Size = (f64, f64);
 
-/// Free space around everything.
-pub(super) const GAP: f64 = 8.0;
 /// Between a box and the label of its link.
 const LINK_LENGTH: f64 = 22.0;
 /// More of it for each link beyond a few of the same switch: labels around it need room.
@@ -62,12 +60,6 @@ pub(super) struct Layout {
     pub(super) size: Size,
     pub(super) boxes: Vec<Rect>,
     pub(super) links: Vec<Routed>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Routed {
-    pub(super) curve: Curve,
-    pub(super) label: Option<Rect>,
 }
 
 impl Network {
@@ -179,22 +171,6 @@ struct Part {
 impl Part {
     fn area(&self) -> f64 {
         (self.bounds.width + 3.0 * GAP) * (self.bounds.height + 3.0 * GAP)
-    }
-}
-
-impl Routed {
-    fn rects(&self) -> impl Iterator<Item = Rect> {
-        let middle = Rect::new(self.curve.at(0.5), (2.0, 2.0));
-        self.label.into_iter().chain([middle])
-    }
-}
-
-impl Default for Routed {
-    fn default() -> Self {
-        Self {
-            curve: Curve::straight(Place::default(), Place::default()),
-            label: None,
-        }
     }
 }
 

@@ -5,7 +5,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::command::controller::site::history::{LinkName, name};
-use crate::command::controller::site::{ControllerSite, openapi};
+use crate::command::controller::site::openapi;
+use crate::command::controller::site::state::State;
 use crate::output::jsonl::record_value;
 use crate::serve::query::Query;
 use crate::serve::site::Page;
@@ -21,12 +22,12 @@ fn bad(error: String) -> Refused {
 }
 
 /// The reply; `None` if the API has no such path.
-pub(super) fn page(site: &ControllerSite, path: &str, query: &str) -> Option<Page> {
+pub(super) fn page(state: &State, path: &str, query: &str) -> Option<Page> {
     let reply = match path {
-        "/api/v1/links" => links(site, query),
-        "/api/v1/history" => history(site, query),
-        "/api/v1/paths" => paths(site, query),
-        "/api/v1/events" => events(site, query),
+        "/api/v1/links" => links(state, query),
+        "/api/v1/history" => history(state, query),
+        "/api/v1/paths" => paths(state, query),
+        "/api/v1/events" => events(state, query),
         "/api/v1/openapi.json" => Ok(openapi::document()),
         _ => return None,
     };
@@ -36,27 +37,27 @@ pub(super) fn page(site: &ControllerSite, path: &str, query: &str) -> Option<Pag
     })
 }
 
-fn links(site: &ControllerSite, query: &str) -> Result<Value, Refused> {
+fn links(state: &State, query: &str) -> Result<Value, Refused> {
     Query::read(query, &[]).map_err(bad)?;
-    let report = site.report.as_deref();
+    let report = state.report.as_deref();
     Ok(json!({
-        "start": site.start.as_ref().map(|start| value(site, "start", start)),
-        "links": list(site, "link", report.map(|report| report.links.iter())),
-        "switches": list(site, "switch", report.map(|report| report.switches.iter())),
-        "summary": report.map(|report| value(site, "summary", &report.summary)),
+        "start": state.start.as_ref().map(|start| value(state, "start", start)),
+        "links": list(state, "link", report.map(|report| report.links.iter())),
+        "switches": list(state, "switch", report.map(|report| report.switches.iter())),
+        "summary": report.map(|report| value(state, "summary", &report.summary)),
     }))
 }
 
-fn history(site: &ControllerSite, query: &str) -> Result<Value, Refused> {
+fn history(state: &State, query: &str) -> Result<Value, Refused> {
     let query = Query::read(query, &["link"]).map_err(bad)?;
     let wanted = "two ports, such as 0000000000000001:2 0000000000000002:1";
     let link = query.parsed("link", wanted, link_name).map_err(bad)?;
     let link = link.ok_or_else(|| bad(format!("link is missing; write {wanted}")))?;
-    let report = site.report.as_deref();
+    let report = state.report.as_deref();
     let line = report.and_then(|report| report.links.iter().find(|line| name(line) == link));
-    match (site.history.of(&link), line) {
+    match (state.history.of(&link), line) {
         (Some(rows), Some(line)) => Ok(json!({
-            "link": value(site, "link", line),
+            "link": value(state, "link", line),
             "history": rows.collect::<Vec<_>>(),
         })),
         _ => Err((
@@ -76,10 +77,10 @@ fn link_name(text: &str) -> Option<LinkName> {
 }
 
 /// Those between two switches, or all; both directions are one path.
-fn paths(site: &ControllerSite, query: &str) -> Result<Value, Refused> {
+fn paths(state: &State, query: &str) -> Result<Value, Refused> {
     let query = Query::read(query, &["from", "to"]).map_err(bad)?;
     let wanted = [query.text("from"), query.text("to")];
-    let paths = site.report.iter().flat_map(|report| report.paths.iter());
+    let paths = state.report.iter().flat_map(|report| report.paths.iter());
     let mut found = paths.filter(|path| {
         let is_between = |[from, to]: [&String; 2]| {
             wanted[0].is_none_or(|wanted| wanted == from) && wanted[1].is_none_or(|wanted| wanted == to)
@@ -89,29 +90,29 @@ fn paths(site: &ControllerSite, query: &str) -> Result<Value, Refused> {
     let paths: Vec<Value> = found
         .by_ref()
         .take(MAX_PATHS)
-        .map(|path| value(site, "path", path))
+        .map(|path| value(state, "path", path))
         .collect();
     Ok(json!({ "paths": paths, "cut": found.next().is_some() }))
 }
 
-fn events(site: &ControllerSite, query: &str) -> Result<Value, Refused> {
+fn events(state: &State, query: &str) -> Result<Value, Refused> {
     Query::read(query, &[]).map_err(bad)?;
-    Ok(json!({ "events": list(site, "event", Some(site.events.iter())) }))
+    Ok(json!({ "events": list(state, "event", Some(state.events.iter())) }))
 }
 
 fn list<'a, T: Serialize + 'a>(
-    site: &ControllerSite,
+    state: &State,
     kind: &'static str,
     lines: Option<impl Iterator<Item = &'a T>>,
 ) -> Vec<Value> {
     lines
         .into_iter()
         .flatten()
-        .map(|line| value(site, kind, line))
+        .map(|line| value(state, kind, line))
         .collect()
 }
 
 /// As the output writes it.
-fn value(site: &ControllerSite, kind: &'static str, line: &impl Serialize) -> Value {
-    record_value(kind, &site.agent, line).unwrap_or_default()
+fn value(state: &State, kind: &'static str, line: &impl Serialize) -> Value {
+    record_value(kind, &state.agent, line).unwrap_or_default()
 }

@@ -1,7 +1,7 @@
 use serde_json::Value;
 
 use super::*;
-use crate::command::controller::output::model::Start;
+use crate::command::controller::output::model::{Happened, Start};
 use crate::command::controller::output::tests::report;
 use crate::output::time::Utc;
 

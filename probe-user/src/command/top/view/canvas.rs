@@ -7,6 +7,9 @@ use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 use crate::command::top::config::{Colours, Look};
 
+/// Of the narrowest terminal.
+pub const MIN_COLUMNS: u16 = 80;
+
 /// What a text means. Colours are those of Okabe and Ito, which colour-blind people can tell apart, or the nearest of 16; a word
 /// or a modifier always says the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

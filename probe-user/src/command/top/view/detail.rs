@@ -4,8 +4,7 @@ use ratatui::layout::Rect;
 
 use crate::command::top::model::{Model, Point, Row};
 use crate::command::top::view::canvas::{Canvas, Tone};
-use crate::command::top::view::clock;
-use crate::command::top::view::figures::{loss_line, scaled, short, short_or_none};
+use crate::command::top::view::figures::{clock, loss_line, scaled, short, short_or_none};
 use crate::command::top::view::peers::state_tone;
 use crate::output::quantity::{duration, duration_u64};
 use crate::output::report::record::{Quantiles, Results};

@@ -2,6 +2,14 @@
 
 use crate::command::top::model::{Point, Row};
 use crate::command::top::view::canvas::Tone;
+use crate::output::time::Utc;
+
+/// Of times, which are shown without a day.
+const HOUR_NS: u64 = 3_600_000_000_000;
+
+pub fn clock(time: Utc) -> String {
+    time.on_axis(HOUR_NS)
+}
 
 /// A duration in at most six columns: `850ns`, `1.28ms`, `50.5ms`; seven if it is negative.
 pub fn short(ns: i64) -> String {

@@ -4,9 +4,8 @@ use ratatui::layout::Rect;
 
 use crate::command::top::keys::{Pane, Ui};
 use crate::command::top::model::{Model, Row, State};
-use crate::command::top::view::canvas::{Canvas, Tone, cut_middle};
+use crate::command::top::view::canvas::{self, Canvas, MIN_COLUMNS, Tone, cut_middle};
 use crate::command::top::view::figures::{loss_tone, share, short, short_or_none, sparkline};
-use crate::command::top::view::{MIN_COLUMNS, canvas};
 
 /// Columns of peer and sparkline together in the narrowest table.
 const FLEXIBLE: u16 = 21;

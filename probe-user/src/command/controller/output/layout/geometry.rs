@@ -1,5 +1,8 @@
 //! Rectangles and curves.
 
+/// Free space around everything.
+pub(super) const GAP: f64 = 8.0;
+
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(in super::super) struct Place {
     pub(in super::super) x: f64,
@@ -136,6 +139,28 @@ impl Curve {
 
     pub(super) fn is_straight(&self) -> bool {
         self.control.distance(self.from.towards(self.to, 0.5)) < 1.0
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(in super::super) struct Routed {
+    pub(in super::super) curve: Curve,
+    pub(in super::super) label: Option<Rect>,
+}
+
+impl Routed {
+    pub(super) fn rects(&self) -> impl Iterator<Item = Rect> {
+        let middle = Rect::new(self.curve.at(0.5), (2.0, 2.0));
+        self.label.into_iter().chain([middle])
+    }
+}
+
+impl Default for Routed {
+    fn default() -> Self {
+        Self {
+            curve: Curve::straight(Place::default(), Place::default()),
+            label: None,
+        }
     }
 }
 

@@ -1,7 +1,6 @@
 //! Chooses the curve of each link and the place of its label: straight if it can be, around other boxes if need be.
 
-use crate::command::controller::output::layout::geometry::{Curve, Path, Place, Rect};
-use crate::command::controller::output::layout::{GAP, Routed};
+use crate::command::controller::output::layout::geometry::{Curve, GAP, Path, Place, Rect, Routed};
 
 /// Rounds in which each link may choose again, knowing the choices of the others.
 const ROUNDS: usize = 3;

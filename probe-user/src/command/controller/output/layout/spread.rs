@@ -1,7 +1,6 @@
 //! Moves overlapping rectangles apart.
 
-use crate::command::controller::output::layout::GAP;
-use crate::command::controller::output::layout::geometry::{Place, Rect};
+use crate::command::controller::output::layout::geometry::{GAP, Place, Rect};
 
 /// After so many rounds everything moves away from the middle, which makes room.
 const ROUNDS_UNTIL_GROWTH: usize = 30;
