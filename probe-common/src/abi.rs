@@ -16,7 +16,7 @@ use crate::frame::Udp;
 
 /// Version of this module's layouts and meanings. The loader writes it into [`Settings`]; a program that was built
 /// with another one touches no packet.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;
 
 /// Longest payload of a padded probe that the kernel programs answer: that of an IPv4 datagram with an MTU of 9,000 bytes.
 pub const MAX_PADDED_LEN: usize = 8972;
@@ -140,6 +140,8 @@ const _: () = {
     assert!(offset_of!(SourceState, refused) == 24);
     assert!(offset_of!(SourceState, own) == 32);
     assert!(offset_of!(SourceState, generation) == 48);
+    assert!(size_of::<SourceSlot>() == 88 && offset_of!(SourceSlot, source) == 8);
+    assert!(offset_of!(SourceSlot, seen_ns) == 24 && offset_of!(SourceSlot, state) == 32);
 
     assert!(size_of::<ProbeKey>() == 8 && align_of::<ProbeKey>() == 4);
     assert!(size_of::<InFlight>() == 40 && align_of::<InFlight>() == 8);
@@ -152,6 +154,8 @@ const _: () = {
     assert!(offset_of!(ReflectorSessionKey, source_port) == 32);
     assert!(offset_of!(ReflectorSessionKey, reserved) == 38);
     assert!(size_of::<ReflectorSession>() == 8);
+    assert!(size_of::<SessionSlot>() == 64 && offset_of!(SessionSlot, seen_ns) == 48);
+    assert!(SLOTS.is_power_of_two());
 
     assert!(size_of::<MissedKey>() == 24 && align_of::<MissedKey>() == 8);
     assert!(offset_of!(MissedKey, probe) == 16);
@@ -191,7 +195,9 @@ mod pod {
         ReflectorSessionKey,
         Sample,
         SessionRing,
+        SessionSlot,
         Settings,
+        SourceSlot,
         SourceState
     );
 }

@@ -38,7 +38,7 @@ pub fn classify<H: Hook>(hook: &H, udp: &Udp, settings: &Settings) -> Result<Rep
             hook.view(|frame: &mut V6<V6_HEADERS>| classify_legacy(frame, udp, settings, sum))
         }
     };
-    Ok(classified.ok_or(Counter::Malformed)??.hidden(settings))
+    classified.ok_or(Counter::Malformed)?
 }
 
 #[inline(always)]
@@ -118,6 +118,7 @@ fn classify_frame<F: Frame>(
     Ok(ReplyPlan {
         source: frame.source(),
         destination: frame.destination(),
+        own: frame.destination(),
         sum: Sum::ZERO,
         flags: bit(group, ReplyPlan::GROUP)
             | bit(partial, ReplyPlan::PARTIAL)

@@ -16,3 +16,4 @@ mod policy;
 pub mod receive;
 mod reflect;
 mod reply_plan;
+mod session;

@@ -5,7 +5,8 @@ use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf};
 use probe_common::abi::{
     Address, Allowed, COUNTERS, Counter, InFlightRecord, MAX_ALLOWED, MAX_DESTINATIONS, MAX_MISSED, MAX_RECORDS,
     MAX_REFLECTOR_SESSIONS, MAX_REPLIERS, MAX_SOURCES, MIN_PEER_SESSIONS, MissedKey, ReflectorSession,
-    ReflectorSessionKey, SAMPLES_BYTES, SESSION_IDS, SessionRing, Settings, SourceState,
+    ReflectorSessionKey, SAMPLES_BYTES, SESSION_IDS, SLOTS, SessionRing, SessionSlot, Settings, SourceSlot,
+    SourceState,
 };
 use probe_common::reflect::V6_FRAME;
 
@@ -25,7 +26,11 @@ pub static DESTINATIONS: HashMap<Address, u32> = HashMap::with_max_entries(MAX_D
 #[map]
 pub static ALLOWED: LpmTrie<[u64; 2], Allowed> = LpmTrie::with_max_entries(MAX_ALLOWED, 0);
 
-/// The debts of senders.
+/// Senders, each at the place of its address, so that no hash table is searched.
+#[map]
+pub static SOURCE_SLOTS: Array<SourceSlot> = Array::with_max_entries(SLOTS, 0);
+
+/// The debts of senders whose slot another one has.
 #[map]
 pub static SOURCES: LruHashMap<Address, SourceState> = LruHashMap::with_max_entries(MAX_SOURCES, 0);
 
@@ -45,7 +50,11 @@ pub static IN_FLIGHT: Array<InFlightRecord> = Array::with_max_entries(MAX_RECORD
 #[map]
 pub static SESSION_RINGS: Array<SessionRing> = Array::with_max_entries(SESSION_IDS, 0);
 
-/// The reflector's reply counters.
+/// The reflector's reply counters, each at the place of its session's key.
+#[map]
+pub static SESSION_SLOTS: Array<SessionSlot> = Array::with_max_entries(SLOTS, 0);
+
+/// The reply counters of sessions whose slot another one has.
 #[map]
 pub static REFLECTOR_SESSIONS: LruHashMap<ReflectorSessionKey, ReflectorSession> =
     LruHashMap::with_max_entries(MAX_REFLECTOR_SESSIONS, 0);

@@ -18,9 +18,8 @@ pub fn receive<H: Hook>(hook: &mut H) -> H::Verdict {
         return H::PASS;
     };
     if settings.is_probe(&udp) {
-        let outcome = may_be_taken(hook, &udp, settings)
-            .and_then(|()| reflect::reflect(hook, &udp, settings))
-            .map_err(|counter| reflect::pass_up(hook, &udp, settings, counter));
+        let may_be_taken = may_be_taken(hook, &udp, settings);
+        let outcome = reflect::reflect(hook, &udp, settings, may_be_taken);
         finish(hook, settings, outcome, |hook| hook.transmit(settings))
     } else if settings.is_reply(&udp) {
         let outcome = may_be_taken(hook, &udp, settings).and_then(|()| collect::collect(hook, &udp, settings));

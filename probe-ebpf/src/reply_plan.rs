@@ -1,13 +1,15 @@
 //! How a probe is to be answered, in the same form for both IP versions and all kinds of probes.
 
-use core::ptr;
+use core::{mem, ptr};
 
-use probe_common::abi::{ABI_VERSION, Address, Settings};
+use probe_common::abi::{ABI_VERSION, Address, Charge, Counter, Settings};
 use probe_common::checksum::Sum;
 
 pub struct ReplyPlan {
     pub source: Address,
     pub destination: Address,
+    /// From which the reply is sent, [`Address::NONE`] for none; of a group probe, once its source is admitted.
+    pub own: Address,
     /// Sum of the reply's payload, without the base packet if it has one.
     pub sum: Sum,
     /// Bits, as below.
@@ -15,19 +17,48 @@ pub struct ReplyPlan {
 }
 
 impl ReplyPlan {
-    /// The probe came by a group.
-    pub const GROUP: u32 = 1;
+    /// The probe came by a group. This bit and the next are a [`Charge`].
+    pub const GROUP: u32 = Charge::GROUP.0;
+    /// There is no reply: the probe is left to userspace.
+    pub const PASSED_UP: u32 = Charge::USERSPACE.0;
     /// The UDP checksum was left to a device, and may be in the reply.
-    pub const PARTIAL: u32 = 1 << 1;
-    pub const V6: u32 = 1 << 2;
+    pub const PARTIAL: u32 = 1 << 2;
+    pub const V6: u32 = 1 << 3;
     /// The probe is that of a legacy agent.
-    pub const LEGACY: u32 = 1 << 3;
+    pub const LEGACY: u32 = 1 << 4;
     /// Something follows the base packet.
-    pub const PADDED: u32 = 1 << 4;
+    pub const PADDED: u32 = 1 << 5;
     /// That is a TLV whose flags the reply clears.
-    pub const CLEARS_FLAGS: u32 = 1 << 5;
+    pub const CLEARS_FLAGS: u32 = 1 << 6;
     /// Without a session identifier.
-    pub const NO_SSID: u32 = 1 << 6;
+    pub const NO_SSID: u32 = 1 << 7;
+    /// The counter of a probe that is [`ReplyPlan::PASSED_UP`] is in the bits from here on.
+    const COUNTER: u32 = 8;
+
+    /// Of a probe that is not answered for the reason `counter`.
+    #[inline(always)]
+    pub fn pass_up(source: Address, counter: Counter) -> Self {
+        Self {
+            source,
+            destination: source,
+            own: source,
+            sum: Sum::ZERO,
+            flags: Self::PASSED_UP | (counter as u32) << Self::COUNTER,
+        }
+    }
+
+    /// The counter of a plan that is [`ReplyPlan::PASSED_UP`].
+    #[inline(always)]
+    pub fn passed_up(&self) -> Counter {
+        // SAFETY: the bits are those of a `Counter`, by `pass_up`.
+        unsafe { mem::transmute::<u32, Counter>(self.flags >> Self::COUNTER) }
+    }
+
+    /// What its source is charged for.
+    #[inline(always)]
+    pub fn charge(&self) -> Charge {
+        Charge(self.flags & (Self::GROUP | Self::PASSED_UP))
+    }
 
     #[inline(always)]
     pub fn is(&self, flag: u32) -> bool {
@@ -38,13 +69,21 @@ impl ReplyPlan {
     /// known plan, and there are dozens.
     #[inline(always)]
     pub fn hidden(self, settings: &Settings) -> Self {
-        // Zero, since no packet is taken before the loader's version has been compared with ours.
-        // SAFETY: a reference can be read.
-        let zero = unsafe { ptr::read_volatile(&raw const settings.abi_version) } ^ ABI_VERSION;
+        let zero = unknown_zero(settings);
+        let wide = u64::from(zero) << 32 | u64::from(zero);
+        let [first, last] = self.source.words();
         Self {
+            source: Address::from_words(first | wide, last | wide),
             sum: self.sum.long(zero.to_ne_bytes()),
             flags: self.flags | zero,
             ..self
         }
     }
+}
+
+/// Zero, but the verifier does not know: no packet is taken before the loader's version has been compared with ours.
+#[inline(always)]
+pub fn unknown_zero(settings: &Settings) -> u32 {
+    // SAFETY: a reference can be read.
+    unsafe { ptr::read_volatile(&raw const settings.abi_version) ^ ABI_VERSION }
 }

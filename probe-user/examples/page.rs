@@ -36,6 +36,7 @@ fn main() -> Result<()> {
     let listen = arguments.next().context("an address and a port")?.parse()?;
     let peers: u32 = arguments.next().context("a number of peers")?.parse()?;
     let config = ServeConfig {
+        flag: "--listen",
         listen,
         web_config: None,
     };

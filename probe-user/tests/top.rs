@@ -149,11 +149,14 @@ fn await_no_agent(pair: &Pair) {
 
 const AGENT: &str = "--iface port1 --family v4 --interval 50ms --report 300ms --timeout 200ms";
 
+/// A way to end it, and what does so.
+type End<'a> = (&'a str, &'a dyn Fn(&mut OnTerminal));
+
 #[test]
 fn the_terminal_is_restored_however_it_ends() {
     let Some(pair) = Pair::new() else { return };
     let _far = pair.started(&pair.far, "agent --iface port2 --name far --interval 50ms");
-    let ends: [(&str, &dyn Fn(&mut OnTerminal)); 5] = [
+    let ends: [End<'_>; 5] = [
         ("q", &|top| top.press("q")),
         ("Ctrl-C", &|top| top.press("\x03")),
         ("SIGTERM", &|top| top.signal(Signal::SIGTERM)),

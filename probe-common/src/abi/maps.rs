@@ -111,6 +111,85 @@ pub struct ReflectorSessionKey {
     pub reserved: u16,
 }
 
+impl ReflectorSessionKey {
+    /// The one entry of `SESSION_SLOTS` that may be this session's.
+    #[inline(always)]
+    pub fn slot(&self) -> u32 {
+        let ports = u64::from(self.source_port) | u64::from(self.destination_port) << 16 | u64::from(self.ssid) << 32;
+        place(mixed(self.source.hash() ^ self.destination.hash().rotate_left(16)) ^ ports)
+    }
+
+    /// Whether two are the same, word by word: by the derived operator it would be a call.
+    #[inline(always)]
+    pub fn is(&self, other: &Self) -> bool {
+        let rest =
+            |key: &Self| u64::from(key.source_port) | u64::from(key.destination_port) << 16 | u64::from(key.ssid) << 32;
+        self.source.is(&other.source) && self.destination.is(&other.destination) && rest(self) == rest(other)
+    }
+}
+
+/// Spreads the bits of a word over all others above them (Fibonacci hashing).
+#[inline(always)]
+fn mixed(word: u64) -> u64 {
+    word.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+/// The slot of a hash, of [`SLOTS`].
+#[inline(always)]
+fn place(hash: u64) -> u32 {
+    (mixed(hash) >> (u64::BITS - SLOTS.ilog2())) as u32
+}
+
+impl Address {
+    #[inline(always)]
+    fn hash(&self) -> u64 {
+        let [first, last] = self.words();
+        first ^ last.rotate_left(32)
+    }
+
+    /// The one entry of `SOURCE_SLOTS` that may be this source's.
+    #[inline(always)]
+    pub fn slot(&self) -> u32 {
+        place(self.hash())
+    }
+
+    /// Whether two are the same, word by word: by the derived operator it would be a call.
+    #[inline(always)]
+    pub fn is(&self, other: &Self) -> bool {
+        let ([a, b], [c, d]) = (self.words(), other.words());
+        (a ^ c) | (b ^ d) == 0
+    }
+}
+
+/// Entries of `SOURCE_SLOTS` and of `SESSION_SLOTS`, a power of two. A source or session whose slot another one has is in an LRU
+/// map instead.
+pub const SLOTS: u32 = 16_384;
+
+/// A slot goes to another owner if the one that it has was not seen for this time.
+pub const SLOT_IDLE_NS: u64 = 60_000_000_000;
+
+/// Entry of `SESSION_SLOTS`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionSlot {
+    /// In the high half the number of the owner among those that the slot has had, 0 while there is none; in the low half
+    /// [`ReflectorSession::replies`]. Modified atomically.
+    pub count: u64,
+    pub key: ReflectorSessionKey,
+    /// When the owner was last answered, `CLOCK_MONOTONIC`.
+    pub seen_ns: u64,
+    pub reserved: u64,
+}
+
+impl SessionSlot {
+    /// [`Self::count`] if nobody has had the slot.
+    pub const FREE: u64 = 0;
+    /// [`Self::count`] while a CPU gives the slot to a session.
+    pub const CHANGES: u64 = 1;
+    /// The unit of the owner's number in [`Self::count`].
+    pub const OWNER: u64 = 1 << 32;
+}
+
 /// Value of `REFLECTOR_SESSIONS`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,18 +216,25 @@ pub const ALLOWED_V6: u32 = 6;
 /// The network or broadcast address of an own prefix is not answered.
 pub const ALLOWED_NOBODY: u32 = 0;
 
+/// What a source is charged for: an index of [`SourceState::earned_ns`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Charge(pub u32);
+
+impl Charge {
+    /// A reply to a unicast probe.
+    pub const UNICAST: Self = Self(0);
+    /// A reply to a group probe.
+    pub const GROUP: Self = Self(1);
+    /// Waking up a process. It has a debt of its own, so that a source above its rate can still request the identity.
+    pub const USERSPACE: Self = Self(2);
+}
+
 /// Value of `SOURCES`, by source address: the debts of a sender that may be answered, see [`super::Limit`].
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SourceState {
-    /// Debt for its unicast probes, as the time at which it will have been earned, `CLOCK_MONOTONIC`. Modified
-    /// atomically.
-    pub unicast_earned_ns: u64,
-    /// The same for its group probes.
-    pub group_earned_ns: u64,
-    /// The same for packets passed up to userspace: separate, so that a source above its rate can still request the
-    /// identity.
-    pub passed_up_earned_ns: u64,
+    /// By [`Charge`]: its debt, as the time at which it will have been earned, `CLOCK_MONOTONIC`. Modified atomically.
+    pub earned_ns: [u64; 3],
     /// Probes that a limit has refused. Modified atomically.
     pub refused: u64,
     /// [`Allowed::own`] of its prefix, if that is of its scope.
@@ -156,6 +242,31 @@ pub struct SourceState {
     /// [`super::Settings::policy_generation`] at which it was found to be allowed.
     pub generation: u32,
     pub reserved: u32,
+}
+
+/// Entry of `SOURCE_SLOTS`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SourceSlot {
+    /// [`Self::FREE`], [`Self::CHANGES`], or the number of the owner among those that the slot has had. Modified atomically.
+    pub owner: u64,
+    pub source: Address,
+    /// When the owner was last seen, `CLOCK_MONOTONIC`.
+    pub seen_ns: u64,
+    pub state: SourceState,
+}
+
+impl SourceSlot {
+    /// Nobody has had the slot.
+    pub const FREE: u64 = 0;
+    /// A CPU gives the slot to a source.
+    pub const CHANGES: u64 = u64::MAX;
+
+    /// The state of `source`, if it has the slot.
+    pub fn of(&self, source: &Address) -> Option<SourceState> {
+        let is_owned = self.owner != Self::FREE && self.owner != Self::CHANGES;
+        (is_owned && self.source == *source).then_some(self.state)
+    }
 }
 
 /// Key of `MISSED`: a reply that was accepted, but for which the ring buffer had no room. The value is T4,
@@ -208,9 +319,11 @@ pub const MAX_IN_FLIGHT: u32 = 65_536;
 pub const MAX_RECORDS: u32 = 2 * MAX_IN_FLIGHT;
 /// Entries of `SESSION_RINGS`, one for each session identifier: 512 KiB.
 pub const SESSION_IDS: u32 = 65_536;
-/// Sessions that a reflector counts at once; beyond, the least recently used one is evicted and starts again at zero.
+/// Sessions without a slot that a reflector counts at once; beyond, the least recently used one is evicted and starts again at
+/// zero.
 pub const MAX_REFLECTOR_SESSIONS: u32 = 16_384;
-/// Senders whose debts the reflector knows; beyond, the least recently seen one is evicted and starts again without.
+/// Senders without a slot whose debts the reflector knows; beyond, the least recently seen one is evicted and starts again
+/// without.
 pub const MAX_SOURCES: u32 = 16_384;
 /// Addresses of an interface.
 pub const MAX_ADDRESSES: u32 = 8_190;

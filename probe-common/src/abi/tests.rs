@@ -165,3 +165,39 @@ fn a_test_port_is_one_of_four() {
         }
     }
 }
+
+#[test]
+fn neighbours_and_the_sessions_of_a_source_have_slots_of_their_own() {
+    let distinct = |slots: &mut dyn Iterator<Item = u32>| slots.collect::<std::collections::HashSet<_>>().len();
+    let v4 = |host: u16| Address::from_v4([10, 1, (host >> 8) as u8, host as u8]);
+    let v6 = |host: u16| Address::from_words(0xfd, u64::from(host.to_be()) << 48);
+    let key = |source, ssid: u16, port: u16| ReflectorSessionKey {
+        source,
+        destination: v4(1),
+        source_port: port.to_be(),
+        destination_port: 862_u16.to_be(),
+        ssid: ssid.to_be(),
+        reserved: 0,
+    };
+    let hosts = 0..1024;
+    for (what, number) in [
+        ("IPv4", distinct(&mut hosts.clone().map(|host| v4(host).slot()))),
+        ("IPv6", distinct(&mut hosts.clone().map(|host| v6(host).slot()))),
+        (
+            "SSID",
+            distinct(&mut hosts.clone().map(|ssid| key(v4(2), ssid, 5).slot())),
+        ),
+        (
+            "port",
+            distinct(&mut hosts.clone().map(|port| key(v4(2), 5, port).slot())),
+        ),
+        (
+            "host",
+            distinct(&mut hosts.clone().map(|host| key(v6(host), 5, 5).slot())),
+        ),
+    ] {
+        // At random, 31 of 1,024 would share one.
+        assert!(number > 900, "{what}: {number}");
+    }
+    assert!((0..=u16::MAX).all(|host| v4(host).slot() < SLOTS && key(v6(host), host, host).slot() < SLOTS));
+}

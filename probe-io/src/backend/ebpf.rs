@@ -17,7 +17,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::task::{Context, Poll};
 
 use ::log::debug;
-use aya::maps::MapError;
 use aya::maps::lpm_trie::Key;
 use ipnet::IpNet;
 use probe_common::abi::{
@@ -386,11 +385,8 @@ impl Backend for EbpfBackend {
 
     /// It starts again at 0 when the programs have evicted the source.
     fn refused(&self, source: IpAddr) -> Option<u64> {
-        match self.object.sources().ok()?.get(&Address::from(source), 0) {
-            Ok(state) => Some(state.refused),
-            Err(MapError::KeyNotFound) => Some(0),
-            Err(_) => None,
-        }
+        let state = self.object.source(source.into()).ok()?;
+        Some(state.map_or(0, |state| state.refused))
     }
 
     fn counters(&mut self) -> Result<BTreeMap<&'static str, u64>, ObjectError> {

@@ -16,6 +16,7 @@ mod pool;
 mod reflect;
 mod refuse;
 mod rig;
+mod slots;
 mod tagged;
 mod tap;
 mod verifier;

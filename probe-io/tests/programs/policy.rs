@@ -41,8 +41,8 @@ fn assert_answered(outcome: &Outcome, counter: Counter, what: &str) {
 }
 
 fn refused(rig: &mut Rig, source: impl Into<IpAddr>) -> u64 {
-    let sources = rig.object().sources().unwrap();
-    sources.get(&Address::from(source.into()), 0).unwrap().refused
+    let state = rig.object().source(source.into().into()).unwrap();
+    state.unwrap().refused
 }
 
 #[test]
@@ -71,11 +71,7 @@ fn all_packets_from_outside_the_prefixes_are_dropped() {
             &[NotForUs],
             "a packet for another host is not ours to drop",
         );
-        assert_eq!(
-            rig.object().sources().unwrap().keys().count(),
-            0,
-            "they are not remembered"
-        );
+        assert_eq!(rig.known_sources(), 0, "they are not remembered");
     }
 }
 
@@ -147,7 +143,7 @@ fn own_and_subnet_addresses_are_dropped() {
                     .assert_dropped(&frame, &[counter], &format!("{source}"));
             }
         }
-        assert_eq!(rig.object().sources().unwrap().keys().count(), 0, "not remembered");
+        assert_eq!(rig.known_sources(), 0, "not remembered");
         // A source becomes an own address.
         let probe = Datagram::probe(OWN_V4).build();
         assert_answered(&rig.run(hook, &probe), Reflected, "a neighbour");

@@ -6,7 +6,8 @@ use std::sync::{Mutex, PoisonError};
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues, RingBuf};
 use aya::{Pod, util};
 use probe_common::abi::{
-    Address, MissedKey, ReflectorSession, ReflectorSessionKey, SessionRing, Settings, SourceState,
+    Address, MissedKey, ReflectorSession, ReflectorSessionKey, SessionRing, SessionSlot, Settings, SourceSlot,
+    SourceState,
 };
 use probe_core::rings::Rings;
 use probe_io::backend::ebpf::object::Object;
@@ -80,6 +81,8 @@ impl Loaded {
             .unwrap();
         self.clear::<Address, u32>("DESTINATIONS");
         self.clear::<Address, SourceState>("SOURCES");
+        self.zero::<SourceSlot>("SOURCE_SLOTS", |slot| slot.owner != SourceSlot::FREE);
+        self.zero::<SessionSlot>("SESSION_SLOTS", |slot| slot.count != SessionSlot::FREE);
         self.clear::<Address, u32>("SESSIONS_BY_PEER");
         let mut rings = self.object.session_rings().unwrap();
         for (ssid, _) in self.sessions.drain(..) {
@@ -106,7 +109,17 @@ impl Loaded {
         }
     }
 
-    fn map<'a, M: TryFrom<&'a mut Map, Error = MapError>>(&'a mut self, name: &str) -> M {
+    fn zero<V: Pod>(&mut self, name: &str, in_use: impl Fn(&V) -> bool) {
+        let mut map: Array<_, V> = self.map(name);
+        for index in 0..map.len() {
+            if in_use(&map.get(&index, 0).unwrap()) {
+                // SAFETY: any bytes are a value.
+                map.set(index, unsafe { std::mem::zeroed::<V>() }, 0).unwrap();
+            }
+        }
+    }
+
+    pub(crate) fn map<'a, M: TryFrom<&'a mut Map, Error = MapError>>(&'a mut self, name: &str) -> M {
         self.object.ebpf_mut().map_mut(name).unwrap().try_into().unwrap()
     }
 }

@@ -5,12 +5,15 @@ use std::io::{self, Write as _};
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
+use aya::Pod;
 use aya::maps::lpm_trie::Key;
+use aya::maps::{Array, HashMap, MapData};
 use aya::programs::{ProgramError, TestRun as _, TestRunOptions, TestRunResult};
 use nix::time::{ClockId, clock_gettime};
 use probe_common::abi::{
     ABI_VERSION, ALLOWED_NOBODY, ALLOWED_V4, ALLOWED_V6, Address, Allowed, COUNTER_NAMES, Counter, DESTINATION_GROUP,
-    DESTINATION_OWN, InFlight, InFlightRecord, Limit, MAX_REPLIES, ProbeKey, Sample, SessionRing, Settings,
+    DESTINATION_OWN, InFlight, InFlightRecord, Limit, MAX_REPLIES, ProbeKey, Sample, SessionRing, SessionSlot,
+    Settings, SourceSlot, SourceState,
 };
 use probe_common::ntp::NtpTime;
 use probe_io::backend::ebpf::object::{EGRESS, INGRESS, Object};
@@ -182,6 +185,27 @@ impl Rig {
         (record.id == id).then_some(record.sent)
     }
 
+    /// The senders whose debts are known.
+    pub(crate) fn known_sources(&mut self) -> usize {
+        let slots: Array<_, SourceSlot> = self.loaded.map("SOURCE_SLOTS");
+        let used = slots
+            .iter()
+            .filter(|slot| slot.as_ref().unwrap().owner != SourceSlot::FREE);
+        let in_slots = used.count();
+        let others: HashMap<_, Address, SourceState> = self.loaded.map("SOURCES");
+        in_slots + others.keys().count()
+    }
+
+    /// The slot that may be a sender's, after `change`.
+    pub(crate) fn source_slot(&mut self, source: Address, change: impl FnOnce(&mut SourceSlot)) -> SourceSlot {
+        changed(self.loaded.map("SOURCE_SLOTS"), source.slot(), change)
+    }
+
+    /// The slot that may be a session's, after `change`.
+    pub(crate) fn session_slot(&mut self, index: u32, change: impl FnOnce(&mut SessionSlot)) -> SessionSlot {
+        changed(self.loaded.map("SESSION_SLOTS"), index, change)
+    }
+
     /// The number of records of all open sessions.
     pub(crate) fn all_in_flight(&mut self) -> usize {
         let Loaded { object, sessions, .. } = &mut *self.loaded;
@@ -313,6 +337,13 @@ impl Rig {
             Program::Egress => self.loaded.object.classifier(EGRESS).unwrap().test_run(options),
         }
     }
+}
+
+fn changed<V: Pod>(mut slots: Array<&mut MapData, V>, index: u32, change: impl FnOnce(&mut V)) -> V {
+    let mut slot = slots.get(&index, 0).unwrap();
+    change(&mut slot);
+    slots.set(index, slot, 0).unwrap();
+    slot
 }
 
 /// A reflector and sender with an address of every kind.

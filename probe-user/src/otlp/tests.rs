@@ -14,7 +14,9 @@ use crate::output::metrics::{Detail, State};
 use crate::output::model::Event;
 
 /// Head in lower case, and body, of one request.
-fn request(socket: &mut TcpStream) -> (String, Vec<u8>) {
+type Got = (String, Vec<u8>);
+
+fn request(socket: &mut TcpStream) -> Got {
     socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     let mut all = Vec::new();
     let mut buffer = [0; 4096];
@@ -37,7 +39,7 @@ fn request(socket: &mut TcpStream) -> (String, Vec<u8>) {
 }
 
 /// A receiver that gives these replies, and then does not listen.
-fn receiver(replies: Vec<Vec<u8>>) -> (String, thread::JoinHandle<Vec<(String, Vec<u8>)>>) {
+fn receiver(replies: Vec<Vec<u8>>) -> (String, thread::JoinHandle<Vec<Got>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/v1/metrics", listener.local_addr().unwrap());
     let serve = move || {

@@ -38,7 +38,7 @@ pub fn require(schema: &mut Value, name: &str, property: Value) {
 }
 
 /// A record: its type, who measured, and its fields, of which `absent` may be missing.
-pub fn record<'a>(kind: &str, list: &mut dyn Iterator<Item = &'a Field>, absent: &[&str]) -> Value {
+pub fn record(kind: &str, list: &mut dyn Iterator<Item = &Field>, absent: &[&str]) -> Value {
     let mut schema = fields(list);
     require(&mut schema, "type", json!({"const": kind}));
     require(
@@ -53,7 +53,7 @@ pub fn record<'a>(kind: &str, list: &mut dyn Iterator<Item = &'a Field>, absent:
 }
 
 /// `attach.egress` is a field of the object `attach`.
-pub fn fields<'a>(list: &mut dyn Iterator<Item = &'a Field>) -> Value {
+pub fn fields(list: &mut dyn Iterator<Item = &Field>) -> Value {
     let mut schema = object([]);
     for (name, kind, meaning) in list {
         let mut property = of_kind(kind);

@@ -5,7 +5,7 @@ use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
 use aya::programs::{SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 use probe_common::abi::{
-    Address, Allowed, COUNTER_NAMES, InFlightRecord, MissedKey, SessionRing, Settings, SourceState,
+    Address, Allowed, COUNTER_NAMES, InFlightRecord, MissedKey, SessionRing, Settings, SourceSlot, SourceState,
 };
 use probe_core::rings::Rings;
 
@@ -114,11 +114,23 @@ impl Object {
         map(&mut self.ebpf, "ALLOWED")
     }
 
-    /// Senders, and their debts.
-    pub fn sources(&self) -> Result<HashMap<&MapData, Address, SourceState>, ObjectError> {
-        const NAME: &str = "SOURCES";
-        let map = self.ebpf.map(NAME).ok_or(ObjectError::Missing(NAME))?;
-        HashMap::try_from(map).map_err(ObjectError::map(NAME))
+    /// The debts of a sender, if it is known.
+    pub fn source(&self, source: Address) -> Result<Option<SourceState>, ObjectError> {
+        const SLOTS: &str = "SOURCE_SLOTS";
+        const OTHERS: &str = "SOURCES";
+        let map = |name| self.ebpf.map(name).ok_or(ObjectError::Missing(name));
+        let slots: Array<_, SourceSlot> = Array::try_from(map(SLOTS)?).map_err(ObjectError::map(SLOTS))?;
+        let slot = slots.get(&source.slot(), 0).map_err(ObjectError::map(SLOTS))?;
+        if let Some(state) = slot.of(&source) {
+            return Ok(Some(state));
+        }
+        let others: HashMap<_, Address, SourceState> =
+            HashMap::try_from(map(OTHERS)?).map_err(ObjectError::map(OTHERS))?;
+        match others.get(&source, 0) {
+            Ok(state) => Ok(Some(state)),
+            Err(MapError::KeyNotFound) => Ok(None),
+            Err(error) => Err(ObjectError::map(OTHERS)(error)),
+        }
     }
 
     /// Probes that the egress program has seen.

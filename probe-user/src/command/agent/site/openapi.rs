@@ -176,7 +176,7 @@ fn title(kind: &str) -> String {
 }
 
 /// The fields of a record, of which some are absent where they have no meaning.
-fn record<'a>(kind: &str, list: &mut dyn Iterator<Item = &'a Field>) -> Value {
+fn record(kind: &str, list: &mut dyn Iterator<Item = &Field>) -> Value {
     let of_kind = ABSENT.iter().filter(|(of, _)| *of == kind);
     let absent: Vec<&str> = of_kind.map(|(_, name)| *name).collect();
     openapi::record(kind, list, &absent)

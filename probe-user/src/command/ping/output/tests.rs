@@ -97,3 +97,8 @@ fn packet_tlvs_and_one_way_delays_are_shown() {
         (&"synced".into(), &"U".into(), &"01".into())
     );
 }
+
+#[test]
+fn each_byte_has_two_digits() {
+    assert_eq!(digits(&[0, 0x0f, 0xa5, 0xff]), "000fa5ff");
+}
