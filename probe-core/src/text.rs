@@ -6,17 +6,18 @@ const MAX_MARKS: usize = 2;
 /// Whether a text takes one line and shows as itself. It has no control, format, private, unassigned or invisible characters,
 /// no blank at either end, no two blanks in a row, and no more than two combining marks in a row.
 pub fn is_plain(text: &str) -> bool {
-    shows_as_it_is(text) && !text.ends_with(' ')
+    let mut line = Line::default();
+    text.chars().all(|character| line.shows(character)) && !text.ends_with(' ')
 }
 
 /// The text with U+FFFD for each character that [`is_plain`] refuses, in at most `max_len` bytes.
 pub fn plain(text: &str, max_len: usize) -> String {
+    let mut line = Line::default();
     let mut plain = String::new();
     for character in text.chars() {
-        plain.push(character);
-        if !shows_as_it_is(&plain) {
-            plain.pop();
-            plain.push(char::REPLACEMENT_CHARACTER);
+        match line.shows(character) {
+            true => plain.push(character),
+            false => plain.push(char::REPLACEMENT_CHARACTER),
         }
         if plain.len() > max_len {
             plain.pop();
@@ -27,26 +28,40 @@ pub fn plain(text: &str, max_len: usize) -> String {
     plain
 }
 
-/// As [`is_plain`], but there may be a blank at the end.
-fn shows_as_it_is(text: &str) -> bool {
-    // `escape_debug` escapes characters that cannot be shown. It also escapes these three, which can.
-    let unquoted = text.replace(['"', '\'', '\\'], "");
-    let is_visible = unquoted.escape_debug().eq(unquoted.chars()) && !text.chars().any(is_invisible);
-    is_visible && !text.starts_with(' ') && !text.contains("  ") && !has_pile_of_marks(&unquoted)
+/// What decides whether the next character of a line shows as itself.
+#[derive(Debug, Default)]
+struct Line {
+    /// There is a character that a mark can combine with.
+    has_base: bool,
+    /// The last character is no blank.
+    takes_blank: bool,
+    /// Combining marks at the end, which pile up over or under a character, into the lines around.
+    marks: usize,
 }
 
-/// Whether marks pile up over or under a character, into the lines around.
-fn has_pile_of_marks(unquoted: &str) -> bool {
-    let mut marks = 0;
-    unquoted.chars().any(|character| {
-        // Alone, a combining mark is escaped (Grapheme_Extend of Unicode).
-        marks = if character.escape_debug().len() > 1 {
-            marks + 1
-        } else {
-            0
+impl Line {
+    /// Takes the next character. If it does not show, U+FFFD takes its place.
+    fn shows(&mut self, character: char) -> bool {
+        // `escape_debug` escapes characters that cannot be shown. It also escapes these three, which can.
+        if matches!(character, '"' | '\'' | '\\') {
+            self.takes_blank = true;
+            return true;
+        }
+        // Alone, a combining mark is escaped as well (Grapheme_Extend of Unicode).
+        let is_escaped = character.escape_debug().len() > 1;
+        let is_mark = is_escaped && String::from_iter(['a', character]).escape_debug().count() == 2;
+        let is_shown = match character {
+            ' ' => self.takes_blank,
+            _ if is_mark => self.has_base && self.marks < MAX_MARKS && !is_invisible(character),
+            _ => !is_escaped && !is_invisible(character),
         };
-        marks > MAX_MARKS
-    })
+        *self = Self {
+            has_base: true,
+            takes_blank: !(is_shown && character == ' '),
+            marks: if is_shown && is_mark { self.marks + 1 } else { 0 },
+        };
+        is_shown
+    }
 }
 
 /// Characters that fonts show as nothing or as a blank, although they are letters, marks or symbols by their category
@@ -99,5 +114,13 @@ mod tests {
         }
         assert_eq!(plain(&"ü".repeat(99), 64), "ü".repeat(32));
         assert_eq!(plain("abc d", 4), "abc");
+    }
+
+    #[test]
+    fn long_texts_take_time_in_proportion_to_their_length() {
+        for part in ["x", "\u{1b}", "e\u{301}", " \u{336}"] {
+            let length = plain(&part.repeat(1 << 19), 1 << 18).len();
+            assert!((1 << 18) - 3 < length && length <= 1 << 18, "{part:?}: {length}");
+        }
     }
 }

@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -17,7 +17,10 @@ use nix::pty::{Winsize, openpty};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::termios::{LocalFlags, tcgetattr};
 use nix::unistd::Pid;
-use support::{KSTAMP, Pair};
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+use support::http::ADDRESS;
+use support::{KSTAMP, Pair, Running, ip};
+use tempfile::TempDir;
 
 const ENTER: &str = "\x1b[?1049h";
 const LEAVE: &str = "\x1b[?1049l";
@@ -69,9 +72,13 @@ impl OnTerminal {
     }
 
     fn await_text(&self, text: &str) {
+        self.await_shown(text, |shown| shown.contains(text));
+    }
+
+    fn await_shown(&self, what: &str, wanted: impl Fn(&str) -> bool) {
         let end = Instant::now() + Duration::from_secs(20);
-        while !self.shown().contains(text) {
-            assert!(Instant::now() < end, "no {text:?}: {:?}", self.shown());
+        while !wanted(&self.shown()) {
+            assert!(Instant::now() < end, "no {what:?}: {:?}", self.shown());
             thread::sleep(Duration::from_millis(20));
         }
     }
@@ -257,10 +264,17 @@ fn a_running_agent_is_watched_and_found_again() {
     let (stream, request) = answer(&listener, &format!("{HEAD}{}", up("first")));
     assert!(request.starts_with("GET /api/v1/stream HTTP/1.1\r\n"), "{request}");
     assert!(request.contains("authorization: Basic bWU6c2VjcmV0\r\n"), "{request}");
+    // It has no history.
+    let none = "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+    let (_, request) = answer(&listener, none);
+    assert!(request.starts_with("GET /api/v1/events?"), "{request}");
+    assert!(request.contains("authorization: Basic bWU6c2VjcmV0\r\n"), "{request}");
     top.await_text("first");
+    assert!(!top.shown().contains("missing"), "{}", top.shown());
     drop(stream);
     top.await_text("STALE since");
     let (_stream, _) = answer(&listener, &format!("{HEAD}{}", up("second")));
+    answer(&listener, none);
     top.await_text("second");
     top.press("q");
     let (code, after) = top.ended();
@@ -284,5 +298,103 @@ fn a_server_that_refuses_is_a_line() {
     for mut top in [refused, unreachable] {
         assert_eq!(top.child.wait().unwrap().code(), Some(1));
         assert!(!top.shown().contains(ENTER));
+    }
+}
+
+/// An agent with a server, and its records.
+fn serving(pair: &Pair, arguments: &str) -> Running {
+    ip(&pair.near, "link set lo up");
+    let flags = "--iface port1 --family v4 --interval 50ms --timeout 200ms --name near";
+    pair.started(&pair.near, &format!("agent {flags} --listen {ADDRESS} {arguments}"))
+}
+
+#[test]
+fn a_running_agent_shows_what_was_before() {
+    let Some(pair) = Pair::new() else { return };
+    let _far = pair.started(&pair.far, "agent --iface port2 --family v4 --interval 50ms --name far");
+    let near = serving(&pair, "--no-group --report 500ms --peer 10.1.1.6");
+    let windows = || {
+        near.records()
+            .iter()
+            .filter(|record| record["type"] == "window")
+            .count()
+    };
+    near.await_record(9, "windows", |record| record["type"] == "window");
+    let before = windows();
+    let mut top = top(&pair, &format!("--connect http://{ADDRESS}"));
+    // The plot has the medians of the last eight windows.
+    let is_bar = |character: char| ('▁'..='█').contains(&character);
+    top.await_shown("eight windows", |shown| {
+        shown
+            .split(|character| !is_bar(character))
+            .any(|bars| bars.chars().count() == 8)
+    });
+    let since = windows() - before;
+    assert!(since < 8, "{since} windows have come since");
+    // An event.
+    top.await_text("10.1.1.6 up");
+    assert!(!top.shown().contains("missing"), "{:?}", top.shown());
+    top.press("q");
+    let (code, after) = top.ended();
+    assert_eq!((code, &*after), (Some(0), ""));
+}
+
+#[test]
+fn a_running_agent_with_tls_and_passwords_is_watched() {
+    let Some(pair) = Pair::new() else { return };
+    let directory = TempDir::new().unwrap();
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    for name in ["cert", "other"] {
+        let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        fs::write(path(&format!("{name}.pem")), cert.pem()).unwrap();
+        fs::write(path(&format!("{name}.key")), signing_key.serialize_pem()).unwrap();
+    }
+    let tls = "tls_server_config:\n  cert_file: cert.pem\n  key_file: cert.key\n";
+    let hash = bcrypt::hash("secret", 4).unwrap();
+    fs::write(path("web.yml"), format!("{tls}basic_auth_users:\n  ann: {hash}\n")).unwrap();
+    fs::write(path("right"), "secret\n").unwrap();
+    fs::write(path("wrong"), "other\n").unwrap();
+    let _near = serving(
+        &pair,
+        &format!(
+            "--no-group --report 500ms --peer 10.1.1.6 --web-config {}",
+            path("web.yml")
+        ),
+    );
+    let start = |ca: &str, user: &str, password: &str| {
+        let password = match password {
+            "" => String::new(),
+            name => format!("--password-file {}", path(name)),
+        };
+        top(
+            &pair,
+            &format!("--connect https://{user}{ADDRESS} --ca-file {} {password}", path(ca)),
+        )
+    };
+    let mut watching = start("cert.pem", "ann@", "right");
+    watching.await_text("port1");
+    watching.press("q");
+    let (code, after) = watching.ended();
+    assert_eq!((code, &*after), (Some(0), ""));
+    for (ca, user, password, why) in [
+        (
+            "other.pem",
+            "ann@",
+            "right",
+            "has signed that of the server; name the file of its authority with --ca-file",
+        ),
+        (
+            "cert.pem",
+            "ann@",
+            "wrong",
+            "the server refuses 'ann' with this password",
+        ),
+        ("cert.pem", "", "", "wants a name and a password"),
+    ] {
+        let mut refused = start(ca, user, password);
+        refused.await_text(why);
+        assert_eq!(refused.child.wait().unwrap().code(), Some(1), "{why}");
+        let shown = refused.shown();
+        assert!(!shown.contains(ENTER) && shown.lines().count() == 1, "{shown:?}");
     }
 }

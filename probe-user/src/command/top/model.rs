@@ -7,9 +7,9 @@ use std::net::IpAddr;
 
 use probe_core::agent::config::MAX_PEERS;
 use probe_core::stats::report::Path;
-use probe_core::text;
+use probe_core::text::plain;
 
-pub use crate::command::top::model::row::{Key, Point, Row, State};
+pub use crate::command::top::model::row::{Key, MAX_POINTS, Point, Row, State};
 use crate::output::report::record::{Event, Happening, Hooks, LeftOut, Peer, Record, Results, Start};
 use crate::output::time::Utc;
 
@@ -25,6 +25,12 @@ const MAX_NAME: usize = 64;
 pub enum Update {
     /// Who measured, and what.
     Record(String, Box<Record>),
+    /// A peer as it is now.
+    Known {
+        peer: IpAddr,
+        name: Option<String>,
+        is_down: bool,
+    },
     /// A line that is no record, and why.
     Unreadable(String),
     /// A line of the agent's diagnostics.
@@ -68,6 +74,7 @@ impl Model {
                 self.lost = None;
                 self.record(*record);
             }
+            Update::Known { peer, name, is_down } => self.known(peer, name.as_deref(), is_down),
             Update::Unreadable(why) => self.event(now, &format!("a line that is no record: {why}")),
             Update::Said(line) => self.event(now, &line),
             Update::Lost(why) => {
@@ -124,7 +131,18 @@ impl Model {
         self.start = Some(start);
     }
 
+    /// An event that is there already, as from the history, is left out.
     fn happened(&mut self, event: Event) {
+        let Happening { time, text } = event.clone().into();
+        let text = plain(&text, MAX_TEXT);
+        if self
+            .events
+            .iter()
+            .any(|event| (event.time, &event.text) == (time, &text))
+        {
+            return;
+        }
+        self.event(time, &text);
         match &event {
             Event::Attach(change) => {
                 if let Some(attach) = &mut self.attach {
@@ -134,8 +152,6 @@ impl Model {
             Event::Peer(peer) => self.peer(peer),
             Event::Interface(_) | Event::Clock(_) => {}
         }
-        let Happening { time, text } = event.into();
-        self.event(time, &text);
     }
 
     fn peer(&mut self, change: &Peer) {
@@ -148,18 +164,22 @@ impl Model {
                 }
             }
         }
+        self.known(address, change.name.as_deref(), change.event == "down");
+        if change.event == "up" && !self.rows.keys().any(|(peer, _)| *peer == address) {
+            self.row(address, Path::Unicast);
+        }
+    }
+
+    fn known(&mut self, address: IpAddr, name: Option<&str>, is_down: bool) {
         if self.peers.len() >= MAX_ROWS && !self.peers.contains_key(&address) {
             self.peers.retain(|_, peer| !peer.is_down);
         }
         if self.peers.len() < MAX_ROWS || self.peers.contains_key(&address) {
             let peer = self.peers.entry(address).or_default();
-            peer.is_down = change.event == "down";
-            if let Some(name) = &change.name {
+            peer.is_down = is_down;
+            if let Some(name) = name {
                 peer.name = Some(plain(name, MAX_NAME));
             }
-        }
-        if change.event == "up" && !self.rows.keys().any(|(peer, _)| *peer == address) {
-            self.row(address, Path::Unicast);
         }
     }
 
@@ -186,14 +206,18 @@ impl Model {
         Some(self.rows.entry(key).or_insert_with(|| Row::new(peer, path)))
     }
 
+    /// Adds an event in the order of time.
     fn event(&mut self, time: Utc, text: &str) {
+        let mut place = self.events.partition_point(|event| event.time <= time);
         if self.events.len() >= MAX_EVENTS {
+            if place == 0 {
+                return;
+            }
             self.events.pop_front();
+            place -= 1;
         }
-        self.events.push_back(Happening {
-            time,
-            text: plain(text, MAX_TEXT),
-        });
+        let text = plain(text, MAX_TEXT);
+        self.events.insert(place, Happening { time, text });
     }
 
     fn is_gone(&self, row: &Row) -> bool {
@@ -234,14 +258,6 @@ impl Model {
         let latest = self.rows().filter_map(|row| row.latest.as_ref());
         let latest = latest.max_by_key(|window| window.end)?;
         Some(latest.end.unix_ns.saturating_sub(latest.start.unix_ns))
-    }
-}
-
-/// A text that is safe to print. Most are as they are.
-fn plain(text: &str, max_len: usize) -> String {
-    match text.len() <= max_len && text::is_plain(text) {
-        true => text.to_owned(),
-        false => text::plain(text, max_len),
     }
 }
 

@@ -1,6 +1,8 @@
 //! Where records come from: an agent of its own, or the server of another one.
 
 pub mod agent;
+mod client;
+mod history;
 mod lines;
 pub mod server;
 

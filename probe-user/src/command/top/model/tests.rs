@@ -136,3 +136,43 @@ fn a_lost_source_is_stale_from_its_first_error_until_a_record_comes() {
     model.update(Update::Found, at(8));
     assert_eq!(model.lost, None);
 }
+
+#[test]
+fn what_the_history_and_the_stream_have_counts_once() {
+    let mut model = Model::default();
+    let up = || written::Event::Peer(fixtures::peer_change(PeerEvent::Up, Found::Multicast, Some("h2:p2")));
+    take(&mut model, &up());
+    let known = Update::Known {
+        peer: ip("10.1.1.6"),
+        name: Some("h2".to_owned()),
+        is_down: true,
+    };
+    model.update(known, at(0));
+    // Up to 10 s by the history; then by the stream from 8 s, and by the history of the next connection.
+    for end_s in [2, 4, 6, 8, 10, 8, 10, 12, 14, 2, 4, 6, 8, 10, 12, 14, 16] {
+        windows(&mut model, vec![window("10.1.1.6", end_s, 1)]);
+        take(&mut model, &up());
+    }
+    let row = model.rows().next().unwrap();
+    let ends: Vec<_> = row.points.iter().map(|point| point.end).collect();
+    assert_eq!(ends, [2, 4, 6, 8, 10, 12, 14, 16].map(at));
+    assert_eq!(row.counts.lost, 8 * fixtures::troubled().counts.lost);
+    assert_eq!(model.events().len(), 1);
+    // An event that is there already changes no state.
+    assert_eq!(model.state(row), State::Down);
+}
+
+#[test]
+fn events_are_in_the_order_of_time() {
+    let mut model = Model::default();
+    for s in [1, 5, 3, 4, 2] {
+        model.update(Update::Said(s.to_string()), at(s));
+    }
+    let texts: Vec<_> = model.events().map(|event| &*event.text).collect();
+    assert_eq!(texts, ["5", "4", "3", "2", "1"]);
+    for _ in 0..MAX_EVENTS {
+        model.update(Update::Said("6".to_owned()), at(6));
+    }
+    model.update(Update::Said("too old".to_owned()), at(1));
+    assert!(model.events().all(|event| event.text == "6"));
+}
