@@ -84,7 +84,7 @@ fn windows(peers: u32, start_ns: u64, lasts_ns: u64) -> Event {
 /// Twenty probes. The tenth peer loses some, and all are slower at times.
 fn window(peer: u32, start_ns: u64, lasts_ns: u64) -> Results {
     let time = start_ns / S / 10;
-    let lost = u64::from(peer % 10 == 9 && time % 7 == 0);
+    let lost = u64::from(peer % 10 == 9 && time.is_multiple_of(7));
     let base = 100_000 + 20_000 * i64::from(peer % 8) + if time % 60 < 6 { 80_000 } else { 0 };
     let (mut rtt, mut forward, mut backward) = Default::default();
     for probe in 0..20 - lost.cast_signed() {
