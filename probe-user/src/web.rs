@@ -16,6 +16,8 @@ const FILES: &[File] = &[
     ("/web/format.js", SCRIPT, include_str!("web/format.js")),
     ("/web/stream.js", SCRIPT, include_str!("web/stream.js")),
     ("/web/plots.js", SCRIPT, include_str!("web/plots.js")),
+    // Browsers ask for it beside a text such as /metrics too.
+    ("/favicon.ico", "image/svg+xml", include_str!("web/icon.svg")),
     // https://github.com/leeoniya/uPlot 1.6.32, from the package `uplot` of npm.
     ("/web/uplot.css", STYLE, include_str!("web/uplot.css")),
     ("/web/uplot.js", SCRIPT, include_str!("web/uplot.js")),
