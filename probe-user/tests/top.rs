@@ -8,6 +8,7 @@ use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -352,8 +353,10 @@ fn a_running_agent_with_tls_and_passwords_is_watched() {
     let tls = "tls_server_config:\n  cert_file: cert.pem\n  key_file: cert.key\n";
     let hash = bcrypt::hash("secret", 4).unwrap();
     fs::write(path("web.yml"), format!("{tls}basic_auth_users:\n  ann: {hash}\n")).unwrap();
-    fs::write(path("right"), "secret\n").unwrap();
-    fs::write(path("wrong"), "other\n").unwrap();
+    for (name, password) in [("right", "secret\n"), ("wrong", "other\n")] {
+        fs::write(path(name), password).unwrap();
+        fs::set_permissions(path(name), fs::Permissions::from_mode(0o600)).unwrap();
+    }
     let _near = serving(
         &pair,
         &format!(

@@ -37,7 +37,29 @@ pub fn record_value(kind: &'static str, agent: &str, fields: &impl Serialize) ->
     Ok(serde_json::to_value(line)?)
 }
 
-#[derive(Debug, Clone)]
+/// Writes the records of an event, each as one line.
+pub fn event(agent: &str, event: &Event, out: &mut dyn Write) -> io::Result<()> {
+    match event {
+        Event::Start(start) => record("start", agent, start, out),
+        Event::Attach(change) => record("attach", agent, change, out),
+        Event::Interface(change) => record("interface", agent, change, out),
+        Event::Peer(change) => record("peer", agent, change, out),
+        Event::Clock(step) => record("clock", agent, step, out),
+        Event::Counters(counters) => record("counters", agent, counters, out),
+        Event::Windows(windows) => windows
+            .results
+            .iter()
+            .try_for_each(|results| record("window", agent, results, out)),
+        Event::End(end) => {
+            end.results
+                .iter()
+                .try_for_each(|results| record("summary", agent, results, out))?;
+            record("counters", agent, &end.counters, out)
+        }
+    }
+}
+
+#[derive(Debug)]
 pub struct Jsonl {
     /// Who measures.
     pub agent: String,
@@ -45,25 +67,7 @@ pub struct Jsonl {
 
 impl Exporter for Jsonl {
     fn export(&mut self, event: &Event, out: &mut dyn Write) -> io::Result<()> {
-        let agent = &self.agent;
-        match event {
-            Event::Start(start) => record("start", agent, start, out),
-            Event::Attach(change) => record("attach", agent, change, out),
-            Event::Interface(change) => record("interface", agent, change, out),
-            Event::Peer(change) => record("peer", agent, change, out),
-            Event::Clock(step) => record("clock", agent, step, out),
-            Event::Counters(counters) => record("counters", agent, counters, out),
-            Event::Windows(windows) => windows
-                .results
-                .iter()
-                .try_for_each(|results| record("window", agent, results, out)),
-            Event::End(end) => {
-                end.results
-                    .iter()
-                    .try_for_each(|results| record("summary", agent, results, out))?;
-                record("counters", agent, &end.counters, out)
-            }
-        }
+        self::event(&self.agent, event, out)
     }
 }
 

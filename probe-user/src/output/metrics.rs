@@ -57,7 +57,7 @@ pub struct State {
     pub counters: BTreeMap<&'static str, u64>,
     /// Events that the agent could not hand over.
     pub events_lost: u64,
-    /// No event follows.
+    /// All windows have been sent.
     pub has_ended: bool,
 }
 
@@ -122,6 +122,11 @@ impl Metrics {
 
     pub fn interface_is_up(&self) -> bool {
         self.interface_is_up
+    }
+
+    /// With the hook that is in use now.
+    pub fn start(&self) -> Option<&Start> {
+        self.start.as_ref()
     }
 
     /// Whether everything has come.

@@ -3,14 +3,12 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::IpAddr;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use http_body_util::Full;
-use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
+use http_body_util::{Either, Full};
+use hyper::body::{Body as _, Bytes, Incoming};
 use hyper::header::{
     ACCEPT, ACCEPT_ENCODING, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING,
     CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, REFERRER_POLICY, RETRY_AFTER, VARY,
@@ -29,6 +27,7 @@ use crate::serve::web_config::LiveConfig;
 
 /// Server-sent events.
 const STREAM: &str = "/api/v1/stream";
+const EVENTS: &str = "text/event-stream";
 /// A page that was made within this time is used again, so that many scrapes cost no more than four a second.
 const FRESH: Duration = Duration::from_millis(250);
 /// Pages that are kept for that time, and their bytes.
@@ -42,38 +41,9 @@ const MAX_SILENCE_NS: u64 = 5_000_000_000;
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-type Reply = Response<ReplyBody>;
-
-pub(super) enum ReplyBody {
-    Whole(Full<Bytes>),
-    Stream(Reader),
-}
-
-impl Body for ReplyBody {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        match self.get_mut() {
-            Self::Whole(body) => Pin::new(body).poll_frame(context),
-            Self::Stream(reader) => Pin::new(reader).poll_frame(context),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Whole(body) => body.is_end_stream(),
-            Self::Stream(reader) => reader.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Whole(body) => body.size_hint(),
-            Self::Stream(reader) => reader.size_hint(),
-        }
-    }
-}
+/// A page, or the stream.
+type Body = Either<Full<Bytes>, Reader>;
+type Reply = Response<Body>;
 
 /// A connection.
 pub(super) struct Client {
@@ -130,11 +100,8 @@ impl<S: Site> Replies<S> {
     }
 
     pub(super) fn tick(&self, now_ns: u64) {
-        let mut stream = lock(&self.0.stream);
-        let mut records = stream.records();
-        lock(&self.0.site).tick(now_ns, &mut records);
-        stream.send(records);
-        stream.keep_alive(Instant::now());
+        lock(&self.0.site).tick(now_ns);
+        lock(&self.0.stream).keep_alive(Instant::now());
     }
 
     /// For a new connection; `None` without TLS.
@@ -198,7 +165,7 @@ impl<S: Site> Replies<S> {
                 None => text(StatusCode::OK, "ready"),
                 Some(why) => text(StatusCode::SERVICE_UNAVAILABLE, why),
             },
-            STREAM if method == Method::HEAD => with_type(StatusCode::OK, "text/event-stream", Bytes::new()),
+            STREAM if method == Method::HEAD => with_type(StatusCode::OK, EVENTS, whole(Bytes::new())),
             STREAM => self.stream(client),
             _ => self.page(path, query, headers),
         }
@@ -221,10 +188,7 @@ impl<S: Site> Replies<S> {
             return again_later(StatusCode::SERVICE_UNAVAILABLE, "too many read the stream");
         };
         client.is_reader.store(true, Ordering::Relaxed);
-        let mut reply = Response::new(ReplyBody::Stream(reader));
-        let content_type = HeaderValue::from_static("text/event-stream");
-        reply.headers_mut().insert(CONTENT_TYPE, content_type);
-        reply
+        with_type(StatusCode::OK, EVENTS, Either::Right(reader))
     }
 
     fn page(&self, path: &str, query: &str, headers: &HeaderMap) -> Reply {
@@ -233,13 +197,12 @@ impl<S: Site> Replies<S> {
             path,
             query,
             accept: header(headers, &ACCEPT).unwrap_or_default(),
-            now_ns: monotonic_ns(),
             updates_lost: self.0.shared.updates_lost.load(Ordering::Relaxed),
         };
         let Some((page, is_zipped)) = self.kept(&request, is_zipped) else {
             return text(StatusCode::NOT_FOUND, "not found; / is the page");
         };
-        let mut reply = with_type(page.status, page.content_type, page.body);
+        let mut reply = with_type(page.status, page.content_type, whole(page.body));
         let headers = reply.headers_mut();
         headers.insert(VARY, HeaderValue::from_static("accept, accept-encoding"));
         if is_zipped {
@@ -283,7 +246,8 @@ fn header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
 }
 
 fn text(status: StatusCode, line: &str) -> Reply {
-    with_type(status, "text/plain; charset=utf-8", format!("{line}\n").into())
+    let body = whole(format!("{line}\n").into());
+    with_type(status, "text/plain; charset=utf-8", body)
 }
 
 fn again_later(status: StatusCode, line: &str) -> Reply {
@@ -292,8 +256,12 @@ fn again_later(status: StatusCode, line: &str) -> Reply {
     refusal
 }
 
-fn with_type(status: StatusCode, content_type: &'static str, body: Bytes) -> Reply {
-    let mut reply = Response::new(ReplyBody::Whole(Full::new(body)));
+fn whole(body: Bytes) -> Body {
+    Either::Left(Full::new(body))
+}
+
+fn with_type(status: StatusCode, content_type: &'static str, body: Body) -> Reply {
+    let mut reply = Response::new(body);
     *reply.status_mut() = status;
     reply
         .headers_mut()

@@ -16,8 +16,8 @@ pub trait Site: Send + 'static {
     fn update(&mut self, update: Self::Update, now_ns: u64, records: &mut Records);
 
     /// Called every few seconds.
-    fn tick(&mut self, now_ns: u64, records: &mut Records) {
-        let _ = (now_ns, records);
+    fn tick(&mut self, now_ns: u64) {
+        let _ = now_ns;
     }
 
     /// The first records for a new reader of the stream.
@@ -38,8 +38,6 @@ pub struct Request<'a> {
     pub query: &'a str,
     /// The `Accept` header, or empty.
     pub accept: &'a str,
-    /// Monotonic.
-    pub now_ns: u64,
     /// Updates that did not fit into the feed.
     pub updates_lost: u64,
 }

@@ -62,6 +62,11 @@ impl Records {
         let kinds = text.lines().filter_map(|line| line.strip_prefix("event: "));
         kinds.map(str::to_owned).collect()
     }
+
+    /// The lines of the stream.
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8(self.bytes.clone()).unwrap()
+    }
 }
 
 /// All readers.

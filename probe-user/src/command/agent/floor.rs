@@ -27,10 +27,19 @@ struct Distribution {
 
 /// `--noise-floor`: the last floor in a file of JSON lines.
 pub fn read(path: &Path) -> Result<NoiseFloor, ConfigError> {
-    let mut text = String::new();
-    if let Err(error) = File::open(path).and_then(|file| file.take(MAX_FILE).read_to_string(&mut text)) {
+    let mut text = Vec::new();
+    if let Err(error) = File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut text)) {
         return wrong(format!("--noise-floor {}: {error}", path.display()));
     }
+    if text.len() as u64 > MAX_FILE {
+        return wrong(format!(
+            "--noise-floor {}: it is longer than {MAX_FILE} bytes; keep its last record of `kstamp calibrate` only",
+            path.display()
+        ));
+    }
+    let Ok(text) = String::from_utf8(text) else {
+        return wrong(format!("--noise-floor {}: it is not UTF-8", path.display()));
+    };
     let records = text
         .lines()
         .rev()
@@ -73,6 +82,7 @@ mod tests {
             assert!(refused(wrong).contains("there is no noise floor in it"));
         }
         assert!(refused(b"\xff").contains("UTF-8"));
+        assert!(refused(&vec![b' '; MAX_FILE as usize + 1]).contains("longer than 1048576 bytes"));
         for mode in [AttachMode::Tc, AttachMode::XdpNative] {
             let mut distribution = Distribution::default();
             (1..=100).for_each(|ns| distribution.record(ns * 1_000));

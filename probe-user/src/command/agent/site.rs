@@ -7,45 +7,37 @@ pub mod openapi;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hyper::StatusCode;
-use probe_host::clock::realtime_ns;
 
 use crate::command::agent::site::api::{Source, Status};
 pub use crate::command::shared::update::Update;
 use crate::output::history::History;
-use crate::output::jsonl::{Jsonl, record};
+use crate::output::jsonl::{self, record};
 use crate::output::metrics::format::Format;
 use crate::output::metrics::{Metrics, encode};
-use crate::output::model::{Counters, Event, Exporter as _, Start};
+use crate::output::model::{Clock, Counters, Event};
 use crate::output::time::Utc;
 use crate::serve::site::{Page, Request, Site};
 use crate::serve::stream::Records;
 
 pub struct AgentSite {
-    jsonl: Jsonl,
+    /// Who measures.
+    agent: String,
     metrics: Arc<Mutex<Metrics>>,
     history: History,
-    /// With the hook that is in use now.
-    start: Option<Start>,
-    status: Status,
+    /// State of this host's clock; `None` in the first seconds.
+    clock: Option<Clock>,
+    report_ns: u64,
 }
 
 impl AgentSite {
     /// `agent` is the name of who measures.
     pub fn new(agent: &str, metrics: Arc<Mutex<Metrics>>, report_ns: u64) -> Self {
         Self {
-            jsonl: Jsonl {
-                agent: agent.to_owned(),
-            },
+            agent: agent.to_owned(),
             metrics,
             history: History::default(),
-            start: None,
-            status: Status {
-                interface_up: true,
-                clock: None,
-                report_ns,
-                updates_lost: 0,
-                time: now(),
-            },
+            clock: None,
+            report_ns,
         }
     }
 
@@ -54,23 +46,30 @@ impl AgentSite {
     }
 
     fn stream(&self, event: &Event, records: &mut Records) {
-        let agent = &self.jsonl.agent;
+        let agent = &self.agent;
         match event {
             Event::Windows(windows) => {
                 for results in &windows.results {
                     records.add("window", |out| record("window", agent, results, out));
                 }
             }
-            _ => records.add(event.kind().0, |out| self.jsonl.clone().export(event, out)),
+            Event::End(end) => {
+                for results in &end.results {
+                    records.add("summary", |out| record("summary", agent, results, out));
+                }
+                records.add("counters", |out| record("counters", agent, &end.counters, out));
+            }
+            _ => records.add(event.kind().0, |out| jsonl::event(agent, event, out)),
         }
     }
 
-    fn status_now(&self, updates_lost: u64) -> Status {
+    fn status(&self, updates_lost: u64) -> Status {
         Status {
             interface_up: self.metrics().interface_is_up(),
+            clock: self.clock,
+            report_ns: self.report_ns,
             updates_lost,
-            time: now(),
-            ..self.status.clone()
+            time: Utc::now(),
         }
     }
 
@@ -90,59 +89,51 @@ impl Site for AgentSite {
     fn update(&mut self, update: Update, now_ns: u64, records: &mut Records) {
         match update {
             Update::Event(event) => {
-                self.metrics().event(&event, now_ns);
-                let metrics = self.metrics.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut metrics = self.metrics.lock().unwrap_or_else(PoisonError::into_inner);
+                metrics.event(&event, now_ns);
                 self.history.event(&event, |peer| metrics.is_shown(peer));
                 drop(metrics);
                 self.stream(&event, records);
-                match *event {
-                    Event::Start(start) => self.start = Some(start),
-                    Event::Attach(change) => {
-                        if let Some(start) = &mut self.start {
-                            start.attach.receive = change.receive;
-                        }
-                    }
-                    _ => {}
-                }
             }
             Update::State(state) => {
-                self.status.clock = state.clock.map(Into::into);
+                self.clock = state.clock.map(Into::into);
                 let values = state.counters.iter().map(|(name, value)| ((*name).to_owned(), *value));
                 let counters = Counters {
                     values: values.collect(),
-                    time: now(),
+                    time: Utc::now(),
                 };
-                self.stream(&Event::Counters(counters), records);
-                let (status, agent) = (self.status_now(self.status.updates_lost), &self.jsonl.agent);
+                let (status, agent) = (self.status(state.events_lost), &self.agent);
+                records.add("counters", |out| record("counters", agent, &counters, out));
                 records.add("status", |out| record("status", agent, &status, out));
                 self.metrics().set_state(*state);
             }
         }
     }
 
-    fn tick(&mut self, now_ns: u64, _records: &mut Records) {
+    fn tick(&mut self, now_ns: u64) {
         let mut metrics = self.metrics.lock().unwrap_or_else(PoisonError::into_inner);
         metrics.expire(now_ns);
         self.history.retain(|peer| metrics.is_shown(peer));
     }
 
     fn greet(&self, records: &mut Records) {
-        if let Some(start) = &self.start {
-            self.stream(&Event::Start(start.clone()), records);
+        if let Some(start) = self.metrics().start() {
+            records.add("start", |out| record("start", &self.agent, start, out));
         }
     }
 
     fn page(&mut self, request: &Request<'_>) -> Option<Page> {
-        self.status.updates_lost = request.updates_lost;
         match request.path {
             "/metrics" => Some(self.scrape(request)),
             "/api/v1/openapi.json" => Some(Page::json(&openapi::document())),
             path => {
+                let status = self.status(request.updates_lost);
+                let metrics = self.metrics();
                 let source = Source {
-                    jsonl: &self.jsonl,
+                    agent: &self.agent,
                     history: &self.history,
-                    start: self.start.as_ref(),
-                    status: self.status_now(request.updates_lost),
+                    start: metrics.start(),
+                    status,
                 };
                 source.page(path, request.query).or_else(|| assets::page(path))
             }
@@ -152,10 +143,6 @@ impl Site for AgentSite {
     fn obstacle(&self) -> Option<&'static str> {
         (!self.metrics().interface_is_up()).then_some("the interface is down")
     }
-}
-
-fn now() -> Utc {
-    Utc { unix_ns: realtime_ns() }
 }
 
 #[cfg(test)]

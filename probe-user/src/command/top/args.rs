@@ -5,15 +5,15 @@ use std::path::PathBuf;
 
 use clap::error::Error;
 use clap::parser::ValueSource;
-use clap::{ArgMatches, Args, Command, FromArgMatches};
+use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 
 use crate::command::agent::args::AgentArgs;
 
-/// Time between two reports of the agent that it starts: an agent's own 10 s are long for somebody who looks on.
+/// Report interval of the agent that `top` starts. The agent's default of 10 s is too slow for a live view.
 const REPORT: &str = "2s";
 
-/// Flags of an agent that `top` sets itself, and names that keep them out of the way.
-const SET: [(&str, &str); 2] = [("format", "format-of-agent"), ("output", "output-of-agent")];
+/// Flags of an agent that `top` sets itself.
+const SET: [&str; 2] = ["format", "output"];
 
 #[derive(Debug, Clone)]
 pub enum TopArgs {
@@ -41,16 +41,12 @@ pub struct ConnectArgs {
 
 impl Args for TopArgs {
     fn augment_args(command: Command) -> Command {
-        let command = ConnectArgs::augment_args(AgentArgs::augment_args(command));
-        let command = command
+        let of_agent = flags_of_agent();
+        let ids: Vec<_> = of_agent.iter().map(|arg| arg.get_id().clone()).collect();
+        ConnectArgs::augment_args(command.args(of_agent))
             .mut_arg("iface", |arg| arg.required(false).required_unless_present("connect"))
-            .mut_arg("report", |arg| arg.default_value(REPORT));
-        let command = SET.iter().fold(command, |command, (name, hidden)| {
-            command.mut_arg(name, |arg| arg.hide(true).long(hidden))
-        });
-        let agent = AgentArgs::augment_args(Command::new(""));
-        let of_agent: Vec<_> = agent.get_arguments().map(|arg| arg.get_id().clone()).collect();
-        command.mut_arg("connect", |arg| arg.conflicts_with_all(of_agent))
+            .mut_arg("report", |arg| arg.default_value(REPORT))
+            .mut_arg("connect", |arg| arg.conflicts_with_all(ids))
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -63,9 +59,11 @@ impl FromArgMatches for TopArgs {
         if matches.contains_id("connect") {
             return Ok(Self::Connect(ConnectArgs::from_arg_matches(matches)?));
         }
+        let words = words(matches);
+        let agent = AgentArgs::augment_args(Command::new("agent")).try_get_matches_from(&words)?;
         Ok(Self::Agent {
-            args: Box::new(AgentArgs::from_arg_matches(matches)?),
-            words: words(matches),
+            args: Box::new(AgentArgs::from_arg_matches(&agent)?),
+            words,
         })
     }
 
@@ -75,15 +73,24 @@ impl FromArgMatches for TopArgs {
     }
 }
 
+/// Those that `top` takes.
+fn flags_of_agent() -> Vec<Arg> {
+    let agent = AgentArgs::augment_args(Command::new("agent"));
+    let taken = agent
+        .get_arguments()
+        .filter(|arg| !SET.contains(&arg.get_id().as_str()));
+    taken.cloned().collect()
+}
+
 /// The command line of the agent: the flags that were given, and those that `top` sets.
 fn words(matches: &ArgMatches) -> Vec<OsString> {
     let mut words: Vec<OsString> = vec!["agent".into()];
-    for arg in AgentArgs::augment_args(Command::new("")).get_arguments() {
+    for arg in flags_of_agent() {
         let (id, Some(long)) = (arg.get_id().as_str(), arg.get_long()) else {
             continue;
         };
         let is_given = matches.value_source(id) == Some(ValueSource::CommandLine);
-        if SET.iter().any(|(name, _)| *name == id) || !(is_given || id == "report") {
+        if !(is_given || id == "report") {
             continue;
         }
         if !arg.get_action().takes_values() {

@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 use hyper::Uri;
 
 use crate::command::agent;
+use crate::command::shared::key_file;
 use crate::command::shared::values::{ConfigError, wrong};
 use crate::command::top::args::{ConnectArgs, TopArgs};
+use crate::otlp::target::SYSTEM_ROOTS;
 
 /// Longest file of a password.
 const MAX_PASSWORD_BYTES: usize = 4_096;
-/// Certificates that Debian trusts.
-const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
 const PASSWORD: &str = "KSTAMP_PASSWORD";
 
 #[derive(Debug, Clone)]
@@ -161,7 +161,7 @@ fn server(args: ConnectArgs, password: Option<String>) -> Result<ServerConfig, C
     let port = uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
     let host = authority.host().to_owned();
     let path = uri.path().trim_end_matches('/').to_owned();
-    let ca_file = args.ca_file.unwrap_or_else(|| CERTIFICATES.into());
+    let ca_file = args.ca_file.unwrap_or_else(|| SYSTEM_ROOTS.into());
     if is_tls {
         fs::metadata(&ca_file).or_else(|error| wrong(format!("--ca-file {}: {error}", ca_file.display())))?;
     }
@@ -179,10 +179,13 @@ fn server(args: ConnectArgs, password: Option<String>) -> Result<ServerConfig, C
 /// The first line.
 fn password_of(file: &Path) -> Result<String, ConfigError> {
     let refuse = |why: &str| wrong(format!("--password-file {}: {why}", file.display()));
-    let text = match fs::read_to_string(file) {
-        Ok(text) if text.len() <= MAX_PASSWORD_BYTES => text,
-        Ok(_) => return refuse("the file is too long for a password"),
-        Err(error) => return refuse(&error.to_string()),
+    let content = key_file::read_private(file, MAX_PASSWORD_BYTES as u64 + 1)
+        .map_err(|error| ConfigError::Flag(format!("--password-file: {error}")))?;
+    if content.len() > MAX_PASSWORD_BYTES {
+        return refuse("the file is too long for a password");
+    }
+    let Ok(text) = String::from_utf8(content) else {
+        return refuse("it is not UTF-8");
     };
     match text.lines().next() {
         Some(line) if !line.is_empty() => Ok(line.to_owned()),

@@ -10,10 +10,10 @@ use serde_json::Value;
 use crate::output::field_lists::Field;
 use crate::output::fields;
 use crate::output::history::{By, History, Peer, Row};
-use crate::output::jsonl::Jsonl;
-use crate::output::model::{Clock, Event, Exporter as _, Start};
+use crate::output::jsonl::{self, record_value};
+use crate::output::model::{Clock, Event, Start};
 use crate::output::time::Utc;
-use crate::serve::query::Query;
+use crate::serve::query::{Query, Refused, bad};
 use crate::serve::site::Page;
 
 /// Peers, windows or events of a reply, unless `limit` says otherwise.
@@ -23,7 +23,7 @@ pub const MAX_LIMIT: usize = 20_000;
 const MAX_RECENT: usize = 60;
 
 /// What an agent says of itself every few seconds.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Serialize)]
 pub struct Status {
     pub interface_up: bool,
     pub clock: Option<Clock>,
@@ -113,17 +113,11 @@ struct Window<'a> {
 
 /// What replies are made of.
 pub struct Source<'a> {
-    pub jsonl: &'a Jsonl,
+    /// Who measures.
+    pub agent: &'a str,
     pub history: &'a History,
     pub start: Option<&'a Start>,
     pub status: Status,
-}
-
-/// A request that cannot be met: why, in one line.
-type Refused = (StatusCode, String);
-
-fn bad(error: String) -> Refused {
-    (StatusCode::BAD_REQUEST, error)
 }
 
 fn limit(query: &Query) -> Result<usize, Refused> {
@@ -164,7 +158,9 @@ impl Source<'_> {
 
         let limit = limit(&Query::read(query, &["limit"]).map_err(bad)?)?;
         let (peers, is_cut) = cut(self.history.peers(), limit);
-        let start = self.start.map(|start| self.record(&Event::Start(start.clone())));
+        let start = self
+            .start
+            .map(|start| record_value("start", self.agent, start).unwrap_or_default());
         Ok(Page::json(&Peers {
             agent: start,
             status: &self.status,
@@ -229,7 +225,7 @@ impl Source<'_> {
         let (rows, is_cut) = cut(rows.into_iter().rev(), limit);
         let window = |row| Window {
             r#type: "window",
-            agent: &self.jsonl.agent,
+            agent: self.agent,
             peer,
             path,
             row,
@@ -258,7 +254,7 @@ impl Source<'_> {
     /// As the output writes it.
     fn record(&self, event: &Event) -> Value {
         let mut line = Vec::new();
-        let written = self.jsonl.clone().export(event, &mut line);
+        let written = jsonl::event(self.agent, event, &mut line);
         let record = written.map(|()| serde_json::from_slice(&line));
         record.ok().and_then(Result::ok).unwrap_or_default()
     }

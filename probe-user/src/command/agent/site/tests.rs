@@ -68,7 +68,6 @@ fn ask(site: &mut AgentSite, address: &str) -> Option<Page> {
         path,
         query,
         accept: "",
-        now_ns: 0,
         updates_lost: 3,
     })
 }
@@ -300,4 +299,21 @@ fn the_page_needs_only_files_of_the_server() {
         }
     }
     assert!(known.len() >= 10, "{known:?}");
+}
+
+#[test]
+fn the_stream_has_each_record_of_the_end_by_itself() {
+    let mut site = site();
+    let mut records = Records::wanted();
+    let end = fixtures::end(vec![fixtures::good(), fixtures::good_group()], [("probe_reflected", 3)]);
+    site.update(Update::Event(Box::new(Event::End(end))), 0, &mut records);
+    let text = records.text();
+    let mut types = Vec::new();
+    for message in text.split_terminator("\n\n") {
+        let (kind, data) = message.split_once('\n').unwrap();
+        let record: Value = serde_json::from_str(data.strip_prefix("data: ").unwrap()).unwrap();
+        assert_eq!(kind.strip_prefix("event: ").unwrap(), record["type"]);
+        types.push(record["type"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(types, ["summary", "summary", "counters"]);
 }

@@ -255,7 +255,7 @@ impl End {
     }
 }
 
-fn state<S: Serializer>(state: &LinkState, serializer: S) -> Result<S::Ok, S::Error> {
+pub fn state<S: Serializer>(state: &LinkState, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(state_name(*state))
 }
 

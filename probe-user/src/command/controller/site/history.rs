@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use probe_controller::link_delay::LinkState;
 use serde::Serialize;
 
-use crate::command::controller::output::model::{ByMethod, ControllerReport, LinkLine, state_name};
+use crate::command::controller::output::model::{self, ByMethod, ControllerReport, LinkLine};
 use crate::output::time::Utc;
 
 /// Rows of a link: an hour of reports every five seconds.
@@ -13,6 +13,8 @@ const MAX_ROWS: usize = 720;
 const HOUR_NS: u64 = 3_600_000_000_000;
 /// Of more frequent reports, one in this time is kept.
 const MIN_STEP_NS: u64 = HOUR_NS / MAX_ROWS as u64;
+/// Reports are not exactly in time.
+const TOLERANCE_NS: u64 = MIN_STEP_NS / 10;
 /// Links with a history; 720 rows of 64 bytes each.
 const MAX_LINKS: usize = 512;
 
@@ -22,7 +24,7 @@ pub(super) type LinkName = [(String, u32); 2];
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub(super) struct Row {
     pub(super) time: Utc,
-    #[serde(serialize_with = "state")]
+    #[serde(serialize_with = "model::state")]
     pub(super) state: LinkState,
     pub(super) rtt_ns: ByMethod<i64>,
 }
@@ -49,10 +51,9 @@ impl History {
                 rtt_ns: link.rtt_ns,
             };
             let age_ns = |row: &Row| link.time.unix_ns.saturating_sub(row.time.unix_ns);
-            // Half a step of tolerance: reports are not exactly in time.
             if rows
                 .back()
-                .is_none_or(|last| age_ns(last) >= MIN_STEP_NS - MIN_STEP_NS / 2)
+                .is_none_or(|last| age_ns(last) >= MIN_STEP_NS - TOLERANCE_NS)
             {
                 rows.push_back(row);
             }
@@ -67,8 +68,4 @@ impl History {
     pub(super) fn of(&self, name: &LinkName) -> Option<impl Iterator<Item = Row>> {
         self.links.get(name).map(|rows| rows.iter().copied())
     }
-}
-
-fn state<S: serde::Serializer>(state: &LinkState, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(state_name(*state))
 }

@@ -54,7 +54,6 @@ fn ask(site: &mut ControllerSite, address: &str) -> Option<Page> {
         path,
         query,
         accept: "",
-        now_ns: 0,
         updates_lost: 3,
     })
 }
@@ -138,6 +137,9 @@ fn a_link_has_an_hour_of_history_and_takes_it_along() {
     }
     let kept = rows(&mut site);
     assert!((600..=720).contains(&kept.len()), "{}", kept.len());
+    let time = |row: &Value| row["time"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+    let lasts_s = time(&kept[kept.len() - 1]).as_second() - time(&kept[0]).as_second();
+    assert!((3_590..=3_600).contains(&lasts_s), "{lasts_s}");
     let mut empty = report();
     empty.links.clear();
     take(&mut site, Update::Report(Box::new(empty)));

@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use std::os::unix::fs::PermissionsExt as _;
 
 use super::*;
 use crate::command::{parse, read};
@@ -46,7 +47,7 @@ fn a_wrong_line_has_its_message() {
         ("top --connect http://u@h:1", "no password"),
         (
             "top --connect http://h:1 --password-file /nowhere",
-            "--password-file /nowhere: No such file",
+            "--password-file: cannot read the file /nowhere: No such file",
         ),
         (
             "top --connect https://h --ca-file /nowhere",
@@ -56,6 +57,7 @@ fn a_wrong_line_has_its_message() {
         let error = read(line).unwrap_err();
         assert!(error.contains(want), "{line}: {error}");
         assert!(!error.contains('\n') && !error.contains("secret"), "{line}: {error}");
+        assert!(!error.contains("of-agent"), "{line}: {error}");
     }
 }
 
@@ -64,11 +66,16 @@ fn a_url_is_taken_apart() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("password");
     fs::write(&file, "secret\n").unwrap();
+    let mode = |mode| fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+    mode(0o644);
     let connect = |url: &str, password_file| ConnectArgs {
         connect: Some(url.to_owned()),
         password_file,
         ca_file: Some(file.clone()),
     };
+    let error = server(connect("https://u@h", Some(file.clone())), None).unwrap_err();
+    assert!(error.to_string().contains("open to other users"), "{error}");
+    mode(0o600);
     let config = server(connect("https://u@h:9862/kstamp/", Some(file.clone())), None).unwrap();
     assert_eq!(config.credentials, Some(("u".to_owned(), "secret".to_owned())));
     assert_eq!((&*config.host, config.port, config.is_tls), ("h", 9862, true));
