@@ -127,7 +127,7 @@ fn place(
     }
 }
 
-/// Whether the source has the slot, or gets it because nobody has it, or because its owner is idle and has no debts. `Err` if
+/// Whether the source has the slot. It gets a slot without an owner, or one whose owner is idle and has no debts. `Err` if
 /// another CPU is giving it away.
 #[inline(always)]
 fn take(slot: *mut SourceSlot, source: &Address, now_ns: u64) -> Result<bool, Counter> {

@@ -1,7 +1,7 @@
-//! What this process uses.
+//! What this process uses, and its threads in the background.
 
 use std::time::Duration;
-use std::{fs, io};
+use std::{fs, io, thread};
 
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::unistd::{SysconfVar, sysconf};
@@ -38,8 +38,18 @@ fn resident_pages(statm: &str) -> Option<u64> {
     statm.split_whitespace().nth(1)?.parse().ok()
 }
 
+/// Runs `work` in a thread of this name, which lets all others run before it. If the kernel refuses that, it has the same
+/// priority as they.
+pub fn in_background(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    let work = move || {
+        let _ = yield_to_other_threads();
+        work();
+    };
+    thread::Builder::new().name(name.to_owned()).spawn(work).map(drop)
+}
+
 /// Lets all other threads run before this one, where they compete for a processor.
-pub fn yield_to_other_threads() -> io::Result<()> {
+fn yield_to_other_threads() -> io::Result<()> {
     const NICE: libc::c_int = 10;
     // SAFETY: the call takes no pointer. On Linux, 0 is the calling thread (setpriority(2), C library/kernel differences).
     match unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) } {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use log::{debug, warn};
 use probe_host::clock::{monotonic_ns, realtime_ns};
-use probe_host::process::yield_to_other_threads;
+use probe_host::process::in_background;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
@@ -41,8 +41,6 @@ impl Exporter {
         let (stop, stopped) = mpsc::channel::<()>();
         let (ended, done) = oneshot::channel();
         let run = move || {
-            // Measuring has priority. If the kernel refuses this, both have the same.
-            let _ = yield_to_other_threads();
             let mut sender = Sender {
                 post: Post::new(config),
                 metrics,
@@ -53,8 +51,7 @@ impl Exporter {
             // Nobody waits if the agent was killed.
             let _ = ended.send(());
         };
-        let thread = thread::Builder::new().name("kstamp-otlp".to_owned());
-        thread.spawn(run).context("cannot start a thread for --otlp")?;
+        in_background("kstamp-otlp", run).context("cannot start a thread for --otlp")?;
         Ok(Self { stop, done })
     }
 

@@ -13,13 +13,12 @@ pub mod web_config;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
 use log::warn;
 use probe_host::clock::monotonic_ns;
-use probe_host::process::yield_to_other_threads;
+use probe_host::process::in_background;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -81,16 +80,13 @@ impl Server {
         let (feed, updates) = Feed::new(monotonic_ns());
         let shared = feed.shared();
         let run = move || {
-            // Measuring has priority. If the kernel refuses this, both have the same.
-            let _ = yield_to_other_threads();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             match runtime {
                 Ok(runtime) => runtime.block_on(self.serve(site, updates, shared)),
                 Err(error) => warn!("nothing is served: {error}"),
             }
         };
-        let thread = thread::Builder::new().name("kstamp-http".to_owned());
-        thread.spawn(run).context("cannot start a thread for the HTTP server")?;
+        in_background("kstamp-http", run).context("cannot start a thread for the HTTP server")?;
         Ok(feed)
     }
 

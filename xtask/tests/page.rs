@@ -15,8 +15,7 @@ use nix::sys::signal::Signal;
 use support::browser::{Browser, has_chromium};
 use support::{Agent, lab_with};
 use xtask::exec::{self, KillOnDrop};
-use xtask::forward::Impairment;
-use xtask::lab::{DelayLine, Lab, Options, Topology};
+use xtask::lab::{Lab, Topology};
 use xtask::setup::ensure_schemathesis;
 use xtask::workspace;
 
@@ -32,22 +31,7 @@ fn pictures() -> PathBuf {
 
 /// Two agents, with a loss of 10 % from the first to the second.
 fn lossy() -> Option<Lab> {
-    let direction = |loss| Impairment {
-        delay: Duration::from_millis(3),
-        loss,
-    };
-    let delay = DelayLine {
-        left_to_right: direction(0.1),
-        right_to_left: direction(0.0),
-        seed: 7,
-    };
-    let lab = lab_with(
-        Topology::Delay,
-        &Options {
-            delay,
-            ..Options::default()
-        },
-    )?;
+    let lab = lab_with(Topology::Delay, &support::three_milliseconds())?;
     let place = &lab.pair()[0].namespace;
     support::run(&mut lab.command(place, "ip", "link set lo up".split(' ')));
     support::kstamp();
@@ -85,7 +69,7 @@ fn the_page_shows_loss_by_direction_and_says_when_it_is_stale() {
     let Some(lab) = lossy() else { return };
     let [near, far] = agents(&lab);
     at_first(&lab, || {
-        let browser = Browser::start(|program| Command::new(program));
+        let browser = Browser::start();
         browser.resize(1280, 800);
         browser.prefer("light");
         browser.open(PAGE);
@@ -182,7 +166,7 @@ fn a_page_of_100_peers_is_there_in_a_second_and_updated_in_a_tenth() {
         return;
     }
     let _server = crowd();
-    let browser = Browser::start(|program| Command::new(program));
+    let browser = Browser::start();
     browser.resize(1280, 800);
     // The first start of the browser is not the page's.
     browser.open(&format!("{PAGE}healthz"));

@@ -12,8 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use support::{Agent, lab_with};
 use xtask::exec::{self, KillOnDrop};
-use xtask::forward::Impairment;
-use xtask::lab::{DelayLine, Lab, Options, Topology};
+use xtask::lab::{Lab, Topology};
 use xtask::setup::{Foreign, ensure_foreign, ensure_victoria_metrics};
 use xtask::workspace;
 
@@ -204,28 +203,12 @@ fn samples(path: &Path) -> Vec<f64> {
     answered.into_iter().map(|(_, rtt)| rtt).collect()
 }
 
-/// Delays in both directions, and a tenth lost on the way from the first agent.
-fn three_milliseconds() -> Options {
-    let direction = |loss| Impairment {
-        delay: Duration::from_millis(3),
-        loss,
-    };
-    Options {
-        delay: DelayLine {
-            left_to_right: direction(0.1),
-            right_to_left: direction(0.0),
-            seed: 7,
-        },
-        ..Options::default()
-    }
-}
-
 #[test]
 fn an_injected_loss_fires_the_alert_and_quantiles_are_those_of_the_samples() {
     if !has_prometheus() {
         return;
     }
-    let Some(lab) = lab_with(Topology::Delay, &three_milliseconds()) else {
+    let Some(lab) = lab_with(Topology::Delay, &support::three_milliseconds()) else {
         return;
     };
     support::kstamp();
@@ -318,7 +301,7 @@ fn a_receiver_of_otlp_has_the_counts_and_quantiles_of_two_agents() {
         Ok(program) => program,
         Err(error) => return println!("SKIPPED: no VictoriaMetrics: {error:#}"),
     };
-    let Some(lab) = lab_with(Topology::Delay, &three_milliseconds()) else {
+    let Some(lab) = lab_with(Topology::Delay, &support::three_milliseconds()) else {
         return;
     };
     support::kstamp();

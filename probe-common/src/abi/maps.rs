@@ -115,16 +115,19 @@ impl ReflectorSessionKey {
     /// The one entry of `SESSION_SLOTS` that may be this session's.
     #[inline(always)]
     pub fn slot(&self) -> u32 {
-        let ports = u64::from(self.source_port) | u64::from(self.destination_port) << 16 | u64::from(self.ssid) << 32;
-        place(mixed(self.source.hash() ^ self.destination.hash().rotate_left(16)) ^ ports)
+        place(mixed(self.source.hash() ^ self.destination.hash().rotate_left(16)) ^ self.rest())
+    }
+
+    /// All but the addresses.
+    #[inline(always)]
+    fn rest(&self) -> u64 {
+        u64::from(self.source_port) | u64::from(self.destination_port) << 16 | u64::from(self.ssid) << 32
     }
 
     /// Whether two are the same, word by word: by the derived operator it would be a call.
     #[inline(always)]
     pub fn is(&self, other: &Self) -> bool {
-        let rest =
-            |key: &Self| u64::from(key.source_port) | u64::from(key.destination_port) << 16 | u64::from(key.ssid) << 32;
-        self.source.is(&other.source) && self.destination.is(&other.destination) && rest(self) == rest(other)
+        self.source.is(&other.source) && self.destination.is(&other.destination) && self.rest() == other.rest()
     }
 }
 
@@ -182,7 +185,7 @@ pub struct SessionSlot {
 }
 
 impl SessionSlot {
-    /// [`Self::count`] if nobody has had the slot.
+    /// [`Self::count`] of a slot without an owner so far.
     pub const FREE: u64 = 0;
     /// [`Self::count`] while a CPU gives the slot to a session.
     pub const CHANGES: u64 = 1;
@@ -257,9 +260,9 @@ pub struct SourceSlot {
 }
 
 impl SourceSlot {
-    /// Nobody has had the slot.
+    /// [`Self::owner`] of a slot without an owner so far.
     pub const FREE: u64 = 0;
-    /// A CPU gives the slot to a source.
+    /// [`Self::owner`] while a CPU gives the slot to a source.
     pub const CHANGES: u64 = u64::MAX;
 
     /// The state of `source`, if it has the slot.

@@ -43,7 +43,6 @@ impl Post {
     pub(super) fn new(config: OtlpConfig) -> Self {
         let OtlpConfig { url, headers, roots } = config;
         let agent = Config::builder()
-            .timeout_global(Some(TIMEOUT))
             .http_status_as_error(false)
             // Headers may contain a password for this receiver alone.
             .max_redirects(0)

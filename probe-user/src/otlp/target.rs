@@ -12,7 +12,7 @@ use ureq::tls::{Certificate, PemItem, RootCerts, parse_pem};
 /// Behind the address of a receiver (OTLP 1.x, "OTLP/HTTP Request").
 const PATH: &str = "/v1/metrics";
 /// Certificates that sign those of receivers, on Debian. Without it, those that Mozilla trusts are used.
-const SYSTEM_ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
+pub const SYSTEM_ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// Bytes of a file of headers.
 pub const MAX_HEADERS_FILE: u64 = 16_384;
 /// Bytes of a file of certificates.

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use log::warn;
-use probe_host::clock::realtime_ns;
 use serde::Serialize;
 
 use crate::output::jsonl::record;
@@ -19,7 +18,7 @@ pub struct LeftOut {
 
 impl LeftOut {
     pub fn now(left_out: BTreeMap<&'static str, u64>) -> Self {
-        let time = Utc { unix_ns: realtime_ns() };
+        let time = Utc::now();
         Self { left_out, time }
     }
 }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
-use crate::output::quantity::duration;
+use crate::output::quantity::whole;
 
 pub const FONT: (&str, u32) = ("sans-serif", 16);
 /// Number of colours in the style of the page.
@@ -121,7 +121,7 @@ fn in_page_colours(svg: &str, (width, height): (u32, u32)) -> String {
 
 /// `10 µs`.
 pub fn round(ns: &f64) -> String {
-    duration(*ns as i64).replace(".00 ", " ")
+    whole(*ns as i64)
 }
 
 pub fn seconds(ns: u64) -> f64 {

@@ -25,6 +25,11 @@ pub fn duration(ns: i64) -> String {
     written
 }
 
+/// A round number without its decimals: `10 ms`.
+pub fn whole(ns: i64) -> String {
+    duration(ns).replace(".00 ", " ")
+}
+
 pub fn duration_u64(ns: u64) -> String {
     duration(i64::try_from(ns).unwrap_or(i64::MAX))
 }

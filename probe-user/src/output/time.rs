@@ -3,6 +3,7 @@
 use std::fmt;
 
 use jiff::Timestamp;
+use probe_host::clock::realtime_ns;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// UTC, written as in RFC 3339.
@@ -12,6 +13,10 @@ pub struct Utc {
 }
 
 impl Utc {
+    pub fn now() -> Self {
+        Self { unix_ns: realtime_ns() }
+    }
+
     fn timestamp(self) -> Timestamp {
         Timestamp::from_nanosecond(i128::from(self.unix_ns)).unwrap_or(Timestamp::MAX)
     }

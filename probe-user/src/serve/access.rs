@@ -13,9 +13,8 @@ use sha2::{Digest as _, Sha256};
 /// A hash of a random password: a name that does not exist takes as long to refuse as a wrong password.
 const NOBODY: &str = "$2b$10$abcdefghijklmnopqrstuuVqL0wPkLSjKcR7mEKvhhwqPyjGmBsxK";
 
-/// After a password was verified, no other one is verified for this many times as long. This holds for addresses that have
-/// guessed wrong, and for all others, so that both together take a fifth of one processor, and a guesser does not keep a new
-/// client away.
+/// The pause after a check of a password, in times of its length. Addresses that have guessed wrong share one pause, and all
+/// others another. Both together take a fifth of one processor, and a guesser does not keep a new client away.
 const PAUSE: u32 = 9;
 
 /// Addresses that have guessed wrong: more than can connect at a time. The oldest is forgotten.

@@ -63,7 +63,7 @@ impl<S: Site> Connections<S> {
             debug!("{from}: too many connections");
             return;
         };
-        // Refused, a dead client keeps its place for longer.
+        // If the kernel refuses this, a dead client keeps its place for longer.
         let _ = setsockopt(&socket, sockopt::TcpUserTimeout, &UNACKNOWLEDGED_MS);
         let replies = self.replies.clone();
         self.tasks.spawn(async move {

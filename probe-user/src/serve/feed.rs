@@ -23,7 +23,7 @@ pub struct Feed<U> {
     shared: Arc<Shared>,
 }
 
-// Derived, it would demand that an update can be cloned.
+// A derived `Clone` would need updates that can be cloned.
 impl<U> Clone for Feed<U> {
     fn clone(&self) -> Self {
         Self {

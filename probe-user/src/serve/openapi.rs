@@ -4,6 +4,44 @@ use serde_json::{Value, json};
 
 use crate::output::field_lists::Field;
 
+/// The document of a site: `stream` says which records the stream has.
+pub fn document(title: &str, description: &str, stream: &str, mut paths: Value, mut schemas: Value) -> Value {
+    paths["/api/v1/stream"] = json!({"get": {
+        "summary": stream,
+        "responses": {
+            "200": {"description": "Records, until the client ends it.", "content": {"text/event-stream": {"schema": {"type": "string"}}}},
+            "503": {"description": "There are too many readers."},
+        },
+    }});
+    paths["/api/v1/openapi.json"] = json!({"get": {
+        "summary": "This document.",
+        "responses": {"200": {"description": "OpenAPI 3.1.", "content": {"application/json": {"schema": {"type": "object"}}}}},
+    }});
+    schemas["Error"] = object([("error", json!({"type": "string"}))]);
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": title,
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": description,
+            "license": {"name": "MIT OR Apache-2.0"},
+        },
+        "paths": paths,
+        "components": {"schemas": schemas},
+    })
+}
+
+/// A path. `missing` says why a request may be answered with 404.
+pub fn get(summary: &str, parameters: &[Value], reply: &Value, missing: Option<&str>) -> Value {
+    let error =
+        |why: &str| json!({"description": why, "content": {"application/json": {"schema": reference("Error")}}});
+    let mut responses = json!({"200": reply, "400": error("A parameter is wrong.")});
+    if let Some(why) = missing {
+        responses["404"] = error(why);
+    }
+    json!({"get": {"summary": summary, "parameters": parameters, "responses": responses}})
+}
+
 pub fn parameter(name: &str, schema: &Value, description: &str, is_required: bool) -> Value {
     json!({"name": name, "in": "query", "required": is_required, "schema": schema, "description": description})
 }

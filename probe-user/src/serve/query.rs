@@ -3,6 +3,15 @@
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
+use hyper::StatusCode;
+
+/// A request that cannot be met: why, in one line.
+pub type Refused = (StatusCode, String);
+
+pub fn bad(error: String) -> Refused {
+    (StatusCode::BAD_REQUEST, error)
+}
+
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Query(BTreeMap<String, String>);
 

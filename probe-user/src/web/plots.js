@@ -20,7 +20,7 @@ function axis(options) {
   return { stroke: colour("faint"), grid, ticks: grid, font: "12px system-ui, sans-serif", ...options };
 }
 
-/** Times of day; of long steps without seconds, of days with the date. */
+/** Times of day; with seconds where steps are shorter than a minute. */
 function times() {
   const values = (_, ticks, index, space, step) => ticks.map((second) => {
     const date = new Date(second * 1000);

@@ -38,9 +38,9 @@ pub struct Browser {
 }
 
 impl Browser {
-    /// Starts the driver; `command` makes a command in the namespace of this thread.
-    pub fn start(command: impl Fn(&str) -> Command) -> Self {
-        let mut driver = command("chromedriver");
+    /// Starts the driver in the namespace of this thread.
+    pub fn start() -> Self {
+        let mut driver = Command::new("chromedriver");
         driver
             .arg(format!("--port={PORT}"))
             .stdout(Stdio::null())

@@ -16,7 +16,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 use xtask::exec::{self, KillOnDrop};
-use xtask::lab::{AgentNs, CONTROLLER, Lab, Options, SWITCHES, Topology};
+use xtask::forward::Impairment;
+use xtask::lab::{AgentNs, CONTROLLER, DelayLine, Lab, Options, SWITCHES, Topology};
 use xtask::{privilege, workspace};
 
 /// Whether a lab can be built; prints why not.
@@ -31,6 +32,22 @@ pub fn can_run() -> bool {
 /// A lab, if one can be built.
 pub fn lab(topology: Topology) -> Option<Lab> {
     lab_with(topology, &Options::default())
+}
+
+/// Of [`Topology::Delay`]: 3 ms in both directions, and a tenth lost on the way from the first agent.
+pub fn three_milliseconds() -> Options {
+    let direction = |loss| Impairment {
+        delay: Duration::from_millis(3),
+        loss,
+    };
+    Options {
+        delay: DelayLine {
+            left_to_right: direction(0.1),
+            right_to_left: direction(0.0),
+            seed: 7,
+        },
+        ..Options::default()
+    }
 }
 
 /// A lab with options, if one can be built.

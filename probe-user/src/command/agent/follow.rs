@@ -1,11 +1,10 @@
-//! Keeps the metrics for `--otlp`, where no server does.
+//! Keeps the metrics up to date with `--otlp` and without `--listen`.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
 
 use anyhow::{Context as _, Result};
 use probe_host::clock::monotonic_ns;
-use probe_host::process::yield_to_other_threads;
+use probe_host::process::in_background;
 
 use crate::command::shared::update::Update;
 use crate::output::metrics::Metrics;
@@ -15,8 +14,6 @@ use crate::serve::Feed;
 pub fn follow(metrics: Arc<Mutex<Metrics>>) -> Result<Feed<Update>> {
     let (feed, mut updates) = Feed::new(monotonic_ns());
     let run = move || {
-        // Measuring has priority. If the kernel refuses this, both have the same.
-        let _ = yield_to_other_threads();
         while let Some(update) = updates.blocking_recv() {
             let mut metrics = metrics.lock().unwrap_or_else(PoisonError::into_inner);
             match update {
@@ -25,7 +22,6 @@ pub fn follow(metrics: Arc<Mutex<Metrics>>) -> Result<Feed<Update>> {
             }
         }
     };
-    let thread = thread::Builder::new().name("kstamp-metrics".to_owned());
-    thread.spawn(run).context("cannot start a thread for --otlp")?;
+    in_background("kstamp-metrics", run).context("cannot start a thread for --otlp")?;
     Ok(feed)
 }

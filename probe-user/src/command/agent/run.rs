@@ -40,8 +40,8 @@ use crate::serve::{Feed, Server};
 /// would cost several times as much as the probe.
 const MIN_ROUND_NS: u64 = 50_000;
 
-/// Probes that leave before replies are looked at. Together these find the code and the memory that they need in the cache, and
-/// take less than [`MIN_ROUND_NS`].
+/// Probes that are sent before replies are looked at. Sent in a row, they find their code and data in the cache, and take less
+/// than [`MIN_ROUND_NS`].
 const MAX_AHEAD: usize = 16;
 
 /// Skip the ring wake-up if the timer fires within this time.
@@ -92,10 +92,8 @@ pub async fn run(mut config: AgentConfig) -> Result<()> {
         None => None,
     };
     let report = Duration::from_nanos(config.core.report_ns);
-    let exporter = config.otlp.take();
-    let exporter = exporter
-        .map(|otlp| Exporter::start(otlp, metrics, host_name(), report))
-        .transpose()?;
+    let start_exporter = |otlp| Exporter::start(otlp, metrics, host_name(), report);
+    let exporter = config.otlp.take().map(start_exporter).transpose()?;
     reporter.set_feed(feed.clone());
     warn_of_late(&config.endpoint.port);
     let legacy = LegacyPeers::open(&config, &endpoint.port, monotonic_ns()).await?;

@@ -9,7 +9,6 @@ use probe_common::family::Family;
 use probe_core::attach::AttachMode;
 use probe_core::compare::Phase;
 use probe_core::identity::Identity;
-use probe_host::clock::realtime_ns;
 use probe_io::compare::load::Load;
 use probe_io::compare::pacer::Senders;
 use probe_io::compare::priority::Priority;
@@ -210,7 +209,7 @@ fn setting(config: &CompareConfig, port: &Port, peer: Option<&Identity>, same_cl
         duration: Duration::from_nanos(config.duration_ns),
         cpus: std::thread::available_parallelism().map_or(1, usize::from),
         realtime: config.priority == Priority::Realtime,
-        start: Utc { unix_ns: realtime_ns() },
+        start: Utc::now(),
         floor: None,
         notes,
     })

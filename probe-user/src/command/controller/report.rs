@@ -8,7 +8,6 @@ use probe_controller::link_delay::Window;
 use probe_controller::openflow::id::Dpid;
 use probe_controller::openflow::server::Server;
 use probe_controller::topology::{Link, PortId, UNMEASURED_NS};
-use probe_host::clock::{monotonic_ns, realtime_ns};
 
 use crate::command::controller::config::ControllerConfig;
 use crate::command::controller::output::ControllerOutput;
@@ -23,7 +22,7 @@ use crate::output::draft::Draft;
 use crate::output::file::OutputFile;
 use crate::output::quantity::duration_u64;
 use crate::output::sink::{Control, Sink};
-use crate::output::time::{Utc, UtcOffset};
+use crate::output::time::Utc;
 use crate::serve::Feed;
 
 pub(super) struct Reporter {
@@ -51,7 +50,7 @@ impl Reporter {
             drawing,
             feed: None,
             start: Start {
-                time: now(),
+                time: Utc::now(),
                 version: env!("CARGO_PKG_VERSION"),
                 listen: config.server.listen,
                 tls: config.server.tls.is_some(),
@@ -88,7 +87,7 @@ impl Reporter {
     }
 
     pub(super) fn start(&mut self, server: &Server) -> Result<()> {
-        self.start.time = now();
+        self.start.time = Utc::now();
         self.start.listen = server.address();
         self.feed(|| Update::Start(self.start.clone()));
         Ok(self.output.event(&ControllerEvent::Start(self.start.clone()))?)
@@ -97,7 +96,7 @@ impl Reporter {
     pub(super) fn notice(&mut self, notice: &Notice, forwarding: &Forwarding) -> Result<()> {
         let (event, text) = describe(notice, forwarding);
         let happened = Happened {
-            time: now(),
+            time: Utc::now(),
             event,
             text,
         };
@@ -122,11 +121,6 @@ impl Reporter {
         }
         Ok(())
     }
-}
-
-fn now() -> Utc {
-    let now_ns = monotonic_ns();
-    UtcOffset::new(now_ns, realtime_ns()).utc(now_ns)
 }
 
 fn describe(notice: &Notice, forwarding: &Forwarding) -> (&'static str, String) {
@@ -193,7 +187,7 @@ fn port(port: PortId, forwarding: &Forwarding) -> String {
 }
 
 fn report(forwarding: &Forwarding, server: &Server) -> ControllerReport {
-    let time = now();
+    let time = Utc::now();
     let switches: Vec<SwitchLine> = forwarding
         .switches()
         .iter()

@@ -130,7 +130,7 @@ fn start(config: &PingConfig, to: SocketAddr, path: &Path, pinger: &Pinger, engi
         timeout_ns: config.timeout_ns,
         clock: pinger.clock().into(),
         kernel: kernel_release(),
-        time: Utc { unix_ns: realtime_ns() },
+        time: Utc::now(),
     }
 }
 

@@ -154,7 +154,7 @@ impl Reporter {
             volley_limit: endpoint.volley_limit,
             user: privileges.user,
             capabilities: privileges.capabilities,
-            time: now(),
+            time: Utc::now(),
         }))
     }
 
@@ -173,7 +173,7 @@ impl Reporter {
                 event,
                 interface: interface.to_owned(),
                 group,
-                time: now(),
+                time: Utc::now(),
             })
         };
         let change = |event| about(event, None);
@@ -188,7 +188,7 @@ impl Reporter {
                 model::Event::Attach(model::AttachChange {
                     receive: self.attach.receive,
                     reason: reason.clone(),
-                    time: now(),
+                    time: Utc::now(),
                 })
             }
         };
@@ -229,7 +229,7 @@ impl Reporter {
                 peer,
                 by_ns,
                 left_out,
-                time: now(),
+                time: Utc::now(),
             })),
             Event::SameClockRefuted { peer, by } => {
                 warn!(
@@ -284,7 +284,10 @@ impl Reporter {
         windows.sort_by_key(|(method, report)| (report.end_ns, report.peer, *method, report.path));
         for interval in windows.chunk_by(|(_, a), (_, b)| a.end_ns == b.end_ns) {
             let results = self.results(interval);
-            self.export(model::Event::Windows(model::Windows { time: now(), results }))?;
+            self.export(model::Event::Windows(model::Windows {
+                time: Utc::now(),
+                results,
+            }))?;
         }
         if !windows.is_empty() {
             self.samples.iter_mut().for_each(Samples::flush);
@@ -337,7 +340,7 @@ impl Reporter {
             method,
             name: identity.map(|identity| identity.name.clone()),
             version: identity.map(|identity| identity.version.clone()),
-            time: now(),
+            time: Utc::now(),
         }
     }
 
@@ -379,12 +382,8 @@ fn named(counters: &BTreeMap<&'static str, u64>) -> model::Counters {
             .iter()
             .map(|(&name, &value)| (name.to_owned(), value))
             .collect(),
-        time: now(),
+        time: Utc::now(),
     }
-}
-
-fn now() -> Utc {
-    Utc { unix_ns: realtime_ns() }
 }
 
 /// Whether the groups are probed, and the peers that are probed from the start.

@@ -75,7 +75,7 @@ pub struct Ui {
     pub shows_help: bool,
     /// Events above the first one that is shown.
     pub events_above: usize,
-    /// What is shown instead of what comes.
+    /// The model when the screen was frozen. It is drawn instead of the live one.
     pub frozen: Option<Box<Model>>,
     /// Rows of a page; the view sets it.
     pub page: usize,

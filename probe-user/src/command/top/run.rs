@@ -7,7 +7,6 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use crossterm::event::{self, Event, KeyEventKind};
 use nix::sys::signal::Signal;
-use probe_host::clock::{monotonic_ns, realtime_ns};
 use tokio::signal::unix::{self, SignalKind};
 use tokio::sync::mpsc::{self, Receiver};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -23,7 +22,7 @@ use crate::command::top::view::{self, Scene};
 use crate::output::diagnostics;
 use crate::output::file::print;
 use crate::output::terminal;
-use crate::output::time::{Utc, UtcOffset};
+use crate::output::time::Utc;
 
 /// Between two drawings of new data.
 const DATA: Duration = Duration::from_millis(250);
@@ -111,7 +110,7 @@ pub async fn run(config: TopConfig) -> Result<()> {
         model: Model::default(),
         ui: Ui::default(),
         last_line: String::new(),
-        is_ending: false,
+        end: None,
         killed: false,
     };
     let outcome = top.until_done().await;
@@ -130,7 +129,8 @@ struct Top {
     ui: Ui,
     /// Of diagnostics: the reason, if the agent fails.
     last_line: String,
-    is_ending: bool,
+    /// The agent has been told to end, and is waited for until then.
+    end: Option<Instant>,
     /// It did not end in time, or was not waited for.
     killed: bool,
 }
@@ -151,12 +151,12 @@ impl Top {
         });
         let mut drawn = Instant::now();
         let mut due = drawn;
-        let mut end = None;
+        let mut has_keys = true;
         loop {
-            let timer = end.map_or(due, |end: Instant| end.min(due));
+            let timer = self.end.map_or(due, |end| end.min(due));
             let wake = tokio::select! {
                 () = self.signals.recv() => Wake::Signal,
-                key = keys.recv() => Wake::Key(key),
+                key = keys.recv(), if has_keys => Wake::Key(key),
                 update = self.updates.recv() => Wake::Update(update),
                 () = sleep_until(timer) => Wake::Timer,
             };
@@ -176,21 +176,24 @@ impl Top {
                     due = due.min(drawn + KEYS);
                     false
                 }
-                Wake::Key(None) | Wake::Signal => true,
+                Wake::Key(None) => {
+                    has_keys = false;
+                    true
+                }
+                Wake::Signal => true,
                 Wake::Timer => false,
             };
             if wants_end {
-                let Some(agent) = self.agent.as_ref().filter(|_| !self.is_ending) else {
-                    self.killed = self.is_ending;
+                let Some(agent) = self.agent.as_ref().filter(|_| self.end.is_none()) else {
+                    self.killed = self.end.is_some();
                     return Ok(());
                 };
                 agent.signal(Signal::SIGTERM);
-                self.is_ending = true;
-                end = Some(Instant::now() + END_TIMEOUT);
+                self.end = Some(Instant::now() + END_TIMEOUT);
                 due = drawn + KEYS;
             }
             let now = Instant::now();
-            if end.is_some_and(|end| now >= end) {
+            if self.end.is_some_and(|end| now >= end) {
                 self.killed = true;
                 return Ok(());
             }
@@ -233,7 +236,7 @@ impl Top {
         if let Update::Said(line) = &update {
             self.last_line.clone_from(line);
         }
-        self.model.update(update, now());
+        self.model.update(update, Utc::now());
     }
 
     fn draw(&mut self, screen: &mut Screen) -> Result<()> {
@@ -242,8 +245,8 @@ impl Top {
         } = self;
         let scene = Scene {
             url: url.as_deref(),
-            is_ending: self.is_ending,
-            now: now(),
+            is_ending: self.end.is_some(),
+            now: Utc::now(),
         };
         let drawn = screen.draw(|frame| view::draw(frame, model, ui, &scene, *look));
         // A terminal that is gone sends SIGHUP.
@@ -264,10 +267,7 @@ impl Top {
         }
         let rest = async {
             while let Some(update) = self.updates.recv().await {
-                if let Update::Said(line) = &update {
-                    self.last_line.clone_from(line);
-                }
-                self.model.update(update, now());
+                self.update(update);
             }
             agent.wait().await
         };
@@ -289,14 +289,8 @@ impl Top {
         }
         let mut text = Vec::new();
         summary::write(&self.model, terminal::columns(), &mut text)?;
-        match print(&String::from_utf8_lossy(&text)) {
-            // The terminal may be gone.
-            Err(error) if error.is_reader_left() => Ok(()),
-            printed => printed.or(Ok(())),
-        }
+        // The terminal may be gone.
+        let _ = print(&String::from_utf8_lossy(&text));
+        Ok(())
     }
-}
-
-fn now() -> Utc {
-    UtcOffset::new(monotonic_ns(), realtime_ns()).utc(monotonic_ns())
 }

@@ -12,15 +12,16 @@ use ratatui::layout::Rect;
 use crate::command::top::config::Look;
 use crate::command::top::keys::{Pane, Ui};
 use crate::command::top::model::Model;
-use crate::command::top::view::canvas::{Canvas, MIN_COLUMNS, Tone, cut};
+use crate::command::top::view::canvas::{Canvas, MIN_COLUMNS, Tone};
 use crate::command::top::view::figures::clock;
-use crate::output::quantity::{count, duration_u64};
+use crate::output::quantity::{count, duration_u64, whole};
 use crate::output::report::record::{ClockState, Happening};
+use crate::output::text::layout::cut;
 use crate::output::time::Utc;
 
 const MIN_ROWS: u16 = 24;
 
-/// What the source is, and since when it is watched.
+/// The source's URL, whether the agent is ending, and the time.
 #[derive(Debug)]
 pub struct Scene<'a> {
     /// `None` of an agent of its own.
@@ -88,7 +89,7 @@ fn header(canvas: &mut Canvas<'_>, model: &Model, shown: &Model, ui: &Ui, is_fro
         down => format!("{}, {down} down", count(peers as u64, "peer")),
     }];
     if let Some(window_ns) = shown.window_ns() {
-        parts.push(format!("window {}", duration_u64(window_ns).replace(".00 ", " ")));
+        parts.push(format!("window {}", whole(window_ns.cast_signed())));
     }
     let order = if ui.is_reversed { ", reversed" } else { "" };
     parts.push(format!("sorted by {}{order}", ui.sort.word()));

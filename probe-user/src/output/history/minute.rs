@@ -43,14 +43,14 @@ impl Minute {
     pub(super) fn add(&mut self, results: &Results) {
         self.end = self.end.max(results.end);
         self.counts += results.counts;
-        let name = |clock: Option<OneWayClock>| clock.map(OneWayClock::name);
-        if name(self.clock) != name(results.clock) && results.clock.is_some() {
-            (self.forward, self.backward, self.clock) = (Merged::default(), Merged::default(), None);
-        }
         if let Some(clock) = results.clock {
+            if self.clock.is_none_or(|own| own.name() != clock.name()) {
+                (self.forward, self.backward, self.clock) = (Merged::default(), Merged::default(), None);
+            }
             // The wider bound holds for both.
-            let is_wider = self.clock.is_none_or(|own| own.bound_ns() < clock.bound_ns());
-            self.clock = if is_wider { Some(without_fit(clock)) } else { self.clock };
+            if self.clock.is_none_or(|own| own.bound_ns() < clock.bound_ns()) {
+                self.clock = Some(without_fit(clock));
+            }
         }
         let Some(delays) = &results.delays else { return };
         self.rtt.add(results.rtt_ns, &delays.rtt);

@@ -121,7 +121,10 @@ fn pack(row: &Row) -> Vec<u8> {
     let mut out = Vec::new();
     put(start.unix_ns, &mut out);
     put(end.unix_ns.saturating_sub(start.unix_ns), &mut out);
-    pack_counts(counts, &mut out);
+    map_counts(counts, |count| {
+        put(count, &mut out);
+        Some(count)
+    });
     for summary in [rtt_ns, forward_ns, backward_ns] {
         pack_summary(summary.as_ref(), &mut out);
     }
@@ -143,7 +146,7 @@ fn unpack(bytes: &mut impl Iterator<Item = u8>) -> Option<Row> {
     Some(Row {
         start: Utc { unix_ns: start_ns },
         end: Utc { unix_ns: end_ns },
-        counts: unpack_counts(bytes)?,
+        counts: map_counts(&Counts::default(), |_| get(bytes))?,
         rtt_ns: unpack_summary(bytes)?,
         forward_ns: unpack_summary(bytes)?,
         backward_ns: unpack_summary(bytes)?,
@@ -152,57 +155,22 @@ fn unpack(bytes: &mut impl Iterator<Item = u8>) -> Option<Row> {
     })
 }
 
-fn pack_counts(counts: &Counts, out: &mut Vec<u8>) {
-    let Counts {
-        sent,
-        received,
-        lost,
-        pending,
-        lost_forward,
-        lost_backward,
-        lost_unknown,
-        late,
-        duplicates,
-        reordered,
-        collector_lost,
-        send_failed,
-        not_sent,
-    } = *counts;
-    for count in [
-        sent,
-        received,
-        lost,
-        pending,
-        lost_forward,
-        lost_backward,
-        lost_unknown,
-        late,
-        duplicates,
-        reordered,
-        collector_lost,
-        send_failed,
-        not_sent,
-    ] {
-        put(count, out);
-    }
-}
-
-fn unpack_counts(bytes: &mut impl Iterator<Item = u8>) -> Option<Counts> {
-    // Fields are initialised in the order in which they are written.
+/// Passes each count through `each`, in the order in which they are stored.
+fn map_counts(counts: &Counts, mut each: impl FnMut(u64) -> Option<u64>) -> Option<Counts> {
     Some(Counts {
-        sent: get(bytes)?,
-        received: get(bytes)?,
-        lost: get(bytes)?,
-        pending: get(bytes)?,
-        lost_forward: get(bytes)?,
-        lost_backward: get(bytes)?,
-        lost_unknown: get(bytes)?,
-        late: get(bytes)?,
-        duplicates: get(bytes)?,
-        reordered: get(bytes)?,
-        collector_lost: get(bytes)?,
-        send_failed: get(bytes)?,
-        not_sent: get(bytes)?,
+        sent: each(counts.sent)?,
+        received: each(counts.received)?,
+        lost: each(counts.lost)?,
+        pending: each(counts.pending)?,
+        lost_forward: each(counts.lost_forward)?,
+        lost_backward: each(counts.lost_backward)?,
+        lost_unknown: each(counts.lost_unknown)?,
+        late: each(counts.late)?,
+        duplicates: each(counts.duplicates)?,
+        reordered: each(counts.reordered)?,
+        collector_lost: each(counts.collector_lost)?,
+        send_failed: each(counts.send_failed)?,
+        not_sent: each(counts.not_sent)?,
     })
 }
 

@@ -212,7 +212,7 @@ proptest! {
     #[test]
     fn a_packed_row_is_read_back(
         times in any::<(u32, u32)>(),
-        counts in any::<[u64; 3]>(),
+        counts in any::<[u64; 13]>(),
         rtt_ns in proptest::option::of(summary()),
         forward_ns in proptest::option::of(summary()),
         clock in clock(),
@@ -222,7 +222,21 @@ proptest! {
         let row = Row {
             start: Utc { unix_ns: start },
             end: Utc { unix_ns: start + u64::from(times.1) },
-            counts: Counts { sent: counts[0], lost_unknown: counts[1], not_sent: counts[2], ..Counts::default() },
+            counts: Counts {
+                sent: counts[0],
+                received: counts[1],
+                lost: counts[2],
+                pending: counts[3],
+                lost_forward: counts[4],
+                lost_backward: counts[5],
+                lost_unknown: counts[6],
+                late: counts[7],
+                duplicates: counts[8],
+                reordered: counts[9],
+                collector_lost: counts[10],
+                send_failed: counts[11],
+                not_sent: counts[12],
+            },
             rtt_ns,
             forward_ns,
             backward_ns: None,

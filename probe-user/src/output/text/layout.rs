@@ -113,12 +113,13 @@ impl Who {
         };
         match room.saturating_sub(self.address.width() + 1) {
             0 | 1 => self.address.clone(),
-            room => format!("{} {}", self.address, cut(name, room)),
+            room => format!("{} {}", self.address, cut(name, room, '…')),
         }
     }
 }
 
-fn cut(text: &str, room: usize) -> String {
+/// The start of a text, and a sign if there is more.
+pub fn cut(text: &str, room: usize, sign: char) -> String {
     if text.width() <= room {
         return text.to_owned();
     }
@@ -127,7 +128,10 @@ fn cut(text: &str, room: usize) -> String {
         used += character.width().unwrap_or(0);
         used <= room
     };
-    text.chars().take_while(fits).chain(['…']).collect()
+    text.chars()
+        .take_while(fits)
+        .chain((room > 0).then_some(sign))
+        .collect()
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use crate::command::agent::site::api::{DEFAULT_LIMIT, MAX_LIMIT, RECENT, STATUS}
 use crate::output::field_lists::{DISTRIBUTION, Field, ONE_WAY_CLOCK, RESULTS};
 use crate::output::history::{PEER, ROW};
 use crate::output::records::RECORDS;
-use crate::serve::openapi::{self, fields, list, object, parameter, reference, reply, require};
+use crate::serve::openapi::{self, fields, get, list, object, parameter, reference, reply, require};
 
 /// Records that are events.
 const EVENTS: [&str; 4] = ["attach", "interface", "peer", "clock"];
@@ -44,20 +44,12 @@ const OF_WINDOW: [&str; 21] = [
 ];
 
 pub fn document() -> Value {
-    json!({
-        "openapi": "3.1.0",
-        "info": {
-            "title": "kstamp agent",
-            "version": env!("CARGO_PKG_VERSION"),
-            "description": "What an agent with --listen measures. Names are those of the JSON records. Fields may be added, none is renamed.",
-            "license": {"name": "MIT OR Apache-2.0"},
-        },
-        "paths": {
+    let paths = json!({
             "/api/v1/peers": get(
                 "This agent, and its peers with their last windows.",
                 &[limit()],
                 &reply("peers", "Peers"),
-                false,
+                None,
             ),
             "/api/v1/windows": get(
                 "Windows of the last hour, or minutes of the last day, of one peer and path; the newest first.",
@@ -69,38 +61,22 @@ pub fn document() -> Value {
                     limit(),
                 ],
                 &reply("windows", "Windows"),
-                true,
+                Some("There is no such peer."),
             ),
             "/api/v1/events": get(
                 "The last events: records of other types than `window`; the newest first.",
                 &[limit()],
                 &reply("events", "Events"),
-                false,
+                None,
             ),
-            "/api/v1/stream": {"get": {
-                "summary": "Each record as soon as there is one, as a server-sent event: its type is the type of the record, and its data is the record.",
-                "responses": {
-                    "200": {"description": "Records, until the client ends it.", "content": {"text/event-stream": {"schema": {"type": "string"}}}},
-                    "503": {"description": "There are too many readers."},
-                },
-            }},
-            "/api/v1/openapi.json": {"get": {
-                "summary": "This document.",
-                "responses": {"200": {"description": "OpenAPI 3.1.", "content": {"application/json": {"schema": {"type": "object"}}}}},
-            }},
-        },
-        "components": {"schemas": schemas()},
-    })
-}
-
-fn get(summary: &str, parameters: &[Value], reply: &Value, has_peer: bool) -> Value {
-    let error =
-        |why: &str| json!({"description": why, "content": {"application/json": {"schema": reference("Error")}}});
-    let mut responses = json!({"200": reply, "400": error("A parameter is wrong.")});
-    if has_peer {
-        responses["404"] = error("There is no such peer.");
-    }
-    json!({"get": {"summary": summary, "parameters": parameters, "responses": responses}})
+    });
+    openapi::document(
+        "kstamp agent",
+        "What an agent with --listen measures. Names are those of the JSON records. Fields may be added, none is renamed.",
+        "Each record as soon as there is one, as a server-sent event: its type is the type of the record, and its data is the record.",
+        paths,
+        schemas(),
+    )
 }
 
 fn limit() -> Value {
@@ -116,7 +92,6 @@ fn limit() -> Value {
 fn schemas() -> Value {
     let mut schemas = Map::new();
     let mut add = |name: &str, schema: Value| schemas.insert(name.to_owned(), schema);
-    add("Error", object([("error", json!({"type": "string"}))]));
     add("Distribution", fields(&mut DISTRIBUTION.iter()));
     add("Status", fields(&mut STATUS.iter()));
     add("Recent", fields(&mut RECENT.iter()));

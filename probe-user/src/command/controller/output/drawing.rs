@@ -18,7 +18,7 @@ use crate::output::html::STYLE as PAGE_STYLE;
 use crate::output::quantity::{count, duration, duration_u64};
 use crate::output::sink::OutputError;
 
-/// A file that is drawn by a thread of its own: to lay a large network out takes longer than forwarding may wait.
+/// Draws a file on a thread of its own, because the layout of a large network takes longer than forwarding may wait.
 pub struct Drawing {
     /// `None` after the last drawing.
     reports: Option<SyncSender<(ControllerReport, bool)>>,
@@ -58,7 +58,7 @@ impl Drawing {
     }
 
     /// Draws the network; the last drawing does not reload itself, and is complete when this returns. A report that comes while
-    /// two others wait is not drawn.
+    /// one is drawn and another one waits is not drawn.
     pub fn draw(&mut self, report: &ControllerReport, is_last: bool) {
         let Some(reports) = &self.reports else { return };
         if !is_last {

@@ -36,16 +36,17 @@ const MAX_ROUTED: usize = 260;
 /// Leaves of a star are closer than side by side in a row, because those beside each other differ in height.
 const STAR_ROOM: f64 = 0.62;
 
-// What is worse than what, in units of the area without room.
+// Parts of the score of an arrangement; less is better. Its stretch, 1 where places are not pulled apart, adds to it.
+/// For each link through the box of another switch.
 const THROUGH_BOX: f64 = 8.0;
 /// If all links are bent.
 const BENT: f64 = 4.0;
-/// No other seed is tried.
+/// Below this score, no other seed is tried.
 const GOOD: f64 = 8.0;
 /// Width of the whole by its height.
 const ASPECT: f64 = 1.4;
 
-/// What is to be laid out. No link joins a switch with itself.
+/// A network to lay out. No link joins a switch with itself.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Network {
     pub(super) boxes: Vec<Size>,

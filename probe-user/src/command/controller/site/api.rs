@@ -8,18 +8,11 @@ use crate::command::controller::site::history::{LinkName, name};
 use crate::command::controller::site::openapi;
 use crate::command::controller::site::state::State;
 use crate::output::jsonl::record_value;
-use crate::serve::query::Query;
+use crate::serve::query::{Query, Refused, bad};
 use crate::serve::site::Page;
 
 /// Paths of a reply.
 const MAX_PATHS: usize = 5_000;
-
-/// A request that cannot be met: why, in one line.
-type Refused = (StatusCode, String);
-
-fn bad(error: String) -> Refused {
-    (StatusCode::BAD_REQUEST, error)
-}
 
 /// The reply; `None` if the API has no such path.
 pub(super) fn page(state: &State, path: &str, query: &str) -> Option<Page> {

@@ -80,8 +80,9 @@ pub(super) fn encode(
         );
         walk.alone(&lost, Value::Int(updates_lost))?;
         let Some(report) = &report else { return Ok(()) };
-        of_links(report, &mut walk)?;
-        of_switches(report, &mut walk)?;
+        let names = names(&report.switches, &report.links);
+        of_links(report, &names, &mut walk)?;
+        of_switches(report, &names, &mut walk)?;
         of_summary(&report.summary, report.links.len(), &mut walk)
     })
 }
@@ -94,8 +95,11 @@ fn signed_seconds(ns: i64) -> Value<'static> {
     Value::Float(ns as f64 / 1e9)
 }
 
+/// By datapath.
+type Names = BTreeMap<String, String>;
+
 /// The names of switches. Two of the same name have their datapaths too, because no two series may have the same labels.
-fn names(switches: &[SwitchLine], links: &[LinkLine]) -> BTreeMap<String, String> {
+fn names(switches: &[SwitchLine], links: &[LinkLine]) -> Names {
     let ends = links.iter().flat_map(|link| [&link.from, &link.to]);
     let ends = ends.map(|end| (&end.dpid, &end.switch));
     let all: BTreeMap<&String, &String> = switches
@@ -114,8 +118,7 @@ fn names(switches: &[SwitchLine], links: &[LinkLine]) -> BTreeMap<String, String
         .collect()
 }
 
-fn of_links(report: &ControllerReport, walk: &mut Walk<'_>) -> fmt::Result {
-    let names = names(&report.switches, &report.links);
+fn of_links(report: &ControllerReport, names: &Names, walk: &mut Walk<'_>) -> fmt::Result {
     let switch = |end: &End| names.get(&end.dpid).cloned().unwrap_or_default();
     let labels = |link: &LinkLine| -> Owned {
         vec![
@@ -166,8 +169,7 @@ fn of_links(report: &ControllerReport, walk: &mut Walk<'_>) -> fmt::Result {
     )
 }
 
-fn of_switches(report: &ControllerReport, walk: &mut Walk<'_>) -> fmt::Result {
-    let names = names(&report.switches, &report.links);
+fn of_switches(report: &ControllerReport, names: &Names, walk: &mut Walk<'_>) -> fmt::Result {
     let labels = |switch: &SwitchLine| -> Owned { vec![("switch", names[&switch.dpid].clone())] };
     let switches: Vec<(Owned, &SwitchLine)> = report
         .switches

@@ -3,9 +3,10 @@
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::{Color, Modifier, Style};
-use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
+use unicode_width::UnicodeWidthStr as _;
 
 use crate::command::top::config::{Colours, Look};
+use crate::output::text::layout::cut;
 
 /// Of the narrowest terminal.
 pub const MIN_COLUMNS: u16 = 80;
@@ -126,22 +127,6 @@ impl<'a> Canvas<'a> {
     pub fn marker(&self) -> char {
         if self.look.is_unicode { '▶' } else { '>' }
     }
-}
-
-/// The start of a text, and a sign if there is more.
-pub fn cut(text: &str, room: usize, sign: char) -> String {
-    if text.width() <= room {
-        return text.to_owned();
-    }
-    let mut used = 1;
-    let fits = |character: &char| {
-        used += character.width().unwrap_or(0);
-        used <= room
-    };
-    text.chars()
-        .take_while(fits)
-        .chain((room > 0).then_some(sign))
-        .collect()
 }
 
 /// Start and end of a text, with a sign for what is missing between.

@@ -4,8 +4,9 @@ use ratatui::layout::Rect;
 
 use crate::command::top::keys::{Pane, Ui};
 use crate::command::top::model::{Model, Row, State};
-use crate::command::top::view::canvas::{self, Canvas, MIN_COLUMNS, Tone, cut_middle};
+use crate::command::top::view::canvas::{Canvas, MIN_COLUMNS, Tone, cut_middle};
 use crate::command::top::view::figures::{loss_tone, share, short, short_or_none, sparkline};
+use crate::output::text::layout::cut;
 
 /// Columns of peer and sparkline together in the narrowest table.
 const FLEXIBLE: u16 = 21;
@@ -161,7 +162,7 @@ fn who(canvas: &Canvas<'_>, model: &Model, row: &Row, width: u16) -> String {
     }
     let version = if row.peer.is_ipv6() { " v6" } else { "" };
     let room = usize::from(width).saturating_sub(version.len());
-    canvas::cut(name, room, canvas.ellipsis()) + version
+    cut(name, room, canvas.ellipsis()) + version
 }
 
 fn short_path(path: &str) -> &str {

@@ -95,7 +95,7 @@ fn the_leftmost_column_names_the_statistic() {
 
 #[test]
 fn wide_characters_count_twice() {
-    assert_eq!(cut("東京東京", 8), "東京東京");
-    assert_eq!(cut("東京東京", 7), "東京東…");
-    assert_eq!(cut("東京東京", 6), "東京…");
+    assert_eq!(cut("東京東京", 8, '…'), "東京東京");
+    assert_eq!(cut("東京東京", 7, '…'), "東京東…");
+    assert_eq!(cut("東京東京", 6, '…'), "東京…");
 }

@@ -102,7 +102,7 @@ function take(record) {
     if (record.type === "attach" && page.start) page.start.attach.receive = record.receive;
     if (record.type === "peer") peers.changed(record);
     events.add(record);
-    // It has taken its history with it.
+    // The server has dropped the peer's history.
     if (GONE.includes(record.reason)) load();
     showAgent();
   }
@@ -136,7 +136,7 @@ follow("/api/v1/stream", KINDS, {
     showState();
   },
 });
-// A peer that is gone takes its row with it, of which there is no record.
+// No record says that a silent peer was removed.
 setInterval(() => page.stream === "open" && load(), 60000);
 setInterval(showState, 1000);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {

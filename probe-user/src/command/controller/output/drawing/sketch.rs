@@ -9,7 +9,8 @@ use unicode_width::UnicodeWidthStr as _;
 
 use crate::command::controller::output::layout::{Layout, Network, Place, Rect, Routed, Size};
 use crate::command::controller::output::model::{ControllerReport, End, LinkLine, state_name};
-use crate::output::quantity::{duration, duration_u64};
+use crate::output::quantity::{duration, duration_u64, whole};
+use crate::output::text::layout::cut;
 
 /// The style of a drawing; the page defines the colours of paper and ink.
 pub const STYLE: &str = include_str!("network.css");
@@ -65,7 +66,7 @@ impl Sketch {
                         g class="switch" data-dpid=(switch.dpid) {
                             title { (switch.name) ", " (switch.dpid) ", echo " (switch.echo_ns.map_or("-".to_owned(), duration)) }
                             (frame(rect, 8))
-                            (centred(&short(&switch.name), rect))
+                            (centred(&cut(&switch.name, MAX_NAME, '…'), rect))
                         }
                     }
                 }
@@ -75,7 +76,7 @@ impl Sketch {
     }
 
     fn layout(&mut self, report: &ControllerReport, links: &[Drawn<'_>]) -> &Layout {
-        let width = |name: &str| BOX_PADDING + LETTER * short(name).width() as f64;
+        let width = |name: &str| BOX_PADDING + LETTER * cut(name, MAX_NAME, '…').width() as f64;
         let boxes: Vec<Size> = report
             .switches
             .iter()
@@ -196,18 +197,14 @@ fn legend() -> Markup {
     }
 }
 
-/// `10 ms`.
-fn whole(ns: i64) -> String {
-    duration(ns).replace(".00 ", " ").replace(".0 ", " ")
-}
-
 /// The best estimate of the round trip.
 fn delay(link: &LinkLine) -> Option<i64> {
     let rtt_ns = &link.rtt_ns;
     rtt_ns.kernel.or(rtt_ns.bounce).or(rtt_ns.lldp_echo)
 }
 
-/// The best estimate of the round trip; below the resolution, the resolution; without LLDP, what is missing.
+/// The best estimate of the round trip, or "<" and the resolution if it is below that. Without LLDP it is the state, or an
+/// arrow if only one direction loses LLDP.
 fn label_of(link: &LinkLine, from: Place, to: Place) -> String {
     let silent = &link.silent;
     match (link.state, link.error_ns.lldp_echo) {
@@ -247,16 +244,6 @@ fn describe(link: &LinkLine) -> String {
         of(link.rtt_ns.bounce),
         of(link.rtt_ns.kernel),
     )
-}
-
-fn short(name: &str) -> String {
-    let mut width = 0;
-    let fits = |character: &char| {
-        width += unicode_width::UnicodeWidthChar::width(*character).unwrap_or_default();
-        width < MAX_NAME
-    };
-    let kept: String = name.chars().take_while(fits).collect();
-    if kept.len() == name.len() { kept } else { kept + "…" }
 }
 
 /// Rounds to a tenth of a pixel.

@@ -9,7 +9,7 @@ const PARTS: [f64; 7] = [0.5, 0.42, 0.58, 0.34, 0.66, 0.26, 0.74];
 /// How far aside the middle of a curve may be.
 const ASIDE: [f64; 7] = [14.0, 28.0, 45.0, 65.0, 90.0, 130.0, 180.0];
 
-// What is worse than what.
+// Costs of a choice; less is better.
 const THROUGH_BOX: f64 = 100.0;
 const THROUGH_LABEL: f64 = 12.0;
 const OFF_MIDDLE: f64 = 1.0;
@@ -123,7 +123,7 @@ impl Scene<'_> {
             && others.all(|(_, other)| other.overlap(label, GAP).is_none())
     }
 
-    /// What is wrong with a choice; no further than `limit`.
+    /// The cost of a choice. Counting stops above `limit`.
     fn cost(&self, choice: &Routed, limit: f64) -> f64 {
         let (from, to) = self.links[self.link];
         let path = Path::of(choice.curve);

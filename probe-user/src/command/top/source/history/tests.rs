@@ -12,7 +12,7 @@ const PEERS: &str = "/api/v1/peers?limit=1024";
 const UNICAST: &str = "/api/v1/windows?peer=10.1.1.6&path=unicast&by=report&limit=120";
 const GROUP: &str = "/api/v1/windows?peer=10.1.1.6&path=group&by=report&limit=120";
 
-/// What is read from a server that has these pages, and the requests that it gets.
+/// The history of a server with these pages, and the requests that it gets.
 fn read_from(pages: &'static [(&'static str, &'static str)]) -> (Result<(), String>, Vec<String>, Vec<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
