@@ -24,3 +24,18 @@ export function table(caption, headings, rows) {
     make("thead", {}, make("tr", {}, ...cells("th", headings, "col"))),
     make("tbody", {}, ...rows.map((row) => make("tr", {}, ...cells("td", row, null)))));
 }
+
+/** Facts: pairs of a name and a value. */
+export function showFacts(place, facts) {
+  place.replaceChildren(...facts.map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, value))));
+}
+
+/** The state of the page: `live`, `stale` or `connecting`, in words, and the title of the page. */
+export function showState(element, state, text, title) {
+  // A screen reader is told of a new state, not of each second of it.
+  element.setAttribute("aria-live", element.dataset.state === state ? "off" : "polite");
+  element.dataset.state = state;
+  setText(element, text);
+  document.body.classList.toggle("is-stale", state === "stale");
+  document.title = `${state === "stale" ? "(stale) " : ""}${title}`;
+}

@@ -151,7 +151,8 @@ export function shares(rows, ...parts) {
 
 const NS_PER_S = 1e9;
 const PER_POWER = 8;
-const ofIndex = (index) => NS_PER_S * 2 ** (index / PER_POWER);
+/** The upper bound of a bucket, in nanoseconds. */
+export const ofIndex = (index) => NS_PER_S * 2 ** (index / PER_POWER);
 
 /** Counts by time and round-trip time: the darker, the more replies. The scale of y is the index of a bucket. */
 export function heatMap(rows) {

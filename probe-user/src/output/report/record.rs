@@ -101,7 +101,7 @@ fn without_place(error: &serde_json::Error) -> String {
     text[..end].to_owned()
 }
 
-/// What ran; of `kstamp ping`, which has a target and no name.
+/// What ran; of `kstamp ping`, which has a target.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Start {
     pub version: String,
@@ -110,7 +110,6 @@ pub struct Start {
     pub engine: String,
     pub clock: ClockState,
     pub kernel: String,
-    pub name: Option<String>,
     pub target: Option<String>,
     #[serde(default)]
     pub addresses: Vec<IpAddr>,
@@ -150,11 +149,7 @@ pub struct Results {
     pub late: u64,
     pub duplicates: u64,
     pub reordered: u64,
-    #[serde(default)]
-    pub collector_lost: u64,
     pub send_failed: u64,
-    #[serde(default)]
-    pub not_sent: u64,
     pub rtt_ns: Option<Quantiles>,
     pub forward_ns: Option<Quantiles>,
     pub backward_ns: Option<Quantiles>,
@@ -164,7 +159,6 @@ pub struct Results {
     pub clock_skew_ppb: Option<i64>,
     pub residence_ns: Option<Quantiles>,
     pub pdv_ns: Option<Quantiles>,
-    pub ipdv_ns: Option<Quantiles>,
     pub attach: Option<Hooks>,
     pub peer_attach: Option<String>,
     pub moved_from: Option<IpAddr>,

@@ -2,7 +2,7 @@
 
 import { make, setText } from "/web/dom.js";
 import { age, duration, percent, seconds, time } from "/web/format.js";
-import { bands, figure, heatMap, lines, shares } from "/web/plots.js";
+import { bands, figure, heatMap, lines, ofIndex, shares } from "/web/plots.js";
 import { get } from "/web/stream.js";
 
 const SPANS = {
@@ -28,7 +28,7 @@ const FIGURES = [
     plot: heatMap,
     columns: [at, ["Replies", count("received")], ["Most replies within", (row) => {
       const most = row.rtt_buckets.reduce((best, pair) => (pair[1] > best[1] ? pair : best), [0, 0]);
-      const bound = (index) => duration(1e9 * 2 ** (index / 8));
+      const bound = (index) => duration(ofIndex(index));
       return most[1] ? `${bound(most[0] - 1)} to ${bound(most[0])}` : "–";
     }], ["Slowest", of("rtt_ns", "max")]],
     describe: (rows) => `${total(rows, "received")} replies; the darker, the more of them at that time.`,

@@ -1,6 +1,6 @@
 // The page of an agent: what it is, its peers, one of them in detail, and events.
 
-import { make, setText } from "/web/dom.js";
+import { setText, showFacts, showState } from "/web/dom.js";
 import { age, duration } from "/web/format.js";
 import { follow, get } from "/web/stream.js";
 import { Detail } from "./detail.js";
@@ -37,12 +37,11 @@ function showAgent() {
     ["Version", `${start.version}, Linux ${start.kernel}`],
   ];
   if (status?.updates_lost) facts.push(["Records missing here", String(status.updates_lost)]);
-  byId("facts").replaceChildren(
-    ...facts.map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, value))));
+  showFacts(byId("facts"), facts);
 }
 
 /** The state of the page in words: it must never look alive when it is not. */
-function showState() {
+function followState() {
   const now = performance.now();
   const report_s = (page.status?.report_ns ?? 10e9) / 1e9;
   const silent_s = (now - page.heard) / 1000;
@@ -59,13 +58,7 @@ function showState() {
   } else if (page.status && !page.status.interface_up) {
     [state, text] = ["stale", "The interface is down"];
   }
-  byId("state").dataset.state = state;
-  // A screen reader is told of a new state, not of each second of it.
-  byId("state").setAttribute("aria-live", byId("state").dataset.told === state ? "off" : "polite");
-  byId("state").dataset.told = state;
-  setText(byId("state"), text);
-  document.body.classList.toggle("is-stale", state === "stale");
-  document.title = `${state === "stale" ? "(stale) " : ""}kstamp agent ${page.start?.name ?? ""}`;
+  showState(byId("state"), state, text, `kstamp agent ${page.start?.name ?? ""}`);
 }
 
 let isDue = false;
@@ -82,7 +75,7 @@ function due() {
     byId("no-peers").hidden = peers.number > 0;
     setText(byId("no-peers"), "No peer yet. A peer appears when another kstamp answers, or with --peer ADDRESS.");
     detail.follow();
-    showState();
+    followState();
     performance.measure("update", { start: begin, end: performance.now() });
   }, 0);
 }
@@ -133,12 +126,12 @@ follow("/api/v1/stream", KINDS, {
   onOpen: load,
   onState(state) {
     page.stream = state;
-    showState();
+    followState();
   },
 });
 // No record says that a silent peer was removed.
 setInterval(() => page.stream === "open" && load(), 60000);
-setInterval(showState, 1000);
+setInterval(followState, 1000);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
   peers.repaint();
   detail.repaint();

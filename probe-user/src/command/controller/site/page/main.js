@@ -1,6 +1,6 @@
 // The page of a controller: the drawing, a path, links, the history of one, and events.
 
-import { make, setText } from "/web/dom.js";
+import { make, setText, showFacts, showState } from "/web/dom.js";
 import { age, duration, seconds, time } from "/web/format.js";
 import { figure, lines } from "/web/plots.js";
 import { follow, get } from "/web/stream.js";
@@ -32,7 +32,7 @@ const plot = figure("Round trip by method", {
 });
 byId("detail-plot").append(plot.element);
 
-function showFacts() {
+function showController() {
   const { start, summary } = page;
   if (!start) return;
   setText(byId("name"), `kstamp controller ${start.agent}`);
@@ -43,12 +43,11 @@ function showFacts() {
     if (summary.storms) facts.push(["Storms", String(summary.storms)]);
   }
   if (start.measure_only) facts.push(["Forwards", "nothing"]);
-  byId("facts").replaceChildren(
-    ...facts.map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, value))));
+  showFacts(byId("facts"), facts);
 }
 
 /** The state of the page in words: it must never look alive when it is not. */
-function showState() {
+function followState() {
   const silent_s = (performance.now() - page.reported) / 1000;
   let [state, text] = ["live", "Live"];
   if (page.stream === "broken" || (page.stream === "connecting" && page.start)) {
@@ -58,13 +57,7 @@ function showState() {
   } else if (silent_s > MISSED_REPORTS * page.every_s + 2) {
     [state, text] = ["stale", `Stale: no report for ${age(silent_s)}`];
   }
-  const element = byId("state");
-  // A screen reader is told of a new state, not of each second of it.
-  element.setAttribute("aria-live", element.dataset.state === state ? "off" : "polite");
-  element.dataset.state = state;
-  setText(element, text);
-  document.body.classList.toggle("is-stale", state === "stale");
-  document.title = `${state === "stale" ? "(stale) " : ""}kstamp controller ${page.start?.agent ?? ""}`;
+  showState(byId("state"), state, text, `kstamp controller ${page.start?.agent ?? ""}`);
 }
 
 /** Puts the drawing in place of the one before: the server draws and escapes it, and it has no script. */
@@ -180,11 +173,11 @@ function showReport() {
   setText(byId("no-links"), page.switches.length ? "No link yet: LLDP finds them within a second or two."
     : `No switch is connected. Try ovs-vsctl set-controller BRIDGE tcp:${page.start?.listen ?? "ADDR:PORT"}`);
   fillSwitches();
-  showFacts();
+  showController();
   showPath();
   showLink();
   draw();
-  showState();
+  followState();
 }
 
 function take(record) {
@@ -213,8 +206,8 @@ follow("/api/v1/stream", KINDS, {
   onOpen: load,
   onState(state) {
     page.stream = state;
-    showState();
+    followState();
   },
 });
-setInterval(showState, 1000);
+setInterval(followState, 1000);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => plot.draw());
