@@ -32,10 +32,19 @@ fn commands() -> String {
     let mut cli = Cli::command();
     cli.build();
     section("kstamp COMMAND", &cli, true, &mut page);
-    for command in cli.get_subcommands().filter(|command| command.get_name() != "help") {
-        section(&format!("kstamp {}", command.get_name()), command, false, &mut page);
-    }
+    sections("kstamp", &cli, &mut page);
     page
+}
+
+/// The subcommands, or theirs.
+fn sections(of: &str, command: &Command, page: &mut String) {
+    for command in command.get_subcommands().filter(|command| command.get_name() != "help") {
+        let name = format!("{of} {}", command.get_name());
+        match command.has_subcommands() {
+            true => sections(&name, command, page),
+            false => section(&name, command, false, page),
+        }
+    }
 }
 
 fn section(name: &str, command: &Command, global: bool, page: &mut String) {
