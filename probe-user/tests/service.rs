@@ -294,6 +294,9 @@ fn assert_no_loss(near: Running, what: &str) -> u64 {
     let (status, records, stderr) = near.stop();
     assert!(status.success(), "{what}: {stderr}");
     let summary = summary(&records, FAR_V4, "unicast");
+    for record in records.iter().filter(|record| record["type"] == "summary") {
+        assert_eq!(number(record, "lost"), 0, "{what}: {record:#}");
+    }
     for field in ["lost", "send_failed", "duplicates"] {
         assert_eq!(number(summary, field), 0, "{what}, {field}: {summary:#}\n{stderr}");
     }
@@ -422,7 +425,10 @@ fn nothing_stays_attached_after_a_stop_or_a_lost_store() {
     let Some(pair) = Pair::new() else { return };
     let manager = Manager::new();
     let is_attached = || ip(&pair.far, "link show port2").contains("prog/xdp");
-    let killed = manager.started(&pair, &pair.far, REFLECT);
+    let former = manager.started(&pair, &pair.far, REFLECT);
+    let programs = programs_of(&former);
+    let killed = manager.restarted(&pair, former, Signal::SIGUSR2, &pair.far, REFLECT);
+    await_unloaded(&programs);
     let programs = programs_of(&killed);
     killed.signal(Signal::SIGKILL);
     killed.wait();
@@ -438,6 +444,22 @@ fn nothing_stays_attached_after_a_stop_or_a_lost_store() {
     assert!(!is_attached());
     manager.await_empty();
     await_unloaded(&programs);
+}
+
+#[test]
+fn a_host_stays_a_member_of_its_group_from_one_process_to_the_next() {
+    let Some(pair) = Pair::new() else { return };
+    let manager = Manager::new();
+    let is_member = || ip(&pair.far, "maddress show dev port2").contains("239.255.255.250");
+    let far = manager.started(&pair, &pair.far, REFLECT);
+    far.signal(Signal::SIGUSR2);
+    far.wait();
+    assert!(is_member());
+    let far = manager.started(&pair, &pair.far, REFLECT);
+    manager.await_lines("removal", &far, |lines| count(lines, "FDSTOREREMOVE=1") == 1);
+    assert!(is_member());
+    assert!(far.stop().0.success());
+    assert!(!is_member());
 }
 
 #[test]
