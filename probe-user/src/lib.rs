@@ -6,4 +6,5 @@ pub mod otlp;
 pub mod output;
 pub mod reference;
 pub mod serve;
+mod service;
 mod web;

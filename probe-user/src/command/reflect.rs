@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use clap::Args;
 use probe_core::agent::config::Families;
+use probe_host::clock::monotonic_ns;
 use probe_io::udp::sockets::PassedUp;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 
@@ -17,6 +18,7 @@ use crate::command::shared::reporter::Reporter;
 use crate::command::shared::shutdown::Shutdown;
 use crate::command::shared::values::{ConfigError, wrong};
 use crate::output::{AgentFormat, OutputConfig};
+use crate::service::Service;
 
 #[derive(Debug, Clone, Args)]
 pub struct ReflectArgs {
@@ -63,9 +65,13 @@ pub async fn run(mut config: ReflectConfig) -> Result<()> {
     config.limit_to(families_of_interface(&config.endpoint.port.interface).await?);
     let (results, samples) = reporter.controls();
     let mut shutdown = Shutdown::new(results, samples).context("cannot catch signals")?;
-    let (mut endpoint, privileges) = Endpoint::open(&config.endpoint).await?;
+    let mut service = Service::new();
+    let (mut endpoint, privileges) = Endpoint::open(&config.endpoint, &mut service).await?;
     warn_of_late(&config.endpoint.port);
     reporter.start(&config.endpoint, None, &endpoint.port, privileges)?;
+    let status = |endpoint: &Endpoint| endpoint.status("answering", &config.endpoint);
+    endpoint.keep(&mut service);
+    service.ready(status(&endpoint));
 
     let mut poll = interval_at(Instant::now() + POLL_INTERVAL, POLL_INTERVAL);
     poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -83,9 +89,15 @@ pub async fn run(mut config: ReflectConfig) -> Result<()> {
             () = &mut over => break,
             _ = report.tick() => reporter.counters(&endpoint.counters()?)?,
             () = endpoint.poll_is_due(&mut poll) => {
-                for event in endpoint.poll().await {
-                    reporter.port_event(&config.endpoint.port.interface, &event)?;
+                let events = endpoint.poll().await;
+                for event in &events {
+                    reporter.port_event(&config.endpoint.port.interface, event)?;
                 }
+                if !events.is_empty() {
+                    endpoint.keep(&mut service);
+                    service.status(status(&endpoint));
+                }
+                service.beat(monotonic_ns());
             }
             passed_up = endpoint.port.passed_up() => {
                 if let PassedUp::TestPort { port, packet, received } = passed_up {
@@ -94,7 +106,8 @@ pub async fn run(mut config: ReflectConfig) -> Result<()> {
             }
         }
     }
-    endpoint.end();
+    service.stopping();
+    endpoint.end(&mut service, shutdown.is_followed());
     reporter.end(&[], &[], &endpoint.counters()?)?;
     drop(endpoint);
     let (results, samples) = reporter.into_sinks();

@@ -35,6 +35,7 @@ use crate::otlp::Exporter;
 use crate::output::metrics::{Metrics, State};
 use crate::output::progress::Progress;
 use crate::serve::{Feed, Server};
+use crate::service::Service;
 
 /// The agent wakes up for its deadlines at most once in this time, and then sends all due probes: a wake-up for each probe
 /// would cost several times as much as the probe.
@@ -77,7 +78,8 @@ pub async fn run(mut config: AgentConfig) -> Result<()> {
     let (results, samples) = reporter.controls();
     let mut shutdown = Shutdown::new(results, samples).context("cannot catch signals")?;
     let server = config.serve.as_ref().map(Server::listen).transpose()?;
-    let (endpoint, privileges) = Endpoint::open(&config.endpoint).await?;
+    let mut service = Service::new();
+    let (endpoint, privileges) = Endpoint::open(&config.endpoint, &mut service).await?;
     // Threads inherit the privileges that are left.
     let metrics = Arc::new(Mutex::new(Metrics::new(
         config.metrics_detail,
@@ -119,14 +121,18 @@ pub async fn run(mut config: AgentConfig) -> Result<()> {
         mismatches: MismatchWarnings::default(),
         wall_clock: StepDetector::new(),
         feed,
+        service,
         state_due_ns: 0,
     };
+    run.endpoint.keep(&mut run.service);
+    run.service.ready(run.status());
     let length = run.config.length();
     let progress = length.map(|length| Progress::show("measuring", length));
     let outcome = run.until_done(&mut shutdown).await;
+    run.service.stopping();
     drop(progress);
     // Results are reported even if the run failed.
-    let outcome = run.finish().and(outcome);
+    let outcome = run.finish(shutdown.is_followed()).and(outcome);
     let Run { endpoint, reporter, .. } = run;
     // Detach first: the reader may take long for the rest.
     drop(endpoint);
@@ -152,6 +158,7 @@ struct Run {
     wall_clock: StepDetector,
     /// With `--listen` or `--otlp`.
     feed: Option<Feed<Update>>,
+    service: Service,
     /// When counters and the state of the clock are next passed to the feed.
     state_due_ns: u64,
     /// Start of the last round, in which replies were taken and probes sent.
@@ -415,6 +422,10 @@ impl Run {
         }
         let test_port = self.config.endpoint.port.test_port;
         self.mismatches.follow(&self.endpoint.port.mismatches(), test_port);
+        if !events.is_empty() {
+            self.endpoint.keep(&mut self.service);
+            self.service.status(self.status());
+        }
         self.feed_state()?;
         let refused = self.agent.refused();
         if refused > 0 && !self.warned_of_refusals {
@@ -425,9 +436,14 @@ impl Run {
         Ok(())
     }
 
-    /// Notes for the server that the agent runs, and passes its counters from time to time.
+    fn status(&self) -> String {
+        self.endpoint.status("measuring", &self.config.endpoint)
+    }
+
+    /// Notes for the server and the service manager that the agent runs, and passes its counters from time to time.
     fn feed_state(&mut self) -> Result<()> {
         let now_ns = monotonic_ns();
+        self.service.beat(now_ns);
         let Some(feed) = &self.feed else { return Ok(()) };
         feed.beat(now_ns);
         if now_ns < self.state_due_ns {
@@ -465,14 +481,14 @@ impl Run {
     }
 
     /// The summary of the whole run.
-    fn finish(&mut self) -> Result<()> {
+    fn finish(&mut self, is_followed: bool) -> Result<()> {
         // As many as fit the ring buffer: a flood must not keep the run from its end.
         for _ in 0..MAX_LAST_DRAINS {
             if self.take_samples().is_none() {
                 break;
             }
         }
-        self.endpoint.end();
+        self.endpoint.end(&mut self.service, is_followed);
         let now_ns = monotonic_ns();
         let summaries = self.agent.finish(now_ns);
         let legacy_summaries = self.legacy.as_mut().map(|legacy| legacy.finish(&self.agent, now_ns));
