@@ -20,16 +20,18 @@ pub fn is_managed() -> bool {
     *IS_MANAGED
 }
 
-/// Runs `reload` between the notices of its begin and of its end.
-pub fn around_reload<T>(reload: impl FnOnce() -> T) -> T {
-    notify(reloading);
-    let outcome = reload();
+/// A reload begins.
+pub fn reloading() {
+    notify(reloading_now);
+}
+
+/// It has ended.
+pub fn reloaded() {
     notify(|| Ok([NotifyState::Ready]));
-    outcome
 }
 
 /// systemd wants the time, too, to tell this reload from an earlier one.
-fn reloading() -> io::Result<[NotifyState<'static>; 2]> {
+fn reloading_now() -> io::Result<[NotifyState<'static>; 2]> {
     Ok([NotifyState::Reloading, NotifyState::monotonic_usec_now()?])
 }
 
@@ -192,7 +194,7 @@ mod tests {
 
     #[test]
     fn a_reload_names_its_time() {
-        let text = reloading().unwrap().map(|state| state.to_string());
+        let text = reloading_now().unwrap().map(|state| state.to_string());
         assert_eq!(text[0], "RELOADING=1");
         let time: u64 = text[1].strip_prefix("MONOTONIC_USEC=").unwrap().parse().unwrap();
         let now = probe_host::clock::monotonic_ns() / 1_000;

@@ -14,11 +14,24 @@ use crate::command::shared::endpoint::Endpoint;
 use crate::command::shared::endpoint::config::{self as endpoint, EndpointConfig};
 use crate::command::shared::families::{limit, warn_of_late};
 use crate::command::shared::host::{POLL_INTERVAL, families_of_interface};
+use crate::command::shared::reload::{Reloader, around};
 use crate::command::shared::reporter::Reporter;
-use crate::command::shared::shutdown::Shutdown;
+use crate::command::shared::shutdown::{Request, Shutdown};
 use crate::command::shared::values::{ConfigError, wrong};
 use crate::output::{AgentFormat, OutputConfig};
 use crate::service::Service;
+
+/// Keys that can change while it runs.
+const LIVE: [&str; 8] = [
+    "allow",
+    "format",
+    "output",
+    "rate",
+    "rate-group",
+    "rate-source",
+    "report",
+    "volley-limit",
+];
 
 #[derive(Debug, Clone, Args)]
 pub struct ReflectArgs {
@@ -60,24 +73,25 @@ pub fn validate(args: ReflectArgs) -> Result<ReflectConfig, ConfigError> {
 }
 
 /// Answers until the duration ends or a signal comes.
-pub async fn run(mut config: ReflectConfig) -> Result<()> {
+pub async fn run(mut config: ReflectConfig, mut reloader: Reloader<ReflectConfig>) -> Result<()> {
     let mut reporter = Reporter::open(&config.output)?;
     config.limit_to(families_of_interface(&config.endpoint.port.interface).await?);
     let (results, samples) = reporter.controls();
     let mut shutdown = Shutdown::new(results, samples).context("cannot catch signals")?;
+    shutdown.set_reloads(reloader.has_files());
     let mut service = Service::new();
     let (mut endpoint, privileges) = Endpoint::open(&config.endpoint, &mut service).await?;
     warn_of_late(&config.endpoint.port);
     reporter.start(&config.endpoint, None, &endpoint.port, privileges)?;
-    let status = |endpoint: &Endpoint| endpoint.status("answering", &config.endpoint);
     endpoint.keep(&mut service);
-    service.ready(status(&endpoint));
+    service.ready(endpoint.status("answering", &config.endpoint));
 
     let mut poll = interval_at(Instant::now() + POLL_INTERVAL, POLL_INTERVAL);
     poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut report = interval_at(Instant::now() + config.report, config.report);
-    let over = async {
-        match config.duration {
+    let duration = config.duration;
+    let over = async move {
+        match duration {
             Some(duration) => sleep(duration).await,
             None => std::future::pending().await,
         }
@@ -85,7 +99,16 @@ pub async fn run(mut config: ReflectConfig) -> Result<()> {
     tokio::pin!(over);
     loop {
         tokio::select! {
-            () = shutdown.requested() => break,
+            request = shutdown.request() => match request {
+                Request::End => break,
+                Request::Reload => {
+                    let applied = around(async { reload(&mut reloader, &mut config, &mut reporter, &mut endpoint, &mut shutdown) });
+                    if applied.await {
+                        report = interval_at(Instant::now() + config.report, config.report);
+                    }
+                    poll.reset_immediately();
+                }
+            },
             () = &mut over => break,
             _ = report.tick() => reporter.counters(&endpoint.counters()?)?,
             () = endpoint.poll_is_due(&mut poll) => {
@@ -95,7 +118,7 @@ pub async fn run(mut config: ReflectConfig) -> Result<()> {
                 }
                 if !events.is_empty() {
                     endpoint.keep(&mut service);
-                    service.status(status(&endpoint));
+                    service.status(endpoint.status("answering", &config.endpoint));
                 }
                 service.beat(monotonic_ns());
             }
@@ -112,4 +135,34 @@ pub async fn run(mut config: ReflectConfig) -> Result<()> {
     drop(endpoint);
     let (results, samples) = reporter.into_sinks();
     Ok(shutdown.deliver(results, samples).await?)
+}
+
+/// Reads the configuration again, and applies what can change while it runs. Returns whether the report interval is another.
+fn reload(
+    reloader: &mut Reloader<ReflectConfig>,
+    config: &mut ReflectConfig,
+    reporter: &mut Reporter,
+    endpoint: &mut Endpoint,
+    shutdown: &mut Shutdown,
+) -> bool {
+    let reload = match reloader.read(&LIVE) {
+        Ok(reload) => reload,
+        Err(why) => {
+            reloader.refused(&why);
+            return false;
+        }
+    };
+    let other = reload.config.clone();
+    if reload.changes(&["format", "output"]) {
+        if let Err(error) = reporter.set_outputs(&other.output, true) {
+            reloader.refused(&reload.placed(&format!("{error:#}")));
+            return false;
+        }
+        shutdown.set_outputs(reporter.controls());
+    }
+    endpoint.set_answering(&other.endpoint);
+    let is_other = config.report != other.report;
+    config.report = other.report;
+    reloader.applied(reload);
+    is_other
 }

@@ -1,5 +1,5 @@
-//! The end of a run, by a signal or by an output that cannot be written. SIGHUP opens files again. SIGUSR2 ends a run that
-//! another process follows.
+//! The end of a run, by a signal or by an output that cannot be written. SIGHUP opens files again, and has the configuration
+//! read again. SIGUSR2 ends a run that another process follows.
 
 use std::future::pending;
 use std::io;
@@ -16,6 +16,14 @@ use crate::service;
 /// How long the reader may take for the last records after a signal.
 const LAST_RECORDS_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// What a signal asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Request {
+    /// Read the configuration again, by [`around`](super::reload::around). Files are opened again already.
+    Reload,
+    End,
+}
+
 /// Catches SIGINT, SIGTERM, SIGUSR2 and SIGHUP.
 pub struct Shutdown {
     interrupt: Signal,
@@ -25,6 +33,8 @@ pub struct Shutdown {
     is_followed: bool,
     /// `None` if it was ignored from the start, as by nohup.
     hangup: Option<Signal>,
+    /// SIGHUP also has the configuration read again.
+    reloads: bool,
     /// A signal has ended the run.
     is_signalled: bool,
     results: Control,
@@ -44,14 +54,30 @@ impl Shutdown {
                 SigHandler::SigIgn => None,
                 _ => Some(signal(SignalKind::hangup())?),
             },
+            reloads: false,
             is_signalled: false,
             results,
             samples,
         })
     }
 
+    /// From now on, SIGHUP asks for a reload, too.
+    pub fn set_reloads(&mut self, reloads: bool) {
+        self.reloads = reloads;
+    }
+
+    /// Other outputs have taken the place of those before.
+    pub fn set_outputs(&mut self, (results, samples): (Control, Option<Control>)) {
+        (self.results, self.samples) = (results, samples);
+    }
+
     /// Returns when the run is to end. Cancel safe.
     pub async fn requested(&mut self) {
+        while self.request().await == Request::Reload {}
+    }
+
+    /// Returns when the run is to end or to change. Cancel safe.
+    pub async fn request(&mut self) -> Request {
         loop {
             tokio::select! {
                 _ = self.interrupt.recv() => break,
@@ -60,12 +86,23 @@ impl Shutdown {
                     self.is_followed = true;
                     break;
                 }
-                () = hung_up(&mut self.hangup) => if !service::around_reload(|| self.reopen()) { break },
+                () = hung_up(&mut self.hangup) => {
+                    service::reloading();
+                    let is_reopened = self.reopen();
+                    if self.reloads {
+                        return Request::Reload;
+                    }
+                    service::reloaded();
+                    if !is_reopened {
+                        break;
+                    }
+                }
                 // The next record, or the last one, returns the error.
-                () = self.results.failed() => return,
+                () = self.results.failed() => return Request::End,
             }
         }
         self.is_signalled = true;
+        Request::End
     }
 
     /// Whether the run ends because another process follows.
