@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::Signal;
+use serde_json::json;
 use support::browser::{Browser, has_chromium};
 use support::{Agent, lab, lab_with};
 use xtask::exec::{self, KillOnDrop};
@@ -56,6 +57,11 @@ fn take_pictures(browser: &Browser, name: &str) {
     browser.resize(360, 740);
     browser.until("return document.querySelector('.plot canvas').clientWidth < 360");
     assert_eq!(browser.run("return document.documentElement.scrollWidth"), 360);
+    assert_ne!(
+        browser.run("return document.querySelector('#network svg')?.clientWidth < 640"),
+        true,
+        "its labels cannot be read"
+    );
     browser.picture(&place("phone.png"));
     browser.resize(1280, 800);
     browser.print(&place("print.pdf"));
@@ -227,6 +233,10 @@ fn the_page_of_a_controller_follows_a_cut_and_says_when_it_is_stale() {
         browser.until("return document.querySelectorAll('#network .link.missing').length === 2");
         browser.until("return document.querySelector('#events').innerText.includes('broken')");
         take_pictures(&browser, "controller");
+        // A value between gaps is a point, as no line leads to it.
+        let lone = "return import('/web/plots.js').then(({ lines }) => lines([{ start_s: 0, end_s: 1 }], ['', 'blue', undefined, () => 5]) \
+                    .options.series[1].points.filter({ data: [[1, 2, 3, 4], [5, null, 6, 7]] }, 1))";
+        assert_eq!(browser.run(lone), json!([0]));
         assert_stale_while_stopped(&controller, &browser);
         assert!(controller.stop().status.success());
         await_state(&browser, "Stale: no connection for");
