@@ -95,7 +95,10 @@ impl Server {
             Ok(listener) => listener,
             Err(error) => return warn!("nothing is served: {error}"),
         };
-        let replies = Replies::new(site, self.config, shared);
+        let is_local = listener
+            .local_addr()
+            .is_ok_and(|address| address.ip().to_canonical().is_loopback());
+        let replies = Replies::new(site, self.config, shared, is_local);
         let mut connections = Connections::new(replies.clone());
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
