@@ -128,6 +128,9 @@ fn in_words(error: &std::io::Error) -> String {
         std::io::ErrorKind::AddrNotAvailable => {
             "this host does not have that address; `ip address` lists those it has".to_owned()
         }
+        std::io::ErrorKind::InvalidInput => {
+            "a link-local address needs the number of its interface, as in [fe80::1%2]; `ip link` shows it".to_owned()
+        }
         std::io::ErrorKind::PermissionDenied => format!("{error}; choose a port above 1023"),
         _ => error.to_string(),
     }

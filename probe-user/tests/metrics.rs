@@ -213,16 +213,18 @@ fn bad_input_is_one_line_and_nothing_is_attached() {
     drop(busy);
     let line = refused(&pair, "--listen 192.0.2.1:9862", 1);
     assert!(line.contains("this host does not have that address"), "{line}");
+    let line = refused(&pair, "--listen [fe80::1]:9862", 1);
+    assert!(line.contains("needs the number of its interface"), "{line}");
     let line = refused(&pair, &format!("--listen {ADDRESS} --web-config {}", web.display()), 2);
     assert!(
         line.contains("web.yml: basic_auth_users: the password of ann is not a bcrypt hash"),
         "{line}"
     );
-    let line = refused(&pair, "--listen localhost:9862", 2);
-    assert!(
-        line.contains("--listen 'localhost:9862' is not an address and a port"),
-        "{line}"
-    );
+    for listen in ["localhost:9862", "127.0.0.1:0", ":9862"] {
+        let line = refused(&pair, &format!("--listen {listen}"), 2);
+        let wanted = format!("--listen '{listen}' is not an address and a port");
+        assert!(line.contains(&wanted), "{line}");
+    }
     let line = refused(&pair, &format!("--web-config {}", web.display()), 2);
     assert!(line.contains("--listen"), "{line}");
     // The warning comes once, and only where others may read.
