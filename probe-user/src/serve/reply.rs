@@ -19,13 +19,15 @@ use hyper::{Method, Response, StatusCode};
 use probe_host::clock::monotonic_ns;
 use tokio_rustls::TlsAcceptor;
 
-use crate::output::metrics::format::{accepts_gzip, zipped};
+use crate::output::metrics::format::{Format, accepts_gzip, zipped};
 use crate::serve::access::Verdict;
 use crate::serve::feed::Shared;
 use crate::serve::site::{Page, Request, Site};
 use crate::serve::stream::{Reader, Records, Stream};
 use crate::serve::web_config::LiveConfig;
 
+/// Other paths take no query.
+const API: &str = "/api/";
 /// Server-sent events.
 const STREAM: &str = "/api/v1/stream";
 const EVENTS: &str = "text/event-stream";
@@ -72,12 +74,12 @@ struct State<S> {
     is_local: bool,
 }
 
-/// Pages by path with query, `Accept` header and whether they are compressed.
+/// Pages by path with query, format and whether they are compressed.
 #[derive(Default)]
 struct Kept {
     since: Option<Instant>,
     bytes: usize,
-    pages: BTreeMap<(String, String, bool), Page>,
+    pages: BTreeMap<(String, Format, bool), Page>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -203,12 +205,7 @@ impl<S: Site> Replies<S> {
 
     fn page(&self, path: &str, query: &str, headers: &HeaderMap) -> Reply {
         let is_zipped = accepts_gzip(header(headers, &ACCEPT_ENCODING).unwrap_or_default());
-        let request = Request {
-            path,
-            query,
-            accept: header(headers, &ACCEPT).unwrap_or_default(),
-            updates_lost: self.0.shared.updates_lost.load(Ordering::Relaxed),
-        };
+        let request = self.request(path, query, headers);
         let Some((page, is_zipped)) = self.kept(&request, is_zipped) else {
             return text(StatusCode::NOT_FOUND, "not found; / is the page");
         };
@@ -221,6 +218,16 @@ impl<S: Site> Replies<S> {
         reply
     }
 
+    /// Without what has no effect, so that a page is kept for all requests for it.
+    fn request<'a>(&self, path: &'a str, query: &'a str, headers: &HeaderMap) -> Request<'a> {
+        Request {
+            path,
+            query: if path.starts_with(API) { query } else { "" },
+            format: Format::negotiated(header(headers, &ACCEPT).unwrap_or_default()),
+            updates_lost: self.0.shared.updates_lost.load(Ordering::Relaxed),
+        }
+    }
+
     /// The page, and whether it is compressed.
     fn kept(&self, request: &Request<'_>, is_zipped: bool) -> Option<(Page, bool)> {
         let mut kept = lock(&self.0.kept);
@@ -231,7 +238,7 @@ impl<S: Site> Replies<S> {
             };
         }
         let address = format!("{}?{}", request.path, request.query);
-        let key = (address, request.accept.to_owned(), is_zipped);
+        let key = (address, request.format, is_zipped);
         if let Some(page) = kept.pages.get(&key) {
             return Some((page.clone(), is_zipped));
         }
@@ -323,7 +330,7 @@ mod tests {
             let request = Request {
                 path,
                 query: &bytes.to_string(),
-                accept: "",
+                format: Format::Text,
                 updates_lost: 0,
             };
             let (page, _) = replies.kept(&request, false).unwrap();
@@ -338,6 +345,25 @@ mod tests {
             ask(&format!("/{number}"), 10);
         }
         assert_eq!(ask("/0", 10), (1 + 2 * MAX_KEPT, MAX_KEPT, 10 * MAX_KEPT));
+    }
+
+    #[test]
+    fn what_has_no_effect_makes_no_other_page() {
+        let replies = Replies::new(Counted(0), LiveConfig::none(), Feed::<()>::new(0).0.shared(), true);
+        let accepting = |accept| HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(accept))]);
+        let plain = replies.request("/metrics", "", &HeaderMap::new());
+        assert_eq!(
+            replies.request("/metrics", "x=1", &accepting("text/plain;q=0.3")),
+            plain
+        );
+        assert_ne!(
+            replies.request("/metrics", "", &accepting("application/openmetrics-text")),
+            plain
+        );
+        assert_eq!(
+            replies.request("/api/v1/peers", "limit=1", &HeaderMap::new()).query,
+            "limit=1"
+        );
     }
 
     #[test]

@@ -5,6 +5,7 @@ use hyper::body::Bytes;
 use serde::Serialize;
 use serde_json::json;
 
+use crate::output::metrics::format::Format;
 use crate::serve::stream::Records;
 
 /// A page, metrics and an API, kept up to date by what the measuring side feeds. The server calls it from its own thread.
@@ -31,13 +32,13 @@ pub trait Site: Send + 'static {
 }
 
 /// A request that is allowed.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Request<'a> {
     pub path: &'a str,
-    /// Behind the `?`, or empty.
+    /// Behind the `?` of a path of the API, or empty.
     pub query: &'a str,
-    /// The `Accept` header, or empty.
-    pub accept: &'a str,
+    /// Of metrics, by the `Accept` header.
+    pub format: Format,
     /// Updates that did not fit into the feed.
     pub updates_lost: u64,
 }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::output::fixtures;
+use crate::output::metrics::format::Format;
 use crate::output::metrics::{Detail, State};
 use crate::output::model::{InterfaceEvent, PeerEvent, Results};
 
@@ -67,7 +68,7 @@ fn ask(site: &mut AgentSite, address: &str) -> Option<Page> {
     site.page(&Request {
         path,
         query,
-        accept: "",
+        format: Format::Text,
         updates_lost: 3,
     })
 }

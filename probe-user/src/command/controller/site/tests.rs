@@ -3,6 +3,7 @@ use serde_json::Value;
 use super::*;
 use crate::command::controller::output::model::{Happened, Start};
 use crate::command::controller::output::tests::report;
+use crate::output::metrics::format::Format;
 use crate::output::time::Utc;
 
 const LINK: &str = "/api/v1/history?link=1:1+2:1";
@@ -53,7 +54,7 @@ fn ask(site: &mut ControllerSite, address: &str) -> Option<Page> {
     site.page(&Request {
         path,
         query,
-        accept: "",
+        format: Format::Text,
         updates_lost: 3,
     })
 }
