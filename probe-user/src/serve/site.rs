@@ -75,3 +75,39 @@ impl Page {
         }
     }
 }
+
+/// Requests to a site, without a server.
+#[cfg(test)]
+pub(crate) mod requests {
+    use serde_json::Value;
+
+    use super::*;
+
+    pub(crate) fn take<S: Site>(site: &mut S, update: S::Update) {
+        site.update(update, 0, &mut Records::default());
+    }
+
+    pub(crate) fn ask(site: &mut impl Site, address: &str) -> Option<Page> {
+        let (path, query) = address.split_once('?').unwrap_or((address, ""));
+        site.page(&Request {
+            path,
+            query,
+            format: Format::Text,
+            updates_lost: 3,
+        })
+    }
+
+    pub(crate) fn text_of(site: &mut impl Site, address: &str) -> String {
+        String::from_utf8(ask(site, address).unwrap().body.to_vec()).unwrap()
+    }
+
+    pub(crate) fn json_of(site: &mut impl Site, address: &str) -> Value {
+        let page = ask(site, address).unwrap();
+        assert_eq!(
+            (page.status, page.content_type),
+            (StatusCode::OK, "application/json"),
+            "{address}"
+        );
+        serde_json::from_slice(&page.body).unwrap()
+    }
+}
