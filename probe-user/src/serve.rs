@@ -95,7 +95,10 @@ impl Server {
             Ok(listener) => listener,
             Err(error) => return warn!("nothing is served: {error}"),
         };
-        let replies = Replies::new(site, self.config, shared);
+        let is_local = listener
+            .local_addr()
+            .is_ok_and(|address| address.ip().to_canonical().is_loopback());
+        let replies = Replies::new(site, self.config, shared, is_local);
         let mut connections = Connections::new(replies.clone());
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -124,6 +127,9 @@ fn in_words(error: &std::io::Error) -> String {
         }
         std::io::ErrorKind::AddrNotAvailable => {
             "this host does not have that address; `ip address` lists those it has".to_owned()
+        }
+        std::io::ErrorKind::InvalidInput => {
+            "a link-local address needs the number of its interface, as in [fe80::1%2]; `ip link` shows it".to_owned()
         }
         std::io::ErrorKind::PermissionDenied => format!("{error}; choose a port above 1023"),
         _ => error.to_string(),

@@ -14,6 +14,7 @@ const FILES: &[File] = &[
     ("/web/style.css", STYLE, include_str!("web/style.css")),
     ("/web/dom.js", SCRIPT, include_str!("web/dom.js")),
     ("/web/format.js", SCRIPT, include_str!("web/format.js")),
+    ("/web/grid.js", SCRIPT, include_str!("web/grid.js")),
     ("/web/stream.js", SCRIPT, include_str!("web/stream.js")),
     ("/web/plots.js", SCRIPT, include_str!("web/plots.js")),
     // Browsers ask for it beside a text such as /metrics too.

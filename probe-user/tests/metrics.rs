@@ -5,75 +5,27 @@
 mod support;
 
 use std::fs;
-use std::io::{self, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::Write as _;
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
-use support::{FAR_V4, NEAR_V4, Pair, Running, in_namespace, ip};
+use support::http::{ADDRESS, Reply, ask, connect, get, within};
+use support::{FAR_V4, NEAR_V4, Pair, Running, ip};
 use tempfile::TempDir;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
-const ADDRESS: &str = "127.0.0.1:9862";
 const QUICK: &str = "--interval 20ms --timeout 200ms --report 300ms --family v4";
-
-/// Runs `act` in the namespace, in a thread of its own.
-fn within<T: Send>(namespace: &str, act: impl FnOnce() -> T + Send) -> T {
-    let act = || {
-        in_namespace(namespace);
-        act()
-    };
-    std::thread::scope(|scope| scope.spawn(act).join().unwrap())
-}
-
-/// A reply: status, head, body.
-#[derive(Debug)]
-struct Reply(u16, String, Vec<u8>);
-
-impl Reply {
-    fn read(stream: &mut impl Read) -> io::Result<Self> {
-        let mut all = Vec::new();
-        stream.read_to_end(&mut all)?;
-        let end = all.windows(4).position(|four| four == b"\r\n\r\n");
-        let end = end.ok_or_else(|| io::Error::other(String::from_utf8_lossy(&all).into_owned()))?;
-        let head = String::from_utf8_lossy(&all[..end]).to_ascii_lowercase();
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        Ok(Self(status, head, all[end + 4..].to_vec()))
-    }
-
-    fn text(&self) -> String {
-        String::from_utf8(self.2.clone()).unwrap()
-    }
-}
-
-fn connect(address: &str) -> TcpStream {
-    let stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    stream
-}
-
-fn ask(stream: &mut (impl Read + Write), request: &str, headers: &str) -> io::Result<Reply> {
-    write!(
-        stream,
-        "{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n"
-    )?;
-    Reply::read(stream)
-}
-
-fn get(namespace: &str, path: &str, headers: &str) -> Reply {
-    within(namespace, || {
-        ask(&mut connect(ADDRESS), &format!("GET {path}"), headers).unwrap()
-    })
-}
 
 /// Waits for a line of the metrics that satisfies `wanted`.
 fn await_metric(namespace: &str, what: &str, wanted: impl Fn(&str) -> bool) -> String {
     let end = Instant::now() + Duration::from_secs(10);
     loop {
-        let text = get(namespace, "/metrics", "").text();
+        let reply = get(namespace, "/metrics");
+        let text = reply.text();
         if let Some(line) = text.lines().find(|line| wanted(line)) {
             return line.to_owned();
         }
@@ -128,11 +80,11 @@ fn an_agent_serves_its_windows_and_its_health() {
     await_metric(&pair.near, "counters of the programs", |line| {
         line.starts_with("kstamp_program_packets_total{counter=\"collected\"}")
     });
-    assert_eq!(get(&pair.near, "/healthz", "").0, 200);
-    assert_eq!(get(&pair.near, "/readyz", "").0, 200);
-    let index = get(&pair.near, "/", "");
+    assert_eq!(get(&pair.near, "/healthz").0, 200);
+    assert_eq!(get(&pair.near, "/readyz").0, 200);
+    let index = get(&pair.near, "/");
     assert!(index.1.contains("text/html") && index.text().contains("/metrics"));
-    assert_eq!(get(&pair.near, "/none", "").0, 404);
+    assert_eq!(get(&pair.near, "/none").0, 404);
     for (accept, content_type) in [
         ("*/*", "content-type: text/plain; version=0.0.4"),
         (
@@ -144,11 +96,10 @@ fn an_agent_serves_its_windows_and_its_health() {
             "content-type: application/vnd.google.protobuf; proto=io.prometheus.client.metricfamily",
         ),
     ] {
-        let reply = get(
-            &pair.near,
-            "/metrics",
-            &format!("Accept: {accept}\r\nAccept-Encoding: gzip\r\n"),
-        );
+        let headers = format!("Accept: {accept}\r\nAccept-Encoding: gzip\r\n");
+        let reply = within(&pair.near, || {
+            ask(&mut connect(ADDRESS), "GET /metrics", &headers).unwrap()
+        });
         assert!(
             reply.1.contains(content_type) && reply.1.contains("content-encoding: gzip"),
             "{}",
@@ -158,9 +109,9 @@ fn an_agent_serves_its_windows_and_its_health() {
     }
     // Counts are those of the records, and a silent peer is down.
     ip(&pair.near, "link set port1 down");
-    assert_eq!(get(&pair.near, "/healthz", "").0, 200);
+    assert_eq!(get(&pair.near, "/healthz").0, 200);
     let end = Instant::now() + Duration::from_secs(10);
-    while get(&pair.near, "/readyz", "").0 != 503 {
+    while get(&pair.near, "/readyz").0 != 503 {
         assert!(Instant::now() < end);
         std::thread::sleep(Duration::from_millis(50));
     }
@@ -194,7 +145,7 @@ fn a_peer_that_ends_takes_its_series_with_it() {
     });
     far.stop();
     let end = Instant::now() + Duration::from_secs(10);
-    while get(&pair.near, "/metrics", "").text().contains(FAR_V4) {
+    while get(&pair.near, "/metrics").text().contains(FAR_V4) {
         assert!(Instant::now() < end);
         std::thread::sleep(Duration::from_millis(50));
     }
@@ -218,6 +169,11 @@ fn nothing_but_reading_is_possible_and_little_of_it() {
         assert_eq!(body.0, 413);
         for request in ["nonsense", "GET /\0"] {
             assert_eq!(ask(&mut connect(ADDRESS), request, "").unwrap().0, 400, "{request}");
+        }
+        // A page of another host, whose name was resolved to this address.
+        for (host, status) in [("evil.example:9862", 421), (ADDRESS, 200)] {
+            let reply = ask(&mut connect(ADDRESS), "GET /metrics", &format!("Host: {host}\r\n")).unwrap();
+            assert_eq!(reply.0, status, "{host}");
         }
         // A head without end.
         let mut endless = connect(ADDRESS);
@@ -257,16 +213,18 @@ fn bad_input_is_one_line_and_nothing_is_attached() {
     drop(busy);
     let line = refused(&pair, "--listen 192.0.2.1:9862", 1);
     assert!(line.contains("this host does not have that address"), "{line}");
+    let line = refused(&pair, "--listen [fe80::1]:9862", 1);
+    assert!(line.contains("needs the number of its interface"), "{line}");
     let line = refused(&pair, &format!("--listen {ADDRESS} --web-config {}", web.display()), 2);
     assert!(
         line.contains("web.yml: basic_auth_users: the password of ann is not a bcrypt hash"),
         "{line}"
     );
-    let line = refused(&pair, "--listen localhost:9862", 2);
-    assert!(
-        line.contains("--listen 'localhost:9862' is not an address and a port"),
-        "{line}"
-    );
+    for listen in ["localhost:9862", "127.0.0.1:0", ":9862"] {
+        let line = refused(&pair, &format!("--listen {listen}"), 2);
+        let wanted = format!("--listen '{listen}' is not an address and a port");
+        assert!(line.contains(&wanted), "{line}");
+    }
     let line = refused(&pair, &format!("--web-config {}", web.display()), 2);
     assert!(line.contains("--listen"), "{line}");
     // The warning comes once, and only where others may read.
@@ -343,7 +301,7 @@ fn a_run_ends_while_a_reader_is_slow() {
     let near = agent(&pair, &format!("--listen {ADDRESS} --no-group --peer {FAR_V4}"));
     let stream = within(&pair.near, || {
         let mut stream = connect(ADDRESS);
-        write!(stream, "GET /metrics HTTP/1.1\r\nHost: x\r\n").unwrap();
+        write!(stream, "GET /metrics HTTP/1.1\r\nHost: localhost\r\n").unwrap();
         stream
     });
     near.signal(Signal::SIGTERM);

@@ -174,6 +174,7 @@ fn a_bad_line_is_named_and_nothing_is_written() {
     file("old", &WINDOW.replace("\"agent\":\"h1:p1\",", ""));
     file("long", &"x".repeat(2 << 20));
     file("text", "PING 10.1.1.6\n");
+    file("evil", &WINDOW.replace("window", "\\u001b[2J"));
     file("page", "kept");
     let table = [
         (
@@ -181,6 +182,7 @@ fn a_bad_line_is_named_and_nothing_is_written() {
             1,
             "kstamp: cut line 2: the line ends in the middle of a record",
         ),
+        ("evil -o page", 1, "kstamp: evil line 1: a record of type '\u{fffd}[2J'"),
         (
             "old -o page",
             1,

@@ -18,6 +18,7 @@ use nix::pty::{Winsize, openpty};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::termios::{LocalFlags, tcgetattr};
 use nix::unistd::Pid;
+use probe_user::command::top::screen::Screen;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use support::http::ADDRESS;
 use support::{KSTAMP, Pair, Running, ip};
@@ -181,6 +182,23 @@ fn the_terminal_is_restored_however_it_ends() {
     let (code, after) = top.ended();
     assert_eq!(code, Some(0), "{after}");
     assert!(after.contains("Summary of "), "{after}");
+}
+
+#[test]
+fn a_panic_while_drawing_restores_the_terminal_and_is_shown() {
+    let test = std::env::current_exe().unwrap();
+    let mut command = Command::new(test);
+    command.args(["--ignored", "--exact", "--nocapture", "panics_while_drawing"]);
+    let (code, after) = OnTerminal::start(command).ended();
+    assert_eq!(code, Some(101), "{after}");
+    assert!(after.contains("drawn wrong"), "{after}");
+}
+
+#[test]
+#[ignore = "needs a terminal, which the test above has"]
+fn panics_while_drawing() {
+    let mut screen = Screen::open().unwrap();
+    screen.draw(|_| panic!("drawn wrong")).unwrap();
 }
 
 #[test]

@@ -80,11 +80,11 @@ impl RunArguments {
         command
     }
 
-    /// The further arguments, with a file of samples for each agent: that of the far one ends in its namespace.
+    /// The further arguments, with files for each agent: those of the far one end in its namespace.
     fn extra_at(&self, place: &AgentNs, lab: &Lab) -> Vec<OsString> {
         match place.namespace == lab.pair()[0].namespace {
             true => self.extra.clone(),
-            false => with_own_samples(&self.extra, &place.namespace),
+            false => with_own_files(&self.extra, &place.namespace),
         }
     }
 
@@ -92,6 +92,8 @@ impl RunArguments {
     fn print_far(&self, far: &AgentNs, out: &Path) -> Result<()> {
         let text = fs::read_to_string(out).with_context(|| format!("cannot read {}", out.display()))?;
         match self.format {
+            // With --output, everything is in that file.
+            Format::Text if text.is_empty() => {}
             Format::Text => {
                 let heading = format!("== {} ({}, {}) ==", far.namespace, far.interface, far.v4);
                 println!("\n{heading}\n{}", summary_of(&text));
@@ -122,16 +124,22 @@ fn build() -> Result<PathBuf> {
     Ok(binary)
 }
 
-fn with_own_samples(extra: &[OsString], namespace: &str) -> Vec<OsString> {
+/// Options whose value is a file that an agent writes.
+const FILES: [&str; 2] = ["--samples", "--output"];
+
+fn with_own_files(extra: &[OsString], namespace: &str) -> Vec<OsString> {
     let ending = OsString::from(format!(".{namespace}"));
     let mut is_file = false;
     let mut own = Vec::new();
     for argument in extra {
         let mut argument = argument.clone();
-        if is_file || argument.as_encoded_bytes().starts_with(b"--samples=") {
+        let text = argument.to_string_lossy().into_owned();
+        let has_file = text.split_once('=').is_some_and(|(option, _)| FILES.contains(&option));
+        let is_option = !is_file && FILES.contains(&text.as_str());
+        if is_file || has_file {
             argument.push(&ending);
         }
-        is_file = !is_file && argument == "--samples";
+        is_file = is_option;
         own.push(argument);
     }
     own
@@ -149,16 +157,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_agent_has_a_file_of_samples() {
+    fn each_agent_has_its_own_files() {
         for (given, far) in [
             ("--samples f --interval 1s", "--samples f.agent2 --interval 1s"),
             ("--samples=f", "--samples=f.agent2"),
             ("--samples --samples", "--samples --samples.agent2"),
+            ("--output a --samples b", "--output a.agent2 --samples b.agent2"),
+            ("--output=a=b --name=x", "--output=a=b.agent2 --name=x"),
             ("--interval 1s", "--interval 1s"),
         ] {
             let given: Vec<_> = given.split(' ').map(OsString::from).collect();
             let far: Vec<_> = far.split(' ').map(OsString::from).collect();
-            assert_eq!(with_own_samples(&given, "agent2"), far);
+            assert_eq!(with_own_files(&given, "agent2"), far);
         }
     }
 

@@ -1,4 +1,4 @@
-//! The page and the API of `kstamp agent --listen`: in Debian's Chromium, and by schemathesis.
+//! The pages and the APIs of an agent and of a controller: in Debian's Chromium, and by schemathesis.
 
 #![allow(clippy::unwrap_used, reason = "a test ends at its first failure")]
 
@@ -6,21 +6,23 @@ mod support;
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::Signal;
+use serde_json::json;
 use support::browser::{Browser, has_chromium};
-use support::{Agent, lab_with};
+use support::{Agent, lab, lab_with};
 use xtask::exec::{self, KillOnDrop};
-use xtask::lab::{Lab, Topology};
+use xtask::lab::{Lab, SWITCHES, Topology};
 use xtask::setup::ensure_schemathesis;
 use xtask::workspace;
 
 const ADDRESS: &str = "127.0.0.1:9862";
 const PAGE: &str = "http://127.0.0.1:9862/";
+const CONTROLLER_PAGE: &str = "http://127.0.0.1:9863/";
 /// A name that would run a script if it were parsed as HTML.
 const NASTY: &str = "<img/src=x/onerror=alert(1)>";
 
@@ -29,13 +31,62 @@ fn pictures() -> PathBuf {
     workspace::target_directory().join("page")
 }
 
+/// Opens a page, and waits until it shows data.
+fn open_live(page: &str) -> Browser {
+    let browser = Browser::start();
+    browser.resize(1280, 800);
+    browser.prefer("light");
+    browser.open(page);
+    await_state(&browser, "Live");
+    browser
+}
+
+fn await_state(browser: &Browser, beginning: &str) {
+    browser.until(&format!(
+        "return document.querySelector('#state').textContent.startsWith('{beginning}')"
+    ));
+}
+
+/// Pictures of a page in light and in dark, on a phone and on paper. It is never wider than the phone.
+fn take_pictures(browser: &Browser, name: &str) {
+    let place = |what: &str| pictures().join(format!("{name}-{what}"));
+    browser.picture(&place("light.png"));
+    browser.prefer("dark");
+    browser.picture(&place("dark.png"));
+    browser.prefer("light");
+    browser.resize(360, 740);
+    browser.until("return document.querySelector('.plot canvas').clientWidth < 360");
+    assert_eq!(browser.run("return document.documentElement.scrollWidth"), 360);
+    assert_ne!(
+        browser.run("return document.querySelector('#network svg')?.clientWidth < 640"),
+        true,
+        "its labels cannot be read"
+    );
+    browser.picture(&place("phone.png"));
+    browser.resize(1280, 800);
+    browser.print(&place("print.pdf"));
+}
+
+/// While the process that serves stands still, the page says so. The browser has not complained until then.
+fn assert_stale_while_stopped(process: &Agent, browser: &Browser) {
+    process.signal(Signal::SIGSTOP);
+    await_state(browser, "Stale: no");
+    process.signal(Signal::SIGCONT);
+    await_state(browser, "Live");
+    assert_eq!(browser.complaints(), Vec::<String>::new());
+}
+
 /// Two agents, with a loss of 10 % from the first to the second.
 fn lossy() -> Option<Lab> {
     let lab = lab_with(Topology::Delay, &support::three_milliseconds())?;
-    let place = &lab.pair()[0].namespace;
-    support::run(&mut lab.command(place, "ip", "link set lo up".split(' ')));
-    support::kstamp();
+    set_up(&lab, &lab.pair()[0].namespace);
     Some(lab)
+}
+
+/// Lets a browser in `namespace` reach its own addresses.
+fn set_up(lab: &Lab, namespace: &str) {
+    support::run(&mut lab.command(namespace, "ip", "link set lo up".split(' ')));
+    support::kstamp();
 }
 
 fn agents(lab: &Lab) -> [Agent; 2] {
@@ -51,9 +102,9 @@ fn agents(lab: &Lab) -> [Agent; 2] {
     agents
 }
 
-/// Runs `act` in the namespace of the first agent, in a thread of its own.
-fn at_first<T: Send>(lab: &Lab, act: impl FnOnce() -> T + Send) -> T {
-    let namespace = File::open(format!("/run/netns/{}", lab.pair()[0].namespace)).unwrap();
+/// Runs `act` in a namespace, in a thread of its own.
+fn inside<T: Send>(namespace: &str, act: impl FnOnce() -> T + Send) -> T {
+    let namespace = File::open(format!("/run/netns/{namespace}")).unwrap();
     let act = || {
         setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
         act()
@@ -68,12 +119,8 @@ fn the_page_shows_loss_by_direction_and_says_when_it_is_stale() {
     }
     let Some(lab) = lossy() else { return };
     let [near, far] = agents(&lab);
-    at_first(&lab, || {
-        let browser = Browser::start();
-        browser.resize(1280, 800);
-        browser.prefer("light");
-        browser.open(PAGE);
-        browser.until("return document.querySelector('#state').textContent === 'Live'");
+    inside(&lab.pair()[0].namespace, || {
+        let browser = open_live(PAGE);
         // Two rows, unicast and group, both with forward loss and no other.
         let lossy =
             "[...document.querySelectorAll('#peers tbody tr')].filter((row) => row.cells[4].textContent.includes('→'))";
@@ -119,31 +166,93 @@ fn the_page_shows_loss_by_direction_and_says_when_it_is_stale() {
         browser.run("document.querySelectorAll('details').forEach((one) => (one.open = false))");
 
         browser.until("return document.querySelectorAll('.plot canvas').length >= 4 && performance.now() > 12000");
-        browser.picture(&pictures().join("light.png"));
-        browser.prefer("dark");
-        browser.picture(&pictures().join("dark.png"));
-        browser.prefer("light");
-        browser.resize(360, 740);
-        browser.until("return document.querySelector('.plot canvas').clientWidth < 360");
-        assert_eq!(browser.run("return document.documentElement.scrollWidth"), 360);
-        browser.picture(&pictures().join("phone.png"));
-        browser.resize(1280, 800);
-        browser.print(&pictures().join("print.pdf"));
+        take_pictures(&browser, "agent");
 
-        // A process that stands still, and one that is gone.
-        near.signal(Signal::SIGSTOP);
-        browser.until("return document.querySelector('#state').textContent.startsWith('Stale: no window for')");
-        near.signal(Signal::SIGCONT);
-        browser.until("return document.querySelector('#state').textContent === 'Live'");
-        assert_eq!(browser.complaints(), Vec::<String>::new());
+        assert_stale_while_stopped(&near, &browser);
         far.stop().assert_success();
         browser.until("return document.querySelector('#events').innerText.includes('down: ended')");
         browser.until("return document.querySelectorAll('#peers tbody tr').length === 0");
         near.stop().assert_success();
-        browser.until("return document.querySelector('#state').textContent.startsWith('Stale: no connection for')");
-        browser.picture(&pictures().join("stale.png"));
+        await_state(&browser, "Stale: no connection for");
+        browser.picture(&pictures().join("agent-stale.png"));
     });
     lab.down().unwrap();
+}
+
+#[test]
+fn the_page_of_a_controller_follows_a_cut_and_says_when_it_is_stale() {
+    if !has_chromium() {
+        return;
+    }
+    let Some((lab, controller)) = controlled(Topology::Arpanet) else {
+        return;
+    };
+    inside(SWITCHES, || {
+        let browser = open_live(CONTROLLER_PAGE);
+        browser.until("return document.querySelectorAll('#links tbody tr').length === 10");
+        browser.until("return document.querySelectorAll('#network .switch').length === 9");
+        assert!(browser.text("h1").starts_with("kstamp controller "));
+
+        // A path, chosen in the drawing, and then in the list.
+        for switch in ["sdc", "mit"] {
+            browser.run(&format!(
+                "[...document.querySelectorAll('#network .switch')].find((one) => one.textContent.endsWith('{switch}')) \
+                 .dispatchEvent(new MouseEvent('click', {{ bubbles: true }}))"
+            ));
+        }
+        let path = "return document.querySelector('#path').textContent";
+        browser.until(&format!("{path}.includes('rand – bbn')"));
+        // A line and a label each.
+        browser.until("return document.querySelectorAll('#network .link.on').length === 6");
+        browser.run(
+            "const to = document.querySelector('#to'); \
+             to.value = [...to.options].find((option) => option.text === 'bbn').value; \
+             to.dispatchEvent(new Event('change'))",
+        );
+        browser.until(&format!("{path}.startsWith('sdc – rand – bbn:')"));
+
+        // By keys alone: to a link, the next one, and into its plot.
+        browser.run("document.querySelector('#links tbody tr[tabindex=\"0\"]').focus()");
+        browser.press("\u{E015}");
+        browser
+            .until("return document.querySelectorAll('#links tbody tr')[1].getAttribute('aria-selected') === 'true'");
+        browser.press("\u{E007}");
+        assert_eq!(browser.run("return document.activeElement.id"), "detail-title");
+        browser.until("return document.querySelector('#detail-plot .plot:not([hidden]) canvas')");
+        let described = browser.run("return document.querySelector('.plot').getAttribute('aria-label')");
+        assert!(
+            described.as_str().unwrap().contains(" reports, the last one "),
+            "{described}"
+        );
+        browser.run("document.querySelector('details').open = true");
+        browser.until("return document.querySelectorAll('details tbody tr').length > 1");
+        browser.run("document.querySelector('details').open = false");
+
+        lab.cut("mit", "bbn").unwrap();
+        browser.until("return document.querySelectorAll('#links .down').length === 1");
+        browser.until("return document.querySelectorAll('#network .link.missing').length === 2");
+        browser.until("return document.querySelector('#events').innerText.includes('broken')");
+        take_pictures(&browser, "controller");
+        // A value between gaps is a point, as no line leads to it.
+        let lone = "return import('/web/plots.js').then(({ lines }) => lines([{ start_s: 0, end_s: 1 }], ['', 'blue', undefined, () => 5]) \
+                    .options.series[1].points.filter({ data: [[1, 2, 3, 4], [5, null, 6, 7]] }, 1))";
+        assert_eq!(browser.run(lone), json!([0]));
+        assert_stale_while_stopped(&controller, &browser);
+        assert!(controller.stop().status.success());
+        await_state(&browser, "Stale: no connection for");
+        browser.picture(&pictures().join("controller-stale.png"));
+    });
+    lab.down().unwrap();
+}
+
+/// A controller of a network of switches, with a page.
+fn controlled(topology: Topology) -> Option<(Lab, Agent)> {
+    let lab = lab(topology)?;
+    set_up(&lab, SWITCHES);
+    let listen = CONTROLLER_PAGE.trim_start_matches("http://").trim_end_matches('/');
+    let controller = Agent::controller(&lab, &format!("--report 1s --web-listen {listen}"));
+    controller.await_start(Duration::from_secs(5));
+    Some((lab, controller))
 }
 
 /// The server of `probe-user/examples/page.rs`, with 100 peers.
@@ -185,28 +294,57 @@ fn a_page_of_100_peers_is_there_in_a_second_and_updated_in_a_tenth() {
 }
 
 #[test]
-fn schemathesis_finds_no_reply_that_the_document_does_not_allow() {
-    let program = match ensure_schemathesis() {
-        Ok(program) => program,
-        Err(error) => {
-            println!("SKIPPED: no schemathesis: {error:#}");
-            return;
-        }
-    };
+fn schemathesis_finds_no_reply_that_the_document_of_an_agent_does_not_allow() {
+    let Some(program) = schemathesis() else { return };
     let Some(lab) = lossy() else { return };
     let [near, far] = agents(&lab);
     near.await_record(Duration::from_secs(10), "window", |record| record["type"] == "window");
     let [place, other] = lab.pair();
-    // Other addresses are tried, too.
+    let known = format!("\"query.peer\" = \"{}\"", other.v4);
+    assert_as_documented(&lab, &program, &place.namespace, PAGE, &known);
+    [near, far]
+        .into_iter()
+        .for_each(|agent| drop(agent.stop().assert_success()));
+    lab.down().unwrap();
+}
+
+#[test]
+fn schemathesis_finds_no_reply_that_the_document_of_a_controller_does_not_allow() {
+    let Some(program) = schemathesis() else { return };
+    let Some((lab, controller)) = controlled(Topology::Triangle) else {
+        return;
+    };
+    let link = controller.await_record(Duration::from_secs(10), "link", |record| record["type"] == "link");
+    let [from, to] = ["from", "to"].map(|end| format!("{}:{}", link[end]["dpid"].as_str().unwrap(), link[end]["port"]));
+    let known = format!(
+        "\"query.link\" = \"{from} {to}\"\n\"query.from\" = {}",
+        link["from"]["dpid"]
+    );
+    assert_as_documented(&lab, &program, SWITCHES, CONTROLLER_PAGE, &known);
+    assert!(controller.stop().status.success());
+    lab.down().unwrap();
+}
+
+/// The path of schemathesis; prints why there is none.
+fn schemathesis() -> Option<PathBuf> {
+    let found = ensure_schemathesis();
+    if let Err(error) = &found {
+        println!("SKIPPED: no schemathesis: {error:#}");
+    }
+    found.ok()
+}
+
+/// Requests to a server in `namespace` get replies that its document allows. `known` are parameters that it has; others are
+/// tried, too.
+fn assert_as_documented(lab: &Lab, program: &Path, namespace: &str, page: &str, known: &str) {
     let scratch = lab.scratch().unwrap();
-    let known = format!("[parameters]\n\"query.peer\" = \"{}\"\n", other.v4);
-    fs::write(scratch.join("schemathesis.toml"), known).unwrap();
+    fs::write(scratch.join("schemathesis.toml"), format!("[parameters]\n{known}\n")).unwrap();
     let mut check = lab.command(
-        &place.namespace,
+        namespace,
         program,
         [
             "run",
-            &format!("{PAGE}api/v1/openapi.json"),
+            &format!("{page}api/v1/openapi.json"),
             "--checks=all",
             "--exclude-path=/api/v1/stream",
             "--max-examples=10",
@@ -222,8 +360,4 @@ fn schemathesis_finds_no_reply_that_the_document_does_not_allow() {
         String::from_utf8_lossy(&output.stderr)
     );
     println!("{}", text.lines().rev().take(12).collect::<Vec<_>>().join("\n"));
-    [near, far]
-        .into_iter()
-        .for_each(|agent| drop(agent.stop().assert_success()));
-    lab.down().unwrap();
 }

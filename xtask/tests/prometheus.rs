@@ -203,6 +203,27 @@ fn samples(path: &Path) -> Vec<f64> {
     answered.into_iter().map(|(_, rtt)| rtt).collect()
 }
 
+/// Two agents that probe each other, with further arguments for each. The first writes its samples to `file`.
+fn agents(lab: &Lab, file: &Path, arguments: impl Fn(usize) -> String) -> Vec<Agent> {
+    let pair = lab.pair();
+    let start = |number: usize| {
+        let peer = pair[1 - number].v4;
+        let mut all = format!(
+            "--family v4 --no-group --peer {peer} --interval 20ms --timeout 500ms --report 1s {}",
+            arguments(number)
+        );
+        if number == 0 {
+            all += &format!(" --samples {}", file.display());
+        }
+        Agent::start(lab, pair[number], "agent", &all)
+    };
+    let agents: Vec<_> = (0..2).map(start).collect();
+    agents
+        .iter()
+        .for_each(|agent| agent.await_start(Duration::from_secs(10)));
+    agents
+}
+
 #[test]
 fn an_injected_loss_fires_the_alert_and_quantiles_are_those_of_the_samples() {
     if !has_prometheus() {
@@ -214,22 +235,7 @@ fn an_injected_loss_fires_the_alert_and_quantiles_are_those_of_the_samples() {
     support::kstamp();
     let pair = lab.pair();
     let file = lab.scratch().unwrap().join("samples");
-    let agents: Vec<_> = (0..2)
-        .map(|number| {
-            let peer = pair[1 - number].v4;
-            let listen = pair[number].v4;
-            let mut arguments = format!(
-                "--family v4 --no-group --peer {peer} --interval 20ms --timeout 500ms --report 1s --listen {listen}:9862"
-            );
-            if number == 0 {
-                arguments += &format!(" --samples {}", file.display());
-            }
-            Agent::start(&lab, pair[number], "agent", &arguments)
-        })
-        .collect();
-    agents
-        .iter()
-        .for_each(|agent| agent.await_start(Duration::from_secs(10)));
+    let agents = agents(&lab, &file, |number| format!("--listen {}:9862", pair[number].v4));
     let targets: Vec<_> = pair.iter().map(|place| format!("{}:9862", place.v4)).collect();
     let prometheus = Prometheus::scraping(&lab, &targets);
 
@@ -309,22 +315,9 @@ fn a_receiver_of_otlp_has_the_counts_and_quantiles_of_two_agents() {
     let file = lab.scratch().unwrap().join("samples");
     let address = pair[0].v4.to_string();
     // The agents start first: they say so, and send when the receiver is there.
-    let agents: Vec<_> = (0..2)
-        .map(|number| {
-            let peer = pair[1 - number].v4;
-            let mut arguments = format!(
-                "--family v4 --no-group --peer {peer} --interval 20ms --timeout 500ms --report 1s --name agent{number} \
-                 --otlp http://{address}:9090/opentelemetry"
-            );
-            if number == 0 {
-                arguments += &format!(" --samples {}", file.display());
-            }
-            Agent::start(&lab, pair[number], "agent", &arguments)
-        })
-        .collect();
-    agents
-        .iter()
-        .for_each(|agent| agent.await_start(Duration::from_secs(10)));
+    let agents = agents(&lab, &file, |number| {
+        format!("--name agent{number} --otlp http://{address}:9090/opentelemetry")
+    });
     let prometheus = Prometheus::receiving(&lab, &program, &address);
     let received = "kstamp_probes_received_total{service_name=\"kstamp\", path=\"unicast\"} > 200";
     prometheus.await_series(&format!("count({received}) == 2"));

@@ -5,7 +5,7 @@ pub mod config;
 mod keys;
 mod model;
 pub mod run;
-mod screen;
+pub mod screen;
 mod source;
 mod summary;
 mod view;

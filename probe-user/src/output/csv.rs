@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use csv::WriterBuilder;
+use probe_core::text::plain;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -57,9 +58,18 @@ fn line(cells: impl Iterator<Item = String>, out: &mut dyn Write) -> io::Result<
 /// Empty without a value.
 fn cell(value: Option<&Value>) -> String {
     match value {
-        Some(Value::String(text)) => text.clone(),
+        Some(Value::String(text)) => safe(text),
         Some(other) => other.to_string(),
         None => String::new(),
+    }
+}
+
+/// A text that another host may have chosen: no control of a terminal, and no formula of a spreadsheet.
+fn safe(text: &str) -> String {
+    let text = plain(text, usize::MAX);
+    match text.starts_with(['=', '+', '-', '@']) {
+        true => format!("'{text}"),
+        false => text,
     }
 }
 
@@ -90,6 +100,20 @@ mod tests {
     use crate::output::columns::{Kind, of_all, of_samples};
     use crate::output::fixtures::{end, exported, good, start, troubled, windows};
     use crate::output::model::Results;
+
+    #[test]
+    fn texts_of_others_are_no_formulas_and_no_controls() {
+        for (text, want) in [
+            ("h1:p1", "h1:p1"),
+            ("=HYPERLINK(0)", "'=HYPERLINK(0)"),
+            ("@x", "'@x"),
+            ("-1+1", "'-1+1"),
+            ("a\u{1b}[2J\nb", "a\u{fffd}[2J\u{fffd}b"),
+        ] {
+            assert_eq!(cell(Some(&text.into())), want);
+        }
+        assert_eq!(cell(Some(&(-5).into())), "-5");
+    }
 
     #[test]
     fn each_window_and_summary_is_a_row_below_one_heading() {

@@ -62,6 +62,8 @@ pub fn last(line: &str) {
     progress::clear();
     let mut stderr = io::stderr().lock();
     if is_writable(&stderr, Some(LAST_LINE_TIMEOUT)) {
+        // It may quote a file that another host has written: no sequence of it reaches a terminal.
+        let line = line.replace(char::is_control, "\u{fffd}");
         writeln!(stderr, "kstamp: {line}").ok();
     }
 }

@@ -58,7 +58,7 @@ impl Access {
         self.users.is_empty()
     }
 
-    /// `credentials`: the `Authorization` header of a client at the address `from`.
+    /// `credentials`: the `Authorization` header of a client of the source `from`.
     pub(super) fn authorise(&mut self, credentials: Option<&str>, from: IpAddr, now: Instant) -> Verdict {
         if self.is_open() {
             return Verdict::Allowed;
@@ -70,7 +70,6 @@ impl Access {
         if self.known.contains(&digest) {
             return Verdict::Allowed;
         }
-        let from = network(from);
         let turn = usize::from(self.guessers.peek(&from).is_some());
         if self.next[turn].is_some_and(|next| now < next) {
             return Verdict::TooMany;
@@ -99,14 +98,6 @@ impl Access {
         digest.update(name);
         digest.update(password);
         digest.finalize().into()
-    }
-}
-
-/// A host has as many IPv6 addresses as it likes in its network.
-fn network(from: IpAddr) -> IpAddr {
-    match from.to_canonical() {
-        IpAddr::V6(from) => IpAddr::V6((from.to_bits() >> 64 << 64).into()),
-        from => from,
     }
 }
 
@@ -184,17 +175,12 @@ mod tests {
         let hash = bcrypt::hash("right", 4).unwrap();
         let mut access = Access::new(BTreeMap::from([("ann".to_owned(), hash)]));
         let (right, wrong) = (header("ann:right"), header("ann:wrong"));
-        let [guesser, sibling, new]: [IpAddr; 3] =
-            ["fd00::1", "fd00::2", "fd00:1::1"].map(|text| text.parse().unwrap());
+        let [guesser, new]: [IpAddr; 2] = ["fd00::", "fd00:1::"].map(|text| text.parse().unwrap());
         let now = Instant::now();
         assert_eq!(access.authorise(Some(&wrong), guesser, now), Verdict::Denied);
         let later = now + Duration::from_secs(10);
-        assert_eq!(access.authorise(Some(&wrong), sibling, later), Verdict::Denied);
-        assert_eq!(
-            access.authorise(Some(&wrong), guesser, later),
-            Verdict::TooMany,
-            "one network"
-        );
+        assert_eq!(access.authorise(Some(&wrong), guesser, later), Verdict::Denied);
+        assert_eq!(access.authorise(Some(&wrong), guesser, later), Verdict::TooMany);
         assert_eq!(access.authorise(Some(&right), new, later), Verdict::Allowed);
         // Addresses that have guessed are bounded.
         for number in 0..2 * MAX_GUESSERS as u32 {

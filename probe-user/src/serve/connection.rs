@@ -23,7 +23,7 @@ use crate::serve::stream;
 
 /// Connections at a time.
 const MAX_CONNECTIONS: usize = 64;
-/// Of these, from one address.
+/// Of these, from one source.
 const MAX_FROM_ONE: usize = 8;
 /// Time for a TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -59,7 +59,8 @@ impl<S: Site> Connections<S> {
 
     /// Serves a connection, or closes it if there are too many.
     pub(super) fn admit(&mut self, socket: TcpStream, from: SocketAddr) {
-        let Some(place) = Place::take(&self.open, from.ip()) else {
+        let source = source_of(from.ip());
+        let Some(place) = Place::take(&self.open, source) else {
             debug!("{from}: too many connections");
             return;
         };
@@ -69,9 +70,9 @@ impl<S: Site> Connections<S> {
         self.tasks.spawn(async move {
             let acceptor = replies.acceptor();
             match acceptor {
-                None => serve(socket, from.ip(), &replies).await,
+                None => serve(socket, source, &replies).await,
                 Some(acceptor) => match timeout(HANDSHAKE_TIMEOUT, acceptor.accept(socket)).await {
-                    Ok(Ok(stream)) => serve(stream, from.ip(), &replies).await,
+                    Ok(Ok(stream)) => serve(stream, source, &replies).await,
                     Ok(Err(error)) => debug!("{from}: TLS: {error}"),
                     Err(_) => debug!("{from}: no TLS handshake in time"),
                 },
@@ -85,6 +86,14 @@ impl<S: Site> Connections<S> {
         if self.tasks.join_next().await.is_none() {
             std::future::pending::<()>().await;
         }
+    }
+}
+
+/// Who is behind an address. A host has as many IPv6 addresses as it likes in its network.
+fn source_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6((address.to_bits() >> 64 << 64).into()),
+        address => address,
     }
 }
 
@@ -121,9 +130,9 @@ impl Drop for Place {
     }
 }
 
-async fn serve<S: Site>(stream: impl AsyncRead + AsyncWrite + Unpin, address: IpAddr, replies: &Replies<S>) {
+async fn serve<S: Site>(stream: impl AsyncRead + AsyncWrite + Unpin, source: IpAddr, replies: &Replies<S>) {
     let client = Client {
-        address,
+        source,
         is_reader: AtomicBool::new(false),
     };
     let service = service_fn(|request| replies.reply(request, &client));
@@ -153,6 +162,19 @@ async fn serve<S: Site>(stream: impl AsyncRead + AsyncWrite + Unpin, address: Ip
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_of_one_network_are_one_source() {
+        let source = |text: &str| source_of(text.parse().unwrap()).to_string();
+        for (address, want) in [
+            ("10.0.0.1", "10.0.0.1"),
+            ("::ffff:10.0.0.1", "10.0.0.1"),
+            ("fd00::1:2", "fd00::"),
+            ("fd00:0:0:1::1", "fd00:0:0:1::"),
+        ] {
+            assert_eq!(source(address), want);
+        }
+    }
 
     #[test]
     fn connections_are_bounded_in_all_and_by_source() {

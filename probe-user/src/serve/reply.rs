@@ -11,20 +11,23 @@ use http_body_util::{Either, Full};
 use hyper::body::{Body as _, Bytes, Incoming};
 use hyper::header::{
     ACCEPT, ACCEPT_ENCODING, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING,
-    CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, REFERRER_POLICY, RETRY_AFTER, VARY,
-    WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+    CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, REFERRER_POLICY, RETRY_AFTER,
+    VARY, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
+use hyper::http::uri::Authority;
 use hyper::{Method, Response, StatusCode};
 use probe_host::clock::monotonic_ns;
 use tokio_rustls::TlsAcceptor;
 
-use crate::output::metrics::format::{accepts_gzip, zipped};
+use crate::output::metrics::format::{Format, accepts_gzip, zipped};
 use crate::serve::access::Verdict;
 use crate::serve::feed::Shared;
 use crate::serve::site::{Page, Request, Site};
 use crate::serve::stream::{Reader, Records, Stream};
 use crate::serve::web_config::LiveConfig;
 
+/// Other paths take no query.
+const API: &str = "/api/";
 /// Server-sent events.
 const STREAM: &str = "/api/v1/stream";
 const EVENTS: &str = "text/event-stream";
@@ -47,7 +50,7 @@ type Reply = Response<Body>;
 
 /// A connection.
 pub(super) struct Client {
-    pub(super) address: IpAddr,
+    pub(super) source: IpAddr,
     /// It reads the stream.
     pub(super) is_reader: AtomicBool,
 }
@@ -67,14 +70,16 @@ struct State<S> {
     config: Mutex<LiveConfig>,
     kept: Mutex<Kept>,
     shared: Arc<Shared>,
+    /// It listens on a loopback address.
+    is_local: bool,
 }
 
-/// Pages by path with query, `Accept` header and whether they are compressed.
+/// Pages by path with query, format and whether they are compressed.
 #[derive(Default)]
 struct Kept {
     since: Option<Instant>,
     bytes: usize,
-    pages: BTreeMap<(String, String, bool), Page>,
+    pages: BTreeMap<(String, Format, bool), Page>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -82,13 +87,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl<S: Site> Replies<S> {
-    pub(super) fn new(site: S, config: LiveConfig, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(site: S, config: LiveConfig, shared: Arc<Shared>, is_local: bool) -> Self {
         Self(Arc::new(State {
             site: Mutex::new(site),
             stream: Mutex::default(),
             config: Mutex::new(config),
             kept: Mutex::default(),
             shared,
+            is_local,
         }))
     }
 
@@ -145,8 +151,14 @@ impl<S: Site> Replies<S> {
                 .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
             return refusal;
         }
+        // A page of another host may have its own name resolved to this address, and would then read what is for this host alone.
+        let host = headers.get(HOST);
+        if self.0.is_local && host.is_some_and(|host| !is_of_this_host(host)) && lock(&self.0.config).is_open() {
+            let line = "only an address or localhost is answered as the name of this host; --web-config with passwords allows others";
+            return text(StatusCode::MISDIRECTED_REQUEST, line);
+        }
         let credentials = header(headers, &AUTHORIZATION);
-        let verdict = lock(&self.0.config).authorise(credentials, client.address, Instant::now());
+        let verdict = lock(&self.0.config).authorise(credentials, client.source, Instant::now());
         match verdict {
             Verdict::Allowed => {}
             Verdict::Denied => {
@@ -184,7 +196,7 @@ impl<S: Site> Replies<S> {
         let mut stream = lock(&self.0.stream);
         let mut greeting = Records::wanted();
         lock(&self.0.site).greet(&mut greeting);
-        let Some(reader) = stream.subscribe(client.address, greeting, Instant::now()) else {
+        let Some(reader) = stream.subscribe(client.source, greeting, Instant::now()) else {
             return again_later(StatusCode::SERVICE_UNAVAILABLE, "too many read the stream");
         };
         client.is_reader.store(true, Ordering::Relaxed);
@@ -193,12 +205,7 @@ impl<S: Site> Replies<S> {
 
     fn page(&self, path: &str, query: &str, headers: &HeaderMap) -> Reply {
         let is_zipped = accepts_gzip(header(headers, &ACCEPT_ENCODING).unwrap_or_default());
-        let request = Request {
-            path,
-            query,
-            accept: header(headers, &ACCEPT).unwrap_or_default(),
-            updates_lost: self.0.shared.updates_lost.load(Ordering::Relaxed),
-        };
+        let request = self.request(path, query, headers);
         let Some((page, is_zipped)) = self.kept(&request, is_zipped) else {
             return text(StatusCode::NOT_FOUND, "not found; / is the page");
         };
@@ -211,6 +218,16 @@ impl<S: Site> Replies<S> {
         reply
     }
 
+    /// Without what has no effect, so that a page is kept for all requests for it.
+    fn request<'a>(&self, path: &'a str, query: &'a str, headers: &HeaderMap) -> Request<'a> {
+        Request {
+            path,
+            query: if path.starts_with(API) { query } else { "" },
+            format: Format::negotiated(header(headers, &ACCEPT).unwrap_or_default()),
+            updates_lost: self.0.shared.updates_lost.load(Ordering::Relaxed),
+        }
+    }
+
     /// The page, and whether it is compressed.
     fn kept(&self, request: &Request<'_>, is_zipped: bool) -> Option<(Page, bool)> {
         let mut kept = lock(&self.0.kept);
@@ -221,7 +238,7 @@ impl<S: Site> Replies<S> {
             };
         }
         let address = format!("{}?{}", request.path, request.query);
-        let key = (address, request.accept.to_owned(), is_zipped);
+        let key = (address, request.format, is_zipped);
         if let Some(page) = kept.pages.get(&key) {
             return Some((page.clone(), is_zipped));
         }
@@ -239,6 +256,16 @@ impl<S: Site> Replies<S> {
         }
         Some((page, is_zipped))
     }
+}
+
+/// Whether a `Host` header has an address or `localhost`: no resolver of others is needed for these.
+fn is_of_this_host(host: &HeaderValue) -> bool {
+    let Ok(authority) = Authority::try_from(host.as_bytes()) else {
+        return false;
+    };
+    let name = authority.host();
+    let address = name.trim_start_matches('[').trim_end_matches(']');
+    name.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok()
 }
 
 fn header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
@@ -267,4 +294,92 @@ fn with_type(status: StatusCode, content_type: &'static str, body: Body) -> Repl
         .headers_mut()
         .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     reply
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::serve::feed::Feed;
+
+    /// Counts the pages that it makes. A page has as many bytes as the query says.
+    struct Counted(usize);
+
+    impl Site for Counted {
+        type Update = ();
+
+        fn update(&mut self, (): (), _now_ns: u64, _records: &mut Records) {}
+
+        fn greet(&self, _records: &mut Records) {}
+
+        fn page(&mut self, request: &Request<'_>) -> Option<Page> {
+            self.0 += 1;
+            Some(Page::new("text/plain", vec![b'x'; request.query.parse().ok()?]))
+        }
+
+        fn obstacle(&self) -> Option<&'static str> {
+            None
+        }
+    }
+
+    #[test]
+    fn kept_pages_are_bounded_and_made_once() {
+        let replies = Replies::new(Counted(0), LiveConfig::none(), Feed::<()>::new(0).0.shared(), true);
+        let ask = |path: &str, bytes: usize| {
+            // However slow this test is.
+            lock(&replies.0.kept).since = Some(Instant::now() + FRESH);
+            let request = Request {
+                path,
+                query: &bytes.to_string(),
+                format: Format::Text,
+                updates_lost: 0,
+            };
+            let (page, _) = replies.kept(&request, false).unwrap();
+            assert_eq!(page.body.len(), bytes);
+            let kept = lock(&replies.0.kept);
+            (lock(&replies.0.site).0, kept.pages.len(), kept.bytes)
+        };
+        assert_eq!(ask("/0", 10), (1, 1, 10));
+        assert_eq!(ask("/0", 10), (1, 1, 10));
+        assert_eq!(ask("/large", MAX_KEPT_BYTES), (2, 1, 10));
+        for number in 1..2 * MAX_KEPT {
+            ask(&format!("/{number}"), 10);
+        }
+        assert_eq!(ask("/0", 10), (1 + 2 * MAX_KEPT, MAX_KEPT, 10 * MAX_KEPT));
+    }
+
+    #[test]
+    fn what_has_no_effect_makes_no_other_page() {
+        let replies = Replies::new(Counted(0), LiveConfig::none(), Feed::<()>::new(0).0.shared(), true);
+        let accepting = |accept| HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(accept))]);
+        let plain = replies.request("/metrics", "", &HeaderMap::new());
+        assert_eq!(
+            replies.request("/metrics", "x=1", &accepting("text/plain;q=0.3")),
+            plain
+        );
+        assert_ne!(
+            replies.request("/metrics", "", &accepting("application/openmetrics-text")),
+            plain
+        );
+        assert_eq!(
+            replies.request("/api/v1/peers", "limit=1", &HeaderMap::new()).query,
+            "limit=1"
+        );
+    }
+
+    #[test]
+    fn only_addresses_and_localhost_name_this_host() {
+        for (host, want) in [
+            ("127.0.0.1", true),
+            ("127.0.0.1:9862", true),
+            ("[::1]:9862", true),
+            ("LocalHost:80", true),
+            ("evil.example", false),
+            ("localhost.evil.example:9862", false),
+            ("127.0.0.1.evil.example", false),
+            ("", false),
+            ("a b", false),
+        ] {
+            assert_eq!(is_of_this_host(&HeaderValue::from_static(host)), want, "{host}");
+        }
+    }
 }

@@ -5,6 +5,7 @@ use hyper::body::Bytes;
 use serde::Serialize;
 use serde_json::json;
 
+use crate::output::metrics::format::Format;
 use crate::serve::stream::Records;
 
 /// A page, metrics and an API, kept up to date by what the measuring side feeds. The server calls it from its own thread.
@@ -31,13 +32,13 @@ pub trait Site: Send + 'static {
 }
 
 /// A request that is allowed.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Request<'a> {
     pub path: &'a str,
-    /// Behind the `?`, or empty.
+    /// Behind the `?` of a path of the API, or empty.
     pub query: &'a str,
-    /// The `Accept` header, or empty.
-    pub accept: &'a str,
+    /// Of metrics, by the `Accept` header.
+    pub format: Format,
     /// Updates that did not fit into the feed.
     pub updates_lost: u64,
 }
@@ -72,5 +73,41 @@ impl Page {
             status,
             ..Self::new("application/json", json!({ "error": error }).to_string())
         }
+    }
+}
+
+/// Requests to a site, without a server.
+#[cfg(test)]
+pub(crate) mod requests {
+    use serde_json::Value;
+
+    use super::*;
+
+    pub(crate) fn take<S: Site>(site: &mut S, update: S::Update) {
+        site.update(update, 0, &mut Records::default());
+    }
+
+    pub(crate) fn ask(site: &mut impl Site, address: &str) -> Option<Page> {
+        let (path, query) = address.split_once('?').unwrap_or((address, ""));
+        site.page(&Request {
+            path,
+            query,
+            format: Format::Text,
+            updates_lost: 3,
+        })
+    }
+
+    pub(crate) fn text_of(site: &mut impl Site, address: &str) -> String {
+        String::from_utf8(ask(site, address).unwrap().body.to_vec()).unwrap()
+    }
+
+    pub(crate) fn json_of(site: &mut impl Site, address: &str) -> Value {
+        let page = ask(site, address).unwrap();
+        assert_eq!(
+            (page.status, page.content_type),
+            (StatusCode::OK, "application/json"),
+            "{address}"
+        );
+        serde_json::from_slice(&page.body).unwrap()
     }
 }

@@ -13,7 +13,7 @@ use hyper::body::{Body, Bytes, Frame};
 
 /// Readers at a time: half of the connections.
 const MAX_READERS: usize = 32;
-/// Of these, from one address: half of its connections.
+/// Of these, from one source: half of its connections.
 const MAX_FROM_ONE: usize = 4;
 /// Bytes that may wait for a reader, beside one update.
 const MAX_WAITING: usize = 4 << 20;

@@ -28,7 +28,9 @@ function times() {
     const day = `${digits(date.getHours())}:${digits(date.getMinutes())}`;
     return step < 60 ? `${day}:${digits(date.getSeconds())}` : day;
   });
-  return axis({ values, space: 70 });
+  // Between two ticks there is a second at least: labels have no parts of it.
+  const incrs = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400];
+  return axis({ values, incrs, space: 70 });
 }
 
 const durations = () => axis({ size: 64, values: (_, ticks) => ticks.map((ns) => duration(ns)) });
@@ -102,8 +104,16 @@ export function columnsOf(rows, ...values) {
   return data;
 }
 
+/** A value between two gaps: no line leads to it, so it is drawn as a point. */
+function lone(chart, series) {
+  const values = chart.data[series];
+  const isGap = (index) => (values[index] ?? null) === null;
+  return [...values.keys()].filter((index) => !isGap(index) && isGap(index - 1) && isGap(index + 1));
+}
+
 function line(label, name, options = {}) {
-  return { label, stroke: colour(name), width: 1.5, points: { show: false }, spanGaps: false, ...options };
+  const points = { show: false, filter: lone, size: 5 };
+  return { label, stroke: colour(name), width: 1.5, points, spanGaps: false, ...options };
 }
 
 /** Quantiles over time: the median as a line, bands up to the 90th and the 99th percentile, and down to the minimum. */

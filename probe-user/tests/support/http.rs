@@ -25,6 +25,15 @@ pub fn within<T: Send>(namespace: &str, act: impl FnOnce() -> T + Send) -> T {
 pub struct Reply(pub u16, pub String, pub Vec<u8>);
 
 impl Reply {
+    pub fn read(stream: &mut impl Read) -> io::Result<Self> {
+        let mut all = Vec::new();
+        stream.read_to_end(&mut all)?;
+        let end = all.windows(4).position(|four| four == b"\r\n\r\n");
+        let end = end.ok_or_else(|| io::Error::other(String::from_utf8_lossy(&all).into_owned()))?;
+        let head = String::from_utf8_lossy(&all[..end]).to_ascii_lowercase();
+        Ok(Self(status_of(&head), head, all[end + 4..].to_vec()))
+    }
+
     pub fn text(&self) -> &str {
         std::str::from_utf8(&self.2).unwrap()
     }
@@ -34,21 +43,35 @@ impl Reply {
     }
 }
 
-fn ask(request: &str) -> io::Result<TcpStream> {
-    let mut stream = TcpStream::connect(ADDRESS)?;
-    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-    write!(stream, "{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
-    Ok(stream)
+fn status_of(head: &str) -> u16 {
+    head.split(' ').nth(1).unwrap().parse().unwrap()
+}
+
+pub fn connect(address: &str) -> TcpStream {
+    let stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    stream
+}
+
+/// Sends `GET /…` with further headers, each ended by `\r\n`.
+fn send(stream: &mut impl Write, request: &str, headers: &str) -> io::Result<()> {
+    // One header of a name holds.
+    let host = if headers.contains("Host:") {
+        ""
+    } else {
+        "Host: localhost\r\n"
+    };
+    write!(stream, "{request} HTTP/1.1\r\n{host}Connection: close\r\n{headers}\r\n")
+}
+
+pub fn ask(stream: &mut (impl Read + Write), request: &str, headers: &str) -> io::Result<Reply> {
+    send(stream, request, headers)?;
+    Reply::read(stream)
 }
 
 /// `GET /…`, in this namespace.
 pub fn request(request: &str) -> Reply {
-    let mut all = Vec::new();
-    ask(request).unwrap().read_to_end(&mut all).unwrap();
-    let end = all.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
-    let head = String::from_utf8_lossy(&all[..end]).to_ascii_lowercase();
-    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    Reply(status, head, all[end + 4..].to_vec())
+    ask(&mut connect(ADDRESS), request, "").unwrap()
 }
 
 pub fn get(namespace: &str, path: &str) -> Reply {
@@ -76,12 +99,14 @@ pub struct Events {
 
 impl Events {
     pub fn open(path: &str) -> Self {
-        let mut reader = BufReader::new(ask(&format!("GET {path}")).unwrap());
+        let mut stream = connect(ADDRESS);
+        send(&mut stream, &format!("GET {path}"), "").unwrap();
+        let mut reader = BufReader::new(stream);
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
             assert!(reader.read_line(&mut head).unwrap() > 0, "{head}");
         }
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        let status = status_of(&head);
         Self { status, reader }
     }
 

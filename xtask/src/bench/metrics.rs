@@ -166,7 +166,7 @@ fn scrape(place: &Place, address: &str, encoding: &str) -> Result<Scrape> {
         stream.set_read_timeout(Some(REPLY_TIMEOUT))?;
         write!(
             stream,
-            "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAccept: {PROTOBUF}\r\nAccept-Encoding: {encoding}\r\n\r\n"
+            "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAccept: {PROTOBUF}\r\nAccept-Encoding: {encoding}\r\n\r\n"
         )?;
         let mut reply = Vec::new();
         stream.read_to_end(&mut reply)?;

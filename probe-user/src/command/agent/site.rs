@@ -12,7 +12,6 @@ use crate::command::agent::site::api::{Source, Status};
 pub use crate::command::shared::update::Update;
 use crate::output::history::History;
 use crate::output::jsonl::{self, record};
-use crate::output::metrics::format::Format;
 use crate::output::metrics::{Metrics, encode};
 use crate::output::model::{Clock, Counters, Event};
 use crate::output::time::Utc;
@@ -74,7 +73,7 @@ impl AgentSite {
     }
 
     fn scrape(&self, request: &Request<'_>) -> Page {
-        let format = Format::negotiated(request.accept);
+        let format = request.format;
         self.metrics().set_events_lost(request.updates_lost);
         match encode(&self.metrics, format) {
             Ok(body) => Page::new(format.content_type(), body),

@@ -20,7 +20,6 @@ use crate::command::controller::site::history::History;
 use crate::command::controller::site::state::State;
 use crate::command::controller::update::Update;
 use crate::output::jsonl::record;
-use crate::output::metrics::format::Format;
 use crate::serve::site::{Page, Request, Site};
 use crate::serve::stream::Records;
 
@@ -60,7 +59,7 @@ impl ControllerSite {
     }
 
     fn scrape(&self, request: &Request<'_>) -> Page {
-        let format = Format::negotiated(request.accept);
+        let format = request.format;
         match metrics::encode(
             self.state.start.clone(),
             self.state.report.clone(),

@@ -58,7 +58,9 @@ pub fn serve(
     port: u16,
 ) -> Result<Option<ServeConfig>, ConfigError> {
     let Some(listen) = listen else { return Ok(None) };
-    let Ok(address) = listen.parse::<SocketAddr>() else {
+    // Nobody would know a port that the kernel chooses.
+    let address = listen.parse().ok().filter(|address: &SocketAddr| address.port() != 0);
+    let Some(address) = address else {
         return wrong(format!(
             "{flag} '{listen}' is not an address and a port; write 127.0.0.1:{port}, [::1]:{port}, or 0.0.0.0:{port} for all \
              addresses of this host"

@@ -10,6 +10,7 @@ use super::*;
 use crate::output::fixtures;
 use crate::output::metrics::{Detail, State};
 use crate::output::model::{InterfaceEvent, PeerEvent, Results};
+use crate::serve::site::requests::{ask, json_of, take};
 
 fn site() -> AgentSite {
     let mut site = AgentSite::new(
@@ -56,30 +57,6 @@ fn site() -> AgentSite {
     };
     take(&mut site, Update::State(Box::new(state)));
     site
-}
-
-fn take(site: &mut AgentSite, update: Update) {
-    site.update(update, 0, &mut Records::default());
-}
-
-fn ask(site: &mut AgentSite, address: &str) -> Option<Page> {
-    let (path, query) = address.split_once('?').unwrap_or((address, ""));
-    site.page(&Request {
-        path,
-        query,
-        accept: "",
-        updates_lost: 3,
-    })
-}
-
-fn json_of(site: &mut AgentSite, address: &str) -> Value {
-    let page = ask(site, address).unwrap();
-    assert_eq!(
-        (page.status, page.content_type),
-        (StatusCode::OK, "application/json"),
-        "{address}"
-    );
-    serde_json::from_slice(&page.body).unwrap()
 }
 
 const REPLIES: [(&str, &str); 6] = [

@@ -4,6 +4,7 @@ use super::*;
 use crate::command::controller::output::model::{Happened, Start};
 use crate::command::controller::output::tests::report;
 use crate::output::time::Utc;
+use crate::serve::site::requests::{ask, json_of, take, text_of};
 
 const LINK: &str = "/api/v1/history?link=1:1+2:1";
 
@@ -36,40 +37,12 @@ fn site() -> ControllerSite {
     site
 }
 
-fn take(site: &mut ControllerSite, update: Update) {
-    site.update(update, 0, &mut Records::default());
-}
-
 /// A report at this time, without the second link.
 fn later(unix_ns: u64) -> Update {
     let mut report = report();
     report.links.truncate(1);
     report.links[0].time = Utc { unix_ns };
     Update::Report(Box::new(report))
-}
-
-fn ask(site: &mut ControllerSite, address: &str) -> Option<Page> {
-    let (path, query) = address.split_once('?').unwrap_or((address, ""));
-    site.page(&Request {
-        path,
-        query,
-        accept: "",
-        updates_lost: 3,
-    })
-}
-
-fn json_of(site: &mut ControllerSite, address: &str) -> Value {
-    let page = ask(site, address).unwrap();
-    assert_eq!(
-        (page.status, page.content_type),
-        (StatusCode::OK, "application/json"),
-        "{address}"
-    );
-    serde_json::from_slice(&page.body).unwrap()
-}
-
-fn text_of(site: &mut ControllerSite, address: &str) -> String {
-    String::from_utf8(ask(site, address).unwrap().body.to_vec()).unwrap()
 }
 
 #[test]

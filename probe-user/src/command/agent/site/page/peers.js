@@ -2,6 +2,7 @@
 
 import { make, setText } from "/web/dom.js";
 import { duration, percent } from "/web/format.js";
+import { Grid } from "/web/grid.js";
 import { colour, sparkline } from "/web/plots.js";
 
 const MAX_RECENT = 60;
@@ -26,18 +27,12 @@ export class Peers {
   #rows = new Map();
   /** Peers without a window have a row of the path unicast. */
   #peers = new Map();
-  #chosen = null;
-  #body = make("tbody");
-  #onChoose;
+  #grid;
 
   constructor(place, onChoose) {
-    this.#onChoose = onChoose;
-    const headings = COLUMNS.map(([text, kind, title]) => make("th", { scope: "col", class: kind, title }, text));
-    const table = make("table", { role: "grid", "aria-labelledby": "peers-title" },
-      make("thead", {}, make("tr", {}, ...headings)), this.#body);
-    this.#body.addEventListener("click", (event) => this.#take(event.target.closest("tr")));
-    this.#body.addEventListener("keydown", (event) => this.#key(event));
-    place.append(table);
+    this.#grid = new Grid(place, "peers-title", COLUMNS, (row) => {
+      if (row) onChoose({ peer: row.peer, path: row.path }, this.#peers.get(row.peer)?.peer_name);
+    });
   }
 
   get number() {
@@ -56,14 +51,10 @@ export class Peers {
         const row = before.get(key) ?? this.#row(peer.peer, path);
         row.recent = recent ?? { end: [] };
         row.isNew = true;
-        before.delete(key);
         this.#rows.set(key, row);
       }
     }
-    before.forEach((row) => row.element.remove());
-    [...this.#rows.values()].forEach((row, index) => {
-      if (this.#body.children[index] !== row.element) this.#body.insertBefore(row.element, this.#body.children[index] ?? null);
-    });
+    this.#grid.show([...this.#rows.values()]);
   }
 
   /** The record `peer`. */
@@ -101,8 +92,7 @@ export class Peers {
   /** Chooses a peer and path, or the first if they are not there; false if there is none. */
   choose(peer, path) {
     const row = this.#rows.get(`${peer} ${path}`) ?? this.#rows.values().next().value;
-    if (row) this.#take(row.element);
-    else this.#chosen = null;
+    this.#grid.choose(row);
     return Boolean(row);
   }
 
@@ -125,24 +115,20 @@ export class Peers {
   #add(peer, path) {
     const row = this.#row(peer, path);
     this.#rows.set(`${peer} ${path}`, row);
-    this.#body.append(row.element);
-    if (!this.#chosen) this.#take(row.element);
+    this.#grid.show([...this.#rows.values()]);
+    if (!this.#grid.chosen) this.#grid.choose(row);
     return row;
   }
 
   #row(peer, path) {
-    const cells = COLUMNS.map(([, kind]) => make("td", { class: kind, role: "gridcell" }));
     const spark = make("canvas", { class: "spark", role: "img" });
-    last(cells).append(spark);
-    const name = make("span");
+    const [name, share] = [make("span"), make("span")];
     const address = make("span", { class: "address" });
-    cells[0].append(name, address, make("span", { class: "address narrow" }, path));
-    const share = make("span");
     const split = make("span", { class: "split" });
-    cells[4].append(share, " ", split);
-    const element = make("tr", { tabindex: "-1", "aria-selected": "false" }, ...cells);
-    const row = { peer, path, recent: { end: [] }, element, cells, name, address, share, split, spark, isNew: true };
-    element.row = row;
+    const row = this.#grid.row({ peer, path, recent: { end: [] }, name, address, share, split, spark, isNew: true });
+    row.cells[0].append(name, address, make("span", { class: "address narrow" }, path));
+    row.cells[4].append(share, " ", split);
+    last(row.cells).append(spark);
     return row;
   }
 
@@ -178,32 +164,5 @@ export class Peers {
     const range = known.length ? `from ${duration(Math.min(...known))} to ${duration(Math.max(...known))}` : "unknown";
     const lossy = recent.lost.filter(Boolean).length;
     spark.setAttribute("aria-label", `Median of the last ${number} windows: ${range}; ${lossy} windows with loss`);
-  }
-
-  #take(element) {
-    if (!element) return;
-    if (this.#chosen?.element !== element) {
-      if (this.#chosen) {
-        this.#chosen.element.setAttribute("aria-selected", "false");
-        this.#chosen.element.tabIndex = -1;
-      }
-      this.#chosen = element.row;
-      element.setAttribute("aria-selected", "true");
-      element.tabIndex = 0;
-    }
-    const { peer, path } = this.#chosen;
-    this.#onChoose({ peer, path }, this.#peers.get(peer)?.peer_name);
-  }
-
-  #key(event) {
-    const rows = [...this.#body.children];
-    const at = rows.indexOf(event.target.closest("tr"));
-    const to = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: rows.length - 1, Enter: at, " ": at }[event.key];
-    const row = rows[to];
-    if (!row) return;
-    event.preventDefault();
-    this.#take(row);
-    row.focus();
-    if (event.key === "Enter") document.getElementById("detail-title")?.focus();
   }
 }

@@ -1,7 +1,8 @@
 // The table of links.
 
-import { make, setText } from "/web/dom.js";
+import { setText } from "/web/dom.js";
 import { duration } from "/web/format.js";
+import { Grid } from "/web/grid.js";
 
 /** Heading, class, and what it means. */
 const COLUMNS = [
@@ -42,55 +43,28 @@ function stateOf({ state, silent, from, to }) {
 }
 
 export class Links {
-  #body = make("tbody");
   #rows = new Map();
-  #chosen = null;
-  #onChoose;
+  #grid;
 
   constructor(place, onChoose) {
-    this.#onChoose = onChoose;
-    const headings = COLUMNS.map(([text, kind, title]) => make("th", { scope: "col", class: kind, title }, text));
-    this.#body.addEventListener("click", (event) => this.choose(event.target.closest("tr")?.dataset.link));
-    this.#body.addEventListener("keydown", (event) => this.#key(event));
-    place.append(make("table", { role: "grid", "aria-labelledby": "links-title" },
-      make("thead", {}, make("tr", {}, ...headings)), this.#body));
+    this.#grid = new Grid(place, "links-title", COLUMNS, (row) => onChoose(row?.link ?? null));
   }
 
   /** All links of a report. */
   show(links) {
     const before = this.#rows;
-    this.#rows = new Map();
-    links.forEach((link, index) => {
+    this.#rows = new Map(links.map((link) => {
       const name = nameOf(link);
-      const row = before.get(name) ?? this.#row(name);
-      before.delete(name);
-      this.#rows.set(name, row);
+      const row = before.get(name) ?? this.#grid.row({ name });
       this.#draw(row, link);
-      if (this.#body.children[index] !== row.element) this.#body.insertBefore(row.element, this.#body.children[index] ?? null);
-    });
-    before.forEach((row) => row.element.remove());
-    if (!this.#rows.has(this.#chosen)) this.choose(this.#rows.keys().next().value);
+      return [name, row];
+    }));
+    this.#grid.show([...this.#rows.values()]);
+    if (!this.#rows.has(this.#grid.chosen?.name)) this.#grid.choose(this.#rows.values().next().value);
   }
 
   choose(name) {
-    const row = this.#rows.get(name);
-    const before = this.#rows.get(this.#chosen);
-    if (before) {
-      before.element.setAttribute("aria-selected", "false");
-      before.element.tabIndex = -1;
-    }
-    this.#chosen = row ? name : null;
-    if (row) {
-      row.element.setAttribute("aria-selected", "true");
-      row.element.tabIndex = 0;
-    }
-    this.#onChoose(row?.link ?? null);
-  }
-
-  #row(name) {
-    const cells = COLUMNS.map(([, kind]) => make("td", { class: kind, role: "gridcell" }));
-    const element = make("tr", { tabindex: "-1", "aria-selected": "false", "data-link": name }, ...cells);
-    return { element, cells, link: null };
+    this.#grid.choose(this.#rows.get(name));
   }
 
   #draw(row, link) {
@@ -101,17 +75,5 @@ export class Links {
       duration(rtt_ns.bounce), duration(rtt_ns.kernel)];
     row.cells.forEach((cell, index) => setText(cell, texts[index]));
     row.cells[1].className = `left ${isDown ? "down" : "up"}`;
-  }
-
-  #key(event) {
-    const rows = [...this.#body.children];
-    const at = rows.indexOf(event.target.closest("tr"));
-    const to = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: rows.length - 1, Enter: at, " ": at }[event.key];
-    const row = rows[to];
-    if (!row) return;
-    event.preventDefault();
-    this.choose(row.dataset.link);
-    row.focus();
-    if (event.key === "Enter") document.getElementById("detail-title")?.focus();
   }
 }
