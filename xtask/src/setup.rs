@@ -17,7 +17,9 @@ use clap::Args;
 
 use crate::setup::report::Mode;
 pub(crate) use crate::setup::rust::ensure_checkers;
-pub use crate::setup::tools::{Foreign, ensure_foreign, ensure_schemathesis, ensure_stamp_suite_for_tests};
+pub use crate::setup::tools::{
+    Foreign, ensure_foreign, ensure_manifest_checkers, ensure_schemathesis, ensure_stamp_suite_for_tests,
+};
 pub(crate) use crate::setup::tools::{bench_tools, stamp_suite};
 pub(crate) use crate::setup::unpack::{Closure, unpack};
 pub use crate::setup::victoria_metrics::ensure_victoria_metrics;
@@ -125,7 +127,7 @@ mod tests {
         let refusal = install(&[EMULATOR]).unwrap_err().to_string();
         assert!(refusal.contains("Packages need to be removed"), "{refusal}");
 
-        let needs: [&[Need]; 10] = [
+        let needs: [&[Need]; 11] = [
             &packages::NEEDS,
             &packages::GUEST_NEEDS,
             &packages::FUZZING_NEEDS,
@@ -134,6 +136,7 @@ mod tests {
             &[tools::TSHARK],
             &[tools::PROMETHEUS],
             &[tools::CHROMIUM],
+            &[tools::ANSIBLE],
             &linker::NEEDS,
             &toolchain::DEBIAN_NEEDS,
         ];

@@ -1,0 +1,26 @@
+//! A short `cargo xtask soak`.
+
+#![allow(clippy::unwrap_used, reason = "a test ends at its first failure")]
+
+mod support;
+
+use std::process::Command;
+
+use xtask::workspace;
+
+#[test]
+fn twenty_thousand_probes_leak_nothing_and_are_all_in_the_rotated_files() {
+    if !support::can_run() {
+        return;
+    }
+    let mut command = Command::new(workspace::xtask_binary().unwrap());
+    command
+        .args(["soak", "--count", "20000", "--built"])
+        .arg(support::kstamp());
+    let printed = support::run(&mut command);
+    println!("{printed}");
+    assert!(
+        printed.contains("agent1: samples: ") && printed.contains("; windows: 20000 sent, "),
+        "{printed}"
+    );
+}
