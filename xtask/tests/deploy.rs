@@ -211,6 +211,8 @@ fn the_playbook_makes_a_port_that_can_be_measured_and_changes_nothing_again() {
         link.contains("fa:16:3e:00:00:11") && link.contains("mtu 1442"),
         "{link}"
     );
+    // The first frames of a new port may be dropped.
+    run(&mut lab.command("agent2", "ping", ["-c", "1", "-w", "10", address]));
     let reflector = Agent::start(&lab, &place, "reflect", "--family v4");
     reflector.await_start(Duration::from_secs(10));
     let arguments = format!("--family v4 --no-group --peer {address} --interval 10ms --count 100");
