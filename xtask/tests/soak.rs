@@ -6,7 +6,7 @@ mod support;
 
 use std::process::Command;
 
-use xtask::workspace;
+use xtask::{exec, workspace};
 
 #[test]
 fn twenty_thousand_probes_leak_nothing_and_are_all_in_the_rotated_files() {
@@ -17,10 +17,9 @@ fn twenty_thousand_probes_leak_nothing_and_are_all_in_the_rotated_files() {
     command
         .args(["soak", "--count", "20000", "--built"])
         .arg(support::kstamp());
-    let printed = support::run(&mut command);
-    println!("{printed}");
-    assert!(
-        printed.contains("agent1: samples: ") && printed.contains("; windows: 20000 sent, "),
-        "{printed}"
-    );
+    let output = exec::output(&mut command).unwrap();
+    let [printed, errors] = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text));
+    println!("{printed}{errors}");
+    assert!(output.status.success());
+    assert!(printed.contains("agent1: samples: ") && printed.contains("; windows: 20000 sent, "));
 }

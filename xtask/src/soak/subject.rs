@@ -97,14 +97,15 @@ impl Subject {
         text.lines().last().unwrap_or("it printed nothing").to_owned()
     }
 
-    /// Scrapes it, then reads its memory and descriptors.
+    /// Reads its memory and descriptors, then scrapes it: until the next look that connection is closed.
     pub(super) fn look(&self) -> Result<Look> {
-        within(&self.place.namespace, scrape).context("cannot scrape")?;
         let pid = self.agent.id();
-        Ok(Look {
+        let look = Look {
             kib: status_kib(pid, "VmRSS:")?,
             descriptors: descriptors(pid)?,
-        })
+        };
+        within(&self.place.namespace, scrape).context("cannot scrape")?;
+        Ok(look)
     }
 
     /// Renames its files as logrotate does, and counts and removes what was in them.
