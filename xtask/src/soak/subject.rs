@@ -32,7 +32,8 @@ pub(super) struct Subject {
     records: Records,
 }
 
-/// Memory and descriptors at one time.
+/// Memory and descriptors at one time. Memory is what it has allocated: the kernel loads pages of the program when they run
+/// first, and takes them back as it likes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Look {
     pub(super) kib: u64,
@@ -101,7 +102,7 @@ impl Subject {
     pub(super) fn look(&self) -> Result<Look> {
         let pid = self.agent.id();
         let look = Look {
-            kib: status_kib(pid, "VmRSS:")?,
+            kib: status_kib(pid, "RssAnon:")?,
             descriptors: descriptors(pid)?,
         };
         within(&self.place.namespace, scrape).context("cannot scrape")?;
