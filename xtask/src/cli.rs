@@ -16,6 +16,7 @@ use crate::package::PackageArguments;
 use crate::relay::RelayArguments;
 use crate::run::RunArguments;
 use crate::setup::SetupArguments;
+use crate::soak::SoakArguments;
 use crate::vm::guest::GuestArguments;
 
 /// Set-up, lab, tests and benches of kstamp.
@@ -50,6 +51,8 @@ enum Task {
     /// Run benches; figures are ratios within one run.
     #[command(subcommand)]
     Bench(BenchCommand),
+    /// Run two agents for a day, or a day's probes in minutes: memory, descriptors and rotated files must be right.
+    Soak(SoakArguments),
     /// Join two interfaces by a delay line.
     #[command(hide = true)]
     Forward(ForwardArguments),
@@ -75,6 +78,7 @@ impl Arguments {
             Task::Package(arguments) => arguments.run(),
             Task::Lab(command) => command.run(),
             Task::Bench(command) => command.run(),
+            Task::Soak(arguments) => arguments.run(),
             Task::Forward(arguments) => arguments.run().map(|()| ExitCode::SUCCESS),
             Task::Relay(arguments) => arguments.run().map(|()| ExitCode::SUCCESS),
             Task::Guest(arguments) => arguments.run().map(|()| ExitCode::SUCCESS),

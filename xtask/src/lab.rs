@@ -27,7 +27,7 @@ use crate::exec::KillOnDrop;
 pub use crate::lab::build::Options;
 pub use crate::lab::command::LabCommand;
 pub use crate::lab::delay::{ControlDelay, DelayLine};
-pub(crate) use crate::lab::namespace::end_with_parent;
+pub(crate) use crate::lab::namespace::{end_with_parent, within};
 use crate::lab::owner::Guard;
 use crate::lab::state::State;
 pub use crate::lab::switch::Datapath;

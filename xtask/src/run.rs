@@ -1,6 +1,6 @@
 //! `cargo xtask run`: one kstamp in each of two namespaces, or a controller of a network of switches, in a temporary lab.
 
-mod agent;
+pub(crate) mod agent;
 mod args;
 mod compare;
 mod controller;

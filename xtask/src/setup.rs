@@ -18,7 +18,7 @@ use clap::Args;
 use crate::setup::report::Mode;
 pub(crate) use crate::setup::rust::ensure_checkers;
 pub use crate::setup::tools::{
-    Foreign, ensure_debian, ensure_foreign, ensure_schemathesis, ensure_stamp_suite_for_tests,
+    Foreign, ensure_debian, ensure_foreign, ensure_manifest_checkers, ensure_schemathesis, ensure_stamp_suite_for_tests,
 };
 pub(crate) use crate::setup::tools::{bench_tools, stamp_suite};
 pub(crate) use crate::setup::unpack::{Closure, unpack};
@@ -132,7 +132,7 @@ mod tests {
         let refusal = install(&[EMULATOR]).unwrap_err().to_string();
         assert!(refusal.contains("Packages need to be removed"), "{refusal}");
 
-        let needs: [&[Need]; 12] = [
+        let needs: [&[Need]; 13] = [
             &packages::NEEDS,
             &packages::GUEST_NEEDS,
             &packages::FUZZING_NEEDS,
@@ -143,6 +143,7 @@ mod tests {
             &[tools::PROMETHEUS],
             &[tools::CHROMIUM],
             &[tools::LINTIAN, tools::RPMLINT, tools::BUILDAH, tools::DEBOOTSTRAP],
+            &[tools::ANSIBLE],
             &linker::NEEDS,
             &toolchain::DEBIAN_NEEDS,
         ];

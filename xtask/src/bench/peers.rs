@@ -21,6 +21,7 @@ use crate::bench::place::Place;
 use crate::bench::session::cores_in_use;
 use crate::exec::{self, KillOnDrop};
 use crate::lab::end_with_parent;
+use crate::process::status_kib;
 use crate::{run, signals};
 
 /// Peers, interval, and goals: MiB, and per cent of a core in userspace.
@@ -283,14 +284,6 @@ pub(super) fn pause(duration: Duration) -> Result<()> {
         thread::sleep(Duration::from_millis(100));
     }
     Ok(())
-}
-
-/// A field of `/proc/PID/status`.
-fn status_kib(pid: u32, name: &str) -> Result<u64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/status")).context("kstamp has ended")?;
-    let line = text.lines().find_map(|line| line.strip_prefix(name));
-    let kib = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
-    kib.with_context(|| format!("no {name} of process {pid}"))
 }
 
 /// CPU time of the process in userspace and in the kernel, in seconds.

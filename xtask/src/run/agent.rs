@@ -22,26 +22,30 @@ const SUMMARY_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) const POLL: Duration = Duration::from_millis(20);
 
 /// A running kstamp.
-pub(super) struct Agent(KillOnDrop);
+pub(crate) struct Agent(KillOnDrop);
 
 impl Agent {
     /// Starts it in a process group of its own: this process passes Ctrl-C on.
-    pub(super) fn start(mut command: Command) -> Result<Self> {
+    pub(crate) fn start(mut command: Command) -> Result<Self> {
         let child = exec::spawn(command.stdin(Stdio::null()).process_group(0))?;
         Ok(Self(KillOnDrop(child)))
     }
 
-    pub(super) fn status(&mut self) -> Result<Option<ExitStatus>> {
+    pub(crate) fn id(&self) -> u32 {
+        self.0.id()
+    }
+
+    pub(crate) fn status(&mut self) -> Result<Option<ExitStatus>> {
         self.0.try_wait().context("cannot wait for kstamp")
     }
 
-    pub(super) fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         // It fails if kstamp has ended.
         let _ = kill(Pid::from_raw(self.0.id().cast_signed()), signal);
     }
 
     /// Terminates it, and waits for its summary.
-    pub(super) fn finish(&mut self) -> Result<ExitStatus> {
+    pub(crate) fn finish(&mut self) -> Result<ExitStatus> {
         if let Some(status) = self.status()? {
             return Ok(status);
         }

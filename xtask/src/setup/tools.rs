@@ -11,7 +11,12 @@ use crate::setup::packages::{self, Need};
 use crate::setup::report::{Mode, say};
 use crate::{exec, workspace};
 
-const SCHEMATHESIS: &str = "4.32.5";
+/// Packages of PyPI.
+const SCHEMATHESIS: &str = "schemathesis==4.32.5";
+const MANIFEST_CHECKERS: [&str; 2] = [
+    "kubernetes-validate==1.37.0",
+    "cloudcoil.models.prometheus_operator==0.80.1.0",
+];
 
 pub(super) const TOOLS: [Need; 4] = [
     Need {
@@ -41,7 +46,7 @@ const PYTHON: Need = Need {
 const PYTHON_VENV: Need = Need {
     what: "python3-venv",
     packages: "python3-venv",
-    why: "has an environment for schemathesis, which tests the API of --listen",
+    why: "makes environments for programs of PyPI that tests run",
 };
 
 pub(super) const TSHARK: Need = Need {
@@ -55,6 +60,12 @@ pub(super) const PROMETHEUS: Need = Need {
     what: "prometheus",
     packages: "prometheus",
     why: "scrapes agents in tests, with promtool, which checks the rules in deploy/",
+};
+
+pub(super) const ANSIBLE: Need = Need {
+    what: "ansible-lint",
+    packages: "ansible-lint ansible-core",
+    why: "checks and runs the playbook in deploy/ in tests",
 };
 
 pub(super) const CHROMIUM: Need = Need {
@@ -113,14 +124,25 @@ fn ensure_stamp_suite() -> Result<PathBuf> {
     stamp_suite().context("it was built but is not there")
 }
 
-/// Finds schemathesis, or installs it from PyPI into a directory below the target directory. Returns its path.
+/// Finds schemathesis, or installs it. Returns its path.
 pub fn ensure_schemathesis() -> Result<PathBuf> {
-    let directory = workspace::target_directory().join("schemathesis").join(SCHEMATHESIS);
-    let program = directory.join("bin/schemathesis");
-    if program.is_file() {
-        return Ok(program);
+    Ok(ensure_python_packages(&[SCHEMATHESIS])?.join("schemathesis"))
+}
+
+/// Finds the packages that check Kubernetes manifests, or installs them. Returns the path of a Python that has them.
+pub fn ensure_manifest_checkers() -> Result<PathBuf> {
+    Ok(ensure_python_packages(&MANIFEST_CHECKERS)?.join("python3"))
+}
+
+/// Finds packages of PyPI, or installs them into a directory below the target directory. Returns the path of its programs.
+fn ensure_python_packages(names: &[&str]) -> Result<PathBuf> {
+    let directory = workspace::target_directory().join("python").join(names.join("+"));
+    let programs = directory.join("bin");
+    let complete = directory.join("complete");
+    if complete.is_file() {
+        return Ok(programs);
     }
-    say("schemathesis", &format!("installing {SCHEMATHESIS} from PyPI"));
+    say("python3", &format!("installing {} from PyPI", names.join(", ")));
     packages::ensure(&[PYTHON], Mode::Install)?;
     let path = directory.to_string_lossy();
     let environment = ["-m", "venv", "--clear", &path];
@@ -129,9 +151,9 @@ pub fn ensure_schemathesis() -> Result<PathBuf> {
         packages::ensure(&[PYTHON_VENV], Mode::Install)?;
         exec::run("python3", environment)?;
     }
-    let package = format!("schemathesis=={SCHEMATHESIS}");
-    exec::run(&format!("{path}/bin/pip"), ["install", "--quiet", &package])?;
-    Ok(program)
+    exec::run(&format!("{path}/bin/pip"), [&["install", "--quiet"], names].concat())?;
+    fs::write(&complete, "").with_context(|| format!("cannot write {}", complete.display()))?;
+    Ok(programs)
 }
 
 /// Path of a stamp-suite, which need not be fast; builds it if it is missing.
@@ -177,6 +199,7 @@ pub fn ensure_foreign(program: Foreign) -> Result<()> {
         Foreign::Rpmlint => RPMLINT,
         Foreign::Buildah => BUILDAH,
         Foreign::Debootstrap => DEBOOTSTRAP,
+        Foreign::Ansible => ANSIBLE,
     };
     packages::ensure(&[need], Mode::Install).map(drop)
 }
@@ -200,4 +223,6 @@ pub enum Foreign {
     Buildah,
     /// For clean trees.
     Debootstrap,
+    /// With ansible-lint.
+    Ansible,
 }

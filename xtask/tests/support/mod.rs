@@ -127,7 +127,8 @@ impl Agent {
         Self::start(lab, near, "agent", &arguments).wait(limit).assert_success()
     }
 
-    fn spawn(lab: &Lab, namespace: &str, mut process: Command, arguments: &str) -> Self {
+    /// Starts `process`, a kstamp in `namespace`, with `--format jsonl ARGUMENTS…`.
+    pub fn spawn(lab: &Lab, namespace: &str, mut process: Command, arguments: &str) -> Self {
         let name = format!("{namespace}-{}", number());
         let scratch = lab.scratch().unwrap();
         let (out, err) = (scratch.join(format!("{name}.out")), scratch.join(format!("{name}.err")));
