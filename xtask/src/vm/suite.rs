@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
-use crate::vm::guest::Run;
+use crate::vm::guest::{Run, Userland};
 use crate::{exec, workspace};
 
 /// A test binary.
@@ -18,10 +18,11 @@ struct Part {
     in_lab: bool,
     /// Whether its tests run one after another.
     in_turn: bool,
+    userland: Userland,
 }
 
 /// Test binaries of `probe-io/tests`, `probe-user/tests` and `xtask/tests` that run in every guest.
-static PARTS: [Part; 15] = [
+static PARTS: [Part; 16] = [
     // The emulator may run a breakpoint that the kernel has just removed from its XDP dispatcher (`text_poke_bp`), if one
     // program is tested while another takes its place there.
     in_turn("programs"),
@@ -39,6 +40,10 @@ static PARTS: [Part; 15] = [
     alone("tap"),
     in_turn("volley"),
     in_turn("volley_programs"),
+    Part {
+        userland: Userland::Debian,
+        ..in_turn("service")
+    },
 ];
 
 /// There can be one lab only.
@@ -61,6 +66,7 @@ const fn alone(test: &'static str) -> Part {
         test,
         in_lab: false,
         in_turn: false,
+        userland: Userland::Bare,
     }
 }
 
@@ -69,6 +75,8 @@ pub(super) struct Suite {
     runs: Vec<Run>,
     binaries: Vec<Binary>,
     xtask: PathBuf,
+    /// Packages of kstamp, the older first.
+    packages: Vec<PathBuf>,
 }
 
 /// A file that must be in the guest.
@@ -107,13 +115,19 @@ impl Suite {
         let built = Built::read(&String::from_utf8_lossy(&output.stdout));
         let mut runs = Vec::new();
         for part in &PARTS {
-            let run = Run {
+            let program = built.test(part.test)?;
+            if let Some(filter) = filter
+                && !exec::capture(Command::new(program).args(["--list", "--format=terse", filter]))?.contains(": test")
+            {
+                continue;
+            }
+            runs.push(Run {
                 name: part.test.to_owned(),
-                program: built.test(part.test)?.to_owned(),
+                program: program.to_owned(),
                 arguments: arguments(part, filter),
                 in_lab: part.in_lab,
-            };
-            runs.push(run);
+                userland: part.userland,
+            });
         }
         let mut binaries: Vec<_> = runs.iter().map(|run| run.program.clone()).collect();
         // Tests start these two by their paths.
@@ -127,6 +141,7 @@ impl Suite {
             runs,
             binaries: binaries.into_iter().map(strip).collect::<Result<_>>()?,
             xtask,
+            packages: vec!["/tmp/guestlab/a.deb".into(), "/tmp/guestlab/b.deb".into()],
         })
     }
 
@@ -135,9 +150,18 @@ impl Suite {
         &self.xtask
     }
 
+    /// Whether anything runs in this userland.
+    pub(super) fn runs_in(&self, userland: Userland) -> bool {
+        self.runs.iter().any(|run| run.userland == userland)
+    }
+
     /// Files that must be in the guest.
     pub(super) fn binaries(&self) -> &[Binary] {
         &self.binaries
+    }
+
+    pub(super) fn packages(&self) -> &[PathBuf] {
+        &self.packages
     }
 
     /// The contents of [`guest::SUITE`](super::guest::SUITE).
