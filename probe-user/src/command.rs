@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod compare;
+pub mod completions;
 pub mod controller;
 pub mod doctor;
 pub mod ping;
@@ -22,6 +23,7 @@ use crate::command::agent::args::AgentArgs;
 use crate::command::agent::config::AgentConfig;
 use crate::command::compare::args::{CalibrateArgs, CompareArgs};
 use crate::command::compare::config::{CalibrateConfig, CompareConfig};
+use crate::command::completions::{CompletionsArgs, ManArgs};
 use crate::command::controller::args::ControllerArgs;
 use crate::command::controller::config::ControllerConfig;
 use crate::command::doctor::{DoctorArgs, DoctorConfig};
@@ -70,6 +72,11 @@ enum CommandArgs {
     Volley(VolleyArgs),
     /// Put saved results of one or several agents together: a page with a matrix, plots, losses and events
     Report(ReportArgs),
+    /// Print a script that completes commands and flags in a shell
+    Completions(CompletionsArgs),
+    /// Write man pages, for packages
+    #[command(hide = true)]
+    Man(ManArgs),
 }
 
 /// A subcommand with its checked configuration.
@@ -85,6 +92,8 @@ pub enum Command {
     Calibrate(CalibrateConfig),
     Volley(Box<VolleyConfig>),
     Report(ReportConfig),
+    Completions(CompletionsArgs),
+    Man(ManArgs),
 }
 
 impl Command {
@@ -100,7 +109,9 @@ impl Command {
             | Self::Compare(_)
             | Self::Calibrate(_)
             | Self::Volley(_)
-            | Self::Report(_) => false,
+            | Self::Report(_)
+            | Self::Completions(_)
+            | Self::Man(_) => false,
         }
     }
 }
@@ -156,6 +167,8 @@ pub fn validate(cli: Cli) -> Result<Command, ConfigError> {
         CommandArgs::Calibrate(args) => Command::Calibrate(compare::config::validate_calibrate(&args)?),
         CommandArgs::Volley(args) => Command::Volley(Box::new(volley::config::validate(args)?)),
         CommandArgs::Report(args) => Command::Report(report::config::validate(args)?),
+        CommandArgs::Completions(args) => Command::Completions(args),
+        CommandArgs::Man(args) => Command::Man(args),
     })
 }
 
@@ -173,6 +186,8 @@ pub async fn run(command: Command) -> Result<()> {
         Command::Calibrate(config) => compare::calibrate::run(config).await,
         Command::Volley(config) => volley::run::run(*config).await,
         Command::Report(config) => report::run::run(&config),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => completions::write_manual(&args),
     }
 }
 
@@ -255,7 +270,7 @@ mod tests {
             ),
             (
                 "",
-                "'kstamp' requires a subcommand but one was not provided [subcommands: agent, top, reflect, controller, ping, doctor, compare, calibrate, volley, report, help]; see --help",
+                "'kstamp' requires a subcommand but one was not provided [subcommands: agent, top, reflect, controller, ping, doctor, compare, calibrate, volley, report, completions, help]; see --help",
             ),
         ];
         for (line, expected) in table {
