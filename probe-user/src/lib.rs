@@ -5,4 +5,5 @@ pub mod otlp;
 pub mod output;
 pub mod reference;
 pub mod serve;
+mod service;
 mod web;

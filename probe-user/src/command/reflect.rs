@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use clap::Args;
 use probe_core::agent::config::Families;
+use probe_host::clock::monotonic_ns;
 use probe_io::udp::sockets::PassedUp;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 
@@ -17,6 +18,7 @@ use crate::command::shared::reporter::Reporter;
 use crate::command::shared::shutdown::Shutdown;
 use crate::command::shared::values::{ConfigError, wrong};
 use crate::output::{AgentFormat, OutputConfig};
+use crate::service::Service;
 
 #[derive(Debug, Clone, Args)]
 pub struct ReflectArgs {
@@ -66,6 +68,9 @@ pub async fn run(mut config: ReflectConfig) -> Result<()> {
     let (mut endpoint, privileges) = Endpoint::open(&config.endpoint).await?;
     warn_of_late(&config.endpoint.port);
     reporter.start(&config.endpoint, None, &endpoint.port, privileges)?;
+    let status = |endpoint: &Endpoint| endpoint.status("answering", &config.endpoint);
+    let mut service = Service::new();
+    service.ready(status(&endpoint));
 
     let mut poll = interval_at(Instant::now() + POLL_INTERVAL, POLL_INTERVAL);
     poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -86,6 +91,8 @@ pub async fn run(mut config: ReflectConfig) -> Result<()> {
                 for event in endpoint.poll().await {
                     reporter.port_event(&config.endpoint.port.interface, &event)?;
                 }
+                service.status(status(&endpoint));
+                service.beat(monotonic_ns());
             }
             passed_up = endpoint.port.passed_up() => {
                 if let PassedUp::TestPort { port, packet, received } = passed_up {
@@ -94,6 +101,7 @@ pub async fn run(mut config: ReflectConfig) -> Result<()> {
             }
         }
     }
+    service.stopping();
     endpoint.end();
     reporter.end(&[], &[], &endpoint.counters()?)?;
     drop(endpoint);

@@ -138,12 +138,16 @@ impl Pair {
 
     /// `kstamp ARGUMENTS… --format jsonl` in a namespace, left running.
     pub fn start(&self, namespace: &str, arguments: &str) -> Running {
+        let line = format!("ip netns exec {namespace} {KSTAMP} {arguments} --format jsonl");
+        self.spawn(&mut command(&line))
+    }
+
+    /// Starts kstamp by `command`, with its outputs in files.
+    pub fn spawn(&self, command: &mut Command) -> Running {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
         let file = |what: &str| self.files.path().join(format!("{id}.{what}"));
         let (out, err) = (file("out"), file("err"));
-        let line = format!("ip netns exec {namespace} {KSTAMP} {arguments} --format jsonl");
-        let mut command = command(&line);
         command
             .stdin(Stdio::null())
             .stdout(File::create(&out).unwrap())

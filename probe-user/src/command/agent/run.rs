@@ -35,6 +35,7 @@ use crate::otlp::Exporter;
 use crate::output::metrics::{Metrics, State};
 use crate::output::progress::Progress;
 use crate::serve::{Feed, Server};
+use crate::service::Service;
 
 /// The agent wakes up for its deadlines at most once in this time, and then sends all due probes: a wake-up for each probe
 /// would cost several times as much as the probe.
@@ -119,11 +120,14 @@ pub async fn run(mut config: AgentConfig) -> Result<()> {
         mismatches: MismatchWarnings::default(),
         wall_clock: StepDetector::new(),
         feed,
+        service: Service::new(),
         state_due_ns: 0,
     };
+    run.service.ready(run.status());
     let length = run.config.length();
     let progress = length.map(|length| Progress::show("measuring", length));
     let outcome = run.until_done(&mut shutdown).await;
+    run.service.stopping();
     drop(progress);
     // Results are reported even if the run failed.
     let outcome = run.finish().and(outcome);
@@ -152,6 +156,7 @@ struct Run {
     wall_clock: StepDetector,
     /// With `--listen` or `--otlp`.
     feed: Option<Feed<Update>>,
+    service: Service,
     /// When counters and the state of the clock are next passed to the feed.
     state_due_ns: u64,
     /// Start of the last round, in which replies were taken and probes sent.
@@ -415,6 +420,7 @@ impl Run {
         }
         let test_port = self.config.endpoint.port.test_port;
         self.mismatches.follow(&self.endpoint.port.mismatches(), test_port);
+        self.service.status(self.status());
         self.feed_state()?;
         let refused = self.agent.refused();
         if refused > 0 && !self.warned_of_refusals {
@@ -425,9 +431,14 @@ impl Run {
         Ok(())
     }
 
-    /// Notes for the server that the agent runs, and passes its counters from time to time.
+    fn status(&self) -> String {
+        self.endpoint.status("measuring", &self.config.endpoint)
+    }
+
+    /// Notes for the server and the service manager that the agent runs, and passes its counters from time to time.
     fn feed_state(&mut self) -> Result<()> {
         let now_ns = monotonic_ns();
+        self.service.beat(now_ns);
         let Some(feed) = &self.feed else { return Ok(()) };
         feed.beat(now_ns);
         if now_ns < self.state_due_ns {

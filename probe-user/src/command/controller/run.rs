@@ -20,6 +20,7 @@ use crate::command::controller::site::ControllerSite;
 use crate::command::shared::host::{check_host, host_name};
 use crate::command::shared::shutdown::Shutdown;
 use crate::serve::Server as HttpServer;
+use crate::service::Service;
 
 enum Wake {
     Events,
@@ -58,8 +59,12 @@ pub async fn run(config: ControllerConfig) -> Result<()> {
         events,
         taps,
         reporter,
+        service: Service::new(),
     };
+    run.service
+        .ready(format!("listening for switches on {}", run.server.address()));
     let outcome = run.until_done(&config, &mut shutdown).await;
+    run.service.stopping();
     // Results are reported even if the run failed.
     let outcome = run.reporter.end(&run.forwarding, &run.server).and(outcome);
     let Run { server, reporter, .. } = run;
@@ -74,6 +79,7 @@ struct Run {
     events: Events,
     taps: Option<Taps>,
     reporter: Reporter,
+    service: Service,
 }
 
 impl Run {
@@ -129,6 +135,7 @@ impl Run {
     fn work(&mut self) -> Result<()> {
         let now_ns = monotonic_ns();
         self.reporter.beat(now_ns);
+        self.service.beat(now_ns);
         self.forwarding.work(now_ns);
         while let Some((connection, command)) = self.forwarding.poll_command() {
             // A connection that has ended or is too slow is reported by an event of its own.

@@ -54,6 +54,15 @@ impl Endpoint {
         Ok((endpoint, privileges))
     }
 
+    /// What it does where, in one short line.
+    pub fn status(&self, what: &str, config: &EndpointConfig) -> String {
+        let interface = &config.port.interface;
+        match self.port.attachment() {
+            Some((mode, _)) => format!("{what} on {interface} ({mode})"),
+            None => format!("{interface} is gone; waiting until it is back"),
+        }
+    }
+
     /// Answers a packet that came to a test port's socket, or counts why not.
     pub fn answer(&mut self, port: u16, packet: Vec<u8>, received: &Received) {
         let introductions = &mut self.introductions;

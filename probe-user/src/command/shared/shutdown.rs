@@ -10,6 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::timeout;
 
 use crate::output::sink::{Control, OutputError, Sink};
+use crate::service;
 
 /// How long the reader may take for the last records after a signal.
 const LAST_RECORDS_TIMEOUT: Duration = Duration::from_secs(5);
@@ -49,7 +50,7 @@ impl Shutdown {
             tokio::select! {
                 _ = self.interrupt.recv() => break,
                 _ = self.terminate.recv() => break,
-                () = hung_up(&mut self.hangup) => if !self.reopen() { break },
+                () = hung_up(&mut self.hangup) => if !service::around_reload(|| self.reopen()) { break },
                 // The next record, or the last one, returns the error.
                 () = self.results.failed() => return,
             }
@@ -57,14 +58,15 @@ impl Shutdown {
         self.is_signalled = true;
     }
 
-    /// Has files opened again. Returns false if there are none: then the terminal is gone.
+    /// Has files opened again. Returns false if there are none: then the terminal is gone, unless a service manager has sent
+    /// the signal.
     fn reopen(&self) -> bool {
         let samples = self.samples.as_ref().is_some_and(Control::reopen);
         let is_reopened = self.results.reopen() | samples;
         if is_reopened {
             info!("SIGHUP: files are opened again");
         }
-        is_reopened
+        is_reopened || service::is_managed()
     }
 
     /// Waits until the readers have taken what is left. After a signal this time is bounded, and another signal ends it.
