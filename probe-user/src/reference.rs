@@ -32,7 +32,10 @@ fn commands() -> String {
     let mut cli = Cli::command();
     cli.build();
     section("kstamp COMMAND", &cli, true, &mut page);
-    for command in cli.get_subcommands().filter(|command| !command.is_hide_set() && command.get_name() != "help") {
+    for command in cli
+        .get_subcommands()
+        .filter(|command| !command.is_hide_set() && command.get_name() != "help")
+    {
         section(&format!("kstamp {}", command.get_name()), command, false, &mut page);
     }
     page

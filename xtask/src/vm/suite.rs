@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
+use crate::package::{self, Format, Package};
 use crate::vm::guest::{Run, Userland};
 use crate::{exec, workspace};
 
@@ -69,6 +70,9 @@ const fn alone(test: &'static str) -> Part {
         userland: Userland::Bare,
     }
 }
+
+/// A version of the package before the first.
+const OLDER: &str = "0.0.1";
 
 #[derive(Debug)]
 pub(super) struct Suite {
@@ -133,6 +137,11 @@ impl Suite {
         // Tests start these two by their paths.
         let xtask = workspace::kstamp_binary().with_file_name("xtask");
         binaries.extend([workspace::kstamp_binary(), xtask.clone()]);
+        let packages = if runs.iter().any(|run| run.userland == Userland::Debian) {
+            build_packages(&workspace::kstamp_binary())?
+        } else {
+            Vec::new()
+        };
         // Binaries of earlier builds have other names.
         let _ = fs::remove_dir_all(stripped);
         fs::create_dir_all(stripped).with_context(|| format!("cannot make {}", stripped.display()))?;
@@ -141,7 +150,7 @@ impl Suite {
             runs,
             binaries: binaries.into_iter().map(strip).collect::<Result<_>>()?,
             xtask,
-            packages: vec!["/tmp/guestlab/a.deb".into(), "/tmp/guestlab/b.deb".into()],
+            packages,
         })
     }
 
@@ -168,6 +177,20 @@ impl Suite {
     pub(super) fn description(&self) -> Result<Vec<u8>> {
         serde_json::to_vec(&self.runs).context("cannot describe the suite")
     }
+}
+
+/// Builds the package, and the one that it upgrades.
+fn build_packages(kstamp: &Path) -> Result<Vec<PathBuf>> {
+    let mut packages = Vec::new();
+    for version in [OLDER, package::VERSION] {
+        let package = Package {
+            binary: kstamp.to_owned(),
+            version: version.to_owned(),
+            output: workspace::target_directory().join("vm/packages"),
+        };
+        packages.extend(package.build(&[Format::Deb])?);
+    }
+    Ok(packages)
 }
 
 fn arguments(part: &Part, filter: Option<&str>) -> Vec<String> {
