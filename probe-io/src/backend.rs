@@ -8,6 +8,7 @@ pub mod socket;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
+use std::os::fd::BorrowedFd;
 use std::task::{Context, Poll};
 
 use probe_core::agent::event::Transmit;
@@ -50,6 +51,16 @@ pub(crate) trait Backend {
 
     /// Detaches from an interface that is gone or will be opened again.
     fn detach(&mut self);
+
+    /// What the next process needs to go on without a gap, by name.
+    fn kept(&self) -> Vec<(String, BorrowedFd<'_>)> {
+        Vec::new()
+    }
+
+    /// As [`Backend::detach`], but programs in [`Backend::kept`] go on for as long as somebody keeps them.
+    fn leave(&mut self) {
+        self.detach();
+    }
 
     /// The programs that others have detached from `link`. [`Backend::attach`] then attaches them again.
     fn take_detached(&mut self, link: &Link) -> Option<&'static str>;

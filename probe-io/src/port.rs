@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::future::{pending, poll_fn};
 use std::io;
 use std::net::IpAddr;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -30,6 +31,7 @@ use probe_host::link::{Changes, LinkError, Netlink};
 use crate::backend::Backend;
 pub use crate::backend::Outgoing;
 use crate::backend::ebpf::EbpfBackend;
+pub use crate::backend::ebpf::handover::Inherited;
 pub use crate::backend::facts::Answering;
 use crate::backend::socket::SocketBackend;
 use crate::clock::{clock_state, error_estimate};
@@ -140,13 +142,24 @@ pub struct Port {
 impl Port {
     /// Checks all facts, then opens sockets, loads and attaches. A failure leaves nothing behind. With a key, which needs
     /// sockets, probes are authenticated.
-    pub async fn open(mut config: PortConfig, engine: Engine, key: Option<Key>) -> Result<Self, PortError> {
+    pub async fn open(config: PortConfig, engine: Engine, key: Option<Key>) -> Result<Self, PortError> {
+        Self::open_after(config, engine, key, &mut Inherited::default()).await
+    }
+
+    /// As [`Port::open`], in the place of a process before, which has left `inherited`: probes are answered all the time. Of
+    /// that, a failure leaves what is attached.
+    pub async fn open_after(
+        mut config: PortConfig,
+        engine: Engine,
+        key: Option<Key>,
+        inherited: &mut Inherited,
+    ) -> Result<Self, PortError> {
         if engine == Engine::Socket {
             config.choice = Choice::Only(AttachMode::Socket);
         }
         let netlink = Netlink::open()?;
         let changes = Changes::open().map_err(LinkError::Open)?;
-        let survey = Survey::of(&netlink, &config.interface, config.choice).await?;
+        let mut survey = Survey::of(&netlink, &config.interface, config.choice, &inherited.xdp_programs()).await?;
         survey.check_addresses(&config.groups)?;
         if config.other_ports_are_optional {
             leave_out_ports(&mut config);
@@ -161,7 +174,18 @@ impl Port {
         )?;
         let has_key = key.is_some();
         let backend: Box<dyn Backend> = match engine {
-            Engine::Ebpf => Box::new(EbpfBackend::load(config.log_level, config.rings)?),
+            Engine::Ebpf => {
+                let former = inherited.take(&survey.link);
+                if let Some(mode) = former.mode() {
+                    survey.plan.resume(mode);
+                }
+                Box::new(EbpfBackend::load_after(
+                    config.log_level,
+                    config.rings,
+                    &config.interface,
+                    former,
+                )?)
+            }
             Engine::Socket => Box::new(SocketBackend::new(config.test_port, key)),
         };
         let mut port = Self {
@@ -202,7 +226,9 @@ impl Port {
 
     /// How an agent would receive on an interface, in words.
     pub async fn examine(interface: &str) -> Result<String, PortError> {
-        Survey::of(&Netlink::open()?, interface, Choice::Auto).await?.describe()
+        Survey::of(&Netlink::open()?, interface, Choice::Auto, &[])
+            .await?
+            .describe()
     }
 
     pub fn engine(&self) -> Engine {
@@ -344,6 +370,16 @@ impl Port {
     /// Stops answering and measuring. The sockets stay open.
     pub fn detach(&mut self) {
         self.backend.detach();
+    }
+
+    /// What the next process needs to go on without a gap, by name. It changes with events of [`Port::poll`].
+    pub fn kept(&self) -> Vec<(String, BorrowedFd<'_>)> {
+        self.backend.kept()
+    }
+
+    /// Stops measuring. Programs in [`Port::kept`] go on answering for as long as somebody keeps them.
+    pub fn leave(&mut self) {
+        self.backend.leave();
     }
 
     /// Packets so far that arrived where replies are expected, and answer no probe.

@@ -1,7 +1,9 @@
 //! What a service manager is told: readiness, status, reloads, the end, and that the engine is alive (sd_notify(3)). Nothing
 //! happens without `NOTIFY_SOCKET`.
 
+use std::collections::BTreeSet;
 use std::io;
+use std::os::fd::{BorrowedFd, FromRawFd as _, OwnedFd};
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -44,16 +46,58 @@ fn notify<const N: usize>(states: impl FnOnce() -> io::Result<[NotifyState<'stat
 pub struct Service {
     watchdog: Option<Watchdog>,
     status: String,
+    inherited: Vec<(String, OwnedFd)>,
+    /// Names of the descriptors that the manager has.
+    kept: BTreeSet<String>,
 }
 
 impl Service {
-    /// For the main loop.
+    /// For the main loop, once in a process: it owns the descriptors that the manager has passed.
     pub fn new() -> Self {
         let watched = sd_notify::watchdog_enabled().filter(|_| is_managed());
+        let inherited = inherited();
         Self {
             watchdog: watched.map(Watchdog::new),
             status: String::new(),
+            kept: inherited.iter().map(|(name, _)| name.clone()).collect(),
+            inherited,
         }
+    }
+
+    /// The descriptors that the manager has kept of the process before.
+    pub fn take_inherited(&mut self) -> Vec<(String, OwnedFd)> {
+        std::mem::take(&mut self.inherited)
+    }
+
+    /// Has the manager keep these descriptors, by name, and no others.
+    pub fn keep(&mut self, wanted: &[(String, BorrowedFd<'_>)]) {
+        if !is_managed() {
+            return;
+        }
+        // The new ones first: whenever this process is killed, the next one gets one set that is complete.
+        for (name, descriptor) in wanted {
+            if self.kept.insert(name.clone()) {
+                // systemd would drop a descriptor that polls as an error, as that of a map does.
+                let states = [
+                    NotifyState::FdStore,
+                    NotifyState::Custom("FDPOLL=0"),
+                    NotifyState::FdName(name),
+                ];
+                if let Err(error) = sd_notify::notify_with_fds(&states, &[*descriptor]) {
+                    warn!("the service manager does not keep {name}: {error}; a restart will have a gap");
+                }
+            }
+        }
+        let is_wanted = |name: &String| wanted.iter().any(|(wanted, _)| wanted == name);
+        for name in self.kept.extract_if(.., |name| !is_wanted(name)) {
+            if let Err(error) = sd_notify::notify(&[NotifyState::FdStoreRemove, NotifyState::FdName(&name)]) {
+                debug!("cannot notify the service manager: {error}");
+            }
+        }
+    }
+
+    pub fn has_kept(&self) -> bool {
+        !self.kept.is_empty()
     }
 
     /// Everything is open and attached; `status` is one short line.
@@ -88,6 +132,24 @@ impl Service {
     /// The main loop has ended.
     pub fn stopping(&self) {
         notify(|| Ok([NotifyState::Stopping]));
+    }
+}
+
+/// The descriptors that the manager has passed, by name.
+fn inherited() -> Vec<(String, OwnedFd)> {
+    if !is_managed() {
+        return Vec::new();
+    }
+    match sd_notify::listen_fds_with_names() {
+        Ok(passed) => {
+            // SAFETY: the manager has opened them for this process, and only this takes them.
+            let own = passed.map(|(number, name)| (name, unsafe { OwnedFd::from_raw_fd(number) }));
+            own.collect()
+        }
+        Err(error) => {
+            warn!("cannot take the descriptors of the service manager: {error}; starting afresh");
+            Vec::new()
+        }
     }
 }
 

@@ -1,7 +1,9 @@
 //! Stamps by kernel programs, which write samples to a ring buffer.
 
 pub(crate) mod attach;
+mod bpf_link;
 mod clsact;
+pub(crate) mod handover;
 mod hooks;
 mod log;
 pub mod object;
@@ -14,6 +16,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::task::{Context, Poll};
 
 use ::log::debug;
@@ -36,6 +39,7 @@ use probe_host::clock::ClockState;
 use probe_host::link::Link;
 
 use crate::backend::ebpf::attach::{Classifier, ReceiveLinks};
+use crate::backend::ebpf::handover::{Handover, Name, STATE, warn_of_new_counters};
 use crate::backend::ebpf::object::Object;
 use crate::backend::ebpf::ring::Ring;
 use crate::backend::ebpf::settings::settings;
@@ -61,6 +65,8 @@ pub(crate) struct EbpfBackend {
     policy: Policy,
     policy_generation: u32,
     test_port: u16,
+    /// What a process before had attached, until this one attaches.
+    former: Handover,
     /// Dropped before `egress`: below Linux 6.6, the first program on an interface owns the qdisc of both.
     receive: Option<ReceiveLinks>,
     egress: Option<Classifier>,
@@ -103,7 +109,21 @@ impl Sent for Remembered<'_> {
 impl EbpfBackend {
     /// Loads the programs, which touch no packet until they are configured, and prints what they log.
     pub(crate) fn load(log_level: u8, rings: Rings) -> Result<Self, ObjectError> {
-        let mut object = Object::load(log_level, rings)?;
+        Self::load_after(log_level, rings, "", Handover::default())
+    }
+
+    /// As [`EbpfBackend::load`]; `former` is what a process before had on `interface`.
+    pub(crate) fn load_after(
+        log_level: u8,
+        rings: Rings,
+        interface: &str,
+        mut former: Handover,
+    ) -> Result<Self, ObjectError> {
+        let maps = std::mem::take(&mut former.maps);
+        let (mut object, misfit) = Object::load_over(log_level, rings, maps)?;
+        if let Some(why) = misfit {
+            warn_of_new_counters(interface, &why);
+        }
         let ring = Ring::new(object.take_samples()?).map_err(ObjectError::Ring)?;
         if log_level != 0 {
             log::print(&mut object).map_err(ObjectError::Log)?;
@@ -118,6 +138,7 @@ impl EbpfBackend {
             policy: Policy::default(),
             policy_generation: 0,
             test_port: 0,
+            former,
             receive: None,
             egress: None,
             watch: None,
@@ -229,7 +250,7 @@ impl Backend for EbpfBackend {
         if probing && self.egress.is_none() {
             self.egress = Some(attach::egress(&mut self.object, link)?);
         }
-        self.receive = Some(attach::receive(&mut self.object, link, mode)?);
+        self.receive = Some(attach::receive(&mut self.object, link, mode, &mut self.former)?);
         // Only native XDP transmits past the queues of the stack.
         self.watch = match mode {
             AttachMode::XdpNative => Some(Watch::new(self.reflected()?, link.tx_dropped)),
@@ -240,6 +261,32 @@ impl Backend for EbpfBackend {
 
     fn detach(&mut self) {
         (self.receive, self.egress, self.watch) = (None, None, None);
+    }
+
+    fn kept(&self) -> Vec<(String, BorrowedFd<'_>)> {
+        let (Some(receive), Some(settings)) = (&self.receive, &self.settings) else {
+            return Vec::new();
+        };
+        let links = receive.links().filter_map(|(mode, link)| {
+            let name = Name::text(settings.interface, mode.name(), link.info().ok()?.id);
+            Some((name, link.as_fd()))
+        });
+        let mut kept: Vec<_> = links.collect();
+        // Without a link, nothing answers until the next process has attached.
+        if !kept.is_empty() {
+            kept.extend(STATE.iter().filter_map(|map| {
+                let (descriptor, id) = self.object.descriptor(map)?;
+                Some((Name::text(settings.interface, map, id), descriptor))
+            }));
+        }
+        kept
+    }
+
+    fn leave(&mut self) {
+        if let Some(receive) = self.receive.take() {
+            receive.leave();
+        }
+        self.detach();
     }
 
     fn take_detached(&mut self, link: &Link) -> Option<&'static str> {

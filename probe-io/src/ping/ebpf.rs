@@ -45,7 +45,7 @@ pub struct EbpfSender {
 impl EbpfSender {
     /// Attaches the programs to `interface`, by TC in both directions, which disturbs neither the device nor other programs.
     pub(crate) async fn open(interface: &str, target: Target, plan: PacketPlan) -> Result<Self, PortError> {
-        let survey = Survey::of(&Netlink::open()?, interface, Choice::Only(AttachMode::Tc)).await?;
+        let survey = Survey::of(&Netlink::open()?, interface, Choice::Only(AttachMode::Tc), &[]).await?;
         let link = &survey.link;
         let longest = MAX_PADDED_LEN.min((link.mtu as usize).saturating_sub(HEADERS));
         if plan.len() > longest {

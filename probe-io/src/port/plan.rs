@@ -33,6 +33,14 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    /// Goes on in the mode in which the process before has received, if that is a mode of the plan.
+    pub(crate) fn resume(&mut self, mode: AttachMode) {
+        if let Some(place) = self.modes.iter().position(|planned| *planned == mode) {
+            self.modes.drain(..place);
+            self.reason = Some("taken over from the process before".to_owned());
+        }
+    }
+
     /// Why the first mode is in use, after `refusal` of those before it.
     pub(crate) fn explain(&self, choice: Choice, refusal: Option<String>) -> String {
         match (choice, &self.reason, refusal) {
@@ -98,6 +106,24 @@ mod tests {
             assert_eq!(plan.modes, modes, "{device:?}");
             assert_eq!(plan.reason.is_some(), explained, "{device:?}");
         }
+    }
+
+    #[test]
+    fn a_mode_that_was_left_is_not_tried_again_by_the_next_process() {
+        let fresh = plan(Choice::Auto, &device("tun", false, false)).unwrap();
+        let table: [(AttachMode, &[AttachMode]); 3] = [
+            (XdpNative, &[XdpNative, XdpGeneric, Tc]),
+            (XdpGeneric, &[XdpGeneric, Tc]),
+            (Tc, &[Tc]),
+        ];
+        for (mode, modes) in table {
+            let mut resumed = fresh.clone();
+            resumed.resume(mode);
+            assert_eq!(resumed.modes, modes);
+        }
+        let mut only = plan(Choice::Only(Tc), &device("tun", false, false)).unwrap();
+        only.resume(XdpNative);
+        assert_eq!((only.modes, only.reason), (vec![Tc], None));
     }
 
     #[test]

@@ -20,8 +20,8 @@ pub(crate) struct Survey {
 }
 
 impl Survey {
-    /// Reads the state of the interface `name`, which must be up.
-    pub(crate) async fn of(netlink: &Netlink, name: &str, choice: Choice) -> Result<Self, PortError> {
+    /// Reads the state of the interface `name`, which must be up. `own` are XDP programs that may be replaced.
+    pub(crate) async fn of(netlink: &Netlink, name: &str, choice: Choice, own: &[u32]) -> Result<Self, PortError> {
         let link = netlink.link_by_name(name).await?;
         let link = link.ok_or_else(|| PortError::NoInterface(name.to_owned()))?;
         let refused = |refusal| PortError::Refused {
@@ -44,9 +44,10 @@ impl Survey {
             None => None,
         };
         let native = |link: &Link| link.xdp.as_ref().is_some_and(|xdp| xdp.mode == XdpMode::Native);
+        let foreign_xdp = link.xdp.as_ref().filter(|xdp| !own.contains(&xdp.program_id));
         let device = Device {
             kind: link.kind.clone(),
-            foreign_xdp: link.xdp.as_ref().map(|xdp| foreign(xdp.program_id)),
+            foreign_xdp: foreign_xdp.map(|xdp| foreign(xdp.program_id)),
             peer_has_xdp: peer.as_ref().is_some_and(native),
         };
         Ok(Self {

@@ -119,7 +119,7 @@ impl Port {
             link,
             mut addresses,
             plan,
-        } = Survey::of(&self.netlink, &self.config.interface, self.config.choice).await?;
+        } = Survey::of(&self.netlink, &self.config.interface, self.config.choice, &[]).await?;
         self.limit(&mut addresses);
         self.plan = plan;
         let attached = self

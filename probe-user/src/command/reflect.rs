@@ -65,11 +65,12 @@ pub async fn run(mut config: ReflectConfig) -> Result<()> {
     config.limit_to(families_of_interface(&config.endpoint.port.interface).await?);
     let (results, samples) = reporter.controls();
     let mut shutdown = Shutdown::new(results, samples).context("cannot catch signals")?;
-    let (mut endpoint, privileges) = Endpoint::open(&config.endpoint).await?;
+    let mut service = Service::new();
+    let (mut endpoint, privileges) = Endpoint::open(&config.endpoint, &mut service).await?;
     warn_of_late(&config.endpoint.port);
     reporter.start(&config.endpoint, None, &endpoint.port, privileges)?;
     let status = |endpoint: &Endpoint| endpoint.status("answering", &config.endpoint);
-    let mut service = Service::new();
+    endpoint.keep(&mut service);
     service.ready(status(&endpoint));
 
     let mut poll = interval_at(Instant::now() + POLL_INTERVAL, POLL_INTERVAL);
@@ -88,10 +89,14 @@ pub async fn run(mut config: ReflectConfig) -> Result<()> {
             () = &mut over => break,
             _ = report.tick() => reporter.counters(&endpoint.counters()?)?,
             () = endpoint.poll_is_due(&mut poll) => {
-                for event in endpoint.poll().await {
-                    reporter.port_event(&config.endpoint.port.interface, &event)?;
+                let events = endpoint.poll().await;
+                for event in &events {
+                    reporter.port_event(&config.endpoint.port.interface, event)?;
                 }
-                service.status(status(&endpoint));
+                if !events.is_empty() {
+                    endpoint.keep(&mut service);
+                    service.status(status(&endpoint));
+                }
                 service.beat(monotonic_ns());
             }
             passed_up = endpoint.port.passed_up() => {
@@ -102,7 +107,7 @@ pub async fn run(mut config: ReflectConfig) -> Result<()> {
         }
     }
     service.stopping();
-    endpoint.end();
+    endpoint.end(&mut service, shutdown.is_followed());
     reporter.end(&[], &[], &endpoint.counters()?)?;
     drop(endpoint);
     let (results, samples) = reporter.into_sinks();

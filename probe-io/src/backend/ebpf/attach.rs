@@ -1,21 +1,27 @@
 //! Attaches programs to an interface. With links, the kernel detaches them even if the process is killed.
 
+use std::os::fd::AsFd as _;
+
 use aya::programs::links::LinkOrder;
 use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions};
-use aya::programs::xdp::XdpLink;
-use aya::programs::{ProgramError, SchedClassifier, TcAttachType, XdpMode, loaded_programs};
+use aya::programs::{ProgramError, ProgramFd, SchedClassifier, TcAttachType, loaded_programs};
+use aya::sys::SyscallError;
+use log::warn;
 use probe_core::attach::AttachMode;
 use probe_host::link::Link;
 
+use crate::backend::ebpf::bpf_link::BpfLink;
 use crate::backend::ebpf::clsact::Clsact;
+use crate::backend::ebpf::handover::Handover;
 use crate::backend::ebpf::hooks;
 use crate::backend::ebpf::object::{EGRESS, INGRESS, Object};
 use crate::backend::error::AttachError;
 
 /// The receive program on an interface. It is detached when this is dropped.
 pub(crate) struct ReceiveLinks {
+    mode: AttachMode,
     /// With the id of the program.
-    xdp: Option<(XdpLink, u32)>,
+    xdp: Option<(BpfLink, u32)>,
     ingress: Option<Classifier>,
 }
 
@@ -33,11 +39,37 @@ impl ReceiveLinks {
     pub(super) fn ingress(&self) -> Option<&Classifier> {
         self.ingress.as_ref()
     }
+
+    /// The links, by the mode in which their programs receive.
+    pub(super) fn links(&self) -> impl Iterator<Item = (AttachMode, &BpfLink)> {
+        let xdp = self.xdp.iter().map(|(link, _)| (self.mode, link));
+        let ingress = self.ingress.iter().filter_map(|ingress| match &ingress.link {
+            ClassifierLink::Tcx(link) => Some((AttachMode::Tc, link)),
+            ClassifierLink::Other(_) => None,
+        });
+        xdp.chain(ingress)
+    }
+
+    /// Leaves programs attached whose links another process has open.
+    pub(super) fn leave(self) {
+        if let Some((link, _)) = self.xdp {
+            link.leave();
+        }
+        if let Some(ClassifierLink::Tcx(link)) = self.ingress.map(|ingress| ingress.link) {
+            link.leave();
+        }
+    }
+}
+
+enum ClassifierLink {
+    Tcx(BpfLink),
+    /// Of a program that is not handed over, or a filter.
+    Other(#[expect(dead_code, reason = "it is dropped")] SchedClassifierLink),
 }
 
 /// A TC program on an interface, with its qdisc: dropped in this order.
 pub(crate) struct Classifier {
-    _link: SchedClassifierLink,
+    link: ClassifierLink,
     _qdisc: Option<Clsact>,
     hook: TcAttachType,
     /// Of the program.
@@ -61,22 +93,22 @@ impl Classifier {
     }
 }
 
-pub(crate) fn receive(object: &mut Object, link: &Link, mode: AttachMode) -> Result<ReceiveLinks, AttachError> {
-    let xdp_mode = match mode {
-        AttachMode::XdpNative => Some(XdpMode::Driver),
-        AttachMode::XdpGeneric => Some(XdpMode::Skb),
-        AttachMode::Tc | AttachMode::Socket => None,
-    };
-    let xdp = match xdp_mode {
-        Some(flag) => {
+/// Attaches the receive program in `mode`, in the place of what a process before had attached.
+pub(crate) fn receive(
+    object: &mut Object,
+    link: &Link,
+    mode: AttachMode,
+    former: &mut Handover,
+) -> Result<ReceiveLinks, AttachError> {
+    let is_xdp = matches!(mode, AttachMode::XdpNative | AttachMode::XdpGeneric);
+    let xdp = match is_xdp {
+        true => {
             let program = object.xdp()?;
-            let attached = program.attach_to_if_index(link.index, flag).and_then(|id| {
-                let link = program.take_link(id)?;
-                Ok((link, program.info()?.id()))
-            });
+            let id = program.info().map(|info| info.id());
+            let attached = id.and_then(|id| Ok((receive_by(program.fd()?, link, mode, former)?, id)));
             Some(attached.map_err(refusal(link, format!("the receive program ({mode})")))?)
         }
-        None => None,
+        false => None,
     };
     // Generic XDP is not shown packets that a TC program on this host has redirected, such as the replies of an agent
     // that receives by TC (`skb_is_redirected` in `net/core/dev.c`). They are for the program at TC ingress.
@@ -84,10 +116,52 @@ pub(crate) fn receive(object: &mut Object, link: &Link, mode: AttachMode) -> Res
         None
     } else {
         let program = object.classifier(INGRESS)?;
-        let attached = classifier_before_others(program, link, TcAttachType::Ingress);
+        let attached = match hooks::has_tcx() {
+            true => ingress_by_tcx(program, link, former),
+            false => classifier_before_others(program, link, TcAttachType::Ingress),
+        };
         Some(attached.map_err(refusal(link, "the receive program (tc)".to_owned()))?)
     };
-    Ok(ReceiveLinks { xdp, ingress })
+    former.detach();
+    Ok(ReceiveLinks { mode, xdp, ingress })
+}
+
+fn ingress_by_tcx(program: &SchedClassifier, link: &Link, former: &mut Handover) -> Result<Classifier, ProgramError> {
+    let tcx = receive_by(program.fd()?, link, AttachMode::Tc, former)?;
+    Ok(Classifier {
+        link: ClassifierLink::Tcx(tcx),
+        _qdisc: None,
+        hook: TcAttachType::Ingress,
+        id: program.info()?.id(),
+    })
+}
+
+/// Exchanges the program of the link that a process before had in `mode`, or creates a link.
+fn receive_by(
+    program: &ProgramFd,
+    link: &Link,
+    mode: AttachMode,
+    former: &mut Handover,
+) -> Result<BpfLink, ProgramError> {
+    if let Some(mut kept) = former.take(mode) {
+        match kept.update(program.as_fd()) {
+            Ok(()) => return Ok(kept),
+            Err(error) => warn!(
+                "{}: cannot exchange the program ({mode}): {error}; attaching anew",
+                link.name
+            ),
+        }
+        kept.detach();
+    }
+    if mode != AttachMode::Tc {
+        // One XDP program fits an interface: that of another mode goes first.
+        former.detach();
+    }
+    let created = BpfLink::create(program.as_fd(), link.index, mode);
+    created.map_err(|io_error| {
+        let call = "bpf_link_create";
+        SyscallError { call, io_error }.into()
+    })
 }
 
 /// Attaches the egress program to `link`, before all others: a program that ends the chain (`TCX_PASS`) would prevent
@@ -132,7 +206,7 @@ pub(crate) fn classifier(
     };
     let id = program.attach_with_options(interface, direction, options)?;
     Ok(Classifier {
-        _link: program.take_link(id)?,
+        link: ClassifierLink::Other(program.take_link(id)?),
         _qdisc: qdisc,
         hook: direction,
         id: program.info()?.id(),

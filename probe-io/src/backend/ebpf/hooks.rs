@@ -5,6 +5,7 @@ use std::io;
 use aya::programs::{TcAttachType, loaded_programs};
 use aya::util::KernelVersion;
 
+use crate::backend::ebpf::bpf_link::bpf;
 use crate::backend::ebpf::clsact::{self, Listed};
 
 /// `BPF_PROG_QUERY` of `linux/bpf.h`.
@@ -80,10 +81,8 @@ fn query(index: u32, hook: TcAttachType) -> io::Result<Vec<u32>> {
         link_attach_flags: 0,
         revision: 0,
     };
-    // SAFETY: `query` is the attribute of the command, of the size given, and `ids` has room for `count` of them.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_QUERY, &raw mut query, size_of::<Query>()) };
-    if result != 0 {
-        let error = io::Error::last_os_error();
+    // SAFETY: `query` is the attribute of the command, and `ids` has room for `count` of them.
+    if let Err(error) = unsafe { bpf(BPF_PROG_QUERY, &mut query) } {
         // Nothing was ever attached there.
         return if error.raw_os_error() == Some(libc::ENOENT) {
             Ok(Vec::new())

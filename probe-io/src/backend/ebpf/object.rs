@@ -1,7 +1,9 @@
 //! The eBPF objects: embedded, loaded, and their programs and maps by name.
 
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+
 use aya::maps::lpm_trie::LpmTrie;
-use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
+use aya::maps::{Array, HashMap, Map, MapData, MapError, MapType, PerCpuArray, RingBuf};
 use aya::programs::{SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 use probe_common::abi::{
@@ -60,6 +62,13 @@ pub(crate) fn take_ring(ebpf: &mut Ebpf, name: &'static str) -> Result<RingBuf<M
     RingBuf::try_from(map).map_err(ObjectError::map(name))
 }
 
+/// Kind, sizes of key and value, entries and flags.
+fn layout(map: &MapData) -> Option<(MapType, [u32; 4])> {
+    let info = map.info().ok()?;
+    let sizes = [info.key_size(), info.value_size(), info.max_entries(), info.map_flags()];
+    Some((info.map_type().ok()?, sizes))
+}
+
 /// The programs that measure: in the kernel, attached to nothing yet.
 pub struct Object {
     ebpf: Ebpf,
@@ -69,18 +78,77 @@ impl Object {
     /// Creates the maps and loads the three programs. `log_level` is aya-log's (0 for none). The verifier removes disabled
     /// logging as dead code, so it costs nothing.
     pub fn load(log_level: u8, rings: Rings) -> Result<Self, ObjectError> {
+        let mut object = Self::create(log_level, rings)?;
+        object.load_programs()?;
+        Ok(object)
+    }
+
+    /// As [`Object::load`], with `maps` of a process before in the place of new ones. If they do not fit, they are left out, and
+    /// the reason is returned.
+    pub(super) fn load_over(
+        log_level: u8,
+        rings: Rings,
+        maps: Vec<(&'static str, OwnedFd)>,
+    ) -> Result<(Self, Option<String>), ObjectError> {
+        let mut object = Self::create(log_level, rings)?;
+        let misfit = object.replace(maps).err();
+        object.load_programs()?;
+        Ok((object, misfit))
+    }
+
+    fn create(log_level: u8, rings: Rings) -> Result<Self, ObjectError> {
         let mut loader = EbpfLoader::new();
         loader.map_max_entries("IN_FLIGHT", rings.records());
         loader.map_max_entries("SESSIONS_BY_PEER", rings.peer_sessions());
         loader.override_global(aya_log::LEVEL, &log_level, false);
-        let mut object = Self {
+        Ok(Self {
             ebpf: parse(OBJECT, &mut loader)?,
-        };
-        object.xdp()?.load().map_err(ObjectError::program(XDP))?;
+        })
+    }
+
+    /// Loads the programs, over the maps as they are now.
+    fn load_programs(&mut self) -> Result<(), ObjectError> {
+        self.xdp()?.load().map_err(ObjectError::program(XDP))?;
         for name in [INGRESS, EGRESS] {
-            object.classifier(name)?.load().map_err(ObjectError::program(name))?;
+            self.classifier(name)?.load().map_err(ObjectError::program(name))?;
         }
-        Ok(object)
+        Ok(())
+    }
+
+    /// Puts maps of the same kinds and sizes in the place of new ones, all or none. The error says which one does not fit.
+    fn replace(&mut self, maps: Vec<(&'static str, OwnedFd)>) -> Result<(), String> {
+        for (name, kept) in &maps {
+            let fits = || {
+                let kept = MapData::from_fd(kept.try_clone().ok()?).ok()?;
+                Some(layout(&kept)? == layout(self.data(name)?)?)
+            };
+            if fits() != Some(true) {
+                return Err(format!("{name} of the process before has another layout"));
+            }
+        }
+        for (name, kept) in maps {
+            let Some(new) = self.data(name) else { continue };
+            let number = new.fd().as_fd().as_raw_fd();
+            // SAFETY: the number belongs to the map before and after. No program is loaded, so nothing else knows it.
+            if unsafe { libc::dup3(kept.as_raw_fd(), number, libc::O_CLOEXEC) } < 0 {
+                return Err(format!("{name}: {}", std::io::Error::last_os_error()));
+            }
+        }
+        Ok(())
+    }
+
+    /// A map that may be handed over.
+    fn data(&self, name: &str) -> Option<&MapData> {
+        match self.ebpf.map(name)? {
+            Map::Array(data) | Map::LruHashMap(data) | Map::PerCpuArray(data) => Some(data),
+            _ => None,
+        }
+    }
+
+    /// The descriptor of a map, and its id.
+    pub(super) fn descriptor(&self, name: &str) -> Option<(BorrowedFd<'_>, u32)> {
+        let data = self.data(name)?;
+        Some((data.fd().as_fd(), data.info().ok()?.id()))
     }
 
     /// The whole object, for aya-log.

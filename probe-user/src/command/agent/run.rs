@@ -78,7 +78,8 @@ pub async fn run(mut config: AgentConfig) -> Result<()> {
     let (results, samples) = reporter.controls();
     let mut shutdown = Shutdown::new(results, samples).context("cannot catch signals")?;
     let server = config.serve.as_ref().map(Server::listen).transpose()?;
-    let (endpoint, privileges) = Endpoint::open(&config.endpoint).await?;
+    let mut service = Service::new();
+    let (endpoint, privileges) = Endpoint::open(&config.endpoint, &mut service).await?;
     // Threads inherit the privileges that are left.
     let metrics = Arc::new(Mutex::new(Metrics::new(
         config.metrics_detail,
@@ -120,9 +121,10 @@ pub async fn run(mut config: AgentConfig) -> Result<()> {
         mismatches: MismatchWarnings::default(),
         wall_clock: StepDetector::new(),
         feed,
-        service: Service::new(),
+        service,
         state_due_ns: 0,
     };
+    run.endpoint.keep(&mut run.service);
     run.service.ready(run.status());
     let length = run.config.length();
     let progress = length.map(|length| Progress::show("measuring", length));
@@ -130,7 +132,7 @@ pub async fn run(mut config: AgentConfig) -> Result<()> {
     run.service.stopping();
     drop(progress);
     // Results are reported even if the run failed.
-    let outcome = run.finish().and(outcome);
+    let outcome = run.finish(shutdown.is_followed()).and(outcome);
     let Run { endpoint, reporter, .. } = run;
     // Detach first: the reader may take long for the rest.
     drop(endpoint);
@@ -420,7 +422,10 @@ impl Run {
         }
         let test_port = self.config.endpoint.port.test_port;
         self.mismatches.follow(&self.endpoint.port.mismatches(), test_port);
-        self.service.status(self.status());
+        if !events.is_empty() {
+            self.endpoint.keep(&mut self.service);
+            self.service.status(self.status());
+        }
         self.feed_state()?;
         let refused = self.agent.refused();
         if refused > 0 && !self.warned_of_refusals {
@@ -476,14 +481,14 @@ impl Run {
     }
 
     /// The summary of the whole run.
-    fn finish(&mut self) -> Result<()> {
+    fn finish(&mut self, is_followed: bool) -> Result<()> {
         // As many as fit the ring buffer: a flood must not keep the run from its end.
         for _ in 0..MAX_LAST_DRAINS {
             if self.take_samples().is_none() {
                 break;
             }
         }
-        self.endpoint.end();
+        self.endpoint.end(&mut self.service, is_followed);
         let now_ns = monotonic_ns();
         let summaries = self.agent.finish(now_ns);
         let legacy_summaries = self.legacy.as_mut().map(|legacy| legacy.finish(&self.agent, now_ns));

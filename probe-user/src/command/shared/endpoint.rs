@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use anyhow::{Result, anyhow};
 use probe_core::identity::Identity;
 use probe_host::privileges::{Capability, Privileges, reduce};
-use probe_io::port::{Engine, Port, PortConfig, PortError, PortEvent};
+use probe_io::port::{Engine, Inherited, Port, PortConfig, PortError, PortEvent};
 use probe_io::udp::stamped::Received;
 use tokio::time::Interval;
 
@@ -16,6 +16,7 @@ use crate::command::shared::host::{WITHOUT_EBPF, check_host};
 use crate::command::shared::introductions::{Introductions, clock_key, own_identity};
 use crate::command::shared::reflector::UserReflector;
 use crate::command::shared::responder::ResponderService;
+use crate::service::Service;
 
 pub struct Endpoint {
     pub port: Port,
@@ -26,14 +27,16 @@ pub struct Endpoint {
 
 impl Endpoint {
     /// Opens the interface, drops privileges that are no longer needed, and answers from now on. Returns the privileges
-    /// that are left.
-    pub async fn open(config: &EndpointConfig) -> Result<(Self, Privileges)> {
+    /// that are left. Goes on in the place of a process before, if `service` has what that has left.
+    pub async fn open(config: &EndpointConfig, service: &mut Service) -> Result<(Self, Privileges)> {
         let EndpointConfig {
             port: port_config,
             stamping,
             ..
         } = config;
-        let port = open(port_config.clone(), stamping).await?;
+        let mut inherited = Inherited::new(service.take_inherited());
+        let port = open(port_config.clone(), stamping, &mut inherited).await?;
+        inherited.discard();
         let mut responder = ResponderService::load(&port_config.interface, config.responder);
         let user = config.user.as_deref();
         // The programs are attached again when a deleted interface comes back.
@@ -88,10 +91,20 @@ impl Endpoint {
         events
     }
 
-    /// Stops answering, and then tells the agents that measure this host. An answer after that would bring it up for them.
-    pub fn end(&mut self) {
+    /// Has the service manager keep what the next process needs. Call it at the start and after each event.
+    pub fn keep(&self, service: &mut Service) {
+        service.keep(&self.port.kept());
+    }
+
+    /// Stops answering, and then tells the agents that measure this host. An answer after that would bring it up for them. If
+    /// another process follows, the programs go on answering instead, and nobody is told.
+    pub fn end(&mut self, service: &mut Service, is_followed: bool) {
+        if is_followed && service.has_kept() {
+            return self.port.leave();
+        }
         self.port.detach();
         self.introductions.end(&self.port);
+        service.keep(&[]);
     }
 
     /// Counters of the port and of the userspace reflector.
@@ -102,11 +115,11 @@ impl Endpoint {
     }
 }
 
-async fn open(config: PortConfig, stamping: &StampingConfig) -> Result<Port> {
+async fn open(config: PortConfig, stamping: &StampingConfig, inherited: &mut Inherited) -> Result<Port> {
     if stamping.engine == Engine::Ebpf {
         check_host()?;
     }
-    let opened = Port::open(config, stamping.engine, stamping.key.clone()).await;
+    let opened = Port::open_after(config, stamping.engine, stamping.key.clone(), inherited).await;
     opened.map_err(|error| match error {
         PortError::Object(_) => anyhow!("{error}; {WITHOUT_EBPF}"),
         error => error.into(),

@@ -1,4 +1,5 @@
-//! The end of a run, by a signal or by an output that cannot be written. SIGHUP opens files again.
+//! The end of a run, by a signal or by an output that cannot be written. SIGHUP opens files again. SIGUSR2 ends a run that
+//! another process follows.
 
 use std::future::pending;
 use std::io;
@@ -15,10 +16,13 @@ use crate::service;
 /// How long the reader may take for the last records after a signal.
 const LAST_RECORDS_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Catches SIGINT, SIGTERM and SIGHUP.
+/// Catches SIGINT, SIGTERM, SIGUSR2 and SIGHUP.
 pub struct Shutdown {
     interrupt: Signal,
     terminate: Signal,
+    /// `RestartKillSignal=` of the units.
+    replace: Signal,
+    is_followed: bool,
     /// `None` if it was ignored from the start, as by nohup.
     hangup: Option<Signal>,
     /// A signal has ended the run.
@@ -34,6 +38,8 @@ impl Shutdown {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
+            replace: signal(SignalKind::user_defined2())?,
+            is_followed: false,
             hangup: match former {
                 SigHandler::SigIgn => None,
                 _ => Some(signal(SignalKind::hangup())?),
@@ -50,12 +56,21 @@ impl Shutdown {
             tokio::select! {
                 _ = self.interrupt.recv() => break,
                 _ = self.terminate.recv() => break,
+                _ = self.replace.recv() => {
+                    self.is_followed = true;
+                    break;
+                }
                 () = hung_up(&mut self.hangup) => if !service::around_reload(|| self.reopen()) { break },
                 // The next record, or the last one, returns the error.
                 () = self.results.failed() => return,
             }
         }
         self.is_signalled = true;
+    }
+
+    /// Whether the run ends because another process follows.
+    pub fn is_followed(&self) -> bool {
+        self.is_followed
     }
 
     /// Has files opened again. Returns false if there are none: then the terminal is gone, unless a service manager has sent
