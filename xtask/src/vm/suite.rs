@@ -43,7 +43,7 @@ static PARTS: [Part; 16] = [
     in_turn("volley_programs"),
     Part {
         userland: Userland::Debian,
-        ..in_turn("service")
+        ..in_turn("systemd")
     },
 ];
 
