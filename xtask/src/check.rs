@@ -119,7 +119,7 @@ impl TestArguments {
     /// The suite on each kernel, in a virtual machine.
     fn in_guests(&self, total: &mut Tally, guests: &Guests) {
         heading("virtual machines");
-        for output in guests.run(|kernel| Output::new(kernel, self.write_table)) {
+        for output in guests.run(|guest| Output::new(guest, self.write_table)) {
             total.add(output.total());
         }
         if vm::fails_on_purpose(self.filter.as_deref()) {

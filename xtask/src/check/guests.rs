@@ -6,10 +6,10 @@ use anyhow::Result;
 
 use crate::check::tally::Tally;
 use crate::vm::table::Table;
-use crate::vm::{Kernel, Listener};
+use crate::vm::{Guest, Listener};
 
 pub(super) struct Output {
-    kernel: Kernel,
+    guest: Guest,
     /// Whether to write the attach matrix into the documentation.
     write_table: bool,
     /// Results of the test binary that runs.
@@ -22,10 +22,10 @@ pub(super) struct Output {
 }
 
 impl Output {
-    pub(super) fn new(kernel: Kernel, write_table: bool) -> Self {
+    pub(super) fn new(guest: Guest, write_table: bool) -> Self {
         let now = Instant::now();
         Self {
-            kernel,
+            guest,
             write_table,
             part: Tally::default(),
             total: Tally::default(),
@@ -38,20 +38,20 @@ impl Output {
     /// All results, once the guest has ended.
     pub(super) fn total(mut self) -> Tally {
         self.check_matrix();
-        self.total.located(&format!("Linux {}", self.kernel.series()))
+        self.total.located(&self.guest.to_string())
     }
 
-    /// Prints a line with the kernel's name.
+    /// Prints a line with the guest's name.
     fn print(&self, line: &str) {
-        println!("{:4} | {line}", self.kernel.series());
+        println!("{:10} | {line}", self.guest.to_string());
     }
 
     /// Compares the attach matrix with the documentation, or writes it, if its test has run.
     fn check_matrix(&mut self) {
         let outcome = match (self.matrix.is_empty(), self.write_table) {
             (true, _) => return,
-            (false, true) => self.matrix.write(self.kernel),
-            (false, false) => self.matrix.check(self.kernel),
+            (false, true) => self.matrix.write(self.guest.kernel),
+            (false, false) => self.matrix.check(self.guest.kernel),
         };
         match outcome {
             Ok(()) => self.total.pass(),
@@ -103,10 +103,15 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vm::{Kernel, Userland};
 
     #[test]
     fn a_guest_that_breaks_off_is_a_located_failure() {
-        let mut output = Output::new(Kernel::V6_1, false);
+        let guest = Guest {
+            kernel: Kernel::V6_1,
+            userland: Userland::Bare,
+        };
+        let mut output = Output::new(guest, false);
         output.line("running 2 tests");
         output.line("test result: ok. 2 passed; 0 failed; 0 ignored");
         output.part("programs", true);

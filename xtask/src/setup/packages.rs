@@ -53,7 +53,7 @@ pub(super) const NEEDS: [Need; 6] = [
 ];
 
 /// Programs for booting guests, except the emulator: see `vm::emulator`.
-pub(super) const GUEST_NEEDS: [Need; 3] = [
+pub(super) const GUEST_NEEDS: [Need; 5] = [
     Need {
         what: "apt-get",
         packages: "apt",
@@ -68,6 +68,16 @@ pub(super) const GUEST_NEEDS: [Need; 3] = [
         what: "strip",
         packages: "binutils",
         why: "makes a guest's binaries small",
+    },
+    Need {
+        what: "debootstrap",
+        packages: "debootstrap",
+        why: "installs the Debian of a guest with systemd",
+    },
+    Need {
+        what: "mkfs.ext4",
+        packages: "e2fsprogs",
+        why: "makes the disk of a guest with systemd",
     },
 ];
 

@@ -1,4 +1,5 @@
-//! The first process inside a guest: it prepares the system, runs the suite and switches the machine off.
+//! The first process inside a guest: it prepares the system, runs the suite and switches the machine off. In a guest with
+//! Debian ([`debian`]) it prepares the system for systemd, which starts it again to run the suite.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -15,6 +16,7 @@ use nix::sys::reboot::{RebootMode, reboot};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
+use crate::vm::debian;
 use crate::{exec, workspace};
 
 /// The list of test binaries ([`Run`]), inside the guest.
@@ -38,6 +40,47 @@ pub(super) struct Run {
     pub(super) arguments: Vec<String>,
     /// Whether its tests build the lab, and so start Open vSwitch.
     pub(super) in_lab: bool,
+    pub(super) userland: Userland,
+}
+
+/// What runs on a guest's kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Userland {
+    /// The suite with the programs that it calls, and nothing else.
+    Bare,
+    /// Debian, with systemd as the first process.
+    Debian,
+}
+
+impl Userland {
+    /// Arguments of the first process.
+    pub(super) fn arguments(self) -> &'static str {
+        match self {
+            Self::Bare => "guest",
+            Self::Debian => "guest boot-debian",
+        }
+    }
+
+    /// A directory's name.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Bare => "bare",
+            Self::Debian => "debian",
+        }
+    }
+
+    /// The directory with the suite: the initial file system.
+    fn root(self) -> &'static Path {
+        Path::new(match self {
+            Self::Bare => "/",
+            Self::Debian => debian::INITIAL,
+        })
+    }
+
+    /// The path of what has this path in the initial file system.
+    fn path(self, path: &Path) -> PathBuf {
+        self.root().join(path.strip_prefix("/").unwrap_or(path))
+    }
 }
 
 /// What the guest reports about the suite.
@@ -87,9 +130,22 @@ pub(super) enum Failure {
     Endless,
 }
 
-/// Runs as a guest's first process.
+/// What this process does in a guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Role {
+    /// Runs the suite as the first process.
+    Suite,
+    /// Makes the systemd of the Debian on the disk the first process.
+    BootDebian,
+    /// Runs the suite as a service in Debian.
+    SuiteInDebian,
+}
+
+/// Runs in a guest.
 #[derive(Clone, Debug, Args)]
 pub struct GuestArguments {
+    #[arg(value_enum, default_value = "suite")]
+    role: Role,
     /// Fail on purpose instead of running the suite.
     #[arg(long, value_enum, value_name = "HOW")]
     fail: Option<Failure>,
@@ -98,20 +154,31 @@ pub struct GuestArguments {
 impl GuestArguments {
     /// Fails outside of a guest. Other errors are printed on the guest's console.
     pub fn run(&self) -> Result<()> {
+        let (userland, is_there) = match self.role {
+            Role::SuiteInDebian => (Userland::Debian, true),
+            Role::Suite | Role::BootDebian => (Userland::Bare, Pid::this().as_raw() == 1),
+        };
         anyhow::ensure!(
-            Pid::this().as_raw() == 1 && Path::new(SUITE).exists(),
+            is_there && userland.path(Path::new(SUITE)).exists(),
             "this runs only inside of `cargo xtask test --vm`"
         );
-        let outcome = prepare().and_then(|()| match self.fail {
-            None => run_suite(&mut report()?),
-            Some(failure) => fail(failure, &mut report()?),
-        });
-        if let Err(error) = outcome {
+        if let Err(error) = self.act(userland) {
             println!("{MARK}{error:#}");
         }
         // The serial line's buffer is sent before the machine is off.
         let _ = exec::run("sleep", ["0.3"]);
         reboot(RebootMode::RB_POWER_OFF).context("cannot switch off").map(drop)
+    }
+
+    fn act(&self, userland: Userland) -> Result<()> {
+        if self.role != Role::SuiteInDebian {
+            prepare()?;
+        }
+        match (self.role, self.fail) {
+            (Role::BootDebian, _) => match debian::boot("guest suite-in-debian")? {},
+            (_, Some(failure)) => fail(failure, &mut report()?),
+            (_, None) => run_suite(userland, &mut report()?),
+        }
     }
 }
 
@@ -170,18 +237,19 @@ fn fail(failure: Failure, report: &mut File) -> Result<()> {
     }
 }
 
-fn run_suite(report: &mut File) -> Result<()> {
-    let text = fs::read(SUITE).with_context(|| format!("cannot read {SUITE}"))?;
+fn run_suite(userland: Userland, report: &mut File) -> Result<()> {
+    let text = fs::read(userland.path(Path::new(SUITE))).with_context(|| format!("cannot read {SUITE}"))?;
     let runs: Vec<Run> = serde_json::from_slice(&text).with_context(|| format!("{SUITE} is damaged"))?;
-    for run in runs {
+    for run in runs.into_iter().filter(|run| run.userland == userland) {
         if run.in_lab {
             thread::sleep(MIN_OVS_UPTIME.saturating_sub(uptime()?));
         }
         writeln!(report, "{}", Progress::Begin(run.name.clone()).line())?;
         let output = || -> io::Result<Stdio> { Ok(report.try_clone()?.into()) };
-        let status = Command::new(&run.program)
+        let status = Command::new(userland.path(&run.program))
             .args(&run.arguments)
-            .env(BUILT, workspace::kstamp_binary())
+            .env(BUILT, userland.path(&workspace::kstamp_binary()))
+            .env(PACKAGES, userland.path(Path::new(PACKAGES_DIRECTORY)))
             .env(EMULATED, "1")
             .env(PACKETS.0, PACKETS.1)
             .stdin(Stdio::null())
@@ -203,6 +271,12 @@ pub const BUILT: &str = "KSTAMP_BUILT";
 
 /// The variable that is set in guests, whose CPUs are emulated.
 pub const EMULATED: &str = "KSTAMP_EMULATED";
+
+/// The variable with the directory of the packages that tests of services install, in the order of their versions.
+pub const PACKAGES: &str = "KSTAMP_PACKAGES";
+
+/// That directory.
+pub(super) const PACKAGES_DIRECTORY: &str = "/packages";
 
 /// Fewer mutated packets for the programs than elsewhere: processors are emulated.
 const PACKETS: (&str, &str) = ("KSTAMP_PACKETS", "2500");

@@ -76,6 +76,12 @@ pub(super) fn write(path: &Path, unpacked: &Unpacked, suite: &Suite) -> Result<(
         .archive
         .link(Path::new("/init"), &suite.first_process().display().to_string())?;
     image.archive.bytes(Path::new(guest::SUITE), &suite.description()?)?;
+    for package in suite.packages() {
+        let name = package.file_name().unwrap_or_default();
+        image
+            .archive
+            .file(&Path::new(guest::PACKAGES_DIRECTORY).join(name), package)?;
+    }
     image
         .archive
         .finish()

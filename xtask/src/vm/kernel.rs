@@ -9,8 +9,8 @@ use anyhow::{Context as _, Result, bail};
 use crate::exec;
 use crate::setup::{self, Closure};
 
-/// Modules that the lab, the tests and kstamp use. They may also be built into the kernel.
-const WANTED: [&str; 13] = [
+/// Modules that the lab, the tests and kstamp use, and those for a disk. They may also be built into the kernel.
+const WANTED: [&str; 16] = [
     "openvswitch",
     "vport_vxlan",
     "vxlan",
@@ -23,6 +23,9 @@ const WANTED: [&str; 13] = [
     "cls_bpf",
     "cls_matchall",
     "act_gact",
+    "virtio_pci",
+    "virtio_blk",
+    "ext4",
     "af_packet",
 ];
 
@@ -44,6 +47,14 @@ impl Kernel {
         match self {
             Self::V6_1 => "6.1",
             Self::V6_12 => "6.12",
+        }
+    }
+
+    /// The name and the number of Debian's release with it.
+    pub(super) fn debian(self) -> (&'static str, u8) {
+        match self {
+            Self::V6_1 => ("bookworm", 12),
+            Self::V6_12 => ("trixie", 13),
         }
     }
 }

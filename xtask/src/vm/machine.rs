@@ -71,6 +71,8 @@ pub(super) struct System<'a> {
     pub(super) kernel: &'a Path,
     /// The initial file system, whose first process is xtask.
     pub(super) archive: &'a Path,
+    /// The image of a disk, which is read only: changes are dropped with the machine.
+    pub(super) disk: Option<&'a Path>,
     /// The arguments of the first process.
     pub(super) arguments: &'a str,
 }
@@ -117,6 +119,11 @@ fn command(system: System, console: &Path) -> Result<Command> {
         .arg(system.kernel)
         .arg("-initrd")
         .arg(system.archive);
+    if let Some(disk) = system.disk {
+        command
+            .arg("-drive")
+            .arg(format!("file={},format=raw,if=virtio,snapshot=on", disk.display()));
+    }
     command
         .arg("-append")
         .arg(format!("{COMMAND_LINE} {}", system.arguments));

@@ -7,7 +7,8 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
-use crate::vm::guest::Run;
+use crate::package::{self, Format, Package};
+use crate::vm::guest::{Run, Userland};
 use crate::{exec, workspace};
 
 /// A test binary.
@@ -18,10 +19,11 @@ struct Part {
     in_lab: bool,
     /// Whether its tests run one after another.
     in_turn: bool,
+    userland: Userland,
 }
 
 /// Test binaries of `probe-io/tests`, `probe-user/tests` and `xtask/tests` that run in every guest.
-static PARTS: [Part; 15] = [
+static PARTS: [Part; 16] = [
     // The emulator may run a breakpoint that the kernel has just removed from its XDP dispatcher (`text_poke_bp`), if one
     // program is tested while another takes its place there.
     in_turn("programs"),
@@ -39,6 +41,10 @@ static PARTS: [Part; 15] = [
     alone("tap"),
     in_turn("volley"),
     in_turn("volley_programs"),
+    Part {
+        userland: Userland::Debian,
+        ..in_turn("systemd")
+    },
 ];
 
 /// There can be one lab only.
@@ -61,14 +67,20 @@ const fn alone(test: &'static str) -> Part {
         test,
         in_lab: false,
         in_turn: false,
+        userland: Userland::Bare,
     }
 }
+
+/// A version of the package before the first.
+const OLDER: &str = "0.0.1";
 
 #[derive(Debug)]
 pub(super) struct Suite {
     runs: Vec<Run>,
     binaries: Vec<Binary>,
     xtask: PathBuf,
+    /// Packages of kstamp, the older first.
+    packages: Vec<PathBuf>,
 }
 
 /// A file that must be in the guest.
@@ -107,18 +119,29 @@ impl Suite {
         let built = Built::read(&String::from_utf8_lossy(&output.stdout));
         let mut runs = Vec::new();
         for part in &PARTS {
-            let run = Run {
+            let program = built.test(part.test)?;
+            if let Some(filter) = filter
+                && !exec::capture(Command::new(program).args(["--list", "--format=terse", filter]))?.contains(": test")
+            {
+                continue;
+            }
+            runs.push(Run {
                 name: part.test.to_owned(),
-                program: built.test(part.test)?.to_owned(),
+                program: program.to_owned(),
                 arguments: arguments(part, filter),
                 in_lab: part.in_lab,
-            };
-            runs.push(run);
+                userland: part.userland,
+            });
         }
         let mut binaries: Vec<_> = runs.iter().map(|run| run.program.clone()).collect();
         // Tests start these two by their paths.
         let xtask = workspace::kstamp_binary().with_file_name("xtask");
         binaries.extend([workspace::kstamp_binary(), xtask.clone()]);
+        let packages = if runs.iter().any(|run| run.userland == Userland::Debian) {
+            build_packages(&workspace::kstamp_binary())?
+        } else {
+            Vec::new()
+        };
         // Binaries of earlier builds have other names.
         let _ = fs::remove_dir_all(stripped);
         fs::create_dir_all(stripped).with_context(|| format!("cannot make {}", stripped.display()))?;
@@ -127,6 +150,7 @@ impl Suite {
             runs,
             binaries: binaries.into_iter().map(strip).collect::<Result<_>>()?,
             xtask,
+            packages,
         })
     }
 
@@ -135,15 +159,38 @@ impl Suite {
         &self.xtask
     }
 
+    /// Whether anything runs in this userland.
+    pub(super) fn runs_in(&self, userland: Userland) -> bool {
+        self.runs.iter().any(|run| run.userland == userland)
+    }
+
     /// Files that must be in the guest.
     pub(super) fn binaries(&self) -> &[Binary] {
         &self.binaries
+    }
+
+    pub(super) fn packages(&self) -> &[PathBuf] {
+        &self.packages
     }
 
     /// The contents of [`guest::SUITE`](super::guest::SUITE).
     pub(super) fn description(&self) -> Result<Vec<u8>> {
         serde_json::to_vec(&self.runs).context("cannot describe the suite")
     }
+}
+
+/// Builds the package, and the one that it upgrades.
+fn build_packages(kstamp: &Path) -> Result<Vec<PathBuf>> {
+    let mut packages = Vec::new();
+    for version in [OLDER, package::VERSION] {
+        let package = Package {
+            binary: kstamp.to_owned(),
+            version: version.to_owned(),
+            output: workspace::target_directory().join("vm/packages"),
+        };
+        packages.extend(package.build(&[Format::Deb])?);
+    }
+    Ok(packages)
 }
 
 fn arguments(part: &Part, filter: Option<&str>) -> Vec<String> {

@@ -7,7 +7,7 @@ pub mod browser;
 pub mod links;
 
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -100,7 +100,7 @@ impl Agent {
     /// Starts `kstamp COMMAND --iface PORT --format jsonl ARGUMENTS…` at `place`.
     pub fn start(lab: &Lab, place: &AgentNs, command: &str, arguments: &str) -> Self {
         let process = lab.command(&place.namespace, kstamp(), [command, "--iface", &place.interface]);
-        Self::spawn(lab, &place.namespace, process, arguments)
+        Self::spawn(&lab.scratch().unwrap(), &place.namespace, process, arguments)
     }
 
     /// Starts `kstamp reflect` at the second agent, for IPv4, and waits until it is attached.
@@ -116,7 +116,7 @@ impl Agent {
         for port in lab.topology().network().unwrap().ports() {
             process.args(["--tap", &port]);
         }
-        Self::spawn(lab, SWITCHES, process, arguments)
+        Self::spawn(&lab.scratch().unwrap(), SWITCHES, process, arguments)
     }
 
     /// Runs `kstamp agent` at the first agent, which probes the second by unicast `count` times; it must end within `limit`.
@@ -127,10 +127,9 @@ impl Agent {
         Self::start(lab, near, "agent", &arguments).wait(limit).assert_success()
     }
 
-    /// Starts `process`, a kstamp in `namespace`, with `--format jsonl ARGUMENTS…`.
-    pub fn spawn(lab: &Lab, namespace: &str, mut process: Command, arguments: &str) -> Self {
+    /// Starts `process` with `--format jsonl ARGUMENTS…`; its output goes to files in `scratch`.
+    pub fn spawn(scratch: &Path, namespace: &str, mut process: Command, arguments: &str) -> Self {
         let name = format!("{namespace}-{}", number());
-        let scratch = lab.scratch().unwrap();
         let (out, err) = (scratch.join(format!("{name}.out")), scratch.join(format!("{name}.err")));
         process.args(["--format", "jsonl"]).args(arguments.split_whitespace());
         process
