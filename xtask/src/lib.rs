@@ -13,6 +13,7 @@ pub mod package;
 pub mod privilege;
 mod process;
 pub mod relay;
+pub mod release;
 pub mod run;
 pub mod setup;
 pub mod signals;

@@ -1,4 +1,4 @@
-//! An image for containers, as an archive of an OCI layout (image-spec 1.1): the program and the libraries that it is linked to.
+//! An image for containers, as an archive of an OCI layout (image-spec 1.1): the program and its libraries.
 
 use std::env::consts::ARCH;
 use std::fs;
@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
-use crate::package::program::{date, gzip, sha256, tar};
+use crate::exec;
+use crate::package::program::{date, gzip, scratch, sha256, tar};
 use crate::package::tree::Tree;
-use crate::{exec, workspace};
 
 /// Of the package, only these are in the image.
 const FILES: [&str; 2] = ["usr/bin/kstamp", "usr/share/doc/kstamp/copyright"];
@@ -18,7 +18,7 @@ const FILES: [&str; 2] = ["usr/bin/kstamp", "usr/share/doc/kstamp/copyright"];
 const COPYRIGHT: [&str; 2] = ["usr/share/doc/libc6/copyright", "usr/share/doc/libgcc-s1/copyright"];
 
 pub(super) fn build(tree: &Tree, output: &Path) -> Result<PathBuf> {
-    let work = tempfile::tempdir_in(workspace::target_directory()).context("cannot make a directory in target")?;
+    let work = scratch()?;
     let (root, layout) = (work.path().join("root"), work.path().join("layout"));
     fill(&root, tree)?;
     let blobs = layout.join("blobs/sha256");
@@ -120,7 +120,8 @@ mod tests {
 
     #[test]
     fn libraries_are_those_with_a_path() {
-        let ldd = "\tlinux-vdso.so.1 (0x1)\n\tlibm.so.6 => /lib/x86_64-linux-gnu/libm.so.6 (0x2)\n\t/lib64/ld-linux-x86-64.so.2 (0x3)\n";
+        let ldd = "\tlinux-vdso.so.1 (0x1)\n\tlibm.so.6 => /lib/x86_64-linux-gnu/libm.so.6 (0x2)\n\t\
+                   /lib64/ld-linux-x86-64.so.2 (0x3)\n";
         let want = ["lib/x86_64-linux-gnu/libm.so.6", "lib64/ld-linux-x86-64.so.2"];
         assert_eq!(linked(ldd).collect::<Vec<_>>(), want);
     }
