@@ -309,7 +309,7 @@ fn assert_no_loss(near: Running, what: &str) -> u64 {
     for field in ["lost", "send_failed", "duplicates"] {
         assert_eq!(number(summary, field), 0, "{what}, {field}: {summary:#}\n{stderr}");
     }
-    assert!(number(summary, "received") > 1_000, "{what}: {summary:#}");
+    assert!(number(summary, "received") > 100, "{what}: {summary:#}");
     let downs = records
         .iter()
         .filter(|record| record["type"] == "peer" && record["event"] == "down");

@@ -21,7 +21,7 @@ struct Part {
 }
 
 /// Test binaries of `probe-io/tests`, `probe-user/tests` and `xtask/tests` that run in every guest.
-static PARTS: [Part; 15] = [
+static PARTS: [Part; 16] = [
     // The emulator may run a breakpoint that the kernel has just removed from its XDP dispatcher (`text_poke_bp`), if one
     // program is tested while another takes its place there.
     in_turn("programs"),
@@ -37,6 +37,7 @@ static PARTS: [Part; 15] = [
     alone("privileges"),
     alone("policy"),
     alone("tap"),
+    in_turn("service"),
     in_turn("volley"),
     in_turn("volley_programs"),
 ];
