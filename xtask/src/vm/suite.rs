@@ -39,6 +39,7 @@ static PARTS: [Part; 16] = [
     alone("privileges"),
     alone("policy"),
     alone("tap"),
+    in_turn("service"),
     in_turn("volley"),
     in_turn("volley_programs"),
     Part {
