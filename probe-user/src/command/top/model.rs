@@ -5,6 +5,7 @@ mod row;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 
+use log::Level;
 use probe_core::agent::config::MAX_PEERS;
 use probe_core::stats::report::Path;
 use probe_core::text::plain;
@@ -76,7 +77,7 @@ impl Model {
             }
             Update::Known { peer, name, is_down } => self.known(peer, name.as_deref(), is_down),
             Update::Unreadable(why) => self.event(now, &format!("a line that is no record: {why}")),
-            Update::Said(line) => self.event(now, &line),
+            Update::Said(line) => self.event(now, message_of(&line)),
             Update::Lost(why) => {
                 let why = plain(&why, MAX_TEXT);
                 if self.lost.as_ref().is_none_or(|(_, before)| *before != why) {
@@ -265,6 +266,20 @@ fn hooks(hooks: &Hooks) -> Hooks {
     Hooks {
         egress: hooks.egress.as_ref().map(|hook| plain(hook, MAX_NAME)),
         receive: plain(&hooks.receive, MAX_NAME),
+    }
+}
+
+/// A line of diagnostics without time, level and module: an event has a time, and its text must fit.
+fn message_of(line: &str) -> &str {
+    let logged = line.strip_prefix('[').and_then(|line| line.split_once("] "));
+    let is_level = |head: &str| {
+        head.split_whitespace()
+            .nth(1)
+            .is_some_and(|word| word.parse::<Level>().is_ok())
+    };
+    match logged {
+        Some((head, message)) if is_level(head) => message,
+        _ => line,
     }
 }
 

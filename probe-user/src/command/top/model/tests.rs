@@ -163,6 +163,22 @@ fn what_the_history_and_the_stream_have_counts_once() {
 }
 
 #[test]
+fn a_diagnostic_is_its_message() {
+    for (line, want) in [
+        (
+            "[2026-11-27T16:39:59.613Z WARN  probe_user::serve] --listen shows all",
+            "--listen shows all",
+        ),
+        ("kstamp: no interface", "kstamp: no interface"),
+        ("[fe80::1] and more", "[fe80::1] and more"),
+    ] {
+        let mut model = Model::default();
+        model.update(Update::Said(line.to_owned()), at(1));
+        assert_eq!(model.events().next().unwrap().text, want);
+    }
+}
+
+#[test]
 fn events_are_in_the_order_of_time() {
     let mut model = Model::default();
     for s in [1, 5, 3, 4, 2] {
