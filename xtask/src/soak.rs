@@ -31,8 +31,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 const WARM_UP: Duration = Duration::from_secs(15);
 
 /// How much more memory an agent may take then. The page keeps the windows of an hour and the minutes of a day
-/// (`probe-user/src/output/history.rs`): up to 960 KiB for the one peer of this run.
-const MAX_GROWTH_KIB: u64 = 1024;
+/// (`probe-user/src/output/history.rs`): up to 640 and 320 KiB for the one peer of this run, in buffers of 1,024 and 512 KiB.
+const MAX_GROWTH_KIB: u64 = 1536;
 
 /// kstamp's default interval in milliseconds, and probes in an hour.
 const USUAL_INTERVAL_MS: u64 = 500;

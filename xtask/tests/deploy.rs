@@ -87,6 +87,16 @@ fn manifests_are_accepted_and_refer_to_each_other() {
 }
 
 #[test]
+fn kstamp_accepts_the_configuration_of_each_folder() {
+    for folder in ["base", "example"] {
+        let file = deploy("kubernetes").join(folder).join("agent.toml");
+        run(Command::new(support::kstamp())
+            .args(["config", "check", "agent", "--config"])
+            .arg(file));
+    }
+}
+
+#[test]
 fn an_agent_needs_each_capability_of_the_daemonset_and_no_other() {
     let Some(manifests) = checked("base") else { return };
     let container = &of_kind(&manifests, "DaemonSet")["spec"]["template"]["spec"]["containers"][0];
@@ -160,11 +170,17 @@ fn play(lab: &Lab, settings: &Value) -> String {
         "--extra-vars",
         &settings.to_string(),
     ]);
+    // The playbook has kstamp check the configuration.
+    let kstamp = support::kstamp();
+    let path = std::env::var("PATH").unwrap();
     command
         .current_dir(deploy("ansible"))
         .env("HOME", lab.scratch().unwrap())
-        .env("OVS_RUNDIR", SWITCH);
-    let text = run(&mut command);
+        .env("OVS_RUNDIR", SWITCH)
+        .env("PATH", format!("{}:{path}", kstamp.parent().unwrap().display()));
+    let output = exec::output(&mut command).unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}");
     text.lines()
         .rfind(|line| line.starts_with("compute1"))
         .unwrap()
@@ -218,10 +234,8 @@ fn the_playbook_makes_a_port_that_can_be_measured_and_changes_nothing_again() {
     let arguments = format!("--family v4 --no-group --peer {address} --interval 10ms --count 100");
     let agent = Agent::start(&lab, lab.pair()[1], "agent", &arguments);
     let finished = agent.wait(Duration::from_secs(30)).assert_success();
-    assert!(
-        count(finished.summary(address, "unicast"), "received") > 0,
-        "{finished:#?}"
-    );
-    reflector.stop();
+    let reflector = reflector.stop();
+    let received = count(finished.summary(address, "unicast"), "received");
+    assert!(received > 0, "{finished:#?}\n{reflector:#?}");
     lab.down().unwrap();
 }
