@@ -124,6 +124,39 @@ impl Udp {
     }
 }
 
+/// Whether a frame is certainly no datagram whose ports, source and destination, are of interest. Looks only at headers of the
+/// usual form, and finds most frames there that are not kstamp's; [`udp`] decides about all others.
+#[inline(always)]
+pub fn is_foreign<S: Source + ?Sized>(source: &S, is_of_interest: impl Fn(u16, u16) -> bool) -> bool {
+    usual_ports(source)
+        .is_some_and(|ports| ports.is_none_or(|(source, destination)| !is_of_interest(source, destination)))
+}
+
+/// The ports in headers of the usual form; the inner value is `None` if these are not of UDP.
+#[inline(always)]
+fn usual_ports<S: Source + ?Sized>(source: &S) -> Option<Option<(u16, u16)>> {
+    /// Version 4, no options.
+    const USUAL_V4: u8 = 0x45;
+    let ports = |udp_at: usize| {
+        // In this order one comparison with the end of the frame is enough.
+        let destination = be16(source, udp_at + 2)?;
+        Some(Some((be16(source, udp_at)?, destination)))
+    };
+    match be16(source, 12)? {
+        ETHERTYPE_IPV4 => {
+            if source.load::<u8>(ETHERNET_LEN + 9)? != PROTOCOL_UDP {
+                return Some(None);
+            }
+            if source.load::<u8>(ETHERNET_LEN)? != USUAL_V4 {
+                return None;
+            }
+            ports(ETHERNET_LEN + IPV4_LEN)
+        }
+        ETHERTYPE_IPV6 if source.load::<u8>(ETHERNET_LEN + 6)? == PROTOCOL_UDP => ports(ETHERNET_LEN + IPV6_LEN),
+        _ => None,
+    }
+}
+
 /// Finds the UDP datagram in a frame; `None` if it is not UDP, is cut short, or is a later fragment.
 #[inline(always)]
 pub fn udp<S: Source + ?Sized>(source: &S) -> Option<Udp> {

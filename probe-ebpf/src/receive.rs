@@ -11,10 +11,13 @@ use crate::{collect, reflect};
 /// Reflects a probe, collects a reply, and lets everything else pass.
 #[inline(always)]
 pub fn receive<H: Hook>(hook: &mut H) -> H::Verdict {
-    let Some(udp) = frame::udp(hook) else {
+    let Some(settings) = SETTINGS.get(0) else {
         return H::PASS;
     };
-    let Some(settings) = SETTINGS.get(0) else {
+    if frame::is_foreign(hook, |source, destination| settings.may_receive(source, destination)) {
+        return H::PASS;
+    }
+    let Some(udp) = frame::udp(hook) else {
         return H::PASS;
     };
     if settings.is_probe(&udp) {
