@@ -378,53 +378,67 @@ fn a_process_that_does_not_run_feeds_no_watchdog() {
     assert!(running.stop().0.success());
 }
 
+/// Restarts a service at the far end by each of `signals`, under the probes of an agent.
+fn restart_under_probes(pair: &Pair, arguments: &str, near: &str, signals: &[Signal]) {
+    let manager = Manager::new();
+    let mut far = manager.started(pair, &pair.far, arguments);
+    let near = probing(pair, near);
+    let sender = Sender::new(pair);
+    assert_eq!(sender.probe(), 0);
+    for (number, signal) in (1..).zip(signals) {
+        far = manager.restarted(pair, far, *signal, &pair.far, arguments);
+        let start = far.await_type("start");
+        let reason = start["attach_reason"].as_str().unwrap();
+        assert!(
+            arguments.contains("--attach") || reason.contains("taken over"),
+            "{start:#}"
+        );
+        assert_eq!(stderr_of(&far), "", "{arguments}");
+        assert_eq!(sender.probe(), number, "{arguments}");
+    }
+    let received = assert_no_loss(near, arguments);
+    let programs = programs_of(&far);
+    let (_, records, _) = far.stop();
+    // The replies of all processes, and of the time between them.
+    assert!(number(counters(&records), "reflected") >= received, "{arguments}");
+    manager.await_empty();
+    await_unloaded(&programs);
+}
+
+const FIVE_TIMES: [Signal; 5] = [
+    Signal::SIGUSR2,
+    Signal::SIGKILL,
+    Signal::SIGUSR2,
+    Signal::SIGKILL,
+    Signal::SIGUSR2,
+];
+
 #[test]
 fn probes_of_restarts_are_answered_and_sessions_go_on() {
     let Some(pair) = Pair::new() else { return };
-    use Signal::{SIGKILL, SIGUSR2};
-    let table: [(&str, &str, &[Signal]); 4] = [
-        (REFLECT, "", &[SIGUSR2, SIGKILL, SIGUSR2, SIGKILL, SIGUSR2]),
-        (
-            "agent --iface port2 --family v4",
-            "",
-            &[SIGUSR2, SIGKILL, SIGUSR2, SIGKILL, SIGUSR2],
-        ),
-        (REFLECT_BY_XDP, "--attach xdp-native", &[SIGUSR2, SIGKILL]),
-        (
-            "reflect --iface port2 --family v4 --attach tc",
-            "--attach tc",
-            &[SIGUSR2, SIGKILL],
-        ),
-    ];
-    for (arguments, near, signals) in table {
-        if arguments.ends_with("tc") && !has_tcx() {
-            println!("SKIPPED: TC filters are no links before TCX");
-            continue;
-        }
-        let manager = Manager::new();
-        let mut far = manager.started(&pair, &pair.far, arguments);
-        let near = probing(&pair, near);
-        let sender = Sender::new(&pair);
-        assert_eq!(sender.probe(), 0);
-        for (number, signal) in (1..).zip(signals) {
-            far = manager.restarted(&pair, far, *signal, &pair.far, arguments);
-            let start = far.await_type("start");
-            let reason = start["attach_reason"].as_str().unwrap();
-            assert!(
-                arguments.contains("--attach") || reason.contains("taken over"),
-                "{start:#}"
-            );
-            assert_eq!(stderr_of(&far), "", "{arguments}");
-            assert_eq!(sender.probe(), number, "{arguments}");
-        }
-        let received = assert_no_loss(near, arguments);
-        let programs = programs_of(&far);
-        let (_, records, _) = far.stop();
-        // The replies of all processes, and of the time between them.
-        assert!(number(counters(&records), "reflected") >= received, "{arguments}");
-        manager.await_empty();
-        await_unloaded(&programs);
+    restart_under_probes(&pair, REFLECT, "", &FIVE_TIMES);
+}
+
+#[test]
+fn an_agent_is_restarted_without_a_lost_probe_too() {
+    let Some(pair) = Pair::new() else { return };
+    restart_under_probes(&pair, "agent --iface port2 --family v4", "", &FIVE_TIMES);
+}
+
+#[test]
+fn a_restart_by_native_xdp_and_by_tc_loses_no_probe() {
+    let Some(pair) = Pair::new() else { return };
+    restart_under_probes(&pair, REFLECT_BY_XDP, "--attach xdp-native", &FIVE_TIMES[..2]);
+    if !has_tcx() {
+        println!("SKIPPED: TC filters are no links before TCX");
+        return;
     }
+    restart_under_probes(
+        &pair,
+        &format!("{REFLECT} --attach tc"),
+        "--attach tc",
+        &FIVE_TIMES[..2],
+    );
 }
 
 #[test]
