@@ -19,6 +19,7 @@ const ANY_INTERFACE: &str = "IFACE";
 pub enum ConfigArgs {
     /// Check the configuration of a command, or of all commands: each error with its file and line
     Check {
+        /// Only this one
         #[arg(value_enum)]
         command: Option<Configured>,
 
@@ -28,6 +29,7 @@ pub enum ConfigArgs {
     },
     /// Show each value of a command, and where it comes from
     Show {
+        /// Whose values
         #[arg(value_enum)]
         command: Configured,
 
@@ -37,6 +39,7 @@ pub enum ConfigArgs {
     },
     /// Print a configuration file with all keys and their defaults, commented out
     Default {
+        /// Whose keys
         #[arg(value_enum)]
         command: Configured,
     },
