@@ -100,6 +100,11 @@ impl Reflector {
         self.policy = policy.into();
     }
 
+    /// What sources have used so far is forgotten.
+    pub fn set_rates(&mut self, rates: Rates) {
+        self.limiter = Limiter::new(rates);
+    }
+
     pub fn counts(&self) -> &Counts {
         &self.counts
     }

@@ -39,6 +39,11 @@ impl Rings {
         })
     }
 
+    /// Whether `sessions` sessions, each with `in_flight` probes that may still be answered in time, fit.
+    pub fn hold(self, sessions: u64, in_flight: u64) -> bool {
+        sessions <= u64::from(self.number) && in_flight <= u64::from(self.length)
+    }
+
     /// The number of records in all rings.
     pub fn records(self) -> u32 {
         self.number * self.length
@@ -221,6 +226,18 @@ mod tests {
             assert_eq!(table.sends(ssid), None, "it has one");
         }
         assert_eq!(table.record(10, 15), None);
+    }
+
+    #[test]
+    fn rings_hold_what_they_were_made_for_and_no_more() {
+        let rings = Rings::of(3, MAX_PROBES as u64).unwrap();
+        for (sessions, in_flight, is_held) in [
+            (3, MAX_PROBES as u64, true),
+            (4, 1, false),
+            (1, MAX_PROBES as u64 + 1, false),
+        ] {
+            assert_eq!(rings.hold(sessions, in_flight), is_held, "{sessions} {in_flight}");
+        }
     }
 
     #[test]

@@ -224,6 +224,11 @@ impl Port {
         self.policy.own().to_vec()
     }
 
+    /// From the next [`Port::poll`] on, answers other prefixes, and as often as these rates allow.
+    pub fn set_answering(&mut self, answering: Answering) {
+        self.config.answering = answering;
+    }
+
     /// The sources that are answered.
     pub fn policy(&self) -> Arc<Policy> {
         self.policy.clone()

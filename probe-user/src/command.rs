@@ -12,6 +12,7 @@ mod shared;
 pub mod top;
 pub mod volley;
 
+use std::env;
 use std::ffi::OsString;
 
 use anyhow::Result;
@@ -32,6 +33,7 @@ use crate::command::ping::config::PingConfig;
 use crate::command::reflect::{ReflectArgs, ReflectConfig};
 use crate::command::report::args::ReportArgs;
 use crate::command::report::config::ReportConfig;
+use crate::command::shared::reload::Reloader;
 use crate::command::shared::values::ConfigError;
 use crate::command::top::args::TopArgs;
 use crate::command::top::config::TopConfig;
@@ -145,35 +147,64 @@ where
 pub struct Loaded {
     pub verbose: u8,
     pub command: Command,
-    /// Where its values come from, if files may have them.
-    pub settings: Option<Settings>,
+    /// Its flags, if files may have them.
+    settings: Settings,
 }
 
 /// Parses and validates a command line, program name first, with the values that files and the environment add.
 pub fn load(arguments: &[OsString], system: &System) -> Result<Loaded, ParseError> {
-    let mut cli = Cli::command();
-    cli.build();
-    let Some(sources) = Sources::read(&cli, arguments, system) else {
-        let (verbose, command) = accept(arguments, system)?;
-        return Ok(Loaded {
-            verbose,
-            command,
-            settings: None,
-        });
+    let settings = match settings(arguments, system).map_err(ParseError::Usage)? {
+        Some(settings) => settings,
+        None => {
+            let (verbose, command) = accept(arguments, system)?;
+            return Ok(Loaded {
+                verbose,
+                command,
+                settings: Settings::default(),
+            });
+        }
     };
-    if let Some(problem) = sources.problems.first() {
-        return Err(ParseError::Usage(problem.clone()));
-    }
-    let settings = sources.settings().map_err(ParseError::Usage)?;
-    let is_accepted = |words: &[OsString]| is_accepted(words, system);
-    let accepted = accept(&settings.words(), system);
-    let (verbose, command) =
-        accepted.map_err(|error| ParseError::Usage(settings.placed(&error.to_string(), &is_accepted)))?;
+    let (verbose, command) = of_settings(&settings, system).map_err(ParseError::Usage)?;
     Ok(Loaded {
         verbose,
         command,
-        settings: Some(settings),
+        settings,
     })
+}
+
+/// The flags of a command with those that files and the environment add; `None` if they add nothing to this command, or if
+/// the command line is wrong.
+fn settings(arguments: &[OsString], system: &System) -> Result<Option<Settings>, String> {
+    let mut cli = Cli::command();
+    cli.build();
+    let Some(sources) = Sources::read(&cli, arguments, system) else {
+        return Ok(None);
+    };
+    match sources.problems.first() {
+        Some(problem) => Err(problem.clone()),
+        None => sources.settings().map(Some),
+    }
+}
+
+/// Fails with the place of the value that is wrong.
+fn of_settings(settings: &Settings, system: &System) -> Result<(u8, Command), String> {
+    let is_accepted = |words: &[OsString]| is_accepted(words, system);
+    accept(&settings.words(), system).map_err(|error| settings.placed(&error.to_string(), &is_accepted))
+}
+
+/// Reads the configuration of this process again; `pick` takes it out of its command.
+fn reloader<T: 'static>(current: Settings, pick: fn(Command) -> Option<Box<T>>) -> Reloader<T> {
+    let read = || {
+        let arguments: Vec<_> = env::args_os().collect();
+        settings(&arguments, &System::of_process()).map(Option::unwrap_or_default)
+    };
+    let validate = move |settings: &Settings| {
+        let (_, command) = of_settings(settings, &System::of_process())?;
+        pick(command)
+            .map(|config| *config)
+            .ok_or_else(|| "the command has changed".to_owned())
+    };
+    Reloader::new(current, read, validate)
 }
 
 /// The verbosity and the command of a command line that is complete.
@@ -228,13 +259,32 @@ fn config(args: ConfigArgs, system: &System) -> Result<String, ConfigError> {
 }
 
 /// Runs a command to its end.
-pub async fn run(command: Command) -> Result<()> {
+pub async fn run(loaded: Loaded) -> Result<()> {
     raise_open_files()?;
+    let Loaded { command, settings, .. } = loaded;
     match command {
-        Command::Agent(config) => agent::run::run(*config).await,
+        Command::Agent(config) => {
+            let pick = |command| match command {
+                Command::Agent(config) => Some(config),
+                _ => None,
+            };
+            agent::run::run(*config, reloader(settings, pick)).await
+        }
         Command::Top(config) => top::run::run(config).await,
-        Command::Reflect(config) => reflect::run(*config).await,
-        Command::Controller(config) => controller::run::run(*config).await,
+        Command::Reflect(config) => {
+            let pick = |command| match command {
+                Command::Reflect(config) => Some(config),
+                _ => None,
+            };
+            reflect::run(*config, reloader(settings, pick)).await
+        }
+        Command::Controller(config) => {
+            let pick = |command| match command {
+                Command::Controller(config) => Some(config),
+                _ => None,
+            };
+            controller::run::run(*config, reloader(settings, pick)).await
+        }
         Command::Ping(config) => ping::run::run(*config).await,
         Command::Doctor(config) => doctor::run(config).await,
         Command::Compare(config) => compare::run::run(*config).await,

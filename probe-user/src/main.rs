@@ -37,13 +37,12 @@ fn main() -> ExitCode {
         }
         Err(ParseError::Usage(line)) => return fail(USAGE, &line),
     };
-    let command = loaded.command;
-    start_logging(loaded.verbose, command.wants_program_log());
+    start_logging(loaded.verbose, loaded.command.wants_program_log());
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(FAILURE, &format!("cannot start: {error}")),
     };
-    outcome(runtime.block_on(command::run(command)))
+    outcome(runtime.block_on(command::run(loaded)))
 }
 
 fn outcome(outcome: anyhow::Result<()>) -> ExitCode {

@@ -30,15 +30,15 @@ const POLL: Duration = Duration::from_millis(10);
 
 /// The thread that sends.
 pub struct Exporter {
-    /// Dropped to stop it.
-    stop: mpsc::Sender<()>,
+    /// Takes another interval; dropped to stop it.
+    pace: mpsc::Sender<Duration>,
     done: oneshot::Receiver<()>,
 }
 
 impl Exporter {
     /// Sends `metrics` from now on, in pace with the reports. `host` is this host's name.
     pub fn start(config: OtlpConfig, metrics: Arc<Mutex<Metrics>>, host: String, report: Duration) -> Result<Self> {
-        let (stop, stopped) = mpsc::channel::<()>();
+        let (pace, paces) = mpsc::channel();
         let (ended, done) = oneshot::channel();
         let run = move || {
             let mut sender = Sender {
@@ -47,17 +47,23 @@ impl Exporter {
                 host,
                 link: Link::default(),
             };
-            sender.run(&stopped, Pace::new(report));
+            sender.run(&paces, report);
             // Nobody waits if the agent was killed.
             let _ = ended.send(());
         };
         in_background("kstamp-otlp", run).context("cannot start a thread for --otlp")?;
-        Ok(Self { stop, done })
+        Ok(Self { pace, done })
+    }
+
+    /// Sends in pace with another report interval.
+    pub fn set_report(&self, report: Duration) {
+        // The thread ends only when this is dropped.
+        let _ = self.pace.send(report);
     }
 
     /// Sends once more, and waits for that for a short time.
     pub async fn finish(self) {
-        drop(self.stop);
+        drop(self.pace);
         let _ = timeout(LAST_EXPORT + LAST_RESULTS, self.done).await;
     }
 }
@@ -71,13 +77,23 @@ struct Sender {
 
 impl Sender {
     /// One request at a time: while it fails nothing is queued, because the next one contains it all.
-    fn run(&mut self, stopped: &mpsc::Receiver<()>, mut pace: Pace) {
+    fn run(&mut self, paces: &mpsc::Receiver<Duration>, report: Duration) {
+        let mut pace = Pace::new(report);
         let mut wait = pace.first();
-        while stopped.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
-            let begin = Instant::now();
-            wait = match self.export(None) {
-                Some(Ok(())) | None => pace.succeeded(begin.elapsed()),
-                Some(Err(failure)) => pace.failed(failure.retry_after),
+        loop {
+            wait = match paces.recv_timeout(wait) {
+                Ok(report) => {
+                    pace = Pace::new(report);
+                    pace.first()
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    let begin = Instant::now();
+                    match self.export(None) {
+                        Some(Ok(())) | None => pace.succeeded(begin.elapsed()),
+                        Some(Err(failure)) => pace.failed(failure.retry_after),
+                    }
+                }
+                Err(RecvTimeoutError::Disconnected) => break,
             };
         }
         let end = Instant::now() + LAST_RESULTS;

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use crate::session::GRACE_NS;
+
 #[derive(Debug, Clone)]
 pub struct ProbeConfig {
     /// Between two probes of one session; at least 1.
@@ -28,6 +30,18 @@ pub struct ProbeConfig {
     pub samples: bool,
     /// Whether each window has its delays in buckets ([`Delays`](crate::stats::report::Delays)).
     pub delays: bool,
+}
+
+impl ProbeConfig {
+    /// The probes of a session that may still be answered in time.
+    pub fn in_flight(&self) -> u64 {
+        in_flight(self.timeout_ns, self.interval_ns)
+    }
+}
+
+/// As [`ProbeConfig::in_flight`].
+pub fn in_flight(timeout_ns: u64, interval_ns: u64) -> u64 {
+    timeout_ns.saturating_add(GRACE_NS).div_ceil(interval_ns)
 }
 
 /// Default of [`ProbeConfig::max_peers`].

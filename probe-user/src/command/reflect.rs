@@ -13,10 +13,23 @@ use crate::command::shared::endpoint::Endpoint;
 use crate::command::shared::endpoint::config::{self as endpoint, EndpointConfig};
 use crate::command::shared::families::{limit, warn_of_late};
 use crate::command::shared::host::{POLL_INTERVAL, families_of_interface};
+use crate::command::shared::reload::{Reloader, around};
 use crate::command::shared::reporter::Reporter;
-use crate::command::shared::shutdown::Shutdown;
+use crate::command::shared::shutdown::{Request, Shutdown};
 use crate::command::shared::values::{ConfigError, wrong};
 use crate::output::{AgentFormat, OutputConfig};
+
+/// Keys that can change while it runs.
+const LIVE: [&str; 8] = [
+    "allow",
+    "format",
+    "output",
+    "rate",
+    "rate-group",
+    "rate-source",
+    "report",
+    "volley-limit",
+];
 
 #[derive(Debug, Clone, Args)]
 pub struct ReflectArgs {
@@ -58,11 +71,12 @@ pub fn validate(args: ReflectArgs) -> Result<ReflectConfig, ConfigError> {
 }
 
 /// Answers until the duration ends or a signal comes.
-pub async fn run(mut config: ReflectConfig) -> Result<()> {
+pub async fn run(mut config: ReflectConfig, mut reloader: Reloader<ReflectConfig>) -> Result<()> {
     let mut reporter = Reporter::open(&config.output)?;
     config.limit_to(families_of_interface(&config.endpoint.port.interface).await?);
     let (results, samples) = reporter.controls();
     let mut shutdown = Shutdown::new(results, samples).context("cannot catch signals")?;
+    shutdown.set_reloads(reloader.has_files());
     let (mut endpoint, privileges) = Endpoint::open(&config.endpoint).await?;
     warn_of_late(&config.endpoint.port);
     reporter.start(&config.endpoint, None, &endpoint.port, privileges)?;
@@ -70,8 +84,9 @@ pub async fn run(mut config: ReflectConfig) -> Result<()> {
     let mut poll = interval_at(Instant::now() + POLL_INTERVAL, POLL_INTERVAL);
     poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut report = interval_at(Instant::now() + config.report, config.report);
-    let over = async {
-        match config.duration {
+    let duration = config.duration;
+    let over = async move {
+        match duration {
             Some(duration) => sleep(duration).await,
             None => std::future::pending().await,
         }
@@ -79,7 +94,16 @@ pub async fn run(mut config: ReflectConfig) -> Result<()> {
     tokio::pin!(over);
     loop {
         tokio::select! {
-            () = shutdown.requested() => break,
+            request = shutdown.request() => match request {
+                Request::End => break,
+                Request::Reload => {
+                    let applied = around(async { reload(&mut reloader, &mut config, &mut reporter, &mut endpoint, &mut shutdown) });
+                    if applied.await {
+                        report = interval_at(Instant::now() + config.report, config.report);
+                    }
+                    poll.reset_immediately();
+                }
+            },
             () = &mut over => break,
             _ = report.tick() => reporter.counters(&endpoint.counters()?)?,
             () = endpoint.poll_is_due(&mut poll) => {
@@ -99,4 +123,34 @@ pub async fn run(mut config: ReflectConfig) -> Result<()> {
     drop(endpoint);
     let (results, samples) = reporter.into_sinks();
     Ok(shutdown.deliver(results, samples).await?)
+}
+
+/// Reads the configuration again, and applies what can change while it runs. Returns whether the report interval is another.
+fn reload(
+    reloader: &mut Reloader<ReflectConfig>,
+    config: &mut ReflectConfig,
+    reporter: &mut Reporter,
+    endpoint: &mut Endpoint,
+    shutdown: &mut Shutdown,
+) -> bool {
+    let reload = match reloader.read(&LIVE) {
+        Ok(reload) => reload,
+        Err(why) => {
+            reloader.refused(&why);
+            return false;
+        }
+    };
+    let other = reload.config.clone();
+    if reload.changes(&["format", "output"]) {
+        if let Err(error) = reporter.set_outputs(&other.output, true) {
+            reloader.refused(&reload.placed(&format!("{error:#}")));
+            return false;
+        }
+        shutdown.set_outputs(reporter.controls());
+    }
+    endpoint.set_answering(&other.endpoint);
+    let is_other = config.report != other.report;
+    config.report = other.report;
+    reloader.applied(reload);
+    is_other
 }

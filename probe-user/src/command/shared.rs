@@ -8,6 +8,7 @@ pub mod host;
 pub mod introductions;
 pub mod key_file;
 pub mod reflector;
+pub mod reload;
 pub mod replies;
 pub mod reporter;
 pub mod responder;

@@ -76,9 +76,11 @@ pub type Accept<'a> = &'a dyn Fn(&[OsString]) -> Result<(), String>;
 pub type Layer = BTreeMap<String, Setting>;
 
 /// The effective settings of a command.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Settings {
     pub command: String,
+    /// The files that were read.
+    pub files: Vec<PathBuf>,
     pub by_key: Layer,
 }
 
@@ -90,6 +92,20 @@ impl Settings {
             .into_iter()
             .chain(flags)
             .collect()
+    }
+
+    /// The same with these keys as in `other`.
+    pub fn with(mut self, keys: &[String], other: &Self) -> Self {
+        for key in keys {
+            self.by_key.remove(key);
+            self.by_key.extend(
+                other
+                    .by_key
+                    .get_key_value(key)
+                    .map(|(key, setting)| (key.clone(), setting.clone())),
+            );
+        }
+        self
     }
 
     /// The keys whose values differ.

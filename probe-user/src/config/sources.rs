@@ -187,6 +187,7 @@ impl<'a> Sources<'a> {
         }
         Settings {
             command: self.schema.command().to_owned(),
+            files: self.files.clone(),
             by_key: weighed.into_iter().map(|(key, (_, setting))| (key, setting)).collect(),
         }
     }

@@ -51,6 +51,12 @@ impl io::Write for Diagnostics {
     }
 }
 
+/// Writes a line that is no warning.
+pub fn line(line: &str) {
+    // Never fails.
+    writeln!(Diagnostics::default(), "kstamp: {line}").ok();
+}
+
 /// Writes the last line of a run, and waits a moment for standard error.
 pub fn last(line: &str) {
     progress::clear();

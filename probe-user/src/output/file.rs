@@ -70,6 +70,7 @@ pub struct OutputFile {
     /// `None` for standard output.
     path: Option<PathBuf>,
     file: File,
+    keeps: bool,
 }
 
 impl OutputFile {
@@ -81,9 +82,18 @@ impl OutputFile {
         };
         let path = path.map(Path::to_owned);
         match opened {
-            Ok(file) => Ok(Self { path, file }),
+            Ok(file) => Ok(Self {
+                path,
+                file,
+                keeps: false,
+            }),
             Err(source) => Err(OutputError::Write { path, source }),
         }
+    }
+
+    /// Keeps its contents.
+    pub fn kept(self) -> Self {
+        Self { keeps: true, ..self }
     }
 
     pub fn path(&self) -> Option<&Path> {
@@ -131,9 +141,9 @@ impl OutputFile {
         self.path.is_some() && self.file.metadata().is_ok_and(|metadata| metadata.is_file())
     }
 
-    /// Removes what another run has written.
+    /// Removes what another run has written, unless it is kept.
     pub fn truncate(&self) -> Result<(), OutputError> {
-        match self.is_regular() {
+        match self.is_regular() && !self.keeps {
             true => self.file.set_len(0).map_err(|source| self.error(source)),
             false => Ok(()),
         }
@@ -206,6 +216,7 @@ mod tests {
         OutputFile {
             path: path.map(PathBuf::from),
             file: std::os::fd::OwnedFd::from(writer).into(),
+            keeps: false,
         }
     }
 
@@ -221,6 +232,9 @@ mod tests {
         fs::File::create(&path).unwrap();
         file.write_all(b"another line\n").unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "another line\n", "no NULs");
+
+        OutputFile::open(Some(&path)).unwrap().kept().truncate().unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "another line\n");
 
         fs::rename(&path, directory.path().join("out.1")).unwrap();
         fs::write(&path, "kept\n").unwrap();

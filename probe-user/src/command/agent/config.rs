@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use probe_common::abi::MAX_IN_FLIGHT;
 use probe_common::family::Family;
-use probe_core::agent::config::{Families, MAX_PEERS, ProbeConfig};
-use probe_core::session::GRACE_NS;
+use probe_core::agent::config::{Families, MAX_PEERS, ProbeConfig, in_flight};
 
 use crate::command::agent::args::AgentArgs;
 use crate::command::agent::floor;
@@ -97,7 +96,7 @@ pub fn validate(args: AgentArgs) -> Result<AgentConfig, ConfigError> {
     };
     let groups = u64::from(group.v4) + u64::from(group.v6);
     let named = static_peers.len();
-    let in_flight = timeout_ns.saturating_add(GRACE_NS).div_ceil(interval_ns);
+    let in_flight = in_flight(timeout_ns, interval_ns);
     let max_peers = max_peers(in_flight, groups);
     let sessions = groups + named.max(max_peers) as u64;
     common.endpoint.port.rings = values::rings(sessions, in_flight, &args.timeout, &args.interval)?;

@@ -19,6 +19,7 @@ pub fn follow(metrics: Arc<Mutex<Metrics>>) -> Result<Feed<Update>> {
             match update {
                 Update::Event(event) => metrics.event(&event, monotonic_ns()),
                 Update::State(state) => metrics.set_state(*state),
+                Update::ReportInterval(_) => {}
             }
         }
     };

@@ -57,6 +57,10 @@ impl LegacyPeers {
         }))
     }
 
+    pub fn reconfigure(&mut self, config: &ProbeConfig, now_ns: u64) {
+        self.agent.reconfigure(config.clone(), now_ns);
+    }
+
     /// Takes replies, expires probes, sends what is due.
     pub fn work(&mut self, stamp: &Agent, now_ns: u64) {
         self.take(stamp);

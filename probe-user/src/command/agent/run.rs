@@ -1,5 +1,7 @@
 //! Drives the core: passes in replies and the time, sends its probes, reports its events.
 
+mod reload;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -26,9 +28,10 @@ use crate::command::agent::site::AgentSite;
 use crate::command::shared::endpoint::Endpoint;
 use crate::command::shared::families::{families_of, warn_of_late};
 use crate::command::shared::host::{POLL_INTERVAL, addresses_of, check_peers, host_name};
+use crate::command::shared::reload::{Reloader, around};
 use crate::command::shared::replies::MismatchWarnings;
 use crate::command::shared::reporter::Reporter;
-use crate::command::shared::shutdown::Shutdown;
+use crate::command::shared::shutdown::{Request, Shutdown};
 use crate::command::shared::unsent::UnsentWarnings;
 use crate::command::shared::update::Update;
 use crate::otlp::Exporter;
@@ -64,11 +67,12 @@ enum Wake {
     Work,
     PassedUp(PassedUp),
     PollInterface,
+    Reload,
     Shutdown,
 }
 
 /// Runs until the duration or count is reached or a signal comes, then reports the summary.
-pub async fn run(mut config: AgentConfig) -> Result<()> {
+pub async fn run(mut config: AgentConfig, reloader: Reloader<AgentConfig>) -> Result<()> {
     let mut reporter = Reporter::open(&config.output)?;
     let interface = &config.endpoint.port.interface;
     let addresses = addresses_of(interface).await?;
@@ -76,6 +80,7 @@ pub async fn run(mut config: AgentConfig) -> Result<()> {
     config.limit_to(families_of(&addresses));
     let (results, samples) = reporter.controls();
     let mut shutdown = Shutdown::new(results, samples).context("cannot catch signals")?;
+    shutdown.set_reloads(reloader.has_files());
     let server = config.serve.as_ref().map(Server::listen).transpose()?;
     let (endpoint, privileges) = Endpoint::open(&config.endpoint).await?;
     // Threads inherit the privileges that are left.
@@ -119,6 +124,8 @@ pub async fn run(mut config: AgentConfig) -> Result<()> {
         mismatches: MismatchWarnings::default(),
         wall_clock: StepDetector::new(),
         feed,
+        exporter,
+        reloader,
         state_due_ns: 0,
     };
     let length = run.config.length();
@@ -127,7 +134,12 @@ pub async fn run(mut config: AgentConfig) -> Result<()> {
     drop(progress);
     // Results are reported even if the run failed.
     let outcome = run.finish().and(outcome);
-    let Run { endpoint, reporter, .. } = run;
+    let Run {
+        endpoint,
+        reporter,
+        exporter,
+        ..
+    } = run;
     // Detach first: the reader may take long for the rest.
     drop(endpoint);
     let (results, samples) = reporter.into_sinks();
@@ -152,6 +164,9 @@ struct Run {
     wall_clock: StepDetector,
     /// With `--listen` or `--otlp`.
     feed: Option<Feed<Update>>,
+    /// With `--otlp`.
+    exporter: Option<Exporter>,
+    reloader: Reloader<AgentConfig>,
     /// When counters and the state of the clock are next passed to the feed.
     state_due_ns: u64,
     /// Start of the last round, in which replies were taken and probes sent.
@@ -194,6 +209,7 @@ impl Run {
                     }
                 }
                 Wake::PollInterface => self.poll_interface().await?,
+                Wake::Reload => around(self.reload(shutdown)).await?,
                 Wake::Shutdown => break,
             }
         }
@@ -380,7 +396,10 @@ impl Run {
         let is_far = deadline_ns.saturating_sub(now_ns) > RING_WAKE_UP_NS;
         tokio::select! {
             biased;
-            () = shutdown.requested() => Ok(Wake::Shutdown),
+            request = shutdown.request() => Ok(match request {
+                Request::Reload => Wake::Reload,
+                Request::End => Wake::Shutdown,
+            }),
             // Before the timer, which is always due if the agent cannot keep up with its interval.
             () = self.endpoint.poll_is_due(poll) => Ok(Wake::PollInterface),
             packet = self.endpoint.port.passed_up() => Ok(Wake::PassedUp(packet)),

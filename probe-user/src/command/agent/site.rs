@@ -95,6 +95,7 @@ impl Site for AgentSite {
                 drop(metrics);
                 self.stream(&event, records);
             }
+            Update::ReportInterval(report_ns) => self.report_ns = report_ns,
             Update::State(state) => {
                 self.clock = state.clock.map(Into::into);
                 let values = state.counters.iter().map(|(name, value)| ((*name).to_owned(), *value));

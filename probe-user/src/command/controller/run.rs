@@ -18,7 +18,8 @@ use crate::command::controller::config::ControllerConfig;
 use crate::command::controller::report::Reporter;
 use crate::command::controller::site::ControllerSite;
 use crate::command::shared::host::{check_host, host_name};
-use crate::command::shared::shutdown::Shutdown;
+use crate::command::shared::reload::{Reloader, around};
+use crate::command::shared::shutdown::{Request, Shutdown};
 use crate::serve::Server as HttpServer;
 
 enum Wake {
@@ -26,16 +27,18 @@ enum Wake {
     Tapped(Tapped),
     Due,
     Report,
+    Reload,
     End,
 }
 
 /// Runs until the duration is over or a signal comes.
-pub async fn run(config: ControllerConfig) -> Result<()> {
+pub async fn run(mut config: ControllerConfig, mut reloader: Reloader<ControllerConfig>) -> Result<()> {
     if !config.taps.is_empty() {
         check_host()?;
     }
     let mut reporter = Reporter::open(&config)?;
     let mut shutdown = Shutdown::new(reporter.control(), None).context("cannot catch signals")?;
+    shutdown.set_reloads(reloader.has_files());
     // Listen before attaching, which takes time: a refused switch waits a second or more before it tries again.
     let listening = Listening::open(config.server.clone())?;
     if let Some(warning) = config.warning() {
@@ -59,7 +62,7 @@ pub async fn run(config: ControllerConfig) -> Result<()> {
         taps,
         reporter,
     };
-    let outcome = run.until_done(&config, &mut shutdown).await;
+    let outcome = run.until_done(&mut config, &mut reloader, &mut shutdown).await;
     // Results are reported even if the run failed.
     let outcome = run.reporter.end(&run.forwarding, &run.server).and(outcome);
     let Run { server, reporter, .. } = run;
@@ -77,7 +80,12 @@ struct Run {
 }
 
 impl Run {
-    async fn until_done(&mut self, config: &ControllerConfig, shutdown: &mut Shutdown) -> Result<()> {
+    async fn until_done(
+        &mut self,
+        config: &mut ControllerConfig,
+        reloader: &mut Reloader<ControllerConfig>,
+        shutdown: &mut Shutdown,
+    ) -> Result<()> {
         let timer = Timer::new().context("cannot make a timer")?;
         let mut report = interval_at(Instant::now() + config.report, config.report);
         report.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -89,7 +97,10 @@ impl Run {
             let due_ns = self.forwarding.next_deadline();
             let wake = tokio::select! {
                 biased;
-                () = shutdown.requested() => Wake::End,
+                request = shutdown.request() => match request {
+                    Request::Reload => Wake::Reload,
+                    Request::End => Wake::End,
+                },
                 () = &mut over => Wake::End,
                 _ = report.tick() => Wake::Report,
                 () = self.events.pressing() => Wake::Events,
@@ -105,6 +116,13 @@ impl Run {
                 Wake::Events | Wake::Due => {}
                 Wake::Tapped(tapped) => self.tapped(&tapped),
                 Wake::Report => self.reporter.report(&self.forwarding, &self.server)?,
+                Wake::Reload => {
+                    around(async { reload(config, reloader) }).await;
+                    if report.period() != config.report {
+                        report = interval_at(Instant::now() + config.report, config.report);
+                        report.set_missed_tick_behavior(MissedTickBehavior::Delay);
+                    }
+                }
                 Wake::End => return Ok(()),
             }
         }
@@ -146,6 +164,17 @@ impl Run {
             Direction::Egress => TapDirection::Egress,
         };
         self.forwarding.tapped(&tapped.frame, direction, tapped.stamp_ns);
+    }
+}
+
+/// Reads the configuration again, and applies the report interval. All else needs a restart.
+fn reload(config: &mut ControllerConfig, reloader: &mut Reloader<ControllerConfig>) {
+    match reloader.read(&["report"]) {
+        Ok(reload) => {
+            config.report = reload.config.report;
+            reloader.applied(reload);
+        }
+        Err(why) => reloader.refused(&why),
     }
 }
 

@@ -54,6 +54,13 @@ impl Endpoint {
         Ok((endpoint, privileges))
     }
 
+    /// Answers the sources, and as often, as another configuration says. Call [`Endpoint::poll`] next.
+    pub fn set_answering(&mut self, config: &EndpointConfig) {
+        self.reflector.set_rates(config.port.answering.rates);
+        self.introductions.set_volley_limit(config.volley_limit);
+        self.port.set_answering(config.port.answering.clone());
+    }
+
     /// Answers a packet that came to a test port's socket, or counts why not.
     pub fn answer(&mut self, port: u16, packet: Vec<u8>, received: &Received) {
         let introductions = &mut self.introductions;

@@ -78,6 +78,11 @@ impl Introductions {
         }
     }
 
+    /// Agrees to volleys of so many probes a second.
+    pub fn set_volley_limit(&mut self, limit: u32) {
+        self.own.volley_limit = Some(limit);
+    }
+
     pub fn set_responder(&mut self, responder: &ResponderService) {
         self.responder = [Family::V4, Family::V6].map(|family| responder.ports(family));
     }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use log::debug;
 use probe_common::family::Family;
+use probe_core::reflector::policy::Rates;
 use probe_core::reflector::{Arrival, ClockQuality, Count, Reflector, ReflectorConfig, ReplyId};
 use probe_host::clock::{monotonic_ns, realtime_ns};
 use probe_io::port::{Port, PortConfig};
@@ -44,6 +45,10 @@ impl UserReflector {
     /// Updates the addresses that are answered at, and the policy.
     pub fn follow(&mut self, port: &Port) {
         self.reflector.set_policy(port.policy());
+    }
+
+    pub fn set_rates(&mut self, rates: Rates) {
+        self.reflector.set_rates(rates);
     }
 
     pub fn counters(&self) -> BTreeMap<&'static str, u64> {

@@ -3,8 +3,10 @@
 mod downs;
 
 use std::collections::BTreeMap;
+use std::mem;
 use std::net::IpAddr;
 
+use anyhow::Result;
 use log::warn;
 use probe_core::agent::config::{MAX_PEERS, ProbeConfig};
 use probe_core::agent::event::{Event, Found};
@@ -15,6 +17,7 @@ use probe_core::reflector::userspace_rates;
 use probe_core::stats::report::Report;
 use probe_host::clock::{monotonic_ns, realtime_ns};
 use probe_host::privileges::Privileges;
+use probe_host::process::in_background;
 use probe_io::port::{Engine, Port, PortEvent};
 
 use crate::command::shared::endpoint::config::EndpointConfig;
@@ -52,6 +55,8 @@ pub struct Reporter {
     utc: UtcOffset,
     /// With `--listen`.
     feed: Option<Feed<Update>>,
+    /// For outputs that are opened later.
+    start: Option<model::Start>,
 }
 
 fn open_samples(file: OutputFile, config: &OutputConfig) -> Result<Samples, OutputError> {
@@ -83,7 +88,28 @@ impl Reporter {
             oldest_window_ns: u64::MAX,
             utc: UtcOffset::new(monotonic_ns(), realtime_ns()),
             feed: None,
+            start: None,
         })
+    }
+
+    /// Writes to the outputs of `config` from now on, and keeps what is in their files. Those before get the rest in the
+    /// background. `others` says whether the results go elsewhere, too, and not only the samples.
+    pub fn set_outputs(&mut self, config: &OutputConfig, others: bool) -> Result<()> {
+        let file = OutputFile::open(config.output.as_deref())?.kept();
+        let samples = config.samples.as_deref();
+        let samples = samples.map(|path| file.open_other("--samples", path)).transpose()?;
+        let samples = samples.map(|file| open_samples(file.kept(), config)).transpose()?;
+        let samples_before = mem::replace(&mut self.samples, samples);
+        let mut output_before = None;
+        if others {
+            let output = Output::new(config.format, &config.agent, file)?;
+            output_before = Some(mem::replace(&mut self.output, output));
+            if let Some(start) = &self.start {
+                self.output.export(&model::Event::Start(start.clone()))?;
+            }
+        }
+        in_background("kstamp-output", move || drop((output_before, samples_before)))?;
+        Ok(())
     }
 
     /// From now on, the server gets each event too.
@@ -129,7 +155,7 @@ impl Reporter {
             egress: config.probing.then_some(egress),
             receive,
         };
-        self.export(model::Event::Start(model::Start {
+        let start = model::Start {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             interface: config.interface.clone(),
             attach: self.attach,
@@ -155,7 +181,9 @@ impl Reporter {
             user: privileges.user,
             capabilities: privileges.capabilities,
             time: Utc::now(),
-        }))
+        };
+        self.start = Some(start.clone());
+        self.export(model::Event::Start(start))
     }
 
     pub fn introduced(&mut self, peer: IpAddr, identity: &Identity) {

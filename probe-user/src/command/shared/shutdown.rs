@@ -1,4 +1,5 @@
-//! The end of a run, by a signal or by an output that cannot be written. SIGHUP opens files again.
+//! The end of a run, by a signal or by an output that cannot be written. SIGHUP opens files again, and
+//! has the configuration read again.
 
 use std::future::pending;
 use std::io;
@@ -14,12 +15,22 @@ use crate::output::sink::{Control, OutputError, Sink};
 /// How long the reader may take for the last records after a signal.
 const LAST_RECORDS_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// What a signal asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Request {
+    /// Read the configuration again. Files are opened again already.
+    Reload,
+    End,
+}
+
 /// Catches SIGINT, SIGTERM and SIGHUP.
 pub struct Shutdown {
     interrupt: Signal,
     terminate: Signal,
     /// `None` if it was ignored from the start, as by nohup.
     hangup: Option<Signal>,
+    /// SIGHUP also has the configuration read again.
+    reloads: bool,
     /// A signal has ended the run.
     is_signalled: bool,
     results: Control,
@@ -37,24 +48,45 @@ impl Shutdown {
                 SigHandler::SigIgn => None,
                 _ => Some(signal(SignalKind::hangup())?),
             },
+            reloads: false,
             is_signalled: false,
             results,
             samples,
         })
     }
 
+    /// From now on, SIGHUP asks for a reload, too.
+    pub fn set_reloads(&mut self, reloads: bool) {
+        self.reloads = reloads;
+    }
+
+    /// Other outputs have taken the place of those before.
+    pub fn set_outputs(&mut self, (results, samples): (Control, Option<Control>)) {
+        (self.results, self.samples) = (results, samples);
+    }
+
     /// Returns when the run is to end. Cancel safe.
     pub async fn requested(&mut self) {
+        while self.request().await == Request::Reload {}
+    }
+
+    /// Returns when the run is to end or to change. Cancel safe.
+    pub async fn request(&mut self) -> Request {
         loop {
             tokio::select! {
                 _ = self.interrupt.recv() => break,
                 _ = self.terminate.recv() => break,
-                () = hung_up(&mut self.hangup) => if !self.reopen() { break },
+                () = hung_up(&mut self.hangup) => match self.reopen() {
+                    _ if self.reloads => return Request::Reload,
+                    true => {}
+                    false => break,
+                },
                 // The next record, or the last one, returns the error.
-                () = self.results.failed() => return,
+                () = self.results.failed() => return Request::End,
             }
         }
         self.is_signalled = true;
+        Request::End
     }
 
     /// Has files opened again. Returns false if there are none: then the terminal is gone.

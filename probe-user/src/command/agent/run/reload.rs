@@ -1,0 +1,112 @@
+//! Applies another configuration to the running agent.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use probe_host::clock::monotonic_ns;
+use probe_io::port::Engine;
+
+use crate::command::agent::config::AgentConfig;
+use crate::command::agent::legacy::LegacyPeers;
+use crate::command::agent::run::Run;
+use crate::command::shared::host::check_peers;
+use crate::command::shared::reload::Reload;
+use crate::command::shared::shutdown::Shutdown;
+use crate::command::shared::update::Update;
+
+/// Keys of probing.
+const PROBING: [&str; 5] = ["interval", "peer", "peer-expiry", "report", "timeout"];
+/// The probes in flight depend on these.
+const IN_FLIGHT: [&str; 2] = ["interval", "timeout"];
+/// Keys of answering.
+const ANSWERING: [&str; 5] = ["allow", "rate", "rate-group", "rate-source", "volley-limit"];
+/// Keys of the results.
+const RESULTS: [&str; 2] = ["format", "output"];
+const SAMPLES: [&str; 1] = ["samples"];
+
+impl Run {
+    /// Reads the configuration again, and applies what can change while the agent runs. One that is wrong changes nothing.
+    /// Fails if the run cannot go on.
+    pub(super) async fn reload(&mut self, shutdown: &mut Shutdown) -> Result<()> {
+        match self.read_again().await {
+            Ok(reload) => self.apply(reload, shutdown).await,
+            Err(why) => {
+                self.reloader.refused(&why);
+                Ok(())
+            }
+        }
+    }
+
+    /// The changes that can be applied; or why not, in a line.
+    async fn read_again(&self) -> Result<Reload<AgentConfig>, String> {
+        let live = [&PROBING[..], &ANSWERING, &RESULTS, &SAMPLES].concat();
+        let mut reload = self.reloader.read(&live)?;
+        if !self.has_room_for(&reload.config) {
+            reload = self.reloader.without(&reload, &live, &IN_FLIGHT)?;
+        }
+        let known = &self.config.core.static_peers;
+        let added = reload
+            .config
+            .core
+            .static_peers
+            .iter()
+            .filter(|peer| !known.contains(peer));
+        let added: Vec<_> = added.copied().collect();
+        let port = &self.endpoint.port;
+        let checked = check_peers(&self.config.endpoint.port.interface, &port.addresses(), &added).await;
+        checked.map_err(|error| reload.placed(&format!("{error:#}")))?;
+        Ok(reload)
+    }
+
+    /// Whether the rings, which were laid out at the start, have room for the probes in flight.
+    fn has_room_for(&self, config: &AgentConfig) -> bool {
+        let port = &self.config.endpoint.port;
+        let sessions = port.groups.len() + port.late.len() + config.core.static_peers.len();
+        self.endpoint.port.engine() == Engine::Socket || port.rings.hold(sessions as u64, config.core.in_flight())
+    }
+
+    async fn apply(&mut self, reload: Reload<AgentConfig>, shutdown: &mut Shutdown) -> Result<()> {
+        let AgentConfig {
+            mut core,
+            endpoint,
+            output,
+            ..
+        } = reload.config.clone();
+        if reload.changes(&RESULTS) || reload.changes(&SAMPLES) {
+            // The only step that can fail, so it comes first.
+            if let Err(error) = self.reporter.set_outputs(&output, reload.changes(&RESULTS)) {
+                self.reloader.refused(&reload.placed(&format!("{error:#}")));
+                return Ok(());
+            }
+            shutdown.set_outputs(self.reporter.controls());
+            self.config.output = output;
+        }
+        // There are rings for as many as at the start.
+        core.max_peers = core.max_peers.min(self.config.core.max_peers);
+        core.group = self.config.core.group;
+        let now_ns = monotonic_ns();
+        for peer in self.agent.reconfigure(core.clone(), now_ns) {
+            log::warn!("{peer} is not measured: there is no room for another peer");
+        }
+        self.legacy
+            .iter_mut()
+            .for_each(|legacy| LegacyPeers::reconfigure(legacy, &core, now_ns));
+        if reload.changes(&["report"]) {
+            if let Some(exporter) = &self.exporter {
+                exporter.set_report(Duration::from_nanos(core.report_ns));
+            }
+            if let Some(feed) = &self.feed {
+                feed.send(Update::ReportInterval(core.report_ns));
+            }
+        }
+        self.config.core = core;
+        if reload.changes(&ANSWERING) {
+            self.endpoint.set_answering(&endpoint);
+            self.config.endpoint.port.answering = endpoint.port.answering;
+            self.config.endpoint.volley_limit = endpoint.volley_limit;
+            self.poll_interface().await?;
+        }
+        self.reloader.applied(reload);
+        Ok(())
+    }
+}
