@@ -1,9 +1,11 @@
 //! Reads files that other users must not change, or not even read.
 
+use std::collections::BTreeMap;
 use std::fs::{FileType, Metadata, OpenOptions};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use nix::unistd::geteuid;
 use thiserror::Error;
@@ -40,8 +42,29 @@ pub enum GuardError {
     Writable { path: PathBuf, mode: u32 },
 }
 
-/// Reads at most `limit` bytes of a file of root or this user.
+/// Secrets that were read. A process that has given up its privileges can read them no more when it checks its
+/// configuration again.
+static SECRETS: Mutex<BTreeMap<PathBuf, Vec<u8>>> = Mutex::new(BTreeMap::new());
+
+/// Reads at most `limit` bytes of a file of root or this user. A secret that may be read no longer is as before.
 pub fn read(path: &Path, guard: Guard, limit: u64) -> Result<Vec<u8>, GuardError> {
+    if guard != Guard::Secret {
+        return read_now(path, guard, limit);
+    }
+    let mut secrets = SECRETS.lock().unwrap_or_else(PoisonError::into_inner);
+    match (read_now(path, guard, limit), secrets.get(path)) {
+        (Err(GuardError::Read { source, .. }), Some(before)) if source.kind() == io::ErrorKind::PermissionDenied => {
+            Ok(before.clone())
+        }
+        (Ok(content), _) => {
+            secrets.insert(path.to_owned(), content.clone());
+            Ok(content)
+        }
+        (Err(error), _) => Err(error),
+    }
+}
+
+fn read_now(path: &Path, guard: Guard, limit: u64) -> Result<Vec<u8>, GuardError> {
     let failed = |source| GuardError::Read {
         path: path.to_owned(),
         source,

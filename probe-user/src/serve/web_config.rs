@@ -20,10 +20,14 @@ use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::version::{TLS12, TLS13};
 use tokio_rustls::rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
 
+use crate::config::guarded::{self, Guard};
 use crate::serve::access::{Access, Verdict};
 
 /// How often the files are looked at, while there are requests.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Bytes of a file.
+const MAX_FILE: u64 = 1 << 20;
 
 /// A hash of a higher cost takes seconds to verify.
 const MAX_COST: u32 = 14;
@@ -128,8 +132,8 @@ impl WebConfig {
             problem,
         };
         let mut files = vec![(path.to_owned(), Stamp::of(path))];
-        let text = fs::read_to_string(path).map_err(|error| refuse(error.to_string()))?;
-        let file = parse(&text).map_err(&refuse)?;
+        let text = guarded::read(path, Guard::Unchanged, MAX_FILE).map_err(|error| refuse(error.to_string()))?;
+        let file = parse(&String::from_utf8_lossy(&text)).map_err(&refuse)?;
         let directory = path.parent().unwrap_or(Path::new(""));
         let acceptor = match file.tls_server_config {
             Some(tls) => {
@@ -220,7 +224,9 @@ fn acceptor(tls: &Tls) -> Result<TlsAcceptor, String> {
     };
     let chain = certificates("cert_file", &tls.cert_file)?;
     let (cert, key) = (tls.cert_file.display(), tls.key_file.display());
-    let private = PrivateKeyDer::from_pem_file(&tls.key_file)
+    let private =
+        guarded::read(&tls.key_file, Guard::Unchanged, MAX_FILE).map_err(|error| format!("key_file: {error}"))?;
+    let private = PrivateKeyDer::from_pem_slice(&private)
         .map_err(|error| format!("key_file {key}: cannot read a private key in PEM format: {error}"))?;
     let config = builder
         .with_single_cert(chain, private)

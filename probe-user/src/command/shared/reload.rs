@@ -3,11 +3,13 @@
 use crate::config::settings::{Accept, Settings};
 use crate::output::diagnostics;
 
+type Validate<T> = Box<dyn Fn(&Settings) -> Result<T, String>>;
+
 /// Keeps the settings of a command, to compare them with those that it reads again.
 pub struct Reloader<T> {
     settings: Settings,
     read: Box<dyn Fn() -> Result<Settings, String>>,
-    validate: Box<dyn Fn(&Settings) -> Result<T, String>>,
+    validate: Validate<T>,
 }
 
 /// A configuration that can be applied at once.
@@ -157,12 +159,17 @@ mod tests {
         };
         let mut reloader = Reloader::new(settings("a=1 b=1 c=1"), move || Ok(read.borrow().clone()), validate);
         *file.borrow_mut() = settings("a=2 b=2 d=1");
+        let limited = reloader.read(&["a", "d"]).unwrap();
+        let limited = reloader.without(&limited, &["a", "d"], &["d"]).unwrap();
+        assert!(!limited.config.contains("d=1"));
+        assert_eq!(
+            (limited.applied, limited.left),
+            (vec!["a".to_owned()], ["b", "c", "d"].map(str::to_owned).to_vec())
+        );
         for _ in 0..2 {
             let reload = reloader.read(&["a", "d", "e"]).unwrap();
             assert_eq!(reload.left, ["b", "c"]);
             assert!(reload.config.contains("a=2") && reload.config.contains("b=1") && reload.config.contains("c=1"));
-            let limited = reloader.without(&reload, &["a", "d", "e"], &["d"]).unwrap();
-            assert!(!limited.config.contains("d=1"));
             reloader.applied(reload);
         }
         assert!(reloader.read(&["a", "d", "e"]).unwrap().applied.is_empty());

@@ -1,3 +1,5 @@
+use std::os::unix::fs::PermissionsExt as _;
+
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use tempfile::TempDir;
 
@@ -124,6 +126,21 @@ fn a_wrong_file_is_refused_in_one_line() {
         panic!("a file that does not exist is taken");
     };
     assert!(error.to_string().contains("No such file"), "{error}");
+}
+
+#[test]
+fn files_that_others_can_change_are_refused() {
+    let (directory, web) = directory("tls_server_config: {cert_file: cert.pem, key_file: key.pem}");
+    for name in ["web.yml", "key.pem"] {
+        let path = directory.path().join(name);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o646)).unwrap();
+        let error = WebConfig::read(&web).err().unwrap().to_string();
+        assert!(
+            error.contains(&format!("{name} (mode 0646)")) && !error.contains('\n'),
+            "{error}"
+        );
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    }
 }
 
 #[test]
