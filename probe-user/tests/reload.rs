@@ -42,7 +42,8 @@ fn an_agent_is_reloaded_without_losing_a_probe() {
     let text = |peers: &[String], report_ms: usize, more: &str| {
         let peers: Vec<_> = peers.iter().map(|peer| format!("\"{peer}\"")).collect();
         format!(
-            "interval = \"1ms\"\ntimeout = \"1s\"\nno-group = true\npeer = [\"{FAR_V4}\", {}]\nreport = \"{report_ms}ms\"\n{more}",
+            "interval = \"1ms\"\ntimeout = \"1s\"\nno-group = true\npeer = [\"{FAR_V4}\", {}]\n\
+             report = \"{report_ms}ms\"\n{more}",
             peers.join(", ")
         )
     };

@@ -97,8 +97,9 @@ pub async fn run(mut config: ReflectConfig, mut reloader: Reloader<ReflectConfig
             request = shutdown.request() => match request {
                 Request::End => break,
                 Request::Reload => {
-                    let applied = around(async { reload(&mut reloader, &mut config, &mut reporter, &mut endpoint, &mut shutdown) });
-                    if applied.await {
+                    let reload =
+                        async { reload(&mut reloader, &mut config, &mut reporter, &mut endpoint, &mut shutdown) };
+                    if around(reload).await {
                         report = interval_at(Instant::now() + config.report, config.report);
                     }
                     poll.reset_immediately();
