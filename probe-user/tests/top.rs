@@ -230,6 +230,24 @@ fn an_agent_that_fails_leaves_its_line_and_its_code() {
 }
 
 #[test]
+fn an_agent_that_does_not_end_is_killed() {
+    let Some(pair) = Pair::new() else { return };
+    let mut top = top(&pair, AGENT);
+    top.await_text(ENTER);
+    for pid in agents(&pair) {
+        kill(Pid::from_raw(pid), Signal::SIGSTOP).unwrap();
+    }
+    top.press("q");
+    let (code, after) = top.ended();
+    assert_eq!(code, Some(1), "{after}");
+    assert!(
+        after.contains("kstamp: the agent was not waited for, and killed"),
+        "{after}"
+    );
+    await_no_agent(&pair);
+}
+
+#[test]
 fn an_agent_does_not_outlive_a_killed_top() {
     let Some(pair) = Pair::new() else { return };
     let top = top(&pair, AGENT);

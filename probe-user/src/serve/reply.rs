@@ -151,10 +151,10 @@ impl<S: Site> Replies<S> {
                 .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
             return refusal;
         }
-        // A page of another host may have its own name resolved to this address, and would then read what is for this host alone.
+        // A page of another site may have its own name resolved to this address, to read what is for this host alone.
         let host = headers.get(HOST);
         if self.0.is_local && host.is_some_and(|host| !is_of_this_host(host)) && lock(&self.0.config).is_open() {
-            let line = "only an address or localhost is answered as the name of this host; --web-config with passwords allows others";
+            let line = "write localhost or an address: other names are answered only with --web-config";
             return text(StatusCode::MISDIRECTED_REQUEST, line);
         }
         let credentials = header(headers, &AUTHORIZATION);

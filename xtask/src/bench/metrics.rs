@@ -8,7 +8,7 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{Child, ExitCode};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -85,17 +85,19 @@ pub(super) fn run(arguments: &MetricsArguments) -> Result<ExitCode> {
     let mut agent = start(&place, agent, "agent")?;
     pause(WARM_UP)?;
     let (mut alone, mut scraped, mut scrapes) = (Vec::new(), Vec::new(), Vec::new());
+    let mut cpu = Duration::ZERO;
     for _ in 0..ROUNDS {
         let begin = unix_ns();
         pause(PHASE)?;
         alone.push(begin..unix_ns());
-        let begin = unix_ns();
+        let (begin, cpu_before) = (unix_ns(), cpu_of_server(&agent)?);
         for _ in 0..SCRAPES_OF_A_PHASE {
             let next = Instant::now() + PHASE / SCRAPES_OF_A_PHASE;
             scrapes.push(scrape(&place, &listen, "gzip")?);
             pause(next.saturating_duration_since(Instant::now()))?;
         }
         scraped.push(begin..unix_ns());
+        cpu += cpu_of_server(&agent)? - cpu_before;
     }
     let plain = scrape(&place, &listen, "identity")?;
     kill(Pid::from_raw(agent.id().cast_signed()), Signal::SIGINT).context("cannot end the agent")?;
@@ -122,6 +124,10 @@ pub(super) fn run(arguments: &MetricsArguments) -> Result<ExitCode> {
         GOAL.as_millis(),
         millis(Some(&plain.took)),
     );
+    println!(
+        "  {:.0} ms of CPU each, with the windows of that second",
+        millis(Some(&(cpu / scrapes.len() as u32)))
+    );
     println!("lateness of probes, p50 and p99 in µs, by round");
     for (name, phases) in [("without scrapes", &alone), ("a scrape each second", &scraped)] {
         let cells: Vec<_> = phases
@@ -146,6 +152,19 @@ pub(super) fn run(arguments: &MetricsArguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// What the thread that serves has used: on a busy machine it says more than the time that a scrape takes.
+fn cpu_of_server(agent: &Child) -> Result<Duration> {
+    for task in fs::read_dir(format!("/proc/{}/task", agent.id()))? {
+        let task = task?.path();
+        if fs::read_to_string(task.join("comm"))?.trim_end() == "kstamp-http" {
+            let used = fs::read_to_string(task.join("schedstat"))?;
+            let ns = used.split(' ').next().and_then(|ns| ns.parse().ok());
+            return Ok(Duration::from_nanos(ns.context("no time in schedstat")?));
+        }
+    }
+    bail!("the agent has no thread kstamp-http")
+}
+
 fn millis(time: Option<&Duration>) -> f64 {
     time.map_or(0.0, |time| time.as_secs_f64() * 1e3)
 }
@@ -166,7 +185,8 @@ fn scrape(place: &Place, address: &str, encoding: &str) -> Result<Scrape> {
         stream.set_read_timeout(Some(REPLY_TIMEOUT))?;
         write!(
             stream,
-            "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAccept: {PROTOBUF}\r\nAccept-Encoding: {encoding}\r\n\r\n"
+            "GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nAccept: {PROTOBUF}\r\n\
+             Accept-Encoding: {encoding}\r\n\r\n"
         )?;
         let mut reply = Vec::new();
         stream.read_to_end(&mut reply)?;
