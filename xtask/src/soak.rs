@@ -31,8 +31,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 const WARM_UP: Duration = Duration::from_secs(15);
 
 /// How much more memory an agent may take then. The page keeps the windows of an hour and the minutes of a day
-/// (`probe-user/src/output/history.rs`): up to 640 and 320 KiB for the one peer of this run, in buffers of 1,024 and 512 KiB.
-const MAX_GROWTH_KIB: u64 = 1536;
+/// (`probe-user/src/output/history.rs`): up to 640 and 320 KiB for the one peer of this run, in buffers of 1,024 and 512 KiB. The
+/// buffer of remembered probes grows by 512 KiB once there are more than 8,192, which on a busy machine comes late.
+const MAX_GROWTH_KIB: u64 = 2048;
 
 /// kstamp's default interval in milliseconds, and probes in an hour.
 const USUAL_INTERVAL_MS: u64 = 500;
@@ -118,10 +119,11 @@ fn soak(plan: &Plan, mut near: Subject, mut far: Subject) -> Result<Vec<String>>
                 let pause = LONGEST_PAUSE.min(hour / LOOKS_PER_HOUR);
                 wait(pause.min(end.saturating_sub(begin.elapsed())))?;
                 for (subject, looks) in [&mut near, &mut far].into_iter().zip(&mut looks) {
-                    if subject.has_ended()? {
-                        break 'run;
+                    match subject.look() {
+                        Ok(look) => looks.push(look),
+                        Err(_) if subject.has_ended()? => break 'run,
+                        Err(error) => return Err(error),
                     }
-                    looks.push(subject.look()?);
                 }
             }
             if half == 1 {

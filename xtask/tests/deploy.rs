@@ -231,7 +231,8 @@ fn the_playbook_makes_a_port_that_can_be_measured_and_changes_nothing_again() {
     run(&mut lab.command("agent2", "ping", ["-c", "1", "-w", "10", address]));
     let reflector = Agent::start(&lab, &place, "reflect", "--family v4");
     reflector.await_start(Duration::from_secs(10));
-    let arguments = format!("--family v4 --no-group --peer {address} --interval 10ms --count 100");
+    // A userspace datapath dropped frames for up to two seconds after a program was attached in its own namespace.
+    let arguments = format!("--family v4 --no-group --peer {address} --interval 10ms --count 1000");
     let agent = Agent::start(&lab, lab.pair()[1], "agent", &arguments);
     let finished = agent.wait(Duration::from_secs(30)).assert_success();
     let reflector = reflector.stop();

@@ -111,17 +111,21 @@ impl Subject {
 
     /// Renames its files as logrotate does, and counts and removes what was in them.
     pub(super) fn rotate(&mut self) -> Result<()> {
-        let files = [&self.results, &self.samples];
-        let rotated = files.map(|path| path.with_added_extension("1"));
-        for (path, to) in files.into_iter().zip(&rotated) {
-            fs::rename(path, to).with_context(|| format!("cannot rename {}", path.display()))?;
+        let files = [self.results.clone(), self.samples.clone()];
+        for path in &files {
+            fs::rename(path, rotated(path)).with_context(|| format!("cannot rename {}", path.display()))?;
         }
         self.agent.signal(Signal::SIGHUP);
-        if !exec::wait_until(REOPEN_TIMEOUT, || files.iter().all(|path| path.exists())) {
+        let reopened = exec::wait_until(REOPEN_TIMEOUT, || files.iter().all(|path| path.exists()));
+        // If it is at its end, it writes to the renamed files still.
+        if self.has_ended()? {
+            return Ok(());
+        }
+        if !reopened {
             signals::check()?;
             bail!("{} does not open its files again", self.place.namespace);
         }
-        rotated.iter().try_for_each(|path| self.take(path))
+        files.iter().try_for_each(|path| self.take(&rotated(path)))
     }
 
     /// Counts the records of a file that is complete, and removes it.
@@ -134,12 +138,18 @@ impl Subject {
     pub(super) fn finish(mut self) -> Result<Vec<String>> {
         self.agent.finish()?;
         self.has_ended()?;
-        for path in [self.results.clone(), self.samples.clone()] {
+        let files = [self.results.clone(), self.samples.clone()];
+        let all = files.iter().flat_map(|path| [rotated(path), path.clone()]);
+        for path in all.filter(|path| path.exists()) {
             self.take(&path)?;
         }
         println!("{}: {}", self.place.namespace, self.records);
         Ok(self.records.wrong())
     }
+}
+
+fn rotated(path: &Path) -> PathBuf {
+    path.with_added_extension("1")
 }
 
 /// Reads the metrics, as Prometheus does.
