@@ -26,6 +26,7 @@ pub mod config;
 pub mod event;
 mod expiry;
 mod peers;
+mod reconfigure;
 mod replies;
 #[cfg(test)]
 mod tests;
@@ -97,9 +98,7 @@ impl Agent {
             ended: VecDeque::new(),
             evicted: 0,
             by_address: HashMap::new(),
-            candidates: Candidates::new(
-                deadline(0, config.timeout_ns).max(CANDIDATE_PROBES.saturating_mul(config.interval_ns)),
-            ),
+            candidates: Candidates::new(candidate_ns(&config)),
             policy: Arc::default(),
             by_ssid: HashMap::new(),
             events: VecDeque::new(),
@@ -480,9 +479,14 @@ impl Agent {
 
     fn join(&mut self, ssid: u16, now_ns: u64) {
         if !self.stopped {
-            self.schedule
-                .join(ssid, ssid.wrapping_sub(self.config.first_ssid), now_ns);
+            self.schedule.join(ssid, self.ordinal()(ssid), now_ns);
         }
+    }
+
+    /// The ordinal of a session, by its identifier.
+    fn ordinal(&self) -> impl Fn(u16) -> u16 + use<> {
+        let first_ssid = self.config.first_ssid;
+        move |ssid| ssid.wrapping_sub(first_ssid)
     }
 
     /// The next identifier that is neither 0 nor in use.
@@ -493,6 +497,11 @@ impl Agent {
             .map(|step| after.wrapping_add(step))
             .find(|ssid| *ssid != 0 && !self.by_ssid.contains_key(ssid))
     }
+}
+
+/// How long a candidate has time to answer a second probe.
+fn candidate_ns(config: &ProbeConfig) -> u64 {
+    deadline(0, config.timeout_ns).max(CANDIDATE_PROBES.saturating_mul(config.interval_ns))
 }
 
 fn deadline(sent_ns: u64, timeout_ns: u64) -> u64 {

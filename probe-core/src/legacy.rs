@@ -73,6 +73,12 @@ impl LegacyAgent {
         self.agent.add_group(family, now_ns);
     }
 
+    /// As [`Agent::reconfigure`], which names no peers here.
+    pub fn reconfigure(&mut self, config: ProbeConfig, now_ns: u64) {
+        let static_peers = Vec::new();
+        self.agent.reconfigure(ProbeConfig { static_peers, ..config }, now_ns);
+    }
+
     /// A number to send now; call again until there is none.
     pub fn poll_transmit(&mut self, now: Moment) -> Option<LegacyTransmit> {
         let transmit = self.agent.poll_transmit(now.mono_ns)?;

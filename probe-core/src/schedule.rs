@@ -29,6 +29,15 @@ impl Schedule {
         self.add(self.turn_from(first_ns, now_ns), ssid);
     }
 
+    /// From now on, all sessions send at another interval, spread over it anew. `ordinal` is as in [`Schedule::join`].
+    pub fn set_interval(&mut self, interval_ns: u64, ordinal: impl Fn(u16) -> u16, now_ns: u64) {
+        let sessions = std::mem::take(&mut self.due);
+        (self.interval_ns, self.start_ns) = (interval_ns.max(1), now_ns);
+        for (_, ssid) in sessions {
+            self.join(ssid, ordinal(ssid), now_ns);
+        }
+    }
+
     fn add(&mut self, due_ns: u64, ssid: u16) {
         let place = match self.due.back() {
             Some(last) if *last > (due_ns, ssid) => self.due.partition_point(|other| *other < (due_ns, ssid)),
@@ -170,6 +179,20 @@ mod tests {
         assert_eq!(sent, 99 * 37 / 10 + 1);
         let stalled_ns = 1_000 * MAX_CATCH_UP_NS;
         assert_eq!(std::iter::from_fn(|| schedule.take_due(stalled_ns)).count(), 1);
+    }
+
+    #[test]
+    fn another_interval_spreads_the_sessions_anew() {
+        for interval_ns in [INTERVAL / 10, 3 * INTERVAL] {
+            let mut schedule = schedule(3);
+            times(&mut schedule, 10);
+            schedule.leave(2);
+            let now_ns = 1_000_000_007;
+            schedule.set_interval(interval_ns, |ssid| ssid - 1, now_ns);
+            let third_ns = now_ns + interval_ns / 4;
+            let expected = [now_ns, third_ns, now_ns + interval_ns, third_ns + interval_ns];
+            assert_eq!(times(&mut schedule, 4), expected);
+        }
     }
 
     #[test]

@@ -110,6 +110,11 @@ impl Session {
         self.estimate = estimate;
     }
 
+    /// Also of the probes that are pending.
+    pub fn set_timeout(&mut self, timeout_ns: u64) {
+        self.timeout_ns = timeout_ns;
+    }
+
     /// Marks the open window. Round-trip delays do not depend on wall clocks.
     pub fn clock_stepped(&mut self, whose: ClockOwner) {
         let steps = &mut self.current().steps;

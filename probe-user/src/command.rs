@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod compare;
 pub mod completions;
+pub mod config;
 pub mod controller;
 pub mod doctor;
 pub mod ping;
@@ -16,7 +17,7 @@ use std::ffi::OsString;
 
 use anyhow::Result;
 use clap::error::ErrorKind;
-use clap::{ArgAction, Parser, Subcommand};
+use clap::{ArgAction, CommandFactory as _, Parser, Subcommand};
 use probe_host::limits::raise_open_files;
 
 use crate::command::agent::args::AgentArgs;
@@ -24,6 +25,7 @@ use crate::command::agent::config::AgentConfig;
 use crate::command::compare::args::{CalibrateArgs, CompareArgs};
 use crate::command::compare::config::{CalibrateConfig, CompareConfig};
 use crate::command::completions::{CompletionsArgs, ManArgs};
+use crate::command::config::ConfigArgs;
 use crate::command::controller::args::ControllerArgs;
 use crate::command::controller::config::ControllerConfig;
 use crate::command::doctor::{DoctorArgs, DoctorConfig};
@@ -37,6 +39,10 @@ use crate::command::top::args::TopArgs;
 use crate::command::top::config::TopConfig;
 use crate::command::volley::args::VolleyArgs;
 use crate::command::volley::config::VolleyConfig;
+use crate::config::System;
+use crate::config::settings::Settings;
+use crate::config::sources::Sources;
+use crate::output::file::print;
 
 /// Measures delay and loss between Open vSwitch ports, with timestamps taken in the kernel.
 #[derive(Debug, Clone, Parser)]
@@ -77,6 +83,9 @@ enum CommandArgs {
     /// Write man pages, for packages
     #[command(hide = true)]
     Man(ManArgs),
+    /// Check, show and write configuration files of agent, reflect and controller
+    #[command(subcommand)]
+    Config(ConfigArgs),
 }
 
 /// A subcommand with its checked configuration.
@@ -94,6 +103,8 @@ pub enum Command {
     Report(ReportConfig),
     Completions(CompletionsArgs),
     Man(ManArgs),
+    /// A text about a configuration.
+    Config(String),
 }
 
 impl Command {
@@ -111,7 +122,8 @@ impl Command {
             | Self::Volley(_)
             | Self::Report(_)
             | Self::Completions(_)
-            | Self::Man(_) => false,
+            | Self::Man(_)
+            | Self::Config(_) => false,
         }
     }
 }
@@ -139,6 +151,54 @@ where
     })
 }
 
+/// A command, ready to run.
+#[derive(Debug)]
+pub struct Loaded {
+    pub verbose: u8,
+    pub command: Command,
+    /// Where its values come from, if files may have them.
+    pub settings: Option<Settings>,
+}
+
+/// Parses and validates a command line, program name first, with the values that files and the environment add.
+pub fn load(arguments: &[OsString], system: &System) -> Result<Loaded, ParseError> {
+    let mut cli = Cli::command();
+    cli.build();
+    let Some(sources) = Sources::read(&cli, arguments, system) else {
+        let (verbose, command) = accept(arguments, system)?;
+        return Ok(Loaded {
+            verbose,
+            command,
+            settings: None,
+        });
+    };
+    if let Some(problem) = sources.problems.first() {
+        return Err(ParseError::Usage(problem.clone()));
+    }
+    let settings = sources.settings().map_err(ParseError::Usage)?;
+    let is_accepted = |words: &[OsString]| is_accepted(words, system);
+    let accepted = accept(&settings.words(), system);
+    let (verbose, command) =
+        accepted.map_err(|error| ParseError::Usage(settings.placed(&error.to_string(), &is_accepted)))?;
+    Ok(Loaded {
+        verbose,
+        command,
+        settings: Some(settings),
+    })
+}
+
+/// The verbosity and the command of a command line that is complete.
+fn accept(words: &[OsString], system: &System) -> Result<(u8, Command), ParseError> {
+    let cli = parse(words)?;
+    let verbose = cli.verbose;
+    let command = validate(cli, system).map_err(|error| ParseError::Usage(error.to_string()))?;
+    Ok((verbose, command))
+}
+
+fn is_accepted(words: &[OsString], system: &System) -> Result<(), String> {
+    accept(words, system).map(drop).map_err(|error| error.to_string())
+}
+
 /// Joins the paragraphs of a clap error, without the usage: problem; tip; see --help.
 fn one_line(error: &str) -> String {
     error
@@ -155,7 +215,7 @@ fn one_line(error: &str) -> String {
 }
 
 /// Checks a command line as a whole, before anything is opened. Fails with the first error found.
-pub fn validate(cli: Cli) -> Result<Command, ConfigError> {
+pub fn validate(cli: Cli, system: &System) -> Result<Command, ConfigError> {
     Ok(match cli.command {
         CommandArgs::Agent(args) => Command::Agent(Box::new(agent::config::validate(*args)?)),
         CommandArgs::Top(args) => Command::Top(top::config::validate(args)?),
@@ -169,7 +229,15 @@ pub fn validate(cli: Cli) -> Result<Command, ConfigError> {
         CommandArgs::Report(args) => Command::Report(report::config::validate(args)?),
         CommandArgs::Completions(args) => Command::Completions(args),
         CommandArgs::Man(args) => Command::Man(args),
+        CommandArgs::Config(args) => Command::Config(config(args, system)?),
     })
+}
+
+fn config(args: ConfigArgs, system: &System) -> Result<String, ConfigError> {
+    let mut cli = Cli::command();
+    cli.build();
+    let is_accepted = |words: &[OsString]| is_accepted(words, system);
+    config::run(args, &cli, system, &is_accepted).map_err(ConfigError::Flag)
 }
 
 /// Runs a command to its end.
@@ -188,6 +256,7 @@ pub async fn run(command: Command) -> Result<()> {
         Command::Report(config) => report::run::run(&config),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => completions::write_manual(&args),
+        Command::Config(text) => Ok(print(&text)?),
     }
 }
 
@@ -196,13 +265,11 @@ pub async fn run(command: Command) -> Result<()> {
 fn read(line: &str) -> Result<Command, String> {
     let words = line.split_whitespace().map(|word| word.replace('_', " "));
     let cli = parse(std::iter::once("kstamp".to_owned()).chain(words)).map_err(|error| error.to_string())?;
-    validate(cli).map_err(|error| error.to_string())
+    validate(cli, &System::default()).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]
@@ -270,7 +337,7 @@ mod tests {
             ),
             (
                 "",
-                "'kstamp' requires a subcommand but one was not provided [subcommands: agent, top, reflect, controller, ping, doctor, compare, calibrate, volley, report, completions, help]; see --help",
+                "'kstamp' requires a subcommand but one was not provided [subcommands: agent, top, reflect, controller, ping, doctor, compare, calibrate, volley, report, completions, config, help]; see --help",
             ),
         ];
         for (line, expected) in table {

@@ -9,6 +9,7 @@ use nix::sys::signal::{SigHandler, Signal, signal};
 use probe_io::compare::load;
 use probe_user::command::top::run::AgentFailed;
 use probe_user::command::{self, ParseError};
+use probe_user::config::System;
 use probe_user::output::diagnostics::{self, Diagnostics};
 use probe_user::output::file::{OutputError, print};
 
@@ -28,19 +29,16 @@ fn main() -> ExitCode {
     // A file that has reached its largest size is an error of that file, and not the end of the process.
     // SAFETY: no handler runs.
     unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) }.ok();
-    let cli = match command::parse(std::env::args_os()) {
-        Ok(cli) => cli,
+    let arguments: Vec<_> = std::env::args_os().collect();
+    let loaded = match command::load(&arguments, &System::of_process()) {
+        Ok(loaded) => loaded,
         Err(ParseError::Help(text)) => {
             return outcome(print(&text).map_err(Into::into));
         }
         Err(ParseError::Usage(line)) => return fail(USAGE, &line),
     };
-    let verbosity = cli.verbose;
-    let command = match command::validate(cli) {
-        Ok(command) => command,
-        Err(error) => return fail(USAGE, &error.to_string()),
-    };
-    start_logging(verbosity, command.wants_program_log());
+    let command = loaded.command;
+    start_logging(loaded.verbose, command.wants_program_log());
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(FAILURE, &format!("cannot start: {error}")),

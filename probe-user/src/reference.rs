@@ -32,13 +32,20 @@ fn commands() -> String {
     let mut cli = Cli::command();
     cli.build();
     section("kstamp COMMAND", &cli, true, &mut page);
-    for command in cli
-        .get_subcommands()
-        .filter(|command| !command.is_hide_set() && command.get_name() != "help")
-    {
-        section(&format!("kstamp {}", command.get_name()), command, false, &mut page);
-    }
+    sections("kstamp", &cli, &mut page);
     page
+}
+
+/// The subcommands, or theirs.
+fn sections(of: &str, command: &Command, page: &mut String) {
+    let is_shown = |command: &&Command| !command.is_hide_set() && command.get_name() != "help";
+    for command in command.get_subcommands().filter(is_shown) {
+        let name = format!("{of} {}", command.get_name());
+        match command.has_subcommands() {
+            true => sections(&name, command, page),
+            false => section(&name, command, false, page),
+        }
+    }
 }
 
 fn section(name: &str, command: &Command, global: bool, page: &mut String) {

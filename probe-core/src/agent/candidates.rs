@@ -47,6 +47,11 @@ impl Candidates {
         }
     }
 
+    /// From the next epoch on.
+    pub(super) fn set_epoch(&mut self, epoch_ns: u64) {
+        self.epoch_ns = epoch_ns;
+    }
+
     /// Takes an answer of an address that is no peer. Returns its first answer if this one is to another probe.
     pub(super) fn answered(&mut self, reply: &Reply, now_ns: u64) -> Option<Reply> {
         if now_ns >= self.ends_ns {

@@ -46,6 +46,8 @@ pub enum DownReason {
     NoAddress,
     /// A legacy agent was replaced by one that speaks STAMP.
     SpeaksStamp,
+    /// The user names it no longer.
+    Removed,
 }
 
 /// One-way delays that are impossible if both ends read one clock.

@@ -51,7 +51,7 @@ impl Agent {
     }
 
     /// Makes the finished windows of a peer events, and sets the peer's next deadline.
-    fn hand_out_finished(&mut self, place: usize) {
+    pub(super) fn hand_out_finished(&mut self, place: usize) {
         let peer = &mut self.peers[place];
         hand_out(peer, &mut self.held, &mut self.events);
         let next = peer.sessions().filter_map(|(_, session)| session.next_deadline()).min();
@@ -178,7 +178,7 @@ impl Agent {
 }
 
 /// A peer that was found gets no more unicast probes, and may be found again.
-fn take_down(peer: &mut Peer, reason: DownReason, schedule: &mut Schedule, events: &mut VecDeque<Event>) {
+pub(super) fn take_down(peer: &mut Peer, reason: DownReason, schedule: &mut Schedule, events: &mut VecDeque<Event>) {
     peer.up = false;
     peer.in_group = false;
     if let Some(ssid) = peer.ssid().filter(|_| peer.found != Found::Static) {

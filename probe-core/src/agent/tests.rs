@@ -14,6 +14,7 @@ mod clocks;
 mod held;
 mod lifecycle;
 mod matching;
+mod reconfigured;
 
 const MS: u64 = 1_000_000;
 const INTERVAL: u64 = 10 * MS;

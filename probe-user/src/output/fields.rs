@@ -103,6 +103,7 @@ pub fn down_reason<S: Serializer>(reason: &Option<DownReason>, serializer: S) ->
         DownReason::Ended => "ended",
         DownReason::NoAddress => "no-address",
         DownReason::SpeaksStamp => "stamp",
+        DownReason::Removed => "removed",
     });
     name.serialize(serializer)
 }

@@ -189,6 +189,7 @@ impl Metrics {
         }
         let has_left = match change.reason {
             Some(DownReason::Ended | DownReason::NoAddress) => peer.found != Some(Found::Static),
+            Some(DownReason::Removed) => true,
             // A legacy agent is now probed by STAMP.
             Some(DownReason::Silent | DownReason::SpeaksStamp) | None => false,
         };

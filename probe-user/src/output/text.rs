@@ -115,6 +115,7 @@ fn write_peer(change: &PeerChange, out: &mut dyn Write) -> io::Result<()> {
             Some(DownReason::Ended) => "has ended, or given up this address",
             Some(DownReason::NoAddress) => "is left out: this host has no address in its subnet any more",
             Some(DownReason::SpeaksStamp) => "now speaks STAMP",
+            Some(DownReason::Removed) => "is left out: --peer names it no longer",
             Some(DownReason::Silent) | None => "is down: no replies",
         },
         (PeerEvent::Moved, _) => "has moved here",

@@ -12,8 +12,8 @@ use crate::command::agent::args::AgentArgs;
 use crate::command::agent::floor;
 use crate::command::shared::endpoint::config::{self as endpoint, EndpointConfig};
 use crate::command::shared::families::{families_of, has, limit};
-use crate::command::shared::key_file;
 use crate::command::shared::values::{self, ConfigError, wrong};
+use crate::config::guarded::{self, Guard};
 use crate::otlp::{OtlpConfig, target};
 use crate::output::OutputConfig;
 use crate::output::metrics::{Detail, NoiseFloor};
@@ -149,7 +149,7 @@ pub fn validate(args: AgentArgs) -> Result<AgentConfig, ConfigError> {
 fn otlp(url: Option<&str>, headers: Option<PathBuf>, ca: Option<PathBuf>) -> Result<Option<OtlpConfig>, ConfigError> {
     let Some(url) = url else { return Ok(None) };
     let read_headers = |path: PathBuf| {
-        let content = key_file::read_private(&path, target::MAX_HEADERS_FILE + 1)
+        let content = guarded::read(&path, Guard::Secret, target::MAX_HEADERS_FILE + 1)
             .map_err(|error| ConfigError::Flag(format!("--otlp-headers: {error}")))?;
         target::headers(&path, &content).map_err(flag)
     };

@@ -4,10 +4,14 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::command::shared::args::ConfigurationArgs;
 use crate::output::Format;
 
 #[derive(Debug, Clone, Args)]
 pub struct ControllerArgs {
+    #[command(flatten)]
+    pub configuration: ConfigurationArgs,
+
     /// Listen here for switches (`ovs-vsctl set-controller BRIDGE tcp:ADDR:PORT`); for switches of other hosts give
     /// another address, best with --tls-cert
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:6653")]

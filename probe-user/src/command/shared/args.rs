@@ -7,9 +7,21 @@ use probe_core::reflector::policy::Rates;
 
 use crate::output::{AgentFormat, Format};
 
+/// The configuration, which `crate::config` has read before the flags are checked.
+#[derive(Debug, Clone, Args)]
+pub struct ConfigurationArgs {
+    /// Read this configuration file, and the files *.toml in the directory of that name with .d; none: no file [default:
+    /// COMMAND.toml in /etc/kstamp]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
 /// Options shared by `agent` and `reflect`.
 #[derive(Debug, Clone, Args)]
 pub struct EndpointArgs {
+    #[command(flatten)]
+    pub configuration: ConfigurationArgs,
+
     /// Interface to measure on, such as an Open vSwitch internal port
     #[arg(long, value_name = "IFACE")]
     pub iface: String,

@@ -1,31 +1,21 @@
 //! Reads keys from files: every user of the host can see the command line.
 
-use std::fs::{FileType, Metadata, OpenOptions};
-use std::io::{self, Read as _};
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use nix::unistd::geteuid;
 use probe_core::auth::Key;
 use thiserror::Error;
+
+use crate::config::guarded::{self, Guard, GuardError};
 
 /// Shortest secret: as long as the HMAC in a packet.
 const MIN_LEN: usize = 16;
 /// Longest file that can be a key.
 const MAX_LEN: u64 = 4096;
-/// Permissions of the group and others.
-const OTHERS: u32 = 0o077;
 
 #[derive(Debug, Error)]
 pub enum KeyFileError {
-    #[error("cannot read the file {path}: {source}")]
-    Read { path: PathBuf, source: io::Error },
-    #[error("the file {path} is {kind}; give a regular file, or a symlink to one")]
-    Kind { path: PathBuf, kind: &'static str },
-    #[error("the file {path} belongs to user {owner}, who can change it; `chown {own} {path}` makes it yours")]
-    Owner { path: PathBuf, owner: u32, own: u32 },
-    #[error("the file {path} is open to other users (mode {mode:04o}); `chmod 600 {path}` closes it")]
-    Open { path: PathBuf, mode: u32 },
+    #[error(transparent)]
+    File(#[from] GuardError),
     #[error("the key in {path} has {length} bytes; give it {MIN_LEN} to {MAX_LEN}: `openssl rand -hex 32 > {path}`")]
     Length { path: PathBuf, length: usize },
 }
@@ -33,7 +23,7 @@ pub enum KeyFileError {
 /// Reads a key. An even number of hexadecimal digits, with or without space around them, is decoded; anything else is
 /// the key itself, without one newline at its end.
 pub fn read(path: &Path) -> Result<Key, KeyFileError> {
-    let secret = secret(&read_private(path, MAX_LEN * 2 + 2)?);
+    let secret = secret(&guarded::read(path, Guard::Secret, MAX_LEN * 2 + 2)?);
     if secret.len() < MIN_LEN || secret.len() as u64 > MAX_LEN {
         return Err(KeyFileError::Length {
             path: path.to_owned(),
@@ -41,54 +31,6 @@ pub fn read(path: &Path) -> Result<Key, KeyFileError> {
         });
     }
     Ok(Key::new(&secret))
-}
-
-/// Reads at most `limit` bytes of a file with a secret, to which only root and this user have access.
-pub fn read_private(path: &Path, limit: u64) -> Result<Vec<u8>, KeyFileError> {
-    let failed = |source| KeyFileError::Read {
-        path: path.to_owned(),
-        source,
-    };
-    // A FIFO would wait for a writer.
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
-        .open(path);
-    let file = file.map_err(failed)?;
-    // Of the open file: the path may lead to another one by now.
-    let metadata = file.metadata().map_err(failed)?;
-    check(path, &metadata, geteuid().as_raw())?;
-    let mut content = Vec::new();
-    file.take(limit).read_to_end(&mut content).map_err(failed)?;
-    Ok(content)
-}
-
-/// Fails unless only root or this user, `own`, has access to a regular file.
-fn check(path: &Path, metadata: &Metadata, own: u32) -> Result<(), KeyFileError> {
-    let path = path.to_owned();
-    if !metadata.is_file() {
-        let kind = kind(metadata.file_type());
-        return Err(KeyFileError::Kind { path, kind });
-    }
-    let owner = metadata.uid();
-    if owner != 0 && owner != own {
-        return Err(KeyFileError::Owner { path, owner, own });
-    }
-    let mode = metadata.permissions().mode() & 0o7777;
-    if mode & OTHERS != 0 {
-        return Err(KeyFileError::Open { path, mode });
-    }
-    Ok(())
-}
-
-fn kind(file_type: FileType) -> &'static str {
-    if file_type.is_dir() {
-        "a directory"
-    } else if file_type.is_fifo() {
-        "a FIFO"
-    } else {
-        "a device"
-    }
 }
 
 fn secret(content: &[u8]) -> Vec<u8> {
@@ -110,7 +52,7 @@ fn hexadecimal(text: &[u8]) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::os::unix::fs::{chown, symlink};
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
 
     use nix::sys::stat::Mode;
     use nix::unistd::mkfifo;
@@ -191,9 +133,9 @@ mod tests {
         assert!(super::read(&link).is_ok(), "by a symlink");
         let metadata = fs::metadata(&path).unwrap();
         let owner = metadata.uid();
-        assert!(check(&path, &metadata, owner).is_ok());
+        assert!(guarded::check(&path, &metadata, Guard::Secret, owner).is_ok());
         assert_eq!(
-            check(&path, &metadata, owner + 1).is_ok(),
+            guarded::check(&path, &metadata, Guard::Secret, owner + 1).is_ok(),
             owner == 0,
             "root's serves everybody"
         );

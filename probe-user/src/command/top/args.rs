@@ -13,7 +13,7 @@ use crate::command::agent::args::AgentArgs;
 const REPORT: &str = "2s";
 
 /// Flags of an agent that `top` sets itself.
-const SET: [&str; 2] = ["format", "output"];
+const SET: [&str; 3] = ["config", "format", "output"];
 
 #[derive(Debug, Clone)]
 pub enum TopArgs {
@@ -103,6 +103,6 @@ fn words(matches: &ArgMatches) -> Vec<OsString> {
             words.push(word);
         }
     }
-    words.push("--format=jsonl".into());
+    words.extend(["--config=none", "--format=jsonl", "--output=-"].map(OsString::from));
     words
 }

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use hyper::Uri;
 
 use crate::command::agent;
-use crate::command::shared::key_file;
 use crate::command::shared::values::{ConfigError, wrong};
 use crate::command::top::args::{ConnectArgs, TopArgs};
+use crate::config::guarded::{self, Guard};
 use crate::otlp::target::SYSTEM_ROOTS;
 
 /// Longest file of a password.
@@ -179,7 +179,7 @@ fn server(args: ConnectArgs, password: Option<String>) -> Result<ServerConfig, C
 /// The first line.
 fn password_of(file: &Path) -> Result<String, ConfigError> {
     let refuse = |why: &str| wrong(format!("--password-file {}: {why}", file.display()));
-    let content = key_file::read_private(file, MAX_PASSWORD_BYTES as u64 + 1)
+    let content = guarded::read(file, Guard::Secret, MAX_PASSWORD_BYTES as u64 + 1)
         .map_err(|error| ConfigError::Flag(format!("--password-file: {error}")))?;
     if content.len() > MAX_PASSWORD_BYTES {
         return refuse("the file is too long for a password");

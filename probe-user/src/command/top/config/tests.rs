@@ -14,10 +14,13 @@ fn args(line: &str) -> TopArgs {
 #[test]
 fn the_agent_gets_its_flags_and_json_lines() {
     for (line, want) in [
-        ("top --iface p1", "agent --iface=p1 --report=2s --format=jsonl"),
+        (
+            "top --iface p1",
+            "agent --iface=p1 --report=2s --config=none --format=jsonl --output=-",
+        ),
         (
             "top --peer 10.0.0.1 --iface p1 --peer fe80::1 --no-group --report 1s",
-            "agent --iface=p1 --report=1s --peer=10.0.0.1 --peer=fe80::1 --no-group --format=jsonl",
+            "agent --iface=p1 --report=1s --peer=10.0.0.1 --peer=fe80::1 --no-group --config=none --format=jsonl --output=-",
         ),
     ] {
         let Ok(SourceConfig::Agent { words }) = source(args(line)) else {
