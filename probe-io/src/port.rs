@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::future::{pending, poll_fn};
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -32,6 +32,7 @@ use crate::backend::Backend;
 pub use crate::backend::Outgoing;
 use crate::backend::ebpf::EbpfBackend;
 pub use crate::backend::ebpf::handover::Inherited;
+use crate::backend::ebpf::handover::Name;
 pub use crate::backend::facts::Answering;
 use crate::backend::socket::SocketBackend;
 use crate::clock::{clock_state, error_estimate};
@@ -41,7 +42,7 @@ use crate::port::plan::Plan;
 pub use crate::port::sender::ProbeSender;
 pub(crate) use crate::port::survey::Survey;
 pub(crate) use crate::port::unsent::Unsent;
-use crate::udp::membership::Repetition;
+use crate::udp::membership::{Repetition, member};
 use crate::udp::sockets::{self, PassedUp, SocketPair, Sockets};
 
 /// What to open.
@@ -375,6 +376,19 @@ impl Port {
     /// What the next process needs to go on without a gap, by name. It changes with events of [`Port::poll`].
     pub fn kept(&self) -> Vec<(String, BorrowedFd<'_>)> {
         self.backend.kept()
+    }
+
+    /// Sockets that stay members of the groups until the next process is one: a switch that snoops does not see this host leave.
+    pub fn members(&self) -> io::Result<Vec<(String, OwnedFd)>> {
+        let Some(index) = self.index else {
+            return Ok(Vec::new());
+        };
+        let groups = self.config.groups.iter();
+        let members = groups.map(|&group| {
+            let what = format!("member-{}", Family::of(group));
+            Ok((Name::text(index, &what, 0), member(group, index)?))
+        });
+        members.collect()
     }
 
     /// Stops measuring. Programs in [`Port::kept`] go on answering for as long as somebody keeps them.

@@ -5,6 +5,7 @@
 mod support;
 
 use std::io::IoSliceMut;
+use std::net::UdpSocket;
 use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt as _;
@@ -15,15 +16,20 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use aya::programs::loaded_programs;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
-use support::{KSTAMP, Pair, Running, ip};
+use serde_json::Value;
+use support::{FAR_V4, KSTAMP, NEAR_V4, Pair, Running, count as number, counters, has_tcx, in_namespace, ip, summary};
 use tempfile::TempDir;
 
 /// The first descriptor that a service gets (`SD_LISTEN_FDS_START`).
 const FIRST_FD: RawFd = 3;
+
+/// The test port.
+const PORT: u16 = 1910;
 
 /// What systemd does for a service of `Type=notify` with `FileDescriptorStoreMax=`: sd_notify(3), sd_listen_fds(3).
 struct Manager {
@@ -115,9 +121,12 @@ impl Manager {
             .args(arguments.split_whitespace())
             .args(["--format", "jsonl"])
             .env("NOTIFY_SOCKET", &self.path)
-            .env("WATCHDOG_USEC", "2000000")
-            .env("LISTEN_FDS", passed.len().to_string())
-            .env("LISTEN_FDNAMES", names.join(":"));
+            .env("WATCHDOG_USEC", "2000000");
+        if !passed.is_empty() {
+            command
+                .env("LISTEN_FDS", passed.len().to_string())
+                .env("LISTEN_FDNAMES", names.join(":"));
+        }
         let numbers: Vec<RawFd> = passed.iter().map(|descriptor| descriptor.as_raw_fd()).collect();
         let pass = move || {
             for (number, place) in numbers.iter().zip(FIRST_FD..) {
@@ -138,6 +147,27 @@ impl Manager {
         let running = self.start(pair, namespace, arguments);
         self.await_lines("readiness", &running, |lines| count(lines, "READY=1") == 1);
         running
+    }
+
+    /// Ends the service by `signal`, and starts it again with the descriptors in the store.
+    fn restarted(&self, pair: &Pair, former: Running, signal: Signal, namespace: &str, arguments: &str) -> Running {
+        former.signal(signal);
+        let (status, _, stderr) = former.wait();
+        assert!(status.success() || signal == Signal::SIGKILL, "{stderr}");
+        self.started(pair, namespace, arguments)
+    }
+
+    /// As at a stop: systemd closes all that it has kept.
+    fn forget(&self) {
+        self.state().store.clear();
+    }
+
+    fn await_empty(&self) {
+        let end = Instant::now() + Duration::from_secs(5);
+        while !self.state().store.is_empty() {
+            assert!(Instant::now() < end, "kept: {:?}", self.state().store);
+            thread::sleep(Duration::from_millis(5));
+        }
     }
 
     fn await_lines(&self, what: &str, running: &Running, wanted: impl Fn(&[String]) -> bool) {
@@ -189,6 +219,93 @@ fn high(descriptor: &OwnedFd) -> OwnedFd {
 
 fn count(lines: &[String], line: &str) -> usize {
     lines.iter().filter(|found| *found == line).count()
+}
+
+/// The kernel's ids of the programs that a process has loaded.
+fn programs_of(running: &Running) -> Vec<u32> {
+    let directory = std::fs::read_dir(format!("/proc/{}/fdinfo", running.pid())).unwrap();
+    let infos = directory
+        .flatten()
+        .map(|file| std::fs::read_to_string(file.path()).unwrap_or_default());
+    let ids = infos.filter_map(|info| {
+        info.lines()
+            .find_map(|line| line.strip_prefix("prog_id:")?.trim().parse().ok())
+    });
+    let ids: Vec<u32> = ids.collect();
+    assert!(!ids.is_empty());
+    ids
+}
+
+/// The kernel frees programs some time after the last link has gone.
+fn await_unloaded(programs: &[u32]) {
+    let end = Instant::now() + Duration::from_secs(10);
+    let is_loaded = || {
+        loaded_programs()
+            .flatten()
+            .any(|program| programs.contains(&program.id()))
+    };
+    while is_loaded() {
+        assert!(Instant::now() < end, "programs stay in the kernel");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A session-sender by hand, which sees the counter of the reflector.
+struct Sender(UdpSocket);
+
+impl Sender {
+    fn new(pair: &Pair) -> Self {
+        let namespace = pair.near.clone();
+        let open = move || {
+            in_namespace(&namespace);
+            UdpSocket::bind((NEAR_V4, 0)).unwrap()
+        };
+        let socket = thread::spawn(open).join().unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        socket.connect((FAR_V4, PORT)).unwrap();
+        Self(socket)
+    }
+
+    /// The sequence number of the reply to a probe.
+    fn probe(&self) -> u32 {
+        let mut packet = [0; 44];
+        self.0.send(&packet).unwrap();
+        self.0.recv(&mut packet).unwrap();
+        u32::from_be_bytes(*packet.first_chunk().unwrap())
+    }
+}
+
+fn answered(record: &Value) -> bool {
+    record["type"] == "window" && record["path"] == "unicast" && number(record, "received") > 0
+}
+
+/// 1,000 probes a second.
+fn probing(pair: &Pair, arguments: &str) -> Running {
+    let line = format!("agent --iface port1 --family v4 --peer {FAR_V4} --interval 1ms --report 500ms {arguments}");
+    let near = pair.started(&pair.near, &line);
+    near.await_record(1, "results", answered);
+    near
+}
+
+/// Ends the agent of [`probing`] after another window. Nothing was lost. Returns the number of replies.
+fn assert_no_loss(near: Running, what: &str) -> u64 {
+    let before = near.records().iter().filter(|record| answered(record)).count();
+    near.await_record(before + 2, "results at the end", answered);
+    let (status, records, stderr) = near.stop();
+    assert!(status.success(), "{what}: {stderr}");
+    let summary = summary(&records, FAR_V4, "unicast");
+    for record in records.iter().filter(|record| record["type"] == "summary") {
+        assert_eq!(number(record, "lost"), 0, "{what}: {record:#}");
+    }
+    for field in ["lost", "send_failed", "duplicates"] {
+        assert_eq!(number(summary, field), 0, "{what}, {field}: {summary:#}\n{stderr}");
+    }
+    assert!(number(summary, "received") > 1_000, "{what}: {summary:#}");
+    let downs = records
+        .iter()
+        .filter(|record| record["type"] == "peer" && record["event"] == "down");
+    assert_eq!(downs.count(), 0, "{what}: {records:#?}");
+    number(summary, "received")
 }
 
 const REFLECT: &str = "reflect --iface port2 --family v4";
@@ -248,4 +365,197 @@ fn a_process_that_does_not_run_feeds_no_watchdog() {
     running.signal(Signal::SIGCONT);
     manager.await_lines("food", &running, |lines| count(lines, "WATCHDOG=1") > before);
     assert!(running.stop().0.success());
+}
+
+#[test]
+fn probes_of_restarts_are_answered_and_sessions_go_on() {
+    let Some(pair) = Pair::new() else { return };
+    use Signal::{SIGKILL, SIGUSR2};
+    let table: [(&str, &str, &[Signal]); 4] = [
+        (REFLECT, "", &[SIGUSR2, SIGKILL, SIGUSR2, SIGKILL, SIGUSR2]),
+        (
+            "agent --iface port2 --family v4",
+            "",
+            &[SIGUSR2, SIGKILL, SIGUSR2, SIGKILL, SIGUSR2],
+        ),
+        (
+            "reflect --iface port2 --family v4 --attach xdp-native",
+            "--attach xdp-native",
+            &[SIGUSR2, SIGKILL],
+        ),
+        (
+            "reflect --iface port2 --family v4 --attach tc",
+            "--attach tc",
+            &[SIGUSR2, SIGKILL],
+        ),
+    ];
+    for (arguments, near, signals) in table {
+        if arguments.ends_with("tc") && !has_tcx() {
+            println!("SKIPPED: TC filters are no links before TCX");
+            continue;
+        }
+        let manager = Manager::new();
+        let mut far = manager.started(&pair, &pair.far, arguments);
+        let near = probing(&pair, near);
+        let sender = Sender::new(&pair);
+        assert_eq!(sender.probe(), 0);
+        for (number, signal) in (1..).zip(signals) {
+            far = manager.restarted(&pair, far, *signal, &pair.far, arguments);
+            let start = far.await_type("start");
+            let reason = start["attach_reason"].as_str().unwrap();
+            assert!(
+                arguments.contains("--attach") || reason.contains("taken over"),
+                "{start:#}"
+            );
+            assert_eq!(far.stderr(), "", "{arguments}");
+            assert_eq!(sender.probe(), number, "{arguments}");
+        }
+        let received = assert_no_loss(near, arguments);
+        let programs = programs_of(&far);
+        let (_, records, _) = far.stop();
+        // The replies of all processes, and of the time between them.
+        assert!(number(counters(&records), "reflected") >= received, "{arguments}");
+        manager.await_empty();
+        await_unloaded(&programs);
+    }
+}
+
+#[test]
+fn nothing_stays_attached_after_a_stop_or_a_lost_store() {
+    let Some(pair) = Pair::new() else { return };
+    let manager = Manager::new();
+    let is_attached = || ip(&pair.far, "link show port2").contains("prog/xdp");
+    let former = manager.started(&pair, &pair.far, REFLECT);
+    let programs = programs_of(&former);
+    let killed = manager.restarted(&pair, former, Signal::SIGUSR2, &pair.far, REFLECT);
+    await_unloaded(&programs);
+    let programs = programs_of(&killed);
+    killed.signal(Signal::SIGKILL);
+    killed.wait();
+    assert!(is_attached());
+    manager.forget();
+    await_unloaded(&programs);
+    assert!(!is_attached());
+    let stopped = manager.started(&pair, &pair.far, REFLECT);
+    assert_eq!(stopped.stderr(), "");
+    let programs = programs_of(&stopped);
+    assert!(stopped.stop().0.success());
+    // The manager still has the descriptors for a moment, but the programs are detached.
+    assert!(!is_attached());
+    manager.await_empty();
+    await_unloaded(&programs);
+}
+
+#[test]
+fn a_host_stays_a_member_of_its_group_from_one_process_to_the_next() {
+    let Some(pair) = Pair::new() else { return };
+    let manager = Manager::new();
+    let is_member = || ip(&pair.far, "maddress show dev port2").contains("239.255.255.250");
+    let far = manager.started(&pair, &pair.far, REFLECT);
+    far.signal(Signal::SIGUSR2);
+    far.wait();
+    assert!(is_member());
+    let far = manager.started(&pair, &pair.far, REFLECT);
+    manager.await_lines("removal", &far, |lines| count(lines, "FDSTOREREMOVE=1") == 1);
+    assert!(is_member());
+    assert!(far.stop().0.success());
+    assert!(!is_member());
+}
+
+#[test]
+fn a_store_that_does_not_fit_is_said_and_costs_no_probe() {
+    let Some(pair) = Pair::new() else { return };
+    type Change = fn(&mut Vec<(String, OwnedFd)>);
+    let table: [(&str, Change, &str); 3] = [
+        (
+            "another version of the layouts",
+            |store| {
+                for (name, _) in store {
+                    let parts: Vec<&str> = name.split('/').collect();
+                    *name = format!("kstamp/4000/{}", parts[2..].join("/"));
+                }
+            },
+            "the programs before were of version 4000 of the layouts",
+        ),
+        (
+            "half of the descriptors",
+            |store| store.retain(|(name, _)| !name.contains("REFLECTOR_SESSIONS")),
+            "the service manager had no REFLECTOR_SESSIONS",
+        ),
+        (
+            "another map",
+            |store| {
+                let other = store
+                    .iter()
+                    .find(|(name, _)| name.contains("COUNTS"))
+                    .unwrap()
+                    .1
+                    .try_clone()
+                    .unwrap();
+                let wrong = store
+                    .iter_mut()
+                    .find(|(name, _)| name.contains("SESSION_SLOTS"))
+                    .unwrap();
+                wrong.1 = other;
+            },
+            "SESSION_SLOTS of the process before has another layout",
+        ),
+    ];
+    for (what, change, said) in table {
+        let manager = Manager::new();
+        let far = manager.started(&pair, &pair.far, REFLECT);
+        let near = probing(&pair, "");
+        let sender = Sender::new(&pair);
+        assert_eq!((sender.probe(), sender.probe()), (0, 1));
+        far.signal(Signal::SIGUSR2);
+        far.wait();
+        change(&mut manager.state().store);
+        let far = manager.started(&pair, &pair.far, REFLECT);
+        let stderr = far.stderr();
+        assert!(stderr.contains(said) && stderr.lines().count() == 1, "{what}: {stderr}");
+        assert_eq!(sender.probe(), 0, "{what}");
+        assert_no_loss(near, what);
+        // The next one finds nothing of the old ones.
+        let far = manager.restarted(&pair, far, Signal::SIGKILL, &pair.far, REFLECT);
+        assert_eq!(far.stderr(), "", "{what}");
+        assert_eq!(sender.probe(), 1, "{what}");
+        assert!(far.stop().0.success());
+    }
+}
+
+#[test]
+fn descriptors_of_other_interfaces_are_not_taken_over() {
+    let Some(pair) = Pair::new() else { return };
+    let manager = Manager::new();
+    let other = manager.started(&pair, &pair.near, "reflect --iface port1 --family v4");
+    let programs = programs_of(&other);
+    other.signal(Signal::SIGUSR2);
+    other.wait();
+    // The far end may have the same index: it is in another namespace.
+    let far = manager.started(&pair, &pair.far, REFLECT);
+    assert!(far.stderr().contains("starting afresh"), "{}", far.stderr());
+    assert_eq!(Sender::new(&pair).probe(), 0);
+    await_unloaded(&programs);
+    far.signal(Signal::SIGKILL);
+    far.wait();
+    // Deleted, and created anew.
+    ip(&pair.far, "link delete port2");
+    pair.connect();
+    let far = manager.started(&pair, &pair.far, REFLECT);
+    assert!(far.stderr().contains("starting afresh"), "{}", far.stderr());
+    assert_eq!(Sender::new(&pair).probe(), 0);
+    assert!(far.stop().0.success());
+    manager.await_empty();
+}
+
+#[test]
+fn without_a_manager_the_programs_go_with_the_process() {
+    let Some(pair) = Pair::new() else { return };
+    let far = pair.reflector("--family v4");
+    let programs = programs_of(&far);
+    far.signal(Signal::SIGUSR2);
+    let (status, records, stderr) = far.wait();
+    assert!(status.success(), "{stderr}");
+    assert_eq!(records.last().unwrap()["type"], "counters");
+    await_unloaded(&programs);
 }

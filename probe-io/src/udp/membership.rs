@@ -6,9 +6,9 @@
 use std::io;
 use std::mem::{size_of, zeroed};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 
-use socket2::{InterfaceIndexOrAddress, SockAddr, Socket};
+use socket2::{Domain, InterfaceIndexOrAddress, SockAddr, Socket, Type};
 
 /// Less than the shortest time after which Open vSwitch forgets a member: 15 s.
 const REPEAT_NS: u64 = 10_000_000_000;
@@ -42,6 +42,14 @@ pub(crate) fn join(socket: &Socket, group: IpAddr, index: u32) -> io::Result<()>
         IpAddr::V4(v4) => socket.join_multicast_v4_n(&v4, &InterfaceIndexOrAddress::Index(index)),
         IpAddr::V6(v6) => socket.join_multicast_v6(&v6, index),
     }
+}
+
+/// A socket that does nothing but stay a member of `group`.
+pub(crate) fn member(group: IpAddr, index: u32) -> io::Result<OwnedFd> {
+    let domain = Domain::for_address(SocketAddr::new(group, 0));
+    let socket = Socket::new(domain, Type::DGRAM, None)?;
+    join(&socket, group, index)?;
+    Ok(socket.into())
 }
 
 /// A change of the source filter of one member.

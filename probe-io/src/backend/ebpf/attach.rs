@@ -55,7 +55,11 @@ impl ReceiveLinks {
         if let Some((link, _)) = self.xdp {
             link.leave();
         }
-        if let Some(ClassifierLink::Tcx(link)) = self.ingress.map(|ingress| ingress.link) {
+        if let Some(Classifier {
+            link: ClassifierLink::Tcx(link),
+            ..
+        }) = self.ingress
+        {
             link.leave();
         }
     }

@@ -19,20 +19,20 @@ use crate::backend::ebpf::hooks;
 /// The maps that go over: how far the reflector has counted for each session, and the counters.
 pub(super) const STATE: [&str; 3] = ["SESSION_SLOTS", "REFLECTOR_SESSIONS", "COUNTS"];
 
-/// The name of a descriptor while it is kept. Two descriptors never have the same.
+/// The name of a descriptor while it is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Name {
+pub(crate) struct Name {
     abi: u32,
     /// Of the interface.
     index: u32,
-    /// A map, or the mode of a link.
+    /// A map, the mode of a link, or a member of a group, which is of no further use.
     what: String,
-    /// The kernel's, of the map or the link.
+    /// The kernel's, of the map or the link, so that no two of them have one name.
     id: u32,
 }
 
 impl Name {
-    pub(super) fn text(index: u32, what: &str, id: u32) -> String {
+    pub(crate) fn text(index: u32, what: &str, id: u32) -> String {
         format!("kstamp/{ABI_VERSION}/{index}/{what}/{id}")
     }
 
@@ -202,7 +202,8 @@ mod tests {
 
     #[test]
     fn maps_go_over_only_together_and_in_this_version() {
-        let table: [(&[(&'static str, u32)], Option<&str>); 4] = [
+        type Kept = &'static [(&'static str, u32)];
+        let table: [(Kept, Option<&str>); 4] = [
             (
                 &[
                     (STATE[0], ABI_VERSION),

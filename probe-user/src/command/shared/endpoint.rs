@@ -3,8 +3,10 @@
 pub mod config;
 
 use std::collections::BTreeMap;
+use std::os::fd::AsFd as _;
 
 use anyhow::{Result, anyhow};
+use log::warn;
 use probe_core::identity::Identity;
 use probe_host::privileges::{Capability, Privileges, reduce};
 use probe_io::port::{Engine, Inherited, Port, PortConfig, PortError, PortEvent};
@@ -100,6 +102,12 @@ impl Endpoint {
     /// another process follows, the programs go on answering instead, and nobody is told.
     pub fn end(&mut self, service: &mut Service, is_followed: bool) {
         if is_followed && service.has_kept() {
+            let members = self.port.members().unwrap_or_else(|error| {
+                warn!("cannot stay a member of the groups until the next process is one: {error}");
+                Vec::new()
+            });
+            let members = members.iter().map(|(name, member)| (name.clone(), member.as_fd()));
+            service.keep(&self.port.kept().into_iter().chain(members).collect::<Vec<_>>());
             return self.port.leave();
         }
         self.port.detach();
