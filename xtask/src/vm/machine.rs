@@ -79,6 +79,7 @@ pub(super) struct System<'a> {
 
 /// Boots `system` and waits for its end, within `limits`. Logs of the console and of the suite go to `directory`.
 pub(super) fn boot(system: System, directory: &Path, limits: Limits, listener: &mut dyn Listener) -> Result<()> {
+    fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
     let console = directory.join("console.log");
     let path = directory.join("suite.log");
     let mut log = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
