@@ -499,7 +499,7 @@ fn too_few_descriptors_and_too_little_memory_are_named_with_the_figure() {
         (
             &memory(60),
             agent,
-            "may have 60 MiB of memory: loading the programs needs 80 MiB",
+            "may have 60 MiB of memory: loading the programs needs 88 MiB",
         ),
         (&format!("--data={}", 20 * MIB), agent, "may have 20 MiB of memory"),
     ] {
@@ -511,7 +511,7 @@ fn too_few_descriptors_and_too_little_memory_are_named_with_the_figure() {
         );
     }
     // A low soft limit is raised, and the figures are enough.
-    for limit in ["--nofile=20:96", "--nofile=96:96", &memory(80)] {
+    for limit in ["--nofile=20:96", "--nofile=96:96", &memory(88)] {
         assert_eq!(limited(limit, agent), (0, String::new()), "{limit}");
     }
 }

@@ -108,12 +108,42 @@ fn a_reflector_takes_other_limits() {
         count(records.last().unwrap(), "received")
     };
     assert!(received() < 100);
+    let output = directory.path().join("out");
+    let text = format!("rate-source = 0\nattach = \"tc\"\noutput = \"{}\"\n", output.display());
     assert_eq!(
-        reload(&far, &path, "rate-source = 0\nattach = \"tc\"\n"),
-        "kstamp: configuration read again: applied rate-source; restart kstamp for attach"
+        reload(&far, &path, &text),
+        "kstamp: configuration read again: applied output, rate-source; restart kstamp for attach"
     );
     assert_eq!(received(), 100);
     far.stop();
+    let written = fs::read_to_string(output).unwrap();
+    assert!(written.starts_with("{\"type\":\"start\""), "{written}");
+    assert!(
+        written
+            .trim_end()
+            .rsplit('\n')
+            .next()
+            .unwrap()
+            .contains("\"type\":\"counters\""),
+        "{written}"
+    );
+}
+
+#[test]
+fn a_controller_takes_another_report_interval() {
+    let Some(pair) = Pair::new() else { return };
+    ip(&pair.near, "link set lo up");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("controller.toml");
+    fs::write(&path, "listen = \"127.0.0.1:0\"\nreport = \"1h\"\n").unwrap();
+    let controller = pair.started(&pair.near, &format!("controller --config {}", path.display()));
+    let text = "listen = \"127.0.0.1:0\"\nreport = \"100ms\"\nperiod = \"1s\"\n";
+    assert_eq!(
+        reload(&controller, &path, text),
+        "kstamp: configuration read again: applied report; restart kstamp for period"
+    );
+    let (status, ..) = controller.stop();
+    assert!(status.success());
 }
 
 #[test]

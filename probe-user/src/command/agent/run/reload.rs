@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use log::warn;
 use probe_host::clock::monotonic_ns;
 use probe_io::port::Engine;
 
@@ -86,7 +87,7 @@ impl Run {
         core.group = self.config.core.group;
         let now_ns = monotonic_ns();
         for peer in self.agent.reconfigure(core.clone(), now_ns) {
-            log::warn!("{peer} is not measured: there is no room for another peer");
+            warn!("{peer} is not measured: there is no room for another peer");
         }
         self.legacy
             .iter_mut()
