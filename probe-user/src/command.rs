@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod compare;
+pub mod completions;
 pub mod config;
 pub mod controller;
 pub mod doctor;
@@ -24,6 +25,7 @@ use crate::command::agent::args::AgentArgs;
 use crate::command::agent::config::AgentConfig;
 use crate::command::compare::args::{CalibrateArgs, CompareArgs};
 use crate::command::compare::config::{CalibrateConfig, CompareConfig};
+use crate::command::completions::{CompletionsArgs, ManArgs};
 use crate::command::config::ConfigArgs;
 use crate::command::controller::args::ControllerArgs;
 use crate::command::controller::config::ControllerConfig;
@@ -78,6 +80,11 @@ enum CommandArgs {
     Volley(VolleyArgs),
     /// Put saved results of one or several agents together: a page with a matrix, plots, losses and events
     Report(ReportArgs),
+    /// Print a script that completes commands and flags in a shell
+    Completions(CompletionsArgs),
+    /// Write man pages, for packages
+    #[command(hide = true)]
+    Man(ManArgs),
     /// Check, show and write configuration files of agent, reflect and controller
     #[command(subcommand)]
     Config(ConfigArgs),
@@ -96,6 +103,8 @@ pub enum Command {
     Calibrate(CalibrateConfig),
     Volley(Box<VolleyConfig>),
     Report(ReportConfig),
+    Completions(CompletionsArgs),
+    Man(ManArgs),
     /// A text about a configuration.
     Config(String),
 }
@@ -114,6 +123,8 @@ impl Command {
             | Self::Calibrate(_)
             | Self::Volley(_)
             | Self::Report(_)
+            | Self::Completions(_)
+            | Self::Man(_)
             | Self::Config(_) => false,
         }
     }
@@ -247,6 +258,8 @@ pub fn validate(cli: Cli, system: &System) -> Result<Command, ConfigError> {
         CommandArgs::Calibrate(args) => Command::Calibrate(compare::config::validate_calibrate(&args)?),
         CommandArgs::Volley(args) => Command::Volley(Box::new(volley::config::validate(args)?)),
         CommandArgs::Report(args) => Command::Report(report::config::validate(args)?),
+        CommandArgs::Completions(args) => Command::Completions(args),
+        CommandArgs::Man(args) => Command::Man(args),
         CommandArgs::Config(args) => Command::Config(config(args, system)?),
     })
 }
@@ -291,6 +304,8 @@ pub async fn run(loaded: Loaded) -> Result<()> {
         Command::Calibrate(config) => compare::calibrate::run(config).await,
         Command::Volley(config) => volley::run::run(*config).await,
         Command::Report(config) => report::run::run(&config),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => completions::write_manual(&args),
         Command::Config(text) => Ok(print(&text)?),
     }
 }
@@ -372,7 +387,7 @@ mod tests {
             ),
             (
                 "",
-                "'kstamp' requires a subcommand but one was not provided [subcommands: agent, top, reflect, controller, ping, doctor, compare, calibrate, volley, report, config, help]; see --help",
+                "'kstamp' requires a subcommand but one was not provided [subcommands: agent, top, reflect, controller, ping, doctor, compare, calibrate, volley, report, completions, config, help]; see --help",
             ),
         ];
         for (line, expected) in table {

@@ -38,7 +38,8 @@ fn commands() -> String {
 
 /// The subcommands, or theirs.
 fn sections(of: &str, command: &Command, page: &mut String) {
-    for command in command.get_subcommands().filter(|command| command.get_name() != "help") {
+    let is_shown = |command: &&Command| !command.is_hide_set() && command.get_name() != "help";
+    for command in command.get_subcommands().filter(is_shown) {
         let name = format!("{of} {}", command.get_name());
         match command.has_subcommands() {
             true => sections(&name, command, page),
