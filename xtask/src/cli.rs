@@ -12,6 +12,7 @@ use crate::forward::ForwardArguments;
 use crate::fuzz::FuzzArguments;
 use crate::lab::LabCommand;
 use crate::mutants::MutantsArguments;
+use crate::package::PackageArguments;
 use crate::relay::RelayArguments;
 use crate::run::RunArguments;
 use crate::setup::SetupArguments;
@@ -41,6 +42,8 @@ enum Task {
     Mutants(MutantsArguments),
     /// Write the reference pages, render the book and check its links.
     Docs(DocsArguments),
+    /// Build packages of kstamp: Debian package, RPM, tarball, OCI image.
+    Package(PackageArguments),
     /// Build and use a lab of namespaces and Open vSwitch instances by hand.
     #[command(subcommand)]
     Lab(LabCommand),
@@ -69,6 +72,7 @@ impl Arguments {
             Task::Fuzz(arguments) => arguments.run(),
             Task::Mutants(arguments) => arguments.run(),
             Task::Docs(arguments) => arguments.run().map(|()| ExitCode::SUCCESS),
+            Task::Package(arguments) => arguments.run(),
             Task::Lab(command) => command.run(),
             Task::Bench(command) => command.run(),
             Task::Forward(arguments) => arguments.run().map(|()| ExitCode::SUCCESS),

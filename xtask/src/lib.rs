@@ -9,6 +9,7 @@ pub mod forward;
 pub mod fuzz;
 pub mod lab;
 pub mod mutants;
+pub mod package;
 pub mod privilege;
 pub mod relay;
 pub mod run;

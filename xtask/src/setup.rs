@@ -66,6 +66,11 @@ pub(crate) fn prepare_for_fuzzing() -> Result<()> {
     packages::ensure(&packages::FUZZING_NEEDS, Mode::Install).map(drop)
 }
 
+/// Installs the programs that make packages.
+pub(crate) fn prepare_for_packages() -> Result<()> {
+    packages::ensure(&packages::PACKAGING_NEEDS, Mode::Install).map(drop)
+}
+
 /// The toolchain for the eBPF programs that set-up chose.
 pub fn ebpf_toolchain() -> Result<String> {
     toolchain::chosen().ok_or_else(|| anyhow::anyhow!("no eBPF toolchain is chosen: run cargo xtask setup"))
@@ -125,10 +130,11 @@ mod tests {
         let refusal = install(&[EMULATOR]).unwrap_err().to_string();
         assert!(refusal.contains("Packages need to be removed"), "{refusal}");
 
-        let needs: [&[Need]; 10] = [
+        let needs: [&[Need]; 11] = [
             &packages::NEEDS,
             &packages::GUEST_NEEDS,
             &packages::FUZZING_NEEDS,
+            &packages::PACKAGING_NEEDS,
             &packages::OPTIONAL_TEST_NEEDS,
             &tools::TOOLS,
             &[tools::TSHARK],

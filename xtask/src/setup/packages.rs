@@ -78,6 +78,30 @@ pub(super) const FUZZING_NEEDS: [Need; 1] = [Need {
     why: "compiles libFuzzer",
 }];
 
+/// Programs that make packages.
+pub(super) const PACKAGING_NEEDS: [Need; 4] = [
+    Need {
+        what: "strip",
+        packages: "binutils",
+        why: "makes the packaged binary small",
+    },
+    Need {
+        what: "dpkg-shlibdeps",
+        packages: "dpkg-dev",
+        why: "finds the packages that a Debian package depends on",
+    },
+    Need {
+        what: "rpmbuild",
+        packages: "rpm",
+        why: "makes the RPM",
+    },
+    Need {
+        what: "git",
+        packages: "git",
+        why: "tells the time of the source",
+    },
+];
+
 /// Optional programs of tests, such as a browser of a hundred megabytes for one page.
 pub(super) const OPTIONAL_TEST_NEEDS: [Need; 1] = [Need {
     what: "chromium",

@@ -1,0 +1,143 @@
+//! `cargo xtask package`: a Debian package, an RPM, a tarball and an OCI image of one tree of files.
+
+mod changelog;
+mod contents;
+mod copyright;
+mod deb;
+mod image;
+mod program;
+mod rpm;
+mod tree;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, ensure};
+use clap::{Args, ValueEnum};
+
+use crate::package::contents::stage;
+use crate::package::program::{sha256, tar};
+use crate::package::tree::Tree;
+use crate::{exec, setup, workspace};
+
+/// The version of kstamp, and of xtask.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// What to package, and how.
+#[derive(Clone, Debug, Args)]
+pub struct PackageArguments {
+    /// Only these formats, separated by commas
+    #[arg(long, value_enum, value_name = "FORMATS", value_delimiter = ',')]
+    format: Vec<Format>,
+    /// Directory for the packages [default: target/package]
+    #[arg(long, value_name = "DIR")]
+    output: Option<PathBuf>,
+    /// Package this kstamp instead of a release build
+    #[arg(long, value_name = "FILE")]
+    binary: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For Debian and its derivatives
+    Deb,
+    /// For Fedora, RHEL and others
+    Rpm,
+    /// The same files for any other system
+    Tar,
+    /// An image for containers: the program and its libraries
+    Oci,
+}
+
+/// A kstamp to package.
+#[derive(Clone, Debug)]
+pub struct Package {
+    pub binary: PathBuf,
+    pub version: String,
+    /// Where the packages go.
+    pub output: PathBuf,
+}
+
+impl PackageArguments {
+    /// Builds the packages and prints their paths, sizes and hashes.
+    pub fn run(&self) -> Result<ExitCode> {
+        let output = self
+            .output
+            .clone()
+            .unwrap_or_else(|| workspace::target_directory().join("package"));
+        let binary = match &self.binary {
+            Some(binary) => binary.clone(),
+            None => build()?,
+        };
+        let formats = if self.format.is_empty() {
+            Format::value_variants()
+        } else {
+            &self.format
+        };
+        for package in Package::of_this_version(binary, output)?.build(formats)? {
+            let size = fs::metadata(&package).map_or(0, |metadata| metadata.len());
+            println!(
+                "{}  {}  {:.1} MB",
+                sha256(&package)?,
+                package.display(),
+                size as f64 / 1e6
+            );
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Package {
+    /// Fails if the binary is one of another version.
+    pub fn of_this_version(binary: PathBuf, output: PathBuf) -> Result<Self> {
+        let binary = binary
+            .canonicalize()
+            .with_context(|| format!("there is no {}", binary.display()))?;
+        let said = exec::run(&binary.to_string_lossy(), ["--version"])?;
+        let said = said.trim();
+        ensure!(
+            said == format!("kstamp {VERSION}"),
+            "{} is {said}, and this source is kstamp {VERSION}",
+            binary.display()
+        );
+        let version = VERSION.to_owned();
+        Ok(Self {
+            binary,
+            version,
+            output,
+        })
+    }
+
+    /// Builds packages of these formats. Returns their paths.
+    pub fn build(&self, formats: &[Format]) -> Result<Vec<PathBuf>> {
+        setup::prepare_for_packages()?;
+        fs::create_dir_all(&self.output).with_context(|| format!("cannot make {}", self.output.display()))?;
+        let tree = stage(&self.binary, &self.version)?;
+        let build = |format: &Format| match format {
+            Format::Deb => deb::build(&tree, &self.output),
+            Format::Rpm => rpm::build(&tree, &self.output),
+            Format::Tar => tarball(&tree, &self.output),
+            Format::Oci => image::build(&tree, &self.output),
+        };
+        formats.iter().map(build).collect()
+    }
+}
+
+fn tarball(tree: &Tree, output: &Path) -> Result<PathBuf> {
+    let name = format!("kstamp-{}-{}-linux", tree.version, std::env::consts::ARCH);
+    let archive = output.join(format!("{name}.tar"));
+    tar(tree.root(), tree.epoch, &format!("s,^\\.,{name},"), &archive)?;
+    program::gzip(&archive)
+}
+
+/// Builds the release binary. Paths of this machine do not get into it.
+fn build() -> Result<PathBuf> {
+    let mut command = workspace::cargo();
+    command.args(["build", "--release", "--quiet", "--package", "probe-user"]);
+    ensure!(
+        command.status().context("cannot start cargo")?.success(),
+        "kstamp does not build"
+    );
+    Ok(workspace::kstamp_binary())
+}

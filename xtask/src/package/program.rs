@@ -1,0 +1,44 @@
+//! Programs and templates that packages are made with.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use sha2::{Digest as _, Sha256};
+
+use crate::{exec, workspace};
+
+/// Archives all below `directory`, whoever owns it and in whichever order the file system has it. `rename` is an expression
+/// of sed for names, which begin with a dot.
+pub(super) fn tar(directory: &Path, epoch: u64, rename: &str, archive: &Path) -> Result<()> {
+    let mut command = std::process::Command::new("tar");
+    command
+        .args("--sort=name --format=gnu --owner=0 --group=0 --numeric-owner --transform".split(' '))
+        .args([rename, &format!("--mtime=@{epoch}"), "--create", "--file"])
+        .arg(archive)
+        .arg("--directory")
+        .arg(directory)
+        .arg(".");
+    exec::capture(&mut command).map(drop)
+}
+
+/// Replaces a file by its compressed form, without name and time. Returns the new path.
+pub(super) fn gzip(path: &Path) -> Result<PathBuf> {
+    exec::run("gzip", ["-9nf".as_ref(), path])?;
+    Ok(PathBuf::from(format!("{}.gz", path.display())))
+}
+
+/// The hash of a file, as hexadecimal digits.
+pub(crate) fn sha256(path: &Path) -> Result<String> {
+    let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// A file of `deploy/package`, whose `@NAMES@` have become values.
+pub(super) fn filled(name: &str, values: &[(&str, String)]) -> Result<String> {
+    let path = workspace::root().join("deploy/package").join(name);
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(values
+        .iter()
+        .fold(text, |text, (name, value)| text.replace(&format!("@{name}@"), value)))
+}
