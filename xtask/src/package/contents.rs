@@ -17,8 +17,8 @@ enum Source {
     Printed(&'static str),
     /// The pages of `kstamp man`.
     Manual,
-    /// All in a directory of this repository.
-    Directory(&'static str),
+    /// A file or directory of this repository.
+    Repository(&'static str),
     Changelog,
     Copyright,
 }
@@ -29,7 +29,7 @@ const CONTENTS: &[(&str, Source)] = &[
     // CONFIG ("etc/kstamp/agent.toml", Source::Printed("config default agent")),
     // CONFIG ("etc/kstamp/reflect.toml", Source::Printed("config default reflect")),
     // CONFIG ("etc/kstamp/controller.toml", Source::Printed("config default controller")),
-    ("usr/lib/systemd/system", Source::Directory("deploy/systemd")),
+    ("usr/lib/systemd/system", Source::Repository("deploy/systemd")),
     ("usr/share/man/man1", Source::Manual),
     (
         "usr/share/bash-completion/completions/kstamp",
@@ -43,8 +43,12 @@ const CONTENTS: &[(&str, Source)] = &[
         "usr/share/fish/vendor_completions.d/kstamp.fish",
         Source::Printed("completions fish"),
     ),
-    ("usr/share/kstamp/prometheus", Source::Directory("deploy/prometheus")),
-    ("usr/share/kstamp/grafana", Source::Directory("deploy/grafana")),
+    ("usr/share/kstamp/prometheus", Source::Repository("deploy/prometheus")),
+    ("usr/share/kstamp/grafana", Source::Repository("deploy/grafana")),
+    (
+        "usr/share/lintian/overrides/kstamp",
+        Source::Repository("deploy/package/lintian-overrides"),
+    ),
     ("usr/share/doc/kstamp/changelog", Source::Changelog),
     ("usr/share/doc/kstamp/copyright", Source::Copyright),
 ];
@@ -66,7 +70,7 @@ pub(super) fn stage(binary: &Path, version: &str) -> Result<Tree> {
                 let directory = directory.parent().unwrap_or(tree.root());
                 exec::run(&kstamp, ["man".as_ref(), directory])?;
             }
-            Source::Directory(from) => {
+            Source::Repository(from) => {
                 let to = tree.make_place(to)?;
                 exec::run("cp", ["-r".as_ref(), workspace::root().join(from).as_path(), &to])?;
             }

@@ -12,8 +12,8 @@ use crate::package::tree::Tree;
 use crate::{exec, workspace};
 
 /// Directories that belong to the package and go with it.
-const DIRECTORIES: [&str; 4] = [
-    "etc/kstamp",
+const DIRECTORIES: [&str; 3] = [
+    // CONFIG "etc/kstamp",
     "usr/lib/systemd/system/kstamp-.service.d",
     "usr/share/doc/kstamp",
     "usr/share/kstamp",
@@ -57,7 +57,9 @@ pub(super) fn build(tree: &Tree, output: &Path) -> Result<PathBuf> {
 fn files(tree: &Tree) -> Result<String> {
     let configuration = tree.configuration()?;
     let directories = DIRECTORIES.iter().map(|directory| format!("%dir /{directory}"));
-    let files = tree.find()?.into_iter().map(|path| match path {
+    let mut paths = tree.find()?;
+    paths.retain(|path| !path.starts_with("usr/share/lintian/"));
+    let files = paths.into_iter().map(|path| match path {
         path if configuration.contains(&path) => format!("%config(noreplace) /{path}"),
         path if path.starts_with("usr/share/doc/") || path.starts_with("usr/share/man/") => format!("%doc /{path}"),
         path => format!("/{}", path.replace("zsh/vendor-completions", "zsh/site-functions")),
