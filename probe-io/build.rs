@@ -24,6 +24,14 @@ fn main() -> Result<()> {
     }
     // SAFETY: as above. Cargo's messages, even progress, would become warnings of this build.
     unsafe { env::set_var("CARGO_TERM_QUIET", "true") };
+    // The programs are the same wherever they are built: no path of this machine gets into them.
+    for (variable, value) in [
+        ("CARGO_UNSTABLE_TRIM_PATHS", "true"),
+        ("CARGO_PROFILE_RELEASE_TRIM_PATHS", "all"),
+    ] {
+        // SAFETY: as above.
+        unsafe { env::set_var(variable, value) };
+    }
     let root = env::var("CARGO_MANIFEST_DIR").context("CARGO_MANIFEST_DIR")?;
     let out_dir = PathBuf::from(env::var_os("OUT_DIR").context("OUT_DIR")?);
     share_programs(&out_dir)?;

@@ -9,9 +9,9 @@ mod program;
 mod rpm;
 mod tree;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::{env, fs};
 
 use anyhow::{Context as _, Result, ensure};
 use clap::{Args, ValueEnum};
@@ -125,16 +125,24 @@ impl Package {
 }
 
 fn tarball(tree: &Tree, output: &Path) -> Result<PathBuf> {
-    let name = format!("kstamp-{}-{}-linux", tree.version, std::env::consts::ARCH);
+    let name = format!("kstamp-{}-{}-linux", tree.version, env::consts::ARCH);
     let archive = output.join(format!("{name}.tar"));
     tar(tree.root(), tree.epoch, &format!("s,^\\.,{name},"), &archive)?;
     program::gzip(&archive)
 }
 
-/// Builds the release binary. Paths of this machine do not get into it.
+/// Builds the release binary, without paths of this machine.
 fn build() -> Result<PathBuf> {
+    let home = env::var("HOME").unwrap_or_default();
+    let cargo_home = env::var("CARGO_HOME").unwrap_or_else(|_| format!("{home}/.cargo"));
+    let flags = [
+        format!("--remap-path-prefix={cargo_home}=/cargo"),
+        format!("--remap-path-prefix={}=/kstamp", workspace::root().display()),
+    ];
     let mut command = workspace::cargo();
-    command.args(["build", "--release", "--quiet", "--package", "probe-user"]);
+    command
+        .args(["build", "--release", "--quiet", "--package", "probe-user"])
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
     ensure!(
         command.status().context("cannot start cargo")?.success(),
         "kstamp does not build"

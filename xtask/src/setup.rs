@@ -17,7 +17,9 @@ use clap::Args;
 
 use crate::setup::report::Mode;
 pub(crate) use crate::setup::rust::ensure_checkers;
-pub use crate::setup::tools::{Foreign, ensure_foreign, ensure_schemathesis, ensure_stamp_suite_for_tests};
+pub use crate::setup::tools::{
+    Foreign, ensure_debian, ensure_foreign, ensure_schemathesis, ensure_stamp_suite_for_tests,
+};
 pub(crate) use crate::setup::tools::{bench_tools, stamp_suite};
 pub(crate) use crate::setup::unpack::{Closure, unpack};
 pub use crate::setup::victoria_metrics::ensure_victoria_metrics;
@@ -130,7 +132,7 @@ mod tests {
         let refusal = install(&[EMULATOR]).unwrap_err().to_string();
         assert!(refusal.contains("Packages need to be removed"), "{refusal}");
 
-        let needs: [&[Need]; 11] = [
+        let needs: [&[Need]; 12] = [
             &packages::NEEDS,
             &packages::GUEST_NEEDS,
             &packages::FUZZING_NEEDS,
@@ -140,6 +142,7 @@ mod tests {
             &[tools::TSHARK],
             &[tools::PROMETHEUS],
             &[tools::CHROMIUM],
+            &[tools::LINTIAN, tools::RPMLINT, tools::BUILDAH, tools::DEBOOTSTRAP],
             &linker::NEEDS,
             &toolchain::DEBIAN_NEEDS,
         ];

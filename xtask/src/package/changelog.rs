@@ -5,6 +5,7 @@ use std::fs;
 use anyhow::{Context as _, Result};
 
 use crate::package::deb::MAINTAINER;
+use crate::package::program::date;
 use crate::{exec, workspace};
 
 /// Debian asks for less than 80 characters.
@@ -62,12 +63,13 @@ fn parse(text: &str) -> Vec<Section> {
 pub(super) fn debian(version: &str, epoch: u64) -> Result<String> {
     let mut text = String::new();
     for section in sections()? {
-        let date = section
-            .date
-            .as_deref()
-            .map_or_else(|| format!("@{epoch}"), str::to_owned);
-        let date = exec::run("date", ["--utc", "--rfc-email", "--date", &date])?;
-        text += &entry(&section, section.version.as_deref().unwrap_or(version), date.trim());
+        let date = match &section.date {
+            Some(day) => exec::run("date", ["--utc", "--rfc-email", "--date", day])?
+                .trim()
+                .to_owned(),
+            None => date(epoch, "--rfc-email")?,
+        };
+        text += &entry(&section, section.version.as_deref().unwrap_or(version), &date);
     }
     Ok(text)
 }

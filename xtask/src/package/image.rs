@@ -7,12 +7,15 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
-use crate::package::program::{gzip, sha256, tar};
+use crate::package::program::{date, gzip, sha256, tar};
 use crate::package::tree::Tree;
 use crate::{exec, workspace};
 
 /// Of the package, only these are in the image.
 const FILES: [&str; 2] = ["usr/bin/kstamp", "usr/share/doc/kstamp/copyright"];
+
+/// Copyright of the libraries, which come from this machine.
+const COPYRIGHT: [&str; 2] = ["usr/share/doc/libc6/copyright", "usr/share/doc/libgcc-s1/copyright"];
 
 pub(super) fn build(tree: &Tree, output: &Path) -> Result<PathBuf> {
     let work = tempfile::tempdir_in(workspace::target_directory()).context("cannot make a directory in target")?;
@@ -26,10 +29,7 @@ pub(super) fn build(tree: &Tree, output: &Path) -> Result<PathBuf> {
     let uncompressed = sha256(&layer)?;
     let layer = descriptor("layer.v1.tar+gzip", &gzip(&layer)?, &blobs)?;
 
-    let created = exec::run(
-        "date",
-        ["--utc", "--date", &format!("@{}", tree.epoch), "+%Y-%m-%dT%H:%M:%SZ"],
-    )?;
+    let created = date(tree.epoch, "+%Y-%m-%dT%H:%M:%SZ")?;
     let architecture = match ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
@@ -46,7 +46,7 @@ pub(super) fn build(tree: &Tree, output: &Path) -> Result<PathBuf> {
         "org.opencontainers.image.licenses": tree.licences.join(" AND "),
     });
     let config = json!({
-        "created": created.trim(),
+        "created": created,
         "architecture": architecture,
         "os": "linux",
         "config": {
@@ -81,9 +81,10 @@ pub(super) fn build(tree: &Tree, output: &Path) -> Result<PathBuf> {
 fn fill(root: &Path, tree: &Tree) -> Result<()> {
     let binary = tree.root().join(FILES[0]);
     let libraries = exec::run("ldd", [&binary])?;
-    let libraries = linked(&libraries).map(|library| (PathBuf::from("/"), library));
-    let own = FILES.iter().map(|file| (tree.root().to_owned(), (*file).to_owned()));
-    for (from, file) in own.chain(libraries) {
+    let libraries = linked(&libraries).chain(COPYRIGHT.map(str::to_owned));
+    let libraries = libraries.map(|library| (Path::new("/"), library));
+    let own = FILES.map(|file| (tree.root(), file.to_owned()));
+    for (from, file) in own.into_iter().chain(libraries) {
         let to = root.join(&file);
         let copy = || {
             fs::create_dir_all(to.parent().unwrap_or(root))?;

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context as _, Result};
 use sha2::{Digest as _, Sha256};
@@ -11,7 +12,7 @@ use crate::{exec, workspace};
 /// Archives all below `directory`, whoever owns it and in whichever order the file system has it. `rename` is an expression
 /// of sed for names, which begin with a dot.
 pub(super) fn tar(directory: &Path, epoch: u64, rename: &str, archive: &Path) -> Result<()> {
-    let mut command = std::process::Command::new("tar");
+    let mut command = Command::new("tar");
     command
         .args("--sort=name --format=gnu --owner=0 --group=0 --numeric-owner --transform".split(' '))
         .args([rename, &format!("--mtime=@{epoch}"), "--create", "--file"])
@@ -41,4 +42,12 @@ pub(super) fn filled(name: &str, values: &[(&str, String)]) -> Result<String> {
     Ok(values
         .iter()
         .fold(text, |text, (name, value)| text.replace(&format!("@{name}@"), value)))
+}
+
+/// A time in seconds, as a `+FORMAT` of date or `--rfc-email`.
+pub(super) fn date(epoch: u64, format: &str) -> Result<String> {
+    let time = format!("@{epoch}");
+    let mut command = Command::new("date");
+    command.env("LC_ALL", "C").args(["--utc", "--date", &time, format]);
+    Ok(exec::capture(&mut command)?.trim().to_owned())
 }

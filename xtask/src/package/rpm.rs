@@ -7,7 +7,8 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use crate::package::program::filled;
+use crate::package::deb::MAINTAINER;
+use crate::package::program::{date, filled};
 use crate::package::tree::Tree;
 use crate::{exec, workspace};
 
@@ -23,6 +24,8 @@ pub(super) fn build(tree: &Tree, output: &Path) -> Result<PathBuf> {
     let work = tempfile::tempdir_in(workspace::target_directory()).context("cannot make a directory in target")?;
     let values = [
         ("VERSION", tree.version.clone()),
+        ("MAINTAINER", MAINTAINER.to_owned()),
+        ("DATE", date(tree.epoch, "+%a %b %d %Y")?),
         ("LICENCES", tree.licences.join(" AND ")),
         ("TREE", tree.root().display().to_string()),
         ("FILES", files(tree)?),

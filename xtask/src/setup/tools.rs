@@ -1,5 +1,7 @@
 //! Third-party programs that benches and tests run beside kstamp.
 
+use std::ffi::OsStr;
+use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
@@ -61,6 +63,30 @@ pub(super) const CHROMIUM: Need = Need {
     why: "shows the pages of --listen in tests",
 };
 
+pub(super) const LINTIAN: Need = Need {
+    what: "lintian",
+    packages: "lintian",
+    why: "checks the Debian package",
+};
+
+pub(super) const RPMLINT: Need = Need {
+    what: "rpmlint",
+    packages: "rpmlint",
+    why: "checks the RPM",
+};
+
+pub(super) const BUILDAH: Need = Need {
+    what: "buildah",
+    packages: "buildah",
+    why: "runs the image in tests",
+};
+
+pub(super) const DEBOOTSTRAP: Need = Need {
+    what: "debootstrap",
+    packages: "debootstrap",
+    why: "makes clean Debian trees, in which tests install the package",
+};
+
 /// Installs the tools that benches compare kstamp with. A bench skips missing tools.
 pub(crate) fn bench_tools() {
     packages::install_optional(&TOOLS);
@@ -116,6 +142,26 @@ pub fn ensure_stamp_suite_for_tests() -> Result<PathBuf> {
     }
 }
 
+/// A directory with a clean Debian of this release, and what tests of packages need in it. Made once; needs root.
+pub fn ensure_debian(release: &str) -> Result<PathBuf> {
+    let directory = workspace::target_directory().join("debian");
+    let (tree, unfinished) = (directory.join(release), directory.join(format!("{release}-unfinished")));
+    if !tree.is_dir() {
+        ensure_foreign(Foreign::Debootstrap)?;
+        say(
+            "debootstrap",
+            &format!("installing a clean {release} (a minute or two)"),
+        );
+        exec::run("rm", ["-rf".as_ref(), unfinished.as_path()])?;
+        fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
+        let packages = "--include=procps,bash-completion,iproute2,man-db";
+        let arguments = ["--variant=minbase", packages, release].map(OsStr::new);
+        exec::run("debootstrap", arguments.into_iter().chain([unfinished.as_os_str()]))?;
+        fs::rename(&unfinished, &tree).with_context(|| format!("cannot make {}", tree.display()))?;
+    }
+    Ok(tree)
+}
+
 fn root() -> PathBuf {
     workspace::target_directory().join("compared")
 }
@@ -127,6 +173,10 @@ pub fn ensure_foreign(program: Foreign) -> Result<()> {
         Foreign::Python => PYTHON,
         Foreign::Prometheus => PROMETHEUS,
         Foreign::Chromium => CHROMIUM,
+        Foreign::Lintian => LINTIAN,
+        Foreign::Rpmlint => RPMLINT,
+        Foreign::Buildah => BUILDAH,
+        Foreign::Debootstrap => DEBOOTSTRAP,
     };
     packages::ensure(&[need], Mode::Install).map(drop)
 }
@@ -142,4 +192,12 @@ pub enum Foreign {
     Prometheus,
     /// With chromedriver.
     Chromium,
+    /// Debian's checks of packages.
+    Lintian,
+    /// Checks of RPMs.
+    Rpmlint,
+    /// For images.
+    Buildah,
+    /// For clean trees.
+    Debootstrap,
 }
