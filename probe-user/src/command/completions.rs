@@ -58,7 +58,10 @@ mod tests {
         for name in visible.map(|command| format!("kstamp-{}.1", command.get_name())) {
             assert!(pages.contains(&name), "{name} is not in {pages:?}");
         }
-        assert!(pages.contains("kstamp.1") && !pages.contains("kstamp-man.1"), "{pages:?}");
+        assert!(
+            pages.contains("kstamp.1") && !pages.contains("kstamp-man.1"),
+            "{pages:?}"
+        );
     }
 
     #[test]
@@ -67,6 +70,9 @@ mod tests {
             directory: "/nowhere".into(),
         });
         let error = format!("{:#}", error.unwrap_err());
-        assert!(error.starts_with("cannot write man pages to /nowhere: No such file"), "{error}");
+        assert!(
+            error.starts_with("cannot write man pages to /nowhere: No such file"),
+            "{error}"
+        );
     }
 }

@@ -26,9 +26,12 @@ enum Source {
 /// Paths in the package, and where they come from. Files below `etc` are the user's to change.
 const CONTENTS: &[(&str, Source)] = &[
     ("usr/bin/kstamp", Source::Binary),
-    // CONFIG ("etc/kstamp/agent.toml", Source::Printed("config default agent")),
-    // CONFIG ("etc/kstamp/reflect.toml", Source::Printed("config default reflect")),
-    // CONFIG ("etc/kstamp/controller.toml", Source::Printed("config default controller")),
+    ("etc/kstamp/agent.toml", Source::Printed("config default agent")),
+    ("etc/kstamp/reflect.toml", Source::Printed("config default reflect")),
+    (
+        "etc/kstamp/controller.toml",
+        Source::Printed("config default controller"),
+    ),
     ("usr/lib/systemd/system", Source::Repository("deploy/systemd")),
     ("usr/share/man/man1", Source::Manual),
     (

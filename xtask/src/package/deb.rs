@@ -23,7 +23,9 @@ pub(super) fn build(tree: &Tree, output: &Path) -> Result<PathBuf> {
     exec::run("cp", ["-a".as_ref(), tree.root(), &root])?;
 
     let control = root.join("DEBIAN");
-    fs::create_dir(&control).context("cannot make DEBIAN")?;
+    fs::create_dir(&control)
+        .and_then(|()| fs::set_permissions(&control, Permissions::from_mode(0o755)))
+        .context("cannot make DEBIAN")?;
     let write = |name: &str, text: &str, mode: u32| {
         let path = control.join(name);
         fs::write(&path, text)

@@ -1,5 +1,6 @@
 //! An RPM, made by `rpmbuild`.
 
+use std::collections::BTreeSet;
 use std::env::consts::ARCH;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,14 +12,6 @@ use crate::package::deb::MAINTAINER;
 use crate::package::program::{date, filled};
 use crate::package::tree::Tree;
 use crate::{exec, workspace};
-
-/// Directories that belong to the package and go with it.
-const DIRECTORIES: [&str; 3] = [
-    // CONFIG "etc/kstamp",
-    "usr/lib/systemd/system/kstamp-.service.d",
-    "usr/share/doc/kstamp",
-    "usr/share/kstamp",
-];
 
 pub(super) fn build(tree: &Tree, output: &Path) -> Result<PathBuf> {
     let work = tempfile::tempdir_in(workspace::target_directory()).context("cannot make a directory in target")?;
@@ -56,16 +49,21 @@ pub(super) fn build(tree: &Tree, output: &Path) -> Result<PathBuf> {
     Ok(output.join(format!("kstamp-{}-1.{ARCH}.rpm", tree.version)))
 }
 
-/// The section `%files`.
+/// The section `%files`: all files, and the directories that no other package has.
 fn files(tree: &Tree) -> Result<String> {
-    let configuration = tree.configuration()?;
-    let directories = DIRECTORIES.iter().map(|directory| format!("%dir /{directory}"));
     let mut paths = tree.find()?;
     paths.retain(|path| !path.starts_with("usr/share/lintian/"));
-    let files = paths.into_iter().map(|path| match path {
-        path if configuration.contains(&path) => format!("%config(noreplace) /{path}"),
+    let directories = paths.iter().flat_map(|path| Path::new(path).ancestors().skip(1));
+    let own = directories.filter(|path| {
+        path.components()
+            .any(|name| name.as_os_str().to_string_lossy().starts_with("kstamp"))
+    });
+    let own: BTreeSet<_> = own.map(|path| format!("%dir /{}", path.display())).collect();
+    let configuration = tree.configuration()?;
+    let files = paths.iter().map(|path| match path {
+        path if configuration.contains(path) => format!("%config(noreplace) /{path}"),
         path if path.starts_with("usr/share/doc/") || path.starts_with("usr/share/man/") => format!("%doc /{path}"),
         path => format!("/{}", path.replace("zsh/vendor-completions", "zsh/site-functions")),
     });
-    Ok(directories.chain(files).collect::<Vec<_>>().join("\n"))
+    Ok(own.into_iter().chain(files).collect::<Vec<_>>().join("\n"))
 }
