@@ -14,6 +14,7 @@ use crate::lab::LabCommand;
 use crate::mutants::MutantsArguments;
 use crate::package::PackageArguments;
 use crate::relay::RelayArguments;
+use crate::release::ReleaseArguments;
 use crate::run::RunArguments;
 use crate::setup::SetupArguments;
 use crate::vm::guest::GuestArguments;
@@ -44,6 +45,8 @@ enum Task {
     Docs(DocsArguments),
     /// Build packages of kstamp: Debian package, RPM, tarball, OCI image.
     Package(PackageArguments),
+    /// Check the source, build all that a release consists of, and tag it.
+    Release(ReleaseArguments),
     /// Build and use a lab of namespaces and Open vSwitch instances by hand.
     #[command(subcommand)]
     Lab(LabCommand),
@@ -73,6 +76,7 @@ impl Arguments {
             Task::Mutants(arguments) => arguments.run(),
             Task::Docs(arguments) => arguments.run().map(|()| ExitCode::SUCCESS),
             Task::Package(arguments) => arguments.run(),
+            Task::Release(arguments) => arguments.run(),
             Task::Lab(command) => command.run(),
             Task::Bench(command) => command.run(),
             Task::Forward(arguments) => arguments.run().map(|()| ExitCode::SUCCESS),

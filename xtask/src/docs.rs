@@ -30,7 +30,7 @@ impl DocsArguments {
     /// If pages are stale, the book cannot be rendered, or a link or path leads nowhere.
     pub fn run(&self) -> Result<()> {
         reference(self.check)?;
-        let book = render(&cargo_tool::MDBOOK.ensure()?)?;
+        let book = render_here(&cargo_tool::MDBOOK.ensure()?)?;
         check_links(&book)?;
         println!("the book: {}", book.join("index.html").display());
         Ok(())
@@ -39,7 +39,7 @@ impl DocsArguments {
 
 /// Renders the book and checks links. A test of `probe-user` compares the reference pages.
 pub(crate) fn check(mdbook: &Path) -> Result<()> {
-    check_links(&render(mdbook)?)
+    check_links(&render_here(mdbook)?)
 }
 
 /// Writes the generated pages, or compares them.
@@ -54,16 +54,22 @@ fn reference(check: bool) -> Result<()> {
     Ok(())
 }
 
-/// Where the rendered book is.
-fn render(mdbook: &Path) -> Result<PathBuf> {
+/// Renders the book of the working tree. Returns where it is.
+fn render_here(mdbook: &Path) -> Result<PathBuf> {
     let book = workspace::target_directory().join("book");
+    render(mdbook, "kstamp", &book)?;
+    Ok(book)
+}
+
+/// Renders the book into a directory, under a title.
+pub(crate) fn render(mdbook: &Path, title: &str, book: &Path) -> Result<()> {
     let mut command = Command::new(mdbook);
     command
         .current_dir(workspace::root())
+        .env("MDBOOK_BOOK__TITLE", title)
         .args(["build", "docs", "--dest-dir"])
-        .arg(&book);
-    exec::capture(&mut command)?;
-    Ok(book)
+        .arg(book);
+    exec::capture(&mut command).map(drop)
 }
 
 /// Checks the book and the Markdown files outside of it: links, and paths of this tree.

@@ -12,6 +12,7 @@ pub mod mutants;
 pub mod package;
 pub mod privilege;
 pub mod relay;
+pub mod release;
 pub mod run;
 pub mod setup;
 pub mod signals;

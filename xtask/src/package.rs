@@ -9,16 +9,19 @@ mod program;
 mod rpm;
 mod tree;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::{env, fs};
 
 use anyhow::{Context as _, Result, ensure};
 use clap::{Args, ValueEnum};
 
+#[cfg(test)]
+pub(crate) use crate::package::changelog::parse_sections;
+pub(crate) use crate::package::changelog::{Section, sections};
 use crate::package::contents::stage;
-use crate::package::program::{sha256, tar};
-use crate::package::tree::Tree;
+pub(crate) use crate::package::program::{scratch, sha256, tarball};
+pub(crate) use crate::package::tree::epoch;
 use crate::{exec, setup, workspace};
 
 /// The version of kstamp, and of xtask.
@@ -50,6 +53,10 @@ pub enum Format {
     Oci,
 }
 
+impl Format {
+    pub const ALL: [Self; 4] = [Self::Deb, Self::Rpm, Self::Tar, Self::Oci];
+}
+
 /// A kstamp to package.
 #[derive(Clone, Debug)]
 pub struct Package {
@@ -68,10 +75,10 @@ impl PackageArguments {
             .unwrap_or_else(|| workspace::target_directory().join("package"));
         let binary = match &self.binary {
             Some(binary) => binary.clone(),
-            None => build()?,
+            None => release_build()?,
         };
         let formats = if self.format.is_empty() {
-            Format::value_variants()
+            &Format::ALL[..]
         } else {
             &self.format
         };
@@ -117,22 +124,18 @@ impl Package {
         let build = |format: &Format| match format {
             Format::Deb => deb::build(&tree, &self.output),
             Format::Rpm => rpm::build(&tree, &self.output),
-            Format::Tar => tarball(&tree, &self.output),
+            Format::Tar => {
+                let name = format!("kstamp-{}-{}-linux", tree.version, env::consts::ARCH);
+                tarball(tree.root(), tree.epoch, &name, &self.output)
+            }
             Format::Oci => image::build(&tree, &self.output),
         };
         formats.iter().map(build).collect()
     }
 }
 
-fn tarball(tree: &Tree, output: &Path) -> Result<PathBuf> {
-    let name = format!("kstamp-{}-{}-linux", tree.version, env::consts::ARCH);
-    let archive = output.join(format!("{name}.tar"));
-    tar(tree.root(), tree.epoch, &format!("s,^\\.,{name},"), &archive)?;
-    program::gzip(&archive)
-}
-
 /// Builds the release binary, without paths of this machine.
-fn build() -> Result<PathBuf> {
+pub(crate) fn release_build() -> Result<PathBuf> {
     let home = env::var("HOME").unwrap_or_default();
     let cargo_home = env::var("CARGO_HOME").unwrap_or_else(|_| format!("{home}/.cargo"));
     let flags = [

@@ -21,8 +21,6 @@ use xtask::package::{Format, Package, VERSION};
 use xtask::setup::{Foreign, ensure_debian, ensure_foreign};
 use xtask::workspace;
 
-const ALL: [Format; 4] = [Format::Deb, Format::Rpm, Format::Tar, Format::Oci];
-
 /// Exposure as `systemd-analyze security` rates it, times ten: it calls 20 to 49 OK.
 const MAX_EXPOSURE: u32 = 30;
 
@@ -46,8 +44,14 @@ fn build(version: &str, output: &Path, formats: &[Format]) -> Vec<PathBuf> {
 /// The packages of this version, built once.
 fn package(format: Format) -> &'static Path {
     static PACKAGES: OnceLock<Vec<PathBuf>> = OnceLock::new();
-    let packages = PACKAGES.get_or_init(|| build(VERSION, &workspace::target_directory().join("package-tests"), &ALL));
-    &packages[ALL.iter().position(|each| *each == format).unwrap()]
+    let packages = PACKAGES.get_or_init(|| {
+        build(
+            VERSION,
+            &workspace::target_directory().join("package-tests"),
+            &Format::ALL,
+        )
+    });
+    &packages[Format::ALL.iter().position(|each| *each == format).unwrap()]
 }
 
 /// Whether a program can be had; prints why not.
@@ -61,11 +65,11 @@ fn can_have(program: Foreign) -> bool {
 
 #[test]
 fn each_build_gives_the_same_packages() {
-    let first = ALL.map(package);
+    let first = Format::ALL.map(package);
     let output = directory();
     // Modes and order of files depend on neither.
     let usual = umask(Mode::from_bits_truncate(0o077));
-    let second = build(VERSION, output.path(), &ALL);
+    let second = build(VERSION, output.path(), &Format::ALL);
     umask(usual);
     for (first, second) in first.iter().zip(second) {
         assert!(

@@ -32,10 +32,10 @@ enum Item {
 pub(crate) fn sections() -> Result<Vec<Section>> {
     let path = workspace::root().join("CHANGELOG.md");
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    Ok(parse(&text))
+    Ok(parse_sections(&text))
 }
 
-fn parse(text: &str) -> Vec<Section> {
+pub(crate) fn parse_sections(text: &str) -> Vec<Section> {
     let mut sections: Vec<Section> = Vec::new();
     for line in text.lines() {
         if let Some(title) = line.strip_prefix("## ") {
@@ -109,7 +109,7 @@ mod tests {
     fn sections_become_entries() {
         let text = "# Changelog\n\nThe format.\n\n## Unreleased\n\n### Added\n\n* One thing,\n  which goes on.\n* Two.\n\n## \
                     [0.1.0] - 2026-11-27\n\n* Three.\n";
-        let sections = parse(text);
+        let sections = parse_sections(text);
         assert_eq!(sections[0].version, None);
         assert_eq!(
             (sections[1].version.as_deref(), sections[1].date.as_deref()),

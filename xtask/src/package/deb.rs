@@ -7,9 +7,9 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use crate::package::program::filled;
+use crate::exec;
+use crate::package::program::{filled, scratch};
 use crate::package::tree::Tree;
-use crate::{exec, workspace};
 
 pub(super) const MAINTAINER: &str = "kstamp developers <kstamp@packages.invalid>";
 
@@ -18,7 +18,7 @@ const SCRIPTS: [&str; 3] = ["postinst", "prerm", "postrm"];
 pub(super) fn build(tree: &Tree, output: &Path) -> Result<PathBuf> {
     let architecture = exec::run("dpkg", ["--print-architecture"])?;
     let architecture = architecture.trim();
-    let work = tempfile::tempdir_in(workspace::target_directory()).context("cannot make a directory in target")?;
+    let work = scratch()?;
     let root = work.path().join("root");
     exec::run("cp", ["-a".as_ref(), tree.root(), &root])?;
 

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
-use crate::package::program::{date, gzip, sha256, tar};
+use crate::exec;
+use crate::package::program::{date, gzip, scratch, sha256, tar};
 use crate::package::tree::Tree;
-use crate::{exec, workspace};
 
 /// Of the package, only these are in the image.
 const FILES: [&str; 2] = ["usr/bin/kstamp", "usr/share/doc/kstamp/copyright"];
@@ -18,7 +18,7 @@ const FILES: [&str; 2] = ["usr/bin/kstamp", "usr/share/doc/kstamp/copyright"];
 const COPYRIGHT: [&str; 2] = ["usr/share/doc/libc6/copyright", "usr/share/doc/libgcc-s1/copyright"];
 
 pub(super) fn build(tree: &Tree, output: &Path) -> Result<PathBuf> {
-    let work = tempfile::tempdir_in(workspace::target_directory()).context("cannot make a directory in target")?;
+    let work = scratch()?;
     let (root, layout) = (work.path().join("root"), work.path().join("layout"));
     fill(&root, tree)?;
     let blobs = layout.join("blobs/sha256");

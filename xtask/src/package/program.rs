@@ -6,8 +6,14 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 use sha2::{Digest as _, Sha256};
+use tempfile::TempDir;
 
 use crate::{exec, workspace};
+
+/// A directory where there is room, which goes with the value.
+pub(crate) fn scratch() -> Result<TempDir> {
+    tempfile::tempdir_in(workspace::target_directory()).context("cannot make a directory in target")
+}
 
 /// Archives all below `directory`, whoever owns it and in whichever order the file system has it. `rename` is an expression
 /// of sed for names, which begin with a dot.
@@ -21,6 +27,13 @@ pub(super) fn tar(directory: &Path, epoch: u64, rename: &str, archive: &Path) ->
         .arg(directory)
         .arg(".");
     exec::capture(&mut command).map(drop)
+}
+
+/// Makes `NAME.tar.gz`, in which all is below a directory `NAME`. Returns its path.
+pub(crate) fn tarball(directory: &Path, epoch: u64, name: &str, output: &Path) -> Result<PathBuf> {
+    let archive = output.join(format!("{name}.tar"));
+    tar(directory, epoch, &format!("s,^\\.,{name},"), &archive)?;
+    gzip(&archive)
 }
 
 /// Replaces a file by its compressed form, without name and time. Returns the new path.

@@ -8,13 +8,13 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
+use crate::exec;
 use crate::package::deb::MAINTAINER;
-use crate::package::program::{date, filled};
+use crate::package::program::{date, filled, scratch};
 use crate::package::tree::Tree;
-use crate::{exec, workspace};
 
 pub(super) fn build(tree: &Tree, output: &Path) -> Result<PathBuf> {
-    let work = tempfile::tempdir_in(workspace::target_directory()).context("cannot make a directory in target")?;
+    let work = scratch()?;
     let values = [
         ("VERSION", tree.version.clone()),
         ("MAINTAINER", MAINTAINER.to_owned()),

@@ -9,6 +9,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use anyhow::{Context as _, Result, bail};
 use tempfile::TempDir;
 
+use crate::package::program::scratch;
 use crate::{exec, workspace};
 
 pub(super) struct Tree {
@@ -23,8 +24,7 @@ pub(super) struct Tree {
 impl Tree {
     pub(super) fn new(version: &str, licences: Vec<String>) -> Result<Self> {
         Ok(Self {
-            directory: tempfile::tempdir_in(workspace::target_directory())
-                .context("cannot make a directory in target")?,
+            directory: scratch()?,
             version: version.to_owned(),
             licences,
             epoch: epoch()?,
@@ -108,7 +108,7 @@ impl Tree {
 }
 
 /// `SOURCE_DATE_EPOCH`, else the time of the last commit.
-fn epoch() -> Result<u64> {
+pub(crate) fn epoch() -> Result<u64> {
     let text = match env::var("SOURCE_DATE_EPOCH") {
         Ok(text) => text,
         Err(_) => exec::capture(

@@ -33,6 +33,14 @@ pub(crate) const CARGO_MUTANTS: Tool = Tool {
     why: "changes the code and checks whether a test notices",
 };
 
+/// Lists the components of a release.
+pub(crate) const CARGO_CYCLONEDX: Tool = Tool {
+    package: "cargo-cyclonedx",
+    version: "0.5.9",
+    options: &[],
+    why: "lists what kstamp is made of",
+};
+
 /// Renders the book.
 pub(crate) const MDBOOK: Tool = Tool {
     package: "mdbook",
