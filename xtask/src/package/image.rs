@@ -1,4 +1,4 @@
-//! An image for containers, as an archive of an OCI layout (image-spec 1.1): the program and the libraries that it is linked to.
+//! An image for containers, as an archive of an OCI layout (image-spec 1.1): the program and its libraries.
 
 use std::env::consts::ARCH;
 use std::fs;
@@ -120,7 +120,8 @@ mod tests {
 
     #[test]
     fn libraries_are_those_with_a_path() {
-        let ldd = "\tlinux-vdso.so.1 (0x1)\n\tlibm.so.6 => /lib/x86_64-linux-gnu/libm.so.6 (0x2)\n\t/lib64/ld-linux-x86-64.so.2 (0x3)\n";
+        let ldd = "\tlinux-vdso.so.1 (0x1)\n\tlibm.so.6 => /lib/x86_64-linux-gnu/libm.so.6 (0x2)\n\t\
+                   /lib64/ld-linux-x86-64.so.2 (0x3)\n";
         let want = ["lib/x86_64-linux-gnu/libm.so.6", "lib64/ld-linux-x86-64.so.2"];
         assert_eq!(linked(ldd).collect::<Vec<_>>(), want);
     }
