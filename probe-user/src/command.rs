@@ -304,8 +304,8 @@ pub async fn run(loaded: Loaded) -> Result<()> {
         Command::Calibrate(config) => compare::calibrate::run(config).await,
         Command::Volley(config) => volley::run::run(*config).await,
         Command::Report(config) => report::run::run(&config),
-        Command::Completions(args) => completions::run(&args),
-        Command::Man(args) => completions::write_manual(&args),
+        Command::Completions(args) => completions::run(&args, Cli::command()),
+        Command::Man(args) => completions::write_manual(&args, Cli::command()),
         Command::Config(text) => Ok(print(&text)?),
     }
 }

@@ -65,6 +65,9 @@ fn can_have(program: Foreign) -> bool {
 
 #[test]
 fn each_build_gives_the_same_packages() {
+    if !can_run() {
+        return;
+    }
     let first = Format::ALL.map(package);
     let output = directory();
     // Modes and order of files depend on neither.
@@ -96,6 +99,9 @@ fn a_binary_of_another_version_is_refused() {
 
 #[test]
 fn checkers_accept_the_packages() {
+    if !can_run() {
+        return;
+    }
     if can_have(Foreign::Lintian) {
         let mut lintian = Command::new("lintian");
         lintian.args(["--fail-on", "error,warning", "--allow-root"]);
@@ -155,6 +161,9 @@ fn an_rpm_is_installed_into_an_empty_root_and_removed() {
 
 #[test]
 fn the_tarball_has_the_files_of_the_package() {
+    if !can_run() {
+        return;
+    }
     let root = directory();
     let mut tar = Command::new("tar");
     tar.arg("--extract").arg("--file").arg(package(Format::Tar));
