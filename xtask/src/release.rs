@@ -97,7 +97,7 @@ fn build(binary: PathBuf, output: &Path) -> Result<()> {
         fs::remove_dir_all(output).with_context(|| format!("cannot remove {}", output.display()))?;
     }
     let mut files = Package::of_this_version(binary, output.to_owned())?.build(&Format::ALL)?;
-    files.push(components(output)?);
+    files.extend(components(output)?);
     files.push(book(output)?);
     let mut sums = String::new();
     for file in &files {
@@ -108,8 +108,8 @@ fn build(binary: PathBuf, output: &Path) -> Result<()> {
     fs::write(&path, sums).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// What the program is made of: a software bill of materials (CycloneDX).
-fn components(output: &Path) -> Result<PathBuf> {
+/// What the process and the kernel programs are made of: two software bills of materials (CycloneDX).
+fn components(output: &Path) -> Result<[PathBuf; 2]> {
     let tool = cargo_tool::CARGO_CYCLONEDX.ensure()?;
     // It writes beside each Cargo.toml, so it gets a copy of the source.
     let work = scratch()?;
@@ -124,15 +124,20 @@ fn components(output: &Path) -> Result<PathBuf> {
     )?;
     let mut command = Command::new(tool);
     command
-        .args("cyclonedx --quiet --format json --spec-version 1.5 --override-filename kstamp".split(' '))
-        .args(["--manifest-path", "probe-user/Cargo.toml"])
+        .args("cyclonedx --quiet --format json --spec-version 1.5 --override-filename components".split(' '))
         .env("SOURCE_DATE_EPOCH", epoch()?.to_string())
         .current_dir(&work);
     exec::capture(&mut command)?;
-    let to = output.join(format!("kstamp-{VERSION}.cdx.json"));
-    fs::copy(work.path().join("probe-user/kstamp.json"), &to)
-        .with_context(|| format!("cannot write {}", to.display()))?;
-    Ok(to)
+    let [process, programs] = [("probe-user", "kstamp"), ("probe-ebpf", "kstamp-programs")].map(|(package, name)| {
+        let from = work.path().join(package).join("components.json");
+        let text = fs::read_to_string(&from).with_context(|| format!("cannot read {}", from.display()))?;
+        // Identifiers of this source have the path of the copy.
+        let text = text.replace(&*work.path().to_string_lossy(), "/kstamp");
+        let to = output.join(format!("{name}-{VERSION}.cdx.json"));
+        fs::write(&to, text).with_context(|| format!("cannot write {}", to.display()))?;
+        Ok::<_, anyhow::Error>(to)
+    });
+    Ok([process?, programs?])
 }
 
 /// The book, which names the version that it describes.
