@@ -30,26 +30,26 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// What to package, and how.
 #[derive(Clone, Debug, Args)]
 pub struct PackageArguments {
-    /// Only these formats, separated by commas
+    /// Only these formats, separated by commas.
     #[arg(long, value_enum, value_name = "FORMATS", value_delimiter = ',')]
     format: Vec<Format>,
-    /// Directory for the packages [default: target/package]
+    /// Directory for the packages [default: target/package].
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
-    /// Package this kstamp instead of a release build
+    /// Package this kstamp instead of a release build.
     #[arg(long, value_name = "FILE")]
     binary: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// For Debian and its derivatives
+    /// For Debian and its derivatives.
     Deb,
-    /// For Fedora, RHEL and others
+    /// For Fedora, RHEL and others.
     Rpm,
-    /// The same files for any other system
+    /// The same files for any other system.
     Tar,
-    /// An image for containers: the program and its libraries
+    /// An image for containers: the program and its libraries.
     Oci,
 }
 
@@ -120,15 +120,16 @@ impl Package {
     pub fn build(&self, formats: &[Format]) -> Result<Vec<PathBuf>> {
         setup::prepare_for_packages()?;
         fs::create_dir_all(&self.output).with_context(|| format!("cannot make {}", self.output.display()))?;
+        let output = self.output.canonicalize().context("cannot find the output directory")?;
         let tree = stage(&self.binary, &self.version)?;
         let build = |format: &Format| match format {
-            Format::Deb => deb::build(&tree, &self.output),
-            Format::Rpm => rpm::build(&tree, &self.output),
+            Format::Deb => deb::build(&tree, &output),
+            Format::Rpm => rpm::build(&tree, &output),
             Format::Tar => {
                 let name = format!("kstamp-{}-{}-linux", tree.version, env::consts::ARCH);
-                tarball(tree.root(), tree.epoch, &name, &self.output)
+                tarball(tree.root(), tree.epoch, &name, &output)
             }
-            Format::Oci => image::build(&tree, &self.output),
+            Format::Oci => image::build(&tree, &output),
         };
         formats.iter().map(build).collect()
     }

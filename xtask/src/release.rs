@@ -14,13 +14,13 @@ use crate::{docs, exec, workspace};
 
 #[derive(Clone, Debug, Args)]
 pub struct ReleaseArguments {
-    /// Build everything, say what stands against a release, and make no tag
+    /// Build everything, say what stands against a release, and make no tag.
     #[arg(long)]
     dry_run: bool,
-    /// Directory for the release [default: target/release-VERSION]
+    /// Directory for the release [default: target/release-VERSION].
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
-    /// Release this kstamp instead of a release build
+    /// Release this kstamp instead of a release build.
     #[arg(long, value_name = "FILE")]
     binary: Option<PathBuf>,
 }

@@ -15,12 +15,12 @@ pub(crate) fn scratch() -> Result<TempDir> {
     tempfile::tempdir_in(workspace::target_directory()).context("cannot make a directory in target")
 }
 
-/// Archives all below `directory`, whoever owns it and in whichever order the file system has it. `rename` is an expression
+/// Archives all below `directory`, whoever owns it, whatever the umask was, in the order of names. `rename` is an expression
 /// of sed for names, which begin with a dot.
 pub(super) fn tar(directory: &Path, epoch: u64, rename: &str, archive: &Path) -> Result<()> {
     let mut command = Command::new("tar");
     command
-        .args("--sort=name --format=gnu --owner=0 --group=0 --numeric-owner --transform".split(' '))
+        .args("--sort=name --format=gnu --mode=a=rX,u+w --owner=0 --group=0 --numeric-owner --transform".split(' '))
         .args([rename, &format!("--mtime=@{epoch}"), "--create", "--file"])
         .arg(archive)
         .arg("--directory")
