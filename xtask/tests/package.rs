@@ -239,8 +239,9 @@ fn life_of_the_package(release: &str) {
     let changed = fs::read_to_string(&configuration).unwrap() + "# This line is the user's.\n";
     fs::write(&configuration, &changed).unwrap();
 
+    let newer = package(Format::Deb);
     let begun = Instant::now();
-    debian.install(package(Format::Deb));
+    debian.install(newer);
     let table = debian.first_table();
     let elapsed = begun.elapsed();
     println!("{release}: from the package to the first table {elapsed:.1?}\n{table}");
