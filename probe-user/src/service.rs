@@ -22,10 +22,18 @@ pub fn is_managed() -> bool {
 
 /// Runs `reload` between the notices of its begin and of its end.
 pub fn around_reload<T>(reload: impl FnOnce() -> T) -> T {
-    notify(reloading);
+    begin_reload();
     let outcome = reload();
-    notify(|| Ok([NotifyState::Ready]));
+    end_reload();
     outcome
+}
+
+pub fn begin_reload() {
+    notify(reloading);
+}
+
+pub fn end_reload() {
+    notify(|| Ok([NotifyState::Ready]));
 }
 
 /// systemd wants the time, too, to tell this reload from an earlier one.
