@@ -383,7 +383,8 @@ impl Port {
         self.backend.kept()
     }
 
-    /// Sockets that stay members of the groups until the next process is one: a switch that snoops does not see this host leave.
+    /// Sockets that stay members of the groups until the next process is one: a switch that snoops does not see this host
+    /// leave.
     pub fn members(&self) -> io::Result<Vec<(String, OwnedFd)>> {
         let Some(index) = self.index else {
             return Ok(Vec::new());

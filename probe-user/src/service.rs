@@ -20,18 +20,16 @@ pub fn is_managed() -> bool {
     *IS_MANAGED
 }
 
-/// A reload begins.
-pub fn reloading() {
-    notify(reloading_now);
+pub fn begin_reload() {
+    notify(reloading);
 }
 
-/// It has ended.
-pub fn reloaded() {
+pub fn end_reload() {
     notify(|| Ok([NotifyState::Ready]));
 }
 
 /// systemd wants the time, too, to tell this reload from an earlier one.
-fn reloading_now() -> io::Result<[NotifyState<'static>; 2]> {
+fn reloading() -> io::Result<[NotifyState<'static>; 2]> {
     Ok([NotifyState::Reloading, NotifyState::monotonic_usec_now()?])
 }
 
@@ -194,7 +192,7 @@ mod tests {
 
     #[test]
     fn a_reload_names_its_time() {
-        let text = reloading_now().unwrap().map(|state| state.to_string());
+        let text = reloading().unwrap().map(|state| state.to_string());
         assert_eq!(text[0], "RELOADING=1");
         let time: u64 = text[1].strip_prefix("MONOTONIC_USEC=").unwrap().parse().unwrap();
         let now = probe_host::clock::monotonic_ns() / 1_000;

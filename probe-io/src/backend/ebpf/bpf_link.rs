@@ -22,7 +22,7 @@ const BPF_LINK_TYPE_TCX: u32 = 11;
 ///
 /// # Safety
 ///
-/// `attributes` must be the part of `union bpf_attr` for `command`, and its pointers must be of live memory of the lengths given.
+/// `attributes` must be the part of `union bpf_attr` for `command`. Its pointers must be of live memory of the lengths given.
 pub(super) unsafe fn bpf<A>(command: libc::c_int, attributes: &mut A) -> io::Result<libc::c_int> {
     // SAFETY: the caller vouches for the attributes, and their size is given.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut *attributes, size_of::<A>()) };

@@ -83,8 +83,8 @@ impl Object {
         Ok(object)
     }
 
-    /// As [`Object::load`], with `maps` of a process before in the place of new ones. If they do not fit, they are left out, and
-    /// the reason is returned.
+    /// As [`Object::load`], with `maps` of a process before in the place of new ones. If they do not fit, they are left out,
+    /// and the reason is returned.
     pub(super) fn load_over(
         log_level: u8,
         rings: Rings,

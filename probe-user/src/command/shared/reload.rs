@@ -26,7 +26,7 @@ pub struct Reload<T> {
 /// Tells the service manager, which knows since SIGHUP that `reload` runs, when it has ended.
 pub async fn around<T>(reload: impl Future<Output = T>) -> T {
     let outcome = reload.await;
-    service::reloaded();
+    service::end_reload();
     outcome
 }
 

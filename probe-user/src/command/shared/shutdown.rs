@@ -87,12 +87,12 @@ impl Shutdown {
                     break;
                 }
                 () = hung_up(&mut self.hangup) => {
-                    service::reloading();
+                    service::begin_reload();
                     let is_reopened = self.reopen();
                     if self.reloads {
                         return Request::Reload;
                     }
-                    service::reloaded();
+                    service::end_reload();
                     if !is_reopened {
                         break;
                     }
