@@ -36,8 +36,8 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// How long the peer probes before and after a change.
 const CALM: Duration = Duration::from_secs(3);
 
-/// The fewest probes a second of a peer that sends one each millisecond: processors are emulated.
-const MIN_RATE: f64 = 900.0;
+/// The fewest probes in a typical second of a peer that sends one each millisecond: processors are emulated.
+const MIN_RATE: u64 = 900;
 
 #[test]
 fn the_first_table_is_there_within_a_minute_of_the_package() {
@@ -144,7 +144,7 @@ fn units_are_free_of_mistakes() {
     }
     install(Version::Old);
     let units = [AGENT, REFLECTOR, "kstamp-controller.service"];
-    let output = exec::output(Command::new("systemd-analyze").arg("verify").args(units)).unwrap();
+    let output = exec::output(Command::new("systemd-analyze").args(["verify", "--man=no"]).args(units)).unwrap();
     let complaints = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && complaints.is_empty(), "{complaints}");
 }
@@ -362,10 +362,14 @@ impl Load {
         for field in ["lost", "late", "collector_lost", "send_failed"] {
             assert_eq!(count(summary, field), 0, "{field}: {summary:#}\n{}", finished.stderr);
         }
-        let time = |field: &str| humantime::parse_rfc3339_weak(summary[field].as_str().unwrap()).unwrap();
-        let taken = time("end").duration_since(time("start")).unwrap();
-        let rate = count(summary, "sent") as f64 / taken.as_secs_f64();
-        println!("{} probes without loss, {rate:.0} a second", count(summary, "sent"));
-        assert!(rate > MIN_RATE, "{rate}");
+        let mut rates: Vec<_> = finished
+            .of_type("window")
+            .into_iter()
+            .map(|window| count(window, "sent"))
+            .collect();
+        rates.sort_unstable();
+        let rate = rates[rates.len() / 2];
+        println!("{} probes without loss, {rate} in a second", count(summary, "sent"));
+        assert!(rate >= MIN_RATE, "{rates:?}");
     }
 }
