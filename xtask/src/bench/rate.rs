@@ -1,5 +1,8 @@
 //! `cargo xtask bench rate`: the highest rate without loss of each tool, and the CPU time per probe.
 
+mod paced;
+
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -37,8 +40,11 @@ const START_AND_END: Pace = Pace {
 /// Tries of a rate before it counts as not sustained: the machine may have been busy.
 const MAX_TRIES: usize = 2;
 
-/// Goal: the rate of the agent, as a multiple of ping's.
-const GOAL_OVER_PING: f64 = 2.0;
+/// Goals: a tool, the others, and how many times as much as the best of them it must sustain.
+const GOALS: [(&str, &[&str], f64); 2] = [
+    ("kstamp", &["ping"], 2.0),
+    ("volley", &["ping", "sockperf", "stamp-suite", "irtt"], 10.0),
+];
 
 /// The highest rate that a tool sustains.
 #[derive(Debug)]
@@ -81,7 +87,7 @@ pub(super) fn run(arguments: &RateArguments) -> Result<ExitCode> {
         "{:<12} {:>9} {:>7} {:>8} {:>8} {:>9} {:>8}  why not faster",
         "tool", "probes/s", "×", "sender", "its user", "reflector", "machine"
     );
-    let (mut own, mut over_ping) = (None, None);
+    let (mut own, mut rates) = (None, BTreeMap::new());
     for tool in &tools {
         let name = tool.name();
         if let Some(why) = tool.missing() {
@@ -94,9 +100,7 @@ pub(super) fn run(arguments: &RateArguments) -> Result<ExitCode> {
             Ok(Ok(best)) => {
                 let own = *own.get_or_insert(best.rate);
                 println!("{}", row(name, &best, own));
-                if name == "ping" {
-                    over_ping = Some(own / best.rate);
-                }
+                rates.insert(name, best.rate);
                 let million = |cpu| per_million(cpu, best.sent);
                 json.write(&Line {
                     tool: name,
@@ -114,11 +118,31 @@ pub(super) fn run(arguments: &RateArguments) -> Result<ExitCode> {
     println!(
         "\nmachine: all CPU time of the run, with softirqs. The CPU time of starting and ending the tool is subtracted."
     );
-    if let Some(over_ping) = over_ping {
-        let is_met = if over_ping >= GOAL_OVER_PING { "met" } else { "not met" };
-        println!("kstamp ÷ ping: {over_ping:.2} (>= {GOAL_OVER_PING}: {is_met})");
-    }
+    GOALS
+        .iter()
+        .filter_map(|goal| ratio(goal, &rates))
+        .for_each(|line| println!("{line}"));
+    paced::run(&place, &mut json)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// A ratio of sustained rates and its verdict; `None` if no rates are known.
+fn ratio((tool, others, goal): &(&str, &[&str], f64), rates: &BTreeMap<&str, f64>) -> Option<String> {
+    let best = others
+        .iter()
+        .filter_map(|other| rates.get(other))
+        .copied()
+        .reduce(f64::max)?;
+    let ratio = rates.get(tool)? / best;
+    let others = others.join(", ");
+    Some(format!(
+        "{tool} ÷ best of {others}: {ratio:.2} (>= {goal}: {})",
+        verdict(ratio >= *goal)
+    ))
+}
+
+fn verdict(is_met: bool) -> &'static str {
+    if is_met { "met" } else { "not met" }
 }
 
 /// The highest rate that the tool sustains, or the reason why it does not sustain the lowest.
@@ -212,6 +236,15 @@ mod tests {
             rate,
             cpu: Cpu::default(),
         }
+    }
+
+    #[test]
+    fn a_tool_is_compared_with_the_best_of_those_that_ran() {
+        let goal = ("volley", ["ping", "irtt"].as_slice(), 10.0);
+        let rates = BTreeMap::from([("volley", 900.0), ("ping", 50.0), ("fping", 900.0)]);
+        let line = "volley ÷ best of ping, irtt: 18.00 (>= 10: met)";
+        assert_eq!(ratio(&goal, &rates).as_deref(), Some(line));
+        assert_eq!(ratio(&goal, &BTreeMap::from([("volley", 900.0)])), None);
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! The tools that are compared.
 
 mod asyncio;
-mod icmp;
+pub(super) mod icmp;
 mod irtt;
 mod kstamp;
 mod sockperf;
 mod stamp_suite;
-mod volley;
+pub(super) mod volley;
 
 use std::fs::File;
 use std::io::Write as _;
@@ -63,7 +63,8 @@ impl ToolArguments {
     fn tools(&self) -> Result<Tools> {
         let all: Tools = vec![
             Box::new(kstamp::Kstamp),
-            Box::new(volley::Volley),
+            Box::new(volley::VOLLEY),
+            Box::new(volley::TRAIN),
             Box::new(icmp::Ping),
             Box::new(icmp::Fping),
             Box::new(irtt::Irtt),

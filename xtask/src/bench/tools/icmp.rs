@@ -12,7 +12,7 @@ const HOW: &str = "ICMP echo: the far kernel answers, a process waits for it";
 
 /// Of iputils.
 #[derive(Debug)]
-pub(super) struct Ping;
+pub(in crate::bench) struct Ping;
 
 impl Tool for Ping {
     fn name(&self) -> &'static str {

@@ -9,17 +9,36 @@ use crate::bench::place::Place;
 use crate::bench::tool::{Answers, Detail, Pace, Ready, Tool};
 use crate::bench::tools::kstamp;
 
-/// `kstamp volley` at the near end, `kstamp reflect` at the far one.
+/// `kstamp volley` in one of its modes at the near end, `kstamp reflect` at the far one.
 #[derive(Debug)]
-pub(super) struct Volley;
+pub(in crate::bench) struct Volley {
+    mode: &'static str,
+    how: &'static str,
+    /// What makes it send one probe after the other: several at once would delay one another.
+    singly: [&'static str; 2],
+}
+
+/// Closed loop.
+pub(in crate::bench) const VOLLEY: Volley = Volley {
+    mode: "volley",
+    how: "STAMP, sent, answered and counted by XDP programs",
+    singly: ["--balls", "1"],
+};
+
+/// Open loop.
+pub(in crate::bench) const TRAIN: Volley = Volley {
+    mode: "train",
+    how: "STAMP, sent at a pace, answered and counted by XDP programs",
+    singly: ["--batch", "1"],
+};
 
 impl Tool for Volley {
     fn name(&self) -> &'static str {
-        "volley"
+        self.mode
     }
 
     fn how(&self) -> &'static str {
-        "STAMP, sent, answered and counted by XDP programs"
+        self.how
     }
 
     fn missing(&self) -> Option<String> {
@@ -34,8 +53,9 @@ impl Tool for Volley {
 
     fn sender(&self, place: &Place, pace: Pace, detail: Detail) -> Command {
         let mut command = place.at_near(&place.kstamp, ["volley", "--iface", &place.near.interface]);
-        command.args("--format jsonl --timeout 200ms".split(' '));
+        command.args("--format jsonl --timeout 200ms --mode".split(' '));
         command.args([
+            self.mode,
             "--peer",
             &place.target(),
             "--rate",
@@ -44,8 +64,7 @@ impl Tool for Volley {
         ]);
         command.arg(format!("{}ns", pace.duration().as_nanos()));
         if detail == Detail::Each {
-            // Several in flight would delay one another.
-            command.args("--balls 1 --samples-every 1 --samples".split(' '));
+            command.args(self.singly).args("--samples-every 1 --samples".split(' '));
             command.arg(place.file(kstamp::FILE));
         }
         command
