@@ -25,8 +25,10 @@ mod stamp;
 
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
 use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC};
+use aya_ebpf::helpers::bpf_redirect;
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
+use probe_common::volley::{RELAY, word};
 
 use crate::claim::{Outcome, receive};
 use crate::hook::{TcHook, XdpHook};
@@ -40,19 +42,32 @@ fn kstamp_volley_xdp(context: XdpContext) -> u32 {
         return XDP_PASS;
     };
     // SAFETY: the kernel keeps the context valid while the program runs.
-    let interface = unsafe { (*context.ctx).ingress_ifindex };
+    let is_new = unsafe { (*context.ctx).ingress_ifindex } != settings.interface;
     let hook = XdpHook::new(context);
-    if interface != settings.interface {
-        return launch::launch(&hook, settings);
-    }
-    match receive(&hook, settings) {
-        Outcome::Foreign => XDP_PASS,
-        Outcome::Consumed => XDP_DROP,
-        Outcome::Ball(now_ns) if launch::relay(&hook, settings, now_ns) => XDP_TX,
-        Outcome::Ball(_) => {
-            launch::land();
-            XDP_DROP
+    let is_ball = !is_new || settings.flags & RELAY != 0;
+    let now_ns = if !is_new {
+        match receive(&hook, settings) {
+            Outcome::Foreign => return XDP_PASS,
+            Outcome::Consumed => return XDP_DROP,
+            Outcome::Ball(now_ns) => now_ns,
         }
+    } else if !is_ball || launch::take_off() {
+        maps::now_ns()
+    } else {
+        return XDP_DROP;
+    };
+    let state = if is_ball { word::FLYING } else { word::LOOSE };
+    if !launch::launch(&hook, settings, now_ns, state) {
+        if is_ball {
+            launch::land();
+        }
+        return XDP_DROP;
+    }
+    if is_new {
+        // SAFETY: the helper takes integers; an interface that is gone makes the kernel drop the frame.
+        unsafe { bpf_redirect(settings.interface, 0) as u32 }
+    } else {
+        XDP_TX
     }
 }
 

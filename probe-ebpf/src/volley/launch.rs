@@ -2,47 +2,24 @@
 
 use core::ptr;
 
-use aya_ebpf::bindings::xdp_action::XDP_DROP;
-use aya_ebpf::helpers::bpf_redirect;
 use probe_common::checksum::Sum;
 use probe_common::frame::{UDP_CHECKSUM, UDP_LEN};
 use probe_common::reflect::{Frame, V4, V6};
 use probe_common::stamp::{BASE_LEN, SEQUENCE, TIMESTAMP};
-use probe_common::volley::{Control, Count, RELAY, Settings, Slot, Template, word};
+use probe_common::volley::{Control, Count, Settings, Slot, Template, word};
 
 use crate::atomic::{compare_exchange, fetch_add};
 use crate::count::count;
 use crate::hook::{Hook as _, XdpHook};
 use crate::maps::{CONTROL, TEMPLATE, TRIES, now_ns, slot, tally};
 
-/// Launches a new ball, or the next probe of a train, in the frame of a test run.
+/// Writes a probe into the frame; `false` if none may leave.
 #[inline(always)]
-pub fn launch(hook: &XdpHook, settings: &Settings) -> u32 {
-    let Some(control) = CONTROL.get_ptr_mut(0) else {
-        return XDP_DROP;
-    };
-    let relays = settings.flags & RELAY != 0;
-    if relays && !take_off(control) {
-        return XDP_DROP;
-    }
-    let state = if relays { word::FLYING } else { word::LOOSE };
-    if next(control, now_ns()).is_some_and(|sequence| write(hook, settings, sequence as u32, state)) {
-        // SAFETY: the helper takes integers; an interface that is gone makes the kernel drop the frame.
-        return unsafe { bpf_redirect(settings.interface, 0) as u32 };
-    }
-    if relays {
-        land();
-    }
-    XDP_DROP
-}
-
-/// Makes a reply the next probe; `false` if the ball must land.
-#[inline(always)]
-pub fn relay(hook: &XdpHook, settings: &Settings, now_ns: u64) -> bool {
+pub fn launch(hook: &XdpHook, settings: &Settings, now_ns: u64, state: u64) -> bool {
     let Some(control) = CONTROL.get_ptr_mut(0) else {
         return false;
     };
-    next(control, now_ns).is_some_and(|sequence| write(hook, settings, sequence as u32, word::FLYING))
+    next(control, now_ns).is_some_and(|sequence| write(hook, settings, sequence as u32, state))
 }
 
 /// Counts a ball that has landed.
@@ -59,7 +36,10 @@ pub fn land() {
 
 /// Counts one more ball in flight; `false` if there may be no more.
 #[inline(always)]
-fn take_off(control: *mut Control) -> bool {
+pub fn take_off() -> bool {
+    let Some(control) = CONTROL.get_ptr_mut(0) else {
+        return false;
+    };
     // SAFETY: as in `land`; the process writes whole words.
     unsafe {
         let allowed = ptr::read_volatile(&raw const (*control).balls);
@@ -114,8 +94,7 @@ fn write(hook: &XdpHook, settings: &Settings, sequence: u32, state: u64) -> bool
 fn fill<F: Frame>(frame: &mut F, settings: &Settings, template: &Template, slot: *mut Slot, sequence: u32, state: u64) {
     let bytes = frame.bytes_mut();
     let payload = F::UDP_AT + UDP_LEN;
-    // SAFETY: the template has room for the longest frame, and packets do not lie in maps.
-    unsafe { ptr::copy_nonoverlapping(template.frame.as_ptr(), bytes.as_mut_ptr(), payload + BASE_LEN) };
+    copy(template.frame.as_ptr(), bytes.as_mut_ptr(), payload + BASE_LEN);
     let wire_sequence = sequence.to_be_bytes();
     put(bytes, payload + SEQUENCE, wire_sequence);
     let t1 = settings.epoch.wire(now_ns());
@@ -124,6 +103,20 @@ fn fill<F: Frame>(frame: &mut F, settings: &Settings, template: &Template, slot:
     put(bytes, payload + TIMESTAMP, t1);
     let sum = Sum::of_kernel(template.sum as u32).long(wire_sequence).quad(t1);
     put(bytes, F::UDP_AT + UDP_CHECKSUM, sum.finish_udp());
+}
+
+/// Copies a frame word by word; the last words may overlap. The compiler would copy byte by byte what is not aligned.
+#[inline(always)]
+fn copy(from: *const u8, to: *mut u8, length: usize) {
+    const WORD: usize = size_of::<u64>();
+    for word in 0..length.div_ceil(WORD) {
+        let at = (word * WORD).min(length - WORD);
+        // SAFETY: the template has room for the longest frame, both have `length` bytes, and packets do not lie in maps.
+        unsafe {
+            let bytes = from.add(at).cast::<u64>().read_unaligned();
+            to.add(at).cast::<u64>().write_unaligned(bytes);
+        }
+    }
 }
 
 /// Enters a probe into its slot. A probe that still waits there is lost.
