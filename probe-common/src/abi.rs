@@ -74,6 +74,12 @@ impl Settings {
         self.is_test_port(udp.destination_port)
     }
 
+    /// Whether a datagram with these ports may be a probe to this host's reflector, or a reply to its sender.
+    #[inline(always)]
+    pub fn may_receive(&self, source_port: u16, destination_port: u16) -> bool {
+        source_port == self.test_ports[0] || self.is_test_port(destination_port)
+    }
+
     /// Whether probes arrive on `port`.
     #[inline(always)]
     pub fn is_test_port(&self, port: u16) -> bool {

@@ -33,6 +33,18 @@ impl Sum {
         Self(self.0 + u64::from(u32::from_ne_bytes(bytes)))
     }
 
+    /// Subtracts two bytes in memory order.
+    #[inline(always)]
+    pub fn without_word(self, bytes: [u8; 2]) -> Self {
+        Self(self.0 + u64::from(!u16::from_ne_bytes(bytes)))
+    }
+
+    /// Subtracts four bytes in memory order.
+    #[inline(always)]
+    pub fn without_long(self, bytes: [u8; 4]) -> Self {
+        Self(self.0 + u64::from(!u32::from_ne_bytes(bytes)))
+    }
+
     /// Adds eight bytes in memory order.
     #[inline(always)]
     pub fn quad(self, [a, b, c, d, e, f, g, h]: [u8; 8]) -> Self {

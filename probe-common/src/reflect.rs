@@ -35,8 +35,8 @@ pub trait Frame: Sized {
     fn network_is_intact(&self) -> bool;
     /// Sum of the UDP pseudo-header.
     fn pseudo(&self) -> Sum;
-    /// Makes the network header that of a reply from `own` to the sender: without ECN, since a mark is the probe's
-    /// (RFC 3168 §5).
+    /// Makes the network header, whose checksum is right, that of a reply from `own` to the sender: without ECN, since a mark
+    /// is the probe's (RFC 3168 §5).
     fn reverse_network(&mut self, own: &Address);
     fn bytes(&self) -> &[u8];
     fn bytes_mut(&mut self) -> &mut [u8];
@@ -202,24 +202,34 @@ impl<const LENGTH: usize> Frame for V4<LENGTH> {
 
     #[inline(always)]
     fn pseudo(&self) -> Sum {
+        // Two reads: one that spans two writes of before would wait for them.
         Sum::ZERO
-            .quad(get(&self.0, V4_SOURCE))
+            .long(get(&self.0, V4_SOURCE))
+            .long(get(&self.0, V4_DESTINATION))
             .word([0, PROTOCOL_UDP])
             .word(get(&self.0, Self::UDP_AT + 4))
     }
 
+    /// The checksum is updated by what changes (RFC 1624).
     #[inline(always)]
     fn reverse_network(&mut self, own: &Address) {
+        const CHECKSUM: usize = ETHERNET_LEN + 10;
+        let [version, tos] = get(&self.0, ETHERNET_LEN);
+        let [ttl, protocol] = get(&self.0, Self::TTL_AT);
         let sender: [u8; 4] = get(&self.0, V4_SOURCE);
-        put(&mut self.0, V4_DESTINATION, sender);
-        put(&mut self.0, V4_SOURCE, own.v4());
-        self.0[ETHERNET_LEN + 1] &= !ECN;
-        put(&mut self.0, Self::TTL_AT, [stamp::TTL]);
         let sum = Sum::ZERO
-            .quad(get(&self.0, ETHERNET_LEN))
-            .word(get(&self.0, ETHERNET_LEN + 8))
-            .quad(get(&self.0, V4_SOURCE));
-        put(&mut self.0, ETHERNET_LEN + 10, sum.finish());
+            .without_word(get(&self.0, CHECKSUM))
+            .without_word([version, tos])
+            .word([version, tos & !ECN])
+            .without_word([ttl, protocol])
+            .word([stamp::TTL, protocol])
+            .without_long(get(&self.0, V4_DESTINATION))
+            .long(own.v4());
+        put(&mut self.0, CHECKSUM, sum.finish());
+        put(&mut self.0, ETHERNET_LEN + 1, [tos & !ECN]);
+        put(&mut self.0, Self::TTL_AT, [stamp::TTL]);
+        put(&mut self.0, V4_SOURCE, own.v4());
+        put(&mut self.0, V4_DESTINATION, sender);
     }
 
     #[inline(always)]

@@ -25,8 +25,13 @@ pub fn stamp(hook: &TcHook) -> i32 {
 /// `None` for packets that do not concern kstamp.
 #[inline(always)]
 fn try_stamp(hook: &TcHook) -> Option<Counter> {
-    let udp = frame::udp(hook)?;
     let settings = SETTINGS.get(0)?;
+    if frame::is_foreign(hook, |_, destination| destination == settings.test_ports[0]) {
+        return None;
+    }
+    // As in `receive`.
+    compiler_barrier();
+    let udp = frame::udp(hook)?;
     if !settings.is_own_probe(&udp) {
         return None;
     }

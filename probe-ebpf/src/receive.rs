@@ -4,6 +4,7 @@ use aya_log_ebpf::debug;
 use probe_common::abi::{ABI_VERSION, Counter, Settings};
 use probe_common::frame::{self, Obstacle, Udp};
 
+use crate::atomic::compiler_barrier;
 use crate::hook::Hook;
 use crate::maps::{SETTINGS, count};
 use crate::{collect, reflect};
@@ -11,10 +12,15 @@ use crate::{collect, reflect};
 /// Reflects a probe, collects a reply, and lets everything else pass.
 #[inline(always)]
 pub fn receive<H: Hook>(hook: &mut H) -> H::Verdict {
-    let Some(udp) = frame::udp(hook) else {
+    let Some(settings) = SETTINGS.get(0) else {
         return H::PASS;
     };
-    let Some(settings) = SETTINGS.get(0) else {
+    if frame::is_foreign(hook, |source, destination| settings.may_receive(source, destination)) {
+        return H::PASS;
+    }
+    // What was found in the frame is found again, so that the verifier follows all other frames as one.
+    compiler_barrier();
+    let Some(udp) = frame::udp(hook) else {
         return H::PASS;
     };
     if settings.is_probe(&udp) {

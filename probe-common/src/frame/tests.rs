@@ -164,6 +164,25 @@ fn frames_without_ports_are_left_alone() {
 }
 
 #[test]
+fn most_frames_of_others_are_foreign_at_a_look() {
+    let is_ours = |_, destination| destination == 1910;
+    let foreign = |frame: &[u8]| is_foreign(frame, is_ours);
+    let other = |mut frame: Vec<u8>, port_at: usize| {
+        frame[port_at..port_at + 2].copy_from_slice(&443u16.to_be_bytes());
+        frame
+    };
+    let (v4, v6) = (v4_frame(&[0; 44]), v6_frame(&[0; 44]));
+    let mut tcp = v4.clone();
+    tcp[23] = 6;
+    assert!(foreign(&tcp) && foreign(&other(v4.clone(), 36)) && foreign(&other(v6.clone(), 56)));
+    assert!(!foreign(&v4) && !foreign(&v6));
+    assert!(
+        !is_foreign(&v4[..], |source, _| source == 40000),
+        "the source may be of interest"
+    );
+}
+
+#[test]
 fn lengths_must_agree() {
     let mut frame = v4_frame(&[0; 44]);
     frame.extend([0xee; 10]);
@@ -187,6 +206,17 @@ proptest! {
     #[test]
     fn never_reads_beyond_the_frame(frame in prop::collection::vec(any::<u8>(), 0..120)) {
         let _ = udp(&frame[..]);
+    }
+
+    #[test]
+    fn no_frame_of_interest_is_foreign(mut frame in prop::sample::select(vec![v4_frame(&[0; 44]), v6_frame(&[0; 44]),
+                                                                              with_tags(&v4_frame(&[0; 44]), &[0x8100])]),
+                                       at in 12usize..60, byte: u8) {
+        frame[at] = byte;
+        let is_ours = |_, destination| destination == 1910;
+        if udp(&frame[..]).is_some_and(|udp| is_ours(udp.source_port, udp.destination_port)) {
+            prop_assert!(!is_foreign(&frame[..], is_ours));
+        }
     }
 
     #[test]

@@ -101,6 +101,9 @@ fn a_reply_keeps_the_dscp_and_no_ecn() {
     for ecn in 0..4 {
         let (mut v4, mut v6): (V4, V6) = (v4(&PROBE), v6(&PROBE));
         v4.0[15] = 46 << 2 | ecn;
+        // The checksum of the header that `v4` makes, whose type of service is 0.
+        let checksum = !u16::from_be_bytes([v4.0[24], v4.0[25]]) + u16::from(v4.0[15]);
+        v4.0[24..26].copy_from_slice(&(!checksum).to_be_bytes());
         v6.0[14..16].copy_from_slice(&[0x6b, 0x8f | ecn << 4]);
         reply(&mut v4, &inputs(&own_v4), || T3);
         assert_eq!(v4.0[15], 46 << 2, "ECN {ecn}");
