@@ -75,6 +75,11 @@ pub trait Source {
     /// The word at `offset` from the start of the Ethernet header; `None` if the frame is shorter.
     fn load<W: Word>(&self, offset: usize) -> Option<W>;
 
+    /// The same, but `None` as well if the word is not at hand without a call.
+    fn peek<W: Word>(&self, offset: usize) -> Option<W> {
+        self.load(offset)
+    }
+
     /// The same for an offset that was read from the packet, which the verifier cannot follow into direct access.
     fn load_behind<W: Word>(&self, offset: usize) -> Option<W>;
 }
@@ -137,22 +142,23 @@ pub fn is_foreign<S: Source + ?Sized>(source: &S, is_of_interest: impl Fn(u16, u
 fn usual_ports<S: Source + ?Sized>(source: &S) -> Option<Option<(u16, u16)>> {
     /// Version 4, no options.
     const USUAL_V4: u8 = 0x45;
+    let word = |at: usize| source.peek(at).map(u16::from_be);
     let ports = |udp_at: usize| {
         // In this order one comparison with the end of the frame is enough.
-        let destination = be16(source, udp_at + 2)?;
-        Some(Some((be16(source, udp_at)?, destination)))
+        let destination = word(udp_at + 2)?;
+        Some(Some((word(udp_at)?, destination)))
     };
-    match be16(source, 12)? {
+    match word(12)? {
         ETHERTYPE_IPV4 => {
-            if source.load::<u8>(ETHERNET_LEN + 9)? != PROTOCOL_UDP {
+            if source.peek::<u8>(ETHERNET_LEN + 9)? != PROTOCOL_UDP {
                 return Some(None);
             }
-            if source.load::<u8>(ETHERNET_LEN)? != USUAL_V4 {
+            if source.peek::<u8>(ETHERNET_LEN)? != USUAL_V4 {
                 return None;
             }
             ports(ETHERNET_LEN + IPV4_LEN)
         }
-        ETHERTYPE_IPV6 if source.load::<u8>(ETHERNET_LEN + 6)? == PROTOCOL_UDP => ports(ETHERNET_LEN + IPV6_LEN),
+        ETHERTYPE_IPV6 if source.peek::<u8>(ETHERNET_LEN + 6)? == PROTOCOL_UDP => ports(ETHERNET_LEN + IPV6_LEN),
         _ => None,
     }
 }

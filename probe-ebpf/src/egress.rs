@@ -29,6 +29,8 @@ fn try_stamp(hook: &TcHook) -> Option<Counter> {
     if frame::is_foreign(hook, |_, destination| destination == settings.test_ports[0]) {
         return None;
     }
+    // As in `receive`.
+    compiler_barrier();
     let udp = frame::udp(hook)?;
     if !settings.is_own_probe(&udp) {
         return None;

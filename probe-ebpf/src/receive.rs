@@ -4,6 +4,7 @@ use aya_log_ebpf::debug;
 use probe_common::abi::{ABI_VERSION, Counter, Settings};
 use probe_common::frame::{self, Obstacle, Udp};
 
+use crate::atomic::compiler_barrier;
 use crate::hook::Hook;
 use crate::maps::{SETTINGS, count};
 use crate::{collect, reflect};
@@ -17,6 +18,8 @@ pub fn receive<H: Hook>(hook: &mut H) -> H::Verdict {
     if frame::is_foreign(hook, |source, destination| settings.may_receive(source, destination)) {
         return H::PASS;
     }
+    // What was found in the frame is found again, so that the verifier follows all other frames as one.
+    compiler_barrier();
     let Some(udp) = frame::udp(hook) else {
         return H::PASS;
     };

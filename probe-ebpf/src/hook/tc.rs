@@ -49,6 +49,13 @@ impl Source for TcHook {
     }
 
     #[inline(always)]
+    fn peek<W: Word>(&self, offset: usize) -> Option<W> {
+        let start = self.0.data() + offset;
+        // SAFETY: as above.
+        (start + size_of::<W>() <= self.0.data_end()).then(|| unsafe { (start as *const W).read_unaligned() })
+    }
+
+    #[inline(always)]
     fn load_behind<W: Word>(&self, offset: usize) -> Option<W> {
         let mut word = W::ZERO;
         let length = size_of::<W>() as u32;
