@@ -117,7 +117,12 @@ fn an_agent_needs_each_capability_of_the_daemonset_and_no_other() {
         let mut command = lab.command(&near.namespace, "setpriv", ["--bounding-set", &set, "--inh-caps", &set]);
         command.arg("--no-new-privs").arg(support::kstamp());
         command.args(["agent", "--iface", &near.interface]);
-        Agent::spawn(&lab.scratch().unwrap(), &near.namespace, command, "--family v4 --count 2 --interval 10ms")
+        Agent::spawn(
+            &lab.scratch().unwrap(),
+            &near.namespace,
+            command,
+            "--family v4 --count 2 --interval 10ms",
+        )
     };
     let finished = start(&all).wait(Duration::from_secs(20)).assert_success();
     assert_eq!(finished.start()["engine"], "ebpf");
