@@ -1,5 +1,6 @@
 //! `cargo xtask bench rate`: the highest rate without loss of each tool, and the CPU time per probe.
 
+mod figures;
 mod paced;
 
 use std::collections::BTreeMap;
@@ -11,6 +12,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::bench::place::Place;
+use crate::bench::rate::figures::{START_AND_END, per_million, verdict};
 use crate::bench::session::{Cpu, Run, Session, cores_in_use};
 use crate::bench::tool::{Detail, Pace, Tool};
 use crate::bench::tools::ToolArguments;
@@ -30,12 +32,6 @@ const MIN_SENT: f64 = 0.95;
 
 /// The loss below which a rate is sustained.
 const MAX_LOSS: f64 = 0.001;
-
-/// A run with so few probes that it measures the CPU time of starting and ending the tool.
-const START_AND_END: Pace = Pace {
-    interval: Duration::from_millis(10),
-    count: 10,
-};
 
 /// Tries of a rate before it counts as not sustained: the machine may have been busy.
 const MAX_TRIES: usize = 2;
@@ -141,10 +137,6 @@ fn ratio((tool, others, goal): &(&str, &[&str], f64), rates: &BTreeMap<&str, f64
     ))
 }
 
-fn verdict(is_met: bool) -> &'static str {
-    if is_met { "met" } else { "not met" }
-}
-
 /// The highest rate that the tool sustains, or the reason why it does not sustain the lowest.
 fn find_best(place: &Place, tool: &dyn Tool) -> Result<Result<Best, String>> {
     let session = Session::start(place, tool)?;
@@ -201,11 +193,6 @@ fn sustained_rate(target: u32, run: &Run) -> Result<f64, String> {
         return Err(format!("at {target}: sent {:.0} a second", run.rate));
     }
     Ok(run.rate.min(f64::from(target)))
-}
-
-/// CPU seconds per million probes.
-fn per_million(cpu: Duration, sent: u64) -> f64 {
-    cpu.as_secs_f64() * 1e6 / sent.max(1) as f64
 }
 
 fn row(name: &str, best: &Best, own: f64) -> String {

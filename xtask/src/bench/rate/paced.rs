@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use serde::Serialize;
 
 use crate::bench::place::Place;
-use crate::bench::rate::{START_AND_END, per_million, verdict};
+use crate::bench::rate::figures::{START_AND_END, per_million, verdict};
 use crate::bench::session::Session;
 use crate::bench::tool::{Detail, Pace, Tool as _};
 use crate::bench::tools::Json;
