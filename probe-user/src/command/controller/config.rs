@@ -205,7 +205,11 @@ mod tests {
             ("--report 0s", "--report"),
             ("--web-listen 9863", "write 127.0.0.1:9863"),
             ("--web-config x", "--web-listen"),
-            ("--web-listen 127.0.0.1:0 --web-config /no/such/file", "/no/such/file"),
+            ("--web-listen 127.0.0.1:0", "is not an address and a port"),
+            (
+                "--web-listen 127.0.0.1:9863 --web-config /no/such/file",
+                "/no/such/file",
+            ),
         ];
         for (flags, names) in table {
             let error = controller(flags).unwrap_err();
