@@ -59,9 +59,13 @@ fn share_programs(out_dir: &Path) -> Result<()> {
     if own.read_link().is_ok_and(|target| target == shared) {
         return Ok(());
     }
-    if own.is_dir() {
-        fs::remove_dir_all(&own).with_context(|| format!("cannot remove {}", own.display()))?;
-    }
+    // A link of a checkout that was moved, or a directory of an older build.
+    let removed = match own.is_symlink() {
+        true => fs::remove_file(&own),
+        false if own.is_dir() => fs::remove_dir_all(&own),
+        false => Ok(()),
+    };
+    removed.with_context(|| format!("cannot remove {}", own.display()))?;
     for directory in [Some(shared.as_path()), own.parent()].into_iter().flatten() {
         fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
     }
