@@ -158,7 +158,7 @@ where
 pub struct Loaded {
     pub verbose: u8,
     pub command: Command,
-    /// Its flags, if files may have them.
+    /// Its flags, if files may have these.
     settings: Settings,
 }
 
@@ -199,8 +199,8 @@ fn settings(arguments: &[OsString], system: &System) -> Result<Option<Settings>,
 
 /// Fails with the place of the value that is wrong.
 fn of_settings(settings: &Settings, system: &System) -> Result<(u8, Command), String> {
-    let is_accepted = |words: &[OsString]| is_accepted(words, system);
-    accept(&settings.words(), system).map_err(|error| settings.placed(&error.to_string(), &is_accepted))
+    let check = |words: &[OsString]| check(words, system);
+    accept(&settings.words(), system).map_err(|error| settings.placed(&error.to_string(), &check))
 }
 
 /// Reads the configuration of this process again; `pick` takes it out of its command.
@@ -226,7 +226,8 @@ fn accept(words: &[OsString], system: &System) -> Result<(u8, Command), ParseErr
     Ok((verbose, command))
 }
 
-fn is_accepted(words: &[OsString], system: &System) -> Result<(), String> {
+/// Fails with the message that [`accept`] would give.
+fn check(words: &[OsString], system: &System) -> Result<(), String> {
     accept(words, system).map(drop).map_err(|error| error.to_string())
 }
 
@@ -267,8 +268,8 @@ pub fn validate(cli: Cli, system: &System) -> Result<Command, ConfigError> {
 fn config(args: ConfigArgs, system: &System) -> Result<String, ConfigError> {
     let mut cli = Cli::command();
     cli.build();
-    let is_accepted = |words: &[OsString]| is_accepted(words, system);
-    config::run(args, &cli, system, &is_accepted).map_err(ConfigError::Flag)
+    let check = |words: &[OsString]| check(words, system);
+    config::run(args, &cli, system, &check).map_err(ConfigError::Flag)
 }
 
 /// Runs a command to its end.

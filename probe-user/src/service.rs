@@ -1,5 +1,5 @@
-//! What a service manager is told: readiness, status, reloads, the end, and that the engine is alive (sd_notify(3)). Nothing
-//! happens without `NOTIFY_SOCKET`.
+//! Notifies a service manager of readiness, status, reloads and the end, feeds its watchdog, and has it keep descriptors
+//! (sd_notify(3)). Nothing happens without `NOTIFY_SOCKET`.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -161,7 +161,7 @@ struct Watchdog {
 }
 
 impl Watchdog {
-    /// `interval` is the longest silence that the service manager bears.
+    /// `interval` is the longest silence that the service manager allows.
     fn new(interval: Duration) -> Self {
         Self {
             every_ns: (interval / FEEDS).as_nanos() as u64,

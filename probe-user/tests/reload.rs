@@ -67,7 +67,10 @@ fn an_agent_is_reloaded_without_losing_a_probe() {
         line.starts_with(&format!("kstamp: configuration not changed: {}:6: ", path.display())),
         "{line}"
     );
-    let changed = format!("listen = \"127.0.0.1:9862\"\nsamples = \"{}\"\n{rest}", samples.display());
+    let changed = format!(
+        "listen = \"127.0.0.1:9862\"\nsamples = \"{}\"\n{rest}",
+        samples.display()
+    );
     let text = text(&others[1..], 550, &changed).replace("\"1ms\"", "\"100us\"");
     assert_eq!(
         reload(&near, &path, &text),
@@ -177,7 +180,7 @@ fn a_wrong_file_ends_the_command_before_it_starts() {
             .unwrap();
         assert_eq!(output.status.code(), Some(2));
         let expected = format!(
-            "kstamp: {}:2: reprot is no key of `kstamp agent`; did you mean report?\n",
+            "kstamp: {}:2: reprot is not a key of `kstamp agent`; did you mean report?\n",
             path.display()
         );
         assert_eq!(String::from_utf8_lossy(&output.stderr), expected);

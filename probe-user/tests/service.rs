@@ -484,7 +484,7 @@ fn a_host_stays_a_member_of_its_group_from_one_process_to_the_next() {
 }
 
 #[test]
-fn a_store_that_does_not_fit_is_said_and_costs_no_probe() {
+fn a_store_that_does_not_fit_is_reported_and_costs_no_probe() {
     let Some(pair) = Pair::new() else { return };
     type Change = fn(&mut Vec<(String, OwnedFd)>);
     let table: [(&str, Change, &str); 3] = [

@@ -19,7 +19,7 @@ const ANY_INTERFACE: &str = "IFACE";
 pub enum ConfigArgs {
     /// Check the configuration of a command, or of all commands: each error with its file and line
     Check {
-        /// Only this one
+        /// Command to check [default: all of them]
         #[arg(value_enum)]
         command: Option<Configured>,
 
@@ -29,7 +29,7 @@ pub enum ConfigArgs {
     },
     /// Show each value of a command, and where it comes from
     Show {
-        /// Whose values
+        /// Command to show
         #[arg(value_enum)]
         command: Configured,
 
@@ -39,7 +39,7 @@ pub enum ConfigArgs {
     },
     /// Print a configuration file with all keys and their defaults, commented out
     Default {
-        /// Whose keys
+        /// Command that reads the file
         #[arg(value_enum)]
         command: Configured,
     },
@@ -73,22 +73,22 @@ impl Configured {
     }
 }
 
-/// What to print; or all errors, a line each. `cli` is built.
+/// Returns the text to print, or all errors, one a line. `cli` is built.
 pub fn run(args: ConfigArgs, cli: &clap::Command, system: &System, accept: Accept<'_>) -> Result<String, String> {
     match args {
         ConfigArgs::Check { command, flags } => {
             let commands: Vec<_> =
                 command.map_or_else(|| Configured::value_variants().to_vec(), |command| vec![command]);
-            let mut right = String::new();
+            let mut valid = String::new();
             let mut problems = Vec::new();
             for command in commands {
                 match check(&command.line(flags.clone()), cli, system, accept) {
-                    Ok(line) => right += &format!("{}: {line}\n", command.name()),
+                    Ok(line) => valid += &format!("{}: {line}\n", command.name()),
                     Err(found) => problems.extend(found),
                 }
             }
             if problems.is_empty() {
-                Ok(right)
+                Ok(valid)
             } else {
                 Err(problems.join("\n"))
             }
@@ -107,7 +107,7 @@ pub fn run(args: ConfigArgs, cli: &clap::Command, system: &System, accept: Accep
     }
 }
 
-/// What was checked; or everything that is wrong.
+/// Returns what was checked, or all errors.
 fn check(line: &[OsString], cli: &clap::Command, system: &System, accept: Accept<'_>) -> Result<String, Vec<String>> {
     let Some(sources) = Sources::read(cli, line, system) else {
         return accept(line).map(|()| String::new()).map_err(|problem| vec![problem]);
@@ -136,8 +136,8 @@ fn check(line: &[OsString], cli: &clap::Command, system: &System, accept: Accept
         files.join(", ")
     };
     Ok(match &*interfaces {
-        [] => format!("{read}: right"),
-        names => format!("{read}: right, with {}", names.join(", ")),
+        [] => format!("{read}: valid"),
+        names => format!("{read}: valid, with {}", names.join(", ")),
     })
 }
 

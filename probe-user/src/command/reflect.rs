@@ -14,14 +14,14 @@ use crate::command::shared::endpoint::Endpoint;
 use crate::command::shared::endpoint::config::{self as endpoint, EndpointConfig};
 use crate::command::shared::families::{limit, warn_of_late};
 use crate::command::shared::host::{POLL_INTERVAL, families_of_interface};
-use crate::command::shared::reload::{Reloader, around};
+use crate::command::shared::reload::Reloader;
 use crate::command::shared::reporter::Reporter;
 use crate::command::shared::shutdown::{Request, Shutdown};
 use crate::command::shared::values::{ConfigError, wrong};
 use crate::output::{AgentFormat, OutputConfig};
 use crate::service::Service;
 
-/// Keys that can change while it runs.
+/// Keys that can change while the reflector runs.
 const LIVE: [&str; 8] = [
     "allow",
     "format",
@@ -102,9 +102,7 @@ pub async fn run(mut config: ReflectConfig, mut reloader: Reloader<ReflectConfig
             request = shutdown.request() => match request {
                 Request::End => break,
                 Request::Reload => {
-                    let reload =
-                        async { reload(&mut reloader, &mut config, &mut reporter, &mut endpoint, &mut shutdown) };
-                    if around(reload).await {
+                    if reload(&mut reloader, &mut config, &mut reporter, &mut endpoint, &mut shutdown) {
                         report = interval_at(Instant::now() + config.report, config.report);
                     }
                     poll.reset_immediately();
@@ -138,7 +136,8 @@ pub async fn run(mut config: ReflectConfig, mut reloader: Reloader<ReflectConfig
     Ok(shutdown.deliver(results, samples).await?)
 }
 
-/// Reads the configuration again, and applies what can change while it runs. Returns whether the report interval is another.
+/// Reads the configuration again, and applies what can change while it runs. Returns whether the report interval
+/// has changed.
 fn reload(
     reloader: &mut Reloader<ReflectConfig>,
     config: &mut ReflectConfig,
@@ -162,8 +161,8 @@ fn reload(
         shutdown.set_outputs(reporter.controls());
     }
     endpoint.set_answering(&other.endpoint);
-    let is_other = config.report != other.report;
+    let has_other_interval = config.report != other.report;
     config.report = other.report;
     reloader.applied(reload);
-    is_other
+    has_other_interval
 }

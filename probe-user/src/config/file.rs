@@ -63,7 +63,10 @@ pub fn parse(path: &Path, text: &str, schema: Schema<'_>, problems: &mut Vec<Str
         Ok(document) => document,
         Err(error) => {
             let why = error.message().split_whitespace().collect::<Vec<_>>().join(" ");
-            reader.wrong(error.span(), &format!("this is not TOML ({why}); a text is in quotes"));
+            reader.wrong(
+                error.span(),
+                &format!("this is not TOML ({why}); strings are in quotes"),
+            );
             return Content::default();
         }
     };
@@ -95,7 +98,7 @@ impl Reader<'_> {
             let Some(table) = item.as_table_like() else {
                 self.wrong(
                     key.span(),
-                    &format!("interface.{name} is no table; write [interface.{name}]"),
+                    &format!("interface.{name} is not a table; write [interface.{name}]"),
                 );
                 continue;
             };
@@ -120,7 +123,10 @@ impl Reader<'_> {
                 Some(similar) => format!("did you mean {similar}?"),
                 None => format!("`kstamp config default {command}` prints all keys"),
             };
-            return self.wrong(key.span(), &format!("{name} is no key of `kstamp {command}`; {remedy}"));
+            return self.wrong(
+                key.span(),
+                &format!("{name} is not a key of `kstamp {command}`; {remedy}"),
+            );
         };
         let name = key_of(arg);
         match values(arg, item) {
@@ -130,8 +136,8 @@ impl Reader<'_> {
                 layer.insert(name.to_owned(), Setting { kind, values, place });
             }
             Err(found) => {
-                let (wanted, example) = (wanted(kind_of(arg)), example_of(arg));
-                let problem = format!("{name} is {wanted}, and not {found}; write {name} = {example}");
+                let (wanted, example) = (kind_of(arg).description(), example_of(arg));
+                let problem = format!("{name} takes {wanted}, found {found}; write {name} = {example}");
                 self.wrong(item.span().or(key.span()), &problem);
             }
         }
@@ -165,7 +171,7 @@ fn values(arg: &Arg, item: &Item) -> Result<Vec<OsString>, &'static str> {
         (Kind::Switch, Value::Boolean(value)) => Ok(vec![value.value().to_string().into()]),
         (Kind::Count, Value::Integer(value)) => match u8::try_from(*value.value()) {
             Ok(number) => Ok(vec![number.to_string().into()]),
-            Err(_) => Err("one so large or small"),
+            Err(_) => Err("another number"),
         },
         (Kind::List, Value::Array(array)) => array.iter().map(scalar).collect(),
         (Kind::Value | Kind::List, value) => Ok(vec![scalar(value)?]),
@@ -179,14 +185,5 @@ fn scalar(value: &Value) -> Result<OsString, &'static str> {
         Value::Integer(number) => Ok(number.value().to_string().into()),
         Value::Float(number) => Ok(number.value().to_string().into()),
         other => Err(other.type_name()),
-    }
-}
-
-fn wanted(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Switch => "true or false",
-        Kind::Count => "a number from 0 to 255",
-        Kind::Value => "a text or a number",
-        Kind::List => "a list of texts",
     }
 }

@@ -46,7 +46,7 @@ pub enum GuardError {
 /// configuration again.
 static SECRETS: Mutex<BTreeMap<PathBuf, Vec<u8>>> = Mutex::new(BTreeMap::new());
 
-/// Reads at most `limit` bytes of a file of root or this user. A secret that may be read no longer is as before.
+/// Reads at most `limit` bytes of a file of root or this user. Returns a secret that may no longer be read as it was before.
 pub fn read(path: &Path, guard: Guard, limit: u64) -> Result<Vec<u8>, GuardError> {
     if guard != Guard::Secret {
         return read_now(path, guard, limit);

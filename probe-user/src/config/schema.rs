@@ -22,6 +22,18 @@ pub enum Kind {
     List,
 }
 
+impl Kind {
+    /// For error messages.
+    pub fn description(self) -> &'static str {
+        match self {
+            Self::Switch => "true or false",
+            Self::Count => "a number from 0 to 255",
+            Self::Value => "a string or a number",
+            Self::List => "a list of strings",
+        }
+    }
+}
+
 /// The flags of a command.
 #[derive(Debug, Clone, Copy)]
 pub struct Schema<'a>(&'a Command);

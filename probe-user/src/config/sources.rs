@@ -14,7 +14,7 @@ use crate::config::file::{self, Content};
 use crate::config::schema::{CONFIG, INTERFACE, Kind, Schema, key_of, kind_of, loosened, variable_of};
 use crate::config::settings::{Layer, Place, Setting, Settings};
 
-/// As `--config`: no file is read.
+/// The value of `--config` for reading no file.
 const NO_FILE: &str = "none";
 
 /// All values of a command, by source.
@@ -69,10 +69,7 @@ impl<'a> Sources<'a> {
                 None => sources.problems.push(format!(
                     "{name}: '{}' is not {}",
                     value.display(),
-                    match kind_of(arg) {
-                        Kind::Count => "a number from 0 to 255",
-                        _ => "true or false",
-                    }
+                    kind_of(arg).description()
                 )),
             }
         }
@@ -121,7 +118,7 @@ impl<'a> Sources<'a> {
     }
 
     /// The interface, unless its choice is open.
-    pub fn interface(&self) -> Option<String> {
+    fn interface(&self) -> Option<String> {
         let named = self.common(INTERFACE).and_then(|setting| setting.values.first());
         let named = named.map(|name| name.to_string_lossy().into_owned());
         named.or_else(|| {

@@ -196,51 +196,59 @@ fn one_interface_is_measured_by_a_process() {
 }
 
 #[test]
-fn what_is_wrong_in_a_file_is_said_in_a_line_with_its_place() {
+fn each_mistake_in_a_file_is_one_line_with_its_place() {
     let table = [
         (
             "intervall = \"1s\"",
             1,
-            "intervall is no key of `kstamp agent`; did you mean interval?",
+            "intervall is not a key of `kstamp agent`; did you mean interval?",
         ),
         (
             "zzz = 1",
             1,
-            "zzz is no key of `kstamp agent`; `kstamp config default agent` prints all keys",
+            "zzz is not a key of `kstamp agent`; `kstamp config default agent` prints all keys",
         ),
-        ("config = \"x\"", 1, "config is no key of"),
+        ("config = \"x\"", 1, "config is not a key of"),
         ("interval = 500ms", 1, "this is not TOML ("),
         ("report = \"1s\"\nreport = \"2s\"", 2, "this is not TOML (duplicate key"),
         (
             "\n\nreport = true",
             3,
-            "report is a text or a number, and not boolean; write report = \"10s\"",
+            "report takes a string or a number, found boolean; write report = \"10s\"",
         ),
         (
             "peer = [\n\"10.1.1.2\",\n{}]",
             1,
-            "peer is a list of texts, and not inline table; write peer = [\"ADDR\"]",
+            "peer takes a list of strings, found inline table; write peer = [\"ADDR\"]",
         ),
         (
             "no-group = \"yes\"",
             1,
-            "no-group is true or false, and not string; write no-group = false",
+            "no-group takes true or false, found string; write no-group = false",
         ),
-        ("verbose = 300", 1, "verbose is a number from 0 to 255, and not"),
+        (
+            "verbose = 300",
+            1,
+            "verbose takes a number from 0 to 255, found another number",
+        ),
         (
             "report = [\"1s\", \"2s\"]",
             1,
-            "report is a text or a number, and not array",
+            "report takes a string or a number, found array",
         ),
         ("interface = \"p1\"", 1, "interface has a table for each interface"),
-        ("interface.p1 = 3", 1, "interface.p1 is no table; write [interface.p1]"),
+        (
+            "interface.p1 = 3",
+            1,
+            "interface.p1 is not a table; write [interface.p1]",
+        ),
         (
             "[interface.p1]\niface = \"p1\"",
             2,
             "iface is the name of the table; leave it out",
         ),
         ("[interface.\"a/b\"]", 1, "iface: 'a/b' cannot be an interface name"),
-        ("[other]", 1, "other is no key of"),
+        ("[other]", 1, "other is not a key of"),
         (
             "iface = \"p1\"\ninterval = \"3x\"",
             2,
@@ -288,7 +296,7 @@ fn what_is_wrong_in_a_file_is_said_in_a_line_with_its_place() {
         .load("controller")
         .unwrap_err();
     assert!(
-        error.starts_with("DIR/controller.toml:1: interface is no key of"),
+        error.starts_with("DIR/controller.toml:1: interface is not a key of"),
         "{error}"
     );
 }
@@ -348,11 +356,11 @@ fn check_says_what_it_has_read() {
     ]);
     assert_eq!(
         host.text("config check"),
-        "agent: DIR/agent.toml, DIR/agent.d/a.toml: right, with p1, p2\nreflect: no file: right\ncontroller: no file: right\n"
+        "agent: DIR/agent.toml, DIR/agent.d/a.toml: valid, with p1, p2\nreflect: no file: valid\ncontroller: no file: valid\n"
     );
     assert_eq!(
         host.text("config check agent --iface p3"),
-        "agent: DIR/agent.toml, DIR/agent.d/a.toml: right, with p3\n"
+        "agent: DIR/agent.toml, DIR/agent.d/a.toml: valid, with p3\n"
     );
     let error = host.load("config check agent --interval 3x").unwrap_err();
     assert_eq!(error, host.load("agent --iface p1 --interval 3x").unwrap_err());

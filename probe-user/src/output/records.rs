@@ -77,8 +77,8 @@ pub const RECORDS: &[Record] = &[
                 "reason",
                 "string",
                 "Of `down`: `silent`: no reply for `--peer-expiry`; `ended`: the peer said that it ends or gives up this \
-                 address; `no-address`: this host lost its address in the peer's subnet; `stamp`: a legacy agent was replaced by one that speaks STAMP; \
-                 `removed`: `--peer` names it no longer.",
+                 address; `no-address`: this host lost its address in the peer's subnet; `stamp`: a legacy agent was \
+                 replaced by one that speaks STAMP; `removed`: `--peer` names it no longer.",
             ),
             ("peer", "string", "Address."),
             ("moved_from", "string", "Of `moved`: the address that it gave up, which does not count as down."),

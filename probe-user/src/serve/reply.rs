@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_effect_makes_no_other_page() {
+    fn requests_that_differ_without_effect_share_a_page() {
         let replies = Replies::new(Counted(0), LiveConfig::none(), Feed::<()>::new(0).0.shared(), true);
         let accepting = |accept| HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(accept))]);
         let plain = replies.request("/metrics", "", &HeaderMap::new());

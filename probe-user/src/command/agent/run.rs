@@ -28,7 +28,7 @@ use crate::command::agent::site::AgentSite;
 use crate::command::shared::endpoint::Endpoint;
 use crate::command::shared::families::{families_of, warn_of_late};
 use crate::command::shared::host::{POLL_INTERVAL, addresses_of, check_peers, host_name};
-use crate::command::shared::reload::{Reloader, around};
+use crate::command::shared::reload::Reloader;
 use crate::command::shared::replies::MismatchWarnings;
 use crate::command::shared::reporter::Reporter;
 use crate::command::shared::shutdown::{Request, Shutdown};
@@ -216,7 +216,7 @@ impl Run {
                     }
                 }
                 Wake::PollInterface => self.poll_interface().await?,
-                Wake::Reload => around(self.reload(shutdown)).await?,
+                Wake::Reload => self.reload(shutdown).await?,
                 Wake::Shutdown => break,
             }
         }

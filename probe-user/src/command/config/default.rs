@@ -35,7 +35,7 @@ pub fn text(cli: &Command, command: &str) -> String {
     if schema.has_interfaces() {
         text.push('\n');
         comment(
-            "Keys for one interface outweigh those above. Any key may stand here, except iface.",
+            "Keys for one interface outweigh those above. Any key can be here, except iface.",
             &mut text,
         );
         text += "#[interface.port1]\n#report = \"1s\"\n";

@@ -18,7 +18,7 @@ use crate::command::controller::config::ControllerConfig;
 use crate::command::controller::report::Reporter;
 use crate::command::controller::site::ControllerSite;
 use crate::command::shared::host::{check_host, host_name};
-use crate::command::shared::reload::{Reloader, around};
+use crate::command::shared::reload::Reloader;
 use crate::command::shared::shutdown::{Request, Shutdown};
 use crate::serve::Server as HttpServer;
 use crate::service::Service;
@@ -123,7 +123,7 @@ impl Run {
                 Wake::Tapped(tapped) => self.tapped(&tapped),
                 Wake::Report => self.reporter.report(&self.forwarding, &self.server)?,
                 Wake::Reload => {
-                    around(async { reload(config, reloader) }).await;
+                    reload(config, reloader);
                     if report.period() != config.report {
                         report = interval_at(Instant::now() + config.report, config.report);
                         report.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -29,7 +29,7 @@ pub struct Endpoint {
 
 impl Endpoint {
     /// Opens the interface, drops privileges that are no longer needed, and answers from now on. Returns the privileges
-    /// that are left. Goes on in the place of a process before, if `service` has what that has left.
+    /// that are left. Takes over from the process before, if `service` has its descriptors.
     pub async fn open(config: &EndpointConfig, service: &mut Service) -> Result<(Self, Privileges)> {
         let EndpointConfig {
             port: port_config,
@@ -59,7 +59,7 @@ impl Endpoint {
         Ok((endpoint, privileges))
     }
 
-    /// What it does where, in one short line.
+    /// One short line: `what` is done on which interface, in which mode.
     pub fn status(&self, what: &str, config: &EndpointConfig) -> String {
         let interface = &config.port.interface;
         match self.port.attachment() {
@@ -68,7 +68,7 @@ impl Endpoint {
         }
     }
 
-    /// Answers the sources, and as often, as another configuration says. Call [`Endpoint::poll`] next.
+    /// Applies prefixes and rates of another configuration. Call [`Endpoint::poll`] next.
     pub fn set_answering(&mut self, config: &EndpointConfig) {
         self.reflector.set_rates(config.port.answering.rates);
         self.introductions.set_volley_limit(config.volley_limit);

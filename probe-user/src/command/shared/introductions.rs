@@ -78,7 +78,7 @@ impl Introductions {
         }
     }
 
-    /// Agrees to volleys of so many probes a second.
+    /// From now on, agrees to volleys of up to this many probes a second.
     pub fn set_volley_limit(&mut self, limit: u32) {
         self.own.volley_limit = Some(limit);
     }

@@ -23,13 +23,6 @@ pub struct Reload<T> {
     left: Vec<String>,
 }
 
-/// Tells the service manager, which knows since SIGHUP that `reload` runs, when it has ended.
-pub async fn around<T>(reload: impl Future<Output = T>) -> T {
-    let outcome = reload.await;
-    service::end_reload();
-    outcome
-}
-
 impl<T> Reload<T> {
     pub fn changes(&self, keys: &[&str]) -> bool {
         self.applied.iter().any(|key| keys.contains(&key.as_str()))
@@ -43,8 +36,8 @@ impl<T> Reload<T> {
 }
 
 impl<T> Reloader<T> {
-    /// `settings` are those of now. `read` returns those that hold by the files of now; `validate` fails with a line that
-    /// names the place of the error.
+    /// `settings` are the current ones. `read` reads them again; `validate` fails with a line that names the place of the
+    /// error.
     pub fn new(
         settings: Settings,
         read: impl Fn() -> Result<Settings, String> + 'static,
@@ -92,7 +85,7 @@ impl<T> Reloader<T> {
         })
     }
 
-    /// The changes were applied. Says so in a line.
+    /// Ends a reload whose changes were applied, with a line about them.
     pub fn applied(&mut self, reload: Reload<T>) {
         let Reload {
             settings,
@@ -113,12 +106,14 @@ impl<T> Reloader<T> {
             (false, false) => format!("; restart kstamp for {}", left.join(", ")),
         };
         diagnostics::line(&format!("configuration read again: {what}{rest}"));
+        service::end_reload();
         self.settings = settings;
     }
 
-    /// Nothing was applied.
+    /// Ends a reload of which nothing was applied, with a line that says why.
     pub fn refused(&self, why: &str) {
         diagnostics::line(&format!("configuration not changed: {why}"));
+        service::end_reload();
     }
 }
 
@@ -149,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn what_needs_a_restart_stays_and_is_named_until_it_is_done() {
+    fn keys_that_need_a_restart_stay_and_are_named_each_time() {
         let file = Rc::new(RefCell::new(settings("a=1 b=1 c=1")));
         let read = Rc::clone(&file);
         let validate = |settings: &Settings| {

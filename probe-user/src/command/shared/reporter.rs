@@ -92,16 +92,16 @@ impl Reporter {
         })
     }
 
-    /// Writes to the outputs of `config` from now on, and keeps what is in their files. Those before get the rest in the
-    /// background. `others` says whether the results go elsewhere, too, and not only the samples.
-    pub fn set_outputs(&mut self, config: &OutputConfig, others: bool) -> Result<()> {
+    /// Writes the samples, and `with_results` also the results, to the outputs of `config` from now on, and keeps the contents
+    /// of their files. The outputs before are finished in the background.
+    pub fn set_outputs(&mut self, config: &OutputConfig, with_results: bool) -> Result<()> {
         let file = OutputFile::open(config.output.as_deref())?.kept();
         let samples = config.samples.as_deref();
         let samples = samples.map(|path| file.open_other("--samples", path)).transpose()?;
         let samples = samples.map(|file| open_samples(file.kept(), config)).transpose()?;
         let samples_before = mem::replace(&mut self.samples, samples);
         let mut output_before = None;
-        if others {
+        if with_results {
             let output = Output::new(config.format, &config.agent, file)?;
             output_before = Some(mem::replace(&mut self.output, output));
             if let Some(start) = &self.start {

@@ -19,7 +19,7 @@ const LAST_RECORDS_TIMEOUT: Duration = Duration::from_secs(5);
 /// What a signal asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Request {
-    /// Read the configuration again, by [`around`](super::reload::around). Files are opened again already.
+    /// Read the configuration again, by a [`Reloader`](super::reload::Reloader). Files are opened again already.
     Reload,
     End,
 }

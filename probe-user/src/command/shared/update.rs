@@ -7,6 +7,6 @@ use crate::output::model::Event;
 pub enum Update {
     Event(Box<Event>),
     State(Box<State>),
-    /// The report interval is another.
+    /// Another report interval, in nanoseconds.
     ReportInterval(u64),
 }

@@ -17,16 +17,17 @@ use crate::command::shared::update::Update;
 
 /// Keys of probing.
 const PROBING: [&str; 5] = ["interval", "peer", "peer-expiry", "report", "timeout"];
-/// The probes in flight depend on these.
+/// Keys on which the number of probes in flight depends.
 const IN_FLIGHT: [&str; 2] = ["interval", "timeout"];
 /// Keys of answering.
 const ANSWERING: [&str; 5] = ["allow", "rate", "rate-group", "rate-source", "volley-limit"];
 /// Keys of the results.
 const RESULTS: [&str; 2] = ["format", "output"];
+/// Key of the samples.
 const SAMPLES: [&str; 1] = ["samples"];
 
 impl Run {
-    /// Reads the configuration again, and applies what can change while the agent runs. One that is wrong changes nothing.
+    /// Reads the configuration again, and applies what can change while the agent runs. A wrong one changes nothing.
     /// Fails if the run cannot go on.
     pub(super) async fn reload(&mut self, shutdown: &mut Shutdown) -> Result<()> {
         match self.read_again().await {
@@ -38,7 +39,7 @@ impl Run {
         }
     }
 
-    /// The changes that can be applied; or why not, in a line.
+    /// Returns the changes that can be applied, or a line that says why there are none.
     async fn read_again(&self) -> Result<Reload<AgentConfig>, String> {
         let live = [&PROBING[..], &ANSWERING, &RESULTS, &SAMPLES].concat();
         let mut reload = self.reloader.read(&live)?;
@@ -82,7 +83,7 @@ impl Run {
             shutdown.set_outputs(self.reporter.controls());
             self.config.output = output;
         }
-        // There are rings for as many as at the start.
+        // There are rings for as many peers as at the start.
         core.max_peers = core.max_peers.min(self.config.core.max_peers);
         core.group = self.config.core.group;
         let now_ns = monotonic_ns();
