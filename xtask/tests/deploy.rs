@@ -10,10 +10,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
-use support::{Agent, count, lab, run};
+use support::{Agent, can_have, count, lab, run};
 use xtask::exec;
 use xtask::lab::{AgentNs, Lab, Topology};
-use xtask::setup::{Foreign, ensure_foreign, ensure_manifest_checkers};
+use xtask::setup::{Foreign, ensure_manifest_checkers};
 use xtask::workspace;
 
 fn deploy(name: &str) -> PathBuf {
@@ -135,18 +135,9 @@ fn an_agent_needs_each_capability_of_the_daemonset_and_no_other() {
     lab.down().unwrap();
 }
 
-/// Whether Ansible is here; prints why not.
-fn has_ansible() -> bool {
-    let found = ensure_foreign(Foreign::Ansible);
-    if let Err(error) = &found {
-        println!("SKIPPED: no Ansible: {error:#}");
-    }
-    found.is_ok()
-}
-
 #[test]
 fn the_playbook_is_accepted() {
-    if !has_ansible() {
+    if !can_have(Foreign::Ansible) {
         return;
     }
     let home = tempfile::tempdir().unwrap();
@@ -194,7 +185,7 @@ fn play(lab: &Lab, settings: &Value) -> String {
 
 #[test]
 fn the_playbook_makes_a_port_that_can_be_measured_and_changes_nothing_again() {
-    if !has_ansible() {
+    if !can_have(Foreign::Ansible) {
         return;
     }
     let Some(lab) = lab(Topology::Patch) else { return };

@@ -11,10 +11,10 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use foreign::{Background, Ping, StampSuite, has_python};
-use support::{Agent, can_run, count, lab, lab_with};
+use foreign::{Background, Ping, StampSuite};
+use support::{Agent, can_have, can_run, count, lab, lab_with};
 use xtask::lab::{Lab, Options, Topology};
-use xtask::setup::{Foreign, ensure_foreign};
+use xtask::setup::Foreign;
 
 /// Sufficient on a loaded machine too.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -148,11 +148,7 @@ fn both_authenticate_each_other() {
 
 #[test]
 fn tshark_decodes_probes_and_replies() {
-    if !can_run() {
-        return;
-    }
-    if let Err(error) = ensure_foreign(Foreign::Tshark) {
-        println!("SKIPPED: tshark is missing: {error:#}");
+    if !can_run() || !can_have(Foreign::Tshark) {
         return;
     }
     let Some(lab) = lab(Topology::Veth) else { return };
@@ -168,7 +164,7 @@ fn tshark_decodes_probes_and_replies() {
 
 #[test]
 fn legacy_agent_and_kstamp_measure_each_other() {
-    if !can_run() || !has_python() {
+    if !can_run() || !can_have(Foreign::Python) {
         return;
     }
     let Some(lab) = lab(Topology::Veth) else { return };
@@ -206,7 +202,7 @@ fn legacy_agent_and_kstamp_measure_each_other() {
 
 #[test]
 fn two_legacy_agents_and_kstamp_measure_each_other() {
-    if !can_run() || !has_python() {
+    if !can_run() || !can_have(Foreign::Python) {
         return;
     }
     let options = Options {

@@ -14,11 +14,11 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use nix::sys::stat::{Mode, umask};
-use support::{can_run, kstamp, run, start};
+use support::{can_have, can_run, kstamp, run, start};
 use tempfile::TempDir;
 use xtask::exec::KillOnDrop;
 use xtask::package::{Format, Package, VERSION};
-use xtask::setup::{Foreign, ensure_debian, ensure_foreign};
+use xtask::setup::{Foreign, ensure_debian};
 use xtask::workspace;
 
 /// Exposure as `systemd-analyze security` rates it, times ten: it calls 20 to 49 OK.
@@ -52,15 +52,6 @@ fn package(format: Format) -> &'static Path {
         )
     });
     &packages[Format::ALL.iter().position(|each| *each == format).unwrap()]
-}
-
-/// Whether a program can be had; prints why not.
-fn can_have(program: Foreign) -> bool {
-    let found = ensure_foreign(program);
-    if let Err(error) = &found {
-        println!("SKIPPED: no {program:?}: {error:#}");
-    }
-    found.is_ok()
 }
 
 #[test]

@@ -13,11 +13,11 @@ use std::time::Duration;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::Signal;
 use serde_json::json;
-use support::browser::{Browser, has_chromium};
-use support::{Agent, lab, lab_with};
+use support::browser::Browser;
+use support::{Agent, can_have, lab, lab_with};
 use xtask::exec::{self, KillOnDrop};
 use xtask::lab::{Lab, SWITCHES, Topology};
-use xtask::setup::ensure_schemathesis;
+use xtask::setup::{Foreign, ensure_schemathesis};
 use xtask::workspace;
 
 const ADDRESS: &str = "127.0.0.1:9862";
@@ -114,7 +114,7 @@ fn inside<T: Send>(namespace: &str, act: impl FnOnce() -> T + Send) -> T {
 
 #[test]
 fn the_page_shows_loss_by_direction_and_says_when_it_is_stale() {
-    if !has_chromium() {
+    if !can_have(Foreign::Chromium) {
         return;
     }
     let Some(lab) = lossy() else { return };
@@ -181,7 +181,7 @@ fn the_page_shows_loss_by_direction_and_says_when_it_is_stale() {
 
 #[test]
 fn the_page_of_a_controller_follows_a_cut_and_says_when_it_is_stale() {
-    if !has_chromium() {
+    if !can_have(Foreign::Chromium) {
         return;
     }
     let Some((lab, controller)) = controlled(Topology::Arpanet) else {
@@ -272,7 +272,7 @@ fn crowd() -> KillOnDrop {
 
 #[test]
 fn a_page_of_100_peers_is_there_in_a_second_and_updated_in_a_tenth() {
-    if !support::can_run() || !has_chromium() {
+    if !support::can_run() || !can_have(Foreign::Chromium) {
         return;
     }
     let _server = crowd();

@@ -10,28 +10,19 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use support::{Agent, lab_with};
+use support::{Agent, can_have, lab_with};
 use xtask::exec::{self, KillOnDrop};
 use xtask::lab::{Lab, Topology};
-use xtask::setup::{Foreign, ensure_foreign, ensure_victoria_metrics};
+use xtask::setup::{Foreign, ensure_victoria_metrics};
 use xtask::workspace;
 
 fn deploy() -> PathBuf {
     workspace::root().join("deploy/prometheus")
 }
 
-/// Whether Debian's Prometheus is here; prints why not.
-fn has_prometheus() -> bool {
-    let found = ensure_foreign(Foreign::Prometheus);
-    if let Err(error) = &found {
-        println!("SKIPPED: no Prometheus: {error:#}");
-    }
-    found.is_ok()
-}
-
 #[test]
 fn promtool_accepts_the_configuration_and_every_alert_fires_as_tested() {
-    if !has_prometheus() {
+    if !can_have(Foreign::Prometheus) {
         return;
     }
     let promtool = |arguments: &[&str]| {
@@ -55,7 +46,7 @@ fn promtool_accepts_the_configuration_and_every_alert_fires_as_tested() {
 
 #[test]
 fn the_dashboard_has_only_queries_that_prometheus_parses() {
-    if !has_prometheus() {
+    if !can_have(Foreign::Prometheus) {
         return;
     }
     let text = fs::read_to_string(workspace::root().join("deploy/grafana/kstamp.json")).unwrap();
@@ -226,7 +217,7 @@ fn agents(lab: &Lab, file: &Path, arguments: impl Fn(usize) -> String) -> Vec<Ag
 
 #[test]
 fn an_injected_loss_fires_the_alert_and_quantiles_are_those_of_the_samples() {
-    if !has_prometheus() {
+    if !can_have(Foreign::Prometheus) {
         return;
     }
     let Some(lab) = lab_with(Topology::Delay, &support::three_milliseconds()) else {
@@ -300,7 +291,7 @@ fn quantiles_are_those_of_the_samples(
 
 #[test]
 fn a_receiver_of_otlp_has_the_counts_and_quantiles_of_two_agents() {
-    if !has_prometheus() {
+    if !can_have(Foreign::Prometheus) {
         return;
     }
     let program = match ensure_victoria_metrics() {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde_json::Value;
 use xtask::exec::{self, KillOnDrop};
 use xtask::lab::{AgentNs, Lab};
-use xtask::setup::{Foreign, ensure_foreign, ensure_stamp_suite_for_tests};
+use xtask::setup::ensure_stamp_suite_for_tests;
 use xtask::workspace;
 
 use crate::support;
@@ -59,15 +59,6 @@ impl Background {
         self.0.stdout.take().unwrap().read_to_string(&mut printed).unwrap();
         printed
     }
-}
-
-/// Whether there is a Python; prints why not.
-pub fn has_python() -> bool {
-    let found = ensure_foreign(Foreign::Python);
-    if let Err(error) = &found {
-        println!("SKIPPED: python3 is missing: {error:#}");
-    }
-    found.is_ok()
 }
 
 /// stamp-suite, of crates.io.

@@ -13,22 +13,12 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 use xtask::exec::KillOnDrop;
-use xtask::setup::{Foreign, ensure_foreign};
 
 const PORT: u16 = 9515;
 /// A page that is slower than this is broken.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The key that names an element (WebDriver §11).
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
-
-/// Whether Debian's Chromium and its driver are here; prints why not.
-pub fn has_chromium() -> bool {
-    let found = ensure_foreign(Foreign::Chromium);
-    if let Err(error) = &found {
-        println!("SKIPPED: no Chromium: {error:#}");
-    }
-    found.is_ok()
-}
 
 /// One window without a screen. Its calls must come from a thread in the driver's namespace.
 pub struct Browser {

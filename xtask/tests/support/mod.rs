@@ -18,6 +18,7 @@ use serde_json::Value;
 use xtask::exec::{self, KillOnDrop};
 use xtask::forward::Impairment;
 use xtask::lab::{AgentNs, CONTROLLER, DelayLine, Lab, Options, SWITCHES, Topology};
+use xtask::setup::{Foreign, ensure_foreign};
 use xtask::{privilege, workspace};
 
 /// Whether a lab can be built; prints why not.
@@ -27,6 +28,15 @@ pub fn can_run() -> bool {
         println!("SKIPPED: {why}");
     }
     why_not.is_none()
+}
+
+/// Whether another program is here or can be installed; prints why not.
+pub fn can_have(program: Foreign) -> bool {
+    let found = ensure_foreign(program);
+    if let Err(error) = &found {
+        println!("SKIPPED: no {program:?}: {error:#}");
+    }
+    found.is_ok()
 }
 
 /// A lab, if one can be built.
