@@ -164,22 +164,15 @@ pub struct Loaded {
 
 /// Parses and validates a command line, program name first, with the values that files and the environment add.
 pub fn load(arguments: &[OsString], system: &System) -> Result<Loaded, ParseError> {
-    let settings = match settings(arguments, system).map_err(ParseError::Usage)? {
-        Some(settings) => settings,
-        None => {
-            let (verbose, command) = accept(arguments, system)?;
-            return Ok(Loaded {
-                verbose,
-                command,
-                settings: Settings::default(),
-            });
-        }
+    let settings = settings(arguments, system).map_err(ParseError::Usage)?;
+    let (verbose, command) = match &settings {
+        Some(settings) => accept_settings(settings, system).map_err(ParseError::Usage)?,
+        None => accept(arguments, system)?,
     };
-    let (verbose, command) = of_settings(&settings, system).map_err(ParseError::Usage)?;
     Ok(Loaded {
         verbose,
         command,
-        settings,
+        settings: settings.unwrap_or_default(),
     })
 }
 
@@ -197,8 +190,8 @@ fn settings(arguments: &[OsString], system: &System) -> Result<Option<Settings>,
     }
 }
 
-/// Fails with the place of the value that is wrong.
-fn of_settings(settings: &Settings, system: &System) -> Result<(u8, Command), String> {
+/// As [`accept`]. An error names the place of the value that is wrong.
+fn accept_settings(settings: &Settings, system: &System) -> Result<(u8, Command), String> {
     let check = |words: &[OsString]| check(words, system);
     accept(&settings.words(), system).map_err(|error| settings.placed(&error.to_string(), &check))
 }
@@ -210,7 +203,7 @@ fn reloader<T: 'static>(current: Settings, pick: fn(Command) -> Option<Box<T>>) 
         settings(&arguments, &System::of_process()).map(Option::unwrap_or_default)
     };
     let validate = move |settings: &Settings| {
-        let (_, command) = of_settings(settings, &System::of_process())?;
+        let (_, command) = accept_settings(settings, &System::of_process())?;
         pick(command)
             .map(|config| *config)
             .ok_or_else(|| "the command has changed".to_owned())

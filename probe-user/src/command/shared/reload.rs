@@ -18,7 +18,7 @@ pub struct Reload<T> {
     pub config: T,
     settings: Settings,
     /// Keys that have changed and are in `config`.
-    pub applied: Vec<String>,
+    applied: Vec<String>,
     /// Keys that have changed and are in `config` as before.
     left: Vec<String>,
 }
