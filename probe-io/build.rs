@@ -24,7 +24,7 @@ fn main() -> Result<()> {
     }
     // SAFETY: as above. Cargo's messages, even progress, would become warnings of this build.
     unsafe { env::set_var("CARGO_TERM_QUIET", "true") };
-    // The programs are the same wherever they are built: no path of this machine gets into them.
+    // No path of this machine gets into the programs, so they are the same wherever they are built.
     for (variable, value) in [
         ("CARGO_UNSTABLE_TRIM_PATHS", "true"),
         ("CARGO_PROFILE_RELEASE_TRIM_PATHS", "all"),

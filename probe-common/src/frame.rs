@@ -75,7 +75,7 @@ pub trait Source {
     /// The word at `offset` from the start of the Ethernet header; `None` if the frame is shorter.
     fn load<W: Word>(&self, offset: usize) -> Option<W>;
 
-    /// The same, but `None` as well if the word is not at hand without a call.
+    /// The same by direct access alone: also `None` where loading the word would take a helper call.
     fn peek<W: Word>(&self, offset: usize) -> Option<W> {
         self.load(offset)
     }
@@ -129,15 +129,15 @@ impl Udp {
     }
 }
 
-/// Whether a frame is certainly no datagram whose ports, source and destination, are of interest. Looks only at headers of the
-/// usual form, and finds most frames there that are not kstamp's; [`udp`] decides about all others.
+/// Whether headers of the usual form show that neither port of a frame is of interest. That finds most frames that are not
+/// kstamp's; [`udp`] decides about all others. `is_of_interest` gets the source and the destination port.
 #[inline(always)]
 pub fn is_foreign<S: Source + ?Sized>(source: &S, is_of_interest: impl Fn(u16, u16) -> bool) -> bool {
     usual_ports(source)
         .is_some_and(|ports| ports.is_none_or(|(source, destination)| !is_of_interest(source, destination)))
 }
 
-/// The ports in headers of the usual form; the inner value is `None` if these are not of UDP.
+/// The ports in headers of the usual form; the inner value is `None` if the packet is not UDP.
 #[inline(always)]
 fn usual_ports<S: Source + ?Sized>(source: &S) -> Option<Option<(u16, u16)>> {
     /// Version 4, no options.

@@ -35,8 +35,8 @@ pub trait Frame: Sized {
     fn network_is_intact(&self) -> bool;
     /// Sum of the UDP pseudo-header.
     fn pseudo(&self) -> Sum;
-    /// Makes the network header, whose checksum is right, that of a reply from `own` to the sender: without ECN, since a mark
-    /// is the probe's (RFC 3168 §5).
+    /// Makes the network header that of a reply from `own` to the sender: without ECN, since a mark is the probe's (RFC 3168
+    /// §5). The header's checksum must be right.
     fn reverse_network(&mut self, own: &Address);
     fn bytes(&self) -> &[u8];
     fn bytes_mut(&mut self) -> &mut [u8];
@@ -202,7 +202,7 @@ impl<const LENGTH: usize> Frame for V4<LENGTH> {
 
     #[inline(always)]
     fn pseudo(&self) -> Sum {
-        // Two reads: one that spans two writes of before would wait for them.
+        // Two reads: a single one would span two earlier writes, and wait for both.
         Sum::ZERO
             .long(get(&self.0, V4_SOURCE))
             .long(get(&self.0, V4_DESTINATION))

@@ -499,7 +499,7 @@ impl Agent {
     }
 }
 
-/// How long a candidate has time to answer a second probe.
+/// How long a candidate may take to answer a second probe.
 fn candidate_ns(config: &ProbeConfig) -> u64 {
     deadline(0, config.timeout_ns).max(CANDIDATE_PROBES.saturating_mul(config.interval_ns))
 }

@@ -100,7 +100,7 @@ impl Reflector {
         self.policy = policy.into();
     }
 
-    /// What sources have used so far is forgotten.
+    /// Sets the rates. All buckets start full again.
     pub fn set_rates(&mut self, rates: Rates) {
         self.limiter = Limiter::new(rates);
     }

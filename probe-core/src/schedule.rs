@@ -29,7 +29,7 @@ impl Schedule {
         self.add(self.turn_from(first_ns, now_ns), ssid);
     }
 
-    /// From now on, all sessions send at another interval, spread over it anew. `ordinal` is as in [`Schedule::join`].
+    /// From now on, all sessions send at another interval, and are spread over it. `ordinal` is as in [`Schedule::join`].
     pub fn set_interval(&mut self, interval_ns: u64, ordinal: impl Fn(u16) -> u16, now_ns: u64) {
         let sessions = std::mem::take(&mut self.due);
         (self.interval_ns, self.start_ns) = (interval_ns.max(1), now_ns);

@@ -110,7 +110,7 @@ impl Session {
         self.estimate = estimate;
     }
 
-    /// Also of the probes that are pending.
+    /// Applies to pending probes, too.
     pub fn set_timeout(&mut self, timeout_ns: u64) {
         self.timeout_ns = timeout_ns;
     }

@@ -18,7 +18,7 @@ pub fn receive<H: Hook>(hook: &mut H) -> H::Verdict {
     if frame::is_foreign(hook, |source, destination| settings.may_receive(source, destination)) {
         return H::PASS;
     }
-    // What was found in the frame is found again, so that the verifier follows all other frames as one.
+    // The compiler must not reuse what was read so far: the verifier then follows all other frames as one.
     compiler_barrier();
     let Some(udp) = frame::udp(hook) else {
         return H::PASS;

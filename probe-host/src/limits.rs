@@ -7,7 +7,7 @@ use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 
 /// Descriptors of an agent with programs, all sockets and responders, and some to spare.
 const OPEN_FILES: u64 = 96;
-/// While the programs are loaded, an agent needs most: up to 60 MiB.
+/// An agent takes most memory while it loads the programs. A test starts one with this limit.
 pub const LOADING_MEMORY: u64 = 88 << 20;
 
 const CGROUP: &str = "/proc/self/cgroup";

@@ -57,7 +57,7 @@ pub(crate) trait Backend {
         Vec::new()
     }
 
-    /// As [`Backend::detach`], but programs in [`Backend::kept`] go on for as long as somebody keeps them.
+    /// As [`Backend::detach`], but programs in [`Backend::kept`] stay attached for as long as another process keeps them.
     fn leave(&mut self) {
         self.detach();
     }

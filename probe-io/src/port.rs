@@ -147,8 +147,8 @@ impl Port {
         Self::open_after(config, engine, key, &mut Inherited::default()).await
     }
 
-    /// As [`Port::open`], in the place of a process before, which has left `inherited`: probes are answered all the time. Of
-    /// that, a failure leaves what is attached.
+    /// As [`Port::open`], but takes over `inherited` of a process before, so that probes are answered all the time. After a
+    /// failure, programs of the process before stay attached.
     pub async fn open_after(
         mut config: PortConfig,
         engine: Engine,
@@ -251,7 +251,7 @@ impl Port {
         self.policy.own().to_vec()
     }
 
-    /// From the next [`Port::poll`] on, answers other prefixes, and as often as these rates allow.
+    /// Sets prefixes and rates, which apply from the next [`Port::poll`] on.
     pub fn set_answering(&mut self, answering: Answering) {
         self.config.answering = answering;
     }
@@ -397,7 +397,7 @@ impl Port {
         members.collect()
     }
 
-    /// Stops measuring. Programs in [`Port::kept`] go on answering for as long as somebody keeps them.
+    /// Stops measuring. Programs in [`Port::kept`] go on answering for as long as another process keeps them.
     pub fn leave(&mut self) {
         self.backend.leave();
     }

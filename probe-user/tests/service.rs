@@ -522,7 +522,7 @@ fn a_store_that_does_not_fit_is_reported_and_costs_no_probe() {
             "SESSION_SLOTS of the process before has another layout",
         ),
     ];
-    for (what, change, said) in table {
+    for (what, change, reported) in table {
         let manager = Manager::new();
         let far = manager.started(&pair, &pair.far, REFLECT);
         let near = probing(&pair, "");
@@ -533,7 +533,10 @@ fn a_store_that_does_not_fit_is_reported_and_costs_no_probe() {
         change(&mut manager.state().store);
         let far = manager.started(&pair, &pair.far, REFLECT);
         let stderr = far.stderr();
-        assert!(stderr.contains(said) && stderr.lines().count() == 1, "{what}: {stderr}");
+        assert!(
+            stderr.contains(reported) && stderr.lines().count() == 1,
+            "{what}: {stderr}"
+        );
         assert_eq!(sender.probe(), 0, "{what}");
         assert_no_loss(near, what);
         // The next one finds nothing of the old ones.

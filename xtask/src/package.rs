@@ -101,11 +101,11 @@ impl Package {
         let binary = binary
             .canonicalize()
             .with_context(|| format!("there is no {}", binary.display()))?;
-        let said = exec::run(&binary.to_string_lossy(), ["--version"])?;
-        let said = said.trim();
+        let reported = exec::run(&binary.to_string_lossy(), ["--version"])?;
+        let reported = reported.trim();
         ensure!(
-            said == format!("kstamp {VERSION}"),
-            "{} is {said}, and this source is kstamp {VERSION}",
+            reported == format!("kstamp {VERSION}"),
+            "{} is {reported}, and this source is kstamp {VERSION}",
             binary.display()
         );
         let version = VERSION.to_owned();

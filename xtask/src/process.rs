@@ -1,4 +1,4 @@
-//! What `/proc` shows of another process.
+//! Facts about another process, from `/proc`.
 
 use std::fs;
 

@@ -14,7 +14,7 @@ use crate::{docs, exec, workspace};
 
 #[derive(Clone, Debug, Args)]
 pub struct ReleaseArguments {
-    /// Build everything, say what stands against a release, and make no tag.
+    /// Build everything, name what prevents a release, and make no tag.
     #[arg(long)]
     dry_run: bool,
     /// Directory for the release [default: target/release-VERSION].
@@ -26,7 +26,7 @@ pub struct ReleaseArguments {
 }
 
 impl ReleaseArguments {
-    /// A dry run fails if something stands against a release, too, but builds everything first.
+    /// A dry run also fails if something prevents a release, but builds everything first.
     pub fn run(&self) -> Result<ExitCode> {
         let objections = objections()?;
         objections
@@ -56,7 +56,7 @@ fn tag() -> String {
     format!("v{VERSION}")
 }
 
-/// What stands against a release of this source.
+/// What prevents a release of this source.
 fn objections() -> Result<Vec<String>> {
     let mut found = Vec::from_iter(disagreement(&sections()?));
     let changed = git(&["status", "--porcelain"])?;

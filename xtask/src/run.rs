@@ -80,7 +80,7 @@ impl RunArguments {
         command
     }
 
-    /// The further arguments, with files for each agent: those of the far one end in its namespace.
+    /// The further arguments. Names of files of the far agent get its namespace as their ending.
     fn extra_at(&self, place: &AgentNs, lab: &Lab) -> Vec<OsString> {
         match place.namespace == lab.pair()[0].namespace {
             true => self.extra.clone(),

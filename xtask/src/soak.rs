@@ -16,10 +16,10 @@ use crate::lab::{AgentNs, Lab, Options, Topology};
 use crate::soak::subject::{Look, Subject};
 use crate::{privilege, run, signals};
 
-/// Planned parts of a run. Those of the shortest are a fraction of a second.
+/// Planned parts of a run. In the shortest run each is a fraction of a second.
 const HOURS: u32 = 24;
 
-/// How many a run may have: on a busy machine probes are left out, and it takes longer.
+/// How many parts a run may have: on a busy machine probes are left out, and it takes longer.
 const MAX_HOURS: u32 = 3 * HOURS;
 
 /// How often memory and descriptors are read, and the metrics scraped: so many times an hour, and in this time.
@@ -31,8 +31,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 const WARM_UP: Duration = Duration::from_secs(15);
 
 /// How much more memory an agent may take then. The page keeps the windows of an hour and the minutes of a day
-/// (`probe-user/src/output/history.rs`): up to 640 and 320 KiB for the one peer of this run, in buffers of 1,024 and 512 KiB. The
-/// buffer of remembered probes grows by 512 KiB once there are more than 8,192, which on a busy machine comes late.
+/// (`probe-user/src/output/history.rs`): up to 640 and 320 KiB for the one peer of this run, in buffers of 1,024 and 512 KiB.
+/// The buffer of remembered probes grows by 512 KiB once there are more than 8,192, which on a busy machine comes late.
 const MAX_GROWTH_KIB: u64 = 2048;
 
 /// kstamp's default interval in milliseconds, and probes in an hour.
@@ -42,11 +42,11 @@ const PROBES_PER_HOUR: u64 = 3_600_000 / USUAL_INTERVAL_MS;
 /// `soak`.
 #[derive(Clone, Debug, Args)]
 pub struct SoakArguments {
-    /// Send so many probes, one in a millisecond: a day of 24 "hours", however short.
+    /// Send this many probes, one in a millisecond: a day of 24 "hours", however short.
     #[arg(long, value_name = "NUMBER", default_value_t = 1_000_000, conflicts_with = "hours",
           value_parser = clap::value_parser!(u64).range(20_000..))]
     count: u64,
-    /// Run for so many hours at kstamp's own interval, timeout and report instead.
+    /// Run for this many hours at kstamp's own interval, timeout and report instead.
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..=24 * 365))]
     hours: Option<u64>,
     /// Path of a built kstamp; set-up and building are skipped.

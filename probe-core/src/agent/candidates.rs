@@ -47,7 +47,7 @@ impl Candidates {
         }
     }
 
-    /// From the next epoch on.
+    /// Sets the length of epochs, from the next one on.
     pub(super) fn set_epoch(&mut self, epoch_ns: u64) {
         self.epoch_ns = epoch_ns;
     }

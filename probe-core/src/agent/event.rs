@@ -46,7 +46,7 @@ pub enum DownReason {
     NoAddress,
     /// A legacy agent was replaced by one that speaks STAMP.
     SpeaksStamp,
-    /// The user names it no longer.
+    /// The configuration no longer names it.
     Removed,
 }
 

@@ -33,7 +33,7 @@ impl Agent {
             };
         }
         self.candidates.set_epoch(candidate_ns(&self.config));
-        // Looked at again at once.
+        // Another expiry is noticed at once.
         self.silence_ns = now_ns;
         let named = self.config.static_peers.clone();
         for peer in before.static_peers.iter().filter(|peer| !named.contains(peer)) {

@@ -105,7 +105,7 @@ fn fill<F: Frame>(frame: &mut F, settings: &Settings, template: &Template, slot:
     put(bytes, F::UDP_AT + UDP_CHECKSUM, sum.finish_udp());
 }
 
-/// Copies a frame word by word; the last words may overlap. The compiler would copy byte by byte what is not aligned.
+/// Copies a frame word by word; the last two words may overlap. The compiler would copy unaligned memory byte by byte.
 #[inline(always)]
 fn copy(from: *const u8, to: *mut u8, length: usize) {
     const WORD: usize = size_of::<u64>();

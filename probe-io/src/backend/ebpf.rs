@@ -65,7 +65,7 @@ pub(crate) struct EbpfBackend {
     policy: Policy,
     policy_generation: u32,
     test_port: u16,
-    /// What a process before had attached, until this one attaches.
+    /// The links of a process before, until this one attaches.
     former: Handover,
     /// Dropped before `egress`: below Linux 6.6, the first program on an interface owns the qdisc of both.
     receive: Option<ReceiveLinks>,

@@ -33,7 +33,7 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Goes on in the mode in which the process before has received, if that is a mode of the plan.
+    /// Starts with the mode in which the process before received, if it is in the plan.
     pub(crate) fn resume(&mut self, mode: AttachMode) {
         if let Some(place) = self.modes.iter().position(|planned| *planned == mode) {
             self.modes.drain(..place);

@@ -152,7 +152,7 @@ pub(super) fn run(arguments: &MetricsArguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What the thread that serves has used: on a busy machine it says more than the time that a scrape takes.
+/// CPU time of the thread that serves: on a busy machine it says more than the time that a scrape takes.
 fn cpu_of_server(agent: &Child) -> Result<Duration> {
     for task in fs::read_dir(format!("/proc/{}/task", agent.id()))? {
         let task = task?.path();

@@ -163,7 +163,7 @@ impl Crate {
     }
 }
 
-/// The copyright notices in the text of a licence, without those that the text itself or a template has.
+/// The copyright notices in the text of a licence, without those of its own wording and of templates.
 fn holders(text: &str) -> BTreeSet<String> {
     let lines = text
         .lines()
@@ -184,7 +184,7 @@ fn holders(text: &str) -> BTreeSet<String> {
     lines.filter(is_notice).map(str::to_owned).collect()
 }
 
-/// The licences that have to be kept if the most wanted alternatives are taken.
+/// The licences that apply if the most wanted alternatives are taken.
 fn chosen(expression: &str) -> Result<Vec<String>> {
     let parsed = Expression::parse_mode(expression, ParseMode::LAX).map_err(|error| anyhow!("{error}"))?;
     let accepted: Vec<_> = ACCEPTED.iter().filter_map(|name| Licensee::parse(name).ok()).collect();

@@ -15,8 +15,8 @@ pub(crate) fn scratch() -> Result<TempDir> {
     tempfile::tempdir_in(workspace::target_directory()).context("cannot make a directory in target")
 }
 
-/// Archives all below `directory`, whoever owns it, whatever the umask was, in the order of names. `rename` is an expression
-/// of sed for names, which begin with a dot.
+/// Archives all below `directory`, in the order of names, with owners and modes that depend on neither user nor umask. `rename`
+/// is an expression of sed for names, which begin with a dot.
 pub(super) fn tar(directory: &Path, epoch: u64, rename: &str, archive: &Path) -> Result<()> {
     let mut command = Command::new("tar");
     command

@@ -4,6 +4,7 @@ use std::env;
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, bail};
@@ -52,11 +53,7 @@ impl Tree {
 
     /// The paths of all files, from the root, sorted.
     pub(super) fn find(&self) -> Result<Vec<String>> {
-        let found = exec::capture(
-            std::process::Command::new("find")
-                .args(["-type", "f"])
-                .current_dir(self.root()),
-        )?;
+        let found = exec::capture(Command::new("find").args(["-type", "f"]).current_dir(self.root()))?;
         let mut paths: Vec<_> = found
             .lines()
             .map(|line| line.trim_start_matches("./").to_owned())
@@ -112,13 +109,16 @@ pub(crate) fn epoch() -> Result<u64> {
     let text = match env::var("SOURCE_DATE_EPOCH") {
         Ok(text) => text,
         Err(_) => exec::capture(
-            std::process::Command::new("git")
+            Command::new("git")
                 .args(["log", "-1", "--format=%ct"])
                 .current_dir(workspace::root()),
         )?,
     };
     match text.trim().parse() {
         Ok(seconds) => Ok(seconds),
-        Err(_) => bail!("SOURCE_DATE_EPOCH is '{}', which is no number of seconds", text.trim()),
+        Err(_) => bail!(
+            "SOURCE_DATE_EPOCH is '{}', which is not a number of seconds",
+            text.trim()
+        ),
     }
 }

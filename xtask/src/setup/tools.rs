@@ -11,7 +11,7 @@ use crate::setup::packages::{self, Need};
 use crate::setup::report::{Mode, say};
 use crate::{exec, workspace};
 
-/// Packages of PyPI.
+/// Packages from PyPI.
 const SCHEMATHESIS: &str = "schemathesis==4.32.5";
 const MANIFEST_CHECKERS: [&str; 2] = [
     "kubernetes-validate==1.37.0",
@@ -46,7 +46,7 @@ const PYTHON: Need = Need {
 const PYTHON_VENV: Need = Need {
     what: "python3-venv",
     packages: "python3-venv",
-    why: "makes environments for programs of PyPI that tests run",
+    why: "makes environments for programs from PyPI that tests run",
 };
 
 pub(super) const TSHARK: Need = Need {
@@ -134,7 +134,7 @@ pub fn ensure_manifest_checkers() -> Result<PathBuf> {
     Ok(ensure_python_packages(&MANIFEST_CHECKERS)?.join("python3"))
 }
 
-/// Finds packages of PyPI, or installs them into a directory below the target directory. Returns the path of its programs.
+/// Finds packages from PyPI, or installs them into a directory below the target directory. Returns the path of its programs.
 fn ensure_python_packages(names: &[&str]) -> Result<PathBuf> {
     let directory = workspace::target_directory().join("python").join(names.join("+"));
     let programs = directory.join("bin");

@@ -117,7 +117,7 @@ impl Subject {
         }
         self.agent.signal(Signal::SIGHUP);
         let reopened = exec::wait_until(REOPEN_TIMEOUT, || files.iter().all(|path| path.exists()));
-        // If it is at its end, it writes to the renamed files still.
+        // An agent that has just ended has written to the renamed files.
         if self.has_ended()? {
             return Ok(());
         }
@@ -134,7 +134,7 @@ impl Subject {
         fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))
     }
 
-    /// Ends it if it runs, and returns what its records lack.
+    /// Ends it if it runs, and returns what is wrong with its records.
     pub(super) fn finish(mut self) -> Result<Vec<String>> {
         self.agent.finish()?;
         self.has_ended()?;

@@ -11,7 +11,7 @@ use crate::{exec, privilege};
 /// Beside the essential packages and apt, which `minbase` has.
 const PACKAGES: &str = "--include=systemd,systemd-sysv,udev,iproute2,kmod,procps,bpftool";
 
-/// What apt needs to download more, and what names this machine, in the directory of the new system.
+/// Caches and lists of apt, and names that are this machine's, in the directory of the new system.
 const NOT_NEEDED: [&str; 4] = ["var/cache/apt", "var/lib/apt/lists", "etc/hostname", "etc/resolv.conf"];
 
 /// The file is sparse.

@@ -16,7 +16,7 @@ use probe_host::link::Link;
 use crate::backend::ebpf::bpf_link::{BpfLink, LinkInfo};
 use crate::backend::ebpf::hooks;
 
-/// The maps that go over: how far the reflector has counted for each session, and the counters.
+/// The maps that are handed over: how far the reflector has counted for each session, and the counters.
 pub(super) const STATE: [&str; 3] = ["SESSION_SLOTS", "REFLECTOR_SESSIONS", "COUNTS"];
 
 /// The name of a descriptor while it is kept.
@@ -25,7 +25,7 @@ pub(crate) struct Name {
     abi: u32,
     /// Of the interface.
     index: u32,
-    /// A map, the mode of a link, or a member of a group, which is of no further use.
+    /// A map, the mode of a link, or a member of a group, which the next process drops.
     what: String,
     /// The kernel's, of the map or the link, so that no two of them have one name.
     id: u32,
@@ -65,7 +65,7 @@ impl Inherited {
         links.filter(LinkInfo::is_xdp).map(|link| link.program).collect()
     }
 
-    /// Takes what belongs to `link`, if that is still so.
+    /// Takes the descriptors that still belong to `link`.
     pub(crate) fn take(&mut self, link: &Link) -> Handover {
         let mut handover = Handover::default();
         let mut maps: BTreeMap<&'static str, Vec<(u32, OwnedFd)>> = BTreeMap::new();
@@ -144,7 +144,7 @@ fn sole(maps: BTreeMap<&'static str, Vec<(u32, OwnedFd)>>) -> Result<Vec<(&'stat
     }
     let sole = maps.into_iter().map(|(map, kept)| match <[_; 1]>::try_from(kept) {
         Ok([(_, kept)]) => Ok((map, kept)),
-        Err(kept) => Err(format!("the service manager had {} of {map}", kept.len())),
+        Err(kept) => Err(format!("the service manager had {} descriptors of {map}", kept.len())),
     });
     sole.collect()
 }
@@ -153,7 +153,7 @@ pub(super) fn warn_of_new_counters(interface: &str, why: &str) {
     warn!("{interface}: probes were answered without a gap, but sessions are counted anew: {why}");
 }
 
-/// What one interface has of the process before.
+/// Links and maps that one interface has from the process before.
 #[derive(Debug, Default)]
 pub(crate) struct Handover {
     /// The links, by the mode in which their programs receive.
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_says_what_it_is_of() {
+    fn a_name_is_parsed_as_it_was_written() {
         let name = Name::text(7, "xdp-generic", 12);
         let parsed = Name::parse(&name).unwrap();
         assert_eq!((parsed.abi, parsed.index, parsed.id), (ABI_VERSION, 7, 12));
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn maps_go_over_only_together_and_in_this_version() {
+    fn maps_are_taken_over_only_together_and_in_this_version() {
         type Kept = &'static [(&'static str, u32)];
         let table: [(Kept, Option<&str>); 4] = [
             (
@@ -227,7 +227,7 @@ mod tests {
                     (STATE[1], ABI_VERSION),
                     (STATE[2], ABI_VERSION),
                 ],
-                Some("had 2 of SESSION_SLOTS"),
+                Some("had 2 descriptors of SESSION_SLOTS"),
             ),
         ];
         for (kept, refusal) in table {

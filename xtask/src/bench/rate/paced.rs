@@ -65,7 +65,7 @@ struct Line<'a> {
 
 pub(super) fn run(place: &Place, json: &mut Json) -> Result<()> {
     println!(
-        "\nat the rates of their goals, {} s each; added: to the round trip of pings beside it, on average",
+        "\nat the rates of their goals, {} s each; added: how much longer pings take beside them, on average",
         LENGTH.as_secs()
     );
     println!(
