@@ -332,7 +332,7 @@ fn check_names_everything_that_is_wrong() {
     let error = host.load("config check").unwrap_err();
     let lines: Vec<_> = error.lines().collect();
     let expected = [
-        "DIR/agent.toml:2: reprot is no key",
+        "DIR/agent.toml:2: reprot is not a key",
         "DIR/agent.toml:3: web-config: the following required arguments were not provided: --listen",
         "DIR/agent.toml:1: interval '3x'",
         "DIR/agent.toml:6: peer 'nobody' is not an IP address",

@@ -89,7 +89,7 @@ impl Inherited {
         if handover.links.is_empty() {
             if has_any {
                 warn!(
-                    "{}: what the process before had attached is not there any more; starting afresh",
+                    "{}: the programs of the process before are no longer attached; starting afresh",
                     link.name
                 );
             }
