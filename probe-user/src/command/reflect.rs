@@ -14,24 +14,12 @@ use crate::command::shared::endpoint::Endpoint;
 use crate::command::shared::endpoint::config::{self as endpoint, EndpointConfig};
 use crate::command::shared::families::{limit, warn_of_late};
 use crate::command::shared::host::{POLL_INTERVAL, families_of_interface};
-use crate::command::shared::reload::Reloader;
+use crate::command::shared::reload::{ANSWERING, RESULTS, Reloader};
 use crate::command::shared::reporter::Reporter;
 use crate::command::shared::shutdown::{Request, Shutdown};
 use crate::command::shared::values::{ConfigError, wrong};
 use crate::output::{AgentFormat, OutputConfig};
 use crate::service::Service;
-
-/// Keys that can change while the reflector runs.
-const LIVE: [&str; 8] = [
-    "allow",
-    "format",
-    "output",
-    "rate",
-    "rate-group",
-    "rate-source",
-    "report",
-    "volley-limit",
-];
 
 #[derive(Debug, Clone, Args)]
 pub struct ReflectArgs {
@@ -145,7 +133,8 @@ fn reload(
     endpoint: &mut Endpoint,
     shutdown: &mut Shutdown,
 ) -> bool {
-    let reload = match reloader.read(&LIVE) {
+    let live = [&["report"][..], &ANSWERING, &RESULTS].concat();
+    let reload = match reloader.read(&live) {
         Ok(reload) => reload,
         Err(why) => {
             reloader.refused(&why);
@@ -153,7 +142,7 @@ fn reload(
         }
     };
     let other = reload.config.clone();
-    if reload.changes(&["format", "output"]) {
+    if reload.changes(&RESULTS) {
         if let Err(error) = reporter.set_outputs(&other.output, true) {
             reloader.refused(&reload.placed(&format!("{error:#}")));
             return false;

@@ -4,6 +4,11 @@ use crate::config::settings::{Accept, Settings};
 use crate::output::diagnostics;
 use crate::service;
 
+/// Keys of answering, which a running agent or reflector applies.
+pub const ANSWERING: [&str; 5] = ["allow", "rate", "rate-group", "rate-source", "volley-limit"];
+/// Keys of the results, which both apply too.
+pub const RESULTS: [&str; 2] = ["format", "output"];
+
 type Validate<T> = Box<dyn Fn(&Settings) -> Result<T, String>>;
 
 /// Keeps the settings of a command, to compare them with those that it reads again.

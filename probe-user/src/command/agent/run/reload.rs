@@ -11,7 +11,7 @@ use crate::command::agent::config::AgentConfig;
 use crate::command::agent::legacy::LegacyPeers;
 use crate::command::agent::run::Run;
 use crate::command::shared::host::check_peers;
-use crate::command::shared::reload::Reload;
+use crate::command::shared::reload::{ANSWERING, RESULTS, Reload};
 use crate::command::shared::shutdown::Shutdown;
 use crate::command::shared::update::Update;
 
@@ -19,10 +19,6 @@ use crate::command::shared::update::Update;
 const PROBING: [&str; 5] = ["interval", "peer", "peer-expiry", "report", "timeout"];
 /// Keys on which the number of probes in flight depends.
 const IN_FLIGHT: [&str; 2] = ["interval", "timeout"];
-/// Keys of answering.
-const ANSWERING: [&str; 5] = ["allow", "rate", "rate-group", "rate-source", "volley-limit"];
-/// Keys of the results.
-const RESULTS: [&str; 2] = ["format", "output"];
 /// Key of the samples.
 const SAMPLES: [&str; 1] = ["samples"];
 
