@@ -20,7 +20,7 @@ use crate::setup::SetupArguments;
 use crate::soak::SoakArguments;
 use crate::vm::guest::GuestArguments;
 
-/// Set-up, lab, tests and benches of kstamp.
+/// Set-up, lab, tests, benches and packages of kstamp.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 pub struct Arguments {

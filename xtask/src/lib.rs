@@ -1,4 +1,4 @@
-//! Set-up, lab, tests and benches of kstamp: the binary is `cargo xtask`, and tests build their labs with [`lab::Lab`].
+//! Set-up, lab, tests, benches and packages of kstamp: the binary is `cargo xtask`, and tests build their labs with [`lab::Lab`].
 
 pub mod bench;
 pub mod check;
