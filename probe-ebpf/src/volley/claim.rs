@@ -89,11 +89,17 @@ fn take<H: Hook>(hook: &H, udp: &Udp, settings: &Settings, tally: *mut Tally, t4
         Claim::First { flying } if flying => Outcome::Ball(t4_ns),
         Claim::First { .. } => Outcome::Consumed,
         Claim::Again(reason) => {
+            // The reply to a copy of a probe has a number of its own.
+            if reason != Count::Unknown {
+                note_newest(tally, sequence, reflected);
+            }
             count(tally, reason);
             return Ok(Outcome::Consumed);
         }
     };
-    order(tally, sequence, reflected);
+    if !note_newest(tally, sequence, reflected) {
+        count(tally, Count::Reordered);
+    }
     let epoch = &settings.epoch;
     let stamps = Stamps {
         t1_ns: epoch.mono(t1, false),
@@ -170,21 +176,22 @@ fn claim(slot: *mut Slot, mut before: u64, sequence: u32, reflected: u32) -> Cla
     })
 }
 
-/// Notes the newest numbers, and whether this reply is to an older probe.
+/// Notes the newest numbers, before the reply is counted: the reflector has answered at least as often as replies are counted.
+/// Returns whether no newer probe was answered before.
 #[inline(always)]
-fn order(tally: *mut Tally, sequence: u32, reflected: u32) {
+fn note_newest(tally: *mut Tally, sequence: u32, reflected: u32) -> bool {
     // SAFETY: the tally is this processor's own.
-    let tally_of_ours = unsafe { &mut *tally };
-    let is_first = tally_of_ours.has_newest == 0;
-    tally_of_ours.has_newest = 1;
-    if is_first || (sequence.wrapping_sub(tally_of_ours.newest) as i32) > 0 {
-        tally_of_ours.newest = sequence;
-    } else {
-        count(tally, Count::Reordered);
+    let tally = unsafe { &mut *tally };
+    let is_first = tally.has_newest == 0;
+    tally.has_newest = 1;
+    let is_newest = is_first || (sequence.wrapping_sub(tally.newest) as i32) >= 0;
+    if is_newest {
+        tally.newest = sequence;
     }
-    if is_first || (reflected.wrapping_sub(tally_of_ours.newest_reflected) as i32) > 0 {
-        tally_of_ours.newest_reflected = reflected;
+    if is_first || (reflected.wrapping_sub(tally.newest_reflected) as i32) > 0 {
+        tally.newest_reflected = reflected;
     }
+    is_newest
 }
 
 #[inline(always)]

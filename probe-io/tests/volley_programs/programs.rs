@@ -164,6 +164,12 @@ impl Rig {
         self.shared.counted().of(count)
     }
 
+    /// The newest number of the reflector, on any processor.
+    fn newest_reflected(&self) -> u32 {
+        let newest = self.shared.counted().newest.into_iter();
+        newest.map(|(_, _, reflected)| reflected).max().unwrap()
+    }
+
     /// Runs on `frame`, which must pass unchanged, change no slot, and be counted as `reason` alone.
     fn assert_refused(&mut self, frame: &[u8], reason: Option<Count>, what: &str) {
         let (slot, before) = (self.shared.slot(SEQUENCE_OF_PROBE), self.refusals());
@@ -314,12 +320,14 @@ fn only_the_first_reply_counts() {
         for (number, count) in [(5, Count::CopiedBackward), (6, Count::CopiedForward)] {
             assert_eq!(rig.run(&rig.reply(t1, number).build()).0, DROP);
             assert_eq!(rig.count(count), 1);
+            assert_eq!(rig.newest_reflected(), number);
         }
         assert_eq!((rig.count(Count::Received), rig.count(Count::Sent)), (1, 1));
 
         let t1 = rig.sent(word::LOST);
         assert_eq!(rig.run(&rig.reply(t1, 7).build()).0, DROP);
         assert_eq!((rig.count(Count::Late), rig.count(Count::Received)), (1, 1));
+        assert_eq!(rig.newest_reflected(), 7);
     }
 }
 
