@@ -67,7 +67,10 @@ fn an_agent_is_reloaded_without_losing_a_probe() {
         line.starts_with(&format!("kstamp: configuration not changed: {}:6: ", path.display())),
         "{line}"
     );
-    let changed = format!("listen = \"127.0.0.1:9862\"\nsamples = \"{}\"\n{rest}", samples.display());
+    let changed = format!(
+        "listen = \"127.0.0.1:9862\"\nsamples = \"{}\"\n{rest}",
+        samples.display()
+    );
     let text = text(&others[1..], 550, &changed).replace("\"1ms\"", "\"100us\"");
     assert_eq!(
         reload(&near, &path, &text),
