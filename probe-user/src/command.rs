@@ -227,7 +227,11 @@ fn accept(words: &[OsString], system: &System) -> Result<(u8, Command), ParseErr
 }
 
 fn is_accepted(words: &[OsString], system: &System) -> Result<(), String> {
-    accept(words, system).map(drop).map_err(|error| error.to_string())
+    match accept(words, system) {
+        Ok(_) => Ok(()),
+        Err(ParseError::Usage(line)) => Err(line),
+        Err(ParseError::Help(_)) => Err("--help prints a page and configures nothing; leave it out".to_owned()),
+    }
 }
 
 /// Joins the paragraphs of a clap error, without the usage: problem; tip; see --help.
