@@ -185,4 +185,16 @@ fn a_wrong_file_ends_the_command_before_it_starts() {
         );
         assert_eq!(String::from_utf8_lossy(&output.stderr), expected);
     }
+    fs::write(&path, "iface = \"port1\"\n\"re\\nprot\" = 1\nreport = \"3x\"\n").unwrap();
+    let output = command(&format!("{KSTAMP} config check agent --config {}", path.display()))
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    let lines: Vec<_> = text.lines().collect();
+    assert!(lines[0].contains("agent.toml:2: re\u{fffd}prot is no key"), "{text}");
+    assert!(
+        lines[1].contains("agent.toml:3: report '3x' is not a duration"),
+        "{text}"
+    );
+    assert_eq!((lines.len(), output.status.code()), (2, Some(2)));
 }
