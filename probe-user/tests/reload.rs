@@ -10,6 +10,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 use support::{FAR_V4, KSTAMP, Pair, Running, command, count, ip, key_file, summary};
 
 /// Writes the file, has kstamp read it again, and returns the line about it.
@@ -116,6 +118,15 @@ fn a_reflector_takes_other_limits() {
     assert_eq!(
         reload(&far, &path, &text),
         "kstamp: configuration read again: applied output, rate-source; restart kstamp for attach"
+    );
+    let fifo = directory.path().join("fifo");
+    mkfifo(&fifo, Mode::S_IRWXU).unwrap();
+    assert_eq!(
+        reload(&far, &path, &format!("output = \"{}\"\n", fifo.display())),
+        format!(
+            "kstamp: configuration not changed: cannot write {}: no process reads it",
+            fifo.display()
+        )
     );
     assert_eq!(received(), 100);
     far.stop();

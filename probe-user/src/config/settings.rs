@@ -138,13 +138,14 @@ impl Settings {
             .find(|key| self.elsewhere(key).is_some())
             .or_else(|| known().next());
         named.or_else(|| {
+            let is_refusal = accept(&self.words()).is_err();
             let is_needed = |key: &&String| {
                 let mut without = self.clone();
                 without.by_key.remove(*key);
                 let refusal = accept(&without.words()).err().unwrap_or_default();
                 match named_in(message).next() {
                     Some(_) => !named_in(message).all(|key| named_in(&refusal).any(|other| other == key)),
-                    None => refusal != message,
+                    None => is_refusal && refusal != message,
                 }
             };
             self.by_key.keys().find(is_needed).map(String::as_str)

@@ -95,7 +95,7 @@ impl Reporter {
     /// Writes to the outputs of `config` from now on, and keeps what is in their files. Those before get the rest in the
     /// background. `others` says whether the results go elsewhere, too, and not only the samples.
     pub fn set_outputs(&mut self, config: &OutputConfig, others: bool) -> Result<()> {
-        let file = OutputFile::open(config.output.as_deref())?.kept();
+        let file = OutputFile::open_at_once(config.output.as_deref())?.kept();
         let samples = config.samples.as_deref();
         let samples = samples.map(|path| file.open_other("--samples", path)).transpose()?;
         let samples = samples.map(|file| open_samples(file.kept(), config)).transpose()?;
