@@ -178,8 +178,8 @@ impl TapObject {
             ebpf: object::parse(OBJECT, &mut EbpfLoader::new())?,
         };
         for direction in [Direction::Ingress, Direction::Egress] {
-            let loaded = object.program(direction)?.load();
-            loaded.map_err(ObjectError::program(program_name(direction)))?;
+            let program = object.program(direction)?;
+            object::load(program_name(direction), || program.load())?;
         }
         Ok(object)
     }

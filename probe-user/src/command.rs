@@ -139,6 +139,9 @@ pub enum ParseError {
     /// A usage error, as one line.
     #[error("{0}")]
     Usage(String),
+    /// Errors of configurations, a line each.
+    #[error("{}", .0.join("\n"))]
+    Several(Vec<String>),
 }
 
 /// Parses a command line, program name first.
@@ -215,13 +218,20 @@ fn reloader<T: 'static>(current: Settings, pick: fn(Command) -> Option<Box<T>>) 
 fn accept(words: &[OsString], system: &System) -> Result<(u8, Command), ParseError> {
     let cli = parse(words)?;
     let verbose = cli.verbose;
-    let command = validate(cli, system).map_err(|error| ParseError::Usage(error.to_string()))?;
+    let command = validate(cli, system).map_err(|error| match error {
+        ConfigError::Several(lines) => ParseError::Several(lines),
+        error => ParseError::Usage(error.to_string()),
+    })?;
     Ok((verbose, command))
 }
 
 /// Fails with the message that [`accept`] would give.
 fn check(words: &[OsString], system: &System) -> Result<(), String> {
-    accept(words, system).map(drop).map_err(|error| error.to_string())
+    match accept(words, system) {
+        Ok(_) => Ok(()),
+        Err(ParseError::Help(_)) => Err("--help prints a page and configures nothing; leave it out".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// Joins the paragraphs of a clap error, without the usage: problem; tip; see --help.
@@ -262,7 +272,7 @@ fn config(args: ConfigArgs, system: &System) -> Result<String, ConfigError> {
     let mut cli = Cli::command();
     cli.build();
     let check = |words: &[OsString]| check(words, system);
-    config::run(args, &cli, system, &check).map_err(ConfigError::Flag)
+    config::run(args, &cli, system, &check).map_err(ConfigError::Several)
 }
 
 /// Runs a command to its end.

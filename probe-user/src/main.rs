@@ -36,6 +36,10 @@ fn main() -> ExitCode {
             return outcome(print(&text).map_err(Into::into));
         }
         Err(ParseError::Usage(line)) => return fail(USAGE, &line),
+        Err(ParseError::Several(lines)) => {
+            lines.iter().for_each(|line| diagnostics::last(line));
+            return ExitCode::from(USAGE);
+        }
     };
     start_logging(loaded.verbose, loaded.command.wants_program_log());
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {

@@ -261,6 +261,29 @@ fn a_hangup_ends_a_run_without_files_unless_it_is_ignored() {
 }
 
 #[test]
+fn a_hangup_at_the_end_of_a_run_with_a_file_leaves_the_reader_its_records() {
+    let Some(pair) = Pair::new() else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let samples = directory.path().join("samples").display().to_string();
+    // Windows that a pipe has no room for.
+    let line = format!(
+        "ip netns exec {} {HANGUP} {KSTAMP} agent --iface port1 --no-group --peer {FAR_V4} --interval 10ms --count 150 \
+         --timeout 50ms --report 10ms --format jsonl --samples {samples}",
+        pair.near
+    );
+    let mut near = command(&line).stdout(Stdio::piped()).spawn().unwrap();
+    let is_attached = || support::ip(&pair.near, "-d link show port1").contains("xdp");
+    until("attached", is_attached);
+    until("detached", || !is_attached());
+    signal(&near, Signal::SIGHUP);
+    std::thread::sleep(Duration::from_millis(300));
+    let mut text = Vec::new();
+    near.stdout.take().unwrap().read_to_end(&mut text).unwrap();
+    assert!(near.wait().unwrap().success());
+    assert_eq!(lines(&text).last().unwrap()["type"], "counters", "the summary");
+}
+
+#[test]
 fn one_file_by_two_paths_is_refused_before_measuring() {
     let Some(pair) = Pair::new() else { return };
     let directory = tempfile::tempdir().unwrap();

@@ -10,6 +10,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 use support::{FAR_V4, KSTAMP, Pair, Running, command, count, ip, key_file, summary};
 
 /// Writes the file, has kstamp read it again, and returns the line about it.
@@ -117,6 +119,15 @@ fn a_reflector_takes_other_limits() {
         reload(&far, &path, &text),
         "kstamp: configuration read again: applied output, rate-source; restart kstamp for attach"
     );
+    let fifo = directory.path().join("fifo");
+    mkfifo(&fifo, Mode::S_IRWXU).unwrap();
+    assert_eq!(
+        reload(&far, &path, &format!("output = \"{}\"\n", fifo.display())),
+        format!(
+            "kstamp: configuration not changed: cannot write {}: no process reads it",
+            fifo.display()
+        )
+    );
     assert_eq!(received(), 100);
     far.stop();
     let written = fs::read_to_string(output).unwrap();
@@ -185,4 +196,16 @@ fn a_wrong_file_ends_the_command_before_it_starts() {
         );
         assert_eq!(String::from_utf8_lossy(&output.stderr), expected);
     }
+    fs::write(&path, "iface = \"port1\"\n\"re\\nprot\" = 1\nreport = \"3x\"\n").unwrap();
+    let output = command(&format!("{KSTAMP} config check agent --config {}", path.display()))
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    let lines: Vec<_> = text.lines().collect();
+    assert!(lines[0].contains("agent.toml:2: re\u{fffd}prot is no key"), "{text}");
+    assert!(
+        lines[1].contains("agent.toml:3: report '3x' is not a duration"),
+        "{text}"
+    );
+    assert_eq!((lines.len(), output.status.code()), (2, Some(2)));
 }

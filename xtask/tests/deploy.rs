@@ -153,6 +153,29 @@ fn the_playbook_is_accepted() {
     ansible("ansible-lint", &["--offline", "--strict", "playbook.yml"]);
 }
 
+#[test]
+fn systemd_accepts_the_unit_of_the_playbook_beside_those_of_the_package() {
+    if which::which("systemd-analyze").is_err() {
+        println!("SKIPPED: no systemd-analyze");
+        return;
+    }
+    let units = tempfile::tempdir().unwrap();
+    run(Command::new("cp").arg("-r").arg(deploy("systemd/.")).arg(units.path()));
+    let role = deploy("ansible/roles/kstamp");
+    let tasks = fs::read_to_string(role.join("tasks/main.yml")).unwrap();
+    let name = tasks.split("{{ kstamp_units }}/").nth(1).unwrap();
+    let name = name.split('"').next().unwrap();
+    let template = fs::read_to_string(role.join("templates").join(format!("{name}.j2"))).unwrap();
+    let unit = template
+        .replace("{{ kstamp_port }}", "kstamp0")
+        .replace("{{ kstamp_address }}", "10.1.1.9/24");
+    fs::write(units.path().join(name), unit).unwrap();
+    // With the units of the system, which are the defaults behind the colon.
+    run(Command::new("systemd-analyze")
+        .args(["verify", "--man=no", name])
+        .env("SYSTEMD_UNIT_PATH", format!("{}:", units.path().display())));
+}
+
 /// The directory of the switch's files.
 const SWITCH: &str = "/run/kstamp-lab/switch1";
 
@@ -209,7 +232,7 @@ fn the_playbook_makes_a_port_that_can_be_measured_and_changes_nothing_again() {
     assert!(second.contains("ok=4 ") && second.contains("changed=0 "), "{second}");
 
     // What the unit does when the port is there.
-    for line in fs::read_to_string(directory.join("kstamp-port.service"))
+    for line in fs::read_to_string(directory.join("port-of-kstamp.service"))
         .unwrap()
         .lines()
     {

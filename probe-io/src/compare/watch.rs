@@ -37,7 +37,7 @@ impl Watch {
         let mut watch = Self { ebpf, links: None };
         for name in [OUT, IN] {
             let program = object::classifier(&mut watch.ebpf, name)?;
-            program.load().map_err(ObjectError::program(name))?;
+            object::load(name, || program.load())?;
         }
         watch.set_ports(near_port, responder_ports)?;
         Ok(watch)

@@ -36,11 +36,11 @@ impl VolleyObject {
             .map_max_entries("RING", slots)
             .map_max_entries("TALLIES", processors);
         let mut ebpf = object::parse(OBJECT, &mut loader)?;
-        object::xdp(&mut ebpf, XDP)?.load().map_err(ObjectError::program(XDP))?;
+        let program = object::xdp(&mut ebpf, XDP)?;
+        object::load(XDP, || program.load())?;
         for name in [INGRESS, EGRESS] {
-            object::classifier(&mut ebpf, name)?
-                .load()
-                .map_err(ObjectError::program(name))?;
+            let program = object::classifier(&mut ebpf, name)?;
+            object::load(name, || program.load())?;
         }
         Ok(Self {
             settings: array(&mut ebpf, "SETTINGS")?,

@@ -73,8 +73,8 @@ impl Configured {
     }
 }
 
-/// Returns the text to print, or all errors, one a line. `cli` is built.
-pub fn run(args: ConfigArgs, cli: &clap::Command, system: &System, accept: Accept<'_>) -> Result<String, String> {
+/// Returns the text to print, or all errors. `cli` is built.
+pub fn run(args: ConfigArgs, cli: &clap::Command, system: &System, accept: Accept<'_>) -> Result<String, Vec<String>> {
     match args {
         ConfigArgs::Check { command, flags } => {
             let commands: Vec<_> =
@@ -87,24 +87,24 @@ pub fn run(args: ConfigArgs, cli: &clap::Command, system: &System, accept: Accep
                     Err(found) => problems.extend(found),
                 }
             }
-            if problems.is_empty() {
-                Ok(valid)
-            } else {
-                Err(problems.join("\n"))
-            }
+            if problems.is_empty() { Ok(valid) } else { Err(problems) }
         }
         ConfigArgs::Show { command, flags } => {
             let line = command.line(flags);
-            let Some(sources) = Sources::read(cli, &line, system) else {
-                return accept(&line).map(|()| String::new());
-            };
-            if let Some(problem) = sources.problems.first() {
-                return Err(problem.clone());
-            }
-            Ok(show::text(sources.schema, &sources.settings()?))
+            show(&line, cli, system, accept).map_err(|problem| vec![problem])
         }
         ConfigArgs::Default { command } => Ok(default::text(cli, command.name())),
     }
+}
+
+fn show(line: &[OsString], cli: &clap::Command, system: &System, accept: Accept<'_>) -> Result<String, String> {
+    let Some(sources) = Sources::read(cli, line, system) else {
+        return accept(line).map(|()| String::new());
+    };
+    if let Some(problem) = sources.problems.first() {
+        return Err(problem.clone());
+    }
+    Ok(show::text(sources.schema, &sources.settings()?))
 }
 
 /// Returns what was checked, or all errors.

@@ -131,18 +131,22 @@ impl Settings {
     }
 
     /// The key that an error message is about: the first one with a value that it names before the remedy, or else the one
-    /// without which no message names the same flags.
+    /// without which no message names the same flags. If it names none, the one without which the message is another.
     pub fn blamed(&self, message: &str, accept: Accept<'_>) -> Option<&str> {
         let known = || named_in(message).filter_map(|key| self.by_key.get_key_value(key).map(|(key, _)| key.as_str()));
         let named = known()
             .find(|key| self.elsewhere(key).is_some())
             .or_else(|| known().next());
         named.or_else(|| {
+            let is_refusal = accept(&self.words()).is_err();
             let is_needed = |key: &&String| {
                 let mut without = self.clone();
                 without.by_key.remove(*key);
                 let refusal = accept(&without.words()).err().unwrap_or_default();
-                !named_in(message).all(|key| named_in(&refusal).any(|other| other == key))
+                match named_in(message).next() {
+                    Some(_) => !named_in(message).all(|key| named_in(&refusal).any(|other| other == key)),
+                    None => is_refusal && refusal != message,
+                }
             };
             self.by_key.keys().find(is_needed).map(String::as_str)
         })

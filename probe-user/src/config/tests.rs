@@ -1,4 +1,5 @@
 use std::fs::{self, Permissions};
+use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 
 use tempfile::TempDir;
@@ -292,6 +293,11 @@ fn each_mistake_in_a_file_is_one_line_with_its_place() {
         let error = host.load("agent --iface p1").unwrap_err();
         assert!(error.starts_with(expected), "{variables}: {error}");
     }
+    let mut host = Host::new([]);
+    let value = OsString::from_vec(b"\xff".to_vec());
+    host.variables.insert("KSTAMP_REPORT".into(), value);
+    let error = host.load("agent --iface p1").unwrap_err();
+    assert!(error.starts_with("KSTAMP_REPORT: report: invalid UTF-8"), "{error}");
     let error = Host::new([("controller.toml", "[interface.p1]")])
         .load("controller")
         .unwrap_err();
@@ -364,6 +370,8 @@ fn check_says_what_it_has_read() {
     );
     let error = host.load("config check agent --interval 3x").unwrap_err();
     assert_eq!(error, host.load("agent --iface p1 --interval 3x").unwrap_err());
+    let error = host.load("config check agent --interval 1s --help").unwrap_err();
+    assert_eq!(error, "--help prints a page and configures nothing; leave it out");
 }
 
 #[test]

@@ -57,7 +57,7 @@ pub fn line(line: &str) {
     writeln!(Diagnostics::default(), "kstamp: {line}").ok();
 }
 
-/// Writes the last line of a run, and waits a moment for standard error.
+/// Writes a last line of a run, and waits a moment for standard error.
 pub fn last(line: &str) {
     progress::clear();
     let mut stderr = io::stderr().lock();

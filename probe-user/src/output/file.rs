@@ -3,7 +3,7 @@
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, IsTerminal as _, Write};
 use std::os::fd::AsFd as _;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -60,9 +60,12 @@ pub(super) fn name(path: Option<&Path>) -> String {
 
 /// The error's text without the number that `io::Error` adds.
 fn reason(error: &io::Error) -> String {
-    error
-        .raw_os_error()
-        .map_or_else(|| error.to_string(), |code| Errno::from_raw(code).desc().to_owned())
+    match error.raw_os_error().map(Errno::from_raw) {
+        // Of a FIFO, a socket, or a terminal.
+        Some(Errno::ENXIO) => "no process reads it".to_owned(),
+        Some(errno) => errno.desc().to_owned(),
+        None => error.to_string(),
+    }
 }
 
 /// Not buffered. Files are written at their end, so that another process may truncate them.
@@ -71,13 +74,25 @@ pub struct OutputFile {
     path: Option<PathBuf>,
     file: File,
     keeps: bool,
+    /// Opening a FIFO waits for its reader.
+    waits: bool,
 }
 
 impl OutputFile {
     /// Opens or creates a file, or opens standard output without a path. Its contents stay until [`OutputFile::truncate`].
+    /// Waits for the reader of a FIFO.
     pub fn open(path: Option<&Path>) -> Result<Self, OutputError> {
+        Self::open_by(path, true)
+    }
+
+    /// The same for a process that is measuring: fails if a FIFO has no reader.
+    pub fn open_at_once(path: Option<&Path>) -> Result<Self, OutputError> {
+        Self::open_by(path, false)
+    }
+
+    fn open_by(path: Option<&Path>, waits: bool) -> Result<Self, OutputError> {
         let opened = match path {
-            Some(path) => append(path),
+            Some(path) => append(path, waits),
             None => io::stdout().as_fd().try_clone_to_owned().map(File::from),
         };
         let path = path.map(Path::to_owned);
@@ -86,6 +101,7 @@ impl OutputFile {
                 path,
                 file,
                 keeps: false,
+                waits,
             }),
             Err(source) => Err(OutputError::Write { path, source }),
         }
@@ -116,9 +132,9 @@ impl OutputFile {
         }
     }
 
-    /// Opens a second file, which must be another one.
+    /// Opens a second file in the same way, which must be another one.
     pub fn open_other(&self, flag: &str, path: &Path) -> Result<Self, OutputError> {
-        let other = Self::open(Some(path))?;
+        let other = Self::open_by(Some(path), self.waits)?;
         self.check_other(flag, path, other.file.metadata())?;
         Ok(other)
     }
@@ -152,7 +168,7 @@ impl OutputFile {
     /// Opens the path again, whose file may have been renamed, and keeps what is in there.
     pub fn reopen(&mut self) -> Result<(), OutputError> {
         if let Some(path) = &self.path {
-            self.file = append(path).map_err(|source| self.error(source))?;
+            self.file = append(path, self.waits).map_err(|source| self.error(source))?;
         }
         Ok(())
     }
@@ -183,8 +199,10 @@ pub fn print(text: &str) -> Result<(), OutputError> {
     OutputFile::open(None)?.write_all(text.as_bytes())
 }
 
-fn append(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).open(path)
+fn append(path: &Path, waits: bool) -> io::Result<File> {
+    let flags = if waits { 0 } else { libc::O_NONBLOCK };
+    let mut options = OpenOptions::new();
+    options.append(true).create(true).custom_flags(flags).open(path)
 }
 
 /// Whether two paths lead to one file; devices such as /dev/null do not count.
@@ -208,6 +226,11 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::symlink;
 
+    use std::io::Read as _;
+
+    use nix::sys::stat::Mode;
+    use nix::unistd::mkfifo;
+
     use super::*;
 
     fn without_reader(path: Option<&str>) -> OutputFile {
@@ -217,6 +240,7 @@ mod tests {
             path: path.map(PathBuf::from),
             file: std::os::fd::OwnedFd::from(writer).into(),
             keeps: false,
+            waits: true,
         }
     }
 
@@ -241,6 +265,22 @@ mod tests {
         file.reopen().unwrap();
         file.write_all(b"new\n").unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "kept\nnew\n");
+    }
+
+    #[test]
+    fn a_fifo_without_a_reader_is_refused_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let fifo = directory.path().join("fifo");
+        mkfifo(&fifo, Mode::S_IRWXU).unwrap();
+        let open = || OutputFile::open_at_once(Some(&fifo));
+        let error = open().err().unwrap().to_string();
+        assert_eq!(error, format!("cannot write {}: no process reads it", fifo.display()));
+        let mut options = OpenOptions::new();
+        let mut reader = options.read(true).custom_flags(libc::O_NONBLOCK).open(&fifo).unwrap();
+        open().unwrap().write_all(b"a line\n").unwrap();
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "a line\n");
     }
 
     #[test]

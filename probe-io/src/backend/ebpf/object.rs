@@ -1,10 +1,11 @@
 //! The eBPF objects: embedded, loaded, and their programs and maps by name.
 
+use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 
 use aya::maps::lpm_trie::LpmTrie;
 use aya::maps::{Array, HashMap, Map, MapData, MapError, MapType, PerCpuArray, RingBuf};
-use aya::programs::{SchedClassifier, Xdp};
+use aya::programs::{ProgramError, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 use probe_common::abi::{
     Address, Allowed, COUNTER_NAMES, InFlightRecord, MissedKey, SessionRing, Settings, SourceSlot, SourceState,
@@ -54,6 +55,25 @@ where
 {
     let map = ebpf.map_mut(name).ok_or(ObjectError::Missing(name))?;
     M::try_from(map).map_err(ObjectError::map(name))
+}
+
+/// A signal that comes while the kernel verifies a program makes it give up; libbpf tries so often, too.
+const LOAD_ATTEMPTS: usize = 5;
+
+/// Loads the program `name` by `load`.
+pub(crate) fn load(name: &'static str, load: impl FnMut() -> Result<(), ProgramError>) -> Result<(), ObjectError> {
+    let is_interrupted = |error: &ProgramError| matches!(error, ProgramError::LoadError { io_error, .. } if io_error.kind() == io::ErrorKind::WouldBlock);
+    attempt(load, is_interrupted).map_err(ObjectError::program(name))
+}
+
+fn attempt<E>(mut load: impl FnMut() -> Result<(), E>, is_interrupted: impl Fn(&E) -> bool) -> Result<(), E> {
+    for _ in 1..LOAD_ATTEMPTS {
+        match load() {
+            Err(error) if is_interrupted(&error) => {}
+            outcome => return outcome,
+        }
+    }
+    load()
 }
 
 /// Takes the ring buffer `name` out of `ebpf`; it can be taken once.
@@ -108,9 +128,11 @@ impl Object {
 
     /// Loads the programs, over the maps as they are now.
     fn load_programs(&mut self) -> Result<(), ObjectError> {
-        self.xdp()?.load().map_err(ObjectError::program(XDP))?;
+        let program = self.xdp()?;
+        load(XDP, || program.load())?;
         for name in [INGRESS, EGRESS] {
-            self.classifier(name)?.load().map_err(ObjectError::program(name))?;
+            let program = self.classifier(name)?;
+            load(name, || program.load())?;
         }
         Ok(())
     }
@@ -131,7 +153,7 @@ impl Object {
             let number = new.fd().as_fd().as_raw_fd();
             // SAFETY: the number belongs to the map before and after. No program is loaded, so nothing else knows it.
             if unsafe { libc::dup3(kept.as_raw_fd(), number, libc::O_CLOEXEC) } < 0 {
-                return Err(format!("{name}: {}", std::io::Error::last_os_error()));
+                return Err(format!("{name}: {}", io::Error::last_os_error()));
             }
         }
         Ok(())
@@ -235,5 +257,28 @@ impl Object {
             *counter = map.get(&index, 0).map_err(ObjectError::map(NAME))?.iter().sum();
         }
         Ok(counters)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_does_not_keep_a_program_from_being_loaded() {
+        for (failures, error, is_loaded, expected) in [
+            (0, "interrupted", true, 1),
+            (2, "interrupted", true, 3),
+            (9, "interrupted", false, LOAD_ATTEMPTS),
+            (1, "refused", false, 1),
+        ] {
+            let mut attempts = 0;
+            let load = || {
+                attempts += 1;
+                if attempts > failures { Ok(()) } else { Err(error) }
+            };
+            let outcome = attempt(load, |error| *error == "interrupted");
+            assert_eq!((outcome.is_ok(), attempts), (is_loaded, expected));
+        }
     }
 }

@@ -95,7 +95,7 @@ impl Reporter {
     /// Writes the samples, and `with_results` also the results, to the outputs of `config` from now on, and keeps the contents
     /// of their files. The outputs before are finished in the background.
     pub fn set_outputs(&mut self, config: &OutputConfig, with_results: bool) -> Result<()> {
-        let file = OutputFile::open(config.output.as_deref())?.kept();
+        let file = OutputFile::open_at_once(config.output.as_deref())?.kept();
         let samples = config.samples.as_deref();
         let samples = samples.map(|path| file.open_other("--samples", path)).transpose()?;
         let samples = samples.map(|file| open_samples(file.kept(), config)).transpose()?;

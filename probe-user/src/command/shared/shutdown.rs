@@ -88,7 +88,7 @@ impl Shutdown {
                 }
                 () = hung_up(&mut self.hangup) => {
                     service::begin_reload();
-                    let is_reopened = self.reopen();
+                    let is_reopened = reopen(&self.results, self.samples.as_ref());
                     if self.reloads {
                         return Request::Reload;
                     }
@@ -110,18 +110,8 @@ impl Shutdown {
         self.is_followed
     }
 
-    /// Has files opened again. Returns false if there are none: then the terminal is gone, unless a service manager has sent
-    /// the signal.
-    fn reopen(&self) -> bool {
-        let samples = self.samples.as_ref().is_some_and(Control::reopen);
-        let is_reopened = self.results.reopen() | samples;
-        if is_reopened {
-            info!("SIGHUP: files are opened again");
-        }
-        is_reopened || service::is_managed()
-    }
-
     /// Waits until the readers have taken what is left. After a signal this time is bounded, and another signal ends it.
+    /// SIGHUP does so only if it also ends a run.
     pub async fn deliver(&mut self, mut results: Sink, mut samples: Option<Sink>) -> Result<(), OutputError> {
         let limit = match self.is_signalled {
             true => LAST_RECORDS_TIMEOUT,
@@ -139,7 +129,7 @@ impl Shutdown {
             delivered = timeout(limit, both) => delivered.ok(),
             _ = self.interrupt.recv() => None,
             _ = self.terminate.recv() => None,
-            () = hung_up(&mut self.hangup) => None,
+            () = left(&mut self.hangup, || self.reloads | reopen(&self.results, self.samples.as_ref())) => None,
         };
         let (samples, results) = delivered.unwrap_or_else(|| {
             let samples = samples.as_mut().map_or(Ok(()), Sink::abandon);
@@ -149,6 +139,27 @@ impl Shutdown {
             warn!("{error}; samples are missing");
         }
         results
+    }
+}
+
+/// Has files opened again. Returns false if there are none: then the terminal is gone, unless a service manager has sent the
+/// signal.
+fn reopen(results: &Control, samples: Option<&Control>) -> bool {
+    let samples = samples.is_some_and(Control::reopen);
+    let is_reopened = results.reopen() | samples;
+    if is_reopened {
+        info!("SIGHUP: files are opened again");
+    }
+    is_reopened || service::is_managed()
+}
+
+/// Returns at a SIGHUP for which `goes_on` is false.
+async fn left(hangup: &mut Option<Signal>, goes_on: impl Fn() -> bool) {
+    loop {
+        hung_up(hangup).await;
+        if !goes_on() {
+            return;
+        }
     }
 }
 

@@ -40,6 +40,9 @@ pub enum ConfigError {
     /// About one flag, alone or in combination with another.
     #[error("{0}")]
     Flag(String),
+    /// In configurations that were checked.
+    #[error("{}", .0.join("\n"))]
+    Several(Vec<String>),
 }
 
 pub fn wrong<T>(message: impl Into<String>) -> Result<T, ConfigError> {
