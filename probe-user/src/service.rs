@@ -133,7 +133,7 @@ impl Service {
                 Ok(()) => drop(self.kept.insert(name.clone())),
                 Err(error) => {
                     warn!("the service manager does not keep {name}: {error}; a restart will have a gap");
-                    // Without one of them the others are of no use.
+                    // Each of the others might wait as long.
                     break;
                 }
             }

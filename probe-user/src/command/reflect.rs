@@ -144,7 +144,7 @@ fn reload(
     let other = reload.config.clone();
     if reload.changes(&RESULTS) {
         if let Err(error) = reporter.set_outputs(&other.output, true) {
-            reloader.refused(&reload.placed(&format!("{error}")));
+            reloader.refused(&reload.placed(&error.to_string()));
             return false;
         }
         shutdown.set_outputs(reporter.controls());

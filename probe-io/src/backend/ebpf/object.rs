@@ -62,7 +62,10 @@ const LOAD_ATTEMPTS: usize = 5;
 
 /// Loads the program `name` by `load`.
 pub(crate) fn load(name: &'static str, load: impl FnMut() -> Result<(), ProgramError>) -> Result<(), ObjectError> {
-    let is_interrupted = |error: &ProgramError| matches!(error, ProgramError::LoadError { io_error, .. } if io_error.kind() == io::ErrorKind::WouldBlock);
+    let is_interrupted = |error: &ProgramError| match error {
+        ProgramError::LoadError { io_error, .. } => io_error.kind() == io::ErrorKind::WouldBlock,
+        _ => false,
+    };
     attempt(load, is_interrupted).map_err(ObjectError::program(name))
 }
 

@@ -73,7 +73,7 @@ impl Run {
         if reload.changes(&RESULTS) || reload.changes(&SAMPLES) {
             // The only step that can fail, so it comes first.
             if let Err(error) = self.reporter.set_outputs(&output, reload.changes(&RESULTS)) {
-                self.reloader.refused(&reload.placed(&format!("{error}")));
+                self.reloader.refused(&reload.placed(&error.to_string()));
                 return Ok(());
             }
             shutdown.set_outputs(self.reporter.controls());
