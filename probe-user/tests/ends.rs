@@ -6,6 +6,7 @@ mod support;
 
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use support::{FAR_V4, NEAR_V4, Pair, Running, count, ip};
 
@@ -66,6 +67,26 @@ fn an_agent_that_ends_is_no_loss_for_its_peers() {
             assert_no_loss(&records, peer);
         }
     }
+}
+
+#[test]
+fn an_agent_that_has_not_yet_read_who_asks_says_that_it_ends() {
+    let Some(pair) = Pair::new() else { return };
+    let far = pair.started(&pair.far, "reflect --iface port2 --family v4");
+    far.signal(Signal::SIGSTOP);
+    // The programs answer probes meanwhile. The peer is up then, and has asked who it is.
+    let near = pair.started(
+        &pair.near,
+        "agent --iface port1 --family v4 --interval 20ms --report 200ms",
+    );
+    near.await_record(1, "a window of the peer", |record| {
+        record["type"] == "window" && record["peer"] == FAR_V4
+    });
+    far.signal(Signal::SIGTERM);
+    far.signal(Signal::SIGCONT);
+    await_end(&near, FAR_V4);
+    assert!(far.wait().0.success());
+    assert_no_loss(&near.stop().1, FAR_V4);
 }
 
 #[test]

@@ -6,10 +6,12 @@ use std::collections::BTreeMap;
 use std::os::fd::AsFd as _;
 
 use anyhow::{Result, anyhow};
+use futures_util::FutureExt as _;
 use log::warn;
 use probe_core::identity::Identity;
 use probe_host::privileges::{Capability, Privileges, reduce};
 use probe_io::port::{Engine, Inherited, Port, PortConfig, PortError, PortEvent};
+use probe_io::udp::sockets::PassedUp;
 use probe_io::udp::stamped::Received;
 use tokio::time::Interval;
 
@@ -19,6 +21,9 @@ use crate::command::shared::introductions::{Introductions, clock_key, own_identi
 use crate::command::shared::reflector::UserReflector;
 use crate::command::shared::responder::ResponderService;
 use crate::service::Service;
+
+/// Packets that are still answered at the end: a flood must not keep the process from it.
+const MAX_WAITING: usize = 256;
 
 pub struct Endpoint {
     pub port: Port,
@@ -117,9 +122,21 @@ impl Endpoint {
             service.keep(&self.port.kept().into_iter().chain(members).collect::<Vec<_>>());
             return self.port.leave();
         }
+        self.answer_waiting();
         self.port.detach();
         self.introductions.end(&self.port);
         service.keep(&[]);
+    }
+
+    /// Answers the packets that are there already: an agent that has just asked who this is must be told of the end, too.
+    fn answer_waiting(&mut self) {
+        for _ in 0..MAX_WAITING {
+            match self.port.passed_up().now_or_never() {
+                Some(PassedUp::TestPort { port, packet, received }) => self.answer(port, packet, &received),
+                Some(PassedUp::Control { .. }) => {}
+                None => return,
+            }
+        }
     }
 
     /// Counters of the port and of the userspace reflector.
