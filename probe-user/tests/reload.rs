@@ -202,7 +202,7 @@ fn a_wrong_file_ends_the_command_before_it_starts() {
         .unwrap();
     let text = String::from_utf8(output.stderr).unwrap();
     let lines: Vec<_> = text.lines().collect();
-    assert!(lines[0].contains("agent.toml:2: re\u{fffd}prot is no key"), "{text}");
+    assert!(lines[0].contains("agent.toml:2: re\u{fffd}prot is not a key"), "{text}");
     assert!(
         lines[1].contains("agent.toml:3: report '3x' is not a duration"),
         "{text}"
