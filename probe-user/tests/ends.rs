@@ -77,7 +77,7 @@ fn an_agent_that_has_not_yet_read_who_asks_says_that_it_ends() {
     // The programs answer probes meanwhile. The peer is up then, and has asked who it is.
     let near = pair.started(
         &pair.near,
-        "agent --iface port1 --family v4 --interval 20ms --report 200ms",
+        "agent --iface port1 --family v4 --interval 5ms --report 200ms",
     );
     near.await_record(1, "a window of the peer", |record| {
         record["type"] == "window" && record["peer"] == FAR_V4

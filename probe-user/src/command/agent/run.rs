@@ -267,14 +267,15 @@ impl Run {
         if let Some(legacy) = &mut self.legacy {
             legacy.work(&self.agent, now_ns);
         }
-        // Authenticated mode has no identity exchange.
+        self.report_events(now_ns)?;
+        // A peer that has just come up is asked at once: it can say goodbye only then. Authenticated mode has no identity exchange.
         if self.config.endpoint.stamping.key.is_none() {
             let Endpoint {
                 introductions, port, ..
             } = &mut self.endpoint;
             introductions.ask(port, &self.agent, now_ns);
         }
-        self.report_events(now_ns)
+        Ok(())
     }
 
     fn expire(&mut self, now_ns: u64) {
