@@ -18,7 +18,7 @@ pub fn receive<H: Hook>(hook: &mut H) -> H::Verdict {
     if frame::is_foreign(hook, |source, destination| settings.may_receive(source, destination)) {
         return H::PASS;
     }
-    // The compiler must not reuse what was read so far: the verifier then follows all other frames as one.
+    // Values that were read so far are read again, so the verifier has one path to follow for all other frames.
     compiler_barrier();
     let Some(udp) = frame::udp(hook) else {
         return H::PASS;

@@ -1,6 +1,7 @@
 //! `cargo xtask setup`: finds or installs the programs that building and the lab need, and reports the use of each.
 
 pub(crate) mod cargo_tool;
+mod debian;
 mod linker;
 mod packages;
 mod report;
@@ -15,10 +16,12 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Args;
 
+pub use crate::setup::debian::ensure_debian;
+pub(crate) use crate::setup::debian::install as install_debian;
 use crate::setup::report::Mode;
 pub(crate) use crate::setup::rust::ensure_checkers;
 pub use crate::setup::tools::{
-    Foreign, ensure_debian, ensure_foreign, ensure_manifest_checkers, ensure_schemathesis, ensure_stamp_suite_for_tests,
+    Foreign, ensure_foreign, ensure_manifest_checkers, ensure_schemathesis, ensure_stamp_suite_for_tests,
 };
 pub(crate) use crate::setup::tools::{bench_tools, stamp_suite};
 pub(crate) use crate::setup::unpack::{Closure, unpack};
@@ -142,7 +145,7 @@ mod tests {
             &[tools::TSHARK],
             &[tools::PROMETHEUS],
             &[tools::CHROMIUM],
-            &[tools::LINTIAN, tools::RPMLINT, tools::BUILDAH, tools::DEBOOTSTRAP],
+            &[tools::LINTIAN, tools::RPMLINT, tools::BUILDAH],
             &[tools::ANSIBLE],
             &linker::NEEDS,
             &toolchain::DEBIAN_NEEDS,

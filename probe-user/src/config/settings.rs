@@ -1,6 +1,6 @@
 //! The values of a command, and the place of each.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fmt::{self, Display, Formatter};
 use std::path::PathBuf;
@@ -97,13 +97,10 @@ impl Settings {
     /// The same with these keys as in `other`.
     pub fn with(mut self, keys: &[String], other: &Self) -> Self {
         for key in keys {
-            self.by_key.remove(key);
-            self.by_key.extend(
-                other
-                    .by_key
-                    .get_key_value(key)
-                    .map(|(key, setting)| (key.clone(), setting.clone())),
-            );
+            match other.by_key.get(key) {
+                Some(setting) => drop(self.by_key.insert(key.clone(), setting.clone())),
+                None => drop(self.by_key.remove(key)),
+            }
         }
         self
     }
@@ -114,14 +111,9 @@ impl Settings {
             let setting = settings.by_key.get(key).filter(|setting| setting.is_given());
             setting.map(|setting| setting.values.clone())
         };
-        let keys = self.by_key.keys().chain(other.by_key.keys());
-        let mut changed: Vec<_> = keys
-            .filter(|key| values(self, key) != values(other, key))
-            .cloned()
-            .collect();
-        changed.sort_unstable();
-        changed.dedup();
-        changed
+        let keys: BTreeSet<_> = self.by_key.keys().chain(other.by_key.keys()).collect();
+        let changed = keys.into_iter().filter(|key| values(self, key) != values(other, key));
+        changed.cloned().collect()
     }
 
     /// Where the value of a key is, unless it is on the command line.

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 
 use crate::package::deb::MAINTAINER;
 use crate::package::program::date;
-use crate::{exec, workspace};
+use crate::workspace;
 
 /// Debian asks for less than 80 characters.
 const COLUMNS: usize = 78;
@@ -63,12 +63,8 @@ pub(crate) fn parse_sections(text: &str) -> Vec<Section> {
 pub(super) fn debian(version: &str, epoch: u64) -> Result<String> {
     let mut text = String::new();
     for section in sections()? {
-        let date = match &section.date {
-            Some(day) => exec::run("date", ["--utc", "--rfc-email", "--date", day])?
-                .trim()
-                .to_owned(),
-            None => date(epoch, "--rfc-email")?,
-        };
+        let source = format!("@{epoch}");
+        let date = date(section.date.as_deref().unwrap_or(&source), "--rfc-email")?;
         text += &entry(&section, section.version.as_deref().unwrap_or(version), &date);
     }
     Ok(text)

@@ -29,7 +29,7 @@ pub(super) fn build(tree: &Tree, output: &Path) -> Result<PathBuf> {
     let uncompressed = sha256(&layer)?;
     let layer = descriptor("layer.v1.tar+gzip", &gzip(&layer)?, &blobs)?;
 
-    let created = date(tree.epoch, "+%Y-%m-%dT%H:%M:%SZ")?;
+    let created = date(&format!("@{}", tree.epoch), "+%Y-%m-%dT%H:%M:%SZ")?;
     let architecture = match ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",

@@ -57,10 +57,9 @@ pub(super) fn filled(name: &str, values: &[(&str, String)]) -> Result<String> {
         .fold(text, |text, (name, value)| text.replace(&format!("@{name}@"), value)))
 }
 
-/// A time in seconds, as a `+FORMAT` of date or `--rfc-email`.
-pub(super) fn date(epoch: u64, format: &str) -> Result<String> {
-    let time = format!("@{epoch}");
+/// A time as date reads it (`2026-11-27`, or `@SECONDS`), as a `+FORMAT` of date or `--rfc-email`.
+pub(super) fn date(time: &str, format: &str) -> Result<String> {
     let mut command = Command::new("date");
-    command.env("LC_ALL", "C").args(["--utc", "--date", &time, format]);
+    command.env("LC_ALL", "C").args(["--utc", "--date", time, format]);
     Ok(exec::capture(&mut command)?.trim().to_owned())
 }

@@ -18,7 +18,7 @@ pub(super) fn build(tree: &Tree, output: &Path) -> Result<PathBuf> {
     let values = [
         ("VERSION", tree.version.clone()),
         ("MAINTAINER", MAINTAINER.to_owned()),
-        ("DATE", date(tree.epoch, "+%a %b %d %Y")?),
+        ("DATE", date(&format!("@{}", tree.epoch), "+%a %b %d %Y")?),
         ("LICENCES", tree.licences.join(" AND ")),
         ("TREE", tree.root().display().to_string()),
         ("FILES", files(tree)?),

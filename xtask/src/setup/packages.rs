@@ -52,6 +52,18 @@ pub(super) const NEEDS: [Need; 6] = [
     },
 ];
 
+const STRIP: Need = Need {
+    what: "strip",
+    packages: "binutils",
+    why: "makes binaries small, for guests and packages",
+};
+
+pub(super) const DEBOOTSTRAP: Need = Need {
+    what: "debootstrap",
+    packages: "debootstrap",
+    why: "installs clean Debian systems, in which tests install the package",
+};
+
 /// Programs for booting guests, except the emulator: see `vm::emulator`.
 pub(super) const GUEST_NEEDS: [Need; 5] = [
     Need {
@@ -64,16 +76,8 @@ pub(super) const GUEST_NEEDS: [Need; 5] = [
         packages: "kmod",
         why: "lists a guest's kernel modules",
     },
-    Need {
-        what: "strip",
-        packages: "binutils",
-        why: "makes a guest's binaries small",
-    },
-    Need {
-        what: "debootstrap",
-        packages: "debootstrap",
-        why: "installs the Debian of a guest with systemd",
-    },
+    STRIP,
+    DEBOOTSTRAP,
     Need {
         what: "mkfs.ext4",
         packages: "e2fsprogs",
@@ -90,11 +94,7 @@ pub(super) const FUZZING_NEEDS: [Need; 1] = [Need {
 
 /// Programs that make packages.
 pub(super) const PACKAGING_NEEDS: [Need; 4] = [
-    Need {
-        what: "strip",
-        packages: "binutils",
-        why: "makes the packaged binary small",
-    },
+    STRIP,
     Need {
         what: "dpkg-shlibdeps",
         packages: "dpkg-dev",

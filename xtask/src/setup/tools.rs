@@ -1,6 +1,5 @@
 //! Third-party programs that benches and tests run beside kstamp.
 
-use std::ffi::OsStr;
 use std::fs;
 use std::path::PathBuf;
 
@@ -92,12 +91,6 @@ pub(super) const BUILDAH: Need = Need {
     why: "runs the image in tests",
 };
 
-pub(super) const DEBOOTSTRAP: Need = Need {
-    what: "debootstrap",
-    packages: "debootstrap",
-    why: "makes clean Debian trees, in which tests install the package",
-};
-
 /// Installs the tools that benches compare kstamp with. A bench skips missing tools.
 pub(crate) fn bench_tools() {
     packages::install_optional(&TOOLS);
@@ -164,26 +157,6 @@ pub fn ensure_stamp_suite_for_tests() -> Result<PathBuf> {
     }
 }
 
-/// A directory with a clean Debian of this release, and what tests of packages need in it. Made once; needs root.
-pub fn ensure_debian(release: &str) -> Result<PathBuf> {
-    let directory = workspace::target_directory().join("debian");
-    let (tree, unfinished) = (directory.join(release), directory.join(format!("{release}-unfinished")));
-    if !tree.is_dir() {
-        ensure_foreign(Foreign::Debootstrap)?;
-        say(
-            "debootstrap",
-            &format!("installing a clean {release} (a minute or two)"),
-        );
-        exec::run("rm", ["-rf".as_ref(), unfinished.as_path()])?;
-        fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
-        let packages = "--include=procps,bash-completion,iproute2,man-db";
-        let arguments = ["--variant=minbase", packages, release].map(OsStr::new);
-        exec::run("debootstrap", arguments.into_iter().chain([unfinished.as_os_str()]))?;
-        fs::rename(&unfinished, &tree).with_context(|| format!("cannot make {}", tree.display()))?;
-    }
-    Ok(tree)
-}
-
 fn root() -> PathBuf {
     workspace::target_directory().join("compared")
 }
@@ -198,7 +171,6 @@ pub fn ensure_foreign(program: Foreign) -> Result<()> {
         Foreign::Lintian => LINTIAN,
         Foreign::Rpmlint => RPMLINT,
         Foreign::Buildah => BUILDAH,
-        Foreign::Debootstrap => DEBOOTSTRAP,
         Foreign::Ansible => ANSIBLE,
     };
     packages::ensure(&[need], Mode::Install).map(drop)
@@ -221,8 +193,6 @@ pub enum Foreign {
     Rpmlint,
     /// For images.
     Buildah,
-    /// For clean trees.
-    Debootstrap,
     /// With ansible-lint.
     Ansible,
 }

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 
 use crate::vm::kernel::Kernel;
-use crate::{exec, privilege};
+use crate::{exec, privilege, setup};
 
-/// Beside the essential packages and apt, which `minbase` has.
-const PACKAGES: &str = "--include=systemd,systemd-sysv,udev,iproute2,kmod,procps,bpftool";
+/// Beside the essential packages and apt.
+const PACKAGES: &str = "systemd,systemd-sysv,udev,iproute2,kmod,procps,bpftool";
 
 /// Caches and lists of apt, and names that are this machine's, in the directory of the new system.
 const NOT_NEEDED: [&str; 4] = ["var/cache/apt", "var/lib/apt/lists", "etc/hostname", "etc/resolv.conf"];
@@ -25,15 +25,13 @@ pub(super) fn ensure(kernel: Kernel, image: &Path) -> Result<()> {
     let (release, _) = kernel.debian();
     let directory = image.parent().unwrap_or(image);
     fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
-    eprintln!("setup: installing Debian's {release} into a disk image (a minute or two)");
     let (tree, unfinished) = (directory.join(release), image.with_extension("unfinished"));
     let remove = |paths: &[PathBuf]| {
         let mut command = privilege::as_root("rm")?;
         exec::capture(command.args(["-rf", "--one-file-system"]).args(paths)).map(drop)
     };
     remove(std::slice::from_ref(&tree))?;
-    let mut debootstrap = privilege::as_root("debootstrap")?;
-    exec::capture(debootstrap.args(["--variant=minbase", PACKAGES, release]).arg(&tree))?;
+    setup::install_debian(release, PACKAGES, &tree)?;
     remove(&NOT_NEEDED.map(|path| tree.join(path)))?;
     // Nothing is kept after a guest's end, so a journal has no use.
     let mut make = privilege::as_root("mkfs.ext4")?;

@@ -105,14 +105,13 @@ pub(crate) fn receive(
     former: &mut Handover,
 ) -> Result<ReceiveLinks, AttachError> {
     let is_xdp = matches!(mode, AttachMode::XdpNative | AttachMode::XdpGeneric);
-    let xdp = match is_xdp {
-        true => {
-            let program = object.xdp()?;
-            let id = program.info().map(|info| info.id());
-            let attached = id.and_then(|id| Ok((receive_by(program.fd()?, link, mode, former)?, id)));
-            Some(attached.map_err(refusal(link, format!("the receive program ({mode})")))?)
-        }
-        false => None,
+    let xdp = if is_xdp {
+        let program = object.xdp()?;
+        let id = program.info().map(|info| info.id());
+        let attached = id.and_then(|id| Ok((receive_by(program.fd()?, link, mode, former)?, id)));
+        Some(attached.map_err(refusal(link, format!("the receive program ({mode})")))?)
+    } else {
+        None
     };
     // Generic XDP is not shown packets that a TC program on this host has redirected, such as the replies of an agent
     // that receives by TC (`skb_is_redirected` in `net/core/dev.c`). They are for the program at TC ingress.

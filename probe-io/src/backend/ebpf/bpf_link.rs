@@ -11,7 +11,7 @@ const BPF_LINK_CREATE: libc::c_int = 28;
 const BPF_LINK_UPDATE: libc::c_int = 29;
 const BPF_LINK_DETACH: libc::c_int = 34;
 const BPF_XDP: u32 = 37;
-const BPF_TCX_INGRESS: u32 = 46;
+pub(super) const BPF_TCX_INGRESS: u32 = 46;
 const BPF_F_BEFORE: u32 = 1 << 3;
 const XDP_FLAGS_SKB_MODE: u32 = 1 << 1;
 const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
@@ -24,7 +24,7 @@ const BPF_LINK_TYPE_TCX: u32 = 11;
 ///
 /// `attributes` must be the part of `union bpf_attr` for `command`. Its pointers must be of live memory of the lengths given.
 pub(super) unsafe fn bpf<A>(command: libc::c_int, attributes: &mut A) -> io::Result<libc::c_int> {
-    // SAFETY: the caller vouches for the attributes, and their size is given.
+    // SAFETY: the caller guarantees that the attributes are those of the command. Their size is given.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut *attributes, size_of::<A>()) };
     match result {
         0.. => Ok(result as libc::c_int),
@@ -84,7 +84,7 @@ impl LinkInfo {
 #[derive(Debug)]
 pub(super) struct BpfLink {
     descriptor: OwnedFd,
-    /// The program is detached at the end, whoever else has the link open.
+    /// Detach the program on drop, even if another process has the link open.
     is_ours: bool,
 }
 

@@ -150,7 +150,7 @@ fn sole(maps: BTreeMap<&'static str, Vec<(u32, OwnedFd)>>) -> Result<Vec<(&'stat
 }
 
 pub(super) fn warn_of_new_counters(interface: &str, why: &str) {
-    warn!("{interface}: probes were answered without a gap, but sessions are counted anew: {why}");
+    warn!("{interface}: probes were answered without a gap, but the counters of sessions restart: {why}");
 }
 
 /// Links and maps that one interface has from the process before.

@@ -5,13 +5,12 @@ use std::io;
 use aya::programs::{TcAttachType, loaded_programs};
 use aya::util::KernelVersion;
 
-use crate::backend::ebpf::bpf_link::bpf;
+use crate::backend::ebpf::bpf_link::{BPF_TCX_INGRESS, bpf};
 use crate::backend::ebpf::clsact::{self, Listed};
 
 /// `BPF_PROG_QUERY` of `linux/bpf.h`.
 const BPF_PROG_QUERY: libc::c_int = 16;
-/// `BPF_TCX_INGRESS` and `BPF_TCX_EGRESS` of `linux/bpf.h`.
-const BPF_TCX_INGRESS: u32 = 46;
+/// `BPF_TCX_EGRESS` of `linux/bpf.h`.
 const BPF_TCX_EGRESS: u32 = 47;
 
 /// The kernel has no more at one hook (`BPF_MPROG_MAX`).

@@ -111,7 +111,7 @@ impl Endpoint {
     }
 
     /// Stops answering, and then tells the agents that measure this host. An answer after that would bring it up for them. If
-    /// another process follows, the programs go on answering instead, and nobody is told.
+    /// another process follows, the programs keep answering, and peers get no goodbye.
     pub fn end(&mut self, service: &mut Service, is_followed: bool) {
         if is_followed && service.has_kept() {
             let members = self.port.members().unwrap_or_else(|error| {
