@@ -1,0 +1,121 @@
+//! A connection to a NATS server, by TLS in both directions and an NKey.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::{Client, ConnectOptions, Event, ServerInfo};
+use thiserror::Error;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+
+use crate::credentials::Credentials;
+use crate::subjects;
+
+/// The oldest server that has all that the fleet uses.
+pub const OLDEST_SERVER: (u64, u64) = (2, 11);
+
+/// Time for a reply to a request.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest pause between two attempts to connect.
+const MAX_PAUSE: Duration = Duration::from_secs(4);
+
+#[derive(Debug, Error)]
+pub enum ConnectionError {
+    #[error("the {what} in the credentials is no PEM that can be used: {why}")]
+    Pem { what: &'static str, why: String },
+    #[error("{0} is no address of a NATS server: {1}; write tls://HOST:4222")]
+    Address(String, String),
+}
+
+/// Connects, and connects again whenever the connection is lost, for as long as a copy of the client is there. Returns at once;
+/// `note` learns what happens. Fails only if the credentials cannot be used.
+pub async fn connect<F, Fut>(credentials: &Credentials, note: F) -> Result<Client, ConnectionError>
+where
+    F: Fn(Event) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = ()> + Send + Sync + 'static,
+{
+    let options = ConnectOptions::new()
+        .name(format!("kstamp {}", credentials.name))
+        .nkey(credentials.seed.clone())
+        .require_tls(true)
+        .tls_client_config(tls(credentials)?)
+        .custom_inbox_prefix(subjects::inbox(&credentials.name))
+        .request_timeout(Some(REQUEST_TIMEOUT))
+        .ping_interval(Duration::from_secs(5))
+        .reconnect_delay_callback(|attempts| {
+            let doubled = Duration::from_millis(100) * 2_u32.saturating_pow(attempts.min(10) as u32);
+            doubled.min(MAX_PAUSE)
+        })
+        .retry_on_initial_connect()
+        .ignore_discovered_servers()
+        .event_callback(note);
+    let servers = credentials.servers.clone();
+    options
+        .connect(servers)
+        .await
+        .map_err(|error| ConnectionError::Address(credentials.servers.join(", "), error.to_string()))
+}
+
+fn tls(credentials: &Credentials) -> Result<ClientConfig, ConnectionError> {
+    let certificates = |what, pem: &str| -> Result<Vec<CertificateDer<'static>>, ConnectionError> {
+        CertificateDer::pem_slice_iter(pem.as_bytes())
+            .collect::<Result<_, _>>()
+            .map_err(|error| unusable(what, error))
+    };
+    let mut roots = RootCertStore::empty();
+    for authority in certificates("ca", &credentials.ca)? {
+        roots.add(authority).map_err(|error| unusable("ca", error))?;
+    }
+    let key = PrivateKeyDer::from_pem_slice(credentials.key.as_bytes()).map_err(|error| unusable("key", error))?;
+    let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
+    ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| unusable("ca", error))?
+        .with_root_certificates(roots)
+        .with_client_auth_cert(certificates("certificate", &credentials.certificate)?, key)
+        .map_err(|error| unusable("certificate", error))
+}
+
+fn unusable(what: &'static str, error: impl std::fmt::Display) -> ConnectionError {
+    ConnectionError::Pem {
+        what,
+        why: error.to_string(),
+    }
+}
+
+/// What is wrong with a server that is too old, if so.
+pub fn too_old(server: &ServerInfo) -> Option<String> {
+    let (major, minor) = OLDEST_SERVER;
+    let mut numbers = server
+        .version
+        .split('.')
+        .map(|number| number.parse::<u64>().unwrap_or(0));
+    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    (version < OLDEST_SERVER).then(|| {
+        format!(
+            "the NATS server is version {}, and {major}.{minor} or newer is needed; upgrade nats-server (the one of Debian 12 is \
+             too old)",
+            server.version
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_servers_are_named() {
+        let server = |version: &str| ServerInfo {
+            version: version.to_owned(),
+            ..ServerInfo::default()
+        };
+        assert!(too_old(&server("2.9.10")).unwrap().contains("2.9.10"));
+        assert!(too_old(&server("")).is_some());
+        assert_eq!(too_old(&server("2.11.0")), None);
+        assert_eq!(too_old(&server("2.15.1-beta")), None);
+        assert_eq!(too_old(&server("3.0.0")), None);
+    }
+}

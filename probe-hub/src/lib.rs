@@ -1,0 +1,10 @@
+//! The fleet: measured ports that find each other beyond one multicast domain, and deliver their results, through NATS.
+//!
+//! Agents publish what they are ([`message::presence`]) and get whom to probe ([`message::assignment`]). Hubs decide that, and
+//! take windows ([`message::windows`]) and events ([`message::event`]). All subjects, buckets and streams are in [`subjects`].
+
+pub mod connection;
+pub mod credentials;
+pub mod message;
+pub mod name;
+pub mod subjects;

@@ -1,0 +1,241 @@
+//! Results of one port over one interval: a Protocol Buffers message in a stream. Roll-ups have the same form.
+
+use std::net::IpAddr;
+
+use probe_core::stats::report::{Counts, OneWayClock, Path, Summary};
+
+/// The header with which JetStream recognises a batch that was sent again: [`Batch::id`].
+pub const MESSAGE_ID: &str = "Nats-Msg-Id";
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Batch {
+    /// As in the presence.
+    #[prost(fixed64, tag = "1")]
+    pub boot: u64,
+    /// Counts the batches of one process and one stream, from 1.
+    #[prost(uint64, tag = "2")]
+    pub number: u64,
+    /// Since 1970, as `end_ns`.
+    #[prost(fixed64, tag = "3")]
+    pub start_ns: u64,
+    #[prost(fixed64, tag = "4")]
+    pub end_ns: u64,
+    #[prost(message, repeated, tag = "5")]
+    pub windows: Vec<Window>,
+}
+
+impl Batch {
+    /// Its identifier among all batches of `subject`.
+    pub fn id(&self, subject: &str) -> String {
+        format!("{subject}.{:x}.{}", self.boot, self.number)
+    }
+}
+
+/// One peer and path.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Window {
+    /// 4 or 16 bytes.
+    #[prost(bytes = "vec", tag = "1")]
+    pub address: Vec<u8>,
+    /// As a target is named, or empty for a peer that was not assigned.
+    #[prost(string, tag = "2")]
+    pub peer: String,
+    /// To the multicast group.
+    #[prost(bool, tag = "3")]
+    pub group: bool,
+    #[prost(message, optional, tag = "4")]
+    pub counts: Option<WireCounts>,
+    #[prost(message, optional, tag = "5")]
+    pub rtt: Option<Delay>,
+    #[prost(message, optional, tag = "6")]
+    pub residence: Option<Delay>,
+    #[prost(message, optional, tag = "7")]
+    pub forward: Option<Delay>,
+    #[prost(message, optional, tag = "8")]
+    pub backward: Option<Delay>,
+    /// What backs the one-way delays.
+    #[prost(enumeration = "Clock", tag = "9")]
+    pub clock: i32,
+    /// Bound on the error of a one-way delay; 0 on one clock.
+    #[prost(uint64, tag = "10")]
+    pub clock_bound_ns: u64,
+    /// Single probes: the slowest one, and the first ones lost. Empty in roll-ups.
+    #[prost(message, repeated, tag = "11")]
+    pub probes: Vec<Probe>,
+}
+
+/// As [`Counts`].
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct WireCounts {
+    #[prost(uint64, tag = "1")]
+    pub sent: u64,
+    #[prost(uint64, tag = "2")]
+    pub received: u64,
+    #[prost(uint64, tag = "3")]
+    pub lost_forward: u64,
+    #[prost(uint64, tag = "4")]
+    pub lost_backward: u64,
+    #[prost(uint64, tag = "5")]
+    pub lost_unknown: u64,
+    #[prost(uint64, tag = "6")]
+    pub late: u64,
+    #[prost(uint64, tag = "7")]
+    pub duplicates: u64,
+    #[prost(uint64, tag = "8")]
+    pub reordered: u64,
+    #[prost(uint64, tag = "9")]
+    pub collector_lost: u64,
+    #[prost(uint64, tag = "10")]
+    pub send_failed: u64,
+    #[prost(uint64, tag = "11")]
+    pub not_sent: u64,
+}
+
+/// A distribution in nanoseconds, as [`Summary`].
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Delay {
+    #[prost(sint64, tag = "1")]
+    pub min: i64,
+    #[prost(sint64, tag = "2")]
+    pub mean: i64,
+    #[prost(sint64, tag = "3")]
+    pub p50: i64,
+    #[prost(sint64, tag = "4")]
+    pub p90: i64,
+    #[prost(sint64, tag = "5")]
+    pub p99: i64,
+    #[prost(sint64, tag = "6")]
+    pub p999: i64,
+    #[prost(sint64, tag = "7")]
+    pub max: i64,
+    #[prost(sint64, tag = "8")]
+    pub stddev: i64,
+    #[prost(uint64, tag = "9")]
+    pub count: u64,
+    /// Absent in the windows of other delays than the round trip.
+    #[prost(message, optional, tag = "10")]
+    pub histogram: Option<Histogram>,
+}
+
+/// As [`NativeHistogram`](probe_core::stats::native::NativeHistogram).
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Histogram {
+    #[prost(uint32, tag = "1")]
+    pub schema: u32,
+    #[prost(sint64, tag = "2")]
+    pub sum_ns: i64,
+    #[prost(uint64, tag = "3")]
+    pub zero: u64,
+    /// Index of the first bucket, then differences to the one before.
+    #[prost(sint32, repeated, tag = "4")]
+    pub positive: Vec<i32>,
+    #[prost(uint64, repeated, tag = "5")]
+    pub positive_counts: Vec<u64>,
+    #[prost(sint32, repeated, tag = "6")]
+    pub negative: Vec<i32>,
+    #[prost(uint64, repeated, tag = "7")]
+    pub negative_counts: Vec<u64>,
+}
+
+/// One probe. The stamps are UTC nanoseconds; T2 to T4 are 0 of a lost one.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct Probe {
+    #[prost(uint32, tag = "1")]
+    pub seq: u32,
+    #[prost(fixed64, tag = "2")]
+    pub t1_ns: u64,
+    #[prost(fixed64, tag = "3")]
+    pub t2_ns: u64,
+    #[prost(fixed64, tag = "4")]
+    pub t3_ns: u64,
+    #[prost(fixed64, tag = "5")]
+    pub t4_ns: u64,
+    /// T4 − T1 less T3 − T2, from the monotonic stamps.
+    #[prost(uint64, tag = "6")]
+    pub rtt_ns: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, prost::Enumeration)]
+pub enum Clock {
+    None = 0,
+    SameClock = 1,
+    Synced = 2,
+    Estimated = 3,
+}
+
+impl Clock {
+    /// With the bound on the error.
+    pub fn of(clock: Option<OneWayClock>) -> (Self, u64) {
+        let kind = match clock {
+            None => Self::None,
+            Some(OneWayClock::SameClock) => Self::SameClock,
+            Some(OneWayClock::Synced { .. }) => Self::Synced,
+            Some(OneWayClock::Estimated { .. }) => Self::Estimated,
+        };
+        (kind, clock.and_then(OneWayClock::bound_ns).unwrap_or(0))
+    }
+}
+
+impl Window {
+    pub fn address(&self) -> Option<IpAddr> {
+        match self.address.len() {
+            4 => <[u8; 4]>::try_from(&self.address[..]).ok().map(IpAddr::from),
+            _ => <[u8; 16]>::try_from(&self.address[..]).ok().map(IpAddr::from),
+        }
+    }
+
+    pub fn path(&self) -> Path {
+        if self.group { Path::Group } else { Path::Unicast }
+    }
+}
+
+/// The bytes of [`Window::address`].
+pub fn address_bytes(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    }
+}
+
+impl From<Counts> for WireCounts {
+    fn from(counts: Counts) -> Self {
+        Self {
+            sent: counts.sent,
+            received: counts.received,
+            lost_forward: counts.lost_forward,
+            lost_backward: counts.lost_backward,
+            lost_unknown: counts.lost_unknown,
+            late: counts.late,
+            duplicates: counts.duplicates,
+            reordered: counts.reordered,
+            collector_lost: counts.collector_lost,
+            send_failed: counts.send_failed,
+            not_sent: counts.not_sent,
+        }
+    }
+}
+
+impl WireCounts {
+    pub fn lost(&self) -> u64 {
+        self.lost_forward
+            .saturating_add(self.lost_backward)
+            .saturating_add(self.lost_unknown)
+    }
+}
+
+impl Delay {
+    pub fn new(summary: &Summary, histogram: Option<Histogram>) -> Self {
+        Self {
+            min: summary.min,
+            mean: summary.mean,
+            p50: summary.p50,
+            p90: summary.p90,
+            p99: summary.p99,
+            p999: summary.p999,
+            max: summary.max,
+            stddev: summary.stddev,
+            count: summary.count,
+            histogram,
+        }
+    }
+}
