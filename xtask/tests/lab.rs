@@ -31,7 +31,7 @@ fn usage_errors_exit_with_2_and_failures_with_1() {
     };
     for case in [
         "lab up --topology nonsense => invalid value 'nonsense' for '--topology <TOPOLOGY>'",
-        "lab up --topology patch --agents 5 => --agents: only with --topology switch",
+        "lab up --topology patch --agents 5 => --agents: only with --topology switch or fleet",
         "lab up --left-to-right 5ms => delays and losses: only with --topology delay",
         "lab up --topology veth --control-delay s1:1ms:1ms => topology veth has no control channels",
         "run --topology triangle --interval 1s => --interval does not apply to topology triangle",
