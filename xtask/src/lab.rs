@@ -136,6 +136,10 @@ impl Lab {
         if self.topology().network().is_some() {
             eprintln!("lab: switches in namespace {SWITCHES} connect to the controller at {CONTROLLER}");
         }
+        if self.topology() == Topology::Fleet {
+            let hub = self.hub();
+            eprintln!("lab: the hub's place is namespace {} at {}", hub.namespace, hub.v4);
+        }
         for agent in &self.agents {
             let addresses = agent.addresses(self.state.families);
             let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
