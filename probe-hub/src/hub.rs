@@ -18,7 +18,9 @@ use crate::name::HostName;
 pub mod alerts;
 pub mod coordinator;
 pub mod fleet;
+mod follow;
 pub mod history;
+pub mod ingest;
 pub mod lease;
 pub mod matrix;
 pub mod neighbours;
@@ -88,6 +90,7 @@ struct Shared {
     fleet: Mutex<Fleet>,
     matrix: Mutex<Matrix>,
     alerts: Mutex<Alerts>,
+    figures: Mutex<ingest::Figures>,
     /// `CLOCK_MONOTONIC` until which this hub coordinates.
     lease_until_ns: AtomicU64,
     stop: watch::Sender<bool>,
@@ -114,12 +117,14 @@ impl Hub {
                 fleet: Mutex::default(),
                 matrix: Mutex::default(),
                 alerts: Mutex::default(),
+                figures: Mutex::default(),
                 lease_until_ns: AtomicU64::new(0),
                 stop: watch::Sender::new(false),
                 tasks: Mutex::default(),
             }),
         };
         hub.spawn(coordinator::run(hub.clone()));
+        hub.spawn(ingest::run(hub.clone()));
         Ok(hub)
     }
 
@@ -148,6 +153,11 @@ impl Hub {
     /// Hold it briefly, as the fleet, and lock fleet and matrix before it if they are needed.
     pub fn alerts(&self) -> MutexGuard<'_, Alerts> {
         self.shared.alerts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What results have come. Hold it briefly, and lock nothing else meanwhile.
+    pub fn figures(&self) -> MutexGuard<'_, ingest::Figures> {
+        self.shared.figures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether this hub assigns, alerts and sends notices; others stand by.
