@@ -171,7 +171,7 @@ fn sessions_with_one_slot_count_on_their_own() {
         for &ssid in &sessions {
             assert_eq!(replies(&mut rig, ssid), Some(4));
         }
-        let never_seen = rival_sessions().nth(sessions.len()).unwrap();
+        let never_seen = rival_sessions().nth(sessions.len() - 1).unwrap();
         assert_eq!(replies(&mut rig, never_seen), None);
     }
 }
