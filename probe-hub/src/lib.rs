@@ -6,6 +6,7 @@
 pub mod agent;
 pub mod connection;
 pub mod credentials;
+pub mod hub;
 pub mod message;
 pub mod name;
 pub mod subjects;

@@ -7,9 +7,14 @@ export class Grid {
   #body = make("tbody");
   #chosen = null;
   #onChoose;
+  #detail;
 
-  /** `columns`: heading, class, and what it means. `onChoose` gets the chosen row, or null. */
-  constructor(place, title, columns, onChoose) {
+  /**
+   * `columns`: heading, class, and what it means. `onChoose` gets the chosen row, or null. `detail` is the element that shows
+   * it, which Enter leads to.
+   */
+  constructor(place, title, columns, onChoose, detail = "detail-title") {
+    this.#detail = detail;
     this.#columns = columns;
     this.#onChoose = onChoose;
     const headings = columns.map(([text, kind, meaning]) => make("th", { scope: "col", class: kind, title: meaning }, text));
@@ -31,15 +36,18 @@ export class Grid {
     return element.row;
   }
 
-  /** Shows these rows in this order. Those that are there already stay where they are, with the focus. */
+  /** Shows these rows in this order. The focus stays on its row. */
   show(rows) {
     const elements = rows.map((row) => row.element);
     const wanted = new Set(elements);
+    const focused = document.activeElement;
     [...this.#body.children].filter((element) => !wanted.has(element)).forEach((element) => element.remove());
     elements.forEach((element, index) => {
       const there = this.#body.children[index];
       if (there !== element) this.#body.insertBefore(element, there ?? null);
     });
+    // A row that was moved has lost it.
+    if (this.#body.contains(focused)) focused.focus({ preventScroll: true });
   }
 
   choose(row) {
@@ -66,6 +74,6 @@ export class Grid {
     event.preventDefault();
     this.choose(element.row);
     element.focus();
-    if (event.key === "Enter") document.getElementById("detail-title")?.focus();
+    if (event.key === "Enter") document.getElementById(this.#detail)?.focus();
   }
 }
