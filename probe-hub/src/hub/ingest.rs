@@ -150,7 +150,7 @@ impl Reader {
     ) -> Result<(), Wrong> {
         let Self { batch, ids, cells, .. } = self;
         self.read += 1;
-        if self.read % KEEP_IDS == 0 {
+        if self.read.is_multiple_of(KEEP_IDS) {
             ids.clear();
         }
         cells.clear();
