@@ -15,6 +15,7 @@ use crate::connection;
 use crate::credentials::Credentials;
 use crate::name::HostName;
 
+mod alerting;
 pub mod alerts;
 pub mod coordinator;
 pub mod fleet;
@@ -26,6 +27,7 @@ pub mod matrix;
 pub mod neighbours;
 pub mod problems;
 pub mod stores;
+pub mod webhook;
 
 pub use alerts::Alerts;
 pub use fleet::{Fleet, Now, PortId};
@@ -33,6 +35,8 @@ pub use matrix::Matrix;
 
 /// A server that does not answer for so long at the start is given up.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
+/// Between two looks at whether the fleet is known.
+const LOAD: Duration = Duration::from_millis(50);
 /// Time for tasks to end.
 const STOP_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -125,6 +129,7 @@ impl Hub {
         };
         hub.spawn(coordinator::run(hub.clone()));
         hub.spawn(ingest::run(hub.clone()));
+        hub.spawn(alerting::run(hub.clone()));
         Ok(hub)
     }
 
@@ -158,6 +163,17 @@ impl Hub {
     /// What results have come. Hold it briefly, and lock nothing else meanwhile.
     pub fn figures(&self) -> MutexGuard<'_, ingest::Figures> {
         self.shared.figures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the fleet is known. Results of unknown ports do not count.
+    fn is_loaded(&self) -> bool {
+        self.fleet().version() > 0
+    }
+
+    async fn loaded(&self) {
+        while !self.is_loaded() {
+            tokio::time::sleep(LOAD).await;
+        }
     }
 
     /// Whether this hub assigns, alerts and sends notices; others stand by.

@@ -9,4 +9,5 @@ pub mod credentials;
 pub mod hub;
 pub mod message;
 pub mod name;
+pub mod roots;
 pub mod subjects;

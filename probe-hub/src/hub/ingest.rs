@@ -25,7 +25,6 @@ const MAX_WINDOWS: usize = 4 * MAX_PEERS;
 const MAX_HOSTS: usize = 100_000;
 /// How often old pairs are forgotten.
 const FORGET: Duration = Duration::from_secs(60);
-const LOAD: Duration = Duration::from_millis(50);
 
 /// What has come since the start.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -63,9 +62,7 @@ pub(super) async fn run(hub: Hub) {
 }
 
 async fn take_windows(hub: &Hub) {
-    while hub.fleet().version() == 0 {
-        tokio::time::sleep(LOAD).await;
-    }
+    hub.loaded().await;
     let since_ns = Now::read().utc_ns.saturating_sub(BACKLOG_NS);
     let mut reader = Reader::default();
     follow(hub, WINDOWS, since_ns, |message, is_current| {
