@@ -1,10 +1,11 @@
 //! A connection to a NATS server, by TLS in both directions and an NKey.
 
 use std::future::Future;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::{Client, ConnectOptions, Event, ServerInfo};
+use async_nats::{Client, ConnectOptions, Event, ServerAddr, ServerInfo};
 use thiserror::Error;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -27,6 +28,24 @@ pub enum ConnectionError {
     Pem { what: &'static str, why: String },
     #[error("{0} is no address of a NATS server: {1}; write tls://HOST:4222")]
     Address(String, String),
+}
+
+/// Fails if [`connect`] would, without connecting.
+pub fn check(credentials: &Credentials) -> Result<(), ConnectionError> {
+    tls(credentials)?;
+    check_servers(&credentials.servers)
+}
+
+/// Whether these are addresses of servers that speak TLS.
+pub fn check_servers(servers: &[String]) -> Result<(), ConnectionError> {
+    servers.iter().try_for_each(|server| {
+        let refused = |why: String| ConnectionError::Address(server.clone(), why);
+        let address: ServerAddr = server.parse().map_err(|error: io::Error| refused(error.to_string()))?;
+        match address.scheme() {
+            "tls" => Ok(()),
+            scheme => Err(refused(format!("{scheme} is not encrypted"))),
+        }
+    })
 }
 
 /// Connects, and connects again whenever the connection is lost, for as long as a copy of the client is there. Returns at once;
@@ -105,6 +124,17 @@ pub fn too_old(server: &ServerInfo) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_servers_that_speak_tls_are_addresses() {
+        let check = |server: &str| check_servers(&[server.to_owned()]).map_err(|error| error.to_string());
+        for right in ["tls://10.0.0.1:4222", "tls://nats.example.org", "tls://[fd01::1]:4222"] {
+            assert_eq!(check(right), Ok(()));
+        }
+        for wrong in ["", "nats://10.0.0.1:4222", "10.0.0.1", "http://h", "tls://", "tls://a b"] {
+            assert!(check(wrong).is_err_and(|error| error.contains("tls://HOST:4222")), "{wrong}");
+        }
+    }
 
     #[test]
     fn old_servers_are_named() {
