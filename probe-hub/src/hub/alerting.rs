@@ -257,7 +257,11 @@ impl Alerting {
         for port in self.restarts(&fleet, now) {
             alerts.losses.restarted(port, now.utc_ns);
         }
-        let verdicts = if is_current { alerts.losses.verdicts() } else { BTreeMap::new() };
+        let verdicts = if is_current {
+            alerts.losses.verdicts()
+        } else {
+            BTreeMap::new()
+        };
         for ((from, to), verdict) in verdicts {
             let (Some(from), Some(to)) = (fleet.port(from), fleet.port(to)) else {
                 continue;
@@ -271,7 +275,11 @@ impl Alerting {
         }
         alerts.problems(fleet.problems().iter(), now.utc_ns);
         let pair = |from: &PortName, to: &PortName| {
-            let present = |name| fleet.id(name).filter(|id| fleet.port(*id).is_some_and(|port| port.is_present));
+            let present = |name| {
+                fleet
+                    .id(name)
+                    .filter(|id| fleet.port(*id).is_some_and(|port| port.is_present))
+            };
             let (Some(from), Some(to)) = (present(from), present(to)) else {
                 return PairLife::default();
             };
@@ -295,7 +303,10 @@ impl Alerting {
         state.boots.retain(|id, _| fleet.port(*id).is_some());
         for (id, port) in fleet.ports() {
             let boot = if port.is_present { port.presence.boot } else { 0 };
-            let known = state.boots.entry(id).or_insert((boot, if is_first { 0 } else { now.utc_ns }));
+            let known = state
+                .boots
+                .entry(id)
+                .or_insert((boot, if is_first { 0 } else { now.utc_ns }));
             if known.0 != boot {
                 *known = (boot, now.utc_ns);
                 restarts.push(id);
@@ -322,7 +333,9 @@ impl Alerting {
             }
             let bucket = self.hub.jetstream().get_key_value(HUB).await?;
             let stored = bucket.get(KEY).await?;
-            let stored: Stored = stored.and_then(|stored| serde_json::from_slice(&stored).ok()).unwrap_or_default();
+            let stored: Stored = stored
+                .and_then(|stored| serde_json::from_slice(&stored).ok())
+                .unwrap_or_default();
             self.hub.alerts().adopt(stored.raised.clone(), Now::read().utc_ns);
             if let Some(webhook) = &self.webhook {
                 webhook.post(stored.unsent.clone());

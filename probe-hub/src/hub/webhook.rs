@@ -28,7 +28,9 @@ const MIN_BACKOFF: Duration = Duration::from_secs(1);
 const MAX_BACKOFF: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Error, PartialEq, Eq)]
-#[error("--webhook '{url}' is not an address that can be posted to ({why}); write http://HOST[:PORT]/PATH or https://…")]
+#[error(
+    "--webhook '{url}' is not an address that can be posted to ({why}); write http://HOST[:PORT]/PATH or https://…"
+)]
 pub struct UrlError {
     url: String,
     why: &'static str,
@@ -41,7 +43,9 @@ pub fn check(url: &str) -> Result<(), UrlError> {
         why,
     };
     let parsed: Uri = url.parse().map_err(|_| wrong("it is not a URL"))?;
-    let scheme = parsed.scheme().ok_or_else(|| wrong("there is no http:// or https://"))?;
+    let scheme = parsed
+        .scheme()
+        .ok_or_else(|| wrong("there is no http:// or https://"))?;
     if ![Scheme::HTTP, Scheme::HTTPS].contains(scheme) {
         return Err(wrong("only http and https are spoken"));
     }
@@ -90,7 +94,8 @@ impl Webhook {
     pub fn start(url: String, hub: String) -> Result<Self> {
         let shared = Arc::new(Shared::default());
         let thread = Arc::clone(&shared);
-        in_background("kstamp-webhook", move || thread.run(&url, &hub)).context("cannot start a thread for --webhook")?;
+        in_background("kstamp-webhook", move || thread.run(&url, &hub))
+            .context("cannot start a thread for --webhook")?;
         Ok(Self(shared))
     }
 

@@ -27,10 +27,17 @@ fn receiver(answers: &'static [&'static str]) -> (String, mpsc::Receiver<String>
                 request.push(byte[0]);
             }
             let head = String::from_utf8(request).unwrap().to_lowercase();
-            let length = head.split("content-length: ").nth(1).and_then(|rest| rest.lines().next());
+            let length = head
+                .split("content-length: ")
+                .nth(1)
+                .and_then(|rest| rest.lines().next());
             let mut body = vec![0; length.unwrap().parse().unwrap()];
             stream.read_exact(&mut body).unwrap();
-            write!(stream, "HTTP/1.1 {answer}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").unwrap();
+            write!(
+                stream,
+                "HTTP/1.1 {answer}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            )
+            .unwrap();
             let _ = sender.send(String::from_utf8(body).unwrap());
         }
     });
@@ -51,7 +58,7 @@ fn changes_arrive_in_order_and_after_a_failure() {
     let webhook = Webhook::start(url, "hub1".to_owned()).unwrap();
     webhook.post([raised(1), raised(2), raised(3)]);
     wait(|| webhook.unsent().is_empty());
-    let hosts: Vec<_> = bodies.try_iter().map(|body| {
+    let hosts = bodies.try_iter().map(|body| {
         let body: serde_json::Value = serde_json::from_str(&body).unwrap();
         assert_eq!((&body["hub"], &body["state"]), (&"hub1".into(), &"raised".into()));
         body["host"].as_str().unwrap().to_owned()
