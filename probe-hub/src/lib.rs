@@ -5,6 +5,8 @@
 
 pub mod connection;
 pub mod credentials;
+pub mod enrol;
 pub mod message;
 pub mod name;
+pub mod server;
 pub mod subjects;
