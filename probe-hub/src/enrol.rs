@@ -1,5 +1,6 @@
 //! Who belongs to the fleet: the state directory of a hub, with its authority, its keys, and a file for each enrolled name.
 
+mod accounts;
 mod address;
 mod authority;
 mod files;
@@ -31,7 +32,9 @@ pub enum EnrolError {
         path: PathBuf,
         source: io::Error,
     },
-    #[error("the state directory {path} belongs to user {owner}; run kstamp as that user, or give another one by --state")]
+    #[error(
+        "the state directory {path} belongs to user {owner}; run kstamp as that user, or give another one by --state"
+    )]
     Owner { path: PathBuf, owner: u32 },
     #[error("the state directory {path} is open to other users (mode {mode:04o}); `chmod 700 {path}` closes it")]
     Open { path: PathBuf, mode: u32 },
@@ -41,7 +44,9 @@ pub enum EnrolError {
     Enrolled(HostName),
     #[error("{name} is not enrolled; {dir} has those that are")]
     Unknown { name: HostName, dir: PathBuf },
-    #[error("{path} is not as kstamp wrote it: {why}; restore it from a copy, or remove the whole state directory and enrol anew")]
+    #[error(
+        "{path} is not as kstamp wrote it: {why}; restore it from a copy, or remove the whole state directory and enrol anew"
+    )]
     Content { path: PathBuf, why: String },
     #[error("cannot make a certificate: {0}")]
     Certificate(#[from] rcgen::Error),
@@ -122,7 +127,7 @@ impl StateDirectory {
         files::make_directory(&state.hosts_directory())?;
         state.make_missing(authority::KEY, || Authority::make(&state.path, jiff::Timestamp::now()))?;
         for (name, key) in [(SIGNING, KeyPair::new_account()), (CONNECTION, KeyPair::new_user())] {
-            state.make_missing(name, || replace(&state.path.join(name), &key.seed()?))?;
+            state.make_missing(name, || state.write(name, &key.seed()?))?;
         }
         Ok(state)
     }
@@ -170,7 +175,7 @@ impl StateDirectory {
     /// there is `default`.
     pub fn addresses(&self, given: &[Address], default: Address) -> Result<Vec<Address>, EnrolError> {
         let _change = self.change()?;
-        let path = self.path.join("server.toml");
+        let path = self.path.join(ADDRESSES);
         let before: ServerFile = match fs::exists(&path) {
             Ok(true) => read_toml(&path)?,
             _ => ServerFile::default(),
@@ -184,16 +189,30 @@ impl StateDirectory {
             let file = ServerFile {
                 addresses: addresses.clone(),
             };
-            replace(&path, &write_toml(&file))?;
+            self.write(ADDRESSES, &write_toml(&file))?;
         }
         Ok(addresses)
     }
 
     /// Changes whenever somebody is enrolled or revoked, or the addresses change.
-    pub fn version(&self) -> Option<[SystemTime; 2]> {
-        let modified = |path: &Path| fs::metadata(path)?.modified();
-        let hosts = modified(&self.hosts_directory()).ok()?;
-        Some([hosts, modified(&self.path.join("server.toml")).unwrap_or(hosts)])
+    pub fn version(&self) -> [Option<SystemTime>; 2] {
+        [ACCOUNTS, ADDRESSES].map(|name| fs::metadata(self.path.join(name)).and_then(|file| file.modified()).ok())
+    }
+
+    /// Writes the accounts for servers.
+    pub fn write_accounts(&self) -> Result<(), EnrolError> {
+        let _change = self.change()?;
+        self.replace_accounts()
+    }
+
+    fn replace_accounts(&self) -> Result<(), EnrolError> {
+        let hub = self.key(CONNECTION)?.public_key();
+        self.write(ACCOUNTS, &accounts::text(&hub, &self.enrolled()?))
+    }
+
+    /// Writes a file, in the place of the one before.
+    pub(crate) fn write(&self, name: &str, content: &str) -> Result<(), EnrolError> {
+        replace(&self.path.join(name), content)
     }
 
     /// Enrols a host, or a reader, which has no prefixes. Its secrets are in the credentials and nowhere else.
@@ -220,6 +239,7 @@ impl StateDirectory {
             expires: expiry_year(now),
         };
         replace(&path, &write_toml(&enrolled))?;
+        self.replace_accounts()?;
         Ok(credentials)
     }
 
@@ -233,7 +253,8 @@ impl StateDirectory {
                 dir: self.hosts_directory(),
             },
             _ => failed("remove", &path, source),
-        })
+        })?;
+        self.replace_accounts()
     }
 
     /// All that are enrolled.
@@ -258,16 +279,11 @@ impl StateDirectory {
         })
     }
 
-    /// The public key of the hubs' connections.
-    pub fn hub_key(&self) -> Result<String, EnrolError> {
-        Ok(self.key(CONNECTION)?.public_key())
-    }
-
     /// Makes the certificate of the server that a hub starts, and its key: files `server.pem` and `server.key`.
     pub fn make_server_certificate(&self, addresses: &[Address]) -> Result<(), EnrolError> {
         let issued = Authority::read(&self.path)?.issue_server(addresses, jiff::Timestamp::now())?;
-        replace(&self.path.join(SERVER_KEY), &issued.key)?;
-        replace(&self.path.join(SERVER_CERTIFICATE), &issued.certificate)
+        self.write(SERVER_KEY, &issued.key)?;
+        self.write(SERVER_CERTIFICATE, &issued.certificate)
     }
 
     fn key(&self, name: &str) -> Result<KeyPair, EnrolError> {
@@ -299,6 +315,10 @@ impl StateDirectory {
     }
 }
 
+/// The accounts, for the block `accounts` of a server's configuration.
+pub const ACCOUNTS: &str = "accounts.conf";
+/// Addresses of the server that a hub starts.
+const ADDRESSES: &str = "server.toml";
 /// Files of the server that a hub starts.
 pub const AUTHORITY_CERTIFICATE: &str = authority::CERTIFICATE;
 pub const SERVER_CERTIFICATE: &str = "server.pem";
@@ -312,11 +332,6 @@ const CONNECTION: &str = "hub.seed";
 /// Writes a file that only its owner can read, and that must not exist.
 pub fn write_new(path: &Path, content: &str) -> Result<(), EnrolError> {
     files::create(path, content, OWNER_ONLY)
-}
-
-/// Writes a file of the state directory, in the place of the one before.
-pub(crate) fn write_state(path: &Path, content: &str) -> Result<(), EnrolError> {
-    replace(path, content)
 }
 
 fn failed(action: &'static str, path: &Path, source: io::Error) -> EnrolError {
@@ -349,7 +364,10 @@ mod prefixes {
 
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
         let texts = Vec::<String>::deserialize(deserializer)?;
-        texts.iter().map(|text| text.parse().map_err(de::Error::custom)).collect()
+        texts
+            .iter()
+            .map(|text| text.parse().map_err(de::Error::custom))
+            .collect()
     }
 }
 

@@ -6,6 +6,7 @@
 pub mod connection;
 pub mod credentials;
 pub mod enrol;
+pub mod hub;
 pub mod message;
 pub mod name;
 pub mod server;

@@ -33,7 +33,11 @@ impl HostName {
             .map(|char| if usable(char) { char } else { '-' })
             .take(MAX_HOST_LEN)
             .collect();
-        if name.is_empty() { Self("hub".to_owned()) } else { Self(name) }
+        if name.is_empty() {
+            Self("hub".to_owned())
+        } else {
+            Self(name)
+        }
     }
 
     pub fn as_str(&self) -> &str {

@@ -1,10 +1,10 @@
 //! The NATS server that a hub starts: finds it, configures it, starts it again when it dies.
 
-pub mod config;
+mod config;
 mod log_lines;
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -23,6 +23,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 use self::log_lines::{Budget, Level, split};
 use crate::connection::{OLDEST_SERVER, too_old};
+use crate::enrol::{Address, EnrolError, StateDirectory};
+use crate::name::HostName;
 
 /// The program, in PATH.
 const PROGRAM: &str = "nats-server";
@@ -56,6 +58,8 @@ pub enum ServerError {
     Listen { address: SocketAddr, why: String },
     #[error("nats-server does not start: {0}")]
     Start(String),
+    #[error(transparent)]
+    State(#[from] EnrolError),
 }
 
 /// Finds the program and checks its version. `named` is one that the user has named.
@@ -93,6 +97,35 @@ fn version_of(output: &str) -> Option<String> {
     Some(version.split_whitespace().next()?.to_owned())
 }
 
+/// What a server is to be.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub program: PathBuf,
+    pub name: HostName,
+    pub listen: SocketAddr,
+    /// Bytes for streams.
+    pub store: u64,
+}
+
+/// Writes the certificate, which is valid for `addresses`. A server that runs takes it with its next reload.
+pub fn write_certificate(state: &StateDirectory, config: &Config, addresses: &[Address]) -> Result<(), EnrolError> {
+    let own = [
+        own_address(config.listen),
+        Address::new((Ipv4Addr::LOCALHOST, 0).into()),
+    ];
+    state.make_server_certificate(&[addresses, &own].concat())
+}
+
+/// Where this host itself connects to a server that listens there.
+pub fn own_address(listen: SocketAddr) -> Address {
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    Address::new(SocketAddr::new(ip, listen.port()))
+}
+
 /// A server that runs, until it is stopped or dropped.
 pub struct Server {
     /// Closed to stop it.
@@ -101,15 +134,18 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts it with the configuration in this state directory, and waits until it takes connections.
-    pub async fn start(program: &Path, directory: &Path, listen: SocketAddr) -> Result<Self, ServerError> {
+    /// Configures it, starts it, and waits until it takes connections. Its certificate must be there.
+    pub async fn start(state: &StateDirectory, config: Config) -> Result<Self, ServerError> {
         // Else the reason would be one of many lines.
-        check_listen(listen)?;
-        let mut process = Process::spawn(program, directory)?;
+        check_listen(config.listen)?;
+        let text = config::text(&config.name, state.path(), config.listen, config.store);
+        state.write(config::SERVER, &text)?;
+        state.write_accounts()?;
+        let (program, file) = (config.program, state.path().join(config::SERVER));
+        let mut process = Process::spawn(&program, &file)?;
         process.ready().await?;
         let (reloads, requests) = mpsc::channel(1);
-        let (program, directory) = (program.to_owned(), directory.to_owned());
-        let task = tokio::spawn(async move { supervise(process, &program, &directory, requests).await });
+        let task = tokio::spawn(async move { supervise(process, &program, &file, requests).await });
         Ok(Self { reloads, task })
     }
 
@@ -137,7 +173,7 @@ fn check_listen(address: SocketAddr) -> Result<(), ServerError> {
 }
 
 /// Passes its lines on and starts it again when it dies, until `requests` is closed.
-async fn supervise(mut process: Process, program: &Path, directory: &Path, mut requests: mpsc::Receiver<()>) {
+async fn supervise(mut process: Process, program: &Path, file: &Path, mut requests: mpsc::Receiver<()>) {
     let mut pause = MIN_PAUSE;
     loop {
         let started = Instant::now();
@@ -160,7 +196,7 @@ async fn supervise(mut process: Process, program: &Path, directory: &Path, mut r
                 () = closed(&mut requests) => return,
             }
             pause = (pause * 2).min(MAX_PAUSE);
-            match Process::spawn(program, directory) {
+            match Process::spawn(program, file) {
                 Ok(process) => break process,
                 Err(error) => warn!("{error}; trying again in {pause:?}"),
             }
@@ -182,11 +218,11 @@ struct Process {
 }
 
 impl Process {
-    fn spawn(program: &Path, directory: &Path) -> Result<Self, ServerError> {
+    fn spawn(program: &Path, file: &Path) -> Result<Self, ServerError> {
         let mut command = Command::new(program);
         command
             .arg("--config")
-            .arg(directory.join(config::SERVER))
+            .arg(file)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

@@ -7,6 +7,7 @@ pub mod openapi;
 pub mod query;
 mod reply;
 pub mod site;
+mod slow;
 pub mod stream;
 pub mod web_config;
 

@@ -1,4 +1,4 @@
-//! Files that the pages of the agent and of the controller share. They are in the binary and written as they are: no build step,
+//! Files that the pages of the agent, the controller and the hub share. They are in the binary and written as they are: no build step,
 //! no framework, nothing from other hosts.
 
 use crate::serve::site::Page;
@@ -17,6 +17,7 @@ const FILES: &[File] = &[
     ("/web/grid.js", SCRIPT, include_str!("web/grid.js")),
     ("/web/stream.js", SCRIPT, include_str!("web/stream.js")),
     ("/web/plots.js", SCRIPT, include_str!("web/plots.js")),
+    ("/web/results.js", SCRIPT, include_str!("web/results.js")),
     // Browsers ask for it beside a text such as /metrics too.
     ("/favicon.ico", "image/svg+xml", include_str!("web/icon.svg")),
     // https://github.com/leeoniya/uPlot 1.6.32, from the package `uplot` of npm.

@@ -21,7 +21,10 @@ impl Address {
         if let Ok(address) = text.parse::<SocketAddr>() {
             return (address.port() != 0).then(|| Self::new(address));
         }
-        let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+        let bare = text
+            .strip_prefix('[')
+            .and_then(|rest| rest.strip_suffix(']'))
+            .unwrap_or(text);
         if let Ok(address) = bare.parse::<IpAddr>() {
             return Some(Self::new(SocketAddr::new(address, port)));
         }
@@ -30,7 +33,10 @@ impl Address {
             None => (text, port),
         };
         let is_label = |label: &str| {
-            !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+            !label.is_empty()
+                && label
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
         };
         (host.len() <= MAX_LEN && host.split('.').all(is_label)).then(|| Self {
             host: host.to_owned(),

@@ -96,7 +96,11 @@ impl Authority {
 
 /// Of the authority. Valid from yesterday: clocks may be behind.
 fn params(now: Timestamp) -> CertificateParams {
-    let yesterday = now.to_zoned(TimeZone::UTC).date().yesterday().unwrap_or(jiff::civil::Date::MIN);
+    let yesterday = now
+        .to_zoned(TimeZone::UTC)
+        .date()
+        .yesterday()
+        .unwrap_or(jiff::civil::Date::MIN);
     let (month, day) = (yesterday.month().unsigned_abs(), yesterday.day().unsigned_abs());
     let mut params = CertificateParams::default();
     params.distinguished_name = named("kstamp authority");

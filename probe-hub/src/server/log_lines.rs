@@ -23,7 +23,9 @@ pub fn split(line: &str) -> (Level, &str) {
         ("[ERR] ", Level::Error),
         ("[FTL] ", Level::Error),
     ];
-    let places = marks.iter().filter_map(|(mark, level)| Some((line.find(mark)?, mark.len(), *level)));
+    let places = marks
+        .iter()
+        .filter_map(|(mark, level)| Some((line.find(mark)?, mark.len(), *level)));
     if let Some((place, length, level)) = places.min_by_key(|(place, ..)| *place) {
         return (level, &line[place + length..]);
     }
@@ -72,9 +74,18 @@ mod tests {
     #[test]
     fn lines_have_a_level() {
         for (line, expected) in [
-            ("[2] 2026/11/27 20:20:08.063009 [INF] Server is ready", (Level::Info, "Server is ready")),
-            ("[2] 2026/11/27 20:20:08.063009 [WRN] x [ERR] y", (Level::Warning, "x [ERR] y")),
-            ("[2] 2026/11/27 20:20:08.063009 [ERR] [x] [INF] y", (Level::Error, "[x] [INF] y")),
+            (
+                "[2] 2026/11/27 20:20:08.063009 [INF] Server is ready",
+                (Level::Info, "Server is ready"),
+            ),
+            (
+                "[2] 2026/11/27 20:20:08.063009 [WRN] x [ERR] y",
+                (Level::Warning, "x [ERR] y"),
+            ),
+            (
+                "[2] 2026/11/27 20:20:08.063009 [ERR] [x] [INF] y",
+                (Level::Error, "[x] [INF] y"),
+            ),
             ("[2] 2026/11/27 20:20:08.063009 [FTL] z", (Level::Error, "z")),
             ("nats-server: nats.conf:3:1: x", (Level::Error, "nats.conf:3:1: x")),
             ("", (Level::Info, "")),
@@ -86,7 +97,9 @@ mod tests {
     #[test]
     fn a_flood_of_lines_is_counted() {
         let mut budget = Budget::default();
-        let shown = (0..100).filter(|_| budget.take("x", Duration::from_secs(1)).is_some()).count();
+        let shown = (0..100)
+            .filter(|_| budget.take("x", Duration::from_secs(1)).is_some())
+            .count();
         assert_eq!(shown, MAX_LINES as usize);
         let next = budget.take("y\u{1b}\n", INTERVAL + Duration::from_secs(1));
         assert_eq!(next.as_deref(), Some("80 more warnings; y"));

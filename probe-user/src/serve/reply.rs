@@ -22,7 +22,8 @@ use tokio_rustls::TlsAcceptor;
 use crate::output::metrics::format::{Format, accepts_gzip, zipped};
 use crate::serve::access::Verdict;
 use crate::serve::feed::Shared;
-use crate::serve::site::{Page, Request, Site};
+use crate::serve::site::{BINARY, Page, Request, Site};
+use crate::serve::slow::Slow;
 use crate::serve::stream::{Reader, Records, Stream};
 use crate::serve::web_config::LiveConfig;
 
@@ -69,6 +70,7 @@ struct State<S> {
     stream: Mutex<Stream>,
     config: Mutex<LiveConfig>,
     kept: Mutex<Kept>,
+    slow: Slow,
     shared: Arc<Shared>,
     /// It listens on a loopback address.
     is_local: bool,
@@ -93,6 +95,7 @@ impl<S: Site> Replies<S> {
             stream: Mutex::default(),
             config: Mutex::new(config),
             kept: Mutex::default(),
+            slow: Slow::new(),
             shared,
             is_local,
         }))
@@ -127,7 +130,7 @@ impl<S: Site> Replies<S> {
             refusal
         } else {
             let (path, query) = (parts.uri.path(), parts.uri.query().unwrap_or_default());
-            self.to(&parts.method, path, query, &parts.headers, client)
+            self.to(&parts.method, path, query, &parts.headers, client).await
         };
         let headers = reply.headers_mut();
         for (name, value) in [
@@ -143,7 +146,7 @@ impl<S: Site> Replies<S> {
         Ok(reply)
     }
 
-    fn to(&self, method: &Method, path: &str, query: &str, headers: &HeaderMap, client: &Client) -> Reply {
+    async fn to(&self, method: &Method, path: &str, query: &str, headers: &HeaderMap, client: &Client) -> Reply {
         if method != Method::GET && method != Method::HEAD {
             let mut refusal = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are answered");
             refusal
@@ -179,7 +182,7 @@ impl<S: Site> Replies<S> {
             },
             STREAM if method == Method::HEAD => with_type(StatusCode::OK, EVENTS, whole(Bytes::new())),
             STREAM => self.stream(client),
-            _ => self.page(path, query, headers),
+            _ => self.page(path, query, headers).await,
         }
     }
 
@@ -203,10 +206,15 @@ impl<S: Site> Replies<S> {
         with_type(StatusCode::OK, EVENTS, Either::Right(reader))
     }
 
-    fn page(&self, path: &str, query: &str, headers: &HeaderMap) -> Reply {
+    async fn page(&self, path: &str, query: &str, headers: &HeaderMap) -> Reply {
         let is_zipped = accepts_gzip(header(headers, &ACCEPT_ENCODING).unwrap_or_default());
         let request = self.request(path, query, headers);
-        let Some((page, is_zipped)) = self.kept(&request, is_zipped) else {
+        let slow = lock(&self.0.site).slow_page(&request);
+        let made = match slow {
+            Some(page) => Some(shrunk(self.0.slow.page(page).await, is_zipped)),
+            None => self.kept(&request, is_zipped),
+        };
+        let Some((page, is_zipped)) = made else {
             return text(StatusCode::NOT_FOUND, "not found; / is the page");
         };
         let mut reply = with_type(page.status, page.content_type, whole(page.body));
@@ -242,12 +250,9 @@ impl<S: Site> Replies<S> {
         if let Some(page) = kept.pages.get(&key) {
             return Some((page.clone(), is_zipped));
         }
-        let mut page = lock(&self.0.site).page(request)?;
-        if is_zipped {
-            if page.body.len() < MIN_ZIPPED {
-                return Some((page, false));
-            }
-            page.body = zipped(&page.body)?.into();
+        let (page, is_shrunk) = shrunk(lock(&self.0.site).page(request)?, is_zipped);
+        if is_shrunk != is_zipped {
+            return Some((page, false));
         }
         let bytes = kept.bytes + page.body.len();
         if kept.pages.len() < MAX_KEPT && bytes <= MAX_KEPT_BYTES {
@@ -255,6 +260,23 @@ impl<S: Site> Replies<S> {
             kept.pages.insert(key, page.clone());
         }
         Some((page, is_zipped))
+    }
+}
+
+/// Compresses a page for a client that accepts it, if that is worth the time. Returns whether it did.
+fn shrunk(page: Page, is_zipped: bool) -> (Page, bool) {
+    if !is_zipped || page.body.len() < MIN_ZIPPED || page.content_type == BINARY {
+        return (page, false);
+    }
+    match zipped(&page.body) {
+        Some(body) => (
+            Page {
+                body: body.into(),
+                ..page
+            },
+            true,
+        ),
+        None => (page, false),
     }
 }
 
@@ -298,10 +320,14 @@ fn with_type(status: StatusCode, content_type: &'static str, body: Body) -> Repl
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
     use super::*;
     use crate::serve::feed::Feed;
+    use crate::serve::site::SlowPage;
 
-    /// Counts the pages that it makes. A page has as many bytes as the query says.
+    /// Counts the pages that it makes. A page has as many bytes as the query says. That of `/slow` is never ready.
     struct Counted(usize);
 
     impl Site for Counted {
@@ -314,6 +340,17 @@ mod tests {
         fn page(&mut self, request: &Request<'_>) -> Option<Page> {
             self.0 += 1;
             Some(Page::new("text/plain", vec![b'x'; request.query.parse().ok()?]))
+        }
+
+        fn slow_page(&mut self, request: &Request<'_>) -> Option<SlowPage> {
+            match request.path {
+                "/slow" => Some(Box::pin(std::future::pending())),
+                "/api/v1/ready" => {
+                    let bytes = request.query.parse().ok()?;
+                    Some(Box::pin(async move { Page::new(BINARY, vec![b'x'; bytes]) }))
+                }
+                _ => None,
+            }
         }
 
         fn obstacle(&self) -> Option<&'static str> {
@@ -345,6 +382,22 @@ mod tests {
             ask(&format!("/{number}"), 10);
         }
         assert_eq!(ask("/0", 10), (1 + 2 * MAX_KEPT, MAX_KEPT, 10 * MAX_KEPT));
+    }
+
+    #[tokio::test]
+    async fn a_page_that_takes_time_holds_up_no_other() {
+        let replies = Replies::new(Counted(0), LiveConfig::none(), Feed::<()>::new(0).0.shared(), true);
+        let headers = HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static("gzip"))]);
+        let mut slow = pin!(replies.page("/slow", "", &headers));
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(slow.as_mut().poll(&mut context).is_pending());
+        let ready = replies.page("/api/v1/ready", "5000", &headers).await;
+        assert_eq!(ready.status(), StatusCode::OK);
+        assert_eq!(ready.body().size_hint().exact(), Some(5_000));
+        let plain = replies.page("/api/v1/any", "5000", &headers).await;
+        assert_eq!(plain.headers()[CONTENT_ENCODING], "gzip");
+        assert!(plain.body().size_hint().exact() < Some(5_000));
+        assert!(slow.as_mut().poll(&mut context).is_pending());
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What a server shows: the trait between the server and the command that measures.
 
+use std::pin::Pin;
+
 use hyper::StatusCode;
 use hyper::body::Bytes;
 use serde::Serialize;
@@ -27,9 +29,19 @@ pub trait Site: Send + 'static {
     /// The page at a path; `None` if there is none. It may be shown again for a quarter of a second.
     fn page(&mut self, request: &Request<'_>) -> Option<Page>;
 
+    /// The page at a path that takes time, because others are asked for it. It is made beside other requests, and so without
+    /// the site; for a bounded time, and a bounded number at once. `None`: [`Self::page`] has the path, if any.
+    fn slow_page(&mut self, request: &Request<'_>) -> Option<SlowPage> {
+        let _ = request;
+        None
+    }
+
     /// Why nothing is measured, if so.
     fn obstacle(&self) -> Option<&'static str>;
 }
+
+/// A page that is being made.
+pub type SlowPage = Pin<Box<dyn Future<Output = Page> + Send>>;
 
 /// A request that is allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +54,9 @@ pub struct Request<'a> {
     /// Updates that did not fit into the feed.
     pub updates_lost: u64,
 }
+
+/// The type of a page that is not compressed, as it would take more time than it saves.
+pub const BINARY: &str = "application/octet-stream";
 
 /// A reply to a request.
 #[derive(Debug, Clone, PartialEq, Eq)]

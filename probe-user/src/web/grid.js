@@ -7,9 +7,14 @@ export class Grid {
   #body = make("tbody");
   #chosen = null;
   #onChoose;
+  #detail;
 
-  /** `columns`: heading, class, and what it means. `onChoose` gets the chosen row, or null. */
-  constructor(place, title, columns, onChoose) {
+  /**
+   * `columns`: heading, class, and what it means. `onChoose` gets the chosen row, or null. `detail` is the element that shows
+   * it, which Enter leads to.
+   */
+  constructor(place, title, columns, onChoose, detail = "detail-title") {
+    this.#detail = detail;
     this.#columns = columns;
     this.#onChoose = onChoose;
     const headings = columns.map(([text, kind, meaning]) => make("th", { scope: "col", class: kind, title: meaning }, text));
@@ -66,6 +71,6 @@ export class Grid {
     event.preventDefault();
     this.choose(element.row);
     element.focus();
-    if (event.key === "Enter") document.getElementById("detail-title")?.focus();
+    if (event.key === "Enter") document.getElementById(this.#detail)?.focus();
   }
 }
