@@ -221,7 +221,7 @@ fn await_whole_window(running: &Running, peer: &str) {
     running.await_record(before + 1, "another window", of_it);
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn ports_are_probed_as_a_hub_assigns_them() {
     let (Some(pair), Some(program)) = (Pair::new(), program().await) else {
         return;

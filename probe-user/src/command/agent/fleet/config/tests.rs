@@ -6,7 +6,6 @@ use std::os::unix::fs::PermissionsExt as _;
 use probe_hub::enrol::{Servers, StateDirectory};
 use tempfile::TempDir;
 
-use super::*;
 use crate::command::agent::config::AgentConfig;
 use crate::command::{Command, read};
 
