@@ -26,6 +26,7 @@ pub mod lease;
 pub mod matrix;
 pub mod neighbours;
 pub mod problems;
+pub mod query;
 pub mod stores;
 pub mod webhook;
 
@@ -97,6 +98,8 @@ struct Shared {
     figures: Mutex<ingest::Figures>,
     /// `CLOCK_MONOTONIC` until which this hub coordinates.
     lease_until_ns: AtomicU64,
+    /// The hub that coordinates, as far as this one knows.
+    coordinator: Mutex<Option<String>>,
     stop: watch::Sender<bool>,
     tasks: Mutex<JoinSet<()>>,
 }
@@ -123,10 +126,12 @@ impl Hub {
                 alerts: Mutex::default(),
                 figures: Mutex::default(),
                 lease_until_ns: AtomicU64::new(0),
+                coordinator: Mutex::default(),
                 stop: watch::Sender::new(false),
                 tasks: Mutex::default(),
             }),
         };
+        hub.spawn(lease::run(hub.clone()));
         hub.spawn(coordinator::run(hub.clone()));
         hub.spawn(ingest::run(hub.clone()));
         hub.spawn(alerting::run(hub.clone()));
@@ -167,7 +172,7 @@ impl Hub {
 
     /// Whether the fleet is known. Results of unknown ports do not count.
     fn is_loaded(&self) -> bool {
-        self.fleet().version() > 0
+        self.fleet().is_loaded()
     }
 
     async fn loaded(&self) {
@@ -179,6 +184,20 @@ impl Hub {
     /// Whether this hub assigns, alerts and sends notices; others stand by.
     pub fn is_coordinator(&self) -> bool {
         probe_host::clock::monotonic_ns() < self.shared.lease_until_ns.load(Ordering::Acquire)
+    }
+
+    /// The name of the hub that coordinates, if it is known.
+    pub fn coordinator(&self) -> Option<String> {
+        self.shared
+            .coordinator
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn set_lease(&self, holder: Option<String>, until_ns: u64) {
+        self.shared.lease_until_ns.store(until_ns, Ordering::Release);
+        *self.shared.coordinator.lock().unwrap_or_else(PoisonError::into_inner) = holder;
     }
 
     /// Runs a task until it ends, or a little longer than until [`Self::stopped`].

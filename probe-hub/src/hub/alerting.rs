@@ -3,22 +3,23 @@
 //! Raised alerts, and changes that were not posted yet, are kept in the hubs' bucket: a hub that takes over goes on with them.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::Result;
 use async_nats::client::Request;
 use async_nats::connection::State as ConnectionState;
+use async_nats::jetstream::kv::UpdateErrorKind;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, mpsc};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::{Fleet, Hub, Now, PortId};
 use crate::hub::alerts::loss::Verdict;
 use crate::hub::alerts::{Alert, Change, DOWN_NS, HostLife, PairLife, Silent};
-use crate::hub::follow::follow;
+use crate::hub::follow::{Step, follow};
 use crate::hub::webhook::Webhook;
 use crate::message::event::{Answer, Event, Silence, What};
 use crate::name::{HostName, PortName};
@@ -30,6 +31,8 @@ const BACKLOG_NS: u64 = 600_000_000_000;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 /// Questions that are open at once. Further silent pairs count as not answered.
 const MAX_QUESTIONS: usize = 1024;
+/// Time for the last posts when the hub stops.
+const LAST_POSTS: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_secs(1);
 /// Results of before are on their way for this time after a connection was lost.
 const SETTLE_NS: u64 = 60_000_000_000;
@@ -70,20 +73,23 @@ struct State {
     boots: HashMap<PortId, (u64, u64)>,
     /// `CLOCK_MONOTONIC` since when this hub hears heartbeats; `None` without a connection.
     listens_ns: Option<u64>,
-    /// The alerts of the hub that coordinated before were taken over.
-    coordinates: bool,
-    stored: Stored,
+    /// While this hub coordinates, and has taken over the alerts of the one before: the entry in the bucket, and its revision.
+    kept: Option<(Stored, u64)>,
 }
 
 struct Alerting {
     hub: Hub,
     state: Mutex<State>,
     webhook: Option<Webhook>,
-    changed: Notify,
+    changed: Arc<Notify>,
 }
 
 pub(super) async fn run(hub: Hub) {
-    let start = |url: &String| Webhook::start(url.clone(), hub.config().name.clone());
+    let changed = Arc::new(Notify::new());
+    let start = |url: &String| {
+        let changed = Arc::clone(&changed);
+        Webhook::start(url.clone(), hub.config().name.clone(), move || changed.notify_one())
+    };
     let webhook = match hub.config().webhook.as_ref().map(start).transpose() {
         Ok(webhook) => webhook,
         Err(error) => {
@@ -95,14 +101,19 @@ pub(super) async fn run(hub: Hub) {
         hub: hub.clone(),
         state: Mutex::default(),
         webhook,
-        changed: Notify::new(),
+        changed: Arc::clone(&changed),
     };
     let (questions, asked) = mpsc::channel(MAX_QUESTIONS);
     tokio::select! {
         () = alerting.take_events(questions) => {}
         () = alerting.ask(asked) => {}
         () = alerting.tick() => {}
-        () = hub.stopped() => {}
+        () = hub.stopped() => {
+            alerting.finish_posts().await;
+            if let Err(error) = alerting.keep().await {
+                log::warn!("the last alerts are not kept in the bucket {HUB}: {error:#}");
+            }
+        }
     }
 }
 
@@ -113,15 +124,21 @@ impl Alerting {
 
     async fn take_events(&self, questions: mpsc::Sender<Pair>) {
         self.hub.loaded().await;
+        // Events resolve what was raised before.
+        match self.stored().await {
+            Ok((stored, _)) => self.hub.alerts().adopt(stored.raised, Now::read().utc_ns),
+            Err(error) => log::warn!("the alerts in the bucket {HUB} cannot be read: {error:#}"),
+        }
         let since_ns = Now::read().utc_ns.saturating_sub(BACKLOG_NS);
         let mut backlog = Some(Vec::new());
-        follow(&self.hub, EVENTS, since_ns, |message, is_current| {
-            let pair = self.take(&message.subject, &message.payload, backlog.is_some());
-            match &mut backlog {
-                Some(pairs) => pairs.extend(pair),
-                None => pair.into_iter().for_each(|pair| self.question(&questions, pair)),
+        follow(&self.hub, EVENTS, since_ns, |step| match (step, &mut backlog) {
+            (Step::Message { subject, payload }, Some(pairs)) => pairs.extend(self.take(subject, &payload, true)),
+            (Step::Message { subject, payload }, None) => {
+                if let Some(pair) = self.take(subject, &payload, false) {
+                    self.question(&questions, pair);
+                }
             }
-            if is_current {
+            (Step::Current, _) => {
                 for pair in backlog.take().unwrap_or_default() {
                     self.question(&questions, pair);
                 }
@@ -155,7 +172,7 @@ impl Alerting {
             }
             What::Answering { peer, .. } => {
                 self.state().asked.remove(&(event.port.clone(), peer.clone()));
-                self.hub.alerts().answering(event.port, peer, now.utc_ns);
+                self.hub.alerts().answering(event.port, peer, event.time_ns, now.utc_ns);
                 self.changed.notify_one();
                 None
             }
@@ -270,7 +287,7 @@ impl Alerting {
             match verdict {
                 Verdict::Above(lossy) => alerts.loss(from, to, Some(lossy), now.utc_ns),
                 Verdict::Below => alerts.loss(from, to, None, now.utc_ns),
-                Verdict::Answers => alerts.answering(from, to, now.utc_ns),
+                Verdict::Answers { start_ns } => alerts.answering(from, to, start_ns, now.utc_ns),
             }
         }
         alerts.problems(fleet.problems().iter(), now.utc_ns);
@@ -315,56 +332,84 @@ impl Alerting {
         restarts
     }
 
-    /// Posts and keeps what has changed.
+    /// Posts and keeps what has changed, if this hub coordinates.
     async fn publish(&self) -> Result<()> {
         if !self.hub.is_coordinator() {
-            self.state().coordinates = false;
+            self.state().kept = None;
             self.hub.alerts().changes();
             if let Some(webhook) = &self.webhook {
                 webhook.clear();
             }
             return Ok(());
         }
-        let is_current = self.hub.figures().is_current && self.hub.is_loaded();
-        let coordinates = self.state().coordinates;
-        if !coordinates {
-            if !is_current {
+        if self.state().kept.is_none() {
+            if !self.hub.figures().is_current || !self.hub.is_loaded() {
                 return Ok(());
             }
-            let bucket = self.hub.jetstream().get_key_value(HUB).await?;
-            let stored = bucket.get(KEY).await?;
-            let stored: Stored = stored
-                .and_then(|stored| serde_json::from_slice(&stored).ok())
-                .unwrap_or_default();
-            self.hub.alerts().adopt(stored.raised.clone(), Now::read().utc_ns);
-            if let Some(webhook) = &self.webhook {
-                webhook.post(stored.unsent.clone());
-            }
-            let mut state = self.state();
-            (state.coordinates, state.stored) = (true, stored);
+            self.take_over().await?;
         }
-        let (changes, raised) = {
-            let mut alerts = self.hub.alerts();
-            (alerts.changes(), alerts.raised().cloned().collect())
-        };
+        let changes = self.hub.alerts().changes();
         for change in &changes {
             match change {
                 Change::Raised(alert) => log::warn!("{}", alert.text),
                 Change::Resolved(alert) => log::info!("this is over: {}", alert.text),
             }
         }
-        let unsent = self.webhook.as_ref().map(|webhook| {
+        if let Some(webhook) = &self.webhook {
             webhook.post(changes);
-            webhook.unsent()
-        });
-        let stored = Stored {
-            raised,
-            unsent: unsent.unwrap_or_default(),
+        }
+        self.keep().await
+    }
+
+    async fn take_over(&self) -> Result<()> {
+        let (stored, revision) = self.stored().await?;
+        self.hub.alerts().adopt(stored.raised.clone(), Now::read().utc_ns);
+        if let Some(webhook) = &self.webhook {
+            let waiting = webhook.unsent();
+            let unsent = stored.unsent.iter().filter(|change| !waiting.contains(change));
+            webhook.post(unsent.cloned());
+        }
+        self.state().kept = Some((stored, revision));
+        Ok(())
+    }
+
+    /// The entry in the bucket, and its revision.
+    async fn stored(&self) -> Result<(Stored, u64)> {
+        let bucket = self.hub.jetstream().get_key_value(HUB).await?;
+        let entry = bucket.entry(KEY).await?;
+        let revision = entry.as_ref().map_or(0, |entry| entry.revision);
+        let stored = entry.and_then(|entry| serde_json::from_slice(&entry.value).ok());
+        Ok((stored.unwrap_or_default(), revision))
+    }
+
+    /// Gives what waits a short time: another hub would post it again.
+    async fn finish_posts(&self) {
+        let Some(webhook) = &self.webhook else { return };
+        let sent = async {
+            while !webhook.unsent().is_empty() {
+                self.changed.notified().await;
+            }
         };
-        if stored != self.state().stored {
-            let bucket = self.hub.jetstream().get_key_value(HUB).await?;
-            bucket.put(KEY, stored.write()?.into()).await?;
-            self.state().stored = stored;
+        let _ = timeout(LAST_POSTS, sent).await;
+    }
+
+    /// Keeps what another hub needs to take over. If that has happened already, its entry stays.
+    async fn keep(&self) -> Result<()> {
+        let Some((before, revision)) = self.state().kept.clone() else {
+            return Ok(());
+        };
+        let stored = Stored {
+            raised: self.hub.alerts().raised().cloned().collect(),
+            unsent: self.webhook.as_ref().map(Webhook::unsent).unwrap_or_default(),
+        };
+        if stored == before {
+            return Ok(());
+        }
+        let bucket = self.hub.jetstream().get_key_value(HUB).await?;
+        match bucket.update(KEY, stored.write()?.into(), revision).await {
+            Ok(revision) => self.state().kept = Some((stored, revision)),
+            Err(error) if error.kind() == UpdateErrorKind::WrongLastRevision => self.state().kept = None,
+            Err(error) => return Err(error.into()),
         }
         Ok(())
     }

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use async_nats::datetime::from_nanos;
-use async_nats::jetstream::Message;
 use async_nats::jetstream::consumer::DeliverPolicy;
 use async_nats::jetstream::consumer::pull::OrderedConfig;
 use futures_util::StreamExt as _;
+use prost::bytes::Bytes;
 
 use super::Hub;
 use crate::subjects::Results;
@@ -15,8 +15,17 @@ use crate::subjects::Results;
 /// Pause after a failure.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Hands over each message that was stored since `since_ns` (UTC), and whether all that was there has been read.
-pub async fn follow(hub: &Hub, results: Results, since_ns: u64, mut take: impl FnMut(Message, bool)) {
+pub enum Step<'a> {
+    Message {
+        subject: &'a str,
+        payload: Bytes,
+    },
+    /// All that was there has been read.
+    Current,
+}
+
+/// Hands over each message that was stored since `since_ns` (UTC).
+pub async fn follow(hub: &Hub, results: Results, since_ns: u64, mut take: impl FnMut(Step)) {
     let mut last = None;
     loop {
         if let Err(error) = messages(hub, results, since_ns, &mut last, &mut take).await {
@@ -32,7 +41,7 @@ async fn messages(
     results: Results,
     since_ns: u64,
     last: &mut Option<u64>,
-    take: &mut impl FnMut(Message, bool),
+    take: &mut impl FnMut(Step),
 ) -> Result<()> {
     let stream = hub.jetstream().get_stream_no_info(results.stream).await?;
     let deliver_policy = match *last {
@@ -47,12 +56,22 @@ async fn messages(
         deliver_policy,
         ..OrderedConfig::default()
     };
-    let mut messages = stream.create_consumer(config).await?.messages().await?;
+    let consumer = stream.create_consumer(config).await?;
+    if consumer.cached_info().num_pending == 0 {
+        take(Step::Current);
+    }
+    let mut messages = consumer.messages().await?;
     loop {
         let message = messages.next().await.context("it has ended")??;
         let Ok(info) = message.info() else { continue };
         *last = Some(info.stream_sequence);
         let is_current = info.pending == 0;
-        take(message, is_current);
+        take(Step::Message {
+            subject: &message.subject,
+            payload: message.payload.clone(),
+        });
+        if is_current {
+            take(Step::Current);
+        }
     }
 }

@@ -146,11 +146,17 @@ async fn of_stream(stream: &Stream, results: Results, from: &PortName, to: &Port
     let limit = range.limit.min(MAX_WINDOWS);
     let state = &stream.cached_info().state;
     let (first, mut end) = (state.first_sequence, state.last_sequence + 1);
+    if state.messages == 0 {
+        return Ok(history);
+    }
     let (mut batches, mut bytes) = (0, 0);
     for (start_ns, end_ns) in range.parts() {
         let start = reader.first_after(start_ns, first, end).await?;
-        let part = reader.read(start, end_ns, MAX_BATCHES - batches).await?;
+        if start == end {
+            continue;
+        }
         end = start;
+        let part = reader.read(start, end_ns, MAX_BATCHES - batches).await?;
         batches += part.batches.len();
         bytes += part.bytes;
         let windows = part.batches.into_iter().flat_map(|batch| of_peer(batch, &peer));

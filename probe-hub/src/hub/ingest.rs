@@ -8,7 +8,7 @@ use prost::bytes::Bytes;
 use thiserror::Error;
 
 use super::{Hub, Now, PortId};
-use crate::hub::follow::follow;
+use crate::hub::follow::{Step, follow};
 use crate::hub::matrix::{Cell, FORGET_NS, MAX_PEERS};
 use crate::message::windows::WireCounts;
 use crate::name::{HostName, PortName};
@@ -65,11 +65,9 @@ async fn take_windows(hub: &Hub) {
     hub.loaded().await;
     let since_ns = Now::read().utc_ns.saturating_sub(BACKLOG_NS);
     let mut reader = Reader::default();
-    follow(hub, WINDOWS, since_ns, |message, is_current| {
-        take(hub, &mut reader, &message.subject, message.payload.clone());
-        if is_current {
-            hub.figures().is_current = true;
-        }
+    follow(hub, WINDOWS, since_ns, |step| match step {
+        Step::Message { subject, payload } => take(hub, &mut reader, subject, payload),
+        Step::Current => hub.figures().is_current = true,
     })
     .await;
 }

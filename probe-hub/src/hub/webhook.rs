@@ -91,10 +91,11 @@ struct Message<'a> {
 }
 
 impl Webhook {
-    pub fn start(url: String, hub: String) -> Result<Self> {
+    /// `done` is called after each change that no longer waits.
+    pub fn start(url: String, hub: String, done: impl Fn() + Send + 'static) -> Result<Self> {
         let shared = Arc::new(Shared::default());
         let thread = Arc::clone(&shared);
-        in_background("kstamp-webhook", move || thread.run(&url, &hub))
+        in_background("kstamp-webhook", move || thread.run(&url, &hub, done))
             .context("cannot start a thread for --webhook")?;
         Ok(Self(shared))
     }
@@ -145,7 +146,7 @@ impl Shared {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn run(&self, url: &str, hub: &str) {
+    fn run(&self, url: &str, hub: &str, done: impl Fn()) {
         let agent = agent();
         let mut failures = 0;
         loop {
@@ -167,6 +168,9 @@ impl Shared {
             // Meanwhile it may have been dropped.
             if is_done && queue.first == number {
                 queue.pop();
+            }
+            if is_done {
+                done();
             }
             match outcome {
                 Outcome::Sent => {

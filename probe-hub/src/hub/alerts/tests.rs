@@ -58,11 +58,21 @@ fn a_silent_pair_is_raised_once_with_its_direction() {
     assert_eq!(raised[0].id, "silent a/p -> b/p 1000000000");
     alerts.tick(&hosts(ALIVE), well, 7 * S);
     assert_eq!(changes(&mut alerts), ["+silent a/p -> b/p"]);
-    alerts.answering(port("a/p"), port("b/p"), 9 * S);
-    alerts.answering(port("a/p"), port("b/p"), 10 * S);
+    alerts.answering(port("a/p"), port("b/p"), 9 * S, 9 * S);
+    alerts.answering(port("a/p"), port("b/p"), 10 * S, 10 * S);
     assert_eq!(changes(&mut alerts), ["-silent a/p -> b/p Recovered"]);
     assert_eq!(alerts.raised().count(), 0);
     assert_eq!(alerts.resolved().next().and_then(|alert| alert.until_ns), Some(9 * S));
+}
+
+#[test]
+fn old_news_resolve_nothing() {
+    let mut alerts = Alerts::default();
+    alerts.silent(silent("a/p", "b/p", Some(Direction::Backward)), 5 * S);
+    alerts.answering(port("a/p"), port("b/p"), S, 6 * S);
+    assert_eq!(alerts.raised().count(), 1);
+    alerts.answering(port("a/p"), port("b/p"), S + 1, 6 * S);
+    assert_eq!(alerts.raised().count(), 0);
 }
 
 #[test]
@@ -83,7 +93,7 @@ fn a_peer_that_could_not_be_asked_is_shown_when_it_lives_or_after_a_time() {
     // Its heartbeats are late, but not late enough for a host that is down.
     let mut alerts = held();
     assert!(!heard(&mut alerts, 5, 20));
-    alerts.answering(port("a/p"), port("b/p"), 20 * S);
+    alerts.answering(port("a/p"), port("b/p"), 20 * S, 20 * S);
     assert!(!heard(&mut alerts, 12, 25));
     let mut alerts = held();
     assert!(heard(&mut alerts, 12, 25));
@@ -120,7 +130,7 @@ fn one_alert_stands_for_all_pairs_to_a_host_that_is_down() {
     // Some answer when it is back; the others are shown after a while.
     alerts.tick(&hosts(ALIVE), well, 30 * S);
     for from in ["a/p", "a/q"] {
-        alerts.answering(port(from), port("b/p"), 32 * S);
+        alerts.answering(port(from), port("b/p"), 32 * S, 32 * S);
     }
     alerts.loss(port("a/s"), port("b/p"), None, 32 * S);
     alerts.tick(&hosts(ALIVE), well, 49 * S);
@@ -178,7 +188,7 @@ fn a_silent_pair_is_not_lossy_as_well() {
     loss(&mut alerts, Some(lossy()));
     let want = ["+loss a/p -> b/p", "-loss a/p -> b/p Folded", "+silent a/p -> b/p"];
     assert_eq!(changes(&mut alerts), want);
-    alerts.answering(port("a/p"), port("b/p"), 7 * S);
+    alerts.answering(port("a/p"), port("b/p"), 7 * S, 7 * S);
     loss(&mut alerts, Some(lossy()));
     loss(&mut alerts, None);
     let want = [
@@ -221,7 +231,7 @@ fn many_alerts_are_counted() {
     assert_eq!(figures(&alerts), (MAX_SHOWN, MAX_KEPT - MAX_SHOWN, 5));
     assert_eq!(alerts.changes().len(), MAX_SHOWN);
     let (from, to) = pair(0);
-    alerts.answering(port(&from), port(&to), 6 * S);
+    alerts.answering(port(&from), port(&to), 6 * S, 6 * S);
     alerts.tick(&hosts(ALIVE), well, 7 * S);
     assert_eq!(figures(&alerts), (MAX_SHOWN, MAX_KEPT - MAX_SHOWN - 1, 5));
     assert_eq!(alerts.changes().len(), 2);
@@ -242,7 +252,7 @@ fn a_hub_that_takes_over_neither_repeats_nor_loses_alerts() {
         alerts.silent(silent(name, "b/p", direction), 5 * S);
     }
     alerts.silent(silent("a/held", "b/p", None), 5 * S);
-    alerts.answering(port("a/over"), port("b/p"), 6 * S);
+    alerts.answering(port("a/over"), port("b/p"), 6 * S, 6 * S);
     let stored = ["a/both", "a/held", "a/over", "a/unknown"].map(raised);
     alerts.adopt(stored.to_vec(), 7 * S);
     let want = ["-silent a/over -> b/p Recovered", "+silent a/new -> b/p"];
@@ -253,7 +263,7 @@ fn a_hub_that_takes_over_neither_repeats_nor_loses_alerts() {
         ["a/both", "a/held", "a/new", "a/unknown"].map(|name| format!("{name} -> b/p"))
     );
     for name in ["a/both", "a/held", "a/new", "a/unknown"] {
-        alerts.answering(port(name), port("b/p"), 8 * S);
+        alerts.answering(port(name), port("b/p"), 8 * S, 8 * S);
     }
     assert_eq!((alerts.changes().len(), alerts.shown), (4, 0));
 }

@@ -55,7 +55,7 @@ fn wait(done: impl Fn() -> bool) {
 #[test]
 fn changes_arrive_in_order_and_after_a_failure() {
     let (url, bodies) = receiver(&["503 Busy", "200 OK", "404 Not Found", "204 No Content"]);
-    let webhook = Webhook::start(url, "hub1".to_owned()).unwrap();
+    let webhook = Webhook::start(url, "hub1".to_owned(), || {}).unwrap();
     webhook.post([raised(1), raised(2), raised(3)]);
     wait(|| webhook.unsent().is_empty());
     let hosts = bodies.try_iter().map(|body| {
@@ -72,7 +72,7 @@ fn what_waits_is_bounded() {
     // Nobody accepts.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
-    let webhook = Webhook::start(url, "hub1".to_owned()).unwrap();
+    let webhook = Webhook::start(url, "hub1".to_owned(), || {}).unwrap();
     webhook.post((0..MAX_UNSENT + 5).map(raised));
     let unsent = webhook.unsent();
     assert_eq!((unsent.len(), &unsent[0]), (MAX_UNSENT, &raised(5)));

@@ -98,7 +98,7 @@ fn a_silent_pair_answers_in_a_window_without_loss() {
     watch.set_silent(&silent, 25 * S);
     assert_eq!(
         verdicts(&mut watch, &[(30, 100), (40, 0)]),
-        [None, Some(Verdict::Answers)]
+        [None, Some(Verdict::Answers { start_ns: 30 * S })]
     );
     // The windows of the silence do not count afterwards.
     watch.set_silent(&HashSet::new(), 45 * S);
