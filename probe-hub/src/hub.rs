@@ -15,14 +15,19 @@ use crate::connection;
 use crate::credentials::Credentials;
 use crate::name::HostName;
 
+pub mod alerts;
 pub mod coordinator;
 pub mod fleet;
+pub mod history;
 pub mod lease;
+pub mod matrix;
 pub mod neighbours;
 pub mod problems;
 pub mod stores;
 
+pub use alerts::Alerts;
 pub use fleet::{Fleet, Now, PortId};
+pub use matrix::Matrix;
 
 /// A server that does not answer for so long at the start is given up.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
@@ -81,6 +86,8 @@ struct Shared {
     config: Config,
     jetstream: jetstream::Context,
     fleet: Mutex<Fleet>,
+    matrix: Mutex<Matrix>,
+    alerts: Mutex<Alerts>,
     /// `CLOCK_MONOTONIC` until which this hub coordinates.
     lease_until_ns: AtomicU64,
     stop: watch::Sender<bool>,
@@ -105,6 +112,8 @@ impl Hub {
                 config,
                 jetstream,
                 fleet: Mutex::default(),
+                matrix: Mutex::default(),
+                alerts: Mutex::default(),
                 lease_until_ns: AtomicU64::new(0),
                 stop: watch::Sender::new(false),
                 tasks: Mutex::default(),
@@ -129,6 +138,16 @@ impl Hub {
     /// Hold it briefly, and never while waiting.
     pub fn fleet(&self) -> MutexGuard<'_, Fleet> {
         self.shared.fleet.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hold it briefly, as the fleet, and lock the fleet before it if both are needed.
+    pub fn matrix(&self) -> MutexGuard<'_, Matrix> {
+        self.shared.matrix.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hold it briefly, as the fleet, and lock fleet and matrix before it if they are needed.
+    pub fn alerts(&self) -> MutexGuard<'_, Alerts> {
+        self.shared.alerts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether this hub assigns, alerts and sends notices; others stand by.

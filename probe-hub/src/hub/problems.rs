@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::name::PortName;
 
@@ -11,7 +11,7 @@ const MAX_PROBLEMS: usize = 10_000;
 /// A problem of a port that is not taken into the fleet is forgotten after this time, if it does not come again.
 const REFUSED_NS: u64 = 600_000_000_000;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     NotEnrolled,

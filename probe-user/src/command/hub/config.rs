@@ -22,7 +22,6 @@ const NOT_SERVED: &str = "none";
 const MIN_STORE: u64 = 16 << 20;
 /// More targets would be a mesh.
 const MAX_NEIGHBOURS: usize = 1024;
-const MAX_PREFIXES: usize = 64;
 
 #[derive(Debug, Clone)]
 pub enum HubCommand {
@@ -94,7 +93,7 @@ pub fn validate(args: HubArgs) -> Result<HubCommand, ConfigError> {
             },
             nats_listen: listen,
             nats_server: args.nats_server,
-            store: match values::bytes("--store-size", &args.store_size)? {
+            store: match values::size("--store-size", &args.store_size)? {
                 bytes if bytes < MIN_STORE => wrong(format!(
                     "--store-size {} is too small; use 16MiB or more",
                     args.store_size
@@ -160,16 +159,10 @@ fn fleet(args: &FleetArgs, port: u16) -> Result<FleetConfig, ConfigError> {
 }
 
 fn enroll(fleet: FleetConfig, args: EnrollArgs) -> Result<EnrollConfig, ConfigError> {
-    if args.prefix.len() > MAX_PREFIXES {
-        return wrong(format!(
-            "{} prefixes are too many; give --prefix at most {MAX_PREFIXES} times",
-            args.prefix.len()
-        ));
-    }
     Ok(EnrollConfig {
         fleet,
         host: host(&args.host)?,
-        prefixes: values::prefixes_of("--prefix", &args.prefix)?,
+        prefixes: values::prefixes("--prefix", &args.prefix)?,
         replace: args.replace,
         output: values::output(args.credentials),
     })
@@ -212,11 +205,11 @@ mod tests {
         assert_eq!(config.fleet.state, PathBuf::from("/var/lib/kstamp/hub"));
         assert_eq!(
             (config.store, config.neighbours, config.nats_listen.port()),
-            (10 << 30, 32, 4222)
+            (5 << 30, 32, 4222)
         );
         assert_eq!(config.serve.unwrap().listen.to_string(), "127.0.0.1:9864");
         let config = run(
-            "--address h:4333 --address fd77::1 --nats-listen [::]:4300 --store-size 1TiB --listen none --name a-b",
+            "--address h:4333 --address fd77::1 --nats-listen [::]:4300 --store-size 1024GiB --listen none --name a-b",
         );
         let servers: Vec<_> = config.fleet.addresses.iter().map(Address::url).collect();
         assert_eq!(servers, ["tls://h:4333", "tls://[fd77::1]:4300"]);

@@ -1,7 +1,6 @@
 //! What `kstamp hub` writes: its start and its events, as text or JSON lines.
 
 use std::io::{self, Write};
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -26,8 +25,6 @@ pub struct Start {
     pub nats_server: Option<PathBuf>,
     /// Hosts that are enrolled.
     pub hosts: usize,
-    /// Where the page is.
-    pub listen: Option<SocketAddr>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -111,8 +108,5 @@ fn header(start: &Start, out: &mut dyn Write) -> io::Result<()> {
         count(start.hosts as u64, "host")
     )?;
     writeln!(out, "  state     in {}", start.state.display())?;
-    if let Some(listen) = start.listen {
-        writeln!(out, "  page      at {listen}")?;
-    }
     Ok(())
 }
