@@ -205,3 +205,6 @@ impl Now {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
