@@ -1,6 +1,7 @@
 //! A connection to a NATS server, by TLS in both directions and an NKey.
 
 use std::future::Future;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,6 +38,26 @@ pub enum ConnectionError {
     Pem { what: &'static str, why: String },
     #[error("{0} is no address of a NATS server: {1}; write tls://HOST:4222")]
     Address(String, String),
+}
+
+/// Fails if [`connect`] would, without connecting.
+pub fn check(credentials: &Credentials) -> Result<(), ConnectionError> {
+    tls(credentials)?;
+    check_servers(&credentials.servers)
+}
+
+/// Whether these are addresses of servers that speak TLS.
+pub fn check_servers(servers: &[String]) -> Result<(), ConnectionError> {
+    servers.iter().try_for_each(|server| address(server).map(drop))
+}
+
+fn address(server: &str) -> Result<ServerAddr, ConnectionError> {
+    let refused = |why: String| ConnectionError::Address(server.to_owned(), why);
+    let address: ServerAddr = server.parse().map_err(|error: io::Error| refused(error.to_string()))?;
+    match address.scheme() {
+        "tls" => Ok(address),
+        scheme => Err(refused(format!("{scheme} is not encrypted"))),
+    }
 }
 
 /// Connects, and connects again whenever the connection is lost, for as long as a copy of the client is there. Returns at once;
@@ -93,21 +114,6 @@ fn unusable(what: &'static str, error: impl std::fmt::Display) -> ConnectionErro
         what,
         why: error.to_string(),
     }
-}
-
-/// Whether the credentials can be used at all.
-pub fn check(credentials: &Credentials) -> Result<(), ConnectionError> {
-    tls(credentials)?;
-    for server in &credentials.servers {
-        address(server)?;
-    }
-    Ok(())
-}
-
-fn address(server: &str) -> Result<ServerAddr, ConnectionError> {
-    server
-        .parse()
-        .map_err(|error: std::io::Error| ConnectionError::Address(server.to_owned(), error.to_string()))
 }
 
 /// Whether a server has not accepted the NKey.
@@ -173,7 +179,7 @@ pub async fn diagnose(credentials: &Credentials) -> Result<(), Problem> {
 /// The steps of a connection, as far as the NKey.
 async fn examine(server: &str, credentials: &Credentials) -> Result<(), Problem> {
     const MAX_INFO_LEN: u64 = 64 << 10;
-    let unreachable = |error: std::io::Error| Problem::Unreachable(format!("{server}: {error}"));
+    let unreachable = |error: io::Error| Problem::Unreachable(format!("{server}: {error}"));
     let refused = |why: String| Problem::Refused(format!("{server}: {why}"));
     let tls = tls(credentials).map_err(|error| refused(error.to_string()))?;
     let address = address(server).map_err(|error| refused(error.to_string()))?;
@@ -228,6 +234,27 @@ pub fn too_old(server: &ServerInfo) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_servers_that_speak_tls_are_addresses() {
+        let check = |server: &str| check_servers(&[server.to_owned()]).map_err(|error| error.to_string());
+        for right in ["tls://10.0.0.1:4222", "tls://nats.example.org", "tls://[fd01::1]:4222"] {
+            assert_eq!(check(right), Ok(()));
+        }
+        for wrong in [
+            "",
+            "nats://10.0.0.1:4222",
+            "10.0.0.1",
+            "http://h",
+            "tls://",
+            "tls://a b",
+        ] {
+            assert!(
+                check(wrong).is_err_and(|error| error.contains("tls://HOST:4222")),
+                "{wrong}"
+            );
+        }
+    }
 
     #[test]
     fn old_servers_are_named() {

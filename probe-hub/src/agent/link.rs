@@ -464,7 +464,10 @@ impl Worker {
                 self.send_after = Instant::now() + PAUSE;
                 self.refused(&why);
             }
-            Err(Refusal::NoReply) => self.send_after = Instant::now() + PAUSE,
+            Err(Refusal::NoReply) if self.is_connected() => {
+                self.refused("it does not acknowledge them; is the hub set up there?")
+            }
+            Err(Refusal::NoReply) => {}
         }
     }
 
