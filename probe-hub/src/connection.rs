@@ -138,12 +138,12 @@ pub async fn publish(client: &Client, subject: String, id: &str, content: Vec<u8
         headers.insert(MESSAGE_ID, id);
         request = request.headers(headers);
     }
-    let reply = client.send_request(subject.clone(), request).await;
+    let reply = client.send_request(subject, request).await;
     let reply = reply.map_err(|error| match error.kind() {
         RequestErrorKind::MaxPayloadExceeded => Refusal::TooLarge(error.to_string()),
-        RequestErrorKind::NoResponders => Refusal::Refused(format!(
-            "it has no stream for {subject}: is the hub set up, or is JetStream off?"
-        )),
+        RequestErrorKind::NoResponders => Refusal::Refused(
+            "it has no stream for that; start the hub, which makes it, or turn JetStream on".to_owned(),
+        ),
         _ => Refusal::NoReply,
     })?;
     match serde_json::from_slice(&reply.payload) {

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use self::address::Address;
-use self::authority::Authority;
+pub(crate) use self::authority::Authority;
 pub use self::authority::expiry_year;
 use self::files::{OWNER_ONLY, read, replace};
 use crate::credentials::Credentials;
