@@ -19,8 +19,7 @@ use thiserror::Error;
 
 pub use self::address::Address;
 pub(crate) use self::authority::Authority;
-pub use self::authority::expiry_year;
-use self::files::{OWNER_ONLY, read, replace};
+use self::files::{read, replace};
 use crate::credentials::Credentials;
 use crate::name::HostName;
 
@@ -74,6 +73,11 @@ impl Enrolled {
     pub fn is_reader(&self) -> bool {
         self.prefixes.is_empty()
     }
+}
+
+/// The last year of the certificates that are made today.
+pub fn expiry_year() -> i16 {
+    authority::expiry_year(jiff::Timestamp::now())
 }
 
 /// What an agent needs to know to reach the servers.
@@ -236,7 +240,7 @@ impl StateDirectory {
             key: key.public_key(),
             prefixes: prefixes.to_vec(),
             enrolled: format!("{now:.0}"),
-            expires: expiry_year(now),
+            expires: authority::expiry_year(now),
         };
         replace(&path, &write_toml(&enrolled))?;
         self.replace_accounts()?;
@@ -328,11 +332,6 @@ pub const SERVER_KEY: &str = "server.key";
 const SIGNING: &str = "signing.seed";
 /// Seed of the hubs' user.
 const CONNECTION: &str = "hub.seed";
-
-/// Writes a file that only its owner can read, and that must not exist.
-pub fn write_new(path: &Path, content: &str) -> Result<(), EnrolError> {
-    files::create(path, content, OWNER_ONLY)
-}
 
 fn failed(action: &'static str, path: &Path, source: io::Error) -> EnrolError {
     EnrolError::Io {

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::{EnrolError, failed};
 
-pub const OWNER_ONLY: u32 = 0o600;
+const OWNER_ONLY: u32 = 0o600;
 
 /// The effective user of this process.
 pub fn own_user() -> u32 {
@@ -33,20 +33,20 @@ pub fn open_lock(path: &Path) -> Result<File, EnrolError> {
     file.map_err(|source| failed("open", path, source))
 }
 
-/// Fails if the file is there.
-pub fn create(path: &Path, content: &str, mode: u32) -> Result<(), EnrolError> {
-    let write = || -> io::Result<()> {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
-        file.write_all(content.as_bytes())?;
-        file.sync_all()
-    };
-    write().map_err(|source| failed("write", path, source))
-}
-
 /// Puts a new file in the place of the one before.
 pub fn replace(path: &Path, content: &str) -> Result<(), EnrolError> {
-    let part = path.with_extension("part");
+    let mut part = path.as_os_str().to_owned();
+    part.push(".part");
     fs::remove_file(&part).ok();
-    create(&part, content, OWNER_ONLY)?;
-    fs::rename(&part, path).map_err(|source| failed("write", path, source))
+    let write = || -> io::Result<()> {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(OWNER_ONLY)
+            .open(&part)?;
+        file.write_all(content.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&part, path)
+    };
+    write().map_err(|source| failed("write", path, source))
 }

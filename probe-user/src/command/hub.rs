@@ -3,4 +3,5 @@
 pub mod args;
 pub mod config;
 pub mod enroll;
+pub mod output;
 pub mod run;

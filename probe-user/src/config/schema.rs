@@ -58,7 +58,11 @@ impl<'a> Schema<'a> {
 
     /// The arguments that an action has of its own.
     pub fn args_of_action(self, name: &str) -> impl Iterator<Item = &'a Arg> {
-        let arguments = self.0.find_subcommand(name).into_iter().flat_map(Command::get_arguments);
+        let arguments = self
+            .0
+            .find_subcommand(name)
+            .into_iter()
+            .flat_map(Command::get_arguments);
         arguments.filter(|arg| !arg.is_global_set() && arg.get_id() != "help")
     }
 

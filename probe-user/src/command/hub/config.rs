@@ -60,6 +60,8 @@ pub struct FleetConfig {
     /// NATS servers of the user; empty: the hub starts one.
     pub nats: Vec<String>,
     pub nats_ca: Option<PathBuf>,
+    /// Of addresses without one.
+    pub port: u16,
 }
 
 #[derive(Debug, Clone)]
@@ -93,7 +95,10 @@ pub fn validate(args: HubArgs) -> Result<HubCommand, ConfigError> {
             nats_listen: listen,
             nats_server: args.nats_server,
             store: match values::bytes("--store-size", &args.store_size)? {
-                bytes if bytes < MIN_STORE => wrong(format!("--store-size {} is too small; use 16MiB or more", args.store_size)),
+                bytes if bytes < MIN_STORE => wrong(format!(
+                    "--store-size {} is too small; use 16MiB or more",
+                    args.store_size
+                )),
                 bytes => Ok(bytes),
             }?,
             neighbours: match values::number("--neighbours", &args.neighbours, MAX_NEIGHBOURS)? {
@@ -150,12 +155,16 @@ fn fleet(args: &FleetArgs, port: u16) -> Result<FleetConfig, ConfigError> {
         addresses: args.address.iter().map(address).collect::<Result<_, _>>()?,
         nats: args.nats.clone(),
         nats_ca: args.nats_ca.clone(),
+        port,
     })
 }
 
 fn enroll(fleet: FleetConfig, args: EnrollArgs) -> Result<EnrollConfig, ConfigError> {
     if args.prefix.len() > MAX_PREFIXES {
-        return wrong(format!("{} prefixes are too many; give --prefix at most {MAX_PREFIXES} times", args.prefix.len()));
+        return wrong(format!(
+            "{} prefixes are too many; give --prefix at most {MAX_PREFIXES} times",
+            args.prefix.len()
+        ));
     }
     Ok(EnrollConfig {
         fleet,
@@ -201,9 +210,14 @@ mod tests {
     fn flags_set_the_configuration() {
         let config = run("");
         assert_eq!(config.fleet.state, PathBuf::from("/var/lib/kstamp/hub"));
-        assert_eq!((config.store, config.neighbours, config.nats_listen.port()), (10 << 30, 32, 4222));
+        assert_eq!(
+            (config.store, config.neighbours, config.nats_listen.port()),
+            (10 << 30, 32, 4222)
+        );
         assert_eq!(config.serve.unwrap().listen.to_string(), "127.0.0.1:9864");
-        let config = run("--address h:4333 --address fd77::1 --nats-listen [::]:4300 --store-size 1TiB --listen none --name a-b");
+        let config = run(
+            "--address h:4333 --address fd77::1 --nats-listen [::]:4300 --store-size 1TiB --listen none --name a-b",
+        );
         let servers: Vec<_> = config.fleet.addresses.iter().map(Address::url).collect();
         assert_eq!(servers, ["tls://h:4333", "tls://[fd77::1]:4300"]);
         assert_eq!((config.store, config.serve), (1 << 40, None));
@@ -212,7 +226,10 @@ mod tests {
 
     #[test]
     fn actions_take_the_flags_of_the_fleet_before_and_after_them() {
-        for line in ["--state /x enroll h1 --prefix 10.1.0.0/16 -o f", "enroll h1 --state /x --prefix 10.1.0.0/16 --output f"] {
+        for line in [
+            "--state /x enroll h1 --prefix 10.1.0.0/16 -o f",
+            "enroll h1 --state /x --prefix 10.1.0.0/16 --output f",
+        ] {
             match hub(line).unwrap() {
                 HubCommand::Enroll(config) => {
                     assert_eq!((config.host.as_str(), config.fleet.state), ("h1", PathBuf::from("/x")));

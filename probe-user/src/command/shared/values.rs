@@ -170,9 +170,15 @@ pub fn bytes(flag: &str, text: &str) -> Result<u64, ConfigError> {
         .iter()
         .find_map(|(unit, shift)| Some((text.strip_suffix(unit)?.trim_end(), *shift)));
     let (number, shift) = split.unwrap_or((text, 0));
-    match number.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift)) {
+    match number
+        .parse::<u64>()
+        .ok()
+        .and_then(|number| number.checked_mul(1 << shift))
+    {
         Some(bytes) => Ok(bytes),
-        None => wrong(format!("{flag} '{text}' is not an amount of bytes; write 512MiB or 10GiB")),
+        None => wrong(format!(
+            "{flag} '{text}' is not an amount of bytes; write 512MiB or 10GiB"
+        )),
     }
 }
 
