@@ -54,10 +54,13 @@ pub fn check_servers(servers: &[String]) -> Result<(), ConnectionError> {
 fn address(server: &str) -> Result<ServerAddr, ConnectionError> {
     let refused = |why: String| ConnectionError::Address(server.to_owned(), why);
     let address: ServerAddr = server.parse().map_err(|error: io::Error| refused(error.to_string()))?;
-    match address.scheme() {
-        "tls" => Ok(address),
-        scheme => Err(refused(format!("{scheme} is not encrypted"))),
+    if address.scheme() != "tls" {
+        return Err(refused(format!("{} is not encrypted", address.scheme())));
     }
+    let is_host = !address.host().is_empty() && !address.host().contains(['%', ' ']);
+    is_host
+        .then_some(address)
+        .ok_or_else(|| refused("it names no host".to_owned()))
 }
 
 /// Connects, and connects again whenever the connection is lost, for as long as a copy of the client is there. Returns at once;

@@ -169,7 +169,7 @@ fn enroll(fleet: FleetConfig, args: EnrollArgs) -> Result<EnrollConfig, ConfigEr
     Ok(EnrollConfig {
         fleet,
         host: host(&args.host)?,
-        prefixes: values::prefixes_of("--prefix", &args.prefix)?,
+        prefixes: values::prefixes("--prefix", &args.prefix)?,
         replace: args.replace,
         output: values::output(args.credentials),
     })

@@ -138,19 +138,8 @@ pub fn ports(texts: &[String]) -> Result<Vec<u16>, ConfigError> {
     Ok(ports)
 }
 
-/// `--allow`: prefixes, or single addresses.
-pub fn prefixes(texts: &[String]) -> Result<Vec<IpNet>, ConfigError> {
-    if texts.len() > MAX_ADDED_PREFIXES as usize {
-        return wrong(format!(
-            "{} prefixes are too many; give --allow at most {MAX_ADDED_PREFIXES} times",
-            texts.len()
-        ));
-    }
-    prefixes_of("--allow", texts)
-}
-
-/// Prefixes, or single addresses.
-pub fn prefixes_of(flag: &str, texts: &[String]) -> Result<Vec<IpNet>, ConfigError> {
+/// Prefixes or single addresses, given by `flag`.
+pub fn prefixes(flag: &str, texts: &[String]) -> Result<Vec<IpNet>, ConfigError> {
     let prefix = |text: &String| {
         let address = || text.parse::<IpAddr>().map(IpNet::from);
         match text.parse().or_else(|_| address()) {
@@ -160,6 +149,12 @@ pub fn prefixes_of(flag: &str, texts: &[String]) -> Result<Vec<IpNet>, ConfigErr
             )),
         }
     };
+    if texts.len() > MAX_ADDED_PREFIXES as usize {
+        return wrong(format!(
+            "{} prefixes are too many; give {flag} at most {MAX_ADDED_PREFIXES} times",
+            texts.len()
+        ));
+    }
     texts.iter().map(prefix).collect()
 }
 
