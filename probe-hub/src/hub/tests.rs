@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
 use async_nats::jetstream::kv::Store;
 use async_nats::{Client, HeaderMap};
 use futures_util::StreamExt as _;
+use nkeys::KeyPair;
 use prost::Message as _;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
@@ -20,7 +22,7 @@ use crate::message::assignment::{Assignment, SIGNATURE};
 use crate::message::event::Notice;
 use crate::message::heartbeat::Heartbeat;
 use crate::message::presence::Presence;
-use crate::name::PortName;
+use crate::name::{HostName, PortName};
 use crate::server::{self, Server};
 use crate::subjects;
 
