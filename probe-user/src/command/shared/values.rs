@@ -267,23 +267,6 @@ pub fn number<T: FromStr + PartialOrd + Display>(flag: &str, text: &str, max: T)
     }
 }
 
-/// A number of bytes: a number and a unit.
-pub fn size(flag: &str, text: &str) -> Result<u64, ConfigError> {
-    const UNITS: [(&str, u64); 3] = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
-    let size = UNITS.iter().find_map(|(unit, bytes)| {
-        let number: u64 = text.strip_suffix(unit)?.trim_end().parse().ok()?;
-        number.checked_mul(*bytes).filter(|size| *size > 0)
-    });
-    size.map_or_else(
-        || {
-            wrong(format!(
-                "{flag} '{text}' is not a size; write a number and a unit: 512KiB, 64MiB, 2GiB"
-            ))
-        },
-        Ok,
-    )
-}
-
 /// `--key-file`, read before anything is opened.
 pub fn key(path: Option<PathBuf>) -> Result<Option<Key>, ConfigError> {
     let key = path.as_deref().map(key_file::read).transpose();
