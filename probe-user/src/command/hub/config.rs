@@ -93,7 +93,7 @@ pub fn validate(args: HubArgs) -> Result<HubCommand, ConfigError> {
             },
             nats_listen: listen,
             nats_server: args.nats_server,
-            store: match values::size("--store-size", &args.store_size)? {
+            store: match values::bytes("--store-size", &args.store_size)? {
                 bytes if bytes < MIN_STORE => wrong(format!(
                     "--store-size {} is too small; use 16MiB or more",
                     args.store_size

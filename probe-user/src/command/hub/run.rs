@@ -16,7 +16,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::command::hub::config::HubConfig;
 use crate::command::hub::enroll::{addresses, servers};
-use crate::command::hub::output::{HubOutput, Start};
+use crate::command::hub::output::{HubEvent, HubOutput, Start};
 use crate::command::shared::reload::Reloader;
 use crate::command::shared::shutdown::{Request, Shutdown};
 use crate::output::file::OutputFile;
@@ -109,7 +109,7 @@ impl Run {
             )
         })
         .await?;
-        self.output.start(&Start {
+        self.output.write(&HubEvent::Start(Start {
             time: Utc::now(),
             version: env!("CARGO_PKG_VERSION"),
             name: config.name.to_string(),
@@ -117,7 +117,7 @@ impl Run {
             servers: agents.urls,
             nats_server: self.server.as_ref().map(|(config, _)| config.program.clone()),
             hosts: self.members.hosts(),
-        })?;
+        }))?;
         Ok(hub)
     }
 
