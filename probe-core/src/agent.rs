@@ -48,6 +48,8 @@ enum Owner {
 #[derive(Debug)]
 pub struct Agent {
     config: ProbeConfig,
+    /// Probed beside the static peers of the configuration.
+    assigned: Vec<IpAddr>,
     schedule: Schedule,
     groups: Vec<Group>,
     /// In the order of discovery, except for those that took the place of another. A peer that is down keeps its entry
@@ -117,6 +119,7 @@ impl Agent {
             not_allowed: 0,
             refused: 0,
             format_events: 0,
+            assigned: Vec::new(),
             config,
         };
         for (family, enabled) in [(Family::V4, agent.config.group.v4), (Family::V6, agent.config.group.v6)] {
@@ -360,6 +363,11 @@ impl Agent {
         self.schedule.clear();
     }
 
+    /// Whether [`Agent::stop_sending`] was called.
+    pub fn has_stopped(&self) -> bool {
+        self.stopped
+    }
+
     /// Whether nothing more will be sent, and neither a reply nor (unless stopped) a new peer is waited for.
     pub fn is_settled(&self) -> bool {
         let discovered = self.stopped || self.groups.iter().all(|group| group.recent.is_empty());
@@ -409,6 +417,17 @@ impl Agent {
     /// earlier windows have become events.
     pub fn held_window_end_ns(&self) -> Option<u64> {
         self.held.oldest_ns()
+    }
+
+    /// The session of the unicast probes to a peer.
+    pub fn ssid(&self, peer: IpAddr) -> Option<u16> {
+        let place = *self.by_address.get(&peer)?;
+        self.peers[place].ssid()
+    }
+
+    /// The peers that are assigned, and for which there is room.
+    pub fn assigned(&self) -> &[IpAddr] {
+        &self.assigned
     }
 
     /// Up or down, in the order of discovery.

@@ -1,16 +1,28 @@
 //! A connection to a NATS server, by TLS in both directions and an NKey.
 
 use std::future::Future;
+use std::hash::{BuildHasher as _, RandomState};
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::{Client, ConnectOptions, Event, ServerInfo};
+use async_nats::client::RequestErrorKind;
+use async_nats::jetstream::publish::PublishAck;
+use async_nats::jetstream::response::Response;
+use async_nats::{
+    Client, ClientError, ConnectErrorKind, ConnectOptions, Event, HeaderMap, Request, ServerAddr, ServerInfo,
+};
 use thiserror::Error;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use crate::credentials::Credentials;
+use crate::message::windows::MESSAGE_ID;
 use crate::subjects;
 
 /// The oldest server that has all that the fleet uses.
@@ -29,6 +41,29 @@ pub enum ConnectionError {
     Address(String, String),
 }
 
+/// Fails if [`connect`] would, without connecting.
+pub fn check(credentials: &Credentials) -> Result<(), ConnectionError> {
+    tls(credentials)?;
+    check_servers(&credentials.servers)
+}
+
+/// Whether these are addresses of servers that speak TLS.
+pub fn check_servers(servers: &[String]) -> Result<(), ConnectionError> {
+    servers.iter().try_for_each(|server| address(server).map(drop))
+}
+
+fn address(server: &str) -> Result<ServerAddr, ConnectionError> {
+    let refused = |why: String| ConnectionError::Address(server.to_owned(), why);
+    let address: ServerAddr = server.parse().map_err(|error: io::Error| refused(error.to_string()))?;
+    if address.scheme() != "tls" {
+        return Err(refused(format!("{} is not encrypted", address.scheme())));
+    }
+    let is_host = !address.host().is_empty() && !address.host().contains(['%', ' ']);
+    is_host
+        .then_some(address)
+        .ok_or_else(|| refused("it names no host".to_owned()))
+}
+
 /// Connects, and connects again whenever the connection is lost, for as long as a copy of the client is there. Returns at once;
 /// `note` learns what happens. Fails only if the credentials cannot be used.
 pub async fn connect<F, Fut>(credentials: &Credentials, note: F) -> Result<Client, ConnectionError>
@@ -44,10 +79,7 @@ where
         .custom_inbox_prefix(subjects::inbox(&credentials.name))
         .request_timeout(Some(REQUEST_TIMEOUT))
         .ping_interval(Duration::from_secs(5))
-        .reconnect_delay_callback(|attempts| {
-            let doubled = Duration::from_millis(100) * 2_u32.saturating_pow(attempts.min(10) as u32);
-            doubled.min(MAX_PAUSE)
-        })
+        .reconnect_delay_callback(|attempts| pause(attempts, RandomState::new().hash_one(attempts)))
         .retry_on_initial_connect()
         .ignore_discovered_servers()
         .event_callback(note);
@@ -56,6 +88,14 @@ where
         .connect(servers)
         .await
         .map_err(|error| ConnectionError::Address(credentials.servers.join(", "), error.to_string()))
+}
+
+/// The pause before an attempt to connect: doubled with each, and not the same for all agents, which have lost their server at
+/// the same time.
+fn pause(attempts: usize, random: u64) -> Duration {
+    let doubled = Duration::from_millis(100) * 2_u32.saturating_pow(attempts.min(10) as u32);
+    let most = doubled.min(MAX_PAUSE);
+    most / 2 + most.mul_f64(random as f64 / u64::MAX as f64) / 2
 }
 
 fn tls(credentials: &Credentials) -> Result<ClientConfig, ConnectionError> {
@@ -85,6 +125,108 @@ fn unusable(what: &'static str, error: impl std::fmt::Display) -> ConnectionErro
     }
 }
 
+/// Whether a server has not accepted the NKey.
+pub fn authorization_is_violated(error: &ClientError) -> bool {
+    *error == ClientError::Other(ConnectErrorKind::AuthorizationViolation.to_string())
+}
+
+/// Why a stream did not take a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    NoReply,
+    /// It never will.
+    TooLarge(String),
+    Refused(String),
+}
+
+/// Publishes to a stream or bucket, and waits until it is stored. A message with an identifier can be repeated; "" is none.
+pub async fn publish(client: &Client, subject: String, id: &str, content: Vec<u8>) -> Result<(), Refusal> {
+    let mut request = Request::new().payload(content.into());
+    if !id.is_empty() {
+        let mut headers = HeaderMap::new();
+        headers.insert(MESSAGE_ID, id);
+        request = request.headers(headers);
+    }
+    let reply = client.send_request(subject, request).await;
+    let reply = reply.map_err(|error| match error.kind() {
+        RequestErrorKind::MaxPayloadExceeded => Refusal::TooLarge(error.to_string()),
+        RequestErrorKind::NoResponders => Refusal::Refused(
+            "it has no stream for that; start the hub, which makes it, or turn JetStream on".to_owned(),
+        ),
+        _ => Refusal::NoReply,
+    })?;
+    match serde_json::from_slice(&reply.payload) {
+        Ok(Response::<PublishAck>::Ok(_)) => Ok(()),
+        Ok(Response::Err { error }) => Err(Refusal::Refused(error.to_string())),
+        Err(error) => Err(Refusal::Refused(format!("it answers what cannot be read: {error}"))),
+    }
+}
+
+/// Why there is no connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Problem {
+    Unreachable(String),
+    /// The server and these credentials do not fit.
+    Refused(String),
+}
+
+/// Looks for the reason why no server can be connected to. The client itself says only at which step it fails.
+pub async fn diagnose(credentials: &Credentials) -> Result<(), Problem> {
+    let mut first = Ok(());
+    for server in &credentials.servers {
+        let silent = || Problem::Unreachable(format!("{server} does not answer"));
+        let examined = timeout(REQUEST_TIMEOUT, examine(server, credentials)).await;
+        let found = examined.unwrap_or_else(|_| Err(silent()));
+        if found.is_ok() {
+            return found;
+        }
+        first = first.and(found);
+    }
+    first
+}
+
+/// The steps of a connection, as far as the NKey.
+async fn examine(server: &str, credentials: &Credentials) -> Result<(), Problem> {
+    const MAX_INFO_LEN: u64 = 64 << 10;
+    let unreachable = |error: io::Error| Problem::Unreachable(format!("{server}: {error}"));
+    let refused = |why: String| Problem::Refused(format!("{server}: {why}"));
+    let tls = tls(credentials).map_err(|error| refused(error.to_string()))?;
+    let address = address(server).map_err(|error| refused(error.to_string()))?;
+    let name = ServerName::try_from(address.host().to_owned()).map_err(|error| refused(error.to_string()))?;
+    let stream = TcpStream::connect((address.host(), address.port()))
+        .await
+        .map_err(unreachable)?;
+    let mut stream = BufReader::new(stream);
+    let mut line = String::new();
+    (&mut stream)
+        .take(MAX_INFO_LEN)
+        .read_line(&mut line)
+        .await
+        .map_err(unreachable)?;
+    let info = line
+        .strip_prefix("INFO ")
+        .and_then(|info| serde_json::from_str::<ServerInfo>(info).ok());
+    let info = info.ok_or_else(|| refused("this is no NATS server".to_owned()))?;
+    if let Some(why) = too_old(&info) {
+        return Err(refused(why));
+    }
+    let tls = TlsConnector::from(Arc::new(tls));
+    let stream = tls.connect(name, stream.into_inner()).await;
+    let mut stream = stream.map_err(|error| {
+        refused(format!(
+            "TLS with it fails: {error}; check both clocks, and that the credentials are of this fleet"
+        ))
+    })?;
+    // It looks at this host's certificate after the handshake, from the client's point of view, and then waits for the client.
+    match timeout(Duration::from_secs(1), stream.read_u8()).await {
+        Ok(Err(error)) => Err(refused(format!(
+            "it does not accept the certificate of {0} ({error}); check both clocks, and run `kstamp hub enroll {0}` again",
+            credentials.name
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// What is wrong with a server that is too old, if so.
 pub fn too_old(server: &ServerInfo) -> Option<String> {
     let (major, minor) = OLDEST_SERVER;
@@ -105,6 +247,36 @@ pub fn too_old(server: &ServerInfo) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_servers_that_speak_tls_are_addresses() {
+        let check = |server: &str| check_servers(&[server.to_owned()]).map_err(|error| error.to_string());
+        for right in ["tls://10.0.0.1:4222", "tls://nats.example.org", "tls://[fd01::1]:4222"] {
+            assert_eq!(check(right), Ok(()));
+        }
+        for wrong in [
+            "",
+            "nats://10.0.0.1:4222",
+            "10.0.0.1",
+            "http://h",
+            "tls://",
+            "tls://a b",
+        ] {
+            assert!(
+                check(wrong).is_err_and(|error| error.contains("tls://HOST:4222")),
+                "{wrong}"
+            );
+        }
+    }
+
+    #[test]
+    fn pauses_grow_to_a_bound_and_differ() {
+        let seconds = |attempts, random| pause(attempts, random).as_secs_f64();
+        let around = |seconds: f64, want: f64| (seconds - want).abs() < 0.001;
+        assert!(around(seconds(0, 0), 0.05) && around(seconds(0, u64::MAX), 0.1));
+        assert!(around(seconds(3, 0), 0.4) && around(seconds(3, u64::MAX), 0.8));
+        assert!(around(seconds(usize::MAX, 0), 2.0) && around(seconds(usize::MAX, u64::MAX), 4.0));
+    }
 
     #[test]
     fn old_servers_are_named() {

@@ -138,24 +138,43 @@ pub fn ports(texts: &[String]) -> Result<Vec<u16>, ConfigError> {
     Ok(ports)
 }
 
-/// `--allow`: a prefix, or one address.
-pub fn prefixes(texts: &[String]) -> Result<Vec<IpNet>, ConfigError> {
+/// Prefixes or single addresses, given by `flag`.
+pub fn prefixes(flag: &str, texts: &[String]) -> Result<Vec<IpNet>, ConfigError> {
     let prefix = |text: &String| {
         let address = || text.parse::<IpAddr>().map(IpNet::from);
         match text.parse().or_else(|_| address()) {
             Ok(prefix) => Ok(canonical(prefix)),
             Err(_) => wrong(format!(
-                "--allow '{text}' is not a prefix; write an address and a length: 10.1.0.0/16, fd01::/64"
+                "{flag} '{text}' is not a prefix; write an address and a length: 10.1.0.0/16, fd01::/64"
             )),
         }
     };
     if texts.len() > MAX_ADDED_PREFIXES as usize {
         return wrong(format!(
-            "{} prefixes are too many; give --allow at most {MAX_ADDED_PREFIXES} times",
+            "{} prefixes are too many; give {flag} at most {MAX_ADDED_PREFIXES} times",
             texts.len()
         ));
     }
     texts.iter().map(prefix).collect()
+}
+
+/// An amount of memory or disk space.
+pub fn bytes(flag: &str, text: &str) -> Result<u64, ConfigError> {
+    const UNITS: [(&str, u32); 4] = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("TiB", 40)];
+    let split = UNITS
+        .iter()
+        .find_map(|(unit, shift)| Some((text.strip_suffix(unit)?.trim_end(), *shift)));
+    let (number, shift) = split.unwrap_or((text, 0));
+    match number
+        .parse::<u64>()
+        .ok()
+        .and_then(|number| number.checked_mul(1 << shift))
+    {
+        Some(bytes) => Ok(bytes),
+        None => wrong(format!(
+            "{flag} '{text}' is not an amount of bytes; write 512MiB or 10GiB"
+        )),
+    }
 }
 
 /// `--rate`, `--rate-source`, `--rate-group`.
