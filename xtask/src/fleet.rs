@@ -43,9 +43,14 @@ impl<'a> Fleet<'a> {
     pub fn at_hub(&self, arguments: &[&str]) -> Command {
         let hub = self.lab.hub();
         let mut command = self.lab.command(&hub.namespace, &self.kstamp, arguments);
-        command.arg("--state").arg(self.directory.join("hub"));
+        command.arg("--state").arg(self.state());
         command.args(["--address", &hub.v4.to_string()]);
         command
+    }
+
+    /// The state directory of the hub.
+    pub fn state(&self) -> PathBuf {
+        self.directory.join("hub")
     }
 
     /// Enrols a host. Returns the file of its credentials.
