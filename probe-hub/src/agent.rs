@@ -16,6 +16,8 @@ mod spool;
 mod status;
 #[cfg(test)]
 mod test_data;
+#[cfg(test)]
+mod tests;
 mod thread;
 
 use std::net::IpAddr;

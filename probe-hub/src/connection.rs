@@ -40,6 +40,29 @@ pub enum ConnectionError {
     Address(String, String),
 }
 
+/// Fails if [`connect`] would, without connecting.
+pub fn check(credentials: &Credentials) -> Result<(), ConnectionError> {
+    tls(credentials)?;
+    check_servers(&credentials.servers)
+}
+
+/// Whether these are addresses of servers that speak TLS.
+pub fn check_servers(servers: &[String]) -> Result<(), ConnectionError> {
+    servers.iter().try_for_each(|server| address(server).map(drop))
+}
+
+fn address(server: &str) -> Result<ServerAddr, ConnectionError> {
+    let refused = |why: String| ConnectionError::Address(server.to_owned(), why);
+    let address: ServerAddr = server.parse().map_err(|error: io::Error| refused(error.to_string()))?;
+    if address.scheme() != "tls" {
+        return Err(refused(format!("{} is not encrypted", address.scheme())));
+    }
+    let is_host = !address.host().is_empty() && !address.host().contains(['%', ' ']);
+    is_host
+        .then_some(address)
+        .ok_or_else(|| refused("it names no host".to_owned()))
+}
+
 /// Connects, and connects again whenever the connection is lost, for as long as a copy of the client is there. Returns at once;
 /// `note` learns what happens. Fails only if the credentials cannot be used.
 pub async fn connect<F, Fut>(credentials: &Credentials, note: F) -> Result<Client, ConnectionError>
@@ -96,29 +119,6 @@ fn unusable(what: &'static str, error: impl std::fmt::Display) -> ConnectionErro
     }
 }
 
-/// Whether the credentials can be used at all.
-pub fn check(credentials: &Credentials) -> Result<(), ConnectionError> {
-    tls(credentials)?;
-    check_servers(&credentials.servers)
-}
-
-/// Whether these are addresses of servers.
-pub fn check_servers(servers: &[String]) -> Result<(), ConnectionError> {
-    servers.iter().try_for_each(|server| address(server).map(drop))
-}
-
-fn address(server: &str) -> Result<ServerAddr, ConnectionError> {
-    let refused = |why: String| ConnectionError::Address(server.to_owned(), why);
-    let address: ServerAddr = server.parse().map_err(|error: io::Error| refused(error.to_string()))?;
-    if address.scheme() != "tls" {
-        return Err(refused(format!("{} is not encrypted", address.scheme())));
-    }
-    let is_host = !address.host().is_empty() && !address.host().contains(['%', ' ']);
-    is_host
-        .then_some(address)
-        .ok_or_else(|| refused("it names no host".to_owned()))
-}
-
 /// Whether a server has not accepted the NKey.
 pub fn authorization_is_violated(error: &ClientError) -> bool {
     *error == ClientError::Other(ConnectErrorKind::AuthorizationViolation.to_string())
@@ -141,12 +141,12 @@ pub async fn publish(client: &Client, subject: String, id: &str, content: Vec<u8
         headers.insert(MESSAGE_ID, id);
         request = request.headers(headers);
     }
-    let reply = client.send_request(subject.clone(), request).await;
+    let reply = client.send_request(subject, request).await;
     let reply = reply.map_err(|error| match error.kind() {
         RequestErrorKind::MaxPayloadExceeded => Refusal::TooLarge(error.to_string()),
-        RequestErrorKind::NoResponders => Refusal::Refused(format!(
-            "it has no stream for {subject}: is the hub set up, or is JetStream off?"
-        )),
+        RequestErrorKind::NoResponders => Refusal::Refused(
+            "it has no stream for that; start the hub, which makes it, or turn JetStream on".to_owned(),
+        ),
         _ => Refusal::NoReply,
     })?;
     match serde_json::from_slice(&reply.payload) {
@@ -182,7 +182,7 @@ pub async fn diagnose(credentials: &Credentials) -> Result<(), Problem> {
 /// The steps of a connection, as far as the NKey.
 async fn examine(server: &str, credentials: &Credentials) -> Result<(), Problem> {
     const MAX_INFO_LEN: u64 = 64 << 10;
-    let unreachable = |error: std::io::Error| Problem::Unreachable(format!("{server}: {error}"));
+    let unreachable = |error: io::Error| Problem::Unreachable(format!("{server}: {error}"));
     let refused = |why: String| Problem::Refused(format!("{server}: {why}"));
     let tls = tls(credentials).map_err(|error| refused(error.to_string()))?;
     let address = address(server).map_err(|error| refused(error.to_string()))?;

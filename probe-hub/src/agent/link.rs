@@ -119,6 +119,7 @@ async fn work(config: LinkConfig, ends: Ends) -> anyhow::Result<()> {
         counted_dropped: 0,
         is_full: Said::default(),
         refusal: Said::default(),
+        presence_refusal: Said::default(),
         violation: Said::default(),
         allowance: Allowance::default(),
     };
@@ -209,6 +210,7 @@ struct Worker {
     counted_dropped: u64,
     is_full: Said,
     refusal: Said,
+    presence_refusal: Said,
     violation: Said,
     allowance: Allowance,
 }
@@ -314,8 +316,14 @@ impl Worker {
             Done::Sent(token, outcome) => self.sent(token, outcome),
             Done::Announced(outcome) => {
                 self.is_announced = outcome.is_ok();
-                if let Err(Refusal::Refused(why)) = outcome {
-                    self.refused(&why);
+                if let Err(Refusal::Refused(why)) = outcome
+                    && self.presence_refusal.is_new(&why)
+                {
+                    error!(
+                        "the hub's server does not take what {} is: {}",
+                        self.port,
+                        plain(&why, MAX_NOTICE_LEN)
+                    );
                 }
             }
             Done::Fetched(message) => message.iter().for_each(|message| self.take_assignment(message)),
@@ -460,11 +468,15 @@ impl Worker {
                 self.spool.give_up(token);
                 self.refused(&why);
             }
-            Err(Refusal::Refused(why)) => {
+            Err(refusal) => {
                 self.send_after = Instant::now() + PAUSE;
-                self.refused(&why);
+                match refusal {
+                    Refusal::Refused(why) => self.refused(&why),
+                    // Also an answer does not come when the connection is lost.
+                    _ if self.is_connected() => self.refused("it does not acknowledge them; is the hub set up there?"),
+                    _ => {}
+                }
             }
-            Err(Refusal::NoReply) => self.send_after = Instant::now() + PAUSE,
         }
     }
 
