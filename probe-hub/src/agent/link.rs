@@ -113,6 +113,7 @@ async fn work(config: LinkConfig, ends: Ends) -> anyhow::Result<()> {
         sending: None,
         send_after: Instant::now(),
         is_announced: false,
+        is_ending: false,
         questions: 0,
         diagnosed: None,
         counted_dropped: 0,
@@ -140,6 +141,8 @@ async fn work(config: LinkConfig, ends: Ends) -> anyhow::Result<()> {
                 Some(Item::Event(what)) => worker.outbox.event(what),
                 Some(Item::Finish { timeout, done }) => {
                     worker.outbox.finish_rollups();
+                    worker.is_ending = true;
+                    worker.announce();
                     end = Some((Instant::now() + timeout, done));
                 }
                 // The loop has not ended as it should.
@@ -202,6 +205,7 @@ struct Worker {
     sending: Option<AbortHandle>,
     send_after: Instant,
     is_announced: bool,
+    is_ending: bool,
     /// Questions that the loop has not answered yet.
     questions: usize,
     /// When the reason of a failing connection was last looked for.
@@ -235,7 +239,8 @@ impl Worker {
     }
 
     fn is_done(&self, until: Instant) -> bool {
-        self.outbox.spool.waiting() == 0 || !self.is_connected() || Instant::now() >= until
+        let is_all_said = self.outbox.spool.waiting() == 0 && self.is_announced;
+        is_all_said || !self.is_connected() || Instant::now() >= until
     }
 
     fn wake_up(&self, end: Option<Instant>) -> Instant {
@@ -437,7 +442,8 @@ impl Worker {
         if !self.is_connected() {
             return;
         }
-        let presence = self.presence.borrow().clone();
+        let mut presence = self.presence.borrow().clone();
+        presence.ended = self.is_ending;
         let subject = subjects::entry(subjects::PRESENCE, &self.port.tokens());
         let client = self.client.clone();
         self.tasks.spawn(async move {
