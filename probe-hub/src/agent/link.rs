@@ -401,7 +401,7 @@ impl Worker {
                 self.outbox.spool.delivered(token);
                 self.shared.add_delivered();
                 if self.said.refusal.clear() {
-                    info!("the hub's server takes results again");
+                    info!("the hub's server takes results of {} again", self.port);
                 }
             }
             Err(Refusal::TooLarge(why)) => {

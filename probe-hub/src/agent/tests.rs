@@ -566,6 +566,23 @@ async fn what_is_wrong_is_said_once_and_measuring_goes_on() {
     let spool = spool.display().to_string();
     until("no streams", || logged(&["does not take results", &spool]) == 1).await;
     let (client, _) = fleet.hub().await;
+    until("streams", || link.status().waiting == 0).await;
+    until("said once", || logged(&["takes results of h7/p again"]) == 1).await;
+
+    // A server that has no room.
+    let jetstream = jetstream::new(client.clone());
+    let stream = jetstream.get_stream(WINDOWS.stream).await.unwrap();
+    let roomy = stream.cached_info().config.clone();
+    let full = jetstream::stream::Config {
+        max_messages: 1,
+        discard: jetstream::stream::DiscardPolicy::New,
+        ..roomy.clone()
+    };
+    jetstream.update_stream(full).await.unwrap();
+    (2..5).for_each(|number| note_window(&mut link, number));
+    until("no room", || logged(&["maximum messages exceeded", &spool]) == 1).await;
+    jetstream.update_stream(roomy).await.unwrap();
     link.finish(10 * SECOND).await;
-    assert_eq!(batches(&client, WINDOWS).await.len(), 1);
+    assert_eq!(logged(&["does not take results", &spool]), 2);
+    assert_eq!(batches(&client, WINDOWS).await.len(), 4);
 }
