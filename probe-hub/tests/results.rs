@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use async_nats::Client;
+use async_nats::{Client, HeaderMap};
 use futures_util::StreamExt as _;
 use probe_core::stats::native::NativeHistogram;
 use probe_host::clock::realtime_ns;
@@ -144,7 +144,7 @@ impl Port {
     async fn publish(&self, subject: String, content: Vec<u8>) {
         let published = async {
             // The server may still read the accounts.
-            while connection::publish(&self.client, subject.clone(), "", content.clone())
+            while connection::publish(&self.client, subject.clone(), HeaderMap::new(), content.clone())
                 .await
                 .is_err()
             {
