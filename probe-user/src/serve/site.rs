@@ -18,9 +18,9 @@ pub trait Site: Send + 'static {
     /// Takes an update. What is added to `records` goes to all readers of the stream.
     fn update(&mut self, update: Self::Update, now_ns: u64, records: &mut Records);
 
-    /// Called every few seconds.
-    fn tick(&mut self, now_ns: u64) {
-        let _ = now_ns;
+    /// Called every few seconds. As of an update, what is added to `records` goes to all readers.
+    fn tick(&mut self, now_ns: u64, records: &mut Records) {
+        let _ = (now_ns, records);
     }
 
     /// The first records for a new reader of the stream.
