@@ -5,6 +5,7 @@
 
 pub mod connection;
 pub mod credentials;
+pub mod hub;
 pub mod message;
 pub mod name;
 pub mod subjects;

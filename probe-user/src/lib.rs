@@ -8,3 +8,5 @@ pub mod reference;
 pub mod serve;
 mod service;
 mod web;
+
+pub use service::inherit_descriptors;

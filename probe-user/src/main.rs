@@ -10,6 +10,7 @@ use probe_io::compare::load;
 use probe_user::command::top::run::AgentFailed;
 use probe_user::command::{self, ParseError};
 use probe_user::config::System;
+use probe_user::inherit_descriptors;
 use probe_user::output::diagnostics::{self, Diagnostics};
 use probe_user::output::file::{OutputError, print};
 
@@ -42,6 +43,8 @@ fn main() -> ExitCode {
         }
     };
     start_logging(loaded.verbose, loaded.command.wants_program_log());
+    // SAFETY: nothing that was opened so far is still open.
+    unsafe { inherit_descriptors() };
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(FAILURE, &format!("cannot start: {error}")),

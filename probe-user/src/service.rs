@@ -8,7 +8,7 @@ use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::UnixDatagram;
-use std::sync::LazyLock;
+use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use log::{debug, warn};
@@ -24,6 +24,9 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(1);
 /// The socket of the service manager that has started this process.
 static SOCKET: LazyLock<Option<OsString>> =
     LazyLock::new(|| env::var_os("NOTIFY_SOCKET").filter(|path| !path.is_empty()));
+
+/// The descriptors that the manager has passed, by name, until a [`Service`] takes them.
+static INHERITED: Mutex<Vec<(String, OwnedFd)>> = Mutex::new(Vec::new());
 
 pub fn is_managed() -> bool {
     SOCKET.is_some()
@@ -99,7 +102,7 @@ impl Service {
     /// For the main loop, once in a process: it owns the descriptors that the manager has passed.
     pub fn new() -> Self {
         let watched = sd_notify::watchdog_enabled().filter(|_| is_managed());
-        let inherited = inherited();
+        let inherited = std::mem::take(&mut *INHERITED.lock().unwrap_or_else(PoisonError::into_inner));
         Self {
             watchdog: watched.map(Watchdog::new),
             status: String::new(),
@@ -190,21 +193,23 @@ impl Service {
     }
 }
 
-/// The descriptors that the manager has passed, by name.
-fn inherited() -> Vec<(String, OwnedFd)> {
+/// Takes the descriptors that the manager has passed.
+///
+/// # Safety
+///
+/// This process has opened nothing yet: the manager's number of descriptors may be wrong, and those of others must not be taken.
+pub unsafe fn inherit_descriptors() {
     if !is_managed() {
-        return Vec::new();
+        return;
     }
     match sd_notify::listen_fds_with_names() {
         Ok(passed) => {
-            // SAFETY: the manager has opened them for this process, and only this takes them.
+            // SAFETY: each number is that of an open descriptor, or the list would have been an error; this process has opened
+            // none (by this function's contract), so nothing else owns them.
             let own = passed.map(|(number, name)| (name, unsafe { OwnedFd::from_raw_fd(number) }));
-            own.collect()
+            INHERITED.lock().unwrap_or_else(PoisonError::into_inner).extend(own);
         }
-        Err(error) => {
-            warn!("cannot take the descriptors of the service manager: {error}; starting afresh");
-            Vec::new()
-        }
+        Err(error) => warn!("cannot take the descriptors of the service manager: {error}; starting afresh"),
     }
 }
 

@@ -204,13 +204,15 @@ fn files_are_rotated_and_truncated() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name);
     fs::write(path("out"), "{\"type\":\"old\"}\n").unwrap();
+    // As under `nohup`.
     let line = format!(
-        "agent --iface port1 --no-group --peer {FAR_V4} --interval 10ms --timeout 50ms --report 100ms --format jsonl \
-         --output {} --samples {}",
+        "ip netns exec {} env --ignore-signal=HUP {KSTAMP} agent --iface port1 --no-group --peer {FAR_V4} --interval 10ms \
+         --timeout 50ms --report 100ms --format jsonl --output {} --samples {}",
+        pair.near,
         path("out").display(),
         path("samples").display()
     );
-    let mut near = kstamp(&pair.near, &line).stderr(Stdio::piped()).spawn().unwrap();
+    let mut near = command(&line).stderr(Stdio::piped()).spawn().unwrap();
     let written = |name: &str| lines(&fs::read(path(name)).unwrap_or_default());
     let has = |name: &'static str, kind: &'static str| move || of_type(&written(name), kind).count() > 1;
     until("windows", has("out", "window"));

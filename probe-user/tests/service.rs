@@ -106,22 +106,7 @@ impl Manager {
         // Beyond those that it gets, so that none is overwritten before it is passed.
         let passed: Vec<OwnedFd> = state.store.iter().map(|(_, stored)| high(stored)).collect();
         let names: Vec<&str> = state.store.iter().map(|(name, _)| name.as_str()).collect();
-        let mut command = Command::new("sh");
-        command
-            .args([
-                "-c",
-                "LISTEN_PID=$$ exec \"$@\"",
-                "sh",
-                "ip",
-                "netns",
-                "exec",
-                namespace,
-                KSTAMP,
-            ])
-            .args(arguments.split_whitespace())
-            .args(["--format", "jsonl"])
-            .env("NOTIFY_SOCKET", &self.path)
-            .env("WATCHDOG_USEC", "2000000");
+        let mut command = self.command(namespace, arguments);
         if !passed.is_empty() {
             command
                 .env("LISTEN_FDS", passed.len().to_string())
@@ -140,6 +125,27 @@ impl Manager {
         // SAFETY: the closure calls only dup2, which is safe after a fork.
         unsafe { command.pre_exec(pass) };
         pair.spawn(&mut command)
+    }
+
+    /// `kstamp ARGUMENTS…` in a namespace, as a service of this manager.
+    fn command(&self, namespace: &str, arguments: &str) -> Command {
+        let mut command = Command::new("sh");
+        command
+            .args([
+                "-c",
+                "LISTEN_PID=$$ exec \"$@\"",
+                "sh",
+                "ip",
+                "netns",
+                "exec",
+                namespace,
+                KSTAMP,
+            ])
+            .args(arguments.split_whitespace())
+            .args(["--format", "jsonl"])
+            .env("NOTIFY_SOCKET", &self.path)
+            .env("WATCHDOG_USEC", "2000000");
+        command
     }
 
     /// As [`Manager::start`], after the service is ready.
@@ -570,6 +576,25 @@ fn descriptors_of_other_interfaces_are_not_taken_over() {
     assert_eq!(Sender::new(&pair).probe(), 0);
     assert!(far.stop().0.success());
     manager.await_empty();
+}
+
+#[test]
+fn descriptors_that_the_manager_only_claims_to_pass_are_not_taken() {
+    let Some(pair) = Pair::new() else { return };
+    let manager = Manager::new();
+    let mut command = manager.command(&pair.far, REFLECT);
+    // These numbers are the first that the process opens for itself.
+    command.env("LISTEN_FDS", "3").env("LISTEN_FDNAMES", "a:b:c");
+    let far = pair.spawn(&mut command);
+    manager.await_lines("readiness", &far, |lines| count(lines, "READY=1") == 1);
+    let stderr = far.stderr();
+    assert!(
+        stderr.contains("cannot take the descriptors of the service manager: Bad file descriptor")
+            && stderr.lines().count() == 1,
+        "{stderr}"
+    );
+    assert_eq!(Sender::new(&pair).probe(), 0);
+    assert!(far.stop().0.success());
 }
 
 #[test]

@@ -97,6 +97,7 @@ impl TestArguments {
             only_units: self.quick,
             no_root: self.no_root,
             kstamp,
+            nats_server: nats_server(),
         };
         let Some(built) = step(total, "build of the tests", || suite.build()) else {
             return;
@@ -138,6 +139,12 @@ impl TestArguments {
             }
         }
     }
+}
+
+/// The nats-server of tests. Those that need it are skipped if it cannot be installed.
+fn nats_server() -> Option<PathBuf> {
+    let found = setup::ensure_nats_server();
+    found.inspect_err(|error| println!("nats-server: {error:#}")).ok()
 }
 
 /// Lints the eBPF programs, by the toolchain that compiles them.

@@ -7,6 +7,7 @@ mod build;
 mod checksums;
 mod command;
 mod delay;
+mod fleet;
 mod namespace;
 mod network;
 mod owner;
@@ -31,7 +32,7 @@ pub(crate) use crate::lab::namespace::{end_with_parent, within};
 use crate::lab::owner::Guard;
 use crate::lab::state::State;
 pub use crate::lab::switch::Datapath;
-pub use crate::lab::topology::{AgentNs, CONTROLLER, Families, Link, Network, SWITCHES, Topology, Tour};
+pub use crate::lab::topology::{AgentNs, CONTROLLER, Families, HUB, Link, Network, SWITCHES, Subnet, Topology, Tour};
 use crate::privilege;
 
 /// How long to wait for the removal of another lab.
@@ -135,6 +136,10 @@ impl Lab {
         if self.topology().network().is_some() {
             eprintln!("lab: switches in namespace {SWITCHES} connect to the controller at {CONTROLLER}");
         }
+        if self.topology() == Topology::Fleet {
+            let hub = self.hub();
+            eprintln!("lab: the hub's place is namespace {} at {}", hub.namespace, hub.v4);
+        }
         for agent in &self.agents {
             let addresses = agent.addresses(self.state.families);
             let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
@@ -155,6 +160,22 @@ impl Lab {
     /// Repairs the link between two switches after either cut.
     pub fn repair(&self, one: &str, other: &str) -> Result<()> {
         network::repair_link(self.topology(), one, other)
+    }
+
+    /// The hub's port in a fleet, which all hosts reach.
+    pub fn hub(&self) -> AgentNs {
+        let [_, hub] = topology::hub_link();
+        hub
+    }
+
+    /// Makes a router of a fleet drop all IPv4 packets from one host to another. Neither host is notified.
+    pub fn black_hole(&self, from: &AgentNs, to: &AgentNs) -> Result<()> {
+        fleet::set_black_hole(from, to, true)
+    }
+
+    /// Removes a black hole.
+    pub fn fill_black_hole(&self, from: &AgentNs, to: &AgentNs) -> Result<()> {
+        fleet::set_black_hole(from, to, false)
     }
 
     /// A command that runs `program` in `namespace`; its process id is the program's own. The kernel kills it when the

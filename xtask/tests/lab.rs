@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard};
@@ -12,15 +13,15 @@ use std::{fs, thread};
 
 use support::{can_run, ping_rtts, run};
 use xtask::exec::{self, KillOnDrop};
-use xtask::lab::{self, Families, Lab, Options, Topology};
+use xtask::lab::{self, AgentNs, Families, Lab, Options, Topology};
 
 const XTASK: &str = env!("CARGO_BIN_EXE_xtask");
 
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// Every namespace of these labs.
-const NAMES: [&str; 8] = [
-    "agent1", "agent2", "agent3", "agent4", "host1", "host2", "switch1", "agent5",
+const NAMES: [&str; 11] = [
+    "agent1", "agent2", "agent3", "agent4", "host1", "host2", "switch1", "agent5", "core", "hub", "router1",
 ];
 
 #[test]
@@ -31,7 +32,7 @@ fn usage_errors_exit_with_2_and_failures_with_1() {
     };
     for case in [
         "lab up --topology nonsense => invalid value 'nonsense' for '--topology <TOPOLOGY>'",
-        "lab up --topology patch --agents 5 => --agents: only with --topology switch",
+        "lab up --topology patch --agents 5 => --agents: only with --topology switch or fleet",
         "lab up --left-to-right 5ms => delays and losses: only with --topology delay",
         "lab up --topology veth --control-delay s1:1ms:1ms => topology veth has no control channels",
         "run --topology triangle --interval 1s => --interval does not apply to topology triangle",
@@ -104,6 +105,48 @@ fn switch_joins_any_number_of_agents() {
         ping(&lab, "agent1", &agent.v4.to_string());
         ping(&lab, &agent.namespace, &lab.agents()[0].v6.to_string());
     }
+    drop(lab);
+    assert_nothing_left();
+}
+
+#[test]
+fn routers_join_the_subnets_of_a_fleet_and_can_be_black_holes() {
+    let Some(_turn) = turn() else { return };
+    let options = Options {
+        agents: 5,
+        ..Options::default()
+    };
+    let lab = Lab::up(Topology::Fleet, &options).unwrap();
+    let hub = lab.hub();
+    let agents = lab.agents();
+    for agent in agents {
+        ping(&lab, &agent.namespace, &hub.v4.to_string());
+        ping(&lab, &hub.namespace, &agent.v6.to_string());
+    }
+    // Of its subnet only: this one, its neighbour, the router and the bridge.
+    let ping_all = ["-c", "2", "-W", "1", "ff02::1%port1"];
+    let answers = lab.command("agent1", "ping", ping_all).output().unwrap().stdout;
+    let answers = String::from_utf8_lossy(&answers).into_owned();
+    let others: BTreeSet<_> = answers
+        .lines()
+        .filter_map(|line| line.split("bytes from ").nth(1))
+        .collect();
+    let others: BTreeSet<_> = others.iter().filter_map(|line| line.split(' ').next()).collect();
+    assert_eq!(others.len(), 4, "{answers}");
+
+    let [near, far] = [&agents[0], &agents[1]];
+    let reaches =
+        |from: &AgentNs, to: &AgentNs| !ping_rtts(&ping_times(&lab, &from.namespace, &to.v4.to_string(), 1)).is_empty();
+    lab.black_hole(near, far).unwrap();
+    assert!(
+        !reaches(near, far) && !reaches(far, near),
+        "a ping needs both directions"
+    );
+    assert!(reaches(near, &agents[2]) && reaches(&agents[3], far));
+    lab.fill_black_hole(near, far).unwrap();
+    assert!(reaches(near, far) && reaches(far, near));
+    let error = lab.black_hole(near, &agents[4]).unwrap_err().to_string();
+    assert_eq!(error, "no router is between agent1 and agent5");
     drop(lab);
     assert_nothing_left();
 }

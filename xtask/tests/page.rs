@@ -26,6 +26,13 @@ const CONTROLLER_PAGE: &str = "http://127.0.0.1:9863/";
 /// A name that would run a script if it were parsed as HTML.
 const NASTY: &str = "<img/src=x/onerror=alert(1)>";
 
+// Keys (WebDriver §17.4.2).
+const TAB: &str = "\u{E004}";
+const ENTER: &str = "\u{E007}";
+const HOME: &str = "\u{E011}";
+const RIGHT: &str = "\u{E014}";
+const DOWN: &str = "\u{E015}";
+
 /// Where pictures are written.
 fn pictures() -> PathBuf {
     workspace::target_directory().join("page")
@@ -56,7 +63,7 @@ fn take_pictures(browser: &Browser, name: &str) {
     browser.prefer("light");
     browser.resize(360, 740);
     browser.until("return document.querySelector('.plot canvas').clientWidth < 360");
-    assert_eq!(browser.run("return document.documentElement.scrollWidth"), 360);
+    browser.until("return document.documentElement.scrollWidth === 360");
     assert_ne!(
         browser.run("return document.querySelector('#network svg')?.clientWidth < 640"),
         true,
@@ -136,27 +143,23 @@ fn the_page_shows_loss_by_direction_and_says_when_it_is_stale() {
         browser.until("return document.querySelectorAll('.plot:not([hidden]) canvas').length >= 4");
         let described =
             "[...document.querySelectorAll('.plot')].map((plot) => plot.getAttribute('aria-label')).join('; ')";
-        let described = browser.run(&format!("return {described}"));
-        assert!(
-            described.as_str().unwrap().contains(" forward, 0 backward, "),
-            "{described}"
-        );
+        browser.until(&format!("return {described}.includes(' forward, 0 backward, ')"));
         let drawn = "const c = document.querySelectorAll('.plot canvas')[1]; \
                      return c.getContext('2d').getImageData(0, 0, c.width, c.height).data.some((value) => value)";
         assert_eq!(browser.run(drawn), true);
 
         // By keys alone: to the table, to the second row, into its plots.
         browser.run("document.body.focus()");
-        browser.press("\u{E004}\u{E004}");
+        browser.press(&[TAB, TAB].concat());
         assert_eq!(browser.run("return document.activeElement.tagName"), "TR");
         let ring = "return getComputedStyle(document.activeElement).outlineStyle";
         assert_eq!(browser.run(ring), "solid");
-        browser.press("\u{E015}");
+        browser.press(&[HOME, DOWN].concat());
         browser.until("return document.querySelectorAll('tr')[2].getAttribute('aria-selected') === 'true'");
         browser.until("return document.querySelector('#detail-title').textContent.includes('group')");
-        browser.press("\u{E007}");
+        browser.press(ENTER);
         assert_eq!(browser.run("return document.activeElement.id"), "detail-title");
-        browser.press("\u{E004}\u{E014}");
+        browser.press(&[TAB, RIGHT].concat());
         browser.until("return document.querySelector('input[value=minute]').checked");
         browser.click("input[value=report]");
 
@@ -211,12 +214,13 @@ fn the_page_of_a_controller_follows_a_cut_and_says_when_it_is_stale() {
         );
         browser.until(&format!("{path}.startsWith('sdc – rand – bbn:')"));
 
-        // By keys alone: to a link, the next one, and into its plot.
+        // By keys alone: to a link, the first, the next one, and into its plot. The link that the page has chosen is the first of
+        // those that it knew at the time.
         browser.run("document.querySelector('#links tbody tr[tabindex=\"0\"]').focus()");
-        browser.press("\u{E015}");
+        browser.press(&[HOME, DOWN].concat());
         browser
             .until("return document.querySelectorAll('#links tbody tr')[1].getAttribute('aria-selected') === 'true'");
-        browser.press("\u{E007}");
+        browser.press(ENTER);
         assert_eq!(browser.run("return document.activeElement.id"), "detail-title");
         browser.until("return document.querySelector('#detail-plot .plot:not([hidden]) canvas')");
         let described = browser.run("return document.querySelector('.plot').getAttribute('aria-label')");
@@ -238,6 +242,18 @@ fn the_page_of_a_controller_follows_a_cut_and_says_when_it_is_stale() {
                     const [, line] = lines([{ start_s: 0, end_s: 1 }], ['', 'blue', undefined, () => 5]).options.series; \
                     return line.points.filter({ data: [[1, 2, 3, 4], [5, null, 6, 7]] }, 1); })";
         assert_eq!(browser.run(lone), json!([0]));
+        // A row that moves keeps the focus.
+        let moved = "return import('/web/grid.js').then(({ Grid }) => { \
+                     const place = document.querySelector('main'); \
+                     const grid = new Grid(place, '', [], () => {}); \
+                     const rows = [grid.row({}), grid.row({})]; \
+                     grid.show(rows); \
+                     rows[1].element.focus(); \
+                     grid.show(rows.toReversed()); \
+                     const isFocused = document.activeElement === rows[1].element; \
+                     place.lastChild.remove(); \
+                     return isFocused; })";
+        assert_eq!(browser.run(moved), true);
         assert_stale_while_stopped(&controller, &browser);
         assert!(controller.stop().status.success());
         await_state(&browser, "Stale: no connection for");

@@ -235,8 +235,9 @@ fn acceptor(tls: &Tls) -> Result<TlsAcceptor, String> {
 }
 
 fn certificates(field: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let problem = match read {
+    let text = guarded::read(path, Guard::Unchanged, MAX_FILE).map_err(|error| format!("{field}: {error}"))?;
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
+    let problem = match found {
         Ok(found) if !found.is_empty() => return Ok(found),
         Ok(_) => "there is none in it".to_owned(),
         Err(error) => error.to_string(),

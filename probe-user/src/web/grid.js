@@ -36,15 +36,18 @@ export class Grid {
     return element.row;
   }
 
-  /** Shows these rows in this order. Those that are there already stay where they are, with the focus. */
+  /** Shows these rows in this order. The focus stays on its row. */
   show(rows) {
     const elements = rows.map((row) => row.element);
     const wanted = new Set(elements);
+    const focused = document.activeElement;
     [...this.#body.children].filter((element) => !wanted.has(element)).forEach((element) => element.remove());
     elements.forEach((element, index) => {
       const there = this.#body.children[index];
       if (there !== element) this.#body.insertBefore(element, there ?? null);
     });
+    // A row that was moved has lost it.
+    if (this.#body.contains(focused)) focused.focus({ preventScroll: true });
   }
 
   choose(row) {

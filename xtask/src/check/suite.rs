@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::check::tally::Tally;
 use crate::vm::guest::BUILT;
-use crate::{exec, privilege, workspace};
+use crate::{exec, privilege, setup, workspace};
 
 /// Which tests to run, and how.
 pub(super) struct Suite<'a> {
@@ -22,6 +22,7 @@ pub(super) struct Suite<'a> {
     pub(super) no_root: bool,
     /// The release binary, if it is built.
     pub(super) kstamp: Option<PathBuf>,
+    pub(super) nats_server: Option<PathBuf>,
 }
 
 #[derive(Default)]
@@ -89,6 +90,9 @@ impl Suite<'_> {
         let beside = built.kstamp.as_ref().filter(|_| binary.in_lab);
         if let Some(kstamp) = self.kstamp.as_ref().or(beside) {
             command.env(BUILT, kstamp);
+        }
+        if let Some(nats_server) = &self.nats_server {
+            command.env(setup::NATS_SERVER, nats_server);
         }
         let mut tally = Tally::default();
         let success = exec::read_lines(&mut command, |line| {

@@ -5,10 +5,10 @@ use anyhow::{Result, bail};
 use crate::exec::KillOnDrop;
 use crate::lab::delay::{self, ControlDelay, DelayLine};
 use crate::lab::namespace::{self, ip};
-use crate::lab::network;
 use crate::lab::state::State;
-use crate::lab::switch::{Datapath, Switch};
+use crate::lab::switch::Datapath;
 use crate::lab::topology::{Families, Topology};
+use crate::lab::{fleet, network};
 use crate::{UsageError, signals};
 
 /// 1500 bytes without VXLAN's headers.
@@ -17,7 +17,7 @@ const OVERLAY_MTU: &str = "1450";
 /// Options of a lab besides its topology.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Number of agents of [`Topology::Switch`], 2 to 200.
+    /// Number of agents of [`Topology::Switch`] and [`Topology::Fleet`], 2 to 200.
     pub agents: u8,
     /// The families of the agents' addresses.
     pub families: Families,
@@ -89,15 +89,20 @@ pub(crate) fn build(
             processes.extend(forwarder);
         }
         Topology::Switch => switch(state, datapath, options.agents)?,
+        Topology::Fleet => fleet::build(state, datapath, &topology.agents(options.agents), options.families)?,
         _ => ip("agent1", "link add port1 type veth peer name port2 netns agent2")?,
     }
-    for agent in topology.agents(options.agents) {
+    let agents = topology.agents(options.agents);
+    for agent in &agents {
         signals::check()?;
         namespace::configure_port(
-            &agent,
+            agent,
             options.families,
             (topology == Topology::Vxlan).then_some(OVERLAY_MTU),
         )?;
+    }
+    if topology == Topology::Fleet {
+        fleet::route_hosts(&agents, options.families)?;
     }
     Ok((delayed_by, processes))
 }
@@ -110,11 +115,7 @@ fn patch(state: &mut State, datapath: Datapath) -> Result<()> {
             " -- add-port ovs{here} patch{here} -- set interface patch{here} type=patch options:peer=patch{there}"
         );
     }
-    finish(
-        &switch,
-        &commands,
-        &[("ovs1", "port1", "agent1"), ("ovs2", "port2", "agent2")],
-    )
+    switch.add_ports(&commands, &[("ovs1", "port1", "agent1"), ("ovs2", "port2", "agent2")])
 }
 
 fn delay(state: &mut State, datapath: Datapath, line: &DelayLine) -> Result<(String, Option<KillOnDrop>)> {
@@ -127,11 +128,7 @@ fn delay(state: &mut State, datapath: Datapath, line: &DelayLine) -> Result<(Str
     ];
     // Without IPv6 addresses, the line sends no packets of its own.
     namespace::set_sysctls("agent3", &[("ipv6/conf/default/disable_ipv6", "1")])?;
-    finish(
-        &switch,
-        &(switch.add_bridge("ovs1") + &switch.add_bridge("ovs2")),
-        &ports,
-    )?;
+    switch.add_ports(&(switch.add_bridge("ovs1") + &switch.add_bridge("ovs2")), &ports)?;
     signals::check()?;
     let directory = state.make_directory("agent3")?;
     delay::join("agent3", "port12", "port22", line, &directory)
@@ -143,7 +140,7 @@ fn switch(state: &mut State, datapath: Datapath, agents: u8) -> Result<()> {
     let ports = agents
         .iter()
         .map(|agent| ("ovs1", &*agent.interface, &*agent.namespace));
-    finish(&switch, &switch.add_bridge("ovs1"), &ports.collect::<Vec<_>>())
+    switch.add_ports(&switch.add_bridge("ovs1"), &ports.collect::<Vec<_>>())
 }
 
 fn vxlan(state: &mut State, datapath: Datapath) -> Result<()> {
@@ -166,22 +163,7 @@ fn vxlan(state: &mut State, datapath: Datapath) -> Result<()> {
             switch.add_bridge(&overlay)
         );
         let port = (&*overlay, &*format!("port{here}"), &*format!("agent{here}"));
-        finish(&switch, &commands, &[port])?;
-    }
-    Ok(())
-}
-
-/// Has the switch execute `commands` and add internal ports (bridge, port, namespace to move it to), and brings the
-/// bridges up.
-fn finish(switch: &Switch, commands: &str, ports: &[(&str, &str, &str)]) -> Result<()> {
-    let mut commands = commands.to_owned();
-    for (bridge, port, _) in ports {
-        commands += &format!(" -- add-port {bridge} {port} -- set interface {port} type=internal");
-    }
-    switch.configure(&commands)?;
-    for (bridge, port, namespace) in ports {
-        ip(switch.namespace(), &format!("link set {bridge} up"))?;
-        ip(switch.namespace(), &format!("link set {port} netns {namespace}"))?;
+        switch.add_ports(&commands, &[port])?;
     }
     Ok(())
 }

@@ -64,7 +64,7 @@ pub struct UpArguments {
     /// IP versions of the agents' addresses.
     #[arg(long, value_enum, default_value = "both")]
     family: Families,
-    /// Number of agents (topology switch) [default: 2].
+    /// Number of agents (topologies switch and fleet) [default: 2].
     #[arg(long, value_parser = clap::value_parser!(u8).range(2..=200))]
     agents: Option<u8>,
     /// Stay in the foreground and remove the lab on Ctrl-C.
@@ -105,13 +105,18 @@ impl LabCommand {
 impl UpArguments {
     /// The options of the lab, if they fit the topology.
     fn options(&self) -> Result<Options> {
-        for (option, is_given, topology) in [
-            ("--agents", self.agents.is_some(), Topology::Switch),
-            ("delays and losses", self.impairments.are_given(), Topology::Delay),
+        for (option, is_given, topologies) in [
+            (
+                "--agents",
+                self.agents.is_some(),
+                &[Topology::Switch, Topology::Fleet][..],
+            ),
+            ("delays and losses", self.impairments.are_given(), &[Topology::Delay]),
         ] {
-            if is_given && self.topology != topology {
-                let topology = topology.name();
-                bail!(UsageError(format!("{option}: only with --topology {topology}")));
+            if is_given && !topologies.contains(&self.topology) {
+                let names: Vec<_> = topologies.iter().map(|topology| topology.name()).collect();
+                let names = names.join(" or ");
+                bail!(UsageError(format!("{option}: only with --topology {names}")));
             }
         }
         let (left_to_right, right_to_left) = self.impairments.directions();

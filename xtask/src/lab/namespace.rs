@@ -59,18 +59,29 @@ pub(crate) fn tc(name: &str, arguments: &str) -> Result<()> {
 /// Gives the agent's port its addresses of `families`, and the route of IPv4 multicast.
 pub(crate) fn configure_port(agent: &AgentNs, families: Families, mtu: Option<&str>) -> Result<()> {
     let AgentNs {
-        namespace,
-        interface,
-        v4,
-        v6,
+        namespace, interface, ..
     } = agent;
     if let Some(mtu) = mtu {
         ip(namespace, &format!("link set {interface} mtu {mtu}"))?;
     }
+    add_addresses(agent, families)?;
+    if families != Families::V6 {
+        ip(namespace, &format!("route add 224.0.0.0/4 dev {interface}"))?;
+    }
+    Ok(())
+}
+
+/// Brings a port up with its addresses of `families`.
+pub(crate) fn add_addresses(port: &AgentNs, families: Families) -> Result<()> {
+    let AgentNs {
+        namespace,
+        interface,
+        v4,
+        v6,
+    } = port;
     ip(namespace, &format!("link set {interface} up"))?;
     if families != Families::V6 {
         ip(namespace, &format!("addr add {v4}/24 dev {interface}"))?;
-        ip(namespace, &format!("route add 224.0.0.0/4 dev {interface}"))?;
     }
     if families != Families::V4 {
         ip(namespace, &format!("addr add {v6}/64 dev {interface} nodad"))?;

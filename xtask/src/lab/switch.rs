@@ -10,7 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::exec;
-use crate::lab::namespace;
+use crate::lab::namespace::{self, ip};
 
 /// Time from SIGTERM to SIGKILL.
 const TERMINATION_TIMEOUT: Duration = Duration::from_secs(3);
@@ -94,14 +94,24 @@ impl Switch {
         exec::capture(vsctl.args(commands.split_whitespace())).map(drop)
     }
 
+    /// Executes `commands`, adds internal ports (bridge, port, namespace to move it to), and brings the bridges up.
+    pub(crate) fn add_ports(&self, commands: &str, ports: &[(&str, &str, &str)]) -> Result<()> {
+        let mut commands = commands.to_owned();
+        for (bridge, port, _) in ports {
+            commands += &format!(" -- add-port {bridge} {port} -- set interface {port} type=internal");
+        }
+        self.configure(&commands)?;
+        for (bridge, port, namespace) in ports {
+            ip(&self.namespace, &format!("link set {bridge} up"))?;
+            ip(&self.namespace, &format!("link set {port} netns {namespace}"))?;
+        }
+        Ok(())
+    }
+
     /// The ovs-vsctl commands that create a bridge of this instance's datapath type.
     pub(crate) fn add_bridge(&self, name: &str) -> String {
         let datapath = self.datapath.ovs_type();
         format!(" -- add-br {name} -- set bridge {name} datapath_type={datapath}")
-    }
-
-    pub(crate) fn namespace(&self) -> &str {
-        &self.namespace
     }
 
     fn program(&self, name: &str) -> Command {

@@ -1,5 +1,6 @@
 //! The shapes of a lab: topologies, networks of OpenFlow switches, and all names and addresses in them.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
@@ -18,6 +19,15 @@ pub const SWITCHES: &str = "switch1";
 /// The namespace of the delay lines of a network.
 pub(crate) const LINES: &str = "lines";
 
+/// The namespace of the hub of a fleet.
+pub const HUB: &str = "hub";
+
+/// The namespace that joins the routers of a fleet.
+pub(crate) const CORE: &str = "core";
+
+/// Of a fleet; fewer if there are fewer hosts.
+const SUBNETS: u8 = 4;
+
 /// Number of the port of a switch's host; links follow.
 pub(crate) const HOST_PORT: u32 = 1;
 
@@ -35,6 +45,8 @@ pub enum Topology {
     Veth,
     /// One bridge with any number of agents.
     Switch,
+    /// Hosts in four subnets joined by routers, which pass no multicast on, and a place for a hub.
+    Fleet,
     /// Three OpenFlow switches in a row, and a controller.
     Line,
     /// Three OpenFlow switches, each linked with each, and a controller.
@@ -58,30 +70,41 @@ impl Topology {
             Self::Line => Some(&LINE),
             Self::Triangle => Some(&TRIANGLE),
             Self::Arpanet => Some(&ARPANET),
-            Self::Patch | Self::Vxlan | Self::Delay | Self::Veth | Self::Switch => None,
+            Self::Patch | Self::Vxlan | Self::Delay | Self::Veth | Self::Switch | Self::Fleet => None,
         }
     }
 
-    /// The agents, of which `switch` has `count`; in a network, the hosts in the order of their switches.
+    /// The agents, of which `switch` and `fleet` have `count`; in a network, the hosts in the order of their switches.
     pub(crate) fn agents(self, count: u8) -> Vec<AgentNs> {
         match (self, self.network()) {
             (_, Some(network)) => network.hosts(),
             (Self::Switch, None) => (1..=count).map(AgentNs::numbered).collect(),
+            (Self::Fleet, None) => (1..=count).map(AgentNs::in_fleet).collect(),
             (_, None) => vec![AgentNs::numbered(1), AgentNs::numbered(2)],
         }
     }
 
-    /// All namespaces, `switch` having `agents` agents.
+    /// All namespaces, `switch` and `fleet` having `agents` agents.
     pub(crate) fn namespaces(self, agents: u8) -> Vec<String> {
+        let agents = self.agents(agents);
+        let routers = match self {
+            Self::Fleet => Subnet::all(&agents),
+            _ => BTreeSet::new(),
+        };
+        let routers = routers.iter().map(|subnet| subnet.gateway().namespace);
         let fixed: &[&str] = match self {
             Self::Patch | Self::Switch => &["switch1"],
             Self::Vxlan => &["host1", "host2"],
             Self::Delay => &["switch1", "agent3"],
             Self::Veth => &[],
+            Self::Fleet => &[SWITCHES, CORE, HUB],
             Self::Line | Self::Triangle | Self::Arpanet => &[SWITCHES, LINES],
         };
-        let agents = self.agents(agents).into_iter().map(|agent| agent.namespace);
-        fixed.iter().map(|&name| name.to_owned()).chain(agents).collect()
+        let fixed = fixed.iter().map(|&name| name.to_owned());
+        fixed
+            .chain(routers)
+            .chain(agents.iter().map(|agent| agent.namespace.clone()))
+            .collect()
     }
 }
 
@@ -119,6 +142,20 @@ impl AgentNs {
         }
     }
 
+    /// A host of a fleet: its subnets get hosts in turn.
+    fn in_fleet(number: u8) -> Self {
+        Self {
+            namespace: format!("agent{number}"),
+            interface: format!("port{number}"),
+            ..Subnet(1 + (number - 1) % SUBNETS).place(4 + number)
+        }
+    }
+
+    /// The subnet of a host of a fleet.
+    pub fn subnet(&self) -> Subnet {
+        Subnet(self.v4.octets()[2])
+    }
+
     /// Its addresses of these families.
     pub fn addresses(&self, families: Families) -> Vec<IpAddr> {
         match families {
@@ -127,6 +164,83 @@ impl AgentNs {
             Families::Both => vec![self.v4.into(), self.v6.into()],
         }
     }
+}
+
+/// A subnet of a fleet, numbered from 1: a bridge, hosts and a router.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Subnet(pub u8);
+
+impl Subnet {
+    /// Those of `hosts`.
+    pub(crate) fn all(hosts: &[AgentNs]) -> BTreeSet<Self> {
+        hosts.iter().map(AgentNs::subnet).collect()
+    }
+
+    pub(crate) fn bridge(self) -> String {
+        format!("ovs{}", self.0)
+    }
+
+    /// The router's port in the subnet.
+    pub(crate) fn gateway(self) -> AgentNs {
+        AgentNs {
+            namespace: format!("router{}", self.0),
+            interface: format!("lan{}", self.0),
+            ..self.place(1)
+        }
+    }
+
+    /// Its addresses of IPv4 and of IPv6.
+    pub(crate) fn prefixes(self) -> [String; 2] {
+        let network = self.place(0);
+        [format!("{}/24", network.v4), format!("{}/64", network.v6)]
+    }
+
+    /// The two ends of the router's link: that of `core`, and the router's.
+    pub(crate) fn link(self) -> [AgentNs; 2] {
+        link_to_core(self.0, &self.gateway().namespace)
+    }
+
+    fn place(self, host: u8) -> AgentNs {
+        AgentNs {
+            namespace: String::new(),
+            interface: String::new(),
+            v4: Ipv4Addr::new(10, 2, self.0, host),
+            v6: Ipv6Addr::new(
+                0xfd01,
+                0x2345,
+                0x6789,
+                0xab00 + u16::from(self.0),
+                0,
+                0,
+                0,
+                u16::from(host),
+            ),
+        }
+    }
+}
+
+/// The two ends of the hub's link: that of `core`, and the hub's.
+pub(crate) fn hub_link() -> [AgentNs; 2] {
+    link_to_core(0, HUB)
+}
+
+fn link_to_core(number: u8, namespace: &str) -> [AgentNs; 2] {
+    let end = |namespace: &str, prefix: &str, host| AgentNs {
+        namespace: namespace.to_owned(),
+        interface: format!("{prefix}{number}"),
+        v4: Ipv4Addr::new(172, 31, number, host),
+        v6: Ipv6Addr::new(
+            0xfd01,
+            0x2345,
+            0x6789,
+            0xac00 + u16::from(number),
+            0,
+            0,
+            0,
+            u16::from(host),
+        ),
+    };
+    [end(CORE, "link", 1), end(namespace, "core", 2)]
 }
 
 /// A network of OpenFlow switches. Each is a bridge of one Open vSwitch instance, has one host, and forwards nothing
@@ -266,8 +380,6 @@ impl Link {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
 
     #[test]
@@ -277,6 +389,24 @@ mod tests {
         assert_eq!(agent.interface, "port1");
         assert_eq!(agent.v4.to_string(), "10.1.1.5");
         assert_eq!(agent.v6.to_string(), "fd01:2345:6789:abc1::5");
+    }
+
+    #[test]
+    fn hosts_of_a_fleet_are_spread_over_four_subnets() {
+        for (hosts, sizes) in [(2, &[1, 1][..]), (6, &[2, 2, 1, 1]), (20, &[5; 4]), (200, &[50; 4])] {
+            let all = Topology::Fleet.agents(hosts);
+            let subnets = Subnet::all(&all);
+            let size = |subnet: &Subnet| all.iter().filter(|host| host.subnet() == *subnet).count();
+            assert_eq!(subnets.iter().map(size).collect::<Vec<_>>(), sizes, "{hosts}");
+            let addresses: BTreeSet<_> = all.iter().map(|host| (host.v4, host.v6)).collect();
+            assert_eq!(addresses.len(), usize::from(hosts));
+        }
+        assert_eq!(
+            Topology::Fleet.namespaces(2)[..5],
+            ["switch1", "core", "hub", "router1", "router2"]
+        );
+        assert_eq!(Subnet(2).prefixes(), ["10.2.2.0/24", "fd01:2345:6789:ab02::/64"]);
+        assert_eq!(hub_link()[1].v4.to_string(), "172.31.0.2");
     }
 
     #[test]

@@ -128,7 +128,7 @@ pub fn ensure_manifest_checkers() -> Result<PathBuf> {
 }
 
 /// Finds packages from PyPI, or installs them into a directory below the target directory. Returns the path of its programs.
-fn ensure_python_packages(names: &[&str]) -> Result<PathBuf> {
+pub(super) fn ensure_python_packages(names: &[&str]) -> Result<PathBuf> {
     let directory = workspace::target_directory().join("python").join(names.join("+"));
     let programs = directory.join("bin");
     let complete = directory.join("complete");

@@ -1,7 +1,6 @@
 //! The end of a run, by a signal or by an output that cannot be written. SIGHUP opens files again, and has the configuration
 //! read again. SIGUSR2 ends a run that another process follows.
 
-use std::future::pending;
 use std::io;
 use std::time::Duration;
 
@@ -31,8 +30,9 @@ pub struct Shutdown {
     /// `RestartKillSignal=` of the units.
     replace: Signal,
     is_followed: bool,
-    /// `None` if it was ignored from the start, as by nohup.
-    hangup: Option<Signal>,
+    hangup: Signal,
+    /// SIGHUP was ignored from the start, as by nohup: it opens files and reads the configuration again, and never ends the run.
+    survives_hangup: bool,
     /// SIGHUP also has the configuration read again.
     reloads: bool,
     /// A signal has ended the run.
@@ -50,10 +50,8 @@ impl Shutdown {
             terminate: signal(SignalKind::terminate())?,
             replace: signal(SignalKind::user_defined2())?,
             is_followed: false,
-            hangup: match former {
-                SigHandler::SigIgn => None,
-                _ => Some(signal(SignalKind::hangup())?),
-            },
+            hangup: signal(SignalKind::hangup())?,
+            survives_hangup: matches!(former, SigHandler::SigIgn),
             reloads: false,
             is_signalled: false,
             results,
@@ -86,14 +84,14 @@ impl Shutdown {
                     self.is_followed = true;
                     break;
                 }
-                () = hung_up(&mut self.hangup) => {
+                _ = self.hangup.recv() => {
                     service::begin_reload();
                     let is_reopened = reopen(&self.results, self.samples.as_ref());
                     if self.reloads {
                         return Request::Reload;
                     }
                     service::end_reload();
-                    if !is_reopened {
+                    if !is_reopened && !self.survives_hangup {
                         break;
                     }
                 }
@@ -117,6 +115,7 @@ impl Shutdown {
             true => LAST_RECORDS_TIMEOUT,
             false => Duration::MAX,
         };
+        let goes_on = self.reloads || self.survives_hangup;
         let both = async {
             let samples = match &mut samples {
                 Some(samples) => samples.delivered().await,
@@ -129,7 +128,7 @@ impl Shutdown {
             delivered = timeout(limit, both) => delivered.ok(),
             _ = self.interrupt.recv() => None,
             _ = self.terminate.recv() => None,
-            () = left(&mut self.hangup, || self.reloads | reopen(&self.results, self.samples.as_ref())) => None,
+            () = left(&mut self.hangup, || goes_on | reopen(&self.results, self.samples.as_ref())) => None,
         };
         let (samples, results) = delivered.unwrap_or_else(|| {
             let samples = samples.as_mut().map_or(Ok(()), Sink::abandon);
@@ -154,18 +153,11 @@ fn reopen(results: &Control, samples: Option<&Control>) -> bool {
 }
 
 /// Returns at a SIGHUP for which `goes_on` is false.
-async fn left(hangup: &mut Option<Signal>, goes_on: impl Fn() -> bool) {
+async fn left(hangup: &mut Signal, goes_on: impl Fn() -> bool) {
     loop {
-        hung_up(hangup).await;
+        hangup.recv().await;
         if !goes_on() {
             return;
         }
-    }
-}
-
-async fn hung_up(hangup: &mut Option<Signal>) {
-    match hangup {
-        Some(hangup) => drop(hangup.recv().await),
-        None => pending().await,
     }
 }

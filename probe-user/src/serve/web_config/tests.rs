@@ -1,5 +1,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use tempfile::TempDir;
 
@@ -17,6 +19,7 @@ fn directory(web: &str) -> (TempDir, PathBuf) {
     write("key.pem", &signing_key.serialize_pem());
     let other = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     write("other.pem", &other.signing_key.serialize_pem());
+    mkfifo(&directory.path().join("fifo.pem"), Mode::S_IRUSR).unwrap();
     write("web.yml", web);
     let path = directory.path().join("web.yml");
     (directory, path)
@@ -69,7 +72,16 @@ fn a_wrong_file_is_refused_in_one_line() {
         ),
         (
             "tls_server_config: {cert_file: none.pem, key_file: key.pem}",
-            "none.pem: cannot read a certificate in PEM format",
+            "cert_file: cannot read the file",
+        ),
+        (
+            "tls_server_config: {cert_file: fifo.pem, key_file: key.pem}",
+            "fifo.pem is a FIFO; give a regular file",
+        ),
+        (
+            "tls_server_config: {cert_file: cert.pem, key_file: key.pem, client_ca_file: fifo.pem, client_auth_type: \
+             RequireAndVerifyClientCert}",
+            "fifo.pem is a FIFO; give a regular file",
         ),
         (
             "tls_server_config: {cert_file: key.pem, key_file: key.pem}",
@@ -126,6 +138,11 @@ fn a_wrong_file_is_refused_in_one_line() {
         panic!("a file that does not exist is taken");
     };
     assert!(error.to_string().contains("No such file"), "{error}");
+    let (directory, _) = directory("");
+    let Err(error) = WebConfig::read(&directory.path().join("fifo.pem")) else {
+        panic!("a FIFO is taken");
+    };
+    assert!(error.to_string().contains("is a FIFO"), "{error}");
 }
 
 #[test]

@@ -17,13 +17,14 @@ struct Room {
 }
 
 /// Each crate uses only those before it.
-const ROOMS: [Room; 8] = [
+const ROOMS: [Room; 9] = [
     room("probe-common", &["aya", "libc"]),
     room("probe-ebpf", &[]),
     room("probe-core", &["tokio", "aya", "nix", "libc"]),
     room("probe-host", &["aya"]),
     room("probe-io", &[]),
     room("probe-controller", &["aya"]),
+    room("probe-hub", &["aya", "hyper"]),
     room("probe-user", &[]),
     room("xtask", &[]),
 ];

@@ -114,17 +114,18 @@ function fillSwitches() {
 
 async function showPath() {
   const [from, to] = [byId("from").value, byId("to").value];
-  page.path = [];
+  let hops = [];
   let text = "Choose two switches, here or in the drawing.";
   if (from && to && from !== to) {
     const found = await get(`/api/v1/paths?${new URLSearchParams({ from, to })}`).catch((error) => ({ error }));
     if (from !== byId("from").value || to !== byId("to").value) return;
     const path = found.paths?.[0];
-    page.path = path?.hops ?? [];
+    hops = path?.hops ?? [];
     const names = path && (path.from === from ? path.switches : path.switches.toReversed());
     text = path ? `${names.join(" – ")}: ${duration(path.delay_ns)} one way`
       : found.error ? `The controller does not answer: ${found.error.message}` : "There is no measured path.";
   }
+  page.path = hops;
   setText(byId("path"), text);
   mark();
 }

@@ -1,0 +1,520 @@
+//! What needs attention: raised and resolved, once each. Without I/O; `now_ns` is UTC.
+//!
+//! A pair is silent when its agent says so ([`Alerts::silent`]), and loses when its windows do ([`loss`]). While a whole host is
+//! down, one alert stands for all pairs to it.
+
+pub mod loss;
+
+use std::collections::btree_map::Entry as Slot;
+use std::collections::{BTreeMap, VecDeque};
+
+use serde::{Deserialize, Serialize};
+
+use crate::hub::alerts::loss::{LossWatch, Lossy};
+use crate::hub::problems::{self, Problem};
+use crate::message::event::Direction;
+use crate::message::heartbeat;
+use crate::name::{HostName, PortName};
+
+/// A host is down without a heartbeat for so long.
+pub const DOWN_NS: u64 = 3 * heartbeat::INTERVAL_NS;
+/// A silent pair whose peer could not be asked, or has just started, is shown after this time, or when the peer lives.
+pub const HOLD_NS: u64 = DOWN_NS + heartbeat::INTERVAL_NS;
+/// Alerts that are shown at once.
+pub const MAX_SHOWN: usize = 1000;
+/// Alerts that are kept at once. Further ones are dropped.
+const MAX_KEPT: usize = 20_000;
+/// Resolved ones that are remembered.
+const MAX_RESOLVED: usize = 1000;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A host sends no heartbeats.
+    HostDown,
+    /// A peer does not answer.
+    Silent,
+    /// Many probes to a peer are lost.
+    Loss,
+    /// What the coordinator sees in presences and heartbeats.
+    #[serde(untagged)]
+    Problem(problems::Kind),
+}
+
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.serialize(f)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Subject {
+    Pair { from: PortName, to: PortName },
+    Port { port: PortName },
+    Host { host: HostName },
+}
+
+impl std::fmt::Display for Subject {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Pair { from, to } => write!(f, "{from} -> {to}"),
+            Self::Port { port } => write!(f, "{port}"),
+            Self::Host { host } => write!(f, "{host}"),
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alert {
+    /// Of kind, subject and start.
+    pub id: String,
+    pub kind: Kind,
+    #[serde(flatten)]
+    pub subject: Subject,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub direction: Option<Direction>,
+    /// A sentence.
+    pub text: String,
+    /// Since 1970, as `until_ns`.
+    pub since_ns: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until_ns: Option<u64>,
+    /// Why it is no longer raised.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<End>,
+    /// Silent pairs for which this one stands.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub pairs: usize,
+}
+
+fn is_zero(number: &usize) -> bool {
+    *number == 0
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum End {
+    /// What was wrong is right again.
+    Recovered,
+    /// A port of it has left the fleet.
+    Left,
+    /// It is no longer measured.
+    NotMeasured,
+    /// Another alert has it: its host is down.
+    Folded,
+}
+
+/// A line for the webhook.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum Change {
+    Raised(Alert),
+    Resolved(Alert),
+}
+
+impl Change {
+    pub fn alert(&self) -> &Alert {
+        match self {
+            Self::Raised(alert) | Self::Resolved(alert) => alert,
+        }
+    }
+}
+
+/// What is known of a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HostLife {
+    /// Since the last heartbeat of any of its ports, or since this hub listens.
+    pub silent_ns: u64,
+}
+
+/// What a pair's alert needs to know of the fleet.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PairLife {
+    /// Both ports are in the fleet.
+    pub is_present: bool,
+    /// There are windows of it.
+    pub is_measured: bool,
+}
+
+type Key = (Kind, Subject);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Entry {
+    alert: Alert,
+    stage: Stage,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Not shown before this time, except that the peer is known to live: by a heartbeat after `or_beat_ns`.
+    Held {
+        until_ns: u64,
+        or_beat_ns: Option<u64>,
+    },
+    Shown,
+    /// The alert about its host stands for it.
+    Folded,
+    /// More than [`MAX_SHOWN`] are there.
+    Beyond,
+}
+
+/// A pair of ports that is silent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Silent {
+    pub from: PortName,
+    pub to: PortName,
+    /// Transmit time of the first lost probe.
+    pub since_ns: u64,
+    /// `None` if the peer did not answer.
+    pub direction: Option<Direction>,
+    /// The peer's process has begun or ended meanwhile.
+    pub has_restarted: bool,
+}
+
+#[derive(Debug, Default)]
+pub struct Alerts {
+    entries: BTreeMap<Key, Entry>,
+    shown: usize,
+    resolved: VecDeque<Alert>,
+    changes: Vec<Change>,
+    dropped: u64,
+    pub losses: LossWatch,
+}
+
+impl Alerts {
+    pub fn new(losses: LossWatch) -> Self {
+        Self {
+            losses,
+            ..Self::default()
+        }
+    }
+
+    /// What is raised now, by kind.
+    pub fn raised(&self) -> impl Iterator<Item = &Alert> {
+        self.in_stage(Stage::Shown)
+    }
+
+    /// The number of alerts beyond [`MAX_SHOWN`].
+    pub fn more(&self) -> usize {
+        self.in_stage(Stage::Beyond).count()
+    }
+
+    /// Alerts for which there was no room since the start.
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// The last ones that were resolved, the newest first.
+    pub fn resolved(&self) -> impl Iterator<Item = &Alert> {
+        self.resolved.iter().rev()
+    }
+
+    /// What was raised and resolved since the last call.
+    pub fn changes(&mut self) -> Vec<Change> {
+        std::mem::take(&mut self.changes)
+    }
+
+    /// All silent pairs, also those that are not shown.
+    pub fn silent_pairs(&self) -> impl Iterator<Item = (&PortName, &PortName)> {
+        self.entries.keys().filter_map(|key| match key {
+            (Kind::Silent, Subject::Pair { from, to }) => Some((from, to)),
+            _ => None,
+        })
+    }
+
+    /// A pair has become silent.
+    pub fn silent(&mut self, silent: Silent, now_ns: u64) {
+        let Silent { from, to, .. } = silent;
+        let direction = silent.direction.unwrap_or(Direction::Unknown);
+        let why = match direction {
+            Direction::Forward => "probes do not reach it",
+            Direction::Backward => "its replies do not come back",
+            Direction::Unknown => "it could not be asked where they are lost",
+        };
+        let text = format!("{to} does not answer {from}: {why}");
+        let until_ns = now_ns.saturating_add(HOLD_NS);
+        let stage = match (silent.has_restarted, silent.direction) {
+            (true, _) => Stage::Held {
+                until_ns,
+                or_beat_ns: None,
+            },
+            (false, None) => Stage::Held {
+                until_ns,
+                or_beat_ns: Some(now_ns),
+            },
+            (false, Some(_)) => Stage::Shown,
+        };
+        let pair = Subject::Pair { from, to };
+        self.end(&(Kind::Loss, pair.clone()), End::Folded, now_ns);
+        let mut alert = Alert::new(Kind::Silent, pair, text, silent.since_ns);
+        alert.direction = Some(direction);
+        self.enter(alert, stage);
+    }
+
+    /// A pair is silent no longer.
+    pub fn answering(&mut self, from: PortName, to: PortName, now_ns: u64) {
+        self.end(&(Kind::Silent, Subject::Pair { from, to }), End::Recovered, now_ns);
+    }
+
+    /// The windows of a pair lose more than the limit, or lose less again.
+    pub fn loss(&mut self, from: PortName, to: PortName, lossy: Option<Lossy>, now_ns: u64) {
+        let pair = Subject::Pair { from, to };
+        let is_silent = self.entries.contains_key(&(Kind::Silent, pair.clone()));
+        match lossy {
+            Some(lossy) if !is_silent => {
+                let percent = 100.0 * lossy.lost as f64 / lossy.of as f64;
+                let text = format!(
+                    "{pair}: {} of {} probes were lost ({percent:.1} %)",
+                    lossy.lost, lossy.of
+                );
+                let mut alert = Alert::new(Kind::Loss, pair, text, lossy.since_ns);
+                alert.direction = Some(lossy.direction);
+                self.enter(alert, Stage::Shown);
+            }
+            Some(_) => {}
+            None => self.end(&(Kind::Loss, pair), End::Recovered, now_ns),
+        }
+    }
+
+    /// All problems of ports; those that are no longer among them are resolved.
+    pub fn problems<'a>(
+        &mut self,
+        problems: impl Iterator<Item = (&'a PortName, problems::Kind, &'a Problem)>,
+        now_ns: u64,
+    ) {
+        let alert = |(port, kind, problem): (&PortName, _, &Problem)| {
+            let text = format!("{port}: {}", problem.text);
+            Alert::new(
+                Kind::Problem(kind),
+                Subject::Port { port: port.clone() },
+                text,
+                problem.since_ns,
+            )
+        };
+        let problems: BTreeMap<Key, Alert> = problems.map(alert).map(|alert| (alert.key(), alert)).collect();
+        let solved = |key: &&Key| matches!(key.0, Kind::Problem(_)) && !problems.contains_key(*key);
+        let solved: Vec<_> = self.entries.keys().filter(solved).cloned().collect();
+        for key in solved {
+            self.end(&key, End::Recovered, now_ns);
+        }
+        for alert in problems.into_values() {
+            self.enter(alert, Stage::Shown);
+        }
+    }
+
+    /// Time passes. `hosts` are those in the fleet; not to be called while this hub cannot hear them.
+    pub fn tick(
+        &mut self,
+        hosts: &BTreeMap<HostName, HostLife>,
+        pair: impl Fn(&PortName, &PortName) -> PairLife,
+        now_ns: u64,
+    ) {
+        let is_down = |host: &HostName| hosts.get(host).is_some_and(|life| life.silent_ns > DOWN_NS);
+        for (host, life) in hosts.iter().filter(|(host, _)| is_down(host)) {
+            let seconds = DOWN_NS / 1_000_000_000;
+            let text = format!("{host} has sent no heartbeat for {seconds} s");
+            let subject = Subject::Host { host: host.clone() };
+            let since_ns = now_ns.saturating_sub(life.silent_ns);
+            self.enter(Alert::new(Kind::HostDown, subject, text, since_ns), Stage::Shown);
+        }
+        let mut folded: BTreeMap<HostName, usize> = BTreeMap::new();
+        for key in self.entries.keys().cloned().collect::<Vec<_>>() {
+            match &key {
+                (Kind::HostDown, Subject::Host { host }) if !is_down(host) => {
+                    let end = if hosts.contains_key(host) {
+                        End::Recovered
+                    } else {
+                        End::Left
+                    };
+                    self.end(&key, end, now_ns);
+                }
+                (_, Subject::Pair { from, to }) => {
+                    let life = pair(from, to);
+                    if !life.is_present {
+                        self.end(&key, End::Left, now_ns);
+                    } else if !life.is_measured || is_down(&from.host) {
+                        self.end(&key, End::NotMeasured, now_ns);
+                    } else if is_down(&to.host) {
+                        *folded.entry(to.host.clone()).or_default() += 1;
+                        self.fold(&key, now_ns);
+                    } else {
+                        let beat_ns = hosts.get(&to.host).map(|life| now_ns.saturating_sub(life.silent_ns));
+                        self.unfold(&key, beat_ns, now_ns);
+                    }
+                }
+                _ => {}
+            }
+        }
+        for (host, pairs) in folded {
+            if let Some(entry) = self.entries.get_mut(&(Kind::HostDown, Subject::Host { host })) {
+                entry.alert.pairs = pairs;
+            }
+        }
+        self.show_more();
+    }
+
+    /// Takes over from the hub that raised `stored`. Afterwards [`Self::changes`] are the ones that it did not make.
+    pub fn adopt(&mut self, stored: Vec<Alert>, now_ns: u64) {
+        let mut fresh: BTreeMap<Key, Alert> = self.raised().map(|alert| (alert.key(), alert.clone())).collect();
+        self.changes.clear();
+        for alert in stored.into_iter().take(MAX_SHOWN) {
+            let key = alert.key();
+            fresh.remove(&key);
+            let was_resolved = |own: &&Alert| own.key() == key && own.until_ns >= Some(alert.since_ns);
+            let resolved = self.resolved().find(was_resolved).cloned();
+            match (self.entries.get_mut(&key), resolved) {
+                (Some(own), _) => {
+                    (own.alert.id, own.alert.since_ns) = (alert.id, alert.since_ns);
+                    let is_hidden = own.stage != Stage::Shown;
+                    own.stage = Stage::Shown;
+                    self.shown += usize::from(is_hidden);
+                }
+                (None, Some(own)) => {
+                    let (until_ns, end) = (own.until_ns.or(Some(now_ns)), own.end);
+                    self.changes.push(Change::Resolved(Alert { until_ns, end, ..alert }));
+                }
+                (None, None) => {
+                    let stage = Stage::Shown;
+                    self.entries.insert(key, Entry { alert, stage });
+                    self.shown += 1;
+                }
+            }
+        }
+        self.changes.extend(fresh.into_values().map(Change::Raised));
+    }
+
+    fn in_stage(&self, stage: Stage) -> impl Iterator<Item = &Alert> {
+        let entries = self.entries.values().filter(move |entry| entry.stage == stage);
+        entries.map(|entry| &entry.alert)
+    }
+
+    /// Enters an alert, unless it is there: then a hidden one may be shown.
+    fn enter(&mut self, alert: Alert, stage: Stage) {
+        let is_full = self.entries.len() >= MAX_KEPT;
+        let key = alert.key();
+        match self.entries.entry(key.clone()) {
+            Slot::Occupied(mut slot) => {
+                let entry = slot.get_mut();
+                if !matches!(entry.stage, Stage::Held { .. }) {
+                    return;
+                }
+                (entry.alert.direction, entry.alert.text) = (alert.direction, alert.text);
+            }
+            Slot::Vacant(_) if is_full => {
+                self.dropped += 1;
+                return;
+            }
+            Slot::Vacant(slot) => {
+                slot.insert(Entry { alert, stage });
+            }
+        }
+        if stage == Stage::Shown {
+            self.show(&key);
+        }
+    }
+
+    fn show(&mut self, key: &Key) {
+        let is_folded = match &key.1 {
+            Subject::Pair { to, .. } => {
+                let host = Subject::Host { host: to.host.clone() };
+                self.entries.contains_key(&(Kind::HostDown, host))
+            }
+            _ => false,
+        };
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        if is_folded {
+            entry.stage = Stage::Folded;
+        } else if self.shown >= MAX_SHOWN {
+            entry.stage = Stage::Beyond;
+        } else {
+            entry.stage = Stage::Shown;
+            self.shown += 1;
+            self.changes.push(Change::Raised(entry.alert.clone()));
+        }
+    }
+
+    fn show_more(&mut self) {
+        let room = MAX_SHOWN.saturating_sub(self.shown);
+        let beyond: Vec<_> = self.in_stage(Stage::Beyond).take(room).map(Alert::key).collect();
+        for key in beyond {
+            self.show(&key);
+        }
+    }
+
+    fn fold(&mut self, key: &Key, now_ns: u64) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        let stage = std::mem::replace(&mut entry.stage, Stage::Folded);
+        if stage == Stage::Shown {
+            let alert = entry.alert.clone().ended(End::Folded, now_ns);
+            self.shown -= 1;
+            self.changes.push(Change::Resolved(alert));
+        }
+    }
+
+    /// The host of the pair's peer is not down, and has sent its last heartbeat at `beat_ns`.
+    fn unfold(&mut self, key: &Key, beat_ns: Option<u64>, now_ns: u64) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        match entry.stage {
+            // Its agent may tell that it answers again.
+            Stage::Folded => {
+                entry.stage = Stage::Held {
+                    until_ns: now_ns.saturating_add(HOLD_NS),
+                    or_beat_ns: None,
+                };
+            }
+            Stage::Held { until_ns, or_beat_ns } => {
+                let lives = or_beat_ns.is_some_and(|since_ns| beat_ns > Some(since_ns));
+                if lives || now_ns >= until_ns {
+                    self.show(key);
+                }
+            }
+            Stage::Shown | Stage::Beyond => {}
+        }
+    }
+
+    fn end(&mut self, key: &Key, end: End, now_ns: u64) {
+        let Some(entry) = self.entries.remove(key) else { return };
+        if entry.stage != Stage::Shown {
+            return;
+        }
+        let alert = entry.alert.ended(end, now_ns);
+        self.shown -= 1;
+        if self.resolved.len() >= MAX_RESOLVED {
+            self.resolved.pop_front();
+        }
+        self.resolved.push_back(alert.clone());
+        self.changes.push(Change::Resolved(alert));
+    }
+}
+
+impl Alert {
+    pub fn new(kind: Kind, subject: Subject, text: String, since_ns: u64) -> Self {
+        Self {
+            id: format!("{kind} {subject} {since_ns}"),
+            kind,
+            subject,
+            direction: None,
+            text,
+            since_ns,
+            until_ns: None,
+            end: None,
+            pairs: 0,
+        }
+    }
+
+    fn key(&self) -> Key {
+        (self.kind, self.subject.clone())
+    }
+
+    fn ended(self, end: End, now_ns: u64) -> Self {
+        Self {
+            until_ns: Some(now_ns),
+            end: Some(end),
+            ..self
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

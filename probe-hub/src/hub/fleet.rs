@@ -1,0 +1,778 @@
+//! What the hub knows of each port: what it is, whether it lives, what it was assigned. Without I/O.
+
+use std::collections::hash_map::DefaultHasher;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{Hash, Hasher};
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::neighbours::{Candidate, Neighbours};
+use super::problems::{Kind, Problems};
+use crate::message::assignment::{Assignment, Target};
+use crate::message::heartbeat::{Heartbeat, INTERVAL_NS};
+use crate::message::presence::{NETWORK, Presence, RACK, ZONE};
+use crate::name::{HostName, PortName};
+
+/// A port is alive for this long after a heartbeat, so two may be lost.
+pub const ALIVE_NS: u64 = 3 * INTERVAL_NS;
+pub const MAX_PORTS_PER_HOST: usize = 64;
+/// Longest content of a presence.
+pub const MAX_PRESENCE: usize = 16 << 10;
+const MAX_LABELS: usize = 32;
+const MAX_ADDRESSES: usize = 16;
+const MAX_TEXT: usize = 128;
+/// A presence may change this often at once, and then once in [`CHANGE_NS`].
+const MAX_CHANGES: u64 = 5;
+const CHANGE_NS: u64 = 10_000_000_000;
+/// A clock that is off by more is a problem.
+const MAX_CLOCK_OFF_NS: u64 = 1_000_000_000;
+/// Heartbeats in a row that show it: one alone may have waited on its way.
+const CLOCK_HEARTBEATS: u32 = 3;
+/// Two processes alternate if one that was replaced comes back twice within this time.
+const ALTERNATING_NS: u64 = 60_000_000_000;
+/// Time after which an assignment that is not confirmed is written again: doubled each time, up to [`MAX_CONFIRM_NS`].
+const CONFIRM_NS: u64 = 3 * INTERVAL_NS;
+const MAX_CONFIRM_NS: u64 = 640_000_000_000;
+
+/// The prefixes of a host's enrolment; `None` if it is not enrolled.
+pub type Allowed<'a> = &'a dyn Fn(&HostName) -> Option<Vec<IpNet>>;
+
+/// A port, for as long as this process runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PortId(pub u32);
+
+/// Both clocks of this host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    pub monotonic_ns: u64,
+    /// Since 1970.
+    pub utc_ns: u64,
+}
+
+/// A measured port.
+#[derive(Debug, Clone)]
+pub struct Port {
+    pub name: PortName,
+    /// The newest that was accepted, with the addresses that it may have.
+    pub presence: Presence,
+    /// The bucket has it. Else it has no neighbours.
+    pub is_present: bool,
+    pub heard: Option<Heard>,
+    pub assigned: Assigned,
+    planned: Planned,
+    /// `CLOCK_MONOTONIC` when this hub learned of it.
+    since_ns: u64,
+    /// Addresses that it asked for, of which others may have some.
+    wanted: Vec<IpAddr>,
+    /// Of name and addresses.
+    fingerprint: u64,
+    boots: Boots,
+    changes: Changes,
+}
+
+/// The newest heartbeat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heard {
+    /// `CLOCK_MONOTONIC` of its arrival.
+    pub at_ns: u64,
+    pub heartbeat: Heartbeat,
+    /// How far its clock was ahead of this hub's, less the time that the heartbeat took.
+    pub clock_ahead_ns: i64,
+    clock_off: u32,
+}
+
+/// The assignment in the bucket.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Assigned {
+    /// 0 for none.
+    pub generation: u64,
+    pub targets: Vec<PortId>,
+    pub probers: Vec<PortId>,
+    /// Of its entry, also of one that was deleted.
+    pub(super) revision: u64,
+    digest: u64,
+    /// When this hub has last written it, or has first seen it, and how often it was not confirmed.
+    written_ns: u64,
+    tries: u32,
+}
+
+/// The assignment as it should be.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Planned {
+    targets: Vec<PortId>,
+    probers: Vec<PortId>,
+    digest: u64,
+}
+
+/// Which processes have the name.
+#[derive(Debug, Clone, Copy, Default)]
+struct Boots {
+    current: u64,
+    previous: u64,
+    returns: u32,
+    returned_ns: u64,
+}
+
+/// A bucket of changes, by the time at which it is full.
+#[derive(Debug, Clone, Copy, Default)]
+struct Changes {
+    full_ns: u64,
+}
+
+/// An assignment that has to be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Due {
+    pub id: PortId,
+    /// Revision of the entry that it replaces, 0 for none.
+    pub revision: u64,
+    pub assignment: Assignment,
+}
+
+#[derive(Debug, Default)]
+pub struct Fleet {
+    ports: Vec<Option<Port>>,
+    /// By the tokens of their names.
+    ids: HashMap<String, PortId>,
+    hosts: BTreeMap<HostName, BTreeSet<PortId>>,
+    addresses: HashMap<(String, IpAddr), PortId>,
+    /// Entries that are to be looked at, by key: the newest content and its revision.
+    offered: BTreeMap<String, (Option<Vec<u8>>, u64)>,
+    /// Ports that lack an address because another has it.
+    contested: BTreeSet<PortId>,
+    problems: Problems,
+    version: u64,
+}
+
+impl Fleet {
+    pub fn id(&self, name: &PortName) -> Option<PortId> {
+        self.id_of_tokens(&name.tokens())
+    }
+
+    /// By the two last tokens of the port's subjects.
+    pub fn id_of_tokens(&self, tokens: &str) -> Option<PortId> {
+        self.ids.get(tokens).copied()
+    }
+
+    /// By an address, of which each network has its own.
+    pub fn id_of_address(&self, network: &str, address: IpAddr) -> Option<PortId> {
+        self.addresses.get(&(network.to_owned(), address)).copied()
+    }
+
+    pub fn port(&self, id: PortId) -> Option<&Port> {
+        self.ports.get(id.0 as usize)?.as_ref()
+    }
+
+    fn port_mut(&mut self, id: PortId) -> Option<&mut Port> {
+        self.ports.get_mut(id.0 as usize)?.as_mut()
+    }
+
+    /// All ports, also those that were deleted from the bucket within a day.
+    pub fn ports(&self) -> impl Iterator<Item = (PortId, &Port)> {
+        let numbered = self.ports.iter().enumerate();
+        numbered.filter_map(|(index, port)| Some((PortId(index as u32), port.as_ref()?)))
+    }
+
+    /// Hosts in alphabetical order, with their ports.
+    pub fn hosts(&self) -> impl Iterator<Item = (&HostName, &BTreeSet<PortId>)> {
+        self.hosts.iter()
+    }
+
+    pub fn ports_of(&self, host: &HostName) -> impl Iterator<Item = PortId> {
+        self.hosts.get(host).into_iter().flatten().copied()
+    }
+
+    /// Grows whenever a presence or an assignment changes.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    pub fn problems(&self) -> &Problems {
+        &self.problems
+    }
+
+    pub fn problems_mut(&mut self) -> &mut Problems {
+        &mut self.problems
+    }
+
+    /// Whether heartbeats come. A port of which this hub has just learned counts as alive until one is overdue.
+    pub fn is_alive(&self, id: PortId, monotonic_ns: u64) -> bool {
+        self.port(id).is_some_and(|port| port.is_alive(monotonic_ns))
+    }
+
+    /// Whether any port of a host is alive.
+    pub fn is_host_alive(&self, host: &HostName, monotonic_ns: u64) -> bool {
+        self.ports_of(host).any(|id| self.is_alive(id, monotonic_ns))
+    }
+
+    /// Whether the port knows its newest assignment: only then it answers all who probe it.
+    pub fn is_confirmed(&self, id: PortId) -> bool {
+        self.port(id).is_some_and(Port::is_confirmed)
+    }
+
+    /// Whom the port is to probe.
+    pub fn targets(&self, id: PortId) -> &[PortId] {
+        self.port(id).map_or(&[], |port| &port.assigned.targets)
+    }
+
+    /// Takes an entry of the presence bucket, `None` for one that was deleted. [`Self::settle`] looks at it.
+    pub fn offer(&mut self, key: &str, content: Option<&[u8]>, revision: u64, allowed: Allowed, now: Now) {
+        let Some(name) = PortName::from_tokens(key) else {
+            log::debug!("the presence bucket has the key {key:?}, which names no port");
+            return;
+        };
+        if !self.ids.contains_key(key) && !self.offered.contains_key(key) {
+            if content.is_none() {
+                return;
+            }
+            if allowed(&name.host).is_none() {
+                let text = "its host is not enrolled; run `kstamp hub enroll`".to_owned();
+                self.problems.raise(name, Kind::NotEnrolled, text, now.utc_ns);
+                return;
+            }
+            if self.number_of_ports(&name.host) >= MAX_PORTS_PER_HOST {
+                let text = format!("its host has {MAX_PORTS_PER_HOST} ports already, and no more are taken");
+                self.problems.raise(name, Kind::TooManyPorts, text, now.utc_ns);
+                return;
+            }
+        }
+        let content = content.map(|content| content[..content.len().min(MAX_PRESENCE + 1)].to_vec());
+        self.offered.insert(key.to_owned(), (content, revision));
+    }
+
+    fn number_of_ports(&self, host: &HostName) -> usize {
+        let prefix = format!("{host}.");
+        let offered = self.offered.range(prefix.clone()..);
+        let of_host = offered.take_while(|(key, _)| key.starts_with(&prefix));
+        let new = of_host.filter(|(key, _)| !self.ids.contains_key(*key)).count();
+        new + self.hosts.get(host).map_or(0, BTreeSet::len)
+    }
+
+    /// Applies the entries that were offered, in the order of the bucket, and those whose ports have not changed too often.
+    /// Says whether neighbours have to be chosen anew.
+    pub fn settle(&mut self, allowed: Allowed, now: Now) -> bool {
+        let before = self.version;
+        let mut offered: Vec<_> = std::mem::take(&mut self.offered).into_iter().collect();
+        offered.sort_by_key(|(_, (_, revision))| *revision);
+        for (key, (content, revision)) in offered {
+            let known = self.id_of_tokens(&key).and_then(|id| self.port_mut(id));
+            if known.is_some_and(|port| !port.changes.take(now.monotonic_ns)) {
+                self.offered.insert(key, (content, revision));
+            } else if let Some(content) = content {
+                self.apply(&key, &content, allowed, now);
+            } else if let Some(id) = self.id_of_tokens(&key) {
+                self.withdraw(id);
+            }
+        }
+        for id in self.contested.clone() {
+            self.claim(id, now);
+        }
+        self.expire(now);
+        self.version != before
+    }
+
+    fn apply(&mut self, key: &str, content: &[u8], allowed: Allowed, now: Now) {
+        let Some(name) = PortName::from_tokens(key) else { return };
+        let presence = match read(content, &name) {
+            Ok(presence) => presence,
+            Err(why) => return self.problems.raise(name, Kind::BadPresence, why, now.utc_ns),
+        };
+        self.problems.clear(&name, Kind::BadPresence);
+        let Some(prefixes) = allowed(&name.host) else {
+            let text = "its host is no longer enrolled".to_owned();
+            self.problems.raise(name, Kind::NotEnrolled, text, now.utc_ns);
+            if let Some(id) = self.id_of_tokens(key) {
+                self.withdraw(id);
+            }
+            return;
+        };
+        for kind in [Kind::NotEnrolled, Kind::TooManyPorts] {
+            self.problems.clear(&name, kind);
+        }
+        let routable = presence
+            .addresses
+            .iter()
+            .copied()
+            .filter(|address| is_routable(*address));
+        let (wanted, foreign): (Vec<_>, Vec<_>) =
+            routable.partition(|address| prefixes.iter().any(|prefix| prefix.contains(address)));
+        match foreign.first() {
+            Some(address) => {
+                let text = format!("its address {address} is outside the prefixes of its enrolment, and is not used");
+                self.problems
+                    .raise(name.clone(), Kind::ForeignAddress, text, now.utc_ns);
+            }
+            None => self.problems.clear(&name, Kind::ForeignAddress),
+        }
+        let id = self.enter(key, &name, now);
+        let Some(port) = self.port_mut(id) else { return };
+        let addresses = std::mem::take(&mut port.presence.addresses);
+        let is_same = port.is_present && port.wanted == wanted && {
+            let old = &port.presence;
+            (&old.labels, old.udp_port, old.max_peers) == (&presence.labels, presence.udp_port, presence.max_peers)
+        };
+        let network = port.presence.label(NETWORK).to_owned();
+        port.presence = presence;
+        port.is_present = true;
+        port.wanted = wanted;
+        if is_same {
+            port.presence.addresses = addresses;
+            return;
+        }
+        port.presence.addresses = Vec::new();
+        self.release(id, &network, &addresses);
+        self.version += 1;
+        self.claim(id, now);
+    }
+
+    fn enter(&mut self, key: &str, name: &PortName, now: Now) -> PortId {
+        if let Some(id) = self.id_of_tokens(key) {
+            return id;
+        }
+        let id = PortId(self.ports.len() as u32);
+        self.ports.push(Some(Port::new(name.clone(), now.monotonic_ns)));
+        self.ids.insert(key.to_owned(), id);
+        self.hosts.entry(name.host.clone()).or_default().insert(id);
+        id
+    }
+
+    /// Takes the addresses that a port asks for, except those that a living port has.
+    fn claim(&mut self, id: PortId, now: Now) {
+        let Some(port) = self.port(id) else { return };
+        let (name, network) = (port.name.clone(), port.presence.label(NETWORK).to_owned());
+        let mut addresses = Vec::new();
+        let mut conflict = None;
+        for address in port.wanted.clone() {
+            let owner = self.id_of_address(&network, address).filter(|owner| *owner != id);
+            match owner {
+                Some(owner) if self.is_alive(owner, now.monotonic_ns) => {
+                    conflict = self.port(owner).map(|port| (address, port.name.clone()));
+                    continue;
+                }
+                Some(owner) => self.take_from(owner, address),
+                None => {}
+            }
+            self.addresses.insert((network.clone(), address), id);
+            addresses.push(address);
+        }
+        match conflict {
+            Some((address, other)) => {
+                let text = format!("its address {address} is that of {other}, and is not used");
+                self.problems.raise(name, Kind::AddressConflict, text, now.utc_ns);
+                self.contested.insert(id);
+            }
+            None => {
+                self.problems.clear(&name, Kind::AddressConflict);
+                self.contested.remove(&id);
+            }
+        }
+        let Some(port) = self.port_mut(id) else { return };
+        if port.presence.addresses != addresses || port.fingerprint == 0 {
+            port.presence.addresses = addresses;
+            port.fingerprint = fingerprint(&port.name, &port.presence.addresses);
+            self.version += 1;
+        }
+    }
+
+    /// A port that is silent loses an address to another that came with it, until it lives again.
+    fn take_from(&mut self, owner: PortId, address: IpAddr) {
+        if let Some(port) = self.port_mut(owner) {
+            port.presence.addresses.retain(|other| *other != address);
+            port.fingerprint = fingerprint(&port.name, &port.presence.addresses);
+        }
+        self.contested.insert(owner);
+        self.version += 1;
+    }
+
+    fn release(&mut self, id: PortId, network: &str, addresses: &[IpAddr]) {
+        for address in addresses {
+            let key = (network.to_owned(), *address);
+            if self.addresses.get(&key) == Some(&id) {
+                self.addresses.remove(&key);
+            }
+        }
+    }
+
+    fn withdraw(&mut self, id: PortId) {
+        let Some(port) = self.port_mut(id) else { return };
+        if !std::mem::take(&mut port.is_present) {
+            return;
+        }
+        let network = port.presence.label(NETWORK).to_owned();
+        let addresses = std::mem::take(&mut port.presence.addresses);
+        port.wanted.clear();
+        port.fingerprint = 0;
+        self.release(id, &network, &addresses);
+        self.contested.remove(&id);
+        self.version += 1;
+    }
+
+    /// Ports that were silent for so long.
+    pub fn gone(&self, after_ns: u64, monotonic_ns: u64) -> Vec<PortId> {
+        let silent = self
+            .ports()
+            .filter(|(_, port)| port.silent_ns(monotonic_ns) >= after_ns);
+        silent.map(|(id, _)| id).collect()
+    }
+
+    /// The number of a port that is forgotten is not used again.
+    pub fn forget(&mut self, id: PortId) {
+        self.withdraw(id);
+        let Some(port) = self.ports.get_mut(id.0 as usize).and_then(Option::take) else {
+            return;
+        };
+        self.ids.remove(&port.name.tokens());
+        if let Some(ports) = self.hosts.get_mut(&port.name.host) {
+            ports.remove(&id);
+            if ports.is_empty() {
+                self.hosts.remove(&port.name.host);
+            }
+        }
+        self.problems.forget(&port.name);
+    }
+
+    /// Keys of all entries of the presence bucket that this hub knows.
+    pub fn keys(&self) -> Vec<String> {
+        let present = self.ports().filter(|(_, port)| port.is_present);
+        let offered = self.offered.keys().cloned();
+        present.map(|(_, port)| port.name.tokens()).chain(offered).collect()
+    }
+
+    /// Takes a heartbeat by the tokens of its subject. Unknown ports are ignored.
+    pub fn hear(&mut self, tokens: &str, heartbeat: Heartbeat, now: Now) {
+        let Some(id) = self.id_of_tokens(tokens) else { return };
+        let Some(port) = self.port_mut(id) else { return };
+        let clock_ahead_ns = heartbeat.sent_ns.wrapping_sub(now.utc_ns) as i64;
+        let is_off = clock_ahead_ns.unsigned_abs() > MAX_CLOCK_OFF_NS;
+        let clock_off = match port.heard {
+            _ if !is_off => 0,
+            // Heartbeats that have waited come together.
+            Some(last) if now.monotonic_ns.saturating_sub(last.at_ns) < INTERVAL_NS / 2 => last.clock_off,
+            Some(last) => last.clock_off.saturating_add(1),
+            None => 1,
+        };
+        port.heard = Some(Heard {
+            at_ns: now.monotonic_ns,
+            heartbeat,
+            clock_ahead_ns,
+            clock_off,
+        });
+        let is_alternating = port.boots.note(heartbeat.boot, now.monotonic_ns);
+        if heartbeat.generation == port.assigned.generation {
+            port.assigned.tries = 0;
+        }
+        if !is_alternating && clock_off != 0 && clock_off != CLOCK_HEARTBEATS {
+            return;
+        }
+        let name = port.name.clone();
+        if is_alternating {
+            let text =
+                "two processes have its name; give one of the hosts credentials of its own, or stop one of the agents";
+            self.problems
+                .raise(name.clone(), Kind::NameConflict, text.to_owned(), now.utc_ns);
+        }
+        if clock_off == 0 {
+            self.problems.clear(&name, Kind::Clock);
+        } else if clock_off == CLOCK_HEARTBEATS {
+            let seconds = clock_ahead_ns as f64 / 1e9;
+            let text = format!("its clock is {seconds:+.1} s off that of the hub; synchronise both");
+            self.problems.raise(name, Kind::Clock, text, now.utc_ns);
+        }
+    }
+
+    fn expire(&mut self, now: Now) {
+        for name in self.problems.ports(Kind::NameConflict) {
+            let boots = self.id(&name).and_then(|id| self.port(id)).map(|port| port.boots);
+            if boots.is_none_or(|boots| now.monotonic_ns.saturating_sub(boots.returned_ns) > ALTERNATING_NS) {
+                self.problems.clear(&name, Kind::NameConflict);
+            }
+        }
+        self.problems.trim(now.utc_ns);
+    }
+
+    /// The ports that have neighbours, in an order that every hub finds.
+    pub fn candidates<'a>(&'a self) -> Vec<(PortId, Candidate)> {
+        let mut labels = Numbers::default();
+        let mut present: Vec<_> = self
+            .ports()
+            .filter(|(_, port)| port.is_present && !port.presence.addresses.is_empty())
+            .collect();
+        present.sort_unstable_by(|(_, a), (_, b)| a.name.cmp(&b.name));
+        let candidate = |(id, port): (PortId, &'a Port)| {
+            let presence = &port.presence;
+            let (zone, rack) = (presence.label(ZONE), presence.label(RACK));
+            let candidate = Candidate {
+                hash: Candidate::hash(&port.name),
+                host: labels.number("host", "", port.name.host.as_str()),
+                network: labels.number(NETWORK, "", presence.label(NETWORK)),
+                udp_port: presence.udp_port,
+                has_v4: presence.addresses.iter().any(IpAddr::is_ipv4),
+                has_v6: presence.addresses.iter().any(IpAddr::is_ipv6),
+                // Racks of different zones may have one name.
+                rack: (!rack.is_empty()).then(|| labels.number(RACK, zone, rack)),
+                zone: (!zone.is_empty()).then(|| labels.number(ZONE, "", zone)),
+                max_targets: presence.max_peers,
+            };
+            (id, candidate)
+        };
+        present.into_iter().map(candidate).collect()
+    }
+    /// Remembers the neighbours of all ports that have some; [`Self::due`] says what has to be written.
+    pub fn plan(&mut self, chosen: &[(PortId, Neighbours)]) {
+        for port in self.ports.iter_mut().flatten() {
+            port.planned = Planned::default();
+        }
+        let ids = |places: &[u32]| {
+            places
+                .iter()
+                .filter_map(|place| Some(chosen.get(*place as usize)?.0))
+                .collect()
+        };
+        for (id, neighbours) in chosen {
+            let (targets, probers): (Vec<_>, Vec<_>) = (ids(&neighbours.targets), ids(&neighbours.probers));
+            let fingerprints = |ids: &[PortId]| ids.iter().filter_map(|id| Some(self.port(*id)?.fingerprint)).collect();
+            let digest = digest(fingerprints(&targets), fingerprints(&probers));
+            if let Some(port) = self.port_mut(*id) {
+                port.planned = Planned {
+                    targets,
+                    probers,
+                    digest,
+                };
+            }
+        }
+    }
+
+    /// Assignments that differ from those in the bucket, or that agents do not confirm.
+    pub fn due(&self, now: Now) -> Vec<Due> {
+        let due = self.ports().filter(|(_, port)| port.is_due(now.monotonic_ns));
+        due.map(|(id, port)| Due {
+            id,
+            revision: port.assigned.revision,
+            assignment: Assignment {
+                port: port.name.clone(),
+                generation: port.next_generation(now.utc_ns),
+                targets: self.assignable(&port.planned.targets),
+                probers: self.assignable(&port.planned.probers),
+            },
+        })
+        .collect()
+    }
+
+    fn assignable(&self, ids: &[PortId]) -> Vec<Target> {
+        let ports = ids.iter().filter_map(|id| self.port(*id));
+        let mut targets: Vec<_> = ports
+            .map(|port| Target {
+                port: port.name.clone(),
+                addresses: port.presence.addresses.clone(),
+            })
+            .collect();
+        targets.sort_unstable();
+        targets
+    }
+
+    /// Takes an entry of the assignment bucket. Those of unknown ports are ignored.
+    pub fn take_assignment(&mut self, key: &str, content: &[u8], revision: u64, now: Now) {
+        let Some(id) = self.id_of_tokens(key) else { return };
+        if self.port(id).is_none_or(|port| port.assigned.revision >= revision) {
+            return;
+        }
+        let assigned = match serde_json::from_slice::<Assignment>(content) {
+            Ok(assignment) => {
+                let ids = |targets: &[Target]| targets.iter().filter_map(|target| self.id(&target.port)).collect();
+                let prints = |targets: &[Target]| {
+                    targets
+                        .iter()
+                        .map(|target| fingerprint(&target.port, &target.addresses))
+                        .collect()
+                };
+                Assigned {
+                    generation: assignment.generation,
+                    targets: ids(&assignment.targets),
+                    probers: ids(&assignment.probers),
+                    digest: digest(prints(&assignment.targets), prints(&assignment.probers)),
+                    ..Assigned::default()
+                }
+            }
+            // Deleted, or not to be read: it is written anew.
+            Err(_) => Assigned::default(),
+        };
+        let Some(port) = self.port_mut(id) else { return };
+        let is_same = assigned.digest == port.assigned.digest;
+        port.assigned = Assigned {
+            revision,
+            written_ns: now.monotonic_ns,
+            tries: if is_same {
+                port.assigned.tries.saturating_add(1)
+            } else {
+                0
+            },
+            ..assigned
+        };
+        self.version += u64::from(!is_same);
+    }
+}
+
+impl Port {
+    fn new(name: PortName, now_ns: u64) -> Self {
+        Self {
+            presence: Presence {
+                port: name.clone(),
+                boot: 0,
+                version: String::new(),
+                addresses: Vec::new(),
+                udp_port: 0,
+                interval_ns: 0,
+                max_peers: 0,
+                labels: BTreeMap::new(),
+                clock: String::new(),
+                attach: String::new(),
+                kernel: String::new(),
+            },
+            name,
+            is_present: false,
+            heard: None,
+            assigned: Assigned::default(),
+            planned: Planned::default(),
+            since_ns: now_ns,
+            wanted: Vec::new(),
+            fingerprint: 0,
+            boots: Boots::default(),
+            changes: Changes::default(),
+        }
+    }
+
+    /// Time since the newest heartbeat, or since this hub learned of the port.
+    pub fn silent_ns(&self, monotonic_ns: u64) -> u64 {
+        let heard_ns = self.heard.map_or(self.since_ns, |heard| heard.at_ns);
+        monotonic_ns.saturating_sub(heard_ns)
+    }
+
+    pub fn is_alive(&self, monotonic_ns: u64) -> bool {
+        self.silent_ns(monotonic_ns) < ALIVE_NS
+    }
+
+    pub fn is_confirmed(&self) -> bool {
+        self.heard
+            .is_some_and(|heard| heard.heartbeat.generation == self.assigned.generation)
+    }
+
+    fn is_due(&self, monotonic_ns: u64) -> bool {
+        if self.planned.digest != self.assigned.digest {
+            return true;
+        }
+        let waited_ns = monotonic_ns.saturating_sub(self.assigned.written_ns);
+        let patience_ns = (CONFIRM_NS << self.assigned.tries.min(32)).min(MAX_CONFIRM_NS);
+        self.assigned.generation != 0
+            && self.heard.is_some()
+            && self.is_alive(monotonic_ns)
+            && !self.is_confirmed()
+            && waited_ns >= patience_ns
+    }
+
+    /// Milliseconds since 1970, but always more than the port has seen. The generation in a heartbeat counts only if it could be
+    /// one of a hub whose clock was ahead by a day at most.
+    fn next_generation(&self, utc_ns: u64) -> u64 {
+        let now = utc_ns / 1_000_000;
+        let confirmed = self.heard.map_or(0, |heard| heard.heartbeat.generation);
+        let credible = if confirmed <= now + 86_400_000 { confirmed } else { 0 };
+        now.max(self.assigned.generation + 1).max(credible + 1)
+    }
+}
+
+impl Boots {
+    /// Whether a process that was replaced has come back twice.
+    fn note(&mut self, boot: u64, now_ns: u64) -> bool {
+        if boot == self.current {
+            return false;
+        }
+        let has_returned = boot == self.previous && boot != 0;
+        let is_recent = now_ns.saturating_sub(self.returned_ns) <= ALTERNATING_NS;
+        if has_returned {
+            self.returns = if is_recent { self.returns.saturating_add(1) } else { 1 };
+            self.returned_ns = now_ns;
+        }
+        (self.previous, self.current) = (self.current, boot);
+        has_returned && self.returns >= 2
+    }
+}
+
+impl Changes {
+    fn take(&mut self, now_ns: u64) -> bool {
+        let full_ns = self.full_ns.max(now_ns) + CHANGE_NS;
+        let is_free = full_ns <= now_ns + MAX_CHANGES * CHANGE_NS;
+        if is_free {
+            self.full_ns = full_ns;
+        }
+        is_free
+    }
+}
+
+/// Numbers of texts: of each kind, and within an outer one.
+#[derive(Default)]
+struct Numbers<'a>(HashMap<[&'a str; 3], u32>);
+
+impl<'a> Numbers<'a> {
+    fn number(&mut self, kind: &'static str, outer: &'a str, text: &'a str) -> u32 {
+        let next = self.0.len() as u32;
+        *self.0.entry([kind, outer, text]).or_insert(next)
+    }
+}
+
+/// Reads the presence of `name`; says why it is not taken.
+fn read(content: &[u8], name: &PortName) -> Result<Presence, String> {
+    if content.len() > MAX_PRESENCE {
+        return Err(format!("its presence has more than {MAX_PRESENCE} bytes"));
+    }
+    let presence: Presence =
+        serde_json::from_slice(content).map_err(|error| format!("its presence cannot be read: {error}"))?;
+    let texts = [&presence.version, &presence.clock, &presence.attach, &presence.kernel];
+    let labels = presence.labels.iter().flat_map(|(name, label)| [name, label]);
+    if presence.port != *name {
+        Err(format!("its presence is that of {}", presence.port))
+    } else if presence.labels.len() > MAX_LABELS {
+        Err(format!(
+            "it has {} labels, and {MAX_LABELS} are the most",
+            presence.labels.len()
+        ))
+    } else if presence.addresses.len() > MAX_ADDRESSES {
+        Err(format!(
+            "it has {} addresses, and {MAX_ADDRESSES} are the most",
+            presence.addresses.len()
+        ))
+    } else if let Some(text) = texts.into_iter().chain(labels).find(|text| text.len() > MAX_TEXT) {
+        Err(format!(
+            "its presence has a text of {} bytes, and {MAX_TEXT} are the most",
+            text.len()
+        ))
+    } else {
+        Ok(presence)
+    }
+}
+
+/// Whether others can probe it. Link-local addresses mean nothing beyond their link.
+fn is_routable(address: IpAddr) -> bool {
+    let is_link_local = match address {
+        IpAddr::V4(address) => address.is_link_local() || address.is_broadcast(),
+        IpAddr::V6(address) => address.is_unicast_link_local() || address.to_ipv4_mapped().is_some(),
+    };
+    !(is_link_local || address.is_loopback() || address.is_multicast() || address.is_unspecified())
+}
+
+/// Of what an assignment says about a port; never 0.
+fn fingerprint(name: &PortName, addresses: &[IpAddr]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (name, addresses).hash(&mut hasher);
+    hasher.finish() | 1
+}
+
+/// Of an assignment; 0 of an empty one.
+fn digest(mut targets: Vec<u64>, mut probers: Vec<u64>) -> u64 {
+    if targets.is_empty() && probers.is_empty() {
+        return 0;
+    }
+    targets.sort_unstable();
+    probers.sort_unstable();
+    let mut hasher = DefaultHasher::new();
+    (targets, probers).hash(&mut hasher);
+    hasher.finish() | 1
+}

@@ -1,0 +1,116 @@
+//! What is wrong with ports, as far as the coordinator sees it. Without I/O, and bounded.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use serde::{Deserialize, Serialize};
+
+use crate::name::PortName;
+
+/// Most problems that are kept, and most notices that wait.
+const MAX_PROBLEMS: usize = 10_000;
+/// A problem of a port that is not taken into the fleet is forgotten after this time, if it does not come again.
+const REFUSED_NS: u64 = 600_000_000_000;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    NotEnrolled,
+    TooManyPorts,
+    BadPresence,
+    ForeignAddress,
+    AddressConflict,
+    NameConflict,
+    Clock,
+}
+
+impl Kind {
+    const ALL: [Self; 7] = [
+        Self::NotEnrolled,
+        Self::TooManyPorts,
+        Self::BadPresence,
+        Self::ForeignAddress,
+        Self::AddressConflict,
+        Self::NameConflict,
+        Self::Clock,
+    ];
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// Since 1970.
+    pub since_ns: u64,
+    pub last_ns: u64,
+    /// A sentence about the port, without its name.
+    pub text: String,
+}
+
+/// Problems by port and kind: at most one of each.
+#[derive(Debug, Default)]
+pub struct Problems {
+    current: BTreeMap<(PortName, Kind), Problem>,
+    /// Lines for the logs of the agents.
+    notices: VecDeque<(PortName, String)>,
+}
+
+impl Problems {
+    pub fn iter(&self) -> impl Iterator<Item = (&PortName, Kind, &Problem)> {
+        self.current
+            .iter()
+            .map(|((port, kind), problem)| (port, *kind, problem))
+    }
+
+    /// Says it to the agent once, and again if the text changes.
+    pub fn raise(&mut self, port: PortName, kind: Kind, text: String, utc_ns: u64) {
+        let key = (port, kind);
+        if let Some(problem) = self.current.get_mut(&key) {
+            problem.last_ns = utc_ns;
+            if problem.text == text {
+                return;
+            }
+            problem.text.clone_from(&text);
+        } else if self.current.len() < MAX_PROBLEMS {
+            let problem = Problem {
+                since_ns: utc_ns,
+                last_ns: utc_ns,
+                text: text.clone(),
+            };
+            self.current.insert(key.clone(), problem);
+        } else {
+            return;
+        }
+        log::warn!("{}: {text}", key.0);
+        if self.notices.len() < MAX_PROBLEMS {
+            self.notices.push_back((key.0, text));
+        }
+    }
+
+    pub fn clear(&mut self, port: &PortName, kind: Kind) {
+        if !self.current.is_empty() && self.current.remove(&(port.clone(), kind)).is_some() {
+            log::info!("{port}: this is over: {kind:?}");
+        }
+    }
+
+    pub fn forget(&mut self, port: &PortName) {
+        for kind in Kind::ALL {
+            self.clear(port, kind);
+        }
+    }
+
+    /// Ports that have a problem of this kind.
+    pub fn ports(&self, kind: Kind) -> Vec<PortName> {
+        let of_kind = self.iter().filter(|(_, other, _)| *other == kind);
+        of_kind.map(|(port, _, _)| port.clone()).collect()
+    }
+
+    /// Forgets refusals that are old.
+    pub fn trim(&mut self, utc_ns: u64) {
+        self.current.retain(|(_, kind), problem| {
+            let is_refusal = matches!(kind, Kind::NotEnrolled | Kind::TooManyPorts | Kind::BadPresence);
+            !is_refusal || utc_ns.saturating_sub(problem.last_ns) < REFUSED_NS
+        });
+    }
+
+    pub fn take_notices(&mut self) -> Vec<(PortName, String)> {
+        self.notices.drain(..).collect()
+    }
+}
