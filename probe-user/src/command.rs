@@ -6,6 +6,7 @@ pub mod completions;
 pub mod config;
 pub mod controller;
 pub mod doctor;
+pub mod hub;
 pub mod ping;
 pub mod reflect;
 pub mod report;

@@ -105,9 +105,14 @@ impl Cell {
         now_ns.saturating_sub(self.end_ns)
     }
 
+    /// The age after which it has no data about now.
+    pub fn stale_ns(&self) -> u64 {
+        STALE_NS.max(self.length_ns.saturating_mul(3))
+    }
+
     /// It has no data about now.
     pub fn is_stale(&self, now_ns: u64) -> bool {
-        self.age_ns(now_ns) > STALE_NS.max(self.length_ns.saturating_mul(3))
+        self.age_ns(now_ns) > self.stale_ns()
     }
 
     /// Adds a window of another address of the peer.

@@ -99,7 +99,10 @@ impl<S: Source> Site for HubSite<S> {
         let raised: BTreeSet<String> = alerts.raised().map(|alert| alert.id.clone()).collect();
         let is_new = |alert: &&Alert| !self.raised.contains(&alert.id);
         let has_ended = |alert: &&Alert| self.raised.contains(&alert.id) && !raised.contains(&alert.id);
-        let changed = alerts.raised().filter(is_new).chain(alerts.resolved().filter(has_ended));
+        let changed = alerts
+            .raised()
+            .filter(is_new)
+            .chain(alerts.resolved().filter(has_ended));
         changed.for_each(|alert| stream(alert, records));
         drop(alerts);
         self.raised = raised;

@@ -88,7 +88,9 @@ fn hosts<S: Source>(source: &S, query: &str) -> Result<Page, Refused> {
     let now = Now::read();
     let hub = hub_line(source, now);
     let fleet = source.fleet();
-    let lines = fleet.hosts().map(|(name, _)| HostLine::new(&fleet, name, now.monotonic_ns));
+    let lines = fleet
+        .hosts()
+        .map(|(name, _)| HostLine::new(&fleet, name, now.monotonic_ns));
     let (hosts, is_cut) = cut(lines, limit);
     Ok(Page::json(&json!({ "hub": hub, "hosts": hosts, "cut": is_cut })))
 }
@@ -217,13 +219,18 @@ fn alerts<S: Source>(source: &S, query: &str) -> Result<Page, Refused> {
     let mut raised: Vec<AlertLine> = alerts.raised().map(AlertLine::from).collect();
     raised.sort_by_key(|alert| std::cmp::Reverse(alert.since.unix_ns));
     let resolved: Vec<AlertLine> = alerts.resolved().map(AlertLine::from).collect();
-    Ok(Page::json(&json!({ "alerts": raised, "more": alerts.more(), "resolved": resolved })))
+    Ok(Page::json(
+        &json!({ "alerts": raised, "more": alerts.more(), "resolved": resolved }),
+    ))
 }
 
 fn cells<S: Source>(source: &S, query: &str) -> Result<Page, Refused> {
     let query = Query::read(query, &["since", "hosts", "zone"]).map_err(bad)?;
     let known = Known {
-        since: query.value("since", "the version of a reply").map_err(bad)?.unwrap_or(0),
+        since: query
+            .value("since", "the version of a reply")
+            .map_err(bad)?
+            .unwrap_or(0),
         hosts_version: query.text("hosts").unwrap_or_default().to_owned(),
     };
     let now = Now::read();

@@ -41,7 +41,9 @@ pub fn silent(view: &View, alerts: &Alerts) -> Vec<(u16, u16, Direction)> {
         .raised()
         .filter(|alert| alert.kind == Kind::Silent)
         .filter_map(|alert| {
-            let Subject::Pair { from, to } = &alert.subject else { return None };
+            let Subject::Pair { from, to } = &alert.subject else {
+                return None;
+            };
             let (from, to) = (index(&from.host)? as u16, index(&to.host)? as u16);
             (from != to).then_some((from, to, alert.direction.unwrap_or(Direction::Unknown)))
         });
@@ -85,8 +87,16 @@ pub fn message(head: &Head<'_>, cells: &[(u16, u16, Cell)], now_ns: u64) -> serd
     for column in columns {
         message.extend(cells.iter().flat_map(|row| column(row).to_le_bytes()));
     }
-    for lost in [|cell: &Cell| cell.lost_forward, |cell| cell.lost_backward, |cell| cell.lost_unknown] {
-        message.extend(cells.iter().map(|(_, _, cell)| share_code(lost(cell), cell.lost() + cell.received)));
+    for lost in [
+        |cell: &Cell| cell.lost_forward,
+        |cell| cell.lost_backward,
+        |cell| cell.lost_unknown,
+    ] {
+        message.extend(
+            cells
+                .iter()
+                .map(|(_, _, cell)| share_code(lost(cell), cell.lost() + cell.received)),
+        );
     }
     Ok(message)
 }

@@ -21,7 +21,11 @@ const MAX_HOSTS: usize = 2_000;
 /// Pairs with series: the worst ones.
 const MAX_PAIRS: usize = 50;
 
-const HOST_ALIVE: Instrument = gauge("kstamp_fleet_host_alive", None, "1 if heartbeats of any port of the host come.");
+const HOST_ALIVE: Instrument = gauge(
+    "kstamp_fleet_host_alive",
+    None,
+    "1 if heartbeats of any port of the host come.",
+);
 const HOST_LOSS: Instrument = gauge(
     "kstamp_fleet_host_loss_ratio",
     None,
@@ -72,7 +76,9 @@ struct Snapshot {
 
 fn snapshot(source: &impl Source, now: Now) -> Snapshot {
     let cells = fresh(source, now.utc_ns);
-    let (worst, _) = worst(cells.iter().copied(), MAX_PAIRS, |one, other| one.severity_order(other, now.utc_ns));
+    let (worst, _) = worst(cells.iter().copied(), MAX_PAIRS, |one, other| {
+        one.severity_order(other, now.utc_ns)
+    });
     let fleet = source.fleet();
     let mut rows: BTreeMap<PortId, OfHost> = BTreeMap::new();
     for (from, cell) in &cells {
@@ -126,8 +132,16 @@ pub(super) fn encode(source: &impl Source, since_ns: u64, format: Format) -> Res
         walk.own(&info, [(Labels::new(&build), Value::Int(1))])?;
         of_process(usage, &mut walk)?;
         for (name, help, is) in [
-            ("kstamp_hub_connected", "1 with a connection to a NATS server.", hub.connected),
-            ("kstamp_hub_coordinating", "1 if this hub assigns and alerts.", hub.coordinating),
+            (
+                "kstamp_hub_connected",
+                "1 with a connection to a NATS server.",
+                hub.connected,
+            ),
+            (
+                "kstamp_hub_coordinating",
+                "1 if this hub assigns and alerts.",
+                hub.coordinating,
+            ),
         ] {
             walk.alone(&gauge(name, None, help), Value::Int(is.into()))?;
         }
@@ -166,7 +180,10 @@ fn of_hosts(snapshot: &Snapshot, walk: &mut Walk<'_>) -> fmt::Result {
     )?;
     let hidden = snapshot.hosts_in_all - snapshot.hosts.len();
     let help = "Hosts without series of their own, because there are too many.";
-    walk.alone(&gauge("kstamp_fleet_hosts_not_shown", None, help), Value::Int(hidden as u64))
+    walk.alone(
+        &gauge("kstamp_fleet_hosts_not_shown", None, help),
+        Value::Int(hidden as u64),
+    )
 }
 
 fn of_pairs(pairs: &[(Owned, Cell)], walk: &mut Walk<'_>) -> fmt::Result {
@@ -179,7 +196,11 @@ fn of_pairs(pairs: &[(Owned, Cell)], walk: &mut Walk<'_>) -> fmt::Result {
             ("unknown", cell.lost_unknown),
         ];
         by_direction.map(|(direction, lost)| {
-            let share = if concluded > 0.0 { f64::from(lost) / concluded } else { 0.0 };
+            let share = if concluded > 0.0 {
+                f64::from(lost) / concluded
+            } else {
+                0.0
+            };
             (labels.with("direction", direction), Value::Float(share))
         })
     });

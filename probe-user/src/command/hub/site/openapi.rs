@@ -102,13 +102,25 @@ pub fn document() -> Value {
 
 fn limit(default: usize, most: usize) -> Value {
     let schema = json!({"type": "integer", "minimum": 1, "maximum": most, "default": default});
-    parameter("limit", &schema, "At most so many; `cut` says whether there are more.", false)
+    parameter(
+        "limit",
+        &schema,
+        "At most so many; `cut` says whether there are more.",
+        false,
+    )
 }
 
 fn schemas() -> Value {
     let mut schemas = Map::new();
     let mut add = |name: &str, schema: Value| schemas.insert(name.to_owned(), schema);
-    for (name, list) in [("Hub", HUB), ("Host", HOST), ("Port", PORT), ("Pair", PAIR), ("Alert", ALERT), ("Probe", PROBE)] {
+    for (name, list) in [
+        ("Hub", HUB),
+        ("Host", HOST),
+        ("Port", PORT),
+        ("Pair", PAIR),
+        ("Alert", ALERT),
+        ("Probe", PROBE),
+    ] {
         add(name, fields(&mut list.iter()));
     }
     add("Distribution", fields(&mut DISTRIBUTION.iter()));

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use probe_core::stats::report::{Counts, OneWayClock, Summary};
 use probe_hub::hub::alerts::{Alert, End, Subject};
 use probe_hub::hub::fleet::{Fleet, Port, PortId};
 use probe_hub::hub::history::Timed;
@@ -10,7 +11,6 @@ use probe_hub::message::event::Direction;
 use probe_hub::message::presence::{NETWORK, RACK, ZONE};
 use probe_hub::message::windows::{Clock, Delay, Probe, Window, WireCounts};
 use probe_hub::name::{HostName, PortName};
-use probe_core::stats::report::{Counts, OneWayClock, Summary};
 use serde::Serialize;
 
 use crate::command::hub::site::view::label;
@@ -88,7 +88,10 @@ impl HostLine {
             up: 0,
             waiting: 0,
             dropped: 0,
-            version: ports.first().map(|(_, port)| port.presence.version.clone()).unwrap_or_default(),
+            version: ports
+                .first()
+                .map(|(_, port)| port.presence.version.clone())
+                .unwrap_or_default(),
         };
         for heard in ports.iter().filter_map(|(_, port)| port.heard) {
             let heartbeat = heard.heartbeat;
@@ -277,7 +280,9 @@ impl From<&Alert> for AlertLine {
             host: None,
             direction: alert.direction,
             text: alert.text.clone(),
-            since: Utc { unix_ns: alert.since_ns },
+            since: Utc {
+                unix_ns: alert.since_ns,
+            },
             until: alert.until_ns.map(|unix_ns| Utc { unix_ns }),
             end: alert.end,
             pairs: alert.pairs,
@@ -350,7 +355,9 @@ impl From<&Timed> for WindowLine {
         let histogram = window.rtt.as_ref().and_then(|rtt| rtt.histogram.as_ref());
         let histogram = histogram.and_then(|histogram| histogram.native());
         let row = Row {
-            start: Utc { unix_ns: timed.start_ns },
+            start: Utc {
+                unix_ns: timed.start_ns,
+            },
             end: Utc { unix_ns: timed.end_ns },
             counts: counts(window.counts.unwrap_or_default()),
             rtt_ns: window.rtt.as_ref().map(summary),

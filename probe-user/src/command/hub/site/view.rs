@@ -98,7 +98,9 @@ impl View {
         let mut seen = vec![0_u64; (number * number).div_ceil(64)];
         let mut changed = Vec::new();
         for (port, cell) in matrix.cells_since(since) {
-            let (Some(from), Some(to)) = (self.host_of(port), self.host_of(cell.to)) else { continue };
+            let (Some(from), Some(to)) = (self.host_of(port), self.host_of(cell.to)) else {
+                continue;
+            };
             if from == to {
                 continue;
             }

@@ -175,7 +175,9 @@ export class MatrixView {
         const place = from * number + this.#order[column];
         const level = this.#levelOf(place);
         if (level < 0) continue;
-        const fade = bound(Math.floor((FADES * (now - at[place])) / (life[place] + 1)), 0, FADES - 1);
+        // For half of its life a cell is fresh: the next window is not late.
+        const late = 2 * (now - at[place]) - life[place];
+        const fade = late <= 0 ? 0 : Math.min(FADES - 1, 1 + Math.floor(((FADES - 1) * late) / (life[place] + 1)));
         const shade = level * FADES + (FADES - 1 - fade);
         const pixel = out + Math.floor(column / several);
         if (shade > worst[pixel]) worst[pixel] = shade;
