@@ -48,6 +48,8 @@ enum Owner {
 #[derive(Debug)]
 pub struct Agent {
     config: ProbeConfig,
+    /// Probed beside the static peers of the configuration.
+    assigned: Vec<IpAddr>,
     schedule: Schedule,
     groups: Vec<Group>,
     /// In the order of discovery, except for those that took the place of another. A peer that is down keeps its entry
@@ -117,6 +119,7 @@ impl Agent {
             not_allowed: 0,
             refused: 0,
             format_events: 0,
+            assigned: Vec::new(),
             config,
         };
         for (family, enabled) in [(Family::V4, agent.config.group.v4), (Family::V6, agent.config.group.v6)] {

@@ -22,8 +22,8 @@ pub use crate::reflector::count::{Count, Counts};
 use crate::reflector::limit::Limiter;
 pub use crate::reflector::limit::userspace_rates;
 use crate::reflector::policy::{Policy, Rates, Refusal};
-pub use crate::reflector::session::ReplyId;
 use crate::reflector::session::Sessions;
+pub use crate::reflector::session::{ReplyId, SessionKey};
 
 #[derive(Debug, Clone)]
 pub struct ReflectorConfig {
@@ -202,9 +202,11 @@ impl Reflector {
 
         let turn = match self.config.stateless {
             true => session::Turn::stateless(asked.sequence),
-            false => self.sessions.turn(session::Key {
-                source: arrival.from,
-                destination: SocketAddr::new(arrival.to, arrival.to_port),
+            false => self.sessions.turn(SessionKey {
+                source: arrival.from.ip(),
+                source_port: arrival.from.port(),
+                destination: arrival.to,
+                destination_port: arrival.to_port,
                 ssid: asked.ssid,
             }),
         };
@@ -347,6 +349,11 @@ impl Reflector {
                 method,
             }),
         }
+    }
+
+    /// Replies sent in a session, modulo 2³²; `None` if it is not known.
+    pub fn replies_sent(&self, session: &SessionKey) -> Option<u32> {
+        self.sessions.replies_sent(session)
     }
 
     /// A reply left at `at_ns`, UTC since 1970. The next reply of the session reports it (RFC 8972 §4.7).

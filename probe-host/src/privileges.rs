@@ -73,6 +73,19 @@ pub fn reduce(user: Option<&str>, keep: &[Capability], ports: &[u16]) -> Result<
     })
 }
 
+/// Gives up all capabilities of this thread, which was started before [`reduce`].
+pub fn drop_all_of_thread() {
+    for set in [
+        CapSet::Ambient,
+        CapSet::Inheritable,
+        CapSet::Effective,
+        CapSet::Permitted,
+    ] {
+        // To give up one's own cannot fail, but where the kernel does not know the ambient ones.
+        let _ = caps::clear(None, set);
+    }
+}
+
 fn find(name: &str) -> Result<User, PrivilegeError> {
     match User::from_name(name) {
         Ok(Some(user)) => Ok(user),

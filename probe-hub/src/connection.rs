@@ -4,13 +4,23 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::{Client, ConnectOptions, Event, ServerInfo};
+use async_nats::client::RequestErrorKind;
+use async_nats::jetstream::publish::PublishAck;
+use async_nats::jetstream::response::Response;
+use async_nats::{
+    Client, ClientError, ConnectErrorKind, ConnectOptions, Event, HeaderMap, Request, ServerAddr, ServerInfo,
+};
 use thiserror::Error;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use crate::credentials::Credentials;
+use crate::message::windows::MESSAGE_ID;
 use crate::subjects;
 
 /// The oldest server that has all that the fleet uses.
@@ -82,6 +92,119 @@ fn unusable(what: &'static str, error: impl std::fmt::Display) -> ConnectionErro
     ConnectionError::Pem {
         what,
         why: error.to_string(),
+    }
+}
+
+/// Whether the credentials can be used at all.
+pub fn check(credentials: &Credentials) -> Result<(), ConnectionError> {
+    tls(credentials)?;
+    for server in &credentials.servers {
+        address(server)?;
+    }
+    Ok(())
+}
+
+fn address(server: &str) -> Result<ServerAddr, ConnectionError> {
+    server
+        .parse()
+        .map_err(|error: std::io::Error| ConnectionError::Address(server.to_owned(), error.to_string()))
+}
+
+/// Whether a server has not accepted the NKey.
+pub fn authorization_is_violated(error: &ClientError) -> bool {
+    *error == ClientError::Other(ConnectErrorKind::AuthorizationViolation.to_string())
+}
+
+/// Why a stream did not take a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    NoReply,
+    /// It never will.
+    TooLarge(String),
+    Refused(String),
+}
+
+/// Publishes to a stream or bucket, and waits until it is stored. A message with an identifier can be repeated; "" is none.
+pub async fn publish(client: &Client, subject: String, id: &str, content: Vec<u8>) -> Result<(), Refusal> {
+    let mut request = Request::new().payload(content.into());
+    if !id.is_empty() {
+        let mut headers = HeaderMap::new();
+        headers.insert(MESSAGE_ID, id);
+        request = request.headers(headers);
+    }
+    let reply = client.send_request(subject.clone(), request).await;
+    let reply = reply.map_err(|error| match error.kind() {
+        RequestErrorKind::MaxPayloadExceeded => Refusal::TooLarge(error.to_string()),
+        RequestErrorKind::NoResponders => Refusal::Refused(format!(
+            "it has no stream for {subject}: is the hub set up, or is JetStream off?"
+        )),
+        _ => Refusal::NoReply,
+    })?;
+    match serde_json::from_slice(&reply.payload) {
+        Ok(Response::<PublishAck>::Ok(_)) => Ok(()),
+        Ok(Response::Err { error }) => Err(Refusal::Refused(error.to_string())),
+        Err(error) => Err(Refusal::Refused(format!("it answers what cannot be read: {error}"))),
+    }
+}
+
+/// Why there is no connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Problem {
+    Unreachable(String),
+    /// The server and these credentials do not fit.
+    Refused(String),
+}
+
+/// Looks for the reason why no server can be connected to. The client itself says only at which step it fails.
+pub async fn diagnose(credentials: &Credentials) -> Result<(), Problem> {
+    let mut first = Ok(());
+    for server in &credentials.servers {
+        let silent = || Problem::Unreachable(format!("{server} does not answer"));
+        let examined = timeout(REQUEST_TIMEOUT, examine(server, credentials)).await;
+        let found = examined.unwrap_or_else(|_| Err(silent()));
+        if found.is_ok() {
+            return found;
+        }
+        first = first.and(found);
+    }
+    first
+}
+
+/// The steps of a connection, as far as the NKey.
+async fn examine(server: &str, credentials: &Credentials) -> Result<(), Problem> {
+    const MAX_INFO_LEN: u64 = 64 << 10;
+    let unreachable = |error: std::io::Error| Problem::Unreachable(format!("{server}: {error}"));
+    let refused = |why: String| Problem::Refused(format!("{server}: {why}"));
+    let tls = tls(credentials).map_err(|error| refused(error.to_string()))?;
+    let address = address(server).map_err(|error| refused(error.to_string()))?;
+    let name = ServerName::try_from(address.host().to_owned()).map_err(|error| refused(error.to_string()))?;
+    let stream = TcpStream::connect((address.host(), address.port()))
+        .await
+        .map_err(unreachable)?;
+    let mut stream = BufReader::new(stream);
+    let mut line = String::new();
+    (&mut stream)
+        .take(MAX_INFO_LEN)
+        .read_line(&mut line)
+        .await
+        .map_err(unreachable)?;
+    let info = line
+        .strip_prefix("INFO ")
+        .and_then(|info| serde_json::from_str::<ServerInfo>(info).ok());
+    let info = info.ok_or_else(|| refused("this is no NATS server".to_owned()))?;
+    if let Some(why) = too_old(&info) {
+        return Err(refused(why));
+    }
+    let tls = TlsConnector::from(Arc::new(tls));
+    let stream = tls.connect(name, stream.into_inner()).await;
+    let mut stream = stream.map_err(|error| refused(format!("TLS with it fails: {error}")))?;
+    // It looks at this host's certificate after the handshake, from the client's point of view, and then waits for the client.
+    match timeout(Duration::from_secs(1), stream.read_u8()).await {
+        Ok(Err(error)) => Err(refused(format!(
+            "it does not accept the certificate of {0} ({error}); check both clocks, and run `kstamp hub enroll {0}` again",
+            credentials.name
+        ))),
+        _ => Ok(()),
     }
 }
 

@@ -3,6 +3,7 @@
 //! Agents publish what they are ([`message::presence`]) and get whom to probe ([`message::assignment`]). Hubs decide that, and
 //! take windows ([`message::windows`]) and events ([`message::event`]). All subjects, buckets and streams are in [`subjects`].
 
+pub mod agent;
 pub mod connection;
 pub mod credentials;
 pub mod hub;

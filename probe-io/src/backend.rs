@@ -16,6 +16,7 @@ use probe_core::attach::AttachMode;
 use probe_core::engine::Engine;
 use probe_core::mismatch::Mismatches;
 use probe_core::observation::Reply;
+use probe_core::reflector::SessionKey;
 use probe_host::clock::ClockState;
 use probe_host::link::Link;
 
@@ -102,6 +103,11 @@ pub(crate) trait Backend {
 
     /// Probes of `source` that a limit has refused, if the backend counts them.
     fn refused(&self, source: IpAddr) -> Option<u64>;
+
+    /// Replies that kernel programs have sent in a session, modulo 2³²; `None` if they do not know it.
+    fn replies_sent(&self, _session: &SessionKey) -> Option<u32> {
+        None
+    }
 
     /// Counters by name.
     fn counters(&mut self) -> Result<BTreeMap<&'static str, u64>, ObjectError>;

@@ -23,6 +23,7 @@ use probe_core::auth::Key;
 pub use probe_core::engine::Engine;
 use probe_core::mismatch::Mismatches;
 use probe_core::observation::{Fate, Reply, SendFailure};
+use probe_core::reflector::SessionKey;
 use probe_core::reflector::policy::Policy;
 use probe_core::rings::Rings;
 use probe_host::clock::{ClockState, monotonic_ns};
@@ -371,6 +372,23 @@ impl Port {
     /// Probes of `source` that a limit has refused, if the backend counts them.
     pub fn refused(&self, source: IpAddr) -> Option<u64> {
         self.backend.refused(source)
+    }
+
+    /// The session of the probes with identifier `ssid` to `to`; `None` if they have no route.
+    pub fn session(&self, to: IpAddr, ssid: u16) -> Option<SessionKey> {
+        let sockets = self.sender_sockets(Family::of(to))?;
+        Some(SessionKey {
+            source: sockets.source_of(&self.config.interface, to).ok()?,
+            source_port: sockets.sender_port,
+            destination: to,
+            destination_port: self.config.test_port,
+            ssid,
+        })
+    }
+
+    /// Replies that kernel programs have sent in a session, modulo 2³²; `None` if they do not know it.
+    pub fn replies_sent(&self, session: &SessionKey) -> Option<u32> {
+        self.backend.replies_sent(session)
     }
 
     /// Stops answering and measuring. The sockets stay open.

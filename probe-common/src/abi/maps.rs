@@ -191,6 +191,13 @@ impl SessionSlot {
     pub const CHANGES: u64 = 1;
     /// The unit of the owner's number in [`Self::count`].
     pub const OWNER: u64 = 1 << 32;
+
+    /// What is counted of `session`, if it has the slot.
+    pub fn of(&self, session: &ReflectorSessionKey) -> Option<ReflectorSession> {
+        let is_owned = self.count >= Self::OWNER;
+        let replies = self.count % Self::OWNER;
+        (is_owned && self.key == *session).then_some(ReflectorSession { replies })
+    }
 }
 
 /// Value of `REFLECTOR_SESSIONS`.

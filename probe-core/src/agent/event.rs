@@ -34,6 +34,15 @@ pub enum Found {
     Introduced,
     /// The user named it.
     Static,
+    /// A hub assigned it.
+    Assigned,
+}
+
+impl Found {
+    /// Whether it is probed even if it does not answer.
+    pub fn is_named(self) -> bool {
+        matches!(self, Self::Static | Self::Assigned)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +55,7 @@ pub enum DownReason {
     NoAddress,
     /// A legacy agent was replaced by one that speaks STAMP.
     SpeaksStamp,
-    /// The configuration no longer names it.
+    /// The configuration no longer names it, or the hub no longer assigns it.
     Removed,
 }
 

@@ -146,7 +146,7 @@ impl Agent {
         let is_left =
             |address| before.allows(address) && !policy.allows(address) && policy.has_address(Family::of(address));
         for peer in peers.iter_mut().filter(|peer| peer.up && is_left(peer.address)) {
-            if peer.found == Found::Static {
+            if peer.found.is_named() {
                 peer.in_group = false;
                 peer.group.iter_mut().for_each(Session::withdraw_pending);
             } else {
@@ -164,7 +164,7 @@ impl Agent {
     pub fn retire(&mut self, peer: IpAddr) {
         let place = self.by_address.get(&peer);
         let peer = place.and_then(|&place| self.peers.get_mut(place));
-        if let Some(peer) = peer.filter(|peer| peer.up && peer.found != Found::Static) {
+        if let Some(peer) = peer.filter(|peer| peer.up && !peer.found.is_named()) {
             take_down(peer, DownReason::SpeaksStamp, &mut self.schedule, &mut self.events);
         }
     }
@@ -181,7 +181,7 @@ impl Agent {
 pub(super) fn take_down(peer: &mut Peer, reason: DownReason, schedule: &mut Schedule, events: &mut VecDeque<Event>) {
     peer.up = false;
     peer.in_group = false;
-    if let Some(ssid) = peer.ssid().filter(|_| peer.found != Found::Static) {
+    if let Some(ssid) = peer.ssid().filter(|_| !peer.found.is_named()) {
         schedule.leave(ssid);
     }
     events.push_back(Event::PeerDown {

@@ -273,7 +273,7 @@ impl Peer {
     /// and go cause few events.
     pub(super) fn is_evictable(&self, now_ns: u64) -> bool {
         let is_recent = self.is_held(now_ns) || self.has_left_within(STEADY_NS, now_ns);
-        !self.up && self.found != Found::Static && !is_recent
+        !self.up && !self.found.is_named() && !is_recent
     }
 
     fn has_left_within(&self, time_ns: u64, now_ns: u64) -> bool {

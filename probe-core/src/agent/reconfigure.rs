@@ -1,5 +1,6 @@
 //! Changes of the configuration while the agent runs.
 
+use std::collections::HashMap;
 use std::mem;
 use std::net::IpAddr;
 
@@ -35,12 +36,31 @@ impl Agent {
         self.candidates.set_epoch(candidate_ns(&self.config));
         // Another expiry is noticed at once.
         self.silence_ns = now_ns;
-        let named = self.config.static_peers.clone();
-        for peer in before.static_peers.iter().filter(|peer| !named.contains(peer)) {
+        let named_before = named(&before.static_peers, &self.assigned);
+        self.follow_named(&named_before, now_ns)
+    }
+
+    /// Probes these peers beside those of the configuration from now on, and no longer others that were assigned. Returns those
+    /// for which there is no room.
+    pub fn assign(&mut self, peers: Vec<IpAddr>, now_ns: u64) -> Vec<IpAddr> {
+        let before = mem::replace(&mut self.assigned, peers);
+        let named_before = named(&self.config.static_peers, &before);
+        let refused = self.follow_named(&named_before, now_ns);
+        self.assigned.retain(|peer| !refused.contains(peer));
+        refused
+    }
+
+    /// Adds and removes peers. Returns those for which there is no room.
+    fn follow_named(&mut self, before: &[(IpAddr, Found)], now_ns: u64) -> Vec<IpAddr> {
+        let named = named(&self.config.static_peers, &self.assigned);
+        let (known, wanted): (HashMap<_, _>, HashMap<_, _>) =
+            (before.iter().copied().collect(), named.iter().copied().collect());
+        for (peer, _) in before.iter().filter(|(peer, _)| !wanted.contains_key(peer)) {
             self.remove(*peer);
         }
-        let added = named.into_iter().filter(|peer| !before.static_peers.contains(peer));
-        added.filter(|peer| !self.add(*peer, now_ns)).collect()
+        let changed = named.into_iter().filter(|(peer, found)| known.get(peer) != Some(found));
+        let refused = changed.filter(|&(peer, found)| !self.add(peer, found, now_ns));
+        refused.map(|(peer, _)| peer).collect()
     }
 
     fn apply_timeout(&mut self) {
@@ -54,14 +74,14 @@ impl Agent {
     }
 
     /// Returns false if there is no room.
-    fn add(&mut self, address: IpAddr, now_ns: u64) -> bool {
+    fn add(&mut self, address: IpAddr, found: Found, now_ns: u64) -> bool {
         let known = self.by_address.get(&address).copied();
-        let Some(place) = known.or_else(|| self.admit_found(address, Found::Static, now_ns)) else {
+        let Some(place) = known.or_else(|| self.admit_found(address, found, now_ns)) else {
             return false;
         };
         let peer = &mut self.peers[place];
-        peer.found = Found::Static;
-        if !peer.up {
+        let was_named = mem::replace(&mut peer.found, found).is_named();
+        if known.is_none() || !peer.up && !was_named {
             self.probe(place, now_ns);
         }
         true
@@ -83,4 +103,11 @@ impl Agent {
         }
         peer.found = Found::Multicast;
     }
+}
+
+/// The peers that are probed even if they do not answer, each once.
+fn named(static_peers: &[IpAddr], assigned: &[IpAddr]) -> Vec<(IpAddr, Found)> {
+    let of_user = static_peers.iter().map(|&peer| (peer, Found::Static));
+    let of_hub = assigned.iter().filter(|peer| !static_peers.contains(peer));
+    of_user.chain(of_hub.map(|&peer| (peer, Found::Assigned))).collect()
 }

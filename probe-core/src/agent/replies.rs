@@ -46,7 +46,7 @@ impl Agent {
         let outcome = session.reply(reply)?;
         peer.heard_ns = now_ns;
         // A peer that was found comes back up as it was found: until then it gets no unicast probes.
-        if peer.found == Found::Static {
+        if peer.found.is_named() {
             self.mark_up(place, now_ns);
         }
         self.report(place, Path::Unicast, reply, outcome);
@@ -80,7 +80,7 @@ impl Agent {
             return self.answered_in_group(place, later, now_ns);
         };
         let peer = &self.peers[place];
-        if !peer.up && peer.found != Found::Static && !self.may_be_a_peer(reply.peer) {
+        if !peer.up && !peer.found.is_named() && !self.may_be_a_peer(reply.peer) {
             self.not_allowed += 1;
             return Some(());
         }
@@ -97,7 +97,7 @@ impl Agent {
         let is_missing = match self.by_address.get(&address) {
             Some(&place) => {
                 let peer = &self.peers[place];
-                !peer.up && peer.found != Found::Static && !peer.is_held(now_ns)
+                !peer.up && !peer.found.is_named() && !peer.is_held(now_ns)
             }
             None => !self.candidates.contains(address),
         };
@@ -175,7 +175,7 @@ impl Agent {
         let (address, found) = (peer.address, peer.found);
         self.events.push_back(Event::PeerUp { peer: address, found });
         self.silence_ns = self.silence_ns.min(now_ns.saturating_add(self.longest_silence_ns()));
-        if found != Found::Static && self.config.unicast {
+        if !found.is_named() && self.config.unicast {
             self.probe(place, now_ns);
         }
     }

@@ -1,6 +1,6 @@
 //! Sessions of a stateful reflector (RFC 8762 §4.3): one reply counter per sender.
 
-use std::net::SocketAddr;
+use std::net::IpAddr;
 
 use crate::lru::Lru;
 
@@ -8,9 +8,12 @@ const MAX_SESSIONS: usize = probe_common::abi::MAX_REFLECTOR_SESSIONS as usize;
 
 /// Distinguishes sessions (RFC 8762 §4.3, RFC 8972 §3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Key {
-    pub source: SocketAddr,
-    pub destination: SocketAddr,
+pub struct SessionKey {
+    pub source: IpAddr,
+    pub source_port: u16,
+    pub destination: IpAddr,
+    pub destination_port: u16,
+    /// 0 for none.
     pub ssid: u16,
 }
 
@@ -24,7 +27,7 @@ struct Session {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReplyId {
-    session: Key,
+    session: SessionKey,
     sequence: u32,
 }
 
@@ -54,7 +57,7 @@ impl Turn {
 }
 
 #[derive(Debug)]
-pub(super) struct Sessions(Lru<Key, Session>);
+pub(super) struct Sessions(Lru<SessionKey, Session>);
 
 impl Default for Sessions {
     fn default() -> Self {
@@ -64,7 +67,7 @@ impl Default for Sessions {
 
 impl Sessions {
     /// Counts one more test packet and its reply.
-    pub fn turn(&mut self, key: Key) -> Turn {
+    pub fn turn(&mut self, key: SessionKey) -> Turn {
         let session = self.0.get_or(key, Session::default);
         // From zero, as in the kernel programs.
         let sequence = session.sent;
@@ -77,6 +80,11 @@ impl Sessions {
             previous: session.last.take(),
             id: Some(ReplyId { session: key, sequence }),
         }
+    }
+
+    /// Replies sent in a session, modulo 2³²; `None` if it is not known.
+    pub fn replies_sent(&self, key: &SessionKey) -> Option<u32> {
+        self.0.peek(key).map(|session| session.sent)
     }
 
     /// The reply was not sent after all.

@@ -155,6 +155,23 @@ fn sessions_count_by_source_destination_and_ssid() {
     assert_eq!(sequence(&random_padding(1, 7), &arrival()), 0);
     assert_eq!(sequence(&random_padding(2, 8)[..20], &arrival()), 1);
     assert_eq!(sequence(&random_padding(3, 9), &arrival()), 2);
+    let session = SessionKey {
+        source: ip("10.1.1.5"),
+        source_port: 40_001,
+        destination: ip(OWN),
+        destination_port: 1910,
+        ssid: 0x0c0d,
+    };
+    let by_group = SessionKey {
+        destination: ip(GROUP),
+        ..session
+    };
+    let unknown = SessionKey {
+        source_port: 40_003,
+        ..session
+    };
+    let replies = [session, by_group, unknown].map(|session| reflector.replies_sent(&session));
+    assert_eq!(replies, [Some(3), Some(1), None]);
 }
 
 #[test]

@@ -9,6 +9,12 @@ pub const FINEST_SCHEMA: u8 = 6;
 /// With more buckets on one side of zero, two become one. 512 fill 8 powers of two at [`FINEST_SCHEMA`].
 pub const MAX_BUCKETS: usize = 512;
 
+/// Far more than one window or roll-up has, and few enough to add many of them up.
+pub const MAX_SAMPLES: u64 = 1 << 48;
+
+/// The bucket of 2⁶³ ns at [`FINEST_SCHEMA`], about.
+const MAX_INDEX: i16 = 34 << FINEST_SCHEMA;
+
 const NS_PER_S: f64 = 1e9;
 
 /// Bucket index and count in ascending order of indices. The bucket i holds magnitudes above 2^((i − 1) / 2ˢ) seconds, up to
@@ -57,6 +63,30 @@ impl NativeHistogram {
         native.negative = joined(native.negative);
         native.limit();
         native
+    }
+
+    /// From its parts, as another process sent them. `None` unless they could be those of a histogram: at most [`MAX_BUCKETS`] on
+    /// each side, in ascending order, none of them empty, and no more than [`MAX_SAMPLES`] samples.
+    pub fn from_parts(schema: u8, sum_ns: i128, zero: u64, negative: Buckets, positive: Buckets) -> Option<Self> {
+        let is_valid = |buckets: &Buckets| {
+            buckets.len() <= MAX_BUCKETS
+                && buckets.is_sorted_by(|(a, _), (b, _)| a < b)
+                && buckets.iter().all(|&(index, count)| {
+                    let finest = i32::from(index) << (FINEST_SCHEMA - schema.min(FINEST_SCHEMA));
+                    count > 0 && i16::try_from(finest).is_ok_and(|finest| finest <= MAX_INDEX)
+                })
+        };
+        let counts = [&negative, &positive].into_iter().flatten().map(|(_, count)| count);
+        let samples = counts.fold(zero, |sum, count| sum.saturating_add(*count));
+        let is_histogram =
+            schema <= FINEST_SCHEMA && is_valid(&negative) && is_valid(&positive) && samples <= MAX_SAMPLES;
+        is_histogram.then_some(Self {
+            schema,
+            sum_ns,
+            zero,
+            negative,
+            positive,
+        })
     }
 
     pub fn schema(&self) -> u8 {

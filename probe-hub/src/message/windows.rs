@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use probe_core::stats::native::{Buckets, NativeHistogram};
 use probe_core::stats::report::{Counts, OneWayClock, Path, Summary};
 
 /// The header with which JetStream recognises a batch that was sent again: [`Batch::id`].
@@ -27,8 +28,13 @@ pub struct Batch {
 impl Batch {
     /// Its identifier among all batches of `subject`.
     pub fn id(&self, subject: &str) -> String {
-        format!("{subject}.{:x}.{}", self.boot, self.number)
+        message_id(subject, self.boot, self.number)
     }
+}
+
+/// The identifier of the batch or event `number` of a process, among all messages of `subject`.
+pub fn message_id(subject: &str, boot: u64, number: u64) -> String {
+    format!("{subject}.{boot:x}.{number}")
 }
 
 /// One peer and path.
@@ -117,7 +123,7 @@ pub struct Delay {
     pub histogram: Option<Histogram>,
 }
 
-/// As [`NativeHistogram`](probe_core::stats::native::NativeHistogram).
+/// As [`NativeHistogram`].
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Histogram {
     #[prost(uint32, tag = "1")]
@@ -223,6 +229,53 @@ impl WireCounts {
     }
 }
 
+impl From<&NativeHistogram> for Histogram {
+    fn from(native: &NativeHistogram) -> Self {
+        let (positive, positive_counts) = split(native.positive());
+        let (negative, negative_counts) = split(native.negative());
+        Self {
+            schema: native.schema().into(),
+            sum_ns: native.sum_ns().clamp(i64::MIN.into(), i64::MAX.into()) as i64,
+            zero: native.zero(),
+            positive,
+            positive_counts,
+            negative,
+            negative_counts,
+        }
+    }
+}
+
+impl Histogram {
+    /// `None` if it is none: anybody may have sent it.
+    pub fn native(&self) -> Option<NativeHistogram> {
+        NativeHistogram::from_parts(
+            u8::try_from(self.schema).ok()?,
+            self.sum_ns.into(),
+            self.zero,
+            joined(&self.negative, &self.negative_counts)?,
+            joined(&self.positive, &self.positive_counts)?,
+        )
+    }
+}
+
+/// Differences of indices, and counts.
+fn split(buckets: &[(i16, u64)]) -> (Vec<i32>, Vec<u64>) {
+    let mut before = 0;
+    let step = |&(index, _): &(i16, u64)| i32::from(index) - std::mem::replace(&mut before, i32::from(index));
+    let steps = buckets.iter().map(step).collect();
+    (steps, buckets.iter().map(|(_, count)| *count).collect())
+}
+
+fn joined(steps: &[i32], counts: &[u64]) -> Option<Buckets> {
+    let mut index: i32 = 0;
+    let bucket = |(step, count): (&i32, &u64)| {
+        index = index.checked_add(*step)?;
+        Some((i16::try_from(index).ok()?, *count))
+    };
+    let buckets = steps.iter().zip(counts).map(bucket).collect::<Option<_>>()?;
+    (steps.len() == counts.len()).then_some(buckets)
+}
+
 impl Delay {
     pub fn new(summary: &Summary, histogram: Option<Histogram>) -> Self {
         Self {
@@ -236,6 +289,62 @@ impl Delay {
             stddev: summary.stddev,
             count: summary.count,
             histogram,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use prost::Message as _;
+
+    use super::*;
+
+    #[test]
+    fn what_is_no_histogram_is_refused() {
+        let right = Histogram {
+            schema: 6,
+            positive: vec![-5, 2],
+            positive_counts: vec![1, 7],
+            ..Histogram::default()
+        };
+        assert_eq!(right.native().unwrap().positive(), [(-5, 1), (-3, 7)]);
+        let wrong = [
+            Histogram {
+                schema: 300,
+                ..right.clone()
+            },
+            Histogram {
+                positive_counts: vec![1],
+                ..right.clone()
+            },
+            Histogram {
+                positive: vec![i32::MAX, 1],
+                ..right.clone()
+            },
+            Histogram {
+                positive: vec![1, i32::MAX],
+                ..right.clone()
+            },
+            Histogram {
+                positive: vec![1, 0],
+                ..right
+            },
+        ];
+        for histogram in wrong {
+            assert_eq!(histogram.native(), None, "{histogram:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_histogram_arrives_as_it_was_sent(
+            samples in prop::collection::btree_map(-2_000_000_000_i64..2_000_000_000, 1..9_u64, 0..300)
+        ) {
+            let sum_ns = samples.iter().map(|(ns, count)| i128::from(*ns) * i128::from(*count)).sum();
+            let native = NativeHistogram::new(sum_ns, samples.into_iter());
+            let bytes = Histogram::from(&native).encode_to_vec();
+            prop_assert_eq!(Histogram::decode(&bytes[..]).unwrap().native(), Some(native));
         }
     }
 }

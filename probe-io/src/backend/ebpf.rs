@@ -24,7 +24,7 @@ use aya::maps::lpm_trie::Key;
 use ipnet::IpNet;
 use probe_common::abi::{
     self, ALLOWED_NOBODY, ALLOWED_V4, ALLOWED_V6, Address, Allowed, COUNTER_NAMES, Counter, MissedKey, ProbeKey,
-    SessionRing, Settings,
+    ReflectorSessionKey, SessionRing, Settings,
 };
 use probe_common::family::Family;
 use probe_common::stamp;
@@ -33,6 +33,7 @@ use probe_core::attach::AttachMode;
 use probe_core::engine::Engine;
 use probe_core::mismatch::Mismatches;
 use probe_core::observation::Reply;
+use probe_core::reflector::SessionKey;
 use probe_core::reflector::policy::{Policy, Sources};
 use probe_core::rings::{NewRing, RingTable, Rings};
 use probe_host::clock::ClockState;
@@ -436,6 +437,11 @@ impl Backend for EbpfBackend {
         Some(state.map_or(0, |state| state.refused))
     }
 
+    fn replies_sent(&self, session: &SessionKey) -> Option<u32> {
+        let known = self.object.session(&wire_key(session)).ok()??;
+        Some(known.replies as u32)
+    }
+
     fn counters(&mut self) -> Result<BTreeMap<&'static str, u64>, ObjectError> {
         Ok(COUNTER_NAMES.into_iter().zip(self.object.counters()?).collect())
     }
@@ -448,6 +454,18 @@ fn trie_key(prefix: IpNet) -> Key<Address> {
     match prefix {
         IpNet::V4(v4) => Key::new(MAPPED + length, Address::from(IpAddr::V4(v4.addr()))),
         IpNet::V6(v6) => Key::new(length, Address::from(IpAddr::V6(v6.addr()))),
+    }
+}
+
+/// A session as a key of the maps.
+fn wire_key(session: &SessionKey) -> ReflectorSessionKey {
+    ReflectorSessionKey {
+        source: session.source.into(),
+        destination: session.destination.into(),
+        source_port: session.source_port.to_be(),
+        destination_port: session.destination_port.to_be(),
+        ssid: session.ssid.to_be(),
+        reserved: 0,
     }
 }
 

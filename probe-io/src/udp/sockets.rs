@@ -216,6 +216,17 @@ impl Sockets {
         }
     }
 
+    /// The address from which the kernel sends probes to `to`: the socket that sends them is bound to none.
+    pub(crate) fn source_of(&self, interface: &str, to: IpAddr) -> io::Result<IpAddr> {
+        const DISCARD: u16 = 9;
+        let socket = bound(interface, Family::of(to), 0)?;
+        socket.connect(&self.endpoint(to, DISCARD).into())?;
+        let source = socket.local_addr()?.as_socket();
+        source
+            .map(|source| source.ip())
+            .ok_or_else(|| io::Error::other("the socket has no address"))
+    }
+
     /// `to`, reached through this interface.
     pub fn endpoint(&self, to: IpAddr, port: u16) -> SocketAddr {
         endpoint(to, port, self.index)

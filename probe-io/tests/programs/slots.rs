@@ -44,6 +44,12 @@ fn probe(source: Ipv4Addr, ssid: u16) -> Vec<u8> {
         .build()
 }
 
+/// The replies in a session, as userspace looks them up.
+fn replies(rig: &mut Rig, ssid: u16) -> Option<u64> {
+    let known = rig.object().session(&key(ssid)).unwrap();
+    known.map(|session| session.replies)
+}
+
 /// The probe is answered by the reply `sequence` of its session, which is counted as started by the first.
 fn assert_sequence(rig: &mut Rig, hook: Program, frame: &[u8], sequence: u32) {
     let outcome = rig.run(hook, frame);
@@ -162,6 +168,11 @@ fn sessions_with_one_slot_count_on_their_own() {
             (key(FIRST), 4),
             "the first keeps its slot"
         );
+        for &ssid in &sessions {
+            assert_eq!(replies(&mut rig, ssid), Some(4));
+        }
+        let never_seen = rival_sessions().nth(sessions.len() - 1).unwrap();
+        assert_eq!(replies(&mut rig, never_seen), None);
     }
 }
 
@@ -179,6 +190,7 @@ fn a_session_goes_on_after_its_slot_went_to_another() {
         assert_sequence(&mut rig, hook, &probe(SENDER_V4, rival), 0);
         let slot = rig.session_slot(key(FIRST).slot(), |_| {});
         assert_eq!((slot.key, slot.count as u32), (key(rival), 1));
+        assert_eq!([FIRST, rival].map(|ssid| replies(&mut rig, ssid)), [Some(3), Some(1)]);
         for sequence in 3..6 {
             assert_sequence(&mut rig, hook, &probe(SENDER_V4, FIRST), sequence);
             assert_sequence(&mut rig, hook, &probe(SENDER_V4, rival), sequence - 2);

@@ -227,3 +227,63 @@ fn a_shorter_expiry_is_noticed() {
     world.run(SILENCE / 2 + INTERVAL);
     assert_eq!(world.events, [up(host(1)), down(host(1))]);
 }
+
+#[test]
+fn assigned_peers_are_probed_beside_named_ones_whichever_changes_first() {
+    for assigned_first in [false, true] {
+        let mut world = World::new(named(&[host(1)]), &[host(1), host(2), host(3)]);
+        world.run(REPORT);
+        for assigns in [assigned_first, !assigned_first] {
+            let refused = match assigns {
+                true => world.agent.assign(vec![host(2), host(3)], world.now),
+                false => world.agent.reconfigure(named(&[host(2)]), world.now),
+            };
+            assert!(refused.is_empty());
+            world.run(REPORT);
+        }
+        let found: Vec<_> = world.agent.peers().iter().map(Peer::found).collect();
+        assert_eq!(found, [Found::Multicast, Found::Static, Found::Assigned]);
+        let before = [1, 2, 3].map(|number| world.sent_to(Destination::Peer(host(number))));
+        world.run(REPORT);
+        let after = [1, 2, 3].map(|number| world.sent_to(Destination::Peer(host(number))));
+        assert_eq!(after, [before[0], before[1] + 100, before[2] + 100]);
+
+        // The user's peer stays when the hub gives it up, and the other way round.
+        world.agent.assign(Vec::new(), world.now);
+        world.run(REPORT);
+        assert_eq!(world.sent_to(Destination::Peer(host(2))), after[1] + 100);
+        assert_eq!(world.sent_to(Destination::Peer(host(3))), after[2]);
+        world.agent.assign(vec![host(2)], world.now);
+        world.agent.reconfigure(named(&[]), world.now);
+        world.run(REPORT);
+        assert_eq!(world.sent_to(Destination::Peer(host(2))), after[1] + 200);
+        let summaries = world.finish();
+        assert!(
+            summaries.iter().all(|summary| summary.counts.lost == 0),
+            "{summaries:?}"
+        );
+    }
+}
+
+#[test]
+fn an_assigned_peer_that_is_silent_is_probed_all_the_same() {
+    let full = ProbeConfig {
+        max_peers: 2,
+        ..named(&[])
+    };
+    let mut world = World::new(full, &[host(1)]);
+    let refused = world.agent.assign(vec![host(1), host(2), host(3)], world.now);
+    assert_eq!(refused, [host(3)], "no room");
+    world.run(SILENCE + REPORT);
+    world.hosts.clear();
+    world.run(2 * SILENCE);
+    let before = [1, 2].map(|number| world.sent_to(Destination::Peer(host(number))));
+    world.run(REPORT);
+    let after = [1, 2].map(|number| world.sent_to(Destination::Peer(host(number))));
+    assert_eq!(after, before.map(|sent| sent + 100));
+    // There is room as soon as another one is given up.
+    let refused = world.agent.assign(vec![host(1), host(3)], world.now);
+    assert!(refused.is_empty());
+    world.run(REPORT);
+    assert_eq!(world.sent_to(Destination::Peer(host(3))), 100);
+}

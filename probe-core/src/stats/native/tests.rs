@@ -133,7 +133,46 @@ fn quantiles_are_near_the_samples_at_their_ranks() {
     }
 }
 
+#[test]
+fn only_parts_of_a_histogram_are_taken() {
+    let take = |schema, zero, negative: &[(i16, u64)], positive: &[(i16, u64)]| {
+        NativeHistogram::from_parts(schema, 5, zero, negative.to_vec(), positive.to_vec())
+    };
+    assert_eq!(take(FINEST_SCHEMA, 0, &[], &[]).unwrap().count(), 0);
+    let taken = take(5, 1, &[(-3, 2)], &[(-9, 3), (8, 4)]).unwrap();
+    assert_eq!(
+        (taken.schema(), taken.count(), taken.sum_ns(), taken.zero()),
+        (5, 10, 5, 1)
+    );
+    let many: Vec<_> = (0..=MAX_BUCKETS as i16).map(|index| (index, 1)).collect();
+    let wrong = [
+        take(FINEST_SCHEMA + 1, 0, &[], &[]),
+        take(6, 0, &[], &[(2, 1), (1, 1)]),
+        take(6, 0, &[(1, 1), (1, 1)], &[]),
+        take(6, 0, &[], &[(1, 0)]),
+        take(6, 0, &[], &many),
+        take(6, u64::MAX, &[], &[(1, 1)]),
+        take(6, 0, &[(1, u64::MAX)], &[(1, u64::MAX)]),
+        take(6, 0, &[], &[(i16::MAX, 1)]),
+        take(0, 0, &[], &[(35, 1)]),
+        take(0, 0, &[(i16::MIN, 1)], &[]),
+    ];
+    assert_eq!(wrong, [const { None }; 10]);
+    // The largest ones can be worked with.
+    let mut largest = take(0, 0, &[(34, MAX_SAMPLES / 2)], &[(34, MAX_SAMPLES / 2)]).unwrap();
+    largest.add(&largest.clone());
+    assert!(largest.quantiles([0.5, 1.0]).is_some());
+}
+
 proptest! {
+    #[test]
+    fn a_histogram_is_made_of_its_parts(samples in prop::collection::vec(any::<i64>(), 0..900)) {
+        let native = native(&samples);
+        let parts = (native.negative().to_vec(), native.positive().to_vec());
+        let again = NativeHistogram::from_parts(native.schema(), native.sum_ns(), native.zero(), parts.0, parts.1);
+        prop_assert_eq!(again, Some(native));
+    }
+
     #[test]
     fn quantiles_of_merged_windows_are_near_those_of_all_samples(
         windows in proptest::collection::vec(proptest::collection::vec(1_000_i64..4_000_000, 1..40), 1..8)

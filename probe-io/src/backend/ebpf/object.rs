@@ -6,9 +6,10 @@ use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use aya::maps::lpm_trie::LpmTrie;
 use aya::maps::{Array, HashMap, Map, MapData, MapError, MapType, PerCpuArray, RingBuf};
 use aya::programs::{ProgramError, SchedClassifier, Xdp};
-use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
+use aya::{Ebpf, EbpfLoader, Pod, include_bytes_aligned};
 use probe_common::abi::{
-    Address, Allowed, COUNTER_NAMES, InFlightRecord, MissedKey, SessionRing, Settings, SourceSlot, SourceState,
+    Address, Allowed, COUNTER_NAMES, InFlightRecord, MissedKey, ReflectorSession, ReflectorSessionKey, SessionRing,
+    SessionSlot, Settings, SourceSlot, SourceState,
 };
 use probe_core::rings::Rings;
 
@@ -209,20 +210,35 @@ impl Object {
 
     /// The debts of a sender, if it is known.
     pub fn source(&self, source: Address) -> Result<Option<SourceState>, ObjectError> {
-        const SLOTS: &str = "SOURCE_SLOTS";
-        const OTHERS: &str = "SOURCES";
+        let of_slot = |slot: SourceSlot| slot.of(&source);
+        self.look_up(("SOURCE_SLOTS", source.slot()), of_slot, ("SOURCES", source))
+    }
+
+    /// The replies that the programs have sent in a session, if it is known.
+    pub fn session(&self, session: &ReflectorSessionKey) -> Result<Option<ReflectorSession>, ObjectError> {
+        let of_slot = |slot: SessionSlot| slot.of(session);
+        let slot = ("SESSION_SLOTS", session.slot());
+        self.look_up(slot, of_slot, ("REFLECTOR_SESSIONS", *session))
+    }
+
+    /// The value in the slot at an index of the first map, or else that of a key in the second one.
+    fn look_up<S: Pod, K: Pod, V: Pod>(
+        &self,
+        (slots_name, index): (&'static str, u32),
+        of_slot: impl Fn(S) -> Option<V>,
+        (others_name, key): (&'static str, K),
+    ) -> Result<Option<V>, ObjectError> {
         let map = |name| self.ebpf.map(name).ok_or(ObjectError::Missing(name));
-        let slots: Array<_, SourceSlot> = Array::try_from(map(SLOTS)?).map_err(ObjectError::map(SLOTS))?;
-        let slot = slots.get(&source.slot(), 0).map_err(ObjectError::map(SLOTS))?;
-        if let Some(state) = slot.of(&source) {
-            return Ok(Some(state));
+        let slots: Array<_, S> = Array::try_from(map(slots_name)?).map_err(ObjectError::map(slots_name))?;
+        let slot = slots.get(&index, 0).map_err(ObjectError::map(slots_name))?;
+        if let Some(value) = of_slot(slot) {
+            return Ok(Some(value));
         }
-        let others: HashMap<_, Address, SourceState> =
-            HashMap::try_from(map(OTHERS)?).map_err(ObjectError::map(OTHERS))?;
-        match others.get(&source, 0) {
-            Ok(state) => Ok(Some(state)),
+        let others: HashMap<_, K, V> = HashMap::try_from(map(others_name)?).map_err(ObjectError::map(others_name))?;
+        match others.get(&key, 0) {
+            Ok(value) => Ok(Some(value)),
             Err(MapError::KeyNotFound) => Ok(None),
-            Err(error) => Err(ObjectError::map(OTHERS)(error)),
+            Err(error) => Err(ObjectError::map(others_name)(error)),
         }
     }
 

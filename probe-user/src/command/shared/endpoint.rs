@@ -9,6 +9,7 @@ use anyhow::{Result, anyhow};
 use futures_util::FutureExt as _;
 use log::warn;
 use probe_core::identity::Identity;
+use probe_core::reflector::SessionKey;
 use probe_host::privileges::{Capability, Privileges, reduce};
 use probe_io::port::{Engine, Inherited, Port, PortConfig, PortError, PortEvent};
 use probe_io::udp::sockets::PassedUp;
@@ -137,6 +138,13 @@ impl Endpoint {
                 None => return,
             }
         }
+    }
+
+    /// Replies sent in a session, modulo 2³², by the kernel programs or else by the userspace reflector; `None` if neither knows
+    /// it.
+    pub fn replies_sent(&self, session: &SessionKey) -> Option<u32> {
+        let by_programs = self.port.replies_sent(session);
+        by_programs.or_else(|| self.reflector.replies_sent(session))
     }
 
     /// Counters of the port and of the userspace reflector.

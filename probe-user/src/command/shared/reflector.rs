@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use log::debug;
 use probe_common::family::Family;
 use probe_core::reflector::policy::Rates;
-use probe_core::reflector::{Arrival, ClockQuality, Count, Reflector, ReflectorConfig, ReplyId};
+use probe_core::reflector::{Arrival, ClockQuality, Count, Reflector, ReflectorConfig, ReplyId, SessionKey};
 use probe_host::clock::{monotonic_ns, realtime_ns};
 use probe_io::port::{Port, PortConfig};
 use probe_io::udp::sockets::Sockets;
@@ -49,6 +49,11 @@ impl UserReflector {
 
     pub fn set_rates(&mut self, rates: Rates) {
         self.reflector.set_rates(rates);
+    }
+
+    /// Replies that it has sent in a session, modulo 2³²; `None` if it does not know it.
+    pub fn replies_sent(&self, session: &SessionKey) -> Option<u32> {
+        self.reflector.replies_sent(session)
     }
 
     pub fn counters(&self) -> BTreeMap<&'static str, u64> {

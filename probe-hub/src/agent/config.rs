@@ -1,0 +1,48 @@
+//! How a link is set up.
+
+use std::io;
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+
+use crate::connection::{self, ConnectionError};
+use crate::credentials::Credentials;
+
+/// Default of [`LinkConfig::spool_size`].
+pub const DEFAULT_SPOOL_SIZE: u64 = 64 << 20;
+
+#[derive(Debug, Clone)]
+pub struct LinkConfig {
+    pub credentials: Credentials,
+    /// Directory of the queue and of the last assignment. Each port has a directory of its own in it.
+    pub spool: PathBuf,
+    /// Most bytes that may wait on disk.
+    pub spool_size: u64,
+    /// Length of a report window.
+    pub report_ns: u64,
+    /// Targets outside are refused; empty: there is no such limit.
+    pub allow: Vec<IpNet>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    #[error("the fleet needs windows of a finite length; set a report interval")]
+    NoWindows,
+    #[error(transparent)]
+    Credentials(#[from] ConnectionError),
+    #[error("the thread of the fleet has ended")]
+    Thread,
+    #[error("cannot start the thread of the fleet: {0}")]
+    Start(#[source] io::Error),
+    #[error("cannot enter the network namespace {path}: {source}", path = path.display())]
+    Namespace { path: PathBuf, source: io::Error },
+}
+
+impl LinkConfig {
+    pub(super) fn check(&self) -> Result<(), LinkError> {
+        if self.report_ns == 0 {
+            return Err(LinkError::NoWindows);
+        }
+        Ok(connection::check(&self.credentials)?)
+    }
+}

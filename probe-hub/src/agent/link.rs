@@ -1,0 +1,621 @@
+//! The thread of a link: connects, delivers what waits, and takes assignments, questions and notices.
+
+use std::path::PathBuf;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::connection::State as ClientState;
+use async_nats::{Client, HeaderMap, Message};
+use futures_util::StreamExt as _;
+use log::{error, info, warn};
+use nkeys::KeyPair;
+use probe_core::text::plain;
+use probe_host::clock::{monotonic_ns, realtime_ns};
+use probe_host::wall::WallOffset;
+use prost::Message as _;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{Instant, Interval as Ticks, MissedTickBehavior, interval, sleep_until, timeout};
+
+use crate::agent::batch;
+use crate::agent::config::LinkConfig;
+use crate::agent::kept::Kept;
+use crate::agent::limits::limit;
+use crate::agent::log_lines::{Allowance, Said};
+use crate::agent::recorder::{Interval, Item};
+use crate::agent::request::{Reply, Request};
+use crate::agent::rollup::{MINUTE_NS, QUARTER_NS, Rollup, Sum};
+use crate::agent::spool::{Record, Spool};
+use crate::agent::status::{Shared, State};
+use crate::connection::{self, Problem, REQUEST_TIMEOUT, Refusal, authorization_is_violated, publish};
+use crate::message::assignment::{Assignment, SIGNATURE};
+use crate::message::event::{Answer, Event, Notice, Session, What};
+use crate::message::heartbeat::{self, Heartbeat};
+use crate::message::presence::Presence;
+use crate::message::windows::{Window, message_id};
+use crate::name::PortName;
+use crate::subjects::{self, EVENTS, MINUTES, QUARTERS, Results, WINDOWS};
+
+/// Time between two looks at the newest assignment.
+const FETCH_INTERVAL: Duration = Duration::from_secs(60);
+/// Before a message is sent again that the server refused.
+const PAUSE: Duration = Duration::from_secs(2);
+/// Before the reason of a failing connection is looked for again.
+const DIAGNOSIS_INTERVAL: Duration = Duration::from_secs(30);
+/// Time for the measuring loop to answer a question, and questions at a time.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+const MAX_QUESTIONS: usize = 16;
+const MAX_NOTICE_LEN: usize = 300;
+
+/// The thread's ends of what it shares with the loop.
+pub struct Ends {
+    pub items: mpsc::Receiver<Item>,
+    pub requests: mpsc::Sender<Request>,
+    pub presence: watch::Receiver<Presence>,
+    pub shared: Arc<Shared>,
+}
+
+/// Runs until the loop ends the link.
+pub fn run(config: LinkConfig, ends: Ends) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let outcome = match runtime {
+        Ok(runtime) => runtime.block_on(work(config, ends)),
+        Err(error) => Err(error.into()),
+    };
+    if let Err(error) = outcome {
+        error!("the fleet cannot be reached: {error:#}. Measuring goes on without it");
+    }
+}
+
+async fn work(config: LinkConfig, ends: Ends) -> anyhow::Result<()> {
+    let Ends {
+        mut items,
+        requests,
+        mut presence,
+        shared,
+    } = ends;
+    let (event_sender, mut events) = mpsc::channel(64);
+    let client = connection::connect(&config.credentials, move |event| {
+        let sender = event_sender.clone();
+        async move {
+            let _ = sender.send(event).await;
+        }
+    })
+    .await?;
+    let Presence { port, boot, .. } = presence.borrow_and_update().clone();
+    let assignment = subjects::entry(subjects::ASSIGNMENT, &port.tokens());
+    let mut assignments = client.subscribe(assignment.clone()).await?;
+    let mut questions = client.subscribe(subjects::question(&port)).await?;
+    let mut notices = client.subscribe(subjects::notice(&port)).await?;
+    let directory = config.spool.join(port.tokens());
+    let mut worker = Worker {
+        spool: Spool::open(&directory, config.spool_size),
+        kept: Kept::new(
+            &directory,
+            KeyPair::from_public_key(&config.credentials.hub)?,
+            port.clone(),
+        ),
+        newest: subjects::newest(&format!("KV_{}", subjects::ASSIGNMENT), &assignment),
+        directory,
+        config,
+        client,
+        port,
+        boot,
+        presence: presence.clone(),
+        requests,
+        shared,
+        numbers: [0; Results::ALL.len()],
+        minutes: Rollup::new(MINUTE_NS),
+        quarters: Rollup::new(QUARTER_NS),
+        waiting_assignment: None,
+        state: State::Connecting,
+        tasks: JoinSet::new(),
+        sending: None,
+        send_after: Instant::now(),
+        is_announced: false,
+        questions: 0,
+        diagnosed: None,
+        counted_dropped: 0,
+        is_full: Said::default(),
+        refusal: Said::default(),
+        violation: Said::default(),
+        allowance: Allowance::default(),
+    };
+    let assignment = worker.kept.load();
+    worker.assign(assignment);
+    let mut heartbeats = ticks(Duration::from_nanos(heartbeat::INTERVAL_NS));
+    let mut fetches = ticks(FETCH_INTERVAL);
+    let mut end: Option<(Instant, oneshot::Sender<()>)> = None;
+    while !end.as_ref().is_some_and(|(until, _)| worker.is_done(*until)) {
+        worker.hand_over();
+        worker.send_next();
+        worker.share();
+        let wake_up = worker.wake_up(end.as_ref().map(|(until, _)| *until));
+        tokio::select! {
+            Some(event) = events.recv() => {
+                if worker.connection_event(event) {
+                    heartbeats.reset_immediately();
+                    fetches.reset_immediately();
+                }
+            }
+            item = items.recv() => match item {
+                Some(Item::Interval(interval)) => worker.interval(&interval),
+                Some(Item::Event(what)) => worker.event(what),
+                Some(Item::Finish { timeout, done }) => {
+                    worker.finish_rollups();
+                    end = Some((Instant::now() + timeout, done));
+                }
+                None if end.is_none() => {
+                    worker.finish_rollups();
+                    break;
+                }
+                // The link waits for the end.
+                None => sleep_until(wake_up).await,
+            },
+            Ok(()) = presence.changed() => worker.announce(),
+            Some(Ok(done)) = worker.tasks.join_next() => worker.done(done),
+            Some(message) = assignments.next() => worker.take_assignment(&message),
+            Some(message) = questions.next() => worker.question(message),
+            Some(message) = notices.next() => worker.notice(&message),
+            _ = heartbeats.tick() => worker.heartbeat().await,
+            _ = fetches.tick() => worker.fetch(),
+            () = sleep_until(wake_up) => {}
+        }
+    }
+    worker.share();
+    if let Some((_, done)) = end {
+        let _ = done.send(());
+    }
+    Ok(())
+}
+
+fn ticks(period: Duration) -> Ticks {
+    let mut ticks = interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+struct Worker {
+    config: LinkConfig,
+    directory: PathBuf,
+    client: Client,
+    port: PortName,
+    boot: u64,
+    presence: watch::Receiver<Presence>,
+    requests: mpsc::Sender<Request>,
+    shared: Arc<Shared>,
+    spool: Spool,
+    kept: Kept,
+    /// Subject of the request for the newest assignment.
+    newest: String,
+    /// Of the last message of each stream.
+    numbers: [u64; Results::ALL.len()],
+    minutes: Rollup,
+    quarters: Rollup,
+    /// The loop has no room for it yet.
+    waiting_assignment: Option<Assignment>,
+    state: State,
+    tasks: JoinSet<Done>,
+    /// The message that was sent and is not acknowledged yet. There is one at a time: with several, a lost connection could
+    /// change their order, and a hub takes numbers that fall for repetitions.
+    sending: Option<AbortHandle>,
+    send_after: Instant,
+    is_announced: bool,
+    /// Questions that the loop has not answered yet.
+    questions: usize,
+    /// When the reason of a failing connection was last looked for.
+    diagnosed: Option<Instant>,
+    counted_dropped: u64,
+    is_full: Said,
+    refusal: Said,
+    violation: Said,
+    allowance: Allowance,
+}
+
+/// What a task has done.
+enum Done {
+    Sent(u64, Result<(), Refusal>),
+    Announced(Result<(), Refusal>),
+    Fetched(Option<Message>),
+    Diagnosed(Result<(), Problem>),
+    Answered,
+}
+
+impl Worker {
+    fn is_connected(&self) -> bool {
+        self.state == State::Connected
+    }
+
+    fn is_done(&self, until: Instant) -> bool {
+        self.spool.waiting() == 0 || !self.is_connected() || Instant::now() >= until
+    }
+
+    fn wake_up(&self, end: Option<Instant>) -> Instant {
+        let now = Instant::now();
+        let is_paused = self.send_after > now && self.spool.waiting() > 0 && self.sending.is_none();
+        let send = is_paused.then_some(self.send_after);
+        // The loop makes room at once.
+        let hand_over = self.waiting_assignment.as_ref().map(|_| now + ANSWER_TIMEOUT);
+        let times = [send, hand_over, end].into_iter().flatten();
+        times.min().unwrap_or(now + FETCH_INTERVAL)
+    }
+
+    /// Returns whether it is a new connection.
+    fn connection_event(&mut self, event: async_nats::Event) -> bool {
+        match event {
+            async_nats::Event::Connected => {
+                self.connected();
+                return true;
+            }
+            async_nats::Event::Disconnected => self.set_state(State::Lost, "the server has closed it"),
+            async_nats::Event::ClientError(error) if authorization_is_violated(&error) => {
+                let name = &self.config.credentials.name;
+                let reason = format!(
+                    "it does not know the key of {name}, or no longer; run `kstamp hub enroll {name}` again and use the new file"
+                );
+                self.set_state(State::Refused, &reason);
+            }
+            async_nats::Event::ClientError(_) => self.diagnose(),
+            async_nats::Event::ServerError(error) => {
+                let text = plain(&error.to_string(), MAX_NOTICE_LEN);
+                if self.violation.is_new(&text) {
+                    warn!("the hub's server says: {text}");
+                }
+            }
+            _ => {}
+        }
+        false
+    }
+
+    fn connected(&mut self) {
+        self.set_state(State::Connected, "");
+        // What was on its way is sent again, with the same identifier.
+        if let Some(sending) = self.sending.take() {
+            sending.abort();
+        }
+        self.send_after = Instant::now();
+        self.announce();
+    }
+
+    /// Says each change once.
+    fn set_state(&mut self, state: State, reason: &str) {
+        let before = self.shared.status();
+        let is_new = before.state != state || (state == State::Refused && before.reason != reason);
+        self.state = state;
+        self.shared.set_state(state, reason);
+        let goes_on = || format!("Measuring goes on, and results wait in {}", self.directory.display());
+        match state {
+            _ if !is_new => {}
+            State::Connected => info!("{} is connected to the hub's server", self.port),
+            State::Lost => warn!("the connection to the hub's server is lost. {}", goes_on()),
+            State::Refused => error!("the hub's server cannot be used: {reason}. {}", goes_on()),
+            State::Connecting => {}
+        }
+    }
+
+    /// Looks for the reason why there is no connection.
+    fn diagnose(&mut self) {
+        if self.diagnosed.is_some_and(|last| last.elapsed() < DIAGNOSIS_INTERVAL) || self.is_connected() {
+            return;
+        }
+        let is_first = self.diagnosed.replace(Instant::now()).is_none();
+        let credentials = self.config.credentials.clone();
+        if is_first && self.state == State::Connecting {
+            let servers = credentials.servers.join(", ");
+            info!("no connection to {servers} yet: trying again");
+        }
+        self.tasks
+            .spawn(async move { Done::Diagnosed(connection::diagnose(&credentials).await) });
+    }
+
+    fn done(&mut self, done: Done) {
+        match done {
+            Done::Sent(token, outcome) => self.sent(token, outcome),
+            Done::Announced(outcome) => {
+                self.is_announced = outcome.is_ok();
+                if let Err(Refusal::Refused(why)) = outcome {
+                    self.refused(&why);
+                }
+            }
+            Done::Fetched(message) => message.iter().for_each(|message| self.take_assignment(message)),
+            Done::Diagnosed(_) if self.is_connected() => {}
+            Done::Diagnosed(Ok(())) => {}
+            Done::Diagnosed(Err(Problem::Unreachable(why))) => {
+                let state = match self.state {
+                    State::Lost => State::Lost,
+                    _ => State::Connecting,
+                };
+                if self.refusal.is_new(&why) && state == State::Connecting {
+                    warn!(
+                        "cannot reach the hub's server: {why}. Measuring goes on, and results wait in {}",
+                        self.directory.display()
+                    );
+                }
+                self.set_state(state, &why);
+            }
+            Done::Diagnosed(Err(Problem::Refused(why))) => self.set_state(State::Refused, &why),
+            Done::Answered => self.questions -= 1,
+        }
+    }
+
+    fn share(&mut self) {
+        let dropped = self.spool.dropped();
+        if dropped > self.counted_dropped {
+            self.shared.add_dropped(dropped - self.counted_dropped);
+            self.counted_dropped = dropped;
+            if self.is_full.is_new("full") {
+                warn!(
+                    "there is no room for more results in {} ({} MiB), or files there were damaged: the oldest are dropped",
+                    self.directory.display(),
+                    self.config.spool_size >> 20
+                );
+            }
+        }
+        if self.spool.waiting() == 0 {
+            self.is_full.clear();
+        }
+        self.shared.set_waiting(self.spool.waiting(), self.spool.bytes());
+    }
+
+    // Results.
+
+    fn interval(&mut self, interval: &Interval) {
+        let wall = WallOffset::now();
+        let (start_ns, end_ns) = (wall.wall_ns(interval.start_ns), wall.wall_ns(interval.end_ns));
+        self.push_windows(WINDOWS, batch::windows(interval, &wall), (start_ns, end_ns));
+        if let Some(minute) = self.minutes.add(&Sum::of(interval, start_ns, end_ns)) {
+            self.push_minute(&minute);
+        }
+    }
+
+    fn push_minute(&mut self, minute: &Sum) {
+        self.push_sum(MINUTES, minute);
+        if let Some(quarter) = self.quarters.add(minute) {
+            self.push_sum(QUARTERS, &quarter);
+        }
+    }
+
+    fn push_sum(&mut self, results: Results, sum: &Sum) {
+        self.push_windows(results, sum.windows(), (sum.start_ns, sum.end_ns));
+    }
+
+    fn push_windows(&mut self, results: Results, windows: Vec<Window>, times: (u64, u64)) {
+        let kind = kind_of(results);
+        let numbers = &mut self.numbers;
+        let batches = batch::batches(windows, times, self.boot, || {
+            numbers[kind] += 1;
+            numbers[kind]
+        });
+        for batch in batches {
+            self.push(kind, batch.number, batch.encode_to_vec());
+        }
+    }
+
+    fn event(&mut self, what: What) {
+        let event = Event {
+            port: self.port.clone(),
+            boot: self.boot,
+            time_ns: realtime_ns(),
+            what,
+        };
+        let kind = kind_of(EVENTS);
+        self.numbers[kind] += 1;
+        match serde_json::to_vec(&event) {
+            Ok(payload) => self.push(kind, self.numbers[kind], payload),
+            Err(error) => warn!("an event cannot be written: {error}"),
+        }
+    }
+
+    fn push(&mut self, kind: usize, number: u64, payload: Vec<u8>) {
+        let subject = Results::ALL[kind].of(&self.port);
+        self.spool.push(Record {
+            kind: kind as u32,
+            id: message_id(&subject, self.boot, number),
+            payload,
+        });
+    }
+
+    fn finish_rollups(&mut self) {
+        if let Some(minute) = self.minutes.finish() {
+            self.push_minute(&minute);
+        }
+        if let Some(quarter) = self.quarters.finish() {
+            self.push_sum(QUARTERS, &quarter);
+        }
+    }
+
+    /// Sends the oldest message, unless one is on its way.
+    fn send_next(&mut self) {
+        if !self.is_connected() || self.sending.is_some() || Instant::now() < self.send_after {
+            return;
+        }
+        let Some((token, record)) = self.spool.first() else {
+            return;
+        };
+        let Some(results) = Results::ALL.get(record.kind as usize) else {
+            self.spool.give_up(token);
+            return;
+        };
+        let client = self.client.clone();
+        let subject = results.of(&self.port);
+        let send = async move {
+            let outcome = publish(&client, subject, &record.id, record.payload).await;
+            Done::Sent(token, outcome)
+        };
+        self.sending = Some(self.tasks.spawn(send));
+    }
+
+    fn sent(&mut self, token: u64, outcome: Result<(), Refusal>) {
+        self.sending = None;
+        match outcome {
+            Ok(()) => {
+                self.spool.delivered(token);
+                self.shared.add_delivered();
+                if self.refusal.clear() {
+                    info!("the hub's server takes results again");
+                }
+            }
+            Err(Refusal::TooLarge(why)) => {
+                self.spool.give_up(token);
+                self.refused(&why);
+            }
+            Err(Refusal::Refused(why)) => {
+                self.send_after = Instant::now() + PAUSE;
+                self.refused(&why);
+            }
+            Err(Refusal::NoReply) => self.send_after = Instant::now() + PAUSE,
+        }
+    }
+
+    fn refused(&mut self, why: &str) {
+        let why = plain(why, MAX_NOTICE_LEN);
+        if self.refusal.is_new(&why) {
+            error!(
+                "the hub's server does not take results: {why}. Measuring goes on, and they wait in {}",
+                self.directory.display()
+            );
+        }
+    }
+
+    // What the port is.
+
+    fn announce(&mut self) {
+        self.is_announced = false;
+        if !self.is_connected() {
+            return;
+        }
+        let presence = self.presence.borrow().clone();
+        let subject = subjects::entry(subjects::PRESENCE, &self.port.tokens());
+        let client = self.client.clone();
+        self.tasks.spawn(async move {
+            let content = serde_json::to_vec(&presence).unwrap_or_default();
+            Done::Announced(publish(&client, subject, "", content).await)
+        });
+    }
+
+    async fn heartbeat(&mut self) {
+        // The client loses events when it has too many.
+        if self.client.connection_state() == ClientState::Connected && !self.is_connected() {
+            self.connected();
+        }
+        if !self.is_connected() {
+            return;
+        }
+        if !self.is_announced {
+            self.announce();
+        }
+        let status = self.shared.status();
+        let heartbeat = Heartbeat {
+            boot: self.boot,
+            sent_ns: realtime_ns(),
+            generation: status.generation,
+            peers: status.peers,
+            up: status.up,
+            waiting: status.waiting,
+            dropped: status.dropped,
+        };
+        let subject = subjects::heartbeat(&self.port);
+        let publish = pin!(self.client.publish(subject, heartbeat.encode_to_vec().into()));
+        // Without room for it, the next one will do.
+        let _ = timeout(ANSWER_TIMEOUT, publish).await;
+    }
+
+    // What the hub wants.
+
+    fn fetch(&mut self) {
+        if !self.is_connected() {
+            return;
+        }
+        let (client, subject) = (self.client.clone(), self.newest.clone());
+        self.tasks.spawn(async move {
+            let reply = timeout(REQUEST_TIMEOUT, client.request(subject, Vec::new().into())).await;
+            // There may be none: then the reply is an error.
+            let found = reply
+                .ok()
+                .and_then(Result::ok)
+                .filter(|message| message.status.is_none());
+            Done::Fetched(found)
+        });
+    }
+
+    fn take_assignment(&mut self, message: &Message) {
+        let header = |name: &str| {
+            message
+                .headers
+                .as_ref()
+                .and_then(|headers: &HeaderMap| headers.get(name))
+        };
+        if let Some(signature) = header(SIGNATURE) {
+            let assignment = self.kept.take(&message.payload, signature.as_str());
+            self.assign(assignment);
+        } else if header("KV-Operation").is_none() {
+            self.kept.take(&message.payload, "");
+        }
+    }
+
+    fn assign(&mut self, assignment: Option<Assignment>) {
+        let Some(mut assignment) = assignment else { return };
+        let max_peers = self.presence.borrow().max_peers;
+        for refused in limit(&mut assignment, &self.config.allow, max_peers) {
+            self.event(What::Refused {
+                peer: refused.port,
+                address: refused.address,
+                why: refused.why,
+            });
+        }
+        self.waiting_assignment = Some(assignment);
+    }
+
+    fn hand_over(&mut self) {
+        if let Some(assignment) = self.waiting_assignment.take()
+            && let Err(error) = self.requests.try_send(Request::Assign(assignment))
+            && let Request::Assign(assignment) = error.into_inner()
+        {
+            self.waiting_assignment = Some(assignment);
+        }
+    }
+
+    fn question(&mut self, message: Message) {
+        let Some(reply_to) = message.reply else { return };
+        let Ok(session) = serde_json::from_slice::<Session>(&message.payload) else {
+            return;
+        };
+        if self.questions == MAX_QUESTIONS {
+            return;
+        }
+        let (sender, answer) = oneshot::channel();
+        if self
+            .requests
+            .try_send(Request::Replies(session, Reply(sender)))
+            .is_err()
+        {
+            return;
+        }
+        self.questions += 1;
+        let client = self.client.clone();
+        self.tasks.spawn(async move {
+            if let Ok(Ok(replies)) = timeout(ANSWER_TIMEOUT, answer).await {
+                let content = serde_json::to_vec(&Answer { replies }).unwrap_or_default();
+                let _ = timeout(ANSWER_TIMEOUT, client.publish(reply_to, content.into())).await;
+            }
+            Done::Answered
+        });
+    }
+
+    fn notice(&mut self, message: &Message) {
+        if let Ok(Notice { line }) = serde_json::from_slice(&message.payload)
+            && self.allowance.take(monotonic_ns())
+        {
+            warn!("the hub says: {}", plain(&line, MAX_NOTICE_LEN));
+        }
+    }
+}
+
+/// The place of a stream in [`Results::ALL`].
+fn kind_of(results: Results) -> usize {
+    Results::ALL
+        .iter()
+        .position(|other| *other == results)
+        .unwrap_or_default()
+}
