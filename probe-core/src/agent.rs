@@ -363,6 +363,11 @@ impl Agent {
         self.schedule.clear();
     }
 
+    /// Whether [`Agent::stop_sending`] was called.
+    pub fn has_stopped(&self) -> bool {
+        self.stopped
+    }
+
     /// Whether nothing more will be sent, and neither a reply nor (unless stopped) a new peer is waited for.
     pub fn is_settled(&self) -> bool {
         let discovered = self.stopped || self.groups.iter().all(|group| group.recent.is_empty());
@@ -412,6 +417,17 @@ impl Agent {
     /// earlier windows have become events.
     pub fn held_window_end_ns(&self) -> Option<u64> {
         self.held.oldest_ns()
+    }
+
+    /// The session of the unicast probes to a peer.
+    pub fn ssid(&self, peer: IpAddr) -> Option<u16> {
+        let place = *self.by_address.get(&peer)?;
+        self.peers[place].ssid()
+    }
+
+    /// The peers that are assigned, and for which there is room.
+    pub fn assigned(&self) -> &[IpAddr] {
+        &self.assigned
     }
 
     /// Up or down, in the order of discovery.

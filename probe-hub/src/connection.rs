@@ -1,6 +1,7 @@
 //! A connection to a NATS server, by TLS in both directions and an NKey.
 
 use std::future::Future;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -98,16 +99,24 @@ fn unusable(what: &'static str, error: impl std::fmt::Display) -> ConnectionErro
 /// Whether the credentials can be used at all.
 pub fn check(credentials: &Credentials) -> Result<(), ConnectionError> {
     tls(credentials)?;
-    for server in &credentials.servers {
-        address(server)?;
-    }
-    Ok(())
+    check_servers(&credentials.servers)
+}
+
+/// Whether these are addresses of servers.
+pub fn check_servers(servers: &[String]) -> Result<(), ConnectionError> {
+    servers.iter().try_for_each(|server| address(server).map(drop))
 }
 
 fn address(server: &str) -> Result<ServerAddr, ConnectionError> {
-    server
-        .parse()
-        .map_err(|error: std::io::Error| ConnectionError::Address(server.to_owned(), error.to_string()))
+    let refused = |why: String| ConnectionError::Address(server.to_owned(), why);
+    let address: ServerAddr = server.parse().map_err(|error: io::Error| refused(error.to_string()))?;
+    if address.scheme() != "tls" {
+        return Err(refused(format!("{} is not encrypted", address.scheme())));
+    }
+    let is_host = !address.host().is_empty() && !address.host().contains(['%', ' ']);
+    is_host
+        .then_some(address)
+        .ok_or_else(|| refused("it names no host".to_owned()))
 }
 
 /// Whether a server has not accepted the NKey.
@@ -228,6 +237,27 @@ pub fn too_old(server: &ServerInfo) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_servers_that_speak_tls_are_addresses() {
+        let check = |server: &str| check_servers(&[server.to_owned()]).map_err(|error| error.to_string());
+        for right in ["tls://10.0.0.1:4222", "tls://nats.example.org", "tls://[fd01::1]:4222"] {
+            assert_eq!(check(right), Ok(()));
+        }
+        for wrong in [
+            "",
+            "nats://10.0.0.1:4222",
+            "10.0.0.1",
+            "http://h",
+            "tls://",
+            "tls://a b",
+        ] {
+            assert!(
+                check(wrong).is_err_and(|error| error.contains("tls://HOST:4222")),
+                "{wrong}"
+            );
+        }
+    }
 
     #[test]
     fn old_servers_are_named() {

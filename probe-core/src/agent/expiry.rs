@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use probe_common::family::Family;
 
-use crate::agent::event::{DownReason, Event, Found};
+use crate::agent::event::{DownReason, Event};
 use crate::agent::peers::{Peer, Recent};
 use crate::agent::{Agent, hand_out};
 use crate::observation::Fate;

@@ -2,6 +2,7 @@
 
 pub mod args;
 pub mod config;
+pub mod fleet;
 mod floor;
 mod follow;
 mod legacy;

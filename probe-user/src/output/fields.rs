@@ -95,6 +95,7 @@ pub enum FoundName {
     Multicast,
     Introduced,
     Static,
+    Assigned,
 }
 
 pub fn down_reason<S: Serializer>(reason: &Option<DownReason>, serializer: S) -> Result<S::Ok, S::Error> {

@@ -49,6 +49,7 @@ pub fn start() -> Start {
         },
         kernel: "6.1.0-32-amd64".to_owned(),
         name: "h1:p1".to_owned(),
+        fleet: None,
         addresses: vec![ip("10.1.1.5"), ip("fe80::5")],
         port: 1910,
         ports: vec![1910],

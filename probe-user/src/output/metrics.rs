@@ -21,6 +21,7 @@ use probe_core::agent::config::MAX_PEERS;
 use probe_core::agent::event::{DownReason, Found};
 use probe_core::stats::report::Path;
 use probe_host::clock::ClockState;
+use probe_hub::agent::Status;
 
 use crate::output::metrics::series::Series;
 use crate::output::model::{Event, InterfaceEvent, PeerChange, PeerEvent, Results, Start};
@@ -53,6 +54,8 @@ pub struct NoiseFloor {
 #[derive(Debug, Clone, Default)]
 pub struct State {
     pub clock: Option<ClockState>,
+    /// How the agent and its fleet are connected.
+    pub hub: Option<Status>,
     /// Packets by counter.
     pub counters: BTreeMap<&'static str, u64>,
     /// Events that the agent could not hand over.

@@ -104,6 +104,7 @@ pub struct Start {
     pub clock: Clock,
     pub kernel: String,
     pub name: String,
+    pub fleet: Option<String>,
     pub addresses: Vec<IpAddr>,
     pub port: u16,
     pub ports: Vec<u16>,

@@ -111,10 +111,12 @@ fn write_peer(change: &PeerChange, out: &mut dyn Write) -> io::Result<()> {
             "is up, found because it probes this host; it gets no group probes, see \"Switches that snoop\" in the guide to agents"
         }
         (PeerEvent::Up, Found::Static) => "is up, named by --peer",
+        (PeerEvent::Up, Found::Assigned) => "is up, assigned by the hub",
         (PeerEvent::Down, _) => match change.reason {
             Some(DownReason::Ended) => "has ended, or given up this address",
             Some(DownReason::NoAddress) => "is left out: this host has no address in its subnet any more",
             Some(DownReason::SpeaksStamp) => "now speaks STAMP",
+            Some(DownReason::Removed) if change.found == Found::Assigned => "is left out: the hub assigns it no longer",
             Some(DownReason::Removed) => "is left out: --peer names it no longer",
             Some(DownReason::Silent) | None => "is down: no replies",
         },
@@ -223,12 +225,17 @@ fn write_header(start: &Start, columns: Option<usize>, out: &mut dyn Write) -> i
 }
 
 fn probed(start: &Start) -> String {
-    let (groups, peers) = (list(&start.groups), list(&start.peers));
-    match (start.group_probes, start.peers.is_empty()) {
-        (true, true) => format!("{groups} and peers found there"),
-        (true, false) => format!("{groups} and peers found there, {peers} by --peer"),
-        (false, _) => format!("{peers} by --peer, no group"),
-    }
+    let groups = start
+        .group_probes
+        .then(|| format!("{} and peers found there", list(&start.groups)));
+    let peers = (!start.peers.is_empty()).then(|| format!("{} by --peer", list(&start.peers)));
+    let assigned = start
+        .fleet
+        .as_ref()
+        .map(|port| format!("peers that the hub assigns to {port}"));
+    let no_group = (!start.group_probes).then(|| "no group".to_owned());
+    let parts = [groups, peers, assigned, no_group];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 fn reflected(start: &Start) -> String {

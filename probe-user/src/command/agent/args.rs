@@ -71,4 +71,43 @@ pub struct AgentArgs {
     /// How many time series --listen and --otlp show [default: peer]
     #[arg(long, value_enum, value_name = "DETAIL")]
     pub metrics_detail: Option<Detail>,
+
+    #[command(flatten)]
+    pub fleet: FleetArgs,
+}
+
+/// How the port joins a fleet.
+#[derive(Debug, Clone, Args)]
+pub struct FleetArgs {
+    /// Join the fleet of a hub: the file that `kstamp hub enroll` wrote for this host [default: no fleet]
+    #[arg(long, value_name = "FILE")]
+    pub hub_credentials: Option<PathBuf>,
+
+    /// NATS server of the fleet, as tls://HOST:4222, in place of those in --hub-credentials; repeatable
+    #[arg(long, value_name = "URL", requires = "hub_credentials")]
+    pub hub: Vec<String>,
+
+    /// Label of this port, as rack=r7: the hub chooses neighbours by rack, zone and network; repeatable
+    #[arg(long, value_name = "NAME=VALUE", requires = "hub_credentials")]
+    pub hub_label: Vec<String>,
+
+    /// Probe ports that the hub assigns only in this prefix; repeatable [default: anywhere]
+    #[arg(long, value_name = "PREFIX", requires = "hub_credentials")]
+    pub hub_allow: Vec<String>,
+
+    /// Most ports that the hub may assign [default: 64]
+    #[arg(long, value_name = "NUMBER", requires = "hub_credentials")]
+    pub hub_max_peers: Option<String>,
+
+    /// Directory of results that wait for the hub, and of its last assignment [default: /var/lib/kstamp/fleet]
+    #[arg(long, value_name = "DIR", requires = "hub_credentials")]
+    pub hub_buffer: Option<PathBuf>,
+
+    /// Most bytes that wait in --hub-buffer, the oldest are dropped [default: 64MiB]
+    #[arg(long, value_name = "SIZE", requires = "hub_credentials")]
+    pub hub_buffer_size: Option<String>,
+
+    /// Connect to the hub from this network namespace, as /run/netns/mgmt [default: that of the agent]
+    #[arg(long, value_name = "FILE", requires = "hub_credentials")]
+    pub hub_netns: Option<PathBuf>,
 }

@@ -8,6 +8,7 @@ use probe_common::family::Family;
 use probe_core::agent::config::{Families, MAX_PEERS, ProbeConfig, in_flight};
 
 use crate::command::agent::args::AgentArgs;
+use crate::command::agent::fleet::config::{self as fleet, FleetConfig};
 use crate::command::agent::floor;
 use crate::command::shared::endpoint::config::{self as endpoint, EndpointConfig};
 use crate::command::shared::families::{families_of, has, limit};
@@ -35,6 +36,8 @@ pub struct AgentConfig {
     pub metrics_detail: Detail,
     /// Shown in the metrics.
     pub noise_floor: Option<NoiseFloor>,
+    /// `None` without `--hub-credentials`.
+    pub fleet: Option<FleetConfig>,
 }
 
 impl AgentConfig {
@@ -86,7 +89,13 @@ pub fn validate(args: AgentArgs) -> Result<AgentConfig, ConfigError> {
             Family::of(*peer)
         ));
     }
-    if args.no_group && static_peers.is_empty() {
+    let fleet = fleet::validate(args.fleet, &common.endpoint.port.interface)?;
+    if fleet.is_some() && args.count.is_some() {
+        return wrong(
+            "--count cannot be combined with --hub-credentials, as the hub may assign peers at any time; use --duration",
+        );
+    }
+    if args.no_group && static_peers.is_empty() && fleet.is_none() {
         return wrong("--no-group leaves no peer to probe; name one with --peer, or use `kstamp reflect`");
     }
     let group = if args.no_group {
@@ -129,8 +138,8 @@ pub fn validate(args: AgentArgs) -> Result<AgentConfig, ConfigError> {
             static_peers,
             first_ssid: values::first_ssid(),
             max_peers,
-            samples: samples.is_some(),
-            delays: serve.is_some() || otlp.is_some(),
+            samples: samples.is_some() || fleet.is_some(),
+            delays: serve.is_some() || otlp.is_some() || fleet.is_some(),
         },
         duration_ns: common.duration_ns,
         output: OutputConfig {
@@ -141,6 +150,7 @@ pub fn validate(args: AgentArgs) -> Result<AgentConfig, ConfigError> {
         otlp,
         metrics_detail: args.metrics_detail.unwrap_or_default(),
         noise_floor: args.noise_floor.as_deref().map(floor::read).transpose()?,
+        fleet,
     })
 }
 

@@ -1,8 +1,10 @@
 //! Drives the core: passes in replies and the time, sends its probes, reports its events.
 
+mod assign;
 mod reload;
 
 use std::collections::BTreeMap;
+use std::future::pending;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -16,12 +18,14 @@ use probe_core::observation::{Fate, SendFailure};
 use probe_host::clock::monotonic_ns;
 use probe_host::timer::{Timer, sleep_until, sleep_without_slack};
 use probe_host::wall::StepDetector;
+use probe_hub::agent::Request as HubRequest;
 use probe_io::port::{Engine, Outgoing, PortEvent};
 use probe_io::udp::batch::MAX_BATCH;
 use probe_io::udp::sockets::PassedUp;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::command::agent::config::AgentConfig;
+use crate::command::agent::fleet::{self, Fleet};
 use crate::command::agent::follow::follow;
 use crate::command::agent::legacy::{self, LegacyPeers};
 use crate::command::agent::site::AgentSite;
@@ -67,6 +71,7 @@ enum Wake {
     /// A deadline of the core, or samples.
     Work,
     PassedUp(PassedUp),
+    Hub(HubRequest),
     PollInterface,
     Reload,
     Shutdown,
@@ -84,6 +89,12 @@ pub async fn run(mut config: AgentConfig, reloader: Reloader<AgentConfig>) -> Re
     shutdown.set_reloads(reloader.has_files());
     let server = config.serve.as_ref().map(Server::listen).transpose()?;
     let mut service = Service::new();
+    let user = config.endpoint.user.as_deref();
+    let fleet_thread = config
+        .fleet
+        .as_ref()
+        .map(|fleet| fleet::prepare(fleet, user))
+        .transpose()?;
     let (endpoint, privileges) = Endpoint::open(&config.endpoint, &mut service).await?;
     // Threads inherit the privileges that are left.
     let metrics = Arc::new(Mutex::new(Metrics::new(
@@ -104,6 +115,11 @@ pub async fn run(mut config: AgentConfig, reloader: Reloader<AgentConfig>) -> Re
     reporter.set_feed(feed.clone());
     warn_of_late(&config.endpoint.port);
     let legacy = LegacyPeers::open(&config, &endpoint.port, monotonic_ns()).await?;
+    let fleet = config.fleet.as_ref().zip(fleet_thread);
+    let fleet = fleet
+        .map(|(fleet, thread)| Fleet::start(thread, fleet, &config, &endpoint.port))
+        .transpose()?;
+    reporter.set_fleet(fleet.as_ref().map(Fleet::port));
     reporter.start(&config.endpoint, Some(&config.core), &endpoint.port, privileges)?;
     let started_ns = monotonic_ns();
     let mut agent = Agent::new(config.core.clone(), started_ns);
@@ -111,6 +127,7 @@ pub async fn run(mut config: AgentConfig, reloader: Reloader<AgentConfig>) -> Re
     let mut run = Run {
         legacy,
         agent,
+        fleet,
         over_ns: config
             .duration_ns
             .map_or(u64::MAX, |duration_ns| started_ns + duration_ns),
@@ -144,6 +161,7 @@ pub async fn run(mut config: AgentConfig, reloader: Reloader<AgentConfig>) -> Re
         endpoint,
         reporter,
         exporter,
+        fleet,
         ..
     } = run;
     // Detach first: the reader may take long for the rest.
@@ -153,6 +171,9 @@ pub async fn run(mut config: AgentConfig, reloader: Reloader<AgentConfig>) -> Re
     if let Some(exporter) = exporter {
         exporter.finish().await;
     }
+    if let Some(fleet) = fleet {
+        fleet.finish().await;
+    }
     outcome.and(Ok(delivered?))
 }
 
@@ -161,6 +182,8 @@ struct Run {
     endpoint: Endpoint,
     agent: Agent,
     legacy: Option<LegacyPeers>,
+    /// With `--hub-credentials`.
+    fleet: Option<Fleet>,
     reporter: Reporter,
     /// When `--duration` ends; the maximum without one, or after its end.
     over_ns: u64,
@@ -192,7 +215,7 @@ impl Run {
         let mut poll = interval(POLL_INTERVAL);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         sleep_without_slack();
-        while !(self.agent.is_settled() && self.legacy.as_ref().is_none_or(LegacyPeers::is_settled)) {
+        while !self.is_over() {
             self.work()?;
             let deadline_ns = self.deadline_ns();
             // With sockets the process answers probes, which must not wait.
@@ -215,12 +238,20 @@ impl Run {
                         self.reporter.introduced(peer, &identity);
                     }
                 }
+                Wake::Hub(request) => self.serve_hub(request).await?,
                 Wake::PollInterface => self.poll_interface().await?,
                 Wake::Reload => self.reload(shutdown).await?,
                 Wake::Shutdown => break,
             }
         }
         Ok(())
+    }
+
+    /// Whether nothing more will be sent or expected. A hub may assign peers at any time.
+    fn is_over(&self) -> bool {
+        (self.agent.has_stopped() || self.fleet.is_none())
+            && self.agent.is_settled()
+            && self.legacy.as_ref().is_none_or(LegacyPeers::is_settled)
     }
 
     /// Sends the probes that are due, and the next ones on time, before replies are looked at. A turn of the runtime, another
@@ -355,10 +386,16 @@ impl Run {
                 Event::PeerDown { peer, .. } => self.endpoint.introductions.peer_down(*peer),
                 _ => {}
             }
+            if let Some(fleet) = &mut self.fleet {
+                fleet.note(&event, &self.agent, &self.endpoint.port);
+            }
             self.reporter.event(event)?;
         }
         if let Some(legacy) = &mut self.legacy {
             legacy.report(&mut self.reporter)?;
+        }
+        if let Some(fleet) = &mut self.fleet {
+            fleet.flush(self.agent.held_window_end_ns());
         }
         if self.reporter.has_windows() {
             let held = [
@@ -411,6 +448,7 @@ impl Run {
             // Before the timer, which is always due if the agent cannot keep up with its interval.
             () = self.endpoint.poll_is_due(poll) => Ok(Wake::PollInterface),
             packet = self.endpoint.port.passed_up() => Ok(Wake::PassedUp(packet)),
+            request = hub_request(self.fleet.as_ref()) => Ok(Wake::Hub(request)),
             reached = timer.until(deadline_ns) => {
                 reached.context("the timer failed")?;
                 Ok(Wake::Work)
@@ -440,10 +478,20 @@ impl Run {
         if let Some(legacy) = &mut self.legacy {
             legacy.follow(&events, &self.endpoint.port).await;
         }
+        let interval_ns = self.config.core.interval_ns;
+        if self
+            .fleet
+            .as_mut()
+            .is_some_and(|fleet| fleet.follow(&self.endpoint.port, interval_ns))
+        {
+            self.assign().await?;
+        }
         let test_port = self.config.endpoint.port.test_port;
         self.mismatches.follow(&self.endpoint.port.mismatches(), test_port);
         if !events.is_empty() {
             self.endpoint.keep(&mut self.service);
+        }
+        if !events.is_empty() || self.fleet.is_some() {
             self.service.status(self.status());
         }
         self.feed_state()?;
@@ -457,7 +505,11 @@ impl Run {
     }
 
     fn status(&self) -> String {
-        self.endpoint.status("measuring", &self.config.endpoint)
+        let status = self.endpoint.status("measuring", &self.config.endpoint);
+        match &self.fleet {
+            Some(fleet) => format!("{status}; {}", fleet.status_line()),
+            None => status,
+        }
     }
 
     /// Notes for the server and the service manager that the agent runs, and passes its counters from time to time.
@@ -479,6 +531,7 @@ impl Run {
         let Some(feed) = &self.feed else { return };
         feed.send(Update::State(Box::new(State {
             clock: Some(self.endpoint.port.clock()),
+            hub: self.fleet.as_ref().map(Fleet::status),
             counters,
             events_lost: feed.lost(),
             has_ended,
@@ -519,5 +572,13 @@ impl Run {
         let counters = self.counters()?;
         self.send_state(counters.clone(), true);
         Ok(self.reporter.end(&summaries, &legacy_summaries, &counters)?)
+    }
+}
+
+/// What the hub wants; nothing without a fleet. Cancel safe.
+async fn hub_request(fleet: Option<&Fleet>) -> HubRequest {
+    match fleet {
+        Some(fleet) => fleet.request().await,
+        None => pending().await,
     }
 }

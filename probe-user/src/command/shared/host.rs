@@ -9,7 +9,7 @@ use probe_core::agent::config::Families;
 use probe_core::identity::MAX_TEXT_LEN;
 use probe_core::text::plain;
 use probe_host::hostname::{default_agent_name, hostname};
-use probe_host::link::Netlink;
+use probe_host::link::{Netlink, TargetRefusal};
 use probe_host::preflight::{Facts, check};
 
 use crate::command::shared::families::families_of;
@@ -43,14 +43,22 @@ pub async fn check_peers(interface: &str, addresses: &[IpAddr], peers: &[IpAddr]
     if let Some(own) = peers.iter().find(|peer| addresses.contains(peer)) {
         bail!("--peer {own} is an address of {interface} itself; name the other end");
     }
+    match refusals(interface, peers).await?.first() {
+        Some((peer, refusal)) => bail!("--peer {peer} {refusal}"),
+        None => Ok(()),
+    }
+}
+
+/// The peers to which packets would not leave this host for another one, and why, by the routing table.
+pub async fn refusals(interface: &str, peers: &[IpAddr]) -> Result<Vec<(IpAddr, TargetRefusal)>> {
     let netlink = Netlink::open()?;
     let index = netlink.link_by_name(interface).await?.map(|link| link.index);
+    let mut refusals = Vec::new();
     for &peer in peers {
-        if let Some(refusal) = netlink.target_refusal(peer, index).await? {
-            bail!("--peer {peer} {refusal}");
-        }
+        let refusal = netlink.target_refusal(peer, index).await?;
+        refusals.extend(refusal.map(|refusal| (peer, refusal)));
     }
-    Ok(())
+    Ok(refusals)
 }
 
 pub async fn families_of_interface(interface: &str) -> Result<Families> {

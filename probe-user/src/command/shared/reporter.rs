@@ -18,6 +18,7 @@ use probe_core::stats::report::Report;
 use probe_host::clock::{monotonic_ns, realtime_ns};
 use probe_host::privileges::Privileges;
 use probe_host::process::in_background;
+use probe_hub::name::PortName;
 use probe_io::port::{Engine, Port, PortEvent};
 
 use crate::command::shared::endpoint::config::EndpointConfig;
@@ -55,6 +56,8 @@ pub struct Reporter {
     utc: UtcOffset,
     /// With `--listen`.
     feed: Option<Feed<Update>>,
+    /// Name of the port in its fleet.
+    fleet: Option<String>,
     /// For outputs that are opened later.
     start: Option<model::Start>,
 }
@@ -88,6 +91,7 @@ impl Reporter {
             oldest_window_ns: u64::MAX,
             utc: UtcOffset::new(monotonic_ns(), realtime_ns()),
             feed: None,
+            fleet: None,
             start: None,
         })
     }
@@ -115,6 +119,11 @@ impl Reporter {
     /// From now on, the server gets each event too.
     pub fn set_feed(&mut self, feed: Option<Feed<Update>>) {
         self.feed = feed;
+    }
+
+    /// The port has this name in its fleet.
+    pub fn set_fleet(&mut self, port: Option<&PortName>) {
+        self.fleet = port.map(ToString::to_string);
     }
 
     fn export(&mut self, event: model::Event) -> Result<(), OutputError> {
@@ -165,6 +174,7 @@ impl Reporter {
             clock: port.clock().into(),
             kernel: kernel_release(),
             name: endpoint.name.clone(),
+            fleet: self.fleet.clone(),
             addresses: port.addresses(),
             port: config.test_port,
             ports: port.test_ports(),

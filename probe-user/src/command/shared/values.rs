@@ -138,20 +138,20 @@ pub fn ports(texts: &[String]) -> Result<Vec<u16>, ConfigError> {
     Ok(ports)
 }
 
-/// `--allow`: a prefix, or one address.
-pub fn prefixes(texts: &[String]) -> Result<Vec<IpNet>, ConfigError> {
+/// Prefixes or single addresses, given by `flag`.
+pub fn prefixes(flag: &str, texts: &[String]) -> Result<Vec<IpNet>, ConfigError> {
     let prefix = |text: &String| {
         let address = || text.parse::<IpAddr>().map(IpNet::from);
         match text.parse().or_else(|_| address()) {
             Ok(prefix) => Ok(canonical(prefix)),
             Err(_) => wrong(format!(
-                "--allow '{text}' is not a prefix; write an address and a length: 10.1.0.0/16, fd01::/64"
+                "{flag} '{text}' is not a prefix; write an address and a length: 10.1.0.0/16, fd01::/64"
             )),
         }
     };
     if texts.len() > MAX_ADDED_PREFIXES as usize {
         return wrong(format!(
-            "{} prefixes are too many; give --allow at most {MAX_ADDED_PREFIXES} times",
+            "{} prefixes are too many; give {flag} at most {MAX_ADDED_PREFIXES} times",
             texts.len()
         ));
     }
@@ -265,6 +265,23 @@ pub fn number<T: FromStr + PartialOrd + Display>(flag: &str, text: &str, max: T)
         Ok(number) if number <= max => Ok(number),
         _ => wrong(format!("{flag} '{text}' is not a number from 0 to {max}")),
     }
+}
+
+/// A number of bytes: a number and a unit.
+pub fn size(flag: &str, text: &str) -> Result<u64, ConfigError> {
+    const UNITS: [(&str, u64); 3] = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
+    let size = UNITS.iter().find_map(|(unit, bytes)| {
+        let number: u64 = text.strip_suffix(unit)?.trim_end().parse().ok()?;
+        number.checked_mul(*bytes).filter(|size| *size > 0)
+    });
+    size.map_or_else(
+        || {
+            wrong(format!(
+                "{flag} '{text}' is not a size; write a number and a unit: 512KiB, 64MiB, 2GiB"
+            ))
+        },
+        Ok,
+    )
 }
 
 /// `--key-file`, read before anything is opened.

@@ -39,7 +39,7 @@ pub const PEER: &[Field] = &[
     ("version", "string?", "The peer's version of kstamp."),
     ("state", "string", "`up` or `down`."),
     ("since", "time", "When it came up or went down; of a peer that has never been up, when this agent started."),
-    ("found", "string", "`multicast`, `introduced`: it probes this host and has answered it, or `static`: given with `--peer`."),
+    ("found", "string", "`multicast`, `introduced`: it probes this host and has answered it, `static`: given with `--peer`, or `assigned`: by the hub."),
     ("method", "string", "`stamp`, or `echo` for a legacy agent."),
     ("peer_attach", "string?", "Hook of the peer's receive program."),
 ];

@@ -4,6 +4,7 @@ use std::fmt;
 
 use probe_core::stats::native::NativeHistogram;
 use probe_host::process::Usage;
+use probe_hub::agent::State;
 
 use crate::output::metrics::series::Series;
 use crate::output::metrics::{Detail, Metrics, family};
@@ -230,6 +231,7 @@ fn of_agent(metrics: &Metrics, walk: &mut Walk<'_>) -> fmt::Result {
             .iter()
             .map(|floor| (Labels::default().with("attach", &floor.attach), seconds(floor.ns))),
     )?;
+    of_hub(metrics, walk)?;
     let counters = metrics.state.counters.iter();
     walk.own(
         &counter(
@@ -244,6 +246,49 @@ fn of_agent(metrics: &Metrics, walk: &mut Walk<'_>) -> fmt::Result {
             "Events that are missing in these metrics, because the server was too slow.",
         ),
         Value::Int(metrics.events_lost),
+    )
+}
+
+fn of_hub(metrics: &Metrics, walk: &mut Walk<'_>) -> fmt::Result {
+    let hub = metrics.state.hub.as_ref();
+    walk.alone(
+        &gauge(
+            "kstamp_hub_connected",
+            None,
+            "1 if the agent is connected to its fleet.",
+        ),
+        hub.map(|hub| Value::Int(u64::from(hub.state == State::Connected))),
+    )?;
+    walk.alone(
+        &gauge(
+            "kstamp_hub_assigned_peers",
+            None,
+            "Addresses that are probed because the hub has assigned them.",
+        ),
+        hub.map(|hub| Value::Int(hub.peers.into())),
+    )?;
+    walk.alone(
+        &gauge(
+            "kstamp_hub_assignment_generation",
+            None,
+            "Number of the assignment that is in force; 0 for none.",
+        ),
+        hub.map(|hub| Value::Int(hub.generation)),
+    )?;
+    walk.alone(
+        &gauge(
+            "kstamp_hub_batches_waiting",
+            None,
+            "Batches of windows that wait on disk until the hub can take them.",
+        ),
+        hub.map(|hub| Value::Int(hub.waiting)),
+    )?;
+    walk.alone(
+        &counter(
+            "kstamp_hub_batches_dropped",
+            "Batches of windows that the hub will not get, because there was no room for them.",
+        ),
+        hub.map(|hub| Value::Int(hub.dropped)),
     )
 }
 

@@ -1,5 +1,6 @@
 //! Applies another configuration to the running agent.
 
+use std::mem;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -59,14 +60,15 @@ impl Run {
     /// Whether the rings, which were laid out at the start, have room for the probes in flight.
     fn has_room_for(&self, config: &AgentConfig) -> bool {
         let port = &self.config.endpoint.port;
-        let sessions = port.groups.len() + port.late.len() + config.core.static_peers.len();
+        let named = config.core.static_peers.len() + self.agent.assigned().len();
+        let sessions = port.groups.len() + port.late.len() + named;
         self.endpoint.port.engine() == Engine::Socket || port.rings.hold(sessions as u64, config.core.in_flight())
     }
 
     async fn apply(&mut self, reload: Reload<AgentConfig>, shutdown: &mut Shutdown) -> Result<()> {
         let AgentConfig {
             mut core,
-            endpoint,
+            mut endpoint,
             output,
             ..
         } = reload.config.clone();
@@ -99,8 +101,9 @@ impl Run {
         }
         self.config.core = core;
         if reload.changes(&ANSWERING) {
+            let widened = self.answering(&endpoint.port.answering);
+            self.config.endpoint.port.answering = mem::replace(&mut endpoint.port.answering, widened);
             self.endpoint.set_answering(&endpoint);
-            self.config.endpoint.port.answering = endpoint.port.answering;
             self.config.endpoint.volley_limit = endpoint.volley_limit;
             self.poll_interface().await?;
         }

@@ -99,7 +99,7 @@ pub fn validate(args: EndpointArgs, probing: bool) -> Result<Common, ConfigError
                 rings: Rings::NONE,
                 log_level: if args.log_bpf { LOG_EVERYTHING } else { 0 },
                 answering: Answering {
-                    allow: values::prefixes(&args.allow)?,
+                    allow: values::prefixes("--allow", &args.allow)?,
                     rates,
                 },
                 interface: args.iface,

@@ -1,0 +1,216 @@
+//! Joins a measured port to a fleet: what the port is, and what the hub has assigned to it.
+
+pub mod config;
+pub mod targets;
+
+use std::fs;
+use std::net::IpAddr;
+use std::os::unix::fs::chown;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use ipnet::IpNet;
+use nix::unistd::User;
+use probe_core::agent::Agent;
+use probe_core::agent::event::Event;
+use probe_core::reflector::SessionKey;
+use probe_host::clock::clock_identity;
+use probe_hub::agent::{Link, LinkConfig, LinkThread, Request, State, Status};
+use probe_hub::message::assignment::Assignment;
+use probe_hub::message::event::Session;
+use probe_hub::message::presence::Presence;
+use probe_hub::name::PortName;
+use probe_io::port::Port;
+use sha2::{Digest as _, Sha256};
+
+use crate::command::agent::config::AgentConfig;
+use crate::command::agent::fleet::config::FleetConfig;
+use crate::command::agent::fleet::targets::Refused;
+use crate::command::shared::host::kernel_release;
+use crate::command::shared::introductions::nonce;
+
+/// How long the end of the agent waits until results are delivered.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// So that the hash of the clock's identity, which is a secret, is of no use for anything else.
+const CLOCK_HASH: &[u8] = b"kstamp clock in a fleet\n";
+const CLOCK_HASH_LEN: usize = 8;
+
+pub struct Fleet {
+    link: Link,
+    presence: Presence,
+    /// The last one, to apply it again when addresses change.
+    assignment: Option<Assignment>,
+    /// Sources that are answered because they were assigned.
+    probers: Vec<IpNet>,
+    /// Addresses and reasons of the last assignment, so that each is reported once.
+    refused: Vec<Refused>,
+}
+
+/// Makes what needs privileges: the directory of the buffer, for `user` if the agent becomes that, and a thread in the
+/// namespace from which the hub is reached.
+pub fn prepare(config: &FleetConfig, user: Option<&str>) -> Result<LinkThread> {
+    let directory = &config.buffer;
+    let failed = || {
+        format!(
+            "cannot make the directory {}; name another one with --hub-buffer",
+            directory.display()
+        )
+    };
+    fs::create_dir_all(directory).with_context(failed)?;
+    if let Some(user) = user.and_then(|name| User::from_name(name).ok().flatten()) {
+        chown(directory, Some(user.uid.as_raw()), Some(user.gid.as_raw())).with_context(failed)?;
+    }
+    LinkThread::start(config.netns.as_deref()).context("--hub-netns")
+}
+
+impl Fleet {
+    /// Announces the port. `thread` is of [`prepare`].
+    pub fn start(thread: LinkThread, fleet: &FleetConfig, config: &AgentConfig, port: &Port) -> Result<Self> {
+        let presence = Presence {
+            port: fleet.port.clone(),
+            boot: nonce(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            addresses: Vec::new(),
+            udp_port: config.endpoint.port.test_port,
+            interval_ns: config.core.interval_ns,
+            max_peers: fleet.max_peers,
+            labels: fleet.labels.clone(),
+            clock: clock_hash()?,
+            attach: String::new(),
+            kernel: kernel_release(),
+        };
+        let presence = current(presence, port, config.core.interval_ns);
+        let link = LinkConfig {
+            credentials: fleet.credentials.clone(),
+            spool: fleet.buffer.clone(),
+            spool_size: fleet.buffer_size,
+            report_ns: config.core.report_ns,
+            allow: fleet.allow.clone(),
+        };
+        Ok(Self {
+            link: Link::start(thread, link, presence.clone())?,
+            presence,
+            assignment: None,
+            probers: Vec::new(),
+            refused: Vec::new(),
+        })
+    }
+
+    /// Announces what has changed. Returns whether the addresses have.
+    pub fn follow(&mut self, port: &Port, interval_ns: u64) -> bool {
+        let presence = current(self.presence.clone(), port, interval_ns);
+        let has_moved = presence.addresses != self.presence.addresses;
+        if presence != self.presence {
+            self.link.set_presence(presence.clone());
+            self.presence = presence;
+        }
+        has_moved
+    }
+
+    /// Passes an event of the core on.
+    pub fn note(&mut self, event: &Event, agent: &Agent, port: &Port) {
+        self.link.note(event, |peer| {
+            let key = port.session(peer, agent.ssid(peer)?)?;
+            Some(Session {
+                source: key.source,
+                destination: key.destination,
+                source_port: key.source_port,
+                destination_port: key.destination_port,
+                ssid: key.ssid,
+            })
+        });
+    }
+
+    /// Delivers the windows that ended before `held_ns`, or all.
+    pub fn flush(&mut self, held_ns: Option<u64>) {
+        self.link.flush(held_ns);
+    }
+
+    /// What the hub wants. Cancel safe.
+    pub async fn request(&self) -> Request {
+        self.link.request().await
+    }
+
+    pub fn assignment(&self) -> Option<&Assignment> {
+        self.assignment.as_ref()
+    }
+
+    pub fn set_assignment(&mut self, assignment: Assignment) {
+        self.assignment = Some(assignment);
+    }
+
+    /// The assignment is in force: these peers are probed, these sources answered.
+    pub fn set_in_force(&mut self, peers: Vec<(IpAddr, PortName)>, probers: Vec<IpNet>, refused: Vec<Refused>) {
+        let generation = self.assignment.as_ref().map_or(0, |assignment| assignment.generation);
+        self.link.probing(generation, peers);
+        self.probers = probers;
+        for target in refused.iter().filter(|target| !self.refused.contains(target)) {
+            let Refused { port, address, why } = target;
+            self.link.refused(port.clone(), *address, format!("it {why}"));
+        }
+        self.refused = refused;
+    }
+
+    /// Sources to answer beside those of the configuration.
+    pub fn probers(&self) -> &[IpNet] {
+        &self.probers
+    }
+
+    pub fn port(&self) -> &PortName {
+        &self.presence.port
+    }
+
+    pub fn status(&self) -> Status {
+        self.link.status()
+    }
+
+    /// For the service manager.
+    pub fn status_line(&self) -> String {
+        let Status { state, peers, .. } = self.status();
+        let hub = match state {
+            State::Connected => "connected",
+            other => other.name(),
+        };
+        format!("{} of the fleet: {hub}, {peers} assigned peers", self.presence.port)
+    }
+
+    /// Delivers what is left, as far as that takes no longer than [`FINISH_TIMEOUT`].
+    pub async fn finish(self) {
+        self.link.finish(FINISH_TIMEOUT).await;
+    }
+}
+
+/// A question of the hub in the core's terms.
+pub fn session_key(session: &Session) -> SessionKey {
+    SessionKey {
+        source: session.source,
+        source_port: session.source_port,
+        destination: session.destination,
+        destination_port: session.destination_port,
+        ssid: session.ssid,
+    }
+}
+
+fn current(mut presence: Presence, port: &Port, interval_ns: u64) -> Presence {
+    presence.addresses = port.addresses();
+    // They are of no use beyond the link.
+    presence
+        .addresses
+        .retain(|address| !matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local()));
+    presence.interval_ns = interval_ns;
+    if let Some((mode, _)) = port.attachment() {
+        presence.attach = mode.to_string();
+    }
+    presence
+}
+
+/// Equal on two agents on one clock, in hexadecimal digits.
+fn clock_hash() -> Result<String> {
+    let identity = clock_identity().context("cannot identify this host's clock")?;
+    let hash = Sha256::digest([CLOCK_HASH, &identity].concat());
+    Ok(hash[..CLOCK_HASH_LEN]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect())
+}
