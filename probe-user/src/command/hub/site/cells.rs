@@ -87,16 +87,14 @@ pub fn message(head: &Head<'_>, cells: &[(u16, u16, Cell)], now_ns: u64) -> serd
     for column in columns {
         message.extend(cells.iter().flat_map(|row| column(row).to_le_bytes()));
     }
-    for lost in [
-        |cell: &Cell| cell.lost_forward,
-        |cell| cell.lost_backward,
-        |cell| cell.lost_unknown,
-    ] {
-        message.extend(
-            cells
-                .iter()
-                .map(|(_, _, cell)| share_code(lost(cell), cell.lost() + cell.received)),
-        );
+    let losses: [&dyn Fn(&Cell) -> u32; 3] = [&|cell| cell.lost_forward, &|cell| cell.lost_backward, &|cell| {
+        cell.lost_unknown
+    }];
+    for lost in losses {
+        let codes = cells
+            .iter()
+            .map(|(_, _, cell)| share_code(lost(cell), cell.lost() + cell.received));
+        message.extend(codes);
     }
     Ok(message)
 }

@@ -7,6 +7,7 @@ use probe_host::process::Usage;
 use probe_hub::hub::alerts::Kind;
 use probe_hub::hub::fleet::{Now, PortId};
 use probe_hub::hub::matrix::Cell;
+use probe_hub::hub::problems;
 
 use crate::command::hub::site::api::{fresh, worst};
 use crate::command::hub::site::{Source, hub_line};
@@ -71,7 +72,7 @@ struct Snapshot {
     hosts: Vec<(Owned, OfHost)>,
     hosts_in_all: usize,
     pairs: Vec<(Owned, Cell)>,
-    alerts: BTreeMap<Kind, u64>,
+    alerts: BTreeMap<String, u64>,
 }
 
 fn snapshot(source: &impl Source, now: Now) -> Snapshot {
@@ -107,9 +108,11 @@ fn snapshot(source: &impl Source, now: Now) -> Snapshot {
     let pairs = pairs.collect();
     let hosts_in_all = fleet.hosts().count();
     drop(fleet);
-    let mut alerts: BTreeMap<Kind, u64> = Kind::ALL.map(|kind| (kind, 0)).into();
+    let kinds = [Kind::HostDown, Kind::Silent, Kind::Loss].into_iter();
+    let kinds = kinds.chain(problems::Kind::ALL.map(Kind::Problem));
+    let mut alerts: BTreeMap<String, u64> = kinds.map(|kind| (kind.to_string(), 0)).collect();
     for alert in source.alerts().raised() {
-        *alerts.entry(alert.kind).or_default() += 1;
+        *alerts.entry(alert.kind.to_string()).or_default() += 1;
     }
     Snapshot {
         hosts,
@@ -156,7 +159,7 @@ pub(super) fn encode(source: &impl Source, since_ns: u64, format: Format) -> Res
         let ports = ports.map(|(state, count)| (Labels::default().with("state", state), Value::Int(count as u64)));
         walk.own(&PORTS, ports)?;
         let alerts = snapshot.alerts.iter();
-        let alerts = alerts.map(|(kind, count)| (Labels::default().with("kind", kind.name()), Value::Int(*count)));
+        let alerts = alerts.map(|(kind, count)| (Labels::default().with("kind", kind), Value::Int(*count)));
         walk.own(&ALERTS, alerts)?;
         of_hosts(&snapshot, &mut walk)?;
         of_pairs(&snapshot.pairs, &mut walk)

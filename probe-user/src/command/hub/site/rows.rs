@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use probe_core::stats::report::{Counts, OneWayClock, Summary};
-use probe_hub::hub::alerts::{Alert, End, Subject};
+use probe_hub::hub::alerts::{Alert, End, Kind, Subject};
 use probe_hub::hub::fleet::{Fleet, Port, PortId};
 use probe_hub::hub::history::Timed;
 use probe_hub::hub::matrix::Cell;
@@ -242,7 +242,7 @@ impl PairLine {
 
 #[derive(Debug, Serialize)]
 pub struct AlertLine {
-    pub kind: &'static str,
+    pub kind: Kind,
     pub from: Option<PortName>,
     pub to: Option<PortName>,
     pub port: Option<PortName>,
@@ -257,7 +257,7 @@ pub struct AlertLine {
 
 #[rustfmt::skip]
 pub const ALERT: &[Field] = &[
-    ("kind", "string", "`host_down`, `silent`, `loss`, `clock`, `name_conflict` or `address_conflict`."),
+    ("kind", "string", "`host_down`, `silent`, `loss`; of a port: `clock`, `name_conflict`, `address_conflict`, `foreign_address`, `not_enrolled`, `too_many_ports` or `bad_presence`."),
     ("from", "string?", "Of a pair: the port that probes."),
     ("to", "string?", "Of a pair: the port that is probed."),
     ("port", "string?", "The port, if it is about one port."),
@@ -273,7 +273,7 @@ pub const ALERT: &[Field] = &[
 impl From<&Alert> for AlertLine {
     fn from(alert: &Alert) -> Self {
         let mut line = Self {
-            kind: alert.kind.name(),
+            kind: alert.kind,
             from: None,
             to: None,
             port: None,

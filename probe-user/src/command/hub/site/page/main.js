@@ -209,7 +209,8 @@ async function loadCells() {
 
 const KINDS = {
   silent: "no answer", host_down: "host down", loss: "loss", clock: "clock", name_conflict: "two hosts of one name",
-  address_conflict: "one address twice",
+  address_conflict: "one address twice", foreign_address: "address outside its prefixes", not_enrolled: "not enrolled",
+  too_many_ports: "too many ports", bad_presence: "presence that cannot be read",
 };
 const DIRECTIONS = { forward: "→ forward", backward: "← backward", unknown: "? unknown" };
 
