@@ -15,8 +15,8 @@ use probe_hub::subjects::{MINUTES, QUARTERS, WINDOWS};
 
 const S: u64 = 1_000_000_000;
 pub const WINDOW_NS: u64 = 10 * S;
-const ZONES: u32 = 4;
-/// Hosts of a rack.
+/// Hosts of a zone, and of a rack.
+const ZONE: u32 = 250;
 const RACK: u32 = 20;
 
 pub fn name(host: u32) -> PortName {
@@ -30,7 +30,7 @@ pub fn fleet(hosts: u32, now: Now) -> Fleet {
     let allowed = |_: &_| Some(vec![prefix]);
     for host in 0..hosts {
         let labels = [
-            ("zone", format!("zone-{}", host % ZONES + 1)),
+            ("zone", format!("zone-{}", host / ZONE + 1)),
             ("rack", format!("rack-{:02}", host / RACK + 1)),
         ];
         let presence = Presence {
@@ -86,14 +86,14 @@ fn counts(from: u32, to: u32, end_ns: u64) -> (WireCounts, Option<(u64, u64)>) {
     match (from % 97, to % 89) {
         (13, _) => counts.lost_forward = noise(seed) % 4,
         (_, 7) => counts.lost_backward = 1 + noise(seed) % 3,
-        (_, 71) if from % 5 == 0 => counts.lost_unknown = 2,
+        (_, 71) if from.is_multiple_of(5) => counts.lost_unknown = 2,
         (5, 3) => counts.lost_forward = 10,
         _ => {}
     }
     counts.received = counts.sent - counts.lost();
-    let far = if from % ZONES != to % ZONES { 900_000 } else { 0 } + if from / RACK != to / RACK { 60_000 } else { 0 };
-    let p50_ns = 40_000 + far + noise(seed) % 30_000;
-    let slow = if noise(seed + 1) % 50 == 0 { 5 } else { 1 };
+    let steps = |size: u32| u64::from((from / size).abs_diff(to / size));
+    let p50_ns = 40_000 + 150_000 * steps(ZONE) + 4_000 * steps(RACK).min(12) + noise(seed) % 30_000;
+    let slow = if noise(seed + 1).is_multiple_of(50) { 3 } else { 1 };
     let p99_ns = p50_ns + slow * (20_000 + noise(seed + 2) % 60_000);
     (counts, (counts.received > 0).then_some((p50_ns, p99_ns)))
 }

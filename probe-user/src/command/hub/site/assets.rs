@@ -12,6 +12,7 @@ const FILES: &[File] = &[
     ("/hub/order.js", SCRIPT, include_str!("page/order.js")),
     ("/hub/paint.js", SCRIPT, include_str!("page/paint.js")),
     ("/hub/pair.js", SCRIPT, include_str!("page/pair.js")),
+    ("/hub/shades.js", SCRIPT, include_str!("page/shades.js")),
     ("/hub/words.js", SCRIPT, include_str!("page/words.js")),
     ("/hub/page.css", STYLE, include_str!("page/page.css")),
 ];

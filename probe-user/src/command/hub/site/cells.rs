@@ -17,6 +17,9 @@ const DELAY_STEPS: f64 = 1_024.0;
 const SHARE_STEPS: f64 = 16.0;
 const S: u64 = 1_000_000_000;
 
+/// Indices of the hosts, and their worst pair of ports.
+pub type Row = (u16, u16, Cell);
+
 #[derive(Serialize)]
 pub struct Head<'a> {
     pub hub: HubLine,
@@ -58,7 +61,7 @@ pub struct Known {
 }
 
 /// The cells that the client does not know, and whether it has to forget the others.
-pub fn news(view: &View, matrix: &Matrix, known: &Known, now_ns: u64) -> (Vec<(u16, u16, Cell)>, bool) {
+pub fn news(view: &View, matrix: &Matrix, known: &Known, now_ns: u64) -> (Vec<Row>, bool) {
     let is_all = known.hosts_version != version_of(view) || known.since > matrix.version();
     let since = if is_all { 0 } else { known.since };
     (view.changed(matrix, since, now_ns), is_all)
@@ -68,24 +71,23 @@ pub fn version_of(view: &View) -> String {
     format!("{:016x}", view.version())
 }
 
-pub fn message(head: &Head<'_>, cells: &[(u16, u16, Cell)], now_ns: u64) -> serde_json::Result<Vec<u8>> {
+pub fn message(head: &Head<'_>, cells: &[Row], now_ns: u64) -> serde_json::Result<Vec<u8>> {
     let mut text = serde_json::to_vec(head)?;
     // Columns of 16 bits begin at even places.
     text.resize(text.len().next_multiple_of(4), b' ');
     let mut message = Vec::with_capacity(4 + text.len() + 15 * cells.len());
     message.extend((text.len() as u32).to_le_bytes());
     message.extend(text);
-    let seconds = |ns: u64| u16::try_from(ns / S).unwrap_or(u16::MAX);
-    let columns: [&dyn Fn(&(u16, u16, Cell)) -> u16; 6] = [
-        &|(from, _, _)| *from,
-        &|(_, to, _)| *to,
-        &|(_, _, cell)| delay_code(cell.p50_ns()),
-        &|(_, _, cell)| delay_code(cell.p99_ns()),
-        &|(_, _, cell)| seconds(cell.age_ns(now_ns)),
-        &|(_, _, cell)| seconds(cell.stale_ns()),
+    let columns: [fn(&Row, u64) -> u16; 6] = [
+        |(from, _, _), _| *from,
+        |(_, to, _), _| *to,
+        |(_, _, cell), _| delay_code(cell.p50_ns()),
+        |(_, _, cell), _| delay_code(cell.p99_ns()),
+        |(_, _, cell), now_ns| seconds(cell.age_ns(now_ns)),
+        |(_, _, cell), _| seconds(cell.stale_ns()),
     ];
     for column in columns {
-        message.extend(cells.iter().flat_map(|row| column(row).to_le_bytes()));
+        message.extend(cells.iter().flat_map(|row| column(row, now_ns).to_le_bytes()));
     }
     let losses: [&dyn Fn(&Cell) -> u32; 3] = [&|cell| cell.lost_forward, &|cell| cell.lost_backward, &|cell| {
         cell.lost_unknown
@@ -97,6 +99,10 @@ pub fn message(head: &Head<'_>, cells: &[(u16, u16, Cell)], now_ns: u64) -> serd
         message.extend(codes);
     }
     Ok(message)
+}
+
+fn seconds(ns: u64) -> u16 {
+    u16::try_from(ns / S).unwrap_or(u16::MAX)
 }
 
 /// 0 without a delay, else 1 and the steps above a nanosecond.

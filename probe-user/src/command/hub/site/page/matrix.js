@@ -3,7 +3,8 @@
 import { make } from "/web/dom.js";
 import { colour } from "/web/plots.js";
 import { arrange } from "./order.js";
-import { ALL_LOST, AMOUNTS, FADES, hatch, palette, pixels } from "./paint.js";
+import { hatch, palette, pixels } from "./paint.js";
+import { rangeOf, shadesOf } from "./shades.js";
 
 const FONT = "11px system-ui, sans-serif";
 /** Sizes in pixels: of a label with its gap, of the largest cell when all are shown, and of the largest at all. */
@@ -12,8 +13,6 @@ const MAX_FIT = 34;
 const MAX_SCALE = 48;
 /** Smaller cells have no marks and no hatching. */
 const MIN_MARKED = 7;
-/** Between the fastest and the slowest colour there is this factor at least, in steps of a delay's code. */
-const MIN_SPAN = 1024;
 /** A pointer that moves less than this clicks. */
 const CLICK = 5;
 
@@ -31,13 +30,15 @@ export class MatrixView {
   #act;
   #metric = "p99";
   #by = "name";
-  #order = [];
+  #order = new Uint16Array(0);
   #groups = [];
   /** The place of a host in the order. */
   #rank = [];
   /** Codes of the fastest and the slowest colour. */
   #range = [0, 1];
   #paint = null;
+  /** Of each place. */
+  #shades = new Int16Array(0);
   #isDrawn = true;
   #isRastered = false;
   /** Pixels of a cell; the first row and column shown, which may be parts; and the picture's sizes in pixels. */
@@ -82,9 +83,9 @@ export class MatrixView {
 
   /** Puts the hosts in order; by worst, as they are now. */
   arrange() {
-    const { order, groups } = arrange(this.#cells.hosts, this.#by, (place) => this.#levelOf(place));
+    const { order, groups } = arrange(this.#cells.hosts, this.#by, this.#shades);
     const isOther = order.length !== this.#order.length;
-    [this.#order, this.#groups] = [order, groups];
+    [this.#order, this.#groups] = [Uint16Array.from(order), groups];
     this.#rank = [];
     order.forEach((host, rank) => (this.#rank[host] = rank));
     if (isOther) [this.#cursor, this.#chosen, this.#view.scale] = [null, null, 0];
@@ -102,7 +103,8 @@ export class MatrixView {
   /** Draws new data. */
   update() {
     if (!this.#paint) return this.repaint();
-    this.#measure();
+    if (this.#metric !== "loss") this.#range = rangeOf(this.#cells, this.#metric) ?? this.#range;
+    this.#shades = shadesOf(this.#cells, this.#metric, this.#range);
     this.#isRastered = false;
     this.draw();
   }
@@ -119,77 +121,34 @@ export class MatrixView {
     this.#later();
   }
 
-  /** The range of colours: of the delays without the least and the greatest hundredth. */
-  #measure() {
-    if (this.#metric === "loss") return;
-    const codes = this.#cells[this.#metric];
-    const counts = new Uint32Array(4096);
-    let all = 0;
-    for (let place = 0; place < codes.length; place += 1) {
-      if (codes[place] && !this.#cells.isOld(place)) {
-        counts[codes[place] >> 4] += 1;
-        all += 1;
-      }
-    }
-    if (!all) return;
-    const at = (share) => {
-      let left = share * all;
-      return 16 * counts.findIndex((count) => (left -= count) <= 0);
-    };
-    const [low, high] = [at(0.01), at(0.99)];
-    const missing = Math.max(0, MIN_SPAN - (high - low)) / 2;
-    this.#range = [low - missing, high + missing];
-  }
-
-  /** The level of a pair's colour; -1 without data. */
-  #levelOf(place) {
-    const cells = this.#cells;
-    if (cells.isOld(place)) return -1;
-    const [forward, backward] = [cells.forward[place], cells.backward[place]];
-    const most = Math.max(forward, backward, cells.unknown[place]);
-    if (this.#metric === "loss") {
-      if (!most) return 0;
-      const direction = most === forward ? 0 : most === backward ? 1 : 2;
-      return 1 + 3 * Math.round((most * (AMOUNTS - 1)) / 255) + direction;
-    }
-    const code = cells[this.#metric][place];
-    if (!code) return most ? ALL_LOST : -1;
-    const [low, high] = this.#range;
-    return bound(Math.round(((code - low) / (high - low)) * (ALL_LOST - 1)), 0, ALL_LOST - 1);
-  }
-
   /** One pixel for each cell; for several cells if they are smaller than a pixel: the worst of them. */
   #raster() {
     const { scale, ratio } = this.#view;
-    const number = this.#order.length;
+    const order = this.#order;
+    const number = order.length;
     const several = Math.max(1, Math.ceil(1 / (scale * ratio) - 0.01));
-    const size = Math.ceil(number / several);
     if (this.#isRastered === several) return;
     this.#isRastered = several;
+    const size = Math.ceil(number / several);
     if (this.#image.width !== size) this.#image.width = this.#image.height = size;
     const worst = new Int16Array(size * size).fill(-1);
-    const { at, life, now } = this.#cells;
-    this.#order.forEach((from, row) => {
+    const shades = this.#shades;
+    for (let row = 0; row < number; row += 1) {
+      const begin = order[row] * number;
       const out = Math.floor(row / several) * size;
       for (let column = 0; column < number; column += 1) {
-        const place = from * number + this.#order[column];
-        const level = this.#levelOf(place);
-        if (level < 0) continue;
-        // For half of its life a cell is fresh: the next window is not late.
-        const late = 2 * (now - at[place]) - life[place];
-        const fade = late <= 0 ? 0 : Math.min(FADES - 1, 1 + Math.floor(((FADES - 1) * late) / (life[place] + 1)));
-        const shade = level * FADES + (FADES - 1 - fade);
+        const shade = shades[begin + order[column]];
         const pixel = out + Math.floor(column / several);
         if (shade > worst[pixel]) worst[pixel] = shade;
       }
-    });
+    }
     const context = this.#image.getContext("2d");
     const image = context.createImageData(size, size);
     const target = new Uint32Array(image.data.buffer);
     const { pixels } = this.#paint;
-    worst.forEach((shade, pixel) => {
-      if (shade >= 0) target[pixel] = pixels[shade];
-    });
+    for (let pixel = 0; pixel < target.length; pixel += 1) {
+      if (worst[pixel] >= 0) target[pixel] = pixels[worst[pixel]];
+    }
     context.putImageData(image, 0, 0);
   }
 

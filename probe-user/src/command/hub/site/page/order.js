@@ -2,16 +2,16 @@
 
 const NAMES = new Intl.Collator("en", { numeric: true });
 
-/** How bad the pairs of each host are, by the colours' levels: their mean, both as a row and as a column. */
-function badness(number, levelOf) {
+/** How bad the pairs of each host are: the mean of their shades, both as a row and as a column. */
+function badness(number, shades) {
   const sums = new Float64Array(number);
   const counts = new Uint32Array(number);
   for (let from = 0; from < number; from += 1) {
     for (let to = 0; to < number; to += 1) {
-      const level = levelOf(from * number + to);
-      if (level < 0) continue;
-      sums[from] += level;
-      sums[to] += level;
+      const shade = shades[from * number + to] ?? -1;
+      if (shade < 0) continue;
+      sums[from] += shade;
+      sums[to] += shade;
       counts[from] += 1;
       counts[to] += 1;
     }
@@ -20,11 +20,11 @@ function badness(number, levelOf) {
 }
 
 /** Indices of hosts by `name`, `rack`, `zone` or `worst`, and groups: name and first place in this order. */
-export function arrange(hosts, by, levelOf) {
+export function arrange(hosts, by, shades) {
   const order = hosts.map((_, index) => index);
   const byName = (one, other) => NAMES.compare(hosts[one].name, hosts[other].name);
   if (by === "worst") {
-    const bad = badness(hosts.length, levelOf);
+    const bad = badness(hosts.length, shades);
     return { order: order.sort((one, other) => bad[other] - bad[one] || byName(one, other)), groups: [] };
   }
   const labelOf = {
