@@ -90,6 +90,8 @@ struct Shared {
     alerts: Mutex<Alerts>,
     /// `CLOCK_MONOTONIC` until which this hub coordinates.
     lease_until_ns: AtomicU64,
+    /// The hub that coordinates, as far as this one knows.
+    coordinator: Mutex<Option<String>>,
     stop: watch::Sender<bool>,
     tasks: Mutex<JoinSet<()>>,
 }
@@ -115,10 +117,12 @@ impl Hub {
                 matrix: Mutex::default(),
                 alerts: Mutex::default(),
                 lease_until_ns: AtomicU64::new(0),
+                coordinator: Mutex::default(),
                 stop: watch::Sender::new(false),
                 tasks: Mutex::default(),
             }),
         };
+        hub.spawn(lease::run(hub.clone()));
         hub.spawn(coordinator::run(hub.clone()));
         Ok(hub)
     }
@@ -153,6 +157,20 @@ impl Hub {
     /// Whether this hub assigns, alerts and sends notices; others stand by.
     pub fn is_coordinator(&self) -> bool {
         probe_host::clock::monotonic_ns() < self.shared.lease_until_ns.load(Ordering::Acquire)
+    }
+
+    /// The name of the hub that coordinates, if it is known.
+    pub fn coordinator(&self) -> Option<String> {
+        self.shared
+            .coordinator
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn set_lease(&self, holder: Option<String>, until_ns: u64) {
+        self.shared.lease_until_ns.store(until_ns, Ordering::Release);
+        *self.shared.coordinator.lock().unwrap_or_else(PoisonError::into_inner) = holder;
     }
 
     /// Runs a task until it ends, or a little longer than until [`Self::stopped`].

@@ -6,7 +6,9 @@
 pub mod agent;
 pub mod connection;
 pub mod credentials;
+pub mod enrol;
 pub mod hub;
 pub mod message;
 pub mod name;
+pub mod server;
 pub mod subjects;

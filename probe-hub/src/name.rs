@@ -24,6 +24,22 @@ pub enum NameError {
 pub struct HostName(String);
 
 impl HostName {
+    /// The first label of a machine's name, with `-` for what names of the fleet cannot have; `hub` if nothing is left.
+    pub fn of_machine(name: &str) -> Self {
+        let label = name.split('.').next().unwrap_or_default();
+        let usable = |char: char| char.is_ascii_alphanumeric() || "-_".contains(char);
+        let name: String = label
+            .chars()
+            .map(|char| if usable(char) { char } else { '-' })
+            .take(MAX_HOST_LEN)
+            .collect();
+        if name.is_empty() {
+            Self("hub".to_owned())
+        } else {
+            Self(name)
+        }
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -162,6 +178,15 @@ mod tests {
         for subject in ["", "h", "h.", "h.=", "h.=2", "h.=zz", "h.=41", "h.a=2fb"] {
             assert_eq!(PortName::from_tokens(subject), None, "{subject}");
         }
+    }
+
+    #[test]
+    fn each_machine_has_a_name_in_the_fleet() {
+        for (machine, name) in [("h1.example.org", "h1"), ("a b", "a-b"), ("", "hub"), (".x", "hub")] {
+            assert_eq!(HostName::of_machine(machine).as_str(), name);
+        }
+        let long = HostName::of_machine(&"ä".repeat(70));
+        assert_eq!(HostName::try_from(long.as_str().to_owned()), Ok(long));
     }
 
     proptest! {

@@ -81,15 +81,55 @@ pub fn inbox(host: &HostName) -> String {
     format!("_INBOX_{host}")
 }
 
-/// What a host may do, as subjects. It may also reply to requests.
+/// Requests to the hub: what it knows. The last token says what is asked for.
+pub const QUERIES: &str = "kstamp.query.*";
+
+/// The account of the hubs: it has the streams.
+pub const HUB_ACCOUNT: &str = "KSTAMP_HUB";
+/// The account of hosts and readers.
+pub const HOSTS_ACCOUNT: &str = "KSTAMP_HOSTS";
+
+/// What passes between the accounts.
+///
+/// A server answers wherever a request says: acknowledgements and entries could be had delivered to subjects of other hosts, and
+/// so take the place of their entries. Between accounts the server delivers an answer in the account of the request, where no
+/// stream is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Crossings {
+    /// Subjects of the hubs' account to which hosts and readers send.
+    pub to_hub: Vec<String>,
+    /// Subjects of the hosts' account to which hubs send requests.
+    pub to_hosts: Vec<String>,
+    /// Subjects of the hubs' account to which hosts subscribe.
+    pub from_hub: Vec<String>,
+}
+
+pub fn crossings() -> Crossings {
+    let assignments = entry(ASSIGNMENT, "*.*");
+    let mut to_hub: Vec<_> = Results::ALL.iter().map(|results| results.all()).collect();
+    to_hub.extend([
+        HEARTBEATS.to_owned(),
+        entry(PRESENCE, "*.*"),
+        newest(&format!("KV_{ASSIGNMENT}"), &assignments),
+        QUERIES.to_owned(),
+    ]);
+    Crossings {
+        to_hub,
+        to_hosts: vec!["kstamp.ask.*.*".to_owned()],
+        from_hub: vec![assignments, "kstamp.notice.*.*".to_owned()],
+    }
+}
+
+/// What a host or a reader may do in its account, as subjects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Permissions {
     pub publish: Vec<String>,
     pub subscribe: Vec<String>,
+    /// It may reply to a request, once.
+    pub replies: bool,
 }
 
-/// An agent writes as its host only, and reads only what is for its host. It cannot fetch what it has written: such a reply
-/// could be directed to a subject of another host.
+/// An agent writes as its host only, and reads only what is for its host.
 pub fn permissions(host: &HostName) -> Permissions {
     let of_host = |subject: &str| format!("{subject}.{host}.*");
     let assignment = of_host(&format!("$KV.{ASSIGNMENT}"));
@@ -107,5 +147,15 @@ pub fn permissions(host: &HostName) -> Permissions {
             of_host("kstamp.notice"),
             format!("{}.>", inbox(host)),
         ],
+        replies: true,
+    }
+}
+
+/// A reader asks the hub, and gets its answers.
+pub fn reader_permissions(name: &HostName) -> Permissions {
+    Permissions {
+        publish: vec![QUERIES.to_owned()],
+        subscribe: vec![format!("{}.>", inbox(name))],
+        replies: false,
     }
 }

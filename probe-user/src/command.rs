@@ -31,6 +31,8 @@ use crate::command::config::ConfigArgs;
 use crate::command::controller::args::ControllerArgs;
 use crate::command::controller::config::ControllerConfig;
 use crate::command::doctor::{DoctorArgs, DoctorConfig};
+use crate::command::hub::args::HubArgs;
+use crate::command::hub::config::HubCommand;
 use crate::command::ping::args::PingArgs;
 use crate::command::ping::config::PingConfig;
 use crate::command::reflect::{ReflectArgs, ReflectConfig};
@@ -69,6 +71,8 @@ enum CommandArgs {
     Reflect(ReflectArgs),
     /// OpenFlow controller: discover links, measure the delay of each, route by delay
     Controller(ControllerArgs),
+    /// Coordinate a fleet of agents beyond one multicast domain, take their results and show them
+    Hub(Box<HubArgs>),
     /// Probe one STAMP reflector of any make
     Ping(PingArgs),
     /// Check whether kstamp can run on this host
@@ -86,7 +90,7 @@ enum CommandArgs {
     /// Write man pages, for packages
     #[command(hide = true)]
     Man(ManArgs),
-    /// Check, show and write configuration files of agent, reflect and controller
+    /// Check, show and write configuration files of agent, reflect, controller and hub
     #[command(subcommand)]
     Config(ConfigArgs),
 }
@@ -98,6 +102,7 @@ pub enum Command {
     Top(TopConfig),
     Reflect(Box<ReflectConfig>),
     Controller(Box<ControllerConfig>),
+    Hub(HubCommand),
     Ping(Box<PingConfig>),
     Doctor(DoctorConfig),
     Compare(Box<CompareConfig>),
@@ -119,6 +124,7 @@ impl Command {
             Self::Top(_)
             | Self::Ping(_)
             | Self::Controller(_)
+            | Self::Hub(_)
             | Self::Doctor(_)
             | Self::Compare(_)
             | Self::Calibrate(_)
@@ -257,6 +263,7 @@ pub fn validate(cli: Cli, system: &System) -> Result<Command, ConfigError> {
         CommandArgs::Top(args) => Command::Top(top::config::validate(args)?),
         CommandArgs::Reflect(args) => Command::Reflect(Box::new(reflect::validate(args)?)),
         CommandArgs::Controller(args) => Command::Controller(Box::new(controller::config::validate(args)?)),
+        CommandArgs::Hub(args) => Command::Hub(hub::config::validate(*args)?),
         CommandArgs::Ping(args) => Command::Ping(Box::new(ping::config::validate(args)?)),
         CommandArgs::Doctor(args) => Command::Doctor(doctor::validate(args)?),
         CommandArgs::Compare(args) => Command::Compare(Box::new(compare::config::validate(args)?)),
@@ -303,6 +310,15 @@ pub async fn run(loaded: Loaded) -> Result<()> {
             };
             controller::run::run(*config, reloader(settings, pick)).await
         }
+        Command::Hub(HubCommand::Run(config)) => {
+            let pick = |command| match command {
+                Command::Hub(HubCommand::Run(config)) => Some(config),
+                _ => None,
+            };
+            hub::run::run(*config, reloader(settings, pick)).await
+        }
+        Command::Hub(HubCommand::Enroll(config)) => hub::enroll::enroll(&config),
+        Command::Hub(HubCommand::Revoke { fleet, host }) => hub::enroll::revoke(&fleet, &host),
         Command::Ping(config) => ping::run::run(*config).await,
         Command::Doctor(config) => doctor::run(config).await,
         Command::Compare(config) => compare::run::run(*config).await,
@@ -392,7 +408,7 @@ mod tests {
             ),
             (
                 "",
-                "'kstamp' requires a subcommand but one was not provided [subcommands: agent, top, reflect, controller, ping, doctor, compare, calibrate, volley, report, completions, man, config, help]; see --help",
+                "'kstamp' requires a subcommand but one was not provided [subcommands: agent, top, reflect, controller, hub, ping, doctor, compare, calibrate, volley, report, completions, man, config, help]; see --help",
             ),
         ];
         for (line, expected) in table {

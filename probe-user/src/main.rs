@@ -20,7 +20,14 @@ const USAGE: u8 = 2;
 const FAILURE: u8 = 1;
 
 /// Crates whose diagnostics `-v` shows.
-const CRATES: [&str; 5] = ["probe_user", "probe_core", "probe_host", "probe_io", "probe_controller"];
+const CRATES: [&str; 6] = [
+    "probe_user",
+    "probe_core",
+    "probe_host",
+    "probe_io",
+    "probe_controller",
+    "probe_hub",
+];
 
 fn main() -> ExitCode {
     if let Some(limit) = load::asked_to_be_busy(std::env::args_os()) {

@@ -58,6 +58,8 @@ pub struct Port {
     pub presence: Presence,
     /// The bucket has it. Else it has no neighbours.
     pub is_present: bool,
+    /// Of its entry in the presence bucket.
+    revision: u64,
     pub heard: Option<Heard>,
     pub assigned: Assigned,
     planned: Planned,
@@ -123,7 +125,6 @@ struct Changes {
 /// An assignment that has to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Due {
-    pub id: PortId,
     /// Revision of the entry that it replaces, 0 for none.
     pub revision: u64,
     pub assignment: Assignment,
@@ -142,6 +143,7 @@ pub struct Fleet {
     contested: BTreeSet<PortId>,
     problems: Problems,
     version: u64,
+    is_loaded: bool,
 }
 
 impl Fleet {
@@ -221,6 +223,13 @@ impl Fleet {
             log::debug!("the presence bucket has the key {key:?}, which names no port");
             return;
         };
+        if self
+            .id_of_tokens(key)
+            .and_then(|id| self.port(id))
+            .is_some_and(|port| port.revision == revision)
+        {
+            return;
+        }
         if !self.ids.contains_key(key) && !self.offered.contains_key(key) {
             if content.is_none() {
                 return;
@@ -255,13 +264,20 @@ impl Fleet {
         let mut offered: Vec<_> = std::mem::take(&mut self.offered).into_iter().collect();
         offered.sort_by_key(|(_, (_, revision))| *revision);
         for (key, (content, revision)) in offered {
-            let known = self.id_of_tokens(&key).and_then(|id| self.port_mut(id));
-            if known.is_some_and(|port| !port.changes.take(now.monotonic_ns)) {
+            let known = self.id_of_tokens(&key);
+            if known
+                .and_then(|id| self.port_mut(id))
+                .is_some_and(|port| !port.changes.take(now.monotonic_ns))
+            {
                 self.offered.insert(key, (content, revision));
-            } else if let Some(content) = content {
-                self.apply(&key, &content, allowed, now);
-            } else if let Some(id) = self.id_of_tokens(&key) {
-                self.withdraw(id);
+                continue;
+            }
+            match content {
+                Some(content) => self.apply(&key, &content, allowed, now),
+                None => known.into_iter().for_each(|id| self.withdraw(id)),
+            }
+            if let Some(port) = self.id_of_tokens(&key).and_then(|id| self.port_mut(id)) {
+                port.revision = revision;
             }
         }
         for id in self.contested.clone() {
@@ -407,12 +423,14 @@ impl Fleet {
         self.version += 1;
     }
 
-    /// Ports that were silent for so long.
-    pub fn gone(&self, after_ns: u64, monotonic_ns: u64) -> Vec<PortId> {
+    /// Ports that were silent for so long: their keys, and the revisions of those that are in the bucket.
+    pub fn gone(&self, after_ns: u64, monotonic_ns: u64) -> Vec<(PortId, String, Option<u64>)> {
         let silent = self
             .ports()
             .filter(|(_, port)| port.silent_ns(monotonic_ns) >= after_ns);
-        silent.map(|(id, _)| id).collect()
+        silent
+            .map(|(id, port)| (id, port.name.tokens(), port.is_present.then_some(port.revision)))
+            .collect()
     }
 
     /// The number of a port that is forgotten is not used again.
@@ -542,11 +560,13 @@ impl Fleet {
         }
     }
 
-    /// Assignments that differ from those in the bucket, or that agents do not confirm.
-    pub fn due(&self, now: Now) -> Vec<Due> {
-        let due = self.ports().filter(|(_, port)| port.is_due(now.monotonic_ns));
-        due.map(|(id, port)| Due {
-            id,
+    /// Some of the assignments that differ from those in the bucket, or that agents do not confirm.
+    pub fn due(&self, most: usize, now: Now) -> Vec<Due> {
+        let due = self
+            .ports()
+            .filter(|(_, port)| port.is_due(now.monotonic_ns))
+            .take(most);
+        due.map(|(_, port)| Due {
             revision: port.assigned.revision,
             assignment: Assignment {
                 port: port.name.clone(),
@@ -570,12 +590,36 @@ impl Fleet {
         targets
     }
 
-    /// Takes an entry of the assignment bucket. Those of unknown ports are ignored.
-    pub fn take_assignment(&mut self, key: &str, content: &[u8], revision: u64, now: Now) {
-        let Some(id) = self.id_of_tokens(key) else { return };
-        if self.port(id).is_none_or(|port| port.assigned.revision >= revision) {
-            return;
+    /// Begins to read the assignment bucket, with all presences known.
+    pub fn begin(&mut self, allowed: Allowed, now: Now) {
+        self.is_loaded = false;
+        self.settle(allowed, now);
+        for port in self.ports.iter_mut().flatten() {
+            port.assigned.revision = 0;
         }
+    }
+
+    /// The buckets were read.
+    pub fn set_loaded(&mut self) {
+        self.is_loaded = true;
+        self.version += 1;
+    }
+
+    pub fn is_loaded(&self) -> bool {
+        self.is_loaded
+    }
+
+    /// Takes an entry of the assignment bucket, if it is newer. Those of unknown ports are ignored.
+    pub fn take_assignment(&mut self, key: &str, content: &[u8], revision: u64, now: Now) {
+        let known = self.id_of_tokens(key).and_then(|id| self.port(id));
+        if known.is_some_and(|port| port.assigned.revision < revision) {
+            self.correct_assignment(key, content, revision, now);
+        }
+    }
+
+    /// Takes an entry of the assignment bucket whatever this hub believes; revision 0 if there is none.
+    pub fn correct_assignment(&mut self, key: &str, content: &[u8], revision: u64, now: Now) {
+        let Some(id) = self.id_of_tokens(key) else { return };
         let assigned = match serde_json::from_slice::<Assignment>(content) {
             Ok(assignment) => {
                 let ids = |targets: &[Target]| targets.iter().filter_map(|target| self.id(&target.port)).collect();
@@ -630,6 +674,7 @@ impl Port {
             },
             name,
             is_present: false,
+            revision: 0,
             heard: None,
             assigned: Assigned::default(),
             planned: Planned::default(),
@@ -775,4 +820,393 @@ fn digest(mut targets: Vec<u64>, mut probers: Vec<u64>) -> u64 {
     let mut hasher = DefaultHasher::new();
     (targets, probers).hash(&mut hasher);
     hasher.finish() | 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::neighbours;
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+    const DAY: u64 = 86_400 * SECOND;
+    /// Enough for all that rests on liveness.
+    const UTC: u64 = 1_800_000_000 * SECOND;
+
+    fn at(seconds: u64) -> Now {
+        Now {
+            monotonic_ns: 1000 * SECOND + seconds * SECOND,
+            utc_ns: UTC + seconds * SECOND,
+        }
+    }
+
+    /// All hosts but `stranger` are enrolled, with 10.0.0.0/8 and 2001:db8::/32.
+    fn allowed(host: &HostName) -> Option<Vec<IpNet>> {
+        let prefixes = ["10.0.0.0/8", "2001:db8::/32"];
+        (host.as_str() != "stranger").then(|| prefixes.map(|prefix| prefix.parse().unwrap()).to_vec())
+    }
+
+    fn presence(port: &str, addresses: &[&str]) -> Presence {
+        let mut presence = Port::new(port.parse().unwrap(), 0).presence;
+        presence.addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
+        presence.udp_port = 1910;
+        presence.max_peers = 64;
+        presence
+    }
+
+    fn key(port: &str) -> String {
+        port.replace('/', ".")
+    }
+
+    /// Each presence has a revision of its own.
+    fn set(fleet: &mut Fleet, presence: &Presence, now: Now) -> bool {
+        let content = serde_json::to_vec(presence).unwrap();
+        let revision = fleet
+            .ports
+            .iter()
+            .flatten()
+            .map(|port| port.revision)
+            .max()
+            .unwrap_or(0)
+            + 1;
+        fleet.offer(&presence.port.tokens(), Some(&content), revision, &allowed, now);
+        fleet.settle(&allowed, now)
+    }
+
+    fn hear(fleet: &mut Fleet, port: &str, boot: u64, generation: u64, ahead_ns: i64, now: Now) {
+        let heartbeat = Heartbeat {
+            boot,
+            sent_ns: now.utc_ns.wrapping_add_signed(ahead_ns),
+            generation,
+            ..Heartbeat::default()
+        };
+        fleet.hear(&key(port), heartbeat, now);
+    }
+
+    fn fleet(ports: u32) -> Fleet {
+        let mut fleet = Fleet::default();
+        for index in 0..ports {
+            let address = format!("10.0.{}.{}", index / 250, index % 250 + 1);
+            set(&mut fleet, &presence(&format!("h{index}/p"), &[&address]), at(0));
+        }
+        fleet.set_loaded();
+        fleet
+    }
+
+    fn choose(fleet: &mut Fleet) {
+        let (ids, candidates): (Vec<_>, Vec<_>) = fleet.candidates().into_iter().unzip();
+        let chosen: Vec<_> = ids.into_iter().zip(neighbours::choose(&candidates, 4, 0)).collect();
+        fleet.plan(&chosen);
+    }
+
+    /// Writes what is due, as the bucket would have it from `revision` on.
+    fn write(fleet: &mut Fleet, mut revision: u64, now: Now) -> Vec<(String, Vec<u8>, u64)> {
+        let mut written = Vec::new();
+        for Due { assignment, .. } in fleet.due(usize::MAX, now) {
+            let content = serde_json::to_vec(&assignment).unwrap();
+            fleet.take_assignment(&assignment.port.tokens(), &content, revision, now);
+            written.push((assignment.port.tokens(), content, revision));
+            revision += 1;
+        }
+        written
+    }
+
+    fn kinds(fleet: &Fleet) -> Vec<(String, Kind)> {
+        fleet
+            .problems()
+            .iter()
+            .map(|(port, kind, _)| (port.to_string(), kind))
+            .collect()
+    }
+
+    fn addresses(fleet: &Fleet, port: &str) -> Vec<String> {
+        let port = fleet.id(&port.parse().unwrap()).and_then(|id| fleet.port(id));
+        port.map_or_else(Vec::new, |port| {
+            port.presence.addresses.iter().map(IpAddr::to_string).collect()
+        })
+    }
+
+    #[test]
+    fn presences_that_a_host_may_not_write_are_refused() {
+        let right = presence("h/p", &["10.0.0.1"]);
+        let labels = |number: usize, length| {
+            (0..number)
+                .map(|index| (format!("l{index}"), "x".repeat(length)))
+                .collect()
+        };
+        let table = [
+            ("h/p", right.clone(), None),
+            (
+                "stranger/p",
+                presence("stranger/p", &["10.0.0.1"]),
+                Some(Kind::NotEnrolled),
+            ),
+            ("h/p", presence("other/p", &["10.0.0.1"]), Some(Kind::BadPresence)),
+            (
+                "h/p",
+                Presence {
+                    labels: labels(33, 1),
+                    ..right.clone()
+                },
+                Some(Kind::BadPresence),
+            ),
+            (
+                "h/p",
+                Presence {
+                    labels: labels(1, 129),
+                    ..right.clone()
+                },
+                Some(Kind::BadPresence),
+            ),
+            (
+                "h/p",
+                Presence {
+                    kernel: "x".repeat(20_000),
+                    ..right.clone()
+                },
+                Some(Kind::BadPresence),
+            ),
+            ("h/p", presence("h/p", &["10.0.0.1"; 17]), Some(Kind::BadPresence)),
+            (
+                "h/p",
+                presence("h/p", &["10.0.0.1", "192.0.2.1"]),
+                Some(Kind::ForeignAddress),
+            ),
+            // They are of no use to others, and no fault.
+            (
+                "h/p",
+                presence("h/p", &["10.0.0.1", "fe80::1", "127.0.0.1", "::"]),
+                None,
+            ),
+        ];
+        for (port, presence, kind) in table {
+            let mut fleet = Fleet::default();
+            fleet.offer(
+                &key(port),
+                Some(&serde_json::to_vec(&presence).unwrap()),
+                1,
+                &allowed,
+                at(0),
+            );
+            fleet.settle(&allowed, at(0));
+            let found: Vec<_> = kinds(&fleet).into_iter().map(|(_, kind)| kind).collect();
+            assert_eq!(found, Vec::from_iter(kind), "{port} {presence:?}");
+            let is_taken = kind.is_none_or(|kind| kind == Kind::ForeignAddress);
+            assert_eq!(
+                addresses(&fleet, port),
+                if is_taken { vec!["10.0.0.1"] } else { vec![] }
+            );
+            assert_eq!(fleet.problems_mut().take_notices().len(), usize::from(kind.is_some()));
+        }
+        let mut fleet = Fleet::default();
+        fleet.offer("h.p", Some(b"{"), 1, &allowed, at(0));
+        fleet.offer("no port", Some(b"{"), 2, &allowed, at(0));
+        fleet.settle(&allowed, at(0));
+        assert_eq!(kinds(&fleet), [("h/p".to_owned(), Kind::BadPresence)]);
+    }
+
+    #[test]
+    fn a_refusal_is_over_when_it_was_mended() {
+        let mut fleet = Fleet::default();
+        set(&mut fleet, &presence("h/p", &["192.0.2.1"]), at(0));
+        assert_eq!(kinds(&fleet).len(), 1);
+        assert!(fleet.candidates().is_empty());
+        set(&mut fleet, &presence("h/p", &["10.0.0.1"]), at(1));
+        assert_eq!(kinds(&fleet), []);
+        assert_eq!(fleet.candidates().len(), 1);
+    }
+
+    #[test]
+    fn the_first_port_keeps_an_address_while_it_lives() {
+        let mut fleet = Fleet::default();
+        set(&mut fleet, &presence("a/p", &["10.0.0.1"]), at(0));
+        set(&mut fleet, &presence("b/p", &["10.0.0.1", "10.0.0.2"]), at(1));
+        let mut elsewhere = presence("c/p", &["10.0.0.1"]);
+        elsewhere.labels.insert(NETWORK.to_owned(), "other".to_owned());
+        set(&mut fleet, &elsewhere, at(1));
+        assert_eq!(kinds(&fleet), [("b/p".to_owned(), Kind::AddressConflict)]);
+        assert_eq!(addresses(&fleet, "b/p"), ["10.0.0.2"]);
+        assert_eq!(addresses(&fleet, "c/p"), ["10.0.0.1"]);
+
+        // a is silent: b gets it, and keeps it when a comes back.
+        hear(&mut fleet, "b/p", 1, 0, 0, at(14));
+        assert!(!fleet.settle(&allowed, at(14)));
+        assert!(fleet.settle(&allowed, at(16)));
+        assert_eq!(addresses(&fleet, "a/p"), Vec::<String>::new());
+        assert_eq!(addresses(&fleet, "b/p"), ["10.0.0.1", "10.0.0.2"]);
+        hear(&mut fleet, "a/p", 1, 0, 0, at(17));
+        fleet.settle(&allowed, at(17));
+        assert_eq!(kinds(&fleet), [("a/p".to_owned(), Kind::AddressConflict)]);
+        assert_eq!(
+            fleet.id_of_address("", "10.0.0.1".parse().unwrap()),
+            fleet.id(&"b/p".parse().unwrap())
+        );
+    }
+
+    #[test]
+    fn a_host_has_a_bounded_number_of_ports() {
+        let mut fleet = Fleet::default();
+        for index in 0..100 {
+            let presence = presence(&format!("h/p{index}"), &["10.0.0.1"]);
+            fleet.offer(
+                &presence.port.tokens(),
+                Some(&serde_json::to_vec(&presence).unwrap()),
+                index + 1,
+                &allowed,
+                at(0),
+            );
+        }
+        fleet.settle(&allowed, at(0));
+        assert_eq!(fleet.ports().count(), MAX_PORTS_PER_HOST);
+        // A port that is deleted still counts, for a day.
+        fleet.offer("h.p0", None, 200, &allowed, at(1));
+        fleet.settle(&allowed, at(1));
+        set(&mut fleet, &presence("h/new", &["10.0.0.2"]), at(2));
+        assert_eq!(fleet.id(&"h/new".parse().unwrap()), None);
+        assert_eq!(fleet.gone(DAY, at(86_401).monotonic_ns).len(), MAX_PORTS_PER_HOST);
+        assert_eq!(fleet.gone(DAY, at(86_399).monotonic_ns), []);
+        for (id, ..) in fleet.gone(DAY, at(86_401).monotonic_ns) {
+            fleet.forget(id);
+        }
+        assert_eq!((fleet.hosts().count(), fleet.problems().iter().count()), (0, 37));
+        set(&mut fleet, &presence("h/new", &["10.0.0.2"]), at(86_402));
+        assert_eq!(addresses(&fleet, "h/new"), ["10.0.0.2"]);
+    }
+
+    #[test]
+    fn a_port_that_changes_often_is_looked_at_rarely() {
+        let mut fleet = fleet(1);
+        let changes = (1..100).filter(|second| {
+            let address = format!("10.1.0.{second}");
+            set(&mut fleet, &presence("h0/p", &[&address]), at(*second))
+        });
+        assert_eq!(changes.count(), 5 + 9);
+    }
+
+    #[test]
+    fn two_processes_of_one_name_and_a_wrong_clock_are_noticed_once() {
+        let mut fleet = fleet(1);
+        // A restart is no conflict.
+        for (second, boot) in [(0, 1), (5, 1), (10, 2), (15, 2)] {
+            hear(&mut fleet, "h0/p", boot, 0, 0, at(second));
+        }
+        assert_eq!(kinds(&fleet), []);
+        for second in 4..40 {
+            hear(&mut fleet, "h0/p", 2 + second % 2, 0, 0, at(second * 5));
+        }
+        assert_eq!(kinds(&fleet), [("h0/p".to_owned(), Kind::NameConflict)]);
+        assert_eq!(fleet.problems_mut().take_notices().len(), 1);
+        fleet.settle(&allowed, at(40 * 5 + 61));
+        assert_eq!(kinds(&fleet), []);
+
+        for (second, ahead_ns, is_problem) in [
+            (300, 2_000_000_000, false),
+            (305, 2_000_000_000, false),
+            // They have waited, and come together.
+            (305, 7_000_000_000, false),
+            (305, 7_000_000_000, false),
+            (310, 2_000_000_000, true),
+            (315, 2_000_000_000, true),
+            (320, 900_000_000, false),
+            (325, -2_000_000_000, false),
+        ] {
+            hear(&mut fleet, "h0/p", 3, 0, ahead_ns, at(second));
+            assert_eq!(kinds(&fleet).len(), usize::from(is_problem), "after {second} s");
+        }
+        assert_eq!(fleet.problems_mut().take_notices().len(), 1);
+    }
+
+    #[test]
+    fn assignments_are_written_once_and_another_hub_finds_the_same() {
+        let mut first = fleet(40);
+        choose(&mut first);
+        let written = write(&mut first, 1, at(1));
+        assert_eq!(written.len(), 40);
+        choose(&mut first);
+        assert_eq!(first.due(usize::MAX, at(2)), []);
+
+        // It has learned of the ports in another order.
+        let mut second = Fleet::default();
+        for (_, port) in first.ports().collect::<Vec<_>>().into_iter().rev() {
+            set(&mut second, &port.presence, at(2));
+        }
+        choose(&mut second);
+        assert_eq!(second.due(usize::MAX, at(2)).len(), 40);
+        for (key, content, revision) in &written {
+            second.take_assignment(key, content, *revision, at(2));
+        }
+        assert_eq!(second.due(usize::MAX, at(2)), []);
+
+        // One comes: it and few others change.
+        set(&mut second, &presence("new/p", &["10.9.0.1"]), at(3));
+        choose(&mut second);
+        let due = second.due(usize::MAX, at(3));
+        assert!((2..25).contains(&due.len()), "{}", due.len());
+    }
+
+    #[test]
+    fn silent_ports_stay_neighbours_and_deleted_ones_do_not() {
+        let mut fleet = fleet(3);
+        choose(&mut fleet);
+        write(&mut fleet, 1, at(0));
+        let silent = fleet.id(&"h0/p".parse().unwrap()).unwrap();
+        assert!(fleet.is_alive(silent, at(14).monotonic_ns) && !fleet.is_alive(silent, at(15).monotonic_ns));
+        assert!(!fleet.settle(&allowed, at(3600)));
+        assert_eq!(fleet.candidates().len(), 3);
+        fleet.offer("h0.p", None, 9, &allowed, at(3601));
+        assert!(fleet.settle(&allowed, at(3601)));
+        choose(&mut fleet);
+        let due = fleet.due(usize::MAX, at(3601));
+        let left: Vec<_> = due
+            .iter()
+            .map(|due| (due.assignment.port.to_string(), due.assignment.targets.len()))
+            .collect();
+        assert_eq!(
+            left,
+            [("h0/p".to_owned(), 0), ("h1/p".to_owned(), 1), ("h2/p".to_owned(), 1)]
+        );
+    }
+
+    #[test]
+    fn an_assignment_that_is_not_confirmed_is_written_again_ever_more_rarely() {
+        let mut fleet = fleet(2);
+        choose(&mut fleet);
+        let mut revision = write(&mut fleet, 1, at(0)).len() as u64;
+        let id = fleet.id(&"h0/p".parse().unwrap()).unwrap();
+        let first = fleet.port(id).unwrap().assigned.generation;
+        let mut times = Vec::new();
+        for second in 1..500 {
+            // The other one is never heard: nothing is written again for it.
+            hear(&mut fleet, "h0/p", 1, 0, 0, at(second));
+            if !write(&mut fleet, revision + 1, at(second)).is_empty() {
+                revision += 1;
+                times.push(second);
+            }
+        }
+        assert_eq!(times, [15, 45, 105, 225, 465]);
+        let generation = fleet.port(id).unwrap().assigned.generation;
+        assert!(generation > first);
+        assert!(!fleet.is_confirmed(id));
+        hear(&mut fleet, "h0/p", 1, generation, 0, at(500));
+        assert!(fleet.is_confirmed(id));
+        assert_eq!(fleet.due(usize::MAX, at(5000)), []);
+    }
+
+    #[test]
+    fn generations_grow_whatever_the_clock_does() {
+        let mut fleet = fleet(2);
+        let id = fleet.id(&"h0/p".parse().unwrap()).unwrap();
+        let now = UTC / 1_000_000;
+        for (assigned, confirmed, generation) in [
+            (0, 0, now),
+            (now + 5000, 0, now + 5001),
+            (7, now + 9, now + 10),
+            // No hub has given that.
+            (7, u64::MAX, now),
+        ] {
+            hear(&mut fleet, "h0/p", 1, confirmed, 0, at(0));
+            let port = fleet.port_mut(id).unwrap();
+            port.assigned.generation = assigned;
+            assert_eq!(port.next_generation(UTC), generation);
+        }
+    }
 }

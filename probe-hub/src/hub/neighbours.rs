@@ -349,3 +349,229 @@ pub fn coverage_turns(ports: usize, targets: usize) -> u64 {
     }
     turns(Rotation::number_of_slots(ports, shares.rotating))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::time::Instant;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A host with one port, in a network without labels.
+    fn candidate(index: u32) -> Candidate {
+        Candidate {
+            hash: Candidate::hash(&format!("host-{index}/port").parse().unwrap()),
+            host: index,
+            network: 0,
+            udp_port: 1910,
+            has_v4: true,
+            has_v6: false,
+            rack: None,
+            zone: None,
+            max_targets: 64,
+        }
+    }
+
+    fn candidates(number: u32) -> Vec<Candidate> {
+        (0..number).map(candidate).collect()
+    }
+
+    fn with_labels(number: u32, racks: u32, zones: u32) -> Vec<Candidate> {
+        let labelled = |candidate: Candidate| Candidate {
+            rack: Some(candidate.host % racks),
+            zone: Some(candidate.host % racks % zones),
+            ..candidate
+        };
+        candidates(number).into_iter().map(labelled).collect()
+    }
+
+    fn targets(neighbours: &[Neighbours]) -> impl Iterator<Item = (u32, u32)> {
+        let numbered = neighbours.iter().enumerate();
+        numbered.flat_map(|(prober, chosen)| chosen.targets.iter().map(move |target| (prober as u32, *target)))
+    }
+
+    #[test]
+    fn few_ports_are_a_full_mesh() {
+        let probed: Vec<_> = (0..5)
+            .map(|number| choose(&candidates(number), 4, 7))
+            .map(|all| targets(&all).count())
+            .collect();
+        assert_eq!(probed, [0, 0, 2, 6, 12]);
+        assert_eq!(targets(&choose(&candidates(33), 32, 7)).count(), 33 * 32);
+    }
+
+    #[test]
+    fn ports_of_one_host_probe_each_other_only_if_there_is_nothing_else() {
+        let mut ports = candidates(3);
+        ports[1].host = 0;
+        assert_eq!(
+            targets(&choose(&ports, 32, 0)).collect::<Vec<_>>(),
+            [(0, 2), (1, 2), (2, 0), (2, 1)]
+        );
+        ports[2].udp_port = 862;
+        assert_eq!(targets(&choose(&ports, 32, 0)).collect::<Vec<_>>(), [(0, 1), (1, 0)]);
+    }
+
+    #[test]
+    fn a_port_has_a_share_of_its_rack_and_of_other_zones() {
+        let ports = with_labels(2000, 100, 4);
+        let neighbours = choose(&ports, 32, 0);
+        for (port, chosen) in ports.iter().zip(&neighbours) {
+            let number = |test: &dyn Fn(&Candidate) -> bool| {
+                chosen
+                    .targets
+                    .iter()
+                    .filter(|target| test(&ports[**target as usize]))
+                    .count()
+            };
+            assert!(number(&|other| other.rack == port.rack) >= 8);
+            assert!(number(&|other| other.zone != port.zone) >= 8);
+            assert!((24..=32).contains(&chosen.targets.len()), "{}", chosen.targets.len());
+        }
+    }
+
+    #[test]
+    fn without_labels_nearly_the_same_number_probes_every_port() {
+        let neighbours = choose(&candidates(1000), 32, 0);
+        let mut probers = vec![0; 1000];
+        for (_, target) in targets(&neighbours) {
+            probers[target as usize] += 1;
+        }
+        // 24 that stay, and up to 8 that rotate. A port whose successors on two rings are the same takes another.
+        assert!(probers.iter().all(|number| (20..=36).contains(number)), "{probers:?}");
+    }
+
+    #[test]
+    fn every_pair_meets_within_the_stated_turns() {
+        for number in [40, 100, 257] {
+            let ports = candidates(number);
+            let mut met = BTreeSet::new();
+            let first = 1_000_000;
+            for turn in first..first + coverage_turns(ports.len(), 16) {
+                let pairs = choose(&ports, 16, turn);
+                met.extend(targets(&pairs).map(|(a, b)| (a.min(b), a.max(b))));
+            }
+            assert_eq!(met.len() as u32, number * (number - 1) / 2, "{number} ports");
+        }
+        assert_eq!(coverage_turns(33, 32), 0);
+        assert_eq!(coverage_turns(10_000, 32), 1025);
+        for ports in [34, 100, 1000, 12_345] {
+            assert!(coverage_turns(ports, 32) as usize <= 8 * ports / (5 * 8) + 2, "{ports}");
+        }
+    }
+
+    #[test]
+    fn probers_of_a_turn_are_known_a_turn_before() {
+        let ports = candidates(200);
+        let turns: Vec<_> = (10..13).map(|turn| choose(&ports, 16, turn)).collect();
+        for (prober, target) in targets(&turns[1]) {
+            for other in &turns {
+                assert!(other[target as usize].probers.contains(&prober));
+            }
+        }
+    }
+
+    /// Ports other than `gone` whose targets change when it goes.
+    fn changed(ports: &[Candidate], gone: usize) -> usize {
+        let before = choose(ports, 32, 3);
+        let mut left = ports.to_vec();
+        left.remove(gone);
+        let after = choose(&left, 32, 3);
+        let index_before = |index: u32| if index as usize >= gone { index + 1 } else { index };
+        let mut changed = 0;
+        for (index, chosen) in after.iter().enumerate() {
+            let targets: Vec<_> = chosen.targets.iter().map(|target| index_before(*target)).collect();
+            changed += usize::from(targets != before[index_before(index as u32) as usize].targets);
+        }
+        changed
+    }
+
+    #[test]
+    fn a_port_that_goes_changes_at_most_as_many_others_as_it_has_targets() {
+        for ports in [candidates(200), candidates(500), with_labels(500, 20, 3)] {
+            let tried: Vec<_> = (0..ports.len()).step_by(23).map(|gone| changed(&ports, gone)).collect();
+            let average = tried.iter().sum::<usize>() as f64 / tried.len() as f64;
+            println!(
+                "{} ports: {average:.1} of the others change, at most {:?}",
+                ports.len(),
+                tried.iter().max()
+            );
+            assert!(average <= 33.0, "{average}: {tried:?}");
+        }
+    }
+
+    #[test]
+    #[ignore = "measures; run it alone, with --release"]
+    fn ten_thousand_ports_are_assigned_quickly() {
+        let mut mixed = with_labels(10_000, 250, 4);
+        for port in &mut mixed {
+            (port.has_v4, port.has_v6) = (port.host % 100 != 0, port.host % 100 < 2);
+        }
+        for (what, ports) in [
+            ("no labels", candidates(10_000)),
+            ("250 racks, 4 zones", with_labels(10_000, 250, 4)),
+            ("and 1 % without IPv4", mixed),
+            ("100,000, 2,500 racks, 20 zones", with_labels(100_000, 2500, 20)),
+        ] {
+            let started = Instant::now();
+            let neighbours = choose(&ports, 32, 1000);
+            let taken = started.elapsed();
+            let probers = neighbours.iter().map(|chosen| chosen.probers.len());
+            let fewest = neighbours.iter().map(|chosen| chosen.targets.len()).min();
+            println!(
+                "{what}: {taken:?}; targets: at least {fewest:?}; probers: at most {:?}",
+                probers.max()
+            );
+        }
+    }
+
+    prop_compose! {
+        fn any_port()(
+            host in 0..40_u32,
+            interface in 0..1000_u32,
+            network in prop::sample::select(vec![0_u32, 0, 0, 1]),
+            udp_port in prop::sample::select(vec![1910_u16, 1910, 1910, 862]),
+            (has_v4, has_v6) in prop::sample::select(vec![(true, false), (true, false), (true, true), (false, true)]),
+            rack in prop::option::of(0..5_u32),
+            zone in prop::option::of(0..3_u32),
+            max_targets in prop::sample::select(vec![64_usize, 64, 64, 5]),
+        ) -> Candidate {
+            let hash = Candidate::hash(&format!("{host}/{interface}").parse().unwrap());
+            Candidate { hash, host, network, udp_port, has_v4, has_v6, rack, zone, max_targets }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn neighbours_can_probe_each_other_and_are_bounded(
+            ports in prop::collection::vec(any_port(), 0..200),
+            most in 4..20_usize,
+            turn in 0..10_000_u64,
+        ) {
+            let neighbours = choose(&ports, most, turn);
+            for (index, chosen) in neighbours.iter().enumerate() {
+                let port = &ports[index];
+                prop_assert!(chosen.targets.len() <= (most).min(port.max_targets));
+                prop_assert!(chosen.probers.len() <= 2 * most, "{} probers", chosen.probers.len());
+                let mut has_others = false;
+                for (other, candidate) in ports.iter().enumerate() {
+                    let is_of_group = (port.network, port.udp_port) == (candidate.network, candidate.udp_port);
+                    has_others |= other != index && is_of_group && port.may_probe(candidate);
+                }
+                for target in &chosen.targets {
+                    let other = &ports[*target as usize];
+                    prop_assert!(*target as usize != index);
+                    prop_assert_eq!((port.network, port.udp_port), (other.network, other.udp_port));
+                    prop_assert!(port.reaches(other));
+                    prop_assert!(!has_others || port.host != other.host);
+                    prop_assert!(neighbours[*target as usize].probers.contains(&(index as u32)));
+                }
+                prop_assert!(!has_others || !chosen.targets.is_empty());
+            }
+        }
+    }
+}

@@ -50,6 +50,23 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// The same shares of `bytes`, with a tenth left for buckets.
+    pub fn within(bytes: u64) -> Self {
+        let default = Self::default();
+        let all = [default.windows, default.minutes, default.quarters, default.events];
+        let sum: u64 = all.iter().map(|limit| limit.bytes).sum();
+        let scaled = |limit: Limit| Limit {
+            bytes: (u128::from(limit.bytes) * u128::from(bytes / 10 * 9) / u128::from(sum)) as u64,
+            ..limit
+        };
+        Self {
+            windows: scaled(default.windows),
+            minutes: scaled(default.minutes),
+            quarters: scaled(default.quarters),
+            events: scaled(default.events),
+        }
+    }
+
     fn of(&self, results: Results) -> Limit {
         match results {
             WINDOWS => self.windows,

@@ -53,6 +53,8 @@ pub enum Configured {
     Reflect,
     /// `kstamp controller`
     Controller,
+    /// `kstamp hub`
+    Hub,
 }
 
 impl Configured {
@@ -61,6 +63,7 @@ impl Configured {
             Self::Agent => "agent",
             Self::Reflect => "reflect",
             Self::Controller => "controller",
+            Self::Hub => "hub",
         }
     }
 

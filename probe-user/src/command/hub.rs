@@ -1,3 +1,8 @@
-//! `kstamp hub`: coordinates a fleet of agents, takes their results and shows them.
+//! `kstamp hub`: coordinates a fleet of agents, takes their results and shows them; enrols hosts.
 
+pub mod args;
+pub mod config;
+pub mod enroll;
+pub mod output;
+pub mod run;
 pub mod site;

@@ -56,6 +56,16 @@ impl<'a> Schema<'a> {
         self.0.get_arguments().filter(is_key)
     }
 
+    /// The arguments that an action has of its own.
+    pub fn args_of_action(self, name: &str) -> impl Iterator<Item = &'a Arg> {
+        let arguments = self
+            .0
+            .find_subcommand(name)
+            .into_iter()
+            .flat_map(Command::get_arguments);
+        arguments.filter(|arg| !arg.is_global_set() && arg.get_id() != "help")
+    }
+
     /// The flag of this name, which may be an old one.
     pub fn find(self, key: &str) -> Option<&'a Arg> {
         self.args().find(|arg| {

@@ -79,6 +79,8 @@ pub type Layer = BTreeMap<String, Setting>;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Settings {
     pub command: String,
+    /// The action of a command that has some, with its own words.
+    pub action: Vec<OsString>,
     /// The files that were read.
     pub files: Vec<PathBuf>,
     pub by_key: Layer,
@@ -91,6 +93,7 @@ impl Settings {
         [OsString::from("kstamp"), OsString::from(&self.command)]
             .into_iter()
             .chain(flags)
+            .chain(self.action.iter().cloned())
             .collect()
     }
 

@@ -30,6 +30,7 @@ pub struct Sources<'a> {
     interfaces: BTreeMap<String, (Place, Layer)>,
     variables: Layer,
     line: Layer,
+    action: Vec<OsString>,
 }
 
 impl<'a> Sources<'a> {
@@ -47,6 +48,7 @@ impl<'a> Sources<'a> {
             interfaces: BTreeMap::new(),
             variables: Layer::new(),
             line: of_line(schema, matches),
+            action: action(schema, matches),
         };
         let variable = |key: &str| {
             let name = variable_of(key);
@@ -184,6 +186,7 @@ impl<'a> Sources<'a> {
         }
         Settings {
             command: self.schema.command().to_owned(),
+            action: self.action.clone(),
             files: self.files.clone(),
             by_key: weighed.into_iter().map(|(key, (_, setting))| (key, setting)).collect(),
         }
@@ -207,6 +210,30 @@ fn of_line(schema: Schema<'_>, matches: &ArgMatches) -> Layer {
         Some((key_of(arg).to_owned(), Setting { kind, values, place }))
     };
     schema.args().filter_map(setting).collect()
+}
+
+/// The action on a command line, with its words. Flags that it shares with the command are among the command's.
+fn action(schema: Schema<'_>, matches: &ArgMatches) -> Vec<OsString> {
+    let Some((name, matches)) = matches.subcommand() else {
+        return Vec::new();
+    };
+    let mut words = vec![name.into()];
+    for arg in schema.args_of_action(name) {
+        let id = arg.get_id().as_str();
+        if matches.value_source(id) != Some(ValueSource::CommandLine) {
+            continue;
+        }
+        let flag = || OsString::from(format!("--{}", key_of(arg)));
+        match (arg.is_positional(), kind_of(arg)) {
+            (true, _) => words.extend(matches.get_raw(id).into_iter().flatten().map(ToOwned::to_owned)),
+            (false, Kind::Switch | Kind::Count) => words.push(flag()),
+            (false, Kind::Value | Kind::List) => {
+                let values = matches.get_raw(id).into_iter().flatten();
+                words.extend(values.flat_map(|value| [flag(), value.to_owned()]));
+            }
+        }
+    }
+    words
 }
 
 /// The value of an environment variable, as on a command line.

@@ -362,7 +362,7 @@ fn check_says_what_it_has_read() {
     ]);
     assert_eq!(
         host.text("config check"),
-        "agent: DIR/agent.toml, DIR/agent.d/a.toml: valid, with p1, p2\nreflect: no file: valid\ncontroller: no file: valid\n"
+        "agent: DIR/agent.toml, DIR/agent.d/a.toml: valid, with p1, p2\nreflect: no file: valid\ncontroller: no file: valid\nhub: no file: valid\n"
     );
     assert_eq!(
         host.text("config check agent --iface p3"),
@@ -403,7 +403,7 @@ fn show_names_the_source_of_each_value() {
 
 #[test]
 fn every_line_of_the_default_file_can_be_uncommented() {
-    for command in ["agent", "reflect", "controller"] {
+    for command in ["agent", "reflect", "controller", "hub"] {
         let text = Host::new([]).text(&format!("config default {command}"));
         assert!(
             text.lines().all(|line| line.starts_with('#') || line.is_empty()),

@@ -141,6 +141,7 @@ mod tests {
         let pairs = text.split_whitespace().filter_map(|pair| pair.split_once('='));
         Settings {
             command: "agent".to_owned(),
+            action: Vec::new(),
             files: Vec::new(),
             by_key: pairs
                 .map(|(key, value)| (key.to_owned(), setting(value)))

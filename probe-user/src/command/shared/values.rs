@@ -158,6 +158,25 @@ pub fn prefixes(flag: &str, texts: &[String]) -> Result<Vec<IpNet>, ConfigError>
     texts.iter().map(prefix).collect()
 }
 
+/// An amount of memory or disk space.
+pub fn bytes(flag: &str, text: &str) -> Result<u64, ConfigError> {
+    const UNITS: [(&str, u32); 4] = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("TiB", 40)];
+    let split = UNITS
+        .iter()
+        .find_map(|(unit, shift)| Some((text.strip_suffix(unit)?.trim_end(), *shift)));
+    let (number, shift) = split.unwrap_or((text, 0));
+    match number
+        .parse::<u64>()
+        .ok()
+        .and_then(|number| number.checked_mul(1 << shift))
+    {
+        Some(bytes) => Ok(bytes),
+        None => wrong(format!(
+            "{flag} '{text}' is not an amount of bytes; write 512MiB or 10GiB"
+        )),
+    }
+}
+
 /// `--rate`, `--rate-source`, `--rate-group`.
 pub fn rate(flag: &str, text: &str) -> Result<u32, ConfigError> {
     match text.parse() {
@@ -265,23 +284,6 @@ pub fn number<T: FromStr + PartialOrd + Display>(flag: &str, text: &str, max: T)
         Ok(number) if number <= max => Ok(number),
         _ => wrong(format!("{flag} '{text}' is not a number from 0 to {max}")),
     }
-}
-
-/// A number of bytes: a number and a unit.
-pub fn size(flag: &str, text: &str) -> Result<u64, ConfigError> {
-    const UNITS: [(&str, u64); 3] = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
-    let size = UNITS.iter().find_map(|(unit, bytes)| {
-        let number: u64 = text.strip_suffix(unit)?.trim_end().parse().ok()?;
-        number.checked_mul(*bytes).filter(|size| *size > 0)
-    });
-    size.map_or_else(
-        || {
-            wrong(format!(
-                "{flag} '{text}' is not a size; write a number and a unit: 512KiB, 64MiB, 2GiB"
-            ))
-        },
-        Ok,
-    )
 }
 
 /// `--key-file`, read before anything is opened.

@@ -16,6 +16,7 @@ use crate::config::guarded::{self, Guard};
 
 /// Where results wait for the hub, unless the user says otherwise.
 const BUFFER: &str = "/var/lib/kstamp/fleet";
+const MIN_BUFFER_SIZE: u64 = 1 << 20;
 const DEFAULT_MAX_PEERS: usize = 64;
 
 const MAX_LABELS: usize = 16;
@@ -58,9 +59,7 @@ pub fn validate(args: FleetArgs, interface: &str) -> Result<Option<FleetConfig>,
     let max_peers = args
         .hub_max_peers
         .map(|text| values::number("--hub-max-peers", &text, MAX_PEERS));
-    let buffer_size = args
-        .hub_buffer_size
-        .map(|text| values::size("--hub-buffer-size", &text));
+    let buffer_size = args.hub_buffer_size.map(|text| buffer_size(&text));
     Ok(Some(FleetConfig {
         port: port
             .parse()
@@ -73,6 +72,15 @@ pub fn validate(args: FleetArgs, interface: &str) -> Result<Option<FleetConfig>,
         buffer_size: buffer_size.transpose()?.unwrap_or(DEFAULT_SPOOL_SIZE),
         netns: args.hub_netns,
     }))
+}
+
+fn buffer_size(text: &str) -> Result<u64, ConfigError> {
+    match values::bytes("--hub-buffer-size", text)? {
+        size if size < MIN_BUFFER_SIZE => wrong(format!(
+            "--hub-buffer-size {text} has hardly room for one interval of a large fleet; use 1MiB or more"
+        )),
+        size => Ok(size),
+    }
 }
 
 fn labels(texts: &[String]) -> Result<BTreeMap<String, String>, ConfigError> {
@@ -102,3 +110,6 @@ fn is_label(name: &str, value: &str) -> bool {
     let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
     fits(name) && fits(value) && name.bytes().all(is_name) && !value.chars().any(char::is_control)
 }
+
+#[cfg(test)]
+mod tests;

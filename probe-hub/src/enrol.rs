@@ -1,0 +1,374 @@
+//! Who belongs to the fleet: the state directory of a hub, with its authority, its keys, and a file for each enrolled name.
+
+mod accounts;
+mod address;
+mod authority;
+mod files;
+
+use std::collections::BTreeMap;
+use std::fs::{self, DirBuilder, File, TryLockError};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use ipnet::IpNet;
+use nkeys::KeyPair;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+pub use self::address::Address;
+use self::authority::Authority;
+use self::files::{read, replace};
+use crate::credentials::Credentials;
+use crate::name::HostName;
+
+#[derive(Debug, Error)]
+pub enum EnrolError {
+    #[error("cannot {action} {path}: {source}")]
+    Io {
+        action: &'static str,
+        path: PathBuf,
+        source: io::Error,
+    },
+    #[error(
+        "the state directory {path} belongs to user {owner}; run kstamp as that user, or give another one by --state"
+    )]
+    Owner { path: PathBuf, owner: u32 },
+    #[error("the state directory {path} is open to other users (mode {mode:04o}); `chmod 700 {path}` closes it")]
+    Open { path: PathBuf, mode: u32 },
+    #[error("another `kstamp hub` uses {0}; stop it, or give this one a directory of its own by --state")]
+    Locked(PathBuf),
+    #[error("{0} is enrolled already; --replace gives it new credentials, and those it has no longer work")]
+    Enrolled(HostName),
+    #[error("{name} is not enrolled; {dir} has those that are")]
+    Unknown { name: HostName, dir: PathBuf },
+    #[error(
+        "{path} is not as kstamp wrote it: {why}; restore it from a copy, or remove the whole state directory and enrol anew"
+    )]
+    Content { path: PathBuf, why: String },
+    #[error("cannot make a certificate: {0}")]
+    Certificate(#[from] rcgen::Error),
+    #[error("cannot make a key: {0}")]
+    Key(#[from] nkeys::error::Error),
+}
+
+/// A host or a reader, as its file has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Enrolled {
+    /// Its public NKey.
+    pub key: String,
+    /// Where the addresses of its ports are. A reader has none.
+    #[serde(with = "prefixes")]
+    pub prefixes: Vec<IpNet>,
+    /// As in RFC 3339.
+    pub enrolled: String,
+    /// Of its certificate.
+    pub expires: i16,
+}
+
+impl Enrolled {
+    /// It may ask, and has no ports.
+    pub fn is_reader(&self) -> bool {
+        self.prefixes.is_empty()
+    }
+}
+
+/// The last year of the certificates that are made today.
+pub fn expiry_year() -> i16 {
+    authority::expiry_year(jiff::Timestamp::now())
+}
+
+/// What an agent needs to know to reach the servers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Servers {
+    /// As `tls://HOST:PORT`.
+    pub urls: Vec<String>,
+    /// Of their certificates (PEM); `None` for the authority of the state directory.
+    pub ca: Option<String>,
+}
+
+/// What is to be known of the servers that a hub starts.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ServerFile {
+    addresses: Vec<Address>,
+}
+
+/// The keys of a hub.
+pub struct HubKeys {
+    /// Signs assignments. Another one than that of the connection: with the latter, each server has the hub sign what it likes.
+    pub signing: KeyPair,
+    pub credentials: Credentials,
+}
+
+/// A state directory, which belongs to this user alone.
+#[derive(Debug, Clone)]
+pub struct StateDirectory {
+    path: PathBuf,
+}
+
+impl StateDirectory {
+    /// Opens it, or makes it with all that is missing.
+    pub fn open(path: &Path) -> Result<Self, EnrolError> {
+        let state = Self { path: path.to_owned() };
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+        made.map_err(|source| failed("make", path, source))?;
+        let metadata = fs::metadata(path).map_err(|source| failed("read", path, source))?;
+        let owner = metadata.uid();
+        if owner != files::own_user() {
+            return Err(EnrolError::Owner {
+                path: state.path,
+                owner,
+            });
+        }
+        let mode = metadata.mode() & 0o7777;
+        if mode & 0o077 != 0 {
+            return Err(EnrolError::Open { path: state.path, mode });
+        }
+        let _change = state.change()?;
+        files::make_directory(&state.hosts_directory())?;
+        state.make_missing(authority::KEY, || Authority::make(&state.path, jiff::Timestamp::now()))?;
+        for (name, key) in [(SIGNING, KeyPair::new_account()), (CONNECTION, KeyPair::new_user())] {
+            state.make_missing(name, || state.write(name, &key.seed()?))?;
+        }
+        Ok(state)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn make_missing(&self, name: &str, make: impl FnOnce() -> Result<(), EnrolError>) -> Result<(), EnrolError> {
+        match fs::exists(self.path.join(name)) {
+            Ok(true) => Ok(()),
+            Ok(false) => make(),
+            Err(source) => Err(failed("read", &self.path.join(name), source)),
+        }
+    }
+
+    fn hosts_directory(&self) -> PathBuf {
+        self.path.join("hosts")
+    }
+
+    fn host_file(&self, name: &HostName) -> PathBuf {
+        self.hosts_directory().join(format!("{name}.toml"))
+    }
+
+    /// For the hub that runs; held until it is dropped.
+    pub fn lock(&self) -> Result<File, EnrolError> {
+        let path = self.path.join("lock");
+        let file = files::open_lock(&path)?;
+        match file.try_lock() {
+            Ok(()) => Ok(file),
+            Err(TryLockError::WouldBlock) => Err(EnrolError::Locked(self.path.clone())),
+            Err(TryLockError::Error(source)) => Err(failed("lock", &path, source)),
+        }
+    }
+
+    /// For a change, which takes a moment.
+    fn change(&self) -> Result<File, EnrolError> {
+        let path = self.path.join("change.lock");
+        let file = files::open_lock(&path)?;
+        file.lock().map_err(|source| failed("lock", &path, source))?;
+        Ok(file)
+    }
+
+    /// The addresses of the servers that a hub here starts. `given` take the place of those before; without any,
+    /// there is `default`.
+    pub fn addresses(&self, given: &[Address], default: Address) -> Result<Vec<Address>, EnrolError> {
+        let _change = self.change()?;
+        let path = self.path.join(ADDRESSES);
+        let before: ServerFile = match fs::exists(&path) {
+            Ok(true) => read_toml(&path)?,
+            _ => ServerFile::default(),
+        };
+        let addresses = match (given, &*before.addresses) {
+            ([], []) => vec![default],
+            ([], before) => before.to_vec(),
+            (given, _) => given.to_vec(),
+        };
+        if addresses != before.addresses {
+            let file = ServerFile {
+                addresses: addresses.clone(),
+            };
+            self.write(ADDRESSES, &write_toml(&file))?;
+        }
+        Ok(addresses)
+    }
+
+    /// Changes whenever somebody is enrolled or revoked, or the addresses change.
+    pub fn version(&self) -> [Option<SystemTime>; 2] {
+        [ACCOUNTS, ADDRESSES].map(|name| fs::metadata(self.path.join(name)).and_then(|file| file.modified()).ok())
+    }
+
+    /// Writes the accounts for servers.
+    pub fn write_accounts(&self) -> Result<(), EnrolError> {
+        let _change = self.change()?;
+        self.replace_accounts()
+    }
+
+    fn replace_accounts(&self) -> Result<(), EnrolError> {
+        let hub = self.key(CONNECTION)?.public_key();
+        self.write(ACCOUNTS, &accounts::text(&hub, &self.enrolled()?))
+    }
+
+    /// Writes a file, in the place of the one before.
+    pub(crate) fn write(&self, name: &str, content: &str) -> Result<(), EnrolError> {
+        replace(&self.path.join(name), content)
+    }
+
+    /// Enrols a host, or a reader, which has no prefixes. Its secrets are in the credentials and nowhere else.
+    pub fn enroll(
+        &self,
+        name: &HostName,
+        prefixes: &[IpNet],
+        servers: Servers,
+        is_replaced: bool,
+    ) -> Result<Credentials, EnrolError> {
+        let _change = self.change()?;
+        let path = self.host_file(name);
+        let is_enrolled = fs::exists(&path).map_err(|source| failed("read", &path, source))?;
+        if is_enrolled && !is_replaced {
+            return Err(EnrolError::Enrolled(name.clone()));
+        }
+        let now = jiff::Timestamp::now();
+        let key = KeyPair::new_user();
+        let credentials = self.credentials(name, &key, servers, now)?;
+        let enrolled = Enrolled {
+            key: key.public_key(),
+            prefixes: prefixes.to_vec(),
+            enrolled: format!("{now:.0}"),
+            expires: authority::expiry_year(now),
+        };
+        replace(&path, &write_toml(&enrolled))?;
+        self.replace_accounts()?;
+        Ok(credentials)
+    }
+
+    /// Ends an enrolment.
+    pub fn revoke(&self, name: &HostName) -> Result<(), EnrolError> {
+        let _change = self.change()?;
+        let path = self.host_file(name);
+        fs::remove_file(&path).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => EnrolError::Unknown {
+                name: name.clone(),
+                dir: self.hosts_directory(),
+            },
+            _ => failed("remove", &path, source),
+        })?;
+        self.replace_accounts()
+    }
+
+    /// All that are enrolled.
+    pub fn enrolled(&self) -> Result<BTreeMap<HostName, Enrolled>, EnrolError> {
+        let directory = self.hosts_directory();
+        let mut enrolled = BTreeMap::new();
+        for entry in fs::read_dir(&directory).map_err(|source| failed("read", &directory, source))? {
+            let path = entry.map_err(|source| failed("read", &directory, source))?.path();
+            let name = path.file_stem().and_then(|name| name.to_str()?.parse().ok());
+            if let (Some(name), Some("toml")) = (name, path.extension().and_then(|extension| extension.to_str())) {
+                enrolled.insert(name, read_toml(&path)?);
+            }
+        }
+        Ok(enrolled)
+    }
+
+    /// The keys of the hub, which is called `name`. Its certificate is made anew each time.
+    pub fn hub(&self, name: &HostName, servers: Servers) -> Result<HubKeys, EnrolError> {
+        Ok(HubKeys {
+            signing: self.key(SIGNING)?,
+            credentials: self.credentials(name, &self.key(CONNECTION)?, servers, jiff::Timestamp::now())?,
+        })
+    }
+
+    /// Makes the certificate of the server that a hub starts, and its key: files `server.pem` and `server.key`.
+    pub fn make_server_certificate(&self, addresses: &[Address]) -> Result<(), EnrolError> {
+        let issued = Authority::read(&self.path)?.issue_server(addresses, jiff::Timestamp::now())?;
+        self.write(SERVER_KEY, &issued.key)?;
+        self.write(SERVER_CERTIFICATE, &issued.certificate)
+    }
+
+    fn key(&self, name: &str) -> Result<KeyPair, EnrolError> {
+        let path = self.path.join(name);
+        KeyPair::from_seed(read(&path)?.trim()).map_err(|error| EnrolError::Content {
+            path,
+            why: error.to_string(),
+        })
+    }
+
+    fn credentials(
+        &self,
+        name: &HostName,
+        key: &KeyPair,
+        servers: Servers,
+        now: jiff::Timestamp,
+    ) -> Result<Credentials, EnrolError> {
+        let authority = Authority::read(&self.path)?;
+        let issued = authority.issue_client(name, now)?;
+        Ok(Credentials {
+            name: name.clone(),
+            servers: servers.urls,
+            seed: key.seed()?,
+            hub: self.key(SIGNING)?.public_key(),
+            ca: servers.ca.unwrap_or(authority.certificate),
+            certificate: issued.certificate,
+            key: issued.key,
+        })
+    }
+}
+
+/// The accounts, for the block `accounts` of a server's configuration.
+pub const ACCOUNTS: &str = "accounts.conf";
+/// Addresses of the server that a hub starts.
+const ADDRESSES: &str = "server.toml";
+/// Files of the server that a hub starts.
+pub const AUTHORITY_CERTIFICATE: &str = authority::CERTIFICATE;
+pub const SERVER_CERTIFICATE: &str = "server.pem";
+pub const SERVER_KEY: &str = "server.key";
+
+/// Seed of the key that signs assignments.
+const SIGNING: &str = "signing.seed";
+/// Seed of the hubs' user.
+const CONNECTION: &str = "hub.seed";
+
+fn failed(action: &'static str, path: &Path, source: io::Error) -> EnrolError {
+    EnrolError::Io {
+        action,
+        path: path.to_owned(),
+        source,
+    }
+}
+
+fn read_toml<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<T, EnrolError> {
+    toml_edit::de::from_str(&read(path)?).map_err(|error| EnrolError::Content {
+        path: path.to_owned(),
+        why: error.message().to_owned(),
+    })
+}
+
+fn write_toml(value: &impl Serialize) -> String {
+    toml_edit::ser::to_string_pretty(value).unwrap_or_default()
+}
+
+/// Prefixes as texts.
+mod prefixes {
+    use ipnet::IpNet;
+    use serde::{Deserialize as _, Deserializer, Serializer, de};
+
+    pub fn serialize<S: Serializer>(prefixes: &[IpNet], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(prefixes.iter().map(ToString::to_string))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
+        let texts = Vec::<String>::deserialize(deserializer)?;
+        texts
+            .iter()
+            .map(|text| text.parse().map_err(de::Error::custom))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,348 @@
+//! Agents of a fleet, with a real NATS server. The test plays the hub.
+
+#![allow(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
+
+mod support;
+
+use std::env;
+use std::fs::{self, Permissions};
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use async_nats::jetstream::{self, kv};
+use async_nats::{Client, HeaderMap};
+use futures_util::StreamExt as _;
+use ipnet::IpNet;
+use nix::sys::signal::Signal;
+use probe_hub::connection;
+use probe_hub::enrol::{Address, HubKeys, Servers, StateDirectory};
+use probe_hub::hub::stores::{self, Limits};
+use probe_hub::message::assignment::{Assignment, SIGNATURE, Target};
+use probe_hub::message::event::{Answer, Event, What};
+use probe_hub::message::presence::Presence;
+use probe_hub::server::{self, Server};
+use probe_hub::subjects::{self, EVENTS, WINDOWS};
+use support::{FAR_V4, Pair, Running, count, ip, summary};
+use tempfile::TempDir;
+use tokio::time::timeout;
+
+/// Longest wait for anything.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Addresses that neither end has in a prefix of its own.
+const NEAR_FLEET: &str = "10.71.0.5";
+const FAR_FLEET: &str = "10.72.0.6";
+
+/// The path of a NATS server; `None` without one, which is printed.
+async fn program() -> Option<PathBuf> {
+    let named = env::var_os("KSTAMP_NATS_SERVER").map(PathBuf::from);
+    let found = server::find(named.as_deref()).await;
+    found
+        .inspect_err(|error| println!("SKIPPED: needs a NATS server in KSTAMP_NATS_SERVER or PATH: {error}"))
+        .ok()
+}
+
+/// A server on loopback, and the hub's connection to it.
+struct Hub {
+    directory: TempDir,
+    url: String,
+    keys: HubKeys,
+    client: Client,
+    jetstream: jetstream::Context,
+    state: StateDirectory,
+    server: Server,
+    generation: u64,
+}
+
+impl Hub {
+    async fn start(program: PathBuf) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let state = StateDirectory::open(&directory.path().join("hub")).unwrap();
+        let listen: SocketAddr = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let config = server::Config {
+            program,
+            name: "hub".parse().unwrap(),
+            listen,
+            store: 1 << 30,
+        };
+        server::write_certificate(&state, &config, &[Address::new(listen)]).unwrap();
+        let server = Server::start(&state, config).await.unwrap();
+        let url = format!("tls://{listen}");
+        let keys = state.hub(&"hub".parse().unwrap(), servers(&url)).unwrap();
+        let client = connection::connect(&keys.credentials, |_| async {}).await.unwrap();
+        let jetstream = jetstream::new(client.clone());
+        let limits = Limits::default();
+        let few = stores::Limit {
+            bytes: 1 << 20,
+            ..limits.events
+        };
+        let limits = Limits {
+            windows: few,
+            minutes: few,
+            quarters: few,
+            events: few,
+        };
+        stores::make(&jetstream, &limits, PATIENCE).await.unwrap();
+        Self {
+            directory,
+            url,
+            keys,
+            client,
+            jetstream,
+            state,
+            server,
+            generation: 0,
+        }
+    }
+
+    /// Writes the credentials of a host to a file.
+    fn enroll(&self, host: &str) -> PathBuf {
+        let prefixes: [IpNet; 1] = ["10.0.0.0/8".parse().unwrap()];
+        let credentials = self
+            .state
+            .enroll(&host.parse().unwrap(), &prefixes, servers(&self.url), false)
+            .unwrap();
+        self.server.reload();
+        let path = self.directory.path().join(format!("{host}.toml"));
+        fs::write(&path, credentials.write()).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        path
+    }
+
+    async fn bucket(&self, name: &str) -> kv::Store {
+        self.jetstream.get_key_value(name).await.unwrap()
+    }
+
+    /// The presence of a port, when it is `wanted`.
+    async fn presence(&self, port: &str, wanted: impl Fn(&Presence) -> bool) -> Presence {
+        let key = port.replace('/', ".");
+        let bucket = self.bucket(subjects::PRESENCE).await;
+        let found = async {
+            loop {
+                let entry = bucket.get(&key).await.unwrap();
+                let presence = entry.map(|entry| serde_json::from_slice::<Presence>(&entry).unwrap());
+                if let Some(presence) = presence.filter(&wanted) {
+                    return presence;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        timeout(PATIENCE, found).await.expect(port)
+    }
+
+    /// Assigns targets and probers, each as `HOST/PORT ADDRESS…`.
+    async fn assign(&mut self, port: &str, targets: &[&str], probers: &[&str]) {
+        self.generation += 1;
+        let read = |texts: &[&str]| -> Vec<Target> {
+            let target = |text: &&str| {
+                let mut words = text.split_whitespace();
+                Target {
+                    port: words.next().unwrap().parse().unwrap(),
+                    addresses: words.map(|address| address.parse().unwrap()).collect(),
+                }
+            };
+            texts.iter().map(target).collect()
+        };
+        let assignment = Assignment {
+            port: port.parse().unwrap(),
+            generation: self.generation,
+            targets: read(targets),
+            probers: read(probers),
+        };
+        let (content, signature) = assignment.sign(&self.keys.signing).unwrap();
+        let mut headers = HeaderMap::new();
+        headers.insert(SIGNATURE, signature.as_str());
+        let subject = subjects::entry(subjects::ASSIGNMENT, &assignment.port.tokens());
+        let published = self
+            .jetstream
+            .publish_with_headers(subject, headers, content.into())
+            .await;
+        published.unwrap().await.unwrap();
+    }
+
+    /// The first event of a port that is `wanted`, since the start.
+    async fn event<T>(&self, port: &str, wanted: impl Fn(What) -> Option<T>) -> T {
+        let stream = self.jetstream.get_stream(EVENTS.stream).await.unwrap();
+        let config = jetstream::consumer::pull::OrderedConfig {
+            filter_subject: EVENTS.of(&port.parse().unwrap()),
+            ..Default::default()
+        };
+        let mut messages = stream.create_consumer(config).await.unwrap().messages().await.unwrap();
+        let found = async {
+            loop {
+                let message = messages.next().await.unwrap().unwrap();
+                let event: Event = serde_json::from_slice(&message.payload).unwrap();
+                if let Some(found) = wanted(event.what) {
+                    return found;
+                }
+            }
+        };
+        timeout(PATIENCE, found).await.expect("an event")
+    }
+
+    async fn batches(&self) -> u64 {
+        let mut stream = self.jetstream.get_stream(WINDOWS.stream).await.unwrap();
+        stream.info().await.unwrap().state.messages
+    }
+}
+
+fn servers(url: &str) -> Servers {
+    Servers {
+        urls: vec![url.to_owned()],
+        ca: None,
+    }
+}
+
+/// The flags of an agent that connects from the namespace of this test.
+fn flags(interface: &str, credentials: &Path, buffer: &Path) -> String {
+    format!(
+        "agent --iface {interface} --interval 20ms --timeout 200ms --report 500ms --family v4 --hub-credentials {} --hub-buffer {} \
+         --hub-netns /proc/{}/ns/net",
+        credentials.display(),
+        buffer.display(),
+        std::process::id()
+    )
+}
+
+fn is_up(running: &Running, peer: &str, found: &str) {
+    running.await_record(1, "the peer is up", |record| {
+        record["event"] == "up" && record["peer"] == peer && record["found"] == found
+    });
+}
+
+/// Waits for another window of a peer in which nothing is lost.
+fn await_whole_window(running: &Running, peer: &str) {
+    let of_it = |record: &serde_json::Value| {
+        record["type"] == "window" && record["peer"] == peer && record["path"] == "unicast" && record["lost"] == 0
+    };
+    let before = running.records().into_iter().filter(of_it).count();
+    running.await_record(before + 1, "another window", of_it);
+}
+
+#[tokio::test]
+async fn ports_are_probed_as_a_hub_assigns_them() {
+    let (Some(pair), Some(program)) = (Pair::new(), program().await) else {
+        return;
+    };
+    for (namespace, port, own, other) in [
+        (&pair.near, "port1", NEAR_FLEET, FAR_FLEET),
+        (&pair.far, "port2", FAR_FLEET, NEAR_FLEET),
+    ] {
+        ip(namespace, &format!("address add {own}/32 dev {port}"));
+        ip(namespace, &format!("route add {other}/32 dev {port} src {own}"));
+    }
+    let mut hub = Hub::start(program).await;
+    let buffer = hub.directory.path().join("buffer");
+    let configuration = hub.directory.path().join("agent.toml");
+    fs::write(&configuration, "").unwrap();
+    let far_flags = flags("port2", &hub.enroll("h2"), &buffer);
+    let far = pair.started(&pair.far, &format!("{far_flags} --no-group"));
+    let near_flags = flags("port1", &hub.enroll("h1"), &buffer);
+    let near = pair.started(
+        &pair.near,
+        &format!(
+            "{near_flags} --no-group --hub-label rack=r7 --config {}",
+            configuration.display()
+        ),
+    );
+    assert_eq!(near.await_type("start")["fleet"], "h1/port1");
+
+    // What the ports are.
+    let has_address = |address: &str| {
+        let address: IpAddr = address.parse().unwrap();
+        move |presence: &Presence| presence.addresses.contains(&address)
+    };
+    let presence = hub.presence("h1/port1", has_address(NEAR_FLEET)).await;
+    assert_eq!(
+        (presence.label("rack"), presence.udp_port, presence.max_peers),
+        ("r7", 1910, 64)
+    );
+    assert!(
+        presence.attach.starts_with("xdp") || presence.attach == "tc",
+        "{}",
+        presence.attach
+    );
+    let other = hub.presence("h2/port2", has_address(FAR_FLEET)).await;
+    assert_eq!(presence.clock, other.clock, "both read one clock");
+    assert_ne!(presence.boot, other.boot);
+    ip(&pair.near, "address add 10.73.0.5/32 dev port1");
+    hub.presence("h1/port1", has_address("10.73.0.5")).await;
+
+    // An assignment opens the far reflector for the near port, and names targets. Own addresses are none.
+    let target = format!("h2/port2 {FAR_FLEET}");
+    let prober = format!("h1/port1 {NEAR_FLEET}");
+    hub.assign("h2/port2", &[], &[&prober]).await;
+    hub.assign("h1/port1", &[&target, &format!("h3/port3 {NEAR_FLEET}")], &[])
+        .await;
+    is_up(&near, FAR_FLEET, "assigned");
+    await_whole_window(&near, FAR_FLEET);
+    let why = hub
+        .event("h1/port1", |what| match what {
+            What::Refused { peer, why, .. } if peer.to_string() == "h3/port3" => Some(why),
+            _ => None,
+        })
+        .await;
+    assert_eq!(why, "it is an address of this port itself");
+
+    // A changed configuration and an assignment are independent of each other.
+    fs::write(
+        &configuration,
+        format!("peer = [\"{FAR_V4}\"]\nallow = [\"10.99.0.0/16\"]\n"),
+    )
+    .unwrap();
+    near.signal(Signal::SIGHUP);
+    is_up(&near, FAR_V4, "static");
+    await_whole_window(&near, FAR_FLEET);
+    fs::write(&configuration, "").unwrap();
+    near.signal(Signal::SIGHUP);
+    near.await_record(1, "the end of the named peer", |record| {
+        record["event"] == "down" && record["peer"] == FAR_V4 && record["reason"] == "removed"
+    });
+    await_whole_window(&near, FAR_FLEET);
+
+    // The far port no longer answers: its reflector knows of as many replies as have come, so probes are lost on the way there.
+    hub.assign("h2/port2", &[], &[]).await;
+    let silence = hub
+        .event("h1/port1", |what| match what {
+            What::Silent(silence) => Some(silence),
+            _ => None,
+        })
+        .await;
+    assert_eq!(
+        (silence.peer.to_string().as_str(), silence.address.to_string().as_str()),
+        ("h2/port2", FAR_FLEET)
+    );
+    let question = serde_json::to_vec(&silence.session).unwrap();
+    let subject = subjects::question(&"h2/port2".parse().unwrap());
+    let answer = hub.client.request(subject, question.into()).await.unwrap();
+    let answer: Answer = serde_json::from_slice(&answer.payload).unwrap();
+    assert!(answer.replies.is_some_and(|replies| replies > 10), "{answer:?}");
+    assert_eq!(answer.replies, silence.replies);
+
+    // Answered again, it is up again; given up, it is probed no more.
+    hub.assign("h2/port2", &[], &[&prober]).await;
+    await_whole_window(&near, FAR_FLEET);
+    hub.assign("h1/port1", &[], &[]).await;
+    near.await_record(1, "the end of the assigned peer", |record| {
+        record["event"] == "down" && record["peer"] == FAR_FLEET && record["reason"] == "removed"
+    });
+
+    // The last windows are delivered at the end.
+    let (before, ended) = (hub.batches().await, std::time::Instant::now());
+    let (status, records, stderr) = near.stop();
+    assert!(status.success(), "{stderr}");
+    assert!(ended.elapsed() < Duration::from_secs(4));
+    let summary = summary(&records, FAR_FLEET, "unicast");
+    assert!(count(summary, "received") > 0, "{summary}");
+    let delivered = async {
+        while hub.batches().await <= before {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(PATIENCE, delivered).await.unwrap();
+    let (status, _, stderr) = far.stop();
+    assert!(status.success(), "{stderr}");
+    hub.server.stop().await;
+}
