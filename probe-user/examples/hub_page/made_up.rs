@@ -1,7 +1,10 @@
 //! A fleet that does not exist.
 
 use std::net::Ipv4Addr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use anyhow::Result;
+use probe_core::stats::native::NativeHistogram;
 use probe_hub::hub::alerts::{Alerts, Silent};
 use probe_hub::hub::fleet::{Fleet, Now, PortId};
 use probe_hub::hub::history::{History, Range, Timed};
@@ -9,22 +12,88 @@ use probe_hub::hub::matrix::{Cell, Matrix};
 use probe_hub::message::event::Direction;
 use probe_hub::message::heartbeat::Heartbeat;
 use probe_hub::message::presence::Presence;
-use probe_hub::message::windows::{Clock, Delay, Probe, Window, WireCounts};
+use probe_hub::message::windows::{Clock, Delay, Histogram, Probe, Window, WireCounts};
 use probe_hub::name::PortName;
 use probe_hub::subjects::{MINUTES, QUARTERS, WINDOWS};
 
+use super::Source;
+
 const S: u64 = 1_000_000_000;
-pub const WINDOW_NS: u64 = 10 * S;
+const WINDOW_NS: u64 = 10 * S;
 /// Hosts of a zone, and of a rack.
 const ZONE: u32 = 250;
 const RACK: u32 = 20;
+
+#[derive(Default)]
+struct State {
+    fleet: Mutex<Fleet>,
+    matrix: Mutex<Matrix>,
+    alerts: Mutex<Alerts>,
+}
+
+#[derive(Clone, Default)]
+pub struct MadeUp(Arc<State>);
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Source for MadeUp {
+    fn fleet(&self) -> MutexGuard<'_, Fleet> {
+        lock(&self.0.fleet)
+    }
+
+    fn matrix(&self) -> MutexGuard<'_, Matrix> {
+        lock(&self.0.matrix)
+    }
+
+    fn alerts(&self) -> MutexGuard<'_, Alerts> {
+        lock(&self.0.alerts)
+    }
+
+    fn name(&self) -> &str {
+        "made-up"
+    }
+
+    fn is_connected(&self) -> bool {
+        true
+    }
+
+    fn coordinator(&self) -> Option<String> {
+        Some(self.name().to_owned())
+    }
+
+    fn batches(&self) -> u64 {
+        self.matrix().version()
+    }
+
+    fn refused(&self) -> Vec<(&'static str, u64)> {
+        vec![("unknown_port", 2)]
+    }
+
+    async fn windows(&self, from: PortName, to: PortName, range: Range) -> Result<History> {
+        Ok(past(&from, &to, range))
+    }
+}
+
+impl MadeUp {
+    /// Each of the hosts has probed all others.
+    pub fn new(hosts: u32, now: Now) -> Self {
+        let state = Self::default();
+        *state.fleet() = fleet(hosts, now);
+        for from in 0..hosts {
+            measure(&mut state.matrix(), hosts, from, now.utc_ns);
+        }
+        state
+    }
+}
 
 pub fn name(host: u32) -> PortName {
     format!("host-{:04}/eth0", host + 1).parse().expect("a name")
 }
 
 /// Hosts with one port each, in zones and racks.
-pub fn fleet(hosts: u32, now: Now) -> Fleet {
+fn fleet(hosts: u32, now: Now) -> Fleet {
     let mut fleet = Fleet::default();
     let prefix = "10.0.0.0/8".parse().expect("a prefix");
     let allowed = |_: &_| Some(vec![prefix]);
@@ -123,7 +192,7 @@ pub fn alert(alerts: &mut Alerts, now_ns: u64) {
 }
 
 /// The past of a pair: a window each ten seconds, a minute each minute, or a quarter each quarter of an hour.
-pub fn past(from: &PortName, to: &PortName, range: Range) -> History {
+fn past(from: &PortName, to: &PortName, range: Range) -> History {
     let number = |port: &PortName| {
         let digits = port.host.as_str().trim_start_matches("host-");
         digits.parse::<u32>().unwrap_or(1) - 1
@@ -162,6 +231,15 @@ fn window(from: u32, to: u32, end_ns: u64, length_ns: u64) -> Timed {
             histogram: None,
         }
     };
+    let rtt = rtt_ns.map(|(p50_ns, p99_ns)| {
+        let probe = |number: u64| (p50_ns + (p99_ns - p50_ns) * number / counts.received).cast_signed();
+        let bins = (0..counts.received).map(|number| (probe(number), 1));
+        let native = NativeHistogram::new(bins.clone().map(|(ns, _)| i128::from(ns)).sum(), bins);
+        Delay {
+            histogram: Some(Histogram::from(&native)),
+            ..delay(p50_ns, p99_ns)
+        }
+    });
     let sent_ns = end_ns - S;
     let lost = (0..counts.lost()).map(|number| Probe {
         seq: number as u32,
@@ -180,7 +258,7 @@ fn window(from: u32, to: u32, end_ns: u64, length_ns: u64) -> Timed {
     let window = Window {
         peer: name(to).to_string(),
         counts: Some(counts),
-        rtt: rtt_ns.map(|(p50, p99)| delay(p50, p99)),
+        rtt,
         forward: rtt_ns.map(|(p50, p99)| delay(p50 * 6 / 10, p99 * 6 / 10)),
         backward: rtt_ns.map(|(p50, p99)| delay(p50 * 4 / 10, p99 * 4 / 10)),
         clock: Clock::Synced.into(),

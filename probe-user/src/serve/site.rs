@@ -104,12 +104,19 @@ pub(crate) mod requests {
 
     pub(crate) fn ask(site: &mut impl Site, address: &str) -> Option<Page> {
         let (path, query) = address.split_once('?').unwrap_or((address, ""));
-        site.page(&Request {
+        let request = Request {
             path,
             query,
             format: Format::Text,
             updates_lost: 3,
-        })
+        };
+        match site.slow_page(&request) {
+            Some(page) => {
+                let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+                Some(runtime.block_on(page))
+            }
+            None => site.page(&request),
+        }
     }
 
     pub(crate) fn text_of(site: &mut impl Site, address: &str) -> String {

@@ -35,28 +35,30 @@ pub trait Source: Clone + Send + Sync + 'static {
     fn alerts(&self) -> MutexGuard<'_, Alerts>;
     fn name(&self) -> &str;
     fn is_connected(&self) -> bool;
-    fn is_coordinator(&self) -> bool;
+    /// The hub that assigns and alerts, if it is known.
+    fn coordinator(&self) -> Option<String>;
     /// Batches that were taken.
     fn batches(&self) -> u64;
     /// Batches that were not, by reason.
     fn refused(&self) -> Vec<(&'static str, u64)>;
-    /// End of the newest window, in UTC.
-    fn newest_ns(&self) -> Option<u64>;
     fn windows(&self, from: PortName, to: PortName, range: Range) -> impl Future<Output = Result<History>> + Send;
 }
 
 fn hub_line(source: &impl Source, now: Now) -> HubLine {
+    let newest_ns = source.matrix().newest_ns();
+    let coordinator = source.coordinator();
     let fleet = source.fleet();
     let alive = fleet.ports().filter(|(id, _)| fleet.is_alive(*id, now.monotonic_ns));
     HubLine {
         name: source.name().to_owned(),
         version: env!("CARGO_PKG_VERSION"),
         connected: source.is_connected(),
-        coordinating: source.is_coordinator(),
+        coordinating: coordinator.as_deref() == Some(source.name()),
+        coordinator,
         ports: fleet.ports().count(),
         ports_alive: alive.count(),
         batches: source.batches(),
-        newest_age_ns: source.newest_ns().map(|end_ns| now.utc_ns.saturating_sub(end_ns)),
+        newest_age_ns: newest_ns.map(|end_ns| now.utc_ns.saturating_sub(end_ns)),
     }
 }
 
@@ -137,7 +139,7 @@ impl<S: Source> Site for HubSite<S> {
         let fleet = self.source.fleet();
         let is_alive = |port| fleet.is_alive(port, now_ns);
         match (fleet.ports().next(), fleet.ports().any(|(id, _)| is_alive(id))) {
-            (None, _) => Some("no port is enrolled and present"),
+            (None, _) => Some("no port has announced itself"),
             (Some(_), false) => Some("no port sends heartbeats"),
             (Some(_), true) => None,
         }

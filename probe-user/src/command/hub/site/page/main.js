@@ -8,6 +8,7 @@ import { get } from "/web/stream.js";
 import { Cells } from "./cells.js";
 import { showLegend } from "./legend.js";
 import { MatrixView } from "./matrix.js";
+import { ARROWS } from "./paint.js";
 import { Pair } from "./pair.js";
 import { describe, lossText } from "./words.js";
 
@@ -33,9 +34,9 @@ const view = new MatrixView(byId("matrix"), cells, {
 const alerts = new Grid(byId("alerts"), "alerts-title", [
   ["Since", "left", "When it began"],
   ["Alert", "left", "What is wrong"],
-  ["Where", "left", "Ports or host"],
+  ["Where", "left wraps", "Ports or host"],
   ["Direction", "left", "Of the probes that do not arrive: → forward, ← backward"],
-  ["", "left wide", "More about it"],
+  ["", "left wraps wide", "More about it"],
 ], (row) => row?.alert.to && openByName(hostOf(row.alert.from), hostOf(row.alert.to)));
 const row = new Grid(byId("row"), "row-title", [
   ["Host", "left", "The other host"],
@@ -123,10 +124,11 @@ function showRow() {
   fill(row, known, (other) => cells.hosts[other].name, (other) => {
     const cell = cells.of(...ends(other));
     const { name } = cells.hosts[other];
-    const isLossy = cell.forward + cell.backward + cell.unknown > 0 || cell.silent;
-    const texts = cell.isOld ? [name, "no data", "", "", age(cell.age_s)]
-      : [name, duration(cell.p50), duration(cell.p99), lossText(cell), age(cell.age_s)];
-    return { hosts: ends(other), texts, classes: { 3: isLossy && !cell.isOld ? "lossy" : "" } };
+    const isLossy = cell.silent || (!cell.isOld && cell.forward + cell.backward + cell.unknown > 0);
+    const lost = cell.silent ? `no answer ${ARROWS[cell.silent]}` : cell.isOld ? "" : lossText(cell);
+    const texts = cell.isOld ? [name, "no data", "", lost, age(cell.age_s)]
+      : [name, duration(cell.p50), duration(cell.p99), lost, age(cell.age_s)];
+    return { hosts: ends(other), texts, classes: { 3: isLossy ? "lossy" : "" } };
   });
 }
 
@@ -134,7 +136,7 @@ function showHub() {
   const { hub } = cells.head;
   setText(byId("name"), `kstamp hub ${hub.name}`);
   showFacts(byId("facts"), [
-    ["This hub", hub.coordinating ? "coordinates" : "stands by"], ["NATS", hub.connected ? "connected" : "not connected"],
+    ["This hub", hub.coordinating ? "coordinates" : `stands by; ${hub.coordinator ?? "no hub"} coordinates`], ["NATS", hub.connected ? "connected" : "not connected"],
     ["Hosts", String(cells.head.hosts_in_all)], ["Ports", `${hub.ports_alive} of ${hub.ports} alive`],
     ["Newest window", hub.newest_age_ns === null ? "none yet" : `${age(hub.newest_age_ns / 1e9)} ago`],
     ["Batches taken", String(hub.batches)], ["Version", hub.version],
@@ -212,7 +214,6 @@ const KINDS = {
   address_conflict: "one address twice", foreign_address: "address outside its prefixes", not_enrolled: "not enrolled",
   too_many_ports: "too many ports", bad_presence: "presence that cannot be read",
 };
-const DIRECTIONS = { forward: "→ forward", backward: "← backward", unknown: "? unknown" };
 
 async function loadAlerts() {
   const { alerts: raised, more } = await get("/api/v1/alerts");
@@ -222,7 +223,7 @@ async function loadAlerts() {
   fill(alerts, raised, ({ kind, from, to, port, host }) => [kind, from, to, port, host].join(), (alert) => ({
     alert,
     texts: [time(alert.since), KINDS[alert.kind] ?? alert.kind, alert.to ? `${alert.from} → ${alert.to}` : alert.port ?? alert.host,
-      DIRECTIONS[alert.direction] ?? "", alert.text],
+      alert.direction ? `${ARROWS[alert.direction]} ${alert.direction}` : "", alert.text],
     classes: { 1: "left down" },
   }));
 }

@@ -83,13 +83,13 @@ export class MatrixView {
 
   /** Puts the hosts in order; by worst, as they are now. */
   arrange() {
+    this.#shade();
     const { order, groups } = arrange(this.#cells.hosts, this.#by, this.#shades);
     const isOther = order.length !== this.#order.length;
     [this.#order, this.#groups] = [Uint16Array.from(order), groups];
     this.#rank = [];
     order.forEach((host, rank) => (this.#rank[host] = rank));
     if (isOther) [this.#cursor, this.#chosen, this.#view.scale] = [null, null, 0];
-    this.#isRastered = false;
     this.#layout();
   }
 
@@ -103,10 +103,15 @@ export class MatrixView {
   /** Draws new data. */
   update() {
     if (!this.#paint) return this.repaint();
-    if (this.#metric !== "loss") this.#range = rangeOf(this.#cells, this.#metric) ?? this.#range;
-    this.#shades = shadesOf(this.#cells, this.#metric, this.#range);
-    this.#isRastered = false;
+    this.#shade();
     this.draw();
+  }
+
+  #shade() {
+    if (this.#metric !== "loss") this.#range = rangeOf(this.#cells, this.#metric) ?? this.#range;
+    if (this.#shades.length !== this.#cells.at.length) this.#shades = new Int16Array(this.#cells.at.length);
+    shadesOf(this.#cells, this.#metric, this.#range, this.#shades);
+    this.#isRastered = false;
   }
 
   point(from, to) {
@@ -271,10 +276,10 @@ export class MatrixView {
     const number = this.#order.length;
     const cells = this.#cells;
     const context = this.#context;
-    const size = bound(scale * 0.3, 2.5, 8);
-    context.fillStyle = colour("back");
-    context.strokeStyle = colour("text");
-    context.lineWidth = 1;
+    const size = bound(scale * 0.36, 3, 8);
+    context.fillStyle = colour("text");
+    context.strokeStyle = colour("back");
+    context.lineWidth = 2;
     context.beginPath();
     const [firstRow, lastRow] = this.#shown(y);
     const [firstColumn, lastColumn] = this.#shown(x);
@@ -299,8 +304,8 @@ export class MatrixView {
         }
       }
     }
-    context.fill();
     context.stroke();
+    context.fill();
   }
 
   /** Frames around pairs that are silent, the open pair, and the cell that is pointed at. */

@@ -29,11 +29,10 @@ export function rangeOf({ at, life, now, ...columns }, metric) {
 }
 
 /**
- * A shade for each place, -1 without data: `level * FADES + (FADES - 1 - fade)`, so the greatest is the worst, and of these the
+ * Sets the shade of each place, -1 without data: `level * FADES + (FADES - 1 - fade)`, so the greatest is the worst, and of these the
  * newest. For half of its life a cell does not fade: its next window is not late.
  */
-export function shadesOf({ at, life, now, p50, p99, forward, backward, unknown }, metric, range) {
-  const shades = new Int16Array(at.length);
+export function shadesOf({ at, life, now, p50, p99, forward, backward, unknown }, metric, range, shades) {
   const isLoss = metric === "loss";
   const codes = metric === "p50" ? p50 : p99;
   const ofDelay = shadesOfDelays(range);
@@ -55,7 +54,6 @@ export function shadesOf({ at, life, now, p50, p99, forward, backward, unknown }
     }
     shades[place] = shade;
   }
-  return shades;
 }
 
 /** The shade of a level that does not fade. */
