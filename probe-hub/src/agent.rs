@@ -16,6 +16,8 @@ mod spool;
 mod status;
 #[cfg(test)]
 mod test_data;
+#[cfg(test)]
+mod tests;
 mod thread;
 
 use std::net::IpAddr;
@@ -38,7 +40,7 @@ pub use crate::agent::status::{State, Status};
 pub use crate::agent::thread::LinkThread;
 
 /// Intervals and events that wait for the thread. It takes them at once, unless the disk is slow.
-const MAX_ITEMS: usize = 256;
+const MAX_ITEMS: usize = 64;
 /// Requests that wait for the measuring loop.
 const MAX_REQUESTS: usize = 64;
 

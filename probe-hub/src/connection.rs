@@ -1,6 +1,7 @@
 //! A connection to a NATS server, by TLS in both directions and an NKey.
 
 use std::future::Future;
+use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,6 +41,29 @@ pub enum ConnectionError {
     Address(String, String),
 }
 
+/// Fails if [`connect`] would, without connecting.
+pub fn check(credentials: &Credentials) -> Result<(), ConnectionError> {
+    tls(credentials)?;
+    check_servers(&credentials.servers)
+}
+
+/// Whether these are addresses of servers that speak TLS.
+pub fn check_servers(servers: &[String]) -> Result<(), ConnectionError> {
+    servers.iter().try_for_each(|server| address(server).map(drop))
+}
+
+fn address(server: &str) -> Result<ServerAddr, ConnectionError> {
+    let refused = |why: String| ConnectionError::Address(server.to_owned(), why);
+    let address: ServerAddr = server.parse().map_err(|error: io::Error| refused(error.to_string()))?;
+    if address.scheme() != "tls" {
+        return Err(refused(format!("{} is not encrypted", address.scheme())));
+    }
+    let is_host = !address.host().is_empty() && !address.host().contains(['%', ' ']);
+    is_host
+        .then_some(address)
+        .ok_or_else(|| refused("it names no host".to_owned()))
+}
+
 /// Connects, and connects again whenever the connection is lost, for as long as a copy of the client is there. Returns at once;
 /// `note` learns what happens. Fails only if the credentials cannot be used.
 pub async fn connect<F, Fut>(credentials: &Credentials, note: F) -> Result<Client, ConnectionError>
@@ -55,10 +79,7 @@ where
         .custom_inbox_prefix(subjects::inbox(&credentials.name))
         .request_timeout(Some(REQUEST_TIMEOUT))
         .ping_interval(Duration::from_secs(5))
-        .reconnect_delay_callback(|attempts| {
-            let doubled = Duration::from_millis(100) * 2_u32.saturating_pow(attempts.min(10) as u32);
-            doubled.min(MAX_PAUSE)
-        })
+        .reconnect_delay_callback(|attempts| pause(attempts, RandomState::new().hash_one(attempts)))
         .retry_on_initial_connect()
         .ignore_discovered_servers()
         .event_callback(note);
@@ -67,6 +88,14 @@ where
         .connect(servers)
         .await
         .map_err(|error| ConnectionError::Address(credentials.servers.join(", "), error.to_string()))
+}
+
+/// The pause before an attempt to connect: doubled with each, and not the same for all agents, which have lost their server at
+/// the same time.
+fn pause(attempts: usize, random: u64) -> Duration {
+    let doubled = Duration::from_millis(100) * 2_u32.saturating_pow(attempts.min(10) as u32);
+    let most = doubled.min(MAX_PAUSE);
+    most / 2 + most.mul_f64(random as f64 / u64::MAX as f64) / 2
 }
 
 fn tls(credentials: &Credentials) -> Result<ClientConfig, ConnectionError> {
@@ -96,29 +125,6 @@ fn unusable(what: &'static str, error: impl std::fmt::Display) -> ConnectionErro
     }
 }
 
-/// Whether the credentials can be used at all.
-pub fn check(credentials: &Credentials) -> Result<(), ConnectionError> {
-    tls(credentials)?;
-    check_servers(&credentials.servers)
-}
-
-/// Whether these are addresses of servers.
-pub fn check_servers(servers: &[String]) -> Result<(), ConnectionError> {
-    servers.iter().try_for_each(|server| address(server).map(drop))
-}
-
-fn address(server: &str) -> Result<ServerAddr, ConnectionError> {
-    let refused = |why: String| ConnectionError::Address(server.to_owned(), why);
-    let address: ServerAddr = server.parse().map_err(|error: io::Error| refused(error.to_string()))?;
-    if address.scheme() != "tls" {
-        return Err(refused(format!("{} is not encrypted", address.scheme())));
-    }
-    let is_host = !address.host().is_empty() && !address.host().contains(['%', ' ']);
-    is_host
-        .then_some(address)
-        .ok_or_else(|| refused("it names no host".to_owned()))
-}
-
 /// Whether a server has not accepted the NKey.
 pub fn authorization_is_violated(error: &ClientError) -> bool {
     *error == ClientError::Other(ConnectErrorKind::AuthorizationViolation.to_string())
@@ -141,12 +147,12 @@ pub async fn publish(client: &Client, subject: String, id: &str, content: Vec<u8
         headers.insert(MESSAGE_ID, id);
         request = request.headers(headers);
     }
-    let reply = client.send_request(subject.clone(), request).await;
+    let reply = client.send_request(subject, request).await;
     let reply = reply.map_err(|error| match error.kind() {
         RequestErrorKind::MaxPayloadExceeded => Refusal::TooLarge(error.to_string()),
-        RequestErrorKind::NoResponders => Refusal::Refused(format!(
-            "it has no stream for {subject}: is the hub set up, or is JetStream off?"
-        )),
+        RequestErrorKind::NoResponders => Refusal::Refused(
+            "it has no stream for that; start the hub, which makes it, or turn JetStream on".to_owned(),
+        ),
         _ => Refusal::NoReply,
     })?;
     match serde_json::from_slice(&reply.payload) {
@@ -182,7 +188,7 @@ pub async fn diagnose(credentials: &Credentials) -> Result<(), Problem> {
 /// The steps of a connection, as far as the NKey.
 async fn examine(server: &str, credentials: &Credentials) -> Result<(), Problem> {
     const MAX_INFO_LEN: u64 = 64 << 10;
-    let unreachable = |error: std::io::Error| Problem::Unreachable(format!("{server}: {error}"));
+    let unreachable = |error: io::Error| Problem::Unreachable(format!("{server}: {error}"));
     let refused = |why: String| Problem::Refused(format!("{server}: {why}"));
     let tls = tls(credentials).map_err(|error| refused(error.to_string()))?;
     let address = address(server).map_err(|error| refused(error.to_string()))?;
@@ -206,7 +212,11 @@ async fn examine(server: &str, credentials: &Credentials) -> Result<(), Problem>
     }
     let tls = TlsConnector::from(Arc::new(tls));
     let stream = tls.connect(name, stream.into_inner()).await;
-    let mut stream = stream.map_err(|error| refused(format!("TLS with it fails: {error}")))?;
+    let mut stream = stream.map_err(|error| {
+        refused(format!(
+            "TLS with it fails: {error}; check both clocks, and that the credentials are of this fleet"
+        ))
+    })?;
     // It looks at this host's certificate after the handshake, from the client's point of view, and then waits for the client.
     match timeout(Duration::from_secs(1), stream.read_u8()).await {
         Ok(Err(error)) => Err(refused(format!(
@@ -257,6 +267,15 @@ mod tests {
                 "{wrong}"
             );
         }
+    }
+
+    #[test]
+    fn pauses_grow_to_a_bound_and_differ() {
+        let seconds = |attempts, random| pause(attempts, random).as_secs_f64();
+        let around = |seconds: f64, want: f64| (seconds - want).abs() < 0.001;
+        assert!(around(seconds(0, 0), 0.05) && around(seconds(0, u64::MAX), 0.1));
+        assert!(around(seconds(3, 0), 0.4) && around(seconds(3, u64::MAX), 0.8));
+        assert!(around(seconds(usize::MAX, 0), 2.0) && around(seconds(usize::MAX, u64::MAX), 4.0));
     }
 
     #[test]

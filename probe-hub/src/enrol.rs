@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use self::address::Address;
-use self::authority::Authority;
+pub(crate) use self::authority::Authority;
 use self::files::{read, replace};
 use crate::credentials::Credentials;
 use crate::name::HostName;

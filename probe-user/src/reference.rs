@@ -5,7 +5,7 @@ mod markdown;
 
 use std::fmt::Write as _;
 
-use clap::{Arg, Command, CommandFactory as _};
+use clap::{Arg, Command, CommandFactory as _, Id};
 use probe_common::abi::{COUNTER_MEANINGS, COUNTER_NAMES};
 use probe_core::mismatch::Mismatch;
 use probe_core::reflector::Count;
@@ -31,29 +31,35 @@ fn commands() -> String {
         format!("{GENERATED}\n\n# Commands and flags\n\nDurations are a number and a unit: `500ms`, `2s`, `1m 30s`.\n");
     let mut cli = Cli::command();
     cli.build();
-    section("kstamp COMMAND", &cli, true, &mut page);
+    section("kstamp COMMAND", &cli, &[], &mut page);
     sections("kstamp", &cli, &mut page);
     page
 }
 
-/// The subcommands, or theirs.
+/// The subcommands, and theirs. Flags that a command shares with its subcommands are shown once.
 fn sections(of: &str, command: &Command, page: &mut String) {
+    let shared: Vec<_> = command
+        .get_arguments()
+        .filter(|arg| arg.is_global_set())
+        .map(Arg::get_id)
+        .collect();
     let is_shown = |command: &&Command| !command.is_hide_set() && command.get_name() != "help";
     for command in command.get_subcommands().filter(is_shown) {
         let name = format!("{of} {}", command.get_name());
-        match command.has_subcommands() {
-            true => sections(&name, command, page),
-            false => section(&name, command, false, page),
+        if !command.is_subcommand_required_set() {
+            section(&name, command, &shared, page);
         }
+        sections(&name, command, page);
     }
 }
 
-fn section(name: &str, command: &Command, global: bool, page: &mut String) {
+fn section(name: &str, command: &Command, shared: &[&Id], page: &mut String) {
     let about = command.get_about().map(ToString::to_string).unwrap_or_default();
     let rows = command
         .get_arguments()
         .filter(|arg| {
-            arg.is_global_set() == global && !arg.is_hide_set() && !["help", "version"].contains(&arg.get_id().as_str())
+            let id = arg.get_id();
+            !shared.contains(&id) && !arg.is_hide_set() && !["help", "version"].contains(&id.as_str())
         })
         .map(|arg| [flag(arg), values(arg), default(arg), meaning(arg)]);
     *page += &format!("\n## {name}\n\n{about}.\n\n");
@@ -106,7 +112,7 @@ fn meaning(arg: &Arg) -> String {
 fn json() -> String {
     let mut page = format!(
         "{GENERATED}\n\n# JSON fields\n\nWith `--format jsonl`, each line is one object. `type` says which record it is, and `agent` who \
-         measured: an agent or reflector has its own name (`--name`), `compare` and `volley` host and interface, `ping`, \
+         measured: an agent, reflector or hub has its own name (`--name`), `compare` and `volley` host and interface, `ping`, \
          `calibrate` and `controller` the host. Each record also has the fields listed here. \
          Names are stable: fields may be added, but none is renamed. A value that is not known is null, never zero.\n"
     );

@@ -16,7 +16,7 @@ use probe_host::wall::WallOffset;
 use prost::Message as _;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{Instant, Interval as Ticks, MissedTickBehavior, interval, sleep_until, timeout};
+use tokio::time::{Instant, Interval as Ticks, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 
 use crate::agent::batch;
 use crate::agent::config::LinkConfig;
@@ -46,6 +46,8 @@ const DIAGNOSIS_INTERVAL: Duration = Duration::from_secs(30);
 /// Time for the measuring loop to answer a question, and questions at a time.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 const MAX_QUESTIONS: usize = 16;
+/// Time between two looks whether the process before has ended.
+const PREDECESSOR_INTERVAL: Duration = Duration::from_millis(50);
 const MAX_NOTICE_LEN: usize = 300;
 
 /// The thread's ends of what it shares with the loop.
@@ -89,6 +91,11 @@ async fn work(config: LinkConfig, ends: Ends) -> anyhow::Result<()> {
     let mut questions = client.subscribe(subjects::question(&port)).await?;
     let mut notices = client.subscribe(subjects::notice(&port)).await?;
     let directory = config.spool.join(port.tokens());
+    // The process before may still be at its end.
+    let until = Instant::now() + REQUEST_TIMEOUT;
+    while Spool::is_taken(&directory) && Instant::now() < until {
+        sleep(PREDECESSOR_INTERVAL).await;
+    }
     let mut worker = Worker {
         spool: Spool::open(&directory, config.spool_size),
         kept: Kept::new(
@@ -119,6 +126,7 @@ async fn work(config: LinkConfig, ends: Ends) -> anyhow::Result<()> {
         counted_dropped: 0,
         is_full: Said::default(),
         refusal: Said::default(),
+        presence_refusal: Said::default(),
         violation: Said::default(),
         allowance: Allowance::default(),
     };
@@ -139,22 +147,26 @@ async fn work(config: LinkConfig, ends: Ends) -> anyhow::Result<()> {
                     fetches.reset_immediately();
                 }
             }
-            item = items.recv() => match item {
+            item = items.recv(), if end.is_none() => match item {
                 Some(Item::Interval(interval)) => worker.interval(&interval),
                 Some(Item::Event(what)) => worker.event(what),
                 Some(Item::Finish { timeout, done }) => {
                     worker.finish_rollups();
                     end = Some((Instant::now() + timeout, done));
                 }
-                None if end.is_none() => {
+                // The loop has not ended as it should.
+                None => {
                     worker.finish_rollups();
                     break;
                 }
-                // The link waits for the end.
-                None => sleep_until(wake_up).await,
             },
             Ok(()) = presence.changed() => worker.announce(),
-            Some(Ok(done)) = worker.tasks.join_next() => worker.done(done),
+            Some(done) = worker.tasks.join_next() => {
+                // One that was aborted has done nothing.
+                if let Ok(done) = done {
+                    worker.done(done);
+                }
+            }
             Some(message) = assignments.next() => worker.take_assignment(&message),
             Some(message) = questions.next() => worker.question(message),
             Some(message) = notices.next() => worker.notice(&message),
@@ -164,6 +176,8 @@ async fn work(config: LinkConfig, ends: Ends) -> anyhow::Result<()> {
         }
     }
     worker.share();
+    // The next process may have the directory now.
+    drop(worker);
     if let Some((_, done)) = end {
         let _ = done.send(());
     }
@@ -209,6 +223,7 @@ struct Worker {
     counted_dropped: u64,
     is_full: Said,
     refusal: Said,
+    presence_refusal: Said,
     violation: Said,
     allowance: Allowance,
 }
@@ -248,7 +263,7 @@ impl Worker {
                 self.connected();
                 return true;
             }
-            async_nats::Event::Disconnected => self.set_state(State::Lost, "the server has closed it"),
+            async_nats::Event::Disconnected => self.set_state(State::Lost, "it broke off"),
             async_nats::Event::ClientError(error) if authorization_is_violated(&error) => {
                 let name = &self.config.credentials.name;
                 let reason = format!(
@@ -281,16 +296,20 @@ impl Worker {
     /// Says each change once.
     fn set_state(&mut self, state: State, reason: &str) {
         let before = self.shared.status();
-        let is_new = before.state != state || (state == State::Refused && before.reason != reason);
+        // Whether a server refuses a connection, or does not answer, makes no difference.
+        let is_new =
+            before.state != state || before.reason.is_empty() || state == State::Refused && before.reason != reason;
         self.state = state;
         self.shared.set_state(state, reason);
-        let goes_on = || format!("Measuring goes on, and results wait in {}", self.directory.display());
+        if !is_new {
+            return;
+        }
+        let goes_on = format!("Measuring goes on, and results wait in {}", self.directory.display());
         match state {
-            _ if !is_new => {}
+            State::Connecting => warn!("cannot reach the hub's server: {reason}. {goes_on}"),
             State::Connected => info!("{} is connected to the hub's server", self.port),
-            State::Lost => warn!("the connection to the hub's server is lost. {}", goes_on()),
-            State::Refused => error!("the hub's server cannot be used: {reason}. {}", goes_on()),
-            State::Connecting => {}
+            State::Lost => warn!("the connection to the hub's server is lost. {goes_on}"),
+            State::Refused => error!("the hub's server cannot be used: {reason}. {goes_on}"),
         }
     }
 
@@ -299,12 +318,8 @@ impl Worker {
         if self.diagnosed.is_some_and(|last| last.elapsed() < DIAGNOSIS_INTERVAL) || self.is_connected() {
             return;
         }
-        let is_first = self.diagnosed.replace(Instant::now()).is_none();
+        self.diagnosed = Some(Instant::now());
         let credentials = self.config.credentials.clone();
-        if is_first && self.state == State::Connecting {
-            let servers = credentials.servers.join(", ");
-            info!("no connection to {servers} yet: trying again");
-        }
         self.tasks
             .spawn(async move { Done::Diagnosed(connection::diagnose(&credentials).await) });
     }
@@ -314,8 +329,14 @@ impl Worker {
             Done::Sent(token, outcome) => self.sent(token, outcome),
             Done::Announced(outcome) => {
                 self.is_announced = outcome.is_ok();
-                if let Err(Refusal::Refused(why)) = outcome {
-                    self.refused(&why);
+                if let Err(Refusal::Refused(why)) = outcome
+                    && self.presence_refusal.is_new(&why)
+                {
+                    error!(
+                        "the hub's server does not take what {} is: {}",
+                        self.port,
+                        plain(&why, MAX_NOTICE_LEN)
+                    );
                 }
             }
             Done::Fetched(message) => message.iter().for_each(|message| self.take_assignment(message)),
@@ -326,12 +347,6 @@ impl Worker {
                     State::Lost => State::Lost,
                     _ => State::Connecting,
                 };
-                if self.refusal.is_new(&why) && state == State::Connecting {
-                    warn!(
-                        "cannot reach the hub's server: {why}. Measuring goes on, and results wait in {}",
-                        self.directory.display()
-                    );
-                }
                 self.set_state(state, &why);
             }
             Done::Diagnosed(Err(Problem::Refused(why))) => self.set_state(State::Refused, &why),
@@ -460,11 +475,15 @@ impl Worker {
                 self.spool.give_up(token);
                 self.refused(&why);
             }
-            Err(Refusal::Refused(why)) => {
+            Err(refusal) => {
                 self.send_after = Instant::now() + PAUSE;
-                self.refused(&why);
+                match refusal {
+                    Refusal::Refused(why) => self.refused(&why),
+                    // Also an answer does not come when the connection is lost.
+                    _ if self.is_connected() => self.refused("it does not acknowledge them; is the hub set up there?"),
+                    _ => {}
+                }
             }
-            Err(Refusal::NoReply) => self.send_after = Instant::now() + PAUSE,
         }
     }
 

@@ -121,10 +121,10 @@ pub const RECORDS: &[Record] = &[
     },
     Record {
         kind: "output",
-        commands: "agent, reflect, ping, compare, controller, volley",
+        commands: "agent, reflect, ping, compare, controller, hub, volley",
         meaning: "Records were left out because the reader was too slow; before the next record that is written, and before the summary.",
         fields: &[&[
-            ("left_out", "object", "Number of records left out since the start, by type; types of the controller are `event` and `report`."),
+            ("left_out", "object", "Number of records left out since the start, by type; types of the controller are `event` and `report`, of the hub `event`."),
             ("time", "time", "When."),
         ]],
     },
@@ -236,6 +236,30 @@ pub const RECORDS: &[Record] = &[
         fields: &[&[
             ("attach", "string", "Hook of the receive program."),
             ("floor_ns", "distribution?", "Round-trip times over a private veth pair."),
+        ]],
+    },
+    Record {
+        kind: "start",
+        commands: "hub",
+        meaning: "What runs, and how; the first record.",
+        fields: &[&[
+            ("time", "time", "When it started."),
+            ("version", "string", "Version of kstamp."),
+            ("name", "string", "Name of this hub."),
+            ("state", "string", "Directory of the authority, the keys and the enrolled hosts."),
+            ("servers", "list of strings", "NATS servers that agents connect to."),
+            ("nats_server", "string?", "Program that this hub has started as their server; null with `--nats`."),
+            ("hosts", "integer", "Hosts that are enrolled."),
+        ]],
+    },
+    Record {
+        kind: "event",
+        commands: "hub",
+        meaning: "Something changed in the fleet.",
+        fields: &[&[
+            ("time", "time", "When."),
+            ("event", "string", "`enrolled` or `revoked`."),
+            ("text", "string", "The event in words."),
         ]],
     },
     Record {

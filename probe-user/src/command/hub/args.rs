@@ -28,7 +28,7 @@ pub struct HubArgs {
     pub nats_server: Option<PathBuf>,
 
     /// Disk space for results; the oldest go first
-    #[arg(long, value_name = "SIZE", default_value = "10GiB")]
+    #[arg(long, value_name = "SIZE", default_value = "5GiB")]
     pub store_size: String,
 
     /// Targets that each port gets
@@ -36,7 +36,7 @@ pub struct HubArgs {
     pub neighbours: String,
 
     /// Time in which the rotating share of the targets is exchanged
-    #[arg(long, value_name = "DURATION", default_value = "5m")]
+    #[arg(long, value_name = "DURATION", default_value = "2m")]
     pub rotation: String,
 
     /// Send alerts to this address, as JSON by POST [default: off]

@@ -22,7 +22,6 @@ const NOT_SERVED: &str = "none";
 const MIN_STORE: u64 = 16 << 20;
 /// More targets would be a mesh.
 const MAX_NEIGHBOURS: usize = 1024;
-const MAX_PREFIXES: usize = 64;
 
 #[derive(Debug, Clone)]
 pub enum HubCommand {
@@ -160,12 +159,6 @@ fn fleet(args: &FleetArgs, port: u16) -> Result<FleetConfig, ConfigError> {
 }
 
 fn enroll(fleet: FleetConfig, args: EnrollArgs) -> Result<EnrollConfig, ConfigError> {
-    if args.prefix.len() > MAX_PREFIXES {
-        return wrong(format!(
-            "{} prefixes are too many; give --prefix at most {MAX_PREFIXES} times",
-            args.prefix.len()
-        ));
-    }
     Ok(EnrollConfig {
         fleet,
         host: host(&args.host)?,
@@ -212,11 +205,11 @@ mod tests {
         assert_eq!(config.fleet.state, PathBuf::from("/var/lib/kstamp/hub"));
         assert_eq!(
             (config.store, config.neighbours, config.nats_listen.port()),
-            (10 << 30, 32, 4222)
+            (5 << 30, 32, 4222)
         );
         assert_eq!(config.serve.unwrap().listen.to_string(), "127.0.0.1:9864");
         let config = run(
-            "--address h:4333 --address fd77::1 --nats-listen [::]:4300 --store-size 1TiB --listen none --name a-b",
+            "--address h:4333 --address fd77::1 --nats-listen [::]:4300 --store-size 1024GiB --listen none --name a-b",
         );
         let servers: Vec<_> = config.fleet.addresses.iter().map(Address::url).collect();
         assert_eq!(servers, ["tls://h:4333", "tls://[fd77::1]:4300"]);

@@ -1,7 +1,6 @@
 //! What `kstamp hub` writes: its start and its events, as text or JSON lines.
 
 use std::io::{self, Write};
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -26,8 +25,6 @@ pub struct Start {
     pub nats_server: Option<PathBuf>,
     /// Hosts that are enrolled.
     pub hosts: usize,
-    /// Where the page is.
-    pub listen: Option<SocketAddr>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -35,6 +32,12 @@ pub struct Happened {
     pub time: Utc,
     pub event: &'static str,
     pub text: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HubEvent {
+    Start(Start),
+    Event(Happened),
 }
 
 pub struct HubOutput {
@@ -57,35 +60,22 @@ impl HubOutput {
         self.sink.control()
     }
 
-    pub fn start(&mut self, start: &Start) -> Result<(), OutputError> {
-        match self.format {
-            Format::Text => self.write(|out| header(start, out)),
-            Format::Jsonl => {
-                let agent = self.agent.clone();
-                self.write(|out| record("start", &agent, start, out))
-            }
-        }
+    pub fn write(&mut self, event: &HubEvent) -> Result<(), OutputError> {
+        let (format, agent) = (self.format, &self.agent);
+        self.sink.write("event", 1, |out| match format {
+            Format::Text => text(event, out),
+            Format::Jsonl => jsonl(agent, event, out),
+        })?;
+        self.sink.flush();
+        Ok(())
     }
 
     pub fn event(&mut self, event: &'static str, text: String) -> Result<(), OutputError> {
-        let happened = Happened {
+        self.write(&HubEvent::Event(Happened {
             time: Utc::now(),
             event,
             text,
-        };
-        match self.format {
-            Format::Text => self.write(|out| writeln!(out, "{} {}", happened.time.to_second(), happened.text)),
-            Format::Jsonl => {
-                let agent = self.agent.clone();
-                self.write(|out| record("event", &agent, &happened, out))
-            }
-        }
-    }
-
-    fn write(&mut self, body: impl Fn(&mut dyn Write) -> io::Result<()>) -> Result<(), OutputError> {
-        self.sink.write("event", 1, body)?;
-        self.sink.flush();
-        Ok(())
+        }))
     }
 
     pub fn into_sink(self) -> Sink {
@@ -93,26 +83,36 @@ impl HubOutput {
     }
 }
 
+pub fn jsonl(agent: &str, event: &HubEvent, out: &mut dyn Write) -> io::Result<()> {
+    match event {
+        HubEvent::Start(start) => record("start", agent, start, out),
+        HubEvent::Event(happened) => record("event", agent, happened, out),
+    }
+}
+
+fn text(event: &HubEvent, out: &mut dyn Write) -> io::Result<()> {
+    match event {
+        HubEvent::Start(start) => header(start, out),
+        HubEvent::Event(happened) => writeln!(out, "{} {}", happened.time.to_second(), happened.text),
+    }
+}
+
 fn header(start: &Start, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "kstamp {}: hub {}", start.version, start.name)?;
-    let started = start
+    let program = start
         .nats_server
         .as_ref()
         .map(|program| format!(", by {}", program.display()));
     writeln!(
         out,
-        "  agents    connect to {}{}",
+        "  servers   {}{}",
         start.servers.join(", "),
-        started.unwrap_or_default()
+        program.unwrap_or_default()
     )?;
     writeln!(
         out,
         "  enrolled  {}; `kstamp hub enroll` adds one",
         count(start.hosts as u64, "host")
     )?;
-    writeln!(out, "  state     in {}", start.state.display())?;
-    if let Some(listen) = start.listen {
-        writeln!(out, "  page      at {listen}")?;
-    }
-    Ok(())
+    writeln!(out, "  state     in {}", start.state.display())
 }

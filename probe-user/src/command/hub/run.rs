@@ -16,13 +16,12 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::command::hub::config::HubConfig;
 use crate::command::hub::enroll::{addresses, servers};
-use crate::command::hub::output::{HubOutput, Start};
+use crate::command::hub::output::{HubEvent, HubOutput, Start};
 use crate::command::shared::reload::Reloader;
 use crate::command::shared::shutdown::{Request, Shutdown};
 use crate::output::file::OutputFile;
 use crate::output::quantity::count;
 use crate::output::time::Utc;
-use crate::serve::Server as HttpServer;
 use crate::service::Service;
 
 /// Between two looks at the state directory.
@@ -35,7 +34,6 @@ pub async fn run(config: HubConfig, mut reloader: Reloader<HubConfig>) -> Result
     shutdown.set_reloads(reloader.has_files());
     let state = StateDirectory::open(&config.fleet.state)?;
     let _lock = state.lock()?;
-    let http = config.serve.as_ref().map(HttpServer::listen).transpose()?;
     let mut run = Run {
         members: Members::read(state)?,
         config,
@@ -43,7 +41,7 @@ pub async fn run(config: HubConfig, mut reloader: Reloader<HubConfig>) -> Result
         output,
         service: Service::new(),
     };
-    let outcome = run.until_done(http, &mut reloader, &mut shutdown).await;
+    let outcome = run.until_done(&mut reloader, &mut shutdown).await;
     run.service.stopping();
     // After the hub, whose last writes it takes.
     if let Some((_, server)) = run.server {
@@ -63,18 +61,13 @@ struct Run {
 }
 
 impl Run {
-    async fn until_done(
-        &mut self,
-        http: Option<HttpServer>,
-        reloader: &mut Reloader<HubConfig>,
-        shutdown: &mut Shutdown,
-    ) -> Result<()> {
+    async fn until_done(&mut self, reloader: &mut Reloader<HubConfig>, shutdown: &mut Shutdown) -> Result<()> {
         // It may take long, and can be interrupted.
         let hub = tokio::select! {
             hub = self.start() => hub?,
             () = shutdown.requested() => return Ok(()),
         };
-        let outcome = self.serve(&hub, http, reloader, shutdown).await;
+        let outcome = self.serve(&hub, reloader, shutdown).await;
         hub.stop().await;
         outcome
     }
@@ -116,7 +109,7 @@ impl Run {
             )
         })
         .await?;
-        self.output.start(&Start {
+        self.output.write(&HubEvent::Start(Start {
             time: Utc::now(),
             version: env!("CARGO_PKG_VERSION"),
             name: config.name.to_string(),
@@ -124,18 +117,11 @@ impl Run {
             servers: agents.urls,
             nats_server: self.server.as_ref().map(|(config, _)| config.program.clone()),
             hosts: self.members.hosts(),
-            listen: config.serve.as_ref().map(|serve| serve.listen),
-        })?;
+        }))?;
         Ok(hub)
     }
 
-    async fn serve(
-        &mut self,
-        hub: &Hub,
-        http: Option<HttpServer>,
-        reloader: &mut Reloader<HubConfig>,
-        shutdown: &mut Shutdown,
-    ) -> Result<()> {
+    async fn serve(&mut self, hub: &Hub, reloader: &mut Reloader<HubConfig>, shutdown: &mut Shutdown) -> Result<()> {
         let over = end_of(self.config.duration);
         tokio::pin!(over);
         let mut rounds = interval(ROUND);

@@ -13,6 +13,7 @@ use crate::command::compare::output::jsonl as compare;
 use crate::command::compare::output::tests::comparison;
 use crate::command::controller::output::tests::report;
 use crate::command::controller::output::{jsonl as controller, model};
+use crate::command::hub::output as hub;
 use crate::command::ping::output::{PingSample, PingStart};
 use crate::command::volley::output::tests as volley;
 use crate::output::field_lists::DISTRIBUTION;
@@ -87,7 +88,23 @@ fn written() -> Vec<(&'static str, String)> {
         event: "link_up",
         text: String::new(),
     });
+    let hub_start = hub::HubEvent::Start(hub::Start {
+        time: start.time,
+        version: "0.1.0",
+        name: "hub".to_owned(),
+        state: "/var/lib/kstamp/hub".into(),
+        servers: Vec::new(),
+        nats_server: None,
+        hosts: 1,
+    });
+    let hub_event = hub::HubEvent::Event(hub::Happened {
+        time: start.time,
+        event: "enrolled",
+        text: String::new(),
+    });
     vec![
+        ("hub", text(&|out| hub::jsonl(AGENT, &hub_start, out).unwrap())),
+        ("hub", text(&|out| hub::jsonl(AGENT, &hub_event, out).unwrap())),
         ("agent", event(Event::Start(start))),
         ("agent", event(Event::Start(fixtures::reflector()))),
         ("agent", event(Event::Attach(fixtures::attach_change()))),
