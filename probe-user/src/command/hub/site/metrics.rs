@@ -49,9 +49,9 @@ const PAIR_P99: Instrument = gauge(
 );
 const PORTS: Instrument = gauge("kstamp_fleet_ports", None, "Ports by whether their heartbeats come.");
 const ALERTS: Instrument = gauge("kstamp_fleet_alerts", None, "Alerts that are raised, by kind.");
-const REFUSED: Instrument = counter("kstamp_hub_batches_refused", "Batches that were not taken, by reason.");
+const REFUSED: Instrument = counter("kstamp_fleet_refused", "Batches and windows that were not taken, by reason.");
 const NEWEST: Instrument = gauge(
-    "kstamp_hub_newest_window_age",
+    "kstamp_fleet_newest_window_age",
     Some(Unit::Seconds),
     "Time since the end of the newest window; absent without one.",
 );
@@ -136,19 +136,19 @@ pub(super) fn encode(source: &impl Source, since_ns: u64, format: Format) -> Res
         of_process(usage, &mut walk)?;
         for (name, help, is) in [
             (
-                "kstamp_hub_connected",
+                "kstamp_fleet_connected",
                 "1 with a connection to a NATS server.",
                 hub.connected,
             ),
             (
-                "kstamp_hub_coordinating",
+                "kstamp_fleet_coordinating",
                 "1 if this hub assigns and alerts.",
                 hub.coordinating,
             ),
         ] {
             walk.alone(&gauge(name, None, help), Value::Int(is.into()))?;
         }
-        let batches = counter("kstamp_hub_batches", "Batches of windows that were taken.");
+        let batches = counter("kstamp_fleet_batches", "Batches of windows that were taken.");
         walk.alone(&batches, Value::Int(hub.batches))?;
         let by_reason = refused
             .iter()

@@ -182,8 +182,8 @@ fn metrics_are_of_the_hub_of_hosts_and_of_the_worst_pairs() {
     let mut site = site();
     let text = text_of(&mut site, "/metrics");
     for line in [
-        "kstamp_hub_connected 1",
-        "kstamp_hub_coordinating 1",
+        "kstamp_fleet_connected 1",
+        "kstamp_fleet_coordinating 1",
         "kstamp_fleet_ports{state=\"alive\"} 24",
         "kstamp_fleet_alerts{kind=\"silent\"} 2",
         "kstamp_fleet_alerts{kind=\"clock\"} 0",
