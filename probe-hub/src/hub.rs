@@ -15,15 +15,20 @@ use crate::connection;
 use crate::credentials::Credentials;
 use crate::name::HostName;
 
+mod alerting;
 pub mod alerts;
 pub mod coordinator;
 pub mod fleet;
+mod follow;
 pub mod history;
+pub mod ingest;
 pub mod lease;
 pub mod matrix;
 pub mod neighbours;
 pub mod problems;
+pub mod query;
 pub mod stores;
+pub mod webhook;
 
 pub use alerts::Alerts;
 pub use fleet::{Fleet, Now, PortId};
@@ -31,6 +36,8 @@ pub use matrix::Matrix;
 
 /// A server that does not answer for so long at the start is given up.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
+/// Between two looks at whether the fleet is known.
+const LOAD: Duration = Duration::from_millis(50);
 /// Time for tasks to end.
 const STOP_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -88,6 +95,7 @@ struct Shared {
     fleet: Mutex<Fleet>,
     matrix: Mutex<Matrix>,
     alerts: Mutex<Alerts>,
+    figures: Mutex<ingest::Figures>,
     /// `CLOCK_MONOTONIC` until which this hub coordinates.
     lease_until_ns: AtomicU64,
     /// The hub that coordinates, as far as this one knows.
@@ -116,6 +124,7 @@ impl Hub {
                 fleet: Mutex::default(),
                 matrix: Mutex::default(),
                 alerts: Mutex::default(),
+                figures: Mutex::default(),
                 lease_until_ns: AtomicU64::new(0),
                 coordinator: Mutex::default(),
                 stop: watch::Sender::new(false),
@@ -124,6 +133,8 @@ impl Hub {
         };
         hub.spawn(lease::run(hub.clone()));
         hub.spawn(coordinator::run(hub.clone()));
+        hub.spawn(ingest::run(hub.clone()));
+        hub.spawn(alerting::run(hub.clone()));
         Ok(hub)
     }
 
@@ -152,6 +163,22 @@ impl Hub {
     /// Hold it briefly, as the fleet, and lock fleet and matrix before it if they are needed.
     pub fn alerts(&self) -> MutexGuard<'_, Alerts> {
         self.shared.alerts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What results have come. Hold it briefly, and lock nothing else meanwhile.
+    pub fn figures(&self) -> MutexGuard<'_, ingest::Figures> {
+        self.shared.figures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the fleet is known. Results of unknown ports do not count.
+    fn is_loaded(&self) -> bool {
+        self.fleet().is_loaded()
+    }
+
+    async fn loaded(&self) {
+        while !self.is_loaded() {
+            tokio::time::sleep(LOAD).await;
+        }
     }
 
     /// Whether this hub assigns, alerts and sends notices; others stand by.
