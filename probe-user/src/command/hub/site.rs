@@ -19,8 +19,9 @@ use hyper::StatusCode;
 use probe_host::clock::{monotonic_ns, realtime_ns};
 use probe_hub::hub::alerts::{Alert, Alerts};
 use probe_hub::hub::fleet::{Fleet, Now};
-use probe_hub::hub::history::{History, Range};
+use probe_hub::hub::history::{self, History, Range};
 use probe_hub::hub::matrix::Matrix;
+use probe_hub::hub::{Hub, query};
 use probe_hub::name::PortName;
 
 use crate::command::hub::site::rows::{AlertLine, HubLine};
@@ -42,6 +43,66 @@ pub trait Source: Clone + Send + Sync + 'static {
     /// Batches that were not, by reason.
     fn refused(&self) -> Vec<(&'static str, u64)>;
     fn windows(&self, from: PortName, to: PortName, range: Range) -> impl Future<Output = Result<History>> + Send;
+}
+
+impl Source for Hub {
+    fn fleet(&self) -> MutexGuard<'_, Fleet> {
+        self.fleet()
+    }
+
+    fn matrix(&self) -> MutexGuard<'_, Matrix> {
+        self.matrix()
+    }
+
+    fn alerts(&self) -> MutexGuard<'_, Alerts> {
+        self.alerts()
+    }
+
+    fn name(&self) -> &str {
+        &self.config().name
+    }
+
+    fn is_connected(&self) -> bool {
+        self.is_connected()
+    }
+
+    fn coordinator(&self) -> Option<String> {
+        self.coordinator()
+    }
+
+    fn batches(&self) -> u64 {
+        self.figures().batches
+    }
+
+    fn refused(&self) -> Vec<(&'static str, u64)> {
+        let figures = self.figures();
+        let wrong = figures.wrong.values().sum();
+        vec![
+            ("old_window", figures.old),
+            ("unknown_port", figures.unknown),
+            ("wrong_content", wrong),
+        ]
+    }
+
+    async fn windows(&self, from: PortName, to: PortName, range: Range) -> Result<History> {
+        history::windows(self, &from, &to, range).await
+    }
+}
+
+/// The reply of the API to a query, for [`query::serve`].
+pub async fn answer(source: impl Source, name: &str, query: &str) -> query::Answer {
+    let missing = || (StatusCode::NOT_FOUND.as_u16(), format!("nothing is named {name}"));
+    let page = api::page(&source, &format!("/api/v1/{name}"), query)
+        .ok_or_else(missing)?
+        .await;
+    if page.status == StatusCode::OK {
+        return Ok(page.body);
+    }
+    let reply: serde_json::Value = serde_json::from_slice(&page.body).unwrap_or_default();
+    Err((
+        page.status.as_u16(),
+        reply["error"].as_str().unwrap_or_default().to_owned(),
+    ))
 }
 
 fn hub_line(source: &impl Source, now: Now) -> HubLine {

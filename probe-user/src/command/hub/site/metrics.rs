@@ -49,7 +49,10 @@ const PAIR_P99: Instrument = gauge(
 );
 const PORTS: Instrument = gauge("kstamp_fleet_ports", None, "Ports by whether their heartbeats come.");
 const ALERTS: Instrument = gauge("kstamp_fleet_alerts", None, "Alerts that are raised, by kind.");
-const REFUSED: Instrument = counter("kstamp_fleet_refused", "Batches and windows that were not taken, by reason.");
+const REFUSED: Instrument = counter(
+    "kstamp_fleet_refused",
+    "Batches and windows that were not taken, by reason.",
+);
 const NEWEST: Instrument = gauge(
     "kstamp_fleet_newest_window_age",
     Some(Unit::Seconds),
