@@ -16,7 +16,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::{Fleet, Hub, Now, PortId};
+use super::fleet::{Fleet, Now, PortId};
+use super::handle::Hub;
 use crate::hub::alerts::loss::Verdict;
 use crate::hub::alerts::{Alert, Change, DOWN_NS, HostLife, PairLife, Silent};
 use crate::hub::follow::{Step, follow};
@@ -257,7 +258,7 @@ impl Alerting {
     fn look(&self, now: Now) {
         let is_connected = self.hub.client().connection_state() == ConnectionState::Connected;
         let listens_ns = {
-            let is_loaded = self.hub.is_loaded();
+            let is_loaded = self.hub.fleet().is_loaded();
             let mut state = self.state();
             let before = state.listens_ns.take();
             if !is_connected || !is_loaded {
@@ -343,7 +344,7 @@ impl Alerting {
             return Ok(());
         }
         if self.state().kept.is_none() {
-            if !self.hub.figures().is_current || !self.hub.is_loaded() {
+            if !self.hub.figures().is_current || !self.hub.fleet().is_loaded() {
                 return Ok(());
             }
             self.take_over().await?;

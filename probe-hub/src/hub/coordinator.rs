@@ -16,8 +16,9 @@ use futures_util::StreamExt as _;
 use prost::Message as _;
 use tokio::time::MissedTickBehavior;
 
-use super::fleet::Due;
-use super::{Hub, Now, neighbours};
+use super::fleet::{Due, Now};
+use super::handle::Hub;
+use super::neighbours;
 use crate::message::assignment::SIGNATURE;
 use crate::message::event::Notice;
 use crate::message::heartbeat::Heartbeat;

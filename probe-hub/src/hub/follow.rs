@@ -9,7 +9,7 @@ use async_nats::jetstream::consumer::pull::OrderedConfig;
 use futures_util::StreamExt as _;
 use prost::bytes::Bytes;
 
-use super::Hub;
+use super::handle::Hub;
 use crate::subjects::Results;
 
 /// Pause after a failure.

@@ -12,7 +12,7 @@ use futures_util::StreamExt as _;
 use probe_core::stats::native::NativeHistogram;
 use prost::Message as _;
 
-use super::Hub;
+use super::handle::Hub;
 use crate::message::windows::{Batch, Window, WireCounts};
 use crate::name::PortName;
 use crate::subjects::{MINUTES, QUARTERS, Results, WINDOWS};

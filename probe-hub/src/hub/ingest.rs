@@ -1,17 +1,18 @@
 //! Takes windows from their stream into the matrix.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::time::Duration;
 
 use prost::Message as _;
 use prost::bytes::Bytes;
 use thiserror::Error;
 
-use super::{Hub, Now, PortId};
-use crate::hub::follow::{Step, follow};
-use crate::hub::matrix::{Cell, FORGET_NS, MAX_PEERS};
+use super::fleet::{Now, PortId};
+use super::follow::{Step, follow};
+use super::handle::Hub;
+use super::matrix::{Cell, FORGET_NS, MAX_PEERS};
 use crate::message::windows::WireCounts;
-use crate::name::{HostName, PortName};
+use crate::name::PortName;
 use crate::subjects::WINDOWS;
 
 /// A hub that starts reads the windows of this time, so that it has its matrix at once.
@@ -25,21 +26,6 @@ const MAX_WINDOWS: usize = 4 * MAX_PEERS;
 const MAX_HOSTS: usize = 100_000;
 /// How often old pairs are forgotten.
 const FORGET: Duration = Duration::from_secs(60);
-
-/// What has come since the start.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Figures {
-    pub batches: u64,
-    pub windows: u64,
-    /// Windows that were older than the one of the pair, or as old.
-    pub old: u64,
-    /// Batches of ports that are not in the fleet, and windows to such ones.
-    pub unknown: u64,
-    /// Batches with wrong content.
-    pub wrong: BTreeMap<HostName, u64>,
-    /// The whole backlog was read.
-    pub is_current: bool,
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum Wrong {

@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result};
 use async_nats::jetstream::kv::{Operation, Store};
 use serde::{Deserialize, Serialize};
 
-use super::Hub;
+use super::handle::Hub;
 use crate::subjects;
 
 /// How long a lease holds without being renewed.

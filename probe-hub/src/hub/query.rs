@@ -11,7 +11,7 @@ use futures_util::stream::select_all;
 use prost::bytes::Bytes;
 use thiserror::Error;
 
-use super::Hub;
+use super::handle::Hub;
 use crate::subjects::QUERY;
 
 /// What can be asked for.

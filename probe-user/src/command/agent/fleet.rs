@@ -15,7 +15,7 @@ use probe_core::agent::Agent;
 use probe_core::agent::event::Event;
 use probe_core::reflector::SessionKey;
 use probe_host::clock::clock_identity;
-use probe_hub::agent::{Link, LinkConfig, LinkThread, Request, State, Status};
+use probe_hub::agent::{Link, LinkConfig, LinkThread, Request, Status};
 use probe_hub::message::assignment::Assignment;
 use probe_hub::message::event::Session;
 use probe_hub::message::presence::Presence;
@@ -168,11 +168,11 @@ impl Fleet {
     /// For the service manager.
     pub fn status_line(&self) -> String {
         let Status { state, peers, .. } = self.status();
-        let hub = match state {
-            State::Connected => "connected",
-            other => other.name(),
-        };
-        format!("{} of the fleet: {hub}, {peers} assigned peers", self.presence.port)
+        format!(
+            "{} of the fleet: {}, {peers} assigned peers",
+            self.presence.port,
+            state.name()
+        )
     }
 
     /// Delivers what is left, as far as that takes no longer than [`FINISH_TIMEOUT`].
