@@ -10,11 +10,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use probe_host::process::in_background;
 use serde::Serialize;
-use thiserror::Error;
 use ureq::Agent;
 use ureq::config::Config;
-use ureq::http::uri::Scheme;
-use ureq::http::{StatusCode, Uri, header};
+use ureq::http::{StatusCode, header};
 use ureq::tls::TlsConfig;
 
 use crate::hub::alerts::Change;
@@ -26,34 +24,6 @@ pub const MAX_UNSENT: usize = 1000;
 const TIMEOUT: Duration = Duration::from_secs(10);
 const MIN_BACKOFF: Duration = Duration::from_secs(1);
 const MAX_BACKOFF: Duration = Duration::from_secs(60);
-
-#[derive(Debug, Error, PartialEq, Eq)]
-#[error(
-    "--webhook '{url}' is not an address that can be posted to ({why}); write http://HOST[:PORT]/PATH or https://…"
-)]
-pub struct UrlError {
-    url: String,
-    why: &'static str,
-}
-
-/// Whether changes can be posted to `url`.
-pub fn check(url: &str) -> Result<(), UrlError> {
-    let wrong = |why| UrlError {
-        url: url.to_owned(),
-        why,
-    };
-    let parsed: Uri = url.parse().map_err(|_| wrong("it is not a URL"))?;
-    let scheme = parsed
-        .scheme()
-        .ok_or_else(|| wrong("there is no http:// or https://"))?;
-    if ![Scheme::HTTP, Scheme::HTTPS].contains(scheme) {
-        return Err(wrong("only http and https are spoken"));
-    }
-    match parsed.host() {
-        None | Some("") => Err(wrong("there is no host")),
-        Some(_) => Ok(()),
-    }
-}
 
 /// The thread that posts. It ends with this.
 #[derive(Debug)]

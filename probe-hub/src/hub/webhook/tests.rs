@@ -89,19 +89,3 @@ fn failures_are_tried_again_ever_more_rarely() {
         assert!(want / 2 <= wait && wait <= want, "{failures}: {wait:?}");
     }
 }
-
-#[test]
-fn only_addresses_for_http_are_taken() {
-    for url in ["http://h/", "https://h:8443/a?b=c", "http://[::1]:80"] {
-        assert_eq!(check(url), Ok(()), "{url}");
-    }
-    for (url, part) in [
-        ("", "not a URL"),
-        ("h:80", "http"),
-        ("/alerts", "no http:// or https://"),
-        ("ftp://h/", "only http"),
-    ] {
-        let error = check(url).expect_err(url).to_string();
-        assert!(error.contains(part), "{url}: {error}");
-    }
-}
