@@ -5,4 +5,5 @@ pub mod config;
 pub mod enroll;
 pub mod output;
 pub mod run;
+pub mod site;
 pub mod status;
