@@ -1264,4 +1264,60 @@ mod tests {
             assert_eq!(port.next_generation(UTC), generation);
         }
     }
+    #[test]
+    #[ignore = "measures; run it alone, with --release"]
+    fn ten_thousand_ports_cost_little() {
+        const PORTS: u32 = 10_000;
+        let mut fleet = Fleet::default();
+        let mut measure = |what: &str, work: &mut dyn FnMut(&mut Fleet) -> u64| {
+            let started = std::time::Instant::now();
+            let number = work(&mut fleet);
+            println!("{what}: {:?}, {number}", started.elapsed());
+        };
+        measure("presences taken", &mut |fleet| {
+            for index in 0..PORTS {
+                let address = format!("10.0.{}.{}", index / 250, index % 250 + 1);
+                let mut presence = presence(&format!("host-{index:05}/port0"), &[&address]);
+                presence.labels.insert(RACK.to_owned(), format!("rack{}", index % 250));
+                presence.labels.insert(ZONE.to_owned(), format!("zone{}", index % 4));
+                let content = serde_json::to_vec(&presence).unwrap();
+                fleet.offer(&presence.port.tokens(), Some(&content), u64::from(index) + 1, at(0));
+            }
+            fleet.settle(&allowed, at(0));
+            fleet.ports().count() as u64
+        });
+        measure("neighbours chosen", &mut |fleet| {
+            let (ids, candidates): (Vec<_>, Vec<_>) = fleet.candidates().into_iter().unzip();
+            let chosen: Vec<_> = ids.into_iter().zip(neighbours::choose(&candidates, 32, 0)).collect();
+            fleet.plan(&chosen);
+            chosen.len() as u64
+        });
+        measure("assignments made and taken, bytes", &mut |fleet| {
+            let mut bytes = 0;
+            loop {
+                let due = fleet.due(512, at(1));
+                if due.is_empty() {
+                    return bytes;
+                }
+                for Due { assignment, revision } in due {
+                    let content = serde_json::to_vec(&assignment).unwrap();
+                    fleet.take_assignment(&assignment.port.tokens(), &content, revision + 1, at(1));
+                    bytes += content.len() as u64;
+                }
+            }
+        });
+        measure("a tick without changes", &mut |fleet| {
+            u64::from(fleet.settle(&allowed, at(2))) + fleet.due(512, at(2)).len() as u64
+        });
+        measure("enrolments reviewed", &mut |fleet| {
+            fleet.review(&allowed, at(3));
+            0
+        });
+        measure("heartbeats of a minute", &mut |fleet| {
+            for index in 0..12 * PORTS {
+                hear(fleet, &format!("host-{:05}/port0", index % PORTS), 1, 7, 0, at(4));
+            }
+            u64::from(12 * PORTS)
+        });
+    }
 }
