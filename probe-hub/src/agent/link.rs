@@ -1,11 +1,13 @@
 //! The thread of a link: connects, delivers what waits, and takes assignments, questions and notices.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::connection::State as ClientState;
+use async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE;
 use async_nats::{Client, HeaderMap, Message};
 use futures_util::StreamExt as _;
 use log::{error, info, warn};
@@ -31,6 +33,7 @@ use crate::message::assignment::{Assignment, SIGNATURE};
 use crate::message::event::{Answer, Notice, Session, What};
 use crate::message::heartbeat::{self, Heartbeat};
 use crate::message::presence::Presence;
+use crate::message::windows::MESSAGE_ID;
 use crate::name::PortName;
 use crate::subjects;
 
@@ -111,8 +114,11 @@ async fn work(config: LinkConfig, ends: Ends) -> anyhow::Result<()> {
         state: State::Connecting,
         tasks: JoinSet::new(),
         sending: None,
+        sent: None,
+        stored: HashMap::new(),
         send_after: Instant::now(),
         is_announced: false,
+        is_ending: false,
         questions: 0,
         diagnosed: None,
         counted_dropped: 0,
@@ -140,6 +146,8 @@ async fn work(config: LinkConfig, ends: Ends) -> anyhow::Result<()> {
                 Some(Item::Event(what)) => worker.outbox.event(what),
                 Some(Item::Finish { timeout, done }) => {
                     worker.outbox.finish_rollups();
+                    worker.is_ending = true;
+                    worker.announce();
                     end = Some((Instant::now() + timeout, done));
                 }
                 // The loop has not ended as it should.
@@ -200,8 +208,13 @@ struct Worker {
     /// The message that was sent and is not acknowledged yet. There is one at a time: with several, a lost connection could
     /// change their order, and a hub takes numbers that fall for repetitions.
     sending: Option<AbortHandle>,
+    /// The token of the last message that was sent.
+    sent: Option<u64>,
+    /// Where the last message of each subject is in its stream.
+    stored: HashMap<String, u64>,
     send_after: Instant,
     is_announced: bool,
+    is_ending: bool,
     /// Questions that the loop has not answered yet.
     questions: usize,
     /// When the reason of a failing connection was last looked for.
@@ -222,8 +235,14 @@ struct Lines {
 
 /// What a task has done.
 enum Done {
-    Sent(u64, Result<(), Refusal>),
-    Announced(Result<(), Refusal>),
+    Sent {
+        token: u64,
+        /// It was sent before, and no answer came.
+        is_repeated: bool,
+        subject: String,
+        outcome: Result<u64, Refusal>,
+    },
+    Announced(Result<u64, Refusal>),
     Fetched(Option<Message>),
     Diagnosed(Result<(), Problem>),
     Answered,
@@ -235,7 +254,8 @@ impl Worker {
     }
 
     fn is_done(&self, until: Instant) -> bool {
-        self.outbox.spool.waiting() == 0 || !self.is_connected() || Instant::now() >= until
+        let is_all_said = self.outbox.spool.waiting() == 0 && self.is_announced;
+        is_all_said || !self.is_connected() || Instant::now() >= until
     }
 
     fn wake_up(&self, end: Option<Instant>) -> Instant {
@@ -327,7 +347,12 @@ impl Worker {
 
     fn done(&mut self, done: Done) {
         match done {
-            Done::Sent(token, outcome) => self.sent(token, outcome),
+            Done::Sent {
+                token,
+                is_repeated,
+                subject,
+                outcome,
+            } => self.sent(token, is_repeated, subject, outcome),
             Done::Announced(outcome) => {
                 self.is_announced = outcome.is_ok();
                 if let Err(Refusal::Refused(why)) = outcome
@@ -389,21 +414,35 @@ impl Worker {
         else {
             return;
         };
+        let mut headers = HeaderMap::new();
+        headers.insert(MESSAGE_ID, id);
+        // A server recognises identifiers for some minutes only.
+        if let Some(sequence) = self.stored.get(&subject) {
+            headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, sequence.to_string());
+        }
+        let is_repeated = self.sent.replace(token) == Some(token);
         let client = self.client.clone();
-        let send = async move { Done::Sent(token, publish(&client, subject, &id, payload).await) };
+        let send = async move {
+            let outcome = publish(&client, subject.clone(), headers, payload).await;
+            Done::Sent {
+                token,
+                is_repeated,
+                subject,
+                outcome,
+            }
+        };
         self.sending = Some(self.tasks.spawn(send));
     }
 
-    fn sent(&mut self, token: u64, outcome: Result<(), Refusal>) {
+    fn sent(&mut self, token: u64, is_repeated: bool, subject: String, outcome: Result<u64, Refusal>) {
         self.sending = None;
         match outcome {
-            Ok(()) => {
-                self.outbox.spool.delivered(token);
-                self.shared.add_delivered();
-                if self.said.refusal.clear() {
-                    info!("the hub's server takes results again");
-                }
-            }
+            Ok(sequence) => self.delivered(token, subject, sequence),
+            Err(Refusal::OtherSequence(found)) => match (self.stored.remove(&subject), found) {
+                // Nobody else writes there: it was stored, and the acknowledgement was lost.
+                (Some(before), Some(found)) if is_repeated && found > before => self.delivered(token, subject, found),
+                _ => {}
+            },
             Err(Refusal::TooLarge(why)) => {
                 self.outbox.spool.give_up(token);
                 self.refused(&why);
@@ -417,6 +456,15 @@ impl Worker {
                     _ => {}
                 }
             }
+        }
+    }
+
+    fn delivered(&mut self, token: u64, subject: String, sequence: u64) {
+        self.stored.insert(subject, sequence);
+        self.outbox.spool.delivered(token);
+        self.shared.add_delivered();
+        if self.said.refusal.clear() {
+            info!("the hub's server takes results of {} again", self.port);
         }
     }
 
@@ -437,12 +485,13 @@ impl Worker {
         if !self.is_connected() {
             return;
         }
-        let presence = self.presence.borrow().clone();
+        let mut presence = self.presence.borrow().clone();
+        presence.ended = self.is_ending;
         let subject = subjects::entry(subjects::PRESENCE, &self.port.tokens());
         let client = self.client.clone();
         self.tasks.spawn(async move {
             let content = serde_json::to_vec(&presence).unwrap_or_default();
-            Done::Announced(publish(&client, subject, "", content).await)
+            Done::Announced(publish(&client, subject, HeaderMap::new(), content).await)
         });
     }
 
