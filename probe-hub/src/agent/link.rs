@@ -117,7 +117,9 @@ async fn work(config: LinkConfig, ends: Ends) -> anyhow::Result<()> {
         sent: HashMap::new(),
         stored: HashMap::new(),
         send_after: Instant::now(),
+        announcement: 0,
         is_announced: false,
+        is_ending: false,
         questions: 0,
         diagnosed: None,
         counted_dropped: 0,
@@ -145,6 +147,8 @@ async fn work(config: LinkConfig, ends: Ends) -> anyhow::Result<()> {
                 Some(Item::Event(what)) => worker.outbox.event(what),
                 Some(Item::Finish { timeout, done }) => {
                     worker.outbox.finish_rollups();
+                    worker.is_ending = true;
+                    worker.announce();
                     end = Some((Instant::now() + timeout, done));
                 }
                 // The loop has not ended as it should.
@@ -210,7 +214,10 @@ struct Worker {
     /// Where the last message of each subject is in its stream.
     stored: HashMap<String, u64>,
     send_after: Instant,
+    /// The number of the last announcement, and whether the server has it.
+    announcement: u64,
     is_announced: bool,
+    is_ending: bool,
     /// Questions that the loop has not answered yet.
     questions: usize,
     /// When the reason of a failing connection was last looked for.
@@ -238,7 +245,10 @@ enum Done {
         subject: String,
         outcome: Result<u64, Refusal>,
     },
-    Announced(Result<u64, Refusal>),
+    Announced {
+        announcement: u64,
+        outcome: Result<u64, Refusal>,
+    },
     Fetched(Option<Message>),
     Diagnosed(Result<(), Problem>),
     Answered,
@@ -250,7 +260,8 @@ impl Worker {
     }
 
     fn is_done(&self, until: Instant) -> bool {
-        self.outbox.waiting() == 0 || !self.is_connected() || Instant::now() >= until
+        let is_all_said = self.outbox.waiting() == 0 && self.is_announced;
+        is_all_said || !self.is_connected() || Instant::now() >= until
     }
 
     fn wake_up(&self, end: Option<Instant>) -> Instant {
@@ -348,8 +359,10 @@ impl Worker {
                 subject,
                 outcome,
             } => self.sent(ticket, is_repeated, subject, outcome),
-            Done::Announced(outcome) => {
-                self.is_announced = outcome.is_ok();
+            Done::Announced { announcement, outcome } => {
+                if announcement == self.announcement {
+                    self.is_announced = outcome.is_ok();
+                }
                 if let Err(Refusal::Refused(why)) = outcome
                     && self.said.presence_refusal.is_new(&why)
                 {
@@ -479,12 +492,16 @@ impl Worker {
         if !self.is_connected() {
             return;
         }
-        let presence = self.presence.borrow().clone();
+        let mut presence = self.presence.borrow().clone();
+        presence.ended = self.is_ending;
         let subject = subjects::entry(subjects::PRESENCE, &self.port.tokens());
         let client = self.client.clone();
+        self.announcement += 1;
+        let announcement = self.announcement;
         self.tasks.spawn(async move {
             let content = serde_json::to_vec(&presence).unwrap_or_default();
-            Done::Announced(publish(&client, subject, HeaderMap::new(), content).await)
+            let outcome = publish(&client, subject, HeaderMap::new(), content).await;
+            Done::Announced { announcement, outcome }
         });
     }
 

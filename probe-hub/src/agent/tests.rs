@@ -193,6 +193,7 @@ fn start(credentials: &Credentials, spool: &Path, boot: u64) -> Link {
         clock: "c".to_owned(),
         attach: "tc".to_owned(),
         kernel: "6.1".to_owned(),
+        ended: false,
     };
     Link::start(LinkThread::start(None).unwrap(), config, presence).unwrap()
 }

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::fleet::{Fleet, Now, PortId};
+use super::fleet::{Fleet, Now, Port, PortId};
 use super::handle::Hub;
 use crate::hub::alerts::loss::Verdict;
 use crate::hub::alerts::{Alert, Change, DOWN_NS, HostLife, PairLife, Silent};
@@ -229,15 +229,15 @@ impl Alerting {
 
     /// Whether the port has left, or has another process since about this time.
     fn has_restarted(&self, port: &PortName, since_ns: u64) -> bool {
-        let (id, is_present, boot) = {
+        let (id, is_there, boot) = {
             let fleet = self.hub.fleet();
             let Some(id) = fleet.id(port) else { return true };
             let Some(port) = fleet.port(id) else { return true };
-            (id, port.is_present, port.presence.boot)
+            (id, is_there(port), port.presence.boot)
         };
         let known = self.state().boots.get(&id).copied();
         let is_new = known.is_none_or(|(known, at_ns)| known != boot || at_ns.saturating_add(RESTART_NS) > since_ns);
-        !is_present || is_new
+        !is_there || is_new
     }
 
     async fn tick(&self) {
@@ -281,7 +281,8 @@ impl Alerting {
             BTreeMap::new()
         };
         for ((from, to), verdict) in verdicts {
-            let (Some(from), Some(to)) = (fleet.port(from), fleet.port(to)) else {
+            let there = |id| fleet.port(id).filter(|port| is_there(port));
+            let (Some(from), Some(to)) = (there(from), there(to)) else {
                 continue;
             };
             let (from, to) = (from.name.clone(), to.name.clone());
@@ -293,11 +294,7 @@ impl Alerting {
         }
         alerts.problems(fleet.problems().iter(), now.utc_ns);
         let pair = |from: &PortName, to: &PortName| {
-            let present = |name| {
-                fleet
-                    .id(name)
-                    .filter(|id| fleet.port(*id).is_some_and(|port| port.is_present))
-            };
+            let present = |name| fleet.id(name).filter(|id| fleet.port(*id).is_some_and(is_there));
             let (Some(from), Some(to)) = (present(from), present(to)) else {
                 return PairLife::default();
             };
@@ -320,7 +317,7 @@ impl Alerting {
         let mut restarts = Vec::new();
         state.boots.retain(|id, _| fleet.port(*id).is_some());
         for (id, port) in fleet.ports() {
-            let boot = if port.is_present { port.presence.boot } else { 0 };
+            let boot = if is_there(port) { port.presence.boot } else { 0 };
             let known = state
                 .boots
                 .entry(id)
@@ -416,12 +413,17 @@ impl Alerting {
     }
 }
 
+/// Whether its agent should be running.
+fn is_there(port: &Port) -> bool {
+    port.is_present && !port.presence.ended
+}
+
 /// The hosts with a port in the fleet. Nothing is expected of them before `listens_ns`.
 fn hosts(fleet: &Fleet, listens_ns: u64, now: Now) -> BTreeMap<HostName, HostLife> {
     let since_listening_ns = now.monotonic_ns.saturating_sub(listens_ns);
     let life = |(host, ports): (&HostName, &std::collections::BTreeSet<PortId>)| {
         let ports = ports.iter().filter_map(|id| fleet.port(*id));
-        let present = ports.filter(|port| port.is_present);
+        let present = ports.filter(|port| is_there(port));
         let silent_ns = present.map(|port| port.silent_ns(now.monotonic_ns)).min()?;
         let silent_ns = silent_ns.min(since_listening_ns);
         Some((host.clone(), HostLife { silent_ns }))
