@@ -280,7 +280,7 @@ async fn delete(hub: &Hub, key: &str, revision: u64) -> Result<()> {
     // Only if it has not come back just now.
     store(subjects::PRESENCE)
         .await?
-        .purge_expect_revision(key, Some(revision))
+        .delete_expect_revision(key, Some(revision))
         .await?;
     let assignments: Store = store(subjects::ASSIGNMENT).await?;
     assignments.purge(key).await?;
