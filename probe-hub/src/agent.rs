@@ -7,6 +7,7 @@ mod kept;
 mod limits;
 mod link;
 mod log_lines;
+mod outbox;
 mod probes;
 mod recorder;
 mod request;
@@ -40,7 +41,7 @@ pub use crate::agent::status::{State, Status};
 pub use crate::agent::thread::LinkThread;
 
 /// Intervals and events that wait for the thread. It takes them at once, unless the disk is slow.
-const MAX_ITEMS: usize = 256;
+const MAX_ITEMS: usize = 64;
 /// Requests that wait for the measuring loop.
 const MAX_REQUESTS: usize = 64;
 

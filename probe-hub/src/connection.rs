@@ -1,6 +1,7 @@
 //! A connection to a NATS server, by TLS in both directions and an NKey.
 
 use std::future::Future;
+use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -78,10 +79,7 @@ where
         .custom_inbox_prefix(subjects::inbox(&credentials.name))
         .request_timeout(Some(REQUEST_TIMEOUT))
         .ping_interval(Duration::from_secs(5))
-        .reconnect_delay_callback(|attempts| {
-            let doubled = Duration::from_millis(100) * 2_u32.saturating_pow(attempts.min(10) as u32);
-            doubled.min(MAX_PAUSE)
-        })
+        .reconnect_delay_callback(|attempts| pause(attempts, RandomState::new().hash_one(attempts)))
         .retry_on_initial_connect()
         .ignore_discovered_servers()
         .event_callback(note);
@@ -90,6 +88,14 @@ where
         .connect(servers)
         .await
         .map_err(|error| ConnectionError::Address(credentials.servers.join(", "), error.to_string()))
+}
+
+/// The pause before an attempt to connect: doubled with each, and not the same for all agents, which have lost their server at
+/// the same time.
+fn pause(attempts: usize, random: u64) -> Duration {
+    let doubled = Duration::from_millis(100) * 2_u32.saturating_pow(attempts.min(10) as u32);
+    let most = doubled.min(MAX_PAUSE);
+    most / 2 + most.mul_f64(random as f64 / u64::MAX as f64) / 2
 }
 
 fn tls(credentials: &Credentials) -> Result<ClientConfig, ConnectionError> {
@@ -206,7 +212,11 @@ async fn examine(server: &str, credentials: &Credentials) -> Result<(), Problem>
     }
     let tls = TlsConnector::from(Arc::new(tls));
     let stream = tls.connect(name, stream.into_inner()).await;
-    let mut stream = stream.map_err(|error| refused(format!("TLS with it fails: {error}")))?;
+    let mut stream = stream.map_err(|error| {
+        refused(format!(
+            "TLS with it fails: {error}; check both clocks, and that the credentials are of this fleet"
+        ))
+    })?;
     // It looks at this host's certificate after the handshake, from the client's point of view, and then waits for the client.
     match timeout(Duration::from_secs(1), stream.read_u8()).await {
         Ok(Err(error)) => Err(refused(format!(
@@ -257,6 +267,15 @@ mod tests {
                 "{wrong}"
             );
         }
+    }
+
+    #[test]
+    fn pauses_grow_to_a_bound_and_differ() {
+        let seconds = |attempts, random| pause(attempts, random).as_secs_f64();
+        let around = |seconds: f64, want: f64| (seconds - want).abs() < 0.001;
+        assert!(around(seconds(0, 0), 0.05) && around(seconds(0, u64::MAX), 0.1));
+        assert!(around(seconds(3, 0), 0.4) && around(seconds(3, u64::MAX), 0.8));
+        assert!(around(seconds(usize::MAX, 0), 2.0) && around(seconds(usize::MAX, u64::MAX), 4.0));
     }
 
     #[test]

@@ -1,23 +1,16 @@
 //! The hub: it chooses neighbours, takes results and raises alerts.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use async_nats::jetstream;
-use ipnet::IpNet;
-use nkeys::KeyPair;
-use tokio::sync::watch;
-use tokio::task::JoinSet;
 
 use crate::connection;
-use crate::credentials::Credentials;
-use crate::name::HostName;
 
 pub mod alerts;
 pub mod coordinator;
 pub mod fleet;
+pub mod handle;
 pub mod history;
 pub mod lease;
 pub mod matrix;
@@ -27,74 +20,11 @@ pub mod stores;
 
 pub use alerts::Alerts;
 pub use fleet::{Fleet, Now, PortId};
+pub use handle::{Allowed, Config, Hub};
 pub use matrix::Matrix;
 
 /// A server that does not answer for so long at the start is given up.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
-/// Time for tasks to end.
-const STOP_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// The prefixes of a host's enrolment; `None` if it is not enrolled.
-pub type Allowed = Arc<dyn Fn(&HostName) -> Option<Vec<IpNet>> + Send + Sync>;
-
-#[derive(Clone)]
-pub struct Config {
-    /// Of the hub itself.
-    pub credentials: Credentials,
-    /// Signs assignments. Its public key is in the credentials of the agents.
-    pub key: KeyPair,
-    /// This hub among several, for people.
-    pub name: String,
-    /// Targets of each port.
-    pub targets: usize,
-    /// Turn of the targets that rotate.
-    pub rotation_ns: u64,
-    /// A port that was silent for so long is deleted.
-    pub gone_ns: u64,
-    pub allowed: Allowed,
-    pub limits: stores::Limits,
-    /// Where alerts are posted.
-    pub webhook: Option<String>,
-}
-
-impl Config {
-    pub const DEFAULT_ROTATION_NS: u64 = 120_000_000_000;
-    pub const DEFAULT_GONE_NS: u64 = 86_400_000_000_000;
-
-    pub fn new(credentials: Credentials, key: KeyPair, name: String, allowed: Allowed) -> Self {
-        Self {
-            credentials,
-            key,
-            name,
-            targets: neighbours::DEFAULT_TARGETS,
-            rotation_ns: Self::DEFAULT_ROTATION_NS,
-            gone_ns: Self::DEFAULT_GONE_NS,
-            allowed,
-            limits: stores::Limits::default(),
-            webhook: None,
-        }
-    }
-}
-
-/// A running hub. Cheap to clone.
-#[derive(Clone)]
-pub struct Hub {
-    shared: Arc<Shared>,
-}
-
-struct Shared {
-    config: Config,
-    jetstream: jetstream::Context,
-    fleet: Mutex<Fleet>,
-    matrix: Mutex<Matrix>,
-    alerts: Mutex<Alerts>,
-    /// `CLOCK_MONOTONIC` until which this hub coordinates.
-    lease_until_ns: AtomicU64,
-    /// The hub that coordinates, as far as this one knows.
-    coordinator: Mutex<Option<String>>,
-    stop: watch::Sender<bool>,
-    tasks: Mutex<JoinSet<()>>,
-}
 
 impl Hub {
     /// Connects, makes the buckets and streams that are missing, and starts to work.
@@ -109,99 +39,12 @@ impl Hub {
         if let Some(why) = connection::too_old(&jetstream.client().server_info()) {
             bail!("{servers}: {why}");
         }
-        let hub = Self {
-            shared: Arc::new(Shared {
-                config,
-                jetstream,
-                fleet: Mutex::default(),
-                matrix: Mutex::default(),
-                alerts: Mutex::default(),
-                lease_until_ns: AtomicU64::new(0),
-                coordinator: Mutex::default(),
-                stop: watch::Sender::new(false),
-                tasks: Mutex::default(),
-            }),
-        };
+        let hub = Self::new(config, jetstream);
         hub.spawn(lease::run(hub.clone()));
         hub.spawn(coordinator::run(hub.clone()));
         Ok(hub)
     }
-
-    pub fn config(&self) -> &Config {
-        &self.shared.config
-    }
-
-    pub fn jetstream(&self) -> &jetstream::Context {
-        &self.shared.jetstream
-    }
-
-    pub fn client(&self) -> async_nats::Client {
-        self.shared.jetstream.client()
-    }
-
-    /// Hold it briefly, and never while waiting.
-    pub fn fleet(&self) -> MutexGuard<'_, Fleet> {
-        self.shared.fleet.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Hold it briefly, as the fleet, and lock the fleet before it if both are needed.
-    pub fn matrix(&self) -> MutexGuard<'_, Matrix> {
-        self.shared.matrix.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Hold it briefly, as the fleet, and lock fleet and matrix before it if they are needed.
-    pub fn alerts(&self) -> MutexGuard<'_, Alerts> {
-        self.shared.alerts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether this hub assigns, alerts and sends notices; others stand by.
-    pub fn is_coordinator(&self) -> bool {
-        probe_host::clock::monotonic_ns() < self.shared.lease_until_ns.load(Ordering::Acquire)
-    }
-
-    /// The name of the hub that coordinates, if it is known.
-    pub fn coordinator(&self) -> Option<String> {
-        self.shared
-            .coordinator
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-
-    fn set_lease(&self, holder: Option<String>, until_ns: u64) {
-        self.shared.lease_until_ns.store(until_ns, Ordering::Release);
-        *self.shared.coordinator.lock().unwrap_or_else(PoisonError::into_inner) = holder;
-    }
-
-    /// Runs a task until it ends, or a little longer than until [`Self::stopped`].
-    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let mut tasks = self.shared.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-        tasks.spawn(task);
-    }
-
-    /// Returns when the hub is to stop.
-    pub async fn stopped(&self) {
-        let mut stop = self.shared.stop.subscribe();
-        // The sender is in `self`.
-        let _ = stop.wait_for(|stop| *stop).await;
-    }
-
-    /// Ends all tasks and gives the lease up.
-    pub async fn stop(&self) {
-        self.shared.stop.send_replace(true);
-        let mut tasks = std::mem::take(&mut *self.shared.tasks.lock().unwrap_or_else(PoisonError::into_inner));
-        let ended = async { while tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout(STOP_TIMEOUT, ended).await.is_err() {
-            log::warn!("some tasks of the hub did not end within {STOP_TIMEOUT:?}");
-        }
-    }
 }
 
-impl Now {
-    pub fn read() -> Self {
-        Self {
-            monotonic_ns: probe_host::clock::monotonic_ns(),
-            utc_ns: probe_host::clock::realtime_ns(),
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,7 @@
 //! Every subject, bucket and stream of the fleet: its name, who writes it, who reads it.
 
+pub mod table;
+
 use crate::name::{HostName, PortName};
 
 /// Key-value bucket: [`Presence`](crate::message::presence::Presence) of each port.

@@ -1,6 +1,7 @@
 //! The reference pages of the book, generated from the code.
 
 mod api;
+mod fleet;
 mod markdown;
 
 use std::fmt::Write as _;
@@ -17,12 +18,13 @@ use crate::output::text::counters::PROCESS;
 use crate::reference::markdown::{GENERATED, table};
 
 /// File names and contents.
-pub fn pages() -> [(&'static str, String); 4] {
+pub fn pages() -> [(&'static str, String); 5] {
     [
         ("api.md", api::page()),
         ("commands.md", commands()),
         ("json.md", json()),
         ("counters.md", counters()),
+        ("fleet.md", fleet::page()),
     ]
 }
 

@@ -9,7 +9,7 @@ use std::fs::{self, Permissions};
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_nats::jetstream::{self, kv};
 use async_nats::{Client, HeaderMap};
@@ -212,6 +212,14 @@ fn is_up(running: &Running, peer: &str, found: &str) {
     });
 }
 
+fn await_line(running: &Running, part: &str) {
+    let end = Instant::now() + PATIENCE;
+    while !running.stderr().contains(part) {
+        assert!(Instant::now() < end, "{}", running.stderr());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 /// Waits for another window of a peer in which nothing is lost.
 fn await_whole_window(running: &Running, peer: &str) {
     let of_it = |record: &serde_json::Value| {
@@ -223,6 +231,16 @@ fn await_whole_window(running: &Running, peer: &str) {
 
 #[tokio::test]
 async fn ports_are_probed_as_a_hub_assigns_them() {
+    check_assignments("").await;
+}
+
+#[tokio::test]
+async fn with_sockets_it_is_the_same() {
+    check_assignments("--engine socket").await;
+}
+
+/// `engine` is a flag of both agents.
+async fn check_assignments(engine: &str) {
     let (Some(pair), Some(program)) = (Pair::new(), program().await) else {
         return;
     };
@@ -234,19 +252,28 @@ async fn ports_are_probed_as_a_hub_assigns_them() {
         ip(namespace, &format!("route add {other}/32 dev {port} src {own}"));
     }
     let mut hub = Hub::start(program).await;
+    // Its agents are another user.
+    fs::set_permissions(hub.directory.path(), Permissions::from_mode(0o711)).unwrap();
     let buffer = hub.directory.path().join("buffer");
-    let configuration = hub.directory.path().join("agent.toml");
-    fs::write(&configuration, "").unwrap();
-    let far_flags = flags("port2", &hub.enroll("h2"), &buffer);
-    let far = pair.started(&pair.far, &format!("{far_flags} --no-group"));
-    let near_flags = flags("port1", &hub.enroll("h1"), &buffer);
-    let near = pair.started(
-        &pair.near,
-        &format!(
-            "{near_flags} --no-group --hub-label rack=r7 --config {}",
-            configuration.display()
-        ),
+    let [configuration, far_configuration] = ["near.toml", "far.toml"].map(|name| {
+        let path = hub.directory.path().join(name);
+        fs::write(&path, "").unwrap();
+        path
+    });
+    let start = |namespace: &str, flags: String, configuration: &Path| {
+        let configuration = configuration.display();
+        pair.started(
+            namespace,
+            &format!("{flags} {engine} --no-group --user nobody --config {configuration}"),
+        )
+    };
+    let far = start(
+        &pair.far,
+        flags("port2", &hub.enroll("h2"), &buffer),
+        &far_configuration,
     );
+    let near_flags = flags("port1", &hub.enroll("h1"), &buffer) + " --hub-label rack=r7";
+    let near = start(&pair.near, near_flags, &configuration);
     assert_eq!(near.await_type("start")["fleet"], "h1/port1");
 
     // What the ports are.
@@ -259,11 +286,7 @@ async fn ports_are_probed_as_a_hub_assigns_them() {
         (presence.label("rack"), presence.udp_port, presence.max_peers),
         ("r7", 1910, 64)
     );
-    assert!(
-        presence.attach.starts_with("xdp") || presence.attach == "tc",
-        "{}",
-        presence.attach
-    );
+    assert_eq!(presence.attach == "socket", !engine.is_empty(), "{}", presence.attach);
     let other = hub.presence("h2/port2", has_address(FAR_FLEET)).await;
     assert_eq!(presence.clock, other.clock, "both read one clock");
     assert_ne!(presence.boot, other.boot);
@@ -302,6 +325,11 @@ async fn ports_are_probed_as_a_hub_assigns_them() {
     });
     await_whole_window(&near, FAR_FLEET);
 
+    fs::write(&far_configuration, "allow = [\"10.99.0.0/16\"]\n").unwrap();
+    far.signal(Signal::SIGHUP);
+    await_line(&far, "configuration read again: applied allow");
+    await_whole_window(&near, FAR_FLEET);
+
     // The far port no longer answers: its reflector knows of as many replies as have come, so probes are lost on the way there.
     hub.assign("h2/port2", &[], &[]).await;
     let silence = hub
@@ -330,7 +358,7 @@ async fn ports_are_probed_as_a_hub_assigns_them() {
     });
 
     // The last windows are delivered at the end.
-    let (before, ended) = (hub.batches().await, std::time::Instant::now());
+    let (before, ended) = (hub.batches().await, Instant::now());
     let (status, records, stderr) = near.stop();
     assert!(status.success(), "{stderr}");
     assert!(ended.elapsed() < Duration::from_secs(4));

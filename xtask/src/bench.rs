@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: figures of one run, as ratios; never a test.
 
 mod accuracy;
+mod fleet;
 mod metrics;
 mod peers;
 mod place;
@@ -33,6 +34,8 @@ pub enum BenchCommand {
     Peers(peers::PeersArguments),
     /// Size and time of a scrape of 2,000 series sets, and what scrapes do to the times of sending.
     Metrics(metrics::MetricsArguments),
+    /// CPU time, memory and bytes of a hub and its nats-server with 10,000 simulated ports.
+    Fleet(fleet::FleetArguments),
 }
 
 impl BenchCommand {
@@ -43,6 +46,7 @@ impl BenchCommand {
             Self::Rate(arguments) => rate::run(arguments),
             Self::Peers(arguments) => peers::run(arguments),
             Self::Metrics(arguments) => metrics::run(arguments),
+            Self::Fleet(arguments) => fleet::run(arguments),
         }
     }
 }

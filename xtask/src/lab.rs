@@ -189,6 +189,11 @@ impl Lab {
         namespace::command(namespace, program, arguments)
     }
 
+    /// Does work in a namespace, in a thread of its own.
+    pub fn within<T: Send>(&self, namespace: &str, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        within(namespace, work)
+    }
+
     /// A directory for files that are removed with the lab.
     pub fn scratch(&self) -> Result<PathBuf> {
         let path = state::scratch();

@@ -5,6 +5,7 @@ pub mod check;
 pub mod cli;
 pub mod docs;
 pub mod exec;
+pub mod fleet;
 pub mod forward;
 pub mod fuzz;
 pub mod lab;

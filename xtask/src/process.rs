@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 
 /// A field of `/proc/PID/status`, such as `VmRSS:`.
 pub(crate) fn status_kib(pid: u32, name: &str) -> Result<u64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/status")).context("kstamp has ended")?;
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).context("the process has ended")?;
     let line = text.lines().find_map(|line| line.strip_prefix(name));
     let kib = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
     kib.with_context(|| format!("no {name} of process {pid}"))

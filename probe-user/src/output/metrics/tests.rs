@@ -11,6 +11,7 @@ use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value as Number;
 use probe_core::agent::event::Found;
 use probe_core::stats::distribution::Distribution;
 use probe_core::stats::report::{Counts, Delays, OneWayClock};
+use probe_hub::agent;
 use prometheus_client::encoding::prometheus_protobuf::prometheus_data_model::{BucketSpan, MetricFamily};
 use prost::Message as _;
 
@@ -494,6 +495,42 @@ fn the_interface_and_the_state_are_shown() {
     ] {
         assert!(text.lines().any(|have| have == line), "{line} is not in\n{text}");
     }
+}
+
+#[test]
+fn the_link_to_a_fleet_is_shown_if_there_is_one() {
+    let shown = |hub| {
+        let mut metrics = metrics(Detail::Peer, vec![]);
+        metrics.set_state(State {
+            hub,
+            ..State::default()
+        });
+        text(metrics)
+    };
+    assert!(!shown(None).contains("kstamp_hub_"));
+    let status = |state| Status {
+        state,
+        waiting: 5,
+        dropped: 6,
+        generation: 7,
+        peers: 8,
+        ..Status::default()
+    };
+    let connected = shown(Some(status(agent::State::Connected)));
+    for line in [
+        "kstamp_hub_connected 1",
+        "kstamp_hub_batches_waiting 5",
+        "kstamp_hub_batches_dropped_total 6",
+        "kstamp_hub_assignment_generation 7",
+        "kstamp_hub_assigned_peers 8",
+    ] {
+        assert!(
+            connected.lines().any(|have| have == line),
+            "{line} is not in\n{connected}"
+        );
+    }
+    let lost = shown(Some(status(agent::State::Lost)));
+    assert!(lost.contains("kstamp_hub_connected 0\n"), "{lost}");
 }
 
 #[test]

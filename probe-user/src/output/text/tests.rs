@@ -58,6 +58,15 @@ fn the_header_lists_what_is_probed() {
         probes(start.clone()),
         "  probes    every 500ms to port 1910: 10.1.1.99, fe80::99 by --peer, no group; lost after 2s"
     );
+    let in_fleet = Start {
+        fleet: Some("h1/p1".to_owned()),
+        peers: Vec::new(),
+        ..start.clone()
+    };
+    assert_eq!(
+        probes(in_fleet),
+        "  probes    every 500ms to port 1910: peers that the hub assigns to h1/p1, no group; lost after 2s"
+    );
     start.peers = (1..=20).map(|last| [10, 1, 1, last].into()).collect();
     assert!(text(Event::Start(start)).contains("10.1.1.8 and 12 more by"));
 }
@@ -116,6 +125,10 @@ fn each_change_is_a_line() {
         (
             Event::Peer(peer_change(PeerEvent::Up, Found::Static, None)),
             "peer 10.1.1.6 is up, named by --peer",
+        ),
+        (
+            Event::Peer(peer_change(PeerEvent::Up, Found::Assigned, None)),
+            "peer 10.1.1.6 is up, assigned by the hub",
         ),
         (
             Event::Peer(peer_change(PeerEvent::Down, Found::Multicast, None)),
