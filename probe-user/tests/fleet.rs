@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::collections::HashSet;
 use std::env;
 use std::fs::{self, Permissions};
 use std::net::{IpAddr, SocketAddr, TcpListener};
@@ -22,8 +23,11 @@ use probe_hub::hub::stores::{self, Limits};
 use probe_hub::message::assignment::{Assignment, SIGNATURE, Target};
 use probe_hub::message::event::{Answer, Event, What};
 use probe_hub::message::presence::Presence;
+use probe_hub::message::windows::Batch;
 use probe_hub::server::{self, Server};
 use probe_hub::subjects::{self, EVENTS, WINDOWS};
+use prost::Message as _;
+use support::http::{ADDRESS, get};
 use support::{FAR_V4, Pair, Running, count, ip, summary};
 use tempfile::TempDir;
 use tokio::time::timeout;
@@ -186,6 +190,29 @@ impl Hub {
         let mut stream = self.jetstream.get_stream(WINDOWS.stream).await.unwrap();
         stream.info().await.unwrap().state.messages
     }
+
+    /// The processes of which there are windows.
+    async fn boots(&self) -> HashSet<u64> {
+        let stream = self.jetstream.get_stream(WINDOWS.stream).await.unwrap();
+        let mut boots = HashSet::new();
+        for number in 1..=self.batches().await {
+            let message = stream.get_raw_message(number).await.unwrap();
+            boots.insert(Batch::decode(message.payload).unwrap().boot);
+        }
+        boots
+    }
+}
+
+/// The credentials of a host whose hub has never run.
+fn enrolled(directory: &TempDir) -> PathBuf {
+    let state = StateDirectory::open(&directory.path().join("hub")).unwrap();
+    let prefixes: [IpNet; 1] = ["10.0.0.0/8".parse().unwrap()];
+    let nowhere = servers("tls://127.0.0.1:9");
+    let credentials = state.enroll(&"h1".parse().unwrap(), &prefixes, nowhere, false).unwrap();
+    let path = directory.path().join("h1.toml");
+    fs::write(&path, credentials.write()).unwrap();
+    fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+    path
 }
 
 fn servers(url: &str) -> Servers {
@@ -373,4 +400,91 @@ async fn check_assignments(engine: &str) {
     let (status, _, stderr) = far.stop();
     assert!(status.success(), "{stderr}");
     hub.server.stop().await;
+}
+
+#[tokio::test]
+async fn results_wait_for_a_hub_that_is_away() {
+    let (Some(pair), Some(program)) = (Pair::new(), program().await) else {
+        return;
+    };
+    ip(&pair.near, "link set lo up");
+    let _far = pair.reflector("--family v4");
+    let mut hub = Hub::start(program).await;
+    let flags = flags("port1", &hub.enroll("h1"), &hub.directory.path().join("buffer"));
+    let flags = format!("{flags} --no-group --peer {FAR_V4} --listen {ADDRESS}");
+    let metric = |name: &str| -> f64 {
+        let page = get(&pair.near, "/metrics").text().to_owned();
+        let line = page.lines().find(|line| line.starts_with(name)).expect(name);
+        line.rsplit_once(' ').unwrap().1.parse().unwrap()
+    };
+    let await_metric = |name: &str, wanted: f64| {
+        let end = Instant::now() + PATIENCE;
+        while metric(name) < wanted {
+            assert!(Instant::now() < end, "{name} does not become {wanted}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    let away = pair.started(&pair.near, &format!("{flags} --hub tls://127.0.0.1:9"));
+    for _ in 0..3 {
+        await_whole_window(&away, FAR_V4);
+    }
+    await_metric("kstamp_hub_batches_waiting ", 1.0);
+    assert_eq!(metric("kstamp_hub_connected "), 0.0);
+    let ended = Instant::now();
+    let (status, records, stderr) = away.stop();
+    assert!(status.success(), "{stderr}");
+    assert!(ended.elapsed() < Duration::from_secs(5));
+    assert_eq!(count(summary(&records, FAR_V4, "unicast"), "lost"), 0);
+    assert_eq!(hub.batches().await, 0);
+
+    let back = pair.started(&pair.near, &flags);
+    await_metric("kstamp_hub_connected ", 1.0);
+    hub.assign("h1/port1", &[], &[]).await;
+    await_metric("kstamp_hub_assignment_generation ", 1.0);
+    assert_eq!(metric("kstamp_hub_batches_dropped_total "), 0.0);
+    await_whole_window(&back, FAR_V4);
+    let (status, _, stderr) = back.stop();
+    assert!(status.success(), "{stderr}");
+    assert_eq!(hub.boots().await.len(), 2, "windows of both processes");
+    hub.server.stop().await;
+}
+
+#[test]
+fn what_cannot_be_used_is_one_line_and_nothing_is_attached() {
+    let Some(pair) = Pair::new() else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let credentials = enrolled(&directory);
+    let path = credentials.display();
+    let table = [
+        (
+            format!("--hub-credentials {path} --hub-netns /run/netns/no-such"),
+            1,
+            "--hub-netns: cannot enter the network namespace",
+        ),
+        (
+            format!("--hub-credentials {path} --hub-buffer {path}/b"),
+            1,
+            "name another one with --hub-buffer",
+        ),
+        (
+            format!("--hub-credentials {path}x"),
+            2,
+            "--hub-credentials: cannot read the file",
+        ),
+        (
+            format!("--hub-credentials {path} --hub h:4222"),
+            2,
+            "write tls://HOST:4222",
+        ),
+    ];
+    for (flags, code, part) in table {
+        let output = pair.output(&pair.near, &format!("agent --iface port1 {flags}"));
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{flags}: {stderr}");
+        assert!(
+            stderr.contains(part) && stderr.lines().count() == 1,
+            "{flags}: {stderr}"
+        );
+        assert!(output.stdout.is_empty());
+    }
 }

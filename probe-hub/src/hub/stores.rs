@@ -103,7 +103,7 @@ async fn try_to_make(jetstream: &jetstream::Context, limits: &Limits) -> Result<
         // Hosts write it, and must not erase what others have written: markers would bring the header that does so.
         (subjects::PRESENCE, MAX_PRESENCE as i32, None),
         (subjects::ASSIGNMENT, -1, Some(MARKERS)),
-        (subjects::HUB, MAX_PRESENCE as i32, None),
+        (subjects::HUB, -1, None),
     ] {
         let config = stream::Config {
             name: format!("KV_{bucket}"),

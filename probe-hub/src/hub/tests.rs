@@ -170,6 +170,7 @@ fn presence(index: u32, address: &str) -> Presence {
         clock: String::new(),
         attach: "socket".to_owned(),
         kernel: String::new(),
+        ended: false,
     }
 }
 
