@@ -211,8 +211,9 @@ fn readers_of_the_stream_get_alerts_once_and_their_end() {
     let mut greeting = Records::wanted();
     site.greet(&mut greeting);
     assert_eq!(greeting.text(), records.text());
-    let now_ns = realtime_ns();
-    site.source.alerts().answering(name(3), name(9), now_ns, now_ns);
+    site.source
+        .alerts()
+        .answering(name(3), name(9), realtime_ns(), realtime_ns());
     let mut records = Records::wanted();
     site.tick(0, &mut records);
     let text = records.text();
