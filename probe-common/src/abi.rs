@@ -67,6 +67,16 @@ pub struct Settings {
     pub port_limit: Limit,
 }
 
+/// Whether a port, which is not 0, is one of these. Unused places are 0.
+#[inline(always)]
+pub fn is_one_of(port: u16, ports: [u16; 4]) -> bool {
+    // One comparison instead of four: subtracting 1 from a lane that is zero sets the highest bit of the lane.
+    const ONES: u64 = 0x0001_0001_0001_0001;
+    let [a, b, c, d] = ports.map(u64::from);
+    let differences = (a | b << 16 | c << 32 | d << 48) ^ u64::from(port).wrapping_mul(ONES);
+    port != 0 && differences.wrapping_sub(ONES) & !differences & (ONES << 15) != 0
+}
+
 impl Settings {
     /// Whether a datagram is a probe to this host's reflector, by its port. Before the loader has set one, none is.
     #[inline(always)]
@@ -83,11 +93,7 @@ impl Settings {
     /// Whether probes arrive on `port`.
     #[inline(always)]
     pub fn is_test_port(&self, port: u16) -> bool {
-        // One comparison instead of four: subtracting 1 from a lane that is zero sets the highest bit of the lane.
-        const ONES: u64 = 0x0001_0001_0001_0001;
-        let [a, b, c, d] = self.test_ports.map(u64::from);
-        let differences = (a | b << 16 | c << 32 | d << 48) ^ u64::from(port).wrapping_mul(ONES);
-        port != 0 && differences.wrapping_sub(ONES) & !differences & (ONES << 15) != 0
+        is_one_of(port, self.test_ports)
     }
 
     /// Whether a datagram is a reflector's reply to this host's sender, by its ports.

@@ -5,6 +5,7 @@
 //! and its reply differ in one bit, and a reply is never answered. Offsets count from the start of the UDP payload;
 //! sequence numbers and kinds are big-endian, stamps have the byte order of the host that took them.
 
+use crate::abi::is_one_of;
 use crate::bytes::{get, put};
 use crate::family::Family;
 use crate::frame::Udp;
@@ -122,6 +123,15 @@ impl WatchSettings {
         }
     }
 
+    /// Whether packets of this host with this port may have to be stamped.
+    #[inline(always)]
+    pub fn is_watched(&self, port: u16) -> bool {
+        is_one_of(
+            port,
+            [self.near_port, self.responder_port_v4, self.responder_port_v6, 0],
+        )
+    }
+
     #[inline(always)]
     fn responder_port(&self, udp: &Udp) -> u16 {
         match udp.family {
@@ -206,7 +216,10 @@ mod tests {
         ] {
             assert_eq!(settings.on_egress(&udp), on_egress, "{udp:?}");
             assert_eq!(settings.on_ingress(&udp), on_ingress, "{udp:?}");
+            assert!(on_egress.is_none() || settings.is_watched(udp.source_port));
+            assert!(on_ingress.is_none() || settings.is_watched(udp.destination_port));
         }
+        assert!(!settings.is_watched(40_001) && !off.is_watched(0) && !off.is_watched(40_000));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use aya_ebpf::programs::TcContext;
 use probe_common::abi::ABI_VERSION;
 use probe_common::compare::{self, WatchSettings};
 use probe_common::frame::{self, Source as _, UDP_CHECKSUM, UDP_LEN, Udp, payload_at};
+use probe_ebpf::atomic::compiler_barrier;
 use probe_ebpf::clock;
 use probe_ebpf::hook::{Hook as _, TcHook};
 
@@ -23,7 +24,7 @@ static WATCH: Array<WatchSettings> = Array::with_max_entries(1, 0);
 #[classifier]
 fn kstamp_watch_out(context: TcContext) -> i32 {
     let hook = TcHook::new(context);
-    stamp(&hook, WatchSettings::on_egress);
+    stamp(&hook, |source, _| source, WatchSettings::on_egress);
     TcHook::PASS
 }
 
@@ -31,15 +32,26 @@ fn kstamp_watch_out(context: TcContext) -> i32 {
 #[classifier]
 fn kstamp_watch_in(context: TcContext) -> i32 {
     let hook = TcHook::new(context);
-    stamp(&hook, WatchSettings::on_ingress);
+    stamp(&hook, |_, destination| destination, WatchSettings::on_ingress);
     TcHook::PASS
 }
 
-/// `None` for packets that are not stamped.
+/// `None` for packets that are not stamped. `own_port` is that of the two ports that is this host's.
 #[inline(always)]
-fn stamp(hook: &TcHook, place: impl FnOnce(&WatchSettings, &Udp) -> Option<(usize, u32)>) -> Option<()> {
-    let udp = frame::udp(hook)?;
+fn stamp(
+    hook: &TcHook,
+    own_port: impl Fn(u16, u16) -> u16,
+    place: impl FnOnce(&WatchSettings, &Udp) -> Option<(usize, u32)>,
+) -> Option<()> {
     let settings = WATCH.get(0)?;
+    if frame::is_foreign(hook, |source, destination| {
+        settings.is_watched(own_port(source, destination))
+    }) {
+        return None;
+    }
+    // Values that were read so far are read again, so the verifier has one path to follow for all other frames.
+    compiler_barrier();
+    let udp = frame::udp(hook)?;
     let (at, kind) = place(settings, &udp)?;
     if settings.abi_version != ABI_VERSION
         || udp.obstacle.is_some()

@@ -3,7 +3,7 @@
 #![no_std]
 #![feature(asm_experimental_arch)]
 
-mod atomic;
+pub mod atomic;
 mod classify;
 pub mod clock;
 mod collect;

@@ -1,7 +1,7 @@
 //! What this process uses, and its threads in the background.
 
 use std::time::Duration;
-use std::{fs, io, thread};
+use std::{fs, io, mem, thread};
 
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::unistd::{SysconfVar, sysconf};
@@ -48,18 +48,58 @@ pub fn in_background(name: &str, work: impl FnOnce() + Send + 'static) -> io::Re
     thread::Builder::new().name(name.to_owned()).spawn(work).map(drop)
 }
 
-/// Lets all other threads run before this one, where they compete for a processor.
+/// The shortest slice of processor time that the kernel gives.
+const SHORT_SLICE_NS: u64 = 100_000;
+
+/// Has this thread run soon after it wakes. From Linux 6.12 on, a thread of shorter slices interrupts one of longer slices, which
+/// last milliseconds. Its share of the processor stays as it is. A thread with a real-time priority is left alone.
+pub fn take_short_slices() -> io::Result<()> {
+    schedule(|attributes| {
+        if attributes.sched_policy == libc::SCHED_OTHER as u32 {
+            attributes.sched_runtime = SHORT_SLICE_NS;
+        }
+    })
+}
+
+/// Lets all other threads run before this one, where they compete for a processor, and does not interrupt them when it wakes.
 fn yield_to_other_threads() -> io::Result<()> {
-    const NICE: libc::c_int = 10;
-    // SAFETY: the call takes no pointer. On Linux, 0 is the calling thread (setpriority(2), C library/kernel differences).
-    match unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) } {
+    const NICE: i32 = 10;
+    schedule(|attributes| {
+        attributes.sched_policy = libc::SCHED_BATCH as u32;
+        attributes.sched_priority = 0;
+        attributes.sched_nice = attributes.sched_nice.max(NICE);
+        // The default, and not that of the thread that has started this one.
+        attributes.sched_runtime = 0;
+    })
+}
+
+/// Changes how this thread is scheduled (sched_setattr(2)).
+fn schedule(change: impl FnOnce(&mut libc::sched_attr)) -> io::Result<()> {
+    let mut attributes = scheduling()?;
+    change(&mut attributes);
+    // SAFETY: the kernel reads the attributes, which say how long they are.
+    match unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) } {
         0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// How this thread is scheduled.
+fn scheduling() -> io::Result<libc::sched_attr> {
+    // SAFETY: it consists of integers.
+    let mut attributes: libc::sched_attr = unsafe { mem::zeroed() };
+    let size = size_of_val(&attributes);
+    // SAFETY: the kernel writes at most `size` bytes.
+    match unsafe { libc::syscall(libc::SYS_sched_getattr, 0, &raw mut attributes, size, 0) } {
+        0 => Ok(attributes),
         _ => Err(io::Error::last_os_error()),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+
     use super::*;
 
     #[test]
@@ -77,18 +117,26 @@ mod tests {
     }
 
     #[test]
-    fn only_the_thread_that_asks_yields() {
-        let nice = || {
-            let stat = fs::read_to_string("/proc/thread-self/stat").unwrap();
-            let mut fields = stat.rsplit(") ").next().unwrap().split(' ');
-            fields.nth(16).unwrap().parse::<i32>().unwrap()
+    fn a_thread_in_the_background_yields_and_inherits_no_short_slices() {
+        let now = || {
+            scheduling()
+                .map(|now| (now.sched_policy as i32, now.sched_nice, now.sched_runtime))
+                .unwrap()
         };
-        let before = nice();
-        let there = std::thread::spawn(move || {
-            yield_to_other_threads().unwrap();
-            nice()
+        let before = now();
+        assert_eq!(before.0, libc::SCHED_OTHER);
+        let measuring = thread::spawn(move || {
+            take_short_slices().unwrap();
+            let (sender, receiver) = mpsc::channel();
+            in_background("test", move || sender.send(now()).unwrap()).unwrap();
+            (now(), receiver.recv().unwrap())
         });
-        assert_eq!(there.join().unwrap(), 10.max(before));
-        assert_eq!(nice(), before);
+        let (measuring, background) = measuring.join().unwrap();
+        // Before Linux 6.12 there is one slice for all, and the kernel does not tell it.
+        let has_slices = before.2 != 0;
+        let short_ns = if has_slices { SHORT_SLICE_NS } else { 0 };
+        assert_eq!(measuring, (libc::SCHED_OTHER, before.1, short_ns));
+        assert_eq!(background, (libc::SCHED_BATCH, before.1.max(10), before.2));
+        assert_eq!(now(), before, "only the threads that ask");
     }
 }

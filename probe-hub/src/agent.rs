@@ -7,6 +7,7 @@ mod kept;
 mod limits;
 mod link;
 mod log_lines;
+mod outbox;
 mod probes;
 mod recorder;
 mod request;

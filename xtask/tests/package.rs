@@ -189,6 +189,8 @@ fn the_image_has_what_kstamp_needs_and_no_more() {
         "--security-opt=seccomp=unconfined",
         &image,
     ]);
+    let names = buildah(&["images", "--format={{.Name}}:{{.Tag}}"]);
+    assert_eq!(names, format!("localhost/kstamp:{VERSION}\n"));
     let root = buildah(&["mount", "k"]);
     let files = run(Command::new("find").args([root.trim(), "-type", "f", "-printf", "%P\n"]));
     for file in files.lines() {

@@ -21,6 +21,7 @@ pub struct Kept {
     /// Of the newest one.
     generation: u64,
     ignored: Said,
+    unwritten: Said,
 }
 
 impl Kept {
@@ -31,6 +32,7 @@ impl Kept {
             port,
             generation: 0,
             ignored: Said::default(),
+            unwritten: Said::default(),
         }
     }
 
@@ -56,7 +58,9 @@ impl Kept {
         let unfinished = self.path.with_extension("new");
         let file = [signature.as_bytes(), b"\n", content].concat();
         let written = fs::write(&unfinished, file).and_then(|()| fs::rename(&unfinished, &self.path));
-        if let Err(error) = written {
+        if let Err(error) = written
+            && self.unwritten.is_new(&error.to_string())
+        {
             warn!(
                 "the assignment cannot be kept in {}: {error}. After a restart, this port probes no peers until the hub is there",
                 self.path.display()

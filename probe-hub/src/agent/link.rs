@@ -12,30 +12,27 @@ use log::{error, info, warn};
 use nkeys::KeyPair;
 use probe_core::text::plain;
 use probe_host::clock::{monotonic_ns, realtime_ns};
-use probe_host::wall::WallOffset;
 use prost::Message as _;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, Interval as Ticks, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 
-use crate::agent::batch;
 use crate::agent::config::LinkConfig;
 use crate::agent::kept::Kept;
-use crate::agent::limits::limit;
+use crate::agent::limits::{RefusedTarget, limit};
 use crate::agent::log_lines::{Allowance, Said};
-use crate::agent::recorder::{Interval, Item};
+use crate::agent::outbox::{Outbox, Outgoing};
+use crate::agent::recorder::Item;
 use crate::agent::request::{Reply, Request};
-use crate::agent::rollup::{MINUTE_NS, QUARTER_NS, Rollup, Sum};
-use crate::agent::spool::{Record, Spool};
+use crate::agent::spool::Spool;
 use crate::agent::status::{Shared, State};
 use crate::connection::{self, Problem, REQUEST_TIMEOUT, Refusal, authorization_is_violated, publish};
 use crate::message::assignment::{Assignment, SIGNATURE};
-use crate::message::event::{Answer, Event, Notice, Session, What};
+use crate::message::event::{Answer, Notice, Session, What};
 use crate::message::heartbeat::{self, Heartbeat};
 use crate::message::presence::Presence;
-use crate::message::windows::{Window, message_id};
 use crate::name::PortName;
-use crate::subjects::{self, EVENTS, MINUTES, QUARTERS, Results, WINDOWS};
+use crate::subjects;
 
 /// Time between two looks at the newest assignment.
 const FETCH_INTERVAL: Duration = Duration::from_secs(60);
@@ -96,13 +93,10 @@ async fn work(config: LinkConfig, ends: Ends) -> anyhow::Result<()> {
     while Spool::is_taken(&directory) && Instant::now() < until {
         sleep(PREDECESSOR_INTERVAL).await;
     }
+    let hub = KeyPair::from_public_key(&config.credentials.hub)?;
     let mut worker = Worker {
-        spool: Spool::open(&directory, config.spool_size),
-        kept: Kept::new(
-            &directory,
-            KeyPair::from_public_key(&config.credentials.hub)?,
-            port.clone(),
-        ),
+        outbox: Outbox::open(&directory, config.spool_size, port.clone(), boot),
+        kept: Kept::new(&directory, hub, port.clone()),
         newest: subjects::newest(&format!("KV_{}", subjects::ASSIGNMENT), &assignment),
         directory,
         config,
@@ -112,9 +106,7 @@ async fn work(config: LinkConfig, ends: Ends) -> anyhow::Result<()> {
         presence: presence.clone(),
         requests,
         shared,
-        numbers: [0; Results::ALL.len()],
-        minutes: Rollup::new(MINUTE_NS),
-        quarters: Rollup::new(QUARTER_NS),
+        refused_targets: Vec::new(),
         waiting_assignment: None,
         state: State::Connecting,
         tasks: JoinSet::new(),
@@ -124,11 +116,7 @@ async fn work(config: LinkConfig, ends: Ends) -> anyhow::Result<()> {
         questions: 0,
         diagnosed: None,
         counted_dropped: 0,
-        is_full: Said::default(),
-        refusal: Said::default(),
-        presence_refusal: Said::default(),
-        violation: Said::default(),
-        allowance: Allowance::default(),
+        said: Lines::default(),
     };
     let assignment = worker.kept.load();
     worker.assign(assignment);
@@ -148,15 +136,15 @@ async fn work(config: LinkConfig, ends: Ends) -> anyhow::Result<()> {
                 }
             }
             item = items.recv(), if end.is_none() => match item {
-                Some(Item::Interval(interval)) => worker.interval(&interval),
-                Some(Item::Event(what)) => worker.event(what),
+                Some(Item::Interval(interval)) => worker.outbox.interval(&interval),
+                Some(Item::Event(what)) => worker.outbox.event(what),
                 Some(Item::Finish { timeout, done }) => {
-                    worker.finish_rollups();
+                    worker.outbox.finish_rollups();
                     end = Some((Instant::now() + timeout, done));
                 }
                 // The loop has not ended as it should.
                 None => {
-                    worker.finish_rollups();
+                    worker.outbox.finish_rollups();
                     break;
                 }
             },
@@ -199,14 +187,12 @@ struct Worker {
     presence: watch::Receiver<Presence>,
     requests: mpsc::Sender<Request>,
     shared: Arc<Shared>,
-    spool: Spool,
+    outbox: Outbox,
     kept: Kept,
     /// Subject of the request for the newest assignment.
     newest: String,
-    /// Of the last message of each stream.
-    numbers: [u64; Results::ALL.len()],
-    minutes: Rollup,
-    quarters: Rollup,
+    /// Of the last assignment: each is reported once.
+    refused_targets: Vec<RefusedTarget>,
     /// The loop has no room for it yet.
     waiting_assignment: Option<Assignment>,
     state: State,
@@ -221,11 +207,17 @@ struct Worker {
     /// When the reason of a failing connection was last looked for.
     diagnosed: Option<Instant>,
     counted_dropped: u64,
+    said: Lines,
+}
+
+/// What was said in the log.
+#[derive(Default)]
+struct Lines {
     is_full: Said,
     refusal: Said,
     presence_refusal: Said,
     violation: Said,
-    allowance: Allowance,
+    notices: Allowance,
 }
 
 /// What a task has done.
@@ -243,12 +235,12 @@ impl Worker {
     }
 
     fn is_done(&self, until: Instant) -> bool {
-        self.spool.waiting() == 0 || !self.is_connected() || Instant::now() >= until
+        self.outbox.spool.waiting() == 0 || !self.is_connected() || Instant::now() >= until
     }
 
     fn wake_up(&self, end: Option<Instant>) -> Instant {
         let now = Instant::now();
-        let is_paused = self.send_after > now && self.spool.waiting() > 0 && self.sending.is_none();
+        let is_paused = self.send_after > now && self.outbox.spool.waiting() > 0 && self.sending.is_none();
         let send = is_paused.then_some(self.send_after);
         // The loop makes room at once.
         let hand_over = self.waiting_assignment.as_ref().map(|_| now + ANSWER_TIMEOUT);
@@ -274,7 +266,7 @@ impl Worker {
             async_nats::Event::ClientError(_) => self.diagnose(),
             async_nats::Event::ServerError(error) => {
                 let text = plain(&error.to_string(), MAX_NOTICE_LEN);
-                if self.violation.is_new(&text) {
+                if self.said.violation.is_new(&text) {
                     warn!("the hub's server says: {text}");
                 }
             }
@@ -284,9 +276,14 @@ impl Worker {
     }
 
     fn connected(&mut self) {
+        let server = self.client.server_info();
+        if let Some(why) = connection::too_old(&server).filter(|_| !server.version.is_empty()) {
+            self.set_state(State::Refused, &why);
+            return;
+        }
         self.set_state(State::Connected, "");
-        // What was on its way is sent again, with the same identifier.
-        if let Some(sending) = self.sending.take() {
+        // What was on its way is sent again, with the same identifier, unless its outcome is known.
+        if let Some(sending) = self.sending.take_if(|sending| !sending.is_finished()) {
             sending.abort();
         }
         self.send_after = Instant::now();
@@ -296,9 +293,13 @@ impl Worker {
     /// Says each change once.
     fn set_state(&mut self, state: State, reason: &str) {
         let before = self.shared.status();
-        // Whether a server refuses a connection, or does not answer, makes no difference.
-        let is_new =
-            before.state != state || before.reason.is_empty() || state == State::Refused && before.reason != reason;
+        let is_new = match state {
+            _ if before.state != state => true,
+            State::Refused => before.reason != reason,
+            // Whether a server refuses connections or does not answer makes no difference.
+            State::Connecting => before.reason.is_empty(),
+            State::Connected | State::Lost => false,
+        };
         self.state = state;
         self.shared.set_state(state, reason);
         if !is_new {
@@ -330,7 +331,7 @@ impl Worker {
             Done::Announced(outcome) => {
                 self.is_announced = outcome.is_ok();
                 if let Err(Refusal::Refused(why)) = outcome
-                    && self.presence_refusal.is_new(&why)
+                    && self.said.presence_refusal.is_new(&why)
                 {
                     error!(
                         "the hub's server does not take what {} is: {}",
@@ -355,11 +356,11 @@ impl Worker {
     }
 
     fn share(&mut self) {
-        let dropped = self.spool.dropped();
+        let dropped = self.outbox.spool.dropped();
         if dropped > self.counted_dropped {
             self.shared.add_dropped(dropped - self.counted_dropped);
             self.counted_dropped = dropped;
-            if self.is_full.is_new("full") {
+            if self.said.is_full.is_new("full") {
                 warn!(
                     "there is no room for more results in {} ({} MiB), or files there were damaged: the oldest are dropped",
                     self.directory.display(),
@@ -367,77 +368,11 @@ impl Worker {
                 );
             }
         }
-        if self.spool.waiting() == 0 {
-            self.is_full.clear();
+        if self.outbox.spool.waiting() == 0 {
+            self.said.is_full.clear();
         }
-        self.shared.set_waiting(self.spool.waiting(), self.spool.bytes());
-    }
-
-    // Results.
-
-    fn interval(&mut self, interval: &Interval) {
-        let wall = WallOffset::now();
-        let (start_ns, end_ns) = (wall.wall_ns(interval.start_ns), wall.wall_ns(interval.end_ns));
-        self.push_windows(WINDOWS, batch::windows(interval, &wall), (start_ns, end_ns));
-        if let Some(minute) = self.minutes.add(&Sum::of(interval, start_ns, end_ns)) {
-            self.push_minute(&minute);
-        }
-    }
-
-    fn push_minute(&mut self, minute: &Sum) {
-        self.push_sum(MINUTES, minute);
-        if let Some(quarter) = self.quarters.add(minute) {
-            self.push_sum(QUARTERS, &quarter);
-        }
-    }
-
-    fn push_sum(&mut self, results: Results, sum: &Sum) {
-        self.push_windows(results, sum.windows(), (sum.start_ns, sum.end_ns));
-    }
-
-    fn push_windows(&mut self, results: Results, windows: Vec<Window>, times: (u64, u64)) {
-        let kind = kind_of(results);
-        let numbers = &mut self.numbers;
-        let batches = batch::batches(windows, times, self.boot, || {
-            numbers[kind] += 1;
-            numbers[kind]
-        });
-        for batch in batches {
-            self.push(kind, batch.number, batch.encode_to_vec());
-        }
-    }
-
-    fn event(&mut self, what: What) {
-        let event = Event {
-            port: self.port.clone(),
-            boot: self.boot,
-            time_ns: realtime_ns(),
-            what,
-        };
-        let kind = kind_of(EVENTS);
-        self.numbers[kind] += 1;
-        match serde_json::to_vec(&event) {
-            Ok(payload) => self.push(kind, self.numbers[kind], payload),
-            Err(error) => warn!("an event cannot be written: {error}"),
-        }
-    }
-
-    fn push(&mut self, kind: usize, number: u64, payload: Vec<u8>) {
-        let subject = Results::ALL[kind].of(&self.port);
-        self.spool.push(Record {
-            kind: kind as u32,
-            id: message_id(&subject, self.boot, number),
-            payload,
-        });
-    }
-
-    fn finish_rollups(&mut self) {
-        if let Some(minute) = self.minutes.finish() {
-            self.push_minute(&minute);
-        }
-        if let Some(quarter) = self.quarters.finish() {
-            self.push_sum(QUARTERS, &quarter);
-        }
+        self.shared
+            .set_waiting(self.outbox.spool.waiting(), self.outbox.spool.bytes());
     }
 
     /// Sends the oldest message, unless one is on its way.
@@ -445,19 +380,17 @@ impl Worker {
         if !self.is_connected() || self.sending.is_some() || Instant::now() < self.send_after {
             return;
         }
-        let Some((token, record)) = self.spool.first() else {
-            return;
-        };
-        let Some(results) = Results::ALL.get(record.kind as usize) else {
-            self.spool.give_up(token);
+        let Some(Outgoing {
+            token,
+            subject,
+            id,
+            payload,
+        }) = self.outbox.first()
+        else {
             return;
         };
         let client = self.client.clone();
-        let subject = results.of(&self.port);
-        let send = async move {
-            let outcome = publish(&client, subject, &record.id, record.payload).await;
-            Done::Sent(token, outcome)
-        };
+        let send = async move { Done::Sent(token, publish(&client, subject, &id, payload).await) };
         self.sending = Some(self.tasks.spawn(send));
     }
 
@@ -465,14 +398,14 @@ impl Worker {
         self.sending = None;
         match outcome {
             Ok(()) => {
-                self.spool.delivered(token);
+                self.outbox.spool.delivered(token);
                 self.shared.add_delivered();
-                if self.refusal.clear() {
+                if self.said.refusal.clear() {
                     info!("the hub's server takes results again");
                 }
             }
             Err(Refusal::TooLarge(why)) => {
-                self.spool.give_up(token);
+                self.outbox.spool.give_up(token);
                 self.refused(&why);
             }
             Err(refusal) => {
@@ -489,7 +422,7 @@ impl Worker {
 
     fn refused(&mut self, why: &str) {
         let why = plain(why, MAX_NOTICE_LEN);
-        if self.refusal.is_new(&why) {
+        if self.said.refusal.is_new(&why) {
             error!(
                 "the hub's server does not take results: {why}. Measuring goes on, and they wait in {}",
                 self.directory.display()
@@ -576,11 +509,13 @@ impl Worker {
     fn assign(&mut self, assignment: Option<Assignment>) {
         let Some(mut assignment) = assignment else { return };
         let max_peers = self.presence.borrow().max_peers;
-        for refused in limit(&mut assignment, &self.config.allow, max_peers) {
-            self.event(What::Refused {
-                peer: refused.port,
-                address: refused.address,
-                why: refused.why,
+        let refused = limit(&mut assignment, &self.config.allow, max_peers);
+        let before = std::mem::replace(&mut self.refused_targets, refused.clone());
+        for RefusedTarget { port, address, why } in refused.into_iter().filter(|target| !before.contains(target)) {
+            self.outbox.event(What::Refused {
+                peer: port,
+                address,
+                why,
             });
         }
         self.waiting_assignment = Some(assignment);
@@ -624,17 +559,9 @@ impl Worker {
 
     fn notice(&mut self, message: &Message) {
         if let Ok(Notice { line }) = serde_json::from_slice(&message.payload)
-            && self.allowance.take(monotonic_ns())
+            && self.said.notices.take(monotonic_ns())
         {
             warn!("the hub says: {}", plain(&line, MAX_NOTICE_LEN));
         }
     }
-}
-
-/// The place of a stream in [`Results::ALL`].
-fn kind_of(results: Results) -> usize {
-    Results::ALL
-        .iter()
-        .position(|other| *other == results)
-        .unwrap_or_default()
 }

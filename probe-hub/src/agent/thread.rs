@@ -53,6 +53,12 @@ fn enter(netns: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::path::PathBuf;
+
+    use nix::sched::unshare;
+    use nix::unistd::gettid;
+
     use super::*;
 
     #[test]
@@ -61,12 +67,47 @@ mod tests {
         assert!(error.to_string().contains("/run/netns/no-such"), "{error}");
     }
 
-    #[test]
-    fn work_runs_in_the_thread() {
+    /// The network namespace and the effective capabilities of this thread.
+    fn place() -> (PathBuf, String) {
+        let namespace = fs::read_link("/proc/thread-self/ns/net").unwrap();
+        let status = fs::read_to_string("/proc/thread-self/status").unwrap();
+        let capabilities = status.lines().find(|line| line.starts_with("CapEff")).unwrap();
+        (namespace, capabilities.to_owned())
+    }
+
+    fn place_of(thread: LinkThread) -> (PathBuf, String) {
         let (sender, receiver) = mpsc::channel();
-        let run = LinkThread::start(None).unwrap();
-        run.run(move || sender.send(thread::current().name().map(str::to_owned)).unwrap())
-            .unwrap();
-        assert_eq!(receiver.recv().unwrap().as_deref(), Some("kstamp-fleet"));
+        thread.run(move || sender.send(place()).unwrap()).unwrap();
+        receiver.recv().unwrap()
+    }
+
+    #[test]
+    fn a_link_is_in_its_namespace_and_has_no_privileges() {
+        let (namespace, capabilities) = place_of(LinkThread::start(None).unwrap());
+        assert_eq!(
+            (namespace, capabilities.as_str()),
+            (place().0, "CapEff:\t0000000000000000")
+        );
+        let (path_sender, path) = mpsc::channel();
+        let (end, ended) = mpsc::channel::<()>();
+        let other = thread::spawn(move || {
+            let path = unshare(CloneFlags::CLONE_NEWNET).map(|()| format!("/proc/self/task/{}/ns/net", gettid()));
+            path_sender
+                .send(path.map(|path| (PathBuf::from(path), place().0)))
+                .unwrap();
+            let _ = ended.recv();
+        });
+        match path.recv().unwrap() {
+            Ok((path, namespace)) => {
+                let (entered, capabilities) = place_of(LinkThread::start(Some(&path)).unwrap());
+                assert_eq!(
+                    (entered, capabilities.as_str()),
+                    (namespace, "CapEff:\t0000000000000000")
+                );
+            }
+            Err(error) => println!("SKIPPED: cannot make a network namespace: {error}"),
+        }
+        drop(end);
+        other.join().unwrap();
     }
 }

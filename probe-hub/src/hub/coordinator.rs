@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 use async_nats::HeaderMap;
 use async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE;
 use async_nats::jetstream::context::PublishErrorKind;
-use async_nats::jetstream::kv::{Entry, Operation, Store, Watch};
+use async_nats::jetstream::kv::{Entry, Operation, Watch};
 use futures_util::StreamExt as _;
 use prost::Message as _;
 use tokio::time::MissedTickBehavior;
@@ -34,8 +34,8 @@ const BATCH: usize = 512;
 const IN_FLIGHT: usize = 128;
 /// Pause after a watch has failed.
 const RETRY: Duration = Duration::from_secs(1);
-/// How often ports that are gone are looked for.
-const CLEAN: Duration = Duration::from_secs(60);
+/// Enrolments, and ports that are gone, are looked at so often.
+const REVIEW: Duration = Duration::from_secs(10);
 /// Everything in a bucket.
 const ALL: &str = ">";
 
@@ -69,7 +69,7 @@ async fn watch(hub: &Hub) -> Result<()> {
     let now = Now::read();
     for key in hub.fleet().keys() {
         if !keys.contains(&key) {
-            hub.fleet().offer(&key, None, 0, &*hub.config().allowed, now);
+            hub.fleet().offer(&key, None, 0, now);
         }
     }
     hub.fleet().begin(&*hub.config().allowed, now);
@@ -109,9 +109,7 @@ async fn read(watch: &mut Watch, pending: u64, mut note: impl FnMut(&Entry)) -> 
 
 fn offer(hub: &Hub, entry: &Entry) {
     let content = (entry.operation == Operation::Put).then_some(&entry.value[..]);
-    let allowed = &*hub.config().allowed;
-    hub.fleet()
-        .offer(&entry.key, content, entry.revision, allowed, Now::read());
+    hub.fleet().offer(&entry.key, content, entry.revision, Now::read());
 }
 
 fn take(hub: &Hub, entry: &Entry) {
@@ -146,13 +144,16 @@ struct Coordination {
 async fn coordinate(hub: &Hub) {
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut cleaning = tokio::time::interval(CLEAN);
-    cleaning.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut reviews = tokio::time::interval(REVIEW);
+    reviews.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut state = Coordination::default();
     loop {
         tokio::select! {
             _ = ticks.tick() => tick(hub, &mut state).await,
-            _ = cleaning.tick() => clean(hub).await,
+            _ = reviews.tick() => {
+                hub.fleet().review(&*hub.config().allowed, Now::read());
+                clean(hub).await;
+            }
         }
     }
 }
@@ -258,32 +259,32 @@ async fn refresh(hub: &Hub, key: &str) -> Result<()> {
     Ok(())
 }
 
-/// Deletes the entries of ports that were silent for long.
+/// Deletes the entries of ports that were silent for long. Other hubs forget a port when its presence is deleted.
 async fn clean(hub: &Hub) {
     let gone = hub.fleet().gone(hub.config().gone_ns, Now::read().monotonic_ns);
     for (id, key, revision) in gone {
-        if let Some(revision) = revision {
-            if !hub.is_coordinator() {
-                continue;
-            }
+        if hub.is_coordinator() {
             if let Err(error) = delete(hub, &key, revision).await {
                 log::warn!("the port {key} is gone, but its entries cannot be deleted: {error:#}");
                 continue;
             }
             log::info!("{key} was silent for long, and was deleted");
+        } else if revision.is_some() {
+            continue;
         }
         hub.fleet().forget(id);
     }
 }
 
-async fn delete(hub: &Hub, key: &str, revision: u64) -> Result<()> {
+/// `revision` is that of the presence, if there is one: it may just have come back.
+async fn delete(hub: &Hub, key: &str, revision: Option<u64>) -> Result<()> {
     let store = |bucket| hub.jetstream().get_key_value(bucket);
-    // Only if it has not come back just now.
-    store(subjects::PRESENCE)
-        .await?
-        .purge_expect_revision(key, Some(revision))
-        .await?;
-    let assignments: Store = store(subjects::ASSIGNMENT).await?;
-    assignments.purge(key).await?;
+    if revision.is_some() {
+        store(subjects::PRESENCE)
+            .await?
+            .purge_expect_revision(key, revision)
+            .await?;
+    }
+    store(subjects::ASSIGNMENT).await?.purge(key).await?;
     Ok(())
 }

@@ -65,7 +65,8 @@ pub struct Port {
     planned: Planned,
     /// `CLOCK_MONOTONIC` when this hub learned of it.
     since_ns: u64,
-    /// Addresses that it asked for, of which others may have some.
+    /// Addresses that it asks for, and those of them that its enrolment covers, of which others may have some.
+    asked: Vec<IpAddr>,
     wanted: Vec<IpAddr>,
     /// Of name and addresses.
     fingerprint: u64,
@@ -143,6 +144,8 @@ pub struct Fleet {
     contested: BTreeSet<PortId>,
     problems: Problems,
     version: u64,
+    /// Neighbours have to be chosen anew.
+    has_changed: bool,
     is_loaded: bool,
 }
 
@@ -218,25 +221,17 @@ impl Fleet {
     }
 
     /// Takes an entry of the presence bucket, `None` for one that was deleted. [`Self::settle`] looks at it.
-    pub fn offer(&mut self, key: &str, content: Option<&[u8]>, revision: u64, allowed: Allowed, now: Now) {
+    pub fn offer(&mut self, key: &str, content: Option<&[u8]>, revision: u64, now: Now) {
         let Some(name) = PortName::from_tokens(key) else {
             log::debug!("the presence bucket has the key {key:?}, which names no port");
             return;
         };
-        if self
-            .id_of_tokens(key)
-            .and_then(|id| self.port(id))
-            .is_some_and(|port| port.revision == revision)
-        {
+        let known = self.id_of_tokens(key).and_then(|id| self.port(id));
+        if known.is_some_and(|port| port.revision == revision) {
             return;
         }
-        if !self.ids.contains_key(key) && !self.offered.contains_key(key) {
+        if known.is_none() && !self.offered.contains_key(key) {
             if content.is_none() {
-                return;
-            }
-            if allowed(&name.host).is_none() {
-                let text = "its host is not enrolled; run `kstamp hub enroll`".to_owned();
-                self.problems.raise(name, Kind::NotEnrolled, text, now.utc_ns);
                 return;
             }
             if self.number_of_ports(&name.host) >= MAX_PORTS_PER_HOST {
@@ -257,88 +252,103 @@ impl Fleet {
         new + self.hosts.get(host).map_or(0, BTreeSet::len)
     }
 
-    /// Applies the entries that were offered, in the order of the bucket, and those whose ports have not changed too often.
-    /// Says whether neighbours have to be chosen anew.
+    /// Applies the entries that were offered, in the order of the bucket, except those of ports that change too often. Says
+    /// whether neighbours have to be chosen anew.
     pub fn settle(&mut self, allowed: Allowed, now: Now) -> bool {
-        let before = self.version;
+        self.apply_offered(allowed, now);
+        for id in self.contested.clone() {
+            self.claim(id, now);
+        }
+        self.expire(now);
+        std::mem::take(&mut self.has_changed)
+    }
+
+    fn apply_offered(&mut self, allowed: Allowed, now: Now) {
         let mut offered: Vec<_> = std::mem::take(&mut self.offered).into_iter().collect();
         offered.sort_by_key(|(_, (_, revision))| *revision);
         for (key, (content, revision)) in offered {
-            let known = self.id_of_tokens(&key);
-            if known
-                .and_then(|id| self.port_mut(id))
-                .is_some_and(|port| !port.changes.take(now.monotonic_ns))
-            {
+            let known = self.id_of_tokens(&key).and_then(|id| self.port_mut(id));
+            if known.is_some_and(|port| !port.changes.take(now.monotonic_ns)) {
                 self.offered.insert(key, (content, revision));
                 continue;
             }
             match content {
                 Some(content) => self.apply(&key, &content, allowed, now),
-                None => known.into_iter().for_each(|id| self.withdraw(id)),
+                None => self.delete(&key),
             }
             if let Some(port) = self.id_of_tokens(&key).and_then(|id| self.port_mut(id)) {
                 port.revision = revision;
             }
         }
-        for id in self.contested.clone() {
-            self.claim(id, now);
+    }
+
+    /// Looks at all enrolments again: hosts may have been enrolled, revoked, or given other prefixes.
+    pub fn review(&mut self, allowed: Allowed, now: Now) {
+        for index in 0..self.ports.len() {
+            self.admit(PortId(index as u32), allowed, now);
         }
-        self.expire(now);
-        self.version != before
     }
 
     fn apply(&mut self, key: &str, content: &[u8], allowed: Allowed, now: Now) {
         let Some(name) = PortName::from_tokens(key) else { return };
-        let presence = match read(content, &name) {
+        let mut presence = match read(content, &name) {
             Ok(presence) => presence,
             Err(why) => return self.problems.raise(name, Kind::BadPresence, why, now.utc_ns),
         };
-        self.problems.clear(&name, Kind::BadPresence);
-        let Some(prefixes) = allowed(&name.host) else {
-            let text = "its host is no longer enrolled".to_owned();
-            self.problems.raise(name, Kind::NotEnrolled, text, now.utc_ns);
-            if let Some(id) = self.id_of_tokens(key) {
-                self.withdraw(id);
-            }
-            return;
-        };
-        for kind in [Kind::NotEnrolled, Kind::TooManyPorts] {
+        for kind in [Kind::BadPresence, Kind::TooManyPorts] {
             self.problems.clear(&name, kind);
-        }
-        let routable = presence
-            .addresses
-            .iter()
-            .copied()
-            .filter(|address| is_routable(*address));
-        let (wanted, foreign): (Vec<_>, Vec<_>) =
-            routable.partition(|address| prefixes.iter().any(|prefix| prefix.contains(address)));
-        match foreign.first() {
-            Some(address) => {
-                let text = format!("its address {address} is outside the prefixes of its enrolment, and is not used");
-                self.problems
-                    .raise(name.clone(), Kind::ForeignAddress, text, now.utc_ns);
-            }
-            None => self.problems.clear(&name, Kind::ForeignAddress),
         }
         let id = self.enter(key, &name, now);
         let Some(port) = self.port_mut(id) else { return };
-        let addresses = std::mem::take(&mut port.presence.addresses);
-        let is_same = port.is_present && port.wanted == wanted && {
+        port.asked = presence
+            .addresses
+            .iter()
+            .copied()
+            .filter(|address| is_routable(*address))
+            .collect();
+        port.asked.sort_unstable();
+        port.asked.dedup();
+        let is_same = port.is_present && {
             let old = &port.presence;
             (&old.labels, old.udp_port, old.max_peers) == (&presence.labels, presence.udp_port, presence.max_peers)
         };
-        let network = port.presence.label(NETWORK).to_owned();
-        port.presence = presence;
-        port.is_present = true;
-        port.wanted = wanted;
-        if is_same {
-            port.presence.addresses = addresses;
-            return;
+        if !is_same {
+            // Its network may be another.
+            self.withdraw(id);
         }
-        port.presence.addresses = Vec::new();
-        self.release(id, &network, &addresses);
-        self.version += 1;
-        self.claim(id, now);
+        if let Some(port) = self.port_mut(id) {
+            presence.addresses = std::mem::take(&mut port.presence.addresses);
+            port.presence = presence;
+            port.is_present = true;
+        }
+        self.admit(id, allowed, now);
+    }
+
+    /// Lets a port have the addresses that its enrolment covers.
+    fn admit(&mut self, id: PortId, allowed: Allowed, now: Now) {
+        let Some(port) = self.port(id).filter(|port| port.is_present) else {
+            return;
+        };
+        let prefixes = allowed(&port.name.host);
+        let is_covered = |address: &&IpAddr| prefixes.iter().flatten().any(|prefix| prefix.contains(*address));
+        let (wanted, foreign): (Vec<_>, Vec<_>) = port.asked.iter().partition(is_covered);
+        let foreign = foreign.first().filter(|_| prefixes.is_some()).map(|address: &IpAddr| {
+            format!("its address {address} is outside the prefixes of its enrolment, and is not used")
+        });
+        let stranger = prefixes
+            .is_none()
+            .then(|| "its host is not enrolled; run `kstamp hub enroll`".to_owned());
+        let (name, has_changed) = (port.name.clone(), port.wanted != wanted);
+        for (kind, text) in [(Kind::ForeignAddress, foreign), (Kind::NotEnrolled, stranger)] {
+            match text {
+                Some(text) => self.problems.raise(name.clone(), kind, text, now.utc_ns),
+                None => self.problems.clear(&name, kind),
+            }
+        }
+        if has_changed && let Some(port) = self.port_mut(id) {
+            port.wanted = wanted;
+            self.claim(id, now);
+        }
     }
 
     fn enter(&mut self, key: &str, name: &PortName, now: Now) -> PortId {
@@ -383,11 +393,18 @@ impl Fleet {
             }
         }
         let Some(port) = self.port_mut(id) else { return };
-        if port.presence.addresses != addresses || port.fingerprint == 0 {
-            port.presence.addresses = addresses;
-            port.fingerprint = fingerprint(&port.name, &port.presence.addresses);
-            self.version += 1;
+        if port.presence.addresses != addresses {
+            port.fingerprint = fingerprint(&port.name, &addresses);
+            let mut left = std::mem::replace(&mut port.presence.addresses, addresses.clone());
+            left.retain(|address| !addresses.contains(address));
+            self.release(id, &network, &left);
+            self.touch();
         }
+    }
+
+    fn touch(&mut self) {
+        self.version += 1;
+        self.has_changed = true;
     }
 
     /// A port that is silent loses an address to another that came with it, until it lives again.
@@ -397,7 +414,7 @@ impl Fleet {
             port.fingerprint = fingerprint(&port.name, &port.presence.addresses);
         }
         self.contested.insert(owner);
-        self.version += 1;
+        self.touch();
     }
 
     fn release(&mut self, id: PortId, network: &str, addresses: &[IpAddr]) {
@@ -406,6 +423,14 @@ impl Fleet {
             if self.addresses.get(&key) == Some(&id) {
                 self.addresses.remove(&key);
             }
+        }
+    }
+
+    fn delete(&mut self, key: &str) {
+        let Some(id) = self.id_of_tokens(key) else { return };
+        self.withdraw(id);
+        if let Some(port) = self.port(id) {
+            self.problems.forget(&port.name.clone());
         }
     }
 
@@ -420,7 +445,7 @@ impl Fleet {
         port.fingerprint = 0;
         self.release(id, &network, &addresses);
         self.contested.remove(&id);
-        self.version += 1;
+        self.touch();
     }
 
     /// Ports that were silent for so long: their keys, and the revisions of those that are in the bucket.
@@ -593,7 +618,7 @@ impl Fleet {
     /// Begins to read the assignment bucket, with all presences known.
     pub fn begin(&mut self, allowed: Allowed, now: Now) {
         self.is_loaded = false;
-        self.settle(allowed, now);
+        self.apply_offered(allowed, now);
         for port in self.ports.iter_mut().flatten() {
             port.assigned.revision = 0;
         }
@@ -679,6 +704,7 @@ impl Port {
             assigned: Assigned::default(),
             planned: Planned::default(),
             since_ns: now_ns,
+            asked: Vec::new(),
             wanted: Vec::new(),
             fingerprint: 0,
             boots: Boots::default(),
@@ -868,7 +894,7 @@ mod tests {
             .max()
             .unwrap_or(0)
             + 1;
-        fleet.offer(&presence.port.tokens(), Some(&content), revision, &allowed, now);
+        fleet.offer(&presence.port.tokens(), Some(&content), revision, now);
         fleet.settle(&allowed, now)
     }
 
@@ -980,13 +1006,7 @@ mod tests {
         ];
         for (port, presence, kind) in table {
             let mut fleet = Fleet::default();
-            fleet.offer(
-                &key(port),
-                Some(&serde_json::to_vec(&presence).unwrap()),
-                1,
-                &allowed,
-                at(0),
-            );
+            fleet.offer(&key(port), Some(&serde_json::to_vec(&presence).unwrap()), 1, at(0));
             fleet.settle(&allowed, at(0));
             let found: Vec<_> = kinds(&fleet).into_iter().map(|(_, kind)| kind).collect();
             assert_eq!(found, Vec::from_iter(kind), "{port} {presence:?}");
@@ -998,8 +1018,8 @@ mod tests {
             assert_eq!(fleet.problems_mut().take_notices().len(), usize::from(kind.is_some()));
         }
         let mut fleet = Fleet::default();
-        fleet.offer("h.p", Some(b"{"), 1, &allowed, at(0));
-        fleet.offer("no port", Some(b"{"), 2, &allowed, at(0));
+        fleet.offer("h.p", Some(b"{"), 1, at(0));
+        fleet.offer("no port", Some(b"{"), 2, at(0));
         fleet.settle(&allowed, at(0));
         assert_eq!(kinds(&fleet), [("h/p".to_owned(), Kind::BadPresence)]);
     }
@@ -1013,6 +1033,42 @@ mod tests {
         set(&mut fleet, &presence("h/p", &["10.0.0.1"]), at(1));
         assert_eq!(kinds(&fleet), []);
         assert_eq!(fleet.candidates().len(), 1);
+    }
+
+    #[test]
+    fn enrolments_that_change_are_followed() {
+        let mut fleet = Fleet::default();
+        set(&mut fleet, &presence("h/p", &["10.0.0.1", "10.0.0.2"]), at(0));
+        let mut follow = |prefix: Option<&str>, left: &[&str], problem: Option<Kind>| {
+            let prefixes = prefix.map(|prefix| vec![prefix.parse::<IpNet>().unwrap()]);
+            let allowed = |_: &HostName| prefixes.clone();
+            fleet.review(&allowed, at(1));
+            assert!(fleet.settle(&allowed, at(1)));
+            assert_eq!(addresses(&fleet, "h/p"), left);
+            assert_eq!(fleet.candidates().len(), left.len().min(1));
+            assert_eq!(
+                kinds(&fleet),
+                Vec::from_iter(problem.map(|kind| ("h/p".to_owned(), kind)))
+            );
+            let owned = ["10.0.0.1", "10.0.0.2"].map(|address| fleet.id_of_address("", address.parse().unwrap()));
+            assert_eq!(owned.into_iter().flatten().count(), left.len());
+        };
+        follow(Some("10.0.0.2/32"), &["10.0.0.2"], Some(Kind::ForeignAddress));
+        follow(None, &[], Some(Kind::NotEnrolled));
+        follow(Some("10.0.0.0/24"), &["10.0.0.1", "10.0.0.2"], None);
+    }
+
+    #[test]
+    fn a_host_cannot_fill_the_list_of_problems() {
+        let mut fleet = Fleet::default();
+        for index in 0..1000 {
+            fleet.offer(&format!("h.p{index}"), Some(b"{"), index + 1, at(index));
+            fleet.settle(&allowed, at(index));
+        }
+        assert_eq!((fleet.problems().iter().count(), fleet.ports().count()), (128, 0));
+        fleet.offer("other.p", Some(b"{"), 2000, at(1000));
+        fleet.settle(&allowed, at(1000));
+        assert!(kinds(&fleet).contains(&("other/p".to_owned(), Kind::BadPresence)));
     }
 
     #[test]
@@ -1051,14 +1107,13 @@ mod tests {
                 &presence.port.tokens(),
                 Some(&serde_json::to_vec(&presence).unwrap()),
                 index + 1,
-                &allowed,
                 at(0),
             );
         }
         fleet.settle(&allowed, at(0));
         assert_eq!(fleet.ports().count(), MAX_PORTS_PER_HOST);
         // A port that is deleted still counts, for a day.
-        fleet.offer("h.p0", None, 200, &allowed, at(1));
+        fleet.offer("h.p0", None, 200, at(1));
         fleet.settle(&allowed, at(1));
         set(&mut fleet, &presence("h/new", &["10.0.0.2"]), at(2));
         assert_eq!(fleet.id(&"h/new".parse().unwrap()), None);
@@ -1152,7 +1207,7 @@ mod tests {
         assert!(fleet.is_alive(silent, at(14).monotonic_ns) && !fleet.is_alive(silent, at(15).monotonic_ns));
         assert!(!fleet.settle(&allowed, at(3600)));
         assert_eq!(fleet.candidates().len(), 3);
-        fleet.offer("h0.p", None, 9, &allowed, at(3601));
+        fleet.offer("h0.p", None, 9, at(3601));
         assert!(fleet.settle(&allowed, at(3601)));
         choose(&mut fleet);
         let due = fleet.due(usize::MAX, at(3601));

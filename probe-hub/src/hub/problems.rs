@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
-use crate::name::PortName;
+use crate::name::{HostName, PortName};
 
 /// Most problems that are kept, and most notices that wait.
 const MAX_PROBLEMS: usize = 10_000;
+/// Most problems of one host, which may think of names of ports.
+const MAX_OF_HOST: usize = 128;
 /// A problem of a port that is not taken into the fleet is forgotten after this time, if it does not come again.
 const REFUSED_NS: u64 = 600_000_000_000;
 
@@ -68,7 +70,7 @@ impl Problems {
                 return;
             }
             problem.text.clone_from(&text);
-        } else if self.current.len() < MAX_PROBLEMS {
+        } else if self.current.len() < MAX_PROBLEMS && self.number_of(&key.0.host) < MAX_OF_HOST {
             let problem = Problem {
                 since_ns: utc_ns,
                 last_ns: utc_ns,
@@ -82,6 +84,15 @@ impl Problems {
         if self.notices.len() < MAX_PROBLEMS {
             self.notices.push_back((key.0, text));
         }
+    }
+
+    fn number_of(&self, host: &HostName) -> usize {
+        let first = PortName {
+            host: host.clone(),
+            interface: String::new(),
+        };
+        let from_host = self.current.range((first, Kind::ALL[0])..);
+        from_host.take_while(|((port, _), _)| port.host == *host).count()
     }
 
     pub fn clear(&mut self, port: &PortName, kind: Kind) {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use async_nats::jetstream::kv::Store;
+use async_nats::jetstream::kv::{Entry, Operation, Store};
 use async_nats::{Client, HeaderMap};
 use futures_util::StreamExt as _;
 use nkeys::KeyPair;
@@ -34,7 +34,8 @@ struct Place {
     _directory: TempDir,
     state: StateDirectory,
     servers: Servers,
-    server: Server,
+    config: server::Config,
+    server: Option<Server>,
 }
 
 impl Place {
@@ -57,17 +58,35 @@ impl Place {
             store: 1 << 30,
         };
         server::write_certificate(&state, &config, &[]).unwrap();
-        let server = Server::start(&state, config).await.unwrap();
         let servers = Servers {
             urls: vec![format!("tls://{listen}")],
             ca: None,
         };
-        Some(Self {
+        let mut place = Self {
             _directory: directory,
             state,
             servers,
-            server,
-        })
+            config,
+            server: None,
+        };
+        place.start_server().await;
+        Some(place)
+    }
+
+    async fn stop_server(&mut self) {
+        if let Some(server) = self.server.take() {
+            server.stop().await;
+        }
+    }
+
+    async fn start_server(&mut self) {
+        self.server = Some(Server::start(&self.state, self.config.clone()).await.unwrap());
+    }
+
+    async fn client(&self) -> Client {
+        connection::connect(&self.config("test").credentials, |_| async {})
+            .await
+            .unwrap()
     }
 
     /// Every host is enrolled with 10.0.0.0/8.
@@ -163,17 +182,20 @@ async fn assignments(store: &Store) -> BTreeMap<String, (Vec<u8>, u64)> {
     let mut found = BTreeMap::new();
     for index in 0..PORTS + 10 {
         let key = format!("h{index}.p");
-        if let Some(entry) = store.entry(&key).await.unwrap() {
+        if let Ok(Some(entry)) = store.entry(&key).await {
             found.insert(key, (entry.value.to_vec(), entry.revision));
         }
     }
     found
 }
 
-/// Sends heartbeats of all ports, each with the generation that is in the bucket.
-async fn beat(client: Client, store: Store) {
+/// Sends heartbeats of all ports but `silent`, each with the generation that is in the bucket.
+async fn beat(client: Client, store: Store, silent: &'static str) {
     loop {
         for (key, (content, _)) in assignments(&store).await {
+            if key == silent || content.is_empty() {
+                continue;
+            }
             let generation = serde_json::from_slice::<Assignment>(&content).unwrap().generation;
             let heartbeat = Heartbeat {
                 boot: 1,
@@ -190,21 +212,19 @@ async fn beat(client: Client, store: Store) {
 
 #[tokio::test]
 async fn another_hub_takes_over_and_changes_nothing() {
-    let Some(place) = Place::start().await else { return };
+    let Some(mut place) = Place::start().await else { return };
     let first = Running::start(place.config("first")).await;
     until("the first hub coordinates", 5, async || first.hub.is_coordinator()).await;
     let second = Running::start(place.config("second")).await;
 
-    let client = connection::connect(&place.config("test").credentials, |_| async {})
-        .await
-        .unwrap();
+    let client = place.client().await;
     let jetstream = jetstream::new(client.clone());
     let presences = jetstream.get_key_value(subjects::PRESENCE).await.unwrap();
     let store = jetstream.get_key_value(subjects::ASSIGNMENT).await.unwrap();
     for index in 0..PORTS {
         announce(&presences, &presence(index, &format!("10.0.0.{}", index + 1))).await;
     }
-    let beating = tokio::spawn(beat(client.clone(), store.clone()));
+    let beating = tokio::spawn(beat(client.clone(), store.clone(), ""));
     let confirmed = |hub: &Hub, ports: u32| {
         let fleet = hub.fleet();
         let ids: Vec<_> = fleet.ports().map(|(id, _)| id).collect();
@@ -259,12 +279,12 @@ async fn another_hub_takes_over_and_changes_nothing() {
     beating.abort();
     second.kill();
     third.kill();
-    place.server.stop().await;
+    place.stop_server().await;
 }
 
 #[tokio::test]
 async fn agents_get_signed_assignments_and_notices() {
-    let Some(place) = Place::start().await else { return };
+    let Some(mut place) = Place::start().await else { return };
     let config = place.config("hub");
     let public = KeyPair::from_public_key(&config.credentials.hub).unwrap();
     let hub = Hub::start(config).await.unwrap();
@@ -273,7 +293,7 @@ async fn agents_get_signed_assignments_and_notices() {
         .state
         .enroll(&host, &["10.0.0.0/8".parse().unwrap()], place.servers.clone(), false)
         .unwrap();
-    place.server.reload();
+    place.server.as_ref().unwrap().reload();
     let agent = connection::connect(&credentials, |_| async {}).await.unwrap();
     let port: PortName = "h1/p".parse().unwrap();
     let entry = subjects::entry(subjects::ASSIGNMENT, &port.tokens());
@@ -296,5 +316,52 @@ async fn agents_get_signed_assignments_and_notices() {
     let notice: Notice = serde_json::from_slice(&message.payload).unwrap();
     assert!(notice.line.contains("192.0.2.1"), "{}", notice.line);
     hub.stop().await;
-    place.server.stop().await;
+    place.stop_server().await;
+}
+
+#[tokio::test]
+async fn a_hub_goes_on_when_the_server_comes_back_and_deletes_ports_that_are_gone() {
+    let Some(mut place) = Place::start().await else { return };
+    let config = Config {
+        gone_ns: 15_000_000_000,
+        ..place.config("hub")
+    };
+    let hub = Hub::start(config).await.unwrap();
+    let client = place.client().await;
+    let jetstream = jetstream::new(client.clone());
+    let presences = jetstream.get_key_value(subjects::PRESENCE).await.unwrap();
+    let store = jetstream.get_key_value(subjects::ASSIGNMENT).await.unwrap();
+    for index in 0..3 {
+        announce(&presences, &presence(index, &format!("10.0.0.{}", index + 1))).await;
+    }
+    let beating = tokio::spawn(beat(client.clone(), store.clone(), "h2.p"));
+    let targets = |index: u32| {
+        let fleet = hub.fleet();
+        let id = fleet.id(&format!("h{index}/p").parse().unwrap());
+        id.map(|id| fleet.targets(id).len())
+    };
+    until("three ports are assigned", 20, async || targets(0) == Some(2)).await;
+
+    place.stop_server().await;
+    sleep(Duration::from_secs(2)).await;
+    place.start_server().await;
+    until("the server answers", 20, async || presences.status().await.is_ok()).await;
+    announce(&presences, &presence(3, "10.0.0.4")).await;
+    let taken = until("a new port is assigned", 30, async || {
+        targets(3).is_some_and(|number| number >= 2)
+    })
+    .await;
+    println!("assigned {taken:.1?} after the server came back");
+
+    until("a silent port is deleted", 60, async || targets(2).is_none()).await;
+    let is_deleted = |entry: Option<Entry>| entry.is_none_or(|entry| entry.operation != Operation::Put);
+    assert!(is_deleted(presences.entry("h2.p").await.unwrap()));
+    assert!(is_deleted(store.entry("h2.p").await.unwrap()));
+    until("the others do not probe it", 10, async || {
+        targets(0) == Some(2) && targets(3) == Some(2)
+    })
+    .await;
+    beating.abort();
+    hub.stop().await;
+    place.stop_server().await;
 }

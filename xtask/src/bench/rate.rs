@@ -24,6 +24,9 @@ const RATES: [u32; 22] = [
     300_000, 360_000, 430_000, 500_000, 700_000, 1_000_000, 1_500_000, 2_000_000,
 ];
 
+/// How often the distance to a rate that is not sustained is halved. Steps of [`RATES`] are up to 150 % wide.
+const HALVINGS: usize = 3;
+
 /// How long each rate is tried.
 const STEP: Duration = Duration::from_secs(1);
 
@@ -141,19 +144,38 @@ fn ratio((tool, others, goal): &(&str, &[&str], f64), rates: &BTreeMap<&str, f64
 fn find_best(place: &Place, tool: &dyn Tool) -> Result<Result<Best, String>> {
     let session = Session::start(place, tool)?;
     let start = session.run(START_AND_END, Detail::Counts)?.cpu;
-    let mut best = Err(String::new());
-    for target in RATES {
-        match try_rate(&session, target, start)? {
-            Ok(better) => best = Ok(better),
+    let found = search(|target| try_rate(&session, target, start))?;
+    Ok(found.map(|(best, limit)| match limit {
+        Some(limit) => Best { limit, ..best },
+        None => best,
+    }))
+}
+
+/// The result at the highest rate that is sustained, and why a higher one is not; or the reason why the lowest is not.
+fn search<T>(mut attempt: impl FnMut(u32) -> Result<Result<T, String>>) -> Result<Result<(T, Option<String>), String>> {
+    let (mut best, mut failed) = (None, None);
+    for rate in RATES {
+        match attempt(rate)? {
+            Ok(better) => best = Some((rate, better)),
             Err(why) => {
-                return Ok(match best {
-                    Ok(best) => Ok(Best { limit: why, ..best }),
-                    Err(_) => Err(why),
-                });
+                failed = Some((rate, why));
+                break;
             }
         }
     }
-    Ok(best)
+    let ((mut low, mut best), (mut high, mut why)) = match (best, failed) {
+        (Some(best), Some(failed)) => (best, failed),
+        (Some((_, best)), None) => return Ok(Ok((best, None))),
+        (None, failed) => return Ok(Err(failed.map(|(_, why)| why).unwrap_or_default())),
+    };
+    for _ in 0..HALVINGS {
+        let middle = u32::midpoint(low, high);
+        match attempt(middle)? {
+            Ok(better) => (low, best) = (middle, better),
+            Err(reason) => (high, why) = (middle, reason),
+        }
+    }
+    Ok(Ok((best, Some(why))))
 }
 
 /// Tries one rate, at most [`MAX_TRIES`] times.
@@ -232,6 +254,20 @@ mod tests {
         let line = "volley ÷ best of ping, irtt: 18.00 (>= 10: met)";
         assert_eq!(ratio(&goal, &rates).as_deref(), Some(line));
         assert_eq!(ratio(&goal, &BTreeMap::from([("volley", 900.0)])), None);
+    }
+
+    #[test]
+    fn the_highest_rate_is_searched_between_steps_too() {
+        for (limit, want) in [
+            (265_000, Ok((262_500, Some("at 270000")))),
+            (240_000, Ok((240_000, Some("at 247500")))),
+            (2_000_000, Ok((2_000_000, None))),
+            (999, Err("at 1000")),
+        ] {
+            let attempt = |rate| Ok((rate <= limit).then_some(rate).ok_or(format!("at {rate}")));
+            let want = want.map(|(rate, why)| (rate, why.map(str::to_owned)));
+            assert_eq!(search(attempt).unwrap(), want.map_err(str::to_owned), "{limit}");
+        }
     }
 
     #[test]

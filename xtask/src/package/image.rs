@@ -65,7 +65,8 @@ pub(super) fn build(tree: &Tree, output: &Path) -> Result<PathBuf> {
         "annotations": labels,
     });
     let mut manifest = descriptor("manifest.v1+json", &write("manifest", &manifest)?, &blobs)?;
-    manifest["annotations"] = json!({"org.opencontainers.image.ref.name": tree.version});
+    // podman and buildah name the image after it.
+    manifest["annotations"] = json!({"org.opencontainers.image.ref.name": format!("kstamp:{}", tree.version)});
     write(
         "layout/index.json",
         &json!({"schemaVersion": 2, "manifests": [manifest]}),

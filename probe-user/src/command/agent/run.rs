@@ -9,13 +9,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use log::warn;
+use log::{debug, warn};
 use probe_common::abi::{COUNTER_NAMES, Counter};
 use probe_common::family::Family;
 use probe_core::agent::Agent;
 use probe_core::agent::event::{Destination, Event};
 use probe_core::observation::{Fate, SendFailure};
 use probe_host::clock::monotonic_ns;
+use probe_host::process::take_short_slices;
 use probe_host::timer::{Timer, sleep_until, sleep_without_slack};
 use probe_host::wall::StepDetector;
 use probe_hub::agent::Request as HubRequest;
@@ -215,6 +216,9 @@ impl Run {
         let mut poll = interval(POLL_INTERVAL);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         sleep_without_slack();
+        if let Err(error) = take_short_slices() {
+            debug!("probes may leave late beside other processes: {error}");
+        }
         while !self.is_over() {
             self.work()?;
             let deadline_ns = self.deadline_ns();
