@@ -1,11 +1,13 @@
 //! The thread of a link: connects, delivers what waits, and takes assignments, questions and notices.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::connection::State as ClientState;
+use async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE;
 use async_nats::{Client, HeaderMap, Message};
 use futures_util::StreamExt as _;
 use log::{error, info, warn};
@@ -31,6 +33,7 @@ use crate::message::assignment::{Assignment, SIGNATURE};
 use crate::message::event::{Answer, Notice, Session, What};
 use crate::message::heartbeat::{self, Heartbeat};
 use crate::message::presence::Presence;
+use crate::message::windows::MESSAGE_ID;
 use crate::name::PortName;
 use crate::subjects;
 
@@ -111,6 +114,8 @@ async fn work(config: LinkConfig, ends: Ends) -> anyhow::Result<()> {
         state: State::Connecting,
         tasks: JoinSet::new(),
         sending: None,
+        sent: None,
+        stored: HashMap::new(),
         send_after: Instant::now(),
         is_announced: false,
         questions: 0,
@@ -200,6 +205,10 @@ struct Worker {
     /// The message that was sent and is not acknowledged yet. There is one at a time: with several, a lost connection could
     /// change their order, and a hub takes numbers that fall for repetitions.
     sending: Option<AbortHandle>,
+    /// The token of the last message that was sent.
+    sent: Option<u64>,
+    /// Where the last message of each subject is in its stream.
+    stored: HashMap<String, u64>,
     send_after: Instant,
     is_announced: bool,
     /// Questions that the loop has not answered yet.
@@ -222,8 +231,14 @@ struct Lines {
 
 /// What a task has done.
 enum Done {
-    Sent(u64, Result<(), Refusal>),
-    Announced(Result<(), Refusal>),
+    Sent {
+        token: u64,
+        /// It was sent before, and no answer came.
+        is_repeated: bool,
+        subject: String,
+        outcome: Result<u64, Refusal>,
+    },
+    Announced(Result<u64, Refusal>),
     Fetched(Option<Message>),
     Diagnosed(Result<(), Problem>),
     Answered,
@@ -327,7 +342,12 @@ impl Worker {
 
     fn done(&mut self, done: Done) {
         match done {
-            Done::Sent(token, outcome) => self.sent(token, outcome),
+            Done::Sent {
+                token,
+                is_repeated,
+                subject,
+                outcome,
+            } => self.sent(token, is_repeated, subject, outcome),
             Done::Announced(outcome) => {
                 self.is_announced = outcome.is_ok();
                 if let Err(Refusal::Refused(why)) = outcome
@@ -389,21 +409,35 @@ impl Worker {
         else {
             return;
         };
+        let mut headers = HeaderMap::new();
+        headers.insert(MESSAGE_ID, id);
+        // A server recognises identifiers for some minutes only.
+        if let Some(sequence) = self.stored.get(&subject) {
+            headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, sequence.to_string());
+        }
+        let is_repeated = self.sent.replace(token) == Some(token);
         let client = self.client.clone();
-        let send = async move { Done::Sent(token, publish(&client, subject, &id, payload).await) };
+        let send = async move {
+            let outcome = publish(&client, subject.clone(), headers, payload).await;
+            Done::Sent {
+                token,
+                is_repeated,
+                subject,
+                outcome,
+            }
+        };
         self.sending = Some(self.tasks.spawn(send));
     }
 
-    fn sent(&mut self, token: u64, outcome: Result<(), Refusal>) {
+    fn sent(&mut self, token: u64, is_repeated: bool, subject: String, outcome: Result<u64, Refusal>) {
         self.sending = None;
         match outcome {
-            Ok(()) => {
-                self.outbox.spool.delivered(token);
-                self.shared.add_delivered();
-                if self.said.refusal.clear() {
-                    info!("the hub's server takes results again");
-                }
-            }
+            Ok(sequence) => self.delivered(token, subject, sequence),
+            Err(Refusal::OtherSequence(found)) => match (self.stored.remove(&subject), found) {
+                // Nobody else writes there: it was stored, and the acknowledgement was lost.
+                (Some(before), Some(found)) if is_repeated && found > before => self.delivered(token, subject, found),
+                _ => {}
+            },
             Err(Refusal::TooLarge(why)) => {
                 self.outbox.spool.give_up(token);
                 self.refused(&why);
@@ -417,6 +451,15 @@ impl Worker {
                     _ => {}
                 }
             }
+        }
+    }
+
+    fn delivered(&mut self, token: u64, subject: String, sequence: u64) {
+        self.stored.insert(subject, sequence);
+        self.outbox.spool.delivered(token);
+        self.shared.add_delivered();
+        if self.said.refusal.clear() {
+            info!("the hub's server takes results of {} again", self.port);
         }
     }
 
@@ -442,7 +485,7 @@ impl Worker {
         let client = self.client.clone();
         self.tasks.spawn(async move {
             let content = serde_json::to_vec(&presence).unwrap_or_default();
-            Done::Announced(publish(&client, subject, "", content).await)
+            Done::Announced(publish(&client, subject, HeaderMap::new(), content).await)
         });
     }
 

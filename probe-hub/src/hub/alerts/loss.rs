@@ -41,7 +41,9 @@ pub enum Verdict {
     Above(Lossy),
     Below,
     /// A window of a silent pair has replies and no loss.
-    Answers,
+    Answers {
+        start_ns: u64,
+    },
 }
 
 type Pair = (PortId, PortId);
@@ -93,7 +95,8 @@ impl LossWatch {
         }
         if track.is_silent {
             if is_clean && cell.received > 0 {
-                self.verdicts.insert(pair, Verdict::Answers);
+                let start_ns = cell.start_ns();
+                self.verdicts.insert(pair, Verdict::Answers { start_ns });
             }
             return;
         }
