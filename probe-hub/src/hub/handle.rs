@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use async_nats::connection::State;
 use async_nats::jetstream;
 use ipnet::IpNet;
 use nkeys::KeyPair;
@@ -114,6 +115,10 @@ impl Hub {
 
     pub fn client(&self) -> async_nats::Client {
         self.shared.jetstream.client()
+    }
+
+    pub fn is_connected(&self) -> bool {
+        self.client().connection_state() == State::Connected
     }
 
     /// Hold it briefly, and never while waiting.
