@@ -33,7 +33,7 @@ use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
 /// Longest wait for anything.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 const S: u64 = 1_000_000_000;
 
 /// The path of a NATS server; `None` without one, which is printed.
@@ -116,7 +116,7 @@ impl Fleet {
         .await
         .unwrap();
         for port in self.ports.values() {
-            port.announce().await;
+            port.announce(false).await;
         }
         until("the fleet is known", || hub.fleet().ports().count() == self.ports.len()).await;
         hub
@@ -154,7 +154,7 @@ impl Port {
         timeout(PATIENCE, published).await.expect("it is stored");
     }
 
-    async fn announce(&self) {
+    async fn announce(&self, ended: bool) {
         let index = self.name.host.as_str().as_bytes()[0] - b'a' + 1;
         let presence = Presence {
             port: self.name.clone(),
@@ -168,6 +168,7 @@ impl Port {
             clock: String::new(),
             attach: String::new(),
             kernel: String::new(),
+            ended,
         };
         let content = serde_json::to_vec(&presence).unwrap();
         self.publish(subjects::entry(PRESENCE, &self.name.tokens()), content)
@@ -417,6 +418,32 @@ async fn a_silent_pair_is_posted_with_its_direction_and_survives_its_hub() {
     // The first hub had posted that both were raised.
     assert_eq!(post().await, "hub2 resolved b/p backward");
     assert_eq!(hub.alerts().raised().count(), 1);
+    hub.stop().await;
+    fleet.stop().await;
+}
+
+#[tokio::test]
+async fn a_host_is_down_without_heartbeats_unless_its_agent_has_ended() {
+    let Some(mut fleet) = Fleet::start().await else { return };
+    let hub = fleet.hub("hub1", None).await;
+    until("it coordinates", || hub.is_coordinator()).await;
+    fleet.port("c").announce(true).await;
+    // Nothing is expected in the first 15 s.
+    let beats = async {
+        loop {
+            fleet.ports["a"].beat().await;
+            sleep(Duration::from_secs(1)).await;
+        }
+    };
+    let down = until("an alert", || hub.alerts().raised().next().is_some());
+    tokio::select! {
+        () = beats => {}
+        () = down => {}
+    }
+    let raised: Vec<_> = hub.alerts().raised().map(|alert| alert.text.clone()).collect();
+    assert_eq!(raised, ["b has sent no heartbeat for 15 s"]);
+    fleet.port("b").beat().await;
+    until("it is back", || hub.alerts().raised().next().is_none()).await;
     hub.stop().await;
     fleet.stop().await;
 }

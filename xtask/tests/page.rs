@@ -275,14 +275,10 @@ fn controlled(topology: Topology) -> Option<(Lab, Agent)> {
     Some((lab, controller))
 }
 
-/// A server of `probe-user/examples`, with made-up data of so many peers or hosts. Dependencies and tests are not optimised, but
-/// what serves a large matrix is, as in a package.
+/// A server of `probe-user/examples`, with made-up data of so many peers or hosts.
 fn made_up(example: &str, address: &str, number: u32) -> KillOnDrop {
     let mut build = workspace::cargo();
     build.args("build --quiet -p probe-user --example".split(' ').chain([example]));
-    for of in ["probe-hub", "probe-user"] {
-        build.args(["--config", &format!("profile.dev.package.{of}.opt-level=2")]);
-    }
     assert!(build.status().unwrap().success());
     let mut server = Command::new(workspace::target_directory().join("debug/examples").join(example));
     let mut server = support::start(server.args([address, &number.to_string()]).stdout(Stdio::piped()));

@@ -23,7 +23,7 @@ use crate::agent::config::LinkConfig;
 use crate::agent::kept::Kept;
 use crate::agent::limits::{RefusedTarget, limit};
 use crate::agent::log_lines::{Allowance, Said};
-use crate::agent::outbox::{Outbox, Outgoing};
+use crate::agent::outbox::{Outbox, Outgoing, Ticket};
 use crate::agent::recorder::Item;
 use crate::agent::request::{Reply, Request};
 use crate::agent::spool::Spool;
@@ -114,10 +114,12 @@ async fn work(config: LinkConfig, ends: Ends) -> anyhow::Result<()> {
         state: State::Connecting,
         tasks: JoinSet::new(),
         sending: None,
-        sent: None,
+        sent: HashMap::new(),
         stored: HashMap::new(),
         send_after: Instant::now(),
+        announcement: 0,
         is_announced: false,
+        is_ending: false,
         questions: 0,
         diagnosed: None,
         counted_dropped: 0,
@@ -145,6 +147,8 @@ async fn work(config: LinkConfig, ends: Ends) -> anyhow::Result<()> {
                 Some(Item::Event(what)) => worker.outbox.event(what),
                 Some(Item::Finish { timeout, done }) => {
                     worker.outbox.finish_rollups();
+                    worker.is_ending = true;
+                    worker.announce();
                     end = Some((Instant::now() + timeout, done));
                 }
                 // The loop has not ended as it should.
@@ -205,12 +209,15 @@ struct Worker {
     /// The message that was sent and is not acknowledged yet. There is one at a time: with several, a lost connection could
     /// change their order, and a hub takes numbers that fall for repetitions.
     sending: Option<AbortHandle>,
-    /// The token of the last message that was sent.
-    sent: Option<u64>,
+    /// The last message of each subject that was sent.
+    sent: HashMap<String, Ticket>,
     /// Where the last message of each subject is in its stream.
     stored: HashMap<String, u64>,
     send_after: Instant,
+    /// The number of the last announcement, and whether the server has it.
+    announcement: u64,
     is_announced: bool,
+    is_ending: bool,
     /// Questions that the loop has not answered yet.
     questions: usize,
     /// When the reason of a failing connection was last looked for.
@@ -232,13 +239,16 @@ struct Lines {
 /// What a task has done.
 enum Done {
     Sent {
-        token: u64,
+        ticket: Ticket,
         /// It was sent before, and no answer came.
         is_repeated: bool,
         subject: String,
         outcome: Result<u64, Refusal>,
     },
-    Announced(Result<u64, Refusal>),
+    Announced {
+        announcement: u64,
+        outcome: Result<u64, Refusal>,
+    },
     Fetched(Option<Message>),
     Diagnosed(Result<(), Problem>),
     Answered,
@@ -250,12 +260,13 @@ impl Worker {
     }
 
     fn is_done(&self, until: Instant) -> bool {
-        self.outbox.spool.waiting() == 0 || !self.is_connected() || Instant::now() >= until
+        let is_all_said = self.outbox.waiting() == 0 && self.is_announced;
+        is_all_said || !self.is_connected() || Instant::now() >= until
     }
 
     fn wake_up(&self, end: Option<Instant>) -> Instant {
         let now = Instant::now();
-        let is_paused = self.send_after > now && self.outbox.spool.waiting() > 0 && self.sending.is_none();
+        let is_paused = self.send_after > now && self.outbox.waiting() > 0 && self.sending.is_none();
         let send = is_paused.then_some(self.send_after);
         // The loop makes room at once.
         let hand_over = self.waiting_assignment.as_ref().map(|_| now + ANSWER_TIMEOUT);
@@ -343,13 +354,15 @@ impl Worker {
     fn done(&mut self, done: Done) {
         match done {
             Done::Sent {
-                token,
+                ticket,
                 is_repeated,
                 subject,
                 outcome,
-            } => self.sent(token, is_repeated, subject, outcome),
-            Done::Announced(outcome) => {
-                self.is_announced = outcome.is_ok();
+            } => self.sent(ticket, is_repeated, subject, outcome),
+            Done::Announced { announcement, outcome } => {
+                if announcement == self.announcement {
+                    self.is_announced = outcome.is_ok();
+                }
                 if let Err(Refusal::Refused(why)) = outcome
                     && self.said.presence_refusal.is_new(&why)
                 {
@@ -376,7 +389,7 @@ impl Worker {
     }
 
     fn share(&mut self) {
-        let dropped = self.outbox.spool.dropped();
+        let dropped = self.outbox.dropped();
         if dropped > self.counted_dropped {
             self.shared.add_dropped(dropped - self.counted_dropped);
             self.counted_dropped = dropped;
@@ -388,20 +401,19 @@ impl Worker {
                 );
             }
         }
-        if self.outbox.spool.waiting() == 0 {
+        if self.outbox.waiting() == 0 {
             self.said.is_full.clear();
         }
-        self.shared
-            .set_waiting(self.outbox.spool.waiting(), self.outbox.spool.bytes());
+        self.shared.set_waiting(self.outbox.waiting(), self.outbox.bytes());
     }
 
-    /// Sends the oldest message, unless one is on its way.
+    /// Sends the next message, unless one is on its way.
     fn send_next(&mut self) {
         if !self.is_connected() || self.sending.is_some() || Instant::now() < self.send_after {
             return;
         }
         let Some(Outgoing {
-            token,
+            ticket,
             subject,
             id,
             payload,
@@ -415,12 +427,12 @@ impl Worker {
         if let Some(sequence) = self.stored.get(&subject) {
             headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, sequence.to_string());
         }
-        let is_repeated = self.sent.replace(token) == Some(token);
+        let is_repeated = self.sent.insert(subject.clone(), ticket) == Some(ticket);
         let client = self.client.clone();
         let send = async move {
             let outcome = publish(&client, subject.clone(), headers, payload).await;
             Done::Sent {
-                token,
+                ticket,
                 is_repeated,
                 subject,
                 outcome,
@@ -429,17 +441,17 @@ impl Worker {
         self.sending = Some(self.tasks.spawn(send));
     }
 
-    fn sent(&mut self, token: u64, is_repeated: bool, subject: String, outcome: Result<u64, Refusal>) {
+    fn sent(&mut self, ticket: Ticket, is_repeated: bool, subject: String, outcome: Result<u64, Refusal>) {
         self.sending = None;
         match outcome {
-            Ok(sequence) => self.delivered(token, subject, sequence),
+            Ok(sequence) => self.delivered(ticket, subject, sequence),
             Err(Refusal::OtherSequence(found)) => match (self.stored.remove(&subject), found) {
                 // Nobody else writes there: it was stored, and the acknowledgement was lost.
-                (Some(before), Some(found)) if is_repeated && found > before => self.delivered(token, subject, found),
+                (Some(before), Some(found)) if is_repeated && found > before => self.delivered(ticket, subject, found),
                 _ => {}
             },
             Err(Refusal::TooLarge(why)) => {
-                self.outbox.spool.give_up(token);
+                self.outbox.give_up(ticket);
                 self.refused(&why);
             }
             Err(refusal) => {
@@ -454,9 +466,9 @@ impl Worker {
         }
     }
 
-    fn delivered(&mut self, token: u64, subject: String, sequence: u64) {
+    fn delivered(&mut self, ticket: Ticket, subject: String, sequence: u64) {
         self.stored.insert(subject, sequence);
-        self.outbox.spool.delivered(token);
+        self.outbox.delivered(ticket);
         self.shared.add_delivered();
         if self.said.refusal.clear() {
             info!("the hub's server takes results of {} again", self.port);
@@ -480,12 +492,16 @@ impl Worker {
         if !self.is_connected() {
             return;
         }
-        let presence = self.presence.borrow().clone();
+        let mut presence = self.presence.borrow().clone();
+        presence.ended = self.is_ending;
         let subject = subjects::entry(subjects::PRESENCE, &self.port.tokens());
         let client = self.client.clone();
+        self.announcement += 1;
+        let announcement = self.announcement;
         self.tasks.spawn(async move {
             let content = serde_json::to_vec(&presence).unwrap_or_default();
-            Done::Announced(publish(&client, subject, HeaderMap::new(), content).await)
+            let outcome = publish(&client, subject, HeaderMap::new(), content).await;
+            Done::Announced { announcement, outcome }
         });
     }
 

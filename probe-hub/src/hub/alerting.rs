@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::fleet::{Fleet, Now, PortId};
+use super::fleet::{Fleet, Now, Port, PortId};
 use super::handle::Hub;
 use crate::hub::alerts::loss::Verdict;
 use crate::hub::alerts::{Alert, Change, DOWN_NS, HostLife, PairLife, Silent};
@@ -218,7 +218,7 @@ impl Alerting {
         let (from, to) = pair.clone();
         let silent = Silent {
             direction: answer.map(|answer| answer.direction(silence.replies, silence.lost)),
-            has_restarted: self.has_restarted(&to, silence.since_ns),
+            has_restarted: self.has_restarted(&to, silence.since_ns) || !self.expects(&to, &from),
             from,
             to,
             since_ns: silence.since_ns.min(now.utc_ns),
@@ -227,17 +227,24 @@ impl Alerting {
         self.changed.notify_one();
     }
 
+    /// Whether the port knows that the other probes it.
+    fn expects(&self, port: &PortName, prober: &PortName) -> bool {
+        let fleet = self.hub.fleet();
+        let ids = fleet.id(port).zip(fleet.id(prober));
+        ids.is_some_and(|(port, prober)| fleet.expects(port, prober))
+    }
+
     /// Whether the port has left, or has another process since about this time.
     fn has_restarted(&self, port: &PortName, since_ns: u64) -> bool {
-        let (id, is_present, boot) = {
+        let (id, is_there, boot) = {
             let fleet = self.hub.fleet();
             let Some(id) = fleet.id(port) else { return true };
             let Some(port) = fleet.port(id) else { return true };
-            (id, port.is_present, port.presence.boot)
+            (id, is_there(port), port.presence.boot)
         };
         let known = self.state().boots.get(&id).copied();
         let is_new = known.is_none_or(|(known, at_ns)| known != boot || at_ns.saturating_add(RESTART_NS) > since_ns);
-        !is_present || is_new
+        !is_there || is_new
     }
 
     async fn tick(&self) {
@@ -281,7 +288,8 @@ impl Alerting {
             BTreeMap::new()
         };
         for ((from, to), verdict) in verdicts {
-            let (Some(from), Some(to)) = (fleet.port(from), fleet.port(to)) else {
+            let there = |id| fleet.port(id).filter(|port| is_there(port));
+            let (Some(from), Some(to)) = (there(from), there(to)) else {
                 continue;
             };
             let (from, to) = (from.name.clone(), to.name.clone());
@@ -293,11 +301,7 @@ impl Alerting {
         }
         alerts.problems(fleet.problems().iter(), now.utc_ns);
         let pair = |from: &PortName, to: &PortName| {
-            let present = |name| {
-                fleet
-                    .id(name)
-                    .filter(|id| fleet.port(*id).is_some_and(|port| port.is_present))
-            };
+            let present = |name| fleet.id(name).filter(|id| fleet.port(*id).is_some_and(is_there));
             let (Some(from), Some(to)) = (present(from), present(to)) else {
                 return PairLife::default();
             };
@@ -320,7 +324,7 @@ impl Alerting {
         let mut restarts = Vec::new();
         state.boots.retain(|id, _| fleet.port(*id).is_some());
         for (id, port) in fleet.ports() {
-            let boot = if port.is_present { port.presence.boot } else { 0 };
+            let boot = if is_there(port) { port.presence.boot } else { 0 };
             let known = state
                 .boots
                 .entry(id)
@@ -416,12 +420,17 @@ impl Alerting {
     }
 }
 
+/// Whether its agent should be running.
+fn is_there(port: &Port) -> bool {
+    port.is_present && !port.presence.ended
+}
+
 /// The hosts with a port in the fleet. Nothing is expected of them before `listens_ns`.
 fn hosts(fleet: &Fleet, listens_ns: u64, now: Now) -> BTreeMap<HostName, HostLife> {
     let since_listening_ns = now.monotonic_ns.saturating_sub(listens_ns);
     let life = |(host, ports): (&HostName, &std::collections::BTreeSet<PortId>)| {
         let ports = ports.iter().filter_map(|id| fleet.port(*id));
-        let present = ports.filter(|port| port.is_present);
+        let present = ports.filter(|port| is_there(port));
         let silent_ns = present.map(|port| port.silent_ns(now.monotonic_ns)).min()?;
         let silent_ns = silent_ns.min(since_listening_ns);
         Some((host.clone(), HostLife { silent_ns }))

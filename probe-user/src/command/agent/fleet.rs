@@ -102,6 +102,7 @@ impl Fleet {
             clock: clock_hash()?,
             attach: String::new(),
             kernel: kernel_release(),
+            ended: false,
         };
         let presence = current(presence, port, config.core.interval_ns);
         let link = LinkConfig {

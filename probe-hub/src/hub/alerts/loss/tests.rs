@@ -87,6 +87,9 @@ fn a_restart_of_either_port_is_no_loss() {
         let mut watch = LossWatch::default();
         watch.restarted(port, 15 * S);
         assert_eq!(verdicts(&mut watch, &[(20, 50), (30, 50)]), [None, above(50, 100, 20)]);
+        // What was above the limit before may be so again.
+        watch.restarted(port, 35 * S);
+        assert_eq!(verdicts(&mut watch, &[(40, 50), (50, 50)]), [None, above(50, 100, 40)]);
     }
 }
 

@@ -87,16 +87,17 @@ pub fn message(head: &Head<'_>, cells: &[Row], now_ns: u64) -> serde_json::Resul
         |(_, _, cell), _| seconds(cell.stale_ns()),
     ];
     for column in columns {
-        message.extend(cells.iter().flat_map(|row| column(row, now_ns).to_le_bytes()));
+        for row in cells {
+            message.extend_from_slice(&column(row, now_ns).to_le_bytes());
+        }
     }
     let losses: [&dyn Fn(&Cell) -> u32; 3] = [&|cell| cell.lost_forward, &|cell| cell.lost_backward, &|cell| {
         cell.lost_unknown
     }];
     for lost in losses {
-        let codes = cells
-            .iter()
-            .map(|(_, _, cell)| share_code(lost(cell), cell.lost() + cell.received));
-        message.extend(codes);
+        for (_, _, cell) in cells {
+            message.push(share_code(lost(cell), cell.lost() + cell.received));
+        }
     }
     Ok(message)
 }
