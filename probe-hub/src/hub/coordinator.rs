@@ -292,9 +292,10 @@ async fn clean(hub: &Hub) {
 async fn delete(hub: &Hub, key: &str, revision: Option<u64>) -> Result<()> {
     let store = |bucket| hub.jetstream().get_key_value(bucket);
     if revision.is_some() {
+        // This bucket has no purging, which hosts could do, too.
         store(subjects::PRESENCE)
             .await?
-            .purge_expect_revision(key, revision)
+            .delete_expect_revision(key, revision)
             .await?;
     }
     store(subjects::ASSIGNMENT).await?.purge(key).await?;
