@@ -8,7 +8,7 @@ use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 /// Descriptors of an agent with programs, all sockets and responders, and some to spare.
 const OPEN_FILES: u64 = 96;
 /// An agent takes most memory while it loads the programs. A test starts one with this limit.
-pub const LOADING_MEMORY: u64 = 88 << 20;
+pub const LOADING_MEMORY: u64 = 104 << 20;
 
 const CGROUP: &str = "/proc/self/cgroup";
 const CGROUPS: &str = "/sys/fs/cgroup";

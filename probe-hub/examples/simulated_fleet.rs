@@ -336,6 +336,7 @@ impl Port {
             clock: format!("{host:016x}"),
             attach: "xdp-native".to_owned(),
             kernel: "6.12.0".to_owned(),
+            ended: false,
         }
     }
 

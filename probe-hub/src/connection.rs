@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::client::RequestErrorKind;
+use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::publish::PublishAck;
 use async_nats::jetstream::response::Response;
 use async_nats::{
@@ -22,7 +23,6 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName}
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use crate::credentials::Credentials;
-use crate::message::windows::MESSAGE_ID;
 use crate::subjects;
 
 /// The oldest server that has all that the fleet uses.
@@ -136,17 +136,15 @@ pub enum Refusal {
     NoReply,
     /// It never will.
     TooLarge(String),
+    /// The newest message of the subject is not the one that was expected; 0 if there is none, `None` if the server does not
+    /// say it.
+    OtherSequence(Option<u64>),
     Refused(String),
 }
 
-/// Publishes to a stream or bucket, and waits until it is stored. A message with an identifier can be repeated; "" is none.
-pub async fn publish(client: &Client, subject: String, id: &str, content: Vec<u8>) -> Result<(), Refusal> {
-    let mut request = Request::new().payload(content.into());
-    if !id.is_empty() {
-        let mut headers = HeaderMap::new();
-        headers.insert(MESSAGE_ID, id);
-        request = request.headers(headers);
-    }
+/// Publishes to a stream or bucket, and waits until it is stored. Returns its sequence number there.
+pub async fn publish(client: &Client, subject: String, headers: HeaderMap, content: Vec<u8>) -> Result<u64, Refusal> {
+    let request = Request::new().headers(headers).payload(content.into());
     let reply = client.send_request(subject, request).await;
     let reply = reply.map_err(|error| match error.kind() {
         RequestErrorKind::MaxPayloadExceeded => Refusal::TooLarge(error.to_string()),
@@ -156,10 +154,21 @@ pub async fn publish(client: &Client, subject: String, id: &str, content: Vec<u8
         _ => Refusal::NoReply,
     })?;
     match serde_json::from_slice(&reply.payload) {
-        Ok(Response::<PublishAck>::Ok(_)) => Ok(()),
-        Ok(Response::Err { error }) => Err(Refusal::Refused(error.to_string())),
+        Ok(Response::<PublishAck>::Ok(stored)) => Ok(stored.sequence),
+        Ok(Response::Err { error }) => Err(match error.error_code() {
+            ErrorCode::STREAM_WRONG_LAST_SEQUENCE | ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT => {
+                Refusal::OtherSequence(sequence_of(&error.to_string()))
+            }
+            _ => Refusal::Refused(error.to_string()),
+        }),
         Err(error) => Err(Refusal::Refused(format!("it answers what cannot be read: {error}"))),
     }
+}
+
+/// From `wrong last sequence: 7 (…`.
+fn sequence_of(error: &str) -> Option<u64> {
+    let (_, number) = error.split_once("sequence: ")?;
+    number.split(' ').next()?.parse().ok()
 }
 
 /// Why there is no connection.
@@ -276,6 +285,14 @@ mod tests {
         assert!(around(seconds(0, 0), 0.05) && around(seconds(0, u64::MAX), 0.1));
         assert!(around(seconds(3, 0), 0.4) && around(seconds(3, u64::MAX), 0.8));
         assert!(around(seconds(usize::MAX, 0), 2.0) && around(seconds(usize::MAX, u64::MAX), 4.0));
+    }
+
+    #[test]
+    fn the_sequence_is_read_from_the_refusal() {
+        let read = |text: &str| sequence_of(text);
+        assert_eq!(read("wrong last sequence: 7 (code 400, error code 10071)"), Some(7));
+        assert_eq!(read("wrong last sequence (code 400, error code 10164)"), None);
+        assert_eq!(read("wrong last sequence: many"), None);
     }
 
     #[test]

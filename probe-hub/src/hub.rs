@@ -7,16 +7,22 @@ use async_nats::jetstream;
 
 use crate::connection;
 
+mod alerting;
 pub mod alerts;
 pub mod coordinator;
+pub mod figures;
 pub mod fleet;
+mod follow;
 pub mod handle;
 pub mod history;
+mod ingest;
 pub mod lease;
 pub mod matrix;
 pub mod neighbours;
 pub mod problems;
+pub mod query;
 pub mod stores;
+pub mod webhook;
 
 pub use alerts::Alerts;
 pub use fleet::{Fleet, Now, PortId};
@@ -42,6 +48,8 @@ impl Hub {
         let hub = Self::new(config, jetstream);
         hub.spawn(lease::run(hub.clone()));
         hub.spawn(coordinator::run(hub.clone()));
+        hub.spawn(ingest::run(hub.clone()));
+        hub.spawn(alerting::run(hub.clone()));
         Ok(hub)
     }
 }

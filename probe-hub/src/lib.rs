@@ -10,5 +10,6 @@ pub mod enrol;
 pub mod hub;
 pub mod message;
 pub mod name;
+pub mod roots;
 pub mod server;
 pub mod subjects;

@@ -83,6 +83,8 @@ pub fn inbox(host: &HostName) -> String {
     format!("_INBOX_{host}")
 }
 
+/// Prefix of requests to the hub: what it knows.
+pub const QUERY: &str = "kstamp.query";
 /// Requests to the hub: what it knows. The last token says what is asked for.
 pub const QUERIES: &str = "kstamp.query.*";
 

@@ -4,12 +4,13 @@
 
 mod support;
 
+use std::collections::HashSet;
 use std::env;
 use std::fs::{self, Permissions};
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_nats::jetstream::{self, kv};
 use async_nats::{Client, HeaderMap};
@@ -22,8 +23,11 @@ use probe_hub::hub::stores::{self, Limits};
 use probe_hub::message::assignment::{Assignment, SIGNATURE, Target};
 use probe_hub::message::event::{Answer, Event, What};
 use probe_hub::message::presence::Presence;
+use probe_hub::message::windows::Batch;
 use probe_hub::server::{self, Server};
 use probe_hub::subjects::{self, EVENTS, WINDOWS};
+use prost::Message as _;
+use support::http::{ADDRESS, get};
 use support::{FAR_V4, Pair, Running, count, ip, summary};
 use tempfile::TempDir;
 use tokio::time::timeout;
@@ -186,6 +190,29 @@ impl Hub {
         let mut stream = self.jetstream.get_stream(WINDOWS.stream).await.unwrap();
         stream.info().await.unwrap().state.messages
     }
+
+    /// The processes of which there are windows.
+    async fn boots(&self) -> HashSet<u64> {
+        let stream = self.jetstream.get_stream(WINDOWS.stream).await.unwrap();
+        let mut boots = HashSet::new();
+        for number in 1..=self.batches().await {
+            let message = stream.get_raw_message(number).await.unwrap();
+            boots.insert(Batch::decode(message.payload).unwrap().boot);
+        }
+        boots
+    }
+}
+
+/// The credentials of a host whose hub has never run.
+fn enrolled(directory: &TempDir) -> PathBuf {
+    let state = StateDirectory::open(&directory.path().join("hub")).unwrap();
+    let prefixes: [IpNet; 1] = ["10.0.0.0/8".parse().unwrap()];
+    let nowhere = servers("tls://127.0.0.1:9");
+    let credentials = state.enroll(&"h1".parse().unwrap(), &prefixes, nowhere, false).unwrap();
+    let path = directory.path().join("h1.toml");
+    fs::write(&path, credentials.write()).unwrap();
+    fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+    path
 }
 
 fn servers(url: &str) -> Servers {
@@ -212,6 +239,14 @@ fn is_up(running: &Running, peer: &str, found: &str) {
     });
 }
 
+fn await_line(running: &Running, part: &str) {
+    let end = Instant::now() + PATIENCE;
+    while !running.stderr().contains(part) {
+        assert!(Instant::now() < end, "{}", running.stderr());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 /// Waits for another window of a peer in which nothing is lost.
 fn await_whole_window(running: &Running, peer: &str) {
     let of_it = |record: &serde_json::Value| {
@@ -223,6 +258,16 @@ fn await_whole_window(running: &Running, peer: &str) {
 
 #[tokio::test]
 async fn ports_are_probed_as_a_hub_assigns_them() {
+    check_assignments("").await;
+}
+
+#[tokio::test]
+async fn with_sockets_it_is_the_same() {
+    check_assignments("--engine socket").await;
+}
+
+/// `engine` is a flag of both agents.
+async fn check_assignments(engine: &str) {
     let (Some(pair), Some(program)) = (Pair::new(), program().await) else {
         return;
     };
@@ -234,19 +279,28 @@ async fn ports_are_probed_as_a_hub_assigns_them() {
         ip(namespace, &format!("route add {other}/32 dev {port} src {own}"));
     }
     let mut hub = Hub::start(program).await;
+    // Its agents are another user.
+    fs::set_permissions(hub.directory.path(), Permissions::from_mode(0o711)).unwrap();
     let buffer = hub.directory.path().join("buffer");
-    let configuration = hub.directory.path().join("agent.toml");
-    fs::write(&configuration, "").unwrap();
-    let far_flags = flags("port2", &hub.enroll("h2"), &buffer);
-    let far = pair.started(&pair.far, &format!("{far_flags} --no-group"));
-    let near_flags = flags("port1", &hub.enroll("h1"), &buffer);
-    let near = pair.started(
-        &pair.near,
-        &format!(
-            "{near_flags} --no-group --hub-label rack=r7 --config {}",
-            configuration.display()
-        ),
+    let [configuration, far_configuration] = ["near.toml", "far.toml"].map(|name| {
+        let path = hub.directory.path().join(name);
+        fs::write(&path, "").unwrap();
+        path
+    });
+    let start = |namespace: &str, flags: String, configuration: &Path| {
+        let configuration = configuration.display();
+        pair.started(
+            namespace,
+            &format!("{flags} {engine} --no-group --user nobody --config {configuration}"),
+        )
+    };
+    let far = start(
+        &pair.far,
+        flags("port2", &hub.enroll("h2"), &buffer),
+        &far_configuration,
     );
+    let near_flags = flags("port1", &hub.enroll("h1"), &buffer) + " --hub-label rack=r7";
+    let near = start(&pair.near, near_flags, &configuration);
     assert_eq!(near.await_type("start")["fleet"], "h1/port1");
 
     // What the ports are.
@@ -259,11 +313,7 @@ async fn ports_are_probed_as_a_hub_assigns_them() {
         (presence.label("rack"), presence.udp_port, presence.max_peers),
         ("r7", 1910, 64)
     );
-    assert!(
-        presence.attach.starts_with("xdp") || presence.attach == "tc",
-        "{}",
-        presence.attach
-    );
+    assert_eq!(presence.attach == "socket", !engine.is_empty(), "{}", presence.attach);
     let other = hub.presence("h2/port2", has_address(FAR_FLEET)).await;
     assert_eq!(presence.clock, other.clock, "both read one clock");
     assert_ne!(presence.boot, other.boot);
@@ -302,6 +352,11 @@ async fn ports_are_probed_as_a_hub_assigns_them() {
     });
     await_whole_window(&near, FAR_FLEET);
 
+    fs::write(&far_configuration, "allow = [\"10.99.0.0/16\"]\n").unwrap();
+    far.signal(Signal::SIGHUP);
+    await_line(&far, "configuration read again: applied allow");
+    await_whole_window(&near, FAR_FLEET);
+
     // The far port no longer answers: its reflector knows of as many replies as have come, so probes are lost on the way there.
     hub.assign("h2/port2", &[], &[]).await;
     let silence = hub
@@ -330,7 +385,7 @@ async fn ports_are_probed_as_a_hub_assigns_them() {
     });
 
     // The last windows are delivered at the end.
-    let (before, ended) = (hub.batches().await, std::time::Instant::now());
+    let (before, ended) = (hub.batches().await, Instant::now());
     let (status, records, stderr) = near.stop();
     assert!(status.success(), "{stderr}");
     assert!(ended.elapsed() < Duration::from_secs(4));
@@ -345,4 +400,91 @@ async fn ports_are_probed_as_a_hub_assigns_them() {
     let (status, _, stderr) = far.stop();
     assert!(status.success(), "{stderr}");
     hub.server.stop().await;
+}
+
+#[tokio::test]
+async fn results_wait_for_a_hub_that_is_away() {
+    let (Some(pair), Some(program)) = (Pair::new(), program().await) else {
+        return;
+    };
+    ip(&pair.near, "link set lo up");
+    let _far = pair.reflector("--family v4");
+    let mut hub = Hub::start(program).await;
+    let flags = flags("port1", &hub.enroll("h1"), &hub.directory.path().join("buffer"));
+    let flags = format!("{flags} --no-group --peer {FAR_V4} --listen {ADDRESS}");
+    let metric = |name: &str| -> f64 {
+        let page = get(&pair.near, "/metrics").text().to_owned();
+        let line = page.lines().find(|line| line.starts_with(name)).expect(name);
+        line.rsplit_once(' ').unwrap().1.parse().unwrap()
+    };
+    let await_metric = |name: &str, wanted: f64| {
+        let end = Instant::now() + PATIENCE;
+        while metric(name) < wanted {
+            assert!(Instant::now() < end, "{name} does not become {wanted}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    let away = pair.started(&pair.near, &format!("{flags} --hub tls://127.0.0.1:9"));
+    for _ in 0..3 {
+        await_whole_window(&away, FAR_V4);
+    }
+    await_metric("kstamp_hub_batches_waiting ", 1.0);
+    assert_eq!(metric("kstamp_hub_connected "), 0.0);
+    let ended = Instant::now();
+    let (status, records, stderr) = away.stop();
+    assert!(status.success(), "{stderr}");
+    assert!(ended.elapsed() < Duration::from_secs(5));
+    assert_eq!(count(summary(&records, FAR_V4, "unicast"), "lost"), 0);
+    assert_eq!(hub.batches().await, 0);
+
+    let back = pair.started(&pair.near, &flags);
+    await_metric("kstamp_hub_connected ", 1.0);
+    hub.assign("h1/port1", &[], &[]).await;
+    await_metric("kstamp_hub_assignment_generation ", 1.0);
+    assert_eq!(metric("kstamp_hub_batches_dropped_total "), 0.0);
+    await_whole_window(&back, FAR_V4);
+    let (status, _, stderr) = back.stop();
+    assert!(status.success(), "{stderr}");
+    assert_eq!(hub.boots().await.len(), 2, "windows of both processes");
+    hub.server.stop().await;
+}
+
+#[test]
+fn what_cannot_be_used_is_one_line_and_nothing_is_attached() {
+    let Some(pair) = Pair::new() else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let credentials = enrolled(&directory);
+    let path = credentials.display();
+    let table = [
+        (
+            format!("--hub-credentials {path} --hub-netns /run/netns/no-such"),
+            1,
+            "--hub-netns: cannot enter the network namespace",
+        ),
+        (
+            format!("--hub-credentials {path} --hub-buffer {path}/b"),
+            1,
+            "name another one with --hub-buffer",
+        ),
+        (
+            format!("--hub-credentials {path}x"),
+            2,
+            "--hub-credentials: cannot read the file",
+        ),
+        (
+            format!("--hub-credentials {path} --hub h:4222"),
+            2,
+            "write tls://HOST:4222",
+        ),
+    ];
+    for (flags, code, part) in table {
+        let output = pair.output(&pair.near, &format!("agent --iface port1 {flags}"));
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{flags}: {stderr}");
+        assert!(
+            stderr.contains(part) && stderr.lines().count() == 1,
+            "{flags}: {stderr}"
+        );
+        assert!(output.stdout.is_empty());
+    }
 }

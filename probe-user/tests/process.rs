@@ -522,9 +522,9 @@ fn too_few_descriptors_and_too_little_memory_are_named_with_the_figure() {
             "may open 20 files, and kstamp needs 96",
         ),
         (
-            &memory(60),
+            &memory(80),
             agent,
-            "may have 60 MiB of memory: loading the programs needs 88 MiB",
+            "may have 80 MiB of memory: loading the programs needs 104 MiB",
         ),
         (&format!("--data={}", 20 * MIB), agent, "may have 20 MiB of memory"),
     ] {
@@ -536,7 +536,7 @@ fn too_few_descriptors_and_too_little_memory_are_named_with_the_figure() {
         );
     }
     // A low soft limit is raised, and the figures are enough.
-    for limit in ["--nofile=20:96", "--nofile=96:96", &memory(88)] {
+    for limit in ["--nofile=20:96", "--nofile=96:96", &memory(104)] {
         assert_eq!(limited(limit, agent), (0, String::new()), "{limit}");
     }
 }

@@ -1,4 +1,4 @@
-//! The pages and the APIs of an agent and of a controller: in Debian's Chromium, and by schemathesis.
+//! The pages and the APIs of an agent, a controller and a hub: in Debian's Chromium, and by schemathesis.
 
 #![allow(clippy::unwrap_used, reason = "a test ends at its first failure")]
 
@@ -11,7 +11,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use nix::sched::{CloneFlags, setns};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::json;
 use support::browser::Browser;
 use support::{Agent, can_have, lab, lab_with};
@@ -23,6 +24,8 @@ use xtask::workspace;
 const ADDRESS: &str = "127.0.0.1:9862";
 const PAGE: &str = "http://127.0.0.1:9862/";
 const CONTROLLER_PAGE: &str = "http://127.0.0.1:9863/";
+const HUB_ADDRESS: &str = "127.0.0.1:9864";
+const HUB_PAGE: &str = "http://127.0.0.1:9864/";
 /// A name that would run a script if it were parsed as HTML.
 const NASTY: &str = "<img/src=x/onerror=alert(1)>";
 
@@ -272,13 +275,13 @@ fn controlled(topology: Topology) -> Option<(Lab, Agent)> {
     Some((lab, controller))
 }
 
-/// The server of `probe-user/examples/page.rs`, with 100 peers.
-fn crowd() -> KillOnDrop {
+/// A server of `probe-user/examples`, with made-up data of so many peers or hosts.
+fn made_up(example: &str, address: &str, number: u32) -> KillOnDrop {
     let mut build = workspace::cargo();
-    build.args("build --quiet -p probe-user --example page".split(' '));
+    build.args("build --quiet -p probe-user --example".split(' ').chain([example]));
     assert!(build.status().unwrap().success());
-    let mut server = Command::new(workspace::target_directory().join("debug/examples/page"));
-    let mut server = support::start(server.args([ADDRESS, "100"]).stdout(Stdio::piped()));
+    let mut server = Command::new(workspace::target_directory().join("debug/examples").join(example));
+    let mut server = support::start(server.args([address, &number.to_string()]).stdout(Stdio::piped()));
     let mut line = String::new();
     BufReader::new(server.stdout.take().unwrap())
         .read_line(&mut line)
@@ -291,7 +294,7 @@ fn a_page_of_100_peers_is_there_in_a_second_and_updated_in_a_tenth() {
     if !support::can_run() || !can_have(Foreign::Chromium) {
         return;
     }
-    let _server = crowd();
+    let _server = made_up("page", ADDRESS, 100);
     let browser = Browser::start();
     browser.resize(1280, 800);
     // The first start of the browser is not the page's.
@@ -311,6 +314,103 @@ fn a_page_of_100_peers_is_there_in_a_second_and_updated_in_a_tenth() {
 }
 
 #[test]
+fn a_matrix_of_1000_hosts_is_there_in_two_seconds_and_updated_in_a_tenth() {
+    if !can_have(Foreign::Chromium) {
+        return;
+    }
+    let _server = made_up("hub_page", HUB_ADDRESS, 1_000);
+    let browser = Browser::start();
+    browser.resize(1280, 800);
+    browser.open(&format!("{HUB_PAGE}healthz"));
+    browser.open(HUB_PAGE);
+    browser.until("return performance.getEntriesByName('update').length >= 6");
+    let ms = |script: &str| browser.run(script).as_f64().unwrap();
+    let shown = ms("const first = performance.getEntriesByName('update')[0]; return first.startTime + first.duration");
+    let updates = "performance.getEntriesByName('update').slice(1).map((entry) => entry.duration)";
+    let longest = ms(&format!("return Math.max(...{updates})"));
+    let mean = ms(&format!(
+        "return {updates}.reduce((sum, ms) => sum + ms) / {updates}.length"
+    ));
+    println!("matrix {shown:.0} ms, longest update {longest:.0} ms, mean {mean:.0} ms");
+    browser.picture(&pictures().join("hub-1000.png"));
+    assert!(shown <= 2_000.0 && longest <= 100.0, "{shown} {longest}");
+    assert_eq!(browser.complaints(), Vec::<String>::new());
+}
+
+#[test]
+fn the_page_of_a_hub_leads_from_a_cell_to_four_stamps_in_two_clicks() {
+    if !can_have(Foreign::Chromium) {
+        return;
+    }
+    let server = made_up("hub_page", HUB_ADDRESS, 60);
+    let browser = open_live(HUB_PAGE);
+    browser.until("return document.querySelectorAll('#hosts tbody tr').length === 60");
+    let alerts = browser.text("#alerts");
+    assert!(
+        alerts.contains("→ forward") && alerts.contains("← backward"),
+        "{alerts}"
+    );
+
+    // Right of the middle, which is on the diagonal.
+    browser.click_beside("#matrix canvas", 100, 0);
+    browser.until("return document.querySelectorAll('#pair .windows tbody tr').length > 100");
+    browser.click("#pair .windows tbody tr");
+    let stamps = browser.text(".stamps tbody tr");
+    assert_eq!(stamps.matches(':').count(), 2 * 4, "{stamps}");
+    browser.until("return document.querySelectorAll('#pair .plot:not([hidden]) canvas').length === 4");
+    let about = browser.text("#about");
+    assert!(about.contains(" → host-") && about.contains("median "), "{about}");
+    assert!(browser.text("#row-title").starts_with("From host-"));
+
+    // By keys alone: to the next cell, described for a screen reader, and into its pair.
+    browser.run("document.querySelector('#matrix canvas').focus()");
+    browser.press(DOWN);
+    let below = browser.text("#about");
+    assert!(below != about && below.contains(" → host-"), "{below}");
+    browser.press(ENTER);
+    let [from, to] = ["from", "to"].map(|end| format!("new URLSearchParams(location.hash.slice(1)).get('{end}')"));
+    browser.until(&format!(
+        "return document.querySelector('#detail-title').textContent === `${{{from}}}/eth0 → ${{{to}}}/eth0`"
+    ));
+
+    // Loss by direction, and the other orders.
+    browser.click("input[name=metric][value=loss]");
+    browser.until("return document.querySelector('#legend').textContent.includes('← backward')");
+    for order in ["zone", "rack", "worst", "name"] {
+        browser.run(&format!(
+            "const order = document.querySelector('#order'); order.value = '{order}'; order.dispatchEvent(new Event('change'))"
+        ));
+        browser.until("return document.querySelector('#matrix canvas').width > 300");
+        browser.picture(&pictures().join(format!("hub-{order}.png")));
+    }
+    browser.click("input[name=metric][value=p99]");
+    browser.run("for (let step = 0; step < 4; step += 1) document.querySelector('#closer').click()");
+    browser.picture(&pictures().join("hub-close.png"));
+    browser.click("#fit");
+    take_pictures(&browser, "hub");
+
+    kill(Pid::from_raw(server.id() as i32), Signal::SIGSTOP).unwrap();
+    await_state(&browser, "Stale: no");
+    kill(Pid::from_raw(server.id() as i32), Signal::SIGCONT).unwrap();
+    await_state(&browser, "Live");
+    assert_eq!(browser.complaints(), Vec::<String>::new());
+    drop(server);
+    await_state(&browser, "Stale: no answer for");
+    browser.picture(&pictures().join("hub-stale.png"));
+}
+
+#[test]
+fn schemathesis_finds_no_reply_that_the_document_of_a_hub_does_not_allow() {
+    let Some(program) = schemathesis() else { return };
+    let _server = made_up("hub_page", HUB_ADDRESS, 30);
+    let scratch = tempfile::tempdir().unwrap();
+    let known = "\"query.from\" = \"host-0014/eth0\"\n\"query.to\" = \"host-0008/eth0\"";
+    let mut check = Command::new(program);
+    check.args(documented(HUB_PAGE));
+    assert_as_documented(&mut check, scratch.path(), known);
+}
+
+#[test]
 fn schemathesis_finds_no_reply_that_the_document_of_an_agent_does_not_allow() {
     let Some(program) = schemathesis() else { return };
     let Some(lab) = lossy() else { return };
@@ -318,7 +418,8 @@ fn schemathesis_finds_no_reply_that_the_document_of_an_agent_does_not_allow() {
     near.await_record(Duration::from_secs(10), "window", |record| record["type"] == "window");
     let [place, other] = lab.pair();
     let known = format!("\"query.peer\" = \"{}\"", other.v4);
-    assert_as_documented(&lab, &program, &place.namespace, PAGE, &known);
+    let mut check = lab.command(&place.namespace, &program, documented(PAGE));
+    assert_as_documented(&mut check, &lab.scratch().unwrap(), &known);
     [near, far]
         .into_iter()
         .for_each(|agent| drop(agent.stop().assert_success()));
@@ -337,7 +438,8 @@ fn schemathesis_finds_no_reply_that_the_document_of_a_controller_does_not_allow(
         "\"query.link\" = \"{from} {to}\"\n\"query.from\" = {}",
         link["from"]["dpid"]
     );
-    assert_as_documented(&lab, &program, SWITCHES, CONTROLLER_PAGE, &known);
+    let mut check = lab.command(SWITCHES, &program, documented(CONTROLLER_PAGE));
+    assert_as_documented(&mut check, &lab.scratch().unwrap(), &known);
     assert!(controller.stop().status.success());
     lab.down().unwrap();
 }
@@ -351,24 +453,26 @@ fn schemathesis() -> Option<PathBuf> {
     found.ok()
 }
 
-/// Requests to a server in `namespace` get replies that its document allows. `known` are parameters that it has; others are
-/// tried, too.
-fn assert_as_documented(lab: &Lab, program: &Path, namespace: &str, page: &str, known: &str) {
-    let scratch = lab.scratch().unwrap();
+/// Arguments of schemathesis for the document of a page's server.
+fn documented(page: &str) -> Vec<String> {
+    let document = format!("{page}api/v1/openapi.json");
+    let options = [
+        "--checks=all",
+        "--exclude-path=/api/v1/stream",
+        "--max-examples=10",
+        "--seed=1",
+        "--generation-database=none",
+    ];
+    ["run", &document]
+        .into_iter()
+        .chain(options)
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Requests get replies that the document allows. `known` are parameters that the server has; others are tried, too.
+fn assert_as_documented(check: &mut Command, scratch: &Path, known: &str) {
     fs::write(scratch.join("schemathesis.toml"), format!("[parameters]\n{known}\n")).unwrap();
-    let mut check = lab.command(
-        namespace,
-        program,
-        [
-            "run",
-            &format!("{page}api/v1/openapi.json"),
-            "--checks=all",
-            "--exclude-path=/api/v1/stream",
-            "--max-examples=10",
-            "--seed=1",
-            "--generation-database=none",
-        ],
-    );
     let output = exec::output(check.current_dir(scratch)).unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(

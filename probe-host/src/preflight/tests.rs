@@ -46,7 +46,7 @@ fn each_missing_thing_is_one_clear_line() {
                 }),
                 ..good()
             },
-            "this process may have 40 MiB of memory: loading the programs needs 88 MiB; raise `ulimit -v` to 88 MiB or more",
+            "this process may have 40 MiB of memory: loading the programs needs 104 MiB; raise `ulimit -v` to 104 MiB or more",
         ),
         (
             Facts {

@@ -1,11 +1,13 @@
 //! The thread of a link: connects, delivers what waits, and takes assignments, questions and notices.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::connection::State as ClientState;
+use async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE;
 use async_nats::{Client, HeaderMap, Message};
 use futures_util::StreamExt as _;
 use log::{error, info, warn};
@@ -21,7 +23,7 @@ use crate::agent::config::LinkConfig;
 use crate::agent::kept::Kept;
 use crate::agent::limits::{RefusedTarget, limit};
 use crate::agent::log_lines::{Allowance, Said};
-use crate::agent::outbox::{Outbox, Outgoing};
+use crate::agent::outbox::{Outbox, Outgoing, Ticket};
 use crate::agent::recorder::Item;
 use crate::agent::request::{Reply, Request};
 use crate::agent::spool::Spool;
@@ -31,6 +33,7 @@ use crate::message::assignment::{Assignment, SIGNATURE};
 use crate::message::event::{Answer, Notice, Session, What};
 use crate::message::heartbeat::{self, Heartbeat};
 use crate::message::presence::Presence;
+use crate::message::windows::MESSAGE_ID;
 use crate::name::PortName;
 use crate::subjects;
 
@@ -111,8 +114,12 @@ async fn work(config: LinkConfig, ends: Ends) -> anyhow::Result<()> {
         state: State::Connecting,
         tasks: JoinSet::new(),
         sending: None,
+        sent: HashMap::new(),
+        stored: HashMap::new(),
         send_after: Instant::now(),
+        announcement: 0,
         is_announced: false,
+        is_ending: false,
         questions: 0,
         diagnosed: None,
         counted_dropped: 0,
@@ -140,6 +147,8 @@ async fn work(config: LinkConfig, ends: Ends) -> anyhow::Result<()> {
                 Some(Item::Event(what)) => worker.outbox.event(what),
                 Some(Item::Finish { timeout, done }) => {
                     worker.outbox.finish_rollups();
+                    worker.is_ending = true;
+                    worker.announce();
                     end = Some((Instant::now() + timeout, done));
                 }
                 // The loop has not ended as it should.
@@ -200,8 +209,15 @@ struct Worker {
     /// The message that was sent and is not acknowledged yet. There is one at a time: with several, a lost connection could
     /// change their order, and a hub takes numbers that fall for repetitions.
     sending: Option<AbortHandle>,
+    /// The last message of each subject that was sent.
+    sent: HashMap<String, Ticket>,
+    /// Where the last message of each subject is in its stream.
+    stored: HashMap<String, u64>,
     send_after: Instant,
+    /// The number of the last announcement, and whether the server has it.
+    announcement: u64,
     is_announced: bool,
+    is_ending: bool,
     /// Questions that the loop has not answered yet.
     questions: usize,
     /// When the reason of a failing connection was last looked for.
@@ -222,8 +238,17 @@ struct Lines {
 
 /// What a task has done.
 enum Done {
-    Sent(u64, Result<(), Refusal>),
-    Announced(Result<(), Refusal>),
+    Sent {
+        ticket: Ticket,
+        /// It was sent before, and no answer came.
+        is_repeated: bool,
+        subject: String,
+        outcome: Result<u64, Refusal>,
+    },
+    Announced {
+        announcement: u64,
+        outcome: Result<u64, Refusal>,
+    },
     Fetched(Option<Message>),
     Diagnosed(Result<(), Problem>),
     Answered,
@@ -235,12 +260,13 @@ impl Worker {
     }
 
     fn is_done(&self, until: Instant) -> bool {
-        self.outbox.spool.waiting() == 0 || !self.is_connected() || Instant::now() >= until
+        let is_all_said = self.outbox.waiting() == 0 && self.is_announced;
+        is_all_said || !self.is_connected() || Instant::now() >= until
     }
 
     fn wake_up(&self, end: Option<Instant>) -> Instant {
         let now = Instant::now();
-        let is_paused = self.send_after > now && self.outbox.spool.waiting() > 0 && self.sending.is_none();
+        let is_paused = self.send_after > now && self.outbox.waiting() > 0 && self.sending.is_none();
         let send = is_paused.then_some(self.send_after);
         // The loop makes room at once.
         let hand_over = self.waiting_assignment.as_ref().map(|_| now + ANSWER_TIMEOUT);
@@ -327,9 +353,16 @@ impl Worker {
 
     fn done(&mut self, done: Done) {
         match done {
-            Done::Sent(token, outcome) => self.sent(token, outcome),
-            Done::Announced(outcome) => {
-                self.is_announced = outcome.is_ok();
+            Done::Sent {
+                ticket,
+                is_repeated,
+                subject,
+                outcome,
+            } => self.sent(ticket, is_repeated, subject, outcome),
+            Done::Announced { announcement, outcome } => {
+                if announcement == self.announcement {
+                    self.is_announced = outcome.is_ok();
+                }
                 if let Err(Refusal::Refused(why)) = outcome
                     && self.said.presence_refusal.is_new(&why)
                 {
@@ -356,7 +389,7 @@ impl Worker {
     }
 
     fn share(&mut self) {
-        let dropped = self.outbox.spool.dropped();
+        let dropped = self.outbox.dropped();
         if dropped > self.counted_dropped {
             self.shared.add_dropped(dropped - self.counted_dropped);
             self.counted_dropped = dropped;
@@ -368,20 +401,19 @@ impl Worker {
                 );
             }
         }
-        if self.outbox.spool.waiting() == 0 {
+        if self.outbox.waiting() == 0 {
             self.said.is_full.clear();
         }
-        self.shared
-            .set_waiting(self.outbox.spool.waiting(), self.outbox.spool.bytes());
+        self.shared.set_waiting(self.outbox.waiting(), self.outbox.bytes());
     }
 
-    /// Sends the oldest message, unless one is on its way.
+    /// Sends the next message, unless one is on its way.
     fn send_next(&mut self) {
         if !self.is_connected() || self.sending.is_some() || Instant::now() < self.send_after {
             return;
         }
         let Some(Outgoing {
-            token,
+            ticket,
             subject,
             id,
             payload,
@@ -389,23 +421,37 @@ impl Worker {
         else {
             return;
         };
+        let mut headers = HeaderMap::new();
+        headers.insert(MESSAGE_ID, id);
+        // A server recognises identifiers for some minutes only.
+        if let Some(sequence) = self.stored.get(&subject) {
+            headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, sequence.to_string());
+        }
+        let is_repeated = self.sent.insert(subject.clone(), ticket) == Some(ticket);
         let client = self.client.clone();
-        let send = async move { Done::Sent(token, publish(&client, subject, &id, payload).await) };
+        let send = async move {
+            let outcome = publish(&client, subject.clone(), headers, payload).await;
+            Done::Sent {
+                ticket,
+                is_repeated,
+                subject,
+                outcome,
+            }
+        };
         self.sending = Some(self.tasks.spawn(send));
     }
 
-    fn sent(&mut self, token: u64, outcome: Result<(), Refusal>) {
+    fn sent(&mut self, ticket: Ticket, is_repeated: bool, subject: String, outcome: Result<u64, Refusal>) {
         self.sending = None;
         match outcome {
-            Ok(()) => {
-                self.outbox.spool.delivered(token);
-                self.shared.add_delivered();
-                if self.said.refusal.clear() {
-                    info!("the hub's server takes results again");
-                }
-            }
+            Ok(sequence) => self.delivered(ticket, subject, sequence),
+            Err(Refusal::OtherSequence(found)) => match (self.stored.remove(&subject), found) {
+                // Nobody else writes there: it was stored, and the acknowledgement was lost.
+                (Some(before), Some(found)) if is_repeated && found > before => self.delivered(ticket, subject, found),
+                _ => {}
+            },
             Err(Refusal::TooLarge(why)) => {
-                self.outbox.spool.give_up(token);
+                self.outbox.give_up(ticket);
                 self.refused(&why);
             }
             Err(refusal) => {
@@ -417,6 +463,15 @@ impl Worker {
                     _ => {}
                 }
             }
+        }
+    }
+
+    fn delivered(&mut self, ticket: Ticket, subject: String, sequence: u64) {
+        self.stored.insert(subject, sequence);
+        self.outbox.delivered(ticket);
+        self.shared.add_delivered();
+        if self.said.refusal.clear() {
+            info!("the hub's server takes results of {} again", self.port);
         }
     }
 
@@ -437,12 +492,16 @@ impl Worker {
         if !self.is_connected() {
             return;
         }
-        let presence = self.presence.borrow().clone();
+        let mut presence = self.presence.borrow().clone();
+        presence.ended = self.is_ending;
         let subject = subjects::entry(subjects::PRESENCE, &self.port.tokens());
         let client = self.client.clone();
+        self.announcement += 1;
+        let announcement = self.announcement;
         self.tasks.spawn(async move {
             let content = serde_json::to_vec(&presence).unwrap_or_default();
-            Done::Announced(publish(&client, subject, "", content).await)
+            let outcome = publish(&client, subject, HeaderMap::new(), content).await;
+            Done::Announced { announcement, outcome }
         });
     }
 

@@ -18,7 +18,9 @@ use crate::subjects::{EVENTS, MINUTES, QUARTERS, Results, WINDOWS};
 
 #[derive(Debug)]
 pub struct Outbox {
-    pub spool: Spool,
+    /// They go first: an alert must not wait until the results of an hour are delivered.
+    events: Spool,
+    results: Spool,
     port: PortName,
     boot: u64,
     /// Of the last message of each stream.
@@ -27,21 +29,31 @@ pub struct Outbox {
     quarters: Rollup,
 }
 
-/// The oldest message.
+/// The part of the queue for events: they are short.
+const EVENTS_PART: u64 = 16;
+
+/// The message that is next.
 #[derive(Debug)]
 pub struct Outgoing {
-    /// For [`Spool::delivered`].
-    pub token: u64,
+    pub ticket: Ticket,
     pub subject: String,
     pub id: String,
     pub payload: Vec<u8>,
+}
+
+/// Which message of which queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ticket {
+    is_event: bool,
+    token: u64,
 }
 
 impl Outbox {
     /// As [`Spool::open`], for a process of this port.
     pub fn open(directory: &Path, max_bytes: u64, port: PortName, boot: u64) -> Self {
         Self {
-            spool: Spool::open(directory, max_bytes),
+            events: Spool::open(&directory.join("events"), max_bytes / EVENTS_PART),
+            results: Spool::open(directory, max_bytes - max_bytes / EVENTS_PART),
             port,
             boot,
             numbers: [0; Results::ALL.len()],
@@ -99,11 +111,12 @@ impl Outbox {
 
     fn push(&mut self, kind: usize, number: u64, payload: Vec<u8>) {
         let subject = Results::ALL[kind].of(&self.port);
-        self.spool.push(Record {
+        let record = Record {
             kind: kind as u32,
             id: message_id(&subject, self.boot, number),
             payload,
-        });
+        };
+        self.queue(kind == kind_of(EVENTS)).push(record);
     }
 
     /// Ends the minute and the quarter of an hour that are not over.
@@ -116,20 +129,53 @@ impl Outbox {
         }
     }
 
-    /// The oldest message. One of a stream that this version does not know is dropped.
+    fn queue(&mut self, is_event: bool) -> &mut Spool {
+        match is_event {
+            true => &mut self.events,
+            false => &mut self.results,
+        }
+    }
+
+    /// The oldest event, or the oldest result. One of a stream that this version does not know is dropped.
     pub fn first(&mut self) -> Option<Outgoing> {
+        self.first_of(true).or_else(|| self.first_of(false))
+    }
+
+    fn first_of(&mut self, is_event: bool) -> Option<Outgoing> {
         loop {
-            let (token, record) = self.spool.first()?;
+            let (token, record) = self.queue(is_event).first()?;
+            let ticket = Ticket { is_event, token };
             if let Some(results) = Results::ALL.get(record.kind as usize) {
                 return Some(Outgoing {
-                    token,
+                    ticket,
                     subject: results.of(&self.port),
                     id: record.id,
                     payload: record.payload,
                 });
             }
-            self.spool.give_up(token);
+            self.give_up(ticket);
         }
+    }
+
+    pub fn delivered(&mut self, Ticket { is_event, token }: Ticket) {
+        self.queue(is_event).delivered(token);
+    }
+
+    /// Nobody takes it.
+    pub fn give_up(&mut self, Ticket { is_event, token }: Ticket) {
+        self.queue(is_event).give_up(token);
+    }
+
+    pub fn waiting(&self) -> u64 {
+        self.events.waiting() + self.results.waiting()
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.events.bytes() + self.results.bytes()
+    }
+
+    pub fn dropped(&self) -> u64 {
+        self.events.dropped() + self.results.dropped()
     }
 }
 
@@ -152,7 +198,7 @@ mod tests {
     use crate::message::windows::Batch;
 
     #[test]
-    fn windows_and_their_sums_wait_in_the_order_in_which_they_were_made() {
+    fn windows_and_their_sums_wait_in_their_order_and_events_go_first() {
         let directory = tempfile::tempdir().unwrap();
         let mut outbox = Outbox::open(directory.path(), 1 << 20, "h/p".parse().unwrap(), 0xab);
         let now_ns = monotonic_ns();
@@ -174,7 +220,7 @@ mod tests {
             why: "a test".to_owned(),
         });
         outbox.finish_rollups();
-        outbox.spool.push(Record {
+        outbox.results.push(Record {
             kind: 99,
             id: "of a later version".to_owned(),
             payload: Vec::new(),
@@ -187,20 +233,20 @@ mod tests {
             }
             assert!(outgoing.id.starts_with(&outgoing.subject));
             ids.push(outgoing.id);
-            outbox.spool.delivered(outgoing.token);
+            outbox.delivered(outgoing.ticket);
         }
         // They may lie in two quarters.
         ids.retain(|id| !id.starts_with(QUARTERS.prefix));
         let want = [
+            "kstamp.event.h.p.ab.1",
             "kstamp.window.h.p.ab.1",
             "kstamp.window.h.p.ab.2",
             "kstamp.minute.h.p.ab.1",
             "kstamp.window.h.p.ab.3",
             "kstamp.minute.h.p.ab.2",
-            "kstamp.event.h.p.ab.1",
             "kstamp.minute.h.p.ab.3",
         ];
         assert_eq!(ids, want);
-        assert_eq!((received, outbox.spool.dropped()), (6, 1));
+        assert_eq!((received, outbox.dropped()), (6, 1));
     }
 }

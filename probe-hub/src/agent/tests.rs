@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, Once};
 
+use async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE;
 use async_nats::jetstream;
 use async_nats::{Client, HeaderMap};
 use futures_util::StreamExt as _;
@@ -22,14 +23,14 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::*;
 use crate::agent::test_data::{reply, report};
-use crate::connection::{self, REQUEST_TIMEOUT};
+use crate::connection::{self, REQUEST_TIMEOUT, Refusal, publish};
 use crate::credentials::Credentials;
 use crate::enrol::{Authority, HubKeys, Servers, StateDirectory};
 use crate::hub::stores;
 use crate::message::assignment::{Assignment, SIGNATURE, Target};
 use crate::message::event::{self, Answer};
 use crate::message::heartbeat::Heartbeat;
-use crate::message::windows::Batch;
+use crate::message::windows::{Batch, MESSAGE_ID};
 use crate::server;
 use crate::subjects::{self, EVENTS, MINUTES, QUARTERS, Results, WINDOWS};
 
@@ -192,6 +193,7 @@ fn start(credentials: &Credentials, spool: &Path, boot: u64) -> Link {
         clock: "c".to_owned(),
         attach: "tc".to_owned(),
         kernel: "6.1".to_owned(),
+        ended: false,
     };
     Link::start(LinkThread::start(None).unwrap(), config, presence).unwrap()
 }
@@ -228,6 +230,17 @@ async fn stored(client: &Client, results: Results) -> Vec<Vec<u8>> {
     messages
 }
 
+/// Has the server forget the identifiers of windows at once, as it does in a long time.
+async fn forget_soon(client: &Client) {
+    let jetstream = jetstream::new(client.clone());
+    let stream = jetstream.get_stream(WINDOWS.stream).await.unwrap();
+    let forgetful = jetstream::stream::Config {
+        duplicate_window: SECOND / 10,
+        ..stream.cached_info().config.clone()
+    };
+    jetstream.update_stream(forgetful).await.unwrap();
+}
+
 async fn batches(client: &Client, results: Results) -> Vec<Batch> {
     let messages = stored(client, results).await;
     messages
@@ -242,6 +255,7 @@ async fn every_batch_arrives_once_and_in_order_although_server_and_agent_die() {
         return;
     };
     let (client, _) = fleet.hub().await;
+    forget_soon(&client).await;
     let mut link = fleet.link(&credentials, 1);
     for number in 1..=40 {
         note_window(&mut link, number);
@@ -293,13 +307,42 @@ async fn every_batch_arrives_once_and_in_order_although_server_and_agent_die() {
                 .all(|batch| batch.windows[0].forward.as_ref().unwrap().histogram.is_some())
         );
     }
-    assert_eq!(
-        std::fs::read_dir(fleet.spool().join("h1.p")).unwrap().count(),
-        1,
-        "only the lock is left"
-    );
+    let mut left: Vec<_> = std::fs::read_dir(fleet.spool().join("h1.p"))
+        .unwrap()
+        .map(|file| file.unwrap().file_name())
+        .collect();
+    left.sort_unstable();
+    assert_eq!(left, ["events", "lock"]);
     let directory = fleet.spool().display().to_string();
     assert_eq!(logged(&["is lost", &directory]), 1);
+}
+
+#[tokio::test]
+async fn a_message_whose_acknowledgement_was_lost_is_not_stored_again() {
+    let Some((fleet, _)) = Fleet::start("h8").await else {
+        return;
+    };
+    let (client, _) = fleet.hub().await;
+    forget_soon(&client).await;
+    let send = |number: u64, after: Option<u64>| {
+        let mut headers = HeaderMap::new();
+        headers.insert(MESSAGE_ID, number.to_string());
+        if let Some(sequence) = after {
+            headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, sequence.to_string());
+        }
+        let subject = WINDOWS.of(&"h8/p".parse().unwrap());
+        publish(&client, subject, headers, number.to_string().into())
+    };
+    let first = send(1, None).await.unwrap();
+    let second = send(2, Some(first)).await.unwrap();
+    sleep(SECOND / 2).await;
+    assert_eq!(send(2, Some(first)).await, Err(Refusal::OtherSequence(Some(second))));
+    assert_eq!(
+        send(2, Some(second + 1)).await,
+        Err(Refusal::OtherSequence(Some(second)))
+    );
+    assert!(send(3, Some(second)).await.is_ok());
+    assert_eq!(stored(&client, WINDOWS).await, [b"1", b"2", b"3"]);
 }
 
 #[tokio::test]
@@ -566,6 +609,23 @@ async fn what_is_wrong_is_said_once_and_measuring_goes_on() {
     let spool = spool.display().to_string();
     until("no streams", || logged(&["does not take results", &spool]) == 1).await;
     let (client, _) = fleet.hub().await;
+    until("streams", || link.status().waiting == 0).await;
+    until("said once", || logged(&["takes results of h7/p again"]) == 1).await;
+
+    // A server that has no room.
+    let jetstream = jetstream::new(client.clone());
+    let stream = jetstream.get_stream(WINDOWS.stream).await.unwrap();
+    let roomy = stream.cached_info().config.clone();
+    let full = jetstream::stream::Config {
+        max_messages: 1,
+        discard: jetstream::stream::DiscardPolicy::New,
+        ..roomy.clone()
+    };
+    jetstream.update_stream(full).await.unwrap();
+    (2..5).for_each(|number| note_window(&mut link, number));
+    until("no room", || logged(&["maximum messages exceeded", &spool]) == 1).await;
+    jetstream.update_stream(roomy).await.unwrap();
     link.finish(10 * SECOND).await;
-    assert_eq!(batches(&client, WINDOWS).await.len(), 1);
+    assert_eq!(logged(&["does not take results", &spool]), 2);
+    assert_eq!(batches(&client, WINDOWS).await.len(), 4);
 }

@@ -252,9 +252,16 @@ impl Alerts {
         self.enter(alert, stage);
     }
 
-    /// A pair is silent no longer.
-    pub fn answering(&mut self, from: PortName, to: PortName, now_ns: u64) {
-        self.end(&(Kind::Silent, Subject::Pair { from, to }), End::Recovered, now_ns);
+    /// A pair was not silent at `time_ns`, by the clock of its agent.
+    pub fn answering(&mut self, from: PortName, to: PortName, time_ns: u64, now_ns: u64) {
+        let key = (Kind::Silent, Subject::Pair { from, to });
+        let is_news = self
+            .entries
+            .get(&key)
+            .is_some_and(|entry| entry.alert.since_ns < time_ns);
+        if is_news {
+            self.end(&key, End::Recovered, now_ns);
+        }
     }
 
     /// The windows of a pair lose more than the limit, or lose less again.

@@ -696,6 +696,7 @@ impl Port {
                 clock: String::new(),
                 attach: String::new(),
                 kernel: String::new(),
+                ended: false,
             },
             name,
             is_present: false,

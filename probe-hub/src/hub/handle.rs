@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use async_nats::connection::State;
 use async_nats::jetstream;
 use ipnet::IpNet;
 use nkeys::KeyPair;
@@ -11,12 +12,15 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::alerts::Alerts;
+use super::figures::Figures;
 use super::fleet::{Fleet, Now};
 use super::matrix::Matrix;
 use super::{neighbours, stores};
 use crate::credentials::Credentials;
 use crate::name::HostName;
 
+/// Between two looks at whether the fleet is known.
+const LOAD: Duration = Duration::from_millis(50);
 /// Time for tasks to end.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -74,6 +78,7 @@ struct Shared {
     fleet: Mutex<Fleet>,
     matrix: Mutex<Matrix>,
     alerts: Mutex<Alerts>,
+    figures: Mutex<Figures>,
     /// `CLOCK_MONOTONIC` until which this hub coordinates.
     lease_until_ns: AtomicU64,
     /// The hub that coordinates, as far as this one knows.
@@ -91,6 +96,7 @@ impl Hub {
                 fleet: Mutex::default(),
                 matrix: Mutex::default(),
                 alerts: Mutex::default(),
+                figures: Mutex::default(),
                 lease_until_ns: AtomicU64::new(0),
                 coordinator: Mutex::default(),
                 stop: watch::Sender::new(false),
@@ -111,6 +117,10 @@ impl Hub {
         self.shared.jetstream.client()
     }
 
+    pub fn is_connected(&self) -> bool {
+        self.client().connection_state() == State::Connected
+    }
+
     /// Hold it briefly, and never while waiting.
     pub fn fleet(&self) -> MutexGuard<'_, Fleet> {
         lock(&self.shared.fleet)
@@ -124,6 +134,18 @@ impl Hub {
     /// Hold it briefly, as the fleet, and lock fleet and matrix before it if they are needed.
     pub fn alerts(&self) -> MutexGuard<'_, Alerts> {
         lock(&self.shared.alerts)
+    }
+
+    /// What results have come. Hold it briefly, and lock nothing else meanwhile.
+    pub fn figures(&self) -> MutexGuard<'_, Figures> {
+        lock(&self.shared.figures)
+    }
+
+    /// Returns when the fleet is known. Results of unknown ports do not count.
+    pub(super) async fn loaded(&self) {
+        while !self.fleet().is_loaded() {
+            tokio::time::sleep(LOAD).await;
+        }
     }
 
     /// Whether this hub assigns, alerts and sends notices; others stand by.

@@ -22,6 +22,7 @@ pub struct Matrix {
     /// By the port that measures.
     rows: Vec<Row>,
     version: u64,
+    newest_ns: u64,
 }
 
 #[derive(Debug, Default)]
@@ -105,9 +106,14 @@ impl Cell {
         now_ns.saturating_sub(self.end_ns)
     }
 
+    /// The age after which it has no data about now.
+    pub fn stale_ns(&self) -> u64 {
+        STALE_NS.max(self.length_ns.saturating_mul(3))
+    }
+
     /// It has no data about now.
     pub fn is_stale(&self, now_ns: u64) -> bool {
-        self.age_ns(now_ns) > STALE_NS.max(self.length_ns.saturating_mul(3))
+        self.age_ns(now_ns) > self.stale_ns()
     }
 
     /// Adds a window of another address of the peer.
@@ -195,15 +201,21 @@ impl Matrix {
             cell.version = version;
             row.enter(*cell)
         });
-        if !cells.is_empty() {
+        if let Some(newest_ns) = cells.iter().map(|cell| cell.end_ns).max() {
             row.version = version;
             self.version = version;
+            self.newest_ns = self.newest_ns.max(newest_ns);
         }
     }
 
     /// Grows with each change.
     pub fn version(&self) -> u64 {
         self.version
+    }
+
+    /// End of the newest window of all; `None` if there has been none.
+    pub fn newest_ns(&self) -> Option<u64> {
+        (!self.is_empty()).then_some(self.newest_ns)
     }
 
     pub fn cell(&self, from: PortId, to: PortId) -> Option<&Cell> {

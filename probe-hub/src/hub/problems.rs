@@ -26,7 +26,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 7] = [
+    pub const ALL: [Self; 7] = [
         Self::NotEnrolled,
         Self::TooManyPorts,
         Self::BadPresence,

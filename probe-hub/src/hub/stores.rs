@@ -94,7 +94,7 @@ async fn try_to_make(jetstream: &jetstream::Context, limits: &Limits) -> Result<
     for (bucket, size, markers) in [
         (subjects::PRESENCE, MAX_PRESENCE as i32, Some(MARKERS)),
         (subjects::ASSIGNMENT, -1, Some(MARKERS)),
-        (subjects::HUB, MAX_PRESENCE as i32, None),
+        (subjects::HUB, -1, None),
     ] {
         let config = kv::Config {
             bucket: bucket.to_owned(),

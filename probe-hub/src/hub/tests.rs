@@ -169,6 +169,7 @@ fn presence(index: u32, address: &str) -> Presence {
         clock: String::new(),
         attach: "socket".to_owned(),
         kernel: String::new(),
+        ended: false,
     }
 }
 

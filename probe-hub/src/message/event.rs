@@ -68,16 +68,24 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Where probes are lost: forward if the reflector has seen none since the last reply that came back. `known` is
+    /// Where most of `lost` probes in a row were lost: forward if the reflector has not seen them. `known` is
     /// [`Silence::replies`].
-    pub fn direction(self, known: Option<u32>) -> Direction {
-        match (self.replies, known) {
-            (None | Some(0), None) => Direction::Forward,
-            // The reflector has restarted, or has forgotten the session.
-            (None, Some(_)) => Direction::Forward,
-            (Some(_), None) => Direction::Backward,
-            (Some(sent), Some(known)) if sent == known => Direction::Forward,
-            (Some(_), Some(_)) => Direction::Backward,
+    ///
+    /// More probes may have been sent since, so the reflector may have sent more replies than were missed. If it has sent fewer
+    /// than were known, or does not know the session, then it has restarted since the last reply that came back.
+    pub fn direction(self, known: Option<u32>, lost: u64) -> Direction {
+        let sent = self.replies.unwrap_or(0);
+        let missed = match known {
+            // Half of all numbers are behind: the counter wraps around.
+            Some(known) if sent.wrapping_sub(known) <= u32::MAX / 2 && self.replies.is_some() => {
+                sent.wrapping_sub(known)
+            }
+            _ => sent,
+        };
+        if missed == 0 || u64::from(missed) * 2 < lost {
+            Direction::Forward
+        } else {
+            Direction::Backward
         }
     }
 }
@@ -97,4 +105,41 @@ pub enum Direction {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Notice {
     pub line: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_replies_of_the_reflector_show_the_direction() {
+        use Direction::{Backward, Forward};
+        const MAX: u32 = u32::MAX;
+        // Replies sent, replies known, probes lost.
+        for (replies, known, lost, want) in [
+            (Some(100), Some(100), 3, Forward),
+            (Some(103), Some(100), 3, Backward),
+            // Probes were sent after the silence was noticed.
+            (Some(140), Some(100), 3, Backward),
+            // A reply is on its way, or one probe came through.
+            (Some(101), Some(100), 3, Forward),
+            (Some(102), Some(100), 3, Backward),
+            // The counter wraps around.
+            (Some(2), Some(MAX), 3, Backward),
+            (Some(MAX), Some(MAX), 3, Forward),
+            (Some(0), Some(0), 3, Forward),
+            // The peer has never answered.
+            (None, None, 3, Forward),
+            (Some(0), None, 3, Forward),
+            (Some(3), None, 3, Backward),
+            // The reflector has restarted.
+            (None, Some(100), 3, Forward),
+            (Some(0), Some(100), 3, Forward),
+            (Some(3), Some(100), 3, Backward),
+            (Some(1), Some(100), 3, Forward),
+        ] {
+            let direction = Answer { replies }.direction(known, lost);
+            assert_eq!(direction, want, "{replies:?} of {known:?}, {lost} lost");
+        }
+    }
 }

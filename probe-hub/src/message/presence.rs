@@ -35,6 +35,9 @@ pub struct Presence {
     /// Hook of the receive program.
     pub attach: String,
     pub kernel: String,
+    /// Its agent has ended as it was told to: no heartbeats are expected.
+    #[serde(default)]
+    pub ended: bool,
 }
 
 impl Presence {

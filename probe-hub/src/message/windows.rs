@@ -1,6 +1,7 @@
 //! Results of one port over one interval: a Protocol Buffers message in a stream. Roll-ups have the same form.
 
 use std::net::IpAddr;
+use std::ops::AddAssign;
 
 use probe_core::stats::native::{Buckets, NativeHistogram};
 use probe_core::stats::report::{Counts, OneWayClock, Path, Summary};
@@ -226,6 +227,26 @@ impl WireCounts {
         self.lost_forward
             .saturating_add(self.lost_backward)
             .saturating_add(self.lost_unknown)
+    }
+}
+
+impl AddAssign for WireCounts {
+    fn add_assign(&mut self, other: Self) {
+        for (own, theirs) in [
+            (&mut self.sent, other.sent),
+            (&mut self.received, other.received),
+            (&mut self.lost_forward, other.lost_forward),
+            (&mut self.lost_backward, other.lost_backward),
+            (&mut self.lost_unknown, other.lost_unknown),
+            (&mut self.late, other.late),
+            (&mut self.duplicates, other.duplicates),
+            (&mut self.reordered, other.reordered),
+            (&mut self.collector_lost, other.collector_lost),
+            (&mut self.send_failed, other.send_failed),
+            (&mut self.not_sent, other.not_sent),
+        ] {
+            *own = own.saturating_add(theirs);
+        }
     }
 }
 

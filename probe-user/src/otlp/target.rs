@@ -1,22 +1,17 @@
 //! Where metrics are sent: an address, and what the receiver demands.
 
-use std::fs::File;
-use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
+use probe_hub::roots;
 use thiserror::Error;
 use ureq::http::uri::Scheme;
 use ureq::http::{HeaderMap, HeaderName, HeaderValue, Uri};
-use ureq::tls::{Certificate, PemItem, RootCerts, parse_pem};
+use ureq::tls::RootCerts;
 
 /// Behind the address of a receiver (OTLP 1.x, "OTLP/HTTP Request").
 const PATH: &str = "/v1/metrics";
-/// Certificates that sign those of receivers, on Debian. Without it, those that Mozilla trusts are used.
-pub const SYSTEM_ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// Bytes of a file of headers.
 pub const MAX_HEADERS_FILE: u64 = 16_384;
-/// Bytes of a file of certificates.
-const MAX_ROOTS: u64 = 4 << 20;
 
 /// A checked target.
 #[derive(Debug, Clone)]
@@ -113,31 +108,17 @@ fn header(line: &[u8]) -> Result<(HeaderName, HeaderValue), &'static str> {
 /// The certificates in `path`, or those of the system.
 pub fn roots(path: Option<&Path>) -> Result<RootCerts, TargetError> {
     let Some(path) = path else {
-        let system = certificates(Path::new(SYSTEM_ROOTS)).unwrap_or_default();
-        return Ok(match system.is_empty() {
-            true => RootCerts::WebPki,
-            false => RootCerts::new_with_certs(&system),
-        });
+        return Ok(roots::system());
     };
     let wrong = |why: String| TargetError::Roots {
         path: path.to_owned(),
         why,
     };
-    let certificates = certificates(path).map_err(|error| wrong(error.to_string()))?;
+    let certificates = roots::read(path).map_err(|error| wrong(error.to_string()))?;
     match certificates.is_empty() {
         true => Err(wrong("there is no certificate in it".to_owned())),
         false => Ok(RootCerts::new_with_certs(&certificates)),
     }
-}
-
-fn certificates(path: &Path) -> io::Result<Vec<Certificate<'static>>> {
-    let mut pem = Vec::new();
-    File::open(path)?.take(MAX_ROOTS).read_to_end(&mut pem)?;
-    let items = parse_pem(&pem).filter_map(|item| match item {
-        Ok(PemItem::Certificate(certificate)) => Some(certificate),
-        _ => None,
-    });
-    Ok(items.collect())
 }
 
 #[cfg(test)]

@@ -142,3 +142,42 @@ fn of_kind(kind: &str) -> Value {
         (true, None) => json!({"oneOf": [schema, {"type": "null"}]}),
     }
 }
+
+/// Whether a value has exactly the fields that its schema has, all the way down.
+#[cfg(test)]
+pub(crate) fn is_as_described(value: &Value, schema: &Value, all: &Value) -> bool {
+    if let Some(name) = schema["$ref"].as_str() {
+        return is_as_described(value, &all[name.rsplit('/').next().unwrap()], all);
+    }
+    if let Some(choices) = schema["oneOf"].as_array() {
+        return choices.iter().any(|choice| is_as_described(value, choice, all));
+    }
+    if let Some(values) = schema["enum"].as_array() {
+        return values.contains(value);
+    }
+    let types: Vec<&str> = match &schema["type"] {
+        Value::Array(types) => types.iter().filter_map(Value::as_str).collect(),
+        one => one.as_str().into_iter().collect(),
+    };
+    match value {
+        Value::Null => types.contains(&"null"),
+        Value::Bool(_) => types.contains(&"boolean"),
+        Value::Number(number) => types.contains(&"integer") && number.is_i64(),
+        Value::String(_) => types.contains(&"string") || schema["const"] == *value,
+        Value::Array(items) => {
+            let of = |index: usize| schema["prefixItems"].get(index).unwrap_or(&schema["items"]);
+            let are_as_described = |(index, item)| is_as_described(item, of(index), all);
+            types.contains(&"array") && items.iter().enumerate().all(are_as_described)
+        }
+        Value::Object(fields) => match schema["properties"].as_object() {
+            None => types.contains(&"object"),
+            Some(known) => {
+                fields.len() == known.len()
+                    && known.keys().all(|name| fields.contains_key(name))
+                    && fields
+                        .iter()
+                        .all(|(name, field)| is_as_described(field, &known[name], all))
+            }
+        },
+    }
+}

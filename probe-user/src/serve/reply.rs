@@ -109,8 +109,11 @@ impl<S: Site> Replies<S> {
     }
 
     pub(super) fn tick(&self, now_ns: u64) {
-        lock(&self.0.site).tick(now_ns);
-        lock(&self.0.stream).keep_alive(Instant::now());
+        let mut stream = lock(&self.0.stream);
+        let mut records = stream.records();
+        lock(&self.0.site).tick(now_ns, &mut records);
+        stream.send(records);
+        stream.keep_alive(Instant::now());
     }
 
     /// For a new connection; `None` without TLS.

@@ -18,9 +18,9 @@ pub trait Site: Send + 'static {
     /// Takes an update. What is added to `records` goes to all readers of the stream.
     fn update(&mut self, update: Self::Update, now_ns: u64, records: &mut Records);
 
-    /// Called every few seconds.
-    fn tick(&mut self, now_ns: u64) {
-        let _ = now_ns;
+    /// Called every few seconds. As of an update, what is added to `records` goes to all readers.
+    fn tick(&mut self, now_ns: u64, records: &mut Records) {
+        let _ = (now_ns, records);
     }
 
     /// The first records for a new reader of the stream.
@@ -104,12 +104,19 @@ pub(crate) mod requests {
 
     pub(crate) fn ask(site: &mut impl Site, address: &str) -> Option<Page> {
         let (path, query) = address.split_once('?').unwrap_or((address, ""));
-        site.page(&Request {
+        let request = Request {
             path,
             query,
             format: Format::Text,
             updates_lost: 3,
-        })
+        };
+        match site.slow_page(&request) {
+            Some(page) => {
+                let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+                Some(runtime.block_on(page))
+            }
+            None => site.page(&request),
+        }
     }
 
     pub(crate) fn text_of(site: &mut impl Site, address: &str) -> String {

@@ -41,7 +41,9 @@ pub enum Verdict {
     Above(Lossy),
     Below,
     /// A window of a silent pair has replies and no loss.
-    Answers,
+    Answers {
+        start_ns: u64,
+    },
 }
 
 type Pair = (PortId, PortId);
@@ -76,10 +78,14 @@ impl LossWatch {
     /// Takes the newest window of a pair.
     pub fn take(&mut self, from: PortId, cell: &Cell) {
         let restarted_ns = |port| self.restarts.get(&port).copied().unwrap_or(0);
+        let pair = (from, cell.to);
         if cell.start_ns() < restarted_ns(from).max(restarted_ns(cell.to)) {
+            // Begin anew afterwards.
+            if self.tracks.get(&pair).is_some_and(|track| !track.is_silent) {
+                self.tracks.remove(&pair);
+            }
             return;
         }
-        let pair = (from, cell.to);
         let is_clean = cell.lost() == 0;
         if is_clean && !self.tracks.contains_key(&pair) {
             return;
@@ -93,7 +99,8 @@ impl LossWatch {
         }
         if track.is_silent {
             if is_clean && cell.received > 0 {
-                self.verdicts.insert(pair, Verdict::Answers);
+                let start_ns = cell.start_ns();
+                self.verdicts.insert(pair, Verdict::Answers { start_ns });
             }
             return;
         }

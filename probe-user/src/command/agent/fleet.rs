@@ -4,17 +4,20 @@ pub mod config;
 pub mod targets;
 
 use std::fs;
+use std::future::pending;
 use std::net::IpAddr;
 use std::os::unix::fs::chown;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use ipnet::IpNet;
+use log::warn;
 use nix::unistd::User;
 use probe_core::agent::Agent;
 use probe_core::agent::event::Event;
 use probe_core::reflector::SessionKey;
 use probe_host::clock::clock_identity;
+use probe_host::link::TargetRefusal;
 use probe_hub::agent::{Link, LinkConfig, LinkThread, Request, Status};
 use probe_hub::message::assignment::Assignment;
 use probe_hub::message::event::Session;
@@ -22,11 +25,12 @@ use probe_hub::message::presence::Presence;
 use probe_hub::name::PortName;
 use probe_io::port::Port;
 use sha2::{Digest as _, Sha256};
+use tokio::sync::{Mutex, mpsc};
 
 use crate::command::agent::config::AgentConfig;
 use crate::command::agent::fleet::config::FleetConfig;
 use crate::command::agent::fleet::targets::Refused;
-use crate::command::shared::host::kernel_release;
+use crate::command::shared::host::{kernel_release, refusals};
 use crate::command::shared::introductions::nonce;
 
 /// How long the end of the agent waits until results are delivered.
@@ -39,12 +43,31 @@ const CLOCK_HASH_LEN: usize = 8;
 pub struct Fleet {
     link: Link,
     presence: Presence,
-    /// The last one, to apply it again when addresses change.
+    /// The last assignment, while the routes to its new targets are looked up.
+    unchecked: Option<Assignment>,
+    /// The assignment before that, to apply it again when addresses change.
     assignment: Option<Assignment>,
+    /// Its targets that this host cannot reach.
+    unreachable: Vec<(IpAddr, TargetRefusal)>,
+    checks: (mpsc::Sender<Checked>, Mutex<mpsc::Receiver<Checked>>),
     /// Sources that are answered because they were assigned.
     probers: Vec<IpNet>,
     /// Addresses and reasons of the last assignment, so that each is reported once.
     refused: Vec<Refused>,
+}
+
+/// The targets of an assignment that this host cannot reach.
+#[derive(Debug)]
+pub struct Checked {
+    generation: u64,
+    unreachable: Vec<(IpAddr, TargetRefusal)>,
+}
+
+/// What is to be done for the fleet.
+#[derive(Debug)]
+pub enum Work {
+    Request(Request),
+    Checked(Checked),
 }
 
 /// Makes what needs privileges: the directory of the buffer, for `user` if the agent becomes that, and a thread in the
@@ -79,6 +102,7 @@ impl Fleet {
             clock: clock_hash()?,
             attach: String::new(),
             kernel: kernel_release(),
+            ended: false,
         };
         let presence = current(presence, port, config.core.interval_ns);
         let link = LinkConfig {
@@ -88,10 +112,14 @@ impl Fleet {
             report_ns: config.core.report_ns,
             allow: fleet.allow.clone(),
         };
+        let (sender, receiver) = mpsc::channel(1);
         Ok(Self {
             link: Link::start(thread, link, presence.clone())?,
             presence,
+            unchecked: None,
             assignment: None,
+            unreachable: Vec::new(),
+            checks: (sender, Mutex::new(receiver)),
             probers: Vec::new(),
             refused: Vec::new(),
         })
@@ -127,17 +155,57 @@ impl Fleet {
         self.link.flush(held_ns);
     }
 
-    /// What the hub wants. Cancel safe.
-    pub async fn request(&self) -> Request {
-        self.link.request().await
+    /// Cancel safe.
+    pub async fn work(&self) -> Work {
+        let checked = async || match self.checks.1.lock().await.recv().await {
+            Some(checked) => checked,
+            None => pending().await,
+        };
+        tokio::select! {
+            request = self.link.request() => Work::Request(request),
+            checked = checked() => Work::Checked(checked),
+        }
+    }
+
+    /// Looks up the routes to the targets that are not `known`, in a task of its own: it takes several system calls for each.
+    pub fn check(&mut self, assignment: Assignment, known: &[IpAddr]) {
+        let generation = assignment.generation;
+        let addresses = assignment.targets.iter().flat_map(|target| &target.addresses);
+        let new: Vec<_> = addresses.copied().filter(|address| !known.contains(address)).collect();
+        let (interface, sender) = (self.presence.port.interface.clone(), self.checks.0.clone());
+        self.unchecked = Some(assignment);
+        tokio::spawn(async move {
+            let unreachable = refusals(&interface, &new).await.unwrap_or_else(|error| {
+                warn!("cannot look up the routes to assigned peers: {error:#}");
+                Vec::new()
+            });
+            let checked = Checked {
+                generation,
+                unreachable,
+            };
+            // The agent has ended.
+            let _ = sender.send(checked).await;
+        });
+    }
+
+    /// Returns whether the last assignment is to be applied now.
+    pub fn set_checked(&mut self, checked: Checked) -> bool {
+        let assignment = self
+            .unchecked
+            .take_if(|assignment| assignment.generation == checked.generation);
+        let is_last = assignment.is_some();
+        if is_last {
+            (self.assignment, self.unreachable) = (assignment, checked.unreachable);
+        }
+        is_last
     }
 
     pub fn assignment(&self) -> Option<&Assignment> {
         self.assignment.as_ref()
     }
 
-    pub fn set_assignment(&mut self, assignment: Assignment) {
-        self.assignment = Some(assignment);
+    pub fn unreachable(&self) -> &[(IpAddr, TargetRefusal)] {
+        &self.unreachable
     }
 
     /// The assignment is in force: these peers are probed, these sources answered.

@@ -19,14 +19,13 @@ use probe_host::clock::monotonic_ns;
 use probe_host::process::take_short_slices;
 use probe_host::timer::{Timer, sleep_until, sleep_without_slack};
 use probe_host::wall::StepDetector;
-use probe_hub::agent::Request as HubRequest;
 use probe_io::port::{Engine, Outgoing, PortEvent};
 use probe_io::udp::batch::MAX_BATCH;
 use probe_io::udp::sockets::PassedUp;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::command::agent::config::AgentConfig;
-use crate::command::agent::fleet::{self, Fleet};
+use crate::command::agent::fleet::{self, Fleet, Work};
 use crate::command::agent::follow::follow;
 use crate::command::agent::legacy::{self, LegacyPeers};
 use crate::command::agent::site::AgentSite;
@@ -72,7 +71,7 @@ enum Wake {
     /// A deadline of the core, or samples.
     Work,
     PassedUp(PassedUp),
-    Hub(HubRequest),
+    Fleet(Work),
     PollInterface,
     Reload,
     Shutdown,
@@ -242,7 +241,7 @@ impl Run {
                         self.reporter.introduced(peer, &identity);
                     }
                 }
-                Wake::Hub(request) => self.serve_hub(request).await?,
+                Wake::Fleet(work) => self.work_for_fleet(work).await?,
                 Wake::PollInterface => self.poll_interface().await?,
                 Wake::Reload => self.reload(shutdown).await?,
                 Wake::Shutdown => break,
@@ -452,7 +451,7 @@ impl Run {
             // Before the timer, which is always due if the agent cannot keep up with its interval.
             () = self.endpoint.poll_is_due(poll) => Ok(Wake::PollInterface),
             packet = self.endpoint.port.passed_up() => Ok(Wake::PassedUp(packet)),
-            request = hub_request(self.fleet.as_ref()) => Ok(Wake::Hub(request)),
+            work = fleet_work(self.fleet.as_ref()) => Ok(Wake::Fleet(work)),
             reached = timer.until(deadline_ns) => {
                 reached.context("the timer failed")?;
                 Ok(Wake::Work)
@@ -488,7 +487,7 @@ impl Run {
             .as_mut()
             .is_some_and(|fleet| fleet.follow(&self.endpoint.port, interval_ns))
         {
-            self.assign().await?;
+            self.assign();
         }
         let test_port = self.config.endpoint.port.test_port;
         self.mismatches.follow(&self.endpoint.port.mismatches(), test_port);
@@ -579,10 +578,10 @@ impl Run {
     }
 }
 
-/// What the hub wants; nothing without a fleet. Cancel safe.
-async fn hub_request(fleet: Option<&Fleet>) -> HubRequest {
+/// Pending without a fleet. Cancel safe.
+async fn fleet_work(fleet: Option<&Fleet>) -> Work {
     match fleet {
-        Some(fleet) => fleet.request().await,
+        Some(fleet) => fleet.work().await,
         None => pending().await,
     }
 }

@@ -110,7 +110,7 @@ impl Site for AgentSite {
         }
     }
 
-    fn tick(&mut self, now_ns: u64) {
+    fn tick(&mut self, now_ns: u64, _records: &mut Records) {
         let mut metrics = self.metrics.lock().unwrap_or_else(PoisonError::into_inner);
         metrics.expire(now_ns);
         self.history.retain(|peer| metrics.is_shown(peer));

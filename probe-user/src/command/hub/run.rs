@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use log::warn;
 use probe_host::clock::monotonic_ns;
 use probe_hub::enrol::{Enrolled, Servers, StateDirectory};
-use probe_hub::hub::{self, Hub, stores};
+use probe_hub::hub::{self, Hub, query, stores};
 use probe_hub::name::HostName;
 use probe_hub::server::{self, Server, own_address};
 use tokio::time::{MissedTickBehavior, interval, sleep};
@@ -17,11 +17,13 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use crate::command::hub::config::HubConfig;
 use crate::command::hub::enroll::{addresses, servers};
 use crate::command::hub::output::{HubEvent, HubOutput, Start};
+use crate::command::hub::site::{self, HubSite};
 use crate::command::shared::reload::Reloader;
 use crate::command::shared::shutdown::{Request, Shutdown};
 use crate::output::file::OutputFile;
 use crate::output::quantity::count;
 use crate::output::time::Utc;
+use crate::serve::Server as HttpServer;
 use crate::service::Service;
 
 /// Between two looks at the state directory.
@@ -32,6 +34,7 @@ pub async fn run(config: HubConfig, mut reloader: Reloader<HubConfig>) -> Result
     let output = HubOutput::new(config.format, config.name.to_string(), file)?;
     let mut shutdown = Shutdown::new(output.control(), None).context("cannot catch signals")?;
     shutdown.set_reloads(reloader.has_files());
+    let http = config.serve.as_ref().map(HttpServer::listen).transpose()?;
     let state = StateDirectory::open(&config.fleet.state)?;
     let _lock = state.lock()?;
     let mut run = Run {
@@ -41,7 +44,7 @@ pub async fn run(config: HubConfig, mut reloader: Reloader<HubConfig>) -> Result
         output,
         service: Service::new(),
     };
-    let outcome = run.until_done(&mut reloader, &mut shutdown).await;
+    let outcome = run.until_done(http, &mut reloader, &mut shutdown).await;
     run.service.stopping();
     // After the hub, whose last writes it takes.
     if let Some((_, server)) = run.server {
@@ -61,13 +64,18 @@ struct Run {
 }
 
 impl Run {
-    async fn until_done(&mut self, reloader: &mut Reloader<HubConfig>, shutdown: &mut Shutdown) -> Result<()> {
+    async fn until_done(
+        &mut self,
+        http: Option<HttpServer>,
+        reloader: &mut Reloader<HubConfig>,
+        shutdown: &mut Shutdown,
+    ) -> Result<()> {
         // It may take long, and can be interrupted.
         let hub = tokio::select! {
             hub = self.start() => hub?,
             () = shutdown.requested() => return Ok(()),
         };
-        let outcome = self.serve(&hub, reloader, shutdown).await;
+        let outcome = self.serve(&hub, http, reloader, shutdown).await;
         hub.stop().await;
         outcome
     }
@@ -121,7 +129,15 @@ impl Run {
         Ok(hub)
     }
 
-    async fn serve(&mut self, hub: &Hub, reloader: &mut Reloader<HubConfig>, shutdown: &mut Shutdown) -> Result<()> {
+    async fn serve(
+        &mut self,
+        hub: &Hub,
+        http: Option<HttpServer>,
+        reloader: &mut Reloader<HubConfig>,
+        shutdown: &mut Shutdown,
+    ) -> Result<()> {
+        let feed = http.map(|http| http.start(HubSite::new(hub.clone()))).transpose()?;
+        hub.spawn(answer_queries(hub.clone()));
         let over = end_of(self.config.duration);
         tokio::pin!(over);
         let mut rounds = interval(ROUND);
@@ -137,6 +153,9 @@ impl Run {
                 _ = rounds.tick() => {
                     let now_ns = monotonic_ns();
                     self.service.beat(now_ns);
+                    if let Some(feed) = &feed {
+                        feed.beat(now_ns);
+                    }
                     self.service.status(status(hub));
                     self.follow_state()?;
                 }
@@ -239,6 +258,16 @@ fn reload(reloader: &mut Reloader<HubConfig>) {
     match reloader.read(&[]) {
         Ok(reload) => reloader.applied(reload),
         Err(why) => reloader.refused(&why),
+    }
+}
+
+async fn answer_queries(hub: Hub) {
+    let answer = |name, query: String| {
+        let hub = hub.clone();
+        async move { site::answer(hub, name, &query).await }
+    };
+    if let Err(error) = query::serve(&hub, answer).await {
+        warn!("no queries are answered, such as those of `kstamp hub status`: {error:#}");
     }
 }
 

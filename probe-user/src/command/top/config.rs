@@ -6,12 +6,12 @@ use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 
 use hyper::Uri;
+use probe_hub::roots::SYSTEM_ROOTS;
 
 use crate::command::agent;
 use crate::command::shared::values::{ConfigError, wrong};
 use crate::command::top::args::{ConnectArgs, TopArgs};
 use crate::config::guarded::{self, Guard};
-use crate::otlp::target::SYSTEM_ROOTS;
 
 /// Longest file of a password.
 const MAX_PASSWORD_BYTES: usize = 4_096;

@@ -1,4 +1,4 @@
-//! What the hub of a fleet wants of the running agent.
+//! What the hub wants of the running agent.
 
 use std::net::IpAddr;
 
@@ -6,66 +6,54 @@ use anyhow::Result;
 use log::info;
 use probe_host::clock::monotonic_ns;
 use probe_hub::agent::Request;
+use probe_hub::name::PortName;
 use probe_io::port::Answering;
 
 use crate::command::agent::fleet::targets::{self, Refused};
-use crate::command::agent::fleet::{Fleet, session_key};
+use crate::command::agent::fleet::{Fleet, Work, session_key};
 use crate::command::agent::run::Run;
-use crate::command::shared::host::refusals;
 
 impl Run {
-    pub(super) async fn serve_hub(&mut self, request: Request) -> Result<()> {
-        match request {
-            Request::Assign(assignment) => {
-                let Some(fleet) = &mut self.fleet else { return Ok(()) };
-                info!(
-                    "the hub assigns {} peers, and {} that probe this port",
-                    assignment.targets.len(),
-                    assignment.probers.len()
-                );
-                fleet.set_assignment(assignment);
-                self.assign().await?;
-                self.poll_interface().await
+    pub(super) async fn work_for_fleet(&mut self, work: Work) -> Result<()> {
+        let Some(fleet) = &mut self.fleet else { return Ok(()) };
+        match work {
+            Work::Request(Request::Assign(assignment)) => {
+                let (targets, probers) = (assignment.targets.len(), assignment.probers.len());
+                info!("the hub assigns {targets} peers, and {probers} that probe this port");
+                fleet.check(assignment, self.agent.assigned());
+                Ok(())
             }
-            Request::Replies(session, reply) => {
+            Work::Request(Request::Replies(session, reply)) => {
                 reply.send(self.endpoint.replies_sent(&session_key(&session)));
                 Ok(())
+            }
+            Work::Checked(checked) => {
+                if !fleet.set_checked(checked) {
+                    return Ok(());
+                }
+                self.assign();
+                self.poll_interface().await
             }
         }
     }
 
     /// Probes the targets of the last assignment, and answers its probers from the next poll of the interface on.
-    pub(super) async fn assign(&mut self) -> Result<()> {
-        let Some(fleet) = &mut self.fleet else { return Ok(()) };
-        let Some(assignment) = fleet.assignment() else {
-            return Ok(());
-        };
-        let port = &self.config.endpoint.port;
-        let policy = self.endpoint.port.policy();
-        let (mut peers, mut refused) = targets::choose(&assignment.targets, &policy);
-        let probers = targets::probers(assignment, port.answering.allow.len());
-        let known = self.agent.assigned();
-        let new: Vec<IpAddr> = peers
-            .iter()
-            .map(|(address, _)| *address)
-            .filter(|address| !known.contains(address))
-            .collect();
-        for (address, refusal) in refusals(&port.interface, &new).await? {
-            refuse(&mut peers, &mut refused, address, &refusal.to_string());
+    pub(super) fn assign(&mut self) {
+        let Some(fleet) = &mut self.fleet else { return };
+        let Some(assignment) = fleet.assignment() else { return };
+        let (mut peers, mut refused) = targets::choose(&assignment.targets, &self.endpoint.port.policy());
+        let probers = targets::probers(assignment, self.config.endpoint.port.answering.allow.len());
+        for (address, refusal) in fleet.unreachable() {
+            refuse(&mut peers, &mut refused, *address, &refusal.to_string());
         }
         let addresses = peers.iter().map(|(address, _)| *address).collect();
         for address in self.agent.assign(addresses, monotonic_ns()) {
-            refuse(
-                &mut peers,
-                &mut refused,
-                address,
-                "has no room beside the other peers of this port",
-            );
+            let why = "has no room beside the other peers of this port";
+            refuse(&mut peers, &mut refused, address, why);
         }
         fleet.set_in_force(peers, probers, refused);
         let answering = self.answering(&self.config.endpoint.port.answering);
         self.endpoint.port.set_answering(answering);
-        Ok(())
     }
 
     /// Prefixes and rates with the sources that the hub has assigned.
@@ -77,12 +65,7 @@ impl Run {
 }
 
 /// Takes an address out of the peers.
-fn refuse(
-    peers: &mut Vec<(IpAddr, probe_hub::name::PortName)>,
-    refused: &mut Vec<Refused>,
-    address: IpAddr,
-    why: &str,
-) {
+fn refuse(peers: &mut Vec<(IpAddr, PortName)>, refused: &mut Vec<Refused>, address: IpAddr, why: &str) {
     let taken = peers.extract_if(.., |(peer, _)| *peer == address);
     refused.extend(taken.map(|(address, port)| Refused {
         port,

@@ -4,6 +4,7 @@ use super::*;
 use crate::command::controller::output::model::{Happened, Start};
 use crate::command::controller::output::tests::report;
 use crate::output::time::Utc;
+use crate::serve::openapi::is_as_described;
 use crate::serve::site::requests::{ask, json_of, take, text_of};
 
 const LINK: &str = "/api/v1/history?link=1:1+2:1";
@@ -221,39 +222,6 @@ fn the_page_is_of_files_and_the_drawing_is_escaped() {
         drawn.contains("s&lt;1&gt;") && !drawn.contains("s<1>") && !drawn.contains("style="),
         "{drawn}"
     );
-}
-
-/// Whether a value has exactly the fields that its schema has, all the way down.
-fn is_as_described(value: &Value, schema: &Value, all: &Value) -> bool {
-    if let Some(name) = schema["$ref"].as_str() {
-        return is_as_described(value, &all[name.rsplit('/').next().unwrap()], all);
-    }
-    if let Some(choices) = schema["oneOf"].as_array() {
-        return choices.iter().any(|choice| is_as_described(value, choice, all));
-    }
-    let types: Vec<&str> = match &schema["type"] {
-        Value::Array(types) => types.iter().filter_map(Value::as_str).collect(),
-        one => one.as_str().into_iter().collect(),
-    };
-    match value {
-        Value::Null => types.contains(&"null"),
-        Value::Bool(_) => types.contains(&"boolean"),
-        Value::Number(number) => types.contains(&"integer") && number.is_i64(),
-        Value::String(_) => types.contains(&"string") || schema["const"] == *value,
-        Value::Array(items) => {
-            types.contains(&"array") && items.iter().all(|item| is_as_described(item, &schema["items"], all))
-        }
-        Value::Object(fields) => match schema["properties"].as_object() {
-            None => types.contains(&"object"),
-            Some(known) => {
-                fields.len() == known.len()
-                    && known.keys().all(|name| fields.contains_key(name))
-                    && fields
-                        .iter()
-                        .all(|(name, field)| is_as_described(field, &known[name], all))
-            }
-        },
-    }
 }
 
 #[test]
