@@ -319,6 +319,7 @@ pub async fn run(loaded: Loaded) -> Result<()> {
         }
         Command::Hub(HubCommand::Enroll(config)) => hub::enroll::enroll(&config),
         Command::Hub(HubCommand::Revoke { fleet, host }) => hub::enroll::revoke(&fleet, &host),
+        Command::Hub(HubCommand::Status(config)) => hub::status::status(&config).await,
         Command::Ping(config) => ping::run::run(*config).await,
         Command::Doctor(config) => doctor::run(config).await,
         Command::Compare(config) => compare::run::run(*config).await,

@@ -1,13 +1,23 @@
 //! The programs of a fleet in a lab: a hub, which starts nats-server, and an agent on each host.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use serde_json::Value;
 
 use crate::exec;
 use crate::lab::{AgentNs, Lab};
+
+/// Where a hub serves its page and its API, in its namespace.
+pub const PAGE: &str = "127.0.0.1:9864";
+
+/// How long a hub may take to answer.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where all addresses of hosts are.
 const PREFIXES: [&str; 2] = ["10.2.0.0/16", "fd01:2345:6789::/48"];
@@ -34,7 +44,7 @@ impl<'a> Fleet<'a> {
 
     /// `kstamp hub`, which starts a nats-server.
     pub fn hub(&self) -> Command {
-        let mut command = self.at_hub(&["hub"]);
+        let mut command = self.at_hub(&["hub", "--listen", PAGE]);
         command.arg("--nats-server").arg(&self.nats_server);
         command
     }
@@ -81,4 +91,20 @@ impl<'a> Fleet<'a> {
         command.args(["--hub-label", &format!("zone=zone{}", rack.div_ceil(2))]);
         command
     }
+
+    /// What the hub's API says at a path such as `/api/v1/alerts`.
+    pub fn api(&self, path: &str) -> Result<Value> {
+        self.lab.within(&self.lab.hub().namespace, || get(PAGE, path))
+    }
+}
+
+/// A JSON document of a hub's API.
+pub fn get(address: &str, path: &str) -> Result<Value> {
+    let mut stream = TcpStream::connect(address).with_context(|| format!("no hub at {address}"))?;
+    stream.set_read_timeout(Some(REPLY_TIMEOUT))?;
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n")?;
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply)?;
+    let (head, body) = reply.split_once("\r\n\r\n").unwrap_or((&reply, ""));
+    serde_json::from_str(body).with_context(|| head.lines().next().unwrap_or("no reply").to_owned())
 }

@@ -218,13 +218,20 @@ impl Alerting {
         let (from, to) = pair.clone();
         let silent = Silent {
             direction: answer.map(|answer| answer.direction(silence.replies, silence.lost)),
-            has_restarted: self.has_restarted(&to, silence.since_ns),
+            has_restarted: self.has_restarted(&to, silence.since_ns) || !self.expects(&to, &from),
             from,
             to,
             since_ns: silence.since_ns.min(now.utc_ns),
         };
         self.hub.alerts().silent(silent, now.utc_ns);
         self.changed.notify_one();
+    }
+
+    /// Whether the port knows that the other probes it.
+    fn expects(&self, port: &PortName, prober: &PortName) -> bool {
+        let fleet = self.hub.fleet();
+        let ids = fleet.id(port).zip(fleet.id(prober));
+        ids.is_some_and(|(port, prober)| fleet.expects(port, prober))
     }
 
     /// Whether the port has left, or has another process since about this time.

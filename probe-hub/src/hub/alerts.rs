@@ -168,7 +168,7 @@ pub struct Silent {
     pub since_ns: u64,
     /// `None` if the peer did not answer.
     pub direction: Option<Direction>,
-    /// The peer's process has begun or ended meanwhile.
+    /// The peer's process has begun or ended meanwhile, or does not yet know that it is probed.
     pub has_restarted: bool,
 }
 

@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use async_nats::HeaderMap;
 use async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE;
 use async_nats::jetstream::context::PublishErrorKind;
@@ -245,7 +245,10 @@ async fn write(hub: &Hub, due: Due) -> Result<()> {
                 .take_assignment(&key, &content, written.sequence, Now::read());
             Ok(())
         }
-        Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => refresh(hub, &key).await,
+        Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => {
+            refresh(hub, &key).await?;
+            bail!("another hub has written that of {key}")
+        }
         Err(error) => Err(error.into()),
     }
 }

@@ -35,6 +35,9 @@ const ALTERNATING_NS: u64 = 60_000_000_000;
 const CONFIRM_NS: u64 = 3 * INTERVAL_NS;
 const MAX_CONFIRM_NS: u64 = 640_000_000_000;
 
+/// A port whose agent has ended, as it was told to, is gone after this time.
+const ENDED_NS: u64 = 600_000_000_000;
+
 /// The prefixes of a host's enrolment; `None` if it is not enrolled.
 pub type Allowed<'a> = &'a dyn Fn(&HostName) -> Option<Vec<IpNet>>;
 
@@ -62,6 +65,8 @@ pub struct Port {
     revision: u64,
     pub heard: Option<Heard>,
     pub assigned: Assigned,
+    /// Who probes it, of the newest assignment that it has confirmed, and the generation of that.
+    expected: (u64, Vec<PortId>),
     planned: Planned,
     /// `CLOCK_MONOTONIC` when this hub learned of it.
     since_ns: u64,
@@ -213,6 +218,11 @@ impl Fleet {
     /// Whether the port knows its newest assignment: only then it answers all who probe it.
     pub fn is_confirmed(&self, id: PortId) -> bool {
         self.port(id).is_some_and(Port::is_confirmed)
+    }
+
+    /// Whether the port has confirmed that the other may probe it. Until then it may refuse it.
+    pub fn expects(&self, id: PortId, prober: PortId) -> bool {
+        self.port(id).is_some_and(|port| port.expected.1.contains(&prober))
     }
 
     /// Whom the port is to probe.
@@ -450,11 +460,16 @@ impl Fleet {
 
     /// Ports that were silent for so long: their keys, and the revisions of those that are in the bucket.
     pub fn gone(&self, after_ns: u64, monotonic_ns: u64) -> Vec<(PortId, String, Option<u64>)> {
-        let silent = self
-            .ports()
-            .filter(|(_, port)| port.silent_ns(monotonic_ns) >= after_ns);
-        silent
-            .map(|(id, port)| (id, port.name.tokens(), port.is_present.then_some(port.revision)))
+        let is_gone = |port: &Port| {
+            let after_ns = if port.presence.ended {
+                after_ns.min(ENDED_NS)
+            } else {
+                after_ns
+            };
+            port.silent_ns(monotonic_ns) >= after_ns
+        };
+        let gone = self.ports().filter(|(_, port)| is_gone(port));
+        gone.map(|(id, port)| (id, port.name.tokens(), port.is_present.then_some(port.revision)))
             .collect()
     }
 
@@ -503,6 +518,9 @@ impl Fleet {
         let is_alternating = port.boots.note(heartbeat.boot, now.monotonic_ns);
         if heartbeat.generation == port.assigned.generation {
             port.assigned.tries = 0;
+            if port.expected.0 != heartbeat.generation {
+                port.expected = (heartbeat.generation, port.assigned.probers.clone());
+            }
         }
         if !is_alternating && clock_off != 0 && clock_off != CLOCK_HEARTBEATS {
             return;
@@ -703,6 +721,7 @@ impl Port {
             revision: 0,
             heard: None,
             assigned: Assigned::default(),
+            expected: (0, Vec::new()),
             planned: Planned::default(),
             since_ns: now_ns,
             asked: Vec::new(),
@@ -1129,6 +1148,24 @@ mod tests {
     }
 
     #[test]
+    fn a_port_whose_agent_was_ended_is_gone_sooner() {
+        let mut fleet = fleet(2);
+        let ended = Presence {
+            ended: true,
+            ..presence("h0/p", &["10.0.0.1"])
+        };
+        set(&mut fleet, &ended, at(1));
+        let gone = |seconds| {
+            fleet
+                .gone(DAY, at(seconds).monotonic_ns)
+                .into_iter()
+                .map(|(_, key, _)| key)
+        };
+        assert_eq!(gone(599).count(), 0);
+        assert_eq!(gone(601).collect::<Vec<_>>(), ["h0.p"]);
+    }
+
+    #[test]
     fn a_port_that_changes_often_is_looked_at_rarely() {
         let mut fleet = fleet(1);
         let changes = (1..100).filter(|second| {
@@ -1245,6 +1282,19 @@ mod tests {
         hear(&mut fleet, "h0/p", 1, generation, 0, at(500));
         assert!(fleet.is_confirmed(id));
         assert_eq!(fleet.due(usize::MAX, at(5000)), []);
+
+        // It lets the other one probe it, and does not yet know of a third.
+        let others = ["h1/p", "new/p"].map(|name| {
+            set(&mut fleet, &presence("new/p", &["10.9.0.1"]), at(5000));
+            fleet.id(&name.parse().unwrap()).unwrap()
+        });
+        choose(&mut fleet);
+        write(&mut fleet, revision + 1, at(5001));
+        let expected = |fleet: &Fleet| others.map(|other| fleet.expects(id, other));
+        assert_eq!(expected(&fleet), [true, false]);
+        let generation = fleet.port(id).unwrap().assigned.generation;
+        hear(&mut fleet, "h0/p", 1, generation, 0, at(5002));
+        assert_eq!(expected(&fleet), [true, true]);
     }
 
     #[test]
@@ -1264,5 +1314,61 @@ mod tests {
             port.assigned.generation = assigned;
             assert_eq!(port.next_generation(UTC), generation);
         }
+    }
+    #[test]
+    #[ignore = "measures; run it alone, with --release"]
+    fn ten_thousand_ports_cost_little() {
+        const PORTS: u32 = 10_000;
+        let mut fleet = Fleet::default();
+        let mut measure = |what: &str, work: &mut dyn FnMut(&mut Fleet) -> u64| {
+            let started = std::time::Instant::now();
+            let number = work(&mut fleet);
+            println!("{what}: {:?}, {number}", started.elapsed());
+        };
+        measure("presences taken", &mut |fleet| {
+            for index in 0..PORTS {
+                let address = format!("10.0.{}.{}", index / 250, index % 250 + 1);
+                let mut presence = presence(&format!("host-{index:05}/port0"), &[&address]);
+                presence.labels.insert(RACK.to_owned(), format!("rack{}", index % 250));
+                presence.labels.insert(ZONE.to_owned(), format!("zone{}", index % 4));
+                let content = serde_json::to_vec(&presence).unwrap();
+                fleet.offer(&presence.port.tokens(), Some(&content), u64::from(index) + 1, at(0));
+            }
+            fleet.settle(&allowed, at(0));
+            fleet.ports().count() as u64
+        });
+        measure("neighbours chosen", &mut |fleet| {
+            let (ids, candidates): (Vec<_>, Vec<_>) = fleet.candidates().into_iter().unzip();
+            let chosen: Vec<_> = ids.into_iter().zip(neighbours::choose(&candidates, 32, 0)).collect();
+            fleet.plan(&chosen);
+            chosen.len() as u64
+        });
+        measure("assignments made and taken, bytes", &mut |fleet| {
+            let mut bytes = 0;
+            loop {
+                let due = fleet.due(512, at(1));
+                if due.is_empty() {
+                    return bytes;
+                }
+                for Due { assignment, revision } in due {
+                    let content = serde_json::to_vec(&assignment).unwrap();
+                    fleet.take_assignment(&assignment.port.tokens(), &content, revision + 1, at(1));
+                    bytes += content.len() as u64;
+                }
+            }
+        });
+        measure("a tick without changes", &mut |fleet| {
+            u64::from(fleet.settle(&allowed, at(2))) + fleet.due(512, at(2)).len() as u64
+        });
+        measure("enrolments reviewed", &mut |fleet| {
+            fleet.review(&allowed, at(3));
+            0
+        });
+        measure("heartbeats of a minute", &mut |fleet| {
+            for index in 0..12 * PORTS {
+                hear(fleet, &format!("host-{:05}/port0", index % PORTS), 1, 7, 0, at(4));
+            }
+            u64::from(12 * PORTS)
+        });
     }
 }

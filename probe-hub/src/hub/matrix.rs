@@ -218,6 +218,11 @@ impl Matrix {
         (!self.is_empty()).then_some(self.newest_ns)
     }
 
+    /// End of the window of the pair that has had none for longest.
+    pub fn oldest_ns(&self) -> Option<u64> {
+        self.cells().map(|(_, cell)| cell.end_ns).min()
+    }
+
     pub fn cell(&self, from: PortId, to: PortId) -> Option<&Cell> {
         let cells = self.row(from);
         let index = cells.binary_search_by_key(&to, |cell| cell.to).ok()?;

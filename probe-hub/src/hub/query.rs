@@ -4,6 +4,7 @@
 use anyhow::{Result, anyhow};
 use async_nats::Client;
 use async_nats::client::{RequestError, RequestErrorKind};
+use async_nats::connection::State;
 use async_nats::service::error::Error as Refusal;
 use async_nats::service::{NATS_SERVICE_ERROR, Request, ServiceExt as _};
 use futures_util::StreamExt as _;
@@ -12,6 +13,8 @@ use prost::bytes::Bytes;
 use thiserror::Error;
 
 use super::handle::Hub;
+use crate::connection::{self, ConnectionError, Problem};
+use crate::credentials::Credentials;
 use crate::subjects::QUERY;
 
 /// What can be asked for.
@@ -70,24 +73,54 @@ async fn respond(request: &Request, answer: Answer) {
 pub enum AskError {
     #[error("no hub answers; is one running, and connected to the same servers?")]
     NoHub,
+    #[error("cannot reach the hub's server: {0}")]
+    Unreachable(String),
     #[error("the hub refuses: {0}")]
     Refused(String),
-    #[error("{0}")]
+    #[error(transparent)]
     Request(#[from] RequestError),
+    #[error(transparent)]
+    Connection(#[from] ConnectionError),
 }
 
-/// Asks a hub for one of [`NAMES`].
-pub async fn ask(client: &Client, name: &str, query: &str) -> Result<Bytes, AskError> {
-    let reply = client.request(format!("{QUERY}.{name}"), query.to_owned().into()).await;
-    let reply = reply.map_err(|error| match error.kind() {
-        RequestErrorKind::NoResponders | RequestErrorKind::TimedOut => AskError::NoHub,
-        _ => AskError::Request(error),
-    })?;
-    let refusal = reply
-        .headers
-        .and_then(|headers| Some(headers.get(NATS_SERVICE_ERROR)?.to_string()));
-    match refusal {
-        Some(why) => Err(AskError::Refused(why)),
-        None => Ok(reply.payload),
+/// Asks hubs.
+pub struct Asker {
+    credentials: Credentials,
+    client: Client,
+}
+
+impl Asker {
+    pub async fn new(credentials: Credentials) -> Result<Self, AskError> {
+        let client = connection::connect(&credentials, |_| async {}).await?;
+        Ok(Self { credentials, client })
+    }
+
+    /// Asks for one of [`NAMES`].
+    pub async fn ask(&self, name: &str, query: &str) -> Result<Bytes, AskError> {
+        let subject = format!("{QUERY}.{name}");
+        let reply = match self.client.request(subject, query.to_owned().into()).await {
+            Ok(reply) => reply,
+            Err(error) => return Err(self.failure(error).await),
+        };
+        let refusal = reply
+            .headers
+            .and_then(|headers| Some(headers.get(NATS_SERVICE_ERROR)?.to_string()));
+        match refusal {
+            Some(why) => Err(AskError::Refused(why)),
+            None => Ok(reply.payload),
+        }
+    }
+
+    async fn failure(&self, error: RequestError) -> AskError {
+        if self.client.connection_state() != State::Connected
+            && let Err(Problem::Unreachable(why) | Problem::Refused(why)) =
+                connection::diagnose(&self.credentials).await
+        {
+            return AskError::Unreachable(why);
+        }
+        match error.kind() {
+            RequestErrorKind::NoResponders | RequestErrorKind::TimedOut => AskError::NoHub,
+            _ => AskError::Request(error),
+        }
     }
 }

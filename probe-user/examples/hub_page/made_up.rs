@@ -114,9 +114,10 @@ fn fleet(hosts: u32, now: Now) -> Fleet {
             clock: "0123456789abcdef".to_owned(),
             attach: "xdp-native".to_owned(),
             kernel: "6.12.0".to_owned(),
+            ended: false,
         };
         let content = serde_json::to_vec(&presence).expect("JSON");
-        fleet.offer(&name(host).tokens(), Some(&content), u64::from(host) + 1, &allowed, now);
+        fleet.offer(&name(host).tokens(), Some(&content), u64::from(host) + 1, now);
     }
     fleet.settle(&allowed, now);
     fleet

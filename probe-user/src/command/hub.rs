@@ -6,3 +6,4 @@ pub mod enroll;
 pub mod output;
 pub mod run;
 pub mod site;
+pub mod status;

@@ -2,6 +2,7 @@
 
 pub mod args;
 pub mod asking;
+pub mod credentials;
 pub mod endpoint;
 pub mod families;
 pub mod host;

@@ -7,7 +7,7 @@ use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdout, Command, ExitCode, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
@@ -16,6 +16,7 @@ use serde_json::Value;
 use crate::bench::peers::cpu_s;
 use crate::bench::session::cores_in_use;
 use crate::exec::{self, KillOnDrop};
+use crate::fleet::{PAGE, get};
 use crate::lab::end_with_parent;
 use crate::process::status_kib;
 use crate::run::agent::Agent;
@@ -53,8 +54,6 @@ pub struct FleetArguments {
 struct Hub {
     agent: Agent,
     server: u32,
-    kstamp: PathBuf,
-    state: PathBuf,
 }
 
 impl Hub {
@@ -62,20 +61,18 @@ impl Hub {
         let nats_server = setup::ensure_nats_server()?;
         let mut command = hub_command(kstamp, state, &["hub"]);
         command.arg("--nats-server").arg(nats_server);
-        command.args(["--nats-listen", LISTEN, "--listen", "127.0.0.1:0", "--neighbours", "32"]);
+        command.args(["--nats-listen", LISTEN, "--listen", PAGE, "--neighbours", "32"]);
         let file = fs::File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
         command.stdout(file.try_clone()?).stderr(file);
         end_with_parent(&mut command);
         let mut hub = Self {
             agent: Agent::start(command)?,
             server: 0,
-            kstamp: kstamp.to_owned(),
-            state: state.to_owned(),
         };
         let mut ended = false;
         let answers = exec::wait_until(START_TIMEOUT, || {
             ended = hub.agent.status().is_ok_and(|status| status.is_some());
-            ended || hub.status().is_ok()
+            ended || get(PAGE, "/api/v1/hosts?limit=1").is_ok()
         });
         if ended || !answers {
             let printed = fs::read_to_string(log).unwrap_or_default();
@@ -86,13 +83,6 @@ impl Hub {
         }
         hub.server = child_of(hub.agent.id()).context("the hub has no nats-server")?;
         Ok(hub)
-    }
-
-    /// What the hub knows.
-    fn status(&self) -> Result<Value> {
-        let mut command = hub_command(&self.kstamp, &self.state, &["hub", "status", "--format", "jsonl"]);
-        let printed = exec::capture(&mut command)?;
-        serde_json::from_str(printed.lines().next().unwrap_or_default()).context("cannot read the hub's status")
     }
 }
 
@@ -171,7 +161,7 @@ pub(super) fn run(arguments: &FleetArguments) -> Result<ExitCode> {
     let (before, stored) = (Reading::take(processes)?, bytes_below(&state)?);
     let measured = next(&mut lines)?;
     let (after, stored_after) = (Reading::take(processes)?, bytes_below(&state)?);
-    let status = hub.status()?;
+    let ages = ages_s()?;
     let memory = processes.map(|pid| status_kib(pid, "VmHWM:").map_or(f64::NAN, |kib| kib as f64 / 1024.0));
 
     println!("{:<12} {:>14} {:>14} {:>9}", "", "cores at start", "cores", "MiB");
@@ -216,8 +206,28 @@ pub(super) fn run(arguments: &FleetArguments) -> Result<ExitCode> {
         figure(&measured, "bytes") * day / 1e9,
         stored_after.saturating_sub(stored) as f64 * day / 1e9
     );
-    println!("matrix: {status} (goal: {GOAL_AGE_S} s)");
+    let [median, oldest] = [ages.len() / 2, ages.len() - 1].map(|index| ages[index]);
+    println!(
+        "matrix: {} pairs were looked at, the newest windows of 10 s had ended {median:.2} s (median) to {oldest:.2} s ago (goal: \
+         {GOAL_AGE_S} s)",
+        ages.len()
+    );
     Ok(ExitCode::SUCCESS)
+}
+
+/// Since the ends of the newest windows of many pairs, in ascending order.
+fn ages_s() -> Result<Vec<f64>> {
+    let reply = get(PAGE, "/api/v1/matrix?limit=20000")?;
+    let pairs = reply["pairs"].as_array().context("the hub has no pairs")?;
+    let now = SystemTime::now();
+    let age_s = |pair: &Value| {
+        let end = humantime::parse_rfc3339(pair["end"].as_str()?).ok()?;
+        Some(now.duration_since(end).ok()?.as_secs_f64())
+    };
+    let mut ages: Vec<_> = pairs.iter().filter_map(age_s).collect();
+    ages.sort_by(f64::total_cmp);
+    anyhow::ensure!(!ages.is_empty(), "the hub has measured no pair");
+    Ok(ages)
 }
 
 fn build_simulator() -> Result<PathBuf> {

@@ -89,6 +89,8 @@ pub enum HubAction {
     Enroll(EnrollArgs),
     /// End the enrolment of a host: its credentials no longer work
     Revoke(RevokeArgs),
+    /// Show who coordinates, hosts, ports, alerts and the worst pairs
+    Status(StatusArgs),
 }
 
 #[derive(Debug, Clone, Args)]
@@ -119,4 +121,18 @@ pub struct RevokeArgs {
     /// Name of the host
     #[arg(value_name = "HOST")]
     pub host: String,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct StatusArgs {
+    /// Ask with the credentials of a reader, by `kstamp hub enroll NAME --reader` [default: those in --state]
+    #[arg(long, value_name = "FILE")]
+    pub credentials: Option<PathBuf>,
+
+    /// Number of the worst pairs
+    #[arg(long, value_name = "NUMBER", default_value = "5")]
+    pub top: String,
+
+    #[command(flatten)]
+    pub output: OutputArgs,
 }

@@ -6,10 +6,13 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use probe_host::hostname::hostname;
+use probe_hub::credentials::Credentials;
 use probe_hub::enrol::Address;
 use probe_hub::name::HostName;
+use probe_hub::server::own_address;
 
-use crate::command::hub::args::{EnrollArgs, FleetArgs, HubAction, HubArgs};
+use crate::command::hub::args::{EnrollArgs, FleetArgs, HubAction, HubArgs, StatusArgs};
+use crate::command::shared::credentials;
 use crate::command::shared::values::{self, ConfigError, wrong};
 use crate::output::Format;
 use crate::serve::ServeConfig;
@@ -23,11 +26,15 @@ const MIN_STORE: u64 = 16 << 20;
 /// More targets would be a mesh.
 const MAX_NEIGHBOURS: usize = 1024;
 
+/// Worst pairs of one reply.
+const MAX_TOP: usize = 1000;
+
 #[derive(Debug, Clone)]
 pub enum HubCommand {
     Run(Box<HubConfig>),
     Enroll(EnrollConfig),
     Revoke { fleet: FleetConfig, host: HostName },
+    Status(StatusConfig),
 }
 
 #[derive(Debug, Clone)]
@@ -74,6 +81,26 @@ pub struct EnrollConfig {
     pub output: Option<PathBuf>,
 }
 
+#[derive(Debug, Clone)]
+pub struct StatusConfig {
+    pub source: Source,
+    pub top: usize,
+    pub format: Format,
+    /// `None` for standard output.
+    pub output: Option<PathBuf>,
+}
+
+/// Whose credentials are used.
+#[derive(Debug, Clone)]
+pub enum Source {
+    Reader(Box<Credentials>),
+    /// The host of the hub, whose own server listens at `own`.
+    Hub {
+        fleet: FleetConfig,
+        own: Address,
+    },
+}
+
 pub fn validate(args: HubArgs) -> Result<HubCommand, ConfigError> {
     let listen = nats_listen(&args.nats_listen)?;
     let fleet = fleet(&args.fleet, listen.port())?;
@@ -83,6 +110,7 @@ pub fn validate(args: HubArgs) -> Result<HubCommand, ConfigError> {
             fleet,
             host: host(&action.host)?,
         }),
+        Some(HubAction::Status(action)) => Ok(HubCommand::Status(status(fleet, listen, action)?)),
         None => Ok(HubCommand::Run(Box::new(HubConfig {
             fleet,
             name: match &args.name {
@@ -165,6 +193,25 @@ fn enroll(fleet: FleetConfig, args: EnrollArgs) -> Result<EnrollConfig, ConfigEr
         prefixes: values::prefixes("--prefix", &args.prefix)?,
         replace: args.replace,
         output: values::output(args.credentials),
+    })
+}
+
+fn status(fleet: FleetConfig, listen: SocketAddr, args: StatusArgs) -> Result<StatusConfig, ConfigError> {
+    let own = || Source::Hub {
+        fleet,
+        own: own_address(listen),
+    };
+    let credentials = args.credentials.map(|path| credentials::read("--credentials", &path));
+    Ok(StatusConfig {
+        source: credentials
+            .transpose()?
+            .map_or_else(own, |credentials| Source::Reader(Box::new(credentials))),
+        top: match values::number("--top", &args.top, MAX_TOP)? {
+            0 => wrong("--top 0 shows no pairs; use 1 or more"),
+            number => Ok(number),
+        }?,
+        format: args.output.format,
+        output: values::output(args.output.output),
     })
 }
 

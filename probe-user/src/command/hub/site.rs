@@ -106,20 +106,31 @@ pub async fn answer(source: impl Source, name: &str, query: &str) -> query::Answ
 }
 
 fn hub_line(source: &impl Source, now: Now) -> HubLine {
-    let newest_ns = source.matrix().newest_ns();
+    let (newest_ns, oldest_ns, pairs) = {
+        let matrix = source.matrix();
+        (matrix.newest_ns(), matrix.oldest_ns(), matrix.len())
+    };
+    let age_ns = |end_ns| now.utc_ns.saturating_sub(end_ns);
     let coordinator = source.coordinator();
     let fleet = source.fleet();
     let alive = fleet.ports().filter(|(id, _)| fleet.is_alive(*id, now.monotonic_ns));
+    let hosts_alive = fleet
+        .hosts()
+        .filter(|(host, _)| fleet.is_host_alive(host, now.monotonic_ns));
     HubLine {
         name: source.name().to_owned(),
         version: env!("CARGO_PKG_VERSION"),
         connected: source.is_connected(),
         coordinating: coordinator.as_deref() == Some(source.name()),
         coordinator,
+        hosts: fleet.hosts().count(),
+        hosts_alive: hosts_alive.count(),
         ports: fleet.ports().count(),
         ports_alive: alive.count(),
         batches: source.batches(),
-        newest_age_ns: newest_ns.map(|end_ns| now.utc_ns.saturating_sub(end_ns)),
+        pairs,
+        newest_age_ns: newest_ns.map(age_ns),
+        oldest_age_ns: oldest_ns.map(age_ns),
     }
 }
 

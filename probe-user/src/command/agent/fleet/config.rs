@@ -11,8 +11,8 @@ use probe_hub::credentials::Credentials;
 use probe_hub::name::PortName;
 
 use crate::command::agent::args::FleetArgs;
+use crate::command::shared::credentials;
 use crate::command::shared::values::{self, ConfigError, wrong};
-use crate::config::guarded::{self, Guard};
 
 /// Where results wait for the hub, unless the user says otherwise.
 const BUFFER: &str = "/var/lib/kstamp/fleet";
@@ -22,8 +22,6 @@ const DEFAULT_MAX_PEERS: usize = 64;
 const MAX_LABELS: usize = 16;
 /// Longest name or value of a label.
 const MAX_LABEL_LEN: usize = 64;
-/// Several times as large as any file of `kstamp hub enroll`.
-const MAX_CREDENTIALS: u64 = 1 << 16;
 
 #[derive(Debug, Clone)]
 pub struct FleetConfig {
@@ -45,16 +43,11 @@ pub fn validate(args: FleetArgs, interface: &str) -> Result<Option<FleetConfig>,
     let Some(path) = args.hub_credentials else {
         return Ok(None);
     };
-    let refused = |why: String| ConfigError::Flag(format!("--hub-credentials: {why}"));
-    let content = guarded::read(&path, Guard::Secret, MAX_CREDENTIALS).map_err(|error| refused(error.to_string()))?;
-    let unusable = |why: String| refused(format!("{} cannot be used: {why}", path.display()));
-    let mut credentials =
-        Credentials::read(&String::from_utf8_lossy(&content)).map_err(|error| unusable(error.to_string()))?;
+    let mut credentials = credentials::read("--hub-credentials", &path)?;
     if !args.hub.is_empty() {
         connection::check_servers(&args.hub).map_err(|error| ConfigError::Flag(format!("--hub: {error}")))?;
         credentials.servers = args.hub;
     }
-    connection::check(&credentials).map_err(|error| unusable(error.to_string()))?;
     let port = format!("{}/{interface}", credentials.name);
     let max_peers = args
         .hub_max_peers

@@ -26,10 +26,14 @@ pub struct HubLine {
     pub connected: bool,
     pub coordinating: bool,
     pub coordinator: Option<String>,
+    pub hosts: usize,
+    pub hosts_alive: usize,
     pub ports: usize,
     pub ports_alive: usize,
     pub batches: u64,
+    pub pairs: usize,
     pub newest_age_ns: Option<u64>,
+    pub oldest_age_ns: Option<u64>,
 }
 
 #[rustfmt::skip]
@@ -39,10 +43,14 @@ pub const HUB: &[Field] = &[
     ("connected", "boolean", "Whether it has a connection to a NATS server."),
     ("coordinating", "boolean", "Whether it assigns and alerts; others stand by."),
     ("coordinator", "string?", "Name of the hub that does; null if it is not known."),
+    ("hosts", "integer", "Hosts that it knows."),
+    ("hosts_alive", "integer", "Of these: heartbeats of any port come."),
     ("ports", "integer", "Ports that it knows."),
     ("ports_alive", "integer", "Of these: heartbeats come."),
     ("batches", "integer", "Batches of windows that it has taken."),
+    ("pairs", "integer", "Directed pairs of ports of which it has a window."),
     ("newest_age_ns", "ns?", "Time since the end of the newest window; null without one."),
+    ("oldest_age_ns", "ns?", "Since the end of the last window of the pair that has had none for longest, up to an hour."),
 ];
 
 #[derive(Debug, Serialize)]

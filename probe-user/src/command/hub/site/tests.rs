@@ -71,7 +71,7 @@ fn a_pair_of_hosts_has_the_worst_of_its_pairs_of_ports() {
     presence.addresses = vec!["10.9.9.9".parse().unwrap()];
     let content = serde_json::to_vec(&presence).unwrap();
     let allowed = |_: &_| Some(vec!["10.0.0.0/8".parse().unwrap()]);
-    fleet.offer(&presence.port.tokens(), Some(&content), 9, &allowed, now);
+    fleet.offer(&presence.port.tokens(), Some(&content), 9, now);
     fleet.settle(&allowed, now);
     let mut matrix = source.matrix();
     let mut worse = *matrix.cell(PortId(0), PortId(1)).unwrap();
@@ -211,7 +211,9 @@ fn readers_of_the_stream_get_alerts_once_and_their_end() {
     let mut greeting = Records::wanted();
     site.greet(&mut greeting);
     assert_eq!(greeting.text(), records.text());
-    site.source.alerts().answering(name(3), name(9), realtime_ns());
+    site.source
+        .alerts()
+        .answering(name(3), name(9), realtime_ns(), realtime_ns());
     let mut records = Records::wanted();
     site.tick(0, &mut records);
     let text = records.text();
