@@ -6,9 +6,9 @@ mod authority;
 mod files;
 
 use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder, File, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -113,8 +113,11 @@ impl StateDirectory {
     /// Opens it, or makes it with all that is missing.
     pub fn open(path: &Path) -> Result<Self, EnrolError> {
         let state = Self { path: path.to_owned() };
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
-        made.map_err(|source| failed("make", path, source))?;
+        // Others may have directories beside it.
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).map_err(|source| failed("make", parent, source))?;
+        }
+        files::make_directory(path)?;
         let metadata = fs::metadata(path).map_err(|source| failed("read", path, source))?;
         let owner = metadata.uid();
         if owner != files::own_user() {

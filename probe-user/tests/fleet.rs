@@ -77,18 +77,7 @@ impl Hub {
         let keys = state.hub(&"hub".parse().unwrap(), servers(&url)).unwrap();
         let client = connection::connect(&keys.credentials, |_| async {}).await.unwrap();
         let jetstream = jetstream::new(client.clone());
-        let limits = Limits::default();
-        let few = stores::Limit {
-            bytes: 1 << 20,
-            ..limits.events
-        };
-        let limits = Limits {
-            windows: few,
-            minutes: few,
-            quarters: few,
-            events: few,
-        };
-        stores::make(&jetstream, &limits, PATIENCE).await.unwrap();
+        stores::make(&jetstream, &Limits::within(64 << 20), PATIENCE).await.unwrap();
         Self {
             directory,
             url,

@@ -122,6 +122,7 @@ fn the_sandbox_of_each_service_is_rated_ok() {
         "kstamp-agent@.service",
         "kstamp-reflect@.service",
         "kstamp-controller.service",
+        "kstamp-hub.service",
     ] {
         let mut analyze = Command::new("systemd-analyze");
         analyze.args(["security", "--offline=yes", &format!("--threshold={MAX_EXPOSURE}")]);

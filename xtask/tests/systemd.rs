@@ -144,7 +144,7 @@ fn units_are_free_of_mistakes() {
         return;
     }
     install(Version::Old);
-    let units = [AGENT, REFLECTOR, "kstamp-controller.service"];
+    let units = [AGENT, REFLECTOR, "kstamp-controller.service", "kstamp-hub.service"];
     let output = exec::output(Command::new("systemd-analyze").args(["verify", "--man=no"]).args(units)).unwrap();
     let complaints = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && complaints.is_empty(), "{complaints}");

@@ -82,10 +82,8 @@ fn a_directory_keeps_its_keys_and_its_addresses() {
     let given = Address::parse("hub.example.org", 4222).unwrap();
     assert_eq!(state.addresses(&[], own()).unwrap(), [own()]);
     let version = state.version();
-    assert_eq!(
-        state.addresses(std::slice::from_ref(&given), own()).unwrap(),
-        [given.clone()]
-    );
+    let addresses = [given.clone()];
+    assert_eq!(state.addresses(&addresses, own()).unwrap(), addresses);
     assert_ne!(state.version(), version);
     let again = StateDirectory::open(&directory.path().join("a/hub")).unwrap();
     assert_eq!(keys(&again), keys(&state));

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use async_nats::jetstream;
-use async_nats::jetstream::kv;
 use async_nats::jetstream::stream::{self, Compression, DiscardPolicy};
 
 use super::fleet::MAX_PRESENCE;
@@ -23,6 +22,8 @@ pub struct Limits {
     pub minutes: Limit,
     pub quarters: Limit,
     pub events: Limit,
+    /// Bytes of each bucket: entries of ports that do not exist must not take the room of results.
+    pub bucket: u64,
 }
 
 /// The older is dropped when one of the two is exceeded.
@@ -45,25 +46,32 @@ impl Default for Limits {
             minutes: limit(14 * 24, GIB),
             quarters: limit(400 * 24, GIB),
             events: limit(30 * 24, GIB / 4),
+            bucket: GIB / 8,
         }
     }
 }
 
 impl Limits {
-    /// The same shares of `bytes`, with a tenth left for buckets.
+    /// The same shares of `bytes`.
     pub fn within(bytes: u64) -> Self {
         let default = Self::default();
-        let all = [default.windows, default.minutes, default.quarters, default.events];
-        let sum: u64 = all.iter().map(|limit| limit.bytes).sum();
-        let scaled = |limit: Limit| Limit {
-            bytes: (u128::from(limit.bytes) * u128::from(bytes / 10 * 9) / u128::from(sum)) as u64,
+        let sum: u64 = Results::ALL
+            .iter()
+            .map(|results| default.of(*results).bytes)
+            .sum::<u64>()
+            + 3 * default.bucket;
+        let scaled =
+            |part: u64| u64::try_from(u128::from(part) * u128::from(bytes) / u128::from(sum)).unwrap_or(u64::MAX);
+        let limit = |limit: Limit| Limit {
+            bytes: scaled(limit.bytes),
             ..limit
         };
         Self {
-            windows: scaled(default.windows),
-            minutes: scaled(default.minutes),
-            quarters: scaled(default.quarters),
-            events: scaled(default.events),
+            windows: limit(default.windows),
+            minutes: limit(default.minutes),
+            quarters: limit(default.quarters),
+            events: limit(default.events),
+            bucket: scaled(default.bucket),
         }
     }
 
@@ -92,19 +100,28 @@ pub async fn make(jetstream: &jetstream::Context, limits: &Limits, timeout: Dura
 
 async fn try_to_make(jetstream: &jetstream::Context, limits: &Limits) -> Result<()> {
     for (bucket, size, markers) in [
-        (subjects::PRESENCE, MAX_PRESENCE as i32, Some(MARKERS)),
+        // Hosts write it, and must not erase what others have written: markers would bring the header that does so.
+        (subjects::PRESENCE, MAX_PRESENCE as i32, None),
         (subjects::ASSIGNMENT, -1, Some(MARKERS)),
         (subjects::HUB, -1, None),
     ] {
-        let config = kv::Config {
-            bucket: bucket.to_owned(),
-            max_value_size: size,
-            compression: true,
-            limit_markers: markers,
-            ..kv::Config::default()
+        let config = stream::Config {
+            name: format!("KV_{bucket}"),
+            subjects: vec![subjects::entry(bucket, ">")],
+            max_messages_per_subject: 1,
+            max_message_size: size,
+            max_bytes: i64::try_from(limits.bucket).unwrap_or(i64::MAX),
+            discard: DiscardPolicy::New,
+            allow_rollup: bucket != subjects::PRESENCE,
+            deny_delete: true,
+            allow_direct: true,
+            allow_message_ttl: markers.is_some(),
+            subject_delete_marker_ttl: markers,
+            compression: Some(Compression::S2),
+            ..stream::Config::default()
         };
         jetstream
-            .create_or_update_key_value(config)
+            .create_or_update_stream(config)
             .await
             .with_context(|| format!("cannot make the bucket {bucket}"))?;
     }
@@ -135,4 +152,22 @@ fn is_final(error: &anyhow::Error) -> bool {
         .chain()
         .filter_map(|cause| cause.downcast_ref::<jetstream::Error>())
         .any(|error| error.code() != 503)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_and_buckets_fit_into_the_space() {
+        for bytes in [16 << 20, 5 << 30, u64::MAX] {
+            let limits = Limits::within(bytes);
+            let streams: u128 = Results::ALL
+                .iter()
+                .map(|results| u128::from(limits.of(*results).bytes))
+                .sum();
+            let all = streams + 3 * u128::from(limits.bucket);
+            assert!(all <= bytes.into() && all >= u128::from(bytes) - 8, "{limits:?}");
+        }
+    }
 }

@@ -106,6 +106,7 @@ impl Place {
                 minutes: limit,
                 quarters: limit,
                 events: limit,
+                bucket: 16 << 20,
             },
             ..Config::new(credentials, signing, name.to_owned(), allowed)
         }

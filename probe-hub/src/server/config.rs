@@ -10,7 +10,6 @@ use crate::name::HostName;
 
 /// The file.
 pub const SERVER: &str = "nats.conf";
-const STORE: &str = "jetstream";
 
 /// Seconds for the handshakes of a connection: all agents may come at once.
 const HANDSHAKE_S: u64 = 10;
@@ -25,7 +24,8 @@ pub fn text(name: &HostName, directory: &Path, listen: SocketAddr, store: u64) -
         "verify": true,
         "timeout": HANDSHAKE_S,
     });
-    let jetstream = json!({ "store_dir": file(STORE), "max_memory_store": 0, "max_file_store": store });
+    // It is the directory `jetstream` in there.
+    let jetstream = json!({ "store_dir": directory.to_string_lossy(), "max_memory_store": 0, "max_file_store": store });
     format!(
         "# Written by each start of `kstamp hub`.\n\
          server_name: {}\nlisten: {}\ntls: {tls:#}\njetstream: {jetstream:#}\n\

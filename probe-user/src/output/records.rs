@@ -250,6 +250,7 @@ pub const RECORDS: &[Record] = &[
             ("servers", "list of strings", "NATS servers that agents connect to."),
             ("nats_server", "string?", "Program that this hub has started as their server; null with `--nats`."),
             ("hosts", "integer", "Hosts that are enrolled."),
+            ("listen", "string?", "Address and port of the page; null without one."),
         ]],
     },
     Record {

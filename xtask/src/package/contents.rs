@@ -32,6 +32,7 @@ const CONTENTS: &[(&str, Source)] = &[
         "etc/kstamp/controller.toml",
         Source::Printed("config default controller"),
     ),
+    ("etc/kstamp/hub.toml", Source::Printed("config default hub")),
     ("usr/lib/systemd/system", Source::Repository("deploy/systemd")),
     ("usr/share/man/man1", Source::Manual),
     (

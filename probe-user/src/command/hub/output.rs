@@ -1,6 +1,7 @@
 //! What `kstamp hub` writes: its start and its events, as text or JSON lines.
 
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -25,6 +26,8 @@ pub struct Start {
     pub nats_server: Option<PathBuf>,
     /// Hosts that are enrolled.
     pub hosts: usize,
+    /// Where the page is; null without one.
+    pub listen: Option<SocketAddr>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -114,5 +117,9 @@ fn header(start: &Start, out: &mut dyn Write) -> io::Result<()> {
         "  enrolled  {}; `kstamp hub enroll` adds one",
         count(start.hosts as u64, "host")
     )?;
-    writeln!(out, "  state     in {}", start.state.display())
+    writeln!(out, "  state     in {}", start.state.display())?;
+    match start.listen {
+        Some(listen) => writeln!(out, "  page      at {listen}"),
+        None => Ok(()),
+    }
 }

@@ -125,6 +125,7 @@ impl Run {
             servers: agents.urls,
             nats_server: self.server.as_ref().map(|(config, _)| config.program.clone()),
             hosts: self.members.hosts(),
+            listen: config.serve.as_ref().map(|serve| serve.listen),
         }))?;
         Ok(hub)
     }

@@ -96,6 +96,7 @@ fn written() -> Vec<(&'static str, String)> {
         servers: Vec::new(),
         nats_server: None,
         hosts: 1,
+        listen: None,
     });
     let hub_event = hub::HubEvent::Event(hub::Happened {
         time: start.time,

@@ -39,7 +39,7 @@ pub fn document() -> Value {
     let host = json!({"type": "string", "pattern": format!("^{HOST_PATTERN}$")});
     let port = json!({"type": "string", "pattern": format!("^{HOST_PATTERN}/{INTERFACE_PATTERN}$")});
     let end = json!({"type": "string", "pattern": format!("^{HOST_PATTERN}(/{INTERFACE_PATTERN})?$")});
-    let range = json!({"type": "string", "pattern": "^[1-9][0-9]{0,2}[mhd]$", "default": "1h"});
+    let range = json!({"type": "string", "pattern": "^[1-9][0-9]?[mhd]$", "default": "1h"});
     let mut paths = json!({
         "/api/v1/hosts": get("This hub, and all hosts.", &[limit(DEFAULT_LIMIT, MAX_LIMIT)], &reply("hosts", "Hosts"), None),
         "/api/v1/ports": get(

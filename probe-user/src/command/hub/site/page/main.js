@@ -69,12 +69,14 @@ const tops = [
 
 const hostOf = (port) => port.split("/")[0];
 
-/** Fills a grid by a key of its items, so that rows stay where they are. */
+/** Rows of each grid by the keys of their items. */
+const shownRows = new Map();
+
+/** Fills a grid. A row of the same key stays where it is. */
 function fill(grid, items, key, texts) {
-  grid.rows ??= new Map();
-  const before = grid.rows;
-  grid.rows = new Map(items.map((item) => {
-    const shown = before.get(key(item)) ?? grid.row({});
+  const before = shownRows.get(grid);
+  const rows = new Map(items.map((item) => {
+    const shown = before?.get(key(item)) ?? grid.row({});
     const { classes = {}, ...properties } = texts(item);
     Object.assign(shown, properties);
     shown.cells.forEach((cell, index) => {
@@ -83,7 +85,8 @@ function fill(grid, items, key, texts) {
     });
     return [key(item), shown];
   }));
-  grid.show([...grid.rows.values()]);
+  shownRows.set(grid, rows);
+  grid.show([...rows.values()]);
 }
 
 function open(from, to) {
@@ -279,7 +282,11 @@ byId("zone").addEventListener("change", () => {
   page.zone = byId("zone").value;
   pollOnce();
 });
-byId("search").addEventListener("change", () => choose(cells.indexOf(byId("search").value.trim())));
+byId("search").addEventListener("change", () => {
+  const name = byId("search").value.trim();
+  if (name && cells.indexOf(name) < 0) setText(byId("about"), `No host ${name} is shown.`);
+  choose(cells.indexOf(name));
+});
 byId("closer").addEventListener("click", () => view.zoom(1.6));
 byId("farther").addEventListener("click", () => view.zoom(1 / 1.6));
 byId("fit").addEventListener("click", () => view.fit());

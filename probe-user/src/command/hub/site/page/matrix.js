@@ -74,6 +74,7 @@ export class MatrixView {
   set metric(metric) {
     this.#metric = metric;
     this.repaint();
+    if (this.#by === "worst") this.arrange();
   }
 
   set by(by) {
