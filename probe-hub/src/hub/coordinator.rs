@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use async_nats::HeaderMap;
+use async_nats::connection::State;
 use async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE;
 use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::kv::{Entry, Operation, Watch};
@@ -16,7 +17,7 @@ use futures_util::StreamExt as _;
 use prost::Message as _;
 use tokio::time::MissedTickBehavior;
 
-use super::fleet::{Due, Now};
+use super::fleet::{Due, Now, PortId};
 use super::handle::Hub;
 use super::neighbours;
 use crate::message::assignment::SIGNATURE;
@@ -160,6 +161,9 @@ async fn coordinate(hub: &Hub) {
 
 async fn tick(hub: &Hub, state: &mut Coordination) {
     let now = Now::read();
+    if hub.client().connection_state() != State::Connected {
+        hub.fleet().set_deaf(now);
+    }
     let has_changed = hub.fleet().settle(&*hub.config().allowed, now);
     if has_changed {
         state.changed_ns.get_or_insert(now.monotonic_ns);
@@ -209,12 +213,15 @@ async fn choose(hub: &Hub, turn: u64) {
     }
 }
 
+/// Writes what is due, of each port once.
 async fn write_all(hub: &Hub) -> Result<()> {
+    let mut first = PortId(0);
     loop {
-        let due = hub.fleet().due(BATCH, Now::read());
-        if due.is_empty() || !hub.is_coordinator() {
+        let due = hub.fleet().due(first, BATCH, Now::read());
+        let Some(last) = due.last().map(|due| due.id) else {
             return Ok(());
-        }
+        };
+        first = PortId(last.0 + 1);
         let mut written = futures_util::stream::iter(due)
             .map(|due| write(hub, due))
             .buffer_unordered(IN_FLIGHT);
@@ -225,7 +232,9 @@ async fn write_all(hub: &Hub) -> Result<()> {
 }
 
 async fn write(hub: &Hub, due: Due) -> Result<()> {
-    let Due { revision, assignment } = due;
+    let Due {
+        revision, assignment, ..
+    } = due;
     let key = assignment.port.tokens();
     let (content, signature) = assignment.sign(&hub.config().key)?;
     let mut headers = HeaderMap::new();

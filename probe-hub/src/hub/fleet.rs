@@ -131,6 +131,7 @@ struct Changes {
 /// An assignment that has to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Due {
+    pub id: PortId,
     /// Revision of the entry that it replaces, 0 for none.
     pub revision: u64,
     pub assignment: Assignment,
@@ -151,6 +152,8 @@ pub struct Fleet {
     version: u64,
     /// Neighbours have to be chosen anew.
     has_changed: bool,
+    /// `CLOCK_MONOTONIC` when this hub last had no connection, and heard nobody.
+    deaf_ns: Option<u64>,
     is_loaded: bool,
 }
 
@@ -205,9 +208,24 @@ impl Fleet {
         &mut self.problems
     }
 
-    /// Whether heartbeats come. A port of which this hub has just learned counts as alive until one is overdue.
+    /// Whether heartbeats come. Until one is overdue, a port counts as alive of which this hub has just learned, and so do all
+    /// when it has just connected.
     pub fn is_alive(&self, id: PortId, monotonic_ns: u64) -> bool {
-        self.port(id).is_some_and(|port| port.is_alive(monotonic_ns))
+        self.port(id)
+            .is_some_and(|port| self.silent_ns(port, monotonic_ns) < ALIVE_NS)
+    }
+
+    /// For how long this hub has listened to a port in vain.
+    fn silent_ns(&self, port: &Port, monotonic_ns: u64) -> u64 {
+        let listened_ns = self
+            .deaf_ns
+            .map_or(u64::MAX, |deaf_ns| monotonic_ns.saturating_sub(deaf_ns));
+        port.silent_ns(monotonic_ns).min(listened_ns)
+    }
+
+    /// Notes that there is no connection, so that nobody can be heard.
+    pub fn set_deaf(&mut self, now: Now) {
+        self.deaf_ns = Some(now.monotonic_ns);
     }
 
     /// Whether any port of a host is alive.
@@ -372,7 +390,7 @@ impl Fleet {
         id
     }
 
-    /// Takes the addresses that a port asks for, except those that a living port has.
+    /// Takes the addresses that a port asks for, except those that another has. Only a silent one loses them, to one that lives.
     fn claim(&mut self, id: PortId, now: Now) {
         let Some(port) = self.port(id) else { return };
         let (name, network) = (port.name.clone(), port.presence.label(NETWORK).to_owned());
@@ -381,7 +399,7 @@ impl Fleet {
         for address in port.wanted.clone() {
             let owner = self.id_of_address(&network, address).filter(|owner| *owner != id);
             match owner {
-                Some(owner) if self.is_alive(owner, now.monotonic_ns) => {
+                Some(owner) if self.is_alive(owner, now.monotonic_ns) || !self.is_alive(id, now.monotonic_ns) => {
                     conflict = self.port(owner).map(|port| (address, port.name.clone()));
                     continue;
                 }
@@ -466,7 +484,7 @@ impl Fleet {
             } else {
                 after_ns
             };
-            port.silent_ns(monotonic_ns) >= after_ns
+            self.silent_ns(port, monotonic_ns) >= after_ns
         };
         let gone = self.ports().filter(|(_, port)| is_gone(port));
         gone.map(|(id, port)| (id, port.name.tokens(), port.is_present.then_some(port.revision)))
@@ -578,6 +596,7 @@ impl Fleet {
         };
         present.into_iter().map(candidate).collect()
     }
+
     /// Remembers the neighbours of all ports that have some; [`Self::due`] says what has to be written.
     pub fn plan(&mut self, chosen: &[(PortId, Neighbours)]) {
         for port in self.ports.iter_mut().flatten() {
@@ -603,13 +622,12 @@ impl Fleet {
         }
     }
 
-    /// Some of the assignments that differ from those in the bucket, or that agents do not confirm.
-    pub fn due(&self, most: usize, now: Now) -> Vec<Due> {
-        let due = self
-            .ports()
-            .filter(|(_, port)| port.is_due(now.monotonic_ns))
-            .take(most);
-        due.map(|(_, port)| Due {
+    /// The next assignments, of ports from `first` on, that differ from those in the bucket, or that agents do not confirm.
+    pub fn due(&self, first: PortId, most: usize, now: Now) -> Vec<Due> {
+        let from_first = self.ports().skip_while(|(id, _)| *id < first);
+        let due = from_first.filter(|(_, port)| port.is_due(now.monotonic_ns)).take(most);
+        due.map(|(id, port)| Due {
+            id,
             revision: port.assigned.revision,
             assignment: Assignment {
                 port: port.name.clone(),
@@ -766,7 +784,7 @@ impl Port {
         let now = utc_ns / 1_000_000;
         let confirmed = self.heard.map_or(0, |heard| heard.heartbeat.generation);
         let credible = if confirmed <= now + 86_400_000 { confirmed } else { 0 };
-        now.max(self.assigned.generation + 1).max(credible + 1)
+        now.max(self.assigned.generation.saturating_add(1)).max(credible + 1)
     }
 }
 
@@ -947,7 +965,7 @@ mod tests {
     /// Writes what is due, as the bucket would have it from `revision` on.
     fn write(fleet: &mut Fleet, mut revision: u64, now: Now) -> Vec<(String, Vec<u8>, u64)> {
         let mut written = Vec::new();
-        for Due { assignment, .. } in fleet.due(usize::MAX, now) {
+        for Due { assignment, .. } in fleet.due(PortId(0), usize::MAX, now) {
             let content = serde_json::to_vec(&assignment).unwrap();
             fleet.take_assignment(&assignment.port.tokens(), &content, revision, now);
             written.push((assignment.port.tokens(), content, revision));
@@ -1112,10 +1130,12 @@ mod tests {
         hear(&mut fleet, "a/p", 1, 0, 0, at(17));
         fleet.settle(&allowed, at(17));
         assert_eq!(kinds(&fleet), [("a/p".to_owned(), Kind::AddressConflict)]);
-        assert_eq!(
-            fleet.id_of_address("", "10.0.0.1".parse().unwrap()),
-            fleet.id(&"b/p".parse().unwrap())
-        );
+        let owner = |fleet: &Fleet| fleet.id_of_address("", "10.0.0.1".parse().unwrap());
+        assert_eq!(owner(&fleet), fleet.id(&"b/p".parse().unwrap()));
+
+        // Both are silent: it stays where it is.
+        assert!(!fleet.settle(&allowed, at(100)) && !fleet.settle(&allowed, at(101)));
+        assert_eq!(owner(&fleet), fleet.id(&"b/p".parse().unwrap()));
     }
 
     #[test]
@@ -1145,6 +1165,16 @@ mod tests {
         assert_eq!((fleet.hosts().count(), fleet.problems().iter().count()), (0, 37));
         set(&mut fleet, &presence("h/new", &["10.0.0.2"]), at(86_402));
         assert_eq!(addresses(&fleet, "h/new"), ["10.0.0.2"]);
+    }
+
+    #[test]
+    fn nobody_is_silent_to_a_hub_that_has_no_connection() {
+        let mut fleet = fleet(1);
+        let id = fleet.id(&"h0/p".parse().unwrap()).unwrap();
+        fleet.set_deaf(at(2 * 86_400));
+        let monotonic_ns = at(2 * 86_400 + 10).monotonic_ns;
+        assert!(fleet.is_alive(id, monotonic_ns) && fleet.gone(DAY, monotonic_ns).is_empty());
+        assert!(!fleet.is_alive(id, monotonic_ns + 5 * SECOND));
     }
 
     #[test]
@@ -1215,7 +1245,7 @@ mod tests {
         let written = write(&mut first, 1, at(1));
         assert_eq!(written.len(), 40);
         choose(&mut first);
-        assert_eq!(first.due(usize::MAX, at(2)), []);
+        assert_eq!(first.due(PortId(0), usize::MAX, at(2)), []);
 
         // It has learned of the ports in another order.
         let mut second = Fleet::default();
@@ -1223,16 +1253,16 @@ mod tests {
             set(&mut second, &port.presence, at(2));
         }
         choose(&mut second);
-        assert_eq!(second.due(usize::MAX, at(2)).len(), 40);
+        assert_eq!(second.due(PortId(0), usize::MAX, at(2)).len(), 40);
         for (key, content, revision) in &written {
             second.take_assignment(key, content, *revision, at(2));
         }
-        assert_eq!(second.due(usize::MAX, at(2)), []);
+        assert_eq!(second.due(PortId(0), usize::MAX, at(2)), []);
 
         // One comes: it and few others change.
         set(&mut second, &presence("new/p", &["10.9.0.1"]), at(3));
         choose(&mut second);
-        let due = second.due(usize::MAX, at(3));
+        let due = second.due(PortId(0), usize::MAX, at(3));
         assert!((2..25).contains(&due.len()), "{}", due.len());
     }
 
@@ -1248,7 +1278,7 @@ mod tests {
         fleet.offer("h0.p", None, 9, at(3601));
         assert!(fleet.settle(&allowed, at(3601)));
         choose(&mut fleet);
-        let due = fleet.due(usize::MAX, at(3601));
+        let due = fleet.due(PortId(0), usize::MAX, at(3601));
         let left: Vec<_> = due
             .iter()
             .map(|due| (due.assignment.port.to_string(), due.assignment.targets.len()))
@@ -1281,7 +1311,7 @@ mod tests {
         assert!(!fleet.is_confirmed(id));
         hear(&mut fleet, "h0/p", 1, generation, 0, at(500));
         assert!(fleet.is_confirmed(id));
-        assert_eq!(fleet.due(usize::MAX, at(5000)), []);
+        assert_eq!(fleet.due(PortId(0), usize::MAX, at(5000)), []);
 
         // It lets the other one probe it, and does not yet know of a third.
         let others = ["h1/p", "new/p"].map(|name| {
@@ -1346,11 +1376,14 @@ mod tests {
         measure("assignments made and taken, bytes", &mut |fleet| {
             let mut bytes = 0;
             loop {
-                let due = fleet.due(512, at(1));
+                let due = fleet.due(PortId(0), 512, at(1));
                 if due.is_empty() {
                     return bytes;
                 }
-                for Due { assignment, revision } in due {
+                for Due {
+                    assignment, revision, ..
+                } in due
+                {
                     let content = serde_json::to_vec(&assignment).unwrap();
                     fleet.take_assignment(&assignment.port.tokens(), &content, revision + 1, at(1));
                     bytes += content.len() as u64;
@@ -1358,7 +1391,7 @@ mod tests {
             }
         });
         measure("a tick without changes", &mut |fleet| {
-            u64::from(fleet.settle(&allowed, at(2))) + fleet.due(512, at(2)).len() as u64
+            u64::from(fleet.settle(&allowed, at(2))) + fleet.due(PortId(0), 512, at(2)).len() as u64
         });
         measure("enrolments reviewed", &mut |fleet| {
             fleet.review(&allowed, at(3));
