@@ -175,10 +175,17 @@ impl Port {
             .await;
     }
 
-    async fn beat(&self) {
+    /// A heartbeat with the newest assignment.
+    async fn beat(&self, hub: &Hub) {
+        let generation = {
+            let fleet = hub.fleet();
+            let port = fleet.id(&self.name).and_then(|id| fleet.port(id));
+            port.map_or(0, |port| port.assigned.generation)
+        };
         let heartbeat = Heartbeat {
             boot: 7,
             sent_ns: realtime_ns(),
+            generation,
             ..Heartbeat::default()
         };
         let subject = subjects::heartbeat(&self.name);
@@ -377,10 +384,16 @@ async fn a_silent_pair_is_posted_with_its_direction_and_survives_its_hub() {
     until("it coordinates", || hub.is_coordinator()).await;
     fleet.port("b").answer(Some(103)).await;
     fleet.port("c").answer(Some(100)).await;
+    let is_assigned = || hub.fleet().ports().all(|(_, port)| port.assigned.targets.len() == 2);
+    until("all are assigned", is_assigned).await;
     for host in ["a", "b", "c"] {
-        fleet.port(host).beat().await;
+        fleet.port(host).beat(&hub).await;
     }
-    sleep(Duration::from_secs(1)).await;
+    let is_confirmed = || {
+        let fleet = hub.fleet();
+        fleet.ports().all(|(id, _)| fleet.is_confirmed(id))
+    };
+    until("all know their assignments", is_confirmed).await;
     fleet.port("a").tell(silent("b", Some(100))).await;
     fleet.port("a").tell(silent("c", Some(100))).await;
     until("two alerts", || hub.alerts().raised().count() == 2).await;
@@ -431,7 +444,7 @@ async fn a_host_is_down_without_heartbeats_unless_its_agent_has_ended() {
     // Nothing is expected in the first 15 s.
     let beats = async {
         loop {
-            fleet.ports["a"].beat().await;
+            fleet.ports["a"].beat(&hub).await;
             sleep(Duration::from_secs(1)).await;
         }
     };
@@ -442,7 +455,7 @@ async fn a_host_is_down_without_heartbeats_unless_its_agent_has_ended() {
     }
     let raised: Vec<_> = hub.alerts().raised().map(|alert| alert.text.clone()).collect();
     assert_eq!(raised, ["b has sent no heartbeat for 15 s"]);
-    fleet.port("b").beat().await;
+    fleet.port("b").beat(&hub).await;
     until("it is back", || hub.alerts().raised().next().is_none()).await;
     hub.stop().await;
     fleet.stop().await;

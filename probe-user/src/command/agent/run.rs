@@ -273,7 +273,7 @@ impl Run {
             self.worked_ns = now_ns;
             sent += self.send_due(now_ns);
             let due_ns = self.next_round_ns(self.agent.next_transmit().unwrap_or(u64::MAX));
-            if sent >= MAX_AHEAD || due_ns >= end_ns || self.has_more {
+            if self.has_more || !is_sent_ahead(sent, due_ns, end_ns) {
                 return;
             }
             sleep_until(due_ns);
@@ -583,5 +583,25 @@ async fn fleet_work(fleet: Option<&Fleet>) -> Work {
     match fleet {
         Some(fleet) => fleet.work().await,
         None => pending().await,
+    }
+}
+
+/// Whether the probe that is due at `due_ns` is sent before replies are looked at, after `sent` others. That ends at `end_ns`.
+fn is_sent_ahead(sent: usize, due_ns: u64, end_ns: u64) -> bool {
+    sent < MAX_AHEAD && due_ns < end_ns
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replies_wait_for_16_probes_or_a_millisecond() {
+        let sent_ahead = |every_ns: u64| {
+            let is_ahead = |&sent: &usize| is_sent_ahead(sent, sent as u64 * every_ns, TURN_NS);
+            (0..).take_while(is_ahead).count()
+        };
+        let every_ns = [1, 50_000, 100_000, 400_000, 1_000_000];
+        assert_eq!(every_ns.map(sent_ahead), [16, 16, 10, 3, 1]);
     }
 }
