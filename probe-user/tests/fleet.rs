@@ -77,7 +77,9 @@ impl Hub {
         let keys = state.hub(&"hub".parse().unwrap(), servers(&url)).unwrap();
         let client = connection::connect(&keys.credentials, |_| async {}).await.unwrap();
         let jetstream = jetstream::new(client.clone());
-        stores::make(&jetstream, &Limits::within(64 << 20), PATIENCE).await.unwrap();
+        stores::make(&jetstream, &Limits::within(64 << 20), PATIENCE)
+            .await
+            .unwrap();
         Self {
             directory,
             url,

@@ -14,6 +14,7 @@ use probe_hub::name::HostName;
 use probe_hub::server::{self, Server, own_address};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
+use crate::command::hub::alert_events::AlertEvents;
 use crate::command::hub::config::HubConfig;
 use crate::command::hub::enroll::{addresses, servers};
 use crate::command::hub::output::{HubEvent, HubOutput, Start};
@@ -143,6 +144,7 @@ impl Run {
         tokio::pin!(over);
         let mut rounds = interval(ROUND);
         rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut alerts = AlertEvents::default();
         self.service.ready(status(hub));
         loop {
             tokio::select! {
@@ -159,6 +161,10 @@ impl Run {
                     }
                     self.service.status(status(hub));
                     self.follow_state()?;
+                    let changes = alerts.changes(hub.alerts().raised());
+                    for (event, text) in changes {
+                        self.output.event(event, text)?;
+                    }
                 }
             }
         }
