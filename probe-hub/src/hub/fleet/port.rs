@@ -160,8 +160,8 @@ impl Port {
             && waited_ns >= patience_ns
     }
 
-    /// Milliseconds since 1970, but always more than the port has seen. The generation in a heartbeat counts only if it could be
-    /// one of a hub whose clock was ahead by a day at most.
+    /// Milliseconds since 1970, but always more than the port has seen. The generation in a heartbeat counts only if it could
+    /// be one of a hub whose clock was ahead by a day at most.
     pub(super) fn next_generation(&self, utc_ns: u64) -> u64 {
         let now = utc_ns / 1_000_000;
         let confirmed = self.heard.map_or(0, |heard| heard.heartbeat.generation);

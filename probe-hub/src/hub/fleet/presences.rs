@@ -156,7 +156,8 @@ impl Fleet {
         id
     }
 
-    /// Takes the addresses that a port asks for, except those that another has. Only a silent one loses them, to one that lives.
+    /// Takes the addresses that a port asks for, except those that another has. Only a silent port loses its addresses, to one
+    /// that lives.
     fn claim(&mut self, id: PortId, now: Now) {
         let Some(port) = self.port(id) else { return };
         let (name, network) = (port.name.clone(), port.presence.label(NETWORK).to_owned());
