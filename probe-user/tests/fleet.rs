@@ -216,8 +216,8 @@ fn servers(url: &str) -> Servers {
 /// The flags of an agent that connects from the namespace of this test.
 fn flags(interface: &str, credentials: &Path, buffer: &Path) -> String {
     format!(
-        "agent --iface {interface} --interval 20ms --timeout 200ms --report 500ms --family v4 --hub-credentials {} --hub-buffer {} \
-         --hub-netns /proc/{}/ns/net",
+        "agent --iface {interface} --interval 20ms --timeout 200ms --report 500ms --family v4 --hub-credentials {} \
+         --hub-buffer {} --hub-netns /proc/{}/ns/net",
         credentials.display(),
         buffer.display(),
         std::process::id()

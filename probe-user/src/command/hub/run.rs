@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::future::pending;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use log::warn;
 use probe_host::clock::monotonic_ns;
-use probe_hub::enrol::{Enrolled, Servers, StateDirectory};
+use probe_hub::enrol::{Enrolled, Servers, StateDirectory, Version};
 use probe_hub::hub::{self, Hub, query, stores};
 use probe_hub::name::HostName;
 use probe_hub::server::{self, Server, own_address};
@@ -203,7 +203,7 @@ impl Run {
 /// Who is enrolled.
 struct Members {
     state: StateDirectory,
-    version: [Option<SystemTime>; 2],
+    version: Version,
     enrolled: Arc<RwLock<BTreeMap<HostName, Enrolled>>>,
 }
 
