@@ -32,7 +32,7 @@ use support::{FAR_V4, Pair, Running, count, ip, summary};
 use tempfile::TempDir;
 use tokio::time::timeout;
 
-/// Longest wait for anything.
+/// Longest wait of a test.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Addresses that neither end has in a prefix of its own.

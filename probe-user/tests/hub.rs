@@ -18,7 +18,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 const KSTAMP: &str = env!("CARGO_BIN_EXE_kstamp");
-/// Longest wait for anything.
+/// Longest wait of a test.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 struct Place {

@@ -532,7 +532,7 @@ impl Worker {
         let _ = timeout(ANSWER_TIMEOUT, publish).await;
     }
 
-    // What the hub wants.
+    // Requests of the hub.
 
     fn fetch(&mut self) {
         if !self.is_connected() {

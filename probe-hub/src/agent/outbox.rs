@@ -18,7 +18,7 @@ use crate::subjects::{EVENTS, MINUTES, QUARTERS, Results, WINDOWS};
 
 #[derive(Debug)]
 pub struct Outbox {
-    /// They go first: an alert must not wait until the results of an hour are delivered.
+    /// Delivered first: an alert must not wait until the results of an hour are delivered.
     events: Spool,
     results: Spool,
     port: PortName,

@@ -16,7 +16,7 @@ use crate::agent::silence::{Change, Watch};
 use crate::message::event::{Session, Silence, What};
 use crate::name::PortName;
 
-/// Peers without a probe for so many intervals are forgotten.
+/// Peers without a probe for this many intervals are forgotten.
 const MAX_IDLE_INTERVALS: u64 = 16;
 
 /// What the loop hands to the thread.

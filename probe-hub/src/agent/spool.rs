@@ -15,9 +15,9 @@ const LOCK: &str = "lock";
 const CHECKSUM_LEN: usize = 8;
 /// A file takes whole blocks on disk.
 const BLOCK: u64 = 4_096;
-/// Most bytes in memory, when the disk takes none.
+/// Most bytes in memory, while the disk cannot be written.
 const MAX_MEMORY: u64 = 8 << 20;
-/// After a failure, so many messages do not try the disk.
+/// After a failure, this many messages are not written to disk.
 const PAUSE: u32 = 30;
 
 /// A message to a stream.
@@ -171,7 +171,7 @@ impl Spool {
         written
     }
 
-    /// The disk takes nothing now. Said once, until it works again.
+    /// Logs that the disk cannot be written: once, until it works again.
     fn failed(&mut self, error: &io::Error) {
         self.pause = PAUSE;
         if !std::mem::replace(&mut self.is_failing, true) {
@@ -241,7 +241,7 @@ impl Spool {
         }
     }
 
-    /// Nobody takes the message with this token.
+    /// Drops and counts the message with this token: the server does not accept it.
     pub fn give_up(&mut self, token: u64) {
         if let Some(place) = self.place(token) {
             self.drop_at(place);

@@ -1,4 +1,4 @@
-//! An agent lives. A Protocol Buffers message that is not kept.
+//! The sign that an agent is alive: a Protocol Buffers message that is not kept.
 
 /// Time between two heartbeats of an agent.
 pub const INTERVAL_NS: u64 = 5_000_000_000;
