@@ -367,7 +367,7 @@ impl Worker {
                     && self.said.presence_refusal.is_new(&why)
                 {
                     error!(
-                        "the hub's server does not take what {} is: {}",
+                        "the hub's server does not take the presence of {}: {}",
                         self.port,
                         plain(&why, MAX_NOTICE_LEN)
                     );

@@ -1,4 +1,4 @@
-//! What waits to be delivered: windows, roll-ups and events become messages of the queue.
+//! Makes windows, roll-ups and events messages, which wait in queues until they are delivered.
 
 use std::path::Path;
 
@@ -161,7 +161,7 @@ impl Outbox {
         self.queue(is_event).delivered(token);
     }
 
-    /// Nobody takes it.
+    /// Drops and counts a message that the server does not accept.
     pub fn give_up(&mut self, Ticket { is_event, token }: Ticket) {
         self.queue(is_event).give_up(token);
     }

@@ -1,4 +1,4 @@
-//! The ordered queue of what waits to be delivered: a file for each message, in a directory that the next process takes over.
+//! An ordered queue of messages: a file for each one, in a directory that the next process takes over.
 
 use std::collections::VecDeque;
 use std::fs::{self, File, TryLockError};
@@ -404,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_is_read_only_is_said_once() {
+    fn a_read_only_directory_is_logged_once() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path();
         let mut spool = Spool::open(path, 1 << 20);

@@ -257,7 +257,7 @@ async fn write(hub: &Hub, due: Due) -> Result<()> {
         }
         Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => {
             refresh(hub, &key).await?;
-            bail!("another hub has written that of {key}")
+            bail!("another hub has written the assignment of {key}")
         }
         Err(error) => Err(error.into()),
     }

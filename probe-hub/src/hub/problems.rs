@@ -96,8 +96,10 @@ impl Problems {
     }
 
     pub fn clear(&mut self, port: &PortName, kind: Kind) {
-        if !self.current.is_empty() && self.current.remove(&(port.clone(), kind)).is_some() {
-            log::info!("{port}: this is over: {kind:?}");
+        if !self.current.is_empty()
+            && let Some(problem) = self.current.remove(&(port.clone(), kind))
+        {
+            log::info!("{port}: this is over: {}", problem.text);
         }
     }
 

@@ -280,7 +280,7 @@ fn a_host_has_a_bounded_number_of_ports() {
 }
 
 #[test]
-fn nobody_is_silent_to_a_hub_that_has_no_connection() {
+fn no_port_is_silent_while_the_hub_has_no_connection() {
     let mut fleet = fleet(1);
     let id = fleet.id(&"h0/p".parse().unwrap()).unwrap();
     fleet.set_deaf(at(2 * 86_400));
@@ -290,7 +290,7 @@ fn nobody_is_silent_to_a_hub_that_has_no_connection() {
 }
 
 #[test]
-fn a_port_whose_agent_was_ended_is_gone_sooner() {
+fn a_port_whose_agent_was_stopped_is_gone_sooner() {
     let mut fleet = fleet(2);
     let ended = Presence {
         ended: true,
