@@ -3,6 +3,8 @@
 mod accounts;
 mod address;
 mod authority;
+mod enrolled;
+mod error;
 mod files;
 
 use std::collections::BTreeMap;
@@ -15,65 +17,15 @@ use std::time::SystemTime;
 use ipnet::IpNet;
 use nkeys::KeyPair;
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 
 pub use self::address::Address;
 pub(crate) use self::authority::Authority;
+pub use self::enrolled::Enrolled;
+pub use self::error::EnrolError;
+use self::error::failed;
 use self::files::{read, replace};
 use crate::credentials::Credentials;
 use crate::name::HostName;
-
-#[derive(Debug, Error)]
-pub enum EnrolError {
-    #[error("cannot {action} {path}: {source}")]
-    Io {
-        action: &'static str,
-        path: PathBuf,
-        source: io::Error,
-    },
-    #[error(
-        "the state directory {path} belongs to user {owner}; run kstamp as that user, or give another one by --state"
-    )]
-    Owner { path: PathBuf, owner: u32 },
-    #[error("the state directory {path} is open to other users (mode {mode:04o}); `chmod 700 {path}` closes it")]
-    Open { path: PathBuf, mode: u32 },
-    #[error("another `kstamp hub` uses {0}; stop it, or give this one a directory of its own by --state")]
-    Locked(PathBuf),
-    #[error("{0} is enrolled already; --replace gives it new credentials, and those it has no longer work")]
-    Enrolled(HostName),
-    #[error("{name} is not enrolled; {dir} has those that are")]
-    Unknown { name: HostName, dir: PathBuf },
-    #[error(
-        "{path} is not as kstamp wrote it: {why}; restore it from a copy, or remove the whole state directory and enrol anew"
-    )]
-    Content { path: PathBuf, why: String },
-    #[error("cannot make a certificate: {0}")]
-    Certificate(#[from] rcgen::Error),
-    #[error("cannot make a key: {0}")]
-    Key(#[from] nkeys::error::Error),
-}
-
-/// A host or a reader, as its file has it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Enrolled {
-    /// Its public NKey.
-    pub key: String,
-    /// Where the addresses of its ports are. A reader has none.
-    #[serde(with = "prefixes")]
-    pub prefixes: Vec<IpNet>,
-    /// As in RFC 3339.
-    pub enrolled: String,
-    /// Of its certificate.
-    pub expires: i16,
-}
-
-impl Enrolled {
-    /// It may ask, and has no ports.
-    pub fn is_reader(&self) -> bool {
-        self.prefixes.is_empty()
-    }
-}
 
 /// The last year of the certificates that are made today.
 pub fn expiry_year() -> i16 {
@@ -102,6 +54,10 @@ pub struct HubKeys {
     pub signing: KeyPair,
     pub credentials: Credentials,
 }
+
+/// Times of files, and their inodes: two changes may have the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Version([Option<(SystemTime, u64)>; 2]);
 
 /// A state directory, which belongs to this user alone.
 #[derive(Debug, Clone)]
@@ -202,8 +158,12 @@ impl StateDirectory {
     }
 
     /// Changes whenever somebody is enrolled or revoked, or the addresses change.
-    pub fn version(&self) -> [Option<SystemTime>; 2] {
-        [ACCOUNTS, ADDRESSES].map(|name| fs::metadata(self.path.join(name)).and_then(|file| file.modified()).ok())
+    pub fn version(&self) -> Version {
+        let version = |name| {
+            let file = fs::metadata(self.path.join(name)).ok()?;
+            Some((file.modified().ok()?, file.ino()))
+        };
+        Version([ACCOUNTS, ADDRESSES].map(version))
     }
 
     /// Writes the accounts for servers.
@@ -336,14 +296,6 @@ const SIGNING: &str = "signing.seed";
 /// Seed of the hubs' user.
 const CONNECTION: &str = "hub.seed";
 
-fn failed(action: &'static str, path: &Path, source: io::Error) -> EnrolError {
-    EnrolError::Io {
-        action,
-        path: path.to_owned(),
-        source,
-    }
-}
-
 fn read_toml<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<T, EnrolError> {
     toml_edit::de::from_str(&read(path)?).map_err(|error| EnrolError::Content {
         path: path.to_owned(),
@@ -353,24 +305,6 @@ fn read_toml<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<T, EnrolError> {
 
 fn write_toml(value: &impl Serialize) -> String {
     toml_edit::ser::to_string_pretty(value).unwrap_or_default()
-}
-
-/// Prefixes as texts.
-mod prefixes {
-    use ipnet::IpNet;
-    use serde::{Deserialize as _, Deserializer, Serializer, de};
-
-    pub fn serialize<S: Serializer>(prefixes: &[IpNet], serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(prefixes.iter().map(ToString::to_string))
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
-        let texts = Vec::<String>::deserialize(deserializer)?;
-        texts
-            .iter()
-            .map(|text| text.parse().map_err(de::Error::custom))
-            .collect()
-    }
 }
 
 #[cfg(test)]

@@ -454,7 +454,7 @@ async fn a_host_is_down_without_heartbeats_unless_its_agent_has_ended() {
         () = down => {}
     }
     let raised: Vec<_> = hub.alerts().raised().map(|alert| alert.text.clone()).collect();
-    assert_eq!(raised, ["b has sent no heartbeat for 15 s"]);
+    assert_eq!(raised, ["b sends no heartbeats"]);
     fleet.port("b").beat(&hub).await;
     until("it is back", || hub.alerts().raised().next().is_none()).await;
     hub.stop().await;

@@ -77,7 +77,9 @@ impl Hub {
         let keys = state.hub(&"hub".parse().unwrap(), servers(&url)).unwrap();
         let client = connection::connect(&keys.credentials, |_| async {}).await.unwrap();
         let jetstream = jetstream::new(client.clone());
-        stores::make(&jetstream, &Limits::within(64 << 20), PATIENCE).await.unwrap();
+        stores::make(&jetstream, &Limits::within(64 << 20), PATIENCE)
+            .await
+            .unwrap();
         Self {
             directory,
             url,
@@ -214,8 +216,8 @@ fn servers(url: &str) -> Servers {
 /// The flags of an agent that connects from the namespace of this test.
 fn flags(interface: &str, credentials: &Path, buffer: &Path) -> String {
     format!(
-        "agent --iface {interface} --interval 20ms --timeout 200ms --report 500ms --family v4 --hub-credentials {} --hub-buffer {} \
-         --hub-netns /proc/{}/ns/net",
+        "agent --iface {interface} --interval 20ms --timeout 200ms --report 500ms --family v4 --hub-credentials {} \
+         --hub-buffer {} --hub-netns /proc/{}/ns/net",
         credentials.display(),
         buffer.display(),
         std::process::id()

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::Enrolled;
+use super::enrolled::Enrolled;
 use crate::name::HostName;
 use crate::subjects::{self, HOSTS_ACCOUNT, HUB_ACCOUNT, Permissions};
 

@@ -9,8 +9,9 @@ use rcgen::{
     KeyUsagePurpose, date_time_ymd,
 };
 
+use super::address::Address;
+use super::error::EnrolError;
 use super::files::{read, replace};
-use super::{Address, EnrolError};
 use crate::name::HostName;
 
 pub const CERTIFICATE: &str = "authority.pem";

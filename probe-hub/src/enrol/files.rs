@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
-use super::{EnrolError, failed};
+use super::error::{EnrolError, failed};
 
 const OWNER_ONLY: u32 = 0o600;
 

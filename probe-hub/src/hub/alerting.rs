@@ -109,12 +109,6 @@ pub(super) async fn run(hub: Hub) {
         () = alerting.take_events(questions) => {}
         () = alerting.ask(asked) => {}
         () = alerting.tick() => {}
-        () = hub.stopped() => {
-            alerting.finish_posts().await;
-            if let Err(error) = alerting.keep().await {
-                log::warn!("the last alerts are not kept in the bucket {HUB}: {error:#}");
-            }
-        }
     }
 }
 
@@ -159,9 +153,12 @@ impl Alerting {
             What::Silent(silence) => {
                 let is_of_now = {
                     let fleet = self.hub.fleet();
-                    let port = fleet.id(&event.port).and_then(|id| fleet.port(id))?;
-                    fleet.id(&silence.peer)?;
-                    port.presence.boot == event.boot
+                    let (from, to) = (fleet.id(&event.port)?, fleet.id(&silence.peer)?);
+                    // A host can say what it likes, but only about so many pairs.
+                    if !fleet.targets(from).contains(&to) {
+                        return None;
+                    }
+                    fleet.port(from)?.presence.boot == event.boot
                 };
                 // A process that has ended does not say that the peer answers again.
                 if is_old && !is_of_now {
@@ -247,6 +244,7 @@ impl Alerting {
         !is_there || is_new
     }
 
+    /// Until the hub is stopped.
     async fn tick(&self) {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -254,10 +252,15 @@ impl Alerting {
             tokio::select! {
                 _ = ticks.tick() => self.look(Now::read()),
                 () = self.changed.notified() => {}
+                () = self.hub.stopped() => break,
             }
             if let Err(error) = self.publish().await {
                 log::warn!("the alerts cannot be kept in the bucket {HUB}: {error:#}");
             }
+        }
+        self.finish_posts().await;
+        if let Err(error) = self.keep().await {
+            log::warn!("the last alerts are not kept in the bucket {HUB}: {error:#}");
         }
     }
 

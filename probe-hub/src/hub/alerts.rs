@@ -319,8 +319,7 @@ impl Alerts {
     ) {
         let is_down = |host: &HostName| hosts.get(host).is_some_and(|life| life.silent_ns > DOWN_NS);
         for (host, life) in hosts.iter().filter(|(host, _)| is_down(host)) {
-            let seconds = DOWN_NS / 1_000_000_000;
-            let text = format!("{host} has sent no heartbeat for {seconds} s");
+            let text = format!("{host} sends no heartbeats");
             let subject = Subject::Host { host: host.clone() };
             let since_ns = now_ns.saturating_sub(life.silent_ns);
             self.enter(Alert::new(Kind::HostDown, subject, text, since_ns), Stage::Shown);

@@ -17,7 +17,8 @@ use futures_util::StreamExt as _;
 use prost::Message as _;
 use tokio::time::MissedTickBehavior;
 
-use super::fleet::{Due, Now, PortId};
+use super::fleet::assignments::Due;
+use super::fleet::{Now, PortId};
 use super::handle::Hub;
 use super::neighbours;
 use crate::message::assignment::SIGNATURE;

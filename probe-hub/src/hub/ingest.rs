@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use prost::Message as _;
 use prost::bytes::Bytes;
-use thiserror::Error;
 
 use super::fleet::{Now, PortId};
 use super::follow::{Step, follow};
@@ -27,15 +26,14 @@ const MAX_HOSTS: usize = 100_000;
 /// How often old pairs are forgotten.
 const FORGET: Duration = Duration::from_secs(60);
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum Wrong {
-    #[error("it is no batch of windows")]
+/// Why a batch is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wrong {
     Form,
-    #[error("its times cannot be")]
     Times,
-    #[error("it has too many windows")]
+    /// Too many windows.
     Windows,
-    #[error("its counts contradict each other")]
+    /// They contradict each other.
     Counts,
 }
 

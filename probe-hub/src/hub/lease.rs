@@ -3,8 +3,8 @@
 //!
 //! No clocks of two machines are compared. A hub holds the lease for [`HOLD_NS`] by its own monotonic clock, from before it
 //! wrote. Others take it over when they have seen the same revision for [`EXPIRE_NS`] by theirs, so after the holder has
-//! stopped. A hub that was suspended meanwhile may still believe that it holds the lease: see [`super::coordinator`] for what it
-//! can write then.
+//! stopped. A hub that was suspended meanwhile may still believe that it holds the lease: see [`super::coordinator`] for what
+//! it can write then.
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::time::Duration;

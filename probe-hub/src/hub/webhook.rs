@@ -73,10 +73,14 @@ impl Webhook {
     pub fn post(&self, changes: impl IntoIterator<Item = Change>) {
         let mut queue = self.0.queue();
         queue.unsent.extend(changes);
-        while queue.unsent.len() > MAX_UNSENT {
-            queue.pop();
-            queue.figures.dropped += 1;
+        let excess = queue.unsent.len().saturating_sub(MAX_UNSENT);
+        if excess > 0 {
+            log::warn!("--webhook: {excess} of the oldest alerts are dropped, because {MAX_UNSENT} others wait");
         }
+        for _ in 0..excess {
+            queue.pop();
+        }
+        queue.figures.dropped += excess as u64;
         self.0.changed.notify_all();
     }
 

@@ -16,7 +16,7 @@ use probe_hub::message::windows::{Clock, Delay, Histogram, Probe, Window, WireCo
 use probe_hub::name::PortName;
 use probe_hub::subjects::{MINUTES, QUARTERS, WINDOWS};
 
-use super::Source;
+use super::source::Source;
 
 const S: u64 = 1_000_000_000;
 const WINDOW_NS: u64 = 10 * S;
@@ -56,6 +56,10 @@ impl Source for MadeUp {
     }
 
     fn is_connected(&self) -> bool {
+        true
+    }
+
+    fn is_coordinator(&self) -> bool {
         true
     }
 

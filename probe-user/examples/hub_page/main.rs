@@ -4,6 +4,7 @@
 //! Each second a tenth of the hosts gets new windows.
 
 mod made_up;
+mod source;
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,10 +12,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use probe_host::clock::monotonic_ns;
 use probe_hub::hub::fleet::Now;
-use probe_user::command::hub::site::{HubSite, Source};
+use probe_user::command::hub::site::HubSite;
 use probe_user::serve::{ServeConfig, Server};
 
 use crate::made_up::MadeUp;
+use crate::source::Source as _;
 
 /// Seconds in which all hosts get new windows.
 const ROUND: u32 = 10;

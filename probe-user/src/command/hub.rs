@@ -1,5 +1,6 @@
 //! `kstamp hub`: coordinates a fleet of agents, takes their results and shows them; enrols hosts.
 
+mod alert_events;
 pub mod args;
 pub mod config;
 pub mod enroll;

@@ -259,7 +259,7 @@ pub const RECORDS: &[Record] = &[
         meaning: "Something changed in the fleet.",
         fields: &[&[
             ("time", "time", "When."),
-            ("event", "string", "`enrolled` or `revoked`."),
+            ("event", "string", "`enrolled`, `revoked`, or of an alert `raised` or `resolved`."),
             ("text", "string", "The event in words."),
         ]],
     },

@@ -3,17 +3,18 @@
 use std::collections::BTreeMap;
 use std::future::pending;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use log::warn;
 use probe_host::clock::monotonic_ns;
-use probe_hub::enrol::{Enrolled, Servers, StateDirectory};
+use probe_hub::enrol::{Enrolled, Servers, StateDirectory, Version};
 use probe_hub::hub::{self, Hub, query, stores};
 use probe_hub::name::HostName;
 use probe_hub::server::{self, Server, own_address};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
+use crate::command::hub::alert_events::AlertEvents;
 use crate::command::hub::config::HubConfig;
 use crate::command::hub::enroll::{addresses, servers};
 use crate::command::hub::output::{HubEvent, HubOutput, Start};
@@ -143,6 +144,7 @@ impl Run {
         tokio::pin!(over);
         let mut rounds = interval(ROUND);
         rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut alerts = AlertEvents::default();
         self.service.ready(status(hub));
         loop {
             tokio::select! {
@@ -159,6 +161,10 @@ impl Run {
                     }
                     self.service.status(status(hub));
                     self.follow_state()?;
+                    let changes = alerts.changes(hub.alerts().raised());
+                    for (event, text) in changes {
+                        self.output.event(event, text)?;
+                    }
                 }
             }
         }
@@ -197,7 +203,7 @@ impl Run {
 /// Who is enrolled.
 struct Members {
     state: StateDirectory,
-    version: [Option<SystemTime>; 2],
+    version: Version,
     enrolled: Arc<RwLock<BTreeMap<HostName, Enrolled>>>,
 }
 

@@ -6,88 +6,23 @@ mod cells;
 mod metrics;
 pub mod openapi;
 mod rows;
+mod source;
 #[cfg(test)]
 mod tests;
 mod view;
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
-use std::sync::MutexGuard;
 
-use anyhow::Result;
 use hyper::StatusCode;
 use probe_host::clock::{monotonic_ns, realtime_ns};
-use probe_hub::hub::alerts::{Alert, Alerts};
-use probe_hub::hub::fleet::{Fleet, Now};
-use probe_hub::hub::history::{self, History, Range};
-use probe_hub::hub::matrix::Matrix;
-use probe_hub::hub::{Hub, query};
-use probe_hub::name::PortName;
+use probe_hub::hub::alerts::Alert;
+use probe_hub::hub::query;
 
-use crate::command::hub::site::rows::{AlertLine, HubLine};
+use crate::command::hub::site::rows::AlertLine;
+pub use crate::command::hub::site::source::Source;
 use crate::serve::site::{Page, Request, Site, SlowPage};
 use crate::serve::stream::Records;
-
-/// Where the site finds the state of a fleet.
-pub trait Source: Clone + Send + Sync + 'static {
-    fn fleet(&self) -> MutexGuard<'_, Fleet>;
-    /// Locked after the fleet, if both are.
-    fn matrix(&self) -> MutexGuard<'_, Matrix>;
-    fn alerts(&self) -> MutexGuard<'_, Alerts>;
-    fn name(&self) -> &str;
-    fn is_connected(&self) -> bool;
-    /// The hub that assigns and alerts, if it is known.
-    fn coordinator(&self) -> Option<String>;
-    /// Batches that were taken.
-    fn batches(&self) -> u64;
-    /// Batches that were not, by reason.
-    fn refused(&self) -> Vec<(&'static str, u64)>;
-    fn windows(&self, from: PortName, to: PortName, range: Range) -> impl Future<Output = Result<History>> + Send;
-}
-
-impl Source for Hub {
-    fn fleet(&self) -> MutexGuard<'_, Fleet> {
-        self.fleet()
-    }
-
-    fn matrix(&self) -> MutexGuard<'_, Matrix> {
-        self.matrix()
-    }
-
-    fn alerts(&self) -> MutexGuard<'_, Alerts> {
-        self.alerts()
-    }
-
-    fn name(&self) -> &str {
-        &self.config().name
-    }
-
-    fn is_connected(&self) -> bool {
-        self.is_connected()
-    }
-
-    fn coordinator(&self) -> Option<String> {
-        self.coordinator()
-    }
-
-    fn batches(&self) -> u64 {
-        self.figures().batches
-    }
-
-    fn refused(&self) -> Vec<(&'static str, u64)> {
-        let figures = self.figures();
-        let wrong = figures.wrong.values().sum();
-        vec![
-            ("old_window", figures.old),
-            ("unknown_port", figures.unknown),
-            ("wrong_content", wrong),
-        ]
-    }
-
-    async fn windows(&self, from: PortName, to: PortName, range: Range) -> Result<History> {
-        history::windows(self, &from, &to, range).await
-    }
-}
 
 /// The reply of the API to a query, for [`query::serve`].
 pub async fn answer(source: impl Source, name: &str, query: &str) -> query::Answer {
@@ -103,35 +38,6 @@ pub async fn answer(source: impl Source, name: &str, query: &str) -> query::Answ
         page.status.as_u16(),
         reply["error"].as_str().unwrap_or_default().to_owned(),
     ))
-}
-
-fn hub_line(source: &impl Source, now: Now) -> HubLine {
-    let (newest_ns, oldest_ns, pairs) = {
-        let matrix = source.matrix();
-        (matrix.newest_ns(), matrix.oldest_ns(), matrix.len())
-    };
-    let age_ns = |end_ns| now.utc_ns.saturating_sub(end_ns);
-    let coordinator = source.coordinator();
-    let fleet = source.fleet();
-    let alive = fleet.ports().filter(|(id, _)| fleet.is_alive(*id, now.monotonic_ns));
-    let hosts_alive = fleet
-        .hosts()
-        .filter(|(host, _)| fleet.is_host_alive(host, now.monotonic_ns));
-    HubLine {
-        name: source.name().to_owned(),
-        version: env!("CARGO_PKG_VERSION"),
-        connected: source.is_connected(),
-        coordinating: coordinator.as_deref() == Some(source.name()),
-        coordinator,
-        hosts: fleet.hosts().count(),
-        hosts_alive: hosts_alive.count(),
-        ports: fleet.ports().count(),
-        ports_alive: alive.count(),
-        batches: source.batches(),
-        pairs,
-        newest_age_ns: newest_ns.map(age_ns),
-        oldest_age_ns: oldest_ns.map(age_ns),
-    }
 }
 
 pub struct HubSite<S> {
@@ -189,7 +95,10 @@ impl<S: Source> Site for HubSite<S> {
     }
 
     fn page(&mut self, request: &Request<'_>) -> Option<Page> {
-        assets::page(request.path)
+        match request.path {
+            "/api/v1/openapi.json" => Some(Page::json(&openapi::document())),
+            path => assets::page(path),
+        }
     }
 
     fn slow_page(&mut self, request: &Request<'_>) -> Option<SlowPage> {

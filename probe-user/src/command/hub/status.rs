@@ -144,7 +144,7 @@ fn write(fleet: &Fleet, out: &mut String) -> std::fmt::Result {
     writeln!(out, "  ports   {}, {} alive", hub.ports, hub.ports_alive)?;
     writeln!(
         out,
-        "  pairs   {} measured; the newest window is {} old, the oldest {}",
+        "  pairs   {} in the last hour; the newest window is {} old, the oldest {}",
         hub.pairs,
         age(hub.newest_age_ns),
         age(hub.oldest_age_ns)
@@ -202,7 +202,7 @@ mod tests {
                 "hosts_alive": 11, "ports": 24, "ports_alive": 22, "pairs": 240, "newest_age_ns": 3_000_000_000_u64,
                 "oldest_age_ns": null,
             },
-            "alerts": [{ "text": "h2 has sent no heartbeat for 15 s", "since": "2026-11-27T20:00:00.5Z" }],
+            "alerts": [{ "text": "h2 sends no heartbeats", "since": "2026-11-27T20:00:00.5Z" }],
             "more": 70,
             "loss": [pair("h2/port1", 10)],
             "p99": [pair("h10/port1", 0), pair("h2/port1", 10)],
@@ -216,9 +216,9 @@ mod tests {
 kstamp 0.1.0: hub hub1, stands by; hub2 coordinates
   hosts   12, 11 alive
   ports   24, 22 alive
-  pairs   240 measured; the newest window is 3.00 s old, the oldest -
+  pairs   240 in the last hour; the newest window is 3.00 s old, the oldest -
   alerts  71
-    2026-11-27T20:00:00Z h2 has sent no heartbeat for 15 s
+    2026-11-27T20:00:00Z h2 sends no heartbeats
     and 70 others
 most losses
   h1/port1 -> h2/port1  10.00 % lost  p50   120 µs  p99        -  10 forward, 0 backward

@@ -87,8 +87,8 @@ fn labels(texts: &[String]) -> Result<BTreeMap<String, String>, ConfigError> {
     for text in texts {
         let Some((name, value)) = text.split_once('=').filter(|(name, value)| is_label(name, value)) else {
             return wrong(format!(
-                "--hub-label '{text}' is not a label; write NAME=VALUE, as rack=r7: a name of letters, digits, `-` and `_`, and a \
-                 value without control characters, each of 1 to {MAX_LABEL_LEN} bytes"
+                "--hub-label '{text}' is not a label; write NAME=VALUE, as rack=r7: a name of letters, digits, `-` and \
+                 `_`, and a value without control characters, each of 1 to {MAX_LABEL_LEN} bytes"
             ));
         };
         if labels.insert(name.to_owned(), value.to_owned()).is_some() {

@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use probe_common::abi::{Address, MAX_ADDED_PREFIXES};
 use probe_common::family::Family;
 use probe_core::reflector::policy::Policy;
+use probe_host::link::TargetRefusal;
 use probe_hub::message::assignment::{Assignment, Target};
 use probe_hub::name::PortName;
 
@@ -19,8 +20,12 @@ pub struct Refused {
 }
 
 /// The addresses to probe, and the targets that have none for this port. A target is probed at its first address of each IP
-/// version in use here.
-pub fn choose(targets: &[Target], policy: &Policy) -> (Vec<(IpAddr, PortName)>, Vec<Refused>) {
+/// version that is in use here and can be reached.
+pub fn choose(
+    targets: &[Target],
+    policy: &Policy,
+    unreachable: &[(IpAddr, TargetRefusal)],
+) -> (Vec<(IpAddr, PortName)>, Vec<Refused>) {
     let (mut chosen, mut refused) = (Vec::new(), Vec::new());
     let mut owners: HashMap<IpAddr, &PortName> = HashMap::new();
     for target in targets {
@@ -28,7 +33,7 @@ pub fn choose(targets: &[Target], policy: &Policy) -> (Vec<(IpAddr, PortName)>, 
         let mut families = Vec::new();
         for &address in &target.addresses {
             let family = Family::of(address);
-            match (refusal(address, policy), owners.get(&address)) {
+            match (refusal(address, policy, unreachable), owners.get(&address)) {
                 (Some(why), _) => reasons.push((address, why)),
                 (None, Some(owner)) => reasons.push((address, format!("is an address of {owner}, too"))),
                 (None, None) if families.contains(&family) => {}
@@ -50,7 +55,7 @@ pub fn choose(targets: &[Target], policy: &Policy) -> (Vec<(IpAddr, PortName)>, 
     (chosen, refused)
 }
 
-fn refusal(address: IpAddr, policy: &Policy) -> Option<String> {
+fn refusal(address: IpAddr, policy: &Policy, unreachable: &[(IpAddr, TargetRefusal)]) -> Option<String> {
     let family = Family::of(address);
     if policy.is_own(address) {
         Some("is an address of this port itself".to_owned())
@@ -59,7 +64,8 @@ fn refusal(address: IpAddr, policy: &Policy) -> Option<String> {
     } else if !policy.has_address(family) {
         Some(format!("is {family}, and this port has no such address"))
     } else {
-        None
+        let found = unreachable.iter().find(|(other, _)| *other == address);
+        found.map(|(_, refusal)| refusal.to_string())
     }
 }
 
@@ -104,7 +110,9 @@ mod tests {
         type Case<'a> = (&'a [&'a str], &'a str, &'a str, &'a str);
         const V4: &[&str] = &["10.1.0.5/24"];
         const BOTH: &[&str] = &["10.1.0.5/24", "fd01::5/64"];
-        let table: [Case<'_>; 10] = [
+        const BLACKHOLE: &str = "has a blackhole route: this host drops packets to it; `ip route` lists the routes";
+        let unreachable = [("10.8.0.1".parse().unwrap(), TargetRefusal::Blackhole)];
+        let table: [Case<'_>; 12] = [
             (BOTH, "10.2.0.7 10.2.0.8 fd02::7", "10.2.0.7 fd02::7", ""),
             (V4, "fd02::7 10.2.0.7", "10.2.0.7", ""),
             (V4, "fd02::7", "", "is IPv6, and this port has no such address"),
@@ -115,10 +123,12 @@ mod tests {
             (BOTH, "127.0.0.1", "", "is not the address of a host"),
             (BOTH, "::", "", "is not the address of a host"),
             (BOTH, "10.9.0.1", "", "is an address of first/p, too"),
+            (BOTH, "10.8.0.1 10.2.0.7", "10.2.0.7", ""),
+            (BOTH, "10.8.0.1", "", BLACKHOLE),
         ];
         for (own, addresses, probed, why) in table {
             let targets = [target("first/p", "10.9.0.1"), target("h/p", addresses)];
-            let (chosen, refused) = choose(&targets, &policy(own));
+            let (chosen, refused) = choose(&targets, &policy(own), &unreachable);
             let of_it = chosen.iter().filter(|(_, port)| port.to_string() == "h/p");
             let of_it: Vec<_> = of_it.map(|(address, _)| address.to_string()).collect();
             assert_eq!(of_it.join(" "), probed, "{addresses}");

@@ -1,12 +1,9 @@
 //! What the hub wants of the running agent.
 
-use std::net::IpAddr;
-
 use anyhow::Result;
 use log::info;
 use probe_host::clock::monotonic_ns;
 use probe_hub::agent::Request;
-use probe_hub::name::PortName;
 use probe_io::port::Answering;
 
 use crate::command::agent::fleet::targets::{self, Refused};
@@ -41,16 +38,17 @@ impl Run {
     pub(super) fn assign(&mut self) {
         let Some(fleet) = &mut self.fleet else { return };
         let Some(assignment) = fleet.assignment() else { return };
-        let (mut peers, mut refused) = targets::choose(&assignment.targets, &self.endpoint.port.policy());
+        let policy = self.endpoint.port.policy();
+        let (mut peers, mut refused) = targets::choose(&assignment.targets, &policy, fleet.unreachable());
         let probers = targets::probers(assignment, self.config.endpoint.port.answering.allow.len());
-        for (address, refusal) in fleet.unreachable() {
-            refuse(&mut peers, &mut refused, *address, &refusal.to_string());
-        }
         let addresses = peers.iter().map(|(address, _)| *address).collect();
-        for address in self.agent.assign(addresses, monotonic_ns()) {
-            let why = "has no room beside the other peers of this port";
-            refuse(&mut peers, &mut refused, address, why);
-        }
+        let without_room = self.agent.assign(addresses, monotonic_ns());
+        let taken = peers.extract_if(.., |(address, _)| without_room.contains(address));
+        refused.extend(taken.map(|(address, port)| Refused {
+            port,
+            address,
+            why: "has no room beside the other peers of this port".to_owned(),
+        }));
         fleet.set_in_force(peers, probers, refused);
         let answering = self.answering(&self.config.endpoint.port.answering);
         self.endpoint.port.set_answering(answering);
@@ -62,14 +60,4 @@ impl Run {
         answering.allow.extend(self.fleet.iter().flat_map(Fleet::probers));
         answering
     }
-}
-
-/// Takes an address out of the peers.
-fn refuse(peers: &mut Vec<(IpAddr, PortName)>, refused: &mut Vec<Refused>, address: IpAddr, why: &str) {
-    let taken = peers.extract_if(.., |(peer, _)| *peer == address);
-    refused.extend(taken.map(|(address, port)| Refused {
-        port,
-        address,
-        why: why.to_owned(),
-    }));
 }

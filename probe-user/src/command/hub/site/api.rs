@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 
 use crate::command::hub::site::cells::{self, Head, Known};
 use crate::command::hub::site::rows::{AlertLine, HostLine, PairLine, PortLine, WindowLine};
+use crate::command::hub::site::source::{Source, hub_line};
 use crate::command::hub::site::view::View;
-use crate::command::hub::site::{Source, hub_line, openapi};
 use crate::output::time::Utc;
 use crate::serve::query::{Query, Refused, bad};
 use crate::serve::site::{BINARY, Page, SlowPage};
@@ -49,7 +49,6 @@ pub fn page<S: Source>(source: &S, path: &str, query: &str) -> Option<SlowPage> 
         "/api/v1/cells" => cells,
         "/api/v1/alerts" => alerts,
         "/api/v1/top" => top,
-        "/api/v1/openapi.json" => |_, _| Ok(Page::json(&openapi::document())),
         _ => return None,
     };
     let (source, query) = (source.clone(), query.to_owned());

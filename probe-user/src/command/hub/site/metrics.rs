@@ -10,7 +10,7 @@ use probe_hub::hub::matrix::Cell;
 use probe_hub::hub::problems;
 
 use crate::command::hub::site::api::{fresh, worst};
-use crate::command::hub::site::{Source, hub_line};
+use crate::command::hub::site::source::{Source, hub_line};
 use crate::output::metrics::format::Format;
 use crate::output::metrics::instruments::{
     Export, Instrument, Labels, Unit, Value, Walk, counter, gauge, of_process, seconds,

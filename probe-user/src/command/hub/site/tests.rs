@@ -1,7 +1,10 @@
 #[path = "../../../../examples/hub_page/made_up.rs"]
 mod made_up;
+mod source {
+    pub use crate::command::hub::site::Source;
+}
 
-use probe_hub::hub::fleet::PortId;
+use probe_hub::hub::fleet::{Now, PortId};
 use serde_json::Value;
 
 use self::made_up::{MadeUp, alert, beat, measure, name};

@@ -49,8 +49,8 @@ fn a_port_joins_with_its_credentials() {
     assert_eq!(fleet.buffer.as_os_str(), "/var/lib/kstamp/fleet");
     assert!(fleet.labels.is_empty() && fleet.allow.is_empty() && fleet.netns.is_none());
 
-    let flags = "--hub tls://a:1 --hub tls://b --hub-label rack=r7 --hub-label note=a_b=c --hub-allow 10.0.0.1/8 --hub-max-peers 0 \
-                 --hub-buffer /b --hub-buffer-size 2MiB --hub-netns /run/netns/m --no-group";
+    let flags = "--hub tls://a:1 --hub tls://b --hub-label rack=r7 --hub-label note=a_b=c --hub-allow 10.0.0.1/8 \
+                 --hub-max-peers 0 --hub-buffer /b --hub-buffer-size 2MiB --hub-netns /run/netns/m --no-group";
     let fleet = agent(&directory, flags).unwrap().fleet.unwrap();
     assert_eq!(fleet.credentials.servers, ["tls://a:1", "tls://b"]);
     let labels: Vec<_> = fleet

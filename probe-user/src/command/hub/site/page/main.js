@@ -33,9 +33,8 @@ const view = new MatrixView(byId("matrix"), cells, {
 
 const alerts = new Grid(byId("alerts"), "alerts-title", [
   ["Since", "left", "When it began"],
-  ["Alert", "left", "What is wrong"],
+  ["Alert", "left", "What is wrong; of losses, where: → probes do not arrive, ← replies do not come back"],
   ["Where", "left wraps", "Ports or host"],
-  ["Direction", "left", "Of the probes that do not arrive: → forward, ← backward"],
   ["", "left wraps wide", "More about it"],
 ], (row) => row?.alert.to && openByName(hostOf(row.alert.from), hostOf(row.alert.to)));
 const row = new Grid(byId("row"), "row-title", [
@@ -225,8 +224,8 @@ async function loadAlerts() {
   byId("alerts").hidden = raised.length === 0;
   fill(alerts, raised, ({ kind, from, to, port, host }) => [kind, from, to, port, host].join(), (alert) => ({
     alert,
-    texts: [time(alert.since), KINDS[alert.kind] ?? alert.kind, alert.to ? `${alert.from} → ${alert.to}` : alert.port ?? alert.host,
-      alert.direction ? `${ARROWS[alert.direction]} ${alert.direction}` : "", alert.text],
+    texts: [time(alert.since), `${KINDS[alert.kind] ?? alert.kind}${alert.direction ? ` ${ARROWS[alert.direction]} ${alert.direction}` : ""}`,
+      alert.to ? `${alert.from} → ${alert.to}` : alert.port ?? alert.host, alert.text],
     classes: { 1: "left down" },
   }));
 }

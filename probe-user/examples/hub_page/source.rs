@@ -1,0 +1,3 @@
+//! The trait by which the page finds the state of a fleet.
+
+pub use probe_user::command::hub::site::Source;
