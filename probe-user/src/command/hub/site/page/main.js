@@ -226,7 +226,7 @@ async function loadAlerts() {
     alert,
     texts: [time(alert.since), `${KINDS[alert.kind] ?? alert.kind}${alert.direction ? ` ${ARROWS[alert.direction]} ${alert.direction}` : ""}`,
       alert.to ? `${alert.from} → ${alert.to}` : alert.port ?? alert.host, alert.text],
-    classes: { 1: "left down" },
+    classes: { 1: "left wraps down" },
   }));
 }
 
