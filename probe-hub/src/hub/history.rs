@@ -13,11 +13,10 @@ use probe_core::stats::native::NativeHistogram;
 use prost::Message as _;
 
 use super::handle::Hub;
-use crate::message::windows::{Batch, Window, WireCounts};
+use crate::message::windows::{Batch, MINUTE_NS, Window, WireCounts};
 use crate::name::PortName;
 use crate::subjects::{MINUTES, QUARTERS, Results, WINDOWS};
 
-const MINUTE_NS: u64 = 60_000_000_000;
 const HOUR_NS: u64 = 60 * MINUTE_NS;
 /// A range is read in so many parts, the newest first.
 const PARTS: u64 = 8;
