@@ -13,3 +13,10 @@ pub mod name;
 pub mod roots;
 pub mod server;
 pub mod subjects;
+
+// As the integration tests call it, which share this file.
+#[cfg(test)]
+extern crate self as probe_hub;
+#[cfg(test)]
+#[path = "../tests/support/nats.rs"]
+mod test_nats;

@@ -3,8 +3,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
 
-use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+#[path = "support/nats.rs"]
+mod nats;
+
 use std::time::Duration;
 
 use async_nats::jetstream::{self, kv};
@@ -20,7 +21,7 @@ use probe_hub::message::event::{Notice, Session};
 use probe_hub::message::presence::Presence;
 use probe_hub::message::windows::Batch;
 use probe_hub::name::{HostName, PortName};
-use probe_hub::server::{self, Server};
+use probe_hub::server::Server;
 use probe_hub::subjects::{self, ASSIGNMENT, EVENTS, HUB, LEASE_KEY, PRESENCE, Results, WINDOWS};
 use prost::Message as _;
 use tempfile::TempDir;
@@ -49,25 +50,8 @@ impl Fleet {
     /// A server with the streams and buckets of a hub, with two hosts and a reader; `None` without a program, which is
     /// printed.
     async fn start() -> Option<Self> {
-        let named = std::env::var_os("KSTAMP_NATS_SERVER").map(PathBuf::from);
-        let program = match server::find(named.as_deref()).await {
-            Ok(program) => program,
-            Err(error) => {
-                println!("SKIPPED: needs a NATS server in KSTAMP_NATS_SERVER or PATH: {error}");
-                return None;
-            }
-        };
-        let directory = tempfile::tempdir().unwrap();
-        let state = StateDirectory::open(&directory.path().join("hub")).unwrap();
-        let listen: SocketAddr = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let config = server::Config {
-            program,
-            name: host("hub"),
-            listen,
-            store: 1 << 30,
-        };
-        server::write_certificate(&state, &config, &[]).unwrap();
-        let url = format!("tls://{listen}");
+        let (directory, state, config) = nats::prepare().await?;
+        let url = format!("tls://{}", config.listen);
         let [h1, h2] = ["h1", "h2"].map(|name| enroll(&state, &url, name));
         // Requests at the moment of a reload may be lost.
         let reader = state.enroll(&host("r"), &[], servers(&url), false).unwrap();

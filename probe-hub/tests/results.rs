@@ -2,11 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
 
+#[path = "support/nats.rs"]
+mod nats;
+
 use std::collections::BTreeMap;
-use std::env;
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use futures_util::StreamExt as _;
 use probe_core::stats::native::NativeHistogram;
 use probe_host::clock::realtime_ns;
 use probe_hub::connection;
-use probe_hub::enrol::{Address, Servers, StateDirectory};
+use probe_hub::enrol::{Servers, StateDirectory};
 use probe_hub::hub::alerts::Kind;
 use probe_hub::hub::history::{self, Range};
 use probe_hub::hub::{Config, Hub, query, stores};
@@ -25,7 +26,7 @@ use probe_hub::message::heartbeat::Heartbeat;
 use probe_hub::message::presence::Presence;
 use probe_hub::message::windows::{Batch, Delay, Window, WireCounts};
 use probe_hub::name::PortName;
-use probe_hub::server::{self, Server};
+use probe_hub::server::Server;
 use probe_hub::subjects::{self, EVENTS, PRESENCE, WINDOWS};
 use prost::Message as _;
 use tempfile::TempDir;
@@ -35,15 +36,6 @@ use tokio::time::{sleep, timeout};
 /// Longest wait of a test.
 const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 const S: u64 = 1_000_000_000;
-
-/// The path of a NATS server; `None` without one, which is printed.
-async fn program() -> Option<PathBuf> {
-    let named = env::var_os("KSTAMP_NATS_SERVER").map(PathBuf::from);
-    let found = server::find(named.as_deref()).await;
-    found
-        .inspect_err(|error| println!("SKIPPED: needs a NATS server in KSTAMP_NATS_SERVER or PATH: {error}"))
-        .ok()
-}
 
 /// A server on loopback, with three hosts.
 struct Fleet {
@@ -64,23 +56,14 @@ struct Port {
 
 impl Fleet {
     async fn start() -> Option<Self> {
-        let program = program().await?;
-        let directory = tempfile::tempdir().unwrap();
-        let state = StateDirectory::open(&directory.path().join("hub")).unwrap();
-        let listen: SocketAddr = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let config = server::Config {
-            program,
-            name: "hub".parse().unwrap(),
-            listen,
-            store: 1 << 30,
-        };
-        server::write_certificate(&state, &config, &[Address::new(listen)]).unwrap();
+        let (directory, state, config) = nats::prepare().await?;
+        let url = format!("tls://{}", config.listen);
         let server = Server::start(&state, config).await.unwrap();
         let mut fleet = Self {
             _directory: directory,
             state,
             server,
-            url: format!("tls://{listen}"),
+            url,
             ports: BTreeMap::new(),
         };
         for (host, prefix) in [("a", "10.0.0.1/32"), ("b", "10.0.0.2/32"), ("c", "10.0.0.3/32")] {

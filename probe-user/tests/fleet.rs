@@ -2,12 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends where something is not as it must be")]
 
+#[path = "../../probe-hub/tests/support/nats.rs"]
+mod nats;
 mod support;
 
 use std::collections::HashSet;
-use std::env;
 use std::fs::{self, Permissions};
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -16,15 +17,16 @@ use async_nats::jetstream::{self, kv};
 use async_nats::{Client, HeaderMap};
 use futures_util::StreamExt as _;
 use ipnet::IpNet;
+use nats::Prepared;
 use nix::sys::signal::Signal;
 use probe_hub::connection;
-use probe_hub::enrol::{Address, HubKeys, Servers, StateDirectory};
+use probe_hub::enrol::{HubKeys, Servers, StateDirectory};
 use probe_hub::hub::stores::{self, Limits};
 use probe_hub::message::assignment::{Assignment, SIGNATURE, Target};
 use probe_hub::message::event::{Answer, Event, What};
 use probe_hub::message::presence::Presence;
 use probe_hub::message::windows::Batch;
-use probe_hub::server::{self, Server};
+use probe_hub::server::Server;
 use probe_hub::subjects::{self, EVENTS, WINDOWS};
 use prost::Message as _;
 use support::http::{ADDRESS, get};
@@ -39,15 +41,6 @@ const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 const NEAR_FLEET: &str = "10.71.0.5";
 const FAR_FLEET: &str = "10.72.0.6";
 
-/// The path of a NATS server; `None` without one, which is printed.
-async fn program() -> Option<PathBuf> {
-    let named = env::var_os("KSTAMP_NATS_SERVER").map(PathBuf::from);
-    let found = server::find(named.as_deref()).await;
-    found
-        .inspect_err(|error| println!("SKIPPED: needs a NATS server in KSTAMP_NATS_SERVER or PATH: {error}"))
-        .ok()
-}
-
 /// A server on loopback, and the hub's connection to it.
 struct Hub {
     directory: TempDir,
@@ -61,19 +54,9 @@ struct Hub {
 }
 
 impl Hub {
-    async fn start(program: PathBuf) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let state = StateDirectory::open(&directory.path().join("hub")).unwrap();
-        let listen: SocketAddr = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let config = server::Config {
-            program,
-            name: "hub".parse().unwrap(),
-            listen,
-            store: 1 << 30,
-        };
-        server::write_certificate(&state, &config, &[Address::new(listen)]).unwrap();
+    async fn start((directory, state, config): Prepared) -> Self {
+        let url = format!("tls://{}", config.listen);
         let server = Server::start(&state, config).await.unwrap();
-        let url = format!("tls://{listen}");
         let keys = state.hub(&"hub".parse().unwrap(), servers(&url)).unwrap();
         let client = connection::connect(&keys.credentials, |_| async {}).await.unwrap();
         let jetstream = jetstream::new(client.clone());
@@ -259,7 +242,7 @@ async fn the_socket_engine_is_assigned_as_well() {
 
 /// `engine` is a flag of both agents.
 async fn check_assignments(engine: &str) {
-    let (Some(pair), Some(program)) = (Pair::new(), program().await) else {
+    let (Some(pair), Some(prepared)) = (Pair::new(), nats::prepare().await) else {
         return;
     };
     for (namespace, port, own, other) in [
@@ -269,7 +252,7 @@ async fn check_assignments(engine: &str) {
         ip(namespace, &format!("address add {own}/32 dev {port}"));
         ip(namespace, &format!("route add {other}/32 dev {port} src {own}"));
     }
-    let mut hub = Hub::start(program).await;
+    let mut hub = Hub::start(prepared).await;
     // Its agents are another user.
     fs::set_permissions(hub.directory.path(), Permissions::from_mode(0o711)).unwrap();
     let buffer = hub.directory.path().join("buffer");
@@ -395,12 +378,12 @@ async fn check_assignments(engine: &str) {
 
 #[tokio::test]
 async fn results_wait_for_a_hub_that_is_away() {
-    let (Some(pair), Some(program)) = (Pair::new(), program().await) else {
+    let (Some(pair), Some(prepared)) = (Pair::new(), nats::prepare().await) else {
         return;
     };
     ip(&pair.near, "link set lo up");
     let _far = pair.reflector("--family v4");
-    let mut hub = Hub::start(program).await;
+    let mut hub = Hub::start(prepared).await;
     let flags = flags("port1", &hub.enroll("h1"), &hub.directory.path().join("buffer"));
     let flags = format!("{flags} --no-group --peer {FAR_V4} --listen {ADDRESS}");
     let metric = |name: &str| -> f64 {

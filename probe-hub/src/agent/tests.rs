@@ -2,7 +2,7 @@
 //! `SKIPPED` and pass.
 
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, Once};
@@ -33,6 +33,7 @@ use crate::message::heartbeat::Heartbeat;
 use crate::message::windows::{Batch, MESSAGE_ID};
 use crate::server;
 use crate::subjects::{self, EVENTS, MINUTES, QUARTERS, Results, WINDOWS};
+use crate::test_nats;
 
 const SECOND: Duration = Duration::from_secs(1);
 const REPORT_NS: u64 = 1_000_000_000;
@@ -69,8 +70,7 @@ fn logged(texts: &[&str]) -> usize {
 struct Fleet {
     directory: TempDir,
     state: StateDirectory,
-    program: PathBuf,
-    address: SocketAddr,
+    config: server::Config,
     process: Option<Child>,
 }
 
@@ -82,31 +82,17 @@ impl Fleet {
             log::set_logger(&Logger).unwrap();
             log::set_max_level(log::LevelFilter::Info);
         });
-        let named = std::env::var_os("KSTAMP_NATS_SERVER").map(PathBuf::from);
-        let program = match server::find(named.as_deref()).await {
-            Ok(program) => program,
-            Err(error) => {
-                println!("SKIPPED: {error}");
-                return None;
-            }
-        };
-        let directory = tempfile::tempdir().unwrap();
-        let state = StateDirectory::open(&directory.path().join("hub")).unwrap();
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let config = server::Config {
-            program: program.clone(),
-            name: "hub".parse().unwrap(),
-            listen: address,
-            store: 1 << 30,
-        };
-        server::write_certificate(&state, &config, &[]).unwrap();
+        let (directory, state, config) = test_nats::prepare().await?;
         // It writes the configuration.
-        server::Server::start(&state, config).await.unwrap().stop().await;
+        server::Server::start(&state, config.clone())
+            .await
+            .unwrap()
+            .stop()
+            .await;
         let mut fleet = Self {
             directory,
             state,
-            program,
-            address,
+            config,
             process: None,
         };
         let prefixes = ["10.0.0.0/8".parse().unwrap()];
@@ -118,10 +104,9 @@ impl Fleet {
     }
 
     fn run(&mut self) {
-        let config = self.state.path().join("nats.conf");
-        let run = Command::new(&self.program)
+        let run = Command::new(&self.config.program)
             .arg("--config")
-            .arg(config)
+            .arg(self.state.path().join("nats.conf"))
             .stderr(Stdio::null())
             .spawn();
         self.process = Some(run.unwrap());
@@ -142,7 +127,7 @@ impl Fleet {
 
     fn servers(&self) -> Servers {
         Servers {
-            urls: vec![format!("tls://{}", self.address)],
+            urls: vec![format!("tls://{}", self.config.listen)],
             ca: None,
         }
     }

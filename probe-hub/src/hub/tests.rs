@@ -1,8 +1,6 @@
 //! Hubs with a real server. Without a nats-server (`KSTAMP_NATS_SERVER`, or in PATH) they print `SKIPPED` and pass.
 
 use std::collections::BTreeMap;
-use std::net::TcpListener;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -24,7 +22,7 @@ use crate::message::heartbeat::Heartbeat;
 use crate::message::presence::Presence;
 use crate::name::{HostName, PortName};
 use crate::server::{self, Server};
-use crate::subjects;
+use crate::{subjects, test_nats};
 
 const PORTS: u32 = 40;
 const TARGETS: usize = 8;
@@ -40,26 +38,9 @@ struct Place {
 
 impl Place {
     async fn start() -> Option<Self> {
-        let named = std::env::var_os("KSTAMP_NATS_SERVER").map(PathBuf::from);
-        let program = match server::find(named.as_deref()).await {
-            Ok(program) => program,
-            Err(error) => {
-                println!("SKIPPED: {error}");
-                return None;
-            }
-        };
-        let directory = tempfile::tempdir().unwrap();
-        let state = StateDirectory::open(&directory.path().join("hub")).unwrap();
-        let listen = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let config = server::Config {
-            program,
-            name: "hub".parse().unwrap(),
-            listen,
-            store: 1 << 30,
-        };
-        server::write_certificate(&state, &config, &[]).unwrap();
+        let (directory, state, config) = test_nats::prepare().await?;
         let servers = Servers {
-            urls: vec![format!("tls://{listen}")],
+            urls: vec![format!("tls://{}", config.listen)],
             ca: None,
         };
         let mut place = Self {
