@@ -13,13 +13,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use std::{env, fs};
 
 use anyhow::{Context as _, Result, ensure};
-use async_nats::jetstream::{self, Context};
 use async_nats::{Client, HeaderMap};
 use futures_util::StreamExt as _;
 use nkeys::KeyPair;
 use probe_core::stats::distribution::Distribution;
 use probe_core::stats::report::Counts;
-use probe_hub::connection::{REQUEST_TIMEOUT, connect};
+use probe_hub::connection::{self, REQUEST_TIMEOUT, connect};
 use probe_hub::credentials::Credentials;
 use probe_hub::message::assignment::{Assignment, SIGNATURE, Target};
 use probe_hub::message::heartbeat::{self, Heartbeat};
@@ -225,16 +224,16 @@ async fn assignments(fleet: Rc<Fleet>, client: Client, hub: String, ports: Vec<R
 
 /// Sends what one port sends.
 async fn speak(fleet: Rc<Fleet>, client: Client, port: Rc<Port>, presence: Presence, begin: Instant) -> Result<()> {
-    let jetstream = jetstream::new(client.clone());
     let tokens = port.name.tokens();
     let stream = format!("KV_{ASSIGNMENT}");
-    jetstream
-        .publish(
-            subjects::entry(PRESENCE, &tokens),
-            serde_json::to_vec(&presence)?.into(),
-        )
-        .await?
-        .await?;
+    let (entry, content) = (subjects::entry(PRESENCE, &tokens), serde_json::to_vec(&presence)?);
+    while connection::publish(&client, entry.clone(), HeaderMap::new(), content.clone())
+        .await
+        .is_err()
+    {
+        add(&fleet.counters.failed, 1);
+        sleep(Duration::from_secs(1)).await;
+    }
     let newest = subjects::newest(&stream, &subjects::entry(ASSIGNMENT, &tokens));
     // There is none yet, but an agent asks.
     let _ = timeout(REQUEST_TIMEOUT, client.request(newest, "".into())).await;
@@ -258,7 +257,7 @@ async fn speak(fleet: Rc<Fleet>, client: Client, port: Rc<Port>, presence: Prese
                     if let Some(batch) = port.batch(*number, drawn, length) {
                         tokio::task::spawn_local(publish(
                             Rc::clone(&fleet),
-                            jetstream.clone(),
+                            client.clone(),
                             Rc::clone(&port),
                             results,
                             batch,
@@ -276,7 +275,7 @@ async fn speak(fleet: Rc<Fleet>, client: Client, port: Rc<Port>, presence: Prese
 }
 
 /// Sends a batch, and waits until the server has stored it.
-async fn publish(fleet: Rc<Fleet>, jetstream: Context, port: Rc<Port>, results: Results, batch: Batch) {
+async fn publish(fleet: Rc<Fleet>, client: Client, port: Rc<Port>, results: Results, batch: Batch) {
     let counters = &fleet.counters;
     if port.waiting.get() >= MAX_WAITING {
         return add(&counters.failed, 1);
@@ -290,13 +289,9 @@ async fn publish(fleet: Rc<Fleet>, jetstream: Context, port: Rc<Port>, results: 
     add(&counters.windows, batch.windows.len() as u64);
     add(&counters.bytes, payload.len() as u64);
     let begin = Instant::now();
-    let acknowledged = async {
-        let stored = jetstream.publish_with_headers(subject, headers, payload.into()).await;
-        stored.ok()?.await.ok()
-    };
-    match acknowledged.await {
-        Some(_) => add(&counters.acknowledged, 1),
-        None => add(&counters.failed, 1),
+    match connection::publish(&client, subject, headers, payload).await {
+        Ok(_) => add(&counters.acknowledged, 1),
+        Err(_) => add(&counters.failed, 1),
     }
     let took = begin.elapsed().as_nanos() as u64;
     counters.slowest_ack_ns.set(counters.slowest_ack_ns.get().max(took));

@@ -109,7 +109,7 @@ impl Link {
         }
     }
 
-    /// What this port is, if that has changed.
+    /// Announces what this port is, if that has changed.
     pub fn set_presence(&self, presence: Presence) {
         self.presence.send_if_modified(|before| {
             let is_new = *before != presence;
@@ -118,7 +118,7 @@ impl Link {
         });
     }
 
-    /// What the fleet wants of this port. Cancel-safe; for ever pending after the thread has ended.
+    /// The next request of the hub. Cancel-safe; for ever pending after the thread has ended.
     pub async fn request(&self) -> Request {
         match self.requests.lock().await.recv().await {
             Some(request) => request,

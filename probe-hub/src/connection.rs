@@ -65,7 +65,7 @@ fn address(server: &str) -> Result<ServerAddr, ConnectionError> {
 }
 
 /// Connects, and connects again whenever the connection is lost, for as long as a copy of the client is there. Returns at once;
-/// `note` learns what happens. Fails only if the credentials cannot be used.
+/// `note` gets the events of the connection. Fails only if the credentials cannot be used.
 pub async fn connect<F, Fut>(credentials: &Credentials, note: F) -> Result<Client, ConnectionError>
 where
     F: Fn(Event) -> Fut + Send + Sync + 'static,

@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read() {
+    fn written_credentials_are_read() {
         let credentials = credentials();
         assert_eq!(Credentials::read(&credentials.write()).unwrap(), credentials);
         assert!(!format!("{credentials:?}").contains(&credentials.seed));

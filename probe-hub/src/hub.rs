@@ -29,7 +29,7 @@ pub use fleet::{Fleet, Now, PortId};
 pub use handle::{Allowed, Config, Hub};
 pub use matrix::Matrix;
 
-/// A server that does not answer for so long at the start is given up.
+/// Time for a server to answer at the start.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl Hub {

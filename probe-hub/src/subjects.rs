@@ -51,7 +51,7 @@ impl Results {
     }
 }
 
-/// Not kept: an agent lives.
+/// Not kept: the sign that an agent is alive.
 pub const HEARTBEATS: &str = "kstamp.heartbeat.*.*";
 
 pub fn heartbeat(port: &PortName) -> String {
@@ -95,9 +95,9 @@ pub const HOSTS_ACCOUNT: &str = "KSTAMP_HOSTS";
 
 /// What passes between the accounts.
 ///
-/// A server answers wherever a request says: acknowledgements and entries could be had delivered to subjects of other hosts, and
-/// so take the place of their entries. Between accounts the server delivers an answer in the account of the request, where no
-/// stream is.
+/// A server sends an answer to the subject that the request names. Within one account, a host could so have acknowledgements
+/// and entries delivered to subjects of other hosts, and replace their entries. Between accounts, the server delivers an answer
+/// in the account of the request, which has no streams.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Crossings {
     /// Subjects of the hubs' account to which hosts and readers send.

@@ -346,8 +346,8 @@ async fn a_host_reads_only_what_is_for_it() {
     fleet.end().await;
 }
 
-/// The server answers a request where the request says. As it does so in the account of hosts, which has no streams, neither an
-/// acknowledgement nor an entry comes to the subjects of a stream or a bucket, of the hub, or of the server's API.
+/// The server sends an answer to the subject that the request names, in the account of hosts. That account has no streams, so
+/// neither an acknowledgement nor an entry comes to the subjects of a stream or a bucket, of the hub, or of the server's API.
 #[tokio::test]
 async fn answers_cannot_be_directed_to_others() {
     let Some(fleet) = Fleet::start().await else { return };
@@ -620,7 +620,7 @@ async fn a_host_cannot_act_as_the_server() {
     );
 }
 
-/// Beside a server that runs: a host that is enrolled can connect, one that is revoked is sent away, and the others go on.
+/// With a running server: a host that is enrolled can connect, one that is revoked is disconnected, and the others go on.
 #[tokio::test]
 async fn enrolment_needs_no_restart() {
     let Some(fleet) = Fleet::start().await else { return };

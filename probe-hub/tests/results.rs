@@ -32,7 +32,7 @@ use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
-/// Longest wait for anything.
+/// Longest wait of a test.
 const PATIENCE: Duration = Duration::from_secs(60);
 const S: u64 = 1_000_000_000;
 

@@ -32,7 +32,7 @@ use support::{FAR_V4, Pair, Running, count, ip, summary};
 use tempfile::TempDir;
 use tokio::time::timeout;
 
-/// Longest wait for anything.
+/// Longest wait of a test.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Addresses that neither end has in a prefix of its own.
@@ -253,7 +253,7 @@ async fn ports_are_probed_as_a_hub_assigns_them() {
 }
 
 #[tokio::test]
-async fn with_sockets_it_is_the_same() {
+async fn the_socket_engine_is_assigned_as_well() {
     check_assignments("--engine socket").await;
 }
 
@@ -441,7 +441,7 @@ async fn results_wait_for_a_hub_that_is_away() {
 }
 
 #[test]
-fn what_cannot_be_used_is_one_line_and_nothing_is_attached() {
+fn unusable_settings_are_one_line_and_nothing_is_attached() {
     let Some(pair) = Pair::new() else { return };
     let directory = tempfile::tempdir().unwrap();
     let credentials = enrolled(&directory);

@@ -18,7 +18,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 const KSTAMP: &str = env!("CARGO_BIN_EXE_kstamp");
-/// Longest wait for anything.
+/// Longest wait of a test.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 struct Place {
@@ -195,7 +195,7 @@ fn hosts_are_enrolled_beside_a_hub_that_runs() {
 }
 
 #[test]
-fn what_prevents_a_start_is_one_line_and_leaves_nothing() {
+fn a_failed_start_is_one_line_and_leaves_nothing() {
     let Some(place) = Place::new() else { return };
     let hub = place.start();
     let flags = place.flags();

@@ -403,7 +403,7 @@ fn four_busy_processes_raise_no_alert() {
 }
 
 #[test]
-fn what_is_wrong_is_said_in_one_line_and_measuring_goes_on() {
+fn problems_are_one_line_and_measuring_goes_on() {
     let Some(place) = place(4) else { return };
     let hosts = place.0.agents();
     let mut running = Running::enrolled(&place);

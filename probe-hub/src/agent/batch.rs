@@ -1,4 +1,4 @@
-//! Makes messages of what was measured.
+//! Makes batches of the windows of an interval.
 
 use probe_core::stats::native::NativeHistogram;
 use probe_core::stats::report::{Path, Report, Summary};
@@ -9,7 +9,7 @@ use crate::agent::probes::Picked;
 use crate::agent::recorder::{Interval, Measured};
 use crate::message::windows::{Batch, Clock, Delay, Histogram, Probe, Window, address_bytes};
 
-/// About the most bytes of one batch. A server takes a megabyte at most, if it is not told otherwise.
+/// About the most bytes of one batch. A server accepts 1 MiB by default.
 const MAX_BATCH_LEN: usize = 256 << 10;
 
 /// The windows of one interval.

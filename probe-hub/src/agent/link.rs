@@ -367,7 +367,7 @@ impl Worker {
                     && self.said.presence_refusal.is_new(&why)
                 {
                     error!(
-                        "the hub's server does not take what {} is: {}",
+                        "the hub's server does not take the presence of {}: {}",
                         self.port,
                         plain(&why, MAX_NOTICE_LEN)
                     );
@@ -532,7 +532,7 @@ impl Worker {
         let _ = timeout(ANSWER_TIMEOUT, publish).await;
     }
 
-    // What the hub wants.
+    // Requests of the hub.
 
     fn fetch(&mut self) {
         if !self.is_connected() {

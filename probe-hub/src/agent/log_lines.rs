@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_thing_is_said_once_until_it_changes() {
+    fn each_text_is_logged_once_until_it_changes() {
         let mut said = Said::default();
         let new: Vec<_> = ["a", "a", "b", "a", "a"].map(|text| said.is_new(text)).into();
         assert_eq!(new, [true, false, true, true, false]);

@@ -1,4 +1,4 @@
-//! What waits to be delivered: windows, roll-ups and events become messages of the queue.
+//! Makes windows, roll-ups and events messages, which wait in queues until they are delivered.
 
 use std::path::Path;
 
@@ -18,7 +18,7 @@ use crate::subjects::{EVENTS, MINUTES, QUARTERS, Results, WINDOWS};
 
 #[derive(Debug)]
 pub struct Outbox {
-    /// They go first: an alert must not wait until the results of an hour are delivered.
+    /// Delivered first: an alert must not wait until the results of an hour are delivered.
     events: Spool,
     results: Spool,
     port: PortName,
@@ -161,7 +161,7 @@ impl Outbox {
         self.queue(is_event).delivered(token);
     }
 
-    /// Nobody takes it.
+    /// Drops and counts a message that the server does not accept.
     pub fn give_up(&mut self, Ticket { is_event, token }: Ticket) {
         self.queue(is_event).give_up(token);
     }

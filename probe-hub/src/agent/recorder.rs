@@ -16,10 +16,10 @@ use crate::agent::silence::{Change, Watch};
 use crate::message::event::{Session, Silence, What};
 use crate::name::PortName;
 
-/// Peers without a probe for so many intervals are forgotten.
+/// Peers without a probe for this many intervals are forgotten.
 const MAX_IDLE_INTERVALS: u64 = 16;
 
-/// What the loop hands to the thread.
+/// A message of the loop to the thread.
 #[derive(Debug)]
 pub enum Item {
     Interval(Box<Interval>),
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn probes_that_never_left_and_group_probes_make_nobody_silent() {
+    fn probes_that_never_left_and_group_probes_make_no_peer_silent() {
         let mut recorder = Recorder::new(REPORT_NS, 0);
         recorder.set_peers([("10.0.0.2".parse().unwrap(), "h2/p".parse().unwrap())]);
         let session = |address: IpAddr| {

@@ -1,4 +1,4 @@
-//! What the fleet wants of the measuring loop.
+//! Requests of the hub to the measuring loop.
 
 use tokio::sync::oneshot;
 

@@ -7,7 +7,7 @@ use probe_core::observation::Reply;
 
 use crate::name::PortName;
 
-/// A peer is silent after so many lost probes in a row.
+/// A peer is silent after this many lost probes in a row.
 pub const LOST_IN_A_ROW: usize = 3;
 
 /// The addresses that are probed for the hub.

@@ -1,4 +1,4 @@
-//! The ordered queue of what waits to be delivered: a file for each message, in a directory that the next process takes over.
+//! An ordered queue of messages: a file for each one, in a directory that the next process takes over.
 
 use std::collections::VecDeque;
 use std::fs::{self, File, TryLockError};
@@ -15,9 +15,9 @@ const LOCK: &str = "lock";
 const CHECKSUM_LEN: usize = 8;
 /// A file takes whole blocks on disk.
 const BLOCK: u64 = 4_096;
-/// Most bytes in memory, when the disk takes none.
+/// Most bytes in memory, while the disk cannot be written.
 const MAX_MEMORY: u64 = 8 << 20;
-/// After a failure, so many messages do not try the disk.
+/// After a failure, this many messages are not written to disk.
 const PAUSE: u32 = 30;
 
 /// A message to a stream.
@@ -171,7 +171,7 @@ impl Spool {
         written
     }
 
-    /// The disk takes nothing now. Said once, until it works again.
+    /// Logs that the disk cannot be written: once, until it works again.
     fn failed(&mut self, error: &io::Error) {
         self.pause = PAUSE;
         if !std::mem::replace(&mut self.is_failing, true) {
@@ -241,7 +241,7 @@ impl Spool {
         }
     }
 
-    /// Nobody takes the message with this token.
+    /// Drops and counts the message with this token: the server does not accept it.
     pub fn give_up(&mut self, token: u64) {
         if let Some(place) = self.place(token) {
             self.drop_at(place);
@@ -404,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_is_read_only_is_said_once() {
+    fn a_read_only_directory_is_logged_once() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path();
         let mut spool = Spool::open(path, 1 << 20);

@@ -527,7 +527,7 @@ fn sample(reply: Option<CoreReply>, sent_ns: u64) -> Event {
 }
 
 #[tokio::test]
-async fn what_is_wrong_is_said_once_and_measuring_goes_on() {
+async fn problems_are_logged_once_and_measuring_goes_on() {
     let Some((mut fleet, right)) = Fleet::start("h7").await else {
         return;
     };

@@ -8,7 +8,7 @@ use super::enrolled::Enrolled;
 use crate::name::HostName;
 use crate::subjects::{self, HOSTS_ACCOUNT, HUB_ACCOUNT, Permissions};
 
-/// A host may reply to a request for so long.
+/// Time in which a host may reply to a request.
 const REPLY: &str = "10s";
 
 /// For the block `accounts` of a server. `hub` is the public key of the hubs.

@@ -17,7 +17,7 @@ use crate::name::HostName;
 pub const CERTIFICATE: &str = "authority.pem";
 pub const KEY: &str = "authority.key";
 
-/// Nobody is there to renew the certificates of hosts, so all are valid for so long.
+/// The certificates of hosts are not renewed, so they are valid for this time.
 const VALID_YEARS: i16 = 30;
 
 /// The last year in which certificates of today are valid.
@@ -60,7 +60,7 @@ impl Authority {
         })
     }
 
-    /// For connecting only: nobody takes it for the certificate of a server.
+    /// For clients only: it is not valid as the certificate of a server.
     pub fn issue_client(&self, name: &HostName, now: Timestamp) -> Result<Issued, EnrolError> {
         self.issue(name.as_str(), &[], ExtendedKeyUsagePurpose::ClientAuth, now)
     }

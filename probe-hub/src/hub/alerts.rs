@@ -1,4 +1,4 @@
-//! What needs attention: raised and resolved, once each. Without I/O; `now_ns` is UTC.
+//! Alerts: each is raised once and resolved once. Without I/O; `now_ns` is UTC.
 //!
 //! A pair is silent when its agent says so ([`Alerts::silent`]), and loses when its windows do ([`loss`]). While a whole host is
 //! down, one alert stands for all pairs to it.
@@ -16,7 +16,7 @@ use crate::message::event::Direction;
 use crate::message::heartbeat;
 use crate::name::{HostName, PortName};
 
-/// A host is down without a heartbeat for so long.
+/// A host is down when no heartbeat has come for this time.
 pub const DOWN_NS: u64 = 3 * heartbeat::INTERVAL_NS;
 /// A silent pair whose peer could not be asked, or has just started, is shown after this time, or when the peer lives.
 pub const HOLD_NS: u64 = DOWN_NS + heartbeat::INTERVAL_NS;
@@ -107,7 +107,7 @@ fn is_zero(number: &usize) -> bool {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum End {
-    /// What was wrong is right again.
+    /// The problem is over.
     Recovered,
     /// A port of it has left the fleet.
     Left,
@@ -322,7 +322,7 @@ impl Alerts {
         }
     }
 
-    /// Time passes. `hosts` are those in the fleet; not to be called while this hub cannot hear them.
+    /// Updates what depends on time. `hosts` are those in the fleet; not to be called while this hub gets no heartbeats.
     pub fn tick(
         &mut self,
         hosts: &BTreeMap<HostName, HostLife>,

@@ -27,16 +27,16 @@ use crate::message::heartbeat::Heartbeat;
 use crate::name::PortName;
 use crate::subjects;
 
-/// Presence and liveness are looked at so often.
+/// Time between two looks at presence and liveness.
 const TICK: Duration = Duration::from_secs(1);
 /// Neighbours are chosen when presences have not changed for a tick, but not later than this after a change.
 const MAX_DELAY_NS: u64 = 5_000_000_000;
-/// Assignments that are made, and are on their way, at once.
-const BATCH: usize = 512;
+/// Assignments that are made at once, and writes that are in flight.
+const MAX_DUE: usize = 512;
 const IN_FLIGHT: usize = 128;
 /// Pause after a watch has failed.
 const RETRY: Duration = Duration::from_secs(1);
-/// Enrolments, and ports that are gone, are looked at so often.
+/// Time between two looks at enrolments and at ports that are gone.
 const REVIEW: Duration = Duration::from_secs(10);
 /// Everything in a bucket.
 const ALL: &str = ">";
@@ -218,7 +218,7 @@ async fn choose(hub: &Hub, turn: u64) {
 async fn write_all(hub: &Hub) -> Result<()> {
     let mut first = PortId(0);
     loop {
-        let due = hub.fleet().due(first, BATCH, Now::read());
+        let due = hub.fleet().due(first, MAX_DUE, Now::read());
         let Some(last) = due.last().map(|due| due.id) else {
             return Ok(());
         };
@@ -257,7 +257,7 @@ async fn write(hub: &Hub, due: Due) -> Result<()> {
         }
         Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => {
             refresh(hub, &key).await?;
-            bail!("another hub has written that of {key}")
+            bail!("another hub has written the assignment of {key}")
         }
         Err(error) => Err(error.into()),
     }

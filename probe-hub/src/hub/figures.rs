@@ -1,4 +1,4 @@
-//! How many results a hub has taken.
+//! Counts of the results that a hub has taken.
 
 use std::collections::BTreeMap;
 

@@ -24,7 +24,7 @@ pub const MAX_PRESENCE: usize = 16 << 10;
 const MAX_CLOCK_OFF_NS: u64 = 1_000_000_000;
 /// Heartbeats in a row that show it: one alone may have waited on its way.
 const CLOCK_HEARTBEATS: u32 = 3;
-/// A port whose agent has ended, as it was told to, is gone after this time.
+/// A port whose agent was stopped is gone after this time.
 const ENDED_NS: u64 = 600_000_000_000;
 
 /// The prefixes of a host's enrolment; `None` if it is not enrolled.

@@ -39,7 +39,7 @@ pub struct Config {
     pub targets: usize,
     /// Turn of the targets that rotate.
     pub rotation_ns: u64,
-    /// A port that was silent for so long is deleted.
+    /// A port that was silent for this time is deleted.
     pub gone_ns: u64,
     pub allowed: Allowed,
     pub limits: stores::Limits,

@@ -10,7 +10,7 @@ use crate::hub::fleet::PortId;
 use crate::message::event::Direction;
 use crate::message::windows::WireCounts;
 
-/// A pair that has had no window for so long is forgotten.
+/// A pair without a window for this time is forgotten.
 pub const FORGET_NS: u64 = 3_600_000_000_000;
 /// Peers of one port. The pairs with the oldest windows are forgotten for others.
 pub const MAX_PEERS: usize = 1024;

@@ -1,4 +1,4 @@
-//! Which ports probe each other: a pure function of the ports, their labels and the time, so that every hub finds the same.
+//! Which ports probe each other: a pure function of the ports, their labels and the time, so that every hub chooses the same.
 //!
 //! Ports are sorted by a hash into rings, each with a seed of its own, and a port probes its successor on each ring. So it is
 //! probed by its predecessors only, and a port that comes or goes concerns one other on each ring. A part of the targets
@@ -162,7 +162,7 @@ fn choose_in_group(ports: &[&Candidate], shares: Shares, turn: u64) -> Vec<Neigh
     neighbours
 }
 
-/// Everyone probes all others, but ports of its own host only if there is nothing else.
+/// Each port probes all others, but ports of its own host only if there are no others.
 fn mesh(ports: &[&Candidate]) -> Vec<Vec<u32>> {
     let order = ring(ports, 0..ports.len() as u32, 0);
     let mut targets = vec![Vec::new(); ports.len()];

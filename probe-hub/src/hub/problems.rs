@@ -8,7 +8,7 @@ use crate::name::{HostName, PortName};
 
 /// Most problems that are kept, and most notices that wait.
 const MAX_PROBLEMS: usize = 10_000;
-/// Most problems of one host, which may think of names of ports.
+/// Most problems of one host, which may make up names of ports.
 const MAX_OF_HOST: usize = 128;
 /// A problem of a port that is not taken into the fleet is forgotten after this time, if it does not come again.
 const REFUSED_NS: u64 = 600_000_000_000;
@@ -61,7 +61,7 @@ impl Problems {
             .map(|((port, kind), problem)| (port, *kind, problem))
     }
 
-    /// Says it to the agent once, and again if the text changes.
+    /// Enters a problem. The agent gets a notice once, and again if the text changes.
     pub fn raise(&mut self, port: PortName, kind: Kind, text: String, utc_ns: u64) {
         let key = (port, kind);
         if let Some(problem) = self.current.get_mut(&key) {
@@ -96,8 +96,10 @@ impl Problems {
     }
 
     pub fn clear(&mut self, port: &PortName, kind: Kind) {
-        if !self.current.is_empty() && self.current.remove(&(port.clone(), kind)).is_some() {
-            log::info!("{port}: this is over: {kind:?}");
+        if !self.current.is_empty()
+            && let Some(problem) = self.current.remove(&(port.clone(), kind))
+        {
+            log::info!("{port}: this is over: {}", problem.text);
         }
     }
 

@@ -9,7 +9,7 @@ use async_nats::jetstream::stream::{self, Compression, DiscardPolicy};
 use super::fleet::MAX_PRESENCE;
 use crate::subjects::{self, MINUTES, QUARTERS, Results, WINDOWS};
 
-/// Markers of entries that were deleted are kept for so long.
+/// How long markers of deleted entries are kept.
 const MARKERS: Duration = Duration::from_secs(3600);
 /// A batch that is sent again within this time is recognised by the server.
 const DUPLICATES: Duration = Duration::from_secs(120);
@@ -26,7 +26,7 @@ pub struct Limits {
     pub bucket: u64,
 }
 
-/// The older is dropped when one of the two is exceeded.
+/// The oldest messages are dropped when one of the two is exceeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limit {
     pub age: Duration,

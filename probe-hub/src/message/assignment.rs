@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_the_hub_signed_for_this_port_is_taken() {
+    fn only_assignments_that_the_hub_signed_for_this_port_are_taken() {
         let hub = KeyPair::new_account();
         let public = KeyPair::from_public_key(&hub.public_key()).unwrap();
         let port: PortName = "h1/port1".parse().unwrap();

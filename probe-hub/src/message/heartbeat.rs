@@ -1,4 +1,4 @@
-//! An agent lives. A Protocol Buffers message that is not kept.
+//! The sign that an agent is alive: a Protocol Buffers message that is not kept.
 
 /// Time between two heartbeats of an agent.
 pub const INTERVAL_NS: u64 = 5_000_000_000;
@@ -19,10 +19,10 @@ pub struct Heartbeat {
     pub peers: u32,
     #[prost(uint32, tag = "5")]
     pub up: u32,
-    /// Batches of windows that wait on disk.
+    /// Batches and events that wait on disk.
     #[prost(uint64, tag = "6")]
     pub waiting: u64,
-    /// Batches that were dropped since the start, because there was no room for them.
+    /// Batches and events that were dropped since the start, because there was no room for them.
     #[prost(uint64, tag = "7")]
     pub dropped: u64,
 }

@@ -35,7 +35,7 @@ pub struct Presence {
     /// Hook of the receive program.
     pub attach: String,
     pub kernel: String,
-    /// Its agent has ended as it was told to: no heartbeats are expected.
+    /// Its agent was stopped: no heartbeats are expected.
     #[serde(default)]
     pub ended: bool,
 }

@@ -322,7 +322,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_histogram_is_refused() {
+    fn invalid_histograms_are_refused() {
         let right = Histogram {
             schema: 6,
             positive: vec![-5, 2],

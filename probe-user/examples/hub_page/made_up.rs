@@ -143,7 +143,7 @@ pub fn beat(fleet: &mut Fleet, hosts: u32, now: Now) {
     }
 }
 
-/// Cheap numbers that look random, the same for the same input.
+/// Pseudo-random numbers, the same for the same input.
 fn noise(seed: u64) -> u64 {
     let mixed = (seed ^ (seed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -187,7 +187,8 @@ pub(super) fn run(arguments: &FleetArguments) -> Result<ExitCode> {
         figure(&assigned, "assignment_bytes") / figure(&assigned, "assignments"),
     );
     println!(
-        "sent: {:.0} windows/s in {:.0} batches/s of {:.0} bytes, {:.0} bytes for a window; {} sent = {} acknowledged + {} failed",
+        "sent: {:.0} windows/s in {:.0} batches/s of {:.0} bytes, {:.0} bytes for a window; {} sent = {} acknowledged + {} \
+         failed",
         figure(&measured, "windows") / elapsed,
         figure(&measured, "batches") / elapsed,
         figure(&measured, "bytes") / figure(&measured, "batches"),
@@ -208,7 +209,7 @@ pub(super) fn run(arguments: &FleetArguments) -> Result<ExitCode> {
     );
     let [median, oldest] = [ages.len() / 2, ages.len() - 1].map(|index| ages[index]);
     println!(
-        "matrix: {} pairs were looked at, the newest windows of 10 s had ended {median:.2} s (median) to {oldest:.2} s ago (goal: \
+        "matrix: the newest windows of {} pairs had ended {median:.2} s ago (median), the oldest {oldest:.2} s (goal: \
          {GOAL_AGE_S} s)",
         ages.len()
     );

@@ -11,12 +11,12 @@ const WINDOWS: usize = 3;
 /// Pairs with losses that are followed at once. Losses of others do not count.
 const MAX_TRACKS: usize = 200_000;
 
-/// What is too much.
+/// Limits above which losses raise an alert.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Limits {
     /// A share of the probes.
     pub loss: f64,
-    /// Fewer losses are none.
+    /// Fewer losses do not count.
     pub losses: u64,
 }
 

@@ -140,7 +140,7 @@ fn one_alert_stands_for_all_pairs_to_a_host_that_is_down() {
 }
 
 #[test]
-fn what_is_not_measured_any_more_is_not_wrong() {
+fn pairs_that_are_no_longer_measured_have_no_alert() {
     let gone = |_: &PortName, _: &PortName| PairLife {
         is_present: false,
         is_measured: true,

@@ -304,7 +304,7 @@ fn entries_that_cannot_be_read_count_as_ports() {
 }
 
 #[test]
-fn nobody_is_silent_to_a_hub_that_has_no_connection() {
+fn no_port_is_silent_while_the_hub_has_no_connection() {
     let mut fleet = fleet(1);
     let id = fleet.id(&"h0/p".parse().unwrap()).unwrap();
     fleet.set_deaf(at(2 * 86_400));
@@ -314,7 +314,7 @@ fn nobody_is_silent_to_a_hub_that_has_no_connection() {
 }
 
 #[test]
-fn a_port_whose_agent_was_ended_is_gone_sooner() {
+fn a_port_whose_agent_was_stopped_is_gone_sooner() {
     let mut fleet = fleet(2);
     let ended = Presence {
         ended: true,

@@ -74,7 +74,7 @@ fn a_batch_gives_the_cells_of_the_ports_that_are_known() {
 }
 
 #[test]
-fn batches_that_cannot_be_are_refused() {
+fn impossible_batches_are_refused() {
     let right = batch(vec![window("p1/p", 9, 1)]);
     let change = |change: fn(&mut windows::Batch)| {
         let mut batch = right.clone();

@@ -91,11 +91,11 @@ pub struct FleetArgs {
     #[arg(long, value_name = "NAME=VALUE", requires = "hub_credentials")]
     pub hub_label: Vec<String>,
 
-    /// Probe ports that the hub assigns only in this prefix; repeatable [default: anywhere]
+    /// Probe assigned ports only in this prefix; repeatable [default: anywhere]
     #[arg(long, value_name = "PREFIX", requires = "hub_credentials")]
     pub hub_allow: Vec<String>,
 
-    /// Most ports that the hub may assign [default: 64]
+    /// Maximum number of ports that the hub may assign [default: 64]
     #[arg(long, value_name = "NUMBER", requires = "hub_credentials")]
     pub hub_max_peers: Option<String>,
 
@@ -103,7 +103,7 @@ pub struct FleetArgs {
     #[arg(long, value_name = "DIR", requires = "hub_credentials")]
     pub hub_buffer: Option<PathBuf>,
 
-    /// Most bytes that wait in --hub-buffer, the oldest are dropped [default: 64MiB]
+    /// Maximum size of --hub-buffer; beyond it the oldest results are dropped [default: 64MiB]
     #[arg(long, value_name = "SIZE", requires = "hub_credentials")]
     pub hub_buffer_size: Option<String>,
 

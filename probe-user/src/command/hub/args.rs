@@ -35,7 +35,7 @@ pub struct HubArgs {
     #[arg(long, value_name = "NUMBER", default_value = "32")]
     pub neighbours: String,
 
-    /// Time in which the rotating share of the targets is exchanged
+    /// Time after which the rotating share of the targets changes
     #[arg(long, value_name = "DURATION", default_value = "2m")]
     pub rotation: String,
 
@@ -99,11 +99,11 @@ pub struct EnrollArgs {
     #[arg(value_name = "HOST")]
     pub host: String,
 
-    /// Where addresses of the host's ports are, repeatable; others probe it there only
+    /// Prefix of the addresses of the host's ports, repeatable; addresses outside are not probed
     #[arg(long, value_name = "PREFIX", required_unless_present = "reader")]
     pub prefix: Vec<String>,
 
-    /// Enrol somebody who only asks: `kstamp hub status` with these credentials
+    /// Make credentials for queries only, such as `kstamp hub status`
     #[arg(long, conflicts_with = "prefix")]
     pub reader: bool,
 

@@ -21,9 +21,9 @@ use crate::serve::ServeConfig;
 const WEB_PORT: u16 = 9864;
 /// The value of `--listen` for serving nothing.
 const NOT_SERVED: &str = "none";
-/// Less would not take the results of one day of a small fleet.
+/// Less has no room for the results of one day of a small fleet.
 const MIN_STORE: u64 = 16 << 20;
-/// More targets would be a mesh.
+/// As many peers of one port as the matrix keeps.
 const MAX_NEIGHBOURS: usize = 1024;
 
 /// Worst pairs of one reply.

@@ -279,14 +279,14 @@ fn of_hub(metrics: &Metrics, walk: &mut Walk<'_>) -> fmt::Result {
         &gauge(
             "kstamp_hub_batches_waiting",
             None,
-            "Batches of windows that wait on disk until the hub can take them.",
+            "Batches and events that wait until the hub has them.",
         ),
         hub.map(|hub| Value::Int(hub.waiting)),
     )?;
     walk.alone(
         &counter(
             "kstamp_hub_batches_dropped",
-            "Batches of windows that the hub will not get, because there was no room for them.",
+            "Batches and events that the hub will not get, because there was no room for them.",
         ),
         hub.map(|hub| Value::Int(hub.dropped)),
     )

@@ -1,4 +1,4 @@
-//! What the hub wants of the running agent.
+//! Carries out the hub's requests in the running agent.
 
 use anyhow::Result;
 use log::info;

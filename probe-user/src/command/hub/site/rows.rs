@@ -47,7 +47,7 @@ pub const HUB: &[Field] = &[
     ("hosts_alive", "integer", "Of these: heartbeats of any port come."),
     ("ports", "integer", "Ports that it knows."),
     ("ports_alive", "integer", "Of these: heartbeats come."),
-    ("batches", "integer", "Batches of windows that it has taken."),
+    ("batches", "integer", "Batches of windows that it has accepted."),
     ("pairs", "integer", "Directed pairs of ports of which it has a window."),
     ("newest_age_ns", "ns?", "Time since the end of the newest window; null without one."),
     ("oldest_age_ns", "ns?", "Since the end of the last window of the pair that has had none for longest, up to an hour."),
@@ -76,7 +76,7 @@ pub const HOST: &[Field] = &[
     ("ports", "list of strings", "Interfaces that are measured."),
     ("peers", "integer", "Peers that its ports probe."),
     ("up", "integer", "Of these: they answer."),
-    ("waiting", "integer", "Batches of windows that wait on its disk."),
+    ("waiting", "integer", "Batches and events that wait on its disk."),
     ("dropped", "integer", "Batches that were dropped since the start, because there was no room."),
     ("version", "string", "Version of the agent of its first port."),
 ];
@@ -160,7 +160,7 @@ pub const PORT: &[Field] = &[
     ("probers", "integer", "Ports that are to probe it."),
     ("peers", "integer", "Peers that it probes."),
     ("up", "integer", "Of these: they answer."),
-    ("waiting", "integer", "Batches of windows that wait on disk."),
+    ("waiting", "integer", "Batches and events that wait on disk."),
     ("dropped", "integer", "Batches that were dropped since the start, because there was no room."),
 ];
 

@@ -48,10 +48,10 @@ const hosts = new Grid(byId("hosts"), "hosts-title", [
   ["Host", "left", "Name at its enrolment"],
   ["Zone", "left wide", "Label of its ports"],
   ["Rack", "left wide", "Label of its ports"],
-  ["State", "left", "Whether its agents are heard"],
+  ["State", "left", "Whether heartbeats of its agents come"],
   ["Ports", "", "Measured ports"],
   ["Peers", "", "Peers that answer, of those that are probed"],
-  ["Waiting", "wide", "Batches of windows that wait on disk"],
+  ["Waiting", "wide", "Batches and events that wait for the hub"],
   ["Dropped", "wide", "Batches for which there was no room"],
   ["Version", "left wide", "Of the agent"],
 ], (chosen) => chosen && choose(cells.indexOf(chosen.host.name)));
@@ -180,7 +180,7 @@ function takeHosts() {
   page.host = null;
   const { number, head } = cells;
   byId("no-matrix").hidden = number > 1 && number === head.hosts_in_all;
-  setText(byId("no-matrix"), number === 0 ? NO_HOSTS : number === 1 ? "One host has nobody to probe."
+  setText(byId("no-matrix"), number === 0 ? NO_HOSTS : number === 1 ? "A single host has no other to probe."
     : `${number} of ${head.hosts_in_all} hosts are shown${page.zone ? ` (zone ${page.zone})` : ""}.`);
   view.arrange();
 }
@@ -226,7 +226,7 @@ async function loadAlerts() {
     alert,
     texts: [time(alert.since), `${KINDS[alert.kind] ?? alert.kind}${alert.direction ? ` ${ARROWS[alert.direction]} ${alert.direction}` : ""}`,
       alert.to ? `${alert.from} → ${alert.to}` : alert.port ?? alert.host, alert.text],
-    classes: { 1: "left down" },
+    classes: { 1: "left wraps down" },
   }));
 }
 
