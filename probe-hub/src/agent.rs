@@ -31,11 +31,12 @@ use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
 use crate::agent::recorder::{Item, Recorder};
 use crate::agent::status::Shared;
-use crate::message::event::{Session, What};
+use crate::message::event::Session;
 use crate::message::presence::Presence;
 use crate::name::PortName;
 
-pub use crate::agent::config::{DEFAULT_SPOOL_SIZE, LinkConfig, LinkError};
+pub use crate::agent::config::{DEFAULT_BUFFER_SIZE, LinkConfig, LinkError};
+pub use crate::agent::limits::RefusedTarget;
 pub use crate::agent::request::{Reply, Request};
 pub use crate::agent::status::{State, Status};
 pub use crate::agent::thread::LinkThread;
@@ -133,9 +134,8 @@ impl Link {
     }
 
     /// A target that this host does not probe.
-    pub fn refused(&self, peer: PortName, address: IpAddr, why: impl Into<String>) {
-        let why = why.into();
-        self.send(Item::Event(What::Refused { peer, address, why }));
+    pub fn refused(&self, target: RefusedTarget) {
+        self.send(Item::Event(target.into()));
     }
 
     pub fn status(&self) -> Status {

@@ -28,7 +28,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
 
 /// Longest wait for a message that must come.
-const PATIENCE: Duration = Duration::from_secs(20);
+const MESSAGE_TIMEOUT: Duration = Duration::from_secs(20);
 /// The only payload that is expected to arrive.
 const MARK: &str = "mark";
 
@@ -75,7 +75,7 @@ impl Fleet {
         let keys = state.hub(&host("hub"), servers(&url)).unwrap();
         let hub = connect(&keys.credentials).await;
         let streams = jetstream::new(hub.clone());
-        stores::make(&streams, &Limits::within(1 << 30), PATIENCE)
+        stores::make(&streams, &Limits::within(1 << 30), MESSAGE_TIMEOUT)
             .await
             .unwrap();
         Some(Self {
@@ -161,7 +161,7 @@ fn servers(url: &str) -> Servers {
 /// Returns when it is connected: the server may have to read its accounts again first.
 async fn connect(credentials: &Credentials) -> Client {
     let client = connection::connect(credentials, |_| async {}).await.unwrap();
-    timeout(PATIENCE, client.flush()).await.unwrap().unwrap();
+    timeout(MESSAGE_TIMEOUT, client.flush()).await.unwrap().unwrap();
     client
 }
 
@@ -181,11 +181,11 @@ async fn settle(client: &Client) {
         .unwrap();
     let assignment = subjects::entry(ASSIGNMENT, &format!("{name}.settled"));
     let request = client.request(subjects::newest("KV_kstamp_assignment", &assignment), "".into());
-    timeout(PATIENCE, request).await.unwrap().unwrap();
+    timeout(MESSAGE_TIMEOUT, request).await.unwrap().unwrap();
 }
 
 async fn next(subscriber: &mut Subscriber) -> Message {
-    timeout(PATIENCE, subscriber.next()).await.unwrap().unwrap()
+    timeout(MESSAGE_TIMEOUT, subscriber.next()).await.unwrap().unwrap()
 }
 
 async fn publish(client: &Client, subject: &str, content: &str) {
@@ -526,7 +526,7 @@ async fn a_host_replies_once_to_the_one_who_asked() {
         [format!("{replies}: first")]
     );
     // Nobody is there: the hub knows it at once.
-    let nobody = timeout(PATIENCE / 4, fleet.hub.request("kstamp.ask.h3.p", "?".into())).await;
+    let nobody = timeout(MESSAGE_TIMEOUT / 4, fleet.hub.request("kstamp.ask.h3.p", "?".into())).await;
     assert!(nobody.unwrap().is_err());
     fleet.end().await;
 }
@@ -606,11 +606,11 @@ async fn a_host_cannot_act_as_the_server() {
         .with_single_cert(vec![certificate], key)
         .unwrap();
     let _client = connection::connect(&honest, |_| async {}).await.unwrap();
-    let (mut socket, _) = timeout(PATIENCE, listener.accept()).await.unwrap().unwrap();
+    let (mut socket, _) = timeout(MESSAGE_TIMEOUT, listener.accept()).await.unwrap().unwrap();
     let info = "INFO {\"server_id\":\"x\",\"version\":\"2.15.1\",\"go\":\"\",\"host\":\"\",\"port\":1,\"headers\":true,\
                 \"max_payload\":1048576,\"proto\":1,\"nonce\":\"x\",\"tls_required\":true,\"tls_verify\":true}\r\n";
     socket.write_all(info.as_bytes()).await.unwrap();
-    let handshake = timeout(PATIENCE, TlsAcceptor::from(Arc::new(config)).accept(socket))
+    let handshake = timeout(MESSAGE_TIMEOUT, TlsAcceptor::from(Arc::new(config)).accept(socket))
         .await
         .unwrap();
     let error = handshake.err().map(|error| error.to_string()).unwrap_or_default();
@@ -638,7 +638,7 @@ async fn enrolment_needs_no_restart() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    timeout(PATIENCE, ended).await.unwrap();
+    timeout(MESSAGE_TIMEOUT, ended).await.unwrap();
     publish(&h1, "kstamp.heartbeat.h1.p", "revoked").await;
     let h3 = connect(&third).await;
     publish(&h3, "kstamp.heartbeat.h3.p", MARK).await;
@@ -685,7 +685,7 @@ async fn a_server_that_dies_comes_back() {
         // Requests of the time between are lost.
         while fleet.bucket(PRESENCE).await.get("h2.p").await.is_err() {}
     };
-    timeout(PATIENCE, back).await.unwrap();
+    timeout(MESSAGE_TIMEOUT, back).await.unwrap();
     assert_eq!(fleet.entry(PRESENCE, "h2.p").await, "kept");
     let Fleet { server, _directory, .. } = fleet;
     server.stop().await;

@@ -33,7 +33,7 @@ use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
 /// Longest wait of a test.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 const S: u64 = 1_000_000_000;
 
 /// The path of a NATS server; `None` without one, which is printed.
@@ -137,7 +137,7 @@ async fn until(what: &str, done: impl Fn() -> bool) {
             sleep(Duration::from_millis(20)).await;
         }
     };
-    timeout(PATIENCE, wait).await.expect(what);
+    timeout(TEST_TIMEOUT, wait).await.expect(what);
 }
 
 impl Port {
@@ -151,7 +151,7 @@ impl Port {
                 sleep(Duration::from_millis(100)).await;
             }
         };
-        timeout(PATIENCE, published).await.expect("it is stored");
+        timeout(TEST_TIMEOUT, published).await.expect("it is stored");
     }
 
     async fn announce(&self, ended: bool) {
@@ -405,7 +405,7 @@ async fn a_silent_pair_is_posted_with_its_direction_and_survives_its_hub() {
     let want = [Direction::Backward, Direction::Forward].map(|direction| (Kind::Silent, Some(direction)));
     assert_eq!(raised, want);
     let mut post = async || {
-        let message = timeout(PATIENCE, posted.recv()).await.unwrap().unwrap();
+        let message = timeout(TEST_TIMEOUT, posted.recv()).await.unwrap().unwrap();
         let text = |name: &str| message[name].as_str().unwrap().to_owned();
         format!("{} {} {} {}", text("hub"), text("state"), text("to"), text("direction"))
     };
@@ -489,7 +489,7 @@ async fn queries_are_answered_through_the_server() {
             answer => return answer.map(|body| String::from_utf8(body.to_vec()).unwrap()),
         }
     };
-    let asked = timeout(PATIENCE, ask("top", "limit=3")).await.unwrap();
+    let asked = timeout(TEST_TIMEOUT, ask("top", "limit=3")).await.unwrap();
     assert_eq!(asked.unwrap(), "top?limit=3");
     for (query, want) in [("wrong", "it is wrong"), ("long", "limit=NUMBER")] {
         let error = ask("hosts", query).await.unwrap_err().to_string();

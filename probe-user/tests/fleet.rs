@@ -33,7 +33,7 @@ use tempfile::TempDir;
 use tokio::time::timeout;
 
 /// Longest wait of a test.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Addresses that neither end has in a prefix of its own.
 const NEAR_FLEET: &str = "10.71.0.5";
@@ -77,7 +77,7 @@ impl Hub {
         let keys = state.hub(&"hub".parse().unwrap(), servers(&url)).unwrap();
         let client = connection::connect(&keys.credentials, |_| async {}).await.unwrap();
         let jetstream = jetstream::new(client.clone());
-        stores::make(&jetstream, &Limits::within(64 << 20), PATIENCE)
+        stores::make(&jetstream, &Limits::within(64 << 20), TEST_TIMEOUT)
             .await
             .unwrap();
         Self {
@@ -124,7 +124,7 @@ impl Hub {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };
-        timeout(PATIENCE, found).await.expect(port)
+        timeout(TEST_TIMEOUT, found).await.expect(port)
     }
 
     /// Assigns targets and probers, each as `HOST/PORT ADDRESS…`.
@@ -174,7 +174,7 @@ impl Hub {
                 }
             }
         };
-        timeout(PATIENCE, found).await.expect("an event")
+        timeout(TEST_TIMEOUT, found).await.expect("an event")
     }
 
     async fn batches(&self) -> u64 {
@@ -231,7 +231,7 @@ fn is_up(running: &Running, peer: &str, found: &str) {
 }
 
 fn await_line(running: &Running, part: &str) {
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + TEST_TIMEOUT;
     while !running.stderr().contains(part) {
         assert!(Instant::now() < end, "{}", running.stderr());
         std::thread::sleep(Duration::from_millis(10));
@@ -387,7 +387,7 @@ async fn check_assignments(engine: &str) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    timeout(PATIENCE, delivered).await.unwrap();
+    timeout(TEST_TIMEOUT, delivered).await.unwrap();
     let (status, _, stderr) = far.stop();
     assert!(status.success(), "{stderr}");
     hub.server.stop().await;
@@ -409,7 +409,7 @@ async fn results_wait_for_a_hub_that_is_away() {
         line.rsplit_once(' ').unwrap().1.parse().unwrap()
     };
     let await_metric = |name: &str, wanted: f64| {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + TEST_TIMEOUT;
         while metric(name) < wanted {
             assert!(Instant::now() < end, "{name} does not become {wanted}");
             std::thread::sleep(Duration::from_millis(50));

@@ -19,7 +19,7 @@ use tempfile::TempDir;
 
 const KSTAMP: &str = env!("CARGO_BIN_EXE_kstamp");
 /// Longest wait of a test.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TEST_TIMEOUT: Duration = Duration::from_secs(20);
 
 struct Place {
     directory: TempDir,
@@ -119,7 +119,7 @@ impl Running {
             if let Some(record) = records.into_iter().find(|record| record["type"] == kind) {
                 return record;
             }
-            assert!(begin.elapsed() < PATIENCE, "no {kind} with '{text}': {lines}");
+            assert!(begin.elapsed() < TEST_TIMEOUT, "no {kind} with '{text}': {lines}");
             sleep(Duration::from_millis(50));
         }
     }
@@ -219,7 +219,7 @@ fn a_failed_start_is_one_line_and_leaves_nothing() {
     hub.end(Signal::SIGKILL);
     let begin = Instant::now();
     while place.servers() > 0 {
-        assert!(begin.elapsed() < PATIENCE);
+        assert!(begin.elapsed() < TEST_TIMEOUT);
         sleep(Duration::from_millis(50));
     }
     let again = place.start();

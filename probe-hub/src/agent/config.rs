@@ -8,16 +8,16 @@ use ipnet::IpNet;
 use crate::connection::{self, ConnectionError};
 use crate::credentials::Credentials;
 
-/// Default of [`LinkConfig::spool_size`].
-pub const DEFAULT_SPOOL_SIZE: u64 = 64 << 20;
+/// Default of [`LinkConfig::buffer_size`].
+pub const DEFAULT_BUFFER_SIZE: u64 = 64 << 20;
 
 #[derive(Debug, Clone)]
 pub struct LinkConfig {
     pub credentials: Credentials,
     /// Directory of the queue and of the last assignment. Each port has a directory of its own in it.
-    pub spool: PathBuf,
+    pub buffer: PathBuf,
     /// Most bytes that may wait on disk.
-    pub spool_size: u64,
+    pub buffer_size: u64,
     /// Length of a report window.
     pub report_ns: u64,
     /// Targets outside are refused; empty: there is no such limit.

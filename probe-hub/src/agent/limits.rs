@@ -5,14 +5,25 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::message::assignment::{Assignment, Target};
+use crate::message::event::What;
 use crate::name::PortName;
 
-/// An address that is not probed, and why.
+/// An address that is not probed, and why: "it is …".
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefusedTarget {
     pub port: PortName,
     pub address: IpAddr,
     pub why: String,
+}
+
+impl From<RefusedTarget> for What {
+    fn from(RefusedTarget { port, address, why }: RefusedTarget) -> Self {
+        Self::Refused {
+            peer: port,
+            address,
+            why,
+        }
+    }
 }
 
 /// Takes the targets out that are beyond `max_peers`, outside of `allow` (if that is not empty), or no addresses of hosts.
@@ -33,7 +44,11 @@ pub fn limit(assignment: &mut Assignment, allow: &[IpNet], max_peers: usize) -> 
     }
     for Target { port, addresses } in assignment.targets.drain(max_peers.min(assignment.targets.len())..) {
         for address in addresses {
-            refuse(&port, address, format!("more than {max_peers} peers were assigned"));
+            refuse(
+                &port,
+                address,
+                format!("it is beyond the {max_peers} peers that this host probes"),
+            );
         }
     }
     assignment.targets.retain(|target| !target.addresses.is_empty());

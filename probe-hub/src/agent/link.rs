@@ -30,7 +30,7 @@ use crate::agent::spool::Spool;
 use crate::agent::status::{Shared, State};
 use crate::connection::{self, Problem, REQUEST_TIMEOUT, Refusal, authorization_is_violated, publish};
 use crate::message::assignment::{Assignment, SIGNATURE};
-use crate::message::event::{Answer, Notice, Session, What};
+use crate::message::event::{Answer, Notice, Session};
 use crate::message::heartbeat::{self, Heartbeat};
 use crate::message::presence::Presence;
 use crate::message::windows::MESSAGE_ID;
@@ -90,7 +90,7 @@ async fn work(config: LinkConfig, ends: Ends) -> anyhow::Result<()> {
     let mut assignments = client.subscribe(assignment.clone()).await?;
     let mut questions = client.subscribe(subjects::question(&port)).await?;
     let mut notices = client.subscribe(subjects::notice(&port)).await?;
-    let directory = config.spool.join(port.tokens());
+    let directory = config.buffer.join(port.tokens());
     // The process before may still be at its end.
     let until = Instant::now() + REQUEST_TIMEOUT;
     while Spool::is_taken(&directory) && Instant::now() < until {
@@ -98,7 +98,7 @@ async fn work(config: LinkConfig, ends: Ends) -> anyhow::Result<()> {
     }
     let hub = KeyPair::from_public_key(&config.credentials.hub)?;
     let mut worker = Worker {
-        outbox: Outbox::open(&directory, config.spool_size, port.clone(), boot),
+        outbox: Outbox::open(&directory, config.buffer_size, port.clone(), boot),
         kept: Kept::new(&directory, hub, port.clone()),
         newest: subjects::newest(&format!("KV_{}", subjects::ASSIGNMENT), &assignment),
         directory,
@@ -397,7 +397,7 @@ impl Worker {
                 warn!(
                     "there is no room for more results in {} ({} MiB), or files there were damaged: the oldest are dropped",
                     self.directory.display(),
-                    self.config.spool_size >> 20
+                    self.config.buffer_size >> 20
                 );
             }
         }
@@ -570,12 +570,8 @@ impl Worker {
         let max_peers = self.presence.borrow().max_peers;
         let refused = limit(&mut assignment, &self.config.allow, max_peers);
         let before = std::mem::replace(&mut self.refused_targets, refused.clone());
-        for RefusedTarget { port, address, why } in refused.into_iter().filter(|target| !before.contains(target)) {
-            self.outbox.event(What::Refused {
-                peer: port,
-                address,
-                why,
-            });
+        for target in refused.into_iter().filter(|target| !before.contains(target)) {
+            self.outbox.event(target.into());
         }
         self.waiting_assignment = Some(assignment);
     }

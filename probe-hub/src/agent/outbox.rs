@@ -9,10 +9,10 @@ use prost::Message as _;
 
 use crate::agent::batch;
 use crate::agent::recorder::Interval;
-use crate::agent::rollup::{MINUTE_NS, QUARTER_NS, Rollup, Sum};
+use crate::agent::rollup::{Rollup, Sum};
 use crate::agent::spool::{Record, Spool};
 use crate::message::event::{Event, What};
-use crate::message::windows::{Window, message_id};
+use crate::message::windows::{MINUTE_NS, QUARTER_NS, Window, message_id};
 use crate::name::PortName;
 use crate::subjects::{EVENTS, MINUTES, QUARTERS, Results, WINDOWS};
 

@@ -11,9 +11,6 @@ use crate::agent::recorder::Interval;
 use crate::message::windows::{Clock, Window, address_bytes};
 use crate::name::PortName;
 
-pub const MINUTE_NS: u64 = 60_000_000_000;
-pub const QUARTER_NS: u64 = 15 * MINUTE_NS;
-
 /// What was measured in some time.
 #[derive(Debug, Clone, Default)]
 pub struct Sum {
@@ -240,6 +237,7 @@ mod tests {
     use crate::agent::probes::Picked;
     use crate::agent::recorder::Measured;
     use crate::agent::test_data::report;
+    use crate::message::windows::{MINUTE_NS, QUARTER_NS};
 
     fn sum(end_ns: u64, samples: &[i64]) -> Sum {
         let interval = Interval {

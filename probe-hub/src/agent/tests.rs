@@ -28,7 +28,7 @@ use crate::credentials::Credentials;
 use crate::enrol::{Authority, HubKeys, Servers, StateDirectory};
 use crate::hub::stores;
 use crate::message::assignment::{Assignment, SIGNATURE, Target};
-use crate::message::event::{self, Answer};
+use crate::message::event::{self, Answer, What};
 use crate::message::heartbeat::Heartbeat;
 use crate::message::windows::{Batch, MESSAGE_ID};
 use crate::server;
@@ -176,8 +176,8 @@ impl Drop for Fleet {
 fn start(credentials: &Credentials, spool: &Path, boot: u64) -> Link {
     let config = LinkConfig {
         credentials: credentials.clone(),
-        spool: spool.to_owned(),
-        spool_size: DEFAULT_SPOOL_SIZE,
+        buffer: spool.to_owned(),
+        buffer_size: DEFAULT_BUFFER_SIZE,
         report_ns: REPORT_NS,
         allow: Vec::new(),
     };
@@ -478,7 +478,11 @@ async fn the_hub_sees_the_port_and_gets_answers_and_events() {
         link.note(&sample(None, sent_ns), |_| Some(session));
     }
     link.note(&sample(Some(reply(40, 5)), 40), |_| None);
-    link.refused("h6/p".parse().unwrap(), peer, "it is this host");
+    link.refused(RefusedTarget {
+        port: "h6/p".parse().unwrap(),
+        address: peer,
+        why: "it is this host".to_owned(),
+    });
     let notice = serde_json::to_vec(&event::Notice {
         line: "h4 is \u{1b}[31mknown\ntwice".to_owned(),
     });

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, VecDeque};
 use serde::{Deserialize, Serialize};
 
 use crate::hub::alerts::loss::{LossWatch, Lossy};
-use crate::hub::problems::{self, Problem};
+use crate::hub::problems::{Problem, ProblemKind};
 use crate::message::event::Direction;
 use crate::message::heartbeat;
 use crate::name::{HostName, PortName};
@@ -40,7 +40,7 @@ pub enum Kind {
     Loss,
     /// What the coordinator sees in presences and heartbeats.
     #[serde(untagged)]
-    Problem(problems::Kind),
+    Problem(ProblemKind),
 }
 
 impl std::fmt::Display for Kind {
@@ -299,7 +299,7 @@ impl Alerts {
     /// All problems of ports; those that are no longer among them are resolved.
     pub fn problems<'a>(
         &mut self,
-        problems: impl Iterator<Item = (&'a PortName, problems::Kind, &'a Problem)>,
+        problems: impl Iterator<Item = (&'a PortName, ProblemKind, &'a Problem)>,
         now_ns: u64,
     ) {
         let alert = |(port, kind, problem): (&PortName, _, &Problem)| {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::problems::{Kind, Problems};
+use super::problems::{ProblemKind, Problems};
 use crate::message::heartbeat::{Heartbeat, INTERVAL_NS};
 use crate::name::{HostName, PortName};
 
@@ -230,22 +230,22 @@ impl Fleet {
             let text =
                 "two processes have its name; give one of the hosts credentials of its own, or stop one of the agents";
             self.problems
-                .raise(name.clone(), Kind::NameConflict, text.to_owned(), now.utc_ns);
+                .raise(name.clone(), ProblemKind::NameConflict, text.to_owned(), now.utc_ns);
         }
         if clock_off == 0 {
-            self.problems.clear(&name, Kind::Clock);
+            self.problems.clear(&name, ProblemKind::Clock);
         } else if clock_off == CLOCK_HEARTBEATS {
             let seconds = clock_ahead_ns as f64 / 1e9;
             let text = format!("its clock is {seconds:+.1} s off that of the hub; synchronise both");
-            self.problems.raise(name, Kind::Clock, text, now.utc_ns);
+            self.problems.raise(name, ProblemKind::Clock, text, now.utc_ns);
         }
     }
 
     fn expire(&mut self, now: Now) {
-        for name in self.problems.ports(Kind::NameConflict) {
+        for name in self.problems.ports(ProblemKind::NameConflict) {
             let boots = self.id(&name).and_then(|id| self.port(id)).map(|port| port.boots);
             if boots.is_none_or(|boots| !boots.is_recent(now.monotonic_ns)) {
-                self.problems.clear(&name, Kind::NameConflict);
+                self.problems.clear(&name, ProblemKind::NameConflict);
             }
         }
         self.problems.trim(now.utc_ns);

@@ -14,11 +14,10 @@ use prost::Message as _;
 use prost::bytes::Bytes;
 
 use super::handle::Hub;
-use crate::message::windows::{Window, WireCounts};
+use crate::message::windows::{MINUTE_NS, Window, WireCounts};
 use crate::name::PortName;
 use crate::subjects::{MINUTES, QUARTERS, Results, WINDOWS};
 
-const MINUTE_NS: u64 = 60_000_000_000;
 const HOUR_NS: u64 = 60 * MINUTE_NS;
 /// A range is read in so many parts, the newest first.
 const PARTS: u64 = 8;

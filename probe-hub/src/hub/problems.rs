@@ -15,7 +15,7 @@ const REFUSED_NS: u64 = 600_000_000_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
+pub enum ProblemKind {
     NotEnrolled,
     TooManyPorts,
     BadPresence,
@@ -25,7 +25,7 @@ pub enum Kind {
     Clock,
 }
 
-impl Kind {
+impl ProblemKind {
     pub const ALL: [Self; 7] = [
         Self::NotEnrolled,
         Self::TooManyPorts,
@@ -49,20 +49,20 @@ pub struct Problem {
 /// Problems by port and kind: at most one of each.
 #[derive(Debug, Default)]
 pub struct Problems {
-    current: BTreeMap<(PortName, Kind), Problem>,
+    current: BTreeMap<(PortName, ProblemKind), Problem>,
     /// Lines for the logs of the agents.
     notices: VecDeque<(PortName, String)>,
 }
 
 impl Problems {
-    pub fn iter(&self) -> impl Iterator<Item = (&PortName, Kind, &Problem)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&PortName, ProblemKind, &Problem)> {
         self.current
             .iter()
             .map(|((port, kind), problem)| (port, *kind, problem))
     }
 
     /// Enters a problem. The agent gets a notice once, and again if the text changes.
-    pub fn raise(&mut self, port: PortName, kind: Kind, text: String, utc_ns: u64) {
+    pub fn raise(&mut self, port: PortName, kind: ProblemKind, text: String, utc_ns: u64) {
         let key = (port, kind);
         if let Some(problem) = self.current.get_mut(&key) {
             problem.last_ns = utc_ns;
@@ -91,11 +91,11 @@ impl Problems {
             host: host.clone(),
             interface: String::new(),
         };
-        let from_host = self.current.range((first, Kind::ALL[0])..);
+        let from_host = self.current.range((first, ProblemKind::ALL[0])..);
         from_host.take_while(|((port, _), _)| port.host == *host).count()
     }
 
-    pub fn clear(&mut self, port: &PortName, kind: Kind) {
+    pub fn clear(&mut self, port: &PortName, kind: ProblemKind) {
         if !self.current.is_empty()
             && let Some(problem) = self.current.remove(&(port.clone(), kind))
         {
@@ -104,13 +104,13 @@ impl Problems {
     }
 
     pub fn forget(&mut self, port: &PortName) {
-        for kind in Kind::ALL {
+        for kind in ProblemKind::ALL {
             self.clear(port, kind);
         }
     }
 
     /// Ports that have a problem of this kind.
-    pub fn ports(&self, kind: Kind) -> Vec<PortName> {
+    pub fn ports(&self, kind: ProblemKind) -> Vec<PortName> {
         let of_kind = self.iter().filter(|(_, other, _)| *other == kind);
         of_kind.map(|(port, _, _)| port.clone()).collect()
     }
@@ -118,7 +118,10 @@ impl Problems {
     /// Forgets refusals that are old.
     pub fn trim(&mut self, utc_ns: u64) {
         self.current.retain(|(_, kind), problem| {
-            let is_refusal = matches!(kind, Kind::NotEnrolled | Kind::TooManyPorts | Kind::BadPresence);
+            let is_refusal = matches!(
+                kind,
+                ProblemKind::NotEnrolled | ProblemKind::TooManyPorts | ProblemKind::BadPresence
+            );
             !is_refusal || utc_ns.saturating_sub(problem.last_ns) < REFUSED_NS
         });
     }

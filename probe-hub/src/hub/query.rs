@@ -20,19 +20,19 @@ use crate::subjects::QUERY;
 /// What can be asked for.
 pub const NAMES: [&str; 6] = ["hosts", "ports", "matrix", "pair", "alerts", "top"];
 /// Questions that are answered at once.
-const MAX_QUESTIONS: usize = 4;
+const MAX_QUERIES: usize = 4;
 /// A longer reply is not sent: a server takes 1 MiB.
 const MAX_REPLY: usize = 1_000_000;
 const TOO_LONG: &str = "the reply is too long for a message; ask for less with limit=NUMBER";
 const QUERY_TOO_LONG: usize = 413;
 
 /// JSON, or a status of HTTP and why there is none.
-pub type Answer = Result<Bytes, (u16, String)>;
+pub type QueryReply = Result<Bytes, (u16, String)>;
 
 /// Answers until the hub is stopped. `answer` gets one of [`NAMES`] and the query.
 pub async fn serve<F>(hub: &Hub, answer: impl Fn(&'static str, String) -> F) -> Result<()>
 where
-    F: Future<Output = Answer>,
+    F: Future<Output = QueryReply>,
 {
     let service = hub.client().service_builder().description("the fleet of kstamp");
     let version = env!("CARGO_PKG_VERSION");
@@ -44,7 +44,7 @@ where
         endpoints.push(endpoint.map(move |request| (name, request)));
     }
     let answer = &answer;
-    let answering = select_all(endpoints).for_each_concurrent(MAX_QUESTIONS, |(name, request)| async move {
+    let answering = select_all(endpoints).for_each_concurrent(MAX_QUERIES, |(name, request)| async move {
         let query = String::from_utf8_lossy(&request.message.payload).into_owned();
         respond(&request, answer(name, query).await).await;
     });
@@ -57,7 +57,7 @@ where
     Ok(())
 }
 
-async fn respond(request: &Request, answer: Answer) {
+async fn respond(request: &Request, answer: QueryReply) {
     let response = match answer {
         Ok(body) if body.len() > MAX_REPLY => Err((QUERY_TOO_LONG, TOO_LONG.to_owned())),
         Ok(body) => Ok(body),

@@ -40,13 +40,13 @@ struct Queue {
     unsent: VecDeque<Change>,
     /// Of the first one in the queue. Another one has another number.
     first: u64,
-    figures: Figures,
+    figures: DeliveryCounts,
     is_over: bool,
 }
 
 /// Changes since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Figures {
+pub struct DeliveryCounts {
     pub sent: u64,
     /// There was no room, or the receiver refused them.
     pub dropped: u64,
@@ -95,7 +95,7 @@ impl Webhook {
         while queue.pop().is_some() {}
     }
 
-    pub fn figures(&self) -> Figures {
+    pub fn figures(&self) -> DeliveryCounts {
         self.0.queue().figures
     }
 }

@@ -9,6 +9,11 @@ use probe_core::stats::report::{Counts, OneWayClock, Path, Summary};
 /// The header with which JetStream recognises a batch that was sent again: [`Batch::id`].
 pub const MESSAGE_ID: &str = "Nats-Msg-Id";
 
+/// Length of the windows in the stream of minutes.
+pub const MINUTE_NS: u64 = 60_000_000_000;
+/// Length of the windows in the stream of quarters of an hour.
+pub const QUARTER_NS: u64 = 15 * MINUTE_NS;
+
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Batch {
     /// As in the presence.

@@ -13,14 +13,14 @@ const MAX_TRACKS: usize = 200_000;
 
 /// Limits above which losses raise an alert.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Limits {
+pub struct LossLimits {
     /// A share of the probes.
     pub loss: f64,
     /// Fewer losses do not count.
     pub losses: u64,
 }
 
-impl Default for Limits {
+impl Default for LossLimits {
     fn default() -> Self {
         Self { loss: 0.02, losses: 10 }
     }
@@ -50,7 +50,7 @@ type Pair = (PortId, PortId);
 
 #[derive(Debug, Default)]
 pub struct LossWatch {
-    limits: Limits,
+    limits: LossLimits,
     tracks: HashMap<Pair, Track>,
     /// Windows that start before do not count: a process of this port has begun or ended.
     restarts: HashMap<PortId, u64>,
@@ -68,7 +68,7 @@ struct Track {
 }
 
 impl LossWatch {
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(limits: LossLimits) -> Self {
         Self {
             limits,
             ..Self::default()

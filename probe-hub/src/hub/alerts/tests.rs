@@ -208,7 +208,7 @@ fn problems_are_resolved_when_they_are_gone() {
         text: "its clock is off".to_owned(),
     };
     let name = port("a/p");
-    let list = [(&name, problems::Kind::Clock, &problem)];
+    let list = [(&name, ProblemKind::Clock, &problem)];
     alerts.problems(list.into_iter(), S);
     alerts.problems(list.into_iter(), 2 * S);
     assert_eq!(
@@ -301,7 +301,7 @@ fn an_alert_is_written_and_read() {
     assert_eq!(serde_json::from_str::<Change>(&text).unwrap(), changes[0]);
     for (kind, name) in [
         (Kind::HostDown, "\"host_down\""),
-        (Kind::Problem(problems::Kind::NameConflict), "\"name_conflict\""),
+        (Kind::Problem(ProblemKind::NameConflict), "\"name_conflict\""),
     ] {
         assert_eq!(serde_json::to_string(&kind).unwrap(), name);
         assert_eq!(serde_json::from_str::<Kind>(name).unwrap(), kind);

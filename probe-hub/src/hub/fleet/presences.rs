@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::port::{Port, PortId, fingerprint};
 use super::{Allowed, Fleet, MAX_PORTS_PER_HOST, MAX_PRESENCE, MAX_SURPLUS, Now};
-use crate::hub::problems::Kind;
+use crate::hub::problems::ProblemKind;
 use crate::message::presence::{NETWORK, Presence};
 use crate::name::{HostName, PortName};
 
@@ -35,7 +35,7 @@ impl Fleet {
             if !self.unread.contains(key) && self.number_of_ports(&name.host) >= MAX_PORTS_PER_HOST {
                 self.refuse(key, revision);
                 let text = format!("its host has {MAX_PORTS_PER_HOST} ports already, and no more are taken");
-                self.problems.raise(name, Kind::TooManyPorts, text, now.utc_ns);
+                self.problems.raise(name, ProblemKind::TooManyPorts, text, now.utc_ns);
                 return;
             }
         }
@@ -105,11 +105,11 @@ impl Fleet {
                 if !self.ids.contains_key(key) {
                     self.unread.insert(key.to_owned());
                 }
-                return self.problems.raise(name, Kind::BadPresence, why, now.utc_ns);
+                return self.problems.raise(name, ProblemKind::BadPresence, why, now.utc_ns);
             }
         };
         self.unread.remove(key);
-        for kind in [Kind::BadPresence, Kind::TooManyPorts] {
+        for kind in [ProblemKind::BadPresence, ProblemKind::TooManyPorts] {
             self.problems.clear(&name, kind);
         }
         let id = self.enter(key, &name, now);
@@ -153,7 +153,10 @@ impl Fleet {
             .is_none()
             .then(|| "its host is not enrolled; run `kstamp hub enroll`".to_owned());
         let (name, has_changed) = (port.name.clone(), port.wanted != wanted);
-        for (kind, text) in [(Kind::ForeignAddress, foreign), (Kind::NotEnrolled, stranger)] {
+        for (kind, text) in [
+            (ProblemKind::ForeignAddress, foreign),
+            (ProblemKind::NotEnrolled, stranger),
+        ] {
             match text {
                 Some(text) => self.problems.raise(name.clone(), kind, text, now.utc_ns),
                 None => self.problems.clear(&name, kind),
@@ -199,11 +202,12 @@ impl Fleet {
         match conflict {
             Some((address, other)) => {
                 let text = format!("its address {address} is that of {other}, and is not used");
-                self.problems.raise(name, Kind::AddressConflict, text, now.utc_ns);
+                self.problems
+                    .raise(name, ProblemKind::AddressConflict, text, now.utc_ns);
                 self.contested.insert(id);
             }
             None => {
-                self.problems.clear(&name, Kind::AddressConflict);
+                self.problems.clear(&name, ProblemKind::AddressConflict);
                 self.contested.remove(&id);
             }
         }

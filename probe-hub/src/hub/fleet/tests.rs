@@ -86,7 +86,7 @@ fn write(fleet: &mut Fleet, mut revision: u64, now: Now) -> Vec<(String, Vec<u8>
     written
 }
 
-fn kinds(fleet: &Fleet) -> Vec<(String, Kind)> {
+fn kinds(fleet: &Fleet) -> Vec<(String, ProblemKind)> {
     fleet
         .problems()
         .iter()
@@ -114,16 +114,20 @@ fn presences_that_a_host_may_not_write_are_refused() {
         (
             "stranger/p",
             presence("stranger/p", &["10.0.0.1"]),
-            Some(Kind::NotEnrolled),
+            Some(ProblemKind::NotEnrolled),
         ),
-        ("h/p", presence("other/p", &["10.0.0.1"]), Some(Kind::BadPresence)),
+        (
+            "h/p",
+            presence("other/p", &["10.0.0.1"]),
+            Some(ProblemKind::BadPresence),
+        ),
         (
             "h/p",
             Presence {
                 labels: labels(33, 1),
                 ..right.clone()
             },
-            Some(Kind::BadPresence),
+            Some(ProblemKind::BadPresence),
         ),
         (
             "h/p",
@@ -131,7 +135,7 @@ fn presences_that_a_host_may_not_write_are_refused() {
                 labels: labels(1, 129),
                 ..right.clone()
             },
-            Some(Kind::BadPresence),
+            Some(ProblemKind::BadPresence),
         ),
         (
             "h/p",
@@ -139,13 +143,17 @@ fn presences_that_a_host_may_not_write_are_refused() {
                 kernel: "x".repeat(20_000),
                 ..right.clone()
             },
-            Some(Kind::BadPresence),
+            Some(ProblemKind::BadPresence),
         ),
-        ("h/p", presence("h/p", &["10.0.0.1"; 17]), Some(Kind::BadPresence)),
+        (
+            "h/p",
+            presence("h/p", &["10.0.0.1"; 17]),
+            Some(ProblemKind::BadPresence),
+        ),
         (
             "h/p",
             presence("h/p", &["10.0.0.1", "192.0.2.1"]),
-            Some(Kind::ForeignAddress),
+            Some(ProblemKind::ForeignAddress),
         ),
         // They are of no use to others, and no fault.
         (
@@ -160,7 +168,7 @@ fn presences_that_a_host_may_not_write_are_refused() {
         fleet.settle(&allowed, at(0));
         let found: Vec<_> = kinds(&fleet).into_iter().map(|(_, kind)| kind).collect();
         assert_eq!(found, Vec::from_iter(kind), "{port} {presence:?}");
-        let is_taken = kind.is_none_or(|kind| kind == Kind::ForeignAddress);
+        let is_taken = kind.is_none_or(|kind| kind == ProblemKind::ForeignAddress);
         assert_eq!(
             addresses(&fleet, port),
             if is_taken { vec!["10.0.0.1"] } else { vec![] }
@@ -171,7 +179,7 @@ fn presences_that_a_host_may_not_write_are_refused() {
     fleet.offer("h.p", Some(b"{"), 1, at(0));
     fleet.offer("no port", Some(b"{"), 2, at(0));
     fleet.settle(&allowed, at(0));
-    assert_eq!(kinds(&fleet), [("h/p".to_owned(), Kind::BadPresence)]);
+    assert_eq!(kinds(&fleet), [("h/p".to_owned(), ProblemKind::BadPresence)]);
 }
 
 #[test]
@@ -189,7 +197,7 @@ fn a_refusal_is_over_when_it_was_mended() {
 fn enrolments_that_change_are_followed() {
     let mut fleet = Fleet::default();
     set(&mut fleet, &presence("h/p", &["10.0.0.1", "10.0.0.2"]), at(0));
-    let mut follow = |prefix: Option<&str>, left: &[&str], problem: Option<Kind>| {
+    let mut follow = |prefix: Option<&str>, left: &[&str], problem: Option<ProblemKind>| {
         let prefixes = prefix.map(|prefix| vec![prefix.parse::<IpNet>().unwrap()]);
         let allowed = |_: &HostName| prefixes.clone();
         fleet.review(&allowed, at(1));
@@ -203,8 +211,8 @@ fn enrolments_that_change_are_followed() {
         let owned = ["10.0.0.1", "10.0.0.2"].map(|address| fleet.id_of_address("", address.parse().unwrap()));
         assert_eq!(owned.into_iter().flatten().count(), left.len());
     };
-    follow(Some("10.0.0.2/32"), &["10.0.0.2"], Some(Kind::ForeignAddress));
-    follow(None, &[], Some(Kind::NotEnrolled));
+    follow(Some("10.0.0.2/32"), &["10.0.0.2"], Some(ProblemKind::ForeignAddress));
+    follow(None, &[], Some(ProblemKind::NotEnrolled));
     follow(Some("10.0.0.0/24"), &["10.0.0.1", "10.0.0.2"], None);
 }
 
@@ -218,7 +226,7 @@ fn a_host_cannot_fill_the_list_of_problems() {
     assert_eq!((fleet.problems().iter().count(), fleet.ports().count()), (128, 0));
     fleet.offer("other.p", Some(b"{"), 2000, at(1000));
     fleet.settle(&allowed, at(1000));
-    assert!(kinds(&fleet).contains(&("other/p".to_owned(), Kind::BadPresence)));
+    assert!(kinds(&fleet).contains(&("other/p".to_owned(), ProblemKind::BadPresence)));
 }
 
 #[test]
@@ -229,7 +237,7 @@ fn the_first_port_keeps_an_address_while_it_lives() {
     let mut elsewhere = presence("c/p", &["10.0.0.1"]);
     elsewhere.labels.insert(NETWORK.to_owned(), "other".to_owned());
     set(&mut fleet, &elsewhere, at(1));
-    assert_eq!(kinds(&fleet), [("b/p".to_owned(), Kind::AddressConflict)]);
+    assert_eq!(kinds(&fleet), [("b/p".to_owned(), ProblemKind::AddressConflict)]);
     assert_eq!(addresses(&fleet, "b/p"), ["10.0.0.2"]);
     assert_eq!(addresses(&fleet, "c/p"), ["10.0.0.1"]);
 
@@ -241,7 +249,7 @@ fn the_first_port_keeps_an_address_while_it_lives() {
     assert_eq!(addresses(&fleet, "b/p"), ["10.0.0.1", "10.0.0.2"]);
     hear(&mut fleet, "a/p", 1, 0, 0, at(17));
     fleet.settle(&allowed, at(17));
-    assert_eq!(kinds(&fleet), [("a/p".to_owned(), Kind::AddressConflict)]);
+    assert_eq!(kinds(&fleet), [("a/p".to_owned(), ProblemKind::AddressConflict)]);
     let owner = |fleet: &Fleet| fleet.id_of_address("", "10.0.0.1".parse().unwrap());
     assert_eq!(owner(&fleet), fleet.id(&"b/p".parse().unwrap()));
 
@@ -352,7 +360,7 @@ fn two_processes_of_one_name_and_a_wrong_clock_are_noticed_once() {
     for second in 4..40 {
         hear(&mut fleet, "h0/p", 2 + second % 2, 0, 0, at(second * 5));
     }
-    assert_eq!(kinds(&fleet), [("h0/p".to_owned(), Kind::NameConflict)]);
+    assert_eq!(kinds(&fleet), [("h0/p".to_owned(), ProblemKind::NameConflict)]);
     assert_eq!(fleet.problems_mut().take_notices().len(), 1);
     fleet.settle(&allowed, at(40 * 5 + 61));
     assert_eq!(kinds(&fleet), []);

@@ -64,7 +64,7 @@ fn changes_arrive_in_order_and_after_a_failure() {
         body["host"].as_str().unwrap().to_owned()
     });
     assert_eq!(hosts.collect::<Vec<_>>(), ["h1", "h1", "h2", "h3"]);
-    assert_eq!(webhook.figures(), Figures { sent: 2, dropped: 1 });
+    assert_eq!(webhook.figures(), DeliveryCounts { sent: 2, dropped: 1 });
 }
 
 #[test]

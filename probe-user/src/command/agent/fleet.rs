@@ -18,7 +18,7 @@ use probe_core::agent::event::Event;
 use probe_core::reflector::SessionKey;
 use probe_host::clock::clock_identity;
 use probe_host::link::TargetRefusal;
-use probe_hub::agent::{Link, LinkConfig, LinkThread, Request, Status};
+use probe_hub::agent::{Link, LinkConfig, LinkThread, RefusedTarget, Request, Status};
 use probe_hub::message::assignment::Assignment;
 use probe_hub::message::event::Session;
 use probe_hub::message::presence::Presence;
@@ -29,7 +29,6 @@ use tokio::sync::{Mutex, mpsc};
 
 use crate::command::agent::config::AgentConfig;
 use crate::command::agent::fleet::config::FleetConfig;
-use crate::command::agent::fleet::targets::Refused;
 use crate::command::shared::host::{kernel_release, refusals};
 use crate::command::shared::introductions::nonce;
 
@@ -53,7 +52,7 @@ pub struct Fleet {
     /// Sources that are answered because they were assigned.
     probers: Vec<IpNet>,
     /// Addresses and reasons of the last assignment, so that each is reported once.
-    refused: Vec<Refused>,
+    refused: Vec<RefusedTarget>,
 }
 
 /// The targets of an assignment that this host cannot reach.
@@ -107,8 +106,8 @@ impl Fleet {
         let presence = current(presence, port, config.core.interval_ns);
         let link = LinkConfig {
             credentials: fleet.credentials.clone(),
-            spool: fleet.buffer.clone(),
-            spool_size: fleet.buffer_size,
+            buffer: fleet.buffer.clone(),
+            buffer_size: fleet.buffer_size,
             report_ns: config.core.report_ns,
             allow: fleet.allow.clone(),
         };
@@ -209,13 +208,12 @@ impl Fleet {
     }
 
     /// The assignment is in force: these peers are probed, these sources answered.
-    pub fn set_in_force(&mut self, peers: Vec<(IpAddr, PortName)>, probers: Vec<IpNet>, refused: Vec<Refused>) {
+    pub fn set_in_force(&mut self, peers: Vec<(IpAddr, PortName)>, probers: Vec<IpNet>, refused: Vec<RefusedTarget>) {
         let generation = self.assignment.as_ref().map_or(0, |assignment| assignment.generation);
         self.link.probing(generation, peers);
         self.probers = probers;
         for target in refused.iter().filter(|target| !self.refused.contains(target)) {
-            let Refused { port, address, why } = target;
-            self.link.refused(port.clone(), *address, format!("it {why}"));
+            self.link.refused(target.clone());
         }
         self.refused = refused;
     }

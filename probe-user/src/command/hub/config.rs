@@ -8,10 +8,12 @@ use ipnet::IpNet;
 use probe_host::hostname::hostname;
 use probe_hub::credentials::Credentials;
 use probe_hub::enrol::Address;
+use probe_hub::hub::matrix::MAX_PEERS;
 use probe_hub::name::HostName;
 use probe_hub::server::own_address;
 
 use crate::command::hub::args::{EnrollArgs, FleetArgs, HubAction, HubArgs, StatusArgs};
+use crate::command::hub::site::api::MAX_TOP;
 use crate::command::shared::credentials;
 use crate::command::shared::values::{self, ConfigError, wrong};
 use crate::output::Format;
@@ -23,11 +25,6 @@ const WEB_PORT: u16 = 9864;
 const NOT_SERVED: &str = "none";
 /// Less has no room for the results of one day of a small fleet.
 const MIN_STORE: u64 = 16 << 20;
-/// As many peers of one port as the matrix keeps.
-const MAX_NEIGHBOURS: usize = 1024;
-
-/// Worst pairs of one reply.
-const MAX_TOP: usize = 1000;
 
 #[derive(Debug, Clone)]
 pub enum HubCommand {
@@ -128,7 +125,7 @@ pub fn validate(args: HubArgs) -> Result<HubCommand, ConfigError> {
                 )),
                 bytes => Ok(bytes),
             }?,
-            neighbours: match values::number("--neighbours", &args.neighbours, MAX_NEIGHBOURS)? {
+            neighbours: match values::number("--neighbours", &args.neighbours, MAX_PEERS)? {
                 0 => wrong("--neighbours 0 would measure nothing; use 1 or more"),
                 number => Ok(number),
             }?,

@@ -1,6 +1,6 @@
 //! What `--listen` shows of a hub.
 
-mod api;
+pub mod api;
 mod assets;
 mod cells;
 mod metrics;
@@ -25,7 +25,7 @@ use crate::serve::site::{Page, Request, Site, SlowPage};
 use crate::serve::stream::Records;
 
 /// The reply of the API to a query, for [`query::serve`].
-pub async fn answer(source: impl Source, name: &str, query: &str) -> query::Answer {
+pub async fn answer(source: impl Source, name: &str, query: &str) -> query::QueryReply {
     let missing = || (StatusCode::NOT_FOUND.as_u16(), format!("nothing is named {name}"));
     let page = api::page(&source, &format!("/api/v1/{name}"), query)
         .ok_or_else(missing)?

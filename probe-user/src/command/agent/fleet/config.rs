@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 use probe_core::agent::config::MAX_PEERS;
-use probe_hub::agent::DEFAULT_SPOOL_SIZE;
+use probe_hub::agent::DEFAULT_BUFFER_SIZE;
 use probe_hub::connection;
 use probe_hub::credentials::Credentials;
 use probe_hub::name::PortName;
@@ -62,7 +62,7 @@ pub fn validate(args: FleetArgs, interface: &str) -> Result<Option<FleetConfig>,
         allow: values::prefixes("--hub-allow", &args.hub_allow)?,
         max_peers: max_peers.transpose()?.unwrap_or(DEFAULT_MAX_PEERS),
         buffer: args.hub_buffer.unwrap_or_else(|| BUFFER.into()),
-        buffer_size: buffer_size.transpose()?.unwrap_or(DEFAULT_SPOOL_SIZE),
+        buffer_size: buffer_size.transpose()?.unwrap_or(DEFAULT_BUFFER_SIZE),
         netns: args.hub_netns,
     }))
 }

@@ -8,16 +8,9 @@ use probe_common::abi::{Address, MAX_ADDED_PREFIXES};
 use probe_common::family::Family;
 use probe_core::reflector::policy::Policy;
 use probe_host::link::TargetRefusal;
+use probe_hub::agent::RefusedTarget;
 use probe_hub::message::assignment::{Assignment, Target};
 use probe_hub::name::PortName;
-
-/// An address that is not probed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refused {
-    pub port: PortName,
-    pub address: IpAddr,
-    pub why: String,
-}
 
 /// The addresses to probe, and the targets that have none for this port. A target is probed at its first address of each IP
 /// version that is in use here and can be reached.
@@ -25,7 +18,7 @@ pub fn choose(
     targets: &[Target],
     policy: &Policy,
     unreachable: &[(IpAddr, TargetRefusal)],
-) -> (Vec<(IpAddr, PortName)>, Vec<Refused>) {
+) -> (Vec<(IpAddr, PortName)>, Vec<RefusedTarget>) {
     let (mut chosen, mut refused) = (Vec::new(), Vec::new());
     let mut owners: HashMap<IpAddr, &PortName> = HashMap::new();
     for target in targets {
@@ -35,7 +28,7 @@ pub fn choose(
             let family = Family::of(address);
             match (refusal(address, policy, unreachable), owners.get(&address)) {
                 (Some(why), _) => reasons.push((address, why)),
-                (None, Some(owner)) => reasons.push((address, format!("is an address of {owner}, too"))),
+                (None, Some(owner)) => reasons.push((address, format!("it is an address of {owner}, too"))),
                 (None, None) if families.contains(&family) => {}
                 (None, None) => {
                     families.push(family);
@@ -45,7 +38,7 @@ pub fn choose(
             }
         }
         if families.is_empty() {
-            refused.extend(reasons.into_iter().map(|(address, why)| Refused {
+            refused.extend(reasons.into_iter().map(|(address, why)| RefusedTarget {
                 port: target.port.clone(),
                 address,
                 why,
@@ -58,14 +51,14 @@ pub fn choose(
 fn refusal(address: IpAddr, policy: &Policy, unreachable: &[(IpAddr, TargetRefusal)]) -> Option<String> {
     let family = Family::of(address);
     if policy.is_own(address) {
-        Some("is an address of this port itself".to_owned())
+        Some("it is an address of this port itself".to_owned())
     } else if !Address::from(address).is_answerable(family) {
-        Some("is not the address of a host".to_owned())
+        Some("it is not the address of a host".to_owned())
     } else if !policy.has_address(family) {
-        Some(format!("is {family}, and this port has no such address"))
+        Some(format!("it is {family}, and this port has no such address"))
     } else {
         let found = unreachable.iter().find(|(other, _)| *other == address);
-        found.map(|(_, refusal)| refusal.to_string())
+        found.map(|(_, refusal)| format!("it {refusal}"))
     }
 }
 
@@ -110,19 +103,19 @@ mod tests {
         type Case<'a> = (&'a [&'a str], &'a str, &'a str, &'a str);
         const V4: &[&str] = &["10.1.0.5/24"];
         const BOTH: &[&str] = &["10.1.0.5/24", "fd01::5/64"];
-        const BLACKHOLE: &str = "has a blackhole route: this host drops packets to it; `ip route` lists the routes";
+        const BLACKHOLE: &str = "it has a blackhole route: this host drops packets to it; `ip route` lists the routes";
         let unreachable = [("10.8.0.1".parse().unwrap(), TargetRefusal::Blackhole)];
         let table: [Case<'_>; 12] = [
             (BOTH, "10.2.0.7 10.2.0.8 fd02::7", "10.2.0.7 fd02::7", ""),
             (V4, "fd02::7 10.2.0.7", "10.2.0.7", ""),
-            (V4, "fd02::7", "", "is IPv6, and this port has no such address"),
-            (&[], "10.2.0.7", "", "is IPv4, and this port has no such address"),
+            (V4, "fd02::7", "", "it is IPv6, and this port has no such address"),
+            (&[], "10.2.0.7", "", "it is IPv4, and this port has no such address"),
             (BOTH, "10.1.0.5 10.2.0.7", "10.2.0.7", ""),
-            (BOTH, "10.1.0.5", "", "is an address of this port itself"),
-            (BOTH, "224.0.0.1", "", "is not the address of a host"),
-            (BOTH, "127.0.0.1", "", "is not the address of a host"),
-            (BOTH, "::", "", "is not the address of a host"),
-            (BOTH, "10.9.0.1", "", "is an address of first/p, too"),
+            (BOTH, "10.1.0.5", "", "it is an address of this port itself"),
+            (BOTH, "224.0.0.1", "", "it is not the address of a host"),
+            (BOTH, "127.0.0.1", "", "it is not the address of a host"),
+            (BOTH, "::", "", "it is not the address of a host"),
+            (BOTH, "10.9.0.1", "", "it is an address of first/p, too"),
             (BOTH, "10.8.0.1 10.2.0.7", "10.2.0.7", ""),
             (BOTH, "10.8.0.1", "", BLACKHOLE),
         ];

@@ -3,10 +3,10 @@
 use anyhow::Result;
 use log::info;
 use probe_host::clock::monotonic_ns;
-use probe_hub::agent::Request;
+use probe_hub::agent::{RefusedTarget, Request};
 use probe_io::port::Answering;
 
-use crate::command::agent::fleet::targets::{self, Refused};
+use crate::command::agent::fleet::targets;
 use crate::command::agent::fleet::{Fleet, Work, session_key};
 use crate::command::agent::run::Run;
 
@@ -44,10 +44,10 @@ impl Run {
         let addresses = peers.iter().map(|(address, _)| *address).collect();
         let without_room = self.agent.assign(addresses, monotonic_ns());
         let taken = peers.extract_if(.., |(address, _)| without_room.contains(address));
-        refused.extend(taken.map(|(address, port)| Refused {
+        refused.extend(taken.map(|(address, port)| RefusedTarget {
             port,
             address,
-            why: "has no room beside the other peers of this port".to_owned(),
+            why: "it has no room beside the other peers of this port".to_owned(),
         }));
         fleet.set_in_force(peers, probers, refused);
         let answering = self.answering(&self.config.endpoint.port.answering);

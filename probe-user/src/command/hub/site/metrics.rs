@@ -112,7 +112,7 @@ fn snapshot(source: &impl Source, now: Now) -> Snapshot {
     let hosts_in_all = fleet.hosts().count();
     drop(fleet);
     let kinds = [Kind::HostDown, Kind::Silent, Kind::Loss].into_iter();
-    let kinds = kinds.chain(problems::Kind::ALL.map(Kind::Problem));
+    let kinds = kinds.chain(problems::ProblemKind::ALL.map(Kind::Problem));
     let mut alerts: BTreeMap<String, u64> = kinds.map(|kind| (kind.to_string(), 0)).collect();
     for alert in source.alerts().raised() {
         *alerts.entry(alert.kind.to_string()).or_default() += 1;
