@@ -4,6 +4,7 @@ mod config;
 mod log_lines;
 
 use std::io;
+use std::mem::replace;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -34,6 +35,8 @@ const MIN_PAUSE: Duration = Duration::from_millis(200);
 const MAX_PAUSE: Duration = Duration::from_secs(10);
 /// A server that has run for so long has not failed to start.
 const STABLE: Duration = Duration::from_secs(60);
+/// A server that is silent for so long while it starts may never be ready, or has large streams.
+const SLOW_START: Duration = Duration::from_secs(10);
 /// For its last writes.
 const STOP_TIMEOUT: Duration = Duration::from_secs(8);
 /// For `nats-server --version`.
@@ -249,9 +252,16 @@ impl Process {
 
     /// Returns when it takes connections.
     async fn ready(&mut self) -> Result<(), ServerError> {
-        while let Some(line) = self.line().await {
-            if line.contains("Server is ready") {
-                return Ok(());
+        let mut is_slow = false;
+        loop {
+            match timeout(SLOW_START, self.line()).await {
+                Ok(Some(line)) if line.contains("Server is ready") => return Ok(()),
+                Ok(Some(_)) => {}
+                Ok(None) => break,
+                Err(_) if !replace(&mut is_slow, true) => {
+                    warn!("nats-server is not ready, and has said nothing for {SLOW_START:?}; waiting for it");
+                }
+                Err(_) => {}
             }
         }
         let status = self.status().await;

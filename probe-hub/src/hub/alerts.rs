@@ -22,6 +22,8 @@ pub const DOWN_NS: u64 = 3 * heartbeat::INTERVAL_NS;
 pub const HOLD_NS: u64 = DOWN_NS + heartbeat::INTERVAL_NS;
 /// Alerts that are shown at once.
 pub const MAX_SHOWN: usize = 1000;
+/// Of those, the ones that one host has caused: what it says must not hide what others say.
+const MAX_OF_HOST: usize = 200;
 /// Alerts that are kept at once. Further ones are dropped.
 const MAX_KEPT: usize = 20_000;
 /// Resolved ones that are remembered.
@@ -53,6 +55,16 @@ pub enum Subject {
     Pair { from: PortName, to: PortName },
     Port { port: PortName },
     Host { host: HostName },
+}
+
+impl Subject {
+    /// The host that says so, or of which it is said.
+    fn host(&self) -> &HostName {
+        match self {
+            Self::Pair { from: port, .. } | Self::Port { port } => &port.host,
+            Self::Host { host } => host,
+        }
+    }
 }
 
 impl std::fmt::Display for Subject {
@@ -155,7 +167,7 @@ enum Stage {
     Shown,
     /// The alert about its host stands for it.
     Folded,
-    /// More than [`MAX_SHOWN`] are there.
+    /// More than [`MAX_SHOWN`] are there, or more than [`MAX_OF_HOST`].
     Beyond,
 }
 
@@ -195,7 +207,7 @@ impl Alerts {
         self.in_stage(Stage::Shown)
     }
 
-    /// The number of alerts beyond [`MAX_SHOWN`].
+    /// The number of alerts that are raised, but not shown.
     pub fn more(&self) -> usize {
         self.in_stage(Stage::Beyond).count()
     }
@@ -412,6 +424,8 @@ impl Alerts {
                 return;
             }
             Slot::Vacant(slot) => {
+                // Until it is shown.
+                let stage = if stage == Stage::Shown { Stage::Beyond } else { stage };
                 slot.insert(Entry { alert, stage });
             }
         }
@@ -428,10 +442,11 @@ impl Alerts {
             }
             _ => false,
         };
+        let is_full = self.shown >= MAX_SHOWN || self.shown_of(key.1.host()) >= MAX_OF_HOST;
         let Some(entry) = self.entries.get_mut(key) else { return };
         if is_folded {
             entry.stage = Stage::Folded;
-        } else if self.shown >= MAX_SHOWN {
+        } else if is_full {
             entry.stage = Stage::Beyond;
         } else {
             entry.stage = Stage::Shown;
@@ -440,10 +455,25 @@ impl Alerts {
         }
     }
 
+    fn shown_of(&self, host: &HostName) -> usize {
+        self.raised().filter(|alert| alert.subject.host() == host).count()
+    }
+
     fn show_more(&mut self) {
+        let mut shown: BTreeMap<&HostName, usize> = BTreeMap::new();
+        for alert in self.raised() {
+            *shown.entry(alert.subject.host()).or_default() += 1;
+        }
         let room = MAX_SHOWN.saturating_sub(self.shown);
-        let beyond: Vec<_> = self.in_stage(Stage::Beyond).take(room).map(Alert::key).collect();
-        for key in beyond {
+        let mut next = Vec::new();
+        for alert in self.in_stage(Stage::Beyond) {
+            let of_host = shown.entry(alert.subject.host()).or_default();
+            if next.len() < room && *of_host < MAX_OF_HOST {
+                *of_host += 1;
+                next.push(alert.key());
+            }
+        }
+        for key in next {
             self.show(&key);
         }
     }

@@ -4,7 +4,7 @@
 //! know that another has the lease, cannot overwrite what that has written. If it writes an entry that the other had no reason
 //! to change, then the other sees it, and writes its own again with a higher generation.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -272,7 +272,7 @@ async fn refresh(hub: &Hub, key: &str) -> Result<()> {
     Ok(())
 }
 
-/// Deletes the entries of ports that were silent for long. Other hubs forget a port when its presence is deleted.
+/// Deletes the entries of ports that were silent for long, and those that are of no port. Other hubs forget a port when its presence is deleted.
 async fn clean(hub: &Hub) {
     let gone = hub.fleet().gone(hub.config().gone_ns, Now::read().monotonic_ns);
     for (id, key, revision) in gone {
@@ -287,6 +287,29 @@ async fn clean(hub: &Hub) {
         }
         hub.fleet().forget(id);
     }
+    let surplus = hub.fleet().take_surplus();
+    if hub.is_coordinator()
+        && let Err(error) = remove(hub, surplus).await
+    {
+        log::warn!(
+            "entries of no port cannot be removed from the bucket {}: {error:#}",
+            subjects::PRESENCE
+        );
+    }
+}
+
+/// Removes entries of the presence bucket, unless they have changed. Nothing is left of them, as it would be of deleted ones.
+async fn remove(hub: &Hub, entries: BTreeMap<String, u64>) -> Result<()> {
+    if entries.is_empty() {
+        return Ok(());
+    }
+    let stream = format!("KV_{}", subjects::PRESENCE);
+    let stream = hub.jetstream().get_stream_no_info(stream).await?;
+    for (key, revision) in entries {
+        let subject = subjects::entry(subjects::PRESENCE, &key);
+        stream.purge().filter(subject).sequence(revision + 1).await?;
+    }
+    Ok(())
 }
 
 /// `revision` is that of the presence, if there is one: it may just have come back.

@@ -16,6 +16,8 @@ mod presences;
 pub use port::{ALIVE_NS, Assigned, Heard, Port, PortId};
 
 pub const MAX_PORTS_PER_HOST: usize = 64;
+/// Entries of no port that are remembered at once.
+const MAX_SURPLUS: usize = 100_000;
 /// Longest content of a presence.
 pub const MAX_PRESENCE: usize = 16 << 10;
 /// A clock that is off by more is a problem.
@@ -45,6 +47,10 @@ pub struct Fleet {
     addresses: HashMap<(String, IpAddr), PortId>,
     /// Entries that are to be looked at, by key: the newest content and its revision.
     offered: BTreeMap<String, (Option<Vec<u8>>, u64)>,
+    /// Keys of entries that cannot be read. They count as ports.
+    unread: BTreeSet<String>,
+    /// Entries that are of no port, and their revisions: a host could fill the bucket with them.
+    surplus: BTreeMap<String, u64>,
     /// Ports that lack an address because another has it.
     contested: BTreeSet<PortId>,
     problems: Problems,
@@ -178,11 +184,16 @@ impl Fleet {
         self.problems.forget(&port.name);
     }
 
+    /// Entries of the presence bucket that are to be removed, and their revisions.
+    pub fn take_surplus(&mut self) -> BTreeMap<String, u64> {
+        std::mem::take(&mut self.surplus)
+    }
+
     /// Keys of all entries of the presence bucket that this hub knows.
     pub fn keys(&self) -> Vec<String> {
         let present = self.ports().filter(|(_, port)| port.is_present);
-        let offered = self.offered.keys().cloned();
-        present.map(|(_, port)| port.name.tokens()).chain(offered).collect()
+        let others = self.offered.keys().chain(&self.unread).cloned();
+        present.map(|(_, port)| port.name.tokens()).chain(others).collect()
     }
 
     /// Takes a heartbeat by the tokens of its subject. Unknown ports are ignored.

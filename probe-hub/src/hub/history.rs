@@ -11,9 +11,10 @@ use async_nats::jetstream::stream::{DirectGetErrorKind, Stream};
 use futures_util::StreamExt as _;
 use probe_core::stats::native::NativeHistogram;
 use prost::Message as _;
+use prost::bytes::Bytes;
 
 use super::handle::Hub;
-use crate::message::windows::{Batch, MINUTE_NS, Window, WireCounts};
+use crate::message::windows::{MINUTE_NS, Window, WireCounts};
 use crate::name::PortName;
 use crate::subjects::{MINUTES, QUARTERS, Results, WINDOWS};
 
@@ -28,6 +29,10 @@ const MAX_PART_BYTES: usize = 16 << 20;
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Batches that are asked for at once.
 const FETCH: usize = 200;
+/// Windows of one batch and one peer: of its addresses.
+const MAX_OF_PEER: usize = 16;
+/// Single probes of a window. Agents send a few.
+const MAX_PROBES: usize = 64;
 /// Windows of one range.
 pub const MAX_WINDOWS: usize = 4000;
 
@@ -155,11 +160,10 @@ async fn of_stream(stream: &Stream, results: Results, from: &PortName, to: &Port
             continue;
         }
         end = start;
-        let part = reader.read(start, end_ns, MAX_BATCHES - batches).await?;
-        batches += part.batches.len();
+        let part = reader.read(start, end_ns, MAX_BATCHES - batches, &peer).await?;
+        batches += part.batches;
         bytes += part.bytes;
-        let windows = part.batches.into_iter().flat_map(|batch| of_peer(batch, &peer));
-        let mut windows: Vec<_> = windows.collect();
+        let mut windows = part.windows;
         windows.sort_by_key(|timed| timed.end_ns);
         history.windows.extend(windows.into_iter().rev());
         history.is_cut = part.is_cut || bytes >= MAX_BYTES || history.windows.len() > limit;
@@ -171,18 +175,67 @@ async fn of_stream(stream: &Stream, results: Results, from: &PortName, to: &Port
     Ok(history)
 }
 
-fn of_peer(batch: Batch, peer: &str) -> impl Iterator<Item = Timed> {
-    let (start_ns, end_ns) = (batch.start_ns, batch.end_ns);
-    let windows = batch.windows.into_iter().filter(move |window| window.peer == peer);
-    windows.map(move |window| Timed {
-        start_ns,
-        end_ns,
-        window,
-    })
+/// A batch whose windows are not read yet. Anybody may have sent it, and windows can take a thousand times the memory of their
+/// bytes.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Sealed {
+    #[prost(fixed64, tag = "3")]
+    start_ns: u64,
+    #[prost(fixed64, tag = "4")]
+    end_ns: u64,
+    #[prost(bytes = "bytes", repeated, tag = "5")]
+    windows: Vec<Bytes>,
+}
+
+/// The part of a window that says whose it is.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Addressed {
+    #[prost(bytes = "bytes", tag = "2")]
+    peer: Bytes,
+}
+
+/// The part of a batch that says when it ends.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Ending {
+    #[prost(fixed64, tag = "4")]
+    end_ns: u64,
+}
+
+impl Sealed {
+    fn of_peer(self, peer: &str) -> impl Iterator<Item = Timed> {
+        let Self {
+            start_ns,
+            end_ns,
+            windows,
+        } = self;
+        let is_of_peer =
+            move |window: &Bytes| Addressed::decode(window.clone()).is_ok_and(|window| window.peer == peer.as_bytes());
+        let windows = windows.into_iter().filter(is_of_peer).take(MAX_OF_PEER);
+        let windows = windows
+            .filter_map(|window| Window::decode(window).ok())
+            .filter(is_plausible);
+        windows.map(move |window| Timed {
+            start_ns,
+            end_ns,
+            window,
+        })
+    }
+}
+
+/// Whether it could be that of an agent.
+fn is_plausible(window: &Window) -> bool {
+    let delays = [&window.rtt, &window.residence, &window.forward, &window.backward];
+    let mut histograms = delays
+        .into_iter()
+        .flatten()
+        .filter_map(|delay| delay.histogram.as_ref());
+    window.probes.len() <= MAX_PROBES && histograms.all(|histogram| histogram.native().is_some())
 }
 
 struct Part {
-    batches: Vec<Batch>,
+    windows: Vec<Timed>,
+    batches: usize,
+    /// Of all windows of the batches.
     bytes: usize,
     /// The newest were left out.
     is_cut: bool,
@@ -196,7 +249,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     /// The batches from a sequence number on that end until `end_ns`.
-    async fn read(&self, start_sequence: u64, end_ns: u64, max_batches: usize) -> Result<Part> {
+    async fn read(&self, start_sequence: u64, end_ns: u64, max_batches: usize, peer: &str) -> Result<Part> {
         let config = pull::Config {
             deliver_policy: DeliverPolicy::ByStartSequence { start_sequence },
             filter_subject: self.subject.clone(),
@@ -206,7 +259,7 @@ impl Reader<'_> {
             ..pull::Config::default()
         };
         let consumer = self.stream.create_consumer(config).await?;
-        let part = read_part(&consumer, end_ns, max_batches).await;
+        let part = read_part(&consumer, end_ns, max_batches, peer).await;
         // The server would delete it soon.
         let _ = self.stream.delete_consumer(&consumer.cached_info().name).await;
         part
@@ -234,7 +287,7 @@ impl Reader<'_> {
         match message {
             Ok(message) => {
                 // What cannot be read has no end: it is taken for old.
-                let end_ns = Batch::decode(message.payload).map_or(0, |batch| batch.end_ns);
+                let end_ns = Ending::decode(message.payload).map_or(0, |batch| batch.end_ns);
                 Ok(Some((message.sequence, end_ns)))
             }
             Err(error) if error.kind() == DirectGetErrorKind::NotFound => Ok(None),
@@ -243,9 +296,10 @@ impl Reader<'_> {
     }
 }
 
-async fn read_part(consumer: &Consumer<pull::Config>, end_ns: u64, max_batches: usize) -> Result<Part> {
+async fn read_part(consumer: &Consumer<pull::Config>, end_ns: u64, max_batches: usize, peer: &str) -> Result<Part> {
     let mut part = Part {
-        batches: Vec::new(),
+        windows: Vec::new(),
+        batches: 0,
         bytes: 0,
         is_cut: false,
     };
@@ -257,14 +311,15 @@ async fn read_part(consumer: &Consumer<pull::Config>, end_ns: u64, max_batches: 
             let payload = message.map_err(|error| anyhow!(error))?.payload.clone();
             fetched += 1;
             let bytes = payload.len();
-            let Ok(batch) = Batch::decode(payload) else { continue };
-            part.is_cut = part.batches.len() >= max_batches || part.bytes + bytes > MAX_PART_BYTES;
+            let Ok(batch) = Sealed::decode(payload) else { continue };
+            part.is_cut = part.batches >= max_batches || part.bytes + bytes > MAX_PART_BYTES;
             if batch.end_ns > end_ns || part.is_cut {
                 part.is_cut &= batch.end_ns <= end_ns;
                 return Ok(part);
             }
             part.bytes += bytes;
-            part.batches.push(batch);
+            part.batches += 1;
+            part.windows.extend(batch.of_peer(peer));
         }
         if fetched < FETCH {
             return Ok(part);
@@ -275,6 +330,46 @@ async fn read_part(consumer: &Consumer<pull::Config>, end_ns: u64, max_batches: 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::windows::{Batch, Delay, Histogram, Probe};
+
+    #[test]
+    fn what_no_agent_sends_takes_no_memory() {
+        let window = |probes, histogram: Option<Histogram>| Window {
+            peer: "h2/p".to_owned(),
+            probes: vec![Probe::default(); probes],
+            forward: histogram.map(|histogram| Delay {
+                histogram: Some(histogram),
+                ..Delay::default()
+            }),
+            ..Window::default()
+        };
+        let counts = |counts: usize| Histogram {
+            positive: vec![1; counts],
+            positive_counts: vec![1; counts],
+            ..Histogram::default()
+        };
+        let read = |windows: Vec<Window>| {
+            let (start_ns, end_ns) = (1, 2);
+            let batch = Batch {
+                start_ns,
+                end_ns,
+                windows,
+                ..Batch::default()
+            };
+            let sealed = Sealed::decode(&batch.encode_to_vec()[..]).unwrap();
+            let times = (start_ns, end_ns);
+            assert_eq!(Ending::decode(&batch.encode_to_vec()[..]).unwrap().end_ns, end_ns);
+            let windows: Vec<_> = sealed.of_peer("h2/p").collect();
+            assert!(windows.iter().all(|timed| (timed.start_ns, timed.end_ns) == times));
+            windows.len()
+        };
+        assert_eq!(
+            read(vec![window(4, Some(counts(9))), Window::default(), window(0, None)]),
+            2
+        );
+        assert_eq!(read(vec![window(0, None); 100_000]), MAX_OF_PEER);
+        assert_eq!(read(vec![window(100_000, None), window(0, Some(counts(100_000)))]), 0);
+    }
 
     #[test]
     fn long_ranges_are_read_from_roll_ups_and_in_parts() {

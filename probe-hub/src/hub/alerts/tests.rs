@@ -222,7 +222,7 @@ fn problems_are_resolved_when_they_are_gone() {
 #[test]
 fn many_alerts_are_counted() {
     let mut alerts = Alerts::default();
-    let pair = |number: usize| (format!("a/{}", number % 100), format!("b{}/p", number / 100));
+    let pair = |number: usize| (format!("a{}/p", number % 100), format!("b{}/p", number / 100));
     for number in 0..MAX_KEPT + 5 {
         let (from, to) = pair(number);
         alerts.silent(silent(&from, &to, Some(Direction::Forward)), 5 * S);
@@ -235,6 +235,25 @@ fn many_alerts_are_counted() {
     alerts.tick(&hosts(ALIVE), well, 7 * S);
     assert_eq!(figures(&alerts), (MAX_SHOWN, MAX_KEPT - MAX_SHOWN - 1, 5));
     assert_eq!(alerts.changes().len(), 2);
+}
+
+#[test]
+fn one_host_does_not_hide_the_alerts_of_others() {
+    let mut alerts = Alerts::default();
+    let mut say = |from: &str, to: usize| {
+        alerts.silent(silent(from, &format!("b{to}/p"), Some(Direction::Forward)), 5 * S);
+    };
+    for number in 0..2 * MAX_SHOWN {
+        say("a/p", number);
+    }
+    say("c/p", 0);
+    let of = |alerts: &Alerts, host: &str| alerts.shown_of(&host.parse().unwrap());
+    assert_eq!([of(&alerts, "a"), of(&alerts, "c")], [MAX_OF_HOST, 1]);
+    for number in [0, 1] {
+        alerts.answering(port("a/p"), port(&format!("b{number}/p")), 6 * S, 6 * S);
+    }
+    alerts.tick(&hosts(ALIVE), well, 7 * S);
+    assert_eq!([of(&alerts, "a"), of(&alerts, "c")], [MAX_OF_HOST, 1]);
 }
 
 #[test]

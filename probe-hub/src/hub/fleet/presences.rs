@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::port::{Port, PortId, fingerprint};
-use super::{Allowed, Fleet, MAX_PORTS_PER_HOST, MAX_PRESENCE, Now};
+use super::{Allowed, Fleet, MAX_PORTS_PER_HOST, MAX_PRESENCE, MAX_SURPLUS, Now};
 use crate::hub::problems::ProblemKind;
 use crate::message::presence::{NETWORK, Presence};
 use crate::name::{HostName, PortName};
@@ -18,6 +18,9 @@ impl Fleet {
     pub fn offer(&mut self, key: &str, content: Option<&[u8]>, revision: u64, now: Now) {
         let Some(name) = PortName::from_tokens(key) else {
             log::debug!("the presence bucket has the key {key:?}, which names no port");
+            if content.is_some() {
+                self.refuse(key, revision);
+            }
             return;
         };
         let known = self.id_of_tokens(key).and_then(|id| self.port(id));
@@ -26,9 +29,11 @@ impl Fleet {
         }
         if known.is_none() && !self.offered.contains_key(key) {
             if content.is_none() {
+                self.unread.remove(key);
                 return;
             }
-            if self.number_of_ports(&name.host) >= MAX_PORTS_PER_HOST {
+            if !self.unread.contains(key) && self.number_of_ports(&name.host) >= MAX_PORTS_PER_HOST {
+                self.refuse(key, revision);
                 let text = format!("its host has {MAX_PORTS_PER_HOST} ports already, and no more are taken");
                 self.problems.raise(name, ProblemKind::TooManyPorts, text, now.utc_ns);
                 return;
@@ -38,12 +43,21 @@ impl Fleet {
         self.offered.insert(key.to_owned(), (content, revision));
     }
 
+    fn refuse(&mut self, key: &str, revision: u64) {
+        if self.surplus.len() < MAX_SURPLUS {
+            self.surplus.insert(key.to_owned(), revision);
+        }
+    }
+
     fn number_of_ports(&self, host: &HostName) -> usize {
         let prefix = format!("{host}.");
-        let offered = self.offered.range(prefix.clone()..);
-        let of_host = offered.take_while(|(key, _)| key.starts_with(&prefix));
-        let new = of_host.filter(|(key, _)| !self.ids.contains_key(*key)).count();
-        new + self.hosts.get(host).map_or(0, BTreeSet::len)
+        let is_of_host = |key: &&String| key.starts_with(&prefix);
+        let offered = self.offered.range(prefix.clone()..).map(|(key, _)| key);
+        let new = offered
+            .take_while(is_of_host)
+            .filter(|key| !self.ids.contains_key(*key) && !self.unread.contains(*key));
+        let unread = self.unread.range(prefix.clone()..).take_while(is_of_host);
+        new.count() + unread.count() + self.hosts.get(host).map_or(0, BTreeSet::len)
     }
 
     /// Applies the entries that were offered, in the order of the bucket, except those of ports that change too often. Says
@@ -87,8 +101,14 @@ impl Fleet {
         let Some(name) = PortName::from_tokens(key) else { return };
         let mut presence = match read(content, &name) {
             Ok(presence) => presence,
-            Err(why) => return self.problems.raise(name, ProblemKind::BadPresence, why, now.utc_ns),
+            Err(why) => {
+                if !self.ids.contains_key(key) {
+                    self.unread.insert(key.to_owned());
+                }
+                return self.problems.raise(name, ProblemKind::BadPresence, why, now.utc_ns);
+            }
         };
+        self.unread.remove(key);
         for kind in [ProblemKind::BadPresence, ProblemKind::TooManyPorts] {
             self.problems.clear(&name, kind);
         }
@@ -226,6 +246,7 @@ impl Fleet {
     }
 
     fn delete(&mut self, key: &str) {
+        self.unread.remove(key);
         let Some(id) = self.id_of_tokens(key) else { return };
         self.withdraw(id);
         if let Some(port) = self.port(id) {

@@ -272,6 +272,11 @@ fn a_host_has_a_bounded_number_of_ports() {
     }
     fleet.settle(&allowed, at(0));
     assert_eq!(fleet.ports().count(), MAX_PORTS_PER_HOST);
+    let surplus = fleet.take_surplus();
+    assert_eq!(
+        (surplus.len(), surplus.get("h.p99")),
+        (100 - MAX_PORTS_PER_HOST, Some(&100))
+    );
     // A port that is deleted still counts, for a day.
     fleet.offer("h.p0", None, 200, at(1));
     fleet.settle(&allowed, at(1));
@@ -285,6 +290,25 @@ fn a_host_has_a_bounded_number_of_ports() {
     assert_eq!((fleet.hosts().count(), fleet.problems().iter().count()), (0, 37));
     set(&mut fleet, &presence("h/new", &["10.0.0.2"]), at(86_402));
     assert_eq!(addresses(&fleet, "h/new"), ["10.0.0.2"]);
+}
+
+#[test]
+fn entries_that_cannot_be_read_count_as_ports() {
+    let mut fleet = Fleet::default();
+    let number = MAX_PORTS_PER_HOST as u64;
+    for index in 0..number + 10 {
+        fleet.offer(&format!("h.p{index}"), Some(b"{}"), index + 1, at(0));
+        fleet.settle(&allowed, at(0));
+    }
+    fleet.offer("h.=zz", Some(b"{}"), 1000, at(0));
+    let surplus = fleet.take_surplus();
+    assert_eq!((surplus.len(), surplus.get("h.=zz")), (11, Some(&1000)));
+    assert_eq!((fleet.keys().len() as u64, fleet.ports().count()), (number, 0));
+    // They have room for others when they are gone, or are right.
+    fleet.offer("h.p0", None, 1001, at(100));
+    set(&mut fleet, &presence("h/p1", &["10.0.0.1"]), at(100));
+    set(&mut fleet, &presence("h/new", &["10.0.0.2"]), at(100));
+    assert_eq!((fleet.ports().count(), fleet.take_surplus().len()), (2, 0));
 }
 
 #[test]
