@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use async_nats::jetstream;
 
-use crate::connection;
+use crate::connection::{self, Problem};
 
 mod alerting;
 pub mod alerts;
@@ -39,9 +39,15 @@ impl Hub {
             connection::connect(&config.credentials, |event| async move { log::info!("NATS: {event}") }).await?;
         let jetstream = jetstream::new(client);
         let servers = config.credentials.servers.join(", ");
-        stores::make(&jetstream, &config.limits, START_TIMEOUT)
-            .await
-            .with_context(|| format!("the NATS server {servers} cannot be used"))?;
+        if let Err(error) = stores::make(&jetstream, &config.limits, START_TIMEOUT).await {
+            // Without a connection the error says only that there was no reply.
+            if let Err(Problem::Unreachable(why) | Problem::Refused(why)) =
+                connection::diagnose(&config.credentials).await
+            {
+                bail!("{why}");
+            }
+            return Err(error.context(format!("the NATS server {servers} cannot be used")));
+        }
         if let Some(why) = connection::too_old(&jetstream.client().server_info()) {
             bail!("{servers}: {why}");
         }

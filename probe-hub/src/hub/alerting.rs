@@ -291,12 +291,15 @@ impl Alerting {
             BTreeMap::new()
         };
         for ((from, to), verdict) in verdicts {
+            // A host cannot raise alerts about ports that it was not told to probe.
+            let is_target = fleet.targets(from).contains(&to);
             let there = |id| fleet.port(id).filter(|port| is_there(port));
             let (Some(from), Some(to)) = (there(from), there(to)) else {
                 continue;
             };
             let (from, to) = (from.name.clone(), to.name.clone());
             match verdict {
+                Verdict::Above(_) if !is_target => {}
                 Verdict::Above(lossy) => alerts.loss(from, to, Some(lossy), now.utc_ns),
                 Verdict::Below => alerts.loss(from, to, None, now.utc_ns),
                 Verdict::Answers { start_ns } => alerts.answering(from, to, start_ns, now.utc_ns),

@@ -151,7 +151,7 @@ fn is_final(error: &anyhow::Error) -> bool {
     error
         .chain()
         .filter_map(|cause| cause.downcast_ref::<jetstream::Error>())
-        .any(|error| error.code() != 503)
+        .any(|error| error.code() != 503 || error.to_string().contains("no space left"))
 }
 
 #[cfg(test)]

@@ -25,6 +25,8 @@ const WEB_PORT: u16 = 9864;
 const NOT_SERVED: &str = "none";
 /// Less has no room for the results of one day of a small fleet.
 const MIN_STORE: u64 = 16 << 20;
+/// Assignments are written at most each second.
+const MIN_ROTATION_NS: u64 = 10_000_000_000;
 
 #[derive(Debug, Clone)]
 pub enum HubCommand {
@@ -129,7 +131,13 @@ pub fn validate(args: HubArgs) -> Result<HubCommand, ConfigError> {
                 0 => wrong("--neighbours 0 would measure nothing; use 1 or more"),
                 number => Ok(number),
             }?,
-            rotation_ns: values::duration_ns("--rotation", &args.rotation)?,
+            rotation_ns: match values::duration_ns("--rotation", &args.rotation)? {
+                rotation_ns if rotation_ns < MIN_ROTATION_NS => wrong(format!(
+                    "--rotation {} would write new assignments all the time; use 10s or more",
+                    args.rotation
+                )),
+                rotation_ns => Ok(rotation_ns),
+            }?,
             webhook: args.webhook.map(webhook).transpose()?,
             serve: match args.listen == NOT_SERVED {
                 true => None,
@@ -297,6 +305,7 @@ mod tests {
             ("--neighbours 0", "--neighbours"),
             ("--neighbours 2000", "--neighbours"),
             ("--rotation 0s", "--rotation"),
+            ("--rotation 9s", "use 10s or more"),
             ("--webhook h", "--webhook"),
             ("--listen 9864", "write 127.0.0.1:9864"),
             ("--name a.b", "--name"),
