@@ -245,12 +245,8 @@ fn enroll(kstamp: &Path, state: &Path, directory: &Path, hosts: u32) -> Result<V
         signals::check()?;
         let name = format!("h{number}");
         let file = directory.join(format!("{name}.toml"));
-        let mut command = hub_command(
-            kstamp,
-            state,
-            &["hub", "enroll", &name, "--prefix", "10.0.0.0/8", "--output"],
-        );
-        exec::capture(command.arg(&file))?;
+        let mut command = hub_command(kstamp, state, &["hub", "enroll", &name, "--prefix", "10.0.0.0/8"]);
+        exec::capture(command.arg("--output").arg(&file))?;
         Ok(file)
     };
     (0..hosts).map(enroll).collect()
