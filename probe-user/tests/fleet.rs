@@ -160,9 +160,18 @@ impl Hub {
         timeout(TEST_TIMEOUT, found).await.expect("an event")
     }
 
+    /// The server may lose a request while it reloads its configuration.
     async fn batches(&self) -> u64 {
-        let mut stream = self.jetstream.get_stream(WINDOWS.stream).await.unwrap();
-        stream.info().await.unwrap().state.messages
+        let stream = async {
+            loop {
+                match self.jetstream.get_stream(WINDOWS.stream).await {
+                    Ok(stream) => return stream,
+                    Err(error) => eprintln!("asked again: {error}"),
+                }
+            }
+        };
+        let stream = timeout(TEST_TIMEOUT, stream).await.expect("a stream");
+        stream.cached_info().state.messages
     }
 
     /// The processes of which there are windows.
