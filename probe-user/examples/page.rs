@@ -179,6 +179,7 @@ fn start(at_ns: u64) -> Start {
         rate: 0,
         rate_source: 0,
         rate_group: 0,
+        fleet: None,
         volley_limit: 0,
         user: "nobody".to_owned(),
         capabilities: Vec::new(),
