@@ -15,6 +15,35 @@ pub const DISTRIBUTION: &[Field] = &[
     ("count", "integer", "Number of samples."),
 ];
 
+/// Fields of the record `window` that a window in a history has.
+const OF_HISTORY: [&str; 19] = [
+    "start",
+    "end",
+    "sent",
+    "received",
+    "lost",
+    "pending",
+    "lost_forward",
+    "lost_backward",
+    "lost_unknown",
+    "late",
+    "duplicates",
+    "reordered",
+    "collector_lost",
+    "send_failed",
+    "unanswered",
+    "not_sent",
+    "rtt_ns",
+    "forward_ns",
+    "backward_ns",
+];
+
+/// The fields of the record `window` that a window in a history has, with these others.
+pub fn of_history(others: &[&str]) -> impl Iterator<Item = &'static Field> {
+    let all = RESULTS.iter().flat_map(|fields| fields.iter());
+    all.filter(|(name, ..)| OF_HISTORY.contains(name) || others.contains(name))
+}
+
 #[rustfmt::skip]
 pub const RESULTS: &[&[Field]] = &[
     &[

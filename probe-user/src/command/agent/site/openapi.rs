@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::command::agent::site::api::{DEFAULT_LIMIT, MAX_LIMIT, RECENT, STATUS};
-use crate::output::field_lists::{DISTRIBUTION, Field, ONE_WAY_CLOCK, RESULTS};
+use crate::output::field_lists::{DISTRIBUTION, Field, ONE_WAY_CLOCK, of_history};
 use crate::output::history::{PEER, ROW};
 use crate::output::records::RECORDS;
 use crate::serve::openapi::{self, fields, get, list, object, parameter, reference, reply, require};
@@ -17,30 +17,6 @@ const ABSENT: [(&str, &str); 5] = [
     ("peer", "moved_from"),
     ("peer", "name"),
     ("peer", "version"),
-];
-/// Fields of the record `window` that a row has.
-const OF_WINDOW: [&str; 21] = [
-    "peer",
-    "path",
-    "start",
-    "end",
-    "sent",
-    "received",
-    "lost",
-    "pending",
-    "lost_forward",
-    "lost_backward",
-    "lost_unknown",
-    "late",
-    "duplicates",
-    "reordered",
-    "collector_lost",
-    "send_failed",
-    "unanswered",
-    "not_sent",
-    "rtt_ns",
-    "forward_ns",
-    "backward_ns",
 ];
 
 pub fn document() -> Value {
@@ -105,11 +81,12 @@ fn schemas() -> Value {
     for kind in EVENTS {
         add(&title(kind), record(kind, &mut of_record(kind)));
     }
-    let of_window = RESULTS.iter().flat_map(|fields| fields.iter());
-    let of_window = of_window.filter(|(name, ..)| OF_WINDOW.contains(name));
     add(
         "Window",
-        record("window", &mut of_window.chain(ONE_WAY_CLOCK).chain(ROW)),
+        record(
+            "window",
+            &mut of_history(&["peer", "path"]).chain(ONE_WAY_CLOCK).chain(ROW),
+        ),
     );
     add(
         "OfPath",

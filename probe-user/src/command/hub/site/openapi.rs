@@ -4,33 +4,11 @@ use serde_json::{Map, Value, json};
 
 use crate::command::hub::site::api::{DEFAULT_LIMIT, DEFAULT_TOP, MAX_LIMIT, MAX_TOP};
 use crate::command::hub::site::rows::{ALERT, HOST, HUB, PAIR, PORT, PROBE};
-use crate::output::field_lists::{DISTRIBUTION, ONE_WAY_CLOCK, RESULTS};
+use crate::output::field_lists::{DISTRIBUTION, ONE_WAY_CLOCK, of_history};
 use crate::output::history::ROW;
 use crate::serve::openapi::{self, fields, get, list, object, parameter, reference, reply, require};
 use crate::serve::site::BINARY;
 
-/// Fields of the record `window` that a window has here.
-const OF_WINDOW: [&str; 19] = [
-    "start",
-    "end",
-    "sent",
-    "received",
-    "lost",
-    "pending",
-    "lost_forward",
-    "lost_backward",
-    "lost_unknown",
-    "late",
-    "duplicates",
-    "reordered",
-    "collector_lost",
-    "send_failed",
-    "unanswered",
-    "not_sent",
-    "rtt_ns",
-    "forward_ns",
-    "backward_ns",
-];
 /// A name as `probe_hub::name` has it.
 const HOST_PATTERN: &str = "[A-Za-z0-9_-]{1,63}";
 const INTERFACE_PATTERN: &str = "[!-.0-9;-~]{1,15}";
@@ -124,9 +102,7 @@ fn schemas() -> Value {
         add(name, fields(&mut list.iter()));
     }
     add("Distribution", fields(&mut DISTRIBUTION.iter()));
-    let of_window = RESULTS.iter().flat_map(|fields| fields.iter());
-    let of_window = of_window.filter(|(name, ..)| OF_WINDOW.contains(name));
-    let mut window = fields(&mut of_window.chain(ONE_WAY_CLOCK).chain(ROW));
+    let mut window = fields(&mut of_history(&[]).chain(ONE_WAY_CLOCK).chain(ROW));
     require(&mut window, "probes", list("Probe"));
     add("PairWindow", window);
     let is_cut = json!({"type": "boolean", "description": "Whether there are more."});
