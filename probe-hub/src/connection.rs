@@ -23,7 +23,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName}
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use crate::credentials::Credentials;
-use crate::subjects;
+use crate::{spread, subjects};
 
 /// The oldest server that has all that the fleet uses.
 pub const OLDEST_SERVER: (u64, u64) = (2, 11);
@@ -94,8 +94,7 @@ where
 /// the same time.
 fn pause(attempts: usize, random: u64) -> Duration {
     let doubled = Duration::from_millis(100) * 2_u32.saturating_pow(attempts.min(10) as u32);
-    let most = doubled.min(MAX_PAUSE);
-    most / 2 + most.mul_f64(random as f64 / u64::MAX as f64) / 2
+    spread::by(doubled.min(MAX_PAUSE), random)
 }
 
 fn tls(credentials: &Credentials) -> Result<ClientConfig, ConnectionError> {

@@ -12,6 +12,7 @@ pub mod message;
 pub mod name;
 pub mod roots;
 pub mod server;
+pub mod spread;
 pub mod subjects;
 
 // As the integration tests call it, which share this file.

@@ -2,8 +2,6 @@
 //! nothing else.
 
 use std::collections::VecDeque;
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher as _;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,6 +15,7 @@ use ureq::tls::TlsConfig;
 
 use crate::hub::alerts::Change;
 use crate::roots;
+use crate::spread::spread;
 
 /// Changes that wait. Of more, the oldest are dropped.
 pub const MAX_UNSENT: usize = 1000;
@@ -208,8 +207,7 @@ fn send(agent: &Agent, url: &str, message: &Message) -> Outcome {
 /// Twice as long each time. Hubs that start together do not post together.
 fn backoff(failures: u32) -> Duration {
     let backoff = MIN_BACKOFF * 2_u32.saturating_pow((failures - 1).min(16));
-    let random = RandomState::new().hash_one(()) as f64 / u64::MAX as f64;
-    backoff.min(MAX_BACKOFF).mul_f64(0.5 + random / 2.0)
+    spread(backoff.min(MAX_BACKOFF))
 }
 
 #[cfg(test)]

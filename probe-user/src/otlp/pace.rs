@@ -1,7 +1,8 @@
 //! When the next export is due.
 
-use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
+
+use probe_hub::spread::spread;
 
 /// Shortest and longest time between two exports that succeed.
 const MIN_INTERVAL: Duration = Duration::from_secs(1);
@@ -45,12 +46,6 @@ impl Pace {
         let asked = retry_after.unwrap_or_default().min(MAX_RETRY_AFTER);
         spread(backoff.min(MAX_BACKOFF)).max(asked)
     }
-}
-
-/// Between half of the time and all of it.
-fn spread(time: Duration) -> Duration {
-    let random = RandomState::new().hash_one(()) as f64 / u64::MAX as f64;
-    time.mul_f64(0.5 + random / 2.0)
 }
 
 #[cfg(test)]
