@@ -192,7 +192,7 @@ impl SessionSlot {
     /// The unit of the owner's number in [`Self::count`].
     pub const OWNER: u64 = 1 << 32;
 
-    /// What is counted of `session`, if it has the slot.
+    /// The replies to `session`, if the slot is its own.
     pub fn of(&self, session: &ReflectorSessionKey) -> Option<ReflectorSession> {
         let is_owned = self.count >= Self::OWNER;
         let replies = self.count % Self::OWNER;

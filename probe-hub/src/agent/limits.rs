@@ -1,4 +1,4 @@
-//! What this host accepts of an assignment, whoever has signed it.
+//! The limits that this host sets to assignments, also to signed ones.
 
 use std::net::IpAddr;
 

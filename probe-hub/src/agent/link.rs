@@ -226,7 +226,7 @@ struct Worker {
     said: Lines,
 }
 
-/// What was said in the log.
+/// Which log lines were written, so that none is repeated.
 #[derive(Default)]
 struct Lines {
     is_full: Said,
@@ -308,7 +308,7 @@ impl Worker {
             return;
         }
         self.set_state(State::Connected, "");
-        // What was on its way is sent again, with the same identifier, unless its outcome is known.
+        // The message in flight is sent again, with the same identifier, unless its outcome is known.
         if let Some(sending) = self.sending.take_if(|sending| !sending.is_finished()) {
             sending.abort();
         }
