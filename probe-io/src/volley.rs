@@ -56,6 +56,11 @@ impl Volley {
         &self.plan
     }
 
+    /// The number of probes that [`Volley::start`] has sent before the run, which does not count them.
+    pub fn sent_before(&self) -> u64 {
+        self.first - start::FIRST
+    }
+
     /// Whether the duration has passed, or a failure has ended the run.
     pub fn is_over(&self) -> bool {
         monotonic_ns() >= self.deadline_ns || self.failure().is_some()

@@ -31,7 +31,7 @@ use crate::volley::transmitter::Transmitter;
 use crate::volley::{Volley, VolleyConfig, VolleyError, template};
 
 /// The first sequence number. A reflector with a counter of its own begins at 0, so one that returns this number has none.
-const FIRST: u64 = 1 << 30;
+pub(super) const FIRST: u64 = 1 << 30;
 
 /// Attempts, because the address of the next hop may have to be resolved first.
 const ATTEMPTS: u32 = 5;
