@@ -12,6 +12,7 @@ pub mod checksum;
 pub mod compare;
 pub mod family;
 pub mod frame;
+pub mod hops;
 pub mod legacy;
 pub mod ntp;
 pub mod reflect;

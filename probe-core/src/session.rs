@@ -7,7 +7,6 @@
 //! | received, or lost and late | `Duplicate` | `Duplicate` | |
 //! | never left, withdrawn, or unknown | none | none | |
 
-mod direction;
 mod history;
 mod loss_direction;
 mod patterns;

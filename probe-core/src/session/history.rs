@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::session::direction::Direction;
+use crate::direction::Direction;
 use crate::session::sequence;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

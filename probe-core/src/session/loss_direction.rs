@@ -23,7 +23,7 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use crate::session::direction::Direction;
+use crate::direction::Direction;
 use crate::session::history::{Anchor, History, Probe, State};
 use crate::session::loss_direction::span::{Duplicate, Mark, Span, Verdict};
 use crate::session::sequence::ahead;

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 
 use crate::clock::Estimate;
+use crate::direction::Direction;
 use crate::observation::{Reply, SendFailure};
-use crate::session::direction::Direction;
 use crate::stats::distribution::Distribution;
 use crate::stats::report::{ClockSteps, Counts, Delays, OneWayClock, Path, Patterns, Report, Summary};
 

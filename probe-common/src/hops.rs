@@ -1,0 +1,75 @@
+//! Hop stamps: what observing programs at the devices of a host record of the probes that pass them.
+//!
+//! An observer changes neither packets nor verdicts. A probe is recognised at each hook by its addresses, session
+//! identifier and sequence number, whether it lies bare in the frame or inside VXLAN (RFC 7348) or Geneve (RFC 8926).
+
+use crate::abi::Address;
+
+/// Size of the ring buffer: 4,600 records.
+pub const RECORDS_BYTES: u32 = 262_144;
+
+/// Addresses of this host that observers can look for.
+pub const MAX_ADDRESSES: u32 = 64;
+
+/// Test ports that observers can look for.
+pub const MAX_PORTS: usize = 4;
+
+/// [`HopRecord::flags`]: the packet left by the device (TC egress); else it came in by it.
+pub const EGRESS: u8 = 1;
+/// [`HopRecord::flags`]: the packet is the reply; else it is the probe.
+pub const REPLY: u8 = 1 << 1;
+/// [`HopRecord::flags`]: the packet lay inside VXLAN.
+pub const VXLAN: u8 = 1 << 2;
+/// [`HopRecord::flags`]: the packet lay inside Geneve.
+pub const GENEVE: u8 = 1 << 3;
+
+pub const COUNTERS: u32 = 2;
+/// Counter: records handed over to userspace.
+pub const HANDED_OVER: u32 = 0;
+/// Counter: records lost because the ring buffer was full.
+pub const LOST: u32 = 1;
+
+/// One probe or reply at one hook.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HopRecord {
+    /// When the program saw the packet, `CLOCK_MONOTONIC`.
+    pub stamp_ns: u64,
+    /// Of the session-sender.
+    pub prober: Address,
+    /// Of the session-reflector.
+    pub reflector: Address,
+    /// Index of the device, in its network namespace.
+    pub interface: u32,
+    /// Sequence number of the probe, also in its reply.
+    pub sequence: u32,
+    /// VXLAN or Geneve network identifier; 0 for a bare packet.
+    pub network: u32,
+    /// Session identifier (RFC 8972 §3).
+    pub ssid: u16,
+    /// [`EGRESS`], [`REPLY`], [`VXLAN`], [`GENEVE`].
+    pub flags: u8,
+    pub reserved: u8,
+}
+
+const _: () = assert!(size_of::<HopRecord>() == 56 && align_of::<HopRecord>() == 8);
+
+/// The one entry of the settings of the observers.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HopSettings {
+    /// [`ABI_VERSION`](crate::abi::ABI_VERSION) of the loader.
+    pub abi_version: u32,
+    /// Test ports, host order; 0 for none.
+    pub test_ports: [u16; MAX_PORTS],
+}
+
+const _: () = assert!(size_of::<HopSettings>() == 12 && align_of::<HopSettings>() == 4);
+
+#[cfg(feature = "user")]
+mod pod {
+    // SAFETY: `repr(C)`, made of integers, valid for any bytes, and without padding, which the sizes above show.
+    unsafe impl aya::Pod for super::HopRecord {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::HopSettings {}
+}
