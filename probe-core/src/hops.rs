@@ -49,6 +49,22 @@ pub struct HopStamp {
     pub mono_ns: u64,
 }
 
+/// A probe or reply that waited in Open vSwitch's kernel datapath until ovs-vswitchd had decided what to do with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Upcall {
+    /// Forward for a probe, backward for a reply.
+    pub direction: Direction,
+    pub prober: IpAddr,
+    pub reflector: IpAddr,
+    pub ssid: u16,
+    /// Of the probe, also in its reply.
+    pub seq: u32,
+    /// When the datapath sent it up, `CLOCK_MONOTONIC` of this host.
+    pub mono_ns: u64,
+    /// From then until the datapath began to carry out the answer.
+    pub wait_ns: u64,
+}
+
 /// A part of the path in one direction, from one stamp to the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Segment {
