@@ -59,7 +59,7 @@ pub struct Mark {
     pub at_ns: u64,
 }
 
-/// A probe or reply waited in an upcall of this host's Open vSwitch.
+/// A probe or reply that waited in Open vSwitch's kernel datapath until ovs-vswitchd had decided what to do with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Upcall {
     /// Forward for a probe, backward for a reply.
@@ -69,6 +69,9 @@ pub struct Upcall {
     pub ssid: u16,
     /// Of the probe, also in its reply.
     pub seq: u32,
+    /// When the datapath sent it up, `CLOCK_MONOTONIC` of this host.
+    pub mono_ns: u64,
+    /// From then until the datapath began to carry out the answer.
     pub wait_ns: u64,
 }
 
