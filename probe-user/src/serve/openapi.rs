@@ -68,6 +68,9 @@ pub fn object<const N: usize>(properties: [(&str, Value); N]) -> Value {
 
 pub fn require(schema: &mut Value, name: &str, property: Value) {
     schema["properties"][name] = property;
+    if schema["required"].is_null() {
+        schema["required"] = json!([]);
+    }
     if let Some(required) = schema["required"].as_array_mut()
         && !required.contains(&name.into())
     {
@@ -90,7 +93,6 @@ pub fn record(kind: &str, list: &mut dyn Iterator<Item = &Field>, absent: &[&str
     schema
 }
 
-/// `attach.egress` is a field of the object `attach`.
 pub fn fields(list: &mut dyn Iterator<Item = &Field>) -> Value {
     let mut schema = object([]);
     for (name, kind, meaning) in list {
@@ -98,16 +100,22 @@ pub fn fields(list: &mut dyn Iterator<Item = &Field>) -> Value {
         if !meaning.is_empty() {
             property["description"] = (*meaning).into();
         }
-        match name.split_once('.') {
-            None => require(&mut schema, name, property),
-            Some((outer, inner)) => {
-                let mut of_outer = schema["properties"].get(outer).cloned().unwrap_or_else(|| object([]));
-                require(&mut of_outer, inner, property);
-                require(&mut schema, outer, of_outer);
-            }
-        }
+        insert(&mut schema, name, property);
     }
     schema
+}
+
+/// `attach.egress` is a field of the object `attach`, and `tunnels[].key` one of each object in the list `tunnels`.
+fn insert(schema: &mut Value, name: &str, property: Value) {
+    let Some((outer, inner)) = name.split_once('.') else {
+        return require(schema, name, property);
+    };
+    let list = outer.strip_suffix("[]");
+    let outer = list.unwrap_or(outer);
+    let mut of_outer = schema["properties"].get(outer).cloned().unwrap_or_else(|| object([]));
+    let object = if list.is_some() { &mut of_outer["items"] } else { &mut of_outer };
+    insert(object, inner, property);
+    require(schema, outer, of_outer);
 }
 
 fn of_kind(kind: &str) -> Value {
