@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 
 use probe_common::family::Family;
 use probe_core::agent::event::{DownReason, Found};
+use probe_core::direction::Direction;
+use probe_core::hops::{Role, Segment};
 use probe_core::observation::SendFailure;
 use probe_core::session::Outcome;
 use probe_core::stats::report::{ClockSteps, Counts, OneWayClock, Path, Patterns, Summary};
 use serde::ser::SerializeMap as _;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 #[derive(Serialize)]
 #[serde(remote = "Counts")]
@@ -96,6 +98,67 @@ pub enum FoundName {
     Introduced,
     Static,
     Assigned,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Role", rename_all = "lowercase")]
+pub enum RoleName {
+    Leg,
+    Tunnel,
+    Nic,
+}
+
+/// Segments by name, in the order of the path.
+pub const SEGMENTS: [(Segment, &str); 6] = [
+    (Segment::OwnSwitch, "own_switch"),
+    (Segment::OwnEncapsulation, "own_encapsulation"),
+    (Segment::Underlay, "underlay"),
+    (Segment::FarEncapsulation, "far_encapsulation"),
+    (Segment::FarSwitch, "far_switch"),
+    (Segment::Reflector, "reflector"),
+];
+
+/// Directions of a segment by name; `None`: both together.
+pub const DIRECTIONS: [(Option<Direction>, &str); 3] = [
+    (Some(Direction::Forward), "forward"),
+    (Some(Direction::Backward), "backward"),
+    (None, "both"),
+];
+
+/// The name of a value in such a list, which has it.
+pub fn name_of<T: Copy + PartialEq>(names: &[(T, &'static str)], value: T) -> &'static str {
+    names.iter().find(|(of, _)| *of == value).map_or("", |(_, name)| name)
+}
+
+fn named<'de, T: Copy, D: Deserializer<'de>>(names: &[(T, &str)], deserializer: D) -> Result<T, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    let found = names.iter().find(|(_, known)| *known == name);
+    let unknown = || de::Error::custom(format!("'{name}' is not known here"));
+    found.map(|(value, _)| *value).ok_or_else(unknown)
+}
+
+pub mod segment {
+    use super::*;
+
+    pub fn serialize<S: Serializer>(segment: &Segment, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(name_of(&SEGMENTS, *segment))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Segment, D::Error> {
+        named(&SEGMENTS, deserializer)
+    }
+}
+
+pub mod direction {
+    use super::*;
+
+    pub fn serialize<S: Serializer>(direction: &Option<Direction>, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(name_of(&DIRECTIONS, *direction))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Direction>, D::Error> {
+        named(&DIRECTIONS, deserializer)
+    }
 }
 
 pub fn down_reason<S: Serializer>(reason: &Option<DownReason>, serializer: S) -> Result<S::Ok, S::Error> {
