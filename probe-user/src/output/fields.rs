@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use probe_common::family::Family;
 use probe_core::agent::event::{DownReason, Found};
 use probe_core::direction::Direction;
-use probe_core::hops::{Role, Segment};
+use probe_core::hops::{Part, Role, Segment};
 use probe_core::observation::SendFailure;
 use probe_core::session::Outcome;
 use probe_core::stats::report::{ClockSteps, Counts, OneWayClock, Path, Patterns, Summary};
@@ -32,7 +32,7 @@ pub struct CountsFields {
     not_sent: u64,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(remote = "Summary")]
 struct SummaryFields {
     min: i64,
@@ -52,6 +52,13 @@ pub fn distribution<S: Serializer>(summary: &Option<Summary>, serializer: S) -> 
     struct Distribution<'a>(#[serde(with = "SummaryFields")] &'a Summary);
 
     summary.as_ref().map(Distribution).serialize(serializer)
+}
+
+pub fn read_distribution<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Summary>, D::Error> {
+    #[derive(Deserialize)]
+    struct Distribution(#[serde(with = "SummaryFields")] Summary);
+
+    Ok(Option::deserialize(deserializer)?.map(|Distribution(summary)| summary))
 }
 
 #[derive(Serialize)]
@@ -108,44 +115,44 @@ pub enum RoleName {
     Nic,
 }
 
-/// Segments by name, in the order of the path.
-pub const SEGMENTS: [(Segment, &str); 6] = [
-    (Segment::OwnSwitch, "own_switch"),
-    (Segment::OwnEncapsulation, "own_encapsulation"),
-    (Segment::Underlay, "underlay"),
-    (Segment::FarEncapsulation, "far_encapsulation"),
-    (Segment::FarSwitch, "far_switch"),
-    (Segment::Reflector, "reflector"),
-];
-
-/// Directions of a segment by name; `None`: both together.
-pub const DIRECTIONS: [(Option<Direction>, &str); 3] = [
-    (Some(Direction::Forward), "forward"),
-    (Some(Direction::Backward), "backward"),
-    (None, "both"),
-];
-
-/// The name of a value in such a list, which has it.
-pub fn name_of<T: Copy + PartialEq>(names: &[(T, &'static str)], value: T) -> &'static str {
-    names.iter().find(|(of, _)| *of == value).map_or("", |(_, name)| name)
+/// `None`: both directions together.
+pub fn direction_name(direction: Option<Direction>) -> &'static str {
+    match direction {
+        Some(Direction::Forward) => "forward",
+        Some(Direction::Backward) => "backward",
+        None => "both",
+    }
 }
 
-fn named<'de, T: Copy, D: Deserializer<'de>>(names: &[(T, &str)], deserializer: D) -> Result<T, D::Error> {
-    let name = String::deserialize(deserializer)?;
-    let found = names.iter().find(|(_, known)| *known == name);
-    let unknown = || de::Error::custom(format!("'{name}' is not known here"));
-    found.map(|(value, _)| *value).ok_or_else(unknown)
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Part")]
+pub struct PartFields {
+    #[serde(with = "self::segment")]
+    segment: Segment,
+    #[serde(with = "self::direction")]
+    direction: Option<Direction>,
 }
 
-pub mod segment {
+/// The value with this name.
+fn read<'de, T, D: Deserializer<'de>>(
+    all: impl IntoIterator<Item = (T, &'static str)>,
+    from: D,
+) -> Result<T, D::Error> {
+    let name = String::deserialize(from)?;
+    let found = all.into_iter().find(|(_, known)| *known == name);
+    let unknown = || de::Error::custom(format!("'{name}' is not known to this kstamp"));
+    found.map(|(value, _)| value).ok_or_else(unknown)
+}
+
+mod segment {
     use super::*;
 
     pub fn serialize<S: Serializer>(segment: &Segment, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(name_of(&SEGMENTS, *segment))
+        serializer.serialize_str(segment.name())
     }
 
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Segment, D::Error> {
-        named(&SEGMENTS, deserializer)
+        read(Segment::ALL.map(|segment| (segment, segment.name())), deserializer)
     }
 }
 
@@ -153,11 +160,15 @@ pub mod direction {
     use super::*;
 
     pub fn serialize<S: Serializer>(direction: &Option<Direction>, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(name_of(&DIRECTIONS, *direction))
+        serializer.serialize_str(direction_name(*direction))
     }
 
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Direction>, D::Error> {
-        named(&DIRECTIONS, deserializer)
+        let all = [Some(Direction::Forward), Some(Direction::Backward), None];
+        read(
+            all.map(|direction| (direction, direction_name(direction))),
+            deserializer,
+        )
     }
 }
 

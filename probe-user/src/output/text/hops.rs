@@ -7,36 +7,29 @@ use probe_core::hops::Segment;
 use probe_core::stats::report::Summary;
 
 use crate::output::bar;
-use crate::output::fields::{SEGMENTS, name_of};
 use crate::output::model::hops::{Hops, Outlier};
-use crate::output::quantity::{count, duration};
+use crate::output::quantity::{count, duration, duration_u64};
 use crate::output::text::layout::{Column, Grid, Who};
 use crate::output::text::wrap;
 use crate::output::time::interval;
 
-/// Columns of the bar.
+/// Columns of the bar, and of what stands before it.
 const BAR: usize = 60;
-
-pub fn segment_words(segment: Segment) -> String {
-    name_of(&SEGMENTS, segment).replace('_', " ")
-}
-
-/// The digit of a segment in a bar.
-pub fn digit(segment: Segment) -> usize {
-    1 + SEGMENTS.iter().position(|(of, _)| *of == segment).unwrap_or(0)
-}
+const LABEL: usize = 22;
 
 /// `port` is where this host sends probes.
 pub fn write(hops: &Hops, port: &str, columns: Option<usize>, out: &mut dyn Write) -> io::Result<()> {
     let title = format!("Hops to {}, {}", who(hops), interval(hops.start, hops.end));
     writeln!(out)?;
     wrap::write("", &title, 2, columns, out)?;
-    if !hops.segments.is_empty() {
+    if !hops.parts.is_empty() {
         table(hops, port).write(columns, out)?;
     }
-    if let Some(shares) = hops.shares() {
-        let room = columns.map_or(BAR, |columns| columns.saturating_sub(24).clamp(1, BAR));
-        writeln!(out, " mean RTT {}  {}", duration(shares.iter().map(|(_, ns)| ns).sum()), drawn(&shares, room))?;
+    let shares = hops.shares();
+    if !shares.is_empty() {
+        let room = columns.map_or(BAR, |columns| columns.saturating_sub(LABEL).clamp(1, BAR));
+        let rtt = duration(shares.iter().map(|(_, ns)| ns).sum());
+        writeln!(out, " mean RTT {rtt:>9}  {}", drawn(&shares, room))?;
     }
     for note in notes(hops) {
         wrap::write("", &format!("{}: {note}", hops.peer), 2, columns, out)?;
@@ -51,102 +44,155 @@ fn who(hops: &Hops) -> String {
     }
 }
 
-/// `1122222333`: the digits of the segments, each as often as its share says.
-pub fn drawn(shares: &[(Segment, i64)], room: usize) -> String {
+/// `1122222333`: the digits of the segments, each as often as its share says, and `?` for what is not split.
+pub fn drawn(shares: &[(Option<Segment>, i64)], room: usize) -> String {
     let parts: Vec<i64> = shares.iter().map(|(_, ns)| *ns).collect();
-    let segments = shares.iter().map(|(segment, _)| digit(*segment).to_string());
-    segments.zip(bar::columns(&parts, room)).map(|(digit, columns)| digit.repeat(columns)).collect()
+    let signs = shares.iter().map(|(segment, _)| segment.map_or("?".to_owned(), digit));
+    let widths = bar::columns(&parts, room);
+    signs.zip(widths).map(|(sign, columns)| sign.repeat(columns)).collect()
+}
+
+fn digit(segment: Segment) -> String {
+    let place = Segment::ALL.iter().position(|of| *of == segment);
+    place.map_or(String::new(), |place| (place + 1).to_string())
+}
+
+/// `own switch`.
+pub fn segment_words(segment: &str) -> String {
+    segment.replace('_', " ")
 }
 
 fn table(hops: &Hops, port: &str) -> Grid {
-    let segments: Vec<Segment> = hops.known().collect();
-    let text = |heading, gives_way, numbers, cell: &dyn Fn(Segment) -> String| Column {
+    let segments: Vec<Segment> = hops.segments().collect();
+    let text = |heading, gives_way, cell: &dyn Fn(Segment) -> String| Column {
         of: "",
         heading,
-        numbers,
+        numbers: false,
         gives_way,
         cells: segments.iter().map(|segment| cell(*segment)).collect(),
     };
     let quantile = |of, direction, heading, gives_way, value: fn(&Summary) -> i64| Column {
         of,
-        ..text(heading, gives_way, true, &|segment| {
+        numbers: true,
+        ..text(heading, gives_way, &|segment| {
             let delay = hops.part(segment, direction).and_then(|part| part.delay_ns);
             delay.map_or("-".to_owned(), |delay| duration(value(&delay)))
         })
     };
-    let ways = [("forward", Some(Forward), 0), ("backward", Some(Backward), 0), ("both", None, 2)];
-    let mut columns = vec![text("devices", 3, false, &|segment| hops.ends(segment, port).join(" → "))];
-    for (of, direction, gives_way) in ways {
+    let mut columns = vec![text("devices", 5, &|segment| hops.ends(segment, port).join(" → "))];
+    for (of, direction, gives_way) in [
+        ("forward", Some(Forward), 0),
+        ("backward", Some(Backward), 0),
+        ("both", None, 1),
+    ] {
         columns.push(quantile(of, direction, "p50", gives_way, |delay| delay.p50));
-        columns.push(quantile(of, direction, "p99", gives_way + 1, |delay| delay.p99));
+        columns.push(quantile(of, direction, "p99", gives_way + 3, |delay| delay.p99));
     }
-    columns.push(text("lost", 0, false, &|segment| lost_there(hops, segment)));
+    columns.push(text("lost", 0, &|segment| lost_there(hops, segment)));
+    let who = |segment: &Segment| Who {
+        address: format!("{} {}", digit(*segment), segment_words(segment.name())),
+        name: None,
+    };
     Grid {
         heading: "segment",
-        who: segments
-            .iter()
-            .map(|segment| Who {
-                address: format!("{} {}", digit(*segment), segment_words(*segment)),
-                name: None,
-            })
-            .collect(),
+        who: segments.iter().map(who).collect(),
         columns,
     }
 }
 
 /// `3 forward, 1 backward`; `-` for none.
 pub fn lost_there(hops: &Hops, segment: Segment) -> String {
-    let ways = [(Some(Forward), " forward"), (Some(Backward), " backward"), (None, "")];
-    let lost = ways.iter().filter_map(|(direction, words)| {
-        let lost = hops.part(segment, *direction)?.lost;
-        (lost > 0).then(|| format!("{lost}{words}"))
+    let lost = [(Some(Forward), " forward"), (Some(Backward), " backward"), (None, "")];
+    let lost = lost.into_iter().filter_map(|(direction, words)| {
+        let part = hops.part(segment, direction)?;
+        (part.lost > 0).then(|| format!("{}{words}", part.lost))
     });
     let lost: Vec<String> = lost.collect();
-    if lost.is_empty() { "-".to_owned() } else { lost.join(", ") }
+    if lost.is_empty() {
+        "-".to_owned()
+    } else {
+        lost.join(", ")
+    }
 }
 
-/// What the table cannot show.
+/// What a table cannot show.
 pub fn notes(hops: &Hops) -> impl Iterator<Item = String> {
-    let missing = hops.far_half_missing.as_ref().map(|why| {
-        let halves = match hops.both_halves {
-            0 => "the far half is missing".to_owned(),
-            both => format!("the far half of {} is missing, of {both} there are both", count(hops.near_half, "probe")),
+    let answered = hops.both_halves + hops.own_half + hops.no_half;
+    let of = |number: u64| match number == answered {
+        true => String::new(),
+        false => format!(" of {number} of {}", count(answered, "probe")),
+    };
+    let own = (hops.no_half > 0).then(|| {
+        let why = match &*hops.own_devices {
+            [] => "no device of this host was seen to carry the probes, see kstamp doctor",
+            _ => "their stamps were lost, or no observed device carried them",
         };
-        format!("{halves}: {why}")
+        format!("the near half{} is missing: {why}", of(hops.no_half))
     });
-    let unknown = (hops.lost_unknown > 0)
-        .then(|| format!("{} lost in a place that is not known", count(hops.lost_unknown, "probe")));
-    missing.into_iter().chain(unknown)
+    let far = (hops.own_half > 0).then(|| {
+        let why = match hops.far_devices {
+            None => "the peer does not tell its stamps; it needs kstamp agent --hops",
+            Some(_) => "the peer's stamps did not come in time",
+        };
+        format!("the far half{} is missing: {why}", of(hops.own_half))
+    });
+    let contradictory = (hops.contradictory > 0).then(|| {
+        let probes = count(hops.contradictory, "probe");
+        format!("stamps of {probes} contradict each other, as when a clock is set; they are not used")
+    });
+    let lost = [
+        (hops.lost_unknown, "lost in an unknown place"),
+        (hops.lost_late, "lost nowhere: answered too late"),
+    ];
+    let lost = lost.into_iter().filter(|(number, _)| *number > 0);
+    let lost = lost.map(|(number, words)| format!("{} {words}", count(number, "probe")));
+    let outliers = (hops.outliers > 0).then(|| {
+        let threshold = hops.threshold_ns.map(|ns| format!(" above {}", duration_u64(ns)));
+        let left_out = (hops.outliers_left_out > 0).then(|| format!(", {} of them not listed", hops.outliers_left_out));
+        let [threshold, left_out] = [threshold, left_out].map(Option::unwrap_or_default);
+        format!("{}{threshold}{left_out}", count(hops.outliers, "outlier"))
+    });
+    own.into_iter()
+        .chain(far)
+        .chain(contradictory)
+        .chain(lost)
+        .chain(outliers)
 }
 
 /// One line.
 pub fn write_outlier(outlier: &Outlier, columns: Option<usize>, out: &mut dyn Write) -> io::Result<()> {
-    wrap::write("", &format!("{} {}", outlier.time.to_second(), outlier_words(outlier)), 2, columns, out)
+    let line = format!("{} outlier: {}", outlier.time.to_second(), outlier_words(outlier));
+    wrap::write("", &line, 2, columns, out)
 }
 
-/// `10.1.1.6 h2:p2: probe 7 took 4.20 ms, above 1.00 ms: 4.10 ms in own switch forward, ordinarily 12.00 µs; an upcall of 4 ms`.
+/// `10.1.1.6 h2:p2, probe 7 took 4.20 ms (above 1.00 ms): 4.10 ms in own switch, forward, ordinarily 12.00 µs; cause: upcall`.
 pub fn outlier_words(outlier: &Outlier) -> String {
-    let name = outlier.peer_name.as_ref().map(|name| format!(" {name}")).unwrap_or_default();
-    let place = match &outlier.largest {
-        Some(Largest { part, ordinary_ns }) => {
-            let ordinary = ordinary_ns.map(|ns| format!(", ordinarily {}", duration(ns))).unwrap_or_default();
-            format!("{} in {}{ordinary}", duration(part.delay_ns), place_words(part.segment, part.direction))
+    let name = outlier.peer_name.as_ref().map(|name| format!(" {name}"));
+    let place = match (&outlier.largest_segment, outlier.largest_ns) {
+        (Some(segment), Some(ns)) => {
+            let direction = outlier
+                .largest_direction
+                .as_deref()
+                .filter(|direction| *direction != "both");
+            let direction = direction.map(|direction| format!(", {direction}"));
+            let ordinary = outlier
+                .ordinary_ns
+                .map(|ns| format!(", ordinarily {}", duration_u64(ns)));
+            let [direction, ordinary] = [direction, ordinary].map(Option::unwrap_or_default);
+            format!(
+                "{} in {}{direction}{ordinary}",
+                duration_u64(ns),
+                segment_words(segment)
+            )
         }
-        None => "where is not known".to_owned(),
+        _ => "it is not known where".to_owned(),
     };
     let cause = outlier.cause.as_ref().map(|cause| {
-        let lasted = outlier.cause_ns.map(|ns| format!(" of {}", duration_u64(ns))).unwrap_or_default();
-        format!("; cause: {cause}{lasted}")
+        let lasted = outlier.upcall_wait_ns.map(|ns| format!(" of {}", duration_u64(ns)));
+        format!("; cause: {}{}", segment_words(cause), lasted.unwrap_or_default())
     });
-    let [rtt, threshold] = [outlier.rtt_ns, outlier.threshold_ns].map(duration_u64);
-    format!("{}{name}: probe {} took {rtt}, above {threshold}: {place}{}", outlier.peer, outlier.seq, cause.unwrap_or_default())
-}
-
-/// `own switch, forward`.
-pub fn place_words(segment: Segment, direction: Option<Direction>) -> String {
-    let words = segment_words(segment);
-    match direction {
-        Some(direction) => format!("{words}, {}", name_of(&DIRECTIONS, Some(direction))),
-        None => words,
-    }
+    let [elapsed, threshold] = [outlier.elapsed_ns, outlier.threshold_ns].map(duration_u64);
+    let [name, cause] = [name, cause].map(Option::unwrap_or_default);
+    let (peer, seq) = (outlier.peer, outlier.seq);
+    format!("{peer}{name}, probe {seq} took {elapsed} (above {threshold}): {place}{cause}")
 }
