@@ -296,9 +296,7 @@ fn link_from(message: LinkMessage) -> Link {
     let is_veth = link.kind.as_deref() == Some(InfoKind::Veth.to_string().as_str());
     let other_end = other_end.filter(|_| is_veth);
     link.peer_index = other_end.filter(|_| namespace.is_none());
-    link.peer_elsewhere = namespace.and_then(|namespace| {
-        other_end.map(|index| Elsewhere { namespace, index })
-    });
+    link.peer_elsewhere = namespace.and_then(|namespace| other_end.map(|index| Elsewhere { namespace, index }));
     link
 }
 

@@ -228,7 +228,10 @@ impl Database {
             iface_id: interface.external_ids.iface_id.as_deref().map(text),
             tunnels,
             more_tunnels,
-            version: self.switches.values().find_map(|switch| switch.ovs_version.as_deref().map(text)),
+            version: self
+                .switches
+                .values()
+                .find_map(|switch| switch.ovs_version.as_deref().map(text)),
         })
     }
 

@@ -46,6 +46,8 @@ pub fn event(agent: &str, event: &Event, out: &mut dyn Write) -> io::Result<()> 
         Event::Peer(change) => record("peer", agent, change, out),
         Event::Clock(step) => record("clock", agent, step, out),
         Event::Ovs(change) => record("ovs", agent, change, out),
+        Event::Hops(hops) => record("hops", agent, hops, out),
+        Event::Outlier(outlier) => record("outlier", agent, outlier, out),
         Event::Counters(counters) => record("counters", agent, counters, out),
         Event::Windows(windows) => windows
             .results

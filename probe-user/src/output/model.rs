@@ -1,5 +1,7 @@
 //! The result model. Field names are stable: fields may be added, never renamed. `crate::reference` describes them.
 
+pub mod hops;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Write};
@@ -18,6 +20,7 @@ use probe_io::port::Engine;
 use serde::{Deserialize, Serialize};
 
 use crate::output::fields;
+use crate::output::model::hops::{Hops, Outlier};
 use crate::output::time::{Utc, UtcOffset};
 
 /// Writes events in one format.
@@ -27,7 +30,6 @@ pub trait Exporter {
 
 /// Of an agent or a reflector: one start, any number of others, one end.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(clippy::large_enum_variant, reason = "there is one at a time, and a start only once")]
 pub enum Event {
     Start(Start),
     Attach(AttachChange),
@@ -36,6 +38,8 @@ pub enum Event {
     Clock(ClockStep),
     Ovs(OvsChange),
     Windows(Windows),
+    Hops(Hops),
+    Outlier(Outlier),
     Counters(Counters),
     End(End),
 }
@@ -51,6 +55,8 @@ impl Event {
             Self::Clock(_) => ("clock", 1),
             Self::Ovs(_) => ("ovs", 1),
             Self::Windows(windows) => ("window", windows.results.len() as u64),
+            Self::Hops(_) => ("hops", 1),
+            Self::Outlier(_) => ("outlier", 1),
             Self::Counters(_) => ("counters", 1),
             Self::End(end) => ("summary", end.results.len() as u64),
         }

@@ -1,6 +1,7 @@
 //! The text format: a header, a line per event, a table per report interval, and a summary.
 
 pub mod counters;
+pub mod hops;
 pub mod layout;
 mod notes;
 mod table;
@@ -54,6 +55,11 @@ impl Exporter for Text {
             Event::Clock(step) => write_clock(step, out),
             Event::Ovs(change) => writeln!(out, "{} {change}", change.time.to_second()),
             Event::Windows(windows) => write_windows(windows, columns, out),
+            Event::Hops(hops) => {
+                let port = self.start.as_ref().map_or("port", |start| &start.interface);
+                hops::write(hops, port, columns, out)
+            }
+            Event::Outlier(outlier) => hops::write_outlier(outlier, columns, out),
             Event::Counters(counters) => counters::write_reflected(counters, out),
             Event::End(end) => match self.probing() {
                 Some(start) => write_summary(end, start, columns, out),

@@ -93,6 +93,7 @@ pub fn record(kind: &str, list: &mut dyn Iterator<Item = &Field>, absent: &[&str
     schema
 }
 
+/// `attach.egress` is a field of the object `attach`, and `devices[].role` one of each object in the list `devices`.
 pub fn fields(list: &mut dyn Iterator<Item = &Field>) -> Value {
     let mut schema = object([]);
     for (name, kind, meaning) in list {
@@ -100,22 +101,29 @@ pub fn fields(list: &mut dyn Iterator<Item = &Field>) -> Value {
         if !meaning.is_empty() {
             property["description"] = (*meaning).into();
         }
-        insert(&mut schema, name, property);
+        place(&mut schema, name, property);
     }
     schema
 }
 
-/// `attach.egress` is a field of the object `attach`, and `tunnels[].key` one of each object in the list `tunnels`.
-fn insert(schema: &mut Value, name: &str, property: Value) {
+fn place(schema: &mut Value, name: &str, property: Value) {
     let Some((outer, inner)) = name.split_once('.') else {
         return require(schema, name, property);
     };
-    let list = outer.strip_suffix("[]");
-    let outer = list.unwrap_or(outer);
-    let mut of_outer = schema["properties"].get(outer).cloned().unwrap_or_else(|| object([]));
-    let object = if list.is_some() { &mut of_outer["items"] } else { &mut of_outer };
-    insert(object, inner, property);
-    require(schema, outer, of_outer);
+    match outer.strip_suffix("[]") {
+        Some(list) => {
+            let items = &mut schema["properties"][list]["items"];
+            if items["properties"].is_null() {
+                *items = object([]);
+            }
+            place(items, inner, property);
+        }
+        None => {
+            let mut of_outer = schema["properties"].get(outer).cloned().unwrap_or_else(|| object([]));
+            place(&mut of_outer, inner, property);
+            require(schema, outer, of_outer);
+        }
+    }
 }
 
 fn of_kind(kind: &str) -> Value {

@@ -289,7 +289,10 @@ fn labels(given: &BTreeMap<String, String>, facts: Option<&PortFacts>) -> BTreeM
     let Some(facts) = facts else { return given.clone() };
     let networks: BTreeSet<_> = facts.tunnels.iter().map(Tunnel::network).collect();
     let networks = Vec::from_iter(networks).join(", ");
-    let labels = [(BRIDGE, facts.bridge.clone()), (TUNNEL, plain(&networks, MAX_LABEL_LEN))];
+    let labels = [
+        (BRIDGE, facts.bridge.clone()),
+        (TUNNEL, plain(&networks, MAX_LABEL_LEN)),
+    ];
     let labels = labels.into_iter().filter(|(_, value)| !value.is_empty());
     let mut labels: BTreeMap<_, _> = labels.map(|(name, value)| (name.to_owned(), value)).collect();
     labels.extend(given.clone());

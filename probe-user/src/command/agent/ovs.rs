@@ -132,7 +132,11 @@ mod tests {
             (Some("tcp:127.0.0.1:6640"), refused("tcp:127.0.0.1:6640")),
             (Some(""), refused("")),
         ] {
-            assert_eq!(Ovsdb::parse(text).map_err(|error| error.to_string()), expected, "{text:?}");
+            assert_eq!(
+                Ovsdb::parse(text).map_err(|error| error.to_string()),
+                expected,
+                "{text:?}"
+            );
         }
     }
 }

@@ -109,7 +109,10 @@ fn written() -> Vec<(&'static str, String)> {
         ("agent", event(Event::Start(start))),
         ("agent", event(Event::Start(fixtures::reflector()))),
         ("agent", event(Event::Ovs(fixtures::ovs_change(None)))),
-        ("agent", event(Event::Ovs(fixtures::ovs_change(Some(fixtures::port_facts()))))),
+        (
+            "agent",
+            event(Event::Ovs(fixtures::ovs_change(Some(fixtures::port_facts())))),
+        ),
         (
             "agent",
             event(Event::Start(Start {
