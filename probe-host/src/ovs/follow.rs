@@ -237,3 +237,6 @@ fn echo_reply(request: &[u8]) -> Result<Vec<u8>, RpcError> {
     let reply = json!({ "id": request["id"], "result": request["params"], "error": null });
     Ok(reply.to_string().into_bytes())
 }
+
+#[cfg(test)]
+mod tests;

@@ -158,7 +158,7 @@ impl Metrics {
             Event::Peer(change) => self.peer_changed(change, now_ns),
             Event::Ovs(change) => {
                 if let Some(start) = &mut self.start {
-                    start.ovs.clone_from(&change.ovs);
+                    start.ovs = change.ovs.clone().map(Box::new);
                 }
             }
             Event::Clock(step) => self.own_clock_steps += u64::from(step.peer.is_none()),

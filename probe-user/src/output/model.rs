@@ -115,7 +115,7 @@ pub struct Start {
     pub kernel: String,
     pub name: String,
     pub fleet: Option<String>,
-    pub ovs: Option<PortFacts>,
+    pub ovs: Option<Box<PortFacts>>,
     pub addresses: Vec<IpAddr>,
     pub port: u16,
     pub ports: Vec<u16>,

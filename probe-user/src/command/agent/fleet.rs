@@ -308,3 +308,41 @@ fn clock_hash() -> Result<String> {
         .map(|byte| format!("{byte:02x}"))
         .collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::fixtures::port_facts;
+
+    #[test]
+    fn bridge_and_tunnel_are_labels_unless_the_user_gives_others() {
+        let shown = |given: &[(&str, &str)], facts: Option<&PortFacts>| {
+            let given = given.iter().map(|&(name, value)| (name.to_owned(), value.to_owned()));
+            let labels = labels(&given.collect(), facts);
+            Vec::from_iter(labels.iter().map(|(name, value)| format!("{name}={value}")))
+        };
+        let rack = &[("rack", "r7")][..];
+        assert_eq!(shown(rack, None), ["rack=r7"]);
+        let mut facts = port_facts();
+        assert_eq!(
+            shown(rack, Some(&facts)),
+            ["bridge=br-int", "rack=r7", "tunnel=vxlan 42"]
+        );
+        assert_eq!(
+            shown(&[("tunnel", "blue")], Some(&facts)),
+            ["bridge=br-int", "tunnel=blue"]
+        );
+        let other = |number: u8| Tunnel {
+            kind: "geneve".to_owned(),
+            key: Some(number.to_string()),
+            ..Tunnel::default()
+        };
+        facts.tunnels.extend([other(1), other(1)]);
+        assert_eq!(shown(&[], Some(&facts)), ["bridge=br-int", "tunnel=geneve 1, vxlan 42"]);
+        facts.tunnels = (0..16).map(other).collect();
+        let long = shown(&[], Some(&facts)).remove(1);
+        assert_eq!(long.len(), "tunnel=".len() + MAX_LABEL_LEN);
+        facts.tunnels.clear();
+        assert_eq!(shown(&[], Some(&facts)), ["bridge=br-int"]);
+    }
+}

@@ -194,7 +194,7 @@ impl Reporter {
             kernel: kernel_release(),
             name: endpoint.name.clone(),
             fleet: self.fleet.clone(),
-            ovs: self.ovs.clone(),
+            ovs: self.ovs.clone().map(Box::new),
             addresses: port.addresses(),
             port: config.test_port,
             ports: port.test_ports(),

@@ -116,7 +116,7 @@ fn written() -> Vec<(&'static str, String)> {
         (
             "agent",
             event(Event::Start(Start {
-                ovs: Some(fixtures::port_facts()),
+                ovs: Some(Box::new(fixtures::port_facts())),
                 ..fixtures::start()
             })),
         ),
