@@ -9,6 +9,7 @@ pub mod limits;
 pub mod link;
 pub mod netfilter;
 pub mod netns;
+pub mod ovs;
 pub mod preflight;
 pub mod privileges;
 pub mod process;
