@@ -98,7 +98,10 @@ mod tests {
         ] {
             let error = spawn("test", Some(&path), || panic!("it is nowhere")).unwrap_err();
             let error = error.to_string();
-            assert!(error.contains(why) && error.contains(&path.display().to_string()), "{error}");
+            assert!(
+                error.contains(why) && error.contains(&path.display().to_string()),
+                "{error}"
+            );
         }
         fs::remove_dir_all(&directory).unwrap();
     }

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use log::warn;
 use probe_common::hops::{MAX_ADDRESSES, MAX_PORTS};
-use probe_core::hops::{HopStamp, Hook};
+use probe_core::hops::{Hook, HopStamp};
 use probe_host::clock::monotonic_ns;
 use probe_host::netns::OF_PROCESS_1;
 

@@ -141,7 +141,8 @@ impl Census {
             }
             is_kept
         });
-        self.given_up.extend(detach.iter().filter(|index| present.contains(index)));
+        self.given_up
+            .extend(detach.iter().filter(|index| present.contains(index)));
         let room = MAX_HOOKS - self.observed.len();
         let attach: Vec<Device> = self.waiting().take(room).cloned().collect();
         for device in &attach {
@@ -157,7 +158,9 @@ impl Census {
     /// Has devices tried again that were given up, if probes may pass them now.
     fn review(&mut self, now_ns: u64, has_none_seen: bool) {
         let have_all_had_turns = has_none_seen && self.waiting().next().is_none();
-        let is_early = self.reviewed_ns.is_some_and(|reviewed_ns| now_ns < reviewed_ns + REVIEW_NS);
+        let is_early = self
+            .reviewed_ns
+            .is_some_and(|reviewed_ns| now_ns < reviewed_ns + REVIEW_NS);
         if (self.is_review_due || have_all_had_turns) && !is_early {
             self.given_up.clear();
             self.is_review_due = false;
@@ -224,7 +227,9 @@ mod tests {
 
     /// Devices with these indices, in this order.
     fn census(number: u32) -> (Census, Vec<Device>) {
-        let links: Vec<Link> = (1..=number).map(|index| link(index, &format!("tap{index}"), Some("tun"))).collect();
+        let links: Vec<Link> = (1..=number)
+            .map(|index| link(index, &format!("tap{index}"), Some("tun")))
+            .collect();
         let devices = candidates(&links, None);
         let mut census = Census::default();
         census.follow(devices.clone());

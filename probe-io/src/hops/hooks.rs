@@ -43,8 +43,10 @@ impl HookTable {
         }
         // Stamps of a device that has just left may still wait.
         let places = &self.places;
-        self.devices.retain(|index, _| places.iter().any(|place| place.index == *index));
-        self.devices.extend(observed.into_iter().map(|device| (device.index, device)));
+        self.devices
+            .retain(|index, _| places.iter().any(|place| place.index == *index));
+        self.devices
+            .extend(observed.into_iter().map(|device| (device.index, device)));
         self.name();
     }
 
@@ -88,7 +90,12 @@ impl HookTable {
             .find(|at| is_free(at) && self.hooks[*at].device == device.name)
             .or_else(|| (self.places.len() < MAX_HOOKS).then_some(self.places.len()))
             .or_else(|| {
-                let (left_ns, at) = self.places.iter().zip(0..).filter_map(|(place, at)| Some((place.left_ns?, at))).min()?;
+                let (left_ns, at) = self
+                    .places
+                    .iter()
+                    .zip(0..)
+                    .filter_map(|(place, at)| Some((place.left_ns?, at)))
+                    .min()?;
                 (now_ns >= left_ns + REUSE_NS).then_some(at)
             })?;
         let hook = Hook {
@@ -155,7 +162,11 @@ mod tests {
     }
 
     fn roles(table: &HookTable) -> Vec<(&str, Role)> {
-        table.hooks().iter().map(|hook| (hook.device.as_str(), hook.role)).collect()
+        table
+            .hooks()
+            .iter()
+            .map(|hook| (hook.device.as_str(), hook.role))
+            .collect()
     }
 
     #[test]
@@ -197,7 +208,11 @@ mod tests {
         table.follow(devices, 0);
         table.stamp(&record(2, 0, 1));
         table.stamp(&record(4, 0, 1));
-        assert_eq!(roles(&table), [("eth0", Role::Nic), ("vm-representor", Role::Nic)], "bare");
+        assert_eq!(
+            roles(&table),
+            [("eth0", Role::Nic), ("vm-representor", Role::Nic)],
+            "bare"
+        );
         table.stamp(&record(2, VXLAN, 2));
         assert_eq!(roles(&table), [("eth0", Role::Nic), ("vm-representor", Role::Leg)]);
         table.stamp(&record(1, EGRESS, 3));
@@ -228,7 +243,9 @@ mod tests {
     #[test]
     fn no_number_means_two_devices_at_a_time() {
         let mut table = HookTable::default();
-        let devices: Vec<Device> = (0..17).map(|index| device(index, &format!("tap{index}"), Kind::Other)).collect();
+        let devices: Vec<Device> = (0..17)
+            .map(|index| device(index, &format!("tap{index}"), Kind::Other))
+            .collect();
         table.follow(devices.clone(), 0);
         for index in 0..16 {
             assert!(table.stamp(&record(index, 0, 1)).is_some());
@@ -238,6 +255,10 @@ mod tests {
         assert_eq!(table.stamp(&record(16, 0, REUSE_NS)), None, "too early");
         let stamp = table.stamp(&record(16, 0, 10 + REUSE_NS)).unwrap();
         assert_eq!((stamp.hook, roles(&table)[0].0), (HookId(0), "tap16"));
-        assert_eq!(table.stamp(&record(0, 0, 11 + REUSE_NS)), None, "it has lost its number");
+        assert_eq!(
+            table.stamp(&record(0, 0, 11 + REUSE_NS)),
+            None,
+            "it has lost its number"
+        );
     }
 }

@@ -34,7 +34,10 @@ pub(super) fn load(test_ports: [u16; MAX_PORTS]) -> Result<(HopPrograms, HopMaps
     let mut ebpf = object::parse(OBJECT, &mut EbpfLoader::new())?;
     let mut settings: Array<&mut MapData, HopSettings> = object::map(&mut ebpf, SETTINGS)?;
     let abi_version = ABI_VERSION;
-    let value = HopSettings { abi_version, test_ports };
+    let value = HopSettings {
+        abi_version,
+        test_ports,
+    };
     settings.set(0, value, 0).map_err(ObjectError::map(SETTINGS))?;
     let mut programs = HopPrograms(ebpf);
     for name in [HOPS_EGRESS, HOPS_INGRESS] {
@@ -76,7 +79,11 @@ impl HopMaps {
     /// The oldest record, if there is one. Takes it out.
     pub(super) fn next(&mut self) -> Option<HopRecord> {
         let bytes = self.records.next()?;
-        assert_eq!(bytes.len(), size_of::<HopRecord>(), "the object and this library are of one build");
+        assert_eq!(
+            bytes.len(),
+            size_of::<HopRecord>(),
+            "the object and this library are of one build"
+        );
         // SAFETY: the length is right, any bytes are a valid `HopRecord` (`Pod`), and the read assumes no alignment.
         Some(unsafe { bytes.as_ptr().cast::<HopRecord>().read_unaligned() })
     }

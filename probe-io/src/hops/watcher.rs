@@ -20,7 +20,7 @@ use probe_host::privileges::{Capability, hold_capabilities, keep_of_thread};
 
 use crate::backend::ebpf::attach::{Classifier, classifier};
 use crate::backend::ebpf::object::{HOPS_EGRESS, HOPS_INGRESS};
-use crate::backend::error::{ObjectError, root_cause};
+use crate::backend::error::root_cause;
 use crate::hops::devices::{Census, Device, candidates};
 use crate::hops::error::HopError;
 use crate::hops::object::{self, HopMaps, HopPrograms};
@@ -227,7 +227,10 @@ impl Rounds {
         let name = &device.name;
         let is_there = if_nametoindex(name.as_str()) == Ok(device.index);
         if is_there && self.refusals.len() < MAX_REFUSALS && self.refusals.insert(name.clone()) {
-            warn!("--hops: cannot observe {name}, so its stamps are missing: {}", root_cause(error));
+            warn!(
+                "--hops: cannot observe {name}, so its stamps are missing: {}",
+                root_cause(error)
+            );
         }
     }
 }

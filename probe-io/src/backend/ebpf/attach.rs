@@ -82,7 +82,7 @@ pub(crate) struct Classifier {
 
 impl Classifier {
     /// Whether the program is still there; `true` if the kernel does not say.
-    pub(super) fn is_attached(&self, index: u32) -> bool {
+    pub(crate) fn is_attached(&self, index: u32) -> bool {
         let programs = hooks::programs(index, self.hook);
         programs.map_or(true, |programs| {
             programs.iter().any(|program| program.id == Some(self.id))

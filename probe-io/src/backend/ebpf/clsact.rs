@@ -4,6 +4,7 @@
 //! Unlike links, filters outlive their process, and would continue to answer probes. The next agent removes those of a
 //! killed one when it attaches.
 
+use std::path::Path;
 use std::{fs, io};
 
 use aya::programs::TcAttachType;
@@ -106,7 +107,9 @@ fn filters_at(index: i32, hook: TcAttachType) -> io::Result<impl Iterator<Item =
 
 /// The priority with which a program sees packets before the filters that are at the hook now; 0 has the kernel choose one.
 pub(super) fn priority_before_others(index: u32, hook: TcAttachType) -> u16 {
-    filters_at(index.cast_signed(), hook).map_or(0, |mut filters| filters.next().map_or(0, |first| priority_before(&first)))
+    filters_at(index.cast_signed(), hook).map_or(0, |mut filters| {
+        filters.next().map_or(0, |first| priority_before(&first))
+    })
 }
 
 /// Before `first`, which comes before all others: at a priority of its own, or before it in the list of programs with its
@@ -182,19 +185,24 @@ fn of_kstamp(filter: &TcMessage) -> Option<u32> {
     })
 }
 
-/// Whether a process has the program open, as an agent has for as long as it runs; `true` if not all processes may be
-/// looked at.
+/// Whether a process has the program open, as an agent has for as long as it runs; also if another agent may not be looked
+/// at.
 fn is_held(program: u32) -> bool {
     let Ok(processes) = fs::read_dir("/proc") else {
         return true;
     };
-    processes.flatten().any(|process| match fs::read_dir(process.path().join("fdinfo")) {
-        Ok(descriptors) => descriptors.flatten().any(|descriptor| {
-            let info = fs::read_to_string(descriptor.path()).unwrap_or_default();
-            let mut ids = info.lines().filter_map(|line| line.strip_prefix("prog_id:"));
-            ids.any(|id| id.trim().parse() == Ok(program))
-        }),
-        Err(error) => error.kind() == io::ErrorKind::PermissionDenied,
+    let name = |process: &Path| fs::read_to_string(process.join("comm")).ok();
+    let own_name = name(Path::new("/proc/self"));
+    processes.flatten().any(|process| {
+        let process = process.path();
+        match fs::read_dir(process.join("fdinfo")) {
+            Ok(descriptors) => descriptors.flatten().any(|descriptor| {
+                let info = fs::read_to_string(descriptor.path()).unwrap_or_default();
+                let mut ids = info.lines().filter_map(|line| line.strip_prefix("prog_id:"));
+                ids.any(|id| id.trim().parse() == Ok(program))
+            }),
+            Err(error) => error.kind() == io::ErrorKind::PermissionDenied && name(&process) == own_name,
+        }
     })
 }
 
