@@ -3,10 +3,12 @@
 //! They are in the network namespace of the host, and the measured interface may be in another one. Which devices probes
 //! pass is found out.
 
+pub mod upcalls;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use probe_core::hops::{HopStamp, Hook};
+use probe_core::hops::{Hook, HopStamp};
 
 use crate::backend::error::ObjectError;
 
