@@ -9,6 +9,8 @@ mod hooks;
 mod object;
 mod watcher;
 
+pub mod upcalls;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};

@@ -28,6 +28,7 @@ static PARTS: [Part; 18] = [
     // program is tested while another takes its place there.
     in_turn("programs"),
     in_lab("kernel_datapath"),
+    in_lab("upcalls"),
     in_lab("netem"),
     in_lab("attach_matrix"),
     in_lab("churn"),
