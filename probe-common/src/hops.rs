@@ -3,8 +3,8 @@
 //! An observer changes neither packets nor verdicts. A probe is recognised at each hook by its addresses, session
 //! identifier and sequence number, whether it lies bare in the frame or inside VXLAN (RFC 7348) or Geneve (RFC 8926).
 
-use crate::abi::{ABI_VERSION, Address, is_one_of};
-use crate::frame::tunnel::{Cursor, Datagram, HEADER_LEN, MAX_HEADERS_LEN, MAX_OPTIONS_LEN, Miss, Protocol};
+use crate::abi::{ABI_VERSION, Address, is_one_of, may_be_one_of};
+use crate::frame::tunnel::{Cursor, Datagram, HEADER_LEN, MAX_HEADERS_LEN, MAX_OPTIONS_LEN, Miss, Protocol, Tunnel};
 use crate::stamp::{BASE_LEN, MIN_REPLY_LEN, SENDER_SEQUENCE, SEQUENCE, SSID};
 
 /// Size of the ring buffer: 4,600 records.
@@ -25,11 +25,9 @@ pub const VXLAN: u8 = 1 << 2;
 /// [`HopRecord::flags`]: the packet lay inside Geneve.
 pub const GENEVE: u8 = 1 << 3;
 
-pub const COUNTERS: u32 = 2;
-/// Counter: records handed over to userspace.
-pub const HANDED_OVER: u32 = 0;
+pub const COUNTERS: u32 = 1;
 /// Counter: records lost because the ring buffer was full.
-pub const LOST: u32 = 1;
+pub const LOST: u32 = 0;
 
 /// One probe or reply at one hook.
 #[repr(C)]
@@ -76,21 +74,29 @@ impl HopSettings {
     #[inline(always)]
     pub fn find(&self, frame: impl Cursor) -> Result<HopRecord, Miss> {
         let outer = Datagram::find(frame)?;
-        let (datagram, network, flags) = if self.is_test(&outer) {
-            (outer, 0, 0)
-        } else {
-            let tunnel = outer.tunnel()?;
-            let inner = Datagram::find(tunnel.frame)?;
-            if !self.is_test(&inner) {
-                return Err(Miss::Foreign);
+        let (datagram, network, flags) = match outer.tunnel() {
+            Ok(Tunnel {
+                protocol,
+                network,
+                frame,
+            }) => {
+                let flags = match protocol {
+                    Protocol::Vxlan => VXLAN,
+                    Protocol::Geneve => GENEVE,
+                };
+                (Datagram::find(frame)?, network, flags)
             }
-            let flags = match tunnel.protocol {
-                Protocol::Vxlan => VXLAN,
-                Protocol::Geneve => GENEVE,
-            };
-            (inner, tunnel.network, flags)
+            Err(Miss::Foreign) => (outer, 0, 0),
+            Err(Miss::Short) => return Err(Miss::Short),
         };
-        let is_reply = is_one_of(datagram.source_port, self.test_ports);
+        let (source_port, destination_port) = (datagram.source_port, datagram.destination_port);
+        if !may_be_one_of(source_port, destination_port, self.test_ports) {
+            return Err(Miss::Foreign);
+        }
+        let is_reply = is_one_of(source_port, self.test_ports);
+        if is_reply == is_one_of(destination_port, self.test_ports) {
+            return Err(Miss::Foreign);
+        }
         let length = datagram.payload_len()?;
         if length > BASE_LEN || length < if is_reply { MIN_REPLY_LEN } else { BASE_LEN } {
             return Err(Miss::Foreign);
@@ -115,12 +121,6 @@ impl HopSettings {
             flags: flags | kind,
             reserved: 0,
         })
-    }
-
-    /// Whether one port, and only one, is a test port.
-    #[inline(always)]
-    fn is_test<C>(&self, datagram: &Datagram<C>) -> bool {
-        is_one_of(datagram.source_port, self.test_ports) != is_one_of(datagram.destination_port, self.test_ports)
     }
 }
 

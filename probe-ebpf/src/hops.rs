@@ -21,7 +21,7 @@ use probe_common::abi::Address;
 use probe_common::frame::tunnel::{Cursor, Miss};
 use probe_common::frame::{ETHERNET_LEN, Word};
 use probe_common::hops::{
-    COUNTERS, EGRESS, HANDED_OVER, HopRecord, HopSettings, LOST, MAX_ADDRESSES, MAX_PACKET_LEN, RECORDS_BYTES, REPLY,
+    COUNTERS, EGRESS, HopRecord, HopSettings, LOST, MAX_ADDRESSES, MAX_PACKET_LEN, RECORDS_BYTES,
 };
 
 /// Written by the loader; one entry.
@@ -32,10 +32,14 @@ static HOP_SETTINGS: Array<HopSettings> = Array::with_max_entries(1, 0);
 #[map]
 static HOP_ADDRESSES: HashMap<Address, u32> = HashMap::with_max_entries(MAX_ADDRESSES, 0);
 
+/// The one of them that was found last, of each IP version: this spares most packets a search.
+#[map]
+static HOP_RECENT: Array<Address> = Array::with_max_entries(2, 0);
+
 #[map]
 static HOP_RECORDS: RingBuf = RingBuf::with_byte_size(RECORDS_BYTES, 0);
 
-/// By `HANDED_OVER` and `LOST`.
+/// By `LOST`.
 #[map]
 static HOP_COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS, 0);
 
@@ -70,47 +74,51 @@ fn observe(context: &TcContext, direction: u8) -> Option<()> {
         at: context.data(),
         end: context.data_end(),
     };
-    let found = match settings.find(linear) {
-        Ok(found) => found,
+    let mut record = match settings.find(linear) {
+        Ok(record) => record,
         Err(Miss::Short) if linear.end - linear.at < length => settings.find(Copied::new(context, length)?).ok()?,
         Err(_) => return None,
     };
-    // Seen from most devices, the own address is that of the end to or from which the packet goes.
-    let is_prober = (direction == EGRESS) == (found.flags & REPLY == 0);
-    let (likely, other) = match is_prober {
-        true => (&found.prober, &found.reflector),
-        false => (&found.reflector, &found.prober),
-    };
-    if HOP_ADDRESSES.get_ptr(likely).is_none() && HOP_ADDRESSES.get_ptr(other).is_none() {
+    if !is_own(record.prober, record.reflector) {
         return None;
     }
+    record.flags |= direction;
+    // SAFETY: the kernel keeps the context valid while the program runs.
+    record.interface = unsafe { (*context.skb.skb).ifindex };
     // SAFETY: the helper has no arguments and cannot fail.
-    let stamp_ns = unsafe { bpf_ktime_get_ns() };
-    let record = HopRecord {
-        stamp_ns,
-        // SAFETY: the kernel keeps the context valid while the program runs.
-        interface: unsafe { (*context.skb.skb).ifindex },
-        flags: found.flags | direction,
-        ..found
+    record.stamp_ns = unsafe { bpf_ktime_get_ns() };
+    let Some(mut entry) = HOP_RECORDS.reserve::<HopRecord>(0) else {
+        // SAFETY: the entry is this CPU's own, and a program does not interrupt itself.
+        unsafe { *HOP_COUNTS.get_ptr_mut(LOST)? += 1 };
+        return None;
     };
-    count(match HOP_RECORDS.reserve::<HopRecord>(0) {
-        Some(mut entry) => {
-            MaybeUninit::write(&mut entry, record);
-            // The agent looks at its own pace.
-            entry.submit(BPF_RB_NO_WAKEUP.into());
-            HANDED_OVER
-        }
-        None => LOST,
-    });
+    MaybeUninit::write(&mut entry, record);
+    // The agent looks at its own pace.
+    entry.submit(BPF_RB_NO_WAKEUP.into());
     Some(())
 }
 
+/// Whether one of two addresses is this host's. By value: a record whose parts have addresses lies in memory, from where the
+/// processor reads it in other sizes than it was written, which takes time.
 #[inline(always)]
-fn count(counter: u32) {
-    if let Some(value) = HOP_COUNTS.get_ptr_mut(counter) {
-        // SAFETY: the entry is this CPU's own, and a program does not interrupt itself.
-        unsafe { *value += 1 };
+fn is_own(prober: Address, reflector: Address) -> bool {
+    let Some(recent) = HOP_RECENT.get_ptr_mut(prober.is_v4().into()) else {
+        return false;
+    };
+    // SAFETY: map values stay readable and writable for the program's run. Half an address of another CPU makes no more
+    // than a record that userspace discards.
+    let latest = unsafe { recent.read_volatile() };
+    if latest == prober || latest == reflector {
+        return true;
     }
+    for address in [prober, reflector] {
+        if HOP_ADDRESSES.get_ptr(&address).is_some() {
+            // SAFETY: as above.
+            unsafe { recent.write_volatile(address) };
+            return true;
+        }
+    }
+    false
 }
 
 /// The linear part of a packet, read in place.
