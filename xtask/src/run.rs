@@ -37,6 +37,7 @@ impl RunArguments {
         let options = Options {
             agents: self.agents(),
             control: self.control_delay.clone(),
+            hurts: self.hurt.clone(),
             ..Options::default()
         };
         let lab = Lab::up(self.topology(), &options)?;
