@@ -28,18 +28,19 @@ impl RunArguments {
     /// Returns the status of the near agent, of the comparison, of the controller or of `kstamp hub status`.
     pub fn run(&self) -> Result<ExitCode> {
         self.check()?;
-        let kstamp = built(self.built.as_deref())?;
-        if !privilege::is_root() {
-            // Only the lab needs root.
-            return privilege::rerun_as_root("run", &["--built".as_ref(), kstamp.as_os_str()]);
-        }
-        signals::catch()?;
         let options = Options {
             agents: self.agents(),
             control: self.control_delay.clone(),
             hurts: self.hurt.clone(),
             ..Options::default()
         };
+        options.check(self.topology())?;
+        let kstamp = built(self.built.as_deref())?;
+        if !privilege::is_root() {
+            // Only the lab needs root.
+            return privilege::rerun_as_root("run", &["--built".as_ref(), kstamp.as_os_str()]);
+        }
+        signals::catch()?;
         let lab = Lab::up(self.topology(), &options)?;
         lab.describe();
         let status = match self.topology().network() {
