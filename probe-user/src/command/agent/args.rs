@@ -72,6 +72,20 @@ pub struct AgentArgs {
     #[arg(long, value_enum, value_name = "DETAIL")]
     pub metrics_detail: Option<Detail>,
 
+    /// A probe with a longer round trip is an outlier, and becomes a record of its own: a time, or auto for 4 times the 99th
+    /// percentile [default: auto]
+    #[arg(long, value_name = "DURATION", requires = "hops")]
+    pub outlier: Option<String>,
+
+    /// Also send this many probes per second to each peer from ports that change, each as a new flow, and report them apart
+    #[arg(
+        long,
+        value_name = "RATE",
+        conflicts_with = "key_file",
+        allow_negative_numbers = true
+    )]
+    pub cold: Option<String>,
+
     #[command(flatten)]
     pub fleet: FleetArgs,
 }

@@ -6,11 +6,12 @@ use std::time::Duration;
 use probe_common::abi::MAX_IN_FLIGHT;
 use probe_common::family::Family;
 use probe_core::agent::config::{Families, MAX_PEERS, ProbeConfig, in_flight};
+use probe_core::engine::Engine;
 
 use crate::command::agent::args::AgentArgs;
 use crate::command::agent::fleet::config::{self as fleet, FleetConfig};
 use crate::command::agent::floor;
-use crate::command::shared::endpoint::config::{self as endpoint, EndpointConfig};
+use crate::command::shared::endpoint::config::{self as endpoint, EndpointConfig, StampingConfig};
 use crate::command::shared::families::{families_of, has, limit};
 use crate::command::shared::values::{self, ConfigError, wrong};
 use crate::config::guarded::{self, Guard};
@@ -18,6 +19,9 @@ use crate::otlp::{OtlpConfig, target};
 use crate::output::OutputConfig;
 use crate::output::metrics::{Detail, NoiseFloor};
 use crate::serve::ServeConfig;
+
+/// Highest `--cold`. Each port is used again after 12.8 seconds at the earliest, and Open vSwitch forgets a flow after 10.
+pub const MAX_COLD: u32 = 5;
 
 #[derive(Debug, Clone)]
 pub struct AgentConfig {
@@ -38,6 +42,10 @@ pub struct AgentConfig {
     pub noise_floor: Option<NoiseFloor>,
     /// `None` without `--hub-credentials`.
     pub fleet: Option<FleetConfig>,
+    /// Round trips from which on a probe is an outlier; `None`: by the distribution. Used with `--hops` only.
+    pub outlier_ns: Option<u64>,
+    /// Probes per second to each peer that are sent as new flows.
+    pub cold: Option<u32>,
 }
 
 impl AgentConfig {
@@ -122,6 +130,16 @@ pub fn validate(args: AgentArgs) -> Result<AgentConfig, ConfigError> {
         }
     }
     let serve = values::serve("--listen", args.listen.as_deref(), args.web_config, 9862)?;
+    let outlier_ns = match args.outlier.as_deref() {
+        None | Some("auto") => None,
+        Some(text) => Some(outlier_ns(text)?),
+    };
+    let cold = args
+        .cold
+        .as_deref()
+        .map(|text| cold(text, &common.endpoint.stamping))
+        .transpose()?;
+    let has_hops = common.endpoint.hops.is_some();
     let otlp = otlp(args.otlp.as_deref(), args.otlp_headers, args.otlp_ca)?;
     Ok(AgentConfig {
         endpoint: common.endpoint,
@@ -138,7 +156,7 @@ pub fn validate(args: AgentArgs) -> Result<AgentConfig, ConfigError> {
             static_peers,
             first_ssid: values::first_ssid(),
             max_peers,
-            samples: samples.is_some() || fleet.is_some(),
+            samples: samples.is_some() || fleet.is_some() || has_hops,
             delays: serve.is_some() || otlp.is_some() || fleet.is_some(),
         },
         duration_ns: common.duration_ns,
@@ -151,7 +169,33 @@ pub fn validate(args: AgentArgs) -> Result<AgentConfig, ConfigError> {
         metrics_detail: args.metrics_detail.unwrap_or_default(),
         noise_floor: args.noise_floor.as_deref().map(floor::read).transpose()?,
         fleet,
+        outlier_ns,
+        cold,
     })
+}
+
+/// `--outlier`, if that is a time.
+fn outlier_ns(text: &str) -> Result<u64, ConfigError> {
+    values::duration_ns("--outlier", text).or_else(|error| match humantime::parse_duration(text) {
+        Ok(_) => Err(error),
+        Err(_) => wrong(format!(
+            "--outlier '{text}' is neither auto nor a duration; write 1ms, or auto"
+        )),
+    })
+}
+
+/// `--cold`.
+fn cold(text: &str, stamping: &StampingConfig) -> Result<u32, ConfigError> {
+    if stamping.engine == Engine::Socket {
+        return wrong("--cold needs kernel programs, which --engine socket does not use; drop one of the two");
+    }
+    match text.parse() {
+        Ok(rate) if (1..=MAX_COLD).contains(&rate) => Ok(rate),
+        _ => wrong(format!(
+            "--cold '{text}' is not a number of probes a second; use 1 to {MAX_COLD}: with more, a switch still knows the flow \
+             when its port comes again"
+        )),
+    }
 }
 
 /// `--otlp`, `--otlp-headers`, `--otlp-ca`, read before anything is opened.

@@ -111,9 +111,26 @@ pub struct EndpointArgs {
     #[arg(long, alias = "echo", value_enum, value_name = "HOW", default_value = "on")]
     pub responder: ResponderArg,
 
+    #[command(flatten)]
+    pub hops: HopArgs,
+
     /// Print the log of the kernel programs, several lines per packet, on standard error (slow)
     #[arg(long)]
     pub log_bpf: bool,
+}
+
+/// Stamps at the devices that probes pass.
+#[derive(Debug, Clone, Args)]
+pub struct HopArgs {
+    /// Stamp probes also at each device of this host that they pass, so that round trips, losses and outliers are split by
+    /// segment; a peer that has it too gives its half
+    #[arg(long)]
+    pub hops: bool,
+
+    /// Look for the devices of --hops in this network namespace, as /run/netns/host [default: that of process 1, or without
+    /// permission that of the agent]
+    #[arg(long, value_name = "FILE", requires = "hops")]
+    pub host_netns: Option<PathBuf>,
 }
 
 /// Where results go, and in which form.

@@ -12,6 +12,7 @@ use probe_io::port::{Choice, Engine};
 
 use super::*;
 use crate::command::reflect::ReflectConfig;
+use crate::command::shared::endpoint::config::HopsFlags;
 use crate::command::shared::families::DEFAULT_GROUPS;
 use crate::command::{Command, ParseError, parse, read};
 use crate::output::AgentFormat;
@@ -496,4 +497,59 @@ fn metrics_are_sent_to_a_receiver_that_the_flags_describe() {
     std::fs::set_permissions(path.path(), std::fs::Permissions::from_mode(0o600)).unwrap();
     std::fs::write(path.path(), "x".repeat(20_000)).unwrap();
     refused(&headers, "longer than");
+}
+
+#[test]
+fn hops_are_stamped_on_request() {
+    let config = agent("");
+    assert_eq!(
+        (config.endpoint.hops, config.core.samples, config.cold),
+        (None, false, None)
+    );
+    let config = agent("--hops");
+    assert_eq!(config.endpoint.hops, Some(HopsFlags { host_netns: None }));
+    assert!(config.core.samples, "each probe is split");
+    assert_eq!(config.outlier_ns, None, "by the distribution");
+    let host_netns = Some("/proc/self/ns/net".into());
+    let flags = "--hops --host-netns /proc/self/ns/net";
+    assert_eq!(agent(flags).endpoint.hops, Some(HopsFlags { host_netns }));
+    assert_eq!(reflect(flags).endpoint.hops, agent(flags).endpoint.hops);
+    assert_eq!(agent("--hops --outlier 1ms").outlier_ns, Some(1_000_000));
+    assert_eq!(agent("--hops --outlier auto").outlier_ns, None);
+}
+
+#[test]
+fn cold_probes_are_sent_on_request() {
+    for (flags, expected) in [("", None), ("--cold 1", Some(1)), ("--cold 5", Some(MAX_COLD))] {
+        assert_eq!(agent(flags).cold, expected, "{flags}");
+    }
+}
+
+#[test]
+fn wrong_flags_about_hops_are_refused() {
+    let key = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(key.path(), "a shared secret!").unwrap();
+    let with_key = format!("--hops --key-file {}", key.path().display());
+    for (flags, part) in [
+        ("--host-netns /proc/self/ns/net", "--hops"),
+        ("--outlier 1ms", "--hops"),
+        (
+            "--hops --host-netns /nonexistent",
+            "--host-netns /nonexistent: No such file or directory",
+        ),
+        (
+            "--hops --outlier often",
+            "--outlier 'often' is neither auto nor a duration; write 1ms, or auto",
+        ),
+        ("--hops --outlier 0s", "--outlier 0s must be more than 0"),
+        (&with_key, "drop one of the two"),
+        ("--cold 0", "--cold '0' is not a number of probes a second; use 1 to 5"),
+        ("--cold 6", "use 1 to 5"),
+        ("--cold -1", "use 1 to 5"),
+        ("--cold 1 --engine socket", "drop one of the two"),
+        ("--cold 1 --key-file k", "cannot be used with"),
+    ] {
+        let error = read(&format!("agent --iface p1 {flags}")).unwrap_err();
+        assert!(error.contains(part) && !error.contains('\n'), "{flags}: {error}");
+    }
 }

@@ -1,5 +1,7 @@
 //! Configuration that `agent` and `reflect` share.
 
+use std::path::PathBuf;
+
 use probe_common::stamp;
 use probe_core::auth::Key;
 use probe_core::reflector::policy::Rates;
@@ -8,7 +10,7 @@ use probe_core::rings::Rings;
 use probe_io::compare::priority::Priority;
 use probe_io::port::{Answering, Engine, PortConfig};
 
-use crate::command::shared::args::{AttachArg, EndpointArgs, EngineArg, ResponderArg};
+use crate::command::shared::args::{AttachArg, EndpointArgs, EngineArg, HopArgs, ResponderArg};
 use crate::command::shared::families::groups;
 use crate::command::shared::host::agent_name;
 use crate::command::shared::values::{self, AGENT_PORT, ConfigError, wrong};
@@ -33,6 +35,15 @@ pub struct EndpointConfig {
     pub responder: Option<Priority>,
     /// Probes per second of a volley that this host agrees to; 0: none.
     pub volley_limit: u32,
+    /// `None` without `--hops`.
+    pub hops: Option<HopsFlags>,
+}
+
+/// How probes are stamped at the devices of this host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HopsFlags {
+    /// The network namespace of the devices; `None`: that of process 1, or else that of this process.
+    pub host_netns: Option<PathBuf>,
 }
 
 /// How timestamps are obtained, and how the userspace reflector answers.
@@ -107,6 +118,7 @@ pub fn validate(args: EndpointArgs, probing: bool) -> Result<Common, ConfigError
             user: args.user.map(values::user).transpose()?,
             responder: responder.filter(|_| stamping.key.is_none()),
             volley_limit: volley_limit(&args.volley_limit, rates, &stamping)?,
+            hops: hops(args.hops, &stamping)?,
             stamping,
         },
         report_ns: values::duration_ns("--report", &args.report)?,
@@ -126,6 +138,25 @@ fn volley_limit(text: &str, rates: Rates, stamping: &StampingConfig) -> Result<u
         Engine::Ebpf => rates.volley_limit(wanted),
         Engine::Socket => userspace_rates(rates).volley_limit(wanted),
     })
+}
+
+fn hops(args: HopArgs, stamping: &StampingConfig) -> Result<Option<HopsFlags>, ConfigError> {
+    if args.hops && stamping.key.is_some() {
+        return wrong(
+            "--hops cannot be combined with --key-file: the programs recognise plain probes only; drop one of the two",
+        );
+    }
+    if let Some(path) = &args.host_netns
+        && let Err(error) = path.metadata()
+    {
+        return wrong(format!(
+            "--host-netns {}: {error}; `ip netns` lists the namespaces in /run/netns, and /proc/1/ns/net is that of process 1",
+            path.display()
+        ));
+    }
+    Ok(args.hops.then_some(HopsFlags {
+        host_netns: args.host_netns,
+    }))
 }
 
 fn stamping(args: &EndpointArgs) -> Result<StampingConfig, ConfigError> {
