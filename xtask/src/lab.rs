@@ -173,6 +173,11 @@ impl Lab {
         hub
     }
 
+    /// The file of the network namespace with the switch of an agent of [`Topology::Vxlan`].
+    pub fn host_netns(&self, agent: &AgentNs) -> PathBuf {
+        namespace::path(&agent.namespace.replace("agent", "host"))
+    }
+
     /// Makes a router of a fleet drop all IPv4 packets from one host to another. Neither host is notified.
     pub fn black_hole(&self, from: &AgentNs, to: &AgentNs) -> Result<()> {
         fleet::set_black_hole(from, to, true)

@@ -1,6 +1,7 @@
 //! Hurts: what a lab of [`Topology::Vxlan`](crate::lab::Topology::Vxlan) does to one segment of the path, on the way from
 //! agent1 to agent2. Hop stamps must find it there.
 
+use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -91,6 +92,17 @@ impl FromStr for Hurt {
     }
 }
 
+impl fmt::Display for Hurt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:", name_of(&self.segment))?;
+        match self.harm {
+            Harm::Delay(delay) => write!(f, "{delay:?}"),
+            Harm::Loss(loss) => write!(f, "loss={}%", loss * 100.0),
+            Harm::Stall(stall) => write!(f, "stall={stall:?}"),
+        }
+    }
+}
+
 fn time(text: &str) -> Result<Duration> {
     humantime::parse_duration(text).with_context(|| format!("{text} is not a time such as 5ms"))
 }
@@ -161,7 +173,9 @@ mod tests {
             ("own-switch:stall=50ms", Segment::OwnSwitch, Harm::Stall(ms(50))),
             ("own-encapsulation:1ms", Segment::OwnEncapsulation, Harm::Delay(ms(1))),
         ] {
-            assert_eq!(text.parse::<Hurt>().unwrap(), Hurt { segment, harm }, "{text}");
+            let hurt: Hurt = text.parse().unwrap();
+            assert_eq!(hurt, Hurt { segment, harm });
+            assert_eq!(hurt.to_string(), text);
         }
         for (text, message) in [
             ("underlay", "write SEGMENT:HARM"),
