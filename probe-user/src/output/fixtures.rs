@@ -373,10 +373,11 @@ pub fn hops() -> Hops {
     hops_of(&hop_window())
 }
 
-/// Probes were lost in several places, some halves are missing, and there are outliers.
+/// The window before: probes were lost in several places, some halves are missing, and there are outliers.
 pub fn troubled_hops() -> Hops {
     let at = |segment, direction, lost| (Part { segment, direction }, lost);
     hops_of(&HopWindow {
+        end_ns: 10_000_000_000,
         halves: Halves {
             both: 15,
             own: 3,

@@ -441,7 +441,7 @@ fn a_report_splits_the_round_trips_and_lists_the_longest() {
     added(&mut model, &by("h1:p1", events));
     let page = page(&model);
     for wanted in [
-        "<div class=\"bar\" role=\"img\" aria-label=\"own switch 23.98 µs",
+        "<div class=\"bar\" role=\"img\" aria-label=\"own switch 24.09 µs",
         "<td class=\"words\">vxlan_sys_4789 → its port</td>",
         "<th>backward p99</th>",
         "<td class=\"words\">7 forward, 2 backward</td>",

@@ -174,7 +174,7 @@ fn a_peer_with_hops_shows_its_split_and_where_probes_were_lost() {
     let mut near = self::model();
     take(&mut near, &Event::Hops(fixtures::near_hops()));
     let ascii = text(&drawn(&near, &mut ui, ASCII, (80, 24)));
-    assert!(ascii.is_ascii() && ascii.contains("? not split 253us"), "{ascii}");
+    assert!(ascii.is_ascii() && ascii.contains("? not split 277us"), "{ascii}");
 }
 
 #[test]
