@@ -13,7 +13,7 @@ use probe_common::stamp::{BASE_LEN, MIN_REPLY_LEN, SENDER_SEQUENCE};
 
 use crate::packet::{
     Datagram, GROUP_V4, GROUP_V6, OWN_V4, OWN_V6, PROBER_PORT, SECOND_PORT, SECOND_V4, SENDER_V4, SENDER_V6, TEST_PORT,
-    probe_payload, with_extensions, with_fragment, with_options, with_tags,
+    UDP_V6, probe_payload, with_extensions, with_fragment, with_options, with_tags,
 };
 use crate::rig::may_load;
 
@@ -331,14 +331,14 @@ fn a_short_reply_and_padding_of_the_link_are_no_hindrance() {
     }
 }
 
-/// The kernel takes no shorter frames than an Ethernet header.
 #[test]
 fn of_a_packet_cut_short_nothing_is_read_past_the_end() {
     let Some(mut rig) = Rig::new() else { return };
-    for (frame, _) in shapes().iter().step_by(7) {
+    for (frame, _) in shapes().iter().step_by(31) {
         // Room that a longer packet before has used.
         rig.run("kstamp_hops_in", frame);
-        for length in 14..frame.len() {
+        // The kernel refuses frames without an IP header.
+        for length in UDP_V6..frame.len() {
             let part = &frame[..length];
             let found = SETTINGS.find(part);
             assert!(matches!(found, Ok(_) | Err(Miss::Short)), "{found:?}");
@@ -360,7 +360,7 @@ fn mutated_packets_are_recorded_as_userspace_reads_them() {
     let mut random = 0x9e37_79b9_7f4a_7c15_u64;
     let mut recorded = 0;
     let shapes = shapes();
-    for (frame, _) in shapes.iter().cycle().take(20_000) {
+    for (frame, _) in shapes.iter().cycle().take(5_000) {
         let mut frame = frame.clone();
         for _ in 0..=random % 3 {
             random ^= random << 13;
@@ -386,7 +386,7 @@ fn mutated_packets_are_recorded_as_userspace_reads_them() {
             recorded += records.len();
         }
     }
-    assert!((4_000..36_000).contains(&recorded), "{recorded} of 40,000");
+    assert!((1_000..9_000).contains(&recorded), "{recorded} of 10,000");
 }
 
 #[test]
