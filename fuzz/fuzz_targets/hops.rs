@@ -1,39 +1,72 @@
-//! Whatever the frame, finding a probe in it never reads past its end, and finds the datagram that etherparse finds.
+//! Questions for hop stamps: an answer is as long as its question and is never answered, what was read can be written
+//! again, and no device has a name that a terminal would act on.
 
 #![no_main]
 
-use std::net::IpAddr;
+use probe_common::ntp::ErrorEstimate;
+use probe_common::stamp::BASE_LEN;
+use probe_core::hops::{Answer, Question, wire};
+use probe_core::identity::is_acceptable;
+use probe_core::identity::wire::AnswerStamps;
 
-use etherparse::{NetSlice, SlicedPacket, TransportSlice};
-use probe_common::abi::ABI_VERSION;
-use probe_common::frame::tunnel::Miss;
-use probe_common::hops::{GENEVE, HopSettings, REPLY, VXLAN};
-
-const SETTINGS: HopSettings = HopSettings {
-    abi_version: ABI_VERSION,
-    test_ports: [862, 1910, 0, 0],
-};
-
-libfuzzer_sys::fuzz_target!(|frame: &[u8]| {
-    let found = SETTINGS.find(frame);
-    for length in 0..frame.len() {
-        let part = SETTINGS.find(&frame[..length]);
-        assert!(part == Err(Miss::Short) || part == found, "cut to {length} bytes");
-    }
-    let Ok(record) = found else { return };
-    let is_bare = record.flags & (VXLAN | GENEVE) == 0;
-    if let Ok(sliced) = SlicedPacket::from_ethernet(frame)
-        && let Some(TransportSlice::Udp(udp)) = sliced.transport
-        && is_bare
-    {
-        let is_reply = SETTINGS.test_ports.contains(&udp.source_port());
-        assert_eq!(record.flags & REPLY != 0, is_reply);
-        let (source, destination): (IpAddr, IpAddr) = match sliced.net {
-            Some(NetSlice::Ipv4(ip)) => (ip.header().source_addr().into(), ip.header().destination_addr().into()),
-            Some(NetSlice::Ipv6(ip)) => (ip.header().source_addr().into(), ip.header().destination_addr().into()),
-            other => panic!("UDP in {other:?}"),
-        };
-        let ends = if is_reply { (destination, source) } else { (source, destination) };
-        assert_eq!((record.prober, record.reflector), (ends.0.into(), ends.1.into()));
-    }
+libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+    check(input);
+    // Behind the mark of a question, and of an answer.
+    let mut packet = wire::question(&question(), ErrorEstimate(1));
+    let body = packet.iter().rposition(|&byte| byte != 0).map_or(0, |last| last - 2);
+    let length = input.len().min(packet.len() - body);
+    packet[body..][..length].copy_from_slice(&input[..length]);
+    check(&packet);
+    packet[BASE_LEN] = 0;
+    check(&packet);
 });
+
+fn question() -> Question {
+    Question {
+        nonce: 5,
+        ssid: 0x0101,
+        probes: vec![],
+    }
+}
+
+fn check(packet: &[u8]) {
+    if let Some(read) = wire::from_question(packet) {
+        let again = wire::question(&read, ErrorEstimate(1));
+        assert_eq!(wire::from_question(&again), Some(read));
+    }
+    if let Some(read) = wire::from_answer(packet) {
+        assert!(read.hooks.iter().all(|hook| is_acceptable(&hook.device)));
+        let question = Question {
+            nonce: read.nonce,
+            ..question()
+        };
+        let request = wire::question(&question, ErrorEstimate(1));
+        let again = answer(&request, &read).expect("an answer to a question");
+        assert_eq!(again.len(), request.len(), "no amplification");
+        let again = wire::from_answer(&again).expect("what was read can be read again");
+        assert!(read.probes.starts_with(&again.probes));
+        assert_eq!(again.hooks, read.hooks);
+    }
+    if let Some(answered) = answer(packet, &none()) {
+        assert_eq!(answered.len(), packet.len(), "no amplification");
+        assert_eq!(answer(&answered, &none()), None, "an answer is never answered");
+    }
+}
+
+fn none() -> Answer {
+    Answer {
+        nonce: 0,
+        hooks: vec![],
+        complete_ns: 0,
+        probes: vec![],
+    }
+}
+
+fn answer(request: &[u8], answer: &Answer) -> Option<Vec<u8>> {
+    let stamps = AnswerStamps {
+        receive_ns: 1_795_000_000_000_000_000,
+        transmit_ns: 1_795_000_000_000_000_900,
+        error: ErrorEstimate(0x8101),
+    };
+    wire::answer(request, answer, stamps)
+}
