@@ -6,5 +6,6 @@ pub mod fleet;
 mod floor;
 mod follow;
 mod legacy;
+mod ovs;
 pub mod run;
 pub mod site;

@@ -11,6 +11,7 @@ use probe_core::engine::Engine;
 use crate::command::agent::args::AgentArgs;
 use crate::command::agent::fleet::config::{self as fleet, FleetConfig};
 use crate::command::agent::floor;
+use crate::command::agent::ovs::Ovsdb;
 use crate::command::shared::endpoint::config::{self as endpoint, EndpointConfig, StampingConfig};
 use crate::command::shared::families::{families_of, has, limit};
 use crate::command::shared::values::{self, ConfigError, wrong};
@@ -44,6 +45,8 @@ pub struct AgentConfig {
     pub fleet: Option<FleetConfig>,
     /// Round trips from which on a probe is an outlier; `None`: by the distribution. Used with `--hops` only.
     pub outlier_ns: Option<u64>,
+    /// Where Open vSwitch's facts of the port are read.
+    pub ovsdb: Ovsdb,
     /// Probes per second to each peer that are sent as new flows.
     pub cold: Option<u32>,
 }
@@ -139,6 +142,7 @@ pub fn validate(args: AgentArgs) -> Result<AgentConfig, ConfigError> {
         .as_deref()
         .map(|text| cold(text, &common.endpoint.stamping))
         .transpose()?;
+    let ovsdb = Ovsdb::parse(args.ovsdb.as_deref())?;
     let has_hops = common.endpoint.hops.is_some();
     let otlp = otlp(args.otlp.as_deref(), args.otlp_headers, args.otlp_ca)?;
     Ok(AgentConfig {
@@ -173,6 +177,7 @@ pub fn validate(args: AgentArgs) -> Result<AgentConfig, ConfigError> {
         noise_floor: args.noise_floor.as_deref().map(floor::read).transpose()?,
         fleet,
         outlier_ns,
+        ovsdb,
         cold,
     })
 }
