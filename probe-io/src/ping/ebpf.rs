@@ -69,6 +69,7 @@ impl EbpfSender {
             other_ports: &[],
             sender_port_v4,
             sender_port_v6,
+            cold_ports: 0,
             clock,
             mode: AttachMode::Tc,
             answering: &Answering::default(),

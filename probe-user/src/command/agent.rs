@@ -1,6 +1,7 @@
 //! `kstamp agent`: discover, probe, reflect, report.
 
 pub mod args;
+mod cold;
 pub mod config;
 pub mod fleet;
 mod floor;

@@ -80,6 +80,7 @@ pub struct ClockStepsFields {
 pub enum PathName {
     Unicast,
     Group,
+    Cold,
 }
 
 #[derive(Serialize)]

@@ -24,6 +24,7 @@ use probe_io::udp::batch::MAX_BATCH;
 use probe_io::udp::sockets::PassedUp;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
+use crate::command::agent::cold::ColdProbes;
 use crate::command::agent::config::AgentConfig;
 use crate::command::agent::fleet::{self, Fleet, Work};
 use crate::command::agent::follow::follow;
@@ -125,6 +126,7 @@ pub async fn run(mut config: AgentConfig, reloader: Reloader<AgentConfig>) -> Re
     let mut agent = Agent::new(config.core.clone(), started_ns);
     agent.set_policy(endpoint.port.policy());
     let mut run = Run {
+        cold: ColdProbes::new(&config, started_ns),
         legacy,
         agent,
         fleet,
@@ -182,6 +184,8 @@ struct Run {
     endpoint: Endpoint,
     agent: Agent,
     legacy: Option<LegacyPeers>,
+    /// With `--cold`.
+    cold: Option<ColdProbes>,
     /// With `--hub-credentials`.
     fleet: Option<Fleet>,
     reporter: Reporter,
@@ -255,15 +259,13 @@ impl Run {
         (self.agent.has_stopped() || self.fleet.is_none())
             && self.agent.is_settled()
             && self.legacy.as_ref().is_none_or(LegacyPeers::is_settled)
+            && self.cold.as_ref().is_none_or(ColdProbes::is_settled)
     }
 
     /// Sends the probes that are due, and the next ones on time, before replies are looked at. A turn of the runtime, another
     /// deadline, or a stall, in which probes were missed, ends it.
     fn send_ahead(&mut self) {
-        let end_ns = self
-            .legacy_deadline_ns()
-            .min(self.over_ns)
-            .min(self.turned_ns + TURN_NS);
+        let end_ns = self.other_deadline_ns().min(self.over_ns).min(self.turned_ns + TURN_NS);
         let mut sent = 0;
         loop {
             let now_ns = monotonic_ns();
@@ -296,8 +298,12 @@ impl Run {
             self.over_ns = u64::MAX;
             self.agent.stop_sending();
             self.legacy.iter_mut().for_each(LegacyPeers::stop_sending);
+            self.cold.iter_mut().for_each(ColdProbes::stop_sending);
         }
         self.send_due(now_ns);
+        if let Some(cold) = &mut self.cold {
+            cold.work(&mut self.endpoint.port, now_ns, taken_until_ns);
+        }
         if let Some(legacy) = &mut self.legacy {
             legacy.work(&self.agent, now_ns);
         }
@@ -376,7 +382,14 @@ impl Run {
     /// Returns T4 of the last reply taken if more are waiting.
     fn take_samples(&mut self) -> Option<u64> {
         let now_ns = monotonic_ns();
-        self.endpoint.port.drain(|reply| self.agent.reply(reply, now_ns))
+        let Self {
+            agent, cold, endpoint, ..
+        } = self;
+        endpoint.port.drain(|reply| {
+            if !cold.as_mut().is_some_and(|cold| cold.take(reply, now_ns)) {
+                agent.reply(reply, now_ns);
+            }
+        })
     }
 
     fn report_events(&mut self, now_ns: u64) -> Result<()> {
@@ -397,6 +410,9 @@ impl Run {
         if let Some(legacy) = &mut self.legacy {
             legacy.report(&mut self.reporter)?;
         }
+        while let Some(event) = self.cold.as_mut().and_then(ColdProbes::poll_event) {
+            self.reporter.event(event)?;
+        }
         if let Some(fleet) = &mut self.fleet {
             fleet.flush(self.agent.held_window_end_ns());
         }
@@ -404,6 +420,7 @@ impl Run {
             let held = [
                 self.agent.held_window_end_ns(),
                 self.legacy.as_ref().and_then(LegacyPeers::held_window_end_ns),
+                self.cold.as_ref().and_then(ColdProbes::held_window_end_ns),
             ];
             self.reporter.flush_windows(held.into_iter().flatten().min())?;
         }
@@ -416,12 +433,14 @@ impl Run {
             return self.next_round_ns(0);
         }
         let deadline_ns = self.agent.next_deadline().unwrap_or(u64::MAX);
-        self.next_round_ns(deadline_ns.min(self.legacy_deadline_ns()).min(self.over_ns))
+        self.next_round_ns(deadline_ns.min(self.other_deadline_ns()).min(self.over_ns))
     }
 
-    fn legacy_deadline_ns(&self) -> u64 {
+    /// The next deadline beside those of the warm sessions.
+    fn other_deadline_ns(&self) -> u64 {
         let legacy_ns = self.legacy.as_ref().and_then(LegacyPeers::next_deadline);
-        legacy_ns.unwrap_or(u64::MAX)
+        let cold_ns = self.cold.as_ref().and_then(ColdProbes::next_deadline);
+        legacy_ns.into_iter().chain(cold_ns).min().unwrap_or(u64::MAX)
     }
 
     /// When the round for a deadline begins. A round that took longer than [`MIN_ROUND_NS`] is followed by the next at once.
@@ -480,6 +499,9 @@ impl Run {
         }
         if let Some(legacy) = &mut self.legacy {
             legacy.follow(&events, &self.endpoint.port).await;
+        }
+        if let Some(cold) = &mut self.cold {
+            cold.follow(&self.agent, monotonic_ns());
         }
         let interval_ns = self.config.core.interval_ns;
         if self
@@ -566,7 +588,8 @@ impl Run {
         }
         self.endpoint.end(&mut self.service, is_followed);
         let now_ns = monotonic_ns();
-        let summaries = self.agent.finish(now_ns);
+        let mut summaries = self.agent.finish(now_ns);
+        summaries.extend(self.cold.iter_mut().flat_map(|cold| cold.finish(now_ns)));
         let legacy_summaries = self.legacy.as_mut().map(|legacy| legacy.finish(&self.agent, now_ns));
         let legacy_summaries = legacy_summaries.unwrap_or_default();
         self.report_events(now_ns)?;

@@ -520,9 +520,18 @@ fn hops_are_stamped_on_request() {
 
 #[test]
 fn cold_probes_are_sent_on_request() {
-    for (flags, expected) in [("", None), ("--cold 1", Some(1)), ("--cold 5", Some(MAX_COLD))] {
-        assert_eq!(agent(flags).cold, expected, "{flags}");
+    for (flags, interval_ns) in [
+        ("", None),
+        ("--cold 1", Some(1_000_000_000)),
+        ("--cold 5", Some(200_000_000)),
+    ] {
+        let config = agent(flags);
+        assert_eq!(config.cold.map(|cold| cold.interval_ns), interval_ns, "{flags}");
+        assert_eq!(config.endpoint.port.cold, interval_ns.is_some(), "{flags}");
     }
+    // Two sessions of each peer share the room.
+    let most = |flags: &str| agent(flags).core.max_peers;
+    assert_eq!(most("--interval 100us --cold 1"), most("--interval 100us") / 2);
 }
 
 #[test]

@@ -113,6 +113,7 @@ pub fn validate(args: EndpointArgs, probing: bool) -> Result<Common, ConfigError
                     allow: values::prefixes("--allow", &args.allow)?,
                     rates,
                 },
+                cold: false,
                 interface: args.iface,
             },
             user: args.user.map(values::user).transpose()?,
