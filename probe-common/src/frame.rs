@@ -3,6 +3,8 @@
 //! The parser finds the UDP header also behind tags, options and extension headers, and in first fragments. kstamp does
 //! not answer such packets, but recognises them by their ports and counts them.
 
+pub mod tunnel;
+
 use crate::family::Family;
 
 /// Length of an Ethernet header without tags.
@@ -82,6 +84,11 @@ pub trait Source {
 
     /// The same for an offset that was read from the packet, which the verifier cannot follow into direct access.
     fn load_behind<W: Word>(&self, offset: usize) -> Option<W>;
+
+    /// The same by direct access alone.
+    fn peek_behind<W: Word>(&self, offset: usize) -> Option<W> {
+        self.load_behind(offset)
+    }
 }
 
 impl Source for [u8] {
@@ -118,6 +125,10 @@ pub struct Udp {
     pub ip_payload_len: u16,
     /// Length field of the UDP header.
     pub udp_len: u16,
+    /// Offset of the IP header in the frame.
+    pub network_at: usize,
+    /// Offset of the UDP payload in the frame.
+    pub payload_at: usize,
 }
 
 impl Udp {
@@ -215,13 +226,14 @@ fn ipv4<S: Source + ?Sized>(source: &S, at: usize, tagged: Option<Obstacle>) -> 
         family: Family::V4,
         obstacle,
         ip_payload_len: total_len.saturating_sub(header_len as u16),
+        at,
     };
     if header_len == IPV4_LEN {
-        network.ports(|offset| source.load(at + IPV4_LEN + offset))
+        network.udp_at(at + IPV4_LEN, |offset| source.load(offset))
     } else {
         network
             .behind(Obstacle::IpOptions)
-            .ports(|offset| source.load_behind(at + header_len + offset))
+            .udp_at(at + header_len, |offset| source.load_behind(offset))
     }
 }
 
@@ -237,9 +249,10 @@ fn ipv6<S: Source + ?Sized>(source: &S, at: usize, tagged: Option<Obstacle>) -> 
         family: Family::V6,
         obstacle: tagged,
         ip_payload_len: payload_len,
+        at,
     };
     if next == PROTOCOL_UDP {
-        return network.ports(|offset| source.load(at + IPV6_LEN + offset));
+        return network.udp_at(at + IPV6_LEN, |offset| source.load(offset));
     }
     let mut udp_at = at + IPV6_LEN;
     for _ in 0..MAX_EXTENSION_HEADERS {
@@ -265,7 +278,7 @@ fn ipv6<S: Source + ?Sized>(source: &S, at: usize, tagged: Option<Obstacle>) -> 
         next = source.load_behind(udp_at)?;
         udp_at += header_len;
         if next == PROTOCOL_UDP {
-            return network.ports(|offset| source.load_behind(udp_at + offset));
+            return network.udp_at(udp_at, |offset| source.load_behind(offset));
         }
     }
     None
@@ -276,6 +289,7 @@ struct Network {
     family: Family,
     obstacle: Option<Obstacle>,
     ip_payload_len: u16,
+    at: usize,
 }
 
 impl Network {
@@ -287,16 +301,18 @@ impl Network {
         }
     }
 
-    /// Reads the UDP header through `load`, which takes offsets from its start.
+    /// Reads the UDP header at `udp_at` through `load`.
     #[inline(always)]
-    fn ports(self, load: impl Fn(usize) -> Option<u16>) -> Option<Udp> {
+    fn udp_at(self, udp_at: usize, load: impl Fn(usize) -> Option<u16>) -> Option<Udp> {
         Some(Udp {
             family: self.family,
             obstacle: self.obstacle,
-            source_port: u16::from_be(load(0)?),
-            destination_port: u16::from_be(load(2)?),
+            source_port: u16::from_be(load(udp_at)?),
+            destination_port: u16::from_be(load(udp_at + 2)?),
             ip_payload_len: self.ip_payload_len,
-            udp_len: u16::from_be(load(4)?),
+            udp_len: u16::from_be(load(udp_at + 4)?),
+            network_at: self.at,
+            payload_at: udp_at + UDP_LEN,
         })
     }
 }

@@ -19,4 +19,5 @@ pub mod reflect;
 pub mod stamp;
 pub mod tap;
 pub mod tlv;
+pub mod upcalls;
 pub mod volley;

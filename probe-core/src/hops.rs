@@ -4,62 +4,116 @@
 
 use std::net::IpAddr;
 
-use crate::direction::Direction;
+use crate::agent::event::Event;
+pub use crate::hops::event::{
+    Cause, Excess, Half, Halves, HopEvent, HopSample, HopWindow, LostAt, Outlier, PartDurations,
+};
+pub use crate::hops::split::Split;
+pub use crate::hops::stamp::{Hook, HookId, HopStamp, MAX_HOOKS, Mark, Part, Role, Segment, Upcall};
+pub use crate::hops::wire::{Answer, Question};
 
-/// Devices of one host that are observed.
-pub const MAX_HOOKS: usize = 16;
+mod event;
+mod split;
+mod stamp;
+pub mod stamps;
+pub mod wire;
 
-/// Index of a device in the list of a host's hooks; below [`MAX_HOOKS`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct HookId(pub u8);
-
-/// What a device is to the packets that pass it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Role {
-    /// A leg between the port and the tunnel or NIC: the other end of a veth pair, a bridge.
-    Leg,
-    /// A tunnel device: it has inner frames before encapsulation and after decapsulation.
-    Tunnel,
-    /// The NIC or bond: the last device before the underlay.
-    Nic,
-}
-
-/// A device at which packets are stamped.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Hook {
-    /// At most 15 bytes.
-    pub device: String,
-    pub role: Role,
-}
-
-/// One probe or reply at one hook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct HopStamp {
-    pub hook: HookId,
-    /// The packet left by the device; else it came in by it.
-    pub egress: bool,
-    /// Forward for a probe, backward for a reply.
-    pub direction: Direction,
-    pub prober: IpAddr,
-    pub reflector: IpAddr,
-    pub ssid: u16,
-    /// Of the probe, also in its reply.
-    pub seq: u32,
-    /// `CLOCK_MONOTONIC` of this host.
-    pub mono_ns: u64,
+pub struct HopsConfig {
+    /// Whether each probe becomes a [`HopEvent::Probe`].
+    pub samples: bool,
+    /// Whether each part of a window has its durations in buckets.
+    pub delays: bool,
+    /// Round trips (T4 − T1) from which on a probe is an outlier; `None`: four times the 99th percentile of the last windows.
+    pub outlier_ns: Option<u64>,
+    /// As [`ProbeConfig::timeout_ns`](crate::agent::config::ProbeConfig::timeout_ns).
+    pub timeout_ns: u64,
 }
 
-/// A part of the path in one direction, from one stamp to the next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Segment {
-    /// From the prober's port to its tunnel device, or to its NIC where no tunnel device was seen.
-    OwnSwitch,
-    /// From the tunnel device to the NIC.
-    OwnEncapsulation,
-    /// Between the NICs of both hosts.
-    Underlay,
-    FarEncapsulation,
-    FarSwitch,
-    /// Residence: T3 − T2.
-    Reflector,
+/// The hops of all peers of an agent, and those of the probes that it reflects.
+///
+/// `now_ns` is `CLOCK_MONOTONIC`. Hand over stamps before the events of the same time.
+#[derive(Debug)]
+pub struct Hops {
+    config: HopsConfig,
 }
+
+impl Hops {
+    pub fn new(config: HopsConfig, _now_ns: u64) -> Self {
+        Self { config }
+    }
+
+    /// The addresses of this host. Probes from one of them are its own; others are those that it reflects.
+    pub fn set_addresses(&mut self, _own: &[IpAddr]) {
+        todo!()
+    }
+
+    /// This host's hooks, by [`HookId`]: cheap if they are as before. A device keeps its place while it is gone, and its role may
+    /// change.
+    pub fn set_hooks(&mut self, _hooks: &[Hook], _now_ns: u64) {
+        todo!()
+    }
+
+    pub fn note_stamp(&mut self, _stamp: &HopStamp, _now_ns: u64) {
+        todo!()
+    }
+
+    /// Some stamps were lost since the last call, because the ring buffer was full.
+    pub fn note_lost(&mut self, _now_ns: u64) {
+        todo!()
+    }
+
+    /// Hand it over before the probe is settled: within [`SETTLE_NS`] of its outcome.
+    pub fn note_upcall(&mut self, _upcall: &Upcall) {
+        todo!()
+    }
+
+    /// Takes samples and windows of the agent; the others do not matter.
+    pub fn note_event(&mut self, _event: &Event, _now_ns: u64) {
+        todo!()
+    }
+
+    /// A question to send now, with `nonce`, which nobody can guess; call again until there is none.
+    pub fn poll_question(&mut self, _now_ns: u64, _nonce: u64) -> Option<(IpAddr, Question)> {
+        todo!()
+    }
+
+    /// Returns whether it answers the open question of some peer.
+    pub fn take_answer(&mut self, _answer: &Answer, _now_ns: u64) -> bool {
+        todo!()
+    }
+
+    /// The answer to `asker`'s question about its own probes; `None` above the rate limit. `utc_offset_ns` is UTC −
+    /// `CLOCK_MONOTONIC` by which T2 and T3 are written.
+    pub fn answer_for(
+        &mut self,
+        _asker: IpAddr,
+        _question: &Question,
+        _utc_offset_ns: i64,
+        _now_ns: u64,
+    ) -> Option<Answer> {
+        todo!()
+    }
+
+    pub fn poll_event(&mut self) -> Option<HopEvent> {
+        todo!()
+    }
+
+    /// When to call [`Hops::expire`] next.
+    pub fn next_deadline(&self) -> Option<u64> {
+        todo!()
+    }
+
+    /// Settles the probes whose time is over, and forgets old stamps.
+    pub fn expire(&mut self, _now_ns: u64) {
+        todo!()
+    }
+
+    /// Ends the run: settles all probes with what is known. Hand over the agent's last windows before.
+    pub fn finish(&mut self, _now_ns: u64) {
+        todo!()
+    }
+}
+
+/// A probe is settled this long after its outcome at the earliest: until then, its stamps may still come.
+pub const SETTLE_NS: u64 = 250_000_000;

@@ -3,6 +3,7 @@
 pub mod backend;
 mod clock;
 pub mod compare;
+pub mod hops;
 pub mod legacy;
 pub mod ping;
 pub mod port;

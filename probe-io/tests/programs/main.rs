@@ -6,6 +6,7 @@
 
 mod collect;
 mod egress;
+mod hops;
 mod legacy;
 mod mutation;
 mod packet;
