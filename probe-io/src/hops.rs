@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use probe_core::hops::{HopStamp, Hook};
+use probe_core::hops::{Hook, HopStamp};
 
 use crate::backend::error::ObjectError;
 

@@ -233,6 +233,10 @@ impl Port {
         Ok(port)
     }
 
+    pub fn interface(&self) -> &str {
+        &self.config.interface
+    }
+
     /// The ports on which probes arrive.
     pub fn test_ports(&self) -> Vec<u16> {
         self.config.test_ports()

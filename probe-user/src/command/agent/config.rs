@@ -7,6 +7,7 @@ use probe_common::abi::MAX_IN_FLIGHT;
 use probe_common::family::Family;
 use probe_core::agent::config::{Families, MAX_PEERS, ProbeConfig, in_flight};
 use probe_core::engine::Engine;
+use probe_core::hops::HopsConfig;
 
 use crate::command::agent::args::AgentArgs;
 use crate::command::agent::fleet::config::{self as fleet, FleetConfig};
@@ -42,8 +43,6 @@ pub struct AgentConfig {
     pub noise_floor: Option<NoiseFloor>,
     /// `None` without `--hub-credentials`.
     pub fleet: Option<FleetConfig>,
-    /// Round trips from which on a probe is an outlier; `None`: by the distribution. Used with `--hops` only.
-    pub outlier_ns: Option<u64>,
     /// Probes that are sent as new flows; `None` without `--cold`.
     pub cold: Option<ColdConfig>,
 }
@@ -148,8 +147,17 @@ pub fn validate(args: AgentArgs) -> Result<AgentConfig, ConfigError> {
         None | Some("auto") => None,
         Some(text) => Some(outlier_ns(text)?),
     };
-    let has_hops = common.endpoint.hops.is_some();
     let otlp = otlp(args.otlp.as_deref(), args.otlp_headers, args.otlp_ca)?;
+    let delays = serve.is_some() || otlp.is_some() || fleet.is_some();
+    if let Some(hops) = &mut common.endpoint.hops {
+        hops.core = HopsConfig {
+            samples: samples.is_some(),
+            delays: serve.is_some() || otlp.is_some(),
+            outlier_ns,
+            timeout_ns,
+        };
+    }
+    let has_hops = common.endpoint.hops.is_some();
     Ok(AgentConfig {
         endpoint: common.endpoint,
         legacy_peers: args.legacy_peers,
@@ -166,7 +174,7 @@ pub fn validate(args: AgentArgs) -> Result<AgentConfig, ConfigError> {
             first_ssid: values::first_ssid(),
             max_peers,
             samples: samples.is_some() || fleet.is_some() || has_hops,
-            delays: serve.is_some() || otlp.is_some() || fleet.is_some(),
+            delays,
         },
         duration_ns: common.duration_ns,
         output: OutputConfig {
@@ -178,7 +186,6 @@ pub fn validate(args: AgentArgs) -> Result<AgentConfig, ConfigError> {
         metrics_detail: args.metrics_detail.unwrap_or_default(),
         noise_floor: args.noise_floor.as_deref().map(floor::read).transpose()?,
         fleet,
-        outlier_ns,
         cold,
     })
 }

@@ -32,6 +32,7 @@ use crate::command::agent::legacy::{self, LegacyPeers};
 use crate::command::agent::site::AgentSite;
 use crate::command::shared::endpoint::Endpoint;
 use crate::command::shared::families::{families_of, warn_of_late};
+use crate::command::shared::hops::HopStamps;
 use crate::command::shared::host::{POLL_INTERVAL, addresses_of, check_peers, host_name};
 use crate::command::shared::reload::Reloader;
 use crate::command::shared::replies::MismatchWarnings;
@@ -66,6 +67,9 @@ const MAX_LAST_DRAINS: usize = 8;
 
 /// Time between two updates of the counters in the metrics: reading them takes a system call for each.
 const STATE_INTERVAL_NS: u64 = 5_000_000_000;
+
+/// With `--hops`, a run ends this long after its last probe: so long do the peers have to give their half.
+const LAST_HOPS_NS: u64 = 1_000_000_000;
 
 /// Why the agent woke up.
 enum Wake {
@@ -136,6 +140,7 @@ pub async fn run(mut config: AgentConfig, reloader: Reloader<AgentConfig>) -> Re
         endpoint,
         reporter,
         config,
+        hops_end_ns: None,
         unsent: UnsentWarnings::default(),
         warned_of_refusals: false,
         worked_ns: started_ns,
@@ -191,6 +196,8 @@ struct Run {
     reporter: Reporter,
     /// When `--duration` ends; the maximum without one, or after its end.
     over_ns: u64,
+    /// When a run with `--hops` whose probes are over ends.
+    hops_end_ns: Option<u64>,
     unsent: UnsentWarnings,
     warned_of_refusals: bool,
     mismatches: MismatchWarnings,
@@ -239,9 +246,14 @@ impl Run {
                 }
                 Wake::PassedUp(PassedUp::Control { packet, from }) => {
                     let Endpoint {
-                        introductions, port, ..
+                        introductions,
+                        port,
+                        hops,
+                        ..
                     } = &mut self.endpoint;
-                    if let Some((peer, identity)) = introductions.take(&packet, from, port, &mut self.agent) {
+                    let is_of_hops = hops.as_mut().is_some_and(|hops| hops.take_answer(&packet));
+                    if !is_of_hops
+                        && let Some((peer, identity)) = introductions.take(&packet, from, port, &mut self.agent) {
                         self.reporter.introduced(peer, &identity);
                     }
                 }
@@ -254,8 +266,17 @@ impl Run {
         Ok(())
     }
 
+    /// Whether the run is over. The far halves of the last probes are still waited for.
+    fn is_over(&mut self) -> bool {
+        if !self.is_settled() {
+            return false;
+        }
+        let now_ns = monotonic_ns();
+        self.endpoint.hops.is_none() || now_ns >= *self.hops_end_ns.get_or_insert(now_ns + LAST_HOPS_NS)
+    }
+
     /// Whether nothing more will be sent or expected. A hub may assign peers at any time.
-    fn is_over(&self) -> bool {
+    fn is_settled(&self) -> bool {
         (self.agent.has_stopped() || self.fleet.is_none())
             && self.agent.is_settled()
             && self.legacy.as_ref().is_none_or(LegacyPeers::is_settled)
@@ -307,7 +328,16 @@ impl Run {
         if let Some(legacy) = &mut self.legacy {
             legacy.work(&self.agent, now_ns);
         }
+        if let Some(hops) = &mut self.endpoint.hops {
+            hops.take(now_ns);
+        }
         self.report_events(now_ns)?;
+        let test_port = self.config.endpoint.port.test_port;
+        if let Some(hops) = &mut self.endpoint.hops {
+            hops.expire(now_ns);
+            hops.ask_by(&self.endpoint.port, test_port, now_ns);
+        }
+        self.report_hops()?;
         // A peer that has just come up is asked at once: it can say goodbye only then. Authenticated mode has no identity exchange.
         if self.config.endpoint.stamping.key.is_none() {
             let Endpoint {
@@ -405,6 +435,9 @@ impl Run {
             if let Some(fleet) = &mut self.fleet {
                 fleet.note(&event, &self.agent, &self.endpoint.port);
             }
+            if let Some(hops) = &mut self.endpoint.hops {
+                hops.note(&event, now_ns);
+            }
             self.reporter.event(event)?;
         }
         if let Some(legacy) = &mut self.legacy {
@@ -427,12 +460,21 @@ impl Run {
         Ok(())
     }
 
+    fn report_hops(&mut self) -> Result<()> {
+        while let Some(event) = self.endpoint.hops.as_mut().and_then(HopStamps::poll_event) {
+            self.reporter.hop_event(&event)?;
+        }
+        Ok(())
+    }
+
     /// When the next round begins.
     fn deadline_ns(&self) -> u64 {
         if self.has_more {
             return self.next_round_ns(0);
         }
-        let deadline_ns = self.agent.next_deadline().unwrap_or(u64::MAX);
+        let hops_ns = self.endpoint.hops.as_ref().map(HopStamps::next_deadline_ns);
+        let deadline_ns = self.agent.next_deadline().into_iter().chain(hops_ns).min();
+        let deadline_ns = deadline_ns.unwrap_or(u64::MAX);
         self.next_round_ns(deadline_ns.min(self.other_deadline_ns()).min(self.over_ns))
     }
 
@@ -592,7 +634,14 @@ impl Run {
         summaries.extend(self.cold.iter_mut().flat_map(|cold| cold.finish(now_ns)));
         let legacy_summaries = self.legacy.as_mut().map(|legacy| legacy.finish(&self.agent, now_ns));
         let legacy_summaries = legacy_summaries.unwrap_or_default();
+        if let Some(hops) = &mut self.endpoint.hops {
+            hops.take(now_ns);
+        }
         self.report_events(now_ns)?;
+        if let Some(hops) = &mut self.endpoint.hops {
+            hops.finish(now_ns);
+        }
+        self.report_hops()?;
         let test_port = self.config.endpoint.port.test_port;
         self.mismatches.follow(&self.endpoint.port.mismatches(), test_port);
         let counters = self.counters()?;
