@@ -1,5 +1,6 @@
 //! Output: one result model, and an exporter for each format.
 
+pub mod bar;
 pub mod columns;
 pub mod csv;
 pub mod diagnostics;

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 
 use probe_common::family::Family;
 use probe_core::agent::event::{DownReason, Found};
+use probe_core::direction::Direction;
+use probe_core::hops::{Part, Role, Segment};
 use probe_core::observation::SendFailure;
 use probe_core::session::Outcome;
 use probe_core::stats::report::{ClockSteps, Counts, OneWayClock, Path, Patterns, Summary};
 use serde::ser::SerializeMap as _;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 #[derive(Serialize)]
 #[serde(remote = "Counts")]
@@ -30,7 +32,7 @@ pub struct CountsFields {
     not_sent: u64,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(remote = "Summary")]
 struct SummaryFields {
     min: i64,
@@ -50,6 +52,13 @@ pub fn distribution<S: Serializer>(summary: &Option<Summary>, serializer: S) -> 
     struct Distribution<'a>(#[serde(with = "SummaryFields")] &'a Summary);
 
     summary.as_ref().map(Distribution).serialize(serializer)
+}
+
+pub fn read_distribution<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Summary>, D::Error> {
+    #[derive(Deserialize)]
+    struct Distribution(#[serde(with = "SummaryFields")] Summary);
+
+    Ok(Option::deserialize(deserializer)?.map(|Distribution(summary)| summary))
 }
 
 #[derive(Serialize)]
@@ -97,6 +106,71 @@ pub enum FoundName {
     Introduced,
     Static,
     Assigned,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Role", rename_all = "lowercase")]
+pub enum RoleName {
+    Leg,
+    Tunnel,
+    Nic,
+}
+
+/// `None`: both directions together.
+pub fn direction_name(direction: Option<Direction>) -> &'static str {
+    match direction {
+        Some(Direction::Forward) => "forward",
+        Some(Direction::Backward) => "backward",
+        None => "both",
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Part")]
+pub struct PartFields {
+    #[serde(with = "self::segment")]
+    segment: Segment,
+    #[serde(with = "self::direction")]
+    direction: Option<Direction>,
+}
+
+/// The value with this name.
+fn read<'de, T, D: Deserializer<'de>>(
+    all: impl IntoIterator<Item = (T, &'static str)>,
+    from: D,
+) -> Result<T, D::Error> {
+    let name = String::deserialize(from)?;
+    let found = all.into_iter().find(|(_, known)| *known == name);
+    let unknown = || de::Error::custom(format!("'{name}' is not known to this kstamp"));
+    found.map(|(value, _)| value).ok_or_else(unknown)
+}
+
+mod segment {
+    use super::*;
+
+    pub fn serialize<S: Serializer>(segment: &Segment, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(segment.name())
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Segment, D::Error> {
+        read(Segment::ALL.map(|segment| (segment, segment.name())), deserializer)
+    }
+}
+
+pub mod direction {
+    use super::*;
+
+    pub fn serialize<S: Serializer>(direction: &Option<Direction>, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(direction_name(*direction))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Direction>, D::Error> {
+        let all = [Some(Direction::Forward), Some(Direction::Backward), None];
+        read(
+            all.map(|direction| (direction, direction_name(direction))),
+            deserializer,
+        )
+    }
 }
 
 pub fn down_reason<S: Serializer>(reason: &Option<DownReason>, serializer: S) -> Result<S::Ok, S::Error> {

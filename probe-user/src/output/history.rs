@@ -87,7 +87,7 @@ impl History {
                 }
                 self.retain(is_shown);
             }
-            Event::Counters(_) | Event::End(_) => {}
+            Event::Hops(_) | Event::Outlier(_) | Event::Counters(_) | Event::End(_) => {}
         }
     }
 

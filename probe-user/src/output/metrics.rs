@@ -161,7 +161,7 @@ impl Metrics {
                 windows.results.iter().for_each(|results| self.window(results, now_ns));
                 self.last_window_ns = Some(windows.time.unix_ns);
             }
-            Event::Counters(_) | Event::End(_) => {}
+            Event::Hops(_) | Event::Outlier(_) | Event::Counters(_) | Event::End(_) => {}
         }
     }
 

@@ -1,5 +1,7 @@
 //! The result model. Field names are stable: fields may be added, never renamed. `crate::reference` describes them.
 
+pub mod hops;
+
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::net::IpAddr;
@@ -16,6 +18,7 @@ use probe_io::port::Engine;
 use serde::Serialize;
 
 use crate::output::fields;
+use crate::output::model::hops::{Hops, Outlier};
 use crate::output::time::{Utc, UtcOffset};
 
 /// Writes events in one format.
@@ -25,7 +28,6 @@ pub trait Exporter {
 
 /// Of an agent or a reflector: one start, any number of others, one end.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(clippy::large_enum_variant, reason = "there is one at a time, and a start only once")]
 pub enum Event {
     Start(Start),
     Attach(AttachChange),
@@ -33,6 +35,8 @@ pub enum Event {
     Peer(PeerChange),
     Clock(ClockStep),
     Windows(Windows),
+    Hops(Hops),
+    Outlier(Outlier),
     Counters(Counters),
     End(End),
 }
@@ -47,6 +51,8 @@ impl Event {
             Self::Peer(_) => ("peer", 1),
             Self::Clock(_) => ("clock", 1),
             Self::Windows(windows) => ("window", windows.results.len() as u64),
+            Self::Hops(_) => ("hops", 1),
+            Self::Outlier(_) => ("outlier", 1),
             Self::Counters(_) => ("counters", 1),
             Self::End(end) => ("summary", end.results.len() as u64),
         }

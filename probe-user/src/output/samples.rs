@@ -10,6 +10,7 @@ use crate::output::csv::Rows;
 use crate::output::file::OutputFile;
 use crate::output::jsonl::record;
 use crate::output::left_out;
+use crate::output::model::hops::Probe;
 use crate::output::sink::{Control, OutputError, Sink};
 
 /// A buffered file of `sample` records. If it cannot be written, it ends with a warning, and the run goes on.
@@ -51,8 +52,16 @@ impl Samples {
             Form::Jsonl(agent) => record("sample", agent, sample, out),
             Form::Csv(rows) => rows.row("sample", sample, out),
         });
-        if let Err(error) = added {
-            warn!("{error}; no more samples are written, and the run goes on");
+        warn_of(added);
+    }
+
+    /// Adds where a probe spent its time; rows have no columns for it.
+    pub fn add_hops(&mut self, probe: &Probe) {
+        if let Form::Jsonl(agent) = &self.form {
+            let added = self
+                .sink
+                .write("hop_sample", 1, |out| record("hop_sample", agent, probe, out));
+            warn_of(added);
         }
     }
 
@@ -77,6 +86,12 @@ impl Samples {
     /// Hands over the output, whose reader has yet to take the rest.
     pub fn into_sink(self) -> Sink {
         self.sink
+    }
+}
+
+fn warn_of(added: Result<(), OutputError>) {
+    if let Err(error) = added {
+        warn!("{error}; no more samples are written, and the run goes on");
     }
 }
 

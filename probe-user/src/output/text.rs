@@ -1,6 +1,7 @@
 //! The text format: a header, a line per event, a table per report interval, and a summary.
 
 pub mod counters;
+pub mod hops;
 pub mod layout;
 mod notes;
 mod table;
@@ -53,6 +54,11 @@ impl Exporter for Text {
             Event::Peer(change) => write_peer(change, out),
             Event::Clock(step) => write_clock(step, out),
             Event::Windows(windows) => write_windows(windows, columns, out),
+            Event::Hops(hops) => {
+                let port = self.start.as_ref().map_or("port", |start| &start.interface);
+                hops::write(hops, port, columns, out)
+            }
+            Event::Outlier(outlier) => hops::write_outlier(outlier, columns, out),
             Event::Counters(counters) => counters::write_reflected(counters, out),
             Event::End(end) => match self.probing() {
                 Some(start) => write_summary(end, start, columns, out),

@@ -90,7 +90,7 @@ pub fn record(kind: &str, list: &mut dyn Iterator<Item = &Field>, absent: &[&str
     schema
 }
 
-/// `attach.egress` is a field of the object `attach`.
+/// `attach.egress` is a field of the object `attach`, and `devices[].role` one of each object in the list `devices`.
 pub fn fields(list: &mut dyn Iterator<Item = &Field>) -> Value {
     let mut schema = object([]);
     for (name, kind, meaning) in list {
@@ -98,16 +98,29 @@ pub fn fields(list: &mut dyn Iterator<Item = &Field>) -> Value {
         if !meaning.is_empty() {
             property["description"] = (*meaning).into();
         }
-        match name.split_once('.') {
-            None => require(&mut schema, name, property),
-            Some((outer, inner)) => {
-                let mut of_outer = schema["properties"].get(outer).cloned().unwrap_or_else(|| object([]));
-                require(&mut of_outer, inner, property);
-                require(&mut schema, outer, of_outer);
-            }
-        }
+        place(&mut schema, name, property);
     }
     schema
+}
+
+fn place(schema: &mut Value, name: &str, property: Value) {
+    let Some((outer, inner)) = name.split_once('.') else {
+        return require(schema, name, property);
+    };
+    match outer.strip_suffix("[]") {
+        Some(list) => {
+            let items = &mut schema["properties"][list]["items"];
+            if items["properties"].is_null() {
+                *items = object([]);
+            }
+            place(items, inner, property);
+        }
+        None => {
+            let mut of_outer = schema["properties"].get(outer).cloned().unwrap_or_else(|| object([]));
+            place(&mut of_outer, inner, property);
+            require(schema, outer, of_outer);
+        }
+    }
 }
 
 fn of_kind(kind: &str) -> Value {

@@ -11,6 +11,7 @@ use log::warn;
 use probe_core::agent::config::{MAX_PEERS, ProbeConfig};
 use probe_core::agent::event::{Event, Found};
 use probe_core::attach::AttachMode;
+use probe_core::hops::HopEvent;
 use probe_core::identity::Identity;
 use probe_core::lru::Lru;
 use probe_core::reflector::userspace_rates;
@@ -27,6 +28,7 @@ use crate::command::shared::replies::wrong_timestamp_format;
 use crate::command::shared::reporter::downs::Downs;
 use crate::command::shared::update::Update;
 use crate::output::file::OutputFile;
+use crate::output::model::hops::{Hops, Outlier, Probe};
 use crate::output::model::{self, Context, Results, Sample};
 use crate::output::samples::Samples;
 use crate::output::sink::{Control, OutputError, Sink};
@@ -299,6 +301,28 @@ impl Reporter {
                     samples.add(&Sample::new(peer, path, seq, sent, reply.as_ref(), outcome));
                 }
                 Ok(())
+            }
+        }
+    }
+
+    /// Writes what is known of the hops of a peer, after the windows that it is about.
+    pub fn hop_event(&mut self, event: &HopEvent) -> Result<(), OutputError> {
+        let name = |peer| self.peers.peek(peer).map(|identity| identity.name.clone());
+        match event {
+            HopEvent::Probe(sample) => {
+                if let Some(samples) = &mut self.samples {
+                    samples.add_hops(&Probe::new(sample, self.utc));
+                }
+                Ok(())
+            }
+            HopEvent::Window(window) => {
+                let name = name(&window.peer);
+                let hops = Hops::new(window, name, self.follow_wall_clock());
+                self.export(model::Event::Hops(hops))
+            }
+            HopEvent::Outlier(outlier) => {
+                let outlier = Outlier::new(outlier, name(&outlier.peer), self.utc);
+                self.export(model::Event::Outlier(outlier))
             }
         }
     }
