@@ -253,7 +253,8 @@ impl Run {
                     } = &mut self.endpoint;
                     let is_of_hops = hops.as_mut().is_some_and(|hops| hops.take_answer(&packet));
                     if !is_of_hops
-                        && let Some((peer, identity)) = introductions.take(&packet, from, port, &mut self.agent) {
+                        && let Some((peer, identity)) = introductions.take(&packet, from, port, &mut self.agent)
+                    {
                         self.reporter.introduced(peer, &identity);
                     }
                 }

@@ -124,7 +124,9 @@ impl HopStamps {
     /// When to call [`HopStamps::take`] and [`HopStamps::expire`] next.
     pub fn next_deadline_ns(&self) -> u64 {
         let drain_ns = self.drained_ns + DRAIN.as_nanos() as u64;
-        self.hops.next_deadline().map_or(drain_ns, |next_ns| next_ns.min(drain_ns))
+        self.hops
+            .next_deadline()
+            .map_or(drain_ns, |next_ns| next_ns.min(drain_ns))
     }
 
     /// Ends the run: settles all probes with what is known.

@@ -501,7 +501,10 @@ fn metrics_are_sent_to_a_receiver_that_the_flags_describe() {
 #[test]
 fn hops_are_stamped_on_request() {
     let config = agent("");
-    assert_eq!((config.endpoint.hops, config.core.samples, config.cold), (None, false, None));
+    assert_eq!(
+        (config.endpoint.hops, config.core.samples, config.cold),
+        (None, false, None)
+    );
     let config = agent("--hops --timeout 1s");
     assert!(config.core.samples, "each probe is split");
     let hops = config.endpoint.hops.unwrap();
@@ -518,7 +521,10 @@ fn hops_are_stamped_on_request() {
     assert!(hops("--hops --listen 127.0.0.1:9862").core.delays);
     assert_eq!(hops("--hops --outlier 1ms").core.outlier_ns, Some(1_000_000));
     assert_eq!(hops("--hops --outlier auto").core.outlier_ns, None);
-    let (flags, file) = ("--hops --host-netns /proc/self/ns/net", Some("/proc/self/ns/net".into()));
+    let (flags, file) = (
+        "--hops --host-netns /proc/self/ns/net",
+        Some("/proc/self/ns/net".into()),
+    );
     assert_eq!(hops(flags).host_netns, file);
     assert_eq!(reflect(flags).endpoint.hops.unwrap().host_netns, file);
 }
