@@ -68,9 +68,6 @@ const MAX_LAST_DRAINS: usize = 8;
 /// Time between two updates of the counters in the metrics: reading them takes a system call for each.
 const STATE_INTERVAL_NS: u64 = 5_000_000_000;
 
-/// With `--hops`, a run ends this long after its last probe: so long do the peers have to give their half.
-const LAST_HOPS_NS: u64 = 1_000_000_000;
-
 /// Why the agent woke up.
 enum Wake {
     /// A deadline of the core, or samples.
@@ -140,7 +137,6 @@ pub async fn run(mut config: AgentConfig, reloader: Reloader<AgentConfig>) -> Re
         endpoint,
         reporter,
         config,
-        hops_end_ns: None,
         unsent: UnsentWarnings::default(),
         warned_of_refusals: false,
         worked_ns: started_ns,
@@ -196,8 +192,6 @@ struct Run {
     reporter: Reporter,
     /// When `--duration` ends; the maximum without one, or after its end.
     over_ns: u64,
-    /// When a run with `--hops` whose probes are over ends.
-    hops_end_ns: Option<u64>,
     unsent: UnsentWarnings,
     warned_of_refusals: bool,
     mismatches: MismatchWarnings,
@@ -272,8 +266,8 @@ impl Run {
         if !self.is_settled() {
             return false;
         }
-        let now_ns = monotonic_ns();
-        self.endpoint.hops.is_none() || now_ns >= *self.hops_end_ns.get_or_insert(now_ns + LAST_HOPS_NS)
+        let hops = self.endpoint.hops.as_mut();
+        hops.is_none_or(|hops| hops.has_waited(monotonic_ns()))
     }
 
     /// Whether nothing more will be sent or expected. A hub may assign peers at any time.

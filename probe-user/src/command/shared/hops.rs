@@ -21,12 +21,17 @@ use crate::command::shared::introductions::nonce;
 /// Stamps are taken at least this often, so that their ring buffer does not run full.
 pub const DRAIN: Duration = Duration::from_millis(100);
 
+/// A run ends this long after its last probe: so long does a peer have to give its half.
+const LAST_ANSWERS_NS: u64 = 1_000_000_000;
+
 pub struct HopStamps {
     observers: Observers,
     hops: Hops,
     /// Stamps that were lost so far.
     lost: u64,
     drained_ns: u64,
+    /// When a run whose probes are over ends.
+    end_ns: Option<u64>,
 }
 
 impl HopStamps {
@@ -40,6 +45,7 @@ impl HopStamps {
             hops,
             lost: 0,
             drained_ns: now_ns,
+            end_ns: None,
         })
     }
 
@@ -127,6 +133,11 @@ impl HopStamps {
         self.hops
             .next_deadline()
             .map_or(drain_ns, |next_ns| next_ns.min(drain_ns))
+    }
+
+    /// Whether the far halves of the last probes have been waited for, since the first call.
+    pub fn has_waited(&mut self, now_ns: u64) -> bool {
+        now_ns >= *self.end_ns.get_or_insert(now_ns + LAST_ANSWERS_NS)
     }
 
     /// Ends the run: settles all probes with what is known.

@@ -149,14 +149,7 @@ fn hops(args: HopArgs, stamping: &StampingConfig) -> Result<Option<HopStampsConf
             "--hops cannot be combined with --key-file: the programs recognise plain probes only; drop one of the two",
         );
     }
-    if let Some(path) = &args.host_netns
-        && let Err(error) = path.metadata()
-    {
-        return wrong(format!(
-            "--host-netns {}: {error}; `ip netns` lists the namespaces in /run/netns, and /proc/1/ns/net is that of process 1",
-            path.display()
-        ));
-    }
+    let host_netns = host_netns(args.host_netns)?;
     Ok(args.hops.then_some(HopStampsConfig {
         // Those of a reflector, which has no probes.
         core: HopsConfig {
@@ -165,8 +158,21 @@ fn hops(args: HopArgs, stamping: &StampingConfig) -> Result<Option<HopStampsConf
             outlier_ns: None,
             timeout_ns: 0,
         },
-        host_netns: args.host_netns,
+        host_netns,
     }))
+}
+
+/// `--host-netns`.
+pub fn host_netns(path: Option<PathBuf>) -> Result<Option<PathBuf>, ConfigError> {
+    if let Some(path) = &path
+        && let Err(error) = path.metadata()
+    {
+        return wrong(format!(
+            "--host-netns {}: {error}; `ip netns` lists the namespaces in /run/netns, and /proc/1/ns/net is that of process 1",
+            path.display()
+        ));
+    }
+    Ok(path)
 }
 
 fn stamping(args: &EndpointArgs) -> Result<StampingConfig, ConfigError> {
