@@ -90,6 +90,7 @@ fn leave_a_stub_if_skipped(out_dir: &Path) -> Result<()> {
         "kstamp-anatomy-programs",
         "kstamp-volley-programs",
         "kstamp-hops-programs",
+        "kstamp-upcalls-programs",
     ] {
         let object = out_dir.join(name);
         if env::var_os("AYA_BUILD_SKIP").is_some() && !object.exists() {

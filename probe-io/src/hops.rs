@@ -3,6 +3,8 @@
 //! They are in the network namespace of the host, and the measured interface may be in another one. Which devices probes
 //! pass is found out.
 
+pub mod upcalls;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 

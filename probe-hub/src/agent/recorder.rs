@@ -97,6 +97,7 @@ impl Recorder {
                 sent_ns,
                 reply,
                 outcome,
+                ..
             } => {
                 let change = match (reply, sent_ns) {
                     (Some(reply), _) => self.answered(*path, reply, *outcome),
@@ -230,9 +231,12 @@ mod tests {
         Event::Sample {
             peer: reply.peer,
             path,
+            ssid: reply.ssid,
             seq: reply.seq,
+            window_ns: None,
             sent_ns: (!has_reply).then_some(sent_ns),
             reply: has_reply.then_some(reply),
+            estimated_ns: None,
             outcome,
         }
     }

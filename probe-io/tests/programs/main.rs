@@ -20,6 +20,8 @@ mod rig;
 mod slots;
 mod tagged;
 mod tap;
+mod upcalls;
+
 mod verifier;
 
 #[test]

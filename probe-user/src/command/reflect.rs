@@ -18,7 +18,7 @@ use crate::command::shared::host::{POLL_INTERVAL, families_of_interface};
 use crate::command::shared::reload::{ANSWERING, RESULTS, Reloader};
 use crate::command::shared::reporter::Reporter;
 use crate::command::shared::shutdown::{Request, Shutdown};
-use crate::command::shared::values::{ConfigError, wrong};
+use crate::command::shared::values::{self, ConfigError, wrong};
 use crate::output::{AgentFormat, OutputConfig};
 use crate::service::Service;
 
@@ -55,7 +55,7 @@ pub fn validate(args: ReflectArgs) -> Result<ReflectConfig, ConfigError> {
     let common = endpoint::validate(args.endpoint, false)?;
     Ok(ReflectConfig {
         endpoint: common.endpoint,
-        report: Duration::from_nanos(common.report_ns),
+        report: Duration::from_nanos(common.report_ns.unwrap_or(values::REPORT_NS)),
         duration: common.duration_ns.map(Duration::from_nanos),
         output: common.output,
     })

@@ -93,7 +93,8 @@ pub struct AgentArgs {
 /// How the port joins a fleet.
 #[derive(Debug, Clone, Args)]
 pub struct FleetArgs {
-    /// Join the fleet of a hub: the file that `kstamp hub enroll` wrote for this host [default: no fleet]
+    /// Join the fleet of a hub: the file that `kstamp hub enroll` wrote for this host; reports are 7s apart unless --report is
+    /// given [default: no fleet]
     #[arg(long, value_name = "FILE")]
     pub hub_credentials: Option<PathBuf>,
 

@@ -165,7 +165,10 @@ pub fn validate(args: AgentArgs) -> Result<AgentConfig, ConfigError> {
         core: ProbeConfig {
             interval_ns,
             timeout_ns,
-            report_ns: common.report_ns,
+            report_ns: common.report_ns.unwrap_or(match &fleet {
+                Some(_) => fleet::REPORT_NS,
+                None => values::REPORT_NS,
+            }),
             peer_expiry_ns,
             count: args.count.as_deref().map(values::count).transpose()?,
             group,

@@ -295,6 +295,7 @@ impl Reporter {
                 sent_ns,
                 reply,
                 outcome,
+                ..
             } => {
                 if let Some(samples) = &mut self.samples {
                     let sent = sent_ns.map(|sent_ns| self.utc.utc(sent_ns));

@@ -63,13 +63,15 @@ pub struct StampingConfig {
 /// The configuration that `agent` and `reflect` share.
 pub struct Common {
     pub endpoint: EndpointConfig,
-    pub report_ns: u64,
+    /// `None` if not given.
+    pub report_ns: Option<u64>,
     pub duration_ns: Option<u64>,
     pub output: OutputConfig,
 }
 
 pub fn validate(args: EndpointArgs, probing: bool) -> Result<Common, ConfigError> {
     values::interface(&args.iface)?;
+    let duration_ns = |flag, text: Option<String>| text.map(|text| values::duration_ns(flag, &text)).transpose();
     let given = values::groups(&args.group)?;
     let stamping = stamping(&args)?;
     let (test_port, other_ports) = match values::ports(&args.port)?.split_first() {
@@ -124,11 +126,8 @@ pub fn validate(args: EndpointArgs, probing: bool) -> Result<Common, ConfigError
             hops: hops(args.hops, &stamping)?,
             stamping,
         },
-        report_ns: values::duration_ns("--report", &args.report)?,
-        duration_ns: args
-            .duration
-            .map(|duration| values::duration_ns("--duration", &duration))
-            .transpose()?,
+        report_ns: duration_ns("--report", args.report)?,
+        duration_ns: duration_ns("--duration", args.duration)?,
     })
 }
 
