@@ -12,6 +12,7 @@ use probe_core::hops::HopsConfig;
 use crate::command::agent::args::AgentArgs;
 use crate::command::agent::fleet::config::{self as fleet, FleetConfig};
 use crate::command::agent::floor;
+use crate::command::agent::ovs::Ovsdb;
 use crate::command::shared::endpoint::config::{self as endpoint, EndpointConfig, StampingConfig};
 use crate::command::shared::families::{families_of, has, limit};
 use crate::command::shared::values::{self, ConfigError, wrong};
@@ -43,6 +44,8 @@ pub struct AgentConfig {
     pub noise_floor: Option<NoiseFloor>,
     /// `None` without `--hub-credentials`.
     pub fleet: Option<FleetConfig>,
+    /// Where Open vSwitch's facts of the port are read.
+    pub ovsdb: Ovsdb,
     /// Probes that are sent as new flows; `None` without `--cold`.
     pub cold: Option<ColdConfig>,
 }
@@ -147,6 +150,7 @@ pub fn validate(args: AgentArgs) -> Result<AgentConfig, ConfigError> {
         None | Some("auto") => None,
         Some(text) => Some(outlier_ns(text)?),
     };
+    let ovsdb = Ovsdb::parse(args.ovsdb.as_deref())?;
     let otlp = otlp(args.otlp.as_deref(), args.otlp_headers, args.otlp_ca)?;
     let delays = serve.is_some() || otlp.is_some() || fleet.is_some();
     if let Some(hops) = &mut common.endpoint.hops {
@@ -189,6 +193,7 @@ pub fn validate(args: AgentArgs) -> Result<AgentConfig, ConfigError> {
         metrics_detail: args.metrics_detail.unwrap_or_default(),
         noise_floor: args.noise_floor.as_deref().map(floor::read).transpose()?,
         fleet,
+        ovsdb,
         cold,
     })
 }

@@ -29,6 +29,7 @@ use crate::command::agent::config::AgentConfig;
 use crate::command::agent::fleet::{self, Fleet, Work};
 use crate::command::agent::follow::follow;
 use crate::command::agent::legacy::{self, LegacyPeers};
+use crate::command::agent::ovs::Switch;
 use crate::command::agent::site::AgentSite;
 use crate::command::shared::endpoint::Endpoint;
 use crate::command::shared::families::{families_of, warn_of_late};
@@ -97,6 +98,7 @@ pub async fn run(mut config: AgentConfig, reloader: Reloader<AgentConfig>) -> Re
         .as_ref()
         .map(|fleet| fleet::prepare(fleet, user))
         .transpose()?;
+    let ovsdb = config.ovsdb.connect();
     let (endpoint, privileges) = Endpoint::open(&config.endpoint, &mut service).await?;
     // Threads inherit the privileges that are left.
     let metrics = Arc::new(Mutex::new(Metrics::new(
@@ -117,10 +119,16 @@ pub async fn run(mut config: AgentConfig, reloader: Reloader<AgentConfig>) -> Re
     reporter.set_feed(feed.clone());
     warn_of_late(&config.endpoint.port);
     let legacy = LegacyPeers::open(&config, &endpoint.port, monotonic_ns()).await?;
+    let switch = match ovsdb {
+        Some(source) => Some(Switch::follow(source, &config.endpoint.port.interface).await?),
+        None => None,
+    };
+    let facts = switch.as_ref().and_then(Switch::facts);
     let fleet = config.fleet.as_ref().zip(fleet_thread);
     let fleet = fleet
-        .map(|(fleet, thread)| Fleet::start(thread, fleet, &config, &endpoint.port))
+        .map(|(fleet, thread)| Fleet::start(thread, fleet, &config, &endpoint.port, facts))
         .transpose()?;
+    reporter.set_ovs(facts);
     reporter.set_fleet(fleet.as_ref().map(Fleet::port));
     reporter.start(&config.endpoint, Some(&config.core), &endpoint.port, privileges)?;
     let started_ns = monotonic_ns();
@@ -131,6 +139,7 @@ pub async fn run(mut config: AgentConfig, reloader: Reloader<AgentConfig>) -> Re
         legacy,
         agent,
         fleet,
+        switch,
         over_ns: config
             .duration_ns
             .map_or(u64::MAX, |duration_ns| started_ns + duration_ns),
@@ -189,6 +198,8 @@ struct Run {
     cold: Option<ColdProbes>,
     /// With `--hub-credentials`.
     fleet: Option<Fleet>,
+    /// Where Open vSwitch has a database.
+    switch: Option<Switch>,
     reporter: Reporter,
     /// When `--duration` ends; the maximum without one, or after its end.
     over_ns: u64,
@@ -540,11 +551,18 @@ impl Run {
         if let Some(cold) = &mut self.cold {
             cold.follow(&self.agent, monotonic_ns());
         }
+        if let Some(switch) = &mut self.switch
+            && switch.poll(!events.is_empty()).await
+        {
+            let interface = &self.config.endpoint.port.interface;
+            self.reporter.ovs_changed(interface, switch.facts())?;
+        }
         let interval_ns = self.config.core.interval_ns;
+        let facts = self.switch.as_ref().and_then(Switch::facts);
         if self
             .fleet
             .as_mut()
-            .is_some_and(|fleet| fleet.follow(&self.endpoint.port, interval_ns))
+            .is_some_and(|fleet| fleet.follow(&self.endpoint.port, interval_ns, facts))
         {
             self.assign();
         }

@@ -22,11 +22,23 @@ pub struct PathArgs {
     pub port: String,
 
     /// Number of probes
-    #[arg(short, long, value_name = "NUMBER", default_value = "50", allow_negative_numbers = true)]
+    #[arg(
+        short,
+        long,
+        value_name = "NUMBER",
+        default_value = "50",
+        allow_negative_numbers = true
+    )]
     pub count: String,
 
     /// Time between two probes
-    #[arg(short, long, value_name = "DURATION", default_value = "100ms", allow_hyphen_values = true)]
+    #[arg(
+        short,
+        long,
+        value_name = "DURATION",
+        default_value = "100ms",
+        allow_hyphen_values = true
+    )]
     pub interval: String,
 
     /// A probe without a reply is lost after this time

@@ -72,7 +72,10 @@ mod tests {
     fn each_flag_has_an_effect() {
         let flags = "-p 862 -c 3 -i 10ms -W 2s --host-netns /proc/self/ns/net --ovsdb none --format jsonl";
         let config = path(&format!("--iface p1 --peer fd01::6 {flags}")).unwrap();
-        assert_eq!((config.port, config.count, config.peer), (862, 3, "fd01::6".parse().unwrap()));
+        assert_eq!(
+            (config.port, config.count, config.peer),
+            (862, 3, "fd01::6".parse().unwrap())
+        );
         assert_eq!((config.interval_ns, config.timeout_ns), (10_000_000, 2_000_000_000));
         assert_eq!(config.host_netns, Some("/proc/self/ns/net".into()));
         assert_eq!((config.ovsdb, config.format), (Ovsdb::None, Format::Jsonl));
@@ -86,8 +89,14 @@ mod tests {
             ("--iface p1 --peer h2", "names are not looked up"),
             ("--iface p1 --peer 239.1.1.1", "is a multicast address"),
             ("--iface p1 --peer 10.1.1.6 --count 0", "use 1 or more"),
-            ("--iface p1 --peer 10.1.1.6 --interval 1us --timeout 1m", "probes in flight"),
-            ("--iface p1 --peer 10.1.1.6 --host-netns /nonexistent", "--host-netns /nonexistent: No such file"),
+            (
+                "--iface p1 --peer 10.1.1.6 --interval 1us --timeout 1m",
+                "probes in flight",
+            ),
+            (
+                "--iface p1 --peer 10.1.1.6 --host-netns /nonexistent",
+                "--host-netns /nonexistent: No such file",
+            ),
             ("--iface p1 --peer 10.1.1.6 --ovsdb here", "--ovsdb 'here'"),
         ] {
             let error = path(flags).unwrap_err();

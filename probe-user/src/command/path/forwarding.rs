@@ -57,7 +57,8 @@ impl Switches {
             bridge: facts.bridge.clone(),
             in_port,
             source_mac: link.mac,
-            destination_mac: next_hop_mac(link.index, destination)?.context("the MAC address of the next hop is not known")?,
+            destination_mac: next_hop_mac(link.index, destination)?
+                .context("the MAC address of the next hop is not known")?,
             source: source.with_context(|| format!("there is no route to {destination}"))?,
             destination,
             source_port,

@@ -90,7 +90,9 @@ impl PathOutput {
     }
 
     pub fn outlier(&mut self, outlier: &Outlier) -> Result<(), OutputError> {
-        self.write("outlier", outlier, |columns, out| hops::write_outlier(outlier, columns, out))
+        self.write("outlier", outlier, |columns, out| {
+            hops::write_outlier(outlier, columns, out)
+        })
     }
 
     pub fn end(
@@ -104,7 +106,9 @@ impl PathOutput {
             self.write("hops", hops, |columns, out| hops::write(hops, &port, columns, out))?;
         }
         if let Some(forwarding) = forwarding {
-            self.write("forwarding", forwarding, |columns, out| write_forwarding(forwarding, columns, out))?;
+            self.write("forwarding", forwarding, |columns, out| {
+                write_forwarding(forwarding, columns, out)
+            })?;
         }
         let (format, agent) = (self.format, &self.agent);
         self.sink.write_last(|out| match format {
@@ -152,7 +156,13 @@ fn write_forwarding(forwarding: &Forwarding, columns: Option<usize>, out: &mut d
     let Forwarding { flow, trace } = forwarding;
     writeln!(out)?;
     let bridges = trace.bridges.join(" → ");
-    wrap::write("", &format!("Open vSwitch forwards these probes by {bridges}"), 2, columns, out)?;
+    wrap::write(
+        "",
+        &format!("Open vSwitch forwards these probes by {bridges}"),
+        2,
+        columns,
+        out,
+    )?;
     let megaflow = trace.megaflow.as_deref().unwrap_or("unknown");
     for (label, text) in [("flow", flow.as_str()), ("megaflow", megaflow)] {
         wrap::write("", &format!("  {label}: {text}"), 4, columns, out)?;

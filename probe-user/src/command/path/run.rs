@@ -170,7 +170,11 @@ impl Run {
                 self.follow().await?;
                 poll_ns = now_ns + poll;
             }
-            let deadlines = [self.agent.next_deadline(), Some(self.hops.next_deadline_ns()), Some(poll_ns)];
+            let deadlines = [
+                self.agent.next_deadline(),
+                Some(self.hops.next_deadline_ns()),
+                Some(poll_ns),
+            ];
             let deadline_ns = deadlines.into_iter().flatten().min().unwrap_or(poll_ns);
             tokio::select! {
                 biased;
@@ -226,9 +230,8 @@ impl Run {
         self.hops.expire(now_ns);
         let (control, to, clock) = (&self.control, self.to, self.pinger.clock());
         let error = ErrorEstimate::new(clock.synchronised, clock.error_ns);
-        self.hops.ask(now_ns, error, |_, packet| {
-            control.try_send_to(packet, to).map(drop)
-        });
+        self.hops
+            .ask(now_ns, error, |_, packet| control.try_send_to(packet, to).map(drop));
         self.report()
     }
 
@@ -279,7 +282,8 @@ impl Run {
             None => None,
         };
         let hops = self.window.take().map(|window| Hops::new(&window, None, self.utc));
-        self.output.end(hops.as_ref(), forwarding.as_ref(), &PathSummary::new(&report))?;
+        self.output
+            .end(hops.as_ref(), forwarding.as_ref(), &PathSummary::new(&report))?;
         Ok(report.counts)
     }
 }

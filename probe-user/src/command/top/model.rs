@@ -151,7 +151,7 @@ impl Model {
                 }
             }
             Event::Peer(peer) => self.peer(peer),
-            Event::Interface(_) | Event::Clock(_) => {}
+            Event::Interface(_) | Event::Clock(_) | Event::Ovs(_) => {}
         }
     }
 

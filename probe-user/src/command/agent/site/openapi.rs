@@ -9,7 +9,7 @@ use crate::output::records::RECORDS;
 use crate::serve::openapi::{self, fields, get, list, object, parameter, reference, reply, require};
 
 /// Records that are events.
-const EVENTS: [&str; 4] = ["attach", "interface", "peer", "clock"];
+const EVENTS: [&str; 5] = ["attach", "interface", "peer", "clock", "ovs"];
 /// Fields of records that are absent where they have no meaning.
 const ABSENT: [(&str, &str); 5] = [
     ("interface", "group"),
