@@ -77,27 +77,13 @@ impl ColdProbes {
     /// A window or sample. Which peers are up is of the others.
     pub fn poll_event(&mut self) -> Option<Event> {
         loop {
-            match self.agent.poll_event()? {
-                Event::Window(report) => return Some(Event::Window(Box::new(cold(*report)))),
-                Event::Sample {
-                    peer,
-                    seq,
-                    sent_ns,
-                    reply,
-                    outcome,
-                    ..
-                } => {
-                    return Some(Event::Sample {
-                        peer,
-                        path: Path::Cold,
-                        seq,
-                        sent_ns,
-                        reply,
-                        outcome,
-                    });
-                }
-                _ => {}
+            let mut event = self.agent.poll_event()?;
+            match &mut event {
+                Event::Window(report) => report.path = Path::Cold,
+                Event::Sample { path, .. } => *path = Path::Cold,
+                _ => continue,
             }
+            return Some(event);
         }
     }
 

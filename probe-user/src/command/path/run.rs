@@ -22,7 +22,7 @@ use probe_io::udp::target::Target;
 use tokio::net::UdpSocket;
 
 use crate::command::path::config::PathConfig;
-use crate::command::path::forwarding::{Forwarding, Switches};
+use crate::command::path::forwarding::Switches;
 use crate::command::path::output::{PathOutput, PathStart, PathSummary};
 use crate::command::shared::hops::HopStamps;
 use crate::command::shared::host::{POLL_INTERVAL, addresses_of, check_host, check_peers, host_name, kernel_release};
