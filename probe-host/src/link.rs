@@ -12,13 +12,16 @@ use std::{fmt, io};
 
 use futures_util::TryStreamExt as _;
 use rtnetlink::LinkGetRequest;
+use rtnetlink::packet_core::NLM_F_DUMP;
+use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
 use rtnetlink::packet_route::link::{
-    InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, LinkXdp, XdpAttached as KernelXdp,
+    InfoKind, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, LinkXdp,
+    XdpAttached as KernelXdp,
 };
 
 use crate::driver::DriverQuery;
-pub use crate::link::changes::Changes;
+pub use crate::link::changes::{Changes, Notices};
 pub use crate::link::obstacle::{Obstacle, next_hop_mac, obstacle};
 pub use crate::link::route::{Route, TargetRefusal};
 pub use crate::link::xdp_features::{XdpFeatures, xdp_features};
@@ -253,6 +256,21 @@ impl Netlink {
             })?;
         Ok(messages.iter().filter_map(address_from).collect())
     }
+}
+
+/// All interfaces of the current network namespace, without their drivers and counters. For callers that cannot await.
+pub fn links() -> io::Result<Vec<Link>> {
+    let mut message = LinkMessage::default();
+    let without_counters = LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]);
+    message.attributes.push(without_counters);
+    let answers = request::request(RouteNetlinkMessage::GetLink(message), NLM_F_DUMP)?;
+    Ok(answers
+        .into_iter()
+        .filter_map(|answer| match answer {
+            RouteNetlinkMessage::NewLink(message) => Some(link_from(message)),
+            _ => None,
+        })
+        .collect())
 }
 
 fn link_from(message: LinkMessage) -> Link {

@@ -43,6 +43,7 @@ static PARTS: [Part; 18] = [
     in_turn("service"),
     in_turn("volley"),
     in_turn("volley_programs"),
+    in_turn("observers"),
     Part {
         userland: Userland::Debian,
         ..in_turn("systemd")

@@ -11,7 +11,7 @@ use probe_core::attach::AttachMode;
 use probe_host::link::Link;
 
 use crate::backend::ebpf::bpf_link::BpfLink;
-use crate::backend::ebpf::clsact::Clsact;
+use crate::backend::ebpf::clsact::{self, Clsact};
 use crate::backend::ebpf::handover::Handover;
 use crate::backend::ebpf::hooks;
 use crate::backend::ebpf::object::{EGRESS, INGRESS, Object};
@@ -82,7 +82,7 @@ pub(crate) struct Classifier {
 
 impl Classifier {
     /// Whether the program is still there; `true` if the kernel does not say.
-    pub(super) fn is_attached(&self, index: u32) -> bool {
+    pub(crate) fn is_attached(&self, index: u32) -> bool {
         let programs = hooks::programs(index, self.hook);
         programs.map_or(true, |programs| {
             programs.iter().any(|program| program.id == Some(self.id))
@@ -192,8 +192,8 @@ pub(crate) fn classifier_before_others(
     classifier(program, &link.name, link.index, direction, LinkOrder::first())
 }
 
-/// Uses TCX from kernel 6.6 on, at the place of `order`. On older kernels uses a filter on the clsact qdisc, which the
-/// kernel places before existing ones.
+/// Uses TCX from kernel 6.6 on, at the place of `order`. On older kernels uses a filter on the clsact qdisc, before
+/// existing ones.
 pub(crate) fn classifier(
     program: &mut SchedClassifier,
     interface: &str,
@@ -205,7 +205,11 @@ pub(crate) fn classifier(
         (None, TcAttachOptions::TcxOrder(order))
     } else {
         let qdisc = Clsact::ensure(interface, index)?;
-        (Some(qdisc), TcAttachOptions::Netlink(NlOptions::default()))
+        let options = NlOptions {
+            priority: clsact::priority_before_others(index, direction),
+            ..NlOptions::default()
+        };
+        (Some(qdisc), TcAttachOptions::Netlink(options))
     };
     let id = program.attach_with_options(interface, direction, options)?;
     Ok(Classifier {
