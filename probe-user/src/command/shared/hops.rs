@@ -80,10 +80,7 @@ impl HopStamps {
     /// Asks for the far half of probes. `send` sends a packet to a peer.
     pub fn ask(&mut self, now_ns: u64, error: ErrorEstimate, mut send: impl FnMut(IpAddr, &[u8]) -> io::Result<()>) {
         while let Some((peer, question)) = self.hops.poll_question(now_ns, nonce()) {
-            let Some(packet) = wire::question(&question, error) else {
-                continue;
-            };
-            if let Err(error) = send(peer, &packet) {
+            if let Err(error) = send(peer, &wire::question(&question, error)) {
                 debug!("cannot ask {peer} for its hop stamps: {error}");
             }
         }
