@@ -1,9 +1,10 @@
 use probe_core::stats::report::{ClockSteps, Counts, OneWayClock, Patterns, Summary};
+use probe_host::ovs::Tunnel;
 
 use super::*;
 use crate::output::fixtures::{
-    absent, attach_change, clock_step, counters, end, exported, good, good_group, interface_change, ip, peer_change,
-    reflector, revived, silent, start, troubled, windows,
+    absent, attach_change, clock_step, counters, end, exported, good, good_group, interface_change, ip, ovs_change,
+    peer_change, port_facts, reflector, revived, silent, start, troubled, windows,
 };
 use crate::output::model::End;
 
@@ -108,7 +109,7 @@ fn the_header_names_the_port_of_open_vswitch() {
     );
     assert!(header.contains("Open vSwitch 3.1.0; 32 tunnels\n"), "{header}");
     facts.ofport = None;
-    assert!(in_switch(facts).contains("without an OpenFlow port: the switch could not add it"));
+    assert!(in_switch(facts).contains("internal, without an OpenFlow port"));
 }
 
 #[test]
