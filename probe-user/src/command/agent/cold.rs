@@ -130,6 +130,8 @@ fn cold(report: Report) -> Report {
 mod tests {
     use std::net::IpAddr;
 
+    use probe_core::observation::Fate;
+
     use super::*;
     use crate::command::{Command, read};
 
@@ -186,7 +188,9 @@ mod tests {
         assert!(ssids.len() >= 5 && !ssids.contains(&ssid), "{ssids:?}");
         assert!(!cold.take(&reply(up, ssid, 1, 0), 0), "of a warm session");
         assert!(!cold.take(&reply(down, ssids[0], 0, 0), 0), "of another peer");
-        let report = cold.finish(10_000 * MS).remove(0);
+        let now_ns = 10_000 * MS;
+        cold.agent.expire(now_ns, &mut |_, _, _, _| Fate::Unanswered);
+        let report = cold.finish(now_ns).remove(0);
         assert_eq!((report.peer, report.path), (up, Path::Cold));
         let counts = report.counts;
         assert_eq!(
