@@ -78,7 +78,7 @@ impl History {
                 let given = start.peers.iter().map(|&peer| (peer, Peer::given(peer, start.time)));
                 self.peers.extend(given);
             }
-            Event::Attach(_) | Event::Interface(_) | Event::Peer(_) | Event::Clock(_) => {
+            Event::Attach(_) | Event::Interface(_) | Event::Peer(_) | Event::Clock(_) | Event::Ovs(_) => {
                 push(&mut self.events, MAX_EVENTS, event.clone());
                 if let Event::Peer(change) = event {
                     let new = || Peer {

@@ -14,6 +14,7 @@ use crate::command::compare::output::tests::comparison;
 use crate::command::controller::output::tests::report;
 use crate::command::controller::output::{jsonl as controller, model};
 use crate::command::hub::output as hub;
+use crate::command::path::output::tests as path;
 use crate::command::ping::output::{PingSample, PingStart};
 use crate::command::volley::output::tests as volley;
 use crate::output::field_lists::DISTRIBUTION;
@@ -21,7 +22,7 @@ use crate::output::fixtures;
 use crate::output::jsonl::record;
 use crate::output::left_out::{self, LeftOut};
 use crate::output::model::hops::Probe;
-use crate::output::model::{Event, InterfaceEvent, PeerEvent, Sample};
+use crate::output::model::{Event, InterfaceEvent, PeerEvent, Sample, Start};
 use crate::output::time::UtcOffset;
 
 const AGENT: &str = "h1:p1";
@@ -110,6 +111,18 @@ fn written() -> Vec<(&'static str, String)> {
         ("hub", text(&|out| hub::jsonl(AGENT, &hub_event, out).unwrap())),
         ("agent", event(Event::Start(start))),
         ("agent", event(Event::Start(fixtures::reflector()))),
+        ("agent", event(Event::Ovs(fixtures::ovs_change(None)))),
+        (
+            "agent",
+            event(Event::Ovs(fixtures::ovs_change(Some(fixtures::port_facts())))),
+        ),
+        (
+            "agent",
+            event(Event::Start(Start {
+                ovs: Some(Box::new(fixtures::port_facts())),
+                ..fixtures::start()
+            })),
+        ),
         ("agent", event(Event::Attach(fixtures::attach_change()))),
         (
             "agent",
@@ -135,6 +148,18 @@ fn written() -> Vec<(&'static str, String)> {
         ("agent", text(&|out| record("sample", AGENT, &sample, out).unwrap())),
         ("ping", text(&|out| record("start", AGENT, &ping_start, out).unwrap())),
         ("ping", text(&|out| record("sample", AGENT, &ping, out).unwrap())),
+        (
+            "path",
+            text(&|out| record("start", AGENT, &path::start(), out).unwrap()),
+        ),
+        (
+            "path",
+            text(&|out| record("forwarding", AGENT, &path::forwarding(), out).unwrap()),
+        ),
+        (
+            "path",
+            text(&|out| record("summary", AGENT, &path::summary(), out).unwrap()),
+        ),
         ("compare", text(&|out| compare::write(&comparison(), out).unwrap())),
         (
             "volley",
@@ -190,8 +215,8 @@ fn flatten(name: &str, value: &Value, fields: &mut Vec<(String, Value)>) {
         Value::Object(_) if ["left_out", "send_failed_by"].contains(&name) => {
             fields.push((name.to_owned(), value.clone()))
         }
-        Value::Object(object) if name == "reply" || !object.contains_key("p999") => {
-            if name == "reply" {
+        Value::Object(object) if ["ovs", "reply"].contains(&name) || !object.contains_key("p999") => {
+            if ["ovs", "reply"].contains(&name) {
                 fields.push((name.to_owned(), value.clone()));
             }
             for (field, value) in object {
