@@ -15,6 +15,7 @@ const MAX_PROBES: usize = 65_536;
 const MAX_OF_PEER: u32 = 16_384;
 
 /// What one probe takes, with its place in the order.
+#[cfg(test)]
 pub(super) const PROBE_BYTES: usize = size_of::<(ProbeKey, Kept)>() + size_of::<(u64, ProbeKey)>();
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
