@@ -22,7 +22,7 @@ use rtnetlink::packet_route::link::{
 
 use crate::driver::DriverQuery;
 pub use crate::link::changes::{Changes, Notices};
-pub use crate::link::obstacle::{Obstacle, obstacle};
+pub use crate::link::obstacle::{Obstacle, next_hop_mac, obstacle};
 pub use crate::link::route::{Route, TargetRefusal};
 pub use crate::link::xdp_features::{XdpFeatures, xdp_features};
 

@@ -1,11 +1,12 @@
 //! `kstamp agent`: discover, probe, reflect, report.
 
 pub mod args;
+mod cold;
 pub mod config;
 pub mod fleet;
 mod floor;
 mod follow;
 mod legacy;
-mod ovs;
+pub mod ovs;
 pub mod run;
 pub mod site;

@@ -31,7 +31,7 @@ pub fn document() -> Value {
                 "Windows of the last hour, or minutes of the last day, of one peer and path; the newest first.",
                 &[
                     of_peer(true),
-                    parameter("path", &json!({"enum": ["unicast", "group"], "default": "unicast"}), "How it is probed.", false),
+                    parameter("path", &json!({"enum": ["unicast", "group", "cold"], "default": "unicast"}), "How it is probed.", false),
                     parameter("by", &json!({"enum": ["report", "minute"], "default": "report"}), "Windows, or minutes.", false),
                     parameter("since", &json!({"type": "string", "format": "date-time"}), "Only those that ended later.", false),
                     limit(),

@@ -216,7 +216,11 @@ fn wrong_parameters_are_refused_in_one_line() {
         ("events?limit=1&limit=1", 400, "limit is given twice"),
         ("windows", 400, "peer is missing; write its address"),
         ("windows?peer=h2", 400, "peer: 'h2' is not an address"),
-        ("windows?peer=10.1.1.6&path=x", 400, "path: 'x' is not unicast or group"),
+        (
+            "windows?peer=10.1.1.6&path=x",
+            400,
+            "path: 'x' is not unicast, group or cold",
+        ),
         (
             "windows?peer=10.1.1.6&by=hour",
             400,
