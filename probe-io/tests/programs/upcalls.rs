@@ -14,7 +14,7 @@ use probe_common::upcalls::{Passage, UpcallRecord, UpcallSettings};
 use probe_io::hops::HopConfig;
 use probe_io::hops::upcalls::{UpcallError, Upcalls};
 
-use crate::packet::{Datagram, OWN_V4, OWN_V6, SENDER_V4, TEST_PORT, with_tags};
+use crate::packet::{Datagram, OWN_V4, OWN_V6, SENDER_V4, TEST_PORT, probe_payload, with_tags};
 use crate::rig::may_load;
 
 /// Embedded, since the test binary may run where nothing was built.
@@ -159,6 +159,20 @@ fn an_answer_is_tied_to_the_probe_that_waited() {
     assert_eq!(record.passage, expected);
     rig.run(EXECUTE, DATAPATH, rig.address);
     assert_eq!(rig.records(), [], "a later action");
+}
+
+#[test]
+fn several_probes_wait_at_once() {
+    let Some(mut rig) = Rig::new() else { return };
+    let probes = [1, 2, 3].map(|seq| Datagram::probe(OWN_V4).payload(probe_payload(seq, 0)).build());
+    for name in [UPCALL, EXECUTE] {
+        for probe in &probes {
+            rig.put(probe, 0);
+            rig.run(name, DATAPATH, rig.address);
+        }
+    }
+    let answered = rig.records().into_iter().map(|record| record.passage.sequence);
+    assert_eq!(answered.collect::<Vec<_>>(), [1, 2, 3]);
 }
 
 #[test]
