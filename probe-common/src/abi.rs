@@ -16,7 +16,10 @@ use crate::frame::Udp;
 
 /// Version of this module's layouts and meanings. The loader writes it into [`Settings`]; a program that was built
 /// with another one touches no packet.
-pub const ABI_VERSION: u32 = 5;
+pub const ABI_VERSION: u32 = 6;
+
+/// Ports that cold probes use in turn.
+pub const COLD_PORTS: u16 = 64;
 
 /// Longest payload of a padded probe that the kernel programs answer: that of an IPv4 datagram with an MTU of 9,000 bytes.
 pub const MAX_PADDED_LEN: usize = 8972;
@@ -39,7 +42,8 @@ pub struct Settings {
     pub sender_port_v6: u16,
     /// Error estimate for replies (RFC 8762 §4.2.1), host order.
     pub error_estimate: u16,
-    pub reserved: u16,
+    /// So many ports after each sender port are of this host's sender, too: those of cold probes.
+    pub cold_ports: u16,
     /// The interface's MAC address.
     pub mac: [u8; 6],
     /// 1 where frames reach the receive program with checksums left to the device (XDP generic, TC) and may leave so.
@@ -70,11 +74,23 @@ pub struct Settings {
 /// Whether a port, which is not 0, is one of these. Unused places are 0.
 #[inline(always)]
 pub fn is_one_of(port: u16, ports: [u16; 4]) -> bool {
+    port != 0 && equal_places(port, ports) != 0
+}
+
+/// Whether one of two ports may be one of these: also if it is 0, but at half the cost of asking about each.
+#[inline(always)]
+pub fn may_be_one_of(one: u16, other: u16, ports: [u16; 4]) -> bool {
+    equal_places(one, ports) | equal_places(other, ports) != 0
+}
+
+/// Not 0 if one of `ports` is `port`.
+#[inline(always)]
+fn equal_places(port: u16, ports: [u16; 4]) -> u64 {
     // One comparison instead of four: subtracting 1 from a lane that is zero sets the highest bit of the lane.
     const ONES: u64 = 0x0001_0001_0001_0001;
     let [a, b, c, d] = ports.map(u64::from);
     let differences = (a | b << 16 | c << 32 | d << 48) ^ u64::from(port).wrapping_mul(ONES);
-    port != 0 && differences.wrapping_sub(ONES) & !differences & (ONES << 15) != 0
+    differences.wrapping_sub(ONES) & !differences & (ONES << 15)
 }
 
 impl Settings {
@@ -114,7 +130,7 @@ impl Settings {
             Family::V4 => self.sender_port_v4,
             Family::V6 => self.sender_port_v6,
         };
-        port == sender_port && sender_port != 0
+        sender_port != 0 && port.wrapping_sub(sender_port) <= self.cold_ports
     }
 
     /// The own address of an IP version to which most probes come; [`Address::NONE`] for none.

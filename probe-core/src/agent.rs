@@ -232,9 +232,12 @@ impl Agent {
             self.events.extend(failed.into_iter().map(|(peer, path)| Event::Sample {
                 peer,
                 path,
+                ssid: transmit.ssid,
                 seq,
+                window_ns: None,
                 sent_ns: Some(now_ns),
                 reply: None,
+                estimated_ns: None,
                 outcome: Outcome::Failed(why),
             }));
         }

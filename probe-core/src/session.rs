@@ -50,6 +50,15 @@ pub enum Outcome {
     Failed(SendFailure),
 }
 
+/// A pending probe whose time is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Overdue {
+    pub seq: u32,
+    pub sent_ns: u64,
+    /// Start of the window in which it counts; `None` once that was handed out.
+    pub window_ns: Option<u64>,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClockOwner {
     ThisHost,
@@ -214,13 +223,26 @@ impl Session {
         Some(outcome)
     }
 
-    /// Resolves the probes whose time is over. `fate` gets the sequence number and the send time.
-    pub fn expire(&mut self, now_ns: u64, fate: &mut dyn FnMut(u32, u64) -> Fate) {
+    /// Start of the window in which the probe counts, if it is pending.
+    pub fn window_of_pending(&self, seq: u32) -> Option<u64> {
+        let probe = self.history.get(self.history.find(seq)?)?;
+        self.windows
+            .start_of(probe.window)
+            .filter(|_| probe.state == State::Pending)
+    }
+
+    /// Resolves the probes whose time is over.
+    pub fn expire(&mut self, now_ns: u64, fate: &mut dyn FnMut(Overdue) -> Fate) {
         self.now_ns = self.now_ns.max(now_ns);
         while let Some((slot, probe)) = self.history.oldest_pending()
             && self.deadline(probe.sent_ns) <= now_ns
         {
-            match fate(probe.index as u32, probe.sent_ns) {
+            let overdue = Overdue {
+                seq: probe.index as u32,
+                sent_ns: probe.sent_ns,
+                window_ns: self.windows.start_of(probe.window),
+            };
+            match fate(overdue) {
                 Fate::Unanswered => self.resolve(slot, State::Lost(None)),
                 Fate::NeverLeft(why) => self.never_left(slot, why),
                 Fate::CollectorLost => self.resolve(slot, State::CollectorLost),

@@ -8,6 +8,7 @@ pub mod hostname;
 pub mod limits;
 pub mod link;
 pub mod netfilter;
+pub mod netns;
 pub mod ovs;
 pub mod preflight;
 pub mod privileges;

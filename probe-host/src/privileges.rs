@@ -73,17 +73,27 @@ pub fn reduce(user: Option<&str>, keep: &[Capability], ports: &[u16]) -> Result<
     })
 }
 
+/// Has the capabilities of this thread survive a change of the process's user by [`reduce`], until [`keep_of_thread`].
+pub fn hold_capabilities() -> Result<(), PrivilegeError> {
+    Ok(set_keepcaps(true)?)
+}
+
+/// Gives up the capabilities of this thread, which was started before [`reduce`], except those in `keep`.
+pub fn keep_of_thread(keep: &[Capability]) -> Result<(), PrivilegeError> {
+    let wanted: CapsHashSet = keep.iter().copied().collect();
+    let permitted = caps::read(None, CapSet::Permitted)?;
+    let kept = permitted.intersection(&wanted).copied().collect();
+    // In this order: effective capabilities must be permitted.
+    caps::set(None, CapSet::Effective, &kept)?;
+    caps::set(None, CapSet::Permitted, &kept)?;
+    caps::clear(None, CapSet::Ambient)?;
+    Ok(caps::clear(None, CapSet::Inheritable)?)
+}
+
 /// Gives up all capabilities of this thread, which was started before [`reduce`].
 pub fn drop_all_of_thread() {
-    for set in [
-        CapSet::Ambient,
-        CapSet::Inheritable,
-        CapSet::Effective,
-        CapSet::Permitted,
-    ] {
-        // To give up one's own cannot fail, but where the kernel does not know the ambient ones.
-        let _ = caps::clear(None, set);
-    }
+    // To give up one's own cannot fail, but where the kernel does not know the ambient ones.
+    let _ = keep_of_thread(&[]);
 }
 
 fn find(name: &str) -> Result<User, PrivilegeError> {
@@ -121,4 +131,36 @@ fn first_unprivileged_port() -> u16 {
     const USUAL: u16 = 1024;
     let text = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
     text.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(USUAL)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    /// Changes the user of this thread alone, as the C library has each thread do.
+    fn become_nobody() {
+        const NOBODY: libc::uid_t = 65_534;
+        // SAFETY: the call has no pointer.
+        let result = unsafe { libc::syscall(libc::SYS_setresuid, NOBODY, NOBODY, NOBODY) };
+        assert_eq!(result, 0);
+    }
+
+    #[test]
+    fn a_thread_keeps_what_it_needs_and_no_more_when_the_process_changes_its_user() {
+        if !geteuid().is_root() {
+            return println!("SKIPPED: changing the user needs root");
+        }
+        for keep in [&[][..], &[Capability::CAP_NET_ADMIN]] {
+            let thread = thread::spawn(move || {
+                hold_capabilities().unwrap();
+                become_nobody();
+                keep_of_thread(keep).unwrap();
+                [CapSet::Permitted, CapSet::Effective, CapSet::Inheritable].map(|set| caps::read(None, set).unwrap())
+            });
+            let kept: CapsHashSet = keep.iter().copied().collect();
+            assert_eq!(thread.join().unwrap(), [kept.clone(), kept, CapsHashSet::new()]);
+        }
+    }
 }

@@ -30,9 +30,9 @@ use prost::Message as _;
 use tokio::task::LocalSet;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
 
-/// As agents have by default: two probes a second, and a window in ten seconds.
-const REPORT: Duration = Duration::from_secs(10);
-const PROBES: usize = 20;
+/// As agents of a fleet have by default: two probes a second, and a window in seven seconds.
+const REPORT: Duration = Duration::from_secs(7);
+const PROBES: usize = 14;
 const MINUTE: Duration = Duration::from_secs(60);
 /// Batches of one port that wait for the server: more are counted as lost.
 const MAX_WAITING: u32 = 4;

@@ -3,59 +3,173 @@
 //! They are in the network namespace of the host, and the measured interface may be in another one. Which devices probes
 //! pass is found out.
 
+mod devices;
+mod error;
+mod hooks;
+mod object;
+mod watcher;
+
 pub mod upcalls;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use log::warn;
+use probe_common::hops::{MAX_ADDRESSES, MAX_PORTS};
 use probe_core::hops::{Hook, HopStamp};
+use probe_host::clock::monotonic_ns;
+use probe_host::netns::OF_PROCESS_1;
 
 use crate::backend::error::ObjectError;
+pub use crate::hops::error::HopError;
+use crate::hops::hooks::HookTable;
+use crate::hops::object::HopMaps;
+use crate::hops::watcher::{Order, Watcher};
+
+/// Devices are followed at most this often.
+const MIN_UPKEEP_NS: u64 = 400_000_000;
+
+/// Stamps taken at once, so that a flood of packets does not hold up the caller: as many as fit the ring buffer, and more.
+const MAX_AT_ONCE: usize = 8_192;
 
 /// What to observe.
 #[derive(Debug, Clone)]
 pub struct HopConfig {
-    /// File of the host's network namespace. `None`: that of process 1, or that of the calling thread without permission.
+    /// File of the host's network namespace. `None`: that of process 1, or the caller's if that may not be entered.
     pub host_netns: Option<PathBuf>,
-    /// Name of the measured interface, in the network namespace of the calling thread. It needs no observer.
+    /// Name of the measured interface, in the network namespace of the caller. It needs no observer.
     pub port: String,
-    /// Its addresses. Probes to and from other addresses are not recorded.
+    /// Its addresses. Probes between other addresses are not recorded.
     pub addresses: Vec<IpAddr>,
-    /// The ports on which reflectors listen.
+    /// The ports on which reflectors listen, at most [`MAX_PORTS`].
     pub test_ports: Vec<u16>,
 }
 
-#[derive(Debug, thiserror::Error)]
-pub enum HopError {
-    #[error(transparent)]
-    Object(#[from] ObjectError),
-}
-
-/// The observers of this host. Dropping it detaches them.
+/// The observers of this host. Dropping it detaches them. With links (TCX, from Linux 6.6 on) the kernel detaches them even
+/// if the process is killed.
 pub struct Observers {
-    hooks: Vec<Hook>,
+    /// Dropped first, so that nothing is recorded any more.
+    watcher: Watcher,
+    maps: HopMaps,
+    hooks: HookTable,
+    addresses: BTreeSet<IpAddr>,
+    /// When devices have seen the last probe, by index, since the last order.
+    seen: BTreeMap<u32, u64>,
+    /// A round has been asked for, and has not ended.
+    is_waiting: bool,
+    asked_ns: u64,
+    lost: u64,
+    /// Why the last round failed.
+    refusal: Option<String>,
+    /// What was last reported, so that it is reported once.
+    trouble: Option<String>,
 }
 
 impl Observers {
-    /// Loads the programs and attaches them. Call it before privileges are dropped.
-    pub fn attach(_config: HopConfig) -> Result<Self, HopError> {
-        Err(ObjectError::Stub.into())
+    /// Loads the programs and attaches them. Call it before privileges are dropped. Blocks for some tens of milliseconds.
+    pub fn attach(config: HopConfig) -> Result<Self, HopError> {
+        let mut test_ports = [0; MAX_PORTS];
+        for (to, from) in test_ports.iter_mut().zip(&config.test_ports) {
+            *to = *from;
+        }
+        let start = |netns| Watcher::start(netns, &config.port, test_ports);
+        let begun = match &config.host_netns {
+            Some(path) => start(Some(path)),
+            None => start(Some(Path::new(OF_PROCESS_1))).or_else(|error| match error {
+                HopError::Netns(error) => {
+                    warn!(
+                        "--hops: {error}; observing the devices of the network namespace of {}, or name the host's with \
+                         --host-netns",
+                        config.port
+                    );
+                    start(None)
+                }
+                error => Err(error),
+            }),
+        };
+        let (watcher, maps, devices) = begun?;
+        let now_ns = monotonic_ns();
+        let mut observers = Self {
+            watcher,
+            maps,
+            hooks: HookTable::default(),
+            addresses: BTreeSet::new(),
+            seen: BTreeMap::new(),
+            is_waiting: false,
+            asked_ns: now_ns,
+            lost: 0,
+            refusal: None,
+            trouble: None,
+        };
+        observers.hooks.follow(devices, now_ns);
+        observers.set_addresses(&config.addresses)?;
+        Ok(observers)
     }
 
-    /// Takes the stamps so far.
-    pub fn drain(&mut self, _each: impl FnMut(HopStamp)) {}
+    /// Takes the stamps so far, about in their order.
+    pub fn drain(&mut self, mut each: impl FnMut(HopStamp)) {
+        for _ in 0..MAX_AT_ONCE {
+            let Some(record) = self.maps.next() else { return };
+            if let Some(stamp) = self.hooks.stamp(&record) {
+                self.seen.insert(record.interface, stamp.mono_ns);
+                each(stamp);
+            }
+        }
+    }
 
     /// The devices that have seen probes, by [`HookId`](probe_core::hops::HookId). A device keeps its place while it is gone.
     pub fn hooks(&self) -> &[Hook] {
-        &self.hooks
+        self.hooks.hooks()
     }
 
-    /// Follows devices and addresses: call it twice a second, for the first time after privileges were dropped. It does not
-    /// block.
-    pub fn upkeep(&mut self, _now_ns: u64, _addresses: &[IpAddr]) {}
+    /// Follows devices and addresses: call it about twice a second, for the first time after privileges were dropped. It
+    /// does not block: another thread attaches. `now_ns` is on `CLOCK_MONOTONIC`. A failure is logged once.
+    pub fn upkeep(&mut self, now_ns: u64, addresses: &[IpAddr]) {
+        let configured = self.set_addresses(addresses).err().map(|error| error.to_string());
+        self.follow(now_ns);
+        self.lost = self.lost();
+        let trouble = configured.or_else(|| self.refusal.clone());
+        if let Some(trouble) = trouble.as_ref().filter(|new| self.trouble.as_ref() != Some(new)) {
+            warn!("--hops: {trouble}; trying again");
+        }
+        self.trouble = trouble;
+    }
 
-    /// Stamps that were lost so far because nobody drained in time.
+    fn follow(&mut self, now_ns: u64) {
+        if let Some(outcome) = self.watcher.take() {
+            self.is_waiting = false;
+            match outcome {
+                Ok(devices) => {
+                    self.hooks.follow(devices, now_ns);
+                    self.refusal = None;
+                }
+                Err(error) => self.refusal = Some(error.to_string()),
+            }
+        }
+        if !self.is_waiting && now_ns >= self.asked_ns + MIN_UPKEEP_NS {
+            self.is_waiting = true;
+            self.asked_ns = now_ns;
+            let seen = std::mem::take(&mut self.seen);
+            self.watcher.ask(Order { now_ns, seen });
+        }
+    }
+
+    fn set_addresses(&mut self, addresses: &[IpAddr]) -> Result<(), ObjectError> {
+        let wanted: BTreeSet<IpAddr> = addresses.iter().take(MAX_ADDRESSES as usize).copied().collect();
+        for address in &self.addresses - &wanted {
+            self.maps.remove_address(address)?;
+            self.addresses.remove(&address);
+        }
+        for address in &wanted - &self.addresses {
+            self.maps.add_address(address)?;
+            self.addresses.insert(address);
+        }
+        Ok(())
+    }
+
+    /// Stamps so far for which the ring buffer had no room, because they were not drained in time.
     pub fn lost(&self) -> u64 {
-        0
+        self.maps.lost().unwrap_or(self.lost)
     }
 }

@@ -18,6 +18,7 @@ use crate::release::ReleaseArguments;
 use crate::run::RunArguments;
 use crate::setup::SetupArguments;
 use crate::soak::SoakArguments;
+use crate::stall::StallArguments;
 use crate::vm::guest::GuestArguments;
 
 /// Set-up, lab, tests, benches and packages of kstamp.
@@ -62,6 +63,9 @@ enum Task {
     /// Relay TCP connections with a delay.
     #[command(hide = true)]
     Relay(RelayArguments),
+    /// Stop a process for a while, over and over.
+    #[command(hide = true)]
+    Stall(StallArguments),
     /// Run as the first process of a virtual machine.
     #[command(hide = true)]
     Guest(GuestArguments),
@@ -85,6 +89,7 @@ impl Arguments {
             Task::Soak(arguments) => arguments.run(),
             Task::Forward(arguments) => arguments.run().map(|()| ExitCode::SUCCESS),
             Task::Relay(arguments) => arguments.run().map(|()| ExitCode::SUCCESS),
+            Task::Stall(arguments) => arguments.run().map(|()| ExitCode::SUCCESS),
             Task::Guest(arguments) => arguments.run().map(|()| ExitCode::SUCCESS),
         }
     }

@@ -5,6 +5,7 @@
 
 mod socket;
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -30,6 +31,16 @@ pub struct Impairment {
     pub delay: Duration,
     /// The share of frames that are dropped, 0 to 1.
     pub loss: f64,
+}
+
+impl fmt::Display for Impairment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.delay)?;
+        if self.loss > 0.0 {
+            write!(f, " and {}% lost", self.loss * 100.0)?;
+        }
+        Ok(())
+    }
 }
 
 /// Delay and loss of both directions.
@@ -70,7 +81,7 @@ impl ImpairmentArguments {
 }
 
 /// Reads `1%` or `0.5`.
-fn parse_loss(text: &str) -> Result<f64> {
+pub(crate) fn parse_loss(text: &str) -> Result<f64> {
     let number = text.strip_suffix('%').unwrap_or(text);
     match number.trim().parse::<f64>() {
         Ok(percent) if (0.0..=100.0).contains(&percent) => Ok(percent / 100.0),

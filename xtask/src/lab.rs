@@ -8,6 +8,7 @@ mod checksums;
 mod command;
 mod delay;
 mod fleet;
+mod hurt;
 mod namespace;
 mod network;
 mod owner;
@@ -15,6 +16,7 @@ mod ready;
 mod state;
 mod switch;
 mod topology;
+mod vxlan;
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -28,6 +30,8 @@ use crate::exec::KillOnDrop;
 pub use crate::lab::build::Options;
 pub use crate::lab::command::LabCommand;
 pub use crate::lab::delay::{ControlDelay, DelayLine};
+use crate::lab::hurt::Hurts;
+pub use crate::lab::hurt::{Harm, Hurt, Segment};
 pub(crate) use crate::lab::namespace::{end_with_parent, within};
 use crate::lab::owner::Guard;
 use crate::lab::state::State;
@@ -69,6 +73,7 @@ impl Lab {
             bail!("a lab ({topology}) is up: cargo xtask lab down removes it");
         }
         let datapath = options.datapath.unwrap_or_else(Datapath::detect);
+        Hurts(&options.hurts).check(datapath)?;
         let datapath_name = if topology.has_switch() {
             datapath.describe()
         } else {
@@ -166,6 +171,11 @@ impl Lab {
     pub fn hub(&self) -> AgentNs {
         let [_, hub] = topology::hub_link();
         hub
+    }
+
+    /// The file of the network namespace with the switch of an agent of [`Topology::Vxlan`].
+    pub fn host_netns(&self, agent: &AgentNs) -> PathBuf {
+        namespace::path(&agent.namespace.replace("agent", "host"))
     }
 
     /// Makes a router of a fleet drop all IPv4 packets from one host to another. Neither host is notified.

@@ -19,6 +19,7 @@ pub mod run;
 pub mod setup;
 pub mod signals;
 pub mod soak;
+pub mod stall;
 mod timing;
 pub mod vm;
 pub mod workspace;

@@ -6,6 +6,7 @@ mod args;
 mod compare;
 mod controller;
 mod fleet;
+mod hops;
 
 use std::ffi::OsString;
 use std::fs;
@@ -28,17 +29,19 @@ impl RunArguments {
     /// Returns the status of the near agent, of the comparison, of the controller or of `kstamp hub status`.
     pub fn run(&self) -> Result<ExitCode> {
         self.check()?;
+        let options = Options {
+            agents: self.agents(),
+            control: self.control_delay.clone(),
+            hurts: self.hurt.clone(),
+            ..Options::default()
+        };
+        options.check(self.topology())?;
         let kstamp = built(self.built.as_deref())?;
         if !privilege::is_root() {
             // Only the lab needs root.
             return privilege::rerun_as_root("run", &["--built".as_ref(), kstamp.as_os_str()]);
         }
         signals::catch()?;
-        let options = Options {
-            agents: self.agents(),
-            control: self.control_delay.clone(),
-            ..Options::default()
-        };
         let lab = Lab::up(self.topology(), &options)?;
         lab.describe();
         let status = match self.topology().network() {
@@ -58,19 +61,22 @@ impl RunArguments {
     /// Runs both agents to their end, and returns the status of the near one, or of the far one if that failed.
     fn measure(&self, lab: &Lab, kstamp: &Path) -> Result<ExitStatus> {
         let [near, far] = lab.pair();
-        let mut far_agent = FarAgent::start(lab, self.agent(lab, kstamp, far, self.duration() + FAR_EXTRA))?;
-        let mut near_agent = Agent::start(self.agent(lab, kstamp, near, self.duration()))?;
+        let mut far_agent = FarAgent::start(lab, self.agent(lab, kstamp, far, self.duration() + FAR_EXTRA)?)?;
+        let mut near_agent = Agent::start(self.agent(lab, kstamp, near, self.duration())?)?;
         let status = far_agent.wait_for(&mut near_agent)?;
         let far_status = far_agent.agent.finish()?;
         if far_status.success() {
             self.print_far(far, &far_agent.out)?;
+            if self.judges_hurts() {
+                hops::report(&self.hurt, &self.samples(lab)?)?;
+            }
             return Ok(status);
         }
         far_agent.failure()?;
         Ok(if status.success() { far_status } else { status })
     }
 
-    fn agent(&self, lab: &Lab, kstamp: &Path, place: &AgentNs, duration: Duration) -> Command {
+    fn agent(&self, lab: &Lab, kstamp: &Path, place: &AgentNs, duration: Duration) -> Result<Command> {
         let mut command = lab.command(&place.namespace, kstamp, ["agent", "--iface", &place.interface]);
         command.arg("--family").arg(name_of(&self.family));
         command.arg("--format").arg(name_of(&self.format));
@@ -80,8 +86,27 @@ impl RunArguments {
         if let Some(interval) = self.interval {
             command.arg("--interval").arg(interval.to_string());
         }
+        if self.hops {
+            command.arg("--hops").arg("--host-netns").arg(lab.host_netns(place));
+        }
+        if self.judges_hurts() && hops::samples_of(&self.extra).is_none() && place == lab.pair()[0] {
+            command.arg("--samples").arg(self.samples(lab)?);
+        }
         command.args(self.extra_at(place, lab));
-        command
+        Ok(command)
+    }
+
+    /// Whether single probes show what hop stamps have found.
+    fn judges_hurts(&self) -> bool {
+        self.hops && !self.hurt.is_empty()
+    }
+
+    /// The file of the near agent's single probes.
+    fn samples(&self, lab: &Lab) -> Result<PathBuf> {
+        match hops::samples_of(&self.extra) {
+            Some(file) => Ok(file),
+            None => Ok(lab.scratch()?.join("hops.samples")),
+        }
     }
 
     /// The further arguments. Names of files of the far agent get its namespace as their ending.

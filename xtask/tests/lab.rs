@@ -20,8 +20,8 @@ const XTASK: &str = env!("CARGO_BIN_EXE_xtask");
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// Every namespace of these labs.
-const NAMES: [&str; 11] = [
-    "agent1", "agent2", "agent3", "agent4", "host1", "host2", "switch1", "agent5", "core", "hub", "router1",
+const NAMES: [&str; 12] = [
+    "agent1", "agent2", "agent3", "agent4", "host1", "host2", "switch1", "agent5", "core", "hub", "router1", "lines",
 ];
 
 #[test]
@@ -39,6 +39,10 @@ fn usage_errors_exit_with_2_and_failures_with_1() {
         "run --stress 4 => --compare",
         "run --hosts 4 => --hosts: only with --topology fleet, not vxlan",
         "run --topology fleet --compare => --compare: only with two agents",
+        "run --topology patch --hops => --hops: only with --topology vxlan, not patch",
+        "run --topology patch --hurt underlay:5ms => --hurt: only with --topology vxlan, not patch",
+        "lab up --hurt cable:5ms => no segment cable; there are own-switch, own-encapsulation, underlay,",
+        "lab up --hurt underlay:stall=5ms => only own-switch and far-switch can stall",
         "bench rate --tool nonsense => --tool nonsense: no such tool",
         "lab guard => <ID>",
     ] {
@@ -181,6 +185,35 @@ fn delay_line_drops_the_given_share() {
         (110..190).contains(&received),
         "{received} of 200 with a loss of a quarter"
     );
+}
+
+#[test]
+fn hurts_delay_drop_and_stall() {
+    let Some(_turn) = turn() else { return };
+    let hurt = |hurts: &str| {
+        let options = Options {
+            hurts: hurts.split(' ').map(|hurt| hurt.parse().unwrap()).collect(),
+            ..Options::default()
+        };
+        let lab = Lab::up(Topology::Vxlan, &options).unwrap();
+        let mut rtts = ping_rtts(&ping_times(&lab, "agent1", "10.1.1.6", 100));
+        rtts.sort_by(f64::total_cmp);
+        rtts
+    };
+    for segment in ["underlay", "own-switch", "far-switch"] {
+        let rtts = hurt(&format!("{segment}:5ms"));
+        let median = rtts[rtts.len() / 2];
+        assert!((5.0..9.0).contains(&median), "{segment}: {median} ms, of {rtts:?}");
+    }
+    let received = hurt("far-switch:loss=25% underlay:1ms").len();
+    assert!(
+        (55..95).contains(&received),
+        "{received} of 100 with a loss of a quarter"
+    );
+    let rtts = hurt("own-switch:stall=100ms");
+    let slow = rtts.iter().filter(|&&rtt| rtt > 10.0).count();
+    assert!((1..30).contains(&slow), "{slow} of 100, a tenth of the time: {rtts:?}");
+    assert_nothing_left();
 }
 
 #[test]

@@ -82,11 +82,17 @@ pub enum Event {
     Sample {
         peer: IpAddr,
         path: Path,
+        ssid: u16,
         seq: u32,
+        /// Start of the window whose counts this outcome decides; `None` with a duplicate, or with a late reply to a probe that
+        /// was lost before.
+        window_ns: Option<u64>,
         /// When the kernel got the probe, monotonic; `None` with a reply, which has T1.
         sent_ns: Option<u64>,
         /// `None` if the probe is lost or did not leave.
         reply: Option<Reply>,
+        /// One-way delays, forward and backward, by the estimate of the peer's clock.
+        estimated_ns: Option<[i64; 2]>,
         outcome: Outcome,
     },
     /// A wall clock was stepped, which affects one-way delays only.

@@ -11,7 +11,7 @@ use crate::agent::{Agent, hand_out};
 use crate::observation::Fate;
 use crate::reflector::policy::Policy;
 use crate::schedule::Schedule;
-use crate::session::{Outcome, Session};
+use crate::session::{Outcome, Overdue, Session};
 use crate::stats::report::Path;
 
 impl Agent {
@@ -68,7 +68,12 @@ impl Agent {
         let (unicast, group) = (peer.ssid(), group.map(|group| group.sequence.ssid));
         for (path, session) in peer.sessions() {
             let ssid = if path == Path::Unicast { unicast } else { group };
-            session.expire(now_ns, &mut |seq, sent_ns| {
+            session.expire(now_ns, &mut |overdue| {
+                let Overdue {
+                    seq,
+                    sent_ns,
+                    window_ns,
+                } = overdue;
                 let fate = ssid.map_or(Fate::Unanswered, |ssid| fate(ssid, seq, address, sent_ns));
                 let outcome = match fate {
                     Fate::Unanswered => Some(Outcome::Lost),
@@ -79,9 +84,12 @@ impl Agent {
                     self.events.push_back(Event::Sample {
                         peer: address,
                         path,
+                        ssid: ssid.unwrap_or_default(),
                         seq,
+                        window_ns: window_ns.filter(|_| outcome == Outcome::Lost),
                         sent_ns: Some(sent_ns),
                         reply: None,
+                        estimated_ns: None,
                         outcome,
                     });
                 }

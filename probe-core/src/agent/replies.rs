@@ -8,9 +8,18 @@ use probe_common::family::Family;
 use crate::agent::event::{Event, Found};
 use crate::agent::peers::{SentProbe, Unicast};
 use crate::agent::{Agent, MAX_FORMAT_EVENTS, MIN_STEP_EVENT_NS, Owner, deadline, hand_out};
+use crate::clock::Estimate;
 use crate::observation::Reply;
 use crate::session::Outcome;
 use crate::stats::report::Path;
+
+/// What a reply has done to the session.
+struct Answered {
+    outcome: Outcome,
+    /// As in [`Event::Sample`].
+    window_ns: Option<u64>,
+    estimate: Option<Estimate>,
+}
 
 impl Agent {
     /// The second reply to probes to the group makes an unknown address a peer.
@@ -43,13 +52,23 @@ impl Agent {
             *away = None;
         }
         session.set_clock_estimate(estimate);
+        let window_ns = session.window_of_pending(reply.seq);
         let outcome = session.reply(reply)?;
         peer.heard_ns = now_ns;
         // A peer that was found comes back up as it was found: until then it gets no unicast probes.
         if peer.found.is_named() {
             self.mark_up(place, now_ns);
         }
-        self.report(place, Path::Unicast, reply, outcome);
+        self.report(
+            place,
+            Path::Unicast,
+            reply,
+            Answered {
+                outcome,
+                window_ns,
+                estimate,
+            },
+        );
         Some(())
     }
 
@@ -135,11 +154,21 @@ impl Agent {
         let estimate = peer.clock_for(reply);
         let session = peer.group.as_mut()?;
         session.set_clock_estimate(estimate);
+        let window_ns = session.window_of_pending(reply.seq);
         let outcome = session.reply(reply)?;
         peer.heard_ns = now_ns;
         peer.in_group = true;
         self.mark_up(place, now_ns);
-        self.report(place, Path::Group, reply, outcome);
+        self.report(
+            place,
+            Path::Group,
+            reply,
+            Answered {
+                outcome,
+                window_ns,
+                estimate,
+            },
+        );
         Some(())
     }
 
@@ -181,7 +210,12 @@ impl Agent {
     }
 
     /// Emits the outcome of a reply, and the windows it completed.
-    fn report(&mut self, place: usize, path: Path, reply: &Reply, outcome: Outcome) {
+    fn report(&mut self, place: usize, path: Path, reply: &Reply, answered: Answered) {
+        let Answered {
+            outcome,
+            window_ns,
+            estimate,
+        } = answered;
         let peer = &mut self.peers[place];
         if reply.wrong_z && !peer.wrong_z && self.format_events < MAX_FORMAT_EVENTS {
             peer.wrong_z = true;
@@ -210,9 +244,12 @@ impl Agent {
             self.events.push_back(Event::Sample {
                 peer,
                 path,
+                ssid: reply.ssid,
                 seq,
+                window_ns,
                 sent_ns: None,
                 reply: Some(*reply),
+                estimated_ns: estimate.map(|estimate| [estimate.forward_ns(reply), estimate.backward_ns(reply)]),
                 outcome,
             });
         }

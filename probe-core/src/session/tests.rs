@@ -41,7 +41,7 @@ fn reply(seq: u32, counter: u32, sent_ns: u64, received_ns: u64) -> Reply {
     }
 }
 
-fn unanswered(_: u32, _: u64) -> Fate {
+fn unanswered(_: Overdue) -> Fate {
     Fate::Unanswered
 }
 
@@ -129,7 +129,7 @@ fn transitions() {
             "collector lost",
             |session| {
                 session.sent(0, 0);
-                session.expire(EXPIRY, &mut |_, _| Fate::CollectorLost);
+                session.expire(EXPIRY, &mut |_| Fate::CollectorLost);
             },
             answered_again(collected),
         ),
@@ -137,7 +137,7 @@ fn transitions() {
             "never left",
             |session| {
                 session.sent(0, 0);
-                session.expire(EXPIRY, &mut |_, _| Fate::NeverLeft(SendFailure::NoNeighbour));
+                session.expire(EXPIRY, &mut |_| Fate::NeverLeft(SendFailure::NoNeighbour));
             },
             none(failed),
         ),

@@ -289,6 +289,12 @@ impl Windows {
             .get_mut(usize::try_from(window.checked_sub(self.first)?).ok()?)
     }
 
+    /// When the window with this number began, unless it was handed out.
+    pub(super) fn start_of(&self, window: u64) -> Option<u64> {
+        let place = usize::try_from(window.checked_sub(self.first)?).ok()?;
+        Some(self.held.get(place)?.start_ns)
+    }
+
     /// The statistics that hold the probes sent in `window`: its own, or the sum once it was handed out.
     pub(super) fn stats_of(&mut self, window: u64) -> &mut WindowStats {
         match window.checked_sub(self.first) {

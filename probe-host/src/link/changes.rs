@@ -24,12 +24,47 @@ pub struct Changes {
     pub(super) seen: RefCell<Seen>,
 }
 
+/// As [`Changes`], for callers that look now and then.
 #[derive(Debug)]
-struct Notices(Socket);
+pub struct Notices(Socket);
 
 impl AsRawFd for Notices {
     fn as_raw_fd(&self) -> RawFd {
         self.0.as_raw_fd()
+    }
+}
+
+impl Notices {
+    /// Of the current network namespace.
+    pub fn open() -> io::Result<Self> {
+        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        socket.bind(&SocketAddr::new(0, 0))?;
+        socket.set_non_blocking(true)?;
+        for group in GROUPS {
+            socket.add_membership(group)?;
+        }
+        Ok(Self(socket))
+    }
+
+    /// Whether anything has changed since the call before.
+    pub fn take_changed(&self) -> bool {
+        let mut seen = Seen::default();
+        self.read(&mut seen);
+        seen.concerns(None)
+    }
+
+    fn read(&self, seen: &mut Seen) {
+        loop {
+            match self.0.recv_from_full() {
+                Ok((bytes, _)) => {
+                    let mut messages = Vec::new();
+                    let _ = take(&bytes, &mut messages);
+                    messages.into_iter().for_each(|message| seen.add(message));
+                }
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => seen.overflowed = true,
+                Err(_) => return,
+            }
+        }
     }
 }
 
@@ -45,15 +80,9 @@ pub(super) struct Seen {
 impl Changes {
     /// Of the current network namespace, within a tokio runtime.
     pub fn open() -> io::Result<Self> {
-        let mut socket = Socket::new(NETLINK_ROUTE)?;
-        socket.bind(&SocketAddr::new(0, 0))?;
-        socket.set_non_blocking(true)?;
-        for group in GROUPS {
-            socket.add_membership(group)?;
-        }
         Ok(Self {
             // SAFETY: `Notices` owns the socket and gives the same descriptor until it is dropped.
-            notices: unsafe { AsyncFd::register_with_interest(Notices(socket), Interest::READABLE) }
+            notices: unsafe { AsyncFd::register_with_interest(Notices::open()?, Interest::READABLE) }
                 .map_err(io::Error::from)?,
             seen: RefCell::default(),
         })
@@ -77,18 +106,7 @@ impl Changes {
     }
 
     fn read(&self) {
-        let mut seen = self.seen.borrow_mut();
-        loop {
-            match self.notices.get_ref().0.recv_from_full() {
-                Ok((bytes, _)) => {
-                    let mut messages = Vec::new();
-                    let _ = take(&bytes, &mut messages);
-                    messages.into_iter().for_each(|message| seen.add(message));
-                }
-                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => seen.overflowed = true,
-                Err(_) => return,
-            }
-        }
+        self.notices.get_ref().read(&mut self.seen.borrow_mut());
     }
 }
 

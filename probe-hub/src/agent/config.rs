@@ -1,9 +1,9 @@
 //! How a link is set up.
 
-use std::io;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
+use probe_host::netns::NetnsError;
 
 use crate::connection::{self, ConnectionError};
 use crate::credentials::Credentials;
@@ -32,10 +32,8 @@ pub enum LinkError {
     Credentials(#[from] ConnectionError),
     #[error("the thread of the fleet has ended")]
     Thread,
-    #[error("cannot start the thread of the fleet: {0}")]
-    Start(#[source] io::Error),
-    #[error("cannot enter the network namespace {path}: {source}", path = path.display())]
-    Namespace { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Netns(#[from] NetnsError),
 }
 
 impl LinkConfig {

@@ -97,6 +97,7 @@ impl Recorder {
                 sent_ns,
                 reply,
                 outcome,
+                ..
             } => {
                 let change = match (reply, sent_ns) {
                     (Some(reply), _) => self.answered(*path, reply, *outcome),
@@ -119,7 +120,7 @@ impl Recorder {
         }
         match path {
             Path::Unicast => self.watch.answered(reply),
-            Path::Group => None,
+            Path::Group | Path::Cold => None,
         }
     }
 
@@ -127,7 +128,7 @@ impl Recorder {
         self.picker(peer, path, sent_ns).lost(LostProbe { seq, sent_ns });
         match path {
             Path::Unicast => self.watch.lost(peer, sent_ns),
-            Path::Group => None,
+            Path::Group | Path::Cold => None,
         }
     }
 
@@ -230,9 +231,12 @@ mod tests {
         Event::Sample {
             peer: reply.peer,
             path,
+            ssid: reply.ssid,
             seq: reply.seq,
+            window_ns: None,
             sent_ns: (!has_reply).then_some(sent_ns),
             reply: has_reply.then_some(reply),
+            estimated_ns: None,
             outcome,
         }
     }

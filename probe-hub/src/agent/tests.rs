@@ -508,7 +508,10 @@ fn sample(reply: Option<CoreReply>, sent_ns: u64) -> Event {
     Event::Sample {
         peer: reply_address(),
         path: ProbePath::Unicast,
+        ssid: 1,
         seq: sent_ns as u32,
+        window_ns: None,
+        estimated_ns: None,
         sent_ns: reply.is_none().then_some(sent_ns),
         outcome: if reply.is_some() { Outcome::Ok } else { Outcome::Lost },
         reply,

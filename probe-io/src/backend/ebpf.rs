@@ -2,9 +2,9 @@
 
 pub(crate) mod attach;
 mod bpf_link;
-mod clsact;
+pub(crate) mod clsact;
 pub(crate) mod handover;
-mod hooks;
+pub(crate) mod hooks;
 mod log;
 pub mod object;
 mod ring;
@@ -353,6 +353,14 @@ impl Backend for EbpfBackend {
             .insert(Address::from(peer), u32::from(ssid), 0)
             .map_err(ObjectError::map("SESSIONS_BY_PEER"))?;
         self.give_ring(ssid, 0)
+    }
+
+    fn prepare(&mut self, ssid: u16, seq: u32) -> Result<(), ObjectError> {
+        self.give_ring(ssid, seq)
+    }
+
+    fn utc_offset_ns(&self) -> u64 {
+        self.utc.offset_ns()
     }
 
     /// T1 is taken by the egress program.

@@ -7,17 +7,18 @@ use clap::Args;
 use probe_core::agent::config::Families;
 use probe_host::clock::monotonic_ns;
 use probe_io::udp::sockets::PassedUp;
-use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, interval_at, sleep};
 
 use crate::command::shared::args::EndpointArgs;
 use crate::command::shared::endpoint::Endpoint;
 use crate::command::shared::endpoint::config::{self as endpoint, EndpointConfig};
 use crate::command::shared::families::{limit, warn_of_late};
+use crate::command::shared::hops;
 use crate::command::shared::host::{POLL_INTERVAL, families_of_interface};
 use crate::command::shared::reload::{ANSWERING, RESULTS, Reloader};
 use crate::command::shared::reporter::Reporter;
 use crate::command::shared::shutdown::{Request, Shutdown};
-use crate::command::shared::values::{ConfigError, wrong};
+use crate::command::shared::values::{self, ConfigError, wrong};
 use crate::output::{AgentFormat, OutputConfig};
 use crate::service::Service;
 
@@ -54,7 +55,7 @@ pub fn validate(args: ReflectArgs) -> Result<ReflectConfig, ConfigError> {
     let common = endpoint::validate(args.endpoint, false)?;
     Ok(ReflectConfig {
         endpoint: common.endpoint,
-        report: Duration::from_nanos(common.report_ns),
+        report: Duration::from_nanos(common.report_ns.unwrap_or(values::REPORT_NS)),
         duration: common.duration_ns.map(Duration::from_nanos),
         output: common.output,
     })
@@ -77,6 +78,8 @@ pub async fn run(mut config: ReflectConfig, mut reloader: Reloader<ReflectConfig
     let mut poll = interval_at(Instant::now() + POLL_INTERVAL, POLL_INTERVAL);
     poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut report = interval_at(Instant::now() + config.report, config.report);
+    let mut drain = interval(hops::DRAIN);
+    drain.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let duration = config.duration;
     let over = async move {
         match duration {
@@ -109,6 +112,7 @@ pub async fn run(mut config: ReflectConfig, mut reloader: Reloader<ReflectConfig
                 }
                 service.beat(monotonic_ns());
             }
+            _ = drain.tick(), if endpoint.hops.is_some() => endpoint.take_hops(),
             passed_up = endpoint.port.passed_up() => {
                 if let PassedUp::TestPort { port, packet, received } = passed_up {
                     endpoint.answer(port, packet, &received);

@@ -213,9 +213,9 @@ fn each_mistake_in_a_file_is_one_line_with_its_place() {
         ("interval = 500ms", 1, "this is not TOML ("),
         ("report = \"1s\"\nreport = \"2s\"", 2, "this is not TOML (duplicate key"),
         (
-            "\n\nreport = true",
+            "\n\ntimeout = true",
             3,
-            "report takes a string or a number, found boolean; write report = \"10s\"",
+            "timeout takes a string or a number, found boolean; write timeout = \"2s\"",
         ),
         (
             "peer = [\n\"10.1.1.2\",\n{}]",

@@ -1,6 +1,6 @@
 //! Every record and field of the JSON output, one line each (so without rustfmt).
 
-use crate::output::field_lists::{Field, ONE_WAY_CLOCK, RESULTS, SAMPLE};
+use crate::output::field_lists::{Field, HOP_SAMPLE, HOPS, ONE_WAY_CLOCK, OUTLIER, RESULTS, SAMPLE};
 
 pub struct Record {
     pub kind: &'static str,
@@ -29,6 +29,7 @@ pub const RECORDS: &[Record] = &[
             ("kernel", "string", "Kernel release."),
             ("name", "string", "Name of this agent, as peers see it."),
             ("fleet", "string?", "Name of this port in its fleet, HOST/INTERFACE; null without `--hub-credentials`."),
+        ], OVS, &[
             ("addresses", "list of strings", "Addresses that probes are sent from and answered at."),
             ("port", "integer", "UDP port that probes are sent to."),
             ("ports", "list of integers", "UDP ports on which probes are answered."),
@@ -102,6 +103,15 @@ pub const RECORDS: &[Record] = &[
         ]],
     },
     Record {
+        kind: "ovs",
+        commands: "agent",
+        meaning: "What Open vSwitch knows of the port has changed.",
+        fields: &[
+            OVS,
+            &[("interface", "string", "Interface."), ("time", "time", "When it was noticed.")],
+        ],
+    },
+    Record {
         kind: "window",
         commands: "agent",
         meaning: "Results of one peer and path over a report interval.",
@@ -121,7 +131,7 @@ pub const RECORDS: &[Record] = &[
     },
     Record {
         kind: "output",
-        commands: "agent, reflect, ping, compare, controller, hub, volley",
+        commands: "agent, reflect, ping, path, compare, controller, hub, volley",
         meaning: "Records were left out because the reader was too slow; before the next record that is written, and before the summary.",
         fields: &[&[
             ("left_out", "object", "Number of records left out since the start, by type; types of the controller are `event` and `report`, of the hub `event`."),
@@ -133,6 +143,25 @@ pub const RECORDS: &[Record] = &[
         commands: "agent --samples",
         meaning: "One probe, or a duplicate or late reply to it.",
         fields: &[SAMPLE],
+    },
+    Record {
+        kind: "hops",
+        commands: "agent --hops, path",
+        meaning: "Where the unicast probes of one window spent their time, and where they were lost; after the record `window`. \
+                  Forward is from this host to the peer. A segment that was not seen is not in `parts`.",
+        fields: &[HOPS],
+    },
+    Record {
+        kind: "outlier",
+        commands: "agent --hops, path",
+        meaning: "One probe whose round trip took longer than the threshold (`--outlier`).",
+        fields: &[OUTLIER],
+    },
+    Record {
+        kind: "hop_sample",
+        commands: "agent --hops --samples",
+        meaning: "One probe: its stamps, and where it spent its time or was lost.",
+        fields: &[HOP_SAMPLE],
     },
     Record {
         kind: "start",
@@ -186,6 +215,52 @@ pub const RECORDS: &[Record] = &[
                 ("reply.tlvs_forged", "boolean", "Whether the HMAC of the TLVs is missing or wrong."),
             ],
         ],
+    },
+    Record {
+        kind: "start",
+        commands: "path",
+        meaning: "What is probed; the first record.",
+        fields: &[
+            &[
+                ("version", "string", "Version of kstamp."),
+                ("interface", "string", "Interface."),
+                ("peer", "string", "Address."),
+                ("peer_name", "string?", "Name of the agent there; null if it does not tell."),
+                ("port", "integer", "UDP port of the peer."),
+                ("ssid", "integer", "Session identifier of the probes."),
+                ("count", "integer", "Number of probes."),
+                ("interval_ns", "ns", "Time between two probes."),
+                ("timeout_ns", "ns", "Time after which a probe is lost."),
+                ("kernel", "string", "Kernel release."),
+                ("time", "time", "When it started."),
+            ],
+            OVS,
+        ],
+    },
+    Record {
+        kind: "forwarding",
+        commands: "path",
+        meaning: "How Open vSwitch of this host forwards the probes, by its own word (`ofproto/trace`); none where it cannot be asked.",
+        fields: &[&[
+            ("flow", "string", "The flow that it was asked about."),
+            ("bridges", "list of strings", "Bridges that the flow passes, in this order."),
+            ("megaflow", "string?", "What packets must have in common to be forwarded alike by the datapath."),
+            ("actions", "list of strings", "Actions of the datapath; several if packets go through it again."),
+        ]],
+    },
+    Record {
+        kind: "summary",
+        commands: "path",
+        meaning: "Counts over the run; the last record.",
+        fields: &[&[
+            ("sent", "integer", "Probes that left this host."),
+            ("received", "integer", "Probes answered within the timeout."),
+            ("lost", "integer", "Probes not answered within the timeout."),
+            ("late", "integer", "Replies after the timeout; their probes stay lost."),
+            ("pending", "integer", "Probes still waiting at the end."),
+            ("send_failed", "integer", "Probes that never left this host."),
+            ("rtt_ns", "distribution?", "Round-trip delay, less the time in the reflector."),
+        ]],
     },
     Record {
         kind: "compare",
@@ -498,6 +573,28 @@ const COMPARED: &[Field] = &[
     ("interval_ns", "ns", "Time between two probes of one method."),
     ("attach", "string", "Hook of the receive program."),
     ("peer_attach", "string?", "Hook of the peer's receive program."),
+];
+
+#[rustfmt::skip]
+const OVS: &[Field] = &[
+    ("ovs", "object?", "The port of Open vSwitch that the interface is, by its database; null if it is none, or with `--ovsdb none`."),
+    ("ovs.bridge", "string", "Bridge."),
+    ("ovs.datapath_type", "string", "`system` (the kernel's) or `netdev` (userspace)."),
+    ("ovs.port", "string", "Name of the port; a bond has several interfaces."),
+    ("ovs.interface", "string", "Name of the interface in Open vSwitch; of a veth pair the end in the switch."),
+    ("ovs.type", "string", "Type of the interface: `system`, `internal`, `tap`, `dpdk` …"),
+    ("ovs.ofport", "integer?", "OpenFlow port number; null if the switch could not add the port."),
+    ("ovs.vlan", "integer?", "VLAN of an access port."),
+    ("ovs.iface_id", "string?", "`external_ids:iface-id`, by which OVN and Neutron know the port."),
+    ("ovs.tunnels", "list of objects", "Tunnels of the bridge, and of those that patch ports join to it; at most 16."),
+    ("ovs.tunnels[].name", "string", "Name of the tunnel port."),
+    ("ovs.tunnels[].bridge", "string", "Its bridge."),
+    ("ovs.tunnels[].type", "string", "`vxlan`, `geneve`, `gre` …"),
+    ("ovs.tunnels[].key", "string?", "Identifier of the network (VNI), or `flow`."),
+    ("ovs.tunnels[].remote_ip", "string?", "Address of the other end, or `flow`."),
+    ("ovs.tunnels[].local_ip", "string?", "Address of this end, if it is set."),
+    ("ovs.more_tunnels", "integer", "Tunnels that are not listed."),
+    ("ovs.version", "string?", "Version of Open vSwitch."),
 ];
 
 #[cfg(test)]

@@ -4,11 +4,12 @@ use anyhow::{Result, bail};
 
 use crate::exec::KillOnDrop;
 use crate::lab::delay::{self, ControlDelay, DelayLine};
+use crate::lab::hurt::{Hurt, Hurts};
 use crate::lab::namespace::{self, ip};
 use crate::lab::state::State;
 use crate::lab::switch::Datapath;
 use crate::lab::topology::{Families, Topology};
-use crate::lab::{fleet, network};
+use crate::lab::{fleet, network, vxlan};
 use crate::{UsageError, signals};
 
 /// 1500 bytes without VXLAN's headers.
@@ -25,6 +26,8 @@ pub struct Options {
     pub delay: DelayLine,
     /// Delays of control channels in a network of switches.
     pub control: Vec<ControlDelay>,
+    /// What hurts the path of [`Topology::Vxlan`].
+    pub hurts: Vec<Hurt>,
     /// The datapath of the switches; by default the kernel's where there is one.
     pub datapath: Option<Datapath>,
 }
@@ -36,6 +39,7 @@ impl Default for Options {
             families: Families::Both,
             delay: DelayLine::default(),
             control: Vec::new(),
+            hurts: Vec::new(),
             datapath: None,
         }
     }
@@ -46,6 +50,10 @@ impl Options {
     pub(crate) fn check(&self, topology: Topology) -> Result<()> {
         if !(2..=200).contains(&self.agents) {
             bail!(UsageError(format!("a lab has 2 to 200 agents, not {}", self.agents)));
+        }
+        if !self.hurts.is_empty() && topology != Topology::Vxlan {
+            let name = topology.name();
+            bail!(UsageError(format!("--hurt: only with --topology vxlan, not {name}")));
         }
         if self.control.is_empty() {
             return Ok(());
@@ -82,7 +90,11 @@ pub(crate) fn build(
     let (mut delayed_by, mut processes) = (None, Vec::new());
     match topology {
         Topology::Patch => patch(state, datapath)?,
-        Topology::Vxlan => vxlan(state, datapath)?,
+        Topology::Vxlan => {
+            let (hurts, hurting) = vxlan::build(state, datapath, Hurts(&options.hurts))?;
+            delayed_by = (!hurts.is_empty()).then(|| hurts.join("; "));
+            processes.extend(hurting);
+        }
         Topology::Delay => {
             let (means, forwarder) = delay(state, datapath, &options.delay)?;
             delayed_by = Some(means);
@@ -141,29 +153,4 @@ fn switch(state: &mut State, datapath: Datapath, agents: u8) -> Result<()> {
         .iter()
         .map(|agent| ("ovs1", &*agent.interface, &*agent.namespace));
     switch.add_ports(&switch.add_bridge("ovs1"), &ports.collect::<Vec<_>>())
-}
-
-fn vxlan(state: &mut State, datapath: Datapath) -> Result<()> {
-    ip("host1", "link add u1 type veth peer name u2 netns host2")?;
-    for (here, there) in [(1, 2), (2, 1)] {
-        signals::check()?;
-        let (host, underlay, overlay) = (format!("host{here}"), format!("brphy{here}"), format!("ovs{here}"));
-        let switch = state.start_switch(&host, datapath)?;
-        switch.configure(&format!(
-            "{} -- add-port {underlay} u{here}",
-            switch.add_bridge(&underlay)
-        ))?;
-        for device in [&format!("u{here}"), &underlay] {
-            ip(&host, &format!("link set {device} up"))?;
-        }
-        ip(&host, &format!("addr add 172.31.1.{here}/24 dev {underlay}"))?;
-        let commands = format!(
-            "{} -- add-port {overlay} vxlan0 -- set interface vxlan0 type=vxlan \
-             options:remote_ip=172.31.1.{there} options:key=42",
-            switch.add_bridge(&overlay)
-        );
-        let port = (&*overlay, &*format!("port{here}"), &*format!("agent{here}"));
-        switch.add_ports(&commands, &[port])?;
-    }
-    Ok(())
 }

@@ -14,7 +14,7 @@ use crate::exec::{self, KillOnDrop};
 use crate::forward::ImpairmentArguments;
 use crate::lab::state::{self, State, Step};
 use crate::lab::topology::AgentNs;
-use crate::lab::{ControlDelay, DelayLine, Families, Lab, Options, Topology, namespace, network, owner};
+use crate::lab::{ControlDelay, DelayLine, Families, Hurt, Lab, Options, Topology, namespace, network, owner};
 use crate::{UsageError, name_of, privilege, signals, workspace};
 
 #[derive(Clone, Debug, Subcommand)]
@@ -73,6 +73,10 @@ pub struct UpArguments {
     /// Delay a switch's control channel (topologies line, triangle, arpanet), such as s2:10ms:30ms; repeatable.
     #[arg(long, value_name = "SWITCH:UP:DOWN")]
     control_delay: Vec<ControlDelay>,
+    /// Hurt a segment of the path from agent1 to agent2 (topology vxlan), such as underlay:5ms, far-switch:loss=1% or
+    /// own-switch:stall=50ms; repeatable.
+    #[arg(long, value_name = "SEGMENT:HARM")]
+    hurt: Vec<Hurt>,
     #[command(flatten)]
     impairments: ImpairmentArguments,
 }
@@ -129,6 +133,7 @@ impl UpArguments {
                 ..DelayLine::default()
             },
             control: self.control_delay.clone(),
+            hurts: self.hurt.clone(),
             ..Options::default()
         };
         options.check(self.topology)?;

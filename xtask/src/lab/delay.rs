@@ -13,8 +13,9 @@ use anyhow::{Context as _, Error, Result, anyhow, bail};
 use crate::exec::{self, KillOnDrop};
 use crate::forward::{self, Impairment};
 use crate::lab::namespace::{self, ip, tc};
+use crate::lab::switch::Switch;
 use crate::lab::topology::{CONTROLLER, SWITCHES};
-use crate::{relay, workspace};
+use crate::{relay, stall, workspace};
 
 /// How long the forwarder or a relay may take to start.
 const START_TIMEOUT: Duration = Duration::from_secs(3);
@@ -104,7 +105,7 @@ pub(crate) fn forward(
     )
 }
 
-/// Joins ports `left` and `right` of `namespace` by netem on a Linux bridge or by a forwarder. Returns which, in words,
+/// Joins ports `left` and `right` of `namespace`, whose names have at most 12 bytes, by netem on a Linux bridge or by a forwarder. Returns which, in words,
 /// and the forwarder.
 pub(crate) fn join(
     namespace: &str,
@@ -113,30 +114,46 @@ pub(crate) fn join(
     line: &DelayLine,
     directory: &Path,
 ) -> Result<(String, Option<KillOnDrop>)> {
-    let bridge = "link add br3 type bridge mcast_snooping 0 forward_delay 0";
-    let netem = has_netem(namespace) && ip(namespace, bridge).is_ok();
+    let bridge = format!("br-{right}");
+    let bridge_options = "type bridge mcast_snooping 0 forward_delay 0";
+    let netem = has_netem(namespace) && ip(namespace, &format!("link add {bridge} {bridge_options}")).is_ok();
     if netem {
         add_netem(namespace, right, line.left_to_right)?;
         add_netem(namespace, left, line.right_to_left)?;
         for port in [left, right] {
-            ip(namespace, &format!("link set {port} master br3"))?;
+            ip(namespace, &format!("link set {port} master {bridge}"))?;
         }
-        ip(namespace, "link set br3 up")?;
+        ip(namespace, &format!("link set {bridge} up"))?;
     }
     for port in [left, right] {
         ip(namespace, &format!("link set {port} up"))?;
     }
     let forwarder = (!netem).then(|| forward(namespace, left, right, line, directory));
-    let (forward, backward) = (line.left_to_right.delay, line.right_to_left.delay);
+    let (forward, backward) = (line.left_to_right, line.right_to_left);
     let means = if netem {
         "netem on a Linux bridge"
     } else {
         "xtask forward (no netem in this kernel)"
     };
     Ok((
-        format!("{means}, {forward:?} forward, {backward:?} backward"),
+        format!("{means}, {forward} forward, {backward} backward"),
         forwarder.transpose()?,
     ))
+}
+
+/// Lets the switch of `namespace` stall in each second for `stall`.
+pub(crate) fn stall(namespace: &str, switch: &Switch, time: Duration) -> Result<KillOnDrop> {
+    let arguments = [
+        "stall".to_owned(),
+        format!("--process={}", switch.process()?),
+        format!("--stall={}us", time.as_micros()),
+    ];
+    start_xtask(
+        namespace,
+        &arguments,
+        &switch.directory().join("stall.log"),
+        stall::READY,
+    )
 }
 
 /// Delays of the control channel of one switch.

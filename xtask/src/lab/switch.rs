@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -112,6 +112,16 @@ impl Switch {
     pub(crate) fn add_bridge(&self, name: &str) -> String {
         let datapath = self.datapath.ovs_type();
         format!(" -- add-br {name} -- set bridge {name} datapath_type={datapath}")
+    }
+
+    /// Of its files.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The process that forwards frames, or handles upcalls of the kernel's datapath.
+    pub(crate) fn process(&self) -> Result<Pid> {
+        running(&self.directory, "ovs-vswitchd").context("ovs-vswitchd has ended")
     }
 
     fn program(&self, name: &str) -> Command {

@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 
 use crate::UsageError;
-use crate::lab::{ControlDelay, Families, Lab, Topology};
+use crate::lab::{ControlDelay, Families, Hurt, Lab, Topology};
 
 /// What to run, and where.
 #[derive(Clone, Debug, Args)]
@@ -34,6 +34,13 @@ pub struct RunArguments {
     /// Delay a switch's control channel (topologies line, triangle, arpanet), such as s2:10ms:30ms; repeatable.
     #[arg(long, value_name = "SWITCH:UP:DOWN")]
     pub(super) control_delay: Vec<ControlDelay>,
+    /// Stamp probes at the devices of both hosts, and split each round trip (topology vxlan).
+    #[arg(long, conflicts_with = "compare")]
+    pub(super) hops: bool,
+    /// Hurt a segment of the path from agent1 to agent2 (topology vxlan), such as underlay:5ms, far-switch:loss=1% or
+    /// own-switch:stall=50ms; repeatable.
+    #[arg(long, value_name = "SEGMENT:HARM")]
+    pub(super) hurt: Vec<Hurt>,
     /// Compare kstamp with probes of processes, idle and under load: `kstamp compare`.
     #[arg(long)]
     pub(super) compare: bool,
@@ -70,6 +77,9 @@ impl RunArguments {
         let is_fleet = self.topology() == Topology::Fleet;
         if self.hosts.is_some() && !is_fleet {
             bail!(UsageError(format!("--hosts: only with --topology fleet, not {name}")));
+        }
+        if self.hops && self.topology() != Topology::Vxlan {
+            bail!(UsageError(format!("--hops: only with --topology vxlan, not {name}")));
         }
         if self.compare && is_fleet {
             bail!(UsageError(

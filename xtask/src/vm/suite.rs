@@ -23,7 +23,7 @@ struct Part {
 }
 
 /// Test binaries of `probe-io/tests`, `probe-user/tests` and `xtask/tests` that run in every guest.
-static PARTS: [Part; 18] = [
+static PARTS: [Part; 19] = [
     // The emulator may run a breakpoint that the kernel has just removed from its XDP dispatcher (`text_poke_bp`), if one
     // program is tested while another takes its place there.
     in_turn("programs"),
@@ -43,6 +43,7 @@ static PARTS: [Part; 18] = [
     in_turn("service"),
     in_turn("volley"),
     in_turn("volley_programs"),
+    in_turn("observers"),
     Part {
         userland: Userland::Debian,
         ..in_turn("systemd")

@@ -1,5 +1,7 @@
 //! Windows that wait for unanswered probes, and the samples of lost probes.
 
+use std::collections::BTreeMap;
+
 use super::*;
 
 /// A timeout of several report intervals.
@@ -58,4 +60,42 @@ fn a_lost_probe_has_its_send_time() {
         lost += 1;
     }
     assert!(lost > 0);
+}
+
+#[test]
+fn the_outcomes_that_decide_a_window_add_up_to_its_counts() {
+    let mut world = World::new(long_timeout(), &[host(1)]);
+    world.change = |reply| Reply {
+        sent_mono_ns: reply.sent_mono_ns - u64::from(reply.seq % 3 == 0) * 5 * REPORT,
+        ..reply
+    };
+    world.run(12 * REPORT);
+    let mut of_windows = BTreeMap::<_, u64>::new();
+    for event in &world.events {
+        if let Event::Sample {
+            peer,
+            ssid,
+            window_ns: Some(window_ns),
+            outcome,
+            ..
+        } = event
+        {
+            let transmit = |(_, transmit): &&(u64, Transmit)| transmit.destination == Destination::Peer(*peer);
+            assert_eq!(Some(*ssid), world.sent.iter().find(transmit).map(|(_, sent)| sent.ssid));
+            *of_windows
+                .entry((*peer, *window_ns, format!("{outcome:?}")))
+                .or_default() += 1;
+        }
+    }
+    let mut late = 0;
+    for Report {
+        peer, start_ns, counts, ..
+    } in &world.windows
+    {
+        let number = |outcome: Outcome| of_windows.get(&(*peer, *start_ns, format!("{outcome:?}"))).copied();
+        let [ok, lost, in_late] = [Outcome::Ok, Outcome::Lost, Outcome::Late].map(|it| number(it).unwrap_or_default());
+        assert_eq!((counts.received, counts.lost), (ok, lost + in_late));
+        late += in_late;
+    }
+    assert!(late > 0 && world.windows.iter().any(|window| window.counts.lost > 5));
 }

@@ -264,8 +264,8 @@ fn unsent_probes_and_uncollected_replies_are_no_losses() {
     let mut session = session();
     drive(&mut session, 0, &[Some(7), None, None, None, Some(9)]);
     session.send_failed(1, SendFailure::Unknown);
-    let mut fate = |seq, _| {
-        if seq == 2 {
+    let mut fate = |overdue: Overdue| {
+        if overdue.seq == 2 {
             Fate::CollectorLost
         } else {
             Fate::Unanswered

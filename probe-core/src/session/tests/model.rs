@@ -209,8 +209,8 @@ impl Run {
                 Step::Reply(reply) => {
                     assert!(session.reply(&reply).is_some());
                 }
-                Step::Expire => session.expire(time, &mut |seq, _| {
-                    let collected = self.collected.contains(&seq);
+                Step::Expire => session.expire(time, &mut |overdue| {
+                    let collected = self.collected.contains(&overdue.seq);
                     if collected {
                         Fate::CollectorLost
                     } else {

@@ -4,6 +4,7 @@
 //! Unlike links, filters outlive their process, and would continue to answer probes. The next agent removes those of a
 //! killed one when it attaches.
 
+use std::path::Path;
 use std::{fs, io};
 
 use aya::programs::TcAttachType;
@@ -14,13 +15,13 @@ use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_DUMP};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::tc::{TcAttribute, TcFilterBpfOption, TcHandle, TcMessage, TcOption};
 
-use crate::backend::ebpf::object::{EGRESS, INGRESS, TAP_EGRESS, TAP_INGRESS};
+use crate::backend::ebpf::object::{EGRESS, HOPS_EGRESS, HOPS_INGRESS, INGRESS, TAP_EGRESS, TAP_INGRESS};
 
 /// Both hooks of the qdisc.
 const HOOKS: [TcAttachType; 2] = [TcAttachType::Ingress, TcAttachType::Egress];
 
 /// The names of kstamp's TC programs.
-const OURS: [&str; 4] = [EGRESS, INGRESS, TAP_EGRESS, TAP_INGRESS];
+const OURS: [&str; 6] = [EGRESS, INGRESS, TAP_EGRESS, TAP_INGRESS, HOPS_EGRESS, HOPS_INGRESS];
 
 /// A program or another filter at a hook.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,20 +38,22 @@ pub(crate) struct Clsact {
     ours: bool,
 }
 
+/// What to do with filters whose programs no process seems to hold. Those of an agent in another PID namespace look so, too:
+/// agents that attach again must leave them, or they would detach each other for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Abandoned {
+    Remove,
+    Leave,
+}
+
 impl Clsact {
-    /// Makes sure that `interface`, of index `index`, has the qdisc, and no filter of a killed agent.
-    pub(crate) fn ensure(interface: &str, index: u32) -> Result<Self, TcError> {
+    /// Makes sure that `interface`, of index `index`, has the qdisc.
+    pub(crate) fn ensure(interface: &str, index: u32, abandoned: Abandoned) -> Result<Self, TcError> {
         let index = index.cast_signed();
-        let abandoned = match remove_abandoned(index) {
-            Ok(number) => number,
-            Err(error) => {
-                debug!("cannot look at the filters of {interface}: {error}");
-                0
-            }
+        let abandoned = match abandoned {
+            Abandoned::Remove => clean(interface, index),
+            Abandoned::Leave => 0,
         };
-        if abandoned > 0 {
-            warn!("{interface}: removed {abandoned} TC filters that a killed kstamp had left");
-        }
         let added = match qdisc_add_clsact(interface) {
             Ok(()) => true,
             Err(TcError::NetlinkError(error)) if error.raw_os_error() == Some(libc::EEXIST) => false,
@@ -70,6 +73,18 @@ impl Drop for Clsact {
             let _ = delete(self.index);
         }
     }
+}
+
+/// Removes what a killed agent has left on `interface`, of index `index`. Returns how many filters.
+pub(crate) fn clean(interface: &str, index: i32) -> usize {
+    let abandoned = remove_abandoned(index).unwrap_or_else(|error| {
+        debug!("cannot look at the filters of {interface}: {error}");
+        0
+    });
+    if abandoned > 0 {
+        warn!("{interface}: removed {abandoned} TC filters that a killed kstamp had left");
+    }
+    abandoned
 }
 
 /// Removes our filters whose programs no process holds. Returns how many there were.
@@ -102,6 +117,30 @@ fn filters_at(index: i32, hook: TcAttachType) -> io::Result<impl Iterator<Item =
         RouteNetlinkMessage::NewTrafficFilter(filter) if filter.header.handle != TcHandle::UNSPEC => Some(filter),
         _ => None,
     }))
+}
+
+/// The priority with which a program sees packets before the filters that are at the hook now; 0 has the kernel choose one.
+pub(super) fn priority_before_others(index: u32, hook: TcAttachType) -> u16 {
+    filters_at(index.cast_signed(), hook).map_or(0, |mut filters| {
+        filters.next().map_or(0, |first| priority_before(&first))
+    })
+}
+
+/// Before `first`, which comes before all others: at a priority of its own, or before it in the list of programs with its
+/// priority.
+fn priority_before(first: &TcMessage) -> u16 {
+    /// The kernel chooses priorities from here on, and each before the last one that it has chosen (`tcf_auto_prio`).
+    const CHOSEN: u16 = 0x8000;
+    /// `ETH_P_ALL` in network order, with which all of kstamp's programs are attached.
+    const ALL: u32 = (libc::ETH_P_ALL as u16).to_be() as u32;
+    let is_program = first.attributes.contains(&TcAttribute::Kind("bpf".to_owned()));
+    match ((first.header.info >> 16) as u16, first.header.info & 0xffff) {
+        (CHOSEN.., _) => 0,
+        // Only programs for the same protocol share a priority.
+        (1, ALL) if is_program => 1,
+        (1, _) => 0,
+        (priority, _) => priority - 1,
+    }
 }
 
 /// The filters at one hook, in the order in which they see packets.
@@ -160,18 +199,24 @@ fn of_kstamp(filter: &TcMessage) -> Option<u32> {
     })
 }
 
-/// Whether a process has the program open, as an agent has for as long as it runs.
+/// Whether a process has the program open, as an agent has for as long as it runs; also if another agent may not be looked
+/// at.
 fn is_held(program: u32) -> bool {
     let Ok(processes) = fs::read_dir("/proc") else {
         return true;
     };
-    let descriptors = processes
-        .flatten()
-        .filter_map(|process| fs::read_dir(process.path().join("fdinfo")).ok());
-    descriptors.flatten().flatten().any(|descriptor| {
-        let info = fs::read_to_string(descriptor.path()).unwrap_or_default();
-        let mut ids = info.lines().filter_map(|line| line.strip_prefix("prog_id:"));
-        ids.any(|id| id.trim().parse() == Ok(program))
+    let name = |process: &Path| fs::read_to_string(process.join("comm")).ok();
+    let own_name = name(Path::new("/proc/self"));
+    processes.flatten().any(|process| {
+        let process = process.path();
+        match fs::read_dir(process.join("fdinfo")) {
+            Ok(descriptors) => descriptors.flatten().any(|descriptor| {
+                let info = fs::read_to_string(descriptor.path()).unwrap_or_default();
+                let mut ids = info.lines().filter_map(|line| line.strip_prefix("prog_id:"));
+                ids.any(|id| id.trim().parse() == Ok(program))
+            }),
+            Err(error) => error.kind() == io::ErrorKind::PermissionDenied && name(&process) == own_name,
+        }
     })
 }
 
@@ -204,6 +249,23 @@ mod tests {
         }
         assert_eq!(of_kstamp(&filter("cil_from_netdev")), None);
         assert_eq!(of_kstamp(&TcMessage::with_index(7)), None);
+    }
+
+    #[test]
+    fn a_program_goes_before_the_filters_that_are_there() {
+        let table = [
+            ("chosen by the kernel", 0xc000, "bpf", 0x0300, 0),
+            ("chosen by an administrator", 10, "flower", 0x0300, 9),
+            ("a program", 1, "bpf", 0x0300, 1),
+            ("a program of one protocol", 1, "bpf", 0x0008, 0),
+            ("another filter", 1, "flower", 0x0300, 0),
+        ];
+        for (what, priority, kind, protocol, expected) in table {
+            let mut first = filter("cil_from_netdev");
+            first.header.info = priority << 16 | protocol;
+            first.attributes.push(TcAttribute::Kind(kind.to_owned()));
+            assert_eq!(priority_before(&first), expected, "{what}");
+        }
     }
 
     #[test]

@@ -29,6 +29,11 @@ pub(crate) const TAP_INGRESS: &str = "kstamp_tap_ingress";
 /// The tap at TC egress.
 pub(crate) const TAP_EGRESS: &str = "kstamp_tap_egress";
 
+/// The observer at TC ingress.
+pub(crate) const HOPS_INGRESS: &str = "kstamp_hops_in";
+/// The observer at TC egress.
+pub(crate) const HOPS_EGRESS: &str = "kstamp_hops_out";
+
 /// Creates the maps of an embedded object; its programs are still to be loaded.
 pub(crate) fn parse(object: &[u8], loader: &mut EbpfLoader<'_>) -> Result<Ebpf, ObjectError> {
     if object.is_empty() {

@@ -86,6 +86,11 @@ pub struct AgentArgs {
     )]
     pub cold: Option<String>,
 
+    /// Socket of Open vSwitch's database, which says on which bridge the port is, or none; it is only read
+    /// [default: /var/run/openvswitch/db.sock if it is there]
+    #[arg(long, value_name = "PATH|none")]
+    pub ovsdb: Option<String>,
+
     #[command(flatten)]
     pub fleet: FleetArgs,
 }
@@ -93,7 +98,8 @@ pub struct AgentArgs {
 /// How the port joins a fleet.
 #[derive(Debug, Clone, Args)]
 pub struct FleetArgs {
-    /// Join the fleet of a hub: the file that `kstamp hub enroll` wrote for this host [default: no fleet]
+    /// Join the fleet of a hub: the file that `kstamp hub enroll` wrote for this host; reports are 7s apart unless --report is
+    /// given [default: no fleet]
     #[arg(long, value_name = "FILE")]
     pub hub_credentials: Option<PathBuf>,
 

@@ -314,6 +314,7 @@ impl Run {
                 sent_ns,
                 reply,
                 outcome,
+                ..
             } = event
             {
                 let target = self.agent.peers().first();

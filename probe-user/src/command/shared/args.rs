@@ -87,9 +87,9 @@ pub struct EndpointArgs {
     #[arg(long)]
     pub stateless: bool,
 
-    /// Time between two reports
-    #[arg(long, value_name = "DURATION", default_value = "10s")]
-    pub report: String,
+    /// Time between two reports [default: 10s]
+    #[arg(long, value_name = "DURATION")]
+    pub report: Option<String>,
 
     /// Stop after this time [default: run until Ctrl-C]
     #[arg(long, value_name = "DURATION")]

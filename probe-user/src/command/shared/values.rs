@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use probe_common::abi::{MAX_ADDED_PREFIXES, MAX_IN_FLIGHT, MAX_TEST_PORTS};
 use probe_common::family::Family;
 use probe_common::legacy;
+use probe_common::ntp::NS_PER_S;
 use probe_core::attach::AttachMode;
 use probe_core::auth::Key;
 use probe_core::identity::{MAX_TEXT_LEN, is_acceptable_name};
@@ -29,6 +30,8 @@ pub const AGENT_PORT: u16 = legacy::PORT;
 const MIN_INTERVAL_NS: u64 = 1_000;
 /// A year: longer is a typing error, and far from where nanoseconds overflow.
 const MAX_DURATION_NS: u128 = 365 * 24 * 3_600 * 1_000_000_000;
+/// `--report` by default.
+pub const REPORT_NS: u64 = 10 * NS_PER_S;
 /// As a file name.
 pub const STANDARD_OUTPUT: &str = "-";
 

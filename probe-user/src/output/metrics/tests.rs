@@ -11,6 +11,7 @@ use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value as Number;
 use probe_core::agent::event::Found;
 use probe_core::stats::distribution::Distribution;
 use probe_core::stats::report::{Counts, Delays, OneWayClock};
+use probe_host::ovs::PortFacts;
 use probe_hub::agent;
 use prometheus_client::encoding::prometheus_protobuf::prometheus_data_model::{BucketSpan, MetricFamily};
 use prost::Message as _;
@@ -19,6 +20,7 @@ use super::format::{Format, zipped};
 use super::*;
 use crate::output::fixtures::{self, ip};
 use crate::output::model::Results;
+use crate::output::model::hops::Hops;
 
 const S: u64 = 1_000_000_000;
 
@@ -445,6 +447,22 @@ fn named_peers_are_all_shown_and_stay() {
 }
 
 #[test]
+fn the_port_of_open_vswitch_is_shown_as_it_is_now() {
+    let shown = |changes: &[Option<PortFacts>]| {
+        let mut metrics = metrics(Detail::Peer, vec![]);
+        for facts in changes {
+            metrics.event(&Event::Ovs(fixtures::ovs_change(facts.clone())), S);
+        }
+        lines(&text(metrics), "kstamp_ovs_info{").join("\n")
+    };
+    let line =
+        r#"kstamp_ovs_info{bridge="br-int",port="p1",ofport="3",datapath="system",iface_id="vm-1",version="3.1.0"} 1"#;
+    let facts = Some(fixtures::port_facts());
+    assert_eq!(shown(std::slice::from_ref(&facts)), line);
+    assert_eq!(shown(&[facts, None]), "");
+}
+
+#[test]
 fn totals_have_no_peer_and_keep_what_a_peer_has_added() {
     let mut metrics = metrics(Detail::Total, vec![good(), fixtures::good_group()]);
     peer_event(&mut metrics, PeerEvent::Up, Found::Multicast, None, S);
@@ -645,4 +663,50 @@ fn a_scrape_of_a_thousand_peers_is_small() {
         .find(|family| family.name == "kstamp_rtt_seconds")
         .unwrap();
     assert_eq!(rtt.metric.len(), 2_000);
+}
+
+#[test]
+fn hops_are_added_up_by_segment_and_direction() {
+    let of = |hops: Vec<Hops>| {
+        let mut metrics = metrics(Detail::Peer, vec![good()]);
+        hops.into_iter().for_each(|hops| metrics.event(&Event::Hops(hops), 0));
+        text(metrics)
+    };
+    assert!(!of(vec![]).contains("kstamp_hop"), "without hops there are no series");
+    let text = of(vec![fixtures::hops(), fixtures::troubled_hops()]);
+    let at = |hop: &str, direction: &str| format!("{GOOD},hop=\"{hop}\",direction=\"{direction}\"");
+    for line in [
+        format!("kstamp_hop_seconds_count{}}} 40", at("own_switch", "forward")),
+        format!(
+            "kstamp_hop_seconds_bucket{},le=\"1.52587890625e-05\"}} 40",
+            at("own_switch", "backward")
+        ),
+        format!("kstamp_hop_seconds_count{}}} 40", at("underlay", "both")),
+        format!("kstamp_hop_seconds_count{}}} 40", at("reflector", "both")),
+        format!("kstamp_hop_lost_total{}}} 7", at("underlay", "forward")),
+        format!("kstamp_hop_lost_total{}}} 2", at("underlay", "backward")),
+        format!("kstamp_hop_lost_total{}}} 0", at("far_switch", "forward")),
+        format!("kstamp_hop_lost_total{}}} 1", at("reflector", "both")),
+        format!("kstamp_hop_lost_total{GOOD},hop=\"late\"}} 1"),
+        format!("kstamp_hop_lost_total{GOOD},hop=\"unknown\"}} 3"),
+    ] {
+        assert!(text.lines().any(|have| have == line), "{line} is not in\n{text}");
+    }
+    let lost = lines(&text, "kstamp_hop_lost_total");
+    let lost = lost
+        .iter()
+        .map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap());
+    assert_eq!(lost.sum::<u64>(), fixtures::troubled_hops().lost);
+    assert_eq!(
+        lines(&text, &format!("kstamp_hop_seconds_count{}", at("underlay", "forward"))),
+        [""; 0],
+        "it adds up"
+    );
+    // Without a tunnel device and a far half: absent, not zero.
+    let near = of(vec![fixtures::near_hops()]);
+    assert_eq!(lines(&near, "kstamp_hop_seconds_count").len(), 3, "{near}");
+    assert!(
+        !near.contains("encapsulation") && !near.contains("far_switch"),
+        "{near}"
+    );
 }

@@ -14,13 +14,16 @@ use crate::command::compare::output::tests::comparison;
 use crate::command::controller::output::tests::report;
 use crate::command::controller::output::{jsonl as controller, model};
 use crate::command::hub::output as hub;
+use crate::command::path::output::tests as path;
 use crate::command::ping::output::{PingSample, PingStart};
 use crate::command::volley::output::tests as volley;
 use crate::output::field_lists::DISTRIBUTION;
 use crate::output::fixtures;
 use crate::output::jsonl::record;
 use crate::output::left_out::{self, LeftOut};
-use crate::output::model::{Event, InterfaceEvent, PeerEvent, Sample};
+use crate::output::model::hops::Probe;
+use crate::output::model::{Event, InterfaceEvent, PeerEvent, Sample, Start};
+use crate::output::time::UtcOffset;
 
 const AGENT: &str = "h1:p1";
 
@@ -108,6 +111,18 @@ fn written() -> Vec<(&'static str, String)> {
         ("hub", text(&|out| hub::jsonl(AGENT, &hub_event, out).unwrap())),
         ("agent", event(Event::Start(start))),
         ("agent", event(Event::Start(fixtures::reflector()))),
+        ("agent", event(Event::Ovs(fixtures::ovs_change(None)))),
+        (
+            "agent",
+            event(Event::Ovs(fixtures::ovs_change(Some(fixtures::port_facts())))),
+        ),
+        (
+            "agent",
+            event(Event::Start(Start {
+                ovs: Some(Box::new(fixtures::port_facts())),
+                ..fixtures::start()
+            })),
+        ),
         ("agent", event(Event::Attach(fixtures::attach_change()))),
         (
             "agent",
@@ -118,6 +133,14 @@ fn written() -> Vec<(&'static str, String)> {
         ("agent", event(Event::Clock(fixtures::clock_step(None, 1)))),
         ("agent", event(Event::Windows(fixtures::windows(results())))),
         ("agent", event(Event::End(fixtures::end(results(), [])))),
+        ("agent", event(Event::Hops(fixtures::troubled_hops()))),
+        ("agent", event(Event::Hops(fixtures::unseen_hops()))),
+        ("agent", event(Event::Outlier(fixtures::outlier()))),
+        ("agent", event(Event::Outlier(fixtures::unknown_outlier()))),
+        (
+            "agent",
+            text(&|out| record("hop_sample", AGENT, &hop_sample(), out).unwrap()),
+        ),
         (
             "agent",
             text(&|out| left_out::json(AGENT)(&LeftOut::now(BTreeMap::from([("sample", 1)])), out).unwrap()),
@@ -125,6 +148,18 @@ fn written() -> Vec<(&'static str, String)> {
         ("agent", text(&|out| record("sample", AGENT, &sample, out).unwrap())),
         ("ping", text(&|out| record("start", AGENT, &ping_start, out).unwrap())),
         ("ping", text(&|out| record("sample", AGENT, &ping, out).unwrap())),
+        (
+            "path",
+            text(&|out| record("start", AGENT, &path::start(), out).unwrap()),
+        ),
+        (
+            "path",
+            text(&|out| record("forwarding", AGENT, &path::forwarding(), out).unwrap()),
+        ),
+        (
+            "path",
+            text(&|out| record("summary", AGENT, &path::summary(), out).unwrap()),
+        ),
         ("compare", text(&|out| compare::write(&comparison(), out).unwrap())),
         (
             "volley",
@@ -161,6 +196,18 @@ fn written() -> Vec<(&'static str, String)> {
     ]
 }
 
+/// Of a probe that was answered, with what is known of one that was lost.
+fn hop_sample() -> Probe {
+    let sample = Probe::new(&fixtures::hop_sample(), UtcOffset::new(0, 0));
+    let outlier = fixtures::outlier();
+    Probe {
+        elapsed_ns: Some(outlier.elapsed_ns),
+        parts: outlier.parts,
+        rest_ns: Some(outlier.rest_ns),
+        ..sample
+    }
+}
+
 /// All fields by dotted name; a distribution is one field.
 fn flatten(name: &str, value: &Value, fields: &mut Vec<(String, Value)>) {
     match value {
@@ -168,8 +215,8 @@ fn flatten(name: &str, value: &Value, fields: &mut Vec<(String, Value)>) {
         Value::Object(_) if ["left_out", "send_failed_by"].contains(&name) => {
             fields.push((name.to_owned(), value.clone()))
         }
-        Value::Object(object) if name == "reply" || !object.contains_key("p999") => {
-            if name == "reply" {
+        Value::Object(object) if ["ovs", "reply"].contains(&name) || !object.contains_key("p999") => {
+            if ["ovs", "reply"].contains(&name) {
                 fields.push((name.to_owned(), value.clone()));
             }
             for (field, value) in object {

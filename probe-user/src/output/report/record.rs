@@ -8,6 +8,8 @@ use probe_core::stats::report::Path;
 use serde::Deserialize;
 
 use crate::output::fields::PathName;
+use crate::output::model::OvsChange;
+use crate::output::model::hops::{Hops, Outlier};
 use crate::output::time::Utc;
 
 /// Why a line is not a record that a report can use.
@@ -32,6 +34,10 @@ pub enum Record {
     Window(Box<Results>),
     Summary(Box<Results>),
     Sample(Sample),
+    Hops(Box<Hops>),
+    Outlier(Box<Outlier>),
+    /// The stamps of a single probe, which no report shows.
+    HopSample,
     LeftOut(LeftOut),
     Counters,
 }
@@ -55,12 +61,16 @@ impl Record {
             "window" => Self::Window(Box::new(checked("window", line)?)),
             "summary" => Self::Summary(Box::new(checked("summary", line)?)),
             "sample" => Self::Sample(fields("sample", line)?),
+            "hops" => Self::Hops(Box::new(in_order(fields("hops", line)?))),
+            "outlier" => Self::Outlier(Box::new(fields("outlier", line)?)),
+            "hop_sample" => Self::HopSample,
             "output" => Self::LeftOut(fields("output", line)?),
             "counters" => Self::Counters,
             "attach" => Self::Event(Event::Attach(fields("attach", line)?)),
             "interface" => Self::Event(Event::Interface(fields("interface", line)?)),
             "peer" => Self::Event(Event::Peer(fields("peer", line)?)),
             "clock" => Self::Event(Event::Clock(fields("clock", line)?)),
+            "ovs" => Self::Event(Event::Ovs(fields("ovs", line)?)),
             _ => return Err(RecordError::OfAnotherCommand(kind.chars().take(40).collect())),
         };
         let agent = agent.or(unnamed.map(Cow::Borrowed)).ok_or(RecordError::NoAgent)?;
@@ -92,6 +102,13 @@ fn checked(kind: &'static str, line: &[u8]) -> Result<Results, RecordError> {
         true => wrong("`end` is before `start`"),
         false => Ok(results),
     }
+}
+
+/// Each part once, in the order of the path.
+fn in_order(mut hops: Hops) -> Hops {
+    hops.parts.sort_by_key(|part| part.part);
+    hops.parts.dedup_by_key(|part| part.part);
+    hops
 }
 
 /// The text of an error without its place in the line.
@@ -211,6 +228,7 @@ pub enum Event {
     Interface(Interface),
     Peer(Peer),
     Clock(Clock),
+    Ovs(OvsChange),
 }
 
 impl From<Event> for Happening {
@@ -220,6 +238,7 @@ impl From<Event> for Happening {
             Event::Interface(change) => change.into(),
             Event::Peer(change) => change.into(),
             Event::Clock(step) => step.into(),
+            Event::Ovs(change) => change.into(),
         }
     }
 }
@@ -277,6 +296,15 @@ impl From<Peer> for Happening {
         Self {
             time: peer.time,
             text: format!("peer {}{name} {}{from}{reason}", peer.peer, peer.event),
+        }
+    }
+}
+
+impl From<OvsChange> for Happening {
+    fn from(change: OvsChange) -> Self {
+        Self {
+            time: change.time,
+            text: change.to_string(),
         }
     }
 }

@@ -1,9 +1,11 @@
 use probe_core::stats::report::{ClockSteps, Counts, OneWayClock, Patterns, Summary};
+use probe_host::ovs::Tunnel;
 
 use super::*;
 use crate::output::fixtures::{
-    absent, attach_change, clock_step, counters, end, exported, good, good_group, interface_change, ip, peer_change,
-    reflector, revived, silent, start, troubled, windows,
+    absent, attach_change, clock_step, counters, end, exported, good, good_group, hops, interface_change, ip,
+    near_hops, outlier, ovs_change, peer_change, port_facts, reflector, revived, silent, start, troubled,
+    troubled_hops, unknown_outlier, unseen_hops, windows,
 };
 use crate::output::model::End;
 
@@ -88,11 +90,44 @@ fn a_long_reason_is_wrapped() {
 }
 
 #[test]
+fn the_header_names_the_port_of_open_vswitch() {
+    assert!(!text(Event::Start(start())).contains("  switch "));
+    let mut facts = port_facts();
+    facts.tunnels.push(Tunnel::default());
+    facts.more_tunnels = 30;
+    let in_switch = |facts| {
+        text(Event::Start(Start {
+            ovs: Some(Box::new(facts)),
+            ..start()
+        }))
+    };
+    let header = in_switch(facts.clone());
+    assert!(
+        header.contains(
+            "\n  switch    port p1 of bridge br-int, internal, OpenFlow port 3, VLAN 7, iface-id vm-1; system\n"
+        ),
+        "{header}"
+    );
+    assert!(header.contains("Open vSwitch 3.1.0; 32 tunnels\n"), "{header}");
+    facts.ofport = None;
+    assert!(in_switch(facts).contains("internal, without an OpenFlow port"));
+}
+
+#[test]
 fn each_change_is_a_line() {
     let table = [
         (
             Event::Attach(attach_change()),
             "now receiving by generic XDP: p1 dropped the replies that native XDP transmitted",
+        ),
+        (
+            Event::Ovs(ovs_change(Some(port_facts()))),
+            "interface p1 is now port p1 of bridge br-int, internal, OpenFlow port 3, VLAN 7, iface-id vm-1; system datapath, \
+             Open vSwitch 3.1.0; vxlan 42 from 172.16.0.1 to 172.16.0.2",
+        ),
+        (
+            Event::Ovs(ovs_change(None)),
+            "interface p1 is no port of Open vSwitch any more",
         ),
         (
             Event::Interface(interface_change(InterfaceEvent::Down)),
@@ -455,4 +490,50 @@ fn nothing_wraps_in_a_file() {
     ] {
         assert!(text.contains(whole), "{text}");
     }
+}
+
+#[test]
+fn a_split_has_a_row_for_each_segment_and_says_what_is_missing() {
+    let events = || [hops(), troubled_hops(), near_hops(), unseen_hops()].map(Event::Hops);
+    let written = |text: Text| {
+        let start = Event::Start(start());
+        let header = exported(text.clone(), [start.clone()]).len();
+        exported(text, [start].into_iter().chain(events())).split_off(header)
+    };
+    golden("hops.txt", &written(to_file()));
+    let narrow = written(Text::new(|| Some(80)));
+    assert!(narrow.lines().all(|line| line.chars().count() <= 80), "{narrow}");
+    golden("hops_narrow.txt", &narrow);
+}
+
+#[test]
+fn an_outlier_is_a_line_that_says_where_and_why() {
+    let table = [
+        (
+            outlier(),
+            "10.1.1.6 h2:p2, probe 7 took 4.20 ms (above 600 µs): 4.10 ms in far switch, forward, ordinarily 37.00 µs; \
+             cause: upcall of 4.05 ms",
+        ),
+        (
+            unknown_outlier(),
+            "10.1.1.6, probe 7 took 4.20 ms (above 600 µs): it is not known where",
+        ),
+    ];
+    for (outlier, want) in table {
+        assert_eq!(
+            text(Event::Outlier(outlier)),
+            format!("2026-11-21T10:10:38Z outlier: {want}\n")
+        );
+    }
+}
+
+/// `KSTAMP_GOLDEN=write` writes it.
+fn golden(name: &str, text: &str) {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("src/output/text/golden")
+        .join(name);
+    if std::env::var_os("KSTAMP_GOLDEN").is_some_and(|value| value == "write") {
+        std::fs::write(&path, text).unwrap();
+    }
+    assert_eq!(text, std::fs::read_to_string(&path).unwrap());
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
+use probe_common::ntp::NS_PER_S;
 use probe_core::agent::config::MAX_PEERS;
 use probe_hub::agent::DEFAULT_BUFFER_SIZE;
 use probe_hub::connection;
@@ -16,12 +17,15 @@ use crate::command::shared::values::{self, ConfigError, wrong};
 
 /// Where results wait for the hub, unless the user says otherwise.
 const BUFFER: &str = "/var/lib/kstamp/fleet";
+/// `--report` by default, in place of [`values::REPORT_NS`]: with the default `--timeout`, no window is older than ten seconds
+/// when the next one comes.
+pub const REPORT_NS: u64 = 7 * NS_PER_S;
 const MIN_BUFFER_SIZE: u64 = 1 << 20;
 const DEFAULT_MAX_PEERS: usize = 64;
 
 const MAX_LABELS: usize = 16;
 /// Longest name or value of a label.
-const MAX_LABEL_LEN: usize = 64;
+pub const MAX_LABEL_LEN: usize = 64;
 
 #[derive(Debug, Clone)]
 pub struct FleetConfig {

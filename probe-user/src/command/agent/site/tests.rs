@@ -40,9 +40,14 @@ fn site() -> AgentSite {
         change(PeerEvent::Down),
         change(PeerEvent::Moved),
         Event::Interface(fixtures::interface_change(InterfaceEvent::Joined)),
+        Event::Ovs(fixtures::ovs_change(Some(fixtures::port_facts()))),
         Event::Attach(fixtures::attach_change()),
         Event::Clock(fixtures::clock_step(None, 7)),
         Event::Windows(fixtures::windows(vec![good, synced])),
+        Event::Hops(fixtures::troubled_hops()),
+        Event::Outlier(fixtures::outlier()),
+        Event::Outlier(fixtures::unknown_outlier()),
+        Event::Hops(fixtures::hops()),
     ] {
         take(&mut site, Update::Event(Box::new(event)));
     }
@@ -59,7 +64,7 @@ fn site() -> AgentSite {
     site
 }
 
-const REPLIES: [(&str, &str); 6] = [
+const REPLIES: [(&str, &str); 8] = [
     ("/api/v1/peers", "Peers"),
     ("/api/v1/windows?peer=10.1.1.6", "Windows"),
     ("/api/v1/windows?peer=10.1.1.6&path=group&by=minute&limit=7", "Windows"),
@@ -69,6 +74,8 @@ const REPLIES: [(&str, &str); 6] = [
         "Windows",
     ),
     ("/api/v1/events", "Events"),
+    ("/api/v1/hops", "AllHops"),
+    ("/api/v1/outliers?peer=10.1.1.6", "Outliers"),
 ];
 
 /// Goes through a value beside its schema, and notes each described field that is there.
@@ -173,11 +180,12 @@ fn replies_have_the_newest_first_and_say_when_they_are_cut() {
     let all = json_of(&mut site, "/api/v1/events");
     assert_eq!(
         (all["events"].as_array().unwrap().len(), &all["cut"]),
-        (6, &json!(false))
+        (7, &json!(false))
     );
     let peers = json_of(&mut site, "/api/v1/peers");
     assert_eq!(peers["peers"][0]["peer_name"], "<img src=x>");
     assert_eq!(peers["agent"]["attach"]["receive"], "xdp-generic");
+    assert_eq!(peers["agent"]["ovs"]["tunnels"][0]["key"], "42");
     assert_eq!(peers["status"]["updates_lost"], 3);
     assert_eq!(peers["peers"][0]["paths"][0]["recent"]["p50_ns"], json!([161_400]));
     let windows = json_of(&mut site, "/api/v1/windows?peer=10.1.1.6");
@@ -208,7 +216,11 @@ fn wrong_parameters_are_refused_in_one_line() {
         ("events?limit=1&limit=1", 400, "limit is given twice"),
         ("windows", 400, "peer is missing; write its address"),
         ("windows?peer=h2", 400, "peer: 'h2' is not an address"),
-        ("windows?peer=10.1.1.6&path=x", 400, "path: 'x' is not unicast or group"),
+        (
+            "windows?peer=10.1.1.6&path=x",
+            400,
+            "path: 'x' is not unicast, group or cold",
+        ),
         (
             "windows?peer=10.1.1.6&by=hour",
             400,
@@ -235,12 +247,46 @@ fn wrong_parameters_are_refused_in_one_line() {
 }
 
 #[test]
+fn hops_are_those_of_the_last_window_with_all_losses_by_place() {
+    let mut site = site();
+    let hops = &json_of(&mut site, "/api/v1/hops?peer=10.1.1.6")["hops"][0];
+    assert_eq!(
+        (&hops["latest"]["type"], &hops["latest"]["lost"]),
+        (&json!("hops"), &json!(0))
+    );
+    assert_eq!(
+        (&hops["lost"], &hops["lost_unknown"], &hops["outliers"]),
+        (&json!(14), &json!(3), &json!(5))
+    );
+    assert_eq!(
+        hops["places"],
+        json!([
+            {"segment": "underlay", "direction": "forward", "lost": 7},
+            {"segment": "underlay", "direction": "backward", "lost": 2},
+            {"segment": "reflector", "direction": "both", "lost": 1},
+        ])
+    );
+    let outliers = json_of(&mut site, "/api/v1/outliers?limit=1");
+    assert_eq!(
+        (&outliers["outliers"][0]["largest_segment"], &outliers["cut"]),
+        (&Value::Null, &json!(true))
+    );
+    for of in ["hops", "outliers"] {
+        assert_eq!(
+            json_of(&mut site, &format!("/api/v1/{of}?peer=10.1.1.7"))[of],
+            json!([])
+        );
+    }
+}
+
+#[test]
 fn a_peer_that_is_gone_is_no_longer_listed() {
     let mut site = site();
     let mut change = fixtures::peer_change(PeerEvent::Down, Found::Multicast, None);
     change.reason = Some(probe_core::agent::event::DownReason::Ended);
     take(&mut site, Update::Event(Box::new(Event::Peer(change))));
     assert_eq!(json_of(&mut site, "/api/v1/peers")["peers"], json!([]));
+    assert_eq!(json_of(&mut site, "/api/v1/hops")["hops"], json!([]));
     assert_eq!(ask(&mut site, "/api/v1/windows?peer=10.1.1.6").unwrap().status, 404);
 }
 

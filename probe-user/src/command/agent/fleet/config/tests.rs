@@ -66,6 +66,17 @@ fn a_port_joins_with_its_credentials() {
 }
 
 #[test]
+fn a_window_reaches_the_hub_before_the_last_one_is_ten_seconds_old() {
+    let directory = enrolled();
+    let core = agent(&directory, "").unwrap().core;
+    assert!(core.report_ns + core.timeout_ns < 10_000_000_000);
+    assert_eq!(
+        agent(&directory, "--report 30s").unwrap().core.report_ns,
+        30_000_000_000
+    );
+}
+
+#[test]
 fn wrong_flags_are_refused_in_one_line() {
     let directory = enrolled();
     let many_labels: String = (0..17).map(|number| format!(" --hub-label l{number}=v")).collect();

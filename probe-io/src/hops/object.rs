@@ -1,0 +1,96 @@
+//! The programs of the observers, and their maps.
+
+use std::net::IpAddr;
+
+use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
+use aya::programs::SchedClassifier;
+use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
+use probe_common::abi::{ABI_VERSION, Address};
+use probe_common::hops::{HopRecord, HopSettings, LOST, MAX_PORTS};
+
+use crate::backend::ebpf::object::{self, HOPS_EGRESS, HOPS_INGRESS};
+use crate::backend::error::ObjectError;
+
+/// The compiled programs; empty if the crate was built without them.
+static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/kstamp-hops-programs"));
+
+const SETTINGS: &str = "HOP_SETTINGS";
+const ADDRESSES: &str = "HOP_ADDRESSES";
+const RECORDS: &str = "HOP_RECORDS";
+const COUNTS: &str = "HOP_COUNTS";
+
+/// The loaded programs, attached to nothing.
+pub(super) struct HopPrograms(Ebpf);
+
+/// What the programs record, and of which addresses.
+pub(super) struct HopMaps {
+    addresses: HashMap<MapData, Address, u32>,
+    records: RingBuf<MapData>,
+    counts: PerCpuArray<MapData, u64>,
+}
+
+/// Loads the programs, which look for packets of these ports.
+pub(super) fn load(test_ports: [u16; MAX_PORTS]) -> Result<(HopPrograms, HopMaps), ObjectError> {
+    let mut ebpf = object::parse(OBJECT, &mut EbpfLoader::new())?;
+    let mut settings: Array<&mut MapData, HopSettings> = object::map(&mut ebpf, SETTINGS)?;
+    let abi_version = ABI_VERSION;
+    let value = HopSettings {
+        abi_version,
+        test_ports,
+    };
+    settings.set(0, value, 0).map_err(ObjectError::map(SETTINGS))?;
+    let mut programs = HopPrograms(ebpf);
+    for name in [HOPS_EGRESS, HOPS_INGRESS] {
+        let program = programs.get(name)?;
+        object::load(name, || program.load())?;
+    }
+    let ebpf = &mut programs.0;
+    let maps = HopMaps {
+        addresses: take(ebpf, ADDRESSES)?,
+        records: object::take_ring(ebpf, RECORDS)?,
+        counts: take(ebpf, COUNTS)?,
+    };
+    Ok((programs, maps))
+}
+
+fn take<M: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &'static str) -> Result<M, ObjectError> {
+    let map = ebpf.take_map(name).ok_or(ObjectError::Missing(name))?;
+    M::try_from(map).map_err(ObjectError::map(name))
+}
+
+impl HopPrograms {
+    /// [`HOPS_EGRESS`] or [`HOPS_INGRESS`].
+    pub(super) fn get(&mut self, name: &'static str) -> Result<&mut SchedClassifier, ObjectError> {
+        object::classifier(&mut self.0, name)
+    }
+}
+
+impl HopMaps {
+    pub(super) fn add_address(&mut self, address: IpAddr) -> Result<(), ObjectError> {
+        let inserted = self.addresses.insert(Address::from(address), 0, 0);
+        inserted.map_err(ObjectError::map(ADDRESSES))
+    }
+
+    pub(super) fn remove_address(&mut self, address: IpAddr) -> Result<(), ObjectError> {
+        let removed = self.addresses.remove(&Address::from(address));
+        removed.map_err(ObjectError::map(ADDRESSES))
+    }
+
+    /// The oldest record, if there is one. Takes it out.
+    pub(super) fn next(&mut self) -> Option<HopRecord> {
+        let bytes = self.records.next()?;
+        assert_eq!(
+            bytes.len(),
+            size_of::<HopRecord>(),
+            "the object and this library are of one build"
+        );
+        // SAFETY: the length is right, any bytes are a valid `HopRecord` (`Pod`), and the read assumes no alignment.
+        Some(unsafe { bytes.as_ptr().cast::<HopRecord>().read_unaligned() })
+    }
+
+    /// Records for which there was no room.
+    pub(super) fn lost(&self) -> Result<u64, ObjectError> {
+        let values = self.counts.get(&LOST, 0).map_err(ObjectError::map(COUNTS))?;
+        Ok(values.iter().sum())
+    }
+}

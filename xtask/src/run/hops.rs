@@ -1,0 +1,161 @@
+//! `cargo xtask run --hops --hurt …`: whether hop stamps find each harm where the lab put it.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use serde::Deserialize;
+
+use crate::lab::{Harm, Hurt};
+
+/// The file of single probes that `arguments` name.
+pub(super) fn samples_of(arguments: &[OsString]) -> Option<PathBuf> {
+    let texts: Vec<_> = arguments.iter().map(|argument| argument.to_string_lossy()).collect();
+    let separate = texts.iter().zip(texts.iter().skip(1));
+    let separate = separate
+        .filter(|(option, _)| *option == "--samples")
+        .map(|(_, file)| &**file);
+    let joined = texts.iter().filter_map(|text| text.strip_prefix("--samples="));
+    separate.chain(joined).last().map(PathBuf::from)
+}
+
+/// Prints for each harm how many of agent1's probes show it in its segment.
+pub(super) fn report(hurts: &[Hurt], samples: &Path) -> Result<()> {
+    let text = fs::read_to_string(samples).with_context(|| format!("cannot read {}", samples.display()))?;
+    let probes: Vec<Probe> = text
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .filter(|probe: &Probe| probe.kind == "hop_sample")
+        .collect();
+    for hurt in hurts {
+        eprintln!("lab: --hurt {hurt}: {}", judge(hurt, hurts, &probes));
+    }
+    Ok(())
+}
+
+/// A record `hop_sample`, as far as it is needed here.
+#[derive(Debug, Default, Deserialize)]
+struct Probe {
+    #[serde(rename = "type")]
+    kind: String,
+    state: String,
+    #[serde(default)]
+    parts: Vec<Part>,
+    lost_segment: Option<String>,
+    lost_direction: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Part {
+    segment: String,
+    delay_ns: u64,
+}
+
+impl Probe {
+    /// Whether a segment took at least `time`, in either direction.
+    fn took(&self, segment: &str, time: Duration) -> bool {
+        let mut parts = self.parts.iter().filter(|part| part.segment == segment);
+        parts.any(|part| u128::from(part.delay_ns) >= time.as_nanos())
+    }
+}
+
+fn judge(hurt: &Hurt, all: &[Hurt], probes: &[Probe]) -> String {
+    let segment = hurt.segment.field();
+    let is_hurt = |name: &str| all.iter().any(|hurt| hurt.segment.field() == name);
+    let (what, found, of) = match hurt.harm {
+        Harm::Delay(delay) => {
+            let answered = probes.iter().filter(|probe| probe.state == "ok");
+            let is_found = |probe: &&Probe| {
+                let mut others = probe.parts.iter().filter(|part| !is_hurt(&part.segment));
+                probe.took(&segment, delay) && others.all(|part| !probe.took(&part.segment, delay / 2))
+            };
+            (
+                "answered probes",
+                answered.clone().filter(is_found).count(),
+                answered.count(),
+            )
+        }
+        Harm::Stall(stall) => {
+            let slow = |probe: &&Probe| probe.parts.iter().any(|part| probe.took(&part.segment, stall / 2));
+            let slow = probes.iter().filter(slow);
+            let is_found = |probe: &&Probe| probe.took(&segment, stall / 2);
+            ("slow probes", slow.clone().filter(is_found).count(), slow.count())
+        }
+        Harm::Loss(_) => {
+            let lost = probes.iter().filter(|probe| probe.state == "lost");
+            let is_found = |probe: &&Probe| {
+                probe.lost_segment.as_deref() == Some(&segment) && probe.lost_direction.as_deref() == Some("forward")
+            };
+            ("lost probes", lost.clone().filter(is_found).count(), lost.count())
+        }
+    };
+    match of {
+        0 => format!("no {what}"),
+        _ => format!(
+            "found there in {found} of {of} {what} ({:.1} %)",
+            found as f64 * 100.0 / of as f64
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_of_samples_is_the_one_that_the_agent_writes() {
+        for (arguments, file) in [
+            ("--interval 1s", None),
+            ("--samples a --interval 1s", Some("a")),
+            ("--samples=b", Some("b")),
+        ] {
+            let arguments: Vec<_> = arguments.split(' ').map(OsString::from).collect();
+            assert_eq!(samples_of(&arguments), file.map(PathBuf::from));
+        }
+    }
+
+    #[test]
+    fn harm_is_found_in_its_segment_or_not() {
+        let answered = |parts: &[(&str, u64)]| Probe {
+            state: "ok".into(),
+            parts: parts
+                .iter()
+                .map(|&(segment, ms)| Part {
+                    segment: segment.into(),
+                    delay_ns: ms * 1_000_000,
+                })
+                .collect(),
+            ..Probe::default()
+        };
+        let lost = |segment: Option<&str>, direction: &str| Probe {
+            state: "lost".into(),
+            lost_segment: segment.map(Into::into),
+            lost_direction: segment.map(|_| direction.into()),
+            ..Probe::default()
+        };
+        let probes = [
+            answered(&[("own_switch", 0), ("underlay", 5), ("far_switch", 0)]),
+            answered(&[("own_switch", 4), ("underlay", 6), ("far_switch", 0)]),
+            answered(&[("own_switch", 0), ("underlay", 0), ("far_switch", 60)]),
+            answered(&[]),
+            lost(Some("far_switch"), "forward"),
+            lost(Some("far_switch"), "backward"),
+            lost(None, ""),
+        ];
+        for (all, judgement) in [
+            ("underlay:5ms", "found there in 1 of 4 answered probes (25.0 %)"),
+            (
+                "underlay:5ms own-switch:4ms",
+                "found there in 2 of 4 answered probes (50.0 %)",
+            ),
+            ("far-switch:stall=100ms", "found there in 1 of 1 slow probes (100.0 %)"),
+            ("own-switch:stall=200ms", "no slow probes"),
+            ("far-switch:loss=1%", "found there in 1 of 3 lost probes (33.3 %)"),
+        ] {
+            let hurts: Vec<Hurt> = all.split(' ').map(|hurt| hurt.parse().unwrap()).collect();
+            assert_eq!(judge(&hurts[0], &hurts, &probes), judgement, "{all}");
+        }
+    }
+}

@@ -1,0 +1,377 @@
+//! Hop stamps on a path of two hosts with a switch each and a VXLAN tunnel between them: what the lab does to a segment is
+//! found there.
+//!
+//! In a guest, the switches have the kernel's datapath, and so tunnel devices.
+
+#![allow(clippy::unwrap_used, reason = "a test ends at its first failure")]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use aya::programs::{SchedClassifier, TcAttachType};
+use nix::net::if_::if_nameindex;
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use support::{Agent, Finished, can_run, count, is_emulated, kstamp, lab_with, ms};
+use xtask::exec;
+use xtask::lab::{Lab, Options, Segment, Topology};
+
+/// Emulated processors need longer for everything.
+fn delay() -> Duration {
+    Duration::from_millis(if is_emulated() { 40 } else { 5 })
+}
+
+fn lab(hurts: &[String]) -> Option<Lab> {
+    let hurts = hurts.iter().map(|hurt| hurt.parse().unwrap()).collect();
+    lab_with(
+        Topology::Vxlan,
+        &Options {
+            hurts,
+            ..Options::default()
+        },
+    )
+}
+
+fn hop_options(lab: &Lab, number: usize) -> String {
+    format!("--hops --host-netns {}", lab.host_netns(lab.pair()[number]).display())
+}
+
+/// What agent1 has measured.
+struct Run {
+    near: Finished,
+    /// Records of single probes by type.
+    samples: BTreeMap<String, Vec<Value>>,
+}
+
+impl Run {
+    /// Probes agent2 from agent1 `probes` times.
+    fn new(lab: &Lab, far_options: &str, interval: &str, probes: u64) -> Self {
+        let limit = Duration::from_secs(30);
+        let far = Agent::start(
+            lab,
+            lab.pair()[1],
+            "agent",
+            &format!("--family v4 --no-group {far_options}"),
+        );
+        far.await_start(limit);
+        let file = lab.scratch().unwrap().join("samples");
+        let options = format!("--samples {} --report 2s {}", file.display(), hop_options(lab, 0));
+        let near = Agent::probe(lab, interval, probes, &options, Duration::from_secs(120));
+        let far = far.stop();
+        assert!(far.status.success(), "{far:#?}");
+        Self {
+            near,
+            samples: read(&file),
+        }
+    }
+
+    fn hop_samples(&self) -> &[Value] {
+        self.samples.get("hop_sample").map_or(&[], Vec::as_slice)
+    }
+
+    /// The answered probes with stamps of both hosts, but for the first ones, which switches and agents have yet to learn.
+    fn split(&self) -> Vec<&Value> {
+        let answered = self.hop_samples().iter().filter(|probe| probe["state"] == "ok");
+        let split: Vec<_> = answered
+            .clone()
+            .filter(|probe| probe["far_half"] == true && probe["rest_ns"] == 0)
+            .collect();
+        let answered = answered.count();
+        assert!(
+            split.len() * 100 >= answered * 95 && answered > 0,
+            "{} of {answered} have both halves; {:#?}",
+            split.len(),
+            self.near
+        );
+        split
+    }
+
+    /// The segments of each probe add up to its round trip to the nanosecond.
+    fn assert_sums(&self) {
+        let n = |record: &Value, field: &str| {
+            record[field]
+                .as_u64()
+                .unwrap_or_else(|| panic!("no {field}: {record:#}"))
+        };
+        let samples: BTreeMap<u64, &Value> = self.samples["sample"]
+            .iter()
+            .filter(|sample| sample["state"] == "ok")
+            .map(|sample| (n(sample, "seq"), sample))
+            .collect();
+        let mut compared = 0;
+        for probe in self.hop_samples().iter().filter(|probe| probe["state"] == "ok") {
+            let parts = probe["parts"].as_array().unwrap();
+            let sum: u64 = parts.iter().map(|part| n(part, "delay_ns")).sum();
+            assert_eq!(sum + n(probe, "rest_ns"), n(probe, "elapsed_ns"), "{probe:#}");
+            let sample = samples[&n(probe, "seq")];
+            assert_eq!(
+                n(probe, "elapsed_ns"),
+                n(sample, "rtt_ns") + n(sample, "residence_ns"),
+                "{sample:#}"
+            );
+            if probe["far_half"] == true {
+                assert_eq!(part_ns(probe, "reflector"), n(sample, "residence_ns"), "{probe:#}");
+            }
+            compared += 1;
+        }
+        assert_eq!(compared, samples.len(), "each answered probe is split");
+    }
+
+    /// Losses by segment and direction add up to those of each window, and those of the windows to the lost probes.
+    fn assert_losses_add_up(&self) {
+        let mut lost = 0;
+        let windows = self.near.of_type("hops");
+        for hops in &windows {
+            let parts = hops["parts"].as_array().unwrap();
+            let placed: u64 = parts.iter().map(|part| count(part, "lost")).sum();
+            assert_eq!(
+                placed + count(hops, "lost_late") + count(hops, "lost_unknown"),
+                count(hops, "lost"),
+                "{hops:#}"
+            );
+            let window = self.near.records.iter().find(|record| {
+                record["type"] == "window" && record["start"] == hops["start"] && record["path"] == hops["path"]
+            });
+            let window = window.unwrap_or_else(|| panic!("no window of {hops:#}"));
+            assert_eq!(count(window, "lost"), count(hops, "lost"), "{hops:#} {window:#}");
+            lost += count(hops, "lost");
+        }
+        let records = self
+            .hop_samples()
+            .iter()
+            .filter(|probe| probe["state"] == "lost")
+            .count() as u64;
+        assert_eq!(lost, records, "{windows:#?}");
+    }
+}
+
+fn read(file: &Path) -> BTreeMap<String, Vec<Value>> {
+    let mut records = BTreeMap::<String, Vec<Value>>::new();
+    for line in fs::read_to_string(file).unwrap().lines() {
+        let record: Value = serde_json::from_str(line).expect(line);
+        records
+            .entry(record["type"].as_str().unwrap().to_owned())
+            .or_default()
+            .push(record);
+    }
+    records
+}
+
+/// How long a probe was in a segment, in both directions together.
+fn part_ns(probe: &Value, segment: &str) -> u64 {
+    let parts = probe["parts"].as_array().unwrap().iter();
+    let of_it = parts.filter(|part| part["segment"] == segment);
+    of_it.map(|part| part["delay_ns"].as_u64().unwrap()).sum()
+}
+
+fn median_ns(probes: &[&Value], segment: &str) -> u64 {
+    let mut values: Vec<_> = probes.iter().map(|probe| part_ns(probe, segment)).collect();
+    values.sort_unstable();
+    values[values.len() / 2]
+}
+
+/// The segments that can be hurt here.
+fn segments(lab: &Lab) -> Vec<(&'static str, Segment)> {
+    let all = [
+        ("own-switch", Segment::OwnSwitch),
+        ("own-encapsulation", Segment::OwnEncapsulation),
+        ("underlay", Segment::Underlay),
+        ("far-encapsulation", Segment::FarEncapsulation),
+        ("far-switch", Segment::FarSwitch),
+    ];
+    let without_tunnel_device = lab.has_userspace_datapath();
+    let is_here = |(name, _): &(&str, Segment)| !(without_tunnel_device && name.ends_with("encapsulation"));
+    all.into_iter().filter(is_here).collect()
+}
+
+const INTERVAL: &str = "5ms";
+
+#[test]
+fn delay_is_found_in_its_segment() {
+    const PROBES: u64 = 800;
+    let Some(unhurt) = lab(&[]) else { return };
+    let baseline = Run::new(&unhurt, &hop_options(&unhurt, 1), INTERVAL, PROBES);
+    let segments = segments(&unhurt);
+    unhurt.down().unwrap();
+    baseline.assert_sums();
+    let delay_ns = delay().as_nanos() as u64;
+    for &(name, hurt) in &segments {
+        let hurts = [format!("{name}:{}ms", delay().as_millis())];
+        let lab = lab(&hurts).unwrap();
+        let run = Run::new(&lab, &hop_options(&lab, 1), INTERVAL, PROBES);
+        lab.down().unwrap();
+        run.assert_sums();
+        let (before, after) = (baseline.split(), run.split());
+        let found = after.iter().filter(|probe| {
+            segments.iter().all(|&(_, segment)| {
+                let ns = part_ns(probe, &segment.field());
+                if segment == hurt {
+                    ns >= delay_ns
+                } else {
+                    ns < delay_ns / 2
+                }
+            })
+        });
+        let found = found.count();
+        println!("{name}: found in {found} of {} probes", after.len());
+        for &(_, segment) in &segments {
+            let field = segment.field();
+            let [before, after] = [&before, &after].map(|probes| median_ns(probes, &field) as f64 / 1e3);
+            println!("  {field}: median {before:.1} µs, with the delay {after:.1} µs");
+            let added_us = if segment == hurt { delay_ns as f64 / 1e3 } else { 0.0 };
+            // A forwarder and another bridge are in the path of the hurt segment.
+            let noise_us = delay_ns as f64 / 1e3 / 5.0;
+            assert!((after - before - added_us).abs() < noise_us, "{name}: {field}");
+        }
+        assert!(found * 100 >= after.len() * 99, "{name}: {found} of {}", after.len());
+    }
+}
+
+#[test]
+fn loss_is_found_in_its_segment() {
+    const PROBES: u64 = 3000;
+    let Some(first) = lab(&[]) else { return };
+    let segments = segments(&first);
+    first.down().unwrap();
+    for (name, hurt) in segments {
+        let lab = lab(&[format!("{name}:loss=10%")]).unwrap();
+        let run = Run::new(&lab, &hop_options(&lab, 1), "2ms", PROBES);
+        lab.down().unwrap();
+        run.assert_losses_add_up();
+        let lost: Vec<_> = run
+            .hop_samples()
+            .iter()
+            .filter(|probe| probe["state"] == "lost")
+            .collect();
+        let found = lost
+            .iter()
+            .filter(|probe| probe["lost_segment"] == hurt.field() && probe["lost_direction"] == "forward");
+        let found = found.count();
+        println!("{name}: {found} of {} losses found there", lost.len());
+        assert!(lost.len() > 150, "{} of {PROBES} lost", lost.len());
+        assert!(
+            found * 100 >= lost.len() * 99,
+            "{name}: {found} of {}: {lost:#?}",
+            lost.len()
+        );
+    }
+}
+
+#[test]
+fn stall_is_found_in_its_switch() {
+    let Some(lab) = lab(&["far-switch:stall=100ms".to_owned()]) else {
+        return;
+    };
+    if !lab.has_userspace_datapath() {
+        println!("SKIPPED: the kernel's datapath forwards known flows without ovs-vswitchd");
+        return;
+    }
+    let run = Run::new(&lab, &hop_options(&lab, 1), INTERVAL, 1000);
+    run.assert_sums();
+    let is_slow = |segment: &str| {
+        run.split()
+            .iter()
+            .filter(|probe| part_ns(probe, segment) > 20_000_000)
+            .count()
+    };
+    let [own, underlay, far] = ["own_switch", "underlay", "far_switch"].map(is_slow);
+    println!("slow: own switch {own}, underlay {underlay}, far switch {far}");
+    assert!(far >= 30 && (own + underlay) * 100 <= far, "{own} {underlay} {far}");
+    lab.down().unwrap();
+}
+
+#[test]
+fn peer_without_hop_stamps_gives_one_half() {
+    let Some(lab) = lab(&[]) else { return };
+    let run = Run::new(&lab, "", INTERVAL, 400);
+    lab.down().unwrap();
+    run.assert_sums();
+    assert!(run.hop_samples().iter().all(|probe| probe["far_half"] == false));
+    let hops = run.near.of_type("hops");
+    assert!(!hops.is_empty(), "{:#?}", run.near);
+    for window in hops {
+        assert_eq!(count(window, "both_halves"), 0, "{window:#}");
+        assert!(window["far_devices"].is_null(), "{window:#}");
+        assert!(ms(window, "rest_ns", "p50") > 0.0, "{window:#}");
+        let segments: Vec<_> = window["parts"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|part| &part["segment"])
+            .collect();
+        assert!(
+            segments
+                .iter()
+                .all(|&segment| segment != "underlay" && segment != "far_switch"),
+            "{window:#}"
+        );
+    }
+}
+
+/// The programs at the devices of a host.
+fn programs(lab: &Lab, host: &str) -> usize {
+    let count = || {
+        let mut count = 0;
+        for interface in &if_nameindex()? {
+            for hook in [TcAttachType::Ingress, TcAttachType::Egress] {
+                let (_, programs) = SchedClassifier::query_tcx(interface.name().to_str()?, hook)?;
+                count += programs.len();
+            }
+        }
+        Ok(count)
+    };
+    lab.within(host, count).unwrap()
+}
+
+#[test]
+fn killed_agent_leaves_no_programs_at_devices() {
+    let Some(lab) = lab(&[]) else { return };
+    if programs_are_filters() {
+        println!("SKIPPED: before Linux 6.6 a killed agent leaves filters; the next one removes them");
+        return;
+    }
+    assert_eq!(programs(&lab, "host1"), 0);
+    let agent = Agent::start(&lab, lab.pair()[0], "agent", &hop_options(&lab, 0));
+    agent.await_start(Duration::from_secs(30));
+    assert!(programs(&lab, "host1") > 0, "{}", agent.stderr());
+    agent.signal(Signal::SIGKILL);
+    agent.wait(Duration::from_secs(5));
+    let none = exec::wait_until(Duration::from_secs(5), || programs(&lab, "host1") == 0);
+    assert!(none, "{} programs are left", programs(&lab, "host1"));
+    lab.down().unwrap();
+}
+
+fn programs_are_filters() -> bool {
+    let release = nix::sys::utsname::uname()
+        .unwrap()
+        .release()
+        .to_string_lossy()
+        .into_owned();
+    let mut numbers = release.split('.').map(|number| number.parse::<u32>().unwrap_or(0));
+    (numbers.next(), numbers.next()) < (Some(6), Some(6))
+}
+
+#[test]
+fn run_says_whether_a_delay_was_found() {
+    if !can_run() {
+        return;
+    }
+    let ms = delay().as_millis();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    command.args("run --hops --duration 5s --interval 10ms --built".split(' '));
+    command.arg(kstamp()).args(["--hurt", &format!("underlay:{ms}ms")]);
+    let output = exec::output(&mut command).unwrap();
+    let [stdout, stderr] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+    assert!(output.status.success(), "{stderr}");
+    assert!(stdout.contains("Hops to 10.1.1.6"), "{stdout}");
+    let judgement = stderr.lines().last().unwrap();
+    let expected = format!("lab: --hurt underlay:{ms}ms: found there in ");
+    assert!(judgement.starts_with(&expected), "{stderr}");
+    let share = judgement.rsplit(['(', ' ']).nth(1).unwrap();
+    assert!(share.parse::<f64>().unwrap() > 95.0, "{judgement}");
+}
