@@ -103,7 +103,7 @@ impl PathOutput {
         summary: &PathSummary,
     ) -> Result<(), OutputError> {
         let port = self.interface.clone();
-        if let Some(hops) = hops {
+        if let Some(hops) = hops.filter(|_| summary.sent > 0) {
             self.write("hops", hops, |columns, out| hops::write(hops, &port, columns, out))?;
         }
         if let Some(forwarding) = forwarding {
@@ -271,7 +271,8 @@ pub mod tests {
         );
         let ended = text(&|out| write_summary(&summary(), out));
         assert!(
-            ended.starts_with("\n50 probes sent, 48 replies, 2.04 % lost, 1 still waiting\nrtt min/mean/p50/p99/max = "),
+            ended
+                .starts_with("\n50 probes sent, 48 replies, 2.04 % lost, 1 still waiting\nrtt min/mean/p50/p99/max = "),
             "{ended}"
         );
     }
