@@ -648,6 +648,12 @@ fn devices_in_other_places_start_over() {
     assert!(world.samples().last().unwrap().own.marks.is_empty());
 }
 
+#[test]
+fn the_sizes_are_those_of_the_table_in_the_description() {
+    let of_probe = (table::PROBE_BYTES, size_of::<(u32, Resolved)>());
+    assert_eq!((of_probe, size_of::<ordinary::Shown>()), ((184, 120), 192));
+}
+
 fn any_course() -> impl Strategy<Value = Course> {
     let lost_before = prop_oneof![3 => Just(None), 1 => (0usize..=12).prop_map(Some)];
     let unseen = prop_oneof![4 => Just(0), 1 => any::<u16>()];
