@@ -178,13 +178,13 @@ pub fn write_outlier(outlier: &Outlier, columns: Option<usize>, out: &mut dyn Wr
     wrap::write("", &line, 2, columns, out)
 }
 
-/// `10.1.1.6 h2:p2, probe 7 took 4.20 ms (above 1.00 ms): ` and where and why.
+/// `10.1.1.6 h2:p2, probe 7 took 4.20 ms: `, where and why, and the threshold.
 pub fn outlier_words(outlier: &Outlier) -> String {
     let name = outlier.peer_name.as_ref().map(|name| format!(" {name}"));
     let [elapsed, threshold] = [outlier.elapsed_ns, outlier.threshold_ns].map(duration_u64);
     let (peer, name, seq) = (outlier.peer, name.unwrap_or_default(), outlier.seq);
     format!(
-        "{peer}{name}, probe {seq} took {elapsed} (above {threshold}): {}",
+        "{peer}{name}, probe {seq} took {elapsed}: {} (threshold: {threshold})",
         outlier_place(outlier)
     )
 }
