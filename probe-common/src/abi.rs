@@ -16,7 +16,10 @@ use crate::frame::Udp;
 
 /// Version of this module's layouts and meanings. The loader writes it into [`Settings`]; a program that was built
 /// with another one touches no packet.
-pub const ABI_VERSION: u32 = 5;
+pub const ABI_VERSION: u32 = 6;
+
+/// Ports that cold probes use in turn.
+pub const COLD_PORTS: u16 = 64;
 
 /// Longest payload of a padded probe that the kernel programs answer: that of an IPv4 datagram with an MTU of 9,000 bytes.
 pub const MAX_PADDED_LEN: usize = 8972;
@@ -39,7 +42,8 @@ pub struct Settings {
     pub sender_port_v6: u16,
     /// Error estimate for replies (RFC 8762 §4.2.1), host order.
     pub error_estimate: u16,
-    pub reserved: u16,
+    /// So many ports after each sender port are of this host's sender, too: those of cold probes.
+    pub cold_ports: u16,
     /// The interface's MAC address.
     pub mac: [u8; 6],
     /// 1 where frames reach the receive program with checksums left to the device (XDP generic, TC) and may leave so.
@@ -114,7 +118,7 @@ impl Settings {
             Family::V4 => self.sender_port_v4,
             Family::V6 => self.sender_port_v6,
         };
-        port == sender_port && sender_port != 0
+        sender_port != 0 && port.wrapping_sub(sender_port) <= self.cold_ports
     }
 
     /// The own address of an IP version to which most probes come; [`Address::NONE`] for none.

@@ -22,7 +22,7 @@ use rtnetlink::packet_route::link::{
 
 use crate::driver::DriverQuery;
 pub use crate::link::changes::{Changes, Notices};
-pub use crate::link::obstacle::{Obstacle, obstacle};
+pub use crate::link::obstacle::{Obstacle, next_hop_mac, obstacle};
 pub use crate::link::route::{Route, TargetRefusal};
 pub use crate::link::xdp_features::{XdpFeatures, xdp_features};
 
@@ -92,12 +92,22 @@ pub struct Link {
     pub xdp_ids: Vec<u32>,
     /// Index of the other end of a veth pair, if that is in the same namespace.
     pub peer_index: Option<u32>,
+    /// The other end of a veth pair, if that is in another namespace.
+    pub peer_elsewhere: Option<Elsewhere>,
     /// Packets dropped at egress since the interface was created.
     pub tx_dropped: u64,
     /// Errors at egress since the interface was created.
     pub tx_errors: u64,
     /// Packets dropped at ingress since the interface was created.
     pub rx_dropped: u64,
+}
+
+/// An interface in another network namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Elsewhere {
+    /// Of the namespace, as this namespace numbers it.
+    namespace: i32,
+    index: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -199,6 +209,20 @@ impl Netlink {
         .await
     }
 
+    /// The other end of a veth pair. In another namespace it takes `CAP_NET_ADMIN` there.
+    pub async fn peer_of(&self, link: &Link) -> Result<Option<Link>, LinkError> {
+        if let Some(index) = link.peer_index {
+            return self.link_by_index(index).await;
+        }
+        let Some(Elsewhere { namespace, index }) = link.peer_elsewhere else {
+            return Ok(None);
+        };
+        let mut request = self.handle.link().get().match_index(index);
+        let attributes = &mut request.message_mut().attributes;
+        attributes.push(LinkAttribute::IfNetnsId(namespace));
+        self.link(request, || format!("the other end of {}", link.name)).await
+    }
+
     async fn link(&self, request: LinkGetRequest, what: impl FnOnce() -> String) -> Result<Option<Link>, LinkError> {
         let mut links = pin!(request.execute());
         match links.try_next().await {
@@ -260,14 +284,14 @@ fn link_from(message: LinkMessage) -> Link {
         ..Link::default()
     };
     let mut other_end = None;
-    let mut other_end_elsewhere = false;
+    let mut namespace = None;
     for attribute in message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name = name,
             LinkAttribute::Address(bytes) => link.mac = bytes.try_into().unwrap_or_default(),
             LinkAttribute::Mtu(mtu) => link.mtu = mtu,
             LinkAttribute::Link(index) => other_end = Some(index),
-            LinkAttribute::LinkNetNsId(_) => other_end_elsewhere = true,
+            LinkAttribute::LinkNetNsId(id) => namespace = Some(id),
             LinkAttribute::Xdp(attributes) => {
                 link.xdp = xdp_from(&attributes);
                 link.xdp_ids = attributes.iter().filter_map(xdp_id).collect();
@@ -288,7 +312,9 @@ fn link_from(message: LinkMessage) -> Link {
     }
     // For other kinds, IFLA_LINK is the device below, not the other end.
     let is_veth = link.kind.as_deref() == Some(InfoKind::Veth.to_string().as_str());
-    link.peer_index = other_end.filter(|_| is_veth && !other_end_elsewhere);
+    let other_end = other_end.filter(|_| is_veth);
+    link.peer_index = other_end.filter(|_| namespace.is_none());
+    link.peer_elsewhere = namespace.and_then(|namespace| other_end.map(|index| Elsewhere { namespace, index }));
     link
 }
 

@@ -7,7 +7,10 @@ mod follow;
 mod jsonrpc;
 mod trace;
 
-use std::path::Path;
+use std::fmt;
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,6 +53,32 @@ pub struct PortFacts {
     pub version: Option<String>,
 }
 
+impl fmt::Display for PortFacts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { bridge, port, kind, .. } = self;
+        write!(f, "{port} of bridge {bridge}, {kind}")?;
+        match self.ofport {
+            Some(number) => write!(f, ", OpenFlow port {number}")?,
+            None => f.write_str(", without an OpenFlow port: the switch could not add it")?,
+        }
+        if let Some(vlan) = self.vlan {
+            write!(f, ", VLAN {vlan}")?;
+        }
+        if let Some(id) = &self.iface_id {
+            write!(f, ", iface-id {id}")?;
+        }
+        write!(f, "; {} datapath", self.datapath_type)?;
+        if let Some(version) = &self.version {
+            write!(f, ", Open vSwitch {version}")?;
+        }
+        match &*self.tunnels {
+            [] => Ok(()),
+            [tunnel] => write!(f, "; {tunnel}"),
+            tunnels => write!(f, "; {} tunnels", tunnels.len() + self.more_tunnels),
+        }
+    }
+}
+
 /// A tunnel port.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Tunnel {
@@ -63,6 +92,27 @@ pub struct Tunnel {
     /// An address, or `flow`.
     pub remote_ip: Option<String>,
     pub local_ip: Option<String>,
+}
+
+impl Tunnel {
+    /// Type and network, as `vxlan 42`.
+    pub fn network(&self) -> String {
+        let key = self.key.as_ref().map(|key| format!(" {key}"));
+        format!("{}{}", self.kind, key.unwrap_or_default())
+    }
+}
+
+impl fmt::Display for Tunnel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.network())?;
+        if let Some(local) = &self.local_ip {
+            write!(f, " from {local}")?;
+        }
+        match &self.remote_ip {
+            Some(remote) => write!(f, " to {remote}"),
+            None => Ok(()),
+        }
+    }
 }
 
 /// By what a port is recognised in the database.
@@ -94,13 +144,29 @@ pub struct Ovs {
     shared: Arc<Shared>,
 }
 
+/// A first connection to a database, made before privileges are dropped.
+#[derive(Debug)]
+pub struct Source {
+    socket: PathBuf,
+    first: io::Result<UnixStream>,
+}
+
+impl Source {
+    pub fn connect(socket: &Path) -> Self {
+        Self {
+            socket: socket.to_owned(),
+            first: follow::connect(socket),
+        }
+    }
+}
+
 impl Ovs {
-    /// Follows the database behind this socket from now on. A failure is a warning in the log, and is tried again.
+    /// Follows a database from now on. A failure to connect or to read is a warning in the log, and is tried again.
     ///
-    /// Call it before privileges are dropped: it connects for the first time. Its thread gives up all capabilities.
-    pub fn connect(socket: &Path) -> std::io::Result<Self> {
+    /// Call it after privileges are dropped: its thread keeps no capability.
+    pub fn follow(source: Source) -> io::Result<Self> {
         Ok(Self {
-            shared: follow::start(socket)?,
+            shared: follow::start(source)?,
         })
     }
 

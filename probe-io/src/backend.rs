@@ -78,6 +78,14 @@ pub(crate) trait Backend {
     /// `peer` is probed at its own address in session `ssid`, which reflectors without RFC 8972 do not return.
     fn set_session(&mut self, peer: IpAddr, ssid: u16) -> Result<(), ObjectError>;
 
+    /// Makes room for the probe `seq` of session `ssid`, which is sent by other means than [`Backend::send`].
+    fn prepare(&mut self, _ssid: u16, _seq: u32) -> Result<(), ObjectError> {
+        Ok(())
+    }
+
+    /// UTC − `CLOCK_MONOTONIC` of the stamps in packets, modulo 2⁶⁴.
+    fn utc_offset_ns(&self) -> u64;
+
     /// Sends probes of one IP version. Calls `failed` for each probe that was not sent.
     fn send(
         &mut self,

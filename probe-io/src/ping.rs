@@ -59,6 +59,14 @@ impl Pinger {
         }
     }
 
+    /// The port from which probes leave.
+    pub fn source_port(&self) -> io::Result<u16> {
+        match self {
+            Self::Ebpf(sender) => sender.source_port(),
+            Self::Socket(sender) => sender.source_port(),
+        }
+    }
+
     /// This host's clock at the start.
     pub fn clock(&self) -> ClockState {
         match self {

@@ -16,8 +16,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use log::warn;
+use probe_common::abi::COLD_PORTS;
 use probe_common::family::Family;
 use probe_common::ntp::ErrorEstimate;
+use probe_common::stamp;
+use probe_core::agent::event::Transmit;
 use probe_core::attach::AttachMode;
 use probe_core::auth::Key;
 pub use probe_core::engine::Engine;
@@ -44,7 +47,7 @@ pub use crate::port::sender::ProbeSender;
 pub(crate) use crate::port::survey::Survey;
 pub(crate) use crate::port::unsent::Unsent;
 use crate::udp::membership::{Repetition, member};
-use crate::udp::sockets::{self, PassedUp, SocketPair, Sockets};
+use crate::udp::sockets::{self, PassedUp, Ports, SocketPair, Sockets};
 
 /// What to open.
 #[derive(Debug, Clone)]
@@ -69,12 +72,18 @@ pub struct PortConfig {
     /// aya-log's level for lines from the programs, 0 for none.
     pub log_level: u8,
     pub answering: Answering,
+    /// Whether to open the ports of cold probes.
+    pub cold: bool,
 }
 
 impl PortConfig {
     /// All ports on which probes arrive.
     pub fn test_ports(&self) -> Vec<u16> {
         [self.test_port].iter().chain(&self.other_ports).copied().collect()
+    }
+
+    fn cold_ports(&self) -> u16 {
+        if self.cold { COLD_PORTS } else { 0 }
     }
 }
 
@@ -170,7 +179,10 @@ impl Port {
         sockets.open_missing(
             &survey.link,
             &survey.addresses,
-            &config.test_ports(),
+            Ports {
+                test: &config.test_ports(),
+                cold: config.cold_ports(),
+            },
             &config.groups,
             engine,
         )?;
@@ -219,6 +231,10 @@ impl Port {
         port.find_preceding();
         port.mode = port.plan.modes[0];
         Ok(port)
+    }
+
+    pub fn interface(&self) -> &str {
+        &self.config.interface
     }
 
     /// The ports on which probes arrive.
@@ -325,6 +341,24 @@ impl Port {
         }
     }
 
+    /// Sends a probe as a new flow: from one of the ports of cold probes, in turn by its number.
+    pub fn send_cold(&mut self, probe: &Outgoing) -> Result<(), SendFailure> {
+        let Outgoing {
+            transmit: Transmit { ssid, seq, .. },
+            to,
+        } = *probe;
+        let prepared = self.backend.prepare(ssid, seq).map_err(io::Error::other);
+        let packet = stamp::probe(seq, self.error_estimate(), ssid);
+        let sent = match self.sender_sockets(Family::of(to)) {
+            Some(sockets) => {
+                prepared.and_then(|()| sockets.send_cold(seq, &packet, sockets.endpoint(to, self.config.test_port)))
+            }
+            None if self.index.is_some() => return Err(SendFailure::NoAddress),
+            None => Err(gone()),
+        };
+        sent.map_err(|error| self.unsent.refused(&error, to))
+    }
+
     /// Sends the probes of session `ssid` to `to` from another thread, as [`Port::send`] would.
     pub fn sender(&mut self, to: IpAddr, ssid: u16) -> io::Result<ProbeSender> {
         self.backend.set_session(to, ssid).map_err(io::Error::other)?;
@@ -384,6 +418,11 @@ impl Port {
             destination_port: self.config.test_port,
             ssid,
         })
+    }
+
+    /// UTC − `CLOCK_MONOTONIC` of the stamps that this host writes into packets, modulo 2⁶⁴.
+    pub fn utc_offset_ns(&self) -> u64 {
+        self.backend.utc_offset_ns()
     }
 
     /// Replies that kernel programs have sent in a session, modulo 2³²; `None` if they do not know it.

@@ -44,6 +44,7 @@ async fn open() -> Port {
         probing: true,
         rings: Rings::ONE,
         log_level: 0,
+        cold: false,
         answering: Answering {
             allow: Vec::new(),
             rates: Rates {

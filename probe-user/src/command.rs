@@ -7,6 +7,7 @@ pub mod config;
 pub mod controller;
 pub mod doctor;
 pub mod hub;
+pub mod path;
 pub mod ping;
 pub mod reflect;
 pub mod report;
@@ -33,6 +34,8 @@ use crate::command::controller::config::ControllerConfig;
 use crate::command::doctor::{DoctorArgs, DoctorConfig};
 use crate::command::hub::args::HubArgs;
 use crate::command::hub::config::HubCommand;
+use crate::command::path::args::PathArgs;
+use crate::command::path::config::PathConfig;
 use crate::command::ping::args::PingArgs;
 use crate::command::ping::config::PingConfig;
 use crate::command::reflect::{ReflectArgs, ReflectConfig};
@@ -75,6 +78,8 @@ enum CommandArgs {
     Hub(Box<HubArgs>),
     /// Probe one STAMP reflector of any make
     Ping(PingArgs),
+    /// Show where round trips to one peer spend their time, device by device, and where probes are lost
+    Path(PathArgs),
     /// Check whether kstamp can run on this host
     Doctor(DoctorArgs),
     /// Compare three methods on one path: process timestamps, socket timestamps, kernel programs
@@ -104,6 +109,7 @@ pub enum Command {
     Controller(Box<ControllerConfig>),
     Hub(HubCommand),
     Ping(Box<PingConfig>),
+    Path(Box<PathConfig>),
     Doctor(DoctorConfig),
     Compare(Box<CompareConfig>),
     Calibrate(CalibrateConfig),
@@ -123,6 +129,7 @@ impl Command {
             Self::Reflect(config) => config.endpoint.port.log_level != 0,
             Self::Top(_)
             | Self::Ping(_)
+            | Self::Path(_)
             | Self::Controller(_)
             | Self::Hub(_)
             | Self::Doctor(_)
@@ -265,6 +272,7 @@ pub fn validate(cli: Cli, system: &System) -> Result<Command, ConfigError> {
         CommandArgs::Controller(args) => Command::Controller(Box::new(controller::config::validate(args)?)),
         CommandArgs::Hub(args) => Command::Hub(hub::config::validate(*args)?),
         CommandArgs::Ping(args) => Command::Ping(Box::new(ping::config::validate(args)?)),
+        CommandArgs::Path(args) => Command::Path(Box::new(path::config::validate(args)?)),
         CommandArgs::Doctor(args) => Command::Doctor(doctor::validate(args)?),
         CommandArgs::Compare(args) => Command::Compare(Box::new(compare::config::validate(args)?)),
         CommandArgs::Calibrate(args) => Command::Calibrate(compare::config::validate_calibrate(&args)?),
@@ -321,6 +329,7 @@ pub async fn run(loaded: Loaded) -> Result<()> {
         Command::Hub(HubCommand::Revoke { fleet, host }) => hub::enroll::revoke(&fleet, &host),
         Command::Hub(HubCommand::Status(config)) => hub::status::status(&config).await,
         Command::Ping(config) => ping::run::run(*config).await,
+        Command::Path(config) => path::run::run(*config).await,
         Command::Doctor(config) => doctor::run(config).await,
         Command::Compare(config) => compare::run::run(*config).await,
         Command::Calibrate(config) => compare::calibrate::run(config).await,
@@ -409,7 +418,7 @@ mod tests {
             ),
             (
                 "",
-                "'kstamp' requires a subcommand but one was not provided [subcommands: agent, top, reflect, controller, hub, ping, doctor, compare, calibrate, volley, report, completions, man, config, help]; see --help",
+                "'kstamp' requires a subcommand but one was not provided [subcommands: agent, top, reflect, controller, hub, ping, path, doctor, compare, calibrate, volley, report, completions, man, config, help]; see --help",
             ),
         ];
         for (line, expected) in table {

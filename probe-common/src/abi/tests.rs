@@ -14,7 +14,7 @@ fn settings() -> Settings {
         sender_port_v4: 40_004,
         sender_port_v6: 40_006,
         error_estimate: 1,
-        reserved: 0,
+        cold_ports: 0,
         mac: [2, 0, 0, 0, 0, 6],
         partial_checksums: 0,
         ingress_is_second: 0,
@@ -42,6 +42,10 @@ fn a_datagram_concerns_kstamp_by_its_ports() {
         sender_port_v4: 0,
         ..settings()
     };
+    let cold = Settings {
+        cold_ports: 64,
+        ..settings()
+    };
     // is_probe, is_reply, is_own_probe
     for (settings, family, source_port, destination_port, expected) in [
         (settings(), Family::V4, 50_000, 1910, [true, false, false]),
@@ -60,6 +64,13 @@ fn a_datagram_concerns_kstamp_by_its_ports() {
         (settings(), Family::V4, 40_004, 0, [false, false, false]),
         (no_sender, Family::V4, 1910, 0, [false, false, false]),
         (no_sender, Family::V4, 0, 1910, [true, false, false]),
+        (settings(), Family::V4, 40_005, 1910, [true, false, false]),
+        (cold, Family::V4, 40_003, 1910, [true, false, false]),
+        (cold, Family::V4, 40_004, 1910, [true, false, true]),
+        (cold, Family::V4, 40_068, 1910, [true, false, true]),
+        (cold, Family::V4, 40_069, 1910, [true, false, false]),
+        (cold, Family::V6, 1910, 40_070, [false, true, false]),
+        (cold, Family::V6, 1910, 40_071, [false, false, false]),
         (none, Family::V4, 0, 0, [false, false, false]),
         (none, Family::V6, 0, 0, [false, false, false]),
     ] {

@@ -12,7 +12,7 @@ use crate::identity::clock_proof::ClockProof;
 use crate::identity::{Identity, is_acceptable, is_acceptable_name};
 
 /// The enterprise number for documentation (RFC 5612): kstamp has none of its own.
-const ENTERPRISE: u32 = 32473;
+pub(crate) const ENTERPRISE: u32 = 32473;
 const ENTERPRISE_LEN: usize = 4;
 /// Bytes for the JSON text.
 const TEXT_LEN: usize = 504;

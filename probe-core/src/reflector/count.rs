@@ -43,6 +43,8 @@ counts! {
     LegacyLoop = "user_echo_loop", Some(("probe", "of a legacy agent not sent back in userspace: it may be a reply itself"));
     /// Identity requests answered.
     IdentityAnswered = "user_introduced", None;
+    /// Questions for hop stamps answered.
+    HopsAnswered = "user_hops_answered", None;
     /// Packets shorter than any test packet.
     TooShort = "user_too_short", Some(("probe", "not answered in userspace: shorter than any test packet"));
     /// Probes from port 0, to which no reply can be sent.

@@ -14,13 +14,18 @@ pub enum Path {
     Unicast,
     /// To the multicast group.
     Group,
+    /// To the peer's own address, from ports that change: a switch sees new flows.
+    Cold,
 }
 
 impl Path {
+    pub const ALL: [Self; 3] = [Self::Unicast, Self::Group, Self::Cold];
+
     pub const fn name(self) -> &'static str {
         match self {
             Self::Unicast => "unicast",
             Self::Group => "group",
+            Self::Cold => "cold",
         }
     }
 }

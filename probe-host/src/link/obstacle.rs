@@ -45,7 +45,7 @@ pub fn obstacle(index: Option<u32>, to: IpAddr) -> io::Result<Option<Obstacle>> 
     {
         return Ok(Some(obstacle));
     }
-    let state = neighbour(interface, next_hop)?;
+    let state = neighbour(interface, next_hop)?.map(|neighbour| neighbour.header.state);
     if !matches!(state, Some(NeighbourState::Incomplete | NeighbourState::Failed)) {
         return Ok(None);
     }
@@ -120,8 +120,20 @@ fn next_hop(index: Option<u32>, to: IpAddr) -> io::Result<Option<(u32, IpAddr)>>
     Ok(interface.map(|interface| (interface, next_hop)))
 }
 
-/// The state of an entry of the neighbour table; `None` without one.
-fn neighbour(interface: u32, address: IpAddr) -> io::Result<Option<NeighbourState>> {
+/// MAC address of the next hop to `to` by the interface of index `index`; `None` while the neighbour table has none.
+pub fn next_hop_mac(index: u32, to: IpAddr) -> io::Result<Option<[u8; 6]>> {
+    let Some((interface, next_hop)) = next_hop(Some(index), to)? else {
+        return Ok(None);
+    };
+    let attributes = neighbour(interface, next_hop)?.map(|neighbour| neighbour.attributes);
+    Ok(attributes.into_iter().flatten().find_map(|attribute| match attribute {
+        NeighbourAttribute::LinkLayerAddress(mac) => mac.try_into().ok(),
+        _ => None,
+    }))
+}
+
+/// An entry of the neighbour table; `None` without one.
+fn neighbour(interface: u32, address: IpAddr) -> io::Result<Option<NeighbourMessage>> {
     let mut message = NeighbourMessage::default();
     message.header.family = family(address).0;
     message.header.ifindex = interface;
@@ -136,7 +148,7 @@ fn neighbour(interface: u32, address: IpAddr) -> io::Result<Option<NeighbourStat
         answers => answers?,
     };
     Ok(answers.into_iter().find_map(|answer| match answer {
-        RouteNetlinkMessage::NewNeighbour(neighbour) => Some(neighbour.header.state),
+        RouteNetlinkMessage::NewNeighbour(neighbour) => Some(neighbour),
         _ => None,
     }))
 }

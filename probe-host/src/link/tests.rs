@@ -81,6 +81,8 @@ fn a_peer_in_another_namespace_is_no_peer() {
         drop(child.stdin.take());
         child.wait().unwrap();
         assert_eq!(near.peer_index, None);
+        let far = netlink.peer_of(&near).await.unwrap().unwrap();
+        assert_eq!((far.name.as_str(), far.kind.as_deref()), ("khost1", Some("veth")));
     });
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use probe_core::text::plain;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
@@ -9,6 +10,9 @@ use serde_json::{Value, json};
 use crate::ovs::{MAX_TUNNELS, PortFacts, Tunnel, Wanted};
 
 const NAME: &str = "Open_vSwitch";
+
+/// Longest text of a fact, in bytes.
+const MAX_TEXT: usize = 64;
 
 /// Parameters of the request `monitor` (RFC 7047 §4.1.5) for the columns that are read here. The monitor is called `id`.
 pub fn monitor_params(id: &str) -> Value {
@@ -213,18 +217,21 @@ impl Database {
         let more_tunnels = tunnels.len().saturating_sub(MAX_TUNNELS);
         tunnels.truncate(MAX_TUNNELS);
         Some(PortFacts {
-            bridge: bridge.name.clone(),
+            bridge: text(&bridge.name),
             datapath_type: or_system(&bridge.datapath_type),
-            port: port.name.clone(),
-            interface: interface.name.clone(),
+            port: text(&port.name),
+            interface: text(&interface.name),
             kind: or_system(&interface.kind),
             // Negative if the switch could not add the port.
             ofport: interface.ofport.and_then(|number| number.try_into().ok()),
             vlan: port.tag.and_then(|tag| tag.try_into().ok()),
-            iface_id: interface.external_ids.iface_id.clone(),
+            iface_id: interface.external_ids.iface_id.as_deref().map(text),
             tunnels,
             more_tunnels,
-            version: self.switches.values().find_map(|switch| switch.ovs_version.clone()),
+            version: self
+                .switches
+                .values()
+                .find_map(|switch| switch.ovs_version.as_deref().map(text)),
         })
     }
 
@@ -270,12 +277,12 @@ impl Database {
             {
                 if options.remote_ip.is_some() {
                     tunnels.push(Tunnel {
-                        name: name.clone(),
-                        bridge: bridge.name.clone(),
-                        kind: kind.clone(),
-                        key: options.key.clone(),
-                        remote_ip: options.remote_ip.clone(),
-                        local_ip: options.local_ip.clone(),
+                        name: text(name),
+                        bridge: text(&bridge.name),
+                        kind: text(kind),
+                        key: options.key.as_deref().map(text),
+                        remote_ip: options.remote_ip.as_deref().map(text),
+                        local_ip: options.local_ip.as_deref().map(text),
                     });
                 } else if kind == "patch"
                     && let Some(next) = options.peer.as_ref().and_then(|peer| self.bridge_with(peer))
@@ -315,7 +322,12 @@ fn is_made_by_switch(interface: &Interface, wanted: &Wanted) -> bool {
 
 /// Open vSwitch leaves the usual type empty.
 fn or_system(kind: &str) -> String {
-    if kind.is_empty() { "system" } else { kind }.to_owned()
+    text(if kind.is_empty() { "system" } else { kind })
+}
+
+/// A text of the database, safe to print.
+fn text(text: &str) -> String {
+    plain(text, MAX_TEXT)
 }
 
 #[cfg(test)]

@@ -11,8 +11,8 @@ use log::{debug, info, warn};
 use serde_json::{Value, json};
 
 use crate::ovs::database::{Database, Updates, monitor_params};
-use crate::ovs::jsonrpc::{Connection, Envelope, RpcError, connect, request};
-use crate::ovs::{PortFacts, Wanted};
+use crate::ovs::jsonrpc::{self, Connection, Envelope, RpcError, request};
+use crate::ovs::{PortFacts, Source, Wanted};
 use crate::privileges::drop_all_of_thread;
 
 /// To connect, and until the first answer.
@@ -124,15 +124,18 @@ impl Shared {
     }
 }
 
-/// Connects, and starts the thread, which goes on with whatever came of that.
-pub fn start(socket: &Path) -> io::Result<Arc<Shared>> {
+pub fn connect(socket: &Path) -> io::Result<UnixStream> {
+    jsonrpc::connect(socket, ANSWER_TIMEOUT)
+}
+
+/// Starts the thread, which goes on with whatever came of the first connection.
+pub fn start(Source { socket, first }: Source) -> io::Result<Arc<Shared>> {
     let shared = Arc::new(Shared::default());
     let follower = Follower {
         shared: Arc::clone(&shared),
-        socket: socket.to_owned(),
+        socket,
         is_away: false,
     };
-    let first = connect(socket, ANSWER_TIMEOUT);
     thread::Builder::new()
         .name("kstamp-ovsdb".to_owned())
         .spawn(move || follower.run(first))?;
@@ -164,7 +167,7 @@ impl Follower {
                 return;
             }
             wait = (wait * 2).min(MAX_WAIT);
-            stream = connect(&self.socket, ANSWER_TIMEOUT);
+            stream = connect(&self.socket);
         }
     }
 
@@ -234,3 +237,6 @@ fn echo_reply(request: &[u8]) -> Result<Vec<u8>, RpcError> {
     let reply = json!({ "id": request["id"], "result": request["params"], "error": null });
     Ok(reply.to_string().into_bytes())
 }
+
+#[cfg(test)]
+mod tests;

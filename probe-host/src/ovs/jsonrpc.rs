@@ -5,12 +5,15 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
+use probe_core::text::plain;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 /// Longest message; the largest is the first one, with about 1 kB for each port of the switch.
 pub const MAX_MESSAGE: usize = 32 << 20;
+/// Longest text of a refusal that is passed on.
+const MAX_ERROR: usize = 200;
 const READ_SIZE: usize = 64 << 10;
 
 /// A message that could not be taken.
@@ -60,10 +63,11 @@ impl Envelope {
         }
         match &self.error {
             Value::Null => Ok(true),
-            error => Err(RpcError::Refused {
-                method,
-                error: error.as_str().map_or_else(|| error.to_string(), str::to_owned),
-            }),
+            error => {
+                let text = error.as_str().map_or_else(|| error.to_string(), str::to_owned);
+                let error = plain(text.trim(), MAX_ERROR);
+                Err(RpcError::Refused { method, error })
+            }
         }
     }
 }

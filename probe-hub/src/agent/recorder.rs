@@ -120,7 +120,7 @@ impl Recorder {
         }
         match path {
             Path::Unicast => self.watch.answered(reply),
-            Path::Group => None,
+            Path::Group | Path::Cold => None,
         }
     }
 
@@ -128,7 +128,7 @@ impl Recorder {
         self.picker(peer, path, sent_ns).lost(LostProbe { seq, sent_ns });
         match path {
             Path::Unicast => self.watch.lost(peer, sent_ns),
-            Path::Group => None,
+            Path::Group | Path::Cold => None,
         }
     }
 

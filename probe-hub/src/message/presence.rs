@@ -13,6 +13,11 @@ pub const ZONE: &str = "zone";
 /// Ports of different networks do not probe each other, and may have the same addresses.
 pub const NETWORK: &str = "network";
 
+/// Labels that Open vSwitch gives to a port, unless the user does.
+pub const BRIDGE: &str = "bridge";
+/// Types and identifiers of the networks behind the bridge, as `vxlan 42`.
+pub const TUNNEL: &str = "tunnel";
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Presence {
     /// As its key says.

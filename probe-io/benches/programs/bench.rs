@@ -236,7 +236,7 @@ pub(crate) fn settings_of_bench() -> Settings {
         sender_port_v4: SENDER_PORT,
         sender_port_v6: SENDER_PORT,
         error_estimate: 1,
-        reserved: 0,
+        cold_ports: 0,
         mac: OWN_MAC,
         partial_checksums: 0,
         ingress_is_second: 0,

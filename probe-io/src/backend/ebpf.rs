@@ -355,6 +355,14 @@ impl Backend for EbpfBackend {
         self.give_ring(ssid, 0)
     }
 
+    fn prepare(&mut self, ssid: u16, seq: u32) -> Result<(), ObjectError> {
+        self.give_ring(ssid, seq)
+    }
+
+    fn utc_offset_ns(&self) -> u64 {
+        self.utc.offset_ns()
+    }
+
     /// T1 is taken by the egress program.
     fn send(
         &mut self,

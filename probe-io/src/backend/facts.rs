@@ -33,6 +33,8 @@ pub(crate) struct Facts<'a> {
     pub sender_port_v4: u16,
     /// Port from which IPv6 probes leave, 0 for none.
     pub sender_port_v6: u16,
+    /// So many ports after each of these are for cold probes.
+    pub cold_ports: u16,
     pub clock: ClockState,
     /// Where probes are received.
     pub mode: AttachMode,

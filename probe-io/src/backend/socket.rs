@@ -178,6 +178,10 @@ impl Backend for SocketBackend {
         Ok(())
     }
 
+    fn utc_offset_ns(&self) -> u64 {
+        WallOffset::now().ahead_ns().cast_unsigned()
+    }
+
     /// Sends probes one by one, because each contains the time of its system call.
     fn send(
         &mut self,

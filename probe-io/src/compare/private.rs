@@ -181,6 +181,7 @@ fn config(interface: &str, mode: AttachMode, probing: bool) -> PortConfig {
         probing,
         rings: Rings::ONE,
         log_level: 0,
+        cold: false,
         answering: Answering::default(),
     }
 }

@@ -21,7 +21,7 @@ use crate::clock::{clock_state, error_estimate};
 use crate::ping::answer::PingAnswer;
 use crate::ping::packet::PacketPlan;
 use crate::port::{Choice, PortError, Survey, Unsent};
-use crate::udp::sockets::SocketPair;
+use crate::udp::sockets::{SocketPair, local_port};
 use crate::udp::strays;
 use crate::udp::target::{self, Target};
 
@@ -69,6 +69,7 @@ impl EbpfSender {
             other_ports: &[],
             sender_port_v4,
             sender_port_v6,
+            cold_ports: 0,
             clock,
             mode: AttachMode::Tc,
             answering: &Answering::default(),
@@ -95,6 +96,10 @@ impl EbpfSender {
         self.unsent.follow(link, detached, asked_ns);
         self.backend.follow_clock();
         !detached
+    }
+
+    pub(crate) fn source_port(&self) -> io::Result<u16> {
+        local_port(&self.socket)
     }
 
     pub(crate) fn clock(&self) -> ClockState {

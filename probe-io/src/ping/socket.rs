@@ -20,7 +20,7 @@ use crate::clock::{clock_state, error_estimate};
 use crate::ping::answer::{PingAnswer, ReplyPacket, returned};
 use crate::ping::packet::PacketPlan;
 use crate::port::Unsent;
-use crate::udp::sockets::{MAX_PACKET, SocketError};
+use crate::udp::sockets::{MAX_PACKET, SocketError, local_port};
 use crate::udp::stamped::Received;
 use crate::udp::strays;
 use crate::udp::target::{self, Target};
@@ -60,6 +60,10 @@ impl SocketSender {
 
     pub(crate) fn follow(&mut self, link: Option<&Link>, asked_ns: u64) {
         self.unsent.follow(link, false, asked_ns);
+    }
+
+    pub(crate) fn source_port(&self) -> io::Result<u16> {
+        self.socket.with_socket(local_port)
     }
 
     pub(crate) fn clock(&self) -> ClockState {

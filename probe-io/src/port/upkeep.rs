@@ -16,7 +16,7 @@ use crate::clock::clock_state;
 use crate::port::error::PortError;
 use crate::port::survey::Survey;
 use crate::port::{MIN_CHECK, Port, PortEvent};
-use crate::udp::sockets::SocketPair;
+use crate::udp::sockets::{Ports, SocketPair};
 
 impl Port {
     /// Follows the interface: call it twice a second, and after [`Port::changed`]. Returns the changes. A failure is logged
@@ -189,7 +189,11 @@ impl Port {
     fn open_missing(&mut self, link: &Link, addresses: &[Address]) -> Result<(), PortError> {
         let (config, engine) = (&self.config, self.engine());
         let sockets = &mut self.sockets;
-        Ok(sockets.open_missing(link, addresses, &config.test_ports(), &config.groups, engine)?)
+        let ports = Ports {
+            test: &config.test_ports(),
+            cold: config.cold_ports(),
+        };
+        Ok(sockets.open_missing(link, addresses, ports, &config.groups, engine)?)
     }
 
     /// Configures the backend, attaches it in the first mode of the plan that the kernel accepts, and removes the refused
@@ -225,6 +229,7 @@ impl Port {
             other_ports: &self.config.other_ports,
             sender_port_v4: sender_port(Family::V4),
             sender_port_v6: sender_port(Family::V6),
+            cold_ports: self.config.cold_ports(),
             clock: self.clock,
             mode: self.plan.modes[0],
             answering: &self.config.answering,

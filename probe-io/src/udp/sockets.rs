@@ -23,6 +23,9 @@ use crate::udp::watched::WatchedSocket;
 
 pub(crate) const UNICAST_TTL: u32 = stamp::TTL as u32;
 
+/// How often free ports in a row are looked for.
+const MAX_TRIES: usize = 64;
+
 /// Longest packet that userspace looks at: the payload of a jumbo frame.
 pub const MAX_PACKET: usize = 9216;
 
@@ -109,6 +112,14 @@ impl TestSocket {
     }
 }
 
+/// The ports of the sockets of one IP version.
+#[derive(Clone, Copy)]
+pub(crate) struct Ports<'a> {
+    pub test: &'a [u16],
+    /// How many ports after the sender's are for cold probes.
+    pub cold: u16,
+}
+
 /// One IP version's sockets on one interface.
 pub struct Sockets {
     /// One for each test port, at least one.
@@ -117,20 +128,21 @@ pub struct Sockets {
     /// Asks peers for their identity.
     pub control: UdpSocket,
     pub sender_port: u16,
+    /// At the ports after `sender_port`, in order. Kernel programs take the replies.
+    cold: Vec<Socket>,
     group: IpAddr,
     index: u32,
 }
 
 impl Sockets {
     /// Opens them on `interface` of index `index` for the IP version of `group`, and joins `group`.
-    fn open(interface: &str, index: u32, ports: &[u16], group: IpAddr, engine: Engine) -> Result<Self, SocketError> {
+    fn open(interface: &str, index: u32, ports: Ports<'_>, group: IpAddr, engine: Engine) -> Result<Self, SocketError> {
         let failed = |what: &str| SocketError::of(interface, what);
         let family = Family::of(group);
-        let tests = ports
-            .iter()
-            .map(|&port| TestSocket::open(interface, index, port, group));
+        let tests = ports.test.iter();
+        let tests = tests.map(|&port| TestSocket::open(interface, index, port, group));
         let tests = tests.collect::<Result<_, _>>()?;
-        let sender = bound(interface, family, 0).map_err(failed("open the sending socket"))?;
+        let (sender, cold) = senders(interface, family, ports.cold).map_err(failed("open the sending socket"))?;
         prepare_sender(&sender, family, index, UNICAST_TTL).map_err(failed("set up the sending socket"))?;
         enlarge_send_buffer(&sender);
         let control = control_socket(interface, family)?;
@@ -151,6 +163,7 @@ impl Sockets {
             sender,
             control,
             sender_port,
+            cold,
             group,
             index,
         })
@@ -176,6 +189,13 @@ impl Sockets {
                 (0..probes.len()).for_each(|index| failed(index, io::ErrorKind::Unsupported.into()));
             }
         }
+    }
+
+    /// Sends a probe that kernel programs stamp, from the port that is next in turn.
+    pub(crate) fn send_cold(&self, seq: u32, probe: &[u8], to: SocketAddr) -> io::Result<()> {
+        let place = seq as usize % self.cold.len().max(1);
+        let socket = self.cold.get(place).ok_or(io::ErrorKind::Unsupported)?;
+        socket.send_to(probe, &to.into()).map(drop)
     }
 
     /// The sending socket, where it receives replies.
@@ -245,6 +265,32 @@ pub fn endpoint(to: IpAddr, port: u16, index: u32) -> SocketAddr {
 pub fn control_socket(interface: &str, family: Family) -> Result<UdpSocket, SocketError> {
     let opened = bound(interface, family, 0).and_then(|socket| UdpSocket::from_std(socket.into()));
     opened.map_err(SocketError::of(interface, "open the control socket"))
+}
+
+/// A socket at a port that the kernel chooses, and sockets at the `cold` ports after it.
+fn senders(interface: &str, family: Family, cold: u16) -> io::Result<(Socket, Vec<Socket>)> {
+    let open = || {
+        let sender = bound(interface, family, 0)?;
+        let port = local_port(&sender)?;
+        let cold = (1..=cold).map(|step| {
+            let port = port.checked_add(step).ok_or(io::ErrorKind::AddrInUse)?;
+            let socket = bound(interface, family, port)?;
+            set_ttl(&socket, family, UNICAST_TTL)?;
+            // Nothing is read here.
+            socket.set_recv_buffer_size(0)?;
+            Ok(socket)
+        });
+        let cold = cold.collect::<io::Result<Vec<_>>>()?;
+        Ok((sender, cold))
+    };
+    let is_in_use = |opened: &io::Result<_>| {
+        let error = opened.as_ref().err().map(io::Error::kind);
+        error == Some(io::ErrorKind::AddrInUse)
+    };
+    // Other sockets may have some of the ports.
+    let mut tries = std::iter::repeat_with(open).take(MAX_TRIES);
+    let opened = tries.find(|opened| !is_in_use(opened));
+    opened.unwrap_or_else(|| Err(io::ErrorKind::AddrInUse.into()))
 }
 
 /// A nonblocking UDP socket on `interface` alone.
@@ -383,7 +429,7 @@ impl SocketPair {
         &mut self,
         link: &Link,
         addresses: &[Address],
-        ports: &[u16],
+        ports: Ports<'_>,
         groups: &[IpAddr],
         engine: Engine,
     ) -> Result<(), SocketError> {

@@ -356,7 +356,7 @@ pub(crate) fn settings() -> Settings {
         sender_port_v4: SENDER_PORT_V4,
         sender_port_v6: SENDER_PORT_V6,
         error_estimate: 0x8c0d,
-        reserved: 0,
+        cold_ports: 0,
         mac: OWN_MAC,
         partial_checksums: 0,
         ingress_is_second: 0,

@@ -180,6 +180,7 @@ fn reflect(mode: AttachMode, ready: &Sender<()>, ended: &Receiver<()>) {
             probing: false,
             rings: probe_core::rings::Rings::NONE,
             log_level: 0,
+            cold: false,
             answering: Answering {
                 allow: Vec::new(),
                 // Without limits.

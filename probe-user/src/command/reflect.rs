@@ -7,12 +7,13 @@ use clap::Args;
 use probe_core::agent::config::Families;
 use probe_host::clock::monotonic_ns;
 use probe_io::udp::sockets::PassedUp;
-use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, interval_at, sleep};
 
 use crate::command::shared::args::EndpointArgs;
 use crate::command::shared::endpoint::Endpoint;
 use crate::command::shared::endpoint::config::{self as endpoint, EndpointConfig};
 use crate::command::shared::families::{limit, warn_of_late};
+use crate::command::shared::hops;
 use crate::command::shared::host::{POLL_INTERVAL, families_of_interface};
 use crate::command::shared::reload::{ANSWERING, RESULTS, Reloader};
 use crate::command::shared::reporter::Reporter;
@@ -77,6 +78,8 @@ pub async fn run(mut config: ReflectConfig, mut reloader: Reloader<ReflectConfig
     let mut poll = interval_at(Instant::now() + POLL_INTERVAL, POLL_INTERVAL);
     poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut report = interval_at(Instant::now() + config.report, config.report);
+    let mut drain = interval(hops::DRAIN);
+    drain.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let duration = config.duration;
     let over = async move {
         match duration {
@@ -109,6 +112,7 @@ pub async fn run(mut config: ReflectConfig, mut reloader: Reloader<ReflectConfig
                 }
                 service.beat(monotonic_ns());
             }
+            _ = drain.tick(), if endpoint.hops.is_some() => endpoint.take_hops(),
             passed_up = endpoint.port.passed_up() => {
                 if let PassedUp::TestPort { port, packet, received } = passed_up {
                     endpoint.answer(port, packet, &received);

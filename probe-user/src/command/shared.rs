@@ -5,6 +5,7 @@ pub mod asking;
 pub mod credentials;
 pub mod endpoint;
 pub mod families;
+pub mod hops;
 pub mod host;
 pub mod introductions;
 pub mod key_file;

@@ -51,7 +51,7 @@ pub const RESULTS: &[&[Field]] = &[
         ("peer_name", "string?", "Name of the peer."),
         ("moved_from", "string?", "Address of the peer before, if it has moved."),
         ("family", "string", "`v4` or `v6`."),
-        ("path", "string", "`unicast` or `group` (multicast)."),
+        ("path", "string", "`unicast`, `group` (multicast) or `cold` (unicast from ports that change)."),
         ("method", "string", "`stamp`, or `echo` for a legacy agent."),
         ("engine", "string", "Where timestamps are taken: `ebpf` or `socket`."),
         ("attach.egress", "string?", "Hook of the program that stamps probes."),
@@ -110,7 +110,7 @@ pub const ONE_WAY_CLOCK: &[Field] = &[
 #[rustfmt::skip]
 pub const SAMPLE: &[Field] = &[
     ("peer", "string", "Address of the peer."),
-    ("path", "string", "`unicast` or `group` (multicast)."),
+    ("path", "string", "`unicast`, `group` (multicast) or `cold` (unicast from ports that change)."),
     ("seq", "integer", "Sequence number of the probe."),
     ("sent_ns", "ns?", "When a lost or failed probe was handed to the kernel, UTC since 1970."),
     ("t1_ns", "ns?", "T1: the probe left this host, UTC since 1970."),

@@ -89,6 +89,7 @@ pub struct ClockStepsFields {
 pub enum PathName {
     Unicast,
     Group,
+    Cold,
 }
 
 #[derive(Serialize)]

@@ -9,12 +9,13 @@ use probe_core::attach::AttachMode;
 use probe_core::identity::Identity;
 use probe_core::observation::SendFailure;
 use probe_core::stats::report::{ClockSteps, Counts, OneWayClock, Path, Patterns, Report, Summary};
+use probe_host::ovs::{PortFacts, Tunnel};
 use probe_io::port::Engine;
 
 use crate::output::jsonl::Jsonl;
 use crate::output::model::{
     Attach, AttachChange, Clock, ClockStep, Context, Counters, Downtime, End, Event, Exporter, InterfaceChange,
-    InterfaceEvent, Method, PeerChange, PeerEvent, Results, Start, Windows,
+    InterfaceEvent, Method, OvsChange, PeerChange, PeerEvent, Results, Start, Windows,
 };
 use crate::output::time::{Utc, UtcOffset};
 
@@ -50,6 +51,7 @@ pub fn start() -> Start {
         kernel: "6.1.0-32-amd64".to_owned(),
         name: "h1:p1".to_owned(),
         fleet: None,
+        ovs: None,
         addresses: vec![ip("10.1.1.5"), ip("fe80::5")],
         port: 1910,
         ports: vec![1910],
@@ -90,6 +92,38 @@ pub fn attach_change() -> AttachChange {
     AttachChange {
         receive: AttachMode::XdpGeneric,
         reason,
+        time: time(),
+    }
+}
+
+/// A port of br-int, whose tunnels are on br-tun.
+pub fn port_facts() -> PortFacts {
+    PortFacts {
+        bridge: "br-int".to_owned(),
+        datapath_type: "system".to_owned(),
+        port: "p1".to_owned(),
+        interface: "p1".to_owned(),
+        kind: "internal".to_owned(),
+        ofport: Some(3),
+        vlan: Some(7),
+        iface_id: Some("vm-1".to_owned()),
+        tunnels: vec![Tunnel {
+            name: "vxlan-2".to_owned(),
+            bridge: "br-tun".to_owned(),
+            kind: "vxlan".to_owned(),
+            key: Some("42".to_owned()),
+            remote_ip: Some("172.16.0.2".to_owned()),
+            local_ip: Some("172.16.0.1".to_owned()),
+        }],
+        more_tunnels: 0,
+        version: Some("3.1.0".to_owned()),
+    }
+}
+
+pub fn ovs_change(ovs: Option<PortFacts>) -> OvsChange {
+    OvsChange {
+        interface: "p1".to_owned(),
+        ovs,
         time: time(),
     }
 }

@@ -73,7 +73,7 @@ impl History {
                 let given = start.peers.iter().map(|&peer| (peer, Peer::given(peer, start.time)));
                 self.peers.extend(given);
             }
-            Event::Attach(_) | Event::Interface(_) | Event::Peer(_) | Event::Clock(_) => {
+            Event::Attach(_) | Event::Interface(_) | Event::Peer(_) | Event::Clock(_) | Event::Ovs(_) => {
                 if self.events.len() == MAX_EVENTS {
                     self.events.pop_front();
                 }

@@ -45,6 +45,7 @@ pub fn event(agent: &str, event: &Event, out: &mut dyn Write) -> io::Result<()> 
         Event::Interface(change) => record("interface", agent, change, out),
         Event::Peer(change) => record("peer", agent, change, out),
         Event::Clock(step) => record("clock", agent, step, out),
+        Event::Ovs(change) => record("ovs", agent, change, out),
         Event::Hops(hops) => record("hops", agent, hops, out),
         Event::Outlier(outlier) => record("outlier", agent, outlier, out),
         Event::Counters(counters) => record("counters", agent, counters, out),

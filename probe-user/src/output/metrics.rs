@@ -156,6 +156,11 @@ impl Metrics {
                 InterfaceEvent::Joined => {}
             },
             Event::Peer(change) => self.peer_changed(change, now_ns),
+            Event::Ovs(change) => {
+                if let Some(start) = &mut self.start {
+                    start.ovs = change.ovs.clone().map(Box::new);
+                }
+            }
             Event::Clock(step) => self.own_clock_steps += u64::from(step.peer.is_none()),
             Event::Windows(windows) => {
                 windows.results.iter().for_each(|results| self.window(results, now_ns));

@@ -3,6 +3,7 @@
 pub mod hops;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io::{self, Write};
 use std::net::IpAddr;
 
@@ -14,8 +15,9 @@ use probe_core::observation::{Reply, SendFailure};
 use probe_core::session::Outcome;
 use probe_core::stats::report::{ClockSteps, Counts, Delays, OneWayClock, Path, Patterns, Report, Summary};
 use probe_host::clock::ClockState;
+use probe_host::ovs::PortFacts;
 use probe_io::port::Engine;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::output::fields;
 use crate::output::model::hops::{Hops, Outlier};
@@ -34,6 +36,7 @@ pub enum Event {
     Interface(InterfaceChange),
     Peer(PeerChange),
     Clock(ClockStep),
+    Ovs(OvsChange),
     Windows(Windows),
     Hops(Hops),
     Outlier(Outlier),
@@ -50,6 +53,7 @@ impl Event {
             Self::Interface(_) => ("interface", 1),
             Self::Peer(_) => ("peer", 1),
             Self::Clock(_) => ("clock", 1),
+            Self::Ovs(_) => ("ovs", 1),
             Self::Windows(windows) => ("window", windows.results.len() as u64),
             Self::Hops(_) => ("hops", 1),
             Self::Outlier(_) => ("outlier", 1),
@@ -111,6 +115,7 @@ pub struct Start {
     pub kernel: String,
     pub name: String,
     pub fleet: Option<String>,
+    pub ovs: Option<Box<PortFacts>>,
     pub addresses: Vec<IpAddr>,
     pub port: u16,
     pub ports: Vec<u16>,
@@ -202,6 +207,25 @@ pub struct ClockStep {
     pub by_ns: i64,
     pub left_out: u64,
     pub time: Utc,
+}
+
+/// What Open vSwitch knows of the port has changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OvsChange {
+    pub interface: String,
+    /// `None`: it has no such port any more.
+    pub ovs: Option<PortFacts>,
+    pub time: Utc,
+}
+
+impl fmt::Display for OvsChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "interface {} is ", self.interface)?;
+        match &self.ovs {
+            Some(facts) => write!(f, "now port {facts}"),
+            None => f.write_str("no port of Open vSwitch any more"),
+        }
+    }
 }
 
 /// The results of one report interval.

@@ -29,6 +29,7 @@ pub const RECORDS: &[Record] = &[
             ("kernel", "string", "Kernel release."),
             ("name", "string", "Name of this agent, as peers see it."),
             ("fleet", "string?", "Name of this port in its fleet, HOST/INTERFACE; null without `--hub-credentials`."),
+        ], OVS, &[
             ("addresses", "list of strings", "Addresses that probes are sent from and answered at."),
             ("port", "integer", "UDP port that probes are sent to."),
             ("ports", "list of integers", "UDP ports on which probes are answered."),
@@ -100,6 +101,15 @@ pub const RECORDS: &[Record] = &[
             ("left_out", "integer", "Steps of this clock since its last record that had no record of their own."),
             ("time", "time", "When it was noticed."),
         ]],
+    },
+    Record {
+        kind: "ovs",
+        commands: "agent",
+        meaning: "What Open vSwitch knows of the port has changed.",
+        fields: &[
+            OVS,
+            &[("interface", "string", "Interface."), ("time", "time", "When it was noticed.")],
+        ],
     },
     Record {
         kind: "window",
@@ -498,6 +508,28 @@ const COMPARED: &[Field] = &[
     ("interval_ns", "ns", "Time between two probes of one method."),
     ("attach", "string", "Hook of the receive program."),
     ("peer_attach", "string?", "Hook of the peer's receive program."),
+];
+
+#[rustfmt::skip]
+const OVS: &[Field] = &[
+    ("ovs", "object?", "The port of Open vSwitch that the interface is, by its database; null if it is none, or with `--ovsdb none`."),
+    ("ovs.bridge", "string", "Bridge."),
+    ("ovs.datapath_type", "string", "`system` (the kernel's) or `netdev` (userspace)."),
+    ("ovs.port", "string", "Name of the port; a bond has several interfaces."),
+    ("ovs.interface", "string", "Name of the interface in Open vSwitch; of a veth pair the end in the switch."),
+    ("ovs.type", "string", "Type of the interface: `system`, `internal`, `tap`, `dpdk` …"),
+    ("ovs.ofport", "integer?", "OpenFlow port number; null if the switch could not add the port."),
+    ("ovs.vlan", "integer?", "VLAN of an access port."),
+    ("ovs.iface_id", "string?", "`external_ids:iface-id`, by which OVN and Neutron know the port."),
+    ("ovs.tunnels", "list of objects", "Tunnels of the bridge, and of those that patch ports join to it; at most 16."),
+    ("ovs.tunnels[].name", "string", "Name of the tunnel port."),
+    ("ovs.tunnels[].bridge", "string", "Its bridge."),
+    ("ovs.tunnels[].type", "string", "`vxlan`, `geneve`, `gre` …"),
+    ("ovs.tunnels[].key", "string?", "Identifier of the network (VNI), or `flow`."),
+    ("ovs.tunnels[].remote_ip", "string?", "Address of the other end, or `flow`."),
+    ("ovs.tunnels[].local_ip", "string?", "Address of this end, if it is set."),
+    ("ovs.more_tunnels", "integer", "Tunnels that are not listed."),
+    ("ovs.version", "string?", "Version of Open vSwitch."),
 ];
 
 #[cfg(test)]

@@ -53,6 +53,7 @@ impl Exporter for Text {
             Event::Interface(change) => write_interface(change, out),
             Event::Peer(change) => write_peer(change, out),
             Event::Clock(step) => write_clock(step, out),
+            Event::Ovs(change) => writeln!(out, "{} {change}", change.time.to_second()),
             Event::Windows(windows) => write_windows(windows, columns, out),
             Event::Hops(hops) => {
                 let port = self.start.as_ref().map_or("port", |start| &start.interface);
@@ -217,6 +218,9 @@ fn write_header(start: &Start, columns: Option<usize>, out: &mut dyn Write) -> i
     wrap::write("  reflects  ", &reflected(start), HEADER_INDENT, columns, out)?;
     wrap::write("  answers   ", &answered(start), HEADER_INDENT, columns, out)?;
     wrap::write("  attached  ", &attached(start), HEADER_INDENT, columns, out)?;
+    if let Some(ovs) = &start.ovs {
+        wrap::write("  switch    ", &format!("port {ovs}"), HEADER_INDENT, columns, out)?;
+    }
     wrap::write("  runs as   ", &runs_as(start), HEADER_INDENT, columns, out)?;
     let clock = if start.clock.synchronised {
         let error = duration_u64(start.clock.error_ns);

@@ -68,6 +68,9 @@ pub fn object<const N: usize>(properties: [(&str, Value); N]) -> Value {
 
 pub fn require(schema: &mut Value, name: &str, property: Value) {
     schema["properties"][name] = property;
+    if schema["required"].is_null() {
+        schema["required"] = json!([]);
+    }
     if let Some(required) = schema["required"].as_array_mut()
         && !required.contains(&name.into())
     {

@@ -6,6 +6,7 @@
 use std::fs;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
 use std::process::Command as Program;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -59,6 +60,11 @@ impl OpenVSwitch {
         switch
     }
 
+    /// The socket of the database.
+    pub fn database(&self) -> PathBuf {
+        self.directory.path().join("db.sock")
+    }
+
     /// Runs a command in the namespace.
     pub fn run(&self, line: &str) -> String {
         let directory = self.directory.path().display().to_string();
@@ -72,10 +78,9 @@ impl OpenVSwitch {
     }
 
     pub fn vsctl(&self, arguments: &str) {
-        let socket = self.directory.path().join("db.sock");
         self.run(&format!(
             "ovs-vsctl --db=unix:{} --timeout=20 {arguments}",
-            socket.display()
+            self.database().display()
         ));
     }
 }

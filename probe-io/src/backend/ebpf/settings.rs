@@ -27,7 +27,7 @@ pub(crate) fn settings(facts: &Facts<'_>, policy_generation: u32, rings: Rings, 
         sender_port_v4: facts.sender_port_v4,
         sender_port_v6: facts.sender_port_v6,
         error_estimate: error_estimate(&facts.clock).0,
-        reserved: 0,
+        cold_ports: facts.cold_ports,
         mac: facts.link.mac,
         // Native XDP has no socket buffer, so checksums left to the device are lost.
         partial_checksums: u8::from(facts.mode != AttachMode::XdpNative),
@@ -96,6 +96,7 @@ mod tests {
             other_ports: &[862],
             sender_port_v4: 40_000,
             sender_port_v6: 0,
+            cold_ports: 64,
             clock: ClockState {
                 synchronised: true,
                 error_ns: 1_000,
@@ -131,7 +132,7 @@ mod tests {
             (settings.test_ports, settings.sender_port_v4, settings.sender_port_v6),
             ([1910, 862, 0, 0], 40_000, 0)
         );
-        assert_eq!(settings.unix_offset_ns, 37);
+        assert_eq!((settings.unix_offset_ns, settings.cold_ports), (37, 64));
         assert_eq!(settings.ring_mask, Rings::ONE.mask());
         assert!(ErrorEstimate(settings.error_estimate).synchronised());
         assert_eq!((settings.partial_checksums, settings.ingress_is_second), (1, 1));
@@ -170,6 +171,7 @@ mod tests {
             other_ports: &[],
             sender_port_v4: 0,
             sender_port_v6: 0,
+            cold_ports: 0,
             clock: ClockState {
                 synchronised: false,
                 error_ns: 0,

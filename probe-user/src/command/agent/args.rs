@@ -86,6 +86,11 @@ pub struct AgentArgs {
     )]
     pub cold: Option<String>,
 
+    /// Socket of Open vSwitch's database, which says on which bridge the port is, or none; it is only read
+    /// [default: /var/run/openvswitch/db.sock if it is there]
+    #[arg(long, value_name = "PATH|none")]
+    pub ovsdb: Option<String>,
+
     #[command(flatten)]
     pub fleet: FleetArgs,
 }

@@ -7,10 +7,12 @@ use probe_common::abi::MAX_IN_FLIGHT;
 use probe_common::family::Family;
 use probe_core::agent::config::{Families, MAX_PEERS, ProbeConfig, in_flight};
 use probe_core::engine::Engine;
+use probe_core::hops::HopsConfig;
 
 use crate::command::agent::args::AgentArgs;
 use crate::command::agent::fleet::config::{self as fleet, FleetConfig};
 use crate::command::agent::floor;
+use crate::command::agent::ovs::Ovsdb;
 use crate::command::shared::endpoint::config::{self as endpoint, EndpointConfig, StampingConfig};
 use crate::command::shared::families::{families_of, has, limit};
 use crate::command::shared::values::{self, ConfigError, wrong};
@@ -21,7 +23,7 @@ use crate::output::metrics::{Detail, NoiseFloor};
 use crate::serve::ServeConfig;
 
 /// Highest `--cold`. Each port is used again after 12.8 seconds at the earliest, and Open vSwitch forgets a flow after 10.
-pub const MAX_COLD: u32 = 5;
+pub const MAX_COLD: u64 = 5;
 
 #[derive(Debug, Clone)]
 pub struct AgentConfig {
@@ -42,10 +44,16 @@ pub struct AgentConfig {
     pub noise_floor: Option<NoiseFloor>,
     /// `None` without `--hub-credentials`.
     pub fleet: Option<FleetConfig>,
-    /// Round trips from which on a probe is an outlier; `None`: by the distribution. Used with `--hops` only.
-    pub outlier_ns: Option<u64>,
-    /// Probes per second to each peer that are sent as new flows.
-    pub cold: Option<u32>,
+    /// Where Open vSwitch's facts of the port are read.
+    pub ovsdb: Ovsdb,
+    /// Probes that are sent as new flows; `None` without `--cold`.
+    pub cold: Option<ColdConfig>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ColdConfig {
+    /// Between two probes to the same peer.
+    pub interval_ns: u64,
 }
 
 impl AgentConfig {
@@ -113,9 +121,17 @@ pub fn validate(args: AgentArgs) -> Result<AgentConfig, ConfigError> {
     };
     let groups = u64::from(group.v4) + u64::from(group.v6);
     let named = static_peers.len();
-    let in_flight = in_flight(timeout_ns, interval_ns);
-    let max_peers = max_peers(in_flight, groups);
-    let sessions = groups + named.max(max_peers) as u64;
+    let cold = args
+        .cold
+        .as_deref()
+        .map(|text| cold(text, &common.endpoint.stamping))
+        .transpose()?;
+    common.endpoint.port.cold = cold.is_some();
+    let shortest_ns = cold.map_or(interval_ns, |cold| cold.interval_ns.min(interval_ns));
+    let in_flight = in_flight(timeout_ns, shortest_ns);
+    let sessions_of_peer = 1 + u64::from(cold.is_some());
+    let max_peers = max_peers(in_flight, groups, sessions_of_peer);
+    let sessions = groups + named.max(max_peers) as u64 * sessions_of_peer;
     common.endpoint.port.rings = values::rings(sessions, in_flight, &args.timeout, &args.interval)?;
     let samples = values::other_output("--samples", args.samples, common.output.output.as_ref())?;
     if args.listen.is_none() && args.otlp.is_none() {
@@ -134,13 +150,18 @@ pub fn validate(args: AgentArgs) -> Result<AgentConfig, ConfigError> {
         None | Some("auto") => None,
         Some(text) => Some(outlier_ns(text)?),
     };
-    let cold = args
-        .cold
-        .as_deref()
-        .map(|text| cold(text, &common.endpoint.stamping))
-        .transpose()?;
-    let has_hops = common.endpoint.hops.is_some();
+    let ovsdb = Ovsdb::parse(args.ovsdb.as_deref())?;
     let otlp = otlp(args.otlp.as_deref(), args.otlp_headers, args.otlp_ca)?;
+    let delays = serve.is_some() || otlp.is_some() || fleet.is_some();
+    if let Some(hops) = &mut common.endpoint.hops {
+        hops.core = HopsConfig {
+            samples: samples.is_some(),
+            delays: serve.is_some() || otlp.is_some(),
+            outlier_ns,
+            timeout_ns,
+        };
+    }
+    let has_hops = common.endpoint.hops.is_some();
     Ok(AgentConfig {
         endpoint: common.endpoint,
         legacy_peers: args.legacy_peers,
@@ -160,7 +181,7 @@ pub fn validate(args: AgentArgs) -> Result<AgentConfig, ConfigError> {
             first_ssid: values::first_ssid(),
             max_peers,
             samples: samples.is_some() || fleet.is_some() || has_hops,
-            delays: serve.is_some() || otlp.is_some() || fleet.is_some(),
+            delays,
         },
         duration_ns: common.duration_ns,
         output: OutputConfig {
@@ -172,7 +193,7 @@ pub fn validate(args: AgentArgs) -> Result<AgentConfig, ConfigError> {
         metrics_detail: args.metrics_detail.unwrap_or_default(),
         noise_floor: args.noise_floor.as_deref().map(floor::read).transpose()?,
         fleet,
-        outlier_ns,
+        ovsdb,
         cold,
     })
 }
@@ -188,12 +209,14 @@ fn outlier_ns(text: &str) -> Result<u64, ConfigError> {
 }
 
 /// `--cold`.
-fn cold(text: &str, stamping: &StampingConfig) -> Result<u32, ConfigError> {
+fn cold(text: &str, stamping: &StampingConfig) -> Result<ColdConfig, ConfigError> {
     if stamping.engine == Engine::Socket {
         return wrong("--cold needs kernel programs, which --engine socket does not use; drop one of the two");
     }
     match text.parse() {
-        Ok(rate) if (1..=MAX_COLD).contains(&rate) => Ok(rate),
+        Ok(rate) if (1..=MAX_COLD).contains(&rate) => Ok(ColdConfig {
+            interval_ns: 1_000_000_000 / rate,
+        }),
         _ => wrong(format!(
             "--cold '{text}' is not a number of probes a second; use 1 to {MAX_COLD}: with more, a switch still knows the flow \
              when its port comes again"
@@ -220,10 +243,10 @@ fn flag(error: impl ToString) -> ConfigError {
     ConfigError::Flag(error.to_string())
 }
 
-/// How many peers, each with a session of its own beside the groups' sessions, fit into the in-flight rings.
-fn max_peers(in_flight: u64, groups: u64) -> usize {
+/// How many peers, each with sessions of its own beside the groups' sessions, fit into the in-flight rings.
+fn max_peers(in_flight: u64, groups: u64, sessions_of_peer: u64) -> usize {
     let sessions = u64::from(MAX_IN_FLIGHT) / in_flight.max(1);
-    usize::try_from(sessions.saturating_sub(groups)).map_or(MAX_PEERS, |peers| peers.min(MAX_PEERS))
+    usize::try_from(sessions.saturating_sub(groups) / sessions_of_peer).map_or(MAX_PEERS, |peers| peers.min(MAX_PEERS))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 pub mod config;
 pub mod targets;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::future::pending;
 use std::net::IpAddr;
@@ -16,19 +17,21 @@ use nix::unistd::User;
 use probe_core::agent::Agent;
 use probe_core::agent::event::Event;
 use probe_core::reflector::SessionKey;
+use probe_core::text::plain;
 use probe_host::clock::clock_identity;
 use probe_host::link::TargetRefusal;
+use probe_host::ovs::{PortFacts, Tunnel};
 use probe_hub::agent::{Link, LinkConfig, LinkThread, RefusedTarget, Request, Status};
 use probe_hub::message::assignment::Assignment;
 use probe_hub::message::event::Session;
-use probe_hub::message::presence::Presence;
+use probe_hub::message::presence::{BRIDGE, Presence, TUNNEL};
 use probe_hub::name::PortName;
 use probe_io::port::Port;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{Mutex, mpsc};
 
 use crate::command::agent::config::AgentConfig;
-use crate::command::agent::fleet::config::FleetConfig;
+use crate::command::agent::fleet::config::{FleetConfig, MAX_LABEL_LEN};
 use crate::command::shared::host::{kernel_release, refusals};
 use crate::command::shared::introductions::nonce;
 
@@ -42,6 +45,8 @@ const CLOCK_HASH_LEN: usize = 8;
 pub struct Fleet {
     link: Link,
     presence: Presence,
+    /// Those that the user gave.
+    labels: BTreeMap<String, String>,
     /// The last assignment, while the routes to its new targets are looked up.
     unchecked: Option<Assignment>,
     /// The assignment before that, to apply it again when addresses change.
@@ -88,7 +93,13 @@ pub fn prepare(config: &FleetConfig, user: Option<&str>) -> Result<LinkThread> {
 
 impl Fleet {
     /// Announces the port. `thread` is of [`prepare`].
-    pub fn start(thread: LinkThread, fleet: &FleetConfig, config: &AgentConfig, port: &Port) -> Result<Self> {
+    pub fn start(
+        thread: LinkThread,
+        fleet: &FleetConfig,
+        config: &AgentConfig,
+        port: &Port,
+        facts: Option<&PortFacts>,
+    ) -> Result<Self> {
         let presence = Presence {
             port: fleet.port.clone(),
             boot: nonce(),
@@ -97,7 +108,7 @@ impl Fleet {
             udp_port: config.endpoint.port.test_port,
             interval_ns: config.core.interval_ns,
             max_peers: fleet.max_peers,
-            labels: fleet.labels.clone(),
+            labels: labels(&fleet.labels, facts),
             clock: clock_hash()?,
             attach: String::new(),
             kernel: kernel_release(),
@@ -115,6 +126,7 @@ impl Fleet {
         Ok(Self {
             link: Link::start(thread, link, presence.clone())?,
             presence,
+            labels: fleet.labels.clone(),
             unchecked: None,
             assignment: None,
             unreachable: Vec::new(),
@@ -125,8 +137,9 @@ impl Fleet {
     }
 
     /// Announces what has changed. Returns whether the addresses have.
-    pub fn follow(&mut self, port: &Port, interval_ns: u64) -> bool {
-        let presence = current(self.presence.clone(), port, interval_ns);
+    pub fn follow(&mut self, port: &Port, interval_ns: u64, facts: Option<&PortFacts>) -> bool {
+        let mut presence = current(self.presence.clone(), port, interval_ns);
+        presence.labels = labels(&self.labels, facts);
         let has_moved = presence.addresses != self.presence.addresses;
         if presence != self.presence {
             self.link.set_presence(presence.clone());
@@ -271,6 +284,21 @@ fn current(mut presence: Presence, port: &Port, interval_ns: u64) -> Presence {
     presence
 }
 
+/// Those that the user `gave`, and those that Open vSwitch gives to the port.
+fn labels(given: &BTreeMap<String, String>, facts: Option<&PortFacts>) -> BTreeMap<String, String> {
+    let Some(facts) = facts else { return given.clone() };
+    let networks: BTreeSet<_> = facts.tunnels.iter().map(Tunnel::network).collect();
+    let networks = Vec::from_iter(networks).join(", ");
+    let labels = [
+        (BRIDGE, facts.bridge.clone()),
+        (TUNNEL, plain(&networks, MAX_LABEL_LEN)),
+    ];
+    let labels = labels.into_iter().filter(|(_, value)| !value.is_empty());
+    let mut labels: BTreeMap<_, _> = labels.map(|(name, value)| (name.to_owned(), value)).collect();
+    labels.extend(given.clone());
+    labels
+}
+
 /// Equal on two agents on one clock, in hexadecimal digits.
 fn clock_hash() -> Result<String> {
     let identity = clock_identity().context("cannot identify this host's clock")?;
@@ -279,4 +307,42 @@ fn clock_hash() -> Result<String> {
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::fixtures::port_facts;
+
+    #[test]
+    fn bridge_and_tunnel_are_labels_unless_the_user_gives_others() {
+        let shown = |given: &[(&str, &str)], facts: Option<&PortFacts>| {
+            let given = given.iter().map(|&(name, value)| (name.to_owned(), value.to_owned()));
+            let labels = labels(&given.collect(), facts);
+            Vec::from_iter(labels.iter().map(|(name, value)| format!("{name}={value}")))
+        };
+        let rack = &[("rack", "r7")][..];
+        assert_eq!(shown(rack, None), ["rack=r7"]);
+        let mut facts = port_facts();
+        assert_eq!(
+            shown(rack, Some(&facts)),
+            ["bridge=br-int", "rack=r7", "tunnel=vxlan 42"]
+        );
+        assert_eq!(
+            shown(&[("tunnel", "blue")], Some(&facts)),
+            ["bridge=br-int", "tunnel=blue"]
+        );
+        let other = |number: u8| Tunnel {
+            kind: "geneve".to_owned(),
+            key: Some(number.to_string()),
+            ..Tunnel::default()
+        };
+        facts.tunnels.extend([other(1), other(1)]);
+        assert_eq!(shown(&[], Some(&facts)), ["bridge=br-int", "tunnel=geneve 1, vxlan 42"]);
+        facts.tunnels = (0..16).map(other).collect();
+        let long = shown(&[], Some(&facts)).remove(1);
+        assert_eq!(long.len(), "tunnel=".len() + MAX_LABEL_LEN);
+        facts.tunnels.clear();
+        assert_eq!(shown(&[], Some(&facts)), ["bridge=br-int"]);
+    }
 }

@@ -24,13 +24,16 @@ use probe_io::udp::batch::MAX_BATCH;
 use probe_io::udp::sockets::PassedUp;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
+use crate::command::agent::cold::ColdProbes;
 use crate::command::agent::config::AgentConfig;
 use crate::command::agent::fleet::{self, Fleet, Work};
 use crate::command::agent::follow::follow;
 use crate::command::agent::legacy::{self, LegacyPeers};
+use crate::command::agent::ovs::Switch;
 use crate::command::agent::site::AgentSite;
 use crate::command::shared::endpoint::Endpoint;
 use crate::command::shared::families::{families_of, warn_of_late};
+use crate::command::shared::hops::HopStamps;
 use crate::command::shared::host::{POLL_INTERVAL, addresses_of, check_peers, host_name};
 use crate::command::shared::reload::Reloader;
 use crate::command::shared::replies::MismatchWarnings;
@@ -95,6 +98,7 @@ pub async fn run(mut config: AgentConfig, reloader: Reloader<AgentConfig>) -> Re
         .as_ref()
         .map(|fleet| fleet::prepare(fleet, user))
         .transpose()?;
+    let ovsdb = config.ovsdb.connect();
     let (endpoint, privileges) = Endpoint::open(&config.endpoint, &mut service).await?;
     // Threads inherit the privileges that are left.
     let metrics = Arc::new(Mutex::new(Metrics::new(
@@ -115,19 +119,27 @@ pub async fn run(mut config: AgentConfig, reloader: Reloader<AgentConfig>) -> Re
     reporter.set_feed(feed.clone());
     warn_of_late(&config.endpoint.port);
     let legacy = LegacyPeers::open(&config, &endpoint.port, monotonic_ns()).await?;
+    let switch = match ovsdb {
+        Some(source) => Some(Switch::follow(source, &config.endpoint.port.interface).await?),
+        None => None,
+    };
+    let facts = switch.as_ref().and_then(Switch::facts);
     let fleet = config.fleet.as_ref().zip(fleet_thread);
     let fleet = fleet
-        .map(|(fleet, thread)| Fleet::start(thread, fleet, &config, &endpoint.port))
+        .map(|(fleet, thread)| Fleet::start(thread, fleet, &config, &endpoint.port, facts))
         .transpose()?;
+    reporter.set_ovs(facts);
     reporter.set_fleet(fleet.as_ref().map(Fleet::port));
     reporter.start(&config.endpoint, Some(&config.core), &endpoint.port, privileges)?;
     let started_ns = monotonic_ns();
     let mut agent = Agent::new(config.core.clone(), started_ns);
     agent.set_policy(endpoint.port.policy());
     let mut run = Run {
+        cold: ColdProbes::new(&config, started_ns),
         legacy,
         agent,
         fleet,
+        switch,
         over_ns: config
             .duration_ns
             .map_or(u64::MAX, |duration_ns| started_ns + duration_ns),
@@ -182,8 +194,12 @@ struct Run {
     endpoint: Endpoint,
     agent: Agent,
     legacy: Option<LegacyPeers>,
+    /// With `--cold`.
+    cold: Option<ColdProbes>,
     /// With `--hub-credentials`.
     fleet: Option<Fleet>,
+    /// Where Open vSwitch has a database.
+    switch: Option<Switch>,
     reporter: Reporter,
     /// When `--duration` ends; the maximum without one, or after its end.
     over_ns: u64,
@@ -235,9 +251,15 @@ impl Run {
                 }
                 Wake::PassedUp(PassedUp::Control { packet, from }) => {
                     let Endpoint {
-                        introductions, port, ..
+                        introductions,
+                        port,
+                        hops,
+                        ..
                     } = &mut self.endpoint;
-                    if let Some((peer, identity)) = introductions.take(&packet, from, port, &mut self.agent) {
+                    let is_of_hops = hops.as_mut().is_some_and(|hops| hops.take_answer(&packet));
+                    if !is_of_hops
+                        && let Some((peer, identity)) = introductions.take(&packet, from, port, &mut self.agent)
+                    {
                         self.reporter.introduced(peer, &identity);
                     }
                 }
@@ -250,20 +272,27 @@ impl Run {
         Ok(())
     }
 
+    /// Whether the run is over. The far halves of the last probes are still waited for.
+    fn is_over(&mut self) -> bool {
+        if !self.is_settled() {
+            return false;
+        }
+        let hops = self.endpoint.hops.as_mut();
+        hops.is_none_or(|hops| hops.has_waited(monotonic_ns()))
+    }
+
     /// Whether nothing more will be sent or expected. A hub may assign peers at any time.
-    fn is_over(&self) -> bool {
+    fn is_settled(&self) -> bool {
         (self.agent.has_stopped() || self.fleet.is_none())
             && self.agent.is_settled()
             && self.legacy.as_ref().is_none_or(LegacyPeers::is_settled)
+            && self.cold.as_ref().is_none_or(ColdProbes::is_settled)
     }
 
     /// Sends the probes that are due, and the next ones on time, before replies are looked at. A turn of the runtime, another
     /// deadline, or a stall, in which probes were missed, ends it.
     fn send_ahead(&mut self) {
-        let end_ns = self
-            .legacy_deadline_ns()
-            .min(self.over_ns)
-            .min(self.turned_ns + TURN_NS);
+        let end_ns = self.other_deadline_ns().min(self.over_ns).min(self.turned_ns + TURN_NS);
         let mut sent = 0;
         loop {
             let now_ns = monotonic_ns();
@@ -296,12 +325,25 @@ impl Run {
             self.over_ns = u64::MAX;
             self.agent.stop_sending();
             self.legacy.iter_mut().for_each(LegacyPeers::stop_sending);
+            self.cold.iter_mut().for_each(ColdProbes::stop_sending);
         }
         self.send_due(now_ns);
+        if let Some(cold) = &mut self.cold {
+            cold.work(&mut self.endpoint.port, now_ns, taken_until_ns);
+        }
         if let Some(legacy) = &mut self.legacy {
             legacy.work(&self.agent, now_ns);
         }
+        if let Some(hops) = &mut self.endpoint.hops {
+            hops.take(now_ns);
+        }
         self.report_events(now_ns)?;
+        let test_port = self.config.endpoint.port.test_port;
+        if let Some(hops) = &mut self.endpoint.hops {
+            hops.expire(now_ns);
+            hops.ask_by(&self.endpoint.port, test_port, now_ns);
+        }
+        self.report_hops()?;
         // A peer that has just come up is asked at once: it can say goodbye only then. Authenticated mode has no identity exchange.
         if self.config.endpoint.stamping.key.is_none() {
             let Endpoint {
@@ -376,7 +418,14 @@ impl Run {
     /// Returns T4 of the last reply taken if more are waiting.
     fn take_samples(&mut self) -> Option<u64> {
         let now_ns = monotonic_ns();
-        self.endpoint.port.drain(|reply| self.agent.reply(reply, now_ns))
+        let Self {
+            agent, cold, endpoint, ..
+        } = self;
+        endpoint.port.drain(|reply| {
+            if !cold.as_mut().is_some_and(|cold| cold.take(reply, now_ns)) {
+                agent.reply(reply, now_ns);
+            }
+        })
     }
 
     fn report_events(&mut self, now_ns: u64) -> Result<()> {
@@ -392,10 +441,16 @@ impl Run {
             if let Some(fleet) = &mut self.fleet {
                 fleet.note(&event, &self.agent, &self.endpoint.port);
             }
+            if let Some(hops) = &mut self.endpoint.hops {
+                hops.note(&event, now_ns);
+            }
             self.reporter.event(event)?;
         }
         if let Some(legacy) = &mut self.legacy {
             legacy.report(&mut self.reporter)?;
+        }
+        while let Some(event) = self.cold.as_mut().and_then(ColdProbes::poll_event) {
+            self.reporter.event(event)?;
         }
         if let Some(fleet) = &mut self.fleet {
             fleet.flush(self.agent.held_window_end_ns());
@@ -404,8 +459,16 @@ impl Run {
             let held = [
                 self.agent.held_window_end_ns(),
                 self.legacy.as_ref().and_then(LegacyPeers::held_window_end_ns),
+                self.cold.as_ref().and_then(ColdProbes::held_window_end_ns),
             ];
             self.reporter.flush_windows(held.into_iter().flatten().min())?;
+        }
+        Ok(())
+    }
+
+    fn report_hops(&mut self) -> Result<()> {
+        while let Some(event) = self.endpoint.hops.as_mut().and_then(HopStamps::poll_event) {
+            self.reporter.hop_event(&event)?;
         }
         Ok(())
     }
@@ -415,13 +478,17 @@ impl Run {
         if self.has_more {
             return self.next_round_ns(0);
         }
-        let deadline_ns = self.agent.next_deadline().unwrap_or(u64::MAX);
-        self.next_round_ns(deadline_ns.min(self.legacy_deadline_ns()).min(self.over_ns))
+        let hops_ns = self.endpoint.hops.as_ref().map(HopStamps::next_deadline_ns);
+        let deadline_ns = self.agent.next_deadline().into_iter().chain(hops_ns).min();
+        let deadline_ns = deadline_ns.unwrap_or(u64::MAX);
+        self.next_round_ns(deadline_ns.min(self.other_deadline_ns()).min(self.over_ns))
     }
 
-    fn legacy_deadline_ns(&self) -> u64 {
+    /// The next deadline beside those of the warm sessions.
+    fn other_deadline_ns(&self) -> u64 {
         let legacy_ns = self.legacy.as_ref().and_then(LegacyPeers::next_deadline);
-        legacy_ns.unwrap_or(u64::MAX)
+        let cold_ns = self.cold.as_ref().and_then(ColdProbes::next_deadline);
+        legacy_ns.into_iter().chain(cold_ns).min().unwrap_or(u64::MAX)
     }
 
     /// When the round for a deadline begins. A round that took longer than [`MIN_ROUND_NS`] is followed by the next at once.
@@ -481,11 +548,21 @@ impl Run {
         if let Some(legacy) = &mut self.legacy {
             legacy.follow(&events, &self.endpoint.port).await;
         }
+        if let Some(cold) = &mut self.cold {
+            cold.follow(&self.agent, monotonic_ns());
+        }
+        if let Some(switch) = &mut self.switch
+            && switch.poll(!events.is_empty()).await
+        {
+            let interface = &self.config.endpoint.port.interface;
+            self.reporter.ovs_changed(interface, switch.facts())?;
+        }
         let interval_ns = self.config.core.interval_ns;
+        let facts = self.switch.as_ref().and_then(Switch::facts);
         if self
             .fleet
             .as_mut()
-            .is_some_and(|fleet| fleet.follow(&self.endpoint.port, interval_ns))
+            .is_some_and(|fleet| fleet.follow(&self.endpoint.port, interval_ns, facts))
         {
             self.assign();
         }
@@ -566,10 +643,18 @@ impl Run {
         }
         self.endpoint.end(&mut self.service, is_followed);
         let now_ns = monotonic_ns();
-        let summaries = self.agent.finish(now_ns);
+        let mut summaries = self.agent.finish(now_ns);
+        summaries.extend(self.cold.iter_mut().flat_map(|cold| cold.finish(now_ns)));
         let legacy_summaries = self.legacy.as_mut().map(|legacy| legacy.finish(&self.agent, now_ns));
         let legacy_summaries = legacy_summaries.unwrap_or_default();
+        if let Some(hops) = &mut self.endpoint.hops {
+            hops.take(now_ns);
+        }
         self.report_events(now_ns)?;
+        if let Some(hops) = &mut self.endpoint.hops {
+            hops.finish(now_ns);
+        }
+        self.report_hops()?;
         let test_port = self.config.endpoint.port.test_port;
         self.mismatches.follow(&self.endpoint.port.mismatches(), test_port);
         let counters = self.counters()?;

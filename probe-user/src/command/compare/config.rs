@@ -93,6 +93,7 @@ pub fn validate(args: CompareArgs) -> Result<CompareConfig, ConfigError> {
             probing: true,
             rings: Rings::ONE,
             log_level: 0,
+            cold: false,
             answering: Answering::default(),
             interface: args.iface,
         },

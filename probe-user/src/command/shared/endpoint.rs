@@ -10,13 +10,16 @@ use futures_util::FutureExt as _;
 use log::warn;
 use probe_core::identity::Identity;
 use probe_core::reflector::SessionKey;
+use probe_host::clock::monotonic_ns;
 use probe_host::privileges::{Capability, Privileges, reduce};
+use probe_io::hops::HopConfig;
 use probe_io::port::{Engine, Inherited, Port, PortConfig, PortError, PortEvent};
 use probe_io::udp::sockets::PassedUp;
 use probe_io::udp::stamped::Received;
 use tokio::time::Interval;
 
-use crate::command::shared::endpoint::config::{EndpointConfig, StampingConfig};
+use crate::command::shared::endpoint::config::{EndpointConfig, HopStampsConfig, StampingConfig};
+use crate::command::shared::hops::HopStamps;
 use crate::command::shared::host::{WITHOUT_EBPF, check_host};
 use crate::command::shared::introductions::{Introductions, clock_key, own_identity};
 use crate::command::shared::reflector::UserReflector;
@@ -29,6 +32,8 @@ const MAX_WAITING: usize = 256;
 pub struct Endpoint {
     pub port: Port,
     pub introductions: Introductions,
+    /// With `--hops`.
+    pub hops: Option<HopStamps>,
     reflector: UserReflector,
     responder: ResponderService,
 }
@@ -46,6 +51,7 @@ impl Endpoint {
         let port = open(port_config.clone(), stamping, &mut inherited).await?;
         inherited.discard();
         let mut responder = ResponderService::load(&port_config.interface, config.responder);
+        let hops = config.hops.as_ref().map(|hops| attach_hops(hops, &port)).transpose()?;
         let user = config.user.as_deref();
         // The programs are attached again when a deleted interface comes back.
         let attaches = (port.engine() == Engine::Ebpf).then_some(Capability::CAP_NET_ADMIN);
@@ -60,6 +66,7 @@ impl Endpoint {
             reflector: UserReflector::new(port_config, stamping, &port),
             port,
             introductions,
+            hops,
             responder,
         };
         Ok((endpoint, privileges))
@@ -83,8 +90,20 @@ impl Endpoint {
 
     /// Answers a packet that came to a test port's socket, or counts why not.
     pub fn answer(&mut self, port: u16, packet: Vec<u8>, received: &Received) {
-        let introductions = &mut self.introductions;
-        self.reflector.answer(port, packet, received, &self.port, introductions);
+        let Self {
+            introductions, hops, ..
+        } = self;
+        self.reflector
+            .answer(port, packet, received, &self.port, introductions, hops.as_mut());
+    }
+
+    /// Takes the hop stamps so far.
+    pub fn take_hops(&mut self) {
+        if let Some(hops) = &mut self.hops {
+            let now_ns = monotonic_ns();
+            hops.take(now_ns);
+            hops.expire(now_ns);
+        }
     }
 
     /// Returns when [`Endpoint::poll`] is due: at each tick, and after a change of the interface. Cancel safe.
@@ -103,6 +122,9 @@ impl Endpoint {
         self.introductions.follow(&self.port);
         self.introductions.follow_addresses(&self.port);
         self.reflector.follow(&self.port);
+        if let Some(hops) = &mut self.hops {
+            hops.follow(&self.port.addresses());
+        }
         events
     }
 
@@ -164,6 +186,16 @@ async fn open(config: PortConfig, stamping: &StampingConfig, inherited: &mut Inh
         PortError::Object(_) => anyhow!("{error}; {WITHOUT_EBPF}"),
         error => error.into(),
     })
+}
+
+fn attach_hops(config: &HopStampsConfig, port: &Port) -> Result<HopStamps> {
+    let observers = HopConfig {
+        host_netns: config.host_netns.clone(),
+        port: port.interface().to_owned(),
+        addresses: port.addresses(),
+        test_ports: port.test_ports(),
+    };
+    HopStamps::attach(observers, config.core)
 }
 
 fn identity(config: &EndpointConfig, port: &Port) -> Identity {

@@ -13,6 +13,7 @@ use probe_io::udp::sockets::Sockets;
 use probe_io::udp::stamped::Received;
 
 use crate::command::shared::endpoint::config::StampingConfig;
+use crate::command::shared::hops::HopStamps;
 use crate::command::shared::introductions::Introductions;
 
 /// Replies whose transmit stamp is awaited. It comes at once or, from drivers that do not stamp, never.
@@ -68,6 +69,7 @@ impl UserReflector {
         received: &Received,
         port: &Port,
         introductions: &mut Introductions,
+        hops: Option<&mut HopStamps>,
     ) {
         let family = Family::of(received.from.ip());
         let (Some(sockets), Some(to)) = (port.sockets(family), received.to) else {
@@ -85,12 +87,19 @@ impl UserReflector {
         if !self.reflector.admits(&arrival, now_ns) {
             return;
         }
-        if !self.reflector.is_authenticated()
-            && let Some(answer) = introductions.answer(&packet, &arrival, port, now_ns)
-        {
+        let answered = if self.reflector.is_authenticated() {
+            None
+        } else {
+            let of_identity = introductions.answer(&packet, &arrival, port, now_ns);
+            let of_hops = || hops?.answer(&packet, &arrival, port, now_ns);
+            of_identity
+                .map(|answer| (answer, Count::IdentityAnswered))
+                .or_else(|| of_hops().map(|answer| (answer, Count::HopsAnswered)))
+        };
+        if let Some((answer, count)) = answered {
             let source = self.reflector.answers_from(&arrival);
             match sockets.answer(to_port, &answer, arrival.from, source, 0) {
-                Ok(_) => self.reflector.count(Count::IdentityAnswered),
+                Ok(_) => self.reflector.count(count),
                 Err(error) => self.unsent(arrival.from, &error),
             }
             return self.take_stamps(family, sockets);

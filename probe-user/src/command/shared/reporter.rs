@@ -17,6 +17,7 @@ use probe_core::lru::Lru;
 use probe_core::reflector::userspace_rates;
 use probe_core::stats::report::Report;
 use probe_host::clock::{monotonic_ns, realtime_ns};
+use probe_host::ovs::PortFacts;
 use probe_host::privileges::Privileges;
 use probe_host::process::in_background;
 use probe_hub::name::PortName;
@@ -60,6 +61,7 @@ pub struct Reporter {
     feed: Option<Feed<Update>>,
     /// Name of the port in its fleet.
     fleet: Option<String>,
+    ovs: Option<PortFacts>,
     /// For outputs that are opened later.
     start: Option<model::Start>,
 }
@@ -94,6 +96,7 @@ impl Reporter {
             utc: UtcOffset::new(monotonic_ns(), realtime_ns()),
             feed: None,
             fleet: None,
+            ovs: None,
             start: None,
         })
     }
@@ -126,6 +129,20 @@ impl Reporter {
     /// The port has this name in its fleet.
     pub fn set_fleet(&mut self, port: Option<&PortName>) {
         self.fleet = port.map(ToString::to_string);
+    }
+
+    /// The port is this one in Open vSwitch.
+    pub fn set_ovs(&mut self, facts: Option<&PortFacts>) {
+        self.ovs = facts.cloned();
+    }
+
+    /// The port is another one in Open vSwitch, or none any more.
+    pub fn ovs_changed(&mut self, interface: &str, facts: Option<&PortFacts>) -> Result<(), OutputError> {
+        self.export(model::Event::Ovs(model::OvsChange {
+            interface: interface.to_owned(),
+            ovs: facts.cloned(),
+            time: Utc::now(),
+        }))
     }
 
     fn export(&mut self, event: model::Event) -> Result<(), OutputError> {
@@ -177,6 +194,7 @@ impl Reporter {
             kernel: kernel_release(),
             name: endpoint.name.clone(),
             fleet: self.fleet.clone(),
+            ovs: self.ovs.clone().map(Box::new),
             addresses: port.addresses(),
             port: config.test_port,
             ports: port.test_ports(),

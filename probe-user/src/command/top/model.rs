@@ -151,7 +151,7 @@ impl Model {
                 }
             }
             Event::Peer(peer) => self.peer(peer),
-            Event::Interface(_) | Event::Clock(_) => {}
+            Event::Interface(_) | Event::Clock(_) | Event::Ovs(_) => {}
         }
     }
 
@@ -159,7 +159,7 @@ impl Model {
         let address = change.peer;
         if let Some(from) = change.moved_from.filter(|_| change.event == "moved") {
             self.peers.remove(&from);
-            for path in [Path::Unicast, Path::Group] {
+            for path in Path::ALL {
                 if let Some(row) = self.rows.remove(&(from, path)) {
                     self.rows.entry((address, path)).or_insert(Row { peer: address, ..row });
                 }

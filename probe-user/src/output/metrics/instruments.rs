@@ -183,6 +183,19 @@ fn of_agent(metrics: &Metrics, walk: &mut Walk<'_>) -> fmt::Result {
         walk.own(&build_info, info(&build))?;
         let agent_info = gauge("kstamp_agent_info", None, "Always 1; this agent, and how it stamps.");
         walk.own(&agent_info, info(&agent))?;
+        if let Some(ovs) = &start.ovs {
+            let text = |value: Option<String>| value.unwrap_or_default();
+            let switch = [
+                ("bridge", ovs.bridge.clone()),
+                ("port", ovs.port.clone()),
+                ("ofport", text(ovs.ofport.map(|number| number.to_string()))),
+                ("datapath", ovs.datapath_type.clone()),
+                ("iface_id", text(ovs.iface_id.clone())),
+                ("version", text(ovs.version.clone())),
+            ];
+            let help = "Always 1; the port of Open vSwitch that the interface is.";
+            walk.own(&gauge("kstamp_ovs_info", None, help), info(&switch))?;
+        }
     }
     let is_up = Value::Int(u64::from(metrics.interface_is_up));
     walk.alone(

@@ -445,6 +445,19 @@ fn named_peers_are_all_shown_and_stay() {
 }
 
 #[test]
+fn the_port_of_open_vswitch_is_shown_as_it_is_now() {
+    let mut metrics = metrics(Detail::Peer, vec![]);
+    let shown = |metrics: &Metrics| lines(&text(metrics.clone()), "kstamp_ovs_info{");
+    let change = |facts| Event::Ovs(fixtures::ovs_change(facts));
+    metrics.event(&change(Some(fixtures::port_facts())), S);
+    let line =
+        r#"kstamp_ovs_info{bridge="br-int",port="p1",ofport="3",datapath="system",iface_id="vm-1",version="3.1.0"} 1"#;
+    assert_eq!(shown(&metrics), [line]);
+    metrics.event(&change(None), S);
+    assert!(shown(&metrics).is_empty());
+}
+
+#[test]
 fn totals_have_no_peer_and_keep_what_a_peer_has_added() {
     let mut metrics = metrics(Detail::Total, vec![good(), fixtures::good_group()]);
     peer_event(&mut metrics, PeerEvent::Up, Found::Multicast, None, S);

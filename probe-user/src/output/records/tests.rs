@@ -20,7 +20,7 @@ use crate::output::field_lists::DISTRIBUTION;
 use crate::output::fixtures;
 use crate::output::jsonl::record;
 use crate::output::left_out::{self, LeftOut};
-use crate::output::model::{Event, InterfaceEvent, PeerEvent, Sample};
+use crate::output::model::{Event, InterfaceEvent, PeerEvent, Sample, Start};
 
 const AGENT: &str = "h1:p1";
 
@@ -108,6 +108,18 @@ fn written() -> Vec<(&'static str, String)> {
         ("hub", text(&|out| hub::jsonl(AGENT, &hub_event, out).unwrap())),
         ("agent", event(Event::Start(start))),
         ("agent", event(Event::Start(fixtures::reflector()))),
+        ("agent", event(Event::Ovs(fixtures::ovs_change(None)))),
+        (
+            "agent",
+            event(Event::Ovs(fixtures::ovs_change(Some(fixtures::port_facts())))),
+        ),
+        (
+            "agent",
+            event(Event::Start(Start {
+                ovs: Some(Box::new(fixtures::port_facts())),
+                ..fixtures::start()
+            })),
+        ),
         ("agent", event(Event::Attach(fixtures::attach_change()))),
         (
             "agent",
@@ -168,8 +180,8 @@ fn flatten(name: &str, value: &Value, fields: &mut Vec<(String, Value)>) {
         Value::Object(_) if ["left_out", "send_failed_by"].contains(&name) => {
             fields.push((name.to_owned(), value.clone()))
         }
-        Value::Object(object) if name == "reply" || !object.contains_key("p999") => {
-            if name == "reply" {
+        Value::Object(object) if ["ovs", "reply"].contains(&name) || !object.contains_key("p999") => {
+            if ["ovs", "reply"].contains(&name) {
                 fields.push((name.to_owned(), value.clone()));
             }
             for (field, value) in object {

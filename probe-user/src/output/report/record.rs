@@ -8,6 +8,7 @@ use probe_core::stats::report::Path;
 use serde::Deserialize;
 
 use crate::output::fields::PathName;
+use crate::output::model::OvsChange;
 use crate::output::time::Utc;
 
 /// Why a line is not a record that a report can use.
@@ -61,6 +62,7 @@ impl Record {
             "interface" => Self::Event(Event::Interface(fields("interface", line)?)),
             "peer" => Self::Event(Event::Peer(fields("peer", line)?)),
             "clock" => Self::Event(Event::Clock(fields("clock", line)?)),
+            "ovs" => Self::Event(Event::Ovs(fields("ovs", line)?)),
             _ => return Err(RecordError::OfAnotherCommand(kind.chars().take(40).collect())),
         };
         let agent = agent.or(unnamed.map(Cow::Borrowed)).ok_or(RecordError::NoAgent)?;
@@ -211,6 +213,7 @@ pub enum Event {
     Interface(Interface),
     Peer(Peer),
     Clock(Clock),
+    Ovs(OvsChange),
 }
 
 impl From<Event> for Happening {
@@ -220,6 +223,7 @@ impl From<Event> for Happening {
             Event::Interface(change) => change.into(),
             Event::Peer(change) => change.into(),
             Event::Clock(step) => step.into(),
+            Event::Ovs(change) => change.into(),
         }
     }
 }
@@ -277,6 +281,15 @@ impl From<Peer> for Happening {
         Self {
             time: peer.time,
             text: format!("peer {}{name} {}{from}{reason}", peer.peer, peer.event),
+        }
+    }
+}
+
+impl From<OvsChange> for Happening {
+    fn from(change: OvsChange) -> Self {
+        Self {
+            time: change.time,
+            text: change.to_string(),
         }
     }
 }

@@ -88,11 +88,44 @@ fn a_long_reason_is_wrapped() {
 }
 
 #[test]
+fn the_header_names_the_port_of_open_vswitch() {
+    assert!(!text(Event::Start(start())).contains("  switch "));
+    let mut facts = port_facts();
+    facts.tunnels.push(Tunnel::default());
+    facts.more_tunnels = 30;
+    let in_switch = |facts| {
+        text(Event::Start(Start {
+            ovs: Some(Box::new(facts)),
+            ..start()
+        }))
+    };
+    let header = in_switch(facts.clone());
+    assert!(
+        header.contains(
+            "\n  switch    port p1 of bridge br-int, internal, OpenFlow port 3, VLAN 7, iface-id vm-1; system\n"
+        ),
+        "{header}"
+    );
+    assert!(header.contains("Open vSwitch 3.1.0; 32 tunnels\n"), "{header}");
+    facts.ofport = None;
+    assert!(in_switch(facts).contains("without an OpenFlow port: the switch could not add it"));
+}
+
+#[test]
 fn each_change_is_a_line() {
     let table = [
         (
             Event::Attach(attach_change()),
             "now receiving by generic XDP: p1 dropped the replies that native XDP transmitted",
+        ),
+        (
+            Event::Ovs(ovs_change(Some(port_facts()))),
+            "interface p1 is now port p1 of bridge br-int, internal, OpenFlow port 3, VLAN 7, iface-id vm-1; system datapath, \
+             Open vSwitch 3.1.0; vxlan 42 from 172.16.0.1 to 172.16.0.2",
+        ),
+        (
+            Event::Ovs(ovs_change(None)),
+            "interface p1 is no port of Open vSwitch any more",
         ),
         (
             Event::Interface(interface_change(InterfaceEvent::Down)),

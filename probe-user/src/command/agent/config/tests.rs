@@ -12,7 +12,6 @@ use probe_io::port::{Choice, Engine};
 
 use super::*;
 use crate::command::reflect::ReflectConfig;
-use crate::command::shared::endpoint::config::HopsFlags;
 use crate::command::shared::families::DEFAULT_GROUPS;
 use crate::command::{Command, ParseError, parse, read};
 use crate::output::AgentFormat;
@@ -506,23 +505,44 @@ fn hops_are_stamped_on_request() {
         (config.endpoint.hops, config.core.samples, config.cold),
         (None, false, None)
     );
-    let config = agent("--hops");
-    assert_eq!(config.endpoint.hops, Some(HopsFlags { host_netns: None }));
+    let config = agent("--hops --timeout 1s");
     assert!(config.core.samples, "each probe is split");
-    assert_eq!(config.outlier_ns, None, "by the distribution");
-    let host_netns = Some("/proc/self/ns/net".into());
-    let flags = "--hops --host-netns /proc/self/ns/net";
-    assert_eq!(agent(flags).endpoint.hops, Some(HopsFlags { host_netns }));
-    assert_eq!(reflect(flags).endpoint.hops, agent(flags).endpoint.hops);
-    assert_eq!(agent("--hops --outlier 1ms").outlier_ns, Some(1_000_000));
-    assert_eq!(agent("--hops --outlier auto").outlier_ns, None);
+    let hops = config.endpoint.hops.unwrap();
+    assert_eq!(hops.host_netns, None);
+    let expected = HopsConfig {
+        samples: false,
+        delays: false,
+        outlier_ns: None,
+        timeout_ns: 1_000_000_000,
+    };
+    assert_eq!(hops.core, expected);
+    let hops = |flags: &str| agent(flags).endpoint.hops.unwrap();
+    assert!(hops("--hops --samples s").core.samples);
+    assert!(hops("--hops --listen 127.0.0.1:9862").core.delays);
+    assert_eq!(hops("--hops --outlier 1ms").core.outlier_ns, Some(1_000_000));
+    assert_eq!(hops("--hops --outlier auto").core.outlier_ns, None);
+    let (flags, file) = (
+        "--hops --host-netns /proc/self/ns/net",
+        Some("/proc/self/ns/net".into()),
+    );
+    assert_eq!(hops(flags).host_netns, file);
+    assert_eq!(reflect(flags).endpoint.hops.unwrap().host_netns, file);
 }
 
 #[test]
 fn cold_probes_are_sent_on_request() {
-    for (flags, expected) in [("", None), ("--cold 1", Some(1)), ("--cold 5", Some(MAX_COLD))] {
-        assert_eq!(agent(flags).cold, expected, "{flags}");
+    for (flags, interval_ns) in [
+        ("", None),
+        ("--cold 1", Some(1_000_000_000)),
+        ("--cold 5", Some(200_000_000)),
+    ] {
+        let config = agent(flags);
+        assert_eq!(config.cold.map(|cold| cold.interval_ns), interval_ns, "{flags}");
+        assert_eq!(config.endpoint.port.cold, interval_ns.is_some(), "{flags}");
     }
+    // Two sessions of each peer share the room.
+    let most = |flags: &str| agent(flags).core.max_peers;
+    assert_eq!(most("--interval 100us --cold 1"), most("--interval 100us") / 2);
 }
 
 #[test]

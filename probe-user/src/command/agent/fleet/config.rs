@@ -25,7 +25,7 @@ const DEFAULT_MAX_PEERS: usize = 64;
 
 const MAX_LABELS: usize = 16;
 /// Longest name or value of a label.
-const MAX_LABEL_LEN: usize = 64;
+pub const MAX_LABEL_LEN: usize = 64;
 
 #[derive(Debug, Clone)]
 pub struct FleetConfig {

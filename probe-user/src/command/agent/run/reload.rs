@@ -61,7 +61,7 @@ impl Run {
     fn has_room_for(&self, config: &AgentConfig) -> bool {
         let port = &self.config.endpoint.port;
         let named = config.core.static_peers.len() + self.agent.assigned().len();
-        let sessions = port.groups.len() + port.late.len() + named;
+        let sessions = port.groups.len() + port.late.len() + named * (1 + usize::from(port.cold));
         self.endpoint.port.engine() == Engine::Socket || port.rings.hold(sessions as u64, config.core.in_flight())
     }
 
@@ -91,6 +91,7 @@ impl Run {
         self.legacy
             .iter_mut()
             .for_each(|legacy| LegacyPeers::reconfigure(legacy, &core, now_ns));
+        self.cold.iter_mut().for_each(|cold| cold.reconfigure(&core, now_ns));
         if reload.changes(&["report"]) {
             if let Some(exporter) = &self.exporter {
                 exporter.set_report(Duration::from_nanos(core.report_ns));

@@ -178,7 +178,7 @@ impl Source<'_> {
         };
         OfPeer {
             peer,
-            paths: [Path::Unicast, Path::Group].into_iter().filter_map(of_path).collect(),
+            paths: Path::ALL.into_iter().filter_map(of_path).collect(),
         }
     }
 
@@ -192,12 +192,8 @@ impl Source<'_> {
         let query = Query::read(query, &["peer", "path", "by", "since", "limit"]).map_err(bad)?;
         let peer: Option<IpAddr> = query.value("peer", "an address").map_err(bad)?;
         let peer = peer.ok_or_else(|| bad("peer is missing; write its address".to_owned()))?;
-        let path = |text: &str| {
-            [Path::Unicast, Path::Group]
-                .into_iter()
-                .find(|path| path.name() == text)
-        };
-        let path = query.parsed("path", "unicast or group", path).map_err(bad)?;
+        let path = |text: &str| Path::ALL.into_iter().find(|path| path.name() == text);
+        let path = query.parsed("path", "unicast, group or cold", path).map_err(bad)?;
         let by = |text: &str| match text {
             "report" => Some(By::Report),
             "minute" => Some(By::Minute),

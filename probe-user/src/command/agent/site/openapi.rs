@@ -9,7 +9,7 @@ use crate::output::records::RECORDS;
 use crate::serve::openapi::{self, fields, get, list, object, parameter, reference, reply, require};
 
 /// Records that are events.
-const EVENTS: [&str; 4] = ["attach", "interface", "peer", "clock"];
+const EVENTS: [&str; 5] = ["attach", "interface", "peer", "clock", "ovs"];
 /// Fields of records that are absent where they have no meaning.
 const ABSENT: [(&str, &str); 5] = [
     ("interface", "group"),
@@ -31,7 +31,7 @@ pub fn document() -> Value {
                 "Windows of the last hour, or minutes of the last day, of one peer and path; the newest first.",
                 &[
                     parameter("peer", &json!({"type": "string", "anyOf": [{"format": "ipv4"}, {"format": "ipv6"}]}), "Address of the peer.", true),
-                    parameter("path", &json!({"enum": ["unicast", "group"], "default": "unicast"}), "How it is probed.", false),
+                    parameter("path", &json!({"enum": ["unicast", "group", "cold"], "default": "unicast"}), "How it is probed.", false),
                     parameter("by", &json!({"enum": ["report", "minute"], "default": "report"}), "Windows, or minutes.", false),
                     parameter("since", &json!({"type": "string", "format": "date-time"}), "Only those that ended later.", false),
                     limit(),

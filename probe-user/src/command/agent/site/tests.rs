@@ -40,6 +40,7 @@ fn site() -> AgentSite {
         change(PeerEvent::Down),
         change(PeerEvent::Moved),
         Event::Interface(fixtures::interface_change(InterfaceEvent::Joined)),
+        Event::Ovs(fixtures::ovs_change(Some(fixtures::port_facts()))),
         Event::Attach(fixtures::attach_change()),
         Event::Clock(fixtures::clock_step(None, 7)),
         Event::Windows(fixtures::windows(vec![good, synced])),
@@ -173,11 +174,12 @@ fn replies_have_the_newest_first_and_say_when_they_are_cut() {
     let all = json_of(&mut site, "/api/v1/events");
     assert_eq!(
         (all["events"].as_array().unwrap().len(), &all["cut"]),
-        (6, &json!(false))
+        (7, &json!(false))
     );
     let peers = json_of(&mut site, "/api/v1/peers");
     assert_eq!(peers["peers"][0]["peer_name"], "<img src=x>");
     assert_eq!(peers["agent"]["attach"]["receive"], "xdp-generic");
+    assert_eq!(peers["agent"]["ovs"]["tunnels"][0]["key"], "42");
     assert_eq!(peers["status"]["updates_lost"], 3);
     assert_eq!(peers["peers"][0]["paths"][0]["recent"]["p50_ns"], json!([161_400]));
     let windows = json_of(&mut site, "/api/v1/windows?peer=10.1.1.6");
@@ -208,7 +210,11 @@ fn wrong_parameters_are_refused_in_one_line() {
         ("events?limit=1&limit=1", 400, "limit is given twice"),
         ("windows", 400, "peer is missing; write its address"),
         ("windows?peer=h2", 400, "peer: 'h2' is not an address"),
-        ("windows?peer=10.1.1.6&path=x", 400, "path: 'x' is not unicast or group"),
+        (
+            "windows?peer=10.1.1.6&path=x",
+            400,
+            "path: 'x' is not unicast, group or cold",
+        ),
         (
             "windows?peer=10.1.1.6&by=hour",
             400,

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use probe_common::stamp;
 use probe_core::auth::Key;
+use probe_core::hops::HopsConfig;
 use probe_core::reflector::policy::Rates;
 use probe_core::reflector::userspace_rates;
 use probe_core::rings::Rings;
@@ -36,12 +37,13 @@ pub struct EndpointConfig {
     /// Probes per second of a volley that this host agrees to; 0: none.
     pub volley_limit: u32,
     /// `None` without `--hops`.
-    pub hops: Option<HopsFlags>,
+    pub hops: Option<HopStampsConfig>,
 }
 
 /// How probes are stamped at the devices of this host.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HopsFlags {
+pub struct HopStampsConfig {
+    pub core: HopsConfig,
     /// The network namespace of the devices; `None`: that of process 1, or else that of this process.
     pub host_netns: Option<PathBuf>,
 }
@@ -115,6 +117,7 @@ pub fn validate(args: EndpointArgs, probing: bool) -> Result<Common, ConfigError
                     allow: values::prefixes("--allow", &args.allow)?,
                     rates,
                 },
+                cold: false,
                 interface: args.iface,
             },
             user: args.user.map(values::user).transpose()?,
@@ -139,13 +142,28 @@ fn volley_limit(text: &str, rates: Rates, stamping: &StampingConfig) -> Result<u
     })
 }
 
-fn hops(args: HopArgs, stamping: &StampingConfig) -> Result<Option<HopsFlags>, ConfigError> {
+fn hops(args: HopArgs, stamping: &StampingConfig) -> Result<Option<HopStampsConfig>, ConfigError> {
     if args.hops && stamping.key.is_some() {
         return wrong(
             "--hops cannot be combined with --key-file: the programs recognise plain probes only; drop one of the two",
         );
     }
-    if let Some(path) = &args.host_netns
+    let host_netns = host_netns(args.host_netns)?;
+    Ok(args.hops.then_some(HopStampsConfig {
+        // Those of a reflector, which has no probes.
+        core: HopsConfig {
+            samples: false,
+            delays: false,
+            outlier_ns: None,
+            timeout_ns: 0,
+        },
+        host_netns,
+    }))
+}
+
+/// `--host-netns`.
+pub fn host_netns(path: Option<PathBuf>) -> Result<Option<PathBuf>, ConfigError> {
+    if let Some(path) = &path
         && let Err(error) = path.metadata()
     {
         return wrong(format!(
@@ -153,9 +171,7 @@ fn hops(args: HopArgs, stamping: &StampingConfig) -> Result<Option<HopsFlags>, C
             path.display()
         ));
     }
-    Ok(args.hops.then_some(HopsFlags {
-        host_netns: args.host_netns,
-    }))
+    Ok(path)
 }
 
 fn stamping(args: &EndpointArgs) -> Result<StampingConfig, ConfigError> {

@@ -70,7 +70,10 @@ fn a_window_reaches_the_hub_before_the_last_one_is_ten_seconds_old() {
     let directory = enrolled();
     let core = agent(&directory, "").unwrap().core;
     assert!(core.report_ns + core.timeout_ns < 10_000_000_000);
-    assert_eq!(agent(&directory, "--report 30s").unwrap().core.report_ns, 30_000_000_000);
+    assert_eq!(
+        agent(&directory, "--report 30s").unwrap().core.report_ns,
+        30_000_000_000
+    );
 }
 
 #[test]

@@ -6,6 +6,21 @@ import { duration, time } from "/web/format.js";
 const MAX_SHOWN = 50;
 const MAX_KEPT = 500;
 
+/** A port of Open vSwitch in words. */
+export function port(ovs) {
+  const tunnels = ovs.tunnels.map((one) => `${one.type} ${one.key ?? ""} to ${one.remote_ip}`);
+  const many = tunnels.length + ovs.more_tunnels;
+  return [
+    `port ${ovs.port} of ${ovs.bridge}`,
+    ovs.ofport === null ? "without an OpenFlow port" : `OpenFlow port ${ovs.ofport}`,
+    ovs.vlan === null ? null : `VLAN ${ovs.vlan}`,
+    ovs.iface_id,
+    `${ovs.datapath_type} datapath`,
+    ovs.version,
+    many > 1 ? `${many} tunnels` : tunnels[0],
+  ].filter(Boolean).join(", ");
+}
+
 function text(record) {
   const of = (value, words) => (value === undefined || value === null ? "" : words(value));
   switch (record.type) {
@@ -18,6 +33,8 @@ function text(record) {
       return `Receives by ${record.receive} from now on: ${record.reason}`;
     case "clock":
       return `${record.peer ? `The clock of ${record.peer}` : "This host’s clock"} was stepped by ${duration(record.by_ns)}`;
+    case "ovs":
+      return `Interface ${record.interface} is ${record.ovs ? `now ${port(record.ovs)}` : "no port of Open vSwitch any more"}`;
     default:
       return record.type;
   }

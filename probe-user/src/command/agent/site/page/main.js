@@ -4,10 +4,10 @@ import { setText, showFacts, showState } from "/web/dom.js";
 import { age, duration } from "/web/format.js";
 import { follow, get } from "/web/stream.js";
 import { Detail } from "./detail.js";
-import { Events } from "./events.js";
+import { Events, port } from "./events.js";
 import { Peers } from "./peers.js";
 
-const KINDS = ["start", "attach", "interface", "peer", "clock", "window", "status"];
+const KINDS = ["start", "attach", "interface", "peer", "clock", "ovs", "window", "status"];
 /** Reasons for which a peer is down and gone. */
 const GONE = ["ended", "no-address"];
 /** The server sends its state this often, whether there are windows or not. */
@@ -36,6 +36,7 @@ function showAgent() {
     ["Probes every", duration(start.interval_ns)],
     ["Version", `${start.version}, Linux ${start.kernel}`],
   ];
+  if (start.ovs) facts.push(["Open vSwitch", port(start.ovs)]);
   if (status?.updates_lost) facts.push(["Records missing here", String(status.updates_lost)]);
   showFacts(byId("facts"), facts);
 }
@@ -93,6 +94,7 @@ function take(record) {
     showAgent();
   } else {
     if (record.type === "attach" && page.start) page.start.attach.receive = record.receive;
+    if (record.type === "ovs" && page.start) page.start.ovs = record.ovs;
     if (record.type === "peer") peers.changed(record);
     events.add(record);
     // The server has dropped the peer's history.

@@ -1,0 +1,171 @@
+//! How long a round trip and its parts ordinarily take, and which probes are outliers.
+
+use std::collections::VecDeque;
+
+use crate::hops::event::{Cause, Excess};
+use crate::hops::split::{PARTS, Split};
+use crate::hops::stamp::{Part, Segment};
+use crate::hops::stamps::Stamps;
+
+/// Windows that are remembered.
+const MAX_WINDOWS: usize = 15;
+
+/// With fewer answered probes in them, no probe is an outlier by the distribution.
+const MIN_PROBES: u64 = 10;
+
+/// An outlier takes longer than the 99th percentile by this factor.
+const FACTOR: u64 = 4;
+
+/// What one window shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Shown {
+    pub probes: u64,
+    /// 99th percentile of the round trips.
+    pub p99_ns: u64,
+    /// Median of each part, and of the rest.
+    pub medians_ns: [Option<u64>; PARTS + 1],
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Ordinary {
+    windows: VecDeque<Shown>,
+    medians_ns: [Option<u64>; PARTS + 1],
+    threshold_ns: Option<u64>,
+}
+
+impl Ordinary {
+    /// A window with answered probes has ended. One odd window changes little, because medians of windows count.
+    pub fn learn(&mut self, shown: Shown) {
+        if self.windows.len() == MAX_WINDOWS {
+            self.windows.pop_front();
+        }
+        self.windows.push_back(shown);
+        let windows = &self.windows;
+        self.medians_ns =
+            std::array::from_fn(|place| median(windows.iter().filter_map(|shown| shown.medians_ns[place])));
+        let probes: u64 = windows.iter().map(|shown| shown.probes).sum();
+        let p99_ns = median(windows.iter().map(|shown| shown.p99_ns));
+        self.threshold_ns = p99_ns
+            .filter(|_| probes >= MIN_PROBES)
+            .map(|p99_ns| p99_ns.saturating_mul(FACTOR));
+    }
+
+    /// Four times the 99th percentile; `None` while too few probes are known.
+    pub fn threshold_ns(&self) -> Option<u64> {
+        self.threshold_ns
+    }
+
+    /// The part that exceeds its ordinary value by most; `None` if that is what is not split.
+    pub fn largest(&self, split: &Split) -> Option<Excess> {
+        let excess = |took_ns: u64, place: usize| took_ns.saturating_sub(self.medians_ns[place].unwrap_or(0));
+        let parts = split.all().into_iter().enumerate();
+        let known = parts.filter_map(|(place, (part, took_ns))| Some((place, part, took_ns?)));
+        let (place, part, took_ns) = known.max_by_key(|&(place, _, took_ns)| excess(took_ns, place))?;
+        (excess(took_ns, place) > excess(split.rest_ns, PARTS)).then_some(Excess {
+            part,
+            took_ns,
+            ordinary_ns: self.medians_ns[place],
+        })
+    }
+}
+
+fn median(values: impl Iterator<Item = u64>) -> Option<u64> {
+    let mut values: Vec<u64> = values.collect();
+    let middle = values.len() / 2;
+    (!values.is_empty()).then(|| *values.select_nth_unstable(middle).1)
+}
+
+/// Why `largest` took long.
+pub(super) fn cause(largest: Excess, own: &Stamps, far: Option<&Stamps>) -> Cause {
+    let Excess {
+        part: Part { segment, direction },
+        took_ns,
+        ordinary_ns,
+    } = largest;
+    let excess_ns = took_ns - ordinary_ns.unwrap_or(0).min(took_ns);
+    let waited = |stamps: Option<&Stamps>, far| {
+        let direction = direction?;
+        let wait_ns = u64::from(stamps?.upcall_ns(direction));
+        // A short wait explains no long delay.
+        let explains = wait_ns > 0 && wait_ns >= excess_ns / 2;
+        explains.then_some(Cause::Upcall {
+            wait_ns,
+            direction,
+            far,
+        })
+    };
+    match segment {
+        Segment::OwnSwitch => waited(Some(own), false).unwrap_or(Cause::Queue),
+        Segment::OwnEncapsulation => Cause::Queue,
+        Segment::Underlay => Cause::Underlay,
+        Segment::FarSwitch => waited(far, true).unwrap_or(Cause::FarSwitch),
+        Segment::FarEncapsulation => Cause::FarSwitch,
+        Segment::Reflector => Cause::Reflector,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::direction::Direction;
+
+    const FORWARD: Option<Direction> = Some(Direction::Forward);
+
+    fn shown(probes: u64, p99_ns: u64, median_ns: u64) -> Shown {
+        Shown {
+            probes,
+            p99_ns,
+            medians_ns: [Some(median_ns); PARTS + 1],
+        }
+    }
+
+    #[test]
+    fn the_threshold_follows_the_last_windows_and_one_odd_window_does_not_move_it() {
+        let mut ordinary = Ordinary::default();
+        for (window, want) in [
+            (shown(9, 100, 50), None),
+            (shown(1, 100, 50), Some(400)),
+            (shown(1, 1_000_000, 50), Some(400)),
+            (shown(1, 110, 50), Some(440)),
+        ] {
+            ordinary.learn(window);
+            assert_eq!(ordinary.threshold_ns(), want);
+        }
+        (0..MAX_WINDOWS).for_each(|_| ordinary.learn(shown(1, 7, 3)));
+        assert_eq!(ordinary.threshold_ns(), Some(28));
+        assert_eq!(ordinary.windows.len(), MAX_WINDOWS);
+        assert_eq!(ordinary.medians_ns, [Some(3); PARTS + 1]);
+    }
+
+    #[test]
+    fn the_cause_is_an_upcall_only_if_the_wait_explains_the_excess() {
+        let mut waited = Stamps::default();
+        waited.note_upcall(Direction::Forward, 500);
+        let none = Stamps::default();
+        let upcall = |far| Cause::Upcall {
+            wait_ns: 500,
+            direction: Direction::Forward,
+            far,
+        };
+        let table = [
+            (Segment::OwnSwitch, FORWARD, 1_008, upcall(false)),
+            (Segment::OwnSwitch, FORWARD, 1_011, Cause::Queue),
+            (Segment::OwnSwitch, Some(Direction::Backward), 1_008, Cause::Queue),
+            (Segment::OwnEncapsulation, FORWARD, 1_008, Cause::Queue),
+            (Segment::FarSwitch, FORWARD, 1_008, upcall(true)),
+            (Segment::FarEncapsulation, FORWARD, 1_008, Cause::FarSwitch),
+            (Segment::Underlay, None, 1_008, Cause::Underlay),
+            (Segment::Reflector, None, 1_008, Cause::Reflector),
+        ];
+        for (segment, direction, took_ns, want) in table {
+            let largest = Excess {
+                part: Part { segment, direction },
+                took_ns,
+                ordinary_ns: Some(8),
+            };
+            assert_eq!(cause(largest, &waited, Some(&waited)), want, "{largest:?}");
+            let without = cause(largest, &none, None);
+            assert!(!matches!(without, Cause::Upcall { .. }), "{without:?}");
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! `kstamp path`: where round trips to one peer spend their time, measured by hand.
+
+pub mod args;
+pub mod config;
+mod forwarding;
+mod output;
+pub mod run;

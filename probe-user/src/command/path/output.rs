@@ -1,0 +1,197 @@
+//! Output of `kstamp path`: one start, outliers, and at the end the split, how Open vSwitch forwards, and a summary.
+
+use std::io::{self, Write};
+use std::net::IpAddr;
+
+use probe_core::stats::report::{Report, Summary};
+use probe_host::ovs::PortFacts;
+use serde::Serialize;
+
+use crate::command::path::forwarding::Forwarding;
+use crate::output::file::OutputFile;
+use crate::output::jsonl::record;
+use crate::output::model::hops::{Hops, Outlier};
+use crate::output::quantity::{count, duration, duration_u64, percent};
+use crate::output::sink::{Control, OutputError, Sink};
+use crate::output::terminal::{Columns, columns_for};
+use crate::output::text::{hops, wrap};
+use crate::output::time::Utc;
+use crate::output::{Format, fields};
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PathStart {
+    pub version: String,
+    pub interface: String,
+    pub peer: IpAddr,
+    pub port: u16,
+    pub ssid: u16,
+    pub count: u64,
+    pub interval_ns: u64,
+    pub timeout_ns: u64,
+    /// The port in Open vSwitch.
+    pub ovs: Option<PortFacts>,
+    pub kernel: String,
+    pub time: Utc,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PathSummary {
+    pub sent: u64,
+    pub received: u64,
+    pub lost: u64,
+    pub late: u64,
+    pub pending: u64,
+    pub send_failed: u64,
+    #[serde(serialize_with = "fields::distribution")]
+    pub rtt_ns: Option<Summary>,
+}
+
+impl PathSummary {
+    pub fn new(report: &Report) -> Self {
+        let counts = &report.counts;
+        Self {
+            sent: counts.sent,
+            received: counts.received,
+            lost: counts.lost,
+            late: counts.late,
+            pending: counts.pending,
+            send_failed: counts.send_failed,
+            rtt_ns: report.rtt_ns,
+        }
+    }
+}
+
+pub struct PathOutput {
+    agent: String,
+    interface: String,
+    format: Format,
+    columns: Columns,
+    sink: Sink,
+}
+
+impl PathOutput {
+    /// `agent` measures at `interface`.
+    pub fn stdout(format: Format, agent: String, interface: &str) -> Result<Self, OutputError> {
+        Ok(Self {
+            columns: columns_for(None),
+            sink: Sink::new(OutputFile::open(None)?, format.notice(&agent))?,
+            interface: interface.to_owned(),
+            agent,
+            format,
+        })
+    }
+
+    pub fn control(&self) -> Control {
+        self.sink.control()
+    }
+
+    pub fn start(&mut self, start: &PathStart) -> Result<(), OutputError> {
+        self.write("start", start, |_, out| write_start(start, out))
+    }
+
+    pub fn outlier(&mut self, outlier: &Outlier) -> Result<(), OutputError> {
+        self.write("outlier", outlier, |columns, out| {
+            hops::write_outlier(outlier, columns, out)
+        })
+    }
+
+    pub fn end(
+        &mut self,
+        hops: Option<&Hops>,
+        forwarding: Option<&Forwarding>,
+        summary: &PathSummary,
+    ) -> Result<(), OutputError> {
+        let port = self.interface.clone();
+        if let Some(hops) = hops {
+            self.write("hops", hops, |columns, out| hops::write(hops, &port, columns, out))?;
+        }
+        if let Some(forwarding) = forwarding {
+            self.write("forwarding", forwarding, |columns, out| {
+                write_forwarding(forwarding, columns, out)
+            })?;
+        }
+        let (format, agent) = (self.format, &self.agent);
+        self.sink.write_last(|out| match format {
+            Format::Text => write_summary(summary, out),
+            Format::Jsonl => record("summary", agent, summary, out),
+        })
+    }
+
+    /// Hands over the output, whose reader has yet to take the rest.
+    pub fn into_sink(self) -> Sink {
+        self.sink
+    }
+
+    fn write(
+        &mut self,
+        kind: &'static str,
+        fields: &impl Serialize,
+        text: impl FnOnce(Option<usize>, &mut dyn Write) -> io::Result<()>,
+    ) -> Result<(), OutputError> {
+        let (format, agent, columns) = (self.format, &self.agent, (self.columns)());
+        self.sink.write(kind, 1, |out| match format {
+            Format::Text => text(columns, out),
+            Format::Jsonl => record(kind, agent, fields, out),
+        })?;
+        self.sink.flush();
+        Ok(())
+    }
+}
+
+fn write_start(start: &PathStart, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(
+        out,
+        "PATH from {} to {} port {}: {} of STAMP, one each {}",
+        start.interface,
+        start.peer,
+        start.port,
+        count(start.count, "probe"),
+        duration_u64(start.interval_ns)
+    )?;
+    let Some(ovs) = &start.ovs else { return Ok(()) };
+    writeln!(out, "in Open vSwitch: {ovs}")
+}
+
+fn write_forwarding(forwarding: &Forwarding, columns: Option<usize>, out: &mut dyn Write) -> io::Result<()> {
+    let Forwarding { flow, trace } = forwarding;
+    writeln!(out)?;
+    let bridges = trace.bridges.join(" → ");
+    wrap::write(
+        "",
+        &format!("Open vSwitch forwards these probes by {bridges}"),
+        2,
+        columns,
+        out,
+    )?;
+    let megaflow = trace.megaflow.as_deref().unwrap_or("unknown");
+    for (label, text) in [("flow", flow.as_str()), ("megaflow", megaflow)] {
+        wrap::write("", &format!("  {label}: {text}"), 4, columns, out)?;
+    }
+    for actions in &trace.actions {
+        wrap::write("", &format!("  datapath actions: {actions}"), 4, columns, out)?;
+    }
+    Ok(())
+}
+
+fn write_summary(summary: &PathSummary, out: &mut dyn Write) -> io::Result<()> {
+    write!(
+        out,
+        "\n{} sent, {}, {} lost",
+        count(summary.sent, "probe"),
+        count(summary.received, "reply"),
+        percent(summary.lost, summary.sent - summary.pending)
+    )?;
+    for (number, what) in [
+        (summary.pending, "still waiting"),
+        (summary.late, "late"),
+        (summary.send_failed, "could not be sent"),
+    ] {
+        if number > 0 {
+            write!(out, ", {number} {what}")?;
+        }
+    }
+    writeln!(out)?;
+    let Some(rtt) = &summary.rtt_ns else { return Ok(()) };
+    let values = [rtt.min, rtt.mean, rtt.p50, rtt.p99, rtt.max].map(duration);
+    writeln!(out, "rtt min/mean/p50/p99/max = {}", values.join(" / "))
+}
