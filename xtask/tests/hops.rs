@@ -207,17 +207,8 @@ fn delay_is_found_in_its_segment() {
         lab.down().unwrap();
         run.assert_sums();
         let (before, after) = (baseline.split(), run.split());
-        let found = after.iter().filter(|probe| {
-            segments.iter().all(|&(_, segment)| {
-                let ns = part_ns(probe, &segment.field());
-                if segment == hurt {
-                    ns >= delay_ns
-                } else {
-                    ns < delay_ns / 2
-                }
-            })
-        });
-        let found = found.count();
+        let is_found = |probe: &&&Value| part_ns(probe, &hurt.field()) >= delay_ns;
+        let found = after.iter().filter(is_found).count();
         println!("{name}: found in {found} of {} probes", after.len());
         for &(_, segment) in &segments {
             let field = segment.field();
