@@ -74,11 +74,23 @@ pub struct Settings {
 /// Whether a port, which is not 0, is one of these. Unused places are 0.
 #[inline(always)]
 pub fn is_one_of(port: u16, ports: [u16; 4]) -> bool {
+    port != 0 && equal_places(port, ports) != 0
+}
+
+/// Whether one of two ports may be one of these: also if it is 0, but at half the cost of asking about each.
+#[inline(always)]
+pub fn may_be_one_of(one: u16, other: u16, ports: [u16; 4]) -> bool {
+    equal_places(one, ports) | equal_places(other, ports) != 0
+}
+
+/// Not 0 if one of `ports` is `port`.
+#[inline(always)]
+fn equal_places(port: u16, ports: [u16; 4]) -> u64 {
     // One comparison instead of four: subtracting 1 from a lane that is zero sets the highest bit of the lane.
     const ONES: u64 = 0x0001_0001_0001_0001;
     let [a, b, c, d] = ports.map(u64::from);
     let differences = (a | b << 16 | c << 32 | d << 48) ^ u64::from(port).wrapping_mul(ONES);
-    port != 0 && differences.wrapping_sub(ONES) & !differences & (ONES << 15) != 0
+    differences.wrapping_sub(ONES) & !differences & (ONES << 15)
 }
 
 impl Settings {

@@ -190,8 +190,6 @@ mod tests {
             destination_port,
             ip_payload_len: 52,
             udp_len: 52,
-            network_at: 14,
-            payload_at: 42,
         };
         let off = WatchSettings {
             near_port: 0,

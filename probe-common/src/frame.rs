@@ -84,11 +84,6 @@ pub trait Source {
 
     /// The same for an offset that was read from the packet, which the verifier cannot follow into direct access.
     fn load_behind<W: Word>(&self, offset: usize) -> Option<W>;
-
-    /// The same by direct access alone.
-    fn peek_behind<W: Word>(&self, offset: usize) -> Option<W> {
-        self.load_behind(offset)
-    }
 }
 
 impl Source for [u8] {
@@ -125,10 +120,6 @@ pub struct Udp {
     pub ip_payload_len: u16,
     /// Length field of the UDP header.
     pub udp_len: u16,
-    /// Offset of the IP header in the frame.
-    pub network_at: usize,
-    /// Offset of the UDP payload in the frame.
-    pub payload_at: usize,
 }
 
 impl Udp {
@@ -226,14 +217,13 @@ fn ipv4<S: Source + ?Sized>(source: &S, at: usize, tagged: Option<Obstacle>) -> 
         family: Family::V4,
         obstacle,
         ip_payload_len: total_len.saturating_sub(header_len as u16),
-        at,
     };
     if header_len == IPV4_LEN {
-        network.udp_at(at + IPV4_LEN, |offset| source.load(offset))
+        network.ports(|offset| source.load(at + IPV4_LEN + offset))
     } else {
         network
             .behind(Obstacle::IpOptions)
-            .udp_at(at + header_len, |offset| source.load_behind(offset))
+            .ports(|offset| source.load_behind(at + header_len + offset))
     }
 }
 
@@ -249,10 +239,9 @@ fn ipv6<S: Source + ?Sized>(source: &S, at: usize, tagged: Option<Obstacle>) -> 
         family: Family::V6,
         obstacle: tagged,
         ip_payload_len: payload_len,
-        at,
     };
     if next == PROTOCOL_UDP {
-        return network.udp_at(at + IPV6_LEN, |offset| source.load(offset));
+        return network.ports(|offset| source.load(at + IPV6_LEN + offset));
     }
     let mut udp_at = at + IPV6_LEN;
     for _ in 0..MAX_EXTENSION_HEADERS {
@@ -278,7 +267,7 @@ fn ipv6<S: Source + ?Sized>(source: &S, at: usize, tagged: Option<Obstacle>) -> 
         next = source.load_behind(udp_at)?;
         udp_at += header_len;
         if next == PROTOCOL_UDP {
-            return network.udp_at(udp_at, |offset| source.load_behind(offset));
+            return network.ports(|offset| source.load_behind(udp_at + offset));
         }
     }
     None
@@ -289,7 +278,6 @@ struct Network {
     family: Family,
     obstacle: Option<Obstacle>,
     ip_payload_len: u16,
-    at: usize,
 }
 
 impl Network {
@@ -301,18 +289,16 @@ impl Network {
         }
     }
 
-    /// Reads the UDP header at `udp_at` through `load`.
+    /// Reads the UDP header through `load`, which takes offsets from its start.
     #[inline(always)]
-    fn udp_at(self, udp_at: usize, load: impl Fn(usize) -> Option<u16>) -> Option<Udp> {
+    fn ports(self, load: impl Fn(usize) -> Option<u16>) -> Option<Udp> {
         Some(Udp {
             family: self.family,
             obstacle: self.obstacle,
-            source_port: u16::from_be(load(udp_at)?),
-            destination_port: u16::from_be(load(udp_at + 2)?),
+            source_port: u16::from_be(load(0)?),
+            destination_port: u16::from_be(load(2)?),
             ip_payload_len: self.ip_payload_len,
-            udp_len: u16::from_be(load(udp_at + 4)?),
-            network_at: self.at,
-            payload_at: udp_at + UDP_LEN,
+            udp_len: u16::from_be(load(4)?),
         })
     }
 }

@@ -72,8 +72,8 @@ pub struct Hops {
     shared: Shared,
     /// Stamps of others' probes at this host.
     reflected: Table,
-    /// By which their times were written last.
-    utc_offset_ns: i64,
+    /// By which their times were written last; `None` before the first answer.
+    utc_offset_ns: Option<i64>,
     peers: HashMap<(IpAddr, Path), Peer>,
     /// Peers that are asked as soon as the rate allows it.
     queue: VecDeque<(IpAddr, Path)>,
@@ -96,7 +96,7 @@ impl Hops {
                 events: VecDeque::new(),
             },
             reflected: Table::new(KEEP_NS, now_ns),
-            utc_offset_ns: 0,
+            utc_offset_ns: None,
             peers: HashMap::new(),
             queue: VecDeque::new(),
             asked: HashMap::new(),
@@ -262,7 +262,9 @@ impl Hops {
         let is_asked = |(asked, (answered, _)): &(u32, &(u32, Stamps))| asked == answered;
         let count = asked.zip(&answer.probes).take_while(is_asked).count();
         peer.set_far_hooks(&answer.hooks);
-        for &(seq, stamps) in &answer.probes[..count] {
+        let answered = &answer.probes[..count];
+        answered.iter().for_each(|(seq, stamps)| peer.learn_far(*seq, stamps));
+        for &(seq, stamps) in answered {
             let is_complete = peer.is_younger(seq, answer.complete_ns, now_ns);
             let far = FarStamps { stamps, is_complete };
             peer.settle(seq, Some(far), shared, now_ns);
@@ -284,9 +286,9 @@ impl Hops {
         utc_offset_ns: i64,
         now_ns: u64,
     ) -> Option<Answer> {
-        if self.utc_offset_ns != utc_offset_ns {
+        let before_ns = self.utc_offset_ns.replace(utc_offset_ns);
+        if before_ns.is_some_and(|before_ns| before_ns != utc_offset_ns) {
             // T2 and T3 of earlier probes were written by another offset.
-            self.utc_offset_ns = utc_offset_ns;
             self.reflected.clear(now_ns);
         }
         if !self.answers.allow(now_ns) {

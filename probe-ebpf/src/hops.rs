@@ -18,9 +18,10 @@ use aya_ebpf::macros::{classifier, map};
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
 use aya_ebpf::programs::TcContext;
 use probe_common::abi::Address;
-use probe_common::frame::{self, Source, Word};
+use probe_common::frame::tunnel::{Cursor, Miss};
+use probe_common::frame::{ETHERNET_LEN, Word};
 use probe_common::hops::{
-    COUNTERS, EGRESS, HANDED_OVER, HopRecord, HopSettings, LOST, MAX_ADDRESSES, MAX_FRAME_LEN, RECORDS_BYTES,
+    COUNTERS, EGRESS, HopRecord, HopSettings, LOST, MAX_ADDRESSES, MAX_PACKET_LEN, RECORDS_BYTES,
 };
 
 /// Written by the loader; one entry.
@@ -31,165 +32,164 @@ static HOP_SETTINGS: Array<HopSettings> = Array::with_max_entries(1, 0);
 #[map]
 static HOP_ADDRESSES: HashMap<Address, u32> = HashMap::with_max_entries(MAX_ADDRESSES, 0);
 
+/// The one of them that was found last, of each IP version: this spares most packets a search.
+#[map]
+static HOP_RECENT: Array<Address> = Array::with_max_entries(2, 0);
+
 #[map]
 static HOP_RECORDS: RingBuf = RingBuf::with_byte_size(RECORDS_BYTES, 0);
 
-/// By `HANDED_OVER` and `LOST`.
+/// By `LOST`.
 #[map]
 static HOP_COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS, 0);
 
-/// As much of a frame as is read of it.
-const COPY_LEN: usize = 128;
-
+/// Room for a packet whose bytes cannot be read in place.
 #[map]
-static HOP_COPY: PerCpuArray<[u8; COPY_LEN]> = PerCpuArray::with_max_entries(1, 0);
+static HOP_PACKET: PerCpuArray<[u8; MAX_PACKET_LEN]> = PerCpuArray::with_max_entries(1, 0);
 
 /// Stamps what leaves by a device.
 #[classifier]
 fn kstamp_hops_out(context: TcContext) -> i32 {
-    observe(&Packet(context), EGRESS);
+    observe(&context, EGRESS);
     TC_ACT_UNSPEC
 }
 
 /// Stamps what comes in by a device.
 #[classifier]
 fn kstamp_hops_in(context: TcContext) -> i32 {
-    observe(&Packet(context), 0);
+    observe(&context, 0);
     TC_ACT_UNSPEC
 }
 
 /// `None` for packets that are not recorded.
 #[inline(always)]
-fn observe(packet: &Packet, direction: u8) -> Option<()> {
-    // The length alone tells most of the bytes that others move.
-    if packet.0.len() as usize > MAX_FRAME_LEN {
+fn observe(context: &TcContext, direction: u8) -> Option<()> {
+    // The length alone excludes most of the bytes that others move.
+    let length = opaque(context.len() as usize);
+    if !(ETHERNET_LEN..=MAX_PACKET_LEN).contains(&length) {
         return None;
     }
     let settings = HOP_SETTINGS.get(0)?;
-    if frame::is_foreign(packet, |source, destination| !settings.is_foreign(source, destination)) {
-        return None;
-    }
-    let place = settings.locate(packet)?;
-    let found = settings.read(&packet.copy(place.at)?, place)?;
-    if !is_own(&found.prober) && !is_own(&found.reflector) {
-        return None;
-    }
-    // SAFETY: the helper has no arguments and cannot fail.
-    let stamp_ns = unsafe { bpf_ktime_get_ns() };
-    let record = HopRecord {
-        stamp_ns,
-        // SAFETY: the kernel keeps the context valid while the program runs.
-        interface: unsafe { (*packet.0.skb.skb).ifindex },
-        flags: found.flags | direction,
-        ..found
+    let linear = Linear {
+        at: context.data(),
+        end: context.data_end(),
     };
-    count(match HOP_RECORDS.reserve::<HopRecord>(0) {
-        Some(mut entry) => {
-            MaybeUninit::write(&mut entry, record);
-            // The agent looks at its own pace.
-            entry.submit(BPF_RB_NO_WAKEUP.into());
-            HANDED_OVER
-        }
-        None => LOST,
-    });
+    let mut record = match settings.find(linear) {
+        Ok(record) => record,
+        Err(Miss::Short) if linear.end - linear.at < length => settings.find(Copied::new(context, length)?).ok()?,
+        Err(_) => return None,
+    };
+    if !is_own(record.prober, record.reflector) {
+        return None;
+    }
+    record.flags |= direction;
+    // SAFETY: the kernel keeps the context valid while the program runs.
+    record.interface = unsafe { (*context.skb.skb).ifindex };
+    // SAFETY: the helper has no arguments and cannot fail.
+    record.stamp_ns = unsafe { bpf_ktime_get_ns() };
+    let Some(mut entry) = HOP_RECORDS.reserve::<HopRecord>(0) else {
+        // SAFETY: the entry is this CPU's own, and a program does not interrupt itself.
+        unsafe { *HOP_COUNTS.get_ptr_mut(LOST)? += 1 };
+        return None;
+    };
+    MaybeUninit::write(&mut entry, record);
+    // The agent looks at its own pace.
+    entry.submit(BPF_RB_NO_WAKEUP.into());
     Some(())
 }
 
+/// Whether one of two addresses is this host's. By value: a record whose parts have addresses lies in memory, from where the
+/// processor reads it in other sizes than it was written, which takes time.
 #[inline(always)]
-fn is_own(address: &Address) -> bool {
-    HOP_ADDRESSES.get_ptr(address).is_some()
-}
-
-#[inline(always)]
-fn count(counter: u32) {
-    if let Some(value) = HOP_COUNTS.get_ptr_mut(counter) {
-        // SAFETY: the entry is this CPU's own, and a program does not interrupt itself.
-        unsafe { *value += 1 };
+fn is_own(prober: Address, reflector: Address) -> bool {
+    let Some(recent) = HOP_RECENT.get_ptr_mut(prober.is_v4().into()) else {
+        return false;
+    };
+    // SAFETY: map values stay readable and writable for the program's run. Half an address of another CPU makes no more
+    // than a record that userspace discards.
+    let latest = unsafe { recent.read_volatile() };
+    if latest == prober || latest == reflector {
+        return true;
     }
-}
-
-/// Bytes in the linear part are read in place, others through a helper.
-struct Packet(TcContext);
-
-impl Source for Packet {
-    #[inline(always)]
-    fn load<W: Word>(&self, offset: usize) -> Option<W> {
-        self.peek(offset).or_else(|| self.fetch(offset))
-    }
-
-    #[inline(always)]
-    fn peek<W: Word>(&self, offset: usize) -> Option<W> {
-        let start = self.0.data() + offset;
-        // SAFETY: the bytes lie within the linear part of the packet, and any bytes are a valid word.
-        (start + size_of::<W>() <= self.0.data_end()).then(|| unsafe { (start as *const W).read_unaligned() })
-    }
-
-    #[inline(always)]
-    fn load_behind<W: Word>(&self, offset: usize) -> Option<W> {
-        self.peek_behind(offset).or_else(|| self.fetch(offset))
-    }
-
-    #[inline(always)]
-    fn peek_behind<W: Word>(&self, offset: usize) -> Option<W> {
-        // The verifier must see the bound in the register that is added to the start, and the comparison with the end in
-        // the one that is read from: the compiler may not compute either of them again.
-        let offset = opaque(offset);
-        if offset > MAX_FRAME_LEN {
-            return None;
+    for address in [prober, reflector] {
+        if HOP_ADDRESSES.get_ptr(&address).is_some() {
+            // SAFETY: as above.
+            unsafe { recent.write_volatile(address) };
+            return true;
         }
-        let start = opaque(self.0.data() + offset);
-        // SAFETY: as above.
-        (start + size_of::<W>() <= self.0.data_end()).then(|| unsafe { (start as *const W).read_unaligned() })
     }
+    false
 }
 
-impl Packet {
-    #[inline(always)]
-    fn fetch<W: Word>(&self, offset: usize) -> Option<W> {
-        let mut word = W::ZERO;
-        let length = size_of::<W>() as u32;
-        // SAFETY: `word` has the given length, and the helper checks the offset against the packet.
-        let status =
-            unsafe { bpf_skb_load_bytes(self.0.skb.skb.cast(), offset as u32, (&raw mut word).cast(), length) };
-        (status == 0).then_some(word)
-    }
+/// The linear part of a packet, read in place.
+#[derive(Clone, Copy)]
+struct Linear {
+    at: usize,
+    end: usize,
+}
 
-    /// Copies what is at `at`.
+impl Cursor for Linear {
     #[inline(always)]
-    fn copy(&self, at: usize) -> Option<Copied> {
-        let bytes: *mut u8 = HOP_COPY.get_ptr_mut(0)?.cast();
-        let length = (self.0.len() as usize).wrapping_sub(at).min(COPY_LEN);
-        let length = opaque(length);
-        if length == 0 || length > COPY_LEN {
-            return None;
+    fn read<W: Word>(self, offset: usize) -> Result<W, Miss> {
+        let start = self.at + offset;
+        if start + size_of::<W>() > self.end {
+            return Err(Miss::Short);
         }
-        // SAFETY: there is room for `COPY_LEN` bytes, and the helper checks the offset against the packet.
-        let status = unsafe { bpf_skb_load_bytes(self.0.skb.skb.cast(), at as u32, bytes.cast(), length as u32) };
-        (status == 0).then_some(Copied { bytes, length })
+        // SAFETY: the bytes lie within the packet, and any bytes are a valid word.
+        Ok(unsafe { (start as *const W).read_unaligned() })
+    }
+
+    #[inline(always)]
+    fn skip(self, length: usize) -> Self {
+        // The verifier ties the comparison with the end to one register: the compiler may not compute it a second time.
+        Self {
+            at: opaque(self.at + length),
+            ..self
+        }
     }
 }
 
-/// A frame in `HOP_COPY`, at offsets that the verifier knows.
+/// A packet in `HOP_PACKET`.
+#[derive(Clone, Copy)]
 struct Copied {
-    bytes: *const u8,
-    length: usize,
+    packet: *const u8,
+    at: usize,
+    end: usize,
 }
 
-impl Source for Copied {
+impl Copied {
+    /// `length` is that of the packet, from 1 to `MAX_PACKET_LEN`.
     #[inline(always)]
-    fn load<W: Word>(&self, offset: usize) -> Option<W> {
-        let is_there = offset + size_of::<W>() <= self.length;
+    fn new(context: &TcContext, length: usize) -> Option<Self> {
+        let packet = HOP_PACKET.get_ptr_mut(0)?.cast::<u8>();
+        // SAFETY: there is room for so many bytes, and the helper checks that the packet has them.
+        let status = unsafe { bpf_skb_load_bytes(context.skb.skb.cast(), 0, packet.cast(), length as u32) };
+        (status == 0).then_some(Self {
+            packet,
+            at: 0,
+            end: length,
+        })
+    }
+}
+
+impl Cursor for Copied {
+    #[inline(always)]
+    fn read<W: Word>(self, offset: usize) -> Result<W, Miss> {
+        let start = opaque(self.at + offset);
+        // The first comparison is for the verifier.
+        if start > MAX_PACKET_LEN - size_of::<W>() || start + size_of::<W>() > self.end {
+            return Err(Miss::Short);
+        }
         // SAFETY: the bytes were copied, and any bytes are a valid word.
-        is_there.then(|| unsafe { self.bytes.add(offset).cast::<W>().read_unaligned() })
+        Ok(unsafe { self.packet.add(start).cast::<W>().read_unaligned() })
     }
 
     #[inline(always)]
-    fn load_behind<W: Word>(&self, offset: usize) -> Option<W> {
-        let offset = opaque(offset);
-        if offset > COPY_LEN - size_of::<W>() {
-            return None;
+    fn skip(self, length: usize) -> Self {
+        Self {
+            at: self.at + length,
+            ..self
         }
-        self.load(offset)
     }
 }
 

@@ -16,7 +16,8 @@ use aya_ebpf::macros::{map, raw_tracepoint};
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use aya_ebpf::programs::RawTracePointContext;
 use probe_common::abi::Address;
-use probe_common::frame::{self, Source, Word};
+use probe_common::frame::Word;
+use probe_common::frame::tunnel::{Cursor, Miss};
 use probe_common::hops::{MAX_ADDRESSES, REPLY};
 use probe_common::upcalls::{COUNTERS, LOST, MAX_WAITING, Passage, RECORDS_BYTES, UpcallRecord, UpcallSettings};
 
@@ -89,12 +90,7 @@ fn answer(passage: Passage) -> Option<()> {
 fn find(context: &RawTracePointContext) -> Option<Passage> {
     let settings = UPCALL_SETTINGS.get(0)?;
     let packet = Packet::read(context.arg(1), settings)?;
-    let probes = &settings.probes;
-    if frame::is_foreign(&packet, |source, destination| !probes.is_foreign(source, destination)) {
-        return None;
-    }
-    let place = probes.locate(&packet)?;
-    let found = probes.read(&packet.behind(place.at), place)?;
+    let found = settings.probes.find(packet).ok()?;
     if !is_own(&found.prober) && !is_own(&found.reflector) {
         return None;
     }
@@ -121,6 +117,7 @@ fn monotonic_ns() -> u64 {
 }
 
 /// The linear part of a packet. In the datapath it begins with the Ethernet header.
+#[derive(Clone, Copy)]
 struct Packet {
     data: *const u8,
     length: usize,
@@ -137,29 +134,23 @@ impl Packet {
             length: length.saturating_sub(paged) as usize,
         })
     }
-
-    /// What follows from an offset on.
-    #[inline(always)]
-    fn behind(&self, offset: usize) -> Self {
-        Self {
-            data: self.data.wrapping_add(offset),
-            length: self.length.saturating_sub(offset),
-        }
-    }
 }
 
-impl Source for Packet {
+impl Cursor for Packet {
     #[inline(always)]
-    fn load<W: Word>(&self, offset: usize) -> Option<W> {
+    fn read<W: Word>(self, offset: usize) -> Result<W, Miss> {
         if offset + size_of::<W>() > self.length {
-            return None;
+            return Err(Miss::Short);
         }
-        read_kernel(self.data.wrapping_add(offset))
+        read_kernel(self.data.wrapping_add(offset)).ok_or(Miss::Short)
     }
 
     #[inline(always)]
-    fn load_behind<W: Word>(&self, offset: usize) -> Option<W> {
-        self.load(offset)
+    fn skip(self, length: usize) -> Self {
+        Self {
+            data: self.data.wrapping_add(length),
+            length: self.length.saturating_sub(length),
+        }
     }
 }
 

@@ -81,8 +81,6 @@ fn a_datagram_concerns_kstamp_by_its_ports() {
             destination_port,
             ip_payload_len: 52,
             udp_len: 52,
-            network_at: 14,
-            payload_at: 42,
         };
         let found = [
             settings.is_probe(&udp),

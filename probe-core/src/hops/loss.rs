@@ -128,3 +128,6 @@ fn part(segment: Segment, direction: Direction) -> Option<Part> {
     let direction = Some(direction);
     Some(Part { segment, direction })
 }
+
+#[cfg(test)]
+mod tests;

@@ -149,6 +149,10 @@ impl Peer {
         let is_outlier = |trip: &Trip| threshold_ns.is_some_and(|threshold_ns| trip.elapsed_ns() > threshold_ns);
         let is_urgent = probe.trip.as_ref().is_none_or(is_outlier);
         self.window(probe.window_ns).unsettled += 1;
+        if probe.trip.is_some() {
+            let own = shared.near.get(&self.key(seq, &probe));
+            self.expected_own.learn(Ways::own(&own, shared.devices.roles));
+        }
         self.resolved.insert(seq, probe);
         if let Some(too_many) = self.asking.add(seq, is_urgent, now_ns) {
             self.settle(too_many, None, shared, now_ns);
@@ -184,6 +188,13 @@ impl Peer {
     pub fn is_younger(&self, seq: u32, age_ns: u64, now_ns: u64) -> bool {
         let probe = self.resolved.get(&seq);
         probe.is_some_and(|probe| now_ns.saturating_sub(probe.sent_ns) < age_ns)
+    }
+
+    /// Which of its hooks see probes that are answered. Probes that were lost are settled by that.
+    pub fn learn_far(&mut self, seq: u32, stamps: &Stamps) {
+        if self.resolved.get(&seq).is_some_and(|probe| probe.trip.is_some()) {
+            self.expected_far.learn(Ways::far(stamps, self.far.roles));
+        }
     }
 
     /// The devices of the peer's host, which an answer has.
@@ -222,11 +233,7 @@ impl Peer {
         let Some(probe) = self.resolved.remove(&seq) else {
             return;
         };
-        let key = ProbeKey {
-            peer: self.address,
-            ssid: probe.ssid,
-            seq,
-        };
+        let key = self.key(seq, &probe);
         let is_complete = shared.near.complete_since(self.address, now_ns) < probe.sent_ns;
         let own = shared.near.take(&key);
         let settled = Settled { seq, probe, own, far };
@@ -246,7 +253,7 @@ impl Peer {
         let own = Ways::own(&whole(&settled.own), shared.devices.roles);
         let own = self.expected_own.learn(own);
         let far = settled.far.map(|far| Ways::far(&whole(&far.stamps), self.far.roles));
-        let far = far.map(|far| self.expected_far.learn(far));
+        let far = far.map(|far| self.expected_far.of(far));
         let split = trip.split(&own, far.as_ref());
         let threshold_ns = self.threshold_ns(&shared.config);
         let window = self.window(settled.probe.window_ns);
@@ -333,6 +340,14 @@ impl Peer {
                 self.spare = Some(durations);
                 shared.events.push_back(HopEvent::Window(Box::new(window)));
             }
+        }
+    }
+
+    fn key(&self, seq: u32, probe: &Resolved) -> ProbeKey {
+        ProbeKey {
+            peer: self.address,
+            ssid: probe.ssid,
+            seq,
         }
     }
 

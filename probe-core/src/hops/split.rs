@@ -70,20 +70,17 @@ impl Trip {
             rest_ns: elapsed_ns,
             ..Split::default()
         };
-        let Some(hosts) = self.own(own) else {
+        let own_half = self.own(own).map(|own| Split { own, ..split });
+        let Some((half, rest_ns)) = own_half.and_then(|half| Some((half, self.rest(&half)?))) else {
             split.is_contradictory = true;
             return split;
         };
-        split.own = hosts;
-        split.reflector_ns = self.reflector.map(|(t2_ns, t3_ns)| t3_ns - t2_ns);
-        match self.rest(&split) {
-            Some(rest_ns) => split.rest_ns = rest_ns,
-            // The residence does not fit between the stamps of this host.
-            None => {
-                split.reflector_ns = None;
-                split.is_contradictory = true;
-                split.rest_ns = self.rest(&split).unwrap_or(0);
-            }
+        split = Split { rest_ns, ..half };
+        let residence_ns = self.reflector.map(|(t2_ns, t3_ns)| t3_ns - t2_ns);
+        match rest_ns.checked_sub(residence_ns.unwrap_or(0)) {
+            Some(rest_ns) => (split.reflector_ns, split.rest_ns) = (residence_ns, rest_ns),
+            // It does not fit between the stamps of this host.
+            None => split.is_contradictory = true,
         }
         if let Some(far) = far {
             match self.with_far(split, own, far) {
@@ -229,3 +226,6 @@ impl Split {
         self.underlay_ns.is_some()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,10 +1,11 @@
 //! Runs every subject in every round, on objects that are loaded and set up alike.
 
 use std::fs;
+use std::path::Path;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{Array, HashMap, Map, PerCpuArray, RingBuf};
+use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf};
 use aya::programs::{Program, TestRun as _, TestRunOptions, TestRunResult};
 use aya::{Ebpf, EbpfLoader};
 use nix::time::{ClockId, clock_gettime};
@@ -14,6 +15,7 @@ use probe_common::abi::{
 };
 use probe_common::compare;
 use probe_common::frame::{ETHERNET_LEN, IPV4_LEN, UDP_LEN};
+use probe_common::hops::HopSettings;
 use probe_common::reflect::V6_FRAME;
 use probe_core::rings::Rings;
 use probe_io::backend::ebpf::object::{Object, XDP};
@@ -30,7 +32,9 @@ pub(crate) struct Bench {
     kstamp: Object,
     bench: Ebpf,
     watch: Watch,
-    samples: RingBuf<aya::maps::MapData>,
+    hops: Ebpf,
+    samples: RingBuf<MapData>,
+    hop_records: RingBuf<MapData>,
     pub(crate) subjects: Vec<Subject>,
 }
 
@@ -38,12 +42,16 @@ impl Bench {
     pub(crate) fn new() -> Result<Self> {
         let mut kstamp = Object::load(0, Rings::ONE)?;
         let samples = kstamp.take_samples()?;
+        let mut hops = load_hops()?;
+        let hop_records = RingBuf::try_from(hops.take_map("HOP_RECORDS").context("no map HOP_RECORDS")?)?;
         let mut bench = Self {
             kstamp,
             bench: load_bench()?,
             // The responder's port as well, so that each of the two programs recognises the probes.
             watch: Watch::load(WATCHED_PORT, [RESPONDER_PORT; 2])?,
+            hops,
             samples,
+            hop_records,
             subjects: subjects()?,
         };
         for ebpf in [bench.kstamp.ebpf_mut(), &mut bench.bench] {
@@ -123,6 +131,7 @@ impl Bench {
             name,
             program,
             expected: (verdict, counter),
+            gives_hop,
             ..
         } = self.subjects[index];
         if name.starts_with("reflect") || name.starts_with("restore") {
@@ -161,6 +170,11 @@ impl Bench {
         let got = result.return_value as i32;
         ensure!(got == verdict, "{name}: verdict {got}, not {verdict}");
         while self.samples.next().is_some() {}
+        let hops = std::iter::from_fn(|| self.hop_records.next().map(drop)).count();
+        ensure!(
+            hops == if gives_hop { REPEAT as usize } else { 0 },
+            "{name}: {hops} hop records of {REPEAT} passes"
+        );
         Ok(ns as f64 / f64::from(REPEAT))
     }
 
@@ -201,7 +215,7 @@ impl Bench {
     }
 
     pub(crate) fn counters(&mut self, object: In) -> Result<Vec<u64>> {
-        if matches!(object, In::Watch) {
+        if matches!(object, In::Watch | In::Hops) {
             return Ok(Vec::new());
         }
         let counts: PerCpuArray<_, u64> = map(self.object(object), "COUNTS")?;
@@ -214,6 +228,7 @@ impl Bench {
             In::Kstamp => self.kstamp.ebpf_mut(),
             In::Bench => &mut self.bench,
             In::Watch => self.watch.ebpf_mut(),
+            In::Hops => &mut self.hops,
         }
     }
 }
@@ -253,12 +268,40 @@ pub(crate) fn settings_of_bench() -> Settings {
     }
 }
 
-/// Read at run time, so that the crate also builds if the eBPF build is skipped.
-pub(crate) fn load_bench() -> Result<Ebpf> {
-    const PATH: &str = concat!(env!("OUT_DIR"), "/kstamp-bench-programs");
-    let bytes = fs::read(PATH).with_context(|| format!("cannot read {PATH}; was the eBPF build skipped?"))?;
+fn load_bench() -> Result<Ebpf> {
     let mut loader = EbpfLoader::new();
     loader.override_global(aya_log::LEVEL, &0_u8, false);
+    load("kstamp-bench-programs", &mut loader)
+}
+
+/// The observers of hop stamps, with a ring buffer that has room for the records of a round.
+fn load_hops() -> Result<Ebpf> {
+    let mut loader = EbpfLoader::new();
+    loader.map_max_entries("HOP_RECORDS", 1 << 22);
+    let mut ebpf = load("kstamp-hops-programs", &mut loader)?;
+    let mut settings: Array<_, HopSettings> = map(&mut ebpf, "HOP_SETTINGS")?;
+    let test_ports = settings_of_bench().test_ports;
+    let abi_version = ABI_VERSION;
+    settings.set(
+        0,
+        HopSettings {
+            abi_version,
+            test_ports,
+        },
+        0,
+    )?;
+    let mut addresses: HashMap<_, Address, u32> = map(&mut ebpf, "HOP_ADDRESSES")?;
+    for own in [Address::from_v4(OWN_V4), Address::from_bytes(OWN_V6)] {
+        addresses.insert(own, 0, 0)?;
+    }
+    Ok(ebpf)
+}
+
+/// Read at run time, so that the crate also builds if the eBPF build is skipped.
+fn load(object: &str, loader: &mut EbpfLoader<'_>) -> Result<Ebpf> {
+    let path = Path::new(env!("OUT_DIR")).join(object);
+    let bytes =
+        fs::read(&path).with_context(|| format!("cannot read {}; was the eBPF build skipped?", path.display()))?;
     let mut ebpf = loader.load(&bytes)?;
     for (name, program) in ebpf.programs_mut() {
         let loaded = match program {

@@ -3,6 +3,7 @@
 use anyhow::Result;
 use etherparse::PacketBuilder;
 use probe_common::abi::Counter;
+use probe_common::frame::tunnel::{GENEVE_PORT, VXLAN_PORT};
 use probe_common::frame::{UDP_CHECKSUM, UDP_LEN};
 use probe_common::ntp::ErrorEstimate;
 use probe_common::reflect::V4_HEADERS;
@@ -33,6 +34,10 @@ pub(crate) const REFLECT_LIMIT: f64 = 1.5;
 /// A round trip is stamped four times, which may take half a microsecond in all.
 const WATCH_LIMIT_NS: f64 = 125.0;
 
+/// Limits of an observer of hop stamps.
+const HOP_LIMIT_NS: f64 = 100.0;
+const HOP_BYSTANDER_LIMIT_NS: f64 = 10.0;
+
 /// The object of a program.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum In {
@@ -42,6 +47,8 @@ pub(crate) enum In {
     Bench,
     /// The one that watches probes for `kstamp compare`.
     Watch,
+    /// The one that stamps probes at the devices of a host.
+    Hops,
 }
 
 /// One program on one packet.
@@ -51,6 +58,8 @@ pub(crate) struct Subject {
     pub(crate) frame: Vec<u8>,
     /// The verdict, and the counter that every pass must add to.
     pub(crate) expected: (i32, Option<Counter>),
+    /// Every pass must give a hop record.
+    pub(crate) gives_hop: bool,
     /// The subject that does the same without the measured function.
     pub(crate) baseline: &'static str,
     /// Above the baseline, in nanoseconds.
@@ -65,6 +74,8 @@ pub(crate) const REFLECT: [&str; 3] = ["reflect v4", "reflect v6", "reflect v4, 
 /// The subjects that must stamp their packet.
 pub(crate) const WATCH_OUT: &str = "watch, egress stamp";
 pub(crate) const WATCH_IN: &str = "watch, ingress stamp";
+/// The program of hop stamps; the one for ingress differs by a flag.
+pub(crate) const HOPS: &str = "kstamp_hops_out";
 pub(crate) const PASS: i32 = 2;
 pub(crate) const DROP: i32 = 1;
 pub(crate) const TX: i32 = 3;
@@ -95,6 +106,7 @@ pub(crate) fn subjects() -> Result<Vec<Subject>> {
         program: (In::Bench, program),
         frame: frame.to_vec(),
         expected: (verdict, counter),
+        gives_hop: false,
         baseline,
         limit_ns: None,
     };
@@ -114,6 +126,16 @@ pub(crate) fn subjects() -> Result<Vec<Subject>> {
             limit_ns,
             ..bench(name, program, &frame, UNSPEC, None, EMPTY_TC)
         })
+    };
+    let hops = |name, frame: &[u8], gives_hop| Subject {
+        program: (In::Hops, HOPS),
+        gives_hop,
+        limit_ns: Some(if gives_hop {
+            HOP_LIMIT_NS
+        } else {
+            HOP_BYSTANDER_LIMIT_NS
+        }),
+        ..bench(name, HOPS, frame, UNSPEC, None, EMPTY_TC)
     };
     let limited = |limit_ns, subject: Subject| Subject {
         limit_ns: Some(limit_ns),
@@ -201,7 +223,34 @@ pub(crate) fn subjects() -> Result<Vec<Subject>> {
             program: (In::Watch, watch::OUT),
             ..bystander("watch, bystander UDP v4", watch::OUT, &udp_v4, UNSPEC, EMPTY_TC)
         },
+        hops("hops, probe", &own_probe, true),
+        hops("hops, reply", &reply, true),
+        hops("hops, probe in VXLAN", &in_vxlan(&own_probe)?, true),
+        hops("hops, reply in VXLAN", &in_vxlan(&reply)?, true),
+        hops("hops, probe v6 in Geneve", &in_geneve(&probe_v6)?, true),
+        hops("hops, bystander, long TCP", &tcp, false),
+        hops("hops, bystander TCP", &tcp[..SHORT], false),
+        hops("hops, bystander UDP v4", &udp_v4[..SHORT], false),
+        hops("hops, bystander UDP v6", &udp_v6[..SHORT], false),
+        hops("hops, bystander TCP in VXLAN", &in_vxlan(&tcp[..SHORT])?, false),
+        hops("hops, bystander UDP in VXLAN", &in_vxlan(&udp_v4[..SHORT])?, false),
+        hops("hops, bystander TCP in Geneve", &in_geneve(&tcp[..SHORT])?, false),
     ])
+}
+
+/// A frame that observers do not tell by its length.
+const SHORT: usize = 150;
+
+/// In VXLAN over IPv4.
+fn in_vxlan(frame: &[u8]) -> Result<Vec<u8>> {
+    let payload = [&[0x08, 0, 0, 0, 0, 0, 42, 0], frame].concat();
+    v4(OWN_V4, PEER_V4, (50_000, VXLAN_PORT), &payload)
+}
+
+/// In Geneve over IPv4 with an option of four bytes, as OVN has it.
+fn in_geneve(frame: &[u8]) -> Result<Vec<u8>> {
+    let header = [2, 0, 0x65, 0x58, 0, 0, 42, 0, 0x01, 0x02, 0x80, 1, 0, 1, 0, 2];
+    v4(OWN_V4, PEER_V4, (50_000, GENEVE_PORT), &[&header, frame].concat())
 }
 
 pub(crate) fn probe() -> [u8; stamp::BASE_LEN] {

@@ -2,17 +2,25 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use probe_common::family::Family;
 use probe_core::agent::event::{DownReason, Found};
 use probe_core::attach::AttachMode;
+use probe_core::direction::Direction;
+use probe_core::hops::{
+    Half, Halves, Hook, HookId, HopSample, HopWindow, LostAt, Mark, Part, PartDurations, Role, Segment,
+};
 use probe_core::identity::Identity;
 use probe_core::observation::SendFailure;
+use probe_core::session::Outcome;
+use probe_core::stats::distribution::Distribution;
 use probe_core::stats::report::{ClockSteps, Counts, OneWayClock, Path, Patterns, Report, Summary};
 use probe_host::ovs::{PortFacts, Tunnel};
 use probe_io::port::Engine;
 
 use crate::output::jsonl::Jsonl;
+use crate::output::model::hops::{Hops, Host, Outlier, PartDelay};
 use crate::output::model::{
     Attach, AttachChange, Clock, ClockStep, Context, Counters, Downtime, End, Event, Exporter, InterfaceChange,
     InterfaceEvent, Method, OvsChange, PeerChange, PeerEvent, Results, Start, Windows,
@@ -326,6 +334,223 @@ fn results(report: &Report, peer_name: Option<&str>) -> Results {
             interface_down_ns: 0,
         },
     )
+}
+
+/// The hops of [`good`] over a VXLAN tunnel.
+fn hop_window() -> HopWindow {
+    let hooks = |devices: [(&str, Role); 3]| -> Arc<[Hook]> {
+        let hook = |(device, role): (&str, Role)| Hook {
+            device: device.to_owned(),
+            role,
+        };
+        devices.into_iter().map(hook).collect()
+    };
+    let (forward, backward) = (Some(Direction::Forward), Some(Direction::Backward));
+    let part = |(segment, direction, ns): (Segment, Option<Direction>, i64)| {
+        let mut delays = Distribution::default();
+        (0..20).for_each(|step| delays.record(ns + ns * step / 100));
+        PartDurations {
+            part: Part { segment, direction },
+            summary: delays.summary().unwrap(),
+            delays: Some(delays.native()),
+        }
+    };
+    HopWindow {
+        peer: ip("10.1.1.6"),
+        path: Path::Unicast,
+        start_ns: 0,
+        end_ns: 10_000_000_001,
+        own_hooks: hooks([
+            ("veth1", Role::Leg),
+            ("vxlan_sys_4789", Role::Tunnel),
+            ("eth0", Role::Nic),
+        ]),
+        far_hooks: hooks([
+            ("veth9", Role::Leg),
+            ("vxlan_sys_4789", Role::Tunnel),
+            ("bond0", Role::Nic),
+        ]),
+        halves: Halves {
+            both: 20,
+            ..Halves::default()
+        },
+        parts: [
+            (Segment::OwnSwitch, forward, 12_000),
+            (Segment::OwnSwitch, backward, 10_000),
+            (Segment::OwnEncapsulation, forward, 2_000),
+            (Segment::OwnEncapsulation, backward, 1_500),
+            (Segment::Underlay, None, 60_000),
+            (Segment::Underlay, forward, 31_000),
+            (Segment::Underlay, backward, 29_000),
+            (Segment::FarEncapsulation, forward, 1_800),
+            (Segment::FarEncapsulation, backward, 2_100),
+            (Segment::FarSwitch, forward, 37_000),
+            (Segment::FarSwitch, backward, 15_000),
+            (Segment::Reflector, None, 340),
+        ]
+        .map(part)
+        .into(),
+        rest_ns: None,
+        clock: Some(OneWayClock::SameClock),
+        lost_at: LostAt::default(),
+        outliers: 0,
+        outliers_left_out: 0,
+        threshold_ns: Some(600_000),
+    }
+}
+
+fn hops_of(window: &HopWindow) -> Hops {
+    Hops::new(window, Some("h2:p2".to_owned()), UtcOffset::new(0, UNIX_NS))
+}
+
+pub fn hops() -> Hops {
+    hops_of(&hop_window())
+}
+
+/// The window before: probes were lost in several places, some halves are missing, and there are outliers.
+pub fn troubled_hops() -> Hops {
+    let at = |segment, direction, lost| (Part { segment, direction }, lost);
+    hops_of(&HopWindow {
+        end_ns: 10_000_000_000,
+        halves: Halves {
+            both: 15,
+            own: 3,
+            none: 2,
+            contradictory: 1,
+        },
+        rest_ns: Some(summary(70_000, 80_500, 640_000)),
+        lost_at: LostAt {
+            at: BTreeMap::from([
+                at(Segment::Underlay, Some(Direction::Forward), 7),
+                at(Segment::Underlay, Some(Direction::Backward), 2),
+                at(Segment::Reflector, None, 1),
+            ]),
+            late: 1,
+            unknown: 3,
+        },
+        outliers: 5,
+        outliers_left_out: 4,
+        clock: Some(OneWayClock::Synced { bound_ns: 2_400_000 }),
+        ..hop_window()
+    })
+}
+
+/// The peer tells nothing, and this host has no tunnel device.
+pub fn near_hops() -> Hops {
+    let window = hop_window();
+    hops_of(&HopWindow {
+        own_hooks: window
+            .own_hooks
+            .iter()
+            .filter(|hook| hook.role == Role::Nic)
+            .cloned()
+            .collect(),
+        far_hooks: Arc::new([]),
+        halves: Halves {
+            own: 20,
+            ..Halves::default()
+        },
+        parts: [0, 1, 11].map(|place| window.parts[place].clone()).into(),
+        rest_ns: Some(summary(70_000, 120_000, 640_000)),
+        clock: None,
+        threshold_ns: None,
+        ..window
+    })
+}
+
+/// No device of this host has seen a probe.
+pub fn unseen_hops() -> Hops {
+    hops_of(&HopWindow {
+        own_hooks: Arc::new([]),
+        far_hooks: Arc::new([]),
+        halves: Halves {
+            none: 20,
+            ..Halves::default()
+        },
+        parts: Vec::new(),
+        clock: None,
+        ..hop_window()
+    })
+}
+
+/// It waited for ovs-vswitchd on the peer's host.
+pub fn outlier() -> Outlier {
+    let hops = hops();
+    let parts = hops.parts.iter().filter_map(|part| {
+        let is_there = part.part.segment != Segment::Underlay || part.part.direction.is_none();
+        let delay_ns = u64::try_from(part.delay_ns?.p50).ok()?;
+        is_there.then_some(PartDelay {
+            part: part.part,
+            delay_ns,
+        })
+    });
+    Outlier {
+        peer: hops.peer,
+        peer_name: hops.peer_name.clone(),
+        path: hops.path,
+        seq: 7,
+        time: time(),
+        elapsed_ns: 4_200_000,
+        threshold_ns: 600_000,
+        parts: parts.collect(),
+        rest_ns: 0,
+        largest_segment: Some("far_switch".to_owned()),
+        largest_direction: Some("forward".to_owned()),
+        largest_ns: Some(4_100_000),
+        ordinary_ns: Some(37_000),
+        cause: Some("upcall".to_owned()),
+        upcall_wait_ns: Some(4_050_000),
+        upcall_host: Some(Host::Far),
+    }
+}
+
+/// Of which nothing is known.
+pub fn unknown_outlier() -> Outlier {
+    Outlier {
+        peer_name: None,
+        parts: Vec::new(),
+        rest_ns: 4_200_000,
+        largest_segment: None,
+        largest_direction: None,
+        largest_ns: None,
+        ordinary_ns: None,
+        cause: None,
+        upcall_wait_ns: None,
+        upcall_host: None,
+        ..outlier()
+    }
+}
+
+/// A probe that was lost in the underlay.
+pub fn hop_sample() -> HopSample {
+    let window = hop_window();
+    let mark = |hook, egress, at_ns| Mark {
+        hook: HookId(hook),
+        egress,
+        direction: Direction::Forward,
+        at_ns,
+    };
+    HopSample {
+        peer: window.peer,
+        path: window.path,
+        ssid: 1,
+        seq: 7,
+        sent_ns: 1_000,
+        outcome: Outcome::Lost,
+        own: Half {
+            hooks: window.own_hooks,
+            marks: vec![mark(1, true, 13_000), mark(2, true, 15_000)],
+        },
+        far: Some(Half {
+            hooks: window.far_hooks,
+            marks: Vec::new(),
+        }),
+        split: None,
+        lost_at: Some(Part {
+            segment: Segment::Underlay,
+            direction: Some(Direction::Forward),
+        }),
+    }
 }
 
 pub fn windows(results: Vec<Results>) -> Windows {

@@ -15,6 +15,7 @@ use crate::output::history::minute::Minute;
 use crate::output::history::packed::Rows;
 pub use crate::output::history::peer::{PEER, Peer};
 pub use crate::output::history::row::{ROW, Row, SCHEMA};
+use crate::output::model::hops::{HopHistory, Outlier};
 use crate::output::model::{Event, Results};
 
 /// How long windows are kept.
@@ -23,6 +24,8 @@ pub const WINDOWS_NS: u64 = 3_600_000_000_000;
 pub const MINUTES_NS: u64 = 86_400_000_000_000;
 /// Events that are kept.
 pub const MAX_EVENTS: usize = 500;
+/// Outliers that are kept.
+const MAX_OUTLIERS: usize = 500;
 
 /// Bytes of the windows of one peer and path: an hour of about 4,000 windows.
 const MAX_WINDOW_BYTES: usize = 640 << 10;
@@ -59,6 +62,8 @@ pub struct History {
     peers: BTreeMap<IpAddr, Peer>,
     series: BTreeMap<(IpAddr, Path), Series>,
     events: VecDeque<Event>,
+    hops: BTreeMap<IpAddr, HopHistory>,
+    outliers: VecDeque<Outlier>,
 }
 
 impl History {
@@ -74,10 +79,7 @@ impl History {
                 self.peers.extend(given);
             }
             Event::Attach(_) | Event::Interface(_) | Event::Peer(_) | Event::Clock(_) | Event::Ovs(_) => {
-                if self.events.len() == MAX_EVENTS {
-                    self.events.pop_front();
-                }
-                self.events.push_back(event.clone());
+                push(&mut self.events, MAX_EVENTS, event.clone());
                 if let Event::Peer(change) = event {
                     let new = || Peer {
                         found: change.found,
@@ -87,7 +89,12 @@ impl History {
                 }
                 self.retain(is_shown);
             }
-            Event::Hops(_) | Event::Outlier(_) | Event::Counters(_) | Event::End(_) => {}
+            Event::Hops(hops) if is_shown(&hops.peer) => {
+                let known = self.hops.entry(hops.peer).and_modify(|known| known.add(hops));
+                known.or_insert_with(|| HopHistory::new(hops));
+            }
+            Event::Outlier(outlier) => push(&mut self.outliers, MAX_OUTLIERS, outlier.clone()),
+            Event::Hops(_) | Event::Counters(_) | Event::End(_) => {}
         }
     }
 
@@ -95,6 +102,7 @@ impl History {
     pub fn retain(&mut self, is_shown: impl Fn(&IpAddr) -> bool) {
         self.peers.retain(|peer, _| is_shown(peer));
         self.series.retain(|(peer, _), _| is_shown(peer));
+        self.hops.retain(|peer, _| is_shown(peer));
     }
 
     fn window(&mut self, results: &Results) {
@@ -144,6 +152,16 @@ impl History {
         self.events.iter().rev()
     }
 
+    /// In order of the peers' addresses.
+    pub fn hops(&self) -> impl Iterator<Item = &HopHistory> {
+        self.hops.values()
+    }
+
+    /// The newest first.
+    pub fn outliers(&self) -> impl Iterator<Item = &Outlier> {
+        self.outliers.iter().rev()
+    }
+
     /// Bytes of all rows.
     #[cfg(test)]
     fn bytes(&self) -> usize {
@@ -152,6 +170,14 @@ impl History {
             .map(|series| series.windows.bytes() + series.minutes.bytes())
             .sum()
     }
+}
+
+/// The oldest gives way.
+fn push<T>(queue: &mut VecDeque<T>, most: usize, item: T) {
+    if queue.len() == most {
+        queue.pop_front();
+    }
+    queue.push_back(item);
 }
 
 #[cfg(test)]

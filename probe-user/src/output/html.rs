@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::{self, Write};
 
+use crate::output::plot::colour_name;
 use crate::output::text::layout::Grid;
 
 pub const STYLE: &str = include_str!("page.css");
@@ -43,13 +44,37 @@ pub fn key(names: &[String], colour: impl Fn(usize) -> String, out: &mut dyn Wri
     writeln!(out, "</ul>")
 }
 
+/// A bar of parts with their key: text, colour and size of each.
+pub fn figure_of_parts(title: &str, parts: &[(String, usize, u64)], out: &mut dyn Write) -> io::Result<()> {
+    if parts.is_empty() {
+        return Ok(());
+    }
+    let texts: Vec<_> = parts.iter().map(|(text, ..)| text.as_str()).collect();
+    let label = text(&texts.join(", ")).to_string();
+    writeln!(out, "<figure>\n<div class=\"bar\" role=\"img\" aria-label=\"{label}\">")?;
+    for (_, colour, size) in parts {
+        write!(
+            out,
+            "<i style=\"flex-grow:{size};background:var({})\"></i>",
+            colour_name(*colour)
+        )?;
+    }
+    writeln!(out, "</div>")?;
+    let names: Vec<String> = parts.iter().map(|(text, ..)| text.clone()).collect();
+    key(&names, |place| colour_name(parts[place].1), out)?;
+    writeln!(out, "<figcaption><b>{}.</b></figcaption>\n</figure>", text(title))
+}
+
 pub fn table(grid: Grid, caption: &str, out: &mut dyn Write) -> io::Result<()> {
     let caption = text(caption).to_string();
     writeln!(
         out,
         "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{caption}\"><table><caption>{caption}</caption>"
     )?;
-    let headings = grid.columns.iter().map(|column| column.heading);
+    let headings = grid.columns.iter().map(|column| match column.of {
+        "" => column.heading.to_owned(),
+        of => format!("{of} {}", column.heading),
+    });
     let class = |place: usize| match grid.columns.get(place.wrapping_sub(1)) {
         Some(column) if !column.numbers => " class=\"words\"",
         _ => "",
@@ -58,10 +83,7 @@ pub fn table(grid: Grid, caption: &str, out: &mut dyn Write) -> io::Result<()> {
         let cell = |(place, cell): (usize, &String)| format!("<{kind}{}>{}</{kind}>", class(place), text(cell));
         format!("<tr>{}</tr>", cells.iter().enumerate().map(cell).collect::<String>())
     };
-    let first = std::iter::once(grid.heading)
-        .chain(headings)
-        .map(str::to_owned)
-        .collect();
+    let first = std::iter::once(grid.heading.to_owned()).chain(headings).collect();
     writeln!(out, "<thead>{}</thead><tbody>", row(first, "th"))?;
     for (place, who) in grid.who.iter().enumerate() {
         let cells = grid.columns.iter().map(|column| column.cells[place].clone());

@@ -24,6 +24,7 @@ use probe_host::clock::ClockState;
 use probe_hub::agent::Status;
 
 use crate::output::metrics::series::Series;
+use crate::output::model::hops::Hops;
 use crate::output::model::{Event, InterfaceEvent, PeerChange, PeerEvent, Results, Start};
 
 /// Peers with series beside those that the user named, which stay always: twice as many as the agent measures at a time.
@@ -166,7 +167,8 @@ impl Metrics {
                 windows.results.iter().for_each(|results| self.window(results, now_ns));
                 self.last_window_ns = Some(windows.time.unix_ns);
             }
-            Event::Hops(_) | Event::Outlier(_) | Event::Counters(_) | Event::End(_) => {}
+            Event::Hops(hops) => self.hops(hops, now_ns),
+            Event::Outlier(_) | Event::Counters(_) | Event::End(_) => {}
         }
     }
 
@@ -207,18 +209,29 @@ impl Metrics {
     }
 
     fn window(&mut self, results: &Results, now_ns: u64) {
-        let detail = self.detail;
         let peer = self.peer(results.peer, now_ns);
         if let Some(name) = &results.peer_name {
             peer.name.clone_from(name);
         }
-        match detail {
-            Detail::Peer if peer.is_gone => {}
-            Detail::Peer => peer.series.entry(results.path).or_default().add(results),
-            Detail::Total => {
-                let family = family(results.peer);
-                self.totals.entry((results.path, family)).or_default().add(results);
+        if let Some(series) = self.series(results.peer, results.path, now_ns) {
+            series.add(results);
+        }
+    }
+
+    fn hops(&mut self, hops: &Hops, now_ns: u64) {
+        if let Some(series) = self.series(hops.peer, hops.path, now_ns) {
+            series.add_hops(hops);
+        }
+    }
+
+    /// The sums that a window of this peer and path is added to.
+    fn series(&mut self, peer: IpAddr, path: Path, now_ns: u64) -> Option<&mut Series> {
+        match self.detail {
+            Detail::Peer => {
+                let peer = self.peer(peer, now_ns);
+                (!peer.is_gone).then(|| peer.series.entry(path).or_default())
             }
+            Detail::Total => Some(self.totals.entry((path, family(peer))).or_default()),
         }
     }
 

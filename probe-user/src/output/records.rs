@@ -1,6 +1,6 @@
 //! Every record and field of the JSON output, one line each (so without rustfmt).
 
-use crate::output::field_lists::{Field, ONE_WAY_CLOCK, RESULTS, SAMPLE};
+use crate::output::field_lists::{Field, HOP_SAMPLE, HOPS, ONE_WAY_CLOCK, OUTLIER, RESULTS, SAMPLE};
 
 pub struct Record {
     pub kind: &'static str,
@@ -143,6 +143,25 @@ pub const RECORDS: &[Record] = &[
         commands: "agent --samples",
         meaning: "One probe, or a duplicate or late reply to it.",
         fields: &[SAMPLE],
+    },
+    Record {
+        kind: "hops",
+        commands: "agent --hops",
+        meaning: "Where the unicast probes of one window spent their time, and where they were lost; after the record `window`. \
+                  Forward is from this host to the peer. A segment that was not seen is not in `parts`.",
+        fields: &[HOPS],
+    },
+    Record {
+        kind: "outlier",
+        commands: "agent --hops",
+        meaning: "One probe whose round trip took longer than the threshold (`--outlier`).",
+        fields: &[OUTLIER],
+    },
+    Record {
+        kind: "hop_sample",
+        commands: "agent --hops --samples",
+        meaning: "One probe: its stamps, and where it spent its time or was lost.",
+        fields: &[HOP_SAMPLE],
     },
     Record {
         kind: "start",

@@ -6,8 +6,8 @@ use crate::command::agent::site::openapi::document;
 use crate::reference::markdown::{GENERATED, table};
 
 /// What replies consist of, beside the records.
-const SCHEMAS: [&str; 8] = [
-    "Peers", "Peer", "OfPath", "Recent", "Status", "Windows", "Window", "Events",
+const SCHEMAS: [&str; 11] = [
+    "Peers", "Peer", "OfPath", "Recent", "Status", "Windows", "Window", "Events", "AllHops", "OfHops", "Outliers",
 ];
 
 pub(super) fn page() -> String {

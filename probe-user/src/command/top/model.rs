@@ -7,11 +7,14 @@ use std::net::IpAddr;
 
 use log::Level;
 use probe_core::agent::config::MAX_PEERS;
+use probe_core::hops::MAX_HOOKS;
 use probe_core::stats::report::Path;
 use probe_core::text::plain;
 
 pub use crate::command::top::model::row::{Key, MAX_POINTS, Point, Row, State};
+use crate::output::model::hops::{HopHistory, Hops};
 use crate::output::report::record::{Event, Happening, Hooks, LeftOut, Peer, Record, Results, Start};
+use crate::output::text::hops::outlier_words;
 use crate::output::time::Utc;
 
 /// Peers by both paths. `--peer` may name more.
@@ -108,7 +111,12 @@ impl Model {
                     .collect();
                 self.event(time, &format!("records left out so far: {}", parts.join(", ")));
             }
-            Record::Sample(_) | Record::Counters => {}
+            Record::Hops(hops) => self.hops(*hops),
+            Record::Outlier(outlier) => {
+                let text = format!("outlier: {}", outlier_words(&outlier));
+                self.happened_once(outlier.time, &text);
+            }
+            Record::Sample(_) | Record::HopSample | Record::Counters => {}
         }
     }
 
@@ -132,18 +140,11 @@ impl Model {
         self.start = Some(start);
     }
 
-    /// An event that is there already, as from the history, is left out.
     fn happened(&mut self, event: Event) {
         let Happening { time, text } = event.clone().into();
-        let text = plain(&text, MAX_TEXT);
-        if self
-            .events
-            .iter()
-            .any(|event| (event.time, &event.text) == (time, &text))
-        {
+        if !self.happened_once(time, &text) {
             return;
         }
-        self.event(time, &text);
         match &event {
             Event::Attach(change) => {
                 if let Some(attach) = &mut self.attach {
@@ -152,6 +153,30 @@ impl Model {
             }
             Event::Peer(peer) => self.peer(peer),
             Event::Interface(_) | Event::Clock(_) | Event::Ovs(_) => {}
+        }
+    }
+
+    /// Adds an event, unless it is there already, as from the history. Returns whether it is new.
+    fn happened_once(&mut self, time: Utc, text: &str) -> bool {
+        let text = plain(text, MAX_TEXT);
+        let is_it = |event: &Happening| (event.time, &event.text) == (time, &text);
+        let is_new = !self.events.iter().any(is_it);
+        if is_new {
+            self.event(time, &text);
+        }
+        is_new
+    }
+
+    fn hops(&mut self, mut hops: Hops) {
+        let devices = hops.own_devices.iter_mut().chain(hops.far_devices.iter_mut().flatten());
+        devices.for_each(|device| device.device = plain(&device.device, MAX_NAME));
+        hops.own_devices.truncate(MAX_HOOKS);
+        if let Some(devices) = &mut hops.far_devices {
+            devices.truncate(MAX_HOOKS);
+        }
+        // A window comes before its hops.
+        if let Some(row) = self.rows.get_mut(&(hops.peer, hops.path)) {
+            HopHistory::add_to(&mut row.hops, &hops);
         }
     }
 

@@ -2,10 +2,12 @@
 
 use std::fmt;
 
+use probe_core::hops::Part;
 use probe_core::stats::native::NativeHistogram;
 use probe_host::process::Usage;
 use probe_hub::agent::State;
 
+use crate::output::fields::direction_name;
 use crate::output::metrics::series::Series;
 use crate::output::metrics::{Detail, Metrics, family};
 
@@ -55,22 +57,23 @@ pub(crate) enum Value<'a> {
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Labels<'a> {
     shared: &'a [(&'static str, String)],
-    own: Option<(&'static str, &'a str)>,
+    own: [Option<(&'static str, &'a str)>; 2],
 }
 
 impl<'a> Labels<'a> {
     pub(crate) fn iter(self) -> impl Iterator<Item = (&'static str, &'a str)> {
         let shared = self.shared.iter().map(|(name, value)| (*name, value.as_str()));
-        shared.chain(self.own)
+        shared.chain(self.own.into_iter().flatten())
     }
 
     pub(crate) fn new(shared: &'a [(&'static str, String)]) -> Self {
-        Self { shared, own: None }
+        Self { shared, own: [None; 2] }
     }
 
+    /// Adds a label; of two at most.
     pub(crate) fn with(self, name: &'static str, value: &'a str) -> Self {
         Self {
-            own: Some((name, value)),
+            own: [Some((name, value)), self.own[0]],
             ..self
         }
     }
@@ -95,6 +98,7 @@ pub(super) fn walk(metrics: &Metrics, usage: Option<Usage>, out: &mut dyn Export
     };
     counts(&series, &mut walk)?;
     delays(&series, &mut walk)?;
+    hops(&series, &mut walk)?;
     clocks(&series, metrics.detail, &mut walk)
 }
 
@@ -178,7 +182,7 @@ fn of_agent(metrics: &Metrics, walk: &mut Walk<'_>) -> fmt::Result {
             ("engine", start.engine.name().to_owned()),
             ("attach", start.attach.receive.to_string()),
         ];
-        let info = |shared| [(Labels { shared, own: None }, Value::Int(1))];
+        let info = |shared| [(Labels::new(shared), Value::Int(1))];
         let build_info = gauge("kstamp_build_info", None, "Always 1; the version of kstamp.");
         walk.own(&build_info, info(&build))?;
         let agent_info = gauge("kstamp_agent_info", None, "Always 1; this agent, and how it stamps.");
@@ -340,9 +344,7 @@ fn of_peers(metrics: &Metrics, walk: &mut Walk<'_>) -> fmt::Result {
                     (labels, Value::Int(u64::from(peer.is_up)))
                 })
                 .collect();
-            let points = states
-                .iter()
-                .map(|(shared, value)| (Labels { shared, own: None }, *value));
+            let points = states.iter().map(|(shared, value)| (Labels::new(shared), *value));
             walk.own(&gauge("kstamp_peer_up", None, "1 if the peer answers."), points)
         }
         Detail::Total => {
@@ -363,10 +365,7 @@ struct Labelled<'a> {
 
 impl Labelled<'_> {
     fn labels(&self) -> Labels<'_> {
-        Labels {
-            shared: &self.labels,
-            own: None,
-        }
+        Labels::new(&self.labels)
     }
 
     fn point<'a>(&'a self, value: Value<'a>) -> Point<'a> {
@@ -381,6 +380,14 @@ impl Labelled<'_> {
         let point = self.point(value);
         Point {
             labels: point.labels.with(name, label),
+            ..point
+        }
+    }
+
+    fn point_at<'a>(&'a self, part: Part, value: Value<'a>) -> Point<'a> {
+        let point = self.point_with("direction", direction_name(part.direction), value);
+        Point {
+            labels: point.labels.with("hop", part.segment.name()),
             ..point
         }
     }
@@ -520,6 +527,34 @@ fn delays(all: &[Labelled<'_>], walk: &mut Walk<'_>) -> fmt::Result {
         walk.family(instrument, points)?;
     }
     Ok(())
+}
+
+fn hops(all: &[Labelled<'_>], walk: &mut Walk<'_>) -> fmt::Result {
+    let known = || all.iter().filter_map(|one| Some((one, one.series.hops.as_ref()?)));
+    let delays = known().flat_map(|(one, hops)| {
+        let delays = hops.delays.iter();
+        delays.map(move |(part, delays)| one.point_at(*part, Value::Histogram(delays)))
+    });
+    walk.family(
+        &histogram(
+            "kstamp_hop",
+            "Time in one segment of the path. Those of a path add up to the round trip with the reflector's residence.",
+        ),
+        delays,
+    )?;
+    let lost = known().flat_map(|(one, hops)| {
+        let places = hops.lost.iter();
+        let places = places.map(move |(part, &lost)| one.point_at(*part, Value::Int(lost)));
+        let elsewhere = [("late", hops.lost_late), ("unknown", hops.lost_unknown)];
+        places.chain(elsewhere.map(|(hop, lost)| one.point_with("hop", hop, Value::Int(lost))))
+    });
+    walk.family(
+        &counter(
+            "kstamp_hop_lost",
+            "Lost probes by the segment in which they were lost; late: nowhere, answered after the timeout.",
+        ),
+        lost,
+    )
 }
 
 fn clocks(all: &[Labelled<'_>], detail: Detail, walk: &mut Walk<'_>) -> fmt::Result {

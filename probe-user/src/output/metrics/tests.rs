@@ -19,6 +19,7 @@ use super::format::{Format, zipped};
 use super::*;
 use crate::output::fixtures::{self, ip};
 use crate::output::model::Results;
+use crate::output::model::hops::Hops;
 
 const S: u64 = 1_000_000_000;
 
@@ -658,4 +659,50 @@ fn a_scrape_of_a_thousand_peers_is_small() {
         .find(|family| family.name == "kstamp_rtt_seconds")
         .unwrap();
     assert_eq!(rtt.metric.len(), 2_000);
+}
+
+#[test]
+fn hops_are_added_up_by_segment_and_direction() {
+    let of = |hops: Vec<Hops>| {
+        let mut metrics = metrics(Detail::Peer, vec![good()]);
+        hops.into_iter().for_each(|hops| metrics.event(&Event::Hops(hops), 0));
+        text(metrics)
+    };
+    assert!(!of(vec![]).contains("kstamp_hop"), "without hops there are no series");
+    let text = of(vec![fixtures::hops(), fixtures::troubled_hops()]);
+    let at = |hop: &str, direction: &str| format!("{GOOD},hop=\"{hop}\",direction=\"{direction}\"");
+    for line in [
+        format!("kstamp_hop_seconds_count{}}} 40", at("own_switch", "forward")),
+        format!(
+            "kstamp_hop_seconds_bucket{},le=\"1.52587890625e-05\"}} 40",
+            at("own_switch", "backward")
+        ),
+        format!("kstamp_hop_seconds_count{}}} 40", at("underlay", "both")),
+        format!("kstamp_hop_seconds_count{}}} 40", at("reflector", "both")),
+        format!("kstamp_hop_lost_total{}}} 7", at("underlay", "forward")),
+        format!("kstamp_hop_lost_total{}}} 2", at("underlay", "backward")),
+        format!("kstamp_hop_lost_total{}}} 0", at("far_switch", "forward")),
+        format!("kstamp_hop_lost_total{}}} 1", at("reflector", "both")),
+        format!("kstamp_hop_lost_total{GOOD},hop=\"late\"}} 1"),
+        format!("kstamp_hop_lost_total{GOOD},hop=\"unknown\"}} 3"),
+    ] {
+        assert!(text.lines().any(|have| have == line), "{line} is not in\n{text}");
+    }
+    let lost = lines(&text, "kstamp_hop_lost_total");
+    let lost = lost
+        .iter()
+        .map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap());
+    assert_eq!(lost.sum::<u64>(), fixtures::troubled_hops().lost);
+    assert_eq!(
+        lines(&text, &format!("kstamp_hop_seconds_count{}", at("underlay", "forward"))),
+        [""; 0],
+        "it adds up"
+    );
+    // Without a tunnel device and a far half: absent, not zero.
+    let near = of(vec![fixtures::near_hops()]);
+    assert_eq!(lines(&near, "kstamp_hop_seconds_count").len(), 3, "{near}");
+    assert!(
+        !near.contains("encapsulation") && !near.contains("far_switch"),
+        "{near}"
+    );
 }

@@ -123,6 +123,55 @@ impl Hops {
         }
     }
 
+    /// Adds a later window. Quantiles of several windows cannot be added: see [`merged`].
+    pub fn add(&mut self, later: &Self) {
+        self.end = later.end;
+        if later.peer_name.is_some() {
+            self.peer_name.clone_from(&later.peer_name);
+        }
+        if !later.own_devices.is_empty() {
+            self.own_devices.clone_from(&later.own_devices);
+        }
+        if later.far_devices.is_some() {
+            self.far_devices.clone_from(&later.far_devices);
+        }
+        for part in &later.parts {
+            match self.parts.binary_search_by_key(&part.part, |part| part.part) {
+                Ok(place) => {
+                    let known = &mut self.parts[place];
+                    known.delay_ns = merged(known.delay_ns, part.delay_ns);
+                    known.lost = known.lost.saturating_add(part.lost);
+                }
+                Err(place) => self.parts.insert(place, part.without_buckets()),
+            }
+        }
+        self.rest_ns = merged(self.rest_ns, later.rest_ns);
+        self.clock.clone_from(&later.clock);
+        self.clock_bound_ns = later.clock_bound_ns;
+        self.threshold_ns = later.threshold_ns;
+        for (sum, more) in [
+            (&mut self.both_halves, later.both_halves),
+            (&mut self.own_half, later.own_half),
+            (&mut self.no_half, later.no_half),
+            (&mut self.contradictory, later.contradictory),
+            (&mut self.lost, later.lost),
+            (&mut self.lost_late, later.lost_late),
+            (&mut self.lost_unknown, later.lost_unknown),
+            (&mut self.outliers, later.outliers),
+            (&mut self.outliers_left_out, later.outliers_left_out),
+        ] {
+            *sum = sum.saturating_add(more);
+        }
+    }
+
+    /// The same without what only metrics need.
+    pub fn without_buckets(&self) -> Self {
+        Self {
+            parts: self.parts.iter().map(PartResults::without_buckets).collect(),
+            ..self.clone()
+        }
+    }
+
     /// A segment in one direction; `None`: in both together.
     pub fn part(&self, segment: Segment, direction: Option<Direction>) -> Option<&PartResults> {
         let wanted = Part { segment, direction };
@@ -157,22 +206,85 @@ impl Hops {
     }
 
     /// The devices at both ends of a segment, from this host to the other. `port` is where this host sends probes.
-    pub fn ends(&self, segment: Segment, port: &str) -> [String; 2] {
+    pub fn ends(&self, segment: Segment, port: &str) -> String {
         let own = |roles: &[Role]| of_role(&self.own_devices, roles);
         let far = |roles: &[Role]| of_role(self.far_devices.as_deref().unwrap_or_default(), roles);
+        const FAR_PORT: &str = "its port";
         const INNER: [Role; 2] = [Role::Tunnel, Role::Nic];
         const OUTER: [Role; 3] = [Role::Nic, Role::Tunnel, Role::Leg];
         let near_port = Some(port.to_owned());
-        let far_port = Some("its port".to_owned());
+        let far_port = Some(FAR_PORT.to_owned());
         let ends = match segment {
             Segment::OwnSwitch => [near_port, own(&INNER)],
             Segment::OwnEncapsulation => [own(&[Role::Tunnel]), own(&[Role::Nic])],
             Segment::Underlay => [own(&OUTER), far(&OUTER)],
             Segment::FarEncapsulation => [far(&[Role::Nic]), far(&[Role::Tunnel])],
             Segment::FarSwitch => [far(&INNER), far_port],
-            Segment::Reflector => [far_port.clone(), far_port],
+            Segment::Reflector => return FAR_PORT.to_owned(),
         };
-        ends.map(|device| device.unwrap_or_else(|| "?".to_owned()))
+        ends.map(|device| device.unwrap_or_else(|| "?".to_owned())).join(" → ")
+    }
+}
+
+impl PartResults {
+    fn without_buckets(&self) -> Self {
+        Self { delays: None, ..*self }
+    }
+}
+
+/// Of two distributions: the mean of all, the mean of the medians, and the largest of the other quantiles.
+fn merged(one: Option<Summary>, other: Option<Summary>) -> Option<Summary> {
+    let (Some(one), Some(other)) = (one, other) else {
+        return one.or(other);
+    };
+    let mean = |a: i64, b: i64| {
+        let [a, b] = [(a, one.count), (b, other.count)].map(|(value, count)| i128::from(value) * i128::from(count));
+        let mean = (a + b) / i128::from(one.count.saturating_add(other.count).max(1));
+        i64::try_from(mean).unwrap_or(i64::MAX)
+    };
+    Some(Summary {
+        min: one.min.min(other.min),
+        mean: mean(one.mean, other.mean),
+        p50: mean(one.p50, other.p50),
+        p90: one.p90.max(other.p90),
+        p99: one.p99.max(other.p99),
+        p999: one.p999.max(other.p999),
+        max: one.max.max(other.max),
+        stddev: one.stddev.max(other.stddev),
+        count: one.count.saturating_add(other.count),
+    })
+}
+
+/// The hops of a peer and path: of the last window, and of all so far.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HopHistory {
+    pub latest: Hops,
+    pub whole: Hops,
+}
+
+impl HopHistory {
+    pub fn new(hops: &Hops) -> Self {
+        let hops = hops.without_buckets();
+        Self {
+            latest: hops.clone(),
+            whole: hops,
+        }
+    }
+
+    /// Adds a window, unless it is there already.
+    pub fn add(&mut self, hops: &Hops) {
+        if hops.end > self.latest.end {
+            self.latest = hops.without_buckets();
+            self.whole.add(hops);
+        }
+    }
+
+    /// Adds a window to what may be there.
+    pub fn add_to(history: &mut Option<Box<Self>>, hops: &Hops) {
+        match history {
+            Some(history) => history.add(hops),
+            None => *history = Some(Box::new(Self::new(hops))),
+        }
     }
 }
 

@@ -20,7 +20,9 @@ use crate::output::field_lists::DISTRIBUTION;
 use crate::output::fixtures;
 use crate::output::jsonl::record;
 use crate::output::left_out::{self, LeftOut};
+use crate::output::model::hops::Probe;
 use crate::output::model::{Event, InterfaceEvent, PeerEvent, Sample, Start};
+use crate::output::time::UtcOffset;
 
 const AGENT: &str = "h1:p1";
 
@@ -130,6 +132,14 @@ fn written() -> Vec<(&'static str, String)> {
         ("agent", event(Event::Clock(fixtures::clock_step(None, 1)))),
         ("agent", event(Event::Windows(fixtures::windows(results())))),
         ("agent", event(Event::End(fixtures::end(results(), [])))),
+        ("agent", event(Event::Hops(fixtures::troubled_hops()))),
+        ("agent", event(Event::Hops(fixtures::unseen_hops()))),
+        ("agent", event(Event::Outlier(fixtures::outlier()))),
+        ("agent", event(Event::Outlier(fixtures::unknown_outlier()))),
+        (
+            "agent",
+            text(&|out| record("hop_sample", AGENT, &hop_sample(), out).unwrap()),
+        ),
         (
             "agent",
             text(&|out| left_out::json(AGENT)(&LeftOut::now(BTreeMap::from([("sample", 1)])), out).unwrap()),
@@ -171,6 +181,18 @@ fn written() -> Vec<(&'static str, String)> {
             text(&|out| controller::report(AGENT, &report(), true, out).unwrap()),
         ),
     ]
+}
+
+/// Of a probe that was answered, with what is known of one that was lost.
+fn hop_sample() -> Probe {
+    let sample = Probe::new(&fixtures::hop_sample(), UtcOffset::new(0, 0));
+    let outlier = fixtures::outlier();
+    Probe {
+        elapsed_ns: Some(outlier.elapsed_ns),
+        parts: outlier.parts,
+        rest_ns: Some(outlier.rest_ns),
+        ..sample
+    }
 }
 
 /// All fields by dotted name; a distribution is one field.

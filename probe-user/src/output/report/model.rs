@@ -90,7 +90,15 @@ impl Model {
             }
             Record::Summary(summary) => self.summary(agent, &summary)?,
             Record::Sample(sample) => self.sample(agent, &sample)?,
-            Record::Counters => {}
+            Record::Hops(hops) => {
+                self.session(agent, hops.peer, hops.path)?.hops.add(&hops);
+                self.during(hops.start, hops.end);
+            }
+            Record::Outlier(outlier) => {
+                let session = self.session(agent, outlier.peer, outlier.path)?;
+                session.hops.add_outlier(*outlier);
+            }
+            Record::HopSample | Record::Counters => {}
         }
         if !self.agents.contains(agent) {
             self.agents.insert(agent.to_owned());

@@ -10,6 +10,7 @@ use crate::output::report::model::{Key, Model, Pair};
 use crate::output::report::plots::{self, MAX_LINES, MAX_ROWS, MEDIAN, TAIL};
 use crate::output::report::record::Start;
 use crate::output::report::session::{Band, Session, Source, Span};
+use crate::output::report::split;
 use crate::output::text::layout::{Column, Grid, Who};
 use crate::output::time::{Utc, interval};
 
@@ -241,6 +242,9 @@ fn of_pair(number: usize, pair: &Pair<'_>, out: &mut dyn Write) -> io::Result<()
         html::key(&names, colour_name, out)?;
     }
     table(delays(pair), "Round-trip time and one-way delays", out)?;
+    for (key, session) in &pair.sessions {
+        split::write(&what(key), &session.hops, out)?;
+    }
     for (key, session) in &pair.sessions {
         let spans = session.delays();
         if !spans.is_empty() {

@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use crate::output::fields::PathName;
 use crate::output::model::OvsChange;
+use crate::output::model::hops::{Hops, Outlier};
 use crate::output::time::Utc;
 
 /// Why a line is not a record that a report can use.
@@ -33,6 +34,10 @@ pub enum Record {
     Window(Box<Results>),
     Summary(Box<Results>),
     Sample(Sample),
+    Hops(Box<Hops>),
+    Outlier(Box<Outlier>),
+    /// The stamps of a single probe, which no report shows.
+    HopSample,
     LeftOut(LeftOut),
     Counters,
 }
@@ -56,6 +61,9 @@ impl Record {
             "window" => Self::Window(Box::new(checked("window", line)?)),
             "summary" => Self::Summary(Box::new(checked("summary", line)?)),
             "sample" => Self::Sample(fields("sample", line)?),
+            "hops" => Self::Hops(Box::new(in_order(fields("hops", line)?))),
+            "outlier" => Self::Outlier(Box::new(fields("outlier", line)?)),
+            "hop_sample" => Self::HopSample,
             "output" => Self::LeftOut(fields("output", line)?),
             "counters" => Self::Counters,
             "attach" => Self::Event(Event::Attach(fields("attach", line)?)),
@@ -94,6 +102,13 @@ fn checked(kind: &'static str, line: &[u8]) -> Result<Results, RecordError> {
         true => wrong("`end` is before `start`"),
         false => Ok(results),
     }
+}
+
+/// Each part once, in the order of the path.
+fn in_order(mut hops: Hops) -> Hops {
+    hops.parts.sort_by_key(|part| part.part);
+    hops.parts.dedup_by_key(|part| part.part);
+    hops
 }
 
 /// The text of an error without its place in the line.

@@ -4,6 +4,7 @@ use std::ops::AddAssign;
 
 use probe_core::stats::distribution::Distribution;
 
+use crate::output::report::hops::SessionHops;
 use crate::output::report::record::{Quantiles, Results, Sample, State};
 use crate::output::report::timeline::{Merge, Timeline};
 
@@ -167,6 +168,7 @@ pub struct Session {
     samples: Timeline<Sampled>,
     round_trips: Distribution,
     sampled: Counts,
+    pub hops: SessionHops,
 }
 
 /// A column of time: from, to, and its value.

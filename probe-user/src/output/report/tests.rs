@@ -12,6 +12,7 @@ use super::session::Source;
 use crate::output::fixtures::{self, exported, jsonl};
 use crate::output::jsonl::{Jsonl, record};
 use crate::output::left_out::{self, LeftOut};
+use crate::output::model::hops::{Hops, Outlier};
 use crate::output::model::{Event, InterfaceEvent, PeerEvent, Results, Sample};
 use crate::output::time::Utc;
 
@@ -76,6 +77,10 @@ fn every_record_of_an_agent_is_read_back() {
             fixtures::troubled(),
             fixtures::silent(),
         ])),
+        Event::Hops(fixtures::hops()),
+        Event::Hops(fixtures::unseen_hops()),
+        Event::Outlier(fixtures::outlier()),
+        Event::Outlier(fixtures::unknown_outlier()),
         Event::End(fixtures::end(
             vec![fixtures::good(), fixtures::troubled()],
             [("collected", 1)],
@@ -410,4 +415,63 @@ fn plots_and_the_matrix_are_bounded_and_say_what_is_left_out() {
     let hidden = MAX_PLOTTED + 5 - MAX_NODES;
     let line = format!("{hidden} rows and {} columns left out of the matrix", hidden + 1);
     assert!(page.contains(&line), "{line}");
+}
+
+#[test]
+fn a_report_splits_the_round_trips_and_lists_the_longest() {
+    let mut model = Model::default();
+    let later = |hops: Hops, by_s: u64| Hops {
+        end: Utc {
+            unix_ns: hops.end.unix_ns + by_s * 1_000_000_000,
+        },
+        ..hops
+    };
+    let mut events = vec![
+        Event::Windows(fixtures::windows(vec![fixtures::good()])),
+        Event::Hops(fixtures::troubled_hops()),
+        Event::Hops(later(fixtures::hops(), 10)),
+    ];
+    for seq in 0..30 {
+        events.push(Event::Outlier(Outlier {
+            seq,
+            elapsed_ns: 1_000_000 * u64::from(seq + 1),
+            ..fixtures::outlier()
+        }));
+    }
+    added(&mut model, &by("h1:p1", events));
+    let page = page(&model);
+    for wanted in [
+        "<div class=\"bar\" role=\"img\" aria-label=\"own switch 24.09 µs",
+        "<td class=\"words\">vxlan_sys_4789 → its port</td>",
+        "<th>backward p99</th>",
+        "<td class=\"words\">7 forward, 2 backward</td>",
+        "<p class=\"notes\">3 probes lost in an unknown place.</p>",
+        "<td>30.00 ms</td><td>600 µs</td><td class=\"words\">4.10 ms in far switch, forward, ordinarily 37.00 µs; cause: upcall of 4.05 ms</td>",
+        "<p class=\"notes\">10 faster outliers not listed.</p>",
+    ] {
+        assert!(page.contains(wanted), "no {wanted} in {page}");
+    }
+    assert!(!page.contains("<td>10.00 ms</td>"));
+    let mut without = Model::default();
+    added(
+        &mut without,
+        &by("h1:p1", [Event::Windows(fixtures::windows(vec![fixtures::good()]))]),
+    );
+    assert!(!self::page(&without).contains("class=\"bar\""));
+}
+
+#[test]
+fn parts_of_windows_add_up_to_those_of_the_run() {
+    let (mut whole, troubled) = (fixtures::hops(), fixtures::troubled_hops());
+    let parts = whole.parts.len();
+    whole.add(&troubled);
+    assert_eq!((whole.both_halves, whole.lost, whole.outliers), (35, 14, 5));
+    assert_eq!(whole.parts.len(), parts, "each once");
+    let [before, after] = [fixtures::hops(), whole.clone()].map(|hops| hops.shares());
+    assert_eq!(before, after, "the same means");
+    // A place where only losses are known.
+    let mut near = fixtures::near_hops();
+    near.add(&troubled);
+    assert_eq!(near.parts.len(), parts);
+    assert!(near.parts.is_sorted_by_key(|part| part.part));
 }

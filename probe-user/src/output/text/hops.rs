@@ -47,14 +47,15 @@ fn who(hops: &Hops) -> String {
 /// `1122222333`: the digits of the segments, each as often as its share says, and `?` for what is not split.
 pub fn drawn(shares: &[(Option<Segment>, i64)], room: usize) -> String {
     let parts: Vec<i64> = shares.iter().map(|(_, ns)| *ns).collect();
-    let signs = shares.iter().map(|(segment, _)| segment.map_or("?".to_owned(), digit));
+    let signs = shares.iter().map(|(segment, _)| sign(*segment));
     let widths = bar::columns(&parts, room);
     signs.zip(widths).map(|(sign, columns)| sign.repeat(columns)).collect()
 }
 
-fn digit(segment: Segment) -> String {
-    let place = Segment::ALL.iter().position(|of| *of == segment);
-    place.map_or(String::new(), |place| (place + 1).to_string())
+/// The digit of a segment, in the order of the path.
+pub fn sign(segment: Option<Segment>) -> String {
+    let place = segment.and_then(|segment| Segment::ALL.iter().position(|of| *of == segment));
+    place.map_or("?".to_owned(), |place| (place + 1).to_string())
 }
 
 /// `own switch`.
@@ -62,7 +63,7 @@ pub fn segment_words(segment: &str) -> String {
     segment.replace('_', " ")
 }
 
-fn table(hops: &Hops, port: &str) -> Grid {
+pub fn table(hops: &Hops, port: &str) -> Grid {
     let segments: Vec<Segment> = hops.segments().collect();
     let text = |heading, gives_way, cell: &dyn Fn(Segment) -> String| Column {
         of: "",
@@ -79,7 +80,7 @@ fn table(hops: &Hops, port: &str) -> Grid {
             delay.map_or("-".to_owned(), |delay| duration(value(&delay)))
         })
     };
-    let mut columns = vec![text("devices", 5, &|segment| hops.ends(segment, port).join(" → "))];
+    let mut columns = vec![text("devices", 5, &|segment| hops.ends(segment, port))];
     for (of, direction, gives_way) in [
         ("forward", Some(Forward), 0),
         ("backward", Some(Backward), 0),
@@ -90,7 +91,7 @@ fn table(hops: &Hops, port: &str) -> Grid {
     }
     columns.push(text("lost", 0, &|segment| lost_there(hops, segment)));
     let who = |segment: &Segment| Who {
-        address: format!("{} {}", digit(*segment), segment_words(segment.name())),
+        address: format!("{} {}", sign(Some(*segment)), segment_words(segment.name())),
         name: None,
     };
     Grid {
@@ -140,6 +141,13 @@ pub fn notes(hops: &Hops) -> impl Iterator<Item = String> {
         let probes = count(hops.contradictory, "probe");
         format!("stamps of {probes} contradict each other, as when a clock is set; they are not used")
     });
+    let clock = hops.clock.as_ref().map(|clock| {
+        let bound = hops.clock_bound_ns.map(|ns| format!(", ± {}", duration_u64(ns)));
+        format!(
+            "the underlay by direction rests on the clock: {clock}{}",
+            bound.unwrap_or_default()
+        )
+    });
     let lost = [
         (hops.lost_unknown, "lost in an unknown place"),
         (hops.lost_late, "lost nowhere: answered too late"),
@@ -155,6 +163,7 @@ pub fn notes(hops: &Hops) -> impl Iterator<Item = String> {
     own.into_iter()
         .chain(far)
         .chain(contradictory)
+        .chain(clock)
         .chain(lost)
         .chain(outliers)
 }
@@ -165,15 +174,23 @@ pub fn write_outlier(outlier: &Outlier, columns: Option<usize>, out: &mut dyn Wr
     wrap::write("", &line, 2, columns, out)
 }
 
-/// `10.1.1.6 h2:p2, probe 7 took 4.20 ms (above 1.00 ms): 4.10 ms in own switch, forward, ordinarily 12.00 µs; cause: upcall`.
+/// `10.1.1.6 h2:p2, probe 7 took 4.20 ms (above 1.00 ms): ` and where and why.
 pub fn outlier_words(outlier: &Outlier) -> String {
     let name = outlier.peer_name.as_ref().map(|name| format!(" {name}"));
+    let [elapsed, threshold] = [outlier.elapsed_ns, outlier.threshold_ns].map(duration_u64);
+    let (peer, name, seq) = (outlier.peer, name.unwrap_or_default(), outlier.seq);
+    format!(
+        "{peer}{name}, probe {seq} took {elapsed} (above {threshold}): {}",
+        outlier_place(outlier)
+    )
+}
+
+/// `4.10 ms in own switch, forward, ordinarily 12.00 µs; cause: upcall of 4.05 ms`.
+pub fn outlier_place(outlier: &Outlier) -> String {
     let place = match (&outlier.largest_segment, outlier.largest_ns) {
         (Some(segment), Some(ns)) => {
-            let direction = outlier
-                .largest_direction
-                .as_deref()
-                .filter(|direction| *direction != "both");
+            let direction = outlier.largest_direction.as_deref();
+            let direction = direction.filter(|direction| *direction != "both");
             let direction = direction.map(|direction| format!(", {direction}"));
             let ordinary = outlier
                 .ordinary_ns
@@ -191,8 +208,5 @@ pub fn outlier_words(outlier: &Outlier) -> String {
         let lasted = outlier.upcall_wait_ns.map(|ns| format!(" of {}", duration_u64(ns)));
         format!("; cause: {}{}", segment_words(cause), lasted.unwrap_or_default())
     });
-    let [elapsed, threshold] = [outlier.elapsed_ns, outlier.threshold_ns].map(duration_u64);
-    let [name, cause] = [name, cause].map(Option::unwrap_or_default);
-    let (peer, seq) = (outlier.peer, outlier.seq);
-    format!("{peer}{name}, probe {seq} took {elapsed} (above {threshold}): {place}{cause}")
+    format!("{place}{}", cause.unwrap_or_default())
 }

@@ -2,8 +2,9 @@ use probe_core::stats::report::{ClockSteps, Counts, OneWayClock, Patterns, Summa
 
 use super::*;
 use crate::output::fixtures::{
-    absent, attach_change, clock_step, counters, end, exported, good, good_group, interface_change, ip, peer_change,
-    reflector, revived, silent, start, troubled, windows,
+    absent, attach_change, clock_step, counters, end, exported, good, good_group, hops, interface_change, ip,
+    near_hops, outlier, peer_change, reflector, revived, silent, start, troubled, troubled_hops, unknown_outlier,
+    unseen_hops, windows,
 };
 use crate::output::model::End;
 
@@ -488,4 +489,50 @@ fn nothing_wraps_in_a_file() {
     ] {
         assert!(text.contains(whole), "{text}");
     }
+}
+
+#[test]
+fn a_split_has_a_row_for_each_segment_and_says_what_is_missing() {
+    let events = || [hops(), troubled_hops(), near_hops(), unseen_hops()].map(Event::Hops);
+    let written = |text: Text| {
+        let start = Event::Start(start());
+        let header = exported(text.clone(), [start.clone()]).len();
+        exported(text, [start].into_iter().chain(events())).split_off(header)
+    };
+    golden("hops.txt", &written(to_file()));
+    let narrow = written(Text::new(|| Some(80)));
+    assert!(narrow.lines().all(|line| line.chars().count() <= 80), "{narrow}");
+    golden("hops_narrow.txt", &narrow);
+}
+
+#[test]
+fn an_outlier_is_a_line_that_says_where_and_why() {
+    let table = [
+        (
+            outlier(),
+            "10.1.1.6 h2:p2, probe 7 took 4.20 ms (above 600 µs): 4.10 ms in far switch, forward, ordinarily 37.00 µs; \
+             cause: upcall of 4.05 ms",
+        ),
+        (
+            unknown_outlier(),
+            "10.1.1.6, probe 7 took 4.20 ms (above 600 µs): it is not known where",
+        ),
+    ];
+    for (outlier, want) in table {
+        assert_eq!(
+            text(Event::Outlier(outlier)),
+            format!("2026-11-21T10:10:38Z outlier: {want}\n")
+        );
+    }
+}
+
+/// `KSTAMP_GOLDEN=write` writes it.
+fn golden(name: &str, text: &str) {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("src/output/text/golden")
+        .join(name);
+    if std::env::var_os("KSTAMP_GOLDEN").is_some_and(|value| value == "write") {
+        std::fs::write(&path, text).unwrap();
+    }
+    assert_eq!(text, std::fs::read_to_string(&path).unwrap());
 }

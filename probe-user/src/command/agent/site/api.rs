@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use hyper::StatusCode;
+use probe_core::hops::Part;
 use probe_core::stats::report::Path;
 use serde::Serialize;
 use serde_json::Value;
@@ -11,6 +12,7 @@ use crate::output::field_lists::Field;
 use crate::output::fields;
 use crate::output::history::{By, History, Peer, Row};
 use crate::output::jsonl::{self, record_value};
+use crate::output::model::hops::HopHistory;
 use crate::output::model::{Clock, Event, Start};
 use crate::output::time::Utc;
 use crate::serve::query::{Query, Refused, bad};
@@ -86,6 +88,38 @@ impl Recent {
     }
 }
 
+/// Beside the record `hops`.
+#[rustfmt::skip]
+pub const ALL_LOSSES: &[Field] = &[
+    ("since", "time", "Since when losses and outliers are counted here."),
+    ("places", "list of objects", "Places where probes were lost since then."),
+    ("places[].segment", "string", "As in `hops`."),
+    ("places[].direction", "string", "As in `hops`."),
+    ("places[].lost", "integer", "Probes lost there."),
+    ("lost", "integer", "Lost probes since then."),
+    ("lost_late", "integer", "Of `lost`: answered after the timeout."),
+    ("lost_unknown", "integer", "Of `lost`: in a place that is not known."),
+    ("outliers", "integer", "Outliers since then."),
+];
+
+#[derive(Serialize)]
+struct OfHops {
+    latest: Value,
+    since: Utc,
+    places: Vec<Place>,
+    lost: u64,
+    lost_late: u64,
+    lost_unknown: u64,
+    outliers: u64,
+}
+
+#[derive(Serialize)]
+struct Place {
+    #[serde(flatten, with = "fields::PartFields")]
+    part: Part,
+    lost: u64,
+}
+
 #[derive(Serialize)]
 struct OfPath {
     #[serde(with = "fields::PathName")]
@@ -127,6 +161,12 @@ fn limit(query: &Query) -> Result<usize, Refused> {
     Ok(limit.unwrap_or(DEFAULT_LIMIT))
 }
 
+/// Of requests that may be about one peer.
+fn peer_and_limit(query: &str) -> Result<(Option<IpAddr>, usize), Refused> {
+    let query = Query::read(query, &["peer", "limit"]).map_err(bad)?;
+    Ok((query.value("peer", "an address").map_err(bad)?, limit(&query)?))
+}
+
 /// At most so many, and whether there are more.
 fn cut<T>(items: impl Iterator<Item = T>, limit: usize) -> (Vec<T>, bool) {
     let mut items: Vec<T> = items.take(limit + 1).collect();
@@ -142,6 +182,8 @@ impl Source<'_> {
             "/api/v1/peers" => self.peers(query),
             "/api/v1/windows" => self.windows(query),
             "/api/v1/events" => self.events(query),
+            "/api/v1/hops" => self.hops(query),
+            "/api/v1/outliers" => self.outliers(query),
             _ => return None,
         };
         Some(page.unwrap_or_else(|(status, error)| Page::refusal(status, &error)))
@@ -158,9 +200,7 @@ impl Source<'_> {
 
         let limit = limit(&Query::read(query, &["limit"]).map_err(bad)?)?;
         let (peers, is_cut) = cut(self.history.peers(), limit);
-        let start = self
-            .start
-            .map(|start| record_value("start", self.agent, start).unwrap_or_default());
+        let start = self.start.map(|start| self.value("start", start));
         Ok(Page::json(&Peers {
             agent: start,
             status: &self.status,
@@ -245,6 +285,69 @@ impl Source<'_> {
             events: events.into_iter().map(|event| self.record(event)).collect(),
             cut: is_cut,
         }))
+    }
+
+    fn hops(&self, query: &str) -> Result<Page, Refused> {
+        #[derive(Serialize)]
+        struct AllHops {
+            hops: Vec<OfHops>,
+            cut: bool,
+        }
+
+        let (peer, limit) = peer_and_limit(query)?;
+        let hops = self.history.hops();
+        let (hops, is_cut) = cut(
+            hops.filter(|hops| peer.is_none_or(|peer| peer == hops.latest.peer)),
+            limit,
+        );
+        Ok(Page::json(&AllHops {
+            hops: hops.into_iter().map(|hops| self.of_hops(hops)).collect(),
+            cut: is_cut,
+        }))
+    }
+
+    fn of_hops(&self, HopHistory { latest, whole }: &HopHistory) -> OfHops {
+        let lossy = whole.parts.iter().filter(|part| part.lost > 0);
+        OfHops {
+            latest: self.value("hops", latest),
+            since: whole.start,
+            places: lossy
+                .map(|part| Place {
+                    part: part.part,
+                    lost: part.lost,
+                })
+                .collect(),
+            lost: whole.lost,
+            lost_late: whole.lost_late,
+            lost_unknown: whole.lost_unknown,
+            outliers: whole.outliers,
+        }
+    }
+
+    fn outliers(&self, query: &str) -> Result<Page, Refused> {
+        #[derive(Serialize)]
+        struct Outliers {
+            outliers: Vec<Value>,
+            cut: bool,
+        }
+
+        let (peer, limit) = peer_and_limit(query)?;
+        let outliers = self.history.outliers();
+        let (outliers, is_cut) = cut(
+            outliers.filter(|outlier| peer.is_none_or(|peer| peer == outlier.peer)),
+            limit,
+        );
+        Ok(Page::json(&Outliers {
+            outliers: outliers
+                .into_iter()
+                .map(|outlier| self.value("outlier", outlier))
+                .collect(),
+            cut: is_cut,
+        }))
+    }
+
+    fn value(&self, kind: &'static str, fields: &impl Serialize) -> Value {
+        record_value(kind, self.agent, fields).unwrap_or_default()
     }
 
     /// As the output writes it.

@@ -8,6 +8,7 @@ const FILES: &[File] = &[
     ("/agent/main.js", SCRIPT, include_str!("page/main.js")),
     ("/agent/peers.js", SCRIPT, include_str!("page/peers.js")),
     ("/agent/detail.js", SCRIPT, include_str!("page/detail.js")),
+    ("/agent/hops.js", SCRIPT, include_str!("page/hops.js")),
     ("/agent/events.js", SCRIPT, include_str!("page/events.js")),
 ];
 

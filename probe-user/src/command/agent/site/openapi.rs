@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::command::agent::site::api::{DEFAULT_LIMIT, MAX_LIMIT, RECENT, STATUS};
-use crate::output::field_lists::{DISTRIBUTION, Field, ONE_WAY_CLOCK, of_history};
+use crate::command::agent::site::api::{ALL_LOSSES, DEFAULT_LIMIT, MAX_LIMIT, RECENT, STATUS};
+use crate::output::field_lists::{DISTRIBUTION, Field, HOPS, ONE_WAY_CLOCK, OUTLIER, of_history};
 use crate::output::history::{PEER, ROW};
 use crate::output::records::RECORDS;
 use crate::serve::openapi::{self, fields, get, list, object, parameter, reference, reply, require};
@@ -30,7 +30,7 @@ pub fn document() -> Value {
             "/api/v1/windows": get(
                 "Windows of the last hour, or minutes of the last day, of one peer and path; the newest first.",
                 &[
-                    parameter("peer", &json!({"type": "string", "anyOf": [{"format": "ipv4"}, {"format": "ipv6"}]}), "Address of the peer.", true),
+                    of_peer(true),
                     parameter("path", &json!({"enum": ["unicast", "group", "cold"], "default": "unicast"}), "How it is probed.", false),
                     parameter("by", &json!({"enum": ["report", "minute"], "default": "report"}), "Windows, or minutes.", false),
                     parameter("since", &json!({"type": "string", "format": "date-time"}), "Only those that ended later.", false),
@@ -40,9 +40,21 @@ pub fn document() -> Value {
                 Some("There is no such peer."),
             ),
             "/api/v1/events": get(
-                "The last events: records of other types than `window`; the newest first.",
+                "The last events: records of the types `attach`, `interface`, `peer` and `clock`; the newest first.",
                 &[limit()],
                 &reply("events", "Events"),
+                None,
+            ),
+            "/api/v1/hops": get(
+                "Where the probes to each peer spent their time in the last window, and where they were lost so far (`--hops`).",
+                &[of_peer(false), limit()],
+                &reply("hops", "AllHops"),
+                None,
+            ),
+            "/api/v1/outliers": get(
+                "The last probes whose round trip took longer than the threshold (`--hops`); the newest first.",
+                &[of_peer(false), limit()],
+                &reply("outliers", "Outliers"),
                 None,
             ),
     });
@@ -53,6 +65,11 @@ pub fn document() -> Value {
         paths,
         schemas(),
     )
+}
+
+fn of_peer(is_required: bool) -> Value {
+    let schema = json!({"type": "string", "anyOf": [{"format": "ipv4"}, {"format": "ipv6"}]});
+    parameter("peer", &schema, "Address of the peer.", is_required)
 }
 
 fn limit() -> Value {
@@ -107,6 +124,17 @@ fn schemas() -> Value {
     add(
         "Windows",
         object([("windows", list("Window")), ("cut", is_cut.clone())]),
+    );
+    for (kind, list, name) in [("hops", HOPS, "Hops"), ("outlier", OUTLIER, "Outlier")] {
+        add(name, record(kind, &mut list.iter()));
+    }
+    let mut of_hops = fields(&mut ALL_LOSSES.iter());
+    require(&mut of_hops, "latest", reference("Hops"));
+    add("OfHops", of_hops);
+    add("AllHops", object([("hops", list("OfHops")), ("cut", is_cut.clone())]));
+    add(
+        "Outliers",
+        object([("outliers", list("Outlier")), ("cut", is_cut.clone())]),
     );
     let events: Vec<Value> = EVENTS.iter().map(|kind| reference(&title(kind))).collect();
     let events = json!({"type": "array", "items": {"oneOf": events}});

@@ -44,6 +44,10 @@ fn site() -> AgentSite {
         Event::Attach(fixtures::attach_change()),
         Event::Clock(fixtures::clock_step(None, 7)),
         Event::Windows(fixtures::windows(vec![good, synced])),
+        Event::Hops(fixtures::troubled_hops()),
+        Event::Outlier(fixtures::outlier()),
+        Event::Outlier(fixtures::unknown_outlier()),
+        Event::Hops(fixtures::hops()),
     ] {
         take(&mut site, Update::Event(Box::new(event)));
     }
@@ -60,7 +64,7 @@ fn site() -> AgentSite {
     site
 }
 
-const REPLIES: [(&str, &str); 6] = [
+const REPLIES: [(&str, &str); 8] = [
     ("/api/v1/peers", "Peers"),
     ("/api/v1/windows?peer=10.1.1.6", "Windows"),
     ("/api/v1/windows?peer=10.1.1.6&path=group&by=minute&limit=7", "Windows"),
@@ -70,6 +74,8 @@ const REPLIES: [(&str, &str); 6] = [
         "Windows",
     ),
     ("/api/v1/events", "Events"),
+    ("/api/v1/hops", "AllHops"),
+    ("/api/v1/outliers?peer=10.1.1.6", "Outliers"),
 ];
 
 /// Goes through a value beside its schema, and notes each described field that is there.
@@ -241,12 +247,46 @@ fn wrong_parameters_are_refused_in_one_line() {
 }
 
 #[test]
+fn hops_are_those_of_the_last_window_with_all_losses_by_place() {
+    let mut site = site();
+    let hops = &json_of(&mut site, "/api/v1/hops?peer=10.1.1.6")["hops"][0];
+    assert_eq!(
+        (&hops["latest"]["type"], &hops["latest"]["lost"]),
+        (&json!("hops"), &json!(0))
+    );
+    assert_eq!(
+        (&hops["lost"], &hops["lost_unknown"], &hops["outliers"]),
+        (&json!(14), &json!(3), &json!(5))
+    );
+    assert_eq!(
+        hops["places"],
+        json!([
+            {"segment": "underlay", "direction": "forward", "lost": 7},
+            {"segment": "underlay", "direction": "backward", "lost": 2},
+            {"segment": "reflector", "direction": "both", "lost": 1},
+        ])
+    );
+    let outliers = json_of(&mut site, "/api/v1/outliers?limit=1");
+    assert_eq!(
+        (&outliers["outliers"][0]["largest_segment"], &outliers["cut"]),
+        (&Value::Null, &json!(true))
+    );
+    for of in ["hops", "outliers"] {
+        assert_eq!(
+            json_of(&mut site, &format!("/api/v1/{of}?peer=10.1.1.7"))[of],
+            json!([])
+        );
+    }
+}
+
+#[test]
 fn a_peer_that_is_gone_is_no_longer_listed() {
     let mut site = site();
     let mut change = fixtures::peer_change(PeerEvent::Down, Found::Multicast, None);
     change.reason = Some(probe_core::agent::event::DownReason::Ended);
     take(&mut site, Update::Event(Box::new(Event::Peer(change))));
     assert_eq!(json_of(&mut site, "/api/v1/peers")["peers"], json!([]));
+    assert_eq!(json_of(&mut site, "/api/v1/hops")["hops"], json!([]));
     assert_eq!(ask(&mut site, "/api/v1/windows?peer=10.1.1.6").unwrap().status, 404);
 }
 

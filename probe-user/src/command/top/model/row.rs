@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use probe_core::stats::report::Path;
 
+use crate::output::model::hops::HopHistory;
 use crate::output::report::record::{Quantiles, Results};
 use crate::output::report::session::{Counts, Part};
 use crate::output::time::Utc;
@@ -78,6 +79,8 @@ pub struct Row {
     pub latest: Option<Box<Results>>,
     /// Counts of all windows.
     pub counts: Counts,
+    /// With `--hops`.
+    pub hops: Option<Box<HopHistory>>,
 }
 
 impl Row {
@@ -88,6 +91,7 @@ impl Row {
             points: VecDeque::new(),
             latest: None,
             counts: Counts::default(),
+            hops: None,
         }
     }
 

@@ -33,6 +33,21 @@ struct Windows {
 }
 
 #[derive(Debug, Deserialize)]
+struct AllHops {
+    hops: Vec<OfHops>,
+}
+
+#[derive(Debug, Deserialize)]
+struct OfHops {
+    latest: Value,
+}
+
+#[derive(Debug, Deserialize)]
+struct Outliers {
+    outliers: Vec<Value>,
+}
+
+#[derive(Debug, Deserialize)]
 struct Peers {
     agent: Option<Value>,
     peers: Vec<Peer>,
@@ -84,6 +99,13 @@ pub async fn read(config: &ServerConfig, updates: &Sender<Update>) -> Result<(),
         if let Some(Windows { windows }) = pages.get(&query).await? {
             send(updates, windows.into_iter().take(limit).rev()).await?;
         }
+    }
+    // Windows come before their hops.
+    if let Some(AllHops { hops }) = pages.get(&format!("hops?limit={MAX_PEERS}")).await? {
+        send(updates, hops.into_iter().map(|hops| hops.latest)).await?;
+    }
+    if let Some(Outliers { outliers }) = pages.get(&format!("outliers?limit={MAX_EVENTS}")).await? {
+        send(updates, outliers.into_iter().rev()).await?;
     }
     Ok(())
 }

@@ -1,14 +1,17 @@
 //! One peer by one path: delays over time, losses, distribution, one-way delays, counts.
 
+use probe_core::hops::Segment;
 use ratatui::layout::Rect;
 
 use crate::command::top::model::{Model, Point, Row};
 use crate::command::top::view::canvas::{Canvas, Tone};
-use crate::command::top::view::figures::{clock, loss_line, scaled, short, short_or_none};
+use crate::command::top::view::figures::{clock, loss_line, loss_tone, scaled, short, short_or_none};
 use crate::command::top::view::peers::state_tone;
+use crate::output::model::hops::HopHistory;
 use crate::output::quantity::{duration, duration_u64};
 use crate::output::report::record::{Quantiles, Results};
 use crate::output::report::session::{Counts, Part};
+use crate::output::text::hops::{drawn, lost_there, notes, segment_words, sign};
 
 /// Lines of the tables.
 const TABLE: u16 = 9;
@@ -16,7 +19,10 @@ const TABLE: u16 = 9;
 const LABELS: u16 = 9;
 
 pub fn draw(canvas: &mut Canvas<'_>, area: Rect, model: &Model, row: &Row) {
-    let y = title(canvas, area, model, row);
+    let mut y = title(canvas, area, model, row);
+    if let Some(hops) = row.hops.as_deref() {
+        y = split(canvas, y, hops);
+    }
     let plot = Rect {
         y,
         height: area.y + area.height - TABLE - y,
@@ -81,6 +87,41 @@ fn one_way(latest: Option<&Results>) -> String {
         delay(latest.forward_ns),
         delay(latest.backward_ns)
     )
+}
+
+/// The last window's round trip in segments, and all losses by place. Returns the next line.
+fn split(canvas: &mut Canvas<'_>, y: u16, HopHistory { latest, whole }: &HopHistory) -> u16 {
+    let width = canvas.width() - 1;
+    let shares = latest.shares();
+    let rtt = shares.iter().map(|(_, ns)| ns).sum();
+    let bar = match shares.is_empty() {
+        true => notes(latest).next().unwrap_or_default(),
+        false => format!("mean {:<6} {}", short(rtt), drawn(&shares, usize::from(width) - 13)),
+    };
+    canvas.put(1, y, width, &bar, Tone::Plain);
+    let part = |(segment, ns): &(Option<Segment>, i64)| {
+        let words = segment.map_or("not split".to_owned(), |segment| segment_words(segment.name()));
+        let words = words.replace("encapsulation", "encap");
+        // The digit says whose it is.
+        let words = words.trim_start_matches("own ").trim_start_matches("far ").to_owned();
+        format!("{} {words} {}", sign(*segment), short(*ns))
+    };
+    let key: Vec<String> = shares.iter().map(part).collect();
+    canvas.put(1, y + 1, width, &key.join(" "), Tone::Plain);
+    let lossy = whole.segments().filter_map(|segment| {
+        let lost = lost_there(whole, segment);
+        (lost != "-").then(|| format!("{} {lost}", segment_words(segment.name())))
+    });
+    let unknown = (whole.lost_unknown > 0).then(|| format!("{} unknown", whole.lost_unknown));
+    let places: Vec<String> = lossy.chain(unknown).collect();
+    let tone = loss_tone(whole.lost);
+    let lost = if places.is_empty() {
+        "none".to_owned()
+    } else {
+        places.join("; ")
+    };
+    canvas.put(1, y + 2, width, &format!("lost by place: {lost}"), tone);
+    y + 3
 }
 
 /// The band from p50 to p99 of each window, from the smallest minimum to the largest p99, and the share of lost probes.

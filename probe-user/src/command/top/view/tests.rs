@@ -17,6 +17,7 @@ use crate::command::top::config::Colours;
 use crate::command::top::model::Update;
 use crate::output::fixtures;
 use crate::output::jsonl::Jsonl;
+use crate::output::model::hops::Hops;
 use crate::output::model::{Event, Exporter as _, PeerEvent};
 use crate::output::report::record::Record;
 
@@ -153,6 +154,27 @@ fn screens_are_as_kept() {
         "empty-80x24.txt",
         &drawn(&Model::default(), &mut Ui::default(), PLAIN, (80, 24)),
     );
+}
+
+#[test]
+fn a_peer_with_hops_shows_its_split_and_where_probes_were_lost() {
+    let mut model = model();
+    for (hops, end_s) in [(fixtures::troubled_hops(), 80), (fixtures::hops(), 82)] {
+        take(&mut model, &Event::Hops(Hops { end: at(end_s), ..hops }));
+    }
+    take(&mut model, &Event::Outlier(fixtures::outlier()));
+    take(&mut model, &Event::Outlier(fixtures::outlier()));
+    let mut ui = Ui::default();
+    press(&mut ui, &model, KeyCode::Enter);
+    check("hops-80x24.txt", &drawn(&model, &mut ui, PLAIN, (80, 24)));
+    let outliers = model
+        .events()
+        .filter(|event| event.text.starts_with("outlier: 10.1.1.6 h2:p2, probe 7"));
+    assert_eq!(outliers.count(), 1, "from history and stream");
+    let mut near = self::model();
+    take(&mut near, &Event::Hops(fixtures::near_hops()));
+    let ascii = text(&drawn(&near, &mut ui, ASCII, (80, 24)));
+    assert!(ascii.is_ascii() && ascii.contains("? not split 277us"), "{ascii}");
 }
 
 #[test]

@@ -4,6 +4,7 @@ import { make, setText } from "/web/dom.js";
 import { age, seconds } from "/web/format.js";
 import { last, resultFigures } from "/web/results.js";
 import { get } from "/web/stream.js";
+import { Hops } from "./hops.js";
 
 const SPANS = {
   report: { label: "Last hour", lasts_s: 3600 },
@@ -11,6 +12,7 @@ const SPANS = {
 };
 
 export class Detail {
+  hops = new Hops();
   #place;
   #title = make("h2", { id: "detail-title", tabindex: "-1" });
   #note = make("p", { class: "note" });
@@ -33,6 +35,7 @@ export class Detail {
       make("div", { class: "heading" }, this.#title, make("fieldset", { "aria-label": "Time shown" }, ...radios)),
       this.#note,
       make("div", { class: "plots" }, ...this.#figures.map(({ element }) => element)),
+      this.hops.element,
       make("h3", {}, "Events of this peer"), this.#events);
   }
 
@@ -42,6 +45,7 @@ export class Detail {
     this.#name = name ? `${name} (${chosen.peer})` : chosen.peer;
     if (chosen.peer === this.#chosen?.peer && chosen.path === this.#chosen?.path) return;
     this.#chosen = chosen;
+    this.hops.choose(chosen.peer);
     setText(this.#title, `${this.#name}, ${chosen.path}`);
     this.#place.hidden = false;
     this.reload();
@@ -50,6 +54,7 @@ export class Detail {
   /** There is no peer. */
   leave() {
     this.#chosen = null;
+    this.hops.choose(null);
     this.#place.hidden = true;
   }
 

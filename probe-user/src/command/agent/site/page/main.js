@@ -7,7 +7,7 @@ import { Detail } from "./detail.js";
 import { Events, port } from "./events.js";
 import { Peers } from "./peers.js";
 
-const KINDS = ["start", "attach", "interface", "peer", "clock", "ovs", "window", "status"];
+const KINDS = ["start", "attach", "interface", "peer", "clock", "ovs", "window", "status", "hops", "outlier"];
 /** Reasons for which a peer is down and gone. */
 const GONE = ["ended", "no-address"];
 /** The server sends its state this often, whether there are windows or not. */
@@ -86,6 +86,9 @@ function take(record) {
   if (record.type === "window") {
     page.measured = page.heard;
     peers.window(record);
+  } else if (["hops", "outlier"].includes(record.type)) {
+    detail.hops.take(record);
+    return;
   } else if (record.type === "start") {
     page.start = record;
     showAgent();
@@ -114,6 +117,7 @@ async function load() {
     peers.load(all.peers);
     events.load(happened.events);
     showAgent();
+    await detail.hops.load(page.start?.interface);
     const wanted = new URLSearchParams(location.hash.slice(1));
     if (peers.choose(wanted.get("peer"), wanted.get("path"))) detail.reload();
     else detail.leave();

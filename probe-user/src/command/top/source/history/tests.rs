@@ -2,15 +2,22 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::thread;
 
+use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::*;
+use crate::output::fixtures;
+use crate::output::model::Event;
+use crate::output::model::hops::Outlier;
 use crate::output::report::record::{Happening, Record};
 
 const EVENTS: &str = "/api/v1/events?limit=500";
 const PEERS: &str = "/api/v1/peers?limit=1024";
 const UNICAST: &str = "/api/v1/windows?peer=10.1.1.6&path=unicast&by=report&limit=120";
 const GROUP: &str = "/api/v1/windows?peer=10.1.1.6&path=group&by=report&limit=120";
+
+const HOPS: &str = "/api/v1/hops?limit=1024";
+const OUTLIERS: &str = "/api/v1/outliers?limit=500";
 
 /// The history of a server with these pages, and the requests that it gets.
 fn read_from(pages: &'static [(&'static str, &'static str)]) -> (Result<(), String>, Vec<String>, Vec<String>) {
@@ -57,6 +64,8 @@ fn read_from(pages: &'static [(&'static str, &'static str)]) -> (Result<(), Stri
         updates.push(match update {
             Update::Record(_, record) => match *record {
                 Record::Window(window) => format!("window {} to {}", window.path.name(), window.end.unix_ns),
+                Record::Hops(hops) => format!("hops of {}", hops.peer),
+                Record::Outlier(outlier) => format!("outlier {}", outlier.seq),
                 Record::Event(event) => Happening::from(event).text,
                 _ => "another".to_owned(),
             },
@@ -103,7 +112,26 @@ const TWO_WINDOWS: (&str, &str) = (
 
 #[test]
 fn the_history_is_read_with_the_oldest_first() {
-    let (outcome, updates, requests) = read_from(&[TWO_EVENTS, ONE_PEER, TWO_WINDOWS]);
+    let value = |event| {
+        let line = fixtures::exported(fixtures::jsonl(), [event]);
+        serde_json::from_str::<Value>(&line).unwrap()
+    };
+    let slow = |seq| {
+        value(Event::Outlier(Outlier {
+            seq,
+            ..fixtures::outlier()
+        }))
+    };
+    let hops = json!({"hops": [{"latest": value(Event::Hops(fixtures::hops())), "lost": 0}]}).to_string();
+    let outliers = json!({"outliers": [slow(9), slow(8)]}).to_string();
+    let pages = [
+        TWO_EVENTS,
+        ONE_PEER,
+        TWO_WINDOWS,
+        (HOPS, hops.leak()),
+        (OUTLIERS, outliers.leak()),
+    ];
+    let (outcome, updates, requests) = read_from(Vec::from(pages).leak());
     assert_eq!(outcome, Ok(()));
     assert_eq!(
         updates,
@@ -113,10 +141,13 @@ fn the_history_is_read_with_the_oldest_first() {
             "10.1.1.6 Some(\"h2\") false",
             "window unicast to 1",
             "window unicast to 2",
+            "hops of 10.1.1.6",
+            "outlier 8",
+            "outlier 9",
         ]
     );
     // The server has forgotten the windows of the other path.
-    assert_eq!(requests, [EVENTS, PEERS, UNICAST, GROUP]);
+    assert_eq!(requests, [EVENTS, PEERS, UNICAST, GROUP, HOPS, OUTLIERS]);
 }
 
 #[test]
