@@ -178,7 +178,7 @@ impl Hops {
         match event {
             Event::Sample {
                 peer,
-                path: path @ Path::Unicast,
+                path: path @ (Path::Unicast | Path::Cold),
                 ssid,
                 seq,
                 window_ns,
@@ -208,7 +208,7 @@ impl Hops {
                     _ => {}
                 }
             }
-            Event::Window(report) if report.path == Path::Unicast => {
+            Event::Window(report) if report.path != Path::Group => {
                 let key = (report.peer, report.path);
                 peer_of(&mut self.peers, key, &self.shared).close(report, now_ns);
             }

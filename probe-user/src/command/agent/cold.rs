@@ -125,3 +125,85 @@ fn cold(report: Report) -> Report {
         ..report
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use probe_core::observation::Fate;
+
+    use super::*;
+    use crate::command::{Command, read};
+
+    const MS: u64 = 1_000_000;
+
+    fn config() -> AgentConfig {
+        match read("agent --iface p1 --no-group --peer 10.1.1.6 --peer 10.1.1.7 --cold 2 --report 1s") {
+            Ok(Command::Agent(config)) => *config,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The reply of a reflector that counts by port, so that each cold probe is the first.
+    fn reply(peer: IpAddr, ssid: u16, seq: u32, now_ns: u64) -> Reply {
+        Reply {
+            peer,
+            ssid,
+            seq,
+            reflector_seq: 0,
+            sent_mono_ns: now_ns,
+            received_mono_ns: now_ns + 1,
+            t1_ns: now_ns,
+            t2_ns: now_ns,
+            t3_ns: now_ns,
+            t4_ns: now_ns + 1,
+            reflector_error_ns: None,
+            own_error_ns: None,
+            wrong_z: false,
+            clock_set: false,
+        }
+    }
+
+    #[test]
+    fn peers_that_are_up_get_cold_probes_in_sessions_of_their_own() {
+        let config = config();
+        let mut warm = Agent::new(config.core.clone(), 0);
+        let mut cold = ColdProbes::new(&config, 0).unwrap();
+        let [up, down] = [0, 1].map(|place| config.core.static_peers[place]);
+        let sent = std::iter::from_fn(|| warm.poll_transmit(500 * MS)).count();
+        assert_eq!(sent, 2);
+        let ssid = warm.ssid(up).unwrap();
+        warm.reply(&reply(up, ssid, 0, 500 * MS), 500 * MS);
+        cold.follow(&warm, 500 * MS);
+        let probes = (1..=6).filter_map(|half| {
+            let now_ns = half * 500 * MS;
+            let transmit = cold.agent.poll_transmit(now_ns)?;
+            assert_eq!(transmit.destination, Destination::Peer(up));
+            let reply = reply(up, transmit.ssid, transmit.seq, now_ns);
+            // The third is lost.
+            assert!(transmit.seq == 2 || cold.take(&reply, now_ns));
+            Some(transmit.ssid)
+        });
+        let ssids: Vec<u16> = probes.collect();
+        assert!(ssids.len() >= 5 && !ssids.contains(&ssid), "{ssids:?}");
+        assert!(!cold.take(&reply(up, ssid, 1, 0), 0), "of a warm session");
+        assert!(!cold.take(&reply(down, ssids[0], 0, 0), 0), "of another peer");
+        let now_ns = 10_000 * MS;
+        cold.agent.expire(now_ns, &mut |_, _, _, _| Fate::Unanswered);
+        let report = cold.finish(now_ns).remove(0);
+        assert_eq!((report.peer, report.path), (up, Path::Cold));
+        let counts = report.counts;
+        assert_eq!(
+            (counts.lost, counts.lost_unknown),
+            (1, 1),
+            "a counter by port tells no direction"
+        );
+        let events = std::iter::from_fn(|| cold.poll_event());
+        let are_cold = events.map(|event| match event {
+            Event::Window(report) => report.path == Path::Cold,
+            Event::Sample { path, .. } => path == Path::Cold,
+            _ => false,
+        });
+        assert!(are_cold.collect::<Vec<_>>().iter().all(|is_cold| *is_cold));
+    }
+}

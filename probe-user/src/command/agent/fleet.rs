@@ -288,10 +288,15 @@ fn current(mut presence: Presence, port: &Port, interval_ns: u64) -> Presence {
 fn labels(given: &BTreeMap<String, String>, facts: Option<&PortFacts>) -> BTreeMap<String, String> {
     let Some(facts) = facts else { return given.clone() };
     let networks: BTreeSet<_> = facts.tunnels.iter().map(Tunnel::network).collect();
-    let networks = Vec::from_iter(networks).join(", ");
+    let tunnel = networks
+        .into_iter()
+        .reduce(|known, next| match known.len() + 2 + next.len() {
+            0..=MAX_LABEL_LEN => format!("{known}, {next}"),
+            _ => known,
+        });
     let labels = [
         (BRIDGE, facts.bridge.clone()),
-        (TUNNEL, plain(&networks, MAX_LABEL_LEN)),
+        (TUNNEL, plain(&tunnel.unwrap_or_default(), MAX_LABEL_LEN)),
     ];
     let labels = labels.into_iter().filter(|(_, value)| !value.is_empty());
     let mut labels: BTreeMap<_, _> = labels.map(|(name, value)| (name.to_owned(), value)).collect();
@@ -340,8 +345,8 @@ mod tests {
         facts.tunnels.extend([other(1), other(1)]);
         assert_eq!(shown(&[], Some(&facts)), ["bridge=br-int", "tunnel=geneve 1, vxlan 42"]);
         facts.tunnels = (0..16).map(other).collect();
-        let long = shown(&[], Some(&facts)).remove(1);
-        assert_eq!(long.len(), "tunnel=".len() + MAX_LABEL_LEN);
+        let many = "tunnel=geneve 0, geneve 1, geneve 10, geneve 11, geneve 12, geneve 13";
+        assert_eq!(shown(&[], Some(&facts)).remove(1), many);
         facts.tunnels.clear();
         assert_eq!(shown(&[], Some(&facts)), ["bridge=br-int"]);
     }

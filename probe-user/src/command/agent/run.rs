@@ -450,6 +450,9 @@ impl Run {
             legacy.report(&mut self.reporter)?;
         }
         while let Some(event) = self.cold.as_mut().and_then(ColdProbes::poll_event) {
+            if let Some(hops) = &mut self.endpoint.hops {
+                hops.note(&event, now_ns);
+            }
             self.reporter.event(event)?;
         }
         if let Some(fleet) = &mut self.fleet {

@@ -8,6 +8,7 @@ use probe_common::family::Family;
 use probe_common::ntp::ErrorEstimate;
 use probe_core::agent::Agent;
 use probe_core::agent::config::{Families, ProbeConfig};
+use probe_core::attach::AttachMode;
 use probe_core::hops::{HopEvent, HopWindow, HopsConfig, wire};
 use probe_core::observation::{Fate, SendFailure};
 use probe_core::stats::report::Counts;
@@ -24,8 +25,10 @@ use tokio::net::UdpSocket;
 use crate::command::path::config::PathConfig;
 use crate::command::path::forwarding::Switches;
 use crate::command::path::output::{PathOutput, PathStart, PathSummary};
+use crate::command::shared::asking::ask;
 use crate::command::shared::hops::HopStamps;
 use crate::command::shared::host::{POLL_INTERVAL, addresses_of, check_host, check_peers, host_name, kernel_release};
+use crate::command::shared::introductions::own_identity;
 use crate::command::shared::shutdown::Shutdown;
 use crate::output::model::hops::{Hops, Outlier};
 use crate::output::time::{Utc, UtcOffset};
@@ -53,12 +56,23 @@ pub async fn run(config: PathConfig) -> Result<()> {
         test_ports: vec![config.port],
     };
     let hops = HopStamps::attach(observers, hops_config(&config))?;
+    let own = own_identity("path", pinger.clock(), None, AttachMode::Tc, true, None);
+    let identity = tokio::select! {
+        answer = ask(&control, to, &own) => answer?,
+        () = shutdown.requested() => return Ok(()),
+    };
     let switches = Switches::connect(&config.ovsdb, interface).await?;
     let started_ns = monotonic_ns();
     output.start(&start(&config, switches.as_ref()))?;
+    let mut agent = Agent::new(core(&config), started_ns);
+    if let Some((identity, same_clock)) = &identity {
+        agent.set_same_clock(config.peer, *same_clock);
+        agent.set_stateful(config.peer, identity.stateful);
+    }
     let mut run = Run {
         utc: UtcOffset::new(started_ns, realtime_ns()),
-        agent: Agent::new(core(&config), started_ns),
+        agent,
+        peer_name: identity.map(|(identity, _)| identity.name),
         to,
         netlink,
         link,
@@ -148,6 +162,8 @@ struct Run {
     control: UdpSocket,
     hops: HopStamps,
     output: PathOutput,
+    /// `None` if it does not tell.
+    peer_name: Option<String>,
     /// That of the whole run, at its end.
     window: Option<Box<HopWindow>>,
     /// Why the last probes did not leave; `None` after a reply.
@@ -253,7 +269,10 @@ impl Run {
         while let Some(event) = self.hops.poll_event() {
             match event {
                 HopEvent::Window(window) => self.window = Some(window),
-                HopEvent::Outlier(outlier) => self.output.outlier(&Outlier::new(&outlier, None, self.utc))?,
+                HopEvent::Outlier(outlier) => {
+                    self.output
+                        .outlier(&Outlier::new(&outlier, self.peer_name.clone(), self.utc))?
+                }
                 HopEvent::Probe(_) => {}
             }
         }
@@ -281,7 +300,10 @@ impl Run {
                 }),
             None => None,
         };
-        let hops = self.window.take().map(|window| Hops::new(&window, None, self.utc));
+        let hops = self
+            .window
+            .take()
+            .map(|window| Hops::new(&window, self.peer_name.clone(), self.utc));
         self.output
             .end(hops.as_ref(), forwarding.as_ref(), &PathSummary::new(&report))?;
         Ok(report.counts)

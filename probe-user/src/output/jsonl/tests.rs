@@ -17,7 +17,7 @@ fn start_and_changes() {
     let table = [
         (
             Event::Start(start()),
-            r#"{"type":"start","agent":"h1:p1","version":"0.1.0","interface":"p1","attach":{"egress":"tc","receive":"xdp-native"},"attach_reason":"the fastest mode that this device supports","engine":"ebpf","authenticated":false,"clock":{"synchronised":true,"error_ns":1200000,"tai_offset_s":37},"kernel":"6.1.0-32-amd64","name":"h1:p1","fleet":null,"addresses":["10.1.1.5","fe80::5"],"port":1910,"ports":[1910],"groups":["239.255.255.250","ff0e::10"],"peers":[],"group_probes":true,"interval_ns":500000000,"timeout_ns":2000000000,"allowed":["10.1.1.0/24","fe80::/64"],"rate":1000000,"rate_source":50000,"rate_group":20000,"volley_limit":50000,"user":"root","capabilities":["CAP_NET_ADMIN"],"time":"2026-11-21T10:10:38.000000000Z"}"#,
+            r#"{"type":"start","agent":"h1:p1","version":"0.1.0","interface":"p1","attach":{"egress":"tc","receive":"xdp-native"},"attach_reason":"the fastest mode that this device supports","engine":"ebpf","authenticated":false,"clock":{"synchronised":true,"error_ns":1200000,"tai_offset_s":37},"kernel":"6.1.0-32-amd64","name":"h1:p1","fleet":null,"ovs":null,"addresses":["10.1.1.5","fe80::5"],"port":1910,"ports":[1910],"groups":["239.255.255.250","ff0e::10"],"peers":[],"group_probes":true,"interval_ns":500000000,"timeout_ns":2000000000,"allowed":["10.1.1.0/24","fe80::/64"],"rate":1000000,"rate_source":50000,"rate_group":20000,"volley_limit":50000,"user":"root","capabilities":["CAP_NET_ADMIN"],"time":"2026-11-21T10:10:38.000000000Z"}"#,
         ),
         (
             Event::Attach(attach_change()),

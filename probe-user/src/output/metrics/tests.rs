@@ -11,6 +11,7 @@ use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value as Number;
 use probe_core::agent::event::Found;
 use probe_core::stats::distribution::Distribution;
 use probe_core::stats::report::{Counts, Delays, OneWayClock};
+use probe_host::ovs::PortFacts;
 use probe_hub::agent;
 use prometheus_client::encoding::prometheus_protobuf::prometheus_data_model::{BucketSpan, MetricFamily};
 use prost::Message as _;
@@ -447,15 +448,18 @@ fn named_peers_are_all_shown_and_stay() {
 
 #[test]
 fn the_port_of_open_vswitch_is_shown_as_it_is_now() {
-    let mut metrics = metrics(Detail::Peer, vec![]);
-    let shown = |metrics: &Metrics| lines(&text(metrics.clone()), "kstamp_ovs_info{");
-    let change = |facts| Event::Ovs(fixtures::ovs_change(facts));
-    metrics.event(&change(Some(fixtures::port_facts())), S);
+    let shown = |changes: &[Option<PortFacts>]| {
+        let mut metrics = metrics(Detail::Peer, vec![]);
+        for facts in changes {
+            metrics.event(&Event::Ovs(fixtures::ovs_change(facts.clone())), S);
+        }
+        lines(&text(metrics), "kstamp_ovs_info{").join("\n")
+    };
     let line =
         r#"kstamp_ovs_info{bridge="br-int",port="p1",ofport="3",datapath="system",iface_id="vm-1",version="3.1.0"} 1"#;
-    assert_eq!(shown(&metrics), [line]);
-    metrics.event(&change(None), S);
-    assert!(shown(&metrics).is_empty());
+    let facts = Some(fixtures::port_facts());
+    assert_eq!(shown(std::slice::from_ref(&facts)), line);
+    assert_eq!(shown(&[facts, None]), "");
 }
 
 #[test]

@@ -1,10 +1,11 @@
 use probe_core::stats::report::{ClockSteps, Counts, OneWayClock, Patterns, Summary};
+use probe_host::ovs::Tunnel;
 
 use super::*;
 use crate::output::fixtures::{
     absent, attach_change, clock_step, counters, end, exported, good, good_group, hops, interface_change, ip,
-    near_hops, outlier, peer_change, reflector, revived, silent, start, troubled, troubled_hops, unknown_outlier,
-    unseen_hops, windows,
+    near_hops, outlier, ovs_change, peer_change, port_facts, reflector, revived, silent, start, troubled,
+    troubled_hops, unknown_outlier, unseen_hops, windows,
 };
 use crate::output::model::End;
 
@@ -109,7 +110,7 @@ fn the_header_names_the_port_of_open_vswitch() {
     );
     assert!(header.contains("Open vSwitch 3.1.0; 32 tunnels\n"), "{header}");
     facts.ofport = None;
-    assert!(in_switch(facts).contains("without an OpenFlow port: the switch could not add it"));
+    assert!(in_switch(facts).contains("internal, without an OpenFlow port"));
 }
 
 #[test]
