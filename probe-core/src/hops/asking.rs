@@ -9,7 +9,7 @@ use crate::hops::wire::MAX_ASKED;
 pub const SETTLE_NS: u64 = 250_000_000;
 
 /// A question waits this long for more probes.
-const GATHER_NS: u64 = 1_000_000_000;
+const GATHER_NS: u64 = 500_000_000;
 
 /// Nobody keeps stamps for longer, so a probe that was not asked for by then is given up.
 const MAX_WAIT_NS: u64 = 7_000_000_000;
@@ -285,7 +285,7 @@ mod tests {
                 longest = longest.max(tenth as usize + 1 - given_up);
             }
         }
-        assert_eq!(asked_at, [1, 2, 3, 64, 126]);
+        assert_eq!(asked_at, [0, 1, 2, 63, 124]);
         assert!(longest <= 30, "{longest} probes wait");
     }
 
