@@ -21,8 +21,8 @@ use crate::command::shared::introductions::nonce;
 /// Stamps are taken at least this often, so that their ring buffer does not run full.
 pub const DRAIN: Duration = Duration::from_millis(100);
 
-/// A run ends this long after its last probe: a question gathers probes for a second, and the peer needs time for its answer.
-const LAST_ANSWERS_NS: u64 = 1_500_000_000;
+/// A run ends this long after its last probe: so long does a peer have to give its half.
+const LAST_ANSWERS_NS: u64 = 1_000_000_000;
 
 pub struct HopStamps {
     observers: Observers,
