@@ -52,12 +52,7 @@ impl Run {
     /// Probes agent2 from agent1 `probes` times.
     fn new(lab: &Lab, far_options: &str, interval: &str, probes: u64) -> Self {
         let limit = Duration::from_secs(30);
-        let far = Agent::start(
-            lab,
-            lab.pair()[1],
-            "agent",
-            &format!("--family v4 --no-group {far_options}"),
-        );
+        let far = Agent::start(lab, lab.pair()[1], "reflect", &format!("--family v4 {far_options}"));
         far.await_start(limit);
         let file = lab.scratch().unwrap().join("samples");
         let options = format!("--samples {} --report 2s {}", file.display(), hop_options(lab, 0));
